@@ -1,0 +1,185 @@
+//! Server-sent events, as OpenAI's streams use them: reading, and writing.
+//!
+//! Lines end with `\n` or `\r\n`; a lone `\r`, which the standard also allows and no engine sends, ends none.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use serde::Serialize;
+
+use super::{LineTooLong, Lines};
+
+/// One event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Its `event` field, where it has one.
+    pub name: Option<String>,
+    /// Its `data` lines, joined by `\n`.
+    pub data: Bytes,
+}
+
+/// Cuts bytes into events.
+#[derive(Debug)]
+pub struct Events {
+    lines: Lines,
+    started: bool,
+    name: Option<String>,
+    data: Option<Bytes>,
+    limit: usize,
+}
+
+impl Events {
+    /// A reader that accepts lines, and events, of up to `limit` bytes.
+    pub fn new(limit: usize) -> Self {
+        Self { lines: Lines::new(limit), started: false, name: None, data: None, limit }
+    }
+
+    /// Feeds the next bytes. Read all events with [`Events::next_event`] before feeding more.
+    pub fn push(&mut self, bytes: Bytes) {
+        self.lines.push(bytes);
+    }
+
+    /// The next whole event.
+    pub fn next_event(&mut self) -> Result<Option<Event>, LineTooLong> {
+        while let Some(line) = self.lines.next_line()? {
+            if let Some(event) = self.line(line)? {
+                return Ok(Some(event));
+            }
+        }
+        Ok(None)
+    }
+
+    /// What is left when the stream has ended: an event whose blank line never came.
+    pub fn finish(&mut self) -> Result<Option<Event>, LineTooLong> {
+        if let Some(line) = self.lines.finish() {
+            self.line(line)?;
+        }
+        Ok(self.dispatch())
+    }
+
+    fn line(&mut self, mut line: Bytes) -> Result<Option<Event>, LineTooLong> {
+        if !self.started {
+            self.started = true;
+            if line.starts_with(b"\xEF\xBB\xBF") {
+                line.advance(3);
+            }
+        }
+        if line.is_empty() {
+            return Ok(self.dispatch());
+        }
+        let colon = memchr::memchr(b':', &line).unwrap_or(line.len());
+        let mut value = line.split_off(colon);
+        if !value.is_empty() {
+            value.advance(1);
+        }
+        if value.first() == Some(&b' ') {
+            value.advance(1);
+        }
+        match &line[..] {
+            b"data" => self.add_data(value)?,
+            b"event" => self.name = Some(String::from_utf8_lossy(&value).into_owned()),
+            // A comment has an empty name; `id` and `retry` mean nothing to a reader that never reconnects.
+            _ => {}
+        }
+        Ok(None)
+    }
+
+    fn add_data(&mut self, more: Bytes) -> Result<(), LineTooLong> {
+        self.data = Some(match self.data.take() {
+            None => more,
+            Some(data) if data.len() + more.len() >= self.limit => return Err(LineTooLong { limit: self.limit }),
+            Some(data) => [&data[..], &more[..]].join(&b'\n').into(),
+        });
+        Ok(())
+    }
+
+    fn dispatch(&mut self) -> Option<Event> {
+        let name = self.name.take();
+        self.data.take().map(|data| Event { name, data })
+    }
+}
+
+/// Writes `value` as the data of one event, straight into `out`.
+///
+/// # Errors
+/// Where `value` cannot be written as JSON (a map whose keys are no strings); `out` may then hold a part of it.
+pub fn write(out: &mut BytesMut, value: &impl Serialize) -> serde_json::Result<()> {
+    out.put_slice(b"data: ");
+    serde_json::to_writer((&mut *out).writer(), value)?;
+    out.put_slice(b"\n\n");
+    Ok(())
+}
+
+/// Writes a comment, which keeps a connection alive and which clients skip. `text` must be one line.
+pub fn write_comment(out: &mut BytesMut, text: &str) {
+    out.put_slice(b": ");
+    out.put_slice(text.as_bytes());
+    out.put_slice(b"\n\n");
+}
+
+/// Writes `data: [DONE]`: all went well, and nothing follows. The only function that does.
+pub fn write_done(out: &mut BytesMut) {
+    out.put_slice(b"data: [DONE]\n\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn read(pieces: impl IntoIterator<Item = Bytes>) -> Vec<Event> {
+        let mut events = Events::new(1000);
+        let mut read = Vec::new();
+        for piece in pieces {
+            events.push(piece);
+            while let Some(event) = events.next_event().expect("short lines") {
+                read.push(event);
+            }
+        }
+        read.extend(events.finish().expect("short lines"));
+        read
+    }
+
+    fn event(data: &'static str) -> Event {
+        Event { name: None, data: Bytes::from(data) }
+    }
+
+    proptest! {
+        #[test]
+        fn events_are_the_same_wherever_the_bytes_are_cut(
+            text in "((data|event|id|): ?[a-zé:]{0,5}\r?\n|\r?\n){0,12}", cuts in prop::collection::vec(0usize..200, 0..12),
+        ) {
+            let whole = Bytes::from(text);
+            let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(whole.len())).collect();
+            cuts.extend([0, whole.len()]);
+            cuts.sort_unstable();
+            let pieces = cuts.windows(2).map(|pair| whole.slice(pair[0]..pair[1]));
+            prop_assert_eq!(read(pieces), read([whole.clone()]));
+        }
+
+        #[test]
+        fn what_is_written_is_read_back(texts in prop::collection::vec(".{0,20}", 0..6)) {
+            let mut out = BytesMut::new();
+            for text in &texts {
+                write(&mut out, text).expect("a string is JSON");
+                write_comment(&mut out, "still here");
+            }
+            let back: Vec<String> =
+                read([out.freeze()]).iter().map(|event| serde_json::from_slice(&event.data).expect("JSON")).collect();
+            prop_assert_eq!(back, texts);
+        }
+    }
+
+    #[test]
+    fn several_data_lines_are_one_event_and_comments_none() {
+        let text = "\u{feff}: hello\n\ndata: a\ndata:b\n\nevent: error\r\ndata: {}\r\n\r\ndata: last";
+        let named = Event { name: Some("error".to_owned()), data: Bytes::from("{}") };
+        assert_eq!(read([Bytes::from(text)]), [event("a\nb"), named, event("last")]);
+    }
+
+    #[test]
+    fn done_ends_a_stream_as_openai_spells_it() {
+        let mut out = BytesMut::new();
+        write_done(&mut out);
+        assert_eq!(&out[..], b"data: [DONE]\n\n");
+    }
+}

@@ -1,0 +1,104 @@
+//! `object!`: a JSON object as a struct that keeps the fields it does not know in `extra`.
+//!
+//! It stands in for `#[serde(flatten)]`, which buffers the whole object before it reads a field: that costs time on the
+//! streaming path, and loses the path of a wrong field, which belongs into an error's `param`.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, Visitor};
+
+/// A key of an object, borrowed from the input where it can be.
+pub(crate) struct Key<'de>(pub(crate) Cow<'de, str>);
+
+impl<'de> Deserialize<'de> for Key<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct KeyVisitor;
+        impl<'de> Visitor<'de> for KeyVisitor {
+            type Value = Key<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a key")
+            }
+            fn visit_borrowed_str<E>(self, key: &'de str) -> Result<Key<'de>, E> {
+                Ok(Key(Cow::Borrowed(key)))
+            }
+            fn visit_str<E>(self, key: &str) -> Result<Key<'de>, E> {
+                Ok(Key(Cow::Owned(key.to_owned())))
+            }
+        }
+        deserializer.deserialize_str(KeyVisitor)
+    }
+}
+
+/// Declares a struct for a JSON object, with a public `extra` that holds every other field.
+///
+/// Each field is `required` (must be there, always written), `optional` (an `Option`; absent and `null` read the same, `None`
+/// is not written) or `nullable` (an `Option`; `None` is written as `null`).
+macro_rules! object {
+    (
+        $(#[$meta:meta])*
+        $vis:vis struct $name:ident {
+            $( $(#[$field_meta:meta])* $kind:ident $field:ident : $type:ty = $key:literal ),* $(,)?
+        }
+    ) => {
+        $(#[$meta])*
+        #[derive(Clone, Debug, PartialEq)]
+        $vis struct $name {
+            $( $(#[$field_meta])* pub $field: $crate::object::object!(@type $kind $type), )*
+            /// Fields that OpenAI's API does not have, or that came later than this type.
+            pub extra: $crate::Extra,
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                struct ObjectVisitor;
+                impl<'de> serde::de::Visitor<'de> for ObjectVisitor {
+                    type Value = $name;
+                    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                        f.write_str("an object")
+                    }
+                    fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<$name, A::Error> {
+                        $( let mut $field: Option<$type> = None; )*
+                        let mut extra = $crate::Extra::new();
+                        while let Some($crate::object::Key(key)) = map.next_key()? {
+                            match &*key {
+                                $( $key => $field = $crate::object::object!(@read $kind map), )*
+                                _ => { extra.insert(key.into_owned(), map.next_value()?); }
+                            }
+                        }
+                        Ok($name { $( $field: $crate::object::object!(@found $kind $field $key), )* extra })
+                    }
+                }
+                deserializer.deserialize_map(ObjectVisitor)
+            }
+        }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                use serde::ser::SerializeMap;
+                let mut map = serializer.serialize_map(None)?;
+                $( $crate::object::object!(@write $kind self map $field $key); )*
+                for (key, value) in &self.extra {
+                    map.serialize_entry(key, value)?;
+                }
+                map.end()
+            }
+        }
+    };
+    (@type required $type:ty) => { $type };
+    (@type $kind:ident $type:ty) => { Option<$type> };
+    (@read required $map:ident) => { Some($map.next_value()?) };
+    (@read $kind:ident $map:ident) => { $map.next_value()? };
+    (@found required $field:ident $key:literal) => { $field.ok_or_else(|| serde::de::Error::missing_field($key))? };
+    (@found $kind:ident $field:ident $key:literal) => { $field };
+    (@write optional $self:ident $map:ident $field:ident $key:literal) => {
+        if let Some(value) = &$self.$field {
+            $map.serialize_entry($key, value)?;
+        }
+    };
+    (@write $kind:ident $self:ident $map:ident $field:ident $key:literal) => {
+        $map.serialize_entry($key, &$self.$field)?;
+    };
+}
+
+pub(crate) use object;

@@ -1,0 +1,199 @@
+//! The content of a message: one string, or parts.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
+use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde_json::Value;
+
+use crate::Extra;
+use crate::object::object;
+
+/// What is said: `"…"` or `[{"type": "text", …}, …]`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Content {
+    /// One string.
+    Text(String),
+    /// Parts, in order. They stay one message.
+    Parts(Vec<Part>),
+}
+
+impl Content {
+    /// The text of it: the string, or the text and refusal parts joined without anything between them.
+    pub fn joined_text(&self) -> Cow<'_, str> {
+        match self {
+            Self::Text(text) => Cow::Borrowed(text),
+            Self::Parts(parts) => parts.iter().filter_map(Part::as_text).collect::<String>().into(),
+        }
+    }
+
+    /// The parts, where it is made of parts.
+    pub fn parts(&self) -> &[Part] {
+        match self {
+            Self::Text(_) => &[],
+            Self::Parts(parts) => parts,
+        }
+    }
+}
+
+/// One part of a message, with the fields its type does not know.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Part {
+    /// What it is.
+    pub kind: PartKind,
+    /// Fields that OpenAI's API does not have (`cache_control`, say).
+    pub extra: Extra,
+}
+
+/// What a part holds.
+#[derive(Clone, Debug, PartialEq)]
+pub enum PartKind {
+    /// `text`.
+    Text(String),
+    /// `refusal`: what the assistant refused to say.
+    Refusal(String),
+    /// `image_url`: a `data:` or http(s) URL and how closely to look.
+    ImageUrl {
+        /// `data:image/png;base64,…` or `https://…`.
+        url: String,
+        /// `auto`, `low`, `high`, `original`.
+        detail: Option<String>,
+    },
+    /// `input_audio`: base64 sound and its format.
+    InputAudio {
+        /// Base64.
+        data: String,
+        /// `wav` or `mp3`.
+        format: String,
+    },
+    /// `file`: as sent (`file_data` and `filename`, or `file_id`).
+    File(Value),
+}
+
+impl Part {
+    /// The text of a text or refusal part.
+    pub fn as_text(&self) -> Option<&str> {
+        match &self.kind {
+            PartKind::Text(text) | PartKind::Refusal(text) => Some(text),
+            _ => None,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Content {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ContentVisitor;
+        impl<'de> Visitor<'de> for ContentVisitor {
+            type Value = Content;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string or an array of content parts")
+            }
+            fn visit_str<E>(self, text: &str) -> Result<Content, E> {
+                Ok(Content::Text(text.to_owned()))
+            }
+            fn visit_string<E>(self, text: String) -> Result<Content, E> {
+                Ok(Content::Text(text))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Content, A::Error> {
+                let mut parts = Vec::new();
+                while let Some(part) = items.next_element()? {
+                    parts.push(part);
+                }
+                Ok(Content::Parts(parts))
+            }
+        }
+        deserializer.deserialize_any(ContentVisitor)
+    }
+}
+
+impl Serialize for Content {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Text(text) => serializer.serialize_str(text),
+            Self::Parts(parts) => parts.serialize(serializer),
+        }
+    }
+}
+
+object! {
+    /// A part before its type is known.
+    pub(super) struct AnyPart {
+        required kind: String = "type",
+        optional text: String = "text",
+        optional refusal: String = "refusal",
+        optional image_url: ImageUrl = "image_url",
+        optional input_audio: InputAudio = "input_audio",
+        optional file: Value = "file",
+    }
+}
+
+object! {
+    /// `image_url` of a part.
+    pub(super) struct ImageUrl {
+        required url: String = "url",
+        optional detail: String = "detail",
+    }
+}
+
+object! {
+    /// `input_audio` of a part.
+    pub(super) struct InputAudio {
+        required data: String = "data",
+        required format: String = "format",
+    }
+}
+
+impl<'de> Deserialize<'de> for Part {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let part = AnyPart::deserialize(deserializer)?;
+        let kind = match part.kind.as_str() {
+            "text" => PartKind::Text(part.text.ok_or_else(|| D::Error::missing_field("text"))?),
+            "refusal" => PartKind::Refusal(part.refusal.ok_or_else(|| D::Error::missing_field("refusal"))?),
+            "image_url" => {
+                let image = part.image_url.ok_or_else(|| D::Error::missing_field("image_url"))?;
+                PartKind::ImageUrl { url: image.url, detail: image.detail }
+            }
+            "input_audio" => {
+                let audio = part.input_audio.ok_or_else(|| D::Error::missing_field("input_audio"))?;
+                PartKind::InputAudio { data: audio.data, format: audio.format }
+            }
+            "file" => PartKind::File(part.file.ok_or_else(|| D::Error::missing_field("file"))?),
+            other => {
+                return Err(D::Error::unknown_variant(other, &["text", "refusal", "image_url", "input_audio", "file"]));
+            }
+        };
+        Ok(Self { kind, extra: part.extra })
+    }
+}
+
+impl Serialize for Part {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        match &self.kind {
+            PartKind::Text(text) => entry(&mut map, "text", text)?,
+            PartKind::Refusal(text) => entry(&mut map, "refusal", text)?,
+            PartKind::ImageUrl { url, detail } => entry(
+                &mut map,
+                "image_url",
+                &ImageUrl { url: url.clone(), detail: detail.clone(), extra: Extra::new() },
+            )?,
+            PartKind::InputAudio { data, format } => entry(
+                &mut map,
+                "input_audio",
+                &InputAudio { data: data.clone(), format: format.clone(), extra: Extra::new() },
+            )?,
+            PartKind::File(file) => entry(&mut map, "file", file)?,
+        }
+        for (key, value) in &self.extra {
+            map.serialize_entry(key, value)?;
+        }
+        map.end()
+    }
+}
+
+/// Writes a part's `type` and the field of the same name.
+fn entry<M: SerializeMap>(map: &mut M, kind: &'static str, value: &impl Serialize) -> Result<(), M::Error> {
+    map.serialize_entry("type", kind)?;
+    map.serialize_entry(kind, value)
+}

@@ -1,0 +1,69 @@
+//! `response_format`: text, any JSON, or JSON of a schema.
+
+use serde::de::{Deserialize, Deserializer, Error};
+use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde_json::Value;
+
+use crate::object::object;
+
+/// What form the answer has.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ResponseFormat {
+    /// `text`: any.
+    Text,
+    /// `json_object`: any JSON object.
+    JsonObject,
+    /// `json_schema`: JSON that keeps to a schema.
+    JsonSchema(JsonSchemaFormat),
+}
+
+object! {
+    /// `json_schema` of a response format.
+    pub struct JsonSchemaFormat {
+        /// The client's name for it.
+        required name: String = "name",
+        /// What it is for, for the model.
+        optional description: String = "description",
+        /// The schema; absent means any object.
+        optional schema: Value = "schema",
+        /// Whether the answer must keep to it to the letter.
+        optional strict: bool = "strict",
+    }
+}
+
+object! {
+    /// A response format before its type is known.
+    pub(super) struct AnyFormat {
+        required kind: String = "type",
+        optional json_schema: JsonSchemaFormat = "json_schema",
+    }
+}
+
+impl<'de> Deserialize<'de> for ResponseFormat {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let format = AnyFormat::deserialize(deserializer)?;
+        match format.kind.as_str() {
+            "text" => Ok(Self::Text),
+            "json_object" => Ok(Self::JsonObject),
+            "json_schema" => {
+                format.json_schema.map(Self::JsonSchema).ok_or_else(|| D::Error::missing_field("json_schema"))
+            }
+            other => Err(D::Error::unknown_variant(other, &["text", "json_object", "json_schema"])),
+        }
+    }
+}
+
+impl Serialize for ResponseFormat {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        match self {
+            Self::Text => map.serialize_entry("type", "text")?,
+            Self::JsonObject => map.serialize_entry("type", "json_object")?,
+            Self::JsonSchema(schema) => {
+                map.serialize_entry("type", "json_schema")?;
+                map.serialize_entry("json_schema", schema)?;
+            }
+        }
+        map.end()
+    }
+}

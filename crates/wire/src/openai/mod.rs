@@ -1,0 +1,27 @@
+//! OpenAI's chat API: `CreateChatCompletionRequest`, its answers whole and in chunks, errors and models.
+//!
+//! Shapes follow OpenAI's published specification (mid 2026); fields that only local engines know (`reasoning_content`)
+//! are named as those who write them name them.
+
+mod answer;
+mod chunk;
+mod content;
+mod error;
+mod format;
+mod message;
+mod model;
+mod request;
+mod tools;
+
+pub use answer::{
+    ChatCompletion, Choice, CompletionTokensDetails, CompletionUsage, FinishReason, Logprobs, PromptTokensDetails,
+    ResponseMessage, TokenLogprob, TopLogprob,
+};
+pub use chunk::{ChatCompletionChunk, ChunkChoice, Delta, FunctionCallDelta, ToolCallDelta};
+pub use content::{Content, Part, PartKind};
+pub use error::{ErrorBody, ErrorObject};
+pub use format::{JsonSchemaFormat, ResponseFormat};
+pub use message::{Message, Role};
+pub use model::{Model, ModelList};
+pub use request::{ChatCompletionRequest, Stop, StreamOptions};
+pub use tools::{FunctionCall, FunctionDefinition, FunctionName, Tool, ToolCall, ToolChoice, ToolMode};
