@@ -1,1 +1,79 @@
-//! stub
+//! The seam between OpenAI's API and whatever holds a model, and what stands behind it without C++.
+//!
+//! Reading order: [`Backend`] (what a backend is), [`ChatCall`], [`Reply`] and [`Event`] (what goes in, what comes out),
+//! [`BackendError`] (how it goes wrong), [`Abilities`] (what a model's backend can honour), then the backends themselves:
+//! [`ollama`] translates; [`openai`] passes through; [`roster`] finds the backend that has a model.
+//!
+//! To add a backend, implement [`Backend`]; three methods are needed.
+#![forbid(unsafe_code)]
+
+mod abilities;
+mod error;
+mod event;
+pub mod http;
+pub mod ollama;
+pub mod openai;
+pub mod roster;
+
+use std::sync::Arc;
+
+use futures_core::future::BoxFuture;
+use loggia_wire::openai::{ChatCompletionRequest, Model};
+
+pub use abilities::{Abilities, Ability, AbilitySet};
+pub use error::{BackendError, Phase};
+pub use event::{Chunk, Event, Events, Reply, ServedBy, Waiting, fingerprint};
+
+/// Something that can hold a chat: an engine in the process, a server at an address, or a wrapper around one or many of these.
+pub trait Backend: Send + Sync {
+    /// What it can honour for this model. Asked before every chat: keep the answer.
+    fn abilities<'a>(&'a self, model: &'a str) -> BoxFuture<'a, Result<Arc<Abilities>, BackendError>>;
+
+    /// Starts a chat. Resolves once the engine has accepted it, so that a refusal can still be a status code.
+    /// Dropping the reply, or this future, at any time tells the engine to stop.
+    fn chat(&self, call: ChatCall) -> BoxFuture<'_, Result<Reply, BackendError>>;
+
+    /// The models it has.
+    fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, BackendError>>;
+
+    /// One model, with all that is known of it.
+    fn model<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Model, BackendError>> {
+        Box::pin(async move {
+            let models = self.models().await?;
+            models.into_iter().find(|model| model.id == id).ok_or_else(|| BackendError::model_not_found(id))
+        })
+    }
+
+    /// Whether a model could answer now.
+    fn ready(&self) -> BoxFuture<'_, Result<(), BackendError>> {
+        Box::pin(async move {
+            if self.models().await?.is_empty() { Err(BackendError::NoModels) } else { Ok(()) }
+        })
+    }
+}
+
+/// One chat to hold.
+#[derive(Clone, Debug)]
+pub struct ChatCall {
+    /// The id of the answer, `chatcmpl-…`: for logs, and to tell calls apart.
+    pub id: Arc<str>,
+    /// What is asked, checked. Its `model` is the name that the backend knows.
+    pub request: Arc<ChatCompletionRequest>,
+    /// How sampling fields are read.
+    pub profile: Profile,
+    /// The head of the client's own HTTP request, where the backend is the service behind it ([`ollama::Ollama`] under
+    /// `OpenAiLayer`): its headers and extensions go along. `None` on the way to another host.
+    pub head: Option<Arc<::http::request::Parts>>,
+}
+
+/// How sampling fields are read, and the quirks of an answer's shape.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Profile {
+    /// As OpenAI's API defines them; what is absent is not sent, so that the model's own defaults hold.
+    #[default]
+    Openai,
+    /// As the 2024 middleware did: doubled temperature and penalties, defaults of 1.0, a seed that forces temperature 0,
+    /// `fp_ollama`, three error types (`docs/dialects.md`, part 1).
+    Original,
+}

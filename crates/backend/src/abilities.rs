@@ -1,0 +1,99 @@
+//! What a model's backend can honour, so that the door can refuse the rest by name.
+
+/// One thing that a request can ask for and not every backend can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Ability {
+    /// `tools`: the model may call.
+    Tools,
+    /// `tool_choice` `required`, a named function, `allowed_tools`: the model must call.
+    ToolChoice,
+    /// `parallel_tool_calls: false` holds.
+    SingleToolCall,
+    /// `response_format` `json_object`.
+    JsonObject,
+    /// `response_format` `json_schema`.
+    JsonSchema,
+    /// `logit_bias`.
+    LogitBias,
+    /// `logprobs`, `top_logprobs`.
+    Logprobs,
+    /// `n` above 1.
+    SeveralChoices,
+    /// `seed`.
+    Seed,
+    /// `image_url` parts.
+    Images,
+    /// `input_audio` parts.
+    Audio,
+    /// `file` parts.
+    Files,
+    /// `reasoning_effort`.
+    Reasoning,
+    /// Ollama's fields in the body (`options`, `keep_alive`, `think`, `num_ctx`, `top_k`, `min_p`, `repeat_penalty`).
+    EngineOptions,
+    /// Fields that Loggia does not know reach an engine that may know them.
+    UnknownFields,
+    /// What OpenAI's API has and Loggia leaves to the engine: `web_search_options`, `audio`, `modalities`, `moderation`,
+    /// hints and labels.
+    HostedFields,
+}
+
+/// A set of abilities.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AbilitySet(u32);
+
+impl AbilitySet {
+    /// All of them.
+    pub const ALL: Self = Self(u32::MAX);
+
+    /// These.
+    pub fn of(abilities: &[Ability]) -> Self {
+        abilities.iter().fold(Self::default(), |set, &ability| set.with(ability))
+    }
+
+    /// This one too.
+    #[must_use]
+    pub fn with(self, ability: Ability) -> Self {
+        Self(self.0 | 1 << ability as u8)
+    }
+
+    /// All but this one.
+    #[must_use]
+    pub fn without(self, ability: Ability) -> Self {
+        Self(self.0 & !(1 << ability as u8))
+    }
+
+    /// Whether it is among them.
+    pub fn has(self, ability: Ability) -> bool {
+        self.0 & 1 << ability as u8 != 0
+    }
+}
+
+/// What a backend can honour for one model.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Abilities {
+    /// What it can do.
+    pub can: AbilitySet,
+    /// The longest prompt and answer together, in tokens, where known.
+    pub context_length: Option<u64>,
+}
+
+impl Abilities {
+    /// Whether it can do this.
+    pub fn has(&self, ability: Ability) -> bool {
+        self.can.has(ability)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_holds_what_was_put_in() {
+        let set = AbilitySet::of(&[Ability::Tools, Ability::HostedFields]).without(Ability::Tools);
+        assert!(set.has(Ability::HostedFields) && !set.has(Ability::Tools));
+        assert!(AbilitySet::ALL.has(Ability::UnknownFields));
+    }
+}

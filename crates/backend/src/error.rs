@@ -1,0 +1,139 @@
+//! How a backend fails. What the client then sees is decided in one place: `loggia-api`, `error.rs`.
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+/// Why a backend could not answer, or not to the end. Messages are for the client: no address, no prompt text.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum BackendError {
+    /// There is no such model.
+    #[error("the model `{model}` does not exist; GET /v1/models lists those that do")]
+    ModelNotFound {
+        /// The name asked for.
+        model: String,
+    },
+    /// The backend has no model at all.
+    #[error("no model is available: pull one, or name a backend that has one")]
+    NoModels,
+    /// The engine refuses the request as the client wrote it.
+    #[error("{message}")]
+    InvalidRequest {
+        /// For a person.
+        message: String,
+        /// The field at fault, where known.
+        param: Option<String>,
+        /// For a program, where there is one.
+        code: Option<String>,
+    },
+    /// Prompt and answer do not fit the context.
+    #[error("{}", context_message(*.prompt_tokens, *.context))]
+    ContextLengthExceeded {
+        /// Tokens of the prompt, where known.
+        prompt_tokens: Option<u64>,
+        /// Tokens that fit, where known.
+        context: Option<u64>,
+    },
+    /// The backend cannot do this kind of work at all.
+    #[error("{what} is not supported by the backend of this model")]
+    Unsupported {
+        /// What was asked for.
+        what: &'static str,
+    },
+    /// The engine has its hands full; another try is safe.
+    #[error("the engine is busy; try again later")]
+    Busy {
+        /// After how long, where known.
+        retry_after: Option<Duration>,
+    },
+    /// The engine does not let Loggia in: its key is missing or wrong. The client can do nothing about it.
+    #[error("the backend `{backend}` refused Loggia's credentials; its key in the server's configuration is missing or wrong")]
+    Credentials {
+        /// The backend's name.
+        backend: String,
+    },
+    /// Nothing answers at the backend's address.
+    #[error("the backend `{backend}` cannot be reached; check that it is running")]
+    Unreachable {
+        /// The backend's name.
+        backend: String,
+    },
+    /// The backend took too long.
+    #[error("the backend `{backend}` took longer than {} s {phase}", .after.as_secs_f32())]
+    TimedOut {
+        /// The backend's name.
+        backend: String,
+        /// Doing what.
+        phase: Phase,
+        /// The limit.
+        after: Duration,
+    },
+    /// What came back is no answer.
+    #[error("the backend `{backend}` sent something that is no answer: {what}")]
+    BadAnswer {
+        /// The backend's name.
+        backend: String,
+        /// What was wrong with it; never its content.
+        what: String,
+    },
+    /// The connection broke, or the engine ended, before the answer did.
+    #[error("the backend `{backend}` ended before the answer did")]
+    CutShort {
+        /// The backend's name.
+        backend: String,
+    },
+    /// The engine itself reports a fault.
+    #[error("{message}")]
+    Engine {
+        /// The engine's own words.
+        message: String,
+    },
+}
+
+/// What a backend took too long for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// To accept a connection.
+    Connect,
+    /// To begin an answer, loading the model and reading the prompt included.
+    Headers,
+    /// To send more of it.
+    Idle,
+}
+
+impl std::fmt::Display for Phase {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Connect => "to accept a connection",
+            Self::Headers => "to begin an answer",
+            Self::Idle => "to send more of an answer",
+        })
+    }
+}
+
+impl BackendError {
+    /// There is no such model.
+    pub fn model_not_found(model: impl Into<String>) -> Self {
+        Self::ModelNotFound { model: model.into() }
+    }
+
+    /// Whether the same request may be sent again, here or elsewhere, without anything being done twice.
+    pub fn may_try_again(&self) -> bool {
+        matches!(self, Self::Busy { .. } | Self::Unreachable { .. } | Self::TimedOut { phase: Phase::Connect, .. })
+    }
+}
+
+fn context_message(prompt_tokens: Option<u64>, context: Option<u64>) -> String {
+    match (prompt_tokens, context) {
+        (Some(prompt), Some(context)) => format!(
+            "This model's maximum context length is {context} tokens. However, your messages resulted in {prompt} tokens. \
+             Please reduce the length of the messages."
+        ),
+        (None, Some(context)) => format!(
+            "This model's maximum context length is {context} tokens, and your messages are longer. Please reduce the length of the messages."
+        ),
+        (_, None) => {
+            "Your messages are longer than this model's context. Please reduce the length of the messages.".to_owned()
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! What a backend answers: a stream of events, the same for whole and streamed answers.
+
+use std::fmt;
+use std::sync::Arc;
+
+use futures_core::stream::BoxStream;
+use loggia_wire::Extra;
+use loggia_wire::openai::{ChunkChoice, CompletionUsage};
+use sha2::{Digest, Sha256};
+
+use crate::BackendError;
+
+/// The events of one answer. After an error, nothing follows.
+pub type Events = BoxStream<'static, Result<Event, BackendError>>;
+
+/// An answer that has begun.
+pub struct Reply {
+    /// Who gives it.
+    pub served_by: ServedBy,
+    /// What is said, as it is said. Where the client asked for a whole answer, so does the backend upstream, and it comes as one chunk.
+    pub events: Events,
+}
+
+impl fmt::Debug for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reply").field("served_by", &self.served_by).finish_non_exhaustive()
+    }
+}
+
+/// Who gives an answer: what `x-loggia-served-by` tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServedBy {
+    /// The backend's name: `embedded`, `ollama`, or the NAME of `--openai NAME=URL`.
+    pub backend: Arc<str>,
+    /// The model, as the backend names it.
+    pub model: Arc<str>,
+    /// The machine, where the backend has several.
+    pub node: Option<Arc<str>>,
+    /// `system_fingerprint`: see [`fingerprint`].
+    pub fingerprint: Arc<str>,
+}
+
+/// What happens next in an answer.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// Nothing to show yet, and why: what heartbeats stand for.
+    Waiting(Waiting),
+    /// More of the answer.
+    Chunk(Chunk),
+    /// What it cost, once, after the last chunk: whether or not the client asked to see it.
+    Usage(CompletionUsage),
+}
+
+/// Why there is nothing to show yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waiting {
+    /// Others are before it.
+    Queued,
+    /// The model is being loaded.
+    LoadingModel,
+    /// The prompt is being read.
+    ReadingPrompt,
+}
+
+/// What varies from chunk to chunk. The rest of a `chat.completion.chunk` (id, model, fingerprint) belongs to the answer as a whole
+/// and is written by the door, so that no backend can get it wrong.
+///
+/// A backend need not name the role, nor keep content and `finish_reason` apart: the door does both. Every choice must end with a
+/// `finish_reason`; an answer that lacks one is a failed one.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Chunk {
+    /// When the answer began, in Unix seconds, where the engine tells; only the first chunk's counts.
+    pub created: Option<u64>,
+    /// What is new.
+    pub choices: Vec<ChunkChoice>,
+    /// Fields of an engine's own, beside `choices`.
+    pub extra: Extra,
+}
+
+impl Chunk {
+    /// More of one choice.
+    pub fn of(choice: ChunkChoice) -> Self {
+        Self { choices: vec![choice], ..Self::default() }
+    }
+}
+
+/// `fp_` and ten hex digits that change when one of `parts` (backend, weights, engine version) does, and only then.
+pub fn fingerprint(parts: &[&str]) -> Arc<str> {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update(part.len().to_le_bytes());
+        hash.update(part);
+    }
+    let digits = hash.finalize().iter().take(5).fold(0_u64, |number, &byte| number << 8 | u64::from(byte));
+    format!("fp_{digits:010x}").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fingerprint_changes_with_its_parts_and_only_then() {
+        assert_eq!(fingerprint(&["ollama", "abc"]), fingerprint(&["ollama", "abc"]));
+        assert_ne!(fingerprint(&["ollama", "abc"]), fingerprint(&["ollamaa", "bc"]));
+        assert_eq!(fingerprint(&[]).len(), 13);
+    }
+}
