@@ -1,0 +1,64 @@
+# Every command that a person or CI uses. `make help` lists them.
+#
+# Two builds, on purpose. `run` and `bench` use the release profile. Everything under `test` shares the dev profile, the client suites
+# too: there the engine's crates are optimised all the same (Cargo.toml says which), so that llama.cpp is compiled once for all tests and
+# the rest recompiles in seconds.
+
+SHELL := /usr/bin/env bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help run test test-rust test-clients setup model lint fmt bench fuzz clean
+
+# A fresh rustup is often not on the path of the shell that installed it.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+MODEL := .loggia/models/SmolLM2-135M-Instruct.Q4_1.gguf
+# What else `make run` hands to the program, for example: make run ARGS="--ollama http://127.0.0.1:11434"
+ARGS ?=
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
+
+run: ## install what is missing, build, fetch the default model, serve it
+	@scripts/setup run
+	@scripts/default-model
+	@echo "run: building (the first time some minutes: llama.cpp is compiled)"
+	@. scripts/environment && cargo build --release -p loggia
+	@echo "run: serving; stop with Ctrl-C"
+	@exec target/release/loggia serve --data-dir .loggia $(ARGS)
+
+test: ## install what is missing, then every test: Rust, and the real Python and Node clients
+	@scripts/setup test
+	@scripts/default-model
+	@$(MAKE) --no-print-directory test-rust
+	@$(MAKE) --no-print-directory test-clients
+	@echo "test: all of it passed: cargo test --workspace, then tests/clients with Python and with Node"
+
+test-rust: ## only the Rust tests
+	@echo "test: cargo test --workspace (the first time some minutes: llama.cpp is compiled)"
+	@. scripts/environment && cargo test --workspace
+
+test-clients: ## only the real clients, against a running loggia
+	@scripts/test-clients
+
+setup: ## install what building and testing need, where it is missing
+	@scripts/setup test
+
+model: ## fetch and verify the default model
+	@scripts/setup run
+	@scripts/default-model
+
+lint: ## formatting, clippy, and what may depend on what under which licence
+	@scripts/lint
+
+fmt: ## format the Rust code
+	cargo fmt --all
+
+bench: ## what the gateway costs beside nginx; writes docs/benchmarks.md
+	@scripts/bench
+
+fuzz: ## the property tests with many more cases
+	@scripts/fuzz
+
+clean: ## remove what was built; the models under .loggia stay
+	rm -rf target tests/clients/.venv tests/clients/node/node_modules tests/clients/node/.runtime .loggia/tools
