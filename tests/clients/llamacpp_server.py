@@ -1,0 +1,35 @@
+"""A real engine that speaks OpenAI already: llama.cpp's own server, out of the wheel `xllamacpp`, with the default model.
+
+    llamacpp_server.py MODEL.gguf
+
+Listens on a free port, prints its address, and ends when its standard input does.
+"""
+
+import os
+import sys
+
+import xllamacpp
+
+# One thread: two that wait for each other by spinning crawl when something else runs on the machine, and the model is small.
+THREADS = 1
+
+
+def main() -> None:
+    params = xllamacpp.CommonParams()
+    params.model.path = sys.argv[1]
+    params.model_alias = {"smollm2"}
+    params.hostnames = ["127.0.0.1"]
+    params.port = 0
+    params.n_ctx = 2048
+    params.n_parallel = 1
+    params.cpuparams.n_threads = THREADS
+    params.cpuparams_batch.n_threads = THREADS
+    server = xllamacpp.Server(params)
+    print(server.listening_address, flush=True)
+    sys.stdin.read()
+    # Nothing is to be kept, and the server's own end may wait for a stream that nobody reads.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,230 @@
+"""An Ollama that answers from recordings, and holds every request against the recorded ones.
+
+Not a model and not lenient: a request that differs from every recorded one in any field is kept as a mismatch and answered with a 500, so
+that the test that caused it fails, and `GET /standin/report` tells what differed. What Loggia adds to each request by design is written
+in `ALWAYS_SENT`; nothing else may be added.
+
+It can also be told how to send (`POST /standin/next`, for the next chat request): the bytes split at one place, or one by one; or to hold
+after some lines until the client leaves, which `GET /standin/left` then waits for.
+
+Run as a program it listens on a free port, prints its address, and ends when its standard input does.
+"""
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+
+RECORDINGS = Path(__file__).resolve().parents[2] / "fixtures" / "ollama"
+
+# Loggia always says whether it wants a stream, and never lets a conversation be cut in silence.
+ALWAYS_SENT = {"truncate": False, "shift": False}
+
+# Requests recorded to show what Ollama does when `truncate` is left to it: Loggia must never send them.
+NEVER_SENT = {"overflow-default", "overflow-many-messages-default", "generation-past-context-default"}
+
+# How long `/standin/left` waits for the client's connection to close.
+PATIENCE = 10.0
+
+
+class Recording:
+    """One recorded exchange: the request's JSON, and the answer's status line, headers, body and HTTP chunks."""
+
+    def __init__(self, path: Path):
+        self.name = path.name.removesuffix(".request.json")
+        exchange = json.loads(path.read_text())
+        self.path = exchange["path"]
+        self.request = exchange.get("body")
+        self.chunks = exchange.get("chunks")
+        head, _, self.body = path.with_name(f"{self.name}.response.http").read_bytes().partition(b"\r\n\r\n")
+        self.status, *headers = head.decode().split("\r\n")
+        self.content_type = next(h.split(": ", 1)[1] for h in headers if h.lower().startswith("content-type"))
+
+    def expected(self) -> dict:
+        """The request that Loggia sends for the same question."""
+        return {**self.request, "stream": self.request.get("stream", True), **ALWAYS_SENT}
+
+
+def read(folder: str) -> list[Recording]:
+    return [Recording(path) for path in sorted((RECORDINGS / folder).glob("*.request.json"))]
+
+
+def same_json(value: object) -> str:
+    """One text for equal JSON: keys in order, and 1.0 written as 1."""
+
+    def plain(value):
+        if isinstance(value, float) and value.is_integer():
+            return int(value)
+        if isinstance(value, dict):
+            return {key: plain(inner) for key, inner in value.items()}
+        return [plain(inner) for inner in value] if isinstance(value, list) else value
+
+    return json.dumps(plain(value), sort_keys=True)
+
+
+class Plan:
+    """How the next chat answer is sent."""
+
+    def __init__(self, split=None, hold_after=None):
+        self.split = split
+        self.hold_after = hold_after
+
+    def pieces(self, recording: Recording) -> list[bytes]:
+        body = recording.body
+        if self.hold_after is not None:
+            return [line + b"\n" for line in body.split(b"\n")[: self.hold_after]]
+        if self.split == "bytes":
+            return [body[i : i + 1] for i in range(len(body))]
+        if isinstance(self.split, int):
+            return [piece for piece in (body[: self.split], body[self.split :]) if piece]
+        if self.split == "recorded" and recording.chunks:
+            ends = [sum(recording.chunks[: i + 1]) for i in range(len(recording.chunks))]
+            return [body[start:end] for start, end in zip([0, *ends], ends)]
+        return [body]
+
+
+class StandIn:
+    def __init__(self):
+        self.chats: dict[str, list[Recording]] = {}
+        for recording in read("chat"):
+            if isinstance(recording.request, dict) and recording.request.get("messages") and recording.name not in NEVER_SENT:
+                self.chats.setdefault(same_json(recording.expected()), []).append(recording)
+        self.server = {recording.name: recording for recording in read("server")}
+        self.plan = Plan()
+        self.turn = 0
+        self.served: list[str] = []
+        self.mismatches: list[dict] = []
+        self.left = asyncio.Event()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answers one connection's requests, one after the other."""
+        try:
+            while (request := await read_request(reader)) is not None:
+                method, path, body = request
+                if path.startswith("/standin/"):
+                    await self.steer(writer, path, body)
+                elif (method, path) == ("POST", "/api/chat"):
+                    await self.chat(reader, writer, body)
+                else:
+                    await self.other(writer, method, path, body)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+    async def chat(self, reader, writer, body: bytes) -> None:
+        plan, self.plan = self.plan, Plan("recorded")
+        recording = self.find(body)
+        if recording is None:
+            await send_json(writer, "500 Internal Server Error", {"error": "no such request was recorded"})
+            return
+        self.served.append(recording.name)
+        await send(writer, recording, plan)
+        if plan.hold_after is not None:
+            # A connection in use has nothing to send; the next thing to be read is its end.
+            if await reader.read(1) == b"":
+                self.left.set()
+            raise ConnectionResetError
+
+    def find(self, body: bytes) -> Recording | None:
+        try:
+            request = json.loads(body)
+        except ValueError:
+            self.mismatches.append({"not_json": repr(body[:200])})
+            return None
+        same = self.chats.get(same_json(request))
+        if same is None:
+            self.mismatches.append(self.difference(request))
+            return None
+        # The same question was asked twice in some recordings: their answers take turns.
+        self.turn += 1
+        return same[self.turn % len(same)]
+
+    def difference(self, request: dict) -> dict:
+        """What sets the request apart from the recorded one that it is most like."""
+
+        def differing(recording: Recording) -> dict:
+            expected = recording.expected()
+            keys = sorted(expected.keys() | request.keys())
+            return {
+                key: {"sent": request.get(key, "(absent)"), "recorded": expected.get(key, "(absent)")}
+                for key in keys
+                if same_json(request.get(key, "(absent)")) != same_json(expected.get(key, "(absent)"))
+            }
+
+        nearest = min((same[0] for same in self.chats.values()), key=lambda recording: len(differing(recording)))
+        return {"nearest": nearest.name, "differs": differing(nearest)}
+
+    async def other(self, writer, method: str, path: str, body: bytes) -> None:
+        recording = None
+        if method == "GET" and path in ("/api/tags", "/api/ps", "/api/version"):
+            recording = self.server[path.removeprefix("/api/")]
+        elif (method, path) == ("POST", "/api/show"):
+            # `tags` names one model whose `show` was not recorded; it is answered like one that is gone.
+            recording = self.server["show-missing"]
+            for shown in self.server.values():
+                if shown.path == path and same_json(shown.request) == same_json(json.loads(body)):
+                    recording = shown
+        else:
+            self.mismatches.append({"not_recorded": f"{method} {path}"})
+            recording = self.server["unknown-route"]
+        await send(writer, recording, Plan())
+
+    async def steer(self, writer, path: str, body: bytes) -> None:
+        if path == "/standin/next":
+            self.plan = Plan(**json.loads(body))
+            self.left.clear()
+            answer = {}
+        elif path == "/standin/left":
+            try:
+                await asyncio.wait_for(self.left.wait(), PATIENCE)
+            except asyncio.TimeoutError:
+                pass
+            answer = {"left": self.left.is_set()}
+        else:
+            answer = {"served": self.served, "mismatches": self.mismatches}
+        await send_json(writer, "200 OK", answer)
+
+
+async def read_request(reader: asyncio.StreamReader):
+    """Method, path and body of the next request; None where the client is done. Loggia sends bodies with their length."""
+    try:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+    except asyncio.IncompleteReadError:
+        return None
+    request_line, *headers = head.rstrip("\r\n").split("\r\n")
+    length = next((int(h.split(":")[1]) for h in headers if h.lower().startswith("content-length:")), 0)
+    method, path, _ = request_line.split(" ")
+    return method, path, await reader.readexactly(length)
+
+
+async def send(writer, recording: Recording, plan: Plan) -> None:
+    """The recorded answer: chunked where it was, each piece a chunk and a write of its own."""
+    chunked = recording.chunks is not None
+    framing = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {len(recording.body)}"
+    writer.write(f"{recording.status}\r\nContent-Type: {recording.content_type}\r\n{framing}\r\n\r\n".encode())
+    for piece in plan.pieces(recording):
+        writer.write(b"%x\r\n%s\r\n" % (len(piece), piece) if chunked else piece)
+        await writer.drain()
+        await asyncio.sleep(0)
+    if chunked and plan.hold_after is None:
+        writer.write(b"0\r\n\r\n")
+    await writer.drain()
+
+
+async def send_json(writer, status: str, value: dict) -> None:
+    body = json.dumps(value).encode()
+    head = f"HTTP/1.1 {status}\r\nContent-Type: application/json; charset=utf-8\r\nContent-Length: {len(body)}\r\n\r\n"
+    writer.write(head.encode() + body)
+    await writer.drain()
+
+
+async def main() -> None:
+    server = await asyncio.start_server(StandIn().serve, "127.0.0.1", 0)
+    host, port = server.sockets[0].getsockname()
+    print(f"http://{host}:{port}", flush=True)
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,161 @@
+"""Starts `loggia` in front of each kind of backend, for the suites to drive.
+
+`TARGETS` lists them: the embedded engine, Ollama (the stand-in that answers from recordings), an engine that speaks OpenAI already
+(llama.cpp's own server), and a live Ollama where LOGGIA_TEST_OLLAMA="URL MODEL" names one.
+
+Run as a program it starts them all, prints one line of JSON that says where they are, and stops them when its standard input ends: this is
+how the Node suite gets them.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+REPOSITORY = HERE.parents[1]
+PROGRAM = Path(os.environ.get("LOGGIA_PROGRAM", REPOSITORY / "target" / "debug" / "loggia"))
+MODEL = Path(os.environ.get("LOGGIA_TEST_MODEL", REPOSITORY / ".loggia" / "models" / "SmolLM2-135M-Instruct.Q4_1.gguf"))
+LIVE_OLLAMA = os.environ.get("LOGGIA_TEST_OLLAMA", "")
+
+# A machine that is busy with a build loads the small model in seconds all the same.
+START_LIMIT = 60.0
+STOP_LIMIT = 20.0
+
+
+@dataclasses.dataclass
+class Target:
+    """A running loggia: its kind of backend, where it listens, which model to ask for, and what is behind it."""
+
+    kind: str
+    url: str
+    model: str
+    upstream: str | None = None
+
+
+@contextlib.contextmanager
+def embedded():
+    arguments = ["--model", str(MODEL), "--context", "2048", "--parallel", "2", "--threads", "1"]
+    with loggia(*arguments) as url:
+        yield Target("embedded", url, first_model(url))
+
+
+@contextlib.contextmanager
+def ollama():
+    with printing_its_address(HERE / "ollama_standin.py") as upstream:
+        with loggia("--ollama", upstream) as url:
+            yield Target("ollama", url, "smollm2:135m", upstream)
+            mismatches = fetch(f"{upstream}/standin/report")["mismatches"]
+            assert not mismatches, f"requests that were never recorded: {json.dumps(mismatches, indent=1)}"
+
+
+@contextlib.contextmanager
+def openai():
+    with printing_its_address(HERE / "llamacpp_server.py", str(MODEL)) as upstream:
+        with loggia("--openai", f"llamacpp={upstream}/v1") as url:
+            yield Target("openai", url, "smollm2", upstream)
+
+
+@contextlib.contextmanager
+def live_ollama():
+    upstream, model = LIVE_OLLAMA.split()
+    with loggia("--ollama", upstream) as url:
+        yield Target("live_ollama", url, model, upstream)
+
+
+TARGETS = {"embedded": embedded, "ollama": ollama, "openai": openai} | ({"live_ollama": live_ollama} if LIVE_OLLAMA else {})
+
+
+@contextlib.contextmanager
+def loggia(*arguments: str, log: Path | None = None, environment: dict[str, str] | None = None):
+    """A running `loggia serve` on a free port: gives its address once it is ready, and sees that it ends with 0 when told to stop."""
+    with tempfile.TemporaryDirectory(prefix="loggia-test-") as folder:
+        log = log or Path(folder) / "log"
+        command = [str(PROGRAM), "serve", "--listen", "127.0.0.1:0", "--data-dir", folder, *arguments]
+        # Only what this test says: no setting of the person who runs it.
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("LOGGIA_")}
+        with log.open("wb") as output:
+            process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, cwd=folder, env=clean | (environment or {}))
+        try:
+            yield listening(process, log)
+        except BaseException:
+            sys.stderr.write(f"--- the log of {' '.join(command)}\n{log.read_text(errors='replace')}---\n")
+            raise
+        finally:
+            stop(process)
+        assert process.returncode == 0, f"loggia ended with {process.returncode}:\n{log.read_text(errors='replace')}"
+
+
+def listening(process: subprocess.Popen, log: Path) -> str:
+    """The address that loggia printed, once it is ready to answer."""
+    end = time.monotonic() + START_LIMIT
+    while time.monotonic() < end:
+        found = re.search(r"listening on (http://[0-9.:]+)", log.read_text(errors="replace"))
+        if found and status_of(f"{found[1]}/readyz") == 200:
+            return found[1]
+        if process.poll() is not None:
+            break
+        time.sleep(0.05)
+    raise RuntimeError(f"loggia is not ready (exit code {process.poll()})")
+
+
+def stop(process: subprocess.Popen) -> None:
+    process.terminate()
+    try:
+        process.wait(STOP_LIMIT)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+@contextlib.contextmanager
+def printing_its_address(script: Path, *arguments: str):
+    """A Python program of this folder that prints its address first and ends with its standard input."""
+    process = subprocess.Popen([sys.executable, str(script), *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    try:
+        address = process.stdout.readline().decode().strip()
+        if not address:
+            raise RuntimeError(f"{script.name} did not start; run it by hand to see why")
+        yield address
+    finally:
+        process.stdin.close()
+        process.wait(STOP_LIMIT)
+
+
+def first_model(url: str) -> str:
+    return fetch(f"{url}/v1/models")["data"][0]["id"]
+
+
+def fetch(url: str, body: dict | None = None) -> dict:
+    data = None if body is None else json.dumps(body).encode()
+    with urllib.request.urlopen(urllib.request.Request(url, data, {"content-type": "application/json"}), timeout=30) as answer:
+        return json.load(answer)
+
+
+def status_of(url: str) -> int | None:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        return error.code
+    except OSError:
+        return None
+
+
+def main() -> None:
+    with contextlib.ExitStack() as stack:
+        targets = [stack.enter_context(start()) for start in TARGETS.values()]
+        print(json.dumps([dataclasses.asdict(target) for target in targets]), flush=True)
+        sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main()
