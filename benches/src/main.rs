@@ -1,2 +1,57 @@
-//! stub
-fn main(){}
+//! Measures what a gateway costs: Loggia in front of an instant Ollama stand-in, beside nginx passing the same answer's bytes through.
+//!
+//! Only the CPU time that the gateway's process spends is counted, so the stand-in and the load may share the machine with it.
+//! This is no load test: it says nothing of a largest number of requests a second.
+//!
+//! Read `rounds` for what is measured, `stand_in` and `load` for the two ends, `gateway` for the two in the middle, `cost` for the measure.
+#![forbid(unsafe_code)]
+
+mod answers;
+mod cost;
+mod gateway;
+mod http;
+mod load;
+mod machine;
+mod pacer;
+mod report;
+mod rounds;
+mod stand_in;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+
+/// What a gateway costs, Loggia beside nginx.
+#[derive(Parser)]
+struct Arguments {
+    /// The program to measure, built with `cargo build --release -p loggia --no-default-features`.
+    #[arg(long, default_value = "target/release/loggia")]
+    loggia: PathBuf,
+    /// The nginx to measure it against.
+    #[arg(long, default_value = "nginx")]
+    nginx: PathBuf,
+    /// How often Loggia and nginx take turns at each kind of work; the table shows medians.
+    #[arg(long, default_value_t = 5)]
+    pairs: usize,
+    /// Only the kinds of work whose names contain this.
+    #[arg(long)]
+    only: Option<String>,
+    /// Where to write the page; nothing is written where only a part was measured.
+    #[arg(long, default_value = "docs/benchmarks.md")]
+    page: PathBuf,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    gateway::allow_many_files().context("could not raise the limit of open files; try `ulimit -n 20000`")?;
+    let measured = rounds::measure(&arguments.loggia, &arguments.nginx, arguments.pairs, arguments.only.as_deref())?;
+    let machine = machine::describe(&arguments.nginx);
+    print!("{}", report::tables(&measured));
+    if arguments.only.is_none() {
+        std::fs::write(&arguments.page, report::page(&measured, &machine, arguments.pairs))
+            .with_context(|| format!("could not write {}", arguments.page.display()))?;
+        println!("written to {}", arguments.page.display());
+    }
+    Ok(())
+}

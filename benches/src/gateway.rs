@@ -1,0 +1,150 @@
+//! Starts and ends the two gateways, each on a port and in a folder of its own.
+
+use std::{
+    fs::{self, File},
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::Path,
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Resource, Rlimit, Signal};
+use tempfile::TempDir;
+
+/// A running gateway; ended when dropped.
+pub(crate) struct Gateway {
+    pub(crate) name: &'static str,
+    pub(crate) address: SocketAddr,
+    /// The process that does the work: nginx's worker, not its master.
+    pub(crate) pid: u32,
+    child: Child,
+    folder: TempDir,
+}
+
+/// Lets this process, and those that it starts, have as many files open as the machine allows.
+pub(crate) fn allow_many_files() -> Result<()> {
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    rustix::process::setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?;
+    Ok(())
+}
+
+/// Loggia in front of the Ollama at `upstream`, as it comes but for its log, which nginx does not write either.
+pub(crate) fn loggia(program: &Path, upstream: SocketAddr) -> Result<Gateway> {
+    let (folder, address) = (tempfile::tempdir()?, free_address()?);
+    let mut command = Command::new(program);
+    command
+        .args(["serve", "--listen", &address.to_string(), "--ollama", &format!("http://{upstream}"), "--data-dir"])
+        .arg(folder.path())
+        .env("LOGGIA_LOG", "error");
+    Gateway::start("Loggia", command, folder, address)
+}
+
+/// nginx with one worker, passing everything through to `upstream`.
+pub(crate) fn nginx(program: &Path, upstream: SocketAddr) -> Result<Gateway> {
+    let (folder, address) = (tempfile::tempdir()?, free_address()?);
+    fs::write(folder.path().join("nginx.conf"), nginx_configuration(address, upstream))?;
+    let mut command = Command::new(program);
+    command.arg("-p").arg(folder.path()).args(["-e", "stderr", "-c", "nginx.conf"]);
+    let mut gateway = Gateway::start("nginx", command, folder, address)?;
+    gateway.pid = only_child(gateway.pid)?;
+    Ok(gateway)
+}
+
+/// Streams are passed on at once (`proxy_buffering off`), connections to the upstream are kept, nothing is logged.
+fn nginx_configuration(address: SocketAddr, upstream: SocketAddr) -> String {
+    // As root nginx would give its worker to `nobody`, who may not enter the folder.
+    let user = if rustix::process::geteuid().is_root() { "user root;" } else { "" };
+    format!(
+        "{user}
+daemon off;
+worker_processes 1;
+worker_rlimit_nofile 20000;
+pid nginx.pid;
+events {{ worker_connections 9000; }}
+http {{
+    access_log off;
+    tcp_nodelay on;
+    keepalive_requests 100000000;
+    client_body_temp_path body;
+    proxy_temp_path proxy;
+    fastcgi_temp_path fastcgi;
+    uwsgi_temp_path uwsgi;
+    scgi_temp_path scgi;
+    upstream engine {{
+        server {upstream};
+        keepalive 256;
+        keepalive_requests 100000000;
+    }}
+    server {{
+        listen {address};
+        location / {{
+            proxy_pass http://engine;
+            proxy_http_version 1.1;
+            proxy_set_header Connection \"\";
+            proxy_buffering off;
+        }}
+    }}
+}}
+"
+    )
+}
+
+impl Gateway {
+    fn start(name: &'static str, mut command: Command, folder: TempDir, address: SocketAddr) -> Result<Self> {
+        let log = File::create(folder.path().join("log"))?;
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let child = command.spawn().with_context(|| format!("could not start {}", command.get_program().display()))?;
+        let mut gateway = Self { name, address, pid: child.id(), child, folder };
+        gateway.wait_until_it_listens()?;
+        Ok(gateway)
+    }
+
+    fn wait_until_it_listens(&mut self) -> Result<()> {
+        let begun = Instant::now();
+        while TcpStream::connect(self.address).is_err() {
+            if self.child.try_wait()?.is_some() || begun.elapsed() > Duration::from_secs(10) {
+                let log = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+                bail!("{} does not listen on {}; it said: {log}", self.name, self.address);
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        // SIGTERM and not SIGKILL, so that nginx's master ends its worker too.
+        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
+            let _ = rustix::process::kill_process(pid, Signal::TERM);
+        }
+        let begun = Instant::now();
+        while matches!(self.child.try_wait(), Ok(None)) {
+            if begun.elapsed() > Duration::from_secs(5) {
+                let _ = self.child.kill();
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+/// An address that nobody listens on. Another could take it before the gateway does; the start then fails and says so.
+fn free_address() -> Result<SocketAddr> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+}
+
+fn only_child(pid: u32) -> Result<u32> {
+    let begun = Instant::now();
+    loop {
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
+        if let Some(child) = children.split_whitespace().next() {
+            return Ok(child.parse()?);
+        }
+        if begun.elapsed() > Duration::from_secs(5) {
+            bail!("nginx started no worker");
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+}

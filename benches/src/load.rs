@@ -1,0 +1,166 @@
+//! The client: keep-alive connections that send the same bytes again and again and read each answer to its end.
+//!
+//! It checks that each answer is as long as the first was and ends as it did, and otherwise looks at nothing, to leave the CPU to the gateway.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    task::JoinSet,
+};
+
+use crate::http::{AnswerReader, Body};
+
+/// What to ask, of whom, and how often.
+#[derive(Clone)]
+pub(crate) struct Load {
+    pub(crate) target: SocketAddr,
+    pub(crate) request: Bytes,
+    pub(crate) connections: usize,
+    /// Of all connections together.
+    pub(crate) answers: usize,
+    /// How long each body must be.
+    pub(crate) body_bytes: usize,
+}
+
+/// The bytes of a chat request as a client of OpenAI's sends them.
+pub(crate) fn chat_request(target: SocketAddr, stream: bool) -> Bytes {
+    let body = format!(
+        r#"{{"model":"{}","messages":[{{"role":"system","content":"You are a helpful assistant who answers in a few short sentences."}},{{"role":"user","content":"Tell me the story of a lighthouse keeper who had never seen snow, and what happened on the day it came."}}],"max_tokens":2000,"temperature":0.7,"stream":{stream}}}"#,
+        crate::answers::MODEL
+    );
+    format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: {target}\r\naccept: application/json\r\ncontent-type: application/json\r\nuser-agent: OpenAI/Python 2.0\r\nauthorization: Bearer none\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .into()
+}
+
+/// Asks once and gives back the whole body.
+pub(crate) fn ask_once(target: SocketAddr, stream: bool) -> Result<Vec<u8>> {
+    block_on(async {
+        let mut connection = Connection::open(target, usize::MAX).await?;
+        Ok(connection.ask(&chat_request(target, stream)).await?.tail)
+    })
+}
+
+/// Asks until `load.answers` have come, each connection its next question when its last is answered.
+pub(crate) fn run(load: &Load) -> Result<()> {
+    block_on(async {
+        let left = Arc::new(AtomicUsize::new(load.answers));
+        let mut tasks = JoinSet::new();
+        for _ in 0..load.connections {
+            let (load, left) = (load.clone(), Arc::clone(&left));
+            tasks.spawn(async move {
+                let mut connection = Connection::open(load.target, 14).await?;
+                while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
+                    let body = connection.ask(&load.request).await?;
+                    ensure!(
+                        body.bytes == load.body_bytes,
+                        "an answer of {} bytes, expected {}",
+                        body.bytes,
+                        load.body_bytes
+                    );
+                }
+                Ok(())
+            });
+        }
+        while let Some(done) = tasks.join_next().await {
+            done.context("a connection's task failed")??;
+        }
+        Ok(())
+    })
+}
+
+/// Opens `load.connections` streams, waits until each has brought `seen` bytes or more and a while longer, so that all are well under way,
+/// and leaves. Gives back what `look` saw just before.
+pub(crate) fn hold_open<T>(load: &Load, seen: usize, look: impl FnOnce() -> Result<T>) -> Result<T> {
+    block_on(async {
+        let started = Arc::new(AtomicUsize::new(0));
+        let mut tasks = JoinSet::new();
+        for number in 0..load.connections {
+            let (load, started) = (load.clone(), Arc::clone(&started));
+            tasks.spawn(async move {
+                let mut connection = Connection::open(load.target, 14).await?;
+                connection.begin(&load.request, seen).await?;
+                started.fetch_add(1, Ordering::Relaxed);
+                connection.finish().await
+            });
+            if number % 20 == 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+        while started.load(Ordering::Relaxed) < load.connections {
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_millis(50)) => {}
+                Some(done) = tasks.join_next() => {
+                    done.context("a connection's task failed")??;
+                    anyhow::bail!("a stream ended before all were open");
+                }
+            }
+        }
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        let result = look();
+        ensure!(tasks.len() == load.connections, "a stream was lost");
+        tasks.shutdown().await;
+        result
+    })
+}
+
+struct Connection {
+    socket: TcpStream,
+    reader: AnswerReader,
+    received: Vec<u8>,
+}
+
+impl Connection {
+    async fn open(target: SocketAddr, keep: usize) -> Result<Self> {
+        let socket = TcpStream::connect(target).await.with_context(|| format!("could not connect to {target}"))?;
+        socket.set_nodelay(true)?;
+        Ok(Self { socket, reader: AnswerReader::keeping(keep), received: Vec::with_capacity(64 << 10) })
+    }
+
+    async fn ask(&mut self, request: &[u8]) -> Result<Body> {
+        self.socket.write_all(request).await?;
+        self.finish().await
+    }
+
+    /// Asks and reads the first `seen` bytes of the body.
+    async fn begin(&mut self, request: &[u8], seen: usize) -> Result<()> {
+        self.received.shrink_to(4 << 10);
+        self.socket.write_all(request).await?;
+        while self.reader.body_bytes() < seen {
+            ensure!(self.read().await?.is_none(), "the answer ended early");
+        }
+        Ok(())
+    }
+
+    async fn finish(&mut self) -> Result<Body> {
+        loop {
+            if let Some(body) = self.read().await? {
+                return Ok(body);
+            }
+        }
+    }
+
+    async fn read(&mut self) -> Result<Option<Body>> {
+        self.received.clear();
+        let read = self.socket.read_buf(&mut self.received).await?;
+        ensure!(read > 0, "the gateway closed in the middle of an answer");
+        self.reader.push(&self.received)
+    }
+}
+
+fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future)
+}

@@ -1,0 +1,36 @@
+//! The machine, in words, for the page.
+
+use std::{fs, path::Path, process::Command};
+
+/// One line each: processor, kernel, programs, date.
+pub(crate) fn describe(nginx: &Path) -> Vec<(&'static str, String)> {
+    vec![
+        ("processor", processor()),
+        ("kernel", said("uname", &["-sr"])),
+        ("nginx", said(&nginx.to_string_lossy(), &["-v"]).replace("nginx version: ", "")),
+        ("rustc", said("rustc", &["--version"])),
+        ("date", said("date", &["-u", "+%Y-%m-%d"])),
+    ]
+}
+
+fn processor() -> String {
+    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let values = |key: &str| -> Vec<&str> {
+        info.lines()
+            .filter(|line| line.starts_with(key))
+            .filter_map(|line| line.split_once(':'))
+            .map(|(_, value)| value.trim())
+            .collect()
+    };
+    let name = values("model name").first().copied().unwrap_or("unknown").to_owned();
+    let virtual_machine = if info.contains("hypervisor") { ", a virtual machine" } else { "" };
+    format!("{name}, {} cores{virtual_machine}", values("processor").len())
+}
+
+/// What a program prints about itself, on whichever of the two it prints.
+fn said(program: &str, arguments: &[&str]) -> String {
+    Command::new(program).args(arguments).output().map_or_else(
+        |_| "unknown".to_owned(),
+        |output| String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).trim().to_owned(),
+    )
+}

@@ -1,0 +1,223 @@
+//! What is measured: each kind of work, with Loggia and nginx taking turns at it, and what an open stream weighs.
+
+use std::{path::Path, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::{
+    answers::{self, Delivery},
+    cost::{self, CpuTime},
+    gateway::{self, Gateway},
+    load::{self, Load},
+    stand_in::{Plan, StandIn},
+};
+
+/// One kind of work.
+#[derive(Clone, Copy)]
+pub(crate) struct Work {
+    pub(crate) name: &'static str,
+    pub(crate) what: &'static str,
+    /// What the cost is given per.
+    pub(crate) unit: &'static str,
+    /// How many times nginx's cost Loggia's may be.
+    pub(crate) reach: f64,
+    /// `None` for a whole answer.
+    stream: Option<Delivery>,
+    connections: usize,
+    answers: usize,
+    tokens: usize,
+}
+
+/// The costs of one kind of work, in microseconds per unit, one entry per pair.
+pub(crate) struct Compared {
+    pub(crate) work: Work,
+    pub(crate) loggia: Vec<f64>,
+    pub(crate) nginx: Vec<f64>,
+}
+
+/// What open streams weigh: growth of resident memory in bytes per stream.
+pub(crate) struct Weight {
+    pub(crate) streams: u32,
+    pub(crate) loggia: f64,
+    pub(crate) nginx: f64,
+}
+
+/// All that was measured.
+pub(crate) struct Measured {
+    pub(crate) compared: Vec<Compared>,
+    pub(crate) weight: Option<Weight>,
+}
+
+const TOKEN_EVERY: Duration = Duration::from_millis(20);
+const OPEN_STREAMS: u32 = 2000;
+
+/// The kinds of work, in the order of the table.
+fn works() -> [Work; 5] {
+    let stream = Work {
+        name: "",
+        what: "",
+        unit: "streamed token",
+        reach: 1.5,
+        stream: None,
+        connections: 16,
+        answers: 1000,
+        tokens: 500,
+    };
+    [
+        Work {
+            name: "whole",
+            what: "JSON answers of 64 tokens, 16 connections",
+            unit: "request",
+            reach: 2.0,
+            answers: 20_000,
+            tokens: 64,
+            ..stream
+        },
+        Work {
+            name: "unpaced",
+            what: "streams of 500 tokens as fast as they go, one write a token, 16 connections",
+            stream: Some(Delivery::OneByOne),
+            ..stream
+        },
+        Work {
+            name: "at once",
+            what: "the same, the upstream's stream in as few writes as the socket takes",
+            stream: Some(Delivery::AtOnce),
+            ..stream
+        },
+        Work {
+            name: "paced",
+            what: "200 streams, 50 tokens a second each, one write a token, each stream at its own beat",
+            stream: Some(Delivery::Paced { every: TOKEN_EVERY, beats: 200 }),
+            connections: 200,
+            answers: 200,
+            tokens: 200,
+            ..stream
+        },
+        Work {
+            name: "in step",
+            what: "the same, all streams on one beat, as an engine that decodes in batches gives them",
+            stream: Some(Delivery::Paced { every: TOKEN_EVERY, beats: 1 }),
+            connections: 200,
+            answers: 200,
+            tokens: 200,
+            ..stream
+        },
+    ]
+}
+
+pub(crate) fn measure(loggia: &Path, nginx: &Path, pairs: usize, only: Option<&str>) -> Result<Measured> {
+    let wanted = |name: &str| only.is_none_or(|only| name.contains(only));
+    let stand_in = StandIn::start(plan_for(works()[0], b""))?;
+    let first = gateway::loggia(loggia, stand_in.address)?;
+    let second = gateway::nginx(nginx, stand_in.address)?;
+    let mut compared = Vec::new();
+    for work in works().into_iter().filter(|work| wanted(work.name)) {
+        compared.push(compare(&stand_in, [&first, &second], work, pairs)?);
+    }
+    drop((first, second));
+    let weight = if wanted("memory") { Some(weigh(&stand_in, loggia, nginx)?) } else { None };
+    Ok(Measured { compared, weight })
+}
+
+/// Lets both do the work in turns, `pairs` times, after one round that is not counted.
+fn compare(stand_in: &StandIn, [loggia, nginx]: [&Gateway; 2], work: Work, pairs: usize) -> Result<Compared> {
+    let body_bytes = rehearse(stand_in, loggia, work)?;
+    let mut compared = Compared { work, loggia: Vec::new(), nginx: Vec::new() };
+    for round in 0..=pairs {
+        for gateway in [loggia, nginx] {
+            let cost = cost_of(stand_in, gateway, work, body_bytes)
+                .with_context(|| format!("{} by {}", work.name, gateway.name))?;
+            eprintln!("{:>8} {round} {:>6}: {cost:7.2} µs per {}", work.name, gateway.name, work.unit);
+            match (round, gateway.name) {
+                (0, _) => {}
+                (_, "nginx") => compared.nginx.push(cost),
+                _ => compared.loggia.push(cost),
+            }
+        }
+    }
+    Ok(compared)
+}
+
+/// Has Loggia answer once, and the stand-in ready to give nginx the very bytes it answered with. Gives back how many they are.
+fn rehearse(stand_in: &StandIn, loggia: &Gateway, work: Work) -> Result<usize> {
+    let at_once = Work { stream: work.stream.map(|_| Delivery::AtOnce), ..work };
+    stand_in.set(plan_for(at_once, b""));
+    let body = load::ask_once(loggia.address, work.stream.is_some()).context("the first answer")?;
+    stand_in.set(plan_for(work, &body));
+    Ok(body.len())
+}
+
+fn plan_for(work: Work, replay: &[u8]) -> Plan {
+    match work.stream {
+        None => Plan {
+            ollama: answers::ollama_whole(work.tokens),
+            openai: answers::json(&String::from_utf8_lossy(replay)),
+            delivery: Delivery::AtOnce,
+        },
+        Some(delivery) => Plan {
+            ollama: answers::ollama_stream(work.tokens, delivery),
+            openai: answers::sse_replay(replay, work.tokens, delivery),
+            delivery,
+        },
+    }
+}
+
+/// Microseconds of CPU time per unit of work.
+fn cost_of(stand_in: &StandIn, gateway: &Gateway, work: Work, body_bytes: usize) -> Result<f64> {
+    let load = Load {
+        target: gateway.address,
+        request: load::chat_request(gateway.address, work.stream.is_some()),
+        connections: work.connections,
+        answers: work.answers,
+        body_bytes,
+    };
+    stand_in.take_counts();
+    let before = CpuTime::of(gateway.pid)?;
+    load::run(&load)?;
+    let spent = CpuTime::of(gateway.pid)?.since(&before);
+    let (chats, _) = stand_in.take_counts();
+    ensure!(chats == work.answers, "{} answers from {chats} chats upstream", work.answers);
+    let units = if work.stream.is_some() { work.answers * work.tokens } else { work.answers };
+    Ok(spent.as_secs_f64() * 1e6 / as_f64(units))
+}
+
+/// What a fresh process grows by for each of many open streams that bring a token a second.
+fn weigh(stand_in: &StandIn, loggia: &Path, nginx: &Path) -> Result<Weight> {
+    let every = Duration::from_secs(1);
+    let slow = Work {
+        stream: Some(Delivery::Paced { every, beats: OPEN_STREAMS }),
+        connections: OPEN_STREAMS as usize,
+        tokens: 60,
+        ..works()[3]
+    };
+    let mut grown = Vec::new();
+    let mut first = gateway::loggia(loggia, stand_in.address)?;
+    rehearse(stand_in, &first, slow)?;
+    for turn in 0..2 {
+        if turn == 1 {
+            first = gateway::nginx(nginx, stand_in.address)?;
+        }
+        grown.push(growth(&first, slow).with_context(|| format!("{} open streams by {}", OPEN_STREAMS, first.name))?);
+        eprintln!("  memory   {:>6}: {:7.2} KiB per open stream", first.name, grown[turn] / 1024.0);
+    }
+    Ok(Weight { streams: OPEN_STREAMS, loggia: grown[0], nginx: grown[1] })
+}
+
+fn growth(gateway: &Gateway, work: Work) -> Result<f64> {
+    let load = Load {
+        target: gateway.address,
+        request: load::chat_request(gateway.address, true),
+        connections: work.connections,
+        answers: 0,
+        body_bytes: 0,
+    };
+    let before = cost::resident(gateway.pid)?;
+    let after = load::hold_open(&load, 600, || cost::resident(gateway.pid))?;
+    Ok(as_f64(usize::try_from(after.saturating_sub(before))?) / as_f64(work.connections))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
+fn as_f64(count: usize) -> f64 {
+    count as f64
+}
