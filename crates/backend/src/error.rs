@@ -117,6 +117,26 @@ impl BackendError {
         Self::ModelNotFound { model: model.into() }
     }
 
+    /// Its name, for logs: an engine's own words may hold what the client wrote.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::ModelNotFound { .. } => "model_not_found",
+            Self::NoModels => "no_models",
+            Self::InvalidRequest { .. } => "invalid_request",
+            Self::ContextLengthExceeded { .. } => "context_length_exceeded",
+            Self::Unsupported { .. } => "unsupported",
+            Self::Busy { .. } => "busy",
+            Self::Credentials { .. } => "credentials",
+            Self::Unreachable { .. } => "unreachable",
+            Self::TimedOut { phase: Phase::Connect, .. } => "timed_out_connecting",
+            Self::TimedOut { phase: Phase::Headers, .. } => "timed_out_before_the_answer",
+            Self::TimedOut { phase: Phase::Idle, .. } => "timed_out_in_the_answer",
+            Self::BadAnswer { .. } => "bad_answer",
+            Self::CutShort { .. } => "cut_short",
+            Self::Engine { .. } => "engine",
+        }
+    }
+
     /// Whether the same request may be sent again, here or elsewhere, without anything being done twice.
     pub fn may_try_again(&self) -> bool {
         matches!(self, Self::Busy { .. } | Self::Unreachable { .. } | Self::TimedOut { phase: Phase::Connect, .. })

@@ -1,1 +1,18 @@
-//! stub
+//! Ollama: OpenAI's requests become its own, its answers become OpenAI's.
+//!
+//! The translation is pure and in two halves: [`chat_request`] (request) and [`Answer`] (answer, line by line). [`Ollama`] is
+//! the thin client around them, over any tower service that speaks Ollama's API: a pooled HTTP client, or the very service
+//! that `OpenAiLayer` wraps.
+
+mod answer;
+mod client;
+mod error;
+mod events;
+mod message;
+mod models;
+mod request;
+mod sampling;
+
+pub use answer::Answer;
+pub use client::{Ollama, OllamaService};
+pub use request::chat_request;

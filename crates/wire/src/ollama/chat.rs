@@ -146,9 +146,9 @@ pub struct ChatLine<'a> {
     /// RFC 3339 with nanoseconds.
     #[serde(borrow, default)]
     pub created_at: Cow<'a, str>,
-    /// What is new; all of it where the answer is whole.
+    /// What is new; all of it where the answer is whole. Every line but one with an error has it.
     #[serde(borrow, default)]
-    pub message: LineMessage<'a>,
+    pub message: Option<LineMessage<'a>>,
     /// Whether this is the last line.
     #[serde(default)]
     pub done: bool,

@@ -1,0 +1,243 @@
+//! The thin client around the translation: [`Ollama`], over any service that speaks Ollama's API.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use bytes::{Buf, Bytes};
+use futures_core::future::BoxFuture;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body::Body;
+use http_body_util::{BodyExt, Limited};
+use loggia_wire::ollama::{RunningModels, Show, ShowRequest, Tags, Version};
+use loggia_wire::openai::Model;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tower::{BoxError, Service, ServiceExt};
+
+use super::answer::Answer;
+use super::error::{refusal, transport_error};
+use super::events::OllamaEvents;
+use super::models::{self, Known, KnownModels};
+use super::request::chat_request;
+use crate::{Abilities, Backend, BackendError, ChatCall, Reply, ServedBy};
+
+/// The most bytes of an answer that is not a chat: a list of a thousand models is 500 KiB.
+const BODY_LIMIT: usize = 32 << 20;
+
+/// Ollama behind any tower service that speaks its API.
+///
+/// `B` is the body that the service takes. Clones share what is known of the models.
+pub struct Ollama<S, B> {
+    service: S,
+    name: Arc<str>,
+    known: Arc<KnownModels>,
+    body: PhantomData<fn() -> B>,
+}
+
+impl<S: Clone, B> Clone for Ollama<S, B> {
+    fn clone(&self) -> Self {
+        Self {
+            service: self.service.clone(),
+            name: Arc::clone(&self.name),
+            known: Arc::clone(&self.known),
+            body: PhantomData,
+        }
+    }
+}
+
+/// A service that speaks Ollama's API, as [`Ollama`] needs it: any body that can be made from bytes in, any body out.
+pub trait OllamaService<B>:
+    Service<Request<B>, Response = Response<Self::Body>, Error: Into<BoxError>, Future: Send> + Clone + Send + Sync + 'static
+{
+    /// The body of its answers.
+    type Body: Body<Data: Buf + Send, Error: Into<BoxError>> + Send + 'static;
+}
+
+impl<S, B, R> OllamaService<B> for S
+where
+    S: Service<Request<B>, Response = Response<R>, Error: Into<BoxError>, Future: Send> + Clone + Send + Sync + 'static,
+    R: Body<Data: Buf + Send, Error: Into<BoxError>> + Send + 'static,
+{
+    type Body = R;
+}
+
+impl<S, B> Ollama<S, B>
+where
+    S: OllamaService<B>,
+    B: From<Bytes> + Send + 'static,
+{
+    /// Ollama behind this service. `name` is what errors and `x-loggia-served-by` call it.
+    pub fn new(name: impl Into<Arc<str>>, service: S) -> Self {
+        Self { service, name: name.into(), known: Arc::default(), body: PhantomData }
+    }
+
+    /// The same models behind another service: the layer's, which makes one for each request.
+    #[must_use]
+    pub fn with_service(&self, service: S) -> Self {
+        Self { service, ..self.clone() }
+    }
+
+    async fn start_chat(&self, call: ChatCall) -> Result<Reply, BackendError> {
+        let known = self.known(&call.request.model).await?;
+        let body = to_json(&chat_request(&call.request, call.profile)?, &self.name)?;
+        let request = post("/api/chat", body, call.head.as_deref());
+        let response = self.send(request).await?;
+        if response.status() != StatusCode::OK {
+            return Err(self.refused(response, &call.request.model).await);
+        }
+        let single_call = call.request.parallel_tool_calls == Some(false);
+        let answer = Answer::new(call.id, Arc::clone(&self.name), call.profile, single_call);
+        let served_by = ServedBy {
+            backend: Arc::clone(&self.name),
+            model: call.request.model.as_str().into(),
+            node: None,
+            fingerprint: Arc::clone(&known.fingerprint),
+        };
+        let events = OllamaEvents::new(response.into_body(), answer, Arc::clone(&self.name));
+        Ok(Reply { served_by, events: Box::pin(events) })
+    }
+
+    /// What is known of a model, asked once and kept for a while.
+    async fn known(&self, model: &str) -> Result<Arc<Known>, BackendError> {
+        if let Some(known) = self.known.recall(model) {
+            return Ok(known);
+        }
+        let known = Arc::new(self.ask(model).await?);
+        self.known.keep(model, Arc::clone(&known));
+        Ok(known)
+    }
+
+    /// A service that knows only `/api/chat` is one too: then nothing is known, and all is tried.
+    async fn ask(&self, model: &str) -> Result<Known, BackendError> {
+        let show: Show = match self.show(model).await {
+            Ok(show) => show,
+            Err(error @ (BackendError::ModelNotFound { .. } | BackendError::Unreachable { .. })) => return Err(error),
+            Err(error @ (BackendError::TimedOut { .. } | BackendError::Busy { .. })) => return Err(error),
+            Err(_) => return Ok(Known::nothing(&self.name, model)),
+        };
+        let digest = match self.get::<Tags>("/api/tags").await {
+            Ok(tags) => models::digest(&tags, model).unwrap_or_default(),
+            Err(_) => String::new(),
+        };
+        let version = self.get::<Version>("/api/version").await.map(|version| version.version).unwrap_or_default();
+        Ok(Known::from_show(&self.name, &show, &digest, &version))
+    }
+
+    async fn show(&self, model: &str) -> Result<Show, BackendError> {
+        let body = to_json(&ShowRequest { model }, &self.name)?;
+        self.fetch(post("/api/show", body, None), model).await
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, BackendError> {
+        let mut request = Request::new(B::from(Bytes::new()));
+        *request.uri_mut() = http::Uri::try_from(path).map_err(|_| self.bad("a path that is none"))?;
+        self.fetch(request, "").await
+    }
+
+    async fn fetch<T: DeserializeOwned>(&self, request: Request<B>, model: &str) -> Result<T, BackendError> {
+        let response = self.send(request).await?;
+        if response.status() != StatusCode::OK {
+            return Err(self.refused(response, model).await);
+        }
+        let body = self.collect(response).await?;
+        serde_json::from_slice(&body).map_err(|_| self.bad("JSON that is not Ollama's"))
+    }
+
+    async fn send(&self, request: Request<B>) -> Result<Response<S::Body>, BackendError> {
+        self.service.clone().oneshot(request).await.map_err(|error| transport_error(error.into(), &self.name))
+    }
+
+    async fn refused(&self, response: Response<S::Body>, model: &str) -> BackendError {
+        let status = response.status();
+        let retry_after = retry_after(response.headers());
+        match self.collect(response).await {
+            Ok(body) => match refusal(status, &body, model, &self.name) {
+                BackendError::Busy { .. } => BackendError::Busy { retry_after },
+                error => error,
+            },
+            Err(error) => error,
+        }
+    }
+
+    async fn collect(&self, response: Response<S::Body>) -> Result<Bytes, BackendError> {
+        match Limited::new(response.into_body(), BODY_LIMIT).collect().await {
+            Ok(body) => Ok(body.to_bytes()),
+            Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(self.bad("more bytes than it should be")),
+            Err(error) => Err(transport_error(error, &self.name)),
+        }
+    }
+
+    fn bad(&self, what: &str) -> BackendError {
+        BackendError::BadAnswer { backend: self.name.to_string(), what: what.to_owned() }
+    }
+}
+
+impl<S, B> Backend for Ollama<S, B>
+where
+    S: OllamaService<B>,
+    B: From<Bytes> + Send + 'static,
+{
+    fn abilities<'a>(&'a self, model: &'a str) -> BoxFuture<'a, Result<Arc<Abilities>, BackendError>> {
+        Box::pin(async move { Ok(Arc::clone(&self.known(model).await?.abilities)) })
+    }
+
+    fn chat(&self, call: ChatCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
+        Box::pin(self.start_chat(call))
+    }
+
+    fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, BackendError>> {
+        Box::pin(async move { Ok(models::list(&self.get::<Tags>("/api/tags").await?)) })
+    }
+
+    fn model<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Model, BackendError>> {
+        Box::pin(async move {
+            let tags = self.get::<Tags>("/api/tags").await?;
+            let listed = models::find(&tags, id).ok_or_else(|| BackendError::model_not_found(id))?;
+            let show = self.show(id).await?;
+            let running = self.get::<RunningModels>("/api/ps").await.unwrap_or_default();
+            Ok(models::described(id, listed, &show, &running))
+        })
+    }
+}
+
+/// A POST of JSON, with the headers and extensions of the client's own request where the service is the one behind it.
+fn post<B: From<Bytes>>(path: &'static str, body: Vec<u8>, head: Option<&http::request::Parts>) -> Request<B> {
+    let length = HeaderValue::from(body.len());
+    let mut request = Request::new(B::from(Bytes::from(body)));
+    if let Some(head) = head {
+        *request.version_mut() = head.version;
+        *request.extensions_mut() = head.extensions.clone();
+        *request.headers_mut() = without_body_headers(&head.headers);
+    }
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = http::Uri::from_static(path);
+    request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    request.headers_mut().insert(header::CONTENT_LENGTH, length);
+    request
+}
+
+/// The client's headers without those that speak of its body, its connection, or the answer it would take compressed.
+fn without_body_headers(headers: &HeaderMap) -> HeaderMap {
+    let mut headers = headers.clone();
+    for name in [
+        header::CONTENT_ENCODING,
+        header::TRANSFER_ENCODING,
+        header::CONNECTION,
+        header::EXPECT,
+        header::ACCEPT,
+        header::ACCEPT_ENCODING,
+    ] {
+        headers.remove(name);
+    }
+    headers
+}
+
+fn to_json(value: &impl Serialize, backend: &str) -> Result<Vec<u8>, BackendError> {
+    serde_json::to_vec(value)
+        .map_err(|_| BackendError::Engine { message: format!("the request for `{backend}` cannot be written as JSON") })
+}
+
+fn retry_after(headers: &HeaderMap) -> Option<std::time::Duration> {
+    let seconds = headers.get(header::RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
+    Some(std::time::Duration::from_secs(seconds))
+}

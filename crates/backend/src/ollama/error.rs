@@ -1,0 +1,62 @@
+//! Ollama's refusals → [`BackendError`].
+
+use http::StatusCode;
+use loggia_wire::ollama::{ErrorLine, InnerError};
+use tower::BoxError;
+
+use crate::BackendError;
+
+/// A refusal before the answer: a status and a body of `{"error": "…"}`, or of plain text on an unknown route.
+pub(super) fn refusal(status: StatusCode, body: &[u8], model: &str, backend: &str) -> BackendError {
+    let text = match serde_json::from_slice::<ErrorLine>(body) {
+        Ok(line) => line.error,
+        Err(_) => format!("the backend `{backend}` answered with status {}", status.as_u16()),
+    };
+    if let Some(inner) = InnerError::inside(&text) {
+        return from_engine(inner, status);
+    }
+    match status.as_u16() {
+        404 if text.contains("not found") => BackendError::model_not_found(model),
+        401 | 403 => BackendError::Credentials { backend: backend.to_owned() },
+        429 | 503 => BackendError::Busy { retry_after: None },
+        400..=499 => invalid(text),
+        // Ollama answers a wrong option or format of the client's with a 500 (`fixtures/ollama/chat/option-wrong-type`).
+        _ if is_the_clients_fault(&text) => invalid(text),
+        _ => BackendError::Engine { message: text },
+    }
+}
+
+/// An error line in the middle of a 200.
+pub(super) fn error_in_stream(text: &str) -> BackendError {
+    match InnerError::inside(text) {
+        Some(inner) => from_engine(inner, StatusCode::INTERNAL_SERVER_ERROR),
+        None => BackendError::Engine { message: text.to_owned() },
+    }
+}
+
+fn from_engine(inner: InnerError, status: StatusCode) -> BackendError {
+    if inner.kind.as_deref() == Some("exceed_context_size_error") {
+        return BackendError::ContextLengthExceeded { prompt_tokens: inner.n_prompt_tokens, context: inner.n_ctx };
+    }
+    if (400..500).contains(&inner.code.unwrap_or(status.as_u16())) {
+        invalid(inner.message)
+    } else {
+        BackendError::Engine { message: inner.message }
+    }
+}
+
+fn is_the_clients_fault(text: &str) -> bool {
+    text.starts_with("option ") || text.contains("must be of type") || text.starts_with("invalid format")
+}
+
+fn invalid(message: String) -> BackendError {
+    BackendError::InvalidRequest { message, param: None, code: None }
+}
+
+/// What it means that the service below failed without an answer: the error it says, or that the connection broke.
+pub(super) fn transport_error(error: BoxError, backend: &str) -> BackendError {
+    match error.downcast::<BackendError>() {
+        Ok(error) => *error,
+        Err(_) => BackendError::CutShort { backend: backend.to_owned() },
+    }
+}

@@ -1,0 +1,106 @@
+//! OpenAI's messages → Ollama's: one for one.
+
+use std::collections::HashMap;
+
+use loggia_wire::ollama::{ChatMessage, FunctionCall, ToolCall};
+use loggia_wire::openai::{Content, Message, Part, PartKind, Role};
+use serde_json::Value;
+
+use crate::BackendError;
+
+/// Translates a conversation. Several parts stay one message.
+pub(super) fn chat_messages(messages: &[Message]) -> Result<Vec<ChatMessage>, BackendError> {
+    let names = called_names(messages);
+    messages.iter().enumerate().map(|(index, message)| chat_message(index, message, &names)).collect()
+}
+
+/// The name of the function behind each call id, for the tool messages that answer them.
+fn called_names(messages: &[Message]) -> HashMap<&str, &str> {
+    let calls = messages.iter().filter_map(|message| message.tool_calls.as_ref()).flatten();
+    calls.map(|call| (call.id.as_str(), call.function.name.as_str())).collect()
+}
+
+fn chat_message(index: usize, message: &Message, names: &HashMap<&str, &str>) -> Result<ChatMessage, BackendError> {
+    let parts = message.content.as_ref().map(Content::parts).unwrap_or_default();
+    let images = parts.iter().enumerate().filter_map(|(part, content)| media(index, part, content).transpose());
+    Ok(ChatMessage {
+        role: role(message.role),
+        content: text(message),
+        thinking: message.earlier_reasoning().map(str::to_owned),
+        images: images.collect::<Result<_, _>>()?,
+        tool_calls: tool_calls(index, message)?,
+        tool_name: tool_name(message, names),
+        tool_call_id: message.tool_call_id.clone(),
+    })
+}
+
+fn role(role: Role) -> &'static str {
+    match role {
+        // Ollama takes any role in silence, and templates drop those they do not know.
+        Role::Developer => "system",
+        Role::Function => "tool",
+        other => other.as_str(),
+    }
+}
+
+fn text(message: &Message) -> String {
+    match (&message.content, &message.refusal) {
+        (Some(content), _) => content.joined_text().into_owned(),
+        (None, Some(refusal)) => refusal.clone(),
+        (None, None) => String::new(),
+    }
+}
+
+/// The base64 of an image or a sound; Ollama takes both in `images`.
+fn media(message: usize, part: usize, content: &Part) -> Result<Option<String>, BackendError> {
+    match &content.kind {
+        PartKind::Text(_) | PartKind::Refusal(_) => Ok(None),
+        PartKind::InputAudio { data, .. } => Ok(Some(data.clone())),
+        PartKind::ImageUrl { url, .. } => match url.strip_prefix("data:").and_then(|rest| rest.split_once(";base64,")) {
+            Some((_, base64)) => Ok(Some(base64.to_owned())),
+            None => Err(invalid(
+                format!("messages[{message}].content[{part}].image_url.url"),
+                "images must be sent as data: URLs in base64 (data:image/png;base64,…)",
+            )),
+        },
+        PartKind::File(_) => {
+            Err(invalid(format!("messages[{message}].content[{part}]"), "files cannot be sent to this model"))
+        }
+    }
+}
+
+fn tool_calls(index: usize, message: &Message) -> Result<Vec<ToolCall>, BackendError> {
+    let mut calls = Vec::new();
+    for (at, call) in message.tool_calls.iter().flatten().enumerate() {
+        let place = format!("messages[{index}].tool_calls[{at}].function.arguments");
+        calls.push(tool_call(calls.len(), call.id.clone(), &call.function.name, &call.function.arguments, place)?);
+    }
+    if let Some(call) = &message.function_call {
+        let place = format!("messages[{index}].function_call.arguments");
+        calls.push(tool_call(calls.len(), String::new(), &call.name, &call.arguments, place)?);
+    }
+    Ok(calls)
+}
+
+/// Ollama wants arguments as an object, where OpenAI has a string of JSON.
+fn tool_call(index: usize, id: String, name: &str, arguments: &str, place: String) -> Result<ToolCall, BackendError> {
+    let arguments = if arguments.trim().is_empty() { "{}" } else { arguments };
+    let arguments: Value = serde_json::from_str(arguments)
+        .ok()
+        .filter(Value::is_object)
+        .ok_or_else(|| invalid(place, "the arguments of a call must be a JSON object, as a string"))?;
+    let index = u32::try_from(index).unwrap_or(u32::MAX);
+    Ok(ToolCall { id, function: FunctionCall { index, name: name.to_owned(), arguments } })
+}
+
+fn tool_name(message: &Message, names: &HashMap<&str, &str>) -> Option<String> {
+    match message.role {
+        Role::Function => message.name.clone(),
+        Role::Tool => message.tool_call_id.as_deref().and_then(|id| names.get(id)).map(|&name| name.to_owned()),
+        _ => None,
+    }
+}
+
+fn invalid(param: String, message: &str) -> BackendError {
+    BackendError::InvalidRequest { message: message.to_owned(), param: Some(param), code: None }
+}

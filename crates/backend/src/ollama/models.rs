@@ -1,0 +1,136 @@
+//! `/api/tags`, `/api/show`, `/api/ps` → OpenAI's models, and what each can do.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use loggia_wire::ollama::{ListedModel, RunningModels, Show, Tags};
+use loggia_wire::openai::Model;
+use serde_json::json;
+
+use crate::{Abilities, Ability, AbilitySet, fingerprint};
+
+/// How long what is known of a model is believed: a model can be made anew under the same name.
+const BELIEVED_FOR: Duration = Duration::from_mins(5);
+
+/// How many models are remembered. Names come from clients, so there must be an end to them.
+const REMEMBERED: usize = 1024;
+
+/// What Ollama can do whatever the model.
+const ALWAYS: [Ability; 5] =
+    [Ability::JsonObject, Ability::JsonSchema, Ability::Logprobs, Ability::Seed, Ability::EngineOptions];
+
+/// What a model can do, by Ollama's name for it.
+const CAPABILITIES: [(&str, Ability); 4] = [
+    ("tools", Ability::Tools),
+    ("thinking", Ability::Reasoning),
+    ("vision", Ability::Images),
+    ("audio", Ability::Audio),
+];
+
+/// What is known of one model.
+#[derive(Debug)]
+pub(super) struct Known {
+    pub(super) abilities: Arc<Abilities>,
+    pub(super) fingerprint: Arc<str>,
+}
+
+impl Known {
+    pub(super) fn from_show(backend: &str, show: &Show, digest: &str, version: &str) -> Self {
+        Self {
+            abilities: Arc::new(abilities(show)),
+            fingerprint: fingerprint(&["ollama", backend, digest, version]),
+        }
+    }
+
+    /// The service does not tell: everything is tried.
+    pub(super) fn nothing(backend: &str, model: &str) -> Self {
+        let can = CAPABILITIES.iter().fold(AbilitySet::of(&ALWAYS), |set, &(_, ability)| set.with(ability));
+        let can = can.with(Ability::SingleToolCall);
+        Self {
+            abilities: Arc::new(Abilities { can, context_length: None }),
+            fingerprint: fingerprint(&["ollama", backend, model]),
+        }
+    }
+}
+
+/// What is known of the models asked about lately.
+#[derive(Debug, Default)]
+pub(super) struct KnownModels(Mutex<HashMap<String, (Instant, Arc<Known>)>>);
+
+impl KnownModels {
+    pub(super) fn recall(&self, model: &str) -> Option<Arc<Known>> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (since, known) = known.get(model)?;
+        (since.elapsed() < BELIEVED_FOR).then(|| Arc::clone(known))
+    }
+
+    pub(super) fn keep(&self, model: &str, what: Arc<Known>) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= REMEMBERED {
+            known.clear();
+        }
+        known.insert(model.to_owned(), (Instant::now(), what));
+    }
+}
+
+fn abilities(show: &Show) -> Abilities {
+    // Versions before 0.6 do not tell: then everything is tried.
+    let told = !show.capabilities.is_empty();
+    let can = |name: &str| !told || show.capabilities.iter().any(|capability| capability == name);
+    let mut set = AbilitySet::of(&ALWAYS);
+    for (name, ability) in CAPABILITIES {
+        if can(name) {
+            set = set.with(ability);
+        }
+    }
+    if set.has(Ability::Tools) {
+        set = set.with(Ability::SingleToolCall);
+    }
+    Abilities { can: set, context_length: show.context_length() }
+}
+
+/// `/v1/models`.
+pub(super) fn list(tags: &Tags) -> Vec<Model> {
+    tags.models.iter().map(|listed| model(&listed.name, listed)).collect()
+}
+
+/// The model of this name; `smollm2` is `smollm2:latest`, as Ollama has it.
+pub(super) fn find<'a>(tags: &'a Tags, id: &str) -> Option<&'a ListedModel> {
+    let latest = format!("{id}:latest");
+    tags.models.iter().find(|listed| listed.name == id || listed.name == latest)
+}
+
+/// The digest of this model's manifest.
+pub(super) fn digest(tags: &Tags, id: &str) -> Option<String> {
+    find(tags, id).map(|listed| listed.digest.clone())
+}
+
+/// `/v1/models/{id}`: what OpenAI's API has no field for rides beside its four.
+pub(super) fn described(id: &str, listed: &ListedModel, show: &Show, running: &RunningModels) -> Model {
+    let mut model = model(id, listed);
+    let loaded = running.models.iter().find(|loaded| loaded.name == listed.name);
+    let fields = [
+        ("context_length", json!(show.context_length())),
+        ("loaded_context_length", json!(loaded.and_then(|loaded| loaded.context_length))),
+        ("capabilities", json!(show.capabilities)),
+        ("family", json!(show.details.family)),
+        ("parameter_size", json!(show.details.parameter_size)),
+        ("quantization_level", json!(show.details.quantization_level)),
+        ("size", json!(listed.size)),
+    ];
+    model.extra.extend(fields.into_iter().filter(|(_, value)| !value.is_null()).map(|(k, v)| (k.to_owned(), v)));
+    model
+}
+
+fn model(id: &str, listed: &ListedModel) -> Model {
+    let modified: Option<Timestamp> = listed.modified_at.parse().ok();
+    let created = modified.and_then(|modified| u64::try_from(modified.as_second()).ok()).unwrap_or(0);
+    Model::new(id, created, owner(id))
+}
+
+/// `library` for Ollama's own, else the name before the slash: as Ollama's own layer has it.
+fn owner(id: &str) -> &str {
+    id.rsplit_once('/').map_or("library", |(owner, _)| owner)
+}

@@ -1,0 +1,76 @@
+//! OpenAI's chat request → Ollama's.
+
+use loggia_wire::Extra;
+use loggia_wire::ollama::{self, Think};
+use loggia_wire::openai::{ChatCompletionRequest, ResponseFormat, Tool, ToolChoice};
+use serde_json::{Value, json};
+
+use super::message::chat_messages;
+use super::sampling::options;
+use crate::{BackendError, Profile};
+
+/// Translates a checked request. What Ollama has no field for must have been refused or emulated before.
+///
+/// `truncate: false` and `shift: false` are always sent: without them Ollama cuts a prompt that does not fit, and drops the
+/// beginning of an answer that does not, in silence (`fixtures/ollama/chat/overflow-default`).
+pub fn chat_request(request: &ChatCompletionRequest, profile: Profile) -> Result<ollama::ChatRequest, BackendError> {
+    Ok(ollama::ChatRequest {
+        model: request.model.clone(),
+        messages: chat_messages(&request.messages)?,
+        stream: request.streams(),
+        format: request.response_format.as_ref().and_then(format),
+        options: options(request, profile),
+        keep_alive: request.extra.get("keep_alive").cloned(),
+        tools: tools(request),
+        think: think(request),
+        truncate: Some(false),
+        shift: Some(false),
+        logprobs: request.logprobs.filter(|&wanted| wanted),
+        top_logprobs: request.top_logprobs,
+    })
+}
+
+fn format(format: &ResponseFormat) -> Option<Value> {
+    match format {
+        ResponseFormat::Text => None,
+        ResponseFormat::JsonObject => Some(json!("json")),
+        ResponseFormat::JsonSchema(schema) => Some(schema.schema.clone().unwrap_or_else(|| json!({"type": "object"}))),
+    }
+}
+
+/// The tools that the model may call: none where `tool_choice` is `none`, only those allowed where it lists some.
+fn tools(request: &ChatCompletionRequest) -> Vec<Tool> {
+    let offered = match &request.tools {
+        Some(tools) => tools.clone(),
+        None => request.functions.iter().flatten().cloned().map(function_tool).collect(),
+    };
+    let named = |tool: &Tool, name: &str| tool.function.as_ref().is_some_and(|function| function.name == name);
+    match &request.tool_choice {
+        Some(ToolChoice::None) => Vec::new(),
+        Some(ToolChoice::Function(one)) => offered.into_iter().filter(|tool| named(tool, &one.name)).collect(),
+        Some(ToolChoice::Allowed { functions, .. }) => {
+            offered.into_iter().filter(|tool| functions.iter().any(|one| named(tool, &one.name))).collect()
+        }
+        None if request.function_call.as_ref().and_then(Value::as_str) == Some("none") => Vec::new(),
+        Some(ToolChoice::Auto | ToolChoice::Required) | None => offered,
+    }
+}
+
+fn function_tool(function: loggia_wire::openai::FunctionDefinition) -> Tool {
+    Tool { kind: "function".to_owned(), function: Some(function), extra: Extra::new() }
+}
+
+/// `reasoning_effort`, or Ollama's own `think`, which wins.
+fn think(request: &ChatCompletionRequest) -> Option<Think> {
+    match request.extra.get("think") {
+        Some(Value::Bool(switch)) => return Some(Think::Switch(*switch)),
+        Some(Value::String(level)) => return Some(Think::Level(level.clone())),
+        _ => {}
+    }
+    Some(match request.reasoning_effort.as_deref()? {
+        "none" => Think::Switch(false),
+        "minimal" => Think::Level("low".to_owned()),
+        "xhigh" => Think::Level("max".to_owned()),
+        level => Think::Level(level.to_owned()),
+    })
+}

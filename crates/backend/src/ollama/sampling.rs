@@ -1,0 +1,65 @@
+//! Sampling fields → `options`, under either profile.
+
+use loggia_wire::ollama::Options;
+use loggia_wire::openai::ChatCompletionRequest;
+use serde_json::Value;
+
+use crate::Profile;
+
+/// Ollama's own options that clients put beside OpenAI's fields.
+const TOP_LEVEL: [&str; 4] = ["top_k", "min_p", "repeat_penalty", "num_ctx"];
+
+/// OpenAI's sampling fields as Ollama's options. OpenAI's fields win over the same thing in `options`.
+pub(super) fn options(request: &ChatCompletionRequest, profile: Profile) -> Options {
+    let mut options = match profile {
+        Profile::Openai => as_openai_defines(request),
+        Profile::Original => as_the_original_did(request),
+    };
+    options.num_predict = request.token_limit();
+    options.seed = request.seed;
+    options.stop = request.stop.as_ref().map(|stop| stop.0.clone()).unwrap_or_default();
+    add_others(&mut options, request);
+    options
+}
+
+fn as_openai_defines(request: &ChatCompletionRequest) -> Options {
+    Options {
+        temperature: request.temperature,
+        top_p: request.top_p,
+        presence_penalty: request.presence_penalty,
+        frequency_penalty: request.frequency_penalty,
+        ..Options::default()
+    }
+}
+
+/// The 2024 middleware took OpenAI's scale of 0 to 2 for half of Ollama's, filled in OpenAI's defaults, and took a seed for a
+/// wish for the same answer every time.
+fn as_the_original_did(request: &ChatCompletionRequest) -> Options {
+    let temperature = match (request.seed, request.temperature) {
+        (Some(_), _) => 0.0,
+        (None, Some(temperature)) => temperature * 2.0,
+        (None, None) => 1.0,
+    };
+    Options {
+        temperature: Some(temperature),
+        top_p: Some(request.top_p.unwrap_or(1.0)),
+        presence_penalty: request.presence_penalty.map(|penalty| penalty * 2.0),
+        frequency_penalty: request.frequency_penalty.map(|penalty| penalty * 2.0),
+        ..Options::default()
+    }
+}
+
+fn add_others(options: &mut Options, request: &ChatCompletionRequest) {
+    if let Some(Value::Object(others)) = request.extra.get("options") {
+        options.others.clone_from(others);
+    }
+    for name in TOP_LEVEL {
+        if let Some(value) = request.extra.get(name) {
+            options.others.insert(name.to_owned(), value.clone());
+        }
+    }
+    let named = Options { others: serde_json::Map::new(), ..options.clone() };
+    if let Ok(Value::Object(named)) = serde_json::to_value(named) {
+        options.others.retain(|name, _| !named.contains_key(name));
+    }
+}
