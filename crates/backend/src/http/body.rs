@@ -1,0 +1,111 @@
+//! The body of an answer, with a limit on its silences.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body::{Body as _, Frame, SizeHint};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep};
+
+use super::{Error, Limits};
+use crate::Phase;
+
+/// The body of an answer. After an error nothing follows, and the connection is closed.
+#[derive(Debug)]
+pub struct Body {
+    incoming: Option<Incoming>,
+    limits: Limits,
+    began: bool,
+    /// Since when there has been nothing to read.
+    silent_since: Option<Instant>,
+    /// Made when the body is first found silent: most whole answers never are. Moved only when it fires or is too late, not with
+    /// every frame.
+    alarm: Option<Pin<Box<Sleep>>>,
+}
+
+impl Body {
+    pub(super) fn new(incoming: Incoming, limits: Limits) -> Self {
+        Self { incoming: Some(incoming), limits, began: false, silent_since: None, alarm: None }
+    }
+
+    fn limit(&self) -> (Phase, Duration) {
+        if self.began { (Phase::Idle, self.limits.idle) } else { (Phase::Headers, self.limits.headers) }
+    }
+
+    /// Resolves when it has been silent for too long.
+    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
+        let (phase, after) = self.limit();
+        let since = *self.silent_since.get_or_insert_with(Instant::now);
+        let Some(deadline) = since.checked_add(after) else {
+            return Poll::Pending;
+        };
+        let alarm = self.alarm.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        if alarm.deadline() > deadline {
+            alarm.as_mut().reset(deadline);
+        }
+        loop {
+            ready!(alarm.as_mut().poll(cx));
+            if alarm.deadline() >= deadline {
+                return Poll::Ready(Error::TimedOut { phase, after });
+            }
+            alarm.as_mut().reset(deadline);
+        }
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let Some(incoming) = &mut self.incoming else {
+            return Poll::Ready(None);
+        };
+        let error = match Pin::new(incoming).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                self.began = true;
+                self.silent_since = None;
+                return Poll::Ready(Some(Ok(frame)));
+            }
+            Poll::Ready(None) => return Poll::Ready(None),
+            Poll::Ready(Some(Err(error))) => Error::of_body(error),
+            Poll::Pending => ready!(self.poll_silence(cx)),
+        };
+        self.incoming = None;
+        Poll::Ready(Some(Err(error)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.as_ref().is_none_or(http_body::Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.as_ref().map_or_else(|| SizeHint::with_exact(0), http_body::Body::size_hint)
+    }
+}
+
+/// Reads a whole body of up to `limit` bytes. One that came in one piece is not copied.
+pub async fn read(mut body: Body, limit: usize) -> Result<Bytes, Error> {
+    let mut first = Bytes::new();
+    let mut joined = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(piece) = frame?.into_data() else { continue };
+        if first.len().max(joined.len()) + piece.len() > limit {
+            return Err(Error::TooLong { limit });
+        }
+        if first.is_empty() {
+            first = piece;
+            continue;
+        }
+        if joined.is_empty() {
+            let expected = usize::try_from(body.size_hint().lower()).unwrap_or(limit).min(limit);
+            joined.reserve(first.len() + piece.len() + expected);
+            joined.extend_from_slice(&first);
+        }
+        joined.extend_from_slice(&piece);
+    }
+    Ok(if joined.is_empty() { first } else { joined.freeze() })
+}

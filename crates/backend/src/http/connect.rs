@@ -1,0 +1,83 @@
+//! Makes connections, plain or TLS, within a limit that covers the look-up of the name, TCP and TLS together.
+
+use std::error::Error as StdError;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_core::future::BoxFuture;
+use http::Uri;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioIo;
+use thiserror::Error;
+use tokio::net::TcpStream;
+use tower::Service;
+
+/// Makes connections, plain or TLS.
+#[derive(Clone, Debug)]
+pub(super) struct Connector {
+    transport: Transport,
+    limit: Duration,
+}
+
+/// A machine without certificates of authorities can still reach what speaks plain HTTP.
+#[derive(Clone, Debug)]
+enum Transport {
+    Any(HttpsConnector<HttpConnector>),
+    PlainOnly(HttpConnector),
+}
+
+/// It took longer than this to have a connection.
+#[derive(Debug, Error)]
+#[error("no connection within {} s", .after.as_secs_f32())]
+pub(super) struct ConnectTimedOut {
+    pub(super) after: Duration,
+}
+
+#[derive(Debug, Error)]
+#[error("https needs the certificates of authorities, and this machine has none; install ca-certificates")]
+struct NoCertificates;
+
+impl Connector {
+    pub(super) fn new(limit: Duration) -> Self {
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        // Without it, a streamed answer waits 40 ms for a delayed acknowledgement.
+        tcp.set_nodelay(true);
+        let transport = match HttpsConnectorBuilder::new().with_native_roots() {
+            Ok(builder) => Transport::Any(builder.https_or_http().enable_http1().wrap_connector(tcp)),
+            Err(_) => Transport::PlainOnly(tcp),
+        };
+        Self { transport, limit }
+    }
+}
+
+impl Service<Uri> for Connector {
+    type Response = MaybeHttpsStream<TokioIo<TcpStream>>;
+    type Error = Box<dyn StdError + Send + Sync>;
+    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        match &mut self.transport {
+            Transport::Any(https) => https.poll_ready(cx),
+            Transport::PlainOnly(tcp) => tcp.poll_ready(cx).map_err(Into::into),
+        }
+    }
+
+    fn call(&mut self, to: Uri) -> Self::Future {
+        let after = self.limit;
+        let connecting: Self::Future = match &mut self.transport {
+            Transport::Any(https) => https.call(to),
+            Transport::PlainOnly(_) if to.scheme() == Some(&http::uri::Scheme::HTTPS) => {
+                Box::pin(std::future::ready(Err(NoCertificates.into())))
+            }
+            Transport::PlainOnly(tcp) => {
+                let connecting = tcp.call(to);
+                Box::pin(async move { Ok(MaybeHttpsStream::Http(connecting.await?)) })
+            }
+        };
+        Box::pin(async move {
+            tokio::time::timeout(after, connecting).await.unwrap_or_else(|_| Err(ConnectTimedOut { after }.into()))
+        })
+    }
+}

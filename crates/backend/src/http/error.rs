@@ -1,0 +1,98 @@
+//! How a call goes wrong before anybody has looked at what it says.
+
+use std::error::Error as StdError;
+use std::io;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use super::connect::ConnectTimedOut;
+use crate::{BackendError, Phase};
+
+type Cause = Box<dyn StdError + Send + Sync>;
+
+/// How a call went wrong, and in which phase.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// There is no connection, or it was gone before the request was on its way: another try is safe.
+    #[error("no connection could be made")]
+    Unreachable(#[source] Cause),
+    /// A phase took too long.
+    #[error("it took longer than {} s {phase}", .after.as_secs_f32())]
+    TimedOut {
+        /// Which.
+        phase: Phase,
+        /// Its limit.
+        after: Duration,
+    },
+    /// The connection broke before the answer was whole.
+    #[error("the connection broke before the answer was whole")]
+    CutShort(#[source] Cause),
+    /// What came back is not HTTP.
+    #[error("what came back is not HTTP")]
+    NotHttp(#[source] Cause),
+    /// A whole answer over the limit.
+    #[error("the answer is longer than {limit} bytes")]
+    TooLong {
+        /// The most bytes that are read.
+        limit: usize,
+    },
+}
+
+impl Error {
+    /// What the client is told. The cause, which may hold an address, goes into the log here and nowhere else.
+    pub fn into_backend(self, backend: &str) -> BackendError {
+        if let Some(cause) = self.source() {
+            tracing::warn!(backend, error = %self, cause = %Chain(cause), "a call to a backend failed");
+        }
+        let name = || backend.to_owned();
+        match self {
+            Self::Unreachable(_) => BackendError::Unreachable { backend: name() },
+            Self::TimedOut { phase, after } => BackendError::TimedOut { backend: name(), phase, after },
+            Self::CutShort(_) => BackendError::CutShort { backend: name() },
+            Self::NotHttp(_) => BackendError::BadAnswer { backend: name(), what: "it is not HTTP".to_owned() },
+            Self::TooLong { limit } => {
+                BackendError::BadAnswer { backend: name(), what: format!("it is longer than {limit} bytes") }
+            }
+        }
+    }
+
+    /// Before the headers of an answer.
+    pub(super) fn of_request(error: hyper_util::client::legacy::Error) -> Self {
+        if let Some(timed_out) = find::<ConnectTimedOut>(&error) {
+            return Self::TimedOut { phase: Phase::Connect, after: timed_out.after };
+        }
+        let never_sent = find::<hyper::Error>(&error).is_some_and(hyper::Error::is_canceled);
+        if error.is_connect() || never_sent {
+            return Self::Unreachable(error.into());
+        }
+        if find::<hyper::Error>(&error).is_some_and(hyper::Error::is_parse) {
+            return Self::NotHttp(error.into());
+        }
+        Self::CutShort(error.into())
+    }
+
+    /// After the headers of an answer.
+    pub(super) fn of_body(error: hyper::Error) -> Self {
+        let malformed = |kind| matches!(kind, io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData);
+        if error.is_parse() || find::<io::Error>(&error).is_some_and(|cause| malformed(cause.kind())) {
+            return Self::NotHttp(error.into());
+        }
+        Self::CutShort(error.into())
+    }
+}
+
+/// The first error of type `E` in the chain of causes.
+fn find<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a E> {
+    std::iter::successors(Some(error), |&error| error.source()).find_map(|error| error.downcast_ref())
+}
+
+/// An error with all its causes.
+struct Chain<'a>(&'a (dyn StdError + 'static));
+
+impl std::fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        std::iter::successors(self.0.source(), |&cause| cause.source()).try_for_each(|cause| write!(f, ": {cause}"))
+    }
+}

@@ -1,0 +1,141 @@
+//! One engine's address, its key, and the pool through which it is reached.
+
+use std::fmt;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, USER_AGENT};
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Method, Request, Response, Uri};
+use http_body_util::Full;
+use thiserror::Error;
+use tower::Service;
+
+use super::{BaseUrl, Body, Client, Error, ResponseFuture};
+
+/// A secret that opens an engine: sent as `authorization: Bearer …`, shown nowhere.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Key(HeaderValue);
+
+/// A key that cannot stand in a header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("a backend's key is one line of visible ASCII characters; look for a stray line end or quote")]
+pub struct KeyError;
+
+impl std::str::FromStr for Key {
+    type Err = KeyError;
+
+    fn from_str(secret: &str) -> Result<Self, KeyError> {
+        if secret.is_empty() || !secret.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(KeyError);
+        }
+        let mut value = HeaderValue::try_from(format!("Bearer {secret}")).map_err(|_| KeyError)?;
+        value.set_sensitive(true);
+        Ok(Self(value))
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Key(…)")
+    }
+}
+
+/// One engine's API: a request for a path becomes a request for that path at its address.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    client: Client,
+    base: BaseUrl,
+    host: Option<HeaderValue>,
+    key: Option<Key>,
+}
+
+impl Upstream {
+    /// The API at `base`, through this pool.
+    pub fn new(client: Client, base: BaseUrl, key: Option<Key>) -> Self {
+        let host = base.host();
+        Self { client, base, host, key }
+    }
+
+    /// Where it is.
+    pub fn base(&self) -> &BaseUrl {
+        &self.base
+    }
+
+    /// The absolute URI of a path, for [`Upstream::get`] and [`Upstream::post_json`]: make it once.
+    pub fn uri(&self, path: &'static str) -> Uri {
+        self.base.join(&PathAndQuery::from_static(path))
+    }
+
+    /// Asks for a resource.
+    pub async fn get(&self, uri: &Uri) -> Result<Response<Body>, Error> {
+        let mut request = Request::new(Full::default());
+        *request.uri_mut() = uri.clone();
+        request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));
+        self.send(request).await
+    }
+
+    /// Sends JSON.
+    pub async fn post_json(&self, uri: &Uri, json: Bytes, accept: &'static str) -> Result<Response<Body>, Error> {
+        let mut request = Request::new(Full::new(json));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = uri.clone();
+        request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        request.headers_mut().insert(ACCEPT, HeaderValue::from_static(accept));
+        self.send(request).await
+    }
+
+    /// Sends a request whose URI is absolute already. The key, the host and the program's name are put into its headers.
+    fn send(&self, mut request: Request<Full<Bytes>>) -> ResponseFuture {
+        let headers = request.headers_mut();
+        if let Some(host) = &self.host {
+            headers.insert(HOST, host.clone());
+        }
+        if let Some(Key(key)) = &self.key {
+            headers.insert(AUTHORIZATION, key.clone());
+        }
+        headers
+            .entry(USER_AGENT)
+            .or_insert(const { HeaderValue::from_static(concat!("loggia/", env!("CARGO_PKG_VERSION"))) });
+        self.client.send(request)
+    }
+}
+
+/// Whatever scheme and authority a request's URI has, its path is asked for at this address.
+impl Service<Request<Full<Bytes>>> for Upstream {
+    type Response = Response<Body>;
+    type Error = Error;
+    type Future = ResponseFuture;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut request: Request<Full<Bytes>>) -> ResponseFuture {
+        let uri = match request.uri().path_and_query() {
+            Some(path) => self.base.join(path),
+            None => self.uri("/"),
+        };
+        *request.uri_mut() = uri;
+        self.send(request)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_never_shown() {
+        let key: Key = "sk-very-secret".parse().unwrap();
+        let upstream = Upstream::new(Client::default(), "http://localhost".parse().unwrap(), Some(key));
+        assert!(!format!("{upstream:?}").contains("secret"));
+    }
+
+    #[test]
+    fn a_key_that_cannot_stand_in_a_header_is_refused() {
+        for secret in ["", "two words", "line\n", "é"] {
+            assert_eq!(secret.parse::<Key>(), Err(KeyError), "{secret:?}");
+        }
+    }
+}
