@@ -5,7 +5,8 @@ that the test that caused it fails, and `GET /standin/report` tells what differe
 in `ALWAYS_SENT`; nothing else may be added.
 
 It can also be told how to send (`POST /standin/next`, for the next chat request): the bytes split at one place, or one by one; or to hold
-after some lines until the client leaves, which `GET /standin/left` then waits for.
+after some lines until the client leaves, which `GET /standin/left` then waits for. Held after 0 lines, it does not even send headers, like
+Ollama while it reads a prompt.
 
 Run as a program it listens on a free port, prints its address, and ends when its standard input does.
 """
@@ -200,6 +201,8 @@ async def read_request(reader: asyncio.StreamReader):
 
 async def send(writer, recording: Recording, plan: Plan) -> None:
     """The recorded answer: chunked where it was, each piece a chunk and a write of its own."""
+    if plan.hold_after == 0:
+        return
     chunked = recording.chunks is not None
     framing = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {len(recording.body)}"
     writer.write(f"{recording.status}\r\nContent-Type: {recording.content_type}\r\n{framing}\r\n\r\n".encode())

@@ -75,8 +75,8 @@ TARGETS = {"embedded": embedded, "ollama": ollama, "openai": openai} | ({"live_o
 
 
 @contextlib.contextmanager
-def loggia(*arguments: str, log: Path | None = None, environment: dict[str, str] | None = None):
-    """A running `loggia serve` on a free port: gives its address once it is ready, and sees that it ends with 0 when told to stop."""
+def loggia(*arguments: str, log: Path | None = None, environment: dict[str, str] | None = None, until: str = "/readyz"):
+    """A running `loggia serve` on a free port: gives its address once `until` answers 200, and sees that it ends with 0 when told to stop."""
     with tempfile.TemporaryDirectory(prefix="loggia-test-") as folder:
         log = log or Path(folder) / "log"
         command = [str(PROGRAM), "serve", "--listen", "127.0.0.1:0", "--data-dir", folder, *arguments]
@@ -85,7 +85,7 @@ def loggia(*arguments: str, log: Path | None = None, environment: dict[str, str]
         with log.open("wb") as output:
             process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, cwd=folder, env=clean | (environment or {}))
         try:
-            yield listening(process, log)
+            yield listening(process, log, until)
         except BaseException:
             sys.stderr.write(f"--- the log of {' '.join(command)}\n{log.read_text(errors='replace')}---\n")
             raise
@@ -94,17 +94,17 @@ def loggia(*arguments: str, log: Path | None = None, environment: dict[str, str]
         assert process.returncode == 0, f"loggia ended with {process.returncode}:\n{log.read_text(errors='replace')}"
 
 
-def listening(process: subprocess.Popen, log: Path) -> str:
-    """The address that loggia printed, once it is ready to answer."""
+def listening(process: subprocess.Popen, log: Path, until: str) -> str:
+    """The address that loggia printed, once it answers there."""
     end = time.monotonic() + START_LIMIT
     while time.monotonic() < end:
         found = re.search(r"listening on (http://[0-9.:]+)", log.read_text(errors="replace"))
-        if found and status_of(f"{found[1]}/readyz") == 200:
+        if found and status_of(found[1] + until) == 200:
             return found[1]
         if process.poll() is not None:
             break
         time.sleep(0.05)
-    raise RuntimeError(f"loggia is not ready (exit code {process.poll()})")
+    raise RuntimeError(f"loggia did not start to answer (exit code {process.poll()})")
 
 
 def stop(process: subprocess.Popen) -> None:

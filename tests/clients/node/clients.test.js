@@ -1,0 +1,121 @@
+// The official Node package against a running loggia, once in front of each kind of backend.
+//
+// The same topics as the Python suite, where the details are; here it matters that this client, too, understands every answer.
+
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+
+import OpenAI from 'openai';
+
+import * as questions from './questions.js';
+import { startTargets } from './targets.js';
+
+const KINDS = ['embedded', 'ollama', 'openai', ...(process.env.LOGGIA_TEST_OLLAMA ? ['live_ollama'] : [])];
+
+let running;
+before(async () => { running = await startTargets(); }, { timeout: 180_000 });
+after(async () => assert.equal(await running.stop(), 0), { timeout: 60_000 });
+
+for (const kind of KINDS) {
+  describe(`in front of ${kind}`, { timeout: 180_000 }, () => {
+    let client, model, upstream;
+    before(() => {
+      const target = running.targets.find((target) => target.kind === kind);
+      ({ model, upstream } = target);
+      client = new OpenAI({ baseURL: `${target.url}/v1`, apiKey: 'unused', maxRetries: 0 });
+    });
+    const ask = (question) => client.chat.completions.create({ model, ...question });
+
+    test('a whole answer has one choice with text, an ending and usage', async () => {
+      const answer = await ask(questions.CAPITAL);
+      assert.equal(answer.object, 'chat.completion');
+      assert.equal(answer.model, model);
+      assert.equal(answer.choices.length, 1);
+      assert.equal(answer.choices[0].message.role, 'assistant');
+      assert.ok(answer.choices[0].message.content);
+      assert.match(answer.choices[0].finish_reason, /^(stop|length)$/);
+      assert.equal(answer.usage.total_tokens, answer.usage.prompt_tokens + answer.usage.completion_tokens);
+    });
+
+    test('a stream names the role once and ends with one finishing chunk, then usage when asked for', async () => {
+      const stream = await ask({ ...questions.CAPITAL, stream: true, stream_options: { include_usage: true } });
+      const chunks = await Array.fromAsync(stream);
+      const last = chunks.pop();
+      assert.deepEqual(last.choices, []);
+      assert.equal(last.usage.total_tokens, last.usage.prompt_tokens + last.usage.completion_tokens);
+      assert.equal(new Set(chunks.map((chunk) => chunk.id)).size, 1);
+      assert.deepEqual(chunks.filter((chunk) => 'role' in chunk.choices[0].delta), [chunks[0]]);
+      assert.deepEqual(chunks.filter((chunk) => chunk.choices[0].finish_reason !== null), [chunks.at(-1)]);
+      assert.deepEqual(chunks.at(-1).choices[0].delta, {});
+      assert.ok(chunks.map((chunk) => chunk.choices[0].delta.content ?? '').join(''));
+    });
+
+    test("the package's own stream helper puts the answer together", async () => {
+      const stream = client.chat.completions.stream({ model, ...questions.CAPITAL, stream: true });
+      const answer = await stream.finalChatCompletion();
+      assert.ok(answer.choices[0].message.content);
+    });
+
+    test('a stop string ends the answer before itself', async () => {
+      const [choice] = (await ask(questions.CAPITAL_BEFORE)).choices;
+      assert.equal(choice.finish_reason, 'stop');
+      assert.ok(!choice.message.content.includes('of France is'));
+    });
+
+    test('the same seed gives the same text', async () => {
+      const texts = [await ask(questions.INVENTED), await ask(questions.INVENTED)].map((answer) => answer.choices[0].message.content);
+      // The stand-in has two recordings of this question and saw to it that the seed arrived.
+      if (kind !== 'ollama') assert.equal(texts[0], texts[1]);
+    });
+
+    test('max_tokens ends the answer with length', async () => {
+      const answer = await ask({ ...questions.STORY, max_tokens: 3 });
+      assert.equal(answer.choices[0].finish_reason, 'length');
+      assert.equal(answer.usage.completion_tokens, 3);
+    });
+
+    test('a missing model is a NotFoundError', async () => {
+      await assert.rejects(ask({ ...questions.CAPITAL, model: 'nope' }), (error) => {
+        assert.ok(error instanceof OpenAI.NotFoundError);
+        assert.equal(error.code, 'model_not_found');
+        return true;
+      });
+    });
+
+    test('a field that is wrong is a BadRequestError that names it', async () => {
+      for (const [change, param] of [[{ messages: [] }, 'messages'], [{ max_tokens: 0 }, 'max_tokens'], [{ temperature: 'hot' }, 'temperature']]) {
+        await assert.rejects(ask({ ...questions.CAPITAL, ...change }), (error) => {
+          assert.ok(error instanceof OpenAI.BadRequestError);
+          assert.equal(error.type, 'invalid_request_error');
+          assert.equal(error.param, param);
+          return true;
+        });
+      }
+    });
+
+    test('the models can be listed, and one asked for', async () => {
+      const models = await Array.fromAsync(client.models.list());
+      assert.ok(models.some((each) => each.id === model));
+      assert.equal((await client.models.retrieve(model)).id, model);
+      await assert.rejects(client.models.retrieve('nope'), OpenAI.NotFoundError);
+    });
+
+    test('a client that leaves early leaves nothing behind', async () => {
+      if (kind === 'ollama') await post(`${upstream}/standin/next`, { hold_after: 2 });
+      const stream = await ask({ ...(kind === 'ollama' ? questions.CAPITAL : questions.DRAGON), stream: true });
+      for await (const chunk of stream) {
+        assert.ok(chunk.choices);
+        break;
+      }
+      if (kind === 'ollama') {
+        assert.deepEqual(await (await fetch(`${upstream}/standin/left`)).json(), { left: true });
+      }
+      assert.equal((await ask({ ...questions.STORY, max_tokens: 3 })).usage.completion_tokens, 3);
+    });
+  });
+}
+
+async function post(url, body) {
+  const answer = await fetch(url, { method: 'POST', body: JSON.stringify(body) });
+  await answer.text();
+}

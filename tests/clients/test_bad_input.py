@@ -1,0 +1,160 @@
+"""What bad input gets, byte by byte, from outside: status, headers and body as they come over the socket."""
+
+import json
+import socket
+from urllib.parse import urlsplit
+
+import pytest
+
+import raw
+from targets import TARGETS, loggia
+
+HELLO = [{"role": "user", "content": "x"}]
+
+
+def test_broken_json(target):
+    assert_refused(raw.chat(target.url, b'{"model": "m", '), param=None)
+
+
+def test_no_body_at_all(target):
+    assert_refused(raw.chat(target.url, b""), param=None)
+
+
+def test_json_that_is_no_object(target):
+    assert_refused(raw.chat(target.url, b"[1,2]"), param=None)
+
+
+def test_bytes_that_are_no_text(target):
+    assert_refused(raw.chat(target.url, b'{"model": "\xff\xfe"}'), param=None)
+
+
+def test_nesting_without_end(target):
+    assert_refused(raw.chat(target.url, b'{"messages":' + b"[" * 100_000), param=None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "param"),
+    [
+        ({"model": 3}, "model"),
+        ({"messages": "x"}, "messages"),
+        ({"messages": []}, "messages"),
+        ({"messages": [{"role": "user", "content": 3}]}, "messages[0].content"),
+        ({"messages": [{"role": "wizard", "content": "x"}]}, "messages[0].role"),
+        ({"messages": [{"content": "x"}]}, "messages[0].role"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"max_tokens": -1}, "max_tokens"),
+        ({"max_tokens": "many"}, "max_tokens"),
+        ({"max_completion_tokens": 0}, "max_completion_tokens"),
+        ({"temperature": "hot"}, "temperature"),
+        ({"temperature": 2.5}, "temperature"),
+        ({"top_p": -0.5}, "top_p"),
+        ({"stream": "yes"}, "stream"),
+        ({"stop": 3}, "stop"),
+        ({"stop": ["a", 3]}, "stop[1]"),
+        ({"stop": ["a", "b", "c", "d", "e"]}, "stop"),
+        ({"seed": 1.5}, "seed"),
+        ({"n": 0}, "n"),
+        ({"response_format": {"type": "yaml"}}, "response_format.type"),
+    ],
+)
+def test_a_field_that_is_wrong_is_named(target, changes, param):
+    assert_refused(raw.chat(target.url, {"model": target.model, "messages": HELLO} | changes), param=param)
+
+
+def test_a_field_that_is_missing_is_named(target):
+    assert_refused(raw.chat(target.url, {"messages": HELLO}), param="model")
+    assert_refused(raw.chat(target.url, {"model": target.model}), param="messages")
+
+
+def test_no_messages_has_the_words_of_the_original(target):
+    answer = raw.chat(target.url, {"model": target.model, "messages": []})
+    assert answer.body == (
+        b"""{"error":{"message":"[] is too short - 'messages'","type":"invalid_request_error","param":"messages","code":null}}"""
+    )
+
+
+def test_an_unknown_model(target):
+    answer = raw.chat(target.url, {"model": "nope", "messages": HELLO})
+    assert_error(answer, 404, "invalid_request_error", param="model", code="model_not_found")
+
+
+def test_another_content_type(target):
+    answer = raw.chat(target.url, {"model": target.model, "messages": HELLO}, content_type="text/plain")
+    assert_error(answer, 415, "invalid_request_error", param=None, code=None)
+
+
+def test_a_content_type_with_its_character_set_is_fine(target):
+    answer = raw.chat(target.url, {"model": target.model, "messages": []}, content_type="application/json; charset=utf-8")
+    assert answer.status == 400
+
+
+def test_a_body_over_the_limit(target):
+    # Told by its length alone: nothing of it needs to be read, so nothing of it is sent.
+    host, port = urlsplit(target.url).netloc.split(":")
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
+        connection.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nhost: loggia\r\ncontent-type: application/json\r\n")
+        connection.sendall(b"content-length: 1000000000000\r\nconnection: close\r\n\r\n")
+        head, _, body = read_all(connection).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 413 ")
+    assert json.loads(body)["error"]["type"] == "invalid_request_error"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/v1/nothing", 404),
+        ("GET", "/nothing", 404),
+        ("GET", "/v1/chat/completions", 405),
+        ("POST", "/v1/models", 405),
+    ],
+)
+def test_an_unknown_route_or_method_is_json_too(target, method, path, status):
+    assert_error(raw.ask(target.url, method, path), status, "invalid_request_error")
+
+
+def test_every_answer_has_a_request_id_and_an_error_has_it_too(target):
+    good = raw.ask(target.url, "GET", "/v1/models").headers["x-request-id"]
+    bad = raw.ask(target.url, "GET", "/v1/nothing").headers["x-request-id"]
+    assert good and bad and good != bad
+
+
+def test_nothing_that_a_client_sent_is_in_the_log(tmp_path):
+    """Prompts, settings, keys and odd fields, in good requests and bad ones, at the most talkative level."""
+    log = tmp_path / "log"
+    with TARGETS["ollama"]() as upstream, loggia("--ollama", upstream.upstream, log=log, environment={"RUST_LOG": "debug"}) as url:
+        canary = "ZX9canaryQ7"
+        said = [{"role": "user", "content": canary}]
+        for request in (
+            {"model": "smollm2:135m", "messages": [{"role": "wizard", "content": canary}]},
+            {"model": "smollm2:135m", "messages": said, "temperature": canary},
+            {"model": "smollm2:135m", "messages": said, canary: canary},
+            {"model": canary, "messages": said},
+            f'{{"model": "{canary}'.encode(),
+            f'{{"messages": {canary}}}'.encode(),
+        ):
+            raw.chat(url, request, authorization=f"Bearer {canary}")
+        raw.ask(url, "GET", f"/v1/models/{canary}")
+    assert log.read_bytes().strip(), "the log itself is there"
+    assert canary not in log.read_text(errors="replace")
+
+
+def assert_refused(answer: raw.Answer, param: str | None) -> None:
+    assert_error(answer, 400, "invalid_request_error", param=param)
+
+
+def assert_error(answer: raw.Answer, status: int, kind: str, **named) -> None:
+    """OpenAI's error: the four keys in OpenAI's order, no more, in JSON."""
+    assert (answer.status, answer.headers["content-type"]) == (status, "application/json"), answer
+    assert list(answer.json()) == ["error"]
+    error = answer.error()
+    assert list(error) == ["message", "type", "param", "code"]
+    assert error["type"] == kind and error["message"]
+    assert {name: error[name] for name in named} == named, error
+    assert answer.body == json.dumps(answer.json(), separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def read_all(connection: socket.socket) -> bytes:
+    data = b""
+    while piece := connection.recv(65536):
+        data += piece
+    return data
