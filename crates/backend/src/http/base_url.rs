@@ -27,13 +27,17 @@ pub enum BaseUrlError {
     #[error("a backend's URL names a host, as in http://localhost:8000")]
     Host,
     /// `http://user:password@host`.
-    #[error("a backend's URL holds no user or password; its key belongs into the environment or the configuration file")]
+    #[error(
+        "a backend's URL holds no user or password; its key belongs into the environment or the configuration file"
+    )]
     Credentials,
     /// `http://host/v1?key=…`.
     #[error("a backend's URL ends with its path: no `?` and no `#`")]
     Query,
     /// `http://host/a b`.
-    #[error("the path of a backend's URL holds something that belongs into no path; write it as in http://localhost:8000/v1")]
+    #[error(
+        "the path of a backend's URL holds something that belongs into no path; write it as in http://localhost:8000/v1"
+    )]
     Path,
 }
 

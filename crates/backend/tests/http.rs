@@ -1,0 +1,197 @@
+//! The pooled client against an engine that is only bytes.
+
+mod raw;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full};
+use loggia_backend::http::{Body, Client, Error, Limits, Upstream, read};
+use loggia_backend::{BackendError, Phase};
+use raw::{RawEngine, Step, answer, json, piece, stream_end, stream_head};
+use tower::{Service, ServiceExt};
+
+const SOON: Duration = Duration::from_millis(60);
+
+fn upstream(url: &str, limits: Limits) -> Upstream {
+    Upstream::new(Client::new(limits), url.parse().unwrap(), None)
+}
+
+async fn post(upstream: &Upstream, body: &'static str) -> Result<Response<Body>, Error> {
+    upstream.post_json(&upstream.uri("/api/chat"), Bytes::from_static(body.as_bytes()), "application/json").await
+}
+
+#[tokio::test]
+async fn a_path_is_asked_for_at_the_engines_address_with_its_key() {
+    let engine = RawEngine::start([json("200 OK", "{}")]).await;
+    let base = format!("{}/under/here/", engine.url).parse().unwrap();
+    let mut upstream = Upstream::new(Client::default(), base, Some("sk-1".parse().unwrap()));
+    let request = Request::post("/api/chat?x=1").header("x-mine", "yes").body(Full::from("{}")).unwrap();
+    let response = upstream.ready().await.unwrap().call(request).await.unwrap();
+    assert_eq!(read(response.into_body(), 10).await.unwrap(), "{}");
+    let host = engine.url.strip_prefix("http://").unwrap();
+    let version = env!("CARGO_PKG_VERSION");
+    assert_eq!(
+        engine.requests(),
+        [format!(
+            "POST /under/here/api/chat?x=1 HTTP/1.1\r\nx-mine: yes\r\nhost: {host}\r\nauthorization: Bearer sk-1\r\n\
+             user-agent: loggia/{version}\r\ncontent-length: 2\r\n\r\n{{}}"
+        )]
+    );
+}
+
+#[tokio::test]
+async fn a_connection_serves_one_request_after_another() {
+    let engine = RawEngine::start([json("200 OK", "1"), json("200 OK", "2"), json("200 OK", "3")]).await;
+    let upstream = upstream(&engine.url, Limits::default());
+    for expected in ["1", "2", "3"] {
+        let response = post(&upstream, "{}").await.unwrap();
+        assert_eq!(read(response.into_body(), 10).await.unwrap(), expected);
+    }
+    assert_eq!(engine.connections(), 1);
+}
+
+#[tokio::test]
+async fn a_pooled_connection_that_was_closed_meanwhile_is_replaced() {
+    let mut first = json("200 OK", "1");
+    first.push(Step::Close);
+    let engine = RawEngine::start([first, json("200 OK", "2")]).await;
+    let upstream = upstream(&engine.url, Limits::default());
+    let response = post(&upstream, "{}").await.unwrap();
+    assert_eq!(read(response.into_body(), 10).await.unwrap(), "1");
+    engine.closed().await;
+    let response = post(&upstream, "{}").await.unwrap();
+    assert_eq!(read(response.into_body(), 10).await.unwrap(), "2");
+    assert_eq!(engine.connections(), 2);
+}
+
+#[tokio::test]
+async fn where_nobody_listens_the_backend_is_unreachable() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    let error = post(&upstream(&url, Limits::default()), "{}").await.unwrap_err();
+    let error = error.into_backend("gpu");
+    assert_eq!(error, BackendError::Unreachable { backend: "gpu".to_owned() });
+    assert!(error.may_try_again());
+}
+
+#[tokio::test]
+async fn each_phase_has_its_limit() {
+    let quick_headers = Limits { headers: SOON, ..Limits::default() };
+    let quick_idle = Limits { idle: SOON, ..Limits::default() };
+
+    let silent = RawEngine::start([vec![Step::Hang]]).await;
+    let error = post(&upstream(&silent.url, quick_headers), "{}").await.unwrap_err();
+    assert!(matches!(error, Error::TimedOut { phase: Phase::Headers, after: SOON }), "{error:?}");
+
+    let head_only = RawEngine::start([vec![stream_head(), Step::Hang]]).await;
+    let response =
+        post(&upstream(&head_only.url, Limits { headers: Duration::from_millis(400), ..quick_idle }), "{}").await;
+    let error = read(response.unwrap().into_body(), 10).await.unwrap_err();
+    assert!(matches!(error, Error::TimedOut { phase: Phase::Headers, .. }), "before the first byte: {error:?}");
+
+    let one_piece = RawEngine::start([vec![stream_head(), piece("1"), Step::Hang]]).await;
+    let mut body = post(&upstream(&one_piece.url, quick_idle), "{}").await.unwrap().into_body();
+    assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "1");
+    let error = body.frame().await.unwrap().unwrap_err();
+    assert!(matches!(error, Error::TimedOut { phase: Phase::Idle, after: SOON }), "{error:?}");
+    assert!(body.frame().await.is_none());
+    one_piece.closed().await;
+    assert_eq!(
+        error.into_backend("gpu").to_string(),
+        "the backend `gpu` took longer than 0.06 s to send more of an answer"
+    );
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_host_that_does_not_take_the_connection_is_given_up() {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(0).unwrap();
+    let address = listener.local_addr().unwrap();
+    // Linux leaves a connection unanswered once the queue of a listener that accepts none is full.
+    let mut waiting = Vec::new();
+    while let Ok(Ok(stream)) = tokio::time::timeout(SOON, tokio::net::TcpStream::connect(address)).await {
+        waiting.push(stream);
+    }
+    let limits = Limits { connect: SOON, ..Limits::default() };
+    let error = post(&upstream(&format!("http://{address}"), limits), "{}").await.unwrap_err();
+    assert!(matches!(error, Error::TimedOut { phase: Phase::Connect, after: SOON }), "{error:?}");
+    assert!(error.into_backend("gpu").may_try_again());
+}
+
+#[tokio::test]
+async fn an_answer_may_last_longer_than_any_silence_in_it() {
+    let mut steps = vec![stream_head()];
+    for _ in 0..8 {
+        steps.extend([piece("."), Step::Pause(Duration::from_millis(150))]);
+    }
+    steps.push(stream_end());
+    let engine = RawEngine::start([steps]).await;
+    let limits = Limits { idle: Duration::from_secs(1), ..Limits::default() };
+    let response = post(&upstream(&engine.url, limits), "{}").await.unwrap();
+    assert_eq!(read(response.into_body(), 10).await.unwrap(), "........");
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_is_cut_short() {
+    let half = b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf".to_vec();
+    let endings = [vec![Step::Send(half), Step::Close], vec![stream_head(), piece("half"), Step::Close]];
+    for steps in endings {
+        let engine = RawEngine::start([steps]).await;
+        let response = post(&upstream(&engine.url, Limits::default()), "{}").await.unwrap();
+        let error = read(response.into_body(), 100).await.unwrap_err();
+        assert_eq!(error.into_backend("gpu"), BackendError::CutShort { backend: "gpu".to_owned() });
+    }
+    let engine = RawEngine::start([vec![Step::Close]]).await;
+    let error = post(&upstream(&engine.url, Limits::default()), "{}").await.unwrap_err();
+    assert_eq!(error.into_backend("gpu"), BackendError::CutShort { backend: "gpu".to_owned() });
+}
+
+#[tokio::test]
+async fn what_is_not_http_is_no_answer() {
+    let bad = |what: &str| BackendError::BadAnswer { backend: "gpu".to_owned(), what: what.to_owned() };
+    let engine = RawEngine::start([vec![Step::Send(b"SSH-2.0-OpenSSH_9.2\r\n\r\n".to_vec()), Step::Hang]]).await;
+    let error = post(&upstream(&engine.url, Limits::default()), "{}").await.unwrap_err();
+    assert_eq!(error.into_backend("gpu"), bad("it is not HTTP"));
+
+    let engine = RawEngine::start([vec![stream_head(), Step::Send(b"not a length\r\n".to_vec()), Step::Hang]]).await;
+    let response = post(&upstream(&engine.url, Limits::default()), "{}").await.unwrap();
+    let error = read(response.into_body(), 100).await.unwrap_err();
+    assert_eq!(error.into_backend("gpu"), bad("it is not HTTP"));
+}
+
+#[tokio::test]
+async fn a_whole_answer_is_read_up_to_a_limit() {
+    let pieces = vec![stream_head(), piece("1234"), piece("5678"), stream_end()];
+    let engine = RawEngine::start([pieces.clone(), pieces, answer("200 OK", "", "123456789")]).await;
+    let upstream = upstream(&engine.url, Limits::default());
+    let read_one = async |limit| read(post(&upstream, "{}").await.unwrap().into_body(), limit).await;
+    assert_eq!(read_one(8).await.unwrap(), "12345678");
+    assert!(matches!(read_one(7).await, Err(Error::TooLong { limit: 7 })));
+    assert!(matches!(read_one(8).await, Err(Error::TooLong { limit: 8 })));
+}
+
+#[tokio::test]
+async fn the_connection_is_closed_when_the_body_is_dropped() {
+    let engine = RawEngine::start([vec![stream_head(), piece("1"), Step::Hang]]).await;
+    let mut body = post(&upstream(&engine.url, Limits::default()), "{}").await.unwrap().into_body();
+    body.frame().await.unwrap().unwrap();
+    drop(body);
+    engine.closed().await;
+}
+
+#[tokio::test]
+async fn the_connection_is_closed_when_the_call_is_given_up_before_the_headers() {
+    let engine = RawEngine::start([vec![Step::Hang]]).await;
+    let upstream = upstream(&engine.url, Limits::default());
+    let call = tokio::spawn(async move { post(&upstream, "{}").await.map(|_| ()) });
+    while engine.requests().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    call.abort();
+    engine.closed().await;
+}
