@@ -1,1 +1,24 @@
-//! stub
+//! Loggia's HTTP server as a value: an axum app around the door of `loggia-api`, and the loop that serves it.
+//!
+//! Reading order: [`app`] (the routes, and every layer around them), [`run`] (connections, and how they end),
+//! [`ServerOptions`] (each limit and its default). What OpenAI's routes answer is `loggia-api`; who answers is `loggia-backend`;
+//! arguments and configuration files are the program's.
+#![forbid(unsafe_code)]
+
+mod access;
+mod app;
+mod cors;
+mod health;
+mod in_flight;
+mod options;
+mod panic;
+mod refusal;
+mod request_id;
+mod run;
+
+pub use app::{AppState, app};
+pub use cors::{BadOrigin, Origins};
+pub use in_flight::InFlight;
+pub use options::ServerOptions;
+pub use panic::log_panics_without_their_words;
+pub use run::run;

@@ -1,0 +1,60 @@
+//! The app: the server's own routes, OpenAI's behind them, and every layer around both.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::routing::get;
+use loggia_api::{Door, Policy};
+use loggia_backend::Backend;
+use tower::ServiceBuilder;
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::access::AccessLayer;
+use crate::request_id::RequestIdLayer;
+use crate::{InFlight, ServerOptions, cors, health, panic, refusal};
+
+/// What the app is made of.
+#[derive(Clone)]
+pub struct AppState {
+    backend: Arc<dyn Backend>,
+    door: Door,
+    options: ServerOptions,
+    in_flight: InFlight,
+}
+
+impl AppState {
+    /// The API over this backend, as the policy says.
+    pub fn new(backend: Arc<dyn Backend>, policy: Policy, options: ServerOptions) -> Self {
+        let door = Door::new(backend.clone(), policy);
+        Self { backend, door, options, in_flight: InFlight::default() }
+    }
+
+    /// How many requests are under way.
+    pub fn in_flight(&self) -> &InFlight {
+        &self.in_flight
+    }
+}
+
+/// The app as a value: nothing listens yet.
+pub fn app(state: AppState) -> Router {
+    let AppState { backend, door, options, in_flight } = state;
+    let ready_within = options.ready_timeout;
+    Router::new()
+        .route("/healthz", get(async || health::healthz()))
+        .route("/readyz", get(move || health::readyz(backend, ready_within)))
+        .method_not_allowed_fallback(refusal::method_not_allowed)
+        .fallback(move |request: Request| async move { door.serve(request).await.map(axum::body::Body::new) })
+        .layer(
+            // Outermost first.
+            ServiceBuilder::new()
+                // Every answer bears its id: a preflight, a panic's 500 and an unknown route too.
+                .layer(RequestIdLayer)
+                // Sees the status that the client sees; its line and its gauge last as long as the body.
+                .layer(AccessLayer::new(in_flight))
+                // Answers preflights before anything asks for a key, and lets a page read every error, a panic's too.
+                .layer(cors::layer(&options.origins))
+                // Next to the routes: what panics is a route's code, and all the others still see its 500.
+                .layer(CatchPanicLayer::custom(panic::answer)),
+        )
+}

@@ -1,0 +1,119 @@
+//! Which web pages may use the API from a browser.
+
+use std::time::Duration;
+
+use http::header::RETRY_AFTER;
+use http::{HeaderName, HeaderValue, Method, Uri};
+use thiserror::Error;
+use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
+
+use crate::request_id::X_REQUEST_ID;
+
+/// The pages that may, by their origin (`https://chat.example`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Origins {
+    /// Those that this machine serves itself: `localhost`, `127.0.0.1` and `[::1]`, on any port. Any other page that the user happens to
+    /// have open could otherwise use a server that asks for no key.
+    #[default]
+    ThisMachine,
+    /// Every page there is.
+    Any,
+    /// These, and no others.
+    These(Vec<HeaderValue>),
+}
+
+/// An origin that no browser sends.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error(
+    "`{0}` is no origin; write scheme and host, and the port where there is one: https://chat.example:8443, or * for every page"
+)]
+pub struct BadOrigin(String);
+
+impl Origins {
+    /// From a list as a person writes it: origins, or `*` among them for all. An empty list lets no page in.
+    pub fn parse<S: AsRef<str>>(list: impl IntoIterator<Item = S>) -> Result<Self, BadOrigin> {
+        let mut these = Vec::new();
+        for origin in list {
+            match origin.as_ref() {
+                "*" => return Ok(Self::Any),
+                origin => these.push(parse_one(origin).ok_or_else(|| BadOrigin(origin.to_owned()))?),
+            }
+        }
+        Ok(Self::These(these))
+    }
+}
+
+/// A browser sends scheme, host and a port that is not the scheme's own; no path, not even `/`. Compared byte by byte, so lower case.
+fn parse_one(origin: &str) -> Option<HeaderValue> {
+    let (scheme, host) = origin.split_once("://")?;
+    let plain = !host.is_empty() && !host.contains(['/', '?', '#', '@', '*']) && !scheme.is_empty();
+    let uri: Uri = origin.parse().ok()?;
+    (plain && uri.authority().is_some()).then(|| HeaderValue::from_str(&origin.to_ascii_lowercase()).ok())?
+}
+
+/// What a browser app needs: preflights answered (they carry no key), any header it asks for (the `openai` package sends
+/// `authorization`, `content-type` and a handful of `x-stainless-*`), and leave to read the answer's own headers.
+pub(crate) fn layer(origins: &Origins) -> CorsLayer {
+    CorsLayer::new()
+        .allow_origin(allowed(origins))
+        .allow_methods([Method::GET, Method::POST])
+        .allow_headers(AllowHeaders::mirror_request())
+        .expose_headers([
+            X_REQUEST_ID,
+            HeaderName::from_static("x-loggia-served-by"),
+            HeaderName::from_static("x-loggia-ignored"),
+            RETRY_AFTER,
+            HeaderName::from_static("retry-after-ms"),
+        ])
+        // Two hours is the most that any browser keeps a preflight.
+        .max_age(Duration::from_hours(2))
+}
+
+fn allowed(origins: &Origins) -> AllowOrigin {
+    match origins {
+        Origins::Any => AllowOrigin::any(),
+        Origins::These(these) => AllowOrigin::list(these.iter().cloned()),
+        Origins::ThisMachine => AllowOrigin::predicate(|origin, _| is_of_this_machine(origin)),
+    }
+}
+
+fn is_of_this_machine(origin: &HeaderValue) -> bool {
+    let uri: Option<Uri> = origin.to_str().ok().and_then(|origin| origin.parse().ok());
+    uri.is_some_and(|uri| matches!(uri.host(), Some("localhost" | "127.0.0.1" | "[::1]")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn origins_are_read_as_a_person_writes_them() {
+        let these = |list: &[&'static str]| {
+            Origins::These(list.iter().map(|&origin| HeaderValue::from_static(origin)).collect())
+        };
+        assert_eq!(Origins::parse(["*"]), Ok(Origins::Any));
+        assert_eq!(Origins::parse(["https://a.example", "*"]), Ok(Origins::Any));
+        assert_eq!(Origins::parse([""; 0]), Ok(these(&[])));
+        let two = ["https://Chat.example", "http://10.0.0.7:8080"];
+        assert_eq!(Origins::parse(two), Ok(these(&["https://chat.example", "http://10.0.0.7:8080"])));
+        assert_eq!(Origins::parse(["chrome-extension://abcdef"]), Ok(these(&["chrome-extension://abcdef"])));
+    }
+
+    #[test]
+    fn what_no_browser_sends_is_refused() {
+        for wrong in
+            ["chat.example", "https://", "https://chat.example/", "https://*.example", "", "https://a b", "://a"]
+        {
+            assert_eq!(Origins::parse([wrong]), Err(BadOrigin(wrong.to_owned())), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn only_pages_of_this_machine_are_of_this_machine() {
+        let own = |origin: &'static str| is_of_this_machine(&HeaderValue::from_static(origin));
+        assert!(own("http://localhost:3000") && own("https://127.0.0.1") && own("http://[::1]:5173"));
+        assert!(
+            !own("https://localhost.evil.example") && !own("https://evil.example") && !own("null") && !own("file://")
+        );
+    }
+}

@@ -1,0 +1,28 @@
+//! When a request's code panics: that request gets a 500, and nobody gets its words, which may be the user's.
+
+use std::any::Any;
+
+use axum::body::Body;
+use http::{Response, StatusCode};
+
+use crate::refusal::refusal;
+
+/// The answer to a request whose code panicked.
+pub(crate) fn answer(_words: Box<dyn Any + Send>) -> Response<Body> {
+    refusal(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        Some("internal_error"),
+        "the server made a mistake over this request; the operator finds it in the log by the answer's x-request-id"
+            .to_owned(),
+    )
+}
+
+/// Has every panic of the process logged by its place in the code alone: its words can quote what a client sent (`str` slicing does).
+/// For the program to call once, first thing.
+pub fn log_panics_without_their_words() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string);
+        let thread = std::thread::current();
+        tracing::error!(place, thread = thread.name(), "panicked; this is a defect, please report its place");
+    }));
+}

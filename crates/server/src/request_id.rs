@@ -1,0 +1,117 @@
+//! `x-request-id`: the client's own where it is fit to be logged, else a new one; on every answer.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use http::{HeaderName, HeaderValue, Request, Response};
+use loggia_api::RequestId;
+use pin_project_lite::pin_project;
+use tower::{Layer, Service};
+
+pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The longest id taken from a client.
+const LONGEST: usize = 128;
+
+/// Gives every request its id, as [`RequestId`] among its extensions, and every answer the header.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RequestIdLayer;
+
+impl<S> Layer<S> for RequestIdLayer {
+    type Service = WithRequestId<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        WithRequestId { inner }
+    }
+}
+
+/// See [`RequestIdLayer`].
+#[derive(Clone, Debug)]
+pub(crate) struct WithRequestId<S> {
+    inner: S,
+}
+
+impl<S, B, R> Service<Request<B>> for WithRequestId<S>
+where
+    S: Service<Request<B>, Response = Response<R>>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = Answer<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let (id, header) = request.headers().get(X_REQUEST_ID).and_then(clients_own).unwrap_or_else(new);
+        request.extensions_mut().insert(RequestId(id));
+        Answer { inner: self.inner.call(request), header: Some(header) }
+    }
+}
+
+pin_project! {
+    /// The answer, which will bear the id.
+    pub(crate) struct Answer<F> {
+        #[pin]
+        inner: F,
+        header: Option<HeaderValue>,
+    }
+}
+
+impl<F, R, E> Future for Answer<F>
+where
+    F: Future<Output = Result<Response<R>, E>>,
+{
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let mut answer = ready!(this.inner.poll(cx));
+        if let (Ok(response), Some(header)) = (&mut answer, this.header.take()) {
+            response.headers_mut().insert(X_REQUEST_ID, header);
+        }
+        Poll::Ready(answer)
+    }
+}
+
+/// The client's id, where it is short and all visible ASCII, so that it can neither forge nor flood a log.
+fn clients_own(header: &HeaderValue) -> Option<(Arc<str>, HeaderValue)> {
+    let fit = (1..=LONGEST).contains(&header.len()) && header.as_bytes().iter().all(u8::is_ascii_graphic);
+    let id = header.to_str().ok().filter(|_| fit)?;
+    Some((id.into(), header.clone()))
+}
+
+/// `req_` and 32 hex digits, as OpenAI's look.
+fn new() -> (Arc<str>, HeaderValue) {
+    let id = format!("req_{:032x}", rand::random::<u128>());
+    let header = HeaderValue::from_str(&id).expect("letters and digits make a header");
+    (id.into(), header)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clients_id_is_kept_only_where_it_is_short_and_visible() {
+        let kept = |id: &[u8]| clients_own(&HeaderValue::from_bytes(id).unwrap()).is_some();
+        assert!(kept(b"a") && kept(b"trace/17;x=\"1\"") && kept(&[b'x'; LONGEST]));
+        assert!(
+            !kept(b"")
+                && !kept(b"two words")
+                && !kept(b"tab\there")
+                && !kept("é".as_bytes())
+                && !kept(&[b'x'; LONGEST + 1])
+        );
+    }
+
+    #[test]
+    fn new_ids_differ() {
+        let (first, second) = (new().0, new().0);
+        assert_ne!(first, second);
+        assert_eq!(first.len(), 36);
+    }
+}
