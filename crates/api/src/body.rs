@@ -6,8 +6,9 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
-use http_body_util::Full;
 use loggia_wire::openai::CompletionUsage;
+
+use crate::stream::EventStream;
 
 /// How an answer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +21,7 @@ pub enum Outcome {
     Abandoned,
 }
 
-/// Told once, when an answer has ended.
+/// How an answer ended, and what it cost.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ended {
     /// How.
@@ -29,13 +30,42 @@ pub struct Ended {
     pub usage: Option<CompletionUsage>,
 }
 
-/// The body of an answer.
-pub struct Body(Full<Bytes>);
+/// The body of an answer. What it holds (the connection to the engine, its slot) goes when it is dropped.
+pub struct Body(Kind);
+
+enum Kind {
+    Whole { bytes: Option<Bytes>, ended: Ended },
+    Stream(Box<EventStream>),
+}
 
 impl Body {
     /// A whole body.
     pub fn whole(bytes: impl Into<Bytes>) -> Self {
-        Self(Full::new(bytes.into()))
+        Self::ending(bytes, Ended { outcome: Outcome::Complete, usage: None })
+    }
+
+    /// A whole body that tells a failure.
+    pub(crate) fn failed(bytes: impl Into<Bytes>) -> Self {
+        Self::ending(bytes, Ended { outcome: Outcome::Failed, usage: None })
+    }
+
+    /// A whole body that ends so.
+    pub(crate) fn ending(bytes: impl Into<Bytes>, ended: Ended) -> Self {
+        Self(Kind::Whole { bytes: Some(bytes.into()).filter(|bytes| !bytes.is_empty()), ended })
+    }
+
+    /// A streamed answer.
+    pub(crate) fn stream(events: EventStream) -> Self {
+        Self(Kind::Stream(Box::new(events)))
+    }
+
+    /// How the answer ended, once the body has been read to its end. A body that is dropped before was abandoned.
+    pub fn ended(&self) -> Option<&Ended> {
+        match &self.0 {
+            Kind::Whole { bytes: None, ended } => Some(ended),
+            Kind::Whole { .. } => None,
+            Kind::Stream(events) => events.ended(),
+        }
     }
 }
 
@@ -44,14 +74,23 @@ impl http_body::Body for Body {
     type Error = Infallible;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Pin::new(&mut self.0).poll_frame(cx)
+        match &mut self.0 {
+            Kind::Whole { bytes, .. } => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Kind::Stream(events) => events.poll_bytes(cx).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes)))),
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.is_end_stream()
+        match &self.0 {
+            Kind::Whole { bytes, .. } => bytes.is_none(),
+            Kind::Stream(events) => events.ended().is_some(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.0.size_hint()
+        match &self.0 {
+            Kind::Whole { bytes, .. } => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
+            Kind::Stream(_) => SizeHint::default(),
+        }
     }
 }

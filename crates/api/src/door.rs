@@ -4,10 +4,13 @@ use std::fmt::Display;
 use std::sync::Arc;
 
 use bytes::Buf;
-use http::{Request, Response};
-use loggia_backend::Backend;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Request, Response};
+use loggia_backend::{Backend, BackendError};
+use loggia_wire::openai::ModelList;
+use serde::Serialize;
 
-use crate::{Body, Policy};
+use crate::{ApiError, Body, Policy, Route};
 
 /// The request's id, put among the request's extensions by a server that has one; it goes into the log.
 #[derive(Clone, Debug)]
@@ -16,24 +19,66 @@ pub struct RequestId(pub Arc<str>);
 /// OpenAI's API over a backend.
 #[derive(Clone)]
 pub struct Door {
-    #[expect(dead_code, reason = "the first step only fixes the signature")]
-    backend: Arc<dyn Backend>,
-    #[expect(dead_code, reason = "the first step only fixes the signature")]
-    policy: Arc<Policy>,
+    pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) policy: Arc<Policy>,
+    /// Whether the head of the client's request goes along to the backend.
+    pub(crate) forwards_head: bool,
 }
 
 impl Door {
     /// A door before this backend.
     pub fn new(backend: Arc<dyn Backend>, policy: Policy) -> Self {
-        Self { backend, policy: Arc::new(policy) }
+        Self { backend, policy: Arc::new(policy), forwards_head: false }
+    }
+
+    /// A door of the layer's: the backend is the service behind the client's own request, whose head goes along.
+    pub(crate) fn before_the_service_itself(backend: Arc<dyn Backend>, policy: Arc<Policy>) -> Self {
+        Self { backend, policy, forwards_head: true }
     }
 
     /// Answers one request: a route of OpenAI's API, or 404 or 405 in OpenAI's error shape.
-    pub async fn serve<B>(&self, _request: Request<B>) -> Response<Body>
+    pub async fn serve<B>(&self, request: Request<B>) -> Response<Body>
     where
         B: http_body::Body<Data: Buf, Error: Display> + Send,
     {
-        std::future::ready(()).await;
-        Response::new(Body::whole("not yet"))
+        match Route::of(request.method(), request.uri()) {
+            Ok(route) => self.answer(route, request).await,
+            Err(error) => error.under(self.policy.profile).response(),
+        }
+    }
+
+    /// Answers a request whose route is known.
+    pub async fn answer<B>(&self, route: Route, request: Request<B>) -> Response<Body>
+    where
+        B: http_body::Body<Data: Buf, Error: Display> + Send,
+    {
+        match route {
+            Route::Chat => {
+                let (parts, body) = request.into_parts();
+                self.chat(parts, body).await
+            }
+            Route::Models => self.json(self.backend.models().await.map(ModelList::new), "model"),
+            Route::Model(id) => self.json(self.backend.model(&id).await, "model"),
+        }
+    }
+
+    /// An answer in JSON, or the refusal in its place; `param` is what a model that is not there was named by.
+    fn json(&self, answer: Result<impl Serialize, BackendError>, param: &str) -> Response<Body> {
+        let written = answer.map(|answer| serde_json::to_vec(&answer));
+        match written {
+            Ok(Ok(json)) => {
+                let mut response = Response::new(Body::whole(json));
+                response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+                response
+            }
+            Ok(Err(_)) => {
+                let error = BackendError::Engine { message: "a list that cannot be written as JSON".to_owned() };
+                ApiError::from(error).under(self.policy.profile).response()
+            }
+            Err(error @ BackendError::ModelNotFound { .. }) => {
+                ApiError::from(error).about(param).under(self.policy.profile).response()
+            }
+            Err(error) => ApiError::from(error).under(self.policy.profile).response(),
+        }
     }
 }

@@ -1,10 +1,32 @@
 //! OpenAI's API as a library over a backend: bytes → checked request → events → JSON or SSE.
+//!
+//! Everything goes through one [`Door`]: the server's routes and [`OpenAiLayer`], the tower middleware that makes any service
+//! speaking Ollama's API speak OpenAI's.
+//!
+//! Reading order: `door.rs` (what is served), `chat.rs` (one chat: parse, find, ask, answer), `request.rs` and `fields.rs`
+//! (what is let in), `collect.rs` and `encode.rs` (what goes out), `error.rs` (what a client sees when it goes wrong).
 #![forbid(unsafe_code)]
 
 mod body;
+mod chat;
+mod collect;
 mod door;
+mod encode;
+mod error;
+mod fields;
+mod id;
+mod layer;
+mod original;
 mod policy;
+mod read;
+mod request;
+mod route;
+mod stream;
 
 pub use body::{Body, Ended, Outcome};
 pub use door::{Door, RequestId};
+pub use error::ApiError;
+pub use layer::{EitherBody, OpenAi, OpenAiLayer};
 pub use policy::{Policy, Strictness};
+pub use request::{MAX_STOP_STRINGS, parse_chat};
+pub use route::Route;

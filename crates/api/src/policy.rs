@@ -28,6 +28,8 @@ pub struct Policy {
     pub profiles: HashMap<String, Profile>,
     /// The most bytes of a request's body; past that, 413.
     pub body_limit: usize,
+    /// How long a request's body may take to come; past that, 408.
+    pub body_within: Duration,
     /// How long a stream waits for the engine before it is begun with 200 and heartbeats. `None`: as long as it takes.
     pub heartbeat_after: Option<Duration>,
     /// How often a heartbeat is sent from then on, while there is nothing else to send.
@@ -41,6 +43,7 @@ impl Default for Policy {
             profile: Profile::default(),
             profiles: HashMap::new(),
             body_limit: 32 << 20,
+            body_within: Duration::from_mins(1),
             heartbeat_after: Some(Duration::from_secs(10)),
             heartbeat_every: Duration::from_secs(10),
         }

@@ -5,11 +5,11 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use loggia_wire::Extra;
 use loggia_wire::ollama::{ChatLine, LineMessage, LineToolCall};
 use loggia_wire::openai::{
     ChunkChoice, CompletionUsage, Delta, FinishReason, FunctionCallDelta, Logprobs, TokenLogprob, ToolCallDelta,
 };
-use loggia_wire::Extra;
 
 use super::error::error_in_stream;
 use crate::{BackendError, Chunk, Event, Profile};

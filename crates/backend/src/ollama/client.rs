@@ -17,7 +17,7 @@ use tower::{BoxError, Service, ServiceExt};
 use super::answer::Answer;
 use super::error::{refusal, transport_error};
 use super::events::OllamaEvents;
-use super::models::{self, Known, KnownModels};
+use super::models::{self, Known, ModelMemory};
 use super::request::chat_request;
 use crate::{Abilities, Backend, BackendError, ChatCall, Reply, ServedBy};
 
@@ -30,7 +30,7 @@ const BODY_LIMIT: usize = 32 << 20;
 pub struct Ollama<S, B> {
     service: S,
     name: Arc<str>,
-    known: Arc<KnownModels>,
+    known: ModelMemory,
     body: PhantomData<fn() -> B>,
 }
 
@@ -39,7 +39,7 @@ impl<S: Clone, B> Clone for Ollama<S, B> {
         Self {
             service: self.service.clone(),
             name: Arc::clone(&self.name),
-            known: Arc::clone(&self.known),
+            known: self.known.clone(),
             body: PhantomData,
         }
     }
@@ -47,7 +47,11 @@ impl<S: Clone, B> Clone for Ollama<S, B> {
 
 /// A service that speaks Ollama's API, as [`Ollama`] needs it: any body that can be made from bytes in, any body out.
 pub trait OllamaService<B>:
-    Service<Request<B>, Response = Response<Self::Body>, Error: Into<BoxError>, Future: Send> + Clone + Send + Sync + 'static
+    Service<Request<B>, Response = Response<Self::Body>, Error: Into<BoxError>, Future: Send>
+    + Clone
+    + Send
+    + Sync
+    + 'static
 {
     /// The body of its answers.
     type Body: Body<Data: Buf + Send, Error: Into<BoxError>> + Send + 'static;
@@ -68,13 +72,13 @@ where
 {
     /// Ollama behind this service. `name` is what errors and `x-loggia-served-by` call it.
     pub fn new(name: impl Into<Arc<str>>, service: S) -> Self {
-        Self { service, name: name.into(), known: Arc::default(), body: PhantomData }
+        Self { service, name: name.into(), known: ModelMemory::default(), body: PhantomData }
     }
 
-    /// The same models behind another service: the layer's, which makes one for each request.
+    /// With what another [`Ollama`] in front of the same models has learnt of them.
     #[must_use]
-    pub fn with_service(&self, service: S) -> Self {
-        Self { service, ..self.clone() }
+    pub fn remembering(self, memory: ModelMemory) -> Self {
+        Self { known: memory, ..self }
     }
 
     async fn start_chat(&self, call: ChatCall) -> Result<Reply, BackendError> {
@@ -111,8 +115,7 @@ where
     async fn ask(&self, model: &str) -> Result<Known, BackendError> {
         let show: Show = match self.show(model).await {
             Ok(show) => show,
-            Err(error @ (BackendError::ModelNotFound { .. } | BackendError::Unreachable { .. })) => return Err(error),
-            Err(error @ (BackendError::TimedOut { .. } | BackendError::Busy { .. })) => return Err(error),
+            Err(error) if is_no_matter_of_show(&error) => return Err(error),
             Err(_) => return Ok(Known::nothing(&self.name, model)),
         };
         let digest = match self.get::<Tags>("/api/tags").await {
@@ -162,7 +165,9 @@ where
     async fn collect(&self, response: Response<S::Body>) -> Result<Bytes, BackendError> {
         match Limited::new(response.into_body(), BODY_LIMIT).collect().await {
             Ok(body) => Ok(body.to_bytes()),
-            Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(self.bad("more bytes than it should be")),
+            Err(error) if error.is::<http_body_util::LengthLimitError>() => {
+                Err(self.bad("more bytes than it should be"))
+            }
             Err(error) => Err(transport_error(error, &self.name)),
         }
     }
@@ -198,6 +203,12 @@ where
             Ok(models::described(id, listed, &show, &running))
         })
     }
+}
+
+/// Whether a chat would fail in the same way: there is no such model, or nobody answers.
+fn is_no_matter_of_show(error: &BackendError) -> bool {
+    use BackendError::{Busy, ModelNotFound, TimedOut, Unreachable};
+    matches!(error, ModelNotFound { .. } | Unreachable { .. } | TimedOut { .. } | Busy { .. })
 }
 
 /// A POST of JSON, with the headers and extensions of the client's own request where the service is the one behind it.

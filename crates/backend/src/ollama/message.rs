@@ -56,13 +56,15 @@ fn media(message: usize, part: usize, content: &Part) -> Result<Option<String>, 
     match &content.kind {
         PartKind::Text(_) | PartKind::Refusal(_) => Ok(None),
         PartKind::InputAudio { data, .. } => Ok(Some(data.clone())),
-        PartKind::ImageUrl { url, .. } => match url.strip_prefix("data:").and_then(|rest| rest.split_once(";base64,")) {
-            Some((_, base64)) => Ok(Some(base64.to_owned())),
-            None => Err(invalid(
-                format!("messages[{message}].content[{part}].image_url.url"),
-                "images must be sent as data: URLs in base64 (data:image/png;base64,…)",
-            )),
-        },
+        PartKind::ImageUrl { url, .. } => {
+            match url.strip_prefix("data:").and_then(|rest| rest.split_once(";base64,")) {
+                Some((_, base64)) => Ok(Some(base64.to_owned())),
+                None => Err(invalid(
+                    format!("messages[{message}].content[{part}].image_url.url"),
+                    "images must be sent as data: URLs in base64 (data:image/png;base64,…)",
+                )),
+            }
+        }
         PartKind::File(_) => {
             Err(invalid(format!("messages[{message}].content[{part}]"), "files cannot be sent to this model"))
         }

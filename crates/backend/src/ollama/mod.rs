@@ -15,4 +15,5 @@ mod sampling;
 
 pub use answer::Answer;
 pub use client::{Ollama, OllamaService};
+pub use models::ModelMemory;
 pub use request::chat_request;

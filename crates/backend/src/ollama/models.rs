@@ -38,10 +38,7 @@ pub(super) struct Known {
 
 impl Known {
     pub(super) fn from_show(backend: &str, show: &Show, digest: &str, version: &str) -> Self {
-        Self {
-            abilities: Arc::new(abilities(show)),
-            fingerprint: fingerprint(&["ollama", backend, digest, version]),
-        }
+        Self { abilities: Arc::new(abilities(show)), fingerprint: fingerprint(&["ollama", backend, digest, version]) }
     }
 
     /// The service does not tell: everything is tried.
@@ -55,11 +52,14 @@ impl Known {
     }
 }
 
-/// What is known of the models asked about lately.
-#[derive(Debug, Default)]
-pub(super) struct KnownModels(Mutex<HashMap<String, (Instant, Arc<Known>)>>);
+/// What is known of the models asked about lately. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct ModelMemory(Arc<Mutex<Remembered>>);
 
-impl KnownModels {
+/// By the model's name, and since when.
+type Remembered = HashMap<String, (Instant, Arc<Known>)>;
+
+impl ModelMemory {
     pub(super) fn recall(&self, model: &str) -> Option<Arc<Known>> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (since, known) = known.get(model)?;

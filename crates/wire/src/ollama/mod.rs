@@ -7,6 +7,8 @@ mod chat;
 mod error;
 mod models;
 
-pub use chat::{ChatLine, ChatMessage, ChatRequest, FunctionCall, LineFunction, LineMessage, LineToolCall, Options, Think, ToolCall};
+pub use chat::{
+    ChatLine, ChatMessage, ChatRequest, FunctionCall, LineFunction, LineMessage, LineToolCall, Options, Think, ToolCall,
+};
 pub use error::{ErrorLine, InnerError};
 pub use models::{Details, ListedModel, RunningModel, RunningModels, Show, ShowRequest, Tags, Version};

@@ -122,7 +122,8 @@ fn allowed_tools<E: Error>(allowed: &Value) -> Result<ToolChoice, E> {
         Some(other) => return Err(E::unknown_variant(other, &["auto", "required"])),
         None => return Err(E::missing_field("allowed_tools.mode")),
     };
-    let tools = allowed.get("tools").and_then(Value::as_array).ok_or_else(|| E::missing_field("allowed_tools.tools"))?;
+    let tools =
+        allowed.get("tools").and_then(Value::as_array).ok_or_else(|| E::missing_field("allowed_tools.tools"))?;
     let functions = tools.iter().map(function_name).collect::<Result<_, E>>()?;
     Ok(ToolChoice::Allowed { mode, functions })
 }

@@ -1,0 +1,175 @@
+//! One chat: parse, find, ask, answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use futures_util::StreamExt;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::request::Parts;
+use http::{HeaderName, HeaderValue, Response};
+use loggia_backend::{Backend, BackendError, ChatCall, Event, Profile, ServedBy};
+use loggia_wire::openai::ChatCompletionRequest;
+
+use crate::collect::Collector;
+use crate::encode::{Encoder, Head};
+use crate::stream::{Beginning, Begun, EventStream};
+use crate::{ApiError, Body, Door, Ended, Outcome, RequestId, fields, id, read, request};
+
+/// A request that was let in.
+struct Admitted {
+    call: ChatCall,
+    head: Head,
+    ignored: Vec<String>,
+    request_id: Option<Arc<str>>,
+}
+
+impl Door {
+    /// `POST /v1/chat/completions`.
+    pub(crate) async fn chat<B>(&self, parts: Parts, body: B) -> Response<Body>
+    where
+        B: http_body::Body<Data: Buf, Error: std::fmt::Display> + Send,
+    {
+        let admitted = match self.admit(parts, body).await {
+            Ok(admitted) => admitted,
+            Err(error) => return error.response(),
+        };
+        let profile = admitted.head.profile;
+        let ignored = admitted.ignored.join(", ");
+        let answered =
+            if admitted.call.request.streams() { self.stream(admitted).await } else { self.whole(admitted).await };
+        let mut response = answered.unwrap_or_else(|error| error.under(profile).response());
+        if !ignored.is_empty() {
+            insert(&mut response, "x-loggia-ignored", &ignored);
+        }
+        response
+    }
+
+    async fn admit<B>(&self, parts: Parts, body: B) -> Result<Admitted, ApiError>
+    where
+        B: http_body::Body<Data: Buf, Error: std::fmt::Display> + Send,
+    {
+        let bytes = read::json_body(&parts.headers, body, &self.policy).await.map_err(|error| self.plainly(error))?;
+        let (mut request, profile) = request::parse_chat(&bytes, &self.policy).map_err(|error| self.plainly(error))?;
+        drop(bytes);
+        let can = self.backend.abilities(&request.model).await.map_err(|error| ApiError::from(error).under(profile))?;
+        let ignored =
+            fields::settle(&mut request, &can, self.policy.strictness).map_err(|error| error.under(profile))?;
+        let request_id = parts.extensions.get::<RequestId>().map(|id| Arc::clone(&id.0));
+        let head = head(&request, profile);
+        let id = Arc::clone(&head.id);
+        let forwarded = self.forwards_head.then(|| Arc::new(parts));
+        let call = ChatCall { id, request: Arc::new(request), profile, head: forwarded };
+        Ok(Admitted { call, head, ignored, request_id })
+    }
+
+    /// An error from before the model, and so its profile, was known.
+    fn plainly(&self, error: ApiError) -> ApiError {
+        error.under(self.policy.profile)
+    }
+
+    async fn whole(&self, admitted: Admitted) -> Result<Response<Body>, ApiError> {
+        let Admitted { call, head, request_id, .. } = admitted;
+        let answered = answer_whole(&*self.backend, call, &head).await;
+        let (served_by, json, usage) = answered.map_err(|error| refused(error, request_id.as_deref()))?;
+        let mut response = Response::new(Body::ending(json, Ended { outcome: Outcome::Complete, usage }));
+        insert(&mut response, CONTENT_TYPE.as_str(), "application/json");
+        name_server(&mut response, &served_by);
+        Ok(response)
+    }
+
+    /// A stream is begun when its first event is there: whatever goes wrong by then is a status code. Past
+    /// `heartbeat_after` it is begun all the same, so that no client or proxy on the way gives up.
+    async fn stream(&self, admitted: Admitted) -> Result<Response<Body>, ApiError> {
+        let Admitted { call, head, request_id, .. } = admitted;
+        let encoder = Encoder::new(head);
+        let mut beginning: Beginning = Box::pin(begin(Arc::clone(&self.backend), call));
+        let Some(begun) = within(self.policy.heartbeat_after, &mut beginning).await else {
+            let events = EventStream::beginning(beginning, encoder, self.policy.heartbeat_every, request_id);
+            return Ok(event_stream(events));
+        };
+        let begun = begun.map_err(|error| refused(error, request_id.as_deref()))?;
+        let served_by = begun.served_by.clone();
+        let mut response = event_stream(EventStream::speaking(begun, encoder, request_id));
+        name_server(&mut response, &served_by);
+        Ok(response)
+    }
+}
+
+fn head(request: &ChatCompletionRequest, profile: Profile) -> Head {
+    Head {
+        id: id::completion(profile),
+        model: request.model.as_str().into(),
+        profile,
+        choices: request.choices(),
+        include_usage: request.stream_options.as_ref().and_then(|options| options.include_usage) == Some(true),
+    }
+}
+
+type Whole = (ServedBy, Bytes, Option<loggia_wire::openai::CompletionUsage>);
+
+async fn answer_whole(backend: &dyn Backend, call: ChatCall, head: &Head) -> Result<Whole, BackendError> {
+    let mut reply = backend.chat(call).await?;
+    let mut collector = Collector::new(head.choices);
+    while let Some(event) = reply.events.next().await {
+        collector.push(event?);
+    }
+    let completion = collector.finish(head, &reply.served_by)?;
+    let json = serde_json::to_vec(&completion)
+        .map_err(|_| BackendError::Engine { message: "an answer that cannot be written as JSON".to_owned() })?;
+    Ok((reply.served_by, json.into(), completion.usage))
+}
+
+/// Asks the engine, and waits for the first event that says something.
+async fn begin(backend: Arc<dyn Backend>, call: ChatCall) -> Result<Begun, BackendError> {
+    let mut reply = backend.chat(call).await?;
+    let first = loop {
+        match reply.events.next().await.transpose()? {
+            Some(Event::Waiting(_)) => {}
+            first => break first,
+        }
+    };
+    Ok(Begun { served_by: reply.served_by, first, events: reply.events })
+}
+
+/// What the future gives within the time; `None` when that is over, with the future still to be waited for.
+async fn within<F: Future + Unpin>(time: Option<Duration>, future: &mut F) -> Option<F::Output> {
+    match time {
+        Some(time) => tokio::time::timeout(time, future).await.ok(),
+        None => Some(future.await),
+    }
+}
+
+/// Logs a refusal, once, without a word of the client's.
+fn refused(error: BackendError, request_id: Option<&str>) -> ApiError {
+    let cause = error.kind();
+    let error = ApiError::from(error);
+    if error.status.is_server_error() {
+        tracing::warn!(request_id, cause, status = error.status.as_u16(), "a chat failed");
+    } else {
+        tracing::debug!(request_id, cause, status = error.status.as_u16(), "a chat was refused");
+    }
+    error
+}
+
+fn event_stream(events: EventStream) -> Response<Body> {
+    let mut response = Response::new(Body::stream(events));
+    insert(&mut response, CONTENT_TYPE.as_str(), "text/event-stream");
+    insert(&mut response, CACHE_CONTROL.as_str(), "no-cache");
+    // nginx holds a stream back unless told not to.
+    insert(&mut response, "x-accel-buffering", "no");
+    response
+}
+
+fn name_server(response: &mut Response<Body>, served_by: &ServedBy) {
+    let node = served_by.node.as_deref().map(|node| format!("@{node}")).unwrap_or_default();
+    let value = format!("{}{node}; model={}", served_by.backend, served_by.model);
+    insert(response, "x-loggia-served-by", &value);
+}
+
+/// Sets a header; a value that is none (a model's name with a line end in it) is left out.
+fn insert(response: &mut Response<Body>, name: &'static str, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        response.headers_mut().insert(HeaderName::from_static(name), value);
+    }
+}

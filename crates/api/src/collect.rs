@@ -1,0 +1,188 @@
+//! Events → one whole answer.
+
+use std::collections::BTreeMap;
+
+use loggia_backend::{BackendError, Chunk, Event, Profile, ServedBy};
+use loggia_wire::Extra;
+use loggia_wire::openai::{
+    ChatCompletion, Choice, ChunkChoice, CompletionUsage, Delta, FinishReason, FunctionCall, FunctionCallDelta,
+    Logprobs, ResponseMessage, Role, ToolCall, ToolCallDelta,
+};
+
+use crate::encode::Head;
+use crate::id;
+
+/// An answer as far as it has come.
+#[derive(Debug)]
+pub(crate) struct Collector {
+    created: Option<u64>,
+    choices: Vec<Collected>,
+    usage: Option<CompletionUsage>,
+    extra: Extra,
+}
+
+/// One choice as far as it has come.
+#[derive(Debug, Default)]
+struct Collected {
+    content: Option<String>,
+    refusal: Option<String>,
+    reasoning_content: Option<String>,
+    reasoning: Option<String>,
+    /// By their index.
+    tool_calls: BTreeMap<u32, ToolCallDelta>,
+    function_call: Option<FunctionCallDelta>,
+    logprobs: Option<Logprobs>,
+    finish_reason: Option<FinishReason>,
+    extra: Extra,
+    message_extra: Extra,
+}
+
+impl Collector {
+    pub(crate) fn new(choices: usize) -> Self {
+        let choices = (0..choices).map(|_| Collected::default()).collect();
+        Self { created: None, choices, usage: None, extra: Extra::new() }
+    }
+
+    pub(crate) fn push(&mut self, event: Event) {
+        match event {
+            Event::Waiting(_) => {}
+            Event::Usage(usage) => self.usage = Some(usage),
+            Event::Chunk(chunk) => self.chunk(chunk),
+        }
+    }
+
+    /// The whole answer; one whose choices have not all ended was cut short.
+    pub(crate) fn finish(self, head: &Head, served_by: &ServedBy) -> Result<ChatCompletion, BackendError> {
+        let backend = &served_by.backend;
+        let numbered = (0..).zip(self.choices);
+        let choices = numbered.map(|(index, choice)| choice.finish(index, backend)).collect::<Result<_, _>>()?;
+        let fingerprint = match head.profile {
+            Profile::Openai => served_by.fingerprint.to_string(),
+            Profile::Original => "fp_ollama".to_owned(),
+        };
+        Ok(ChatCompletion {
+            id: head.id.to_string(),
+            object: "chat.completion".to_owned(),
+            created: self.created.unwrap_or_else(id::now),
+            model: head.model.to_string(),
+            choices,
+            usage: self.usage,
+            system_fingerprint: Some(fingerprint),
+            extra: self.extra,
+        })
+    }
+
+    fn chunk(&mut self, chunk: Chunk) {
+        self.created = self.created.or(chunk.created);
+        self.extra.extend(chunk.extra);
+        for choice in chunk.choices {
+            if let Some(collected) = self.choices.get_mut(choice.index as usize) {
+                collected.add(choice);
+            }
+        }
+    }
+}
+
+impl Collected {
+    fn add(&mut self, choice: ChunkChoice) {
+        let Delta { role: _, content, refusal, reasoning_content, reasoning, tool_calls, function_call, extra } =
+            choice.delta;
+        append(&mut self.content, content);
+        append(&mut self.refusal, refusal);
+        append(&mut self.reasoning_content, reasoning_content);
+        append(&mut self.reasoning, reasoning);
+        self.message_extra.extend(extra);
+        for call in tool_calls.into_iter().flatten() {
+            self.add_call(call);
+        }
+        if let Some(more) = function_call {
+            append_function(&mut self.function_call, more);
+        }
+        if let Some(more) = choice.logprobs {
+            self.add_logprobs(more);
+        }
+        self.finish_reason = self.finish_reason.or(choice.finish_reason);
+        self.extra.extend(choice.extra);
+    }
+
+    fn add_call(&mut self, more: ToolCallDelta) {
+        let nothing = || ToolCallDelta { index: more.index, id: None, kind: None, function: None, extra: Extra::new() };
+        let call = self.tool_calls.entry(more.index).or_insert_with(nothing);
+        call.id = call.id.take().or(more.id);
+        call.kind = call.kind.take().or(more.kind);
+        call.extra.extend(more.extra);
+        if let Some(function) = more.function {
+            append_function(&mut call.function, function);
+        }
+    }
+
+    fn add_logprobs(&mut self, more: Logprobs) {
+        let all = self.logprobs.get_or_insert_with(|| Logprobs { content: None, refusal: None, extra: Extra::new() });
+        for (all, more) in [(&mut all.content, more.content), (&mut all.refusal, more.refusal)] {
+            if let Some(more) = more {
+                all.get_or_insert_default().extend(more);
+            }
+        }
+        all.extra.extend(more.extra);
+    }
+
+    fn finish(self, index: u32, backend: &str) -> Result<Choice, BackendError> {
+        let cut_short = || BackendError::CutShort { backend: backend.to_owned() };
+        let finish_reason = self.finish_reason.ok_or_else(cut_short)?;
+        let tool_calls: Vec<_> = self.tool_calls.into_values().map(whole_call).collect();
+        let function_call = self.function_call.map(whole_function);
+        // OpenAI sends an empty string where nothing was said, null where something was called or refused instead.
+        let called = !tool_calls.is_empty() || function_call.is_some() || self.refusal.is_some();
+        let content = if called { self.content } else { Some(self.content.unwrap_or_default()) };
+        let message = ResponseMessage {
+            role: Role::Assistant,
+            content,
+            refusal: self.refusal,
+            reasoning_content: self.reasoning_content,
+            reasoning: self.reasoning,
+            tool_calls: (!tool_calls.is_empty()).then_some(tool_calls),
+            function_call,
+            annotations: None,
+            extra: self.message_extra,
+        };
+        let finish_reason = Some(finish_reason);
+        Ok(Choice { index, message, logprobs: self.logprobs, finish_reason, extra: self.extra })
+    }
+}
+
+fn append(all: &mut Option<String>, more: Option<String>) {
+    match (all.as_mut(), more) {
+        (Some(all), Some(more)) => all.push_str(&more),
+        (None, more) => *all = more,
+        (Some(_), None) => {}
+    }
+}
+
+fn append_function(all: &mut Option<FunctionCallDelta>, more: FunctionCallDelta) {
+    match all {
+        None => *all = Some(more),
+        Some(all) => {
+            append(&mut all.name, more.name);
+            append(&mut all.arguments, more.arguments);
+            all.extra.extend(more.extra);
+        }
+    }
+}
+
+fn whole_call(call: ToolCallDelta) -> ToolCall {
+    let nothing = FunctionCallDelta { name: None, arguments: None, extra: Extra::new() };
+    ToolCall {
+        id: call.id.unwrap_or_default(),
+        kind: call.kind.unwrap_or_else(|| "function".to_owned()),
+        function: whole_function(call.function.unwrap_or(nothing)),
+        extra: call.extra,
+    }
+}
+
+fn whole_function(function: FunctionCallDelta) -> FunctionCall {
+    FunctionCall {
+        name: function.name.unwrap_or_default(),
+        arguments: function.arguments.unwrap_or_default(),
+        extra: function.extra,
+    }
+}

@@ -1,0 +1,195 @@
+//! Events → server-sent events, as OpenAI sends them: the role once, deltas, one finishing chunk a choice, the usage if asked
+//! for, `[DONE]`.
+
+use std::sync::Arc;
+
+use bytes::{BufMut, BytesMut};
+use loggia_backend::{BackendError, Chunk, Event, Profile, ServedBy};
+use loggia_wire::Extra;
+use loggia_wire::frame::sse;
+use loggia_wire::openai::{ChunkChoice, CompletionUsage, Delta, Role};
+use serde::Serialize;
+
+use crate::{ApiError, id};
+
+/// What is the same in every chunk of an answer.
+#[derive(Clone, Debug)]
+pub(crate) struct Head {
+    /// `chatcmpl-…`.
+    pub(crate) id: Arc<str>,
+    /// The name the client asked for.
+    pub(crate) model: Arc<str>,
+    /// How the answer's shape is.
+    pub(crate) profile: Profile,
+    /// How many choices there will be.
+    pub(crate) choices: usize,
+    /// Whether a chunk with the usage is wanted.
+    pub(crate) include_usage: bool,
+}
+
+/// Writes one streamed answer. No clock and no I/O but the time of an answer whose backend does not tell it.
+#[derive(Debug)]
+pub(crate) struct Encoder {
+    head: Head,
+    fingerprint: Option<Arc<str>>,
+    /// `data: {"id":…,"choices":`, once the first chunk has come.
+    prefix: BytesMut,
+    choices: Vec<Progress>,
+    usage: Option<CompletionUsage>,
+}
+
+/// How far a choice has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    Waiting,
+    Speaking,
+    Finished,
+}
+
+/// The fields before `choices`.
+#[derive(Serialize)]
+struct Prefix<'a> {
+    id: &'a str,
+    object: &'static str,
+    created: u64,
+    model: &'a str,
+    system_fingerprint: Option<&'a str>,
+}
+
+impl Encoder {
+    pub(crate) fn new(head: Head) -> Self {
+        let choices = vec![Progress::Waiting; head.choices];
+        Self { head, fingerprint: None, prefix: BytesMut::new(), choices, usage: None }
+    }
+
+    /// The engine has accepted: who answers is known.
+    pub(crate) fn served_by(&mut self, served_by: &ServedBy) {
+        self.fingerprint = Some(match self.head.profile {
+            Profile::Openai => Arc::clone(&served_by.fingerprint),
+            Profile::Original => "fp_ollama".into(),
+        });
+    }
+
+    /// What the answer cost, as far as known by now.
+    pub(crate) fn usage(&self) -> Option<&CompletionUsage> {
+        self.usage.as_ref()
+    }
+
+    /// Writes what an event stands for, if anything.
+    pub(crate) fn push(&mut self, event: Event, out: &mut BytesMut) -> Result<(), BackendError> {
+        match event {
+            Event::Waiting(_) => Ok(()),
+            Event::Usage(usage) => {
+                self.usage = Some(usage);
+                Ok(())
+            }
+            Event::Chunk(chunk) => self.chunk(chunk, out),
+        }
+    }
+
+    /// Writes the end of an answer that went well; an answer without a proper end did not.
+    pub(crate) fn finish(&mut self, out: &mut BytesMut) -> Result<(), BackendError> {
+        if self.choices.iter().any(|choice| *choice != Progress::Finished) {
+            return Err(BackendError::CutShort { backend: "of this model".to_owned() });
+        }
+        if self.head.include_usage {
+            out.put_slice(&self.prefix);
+            out.put_slice(b"[],\"usage\":");
+            match &self.usage {
+                Some(usage) => put_json(out, usage)?,
+                None => out.put_slice(b"null"),
+            }
+            out.put_slice(b"}\n\n");
+        }
+        sse::write_done(out);
+        Ok(())
+    }
+
+    /// Writes the event that tells a failure. Nothing follows, no `[DONE]` either.
+    pub(crate) fn fail(&self, error: &ApiError, out: &mut BytesMut) {
+        // Four strings are always JSON.
+        let _ = sse::write(out, &error.clone().under(self.head.profile).body());
+    }
+
+    fn chunk(&mut self, chunk: Chunk, out: &mut BytesMut) -> Result<(), BackendError> {
+        if self.prefix.is_empty() {
+            self.begin(chunk.created)?;
+        }
+        let mut extra = chunk.extra;
+        for choice in chunk.choices {
+            self.choice(choice, &std::mem::take(&mut extra), out)?;
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, created: Option<u64>) -> Result<(), BackendError> {
+        let prefix = Prefix {
+            id: &self.head.id,
+            object: "chat.completion.chunk",
+            created: created.unwrap_or_else(id::now),
+            model: &self.head.model,
+            system_fingerprint: self.fingerprint.as_deref(),
+        };
+        self.prefix.put_slice(b"data: ");
+        put_json(&mut self.prefix, &prefix)?;
+        // The object is left open for `choices`.
+        self.prefix.truncate(self.prefix.len() - 1);
+        self.prefix.put_slice(b",\"choices\":");
+        Ok(())
+    }
+
+    /// Writes one choice: the role before anything else, the reason of its end after everything else.
+    fn choice(&mut self, mut choice: ChunkChoice, extra: &Extra, out: &mut BytesMut) -> Result<(), BackendError> {
+        let Some(progress) = self.choices.get_mut(choice.index as usize) else { return Ok(()) };
+        let before = *progress;
+        if before == Progress::Finished {
+            return Ok(());
+        }
+        *progress = if choice.finish_reason.is_some() { Progress::Finished } else { Progress::Speaking };
+        if self.head.profile == Profile::Original {
+            as_the_original_shaped(&mut choice.delta);
+            return self.write(&choice, extra, out);
+        }
+        choice.delta.role = (before == Progress::Waiting).then_some(Role::Assistant);
+        let Some(reason) = choice.finish_reason.take() else { return self.write(&choice, extra, out) };
+        if before == Progress::Waiting && choice.delta.is_empty() {
+            choice.delta.content = Some(String::new());
+        }
+        if !choice.delta.is_empty() || choice.logprobs.is_some() {
+            let index = choice.index;
+            self.write(&choice, &Extra::new(), out)?;
+            choice = ChunkChoice::delta(index, Delta::default());
+        }
+        choice.finish_reason = Some(reason);
+        self.write(&choice, extra, out)
+    }
+
+    fn write(&self, choice: &ChunkChoice, extra: &Extra, out: &mut BytesMut) -> Result<(), BackendError> {
+        out.put_slice(&self.prefix);
+        out.put_u8(b'[');
+        put_json(out, choice)?;
+        out.put_u8(b']');
+        if self.head.include_usage {
+            out.put_slice(b",\"usage\":null");
+        }
+        for (key, value) in extra {
+            out.put_u8(b',');
+            put_json(out, key)?;
+            out.put_u8(b':');
+            put_json(out, value)?;
+        }
+        out.put_slice(b"}\n\n");
+        Ok(())
+    }
+}
+
+/// The original named the role and a content in every delta.
+fn as_the_original_shaped(delta: &mut Delta) {
+    delta.role = Some(Role::Assistant);
+    delta.content.get_or_insert_default();
+}
+
+fn put_json(out: &mut BytesMut, value: &impl Serialize) -> Result<(), BackendError> {
+    serde_json::to_writer((&mut *out).writer(), value)
+        .map_err(|_| BackendError::Engine { message: "an answer that cannot be written as JSON".to_owned() })
+}

@@ -1,0 +1,174 @@
+//! What a client sees when it goes wrong: one flat list from causes to answers.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
+use loggia_backend::{BackendError, Phase, Profile};
+use loggia_wire::openai::{ErrorBody, ErrorObject};
+
+use crate::Body;
+
+/// How long a client should wait before it tries a busy engine again, where the engine does not say.
+const BUSY_RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// A refusal, or the failure of a stream, as OpenAI would put it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiError {
+    /// The status, where it is not too late for one.
+    pub status: StatusCode,
+    /// The error object.
+    pub error: ErrorObject,
+    /// Whether the SDKs should try again by themselves, where their own rule (408, 409, 429, 5xx) is wrong.
+    pub should_retry: Option<bool>,
+    /// When another try is worth it.
+    pub retry_after: Option<Duration>,
+    /// The method that the route has, on a 405.
+    pub allow: Option<Method>,
+}
+
+impl ApiError {
+    /// An error with OpenAI's type for this status.
+    pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        let kind = kind(status).to_owned();
+        let error = ErrorObject { message: message.into(), kind, param: None, code: None };
+        Self { status, error, should_retry: None, retry_after: None, allow: None }
+    }
+
+    /// A 400 about one field.
+    pub fn invalid(param: impl Into<String>, code: &str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, message).about(param).coded(code)
+    }
+
+    /// The field at fault.
+    #[must_use]
+    pub fn about(mut self, param: impl Into<String>) -> Self {
+        self.error.param = Some(param.into());
+        self
+    }
+
+    /// What it is, for a program.
+    #[must_use]
+    pub fn coded(mut self, code: impl Into<String>) -> Self {
+        self.error.code = Some(code.into());
+        self
+    }
+
+    /// Another try would not help, or would double the load.
+    #[must_use]
+    pub fn not_again(mut self) -> Self {
+        self.should_retry = Some(false);
+        self
+    }
+
+    pub(crate) fn unknown_route(method: &Method, path: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, format!("Invalid URL ({method} {path})")).coded("unknown_url")
+    }
+
+    pub(crate) fn wrong_method(method: &Method, path: &str, allowed: &Method) -> Self {
+        let message = format!("Not allowed to {method} on {path}; use {allowed}.");
+        let mut error = Self::new(StatusCode::METHOD_NOT_ALLOWED, message).coded("method_not_supported");
+        error.allow = Some(allowed.clone());
+        error
+    }
+
+    pub(crate) fn unsupported(param: &str) -> Self {
+        let message = format!("Unsupported parameter: '{param}' is not supported with this model.");
+        Self::invalid(param, "unsupported_parameter", message)
+    }
+
+    /// The same error as the profile has it: the original had three types, and neither param nor code.
+    #[must_use]
+    pub(crate) fn under(mut self, profile: Profile) -> Self {
+        if profile == Profile::Original {
+            let kind = match self.status.as_u16() {
+                400 => "invalid_request_error",
+                404 => "not_found_error",
+                _ => "api_error",
+            };
+            self.error = ErrorObject { kind: kind.to_owned(), param: None, code: None, ..self.error };
+        }
+        self
+    }
+
+    /// The body of a refusal, or the data of an error event.
+    pub fn body(&self) -> ErrorBody {
+        ErrorBody { error: self.error.clone() }
+    }
+
+    /// The refusal as an HTTP answer.
+    pub fn response(&self) -> Response<Body> {
+        // Four strings are always JSON.
+        let body = serde_json::to_vec(&self.body()).map(Bytes::from).unwrap_or_default();
+        let mut response = Response::new(Body::failed(body));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Some(again) = self.should_retry {
+            let again = HeaderValue::from_static(if again { "true" } else { "false" });
+            headers.insert(HeaderName::from_static("x-should-retry"), again);
+        }
+        if let Some(after) = self.retry_after {
+            let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+            let millis = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+            headers.insert(HeaderName::from_static("retry-after-ms"), HeaderValue::from(millis));
+        }
+        if let Some(allow) = self.allow.as_ref().and_then(|method| HeaderValue::from_str(method.as_str()).ok()) {
+            headers.insert(ALLOW, allow);
+        }
+        response
+    }
+}
+
+/// OpenAI's type of an error with this status.
+fn kind(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        429 => "rate_limit_exceeded",
+        500..=599 => "server_error",
+        _ => "invalid_request_error",
+    }
+}
+
+impl From<BackendError> for ApiError {
+    fn from(error: BackendError) -> Self {
+        let message = error.to_string();
+        match error {
+            BackendError::ModelNotFound { .. } => Self::new(StatusCode::NOT_FOUND, message).coded("model_not_found"),
+            BackendError::NoModels => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, message).coded("no_models").not_again()
+            }
+            BackendError::InvalidRequest { param, code, .. } => {
+                let mut refused = Self::new(StatusCode::BAD_REQUEST, message);
+                refused.error = ErrorObject { param, code, ..refused.error };
+                refused
+            }
+            BackendError::ContextLengthExceeded { .. } => Self::invalid("messages", "context_length_exceeded", message),
+            BackendError::Unsupported { .. } => {
+                Self::new(StatusCode::BAD_REQUEST, message).about("model").coded("unsupported_model")
+            }
+            BackendError::Busy { retry_after } => {
+                let mut busy = Self::new(StatusCode::SERVICE_UNAVAILABLE, message).coded("engine_busy");
+                busy.retry_after = Some(retry_after.unwrap_or(BUSY_RETRY_AFTER));
+                busy
+            }
+            BackendError::Credentials { .. } => {
+                Self::new(StatusCode::BAD_GATEWAY, message).coded("backend_credentials").not_again()
+            }
+            BackendError::Unreachable { .. } => {
+                Self::new(StatusCode::BAD_GATEWAY, message).coded("backend_unreachable")
+            }
+            // A prompt that took too long once would be read from its beginning again.
+            BackendError::TimedOut { phase, .. } => {
+                let late = Self::new(StatusCode::GATEWAY_TIMEOUT, message).coded("backend_timeout");
+                if phase == Phase::Connect { late } else { late.not_again() }
+            }
+            BackendError::BadAnswer { .. } => {
+                Self::new(StatusCode::BAD_GATEWAY, message).coded("backend_bad_answer").not_again()
+            }
+            BackendError::CutShort { .. } => Self::new(StatusCode::BAD_GATEWAY, message).coded("backend_cut_short"),
+            BackendError::Engine { .. } => Self::new(StatusCode::INTERNAL_SERVER_ERROR, message).coded("engine_error"),
+        }
+    }
+}

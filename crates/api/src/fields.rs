@@ -1,0 +1,249 @@
+//! What becomes of each field that a model's backend may not be able to honour: one table (`docs/dialects.md`, part 3).
+
+use loggia_backend::{Abilities, Ability};
+use loggia_wire::openai::{
+    ChatCompletionRequest as Request, Content, Message, PartKind, ResponseFormat, Role, ToolChoice, ToolMode,
+};
+use serde_json::Value;
+
+use crate::{ApiError, Strictness};
+
+/// One thing that a request can ask for.
+pub(crate) struct Field {
+    /// Its path, as `param` and `x-loggia-ignored` name it.
+    pub(crate) name: &'static str,
+    /// Whether this request asks for it. A field that is there but asks for nothing (`n: 1`, `modalities: ["text"]`) does not.
+    asks: fn(&Request) -> bool,
+    /// What the backend must be able to do.
+    needs: Needs,
+    /// Takes it out of the request.
+    drop: fn(&mut Request),
+}
+
+/// What a field needs in order to be honoured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Needs {
+    /// The ability; without it the answer would be another, so the field is refused.
+    Ability(Ability),
+    /// A hosted service's ability; without it the field is a hint or a label that has no effect.
+    Hint(Ability),
+}
+
+const fn refused(name: &'static str, needs: Ability, asks: fn(&Request) -> bool, drop: fn(&mut Request)) -> Field {
+    Field { name, asks, needs: Needs::Ability(needs), drop }
+}
+
+const fn hint(name: &'static str, needs: Ability, asks: fn(&Request) -> bool, drop: fn(&mut Request)) -> Field {
+    Field { name, asks, needs: Needs::Hint(needs), drop }
+}
+
+/// Every field that some backend cannot honour. Those that all can (`messages`, `temperature`, `stop`, …) are not here.
+pub(crate) static FIELDS: &[Field] = &[
+    refused("tools", Ability::Tools, offers_tools, |r| r.tools = None),
+    refused(
+        "functions",
+        Ability::Tools,
+        |r| r.functions.as_ref().is_some_and(|all| !all.is_empty()),
+        |r| r.functions = None,
+    ),
+    refused("tools[].type", Ability::HostedFields, has_other_tools, drop_other_tools),
+    refused("tool_choice", Ability::ToolChoice, must_call, |r| r.tool_choice = None),
+    refused("function_call", Ability::ToolChoice, must_call_function, |r| r.function_call = None),
+    refused("parallel_tool_calls", Ability::SingleToolCall, wants_single_call, |r| r.parallel_tool_calls = None),
+    refused("response_format", Ability::JsonObject, |r| wants_format(r, false), |r| r.response_format = None),
+    refused(
+        "response_format.json_schema",
+        Ability::JsonSchema,
+        |r| wants_format(r, true),
+        |r| r.response_format = None,
+    ),
+    refused(
+        "logit_bias",
+        Ability::LogitBias,
+        |r| r.logit_bias.as_ref().is_some_and(|all| !all.is_empty()),
+        |r| r.logit_bias = None,
+    ),
+    refused("logprobs", Ability::Logprobs, |r| r.logprobs == Some(true), drop_logprobs),
+    refused("n", Ability::SeveralChoices, |r| r.choices() > 1, |r| r.n = None),
+    refused("seed", Ability::Seed, |r| r.seed.is_some(), |r| r.seed = None),
+    refused("reasoning_effort", Ability::Reasoning, wants_reasoning, |r| r.reasoning_effort = None),
+    refused("messages[].content[].image_url", Ability::Images, |r| has_part(r, is_image), |r| drop_parts(r, is_image)),
+    refused("messages[].content[].input_audio", Ability::Audio, |r| has_part(r, is_audio), |r| drop_parts(r, is_audio)),
+    refused("messages[].content[].file", Ability::Files, |r| has_part(r, is_file), |r| drop_parts(r, is_file)),
+    refused(
+        "messages[].audio",
+        Ability::HostedFields,
+        |r| any(r, |m| m.audio.is_some()),
+        |r| each(r, |m| m.audio = None),
+    ),
+    refused("modalities", Ability::HostedFields, wants_sound, |r| r.modalities = None),
+    refused("audio", Ability::HostedFields, |r| wants_sound(r) && r.audio.is_some(), |r| r.audio = None),
+    refused(
+        "web_search_options",
+        Ability::HostedFields,
+        |r| r.web_search_options.is_some(),
+        |r| r.web_search_options = None,
+    ),
+    refused("moderation", Ability::HostedFields, |r| r.moderation.is_some(), |r| r.moderation = None),
+    hint("messages[].name", Ability::HostedFields, |r| any(r, has_idle_name), |_| ()),
+    hint("messages[].content[].image_url.detail", Ability::HostedFields, |r| has_part(r, has_detail), |_| ()),
+    hint("tools[].function.strict", Ability::ToolChoice, has_strict_tools, |_| ()),
+    hint("response_format.json_schema.description", Ability::HostedFields, has_schema_description, |_| ()),
+    hint("stream_options.include_obfuscation", Ability::HostedFields, wants_obfuscation, |_| ()),
+    hint("metadata", Ability::HostedFields, |r| r.metadata.as_ref().is_some_and(|all| !all.is_empty()), |_| ()),
+    hint("store", Ability::HostedFields, |r| r.store == Some(true), |_| ()),
+    hint("user", Ability::HostedFields, |r| r.user.is_some(), |_| ()),
+    hint("safety_identifier", Ability::HostedFields, |r| r.safety_identifier.is_some(), |_| ()),
+    hint("prompt_cache_key", Ability::HostedFields, |r| r.prompt_cache_key.is_some(), |_| ()),
+    hint("prompt_cache_retention", Ability::HostedFields, |r| r.prompt_cache_retention.is_some(), |_| ()),
+    hint("prompt_cache_options", Ability::HostedFields, |r| r.prompt_cache_options.is_some(), |_| ()),
+    hint("service_tier", Ability::HostedFields, wants_a_tier, |_| ()),
+    hint("verbosity", Ability::HostedFields, |r| r.verbosity.as_deref().is_some_and(|v| v != "medium"), |_| ()),
+    hint("prediction", Ability::HostedFields, |r| r.prediction.is_some(), |_| ()),
+];
+
+/// Ollama's own fields, which clients put beside OpenAI's.
+const ENGINE_OPTIONS: [&str; 7] = ["options", "keep_alive", "think", "num_ctx", "top_k", "min_p", "repeat_penalty"];
+
+/// Settles every field of a request: refuses, drops, or names it. Gives back the names of those without effect.
+///
+/// # Errors
+/// `unsupported_parameter` for the first field that is refused.
+pub(crate) fn settle(request: &mut Request, can: &Abilities, strictness: Strictness) -> Result<Vec<String>, ApiError> {
+    let mut ignored = Vec::new();
+    for field in FIELDS {
+        if !(field.asks)(request) {
+            continue;
+        }
+        match field.needs {
+            Needs::Ability(ability) | Needs::Hint(ability) if can.has(ability) => continue,
+            Needs::Ability(_) if strictness != Strictness::Lenient => return Err(ApiError::unsupported(field.name)),
+            Needs::Hint(_) if strictness == Strictness::Strict => return Err(ApiError::unsupported(field.name)),
+            _ => {}
+        }
+        (field.drop)(request);
+        ignored.push(field.name.to_owned());
+    }
+    for name in request.extra.keys() {
+        let engines_own = ENGINE_OPTIONS.contains(&name.as_str()) && can.has(Ability::EngineOptions);
+        if engines_own || can.has(Ability::UnknownFields) {
+            continue;
+        }
+        if strictness == Strictness::Strict {
+            return Err(ApiError::invalid(name, "unknown_parameter", format!("Unknown parameter: '{name}'.")));
+        }
+        ignored.push(name.clone());
+    }
+    Ok(ignored)
+}
+
+fn offers_tools(request: &Request) -> bool {
+    let offered = request.tools.as_ref().is_some_and(|tools| !tools.is_empty());
+    offered && request.tool_choice != Some(ToolChoice::None)
+}
+
+fn has_other_tools(request: &Request) -> bool {
+    request.tools.iter().flatten().any(|tool| tool.function.is_none())
+}
+
+fn drop_other_tools(request: &mut Request) {
+    if let Some(tools) = &mut request.tools {
+        tools.retain(|tool| tool.function.is_some());
+    }
+}
+
+fn must_call(request: &Request) -> bool {
+    matches!(
+        request.tool_choice,
+        Some(ToolChoice::Required | ToolChoice::Function(_) | ToolChoice::Allowed { mode: ToolMode::Required, .. })
+    )
+}
+
+fn must_call_function(request: &Request) -> bool {
+    request.function_call.as_ref().is_some_and(Value::is_object)
+}
+
+fn wants_single_call(request: &Request) -> bool {
+    request.parallel_tool_calls == Some(false) && offers_tools(request)
+}
+
+fn wants_format(request: &Request, schema: bool) -> bool {
+    match request.response_format {
+        None | Some(ResponseFormat::Text) => false,
+        Some(ResponseFormat::JsonObject) => !schema,
+        Some(ResponseFormat::JsonSchema(_)) => schema,
+    }
+}
+
+fn has_schema_description(request: &Request) -> bool {
+    matches!(&request.response_format, Some(ResponseFormat::JsonSchema(schema)) if schema.description.is_some())
+}
+
+fn drop_logprobs(request: &mut Request) {
+    request.logprobs = None;
+    request.top_logprobs = None;
+}
+
+/// A model that cannot reason does not: `none` asks nothing of it.
+fn wants_reasoning(request: &Request) -> bool {
+    request.reasoning_effort.as_deref().is_some_and(|effort| effort != "none")
+}
+
+fn wants_sound(request: &Request) -> bool {
+    request.modalities.iter().flatten().any(|modality| modality != "text")
+}
+
+fn wants_obfuscation(request: &Request) -> bool {
+    request.stream_options.as_ref().and_then(|options| options.include_obfuscation) == Some(true)
+}
+
+fn wants_a_tier(request: &Request) -> bool {
+    request.service_tier.as_deref().is_some_and(|tier| tier != "auto" && tier != "default")
+}
+
+fn has_strict_tools(request: &Request) -> bool {
+    let functions = request.tools.iter().flatten().filter_map(|tool| tool.function.as_ref());
+    functions.chain(request.functions.iter().flatten()).any(|function| function.strict == Some(true))
+}
+
+/// A name that no template shows: those of functions are how their results are told apart.
+fn has_idle_name(message: &Message) -> bool {
+    message.name.is_some() && message.role != Role::Function
+}
+
+fn is_image(part: &PartKind) -> bool {
+    matches!(part, PartKind::ImageUrl { .. })
+}
+
+fn is_audio(part: &PartKind) -> bool {
+    matches!(part, PartKind::InputAudio { .. })
+}
+
+fn is_file(part: &PartKind) -> bool {
+    matches!(part, PartKind::File(_))
+}
+
+fn has_detail(part: &PartKind) -> bool {
+    matches!(part, PartKind::ImageUrl { detail: Some(detail), .. } if detail != "auto")
+}
+
+fn any(request: &Request, test: fn(&Message) -> bool) -> bool {
+    request.messages.iter().any(test)
+}
+
+fn each(request: &mut Request, change: fn(&mut Message)) {
+    request.messages.iter_mut().for_each(change);
+}
+
+fn has_part(request: &Request, test: fn(&PartKind) -> bool) -> bool {
+    let contents = request.messages.iter().filter_map(|message| message.content.as_ref());
+    contents.flat_map(Content::parts).any(|part| test(&part.kind))
+}
+
+fn drop_parts(request: &mut Request, test: fn(&PartKind) -> bool) {
+    for message in &mut request.messages {
+        if let Some(Content::Parts(parts)) = &mut message.content {
+            parts.retain(|part| !test(&part.kind));
+        }
+    }
+}

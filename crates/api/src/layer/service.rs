@@ -1,0 +1,91 @@
+//! The layer and the service it makes.
+
+use std::fmt::Display;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::{Buf, Bytes};
+use futures_core::future::BoxFuture;
+use http::{Method, Request, Response, StatusCode};
+use loggia_backend::ollama::{ModelMemory, Ollama, OllamaService};
+use tower::{Layer, Service, ServiceExt};
+
+use super::body::EitherBody;
+use crate::{ApiError, Door, Policy, Route};
+
+/// Makes a service that speaks Ollama's API speak OpenAI's.
+///
+/// `POST /v1/chat/completions`, `GET /v1/models` and `GET /v1/models/{id}` are answered through the wrapped service's
+/// `/api/chat`, `/api/tags` and `/api/show`; every other request reaches it as it is. The headers and extensions of a chat
+/// request go along, so that what the service reads from them (a key, a tenant) still works.
+#[derive(Clone, Debug, Default)]
+pub struct OpenAiLayer {
+    policy: Arc<Policy>,
+}
+
+impl OpenAiLayer {
+    /// A layer with the default [`Policy`].
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A layer with this policy.
+    pub fn with_policy(policy: Policy) -> Self {
+        Self { policy: Arc::new(policy) }
+    }
+}
+
+impl<S> Layer<S> for OpenAiLayer {
+    type Service = OpenAi<S>;
+
+    fn layer(&self, inner: S) -> OpenAi<S> {
+        OpenAi { inner, policy: Arc::clone(&self.policy), memory: ModelMemory::default() }
+    }
+}
+
+/// A service that speaks OpenAI's API as well as that of the service it wraps, which is Ollama's.
+#[derive(Clone, Debug)]
+pub struct OpenAi<S> {
+    inner: S,
+    policy: Arc<Policy>,
+    memory: ModelMemory,
+}
+
+impl<S, B, R> Service<Request<B>> for OpenAi<S>
+where
+    S: OllamaService<B, Body = R> + Service<Request<B>, Response = Response<R>>,
+    B: http_body::Body<Data: Buf + Send, Error: Display> + From<Bytes> + Send + 'static,
+    R: http_body::Body<Data = Bytes> + Send + 'static,
+{
+    type Response = Response<EitherBody<R>>;
+    type Error = S::Error;
+    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
+
+    /// Always ready: the wrapped service is waited for by each call, which may need it several times.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let inner = self.inner.clone();
+        match Route::of(request.method(), request.uri()) {
+            Ok(route) => {
+                let backend = Ollama::new("ollama", inner).remembering(self.memory.clone());
+                let door = Door::before_the_service_itself(Arc::new(backend), Arc::clone(&self.policy));
+                Box::pin(async move { Ok(door.answer(route, request).await.map(|body| EitherBody::OpenAi { body })) })
+            }
+            Err(error) if is_ours(&error, request.method()) => {
+                let response = error.response().map(|body| EitherBody::OpenAi { body });
+                Box::pin(async move { Ok(response) })
+            }
+            Err(_) => Box::pin(async move {
+                inner.oneshot(request).await.map(|response| response.map(|body| EitherBody::Inner { body }))
+            }),
+        }
+    }
+}
+
+/// A wrong method on a route of OpenAI's is answered here; `OPTIONS` may be a CORS preflight, which the service knows about.
+fn is_ours(error: &ApiError, method: &Method) -> bool {
+    error.status == StatusCode::METHOD_NOT_ALLOWED && method != Method::OPTIONS
+}
