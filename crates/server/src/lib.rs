@@ -7,6 +7,7 @@
 
 mod access;
 mod app;
+mod connection;
 mod cors;
 mod health;
 mod in_flight;

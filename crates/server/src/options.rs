@@ -13,6 +13,9 @@ pub struct ServerOptions {
     /// How long a client may take over the head of a request, the wait for it on an idle connection included. 75 s: longer than the
     /// 60 s after which common load balancers drop an idle connection, so that it is they who close it.
     pub head_timeout: Duration,
+    /// How long a client may leave bytes of its answer untaken before the connection is cut, so that one that stopped reading holds no
+    /// slot of an engine for ever. 60 s. Linux only; elsewhere the kernel's own patience holds.
+    pub stall_timeout: Duration,
     /// How long `/readyz` waits for the backend's word. 5 s.
     pub ready_timeout: Duration,
     /// How long answers under way may go on once the server is told to stop. 30 s, as long as Kubernetes waits.
@@ -26,6 +29,7 @@ impl Default for ServerOptions {
         Self {
             max_connections: 4096,
             head_timeout: Duration::from_secs(75),
+            stall_timeout: Duration::from_mins(1),
             ready_timeout: Duration::from_secs(5),
             shutdown_timeout: Duration::from_secs(30),
             origins: Origins::default(),

@@ -1,25 +1,20 @@
-//! Connections: how they are taken in, what bounds them, and how they end when the server does.
+//! Takes connections in, as many as there is room for, and sees them out when the server is told to stop.
+//!
+//! What happens on one of them is `connection.rs`.
 
-use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
-use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
-use tower::Service;
 
 use crate::ServerOptions;
+use crate::connection::Connection;
 
 /// How long to wait after an accept that failed for want of something (descriptors, memory), which only closing connections can give.
 const BREATHER: Duration = Duration::from_millis(100);
@@ -35,8 +30,8 @@ pub async fn run(
     options: &ServerOptions,
 ) -> io::Result<()> {
     let room = Arc::new(Semaphore::new(options.max_connections));
-    let http = http(options.head_timeout);
     let (closing, closed) = watch::channel(());
+    let connection = Connection::new(app, options, closed);
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);
     loop {
@@ -47,7 +42,7 @@ pub async fn run(
         };
         // What has ended is let go of; there are never more than places, and one.
         while connections.try_join_next().is_some() {}
-        let connection = Connection { http: http.clone(), app: app.clone(), closed: closed.clone() };
+        let connection = connection.clone();
         connections.spawn(async move {
             connection.serve(stream).await;
             drop(place);
@@ -61,12 +56,6 @@ pub async fn run(
         connections.shutdown().await;
     }
     Ok(())
-}
-
-fn http(head_timeout: Duration) -> http1::Builder {
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(head_timeout);
-    http
 }
 
 /// The next connection, once there is a place for it.
@@ -108,51 +97,6 @@ fn next_after(error: &io::Error) -> Next {
         InvalidInput | Unsupported => Next::Never,
         _ => Next::AfterABreather,
     }
-}
-
-/// One connection, from its first byte to its last.
-struct Connection {
-    http: http1::Builder,
-    app: Router,
-    closed: watch::Receiver<()>,
-}
-
-impl Connection {
-    async fn serve(mut self, stream: TcpStream) {
-        // Without it, each piece of a streamed answer may wait 40 ms for the client's delayed ACK.
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "no nodelay on a connection");
-        }
-        let asked = Arc::new(AtomicBool::new(false));
-        let service = hyper::service::service_fn({
-            let (app, asked) = (self.app, asked.clone());
-            move |request| {
-                asked.store(true, Ordering::Relaxed);
-                answer(app.clone(), request)
-            }
-        });
-        let mut connection = pin!(self.http.serve_connection(TokioIo::new(stream), service));
-        let ended = tokio::select! {
-            biased;
-            ended = &mut connection => ended,
-            _ = self.closed.changed() => {
-                // One that has not asked anything yet would be waited for.
-                if !asked.load(Ordering::Relaxed) {
-                    return;
-                }
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        };
-        if let Err(error) = ended {
-            tracing::debug!(%error, "a connection broke");
-        }
-    }
-}
-
-async fn answer(mut app: Router, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
-    // A router is always ready.
-    app.call(request).await
 }
 
 #[cfg(test)]

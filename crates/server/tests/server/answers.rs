@@ -1,0 +1,71 @@
+//! What every answer has in common: an id, and a 500 where the code panics.
+
+use crate::stand::{Readiness, Stand, body, chat, header, last};
+
+#[tokio::test]
+async fn every_answer_bears_a_request_id() {
+    let mut stand = Stand::up().await;
+    stand.becomes(Readiness::Panics);
+    let asked = [
+        (last("GET /healthz"), "200 OK"),
+        (last("GET /v1/models"), "200 OK"),
+        (last("GET /nowhere"), "404 Not Found"),
+        (last("GET /v1/models/nobody"), "404 Not Found"),
+        (last("DELETE /v1/models"), "405 Method Not Allowed"),
+        (last("GET /readyz"), "500 Internal Server Error"),
+    ];
+    for (request, status) in asked {
+        let answer = stand.ask(&request).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{answer}");
+        let id = header(&answer, "x-request-id").unwrap_or_else(|| panic!("no id in {answer}"));
+        assert!(id.starts_with("req_") && id.len() == 36, "{id}");
+    }
+    let mut client = stand.client().await;
+    client.send(&chat("stage", true)).await;
+    stand.chat().await.finish().await;
+    let head = client.read_until("\r\n\r\n").await;
+    assert!(header(&head, "x-request-id").is_some(), "{head}");
+}
+
+#[tokio::test]
+async fn a_clients_own_request_id_comes_back_where_it_is_fit() {
+    let stand = Stand::up().await;
+    let with =
+        |id: &str| format!("GET /healthz HTTP/1.1\r\nhost: loggia\r\nconnection: close\r\nx-request-id: {id}\r\n\r\n");
+    let answer = stand.ask(&with("trace-17")).await;
+    assert_eq!(header(&answer, "x-request-id"), Some("trace-17"));
+    for unfit in ["two words", &"x".repeat(200), "é"] {
+        let answer = stand.ask(&with(unfit)).await;
+        let id = header(&answer, "x-request-id").expect("an id");
+        assert!(id.starts_with("req_"), "{id}");
+    }
+}
+
+#[tokio::test]
+async fn a_panic_is_a_500_in_openais_shape_and_the_server_goes_on() {
+    let stand = Stand::up().await;
+    stand.becomes(Readiness::Panics);
+    let mut client = stand.client().await;
+    client.send("GET /readyz HTTP/1.1\r\nhost: loggia\r\n\r\n").await;
+    let answer = client.read_until("}}").await;
+    assert!(answer.starts_with("HTTP/1.1 500 Internal Server Error\r\n"), "{answer}");
+    assert_eq!(header(&answer, "content-type"), Some("application/json"));
+    assert_eq!(
+        body(&answer),
+        r#"{"error":{"message":"the server made a mistake over this request; the operator finds it in the log by the answer's x-request-id","type":"server_error","param":null,"code":"internal_error"}}"#
+    );
+    // The very same connection serves on.
+    client.send(&last("GET /healthz")).await;
+    assert!(client.rest().await.starts_with("HTTP/1.1 200 OK\r\n"));
+}
+
+#[tokio::test]
+async fn a_panic_in_a_backend_is_a_500_too_and_quotes_nothing() {
+    let stand = Stand::up().await;
+    let mut client = stand.client().await;
+    client.send(&chat("clumsy", false)).await;
+    let answer = client.read_until("}}").await;
+    assert!(answer.starts_with("HTTP/1.1 500 Internal Server Error\r\n"), "{answer}");
+    assert!(!answer.contains("secret words"), "{answer}");
+    assert_eq!(stand.in_flight.count(), 0);
+}

@@ -1,0 +1,66 @@
+//! What a page in a browser needs.
+
+use loggia_api::Policy;
+use loggia_server::{Origins, ServerOptions};
+
+use crate::stand::{Stand, body, header};
+
+/// What a browser sends before the `openai` package's request. It carries no key.
+fn preflight(origin: &str) -> String {
+    format!(
+        "OPTIONS /v1/chat/completions HTTP/1.1\r\nhost: loggia\r\nconnection: close\r\norigin: {origin}\r\naccess-control-request-method: POST\r\n\
+         access-control-request-headers: authorization,content-type,x-stainless-lang,x-stainless-retry-count\r\n\r\n"
+    )
+}
+
+fn from(origin: &str, path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nhost: loggia\r\nconnection: close\r\norigin: {origin}\r\n\r\n")
+}
+
+async fn letting_in(origins: Origins) -> Stand {
+    Stand::with(ServerOptions { origins, ..ServerOptions::default() }, Policy::default()).await
+}
+
+#[tokio::test]
+async fn a_preflight_is_answered_with_every_header_it_asks_for() {
+    let stand = Stand::up().await;
+    let answer = stand.ask(&preflight("http://localhost:3000")).await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    assert_eq!(header(&answer, "access-control-allow-origin"), Some("http://localhost:3000"));
+    assert_eq!(header(&answer, "access-control-allow-methods"), Some("GET,POST"));
+    assert_eq!(
+        header(&answer, "access-control-allow-headers"),
+        Some("authorization,content-type,x-stainless-lang,x-stainless-retry-count")
+    );
+    assert_eq!(header(&answer, "access-control-max-age"), Some("7200"));
+    assert!(header(&answer, "x-request-id").is_some());
+    assert_eq!(body(&answer), "");
+}
+
+#[tokio::test]
+async fn a_page_may_read_the_answers_own_headers_and_errors_too() {
+    let stand = Stand::up().await;
+    for path in ["/healthz", "/nowhere"] {
+        let answer = stand.ask(&from("http://localhost:3000", path)).await;
+        assert_eq!(header(&answer, "access-control-allow-origin"), Some("http://localhost:3000"));
+        assert_eq!(
+            header(&answer, "access-control-expose-headers"),
+            Some("x-request-id,x-loggia-served-by,x-loggia-ignored,retry-after,retry-after-ms")
+        );
+        assert!(header(&answer, "vary").is_some_and(|vary| vary.contains("origin")), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_from_elsewhere_is_not_let_in_unless_it_is_named() {
+    let elsewhere = "https://chat.example";
+    let stand = Stand::up().await;
+    assert_eq!(header(&stand.ask(&preflight(elsewhere)).await, "access-control-allow-origin"), None);
+
+    let stand = letting_in(Origins::parse([elsewhere]).unwrap()).await;
+    assert_eq!(header(&stand.ask(&preflight(elsewhere)).await, "access-control-allow-origin"), Some(elsewhere));
+    assert_eq!(header(&stand.ask(&preflight("http://localhost:3000")).await, "access-control-allow-origin"), None);
+
+    let stand = letting_in(Origins::parse(["*"]).unwrap()).await;
+    assert_eq!(header(&stand.ask(&preflight(elsewhere)).await, "access-control-allow-origin"), Some("*"));
+}

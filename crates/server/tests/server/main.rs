@@ -1,0 +1,8 @@
+//! The server from outside: bytes over a socket, and a backend that says what the test tells it to say.
+
+mod answers;
+mod browsers;
+mod connections;
+mod health;
+mod shutdown;
+mod stand;

@@ -1,0 +1,61 @@
+//! What a server that is told to stop does with what is under way.
+
+use std::time::Duration;
+
+use loggia_api::Policy;
+use loggia_server::ServerOptions;
+use tokio::net::TcpStream;
+
+use crate::stand::{Stand, chat, until};
+
+#[tokio::test]
+async fn a_stream_under_way_finishes_and_no_new_connection_is_taken() {
+    let mut stand = Stand::up().await;
+    let mut client = stand.client().await;
+    client.send(&chat("stage", true)).await;
+    let performance = stand.chat().await;
+    performance.say("one").await;
+    client.read_until("\"one\"").await;
+
+    stand.stop();
+    let address = stand.address;
+    let mut refused = false;
+    while !refused {
+        refused = TcpStream::connect(address).await.is_err();
+    }
+    performance.say("two").await;
+    performance.finish().await;
+    let rest = client.rest().await;
+    assert!(rest.contains("\"two\"") && rest.contains("data: [DONE]\n\n"), "{rest}");
+    assert!(rest.ends_with("\r\n0\r\n\r\n"), "{rest}");
+    stand.stopped().await;
+}
+
+#[tokio::test]
+async fn a_stream_that_never_ends_is_cut_at_the_deadline() {
+    let options = ServerOptions { shutdown_timeout: Duration::from_millis(50), ..ServerOptions::default() };
+    let mut stand = Stand::with(options, Policy::default()).await;
+    let mut client = stand.client().await;
+    client.send(&chat("stage", true)).await;
+    let performance = stand.chat().await;
+    performance.say("one").await;
+    client.read_until("\"one\"").await;
+
+    let in_flight = stand.in_flight.clone();
+    stand.stop();
+    stand.stopped().await;
+    performance.dropped().await;
+    until(|| in_flight.count() == 0).await;
+}
+
+#[tokio::test]
+async fn connections_that_ask_for_nothing_hold_nothing_up() {
+    let mut stand = Stand::up().await;
+    let mut silent = stand.client().await;
+    let mut idle = stand.client().await;
+    idle.send("GET /healthz HTTP/1.1\r\nhost: loggia\r\n\r\n").await;
+    idle.read_until(r#"{"status":"ok"}"#).await;
+    stand.stop();
+    stand.stopped().await;
+    assert!(silent.is_cut().await && idle.is_cut().await);
+}

@@ -1,0 +1,256 @@
+//! What the tests stand on: a server on a port of its own, a backend under the test's control, a client that sends and sees bytes.
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_core::future::BoxFuture;
+use loggia_api::Policy;
+use loggia_backend::{Abilities, Backend, BackendError, ChatCall, Chunk, Event, Reply, ServedBy};
+use loggia_server::{AppState, InFlight, ServerOptions, app, run};
+use loggia_wire::openai::{ChunkChoice, CompletionUsage, Delta, FinishReason, Model};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+/// Nothing here takes long; what does is broken.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Waits for what must happen.
+pub(crate) async fn soon<T>(what: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, what).await.expect("it should have happened by now")
+}
+
+/// Waits for what must become true and tells nobody when it does.
+pub(crate) async fn until(mut is_so: impl FnMut() -> bool) {
+    soon(async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+}
+
+/// Whether a model could answer, by the test's word.
+#[derive(Clone, Copy)]
+pub(crate) enum Readiness {
+    Ready,
+    Down,
+    Silent,
+    Panics,
+}
+
+/// The backend.
+pub(crate) struct Stage {
+    readiness: Mutex<Readiness>,
+    chats: mpsc::Sender<Performance>,
+    /// Told when a chat that was never accepted is given up.
+    given_up: Arc<Notify>,
+}
+
+/// One chat, as the test gives it. Dropping it before its end is an engine that dies.
+pub(crate) struct Performance(mpsc::Sender<Event>);
+
+impl Performance {
+    pub(crate) async fn say(&self, text: &str) {
+        assert!(self.is_heard(text).await, "nobody listens");
+    }
+
+    /// Says it, where somebody still listens.
+    pub(crate) async fn is_heard(&self, text: &str) -> bool {
+        let choice = ChunkChoice::delta(0, Delta::content(text));
+        soon(self.0.send(Event::Chunk(Chunk::of(choice)))).await.is_ok()
+    }
+
+    pub(crate) async fn finish(self) {
+        let choice = ChunkChoice::finish(0, FinishReason::Stop);
+        self.0.send(Event::Chunk(Chunk::of(choice))).await.expect("somebody listens");
+        self.0.send(Event::Usage(CompletionUsage::new(3, 2))).await.expect("somebody listens");
+    }
+
+    /// Resolves once nobody listens any more.
+    pub(crate) async fn dropped(&self) {
+        soon(self.0.closed()).await;
+    }
+}
+
+impl Backend for Stage {
+    fn abilities<'a>(&'a self, model: &'a str) -> BoxFuture<'a, Result<Arc<Abilities>, BackendError>> {
+        Box::pin(async move {
+            if model == "nobody" { Err(BackendError::model_not_found(model)) } else { Ok(Arc::default()) }
+        })
+    }
+
+    fn chat(&self, call: ChatCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
+        Box::pin(async move {
+            assert_ne!(call.request.model, "clumsy", "a panic that quotes: secret words");
+            let (events, reply) = mpsc::channel(8);
+            self.chats.send(Performance(events)).await.expect("the test still runs");
+            if call.request.model == "undecided" {
+                let _told_when_dropped = Told(self.given_up.clone());
+                std::future::pending::<()>().await;
+            }
+            let served_by = ServedBy {
+                backend: "stage".into(),
+                model: "stage".into(),
+                node: None,
+                fingerprint: "fp_0000000000".into(),
+            };
+            let events = futures_util::stream::unfold(reply, async |mut reply| {
+                reply.recv().await.map(|event| (Ok(event), reply))
+            });
+            Ok(Reply { served_by, events: Box::pin(events) })
+        })
+    }
+
+    fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, BackendError>> {
+        Box::pin(async { Ok(vec![Model::new("stage", 0, "test")]) })
+    }
+
+    fn ready(&self) -> BoxFuture<'_, Result<(), BackendError>> {
+        let readiness = *self.readiness.lock().expect("nobody panics with it");
+        Box::pin(async move {
+            match readiness {
+                Readiness::Ready => Ok(()),
+                Readiness::Down => Err(BackendError::Unreachable { backend: "stage".to_owned() }),
+                Readiness::Silent => std::future::pending().await,
+                Readiness::Panics => panic!("a panic that quotes: secret words"),
+            }
+        })
+    }
+}
+
+struct Told(Arc<Notify>);
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        self.0.notify_one();
+    }
+}
+
+/// A server that runs.
+pub(crate) struct Stand {
+    pub(crate) address: SocketAddr,
+    pub(crate) in_flight: InFlight,
+    pub(crate) given_up: Arc<Notify>,
+    stage: Arc<Stage>,
+    chats: mpsc::Receiver<Performance>,
+    stop: Option<oneshot::Sender<()>>,
+    running: JoinHandle<std::io::Result<()>>,
+}
+
+impl Stand {
+    pub(crate) async fn up() -> Self {
+        Self::with(ServerOptions::default(), Policy::default()).await
+    }
+
+    pub(crate) async fn with(options: ServerOptions, policy: Policy) -> Self {
+        let (sender, chats) = mpsc::channel(8);
+        let given_up = Arc::new(Notify::new());
+        let backend =
+            Arc::new(Stage { readiness: Mutex::new(Readiness::Ready), chats: sender, given_up: given_up.clone() });
+        let state = AppState::new(backend.clone(), policy, options.clone());
+        let in_flight = state.in_flight().clone();
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let shutdown = async move { stopped.await.expect("the test says when") };
+        let running = tokio::spawn(async move { run(listener, app(state), shutdown, &options).await });
+        Self { address, in_flight, given_up, stage: backend, chats, stop: Some(stop), running }
+    }
+
+    pub(crate) fn becomes(&self, readiness: Readiness) {
+        *self.stage.readiness.lock().unwrap() = readiness;
+    }
+
+    /// The chat that the server has just asked for.
+    pub(crate) async fn chat(&mut self) -> Performance {
+        soon(self.chats.recv()).await.unwrap()
+    }
+
+    pub(crate) async fn client(&self) -> Client {
+        Client(TcpStream::connect(self.address).await.unwrap())
+    }
+
+    /// One request on a connection of its own, to its end.
+    pub(crate) async fn ask(&self, request: &str) -> String {
+        let mut client = self.client().await;
+        client.send(request).await;
+        client.rest().await
+    }
+
+    /// What SIGTERM does.
+    pub(crate) fn stop(&mut self) {
+        self.stop.take().unwrap().send(()).unwrap();
+    }
+
+    pub(crate) async fn stopped(self) {
+        soon(self.running).await.unwrap().unwrap();
+    }
+}
+
+/// A client that knows nothing of HTTP.
+pub(crate) struct Client(TcpStream);
+
+impl Client {
+    pub(crate) async fn send(&mut self, bytes: &str) {
+        self.0.write_all(bytes.as_bytes()).await.unwrap();
+    }
+
+    /// What comes, up to and including `end`.
+    pub(crate) async fn read_until(&mut self, end: &str) -> String {
+        let mut seen = Vec::new();
+        soon(async {
+            while !seen.ends_with(end.as_bytes()) {
+                match self.0.read_u8().await {
+                    Ok(byte) => seen.push(byte),
+                    Err(error) => panic!("{error} after {:?}", String::from_utf8_lossy(&seen)),
+                }
+            }
+        })
+        .await;
+        String::from_utf8(seen).unwrap()
+    }
+
+    /// What comes until the server closes, properly.
+    pub(crate) async fn rest(&mut self) -> String {
+        let mut seen = String::new();
+        soon(self.0.read_to_string(&mut seen)).await.unwrap_or_else(|error| panic!("{error} after {seen:?}"));
+        seen
+    }
+
+    /// Whether the server closes, properly or not, without another word.
+    pub(crate) async fn is_cut(&mut self) -> bool {
+        let mut seen = Vec::new();
+        let _either_way = soon(self.0.read_to_end(&mut seen)).await;
+        seen.is_empty()
+    }
+}
+
+/// A request without a body, the last on its connection.
+pub(crate) fn last(line: &str) -> String {
+    format!("{line} HTTP/1.1\r\nhost: loggia\r\nconnection: close\r\n\r\n")
+}
+
+/// `POST /v1/chat/completions` to this model.
+pub(crate) fn chat(model: &str, stream: bool) -> String {
+    let body =
+        format!(r#"{{"model":"{model}","stream":{stream},"messages":[{{"role":"user","content":"secret words"}}]}}"#);
+    let length = body.len();
+    format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: loggia\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+    )
+}
+
+/// The value of a header.
+pub(crate) fn header<'a>(answer: &'a str, name: &str) -> Option<&'a str> {
+    let head = answer.split("\r\n\r\n").next()?;
+    head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+}
+
+/// What follows the head.
+pub(crate) fn body(answer: &str) -> &str {
+    answer.split_once("\r\n\r\n").map(|(_, body)| body).expect("a head")
+}
