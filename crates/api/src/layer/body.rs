@@ -10,13 +10,30 @@ use tower::BoxError;
 use crate::Body;
 
 pin_project_lite::pin_project! {
-    /// OpenAI's answer, or the wrapped service's own.
+    /// The body of an answer of [`OpenAi`](crate::OpenAi): OpenAI's, or the wrapped service's own.
+    pub struct EitherBody<R> {
+        #[pin]
+        either: Either<R>,
+    }
+}
+
+pin_project_lite::pin_project! {
     #[project = Projected]
-    pub enum EitherBody<R> {
-        /// Written here.
+    enum Either<R> {
         OpenAi { #[pin] body: Body },
-        /// Passed through.
         Inner { #[pin] body: R },
+    }
+}
+
+impl<R> EitherBody<R> {
+    /// Written here.
+    pub(crate) fn openai(body: Body) -> Self {
+        Self { either: Either::OpenAi { body } }
+    }
+
+    /// Passed through.
+    pub(crate) fn inner(body: R) -> Self {
+        Self { either: Either::Inner { body } }
     }
 }
 
@@ -28,23 +45,23 @@ where
     type Error = BoxError;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        match self.project() {
+        match self.project().either.project() {
             Projected::OpenAi { body } => body.poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(Into::into))),
             Projected::Inner { body } => body.poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(Into::into))),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        match self {
-            Self::OpenAi { body } => body.is_end_stream(),
-            Self::Inner { body } => body.is_end_stream(),
+        match &self.either {
+            Either::OpenAi { body } => body.is_end_stream(),
+            Either::Inner { body } => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::OpenAi { body } => body.size_hint(),
-            Self::Inner { body } => body.size_hint(),
+        match &self.either {
+            Either::OpenAi { body } => body.size_hint(),
+            Either::Inner { body } => body.size_hint(),
         }
     }
 }

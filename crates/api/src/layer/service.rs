@@ -72,15 +72,15 @@ where
             Ok(route) => {
                 let backend = Ollama::new("ollama", inner).remembering(self.memory.clone());
                 let door = Door::before_the_service_itself(Arc::new(backend), Arc::clone(&self.policy));
-                Box::pin(async move { Ok(door.answer(route, request).await.map(|body| EitherBody::OpenAi { body })) })
+                Box::pin(async move { Ok(door.answer(route, request).await.map(EitherBody::openai)) })
             }
             Err(error) if is_ours(&error, request.method()) => {
-                let response = error.response().map(|body| EitherBody::OpenAi { body });
+                let response = error.response().map(EitherBody::openai);
                 Box::pin(async move { Ok(response) })
             }
-            Err(_) => Box::pin(async move {
-                inner.oneshot(request).await.map(|response| response.map(|body| EitherBody::Inner { body }))
-            }),
+            Err(_) => {
+                Box::pin(async move { inner.oneshot(request).await.map(|response| response.map(EitherBody::inner)) })
+            }
         }
     }
 }

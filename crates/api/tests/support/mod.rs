@@ -1,0 +1,159 @@
+//! A service that speaks Ollama from a script, and the layer around it: what goes in and out as bytes.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::future::{Ready, ready};
+use http::{Request, Response, StatusCode};
+use http_body::Frame;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use loggia_api::{OpenAi, OpenAiLayer, Policy};
+use serde_json::{Value, json};
+use tower::{Layer, Service, ServiceExt};
+
+pub(crate) type Inner = UnsyncBoxBody<Bytes, Infallible>;
+
+/// Answers each path with what was put down for it, and keeps every request.
+#[derive(Clone, Default)]
+pub(crate) struct Scripted {
+    answers: Arc<Mutex<HashMap<String, (StatusCode, Vec<Bytes>)>>>,
+    pub(crate) seen: Arc<Mutex<Vec<(Request<()>, Bytes)>>>,
+}
+
+impl Scripted {
+    /// Answers `path` with these packets.
+    pub(crate) fn on(self, path: &str, status: u16, packets: impl IntoIterator<Item = impl Into<Bytes>>) -> Self {
+        let status = StatusCode::from_u16(status).expect("a status");
+        let packets = packets.into_iter().map(Into::into).collect();
+        self.answers.lock().expect("no panic").insert(path.to_owned(), (status, packets));
+        self
+    }
+
+    /// Answers `/api/chat` with what a real Ollama once answered.
+    pub(crate) fn recorded(self, name: &str) -> Self {
+        let (status, body) = recording(name);
+        self.on("/api/chat", status, [body])
+    }
+
+    /// The JSON of the last request to `/api/chat`.
+    pub(crate) fn last_chat(&self) -> Value {
+        let seen = self.seen.lock().expect("no panic");
+        let (_, body) = seen.iter().rev().find(|(head, _)| head.uri().path() == "/api/chat").expect("a chat");
+        serde_json::from_slice(body).expect("JSON")
+    }
+}
+
+impl Service<Request<Full<Bytes>>> for Scripted {
+    type Response = Response<Inner>;
+    type Error = Infallible;
+    type Future = Ready<Result<Response<Inner>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Full<Bytes>>) -> Self::Future {
+        let (parts, mut body) = request.into_parts();
+        let path = parts.uri.path().to_owned();
+        let mut bytes = Bytes::new();
+        if let Some(Ok(frame)) = futures_util::FutureExt::now_or_never(body.frame()).flatten() {
+            bytes = frame.into_data().unwrap_or_default();
+        }
+        self.seen.lock().expect("no panic").push((Request::from_parts(parts, ()), bytes));
+        let answer = self.answers.lock().expect("no panic").get(&path).cloned();
+        let (status, packets) = answer.unwrap_or((StatusCode::NOT_FOUND, vec![Bytes::from("404 page not found")]));
+        let packets = packets.into_iter().map(|packet| Ok(Frame::data(packet)));
+        let mut response = Response::new(StreamBody::new(futures_util::stream::iter(packets)).boxed_unsync());
+        *response.status_mut() = status;
+        ready(Ok(response))
+    }
+}
+
+/// Status and body of a recording, by its name under `fixtures/ollama`.
+pub(crate) fn recording(name: &str) -> (u16, Bytes) {
+    let path = format!("{}/../../fixtures/ollama/{name}.response.http", env!("CARGO_MANIFEST_DIR"));
+    let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let head_end = bytes.windows(4).position(|four| four == b"\r\n\r\n").map(|at| (at, at + 4));
+    let (end, body) =
+        head_end.or_else(|| bytes.windows(2).position(|two| two == b"\n\n").map(|at| (at, at + 2))).expect("a head");
+    let head = String::from_utf8_lossy(&bytes[..end]);
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+    (status, Bytes::copy_from_slice(&bytes[body..]))
+}
+
+/// What came back: status, headers, body.
+pub(crate) struct Answer {
+    pub(crate) head: Response<()>,
+    pub(crate) body: Bytes,
+}
+
+impl Answer {
+    pub(crate) fn status(&self) -> u16 {
+        self.head.status().as_u16()
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.head.headers().get(name).map(|value| value.to_str().expect("ASCII"))
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("no JSON: {:?}", self.body))
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).expect("UTF-8")
+    }
+
+    /// The data of each event.
+    pub(crate) fn events(&self) -> Vec<&str> {
+        let text = self.text();
+        assert!(text.ends_with("\n\n"), "the last event has no end: {text:?}");
+        text.split_terminator("\n\n").map(|event| event.strip_prefix("data: ").expect("data")).collect()
+    }
+
+    /// The JSON of each event, `[DONE]` left out.
+    pub(crate) fn chunks(&self) -> Vec<Value> {
+        let events = self.events();
+        let json = events.iter().filter(|event| **event != "[DONE]");
+        json.map(|event| serde_json::from_str(event).expect("JSON")).collect()
+    }
+}
+
+/// The layer around a script.
+pub(crate) fn layered(inner: &Scripted, policy: Policy) -> OpenAi<Scripted> {
+    OpenAiLayer::with_policy(policy).layer(inner.clone())
+}
+
+pub(crate) async fn send(service: &OpenAi<Scripted>, request: Request<Full<Bytes>>) -> Answer {
+    let response = service.clone().oneshot(request).await.expect("infallible");
+    let (parts, body) = response.into_parts();
+    let mut frames = Box::pin(body.into_data_stream());
+    let mut all = Vec::new();
+    while let Some(frame) = frames.next().await {
+        all.extend_from_slice(&frame.expect("a frame"));
+    }
+    Answer { head: Response::from_parts(parts, ()), body: all.into() }
+}
+
+pub(crate) fn post(path: &str, body: impl Into<Bytes>) -> Request<Full<Bytes>> {
+    let request = Request::post(path).header("content-type", "application/json");
+    request.body(Full::new(body.into())).expect("a request")
+}
+
+/// Posts a chat.
+pub(crate) async fn chat(inner: &Scripted, policy: Policy, body: Value) -> Answer {
+    send(&layered(inner, policy), post("/v1/chat/completions", body.to_string())).await
+}
+
+/// A chat that says one thing, with more fields.
+pub(crate) fn hello(more: Value) -> Value {
+    let mut body = json!({"model": "smollm2:135m", "messages": [{"role": "user", "content": "Hello"}]});
+    let fields = body.as_object_mut().expect("an object");
+    fields.extend(more.as_object().cloned().unwrap_or_default());
+    body
+}
