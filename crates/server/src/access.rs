@@ -1,8 +1,9 @@
 //! One line in the log for each request, once its answer has ended; and the gauge of those under way.
 //!
-//! The line names method, route, status, how it ended and how long it took. Never a path, a query, a header or a body: what the client
-//! sent is the client's.
+//! The line names method, route, status, how it ended, how long it took, and the tokens that it cost. Never a path, a query, a header or a
+//! body: what the client sent is the client's.
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -11,12 +12,13 @@ use std::time::Instant;
 use axum::extract::MatchedPath;
 use http::{Method, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
-use loggia_api::{Outcome, RequestId};
+use loggia_api::{Ended, Outcome, RequestId, Route};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
 use crate::InFlight;
 use crate::in_flight::Entered;
+use crate::verdict::Verdict;
 
 /// Accounts for every request.
 #[derive(Clone, Debug)]
@@ -70,9 +72,10 @@ where
 struct Account {
     id: Option<RequestId>,
     method: Method,
-    route: Option<MatchedPath>,
+    route: Option<Cow<'static, str>>,
     status: Option<StatusCode>,
-    outcome: Outcome,
+    ended: Ended,
+    verdict: Option<Verdict>,
     begun: Instant,
     _entered: Entered,
 }
@@ -82,9 +85,10 @@ impl Account {
         Self {
             id: request.extensions().get().cloned(),
             method: request.method().clone(),
-            route: request.extensions().get().cloned(),
+            route: route(request),
             status: None,
-            outcome: Outcome::Abandoned,
+            ended: Ended { outcome: Outcome::Abandoned, usage: None },
+            verdict: None,
             begun: Instant::now(),
             _entered: in_flight.enter(),
         }
@@ -93,15 +97,38 @@ impl Account {
 
 impl Drop for Account {
     fn drop(&mut self) {
+        let usage = self.ended.usage.as_ref();
         tracing::info!(
             request_id = self.id.as_ref().map(|id| &*id.0),
             method = known(&self.method),
-            route = self.route.as_ref().map(MatchedPath::as_str),
+            route = self.route.as_deref(),
             status = self.status.map(|status| status.as_u16()),
-            outcome = ?self.outcome,
+            outcome = word(self.ended.outcome),
             ms = self.begun.elapsed().as_secs_f64() * 1e3,
+            prompt_tokens = usage.map(|usage| usage.prompt_tokens),
+            completion_tokens = usage.map(|usage| usage.completion_tokens),
             "answered"
         );
+    }
+}
+
+/// The route as it is written in a routing table; `None` where there is none, so that no path of the client's own is logged.
+fn route<B>(request: &Request<B>) -> Option<Cow<'static, str>> {
+    if let Some(own) = request.extensions().get::<MatchedPath>() {
+        return Some(Cow::Owned(own.as_str().to_owned()));
+    }
+    Some(Cow::Borrowed(match Route::of(request.method(), request.uri()).ok()? {
+        Route::Chat => "/v1/chat/completions",
+        Route::Models => "/v1/models",
+        Route::Model(_) => "/v1/models/{id}",
+    }))
+}
+
+fn word(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Complete => "complete",
+        Outcome::Failed => "failed",
+        Outcome::Abandoned => "abandoned",
     }
 }
 
@@ -137,6 +164,7 @@ where
         let mut account = this.account.take();
         if let Some(account) = &mut account {
             account.status = Some(response.status());
+            account.verdict = response.extensions().get().cloned();
         }
         Poll::Ready(Ok(response.map(|body| AccountedBody::new(body, account))))
     }
@@ -188,8 +216,10 @@ impl<B: Body> Body for AccountedBody<B> {
     }
 }
 
+/// Closes the account: as the door says, where it has the last word.
 fn close(account: &mut Option<Account>, outcome: Outcome) {
     if let Some(mut account) = account.take() {
-        account.outcome = outcome;
+        let verdict = account.verdict.take();
+        account.ended = verdict.and_then(|verdict| verdict.known().cloned()).unwrap_or(Ended { outcome, usage: None });
     }
 }

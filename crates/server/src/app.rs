@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::Request;
 use axum::routing::get;
 use loggia_api::{Door, Policy};
@@ -12,7 +13,8 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::access::AccessLayer;
 use crate::request_id::RequestIdLayer;
-use crate::{InFlight, ServerOptions, cors, health, panic, refusal};
+use crate::verdict::judged;
+use crate::{InFlight, ServerOptions, cors, health, panic};
 
 /// What the app is made of.
 #[derive(Clone)]
@@ -41,10 +43,10 @@ pub fn app(state: AppState) -> Router {
     let AppState { backend, door, options, in_flight } = state;
     let ready_within = options.ready_timeout;
     Router::new()
-        .route("/healthz", get(async || health::healthz()))
+        .route("/healthz", get(health::healthz))
         .route("/readyz", get(move || health::readyz(backend, ready_within)))
-        .method_not_allowed_fallback(refusal::method_not_allowed)
-        .fallback(move |request: Request| async move { door.serve(request).await.map(axum::body::Body::new) })
+        .method_not_allowed_fallback(health::only_get)
+        .fallback(move |request: Request| async move { judged(door.serve(request).await).map(Body::new) })
         .layer(
             // Outermost first.
             ServiceBuilder::new()

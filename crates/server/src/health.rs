@@ -4,22 +4,39 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use http::{Response, StatusCode};
+use axum::extract::Request;
+use http::header::{ALLOW, CONTENT_TYPE};
+use http::{HeaderValue, Response, StatusCode};
+use loggia_api::ApiError;
 use loggia_backend::Backend;
 
-use crate::refusal::{json, refusal};
-
 /// The process runs. Nothing else is asked: a backend that is down is no reason to kill what stands in front of it.
-pub(crate) fn healthz() -> Response<Body> {
-    json(StatusCode::OK, r#"{"status":"ok"}"#)
+pub(crate) async fn healthz() -> Response<Body> {
+    json(r#"{"status":"ok"}"#)
 }
 
 /// Whether a model could answer now, and if not, why not.
 pub(crate) async fn readyz(backend: Arc<dyn Backend>, limit: Duration) -> Response<Body> {
     let reason = match tokio::time::timeout(limit, backend.ready()).await {
-        Ok(Ok(())) => return json(StatusCode::OK, r#"{"status":"ready"}"#),
+        Ok(Ok(())) => return json(r#"{"status":"ready"}"#),
         Ok(Err(error)) => error.to_string(),
         Err(_) => format!("no word from the backend within {} s", limit.as_secs_f32()),
     };
-    refusal(StatusCode::SERVICE_UNAVAILABLE, Some("not_ready"), format!("not ready: {reason}"))
+    let message = format!("not ready: {reason}");
+    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message).coded("not_ready").response().map(Body::new)
+}
+
+/// Either of them asked with another method.
+pub(crate) async fn only_get(request: Request) -> Response<Body> {
+    let message = format!("Not allowed to {} on {}; use GET.", request.method(), request.uri().path());
+    let refusal = ApiError::new(StatusCode::METHOD_NOT_ALLOWED, message).coded("method_not_supported");
+    let mut response = refusal.response().map(Body::new);
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+    response
+}
+
+fn json(body: &'static str) -> Response<Body> {
+    let mut response = Response::new(Body::from(body));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
 }

@@ -13,9 +13,9 @@ mod health;
 mod in_flight;
 mod options;
 mod panic;
-mod refusal;
 mod request_id;
 mod run;
+mod verdict;
 
 pub use app::{AppState, app};
 pub use cors::{BadOrigin, Origins};

@@ -2,19 +2,14 @@
 
 use std::any::Any;
 
-use axum::body::Body;
 use http::{Response, StatusCode};
-
-use crate::refusal::refusal;
+use loggia_api::{ApiError, Body};
 
 /// The answer to a request whose code panicked.
 pub(crate) fn answer(_words: Box<dyn Any + Send>) -> Response<Body> {
-    refusal(
-        StatusCode::INTERNAL_SERVER_ERROR,
-        Some("internal_error"),
-        "the server made a mistake over this request; the operator finds it in the log by the answer's x-request-id"
-            .to_owned(),
-    )
+    let message =
+        "the server made a mistake over this request; its operator finds it in the log by the answer's x-request-id";
+    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, message).coded("internal_error").response()
 }
 
 /// Has every panic of the process logged by its place in the code alone: its words can quote what a client sent (`str` slicing does).

@@ -52,7 +52,7 @@ async fn a_panic_is_a_500_in_openais_shape_and_the_server_goes_on() {
     assert_eq!(header(&answer, "content-type"), Some("application/json"));
     assert_eq!(
         body(&answer),
-        r#"{"error":{"message":"the server made a mistake over this request; the operator finds it in the log by the answer's x-request-id","type":"server_error","param":null,"code":"internal_error"}}"#
+        r#"{"error":{"message":"the server made a mistake over this request; its operator finds it in the log by the answer's x-request-id","type":"server_error","param":null,"code":"internal_error"}}"#
     );
     // The very same connection serves on.
     client.send(&last("GET /healthz")).await;

@@ -51,7 +51,7 @@ async fn another_method_on_the_servers_own_routes_is_a_405_in_openais_shape() {
     let stand = Stand::up().await;
     let answer = stand.ask(&last("DELETE /healthz")).await;
     assert!(answer.starts_with("HTTP/1.1 405 Method Not Allowed\r\n"), "{answer}");
-    assert_eq!(header(&answer, "allow"), Some("GET,HEAD"));
+    assert_eq!(header(&answer, "allow"), Some("GET, HEAD"));
     assert_eq!(
         body(&answer),
         r#"{"error":{"message":"Not allowed to DELETE on /healthz; use GET.","type":"invalid_request_error","param":null,"code":"method_not_supported"}}"#

@@ -4,5 +4,6 @@ mod answers;
 mod browsers;
 mod connections;
 mod health;
+mod log;
 mod shutdown;
 mod stand;

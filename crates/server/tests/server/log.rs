@@ -1,0 +1,110 @@
+//! The log: one line for each request, and nothing in it that a client sent.
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use tracing_subscriber::fmt::MakeWriter;
+
+use crate::stand::{Performance, Stand, chat, last, until};
+
+/// The log's lines, as they would be written.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    /// Everything that is logged on this thread, which the test and its server share, from now on.
+    fn everything(&self) -> tracing::subscriber::DefaultGuard {
+        let level = tracing::Level::TRACE;
+        let subscriber = tracing_subscriber::fmt().with_max_level(level).with_ansi(false).with_writer(self.clone());
+        tracing::subscriber::set_default(subscriber.finish())
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+
+    /// The lines of requests, from the id on: without time, level and place, and without the milliseconds.
+    fn answered(&self) -> Vec<String> {
+        let text = self.text();
+        let lines =
+            text.lines().filter_map(|line| line.split_once("loggia_server::access: answered ").map(|(_, rest)| rest));
+        lines.map(without_what_varies).collect()
+    }
+}
+
+fn without_what_varies(line: &str) -> String {
+    let steady = line.split(' ').filter(|word| !word.starts_with("ms=") && !word.starts_with("request_id="));
+    steady.collect::<Vec<_>>().join(" ")
+}
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Log {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+#[tokio::test]
+async fn each_request_is_one_line_that_tells_how_it_ended() {
+    let log = Log::default();
+    let _logging = log.everything();
+    let mut stand = Stand::up().await;
+    let in_flight = stand.in_flight.clone();
+    let ended = || until(|| in_flight.count() == 0);
+
+    stand.ask(&last("GET /healthz?secret=words")).await;
+    stand.ask(&last("GET /v1/models/secret")).await;
+    stand.ask(&last("SECRET /secret/words")).await;
+    let mut complete = stand.client().await;
+    complete.send(&chat("stage", true)).await;
+    stand.chat().await.finish().await;
+    complete.read_until("data: [DONE]\n\n").await;
+    ended().await;
+    let mut failed = stand.client().await;
+    failed.send(&chat("stage", true)).await;
+    let performance = stand.chat().await;
+    performance.say("one").await;
+    failed.read_until("\"one\"").await;
+    drop::<Performance>(performance);
+    failed.read_until("0\r\n\r\n").await;
+    ended().await;
+    for model in ["stage", "undecided"] {
+        let mut abandoned = stand.client().await;
+        abandoned.send(&chat(model, true)).await;
+        let performance = stand.chat().await;
+        if model == "stage" {
+            performance.say("one").await;
+            abandoned.read_until("\"one\"").await;
+        }
+        drop(abandoned);
+        ended().await;
+    }
+
+    let answered = log.answered();
+    assert_eq!(
+        answered,
+        [
+            r#"method="GET" route="/healthz" status=200 outcome="complete""#,
+            r#"method="GET" route="/v1/models/{id}" status=404 outcome="failed""#,
+            r#"method="other" status=404 outcome="failed""#,
+            r#"method="POST" route="/v1/chat/completions" status=200 outcome="complete" prompt_tokens=3 completion_tokens=2"#,
+            r#"method="POST" route="/v1/chat/completions" status=200 outcome="failed""#,
+            r#"method="POST" route="/v1/chat/completions" status=200 outcome="abandoned""#,
+            r#"method="POST" route="/v1/chat/completions" outcome="abandoned""#,
+        ]
+    );
+    let text = log.text();
+    assert!(!text.to_lowercase().contains("secret"), "{text}");
+}
