@@ -1,2 +1,88 @@
-//! stub
-fn main(){}
+//! `loggia`: the OpenAI API for the models you run yourself, as a program.
+//!
+//! Reading order: `cli` (what can be typed), `config` (what results from flags, environment and file), `models` (the files on this
+//! machine), `serve` (server and engine, put together), `check` (what can be reached). What a request does is in the crates below.
+#![forbid(unsafe_code)]
+
+mod cli;
+mod config;
+mod logs;
+mod models;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use bytesize::ByteSize;
+use clap::Parser as _;
+
+use cli::{Cli, Command, StoreArgs};
+use config::{Config, environment};
+use models::{Model, Progress, Source, Store};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli.command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("loggia: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Pull { source, place } => pull(&source, &place),
+        Command::Models { place } => list(&place),
+        Command::Rm { name, place } => remove(&name, &place),
+        Command::Serve(_) | Command::Check(_) => anyhow::bail!("soon"),
+    }
+}
+
+fn pull(source: &str, place: &StoreArgs) -> anyhow::Result<ExitCode> {
+    logs::start("warn");
+    let source = Source::parse(source)?;
+    let store = store(place)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
+    let model = runtime.block_on(models::pull(&source, &store, Progress::on_stderr()))?;
+    print(&format!("{}  {}  {}\n", model.name, ByteSize(model.bytes), model.file.display()))
+}
+
+fn list(place: &StoreArgs) -> anyhow::Result<ExitCode> {
+    let store = store(place)?;
+    let models = store.models()?;
+    if models.is_empty() {
+        eprintln!("no model in {} yet; begin with: loggia pull {}", store.root().display(), models::DEFAULT);
+    }
+    print(&table(&models))
+}
+
+fn remove(name: &str, place: &StoreArgs) -> anyhow::Result<ExitCode> {
+    let store = store(place)?;
+    let model = store.find(name)?;
+    store.remove(&model)?;
+    print(&format!("{} is gone, {} are free\n", model.name, ByteSize(model.bytes)))
+}
+
+fn store(place: &StoreArgs) -> anyhow::Result<Store> {
+    Ok(Store::new(&Config::load_for_store(place, &environment)?.data_dir))
+}
+
+fn table(models: &[Model]) -> String {
+    let width = models.iter().map(|model| model.name.len()).max().unwrap_or_default();
+    let row = |model: &Model| {
+        let size = ByteSize(model.bytes).to_string();
+        let rest = if model.complete { String::new() } else { "  (incomplete: pull it again)".to_owned() };
+        format!("{:width$}  {size:>10}  {}{rest}\n", model.name, model.file.display())
+    };
+    models.iter().map(row).collect()
+}
+
+/// Writes to standard output; a reader who has left, as `head` does, is no failure.
+fn print(text: &str) -> anyhow::Result<ExitCode> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error).context("cannot write the result"),
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}

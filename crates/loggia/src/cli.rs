@@ -1,0 +1,146 @@
+//! The command line: what can be typed, and the help a newcomer reads. What a setting means is in `config`.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{Alias, Engine, ModelName, SamplingProfile, Url};
+
+/// The OpenAI API for the models you run yourself.
+#[derive(Debug, Parser)]
+#[command(name = "loggia", version, subcommand_required = true, arg_required_else_help = true, after_help = AFTER)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const AFTER: &str = "\
+To begin:  loggia pull smollm2:135m   (98 MB)
+           loggia serve
+then point any OpenAI client at http://127.0.0.1:11435/v1.
+
+Every setting can be a flag, an environment variable (LOGGIA_…) or a line of a file (--config); a flag is stronger than the \
+environment, the environment stronger than the file. LOGGIA_LOG sets what is logged: info, debug, loggia=debug, …";
+
+const PULL_AFTER: &str = "\
+Examples:
+  loggia pull smollm2:135m                           a short name (smollm2 alone means the same)
+  loggia pull hf:bartowski/Qwen2.5-7B-Instruct-GGUF  a repository on Hugging Face: its Q4_K_M, or its only file
+  loggia pull hf:bartowski/Qwen2.5-7B-Instruct-GGUF:Q8_0
+  loggia pull hf:OWNER/REPO:file.gguf                one file of it; of a split model, any part
+  loggia pull ~/Downloads/model.gguf                 a file on this machine
+
+HF_TOKEN is sent to the hub for gated and private repositories; HF_ENDPOINT names another hub.
+What was interrupted goes on where it ended: run the same command again.";
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Serve the OpenAI API; without --model, --ollama or --openai, with the default model inside this process
+    Serve(ServeArgs),
+    /// Fetch a model: by a short name, from a repository on Hugging Face, or from a file on this machine
+    #[command(after_help = PULL_AFTER)]
+    Pull {
+        /// What to fetch
+        #[arg(value_name = "NAME|hf:OWNER/REPO[:FILE or QUANT]|FILE")]
+        source: String,
+        #[command(flatten)]
+        place: StoreArgs,
+    },
+    /// List the models on this machine
+    Models {
+        #[command(flatten)]
+        place: StoreArgs,
+    },
+    /// Remove a model from this machine
+    Rm {
+        /// Its name, as `loggia models` shows it
+        name: String,
+        #[command(flatten)]
+        place: StoreArgs,
+    },
+    /// Print the configuration that results from flags, environment and file, and what can be reached with it
+    ///
+    /// Takes the same flags as `serve`. Exits with 1 where something that is named cannot be reached.
+    Check(ServeArgs),
+}
+
+/// Where the configuration and the models are.
+#[expect(clippy::doc_markdown, reason = "these are help texts: backticks would be shown")]
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct StoreArgs {
+    /// A TOML file with settings (docs/configuration.md) [env: LOGGIA_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// The folder that holds the models [env: LOGGIA_DATA_DIR] [default: the user's data folder, as ~/.local/share/loggia]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+}
+
+/// Everything that `serve` can be told by flags.
+#[expect(clippy::doc_markdown, reason = "these are help texts: backticks would be shown")]
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct ServeArgs {
+    #[command(flatten)]
+    pub(crate) place: StoreArgs,
+    /// The address and port to listen on; 0.0.0.0:11435 for every interface [env: LOGGIA_LISTEN] [default: 127.0.0.1:11435]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// Refuse what a backend would ignore: hints without effect, unknown fields [env: LOGGIA_STRICT]
+    #[arg(long, conflicts_with = "lenient")]
+    pub(crate) strict: bool,
+    /// Drop the fields that a backend cannot honour instead of refusing the request, and name them in x-loggia-ignored [env: LOGGIA_LENIENT]
+    #[arg(long)]
+    pub(crate) lenient: bool,
+    /// How sampling fields are read: as OpenAI defines them, or as Ollama's first OpenAI layer did [env: LOGGIA_SAMPLING_PROFILE] [default: openai]
+    #[arg(long, value_name = "openai|original")]
+    pub(crate) sampling_profile: Option<SamplingProfile>,
+    /// A model to run inside this process, by its name or its GGUF file; may be repeated [env: LOGGIA_MODELS]
+    #[arg(long = "model", value_name = "NAME|FILE.gguf")]
+    pub(crate) models: Vec<ModelName>,
+    /// The context of such a model in tokens, prompt and answer together [env: LOGGIA_CONTEXT] [default: the engine's choice]
+    #[arg(long, value_name = "N")]
+    pub(crate) context: Option<NonZeroU32>,
+    /// How many requests such a model works on at once [env: LOGGIA_PARALLEL] [default: 4]
+    #[arg(long, value_name = "N")]
+    pub(crate) parallel: Option<NonZeroU32>,
+    /// The threads such a model computes with [env: LOGGIA_THREADS] [default: the machine's cores]
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<NonZeroU32>,
+    /// An Ollama server to put behind the API, as http://127.0.0.1:11434; may be repeated [env: LOGGIA_OLLAMA]
+    #[arg(long, value_name = "URL")]
+    pub(crate) ollama: Vec<Url>,
+    /// An engine that speaks OpenAI already (vLLM, llama-server), under a name; its key comes from
+    /// LOGGIA_OPENAI_<NAME>_KEY or the file; may be repeated [env: LOGGIA_OPENAI]
+    #[arg(long, value_name = "NAME=URL")]
+    pub(crate) openai: Vec<Engine>,
+    /// Another name for a model; `*` stands for any text, as in gpt-*=smollm2:135m; may be repeated [env: LOGGIA_ALIASES]
+    #[arg(long = "alias", value_name = "FROM=TO")]
+    pub(crate) aliases: Vec<Alias>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn lists_are_given_by_repeating_a_flag() {
+        let line = "loggia serve --ollama http://a:1 --ollama http://b:2 --openai v=http://c:3/v1 --alias gpt-*=m --model m --model f.gguf";
+        let Command::Serve(args) = Cli::try_parse_from(line.split(' ')).unwrap().command else { panic!() };
+        assert_eq!((args.ollama.len(), args.openai.len(), args.aliases.len(), args.models.len()), (2, 1, 1, 2));
+    }
+
+    #[test]
+    fn strict_and_lenient_exclude_each_other() {
+        assert!(Cli::try_parse_from(["loggia", "serve", "--strict", "--lenient"]).is_err());
+    }
+}

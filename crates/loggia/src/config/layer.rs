@@ -1,0 +1,187 @@
+//! What one source says: flags, the environment or a file. A setting that it does not speak of is left open.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use bytesize::ByteSize;
+use loggia_api::Strictness;
+use serde::{Deserialize, Deserializer};
+
+use super::Environment;
+use super::value::{Alias, Engine, ModelName, PerModel, SamplingProfile, Span, Url};
+use crate::cli::ServeArgs;
+
+/// Why no configuration results.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConfigError {
+    #[error("cannot read the configuration file {path}: {source}")]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("the configuration file {path}, line {line}: {why}")]
+    Parse { path: PathBuf, line: usize, why: String },
+    #[error("the environment variable {name}: {why}")]
+    Variable { name: String, why: String },
+    #[error("strict and lenient exclude each other; {0} sets both")]
+    StrictAndLenient(String),
+    #[error("two engines are called `{0}`; each needs a name of its own")]
+    TwoEngines(String),
+    #[error("there is no home directory to keep models in; name a folder with --data-dir or LOGGIA_DATA_DIR")]
+    NoDataDir,
+}
+
+/// One source's wishes; its names are the keys of the file. A key that means nothing is an error: it would be a setting that its writer
+/// believes in.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Layer {
+    pub(super) listen: Option<SocketAddr>,
+    pub(super) data_dir: Option<PathBuf>,
+    strict: Option<bool>,
+    lenient: Option<bool>,
+    pub(super) sampling_profile: Option<SamplingProfile>,
+    pub(super) models: Option<Vec<ModelName>>,
+    pub(super) context: Option<NonZeroU32>,
+    pub(super) parallel: Option<NonZeroU32>,
+    pub(super) threads: Option<NonZeroU32>,
+    pub(super) ollama: Option<Vec<Url>>,
+    pub(super) openai: Option<Vec<Engine>>,
+    #[serde(default, deserialize_with = "aliases")]
+    pub(super) aliases: Option<Vec<Alias>>,
+    pub(super) cors_origins: Option<Vec<String>>,
+    pub(super) body_limit: Option<ByteSize>,
+    pub(super) max_connections: Option<NonZeroU32>,
+    pub(super) body_timeout: Option<Span>,
+    pub(super) connect_timeout: Option<Span>,
+    pub(super) headers_timeout: Option<Span>,
+    pub(super) idle_timeout: Option<Span>,
+    pub(super) heartbeat_after: Option<Span>,
+    pub(super) heartbeat_every: Option<Span>,
+    pub(super) shutdown_timeout: Option<Span>,
+    pub(super) per_model: Option<BTreeMap<String, PerModel>>,
+}
+
+impl Layer {
+    /// The flags.
+    pub(super) fn from_flags(args: &ServeArgs) -> Self {
+        Layer {
+            listen: args.listen,
+            data_dir: args.place.data_dir.clone(),
+            // A flag that is not there says nothing. clap lets only one of these two through.
+            strict: args.strict.then_some(true),
+            lenient: args.lenient.then_some(true),
+            sampling_profile: args.sampling_profile,
+            models: some(&args.models),
+            context: args.context,
+            parallel: args.parallel,
+            threads: args.threads,
+            ollama: some(&args.ollama),
+            openai: some(&args.openai),
+            aliases: some(&args.aliases),
+            ..Layer::default()
+        }
+    }
+
+    /// The variables `LOGGIA_…`; lists are separated by commas.
+    pub(super) fn from_env(env: Environment<'_>) -> Result<Self, ConfigError> {
+        let env = Variables(env);
+        let layer = Layer {
+            listen: env.one("LISTEN")?,
+            data_dir: env.one("DATA_DIR")?,
+            strict: env.one("STRICT")?,
+            lenient: env.one("LENIENT")?,
+            sampling_profile: env.one("SAMPLING_PROFILE")?,
+            models: env.list("MODELS")?,
+            context: env.one("CONTEXT")?,
+            parallel: env.one("PARALLEL")?,
+            threads: env.one("THREADS")?,
+            ollama: env.list("OLLAMA")?,
+            openai: env.list("OPENAI")?,
+            aliases: env.list("ALIASES")?,
+            cors_origins: env.list("CORS_ORIGINS")?,
+            body_limit: env.one("BODY_LIMIT")?,
+            max_connections: env.one("MAX_CONNECTIONS")?,
+            body_timeout: env.one("BODY_TIMEOUT")?,
+            connect_timeout: env.one("CONNECT_TIMEOUT")?,
+            headers_timeout: env.one("HEADERS_TIMEOUT")?,
+            idle_timeout: env.one("IDLE_TIMEOUT")?,
+            heartbeat_after: env.one("HEARTBEAT_AFTER")?,
+            heartbeat_every: env.one("HEARTBEAT_EVERY")?,
+            shutdown_timeout: env.one("SHUTDOWN_TIMEOUT")?,
+            // Names of models do not go into names of variables.
+            per_model: None,
+        };
+        layer.checked("the environment")
+    }
+
+    /// A TOML file. What it names by a relative path lies beside it, wherever the program was started.
+    pub(super) fn from_file(path: &Path) -> Result<Self, ConfigError> {
+        let text =
+            std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let mut layer: Layer = toml::from_str(&text).map_err(|error| parse_error(path, &text, &error))?;
+        let beside = |named: &Path| path.parent().map_or_else(|| named.to_owned(), |folder| folder.join(named));
+        layer.data_dir = layer.data_dir.as_deref().map(beside);
+        for model in layer.models.iter_mut().flatten() {
+            if let Some(file) = model.file() {
+                *model = ModelName(beside(file).to_string_lossy().into_owned());
+            }
+        }
+        layer.checked(&path.display().to_string())
+    }
+
+    /// What this source says of the two flags that are one setting.
+    pub(super) fn strictness(&self) -> Option<Strictness> {
+        match (self.strict, self.lenient) {
+            (None, None) => None,
+            (Some(true), _) => Some(Strictness::Strict),
+            (_, Some(true)) => Some(Strictness::Lenient),
+            _ => Some(Strictness::Plain),
+        }
+    }
+
+    fn checked(self, source: &str) -> Result<Self, ConfigError> {
+        if self.strict == Some(true) && self.lenient == Some(true) {
+            return Err(ConfigError::StrictAndLenient(source.to_owned()));
+        }
+        Ok(self)
+    }
+}
+
+fn some<T: Clone>(list: &[T]) -> Option<Vec<T>> {
+    (!list.is_empty()).then(|| list.to_vec())
+}
+
+/// Names the line, and does not quote it as the parser's own message would: it may hold a key.
+fn parse_error(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    let line = before.matches('\n').count() + 1;
+    ConfigError::Parse { path: path.to_owned(), line, why: error.message().to_owned() }
+}
+
+/// A table in the file: `"gpt-*" = "smollm2:135m"`.
+fn aliases<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Vec<Alias>>, D::Error> {
+    let table = BTreeMap::<String, String>::deserialize(input)?;
+    Ok(Some(table.into_iter().map(|(from, to)| Alias { from, to }).collect()))
+}
+
+struct Variables<'a>(Environment<'a>);
+
+impl Variables<'_> {
+    fn one<T: FromStr<Err: Display>>(&self, name: &str) -> Result<Option<T>, ConfigError> {
+        let name = format!("LOGGIA_{name}");
+        (self.0)(&name).map(|text| parse(&name, &text)).transpose()
+    }
+
+    fn list<T: FromStr<Err: Display>>(&self, name: &str) -> Result<Option<Vec<T>>, ConfigError> {
+        let name = format!("LOGGIA_{name}");
+        let Some(text) = (self.0)(&name) else { return Ok(None) };
+        let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+        items.map(|item| parse(&name, item)).collect::<Result<_, _>>().map(Some)
+    }
+}
+
+fn parse<T: FromStr<Err: Display>>(name: &str, text: &str) -> Result<T, ConfigError> {
+    text.trim().parse().map_err(|why: T::Err| ConfigError::Variable { name: name.to_owned(), why: why.to_string() })
+}

@@ -1,0 +1,204 @@
+//! What the program is told: flags, then the environment, then one file, then defaults; the first that speaks of a setting decides it.
+//!
+//! Reading order: [`Config`] (every setting and its default), `layer` (one source's wishes), `value` (what a setting can be), `show`
+//! (printing it, for `loggia check`). Nothing here opens a connection or a model.
+
+mod layer;
+mod show;
+mod value;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use loggia_api::Strictness;
+use loggia_backend::http::Limits;
+
+use crate::cli::{ServeArgs, StoreArgs};
+pub(crate) use layer::ConfigError;
+use layer::Layer;
+pub(crate) use show::Shown;
+use value::Span;
+pub(crate) use value::{Alias, Engine, ModelName, PerModel, SamplingProfile, Secret, Url};
+
+/// Every setting, decided.
+#[derive(Debug)]
+pub(crate) struct Config {
+    pub(crate) listen: Set<SocketAddr>,
+    pub(crate) data_dir: Set<PathBuf>,
+    pub(crate) strictness: Set<Strictness>,
+    pub(crate) sampling_profile: Set<SamplingProfile>,
+    /// The models of the embedded engine.
+    pub(crate) models: Set<Vec<ModelName>>,
+    pub(crate) context: Set<Option<NonZeroU32>>,
+    pub(crate) parallel: Set<NonZeroU32>,
+    pub(crate) threads: Set<Option<NonZeroU32>>,
+    pub(crate) ollama: Set<Vec<Url>>,
+    /// Engines that speak OpenAI, in order: an earlier one's model names win. Their keys are here already.
+    pub(crate) openai: Set<Vec<Engine>>,
+    pub(crate) aliases: Set<Vec<Alias>>,
+    /// `None`: the pages of this machine.
+    pub(crate) cors_origins: Set<Option<Vec<String>>>,
+    pub(crate) body_limit: Set<ByteSize>,
+    pub(crate) max_connections: Set<NonZeroU32>,
+    pub(crate) body_timeout: Set<Duration>,
+    pub(crate) connect_timeout: Set<Duration>,
+    pub(crate) headers_timeout: Set<Duration>,
+    pub(crate) idle_timeout: Set<Duration>,
+    /// Zero: a stream waits for its engine without a sign of life.
+    pub(crate) heartbeat_after: Set<Duration>,
+    pub(crate) heartbeat_every: Set<Duration>,
+    pub(crate) shutdown_timeout: Set<Duration>,
+    pub(crate) per_model: Set<BTreeMap<String, PerModel>>,
+}
+
+/// A value and who set it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Set<T> {
+    pub(crate) value: T,
+    pub(crate) from: Origin,
+}
+
+impl<T> std::ops::Deref for Set<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+/// Who set a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    Flag,
+    Environment,
+    File,
+    Default,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Origin::Flag => "flag",
+            Origin::Environment => "environment",
+            Origin::File => "file",
+            Origin::Default => "default",
+        })
+    }
+}
+
+/// The environment, so that a test can bring its own.
+pub(crate) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// This process's environment; a variable that is set to nothing counts as not set.
+pub(crate) fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.trim().is_empty())
+}
+
+impl Config {
+    /// What results from these flags, the environment, and the file that either of them names.
+    pub(crate) fn load(args: &ServeArgs, env: Environment<'_>) -> Result<Self, ConfigError> {
+        let file = args.place.config.clone().or_else(|| env("LOGGIA_CONFIG").map(PathBuf::from));
+        let file = file.map_or_else(|| Ok(Layer::default()), |path| Layer::from_file(&path))?;
+        let layers = [
+            (Origin::Flag, Layer::from_flags(args)),
+            (Origin::Environment, Layer::from_env(env)?),
+            (Origin::File, file),
+        ];
+        Config::resolve(&Layers(layers), env)
+    }
+
+    /// The same for the commands that only need to know where the models are.
+    pub(crate) fn load_for_store(place: &StoreArgs, env: Environment<'_>) -> Result<Self, ConfigError> {
+        Config::load(&ServeArgs { place: place.clone(), ..ServeArgs::default() }, env)
+    }
+
+    fn resolve(layers: &Layers, env: Environment<'_>) -> Result<Self, ConfigError> {
+        let (limits, seconds) = (Limits::default(), Duration::from_secs);
+        let span = |of: fn(&Layer) -> Option<Span>, default| layers.pick(|layer| of(layer).map(|span| span.0), default);
+        Ok(Config {
+            listen: layers.pick(|layer| layer.listen, SocketAddr::from(([127, 0, 0, 1], 11435))),
+            data_dir: match layers.find(|layer| layer.data_dir.clone()) {
+                Some(set) => set,
+                None => Set { value: default_data_dir(env).ok_or(ConfigError::NoDataDir)?, from: Origin::Default },
+            },
+            strictness: layers.pick(Layer::strictness, Strictness::Plain),
+            sampling_profile: layers.pick(|layer| layer.sampling_profile, SamplingProfile::Openai),
+            models: layers.pick(|layer| layer.models.clone(), Vec::new()),
+            context: layers.pick(|layer| layer.context.map(Some), None),
+            parallel: layers.pick(|layer| layer.parallel, const { NonZeroU32::new(4).unwrap() }),
+            threads: layers.pick(|layer| layer.threads.map(Some), None),
+            ollama: layers.pick(|layer| layer.ollama.clone(), Vec::new()),
+            openai: with_keys(layers.pick(|layer| layer.openai.clone(), Vec::new()), env)?,
+            aliases: layers.pick(|layer| layer.aliases.clone(), Vec::new()),
+            cors_origins: layers.pick(|layer| layer.cors_origins.clone().map(Some), None),
+            body_limit: layers.pick(|layer| layer.body_limit, ByteSize::mib(32)),
+            max_connections: layers.pick(|layer| layer.max_connections, const { NonZeroU32::new(4096).unwrap() }),
+            body_timeout: span(|layer| layer.body_timeout, Duration::from_mins(2)),
+            connect_timeout: span(|layer| layer.connect_timeout, limits.connect),
+            headers_timeout: span(|layer| layer.headers_timeout, limits.headers),
+            idle_timeout: span(|layer| layer.idle_timeout, limits.idle),
+            heartbeat_after: span(|layer| layer.heartbeat_after, seconds(10)),
+            heartbeat_every: span(|layer| layer.heartbeat_every, seconds(10)),
+            shutdown_timeout: span(|layer| layer.shutdown_timeout, seconds(30)),
+            per_model: layers.pick(|layer| layer.per_model.clone(), BTreeMap::new()),
+        })
+    }
+
+    /// Whether nothing is named that could answer, so that the default model is meant.
+    pub(crate) fn names_no_backend(&self) -> bool {
+        self.models.is_empty() && self.ollama.is_empty() && self.openai.is_empty()
+    }
+}
+
+/// The three sources, the strongest first.
+struct Layers([(Origin, Layer); 3]);
+
+impl Layers {
+    fn find<T>(&self, of: impl Fn(&Layer) -> Option<T>) -> Option<Set<T>> {
+        self.0.iter().find_map(|(from, layer)| Some(Set { value: of(layer)?, from: *from }))
+    }
+
+    fn pick<T>(&self, of: impl Fn(&Layer) -> Option<T>, default: T) -> Set<T> {
+        self.find(of).unwrap_or(Set { value: default, from: Origin::Default })
+    }
+}
+
+/// Gives each engine the key that the environment holds for its name; one name means one engine.
+fn with_keys(mut engines: Set<Vec<Engine>>, env: Environment<'_>) -> Result<Set<Vec<Engine>>, ConfigError> {
+    for at in 0..engines.value.len() {
+        let (before, rest) = engines.value.split_at_mut(at);
+        let engine = &mut rest[0];
+        if before.iter().any(|other| other.name == engine.name) {
+            return Err(ConfigError::TwoEngines(engine.name.clone()));
+        }
+        let name = engine.key_variable();
+        if let Some(key) = env(&name) {
+            let key: Secret =
+                key.parse().map_err(|why: value::ValueError| ConfigError::Variable { name, why: why.to_string() })?;
+            engine.key = Some(key);
+        }
+    }
+    Ok(engines)
+}
+
+fn default_data_dir(env: Environment<'_>) -> Option<PathBuf> {
+    let home = || env("HOME").map(PathBuf::from);
+    let base = if cfg!(windows) {
+        env("LOCALAPPDATA").map(PathBuf::from)
+    } else if cfg!(target_os = "macos") {
+        home().map(|home| home.join("Library/Application Support"))
+    } else {
+        // The XDG specification has a relative path ignored.
+        let named = env("XDG_DATA_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+        named.or_else(|| home().map(|home| home.join(".local/share")))
+    };
+    base.map(|base| base.join("loggia"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,110 @@
+//! A configuration as a TOML file that would make it, each line with who set it. Keys are never shown, only whether there is one.
+
+use std::fmt::{self, Display};
+use std::time::Duration;
+
+use loggia_api::Strictness;
+
+use super::{Config, Origin, Set};
+
+/// Prints a configuration.
+pub(crate) struct Shown<'a>(pub(crate) &'a Config);
+
+impl Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let config = self.0;
+        Line::of("listen", &config.listen, |listen| text(listen)).fmt(f)?;
+        Line::of("data_dir", &config.data_dir, |folder| text(folder.display())).fmt(f)?;
+        Line::of("strict", &config.strictness, |it| (*it == Strictness::Strict).to_string()).fmt(f)?;
+        Line::of("lenient", &config.strictness, |it| (*it == Strictness::Lenient).to_string()).fmt(f)?;
+        Line::of("sampling_profile", &config.sampling_profile, |profile| text(profile)).fmt(f)?;
+        Line::of("models", &config.models, |models| list(models.iter().map(|model| &model.0))).fmt(f)?;
+        Line::optional("context", &config.context, "the engine's choice").fmt(f)?;
+        Line::of("parallel", &config.parallel, ToString::to_string).fmt(f)?;
+        Line::optional("threads", &config.threads, "the machine's cores").fmt(f)?;
+        Line::of("ollama", &config.ollama, |urls| list(urls)).fmt(f)?;
+        match &*config.cors_origins {
+            Some(origins) => Line::new("cors_origins", list(origins), config.cors_origins.from).fmt(f)?,
+            None => Line::open("cors_origins", "the pages of this machine", config.cors_origins.from).fmt(f)?,
+        }
+        Line::of("body_limit", &config.body_limit, |size| text(size)).fmt(f)?;
+        Line::of("max_connections", &config.max_connections, ToString::to_string).fmt(f)?;
+        for (key, span) in [
+            ("body_timeout", &config.body_timeout),
+            ("connect_timeout", &config.connect_timeout),
+            ("headers_timeout", &config.headers_timeout),
+            ("idle_timeout", &config.idle_timeout),
+            ("heartbeat_after", &config.heartbeat_after),
+            ("heartbeat_every", &config.heartbeat_every),
+            ("shutdown_timeout", &config.shutdown_timeout),
+        ] {
+            Line::of(key, span, |span: &Duration| text(humantime::format_duration(*span))).fmt(f)?;
+        }
+        tables(config, f)
+    }
+}
+
+/// TOML wants tables after all plain keys.
+fn tables(config: &Config, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    for engine in &*config.openai {
+        writeln!(f, "\n[[openai]]  # {}", config.openai.from)?;
+        writeln!(f, "name = {}\nurl = {}", text(&engine.name), text(&engine.url))?;
+        match &engine.key {
+            Some(_) => writeln!(f, "# key: one is set")?,
+            None => writeln!(f, "# key: none; {} or `key` in the file would set one", engine.key_variable())?,
+        }
+    }
+    if !config.aliases.is_empty() {
+        writeln!(f, "\n[aliases]  # {}", config.aliases.from)?;
+    }
+    for alias in &*config.aliases {
+        writeln!(f, "{} = {}", text(&alias.from), text(&alias.to))?;
+    }
+    for (model, settings) in &*config.per_model {
+        writeln!(f, "\n[per_model.{}]  # {}", text(model), config.per_model.from)?;
+        writeln!(f, "sampling_profile = {}", text(settings.sampling_profile))?;
+    }
+    Ok(())
+}
+
+/// One setting: `key = value   # origin`.
+struct Line {
+    line: String,
+    from: Origin,
+}
+
+impl Line {
+    fn new(key: &str, value: impl Display, from: Origin) -> Self {
+        Line { line: format!("{key} = {value}"), from }
+    }
+
+    /// A setting without a value has no line in TOML, only a remark.
+    fn open(key: &str, meaning: &str, from: Origin) -> Self {
+        Line { line: format!("# {key}: {meaning}"), from }
+    }
+
+    fn of<T>(key: &str, set: &Set<T>, write: impl Fn(&T) -> String) -> Self {
+        Line::new(key, write(&set.value), set.from)
+    }
+
+    fn optional<T: Display>(key: &str, set: &Set<Option<T>>, otherwise: &str) -> Self {
+        match &set.value {
+            Some(value) => Line::new(key, value, set.from),
+            None => Line::open(key, otherwise, set.from),
+        }
+    }
+}
+
+impl Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{:40}  # {}", self.line, self.from)
+    }
+}
+
+fn text(value: impl Display) -> String {
+    toml::Value::String(value.to_string()).to_string()
+}
+
+fn list<T: Display>(values: impl IntoIterator<Item = T>) -> String {
+    format!("[{}]", values.into_iter().map(text).collect::<Vec<_>>().join(", "))
+}

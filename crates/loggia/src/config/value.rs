@@ -1,0 +1,271 @@
+//! What a setting can be, read once from text and right from then on.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use loggia_backend::Profile;
+use loggia_backend::http::{BaseUrl, BaseUrlError, Key, KeyError};
+use serde::Deserialize;
+
+/// Why a text is not what a setting wants.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ValueError {
+    #[error("`{0}` is not NAME=URL, as in vllm=http://127.0.0.1:8000/v1")]
+    Engine(String),
+    #[error("`{0}` cannot name a backend: letters, digits, `-`, `_` and `.` can")]
+    EngineName(String),
+    #[error(transparent)]
+    Url(#[from] BaseUrlError),
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    #[error("`{0}` is not FROM=TO, as in gpt-*=smollm2:135m")]
+    Alias(String),
+    #[error("`{0}` is no duration, as 500ms, 10s, 2min and 1h are")]
+    Span(String),
+    #[error("`{0}` is neither openai nor original")]
+    SamplingProfile(String),
+}
+
+/// How sampling fields are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum SamplingProfile {
+    Openai,
+    Original,
+}
+
+impl FromStr for SamplingProfile {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        match text {
+            "openai" => Ok(SamplingProfile::Openai),
+            "original" => Ok(SamplingProfile::Original),
+            _ => Err(ValueError::SamplingProfile(text.to_owned())),
+        }
+    }
+}
+
+impl From<SamplingProfile> for Profile {
+    fn from(profile: SamplingProfile) -> Self {
+        match profile {
+            SamplingProfile::Openai => Profile::Openai,
+            SamplingProfile::Original => Profile::Original,
+        }
+    }
+}
+
+impl fmt::Display for SamplingProfile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            SamplingProfile::Openai => "openai",
+            SamplingProfile::Original => "original",
+        })
+    }
+}
+
+/// A model of the embedded engine, by its name in the store or by its file.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct ModelName(pub(crate) String);
+
+impl ModelName {
+    /// The file, where it is one that is meant.
+    pub(crate) fn file(&self) -> Option<&std::path::Path> {
+        let path = std::path::Path::new(&self.0);
+        let is_file = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("gguf"));
+        (is_file && !self.0.starts_with("hf:")).then_some(path)
+    }
+}
+
+impl FromStr for ModelName {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(ModelName(text.to_owned()))
+    }
+}
+
+/// The settings that one model can have to itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PerModel {
+    pub(crate) sampling_profile: SamplingProfile,
+}
+
+/// The address of a server.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct Url(pub(crate) BaseUrl);
+
+impl FromStr for Url {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        Ok(Url(text.parse()?))
+    }
+}
+
+impl TryFrom<String> for Url {
+    type Error = ValueError;
+
+    fn try_from(text: String) -> Result<Self, ValueError> {
+        text.parse()
+    }
+}
+
+impl fmt::Display for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The key of an engine; printing it shows nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct Secret(pub(crate) Key);
+
+impl FromStr for Secret {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        // Files that hold a key tend to end with a line end.
+        Ok(Secret(text.trim().parse()?))
+    }
+}
+
+impl TryFrom<String> for Secret {
+    type Error = ValueError;
+
+    fn try_from(text: String) -> Result<Self, ValueError> {
+        text.parse()
+    }
+}
+
+/// An engine that speaks OpenAI: `--openai NAME=URL`, or `[[openai]]` in the file.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "EngineTable")]
+pub(crate) struct Engine {
+    pub(crate) name: String,
+    pub(crate) url: Url,
+    pub(crate) key: Option<Secret>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EngineTable {
+    name: String,
+    url: Url,
+    key: Option<Secret>,
+}
+
+impl TryFrom<EngineTable> for Engine {
+    type Error = ValueError;
+
+    fn try_from(EngineTable { name, url, key }: EngineTable) -> Result<Self, ValueError> {
+        let plain = |char: char| char.is_ascii_alphanumeric() || matches!(char, '-' | '_' | '.');
+        if name.is_empty() || !name.chars().all(plain) {
+            return Err(ValueError::EngineName(name));
+        }
+        Ok(Engine { name, url, key })
+    }
+}
+
+impl Engine {
+    /// The environment variable that holds its key: `LOGGIA_OPENAI_MY_VLLM_KEY` for `my-vllm`.
+    pub(crate) fn key_variable(&self) -> String {
+        let name: String =
+            self.name.chars().map(|char| if char.is_ascii_alphanumeric() { char } else { '_' }).collect();
+        format!("LOGGIA_OPENAI_{}_KEY", name.to_ascii_uppercase())
+    }
+}
+
+impl FromStr for Engine {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let (name, url) = text.split_once('=').ok_or_else(|| ValueError::Engine(text.to_owned()))?;
+        EngineTable { name: name.to_owned(), url: url.parse()?, key: None }.try_into()
+    }
+}
+
+/// Another name for a model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Alias {
+    /// What clients ask for; a `*` stands for any text.
+    pub(crate) from: String,
+    pub(crate) to: String,
+}
+
+impl FromStr for Alias {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        match text.split_once('=') {
+            Some((from, to)) if !from.is_empty() && !to.is_empty() => {
+                Ok(Alias { from: from.to_owned(), to: to.to_owned() })
+            }
+            _ => Err(ValueError::Alias(text.to_owned())),
+        }
+    }
+}
+
+/// A duration as a person writes it: `10s`, `2min`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct Span(pub(crate) Duration);
+
+impl FromStr for Span {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        humantime::parse_duration(text).map(Span).map_err(|_| ValueError::Span(text.to_owned()))
+    }
+}
+
+impl TryFrom<String> for Span {
+    type Error = ValueError;
+
+    fn try_from(text: String) -> Result<Self, ValueError> {
+        text.parse()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_engine_has_a_name_and_an_address() {
+        let engine: Engine = "my-vllm=http://gpu:8000/v1/".parse().unwrap();
+        assert_eq!((engine.name.as_str(), engine.url.to_string()), ("my-vllm", "http://gpu:8000/v1".to_owned()));
+        assert_eq!(engine.key_variable(), "LOGGIA_OPENAI_MY_VLLM_KEY");
+        for bad in ["http://gpu:8000", "=http://gpu", "a/b=http://gpu", "v=gpu:8000", "v=file:///x", "v=http://gpu?x=1"]
+        {
+            assert!(bad.parse::<Engine>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn nothing_secret_is_printed() {
+        let engine = Engine { key: Some("hunter2\n".parse().unwrap()), .."v=http://gpu".parse().unwrap() };
+        let printed = format!("{engine:?} {}", "v=http://me:hunter2@gpu".parse::<Engine>().unwrap_err());
+        assert!(!printed.contains("hunter2"), "{printed}");
+    }
+
+    #[test]
+    fn durations_are_written_with_their_unit() {
+        assert_eq!("2min".parse(), Ok(Span(Duration::from_mins(2))));
+        assert_eq!("0s".parse(), Ok(Span(Duration::ZERO)));
+        assert!("10".parse::<Span>().is_err());
+    }
+
+    #[test]
+    fn a_model_is_a_file_only_where_it_is_named_like_one() {
+        let file = |name: &str| ModelName(name.to_owned()).file().is_some();
+        assert!(file("a/m.gguf") && file("m.GGUF"));
+        assert!(!file("smollm2:135m") && !file("hf:o/r:m.gguf") && !file("o/r:Q4_K_M"));
+    }
+}

@@ -1,0 +1,104 @@
+//! One file from the hub, whole or not at all: tried again where the line breaks, continued where it broke.
+
+use std::path::Path;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+
+use super::hub::{Hub, HubError, HubFile};
+use super::place::{Part, PlaceError};
+use super::progress::{Meter, Progress};
+use super::source::Repo;
+
+/// Attempts in a row that bring less than [`A_STEP`] before we give up and leave the rest to the next `loggia pull`.
+const ATTEMPTS: u32 = 5;
+const A_STEP: u64 = 1 << 20;
+const FIRST_WAIT: Duration = Duration::from_millis(500);
+
+/// Why a file did not arrive.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DownloadError {
+    #[error(transparent)]
+    Hub(#[from] HubError),
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+    #[error("the connection ended at {got} of {size}; run the same command again, it goes on from there")]
+    Cut { got: ByteSize, size: ByteSize },
+}
+
+impl DownloadError {
+    fn is_passing(&self) -> bool {
+        match self {
+            DownloadError::Hub(error) => error.is_passing(),
+            DownloadError::Cut { .. } => true,
+            DownloadError::Place(_) => false,
+        }
+    }
+}
+
+/// One file of a repository, and what it must be.
+pub(crate) struct Wanted<'a> {
+    pub(crate) hub: &'a Hub,
+    pub(crate) repo: &'a Repo,
+    pub(crate) file: &'a HubFile,
+}
+
+impl Wanted<'_> {
+    /// Brings the file to `target`; returns its sha256.
+    pub(crate) async fn download(&self, target: &Path, progress: Progress) -> Result<String, DownloadError> {
+        let sha256 = self.file.sha256.as_deref();
+        let mut part = Part::open(target, self.file.size, sha256)?;
+        let continued = part.len() > 0;
+        if let Err(error) = self.fill(&mut part, progress).await {
+            part.discard_if_empty();
+            return Err(error);
+        }
+        match part.finish(sha256) {
+            // The old piece may be what is wrong: once more, all of it.
+            Err(PlaceError::Digest { .. }) if continued => {
+                let mut part = Part::open(target, self.file.size, sha256)?;
+                self.fill(&mut part, progress).await?;
+                Ok(part.finish(sha256)?)
+            }
+            finished => Ok(finished?),
+        }
+    }
+
+    /// Asks again, with growing pauses, until the part is whole or nothing comes any more.
+    async fn fill(&self, part: &mut Part, progress: Progress) -> Result<(), DownloadError> {
+        let name = self.file.path.rsplit('/').next().unwrap_or(&self.file.path);
+        let mut meter = progress.start(name, self.file.size);
+        if part.len() > 0 {
+            meter.say(&format!("{name}: {} of {} are here already", ByteSize(part.len()), ByteSize(self.file.size)));
+        }
+        let (mut reached, mut failures) = (part.len(), 0);
+        while !part.is_whole() {
+            let Err(error) = self.attempt(part, &mut meter).await else { continue };
+            if part.len() >= reached + A_STEP {
+                (reached, failures) = (part.len(), 0);
+            }
+            failures += 1;
+            if !error.is_passing() || failures == ATTEMPTS {
+                return Err(error);
+            }
+            meter.say(&format!("{name}: {error}; trying again"));
+            tokio::time::sleep(FIRST_WAIT * 2_u32.pow(failures - 1)).await;
+        }
+        Ok(())
+    }
+
+    async fn attempt(&self, part: &mut Part, meter: &mut Meter) -> Result<(), DownloadError> {
+        let mut opened = self.hub.open(self.repo, self.file, part.len()).await?;
+        if opened.at != part.len() {
+            part.restart()?;
+        }
+        while let Some(bytes) = opened.response.chunk().await.map_err(HubError::from)? {
+            part.write(&bytes)?;
+            meter.at(part.len());
+        }
+        if part.is_whole() {
+            return Ok(());
+        }
+        Err(DownloadError::Cut { got: ByteSize(part.len()), size: ByteSize(self.file.size) })
+    }
+}

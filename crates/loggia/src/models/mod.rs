@@ -1,0 +1,24 @@
+//! The model files on this machine, and how they get here.
+//!
+//! Reading order: `source` (what a person may ask for), `store` (what is here, and under which name), `pull` (the one way in),
+//! then what `pull` stands on: `hub` (Hugging Face's HTTP API), `choose` (which file of a repository), `download` (one file, whole
+//! or not at all), `local` (a file that is on this machine already). Nothing here loads a model; that is the engine's.
+
+mod catalogue;
+mod choose;
+mod digest;
+mod download;
+mod filename;
+mod hub;
+mod local;
+mod place;
+mod progress;
+mod pull;
+mod source;
+mod store;
+
+pub(crate) use catalogue::DEFAULT;
+pub(crate) use progress::Progress;
+pub(crate) use pull::pull;
+pub(crate) use source::Source;
+pub(crate) use store::{Model, Store};

@@ -1,0 +1,285 @@
+//! One file's place in the store: a part beside it until it is whole, a lock while someone writes, then one rename.
+//!
+//! The final name is only ever given to a file that was checked and written through to the disk. The part's name carries the
+//! beginning of the sha256 that the file is to have, so that a part of an older file is never continued with a newer one's bytes.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use super::digest::Digest;
+
+/// Why a file could not be brought to its place.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PlaceError {
+    #[error("another `loggia pull` is fetching this model; wait for it to end")]
+    Locked,
+    #[error(
+        "the disk is full: {path} has no room for {needed} more; free some and run the same command again, it goes on from there"
+    )]
+    Full { path: PathBuf, needed: bytesize::ByteSize },
+    #[error("cannot write {path}: {source}")]
+    Write { path: PathBuf, source: io::Error },
+    #[error("the sha256 of {name} is {got} instead of {wanted}; what arrived was thrown away")]
+    Digest { name: String, wanted: String, got: String },
+    #[error("{name} is not a GGUF file; what arrived was thrown away")]
+    NotGguf { name: String },
+    #[error("{name} is longer than the {size} bytes it should have; what arrived was thrown away")]
+    TooLong { name: String, size: u64 },
+}
+
+/// Held while a model is written; the file system gives it back even if the program is killed.
+pub(crate) struct Lock {
+    path: PathBuf,
+    _file: File,
+}
+
+impl Lock {
+    /// Takes the lock of the model whose first file this is; `Locked` if someone else has it.
+    pub(crate) fn take(target: &Path) -> Result<Self, PlaceError> {
+        let path = hidden(target, ".lock");
+        let write_error = |source| PlaceError::Write { path: path.clone(), source };
+        loop {
+            if let Some(folder) = target.parent() {
+                fs::create_dir_all(folder).map_err(write_error)?;
+            }
+            let file = OpenOptions::new().create(true).append(true).open(&path).map_err(write_error)?;
+            match file.try_lock() {
+                Ok(()) if is_still(&path, &file) => return Ok(Lock { path, _file: file }),
+                // Its holder ended, and took it away, between our two steps.
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return Err(PlaceError::Locked),
+                Err(TryLockError::Error(source)) => return Err(write_error(source)),
+            }
+        }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // A lock file that stays behind is untidy, nothing more.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Whether the open file is the one that the path leads to now.
+fn is_still(path: &Path, file: &File) -> bool {
+    let (Ok(there), Ok(open)) = (fs::metadata(path), file.metadata()) else { return false };
+    #[cfg(unix)]
+    return std::os::unix::fs::MetadataExt::ino(&there) == std::os::unix::fs::MetadataExt::ino(&open);
+    #[cfg(not(unix))]
+    return there.len() == open.len();
+}
+
+/// The beginning of a file: what has arrived so far, and its digest.
+pub(crate) struct Part {
+    target: PathBuf,
+    path: PathBuf,
+    file: File,
+    digest: Digest,
+    len: u64,
+    size: u64,
+}
+
+impl Part {
+    /// Opens what an earlier attempt left, or begins. `sha256` is what the whole must have; without it nothing can be continued,
+    /// for nobody could tell whether both pieces are of the same file.
+    pub(crate) fn open(target: &Path, size: u64, sha256: Option<&str>) -> Result<Self, PlaceError> {
+        let path = hidden(target, &format!(".{}{PART}", sha256.map_or("new", |hex| &hex[..12])));
+        let write_error = |source| PlaceError::Write { path: path.clone(), source };
+        if let Some(folder) = target.parent() {
+            fs::create_dir_all(folder).map_err(write_error)?;
+        }
+        let options = OpenOptions::new().create(true).read(true).write(true).truncate(false).open(&path);
+        let file = options.map_err(write_error)?;
+        let mut part = Part { target: target.to_owned(), path, file, digest: Digest::default(), len: 0, size };
+        let there = part.file.metadata().map_err(|source| part.write_error(source))?.len();
+        if sha256.is_none() || there > size {
+            part.restart()?;
+        } else {
+            let mut digest = Digest::default();
+            digest.read(&part.file, |read| part.len += read).map_err(|source| part.write_error(source))?;
+            part.digest = digest;
+        }
+        Ok(part)
+    }
+
+    /// How much is there.
+    pub(crate) fn len(&self) -> u64 {
+        self.len
+    }
+
+    pub(crate) fn is_whole(&self) -> bool {
+        self.len == self.size
+    }
+
+    /// Forgets what is there.
+    pub(crate) fn restart(&mut self) -> Result<(), PlaceError> {
+        self.digest = Digest::default();
+        self.len = 0;
+        self.file.set_len(0).and_then(|()| self.file.rewind()).map_err(|source| self.write_error(source))
+    }
+
+    /// Takes away a part that never began: what was refused leaves nothing in the store.
+    pub(crate) fn discard_if_empty(self) {
+        if self.len == 0 {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+
+    /// Adds bytes at the end; never more than the file is to have.
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), PlaceError> {
+        let len = self.len + bytes.len() as u64;
+        if len > self.size {
+            return Err(self.thrown_away(|name, part| PlaceError::TooLong { name, size: part.size }));
+        }
+        self.file.write_all(bytes).map_err(|source| self.write_error(source))?;
+        self.digest.update(bytes);
+        self.len = len;
+        Ok(())
+    }
+
+    /// Checks the whole, writes it through to the disk and gives it its final name. Returns the sha256 it has.
+    pub(crate) fn finish(mut self, sha256: Option<&str>) -> Result<String, PlaceError> {
+        let got = self.digest.clone().hex();
+        if let Some(wanted) = sha256.filter(|wanted| **wanted != got) {
+            return Err(self.thrown_away(|name, _| PlaceError::Digest { name, wanted: wanted.to_owned(), got }));
+        }
+        if !self.begins_as_gguf().map_err(|source| self.write_error(source))? {
+            return Err(self.thrown_away(|name, _| PlaceError::NotGguf { name }));
+        }
+        self.file.sync_all().map_err(|source| self.write_error(source))?;
+        settle(&self.path, &self.target).map_err(|source| self.write_error(source))?;
+        remove_parts(&self.target);
+        Ok(got)
+    }
+
+    fn begins_as_gguf(&mut self) -> io::Result<bool> {
+        self.file.rewind()?;
+        is_gguf(&self.file)
+    }
+
+    fn thrown_away(&self, error: impl FnOnce(String, &Self) -> PlaceError) -> PlaceError {
+        // If it cannot be removed now, its length or its digest will give it away the next time.
+        let _ = fs::remove_file(&self.path);
+        error(file_name(&self.target).to_owned(), self)
+    }
+
+    fn write_error(&self, source: io::Error) -> PlaceError {
+        let path = self.path.clone();
+        if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+            return PlaceError::Full { path, needed: bytesize::ByteSize(self.size.saturating_sub(self.len)) };
+        }
+        PlaceError::Write { path, source }
+    }
+}
+
+const PART: &str = ".part";
+
+/// Whether the bytes begin as every GGUF file does.
+pub(crate) fn is_gguf(mut reader: impl io::Read) -> io::Result<bool> {
+    let mut magic = Vec::with_capacity(4);
+    reader.by_ref().take(4).read_to_end(&mut magic)?;
+    Ok(magic == b"GGUF")
+}
+
+/// Gives a finished file its final name; after this a power cut finds either the old state or the new one.
+fn settle(from: &Path, to: &Path) -> io::Result<()> {
+    fs::rename(from, to)?;
+    // A rename is on the disk once its folder is. Windows neither can nor need open a folder for that.
+    #[cfg(unix)]
+    if let Some(folder) = to.parent() {
+        File::open(folder)?.sync_all()?;
+    }
+    Ok(())
+}
+
+/// The target's file if this is the name of one of its parts: `.NAME.1234567890ab.part`.
+pub(crate) fn target_of_part(name: &str) -> Option<&str> {
+    let (target, id) = name.strip_prefix('.')?.strip_suffix(PART)?.rsplit_once('.')?;
+    (!id.is_empty()).then_some(target)
+}
+
+/// Removes every part of this file, also those of older versions of it.
+pub(crate) fn remove_parts(target: &Path) {
+    let Some(entries) = target.parent().and_then(|folder| fs::read_dir(folder).ok()) else { return };
+    for entry in entries.flatten() {
+        if entry.file_name().to_str().and_then(target_of_part) == Some(file_name(target)) {
+            // A part that cannot be removed costs room, and `loggia rm` says why.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+fn hidden(target: &Path, ending: &str) -> PathBuf {
+    target.with_file_name(format!(".{}{ending}", file_name(target)))
+}
+
+fn file_name(target: &Path) -> &str {
+    target.file_name().and_then(|name| name.to_str()).unwrap_or("model.gguf")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_is_continued_only_for_the_same_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("m.gguf");
+        let (old, new) = ("a".repeat(64), "b".repeat(64));
+        Part::open(&target, 10, Some(&old)).unwrap().write(b"GGUF1").unwrap();
+        assert_eq!(Part::open(&target, 10, Some(&old)).unwrap().len(), 5);
+        assert_eq!(Part::open(&target, 10, Some(&new)).unwrap().len(), 0);
+        Part::open(&target, 10, None).unwrap().write(b"GGUF").unwrap();
+        assert_eq!(Part::open(&target, 10, None).unwrap().len(), 0);
+        // Longer than the file can be: whatever it is, it is no beginning of it.
+        assert_eq!(Part::open(&target, 4, Some(&old)).unwrap().len(), 0);
+    }
+
+    #[test]
+    fn a_full_disk_says_how_much_room_is_wanted_and_that_nothing_is_lost() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut part = Part::open(&dir.path().join("m.gguf"), 3 << 20, Some(&"a".repeat(64))).unwrap();
+        part.write(&[0; 1 << 20]).unwrap();
+        let error = part.write_error(io::ErrorKind::StorageFull.into()).to_string();
+        assert!(error.contains("no room for 2.0 MiB more") && error.contains("run the same command again"), "{error}");
+    }
+
+    #[test]
+    fn the_final_name_is_given_only_to_what_was_checked() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("m.gguf");
+        let mut part = Part::open(&target, 5, None).unwrap();
+        part.write(b"hello").unwrap();
+        assert!(matches!(part.finish(None), Err(PlaceError::NotGguf { .. })));
+        let mut part = Part::open(&target, 5, None).unwrap();
+        part.write(b"GGUF!").unwrap();
+        assert!(matches!(part.finish(Some(&"0".repeat(64))), Err(PlaceError::Digest { .. })));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        let mut part = Part::open(&target, 5, None).unwrap();
+        assert!(matches!(part.write(b"GGUF!!"), Err(PlaceError::TooLong { .. })));
+        let mut part = Part::open(&target, 5, None).unwrap();
+        part.write(b"GGUF!").unwrap();
+        part.finish(None).unwrap();
+        assert_eq!(fs::read(&target).unwrap(), b"GGUF!");
+    }
+
+    #[test]
+    fn two_pulls_of_one_model_do_not_meet() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("m.gguf");
+        let held = Lock::take(&target).unwrap();
+        assert!(matches!(Lock::take(&target), Err(PlaceError::Locked)));
+        drop(held);
+        drop(Lock::take(&target).unwrap());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn the_name_of_a_part_tells_its_file() {
+        assert_eq!(target_of_part(".m-Q4.gguf.0123456789ab.part"), Some("m-Q4.gguf"));
+        assert_eq!(target_of_part("m-Q4.gguf"), None);
+        assert_eq!(target_of_part(".m-Q4.gguf.lock"), None);
+    }
+}

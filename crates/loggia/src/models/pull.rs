@@ -1,0 +1,132 @@
+//! `loggia pull`: from what was asked for to a model in the store.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+
+use super::catalogue::Known;
+use super::choose::{self, ChooseError};
+use super::digest::Digest;
+use super::download::{DownloadError, Wanted};
+use super::hub::{Hub, HubError, HubFile};
+use super::local::{self, LocalError};
+use super::place::{Lock, PlaceError};
+use super::progress::Progress;
+use super::source::{Repo, Source, SourceError};
+use super::store::{Model, Store, StoreError};
+
+/// Why a model did not arrive.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PullError {
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    #[error(transparent)]
+    Hub(#[from] HubError),
+    #[error("{repo}: {source}")]
+    Choose { repo: String, source: ChooseError },
+    #[error(transparent)]
+    Download(#[from] DownloadError),
+    #[error(transparent)]
+    Local(#[from] LocalError),
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(
+        "the hub's file for {name} is not the one this version knows (sha256 {wanted}); \
+         to take it all the same, name it: hf:{repo}:{pick}"
+    )]
+    Pinned { name: &'static str, repo: &'static str, pick: &'static str, wanted: &'static str },
+    #[error("{0} vanished while it was pulled")]
+    Vanished(String),
+}
+
+/// Brings a model into the store and returns it under the name it has there.
+pub(crate) async fn pull(source: &Source, store: &Store, progress: Progress) -> Result<Model, PullError> {
+    match source {
+        Source::File(file) => from_file(file, store, progress),
+        Source::Known(known) => match here_already(known, store) {
+            Some(model) => Ok(model),
+            None => from_hub(&Repo::parse(known.repo)?, Some(known.pick), Some(known), store, progress).await,
+        },
+        Source::Hub { repo, pick } => from_hub(repo, pick.as_deref(), None, store, progress).await,
+    }
+}
+
+/// A model whose sha256 this version knows need not be asked for when it is here, whoever put it there.
+fn here_already(known: &Known, store: &Store) -> Option<Model> {
+    let model = store.find(known.name).ok().filter(|model| model.complete)?;
+    let digest = digest_of(&model.file).ok()?;
+    (known.sha256 == Some(&*digest)).then_some(model)
+}
+
+async fn from_hub(
+    repo: &Repo,
+    pick: Option<&str>,
+    known: Option<&Known>,
+    store: &Store,
+    progress: Progress,
+) -> Result<Model, PullError> {
+    let hub = Hub::from_environment()?;
+    let listing = hub.files(repo).await?;
+    let files =
+        choose::choose(&listing, pick).map_err(|source| PullError::Choose { repo: repo.to_string(), source })?;
+    if let Some(known) = known {
+        pinned(known, &files)?;
+    }
+    let first = store.repo_file(repo, &files[0].path);
+    if let Err(error) = fetch(&hub, repo, &files, store, progress).await {
+        store.tidy(&first);
+        return Err(error);
+    }
+    store.of_file(&first)?.ok_or_else(|| PullError::Vanished(repo.to_string()))
+}
+
+async fn fetch(hub: &Hub, repo: &Repo, files: &[&HubFile], store: &Store, progress: Progress) -> Result<(), PullError> {
+    let _lock = Lock::take(&store.repo_file(repo, &files[0].path))?;
+    for file in files {
+        let target = store.repo_file(repo, &file.path);
+        if is_the_same(&target, file) {
+            eprintln!("{} is here already", file.path);
+            continue;
+        }
+        let sha256 = Wanted { hub, repo, file }.download(&target, progress).await?;
+        match file.sha256 {
+            Some(_) => eprintln!("{}: sha256 {sha256}, as the hub says", file.path),
+            None => eprintln!("{}: sha256 {sha256}; the hub names none to compare it with", file.path),
+        }
+    }
+    Ok(())
+}
+
+/// A short name with a sha256 means that very file, also if the hub has another by now.
+fn pinned(known: &Known, files: &[&HubFile]) -> Result<(), PullError> {
+    let Some(wanted) = known.sha256 else { return Ok(()) };
+    if files.iter().all(|file| file.sha256.as_deref() == Some(wanted)) {
+        return Ok(());
+    }
+    Err(PullError::Pinned { name: known.name, repo: known.repo, pick: known.pick, wanted })
+}
+
+fn is_the_same(target: &Path, file: &HubFile) -> bool {
+    let size = fs::metadata(target).ok().map(|metadata| metadata.len());
+    size == Some(file.size) && file.sha256.as_ref().is_none_or(|sha256| digest_of(target).ok().as_ref() == Some(sha256))
+}
+
+fn digest_of(file: &Path) -> io::Result<String> {
+    let mut digest = Digest::default();
+    digest.read(File::open(file)?, |_| ())?;
+    Ok(digest.hex())
+}
+
+fn from_file(file: &Path, store: &Store, progress: Progress) -> Result<Model, PullError> {
+    let parts = local::parts(file)?;
+    let target = |part: &Path| store.own_file(&part.file_name().unwrap_or_default().to_string_lossy());
+    let first = target(&parts[0]);
+    let lock = Lock::take(&first)?;
+    for part in &parts {
+        local::take_in(part, &target(part), progress)?;
+    }
+    drop(lock);
+    store.of_file(&first)?.ok_or_else(|| PullError::Vanished(file.display().to_string()))
+}
