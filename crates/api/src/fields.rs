@@ -2,7 +2,7 @@
 
 use loggia_backend::{Abilities, Ability};
 use loggia_wire::openai::{
-    ChatCompletionRequest as Request, Content, Message, PartKind, ResponseFormat, Role, ToolChoice, ToolMode,
+    ChatCompletionRequest as Request, Content, Message, PartKind, ResponseFormat, Role, ToolChoice,
 };
 use serde_json::Value;
 
@@ -40,14 +40,9 @@ const fn hint(name: &'static str, needs: Ability, asks: fn(&Request) -> bool, dr
 /// Every field that some backend cannot honour. Those that all can (`messages`, `temperature`, `stop`, …) are not here.
 pub(crate) static FIELDS: &[Field] = &[
     refused("tools", Ability::Tools, offers_tools, |r| r.tools = None),
-    refused(
-        "functions",
-        Ability::Tools,
-        |r| r.functions.as_ref().is_some_and(|all| !all.is_empty()),
-        |r| r.functions = None,
-    ),
+    refused("functions", Ability::Tools, offers_functions, |r| r.functions = None),
     refused("tools[].type", Ability::HostedFields, has_other_tools, drop_other_tools),
-    refused("tool_choice", Ability::ToolChoice, must_call, |r| r.tool_choice = None),
+    refused("tool_choice", Ability::ToolChoice, |r| r.tool_choice.is_some() && r.must_call(), |r| r.tool_choice = None),
     refused("function_call", Ability::ToolChoice, must_call_function, |r| r.function_call = None),
     refused("parallel_tool_calls", Ability::SingleToolCall, wants_single_call, |r| r.parallel_tool_calls = None),
     refused("response_format", Ability::JsonObject, |r| wants_format(r, false), |r| r.response_format = None),
@@ -139,7 +134,18 @@ pub(crate) fn settle(request: &mut Request, can: &Abilities, strictness: Strictn
 
 fn offers_tools(request: &Request) -> bool {
     let offered = request.tools.as_ref().is_some_and(|tools| !tools.is_empty());
-    offered && request.tool_choice != Some(ToolChoice::None)
+    // A call that must be made needs no model that knows of tools: its answer is held to the call's schema.
+    offered && request.tool_choice != Some(ToolChoice::None) && !request.must_call()
+}
+
+fn offers_functions(request: &Request) -> bool {
+    let offered = request.functions.as_ref().is_some_and(|functions| !functions.is_empty());
+    let choice = request.function_call.as_ref();
+    offered && choice.and_then(Value::as_str) != Some("none") && !must_call_function(request)
+}
+
+fn must_call_function(request: &Request) -> bool {
+    request.function_call.as_ref().is_some_and(Value::is_object)
 }
 
 fn has_other_tools(request: &Request) -> bool {
@@ -150,17 +156,6 @@ fn drop_other_tools(request: &mut Request) {
     if let Some(tools) = &mut request.tools {
         tools.retain(|tool| tool.function.is_some());
     }
-}
-
-fn must_call(request: &Request) -> bool {
-    matches!(
-        request.tool_choice,
-        Some(ToolChoice::Required | ToolChoice::Function(_) | ToolChoice::Allowed { mode: ToolMode::Required, .. })
-    )
-}
-
-fn must_call_function(request: &Request) -> bool {
-    request.function_call.as_ref().is_some_and(Value::is_object)
 }
 
 fn wants_single_call(request: &Request) -> bool {

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod abilities;
+pub mod emulate;
 mod error;
 mod event;
 pub mod http;
@@ -46,9 +47,7 @@ pub trait Backend: Send + Sync {
 
     /// Whether a model could answer now.
     fn ready(&self) -> BoxFuture<'_, Result<(), BackendError>> {
-        Box::pin(async move {
-            if self.models().await?.is_empty() { Err(BackendError::NoModels) } else { Ok(()) }
-        })
+        Box::pin(async move { if self.models().await?.is_empty() { Err(BackendError::NoModels) } else { Ok(()) } })
     }
 }
 

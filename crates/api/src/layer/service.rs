@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use bytes::{Buf, Bytes};
 use futures_core::future::BoxFuture;
 use http::{Method, Request, Response, StatusCode};
+use loggia_backend::emulate::Emulate;
 use loggia_backend::ollama::{ModelMemory, Ollama, OllamaService};
 use tower::{Layer, Service, ServiceExt};
 
@@ -71,6 +72,7 @@ where
         match Route::of(request.method(), request.uri()) {
             Ok(route) => {
                 let backend = Ollama::new("ollama", inner).remembering(self.memory.clone());
+                let backend = Emulate::new(Arc::new(backend));
                 let door = Door::before_the_service_itself(Arc::new(backend), Arc::clone(&self.policy));
                 Box::pin(async move { Ok(door.answer(route, request).await.map(EitherBody::openai)) })
             }

@@ -18,11 +18,17 @@ use tower::{Layer, Service, ServiceExt};
 
 pub(crate) type Inner = UnsyncBoxBody<Bytes, Infallible>;
 
+/// A status and the packets of a body.
+type Scripts = (StatusCode, Vec<Bytes>);
+
+/// A request, its body apart.
+type Seen = (Request<()>, Bytes);
+
 /// Answers each path with what was put down for it, and keeps every request.
 #[derive(Clone, Default)]
 pub(crate) struct Scripted {
-    answers: Arc<Mutex<HashMap<String, (StatusCode, Vec<Bytes>)>>>,
-    pub(crate) seen: Arc<Mutex<Vec<(Request<()>, Bytes)>>>,
+    answers: Arc<Mutex<HashMap<String, Scripts>>>,
+    pub(crate) seen: Arc<Mutex<Vec<Seen>>>,
 }
 
 impl Scripted {
@@ -151,6 +157,7 @@ pub(crate) async fn chat(inner: &Scripted, policy: Policy, body: Value) -> Answe
 }
 
 /// A chat that says one thing, with more fields.
+#[expect(clippy::needless_pass_by_value, reason = "a literal is what every caller has")]
 pub(crate) fn hello(more: Value) -> Value {
     let mut body = json!({"model": "smollm2:135m", "messages": [{"role": "user", "content": "Hello"}]});
     let fields = body.as_object_mut().expect("an object");

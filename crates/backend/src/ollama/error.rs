@@ -55,8 +55,12 @@ fn invalid(message: String) -> BackendError {
 
 /// What it means that the service below failed without an answer: the error it says, or that the connection broke.
 pub(super) fn transport_error(error: BoxError, backend: &str) -> BackendError {
-    match error.downcast::<BackendError>() {
-        Ok(error) => *error,
+    let error = match error.downcast::<BackendError>() {
+        Ok(error) => return *error,
+        Err(error) => error,
+    };
+    match error.downcast::<crate::http::Error>() {
+        Ok(error) => error.into_backend(backend),
         Err(_) => BackendError::CutShort { backend: backend.to_owned() },
     }
 }

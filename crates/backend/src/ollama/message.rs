@@ -38,6 +38,7 @@ fn role(role: Role) -> &'static str {
     match role {
         // Ollama takes any role in silence, and templates drop those they do not know.
         Role::Developer => "system",
+        // The older form has been made into the newer (`emulate`).
         Role::Function => "tool",
         other => other.as_str(),
     }
@@ -77,10 +78,6 @@ fn tool_calls(index: usize, message: &Message) -> Result<Vec<ToolCall>, BackendE
         let place = format!("messages[{index}].tool_calls[{at}].function.arguments");
         calls.push(tool_call(calls.len(), call.id.clone(), &call.function.name, &call.function.arguments, place)?);
     }
-    if let Some(call) = &message.function_call {
-        let place = format!("messages[{index}].function_call.arguments");
-        calls.push(tool_call(calls.len(), String::new(), &call.name, &call.arguments, place)?);
-    }
     Ok(calls)
 }
 
@@ -97,7 +94,6 @@ fn tool_call(index: usize, id: String, name: &str, arguments: &str, place: Strin
 
 fn tool_name(message: &Message, names: &HashMap<&str, &str>) -> Option<String> {
     match message.role {
-        Role::Function => message.name.clone(),
         Role::Tool => message.tool_call_id.as_deref().and_then(|id| names.get(id)).map(|&name| name.to_owned()),
         _ => None,
     }

@@ -2,7 +2,7 @@
 
 use loggia_wire::Extra;
 use loggia_wire::ollama::{self, Think};
-use loggia_wire::openai::{ChatCompletionRequest, ResponseFormat, Tool, ToolChoice};
+use loggia_wire::openai::{ChatCompletionRequest, ResponseFormat, Tool};
 use serde_json::{Value, json};
 
 use super::message::chat_messages;
@@ -38,26 +38,12 @@ fn format(format: &ResponseFormat) -> Option<Value> {
     }
 }
 
-/// The tools that the model may call: none where `tool_choice` is `none`, only those allowed where it lists some.
+/// The functions that the model may call. A tool of another type has been refused at the door.
 fn tools(request: &ChatCompletionRequest) -> Vec<Tool> {
-    let offered = match &request.tools {
-        Some(tools) => tools.clone(),
-        None => request.functions.iter().flatten().cloned().map(function_tool).collect(),
-    };
-    let named = |tool: &Tool, name: &str| tool.function.as_ref().is_some_and(|function| function.name == name);
-    match &request.tool_choice {
-        Some(ToolChoice::None) => Vec::new(),
-        Some(ToolChoice::Function(one)) => offered.into_iter().filter(|tool| named(tool, &one.name)).collect(),
-        Some(ToolChoice::Allowed { functions, .. }) => {
-            offered.into_iter().filter(|tool| functions.iter().any(|one| named(tool, &one.name))).collect()
-        }
-        None if request.function_call.as_ref().and_then(Value::as_str) == Some("none") => Vec::new(),
-        Some(ToolChoice::Auto | ToolChoice::Required) | None => offered,
-    }
-}
-
-fn function_tool(function: loggia_wire::openai::FunctionDefinition) -> Tool {
-    Tool { kind: "function".to_owned(), function: Some(function), extra: Extra::new() }
+    let functions = request.callable_functions().into_iter().cloned();
+    functions
+        .map(|function| Tool { kind: "function".to_owned(), function: Some(function), extra: Extra::new() })
+        .collect()
 }
 
 /// `reasoning_effort`, or Ollama's own `think`, which wins.

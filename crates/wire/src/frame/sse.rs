@@ -76,6 +76,11 @@ impl Events {
         match &line[..] {
             b"data" => self.add_data(value)?,
             b"event" => self.name = Some(String::from_utf8_lossy(&value).into_owned()),
+            // The standard has no such field; llama-server up to 2025 writes an error as `error: {…}`.
+            b"error" => {
+                self.name = Some("error".to_owned());
+                self.add_data(value)?;
+            }
             // A comment has an empty name; `id` and `retry` mean nothing to a reader that never reconnects.
             _ => {}
         }
@@ -145,6 +150,12 @@ mod tests {
 
     proptest! {
         #[test]
+    fn an_error_line_is_an_event_named_error() {
+        let error = Event { name: Some("error".to_owned()), data: Bytes::from("{}") };
+        assert_eq!(read([Bytes::from("data: 1\n\nerror: {}\n\n")]), [event("1"), error]);
+    }
+
+    #[test]
         fn events_are_the_same_wherever_the_bytes_are_cut(
             text in "((data|event|id|): ?[a-zé:]{0,5}\r?\n|\r?\n){0,12}", cuts in prop::collection::vec(0usize..200, 0..12),
         ) {

@@ -9,7 +9,7 @@ use serde::de::{Deserialize, Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize as DeriveDeserialize, Serialize};
 use serde_json::Value;
 
-use super::{FunctionDefinition, Message, ResponseFormat, Tool, ToolChoice};
+use super::{FunctionDefinition, Message, ResponseFormat, Tool, ToolChoice, ToolMode};
 use crate::object::object;
 
 object! {
@@ -101,6 +101,27 @@ impl ChatCompletionRequest {
     /// Whether the answer is to be streamed.
     pub fn streams(&self) -> bool {
         self.stream.unwrap_or(false)
+    }
+
+    /// Whether the model must call something: `tool_choice` `required`, a function, or required ones of `allowed_tools`.
+    pub fn must_call(&self) -> bool {
+        matches!(
+            self.tool_choice,
+            Some(ToolChoice::Required | ToolChoice::Function(_) | ToolChoice::Allowed { mode: ToolMode::Required, .. })
+        )
+    }
+
+    /// The functions that the model may call: none where `tool_choice` is `none`, only those named where it names some.
+    pub fn callable_functions(&self) -> Vec<&FunctionDefinition> {
+        let offered = self.tools.iter().flatten().filter_map(|tool| tool.function.as_ref());
+        match &self.tool_choice {
+            Some(ToolChoice::None) => Vec::new(),
+            Some(ToolChoice::Function(one)) => offered.filter(|function| function.name == one.name).collect(),
+            Some(ToolChoice::Allowed { functions, .. }) => {
+                offered.filter(|function| functions.iter().any(|one| one.name == function.name)).collect()
+            }
+            Some(ToolChoice::Auto | ToolChoice::Required) | None => offered.collect(),
+        }
     }
 
     /// How many answers are wanted; at least one.

@@ -1,0 +1,275 @@
+//! What becomes of each field: honoured, emulated, named as without effect, or refused (`docs/dialects.md`, parts 2 and 3).
+
+mod support;
+
+use loggia_api::{Policy, Strictness};
+use serde_json::{Value, json};
+use support::{Answer, Scripted, chat, hello};
+
+/// A model of which Ollama says that it can only complete.
+fn plain_model() -> Scripted {
+    let (status, show) = support::recording("server/show");
+    Scripted::default().on("/api/show", status, [show]).recorded("chat/whole")
+}
+
+fn with(strictness: Strictness) -> Policy {
+    Policy { strictness, ..Policy::default() }
+}
+
+fn refused(answer: &Answer, param: &str) {
+    let error = answer.json()["error"].clone();
+    assert_eq!(answer.status(), 400, "{error}");
+    assert_eq!((&error["param"], &error["code"]), (&json!(param), &json!("unsupported_parameter")));
+}
+
+/// Fields that would change the answer and that Ollama cannot honour for a plain model, with what they are named.
+fn refusals() -> Vec<(&'static str, Value)> {
+    let image = json!([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}]}]);
+    let sound = json!([{"role": "user", "content": [{"type": "input_audio", "input_audio": {"data": "AA==", "format": "wav"}}]}]);
+    let file = json!([{"role": "user", "content": [{"type": "file", "file": {"file_id": "file-1"}}]}]);
+    let tools = json!([{"type": "function", "function": {"name": "f"}}]);
+    vec![
+        ("tools", json!({"tools": tools})),
+        ("functions", json!({"functions": [{"name": "f"}]})),
+        ("tools[].type", json!({"tools": [{"type": "custom", "custom": {"name": "c"}}], "tool_choice": "none"})),
+        ("logit_bias", json!({"logit_bias": {"5": 1}})),
+        ("reasoning_effort", json!({"reasoning_effort": "high"})),
+        ("messages[].content[].image_url", json!({"messages": image})),
+        ("messages[].content[].input_audio", json!({"messages": sound})),
+        ("messages[].content[].file", json!({"messages": file})),
+        ("modalities", json!({"modalities": ["text", "audio"]})),
+        ("web_search_options", json!({"web_search_options": {}})),
+        ("moderation", json!({"moderation": {"model": "omni-moderation-latest"}})),
+    ]
+}
+
+#[tokio::test]
+async fn what_would_change_the_answer_is_refused_by_name() {
+    for (param, fields) in refusals() {
+        refused(&chat(&plain_model(), Policy::default(), hello(fields)).await, param);
+    }
+}
+
+#[tokio::test]
+async fn lenient_drops_what_would_be_refused_and_names_it() {
+    for (param, fields) in refusals() {
+        let inner = plain_model();
+        let answer = chat(&inner, with(Strictness::Lenient), hello(fields)).await;
+        assert_eq!(answer.status(), 200, "{param}: {}", answer.text());
+        assert_eq!(answer.header("x-loggia-ignored"), Some(param));
+        let sent = inner.last_chat();
+        for gone in ["tools", "think", "images"] {
+            assert_eq!(sent.get(gone), None, "{param}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn hints_and_labels_are_named_and_strict_refuses_them() {
+    for (param, fields) in [
+        ("user", json!({"user": "u"})),
+        ("safety_identifier", json!({"safety_identifier": "s"})),
+        ("metadata", json!({"metadata": {"a": "b"}})),
+        ("store", json!({"store": true})),
+        ("service_tier", json!({"service_tier": "flex"})),
+        ("prompt_cache_key", json!({"prompt_cache_key": "k"})),
+        ("prompt_cache_retention", json!({"prompt_cache_retention": "24h"})),
+        ("prompt_cache_options", json!({"prompt_cache_options": {}})),
+        ("prediction", json!({"prediction": {"type": "content", "content": "x"}})),
+        ("verbosity", json!({"verbosity": "low"})),
+        ("messages[].name", json!({"messages": [{"role": "user", "name": "n", "content": "x"}]})),
+        (
+            "stream_options.include_obfuscation",
+            json!({"stream": true, "stream_options": {"include_obfuscation": true}}),
+        ),
+    ] {
+        let answer = chat(&plain_model(), Policy::default(), hello(fields.clone())).await;
+        assert_eq!((answer.status(), answer.header("x-loggia-ignored")), (200, Some(param)), "{}", answer.text());
+        refused(&chat(&plain_model(), with(Strictness::Strict), hello(fields)).await, param);
+    }
+}
+
+#[tokio::test]
+async fn a_field_that_asks_for_nothing_is_no_ground_for_anything() {
+    for fields in [
+        json!({"n": 1, "logit_bias": {}, "modalities": ["text"], "audio": {"voice": "v", "format": "wav"}, "tools": []}),
+        json!({"reasoning_effort": "none", "service_tier": "auto", "verbosity": "medium", "store": false, "metadata": {}}),
+        json!({"response_format": {"type": "text"}, "logprobs": false, "parallel_tool_calls": false, "stop": null, "n": null}),
+        json!({"tools": [{"type": "function", "function": {"name": "f"}}], "tool_choice": "none"}),
+    ] {
+        let answer = chat(&plain_model(), with(Strictness::Strict), hello(fields.clone())).await;
+        assert_eq!((answer.status(), answer.header("x-loggia-ignored")), (200, None), "{fields}: {}", answer.text());
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_field_is_named_and_strict_refuses_it() {
+    let typo = json!({"temperatur": 1});
+    let answer = chat(&plain_model(), Policy::default(), hello(typo.clone())).await;
+    assert_eq!(answer.header("x-loggia-ignored"), Some("temperatur"));
+    let answer = chat(&plain_model(), with(Strictness::Strict), hello(typo)).await;
+    assert_eq!((answer.status(), &answer.json()["error"]["code"]), (400, &json!("unknown_parameter")));
+}
+
+#[tokio::test]
+async fn ollamas_own_fields_are_passed_on() {
+    let inner = plain_model();
+    let own = json!({"options": {"num_gpu": 1, "temperature": 9}, "temperature": 0.5, "keep_alive": "5m", "think": true,
+        "num_ctx": 2048, "top_k": 5, "min_p": 0.1, "repeat_penalty": 1.1});
+    let answer = chat(&inner, with(Strictness::Strict), hello(own)).await;
+    assert_eq!((answer.status(), answer.header("x-loggia-ignored")), (200, None), "{}", answer.text());
+    let sent = inner.last_chat();
+    assert_eq!((&sent["keep_alive"], &sent["think"]), (&json!("5m"), &json!(true)));
+    let options =
+        json!({"num_gpu": 1, "temperature": 0.5, "num_ctx": 2048, "top_k": 5, "min_p": 0.1, "repeat_penalty": 1.1});
+    assert_eq!(sent["options"], options);
+}
+
+#[tokio::test]
+async fn reasoning_effort_is_think() {
+    for (effort, think) in
+        [("none", json!(false)), ("minimal", json!("low")), ("high", json!("high")), ("xhigh", json!("max"))]
+    {
+        let inner = Scripted::default().recorded("chat/whole-thinking");
+        let message = chat(&inner, Policy::default(), hello(json!({"reasoning_effort": effort}))).await.json();
+        assert_eq!(inner.last_chat()["think"], think);
+        let message = &message["choices"][0]["message"];
+        assert!(message["reasoning_content"].as_str().is_some_and(|text| !text.is_empty()));
+        assert_eq!(message["reasoning_content"], message["reasoning"]);
+    }
+}
+
+#[tokio::test]
+async fn roles_and_parts_become_ollamas() {
+    let inner = Scripted::default().recorded("chat/whole");
+    let messages = json!([
+        {"role": "developer", "content": "be brief"},
+        {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {"url": "data:image/png;base64,QUI="}},
+            {"type": "text", "text": "b"}]},
+        {"role": "assistant", "content": null, "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{\"x\":1}"}}]},
+        {"role": "tool", "tool_call_id": "c1", "content": [{"type": "text", "text": "42"}]},
+        {"role": "assistant", "content": "so", "reasoning_content": "hm"}]);
+    let answer = chat(&inner, Policy::default(), hello(json!({"messages": messages}))).await;
+    assert_eq!(answer.status(), 200, "{}", answer.text());
+    let expected = json!([
+        {"role": "system", "content": "be brief"},
+        {"role": "user", "content": "ab", "images": ["QUI="]},
+        {"role": "assistant", "content": "", "tool_calls": [{"id": "c1", "function": {"index": 0, "name": "f", "arguments": {"x": 1}}}]},
+        {"role": "tool", "content": "42", "tool_name": "f", "tool_call_id": "c1"},
+        {"role": "assistant", "content": "so", "thinking": "hm"}]);
+    assert_eq!(inner.last_chat()["messages"], expected);
+    let broken = json!([{"role": "assistant", "tool_calls": [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{"}}]}]);
+    let answer = chat(&Scripted::default(), Policy::default(), hello(json!({"messages": broken}))).await;
+    assert_eq!(answer.json()["error"]["param"], "messages[0].tool_calls[0].function.arguments");
+}
+
+#[tokio::test]
+async fn streamed_calls_have_ids_names_and_rising_indexes() {
+    let inner = Scripted::default().recorded("chat/stream-two-tool-calls");
+    let tools = json!([{"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object"}}}]);
+    let chunks = chat(&inner, Policy::default(), hello(json!({"stream": true, "tools": tools}))).await.chunks();
+    assert_eq!(inner.last_chat()["tools"], tools);
+    let calls: Vec<&Value> =
+        chunks.iter().filter_map(|chunk| chunk["choices"][0]["delta"]["tool_calls"].get(0)).collect();
+    let indexes: Vec<&Value> = calls.iter().map(|call| &call["index"]).collect();
+    assert_eq!(indexes, [&json!(0), &json!(1)]);
+    assert!(calls.iter().all(|call| call["id"].is_string() && call["type"] == "function"));
+    assert_eq!(calls[1]["function"], json!({"name": "get_weather", "arguments": "{\"city\":\"Lyon\"}"}));
+    assert_eq!(chunks.last().expect("chunks")["choices"][0]["finish_reason"], "tool_calls");
+
+    let single = json!({"stream": true, "tools": tools, "parallel_tool_calls": false});
+    let chunks = chat(&inner, Policy::default(), hello(single)).await.chunks();
+    assert_eq!(chunks.iter().filter(|chunk| chunk["choices"][0]["delta"].get("tool_calls").is_some()).count(), 1);
+}
+
+#[tokio::test]
+async fn a_call_that_must_be_made_is_held_to_a_schema_and_comes_back_as_a_call() {
+    let (status, show) = support::recording("server/show");
+    let inner = Scripted::default().on("/api/show", status, [show]).recorded("chat/whole-call-forced-by-format");
+    let parameters = json!({"type": "object", "properties": {"city": {"type": "string"}}});
+    let tools = json!([{"type": "function", "function": {"name": "get_weather", "parameters": parameters}}]);
+    for choice in [json!("required"), json!({"type": "function", "function": {"name": "get_weather"}})] {
+        let answer = chat(&inner, Policy::default(), hello(json!({"tools": tools, "tool_choice": choice}))).await;
+        let choice = answer.json()["choices"][0].clone();
+        assert_eq!((&choice["finish_reason"], &choice["message"]["content"]), (&json!("tool_calls"), &Value::Null));
+        let call = &choice["message"]["tool_calls"][0];
+        assert_eq!(call["function"]["name"], "get_weather");
+        let arguments: Value =
+            serde_json::from_str(call["function"]["arguments"].as_str().expect("a string")).expect("JSON");
+        assert_eq!(arguments, json!({"city": "Paris"}));
+        let sent = inner.last_chat();
+        assert_eq!((sent.get("tools"), &sent["format"]["properties"]["arguments"]), (None, &parameters));
+    }
+    let functions = json!({"functions": [{"name": "get_weather", "parameters": parameters}], "function_call": {"name": "get_weather"}});
+    let choice = chat(&inner, Policy::default(), hello(functions)).await.json()["choices"][0].clone();
+    assert_eq!(
+        (&choice["finish_reason"], &choice["message"]["function_call"]["name"]),
+        (&json!("function_call"), &json!("get_weather"))
+    );
+    let nobody = json!({"tools": tools, "tool_choice": {"type": "function", "function": {"name": "other"}}});
+    assert_eq!(chat(&inner, Policy::default(), hello(nobody)).await.status(), 400);
+}
+
+#[tokio::test]
+async fn several_choices_are_several_calls_with_seeds_of_their_own() {
+    let inner = Scripted::default().recorded("chat/whole");
+    let answer = chat(&inner, Policy::default(), hello(json!({"n": 3, "seed": 5}))).await.json();
+    let indexes: Vec<_> =
+        answer["choices"].as_array().expect("choices").iter().map(|choice| choice["index"].clone()).collect();
+    assert_eq!(indexes, [0, 1, 2]);
+    assert_eq!((&answer["usage"]["prompt_tokens"], &answer["usage"]["completion_tokens"]), (&json!(16), &json!(24)));
+    assert_eq!(answer["usage"]["total_tokens"], 40);
+    let seen = inner.seen.lock().expect("no panic");
+    let chats = seen.iter().filter(|(head, _)| head.uri().path() == "/api/chat");
+    let mut seeds: Vec<i64> = chats
+        .map(|(_, body)| {
+            serde_json::from_slice::<Value>(body).expect("JSON")["options"]["seed"].as_i64().expect("a seed")
+        })
+        .collect();
+    seeds.sort_unstable();
+    assert_eq!(seeds, [5, 6, 7]);
+    drop(seen);
+
+    let inner = Scripted::default().recorded("chat/stream");
+    let chunks = chat(&inner, Policy::default(), hello(json!({"n": 2, "stream": true}))).await.chunks();
+    for index in 0..2 {
+        let of: Vec<&Value> =
+            chunks.iter().map(|chunk| &chunk["choices"][0]).filter(|choice| choice["index"] == index).collect();
+        let text: String = of.iter().filter_map(|choice| choice["delta"]["content"].as_str()).collect();
+        assert_eq!(text, "The capital of France is Paris.");
+        assert_eq!(of.iter().filter(|choice| choice["delta"].get("role").is_some()).count(), 1);
+        assert_eq!(of.last().expect("choices")["finish_reason"], "stop");
+    }
+}
+
+#[tokio::test]
+async fn log_probabilities_come_with_bytes() {
+    let inner = Scripted::default().recorded("chat/whole-logprobs");
+    let answer = chat(&inner, Policy::default(), hello(json!({"logprobs": true, "top_logprobs": 2}))).await.json();
+    let first = &answer["choices"][0]["logprobs"]["content"][0];
+    assert_eq!((&first["token"], &first["bytes"]), (&json!("The"), &json!([84, 104, 101])));
+    assert_eq!(first["top_logprobs"].as_array().map(Vec::len), Some(2));
+    assert_eq!((&inner.last_chat()["logprobs"], &inner.last_chat()["top_logprobs"]), (&json!(true), &json!(2)));
+    let alone = chat(&inner, Policy::default(), hello(json!({"top_logprobs": 2}))).await;
+    assert_eq!((alone.status(), &alone.json()["error"]["param"]), (400, &json!("top_logprobs")));
+}
+
+#[tokio::test]
+async fn a_number_out_of_range_is_a_400_with_its_name() {
+    for (param, fields) in [
+        ("temperature", json!({"temperature": 2.5})),
+        ("top_p", json!({"top_p": -0.1})),
+        ("presence_penalty", json!({"presence_penalty": 3})),
+        ("frequency_penalty", json!({"frequency_penalty": -3})),
+        ("n", json!({"n": 0})),
+        ("top_logprobs", json!({"logprobs": true, "top_logprobs": 21})),
+        ("logit_bias.5", json!({"logit_bias": {"5": 101}})),
+        ("max_tokens", json!({"max_tokens": -1})),
+        ("stream_options", json!({"stream_options": {"include_usage": true}})),
+        ("tool_choice", json!({"tool_choice": "required"})),
+        ("seed", json!({"seed": 1.5})),
+    ] {
+        let answer = chat(&Scripted::default(), Policy::default(), hello(fields)).await;
+        assert_eq!((answer.status(), &answer.json()["error"]["param"]), (400, &json!(param)), "{}", answer.text());
+    }
+}

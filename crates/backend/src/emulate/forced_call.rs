@@ -1,0 +1,149 @@
+//! A call that must be made, as an answer held to a schema that only a call can satisfy; and the answer back into the call.
+
+use std::fmt::Write;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use futures_core::Stream;
+use loggia_wire::Extra;
+use loggia_wire::openai::{
+    ChatCompletionRequest, ChunkChoice, FinishReason, FunctionCallDelta, FunctionDefinition, JsonSchemaFormat, Message,
+    ResponseFormat, Role, ToolCallDelta,
+};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use crate::{BackendError, Chunk, Event, Events, Reply};
+
+/// The request with the calls described in a system message and the answer held to one of them. It works with every model,
+/// also one whose template knows nothing of tools.
+pub(super) fn as_a_schema(request: &ChatCompletionRequest) -> Result<ChatCompletionRequest, BackendError> {
+    let functions = request.callable_functions();
+    if functions.is_empty() {
+        return Err(BackendError::InvalidRequest {
+            message: "'tool_choice' names a function that is not among 'tools'".to_owned(),
+            param: Some("tool_choice".to_owned()),
+            code: Some("invalid_value".to_owned()),
+        });
+    }
+    let mut forced = request.clone();
+    forced.messages.insert(0, Message::text(Role::System, description(&functions)));
+    forced.response_format = Some(ResponseFormat::JsonSchema(JsonSchemaFormat {
+        name: "call".to_owned(),
+        description: None,
+        schema: Some(schema(&functions)),
+        strict: Some(true),
+        extra: Extra::new(),
+    }));
+    forced.tools = None;
+    forced.tool_choice = None;
+    forced.parallel_tool_calls = None;
+    Ok(forced)
+}
+
+fn description(functions: &[&FunctionDefinition]) -> String {
+    let mut text = "Call one of these functions. Answer only with a JSON object of its name and its arguments: \
+                    {\"name\": …, \"arguments\": {…}}.\n"
+        .to_owned();
+    for function in functions {
+        let description = function.description.as_deref().unwrap_or_default();
+        let parameters = function.parameters.as_ref().map_or_else(|| "{}".to_owned(), Value::to_string);
+        let _ = writeln!(text, "- {}: {description} Arguments, as a JSON schema: {parameters}", function.name);
+    }
+    text
+}
+
+fn schema(functions: &[&FunctionDefinition]) -> Value {
+    let mut calls: Vec<Value> = functions.iter().map(|function| call_schema(function)).collect();
+    if calls.len() == 1 { calls.remove(0) } else { json!({"anyOf": calls}) }
+}
+
+fn call_schema(function: &FunctionDefinition) -> Value {
+    let arguments = function.parameters.clone().unwrap_or_else(|| json!({"type": "object"}));
+    json!({"type": "object", "properties": {"name": {"const": function.name}, "arguments": arguments},
+        "required": ["name", "arguments"], "additionalProperties": false})
+}
+
+/// The reply with its text made into a call.
+pub(super) fn back_to_a_call(reply: Reply, id: &Arc<str>) -> Reply {
+    let call_id = format!("call_{}", id.trim_start_matches("chatcmpl-"));
+    let events = Calls { events: reply.events, text: String::new(), call_id };
+    Reply { served_by: reply.served_by, events: Box::pin(events) }
+}
+
+/// Holds the text back until it is whole: only then is it known to be a call.
+struct Calls {
+    events: Events,
+    text: String,
+    call_id: String,
+}
+
+impl Stream for Calls {
+    type Item = Result<Event, BackendError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            match ready!(self.events.as_mut().poll_next(cx)) {
+                Some(Ok(Event::Chunk(chunk))) => {
+                    if let Some(chunk) = self.hold_back(chunk) {
+                        return Poll::Ready(Some(Ok(Event::Chunk(chunk))));
+                    }
+                }
+                other => return Poll::Ready(other),
+            }
+        }
+    }
+}
+
+impl Calls {
+    fn hold_back(&mut self, mut chunk: Chunk) -> Option<Chunk> {
+        for choice in &mut chunk.choices {
+            if let Some(more) = choice.delta.content.take() {
+                self.text.push_str(&more);
+            }
+            // They would be of tokens that the client does not see.
+            choice.logprobs = None;
+            if choice.finish_reason.is_some() {
+                self.finish(choice);
+            }
+        }
+        let says_something = |choice: &ChunkChoice| !choice.delta.is_empty() || choice.finish_reason.is_some();
+        chunk.choices.retain(says_something);
+        (!chunk.choices.is_empty()).then_some(chunk)
+    }
+
+    /// What is no whole call (the limit of tokens cut it) is the client's to see, as text.
+    fn finish(&mut self, choice: &mut ChunkChoice) {
+        let text = std::mem::take(&mut self.text);
+        match serde_json::from_str::<Call<'_>>(&text) {
+            Ok(call) => self.call(&call, choice),
+            Err(_) => choice.delta.content = Some(text),
+        }
+    }
+
+    fn call(&self, call: &Call<'_>, choice: &mut ChunkChoice) {
+        let function = FunctionCallDelta {
+            name: Some(call.name.clone()),
+            arguments: Some(call.arguments.get().to_owned()),
+            extra: Extra::new(),
+        };
+        choice.finish_reason = Some(FinishReason::ToolCalls);
+        choice.delta.tool_calls = Some(vec![ToolCallDelta {
+            index: 0,
+            id: Some(self.call_id.clone()),
+            kind: Some("function".to_owned()),
+            function: Some(function),
+            extra: Extra::new(),
+        }]);
+    }
+}
+
+/// What the schema holds the answer to.
+#[derive(Deserialize)]
+struct Call<'a> {
+    name: String,
+    #[serde(borrow)]
+    arguments: &'a RawValue,
+}

@@ -1,0 +1,93 @@
+//! A backend around a backend that does what the inner one cannot, with more work for the same result: several choices as calls
+//! side by side, a call that must be made as an answer held to a schema.
+
+mod choices;
+mod forced_call;
+mod legacy;
+
+use std::sync::Arc;
+
+use futures_core::future::BoxFuture;
+use futures_util::future::try_join_all;
+use loggia_wire::openai::{ChatCompletionRequest, Model};
+
+use crate::{Abilities, Ability, Backend, BackendError, ChatCall, Reply};
+
+/// Adds `n`, `tool_choice` and the older `functions` to a backend that lacks them.
+#[derive(Clone)]
+pub struct Emulate {
+    inner: Arc<dyn Backend>,
+}
+
+impl Emulate {
+    /// Around this backend.
+    pub fn new(inner: Arc<dyn Backend>) -> Self {
+        Self { inner }
+    }
+
+    async fn start(&self, call: ChatCall) -> Result<Reply, BackendError> {
+        let can = self.inner.abilities(&call.request.model).await?;
+        let wanted = call.request.choices();
+        if wanted <= 1 || can.has(Ability::SeveralChoices) {
+            return self.start_one(call, &can).await;
+        }
+        let calls = (0..wanted).map(|index| self.start_one(nth(&call, index), &can));
+        Ok(choices::side_by_side(try_join_all(calls).await?))
+    }
+
+    async fn start_one(&self, mut call: ChatCall, can: &Abilities) -> Result<Reply, BackendError> {
+        if !legacy::is_used(&call.request) {
+            return self.start_newer(call, can).await;
+        }
+        call.request = Arc::new(legacy::as_tools(&call.request));
+        self.start_newer(call, can).await.map(legacy::back_to_a_function)
+    }
+
+    async fn start_newer(&self, call: ChatCall, can: &Abilities) -> Result<Reply, BackendError> {
+        if can.has(Ability::ToolChoice) || !call.request.must_call() {
+            return self.inner.chat(call).await;
+        }
+        let id = Arc::clone(&call.id);
+        let request = Arc::new(forced_call::as_a_schema(&call.request)?);
+        let reply = self.inner.chat(ChatCall { request, ..call }).await?;
+        Ok(forced_call::back_to_a_call(reply, &id))
+    }
+}
+
+/// The call for one of several choices: with an id of its own, for the ids of tool calls, and a seed of its own, without which
+/// all choices would be the same.
+fn nth(call: &ChatCall, index: usize) -> ChatCall {
+    let mut request = ChatCompletionRequest::clone(&call.request);
+    request.n = None;
+    request.seed = request.seed.map(|seed| seed.wrapping_add(i64::try_from(index).unwrap_or_default()));
+    ChatCall { id: format!("{}-{index}", call.id).into(), request: Arc::new(request), ..call.clone() }
+}
+
+impl Backend for Emulate {
+    fn abilities<'a>(&'a self, model: &'a str) -> BoxFuture<'a, Result<Arc<Abilities>, BackendError>> {
+        Box::pin(async move {
+            let inner = self.inner.abilities(model).await?;
+            let mut can = inner.can.with(Ability::SeveralChoices);
+            if can.has(Ability::JsonSchema) {
+                can = can.with(Ability::ToolChoice);
+            }
+            Ok(if can == inner.can { inner } else { Arc::new(Abilities { can, ..*inner }) })
+        })
+    }
+
+    fn chat(&self, call: ChatCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
+        Box::pin(self.start(call))
+    }
+
+    fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, BackendError>> {
+        self.inner.models()
+    }
+
+    fn model<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Model, BackendError>> {
+        self.inner.model(id)
+    }
+
+    fn ready(&self) -> BoxFuture<'_, Result<(), BackendError>> {
+        self.inner.ready()
+    }
+}
