@@ -1,1 +1,27 @@
-//! stub
+//! The embedded llama.cpp backend: a GGUF file in, OpenAI's chat out, in the caller's process.
+//!
+//! Reading order: `options` (what can be set), `model` (a loaded file), `template` (conversation to prompt), `engine` (the thread
+//! that answers several requests in one batch), `sample` (logits to token), `text` (tokens to text), `backend` (all of it as a
+//! [`loggia_backend::Backend`]), `gguf` (the check of a file before llama.cpp sees it). `docs/engine.md` tells it in words.
+//!
+//! llama.cpp is reached through `llama-cpp-2` and nothing here is `unsafe`; what that leaves to trust is in
+//! `docs/decisions/0005-llama-cpp-2.md`.
+#![forbid(unsafe_code)]
+
+mod engine;
+mod error;
+mod gguf;
+mod model;
+mod options;
+mod processor;
+mod sample;
+mod template;
+mod text;
+
+pub use error::{EngineError, LoadError};
+pub use gguf::GgufError;
+pub use options::{DEFAULT_CONTEXT, LlamaOptions};
+pub use template::TemplateError;
+
+/// A token's number in the model's vocabulary, as llama.cpp counts them.
+pub(crate) type Token = i32;

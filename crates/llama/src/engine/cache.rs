@@ -1,0 +1,101 @@
+//! The calls into llama.cpp that compute: a context whose cache all sequences share, and the batch of a step.
+//!
+//! A sequence is a slot's. Its tokens lie at the positions 0, 1, 2, … without a gap: who calls keeps a list of them and makes them
+//! agree with what is done here.
+
+use std::num::NonZeroU32;
+
+use llama_cpp_2::context::LlamaContext;
+use llama_cpp_2::context::params::LlamaContextParams;
+use llama_cpp_2::llama_batch::LlamaBatch;
+use llama_cpp_2::token::LlamaToken;
+
+use super::Sizes;
+use crate::Token;
+use crate::model::{Model, backend};
+
+pub(super) struct Cache<'model> {
+    context: LlamaContext<'model>,
+    batch: LlamaBatch<'static>,
+}
+
+/// A slot's number, which is its sequence's in llama.cpp.
+pub(super) type Sequence = usize;
+
+impl<'model> Cache<'model> {
+    /// Reserves the memory; `None` where llama.cpp cannot.
+    pub(super) fn new(model: &'model Model, sizes: Sizes) -> Option<Self> {
+        let params = LlamaContextParams::default()
+            .with_n_ctx(NonZeroU32::new(sizes.context * sizes.parallel))
+            .with_n_seq_max(sizes.parallel)
+            .with_n_batch(sizes.batch)
+            .with_n_ubatch(sizes.batch)
+            .with_n_threads(sizes.threads)
+            .with_n_threads_batch(sizes.threads)
+            // One pool of cells for all sequences: a shared beginning lies there once, and one pass computes any mix of sequences.
+            .with_kv_unified(true)
+            // Whole windows are kept, so that a sequence can be cut anywhere.
+            .with_swa_full(true)
+            .with_no_perf(true);
+        let context = model.llama.new_context(backend(), params).ok()?;
+        let batch = LlamaBatch::new(sizes.batch as usize, 1);
+        Some(Self { context, batch })
+    }
+
+    /// Begins a new step.
+    pub(super) fn begin(&mut self) {
+        self.batch.clear();
+    }
+
+    /// Adds a token to the step. With `wanted`, its logits can be read afterwards under the number that comes back.
+    pub(super) fn add(
+        &mut self,
+        sequence: Sequence,
+        position: usize,
+        token: Token,
+        wanted: bool,
+    ) -> Result<i32, String> {
+        let row = self.batch.n_tokens();
+        self.batch
+            .add(LlamaToken(token), to_i32(position), &[to_i32(sequence)], wanted)
+            .map_err(|error| error.to_string())?;
+        Ok(row)
+    }
+
+    /// Whether nothing has been added to the step.
+    pub(super) fn is_empty_step(&self) -> bool {
+        self.batch.n_tokens() == 0
+    }
+
+    /// Computes the step.
+    pub(super) fn compute(&mut self) -> Result<(), String> {
+        self.context.decode(&mut self.batch).map_err(|error| error.to_string())
+    }
+
+    /// The logits of a token of the step that was added as wanted.
+    pub(super) fn logits(&self, row: i32) -> &[f32] {
+        self.context.get_logits_ith(row)
+    }
+
+    /// Forgets a sequence from this position on; `false` where the model cannot forget a part.
+    pub(super) fn cut(&mut self, sequence: Sequence, position: usize) -> bool {
+        let from = u32::try_from(position).ok();
+        self.context.kv_cache_seq_rm(to_i32(sequence), from, None).is_ok()
+    }
+
+    /// Makes the cells of one sequence, from one position to another, cells of a second sequence too.
+    pub(super) fn share(&mut self, from: Sequence, to: Sequence, positions: std::ops::Range<usize>) -> bool {
+        let (start, end) = (u32::try_from(positions.start).ok(), u32::try_from(positions.end).ok());
+        self.context.kv_cache_seq_cp(to_i32(from), to_i32(to), start, end).is_ok()
+    }
+
+    /// Forgets everything.
+    pub(super) fn clear(&mut self) {
+        self.context.clear_kv_cache();
+    }
+}
+
+/// Sequences, positions and tokens are far below 2^31: `Sizes` bounds them.
+fn to_i32(number: usize) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
+}

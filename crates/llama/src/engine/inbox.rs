@@ -1,0 +1,131 @@
+//! Who waits for the engine, and the bell that wakes it.
+
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::answer::Outlet;
+use super::{Generation, retry_after};
+use crate::error::EngineError;
+
+/// A request that waits.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) generation: Generation,
+    pub(super) outlet: Outlet,
+}
+
+/// Shared by callers, readers and the engine's thread.
+#[derive(Debug)]
+pub(super) struct Inbox {
+    state: Mutex<State>,
+    bell: Condvar,
+    /// Requests that may wait, beside those for which there is a free slot.
+    most: usize,
+    parallel: usize,
+}
+
+#[derive(Debug)]
+struct State {
+    waiting: VecDeque<Job>,
+    /// Slots without work, as the engine last said.
+    idle: usize,
+    /// Something has happened since the engine last looked.
+    rung: bool,
+    stopping: bool,
+    stopped: bool,
+    /// How long requests took of late.
+    usual: Duration,
+}
+
+impl Inbox {
+    pub(super) fn new(most: usize, parallel: usize) -> Self {
+        let state = State {
+            waiting: VecDeque::new(),
+            idle: parallel,
+            rung: false,
+            stopping: false,
+            stopped: false,
+            usual: Duration::from_secs(2),
+        };
+        Self { state: Mutex::new(state), bell: Condvar::new(), most, parallel }
+    }
+
+    /// Puts requests at the end of the queue, all or none.
+    pub(super) fn submit(&self, jobs: Vec<Job>) -> Result<(), EngineError> {
+        let mut state = self.lock();
+        if state.stopping || state.stopped {
+            return Err(EngineError::Stopped);
+        }
+        state.waiting.retain(|job| !job.outlet.is_closed());
+        let waiting = state.waiting.len();
+        if waiting + jobs.len() > self.most + state.idle {
+            let waiting = waiting.saturating_sub(state.idle);
+            return Err(EngineError::Busy { waiting, retry_after: retry_after(waiting, self.parallel, state.usual) });
+        }
+        state.waiting.extend(jobs);
+        self.ring_with(state);
+        Ok(())
+    }
+
+    /// Wakes the engine: a reader has read on, or has left.
+    pub(super) fn ring(&self) {
+        self.ring_with(self.lock());
+    }
+
+    fn ring_with(&self, mut state: MutexGuard<'_, State>) {
+        state.rung = true;
+        drop(state);
+        self.bell.notify_one();
+    }
+
+    /// Tells the engine to end.
+    pub(super) fn stop(&self) {
+        self.lock().stopping = true;
+        self.ring();
+    }
+
+    pub(super) fn has_stopped(&self) -> bool {
+        let state = self.lock();
+        state.stopping || state.stopped
+    }
+
+    /// For the engine: up to `idle` requests whose readers are still there, first come first served; `None` when it is to end.
+    pub(super) fn take(&self, idle: usize) -> Option<Vec<Job>> {
+        let mut state = self.lock();
+        if state.stopping {
+            return None;
+        }
+        state.rung = false;
+        state.waiting.retain(|job| !job.outlet.is_closed());
+        let now = idle.min(state.waiting.len());
+        state.idle = idle - now;
+        Some(state.waiting.drain(..now).collect())
+    }
+
+    /// For the engine: waits until the bell rings.
+    pub(super) fn wait(&self) {
+        let state = self.lock();
+        drop(
+            self.bell.wait_while(state, |state| !state.rung && !state.stopping).unwrap_or_else(PoisonError::into_inner),
+        );
+    }
+
+    /// For the engine: a request was answered in this time.
+    pub(super) fn answered_in(&self, time: Duration) {
+        let mut state = self.lock();
+        state.usual = (state.usual * 7 + time) / 8;
+    }
+
+    /// For the engine's last moment, however it comes: nobody waits for what will not be.
+    pub(super) fn close(&self) {
+        let mut state = self.lock();
+        state.stopped = true;
+        state.waiting.clear();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // No code that holds the lock can panic half way through a change.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

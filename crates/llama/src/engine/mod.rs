@@ -1,0 +1,184 @@
+//! The engine: one thread that owns llama.cpp's context and answers several requests in one batch.
+//!
+//! Reading order: [`Engine`] (what callers hold), `answer` (what a reader gets, and how the engine hears that he left), `inbox`
+//! (who waits), `worker` (the loop: admit, share, plan, compute, choose), `slots` (who has which part of the cache), `plan` (how the
+//! room in a step is divided), `work` (one request under way), `cache` (the calls into llama.cpp).
+//!
+//! No HTTP here, and no templates: tokens in, text out.
+
+mod answer;
+mod cache;
+mod inbox;
+mod plan;
+mod slots;
+mod work;
+mod worker;
+
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+pub(crate) use answer::{Answer, End, Finish, Output, Piece, Usage};
+
+use crate::Token;
+use crate::error::{EngineError, LoadError};
+use crate::model::Model;
+use crate::options::{DEFAULT_CONTEXT, LlamaOptions};
+use crate::sample::Sampling;
+use inbox::{Inbox, Job};
+
+/// One text to be continued.
+#[derive(Debug, Clone)]
+pub(crate) struct Generation {
+    pub(crate) prompt: Arc<[Token]>,
+    /// The most tokens to generate; the context's end is the limit where there is none.
+    pub(crate) max_tokens: Option<usize>,
+    /// Texts that end the answer and are not part of it.
+    pub(crate) stop: Vec<String>,
+    pub(crate) sampling: Sampling,
+    /// Whether log-probabilities are wanted, and of how many alternatives for each token.
+    pub(crate) top_logprobs: Option<usize>,
+}
+
+impl Generation {
+    /// Whether the same text is to come of it another time: where chance plays a part, and the client names the seed.
+    fn is_to_be_reproducible(&self) -> bool {
+        self.sampling.seed.is_some() && self.sampling.temperature > 0.0
+    }
+}
+
+/// A running engine. Dropping it ends its thread, after the step that it is at.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    inbox: Arc<Inbox>,
+    thread: Option<JoinHandle<()>>,
+    context: usize,
+    reader_buffer: usize,
+}
+
+/// Sizes that follow from the options and the model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Sizes {
+    /// Tokens of one request, prompt and answer.
+    pub(crate) context: u32,
+    /// Requests at once.
+    pub(crate) parallel: u32,
+    /// Prompt tokens in a step while something is being generated.
+    pub(crate) piece: u32,
+    /// Prompt tokens in a step otherwise.
+    pub(crate) alone: u32,
+    /// Tokens that a step can have at all.
+    pub(crate) batch: u32,
+    pub(crate) threads: i32,
+}
+
+impl Engine {
+    /// Starts the engine's thread, and waits until it can compute.
+    pub(crate) fn start(model: Arc<Model>, options: &LlamaOptions) -> Result<Self, LoadError> {
+        let sizes = Sizes::of(options, model.facts.trained_context)?;
+        let inbox = Arc::new(Inbox::new(options.queue(), sizes.parallel as usize));
+        let (ready, started) = mpsc::sync_channel(1);
+        let for_thread = Arc::clone(&inbox);
+        let thread = std::thread::Builder::new()
+            .name("loggia-engine".to_owned())
+            .spawn(move || worker::run(&model, sizes, &for_thread, &ready))
+            .map_err(LoadError::Thread)?;
+        let engine = Self {
+            inbox,
+            thread: Some(thread),
+            context: sizes.context as usize,
+            reader_buffer: options.reader_buffer.max(2),
+        };
+        match started.recv() {
+            Ok(Ok(())) => Ok(engine),
+            Ok(Err(error)) => Err(error),
+            Err(_) => {
+                Err(LoadError::Setting("the engine ended while it was starting; the log has the reason".to_owned()))
+            }
+        }
+    }
+
+    /// Takes on some requests that belong together (the choices of one), all or none.
+    pub(crate) fn generate(&self, generations: Vec<Generation>) -> Result<Vec<Answer>, EngineError> {
+        for generation in &generations {
+            self.check(generation)?;
+        }
+        let (jobs, answers) = generations.into_iter().map(|generation| self.job(generation)).unzip();
+        self.inbox.submit(jobs)?;
+        Ok(answers)
+    }
+
+    /// The most tokens that prompt and answer of one request may have together.
+    pub(crate) fn context(&self) -> usize {
+        self.context
+    }
+
+    /// Whether it still answers.
+    pub(crate) fn is_running(&self) -> bool {
+        !self.inbox.has_stopped()
+    }
+
+    fn check(&self, generation: &Generation) -> Result<(), EngineError> {
+        let prompt_tokens = generation.prompt.len();
+        if prompt_tokens == 0 {
+            return Err(EngineError::EmptyPrompt);
+        }
+        if prompt_tokens >= self.context {
+            return Err(EngineError::ContextLengthExceeded { prompt_tokens, context: self.context });
+        }
+        Ok(())
+    }
+
+    fn job(&self, generation: Generation) -> (Job, Answer) {
+        let (outlet, answer) = answer::channel(self.reader_buffer, Arc::clone(&self.inbox));
+        (Job { generation, outlet }, answer)
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.inbox.stop();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the engine's thread had panicked");
+        }
+    }
+}
+
+impl Sizes {
+    fn of(options: &LlamaOptions, trained: u32) -> Result<Self, LoadError> {
+        // llama.cpp has room for the ids of 256 sequences.
+        if !(1..=256).contains(&options.parallel) {
+            return Err(LoadError::Setting(format!("parallel is {}; it can be 1 to 256", options.parallel)));
+        }
+        if options.piece == 0 || options.batch == 0 || options.batch > 8192 || options.piece > options.batch {
+            return Err(LoadError::Setting("batch can be 1 to 8192, and piece 1 to batch".to_owned()));
+        }
+        let context = options.context.unwrap_or(DEFAULT_CONTEXT.min(trained));
+        if context < 16 || u64::from(context) * u64::from(options.parallel) > 1 << 30 {
+            return Err(LoadError::Setting(format!("a context of {context} tokens for {} requests", options.parallel)));
+        }
+        if context > trained {
+            tracing::warn!(
+                context,
+                trained,
+                "the context is longer than what the model was trained for; long answers may be poor"
+            );
+        }
+        Ok(Self {
+            context,
+            parallel: options.parallel,
+            piece: options.piece,
+            alone: options.batch,
+            batch: options.batch.max(options.piece + options.parallel),
+            threads: options.threads(),
+        })
+    }
+}
+
+/// How long a client whom the queue refuses should wait: what the requests before it will take, by what the last ones took.
+fn retry_after(waiting: usize, parallel: usize, usual: Duration) -> Duration {
+    let rounds = u32::try_from(waiting / parallel.max(1) + 1).unwrap_or(u32::MAX);
+    usual.saturating_mul(rounds).clamp(Duration::from_secs(1), Duration::from_secs(60))
+}

@@ -1,0 +1,144 @@
+//! One request under way: what it has said, and what its next token makes of that.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use loggia_wire::openai::{TokenLogprob, TopLogprob};
+
+use super::answer::{End, Finish, Outlet, Output, Piece, Usage};
+use super::inbox::Job;
+use crate::Token;
+use crate::error::EngineError;
+use crate::model::Model;
+use crate::sample::{Ranked, Sampler, Scratch, rank};
+use crate::text::{Pushed, Text};
+
+pub(super) struct Work {
+    pub(super) prompt: Arc<[Token]>,
+    /// Tokens of the prompt that were found in the cache.
+    pub(super) cached: usize,
+    /// The token that was chosen last and is to be computed next; none while the prompt is being read.
+    pub(super) next: Option<Token>,
+    /// Requests are numbered as they come.
+    pub(super) number: u64,
+    pub(super) outlet: Outlet,
+    pub(super) began: Instant,
+    sampler: Sampler,
+    text: Text,
+    generated: usize,
+    most: usize,
+    top_logprobs: Option<usize>,
+    /// Log-probabilities of tokens whose text is still held back, each with where its text ends.
+    held_logprobs: VecDeque<(usize, TokenLogprob)>,
+}
+
+impl Work {
+    pub(super) fn new(job: Job, number: u64, context: usize) -> Self {
+        let Job { generation, outlet } = job;
+        let room = context.saturating_sub(generation.prompt.len()).max(1);
+        Self {
+            cached: 0,
+            next: None,
+            number,
+            outlet,
+            began: Instant::now(),
+            sampler: Sampler::new(&generation.sampling, &generation.prompt, None),
+            text: Text::new(generation.stop),
+            generated: 0,
+            most: generation.max_tokens.unwrap_or(room).clamp(1, room),
+            top_logprobs: generation.top_logprobs,
+            held_logprobs: VecDeque::new(),
+            prompt: generation.prompt,
+        }
+    }
+
+    /// Chooses the next token and sends what it lets go. Says whether the answer has ended.
+    pub(super) fn step(&mut self, logits: &[f32], model: &Model, scratch: &mut Scratch) -> bool {
+        let token = self.sampler.choose(logits, scratch);
+        let (text, finish) = self.take(token, logits, model);
+        let end = finish.map(|finish| End { finish, usage: self.usage() });
+        let logprobs = self.released_logprobs();
+        self.next = Some(token);
+        if !text.is_empty() || !logprobs.is_empty() || end.is_some() {
+            self.outlet.send(Ok(Output::Piece(Piece { text, logprobs, end })));
+        }
+        end.is_some()
+    }
+
+    /// The computation failed; there will be no more.
+    pub(super) fn fail(self, error: EngineError) {
+        self.outlet.send(Err(error));
+    }
+
+    fn take(&mut self, token: Token, logits: &[f32], model: &Model) -> (String, Option<Finish>) {
+        let mut out = String::new();
+        if model.ends(token) {
+            self.text.finish(&mut out);
+            return (out, Some(Finish::Stop));
+        }
+        self.generated += 1;
+        let mut bytes = Vec::new();
+        model.append_piece(token, &mut bytes);
+        let pushed = self.text.push(&bytes, &mut out);
+        if let Some(top) = self.top_logprobs {
+            self.held_logprobs.push_back((self.text.seen(), logprob(model, rank(logits, token, top), bytes)));
+        }
+        if pushed == Pushed::Stopped {
+            return (out, Some(Finish::Stop));
+        }
+        if self.generated >= self.most {
+            self.text.finish(&mut out);
+            return (out, Some(Finish::Length));
+        }
+        (out, None)
+    }
+
+    fn released_logprobs(&mut self) -> Vec<TokenLogprob> {
+        let released = self.text.released();
+        let ready = self.held_logprobs.iter().take_while(|(end, _)| *end <= released).count();
+        self.held_logprobs.drain(..ready).map(|(_, logprob)| logprob).collect()
+    }
+
+    fn usage(&self) -> Usage {
+        Usage { prompt_tokens: self.prompt.len(), cached_tokens: self.cached, completion_tokens: self.generated }
+    }
+}
+
+/// A token's log-probability as OpenAI's API shows it: a text for people, and the bytes.
+fn logprob(model: &Model, (chosen, top): (Ranked, Vec<Ranked>), bytes: Vec<u8>) -> TokenLogprob {
+    let shown = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let alternative = |ranked: Ranked| {
+        let mut bytes = Vec::new();
+        model.append_piece(ranked.token, &mut bytes);
+        TopLogprob { token: shown(&bytes), logprob: finite(ranked.logprob), bytes: Some(bytes) }
+    };
+    TokenLogprob {
+        token: shown(&bytes),
+        logprob: finite(chosen.logprob),
+        bytes: Some(bytes),
+        top_logprobs: top.into_iter().map(alternative).collect(),
+    }
+}
+
+/// JSON has no infinity; OpenAI writes -9999 for what is next to impossible.
+fn finite(logprob: f32) -> f64 {
+    if logprob.is_finite() { f64::from(logprob) } else { -9999.0 }
+}
+
+#[cfg(test)]
+impl Work {
+    /// A request that is nothing but its prompt, for tests of who reads what.
+    pub(super) fn of_prompt(prompt: &[Token], number: u64) -> Self {
+        let inbox = Arc::new(super::inbox::Inbox::new(0, 1));
+        let (outlet, _answer) = super::answer::channel(1, inbox);
+        let generation = super::Generation {
+            prompt: prompt.into(),
+            max_tokens: None,
+            stop: Vec::new(),
+            sampling: crate::sample::Sampling::default(),
+            top_logprobs: None,
+        };
+        Self::new(Job { generation, outlet }, number, usize::MAX)
+    }
+}

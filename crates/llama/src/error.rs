@@ -1,0 +1,85 @@
+//! How loading a model fails, and how a request does.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::gguf::GgufError;
+use crate::template::TemplateError;
+
+/// Why a model is not loaded.
+#[derive(Debug, Error)]
+pub enum LoadError {
+    /// The file is missing, cut short or damaged.
+    #[error(transparent)]
+    File(#[from] GgufError),
+    /// llama.cpp does not take the file; what it said is in the log.
+    #[error("llama.cpp cannot load {path}: the log has its reason; an architecture that is newer than this build is the usual one", path = .path.display())]
+    Refused {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// There is not enough memory for the context.
+    #[error(
+        "no memory for a context of {context} tokens for each of {parallel} requests: lower --context or --parallel"
+    )]
+    Context {
+        /// Tokens of one request.
+        context: u32,
+        /// Requests at once.
+        parallel: u32,
+    },
+    /// The file's chat template is unusable.
+    #[error("{path}: {source}", path = .path.display())]
+    Template {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: TemplateError,
+    },
+    /// A setting makes no sense.
+    #[error("{0}")]
+    Setting(String),
+    /// The processor lacks instructions that this program was built for.
+    #[error(
+        "this build needs a processor with {missing}; build Loggia on this machine, or use a build for older processors"
+    )]
+    Processor {
+        /// Which instructions are lacking.
+        missing: String,
+    },
+    /// The system gives no thread.
+    #[error("cannot start the engine's thread: {0}")]
+    Thread(std::io::Error),
+}
+
+/// Why a request gets no answer, or not all of it.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum EngineError {
+    /// The queue is full.
+    #[error("the engine is busy: {waiting} requests wait already")]
+    Busy {
+        /// How many wait.
+        waiting: usize,
+        /// When a place may be free.
+        retry_after: Duration,
+    },
+    /// The prompt leaves no room for an answer.
+    #[error("the prompt has {prompt_tokens} tokens, and the context holds {context} with the answer")]
+    ContextLengthExceeded {
+        /// Tokens of the prompt.
+        prompt_tokens: usize,
+        /// Tokens of prompt and answer together.
+        context: usize,
+    },
+    /// There is nothing to continue.
+    #[error("the prompt is empty")]
+    EmptyPrompt,
+    /// llama.cpp could not compute a step.
+    #[error("the engine failed at computing: {0}")]
+    Compute(String),
+    /// The engine has been stopped, or has died.
+    #[error("the engine has stopped")]
+    Stopped,
+}

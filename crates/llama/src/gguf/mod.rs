@@ -1,0 +1,135 @@
+//! Reads the header of a GGUF file with care, before llama.cpp sees the file.
+//!
+//! Weights are untrusted input, and llama.cpp answers some broken files by ending the process. Everything in the header that
+//! can be checked is checked here: lengths against the file's, counts against lengths, tensors against the data that is there.
+//! The weights themselves are not read. What a header cannot show remains: see `docs/engine.md`.
+
+mod check;
+mod reader;
+mod tensor;
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+
+use reader::{Array, Reader, Value};
+use tensor::Tensor;
+
+/// Why a file is not loaded.
+#[derive(Debug, Error)]
+pub enum GgufError {
+    /// The file cannot be opened or read.
+    #[error("cannot read {path}: {source}", path = .path.display())]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The file is not a GGUF file, or not a whole one.
+    #[error("{path} is not a usable GGUF file: {what}; fetch it again, and compare its checksum with the publisher's", path = .path.display())]
+    Broken {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        what: String,
+    },
+}
+
+/// What the header of a file says, as far as Loggia needs it.
+#[derive(Debug)]
+pub(crate) struct Gguf {
+    values: HashMap<String, Value>,
+    arrays: HashMap<String, Array>,
+    tensors: Vec<Tensor>,
+    size: u64,
+    /// Hash of the header: names, shapes and all metadata.
+    header: [u8; 32],
+}
+
+impl Gguf {
+    /// Reads and checks the header of a file, and of the other parts where it is the first of several.
+    pub(crate) fn read(path: &Path) -> Result<Self, GgufError> {
+        let mut first = Self::read_one(path)?;
+        let parts = first.number("split.count").unwrap_or(1);
+        if parts > 1 {
+            for other in other_parts(path, parts).map_err(|what| broken(path, what))? {
+                let part = Self::read_one(&other)?;
+                first.size = first.size.saturating_add(part.size);
+                first.tensors.extend(part.tensors);
+            }
+        }
+        check::model(&first).map_err(|what| broken(path, what))?;
+        Ok(first)
+    }
+
+    fn read_one(path: &Path) -> Result<Self, GgufError> {
+        let io = |source| GgufError::Io { path: path.to_owned(), source };
+        let file = File::open(path).map_err(io)?;
+        let size = file.metadata().map_err(io)?.len();
+        let mut reader = Reader::new(file, size);
+        reader.header().map_err(|error| match error {
+            reader::Error::Io(source) => io(source),
+            reader::Error::Broken(what) => broken(path, what),
+        })
+    }
+
+    /// A text of the metadata.
+    pub(crate) fn text(&self, key: &str) -> Option<&str> {
+        match self.values.get(key) {
+            Some(Value::Text(text)) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// A whole number of the metadata, of any width.
+    pub(crate) fn number(&self, key: &str) -> Option<u64> {
+        match self.values.get(key) {
+            Some(Value::Number(number)) => Some(*number),
+            _ => None,
+        }
+    }
+
+    /// A number of this model's architecture: `llama.context_length` for `context_length`.
+    pub(crate) fn of_architecture(&self, key: &str) -> Option<u64> {
+        self.number(&format!("{}.{key}", self.text("general.architecture")?))
+    }
+
+    /// How many elements an array of the metadata has.
+    pub(crate) fn array_length(&self, key: &str) -> Option<u64> {
+        self.arrays.get(key).map(|array| array.length)
+    }
+
+    /// Bytes, all parts together.
+    pub(crate) fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Stands for these weights without reading them all: a hash over the header and the size.
+    pub(crate) fn identity(&self) -> String {
+        let mut hash = Sha256::new();
+        hash.update(self.header);
+        hash.update(self.size.to_le_bytes());
+        hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+fn broken(path: &Path, what: impl Into<String>) -> GgufError {
+    GgufError::Broken { path: path.to_owned(), what: what.into() }
+}
+
+/// The names of the other parts: `…-00001-of-00003.gguf` has `…-00002-of-00003.gguf` and so on beside it.
+fn other_parts(path: &Path, parts: u64) -> Result<Vec<PathBuf>, String> {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let ending = format!("-00001-of-{parts:05}.gguf");
+    let Some(stem) = name.strip_suffix(&ending) else {
+        return Err(format!("it is one of {parts} parts and its name does not end in {ending}: name the first part"));
+    };
+    Ok((2..=parts).map(|part| path.with_file_name(format!("{stem}-{part:05}-of-{parts:05}.gguf"))).collect())
+}
+
+#[cfg(test)]
+mod tests;

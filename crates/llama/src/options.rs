@@ -1,0 +1,64 @@
+//! What an embedded engine can be told, with defaults chosen by measuring (`docs/engine.md` has the figures).
+
+use std::path::PathBuf;
+
+/// How a model is loaded and served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LlamaOptions {
+    /// The GGUF file; the first one where the model is split into several.
+    pub path: PathBuf,
+    /// What clients put into `model`.
+    pub name: String,
+    /// The most tokens that prompt and answer of one request may have together. By default what the model was trained for, at
+    /// most [`DEFAULT_CONTEXT`]. Every request of the `parallel` ones can have all of it: memory for `parallel × context`
+    /// tokens is reserved at the start.
+    pub context: Option<u32>,
+    /// How many requests are answered at once; others wait.
+    pub parallel: u32,
+    /// How many requests may wait; those past it are refused at once. By default eight for each of `parallel`.
+    pub queue: Option<usize>,
+    /// Threads that do the arithmetic. By default one for each processor that the process may use.
+    pub threads: Option<u32>,
+    /// The most tokens of waiting prompts that one step reads while answers are being generated: it bounds how long a stream
+    /// pauses when a newcomer's prompt is read.
+    pub piece: u32,
+    /// The most tokens of prompts that one step reads while nothing is being generated; also what llama.cpp computes at once.
+    pub batch: u32,
+    /// Layers that are computed on a GPU, where the build has one; all by default.
+    pub gpu_layers: Option<u32>,
+    /// Tokens of an answer that may wait for a slow reader before its slot sits out.
+    pub reader_buffer: usize,
+}
+
+/// The context where none is given and the model was trained for more: memory is reserved for all of it.
+pub const DEFAULT_CONTEXT: u32 = 4096;
+
+impl LlamaOptions {
+    /// The defaults for a file, under a name.
+    pub fn new(path: impl Into<PathBuf>, name: impl Into<String>) -> Self {
+        Self {
+            path: path.into(),
+            name: name.into(),
+            context: None,
+            parallel: 4,
+            queue: None,
+            threads: None,
+            piece: 64,
+            batch: 256,
+            gpu_layers: None,
+            reader_buffer: 64,
+        }
+    }
+
+    /// The number of threads to use.
+    pub(crate) fn threads(&self) -> i32 {
+        let available = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let threads = self.threads.map_or_else(available, |threads| threads as usize);
+        i32::try_from(threads.clamp(1, 512)).unwrap_or(1)
+    }
+
+    /// How many requests may wait.
+    pub(crate) fn queue(&self) -> usize {
+        self.queue.unwrap_or(8 * self.parallel as usize)
+    }
+}

@@ -1,0 +1,183 @@
+//! Chooses the next token from a row of logits: penalties and biases, temperature, `top_k`, `top_p`, `min_p`, and the draw.
+//!
+//! Greedy requests read the row once; the others read it twice, and sort only the tokens that `top_k` or `top_p` could keep.
+//! Nothing is allocated per token: the scratch space is the engine's, one for all requests. No clock, and no randomness but the
+//! seed's.
+
+mod logprobs;
+mod penalties;
+mod rng;
+mod weights;
+
+pub(crate) use logprobs::{Ranked, rank};
+pub(crate) use weights::Scratch;
+
+use crate::Token;
+use penalties::Penalties;
+use rng::Rng;
+
+/// How tokens are chosen. The defaults are OpenAI's: the distribution as the model gives it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sampling {
+    /// 0 takes the likeliest token each time; the logits are divided by anything above.
+    pub temperature: f32,
+    /// Keeps the likeliest tokens that together have this much of the probability; 1 keeps all.
+    pub top_p: f32,
+    /// Keeps this many of the likeliest tokens; 0 keeps all.
+    pub top_k: u32,
+    /// Keeps the tokens that are at least this fraction as likely as the likeliest; 0 keeps all.
+    pub min_p: f32,
+    /// The same seed gives the same text to a request that is alone on the engine. Without one, each request draws its own.
+    pub seed: Option<u64>,
+    /// Subtracted once from each token that the answer has already (OpenAI's `presence_penalty`).
+    pub presence_penalty: f32,
+    /// Subtracted from a token for each time that the answer has it (OpenAI's `frequency_penalty`).
+    pub frequency_penalty: f32,
+    /// Divides the positive logits (multiplies the negative ones) of tokens among the last `repeat_last_n`; 1 changes nothing.
+    pub repeat_penalty: f32,
+    /// How far back `repeat_penalty` looks, over prompt and answer.
+    pub repeat_last_n: usize,
+    /// Added to the logits of these tokens.
+    pub logit_bias: Vec<(Token, f32)>,
+}
+
+impl Default for Sampling {
+    fn default() -> Self {
+        Self {
+            temperature: 1.0,
+            top_p: 1.0,
+            top_k: 0,
+            min_p: 0.0,
+            seed: None,
+            presence_penalty: 0.0,
+            frequency_penalty: 0.0,
+            repeat_penalty: 1.0,
+            repeat_last_n: 64,
+            logit_bias: Vec::new(),
+        }
+    }
+}
+
+/// Says which tokens may come next; structured output and grammars are this.
+pub(crate) trait Constraint: Send {
+    /// Makes the logit of every token that may not come next negative infinity.
+    fn mask(&mut self, logits: &mut [f32]);
+    /// Takes note of the token that was chosen.
+    fn accept(&mut self, token: Token);
+}
+
+/// The state of one request's choices.
+pub(crate) struct Sampler {
+    temperature: f32,
+    keep: weights::Keep,
+    rng: Rng,
+    penalties: Penalties,
+    bias: Vec<(Token, f32)>,
+    constraint: Option<Box<dyn Constraint>>,
+}
+
+impl Sampler {
+    pub(crate) fn new(settings: &Sampling, prompt: &[Token], constraint: Option<Box<dyn Constraint>>) -> Self {
+        Self {
+            temperature: settings.temperature,
+            keep: weights::Keep { top_k: settings.top_k as usize, top_p: settings.top_p, min_p: settings.min_p },
+            rng: Rng::new(settings.seed.unwrap_or_else(rng::any_seed)),
+            penalties: Penalties::new(settings, prompt),
+            bias: settings.logit_bias.clone(),
+            constraint,
+        }
+    }
+
+    /// Chooses a token from a row of logits.
+    pub(crate) fn choose(&mut self, logits: &[f32], scratch: &mut Scratch) -> Token {
+        let token = if self.changes_logits() {
+            let mut row = scratch.take_row(logits);
+            self.change(&mut row);
+            let token = self.draw(&row, scratch);
+            scratch.give_row(row);
+            token
+        } else {
+            self.draw(logits, scratch)
+        };
+        self.penalties.accept(token);
+        if let Some(constraint) = &mut self.constraint {
+            constraint.accept(token);
+        }
+        token
+    }
+
+    fn changes_logits(&self) -> bool {
+        self.constraint.is_some() || !self.bias.is_empty() || self.penalties.have_effect()
+    }
+
+    /// Each of these touches only the tokens that it is about.
+    fn change(&mut self, row: &mut [f32]) {
+        self.penalties.apply(row);
+        for &(token, bias) in &self.bias {
+            if let Some(logit) = row.get_mut(token as usize) {
+                *logit += bias;
+            }
+        }
+        if let Some(constraint) = &mut self.constraint {
+            constraint.mask(row);
+        }
+    }
+
+    fn draw(&mut self, logits: &[f32], scratch: &mut Scratch) -> Token {
+        if self.temperature <= 0.0 {
+            return weights::likeliest(logits);
+        }
+        scratch.weigh(logits, self.temperature);
+        let unit = self.rng.unit();
+        if self.keep.everything() { scratch.draw(unit) } else { scratch.draw_from(&self.keep, unit) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn choose(settings: &Sampling, logits: &[f32], times: usize) -> Vec<Token> {
+        let mut scratch = Scratch::default();
+        let mut sampler = Sampler::new(settings, &[], None);
+        (0..times).map(|_| sampler.choose(logits, &mut scratch)).collect()
+    }
+
+    #[test]
+    fn temperature_zero_takes_the_likeliest_token() {
+        let settings = Sampling { temperature: 0.0, ..Sampling::default() };
+        assert_eq!(choose(&settings, &[0.0, 3.0, 2.9, f32::NEG_INFINITY], 3), [1, 1, 1]);
+    }
+
+    #[test]
+    fn the_same_seed_chooses_the_same_tokens_and_another_seed_others() {
+        let logits: Vec<f32> = (0..1000u16).map(|i| f32::from(i % 17) / 4.0).collect();
+        let with = |seed| choose(&Sampling { seed: Some(seed), ..Sampling::default() }, &logits, 50);
+        assert_eq!(with(1), with(1));
+        assert_ne!(with(1), with(2));
+    }
+
+    #[test]
+    fn a_bias_of_minus_a_hundred_bans_a_token_and_of_a_hundred_forces_it() {
+        let settings = Sampling { seed: Some(3), logit_bias: vec![(0, -100.0)], ..Sampling::default() };
+        assert!(choose(&settings, &[5.0, 0.0, 0.0], 200).iter().all(|&token| token != 0));
+        let settings = Sampling { seed: Some(3), logit_bias: vec![(2, 100.0)], ..Sampling::default() };
+        assert!(choose(&settings, &[5.0, 0.0, 0.0], 200).iter().all(|&token| token == 2));
+    }
+
+    #[test]
+    fn the_frequency_penalty_grows_with_each_repetition_and_the_presence_penalty_does_not() {
+        let greedy = Sampling { temperature: 0.0, ..Sampling::default() };
+        let frequency = Sampling { frequency_penalty: 1.0, ..greedy.clone() };
+        assert_eq!(choose(&frequency, &[2.5, 0.0], 4), [0, 0, 0, 1]);
+        let presence = Sampling { presence_penalty: 1.0, ..greedy };
+        assert_eq!(choose(&presence, &[2.5, 0.0], 4), [0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn the_repeat_penalty_counts_a_token_once_and_forgets_what_is_too_far_back() {
+        let settings = Sampling { temperature: 0.0, repeat_penalty: 2.0, repeat_last_n: 2, ..Sampling::default() };
+        assert_eq!(choose(&settings, &[3.0, 2.0, 1.6], 6), [0, 1, 2, 0, 1, 2]);
+        assert_eq!(choose(&settings, &[5.0, 2.0], 3), [0, 0, 0]);
+    }
+}

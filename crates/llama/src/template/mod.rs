@@ -1,0 +1,178 @@
+//! Renders a conversation the way the model's makers do: with the Jinja template in its GGUF file.
+//!
+//! A template is untrusted input: it runs with a bound on its steps, and can reach nothing but the values it is given. Turning
+//! the text into tokens is `model.rs`'s work.
+
+mod json;
+mod messages;
+mod source;
+
+use loggia_wire::openai::{Message, Tool};
+use minijinja::syntax::SyntaxConfig;
+use minijinja::{Environment, Error, ErrorKind, Value, context};
+use thiserror::Error as ThisError;
+
+use messages::Arguments;
+
+/// Steps a rendering may take. The longest templates need some hundred steps a message.
+const FUEL: u64 = 10_000_000;
+
+/// What a file without a template gets, as llama.cpp does it: ChatML, which most base models have seen.
+const CHATML: &str = "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}\
+    {% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+
+/// Why a conversation cannot be rendered.
+#[derive(Debug, ThisError, PartialEq, Eq)]
+pub enum TemplateError {
+    /// The template itself says no: roles out of order, say.
+    #[error("the model's chat template refuses these messages: {0}")]
+    Refused(String),
+    /// The template does not work. The message speaks of the template only, never of what was in the conversation.
+    #[error("the model's chat template fails: {0}")]
+    Broken(String),
+}
+
+/// A model's chat template, compiled.
+#[derive(Debug)]
+pub(crate) struct Template {
+    environment: Environment<'static>,
+    special: Special,
+    /// Whether there is a template of its own for conversations with tools.
+    for_tools: bool,
+    /// Whether the template itself has a place for system messages.
+    takes_system: bool,
+}
+
+/// The texts of tokens that templates write.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Special {
+    pub(crate) bos: String,
+    pub(crate) eos: String,
+}
+
+/// What a conversation is rendered from.
+pub(crate) struct Conversation<'a> {
+    pub(crate) messages: &'a [Message],
+    pub(crate) tools: &'a [Tool],
+    /// The time that `strftime_now` tells.
+    pub(crate) now: jiff::Timestamp,
+}
+
+impl Template {
+    /// Compiles the templates of a file: the usual one, and the one for tools where there is one.
+    pub(crate) fn new(usual: Option<&str>, for_tools: Option<&str>, special: Special) -> Result<Self, TemplateError> {
+        let mut environment = environment();
+        environment.add_template_owned("usual", source::prepare(usual.unwrap_or(CHATML))).map_err(broken)?;
+        if let Some(source) = for_tools {
+            environment.add_template_owned("tools", source::prepare(source)).map_err(broken)?;
+        }
+        let mut template = Self { environment, special, for_tools: for_tools.is_some(), takes_system: true };
+        template.takes_system = template.shows_system_messages();
+        Ok(template)
+    }
+
+    /// The prompt for a conversation, up to where the assistant begins to speak.
+    pub(crate) fn render(&self, conversation: &Conversation<'_>) -> Result<String, TemplateError> {
+        let merged;
+        let messages = if self.takes_system {
+            conversation.messages
+        } else {
+            merged = messages::system_into_user(conversation.messages);
+            &merged
+        };
+        let name = if self.for_tools && !conversation.tools.is_empty() { "tools" } else { "usual" };
+        let render = |arguments| {
+            let messages = messages::values(messages, arguments);
+            let tools = messages::tools(conversation.tools);
+            self.run(name, &messages, &tools, conversation.now)
+        };
+        // Most templates want a call's arguments as an object, a few put a string together with others.
+        render(Arguments::Object)
+            .or_else(|first| match first {
+                Error { .. } if calls(messages) => render(Arguments::Text).map_err(|_| first),
+                _ => Err(first),
+            })
+            .map_err(explain)
+    }
+
+    fn run(&self, name: &str, messages: &Value, tools: &Value, now: jiff::Timestamp) -> Result<String, Error> {
+        self.environment.get_template(name)?.render(context! {
+            messages,
+            tools,
+            // The names that the makers' own tool passes, whether or not there is anything to pass.
+            documents => (),
+            add_generation_prompt => true,
+            bos_token => self.special.bos.as_str(),
+            eos_token => self.special.eos.as_str(),
+            now_in_seconds => now.as_second(),
+        })
+    }
+
+    /// Tries it out: templates without a place for system messages refuse them (Gemma), or leave them out.
+    fn shows_system_messages(&self) -> bool {
+        use loggia_wire::openai::Role;
+        let trial = [Message::text(Role::System, "<system>"), Message::text(Role::User, "<user>")];
+        let messages = messages::values(&trial, Arguments::Object);
+        let rendered = self.run("usual", &messages, &Value::from(()), jiff::Timestamp::UNIX_EPOCH);
+        rendered.is_ok_and(|prompt| prompt.contains("<system>"))
+    }
+}
+
+fn calls(messages: &[Message]) -> bool {
+    messages.iter().any(|message| message.tool_calls.is_some())
+}
+
+/// The environment that templates are written for: the one of Hugging Face's `transformers`.
+fn environment() -> Environment<'static> {
+    let mut environment = Environment::new();
+    environment.set_fuel(Some(FUEL));
+    environment.set_syntax(syntax());
+    environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
+    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    environment.add_filter("tojson", json::to_json);
+    environment.add_function("raise_exception", raise_exception);
+    environment.add_function("strftime_now", strftime_now);
+    environment
+}
+
+/// Block tags leave no empty lines behind. The delimiters are Jinja's own, so building this cannot fail.
+fn syntax() -> SyntaxConfig {
+    SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().unwrap_or_default()
+}
+
+/// How a refusal is told from a failure: what follows it is the template's own message.
+const REFUSAL: &str = "raise_exception: ";
+
+fn raise_exception(message: &str) -> Result<Value, Error> {
+    Err(Error::new(ErrorKind::InvalidOperation, format!("{REFUSAL}{message}")))
+}
+
+/// The time in a format of Python's `strftime`, in UTC: a server has no place of its own.
+fn strftime_now(state: &minijinja::State<'_, '_>, format: &str) -> Result<String, Error> {
+    let seconds = state.lookup("now_in_seconds").and_then(|value| i64::try_from(value).ok()).unwrap_or(0);
+    let now = jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    jiff::fmt::strtime::format(format, &now.to_zoned(jiff::tz::TimeZone::UTC))
+        .map_err(|error| Error::new(ErrorKind::InvalidOperation, format!("strftime_now: {error}")))
+}
+
+fn explain(error: Error) -> TemplateError {
+    match error.detail().and_then(|detail| detail.strip_prefix(REFUSAL)) {
+        Some(message) => TemplateError::Refused(message.to_owned()),
+        None => broken(error),
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is what `map_err` hands over")]
+fn broken(error: Error) -> TemplateError {
+    let line = error.line().map(|line| format!(" in line {line}")).unwrap_or_default();
+    // Not the detail: it may quote a value, and a value may be the user's words.
+    let what = if error.kind() == ErrorKind::OutOfFuel {
+        "it takes too many steps".to_owned()
+    } else {
+        error.kind().to_string()
+    };
+    TemplateError::Broken(format!("{what}{line}"))
+}
+
+#[cfg(test)]
+mod tests;

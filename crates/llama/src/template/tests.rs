@@ -1,0 +1,265 @@
+//! Templates in the manner of the well-known families, and what their makers' own tool would print.
+
+use loggia_wire::openai::{Message, Role, Tool};
+use serde_json::json;
+
+use super::*;
+
+const LLAMA_3: &str = r#"{{- bos_token }}
+{%- if not date_string is defined %}
+    {%- if strftime_now is defined %}
+        {%- set date_string = strftime_now("%d %b %Y") %}
+    {%- else %}
+        {%- set date_string = "26 Jul 2024" %}
+    {%- endif %}
+{%- endif %}
+{%- if messages[0]['role'] == 'system' %}
+    {%- set system_message = messages[0]['content']|trim %}
+    {%- set messages = messages[1:] %}
+{%- else %}
+    {%- set system_message = "" %}
+{%- endif %}
+{{- "<|start_header_id|>system<|end_header_id|>\n\n" }}
+{{- "Today Date: " + date_string + "\n\n" }}
+{{- system_message }}
+{{- "<|eot_id|>" }}
+{%- for message in messages %}
+    {%- if 'tool_calls' in message %}
+        {%- if not message.tool_calls|length == 1 %}
+            {{- raise_exception("This model only supports single tool-calls at once!") }}
+        {%- endif %}
+        {%- set tool_call = message.tool_calls[0].function %}
+        {{- '<|start_header_id|>assistant<|end_header_id|>\n\n' -}}
+        {{- '{"name": "' + tool_call.name + '", ' }}
+        {{- '"parameters": ' }}
+        {{- tool_call.arguments | tojson }}
+        {{- "}<|eot_id|>" }}
+    {%- else %}
+        {{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n'+ message['content'] | trim + '<|eot_id|>' }}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|start_header_id|>assistant<|end_header_id|>\n\n' }}
+{%- endif %}
+"#;
+
+const QWEN: &str = r##"{%- if tools %}
+    {{- '<|im_start|>system\n' }}
+    {%- if messages[0].role == 'system' %}
+        {{- messages[0].content + '\n\n' }}
+    {%- endif %}
+    {{- "# Tools\n<tools>" }}
+    {%- for tool in tools %}
+        {{- "\n" }}
+        {{- tool | tojson }}
+    {%- endfor %}
+    {{- "\n</tools><|im_end|>\n" }}
+{%- else %}
+    {%- if messages[0].role == 'system' %}
+        {{- '<|im_start|>system\n' + messages[0].content + '<|im_end|>\n' }}
+    {%- endif %}
+{%- endif %}
+{%- set ns = namespace(multi_step_tool=true, last_query_index=messages|length - 1) %}
+{%- for message in messages[::-1] %}
+    {%- set index = (messages|length - 1) - loop.index0 %}
+    {%- if ns.multi_step_tool and message.role == "user" and message.content is string and not(message.content.startswith('<tool_response>') and message.content.endswith('</tool_response>')) %}
+        {%- set ns.multi_step_tool = false %}
+        {%- set ns.last_query_index = index %}
+    {%- endif %}
+{%- endfor %}
+{%- for message in messages %}
+    {%- if (message.role == "user") or (message.role == "system" and not loop.first) %}
+        {{- '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}
+    {%- elif message.role == "assistant" %}
+        {%- set content = message.content %}
+        {%- if '</think>' in content %}
+            {%- set content = content.split('</think>')[-1].lstrip('\n') %}
+        {%- endif %}
+        {{- '<|im_start|>assistant\n' + content }}
+        {%- if message.tool_calls %}
+            {%- for tool_call in message.tool_calls %}
+                {%- if tool_call.function %}{%- set tool_call = tool_call.function %}{%- endif %}
+                {{- '<tool_call>\n{"name": "' + tool_call.name + '", "arguments": ' }}
+                {%- if tool_call.arguments is string %}{{- tool_call.arguments }}{%- else %}{{- tool_call.arguments | tojson }}{%- endif %}
+                {{- '}\n</tool_call>' }}
+            {%- endfor %}
+        {%- endif %}
+        {{- '<|im_end|>\n' }}
+    {%- elif message.role == "tool" %}
+        {{- '<|im_start|>user\n<tool_response>\n' + message.content + '\n</tool_response><|im_end|>\n' }}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{%- endif %}"##;
+
+const MISTRAL: &str = "{{ bos_token }}{% for message in messages %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}\
+{{ raise_exception('Conversation roles must alternate user/assistant/user/assistant/...') }}{% endif %}\
+{% if message['role'] == 'user' %}{{ '[INST] ' + message['content'] + ' [/INST]' }}{% elif message['role'] == 'assistant' %}\
+{{ message['content'] + eos_token}}{% else %}{{ raise_exception('Only user and assistant roles are supported!') }}{% endif %}{% endfor %}";
+
+const GEMMA: &str = "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}\
+{% for message in messages %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}\
+{{ raise_exception('Conversation roles must alternate user/assistant/user/assistant/...') }}{% endif %}\
+{% if (message['role'] == 'assistant') %}{% set role = 'model' %}{% else %}{% set role = message['role'] %}{% endif %}\
+{{ '<start_of_turn>' + role + '\n' + message['content'] | trim + '<end_of_turn>\n' }}{% endfor %}\
+{% if add_generation_prompt %}{{'<start_of_turn>model\n'}}{% endif %}";
+
+const SMOLLM_2: &str = "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}\
+{{ '<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n' }}{% endif %}\
+{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}\
+{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
+
+fn render(source: &str, messages: &[Message]) -> Result<String, TemplateError> {
+    render_with_tools(source, messages, &[])
+}
+
+fn render_with_tools(source: &str, messages: &[Message], tools: &[Tool]) -> Result<String, TemplateError> {
+    let special = Special { bos: "<s>".to_owned(), eos: "</s>".to_owned() };
+    let now = "2026-03-09T12:00:00Z".parse().unwrap();
+    Template::new(Some(source), None, special)?.render(&Conversation { messages, tools, now })
+}
+
+fn user(text: &str) -> Message {
+    Message::text(Role::User, text)
+}
+
+fn system(text: &str) -> Message {
+    Message::text(Role::System, text)
+}
+
+fn assistant(text: &str) -> Message {
+    Message::text(Role::Assistant, text)
+}
+
+fn called() -> Message {
+    serde_json::from_value(json!({
+        "role": "assistant", "content": null,
+        "tool_calls": [{"id": "call_1", "type": "function", "function": {"name": "add", "arguments": "{\"b\":1,\"a\":\"<é>\"}"}}]
+    }))
+    .unwrap()
+}
+
+#[test]
+fn smollm2_gets_its_own_system_message_unless_the_client_brings_one() {
+    assert_eq!(
+        render(SMOLLM_2, &[user("Hi")]).unwrap(),
+        "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n\
+         <|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+    );
+    assert_eq!(
+        render(SMOLLM_2, &[system("Be brief."), user("Hi")]).unwrap(),
+        "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+    );
+}
+
+#[test]
+fn llama_3_gets_the_date_the_trimmed_content_and_calls_as_json() {
+    let head = "<s><|start_header_id|>system<|end_header_id|>\n\nToday Date: 09 Mar 2026\n\n";
+    assert_eq!(
+        render(LLAMA_3, &[system(" Be brief. "), user("Hi\n")]).unwrap(),
+        format!(
+            "{head}Be brief.<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|>\
+             <|start_header_id|>assistant<|end_header_id|>\n\n"
+        )
+    );
+    assert_eq!(
+        render(LLAMA_3, &[user("Add."), called()]).unwrap(),
+        format!(
+            "{head}<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nAdd.<|eot_id|>\
+             <|start_header_id|>assistant<|end_header_id|>\n\n{{\"name\": \"add\", \"parameters\": {{\"b\": 1, \"a\": \"<é>\"}}}}<|eot_id|>\
+             <|start_header_id|>assistant<|end_header_id|>\n\n"
+        )
+    );
+}
+
+#[test]
+fn qwen_gets_tools_in_pythons_json_and_loses_old_thoughts() {
+    let tool: Tool = serde_json::from_value(json!({
+        "type": "function", "function": {"name": "add", "description": "a < b & 'c'", "parameters": {"type": "object"}}
+    }))
+    .unwrap();
+    let messages = [
+        user("Add."),
+        called(),
+        Message::text(Role::Tool, "2"),
+        assistant("<think>hm</think>\n\nTwo."),
+        user("Thanks"),
+    ];
+    assert_eq!(
+        render_with_tools(QWEN, &messages, &[tool]).unwrap(),
+        "<|im_start|>system\n# Tools\n<tools>\n\
+         {\"type\": \"function\", \"function\": {\"name\": \"add\", \"description\": \"a < b & 'c'\", \"parameters\": {\"type\": \"object\"}}}\n\
+         </tools><|im_end|>\n<|im_start|>user\nAdd.<|im_end|>\n\
+         <|im_start|>assistant\n<tool_call>\n{\"name\": \"add\", \"arguments\": {\"b\": 1, \"a\": \"<é>\"}}\n</tool_call><|im_end|>\n\
+         <|im_start|>user\n<tool_response>\n2\n</tool_response><|im_end|>\n\
+         <|im_start|>assistant\nTwo.<|im_end|>\n<|im_start|>user\nThanks<|im_end|>\n<|im_start|>assistant\n"
+    );
+}
+
+#[test]
+fn mistral_refuses_roles_out_of_order_in_its_own_words() {
+    assert_eq!(
+        render(MISTRAL, &[user("a"), assistant("b"), user("c")]).unwrap(),
+        "<s>[INST] a [/INST]b</s>[INST] c [/INST]"
+    );
+    assert_eq!(
+        render(MISTRAL, &[user("a"), user("b")]).unwrap_err(),
+        TemplateError::Refused("Conversation roles must alternate user/assistant/user/assistant/...".to_owned())
+    );
+}
+
+#[test]
+fn a_template_without_a_place_for_system_messages_gets_them_with_the_first_user_message() {
+    assert_eq!(
+        render(GEMMA, &[system("Be brief."), user("Hi")]).unwrap(),
+        "<s><start_of_turn>user\nBe brief.\n\nHi<end_of_turn>\n<start_of_turn>model\n"
+    );
+}
+
+#[test]
+fn developer_messages_are_system_messages_and_parts_one_text() {
+    let messages: Vec<Message> = serde_json::from_value(json!([
+        {"role": "developer", "content": "D"},
+        {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}
+    ]))
+    .unwrap();
+    let prompt = render(QWEN, &messages).unwrap();
+    assert_eq!(prompt, "<|im_start|>system\nD<|im_end|>\n<|im_start|>user\nab<|im_end|>\n<|im_start|>assistant\n");
+}
+
+#[test]
+fn a_template_that_joins_strings_gets_a_calls_arguments_as_one() {
+    let source = "{% for m in messages %}{% if m.tool_calls %}{{ 'call ' + m.tool_calls[0].function.arguments + '.' }}{% endif %}{% endfor %}";
+    assert_eq!(render(source, &[user("Add."), called()]).unwrap(), "call {\"b\":1,\"a\":\"<é>\"}.");
+}
+
+#[test]
+fn tojson_indents_as_python_does() {
+    let source = "{{ messages[0] | tojson(indent=2) }}";
+    assert_eq!(render(source, &[user("x")]).unwrap(), "{\n  \"role\": \"user\",\n  \"content\": \"x\"\n}");
+}
+
+#[test]
+fn a_template_that_never_ends_is_stopped() {
+    let source = "{% for a in range(99999) %}{% for b in range(99999) %}{{ 'x' if false }}{% endfor %}{% endfor %}";
+    assert_eq!(
+        render(source, &[user("x")]).unwrap_err(),
+        TemplateError::Broken("it takes too many steps in line 1".to_owned())
+    );
+}
+
+#[test]
+fn a_failure_names_the_place_and_none_of_the_conversation() {
+    let error = render("\n{{ messages[0].content | nosuchfilter }}", &[user("secret")]).unwrap_err();
+    assert!(
+        matches!(&error, TemplateError::Broken(what) if what.contains("line 2") && !what.contains("secret")),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_file_without_a_template_is_chatml() {
+    let template = Template::new(None, None, Special::default()).unwrap();
+    let prompt =
+        template.render(&Conversation { messages: &[user("Hi")], tools: &[], now: jiff::Timestamp::UNIX_EPOCH });
+    assert_eq!(prompt.unwrap(), "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n");
+}
