@@ -2,14 +2,28 @@
 
 use std::any::Any;
 
+use bytes::{Bytes, BytesMut};
 use http::{Response, StatusCode};
 use loggia_api::{ApiError, Body};
+use loggia_wire::frame::sse;
 
 /// The answer to a request whose code panicked.
 pub(crate) fn answer(_words: Box<dyn Any + Send>) -> Response<Body> {
+    error().response()
+}
+
+/// The last event of a stream whose code panicked.
+pub(crate) fn last_event() -> Bytes {
+    let mut event = BytesMut::new();
+    // Four strings are always JSON.
+    let _written = sse::write(&mut event, &error().body());
+    event.freeze()
+}
+
+fn error() -> ApiError {
     let message =
         "the server made a mistake over this request; its operator finds it in the log by the answer's x-request-id";
-    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, message).coded("internal_error").response()
+    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, message).coded("internal_error")
 }
 
 /// Has every panic of the process logged by its place in the code alone: its words can quote what a client sent (`str` slicing does).

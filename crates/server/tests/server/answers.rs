@@ -69,3 +69,20 @@ async fn a_panic_in_a_backend_is_a_500_too_and_quotes_nothing() {
     assert!(!answer.contains("secret words"), "{answer}");
     assert_eq!(stand.in_flight.count(), 0);
 }
+
+#[tokio::test]
+async fn a_panic_in_the_middle_of_a_stream_ends_it_as_any_failure_does() {
+    let mut stand = Stand::up().await;
+    let mut client = stand.client().await;
+    client.send(&chat("stage", true)).await;
+    let performance = stand.chat().await;
+    performance.say("one").await;
+    client.read_until("\"one\"").await;
+    performance.stumble().await;
+    let rest = client.read_until("\r\n0\r\n\r\n").await;
+    let event = r#"data: {"error":{"message":"the server made a mistake over this request; its operator finds it in the log by the answer's x-request-id","type":"server_error","param":null,"code":"internal_error"}}"#;
+    assert!(rest.ends_with(&format!("\r\n{event}\n\n\r\n0\r\n\r\n")), "{rest}");
+    // The very same connection serves on.
+    client.send(&last("GET /healthz")).await;
+    assert!(client.rest().await.starts_with("HTTP/1.1 200 OK\r\n"));
+}

@@ -7,13 +7,16 @@ use std::time::Duration;
 
 use futures_core::future::BoxFuture;
 use loggia_api::Policy;
-use loggia_backend::{Abilities, Backend, BackendError, ChatCall, Chunk, Event, Reply, ServedBy};
+use loggia_backend::{Abilities, Backend, BackendError, ChatCall, Chunk, Event, Reply, ServedBy, Waiting};
 use loggia_server::{AppState, InFlight, ServerOptions, app, run};
 use loggia_wire::openai::{ChunkChoice, CompletionUsage, Delta, FinishReason, Model};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
+
+/// What makes a stream panic.
+const STUMBLE: Event = Event::Waiting(Waiting::LoadingModel);
 
 /// Nothing here takes long; what does is broken.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -64,6 +67,11 @@ impl Performance {
         soon(self.0.send(Event::Chunk(Chunk::of(choice)))).await.is_ok()
     }
 
+    /// Panics.
+    pub(crate) async fn stumble(self) {
+        self.0.send(STUMBLE).await.expect("somebody listens");
+    }
+
     pub(crate) async fn finish(self) {
         let choice = ChunkChoice::finish(0, FinishReason::Stop);
         self.0.send(Event::Chunk(Chunk::of(choice))).await.expect("somebody listens");
@@ -99,7 +107,9 @@ impl Backend for Stage {
                 fingerprint: "fp_0000000000".into(),
             };
             let events = futures_util::stream::unfold(reply, async |mut reply| {
-                reply.recv().await.map(|event| (Ok(event), reply))
+                let event = reply.recv().await;
+                assert_ne!(event, Some(STUMBLE), "a panic that quotes: secret words");
+                event.map(|event| (Ok(event), reply))
             });
             Ok(Reply { served_by, events: Box::pin(events) })
         })
