@@ -1,4 +1,5 @@
 //! The pooled client against an engine that is only bytes.
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 mod raw;
 

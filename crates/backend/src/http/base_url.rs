@@ -86,6 +86,17 @@ impl BaseUrl {
         self
     }
 
+    /// Whether its path is exactly `/v1`.
+    pub fn is_v1(&self) -> bool {
+        self.prefix == "/v1"
+    }
+
+    /// The same host, without a path.
+    #[must_use]
+    pub fn root(&self) -> Self {
+        Self { prefix: String::new(), ..self.clone() }
+    }
+
     /// The absolute URI of `path` under this URL. Without a path of its own, nothing is copied.
     pub fn join(&self, path: &PathAndQuery) -> Uri {
         let path = if self.prefix.is_empty() {

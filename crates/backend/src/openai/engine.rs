@@ -1,0 +1,188 @@
+//! One engine that speaks OpenAI's API: asks it, and hands on what it says.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_core::future::BoxFuture;
+use http::header::{CONTENT_TYPE, RETRY_AFTER, SERVER};
+use http::{HeaderMap, Response, StatusCode, Uri};
+use loggia_wire::openai::{ChatCompletionRequest, Model};
+use tokio::sync::OnceCell;
+
+use super::answer::Answer;
+use super::events::OpenAiEvents;
+use super::{models, refusal, whole};
+use crate::http::{BaseUrl, Body, Client, Key, Upstream, read};
+use crate::{Abilities, AbilitySet, Backend, BackendError, ChatCall, Event, Reply, ServedBy, fingerprint};
+
+/// The most bytes of a whole answer or a list of models.
+const ANSWER_LIMIT: usize = 32 << 20;
+/// The most bytes of an error that are looked at.
+const REFUSAL_LIMIT: usize = 1 << 20;
+
+/// One engine that speaks OpenAI's API.
+#[derive(Debug)]
+pub struct OpenAi {
+    name: Arc<str>,
+    upstream: Upstream,
+    chat: Uri,
+    models: Uri,
+    /// Where engines tell that they are still loading (llama-server) or dead (vLLM); it lies outside `/v1`.
+    health: Option<Uri>,
+    /// From the last list of models.
+    known: RwLock<HashMap<String, Arc<Abilities>>>,
+    /// Whether that list was ever asked for.
+    asked: OnceCell<()>,
+}
+
+impl OpenAi {
+    /// The engine at `url`, called `name`. A URL without a path means `/v1` on it.
+    pub fn new(name: impl Into<Arc<str>>, client: Client, url: BaseUrl, key: Option<Key>) -> Self {
+        let base = url.or_v1();
+        let health = base.is_v1().then(|| base.root().join(&http::uri::PathAndQuery::from_static("/health")));
+        let upstream = Upstream::new(client, base, key);
+        let (chat, models) = (upstream.uri("/chat/completions"), upstream.uri("/models"));
+        Self { name: name.into(), upstream, chat, models, health, known: RwLock::default(), asked: OnceCell::new() }
+    }
+
+    async fn start_chat(&self, mut call: ChatCall) -> Result<Reply, BackendError> {
+        let stream = call.request.streams();
+        let body = to_json(&mut call)?;
+        let accept = if stream { "text/event-stream" } else { "application/json" };
+        let response = self.upstream.post_json(&self.chat, body, accept).await.map_err(|error| self.failed(error))?;
+        let request = &*call.request;
+        if response.status() != StatusCode::OK {
+            return Err(self.refused(response, &request.model).await);
+        }
+        let server =
+            response.headers().get(SERVER).and_then(|server| server.to_str().ok()).unwrap_or_default().to_owned();
+        // An engine that cannot stream answers whole, and says so.
+        if stream && !is_json(response.headers()) {
+            self.streamed(response.into_body(), request, &server).await
+        } else {
+            self.whole(response.into_body(), request, &server).await
+        }
+    }
+
+    async fn streamed(&self, body: Body, request: &ChatCompletionRequest, server: &str) -> Result<Reply, BackendError> {
+        let model: Arc<str> = request.model.as_str().into();
+        let answer = Answer::new(Arc::clone(&self.name), Arc::clone(&model), request.choices());
+        let mut events = OpenAiEvents::new(Arc::clone(&self.name), body, answer);
+        events.begin().await?;
+        let served_by = self.served_by(model, events.system_fingerprint(), server);
+        Ok(Reply { served_by, events: Box::pin(events) })
+    }
+
+    async fn whole(&self, body: Body, request: &ChatCompletionRequest, server: &str) -> Result<Reply, BackendError> {
+        let body = read(body, ANSWER_LIMIT).await.map_err(|error| self.failed(error))?;
+        let whole = match whole::read(&body).map_err(|what| self.bad_answer(what))? {
+            whole::Read::Answer(whole) => whole,
+            whole::Read::Error(error) => return Err(refusal::instead(&error, &request.model, &self.name)),
+        };
+        let served_by = self.served_by(request.model.as_str().into(), whole.system_fingerprint.as_deref(), server);
+        let events = [Some(Event::Chunk(whole.chunk)), whole.usage.map(Event::Usage)];
+        let events = futures_util::stream::iter(events.into_iter().flatten().map(Ok));
+        Ok(Reply { served_by, events: Box::pin(events) })
+    }
+
+    /// What the engine tells of itself goes into the fingerprint: its own (llama-server's names the build) or its `server` header.
+    fn served_by(&self, model: Arc<str>, engines_own: Option<&str>, server: &str) -> ServedBy {
+        let fingerprint = fingerprint(&["openai", &self.name, &model, engines_own.unwrap_or_default(), server]);
+        ServedBy { backend: Arc::clone(&self.name), model, node: None, fingerprint }
+    }
+
+    async fn list(&self) -> Result<Vec<Model>, BackendError> {
+        let response = self.upstream.get(&self.models).await.map_err(|error| self.failed(error))?;
+        if response.status() != StatusCode::OK {
+            return Err(self.refused(response, "").await);
+        }
+        let body = read(response.into_body(), ANSWER_LIMIT).await.map_err(|error| self.failed(error))?;
+        let models = models::read(&body, &self.name).ok_or_else(|| self.bad_answer("it is no list of models"))?;
+        *self.known.write().unwrap_or_else(PoisonError::into_inner) = models::abilities(&models);
+        Ok(models)
+    }
+
+    async fn refused(&self, response: Response<Body>, model: &str) -> BackendError {
+        let (head, body) = response.into_parts();
+        let body = read(body, REFUSAL_LIMIT).await.unwrap_or_default();
+        let status = head.status.as_u16();
+        let error = refusal::before_the_answer(status, retry_after(&head.headers), &body, model, &self.name);
+        tracing::debug!(backend = &*self.name, status, "a backend refused a call");
+        error
+    }
+
+    fn failed(&self, error: crate::http::Error) -> BackendError {
+        error.into_backend(&self.name)
+    }
+
+    fn bad_answer(&self, what: &str) -> BackendError {
+        BackendError::BadAnswer { backend: self.name.to_string(), what: what.to_owned() }
+    }
+}
+
+impl Backend for OpenAi {
+    /// All of them: what the engine cannot do it refuses itself.
+    fn abilities<'a>(&'a self, model: &'a str) -> BoxFuture<'a, Result<Arc<Abilities>, BackendError>> {
+        Box::pin(async move {
+            // Asked once at most: where there is no list, the chat itself will tell why.
+            self.asked.get_or_init(|| async { drop(self.list().await) }).await;
+            let known = self.known.read().unwrap_or_else(PoisonError::into_inner).get(model).cloned();
+            Ok(known.unwrap_or_else(|| Arc::new(Abilities { can: AbilitySet::ALL, context_length: None })))
+        })
+    }
+
+    fn chat(&self, call: ChatCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
+        Box::pin(self.start_chat(call))
+    }
+
+    fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, BackendError>> {
+        Box::pin(async move {
+            let models = self.list().await;
+            // Nobody who has just asked needs `abilities` to ask again.
+            drop(self.asked.set(()));
+            models
+        })
+    }
+
+    /// It has a model, and does not say that it is still loading it.
+    fn ready(&self) -> BoxFuture<'_, Result<(), BackendError>> {
+        Box::pin(async move {
+            if self.models().await?.is_empty() {
+                return Err(BackendError::NoModels);
+            }
+            let Some(health) = &self.health else { return Ok(()) };
+            let health = self.upstream.get(health).await.map_err(|error| self.failed(error))?;
+            match health.status().as_u16() {
+                // Anything else (404, 401) says that there is no such question to be asked.
+                500..=599 => Err(BackendError::Busy { retry_after: retry_after(health.headers()) }),
+                _ => Ok(()),
+            }
+        })
+    }
+}
+
+/// The request as it came, fields that nobody knows included; only usage is always asked for, for meters and limits need it.
+fn to_json(call: &mut ChatCall) -> Result<Bytes, BackendError> {
+    let asks_for_usage = |request: &ChatCompletionRequest| {
+        request.stream_options.as_ref().is_some_and(|options| options.include_usage == Some(true))
+    };
+    if call.request.streams() && !asks_for_usage(&call.request) {
+        // Copies the conversation only where somebody else still holds it.
+        let request = Arc::make_mut(&mut call.request);
+        request.stream_options.get_or_insert_default().include_usage = Some(true);
+    }
+    let json = serde_json::to_vec(&*call.request);
+    json.map(Bytes::from)
+        .map_err(|_| BackendError::Engine { message: "the request could not be written as JSON".to_owned() })
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/json"))
+}
+
+/// Seconds; the other form, a date, is not worth a clock.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
+}

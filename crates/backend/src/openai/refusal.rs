@@ -1,0 +1,206 @@
+//! An engine's errors → [`BackendError`]: as a status and a body, or in the middle of a stream.
+//!
+//! Every engine has a shape of its own (`{"error": {…}}` with codes that are numbers or words, `{"object": "error", …}`,
+//! `FastAPI`'s `detail`, plain text), and some wrap one in another.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::context::{self, Overflow};
+use crate::BackendError;
+
+/// A refusal before the answer.
+pub(super) fn before_the_answer(
+    status: u16,
+    retry_after: Option<Duration>,
+    body: &[u8],
+    model: &str,
+    backend: &str,
+) -> BackendError {
+    let told = Told::read(body).unwrap_or_default();
+    from_status(status, retry_after, told, model, backend)
+}
+
+/// An error in place of an answer, or in the middle of one: its own code must stand in for the status.
+pub(super) fn instead(error: &Value, model: &str, backend: &str) -> BackendError {
+    let told = Told::from_value(error, WRAPPED).unwrap_or_default();
+    from_status(told.status(), None, told, model, backend)
+}
+
+/// The same, not read yet.
+pub(super) fn instead_unread(error: &[u8], model: &str, backend: &str) -> BackendError {
+    let told = Told::read(error).unwrap_or_default();
+    from_status(told.status(), None, told, model, backend)
+}
+
+fn from_status(status: u16, retry_after: Option<Duration>, told: Told, model: &str, backend: &str) -> BackendError {
+    if (400..500).contains(&status)
+        && let Some(overflow) = context::overflow(&told)
+    {
+        return too_long(overflow, told);
+    }
+    match status {
+        401 | 403 => BackendError::Credentials { backend: backend.to_owned() },
+        404 if told.is_about_the_model(model) => BackendError::model_not_found(model),
+        429 | 503 => BackendError::Busy { retry_after },
+        // 501 is llama-server's word for what its model, or its build, cannot do.
+        400 | 413 | 422 | 501 => BackendError::InvalidRequest {
+            message: told.message.unwrap_or_else(|| format!("the engine refused the request with status {status}")),
+            param: told.param,
+            code: told.code,
+        },
+        500..=599 => BackendError::Engine {
+            message: told.message.unwrap_or_else(|| format!("the engine failed with status {status}")),
+        },
+        404 | 405 => bad(backend, format!("status {status}; check that its URL is the base of an OpenAI API")),
+        _ => bad(backend, format!("status {status}")),
+    }
+}
+
+/// Where only the answer asked for is too long, the engine's own words say so better than "your messages are too long" would.
+fn too_long(overflow: Overflow, told: Told) -> BackendError {
+    let Overflow { prompt_tokens, context } = overflow;
+    match (prompt_tokens, context, told.message) {
+        (Some(prompt), Some(context), Some(message)) if prompt < context => BackendError::InvalidRequest {
+            message,
+            param: Some("max_tokens".to_owned()),
+            code: Some("context_length_exceeded".to_owned()),
+        },
+        _ => BackendError::ContextLengthExceeded { prompt_tokens, context },
+    }
+}
+
+fn bad(backend: &str, what: String) -> BackendError {
+    BackendError::BadAnswer { backend: backend.to_owned(), what }
+}
+
+/// What an engine tells of an error.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Told {
+    pub(super) message: Option<String>,
+    pub(super) kind: Option<String>,
+    pub(super) param: Option<String>,
+    pub(super) code: Option<String>,
+    /// `code`, where it is a status.
+    pub(super) code_status: Option<u16>,
+    pub(super) prompt_tokens: Option<u64>,
+    pub(super) context: Option<u64>,
+}
+
+/// How deep an error may be wrapped in a string of JSON, and how long a plain text may be to count as a message.
+const WRAPPED: usize = 3;
+const PLAIN_TEXT: usize = 300;
+
+impl Told {
+    fn read(body: &[u8]) -> Option<Self> {
+        match serde_json::from_slice::<Value>(body) {
+            Ok(value) => Self::from_value(&value, WRAPPED),
+            Err(_) => std::str::from_utf8(body).ok().and_then(Self::from_text),
+        }
+    }
+
+    /// Plain text is a message; a page of HTML is none.
+    fn from_text(text: &str) -> Option<Self> {
+        let text = text.trim();
+        let is_message = !text.is_empty() && text.len() <= PLAIN_TEXT && !text.starts_with('<');
+        is_message.then(|| Self { message: Some(text.to_owned()), ..Self::default() })
+    }
+
+    fn from_value(value: &Value, deeper: usize) -> Option<Self> {
+        match value {
+            Value::String(text) => Self::from_string(text, deeper),
+            Value::Object(object) => {
+                if let Some(inner) = object.get("error").filter(|inner| !inner.is_null()) {
+                    return Self::from_value(inner, deeper.checked_sub(1)?);
+                }
+                match object.get("detail") {
+                    Some(Value::Array(items)) => Self::from_validation(items),
+                    Some(detail) => Self::from_value(detail, deeper.checked_sub(1)?),
+                    None => Self::from_object(value, deeper),
+                }
+            }
+            _ => None,
+        }
+    }
+
+    fn from_string(text: &str, deeper: usize) -> Option<Self> {
+        let wrapped = text.trim_start().starts_with('{').then(|| serde_json::from_str::<Value>(text).ok()).flatten();
+        match (wrapped, deeper.checked_sub(1)) {
+            (Some(wrapped), Some(deeper)) => Self::from_value(&wrapped, deeper),
+            _ => Self::from_text(text).or_else(|| Some(Self { message: Some(text.to_owned()), ..Self::default() })),
+        }
+    }
+
+    fn from_object(value: &Value, deeper: usize) -> Option<Self> {
+        let text =
+            |name: &str| value.get(name).and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned);
+        let number = |name: &str| value.get(name).and_then(Value::as_u64);
+        let message = text("message");
+        if let (Some(message), Some(deeper)) = (&message, deeper.checked_sub(1))
+            && message.trim_start().starts_with('{')
+            && let Some(inner) =
+                serde_json::from_str::<Value>(message).ok().and_then(|inner| Self::from_value(&inner, deeper))
+        {
+            return Some(inner);
+        }
+        let code_text = text("code");
+        let code_number = number("code").or_else(|| code_text.as_deref()?.parse().ok());
+        let told = Self {
+            message,
+            kind: text("type"),
+            param: text("param"),
+            code: code_text.filter(|_| code_number.is_none()),
+            code_status: code_number.and_then(|code| u16::try_from(code).ok()).filter(|code| (400..600).contains(code)),
+            prompt_tokens: number("n_prompt_tokens"),
+            context: number("n_ctx"),
+        };
+        (told != Self::default()).then_some(told)
+    }
+
+    /// `FastAPI`'s list of what is wrong with a request. Its `input`, which repeats the client's own words, is left out.
+    fn from_validation(items: &[Value]) -> Option<Self> {
+        let first = items.first()?;
+        let path = first.get("loc").and_then(Value::as_array).map(|path| field_path(path));
+        let message = first.get("msg").and_then(Value::as_str).unwrap_or("the request is not as the engine expects it");
+        let message = match path.as_deref() {
+            Some(path) if !path.is_empty() => format!("{path}: {message}"),
+            _ => message.to_owned(),
+        };
+        Some(Self { message: Some(message), param: path.filter(|path| !path.is_empty()), ..Self::default() })
+    }
+
+    fn status(&self) -> u16 {
+        self.code_status.unwrap_or_else(|| match self.kind.as_deref().or(self.code.as_deref()).unwrap_or_default() {
+            "invalid_request_error" | "BadRequestError" | "exceed_context_size_error" | "context_length_exceeded" => {
+                400
+            }
+            "authentication_error" | "permission_error" | "AuthenticationError" => 401,
+            "not_found_error" | "NotFoundError" | "model_not_found" => 404,
+            "rate_limit_exceeded" | "rate_limit_error" | "unavailable_error" => 503,
+            _ => 500,
+        })
+    }
+
+    /// A 404 may also mean that the whole path is not there.
+    fn is_about_the_model(&self, model: &str) -> bool {
+        let names = |text: &Option<String>, what: &str| text.as_deref().is_some_and(|text| text.contains(what));
+        names(&self.code, "model")
+            || names(&self.param, "model")
+            || names(&self.message, model)
+            || names(&self.message, "model")
+    }
+}
+
+/// `["body", "messages", 0, "role"]` → `messages[0].role`, as OpenAI writes it.
+fn field_path(path: &[Value]) -> String {
+    let mut written = String::new();
+    for step in path.iter().skip_while(|step| step.as_str() == Some("body")) {
+        match step {
+            Value::String(name) if written.is_empty() => written.push_str(name),
+            Value::String(name) => written.extend([".", name]),
+            position => written.extend(["[", &position.to_string(), "]"]),
+        }
+    }
+    written
+}

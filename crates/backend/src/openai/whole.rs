@@ -1,0 +1,94 @@
+//! A whole answer of an engine → one chunk and its usage.
+
+use loggia_wire::Extra;
+use loggia_wire::openai::{
+    ChatCompletion, Choice, ChunkChoice, CompletionUsage, Delta, FunctionCall, FunctionCallDelta, ResponseMessage,
+    ToolCall, ToolCallDelta,
+};
+use serde_json::Value;
+
+use super::frame::Unreadable;
+use super::mend;
+use crate::Chunk;
+
+/// A whole answer, taken apart.
+#[derive(Debug, PartialEq)]
+pub(super) struct Whole {
+    pub(super) chunk: Chunk,
+    pub(super) usage: Option<CompletionUsage>,
+    pub(super) system_fingerprint: Option<String>,
+}
+
+/// What an engine may send in place of an answer, with status 200 too.
+pub(super) enum Read {
+    Answer(Whole),
+    Error(Value),
+}
+
+/// Reads a whole answer: at once where it is as OpenAI's specification has it, else after mending.
+pub(super) fn read(json: &[u8]) -> Result<Read, Unreadable> {
+    if let Ok(completion) = serde_json::from_slice::<ChatCompletion>(json)
+        && !completion.extra.contains_key("error")
+    {
+        return Ok(Read::Answer(taken_apart(completion)));
+    }
+    let mut value: Value = serde_json::from_slice(json).map_err(|_| "it is not JSON")?;
+    mend::completion(&mut value);
+    let says_error = value.get("error").is_some_and(|error| !error.is_null());
+    if says_error || (value.get("choices").is_none() && value.get("message").is_some()) {
+        return Ok(Read::Error(value));
+    }
+    serde_json::from_value(value).map(|whole| Read::Answer(taken_apart(whole))).map_err(|_| "it is no chat.completion")
+}
+
+fn taken_apart(completion: ChatCompletion) -> Whole {
+    let ChatCompletion { created, choices, usage, system_fingerprint, extra, .. } = completion;
+    let created = (created > 0).then_some(created);
+    let choices = choices.into_iter().map(chunk_choice).collect();
+    Whole { chunk: Chunk { created, choices, extra }, usage, system_fingerprint }
+}
+
+fn chunk_choice(choice: Choice) -> ChunkChoice {
+    let Choice { index, message, logprobs, finish_reason, extra } = choice;
+    ChunkChoice { index, delta: delta(message), logprobs, finish_reason, extra }
+}
+
+fn delta(message: ResponseMessage) -> Delta {
+    let ResponseMessage {
+        role,
+        content,
+        refusal,
+        reasoning_content,
+        reasoning,
+        tool_calls,
+        function_call,
+        annotations,
+        mut extra,
+    } = message;
+    if let Some(annotations) = annotations {
+        extra.insert("annotations".to_owned(), Value::Array(annotations));
+    }
+    // vLLM writes an empty list where nothing was called; OpenAI writes none.
+    let tool_calls = tool_calls.filter(|calls| !calls.is_empty());
+    Delta {
+        role: Some(role),
+        content,
+        refusal,
+        reasoning_content,
+        reasoning,
+        tool_calls: tool_calls.map(|calls| (0..).zip(calls).map(|(index, call)| call_delta(index, call)).collect()),
+        function_call: function_call.map(function_delta),
+        extra,
+    }
+}
+
+fn call_delta(index: u32, call: ToolCall) -> ToolCallDelta {
+    let ToolCall { id, kind, function, extra } = call;
+    ToolCallDelta { index, id: Some(id), kind: Some(kind), function: Some(function_delta(function)), extra }
+}
+
+fn function_delta(function: FunctionCall) -> FunctionCallDelta {
+    let FunctionCall { name, arguments, extra } = function;
+    let extra: Extra = extra;
+    FunctionCallDelta { name: Some(name), arguments: Some(arguments), extra }
+}

@@ -1,0 +1,522 @@
+//! An OpenAI-native engine, from outside: what it is sent, byte by byte, and what becomes of what it sends.
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+mod raw;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use loggia_backend::http::{Client, Limits};
+use loggia_backend::openai::OpenAi;
+use loggia_backend::{Backend, BackendError, ChatCall, Event, Phase, Profile, Reply};
+use proptest::prelude::*;
+use raw::{RawEngine, Step, answer, json, piece, stream_end, stream_head};
+use serde_json::{Value, json};
+
+fn engine_at(url: &str) -> OpenAi {
+    let limits = Limits { idle: Duration::from_millis(100), ..Limits::default() };
+    OpenAi::new("gpu", Client::new(limits), url.parse().unwrap(), None)
+}
+
+fn call(request: Value) -> ChatCall {
+    let request = Arc::new(serde_json::from_value(request).unwrap());
+    ChatCall { id: "chatcmpl-1".into(), request, profile: Profile::Openai, head: None }
+}
+
+fn whole_call() -> ChatCall {
+    call(json!({"model": "m", "messages": [{"role": "user", "content": "Hi"}]}))
+}
+
+fn stream_call() -> ChatCall {
+    call(json!({"model": "m", "messages": [{"role": "user", "content": "Hi"}], "stream": true}))
+}
+
+/// Each event as the JSON of what it holds, then the error if there is one.
+async fn told(reply: Reply) -> (Vec<Value>, Option<BackendError>) {
+    let mut events = reply.events;
+    let mut told = Vec::new();
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(Event::Chunk(chunk)) => {
+                let mut value = json!({"choices": chunk.choices});
+                value.as_object_mut().unwrap().extend(chunk.extra);
+                told.push(value);
+            }
+            Ok(Event::Usage(usage)) => told.push(json!({"usage": usage})),
+            Ok(Event::Waiting(_)) => panic!("an engine of this kind does not tell that it waits"),
+            Err(error) => return (told, Some(error)),
+        }
+    }
+    (told, None)
+}
+
+async fn stream_of(text: &str) -> Result<(Vec<Value>, Option<BackendError>), BackendError> {
+    let engine = RawEngine::start([vec![stream_head(), piece(text), stream_end()]]).await;
+    Ok(told(engine_at(&engine.url).chat(stream_call()).await?).await)
+}
+
+async fn refused_with(status: &str, headers: &str, body: &str) -> BackendError {
+    let engine = RawEngine::start([answer(status, headers, body)]).await;
+    engine_at(&engine.url).chat(whole_call()).await.unwrap_err()
+}
+
+/// What llama-server sends, with its own fields, and its usage in a frame of its own.
+const STREAM: &str = concat!(
+    "data: {\"choices\":[{\"finish_reason\":null,\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":null}}],\"created\":1760000000,",
+    "\"id\":\"chatcmpl-x\",\"model\":\"/models/m.gguf\",\"system_fingerprint\":\"b6500-abc\",\"object\":\"chat.completion.chunk\"}\n\n",
+    ": a comment\n\n",
+    "data: {\"choices\":[{\"finish_reason\":null,\"index\":0,\"delta\":{\"content\":\"Hé\",\"of_its_own\":[1]},\"stop_reason\":null}],",
+    "\"created\":1760000000,\"id\":\"chatcmpl-x\",\"model\":\"/models/m.gguf\",\"object\":\"chat.completion.chunk\"}\n\n",
+    "data: {\"choices\":[{\"finish_reason\":\"stop\",\"index\":0,\"delta\":{}}],\"created\":1760000000,\"id\":\"chatcmpl-x\",",
+    "\"model\":\"/models/m.gguf\",\"object\":\"chat.completion.chunk\"}\n\n",
+    "data: {\"choices\":[],\"created\":1760000000,\"id\":\"chatcmpl-x\",\"model\":\"/models/m.gguf\",\"object\":\"chat.completion.chunk\",",
+    "\"usage\":{\"completion_tokens\":1,\"prompt_tokens\":9,\"total_tokens\":10},\"timings\":{\"predicted_ms\":1.5}}\n\n",
+    "data: [DONE]\n\n",
+);
+
+fn stream_told() -> Vec<Value> {
+    vec![
+        json!({"choices": [{"index": 0, "delta": {"role": "assistant"}, "logprobs": null, "finish_reason": null}]}),
+        json!({"choices": [{
+            "index": 0, "delta": {"content": "Hé", "of_its_own": [1]}, "logprobs": null, "finish_reason": null, "stop_reason": null,
+        }]}),
+        json!({"choices": [{"index": 0, "delta": {}, "logprobs": null, "finish_reason": "stop"}]}),
+        json!({"choices": [], "timings": {"predicted_ms": 1.5}}),
+        json!({"usage": {"completion_tokens": 1, "prompt_tokens": 9, "total_tokens": 10}}),
+    ]
+}
+
+#[tokio::test]
+async fn the_request_goes_out_as_it_came_with_its_unknown_fields() {
+    let engine = RawEngine::start([json("200 OK", "{}")]).await;
+    let url = format!("{}/v1/", engine.url).parse().unwrap();
+    let backend = OpenAi::new("gpu", Client::default(), url, Some("sk-1".parse().unwrap()));
+    let request = json!({
+        "model": "m", "messages": [{"role": "developer", "content": [{"type": "text", "text": "Hi"}], "cache": true}],
+        "temperature": 0.5, "min_p": 0.1, "chat_template_kwargs": {"enable_thinking": false}, "seed": 1,
+    });
+    let _ = backend.chat(call(request.clone())).await;
+    let sent = engine.requests().remove(0);
+    let (head, body) = sent.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("POST /v1/chat/completions HTTP/1.1\r\n"), "{head}");
+    for header in ["content-type: application/json", "accept: application/json", "authorization: Bearer sk-1"] {
+        assert!(head.contains(header), "{head}");
+    }
+    assert_eq!(serde_json::from_str::<Value>(body).unwrap(), request);
+}
+
+#[tokio::test]
+async fn a_stream_always_asks_for_usage_and_keeps_its_other_options() {
+    let engine = RawEngine::start([]).await;
+    let backend = engine_at(&engine.url);
+    for options in
+        [Value::Null, json!({"include_usage": false, "include_obfuscation": false}), json!({"include_usage": true})]
+    {
+        let mut request = json!({"model": "m", "messages": [], "stream": true});
+        if !options.is_null() {
+            request["stream_options"] = options;
+        }
+        let _ = tokio::time::timeout(Duration::from_millis(200), backend.chat(call(request))).await;
+    }
+    assert_eq!(
+        engine.bodies(),
+        [
+            r#"{"model":"m","messages":[],"stream":true,"stream_options":{"include_usage":true}}"#,
+            r#"{"model":"m","messages":[],"stream":true,"stream_options":{"include_usage":true,"include_obfuscation":false}}"#,
+            r#"{"model":"m","messages":[],"stream":true,"stream_options":{"include_usage":true}}"#,
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_stream_passes_frame_by_frame_with_the_engines_own_fields() {
+    assert_eq!(stream_of(STREAM).await, Ok((stream_told(), None)));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #[test]
+    fn a_stream_is_the_same_wherever_the_bytes_are_cut(cuts in prop::collection::vec(0..STREAM.len(), 0..8)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let mut cuts = cuts;
+        cuts.extend([0, STREAM.len()]);
+        cuts.sort_unstable();
+        cuts.dedup();
+        let mut steps = vec![stream_head()];
+        for pair in cuts.windows(2) {
+            steps.extend([piece(&STREAM.as_bytes()[pair[0]..pair[1]]), Step::Pause(Duration::from_micros(300))]);
+        }
+        steps.push(stream_end());
+        let told = runtime.block_on(async {
+            let engine = RawEngine::start([steps]).await;
+            told(engine_at(&engine.url).chat(stream_call()).await.unwrap()).await
+        });
+        prop_assert_eq!(told, (stream_told(), None));
+    }
+}
+
+#[tokio::test]
+async fn the_first_chunk_is_there_before_the_second_frame() {
+    let first = &STREAM[..STREAM.find(": a comment").unwrap()];
+    let engine = RawEngine::start([vec![stream_head(), piece(first), Step::Hang]]).await;
+    let mut reply = engine_at(&engine.url).chat(stream_call()).await.unwrap();
+    assert!(matches!(reply.events.next().await, Some(Ok(Event::Chunk(_)))));
+    drop(reply);
+    engine.closed().await;
+}
+
+#[tokio::test]
+async fn the_connection_serves_again_after_a_stream() {
+    let last_bytes_late = vec![stream_head(), piece(STREAM), Step::Pause(Duration::from_millis(30)), stream_end()];
+    let engine = RawEngine::start([last_bytes_late.clone(), last_bytes_late]).await;
+    let backend = engine_at(&engine.url);
+    assert_eq!(told(backend.chat(stream_call()).await.unwrap()).await.1, None);
+    // The end of the answer does not wait for the last bytes; the pool has the connection back once they have come.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(told(backend.chat(stream_call()).await.unwrap()).await.1, None);
+    assert_eq!(engine.connections(), 1);
+}
+
+#[tokio::test]
+async fn a_stream_that_ends_early_is_cut_short() {
+    let cut_short = Some(BackendError::CutShort { backend: "gpu".to_owned() });
+    let two = STREAM.find("data: {\"choices\":[{\"finish_reason\":\"stop\"").unwrap();
+    assert_eq!(stream_of(&STREAM[..two]).await, Ok((stream_told()[..2].to_vec(), cut_short.clone())));
+    assert_eq!(stream_of(": nothing at all\n\n").await, Err(cut_short.clone().unwrap()));
+    let engine = RawEngine::start([vec![stream_head(), piece(&STREAM[..two]), Step::Close]]).await;
+    let reply = engine_at(&engine.url).chat(stream_call()).await.unwrap();
+    assert_eq!(told(reply).await, (stream_told()[..2].to_vec(), cut_short));
+}
+
+#[tokio::test]
+async fn a_stream_without_done_is_whole_once_every_choice_has_ended() {
+    let without_done = STREAM.strip_suffix("data: [DONE]\n\n").unwrap();
+    assert_eq!(stream_of(without_done).await, Ok((stream_told(), None)));
+    assert_eq!(stream_of(without_done.trim_end()).await, Ok((stream_told(), None)), "nor a last blank line");
+    let engine = RawEngine::start([vec![stream_head(), piece(without_done), stream_end()]]).await;
+    let two = call(json!({"model": "m", "messages": [], "stream": true, "n": 2}));
+    let (_, error) = told(engine_at(&engine.url).chat(two).await.unwrap()).await;
+    assert_eq!(error, Some(BackendError::CutShort { backend: "gpu".to_owned() }), "the second choice never ended");
+}
+
+#[tokio::test]
+async fn a_stream_that_falls_silent_is_given_up() {
+    let first = &STREAM[..STREAM.find(": a comment").unwrap()];
+    let engine = RawEngine::start([vec![stream_head(), piece(first), Step::Hang]]).await;
+    let (events, error) = told(engine_at(&engine.url).chat(stream_call()).await.unwrap()).await;
+    assert_eq!(events, stream_told()[..1]);
+    assert!(matches!(error, Some(BackendError::TimedOut { phase: Phase::Idle, .. })), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_after_every_choice_has_ended_takes_nothing_from_the_answer() {
+    let without_done = STREAM.strip_suffix("data: [DONE]\n\n").unwrap();
+    let engine = RawEngine::start([vec![stream_head(), piece(without_done), Step::Close]]).await;
+    assert_eq!(told(engine_at(&engine.url).chat(stream_call()).await.unwrap()).await, (stream_told(), None));
+}
+
+#[tokio::test]
+async fn an_error_in_a_stream_ends_it_and_before_the_first_chunk_refuses() {
+    let first = &STREAM[..STREAM.find(": a comment").unwrap()];
+    let engine_error = |message: &str| BackendError::Engine { message: message.to_owned() };
+    for (frame, error) in [
+        (
+            r#"data: {"error":{"code":500,"message":"out of memory","type":"server_error"}}"#,
+            engine_error("out of memory"),
+        ),
+        (r#"error: {"code":500,"message":"out of memory","type":"server_error"}"#, engine_error("out of memory")),
+        ("event: error\ndata: {\"error\":{\"message\":\"out of memory\"}}", engine_error("out of memory")),
+        (
+            r#"data: {"object":"error","message":"bad guided grammar","type":"BadRequestError","param":null,"code":400}"#,
+            BackendError::InvalidRequest { message: "bad guided grammar".to_owned(), param: None, code: None },
+        ),
+        (r#"data: {"error":"{\"error\":{\"message\":\"out of memory\"}}"}"#, engine_error("out of memory")),
+        (
+            r#"data: {"choices":[{"index":0,"delta":{},"finish_reason":"abort"}]}"#,
+            engine_error("the engine gave up before the answer was whole"),
+        ),
+    ] {
+        let told = stream_of(&format!("{first}{frame}\n\ndata: [DONE]\n\n")).await;
+        assert_eq!(told, Ok((stream_told()[..1].to_vec(), Some(error.clone()))), "{frame}");
+        assert_eq!(stream_of(&format!("{frame}\n\ndata: [DONE]\n\n")).await, Err(error), "{frame}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_frame_is_a_bad_answer_and_is_not_repeated() {
+    for (frame, what) in [
+        ("data: {\"choices\": secret", "a frame of its stream is not JSON"),
+        ("data: [\"secret\"]", "a frame of its stream is no chat.completion.chunk"),
+        ("data: {\"choices\":[{\"delta\":\"secret\"}]}", "a frame of its stream is no chat.completion.chunk"),
+    ] {
+        let error = stream_of(&format!("{frame}\n\n")).await.unwrap_err();
+        assert_eq!(error, BackendError::BadAnswer { backend: "gpu".to_owned(), what: what.to_owned() });
+    }
+    let endless = vec![b'x'; 1 << 20];
+    let mut steps = vec![stream_head(), piece("data: ")];
+    steps.extend(std::iter::repeat_n(piece(&endless), 20));
+    let engine = RawEngine::start([steps]).await;
+    let error = engine_at(&engine.url).chat(stream_call()).await.unwrap_err();
+    assert!(matches!(error, BackendError::BadAnswer { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn what_engines_send_irregularly_is_made_regular() {
+    for (sent, becomes) in [
+        (
+            r#"{"choices":[{"delta":{"content":"a"},"finish_reason":""}],"created":1760000000.5}"#,
+            json!({"choices": [{"index": 0, "delta": {"content": "a"}, "logprobs": null, "finish_reason": null}]}),
+        ),
+        (
+            r#"{"choices":[{"index":0,"delta":null,"finish_reason":"eos_token"}]}"#,
+            json!({"choices": [{"index": 0, "delta": {}, "logprobs": null, "finish_reason": "stop"}]}),
+        ),
+        (
+            r#"{"choices":[{"index":0,"delta":{"role":"model","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]}}]}"#,
+            json!({"choices": [{"index": 0, "delta": {"content": "ab"}, "logprobs": null, "finish_reason": null}]}),
+        ),
+        (
+            r#"{"choices":[{"index":0,"delta":{"tool_calls":[{"id":"1","type":"function","function":{"name":"f","arguments":{"a":1}}}]}}]}"#,
+            json!({"choices": [{"index": 0, "delta": {"tool_calls": [
+                {"index": 0, "id": "1", "type": "function", "function": {"name": "f", "arguments": "{\"a\":1}"}},
+            ]}, "logprobs": null, "finish_reason": null}]}),
+        ),
+        (
+            r#"{"choices":[{"index":0,"delta":{},"logprobs":{"content":[{"token":"a","logprob":null,"bytes":null,"top_logprobs":[]}]}}]}"#,
+            json!({"choices": [{"index": 0, "delta": {}, "logprobs": {"content": [
+                {"token": "a", "logprob": -9999.0, "bytes": null, "top_logprobs": []},
+            ], "refusal": null}, "finish_reason": null}]}),
+        ),
+    ] {
+        let (events, _) = stream_of(&format!("data: {sent}\n\ndata: [DONE]\n\n")).await.unwrap();
+        assert_eq!(events, [becomes], "{sent}");
+    }
+    let usage = r#"{"choices":null,"usage":{"prompt_tokens":1,"completion_tokens":2,"prompt_tokens_details":{"cached_tokens":null}}}"#;
+    let (events, _) = stream_of(&format!("data: {usage}\n\ndata: [DONE]\n\n")).await.unwrap();
+    let details = json!({"cached_tokens": 0, "audio_tokens": 0});
+    let usage = json!({"usage": {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3, "prompt_tokens_details": details}});
+    assert_eq!(events, [usage]);
+}
+
+#[tokio::test]
+async fn a_running_count_is_told_once_at_the_end_and_an_unreadable_one_never() {
+    let frame = |usage: &str| format!("data: {{\"choices\":[{{\"index\":0,\"delta\":{{}}}}],\"usage\":{usage}}}\n\n");
+    let counts = |n: u64| format!("{{\"prompt_tokens\":1,\"completion_tokens\":{n},\"total_tokens\":{}}}", n + 1);
+    let (events, _) = stream_of(&format!("{}{}data: [DONE]\n\n", frame(&counts(1)), frame(&counts(2)))).await.unwrap();
+    assert_eq!(events.len(), 3);
+    assert_eq!(events[2], json!({"usage": {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}}));
+    let (events, _) = stream_of(&format!("{}data: [DONE]\n\n", frame("{\"prompt_tokens\":\"many\"}"))).await.unwrap();
+    assert_eq!(events.len(), 1);
+}
+
+/// What vLLM answers, with its own fields.
+const WHOLE: &str = r#"{"id":"chatcmpl-x","object":"chat.completion","created":1760000000,"model":"/models/m","choices":[{"index":0,
+"message":{"role":"assistant","content":null,"refusal":null,"annotations":null,"audio":null,"reasoning_content":"Hm.","tool_calls":[
+{"id":"call_a","type":"function","function":{"name":"f","arguments":"{}"}},{"id":"call_b","type":"function","function":{"name":"g",
+"arguments":"{}"}}]},"logprobs":null,"finish_reason":"tool_calls","stop_reason":null}],"service_tier":null,"system_fingerprint":null,
+"usage":{"prompt_tokens":9,"total_tokens":10,"completion_tokens":1,"prompt_tokens_details":null},"kv_transfer_params":null}"#;
+
+#[tokio::test]
+async fn a_whole_answer_is_one_chunk_and_its_usage() {
+    let engine = RawEngine::start([json("200 OK", WHOLE)]).await;
+    let reply = engine_at(&engine.url).chat(whole_call()).await.unwrap();
+    assert_eq!((&*reply.served_by.backend, &*reply.served_by.model), ("gpu", "m"));
+    let (events, error) = told(reply).await;
+    let call = |index: u32, id: &str, name: &str| json!({"index": index, "id": id, "type": "function", "function": {"name": name, "arguments": "{}"}});
+    let delta = json!({
+        "role": "assistant", "reasoning_content": "Hm.", "audio": null,
+        "tool_calls": [call(0, "call_a", "f"), call(1, "call_b", "g")],
+    });
+    assert_eq!(error, None);
+    assert_eq!(
+        events,
+        [
+            json!({
+                "choices": [{"index": 0, "delta": delta, "logprobs": null, "finish_reason": "tool_calls", "stop_reason": null}],
+                "service_tier": null, "kv_transfer_params": null,
+            }),
+            json!({"usage": {"prompt_tokens": 9, "completion_tokens": 1, "total_tokens": 10}}),
+        ]
+    );
+}
+
+#[tokio::test]
+async fn an_engine_that_answers_a_stream_whole_is_understood() {
+    let engine = RawEngine::start([json("200 OK", WHOLE)]).await;
+    let (events, error) = told(engine_at(&engine.url).chat(stream_call()).await.unwrap()).await;
+    assert_eq!((events.len(), error), (2, None));
+}
+
+#[tokio::test]
+async fn a_whole_answer_that_lacks_what_nobody_needs_is_mended() {
+    let bare = r#"{"choices":[{"message":{"content":"Hi"},"finish_reason":"end_turn"}]}"#;
+    let engine = RawEngine::start([json("200 OK", bare)]).await;
+    let (events, _) = told(engine_at(&engine.url).chat(whole_call()).await.unwrap()).await;
+    let choice =
+        json!({"index": 0, "delta": {"role": "assistant", "content": "Hi"}, "logprobs": null, "finish_reason": "stop"});
+    assert_eq!(events, [json!({"choices": [choice]})], "and no usage is made up");
+}
+
+#[tokio::test]
+async fn a_200_that_holds_no_answer_is_a_bad_one_or_the_error_it_holds() {
+    let bad = |what: &str| BackendError::BadAnswer { backend: "gpu".to_owned(), what: what.to_owned() };
+    assert_eq!(refused_with("200 OK", "", "<html>secret</html>").await, bad("it is not JSON"));
+    assert_eq!(refused_with("200 OK", "", "{}").await, bad("it is no chat.completion"));
+    assert_eq!(
+        refused_with("200 OK", "", r#"{"error":{"message":"out of memory"}}"#).await,
+        BackendError::Engine { message: "out of memory".to_owned() }
+    );
+}
+
+#[tokio::test]
+async fn the_fingerprint_changes_with_the_engines_build_and_only_then() {
+    let of = async |build: &str, server: &str| {
+        let stream = STREAM.replace("b6500-abc", build);
+        let head = format!("HTTP/1.1 200 OK\r\nserver: {server}\r\ntransfer-encoding: chunked\r\n\r\n");
+        let engine = RawEngine::start([vec![Step::Send(head.into_bytes()), piece(stream), stream_end()]]).await;
+        engine_at(&engine.url).chat(stream_call()).await.unwrap().served_by.fingerprint
+    };
+    let first = of("b6500-abc", "llama.cpp").await;
+    assert_eq!(first, of("b6500-abc", "llama.cpp").await);
+    assert_ne!(first, of("b6501-abd", "llama.cpp").await);
+    assert_ne!(first, of("b6500-abc", "another").await);
+}
+
+#[tokio::test]
+async fn each_refusal_is_understood_whatever_its_shape() {
+    let invalid = |message: &str, param: Option<&str>, code: Option<&str>| BackendError::InvalidRequest {
+        message: message.to_owned(),
+        param: param.map(str::to_owned),
+        code: code.map(str::to_owned),
+    };
+    let too_long =
+        |prompt, context| BackendError::ContextLengthExceeded { prompt_tokens: Some(prompt), context: Some(context) };
+    let bad = |what: &str| BackendError::BadAnswer { backend: "gpu".to_owned(), what: what.to_owned() };
+    let engine = |message: &str| BackendError::Engine { message: message.to_owned() };
+    let credentials = BackendError::Credentials { backend: "gpu".to_owned() };
+    let only_the_answer = "This model's maximum context length is 4096 tokens and your request has 15 input tokens";
+    for (status, body, error) in [
+        (
+            "400 Bad Request",
+            r#"{"error":{"message":"no","type":"t","param":"stop","code":"bad_stop"}}"#,
+            invalid("no", Some("stop"), Some("bad_stop")),
+        ),
+        (
+            "400 Bad Request",
+            r#"{"error":{"code":400,"message":"no","type":"invalid_request_error"}}"#,
+            invalid("no", None, None),
+        ),
+        (
+            "400 Bad Request",
+            r#"{"object":"error","message":"no","type":"BadRequestError","param":null,"code":400}"#,
+            invalid("no", None, None),
+        ),
+        ("400 Bad Request", r#"{"error":"no"}"#, invalid("no", None, None)),
+        (
+            "400 Bad Request",
+            r#"{"detail":"{\"error\":{\"message\":\"no\",\"code\":\"c\"}}"}"#,
+            invalid("no", None, Some("c")),
+        ),
+        ("400 Bad Request", "no", invalid("no", None, None)),
+        ("400 Bad Request", "<html>no</html>", invalid("the engine refused the request with status 400", None, None)),
+        (
+            "422 Unprocessable Entity",
+            r#"{"detail":[{"type":"enum","loc":["body","messages",0,"role"],"msg":"Input should be 'user'","input":"secret"}]}"#,
+            invalid("messages[0].role: Input should be 'user'", Some("messages[0].role"), None),
+        ),
+        (
+            "501 Not Implemented",
+            r#"{"error":{"code":501,"message":"no images","type":"not_supported_error"}}"#,
+            invalid("no images", None, None),
+        ),
+        (
+            "400 Bad Request",
+            r#"{"error":{"code":400,"message":"the request exceeds it","type":"exceed_context_size_error","n_prompt_tokens":13392,"n_ctx":8192}}"#,
+            too_long(13392, 8192),
+        ),
+        (
+            "400 Bad Request",
+            r#"{"error":{"message":"This model's maximum context length is 1536 tokens. However, your request has 4176 input tokens.","type":"BadRequestError","param":null,"code":400}}"#,
+            too_long(4176, 1536),
+        ),
+        (
+            "400 Bad Request",
+            r#"{"error":{"message":"This model's maximum context length is 4096 tokens and your request has 15 input tokens","code":400}}"#,
+            invalid(only_the_answer, Some("max_tokens"), Some("context_length_exceeded")),
+        ),
+        ("401 Unauthorized", r#"{"error":"Unauthorized"}"#, credentials.clone()),
+        ("403 Forbidden", "", credentials),
+        (
+            "404 Not Found",
+            r#"{"error":{"message":"The model `x` does not exist.","type":"NotFoundError","param":"model","code":404}}"#,
+            BackendError::model_not_found("m"),
+        ),
+        (
+            "404 Not Found",
+            r#"{"detail":"Not Found"}"#,
+            bad("status 404; check that its URL is the base of an OpenAI API"),
+        ),
+        ("405 Method Not Allowed", "", bad("status 405; check that its URL is the base of an OpenAI API")),
+        ("307 Temporary Redirect", "", bad("status 307")),
+        ("500 Internal Server Error", r#"{"error":{"message":"CUDA error","code":500}}"#, engine("CUDA error")),
+        ("502 Bad Gateway", "<html>nginx</html>", engine("the engine failed with status 502")),
+        (
+            "503 Service Unavailable",
+            r#"{"error":{"message":"Loading model","type":"unavailable_error","code":503}}"#,
+            BackendError::Busy { retry_after: None },
+        ),
+    ] {
+        assert_eq!(refused_with(status, "", body).await, error, "{status} {body}");
+    }
+    let busy = BackendError::Busy { retry_after: Some(Duration::from_secs(7)) };
+    assert_eq!(refused_with("429 Too Many Requests", "retry-after: 7\r\n", "{}").await, busy);
+}
+
+#[tokio::test]
+async fn models_keep_what_the_engine_tells_of_them() {
+    let list = r#"{"object":"list","data":[
+        {"id":"meta/llama","object":"model","created":1760000000,"owned_by":"vllm","root":"/m","max_model_len":4096},
+        {"id":"small.gguf","object":"model","created":1760000000.9,"owned_by":"llamacpp","meta":{"n_ctx_train":2048}},
+        {"id":"bare"}, {"no":"id"}
+    ],"models":[]}"#;
+    let engine = RawEngine::start([json("200 OK", list)]).await;
+    let backend = engine_at(&engine.url);
+    let models = serde_json::to_value(backend.models().await.unwrap()).unwrap();
+    assert_eq!(
+        models,
+        json!([
+            {"id": "meta/llama", "object": "model", "created": 1_760_000_000, "owned_by": "vllm", "root": "/m", "max_model_len": 4096,
+             "context_length": 4096},
+            {"id": "small.gguf", "object": "model", "created": 1_760_000_000, "owned_by": "llamacpp", "meta": {"n_ctx_train": 2048},
+             "context_length": 2048},
+            {"id": "bare", "object": "model", "created": 0, "owned_by": "gpu"},
+        ])
+    );
+    assert_eq!(backend.abilities("meta/llama").await.unwrap().context_length, Some(4096));
+    assert_eq!(backend.abilities("unknown").await.unwrap().context_length, None);
+    assert_eq!(engine.requests().len(), 1, "the abilities come from the list that was asked for");
+}
+
+#[tokio::test]
+async fn the_list_of_models_is_asked_for_once_to_know_the_abilities() {
+    let engine = RawEngine::start([json("404 Not Found", "{}")]).await;
+    let backend = engine_at(&engine.url);
+    for _ in 0..3 {
+        assert_eq!(backend.abilities("m").await.unwrap().context_length, None);
+    }
+    assert_eq!(engine.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn an_engine_that_is_still_loading_is_not_ready() {
+    let list = || json("200 OK", r#"{"object":"list","data":[{"id":"m"}]}"#);
+    let loading = json("503 Service Unavailable", r#"{"error":{"message":"Loading model"}}"#);
+    let engine =
+        RawEngine::start([list(), loading, list(), json("200 OK", "{}"), list(), json("404 Not Found", "{}")]).await;
+    let backend = engine_at(&engine.url);
+    assert_eq!(backend.ready().await, Err(BackendError::Busy { retry_after: None }));
+    assert_eq!(backend.ready().await, Ok(()));
+    assert_eq!(backend.ready().await, Ok(()));
+    assert!(engine.requests()[1].starts_with("GET /health HTTP/1.1\r\n"));
+}
