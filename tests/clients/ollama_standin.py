@@ -41,9 +41,22 @@ class Recording:
         self.status, *headers = head.decode().split("\r\n")
         self.content_type = next(h.split(": ", 1)[1] for h in headers if h.lower().startswith("content-type"))
 
+    def is_a_chat(self) -> bool:
+        """Whether there is a conversation in it, so that Loggia could send it at all."""
+        return isinstance(self.request, dict) and isinstance(self.request.get("messages"), list) and self.request["messages"] != []
+
     def expected(self) -> dict:
         """The request that Loggia sends for the same question."""
-        return {**self.request, "stream": self.request.get("stream", True), **ALWAYS_SENT}
+        numbered = {"messages": [with_numbered_calls(message) for message in self.request["messages"]]}
+        return {**self.request, **numbered, "stream": self.request.get("stream", True), **ALWAYS_SENT}
+
+
+def with_numbered_calls(message: dict) -> dict:
+    """Loggia numbers the calls of earlier turns as Ollama numbers those that it answers; whoever wrote the recorded ones did not."""
+    if not isinstance(message, dict) or "tool_calls" not in message:
+        return message
+    calls = [{**call, "function": {"index": index, **call["function"]}} for index, call in enumerate(message["tool_calls"])]
+    return {**message, "tool_calls": calls}
 
 
 def read(folder: str) -> list[Recording]:
@@ -88,7 +101,7 @@ class StandIn:
     def __init__(self):
         self.chats: dict[str, list[Recording]] = {}
         for recording in read("chat"):
-            if isinstance(recording.request, dict) and recording.request.get("messages") and recording.name not in NEVER_SENT:
+            if recording.is_a_chat() and recording.name not in NEVER_SENT:
                 self.chats.setdefault(same_json(recording.expected()), []).append(recording)
         self.server = {recording.name: recording for recording in read("server")}
         self.plan = Plan()

@@ -4,6 +4,7 @@ Only for tests of what a client gets then; a well-behaved Ollama is in `ollama_s
 """
 
 import contextlib
+import json
 import socket
 import threading
 
@@ -20,19 +21,23 @@ def whole(status: str, body: bytes, content_type: str = "application/json") -> b
     return head.encode() + body
 
 
+# What it takes for loggia to believe in a model `m` here.
+TAGS = whole("200 OK", json.dumps({"models": [{"name": "m", "model": "m", "modified_at": "2026-11-22T00:00:00Z"}]}).encode())
+SHOW = whole("200 OK", json.dumps({"capabilities": ["completion"], "model_info": {}, "details": {}}).encode())
+
+
 @contextlib.contextmanager
-def upstream(answers: dict[str, bytes | None]):
-    """Serves on a free port. `answers`: for each path the bytes to send and then close, or None to stay silent until the end."""
+def upstream(answers: dict[str, bytes], silent_after: bool = False):
+    """Serves on a free port. `answers`: for each path the bytes to send, and then to close; or, for a chat, to stay silent until the end."""
     listener = socket.create_server(("127.0.0.1", 0))
     over = threading.Event()
 
     def serve(connection: socket.socket) -> None:
         with connection, contextlib.suppress(OSError):
-            answer = answers.get(request_path(connection), whole("404 Not Found", b"404 page not found", "text/plain"))
-            if answer is None:
+            path = request_path(connection)
+            connection.sendall(answers.get(path, whole("404 Not Found", b"404 page not found", "text/plain")))
+            if silent_after and path == "/api/chat":
                 over.wait(60)
-                return
-            connection.sendall(answer)
             connection.shutdown(socket.SHUT_WR)
 
     def accept() -> None:
@@ -59,6 +64,17 @@ def request_path(connection: socket.socket) -> str:
     while lengths and len(body) < lengths[0]:
         body += connection.recv(65536)
     return head.split(b" ")[1].decode()
+
+
+@contextlib.contextmanager
+def full_backlog():
+    """An address that takes no more connections: the kernel holds as many as it was told to, and nobody accepts them."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener, contextlib.ExitStack() as waiting:
+        for _ in range(8):
+            client = waiting.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(listener.getsockname())
+        yield "http://127.0.0.1:%d" % listener.getsockname()[1]
 
 
 def refused_address() -> str:

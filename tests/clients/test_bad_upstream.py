@@ -9,22 +9,15 @@ import scripted_upstream as script
 from recorded import RECORDINGS
 from targets import loggia
 
-TAGS = script.whole("200 OK", json.dumps({"models": [{"name": "m", "model": "m", "modified_at": "2026-11-22T00:00:00Z"}]}).encode())
-SHOW = script.whole("200 OK", json.dumps({"capabilities": ["completion"], "model_info": {}, "details": {}}).encode())
 QUESTION = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
 LINE = b'{"model":"m","created_at":"2026-11-22T00:00:00Z","message":{"role":"assistant","content":"Hi"},"done":false}\n'
 
 
-@pytest.fixture
-def behind(request):
-    """Asks loggia's chat in front of an Ollama whose `/api/chat` sends these bytes; `stream` says how it is asked."""
-
-    def ask(chat: bytes | None, stream: bool, *arguments: str) -> raw.Answer:
-        with script.upstream({"/api/tags": TAGS, "/api/show": SHOW, "/api/chat": chat}) as address:
-            with loggia("--ollama", address, *arguments) as url:
-                return raw.chat(url, QUESTION | {"stream": stream})
-
-    return ask
+def behind(chat: bytes, stream: bool, silent_after: bool = False, **limits: str) -> raw.Answer:
+    """Asks loggia's chat in front of an Ollama whose `/api/chat` sends these bytes. `limits`: settings of loggia's, as in its environment."""
+    answers = {"/api/tags": script.TAGS, "/api/show": script.SHOW, "/api/chat": chat}
+    with script.upstream(answers, silent_after) as address, loggia("--ollama", address, environment=limits) as url:
+        return raw.chat(url, QUESTION | {"stream": stream})
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -35,49 +28,61 @@ def test_an_upstream_that_is_down_is_a_502(stream):
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_an_answer_that_is_rubbish_is_a_502(behind, stream):
+def test_an_answer_that_is_rubbish_is_a_502(stream):
     assert_error(behind(script.whole("200 OK", b"<html>hello</html>", "text/html"), stream), 502)
 
 
-def test_an_upstream_that_speaks_no_http_is_a_502(behind):
+def test_an_upstream_that_speaks_no_http_is_a_502():
     assert_error(behind(b"SSH-2.0-OpenSSH_9.2\r\n", False), 502)
 
 
-def test_a_whole_answer_that_breaks_off_is_a_502(behind):
+def test_a_whole_answer_that_breaks_off_is_a_502():
     body = script.JSON_HEAD + b"content-length: 500\r\n\r\n" + LINE
     assert_error(behind(body, False), 502)
 
 
-def test_a_stream_that_breaks_off_ends_with_one_error_event_and_no_done(behind):
+def test_a_stream_that_breaks_off_ends_with_one_error_event_and_no_done():
     answer = behind(script.STREAM_HEAD + script.chunk(LINE), True)
     assert_failed_stream(answer, text="Hi")
 
 
-def test_a_stream_that_ends_without_its_last_line_ends_with_one_error_event(behind):
+def test_a_stream_that_ends_without_its_last_line_ends_with_one_error_event():
     answer = behind(script.STREAM_HEAD + script.chunk(LINE) + b"0\r\n\r\n", True)
     assert_failed_stream(answer, text="Hi")
 
 
-def test_a_stream_that_turns_to_rubbish_ends_with_one_error_event(behind):
+def test_a_stream_that_turns_to_rubbish_ends_with_one_error_event():
     answer = behind(script.STREAM_HEAD + script.chunk(LINE + b"<html>\n") + b"0\r\n\r\n", True)
     assert_failed_stream(answer, text="Hi")
 
 
-def test_an_error_line_in_a_stream_is_its_last_event(behind):
+def test_an_error_line_in_a_stream_is_its_last_event():
     answer = behind(script.STREAM_HEAD + script.chunk(LINE + b'{"error":"out of memory"}\n') + b"0\r\n\r\n", True)
     assert_failed_stream(answer, text="Hi")
 
 
-def test_an_error_wrapped_in_a_string_of_json_is_opened(behind):
+def test_an_error_wrapped_in_a_string_of_json_is_opened():
     wrapped = RECORDINGS["overflow-truncate-false"].body
     answer = behind(script.whole("400 Bad Request", wrapped), False)
     assert (answer.status, answer.error()["code"]) == (400, "context_length_exceeded")
     assert "1210" in answer.error()["message"] and "{" not in answer.error()["message"]
 
 
-def test_an_upstream_that_is_silent_is_a_504(behind):
-    answer = behind(None, False, "--config", str(short_limits()))
-    assert_error(answer, 504)
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_upstream_that_is_silent_is_a_504(stream):
+    assert_error(behind(b"", stream, silent_after=True, LOGGIA_HEADERS_TIMEOUT="300ms"), 504)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_upstream_that_is_slow_to_connect_is_a_504(stream):
+    with script.full_backlog() as address:
+        with loggia("--ollama", address, until="/healthz", environment={"LOGGIA_CONNECT_TIMEOUT": "300ms"}) as url:
+            assert_error(raw.chat(url, QUESTION | {"stream": stream}), 504)
+
+
+def test_a_stream_that_falls_silent_ends_with_one_error_event():
+    answer = behind(script.STREAM_HEAD + script.chunk(LINE), True, silent_after=True, LOGGIA_IDLE_TIMEOUT="300ms")
+    assert_failed_stream(answer, text="Hi")
 
 
 def assert_error(answer: raw.Answer, status: int) -> None:
