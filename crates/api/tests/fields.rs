@@ -219,16 +219,9 @@ async fn several_choices_are_several_calls_with_seeds_of_their_own() {
     assert_eq!(indexes, [0, 1, 2]);
     assert_eq!((&answer["usage"]["prompt_tokens"], &answer["usage"]["completion_tokens"]), (&json!(16), &json!(24)));
     assert_eq!(answer["usage"]["total_tokens"], 40);
-    let seen = inner.seen.lock().expect("no panic");
-    let chats = seen.iter().filter(|(head, _)| head.uri().path() == "/api/chat");
-    let mut seeds: Vec<i64> = chats
-        .map(|(_, body)| {
-            serde_json::from_slice::<Value>(body).expect("JSON")["options"]["seed"].as_i64().expect("a seed")
-        })
-        .collect();
-    seeds.sort_unstable();
+    let mut seeds: Vec<Value> = inner.chats().iter().map(|chat| chat["options"]["seed"].clone()).collect();
+    seeds.sort_unstable_by_key(Value::as_i64);
     assert_eq!(seeds, [5, 6, 7]);
-    drop(seen);
 
     let inner = Scripted::default().recorded("chat/stream");
     let chunks = chat(&inner, Policy::default(), hello(json!({"n": 2, "stream": true}))).await.chunks();

@@ -46,11 +46,16 @@ impl Scripted {
         self.on("/api/chat", status, [body])
     }
 
-    /// The JSON of the last request to `/api/chat`.
-    pub(crate) fn last_chat(&self) -> Value {
+    /// The JSON of each request to `/api/chat`.
+    pub(crate) fn chats(&self) -> Vec<Value> {
         let seen = self.seen.lock().expect("no panic");
-        let (_, body) = seen.iter().rev().find(|(head, _)| head.uri().path() == "/api/chat").expect("a chat");
-        serde_json::from_slice(body).expect("JSON")
+        let chats = seen.iter().filter(|(head, _)| head.uri().path() == "/api/chat");
+        chats.map(|(_, body)| serde_json::from_slice(body).expect("JSON")).collect()
+    }
+
+    /// The last of them.
+    pub(crate) fn last_chat(&self) -> Value {
+        self.chats().pop().expect("a chat")
     }
 }
 
