@@ -1,0 +1,48 @@
+//! `docs/dialects.md` against OpenAI's published specification, where `OPENAI_SPEC` names its file.
+
+use serde_json::Value;
+
+/// The names of a schema's properties, those of what it is put together from included.
+fn properties(spec: &Value, name: &str) -> Vec<String> {
+    let schema = &spec["components"]["schemas"][name];
+    let own =
+        |schema: &Value| schema["properties"].as_object().into_iter().flatten().map(|(key, _)| key.clone()).collect();
+    let mut names: Vec<String> = own(schema);
+    for part in schema["allOf"].as_array().into_iter().flatten() {
+        match part["$ref"].as_str().and_then(|reference| reference.rsplit('/').next()) {
+            Some(other) => names.extend(properties(spec, other)),
+            None => names.extend::<Vec<String>>(own(part)),
+        }
+    }
+    names
+}
+
+#[test]
+fn no_field_of_the_chat_request_is_missing_from_the_table() {
+    let Ok(path) = std::env::var("OPENAI_SPEC") else {
+        println!("skipped: OPENAI_SPEC does not name OpenAI's specification");
+        return;
+    };
+    let spec: Value =
+        serde_json::from_slice(&std::fs::read(path).expect("the file that OPENAI_SPEC names")).expect("JSON");
+    let names = properties(&spec, "CreateChatCompletionRequest");
+    assert!(names.len() > 30, "only {names:?}");
+    let table = include_str!("../../../docs/dialects.md");
+    let missing: Vec<_> = names.iter().filter(|name| !table.contains(&format!("`{name}`"))).collect();
+    assert!(missing.is_empty(), "not in docs/dialects.md: {missing:?}");
+}
+
+#[test]
+fn every_test_that_the_table_names_is_there() {
+    let tests = [include_str!("original.rs"), include_str!("fields.rs"), include_str!("streaming.rs")].concat();
+    let table = include_str!("../../../docs/dialects.md");
+    let named = table.split('`').skip(1).step_by(2).filter(|word| word.matches('_').count() > 3);
+    let mut counted = 0;
+    for name in
+        named.filter(|word| word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_'))
+    {
+        assert!(tests.contains(&format!("async fn {name}(")), "no test {name}");
+        counted += 1;
+    }
+    assert!(counted > 30, "only {counted} tests are named");
+}
