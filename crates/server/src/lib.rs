@@ -9,6 +9,7 @@ mod access;
 mod app;
 mod connection;
 mod cors;
+mod crew;
 mod health;
 mod in_flight;
 mod options;

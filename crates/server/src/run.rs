@@ -1,6 +1,6 @@
-//! Takes connections in, as many as there is room for, and sees them out when the server is told to stop.
+//! Takes connections in, as many as there is room for, until the server is told to stop.
 //!
-//! What happens on one of them is `connection.rs`.
+//! Who serves them is `crew.rs`; what happens on one of them, `connection.rs`.
 
 use std::future::Future;
 use std::io;
@@ -10,11 +10,10 @@ use std::time::Duration;
 
 use axum::Router;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::task::JoinSet;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::ServerOptions;
-use crate::connection::Connection;
+use crate::crew::Crew;
 
 /// How long to wait after an accept that failed for want of something (descriptors, memory), which only closing connections can give.
 const BREATHER: Duration = Duration::from_millis(100);
@@ -22,40 +21,29 @@ const BREATHER: Duration = Duration::from_millis(100);
 /// Serves until `shutdown` is done; then takes no connection any more, lets answers under way finish for as long as the options allow,
 /// and cuts the rest.
 ///
-/// Fails only where the listener itself is of no use.
+/// Fails where threads cannot be started, or the listener is of no use.
 pub async fn run(
     listener: TcpListener,
     app: Router,
     shutdown: impl Future<Output = ()>,
     options: &ServerOptions,
 ) -> io::Result<()> {
+    let mut crew = Crew::start(&app, options)?;
     let room = Arc::new(Semaphore::new(options.max_connections));
-    let (closing, closed) = watch::channel(());
-    let connection = Connection::new(app, options, closed);
-    let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);
-    loop {
-        let (stream, place) = tokio::select! {
+    let ended = loop {
+        tokio::select! {
             biased;
-            () = &mut shutdown => break,
-            accepted = accept(&listener, &room) => accepted?,
-        };
-        // What has ended is let go of; there are never more than places, and one.
-        while connections.try_join_next().is_some() {}
-        let connection = connection.clone();
-        connections.spawn(async move {
-            connection.serve(stream).await;
-            drop(place);
-        });
-    }
+            () = &mut shutdown => break Ok(()),
+            accepted = accept(&listener, &room) => match accepted {
+                Ok((stream, place)) => crew.take(stream, place),
+                Err(error) => break Err(error),
+            },
+        }
+    };
     drop(listener);
-    drop(closing);
-    let under_way = async { while connections.join_next().await.is_some() {} };
-    if tokio::time::timeout(options.shutdown_timeout, under_way).await.is_err() {
-        tracing::warn!(connections = connections.len(), "cut what had not finished in time");
-        connections.shutdown().await;
-    }
-    Ok(())
+    crew.finish().await;
+    ended
 }
 
 /// The next connection, once there is a place for it.

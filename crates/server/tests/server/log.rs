@@ -4,6 +4,8 @@
 use std::io;
 use std::sync::{Arc, Mutex};
 
+use loggia_api::Policy;
+use loggia_server::ServerOptions;
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::stand::{Performance, Stand, chat, last, until};
@@ -60,7 +62,8 @@ impl<'a> MakeWriter<'a> for Log {
 async fn each_request_is_one_line_that_tells_how_it_ended() {
     let log = Log::default();
     let _logging = log.everything();
-    let mut stand = Stand::up().await;
+    let here = ServerOptions { workers: 0, ..ServerOptions::default() };
+    let mut stand = Stand::with(here, Policy::default()).await;
     let in_flight = stand.in_flight.clone();
     let ended = || until(|| in_flight.count() == 0);
 

@@ -59,3 +59,27 @@ async fn connections_that_ask_for_nothing_hold_nothing_up() {
     stand.stopped().await;
     assert!(silent.is_cut().await && idle.is_cut().await);
 }
+
+/// A pooled connection to an engine lives on the thread that opened it, and serves streams of every thread.
+#[tokio::test]
+async fn no_thread_ends_before_the_last_stream_has() {
+    let options = ServerOptions { workers: 2, ..ServerOptions::default() };
+    let mut stand = Stand::with(options, Policy::default()).await;
+    let mut first = stand.client().await;
+    first.send(&chat("elsewhere", true)).await;
+    stand.chat().await.finish().await;
+    first.read_until("data: [DONE]\n\n").await;
+    let mut second = stand.client().await;
+    second.send(&chat("elsewhere", true)).await;
+    let performance = stand.chat().await;
+    performance.say("one").await;
+    second.read_until("\"one\"").await;
+
+    stand.stop();
+    assert_eq!(first.rest().await, "\r\n0\r\n\r\n");
+    performance.say("two").await;
+    performance.finish().await;
+    let rest = second.rest().await;
+    assert!(rest.contains("\"two\"") && rest.contains("data: [DONE]\n\n"), "{rest}");
+    stand.stopped().await;
+}

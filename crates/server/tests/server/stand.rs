@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use futures_core::future::BoxFuture;
@@ -12,6 +12,7 @@ use loggia_server::{AppState, InFlight, ServerOptions, app, run};
 use loggia_wire::openai::{ChunkChoice, CompletionUsage, Delta, FinishReason, Model};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
@@ -49,6 +50,9 @@ pub(crate) enum Readiness {
 pub(crate) struct Stage {
     readiness: Mutex<Readiness>,
     chats: mpsc::Sender<Performance>,
+    /// The runtime that the first chat was asked on; where chats with `elsewhere` have what a pooled connection to an engine has: its work
+    /// is done there, whoever uses it.
+    first: OnceLock<Handle>,
     /// Told when a chat that was never accepted is given up.
     given_up: Arc<Notify>,
 }
@@ -94,7 +98,17 @@ impl Backend for Stage {
     fn chat(&self, call: ChatCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
         Box::pin(async move {
             assert_ne!(call.request.model, "clumsy", "a panic that quotes: secret words");
-            let (events, reply) = mpsc::channel(8);
+            let (events, mut reply) = mpsc::channel(8);
+            let first = self.first.get_or_init(Handle::current);
+            if call.request.model == "elsewhere" {
+                let (onward, end) = mpsc::channel(1);
+                let mut source = std::mem::replace(&mut reply, end);
+                first.spawn(async move {
+                    while let Some(event) = source.recv().await {
+                        onward.send(event).await.expect("somebody listens");
+                    }
+                });
+            }
             self.chats.send(Performance(events)).await.expect("the test still runs");
             if call.request.model == "undecided" {
                 let _told_when_dropped = Told(self.given_up.clone());
@@ -159,8 +173,12 @@ impl Stand {
     pub(crate) async fn with(options: ServerOptions, policy: Policy) -> Self {
         let (sender, chats) = mpsc::channel(8);
         let given_up = Arc::new(Notify::new());
-        let backend =
-            Arc::new(Stage { readiness: Mutex::new(Readiness::Ready), chats: sender, given_up: given_up.clone() });
+        let backend = Arc::new(Stage {
+            readiness: Mutex::new(Readiness::Ready),
+            chats: sender,
+            given_up: given_up.clone(),
+            first: OnceLock::new(),
+        });
         let state = AppState::new(backend.clone(), policy, options.clone());
         let in_flight = state.in_flight().clone();
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
