@@ -1,0 +1,226 @@
+//! The roster: finds the backend that a name leads to, and hands the call on.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_core::future::BoxFuture;
+use futures_util::future::join_all;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use loggia_wire::openai::Model;
+use serde_json::json;
+use thiserror::Error;
+
+use super::alias::{Alias, AliasError, Aliases};
+use super::member::{Member, Models, Said};
+use crate::{Abilities, Backend, BackendError, ChatCall, Reply};
+
+/// How often, at most, backends are asked because of a name that nobody has.
+const ASKED_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// Many backends as one.
+pub struct Roster {
+    pub(super) members: Vec<Arc<Member>>,
+    pub(super) aliases: Aliases,
+}
+
+/// Why a roster cannot be.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum RosterError {
+    /// Two backends of one name.
+    #[error("two backends are called `{0}`; give one of them another name")]
+    Twice(String),
+    /// A name that could not stand before a slash.
+    #[error(
+        "`{0}` is no name for a backend: it must not be empty, nor hold a slash, a star, an equals sign or a space"
+    )]
+    Name(String),
+    /// An alias that cannot be.
+    #[error(transparent)]
+    Alias(#[from] AliasError),
+}
+
+/// Where a name leads.
+pub(super) struct Place<'a> {
+    pub(super) member: &'a Arc<Member>,
+    /// The backend's own name for the model.
+    pub(super) model: String,
+}
+
+impl Roster {
+    /// These backends, each with its name, the first before the others where several have a model of one name.
+    pub fn new(
+        backends: impl IntoIterator<Item = (Arc<str>, Arc<dyn Backend>)>,
+        aliases: Vec<Alias>,
+    ) -> Result<Self, RosterError> {
+        let mut members: Vec<Arc<Member>> = Vec::new();
+        for (name, backend) in backends {
+            if name.is_empty() || name.contains(|c: char| matches!(c, '/' | '*' | '=') || c.is_whitespace()) {
+                return Err(RosterError::Name(name.to_string()));
+            }
+            if members.iter().any(|member| member.name == name) {
+                return Err(RosterError::Twice(name.to_string()));
+            }
+            members.push(Arc::new(Member::new(name, backend)));
+        }
+        Ok(Self { members, aliases: Aliases::new(aliases)? })
+    }
+
+    /// Where a name leads, asking the backends again where it leads nowhere.
+    async fn find(&self, name: &str) -> Result<Place<'_>, BackendError> {
+        if !self.members.iter().all(|member| member.was_asked()) {
+            self.refresh(Duration::MAX).await;
+        }
+        if let Some(place) = self.place(name) {
+            return Ok(place);
+        }
+        self.refresh(ASKED_AGAIN_AFTER).await;
+        self.place(name).ok_or_else(|| self.nobody_has(name))
+    }
+
+    /// Asks every backend, side by side.
+    pub(super) async fn refresh(&self, unless_younger: Duration) {
+        join_all(self.members.iter().map(|member| member.refresh(unless_younger))).await;
+    }
+
+    /// Where a name leads, as far as is known. No alias is applied twice, so this ends.
+    pub(super) fn place(&self, asked: &str) -> Option<Place<'_>> {
+        let mut name = Cow::Borrowed(asked);
+        let mut applied: Vec<&Alias> = Vec::new();
+        loop {
+            let exact = self.aliases.exact(&name).filter(|(alias, _)| !applied.contains(alias));
+            let alias = match exact {
+                Some(alias) => Some(alias),
+                None => match self.place_of_model(&name) {
+                    Some(place) => return Some(place),
+                    None => self.aliases.pattern(&name).filter(|(alias, _)| !applied.contains(alias)),
+                },
+            };
+            let (alias, becomes) = alias?;
+            applied.push(alias);
+            name = Cow::Owned(becomes);
+        }
+    }
+
+    fn place_of_model(&self, name: &str) -> Option<Place<'_>> {
+        if let Some((member, model)) = name.split_once('/')
+            && let Some(member) = self.members.iter().find(|one| *one.name == *member)
+        {
+            let said = member.said();
+            let listed = said.up().and_then(|models| models.exactly(model).or_else(|| models.latest(model)));
+            // An engine may take names that it does not list; it answers for itself.
+            return Some(Place { member, model: listed.unwrap_or_else(|| model.to_owned()) });
+        }
+        let said: Vec<(&Arc<Member>, Said)> = self.members.iter().map(|member| (member, member.said())).collect();
+        let first = |has: &dyn Fn(&Said) -> Option<String>| {
+            said.iter().find_map(|(member, said)| Some(Place { member, model: has(said)? }))
+        };
+        let up = |how: fn(&Models, &str) -> Option<String>| first(&|said| how(said.up()?, name));
+        // Last, those that are down and had it: they may be back, and if not, their own failure is the honest answer.
+        let down = |how: fn(&Models, &str) -> Option<String>| first(&|said| how(said.down()?, name));
+        up(Models::exactly)
+            .or_else(|| up(Models::latest))
+            .or_else(|| down(Models::exactly))
+            .or_else(|| down(Models::latest))
+    }
+
+    /// "There is no such model" is the truth only where everybody has answered.
+    fn nobody_has(&self, name: &str) -> BackendError {
+        let error = self.members.iter().find_map(|member| member.said().error().cloned());
+        error.unwrap_or_else(|| BackendError::model_not_found(name))
+    }
+
+    /// The first error, where not one backend answered.
+    fn nobody_answers(&self) -> Option<BackendError> {
+        let said: Vec<Said> = self.members.iter().map(Member::said).collect();
+        if said.iter().any(|said| said.up().is_some()) {
+            return None;
+        }
+        said.iter().find_map(|said| said.error().cloned())
+    }
+
+    /// All names: models bare where the bare name leads to them, else as `NAME/model`; and exact aliases.
+    fn listed(&self) -> Vec<Model> {
+        let mut listed = Vec::new();
+        for member in &self.members {
+            let said = member.said();
+            for model in said.up().map(|models| &*models.list).unwrap_or_default() {
+                let mut model = model.clone();
+                if !self.leads_to(&model.id, member, &model.id) {
+                    model.id = format!("{}/{}", member.name, model.id);
+                }
+                listed.push(model);
+            }
+        }
+        let mut aliases: Vec<Model> = self.aliases.exact_ones().filter_map(|alias| self.as_model(alias)).collect();
+        aliases.sort_by(|one, other| one.id.cmp(&other.id));
+        listed.extend(aliases);
+        listed
+    }
+
+    /// An alias as a model, where what it stands for is there.
+    fn as_model(&self, alias: &Alias) -> Option<Model> {
+        let place = self.place(alias.from())?;
+        let said = place.member.said();
+        let mut model = said.up()?.list.iter().find(|model| model.id == place.model)?.clone();
+        model.extra.insert("alias_of".to_owned(), json!(model.id));
+        alias.from().clone_into(&mut model.id);
+        Some(model)
+    }
+
+    pub(super) fn leads_to(&self, name: &str, member: &Arc<Member>, model: &str) -> bool {
+        self.place(name).is_some_and(|place| Arc::ptr_eq(place.member, member) && place.model == model)
+    }
+}
+
+impl Backend for Roster {
+    fn abilities<'a>(&'a self, model: &'a str) -> BoxFuture<'a, Result<Arc<Abilities>, BackendError>> {
+        Box::pin(async move {
+            let place = self.find(model).await?;
+            place.member.backend.abilities(&place.model).await
+        })
+    }
+
+    fn chat(&self, mut call: ChatCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
+        Box::pin(async move {
+            let place = self.find(&call.request.model).await?;
+            if place.model != call.request.model {
+                // Copies the conversation only where somebody else still holds it.
+                Arc::make_mut(&mut call.request).model = place.model;
+            }
+            place.member.backend.chat(call).await
+        })
+    }
+
+    /// Backends that are down hide their models; where all are, that is an error.
+    fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, BackendError>> {
+        Box::pin(async move {
+            self.refresh(ASKED_AGAIN_AFTER).await;
+            self.nobody_answers().map_or_else(|| Ok(self.listed()), Err)
+        })
+    }
+
+    fn model<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Model, BackendError>> {
+        Box::pin(async move {
+            let place = self.find(id).await?;
+            let mut model = place.member.backend.model(&place.model).await?;
+            id.clone_into(&mut model.id);
+            Ok(model)
+        })
+    }
+
+    /// As soon as one backend is.
+    fn ready(&self) -> BoxFuture<'_, Result<(), BackendError>> {
+        Box::pin(async move {
+            let mut answers: FuturesUnordered<_> = self.members.iter().map(|member| member.backend.ready()).collect();
+            let mut why = BackendError::NoModels;
+            while let Some(answer) = answers.next().await {
+                match answer {
+                    Ok(()) => return Ok(()),
+                    Err(error) => why = error,
+                }
+            }
+            Err(why)
+        })
+    }
+}

@@ -1,0 +1,297 @@
+//! Many backends as one: which name leads where, and what it costs to know.
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_core::future::BoxFuture;
+use loggia_backend::roster::{Found, Roster, RosterError, SurveyedAlias};
+use loggia_backend::{Abilities, Backend, BackendError, ChatCall, Profile, Reply, ServedBy};
+use loggia_wire::openai::Model;
+use serde_json::json;
+
+/// A backend that has these models, or is down.
+struct Fake {
+    name: &'static str,
+    models: Mutex<Result<Vec<&'static str>, BackendError>>,
+    asked: AtomicUsize,
+    takes: Duration,
+}
+
+impl Fake {
+    fn having(name: &'static str, models: &[&'static str]) -> Arc<Self> {
+        Self::slow(name, models, Duration::ZERO)
+    }
+
+    fn slow(name: &'static str, models: &[&'static str], takes: Duration) -> Arc<Self> {
+        let models = Mutex::new(Ok(models.to_vec()));
+        Arc::new(Self { name, models, asked: AtomicUsize::new(0), takes })
+    }
+
+    fn down(name: &'static str) -> Arc<Self> {
+        let fake = Self::having(name, &[]);
+        fake.goes_down();
+        fake
+    }
+
+    fn goes_down(&self) {
+        *self.models.lock().unwrap() = Err(unreachable_backend(self.name));
+    }
+
+    fn now_has(&self, models: &[&'static str]) {
+        *self.models.lock().unwrap() = Ok(models.to_vec());
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+}
+
+fn unreachable_backend(name: &str) -> BackendError {
+    BackendError::Unreachable { backend: name.to_owned() }
+}
+
+impl Backend for Fake {
+    fn abilities<'a>(&'a self, model: &'a str) -> BoxFuture<'a, Result<Arc<Abilities>, BackendError>> {
+        let length = Some(model.len() as u64);
+        Box::pin(async move { Ok(Arc::new(Abilities { context_length: length, ..Abilities::default() })) })
+    }
+
+    fn chat(&self, call: ChatCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
+        let model = call.request.model.as_str().into();
+        let served_by = ServedBy { backend: self.name.into(), model, node: None, fingerprint: "fp_0".into() };
+        Box::pin(async move {
+            self.models.lock().unwrap().clone()?;
+            Ok(Reply { served_by, events: Box::pin(futures_util::stream::empty()) })
+        })
+    }
+
+    fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, BackendError>> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        Box::pin(async move {
+            tokio::time::sleep(self.takes).await;
+            let models = self.models.lock().unwrap().clone()?;
+            Ok(models.into_iter().map(|id| Model::new(id, 1, self.name)).collect())
+        })
+    }
+}
+
+fn try_roster(backends: &[&Arc<Fake>], aliases: &[&str]) -> Result<Roster, RosterError> {
+    let backends = backends.iter().map(|&fake| (fake.name.into(), Arc::clone(fake) as Arc<dyn Backend>));
+    Roster::new(backends, aliases.iter().map(|alias| alias.parse().unwrap()).collect())
+}
+
+fn roster(backends: &[&Arc<Fake>], aliases: &[&str]) -> Roster {
+    try_roster(backends, aliases).unwrap()
+}
+
+/// The backend and the model that a name leads to, as `NAME:model`.
+async fn served(roster: &Roster, model: &str) -> Result<String, BackendError> {
+    let request = serde_json::from_value(json!({"model": model, "messages": []})).unwrap();
+    let call = ChatCall { id: "chatcmpl-1".into(), request: Arc::new(request), profile: Profile::Openai, head: None };
+    let served_by = roster.chat(call).await?.served_by;
+    Ok(format!("{} {}", served_by.backend, served_by.model))
+}
+
+async fn listed(roster: &Roster) -> Vec<String> {
+    roster.models().await.unwrap().into_iter().map(|model| model.id).collect()
+}
+
+fn not_found(model: &str) -> Result<String, BackendError> {
+    Err(BackendError::model_not_found(model))
+}
+
+#[tokio::test]
+async fn a_bare_name_leads_to_the_first_backend_that_has_it_and_name_slash_model_always_to_that_backend() {
+    let one = Fake::having("one", &["a", "b"]);
+    let two = Fake::having("two", &["b", "org/c"]);
+    let roster = roster(&[&one, &two], &[]);
+    for (name, leads_to) in [
+        ("a", "one a"),
+        ("b", "one b"),
+        ("two/b", "two b"),
+        ("org/c", "two org/c"),
+        ("two/org/c", "two org/c"),
+        ("two/not-listed", "two not-listed"),
+    ] {
+        assert_eq!(served(&roster, name).await.as_deref(), Ok(leads_to), "{name}");
+    }
+    assert_eq!(served(&roster, "none").await, not_found("none"));
+    assert_eq!(served(&roster, "three/b").await, not_found("three/b"));
+}
+
+#[tokio::test]
+async fn a_name_without_a_tag_is_the_latest_where_no_backend_has_it_exactly() {
+    let ollama = Fake::having("ollama", &["smollm2:latest", "qwen:latest", "qwen:1b"]);
+    let gpu = Fake::having("gpu", &["qwen"]);
+    let roster = roster(&[&ollama, &gpu], &[]);
+    assert_eq!(served(&roster, "smollm2").await.as_deref(), Ok("ollama smollm2:latest"));
+    assert_eq!(served(&roster, "ollama/smollm2").await.as_deref(), Ok("ollama smollm2:latest"));
+    assert_eq!(served(&roster, "qwen").await.as_deref(), Ok("gpu qwen"));
+    assert_eq!(served(&roster, "qwen:1b").await.as_deref(), Ok("ollama qwen:1b"));
+}
+
+#[tokio::test]
+async fn aliases_lead_on_but_no_pattern_hides_a_model() {
+    let ollama = Fake::having("ollama", &["smollm2:135m", "gpt-oss:20b"]);
+    let gpu = Fake::having("gpu", &["big", "gpt-4o"]);
+    let aliases = ["gpt-4o=best", "best=gpu/big", "gpt-*=smollm2:135m", "openai/*=*", "gpt-5*=nowhere"];
+    let roster = roster(&[&ollama, &gpu], &aliases);
+    for (name, leads_to) in [
+        ("gpt-4o", "gpu big"),
+        ("gpu/gpt-4o", "gpu gpt-4o"),
+        ("gpt-3.5-turbo", "ollama smollm2:135m"),
+        ("gpt-oss:20b", "ollama gpt-oss:20b"),
+        ("openai/gpt-4o", "gpu big"),
+        ("openai/gpt-oss:20b", "ollama gpt-oss:20b"),
+    ] {
+        assert_eq!(served(&roster, name).await.as_deref(), Ok(leads_to), "{name}");
+    }
+    assert_eq!(
+        served(&roster, "gpt-5-mini").await,
+        not_found("gpt-5-mini"),
+        "the longest pattern decides, even to nowhere"
+    );
+    assert_eq!(roster.abilities("gpt-4o").await.unwrap().context_length, Some(3), "asked under the backend's own name");
+    let model = roster.model("gpt-4o").await.unwrap();
+    assert_eq!((model.id.as_str(), model.owned_by.as_str()), ("gpt-4o", "gpu"));
+}
+
+#[tokio::test]
+async fn the_list_holds_every_name_once_and_each_leads_where_it_says() {
+    let ollama = Fake::having("ollama", &["a", "b"]);
+    let gpu = Fake::having("gpu", &["b", "ollama/x"]);
+    let roster = roster(&[&ollama, &gpu], &["a=gpu/b", "fast=b", "gone=nothing", "gpt-*=b"]);
+    let models = roster.models().await.unwrap();
+    let ids: Vec<&str> = models.iter().map(|model| model.id.as_str()).collect();
+    assert_eq!(ids, ["ollama/a", "b", "gpu/b", "gpu/ollama/x", "a", "fast"]);
+    assert_eq!(serde_json::to_value(&models[5]).unwrap()["alias_of"], "b");
+    for (id, leads_to) in ids.iter().zip(["ollama a", "ollama b", "gpu b", "gpu ollama/x", "gpu b", "ollama b"]) {
+        assert_eq!(served(&roster, id).await.as_deref(), Ok(leads_to), "{id}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lookup_costs_no_call_and_what_is_known_is_renewed_behind_its_back() {
+    let one = Fake::slow("one", &["a"], Duration::from_secs(3));
+    let roster = roster(&[&one], &[]);
+    for _ in 0..5 {
+        assert_eq!(served(&roster, "a").await.as_deref(), Ok("one a"));
+    }
+    assert_eq!(one.asked(), 1);
+    tokio::time::advance(Duration::from_secs(11)).await;
+    let before = tokio::time::Instant::now();
+    for _ in 0..5 {
+        assert_eq!(served(&roster, "a").await.as_deref(), Ok("one a"));
+    }
+    assert_eq!(before.elapsed(), Duration::ZERO, "nobody waits");
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert_eq!(one.asked(), 2, "one call, whoever asks");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_that_nobody_has_is_asked_about_again_but_at_most_once_a_second() {
+    let one = Fake::having("one", &["a"]);
+    let two = Fake::having("two", &["b"]);
+    let roster = roster(&[&one, &two], &[]);
+    for _ in 0..5 {
+        assert_eq!(served(&roster, "new").await, not_found("new"));
+    }
+    assert_eq!(one.asked(), 1);
+    two.now_has(&["b", "new"]);
+    tokio::time::advance(Duration::from_millis(1100)).await;
+    assert_eq!(served(&roster, "new").await.as_deref(), Ok("two new"), "just pulled");
+    assert_eq!((one.asked(), two.asked()), (2, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_at_once_share_one_call_and_backends_are_asked_side_by_side() {
+    let one = Fake::slow("one", &["a"], Duration::from_secs(3));
+    let two = Fake::slow("two", &["b"], Duration::from_secs(3));
+    let roster = roster(&[&one, &two], &[]);
+    let before = tokio::time::Instant::now();
+    let all = futures_util::future::join_all((0..20).map(|_| served(&roster, "b"))).await;
+    assert!(all.iter().all(|one| one.as_deref() == Ok("two b")));
+    assert_eq!((one.asked(), two.asked()), (1, 1));
+    assert_eq!(before.elapsed(), Duration::from_secs(3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backend_that_is_down_hides_its_models_and_nothing_else() {
+    let one = Fake::having("one", &["a", "b"]);
+    let two = Fake::having("two", &["b", "c"]);
+    let roster = roster(&[&one, &two], &["pet*=c"]);
+    assert_eq!(listed(&roster).await, ["a", "b", "two/b", "c"]);
+    one.goes_down();
+    tokio::time::advance(Duration::from_millis(1100)).await;
+    assert_eq!(listed(&roster).await, ["b", "c"]);
+    assert_eq!(served(&roster, "b").await.as_deref(), Ok("two b"));
+    assert_eq!(served(&roster, "c").await.as_deref(), Ok("two c"));
+    assert_eq!(served(&roster, "pet").await.as_deref(), Ok("two c"));
+    assert_eq!(served(&roster, "a").await, Err(unreachable_backend("one")), "it had that");
+    assert_eq!(served(&roster, "d").await, Err(unreachable_backend("one")), "it might have that");
+    one.now_has(&["a"]);
+    assert_eq!(served(&roster, "a").await.as_deref(), Ok("one a"), "back at once, without a new list");
+    tokio::time::advance(Duration::from_millis(1100)).await;
+    assert_eq!(served(&roster, "d").await, not_found("d"), "now everybody has answered");
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_pattern_takes_over_the_models_of_a_backend_that_is_down() {
+    let ollama = Fake::having("ollama", &["gpt-oss"]);
+    let small = Fake::having("small", &["smollm2"]);
+    let roster = roster(&[&ollama, &small], &["gpt-*=smollm2"]);
+    assert_eq!(served(&roster, "gpt-oss").await.as_deref(), Ok("ollama gpt-oss"));
+    ollama.goes_down();
+    tokio::time::advance(Duration::from_millis(1100)).await;
+    listed(&roster).await;
+    assert_eq!(served(&roster, "gpt-oss").await, Err(unreachable_backend("ollama")));
+}
+
+#[tokio::test]
+async fn it_is_ready_as_soon_as_one_backend_is() {
+    let (down, empty, up) = (Fake::down("down"), Fake::having("empty", &[]), Fake::having("up", &["a"]));
+    assert_eq!(roster(&[&down, &empty, &up], &[]).ready().await, Ok(()));
+    assert!(roster(&[&down, &empty], &[]).ready().await.is_err());
+    assert_eq!(roster(&[], &[]).ready().await, Err(BackendError::NoModels));
+    assert_eq!(roster(&[&down], &[]).models().await, Err(unreachable_backend("down")));
+    assert_eq!(listed(&roster(&[&down, &empty], &[])).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_survey_tells_who_shadows_whom() {
+    let ollama = Fake::having("ollama", &["a", "b"]);
+    let (gpu, down) = (Fake::having("gpu", &["b"]), Fake::down("down"));
+    let survey = roster(&[&ollama, &gpu, &down], &["a=gpu/b", "gpt-*=b", "x/*=*", "gone=nothing"]).survey().await;
+    let found =
+        |id: &str, shadowed_by: Option<&str>| Found { id: id.to_owned(), shadowed_by: shadowed_by.map(str::to_owned) };
+    assert_eq!(survey.backends[0].models, Ok(vec![found("a", Some("gpu/b")), found("b", None)]));
+    assert_eq!(survey.backends[1].models, Ok(vec![found("b", Some("ollama/b"))]));
+    assert_eq!(survey.backends[2].models, Err(unreachable_backend("down")));
+    let alias = |from: &str, to: &str, leads_to: Option<&str>| SurveyedAlias {
+        from: from.to_owned(),
+        to: to.to_owned(),
+        leads_to: leads_to.map(str::to_owned),
+    };
+    assert_eq!(
+        survey.aliases,
+        [
+            alias("a", "gpu/b", Some("gpu/b")),
+            alias("gone", "nothing", None),
+            alias("gpt-*", "b", Some("ollama/b")),
+            alias("x/*", "*", None),
+        ]
+    );
+}
+
+#[test]
+fn backends_have_names_that_can_stand_before_a_slash_and_only_one_has_each() {
+    let fake = Fake::having("one", &[]);
+    assert_eq!(try_roster(&[&fake, &fake], &[]).err(), Some(RosterError::Twice("one".to_owned())));
+    for name in ["", "a/b", "a b", "a=b", "*"] {
+        let fake = Fake::having(name, &[]);
+        assert_eq!(try_roster(&[&fake], &[]).err(), Some(RosterError::Name(name.to_owned())));
+    }
+    assert!(matches!(try_roster(&[], &["a=b", "b=a"]), Err(RosterError::Alias(_))));
+}
