@@ -1,7 +1,7 @@
 //! The body of an answer, with a limit on its silences.
 
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -10,13 +10,14 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
+use super::pool::Lease;
 use super::{Error, Limits};
 use crate::Phase;
 
 /// The body of an answer. After an error nothing follows, and the connection is closed.
 #[derive(Debug)]
 pub struct Body {
-    incoming: Option<Incoming>,
+    open: Option<Open>,
     limits: Limits,
     began: bool,
     /// Since when there has been nothing to read.
@@ -26,9 +27,38 @@ pub struct Body {
     alarm: Option<Pin<Box<Sleep>>>,
 }
 
+/// A body whose end has not come, and the connection it comes on.
+#[derive(Debug)]
+struct Open {
+    incoming: Incoming,
+    lease: Lease,
+}
+
+impl Open {
+    /// What has come. Where nothing waits, the connection is driven first.
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        // Only the connection, driven right here, adds to what has come: it need not wake anyone.
+        let mut unheard = Context::from_waker(Waker::noop());
+        let waiting = Pin::new(&mut self.incoming).poll_frame(&mut unheard);
+        if waiting.is_ready() {
+            return waiting;
+        }
+        self.lease.connection().drive(cx);
+        Pin::new(&mut self.incoming).poll_frame(&mut unheard)
+    }
+}
+
 impl Body {
-    pub(super) fn new(incoming: Incoming, limits: Limits) -> Self {
-        Self { incoming: Some(incoming), limits, began: false, silent_since: None, alarm: None }
+    pub(super) fn new(incoming: Incoming, lease: Lease, limits: Limits) -> Self {
+        Self { open: Some(Open { incoming, lease }), limits, began: false, silent_since: None, alarm: None }
+    }
+
+    /// The end has come: the connection is free for another request.
+    fn let_go(&mut self) {
+        if let Some(Open { incoming, lease }) = self.open.take() {
+            drop(incoming);
+            lease.give_back();
+        }
     }
 
     fn limit(&self) -> (Phase, Duration) {
@@ -61,29 +91,41 @@ impl http_body::Body for Body {
     type Error = Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        let Some(incoming) = &mut self.incoming else {
+        let Some(open) = &mut self.open else {
             return Poll::Ready(None);
         };
-        let error = match Pin::new(incoming).poll_frame(cx) {
+        let error = match open.poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 self.began = true;
                 self.silent_since = None;
                 return Poll::Ready(Some(Ok(frame)));
             }
-            Poll::Ready(None) => return Poll::Ready(None),
+            Poll::Ready(None) => {
+                self.let_go();
+                return Poll::Ready(None);
+            }
             Poll::Ready(Some(Err(error))) => Error::of_body(error),
             Poll::Pending => ready!(self.poll_silence(cx)),
         };
-        self.incoming = None;
+        self.open = None;
         Poll::Ready(Some(Err(error)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.as_ref().is_none_or(http_body::Body::is_end_stream)
+        self.open.as_ref().is_none_or(|open| open.incoming.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.as_ref().map_or_else(|| SizeHint::with_exact(0), http_body::Body::size_hint)
+        self.open.as_ref().map_or_else(|| SizeHint::with_exact(0), |open| open.incoming.size_hint())
+    }
+}
+
+impl Drop for Body {
+    /// A reader that knows the length need not ask for the end.
+    fn drop(&mut self) {
+        if self.is_end_stream() {
+            self.let_go();
+        }
     }
 }
 

@@ -1,47 +1,49 @@
-//! A pool of connections, as a `tower::Service`.
+//! Calls through a pool of connections, as a `tower::Service`.
 
-use std::future::Future;
-use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use futures_core::future::BoxFuture;
+use http::{Request, Response, Uri};
 use http_body_util::Full;
-use hyper_util::client::legacy;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
-use tokio::time::Sleep;
-use tower::Service;
+use tokio::time::timeout;
+use tower::{Service, ServiceExt};
 
 use super::connect::Connector;
+use super::connection::Connection;
+use super::pool::{Lease, Pool};
 use super::{Body, Error, Limits};
 use crate::Phase;
 
-/// How long an unused connection is kept. uvicorn (vLLM) and cpp-httplib (llama-server) close theirs after 5 s: a request sent
-/// into that moment would be lost.
-const IDLE_CONNECTION: Duration = Duration::from_secs(4);
-/// The most unused connections to one address.
-const IDLE_CONNECTIONS: usize = 512;
-/// The most bytes that wait, of one connection, for a slow reader; also the most that headers may take.
-const READ_BUFFER: usize = 64 << 10;
+/// The head of an answer, to come.
+pub type ResponseFuture = BoxFuture<'static, Result<Response<Body>, Error>>;
 
 /// A pool of connections to any number of addresses; clones share it.
 #[derive(Clone, Debug)]
-pub struct Client {
-    pool: legacy::Client<Connector, Full<Bytes>>,
+pub struct Client(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    connector: Connector,
+    pool: Pool,
     limits: Limits,
 }
 
 impl Client {
     /// An empty pool. Calls need a tokio runtime.
     pub fn new(limits: Limits) -> Self {
-        let pool = legacy::Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE_CONNECTION)
-            .pool_max_idle_per_host(IDLE_CONNECTIONS)
-            .http1_max_buf_size(READ_BUFFER)
-            .build(Connector::new(limits.connect));
-        Self { pool, limits }
+        Self(Arc::new(Shared { connector: Connector::new(limits.connect), pool: Pool::default(), limits }))
+    }
+
+    /// What [`Service::call`] does, for those who hold the client shared.
+    pub fn send(&self, request: Request<Full<Bytes>>) -> ResponseFuture {
+        let shared = Arc::clone(&self.0);
+        Box::pin(async move {
+            let after = shared.limits.headers;
+            let answered = timeout(after, shared.ask(request)).await;
+            answered.unwrap_or(Err(Error::TimedOut { phase: Phase::Headers, after }))
+        })
     }
 }
 
@@ -53,7 +55,7 @@ impl Default for Client {
 
 /// The request's URI must be absolute; [`super::Upstream`] sees to that. Dropping the future, or the body, closes the connection.
 ///
-/// A request is sent again, once, where a pooled connection turns out to be closed before any of it was on its way.
+/// A request is sent again where a pooled connection turns out to be closed before any of it was on its way.
 impl Service<Request<Full<Bytes>>> for Client {
     type Response = Response<Body>;
     type Error = Error;
@@ -68,40 +70,32 @@ impl Service<Request<Full<Bytes>>> for Client {
     }
 }
 
-impl Client {
-    /// What [`Service::call`] does, for those who hold the client shared.
-    pub fn send(&self, request: Request<Full<Bytes>>) -> ResponseFuture {
-        ResponseFuture {
-            response: self.pool.request(request),
-            limit: tokio::time::sleep(self.limits.headers),
-            limits: self.limits,
+impl Shared {
+    async fn ask(&self, mut request: Request<Full<Bytes>>) -> Result<Response<Body>, Error> {
+        let to = std::mem::take(request.uri_mut());
+        *request.uri_mut() = to.path_and_query().cloned().map(Uri::from).unwrap_or_default();
+        while let Some(mut lease) = self.pool.take(&to) {
+            match lease.connection().ask(request).await {
+                Ok(response) => return Ok(self.answered(response, lease)),
+                Err(mut unanswered) => match unanswered.take_message() {
+                    Some(unsent) => request = unsent,
+                    None => return Err(Error::of_request(unanswered.into_error())),
+                },
+            }
+        }
+        let mut lease = self.pool.adopt(self.connect(&to).await?, &to);
+        match lease.connection().ask(request).await {
+            Ok(response) => Ok(self.answered(response, lease)),
+            Err(unanswered) => Err(Error::of_request(unanswered.into_error())),
         }
     }
-}
 
-pin_project_lite::pin_project! {
-    /// The head of an answer, to come.
-    #[must_use = "a request is not sent until its future is polled"]
-    pub struct ResponseFuture {
-        #[pin]
-        response: legacy::ResponseFuture,
-        #[pin]
-        limit: Sleep,
-        limits: Limits,
+    async fn connect(&self, to: &Uri) -> Result<Connection, Error> {
+        let transport = self.connector.clone().oneshot(to.clone()).await.map_err(Error::of_connecting)?;
+        Connection::over(transport).await.map_err(Error::of_request)
     }
-}
 
-impl Future for ResponseFuture {
-    type Output = Result<Response<Body>, Error>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        if let Poll::Ready(response) = this.response.poll(cx) {
-            let limits = *this.limits;
-            return Poll::Ready(
-                response.map(|head| head.map(|body| Body::new(body, limits))).map_err(Error::of_request),
-            );
-        }
-        this.limit.poll(cx).map(|()| Err(Error::TimedOut { phase: Phase::Headers, after: this.limits.headers }))
+    fn answered(&self, response: Response<hyper::body::Incoming>, lease: Lease) -> Response<Body> {
+        response.map(|incoming| Body::new(incoming, lease, self.limits))
     }
 }

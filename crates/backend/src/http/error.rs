@@ -57,16 +57,21 @@ impl Error {
         }
     }
 
-    /// Before the headers of an answer.
-    pub(super) fn of_request(error: hyper_util::client::legacy::Error) -> Self {
-        if let Some(timed_out) = find::<ConnectTimedOut>(&error) {
-            return Self::TimedOut { phase: Phase::Connect, after: timed_out.after };
+    /// Before there is a connection.
+    pub(super) fn of_connecting(error: Cause) -> Self {
+        match find::<ConnectTimedOut>(&*error) {
+            Some(timed_out) => Self::TimedOut { phase: Phase::Connect, after: timed_out.after },
+            None => Self::Unreachable(error),
         }
-        let never_sent = find::<hyper::Error>(&error).is_some_and(hyper::Error::is_canceled);
-        if error.is_connect() || never_sent {
+    }
+
+    /// Before the headers of an answer.
+    pub(super) fn of_request(error: hyper::Error) -> Self {
+        // Never sent.
+        if error.is_canceled() {
             return Self::Unreachable(error.into());
         }
-        if find::<hyper::Error>(&error).is_some_and(hyper::Error::is_parse) {
+        if error.is_parse() {
             return Self::NotHttp(error.into());
         }
         Self::CutShort(error.into())

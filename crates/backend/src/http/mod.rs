@@ -7,8 +7,10 @@ mod base_url;
 mod body;
 mod client;
 mod connect;
+mod connection;
 mod error;
 mod limits;
+mod pool;
 mod upstream;
 
 pub use base_url::{BaseUrl, BaseUrlError};
