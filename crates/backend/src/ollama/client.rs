@@ -8,13 +8,14 @@ use futures_core::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::Body;
 use http_body_util::{BodyExt, Limited};
-use loggia_wire::ollama::{RunningModels, Show, ShowRequest, Tags, Version};
-use loggia_wire::openai::Model;
+use loggia_wire::ollama::{self, RunningModels, Show, ShowRequest, Tags, Version};
+use loggia_wire::openai::{ChatCompletionRequest, Model};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tower::{BoxError, Service, ServiceExt};
 
 use super::answer::Answer;
+use super::context;
 use super::error::{refusal, transport_error};
 use super::events::OllamaEvents;
 use super::models::{self, Known, ModelMemory};
@@ -83,12 +84,17 @@ where
 
     async fn start_chat(&self, call: ChatCall) -> Result<Reply, BackendError> {
         let known = self.known(&call.request.model).await?;
-        let body = to_json(&chat_request(&call.request, call.profile)?, &self.name)?;
-        let request = post("/api/chat", body, call.head.as_deref());
-        let response = self.send(request).await?;
-        if response.status() != StatusCode::OK {
-            return Err(self.refused(response, &call.request.model).await);
-        }
+        let mut request = chat_request(&call.request, call.profile)?;
+        let chosen = self.choose_context(&call.request, &mut request, &known).await;
+        let head = call.head.as_deref();
+        let response = match self.ask_chat(&request, head).await {
+            Err(BackendError::ContextLengthExceeded { prompt_tokens: Some(prompt), .. })
+                if chosen && grow_context(&call.request, &mut request, &known, prompt) =>
+            {
+                self.ask_chat(&request, head).await?
+            }
+            response => response?,
+        };
         let single_call = call.request.parallel_tool_calls == Some(false);
         let answer = Answer::new(call.id, Arc::clone(&self.name), call.profile, single_call);
         let served_by = ServedBy {
@@ -99,6 +105,43 @@ where
         };
         let events = OllamaEvents::new(response.into_body(), answer, Arc::clone(&self.name));
         Ok(Reply { served_by, events: Box::pin(events) })
+    }
+
+    async fn ask_chat(
+        &self,
+        request: &ollama::ChatRequest,
+        head: Option<&http::request::Parts>,
+    ) -> Result<Response<S::Body>, BackendError> {
+        let body = to_json(request, &self.name)?;
+        let response = self.send(post("/api/chat", body, head)).await?;
+        if response.status() == StatusCode::OK {
+            Ok(response)
+        } else {
+            Err(self.refused(response, &request.model).await)
+        }
+    }
+
+    /// Sets the context size where the client asks for none; tells whether the size is Loggia's to choose.
+    async fn choose_context(
+        &self,
+        asked: &ChatCompletionRequest,
+        request: &mut ollama::ChatRequest,
+        known: &Known,
+    ) -> bool {
+        let Some(most) = known.context_most else { return false };
+        if request.options.others.contains_key("num_ctx") {
+            return false;
+        }
+        let loaded = match known.context_kept() {
+            Some(kept) => Some(kept),
+            None => {
+                self.get::<RunningModels>("/api/ps").await.ok().and_then(|ps| models::loaded_context(&ps, &asked.model))
+            }
+        };
+        if let Some(size) = context::choose(context::need(asked), loaded, most) {
+            set_context(request, known, size);
+        }
+        true
     }
 
     /// What is known of a model, asked once and kept for a while.
@@ -209,6 +252,26 @@ where
 fn is_no_matter_of_show(error: &BackendError) -> bool {
     use BackendError::{Busy, ModelNotFound, TimedOut, Unreachable};
     matches!(error, ModelNotFound { .. } | Unreachable { .. } | TimedOut { .. } | Busy { .. })
+}
+
+fn set_context(request: &mut ollama::ChatRequest, known: &Known, size: u64) {
+    request.options.num_ctx = Some(size);
+    if known.keep_context(size) {
+        tracing::info!(model = request.model, num_ctx = size, "the context size that Ollama is asked for");
+    }
+}
+
+/// Chooses again, now that the engine has told how long the prompt is; `false` where no larger context can help.
+fn grow_context(asked: &ChatCompletionRequest, request: &mut ollama::ChatRequest, known: &Known, prompt: u64) -> bool {
+    let most = known.context_most.unwrap_or(0);
+    let before = request.options.num_ctx;
+    match context::choose(prompt + context::answer(asked), before, most) {
+        Some(size) if size > prompt && Some(size) != before => {
+            set_context(request, known, size);
+            true
+        }
+        _ => false,
+    }
 }
 
 /// A POST of JSON, with the headers and extensions of the client's own request where the service is the one behind it.

@@ -6,6 +6,7 @@
 
 mod answer;
 mod client;
+mod context;
 mod error;
 mod events;
 mod message;

@@ -1,6 +1,7 @@
 //! `/api/tags`, `/api/show`, `/api/ps` → OpenAI's models, and what each can do.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -34,11 +35,32 @@ const CAPABILITIES: [(&str, Ability); 4] = [
 pub(super) struct Known {
     pub(super) abilities: Arc<Abilities>,
     pub(super) fingerprint: Arc<str>,
+    /// The most tokens that Loggia may ask a context to hold. `None` where nothing is known, or the Modelfile sets the size.
+    pub(super) context_most: Option<u64>,
+    /// The context size that was last chosen or found loaded; 0 where neither has happened.
+    context_kept: AtomicU64,
+}
+
+impl Known {
+    /// The context size that was last chosen or found loaded.
+    pub(super) fn context_kept(&self) -> Option<u64> {
+        Some(self.context_kept.load(Ordering::Relaxed)).filter(|&size| size > 0)
+    }
+
+    /// Remembers a context size; tells whether it is a new one.
+    pub(super) fn keep_context(&self, size: u64) -> bool {
+        self.context_kept.swap(size, Ordering::Relaxed) != size
+    }
 }
 
 impl Known {
     pub(super) fn from_show(backend: &str, show: &Show, digest: &str, version: &str) -> Self {
-        Self { abilities: Arc::new(abilities(show)), fingerprint: fingerprint(&["ollama", backend, digest, version]) }
+        Self {
+            abilities: Arc::new(abilities(show)),
+            fingerprint: fingerprint(&["ollama", backend, digest, version]),
+            context_most: show.context_length().filter(|_| show.num_ctx().is_none()),
+            context_kept: AtomicU64::new(0),
+        }
     }
 
     /// The service does not tell: everything is tried.
@@ -48,6 +70,8 @@ impl Known {
         Self {
             abilities: Arc::new(Abilities { can, context_length: None }),
             fingerprint: fingerprint(&["ollama", backend, model]),
+            context_most: None,
+            context_kept: AtomicU64::new(0),
         }
     }
 }
@@ -110,10 +134,10 @@ pub(super) fn digest(tags: &Tags, id: &str) -> Option<String> {
 /// `/v1/models/{id}`: what OpenAI's API has no field for rides beside its four.
 pub(super) fn described(id: &str, listed: &ListedModel, show: &Show, running: &RunningModels) -> Model {
     let mut model = model(id, listed);
-    let loaded = running.models.iter().find(|loaded| loaded.name == listed.name);
+    let loaded = loaded_context(running, &listed.name);
     let fields = [
         ("context_length", json!(show.context_length())),
-        ("loaded_context_length", json!(loaded.and_then(|loaded| loaded.context_length))),
+        ("loaded_context_length", json!(loaded)),
         ("capabilities", json!(show.capabilities)),
         ("family", json!(show.details.family)),
         ("parameter_size", json!(show.details.parameter_size)),
@@ -122,6 +146,12 @@ pub(super) fn described(id: &str, listed: &ListedModel, show: &Show, running: &R
     ];
     model.extra.extend(fields.into_iter().filter(|(_, value)| !value.is_null()).map(|(k, v)| (k.to_owned(), v)));
     model
+}
+
+/// The context size that a model is loaded with, where it is.
+pub(super) fn loaded_context(running: &RunningModels, id: &str) -> Option<u64> {
+    let latest = format!("{id}:latest");
+    running.models.iter().find(|loaded| loaded.name == id || loaded.name == latest)?.context_length
 }
 
 fn model(id: &str, listed: &ListedModel) -> Model {

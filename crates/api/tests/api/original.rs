@@ -1,13 +1,11 @@
 //! Part 1 of `docs/dialects.md`, row by row, under both profiles, from outside: bytes in, bytes out.
 
-mod support;
-
+use crate::support::{Scripted, chat, hello, layered, post, send};
 use http::Request;
 use http_body_util::Full;
 use loggia_api::Policy;
 use loggia_backend::Profile;
 use serde_json::{Value, json};
-use support::{Scripted, chat, hello, layered, post, send};
 
 fn ours() -> Policy {
     Policy::default()
@@ -292,8 +290,8 @@ async fn a_stream_is_events_until_done() {
 
 #[tokio::test]
 async fn a_stream_is_the_same_wherever_its_packets_break() {
-    let (status, body) = support::recording("chat/stream");
-    let strip = |answer: support::Answer| {
+    let (status, body) = crate::support::recording("chat/stream");
+    let strip = |answer: crate::support::Answer| {
         let mut chunks = answer.chunks();
         for chunk in &mut chunks {
             chunk["id"] = Value::Null;
@@ -361,7 +359,7 @@ async fn an_error_in_a_stream_is_one_event_and_the_end() {
 
 #[tokio::test]
 async fn a_stream_that_breaks_off_says_so() {
-    let (_, body) = support::recording("chat/stream");
+    let (_, body) = crate::support::recording("chat/stream");
     let inner = Scripted::default().on("/api/chat", 200, [body.slice(..body.len() / 2)]);
     let answer = chat(&inner, ours(), hello(json!({"stream": true}))).await;
     let events = answer.events();
@@ -387,7 +385,7 @@ async fn routes_that_are_not_openais_pass_untouched() {
     let inner = Scripted::default().recorded("chat/stream").on("/mine", 201, ["yes"]);
     let service = layered(&inner, ours());
     let answer = send(&service, post("/api/chat", r#"{"model":"x"}"#)).await;
-    assert_eq!(answer.body, support::recording("chat/stream").1);
+    assert_eq!(answer.body, crate::support::recording("chat/stream").1);
     let own = Request::delete("/mine?a=b").header("x-own", "1").body(Full::default()).expect("a request");
     assert_eq!(send(&service, own).await.status(), 201);
     let seen = inner.seen.lock().expect("no panic");

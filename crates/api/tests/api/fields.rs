@@ -1,14 +1,12 @@
 //! What becomes of each field: honoured, emulated, named as without effect, or refused (`docs/dialects.md`, parts 2 and 3).
 
-mod support;
-
+use crate::support::{Answer, Scripted, chat, hello};
 use loggia_api::{Policy, Strictness};
 use serde_json::{Value, json};
-use support::{Answer, Scripted, chat, hello};
 
 /// A model of which Ollama says that it can only complete.
 fn plain_model() -> Scripted {
-    let (status, show) = support::recording("server/show");
+    let (status, show) = crate::support::recording("server/show");
     Scripted::default().on("/api/show", status, [show]).recorded("chat/whole")
 }
 
@@ -184,7 +182,7 @@ async fn streamed_calls_have_ids_names_and_rising_indexes() {
 
 #[tokio::test]
 async fn a_call_that_must_be_made_is_held_to_a_schema_and_comes_back_as_a_call() {
-    let (status, show) = support::recording("server/show");
+    let (status, show) = crate::support::recording("server/show");
     let inner = Scripted::default().on("/api/show", status, [show]).recorded("chat/whole-call-forced-by-format");
     let parameters = json!({"type": "object", "properties": {"city": {"type": "string"}}});
     let tools = json!([{"type": "function", "function": {"name": "get_weather", "parameters": parameters}}]);

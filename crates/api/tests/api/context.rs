@@ -1,0 +1,76 @@
+//! The context size that Ollama is asked for: chosen where the client asks for none, grown where it was too small.
+
+use crate::support::{Scripted, chat, hello, layered, recording, send};
+use bytes::Bytes;
+use loggia_api::Policy;
+use serde_json::{Value, json};
+
+/// An Ollama with one model, `smollm2:135m`, whose context may have up to 8,192 tokens.
+fn ollama(loaded: Option<u64>) -> Scripted {
+    let (_, show) = recording("server/show");
+    let models: Vec<Value> =
+        loaded.map(|size| json!({"name": "smollm2:135m", "context_length": size})).into_iter().collect();
+    Scripted::default()
+        .on("/api/show", 200, [show])
+        .on("/api/tags", 200, [recording("server/tags").1])
+        .on("/api/ps", 200, [json!({"models": models}).to_string()])
+        .recorded("chat/whole")
+}
+
+fn saying(letters: usize) -> Value {
+    hello(json!({"messages": [{"role": "user", "content": "a".repeat(letters)}]}))
+}
+
+async fn asked_for(inner: &Scripted, body: Value) -> Value {
+    let answer = chat(inner, Policy::default(), body).await;
+    assert_eq!(answer.status(), 200, "{}", answer.text());
+    inner.last_chat()["options"]["num_ctx"].clone()
+}
+
+#[tokio::test]
+async fn a_short_prompt_leaves_the_size_to_ollama_unless_the_model_is_loaded() {
+    assert_eq!(asked_for(&ollama(None), saying(100)).await, Value::Null);
+    assert_eq!(asked_for(&ollama(Some(8192)), saying(100)).await, 8192);
+}
+
+#[tokio::test]
+async fn a_long_prompt_gets_the_smallest_step_that_holds_it_and_no_more_than_the_model_has() {
+    assert_eq!(asked_for(&ollama(None), saying(9_000)).await, 8192);
+    assert_eq!(asked_for(&ollama(Some(4096)), saying(9_000)).await, 8192);
+    assert_eq!(asked_for(&ollama(None), saying(100_000)).await, 8192);
+}
+
+#[tokio::test]
+async fn a_size_once_chosen_is_kept() {
+    let inner = ollama(None);
+    let service = layered(&inner, Policy::default());
+    for (letters, size) in [(9_000, json!(8192)), (100, json!(8192))] {
+        send(&service, crate::support::post("/v1/chat/completions", saying(letters).to_string())).await;
+        assert_eq!(inner.last_chat()["options"]["num_ctx"], size);
+    }
+}
+
+#[tokio::test]
+async fn what_the_client_asks_for_is_sent() {
+    let mut body = saying(9_000);
+    body["num_ctx"] = json!(2048);
+    assert_eq!(asked_for(&ollama(Some(4096)), body).await, 2048);
+}
+
+#[tokio::test]
+async fn a_prompt_that_was_underrated_is_asked_again_with_room_for_it() {
+    let refusal = |prompt: u64| {
+        let inner = json!({"error": {"code": 400, "message": "too long", "type": "exceed_context_size_error",
+            "n_prompt_tokens": prompt, "n_ctx": 4096}});
+        Bytes::from(json!({"error": inner.to_string()}).to_string())
+    };
+    let inner = ollama(None).on("/api/chat", 400, [refusal(5000)]);
+    let answer = chat(&inner, Policy::default(), saying(100)).await;
+    let sizes: Vec<Value> = inner.chats().iter().map(|chat| chat["options"]["num_ctx"].clone()).collect();
+    assert_eq!(sizes, [Value::Null, json!(8192)], "once more, and not again");
+    assert_eq!((answer.status(), &answer.json()["error"]["code"]), (400, &json!("context_length_exceeded")));
+
+    let inner = ollama(None).on("/api/chat", 400, [refusal(9000)]);
+    chat(&inner, Policy::default(), saying(100)).await;
+    assert_eq!(inner.chats().len(), 1, "no context of this model can hold it");
+}

@@ -1,0 +1,8 @@
+//! OpenAI's API from outside: bytes in, bytes out, over services that speak Ollama.
+
+mod context;
+mod fields;
+mod original;
+mod spec;
+mod streaming;
+mod support;
