@@ -24,6 +24,12 @@ ALWAYS_SENT = {"truncate": False, "shift": False}
 # Requests recorded to show what Ollama does when `truncate` is left to it: Loggia must never send them.
 NEVER_SENT = {"overflow-default", "overflow-many-messages-default", "generation-past-context-default"}
 
+# The context size that `/api/ps` says each model is loaded with: Loggia asks for it again, so that no model is loaded anew.
+LOADED = {
+    model["name"]: model["context_length"]
+    for model in json.loads((RECORDINGS / "server" / "ps.response.http").read_bytes().partition(b"\r\n\r\n")[2])["models"]
+}
+
 # How long `/standin/left` waits for the client's connection to close.
 PATIENCE = 10.0
 
@@ -48,7 +54,10 @@ class Recording:
     def expected(self) -> dict:
         """The request that Loggia sends for the same question."""
         numbered = {"messages": [with_numbered_calls(message) for message in self.request["messages"]]}
-        return {**self.request, **numbered, "stream": self.request.get("stream", True), **ALWAYS_SENT}
+        loaded = {"num_ctx": LOADED[self.request["model"]]} if self.request["model"] in LOADED else {}
+        options = {**loaded, **self.request.get("options", {})}
+        sized = {"options": options} if options else {}
+        return {**self.request, **numbered, **sized, "stream": self.request.get("stream", True), **ALWAYS_SENT}
 
 
 def with_numbered_calls(message: dict) -> dict:
