@@ -54,7 +54,7 @@ class Recording:
     def expected(self) -> dict:
         """The request that Loggia sends for the same question."""
         numbered = {"messages": [with_numbered_calls(message) for message in self.request["messages"]]}
-        loaded = {"num_ctx": LOADED[self.request["model"]]} if self.request["model"] in LOADED else {}
+        loaded = {"num_ctx": LOADED[self.request["model"]]} if self.request.get("model") in LOADED else {}
         options = {**loaded, **self.request.get("options", {})}
         sized = {"options": options} if options else {}
         return {**self.request, **numbered, **sized, "stream": self.request.get("stream", True), **ALWAYS_SENT}
