@@ -47,7 +47,9 @@ pub enum BackendError {
         retry_after: Option<Duration>,
     },
     /// The engine does not let Loggia in: its key is missing or wrong. The client can do nothing about it.
-    #[error("the backend `{backend}` refused Loggia's credentials; its key in the server's configuration is missing or wrong")]
+    #[error(
+        "the backend `{backend}` refused Loggia's credentials; its key in the server's configuration is missing or wrong"
+    )]
     Credentials {
         /// The backend's name.
         backend: String,
