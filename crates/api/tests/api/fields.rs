@@ -264,3 +264,41 @@ async fn a_number_out_of_range_is_a_400_with_its_name() {
         assert_eq!((answer.status(), &answer.json()["error"]["param"]), (400, &json!(param)), "{}", answer.text());
     }
 }
+
+#[tokio::test]
+async fn a_call_that_ollama_swallows_is_asked_for_again_held_to_its_schema() {
+    let tools = json!([{"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object"}}}]);
+    for (swallowed, stream) in [("chat/whole-broken-tool-call", false), ("chat/stream-broken-tool-call", true)] {
+        let again = if stream { "chat/stream-format-schema" } else { "chat/whole-call-forced-by-format" };
+        let inner =
+            Scripted::default().recorded(again).first("/api/chat", 200, [crate::support::recording(swallowed).1]);
+        let answer = chat(&inner, Policy::default(), hello(json!({"tools": tools, "stream": stream}))).await;
+        assert_eq!(answer.status(), 200, "{}", answer.text());
+        let chats = inner.chats();
+        assert_eq!((chats.len(), chats[0].get("format"), chats[1].get("tools")), (2, None, None));
+        assert_eq!(chats[1]["format"]["properties"]["name"], json!({"const": "get_weather"}));
+        if stream {
+            // The recorded second answer is no call, as one cut by its limit would not be: its text is the client's to see.
+            let text: String = answer
+                .chunks()
+                .iter()
+                .filter_map(|chunk| chunk["choices"][0]["delta"]["content"].as_str().map(str::to_owned))
+                .collect();
+            assert!(text.starts_with('{'), "{text}");
+        } else {
+            let call = answer.json()["choices"][0]["message"]["tool_calls"][0].clone();
+            assert_eq!(call["function"]["name"], "get_weather");
+            assert_eq!(answer.json()["usage"]["completion_tokens"], 28 + 31, "what was swallowed was generated too");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_answer_of_nothing_is_not_asked_for_again() {
+    let line = r#"{"message":{"content":""},"done":true,"done_reason":"stop","prompt_eval_count":5,"eval_count":1}"#;
+    let inner = Scripted::default().on("/api/chat", 200, [line]);
+    let tools = json!([{"type": "function", "function": {"name": "f"}}]);
+    let answer = chat(&inner, Policy::default(), hello(json!({"tools": tools}))).await.json();
+    assert_eq!((inner.chats().len(), &answer["choices"][0]["message"]["content"]), (1, &json!("")));
+    assert_eq!(answer["usage"]["total_tokens"], 6);
+}

@@ -28,6 +28,7 @@ type Seen = (Request<()>, Bytes);
 #[derive(Clone, Default)]
 pub(crate) struct Scripted {
     answers: Arc<Mutex<HashMap<String, Scripts>>>,
+    firsts: Arc<Mutex<HashMap<String, Scripts>>>,
     pub(crate) seen: Arc<Mutex<Vec<Seen>>>,
 }
 
@@ -37,6 +38,14 @@ impl Scripted {
         let status = StatusCode::from_u16(status).expect("a status");
         let packets = packets.into_iter().map(Into::into).collect();
         self.answers.lock().expect("no panic").insert(path.to_owned(), (status, packets));
+        self
+    }
+
+    /// Answers the first request to `path` with these packets.
+    pub(crate) fn first(self, path: &str, status: u16, packets: impl IntoIterator<Item = impl Into<Bytes>>) -> Self {
+        let status = StatusCode::from_u16(status).expect("a status");
+        let packets = packets.into_iter().map(Into::into).collect();
+        self.firsts.lock().expect("no panic").insert(path.to_owned(), (status, packets));
         self
     }
 
@@ -76,7 +85,8 @@ impl Service<Request<Full<Bytes>>> for Scripted {
             bytes = frame.into_data().unwrap_or_default();
         }
         self.seen.lock().expect("no panic").push((Request::from_parts(parts, ()), bytes));
-        let answer = self.answers.lock().expect("no panic").get(&path).cloned();
+        let first = self.firsts.lock().expect("no panic").remove(&path);
+        let answer = first.or_else(|| self.answers.lock().expect("no panic").get(&path).cloned());
         let (status, packets) = answer.unwrap_or((StatusCode::NOT_FOUND, vec![Bytes::from("404 page not found")]));
         let packets = packets.into_iter().map(|packet| Ok(Frame::data(packet)));
         let mut response = Response::new(StreamBody::new(futures_util::stream::iter(packets)).boxed_unsync());

@@ -19,7 +19,7 @@ use crate::{BackendError, Chunk, Event, Events, Reply};
 
 /// The request with the calls described in a system message and the answer held to one of them. It works with every model,
 /// also one whose template knows nothing of tools.
-pub(super) fn as_a_schema(request: &ChatCompletionRequest) -> Result<ChatCompletionRequest, BackendError> {
+pub(crate) fn as_a_schema(request: &ChatCompletionRequest) -> Result<ChatCompletionRequest, BackendError> {
     let functions = request.callable_functions();
     if functions.is_empty() {
         return Err(BackendError::InvalidRequest {
@@ -67,7 +67,7 @@ fn call_schema(function: &FunctionDefinition) -> Value {
 }
 
 /// The reply with its text made into a call.
-pub(super) fn back_to_a_call(reply: Reply, id: &Arc<str>) -> Reply {
+pub(crate) fn back_to_a_call(reply: Reply, id: &Arc<str>) -> Reply {
     let call_id = format!("call_{}", id.trim_start_matches("chatcmpl-"));
     let events = Calls { events: reply.events, text: String::new(), call_id };
     Reply { served_by: reply.served_by, events: Box::pin(events) }

@@ -2,7 +2,7 @@
 //! side by side, a call that must be made as an answer held to a schema.
 
 mod choices;
-mod forced_call;
+pub(crate) mod forced_call;
 mod legacy;
 
 use std::sync::Arc;

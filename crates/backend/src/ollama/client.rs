@@ -20,7 +20,9 @@ use super::error::{refusal, transport_error};
 use super::events::OllamaEvents;
 use super::models::{self, Known, ModelMemory};
 use super::request::chat_request;
-use crate::{Abilities, Backend, BackendError, ChatCall, Reply, ServedBy};
+use super::swallowed::NotSwallowed;
+use crate::emulate::forced_call;
+use crate::{Abilities, Backend, BackendError, ChatCall, Profile, Reply, ServedBy};
 
 /// The most bytes of an answer that is not a chat: a list of a thousand models is 500 KiB.
 const BODY_LIMIT: usize = 32 << 20;
@@ -82,7 +84,24 @@ where
         Self { known: memory, ..self }
     }
 
+    /// Starts a chat; one with tools is asked again where Ollama swallows a call (`swallowed.rs`).
     async fn start_chat(&self, call: ChatCall) -> Result<Reply, BackendError> {
+        if call.profile == Profile::Original || call.request.callable_functions().is_empty() {
+            return self.start_once(call).await;
+        }
+        let held_to_a_schema = Arc::new(forced_call::as_a_schema(&call.request)?);
+        let again = ChatCall { request: held_to_a_schema, ..call.clone() };
+        let this = self.clone();
+        let again = Box::pin(async move {
+            tracing::info!(id = &*again.id, "a call that Ollama swallowed is asked for again, held to its schema");
+            let id = Arc::clone(&again.id);
+            Ok(forced_call::back_to_a_call(this.start_once(again).await?, &id).events)
+        });
+        let reply = self.start_once(call).await?;
+        Ok(Reply { served_by: reply.served_by, events: Box::pin(NotSwallowed::new(reply.events, again)) })
+    }
+
+    async fn start_once(&self, call: ChatCall) -> Result<Reply, BackendError> {
         let known = self.known(&call.request.model).await?;
         let mut request = chat_request(&call.request, call.profile)?;
         let chosen = self.choose_context(&call.request, &mut request, &known).await;

@@ -13,6 +13,7 @@ mod message;
 mod models;
 mod request;
 mod sampling;
+mod swallowed;
 
 pub use answer::Answer;
 pub use client::{Ollama, OllamaService};
