@@ -4,10 +4,13 @@
 //! machine), `serve` (server and engine, put together), `check` (what can be reached). What a request does is in the crates below.
 #![forbid(unsafe_code)]
 
+mod backends;
+mod check;
 mod cli;
 mod config;
 mod logs;
 mod models;
+mod serve;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -16,7 +19,7 @@ use anyhow::Context as _;
 use bytesize::ByteSize;
 use clap::Parser as _;
 
-use cli::{Cli, Command, StoreArgs};
+use cli::{Cli, Command, ServeArgs, StoreArgs};
 use config::{Config, environment};
 use models::{Model, Progress, Source, Store};
 
@@ -36,16 +39,32 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Pull { source, place } => pull(&source, &place),
         Command::Models { place } => list(&place),
         Command::Rm { name, place } => remove(&name, &place),
-        Command::Serve(_) | Command::Check(_) => anyhow::bail!("soon"),
+        Command::Serve(args) => serve(&args),
+        Command::Check(args) => check(&args),
     }
+}
+
+fn serve(args: &ServeArgs) -> anyhow::Result<ExitCode> {
+    logs::start("info");
+    loggia_server::log_panics_without_their_words();
+    let config = Config::load(args, &environment)?;
+    runtime()?.block_on(serve::serve(&config))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn check(args: &ServeArgs) -> anyhow::Result<ExitCode> {
+    logs::start("error");
+    let config = Config::load(args, &environment)?;
+    let (output, all_well) = runtime()?.block_on(check::check(&config))?;
+    print(&output)?;
+    Ok(if all_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn pull(source: &str, place: &StoreArgs) -> anyhow::Result<ExitCode> {
     logs::start("warn");
     let source = Source::parse(source)?;
     let store = store(place)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
-    let model = runtime.block_on(models::pull(&source, &store, Progress::on_stderr()))?;
+    let model = runtime()?.block_on(models::pull(&source, &store, Progress::on_stderr()))?;
     print(&format!("{}  {}  {}\n", model.name, ByteSize(model.bytes), model.file.display()))
 }
 
@@ -77,6 +96,10 @@ fn table(models: &[Model]) -> String {
         format!("{:width$}  {size:>10}  {}{rest}\n", model.name, model.file.display())
     };
     models.iter().map(row).collect()
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Runtime::new().context("cannot start the threads that wait for the network")
 }
 
 /// Writes to standard output; a reader who has left, as `head` does, is no failure.

@@ -11,7 +11,7 @@ const REPO: &str = "someone/Small-GGUF";
 
 /// A file that begins as GGUF files do; its other bytes tell where they belong.
 fn gguf(kib: usize, seed: u8) -> Vec<u8> {
-    let bytes = (0..kib * 1024).map(|at| u8::try_from((at / 7) % 251).unwrap() ^ seed);
+    let bytes = (0_u8..251).cycle().take(kib * 1024).map(|byte| byte ^ seed);
     b"GGUF".iter().copied().chain(bytes).collect()
 }
 
@@ -20,6 +20,11 @@ fn hub(files: &[(&str, &[u8])]) -> (Hub, Program) {
     let hub = Hub::with(&files.iter().map(|(name, bytes)| (name.as_str(), *bytes)).collect::<Vec<_>>());
     let program = Program::new().with("HF_ENDPOINT", &hub.endpoint());
     (hub, program)
+}
+
+/// The file that is still arriving.
+fn part(program: &Program) -> Option<String> {
+    program.files().into_iter().find(|file| file.strip_suffix(".part").is_some())
 }
 
 fn stored(name: &str) -> String {
@@ -37,9 +42,8 @@ fn pull_half(hub: &Hub, program: &Program, half: usize) {
 fn pull_and_stall(hub: &Hub, program: &Program, half: usize) -> Running {
     hub.shelf().stalls_after = Some(half);
     let running = program.start(&["pull", &format!("hf:{REPO}")]);
-    let part = || program.files().into_iter().find(|file| file.ends_with(".part"));
     eventually("half of the file arrives", || {
-        part().is_some_and(|part| fs::metadata(program.model(&part)).is_ok_and(|part| part.len() == half as u64))
+        part(program).is_some_and(|part| fs::metadata(program.model(&part)).is_ok_and(|part| part.len() == half as u64))
     });
     running
 }
@@ -133,8 +137,7 @@ fn a_part_that_went_bad_is_thrown_away_and_fetched_anew() {
     let bytes = gguf(300, 8);
     let (hub, program) = hub(&[("m.gguf", &bytes)]);
     pull_half(&hub, &program, 70_000);
-    let part = program.files().into_iter().find(|file| file.ends_with(".part")).unwrap();
-    fs::write(program.model(&part), vec![0; 70_000]).unwrap();
+    fs::write(program.model(&part(&program).unwrap()), vec![0; 70_000]).unwrap();
     program.run(&["pull", &format!("hf:{REPO}")]).succeeded();
     assert_eq!(hub.ranges(), [Some("bytes=70000-".to_owned()), None]);
     assert_eq!(fs::read(program.model(&stored("m.gguf"))).unwrap(), bytes);

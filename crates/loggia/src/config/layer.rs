@@ -9,10 +9,12 @@ use std::str::FromStr;
 
 use bytesize::ByteSize;
 use loggia_api::Strictness;
+use loggia_backend::roster::Alias;
+use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
 use super::Environment;
-use super::value::{Alias, Engine, ModelName, PerModel, SamplingProfile, Span, Url};
+use super::value::{Engine, ModelName, PerModel, SamplingProfile, Span, Url};
 use crate::cli::ServeArgs;
 
 /// Why no configuration results.
@@ -163,7 +165,8 @@ fn parse_error(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError 
 /// A table in the file: `"gpt-*" = "smollm2:135m"`.
 fn aliases<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Vec<Alias>>, D::Error> {
     let table = BTreeMap::<String, String>::deserialize(input)?;
-    Ok(Some(table.into_iter().map(|(from, to)| Alias { from, to }).collect()))
+    let aliases = table.into_iter().map(|(from, to)| Alias::new(from, to).map_err(D::Error::custom));
+    aliases.collect::<Result<_, _>>().map(Some)
 }
 
 struct Variables<'a>(Environment<'a>);

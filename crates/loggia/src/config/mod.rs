@@ -17,13 +17,14 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use loggia_api::Strictness;
 use loggia_backend::http::Limits;
+pub(crate) use loggia_backend::roster::Alias;
 
 use crate::cli::{ServeArgs, StoreArgs};
 pub(crate) use layer::ConfigError;
 use layer::Layer;
 pub(crate) use show::Shown;
 use value::Span;
-pub(crate) use value::{Alias, Engine, ModelName, PerModel, SamplingProfile, Secret, Url};
+pub(crate) use value::{Engine, ModelName, PerModel, SamplingProfile, Secret, Url};
 
 /// Every setting, decided.
 #[derive(Debug)]

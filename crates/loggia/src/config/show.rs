@@ -58,7 +58,7 @@ fn tables(config: &Config, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "\n[aliases]  # {}", config.aliases.from)?;
     }
     for alias in &*config.aliases {
-        writeln!(f, "{} = {}", text(&alias.from), text(&alias.to))?;
+        writeln!(f, "{} = {}", text(alias.from()), text(alias.to()))?;
     }
     for (model, settings) in &*config.per_model {
         writeln!(f, "\n[per_model.{}]  # {}", text(model), config.per_model.from)?;

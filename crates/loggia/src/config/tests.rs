@@ -63,7 +63,7 @@ fn a_flag_is_stronger_than_the_environment_and_that_than_the_file() {
 fn a_list_is_replaced_by_a_stronger_one_not_added_to() {
     let config = load(Some(FILE), &[("LOGGIA_OLLAMA", "http://env:1, http://env:2,")], &["--alias", "a=b"]).unwrap();
     assert_eq!(config.ollama.iter().map(ToString::to_string).collect::<Vec<_>>(), ["http://env:1", "http://env:2"]);
-    assert_eq!(*config.aliases, [Alias { from: "a".into(), to: "b".into() }]);
+    assert_eq!(*config.aliases, ["a=b".parse().unwrap()]);
     assert_eq!(config.openai.len(), 2);
 }
 

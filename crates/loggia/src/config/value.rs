@@ -20,8 +20,6 @@ pub(crate) enum ValueError {
     Url(#[from] BaseUrlError),
     #[error(transparent)]
     Key(#[from] KeyError),
-    #[error("`{0}` is not FROM=TO, as in gpt-*=smollm2:135m")]
-    Alias(String),
     #[error("`{0}` is no duration, as 500ms, 10s, 2min and 1h are")]
     Span(String),
     #[error("`{0}` is neither openai nor original")]
@@ -188,27 +186,6 @@ impl FromStr for Engine {
     fn from_str(text: &str) -> Result<Self, ValueError> {
         let (name, url) = text.split_once('=').ok_or_else(|| ValueError::Engine(text.to_owned()))?;
         EngineTable { name: name.to_owned(), url: url.parse()?, key: None }.try_into()
-    }
-}
-
-/// Another name for a model.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Alias {
-    /// What clients ask for; a `*` stands for any text.
-    pub(crate) from: String,
-    pub(crate) to: String,
-}
-
-impl FromStr for Alias {
-    type Err = ValueError;
-
-    fn from_str(text: &str) -> Result<Self, ValueError> {
-        match text.split_once('=') {
-            Some((from, to)) if !from.is_empty() && !to.is_empty() => {
-                Ok(Alias { from: from.to_owned(), to: to.to_owned() })
-            }
-            _ => Err(ValueError::Alias(text.to_owned())),
-        }
     }
 }
 

@@ -21,4 +21,4 @@ pub(crate) use catalogue::DEFAULT;
 pub(crate) use progress::Progress;
 pub(crate) use pull::pull;
 pub(crate) use source::Source;
-pub(crate) use store::{Model, Store};
+pub(crate) use store::{Model, Store, StoreError, of_loose_file};

@@ -241,7 +241,7 @@ mod tests {
     fn a_full_disk_says_how_much_room_is_wanted_and_that_nothing_is_lost() {
         let dir = tempfile::tempdir().unwrap();
         let mut part = Part::open(&dir.path().join("m.gguf"), 3 << 20, Some(&"a".repeat(64))).unwrap();
-        part.write(&[0; 1 << 20]).unwrap();
+        part.write(&vec![0; 1 << 20]).unwrap();
         let error = part.write_error(io::ErrorKind::StorageFull.into()).to_string();
         assert!(error.contains("no room for 2.0 MiB more") && error.contains("run the same command again"), "{error}");
     }

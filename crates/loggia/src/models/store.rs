@@ -195,6 +195,16 @@ impl Store {
     }
 }
 
+/// A model by its file, which may lie anywhere; of a split one, any part.
+pub(crate) fn of_loose_file(file: &Path) -> Model {
+    let file = first_part(file);
+    let base = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let known = catalogue::of_file(base).map(|known| known.name.to_owned());
+    let name = known.or_else(|| FileName::parse(base).map(|name| name.stem)).unwrap_or_else(|| base.to_owned());
+    let bytes = all_files(&file).iter().filter_map(|part| fs::metadata(part).ok()).map(|part| part.len()).sum();
+    Model { name, complete: is_complete(&file), file, bytes }
+}
+
 /// Files and parts of files below a folder: the file it is or will be, and its bytes.
 fn walk(folder: &Path, depth: usize, found: &mut Vec<(PathBuf, u64)>) -> Result<(), (PathBuf, io::Error)> {
     let entries = match fs::read_dir(folder) {

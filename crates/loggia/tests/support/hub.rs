@@ -16,35 +16,35 @@ use sha2::{Digest as _, Sha256};
 
 /// What the hub has and how it behaves; may be changed while it runs.
 #[derive(Default)]
-pub struct Shelf {
+pub(crate) struct Shelf {
     /// By `OWNER/REPO/path`.
-    pub files: BTreeMap<String, Vec<u8>>,
+    pub(crate) files: BTreeMap<String, Vec<u8>>,
     /// What the listing says instead of the truth.
-    pub claimed_sha256: Option<String>,
+    pub(crate) claimed_sha256: Option<String>,
     /// Files are given only to who brings this token.
-    pub token: Option<String>,
+    pub(crate) token: Option<String>,
     /// The storage answers every request from the beginning.
-    pub ignores_ranges: bool,
+    pub(crate) ignores_ranges: bool,
     /// The next answer of the storage ends after so many bytes, as a broken line does.
-    pub cut_after: Option<usize>,
+    pub(crate) cut_after: Option<usize>,
     /// Every answer of the storage stops after so many bytes and waits.
-    pub stalls_after: Option<usize>,
+    pub(crate) stalls_after: Option<usize>,
     /// The listing comes in pages of one entry.
-    pub pages: bool,
+    pub(crate) pages: bool,
     /// Every request of a file: its path, its `range`, its `authorization`; those to the storage begin with `storage:`.
-    pub requests: Vec<(String, Option<String>, Option<String>)>,
+    pub(crate) requests: Vec<(String, Option<String>, Option<String>)>,
     storage: Option<SocketAddr>,
 }
 
 /// A hub that runs as long as this value lives.
-pub struct Hub {
+pub(crate) struct Hub {
     address: SocketAddr,
     shelf: Arc<Mutex<Shelf>>,
     _runtime: tokio::runtime::Runtime,
 }
 
 impl Hub {
-    pub fn with(files: &[(&str, &[u8])]) -> Self {
+    pub(crate) fn with(files: &[(&str, &[u8])]) -> Self {
         let files = files.iter().map(|(path, bytes)| ((*path).to_owned(), bytes.to_vec())).collect();
         let shelf = Arc::new(Mutex::new(Shelf { files, ..Shelf::default() }));
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
@@ -55,16 +55,16 @@ impl Hub {
     }
 
     /// What `HF_ENDPOINT` is to say.
-    pub fn endpoint(&self) -> String {
+    pub(crate) fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    pub fn shelf(&self) -> MutexGuard<'_, Shelf> {
+    pub(crate) fn shelf(&self) -> MutexGuard<'_, Shelf> {
         self.shelf.lock().unwrap()
     }
 
     /// The ranges that the storage was asked for, in order.
-    pub fn ranges(&self) -> Vec<Option<String>> {
+    pub(crate) fn ranges(&self) -> Vec<Option<String>> {
         let requests = &self.shelf().requests;
         requests.iter().filter(|(path, ..)| path.starts_with("storage:")).map(|(_, range, _)| range.clone()).collect()
     }
@@ -170,7 +170,7 @@ fn note(shelf: &mut Shelf, path: &str, headers: &HeaderMap) {
     shelf.requests.push((path.to_owned(), text(RANGE), text(AUTHORIZATION)));
 }
 
-pub fn sha256(bytes: &[u8]) -> String {
+pub(crate) fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().fold(String::new(), |mut hex, byte| {
         let _ = write!(hex, "{byte:02x}");
         hex

@@ -3,42 +3,43 @@
 #![allow(dead_code, reason = "not every test uses all of it")]
 #![allow(clippy::unwrap_used, reason = "a panic is the failure we want; clippy only knows functions marked as tests")]
 
-pub mod hub;
+pub(crate) mod hub;
+pub(crate) mod ollama;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 /// The program with a data folder and an environment of its own.
-pub struct Program {
+pub(crate) struct Program {
     folder: tempfile::TempDir,
     variables: Vec<(String, String)>,
 }
 
 impl Program {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Program { folder: tempfile::tempdir().unwrap(), variables: Vec::new() }
     }
 
     /// With one more variable in its environment.
     #[must_use]
-    pub fn with(mut self, name: &str, value: &str) -> Self {
+    pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
         self.variables.retain(|(other, _)| other != name);
         self.variables.push((name.to_owned(), value.to_owned()));
         self
     }
 
     /// A file or folder beside its data.
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// A file in its store.
-    pub fn model(&self, name: &str) -> PathBuf {
+    pub(crate) fn model(&self, name: &str) -> PathBuf {
         self.path("data/models").join(name)
     }
 
-    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+    pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
         let path = self.path(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, content).unwrap();
@@ -46,7 +47,7 @@ impl Program {
     }
 
     /// Everything in its store, hidden files too, by paths from there.
-    pub fn files(&self) -> Vec<String> {
+    pub(crate) fn files(&self) -> Vec<String> {
         fn walk(root: &Path, folder: &Path, found: &mut Vec<String>) {
             for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
                 let path = entry.path();
@@ -64,7 +65,7 @@ impl Program {
         found
     }
 
-    pub fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_loggia"));
         command.args(arguments).env_clear().current_dir(self.folder.path()).env("LOGGIA_DATA_DIR", self.path("data"));
         for (name, value) in &self.variables {
@@ -73,13 +74,13 @@ impl Program {
         command
     }
 
-    pub fn run(&self, arguments: &[&str]) -> Run {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Run {
         let Output { status, stdout, stderr } = self.command(arguments).output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         Run { code: status.code(), out: text(stdout), err: text(stderr) }
     }
 
-    pub fn start(&self, arguments: &[&str]) -> Running {
+    pub(crate) fn start(&self, arguments: &[&str]) -> Running {
         Running(
             self.command(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap(),
         )
@@ -88,22 +89,22 @@ impl Program {
 
 /// How a run of the program ended.
 #[derive(Debug)]
-pub struct Run {
-    pub code: Option<i32>,
-    pub out: String,
-    pub err: String,
+pub(crate) struct Run {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl Run {
     #[track_caller]
-    pub fn succeeded(self) -> Self {
+    pub(crate) fn succeeded(self) -> Self {
         assert_eq!(self.code, Some(0), "{self:?}");
         self
     }
 
     /// Failed, and said all of this on the way.
     #[track_caller]
-    pub fn failed_saying(self, words: &[&str]) -> Self {
+    pub(crate) fn failed_saying(self, words: &[&str]) -> Self {
         assert_eq!(self.code, Some(1), "{self:?}");
         for word in words {
             assert!(self.err.contains(word), "no `{word}` in {self:?}");
@@ -113,7 +114,7 @@ impl Run {
 }
 
 /// A program that is under way; killed at the end of the test.
-pub struct Running(pub Child);
+pub(crate) struct Running(pub(crate) Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -124,7 +125,7 @@ impl Drop for Running {
 
 /// Waits until something is so; fails where that takes longer than anything here may.
 #[track_caller]
-pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     let end = Instant::now() + Duration::from_secs(30);
     while !is_so() {
         assert!(Instant::now() < end, "never: {what}");

@@ -1,0 +1,66 @@
+//! The model files that the embedded engine is to have: found in the store, or where the configuration says.
+
+use std::path::PathBuf;
+
+use crate::config::{Config, ModelName};
+use crate::models::{self, Store, StoreError};
+
+/// A model file, under the name that clients use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Local {
+    pub(crate) name: String,
+    pub(crate) file: PathBuf,
+}
+
+/// Why a model cannot be given to the embedded engine.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LocalError {
+    #[error("this build has no embedded engine; name a backend with --ollama or --openai")]
+    NoEngine,
+    #[error("there is no file {0}")]
+    NoFile(PathBuf),
+    #[error("`{0}` is not here yet; fetch it with: loggia pull {0}")]
+    NotHere(String),
+    #[error("`{0}` is here in part only; fetch the rest with: loggia pull {0}")]
+    Incomplete(String),
+    #[error("two models would be called `{0}`; name only one of them")]
+    TwoAlike(String),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The models that are here, and those that are not, as they were asked for. The default one is meant where no backend is named.
+pub(super) fn find_all(config: &Config) -> (Vec<Local>, Vec<(String, LocalError)>) {
+    let store = Store::new(&config.data_dir);
+    let default = config.names_no_backend().then(|| ModelName(models::DEFAULT.to_owned()));
+    let (mut here, mut missing) = (Vec::<Local>::new(), Vec::new());
+    for asked in config.models.iter().chain(&default) {
+        match find(asked, &store) {
+            Ok(model) if here.iter().any(|other| other.name == model.name) => {
+                missing.push((asked.0.clone(), LocalError::TwoAlike(model.name)));
+            }
+            Ok(model) => here.push(model),
+            Err(error) => missing.push((asked.0.clone(), error)),
+        }
+    }
+    (here, missing)
+}
+
+/// A file that exists is that file; anything else is looked up in the store.
+fn find(asked: &ModelName, store: &Store) -> Result<Local, LocalError> {
+    if cfg!(not(feature = "embedded")) {
+        return Err(LocalError::NoEngine);
+    }
+    let model = match asked.file().filter(|file| file.is_file()) {
+        Some(file) => models::of_loose_file(file),
+        None => match (store.find(&asked.0), asked.file()) {
+            (Err(StoreError::NotHere { .. }), Some(file)) => return Err(LocalError::NoFile(file.to_owned())),
+            (Err(StoreError::NotHere { .. }), None) => return Err(LocalError::NotHere(asked.0.clone())),
+            (found, _) => found?,
+        },
+    };
+    if !model.complete {
+        return Err(LocalError::Incomplete(asked.0.clone()));
+    }
+    Ok(Local { name: model.name, file: model.file })
+}

@@ -1,0 +1,94 @@
+//! From a configuration to what stands behind the API: every backend, in order of precedence, behind one roster.
+//!
+//! Nothing here is asked or loaded: putting together costs nothing, so `loggia check` does it as `loggia serve` does.
+
+#[cfg(feature = "embedded")]
+mod embedded;
+mod local;
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use loggia_backend::Backend;
+use loggia_backend::http::{Client, Limits, Upstream};
+use loggia_backend::ollama::Ollama;
+use loggia_backend::openai::OpenAi;
+use loggia_backend::roster::{Roster, RosterError};
+
+use crate::config::Config;
+#[cfg(feature = "embedded")]
+use embedded::Embedded;
+use local::Local;
+pub(crate) use local::LocalError;
+
+/// Everything that a configuration names.
+pub(crate) struct Backends {
+    pub(crate) roster: Arc<Roster>,
+    /// Where each backend is, by its name in the roster.
+    pub(crate) places: Vec<(String, String)>,
+    /// Models for the embedded engine that are not to be had, as they were asked for, and why.
+    pub(crate) missing: Vec<(String, LocalError)>,
+    /// Loads the models of the embedded engine. Until it is done they are listed, and a chat waits for them.
+    pub(crate) load: BoxFuture<'static, anyhow::Result<()>>,
+}
+
+/// A backend's name, where it is, and how it is reached.
+type Named = (String, String, Arc<dyn Backend>);
+
+impl Backends {
+    /// The embedded engine first, then each Ollama, then each engine that speaks OpenAI: a bare model name means the first that has it.
+    pub(crate) fn of(config: &Config) -> Result<Self, RosterError> {
+        let (here, missing) = local::find_all(config);
+        let (engine, load) = engine(&here, config);
+        let all: Vec<Named> = engine.into_iter().chain(ollama(config)).chain(openai(config)).collect();
+        let places = all.iter().map(|(name, place, _)| (name.clone(), place.clone())).collect();
+        let members = all.into_iter().map(|(name, _, backend)| (name.into(), backend));
+        let roster = Arc::new(Roster::new(members, config.aliases.to_vec())?);
+        Ok(Backends { roster, places, missing, load })
+    }
+}
+
+/// The engine in this process, where it has a model to run.
+#[cfg(feature = "embedded")]
+fn engine(models: &[Local], config: &Config) -> (Option<Named>, BoxFuture<'static, anyhow::Result<()>>) {
+    if models.is_empty() {
+        return (None, Box::pin(std::future::ready(Ok(()))));
+    }
+    let engine = Arc::new(Embedded::new(models, config));
+    let named: Named = ("embedded".to_owned(), "this process".to_owned(), engine.clone());
+    (Some(named), Box::pin(async move { engine.load().await }))
+}
+
+/// There is none in this build, and `local` finds no model for it.
+#[cfg(not(feature = "embedded"))]
+fn engine(_: &[Local], _: &Config) -> (Option<Named>, BoxFuture<'static, anyhow::Result<()>>) {
+    (None, Box::pin(std::future::ready(Ok(()))))
+}
+
+fn ollama(config: &Config) -> impl Iterator<Item = Named> {
+    let client = client(config);
+    config.ollama.iter().enumerate().map(move |(at, url)| {
+        let name = if at == 0 { "ollama".to_owned() } else { format!("ollama-{}", at + 1) };
+        let upstream = Upstream::new(client.clone(), url.0.clone(), None);
+        let backend: Arc<dyn Backend> = Arc::new(Ollama::new(name.as_str(), upstream));
+        (name, url.to_string(), backend)
+    })
+}
+
+fn openai(config: &Config) -> impl Iterator<Item = Named> {
+    let client = client(config);
+    config.openai.iter().map(move |engine| {
+        let key = engine.key.as_ref().map(|secret| secret.0.clone());
+        let backend = OpenAi::new(engine.name.as_str(), client.clone(), engine.url.0.clone(), key);
+        let backend: Arc<dyn Backend> = Arc::new(backend);
+        (engine.name.clone(), engine.url.to_string(), backend)
+    })
+}
+
+fn client(config: &Config) -> Client {
+    Client::new(Limits {
+        connect: *config.connect_timeout,
+        headers: *config.headers_timeout,
+        idle: *config.idle_timeout,
+    })
+}

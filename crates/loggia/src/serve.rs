@@ -1,0 +1,160 @@
+//! `loggia serve`: server and engine, put together; from the first check of the configuration to the last answer.
+
+use std::io::Write as _;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use loggia_api::Policy;
+use loggia_backend::Backend;
+use loggia_backend::emulate::Emulate;
+use loggia_server::{AppState, Origins, ServerOptions, app};
+use tokio::net::TcpListener;
+
+use crate::backends::{Backends, LocalError};
+use crate::config::Config;
+use crate::models::{self, Progress, Source, Store};
+
+/// Serves until told to stop; what is under way then may end within the time that the configuration allows.
+pub(crate) async fn serve(config: &Config) -> anyhow::Result<()> {
+    let (policy, options) = (policy(config), options(config)?);
+    let shutdown = told_to_stop()?;
+    let listener = TcpListener::bind(*config.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}; --listen names another address", *config.listen))?;
+    let address = listener.local_addr()?;
+    let backends = everything(config).await?;
+    let backend: Arc<dyn Backend> = Arc::new(Emulate::new(backends.roster.clone()));
+    let app = app(AppState::new(backend.clone(), policy, options.clone()));
+    say(&format!("loggia: listening on http://{address}"));
+    // Beside serving: what it starts ends with it.
+    let beside = async {
+        backends.load.await?;
+        example(&*backend, reachable(address)).await;
+        std::future::pending::<anyhow::Result<()>>().await
+    };
+    tokio::select! {
+        served = loggia_server::run(listener, app, shutdown, &options) => served.context("the listener failed"),
+        failed = beside => failed,
+    }
+}
+
+/// Every backend that is named; a model that is not here is an error, but for the default one, which is fetched.
+async fn everything(config: &Config) -> anyhow::Result<Backends> {
+    let mut backends = Backends::of(config)?;
+    if config.names_no_backend() && matches!(backends.missing[..], [(_, LocalError::NotHere(_))]) {
+        say(&format!(
+            "loggia: no backend is named and the default model, {}, is not here yet: fetching it",
+            models::DEFAULT
+        ));
+        let source = Source::parse(models::DEFAULT)?;
+        let pulled = models::pull(&source, &Store::new(&config.data_dir), Progress::on_stderr()).await;
+        pulled.context("the default model cannot be had; name another backend (loggia serve --help)")?;
+        backends = Backends::of(config)?;
+    }
+    match backends.missing.into_iter().next() {
+        Some((_, error)) => Err(error.into()),
+        None => Ok(Backends { missing: Vec::new(), ..backends }),
+    }
+}
+
+fn policy(config: &Config) -> Policy {
+    let profiles = config.per_model.iter().map(|(model, its)| (model.clone(), its.sampling_profile.into()));
+    Policy {
+        strictness: *config.strictness,
+        profile: (*config.sampling_profile).into(),
+        profiles: profiles.collect(),
+        body_limit: usize::try_from(config.body_limit.as_u64()).unwrap_or(usize::MAX),
+        body_within: *config.body_timeout,
+        heartbeat_after: Some(*config.heartbeat_after).filter(|after| !after.is_zero()),
+        heartbeat_every: *config.heartbeat_every,
+    }
+}
+
+fn options(config: &Config) -> anyhow::Result<ServerOptions> {
+    let origins = match &*config.cors_origins {
+        Some(origins) => Origins::parse(origins).context("cors_origins")?,
+        None => Origins::default(),
+    };
+    Ok(ServerOptions {
+        max_connections: config.max_connections.get() as usize,
+        shutdown_timeout: *config.shutdown_timeout,
+        origins,
+        ..ServerOptions::default()
+    })
+}
+
+/// Resolves at the first SIGTERM or Ctrl-C. The second Ctrl-C is for people who do not want to wait: it ends the program at once.
+fn told_to_stop() -> anyhow::Result<impl Future<Output = ()>> {
+    #[cfg(unix)]
+    let mut terminate = {
+        use tokio::signal::unix::{SignalKind, signal};
+        signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?
+    };
+    Ok(async move {
+        #[cfg(unix)]
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = tokio::signal::ctrl_c() => {}
+        }
+        #[cfg(not(unix))]
+        let _ = tokio::signal::ctrl_c().await;
+        tracing::info!("told to stop; answers under way may end, Ctrl-C ends them now");
+        tokio::spawn(async {
+            if tokio::signal::ctrl_c().await.is_ok() {
+                std::process::exit(130);
+            }
+        });
+    })
+}
+
+/// Prints a line that can be pasted into another terminal, with a model that is there.
+async fn example(backend: &dyn Backend, address: SocketAddr) {
+    let models = tokio::time::timeout(Duration::from_secs(5), backend.models()).await;
+    let Some(model) = models.ok().and_then(Result::ok).and_then(|models| models.into_iter().next()) else {
+        say("loggia: no model can be reached yet; `loggia check` with the same flags says why");
+        return;
+    };
+    say(&format!("try it:\n{}", curl(address, &model.id)));
+}
+
+/// To standard output, whether or not anybody still reads it.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+fn curl(address: SocketAddr, model: &str) -> String {
+    let body = serde_json::json!({ "model": model, "messages": [{ "role": "user", "content": "Say hello." }] });
+    // A model's name may hold what a shell reads as its own.
+    let body = body.to_string().replace('\'', r"'\''");
+    format!("  curl http://{address}/v1/chat/completions -H 'content-type: application/json' -d '{body}'")
+}
+
+/// Where this machine finds what listens on every interface.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        let local: IpAddr = if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
+        address.set_ip(local);
+    }
+    address
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_to_try_survives_a_shell_whatever_the_models_name() {
+        let line = curl("127.0.0.1:11435".parse().unwrap(), "it's:latest");
+        assert!(line.contains(r#"-d '{"messages":"#) && line.contains(r#""model":"it'\''s:latest""#), "{line}");
+    }
+
+    #[test]
+    fn what_listens_everywhere_is_found_on_this_machine() {
+        let shown = |text: &str| reachable(text.parse().unwrap()).to_string();
+        assert_eq!(shown("0.0.0.0:80"), "127.0.0.1:80");
+        assert_eq!(shown("[::]:80"), "[::1]:80");
+        assert_eq!(shown("10.0.0.7:80"), "10.0.0.7:80");
+    }
+}

@@ -1,0 +1,128 @@
+//! `loggia check`: what results, what can be reached, and what is never shown.
+
+#![expect(clippy::unwrap_used, reason = "a panic is the failure we want; clippy only knows functions marked as tests")]
+
+mod support;
+
+use support::Program;
+use support::ollama::Ollama;
+
+/// An address where nobody listens.
+fn nobody() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    format!("http://{}", listener.local_addr().unwrap())
+}
+
+#[test]
+fn what_results_is_printed_with_who_set_it_and_what_is_there() {
+    let ollama = Ollama::start();
+    let program = Program::new().with("LOGGIA_PARALLEL", "7").with("LOGGIA_CONFIG", "loggia.toml");
+    program.write("loggia.toml", "idle_timeout = \"3min\"\nparallel = 2\n[aliases]\n\"gpt-*\" = \"small\"\n");
+    let checked = program.run(&["check", "--ollama", &ollama.url(), "--listen", "127.0.0.1:0"]).succeeded();
+    let line = |start: &str| {
+        let found = checked.out.lines().find(|line| line.starts_with(start));
+        found.unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(line("listen"), "listen = \"127.0.0.1:0\" # flag");
+    assert_eq!(line("parallel"), "parallel = 7 # environment");
+    assert_eq!(line("idle_timeout"), "idle_timeout = \"3m\" # file");
+    assert_eq!(line("connect_timeout"), "connect_timeout = \"5s\" # default");
+    assert_eq!(line("# ollama"), format!("# ollama at {}: 1 model", ollama.url()));
+    assert_eq!(line("# alias"), "# alias gpt-* means small, that is ollama/small:latest");
+    // What it prints is a file that means the same.
+    program.write("again.toml", &checked.out);
+    let again = program.run(&["check", "--config", "again.toml"]).succeeded();
+    assert!(again.out.contains(&format!("ollama = [\"{}\"]", ollama.url())), "{again:?}");
+}
+
+#[test]
+fn what_cannot_be_reached_is_said_and_the_exit_code_says_it_too() {
+    let ollama = Ollama::start();
+    let down = nobody();
+    let program = Program::new();
+    let checked = program.run(&["check", "--ollama", &ollama.url(), "--openai", &format!("down={down}")]);
+    assert_eq!(checked.code, Some(1));
+    assert!(checked.out.contains(&format!("# down at {down}: NOT REACHED")), "{checked:?}");
+    assert!(checked.out.contains("#   small:latest"), "{checked:?}");
+    let dangling = program.run(&["check", "--ollama", &ollama.url(), "--alias", "a=b"]);
+    assert_eq!(dangling.code, Some(1));
+    assert!(dangling.out.contains("# alias a means b: NOT REACHED"), "{dangling:?}");
+}
+
+#[test]
+fn a_key_is_never_shown() {
+    let program = Program::new().with("LOGGIA_OPENAI_GPU_1_KEY", "sk-very-secret").with("LOGGIA_LOG", "trace");
+    program
+        .write("loggia.toml", "[[openai]]\nname = \"other\"\nurl = \"http://127.0.0.1:9\"\nkey = \"sk-also-secret\"\n");
+    for arguments in [&["check", "--openai", "gpu-1=http://127.0.0.1:9/v1"][..], &["check", "--config", "loggia.toml"]]
+    {
+        let checked = program.run(arguments);
+        assert!(!checked.out.contains("secret") && !checked.err.contains("secret"), "{checked:?}");
+    }
+    let checked = program.run(&["check", "--config", "loggia.toml"]);
+    assert!(checked.out.contains("# key: one is set") && !checked.err.contains("secret"), "{checked:?}");
+}
+
+#[test]
+fn a_mistake_in_the_file_is_named_with_file_and_line() {
+    let program = Program::new();
+    program.write("loggia.toml", "parallel = 2\nparalel = 3\n");
+    let said = program.run(&["check", "--config", "loggia.toml"]);
+    said.failed_saying(&["loggia.toml, line 2: unknown field `paralel`"]);
+    program.run(&["models", "--config", "nothing.toml"]).failed_saying(&["nothing.toml"]);
+    let twice = ["check", "--openai", "a=http://127.0.0.1:9", "--openai", "a=http://127.0.0.1:8"];
+    program.run(&twice).failed_saying(&["two engines are called `a`"]);
+    program
+        .run(&["check", "--alias", "a=b", "--alias", "b=a", "--ollama", "http://127.0.0.1:9"])
+        .failed_saying(&["alias"]);
+}
+
+#[test]
+fn a_wrong_flag_ends_with_2_and_help_with_0() {
+    let program = Program::new();
+    assert_eq!(program.run(&["serve", "--listen", "somewhere"]).code, Some(2));
+    assert_eq!(program.run(&["serve", "--strict", "--lenient"]).code, Some(2));
+    assert_eq!(program.run(&[]).code, Some(2));
+    let help = program.run(&["serve", "--help"]).succeeded().out;
+    for flag in [
+        "--config",
+        "--listen",
+        "--data-dir",
+        "--strict",
+        "--lenient",
+        "--sampling-profile",
+        "--model",
+        "--context",
+        "--parallel",
+        "--threads",
+        "--ollama",
+        "--openai",
+        "--alias",
+    ] {
+        assert!(help.contains(flag), "{flag}");
+    }
+    assert_eq!(program.run(&["--version"]).succeeded().out, format!("loggia {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[cfg(feature = "embedded")]
+#[test]
+fn a_named_model_that_is_not_here_names_the_pull_that_fetches_it() {
+    let program = Program::new();
+    let checked = program.run(&["check", "--model", "qwen3:4b"]);
+    assert_eq!(checked.code, Some(1));
+    assert!(checked.out.contains("loggia pull qwen3:4b"), "{checked:?}");
+    program.run(&["serve", "--model", "qwen3:4b", "--listen", "127.0.0.1:0"]).failed_saying(&["loggia pull qwen3:4b"]);
+    program
+        .run(&["serve", "--model", "no/file.gguf", "--listen", "127.0.0.1:0"])
+        .failed_saying(&["no file no/file.gguf"]);
+    // The default one is not named, and fetched by `serve`.
+    assert!(program.run(&["check"]).succeeded().out.contains("`loggia serve` fetches it"));
+}
+
+#[cfg(not(feature = "embedded"))]
+#[test]
+fn a_build_without_the_engine_says_what_to_name_instead() {
+    let program = Program::new();
+    program.run(&["serve", "--listen", "127.0.0.1:0"]).failed_saying(&["no embedded engine", "--ollama"]);
+    assert_eq!(program.run(&["check"]).code, Some(1));
+}

@@ -1,0 +1,176 @@
+//! `loggia serve`, as a process: what it prints, what it answers, and how it ends.
+
+#![cfg(unix)]
+#![expect(clippy::unwrap_used, reason = "a panic is the failure we want; clippy only knows functions marked as tests")]
+
+mod support;
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::process::ChildStdout;
+
+use support::ollama::{MODEL, Ollama};
+use support::{Program, Running};
+
+/// A program that serves, where, and the rest of what it prints.
+struct Served {
+    running: Running,
+    address: SocketAddr,
+    output: BufReader<ChildStdout>,
+}
+
+fn serve(program: &Program, arguments: &[&str]) -> Served {
+    let arguments: Vec<&str> = ["serve", "--listen", "127.0.0.1:0"].iter().chain(arguments).copied().collect();
+    let mut running = program.start(&arguments);
+    let mut output = BufReader::new(running.0.stdout.take().unwrap());
+    let mut line = String::new();
+    output.read_line(&mut line).unwrap();
+    let address = line.trim().strip_prefix("loggia: listening on http://").expect(&line).parse().unwrap();
+    Served { running, address, output }
+}
+
+impl Served {
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.output.read_line(&mut line).unwrap();
+        line
+    }
+
+    fn ask(&self, request: &str) -> String {
+        let mut stream = self.send(request);
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    fn get(&self, path: &str) -> String {
+        self.ask(&format!("GET {path} HTTP/1.1\r\nhost: loggia\r\nconnection: close\r\n\r\n"))
+    }
+
+    fn send(&self, request: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(self.address).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        stream
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.running.0.id().to_string();
+        assert!(std::process::Command::new("kill").args([&format!("-{name}"), &pid]).status().unwrap().success());
+    }
+
+    /// How it ended, and what it logged.
+    fn ended(mut self) -> (Option<i32>, String) {
+        let code = self.running.0.wait().unwrap().code();
+        let mut log = String::new();
+        self.running.0.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+        (code, log)
+    }
+}
+
+fn post(body: &str) -> String {
+    let length = body.len();
+    format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: loggia\r\nconnection: close\r\n\
+         content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+    )
+}
+
+#[test]
+fn the_printed_line_works_as_it_is() {
+    let ollama = Ollama::start();
+    ollama.go_on.add_permits(8);
+    let program = Program::new();
+    let mut served = serve(&program, &["--ollama", &ollama.url()]);
+    assert_eq!(served.line(), "try it:\n");
+    let line = served.line();
+    assert!(line.contains(&format!("curl http://{}/v1/chat/completions", served.address)), "{line}");
+    let body = line.split(" -d '").nth(1).unwrap().trim_end().strip_suffix('\'').unwrap();
+    let answer = served.ask(&post(body));
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains(r#""content":"Hello""#), "{answer}");
+    assert!(served.get("/readyz").starts_with("HTTP/1.1 200"));
+    assert!(served.get("/v1/models").contains(MODEL));
+}
+
+#[test]
+fn a_stream_under_way_ends_properly_after_sigterm_and_the_program_with_0() {
+    let ollama = Ollama::start();
+    let program = Program::new();
+    let served = serve(&program, &["--ollama", &ollama.url()]);
+    let body = format!(r#"{{"model":"{MODEL}","messages":[{{"role":"user","content":"hi"}}],"stream":true}}"#);
+    let mut stream = BufReader::new(served.send(&post(&body)));
+    let mut seen = String::new();
+    while !seen.contains("Hel") {
+        assert!(stream.read_line(&mut seen).unwrap() > 0, "{seen}");
+    }
+    served.signal("TERM");
+    // No new connection is taken from then on.
+    support::eventually("the listener is closed", || TcpStream::connect(served.address).is_err());
+    ollama.go_on.add_permits(1);
+    stream.read_to_string(&mut seen).unwrap();
+    assert!(seen.contains("\"lo\"") && seen.contains("data: [DONE]"), "{seen}");
+    let (code, log) = served.ended();
+    assert_eq!(code, Some(0), "{log}");
+}
+
+#[test]
+fn what_takes_longer_than_the_shutdown_timeout_is_cut() {
+    let ollama = Ollama::start();
+    let program = Program::new().with("LOGGIA_SHUTDOWN_TIMEOUT", "100ms");
+    let served = serve(&program, &["--ollama", &ollama.url()]);
+    let body = format!(r#"{{"model":"{MODEL}","messages":[{{"role":"user","content":"hi"}}],"stream":true}}"#);
+    let mut stream = BufReader::new(served.send(&post(&body)));
+    let mut seen = String::new();
+    while !seen.contains("Hel") {
+        assert!(stream.read_line(&mut seen).unwrap() > 0, "{seen}");
+    }
+    served.signal("INT");
+    let (code, log) = served.ended();
+    assert_eq!(code, Some(0), "{log}");
+    let _ = stream.read_to_string(&mut seen);
+    assert!(!seen.contains("[DONE]"), "{seen}");
+}
+
+#[test]
+fn settings_reach_the_server() {
+    let ollama = Ollama::start();
+    ollama.go_on.add_permits(8);
+    let program = Program::new().with("LOGGIA_BODY_LIMIT", "1KiB").with("LOGGIA_CORS_ORIGINS", "https://chat.example");
+    let served = serve(&program, &["--ollama", &ollama.url(), "--alias", "gpt-*=small", "--strict"]);
+    let ask = |model: &str, more: &str| {
+        served.ask(&post(&format!(r#"{{"model":"{model}","messages":[{{"role":"user","content":"hi"}}]{more}}}"#)))
+    };
+    assert!(ask("gpt-4o", "").starts_with("HTTP/1.1 200"));
+    assert!(ask("claude", "").starts_with("HTTP/1.1 404"));
+    assert!(ask("small", r#","prompt_cache_key":"a""#).starts_with("HTTP/1.1 400"), "strict refuses hints");
+    assert!(ask("small", &format!(r#","user":"{}""#, "x".repeat(2000))).starts_with("HTTP/1.1 413"));
+    let preflight = "OPTIONS /v1/models HTTP/1.1\r\nhost: loggia\r\nconnection: close\r\norigin: https://chat.example\r\n\
+                     access-control-request-method: GET\r\n\r\n";
+    assert!(served.ask(preflight).contains("access-control-allow-origin: https://chat.example"));
+}
+
+#[test]
+fn a_backend_that_is_down_does_not_keep_the_server_from_starting() {
+    let program = Program::new();
+    let mut served = serve(&program, &["--ollama", "http://127.0.0.1:9"]);
+    assert!(served.line().contains("loggia check"));
+    assert!(served.get("/healthz").starts_with("HTTP/1.1 200"));
+    assert!(served.get("/readyz").starts_with("HTTP/1.1 503"));
+    served.signal("TERM");
+    assert_eq!(served.ended().0, Some(0));
+}
+
+#[test]
+fn an_address_that_is_taken_is_named() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let _held = std::net::TcpListener::bind(taken).unwrap();
+    let program = Program::new();
+    let run = program.run(&["serve", "--listen", &taken.to_string(), "--ollama", "http://127.0.0.1:9"]);
+    run.failed_saying(&[&format!("cannot listen on {taken}"), "--listen"]);
+}
+
+#[test]
+fn an_origin_that_no_browser_sends_is_refused_at_the_start() {
+    let program = Program::new().with("LOGGIA_CORS_ORIGINS", "chat.example");
+    let run = program.run(&["serve", "--listen", "127.0.0.1:0", "--ollama", "http://127.0.0.1:9"]);
+    run.failed_saying(&["cors_origins", "chat.example"]);
+}

@@ -1,0 +1,55 @@
+//! The least that passes for an Ollama: one model, and an answer that can be held back.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::routing::{get, post};
+use futures_util::{StreamExt as _, stream};
+use tokio::sync::Semaphore;
+
+pub(crate) const MODEL: &str = "small:latest";
+
+/// An Ollama that runs as long as this value lives.
+pub(crate) struct Ollama {
+    pub(crate) address: SocketAddr,
+    /// The second half of each answer waits for a permit.
+    pub(crate) go_on: Arc<Semaphore>,
+    _runtime: tokio::runtime::Runtime,
+}
+
+impl Ollama {
+    pub(crate) fn start() -> Self {
+        let go_on = Arc::new(Semaphore::new(0));
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+        let address = listener.local_addr().unwrap();
+        let held = Arc::clone(&go_on);
+        let app = Router::new()
+            .route("/api/tags", get(|| async { TAGS }))
+            .route("/api/version", get(|| async { r#"{"version":"0.30.0"}"# }))
+            .route("/api/ps", get(|| async { r#"{"models":[]}"# }))
+            .route("/api/show", post(|| async { r#"{"capabilities":["completion"],"model_info":{},"details":{}}"# }))
+            .route("/api/chat", post(move || std::future::ready(chat(Arc::clone(&held)))));
+        runtime.spawn(async move { axum::serve(listener, app).await });
+        Ollama { address, go_on, _runtime: runtime }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+}
+
+const TAGS: &str = r#"{"models":[{"name":"small:latest","model":"small:latest","modified_at":"2026-01-02T03:04:05Z","size":7,"digest":"abc","details":{"family":"llama"}}]}"#;
+
+fn chat(go_on: Arc<Semaphore>) -> Body {
+    let first = r#"{"model":"small:latest","created_at":"2026-01-02T03:04:05Z","message":{"role":"assistant","content":"Hel"},"done":false}"#;
+    let rest = r#"{"model":"small:latest","created_at":"2026-01-02T03:04:05Z","message":{"role":"assistant","content":"lo"},"done":true,"done_reason":"stop","prompt_eval_count":3,"eval_count":2}"#;
+    let line = |text: &'static str| Ok::<_, std::io::Error>(Bytes::from(format!("{text}\n")));
+    let held = stream::once(async move {
+        let _permit = go_on.acquire().await;
+        line(rest)
+    });
+    Body::from_stream(stream::iter([line(first)]).chain(held))
+}
