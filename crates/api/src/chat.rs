@@ -8,7 +8,7 @@ use futures_util::StreamExt;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Response};
-use loggia_backend::{Backend, BackendError, ChatCall, Event, Profile, ServedBy};
+use loggia_backend::{Backend, BackendError, ChatCall, Event, Phase, Profile, ServedBy};
 use loggia_wire::openai::ChatCompletionRequest;
 
 use crate::collect::Collector;
@@ -55,6 +55,9 @@ impl Door {
         let can = self.backend.abilities(&request.model).await.map_err(|error| ApiError::from(error).under(profile))?;
         let ignored =
             fields::settle(&mut request, &can, self.policy.strictness).map_err(|error| error.under(profile))?;
+        if request.token_limit().is_none() {
+            request.max_completion_tokens = self.policy.ceilings.answer_tokens.map(i64::from);
+        }
         let request_id = parts.extensions.get::<RequestId>().map(|id| Arc::clone(&id.0));
         let head = head(&request, profile);
         let id = Arc::clone(&head.id);
@@ -70,7 +73,9 @@ impl Door {
 
     async fn whole(&self, admitted: Admitted) -> Result<Response<Body>, ApiError> {
         let Admitted { call, head, request_id, .. } = admitted;
-        let answered = answer_whole(&*self.backend, call, &head).await;
+        let limit = self.policy.ceilings.whole_time;
+        let mut answering = Box::pin(answer_whole(&*self.backend, call, &head));
+        let answered = within(limit, &mut answering).await.unwrap_or_else(|| Err(took_too_long(limit)));
         let (served_by, json, usage) = answered.map_err(|error| refused(error, request_id.as_deref()))?;
         let mut response = Response::new(Body::ending(json, Ended { outcome: Outcome::Complete, usage }));
         insert(&mut response, CONTENT_TYPE.as_str(), "application/json");
@@ -86,11 +91,12 @@ impl Door {
         let mut beginning: Beginning = Box::pin(begin(Arc::clone(&self.backend), call));
         let Some(begun) = within(self.policy.heartbeat_after, &mut beginning).await else {
             let events = EventStream::beginning(beginning, encoder, self.policy.heartbeat_every, request_id);
-            return Ok(event_stream(events));
+            return Ok(event_stream(events.until(self.policy.ceilings.whole_time)));
         };
         let begun = begun.map_err(|error| refused(error, request_id.as_deref()))?;
         let served_by = begun.served_by.clone();
-        let mut response = event_stream(EventStream::speaking(begun, encoder, request_id));
+        let mut response =
+            event_stream(EventStream::speaking(begun, encoder, request_id).until(self.policy.ceilings.whole_time));
         name_server(&mut response, &served_by);
         Ok(response)
     }
@@ -138,6 +144,11 @@ async fn within<F: Future + Unpin>(time: Option<Duration>, future: &mut F) -> Op
         Some(time) => tokio::time::timeout(time, future).await.ok(),
         None => Some(future.await),
     }
+}
+
+fn took_too_long(limit: Option<Duration>) -> BackendError {
+    let after = limit.unwrap_or_default();
+    BackendError::TimedOut { backend: "of this model".to_owned(), phase: Phase::Whole, after }
 }
 
 /// Logs a refusal, once, without a word of the client's.

@@ -6,7 +6,7 @@ use loggia_wire::openai::{
 };
 use serde_json::Value;
 
-use crate::{ApiError, Strictness};
+use crate::{ApiError, Strictness, schema};
 
 /// One thing that a request can ask for.
 pub(crate) struct Field {
@@ -118,6 +118,12 @@ pub(crate) fn settle(request: &mut Request, can: &Abilities, strictness: Strictn
         }
         (field.drop)(request);
         ignored.push(field.name.to_owned());
+    }
+    if let Some(unenforced) = schema::unenforced(request, can.schemas) {
+        if strictness != Strictness::Lenient {
+            return Err(unenforced.refusal());
+        }
+        ignored.push(unenforced.name());
     }
     for name in request.extra.keys() {
         let engines_own = ENGINE_OPTIONS.contains(&name.as_str()) && can.has(Ability::EngineOptions);

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod body;
+mod ceilings;
 mod chat;
 mod collect;
 mod door;
@@ -21,12 +22,13 @@ mod policy;
 mod read;
 mod request;
 mod route;
+mod schema;
 mod stream;
 
 pub use body::{Body, Ended, Outcome};
 pub use door::{Door, RequestId};
 pub use error::ApiError;
 pub use layer::{EitherBody, OpenAi, OpenAiLayer};
-pub use policy::{Policy, Strictness};
+pub use policy::{Ceilings, Policy, Strictness};
 pub use request::{MAX_STOP_STRINGS, parse_chat};
 pub use route::Route;

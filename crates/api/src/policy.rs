@@ -34,6 +34,55 @@ pub struct Policy {
     pub heartbeat_after: Option<Duration>,
     /// How often a heartbeat is sent from then on, while there is nothing else to send.
     pub heartbeat_every: Duration,
+    /// The most that one request may ask for.
+    pub ceilings: Ceilings,
+}
+
+/// The most that one request may ask for; past that, a 400 that names the field and the number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ceilings {
+    /// `n`.
+    pub choices: usize,
+    /// Entries of `messages`.
+    pub messages: usize,
+    /// Entries of `tools` and `functions`.
+    pub tools: usize,
+    /// Images, sounds and files in all messages together.
+    pub media: usize,
+    /// Bytes of `data:` URLs and sounds in all messages together, as they are sent (in base64).
+    pub media_bytes: usize,
+    /// Bytes of one JSON schema.
+    pub schema_bytes: usize,
+    /// How deep a JSON schema may nest.
+    pub schema_depth: usize,
+    /// Entries of `logit_bias`.
+    pub logit_bias: usize,
+    /// Bytes of one stop string.
+    pub stop_bytes: usize,
+    /// Tokens of an answer where the client names no limit. `None`: the model's context is the limit.
+    pub answer_tokens: Option<u32>,
+    /// How long a request may take altogether. `None`: as long as the engine goes on sending.
+    pub whole_time: Option<Duration>,
+}
+
+impl Default for Ceilings {
+    fn default() -> Self {
+        Self {
+            choices: 16,
+            messages: 4096,
+            // OpenAI's own limit.
+            tools: 128,
+            media: 64,
+            media_bytes: 24 << 20,
+            schema_bytes: 256 << 10,
+            schema_depth: 32,
+            // OpenAI's own limit.
+            logit_bias: 300,
+            stop_bytes: 512,
+            answer_tokens: None,
+            whole_time: Some(Duration::from_hours(1)),
+        }
+    }
 }
 
 impl Default for Policy {
@@ -46,6 +95,7 @@ impl Default for Policy {
             body_within: Duration::from_mins(1),
             heartbeat_after: Some(Duration::from_secs(10)),
             heartbeat_every: Duration::from_secs(10),
+            ceilings: Ceilings::default(),
         }
     }
 }

@@ -5,7 +5,7 @@ use loggia_wire::openai::ChatCompletionRequest;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{ApiError, Policy, original};
+use crate::{ApiError, Policy, ceilings, original};
 
 /// The most stop strings, as in OpenAI's API.
 pub const MAX_STOP_STRINGS: usize = 4;
@@ -32,6 +32,7 @@ pub fn parse_chat(body: &[u8], policy: &Policy) -> Result<(ChatCompletionRequest
         }
     };
     check(&request)?;
+    ceilings::check(&request, &policy.ceilings)?;
     Ok((request, profile))
 }
 
@@ -158,7 +159,7 @@ fn between(param: &str, value: Option<i64>, least: i64, most: i64) -> Result<(),
     Ok(())
 }
 
-fn too_long(param: &str, most: usize, length: usize) -> ApiError {
+pub(crate) fn too_long(param: &str, most: usize, length: usize) -> ApiError {
     let message = format!(
         "Invalid '{param}': array too long. Expected an array with maximum length {most}, but got an array with length {length} instead."
     );

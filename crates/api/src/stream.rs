@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_core::future::BoxFuture;
-use loggia_backend::{BackendError, Event, Events, ServedBy};
+use loggia_backend::{BackendError, Event, Events, Phase, ServedBy};
 use loggia_wire::frame::sse;
 use tokio::time::{Instant, Sleep};
 
@@ -37,6 +37,8 @@ pub(crate) struct EventStream {
     state: State,
     encoder: Encoder,
     heartbeat: Option<Heartbeat>,
+    /// When it must have ended, and how long that was.
+    deadline: Option<(Pin<Box<Sleep>>, Duration)>,
     request_id: Option<Arc<str>>,
     ended: Option<Ended>,
 }
@@ -57,7 +59,7 @@ impl EventStream {
     pub(crate) fn speaking(begun: Begun, mut encoder: Encoder, request_id: Option<Arc<str>>) -> Self {
         encoder.served_by(&begun.served_by);
         let state = State::Speaking { first: begun.first, events: begun.events };
-        Self { state, encoder, heartbeat: None, request_id, ended: None }
+        Self { state, encoder, heartbeat: None, deadline: None, request_id, ended: None }
     }
 
     /// The body of an answer that has not: heartbeats, until it has.
@@ -69,7 +71,20 @@ impl EventStream {
     ) -> Self {
         // The first heartbeat leaves at once: the client has waited long enough to see something.
         let heartbeat = Heartbeat { every: heartbeat, next: Box::pin(tokio::time::sleep(Duration::ZERO)) };
-        Self { state: State::Beginning(beginning), encoder, heartbeat: Some(heartbeat), request_id, ended: None }
+        Self {
+            state: State::Beginning(beginning),
+            encoder,
+            heartbeat: Some(heartbeat),
+            deadline: None,
+            request_id,
+            ended: None,
+        }
+    }
+
+    /// The same, to be ended with an error when the time is over.
+    pub(crate) fn until(mut self, time: Option<Duration>) -> Self {
+        self.deadline = time.map(|time| (Box::pin(tokio::time::sleep(time)), time));
+        self
     }
 
     /// How it ended, once it has.
@@ -90,6 +105,9 @@ impl EventStream {
                 }
                 Poll::Pending => break,
             }
+        }
+        if let Some(error) = self.poll_deadline(cx) {
+            self.write(Some(Err(error)), &mut out);
         }
         if out.is_empty() && !matches!(self.state, State::Ended) {
             self.poll_heartbeat(cx, &mut out);
@@ -141,6 +159,14 @@ impl EventStream {
     fn end(&mut self, outcome: Outcome) {
         self.state = State::Ended;
         self.ended = Some(Ended { outcome, usage: self.encoder.usage().cloned() });
+    }
+
+    /// The error of an answer whose time is over. Asked only where nothing else is ready, or enough is gathered.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Option<BackendError> {
+        let (deadline, after) = self.deadline.as_mut().filter(|_| !matches!(self.state, State::Ended))?;
+        let over = deadline.as_mut().poll(cx).is_ready();
+        let after = *after;
+        over.then(|| BackendError::TimedOut { backend: "of this model".to_owned(), phase: Phase::Whole, after })
     }
 
     fn poll_heartbeat(&mut self, cx: &mut Context<'_>, out: &mut BytesMut) {

@@ -70,6 +70,18 @@ impl AbilitySet {
     }
 }
 
+/// What holds an answer to a JSON schema: each knows other keywords of JSON Schema, and passes over the rest without a word.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SchemaEngine {
+    /// An engine that judges a schema by itself.
+    #[default]
+    Own,
+    /// llama.cpp's converter of JSON schemas to grammars, which is Ollama's too.
+    LlamaCpp,
+    /// llguidance.
+    Llguidance,
+}
+
 /// What a backend can honour for one model.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Abilities {
@@ -77,6 +89,8 @@ pub struct Abilities {
     pub can: AbilitySet,
     /// The longest prompt and answer together, in tokens, where known.
     pub context_length: Option<u64>,
+    /// What holds an answer to a JSON schema.
+    pub schemas: SchemaEngine,
 }
 
 impl Abilities {

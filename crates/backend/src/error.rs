@@ -101,6 +101,8 @@ pub enum Phase {
     Headers,
     /// To send more of it.
     Idle,
+    /// To end it.
+    Whole,
 }
 
 impl std::fmt::Display for Phase {
@@ -109,6 +111,7 @@ impl std::fmt::Display for Phase {
             Self::Connect => "to accept a connection",
             Self::Headers => "to begin an answer",
             Self::Idle => "to send more of an answer",
+            Self::Whole => "to end an answer",
         })
     }
 }
@@ -132,7 +135,7 @@ impl BackendError {
             Self::Unreachable { .. } => "unreachable",
             Self::TimedOut { phase: Phase::Connect, .. } => "timed_out_connecting",
             Self::TimedOut { phase: Phase::Headers, .. } => "timed_out_before_the_answer",
-            Self::TimedOut { phase: Phase::Idle, .. } => "timed_out_in_the_answer",
+            Self::TimedOut { phase: Phase::Idle | Phase::Whole, .. } => "timed_out_in_the_answer",
             Self::BadAnswer { .. } => "bad_answer",
             Self::CutShort { .. } => "cut_short",
             Self::Engine { .. } => "engine",

@@ -302,3 +302,59 @@ async fn an_answer_of_nothing_is_not_asked_for_again() {
     assert_eq!((inner.chats().len(), &answer["choices"][0]["message"]["content"]), (1, &json!("")));
     assert_eq!(answer["usage"]["total_tokens"], 6);
 }
+
+#[tokio::test]
+async fn a_keyword_that_the_engine_cannot_enforce_is_refused_by_name_and_place() {
+    let schema = json!({"type": "object", "properties": {"tags": {"type": "array", "uniqueItems": true}}});
+    let format = json!({"response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}});
+    let answer = chat(&plain_model(), Policy::default(), hello(format.clone())).await;
+    let error = answer.json()["error"].clone();
+    assert_eq!((answer.status(), &error["param"]), (400, &json!("response_format.json_schema.schema")));
+    let message = error["message"].as_str().expect("a message");
+    assert!(message.contains("'uniqueItems'") && message.contains("/properties/tags"), "{message}");
+    let answer = chat(&plain_model(), with(Strictness::Lenient), hello(format)).await;
+    let ignored = "response_format.json_schema.schema#/properties/tags/uniqueItems";
+    assert_eq!((answer.status(), answer.header("x-loggia-ignored")), (200, Some(ignored)));
+    let tools = json!([{"type": "function", "function": {"name": "f", "parameters": schema}}]);
+    let forced = json!({"tools": tools, "tool_choice": "required"});
+    assert_eq!(chat(&plain_model(), Policy::default(), hello(forced)).await.status(), 400);
+}
+
+#[tokio::test]
+async fn each_ceiling_is_a_400_that_names_field_and_number() {
+    let message = json!({"role": "user", "content": "x"});
+    let image = json!({"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}});
+    let tool = json!({"type": "function", "function": {"name": "f"}});
+    let mut deep = json!({"type": "string"});
+    for _ in 0..40 {
+        deep = json!({"type": "array", "items": deep});
+    }
+    let schema = |schema: Value| json!({"response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}});
+    let biases: serde_json::Map<String, Value> = (0..301).map(|token| (token.to_string(), json!(1))).collect();
+    for (param, number, fields) in [
+        ("n", "16", json!({"n": 17})),
+        ("messages", "4096", json!({"messages": vec![message; 4097]})),
+        ("messages", "64", json!({"messages": [{"role": "user", "content": vec![image; 65]}]})),
+        ("tools", "128", json!({"tools": vec![tool; 129]})),
+        ("logit_bias", "300", json!({"logit_bias": biases})),
+        ("stop", "512", json!({"stop": "x".repeat(513)})),
+        ("response_format.json_schema.schema", "32", schema(deep)),
+        ("response_format.json_schema.schema", "262144", schema(json!({"description": "x".repeat(300_000)}))),
+    ] {
+        let answer = chat(&Scripted::default(), Policy::default(), hello(fields)).await;
+        let error = answer.json()["error"].clone();
+        assert_eq!((answer.status(), &error["param"]), (400, &json!(param)), "{error}");
+        assert!(error["message"].as_str().expect("a message").contains(number), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_without_a_limit_gets_the_servers() {
+    let mut policy = Policy::default();
+    policy.ceilings.answer_tokens = Some(50);
+    let inner = plain_model();
+    chat(&inner, policy.clone(), hello(json!({}))).await;
+    assert_eq!(inner.last_chat()["options"]["num_predict"], 50);
+    chat(&inner, policy, hello(json!({"max_tokens": 7}))).await;
+    assert_eq!(inner.last_chat()["options"]["num_predict"], 7);
+}

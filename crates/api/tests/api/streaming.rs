@@ -129,3 +129,20 @@ async fn a_client_that_leaves_before_the_answer_brings_the_call_down() {
     drop(response);
     assert!(gone.load(Ordering::SeqCst));
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_takes_too_long_altogether_is_ended_with_an_error() {
+    let mut policy = Policy::default();
+    policy.ceilings.whole_time = Some(Duration::from_mins(1));
+    let (lines, receiver) = mpsc::channel(1);
+    let (go, after) = oneshot::channel();
+    let gone = Arc::new(AtomicBool::new(false));
+    go.send(()).expect("awaited");
+    lines.send(line("one")).await.expect("room");
+    let response = withheld(policy, receiver, after, Arc::clone(&gone)).await;
+    let frames: Vec<Bytes> =
+        response.into_body().into_data_stream().map(|frame| frame.expect("no error")).collect().await;
+    let text = String::from_utf8(frames.concat()).expect("UTF-8");
+    assert!(text.contains("\"code\":\"backend_timeout\"") && !text.contains("[DONE]"), "{text}");
+    assert!(gone.load(Ordering::SeqCst));
+}

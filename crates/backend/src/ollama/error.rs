@@ -18,6 +18,10 @@ pub(super) fn refusal(status: StatusCode, body: &[u8], model: &str, backend: &st
     match status.as_u16() {
         404 if text.contains("not found") => BackendError::model_not_found(model),
         401 | 403 => BackendError::Credentials { backend: backend.to_owned() },
+        404 | 405 => {
+            let what = format!("status {}, as if it were no Ollama", status.as_u16());
+            BackendError::BadAnswer { backend: backend.to_owned(), what }
+        }
         429 | 503 => BackendError::Busy { retry_after: None },
         400..=499 => invalid(text),
         // Ollama answers a wrong option or format of the client's with a 500 (`fixtures/ollama/chat/option-wrong-type`).

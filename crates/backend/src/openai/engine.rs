@@ -129,7 +129,7 @@ impl Backend for OpenAi {
             // Asked once at most: where there is no list, the chat itself will tell why.
             self.asked.get_or_init(|| async { drop(self.list().await) }).await;
             let known = self.known.read().unwrap_or_else(PoisonError::into_inner).get(model).cloned();
-            Ok(known.unwrap_or_else(|| Arc::new(Abilities { can: AbilitySet::ALL, context_length: None })))
+            Ok(known.unwrap_or_else(|| Arc::new(Abilities { can: AbilitySet::ALL, ..Abilities::default() })))
         })
     }
 

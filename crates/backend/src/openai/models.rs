@@ -47,6 +47,7 @@ pub(super) fn abilities(models: &[Model]) -> HashMap<String, Arc<Abilities>> {
     let of = |model: &Model| Abilities {
         can: AbilitySet::ALL,
         context_length: model.extra.get("context_length").and_then(Value::as_u64),
+        ..Abilities::default()
     };
     models.iter().map(|model| (model.id.clone(), Arc::new(of(model)))).collect()
 }

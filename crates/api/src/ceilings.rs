@@ -1,0 +1,98 @@
+//! The most that one request may ask for: each with a setting ([`Ceilings`]) and a 400 that names field and number.
+
+use std::collections::BTreeMap;
+
+use loggia_wire::openai::{ChatCompletionRequest, Content, FunctionDefinition, PartKind, ResponseFormat};
+use serde_json::Value;
+
+use crate::request::too_long;
+use crate::{ApiError, Ceilings};
+
+pub(crate) fn check(request: &ChatCompletionRequest, most: &Ceilings) -> Result<(), ApiError> {
+    if request.choices() > most.choices {
+        return Err(too_large("n", most.choices, request.choices(), ""));
+    }
+    at_most("messages", most.messages, request.messages.len())?;
+    at_most("tools", most.tools, request.tools.as_ref().map_or(0, Vec::len))?;
+    at_most("functions", most.tools, request.functions.as_ref().map_or(0, Vec::len))?;
+    at_most("logit_bias", most.logit_bias, request.logit_bias.as_ref().map_or(0, BTreeMap::len))?;
+    for stop in request.stop.iter().flat_map(|stop| &stop.0) {
+        if stop.len() > most.stop_bytes {
+            return Err(too_large("stop", most.stop_bytes, stop.len(), " bytes in one string"));
+        }
+    }
+    check_media(request, most)?;
+    check_schemas(request, most)
+}
+
+fn at_most(param: &str, most: usize, length: usize) -> Result<(), ApiError> {
+    if length > most { Err(too_long(param, most, length)) } else { Ok(()) }
+}
+
+fn check_media(request: &ChatCompletionRequest, most: &Ceilings) -> Result<(), ApiError> {
+    let contents = request.messages.iter().filter_map(|message| message.content.as_ref());
+    let sizes: Vec<usize> = contents.flat_map(Content::parts).filter_map(|part| media_bytes(&part.kind)).collect();
+    if sizes.len() > most.media {
+        return Err(too_large("messages", most.media, sizes.len(), " images, sounds and files"));
+    }
+    let bytes = sizes.iter().sum();
+    if bytes > most.media_bytes {
+        return Err(too_large("messages", most.media_bytes, bytes, " bytes of images, sounds and files"));
+    }
+    Ok(())
+}
+
+fn media_bytes(part: &PartKind) -> Option<usize> {
+    match part {
+        PartKind::Text(_) | PartKind::Refusal(_) => None,
+        PartKind::ImageUrl { url, .. } => Some(url.len()),
+        PartKind::InputAudio { data, .. } => Some(data.len()),
+        PartKind::File(file) => Some(file.get("file_data").and_then(Value::as_str).map_or(0, str::len)),
+    }
+}
+
+fn check_schemas(request: &ChatCompletionRequest, most: &Ceilings) -> Result<(), ApiError> {
+    if let Some(ResponseFormat::JsonSchema(format)) = &request.response_format
+        && let Some(schema) = &format.schema
+    {
+        check_schema("response_format.json_schema.schema", schema, most)?;
+    }
+    let tools = request.tools.iter().flatten().filter_map(|tool| tool.function.as_ref());
+    let parameters = |function: &FunctionDefinition, param: &str| match &function.parameters {
+        Some(schema) => check_schema(param, schema, most),
+        None => Ok(()),
+    };
+    for (index, function) in tools.enumerate() {
+        parameters(function, &format!("tools[{index}].function.parameters"))?;
+    }
+    for (index, function) in request.functions.iter().flatten().enumerate() {
+        parameters(function, &format!("functions[{index}].parameters"))?;
+    }
+    Ok(())
+}
+
+fn check_schema(param: &str, schema: &Value, most: &Ceilings) -> Result<(), ApiError> {
+    let depth = depth(schema);
+    if depth > most.schema_depth {
+        return Err(too_large(param, most.schema_depth, depth, " levels of nesting"));
+    }
+    let bytes = schema.to_string().len();
+    if bytes > most.schema_bytes {
+        return Err(too_large(param, most.schema_bytes, bytes, " bytes"));
+    }
+    Ok(())
+}
+
+/// How deep a value nests. The parser has bounded it already, so that this may call itself.
+fn depth(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
+        Value::Object(fields) => 1 + fields.values().map(depth).max().unwrap_or(0),
+        _ => 0,
+    }
+}
+
+fn too_large(param: &str, most: usize, asked: usize, of_what: &str) -> ApiError {
+    let message = format!("Invalid '{param}': too large. This server takes at most {most}{of_what}, but got {asked}.");
+    ApiError::invalid(param, "above_server_limit", message)
+}
