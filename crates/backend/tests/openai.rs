@@ -10,7 +10,6 @@ use futures_util::StreamExt;
 use loggia_backend::http::{Client, Limits};
 use loggia_backend::openai::OpenAi;
 use loggia_backend::{Backend, BackendError, ChatCall, Event, Phase, Profile, Reply};
-use proptest::prelude::*;
 use raw::{RawEngine, Step, answer, json, piece, stream_end, stream_head};
 use serde_json::{Value, json};
 
@@ -132,28 +131,6 @@ async fn a_stream_always_asks_for_usage_and_keeps_its_other_options() {
 #[tokio::test]
 async fn a_stream_passes_frame_by_frame_with_the_engines_own_fields() {
     assert_eq!(stream_of(STREAM).await, Ok((stream_told(), None)));
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
-    #[test]
-    fn a_stream_is_the_same_wherever_the_bytes_are_cut(cuts in prop::collection::vec(0..STREAM.len(), 0..8)) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let mut cuts = cuts;
-        cuts.extend([0, STREAM.len()]);
-        cuts.sort_unstable();
-        cuts.dedup();
-        let mut steps = vec![stream_head()];
-        for pair in cuts.windows(2) {
-            steps.extend([piece(&STREAM.as_bytes()[pair[0]..pair[1]]), Step::Pause(Duration::from_micros(300))]);
-        }
-        steps.push(stream_end());
-        let told = runtime.block_on(async {
-            let engine = RawEngine::start([steps]).await;
-            told(engine_at(&engine.url).chat(stream_call()).await.unwrap()).await
-        });
-        prop_assert_eq!(told, (stream_told(), None));
-    }
 }
 
 #[tokio::test]

@@ -50,6 +50,12 @@ fn from_status(status: u16, retry_after: Option<Duration>, told: Told, model: &s
             param: told.param,
             code: told.code,
         },
+        // llama-server's answer to an image, where the model reads none: sending it again will not help.
+        500 if told.names_unsupported_input() => BackendError::InvalidRequest {
+            message: told.message.unwrap_or_default(),
+            param: Some("messages".to_owned()),
+            code: None,
+        },
         500..=599 => BackendError::Engine {
             message: told.message.unwrap_or_else(|| format!("the engine failed with status {status}")),
         },
@@ -180,6 +186,10 @@ impl Told {
             "rate_limit_exceeded" | "rate_limit_error" | "unavailable_error" => 503,
             _ => 500,
         })
+    }
+
+    fn names_unsupported_input(&self) -> bool {
+        self.message.as_deref().is_some_and(|message| message.contains("input is not supported"))
     }
 
     /// A 404 may also mean that the whole path is not there.

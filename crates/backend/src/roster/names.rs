@@ -88,12 +88,15 @@ impl Roster {
         let mut name = Cow::Borrowed(asked);
         let mut applied: Vec<&Alias> = Vec::new();
         loop {
-            let exact = self.aliases.exact(&name).filter(|(alias, _)| !applied.contains(alias));
-            let alias = match exact {
+            let unused = |(alias, _): &(&Alias, String)| !applied.contains(alias);
+            let alias = match self.aliases.exact(&name).filter(unused) {
                 Some(alias) => Some(alias),
-                None => match self.place_of_model(&name) {
-                    Some(place) => return Some(place),
-                    None => self.aliases.pattern(&name).filter(|(alias, _)| !applied.contains(alias)),
+                None => match self.at_backend(&name) {
+                    Some((member, model)) => return place_at(member, model),
+                    None => match self.place_of_bare(&name) {
+                        Some(place) => return Some(place),
+                        None => self.aliases.pattern(&name).filter(unused),
+                    },
                 },
             };
             let (alias, becomes) = alias?;
@@ -102,15 +105,13 @@ impl Roster {
         }
     }
 
-    fn place_of_model(&self, name: &str) -> Option<Place<'_>> {
-        if let Some((member, model)) = name.split_once('/')
-            && let Some(member) = self.members.iter().find(|one| *one.name == *member)
-        {
-            let said = member.said();
-            let listed = said.up().and_then(|models| models.exactly(model).or_else(|| models.latest(model)));
-            // An engine may take names that it does not list; it answers for itself.
-            return Some(Place { member, model: listed.unwrap_or_else(|| model.to_owned()) });
-        }
+    /// `NAME/model`, taken apart, where NAME is a backend.
+    fn at_backend<'a>(&self, name: &'a str) -> Option<(&Arc<Member>, &'a str)> {
+        let (member, model) = name.split_once('/')?;
+        self.members.iter().find(|one| *one.name == *member).map(|member| (member, model))
+    }
+
+    fn place_of_bare(&self, name: &str) -> Option<Place<'_>> {
         let said: Vec<(&Arc<Member>, Said)> = self.members.iter().map(|member| (member, member.said())).collect();
         let first = |has: &dyn Fn(&Said) -> Option<String>| {
             said.iter().find_map(|(member, said)| Some(Place { member, model: has(said)? }))
@@ -126,6 +127,9 @@ impl Roster {
 
     /// "There is no such model" is the truth only where everybody has answered.
     fn nobody_has(&self, name: &str) -> BackendError {
+        if self.at_backend(name).is_some() {
+            return BackendError::model_not_found(name);
+        }
         let error = self.members.iter().find_map(|member| member.said().error().cloned());
         error.unwrap_or_else(|| BackendError::model_not_found(name))
     }
@@ -171,6 +175,17 @@ impl Roster {
     pub(super) fn leads_to(&self, name: &str, member: &Arc<Member>, model: &str) -> bool {
         self.place(name).is_some_and(|place| Arc::ptr_eq(place.member, member) && place.model == model)
     }
+}
+
+/// A model of this very backend. One that is down may be back: then the call itself tells. But where the list does not have it, it is
+/// not there, whatever the engine would answer: llama-server takes any name for the one model it has.
+fn place_at<'a>(member: &'a Arc<Member>, model: &str) -> Option<Place<'a>> {
+    let said = member.said();
+    let model = match said.up() {
+        Some(models) => models.exactly(model).or_else(|| models.latest(model))?,
+        None => model.to_owned(),
+    };
+    Some(Place { member, model })
 }
 
 impl Backend for Roster {
