@@ -69,6 +69,7 @@ fn policy(config: &Config) -> Policy {
         body_within: *config.body_timeout,
         heartbeat_after: Some(*config.heartbeat_after).filter(|after| !after.is_zero()),
         heartbeat_every: *config.heartbeat_every,
+        ..Policy::default()
     }
 }
 
