@@ -4,7 +4,7 @@ import openai
 import pytest
 
 import openai_spec
-from targets import TARGETS
+from targets import ALL, TARGETS
 
 
 @pytest.fixture(scope="session", params=list(TARGETS))
@@ -17,7 +17,7 @@ def target(request):
 @pytest.fixture(scope="session")
 def standin():
     """A running loggia in front of the Ollama stand-in alone, for what only recordings can show."""
-    with TARGETS["ollama"]() as running:
+    with ALL["ollama"]() as running:
         yield running
 
 

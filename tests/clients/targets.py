@@ -1,7 +1,8 @@
 """Starts `loggia` in front of each kind of backend, for the suites to drive.
 
 `TARGETS` lists them: the embedded engine, Ollama (the stand-in that answers from recordings), an engine that speaks OpenAI already
-(llama.cpp's own server), and a live Ollama where LOGGIA_TEST_OLLAMA="URL MODEL" names one.
+(llama.cpp's own server), and a live Ollama where LOGGIA_TEST_OLLAMA="URL MODEL" names one. LOGGIA_TEST_TARGETS="ollama openai" picks some:
+those two need no engine in the program.
 
 Run as a program it starts them all, prints one line of JSON that says where they are, and stops them when its standard input ends: this is
 how the Node suite gets them.
@@ -71,7 +72,8 @@ def live_ollama():
         yield Target("live_ollama", url, model, upstream)
 
 
-TARGETS = {"embedded": embedded, "ollama": ollama, "openai": openai} | ({"live_ollama": live_ollama} if LIVE_OLLAMA else {})
+ALL = {"embedded": embedded, "ollama": ollama, "openai": openai} | ({"live_ollama": live_ollama} if LIVE_OLLAMA else {})
+TARGETS = {kind: start for kind, start in ALL.items() if kind in os.environ.get("LOGGIA_TEST_TARGETS", " ".join(ALL)).split()}
 
 
 @contextlib.contextmanager

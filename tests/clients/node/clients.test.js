@@ -3,27 +3,19 @@
 // The same topics as the Python suite, where the details are; here it matters that this client, too, understands every answer.
 
 import assert from 'node:assert/strict';
-import { after, before, describe, test } from 'node:test';
+import { after, describe, test } from 'node:test';
 
 import OpenAI from 'openai';
 
 import * as questions from './questions.js';
 import { startTargets } from './targets.js';
 
-const KINDS = ['embedded', 'ollama', 'openai', ...(process.env.LOGGIA_TEST_OLLAMA ? ['live_ollama'] : [])];
+const { targets, stop } = await startTargets();
+after(async () => assert.equal(await stop(), 0), { timeout: 60_000 });
 
-let running;
-before(async () => { running = await startTargets(); }, { timeout: 180_000 });
-after(async () => assert.equal(await running.stop(), 0), { timeout: 60_000 });
-
-for (const kind of KINDS) {
+for (const { kind, url, model, upstream } of targets) {
   describe(`in front of ${kind}`, { timeout: 180_000 }, () => {
-    let client, model, upstream;
-    before(() => {
-      const target = running.targets.find((target) => target.kind === kind);
-      ({ model, upstream } = target);
-      client = new OpenAI({ baseURL: `${target.url}/v1`, apiKey: 'unused', maxRetries: 0 });
-    });
+    const client = new OpenAI({ baseURL: `${url}/v1`, apiKey: 'unused', maxRetries: 0 });
     const ask = (question) => client.chat.completions.create({ model, ...question });
 
     test('a whole answer has one choice with text, an ending and usage', async () => {
@@ -58,7 +50,8 @@ for (const kind of KINDS) {
 
     test('a stop string ends the answer before itself', async () => {
       const [choice] = (await ask(questions.CAPITAL_BEFORE)).choices;
-      assert.equal(choice.finish_reason, 'stop');
+      // Only the recorded answer is sure to come to the stop string.
+      if (kind === 'ollama') assert.equal(choice.finish_reason, 'stop');
       assert.ok(!choice.message.content.includes('of France is'));
     });
 
