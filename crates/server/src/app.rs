@@ -12,9 +12,10 @@ use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::access::AccessLayer;
+use crate::cors::PagesLayer;
 use crate::request_id::RequestIdLayer;
 use crate::verdict::judged;
-use crate::{InFlight, ServerOptions, cors, health, panic};
+use crate::{InFlight, ServerOptions, health, panic};
 
 /// What the app is made of.
 #[derive(Clone)]
@@ -55,7 +56,7 @@ pub fn app(state: AppState) -> Router {
                 // Sees the status that the client sees; its line and its gauge last as long as the body.
                 .layer(AccessLayer::new(in_flight))
                 // Answers preflights before anything asks for a key, and lets a page read every error, a panic's too.
-                .layer(cors::layer(&options.origins))
+                .layer(PagesLayer::new(&options.origins))
                 // Next to the routes: what panics is a route's code, and all the others still see its 500.
                 .layer(CatchPanicLayer::custom(panic::answer)),
         )

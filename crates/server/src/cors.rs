@@ -1,11 +1,14 @@
 //! Which web pages may use the API from a browser.
 
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::header::RETRY_AFTER;
-use http::{HeaderName, HeaderValue, Method, Uri};
+use futures_util::future::Either;
+use http::header::{ORIGIN, RETRY_AFTER};
+use http::{HeaderName, HeaderValue, Method, Request, Response, Uri};
 use thiserror::Error;
-use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
+use tower::{Layer, Service};
+use tower_http::cors::{AllowHeaders, AllowOrigin, Cors, CorsLayer};
 
 use crate::request_id::X_REQUEST_ID;
 
@@ -51,22 +54,71 @@ fn parse_one(origin: &str) -> Option<HeaderValue> {
     (plain && uri.authority().is_some()).then(|| HeaderValue::from_str(&origin.to_ascii_lowercase()).ok())?
 }
 
-/// What a browser app needs: preflights answered (they carry no key), any header it asks for (the `openai` package sends
-/// `authorization`, `content-type` and a handful of `x-stainless-*`), and leave to read the answer's own headers.
-pub(crate) fn layer(origins: &Origins) -> CorsLayer {
-    CorsLayer::new()
-        .allow_origin(allowed(origins))
-        .allow_methods([Method::GET, Method::POST])
-        .allow_headers(AllowHeaders::mirror_request())
-        .expose_headers([
+/// What a browser app needs, for requests that come from a page, which name their origin. All others pass by: writing down for each program
+/// what pages may do takes longer than the whole of the other layers.
+#[derive(Clone, Debug)]
+pub(crate) struct PagesLayer(CorsLayer);
+
+impl PagesLayer {
+    /// Preflights answered (they carry no key), any header that they ask for (the `openai` package sends `authorization`, `content-type`
+    /// and a handful of `x-stainless-*`), and leave to read the answer's own headers.
+    pub(crate) fn new(origins: &Origins) -> Self {
+        let exposed = [
             X_REQUEST_ID,
             HeaderName::from_static("x-loggia-served-by"),
             HeaderName::from_static("x-loggia-ignored"),
             RETRY_AFTER,
             HeaderName::from_static("retry-after-ms"),
-        ])
-        // Two hours is the most that any browser keeps a preflight.
-        .max_age(Duration::from_hours(2))
+        ];
+        let cors = CorsLayer::new()
+            .allow_origin(allowed(origins))
+            .allow_methods([Method::GET, Method::POST])
+            .allow_headers(AllowHeaders::mirror_request())
+            .expose_headers(exposed)
+            // Two hours is the most that any browser keeps a preflight.
+            .max_age(Duration::from_hours(2));
+        Self(cors)
+    }
+}
+
+impl<S: Clone> Layer<S> for PagesLayer {
+    type Service = Pages<S>;
+
+    fn layer(&self, inner: S) -> Pages<S> {
+        Pages { from_pages: self.0.layer(inner.clone()), from_programs: inner }
+    }
+}
+
+/// See [`PagesLayer`].
+#[derive(Clone, Debug)]
+pub(crate) struct Pages<S> {
+    from_pages: Cors<S>,
+    from_programs: S,
+}
+
+impl<S, B, R> Service<Request<B>> for Pages<S>
+where
+    S: Service<Request<B>, Response = Response<R>>,
+    R: Default,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = Either<<Cors<S> as Service<Request<B>>>::Future, S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        match self.from_pages.poll_ready(cx) {
+            Poll::Ready(Ok(())) => self.from_programs.poll_ready(cx),
+            waiting_or_broken => waiting_or_broken,
+        }
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        if request.headers().contains_key(ORIGIN) {
+            Either::Left(self.from_pages.call(request))
+        } else {
+            Either::Right(self.from_programs.call(request))
+        }
+    }
 }
 
 fn allowed(origins: &Origins) -> AllowOrigin {

@@ -3,7 +3,7 @@
 use loggia_api::Policy;
 use loggia_server::{Origins, ServerOptions};
 
-use crate::stand::{Stand, body, header};
+use crate::stand::{Stand, body, header, last};
 
 /// What a browser sends before the `openai` package's request. It carries no key.
 fn preflight(origin: &str) -> String {
@@ -63,4 +63,13 @@ async fn a_page_from_elsewhere_is_not_let_in_unless_it_is_named() {
 
     let stand = letting_in(Origins::parse(["*"]).unwrap()).await;
     assert_eq!(header(&stand.ask(&preflight(elsewhere)).await, "access-control-allow-origin"), Some("*"));
+}
+
+#[tokio::test]
+async fn a_program_is_told_nothing_of_pages() {
+    let stand = Stand::up().await;
+    let answer = stand.ask(&last("GET /healthz")).await;
+    assert!(!answer.contains("access-control") && !answer.contains("vary"), "{answer}");
+    let answer = stand.ask(&last("OPTIONS /v1/models")).await;
+    assert!(answer.starts_with("HTTP/1.1 405 Method Not Allowed\r\n"), "{answer}");
 }
