@@ -1,6 +1,7 @@
 //! Makes connections, plain or TLS, within a limit that covers the look-up of the name, TCP and TLS together.
 
 use std::error::Error as StdError;
+use std::sync::LazyLock;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -38,17 +39,21 @@ pub(super) struct ConnectTimedOut {
 #[error("https needs the certificates of authorities, and this machine has none; install ca-certificates")]
 struct NoCertificates;
 
+/// The same for all clients: to read the certificates of authorities takes a while.
+static TRANSPORT: LazyLock<Transport> = LazyLock::new(|| {
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    // Without it, a streamed answer waits 40 ms for a delayed acknowledgement.
+    tcp.set_nodelay(true);
+    match HttpsConnectorBuilder::new().with_native_roots() {
+        Ok(builder) => Transport::Any(builder.https_or_http().enable_http1().wrap_connector(tcp)),
+        Err(_) => Transport::PlainOnly(tcp),
+    }
+});
+
 impl Connector {
     pub(super) fn new(limit: Duration) -> Self {
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        // Without it, a streamed answer waits 40 ms for a delayed acknowledgement.
-        tcp.set_nodelay(true);
-        let transport = match HttpsConnectorBuilder::new().with_native_roots() {
-            Ok(builder) => Transport::Any(builder.https_or_http().enable_http1().wrap_connector(tcp)),
-            Err(_) => Transport::PlainOnly(tcp),
-        };
-        Self { transport, limit }
+        Self { transport: TRANSPORT.clone(), limit }
     }
 }
 
