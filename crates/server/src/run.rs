@@ -49,6 +49,7 @@ pub async fn run(
 /// The next connection, once there is a place for it.
 async fn accept(listener: &TcpListener, room: &Arc<Semaphore>) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
     let place = room.clone().acquire_owned().await.map_err(io::Error::other)?;
+    let mut told = false;
     loop {
         let error = match listener.accept().await {
             Ok((stream, _)) => return Ok((stream, place)),
@@ -57,7 +58,10 @@ async fn accept(listener: &TcpListener, room: &Arc<Semaphore>) -> io::Result<(Tc
         match next_after(&error) {
             Next::AtOnce => {}
             Next::AfterABreather => {
-                tracing::warn!(%error, "cannot accept connections; is the limit of open files too low?");
+                if !told {
+                    tracing::warn!(%error, "cannot accept connections for now; is the limit of open files too low?");
+                    told = true;
+                }
                 tokio::time::sleep(BREATHER).await;
             }
             Next::Never => return Err(error),
