@@ -37,6 +37,9 @@ struct Arguments {
     /// Only the kinds of work whose names contain this.
     #[arg(long)]
     only: Option<String>,
+    /// A twentieth of the work: to look at a gateway under a profiler, not for figures.
+    #[arg(long)]
+    brief: bool,
     /// Where to write the page; nothing is written where only a part was measured.
     #[arg(long, default_value = "docs/benchmarks.md")]
     page: PathBuf,
@@ -45,10 +48,12 @@ struct Arguments {
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     gateway::allow_many_files().context("could not raise the limit of open files; try `ulimit -n 20000`")?;
-    let measured = rounds::measure(&arguments.loggia, &arguments.nginx, arguments.pairs, arguments.only.as_deref())?;
+    let only = arguments.only.as_deref();
+    let share = if arguments.brief { 20 } else { 1 };
+    let measured = rounds::measure(&arguments.loggia, &arguments.nginx, arguments.pairs, share, only)?;
     let machine = machine::describe(&arguments.nginx);
     print!("{}", report::tables(&measured));
-    if arguments.only.is_none() {
+    if only.is_none() && !arguments.brief {
         std::fs::write(&arguments.page, report::page(&measured, &machine, arguments.pairs))
             .with_context(|| format!("could not write {}", arguments.page.display()))?;
         println!("written to {}", arguments.page.display());
