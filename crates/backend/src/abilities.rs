@@ -24,6 +24,8 @@ pub enum Ability {
     Seed,
     /// `image_url` parts.
     Images,
+    /// `image_url` parts with http(s) URLs, which it fetches by itself ([`media`](crate::media) does it for others).
+    RemoteImages,
     /// `input_audio` parts.
     Audio,
     /// `file` parts.

@@ -51,6 +51,11 @@ impl RawEngine {
         Self { url, shared }
     }
 
+    /// Answers one more request so, after those that it was told of before.
+    pub(crate) fn will(&self, steps: Vec<Step>) {
+        self.shared.answers.lock().unwrap().push_back(steps);
+    }
+
     /// The requests so far: head and body, as they came.
     pub(crate) fn requests(&self) -> Vec<String> {
         self.shared.requests.lock().unwrap().clone()

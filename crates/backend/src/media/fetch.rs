@@ -1,0 +1,157 @@
+//! One image: asked for, followed, read, within what is allowed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use http::header::{ACCEPT, CONNECTION, HOST, LOCATION, USER_AGENT};
+use http::{HeaderValue, Request, Response, StatusCode};
+use http_body::Body as _;
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
+
+use super::connect::{Connector, Resolve, Transport};
+use super::plan::Remote;
+use super::refusal::Refusal;
+use super::target::Target;
+use super::{ImageKind, Limits, data_url};
+use crate::BackendError;
+
+/// The most that the head of an answer may take, and the most that waits to be read.
+const READ_BUFFER: usize = 64 << 10;
+
+/// Fetches images.
+pub(super) struct Fetcher {
+    limits: Limits,
+    connector: Connector,
+}
+
+/// What the fetches of one request share.
+pub(super) struct Allowance {
+    bytes: AtomicUsize,
+    until: Instant,
+}
+
+impl Allowance {
+    pub(super) fn new(bytes: usize, until: Instant) -> Self {
+        Self { bytes: AtomicUsize::new(bytes), until }
+    }
+
+    /// Whether there was as much left.
+    fn take(&self, bytes: usize) -> bool {
+        let less = |left: usize| left.checked_sub(bytes);
+        self.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
+    }
+}
+
+/// What came for a request: an image to be read, or somewhere else to ask.
+enum Answer {
+    Image(Response<Incoming>),
+    Elsewhere(Target),
+}
+
+/// The connection under an answer: what drives it ends with it.
+type Driver = JoinSet<()>;
+
+impl Fetcher {
+    pub(super) fn new(limits: Limits, resolver: Arc<dyn Resolve>) -> Self {
+        Self { limits, connector: Connector::new(resolver) }
+    }
+
+    pub(super) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// The `data:` URL of what is found at a URL.
+    pub(super) async fn fetch(&self, remote: &Remote, allowance: &Allowance) -> Result<String, BackendError> {
+        let following = self.follow(&remote.target, remote.places.len(), allowance);
+        let fetched = timeout_at(allowance.until, following).await.unwrap_or(Err(Refusal::TooSlow(self.limits.time)));
+        fetched.map_err(|refusal| {
+            let param = remote.places.first().map(|place| place.param()).unwrap_or_default();
+            refusal.into_backend(param, Some(remote.target.host()))
+        })
+    }
+
+    async fn follow(&self, first: &Target, uses: usize, allowance: &Allowance) -> Result<String, Refusal> {
+        let mut target = first.clone();
+        for _ in 0..=self.limits.redirects {
+            let transport = self.connector.connect(&target, &self.limits).await?;
+            let (answer, driver) = self.ask(transport, &target).await?;
+            match answer {
+                Answer::Image(response) => {
+                    let image = self.read(response, uses, allowance).await;
+                    drop(driver);
+                    return image;
+                }
+                Answer::Elsewhere(next) => target = next,
+            }
+        }
+        Err(Refusal::TooManyRedirects(self.limits.redirects))
+    }
+
+    async fn ask(&self, transport: Transport, target: &Target) -> Result<(Answer, Driver), Refusal> {
+        let request = request(target)?;
+        let mut builder = http1::Builder::new();
+        builder.max_buf_size(READ_BUFFER);
+        let (mut requests, connection) = builder.handshake(transport).await.map_err(|_| Refusal::CutShort)?;
+        let mut driver = Driver::new();
+        driver.spawn(async move {
+            // How it ends, the answer and its body tell.
+            let _ = connection.await;
+        });
+        let response = requests.send_request(request).await.map_err(|_| Refusal::CutShort)?;
+        Ok((self.judge(response, target)?, driver))
+    }
+
+    fn judge(&self, response: Response<Incoming>, target: &Target) -> Result<Answer, Refusal> {
+        match response.status() {
+            StatusCode::OK => Ok(Answer::Image(response)),
+            StatusCode::MOVED_PERMANENTLY
+            | StatusCode::FOUND
+            | StatusCode::SEE_OTHER
+            | StatusCode::TEMPORARY_REDIRECT
+            | StatusCode::PERMANENT_REDIRECT => {
+                let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
+                let location = location.ok_or(Refusal::BadRedirect)?;
+                Ok(Answer::Elsewhere(target.redirected(location, &self.limits)?))
+            }
+            other => Err(Refusal::Status(other.as_u16())),
+        }
+    }
+
+    /// Reads an image that will be used so many times.
+    async fn read(&self, response: Response<Incoming>, uses: usize, allowance: &Allowance) -> Result<String, Refusal> {
+        let mut body = response.into_body();
+        let mut image = Vec::new();
+        let limit = self.limits.bytes;
+        if body.size_hint().lower() > u64::try_from(limit).unwrap_or(u64::MAX) {
+            return Err(Refusal::TooLarge(limit));
+        }
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame.map_err(|_| Refusal::CutShort)?.into_data() else { continue };
+            if data.len() > limit - image.len() {
+                return Err(Refusal::TooLarge(limit));
+            }
+            if !allowance.take(data.len().saturating_mul(uses)) {
+                return Err(Refusal::TooLargeTogether(self.limits.total_bytes));
+            }
+            image.extend_from_slice(&data);
+        }
+        let kind = ImageKind::of(&image).filter(|kind| self.limits.kinds.contains(kind));
+        Ok(data_url::of(kind.ok_or(Refusal::WrongKind)?, &image))
+    }
+}
+
+/// The same for everyone, but for where it goes: nothing of the client or of its request is in it.
+fn request(target: &Target) -> Result<Request<Empty<Bytes>>, Refusal> {
+    Request::get(target.path_and_query())
+        .header(HOST, target.authority())
+        .header(USER_AGENT, HeaderValue::from_static(concat!("loggia/", env!("CARGO_PKG_VERSION"))))
+        .header(ACCEPT, HeaderValue::from_static("image/*"))
+        .header(CONNECTION, HeaderValue::from_static("close"))
+        .body(Empty::new())
+        .map_err(|_| Refusal::NoUrl)
+}

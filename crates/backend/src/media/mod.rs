@@ -1,0 +1,109 @@
+//! A backend around a backend that cannot fetch images by itself: http(s) `image_url`s of a chat become `data:` URLs of what is found
+//! there, before the chat is held.
+//!
+//! A client decides where a server connects to, so this is built for the worst of clients. A name is looked up once, every address of it
+//! is judged ([`is_public`]), the connection goes to exactly the address that was judged, and the same again after a redirect. What a client
+//! sees of a failure is the host it named and a reason.
+//!
+//! Reading order: [`Limits`], `plan` (what is to be fetched, and where it goes), `target` (which URLs), `address` (which addresses),
+//! `connect`, `fetch`, `refusal` (every way it can go wrong).
+
+mod address;
+mod connect;
+mod data_url;
+mod fetch;
+mod kind;
+mod limits;
+mod network;
+mod plan;
+mod refusal;
+mod target;
+
+use std::sync::Arc;
+
+use futures_core::future::BoxFuture;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use loggia_wire::openai::{ChatCompletionRequest, Model};
+use tokio::time::Instant;
+
+use crate::{Abilities, Ability, Backend, BackendError, ChatCall, Reply};
+use fetch::{Allowance, Fetcher};
+use plan::Plan;
+
+pub use address::is_public;
+pub use connect::{Resolve, SystemResolver};
+pub use kind::ImageKind;
+pub use limits::Limits;
+pub use network::{Network, NetworkError};
+
+/// Adds http(s) images to a backend that takes images and fetches none. Others' requests pass untouched.
+///
+/// Belongs outside of [`Emulate`](crate::emulate::Emulate), so that the calls of several choices share what was fetched.
+#[derive(Clone)]
+pub struct Inline {
+    inner: Arc<dyn Backend>,
+    fetcher: Arc<Fetcher>,
+}
+
+impl Inline {
+    /// Around this backend, with the names of this machine's resolver.
+    pub fn new(inner: Arc<dyn Backend>, limits: Limits) -> Self {
+        Self::resolving(inner, limits, Arc::new(SystemResolver))
+    }
+
+    /// Around this backend, with names looked up elsewhere. What is found is judged all the same.
+    pub fn resolving(inner: Arc<dyn Backend>, limits: Limits, resolver: Arc<dyn Resolve>) -> Self {
+        Self { inner, fetcher: Arc::new(Fetcher::new(limits, resolver)) }
+    }
+
+    async fn start(&self, mut call: ChatCall) -> Result<Reply, BackendError> {
+        let can = self.inner.abilities(&call.request.model).await?;
+        if can.has(Ability::Images) && !can.has(Ability::RemoteImages) {
+            self.inline(&mut call.request).await?;
+        }
+        self.inner.chat(call).await
+    }
+
+    async fn inline(&self, request: &mut Arc<ChatCompletionRequest>) -> Result<(), BackendError> {
+        let limits = self.fetcher.limits();
+        let plan = Plan::of(request, limits)?;
+        if plan.remote.is_empty() {
+            return Ok(());
+        }
+        let allowance = Allowance::new(plan.bytes_left, Instant::now() + limits.time);
+        let fetches = plan.remote.iter().map(|remote| self.fetcher.fetch(remote, &allowance));
+        // In the order of the request: of several that fail, the client hears of the first.
+        let urls: Vec<_> =
+            stream::iter(fetches.collect::<Vec<_>>()).buffered(limits.side_by_side.max(1)).try_collect().await?;
+        plan.put(Arc::make_mut(request), &urls);
+        Ok(())
+    }
+}
+
+impl Backend for Inline {
+    fn abilities<'a>(&'a self, model: &'a str) -> BoxFuture<'a, Result<Arc<Abilities>, BackendError>> {
+        Box::pin(async move {
+            let inner = self.inner.abilities(model).await?;
+            if !inner.has(Ability::Images) || inner.has(Ability::RemoteImages) {
+                return Ok(inner);
+            }
+            Ok(Arc::new(Abilities { can: inner.can.with(Ability::RemoteImages), ..*inner }))
+        })
+    }
+
+    fn chat(&self, call: ChatCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
+        Box::pin(self.start(call))
+    }
+
+    fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, BackendError>> {
+        self.inner.models()
+    }
+
+    fn model<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Model, BackendError>> {
+        self.inner.model(id)
+    }
+
+    fn ready(&self) -> BoxFuture<'_, Result<(), BackendError>> {
+        self.inner.ready()
+    }
+}

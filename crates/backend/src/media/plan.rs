@@ -1,0 +1,119 @@
+//! What of a request is to be fetched, and where it goes then: pure.
+
+use std::collections::HashMap;
+
+use loggia_wire::openai::{ChatCompletionRequest, Content, PartKind};
+
+use super::refusal::Refusal;
+use super::target::Target;
+use super::{Limits, data_url};
+use crate::BackendError;
+
+/// What is to be fetched.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) remote: Vec<Remote>,
+    /// Bytes that the images which came with the request leave to the others.
+    pub(super) bytes_left: usize,
+}
+
+/// One URL, to be fetched once.
+#[derive(Debug)]
+pub(super) struct Remote {
+    pub(super) target: Target,
+    /// Every place it is used at; at least one.
+    pub(super) places: Vec<Place>,
+}
+
+/// The part of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    message: usize,
+    part: usize,
+}
+
+impl Place {
+    /// As an error names it.
+    pub(super) fn param(self) -> String {
+        format!("messages[{}].content[{}].image_url.url", self.message, self.part)
+    }
+}
+
+impl Plan {
+    /// Reads the images of a request, and checks all that can be checked without the network.
+    pub(super) fn of(request: &ChatCompletionRequest, limits: &Limits) -> Result<Self, BackendError> {
+        let mut plan = Self { remote: Vec::new(), bytes_left: limits.total_bytes };
+        let mut known = HashMap::new();
+        for (count, (place, url)) in images(request).enumerate() {
+            let added = if count < limits.images {
+                plan.add(place, url, &mut known, limits)
+            } else {
+                Err(Refusal::TooManyImages(limits.images))
+            };
+            added.map_err(|refusal| refusal.into_backend(place.param(), None))?;
+        }
+        Ok(plan)
+    }
+
+    fn add(
+        &mut self,
+        place: Place,
+        url: &str,
+        known: &mut HashMap<Target, usize>,
+        limits: &Limits,
+    ) -> Result<(), Refusal> {
+        if url.starts_with("data:") {
+            return self.count(data_url::size(url)?, limits);
+        }
+        let target = Target::parse(url, limits)?;
+        if let Some(&at) = known.get(&target) {
+            self.remote[at].places.push(place);
+            return Ok(());
+        }
+        if self.remote.len() >= limits.fetches {
+            return Err(Refusal::TooManyFetches(limits.fetches));
+        }
+        known.insert(target.clone(), self.remote.len());
+        self.remote.push(Remote { target, places: vec![place] });
+        Ok(())
+    }
+
+    fn count(&mut self, bytes: usize, limits: &Limits) -> Result<(), Refusal> {
+        if bytes > limits.bytes {
+            return Err(Refusal::TooLarge(limits.bytes));
+        }
+        let left = self.bytes_left.checked_sub(bytes);
+        self.bytes_left = left.ok_or(Refusal::TooLargeTogether(limits.total_bytes))?;
+        Ok(())
+    }
+
+    /// Puts `urls`, one for each of what was to be fetched, where they belong in the request that this is the plan of.
+    pub(super) fn put(&self, request: &mut ChatCompletionRequest, urls: &[String]) {
+        for (remote, new) in self.remote.iter().zip(urls) {
+            for place in &remote.places {
+                if let Some(url) = image(request, *place) {
+                    url.clone_from(new);
+                }
+            }
+        }
+    }
+}
+
+/// The images of a request, in order.
+fn images(request: &ChatCompletionRequest) -> impl Iterator<Item = (Place, &str)> {
+    request.messages.iter().enumerate().flat_map(|(message, sent)| {
+        let parts = sent.content.as_ref().map(Content::parts).unwrap_or_default();
+        parts.iter().enumerate().filter_map(move |(part, content)| match &content.kind {
+            PartKind::ImageUrl { url, .. } => Some((Place { message, part }, url.as_str())),
+            _ => None,
+        })
+    })
+}
+
+fn image(request: &mut ChatCompletionRequest, place: Place) -> Option<&mut String> {
+    let Some(Content::Parts(parts)) = &mut request.messages.get_mut(place.message)?.content else { return None };
+    match &mut parts.get_mut(place.part)?.kind {
+        PartKind::ImageUrl { url, .. } => Some(url),
+        _ => None,
+    }
+}

@@ -1,0 +1,75 @@
+//! Every way in which an image is not had, and what the client hears of it: the host that it named, a reason, and what to do.
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::BackendError;
+
+/// Why an image is not had. Nothing of an address, a path or a server's own words is in it.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub(super) enum Refusal {
+    #[error("an image is a data: URL in base64 (data:image/png;base64,…) or an http(s) URL")]
+    NoUrl,
+    #[error("the data: URL is not base64; it must read data:image/png;base64,… with the standard alphabet and padding")]
+    NoBase64,
+    #[error("the request has more than {0} images")]
+    TooManyImages(usize),
+    #[error("the request has more than {0} images that would have to be fetched")]
+    TooManyFetches(usize),
+    #[error("it is larger than {0} bytes")]
+    TooLarge(usize),
+    #[error("the images of the request are together larger than {0} bytes")]
+    TooLargeTogether(usize),
+    #[error("a URL with a user name or password is not fetched")]
+    Credentials,
+    #[error("its port is not among those that are fetched from")]
+    Port,
+    #[error("its address is not public, and not among the networks that this server allows")]
+    NotPublic,
+    #[error("its name cannot be resolved")]
+    Unresolved,
+    #[error("it cannot be reached")]
+    Unreachable,
+    #[error("no TLS connection with it can be had, or its certificate is not trusted")]
+    Tls,
+    #[error("https needs the certificates of authorities, and this server's machine has none")]
+    NoCertificates,
+    #[error("it did not answer in HTTP, or not to the end")]
+    CutShort,
+    #[error("it answered with the status {0}")]
+    Status(u16),
+    #[error("it redirected more than {0} times")]
+    TooManyRedirects(usize),
+    #[error("it redirected to what is no http(s) URL")]
+    BadRedirect,
+    #[error("it redirected from https to http")]
+    Downgrade,
+    #[error("what it sent is not an image of a kind that is taken (PNG, JPEG, GIF, WebP)")]
+    WrongKind,
+    #[error("the images of the request took longer than {} s", .0.as_secs_f32())]
+    TooSlow(Duration),
+}
+
+impl Refusal {
+    /// For the client, about the part at `param`; `host` where something was to be fetched.
+    pub(super) fn into_backend(self, param: String, host: Option<&str>) -> BackendError {
+        let message = match (host, self.advice()) {
+            (Some(host), Some(advice)) => format!("the image at `{host}` cannot be fetched: {self}; {advice}"),
+            (Some(host), None) => format!("the image at `{host}` cannot be fetched: {self}"),
+            (None, Some(advice)) => format!("{self}; {advice}"),
+            (None, None) => self.to_string(),
+        };
+        BackendError::InvalidRequest { message, param: Some(param), code: Some("invalid_image_url".to_owned()) }
+    }
+
+    /// What to do, where the reason does not say it.
+    fn advice(&self) -> Option<&'static str> {
+        match self {
+            Self::NoUrl | Self::NoBase64 => None,
+            Self::TooLarge(_) | Self::TooLargeTogether(_) => Some("send a smaller one"),
+            Self::TooManyImages(_) => Some("send fewer"),
+            _ => Some("send the image itself, as a data: URL (data:image/png;base64,…)"),
+        }
+    }
+}
