@@ -98,13 +98,15 @@ impl Account {
 impl Drop for Account {
     fn drop(&mut self) {
         let usage = self.ended.usage.as_ref();
+        // To the microsecond; the digits after that say nothing.
+        let ms = (self.begun.elapsed().as_secs_f64() * 1e6).round() / 1e3;
         tracing::info!(
             request_id = self.id.as_ref().map(|id| &*id.0),
             method = known(&self.method),
             route = self.route.as_deref(),
             status = self.status.map(|status| status.as_u16()),
             outcome = word(self.ended.outcome),
-            ms = self.begun.elapsed().as_secs_f64() * 1e3,
+            ms,
             prompt_tokens = usage.map(|usage| usage.prompt_tokens),
             completion_tokens = usage.map(|usage| usage.completion_tokens),
             "answered"

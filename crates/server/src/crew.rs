@@ -88,7 +88,7 @@ struct Shift {
     accepted: mpsc::Receiver<Accepted>,
     connection: Connection,
     shutdown_timeout: Duration,
-    /// A connection to an engine belongs to the runtime that opened it, and is used from any: no runtime may end before all are done.
+    /// What was begun on one runtime may be waited for on another: none may end before all are done.
     all_drained: Arc<Barrier>,
 }
 

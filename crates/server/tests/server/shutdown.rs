@@ -60,7 +60,7 @@ async fn connections_that_ask_for_nothing_hold_nothing_up() {
     assert!(silent.is_cut().await && idle.is_cut().await);
 }
 
-/// A pooled connection to an engine lives on the thread that opened it, and serves streams of every thread.
+/// What a backend begins on one thread may serve the streams of every thread.
 #[tokio::test]
 async fn no_thread_ends_before_the_last_stream_has() {
     let options = ServerOptions { workers: 2, ..ServerOptions::default() };

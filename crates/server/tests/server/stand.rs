@@ -50,8 +50,7 @@ pub(crate) enum Readiness {
 pub(crate) struct Stage {
     readiness: Mutex<Readiness>,
     chats: mpsc::Sender<Performance>,
-    /// The runtime that the first chat was asked on; where chats with `elsewhere` have what a pooled connection to an engine has: its work
-    /// is done there, whoever uses it.
+    /// The runtime that the first chat was asked on. The work of a chat with `elsewhere` is done there, whoever asks.
     first: OnceLock<Handle>,
     /// Told when a chat that was never accepted is given up.
     given_up: Arc<Notify>,
