@@ -8,16 +8,19 @@
 //! `docs/decisions/0005-llama-cpp-2.md`.
 #![forbid(unsafe_code)]
 
+mod backend;
 mod engine;
 mod error;
 mod gguf;
 mod model;
 mod options;
 mod processor;
+mod request;
 mod sample;
 mod template;
 mod text;
 
+pub use backend::Llama;
 pub use error::{EngineError, LoadError};
 pub use gguf::GgufError;
 pub use options::{DEFAULT_CONTEXT, LlamaOptions};

@@ -18,7 +18,7 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-pub(crate) use answer::{Answer, End, Finish, Output, Piece, Usage};
+pub(crate) use answer::{Answer, Finish, Output, Piece, Usage};
 
 use crate::Token;
 use crate::error::{EngineError, LoadError};

@@ -1,0 +1,264 @@
+//! The engine as a [`Backend`]: one model under one name, in the caller's process.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::SystemTime;
+
+use futures_core::Stream;
+use futures_core::future::BoxFuture;
+use loggia_backend::{
+    Abilities, Ability, AbilitySet, Backend, BackendError, ChatCall, Chunk, Event, Reply, ServedBy, Waiting,
+    fingerprint,
+};
+use loggia_wire::openai::{
+    ChunkChoice, CompletionUsage, Delta, FinishReason, Logprobs, Model as ModelCard, PromptTokensDetails,
+};
+use serde_json::json;
+
+use crate::Token;
+use crate::engine::{Answer, Engine, Finish, Output, Piece, Usage};
+use crate::error::{EngineError, LoadError};
+use crate::model::Model;
+use crate::options::LlamaOptions;
+use crate::request::{self, Bounds};
+use crate::template::{Conversation, TemplateError};
+
+/// Prompts of more bytes than this are made into tokens on a thread that may block: it takes milliseconds by then.
+const LONG_PROMPT: usize = 16 << 10;
+
+/// The embedded backend.
+pub struct Llama {
+    model: Arc<Model>,
+    engine: Engine,
+    served_by: ServedBy,
+    abilities: Arc<Abilities>,
+    card: ModelCard,
+}
+
+impl std::fmt::Debug for Llama {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Llama").field("served_by", &self.served_by).finish_non_exhaustive()
+    }
+}
+
+impl Llama {
+    /// Loads a model and starts an engine for it. Takes seconds: call it where blocking is allowed.
+    pub fn open(options: &LlamaOptions) -> Result<Self, LoadError> {
+        let model = Arc::new(Model::load(options)?);
+        let engine = Engine::start(Arc::clone(&model), options)?;
+        let served_by = ServedBy {
+            backend: "embedded".into(),
+            model: options.name.as_str().into(),
+            node: None,
+            fingerprint: fingerprint(&["embedded", &model.facts.identity, LLAMA_CPP]),
+        };
+        tracing::info!(
+            model = options.name,
+            context = engine.context(),
+            parallel = options.parallel,
+            threads = options.threads(),
+            piece = options.piece,
+            batch = options.batch,
+            "the embedded engine is ready"
+        );
+        let abilities = Arc::new(abilities(engine.context()));
+        let card = card(options, &model, engine.context());
+        Ok(Self { model, engine, served_by, abilities, card })
+    }
+
+    fn check_name(&self, name: &str) -> Result<(), BackendError> {
+        if *name == *self.served_by.model { Ok(()) } else { Err(BackendError::model_not_found(name)) }
+    }
+
+    /// The tokens of the conversation.
+    async fn prompt(&self, call: &ChatCall) -> Result<Arc<[Token]>, BackendError> {
+        let size: usize = call
+            .request
+            .messages
+            .iter()
+            .filter_map(|message| message.content.as_ref())
+            .map(|content| content.joined_text().len())
+            .sum();
+        let (model, request) = (Arc::clone(&self.model), Arc::clone(&call.request));
+        let render = move || {
+            let tools = request::tools(&request);
+            model.prompt(&Conversation { messages: &request.messages, tools, now: jiff::Timestamp::now() })
+        };
+        let tokens = if size > LONG_PROMPT {
+            tokio::task::spawn_blocking(render).await.map_err(|_| failed("the prompt could not be read"))?
+        } else {
+            render()
+        };
+        tokens.map(Arc::from).map_err(explain_template)
+    }
+}
+
+impl Backend for Llama {
+    fn abilities<'a>(&'a self, model: &'a str) -> BoxFuture<'a, Result<Arc<Abilities>, BackendError>> {
+        Box::pin(async move { self.check_name(model).map(|()| Arc::clone(&self.abilities)) })
+    }
+
+    fn chat(&self, call: ChatCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
+        Box::pin(async move {
+            self.check_name(&call.request.model)?;
+            let prompt = self.prompt(&call).await?;
+            let bounds = Bounds { vocabulary: self.model.facts.vocabulary, context: self.engine.context() };
+            let generations = request::generations(&call.request, call.profile, &prompt, bounds)?;
+            let answers = self.engine.generate(generations).map_err(explain)?;
+            Ok(Reply { served_by: self.served_by.clone(), events: Box::pin(Events::new(answers)) })
+        })
+    }
+
+    fn models(&self) -> BoxFuture<'_, Result<Vec<ModelCard>, BackendError>> {
+        Box::pin(async move { Ok(vec![self.card.clone()]) })
+    }
+
+    fn ready(&self) -> BoxFuture<'_, Result<(), BackendError>> {
+        Box::pin(async move { if self.engine.is_running() { Ok(()) } else { Err(explain(EngineError::Stopped)) } })
+    }
+}
+
+/// The answers of all choices as one stream of events: first come first served, and the usage of all at the end.
+struct Events {
+    /// Those that have not ended yet, by their choice's number.
+    answers: Vec<Option<Answer>>,
+    /// Whose turn it is to be asked first, so that a quick one does not hide the others.
+    first: usize,
+    used: Option<Usage>,
+    over: bool,
+}
+
+impl Events {
+    fn new(answers: Vec<Answer>) -> Self {
+        Self { answers: answers.into_iter().map(Some).collect(), first: 0, used: None, over: false }
+    }
+
+    /// The next output of any choice; `None` when all have ended.
+    fn poll_any(&mut self, cx: &mut Context<'_>) -> Poll<Option<(usize, Result<Output, EngineError>)>> {
+        let count = self.answers.len();
+        let mut all_ended = true;
+        for turn in 0..count {
+            let choice = (self.first + turn) % count;
+            let Some(answer) = &mut self.answers[choice] else { continue };
+            all_ended = false;
+            if let Poll::Ready(Some(output)) = Pin::new(answer).poll_next(cx) {
+                self.first = choice + 1;
+                return Poll::Ready(Some((choice, output)));
+            }
+        }
+        if all_ended { Poll::Ready(None) } else { Poll::Pending }
+    }
+
+    fn chunk(&mut self, choice: usize, piece: Piece) -> Chunk {
+        if let Some(end) = piece.end {
+            self.answers[choice] = None;
+            self.used = Some(self.used.map_or(end.usage, |used| together(used, end.usage)));
+        }
+        let delta = if piece.text.is_empty() { Delta::default() } else { Delta::content(piece.text) };
+        let mut chunk = ChunkChoice::delta(u32::try_from(choice).unwrap_or(u32::MAX), delta);
+        chunk.finish_reason = piece.end.map(|end| match end.finish {
+            Finish::Stop => FinishReason::Stop,
+            Finish::Length => FinishReason::Length,
+        });
+        if !piece.logprobs.is_empty() {
+            chunk.logprobs =
+                Some(Logprobs { content: Some(piece.logprobs), refusal: None, extra: loggia_wire::Extra::new() });
+        }
+        Chunk::of(chunk)
+    }
+}
+
+impl Stream for Events {
+    type Item = Result<Event, BackendError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.over {
+            return Poll::Ready(None);
+        }
+        Poll::Ready(Some(match ready!(self.poll_any(cx)) {
+            Some((_, Ok(Output::Reading))) => Ok(Event::Waiting(Waiting::ReadingPrompt)),
+            Some((choice, Ok(Output::Piece(piece)))) => Ok(Event::Chunk(self.chunk(choice, piece))),
+            Some((_, Err(error))) => {
+                // Dropping the other answers gives their slots back.
+                self.answers.clear();
+                self.over = true;
+                Err(explain(error))
+            }
+            None => {
+                self.over = true;
+                Ok(Event::Usage(usage(self.used.unwrap_or_default())))
+            }
+        }))
+    }
+}
+
+/// The usage of two choices of one request: the prompt is theirs together.
+fn together(one: Usage, other: Usage) -> Usage {
+    Usage {
+        prompt_tokens: one.prompt_tokens,
+        cached_tokens: one.cached_tokens.min(other.cached_tokens),
+        completion_tokens: one.completion_tokens + other.completion_tokens,
+    }
+}
+
+fn usage(usage: Usage) -> CompletionUsage {
+    let details = PromptTokensDetails { cached_tokens: usage.cached_tokens as u64, ..PromptTokensDetails::default() };
+    let counted = CompletionUsage::new(usage.prompt_tokens as u64, usage.completion_tokens as u64);
+    CompletionUsage { prompt_tokens_details: Some(details), ..counted }
+}
+
+/// The version of llama.cpp that a fingerprint stands for: that of the bindings, which bring their own.
+const LLAMA_CPP: &str = "llama-cpp-2 0.1.160";
+
+fn abilities(context: usize) -> Abilities {
+    use Ability::{EngineOptions, LogitBias, Logprobs, Seed, SeveralChoices};
+    Abilities {
+        can: AbilitySet::of(&[LogitBias, Logprobs, SeveralChoices, Seed, EngineOptions]),
+        context_length: Some(context as u64),
+        ..Abilities::default()
+    }
+}
+
+fn card(options: &LlamaOptions, model: &Model, context: usize) -> ModelCard {
+    let facts = &model.facts;
+    let modified = std::fs::metadata(&options.path).and_then(|metadata| metadata.modified()).ok();
+    let created =
+        modified.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok()).map_or(0, |age| age.as_secs());
+    let mut card = ModelCard::new(options.name.as_str(), created, "embedded");
+    card.extra.insert("context_length".to_owned(), json!(context));
+    card.extra.insert("architecture".to_owned(), json!(facts.architecture));
+    card.extra.insert("parameter_count".to_owned(), json!(facts.parameters));
+    card.extra.insert("size".to_owned(), json!(facts.file_bytes));
+    card
+}
+
+fn failed(message: &str) -> BackendError {
+    BackendError::Engine { message: message.to_owned() }
+}
+
+fn explain_template(error: TemplateError) -> BackendError {
+    match error {
+        TemplateError::Refused(_) => {
+            BackendError::InvalidRequest { message: error.to_string(), param: Some("messages".to_owned()), code: None }
+        }
+        TemplateError::Broken(_) => failed(&error.to_string()),
+    }
+}
+
+fn explain(error: EngineError) -> BackendError {
+    match error {
+        EngineError::Busy { retry_after, .. } => BackendError::Busy { retry_after: Some(retry_after) },
+        EngineError::ContextLengthExceeded { prompt_tokens, context } => BackendError::ContextLengthExceeded {
+            prompt_tokens: Some(prompt_tokens as u64),
+            context: Some(context as u64),
+        },
+        EngineError::EmptyPrompt => BackendError::InvalidRequest {
+            message: "The messages are empty: there is nothing to answer.".to_owned(),
+            param: Some("messages".to_owned()),
+            code: None,
+        },
+        EngineError::Compute(_) => failed(&error.to_string()),
+        EngineError::Stopped => BackendError::CutShort { backend: "embedded".to_owned() },
+    }
+}

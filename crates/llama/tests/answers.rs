@@ -1,0 +1,168 @@
+//! What a request gets: text, endings, counts, log-probabilities, refusals. Each against the default model.
+
+mod support;
+
+use futures_util::StreamExt;
+use loggia_backend::{Backend, BackendError, Event};
+use loggia_wire::openai::FinishReason;
+use serde_json::json;
+use support::{ask, call, call_with, long_text, open};
+
+#[tokio::test]
+async fn a_question_is_answered_and_counted() {
+    let llama = open(|_| ());
+    let whole = ask(&llama, call("What is the capital of France?", json!({"temperature": 0}))).await;
+    assert!(whole.text.contains("Paris"), "{}", whole.text);
+    assert_eq!(whole.finish, Some(FinishReason::Stop));
+    // The template's own system message, and the question: 37 tokens by the model's tokenizer.
+    assert_eq!(whole.usage().prompt_tokens, 37);
+    assert_eq!(whole.usage().total_tokens, 37 + whole.usage().completion_tokens);
+    assert_eq!(whole.cached(), 0);
+}
+
+#[tokio::test]
+async fn max_tokens_is_kept_to_the_token() {
+    let llama = open(|_| ());
+    for most in [1, 7] {
+        let whole = ask(&llama, call("Tell me a long story.", json!({"max_tokens": most}))).await;
+        assert_eq!((whole.finish, whole.usage().completion_tokens), (Some(FinishReason::Length), most));
+    }
+}
+
+#[tokio::test]
+async fn an_answer_ends_where_the_context_does() {
+    let llama = open(|options| options.context = Some(96));
+    let whole = ask(&llama, call("Tell me a very long story about the sea.", json!({"temperature": 0, "logit_bias": {"0": -100, "2": -100}}))).await;
+    assert_eq!((whole.finish, whole.usage().total_tokens), (Some(FinishReason::Length), 96));
+}
+
+#[tokio::test]
+async fn a_prompt_that_does_not_fit_is_refused_with_both_numbers() {
+    let llama = open(|options| options.context = Some(256));
+    let whole = ask(&llama, call(&long_text("Read:", 400), json!({}))).await;
+    let Some(BackendError::ContextLengthExceeded { prompt_tokens: Some(prompt), context: Some(256) }) = whole.error else {
+        panic!("{:?}", whole.error);
+    };
+    assert!((400..500).contains(&prompt), "{prompt}");
+}
+
+#[tokio::test]
+async fn a_stop_string_that_straddles_tokens_ends_the_answer_before_it() {
+    let llama = open(|_| ());
+    let count = |stop| call("Count from one to ten in words.", json!({"temperature": 0, "stop": stop, "max_tokens": 60}));
+    let whole = ask(&llama, count(json!([]))).await;
+    // Cut out of the middle of the answer, so that it begins and ends within tokens.
+    let middle: String = whole.text.chars().skip(9).take(7).collect();
+    let stopped = ask(&llama, count(json!(["nowhere to be found", middle]))).await;
+    assert_eq!(stopped.text, whole.text[..whole.text.find(&middle).unwrap()]);
+    assert_eq!(stopped.finish, Some(FinishReason::Stop));
+}
+
+#[tokio::test]
+async fn characters_of_several_tokens_leave_whole() {
+    let llama = open(|_| ());
+    let repeat = "Repeat exactly: 🦀🦀🦀 née 東京 🦀";
+    let reply = llama.chat(call(repeat, json!({"temperature": 0, "max_tokens": 60}))).await.unwrap();
+    let mut events = reply.events;
+    let mut text = String::new();
+    while let Some(event) = events.next().await {
+        if let Event::Chunk(chunk) = event.unwrap() {
+            text.extend(chunk.choices.into_iter().filter_map(|choice| choice.delta.content));
+        }
+    }
+    assert!(text.contains('🦀') && !text.contains('\u{fffd}'), "{text}");
+}
+
+#[tokio::test]
+async fn the_same_seed_gives_the_same_text_and_another_seed_another() {
+    let llama = open(|_| ());
+    let with = |seed| call("Tell me a story about a lighthouse.", json!({"seed": seed, "temperature": 1.2, "max_tokens": 60}));
+    let first = ask(&llama, with(42)).await.text;
+    ask(&llama, call("Something else in between.", json!({"max_tokens": 20}))).await;
+    assert_eq!(ask(&llama, with(42)).await.text, first);
+    assert_ne!(ask(&llama, with(43)).await.text, first);
+}
+
+#[tokio::test]
+async fn without_a_seed_each_answer_is_another() {
+    let llama = open(|_| ());
+    let story = || call("Tell me a story about a lighthouse.", json!({"temperature": 1.5, "max_tokens": 40}));
+    assert_ne!(ask(&llama, story()).await.text, ask(&llama, story()).await.text);
+}
+
+#[tokio::test]
+async fn log_probabilities_cover_the_text_and_name_the_likeliest() {
+    let llama = open(|_| ());
+    let fields = json!({"temperature": 0, "max_tokens": 8, "logprobs": true, "top_logprobs": 3});
+    let whole = ask(&llama, call("What is the capital of France?", fields)).await;
+    assert_eq!(whole.logprobs.iter().map(|logprob| logprob.token.as_str()).collect::<String>(), whole.text);
+    for logprob in &whole.logprobs {
+        assert!(logprob.logprob <= 0.0);
+        assert_eq!(logprob.top_logprobs.len(), 3);
+        assert_eq!(logprob.top_logprobs[0].token, logprob.token, "greedy takes the likeliest");
+        assert_eq!(logprob.bytes.as_deref(), Some(logprob.token.as_bytes()));
+    }
+}
+
+#[tokio::test]
+async fn a_stop_string_takes_the_log_probabilities_of_its_tokens_along() {
+    let llama = open(|_| ());
+    let fields = json!({"temperature": 0, "max_tokens": 30, "logprobs": true, "stop": " France"});
+    let whole = ask(&llama, call("What is the capital of France?", fields)).await;
+    assert_eq!(whole.logprobs.iter().map(|logprob| logprob.token.as_str()).collect::<String>(), whole.text);
+    assert!(!whole.text.contains("France"));
+}
+
+#[tokio::test]
+async fn several_choices_come_side_by_side_and_are_counted_together() {
+    let llama = open(|_| ());
+    let reply = llama.chat(call("Name a colour.", json!({"n": 3, "seed": 1, "max_tokens": 5}))).await.unwrap();
+    let events: Vec<Event> = reply.events.map(Result::unwrap).collect().await;
+    let mut ended = [0; 3];
+    for event in &events {
+        if let Event::Chunk(chunk) = event {
+            chunk.choices.iter().filter(|choice| choice.finish_reason.is_some()).for_each(|choice| ended[choice.index as usize] += 1);
+        }
+    }
+    assert_eq!(ended, [1, 1, 1]);
+    let Some(Event::Usage(usage)) = events.last() else { panic!("the usage comes last") };
+    assert!((3..=15).contains(&usage.completion_tokens), "{usage:?}");
+    assert!(usage.prompt_tokens < 40, "the prompt is counted once: {usage:?}");
+}
+
+#[tokio::test]
+async fn the_next_turn_of_a_chat_reads_only_what_is_new() {
+    let llama = open(|_| ());
+    let question = long_text("Summarise this in five words:", 300);
+    let first = ask(&llama, call(&question, json!({"temperature": 0, "max_tokens": 20}))).await;
+    let turns = json!([
+        {"role": "user", "content": question}, {"role": "assistant", "content": first.text}, {"role": "user", "content": "Shorter."}
+    ]);
+    let second = ask(&llama, call_with(turns, json!({"max_tokens": 5}))).await;
+    let known = first.usage().prompt_tokens + first.usage().completion_tokens;
+    assert!(second.cached() + 8 >= known, "{} of {known} tokens were in the cache", second.cached());
+    assert!(second.cached() < second.usage().prompt_tokens);
+}
+
+#[tokio::test]
+async fn a_prompt_read_from_the_cache_is_answered_like_one_read_anew() {
+    let llama = open(|_| ());
+    let ask_it = || call(&long_text("Which animal jumps here?", 200), json!({"temperature": 0, "max_tokens": 12}));
+    let (first, second) = (ask(&llama, ask_it()).await, ask(&llama, ask_it()).await);
+    assert_eq!((first.cached(), second.cached()), (0, first.usage().prompt_tokens - 1));
+    assert_eq!(first.text, second.text);
+}
+
+#[tokio::test]
+async fn another_models_name_is_not_found() {
+    let llama = open(|_| ());
+    let whole = ask(&llama, call("x", json!({"model": "gpt-4o"}))).await;
+    assert_eq!(whole.error, Some(BackendError::model_not_found("gpt-4o")));
+}
+
+#[tokio::test]
+async fn a_bias_for_an_unknown_token_is_refused_by_name() {
+    let llama = open(|_| ());
+    let whole = ask(&llama, call("x", json!({"logit_bias": {"999999": 5}}))).await;
+    assert!(matches!(whole.error, Some(BackendError::InvalidRequest { param: Some(param), .. }) if param == "logit_bias.999999"));
+}

@@ -1,0 +1,112 @@
+//! What the tests of the engine share: the default model, and clients that ask, read and leave.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use loggia_backend::{Backend, BackendError, ChatCall, Event, Events, Profile};
+use loggia_llama::{Llama, LlamaOptions};
+use loggia_wire::openai::{CompletionUsage, FinishReason, TokenLogprob};
+use serde_json::{Value, json};
+
+/// The default model, which `make model` fetches.
+pub fn model() -> PathBuf {
+    let beside = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../.loggia/models/SmolLM2-135M-Instruct.Q4_1.gguf");
+    let path = std::env::var_os("LOGGIA_TEST_MODEL").map_or_else(beside, PathBuf::from);
+    assert!(path.is_file(), "there is no model at {}: run `make model`, or name one in LOGGIA_TEST_MODEL", path.display());
+    path
+}
+
+/// An engine on the default model; `change` changes the options.
+pub fn open(change: impl FnOnce(&mut LlamaOptions)) -> Llama {
+    let mut options = LlamaOptions::new(model(), "smollm2");
+    change(&mut options);
+    Llama::open(&options).unwrap()
+}
+
+/// A request of one user message with these fields beside it.
+pub fn call(text: &str, fields: Value) -> ChatCall {
+    call_with(json!([{"role": "user", "content": text}]), fields)
+}
+
+/// A request of these messages with these fields beside them.
+pub fn call_with(messages: Value, fields: Value) -> ChatCall {
+    let mut body = json!({"model": "smollm2", "messages": messages, "stream": true});
+    body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    ChatCall {
+        id: "chatcmpl-test".into(),
+        request: Arc::new(serde_json::from_value(body).unwrap()),
+        profile: Profile::Openai,
+        head: None,
+    }
+}
+
+/// Some text of about this many tokens, which begins with what `head` says.
+pub fn long_text(head: &str, tokens: usize) -> String {
+    format!("{head} {}", "The quick brown fox jumps over the lazy dog. ".repeat(tokens / 10))
+}
+
+/// An answer to its end, or as far as it got.
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct Whole {
+    pub text: String,
+    pub finish: Option<FinishReason>,
+    pub logprobs: Vec<TokenLogprob>,
+    pub usage: Option<CompletionUsage>,
+    pub error: Option<BackendError>,
+}
+
+impl Whole {
+    pub fn usage(&self) -> &CompletionUsage {
+        self.usage.as_ref().unwrap()
+    }
+
+    pub fn cached(&self) -> u64 {
+        self.usage().prompt_tokens_details.as_ref().unwrap().cached_tokens
+    }
+
+    fn take(&mut self, event: Event) {
+        match event {
+            Event::Waiting(_) => {}
+            Event::Usage(usage) => self.usage = Some(usage),
+            Event::Chunk(chunk) => {
+                for choice in chunk.choices {
+                    self.text.push_str(choice.delta.content.as_deref().unwrap_or_default());
+                    self.logprobs.extend(choice.logprobs.and_then(|logprobs| logprobs.content).unwrap_or_default());
+                    self.finish = choice.finish_reason.or(self.finish);
+                }
+            }
+        }
+    }
+}
+
+/// Asks, and reads to the end.
+pub async fn ask(llama: &Llama, call: ChatCall) -> Whole {
+    match llama.chat(call).await {
+        Ok(reply) => read(reply.events).await,
+        Err(error) => Whole { error: Some(error), ..Whole::default() },
+    }
+}
+
+/// Reads to the end.
+pub async fn read(mut events: Events) -> Whole {
+    let mut whole = Whole::default();
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(event) => whole.take(event),
+            Err(error) => whole.error = Some(error),
+        }
+    }
+    whole
+}
+
+/// Reads up to the next piece of text.
+pub async fn next_text(events: &mut Events) -> String {
+    loop {
+        if let Event::Chunk(chunk) = events.next().await.unwrap().unwrap()
+            && let Some(text) = chunk.choices.into_iter().find_map(|choice| choice.delta.content)
+        {
+            return text;
+        }
+    }
+}
