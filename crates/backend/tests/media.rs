@@ -29,7 +29,7 @@ struct Inner {
 
 impl Backend for Inner {
     fn abilities<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Arc<Abilities>, BackendError>> {
-        Box::pin(async { Ok(Arc::new(Abilities { can: self.can, context_length: None })) })
+        Box::pin(async { Ok(Arc::new(Abilities { can: self.can, ..Abilities::default() })) })
     }
 
     fn chat(&self, call: ChatCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
