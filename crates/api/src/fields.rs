@@ -1,6 +1,9 @@
 //! What becomes of each field that a model's backend may not be able to honour: one table (`docs/dialects.md`, part 3).
 
+use std::collections::BTreeSet;
+
 use loggia_backend::{Abilities, Ability};
+use loggia_wire::Extra;
 use loggia_wire::openai::{
     ChatCompletionRequest as Request, Content, Message, PartKind, ResponseFormat, Role, ToolChoice,
 };
@@ -125,17 +128,47 @@ pub(crate) fn settle(request: &mut Request, can: &Abilities, strictness: Strictn
         }
         ignored.push(unenforced.name());
     }
-    for name in request.extra.keys() {
-        let engines_own = ENGINE_OPTIONS.contains(&name.as_str()) && can.has(Ability::EngineOptions);
-        if engines_own || can.has(Ability::UnknownFields) {
+    if can.has(Ability::UnknownFields) {
+        return Ok(ignored);
+    }
+    for name in unknown(request) {
+        if ENGINE_OPTIONS.contains(&name.as_str()) && can.has(Ability::EngineOptions) {
             continue;
         }
         if strictness == Strictness::Strict {
-            return Err(ApiError::invalid(name, "unknown_parameter", format!("Unknown parameter: '{name}'.")));
+            return Err(ApiError::invalid(&name, "unknown_parameter", format!("Unknown parameter: '{name}'.")));
         }
-        ignored.push(name.clone());
+        ignored.push(name);
     }
     Ok(ignored)
+}
+
+/// The paths of the fields that OpenAI's API does not have, each once.
+fn unknown(request: &Request) -> BTreeSet<String> {
+    let mut names: BTreeSet<String> = request.extra.keys().cloned().collect();
+    let mut add = |place: &str, extra: &Extra| names.extend(extra.keys().map(|key| format!("{place}.{key}")));
+    if let Some(options) = &request.stream_options {
+        add("stream_options", &options.extra);
+    }
+    if let Some(ResponseFormat::JsonSchema(schema)) = &request.response_format {
+        add("response_format.json_schema", &schema.extra);
+    }
+    for tool in request.tools.iter().flatten() {
+        if let Some(function) = &tool.function {
+            add("tools[]", &tool.extra);
+            add("tools[].function", &function.extra);
+        }
+    }
+    for message in &request.messages {
+        add("messages[]", &message.extra);
+        for part in message.content.iter().flat_map(Content::parts) {
+            add("messages[].content[]", &part.extra);
+        }
+        for call in message.tool_calls.iter().flatten() {
+            add("messages[].tool_calls[]", &call.extra);
+        }
+    }
+    names
 }
 
 fn offers_tools(request: &Request) -> bool {

@@ -110,6 +110,16 @@ async fn an_unknown_field_is_named_and_strict_refuses_it() {
 }
 
 #[tokio::test]
+async fn an_unknown_field_inside_another_is_named_with_its_place() {
+    let cached = json!({"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}});
+    let fields = json!({"messages": [{"role": "user", "content": [cached, cached], "mood": "glad"}],
+        "stream": true, "stream_options": {"continuous_usage_stats": true}});
+    let answer = chat(&plain_model(), Policy::default(), hello(fields)).await;
+    let ignored = "messages[].content[].cache_control, messages[].mood, stream_options.continuous_usage_stats";
+    assert_eq!((answer.status(), answer.header("x-loggia-ignored")), (200, Some(ignored)));
+}
+
+#[tokio::test]
 async fn ollamas_own_fields_are_passed_on() {
     let inner = plain_model();
     let own = json!({"options": {"num_gpu": 1, "temperature": 9}, "temperature": 0.5, "keep_alive": "5m", "think": true,

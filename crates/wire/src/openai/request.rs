@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use serde::Serialize;
 use serde::de::{Deserialize, Deserializer, SeqAccess, Visitor};
-use serde::{Deserialize as DeriveDeserialize, Serialize};
 use serde_json::Value;
 
 use super::{FunctionDefinition, Message, ResponseFormat, Tool, ToolChoice, ToolMode};
@@ -130,15 +130,20 @@ impl ChatCompletionRequest {
     }
 }
 
-/// `stream_options`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, DeriveDeserialize)]
-pub struct StreamOptions {
-    /// Whether a last chunk with the usage is wanted.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub include_usage: Option<bool>,
-    /// Random padding against eavesdroppers on the length; a hint.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub include_obfuscation: Option<bool>,
+object! {
+    /// `stream_options`.
+    pub struct StreamOptions {
+        /// Whether a last chunk with the usage is wanted.
+        optional include_usage: bool = "include_usage",
+        /// Random padding against eavesdroppers on the length; a hint.
+        optional include_obfuscation: bool = "include_obfuscation",
+    }
+}
+
+impl Default for StreamOptions {
+    fn default() -> Self {
+        Self { include_usage: None, include_obfuscation: None, extra: crate::Extra::new() }
+    }
 }
 
 /// The strings at which to stop: `"…"` or `["…", …]`.
