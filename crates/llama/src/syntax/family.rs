@@ -1,0 +1,219 @@
+//! The families: which marker means what, and how a chat template shows whose syntax the model was trained on.
+
+use super::reader::Begins;
+use super::region::{Form, Head};
+
+/// How a model writes calls and reasoning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Syntax {
+    /// None where the template does not speak of tools.
+    pub(super) calls: Option<Family>,
+    pub(super) thinks: Option<Tags>,
+    /// Whether a message begins with a header: Harmony.
+    pub(super) headers: bool,
+}
+
+/// The tags around reasoning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Tags {
+    pub(super) open: &'static str,
+    pub(super) close: &'static str,
+}
+
+const THINK: Tags = Tags { open: "<think>", close: "</think>" };
+const THINK_MISTRAL: Tags = Tags { open: "[THINK]", close: "[/THINK]" };
+
+/// Whose syntax calls are written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Family {
+    /// Hermes, Qwen, `SmolLM`: an object between tags. Qwen3-Coder: tags inside tags.
+    Hermes,
+    /// Llama 3: the object is all there is, or follows a tag.
+    Llama,
+    /// Mistral: a list after a tag; later a name and its arguments.
+    Mistral,
+    /// Gemma, as those write templates for it that have it call: an object in a fence.
+    Fence,
+    /// Phi-4 and Granite: a list after a tag.
+    Phi,
+    /// `DeepSeek`: names and fenced arguments among many tags.
+    DeepSeek,
+    /// gpt-oss: a message to the function.
+    Harmony,
+    /// The template speaks of tools and has no marker that is known: the object between tags, or all there is.
+    Other,
+}
+
+const HERMES: Form = Form::new("<tool_call>", Head::ObjectsOrTags, &["}", "</tool_call>"]);
+const TAGS: Form = Form::new("<function=", Head::Tags, &["</tool_call>"]);
+const FENCE: Form = Form::new("```tool_code", Head::Objects, &["```"]);
+const FENCE_CALL: Form = Form::new("```tool_call", Head::Objects, &["```"]);
+const PYTHON_TAG: Form = Form::new("<|python_tag|>", Head::Objects, &[";", "<|eom_id|>"]);
+const MISTRAL: Form = Form::new("[TOOL_CALLS]", Head::ObjectsOrName(mistral_name), &[]);
+const PHI: Form = Form::new("<|tool_call|>", Head::Objects, &["<|/tool_call|>"]);
+const PHI_FUNCTOOLS: Form = Form::new("functools[", Head::Objects, &[]).in_list();
+const DEEPSEEK_TAIL: &[&str] = &["```", "<｜tool▁call▁end｜>", "<｜tool▁calls▁end｜>"];
+const DEEPSEEK: Form = Form::new("<｜tool▁calls▁begin｜>", Head::Name(deepseek_name), DEEPSEEK_TAIL);
+const DEEPSEEK_NEXT: Form = Form::new("<｜tool▁call▁begin｜>", Head::Name(deepseek_name), DEEPSEEK_TAIL);
+/// An object that is all there is: only the name of a function that is offered makes it a call.
+pub(super) static BARE: Form = Form::new("", Head::Objects, &[";"]).of_offered();
+/// The body of a message that a header says is for a function.
+pub(super) static MESSAGE: Form = Form::new("", Head::Objects, &[]);
+
+/// What begins a header of Harmony, and what ends a message there.
+pub(super) const HEADERS: [&str; 2] = ["<|start|>", "<|channel|>"];
+pub(super) const HEADER_END: &str = "<|message|>";
+pub(super) const MESSAGE_ENDS: [&str; 3] = ["<|end|>", "<|return|>", "<|call|>"];
+
+impl Family {
+    pub(super) fn forms(self) -> &'static [Form] {
+        match self {
+            Self::Hermes | Self::Other => const { &[HERMES, TAGS] },
+            Self::Llama => const { &[PYTHON_TAG] },
+            Self::Mistral => const { &[MISTRAL] },
+            Self::Fence => const { &[FENCE, FENCE_CALL] },
+            Self::Phi => const { &[PHI, PHI_FUNCTOOLS] },
+            Self::DeepSeek => const { &[DEEPSEEK, DEEPSEEK_NEXT] },
+            Self::Harmony => &[],
+        }
+    }
+
+    /// Whether an object that is all there is may be a call.
+    pub(super) fn is_bare(self) -> bool {
+        matches!(self, Self::Llama | Self::Other)
+    }
+}
+
+impl Syntax {
+    /// The syntax that a chat template shows. `is_token` says whether a text is one token of the model's: where a template leaves the
+    /// tags of reasoning out, the vocabulary has them.
+    pub(crate) fn of(template: &str, is_token: impl Fn(&str) -> bool) -> Self {
+        let has = |mark: &str| template.contains(mark);
+        let headers = has("<|channel|>") && has("<|message|>");
+        let thinks = if headers {
+            None
+        } else if has("[THINK]") {
+            Some(THINK_MISTRAL)
+        } else {
+            (has("<think>") || has("</think>") || is_token("<think>")).then_some(THINK)
+        };
+        // Not `tool_calls`, which every template copied from another may name: `tools` is where they are told to the model.
+        let calls = has("tools").then(|| family(has, headers));
+        Self { calls, thinks, headers }
+    }
+
+    /// Whether the model can be told of tools.
+    pub(crate) fn knows_tools(&self) -> bool {
+        self.calls.is_some()
+    }
+
+    /// Whether reasoning is told apart from the answer.
+    pub(crate) fn reasons(&self) -> bool {
+        self.headers || self.thinks.is_some()
+    }
+
+    /// What an answer begins with after this prompt: some templates open the reasoning themselves.
+    pub(crate) fn begins_after(&self, prompt: &str) -> Begins {
+        match self.thinks {
+            Some(tags) if prompt.trim_end().ends_with(tags.open) => Begins::Reasoning,
+            _ => Begins::Text,
+        }
+    }
+
+    /// The markers. Where one is a control token of the model's, its text has to be in the answer that is read.
+    pub(crate) fn marks(&self) -> impl Iterator<Item = &'static str> + use<> {
+        let thinks = self.thinks.into_iter().flat_map(|tags| [tags.open, tags.close]);
+        let forms = self.calls.into_iter().flat_map(Family::forms);
+        let calls = forms.flat_map(|form| form.tail.iter().copied().chain([form.mark]));
+        let inside: &[&str] = match self.calls {
+            Some(Family::Mistral) => &["[ARGS]", "[CALL_ID]"],
+            Some(Family::DeepSeek) => &["<｜tool▁sep｜>"],
+            _ => &[],
+        };
+        let headers =
+            self.headers.then(|| HEADERS.into_iter().chain(MESSAGE_ENDS).chain([HEADER_END, "<|constrain|>"]));
+        thinks.chain(calls).chain(inside.iter().copied()).chain(headers.into_iter().flatten())
+    }
+}
+
+fn family(has: impl Fn(&str) -> bool, headers: bool) -> Family {
+    let marked = [
+        (headers, Family::Harmony),
+        (has("<｜tool▁call"), Family::DeepSeek),
+        (has("[TOOL_CALLS]"), Family::Mistral),
+        (has("<tool_call>") || has("<function="), Family::Hermes),
+        (has("<|tool_call|>") || has("<|tool|>") || has("functools"), Family::Phi),
+        (has("<|python_tag|>") || has("<|start_header_id|>"), Family::Llama),
+        (has("```tool_code") || has("```tool_call") || has("tool_code"), Family::Fence),
+    ];
+    marked.into_iter().find(|(is, _)| *is).map_or(Family::Other, |(_, family)| family)
+}
+
+/// `NAME`, `NAME[ARGS]`, `NAME[CALL_ID]ID[ARGS]`.
+fn mistral_name(header: &str) -> Option<&str> {
+    let (name, rest) = header.split_at(header.find('[').unwrap_or(header.len()));
+    let known = rest.is_empty() || rest == "[ARGS]" || rest.starts_with("[CALL_ID]") && rest.ends_with("[ARGS]");
+    known.then(|| name.trim())
+}
+
+/// ``function<｜tool▁sep｜>NAME\n```json\n``, and later `NAME<｜tool▁sep｜>`.
+fn deepseek_name(header: &str) -> Option<&str> {
+    let header = header.trim_start().strip_prefix("<｜tool▁call▁begin｜>").unwrap_or(header);
+    let (kind, rest) = header.split_once("<｜tool▁sep｜>")?;
+    let rest = rest.trim_end();
+    let rest = rest.strip_suffix("```json").or_else(|| rest.strip_suffix("```")).unwrap_or(rest).trim();
+    let name = if rest.is_empty() { kind.trim() } else { rest };
+    (rest.is_empty() || kind.trim() == "function").then_some(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(template: &str) -> Syntax {
+        Syntax::of(template, |_| false)
+    }
+
+    #[test]
+    fn a_template_shows_its_family() {
+        let families = [
+            ("{% if tools %}<tool_call>{% endif %}", Family::Hermes),
+            ("{% if tools %}<function=x>{% endif %}", Family::Hermes),
+            ("{% if tools %}<|start_header_id|>", Family::Llama),
+            ("{% if tools %}[AVAILABLE_TOOLS][TOOL_CALLS]", Family::Mistral),
+            ("{% if tools %}```tool_code", Family::Fence),
+            ("{{ '<|tool|>' + message['tools'] }}", Family::Phi),
+            ("{% if tools %}<｜tool▁calls▁begin｜>", Family::DeepSeek),
+            ("{% if tools %}<|start|><|channel|><|message|>", Family::Harmony),
+            ("{{ tools }}", Family::Other),
+        ];
+        for (template, family) in families {
+            assert_eq!(of(template).calls, Some(family), "{template}");
+        }
+        assert_eq!(of("{{ message.content }}").calls, None);
+        assert_eq!(of("{% if 'tool_calls' in message %}").calls, None);
+    }
+
+    #[test]
+    fn reasoning_shows_in_the_template_or_in_the_vocabulary() {
+        assert_eq!(of("{{ content.split('</think>')[-1] }}").thinks, Some(THINK));
+        assert_eq!(of("[THINK]").thinks, Some(THINK_MISTRAL));
+        assert_eq!(Syntax::of("", |token| token == "<think>").thinks, Some(THINK));
+        assert!(!of("plain").reasons());
+        assert!(of("<|channel|>analysis<|message|>").reasons());
+    }
+
+    #[test]
+    fn a_prompt_may_open_the_reasoning_itself() {
+        let syntax = of("<think>");
+        assert_eq!(syntax.begins_after("<|im_start|>assistant\n<think>\n"), Begins::Reasoning);
+        assert_eq!(syntax.begins_after("<|im_start|>assistant\n<think>\n\n</think>\n\n"), Begins::Text);
+        assert_eq!(syntax.begins_after("<|im_start|>assistant\n"), Begins::Text);
+    }
+
+    #[test]
+    fn the_markers_are_listed() {
+        assert!(of("tools [TOOL_CALLS]").marks().any(|mark| mark == "[ARGS]"));
+        assert_eq!(of("<think>").marks().collect::<Vec<_>>(), ["<think>", "</think>"]);
+    }
+}

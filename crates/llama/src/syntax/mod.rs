@@ -1,0 +1,47 @@
+//! What a model writes in its family's syntax, read from the stream: reasoning apart from the answer, calls apart from text.
+//!
+//! Reading order: [`Said`] (what comes out), `family` (which syntax a chat template speaks), `reader` (the machine that is stepped),
+//! `region` (where a call stands in the text), `object` and `xml` (the two shapes of a call), `json` (one value, character by
+//! character), `calls` (what of a call has left already), `marks` (markers that may be cut anywhere).
+//!
+//! Pure: no tokens, no clock, no OpenAI types but the tools that are offered. Whatever a model writes, nothing here fails: what is no
+//! call is text.
+
+mod calls;
+mod family;
+mod json;
+mod marks;
+mod object;
+mod reader;
+mod region;
+mod xml;
+
+pub(crate) use calls::Pace;
+pub(crate) use family::Syntax;
+pub(crate) use reader::{Begins, Offered, Reader};
+
+/// A piece of what the model said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Said {
+    /// More of the answer.
+    Text(String),
+    /// More of the reasoning before it.
+    Reasoning(String),
+    /// A call; its arguments follow.
+    CallBegun {
+        /// Calls are counted from 0.
+        index: u32,
+        /// The function's name, as the model wrote it.
+        name: String,
+    },
+    /// More of a call's arguments: all pieces together are one JSON object.
+    CallArguments {
+        /// Which call.
+        index: u32,
+        /// What is appended.
+        more: String,
+    },
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,161 @@
+//! A call that is written as a JSON object: its function under `name`, its arguments under `arguments` or `parameters`.
+
+use super::calls::Calls;
+use super::json::{Json, Step};
+
+/// Names are short; what is longer is no name.
+const LONGEST_NAME: usize = 256;
+
+/// Such a call under way.
+#[derive(Debug)]
+pub(super) struct ObjectCall {
+    at: At,
+    json: Json,
+    key: Key,
+    name: Option<String>,
+    arguments: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum At {
+    Open,
+    Key,
+    Colon,
+    Value,
+    Next,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Key {
+    Name,
+    Arguments,
+    /// What some models write beside them and nobody needs: ids of their own, `"type": "function"`.
+    Other,
+}
+
+impl ObjectCall {
+    pub(super) fn new() -> Self {
+        Self { at: At::Open, json: Json::new(), key: Key::Other, name: None, arguments: None }
+    }
+
+    /// Takes a character. `is_name` says which names there are, where that matters.
+    pub(super) fn push(&mut self, c: char, is_name: &dyn Fn(&str) -> bool, calls: &mut Calls) -> Step {
+        match self.at {
+            At::Value => self.value(c, is_name, calls),
+            At::Key if self.json.whole().is_empty() && c == '}' => self.end(calls),
+            At::Key => self.key(c),
+            _ if c.is_ascii_whitespace() => Step::More,
+            At::Open if c == '{' => self.go(At::Key),
+            At::Colon if c == ':' => self.go(At::Value),
+            At::Next if c == ',' => self.go(At::Key),
+            At::Next if c == '}' => self.end(calls),
+            // The last bracket is missing, and all that matters is there.
+            At::Next if self.name.is_some() && self.arguments.is_some() => match self.end(calls) {
+                Step::Done => Step::Over,
+                other => other,
+            },
+            _ => Step::Broken,
+        }
+    }
+
+    /// The text ends here: whether the call is whole, but for its last bracket.
+    pub(super) fn finish(&mut self, calls: &mut Calls) -> bool {
+        let whole = self.at == At::Next && self.name.is_some() && self.arguments.is_some();
+        whole && self.end(calls) == Step::Done
+    }
+
+    /// What closes the arguments that have left.
+    pub(super) fn closing(&self) -> String {
+        if self.arguments.is_none() && self.key == Key::Arguments { self.json.closing() } else { String::new() }
+    }
+
+    fn go(&mut self, at: At) -> Step {
+        self.at = at;
+        self.json = Json::new();
+        Step::More
+    }
+
+    fn key(&mut self, c: char) -> Step {
+        match self.json.push(c) {
+            Step::Done => {}
+            Step::More => return Step::More,
+            _ => return Step::Broken,
+        }
+        self.key = match serde_json::from_str::<String>(self.json.whole()).as_deref() {
+            Ok("name" | "function") if self.name.is_none() => Key::Name,
+            Ok("arguments" | "parameters") if self.arguments.is_none() => Key::Arguments,
+            Ok("id" | "call_id" | "type") => Key::Other,
+            _ => return Step::Broken,
+        };
+        self.go(At::Colon)
+    }
+
+    fn value(&mut self, c: char, is_name: &dyn Fn(&str) -> bool, calls: &mut Calls) -> Step {
+        let step = self.json.push(c);
+        match (step, &self.name) {
+            (Step::Broken, _) => return Step::Broken,
+            (Step::More, Some(name)) if self.key == Key::Arguments && self.json.whole().starts_with('{') => {
+                calls.arguments(name, &self.json);
+                return Step::More;
+            }
+            (Step::More, _) => return Step::More,
+            (Step::Done | Step::Over, _) => {}
+        }
+        if !self.value_done(is_name, calls) {
+            return Step::Broken;
+        }
+        self.go(At::Next);
+        if step == Step::Over { self.push(c, is_name, calls) } else { Step::More }
+    }
+
+    fn value_done(&mut self, is_name: &dyn Fn(&str) -> bool, calls: &mut Calls) -> bool {
+        let value = self.json.whole();
+        match self.key {
+            Key::Other => return true,
+            Key::Name => match serde_json::from_str::<String>(value) {
+                Ok(name) if !name.is_empty() && name.len() <= LONGEST_NAME && is_name(&name) => self.name = Some(name),
+                _ => return false,
+            },
+            Key::Arguments => match object_of(value) {
+                Some(object) => self.arguments = Some(object),
+                None => return false,
+            },
+        }
+        if let (Some(name), Some(arguments)) = (&self.name, &self.arguments) {
+            calls.arguments_so_far(name, arguments);
+        }
+        true
+    }
+
+    fn end(&mut self, calls: &mut Calls) -> Step {
+        let Some(name) = &self.name else { return Step::Broken };
+        if self.arguments.is_none() {
+            calls.arguments_so_far(name, "{}");
+        }
+        calls.done();
+        Step::Done
+    }
+}
+
+/// Arguments as an object: some models write one as a string, or `null` where there is nothing to say.
+fn object_of(value: &str) -> Option<String> {
+    if value.starts_with('{') {
+        return Some(value.to_owned());
+    }
+    if value == "null" {
+        return Some("{}".to_owned());
+    }
+    let text: String = serde_json::from_str(value).ok()?;
+    if text.trim().is_empty() {
+        return Some("{}".to_owned());
+    }
+    let mut json = Json::new();
+    let mut step = Step::More;
+    for c in text.trim().chars() {
+        step = json.push(c);
+        if step == Step::Broken {
+            return None;
+        }
+    }
+    (step == Step::Done && json.whole().starts_with('{')).then(|| json.whole().to_owned())
+}

@@ -1,0 +1,332 @@
+//! Reads what a model writes, piece by piece, and tells answer, reasoning and calls apart.
+//!
+//! The same comes out wherever the text is cut. Held back is what may be the beginning of a marker, the spaces that an answer begins
+//! with (at most [`LONGEST_SPACE`] bytes of them), and the part of a call that is not whole.
+
+use std::sync::Arc;
+
+use loggia_wire::openai::Tool;
+use serde_json::Value;
+
+use super::calls::{Calls, Pace};
+use super::family::{BARE, Family, HEADER_END, HEADERS, MESSAGE, MESSAGE_ENDS, Syntax};
+use super::region::{Form, Region, Went};
+use super::{Said, marks};
+
+/// The most bytes of spaces at the beginning that wait for what follows them.
+const LONGEST_SPACE: usize = 64;
+
+/// The most bytes of a header of Harmony.
+const LONGEST_HEADER: usize = 512;
+
+/// What an answer begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Begins {
+    Text,
+    /// The prompt has opened the reasoning already.
+    Reasoning,
+}
+
+/// The functions that may be called, with the schemas of their arguments.
+#[derive(Debug, Default)]
+pub(crate) struct Offered(Vec<(String, Value)>);
+
+impl Offered {
+    pub(crate) fn of(tools: &[Tool]) -> Self {
+        let functions = tools.iter().filter_map(|tool| tool.function.as_ref());
+        Self(
+            functions
+                .map(|function| (function.name.clone(), function.parameters.clone().unwrap_or_default()))
+                .collect(),
+        )
+    }
+
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|(function, _)| function == name)
+    }
+
+    /// The schema of one argument.
+    pub(super) fn property(&self, function: &str, argument: &str) -> Option<&Value> {
+        let schema = self.0.iter().find(|(name, _)| name == function).map(|(_, schema)| schema)?;
+        schema.get("properties")?.get(argument)
+    }
+}
+
+/// The machine.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    syntax: Syntax,
+    offered: Arc<Offered>,
+    at: At,
+    /// What has come and has not been read.
+    held: String,
+    space: Space,
+    calls: Calls,
+}
+
+#[derive(Debug)]
+enum At {
+    Text,
+    Reasoning,
+    Header(String),
+    Call(Region),
+}
+
+/// What spaces mean where the machine is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Space {
+    /// Nothing has been said: they count unless a marker follows.
+    First,
+    /// They are between parts, and nobody's.
+    Between,
+    /// They are text.
+    Counts,
+}
+
+impl Reader {
+    /// Without offered functions there are no calls, whatever is written.
+    pub(crate) fn new(syntax: Syntax, offered: Arc<Offered>, begins: Begins, pace: Pace) -> Self {
+        let at = match begins {
+            _ if syntax.headers => At::Header(String::new()),
+            Begins::Text => At::Text,
+            Begins::Reasoning => At::Reasoning,
+        };
+        let space = if begins == Begins::Reasoning { Space::Between } else { Space::First };
+        Self { syntax, offered, at, held: String::new(), space, calls: Calls::new(pace) }
+    }
+
+    /// Takes more of the text; gives what can be told of it.
+    pub(crate) fn push(&mut self, more: &str) -> impl Iterator<Item = Said> + use<> {
+        self.held.push_str(more);
+        while self.step() {}
+        self.calls.take().into_iter()
+    }
+
+    /// The text has ended: all that was held back.
+    pub(crate) fn finish(&mut self) -> impl Iterator<Item = Said> + use<> {
+        let held = std::mem::take(&mut self.held);
+        match std::mem::replace(&mut self.at, At::Text) {
+            At::Text => self.calls.text(&held),
+            At::Reasoning => self.calls.reasoning(&held),
+            At::Header(header) => self.calls.text(&(header + &held)),
+            At::Call(region) => region.finish(&mut self.calls),
+        }
+        self.calls.take().into_iter()
+    }
+
+    /// Whether it reads reasoning at the moment.
+    pub(crate) fn is_reasoning(&self) -> bool {
+        matches!(self.at, At::Reasoning)
+    }
+
+    /// How many whole calls there were.
+    pub(crate) fn calls_made(&self) -> u32 {
+        self.calls.made()
+    }
+
+    /// Reads on; says whether there may be more to read.
+    fn step(&mut self) -> bool {
+        match self.at {
+            At::Text => self.text(),
+            At::Reasoning => self.reasoning(),
+            At::Header(_) => self.header(),
+            At::Call(_) => self.call(),
+        }
+    }
+
+    fn text(&mut self) -> bool {
+        if self.space == Space::Between {
+            drop_spaces(&mut self.held);
+        }
+        let spaces = self.held.len() - self.held.trim_start().len();
+        if self.space == Space::First && spaces > LONGEST_SPACE {
+            self.space = Space::Counts;
+        }
+        if self.space != Space::Counts {
+            if spaces == self.held.len() {
+                return false;
+            }
+            if let Some(went_on) = self.beginning(spaces) {
+                return went_on;
+            }
+        }
+        self.text_until_a_mark()
+    }
+
+    /// What only means something where nothing has been said before it. None where it is none of this.
+    fn beginning(&mut self, spaces: usize) -> Option<bool> {
+        let rest = &self.held[spaces..];
+        if let Some(tags) = self.syntax.thinks {
+            if rest.starts_with(tags.open) {
+                self.held.drain(..spaces + tags.open.len());
+                self.space = Space::Between;
+                self.at = At::Reasoning;
+                return Some(true);
+            }
+            if marks::begins(rest, tags.open) {
+                return Some(false);
+            }
+        }
+        if self.family().is_some_and(Family::is_bare) && rest.starts_with('{') {
+            self.held.drain(..spaces);
+            self.at = At::Call(Region::new(&BARE));
+            return Some(true);
+        }
+        None
+    }
+
+    fn text_until_a_mark(&mut self) -> bool {
+        let forms = self.family().map_or(&[] as &[Form], Family::forms);
+        let control = if self.syntax.headers { HEADERS.as_slice() } else { &[] };
+        let ends = if self.syntax.headers { MESSAGE_ENDS.as_slice() } else { &[] };
+        let all = || forms.iter().map(|form| form.mark).chain(control.iter().copied()).chain(ends.iter().copied());
+        let Some((start, mark)) = marks::first(&self.held, all()) else {
+            let leave = self.held.len() - marks::possible(&self.held, all());
+            if self.space == Space::Counts || !self.held[..leave].trim().is_empty() {
+                self.calls.text(&self.held[..leave]);
+                self.held.drain(..leave);
+                self.space = Space::Counts;
+            }
+            return false;
+        };
+        if self.space == Space::Counts || !self.held[..start].trim().is_empty() {
+            self.calls.text(&self.held[..start]);
+        }
+        self.held.drain(..start + mark.len());
+        self.space = Space::Between;
+        if let Some(form) = forms.iter().find(|form| form.mark == mark) {
+            self.at = At::Call(Region::new(form));
+        } else if control.contains(&mark) {
+            self.at = At::Header(mark.to_owned());
+        }
+        true
+    }
+
+    fn reasoning(&mut self) -> bool {
+        if self.space == Space::Between {
+            drop_spaces(&mut self.held);
+            if self.held.is_empty() {
+                return false;
+            }
+            self.space = Space::Counts;
+        }
+        let harmony = HEADERS.into_iter().chain(MESSAGE_ENDS).filter(|_| self.syntax.headers);
+        let closers = || self.syntax.thinks.map(|tags| tags.close).into_iter().chain(harmony.clone());
+        let Some((start, mark)) = marks::first(&self.held, closers()) else {
+            let leave = self.held.len() - marks::possible(&self.held, closers());
+            self.calls.reasoning(&self.held[..leave]);
+            self.held.drain(..leave);
+            return false;
+        };
+        self.calls.reasoning(&self.held[..start]);
+        // A marker of Harmony means something to what follows as well.
+        let end = if self.syntax.headers { start } else { start + mark.len() };
+        self.held.drain(..end);
+        self.space = Space::Between;
+        self.at = At::Text;
+        true
+    }
+
+    /// Reads up to `<|message|>`, and goes where the header says.
+    fn header(&mut self) -> bool {
+        let At::Header(header) = &mut self.at else { return false };
+        let end = self.held.find(HEADER_END);
+        let length = header.len() + end.unwrap_or(self.held.len());
+        if end.is_none() && length <= LONGEST_HEADER {
+            return false;
+        }
+        let mut header = std::mem::take(header);
+        let Some(end) = end.filter(|_| length <= LONGEST_HEADER) else {
+            self.calls.text(&header);
+            self.space = Space::Counts;
+            self.at = At::Text;
+            return true;
+        };
+        header.push_str(&self.held[..end]);
+        self.held.drain(..end + HEADER_END.len());
+        self.go_by_header(header);
+        true
+    }
+
+    fn go_by_header(&mut self, header: String) {
+        self.space = Space::Counts;
+        self.at = match Header::read(&header) {
+            Some(Header { function: Some(name), .. }) if self.family().is_some() => {
+                let name = name.to_owned();
+                At::Call(Region::named(&MESSAGE, &name, header + HEADER_END))
+            }
+            Some(Header { function: None, is_analysis: true }) => {
+                self.space = Space::Between;
+                At::Reasoning
+            }
+            Some(Header { function: None, is_analysis: false }) => At::Text,
+            _ => {
+                self.calls.text(&(header + HEADER_END));
+                At::Text
+            }
+        };
+    }
+
+    fn call(&mut self) -> bool {
+        let At::Call(region) = &mut self.at else { return false };
+        let mut read = 0;
+        for c in self.held.chars() {
+            read += c.len_utf8();
+            match region.push(c, &self.offered, &mut self.calls) {
+                Went::On => {}
+                Went::Out(back) => {
+                    self.held.replace_range(..read, &back);
+                    self.space = Space::Between;
+                    self.at = At::Text;
+                    return true;
+                }
+                Went::Broken => {
+                    self.held.drain(..read);
+                    if let At::Call(region) = std::mem::replace(&mut self.at, At::Text) {
+                        region.broken(&mut self.calls);
+                    }
+                    self.space = Space::Counts;
+                    return true;
+                }
+            }
+        }
+        self.held.clear();
+        false
+    }
+
+    /// Whose calls are read: nobody's where nothing is offered.
+    fn family(&self) -> Option<Family> {
+        self.syntax.calls.filter(|_| !self.offered.0.is_empty())
+    }
+}
+
+/// What a header of Harmony says: `assistant<|channel|>commentary to=functions.NAME <|constrain|>json`, in one order or another.
+struct Header<'a> {
+    function: Option<&'a str>,
+    is_analysis: bool,
+}
+
+impl<'a> Header<'a> {
+    /// None where it says anything else: a message to a tool that OpenAI has and nobody here, or no header at all.
+    fn read(text: &'a str) -> Option<Self> {
+        let mut header = Self { function: None, is_analysis: false };
+        for part in text.split("<|") {
+            // What comes before `|>` is a marker's name.
+            let words = part.split_once("|>").map_or(part, |(_, words)| words);
+            for word in words.split_whitespace() {
+                match (word, word.strip_prefix("to=functions.")) {
+                    (_, Some(name)) if !name.is_empty() => header.function = Some(name),
+                    ("analysis", _) => header.is_analysis = true,
+                    ("assistant" | "final" | "commentary" | "json", _) => {}
+                    _ => return None,
+                }
+            }
+        }
+        Some(header)
+    }
+}
+
+fn drop_spaces(held: &mut String) {
+    let spaces = held.len() - held.trim_start().len();
+    held.drain(..spaces);
+}

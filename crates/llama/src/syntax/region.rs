@@ -1,0 +1,246 @@
+//! The part of a text in which calls stand: from a marker, or a bracket, to where something else begins.
+
+use super::calls::Calls;
+use super::json::{Json, Step};
+use super::marks::begins;
+use super::object::ObjectCall;
+use super::reader::Offered;
+use super::xml::TaggedCall;
+
+/// A call of more bytes than this is text: a call waits in memory, for a while or for as long as it lasts.
+pub(super) const LONGEST_CALL: usize = 256 << 10;
+
+/// The most bytes between a marker and the arguments.
+const LONGEST_HEADER: usize = 512;
+
+/// How calls are written after a marker.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Form {
+    pub(super) mark: &'static str,
+    head: Head,
+    /// What may follow a call and means nothing, in this order and each once.
+    pub(super) tail: &'static [&'static str],
+    in_list: bool,
+    /// Whether only the functions that are offered can be called: where nothing else tells a call from other JSON.
+    only_offered: bool,
+}
+
+/// What stands between the marker and the arguments.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Head {
+    /// Nothing: one object that is the call, or a list of these.
+    Objects,
+    /// The same, or a call in tags.
+    ObjectsOrTags,
+    /// The rest of a call in tags.
+    Tags,
+    /// The name, which this finds in what stands before the arguments.
+    Name(fn(&str) -> Option<&str>),
+    /// Either.
+    ObjectsOrName(fn(&str) -> Option<&str>),
+}
+
+impl Form {
+    pub(super) const fn new(mark: &'static str, head: Head, tail: &'static [&'static str]) -> Self {
+        Self { mark, head, tail, in_list: false, only_offered: false }
+    }
+
+    /// The marker opens a list.
+    pub(super) const fn in_list(self) -> Self {
+        Self { in_list: true, ..self }
+    }
+
+    pub(super) const fn of_offered(self) -> Self {
+        Self { only_offered: true, ..self }
+    }
+}
+
+/// Such a part under way.
+#[derive(Debug)]
+pub(super) struct Region {
+    form: &'static Form,
+    /// What has been read since the last whole call: the text of what turns out to be none.
+    raw: String,
+    at: At,
+    in_list: bool,
+    /// How many of the form's tail have been passed.
+    passed: usize,
+}
+
+#[derive(Debug)]
+enum At {
+    Head(String),
+    Object(ObjectCall),
+    Tagged(TaggedCall),
+    Named { name: String, json: Json },
+    Tail(String),
+}
+
+/// Where a character led.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Went {
+    On,
+    /// The part has ended; this does not belong to it.
+    Out(String),
+    /// It is no call.
+    Broken,
+}
+
+impl Region {
+    pub(super) fn new(form: &'static Form) -> Self {
+        let at = match form.head {
+            Head::Tags => At::Tagged(TaggedCall::begun()),
+            _ => At::Head(String::new()),
+        };
+        Self { form, raw: form.mark.to_owned(), at, in_list: form.in_list, passed: 0 }
+    }
+
+    /// After a header that names the function.
+    pub(super) fn named(form: &'static Form, name: &str, header: String) -> Self {
+        let at = At::Named { name: name.to_owned(), json: Json::new() };
+        Self { raw: header, at, ..Self::new(form) }
+    }
+
+    pub(super) fn push(&mut self, c: char, offered: &Offered, calls: &mut Calls) -> Went {
+        if let At::Tail(_) = self.at {
+            return self.tail(c);
+        }
+        self.raw.push(c);
+        if self.raw.len() > LONGEST_CALL {
+            return Went::Broken;
+        }
+        let only_offered = self.form.only_offered;
+        let step = match &mut self.at {
+            At::Head(_) => return self.head(c, offered, calls),
+            At::Object(call) => call.push(c, &|name| !only_offered || offered.has(name), calls),
+            At::Tagged(call) => call.push(c, offered, calls),
+            At::Named { name, json } => arguments(c, name, json, calls),
+            At::Tail(_) => Step::More,
+        };
+        match step {
+            Step::More => Went::On,
+            Step::Broken => Went::Broken,
+            Step::Done | Step::Over => {
+                self.raw.clear();
+                self.at = At::Tail(String::new());
+                if step == Step::Over { self.tail(c) } else { Went::On }
+            }
+        }
+    }
+
+    /// The text ends here. What is no call is given back as what it is: text.
+    pub(super) fn finish(mut self, calls: &mut Calls) {
+        let whole = match &mut self.at {
+            At::Tail(_) => true,
+            At::Object(call) => call.finish(calls),
+            _ => false,
+        };
+        if !whole {
+            self.broken(calls);
+        }
+    }
+
+    /// It is no call.
+    pub(super) fn broken(self, calls: &mut Calls) {
+        let closing = match &self.at {
+            At::Object(call) => call.closing(),
+            At::Tagged(call) => call.closing().to_owned(),
+            At::Named { json, .. } => json.closing(),
+            At::Head(_) | At::Tail(_) => String::new(),
+        };
+        calls.broken(&closing, &self.raw);
+    }
+
+    fn head(&mut self, c: char, offered: &Offered, calls: &mut Calls) -> Went {
+        let At::Head(header) = &mut self.at else { return Went::Broken };
+        if header.is_empty() {
+            match (self.form.head, c) {
+                (_, c) if c.is_whitespace() => return Went::On,
+                (Head::Objects | Head::ObjectsOrTags | Head::ObjectsOrName(_), '{') => {
+                    return self.begin(At::Object(ObjectCall::new()), c, offered, calls);
+                }
+                (Head::Objects | Head::ObjectsOrTags | Head::ObjectsOrName(_), '[')
+                    if !self.in_list && !self.form.only_offered =>
+                {
+                    self.in_list = true;
+                    return Went::On;
+                }
+                (Head::ObjectsOrTags, '<') => return self.begin(At::Tagged(TaggedCall::new()), c, offered, calls),
+                _ => {}
+            }
+        }
+        match self.form.head {
+            Head::Name(find) | Head::ObjectsOrName(find) if c == '{' => match find(header).filter(|name| is_name(name))
+            {
+                Some(name) => {
+                    let name = name.to_owned();
+                    self.begin(At::Named { name, json: Json::new() }, c, offered, calls)
+                }
+                None => Went::Broken,
+            },
+            Head::Name(_) | Head::ObjectsOrName(_) if header.len() < LONGEST_HEADER => {
+                header.push(c);
+                Went::On
+            }
+            _ => Went::Broken,
+        }
+    }
+
+    /// Begins a call with this character, which is in `raw` already.
+    fn begin(&mut self, at: At, c: char, offered: &Offered, calls: &mut Calls) -> Went {
+        self.at = at;
+        self.raw.pop();
+        self.push(c, offered, calls)
+    }
+
+    fn tail(&mut self, c: char) -> Went {
+        let At::Tail(held) = &mut self.at else { return Went::Broken };
+        if held.is_empty() {
+            match c {
+                c if c.is_whitespace() => return Went::On,
+                ',' if self.in_list => {
+                    self.raw.push(c);
+                    self.at = At::Head(String::new());
+                    return Went::On;
+                }
+                ']' if self.in_list => {
+                    self.in_list = false;
+                    return Went::On;
+                }
+                _ => {}
+            }
+        }
+        held.push(c);
+        for (number, &mark) in self.form.tail.iter().enumerate().skip(self.passed) {
+            if held == mark {
+                self.passed = number + 1;
+                held.clear();
+                return Went::On;
+            }
+            if begins(held, mark) {
+                return Went::On;
+            }
+        }
+        Went::Out(std::mem::take(held))
+    }
+}
+
+/// Arguments that follow their function's name.
+fn arguments(c: char, name: &str, json: &mut Json, calls: &mut Calls) -> Step {
+    let step = json.push(c);
+    if step == Step::Broken || !json.whole().is_empty() && !json.whole().starts_with('{') {
+        return Step::Broken;
+    }
+    if json.whole().starts_with('{') {
+        calls.arguments(name, json);
+    }
+    if step == Step::Done {
+        calls.done();
+    }
+    step
+}
+
+/// What stands alone before arguments is a name only where it looks like one.
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || c.is_control() || "<>[]{}\"".contains(c))
+}

@@ -1,0 +1,145 @@
+//! A call that is written as tags: `<function=NAME><parameter=KEY>VALUE</parameter></function>`, as Qwen3-Coder does.
+
+use serde_json::Value;
+
+use super::calls::Calls;
+use super::json::Step;
+use super::marks::begins;
+use super::reader::Offered;
+
+const FUNCTION: &str = "<function=";
+const PARAMETER: &str = "<parameter=";
+const END_PARAMETER: &str = "</parameter>";
+const END_FUNCTION: &str = "</function>";
+const LONGEST_NAME: usize = 256;
+
+/// Such a call under way.
+#[derive(Debug)]
+pub(super) struct TaggedCall {
+    at: At,
+    /// What has been read of the part that it is at.
+    part: String,
+    name: String,
+    key: String,
+    /// The arguments so far, without the last bracket; empty before they begin.
+    arguments: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum At {
+    Begin,
+    Name,
+    Between,
+    Key,
+    Value,
+}
+
+impl TaggedCall {
+    pub(super) fn new() -> Self {
+        let (part, name, key, arguments) = Default::default();
+        Self { at: At::Begin, part, name, key, arguments }
+    }
+
+    /// After `<function=`.
+    pub(super) fn begun() -> Self {
+        Self { at: At::Name, ..Self::new() }
+    }
+
+    pub(super) fn push(&mut self, c: char, offered: &Offered, calls: &mut Calls) -> Step {
+        match self.at {
+            At::Begin | At::Between if self.part.is_empty() && c.is_whitespace() => return Step::More,
+            At::Name | At::Key if c == '>' => return self.named(calls),
+            _ => self.part.push(c),
+        }
+        match self.at {
+            At::Begin => self.mark(FUNCTION, At::Name),
+            At::Between if self.part == END_FUNCTION => self.end(calls),
+            At::Between if begins(&self.part, END_FUNCTION) => Step::More,
+            At::Between => self.mark(PARAMETER, At::Key),
+            At::Name | At::Key if self.part.len() > LONGEST_NAME || c.is_control() => Step::Broken,
+            At::Name | At::Key => Step::More,
+            At::Value => self.value(offered, calls),
+        }
+    }
+
+    /// What closes the arguments that have left.
+    pub(super) fn closing(&self) -> &'static str {
+        if self.arguments.is_empty() { "" } else { "}" }
+    }
+
+    fn mark(&mut self, mark: &str, then: At) -> Step {
+        if self.part == mark {
+            self.go(then)
+        } else if begins(&self.part, mark) {
+            Step::More
+        } else {
+            Step::Broken
+        }
+    }
+
+    fn go(&mut self, at: At) -> Step {
+        self.at = at;
+        self.part.clear();
+        Step::More
+    }
+
+    fn named(&mut self, calls: &mut Calls) -> Step {
+        let name = self.part.trim().to_owned();
+        if name.is_empty() {
+            return Step::Broken;
+        }
+        if self.at == At::Key {
+            self.key = name;
+            return self.go(At::Value);
+        }
+        self.name = name;
+        self.arguments.push('{');
+        calls.arguments_so_far(&self.name, &self.arguments);
+        self.go(At::Between)
+    }
+
+    fn value(&mut self, offered: &Offered, calls: &mut Calls) -> Step {
+        let Some(value) = self.part.strip_suffix(END_PARAMETER) else { return Step::More };
+        let value = value.strip_prefix('\n').unwrap_or(value);
+        let value = value.strip_suffix('\n').unwrap_or(value);
+        let json = as_json(value, offered.property(&self.name, &self.key));
+        if self.arguments.len() > 1 {
+            self.arguments.push(',');
+        }
+        self.arguments.push_str(&Value::from(self.key.as_str()).to_string());
+        self.arguments.push(':');
+        self.arguments.push_str(&json);
+        calls.arguments_so_far(&self.name, &self.arguments);
+        self.go(At::Between)
+    }
+
+    fn end(&mut self, calls: &mut Calls) -> Step {
+        self.arguments.push('}');
+        calls.arguments_so_far(&self.name, &self.arguments);
+        calls.done();
+        Step::Done
+    }
+}
+
+/// A value's text as JSON, by its schema: a string where a string may stand, else what it says where that is JSON.
+fn as_json(text: &str, schema: Option<&Value>) -> String {
+    let kind = schema.and_then(|schema| schema.get("type"));
+    let may_be_text = match kind {
+        Some(Value::String(kind)) => kind == "string",
+        Some(Value::Array(kinds)) => kinds.iter().any(|kind| kind == "string") && text.trim() != "null",
+        _ => false,
+    };
+    let read = || serde_json::from_str::<Value>(text.trim()).ok();
+    let value = if may_be_text { None } else { read().or_else(|| constant(text.trim())) };
+    value.unwrap_or_else(|| Value::from(text)).to_string()
+}
+
+/// Python's constants.
+fn constant(text: &str) -> Option<Value> {
+    match text {
+        "True" => Some(Value::Bool(true)),
+        "False" => Some(Value::Bool(false)),
+        "None" => Some(Value::Null),
+        _ => None,
+    }
+}
