@@ -13,13 +13,19 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let file = arguments.next().ok_or("name a GGUF file")?;
     let question = arguments.next().ok_or("and a question")?;
-    let fields: serde_json::Map<String, serde_json::Value> = serde_json::from_str(arguments.next().as_deref().unwrap_or("{}"))?;
+    let fields: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_str(arguments.next().as_deref().unwrap_or("{}"))?;
     let llama = Llama::open(&LlamaOptions::new(file, "model"))?;
 
     let mut body = json!({"model": "model", "messages": [{"role": "user", "content": question}], "stream": true});
     body.as_object_mut().ok_or("no object")?.extend(fields);
     let request = serde_json::from_value(body)?;
-    let call = ChatCall { id: "chatcmpl-1".into(), request: std::sync::Arc::new(request), profile: Profile::Openai, head: None };
+    let call = ChatCall {
+        id: "chatcmpl-1".into(),
+        request: std::sync::Arc::new(request),
+        profile: Profile::Openai,
+        head: None,
+    };
     let began = Instant::now();
     let mut events = llama.chat(call).await?.events;
     while let Some(event) = events.next().await {
@@ -30,7 +36,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
                     std::io::stdout().flush()?;
                 }
             }
-            Event::Usage(usage) => println!("\n[{} + {} tokens in {:?}]", usage.prompt_tokens, usage.completion_tokens, began.elapsed()),
+            Event::Usage(usage) => {
+                println!("\n[{} + {} tokens in {:?}]", usage.prompt_tokens, usage.completion_tokens, began.elapsed())
+            }
             Event::Waiting(_) => {}
         }
     }

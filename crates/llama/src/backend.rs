@@ -90,7 +90,7 @@ impl Llama {
         } else {
             render()
         };
-        tokens.map(Arc::from).map_err(explain_template)
+        tokens.map(Arc::from).map_err(|error| explain_template(&error))
     }
 }
 
@@ -105,7 +105,7 @@ impl Backend for Llama {
             let prompt = self.prompt(&call).await?;
             let bounds = Bounds { vocabulary: self.model.facts.vocabulary, context: self.engine.context() };
             let generations = request::generations(&call.request, call.profile, &prompt, bounds)?;
-            let answers = self.engine.generate(generations).map_err(explain)?;
+            let answers = self.engine.generate(generations).map_err(|error| explain(&error))?;
             Ok(Reply { served_by: self.served_by.clone(), events: Box::pin(Events::new(answers)) })
         })
     }
@@ -115,7 +115,7 @@ impl Backend for Llama {
     }
 
     fn ready(&self) -> BoxFuture<'_, Result<(), BackendError>> {
-        Box::pin(async move { if self.engine.is_running() { Ok(()) } else { Err(explain(EngineError::Stopped)) } })
+        Box::pin(async move { if self.engine.is_running() { Ok(()) } else { Err(explain(&EngineError::Stopped)) } })
     }
 }
 
@@ -183,7 +183,7 @@ impl Stream for Events {
                 // Dropping the other answers gives their slots back.
                 self.answers.clear();
                 self.over = true;
-                Err(explain(error))
+                Err(explain(&error))
             }
             None => {
                 self.over = true;
@@ -195,16 +195,12 @@ impl Stream for Events {
 
 /// The usage of two choices of one request: the prompt is theirs together.
 fn together(one: Usage, other: Usage) -> Usage {
-    Usage {
-        prompt_tokens: one.prompt_tokens,
-        cached_tokens: one.cached_tokens.min(other.cached_tokens),
-        completion_tokens: one.completion_tokens + other.completion_tokens,
-    }
+    Usage { prompt: one.prompt, cached: one.cached.min(other.cached), completion: one.completion + other.completion }
 }
 
 fn usage(usage: Usage) -> CompletionUsage {
-    let details = PromptTokensDetails { cached_tokens: usage.cached_tokens as u64, ..PromptTokensDetails::default() };
-    let counted = CompletionUsage::new(usage.prompt_tokens as u64, usage.completion_tokens as u64);
+    let details = PromptTokensDetails { cached_tokens: usage.cached as u64, ..PromptTokensDetails::default() };
+    let counted = CompletionUsage::new(usage.prompt as u64, usage.completion as u64);
     CompletionUsage { prompt_tokens_details: Some(details), ..counted }
 }
 
@@ -237,7 +233,7 @@ fn failed(message: &str) -> BackendError {
     BackendError::Engine { message: message.to_owned() }
 }
 
-fn explain_template(error: TemplateError) -> BackendError {
+fn explain_template(error: &TemplateError) -> BackendError {
     match error {
         TemplateError::Refused(_) => {
             BackendError::InvalidRequest { message: error.to_string(), param: Some("messages".to_owned()), code: None }
@@ -246,12 +242,12 @@ fn explain_template(error: TemplateError) -> BackendError {
     }
 }
 
-fn explain(error: EngineError) -> BackendError {
+fn explain(error: &EngineError) -> BackendError {
     match error {
-        EngineError::Busy { retry_after, .. } => BackendError::Busy { retry_after: Some(retry_after) },
+        EngineError::Busy { retry_after, .. } => BackendError::Busy { retry_after: Some(*retry_after) },
         EngineError::ContextLengthExceeded { prompt_tokens, context } => BackendError::ContextLengthExceeded {
-            prompt_tokens: Some(prompt_tokens as u64),
-            context: Some(context as u64),
+            prompt_tokens: Some(*prompt_tokens as u64),
+            context: Some(*context as u64),
         },
         EngineError::EmptyPrompt => BackendError::InvalidRequest {
             message: "The messages are empty: there is nothing to answer.".to_owned(),

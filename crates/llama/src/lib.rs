@@ -28,5 +28,5 @@ pub use gguf::GgufError;
 pub use options::{DEFAULT_CONTEXT, LlamaOptions};
 pub use template::TemplateError;
 
-/// A token's number in the model's vocabulary, as llama.cpp counts them.
-pub(crate) type Token = i32;
+/// A token's number in the model's vocabulary. llama.cpp counts them with 31 bits.
+pub(crate) type Token = u32;

@@ -26,8 +26,6 @@ pub(crate) struct Model {
 #[derive(Debug, Clone)]
 pub(crate) struct Facts {
     pub(crate) architecture: String,
-    /// What the makers call it, where they say.
-    pub(crate) title: Option<String>,
     pub(crate) vocabulary: usize,
     pub(crate) trained_context: u32,
     pub(crate) parameters: u64,
@@ -36,8 +34,6 @@ pub(crate) struct Facts {
     pub(crate) identity: String,
     /// Whether a sequence can be cut anywhere. Recurrent and hybrid models keep one state, not one for each token.
     pub(crate) can_roll_back: bool,
-    /// Whether the chat template knows what to do with tools.
-    pub(crate) knows_tools: bool,
 }
 
 impl Model {
@@ -67,9 +63,11 @@ impl Model {
     pub(crate) fn tokenize(&self, text: &str) -> Vec<Token> {
         let vocab = self.llama.vocab();
         let mut tokens: Vec<Token> =
-            vocab.tokenize(text.as_bytes(), false, true).into_iter().map(|token| token.0).collect();
-        let bos = vocab.bos().0;
-        if vocab.should_add_bos() && bos >= 0 && tokens.first() != Some(&bos) {
+            vocab.tokenize(text.as_bytes(), false, true).into_iter().map(|token| token.0.cast_unsigned()).collect();
+        if vocab.should_add_bos()
+            && let Ok(bos) = Token::try_from(vocab.bos().0)
+            && tokens.first() != Some(&bos)
+        {
             tokens.insert(0, bos);
         }
         tokens
@@ -78,12 +76,12 @@ impl Model {
     /// Appends the bytes of a token's text; control tokens have none.
     pub(crate) fn append_piece(&self, token: Token, bytes: &mut Vec<u8>) {
         bytes.reserve(32);
-        self.llama.vocab().token_to_piece_into(LlamaToken(token), bytes, false, None);
+        self.llama.vocab().token_to_piece_into(LlamaToken(token.cast_signed()), bytes, false, None);
     }
 
     /// Whether the model says with this token that it has finished.
     pub(crate) fn ends(&self, token: Token) -> bool {
-        self.llama.vocab().is_eog(LlamaToken(token))
+        self.llama.vocab().is_eog(LlamaToken(token.cast_signed()))
     }
 }
 
@@ -113,10 +111,8 @@ fn template(gguf: &Gguf, llama: &LlamaModel, path: &Path) -> Result<Template, Lo
 }
 
 fn facts(gguf: &Gguf, llama: &LlamaModel) -> Facts {
-    let template = gguf.text("tokenizer.chat_template").unwrap_or_default();
     Facts {
         architecture: gguf.text("general.architecture").unwrap_or_default().to_owned(),
-        title: gguf.text("general.name").map(str::to_owned),
         vocabulary: usize::try_from(llama.n_vocab()).unwrap_or(0),
         trained_context: gguf
             .of_architecture("context_length")
@@ -126,6 +122,5 @@ fn facts(gguf: &Gguf, llama: &LlamaModel) -> Facts {
         file_bytes: gguf.size(),
         identity: gguf.identity(),
         can_roll_back: !(llama.is_recurrent() || llama.is_hybrid()),
-        knows_tools: template.contains("tools") || gguf.text("tokenizer.chat_template.tool_use").is_some(),
     }
 }

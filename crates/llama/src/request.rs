@@ -175,18 +175,18 @@ mod tests {
 
     const BOUNDS: Bounds = Bounds { vocabulary: 1000, context: 2048 };
 
-    fn translate(fields: Value, profile: Profile) -> Result<Vec<Generation>, BackendError> {
+    fn translate(fields: &Value, profile: Profile) -> Result<Vec<Generation>, BackendError> {
         let mut body = json!({"model": "m", "messages": [{"role": "user", "content": "x"}]});
         body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
         generations(&serde_json::from_value(body).unwrap(), profile, &Arc::from([1, 2]), BOUNDS)
     }
 
     fn one(fields: Value) -> Generation {
-        translate(fields, Profile::Openai).unwrap().remove(0)
+        translate(&fields, Profile::Openai).unwrap().remove(0)
     }
 
     fn refused(fields: Value) -> String {
-        match translate(fields, Profile::Openai).unwrap_err() {
+        match translate(&fields, Profile::Openai).unwrap_err() {
             BackendError::InvalidRequest { message, param, .. } => format!("{}: {message}", param.unwrap()),
             other => panic!("{other}"),
         }
@@ -226,7 +226,7 @@ mod tests {
     #[test]
     fn each_choice_has_a_seed_of_its_own() {
         let seeds = |fields| -> Vec<_> {
-            translate(fields, Profile::Openai).unwrap().iter().map(|generation| generation.sampling.seed).collect()
+            translate(&fields, Profile::Openai).unwrap().iter().map(|generation| generation.sampling.seed).collect()
         };
         assert_eq!(seeds(json!({"n": 3, "seed": 5})), [Some(5), Some(6), Some(7)]);
         assert_eq!(seeds(json!({"n": 2})), [None, None]);
@@ -250,10 +250,12 @@ mod tests {
 
     #[test]
     fn the_original_profile_reads_sampling_fields_as_the_original_did() {
-        let original = |fields| translate(fields, Profile::Original).unwrap().remove(0).sampling;
+        let original = |fields| translate(&fields, Profile::Original).unwrap().remove(0).sampling;
         let sampling = original(json!({"temperature": 0.5, "presence_penalty": 0.25, "frequency_penalty": 0.5}));
-        assert_eq!([sampling.temperature, sampling.presence_penalty, sampling.frequency_penalty], [1.0, 0.5, 1.0]);
+        let expected =
+            Sampling { temperature: 1.0, presence_penalty: 0.5, frequency_penalty: 1.0, ..Sampling::default() };
+        assert_eq!(sampling, expected);
         let sampling = original(json!({"seed": 3}));
-        assert_eq!((sampling.temperature, sampling.seed), (0.0, Some(3)));
+        assert_eq!(sampling, Sampling { temperature: 0.0, seed: Some(3), ..Sampling::default() });
     }
 }

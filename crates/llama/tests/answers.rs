@@ -32,7 +32,14 @@ async fn max_tokens_is_kept_to_the_token() {
 #[tokio::test]
 async fn an_answer_ends_where_the_context_does() {
     let llama = open(|options| options.context = Some(96));
-    let whole = ask(&llama, call("Tell me a very long story about the sea.", json!({"temperature": 0, "logit_bias": {"0": -100, "2": -100}}))).await;
+    let whole = ask(
+        &llama,
+        call(
+            "Tell me a very long story about the sea.",
+            json!({"temperature": 0, "logit_bias": {"0": -100, "2": -100}}),
+        ),
+    )
+    .await;
     assert_eq!((whole.finish, whole.usage().total_tokens), (Some(FinishReason::Length), 96));
 }
 
@@ -40,7 +47,8 @@ async fn an_answer_ends_where_the_context_does() {
 async fn a_prompt_that_does_not_fit_is_refused_with_both_numbers() {
     let llama = open(|options| options.context = Some(256));
     let whole = ask(&llama, call(&long_text("Read:", 400), json!({}))).await;
-    let Some(BackendError::ContextLengthExceeded { prompt_tokens: Some(prompt), context: Some(256) }) = whole.error else {
+    let Some(BackendError::ContextLengthExceeded { prompt_tokens: Some(prompt), context: Some(256) }) = whole.error
+    else {
         panic!("{:?}", whole.error);
     };
     assert!((400..500).contains(&prompt), "{prompt}");
@@ -49,7 +57,8 @@ async fn a_prompt_that_does_not_fit_is_refused_with_both_numbers() {
 #[tokio::test]
 async fn a_stop_string_that_straddles_tokens_ends_the_answer_before_it() {
     let llama = open(|_| ());
-    let count = |stop| call("Count from one to ten in words.", json!({"temperature": 0, "stop": stop, "max_tokens": 60}));
+    let count =
+        |stop| call("Count from one to ten in words.", json!({"temperature": 0, "stop": stop, "max_tokens": 60}));
     let whole = ask(&llama, count(json!([]))).await;
     // Cut out of the middle of the answer, so that it begins and ends within tokens.
     let middle: String = whole.text.chars().skip(9).take(7).collect();
@@ -76,7 +85,8 @@ async fn characters_of_several_tokens_leave_whole() {
 #[tokio::test]
 async fn the_same_seed_gives_the_same_text_and_another_seed_another() {
     let llama = open(|_| ());
-    let with = |seed| call("Tell me a story about a lighthouse.", json!({"seed": seed, "temperature": 1.2, "max_tokens": 60}));
+    let with =
+        |seed| call("Tell me a story about a lighthouse.", json!({"seed": seed, "temperature": 1.2, "max_tokens": 60}));
     let first = ask(&llama, with(42)).await.text;
     ask(&llama, call("Something else in between.", json!({"max_tokens": 20}))).await;
     assert_eq!(ask(&llama, with(42)).await.text, first);
@@ -121,7 +131,11 @@ async fn several_choices_come_side_by_side_and_are_counted_together() {
     let mut ended = [0; 3];
     for event in &events {
         if let Event::Chunk(chunk) = event {
-            chunk.choices.iter().filter(|choice| choice.finish_reason.is_some()).for_each(|choice| ended[choice.index as usize] += 1);
+            chunk
+                .choices
+                .iter()
+                .filter(|choice| choice.finish_reason.is_some())
+                .for_each(|choice| ended[choice.index as usize] += 1);
         }
     }
     assert_eq!(ended, [1, 1, 1]);
@@ -164,5 +178,7 @@ async fn another_models_name_is_not_found() {
 async fn a_bias_for_an_unknown_token_is_refused_by_name() {
     let llama = open(|_| ());
     let whole = ask(&llama, call("x", json!({"logit_bias": {"999999": 5}}))).await;
-    assert!(matches!(whole.error, Some(BackendError::InvalidRequest { param: Some(param), .. }) if param == "logit_bias.999999"));
+    assert!(
+        matches!(whole.error, Some(BackendError::InvalidRequest { param: Some(param), .. }) if param == "logit_bias.999999")
+    );
 }

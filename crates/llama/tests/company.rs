@@ -83,7 +83,8 @@ async fn a_client_that_leaves_frees_its_slot() {
     let mut leaving = llama.chat(endless("Tell me a story.")).await.unwrap().events;
     next_text(&mut leaving).await;
     drop(leaving);
-    let next = tokio::time::timeout(LONG, ask(&llama, call("Hi", json!({"max_tokens": 3})))).await.expect("the slot is free");
+    let next =
+        tokio::time::timeout(LONG, ask(&llama, call("Hi", json!({"max_tokens": 3})))).await.expect("the slot is free");
     assert_eq!(next.finish, Some(FinishReason::Length));
 }
 
@@ -126,7 +127,8 @@ async fn a_client_that_leaves_the_queue_is_never_begun() {
 async fn eight_at_once_get_the_greedy_answers_that_each_gets_alone() {
     let llama = open(|options| options.parallel = 8);
     let questions = ["France", "Italy", "Spain", "Japan", "Egypt", "Norway", "Cuba", "Peru"];
-    let question = |land: &str| call(&format!("What is the capital of {land}?"), json!({"temperature": 0, "max_tokens": 8}));
+    let question =
+        |land: &str| call(&format!("What is the capital of {land}?"), json!({"temperature": 0, "max_tokens": 8}));
     let together = join_all(questions.iter().map(|land| ask(&llama, question(land)))).await;
     for (land, whole) in questions.iter().zip(together) {
         assert_eq!(ask(&llama, question(land)).await.text, whole.text, "{land}");

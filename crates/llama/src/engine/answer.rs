@@ -49,11 +49,11 @@ pub(crate) enum Finish {
 /// Tokens, counted exactly.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Usage {
-    pub(crate) prompt_tokens: usize,
+    pub(crate) prompt: usize,
     /// Tokens of the prompt that were in the cache and did not have to be computed.
-    pub(crate) cached_tokens: usize,
+    pub(crate) cached: usize,
     /// Tokens that were chosen, but for the one with which the model says that it has finished.
-    pub(crate) completion_tokens: usize,
+    pub(crate) completion: usize,
 }
 
 /// The engine's end.

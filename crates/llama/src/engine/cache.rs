@@ -57,7 +57,7 @@ impl<'model> Cache<'model> {
     ) -> Result<i32, String> {
         let row = self.batch.n_tokens();
         self.batch
-            .add(LlamaToken(token), to_i32(position), &[to_i32(sequence)], wanted)
+            .add(LlamaToken(token.cast_signed()), to_i32(position), &[to_i32(sequence)], wanted)
             .map_err(|error| error.to_string())?;
         Ok(row)
     }

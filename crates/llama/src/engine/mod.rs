@@ -180,5 +180,5 @@ impl Sizes {
 /// How long a client whom the queue refuses should wait: what the requests before it will take, by what the last ones took.
 fn retry_after(waiting: usize, parallel: usize, usual: Duration) -> Duration {
     let rounds = u32::try_from(waiting / parallel.max(1) + 1).unwrap_or(u32::MAX);
-    usual.saturating_mul(rounds).clamp(Duration::from_secs(1), Duration::from_secs(60))
+    usual.saturating_mul(rounds).clamp(Duration::from_secs(1), Duration::from_mins(1))
 }

@@ -82,7 +82,7 @@ mod tests {
         Slot { held: prompt[..have].to_vec(), work: Some(Work::of_prompt(prompt, number)), last_used: 0 }
     }
 
-    fn counted(length: i32) -> Vec<Token> {
+    fn counted(length: Token) -> Vec<Token> {
         (0..length).collect()
     }
 
@@ -91,7 +91,7 @@ mod tests {
         let long = counted(300);
         for length in [0, 1, 63, 64, 65, 128, 299, 300] {
             let mut other = long[..length].to_vec();
-            other.push(-1);
+            other.push(Token::MAX);
             assert_eq!(common(&long, &other), length);
         }
     }
@@ -105,7 +105,7 @@ mod tests {
     #[test]
     fn another_conversation_with_the_same_system_message_leaves_the_first_in_its_place() {
         let first: Vec<Token> = counted(100);
-        let second = [&first[..20], &[-1, -2, -3]].concat();
+        let second = [&first[..20], &[901, 902, 903]].concat();
         let slots = [idle(&first, 5), idle(&[7, 7], 3), idle(&[8, 8], 4)];
         assert_eq!(choose(&slots, &second), Some(1), "the slot that nobody has used for longest");
     }
@@ -134,7 +134,7 @@ mod tests {
     fn of_those_who_read_the_same_the_first_reads_and_the_others_wait() {
         let shared = counted(100);
         let with = |own: Token| [&shared[..], &[own, own]].concat();
-        let slots = [reading(&with(-2), 0, 2), reading(&with(-1), 10, 1), reading(&counted(20), 0, 3)];
+        let slots = [reading(&with(902), 0, 2), reading(&with(901), 10, 1), reading(&counted(20), 0, 3)];
         assert!(had_better_wait(&slots, 0));
         assert!(!had_better_wait(&slots, 1), "the first of them");
         assert!(!had_better_wait(&slots, 2), "so little is read again");
@@ -144,7 +144,7 @@ mod tests {
     fn nobody_waits_for_a_reader_who_is_past_what_they_share() {
         let shared = counted(100);
         let with = |own: Token| [&shared[..], &[own, own]].concat();
-        let slots = [reading(&with(-1), 101, 1), reading(&with(-2), 0, 2)];
+        let slots = [reading(&with(901), 101, 1), reading(&with(902), 0, 2)];
         assert!(!had_better_wait(&slots, 1));
         assert_eq!(source(&slots, 1), Some((0, 100)));
     }

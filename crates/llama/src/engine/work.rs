@@ -101,7 +101,7 @@ impl Work {
     }
 
     fn usage(&self) -> Usage {
-        Usage { prompt_tokens: self.prompt.len(), cached_tokens: self.cached, completion_tokens: self.generated }
+        Usage { prompt: self.prompt.len(), cached: self.cached, completion: self.generated }
     }
 }
 

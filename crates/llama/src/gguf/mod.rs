@@ -113,7 +113,8 @@ impl Gguf {
         let mut hash = Sha256::new();
         hash.update(self.header);
         hash.update(self.size.to_le_bytes());
-        hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+        let start = hash.finalize().iter().take(16).fold(0_u128, |number, &byte| number << 8 | u128::from(byte));
+        format!("{start:032x}")
     }
 }
 

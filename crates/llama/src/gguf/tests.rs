@@ -44,7 +44,9 @@ impl Sample {
         }
         bytes.extend(text("token_embd.weight"));
         bytes.extend(u32::try_from(self.shape.len()).unwrap().to_le_bytes());
-        self.shape.iter().for_each(|length| bytes.extend(length.to_le_bytes()));
+        for length in &self.shape {
+            bytes.extend(length.to_le_bytes());
+        }
         bytes.extend(self.kind.to_le_bytes());
         bytes.extend(self.offset.to_le_bytes());
         bytes.resize(bytes.len().next_multiple_of(32) + self.data, 0);
@@ -63,7 +65,9 @@ fn text(text: &str) -> Vec<u8> {
 fn texts(all: &[&str]) -> Vec<u8> {
     let mut bytes = [9_u32.to_le_bytes(), 8_u32.to_le_bytes()].concat();
     bytes.extend((all.len() as u64).to_le_bytes());
-    all.iter().for_each(|one| bytes.extend(text(one)));
+    for one in all {
+        bytes.extend(text(one));
+    }
     bytes
 }
 
@@ -97,7 +101,7 @@ fn a_file_that_ends_early_is_refused_wherever_it_ends() {
 #[test]
 fn lengths_that_no_file_can_have_are_refused() {
     let sound = Sample::new().bytes();
-    for position in (8..sound.len() - 320).step_by(1) {
+    for position in (8..sound.len() - 320) {
         let mut bytes = sound.clone();
         bytes[position..position + 8].copy_from_slice(&u64::MAX.to_le_bytes());
         // Wherever the eight bytes fall, the file is read to an end without a panic and without gigabytes being asked for.

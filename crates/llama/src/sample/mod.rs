@@ -18,27 +18,27 @@ use rng::Rng;
 
 /// How tokens are chosen. The defaults are OpenAI's: the distribution as the model gives it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Sampling {
+pub(crate) struct Sampling {
     /// 0 takes the likeliest token each time; the logits are divided by anything above.
-    pub temperature: f32,
+    pub(crate) temperature: f32,
     /// Keeps the likeliest tokens that together have this much of the probability; 1 keeps all.
-    pub top_p: f32,
+    pub(crate) top_p: f32,
     /// Keeps this many of the likeliest tokens; 0 keeps all.
-    pub top_k: u32,
+    pub(crate) top_k: u32,
     /// Keeps the tokens that are at least this fraction as likely as the likeliest; 0 keeps all.
-    pub min_p: f32,
+    pub(crate) min_p: f32,
     /// The same seed gives the same text to a request that is alone on the engine. Without one, each request draws its own.
-    pub seed: Option<u64>,
+    pub(crate) seed: Option<u64>,
     /// Subtracted once from each token that the answer has already (OpenAI's `presence_penalty`).
-    pub presence_penalty: f32,
+    pub(crate) presence_penalty: f32,
     /// Subtracted from a token for each time that the answer has it (OpenAI's `frequency_penalty`).
-    pub frequency_penalty: f32,
+    pub(crate) frequency_penalty: f32,
     /// Divides the positive logits (multiplies the negative ones) of tokens among the last `repeat_last_n`; 1 changes nothing.
-    pub repeat_penalty: f32,
+    pub(crate) repeat_penalty: f32,
     /// How far back `repeat_penalty` looks, over prompt and answer.
-    pub repeat_last_n: usize,
+    pub(crate) repeat_last_n: usize,
     /// Added to the logits of these tokens.
-    pub logit_bias: Vec<(Token, f32)>,
+    pub(crate) logit_bias: Vec<(Token, f32)>,
 }
 
 impl Default for Sampling {

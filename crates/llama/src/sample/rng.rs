@@ -1,6 +1,6 @@
 //! Random numbers that are the same everywhere for the same seed.
 //!
-//! SplitMix64 (Steele, Lea, Flood 2014): one addition and three mixes, fixed for good, where a library's generator may change
+//! `SplitMix64` (Steele, Lea, Flood 2014): one addition and three mixes, fixed for good, where a library's generator may change
 //! with a version and a seed's text with it. Not for secrets.
 
 use std::hash::{BuildHasher, RandomState};
@@ -16,7 +16,7 @@ impl Rng {
     pub(super) fn unit(&mut self) -> f64 {
         #[expect(clippy::cast_precision_loss, reason = "53 bits are what an f64 holds exactly")]
         let bits = (self.next() >> 11) as f64;
-        bits / (1_u64 << 53) as f64
+        bits * 2.0_f64.powi(-53)
     }
 
     fn next(&mut self) -> u64 {

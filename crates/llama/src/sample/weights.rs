@@ -238,7 +238,7 @@ mod tests {
     fn a_draw_reaches_every_block_of_a_large_vocabulary() {
         let mut logits = vec![-200.0; 5 * BLOCK + 7];
         logits[5 * BLOCK + 3] = 1.0;
-        assert_eq!(weighed(&logits).draw(0.999_999), 5 * BLOCK as Token + 3);
+        assert_eq!(weighed(&logits).draw(0.999_999) as usize, 5 * BLOCK + 3);
     }
 
     #[test]

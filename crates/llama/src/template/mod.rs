@@ -17,7 +17,7 @@ use messages::Arguments;
 /// Steps a rendering may take. The longest templates need some hundred steps a message.
 const FUEL: u64 = 10_000_000;
 
-/// What a file without a template gets, as llama.cpp does it: ChatML, which most base models have seen.
+/// What a file without a template gets, as llama.cpp does it: `ChatML`, which most base models have seen.
 const CHATML: &str = "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}\
     {% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
 

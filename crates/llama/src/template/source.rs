@@ -16,7 +16,7 @@ pub(super) fn prepare(source: &str) -> String {
             // A comment of the same kind trims the same spaces.
             let before = if inside.starts_with('-') { "-" } else { "" };
             let after = if inside.ends_with('-') { "-" } else { "" };
-            prepared.push_str(&format!("{{#{before} {after}#}}"));
+            prepared.extend(["{#", before, " ", after, "#}"]);
         } else {
             prepared.push_str(tag);
         }

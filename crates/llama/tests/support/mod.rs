@@ -1,5 +1,7 @@
 //! What the tests of the engine share: the default model, and clients that ask, read and leave.
 
+#![allow(dead_code, reason = "each file of tests uses some of these")]
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -10,27 +12,34 @@ use loggia_wire::openai::{CompletionUsage, FinishReason, TokenLogprob};
 use serde_json::{Value, json};
 
 /// The default model, which `make model` fetches.
-pub fn model() -> PathBuf {
-    let beside = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../.loggia/models/SmolLM2-135M-Instruct.Q4_1.gguf");
+pub(crate) fn model() -> PathBuf {
+    let beside =
+        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../.loggia/models/SmolLM2-135M-Instruct.Q4_1.gguf");
     let path = std::env::var_os("LOGGIA_TEST_MODEL").map_or_else(beside, PathBuf::from);
-    assert!(path.is_file(), "there is no model at {}: run `make model`, or name one in LOGGIA_TEST_MODEL", path.display());
+    assert!(
+        path.is_file(),
+        "there is no model at {}: run `make model`, or name one in LOGGIA_TEST_MODEL",
+        path.display()
+    );
     path
 }
 
 /// An engine on the default model; `change` changes the options.
-pub fn open(change: impl FnOnce(&mut LlamaOptions)) -> Llama {
+pub(crate) fn open(change: impl FnOnce(&mut LlamaOptions)) -> Llama {
     let mut options = LlamaOptions::new(model(), "smollm2");
+    // Tests run side by side, and threads of one engine wait for each other: with one each, none waits for a processor.
+    options.threads = Some(1);
     change(&mut options);
     Llama::open(&options).unwrap()
 }
 
 /// A request of one user message with these fields beside it.
-pub fn call(text: &str, fields: Value) -> ChatCall {
+pub(crate) fn call(text: &str, fields: Value) -> ChatCall {
     call_with(json!([{"role": "user", "content": text}]), fields)
 }
 
 /// A request of these messages with these fields beside them.
-pub fn call_with(messages: Value, fields: Value) -> ChatCall {
+pub(crate) fn call_with(messages: Value, fields: Value) -> ChatCall {
     let mut body = json!({"model": "smollm2", "messages": messages, "stream": true});
     body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
     ChatCall {
@@ -42,26 +51,26 @@ pub fn call_with(messages: Value, fields: Value) -> ChatCall {
 }
 
 /// Some text of about this many tokens, which begins with what `head` says.
-pub fn long_text(head: &str, tokens: usize) -> String {
+pub(crate) fn long_text(head: &str, tokens: usize) -> String {
     format!("{head} {}", "The quick brown fox jumps over the lazy dog. ".repeat(tokens / 10))
 }
 
 /// An answer to its end, or as far as it got.
 #[derive(Debug, Default, Clone, PartialEq)]
-pub struct Whole {
-    pub text: String,
-    pub finish: Option<FinishReason>,
-    pub logprobs: Vec<TokenLogprob>,
-    pub usage: Option<CompletionUsage>,
-    pub error: Option<BackendError>,
+pub(crate) struct Whole {
+    pub(crate) text: String,
+    pub(crate) finish: Option<FinishReason>,
+    pub(crate) logprobs: Vec<TokenLogprob>,
+    pub(crate) usage: Option<CompletionUsage>,
+    pub(crate) error: Option<BackendError>,
 }
 
 impl Whole {
-    pub fn usage(&self) -> &CompletionUsage {
+    pub(crate) fn usage(&self) -> &CompletionUsage {
         self.usage.as_ref().unwrap()
     }
 
-    pub fn cached(&self) -> u64 {
+    pub(crate) fn cached(&self) -> u64 {
         self.usage().prompt_tokens_details.as_ref().unwrap().cached_tokens
     }
 
@@ -81,7 +90,7 @@ impl Whole {
 }
 
 /// Asks, and reads to the end.
-pub async fn ask(llama: &Llama, call: ChatCall) -> Whole {
+pub(crate) async fn ask(llama: &Llama, call: ChatCall) -> Whole {
     match llama.chat(call).await {
         Ok(reply) => read(reply.events).await,
         Err(error) => Whole { error: Some(error), ..Whole::default() },
@@ -89,7 +98,7 @@ pub async fn ask(llama: &Llama, call: ChatCall) -> Whole {
 }
 
 /// Reads to the end.
-pub async fn read(mut events: Events) -> Whole {
+pub(crate) async fn read(mut events: Events) -> Whole {
     let mut whole = Whole::default();
     while let Some(event) = events.next().await {
         match event {
@@ -101,7 +110,7 @@ pub async fn read(mut events: Events) -> Whole {
 }
 
 /// Reads up to the next piece of text.
-pub async fn next_text(events: &mut Events) -> String {
+pub(crate) async fn next_text(events: &mut Events) -> String {
     loop {
         if let Event::Chunk(chunk) = events.next().await.unwrap().unwrap()
             && let Some(text) = chunk.choices.into_iter().find_map(|choice| choice.delta.content)
