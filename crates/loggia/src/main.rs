@@ -98,8 +98,9 @@ fn table(models: &[Model]) -> String {
     models.iter().map(row).collect()
 }
 
+/// One thread: the server brings its own for connections.
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Runtime::new().context("cannot start the threads that wait for the network")
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot wait for the network")
 }
 
 /// Writes to standard output; a reader who has left, as `head` does, is no failure.

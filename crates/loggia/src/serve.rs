@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use loggia_api::Policy;
 use loggia_backend::Backend;
 use loggia_backend::emulate::Emulate;
+use loggia_backend::media::Inline;
 use loggia_server::{AppState, Origins, ServerOptions, app};
 use tokio::net::TcpListener;
 
@@ -25,7 +26,9 @@ pub(crate) async fn serve(config: &Config) -> anyhow::Result<()> {
         .with_context(|| format!("cannot listen on {}; --listen names another address", *config.listen))?;
     let address = listener.local_addr()?;
     let backends = everything(config).await?;
-    let backend: Arc<dyn Backend> = Arc::new(Emulate::new(backends.roster.clone()));
+    // From the inside out. What is fetched is shared by the calls that several choices become.
+    let emulating = Emulate::new(backends.roster.clone());
+    let backend: Arc<dyn Backend> = Arc::new(Inline::new(Arc::new(emulating), config.images.value.clone()));
     let app = app(AppState::new(backend.clone(), policy, options.clone()));
     say(&format!("loggia: listening on http://{address}"));
     // Beside serving: what it starts ends with it.
@@ -69,7 +72,7 @@ fn policy(config: &Config) -> Policy {
         body_within: *config.body_timeout,
         heartbeat_after: Some(*config.heartbeat_after).filter(|after| !after.is_zero()),
         heartbeat_every: *config.heartbeat_every,
-        ..Policy::default()
+        ceilings: config.ceilings.value.clone(),
     }
 }
 
@@ -78,11 +81,14 @@ fn options(config: &Config) -> anyhow::Result<ServerOptions> {
         Some(origins) => Origins::parse(origins).context("cors_origins")?,
         None => Origins::default(),
     };
+    let default = ServerOptions::default();
     Ok(ServerOptions {
+        workers: config.workers.map_or(default.workers, |workers| workers.get() as usize),
+        stall_timeout: *config.stall_timeout,
         max_connections: config.max_connections.get() as usize,
         shutdown_timeout: *config.shutdown_timeout,
         origins,
-        ..ServerOptions::default()
+        ..default
     })
 }
 

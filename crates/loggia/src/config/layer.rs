@@ -14,6 +14,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
 use super::Environment;
+use super::bounds::{CeilingsTable, ImagesTable};
 use super::value::{Engine, ModelName, PerModel, SamplingProfile, Span, Url};
 use crate::cli::ServeArgs;
 
@@ -54,14 +55,18 @@ pub(crate) struct Layer {
     pub(super) aliases: Option<Vec<Alias>>,
     pub(super) cors_origins: Option<Vec<String>>,
     pub(super) body_limit: Option<ByteSize>,
+    pub(super) workers: Option<NonZeroU32>,
     pub(super) max_connections: Option<NonZeroU32>,
     pub(super) body_timeout: Option<Span>,
     pub(super) connect_timeout: Option<Span>,
     pub(super) headers_timeout: Option<Span>,
     pub(super) idle_timeout: Option<Span>,
+    pub(super) stall_timeout: Option<Span>,
     pub(super) heartbeat_after: Option<Span>,
     pub(super) heartbeat_every: Option<Span>,
     pub(super) shutdown_timeout: Option<Span>,
+    pub(super) ceilings: Option<CeilingsTable>,
+    pub(super) images: Option<ImagesTable>,
     pub(super) per_model: Option<BTreeMap<String, PerModel>>,
 }
 
@@ -104,15 +109,19 @@ impl Layer {
             aliases: env.list("ALIASES")?,
             cors_origins: env.list("CORS_ORIGINS")?,
             body_limit: env.one("BODY_LIMIT")?,
+            workers: env.one("WORKERS")?,
             max_connections: env.one("MAX_CONNECTIONS")?,
             body_timeout: env.one("BODY_TIMEOUT")?,
             connect_timeout: env.one("CONNECT_TIMEOUT")?,
             headers_timeout: env.one("HEADERS_TIMEOUT")?,
             idle_timeout: env.one("IDLE_TIMEOUT")?,
+            stall_timeout: env.one("STALL_TIMEOUT")?,
             heartbeat_after: env.one("HEARTBEAT_AFTER")?,
             heartbeat_every: env.one("HEARTBEAT_EVERY")?,
             shutdown_timeout: env.one("SHUTDOWN_TIMEOUT")?,
-            // Names of models do not go into names of variables.
+            // Tables are for the file: names of models, for one, do not go into names of variables.
+            ceilings: None,
+            images: None,
             per_model: None,
         };
         layer.checked("the environment")

@@ -3,6 +3,7 @@
 //! Reading order: [`Config`] (every setting and its default), `layer` (one source's wishes), `value` (what a setting can be), `show`
 //! (printing it, for `loggia check`). Nothing here opens a connection or a model.
 
+mod bounds;
 mod layer;
 mod show;
 mod value;
@@ -15,11 +16,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use loggia_api::Strictness;
+use loggia_api::{Ceilings, Strictness};
 use loggia_backend::http::Limits;
+use loggia_backend::media;
 pub(crate) use loggia_backend::roster::Alias;
 
 use crate::cli::{ServeArgs, StoreArgs};
+use bounds::{CeilingsTable, ImagesTable};
 pub(crate) use layer::ConfigError;
 use layer::Layer;
 pub(crate) use show::Shown;
@@ -45,15 +48,20 @@ pub(crate) struct Config {
     /// `None`: the pages of this machine.
     pub(crate) cors_origins: Set<Option<Vec<String>>>,
     pub(crate) body_limit: Set<ByteSize>,
+    /// `None`: one for each core.
+    pub(crate) workers: Set<Option<NonZeroU32>>,
     pub(crate) max_connections: Set<NonZeroU32>,
     pub(crate) body_timeout: Set<Duration>,
     pub(crate) connect_timeout: Set<Duration>,
     pub(crate) headers_timeout: Set<Duration>,
     pub(crate) idle_timeout: Set<Duration>,
+    pub(crate) stall_timeout: Set<Duration>,
     /// Zero: a stream waits for its engine without a sign of life.
     pub(crate) heartbeat_after: Set<Duration>,
     pub(crate) heartbeat_every: Set<Duration>,
     pub(crate) shutdown_timeout: Set<Duration>,
+    pub(crate) ceilings: Set<Ceilings>,
+    pub(crate) images: Set<media::Limits>,
     pub(crate) per_model: Set<BTreeMap<String, PerModel>>,
 }
 
@@ -138,14 +146,18 @@ impl Config {
             aliases: layers.pick(|layer| layer.aliases.clone(), Vec::new()),
             cors_origins: layers.pick(|layer| layer.cors_origins.clone().map(Some), None),
             body_limit: layers.pick(|layer| layer.body_limit, ByteSize::mib(32)),
+            workers: layers.pick(|layer| layer.workers.map(Some), None),
             max_connections: layers.pick(|layer| layer.max_connections, const { NonZeroU32::new(4096).unwrap() }),
             body_timeout: span(|layer| layer.body_timeout, Duration::from_mins(2)),
             connect_timeout: span(|layer| layer.connect_timeout, limits.connect),
             headers_timeout: span(|layer| layer.headers_timeout, limits.headers),
             idle_timeout: span(|layer| layer.idle_timeout, limits.idle),
+            stall_timeout: span(|layer| layer.stall_timeout, Duration::from_mins(1)),
             heartbeat_after: span(|layer| layer.heartbeat_after, seconds(10)),
             heartbeat_every: span(|layer| layer.heartbeat_every, seconds(10)),
             shutdown_timeout: span(|layer| layer.shutdown_timeout, seconds(30)),
+            ceilings: layers.pick(|layer| layer.ceilings.as_ref().map(CeilingsTable::ceilings), Ceilings::default()),
+            images: layers.pick(|layer| layer.images.as_ref().map(ImagesTable::limits), media::Limits::default()),
             per_model: layers.pick(|layer| layer.per_model.clone(), BTreeMap::new()),
         })
     }

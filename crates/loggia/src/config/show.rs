@@ -3,7 +3,8 @@
 use std::fmt::{self, Display};
 use std::time::Duration;
 
-use loggia_api::Strictness;
+use loggia_api::{Ceilings, Strictness};
+use loggia_backend::media;
 
 use super::{Config, Origin, Set};
 
@@ -27,18 +28,21 @@ impl Display for Shown<'_> {
             Some(origins) => Line::new("cors_origins", list(origins), config.cors_origins.from).fmt(f)?,
             None => Line::open("cors_origins", "the pages of this machine", config.cors_origins.from).fmt(f)?,
         }
-        Line::of("body_limit", &config.body_limit, |size| text(size)).fmt(f)?;
+        Line::of("body_limit", &config.body_limit, |limit| size(usize::try_from(limit.as_u64()).unwrap_or(usize::MAX)))
+            .fmt(f)?;
+        Line::optional("workers", &config.workers, "one for each core").fmt(f)?;
         Line::of("max_connections", &config.max_connections, ToString::to_string).fmt(f)?;
         for (key, span) in [
             ("body_timeout", &config.body_timeout),
             ("connect_timeout", &config.connect_timeout),
             ("headers_timeout", &config.headers_timeout),
             ("idle_timeout", &config.idle_timeout),
+            ("stall_timeout", &config.stall_timeout),
             ("heartbeat_after", &config.heartbeat_after),
             ("heartbeat_every", &config.heartbeat_every),
             ("shutdown_timeout", &config.shutdown_timeout),
         ] {
-            Line::of(key, span, |span: &Duration| text(humantime::format_duration(*span))).fmt(f)?;
+            Line::of(key, span, time).fmt(f)?;
         }
         tables(config, f)
     }
@@ -60,11 +64,34 @@ fn tables(config: &Config, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     for alias in &*config.aliases {
         writeln!(f, "{} = {}", text(alias.from()), text(alias.to()))?;
     }
+    ceilings(&config.ceilings, f)?;
+    images(&config.images, f)?;
     for (model, settings) in &*config.per_model {
         writeln!(f, "\n[per_model.{}]  # {}", text(model), config.per_model.from)?;
         writeln!(f, "sampling_profile = {}", text(settings.sampling_profile))?;
     }
     Ok(())
+}
+
+fn ceilings(set: &Set<Ceilings>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let Ceilings { choices, messages, tools, media, schema_depth, logit_bias, .. } = &set.value;
+    writeln!(f, "\n[ceilings]  # {}", set.from)?;
+    writeln!(f, "choices = {choices}\nmessages = {messages}\ntools = {tools}\nmedia = {media}")?;
+    writeln!(f, "media_bytes = {}\nschema_bytes = {}", size(set.media_bytes), size(set.schema_bytes))?;
+    writeln!(f, "schema_depth = {schema_depth}\nlogit_bias = {logit_bias}\nstop_bytes = {}", size(set.stop_bytes))?;
+    match set.answer_tokens {
+        Some(tokens) => writeln!(f, "answer_tokens = {tokens}")?,
+        None => writeln!(f, "# answer_tokens: the model's context is the limit")?,
+    }
+    writeln!(f, "whole_time = {}", time(&set.whole_time.unwrap_or_default()))
+}
+
+fn images(set: &Set<media::Limits>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let media::Limits { images, fetches, side_by_side, redirects, ports, networks, .. } = &set.value;
+    writeln!(f, "\n[images]  # {}", set.from)?;
+    writeln!(f, "bytes = {}\ntotal_bytes = {}\nimages = {images}", size(set.bytes), size(set.total_bytes))?;
+    writeln!(f, "fetches = {fetches}\nside_by_side = {side_by_side}\ntime = {}", time(&set.time))?;
+    writeln!(f, "redirects = {redirects}\nports = {ports:?}\nnetworks = {}", list(networks))
 }
 
 /// One setting: `key = value   # origin`.
@@ -98,6 +125,20 @@ impl Line {
 impl Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{:40}  # {}", self.line, self.from)
+    }
+}
+
+fn time(span: &Duration) -> String {
+    text(humantime::format_duration(*span))
+}
+
+/// Where mebibytes or kibibytes say it exactly, they do.
+fn size(bytes: usize) -> String {
+    match bytes {
+        0 => text("0B"),
+        bytes if bytes % (1 << 20) == 0 => text(format_args!("{}MiB", bytes >> 20)),
+        bytes if bytes % (1 << 10) == 0 => text(format_args!("{}KiB", bytes >> 10)),
+        bytes => text(format_args!("{bytes}B")),
     }
 }
 

@@ -26,6 +26,14 @@ key = "also-from-the-file"
 [aliases]
 "gpt-*" = "smollm2:135m"
 
+[ceilings]
+choices = 3
+whole_time = "0s"
+
+[images]
+networks = ["10.0.0.0/8"]
+total_bytes = "1536KiB"
+
 [per_model."old:latest"]
 sampling_profile = "original"
 "#;
@@ -152,6 +160,9 @@ fn what_is_shown_is_a_file_that_means_the_same_without_its_keys() {
     assert_eq!(again.openai.value, keyless);
     assert_eq!((again.idle_timeout.value, again.body_limit.value), (Duration::from_mins(3), ByteSize::mib(3)));
     assert_eq!(again.per_model.value, config.per_model.value);
+    assert_eq!((&again.ceilings.value, &again.images.value), (&config.ceilings.value, &config.images.value));
+    assert_eq!((again.ceilings.choices, again.ceilings.messages, again.ceilings.whole_time), (3, 4096, None));
+    assert_eq!((again.images.total_bytes, again.images.networks.len()), (1536 << 10, 1));
     assert_eq!(again.aliases.value, config.aliases.value);
 }
 
