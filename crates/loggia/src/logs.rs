@@ -4,6 +4,10 @@ use std::io::IsTerminal as _;
 
 use tracing_subscriber::EnvFilter;
 
+/// What is logged by a server that nobody told otherwise: of llama.cpp's own words, which are some hundred lines a model, only warnings;
+/// of its binding's, which warn of llama.cpp's progress dots, only errors.
+pub(crate) const SERVING: &str = "info,llama-cpp-2=warn,llama_cpp_2=error";
+
 /// Starts logging; `otherwise` holds where neither variable is set. A filter that cannot be read is said, and does not stop the program.
 pub(crate) fn start(otherwise: &str) {
     let wanted = crate::config::environment("LOGGIA_LOG").or_else(|| crate::config::environment("RUST_LOG"));

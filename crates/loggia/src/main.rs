@@ -45,7 +45,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
 }
 
 fn serve(args: &ServeArgs) -> anyhow::Result<ExitCode> {
-    logs::start("info");
+    logs::start(logs::SERVING);
     loggia_server::log_panics_without_their_words();
     let config = Config::load(args, &environment)?;
     runtime()?.block_on(serve::serve(&config))?;

@@ -15,7 +15,8 @@ use loggia_backend::ollama::Ollama;
 use loggia_backend::openai::OpenAi;
 use loggia_backend::roster::{Roster, RosterError};
 
-use crate::config::Config;
+use crate::config::{Alias, Config};
+use crate::models;
 #[cfg(feature = "embedded")]
 use embedded::Embedded;
 use local::Local;
@@ -43,9 +44,23 @@ impl Backends {
         let all: Vec<Named> = engine.into_iter().chain(ollama(config)).chain(openai(config)).collect();
         let places = all.iter().map(|(name, place, _)| (name.clone(), place.clone())).collect();
         let members = all.into_iter().map(|(name, _, backend)| (name.into(), backend));
-        let roster = Arc::new(Roster::new(members, config.aliases.to_vec())?);
+        let roster = Arc::new(Roster::new(members, aliases(config, &here))?);
         Ok(Backends { roster, places, missing, load })
     }
+}
+
+/// Those of the configuration, and for a model of this process the short name without its size: `smollm2` for `smollm2:135m`.
+fn aliases(config: &Config, here: &[Local]) -> Vec<Alias> {
+    let mut aliases = config.aliases.to_vec();
+    for model in here {
+        if let Some(family) = models::family(&model.name)
+            && !aliases.iter().any(|alias| alias.from() == family)
+            && let Ok(alias) = Alias::new(family, &model.name)
+        {
+            aliases.push(alias);
+        }
+    }
+    aliases
 }
 
 /// The engine in this process, where it has a model to run.

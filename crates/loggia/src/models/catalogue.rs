@@ -46,6 +46,12 @@ pub(crate) fn find(name: &str) -> Option<&'static Known> {
     KNOWN.iter().find(|known| known.name == name || known.name.split(':').next() == Some(name))
 }
 
+/// The family alone, where it means this very entry: `smollm2` for `smollm2:135m`.
+pub(crate) fn family(name: &str) -> Option<&str> {
+    let family = name.split(':').next()?;
+    find(family).filter(|known| known.name == name && family != name).map(|_| family)
+}
+
 /// The entry whose file this is: by the name of the file, for files that were put into the store by hand.
 pub(crate) fn of_file(file_name: &str) -> Option<&'static Known> {
     KNOWN.iter().find(|known| known.pick == file_name)
@@ -66,5 +72,6 @@ mod tests {
         assert_eq!(find("smollm2:360m").map(|known| known.name), Some("smollm2:360m"));
         assert_eq!(find("smollm"), None);
         assert_eq!(find("smollm2:"), None);
+        assert_eq!((family(DEFAULT), family("smollm2:360m"), family("mine")), (Some("smollm2"), None, None));
     }
 }

@@ -17,7 +17,7 @@ mod pull;
 mod source;
 mod store;
 
-pub(crate) use catalogue::DEFAULT;
+pub(crate) use catalogue::{DEFAULT, family};
 pub(crate) use progress::Progress;
 pub(crate) use pull::pull;
 pub(crate) use source::Source;
