@@ -168,6 +168,7 @@ fn invalid(param: &str, message: String) -> BackendError {
 }
 
 #[cfg(test)]
+#[expect(clippy::needless_pass_by_value, reason = "tests take `json!` as it comes")]
 mod tests {
     use serde_json::json;
 

@@ -12,7 +12,7 @@ use serde_json::json;
 use support::{ask, call, long_text, next_text, open, read};
 
 /// Longer than any of this takes; a test that hangs fails.
-const LONG: Duration = Duration::from_secs(120);
+const LONG: Duration = Duration::from_mins(2);
 
 /// An answer that goes on until the context ends: the token that ends answers is forbidden.
 fn endless(text: &str) -> loggia_backend::ChatCall {
@@ -126,9 +126,9 @@ async fn a_client_that_leaves_the_queue_is_never_begun() {
 #[tokio::test]
 async fn eight_at_once_get_the_greedy_answers_that_each_gets_alone() {
     let llama = open(|options| options.parallel = 8);
-    let questions = ["France", "Italy", "Spain", "Japan", "Egypt", "Norway", "Cuba", "Peru"];
+    let questions = ["France", "Italy", "Spain", "Japan", "Germany", "Russia", "Greece", "China"];
     let question =
-        |land: &str| call(&format!("What is the capital of {land}?"), json!({"temperature": 0, "max_tokens": 8}));
+        |land: &str| call(&format!("What is the capital of {land}?"), json!({"temperature": 0, "max_tokens": 6}));
     let together = join_all(questions.iter().map(|land| ask(&llama, question(land)))).await;
     for (land, whole) in questions.iter().zip(together) {
         assert_eq!(ask(&llama, question(land)).await.text, whole.text, "{land}");

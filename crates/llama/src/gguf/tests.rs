@@ -101,7 +101,7 @@ fn a_file_that_ends_early_is_refused_wherever_it_ends() {
 #[test]
 fn lengths_that_no_file_can_have_are_refused() {
     let sound = Sample::new().bytes();
-    for position in (8..sound.len() - 320) {
+    for position in 8..sound.len() - 320 {
         let mut bytes = sound.clone();
         bytes[position..position + 8].copy_from_slice(&u64::MAX.to_le_bytes());
         // Wherever the eight bytes fall, the file is read to an end without a panic and without gigabytes being asked for.

@@ -16,9 +16,12 @@ mod reader;
 mod region;
 mod xml;
 
-pub(crate) use calls::Pace;
-pub(crate) use family::Syntax;
-pub(crate) use reader::{Begins, Offered, Reader};
+#[allow(unused_imports, reason = "`backend.rs` takes these up when tools are offered")]
+pub(crate) use self::{
+    calls::Pace,
+    family::Syntax,
+    reader::{Begins, Offered, Reader},
+};
 
 /// A piece of what the model said.
 #[derive(Debug, Clone, PartialEq, Eq)]

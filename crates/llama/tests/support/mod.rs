@@ -1,6 +1,11 @@
 //! What the tests of the engine share: the default model, and clients that ask, read and leave.
 
 #![allow(dead_code, reason = "each file of tests uses some of these")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::needless_pass_by_value,
+    reason = "what the tests share is test code, and takes `json!` as it comes"
+)]
 
 use std::path::PathBuf;
 use std::sync::Arc;
