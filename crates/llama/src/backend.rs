@@ -11,17 +11,16 @@ use loggia_backend::{
     Abilities, Ability, AbilitySet, Backend, BackendError, ChatCall, Chunk, Event, Reply, ServedBy, Waiting,
     fingerprint,
 };
-use loggia_wire::openai::{
-    ChunkChoice, CompletionUsage, Delta, FinishReason, Logprobs, Model as ModelCard, PromptTokensDetails,
-};
+use loggia_wire::openai::{CompletionTokensDetails, CompletionUsage, Model as ModelCard, PromptTokensDetails};
 use serde_json::json;
 
-use crate::Token;
-use crate::engine::{Answer, Engine, Finish, Output, Piece, Usage};
+use crate::deltas::{self, Deltas};
+use crate::engine::{Answer, Engine, Output, Piece, Usage};
 use crate::error::{EngineError, LoadError};
-use crate::model::Model;
+use crate::model::{Model, Prompt};
 use crate::options::LlamaOptions;
 use crate::request::{self, Bounds};
+use crate::syntax::Syntax;
 use crate::template::{Conversation, TemplateError};
 
 /// Prompts of more bytes than this are made into tokens on a thread that may block: it takes milliseconds by then.
@@ -62,7 +61,7 @@ impl Llama {
             batch = options.batch,
             "the embedded engine is ready"
         );
-        let abilities = Arc::new(abilities(engine.context()));
+        let abilities = Arc::new(abilities(engine.context(), model.syntax));
         let card = card(options, &model, engine.context());
         Ok(Self { model, engine, served_by, abilities, card })
     }
@@ -71,8 +70,8 @@ impl Llama {
         if *name == *self.served_by.model { Ok(()) } else { Err(BackendError::model_not_found(name)) }
     }
 
-    /// The tokens of the conversation.
-    async fn prompt(&self, call: &ChatCall) -> Result<Arc<[Token]>, BackendError> {
+    /// The conversation as a prompt.
+    async fn prompt(&self, call: &ChatCall) -> Result<Prompt, BackendError> {
         let size: usize = call
             .request
             .messages
@@ -81,16 +80,18 @@ impl Llama {
             .map(|content| content.joined_text().len())
             .sum();
         let (model, request) = (Arc::clone(&self.model), Arc::clone(&call.request));
+        let effort = deltas::effort(&request, model.syntax)?.map(str::to_owned);
         let render = move || {
-            let tools = request::tools(&request);
-            model.prompt(&Conversation { messages: &request.messages, tools, now: jiff::Timestamp::now() })
+            let (tools, effort) = (request::tools(&request), effort.as_deref());
+            let now = jiff::Timestamp::now();
+            model.prompt(&Conversation { messages: &request.messages, tools: &tools, effort, now })
         };
-        let tokens = if size > LONG_PROMPT {
+        let prompt = if size > LONG_PROMPT {
             tokio::task::spawn_blocking(render).await.map_err(|_| failed("the prompt could not be read"))?
         } else {
             render()
         };
-        tokens.map(Arc::from).map_err(|error| explain_template(&error))
+        prompt.map_err(|error| explain_template(&error))
     }
 }
 
@@ -102,11 +103,12 @@ impl Backend for Llama {
     fn chat(&self, call: ChatCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
         Box::pin(async move {
             self.check_name(&call.request.model)?;
-            let prompt = self.prompt(&call).await?;
+            let Prompt { tokens, begins } = self.prompt(&call).await?;
+            let deltas = deltas::of(&call.request, &call.id, self.model.syntax, begins);
             let bounds = Bounds { vocabulary: self.model.facts.vocabulary, context: self.engine.context() };
-            let generations = request::generations(&call.request, call.profile, &prompt, bounds)?;
+            let generations = request::generations(&call.request, call.profile, &Arc::from(tokens), bounds)?;
             let answers = self.engine.generate(generations).map_err(|error| explain(&error))?;
-            Ok(Reply { served_by: self.served_by.clone(), events: Box::pin(Events::new(answers)) })
+            Ok(Reply { served_by: self.served_by.clone(), events: Box::pin(Events::new(answers, deltas)) })
         })
     }
 
@@ -123,6 +125,8 @@ impl Backend for Llama {
 struct Events {
     /// Those that have not ended yet, by their choice's number.
     answers: Vec<Option<Answer>>,
+    /// What is read of each.
+    deltas: Vec<Deltas>,
     /// Whose turn it is to be asked first, so that a quick one does not hide the others.
     first: usize,
     used: Option<Usage>,
@@ -130,8 +134,8 @@ struct Events {
 }
 
 impl Events {
-    fn new(answers: Vec<Answer>) -> Self {
-        Self { answers: answers.into_iter().map(Some).collect(), first: 0, used: None, over: false }
+    fn new(answers: Vec<Answer>, deltas: Vec<Deltas>) -> Self {
+        Self { answers: answers.into_iter().map(Some).collect(), deltas, first: 0, used: None, over: false }
     }
 
     /// The next output of any choice; `None` when all have ended.
@@ -150,22 +154,29 @@ impl Events {
         if all_ended { Poll::Ready(None) } else { Poll::Pending }
     }
 
-    fn chunk(&mut self, choice: usize, piece: Piece) -> Chunk {
+    /// What a piece says; none where it says nothing yet.
+    fn chunk(&mut self, choice: usize, piece: Piece) -> Option<Chunk> {
         if let Some(end) = piece.end {
             self.answers[choice] = None;
             self.used = Some(self.used.map_or(end.usage, |used| together(used, end.usage)));
         }
-        let delta = if piece.text.is_empty() { Delta::default() } else { Delta::content(piece.text) };
-        let mut chunk = ChunkChoice::delta(u32::try_from(choice).unwrap_or(u32::MAX), delta);
-        chunk.finish_reason = piece.end.map(|end| match end.finish {
-            Finish::Stop => FinishReason::Stop,
-            Finish::Length => FinishReason::Length,
-        });
-        if !piece.logprobs.is_empty() {
-            chunk.logprobs =
-                Some(Logprobs { content: Some(piece.logprobs), refusal: None, extra: loggia_wire::Extra::new() });
+        self.deltas[choice].read(piece).map(Chunk::of)
+    }
+
+    /// The next event of any choice; `None` when all have ended.
+    fn poll_said(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Event, EngineError>>> {
+        loop {
+            let event = match ready!(self.poll_any(cx)) {
+                None => return Poll::Ready(None),
+                Some((_, Err(error))) => return Poll::Ready(Some(Err(error))),
+                Some((_, Ok(Output::Reading))) => Event::Waiting(Waiting::ReadingPrompt),
+                Some((choice, Ok(Output::Piece(piece)))) => match self.chunk(choice, piece) {
+                    Some(chunk) => Event::Chunk(chunk),
+                    None => continue,
+                },
+            };
+            return Poll::Ready(Some(Ok(event)));
         }
-        Chunk::of(chunk)
     }
 }
 
@@ -176,10 +187,9 @@ impl Stream for Events {
         if self.over {
             return Poll::Ready(None);
         }
-        Poll::Ready(Some(match ready!(self.poll_any(cx)) {
-            Some((_, Ok(Output::Reading))) => Ok(Event::Waiting(Waiting::ReadingPrompt)),
-            Some((choice, Ok(Output::Piece(piece)))) => Ok(Event::Chunk(self.chunk(choice, piece))),
-            Some((_, Err(error))) => {
+        Poll::Ready(Some(match ready!(self.poll_said(cx)) {
+            Some(Ok(event)) => Ok(event),
+            Some(Err(error)) => {
                 // Dropping the other answers gives their slots back.
                 self.answers.clear();
                 self.over = true;
@@ -187,7 +197,8 @@ impl Stream for Events {
             }
             None => {
                 self.over = true;
-                Ok(Event::Usage(usage(self.used.unwrap_or_default())))
+                let reasoning = self.deltas.iter().map(Deltas::reasoning_tokens).sum();
+                Ok(Event::Usage(usage(self.used.unwrap_or_default(), reasoning)))
             }
         }))
     }
@@ -198,22 +209,27 @@ fn together(one: Usage, other: Usage) -> Usage {
     Usage { prompt: one.prompt, cached: one.cached.min(other.cached), completion: one.completion + other.completion }
 }
 
-fn usage(usage: Usage) -> CompletionUsage {
+fn usage(usage: Usage, reasoning: usize) -> CompletionUsage {
     let details = PromptTokensDetails { cached_tokens: usage.cached as u64, ..PromptTokensDetails::default() };
     let counted = CompletionUsage::new(usage.prompt as u64, usage.completion as u64);
-    CompletionUsage { prompt_tokens_details: Some(details), ..counted }
+    let of_answer =
+        CompletionTokensDetails { reasoning_tokens: reasoning as u64, ..CompletionTokensDetails::default() };
+    CompletionUsage { prompt_tokens_details: Some(details), completion_tokens_details: Some(of_answer), ..counted }
 }
 
 /// The version of llama.cpp that a fingerprint stands for: that of the bindings, which bring their own.
 const LLAMA_CPP: &str = "llama-cpp-2 0.1.160";
 
-fn abilities(context: usize) -> Abilities {
-    use Ability::{EngineOptions, LogitBias, Logprobs, Seed, SeveralChoices};
-    Abilities {
-        can: AbilitySet::of(&[LogitBias, Logprobs, SeveralChoices, Seed, EngineOptions]),
-        context_length: Some(context as u64),
-        ..Abilities::default()
+fn abilities(context: usize, syntax: Syntax) -> Abilities {
+    use Ability::{EngineOptions, LogitBias, Logprobs, Reasoning, Seed, SeveralChoices, SingleToolCall, Tools};
+    let mut can = AbilitySet::of(&[LogitBias, Logprobs, SeveralChoices, Seed, EngineOptions]);
+    if syntax.knows_tools() {
+        can = can.with(Tools).with(SingleToolCall);
     }
+    if syntax.takes_effort() {
+        can = can.with(Reasoning);
+    }
+    Abilities { can, context_length: Some(context as u64), ..Abilities::default() }
 }
 
 fn card(options: &LlamaOptions, model: &Model, context: usize) -> ModelCard {

@@ -1,7 +1,7 @@
 //! The embedded llama.cpp backend: a GGUF file in, OpenAI's chat out, in the caller's process.
 //!
 //! Reading order: `options` (what can be set), `model` (a loaded file), `template` (conversation to prompt), `engine` (the thread
-//! that answers several requests in one batch), `sample` (logits to token), `text` (tokens to text), `backend` (all of it as a
+//! that answers several requests in one batch), `sample` (logits to token), `text` (tokens to text), `syntax` and `deltas` (text to reasoning, calls and answer), `backend` (all of it as a
 //! [`loggia_backend::Backend`]), `gguf` (the check of a file before llama.cpp sees it). `docs/engine.md` tells it in words.
 //!
 //! llama.cpp is reached through `llama-cpp-2` and nothing here is `unsafe`; what that leaves to trust is in
@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod backend;
+mod deltas;
 mod engine;
 mod error;
 mod gguf;
@@ -17,7 +18,6 @@ mod options;
 mod processor;
 mod request;
 mod sample;
-#[expect(dead_code, reason = "the backend does not read with it yet")]
 mod syntax;
 mod template;
 mod text;

@@ -12,6 +12,7 @@ use llama_cpp_2::{LogOptions, send_logs_to_tracing};
 use crate::error::LoadError;
 use crate::gguf::Gguf;
 use crate::options::LlamaOptions;
+use crate::syntax::{Begins, Syntax};
 use crate::template::{Conversation, Special, Template, TemplateError};
 use crate::{Token, processor};
 
@@ -19,7 +20,17 @@ use crate::{Token, processor};
 pub(crate) struct Model {
     pub(crate) llama: LlamaModel,
     pub(crate) facts: Facts,
+    pub(crate) syntax: Syntax,
     template: Template,
+    /// Control tokens that are markers of the syntax: their text is read.
+    markers: Vec<Token>,
+}
+
+/// A prompt, and what an answer to it begins with.
+#[derive(Debug)]
+pub(crate) struct Prompt {
+    pub(crate) tokens: Vec<Token>,
+    pub(crate) begins: Begins,
 }
 
 /// What does not change while the model is loaded.
@@ -48,14 +59,18 @@ impl Model {
         };
         let refused = |_| LoadError::Refused { path: options.path.clone() };
         let llama = LlamaModel::load_from_file(backend(), &options.path, &params).map_err(refused)?;
-        let template = template(&gguf, &llama, &options.path)?;
+        let sources = Sources::of(&gguf, options);
+        let template = sources.compile(&llama, &options.path)?;
         let facts = facts(&gguf, &llama);
-        Ok(Self { llama, facts, template })
+        let syntax = sources.syntax(&llama);
+        let markers = syntax.marks().filter_map(|mark| single_token(&llama, mark)).collect();
+        Ok(Self { llama, facts, syntax, template, markers })
     }
 
     /// The tokens of a conversation, up to where the answer begins.
-    pub(crate) fn prompt(&self, conversation: &Conversation<'_>) -> Result<Vec<Token>, TemplateError> {
-        Ok(self.tokenize(&self.template.render(conversation)?))
+    pub(crate) fn prompt(&self, conversation: &Conversation<'_>) -> Result<Prompt, TemplateError> {
+        let text = self.template.render(conversation)?;
+        Ok(Prompt { tokens: self.tokenize(&text), begins: self.syntax.begins_after(&text) })
     }
 
     /// The tokens of a text in which special tokens are written out, with the one that begins every text where the model wants
@@ -73,10 +88,15 @@ impl Model {
         tokens
     }
 
-    /// Appends the bytes of a token's text; control tokens have none.
+    /// Appends the bytes of a token's text; control tokens have none, but for the markers that are read.
     pub(crate) fn append_piece(&self, token: Token, bytes: &mut Vec<u8>) {
         bytes.reserve(32);
-        self.llama.vocab().token_to_piece_into(LlamaToken(token.cast_signed()), bytes, false, None);
+        self.llama.vocab().token_to_piece_into(
+            LlamaToken(token.cast_signed()),
+            bytes,
+            self.markers.contains(&token),
+            None,
+        );
     }
 
     /// Whether the model says with this token that it has finished.
@@ -95,19 +115,49 @@ pub(crate) fn backend() -> &'static LlamaBackend {
     })
 }
 
-fn template(gguf: &Gguf, llama: &LlamaModel, path: &Path) -> Result<Template, LoadError> {
-    let usual = gguf.text("tokenizer.chat_template");
-    if usual.is_none() {
-        tracing::warn!(path = %path.display(), "the file has no chat template; ChatML is used");
+/// The chat templates of a model: the usual one, and the one for tools where there is one.
+struct Sources<'a> {
+    usual: Option<&'a str>,
+    for_tools: Option<&'a str>,
+}
+
+impl<'a> Sources<'a> {
+    fn of(gguf: &'a Gguf, options: &'a LlamaOptions) -> Self {
+        match &options.chat_template {
+            Some(own) => Self { usual: Some(own), for_tools: None },
+            None => Self {
+                usual: gguf.text("tokenizer.chat_template"),
+                for_tools: gguf.text("tokenizer.chat_template.tool_use"),
+            },
+        }
     }
-    let vocab = llama.vocab();
-    let written = |token: LlamaToken| {
-        let text = if token.0 < 0 { None } else { vocab.text(token) };
-        text.map(|text| text.to_string_lossy().into_owned()).unwrap_or_default()
-    };
-    let special = Special { bos: written(vocab.bos()), eos: written(vocab.eos()) };
-    Template::new(usual, gguf.text("tokenizer.chat_template.tool_use"), special)
-        .map_err(|source| LoadError::Template { path: path.to_owned(), source })
+
+    fn compile(&self, llama: &LlamaModel, path: &Path) -> Result<Template, LoadError> {
+        if self.usual.is_none() {
+            tracing::warn!(path = %path.display(), "the file has no chat template; ChatML is used");
+        }
+        let vocab = llama.vocab();
+        let written = |token: LlamaToken| {
+            let text = if token.0 < 0 { None } else { vocab.text(token) };
+            text.map(|text| text.to_string_lossy().into_owned()).unwrap_or_default()
+        };
+        let special = Special { bos: written(vocab.bos()), eos: written(vocab.eos()) };
+        Template::new(self.usual, self.for_tools, special)
+            .map_err(|source| LoadError::Template { path: path.to_owned(), source })
+    }
+
+    fn syntax(&self, llama: &LlamaModel) -> Syntax {
+        let all: String = self.for_tools.into_iter().chain(self.usual).collect();
+        Syntax::of(&all, |mark| single_token(llama, mark).is_some())
+    }
+}
+
+/// The token that a text is, where it is one.
+fn single_token(llama: &LlamaModel, text: &str) -> Option<Token> {
+    match llama.vocab().tokenize(text.as_bytes(), false, true).as_slice() {
+        [token] => Token::try_from(token.0).ok(),
+        _ => None,
+    }
 }
 
 fn facts(gguf: &Gguf, llama: &LlamaModel) -> Facts {

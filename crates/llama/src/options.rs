@@ -24,6 +24,8 @@ pub struct LlamaOptions {
     pub piece: u32,
     /// The most tokens of prompts that one step reads while nothing is being generated; also what llama.cpp computes at once.
     pub batch: u32,
+    /// A chat template in place of the file's own: for files whose template is missing, broken, or silent about tools.
+    pub chat_template: Option<String>,
     /// Layers that are computed on a GPU, where the build has one; all by default.
     pub gpu_layers: Option<u32>,
     /// Tokens of an answer that may wait for a slow reader before its slot sits out.
@@ -45,6 +47,7 @@ impl LlamaOptions {
             threads: None,
             piece: 64,
             batch: 256,
+            chat_template: None,
             gpu_layers: None,
             reader_buffer: 64,
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use loggia_backend::{BackendError, Profile};
-use loggia_wire::openai::{ChatCompletionRequest, Tool, ToolChoice};
+use loggia_wire::openai::{ChatCompletionRequest, Tool};
 use serde_json::Value;
 
 use crate::Token;
@@ -36,11 +36,10 @@ pub(crate) fn generations(
 }
 
 /// The tools that the template is shown: those that may be called.
-pub(crate) fn tools(request: &ChatCompletionRequest) -> &[Tool] {
-    match request.tool_choice {
-        Some(ToolChoice::None) => &[],
-        _ => request.tools.as_deref().unwrap_or_default(),
-    }
+pub(crate) fn tools(request: &ChatCompletionRequest) -> Vec<Tool> {
+    let callable = request.callable_functions();
+    let is_callable = |tool: &&Tool| tool.function.as_ref().is_some_and(|function| callable.contains(&function));
+    request.tools.iter().flatten().filter(is_callable).cloned().collect()
 }
 
 impl Generation {

@@ -25,6 +25,8 @@ pub(crate) enum Output {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Piece {
     pub(crate) text: String,
+    /// How many tokens the answer has by now.
+    pub(crate) tokens: usize,
     /// Of the tokens whose text has been released, where asked for.
     pub(crate) logprobs: Vec<TokenLogprob>,
     pub(crate) end: Option<End>,

@@ -18,6 +18,8 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+#[cfg(test)]
+pub(crate) use answer::End;
 pub(crate) use answer::{Answer, Finish, Output, Piece, Usage};
 
 use crate::Token;

@@ -61,7 +61,7 @@ impl Work {
         let logprobs = self.released_logprobs();
         self.next = Some(token);
         if !text.is_empty() || !logprobs.is_empty() || end.is_some() {
-            self.outlet.send(Ok(Output::Piece(Piece { text, logprobs, end })));
+            self.outlet.send(Ok(Output::Piece(Piece { text, tokens: self.generated, logprobs, end })));
         }
         end.is_some()
     }

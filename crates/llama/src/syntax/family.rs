@@ -11,6 +11,16 @@ pub(crate) struct Syntax {
     pub(super) thinks: Option<Tags>,
     /// Whether a message begins with a header: Harmony.
     pub(super) headers: bool,
+    effort: Effort,
+}
+
+/// What the template lets a client say of reasoning.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Effort {
+    /// Whether there is to be any.
+    is_switch: bool,
+    /// How much.
+    is_level: bool,
 }
 
 /// The tags around reasoning.
@@ -99,7 +109,11 @@ impl Syntax {
         };
         // Not `tool_calls`, which every template copied from another may name: `tools` is where they are told to the model.
         let calls = has("tools").then(|| family(has, headers));
-        Self { calls, thinks, headers }
+        let effort = Effort {
+            is_switch: has("enable_thinking") || has("if thinking") || has("thinking is"),
+            is_level: has("reasoning_effort"),
+        };
+        Self { calls, thinks, headers, effort }
     }
 
     /// Whether the model can be told of tools.
@@ -110,6 +124,16 @@ impl Syntax {
     /// Whether reasoning is told apart from the answer.
     pub(crate) fn reasons(&self) -> bool {
         self.headers || self.thinks.is_some()
+    }
+
+    /// Whether a client can choose whether the model reasons, or how much.
+    pub(crate) fn takes_effort(&self) -> bool {
+        self.effort.is_switch || self.effort.is_level
+    }
+
+    /// Whether the reasoning can be left out.
+    pub(crate) fn can_be_silent(&self) -> bool {
+        self.effort.is_switch
     }
 
     /// What an answer begins with after this prompt: some templates open the reasoning themselves.

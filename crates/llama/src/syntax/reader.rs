@@ -41,6 +41,10 @@ impl Offered {
         )
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(super) fn has(&self, name: &str) -> bool {
         self.0.iter().any(|(function, _)| function == name)
     }
@@ -117,6 +121,11 @@ impl Reader {
     /// Whether it reads reasoning at the moment.
     pub(crate) fn is_reasoning(&self) -> bool {
         matches!(self.at, At::Reasoning)
+    }
+
+    /// Whether it reads the answer itself.
+    pub(crate) fn is_text(&self) -> bool {
+        matches!(self.at, At::Text)
     }
 
     /// How many whole calls there were.
@@ -296,7 +305,7 @@ impl Reader {
 
     /// Whose calls are read: nobody's where nothing is offered.
     fn family(&self) -> Option<Family> {
-        self.syntax.calls.filter(|_| !self.offered.0.is_empty())
+        self.syntax.calls.filter(|_| !self.offered.is_empty())
     }
 }
 

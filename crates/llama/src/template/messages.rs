@@ -1,9 +1,13 @@
 //! OpenAI's messages and tools as the values that templates expect: the shapes of Hugging Face's `transformers`.
 
+use std::borrow::Cow;
+use std::collections::HashMap;
+
 use loggia_wire::openai::{Content, Message, Role, Tool, ToolCall};
 use minijinja::Value;
 use minijinja::value::Serde;
 use serde::Serialize;
+use sha2::{Digest, Sha256};
 
 /// What a call's arguments, which OpenAI sends as a string of JSON, become.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -23,14 +27,17 @@ struct Turn<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     tool_calls: Option<Vec<Call<'a>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    tool_call_id: Option<&'a str>,
+    tool_call_id: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reasoning_content: Option<&'a str>,
+    /// The same, as gpt-oss's template names it, which refuses it beside a content.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    thinking: Option<&'a str>,
 }
 
 #[derive(Serialize)]
 struct Call<'a> {
-    id: &'a str,
+    id: Cow<'a, str>,
     r#type: &'a str,
     function: Function<'a>,
 }
@@ -41,9 +48,19 @@ struct Function<'a> {
     arguments: Value,
 }
 
+/// How a template wants calls.
+#[derive(Clone, Copy)]
+pub(super) struct Shape {
+    pub(super) arguments: Arguments,
+    /// Whether it refuses ids that are not nine letters and digits, as Mistral's do.
+    pub(super) short_ids: bool,
+}
+
 /// The messages as a list of maps.
-pub(super) fn values(messages: &[Message], arguments: Arguments) -> Value {
-    Value::from(Serde(messages.iter().map(|message| turn(message, arguments)).collect::<Vec<_>>()))
+pub(super) fn values(messages: &[Message], shape: Shape) -> Value {
+    let all_calls = messages.iter().filter_map(|message| message.tool_calls.as_ref()).flatten();
+    let names: HashMap<&str, &str> = all_calls.map(|call| (call.id.as_str(), call.function.name.as_str())).collect();
+    Value::from(Serde(messages.iter().map(|message| turn(message, &names, shape)).collect::<Vec<_>>()))
 }
 
 /// The tools as a list of maps; none at all where there are none, as `transformers` passes it.
@@ -51,29 +68,40 @@ pub(super) fn tools(tools: &[Tool]) -> Value {
     if tools.is_empty() { Value::from(()) } else { Value::from(Serde(tools)) }
 }
 
-fn turn(message: &Message, arguments: Arguments) -> Turn<'_> {
+fn turn<'a>(message: &'a Message, names: &HashMap<&str, &'a str>, shape: Shape) -> Turn<'a> {
+    let content = message.content.as_ref().map(|content| content.joined_text().into_owned()).unwrap_or_default();
+    let called = message.tool_call_id.as_deref().and_then(|id| names.get(id).copied());
+    let reasoning = message.earlier_reasoning();
     Turn {
         // Templates know the older name only.
         role: if message.role == Role::Developer { "system" } else { message.role.as_str() },
-        content: message.content.as_ref().map(|content| content.joined_text().into_owned()).unwrap_or_default(),
-        name: message.name.as_deref(),
-        tool_calls: message
-            .tool_calls
-            .as_ref()
-            .map(|calls| calls.iter().map(|call| self::call(call, arguments)).collect()),
-        tool_call_id: message.tool_call_id.as_deref(),
-        reasoning_content: message.earlier_reasoning(),
+        name: message.name.as_deref().or(called),
+        tool_calls: message.tool_calls.as_ref().map(|calls| calls.iter().map(|call| self::call(call, shape)).collect()),
+        tool_call_id: message.tool_call_id.as_deref().map(|call| id(call, shape)),
+        reasoning_content: reasoning,
+        thinking: reasoning.filter(|_| content.is_empty()),
+        content,
     }
 }
 
-fn call(call: &ToolCall, arguments: Arguments) -> Call<'_> {
+fn call(call: &ToolCall, shape: Shape) -> Call<'_> {
     let text = &call.function.arguments;
-    let object = match arguments {
+    let object = match shape.arguments {
         Arguments::Object => serde_json::from_str::<Value>(text).ok(),
         Arguments::Text => None,
     };
     let arguments = object.unwrap_or_else(|| Value::from(text.as_str()));
-    Call { id: &call.id, r#type: &call.kind, function: Function { name: &call.function.name, arguments } }
+    Call { id: id(&call.id, shape), r#type: &call.kind, function: Function { name: &call.function.name, arguments } }
+}
+
+const DIGITS: &[u8; 32] = b"0123456789abcdefghijklmnopqrstuv";
+
+/// A call's id as the template takes it. A short one stands for a long one: the same for the call and its result.
+fn id(id: &str, shape: Shape) -> Cow<'_, str> {
+    if !shape.short_ids || id.len() == 9 && id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        return Cow::Borrowed(id);
+    }
+    Sha256::digest(id).iter().take(9).map(|byte| char::from(DIGITS[usize::from(byte % 32)])).collect()
 }
 
 /// The messages without system messages: what these say goes to the head of the first user message.

@@ -12,7 +12,7 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, Error, ErrorKind, Value, context};
 use thiserror::Error as ThisError;
 
-use messages::Arguments;
+use messages::{Arguments, Shape};
 
 /// Steps a rendering may take. The longest templates need some hundred steps a message.
 const FUEL: u64 = 10_000_000;
@@ -41,6 +41,8 @@ pub(crate) struct Template {
     for_tools: bool,
     /// Whether the template itself has a place for system messages.
     takes_system: bool,
+    /// Whether it refuses the ids of calls that are not nine characters long.
+    short_ids: bool,
 }
 
 /// The texts of tokens that templates write.
@@ -54,6 +56,8 @@ pub(crate) struct Special {
 pub(crate) struct Conversation<'a> {
     pub(crate) messages: &'a [Message],
     pub(crate) tools: &'a [Tool],
+    /// How much the model is to think: `none`, or what its template knows. None where that is left to the template.
+    pub(crate) effort: Option<&'a str>,
     /// The time that `strftime_now` tells.
     pub(crate) now: jiff::Timestamp,
 }
@@ -66,7 +70,8 @@ impl Template {
         if let Some(source) = for_tools {
             environment.add_template_owned("tools", source::prepare(source)).map_err(broken)?;
         }
-        let mut template = Self { environment, special, for_tools: for_tools.is_some(), takes_system: true };
+        let short_ids = usual.into_iter().chain(for_tools).any(|source| source.contains("length != 9"));
+        let mut template = Self { environment, special, for_tools: for_tools.is_some(), takes_system: true, short_ids };
         template.takes_system = template.shows_system_messages();
         Ok(template)
     }
@@ -82,9 +87,9 @@ impl Template {
         };
         let name = if self.for_tools && !conversation.tools.is_empty() { "tools" } else { "usual" };
         let render = |arguments| {
-            let messages = messages::values(messages, arguments);
+            let messages = messages::values(messages, Shape { arguments, short_ids: self.short_ids });
             let tools = messages::tools(conversation.tools);
-            self.run(name, &messages, &tools, conversation.now)
+            self.run(name, &messages, &tools, conversation)
         };
         // Most templates want a call's arguments as an object, a few put a string together with others.
         render(Arguments::Object)
@@ -95,7 +100,7 @@ impl Template {
             .map_err(explain)
     }
 
-    fn run(&self, name: &str, messages: &Value, tools: &Value, now: jiff::Timestamp) -> Result<String, Error> {
+    fn run(&self, name: &str, messages: &Value, tools: &Value, other: &Conversation<'_>) -> Result<String, Error> {
         self.environment.get_template(name)?.render(context! {
             messages,
             tools,
@@ -104,7 +109,8 @@ impl Template {
             add_generation_prompt => true,
             bos_token => self.special.bos.as_str(),
             eos_token => self.special.eos.as_str(),
-            now_in_seconds => now.as_second(),
+            now_in_seconds => other.now.as_second(),
+            ..effort(other.effort)
         })
     }
 
@@ -112,9 +118,20 @@ impl Template {
     fn shows_system_messages(&self) -> bool {
         use loggia_wire::openai::Role;
         let trial = [Message::text(Role::System, "<system>"), Message::text(Role::User, "<user>")];
-        let messages = messages::values(&trial, Arguments::Object);
-        let rendered = self.run("usual", &messages, &Value::from(()), jiff::Timestamp::UNIX_EPOCH);
+        let conversation =
+            Conversation { messages: &trial, tools: &[], effort: None, now: jiff::Timestamp::UNIX_EPOCH };
+        let messages = messages::values(&trial, Shape { arguments: Arguments::Object, short_ids: false });
+        let rendered = self.run("usual", &messages, &Value::from(()), &conversation);
         rendered.is_ok_and(|prompt| prompt.contains("<system>"))
+    }
+}
+
+/// The variables by which templates are told of thinking. None of them where nothing is asked for: each has a default of its own.
+fn effort(effort: Option<&str>) -> Value {
+    match effort {
+        None => context! {},
+        Some("none") => context! { enable_thinking => false, thinking => false },
+        Some(level) => context! { enable_thinking => true, thinking => true, reasoning_effort => level },
     }
 }
 

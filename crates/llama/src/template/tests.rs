@@ -115,7 +115,7 @@ fn render(source: &str, messages: &[Message]) -> Result<String, TemplateError> {
 fn render_with_tools(source: &str, messages: &[Message], tools: &[Tool]) -> Result<String, TemplateError> {
     let special = Special { bos: "<s>".to_owned(), eos: "</s>".to_owned() };
     let now = "2026-03-09T12:00:00Z".parse().unwrap();
-    Template::new(Some(source), None, special)?.render(&Conversation { messages, tools, now })
+    Template::new(Some(source), None, special)?.render(&Conversation { messages, tools, effort: None, now })
 }
 
 fn user(text: &str) -> Message {
@@ -259,7 +259,44 @@ fn a_failure_names_the_place_and_none_of_the_conversation() {
 #[test]
 fn a_file_without_a_template_is_chatml() {
     let template = Template::new(None, None, Special::default()).unwrap();
-    let prompt =
-        template.render(&Conversation { messages: &[user("Hi")], tools: &[], now: jiff::Timestamp::UNIX_EPOCH });
+    let prompt = template.render(&Conversation {
+        messages: &[user("Hi")],
+        tools: &[],
+        effort: None,
+        now: jiff::Timestamp::UNIX_EPOCH,
+    });
     assert_eq!(prompt.unwrap(), "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n");
+}
+
+#[test]
+fn a_template_is_told_of_thinking_only_where_the_client_asks() {
+    let source = "{{ 'on' if enable_thinking is defined and enable_thinking }}{{ 'off' if enable_thinking is defined and not enable_thinking }}{{ reasoning_effort }}";
+    let template = Template::new(Some(source), None, Special::default()).unwrap();
+    let render = |effort| {
+        let now = jiff::Timestamp::UNIX_EPOCH;
+        template.render(&Conversation { messages: &[user("x")], tools: &[], effort, now }).unwrap()
+    };
+    assert_eq!([render(None), render(Some("none")), render(Some("low"))], ["", "off", "onlow"]);
+}
+
+#[test]
+fn a_result_has_the_name_of_its_function_and_a_call_the_thoughts_before_it() {
+    let mut thought = called();
+    thought.reasoning = Some("Hm.".to_owned());
+    let mut result = Message::text(Role::Tool, "2");
+    result.tool_call_id = Some("call_1".to_owned());
+    let source = "{% for m in messages %}{{ m.name }}:{{ m.thinking }}{{ m.reasoning_content }};{% endfor %}";
+    assert_eq!(render(source, &[user("Add."), thought, result]).unwrap(), ":;:Hm.Hm.;add:;");
+}
+
+#[test]
+fn ids_are_made_to_fit_a_template_that_wants_nine_characters() {
+    let source = "{% for m in messages %}{% for c in m.tool_calls or [] %}{% if c.id | length != 9 %}\
+        {{ raise_exception('Tool call IDs should be alphanumeric strings with length 9!') }}{% endif %}{{ c.id }}{% endfor %}\
+        {{ '=' + m.tool_call_id if m.tool_call_id }}{% endfor %}";
+    let mut result = Message::text(Role::Tool, "2");
+    result.tool_call_id = Some("call_1".to_owned());
+    let rendered = render(source, &[user("Add."), called(), result]).unwrap();
+    let (call, answer) = rendered.split_once('=').unwrap();
+    assert!(call == answer && call.len() == 9 && call.chars().all(|c| c.is_ascii_alphanumeric()), "{rendered}");
 }

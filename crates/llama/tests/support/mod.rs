@@ -13,7 +13,7 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use loggia_backend::{Backend, BackendError, ChatCall, Event, Events, Profile};
 use loggia_llama::{Llama, LlamaOptions};
-use loggia_wire::openai::{CompletionUsage, FinishReason, TokenLogprob};
+use loggia_wire::openai::{CompletionUsage, FinishReason, TokenLogprob, ToolCallDelta};
 use serde_json::{Value, json};
 
 /// The default model, which `make model` fetches.
@@ -64,6 +64,9 @@ pub(crate) fn long_text(head: &str, tokens: usize) -> String {
 #[derive(Debug, Default, Clone, PartialEq)]
 pub(crate) struct Whole {
     pub(crate) text: String,
+    pub(crate) reasoning: String,
+    /// The calls' deltas, in order.
+    pub(crate) calls: Vec<ToolCallDelta>,
     pub(crate) finish: Option<FinishReason>,
     pub(crate) logprobs: Vec<TokenLogprob>,
     pub(crate) usage: Option<CompletionUsage>,
@@ -86,6 +89,8 @@ impl Whole {
             Event::Chunk(chunk) => {
                 for choice in chunk.choices {
                     self.text.push_str(choice.delta.content.as_deref().unwrap_or_default());
+                    self.reasoning.push_str(choice.delta.reasoning_content.as_deref().unwrap_or_default());
+                    self.calls.extend(choice.delta.tool_calls.unwrap_or_default());
                     self.logprobs.extend(choice.logprobs.and_then(|logprobs| logprobs.content).unwrap_or_default());
                     self.finish = choice.finish_reason.or(self.finish);
                 }

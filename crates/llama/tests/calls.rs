@@ -1,0 +1,99 @@
+//! Tools and reasoning on a real model. It is small and was not trained for either: the earlier turns show it the form, and the form
+//! is all that is tested.
+
+mod support;
+
+use loggia_backend::{Ability, Backend, ChatCall};
+use loggia_llama::Llama;
+use loggia_wire::openai::FinishReason;
+use serde_json::{Value, json};
+use support::{Whole, ask, call, call_with, open};
+
+/// The default model's template, with a place for tools and one for thoughts.
+const TEMPLATE: &str = "{% if tools %}<|im_start|>system\nYou call tools.{% for tool in tools %}\n{{ tool | tojson }}{% endfor %}<|im_end|>\n{% endif %}\
+    {% for message in messages %}<|im_start|>{{ message.role }}\n\
+    {% if message.reasoning_content %}<think>{{ message.reasoning_content }}</think>\n{% endif %}{{ message.content }}\
+    {% for call in message.tool_calls or [] %}<tool_call>{\"name\": \"{{ call.function.name }}\", \"arguments\": {{ call.function.arguments | tojson }}}</tool_call>{% endfor %}\
+    <|im_end|>\n{% endfor %}<|im_start|>assistant\n{% if enable_thinking %}<think>{% endif %}";
+
+fn with_tools() -> Llama {
+    open(|options| options.chat_template = Some(TEMPLATE.to_owned()))
+}
+
+/// A question about the weather after four others that were answered with calls.
+fn weather(fields: &Value) -> ChatCall {
+    let mut messages = Vec::new();
+    for city in ["Rome", "Berlin", "Madrid", "Oslo"] {
+        let arguments = json!({"city": city}).to_string();
+        messages.push(json!({"role": "user", "content": format!("Weather in {city}?")}));
+        messages.push(json!({"role": "assistant", "content": null, "tool_calls": [
+            {"id": "call_1", "type": "function", "function": {"name": "get_weather", "arguments": arguments}}]}));
+    }
+    messages.push(json!({"role": "user", "content": "Weather in Paris?"}));
+    let mut all = json!({"temperature": 0, "max_tokens": 60, "tools": [{"type": "function", "function": {
+        "name": "get_weather", "description": "The weather in a city",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}}}]});
+    for (name, value) in fields.as_object().into_iter().flatten() {
+        all[name] = value.clone();
+    }
+    call_with(Value::from(messages), all)
+}
+
+/// The first call's name and arguments.
+fn called(whole: &Whole) -> (String, String) {
+    let functions = || whole.calls.iter().filter_map(|call| call.function.as_ref());
+    (
+        functions().filter_map(|function| function.name.as_deref()).collect(),
+        functions().filter_map(|function| function.arguments.as_deref()).collect(),
+    )
+}
+
+#[tokio::test]
+async fn what_a_model_writes_as_a_call_is_one() {
+    let llama = with_tools();
+    for stream in [true, false] {
+        let whole = ask(&llama, weather(&json!({"stream": stream, "parallel_tool_calls": false}))).await;
+        assert_eq!(called(&whole), ("get_weather".to_owned(), r#"{"city":"Paris"}"#.to_owned()), "{whole:?}");
+        assert_eq!(whole.calls[0].id.as_deref(), Some("call_test_0"));
+        assert_eq!((whole.finish, whole.text.as_str()), (Some(FinishReason::ToolCalls), ""));
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_the_length_cuts_is_text() {
+    let llama = with_tools();
+    let whole = ask(&llama, weather(&json!({"stream": false, "max_tokens": 12}))).await;
+    assert!(whole.calls.is_empty() && whole.text.starts_with("<tool_call>"), "{whole:?}");
+    assert_eq!(whole.finish, Some(FinishReason::Length));
+}
+
+#[tokio::test]
+async fn tools_that_may_not_be_called_are_not_told_of() {
+    let llama = with_tools();
+    let none = ask(&llama, weather(&json!({"tool_choice": "none"}))).await;
+    let offered = ask(&llama, weather(&json!({}))).await;
+    assert!(none.calls.is_empty() && none.usage().prompt_tokens + 30 < offered.usage().prompt_tokens, "{none:?}");
+}
+
+#[tokio::test]
+async fn thoughts_that_the_prompt_opened_are_reasoning() {
+    let llama = with_tools();
+    let whole =
+        ask(&llama, call("What is 2 + 2?", json!({"reasoning_effort": "low", "max_tokens": 20, "temperature": 0})))
+            .await;
+    assert!(!whole.reasoning.is_empty() && whole.text.is_empty(), "{whole:?}");
+    let details = whole.usage().completion_tokens_details.clone().unwrap();
+    assert_eq!((details.reasoning_tokens, whole.usage().completion_tokens), (20, 20));
+    let none = ask(&llama, call("What is 2 + 2?", json!({"reasoning_effort": "none", "max_tokens": 20}))).await;
+    assert!(none.reasoning.is_empty() && !none.text.is_empty(), "{none:?}");
+}
+
+#[tokio::test]
+async fn a_model_can_do_what_its_template_speaks_of() {
+    let can = |llama: &Llama| {
+        let abilities = futures_util::FutureExt::now_or_never(llama.abilities("smollm2")).unwrap().unwrap();
+        [Ability::Tools, Ability::SingleToolCall, Ability::Reasoning].map(|ability| abilities.has(ability))
+    };
+    assert_eq!(can(&with_tools()), [true; 3]);
+    assert_eq!(can(&open(|_| ())), [false; 3]);
+}
