@@ -23,7 +23,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[1]
-PROGRAM = Path(os.environ.get("LOGGIA_PROGRAM", REPOSITORY / "target" / "debug" / "loggia")).absolute()
+PROGRAM = Path(os.environ.get("LOGGIA_PROGRAM", REPOSITORY / "target" / "debug" / "loggia"))
 MODEL = Path(os.environ.get("LOGGIA_TEST_MODEL", REPOSITORY / ".loggia" / "models" / "SmolLM2-135M-Instruct.Q4_1.gguf"))
 LIVE_OLLAMA = os.environ.get("LOGGIA_TEST_OLLAMA", "")
 
