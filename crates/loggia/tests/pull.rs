@@ -243,7 +243,9 @@ fn a_repository_that_is_not_there_is_named() {
 fn a_hub_that_does_not_answer_is_named() {
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let program = Program::new().with("HF_ENDPOINT", &format!("http://{closed}"));
-    program.run(&["pull", "hf:o/r"]).failed_saying(&["cannot reach the hub", &closed.to_string()]);
+    let failed = program.run(&["pull", "hf:o/r"]).failed_saying(&["cannot reach the hub", &closed.to_string()]);
+    assert_eq!(failed.err.matches("cannot reach").count(), 1, "{failed:?}");
+    assert_eq!(failed.err.matches("tcp connect error").count(), 1, "{failed:?}");
 }
 
 #[test]

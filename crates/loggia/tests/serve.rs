@@ -159,6 +159,50 @@ fn a_backend_that_is_down_does_not_keep_the_server_from_starting() {
     assert_eq!(served.ended().0, Some(0));
 }
 
+/// The default model, which `make model` fetches.
+#[cfg(feature = "embedded")]
+fn default_model() -> std::path::PathBuf {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let beside = root.join(".loggia/models/SmolLM2-135M-Instruct.Q4_1.gguf");
+    let model = std::env::var_os("LOGGIA_TEST_MODEL").map_or(beside, Into::into);
+    assert!(
+        model.is_file(),
+        "there is no model at {}: run `make model`, or name one in LOGGIA_TEST_MODEL",
+        model.display()
+    );
+    model
+}
+
+#[cfg(feature = "embedded")]
+#[test]
+fn with_no_backend_named_the_default_model_answers() {
+    let program = Program::new();
+    program.run(&["pull", default_model().to_str().unwrap()]).succeeded();
+    let mut served = serve(&program, &["--context", "512", "--threads", "1"]);
+    assert_eq!(served.line(), "try it:\n");
+    assert!(served.line().contains(r#""model":"smollm2:135m""#));
+    assert!(served.get("/readyz").starts_with("HTTP/1.1 200"));
+    for name in ["smollm2:135m", "smollm2", "embedded/smollm2:135m"] {
+        let body =
+            format!(r#"{{"model":"{name}","max_tokens":3,"messages":[{{"role":"user","content":"Say hello."}}]}}"#);
+        let answer = served.ask(&post(&body));
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.contains(&format!(r#""model":"{name}""#)), "{answer}");
+    }
+    served.signal("TERM");
+    let (code, log) = served.ended();
+    assert_eq!(code, Some(0), "{log}");
+    assert!(!log.contains("Say hello"), "{log}");
+}
+
+#[cfg(feature = "embedded")]
+#[test]
+fn a_file_that_cannot_be_loaded_ends_the_program_with_its_name() {
+    let program = Program::new();
+    program.write("broken.gguf", "GGUF and then nothing of use");
+    let run = program.run(&["serve", "--listen", "127.0.0.1:0", "--model", "broken.gguf"]);
+    run.failed_saying(&["cannot load broken.gguf"]);
+}
+
 #[test]
 fn an_address_that_is_taken_is_named() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();

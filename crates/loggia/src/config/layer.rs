@@ -21,8 +21,8 @@ use crate::cli::ServeArgs;
 /// Why no configuration results.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfigError {
-    #[error("cannot read the configuration file {path}: {source}")]
-    Read { path: PathBuf, source: std::io::Error },
+    #[error("cannot read the configuration file {path}: {cause}")]
+    Read { path: PathBuf, cause: std::io::Error },
     #[error("the configuration file {path}, line {line}: {why}")]
     Parse { path: PathBuf, line: usize, why: String },
     #[error("the environment variable {name}: {why}")]
@@ -129,8 +129,7 @@ impl Layer {
 
     /// A TOML file. What it names by a relative path lies beside it, wherever the program was started.
     pub(super) fn from_file(path: &Path) -> Result<Self, ConfigError> {
-        let text =
-            std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let text = std::fs::read_to_string(path).map_err(|cause| ConfigError::Read { path: path.to_owned(), cause })?;
         let mut layer: Layer = toml::from_str(&text).map_err(|error| parse_error(path, &text, &error))?;
         let beside = |named: &Path| path.parent().map_or_else(|| named.to_owned(), |folder| folder.join(named));
         layer.data_dir = layer.data_dir.as_deref().map(beside);

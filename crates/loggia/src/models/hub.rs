@@ -51,7 +51,7 @@ pub(crate) enum HubError {
     #[error("HF_TOKEN holds characters that no token has")]
     Token,
     #[error("cannot reach the hub: {}", chain(.0))]
-    Http(#[from] reqwest::Error),
+    Http(reqwest::Error),
     #[error(
         "{repo} is gated: accept its licence at {page} with your account, then set HF_TOKEN to a token of that account \
          (made at https://huggingface.co/settings/tokens)"
@@ -77,6 +77,13 @@ impl HubError {
             HubError::Status { status, .. } => status.is_server_error() || *status == StatusCode::TOO_MANY_REQUESTS,
             _ => false,
         }
+    }
+}
+
+/// Not as a source of ours: the message has all of it already.
+impl From<reqwest::Error> for HubError {
+    fn from(error: reqwest::Error) -> Self {
+        HubError::Http(error)
     }
 }
 

@@ -13,8 +13,8 @@ use super::progress::Progress;
 /// Why a file could not be taken in.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LocalError {
-    #[error("cannot read {path}: {source}")]
-    Read { path: PathBuf, source: io::Error },
+    #[error("cannot read {path}: {cause}")]
+    Read { path: PathBuf, cause: io::Error },
     #[error("{0} is not a GGUF file")]
     NotGguf(PathBuf),
     #[error("there is another {0} already; remove it first with `loggia rm`")]
@@ -27,7 +27,7 @@ pub(crate) enum LocalError {
 pub(crate) fn parts(file: &Path) -> Result<Vec<PathBuf>, LocalError> {
     let read_error = |path: &Path| {
         let path = path.to_owned();
-        move |source| LocalError::Read { path, source }
+        move |cause| LocalError::Read { path, cause }
     };
     let file = fs::canonicalize(file).map_err(read_error(file))?;
     let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
@@ -43,7 +43,7 @@ pub(crate) fn parts(file: &Path) -> Result<Vec<PathBuf>, LocalError> {
 
 /// Brings one file to `target`.
 pub(crate) fn take_in(file: &Path, target: &Path, progress: Progress) -> Result<(), LocalError> {
-    let read_error = |source| LocalError::Read { path: file.to_owned(), source };
+    let read_error = |cause| LocalError::Read { path: file.to_owned(), cause };
     match fs::hard_link(file, target) {
         Ok(()) => return Ok(()),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {

@@ -18,8 +18,8 @@ pub(crate) enum PlaceError {
         "the disk is full: {path} has no room for {needed} more; free some and run the same command again, it goes on from there"
     )]
     Full { path: PathBuf, needed: bytesize::ByteSize },
-    #[error("cannot write {path}: {source}")]
-    Write { path: PathBuf, source: io::Error },
+    #[error("cannot write {path}: {cause}")]
+    Write { path: PathBuf, cause: io::Error },
     #[error("the sha256 of {name} is {got} instead of {wanted}; what arrived was thrown away")]
     Digest { name: String, wanted: String, got: String },
     #[error("{name} is not a GGUF file; what arrived was thrown away")]
@@ -38,7 +38,7 @@ impl Lock {
     /// Takes the lock of the model whose first file this is; `Locked` if someone else has it.
     pub(crate) fn take(target: &Path) -> Result<Self, PlaceError> {
         let path = hidden(target, ".lock");
-        let write_error = |source| PlaceError::Write { path: path.clone(), source };
+        let write_error = |cause| PlaceError::Write { path: path.clone(), cause };
         loop {
             if let Some(folder) = target.parent() {
                 fs::create_dir_all(folder).map_err(write_error)?;
@@ -49,7 +49,7 @@ impl Lock {
                 // Its holder ended, and took it away, between our two steps.
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => return Err(PlaceError::Locked),
-                Err(TryLockError::Error(source)) => return Err(write_error(source)),
+                Err(TryLockError::Error(cause)) => return Err(write_error(cause)),
             }
         }
     }
@@ -86,19 +86,19 @@ impl Part {
     /// for nobody could tell whether both pieces are of the same file.
     pub(crate) fn open(target: &Path, size: u64, sha256: Option<&str>) -> Result<Self, PlaceError> {
         let path = hidden(target, &format!(".{}{PART}", sha256.map_or("new", |hex| &hex[..12])));
-        let write_error = |source| PlaceError::Write { path: path.clone(), source };
+        let write_error = |cause| PlaceError::Write { path: path.clone(), cause };
         if let Some(folder) = target.parent() {
             fs::create_dir_all(folder).map_err(write_error)?;
         }
         let options = OpenOptions::new().create(true).read(true).write(true).truncate(false).open(&path);
         let file = options.map_err(write_error)?;
         let mut part = Part { target: target.to_owned(), path, file, digest: Digest::default(), len: 0, size };
-        let there = part.file.metadata().map_err(|source| part.write_error(source))?.len();
+        let there = part.file.metadata().map_err(|cause| part.write_error(cause))?.len();
         if sha256.is_none() || there > size {
             part.restart()?;
         } else {
             let mut digest = Digest::default();
-            digest.read(&part.file, |read| part.len += read).map_err(|source| part.write_error(source))?;
+            digest.read(&part.file, |read| part.len += read).map_err(|cause| part.write_error(cause))?;
             part.digest = digest;
         }
         Ok(part)
@@ -117,7 +117,7 @@ impl Part {
     pub(crate) fn restart(&mut self) -> Result<(), PlaceError> {
         self.digest = Digest::default();
         self.len = 0;
-        self.file.set_len(0).and_then(|()| self.file.rewind()).map_err(|source| self.write_error(source))
+        self.file.set_len(0).and_then(|()| self.file.rewind()).map_err(|cause| self.write_error(cause))
     }
 
     /// Takes away a part that never began: what was refused leaves nothing in the store.
@@ -133,7 +133,7 @@ impl Part {
         if len > self.size {
             return Err(self.thrown_away(|name, part| PlaceError::TooLong { name, size: part.size }));
         }
-        self.file.write_all(bytes).map_err(|source| self.write_error(source))?;
+        self.file.write_all(bytes).map_err(|cause| self.write_error(cause))?;
         self.digest.update(bytes);
         self.len = len;
         Ok(())
@@ -145,11 +145,11 @@ impl Part {
         if let Some(wanted) = sha256.filter(|wanted| **wanted != got) {
             return Err(self.thrown_away(|name, _| PlaceError::Digest { name, wanted: wanted.to_owned(), got }));
         }
-        if !self.begins_as_gguf().map_err(|source| self.write_error(source))? {
+        if !self.begins_as_gguf().map_err(|cause| self.write_error(cause))? {
             return Err(self.thrown_away(|name, _| PlaceError::NotGguf { name }));
         }
-        self.file.sync_all().map_err(|source| self.write_error(source))?;
-        settle(&self.path, &self.target).map_err(|source| self.write_error(source))?;
+        self.file.sync_all().map_err(|cause| self.write_error(cause))?;
+        settle(&self.path, &self.target).map_err(|cause| self.write_error(cause))?;
         remove_parts(&self.target);
         Ok(got)
     }
@@ -165,12 +165,12 @@ impl Part {
         error(file_name(&self.target).to_owned(), self)
     }
 
-    fn write_error(&self, source: io::Error) -> PlaceError {
+    fn write_error(&self, cause: io::Error) -> PlaceError {
         let path = self.path.clone();
-        if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+        if matches!(cause.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
             return PlaceError::Full { path, needed: bytesize::ByteSize(self.size.saturating_sub(self.len)) };
         }
-        PlaceError::Write { path, source }
+        PlaceError::Write { path, cause }
     }
 }
 

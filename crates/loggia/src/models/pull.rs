@@ -22,8 +22,8 @@ pub(crate) enum PullError {
     Source(#[from] SourceError),
     #[error(transparent)]
     Hub(#[from] HubError),
-    #[error("{repo}: {source}")]
-    Choose { repo: String, source: ChooseError },
+    #[error("{repo}: {cause}")]
+    Choose { repo: String, cause: ChooseError },
     #[error(transparent)]
     Download(#[from] DownloadError),
     #[error(transparent)]
@@ -69,8 +69,7 @@ async fn from_hub(
 ) -> Result<Model, PullError> {
     let hub = Hub::from_environment()?;
     let listing = hub.files(repo).await?;
-    let files =
-        choose::choose(&listing, pick).map_err(|source| PullError::Choose { repo: repo.to_string(), source })?;
+    let files = choose::choose(&listing, pick).map_err(|cause| PullError::Choose { repo: repo.to_string(), cause })?;
     if let Some(known) = known {
         pinned(known, &files)?;
     }

@@ -38,10 +38,10 @@ pub(crate) enum StoreError {
     NotHere { name: String, root: PathBuf, here: Vec<String> },
     #[error("`{name}` could be any of {}", .candidates.join(", "))]
     Ambiguous { name: String, candidates: Vec<String> },
-    #[error("cannot read {path}: {source}")]
-    Read { path: PathBuf, source: io::Error },
-    #[error("cannot remove {path}: {source}")]
-    Remove { path: PathBuf, source: io::Error },
+    #[error("cannot read {path}: {cause}")]
+    Read { path: PathBuf, cause: io::Error },
+    #[error("cannot remove {path}: {cause}")]
+    Remove { path: PathBuf, cause: io::Error },
     #[error(transparent)]
     Place(#[from] PlaceError),
 }
@@ -76,7 +76,7 @@ impl Store {
     /// Every model, by name; the incomplete ones too.
     pub(crate) fn models(&self) -> Result<Vec<Model>, StoreError> {
         let mut found = Vec::new();
-        walk(&self.root, 0, &mut found).map_err(|(path, source)| StoreError::Read { path, source })?;
+        walk(&self.root, 0, &mut found).map_err(|(path, cause)| StoreError::Read { path, cause })?;
         found.sort();
         let mut models = Vec::<Model>::new();
         for (file, bytes) in found {
@@ -127,8 +127,8 @@ impl Store {
         for file in all_files(&model.file) {
             place::remove_parts(&file);
             match fs::remove_file(&file) {
-                Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                    return Err(StoreError::Remove { path: file, source });
+                Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
+                    return Err(StoreError::Remove { path: file, cause });
                 }
                 _ => {}
             }
