@@ -78,6 +78,21 @@ fn a_mistake_in_the_file_is_named_with_file_and_line() {
 }
 
 #[test]
+fn every_example_of_the_documentation_is_a_configuration_file() {
+    let docs = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/configuration.md");
+    let docs = std::fs::read_to_string(docs).unwrap();
+    let examples: Vec<&str> = docs.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert!(examples.len() > 3);
+    let program = Program::new();
+    for example in examples {
+        program.write("loggia.toml", example);
+        // Reads the file, and connects to nobody.
+        let run = program.run(&["models", "--config", "loggia.toml"]);
+        assert_eq!(run.code, Some(0), "{example}\n{run:?}");
+    }
+}
+
+#[test]
 fn a_wrong_flag_ends_with_2_and_help_with_0() {
     let program = Program::new();
     assert_eq!(program.run(&["serve", "--listen", "somewhere"]).code, Some(2));
