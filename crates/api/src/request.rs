@@ -17,12 +17,11 @@ pub const MAX_STOP_STRINGS: usize = 4;
 pub fn parse_chat(body: &[u8], policy: &Policy) -> Result<(ChatCompletionRequest, Profile), ApiError> {
     let profile = if policy.profiles.is_empty() { policy.profile } else { policy.profile_of(&model_of(body)) };
     let request = match profile {
-        Profile::Openai => {
-            let mut json = serde_json::Deserializer::from_slice(body);
-            let request = typed(&mut json)?;
-            json.end().map_err(|error| broken(&error))?;
-            request
-        }
+        // Keeping track of the path takes half as long again: only where something is wrong.
+        Profile::Openai => match serde_json::from_slice(body) {
+            Ok(request) => request,
+            Err(_) => tracked(body)?,
+        },
         Profile::Original => {
             let mut fields: Value = serde_json::from_slice(body).map_err(|error| broken(&error))?;
             if let Some(fields) = fields.as_object_mut() {
@@ -34,6 +33,14 @@ pub fn parse_chat(body: &[u8], policy: &Policy) -> Result<(ChatCompletionRequest
     check(&request)?;
     ceilings::check(&request, &policy.ceilings)?;
     Ok((request, profile))
+}
+
+/// As it is parsed otherwise, with the path of the field at fault.
+fn tracked(body: &[u8]) -> Result<ChatCompletionRequest, ApiError> {
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let request = typed(&mut json)?;
+    json.end().map_err(|error| broken(&error))?;
+    Ok(request)
 }
 
 /// The model's name, for the profile alone; whatever is wrong with the body is found when it is parsed.

@@ -1,6 +1,6 @@
 //! The threads that serve: each has a runtime of its own and keeps its connections to itself.
 //!
-//! A connection that stays on one thread costs less than one that any thread may pick up (`docs/benchmarks.md`): nothing is locked, and
+//! A connection that stays on one thread costs less than one that any thread may pick up (`docs/decisions/0007-runtime.md`): nothing is locked, and
 //! what wakes it is there already. Which thread gets it is decided once, in turn.
 
 use std::io;

@@ -91,8 +91,8 @@ impl Shared {
     }
 
     async fn connect(&self, to: &Uri) -> Result<Connection, Error> {
-        let transport = self.connector.clone().oneshot(to.clone()).await.map_err(Error::of_connecting)?;
-        Connection::over(transport).await.map_err(Error::of_request)
+        let stream = self.connector.clone().oneshot(to.clone()).await.map_err(Error::of_connecting)?;
+        Connection::over(stream).await.map_err(Error::of_request)
     }
 
     fn answered(&self, response: Response<hyper::body::Incoming>, lease: Lease) -> Response<Body> {

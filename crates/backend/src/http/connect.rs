@@ -1,12 +1,14 @@
 //! Makes connections, plain or TLS, within a limit that covers the look-up of the name, TCP and TLS together.
 
 use std::error::Error as StdError;
+use std::fmt;
 use std::sync::LazyLock;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_core::future::BoxFuture;
 use http::Uri;
+use hyper::rt::{Read, Write};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
@@ -27,6 +29,14 @@ enum Transport {
     Any(HttpsConnector<HttpConnector>),
     PlainOnly(HttpConnector),
 }
+
+/// What a connection runs over, plain or TLS: behind a pointer, since the state of TLS takes a kilobyte that plain connections have no use
+/// for.
+pub(super) type Stream = Box<dyn Io>;
+
+pub(super) trait Io: Read + Write + fmt::Debug + Unpin + Send {}
+
+impl<T: Read + Write + fmt::Debug + Unpin + Send> Io for T {}
 
 /// It took longer than this to have a connection.
 #[derive(Debug, Error)]
@@ -51,6 +61,8 @@ static TRANSPORT: LazyLock<Transport> = LazyLock::new(|| {
     }
 });
 
+type Connecting = BoxFuture<'static, Result<MaybeHttpsStream<TokioIo<TcpStream>>, Box<dyn StdError + Send + Sync>>>;
+
 impl Connector {
     pub(super) fn new(limit: Duration) -> Self {
         Self { transport: TRANSPORT.clone(), limit }
@@ -58,7 +70,7 @@ impl Connector {
 }
 
 impl Service<Uri> for Connector {
-    type Response = MaybeHttpsStream<TokioIo<TcpStream>>;
+    type Response = Stream;
     type Error = Box<dyn StdError + Send + Sync>;
     type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
 
@@ -71,7 +83,7 @@ impl Service<Uri> for Connector {
 
     fn call(&mut self, to: Uri) -> Self::Future {
         let after = self.limit;
-        let connecting: Self::Future = match &mut self.transport {
+        let connecting: Connecting = match &mut self.transport {
             Transport::Any(https) => https.call(to),
             Transport::PlainOnly(_) if to.scheme() == Some(&http::uri::Scheme::HTTPS) => {
                 Box::pin(std::future::ready(Err(NoCertificates.into())))
@@ -82,7 +94,12 @@ impl Service<Uri> for Connector {
             }
         };
         Box::pin(async move {
-            tokio::time::timeout(after, connecting).await.unwrap_or_else(|_| Err(ConnectTimedOut { after }.into()))
+            match tokio::time::timeout(after, connecting).await {
+                Ok(Ok(MaybeHttpsStream::Http(plain))) => Ok(Box::new(plain) as Stream),
+                Ok(Ok(secured)) => Ok(Box::new(secured) as Stream),
+                Ok(Err(error)) => Err(error),
+                Err(_) => Err(ConnectTimedOut { after }.into()),
+            }
         })
     }
 }

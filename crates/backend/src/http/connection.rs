@@ -13,15 +13,11 @@ use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1};
-use hyper_rustls::MaybeHttpsStream;
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+
+use super::connect::Stream;
 
 /// The most bytes that wait, of one connection, for a slow reader; also the most that headers may take.
 const READ_BUFFER: usize = 64 << 10;
-
-/// What a connection runs over.
-pub(super) type Transport = MaybeHttpsStream<TokioIo<TcpStream>>;
 
 /// A request that was not answered; with it, where none of it was on its way, the request.
 pub(super) type Unanswered = TrySendError<Request<Full<Bytes>>>;
@@ -34,11 +30,11 @@ pub(super) struct Connection {
     driver: Option<Driver>,
 }
 
-type Driver = Pin<Box<http1::Connection<Transport, Full<Bytes>>>>;
+type Driver = Pin<Box<http1::Connection<Stream, Full<Bytes>>>>;
 
 impl Connection {
-    pub(super) async fn over(transport: Transport) -> Result<Self, hyper::Error> {
-        let (requests, driver) = http1::Builder::new().max_buf_size(READ_BUFFER).handshake(transport).await?;
+    pub(super) async fn over(stream: Stream) -> Result<Self, hyper::Error> {
+        let (requests, driver) = http1::Builder::new().max_buf_size(READ_BUFFER).handshake(stream).await?;
         Ok(Self { requests, driver: Some(Box::pin(driver)) })
     }
 

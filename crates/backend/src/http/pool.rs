@@ -3,6 +3,7 @@
 //! A connection stays with the runtime that made it: another would be woken through it, at the cost of a system call for each piece.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -80,10 +81,13 @@ impl Lease {
             return;
         }
         let mut shelves = lock(&pool);
-        if !shelves.contains_key(&self.place) {
-            here.spawn(clear(self.pool, self.place.clone()));
-        }
-        let waiting = shelves.entry(self.place).or_default();
+        let waiting = match shelves.entry(self.place) {
+            Entry::Occupied(there) => there.into_mut(),
+            Entry::Vacant(place) => {
+                here.spawn(clear(self.pool, place.key().clone()));
+                place.insert(Shelf::default())
+            }
+        };
         if waiting.len() < IDLE_CONNECTIONS {
             waiting.push((self.connection, Instant::now()));
         }
