@@ -100,7 +100,7 @@ pub(crate) struct ServeArgs {
     /// A model to run inside this process, by its name or its GGUF file; may be repeated [env: LOGGIA_MODELS]
     #[arg(long = "model", value_name = "NAME|FILE.gguf")]
     pub(crate) models: Vec<ModelName>,
-    /// The context of such a model in tokens, prompt and answer together [env: LOGGIA_CONTEXT] [default: the engine's choice]
+    /// The context of such a model in tokens, prompt and answer together [env: LOGGIA_CONTEXT] [default: what it was trained for, at most 4096]
     #[arg(long, value_name = "N")]
     pub(crate) context: Option<NonZeroU32>,
     /// How many requests such a model works on at once [env: LOGGIA_PARALLEL] [default: 4]

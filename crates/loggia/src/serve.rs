@@ -20,12 +20,13 @@ use crate::models::{self, Progress, Source, Store};
 /// Serves until told to stop; what is under way then may end within the time that the configuration allows.
 pub(crate) async fn serve(config: &Config) -> anyhow::Result<()> {
     let (policy, options) = (policy(config), options(config)?);
-    let shutdown = told_to_stop()?;
     let listener = TcpListener::bind(*config.listen)
         .await
         .with_context(|| format!("cannot listen on {}; --listen names another address", *config.listen))?;
     let address = listener.local_addr()?;
     let backends = everything(config).await?;
+    // Not before: until here there is nothing to end with care, and a signal may do what it always does.
+    let shutdown = told_to_stop()?;
     // From the inside out. What is fetched is shared by the calls that several choices become.
     let emulating = Emulate::new(backends.roster.clone());
     let backend: Arc<dyn Backend> = Arc::new(Inline::new(Arc::new(emulating), config.images.value.clone()));

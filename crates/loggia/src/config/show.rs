@@ -20,7 +20,7 @@ impl Display for Shown<'_> {
         Line::of("lenient", &config.strictness, |it| (*it == Strictness::Lenient).to_string()).fmt(f)?;
         Line::of("sampling_profile", &config.sampling_profile, |profile| text(profile)).fmt(f)?;
         Line::of("models", &config.models, |models| list(models.iter().map(|model| &model.0))).fmt(f)?;
-        Line::optional("context", &config.context, "the engine's choice").fmt(f)?;
+        Line::optional("context", &config.context, "what the model was trained for, at most 4096").fmt(f)?;
         Line::of("parallel", &config.parallel, ToString::to_string).fmt(f)?;
         Line::optional("threads", &config.threads, "the machine's cores").fmt(f)?;
         Line::of("ollama", &config.ollama, |urls| list(urls)).fmt(f)?;
