@@ -10,6 +10,7 @@ pub(crate) fn describe(nginx: &Path) -> Vec<(&'static str, String)> {
         ("nginx", said(&nginx.to_string_lossy(), &["-v"]).replace("nginx version: ", "")),
         ("rustc", said("rustc", &["--version"])),
         ("date", said("date", &["-u", "+%Y-%m-%d"])),
+        ("other work meanwhile", other_work()),
     ]
 }
 
@@ -25,6 +26,15 @@ fn processor() -> String {
     let name = values("model name").first().copied().unwrap_or("unknown").to_owned();
     let virtual_machine = if info.contains("hypervisor") { ", a virtual machine" } else { "" };
     format!("{name}, {} cores{virtual_machine}", values("processor").len())
+}
+
+/// The benchmark itself keeps some two processors busy. Other work beside it evicts caches, which costs the larger program more.
+fn other_work() -> String {
+    let averages = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = averages.split(' ').nth(1).unwrap_or("unknown");
+    format!(
+        "load average of the last five minutes {load}; above 2 or 3, somebody else was at work and the figures are worse than they should be"
+    )
 }
 
 /// What a program prints about itself, on whichever of the two it prints.
