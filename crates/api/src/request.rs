@@ -17,7 +17,7 @@ pub const MAX_STOP_STRINGS: usize = 4;
 pub fn parse_chat(body: &[u8], policy: &Policy) -> Result<(ChatCompletionRequest, Profile), ApiError> {
     let profile = if policy.profiles.is_empty() { policy.profile } else { policy.profile_of(&model_of(body)) };
     let request = match profile {
-        // Keeping track of the path takes half as long again: only where something is wrong.
+        // Keeping track of the path nearly doubles the work: only where something is wrong.
         Profile::Openai => match serde_json::from_slice(body) {
             Ok(request) => request,
             Err(_) => tracked(body)?,
