@@ -8,12 +8,12 @@ use futures_util::StreamExt;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Response};
-use loggia_backend::{Backend, BackendError, ChatCall, Event, Phase, Profile, ServedBy};
+use loggia_backend::{Backend, BackendError, ChatCall, Event, Profile, ServedBy};
 use loggia_wire::openai::ChatCompletionRequest;
 
 use crate::collect::Collector;
 use crate::encode::{Encoder, Head};
-use crate::stream::{Beginning, Begun, EventStream};
+use crate::stream::{Beginning, Begun, EventStream, took_too_long};
 use crate::{ApiError, Body, Door, Ended, Outcome, RequestId, fields, id, read, request};
 
 /// A request that was let in.
@@ -75,7 +75,8 @@ impl Door {
         let Admitted { call, head, request_id, .. } = admitted;
         let limit = self.policy.ceilings.whole_time;
         let mut answering = Box::pin(answer_whole(&*self.backend, call, &head));
-        let answered = within(limit, &mut answering).await.unwrap_or_else(|| Err(took_too_long(limit)));
+        let answered =
+            within(limit, &mut answering).await.unwrap_or_else(|| Err(took_too_long(limit.unwrap_or_default())));
         let (served_by, json, usage) = answered.map_err(|error| refused(error, request_id.as_deref()))?;
         let mut response = Response::new(Body::ending(json, Ended { outcome: Outcome::Complete, usage }));
         insert(&mut response, CONTENT_TYPE.as_str(), "application/json");
@@ -144,11 +145,6 @@ async fn within<F: Future + Unpin>(time: Option<Duration>, future: &mut F) -> Op
         Some(time) => tokio::time::timeout(time, future).await.ok(),
         None => Some(future.await),
     }
-}
-
-fn took_too_long(limit: Option<Duration>) -> BackendError {
-    let after = limit.unwrap_or_default();
-    BackendError::TimedOut { backend: "of this model".to_owned(), phase: Phase::Whole, after }
 }
 
 /// Logs a refusal, once, without a word of the client's.

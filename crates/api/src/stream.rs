@@ -166,7 +166,7 @@ impl EventStream {
         let (deadline, after) = self.deadline.as_mut().filter(|_| !matches!(self.state, State::Ended))?;
         let over = deadline.as_mut().poll(cx).is_ready();
         let after = *after;
-        over.then(|| BackendError::TimedOut { backend: "of this model".to_owned(), phase: Phase::Whole, after })
+        over.then(|| took_too_long(after))
     }
 
     fn poll_heartbeat(&mut self, cx: &mut Context<'_>, out: &mut BytesMut) {
@@ -178,4 +178,9 @@ impl EventStream {
             heartbeat.next.as_mut().reset(Instant::now() + heartbeat.every);
         }
     }
+}
+
+/// The error of an answer, whole or streamed, that has not ended within its time.
+pub(crate) fn took_too_long(after: Duration) -> BackendError {
+    BackendError::TimedOut { backend: "of this model".to_owned(), phase: Phase::Whole, after }
 }
