@@ -16,7 +16,6 @@ mod reader;
 mod region;
 mod xml;
 
-#[allow(unused_imports, reason = "`backend.rs` takes these up when tools are offered")]
 pub(crate) use self::{
     calls::Pace,
     family::Syntax,
