@@ -8,6 +8,9 @@ It can also be told how to send (`POST /standin/next`, for the next chat request
 after some lines until the client leaves, which `GET /standin/left` then waits for. Held after 0 lines, it does not even send headers, like
 Ollama while it reads a prompt.
 
+Packages write some of a request themselves: a schema out of a class, a turn that they put together. For these a test says the exact request to
+expect (`POST /standin/expect`): a recorded one, with the fields that the package writes replaced. Several are expected in that order.
+
 Run as a program it listens on a free port, prints its address, and ends when its standard input does.
 """
 
@@ -85,6 +88,26 @@ def same_json(value: object) -> str:
     return json.dumps(plain(value), sort_keys=True)
 
 
+def fits(sent: object, expected: object) -> bool:
+    """The same JSON; where the test does not care for the words it says "(any text)"."""
+    if expected == "(any text)":
+        return isinstance(sent, str)
+    if isinstance(sent, dict) and isinstance(expected, dict):
+        return sent.keys() == expected.keys() and all(fits(sent[key], expected[key]) for key in sent)
+    if isinstance(sent, list) and isinstance(expected, list):
+        return len(sent) == len(expected) and all(map(fits, sent, expected))
+    return same_json(sent) == same_json(expected)
+
+
+def differing(request: dict, expected: dict) -> dict:
+    keys = sorted(expected.keys() | request.keys())
+    return {
+        key: {"sent": request.get(key, "(absent)"), "recorded": expected.get(key, "(absent)")}
+        for key in keys
+        if same_json(request.get(key, "(absent)")) != same_json(expected.get(key, "(absent)"))
+    }
+
+
 class Plan:
     """How the next chat answer is sent."""
 
@@ -114,6 +137,7 @@ class StandIn:
                 self.chats.setdefault(same_json(recording.expected()), []).append(recording)
         self.server = {recording.name: recording for recording in read("server")}
         self.plan = Plan()
+        self.expected: list[dict] = []
         self.turn = 0
         self.served: list[str] = []
         self.mismatches: list[dict] = []
@@ -155,6 +179,8 @@ class StandIn:
         except ValueError:
             self.mismatches.append({"not_json": repr(body[:200])})
             return None
+        if self.expected:
+            return self.find_expected(request)
         same = self.chats.get(same_json(request))
         if same is None:
             self.mismatches.append(self.difference(request))
@@ -163,20 +189,21 @@ class StandIn:
         self.turn += 1
         return same[self.turn % len(same)]
 
+    def find_expected(self, request: dict) -> Recording | None:
+        """The recording that a test said would be asked for next, if this is that request."""
+        told = self.expected.pop(0)
+        recording = next(each for same in self.chats.values() for each in same if each.name == told["recording"])
+        expected = {**recording.expected(), **told["changed"]}
+        if fits(request, expected):
+            return recording
+        self.mismatches.append({"expected": told["recording"], "differs": differing(request, expected)})
+        return None
+
     def difference(self, request: dict) -> dict:
         """What sets the request apart from the recorded one that it is most like."""
-
-        def differing(recording: Recording) -> dict:
-            expected = recording.expected()
-            keys = sorted(expected.keys() | request.keys())
-            return {
-                key: {"sent": request.get(key, "(absent)"), "recorded": expected.get(key, "(absent)")}
-                for key in keys
-                if same_json(request.get(key, "(absent)")) != same_json(expected.get(key, "(absent)"))
-            }
-
-        nearest = min((same[0] for same in self.chats.values()), key=lambda recording: len(differing(recording)))
-        return {"nearest": nearest.name, "differs": differing(nearest)}
+        recorded = [same[0] for same in self.chats.values()]
+        nearest = min(recorded, key=lambda recording: len(differing(request, recording.expected())))
+        return {"nearest": nearest.name, "differs": differing(request, nearest.expected())}
 
     async def other(self, writer, method: str, path: str, body: bytes) -> None:
         recording = None
@@ -197,6 +224,9 @@ class StandIn:
         if path == "/standin/next":
             self.plan = Plan(**json.loads(body))
             self.left.clear()
+            answer = {}
+        elif path == "/standin/expect":
+            self.expected = json.loads(body)
             answer = {}
         elif path == "/standin/left":
             try:

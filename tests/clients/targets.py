@@ -40,13 +40,22 @@ class Target:
     url: str
     model: str
     upstream: str | None = None
+    # Fields that this kind of backend does not honour: there the suites expect the 400 that names them (`refusals.py`).
+    refuses: tuple[str, ...] = ()
+    # Fields that reach the engine behind this kind and that it makes nothing of: Loggia hands an OpenAI-native engine every field as it is.
+    passes: tuple[str, ...] = ()
+
+    def expects(self, *requests: tuple[str, dict]) -> None:
+        """In front of the stand-in: the recorded requests that come next, with the fields in which the package that is tried differs."""
+        if self.kind == "ollama":
+            fetch(f"{self.upstream}/standin/expect", [{"recording": name, "changed": changed} for name, changed in requests])
 
 
 @contextlib.contextmanager
 def embedded():
     arguments = ["--model", str(MODEL), "--context", "2048", "--parallel", "2", "--threads", "1"]
     with loggia(*arguments) as url:
-        yield Target("embedded", url, first_model(url))
+        yield Target("embedded", url, first_model(url), refuses=("response_format", "tools"))
 
 
 @contextlib.contextmanager
@@ -62,7 +71,8 @@ def ollama():
 def openai():
     with printing_its_address(HERE / "llamacpp_server.py", str(MODEL)) as upstream:
         with loggia("--openai", f"llamacpp={upstream}/v1") as url:
-            yield Target("openai", url, "smollm2", upstream)
+            # llama.cpp's server holds a model to a call only where the model's template knows tools.
+            yield Target("openai", url, "smollm2", upstream, passes=("tools",))
 
 
 @contextlib.contextmanager
@@ -136,7 +146,7 @@ def first_model(url: str) -> str:
     return fetch(f"{url}/v1/models")["data"][0]["id"]
 
 
-def fetch(url: str, body: dict | None = None) -> dict:
+def fetch(url: str, body: dict | list | None = None) -> dict:
     data = None if body is None else json.dumps(body).encode()
     with urllib.request.urlopen(urllib.request.Request(url, data, {"content-type": "application/json"}), timeout=30) as answer:
         return json.load(answer)

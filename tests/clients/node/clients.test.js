@@ -7,16 +7,20 @@ import { after, describe, test } from 'node:test';
 
 import OpenAI from 'openai';
 
+import { packageAids } from './aids.js';
 import * as questions from './questions.js';
 import { startTargets } from './targets.js';
 
 const { targets, stop } = await startTargets();
 after(async () => assert.equal(await stop(), 0), { timeout: 60_000 });
 
-for (const { kind, url, model, upstream } of targets) {
+for (const target of targets) {
+  const { kind, url, model, upstream } = target;
   describe(`in front of ${kind}`, { timeout: 180_000 }, () => {
     const client = new OpenAI({ baseURL: `${url}/v1`, apiKey: 'unused', maxRetries: 0 });
     const ask = (question) => client.chat.completions.create({ model, ...question });
+
+    packageAids(client, target);
 
     test('a whole answer has one choice with text, an ending and usage', async () => {
       const answer = await ask(questions.CAPITAL);

@@ -1,5 +1,6 @@
 // The running loggias that the suites drive: started by `../targets.py`, stopped when its standard input is closed.
 
+import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 
@@ -16,6 +17,31 @@ export async function startTargets() {
     return ended;
   };
   return { targets, stop };
+}
+
+/**
+ * In front of the stand-in: the recorded requests that come next, each with the fields in which the package that is tried differs from it.
+ * In front of anything else there is nothing to expect.
+ */
+export async function expects({ kind, upstream }, ...requests) {
+  if (kind !== 'ollama') return;
+  const body = JSON.stringify(requests.map(([recording, changed]) => ({ recording, changed })));
+  await (await fetch(`${upstream}/standin/expect`, { method: 'POST', body })).text();
+}
+
+/**
+ * Runs a test that needs this field: where the kind of backend does not honour it, exactly its refusal must come, and where the engine
+ * behind makes nothing of it, the test is skipped. The same as `../refusals.py`; `refusal` finds OpenAI's error in what was thrown.
+ */
+export async function unlessRefused(target, context, field, body, refusal = (error) => error) {
+  if (target.passes.includes(field)) return context.skip(`the engine behind ${target.kind} makes nothing of ${field}`);
+  if (!target.refuses.includes(field)) return body();
+  await assert.rejects(body(), (error) => {
+    const { code, param } = refusal(error);
+    assert.equal(code, 'unsupported_parameter');
+    assert.ok(param.startsWith(field) || (field === 'tools' && param === 'tool_choice'), param);
+    return true;
+  });
 }
 
 async function firstLine(stream) {
