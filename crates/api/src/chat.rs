@@ -8,20 +8,28 @@ use futures_util::StreamExt;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Response};
-use loggia_backend::{Backend, BackendError, ChatCall, Event, Profile, ServedBy};
+use loggia_backend::{Backend, BackendError, ChatCall, Event, Events, Profile, ServedBy};
 use loggia_wire::openai::ChatCompletionRequest;
 
 use crate::collect::Collector;
 use crate::encode::{Encoder, Head};
-use crate::stream::{Beginning, Begun, EventStream, took_too_long};
+use crate::stream::{Beginning, Begun, EventStream, NotBegun, Speech, took_too_long};
 use crate::{ApiError, Body, Door, Ended, Outcome, RequestId, fields, id, read, request};
+
+/// A request that was read: everything about it but what its model can do.
+struct Asked {
+    request: ChatCompletionRequest,
+    profile: Profile,
+    parts: Parts,
+    request_id: Option<Arc<str>>,
+}
 
 /// A request that was let in.
 struct Admitted {
     call: ChatCall,
     head: Head,
-    ignored: Vec<String>,
-    request_id: Option<Arc<str>>,
+    /// What has no effect, for `x-loggia-ignored`.
+    ignored: String,
 }
 
 impl Door {
@@ -30,40 +38,36 @@ impl Door {
     where
         B: http_body::Body<Data: Buf, Error: std::fmt::Display> + Send,
     {
-        let admitted = match self.admit(parts, body).await {
-            Ok(admitted) => admitted,
+        let asked = match self.read_chat(parts, body).await {
+            Ok(asked) => asked,
             Err(error) => return error.response(),
         };
-        let profile = admitted.head.profile;
-        let ignored = admitted.ignored.join(", ");
-        let answered =
-            if admitted.call.request.streams() { self.stream(admitted).await } else { self.whole(admitted).await };
-        let mut response = answered.unwrap_or_else(|error| error.under(profile).response());
-        if !ignored.is_empty() {
-            insert(&mut response, "x-loggia-ignored", &ignored);
-        }
-        response
+        if asked.request.streams() { self.stream(asked).await } else { self.whole(asked).await }
     }
 
-    async fn admit<B>(&self, parts: Parts, body: B) -> Result<Admitted, ApiError>
+    async fn read_chat<B>(&self, parts: Parts, body: B) -> Result<Asked, ApiError>
     where
         B: http_body::Body<Data: Buf, Error: std::fmt::Display> + Send,
     {
         let bytes = read::json_body(&parts.headers, body, &self.policy).await.map_err(|error| self.plainly(error))?;
-        let (mut request, profile) = request::parse_chat(&bytes, &self.policy).map_err(|error| self.plainly(error))?;
-        drop(bytes);
-        let can = self.backend.abilities(&request.model).await.map_err(|error| ApiError::from(error).under(profile))?;
-        let ignored =
-            fields::settle(&mut request, &can, self.policy.strictness).map_err(|error| error.under(profile))?;
+        let (request, profile) = request::parse_chat(&bytes, &self.policy).map_err(|error| self.plainly(error))?;
+        let request_id = parts.extensions.get::<RequestId>().map(|id| Arc::clone(&id.0));
+        Ok(Asked { request, profile, parts, request_id })
+    }
+
+    /// Compares what is asked with what the model can do. Waits where the model has to be loaded to know.
+    async fn admit(&self, asked: Asked) -> Result<Admitted, ApiError> {
+        let Asked { mut request, profile, parts, .. } = asked;
+        let can = self.backend.abilities(&request.model).await?;
+        let ignored = fields::settle(&mut request, &can, self.policy.strictness)?;
         if request.token_limit().is_none() {
             request.max_completion_tokens = self.policy.ceilings.answer_tokens.map(i64::from);
         }
-        let request_id = parts.extensions.get::<RequestId>().map(|id| Arc::clone(&id.0));
         let head = head(&request, profile);
         let id = Arc::clone(&head.id);
         let forwarded = self.forwards_head.then(|| Arc::new(parts));
         let call = ChatCall { id, request: Arc::new(request), profile, head: forwarded };
-        Ok(Admitted { call, head, ignored, request_id })
+        Ok(Admitted { call, head, ignored: ignored.join(", ") })
     }
 
     /// An error from before the model, and so its profile, was known.
@@ -71,12 +75,24 @@ impl Door {
         error.under(self.policy.profile)
     }
 
-    async fn whole(&self, admitted: Admitted) -> Result<Response<Body>, ApiError> {
-        let Admitted { call, head, request_id, .. } = admitted;
-        let limit = self.policy.ceilings.whole_time;
-        let mut answering = Box::pin(answer_whole(&*self.backend, call, &head));
-        let answered =
-            within(limit, &mut answering).await.unwrap_or_else(|| Err(took_too_long(limit.unwrap_or_default())));
+    async fn whole(&self, asked: Asked) -> Response<Body> {
+        let (limit, profile, request_id) = (self.policy.ceilings.whole_time, asked.profile, asked.request_id.clone());
+        let mut ignored = String::new();
+        let answered = {
+            let mut answering = Box::pin(self.answer_whole(asked, &mut ignored));
+            let overdue = || Err(refused(took_too_long(limit.unwrap_or_default()), request_id.as_deref()));
+            within(limit, &mut answering).await.unwrap_or_else(overdue)
+        };
+        let mut response = answered.unwrap_or_else(|error| error.under(profile).response());
+        name_ignored(&mut response, &ignored);
+        response
+    }
+
+    async fn answer_whole(&self, asked: Asked, ignored: &mut String) -> Result<Response<Body>, ApiError> {
+        let request_id = asked.request_id.clone();
+        let Admitted { call, head, ignored: without_effect } = self.admit(asked).await?;
+        *ignored = without_effect;
+        let answered = answer_whole(&*self.backend, call, &head).await;
         let (served_by, json, usage) = answered.map_err(|error| refused(error, request_id.as_deref()))?;
         let mut response = Response::new(Body::ending(json, Ended { outcome: Outcome::Complete, usage }));
         insert(&mut response, CONTENT_TYPE.as_str(), "application/json");
@@ -86,20 +102,42 @@ impl Door {
 
     /// A stream is begun when its first event is there: whatever goes wrong by then is a status code. Past
     /// `heartbeat_after` it is begun all the same, so that no client or proxy on the way gives up.
-    async fn stream(&self, admitted: Admitted) -> Result<Response<Body>, ApiError> {
-        let Admitted { call, head, request_id, .. } = admitted;
-        let encoder = Encoder::new(head);
-        let mut beginning: Beginning = Box::pin(begin(Arc::clone(&self.backend), call));
+    async fn stream(&self, asked: Asked) -> Response<Body> {
+        let (profile, request_id) = (asked.profile, asked.request_id.clone());
+        let mut beginning: Beginning = Box::pin(self.clone().begin(asked));
+        let until = self.policy.ceilings.whole_time;
         let Some(begun) = within(self.policy.heartbeat_after, &mut beginning).await else {
-            let events = EventStream::beginning(beginning, encoder, self.policy.heartbeat_every, request_id);
-            return Ok(event_stream(events.until(self.policy.ceilings.whole_time)));
+            let events = EventStream::beginning(beginning, profile, self.policy.heartbeat_every, request_id);
+            return event_stream(events.until(until));
         };
-        let begun = begun.map_err(|error| refused(error, request_id.as_deref()))?;
-        let served_by = begun.served_by.clone();
-        let mut response =
-            event_stream(EventStream::speaking(begun, encoder, request_id).until(self.policy.ceilings.whole_time));
-        name_server(&mut response, &served_by);
-        Ok(response)
+        match begun {
+            Ok(Begun { ignored, served_by, speech }) => {
+                let mut response = event_stream(EventStream::speaking(speech, request_id).until(until));
+                name_server(&mut response, &served_by);
+                name_ignored(&mut response, &ignored);
+                response
+            }
+            Err(NotBegun { error, ignored }) => {
+                let mut response = error.under(profile).response();
+                name_ignored(&mut response, &ignored);
+                response
+            }
+        }
+    }
+
+    /// Asks the engine, and waits for the first event that says something.
+    async fn begin(self, asked: Asked) -> Result<Begun, NotBegun> {
+        let request_id = asked.request_id.clone();
+        let admitted = self.admit(asked).await;
+        let Admitted { call, head, ignored } = admitted.map_err(|error| NotBegun { error, ignored: String::new() })?;
+        match first_event(&*self.backend, call).await {
+            Ok((served_by, first, events)) => {
+                let mut encoder = Encoder::new(head);
+                encoder.served_by(&served_by);
+                Ok(Begun { ignored, served_by, speech: Speech { first, events, encoder } })
+            }
+            Err(error) => Err(NotBegun { error: refused(error, request_id.as_deref()), ignored }),
+        }
     }
 }
 
@@ -127,16 +165,15 @@ async fn answer_whole(backend: &dyn Backend, call: ChatCall, head: &Head) -> Res
     Ok((reply.served_by, json.into(), completion.usage))
 }
 
-/// Asks the engine, and waits for the first event that says something.
-async fn begin(backend: Arc<dyn Backend>, call: ChatCall) -> Result<Begun, BackendError> {
+/// Starts the chat, and waits for the first event that says something.
+async fn first_event(backend: &dyn Backend, call: ChatCall) -> Result<(ServedBy, Option<Event>, Events), BackendError> {
     let mut reply = backend.chat(call).await?;
-    let first = loop {
+    loop {
         match reply.events.next().await.transpose()? {
             Some(Event::Waiting(_)) => {}
-            first => break first,
+            first => return Ok((reply.served_by, first, reply.events)),
         }
-    };
-    Ok(Begun { served_by: reply.served_by, first, events: reply.events })
+    }
 }
 
 /// What the future gives within the time; `None` when that is over, with the future still to be waited for.
@@ -172,6 +209,13 @@ fn name_server(response: &mut Response<Body>, served_by: &ServedBy) {
     let node = served_by.node.as_deref().map(|node| format!("@{node}")).unwrap_or_default();
     let value = format!("{}{node}; model={}", served_by.backend, served_by.model);
     insert(response, "x-loggia-served-by", &value);
+}
+
+/// Names what has no effect, where there is such a thing.
+fn name_ignored(response: &mut Response<Body>, ignored: &str) {
+    if !ignored.is_empty() {
+        insert(response, "x-loggia-ignored", ignored);
+    }
 }
 
 /// Sets a header; a value that is none (a model's name with a line end in it) is left out.

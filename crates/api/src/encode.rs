@@ -46,6 +46,12 @@ enum Progress {
     Finished,
 }
 
+/// Writes the event that tells a failure.
+pub(crate) fn write_failure(error: &ApiError, profile: Profile, out: &mut BytesMut) {
+    // Four strings are always JSON.
+    let _ = sse::write(out, &error.clone().under(profile).body());
+}
+
 /// The fields before `choices`.
 #[derive(Serialize)]
 struct Prefix<'a> {
@@ -90,7 +96,7 @@ impl Encoder {
     /// Writes the end of an answer that went well; an answer without a proper end did not.
     pub(crate) fn finish(&mut self, out: &mut BytesMut) -> Result<(), BackendError> {
         if self.choices.iter().any(|choice| *choice != Progress::Finished) {
-            return Err(BackendError::CutShort { backend: "of this model".to_owned() });
+            return Err(BackendError::Unfinished);
         }
         if self.head.include_usage {
             out.put_slice(&self.prefix);
@@ -107,8 +113,7 @@ impl Encoder {
 
     /// Writes the event that tells a failure. Nothing follows, no `[DONE]` either.
     pub(crate) fn fail(&self, error: &ApiError, out: &mut BytesMut) {
-        // Four strings are always JSON.
-        let _ = sse::write(out, &error.clone().under(self.head.profile).body());
+        write_failure(error, self.head.profile, out);
     }
 
     fn chunk(&mut self, chunk: Chunk, out: &mut BytesMut) -> Result<(), BackendError> {

@@ -167,7 +167,12 @@ impl From<BackendError> for ApiError {
             BackendError::BadAnswer { .. } => {
                 Self::new(StatusCode::BAD_GATEWAY, message).coded("backend_bad_answer").not_again()
             }
-            BackendError::CutShort { .. } => Self::new(StatusCode::BAD_GATEWAY, message).coded("backend_cut_short"),
+            BackendError::CutShort { .. } | BackendError::Unfinished => {
+                Self::new(StatusCode::BAD_GATEWAY, message).coded("backend_cut_short")
+            }
+            BackendError::Overdue { .. } => {
+                Self::new(StatusCode::GATEWAY_TIMEOUT, message).coded("backend_timeout").not_again()
+            }
             BackendError::Engine { .. } => Self::new(StatusCode::INTERNAL_SERVER_ERROR, message).coded("engine_error"),
         }
     }

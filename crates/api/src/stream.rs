@@ -1,6 +1,5 @@
 //! The body of a streamed answer: pulls events, writes them, tells how it ended.
 
-use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -8,11 +7,11 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_core::future::BoxFuture;
-use loggia_backend::{BackendError, Event, Events, Phase, ServedBy};
+use loggia_backend::{BackendError, Event, Events, Profile, ServedBy};
 use loggia_wire::frame::sse;
 use tokio::time::{Instant, Sleep};
 
-use crate::encode::Encoder;
+use crate::encode::{self, Encoder};
 use crate::{ApiError, Ended, Outcome};
 
 /// How much is gathered before it is handed on. Events that are ready together leave together.
@@ -21,32 +20,46 @@ const GATHER: usize = 16 << 10;
 /// What a first buffer holds: a few chunks. A stream of slow tokens never needs more.
 const FIRST_BUFFER: usize = 1 << 10;
 
-/// An answer that the engine has accepted, up to its first event.
+/// An answer that has begun.
 pub(crate) struct Begun {
+    /// What of the request has no effect.
+    pub(crate) ignored: String,
     pub(crate) served_by: ServedBy,
+    pub(crate) speech: Speech,
+}
+
+/// What is said in it.
+pub(crate) struct Speech {
     /// The first event that says something.
     pub(crate) first: Option<Event>,
     pub(crate) events: Events,
+    pub(crate) encoder: Encoder,
+}
+
+/// An answer that was refused.
+pub(crate) struct NotBegun {
+    pub(crate) error: ApiError,
+    /// What of the request would have had no effect.
+    pub(crate) ignored: String,
 }
 
 /// An answer on its way to being begun.
-pub(crate) type Beginning = BoxFuture<'static, Result<Begun, BackendError>>;
+pub(crate) type Beginning = BoxFuture<'static, Result<Begun, NotBegun>>;
 
 /// The body of a streamed answer.
 pub(crate) struct EventStream {
     state: State,
-    encoder: Encoder,
     heartbeat: Option<Heartbeat>,
     /// When it must have ended, and how long that was.
     deadline: Option<(Pin<Box<Sleep>>, Duration)>,
     request_id: Option<Arc<str>>,
-    ended: Option<Ended>,
 }
 
+#[expect(clippy::large_enum_variant, reason = "the largest is the one that a stream is in almost all the time")]
 enum State {
-    Beginning(Beginning),
-    Speaking { first: Option<Event>, events: Events },
-    Ended,
+    Beginning(Beginning, Profile),
+    Speaking(Speech),
+    Ended(Ended),
 }
 
 struct Heartbeat {
@@ -56,29 +69,20 @@ struct Heartbeat {
 
 impl EventStream {
     /// The body of an answer that has begun.
-    pub(crate) fn speaking(begun: Begun, mut encoder: Encoder, request_id: Option<Arc<str>>) -> Self {
-        encoder.served_by(&begun.served_by);
-        let state = State::Speaking { first: begun.first, events: begun.events };
-        Self { state, encoder, heartbeat: None, deadline: None, request_id, ended: None }
+    pub(crate) fn speaking(speech: Speech, request_id: Option<Arc<str>>) -> Self {
+        Self { state: State::Speaking(speech), heartbeat: None, deadline: None, request_id }
     }
 
     /// The body of an answer that has not: heartbeats, until it has.
     pub(crate) fn beginning(
         beginning: Beginning,
-        encoder: Encoder,
+        profile: Profile,
         heartbeat: Duration,
         request_id: Option<Arc<str>>,
     ) -> Self {
         // The first heartbeat leaves at once: the client has waited long enough to see something.
         let heartbeat = Heartbeat { every: heartbeat, next: Box::pin(tokio::time::sleep(Duration::ZERO)) };
-        Self {
-            state: State::Beginning(beginning),
-            encoder,
-            heartbeat: Some(heartbeat),
-            deadline: None,
-            request_id,
-            ended: None,
-        }
+        Self { state: State::Beginning(beginning, profile), heartbeat: Some(heartbeat), deadline: None, request_id }
     }
 
     /// The same, to be ended with an error when the time is over.
@@ -89,87 +93,115 @@ impl EventStream {
 
     /// How it ended, once it has.
     pub(crate) fn ended(&self) -> Option<&Ended> {
-        self.ended.as_ref()
+        match &self.state {
+            State::Ended(ended) => Some(ended),
+            _ => None,
+        }
     }
 
     /// The next bytes: all that is ready, up to [`GATHER`].
     pub(crate) fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         let mut out = BytesMut::new();
-        while out.len() < GATHER && !matches!(self.state, State::Ended) {
-            match self.poll_event(cx) {
-                Poll::Ready(event) => {
-                    if out.capacity() == 0 {
-                        out.reserve(FIRST_BUFFER);
-                    }
-                    self.write(event, &mut out);
-                }
-                Poll::Pending => break,
-            }
-        }
-        if let Some(error) = self.poll_deadline(cx) {
-            self.write(Some(Err(error)), &mut out);
-        }
-        if out.is_empty() && !matches!(self.state, State::Ended) {
+        self.poll_begun(cx, &mut out);
+        self.poll_speech(cx, &mut out);
+        self.poll_deadline(cx, &mut out);
+        if out.is_empty() {
             self.poll_heartbeat(cx, &mut out);
         }
         match (out.is_empty(), &self.state) {
             (false, _) => Poll::Ready(Some(out.freeze())),
-            (true, State::Ended) => Poll::Ready(None),
+            (true, State::Ended(_)) => Poll::Ready(None),
             (true, _) => Poll::Pending,
         }
     }
 
-    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Event, BackendError>>> {
-        if let State::Beginning(beginning) = &mut self.state {
-            match beginning.as_mut().poll(cx) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Err(error)) => return Poll::Ready(Some(Err(error))),
-                Poll::Ready(Ok(begun)) => {
-                    self.encoder.served_by(&begun.served_by);
-                    self.state = State::Speaking { first: begun.first, events: begun.events };
-                }
-            }
-        }
-        match &mut self.state {
-            State::Speaking { first, events } => match first.take() {
-                Some(event) => Poll::Ready(Some(Ok(event))),
-                None => events.as_mut().poll_next(cx),
-            },
-            State::Beginning(_) | State::Ended => Poll::Ready(None),
-        }
-    }
-
-    fn write(&mut self, event: Option<Result<Event, BackendError>>, out: &mut BytesMut) {
-        let written = match event {
-            Some(Ok(event)) => self.encoder.push(event, out).map(|()| None),
-            Some(Err(error)) => Err(error),
-            None => self.encoder.finish(out).map(|()| Some(Outcome::Complete)),
+    /// Sees whether an answer that was not begun is by now.
+    fn poll_begun(&mut self, cx: &mut Context<'_>, out: &mut BytesMut) {
+        let State::Beginning(beginning, profile) = &mut self.state else { return };
+        let Poll::Ready(begun) = beginning.as_mut().poll(cx) else { return };
+        let profile = *profile;
+        let ignored = match &begun {
+            Ok(begun) => &begun.ignored,
+            Err(not_begun) => &not_begun.ignored,
         };
-        match written {
-            Ok(None) => {}
-            Ok(Some(outcome)) => self.end(outcome),
-            Err(error) => {
-                tracing::warn!(request_id = self.request_id.as_deref(), cause = error.kind(), "a stream failed");
-                self.encoder.fail(&ApiError::from(error), out);
-                self.end(Outcome::Failed);
+        // The headers are gone; named it is all the same.
+        if !ignored.is_empty() {
+            sse::write_comment(out, &format!("x-loggia-ignored: {ignored}"));
+        }
+        match begun {
+            Ok(begun) => self.state = State::Speaking(begun.speech),
+            Err(NotBegun { error, .. }) => self.refuse(&error, profile, out),
+        }
+    }
+
+    /// Writes what is ready of an answer that has begun.
+    fn poll_speech(&mut self, cx: &mut Context<'_>, out: &mut BytesMut) {
+        while out.len() < GATHER
+            && let State::Speaking(Speech { first, events, encoder }) = &mut self.state
+        {
+            let event = match first.take() {
+                Some(event) => Some(Ok(event)),
+                None => match events.as_mut().poll_next(cx) {
+                    Poll::Ready(event) => event,
+                    Poll::Pending => return,
+                },
+            };
+            if out.capacity() == 0 {
+                out.reserve(FIRST_BUFFER);
+            }
+            let written = match event {
+                Some(Ok(event)) => encoder.push(event, out).map(|()| false),
+                Some(Err(error)) => Err(error),
+                None => encoder.finish(out).map(|()| true),
+            };
+            match written {
+                Ok(false) => {}
+                Ok(true) => {
+                    let usage = encoder.usage().cloned();
+                    self.state = State::Ended(Ended { outcome: Outcome::Complete, usage });
+                }
+                Err(error) => self.fail(error, out),
             }
         }
     }
 
-    fn end(&mut self, outcome: Outcome) {
-        self.state = State::Ended;
-        self.ended = Some(Ended { outcome, usage: self.encoder.usage().cloned() });
+    /// Ends an answer whose time is over. Asked only where nothing else is ready, or enough is gathered.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>, out: &mut BytesMut) {
+        if matches!(self.state, State::Ended(_)) {
+            return;
+        }
+        let Some((deadline, after)) = self.deadline.as_mut() else { return };
+        if deadline.as_mut().poll(cx).is_ready() {
+            let error = took_too_long(*after);
+            self.fail(error, out);
+        }
     }
 
-    /// The error of an answer whose time is over. Asked only where nothing else is ready, or enough is gathered.
-    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Option<BackendError> {
-        let (deadline, after) = self.deadline.as_mut().filter(|_| !matches!(self.state, State::Ended))?;
-        let over = deadline.as_mut().poll(cx).is_ready();
-        let after = *after;
-        over.then(|| took_too_long(after))
+    /// Ends an answer that failed under way, and logs it.
+    fn fail(&mut self, error: BackendError, out: &mut BytesMut) {
+        tracing::warn!(request_id = self.request_id.as_deref(), cause = error.kind(), "a stream failed");
+        let error = ApiError::from(error);
+        match &self.state {
+            State::Beginning(_, profile) => self.refuse(&error, *profile, out),
+            State::Speaking(speech) => {
+                speech.encoder.fail(&error, out);
+                let usage = speech.encoder.usage().cloned();
+                self.state = State::Ended(Ended { outcome: Outcome::Failed, usage });
+            }
+            State::Ended(_) => {}
+        }
+    }
+
+    /// Ends an answer that never began.
+    fn refuse(&mut self, error: &ApiError, profile: Profile, out: &mut BytesMut) {
+        encode::write_failure(error, profile, out);
+        self.state = State::Ended(Ended { outcome: Outcome::Failed, usage: None });
     }
 
     fn poll_heartbeat(&mut self, cx: &mut Context<'_>, out: &mut BytesMut) {
+        if matches!(self.state, State::Ended(_)) {
+            return;
+        }
         let Some(heartbeat) = &mut self.heartbeat else { return };
         while heartbeat.next.as_mut().poll(cx).is_ready() {
             if out.is_empty() {
@@ -182,5 +214,5 @@ impl EventStream {
 
 /// The error of an answer, whole or streamed, that has not ended within its time.
 pub(crate) fn took_too_long(after: Duration) -> BackendError {
-    BackendError::TimedOut { backend: "of this model".to_owned(), phase: Phase::Whole, after }
+    BackendError::Overdue { after }
 }

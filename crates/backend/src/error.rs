@@ -84,6 +84,15 @@ pub enum BackendError {
         /// The backend's name.
         backend: String,
     },
+    /// The answer ended without an end: a choice has no `finish_reason`.
+    #[error("the engine's answer broke off before its end")]
+    Unfinished,
+    /// The answer took longer than any may: `Ceilings::whole_time` of the server.
+    #[error("the answer took longer than {} s, which is the most this server allows", .after.as_secs_f32())]
+    Overdue {
+        /// The limit.
+        after: Duration,
+    },
     /// The engine itself reports a fault.
     #[error("{message}")]
     Engine {
@@ -101,8 +110,6 @@ pub enum Phase {
     Headers,
     /// To send more of it.
     Idle,
-    /// To end it.
-    Whole,
 }
 
 impl std::fmt::Display for Phase {
@@ -111,7 +118,6 @@ impl std::fmt::Display for Phase {
             Self::Connect => "to accept a connection",
             Self::Headers => "to begin an answer",
             Self::Idle => "to send more of an answer",
-            Self::Whole => "to end an answer",
         })
     }
 }
@@ -135,9 +141,11 @@ impl BackendError {
             Self::Unreachable { .. } => "unreachable",
             Self::TimedOut { phase: Phase::Connect, .. } => "timed_out_connecting",
             Self::TimedOut { phase: Phase::Headers, .. } => "timed_out_before_the_answer",
-            Self::TimedOut { phase: Phase::Idle | Phase::Whole, .. } => "timed_out_in_the_answer",
+            Self::TimedOut { phase: Phase::Idle, .. } => "timed_out_in_the_answer",
             Self::BadAnswer { .. } => "bad_answer",
             Self::CutShort { .. } => "cut_short",
+            Self::Unfinished => "unfinished",
+            Self::Overdue { .. } => "overdue",
             Self::Engine { .. } => "engine",
         }
     }

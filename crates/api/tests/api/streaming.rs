@@ -7,11 +7,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, TryStreamExt};
 use http::{Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody};
-use loggia_api::{OpenAiLayer, Policy};
+use loggia_api::{Door, OpenAiLayer, Policy};
+use loggia_backend::{Abilities, Backend, BackendError, ChatCall, Reply};
+use loggia_wire::openai::Model;
 use tokio::sync::{mpsc, oneshot};
 use tower::{Layer, ServiceExt, service_fn};
 
@@ -108,6 +111,45 @@ async fn a_stream_that_waits_too_long_is_begun_with_heartbeats() {
     drop(lines);
     let rest: Vec<Bytes> = body.map(|frame| frame.expect("no error")).collect().await;
     assert!(rest.concat().starts_with(b"data: {\"error\":{"), "a late failure is an event: {rest:?}");
+}
+
+/// A backend that has to load its model before it knows what that can do, and then cannot answer.
+struct Loading(tokio::sync::Semaphore);
+
+impl Backend for Loading {
+    fn abilities<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Arc<Abilities>, BackendError>> {
+        Box::pin(async {
+            let _loaded = self.0.acquire().await;
+            Ok(Arc::default())
+        })
+    }
+
+    fn chat(&self, _: ChatCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
+        Box::pin(async { Err(BackendError::NoModels) })
+    }
+
+    fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, BackendError>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_has_heartbeats_while_its_model_is_still_being_loaded() {
+    let loading = Arc::new(Loading(tokio::sync::Semaphore::new(0)));
+    let chat = CHAT.replace("\"stream\"", "\"store\":true,\"stream\"");
+    let request = Request::post("/v1/chat/completions").body(Full::new(Bytes::from(chat))).expect("a request");
+    let response = Door::new(loading.clone(), Policy::default()).serve(request).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    let mut body = response.into_body().into_data_stream();
+    assert!(body.try_next().await.expect("no error").expect("a heartbeat").starts_with(b": still"));
+    loading.0.add_permits(1);
+    let rest: Vec<Bytes> = body.map(|frame| frame.expect("no error")).collect().await;
+    let rest = String::from_utf8(rest.concat()).expect("UTF-8");
+    assert!(
+        rest.starts_with(": x-loggia-ignored: store\n\n"),
+        "what has no effect is named where headers are gone: {rest}"
+    );
+    assert!(rest.contains("data: {\"error\":{") && !rest.contains("[DONE]"), "{rest}");
 }
 
 #[tokio::test(start_paused = true)]
