@@ -10,6 +10,7 @@ import OpenAI from 'openai';
 import { packageAids } from './aids.js';
 import * as questions from './questions.js';
 import { startTargets } from './targets.js';
+import { aiSdk } from './vercel.js';
 
 const { targets, stop } = await startTargets();
 after(async () => assert.equal(await stop(), 0), { timeout: 60_000 });
@@ -21,6 +22,7 @@ for (const target of targets) {
     const ask = (question) => client.chat.completions.create({ model, ...question });
 
     packageAids(client, target);
+    aiSdk(target);
 
     test('a whole answer has one choice with text, an ending and usage', async () => {
       const answer = await ask(questions.CAPITAL);

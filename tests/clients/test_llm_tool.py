@@ -1,0 +1,51 @@
+"""The `llm` command line tool, told of Loggia by a line of its `extra-openai-models.yaml`, in front of every kind of backend."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+import questions
+from recorded import answer
+
+QUESTION = questions.CAPITAL["messages"][0]["content"]
+SETTINGS = ["-o", "temperature", "0", "-o", "seed", "7", "-o", "max_tokens", "24"]
+LIMIT = 120
+
+
+@pytest.fixture
+def llm(target, tmp_path):
+    """Runs `llm` with these arguments, and gives what it printed."""
+    (tmp_path / "extra-openai-models.yaml").write_text(
+        f"- model_id: local\n  model_name: {target.model}\n  api_base: {target.url}/v1\n"
+        f"- model_id: nope\n  model_name: nope\n  api_base: {target.url}/v1\n"
+    )
+    environment = os.environ | {"LLM_USER_PATH": str(tmp_path), "OPENAI_API_KEY": "unused"}
+
+    def run(*arguments: str, said: str = "") -> subprocess.CompletedProcess:
+        command = [sys.executable, "-m", "llm", *arguments]
+        return subprocess.run(command, input=said, env=environment, capture_output=True, text=True, timeout=LIMIT)
+
+    return run
+
+
+@pytest.mark.parametrize("streaming", [[], ["--no-stream"]])
+def test_a_prompt_is_answered_streamed_or_not(llm, target, streaming):
+    told = llm("prompt", "-m", "local", *SETTINGS, *streaming, QUESTION)
+    assert told.returncode == 0, told.stderr
+    assert told.stdout.strip()
+    if target.kind == "ollama":
+        assert told.stdout.strip() == answer("whole").content
+
+
+def test_a_chat_is_held(llm, target):
+    told = llm("chat", "-m", "local", *SETTINGS, said=f"{QUESTION}\nquit\n")
+    assert told.returncode == 0, told.stderr
+    if target.kind == "ollama":
+        assert answer("stream").content in told.stdout
+
+
+def test_a_missing_model_is_told_in_loggias_words(llm):
+    told = llm("prompt", "-m", "nope", QUESTION)
+    assert told.returncode != 0 and "nope" in told.stderr and "Traceback" not in told.stderr
