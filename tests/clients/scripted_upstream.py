@@ -7,6 +7,7 @@ import contextlib
 import json
 import socket
 import threading
+import time
 
 JSON_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
 STREAM_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/x-ndjson\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -27,15 +28,24 @@ SHOW = whole("200 OK", json.dumps({"capabilities": ["completion"], "model_info":
 
 
 @contextlib.contextmanager
-def upstream(answers: dict[str, bytes], silent_after: bool = False):
-    """Serves on a free port. `answers`: for each path the bytes to send, and then to close; or, for a chat, to stay silent until the end."""
+def upstream(answers: dict[str, bytes | list[bytes]], silent_after: bool = False, asked: list[float] | None = None):
+    """Serves on a free port. `answers`: for each path the bytes to send, and then to close; or, for a chat, to stay silent until the end.
+    A list is sent one after the other, the last one ever after. `asked` is told when each chat came."""
     listener = socket.create_server(("127.0.0.1", 0))
     over = threading.Event()
+
+    def answer_to(path: str) -> bytes:
+        answer = answers.get(path, whole("404 Not Found", b"404 page not found", "text/plain"))
+        if isinstance(answer, bytes):
+            return answer
+        return answer.pop(0) if len(answer) > 1 else answer[0]
 
     def serve(connection: socket.socket) -> None:
         with connection, contextlib.suppress(OSError):
             path = request_path(connection)
-            connection.sendall(answers.get(path, whole("404 Not Found", b"404 page not found", "text/plain")))
+            if asked is not None and path == "/api/chat":
+                asked.append(time.monotonic())
+            connection.sendall(answer_to(path))
             if silent_after and path == "/api/chat":
                 over.wait(60)
             connection.shutdown(socket.SHUT_WR)

@@ -1,0 +1,82 @@
+"""The packages try again by themselves: where Loggia says so, after as long as it says, and not where it says that it cannot help.
+
+What is counted are the requests that reach the upstream.
+"""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import openai
+import pytest
+
+import scripted_upstream as script
+from targets import loggia
+
+NODE = os.environ.get("LOGGIA_NODE", "")
+
+LINE = {"model": "m", "created_at": "2026-11-22T00:00:00Z", "message": {"role": "assistant", "content": "Hi"}, "done": True, "done_reason": "stop"}
+GOOD = script.whole("200 OK", json.dumps(LINE).encode())
+BUSY = script.whole("503 Service Unavailable", b'{"error":"server busy, please try again.  maximum pending requests exceeded"}')
+FAULT = script.whole("500 Internal Server Error", b'{"error":"llama runner process has terminated"}')
+REFUSED = script.whole("400 Bad Request", b'{"error":"cannot do that"}')
+RUBBISH = script.whole("200 OK", b"<html>hello</html>", "text/html")
+BROKEN_OFF = script.JSON_HEAD + b"content-length: 500\r\n\r\n" + json.dumps(LINE).encode()
+
+
+def python(url: str) -> int:
+    with openai.OpenAI(base_url=f"{url}/v1", api_key="unused", max_retries=2, timeout=60) as client:
+        try:
+            client.chat.completions.create(model="m", messages=[{"role": "user", "content": "x"}])
+        except openai.APIStatusError as error:
+            return error.status_code
+        return 200
+
+
+def node(url: str) -> int:
+    if not NODE:
+        pytest.skip("LOGGIA_NODE does not name a Node that is new enough")
+    told = subprocess.run([NODE, "retry.js", url], cwd=Path(__file__).parent / "node", capture_output=True, text=True, timeout=60)
+    return int(told.stdout)
+
+
+@pytest.fixture(params=[python, node])
+def ask(request):
+    return request.param
+
+
+def tried(ask, *answers: bytes, silent: bool = False, **limits: str) -> tuple[int, list[float]]:
+    """What came of the question, and how long after the try before each further one came."""
+    asked: list[float] = []
+    paths = {"/api/tags": script.TAGS, "/api/show": script.SHOW, "/api/chat": list(answers)}
+    with script.upstream(paths, silent, asked) as upstream, loggia("--ollama", upstream, environment=limits) as url:
+        status = ask(url)
+    return status, [later - earlier for earlier, later in zip(asked, asked[1:])]
+
+
+def test_a_busy_engine_is_tried_again_after_as_long_as_it_says(ask):
+    status, waits = tried(ask, BUSY, BUSY, GOOD)
+    assert status == 200 and len(waits) == 2
+    # Left to themselves the packages wait half a second at most before their second try.
+    assert all(0.99 <= wait < 3 for wait in waits)
+
+
+def test_an_engine_that_stays_busy_is_not_tried_for_ever(ask):
+    status, waits = tried(ask, BUSY)
+    assert (status, len(waits)) == (503, 2)
+
+
+@pytest.mark.parametrize("failure", [FAULT, BROKEN_OFF], ids=["fault", "broken off"])
+def test_what_may_pass_is_tried_again(ask, failure):
+    status, waits = tried(ask, failure, GOOD)
+    assert (status, len(waits)) == (200, 1)
+
+
+@pytest.mark.parametrize(("failure", "status"), [(REFUSED, 400), (RUBBISH, 502)], ids=["refused", "rubbish"])
+def test_what_another_try_cannot_help_is_not_tried_again(ask, failure, status):
+    assert tried(ask, failure, GOOD) == (status, [])
+
+
+def test_a_prompt_that_took_too_long_is_not_read_from_its_beginning_again(ask):
+    assert tried(ask, b"", silent=True, LOGGIA_HEADERS_TIMEOUT="300ms") == (504, [])
