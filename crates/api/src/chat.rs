@@ -13,6 +13,7 @@ use loggia_wire::openai::ChatCompletionRequest;
 
 use crate::collect::Collector;
 use crate::encode::{Encoder, Head};
+use crate::ignored::listed;
 use crate::stream::{Beginning, Begun, EventStream, NotBegun, Speech, took_too_long};
 use crate::{ApiError, Body, Door, Ended, Outcome, RequestId, fields, id, read, request};
 
@@ -67,7 +68,7 @@ impl Door {
         let id = Arc::clone(&head.id);
         let forwarded = self.forwards_head.then(|| Arc::new(parts));
         let call = ChatCall { id, request: Arc::new(request), profile, head: forwarded };
-        Ok(Admitted { call, head, ignored: ignored.join(", ") })
+        Ok(Admitted { call, head, ignored: listed(&ignored) })
     }
 
     /// An error from before the model, and so its profile, was known.

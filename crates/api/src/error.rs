@@ -13,6 +13,9 @@ use crate::Body;
 /// How long a client should wait before it tries a busy engine again, where the engine does not say.
 const BUSY_RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// The most bytes of an error's message, and of its `param`.
+const LONGEST_TEXT: usize = 2048;
+
 /// A refusal, or the failure of a stream, as OpenAI would put it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiError {
@@ -32,7 +35,7 @@ impl ApiError {
     /// An error with OpenAI's type for this status.
     pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
         let kind = kind(status).to_owned();
-        let error = ErrorObject { message: message.into(), kind, param: None, code: None };
+        let error = ErrorObject { message: bounded(message.into()), kind, param: None, code: None };
         Self { status, error, should_retry: None, retry_after: None, allow: None }
     }
 
@@ -44,7 +47,7 @@ impl ApiError {
     /// The field at fault.
     #[must_use]
     pub fn about(mut self, param: impl Into<String>) -> Self {
-        self.error.param = Some(param.into());
+        self.error.param = Some(bounded(param.into()));
         self
     }
 
@@ -71,6 +74,10 @@ impl ApiError {
         let mut error = Self::new(StatusCode::METHOD_NOT_ALLOWED, message).coded("method_not_supported");
         error.allow = Some(allowed.clone());
         error
+    }
+
+    pub(crate) fn unknown(param: &str) -> Self {
+        Self::invalid(param, "unknown_parameter", format!("Unknown parameter: '{param}'."))
     }
 
     pub(crate) fn unsupported(param: &str) -> Self {
@@ -120,6 +127,15 @@ impl ApiError {
         }
         response
     }
+}
+
+/// Errors quote the client and the engine; nothing says how long a name or a value of theirs is.
+fn bounded(mut text: String) -> String {
+    if text.len() > LONGEST_TEXT {
+        text.truncate(text.floor_char_boundary(LONGEST_TEXT));
+        text.push('…');
+    }
+    text
 }
 
 /// OpenAI's type of an error with this status.

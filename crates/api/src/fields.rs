@@ -131,12 +131,14 @@ pub(crate) fn settle(request: &mut Request, can: &Abilities, strictness: Strictn
     if can.has(Ability::UnknownFields) {
         return Ok(ignored);
     }
-    for name in unknown(request) {
+    let mut names = unknown(request);
+    names.extend(request.messages.iter_mut().flat_map(drop_misplaced));
+    for name in names {
         if ENGINE_OPTIONS.contains(&name.as_str()) && can.has(Ability::EngineOptions) {
             continue;
         }
         if strictness == Strictness::Strict {
-            return Err(ApiError::invalid(&name, "unknown_parameter", format!("Unknown parameter: '{name}'.")));
+            return Err(ApiError::unknown(&name));
         }
         ignored.push(name);
     }
@@ -163,12 +165,39 @@ fn unknown(request: &Request) -> BTreeSet<String> {
         add("messages[]", &message.extra);
         for part in message.content.iter().flat_map(Content::parts) {
             add("messages[].content[]", &part.extra);
+            match &part.kind {
+                PartKind::ImageUrl { extra, .. } => add("messages[].content[].image_url", extra),
+                PartKind::InputAudio { extra, .. } => add("messages[].content[].input_audio", extra),
+                _ => {}
+            }
         }
         for call in message.tool_calls.iter().flatten() {
             add("messages[].tool_calls[]", &call.extra);
+            add("messages[].tool_calls[].function", &call.function.extra);
+        }
+        if let Some(call) = &message.function_call {
+            add("messages[].function_call", &call.extra);
         }
     }
+    for function in request.functions.iter().flatten() {
+        add("functions[]", &function.extra);
+    }
     names
+}
+
+/// Takes out of a message what only another role has, and names it.
+fn drop_misplaced(message: &mut Message) -> impl Iterator<Item = String> + use<> {
+    let is = |role| message.role == role;
+    let (by_assistant, result) = (is(Role::Assistant), is(Role::Tool));
+    let misplaced = [
+        ("tool_calls", message.tool_calls.take_if(|_| !by_assistant).is_some()),
+        ("function_call", message.function_call.take_if(|_| !by_assistant).is_some()),
+        ("refusal", message.refusal.take_if(|_| !by_assistant).is_some()),
+        ("reasoning_content", message.reasoning_content.take_if(|_| !by_assistant).is_some()),
+        ("reasoning", message.reasoning.take_if(|_| !by_assistant).is_some()),
+        ("tool_call_id", message.tool_call_id.take_if(|_| !result).is_some()),
+    ];
+    misplaced.into_iter().filter(|(_, was_there)| *was_there).map(|(name, _)| format!("messages[].{name}"))
 }
 
 fn offers_tools(request: &Request) -> bool {

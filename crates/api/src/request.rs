@@ -1,11 +1,11 @@
 //! Bytes → a chat request, checked once.
 
 use loggia_backend::Profile;
-use loggia_wire::openai::ChatCompletionRequest;
+use loggia_wire::openai::{ChatCompletionRequest, FunctionDefinition, ResponseFormat, ToolChoice};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{ApiError, Policy, ceilings, original};
+use crate::{ApiError, Policy, ceilings, conversation, original};
 
 /// The most stop strings, as in OpenAI's API.
 pub const MAX_STOP_STRINGS: usize = 4;
@@ -16,7 +16,7 @@ pub const MAX_STOP_STRINGS: usize = 4;
 /// A 400 with the path of the field at fault in `param`.
 pub fn parse_chat(body: &[u8], policy: &Policy) -> Result<(ChatCompletionRequest, Profile), ApiError> {
     let profile = if policy.profiles.is_empty() { policy.profile } else { policy.profile_of(&model_of(body)) };
-    let request = match profile {
+    let mut request = match profile {
         // Keeping track of the path nearly doubles the work: only where something is wrong.
         Profile::Openai => match serde_json::from_slice(body) {
             Ok(request) => request,
@@ -32,6 +32,10 @@ pub fn parse_chat(body: &[u8], policy: &Policy) -> Result<(ChatCompletionRequest
     };
     check(&request)?;
     ceilings::check(&request, &policy.ceilings)?;
+    // An empty stop string asks for nothing; an engine would find it at once, everywhere.
+    if let Some(stop) = &mut request.stop {
+        stop.0.retain(|string| !string.is_empty());
+    }
     Ok((request, profile))
 }
 
@@ -85,6 +89,9 @@ fn wrong(path: &str, error: &serde_json::Error) -> ApiError {
             format!("Missing required parameter: '{param}'."),
         );
     }
+    if let Some(field) = text.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next()) {
+        return ApiError::unknown(&format!("{path}.{field}"));
+    }
     let code = if text.starts_with("unknown variant") { "invalid_value" } else { "invalid_type" };
     if path.is_empty() {
         let message = format!("The body of the request must be a JSON object: {text}.");
@@ -112,7 +119,72 @@ fn check(request: &ChatCompletionRequest) -> Result<(), ApiError> {
     if stops > MAX_STOP_STRINGS {
         return Err(too_long("stop", MAX_STOP_STRINGS, stops));
     }
-    check_together(request)
+    check_effort(request)?;
+    check_functions(request)?;
+    check_format(request)?;
+    check_together(request)?;
+    conversation::check(&request.messages)
+}
+
+/// OpenAI's words for how long to think.
+const EFFORTS: [&str; 7] = ["none", "minimal", "low", "medium", "high", "xhigh", "max"];
+
+fn check_effort(request: &ChatCompletionRequest) -> Result<(), ApiError> {
+    match &request.reasoning_effort {
+        Some(effort) if !EFFORTS.contains(&effort.as_str()) => {
+            let message = format!("Invalid value: '{effort}'. Supported values are: '{}'.", EFFORTS.join("', '"));
+            Err(ApiError::invalid("reasoning_effort", "invalid_value", message))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_functions(request: &ChatCompletionRequest) -> Result<(), ApiError> {
+    let tools = request.tools.iter().flatten().enumerate();
+    for (index, function) in tools.filter_map(|(index, tool)| Some((index, tool.function.as_ref()?))) {
+        check_function(&format!("tools[{index}].function"), function)?;
+    }
+    for (index, function) in request.functions.iter().flatten().enumerate() {
+        check_function(&format!("functions[{index}]"), function)?;
+    }
+    Ok(())
+}
+
+fn check_function(place: &str, function: &FunctionDefinition) -> Result<(), ApiError> {
+    check_name(&format!("{place}.name"), &function.name)?;
+    is_object(&format!("{place}.parameters"), function.parameters.as_ref())
+}
+
+fn check_format(request: &ChatCompletionRequest) -> Result<(), ApiError> {
+    let Some(ResponseFormat::JsonSchema(format)) = &request.response_format else { return Ok(()) };
+    check_name("response_format.json_schema.name", &format.name)?;
+    is_object("response_format.json_schema.schema", format.schema.as_ref())
+}
+
+/// Names of functions and schemas are 1 to 64 letters, digits, underscores and dashes.
+fn check_name(param: &str, name: &str) -> Result<(), ApiError> {
+    if name.is_empty() {
+        let message = format!("Invalid '{param}': empty string. Expected a string with minimum length 1.");
+        return Err(ApiError::invalid(param, "empty_string", message));
+    }
+    if name.len() > 64 {
+        let message = format!("Invalid '{param}': string too long. Expected a string with maximum length 64.");
+        return Err(ApiError::invalid(param, "string_above_max_length", message));
+    }
+    if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-') {
+        let message = format!(
+            "Invalid '{param}': string does not match pattern. Expected a string that matches the pattern '^[a-zA-Z0-9_-]+$'."
+        );
+        return Err(ApiError::invalid(param, "invalid_value", message));
+    }
+    Ok(())
+}
+
+fn is_object(param: &str, value: Option<&Value>) -> Result<(), ApiError> {
+    if value.is_none_or(Value::is_object) {
+        return Ok(());
+    }
+    Err(ApiError::invalid(param, "invalid_type", format!("Invalid type for '{param}': expected an object.")))
 }
 
 /// Fields that need one another.
@@ -125,11 +197,56 @@ fn check_together(request: &ChatCompletionRequest) -> Result<(), ApiError> {
         let message = "The 'stream_options' parameter is only allowed when 'stream' is enabled.";
         return Err(ApiError::invalid("stream_options", "invalid_value", message));
     }
-    if request.tool_choice.is_some() && request.tools.as_ref().is_none_or(Vec::is_empty) {
-        let message = "'tool_choice' is only allowed when 'tools' are specified.";
-        return Err(ApiError::invalid("tool_choice", "invalid_value", message));
+    let has_tools = request.tools.as_ref().is_some_and(|tools| !tools.is_empty());
+    needs("tool_choice", request.tool_choice.is_some(), "tools", has_tools)?;
+    let has_functions = request.functions.as_ref().is_some_and(|functions| !functions.is_empty());
+    needs("function_call", request.function_call.is_some(), "functions", has_functions)?;
+    check_choice(request)?;
+    check_function_call(request)
+}
+
+fn needs(param: &str, is_there: bool, other: &str, other_is_there: bool) -> Result<(), ApiError> {
+    if !is_there || other_is_there {
+        return Ok(());
     }
-    Ok(())
+    let message = format!("'{param}' is only allowed when '{other}' are specified.");
+    Err(ApiError::invalid(param, "invalid_value", message))
+}
+
+/// What `tool_choice` names must be offered.
+fn check_choice(request: &ChatCompletionRequest) -> Result<(), ApiError> {
+    let named = match &request.tool_choice {
+        Some(ToolChoice::Function(one)) => std::slice::from_ref(one),
+        Some(ToolChoice::Allowed { functions, .. }) => functions.as_slice(),
+        _ => return Ok(()),
+    };
+    let offered = request.tools.iter().flatten().filter_map(|tool| tool.function.as_ref());
+    let offered: Vec<&str> = offered.map(|function| function.name.as_str()).collect();
+    match named.iter().find(|one| !offered.contains(&one.name.as_str())) {
+        Some(missing) => {
+            let message = format!(
+                "Invalid value for 'tool_choice': no function named '{}' was specified in 'tools'.",
+                missing.name
+            );
+            Err(ApiError::invalid("tool_choice", "invalid_value", message))
+        }
+        None => Ok(()),
+    }
+}
+
+/// `"none"`, `"auto"`, or a function among `functions`.
+fn check_function_call(request: &ChatCompletionRequest) -> Result<(), ApiError> {
+    let name = match &request.function_call {
+        None => return Ok(()),
+        Some(Value::String(word)) if word == "none" || word == "auto" => return Ok(()),
+        Some(call) => call.get("name").and_then(Value::as_str),
+    };
+    if request.functions.iter().flatten().any(|function| Some(function.name.as_str()) == name) {
+        return Ok(());
+    }
+    let message =
+        "Invalid value for 'function_call': expected 'none', 'auto', or an object with the name of one of 'functions'.";
+    Err(ApiError::invalid("function_call", "invalid_value", message))
 }
 
 fn within(param: &str, value: Option<f64>, least: f64, most: f64) -> Result<(), ApiError> {

@@ -166,7 +166,8 @@ async fn roles_and_parts_become_ollamas() {
         {"role": "tool", "content": "42", "tool_name": "f", "tool_call_id": "c1"},
         {"role": "assistant", "content": "so", "thinking": "hm"}]);
     assert_eq!(inner.last_chat()["messages"], expected);
-    let broken = json!([{"role": "assistant", "tool_calls": [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{"}}]}]);
+    let broken = json!([{"role": "assistant", "tool_calls": [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{"}}]},
+        {"role": "tool", "tool_call_id": "c", "content": "x"}]);
     let answer = chat(&Scripted::default(), Policy::default(), hello(json!({"messages": broken}))).await;
     assert_eq!(answer.json()["error"]["param"], "messages[0].tool_calls[0].function.arguments");
 }

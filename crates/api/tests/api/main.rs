@@ -2,6 +2,7 @@
 
 mod context;
 mod fields;
+mod odd;
 mod original;
 mod spec;
 mod streaming;

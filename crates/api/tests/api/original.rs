@@ -181,7 +181,7 @@ async fn response_format_is_format() {
     let unknown = json!({"response_format": {"type": "yaml"}});
     assert_eq!(sent(original(), unknown.clone()).await.get("format"), None);
     let answer = chat(&Scripted::default(), ours(), hello(unknown)).await;
-    assert_eq!((answer.status(), &answer.json()["error"]["param"]), (400, &json!("response_format")));
+    assert_eq!((answer.status(), &answer.json()["error"]["param"]), (400, &json!("response_format.type")));
 }
 
 #[tokio::test]

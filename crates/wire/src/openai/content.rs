@@ -8,7 +8,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::Value;
 
 use crate::Extra;
-use crate::object::object;
+use crate::object::{object, words};
 
 /// What is said: `"…"` or `[{"type": "text", …}, …]`.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,6 +59,8 @@ pub enum PartKind {
         url: String,
         /// `auto`, `low`, `high`, `original`.
         detail: Option<String>,
+        /// Fields that OpenAI's API does not have, within `image_url`.
+        extra: Extra,
     },
     /// `input_audio`: base64 sound and its format.
     InputAudio {
@@ -66,6 +68,8 @@ pub enum PartKind {
         data: String,
         /// `wav` or `mp3`.
         format: String,
+        /// Fields that OpenAI's API does not have, within `input_audio`.
+        extra: Extra,
     },
     /// `file`: as sent (`file_data` and `filename`, or `file_id`).
     File(Value),
@@ -119,12 +123,22 @@ impl Serialize for Content {
 object! {
     /// A part before its type is known.
     pub(super) struct AnyPart {
-        required kind: String = "type",
+        required kind: Kind = "type",
         optional text: String = "text",
         optional refusal: String = "refusal",
         optional image_url: ImageUrl = "image_url",
         optional input_audio: InputAudio = "input_audio",
         optional file: Value = "file",
+    }
+}
+
+words! {
+    pub(super) enum Kind {
+        Text = "text",
+        Refusal = "refusal",
+        ImageUrl = "image_url",
+        InputAudio = "input_audio",
+        File = "file",
     }
 }
 
@@ -147,21 +161,18 @@ object! {
 impl<'de> Deserialize<'de> for Part {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let part = AnyPart::deserialize(deserializer)?;
-        let kind = match part.kind.as_str() {
-            "text" => PartKind::Text(part.text.ok_or_else(|| D::Error::missing_field("text"))?),
-            "refusal" => PartKind::Refusal(part.refusal.ok_or_else(|| D::Error::missing_field("refusal"))?),
-            "image_url" => {
+        let kind = match part.kind {
+            Kind::Text => PartKind::Text(part.text.ok_or_else(|| D::Error::missing_field("text"))?),
+            Kind::Refusal => PartKind::Refusal(part.refusal.ok_or_else(|| D::Error::missing_field("refusal"))?),
+            Kind::ImageUrl => {
                 let image = part.image_url.ok_or_else(|| D::Error::missing_field("image_url"))?;
-                PartKind::ImageUrl { url: image.url, detail: image.detail }
+                PartKind::ImageUrl { url: image.url, detail: image.detail, extra: image.extra }
             }
-            "input_audio" => {
+            Kind::InputAudio => {
                 let audio = part.input_audio.ok_or_else(|| D::Error::missing_field("input_audio"))?;
-                PartKind::InputAudio { data: audio.data, format: audio.format }
+                PartKind::InputAudio { data: audio.data, format: audio.format, extra: audio.extra }
             }
-            "file" => PartKind::File(part.file.ok_or_else(|| D::Error::missing_field("file"))?),
-            other => {
-                return Err(D::Error::unknown_variant(other, &["text", "refusal", "image_url", "input_audio", "file"]));
-            }
+            Kind::File => PartKind::File(part.file.ok_or_else(|| D::Error::missing_field("file"))?),
         };
         Ok(Self { kind, extra: part.extra })
     }
@@ -173,16 +184,14 @@ impl Serialize for Part {
         match &self.kind {
             PartKind::Text(text) => entry(&mut map, "text", text)?,
             PartKind::Refusal(text) => entry(&mut map, "refusal", text)?,
-            PartKind::ImageUrl { url, detail } => entry(
-                &mut map,
-                "image_url",
-                &ImageUrl { url: url.clone(), detail: detail.clone(), extra: Extra::new() },
-            )?,
-            PartKind::InputAudio { data, format } => entry(
-                &mut map,
-                "input_audio",
-                &InputAudio { data: data.clone(), format: format.clone(), extra: Extra::new() },
-            )?,
+            PartKind::ImageUrl { url, detail, extra } => {
+                let image = ImageUrl { url: url.clone(), detail: detail.clone(), extra: extra.clone() };
+                entry(&mut map, "image_url", &image)?;
+            }
+            PartKind::InputAudio { data, format, extra } => {
+                let audio = InputAudio { data: data.clone(), format: format.clone(), extra: extra.clone() };
+                entry(&mut map, "input_audio", &audio)?;
+            }
             PartKind::File(file) => entry(&mut map, "file", file)?,
         }
         for (key, value) in &self.extra {

@@ -4,7 +4,8 @@ use serde::de::{Deserialize, Deserializer, Error};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::Value;
 
-use crate::object::object;
+use crate::Extra;
+use crate::object::{object, words};
 
 /// What form the answer has.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,7 +25,7 @@ object! {
         required name: String = "name",
         /// What it is for, for the model.
         optional description: String = "description",
-        /// The schema; absent means any object.
+        /// The schema, an object; absent means any object.
         optional schema: Value = "schema",
         /// Whether the answer must keep to it to the letter.
         optional strict: bool = "strict",
@@ -34,21 +35,29 @@ object! {
 object! {
     /// A response format before its type is known.
     pub(super) struct AnyFormat {
-        required kind: String = "type",
+        required kind: Kind = "type",
         optional json_schema: JsonSchemaFormat = "json_schema",
+    }
+}
+
+words! {
+    pub(super) enum Kind {
+        Text = "text",
+        JsonObject = "json_object",
+        JsonSchema = "json_schema",
     }
 }
 
 impl<'de> Deserialize<'de> for ResponseFormat {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let format = AnyFormat::deserialize(deserializer)?;
-        match format.kind.as_str() {
-            "text" => Ok(Self::Text),
-            "json_object" => Ok(Self::JsonObject),
-            "json_schema" => {
+        none_unknown(&format.extra, &["type", "json_schema"])?;
+        match format.kind {
+            Kind::Text => Ok(Self::Text),
+            Kind::JsonObject => Ok(Self::JsonObject),
+            Kind::JsonSchema => {
                 format.json_schema.map(Self::JsonSchema).ok_or_else(|| D::Error::missing_field("json_schema"))
             }
-            other => Err(D::Error::unknown_variant(other, &["text", "json_object", "json_schema"])),
         }
     }
 }
@@ -66,4 +75,9 @@ impl Serialize for ResponseFormat {
         }
         map.end()
     }
+}
+
+/// Where there is no room to keep unknown fields, they are refused: they must not be lost unseen.
+pub(super) fn none_unknown<E: Error>(extra: &Extra, known: &'static [&'static str]) -> Result<(), E> {
+    extra.keys().next().map_or(Ok(()), |field| Err(E::unknown_field(field, known)))
 }

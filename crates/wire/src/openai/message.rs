@@ -1,40 +1,25 @@
 //! A message of a conversation, as the client sends it.
 
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Content, FunctionCall, ToolCall};
-use crate::object::object;
+use crate::object::{object, words};
 
-/// Who speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Role {
-    /// Instructions, by the newer name.
-    Developer,
-    /// Instructions.
-    System,
-    /// The person.
-    User,
-    /// The model.
-    Assistant,
-    /// The result of a tool call.
-    Tool,
-    /// The result of a function call, the older form.
-    Function,
-}
-
-impl Role {
-    /// The name on the wire.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Developer => "developer",
-            Self::System => "system",
-            Self::User => "user",
-            Self::Assistant => "assistant",
-            Self::Tool => "tool",
-            Self::Function => "function",
-        }
+words! {
+    /// Who speaks.
+    pub enum Role {
+        /// Instructions, by the newer name.
+        Developer = "developer",
+        /// Instructions.
+        System = "system",
+        /// The person.
+        User = "user",
+        /// The model.
+        Assistant = "assistant",
+        /// The result of a tool call.
+        Tool = "tool",
+        /// The result of a function call, the older form.
+        Function = "function",
     }
 }
 

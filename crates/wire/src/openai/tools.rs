@@ -1,11 +1,14 @@
 //! Tools: what may be called, whether it must be, and the calls themselves.
 
-use serde::de::{Deserialize, Deserializer, Error};
+use std::fmt;
+
+use serde::de::value::{MapAccessDeserializer, StrDeserializer};
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde::ser::{Serialize, Serializer};
-use serde::{Deserialize as DeriveDeserialize, Serialize as DeriveSerialize};
 use serde_json::{Value, json};
 
-use crate::object::object;
+use super::format::none_unknown;
+use crate::object::{object, words};
 
 object! {
     /// One entry of `tools`.
@@ -73,59 +76,122 @@ pub enum ToolChoice {
     },
 }
 
-/// The `mode` of `allowed_tools`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, DeriveSerialize, DeriveDeserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ToolMode {
-    /// The model decides.
-    Auto,
-    /// At least one call.
-    Required,
+words! {
+    /// The `mode` of `allowed_tools`.
+    pub enum ToolMode {
+        /// The model decides.
+        Auto = "auto",
+        /// At least one call.
+        Required = "required",
+    }
 }
 
 /// A function's name, as `tool_choice` wraps it.
-#[derive(Clone, Debug, PartialEq, Eq, DeriveSerialize, DeriveDeserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct FunctionName {
     /// The function's name.
     pub name: String,
 }
 
+words! {
+    enum Word {
+        None = "none",
+        Auto = "auto",
+        Required = "required",
+    }
+}
+
+words! {
+    enum ChoiceKind {
+        Function = "function",
+        AllowedTools = "allowed_tools",
+    }
+}
+
+words! {
+    enum NamedKind {
+        Function = "function",
+    }
+}
+
+object! {
+    struct AnyName {
+        required name: String = "name",
+    }
+}
+
+object! {
+    /// An entry of `allowed_tools.tools`.
+    struct NamedTool {
+        required kind: NamedKind = "type",
+        required function: AnyName = "function",
+    }
+}
+
+object! {
+    struct AnyAllowed {
+        required mode: ToolMode = "mode",
+        required tools: Vec<NamedTool> = "tools",
+    }
+}
+
+object! {
+    /// A choice before its type is known.
+    struct AnyChoice {
+        required kind: ChoiceKind = "type",
+        optional function: AnyName = "function",
+        optional allowed_tools: AnyAllowed = "allowed_tools",
+    }
+}
+
 impl<'de> Deserialize<'de> for ToolChoice {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let value = Value::deserialize(deserializer)?;
-        if let Some(word) = value.as_str() {
-            return match word {
-                "none" => Ok(Self::None),
-                "auto" => Ok(Self::Auto),
-                "required" => Ok(Self::Required),
-                other => Err(D::Error::unknown_variant(other, &["none", "auto", "required"])),
-            };
+        struct ChoiceVisitor;
+        impl<'de> Visitor<'de> for ChoiceVisitor {
+            type Value = ToolChoice;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("\"none\", \"auto\", \"required\" or an object")
+            }
+            fn visit_str<E: Error>(self, word: &str) -> Result<ToolChoice, E> {
+                Word::deserialize(StrDeserializer::new(word)).map(|word| match word {
+                    Word::None => ToolChoice::None,
+                    Word::Auto => ToolChoice::Auto,
+                    Word::Required => ToolChoice::Required,
+                })
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<ToolChoice, A::Error> {
+                AnyChoice::deserialize(MapAccessDeserializer::new(map)).and_then(AnyChoice::known)
+            }
         }
-        match value.get("type").and_then(Value::as_str) {
-            Some("function") => function_name::<D::Error>(&value).map(Self::Function),
-            Some("allowed_tools") => allowed_tools(value.get("allowed_tools").unwrap_or(&Value::Null)),
-            Some(other) => Err(D::Error::unknown_variant(other, &["function", "allowed_tools"])),
-            None => Err(D::Error::custom("expected \"none\", \"auto\", \"required\" or an object with a type")),
+        deserializer.deserialize_any(ChoiceVisitor)
+    }
+}
+
+impl AnyChoice {
+    fn known<E: Error>(self) -> Result<ToolChoice, E> {
+        none_unknown(&self.extra, &["type", "function", "allowed_tools"])?;
+        match self.kind {
+            ChoiceKind::Function => {
+                self.function.ok_or_else(|| E::missing_field("function"))?.known().map(ToolChoice::Function)
+            }
+            ChoiceKind::AllowedTools => {
+                let allowed = self.allowed_tools.ok_or_else(|| E::missing_field("allowed_tools"))?;
+                none_unknown(&allowed.extra, &["mode", "tools"])?;
+                let functions = allowed.tools.into_iter().map(|tool| {
+                    none_unknown(&tool.extra, &["type", "function"])?;
+                    tool.function.known()
+                });
+                Ok(ToolChoice::Allowed { mode: allowed.mode, functions: functions.collect::<Result<_, E>>()? })
+            }
         }
     }
 }
 
-fn function_name<E: Error>(tool: &Value) -> Result<FunctionName, E> {
-    let name = tool.get("function").and_then(|function| function.get("name")).and_then(Value::as_str);
-    name.map(|name| FunctionName { name: name.to_owned() }).ok_or_else(|| E::missing_field("function.name"))
-}
-
-fn allowed_tools<E: Error>(allowed: &Value) -> Result<ToolChoice, E> {
-    let mode = match allowed.get("mode").and_then(Value::as_str) {
-        Some("auto") => ToolMode::Auto,
-        Some("required") => ToolMode::Required,
-        Some(other) => return Err(E::unknown_variant(other, &["auto", "required"])),
-        None => return Err(E::missing_field("allowed_tools.mode")),
-    };
-    let tools =
-        allowed.get("tools").and_then(Value::as_array).ok_or_else(|| E::missing_field("allowed_tools.tools"))?;
-    let functions = tools.iter().map(function_name).collect::<Result<_, E>>()?;
-    Ok(ToolChoice::Allowed { mode, functions })
+impl AnyName {
+    fn known<E: Error>(self) -> Result<FunctionName, E> {
+        none_unknown(&self.extra, &["name"])?;
+        Ok(FunctionName { name: self.name })
+    }
 }
 
 impl Serialize for ToolChoice {

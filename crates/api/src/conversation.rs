@@ -1,0 +1,94 @@
+//! Which message may follow which, and what each must have: as OpenAI's API asks it of a conversation, at the door.
+//!
+//! Not whether a model's template can put it so: that is its backend's to say.
+
+use std::collections::BTreeSet;
+
+use loggia_wire::openai::{Message, Role};
+
+use crate::ApiError;
+
+/// Every message has what its role needs; the results of calls stand right after the calls, one each.
+pub(crate) fn check(messages: &[Message]) -> Result<(), ApiError> {
+    let mut unanswered = BTreeSet::new();
+    for (index, message) in messages.iter().enumerate() {
+        check_message(index, message)?;
+        if message.role == Role::Tool {
+            check_result(index, message, &mut unanswered)?;
+            continue;
+        }
+        all_answered(index, &unanswered)?;
+        if message.role == Role::Assistant {
+            unanswered = message.tool_calls.iter().flatten().map(|call| call.id.as_str()).collect();
+        }
+    }
+    all_answered(messages.len(), &unanswered)
+}
+
+fn check_message(index: usize, message: &Message) -> Result<(), ApiError> {
+    let missing = |field: &str| {
+        let param = format!("messages[{index}].{field}");
+        let message = format!("Missing required parameter: '{param}'.");
+        Err(ApiError::invalid(param, "missing_required_parameter", message))
+    };
+    match message.role {
+        Role::Function if message.name.is_none() => missing("name"),
+        // What the assistant did is a call, or what it refused; a function may have given nothing.
+        Role::Assistant | Role::Function => Ok(()),
+        Role::Tool if message.tool_call_id.is_none() => missing("tool_call_id"),
+        _ if message.content.is_none() => missing("content"),
+        _ => Ok(()),
+    }
+}
+
+fn check_result<'a>(index: usize, message: &'a Message, unanswered: &mut BTreeSet<&'a str>) -> Result<(), ApiError> {
+    if message.tool_call_id.as_deref().is_some_and(|id| unanswered.remove(id)) {
+        return Ok(());
+    }
+    let text = "messages with role 'tool' must be a response to a preceding message with 'tool_calls'";
+    Err(ApiError::invalid(format!("messages[{index}].role"), "invalid_value", format!("Invalid parameter: {text}.")))
+}
+
+/// `next` is the place of the message that stands where a result should.
+fn all_answered(next: usize, unanswered: &BTreeSet<&str>) -> Result<(), ApiError> {
+    let Some(first) = unanswered.first() else { return Ok(()) };
+    let message = format!(
+        "An assistant message with 'tool_calls' must be followed by tool messages responding to each 'tool_call_id'. \
+         No message before messages[{next}] responds to '{first}'."
+    );
+    Err(ApiError::invalid("messages", "invalid_value", message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn refused(messages: Value) -> Option<String> {
+        let messages: Vec<Message> = serde_json::from_value(messages).unwrap();
+        check(&messages).err().and_then(|error| error.error.param)
+    }
+
+    #[test]
+    fn results_stand_right_after_their_calls_one_each() {
+        let call = |id: &str| json!({"id": id, "type": "function", "function": {"name": "f", "arguments": "{}"}});
+        let calls = json!({"role": "assistant", "content": null, "tool_calls": [call("a"), call("b")]});
+        let result = |id: &str| json!({"role": "tool", "tool_call_id": id, "content": "x"});
+        let user = json!({"role": "user", "content": "x"});
+
+        assert_eq!(refused(json!([user, calls, result("b"), result("a"), user])), None);
+        assert_eq!(refused(json!([user, result("a")])).as_deref(), Some("messages[1].role"));
+        assert_eq!(refused(json!([calls, result("a"), result("a")])).as_deref(), Some("messages[2].role"));
+        assert_eq!(refused(json!([calls, result("a"), user])).as_deref(), Some("messages"));
+        assert_eq!(refused(json!([calls, result("a")])).as_deref(), Some("messages"));
+    }
+
+    #[test]
+    fn a_message_has_what_its_role_needs() {
+        assert_eq!(refused(json!([{"role": "user"}])).as_deref(), Some("messages[0].content"));
+        assert_eq!(refused(json!([{"role": "system", "content": null}])).as_deref(), Some("messages[0].content"));
+        assert_eq!(refused(json!([{"role": "tool", "content": "x"}])).as_deref(), Some("messages[0].tool_call_id"));
+        assert_eq!(refused(json!([{"role": "function", "content": "x"}])).as_deref(), Some("messages[0].name"));
+        assert_eq!(refused(json!([{"role": "assistant", "content": null}])), None);
+    }
+}
