@@ -134,7 +134,7 @@ pub(crate) fn settle(request: &mut Request, can: &Abilities, strictness: Strictn
     let mut names = unknown(request);
     names.extend(request.messages.iter_mut().flat_map(drop_misplaced));
     for name in names {
-        if ENGINE_OPTIONS.contains(&name.as_str()) && can.has(Ability::EngineOptions) {
+        if is_engine_option(&name, request, can)? {
             continue;
         }
         if strictness == Strictness::Strict {
@@ -183,6 +183,26 @@ fn unknown(request: &Request) -> BTreeSet<String> {
         add("functions[]", &function.extra);
     }
     names
+}
+
+/// Whether it is a field of Ollama's own that reaches the engine; one of a type that means nothing there is refused.
+fn is_engine_option(name: &str, request: &Request, can: &Abilities) -> Result<bool, ApiError> {
+    let ability = if name == "keep_alive" { Ability::KeepAlive } else { Ability::EngineOptions };
+    if !ENGINE_OPTIONS.contains(&name) || !can.has(ability) {
+        return Ok(false);
+    }
+    let expected = match (name, request.extra.get(name)) {
+        (_, None | Some(Value::Null))
+        | ("think", Some(Value::Bool(_) | Value::String(_)))
+        | ("options", Some(Value::Object(_)))
+        | ("keep_alive", Some(Value::Number(_) | Value::String(_)))
+        | ("num_ctx" | "top_k" | "min_p" | "repeat_penalty", Some(Value::Number(_))) => return Ok(true),
+        ("think", _) => "a boolean or a string",
+        ("options", _) => "an object",
+        ("keep_alive", _) => "a number or a string",
+        _ => "a number",
+    };
+    Err(ApiError::invalid(name, "invalid_type", format!("Invalid type for '{name}': expected {expected}.")))
 }
 
 /// Takes out of a message what only another role has, and names it.
@@ -308,5 +328,21 @@ fn drop_parts(request: &mut Request, test: fn(&PartKind) -> bool) {
         if let Some(Content::Parts(parts)) = &mut message.content {
             parts.retain(|part| !test(&part.kind));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use loggia_backend::AbilitySet;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn keep_alive_is_named_where_models_stay_loaded_anyway() {
+        let asked = json!({"model": "m", "messages": [], "keep_alive": "5m", "top_k": 5});
+        let mut request = serde_json::from_value(asked).unwrap();
+        let can = Abilities { can: AbilitySet::of(&[Ability::EngineOptions]), ..Abilities::default() };
+        assert_eq!(settle(&mut request, &can, Strictness::Plain).unwrap(), ["keep_alive"]);
     }
 }

@@ -32,7 +32,9 @@ pub enum Ability {
     Files,
     /// `reasoning_effort`.
     Reasoning,
-    /// Ollama's fields in the body (`options`, `keep_alive`, `think`, `num_ctx`, `top_k`, `min_p`, `repeat_penalty`).
+    /// `keep_alive`: the model is kept loaded for as long as the client says.
+    KeepAlive,
+    /// Ollama's other fields in the body (`options`, `think`, `num_ctx`, `top_k`, `min_p`, `repeat_penalty`).
     EngineOptions,
     /// Fields that Loggia does not know reach an engine that may know them.
     UnknownFields,

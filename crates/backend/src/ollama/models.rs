@@ -19,8 +19,14 @@ const BELIEVED_FOR: Duration = Duration::from_mins(5);
 const REMEMBERED: usize = 1024;
 
 /// What Ollama can do whatever the model.
-const ALWAYS: [Ability; 5] =
-    [Ability::JsonObject, Ability::JsonSchema, Ability::Logprobs, Ability::Seed, Ability::EngineOptions];
+const ALWAYS: [Ability; 6] = [
+    Ability::JsonObject,
+    Ability::JsonSchema,
+    Ability::Logprobs,
+    Ability::Seed,
+    Ability::KeepAlive,
+    Ability::EngineOptions,
+];
 
 /// What a model can do, by Ollama's name for it.
 const CAPABILITIES: [(&str, Ability); 4] = [

@@ -19,10 +19,10 @@ pub fn chat_request(request: &ChatCompletionRequest, profile: Profile) -> Result
         messages: chat_messages(&request.messages)?,
         stream: request.streams(),
         format: request.response_format.as_ref().and_then(format),
-        options: options(request, profile)?,
+        options: options(request, profile),
         keep_alive: request.extra.get("keep_alive").cloned(),
         tools: tools(request),
-        think: think(request)?,
+        think: think(request),
         truncate: Some(false),
         shift: Some(false),
         logprobs: request.logprobs.filter(|&wanted| wanted),
@@ -47,26 +47,16 @@ fn tools(request: &ChatCompletionRequest) -> Vec<Tool> {
 }
 
 /// `reasoning_effort`, or Ollama's own `think`, which wins.
-fn think(request: &ChatCompletionRequest) -> Result<Option<Think>, BackendError> {
+fn think(request: &ChatCompletionRequest) -> Option<Think> {
     match request.extra.get("think") {
-        Some(Value::Bool(switch)) => return Ok(Some(Think::Switch(*switch))),
-        Some(Value::String(level)) => return Ok(Some(Think::Level(level.clone()))),
-        None | Some(Value::Null) => {}
-        Some(_) => return Err(wrong_type("think", "a boolean or a string")),
+        Some(Value::Bool(switch)) => return Some(Think::Switch(*switch)),
+        Some(Value::String(level)) => return Some(Think::Level(level.clone())),
+        _ => {}
     }
-    Ok(request.reasoning_effort.as_deref().map(|effort| match effort {
+    Some(match request.reasoning_effort.as_deref()? {
         "none" => Think::Switch(false),
         "minimal" => Think::Level("low".to_owned()),
         "xhigh" => Think::Level("max".to_owned()),
         level => Think::Level(level.to_owned()),
-    }))
-}
-
-/// One of Ollama's own fields is not what Ollama takes there.
-pub(super) fn wrong_type(param: &str, expected: &str) -> BackendError {
-    BackendError::InvalidRequest {
-        message: format!("Invalid type for '{param}': expected {expected}."),
-        param: Some(param.to_owned()),
-        code: Some("invalid_type".to_owned()),
-    }
+    })
 }

@@ -4,14 +4,13 @@ use loggia_wire::ollama::Options;
 use loggia_wire::openai::ChatCompletionRequest;
 use serde_json::Value;
 
-use super::request::wrong_type;
-use crate::{BackendError, Profile};
+use crate::Profile;
 
 /// Ollama's own options that clients put beside OpenAI's fields.
 const TOP_LEVEL: [&str; 4] = ["top_k", "min_p", "repeat_penalty", "num_ctx"];
 
 /// OpenAI's sampling fields as Ollama's options. OpenAI's fields win over the same thing in `options`.
-pub(super) fn options(request: &ChatCompletionRequest, profile: Profile) -> Result<Options, BackendError> {
+pub(super) fn options(request: &ChatCompletionRequest, profile: Profile) -> Options {
     let mut options = match profile {
         Profile::Openai => as_openai_defines(request),
         Profile::Original => as_the_original_did(request),
@@ -19,8 +18,8 @@ pub(super) fn options(request: &ChatCompletionRequest, profile: Profile) -> Resu
     options.num_predict = request.token_limit();
     options.seed = request.seed;
     options.stop = request.stop.as_ref().map(|stop| stop.0.clone()).unwrap_or_default();
-    add_others(&mut options, request)?;
-    Ok(options)
+    add_others(&mut options, request);
+    options
 }
 
 fn as_openai_defines(request: &ChatCompletionRequest) -> Options {
@@ -50,11 +49,9 @@ fn as_the_original_did(request: &ChatCompletionRequest) -> Options {
     }
 }
 
-fn add_others(options: &mut Options, request: &ChatCompletionRequest) -> Result<(), BackendError> {
-    match request.extra.get("options") {
-        Some(Value::Object(others)) => options.others.clone_from(others),
-        None | Some(Value::Null) => {}
-        Some(_) => return Err(wrong_type("options", "an object")),
+fn add_others(options: &mut Options, request: &ChatCompletionRequest) {
+    if let Some(Value::Object(others)) = request.extra.get("options") {
+        options.others.clone_from(others);
     }
     for name in TOP_LEVEL {
         if let Some(value) = request.extra.get(name) {
@@ -65,5 +62,4 @@ fn add_others(options: &mut Options, request: &ChatCompletionRequest) -> Result<
     if let Ok(Value::Object(named)) = serde_json::to_value(named) {
         options.others.retain(|name, _| !named.contains_key(name));
     }
-    Ok(())
 }
