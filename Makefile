@@ -15,6 +15,8 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 MODEL := .loggia/models/SmolLM2-135M-Instruct.Q4_1.gguf
 # What else `make run` hands to the program, for example: make run ARGS="--ollama http://127.0.0.1:11434"
 ARGS ?=
+# How long `make fuzz` stays at each target: make fuzz SECONDS_EACH=3600
+SECONDS_EACH ?= 60
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -53,12 +55,13 @@ lint: ## formatting, clippy, and what may depend on what under which licence
 
 fmt: ## format the Rust code
 	cargo fmt --all
+	for crate in fuzz tests/clients/rust; do cargo fmt --manifest-path $$crate/Cargo.toml; done
 
 bench: ## what the gateway costs beside nginx; writes docs/benchmarks.md
 	@scripts/bench
 
-fuzz: ## the property tests with many more cases
-	@scripts/fuzz
+fuzz: ## look for input that breaks what reads it: a minute for each fuzz target, then long property tests
+	@scripts/fuzz $(SECONDS_EACH)
 
 clean: ## remove what was built; the models under .loggia stay
 	rm -rf target tests/clients/.venv tests/clients/node/node_modules tests/clients/node/.runtime .loggia/tools

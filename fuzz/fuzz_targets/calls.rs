@@ -1,0 +1,84 @@
+//! Any text as what a model writes, in the syntax of any family: the same is read wherever the text is cut, arguments are JSON objects, and
+//! without a call nothing of the text is lost.
+//!
+//! The modules are taken from the engine's crate file by file: the crate itself compiles llama.cpp.
+#![no_main]
+
+#[path = "../../crates/llama/src/syntax/mod.rs"]
+#[allow(dead_code, unreachable_pub, reason = "what the engine's crate uses of it and this target does not")]
+mod syntax;
+
+use std::sync::Arc;
+
+use libfuzzer_sys::fuzz_target;
+use loggia_wire::openai::Tool;
+use serde_json::{Value, json};
+use syntax::{Begins, Offered, Pace, Reader, Said, Syntax};
+
+/// Templates that are nothing but what a family is known by.
+const FAMILIES: [&str; 8] = [
+    "tools <tool_call> <think>",
+    "tools <|python_tag|>",
+    "tools [TOOL_CALLS] [THINK]",
+    "tools ```tool_code",
+    "tools <|tool_call|>",
+    "tools <｜tool▁calls▁begin｜> </think>",
+    "tools <|channel|> <|message|>",
+    "tools",
+];
+
+fn offered() -> Arc<Offered> {
+    let tools: Vec<Tool> = serde_json::from_value(json!([
+        {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {
+            "city": {"type": "string"}, "days": {"type": "integer"}}}}},
+        {"type": "function", "function": {"name": "time"}}
+    ]))
+    .expect("two tools");
+    Arc::new(Offered::of(&tools))
+}
+
+/// What is read of these pieces, neighbours of a kind in one.
+fn read(family: &str, pace: Pace, begins: Begins, pieces: &[&str]) -> Vec<Said> {
+    let mut reader = Reader::new(Syntax::of(family, |_| false), offered(), begins, pace);
+    let mut all: Vec<Said> = pieces.iter().flat_map(|piece| reader.push(piece)).collect();
+    all.extend(reader.finish());
+    let mut said: Vec<Said> = Vec::new();
+    for next in all {
+        match (said.last_mut(), next) {
+            (Some(Said::Text(text)), Said::Text(more)) | (Some(Said::Reasoning(text)), Said::Reasoning(more)) => {
+                text.push_str(&more);
+            }
+            (Some(Said::CallArguments { index, more: text }), Said::CallArguments { index: same, more })
+                if *index == same =>
+            {
+                text.push_str(&more);
+            }
+            (_, next) => said.push(next),
+        }
+    }
+    said
+}
+
+fuzz_target!(|input: (u8, bool, bool, usize, &str)| {
+    let (family, whole, reasons, cut, text) = input;
+    let family = FAMILIES[usize::from(family) % FAMILIES.len()];
+    let pace = if whole { Pace::Whole } else { Pace::AsItComes };
+    let begins = if reasons { Begins::Reasoning } else { Begins::Text };
+    let mut at = cut.checked_rem(text.len() + 1).unwrap_or(0);
+    while !text.is_char_boundary(at) {
+        at -= 1;
+    }
+    let said = read(family, pace, begins, &[text]);
+    assert_eq!(read(family, pace, begins, &[&text[..at], &text[at..]]), said);
+    for (place, piece) in said.iter().enumerate() {
+        match piece {
+            Said::CallArguments { more, .. } => {
+                assert!(serde_json::from_str::<Value>(more).is_ok_and(|value| value.is_object()), "{more}");
+            }
+            Said::CallBegun { .. } => {
+                assert!(matches!(said.get(place + 1), Some(Said::CallArguments { .. })), "{said:?}");
+            }
+            Said::Text(_) | Said::Reasoning(_) => {}
+        }
+    }
+});
