@@ -1,5 +1,7 @@
 //! What a model's backend can honour, so that the door can refuse the rest by name.
 
+use serde::{Deserialize, Serialize};
+
 /// One thing that a request can ask for and not every backend can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -44,7 +46,7 @@ pub enum Ability {
 }
 
 /// A set of abilities.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AbilitySet(u32);
 
 impl AbilitySet {
@@ -75,7 +77,8 @@ impl AbilitySet {
 }
 
 /// What holds an answer to a JSON schema: each knows other keywords of JSON Schema, and passes over the rest without a word.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum SchemaEngine {
     /// An engine that judges a schema by itself.
     #[default]
@@ -87,7 +90,7 @@ pub enum SchemaEngine {
 }
 
 /// What a backend can honour for one model.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Abilities {
     /// What it can do.
     pub can: AbilitySet,

@@ -1,11 +1,14 @@
 //! How a backend fails. What the client then sees is decided in one place: `loggia-api`, `error.rs`.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// Why a backend could not answer, or not to the end. Messages are for the client: no address, no prompt text.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Error, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum BackendError {
     /// There is no such model.
     #[error("the model `{model}` does not exist; GET /v1/models lists those that do")]
@@ -38,7 +41,7 @@ pub enum BackendError {
     #[error("{what} is not supported by the backend of this model")]
     Unsupported {
         /// What was asked for.
-        what: &'static str,
+        what: Cow<'static, str>,
     },
     /// The engine has its hands full; another try is safe.
     #[error("the engine is busy; try again later")]
@@ -102,7 +105,8 @@ pub enum BackendError {
 }
 
 /// What a backend took too long for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Phase {
     /// To accept a connection.
     Connect,

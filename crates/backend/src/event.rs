@@ -6,6 +6,7 @@ use std::sync::Arc;
 use futures_core::stream::BoxStream;
 use loggia_wire::Extra;
 use loggia_wire::openai::{ChunkChoice, CompletionUsage};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::BackendError;
@@ -28,7 +29,7 @@ impl fmt::Debug for Reply {
 }
 
 /// Who gives an answer: what `x-loggia-served-by` tells.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServedBy {
     /// The backend's name: `embedded`, `ollama`, or the NAME of `--openai NAME=URL`.
     pub backend: Arc<str>,
@@ -41,7 +42,8 @@ pub struct ServedBy {
 }
 
 /// What happens next in an answer.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Event {
     /// Nothing to show yet, and why: what heartbeats stand for.
     Waiting(Waiting),
@@ -52,7 +54,8 @@ pub enum Event {
 }
 
 /// Why there is nothing to show yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Waiting {
     /// Others are before it.
     Queued,
@@ -67,7 +70,7 @@ pub enum Waiting {
 ///
 /// A backend need not name the role, nor keep content and `finish_reason` apart: the door does both. Every choice must end with a
 /// `finish_reason`; an answer that lacks one is a failed one.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Chunk {
     /// When the answer began, in Unix seconds, where the engine tells; only the first chunk's counts.
     pub created: Option<u64>,

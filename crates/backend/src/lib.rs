@@ -3,7 +3,7 @@
 //! Reading order: [`Backend`] (what a backend is), [`ChatCall`], [`Reply`] and [`Event`] (what goes in, what comes out),
 //! [`BackendError`] (how it goes wrong), [`Abilities`] (what a model's backend can honour), then the backends themselves:
 //! [`ollama`] translates; [`openai`] passes through; [`roster`] finds the backend that has a model;
-//! [`emulate`] and [`media`] stand around a backend and do what it cannot.
+//! [`emulate`] and [`media`] stand around a backend and do what it cannot; [`process`] reaches one in another process.
 //!
 //! To add a backend, implement [`Backend`]; three methods are needed.
 #![forbid(unsafe_code)]
@@ -16,6 +16,7 @@ pub mod http;
 pub mod media;
 pub mod ollama;
 pub mod openai;
+pub mod process;
 pub mod roster;
 
 use std::sync::Arc;

@@ -1,0 +1,96 @@
+//! What travels between the two processes, one JSON value a line.
+//!
+//! Both ends are the same build of the same program, so that no version is negotiated.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use loggia_wire::frame::Lines;
+use loggia_wire::openai::{ChatCompletionRequest, Model};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+
+use super::LONGEST_LINE;
+use crate::{Abilities, BackendError, Event, Profile, ServedBy};
+
+/// The number of a call, chosen by who calls.
+pub(super) type CallNumber = u64;
+
+/// To the process with the backend.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum ToHost {
+    /// Hold this chat.
+    Chat { call: CallNumber, id: Arc<str>, profile: Profile, request: Arc<ChatCompletionRequest> },
+    /// The reader has taken so many events.
+    Taken { call: CallNumber, events: u32 },
+    /// The reader has left.
+    Left { call: CallNumber },
+}
+
+/// From the process with the backend.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum FromHost {
+    /// It can take calls.
+    Ready(Hello),
+    /// There will be no backend, and why.
+    Failed { why: String },
+    /// Something of a call.
+    Call { call: CallNumber, said: Said },
+}
+
+/// What is known of a backend from the start.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Hello {
+    pub(super) models: Vec<(Model, Abilities)>,
+}
+
+/// What is said of a call.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Said {
+    Accepted(ServedBy),
+    Event(Event),
+    /// Nothing follows.
+    Failed(BackendError),
+    /// Nothing follows: all went well.
+    End,
+}
+
+/// Reads frames.
+pub(super) struct Frames<R> {
+    input: R,
+    lines: Lines,
+    room: BytesMut,
+}
+
+impl<R: AsyncRead + Unpin> Frames<R> {
+    pub(super) fn new(input: R) -> Self {
+        Self { input, lines: Lines::new(LONGEST_LINE), room: BytesMut::new() }
+    }
+
+    /// The next frame; `None` where the other side has ended, or sends what is no frame.
+    pub(super) async fn next<T: DeserializeOwned>(&mut self) -> Option<T> {
+        let line = self.line().await?;
+        serde_json::from_slice(&line)
+            .inspect_err(|error| tracing::error!(line = error.line(), column = error.column(), "no frame"))
+            .ok()
+    }
+
+    async fn line(&mut self) -> Option<Bytes> {
+        loop {
+            match self.lines.next_line() {
+                Ok(Some(line)) => return Some(line),
+                Ok(None) => {}
+                Err(_) => return None,
+            }
+            self.room.reserve(16 << 10);
+            match self.input.read_buf(&mut self.room).await {
+                Ok(read) if read > 0 => self.lines.push(self.room.split().freeze()),
+                _ => return None,
+            }
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! The backend as its user sees it: calls go into one pipe, their events come out of the other.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use bytes::BytesMut;
+use futures_core::Stream;
+use futures_core::future::BoxFuture;
+use loggia_wire::frame::ndjson;
+use loggia_wire::openai::Model;
+use serde::Serialize;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::sync::{mpsc, watch};
+
+use super::WINDOW;
+use super::frames::{CallNumber, Frames, FromHost, Hello, Said, ToHost};
+use crate::{Abilities, Backend, BackendError, ChatCall, Event, Reply};
+
+/// Why there is no backend at the other end.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConnectError {
+    /// The other process says so.
+    #[error("{0}")]
+    Failed(String),
+    /// It ended before it said anything.
+    #[error("the process ended before it was ready")]
+    Ended,
+}
+
+/// A backend in another process. Dropping it, and every reply of it, closes the pipe to that process, which ends it.
+pub struct Remote {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    /// What errors call the backend.
+    name: Arc<str>,
+    models: Vec<(Model, Arc<Abilities>)>,
+    /// Has no bound of its own: there are never more frames in it than a few for each call under way.
+    outgoing: mpsc::UnboundedSender<ToHost>,
+    readers: Mutex<Readers>,
+    next_call: AtomicU64,
+    over: watch::Receiver<bool>,
+}
+
+#[derive(Default)]
+struct Readers {
+    of_calls: HashMap<CallNumber, mpsc::Sender<Said>>,
+    /// The other process has ended: there will be no more of them.
+    over: bool,
+}
+
+impl Remote {
+    /// Tells the process at the other end what to open, and waits until it has. Call it in the Tokio runtime that is to carry the
+    /// frames.
+    ///
+    /// # Errors
+    /// Where the other process says that it cannot, or ends.
+    pub async fn connect<R, W>(
+        name: impl Into<Arc<str>>,
+        opening: &(impl Serialize + Sync),
+        input: R,
+        mut output: W,
+    ) -> Result<Self, ConnectError>
+    where
+        R: AsyncRead + Unpin + Send + 'static,
+        W: AsyncWrite + Unpin + Send + 'static,
+    {
+        let mut line = BytesMut::new();
+        ndjson::write(&mut line, opening).map_err(|error| ConnectError::Failed(error.to_string()))?;
+        let written = output.write_all(&line).await.is_ok() && output.flush().await.is_ok();
+        let mut frames = Frames::new(input);
+        let models = match frames.next().await {
+            Some(FromHost::Ready(Hello { models })) if written => models,
+            Some(FromHost::Failed { why }) => return Err(ConnectError::Failed(why)),
+            _ => return Err(ConnectError::Ended),
+        };
+        let (outgoing, calls) = mpsc::unbounded_channel();
+        let (ending, over) = watch::channel(false);
+        let shared = Arc::new(Shared {
+            name: name.into(),
+            models: models.into_iter().map(|(model, abilities)| (model, Arc::new(abilities))).collect(),
+            outgoing,
+            readers: Mutex::default(),
+            next_call: AtomicU64::default(),
+            over,
+        });
+        tokio::spawn(write(calls, output));
+        // It holds no `Shared` while it waits: the pipe closes when the last reply and the `Remote` are gone.
+        tokio::spawn(read(frames, Arc::downgrade(&shared), ending));
+        Ok(Self { shared })
+    }
+
+    /// Resolves when the other process has ended.
+    pub async fn ended(&self) {
+        let mut over = self.shared.over.clone();
+        // An error means that the reading task is gone, which is the same.
+        let _ = over.wait_for(|over| *over).await;
+    }
+
+    /// What each model can do.
+    pub fn known(&self) -> &[(Model, Arc<Abilities>)] {
+        &self.shared.models
+    }
+}
+
+impl Shared {
+    fn readers(&self) -> MutexGuard<'_, Readers> {
+        self.readers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn cut_short(&self) -> BackendError {
+        BackendError::CutShort { backend: self.name.to_string() }
+    }
+
+    /// Sends a call, and gives what will hear its answer.
+    fn call(self: &Arc<Self>, call: ChatCall) -> Result<Answer, BackendError> {
+        let number = self.next_call.fetch_add(1, Ordering::Relaxed);
+        // Room for the window, `Accepted` and the end.
+        let (teller, said) = mpsc::channel(WINDOW as usize + 2);
+        {
+            let mut readers = self.readers();
+            if readers.over {
+                return Err(self.cut_short());
+            }
+            readers.of_calls.insert(number, teller);
+        }
+        let ChatCall { id, request, profile, head: _ } = call;
+        // Made before the frame is sent, so that a call is taken back whatever happens.
+        let answer = Answer { shared: Arc::clone(self), number, said, taken: 0, over: false };
+        let sent = self.outgoing.send(ToHost::Chat { call: number, id, profile, request });
+        sent.map_err(|_| self.cut_short())?;
+        Ok(answer)
+    }
+
+    fn tell(&self, call: CallNumber, said: Said) {
+        let mut readers = self.readers();
+        // Who has left is told nothing. Nobody is told more than his channel holds, unless the other side has gone mad.
+        if let Some(reader) = readers.of_calls.get(&call)
+            && reader.try_send(said).is_err()
+        {
+            readers.of_calls.remove(&call);
+        }
+    }
+
+    /// Without their tellers, the readers see that it is over.
+    fn end(&self) {
+        let mut readers = self.readers();
+        readers.over = true;
+        readers.of_calls.clear();
+    }
+}
+
+impl Backend for Remote {
+    fn abilities<'a>(&'a self, model: &'a str) -> BoxFuture<'a, Result<Arc<Abilities>, BackendError>> {
+        let known = self.shared.models.iter().find(|(its, _)| its.id == model);
+        let abilities = known.map(|(_, abilities)| Arc::clone(abilities));
+        Box::pin(std::future::ready(abilities.ok_or_else(|| BackendError::model_not_found(model))))
+    }
+
+    fn chat(&self, call: ChatCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
+        Box::pin(async move {
+            let mut answer = self.shared.call(call)?;
+            match answer.said.recv().await {
+                Some(Said::Accepted(served_by)) => Ok(Reply { served_by, events: Box::pin(answer) }),
+                Some(Said::Failed(error)) => {
+                    answer.over = true;
+                    Err(error)
+                }
+                _ => Err(self.shared.cut_short()),
+            }
+        })
+    }
+
+    fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, BackendError>> {
+        let models = self.shared.models.iter().map(|(model, _)| model.clone()).collect();
+        Box::pin(std::future::ready(Ok(models)))
+    }
+
+    fn ready(&self) -> BoxFuture<'_, Result<(), BackendError>> {
+        let ready = if *self.shared.over.borrow() { Err(self.shared.cut_short()) } else { Ok(()) };
+        Box::pin(std::future::ready(ready))
+    }
+}
+
+/// The answer to one call.
+struct Answer {
+    shared: Arc<Shared>,
+    number: CallNumber,
+    said: mpsc::Receiver<Said>,
+    /// Events taken that the other side has not been told of.
+    taken: u32,
+    over: bool,
+}
+
+impl Answer {
+    /// Half a window at a time: the other side never waits for a reader who keeps up.
+    fn take_note(&mut self) {
+        self.taken += 1;
+        if self.taken >= WINDOW / 2 {
+            let events = std::mem::take(&mut self.taken);
+            let _ = self.shared.outgoing.send(ToHost::Taken { call: self.number, events });
+        }
+    }
+}
+
+impl Stream for Answer {
+    type Item = Result<Event, BackendError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.over {
+            return Poll::Ready(None);
+        }
+        let said = ready!(self.said.poll_recv(cx));
+        if let Some(Said::Event(event)) = said {
+            self.take_note();
+            return Poll::Ready(Some(Ok(event)));
+        }
+        self.over = true;
+        Poll::Ready(match said {
+            Some(Said::End) => None,
+            Some(Said::Failed(error)) => Some(Err(error)),
+            _ => Some(Err(self.shared.cut_short())),
+        })
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        let known = self.shared.readers().of_calls.remove(&self.number).is_some();
+        if known && !self.over {
+            let _ = self.shared.outgoing.send(ToHost::Left { call: self.number });
+        }
+    }
+}
+
+async fn write<W: AsyncWrite + Unpin>(mut frames: mpsc::UnboundedReceiver<ToHost>, mut output: W) {
+    let mut buffer = BytesMut::new();
+    while let Some(frame) = frames.recv().await {
+        buffer.clear();
+        if ndjson::write(&mut buffer, &frame).is_err() {
+            tracing::error!("a frame cannot be written as JSON");
+            return;
+        }
+        if output.write_all(&buffer).await.is_err() || output.flush().await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn read<R: AsyncRead + Unpin>(mut frames: Frames<R>, shared: std::sync::Weak<Shared>, over: watch::Sender<bool>) {
+    while let Some(frame) = frames.next().await {
+        let (FromHost::Call { call, said }, Some(shared)) = (frame, shared.upgrade()) else { break };
+        shared.tell(call, said);
+    }
+    if let Some(shared) = shared.upgrade() {
+        shared.end();
+    }
+    let _ = over.send(true);
+}

@@ -1,0 +1,227 @@
+//! Both ends over pipes within one process.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures_core::future::BoxFuture;
+use futures_util::{FutureExt as _, StreamExt as _};
+use loggia_wire::openai::{ChatCompletionRequest, ChunkChoice, CompletionUsage, Model};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+
+use super::*;
+use crate::{
+    Abilities, Ability, AbilitySet, Backend, BackendError, ChatCall, Chunk, Event, Profile, Reply, ServedBy, Waiting,
+};
+
+/// Counts as far as it is asked to, and what it holds.
+#[derive(Default)]
+struct Counting {
+    under_way: Arc<AtomicUsize>,
+    /// Events that were asked of it, all calls together.
+    given: Arc<AtomicUsize>,
+}
+
+/// Counts the calls that are under way.
+struct UnderWay(Arc<AtomicUsize>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+fn chunk(number: usize) -> Event {
+    let choice: ChunkChoice =
+        serde_json::from_value(json!({"index": 0, "delta": {"content": number.to_string()}, "of_its_own": [number]}))
+            .unwrap();
+    Event::Chunk(Chunk { created: Some(7), ..Chunk::of(choice) })
+}
+
+fn served_by() -> ServedBy {
+    ServedBy { backend: "counting".into(), model: "m".into(), node: None, fingerprint: "fp_0".into() }
+}
+
+impl Backend for Counting {
+    fn abilities<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Arc<Abilities>, BackendError>> {
+        let abilities =
+            Abilities { can: AbilitySet::of(&[Ability::Seed]), context_length: Some(9), ..Abilities::default() };
+        Box::pin(async { Ok(Arc::new(abilities)) })
+    }
+
+    fn chat(&self, call: ChatCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
+        Box::pin(async move {
+            let count = call.request.max_tokens.unwrap_or(0);
+            if count < 0 {
+                return Err(BackendError::Busy { retry_after: Some(Duration::from_millis(1500)) });
+            }
+            self.under_way.fetch_add(1, Ordering::SeqCst);
+            let (guard, given) = (UnderWay(Arc::clone(&self.under_way)), Arc::clone(&self.given));
+            let numbers = futures_util::stream::iter(0..usize::try_from(count).unwrap());
+            let events = numbers.map(move |number| {
+                let _ = &guard;
+                given.fetch_add(1, Ordering::SeqCst);
+                Ok(chunk(number))
+            });
+            let usage = CompletionUsage::new(3, 4);
+            let end = [Ok(Event::Waiting(Waiting::ReadingPrompt)), Ok(Event::Usage(usage))];
+            Ok(Reply { served_by: served_by(), events: events.chain(futures_util::stream::iter(end)).boxed() })
+        })
+    }
+
+    fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, BackendError>> {
+        Box::pin(async { Ok(vec![Model::new("m", 5, "tests")]) })
+    }
+}
+
+fn call(count: i64) -> ChatCall {
+    let request =
+        json!({"model": "m", "messages": [{"role": "user", "content": "count", "own": 1}], "max_tokens": count});
+    let request: ChatCompletionRequest = serde_json::from_value(request).unwrap();
+    ChatCall { id: "chatcmpl-1".into(), request: Arc::new(request), profile: Profile::Openai, head: None }
+}
+
+/// A process with this backend, as far as its pipes show.
+async fn connected(backend: Arc<dyn Backend>) -> Remote {
+    let (ours, theirs) = pipes();
+    tokio::spawn(host(theirs, backend));
+    connect(ours).await.expect("it serves")
+}
+
+/// One end of two pipes: what it reads, and what it writes.
+type Pipes = (DuplexStream, DuplexStream);
+
+fn pipes() -> (Pipes, Pipes) {
+    let ((there, read), (write, back)) = (duplex(256), duplex(256));
+    ((back, there), (read, write))
+}
+
+async fn host(pipes: Pipes, backend: Arc<dyn Backend>) {
+    let (input, output) = pipes;
+    let mut host = Host::new(input, output);
+    let opening: Value = host.opening().await.expect("an opening");
+    match opening.get("refuse") {
+        Some(why) => host.failed(why.as_str().unwrap()).await,
+        None => host.serve(backend).await.expect("models"),
+    }
+}
+
+async fn connect(pipes: Pipes) -> Result<Remote, ConnectError> {
+    let (input, output) = pipes;
+    Remote::connect("engine", &json!({}), input, output).await
+}
+
+/// Runs what is ready until nothing is.
+async fn settle() {
+    tokio::time::sleep(Duration::from_millis(1)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_arrives_as_it_was_given() {
+    let remote = connected(Arc::new(Counting::default())).await;
+    let reply = remote.chat(call(200)).await.expect("accepted");
+    assert_eq!(reply.served_by, served_by());
+    let events: Vec<Event> = reply.events.map(|event| event.expect("no error")).collect().await;
+    let numbers = (0..200).map(chunk);
+    let end = [Event::Waiting(Waiting::ReadingPrompt), Event::Usage(CompletionUsage::new(3, 4))];
+    assert_eq!(events, numbers.chain(end).collect::<Vec<_>>());
+    assert_eq!(remote.models().await.expect("known")[0].id, "m");
+    let abilities = remote.abilities("m").await.expect("known");
+    assert!(abilities.has(Ability::Seed) && abilities.context_length == Some(9));
+    assert_eq!(remote.abilities("other").await, Err(BackendError::model_not_found("other")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_is_the_same_error() {
+    let remote = connected(Arc::new(Counting::default())).await;
+    let refused = remote.chat(call(-1)).await.err();
+    assert_eq!(refused, Some(BackendError::Busy { retry_after: Some(Duration::from_millis(1500)) }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_who_takes_nothing_holds_up_nobody_else() {
+    let backend = Arc::new(Counting::default());
+    let remote = connected(backend.clone()).await;
+    let stalled = remote.chat(call(100_000)).await.expect("accepted");
+    settle().await;
+    let given = backend.given.load(Ordering::SeqCst);
+    assert!(given <= WINDOW as usize + 1, "{given} events for a reader who takes none");
+    let other = remote.chat(call(1000)).await.expect("accepted");
+    assert_eq!(other.events.count().await, 1002);
+    let rest = stalled.events.take(1000).count().await;
+    assert_eq!(rest, 1000, "and it goes on where it stood");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_leaves_ends_the_call_at_the_other_end() {
+    let backend = Arc::new(Counting::default());
+    let remote = connected(backend.clone()).await;
+    let mut reply = remote.chat(call(100_000)).await.expect("accepted");
+    assert!(reply.events.next().await.is_some());
+    assert_eq!(backend.under_way.load(Ordering::SeqCst), 1);
+    drop(reply);
+    settle().await;
+    assert_eq!(backend.under_way.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_the_process_ends_its_answers_are_cut_short_and_new_ones_refused() {
+    let (ours, theirs) = pipes();
+    let process = tokio::spawn(host(theirs, Arc::new(Counting::default())));
+    let remote = connect(ours).await.expect("it serves");
+    let mut reply = remote.chat(call(100_000)).await.expect("accepted");
+    assert!(remote.ended().now_or_never().is_none());
+    process.abort();
+    remote.ended().await;
+    let last = loop {
+        match reply.events.next().await {
+            Some(Ok(_)) => {}
+            other => break other,
+        }
+    };
+    let cut_short = BackendError::CutShort { backend: "engine".to_owned() };
+    assert_eq!(last, Some(Err(cut_short.clone())));
+    assert_eq!(reply.events.next().await, None);
+    assert_eq!(remote.chat(call(1)).await.err(), Some(cut_short.clone()));
+    assert_eq!(remote.ready().await, Err(cut_short));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_cannot_open_says_why() {
+    let (ours, theirs) = pipes();
+    tokio::spawn(host(theirs, Arc::new(Counting::default())));
+    let (input, output) = ours;
+    let refused = Remote::connect("engine", &json!({"refuse": "no such file"}), input, output).await.err();
+    assert_eq!(refused, Some(ConnectError::Failed("no such file".to_owned())));
+    let (ours, theirs) = pipes();
+    drop(theirs);
+    assert_eq!(connect(ours).await.err(), Some(ConnectError::Ended));
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_its_user_the_process_sees_the_end_of_its_input() {
+    let (ours, theirs) = pipes();
+    let process = tokio::spawn(host(theirs, Arc::new(Counting::default())));
+    let remote = connect(ours).await.expect("it serves");
+    let reply = remote.chat(call(100_000)).await.expect("accepted");
+    drop(remote);
+    settle().await;
+    assert!(!process.is_finished(), "an answer is still read");
+    drop(reply);
+    process.await.expect("it ended by itself");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_no_frame_ends_the_connection() {
+    let (ours, theirs) = pipes();
+    tokio::spawn(async move {
+        let (mut input, mut output) = theirs;
+        let mut line = [0; 3];
+        input.read_exact(&mut line).await.expect("an opening");
+        let hello = b"{\"ready\":{\"models\":[]}}\nsome library prints to standard output\n";
+        output.write_all(hello).await.expect("room");
+        std::future::pending::<()>().await;
+    });
+    connect(ours).await.expect("it serves").ended().await;
+}
