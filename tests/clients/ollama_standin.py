@@ -168,8 +168,12 @@ class StandIn:
         self.served.append(recording.name)
         await send(writer, recording, plan)
         if plan.hold_after is not None:
-            # A connection in use has nothing to send; the next thing to be read is its end.
-            if await reader.read(1) == b"":
+            # A connection in use has nothing to send; the next thing to be read is its end, or a reset where lines of ours were unread.
+            try:
+                gone = await reader.read(1) == b""
+            except ConnectionError:
+                gone = True
+            if gone:
                 self.left.set()
             raise ConnectionResetError
 

@@ -2,7 +2,7 @@
 //!
 //! Reading order: `options` (what can be set), `model` (a loaded file), `template` (conversation to prompt), `engine` (the thread
 //! that answers several requests in one batch), `sample` (logits to token), `text` (tokens to text), `syntax` and `deltas` (text to reasoning, calls and answer), `backend` (all of it as a
-//! [`loggia_backend::Backend`]), `gguf` (the check of a file before llama.cpp sees it). `docs/engine.md` tells it in words.
+//! [`loggia_backend::Backend`]), `gguf` (the check of a file before llama.cpp sees it), `memory` (what it will need). `docs/engine.md` tells it in words.
 //!
 //! llama.cpp is reached through `llama-cpp-2` and nothing here is `unsafe`; what that leaves to trust is in
 //! `docs/decisions/0005-llama-cpp-2.md`.
@@ -13,6 +13,7 @@ mod deltas;
 mod engine;
 mod error;
 mod gguf;
+mod memory;
 mod model;
 mod options;
 mod processor;
@@ -25,6 +26,7 @@ mod text;
 pub use backend::Llama;
 pub use error::{EngineError, LoadError};
 pub use gguf::GgufError;
+pub use memory::Forecast;
 pub use options::{DEFAULT_CONTEXT, LlamaOptions};
 pub use template::TemplateError;
 

@@ -164,10 +164,7 @@ fn facts(gguf: &Gguf, llama: &LlamaModel) -> Facts {
     Facts {
         architecture: gguf.text("general.architecture").unwrap_or_default().to_owned(),
         vocabulary: usize::try_from(llama.n_vocab()).unwrap_or(0),
-        trained_context: gguf
-            .of_architecture("context_length")
-            .and_then(|length| u32::try_from(length).ok())
-            .unwrap_or(u32::MAX),
+        trained_context: gguf.trained_context(),
         parameters: llama.n_params(),
         file_bytes: gguf.size(),
         identity: gguf.identity(),

@@ -65,6 +65,13 @@ pub(crate) enum Command {
     ///
     /// Takes the same flags as `serve`. Exits with 1 where something that is named cannot be reached.
     Check(ServeArgs),
+    /// What `serve` runs for each model that it loads
+    #[cfg(feature = "embedded")]
+    #[command(hide = true)]
+    Engine {
+        /// The model, for those who look at the list of processes
+        name: String,
+    },
 }
 
 /// Where the configuration and the models are.

@@ -41,6 +41,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Rm { name, place } => remove(&name, &place),
         Command::Serve(args) => serve(&args),
         Command::Check(args) => check(&args),
+        #[cfg(feature = "embedded")]
+        Command::Engine { .. } => engine(),
     }
 }
 
@@ -48,7 +50,17 @@ fn serve(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     logs::start(logs::SERVING);
     loggia_server::log_panics_without_their_words();
     let config = Config::load(args, &environment)?;
+    allow_many_files();
     runtime()?.block_on(serve::serve(&config))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// One model, in a process of its own.
+#[cfg(feature = "embedded")]
+fn engine() -> anyhow::Result<ExitCode> {
+    logs::start(logs::SERVING);
+    loggia_server::log_panics_without_their_words();
+    runtime()?.block_on(backends::run_engine())?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -96,6 +108,14 @@ fn table(models: &[Model]) -> String {
         format!("{:width$}  {size:>10}  {}{rest}\n", model.name, model.file.display())
     };
     models.iter().map(row).collect()
+}
+
+/// Each connection is a file, to clients and to backends, and shells commonly allow 1,024.
+fn allow_many_files() {
+    match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(files) => tracing::debug!(files, "files that may be open at once"),
+        Err(error) => tracing::warn!(%error, "the number of files that may be open stays as it is"),
+    }
 }
 
 /// One thread: the server brings its own for connections.

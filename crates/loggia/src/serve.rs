@@ -82,14 +82,15 @@ fn options(config: &Config) -> anyhow::Result<ServerOptions> {
         Some(origins) => Origins::parse(origins).context("cors_origins")?,
         None => Origins::default(),
     };
-    let default = ServerOptions::default();
+    let of_this_machine = ServerOptions::default().workers;
     Ok(ServerOptions {
-        workers: config.workers.map_or(default.workers, |workers| workers.get() as usize),
+        workers: config.workers.map_or(of_this_machine, |workers| workers.get() as usize),
+        head_timeout: *config.head_timeout,
         stall_timeout: *config.stall_timeout,
+        ready_timeout: *config.ready_timeout,
         max_connections: config.max_connections.get() as usize,
         shutdown_timeout: *config.shutdown_timeout,
         origins,
-        ..default
     })
 }
 

@@ -149,7 +149,7 @@ impl Drop for Engine {
 }
 
 impl Sizes {
-    fn of(options: &LlamaOptions, trained: u32) -> Result<Self, LoadError> {
+    pub(crate) fn of(options: &LlamaOptions, trained: u32) -> Result<Self, LoadError> {
         // llama.cpp has room for the ids of 256 sequences.
         if !(1..=256).contains(&options.parallel) {
             return Err(LoadError::Setting(format!("parallel is {}; it can be 1 to 256", options.parallel)));

@@ -98,6 +98,11 @@ impl Gguf {
         self.number(&format!("{}.{key}", self.text("general.architecture")?))
     }
 
+    /// The context that the model was trained for; no bound where the file is silent.
+    pub(crate) fn trained_context(&self) -> u32 {
+        self.of_architecture("context_length").and_then(|length| u32::try_from(length).ok()).unwrap_or(u32::MAX)
+    }
+
     /// How many elements an array of the metadata has.
     pub(crate) fn array_length(&self, key: &str) -> Option<u64> {
         self.arrays.get(key).map(|array| array.length)

@@ -19,6 +19,8 @@ use crate::config::{Alias, Config};
 use crate::models;
 #[cfg(feature = "embedded")]
 use embedded::Embedded;
+#[cfg(feature = "embedded")]
+pub(crate) use embedded::run as run_engine;
 use local::Local;
 pub(crate) use local::LocalError;
 

@@ -15,6 +15,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::Environment;
 use super::bounds::{CeilingsTable, ImagesTable};
+use super::keep_alive::KeepAlive;
 use super::value::{Engine, ModelName, PerModel, SamplingProfile, Span, Url};
 use crate::cli::ServeArgs;
 
@@ -49,6 +50,8 @@ pub(crate) struct Layer {
     pub(super) context: Option<NonZeroU32>,
     pub(super) parallel: Option<NonZeroU32>,
     pub(super) threads: Option<NonZeroU32>,
+    pub(super) memory: Option<ByteSize>,
+    pub(super) keep_alive: Option<KeepAlive>,
     pub(super) ollama: Option<Vec<Url>>,
     pub(super) openai: Option<Vec<Engine>>,
     #[serde(default, deserialize_with = "aliases")]
@@ -57,6 +60,7 @@ pub(crate) struct Layer {
     pub(super) body_limit: Option<ByteSize>,
     pub(super) workers: Option<NonZeroU32>,
     pub(super) max_connections: Option<NonZeroU32>,
+    pub(super) head_timeout: Option<Span>,
     pub(super) body_timeout: Option<Span>,
     pub(super) connect_timeout: Option<Span>,
     pub(super) headers_timeout: Option<Span>,
@@ -64,6 +68,7 @@ pub(crate) struct Layer {
     pub(super) stall_timeout: Option<Span>,
     pub(super) heartbeat_after: Option<Span>,
     pub(super) heartbeat_every: Option<Span>,
+    pub(super) ready_timeout: Option<Span>,
     pub(super) shutdown_timeout: Option<Span>,
     pub(super) ceilings: Option<CeilingsTable>,
     pub(super) images: Option<ImagesTable>,
@@ -104,6 +109,8 @@ impl Layer {
             context: env.one("CONTEXT")?,
             parallel: env.one("PARALLEL")?,
             threads: env.one("THREADS")?,
+            memory: env.one("MEMORY")?,
+            keep_alive: env.one("KEEP_ALIVE")?,
             ollama: env.list("OLLAMA")?,
             openai: env.list("OPENAI")?,
             aliases: env.list("ALIASES")?,
@@ -111,6 +118,7 @@ impl Layer {
             body_limit: env.one("BODY_LIMIT")?,
             workers: env.one("WORKERS")?,
             max_connections: env.one("MAX_CONNECTIONS")?,
+            head_timeout: env.one("HEAD_TIMEOUT")?,
             body_timeout: env.one("BODY_TIMEOUT")?,
             connect_timeout: env.one("CONNECT_TIMEOUT")?,
             headers_timeout: env.one("HEADERS_TIMEOUT")?,
@@ -118,6 +126,7 @@ impl Layer {
             stall_timeout: env.one("STALL_TIMEOUT")?,
             heartbeat_after: env.one("HEARTBEAT_AFTER")?,
             heartbeat_every: env.one("HEARTBEAT_EVERY")?,
+            ready_timeout: env.one("READY_TIMEOUT")?,
             shutdown_timeout: env.one("SHUTDOWN_TIMEOUT")?,
             // Tables are for the file: names of models, for one, do not go into names of variables.
             ceilings: None,

@@ -4,6 +4,7 @@
 //! (printing it, for `loggia check`). Nothing here opens a connection or a model.
 
 mod bounds;
+mod keep_alive;
 mod layer;
 mod show;
 mod value;
@@ -23,6 +24,7 @@ pub(crate) use loggia_backend::roster::Alias;
 
 use crate::cli::{ServeArgs, StoreArgs};
 use bounds::{CeilingsTable, ImagesTable};
+pub(crate) use keep_alive::KeepAlive;
 pub(crate) use layer::ConfigError;
 use layer::Layer;
 pub(crate) use show::Shown;
@@ -41,6 +43,9 @@ pub(crate) struct Config {
     pub(crate) context: Set<Option<NonZeroU32>>,
     pub(crate) parallel: Set<NonZeroU32>,
     pub(crate) threads: Set<Option<NonZeroU32>>,
+    /// What all loaded models may have together. `None`: what is available when the program starts.
+    pub(crate) memory: Set<Option<ByteSize>>,
+    pub(crate) keep_alive: Set<KeepAlive>,
     pub(crate) ollama: Set<Vec<Url>>,
     /// Engines that speak OpenAI, in order: an earlier one's model names win. Their keys are here already.
     pub(crate) openai: Set<Vec<Engine>>,
@@ -51,6 +56,7 @@ pub(crate) struct Config {
     /// `None`: one for each core.
     pub(crate) workers: Set<Option<NonZeroU32>>,
     pub(crate) max_connections: Set<NonZeroU32>,
+    pub(crate) head_timeout: Set<Duration>,
     pub(crate) body_timeout: Set<Duration>,
     pub(crate) connect_timeout: Set<Duration>,
     pub(crate) headers_timeout: Set<Duration>,
@@ -59,6 +65,7 @@ pub(crate) struct Config {
     /// Zero: a stream waits for its engine without a sign of life.
     pub(crate) heartbeat_after: Set<Duration>,
     pub(crate) heartbeat_every: Set<Duration>,
+    pub(crate) ready_timeout: Set<Duration>,
     pub(crate) shutdown_timeout: Set<Duration>,
     pub(crate) ceilings: Set<Ceilings>,
     pub(crate) images: Set<media::Limits>,
@@ -141,6 +148,8 @@ impl Config {
             context: layers.pick(|layer| layer.context.map(Some), None),
             parallel: layers.pick(|layer| layer.parallel, const { NonZeroU32::new(4).unwrap() }),
             threads: layers.pick(|layer| layer.threads.map(Some), None),
+            memory: layers.pick(|layer| layer.memory.map(Some), None),
+            keep_alive: layers.pick(|layer| layer.keep_alive, KeepAlive(Some(Duration::from_hours(1)))),
             ollama: layers.pick(|layer| layer.ollama.clone(), Vec::new()),
             openai: with_keys(layers.pick(|layer| layer.openai.clone(), Vec::new()), env)?,
             aliases: layers.pick(|layer| layer.aliases.clone(), Vec::new()),
@@ -148,6 +157,7 @@ impl Config {
             body_limit: layers.pick(|layer| layer.body_limit, ByteSize::mib(32)),
             workers: layers.pick(|layer| layer.workers.map(Some), None),
             max_connections: layers.pick(|layer| layer.max_connections, const { NonZeroU32::new(4096).unwrap() }),
+            head_timeout: span(|layer| layer.head_timeout, seconds(75)),
             body_timeout: span(|layer| layer.body_timeout, Duration::from_mins(2)),
             connect_timeout: span(|layer| layer.connect_timeout, limits.connect),
             headers_timeout: span(|layer| layer.headers_timeout, limits.headers),
@@ -155,6 +165,7 @@ impl Config {
             stall_timeout: span(|layer| layer.stall_timeout, Duration::from_mins(1)),
             heartbeat_after: span(|layer| layer.heartbeat_after, seconds(10)),
             heartbeat_every: span(|layer| layer.heartbeat_every, seconds(10)),
+            ready_timeout: span(|layer| layer.ready_timeout, seconds(5)),
             shutdown_timeout: span(|layer| layer.shutdown_timeout, seconds(30)),
             ceilings: layers.pick(|layer| layer.ceilings.as_ref().map(CeilingsTable::ceilings), Ceilings::default()),
             images: layers.pick(|layer| layer.images.as_ref().map(ImagesTable::limits), media::Limits::default()),

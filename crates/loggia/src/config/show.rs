@@ -23,6 +23,14 @@ impl Display for Shown<'_> {
         Line::optional("context", &config.context, "what the model was trained for, at most 4096").fmt(f)?;
         Line::of("parallel", &config.parallel, ToString::to_string).fmt(f)?;
         Line::optional("threads", &config.threads, "the machine's cores").fmt(f)?;
+        match &*config.memory {
+            Some(memory) => {
+                let memory = size(usize::try_from(memory.as_u64()).unwrap_or(usize::MAX));
+                Line::new("memory", memory, config.memory.from).fmt(f)?;
+            }
+            None => Line::open("memory", "what is available at the start", config.memory.from).fmt(f)?,
+        }
+        Line::of("keep_alive", &config.keep_alive, |keep| text(keep)).fmt(f)?;
         Line::of("ollama", &config.ollama, |urls| list(urls)).fmt(f)?;
         match &*config.cors_origins {
             Some(origins) => Line::new("cors_origins", list(origins), config.cors_origins.from).fmt(f)?,
@@ -33,6 +41,7 @@ impl Display for Shown<'_> {
         Line::optional("workers", &config.workers, "one for each core").fmt(f)?;
         Line::of("max_connections", &config.max_connections, ToString::to_string).fmt(f)?;
         for (key, span) in [
+            ("head_timeout", &config.head_timeout),
             ("body_timeout", &config.body_timeout),
             ("connect_timeout", &config.connect_timeout),
             ("headers_timeout", &config.headers_timeout),
@@ -40,6 +49,7 @@ impl Display for Shown<'_> {
             ("stall_timeout", &config.stall_timeout),
             ("heartbeat_after", &config.heartbeat_after),
             ("heartbeat_every", &config.heartbeat_every),
+            ("ready_timeout", &config.ready_timeout),
             ("shutdown_timeout", &config.shutdown_timeout),
         ] {
             Line::of(key, span, time).fmt(f)?;

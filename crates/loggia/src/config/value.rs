@@ -22,6 +22,8 @@ pub(crate) enum ValueError {
     Key(#[from] KeyError),
     #[error("`{0}` is no duration, as 500ms, 10s, 2min and 1h are")]
     Span(String),
+    #[error("`{0}` is neither a duration, as 5m is, nor `forever`")]
+    KeepAlive(String),
     #[error("`{0}` is neither openai nor original")]
     SamplingProfile(String),
 }

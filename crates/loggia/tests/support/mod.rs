@@ -5,6 +5,7 @@
 
 pub(crate) mod hub;
 pub(crate) mod ollama;
+pub(crate) mod tiny;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};

@@ -1,0 +1,53 @@
+//! What a model will need of the machine, from its file's header alone: known before anything is allocated.
+
+use crate::engine::Sizes;
+use crate::error::LoadError;
+use crate::gguf::Gguf;
+use crate::options::LlamaOptions;
+
+/// What a model will be like once it is loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Forecast {
+    /// Bytes of weights, as in the file.
+    pub weights: u64,
+    /// Bytes of the KV cache, for all requests at once. An upper bound: layers with a window, or without attention, need less.
+    pub cache: u64,
+    /// Bytes that one step computes in. An estimate, within a fifth for the models that it was compared with.
+    pub compute: u64,
+    /// The most tokens that prompt and answer of one request may have together.
+    pub context: u32,
+}
+
+impl Forecast {
+    /// Reads the header of the file that the options name.
+    ///
+    /// # Errors
+    /// Where the file is no GGUF, or broken, or an option makes no sense.
+    pub fn of(options: &LlamaOptions) -> Result<Self, LoadError> {
+        let gguf = Gguf::read(&options.path)?;
+        let sizes = Sizes::of(options, gguf.trained_context())?;
+        Ok(Self::from_header(&gguf, sizes))
+    }
+
+    /// All of it.
+    pub fn bytes(&self) -> u64 {
+        self.weights.saturating_add(self.cache).saturating_add(self.compute)
+    }
+
+    fn from_header(gguf: &Gguf, sizes: Sizes) -> Self {
+        let number = |key: &str, otherwise: u64| gguf.of_architecture(key).unwrap_or(otherwise);
+        let (width, layers) = (number("embedding_length", 0), number("block_count", 0));
+        let heads = number("attention.head_count", 1).max(1);
+        let key_heads = number("attention.head_count_kv", heads);
+        let a_head = |key: &str| number(key, width / heads);
+        let of_a_token = key_heads.saturating_mul(a_head("attention.key_length") + a_head("attention.value_length"));
+        let tokens = u64::from(sizes.context) * u64::from(sizes.parallel);
+        // Two bytes a number.
+        let cache = layers.saturating_mul(of_a_token).saturating_mul(tokens).saturating_mul(2);
+        let vocabulary = gguf.array_length("tokenizer.ggml.tokens").unwrap_or(0);
+        let feed_forward = number("feed_forward_length", 4 * width);
+        let row = vocabulary.saturating_add(8 * width).saturating_add(feed_forward.saturating_mul(2));
+        let compute = row.saturating_mul(4).saturating_mul(u64::from(sizes.batch));
+        Self { weights: gguf.size(), cache, compute, context: sizes.context }
+    }
+}

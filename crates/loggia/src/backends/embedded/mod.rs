@@ -1,0 +1,170 @@
+//! The embedded engine: its models under one name, each in a process of its own once it is loaded.
+//!
+//! Weights are untrusted input, and llama.cpp ends the process over some of them; so may a GPU's fault or a lack of memory. In a process
+//! of its own a model takes only its own answers with it. Reading order: [`Embedded`] (the backend), `pool` (which models are loaded),
+//! `process` (one of them).
+
+mod pool;
+mod process;
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use anyhow::Context as _;
+use futures_util::future::BoxFuture;
+use futures_util::{Stream, StreamExt as _, stream};
+use loggia_backend::{Abilities, Backend, BackendError, ChatCall, Event, Reply};
+use loggia_llama::{Forecast, LlamaOptions};
+use loggia_wire::openai::Model;
+
+use super::local::Local;
+use crate::config::{Config, KeepAlive};
+use pool::{Lease, Pool};
+use process::Opening;
+pub(crate) use process::run;
+
+/// The models of this program.
+pub(crate) struct Embedded {
+    pool: Arc<Pool>,
+}
+
+impl Embedded {
+    /// Models that are still to be loaded.
+    pub(super) fn new(models: &[Local], config: &Config) -> Self {
+        let opening = |model: &Local| Opening {
+            name: model.name.clone(),
+            file: model.file.clone(),
+            context: config.context.map(NonZeroU32::get),
+            parallel: config.parallel.get(),
+            threads: config.threads.map(NonZeroU32::get),
+        };
+        let memory = config.memory.map(|memory| memory.as_u64()).or_else(pool::memory_of_this_machine);
+        let openings = models.iter().map(opening).collect();
+        Embedded { pool: Arc::new(Pool::new(openings, Arc::new(process::Processes), memory, *config.keep_alive)) }
+    }
+
+    /// Loads the models, in order, as far as the memory goes; the others are loaded when they are asked for. Fails with the first that
+    /// cannot be loaded. Goes on for ever, with what has to be done beside requests.
+    pub(crate) async fn load(&self) -> anyhow::Result<()> {
+        for (at, opening) in self.pool.openings().iter().enumerate() {
+            let file = opening.file.display();
+            let forecast = Forecast::of(&opening.options()).with_context(|| format!("cannot load {file}"))?;
+            self.pool.foresee(at, forecast);
+        }
+        self.pool.load_what_fits().await.map_err(anyhow::Error::msg)?;
+        tokio::spawn(Arc::clone(&self.pool).unload_the_idle());
+        Ok(())
+    }
+
+    /// Asks an engine, and once more where its process ends before it has said anything.
+    async fn ask(&self, call: ChatCall) -> Result<Reply, BackendError> {
+        let at = self.pool.find(&call.request.model)?;
+        let keep_alive = keep_alive(&call)?;
+        let mut tried = false;
+        loop {
+            let lease = self.pool.acquire(at, keep_alive).await?;
+            match begin(&lease, call.clone()).await {
+                Err(BackendError::CutShort { .. }) if !tried => {
+                    tracing::warn!(
+                        model = call.request.model,
+                        "a request is tried again: its engine ended before it began"
+                    );
+                    lease.is_lost();
+                    tried = true;
+                }
+                begun => return begun.map(|reply| holding(reply, lease)),
+            }
+        }
+    }
+}
+
+/// What the request says of how long its model is to stay.
+fn keep_alive(call: &ChatCall) -> Result<Option<KeepAlive>, BackendError> {
+    let Some(value) = call.request.extra.get("keep_alive").filter(|value| !value.is_null()) else { return Ok(None) };
+    KeepAlive::of(value).map(Some).ok_or_else(|| BackendError::InvalidRequest {
+        message: "'keep_alive' is a duration, as \"5m\", or a number of seconds; negative means for ever.".to_owned(),
+        param: Some("keep_alive".to_owned()),
+        code: Some("invalid_value".to_owned()),
+    })
+}
+
+/// Starts a chat, up to its first event that says something: by then it has begun.
+async fn begin(lease: &Lease, call: ChatCall) -> Result<Reply, BackendError> {
+    let Reply { served_by, mut events } = lease.backend().chat(call).await?;
+    let first = loop {
+        match events.next().await.transpose()? {
+            Some(Event::Waiting(_)) => {}
+            first => break first,
+        }
+    };
+    Ok(Reply { served_by, events: stream::iter(first.map(Ok)).chain(events).boxed() })
+}
+
+/// The same reply, which keeps its model from being unloaded.
+fn holding(reply: Reply, lease: Lease) -> Reply {
+    Reply { events: Box::pin(Holding { events: reply.events, _lease: lease }), ..reply }
+}
+
+struct Holding {
+    events: loggia_backend::Events,
+    _lease: Lease,
+}
+
+impl Stream for Holding {
+    type Item = Result<Event, BackendError>;
+
+    fn poll_next(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Self::Item>> {
+        self.events.as_mut().poll_next(cx)
+    }
+}
+
+impl Backend for Embedded {
+    fn abilities<'a>(&'a self, model: &'a str) -> BoxFuture<'a, Result<Arc<Abilities>, BackendError>> {
+        Box::pin(async move {
+            let at = self.pool.find(model)?;
+            match self.pool.known(at) {
+                Some((_, abilities)) => Ok(abilities),
+                // What a model can do is known once it has been loaded.
+                None => self.pool.acquire(at, None).await?.backend().abilities(model).await,
+            }
+        })
+    }
+
+    fn chat(&self, call: ChatCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
+        Box::pin(self.ask(call))
+    }
+
+    fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, BackendError>> {
+        let openings = self.pool.openings().iter().enumerate();
+        let card = |(at, opening)| self.pool.known(at).map_or_else(|| unloaded(opening), |(card, _)| card);
+        let cards = openings.map(card).collect();
+        Box::pin(std::future::ready(Ok(cards)))
+    }
+
+    fn ready(&self) -> BoxFuture<'_, Result<(), BackendError>> {
+        Box::pin(std::future::ready(self.pool.ready()))
+    }
+}
+
+/// What is known of a model before it is loaded.
+fn unloaded(opening: &Opening) -> Model {
+    let modified = std::fs::metadata(&opening.file).and_then(|metadata| metadata.modified()).ok();
+    let age = modified.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
+    Model::new(opening.name.as_str(), age.map_or(0, |age| age.as_secs()), "embedded")
+}
+
+impl Opening {
+    /// The same, for the engine.
+    fn options(&self) -> LlamaOptions {
+        LlamaOptions {
+            context: self.context,
+            parallel: self.parallel,
+            threads: self.threads,
+            ..LlamaOptions::new(&self.file, &self.name)
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! The pool with engines that a test ends as it likes.
+
+use std::collections::VecDeque;
+
+use futures_util::FutureExt as _;
+use loggia_backend::{ChatCall, Reply};
+use tokio::sync::oneshot;
+
+use super::*;
+
+/// An engine that only exists.
+struct Engine(Model);
+
+impl Backend for Engine {
+    fn abilities<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Arc<Abilities>, BackendError>> {
+        Box::pin(std::future::ready(Ok(Arc::default())))
+    }
+
+    fn chat(&self, _: ChatCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
+        Box::pin(std::future::ready(Err(BackendError::NoModels)))
+    }
+
+    fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, BackendError>> {
+        Box::pin(std::future::ready(Ok(vec![self.0.clone()])))
+    }
+}
+
+/// Tells the pool that the process has ended when its engine is dropped, as a closed pipe ends a real one.
+struct Ends(Option<oneshot::Sender<String>>);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        let _ = self.0.take().map(|ended| ended.send("ended as told".to_owned()));
+    }
+}
+
+struct EndsWith(Engine, #[expect(dead_code, reason = "it is dropped")] Ends);
+
+impl Backend for EndsWith {
+    fn abilities<'a>(&'a self, model: &'a str) -> BoxFuture<'a, Result<Arc<Abilities>, BackendError>> {
+        self.0.abilities(model)
+    }
+
+    fn chat(&self, call: ChatCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
+        self.0.chat(call)
+    }
+
+    fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, BackendError>> {
+        self.0.models()
+    }
+}
+
+/// Starts such engines; what is in `refusals` is said in place of the next ones.
+#[derive(Default)]
+struct Stage {
+    started: Mutex<Vec<String>>,
+    refusals: Mutex<VecDeque<String>>,
+    /// Ends the engine that was started last, all of a sudden.
+    crash: Mutex<Option<oneshot::Sender<()>>>,
+}
+
+impl Start for Stage {
+    fn start(&self, opening: &Opening) -> BoxFuture<'static, Result<Started, String>> {
+        self.started.lock().unwrap().push(opening.name.clone());
+        if let Some(why) = self.refusals.lock().unwrap().pop_front() {
+            return Box::pin(std::future::ready(Err(why)));
+        }
+        let (told, ends) = oneshot::channel();
+        let (crash, crashes) = oneshot::channel::<()>();
+        *self.crash.lock().unwrap() = Some(crash);
+        let card = Model::new(opening.name.as_str(), 0, "stage");
+        let backend = Arc::new(EndsWith(Engine(card.clone()), Ends(Some(told))));
+        let exited = async move {
+            // A sender that is gone without a word has not crashed.
+            let all_of_a_sudden = async {
+                if crashes.await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            };
+            tokio::select! {
+                how = ends => how.unwrap_or_default(),
+                () = all_of_a_sudden => "signal: 9".to_owned(),
+            }
+        };
+        let known = vec![(card, Arc::default())];
+        Box::pin(std::future::ready(Ok(Started { backend, known, exited: exited.boxed(), kill: Arc::default() })))
+    }
+}
+
+impl Stage {
+    fn started(&self) -> Vec<String> {
+        self.started.lock().unwrap().clone()
+    }
+
+    async fn crash(&self) {
+        self.crash.lock().unwrap().take().expect("an engine").send(()).expect("it is watched");
+        settle().await;
+    }
+}
+
+/// Lets everything that is ready run; the clock stands still but for this.
+async fn settle() {
+    tokio::time::sleep(Duration::from_millis(1)).await;
+}
+
+/// Models that need so many bytes each, with so many to be had.
+fn pool(stage: &Arc<Stage>, needs: &[(&str, u64)], memory: u64, keep_alive: Option<Duration>) -> Arc<Pool> {
+    let opening = |&(name, _): &(&str, u64)| Opening {
+        name: name.to_owned(),
+        file: format!("{name}.gguf").into(),
+        context: None,
+        parallel: 4,
+        threads: None,
+    };
+    let openings = needs.iter().map(opening).collect();
+    let pool = Arc::new(Pool::new(openings, stage.clone(), Some(memory), KeepAlive(keep_alive)));
+    for (at, &(_, bytes)) in needs.iter().enumerate() {
+        pool.foresee(at, Forecast { weights: bytes, cache: 0, compute: 0, context: 4096 });
+    }
+    pool
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_fits_is_loaded_at_the_start_and_the_rest_when_it_is_asked_for() {
+    let stage = Arc::new(Stage::default());
+    let pool = pool(&stage, &[("a", 6), ("b", 6), ("c", 3)], 10, None);
+    assert!(pool.ready().is_err(), "nothing has been loaded");
+    pool.load_what_fits().await.expect("no refusal");
+    assert_eq!(stage.started(), ["a", "c"]);
+    assert!(pool.ready().is_ok());
+    let lease = pool.acquire(1, None).await.expect("there is room once the others are gone");
+    assert_eq!(stage.started(), ["a", "c", "b"]);
+    assert_eq!(lease.backend().models().await.expect("a model")[0].id, "b");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_model_in_use_is_never_unloaded_and_one_that_waits_gets_its_room_after() {
+    let stage = Arc::new(Stage::default());
+    let pool = pool(&stage, &[("a", 6), ("b", 6)], 10, None);
+    pool.load_what_fits().await.expect("no refusal");
+    let in_use = pool.acquire(0, None).await.expect("loaded");
+    let mut waiting = Box::pin(pool.acquire(1, None));
+    assert!(tokio::time::timeout(Duration::from_secs(5), &mut waiting).await.is_err());
+    assert_eq!(stage.started(), ["a"]);
+    drop(in_use);
+    waiting.await.expect("there is room");
+    assert_eq!(stage.started(), ["a", "b"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_model_that_is_always_in_use_does_not_starve_another() {
+    let stage = Arc::new(Stage::default());
+    let pool = pool(&stage, &[("a", 6), ("b", 6)], 10, None);
+    pool.load_what_fits().await.expect("no refusal");
+    // Users of `a` who overlap, as long as they are let in.
+    let busy = Arc::clone(&pool);
+    let users = tokio::spawn(async move {
+        let mut lease = busy.acquire(0, None).await.expect("loaded");
+        while let Ok(next) = tokio::time::timeout(Duration::from_secs(1), busy.acquire(0, None)).await {
+            lease = next.expect("loaded");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        drop(lease);
+    });
+    settle().await;
+    let began = Instant::now();
+    pool.acquire(1, None).await.expect("its turn comes");
+    assert!(began.elapsed() >= PATIENCE && began.elapsed() < 3 * PATIENCE, "{:?}", began.elapsed());
+    users.await.expect("no panic");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_model_is_unloaded_when_its_time_is_over_and_a_request_says_how_long() {
+    let stage = Arc::new(Stage::default());
+    let pool = pool(&stage, &[("a", 6)], 10, Some(Duration::from_mins(5)));
+    pool.load_what_fits().await.expect("no refusal");
+    tokio::spawn(Arc::clone(&pool).unload_the_idle());
+    let is_loaded = || matches!(pool.lock()[0].state, State::Loaded(_));
+    tokio::time::sleep(Duration::from_secs(299)).await;
+    assert!(is_loaded());
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(matches!(pool.lock()[0].state, State::Unloaded));
+    assert!(pool.ready().is_ok() && pool.known(0).is_some(), "it can be loaded again, and is known");
+    drop(pool.acquire(0, Some(KeepAlive(None))).await.expect("loaded again"));
+    tokio::time::sleep(Duration::from_hours(100)).await;
+    assert!(is_loaded(), "for ever");
+    drop(pool.acquire(0, Some(KeepAlive(Some(Duration::ZERO)))).await.expect("loaded"));
+    settle().await;
+    assert!(!is_loaded(), "at once");
+    assert_eq!(stage.started(), ["a", "a"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_can_never_fit_is_refused_before_anything_is_started() {
+    let stage = Arc::new(Stage::default());
+    let pool = pool(&stage, &[("a", 6), ("huge", 3 << 30)], 1 << 30, None);
+    let refused = pool.load_what_fits().await.expect_err("it cannot fit");
+    assert!(refused.contains("`huge` needs 3.0 GiB") && refused.contains("1.0 GiB may be used"), "{refused}");
+    assert_eq!(stage.started(), ["a"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_ends_is_started_anew_at_once_and_then_ever_later() {
+    let stage = Arc::new(Stage::default());
+    let pool = pool(&stage, &[("a", 6)], 10, None);
+    pool.load_what_fits().await.expect("no refusal");
+    stage.crash().await;
+    assert_eq!(stage.started().len(), 2, "at once, without a request");
+    stage.crash().await;
+    assert_eq!(stage.started().len(), 2);
+    let refused = pool.acquire(0, None).await.err().expect("it waits");
+    assert!(
+        matches!(refused, BackendError::Busy { retry_after: Some(after) } if after <= Duration::from_secs(1)),
+        "{refused:?}"
+    );
+    assert!(pool.ready().expect_err("down").to_string().contains("signal: 9"));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(stage.started().len(), 3);
+    tokio::time::sleep(LONG_ENOUGH).await;
+    stage.crash().await;
+    assert_eq!(stage.started().len(), 4, "it had gone well for a while");
+    pool.acquire(0, None).await.expect("loaded");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_heard_of_an_old_process_does_not_touch_the_new_one() {
+    let stage = Arc::new(Stage::default());
+    let pool = pool(&stage, &[("a", 6)], 10, None);
+    pool.load_what_fits().await.expect("no refusal");
+    let (one, two) = (pool.acquire(0, None).await.expect("loaded"), pool.acquire(0, None).await.expect("loaded"));
+    one.is_lost();
+    settle().await;
+    two.is_lost();
+    drop((one, two));
+    settle().await;
+    assert_eq!(stage.started().len(), 2, "one death, one new process");
+    assert!(matches!(&pool.lock()[0].state, State::Loaded(loaded) if loaded.users == 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_model_that_cannot_be_loaded_is_named_without_its_path_and_tried_again_later() {
+    let stage = Arc::new(Stage::default());
+    let pool = pool(&stage, &[("a", 6)], 10, None);
+    pool.load_what_fits().await.expect("no refusal");
+    stage.refusals.lock().unwrap().push_back("/secret/a.gguf is broken".to_owned());
+    stage.crash().await;
+    let refused = pool.acquire(0, None).await.err().expect("it cannot be loaded").to_string();
+    assert!(refused.contains("`a` cannot be loaded") && !refused.contains("secret"), "{refused}");
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    pool.acquire(0, None).await.expect("tried again");
+}
+
+#[test]
+fn waits_double_up_to_a_minute() {
+    let seconds: Vec<u64> = (0..9).map(|deaths| backoff(deaths).as_secs()).collect();
+    assert_eq!(seconds, [0, 1, 2, 4, 8, 16, 32, 60, 60]);
+    assert_eq!(backoff(u32::MAX), LONGEST_BACKOFF);
+}

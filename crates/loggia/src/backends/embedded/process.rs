@@ -1,0 +1,137 @@
+//! One loaded model as a process: this program again, as `loggia engine`. What it is to load comes on its standard input; so do calls,
+//! and what is said goes to its standard output. Its log goes where ours goes.
+
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use futures_util::future::BoxFuture;
+use loggia_backend::process::{ConnectError, Host, Remote};
+use loggia_llama::Llama;
+use serde::{Deserialize, Serialize};
+use tokio::process::{Child, Command};
+use tokio::sync::Notify;
+
+use super::pool::{Start, Started};
+
+/// What an engine's process is to load.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Opening {
+    pub(crate) name: String,
+    pub(crate) file: PathBuf,
+    pub(crate) context: Option<u32>,
+    pub(crate) parallel: u32,
+    pub(crate) threads: Option<u32>,
+}
+
+/// Starts engines as processes.
+pub(super) struct Processes;
+
+impl Start for Processes {
+    fn start(&self, opening: &Opening) -> BoxFuture<'static, Result<Started, String>> {
+        let opening = opening.clone();
+        Box::pin(async move { start(&opening).await })
+    }
+}
+
+async fn start(opening: &Opening) -> Result<Started, String> {
+    let program = std::env::current_exe().map_err(|error| format!("this program does not find itself: {error}"))?;
+    let mut command = Command::new(program);
+    // The name is for people who look at the list of processes.
+    command.arg("engine").arg(&opening.name).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+    // A Ctrl-C is for the program: its answers under way may end.
+    #[cfg(unix)]
+    command.process_group(0);
+    let mut child = command.spawn().map_err(|error| format!("its process cannot be started: {error}"))?;
+    let pipes = (child.stdout.take(), child.stdin.take());
+    let (Some(output), Some(input)) = pipes else { return Err("its process has no pipes".to_owned()) };
+    match Remote::connect("embedded", opening, output, input).await {
+        Ok(remote) => Ok(started(remote, child)),
+        Err(ConnectError::Failed(why)) => Err(why),
+        Err(ConnectError::Ended) => Err(ended_while_loading(&mut child).await),
+    }
+}
+
+fn started(remote: Remote, mut child: Child) -> Started {
+    let kill = Arc::new(Notify::new());
+    let asked_to = Arc::clone(&kill);
+    let exited = async move {
+        let ended = tokio::select! {
+            ended = child.wait() => ended,
+            () = asked_to.notified() => match child.start_kill() {
+                Ok(()) => child.wait().await,
+                Err(error) => Err(error),
+            },
+        };
+        ended.map_or_else(|error| error.to_string(), how)
+    };
+    Started { known: remote.known().to_vec(), backend: Arc::new(remote), exited: Box::pin(exited), kill }
+}
+
+/// Why a process is gone that said nothing: most often llama.cpp has ended it.
+async fn ended_while_loading(child: &mut Child) -> String {
+    let how = child.wait().await.map_or_else(|error| error.to_string(), how);
+    format!(
+        "its process ended while it was loading ({how}); the file may be damaged: fetch it again, and compare its \
+         checksum with the publisher's. Or there was no memory for it: lower --context or --parallel"
+    )
+}
+
+fn how(status: ExitStatus) -> String {
+    status.to_string()
+}
+
+/// `loggia engine`: loads what it is told to, and serves it until its standard input ends.
+pub(crate) async fn run() -> anyhow::Result<()> {
+    ignore_signals()?;
+    let (input, output) = standard_pipes()?;
+    let mut host = Host::new(input, output);
+    let opening: Option<Opening> = host.opening().await;
+    let Some(opening) = opening else {
+        anyhow::bail!("`loggia engine` is started by `loggia serve`, which tells it what to load");
+    };
+    let options = opening.options();
+    tracing::info!(model = options.name, file = %options.path.display(), "loading a model");
+    match tokio::task::spawn_blocking(move || Llama::open(&options)).await? {
+        Ok(llama) => Ok(host.serve(Arc::new(llama)).await?),
+        Err(error) => {
+            host.failed(&error.to_string()).await;
+            Ok(())
+        }
+    }
+}
+
+/// Standard input and output, which are pipes: each read and write is one system call, without a thread between.
+#[cfg(unix)]
+fn standard_pipes() -> anyhow::Result<(tokio::net::unix::pipe::Receiver, tokio::net::unix::pipe::Sender)> {
+    use std::os::fd::AsFd as _;
+    use tokio::net::unix::pipe;
+    let no_pipe = "`loggia engine` is started by `loggia serve`, over pipes";
+    let input = pipe::Receiver::from_owned_fd(std::io::stdin().as_fd().try_clone_to_owned()?).context(no_pipe)?;
+    let output = pipe::Sender::from_owned_fd(std::io::stdout().as_fd().try_clone_to_owned()?).context(no_pipe)?;
+    Ok((input, output))
+}
+
+#[cfg(not(unix))]
+#[expect(clippy::unnecessary_wraps, reason = "as on Unix")]
+fn standard_pipes() -> anyhow::Result<(tokio::io::Stdin, tokio::io::Stdout)> {
+    Ok((tokio::io::stdin(), tokio::io::stdout()))
+}
+
+/// Who tells every process of a service to end means the program; it ends its engines when its answers have ended.
+#[cfg(unix)]
+fn ignore_signals() -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
+        let mut signals = signal(kind)?;
+        tokio::spawn(async move { while signals.recv().await.is_some() {} });
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+#[expect(clippy::unnecessary_wraps, reason = "as on Unix")]
+fn ignore_signals() -> anyhow::Result<()> {
+    Ok(())
+}

@@ -1,0 +1,215 @@
+//! Each model in a process of its own: what happens when that ends, and what does not.
+
+#![cfg(all(unix, feature = "embedded"))]
+#![expect(clippy::unwrap_used, reason = "a panic is the failure we want; clippy only knows functions marked as tests")]
+
+mod support;
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
+
+use support::tiny::{self, Chance};
+use support::{Program, Running, eventually};
+
+/// A program that serves the tiny model.
+struct Served {
+    running: Running,
+    address: SocketAddr,
+    _program: Program,
+}
+
+fn serve(program: Program) -> Served {
+    let file = program.write("tiny.gguf", tiny::gguf());
+    let program = program.with("LOGGIA_THREADS", "1");
+    let arguments = ["serve", "--listen", "127.0.0.1:0", "--model", file.to_str().unwrap()];
+    let mut running = program.start(&arguments);
+    let mut lines = BufReader::new(running.0.stdout.take().unwrap()).lines();
+    let first = lines.next().unwrap().unwrap();
+    let address = first.strip_prefix("loggia: listening on http://").expect(&first).parse().unwrap();
+    assert_eq!(lines.next().expect("the model is loaded").unwrap(), "try it:");
+    Served { running, address, _program: program }
+}
+
+impl Served {
+    /// The process that has the model, once there is one.
+    fn engine(&self) -> u32 {
+        let parent = self.running.0.id().to_string();
+        let mut found = None;
+        eventually("an engine runs", || {
+            let children = Command::new("ps").args(["-o", "pid=", "--ppid", &parent]).output().unwrap();
+            found =
+                String::from_utf8(children.stdout).unwrap().split_whitespace().next().map(|pid| pid.parse().unwrap());
+            found.is_some()
+        });
+        found.unwrap()
+    }
+
+    fn begin(&self, fields: &str) -> BufReader<TcpStream> {
+        let body = format!(r#"{{"model":"tiny","messages":[{{"role":"user","content":"hi"}}],{fields}}}"#);
+        let request = format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: loggia\r\nconnection: close\r\n\
+             content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let mut stream = TcpStream::connect(self.address).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        BufReader::new(stream)
+    }
+
+    fn ask(&self, fields: &str) -> String {
+        rest(self.begin(fields))
+    }
+}
+
+fn rest(mut stream: BufReader<TcpStream>) -> String {
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+/// A stream that goes on for a while, read up to its first chunk.
+fn under_way(served: &Served) -> BufReader<TcpStream> {
+    // Bytes drawn by lot are seldom UTF-8, and the end is as likely as any of them: without it, a long answer.
+    let mut stream = served.begin(r#""stream":true,"max_tokens":450,"logit_bias":{"2":-100}"#);
+    let mut line = String::new();
+    while !line.starts_with("data: ") {
+        line.clear();
+        assert!(stream.read_line(&mut line).unwrap() > 0, "the answer begins");
+    }
+    stream
+}
+
+fn kill(signal: &str, process: u32) {
+    assert!(Command::new("kill").args([signal, &process.to_string()]).status().unwrap().success());
+}
+
+fn is_gone(process: u32) -> bool {
+    // A process that has ended and was not waited for is a zombie: gone as well.
+    let state = Command::new("ps").args(["-o", "stat=", "-p", &process.to_string()]).output().unwrap();
+    matches!(state.stdout.first(), None | Some(b'Z'))
+}
+
+#[test]
+fn a_stream_whose_engine_is_killed_ends_with_an_error_and_the_next_request_is_answered() {
+    let served = serve(Program::new());
+    let mut cut_short = 0;
+    for _ in 0..3 {
+        let engine = served.engine();
+        let stream = under_way(&served);
+        kill("-KILL", engine);
+        let end = rest(stream);
+        // It may have come to its end just before.
+        if !end.contains("[DONE]") {
+            assert!(end.contains(r#"data: {"error":{"message":"the backend `embedded` ended"#), "{end}");
+            cut_short += 1;
+        }
+        eventually("another engine runs", || served.engine() != engine);
+        // It may wait for a second where the engine has ended before.
+        eventually("the next request is answered", || served.ask(r#""max_tokens":2"#).starts_with("HTTP/1.1 200"));
+    }
+    assert!(cut_short > 0);
+}
+
+#[test]
+fn a_request_that_had_not_begun_is_tried_again() {
+    let served = serve(Program::new());
+    let engine = served.engine();
+    kill("-STOP", engine);
+    let waiting = served.begin(r#""max_tokens":3"#);
+    // It has reached the engine's pipe or is about to; either way it has not begun.
+    kill("-KILL", engine);
+    let answer = rest(waiting);
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains(r#""completion_tokens":3"#), "{answer}");
+}
+
+#[test]
+fn the_engine_ends_with_its_program_however_that_ends() {
+    let served = serve(Program::new());
+    let engine = served.engine();
+    kill("-KILL", served.running.0.id());
+    eventually("the engine is gone", || is_gone(engine));
+}
+
+#[test]
+fn a_signal_to_all_processes_lets_the_answer_under_way_end() {
+    let mut served = serve(Program::new());
+    let engine = served.engine();
+    let stream = under_way(&served);
+    kill("-TERM", engine);
+    kill("-TERM", served.running.0.id());
+    assert!(rest(stream).contains("data: [DONE]"));
+    assert_eq!(served.running.0.wait().unwrap().code(), Some(0));
+    assert!(is_gone(engine));
+}
+
+#[test]
+fn a_model_that_is_not_to_be_kept_gives_its_memory_back_and_is_loaded_again() {
+    let served = serve(Program::new());
+    let engine = served.engine();
+    assert!(served.ask(r#""max_tokens":1,"keep_alive":0"#).starts_with("HTTP/1.1 200"));
+    eventually("its process is gone", || is_gone(engine));
+    assert!(served.ask(r#""max_tokens":1"#).starts_with("HTTP/1.1 200"));
+    let refused = served.ask(r#""max_tokens":1,"keep_alive":"soon""#);
+    assert!(refused.starts_with("HTTP/1.1 400") && refused.contains(r#""param":"keep_alive""#), "{refused}");
+}
+
+#[test]
+fn a_model_larger_than_the_memory_it_may_have_is_refused_with_its_needs() {
+    let program = Program::new().with("LOGGIA_MEMORY", "64KiB");
+    let file = program.write("tiny.gguf", tiny::gguf());
+    let run = program.run(&["serve", "--listen", "127.0.0.1:0", "--model", file.to_str().unwrap()]);
+    run.failed_saying(&["the model `tiny` needs", "64.0 KiB may be used", "lower --context or --parallel"]);
+}
+
+/// Damages a file in one of several ways.
+fn damage(file: &mut Vec<u8>, chance: &mut Chance) {
+    // Most of what can be said wrongly is said in the header.
+    let header = file.len() / 6;
+    match chance.below(5) {
+        0 => {
+            let at = chance.below(header);
+            file[at] ^= 1 << chance.below(8);
+        }
+        1 => {
+            let at = chance.below(file.len());
+            file[at] = chance.byte();
+        }
+        2 => file.truncate(chance.below(file.len())),
+        3 => {
+            let at = chance.below(header);
+            file[at..at + 8].fill(0xff);
+        }
+        _ => {
+            let (at, length) = (chance.below(header), chance.below(64));
+            file[at..at + length].fill(0);
+        }
+    }
+}
+
+#[test]
+fn two_hundred_damaged_files_are_served_or_refused_and_end_nothing_else() {
+    let program = Program::new().with("LOGGIA_THREADS", "1").with("LOGGIA_CONTEXT", "64").with("LOGGIA_LOG", "error");
+    let whole = tiny::gguf();
+    let mut chance = Chance(0x5eed);
+    let (mut loaded, mut refused) = (0, 0);
+    for number in 0..200 {
+        let mut file = whole.clone();
+        damage(&mut file, &mut chance);
+        let file = program.write("damaged.gguf", file);
+        let mut running = program.start(&["serve", "--listen", "127.0.0.1:0", "--model", file.to_str().unwrap()]);
+        let mut lines = BufReader::new(running.0.stdout.take().unwrap()).lines();
+        let is_loaded = lines.any(|line| line.unwrap() == "try it:");
+        if is_loaded {
+            loaded += 1;
+            continue;
+        }
+        refused += 1;
+        let code = running.0.wait().unwrap().code();
+        let mut log = String::new();
+        running.0.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+        assert_eq!(code, Some(1), "file {number}: {log}");
+        assert!(log.contains("cannot load") && log.contains("damaged.gguf"), "file {number}: {log}");
+    }
+    assert!(loaded > 20 && refused > 20, "{loaded} loaded, {refused} refused: the damage is too great or too small");
+}
