@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use futures_util::future::BoxFuture;
-use loggia_backend::{Abilities, Backend, BackendError};
+use loggia_backend::{Abilities, Ability, Backend, BackendError};
 use loggia_llama::Forecast;
 use loggia_wire::openai::Model;
 use tokio::runtime::Handle;
@@ -394,7 +394,7 @@ impl Pool {
         let keep_alive = self.keep_alive;
         {
             let entry = &mut self.lock()[at];
-            entry.known = known.into_iter().next();
+            entry.known = known.into_iter().next().map(|(card, abilities)| (card, Arc::new(unloadable(&abilities))));
             entry.state = State::Loaded(Loaded { backend, kill, since: now, users: 0, idle_since: now, keep_alive });
         }
         tracing::info!(model = self.openings[at].name, "a model is loaded");
@@ -454,6 +454,11 @@ impl Pool {
             self.begin(at, &mut models[at]);
         }
     }
+}
+
+/// The same abilities in a pool, which unloads what nobody uses.
+fn unloadable(abilities: &Abilities) -> Abilities {
+    Abilities { can: abilities.can.with(Ability::KeepAlive), ..abilities.clone() }
 }
 
 /// How long to wait after so many deaths in a row: not at all after none, then 1 s, 2 s, 4 s, …
