@@ -31,6 +31,10 @@ pub fn parse_chat(body: &[u8], policy: &Policy) -> Result<(ChatCompletionRequest
         }
     };
     check(&request)?;
+    // The original took whatever stood in a message.
+    if profile == Profile::Openai {
+        conversation::check(&request.messages)?;
+    }
     ceilings::check(&request, &policy.ceilings)?;
     // An empty stop string asks for nothing; an engine would find it at once, everywhere.
     if let Some(stop) = &mut request.stop {
@@ -122,8 +126,7 @@ fn check(request: &ChatCompletionRequest) -> Result<(), ApiError> {
     check_effort(request)?;
     check_functions(request)?;
     check_format(request)?;
-    check_together(request)?;
-    conversation::check(&request.messages)
+    check_together(request)
 }
 
 /// OpenAI's words for how long to think.

@@ -408,3 +408,11 @@ async fn the_clients_headers_go_along() {
     assert_eq!(head.headers()["authorization"], "Bearer mine");
     assert_eq!(head.headers()["content-length"], body.len().to_string().as_str());
 }
+
+#[tokio::test]
+async fn a_message_without_content_is_empty_in_the_original_and_refused_by_us() {
+    let messages = json!({"messages": [{"role": "user"}]});
+    assert_eq!(sent(original(), messages.clone()).await["messages"], json!([{"role": "user", "content": ""}]));
+    let answer = chat(&Scripted::default(), ours(), hello(messages)).await;
+    assert_eq!((answer.status(), &answer.json()["error"]["param"]), (400, &json!("messages[0].content")));
+}
