@@ -101,7 +101,14 @@ fn wrong(path: &str, error: &serde_json::Error) -> ApiError {
         let message = format!("The body of the request must be a JSON object: {text}.");
         return ApiError::new(http::StatusCode::BAD_REQUEST, message).coded(code);
     }
-    ApiError::invalid(path, code, format!("Invalid value for '{path}': {text}."))
+    ApiError::invalid(path, code, format!("Invalid value for '{path}': {}.", in_jsons_words(text)))
+}
+
+/// What was expected, as JSON names it and not Rust.
+fn in_jsons_words(text: &str) -> String {
+    let words = [("i64", "an integer"), ("f64", "a number"), ("a sequence", "an array"), ("a map", "an object")];
+    let expected = words.iter().find_map(|(rust, json)| Some((text.strip_suffix(rust)?, json)));
+    expected.map_or_else(|| text.to_owned(), |(before, json)| format!("{before}{json}"))
 }
 
 fn check(request: &ChatCompletionRequest) -> Result<(), ApiError> {

@@ -163,3 +163,16 @@ async fn an_error_does_not_repeat_a_long_name() {
     assert_eq!(answer.status(), 400);
     assert!(answer.text().len() < 8192);
 }
+
+#[tokio::test]
+async fn a_wrong_type_is_told_in_jsons_words() {
+    for (fields, expected) in [
+        (json!({"max_tokens": "many"}), "expected an integer."),
+        (json!({"temperature": "hot"}), "expected a number."),
+        (json!({"messages": "x"}), "expected an array."),
+        (json!({"metadata": 1}), "expected an object."),
+    ] {
+        let message = chat(&model(), Policy::default(), hello(fields)).await.json()["error"]["message"].to_string();
+        assert!(message.contains(expected), "{message}");
+    }
+}
