@@ -8,7 +8,7 @@ use futures_util::StreamExt;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Response};
-use loggia_backend::{Backend, BackendError, ChatCall, Event, Events, Profile, ServedBy};
+use loggia_backend::{Ability, Backend, BackendError, ChatCall, Event, Events, Profile, ServedBy};
 use loggia_wire::openai::ChatCompletionRequest;
 
 use crate::collect::Collector;
@@ -60,7 +60,13 @@ impl Door {
     async fn admit(&self, asked: Asked) -> Result<Admitted, ApiError> {
         let Asked { mut request, profile, parts, .. } = asked;
         let can = self.backend.abilities(&request.model).await?;
-        let ignored = fields::settle(&mut request, &can, self.policy.strictness)?;
+        let strictness = self.policy.strictness_of(&request.model);
+        let ignored = fields::settle(&mut request, &can, strictness)?;
+        if let Some(options) = self.policy.options_of(&request.model)
+            && can.has(Ability::EngineOptions)
+        {
+            fields::add_options(&mut request, options);
+        }
         if request.token_limit().is_none() {
             request.max_completion_tokens = self.policy.ceilings.answer_tokens.map(i64::from);
         }

@@ -7,7 +7,7 @@ use loggia_wire::Extra;
 use loggia_wire::openai::{
     ChatCompletionRequest as Request, Content, Message, PartKind, ResponseFormat, Role, ToolChoice,
 };
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::{ApiError, Strictness, schema};
 
@@ -143,6 +143,20 @@ pub(crate) fn settle(request: &mut Request, can: &Abilities, strictness: Strictn
         ignored.push(name);
     }
     Ok(ignored)
+}
+
+/// Adds to Ollama's `options` those that the configuration has for the model. What the request says, in `options` or beside them, is stronger.
+pub(crate) fn add_options(request: &mut Request, options: &Map<String, Value>) {
+    let said: Vec<&String> = options.keys().filter(|name| request.extra.contains_key(*name)).collect();
+    let added =
+        options.iter().filter(|(name, _)| !said.contains(name)).map(|(name, value)| (name.clone(), value.clone()));
+    let added: Map<String, Value> = added.collect();
+    let Value::Object(all) = request.extra.entry("options").or_insert_with(|| Value::Object(Map::new())) else {
+        return;
+    };
+    for (name, value) in added {
+        all.entry(name).or_insert(value);
+    }
 }
 
 /// The paths of the fields that OpenAI's API does not have, each once.

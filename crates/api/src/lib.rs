@@ -31,6 +31,6 @@ pub use body::{Body, Ended, Outcome};
 pub use door::{Door, RequestId};
 pub use error::ApiError;
 pub use layer::{EitherBody, OpenAi, OpenAiLayer};
-pub use policy::{Ceilings, Policy, Strictness};
+pub use policy::{Ceilings, ModelPolicy, Policy, Strictness};
 pub use request::{MAX_STOP_STRINGS, parse_chat};
 pub use route::Route;

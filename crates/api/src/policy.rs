@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use loggia_backend::Profile;
+use serde_json::{Map, Value};
 
 /// What becomes of fields that a model's backend cannot honour (`docs/dialects.md`, part 3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,8 +25,8 @@ pub struct Policy {
     pub strictness: Strictness,
     /// How sampling fields are read.
     pub profile: Profile,
-    /// The same, for some models, by the name that the client asks for.
-    pub profiles: HashMap<String, Profile>,
+    /// What is otherwise for some models, by the name that the client asks for: an alias can have its own.
+    pub models: HashMap<String, ModelPolicy>,
     /// The most bytes of a request's body; past that, 413.
     pub body_limit: usize,
     /// How long a request's body may take to come; past that, 408.
@@ -36,6 +37,17 @@ pub struct Policy {
     pub heartbeat_every: Duration,
     /// The most that one request may ask for.
     pub ceilings: Ceilings,
+}
+
+/// What is otherwise for one model; what is `None` is as for all.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ModelPolicy {
+    /// What becomes of fields that cannot be honoured.
+    pub strictness: Option<Strictness>,
+    /// How sampling fields are read.
+    pub profile: Option<Profile>,
+    /// Ollama's `options` (`num_ctx`, `top_k`, …) that hold where the request does not say otherwise. For backends that take them.
+    pub options: Map<String, Value>,
 }
 
 /// The most that one request may ask for; past that, a 400 that names the field and the number.
@@ -90,7 +102,7 @@ impl Default for Policy {
         Self {
             strictness: Strictness::default(),
             profile: Profile::default(),
-            profiles: HashMap::new(),
+            models: HashMap::new(),
             body_limit: 32 << 20,
             body_within: Duration::from_mins(1),
             heartbeat_after: Some(Duration::from_secs(10)),
@@ -103,6 +115,16 @@ impl Default for Policy {
 impl Policy {
     /// How sampling fields are read for this model.
     pub fn profile_of(&self, model: &str) -> Profile {
-        self.profiles.get(model).copied().unwrap_or(self.profile)
+        self.models.get(model).and_then(|its| its.profile).unwrap_or(self.profile)
+    }
+
+    /// What becomes of fields that this model cannot honour.
+    pub fn strictness_of(&self, model: &str) -> Strictness {
+        self.models.get(model).and_then(|its| its.strictness).unwrap_or(self.strictness)
+    }
+
+    /// Options for this model, where there are any.
+    pub(crate) fn options_of(&self, model: &str) -> Option<&Map<String, Value>> {
+        self.models.get(model).map(|its| &its.options).filter(|options| !options.is_empty())
     }
 }

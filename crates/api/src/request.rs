@@ -15,7 +15,7 @@ pub const MAX_STOP_STRINGS: usize = 4;
 /// # Errors
 /// A 400 with the path of the field at fault in `param`.
 pub fn parse_chat(body: &[u8], policy: &Policy) -> Result<(ChatCompletionRequest, Profile), ApiError> {
-    let profile = if policy.profiles.is_empty() { policy.profile } else { policy.profile_of(&model_of(body)) };
+    let profile = if policy.models.is_empty() { policy.profile } else { policy.profile_of(&model_of(body)) };
     let mut request = match profile {
         // Keeping track of the path nearly doubles the work: only where something is wrong.
         Profile::Openai => match serde_json::from_slice(body) {

@@ -64,11 +64,11 @@ async fn everything(config: &Config) -> anyhow::Result<Backends> {
 }
 
 fn policy(config: &Config) -> Policy {
-    let profiles = config.per_model.iter().map(|(model, its)| (model.clone(), its.sampling_profile.into()));
+    let models = config.per_model.iter().map(|(model, its)| (model.clone(), its.policy()));
     Policy {
         strictness: *config.strictness,
         profile: (*config.sampling_profile).into(),
-        profiles: profiles.collect(),
+        models: models.collect(),
         body_limit: usize::try_from(config.body_limit.as_u64()).unwrap_or(usize::MAX),
         body_within: *config.body_timeout,
         heartbeat_after: Some(*config.heartbeat_after).filter(|after| !after.is_zero()),

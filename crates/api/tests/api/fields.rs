@@ -1,7 +1,7 @@
 //! What becomes of each field: honoured, emulated, named as without effect, or refused (`docs/dialects.md`, parts 2 and 3).
 
 use crate::support::{Answer, Scripted, chat, hello};
-use loggia_api::{Policy, Strictness};
+use loggia_api::{ModelPolicy, Policy, Strictness};
 use serde_json::{Value, json};
 
 /// A model of which Ollama says that it can only complete.
@@ -131,6 +131,26 @@ async fn ollamas_own_fields_are_passed_on() {
     let options =
         json!({"num_gpu": 1, "temperature": 0.5, "num_ctx": 2048, "top_k": 5, "min_p": 0.1, "repeat_penalty": 1.1});
     assert_eq!(sent["options"], options);
+}
+
+#[tokio::test]
+async fn a_model_can_have_a_strictness_and_options_of_its_own() {
+    let inner = plain_model();
+    let options = json!({"num_ctx": 16384, "top_k": 7, "seed": 3}).as_object().unwrap().clone();
+    let its = ModelPolicy { strictness: Some(Strictness::Strict), options, ..ModelPolicy::default() };
+    let policy = Policy { models: [("smollm2:135m".to_owned(), its)].into(), ..Policy::default() };
+    let said = json!({"options": {"num_ctx": 2048}, "top_k": 5});
+    assert_eq!(chat(&inner, policy.clone(), hello(said)).await.status(), 200);
+    assert_eq!(
+        inner.last_chat()["options"],
+        json!({"num_ctx": 2048, "top_k": 5, "seed": 3}),
+        "the request is stronger"
+    );
+    assert_eq!(chat(&inner, policy.clone(), hello(json!({}))).await.status(), 200);
+    assert_eq!(inner.last_chat()["options"], json!({"num_ctx": 16384, "top_k": 7, "seed": 3}));
+    assert_eq!(chat(&inner, policy.clone(), hello(json!({"store": true}))).await.status(), 400, "strict");
+    let other = Policy { models: [("another".to_owned(), policy.models["smollm2:135m"].clone())].into(), ..Policy::default() };
+    assert_eq!(chat(&inner, other, hello(json!({"store": true}))).await.status(), 200);
 }
 
 #[tokio::test]

@@ -152,17 +152,17 @@ impl Layer {
 
     /// What this source says of the two flags that are one setting.
     pub(super) fn strictness(&self) -> Option<Strictness> {
-        match (self.strict, self.lenient) {
-            (None, None) => None,
-            (Some(true), _) => Some(Strictness::Strict),
-            (_, Some(true)) => Some(Strictness::Lenient),
-            _ => Some(Strictness::Plain),
-        }
+        super::value::strictness(self.strict, self.lenient)
     }
 
     fn checked(self, source: &str) -> Result<Self, ConfigError> {
-        if self.strict == Some(true) && self.lenient == Some(true) {
+        let both = |strict, lenient| (strict, lenient) == (Some(true), Some(true));
+        if both(self.strict, self.lenient) {
             return Err(ConfigError::StrictAndLenient(source.to_owned()));
+        }
+        let mut models = self.per_model.iter().flatten();
+        if let Some((model, _)) = models.find(|(_, its)| both(its.strict, its.lenient)) {
+            return Err(ConfigError::StrictAndLenient(format!("{source}, for the model `{model}`,")));
         }
         Ok(self)
     }

@@ -78,7 +78,17 @@ fn tables(config: &Config, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     images(&config.images, f)?;
     for (model, settings) in &*config.per_model {
         writeln!(f, "\n[per_model.{}]  # {}", text(model), config.per_model.from)?;
-        writeln!(f, "sampling_profile = {}", text(settings.sampling_profile))?;
+        if let Some(profile) = settings.sampling_profile {
+            writeln!(f, "sampling_profile = {}", text(profile))?;
+        }
+        for (key, value) in [("strict", settings.strict), ("lenient", settings.lenient)] {
+            if let Some(value) = value {
+                writeln!(f, "{key} = {value}")?;
+            }
+        }
+        if !settings.options.is_empty() {
+            writeln!(f, "options = {}", toml::Value::from(settings.options.clone()))?;
+        }
     }
     Ok(())
 }

@@ -36,6 +36,10 @@ total_bytes = "1536KiB"
 
 [per_model."old:latest"]
 sampling_profile = "original"
+
+[per_model.agent]
+strict = true
+options = { num_ctx = 32768, top_k = 20 }
 "#;
 
 fn args(config: Option<&std::path::Path>, flags: &[&str]) -> ServeArgs {
@@ -170,4 +174,14 @@ fn what_is_shown_is_a_file_that_means_the_same_without_its_keys() {
 fn nothing_named_means_the_default_model() {
     assert!(load(None, &[], &[]).unwrap().names_no_backend());
     assert!(!load(None, &[], &["--ollama", "http://127.0.0.1:11434"]).unwrap().names_no_backend());
+}
+
+#[test]
+fn a_model_or_an_alias_has_settings_of_its_own() {
+    let config = load(Some(FILE), &[], &[]).unwrap();
+    let policy = config.per_model["agent"].policy();
+    assert_eq!((policy.strictness, policy.profile), (Some(Strictness::Strict), None));
+    assert_eq!(serde_json::Value::from(policy.options), serde_json::json!({"num_ctx": 32768, "top_k": 20}));
+    let both = "[per_model.m]\nstrict = true\nlenient = true\n";
+    assert!(load(Some(both), &[], &[]).unwrap_err().to_string().contains("for the model `m`"));
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use loggia_api::{ModelPolicy, Strictness};
 use loggia_backend::Profile;
 use loggia_backend::http::{BaseUrl, BaseUrlError, Key, KeyError};
 use serde::Deserialize;
@@ -88,11 +89,41 @@ impl FromStr for ModelName {
     }
 }
 
-/// The settings that one model can have to itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+/// The settings that one model, or one alias, can have to itself.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PerModel {
-    pub(crate) sampling_profile: SamplingProfile,
+    pub(crate) sampling_profile: Option<SamplingProfile>,
+    pub(crate) strict: Option<bool>,
+    pub(crate) lenient: Option<bool>,
+    /// Ollama's options, for requests that do not say otherwise.
+    #[serde(default)]
+    pub(crate) options: toml::Table,
+}
+
+impl PerModel {
+    pub(crate) fn policy(&self) -> ModelPolicy {
+        let options = self.options.iter().filter_map(|(name, value)| Some((name.clone(), json(value)?)));
+        ModelPolicy {
+            strictness: strictness(self.strict, self.lenient),
+            profile: self.sampling_profile.map(Profile::from),
+            options: options.collect(),
+        }
+    }
+}
+
+fn json(value: &toml::Value) -> Option<serde_json::Value> {
+    serde_json::to_value(value).ok()
+}
+
+/// What the two flags that are one setting say.
+pub(super) fn strictness(strict: Option<bool>, lenient: Option<bool>) -> Option<Strictness> {
+    match (strict, lenient) {
+        (None, None) => None,
+        (Some(true), _) => Some(Strictness::Strict),
+        (_, Some(true)) => Some(Strictness::Lenient),
+        _ => Some(Strictness::Plain),
+    }
 }
 
 /// The address of a server.
