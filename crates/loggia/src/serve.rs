@@ -118,14 +118,27 @@ fn told_to_stop() -> anyhow::Result<impl Future<Output = ()>> {
     })
 }
 
-/// Prints a line that can be pasted into another terminal, with a model that is there.
+/// Prints a line that can be pasted into another terminal, with a model that is there and can hold a chat.
 async fn example(backend: &dyn Backend, address: SocketAddr) {
-    let models = tokio::time::timeout(Duration::from_secs(5), backend.models()).await;
-    let Some(model) = models.ok().and_then(Result::ok).and_then(|models| models.into_iter().next()) else {
+    let Ok(Some(model)) = tokio::time::timeout(Duration::from_secs(5), a_model_that_chats(backend)).await else {
         say("loggia: no model can be reached yet; `loggia check` with the same flags says why");
         return;
     };
-    say(&format!("try it:\n{}", curl(address, &model.id)));
+    say(&format!("try it:\n{}", curl(address, &model)));
+}
+
+/// The first that does not say that it cannot: models for embeddings stand in Ollama's list too.
+async fn a_model_that_chats(backend: &dyn Backend) -> Option<String> {
+    let models = backend.models().await.ok()?;
+    let first = models.first().map(|model| model.id.clone());
+    for model in models {
+        let Ok(card) = backend.model(&model.id).await else { continue };
+        let capabilities = card.extra.get("capabilities").and_then(|capabilities| capabilities.as_array());
+        if capabilities.is_none_or(|can| can.is_empty() || can.iter().any(|can| can == "completion")) {
+            return Some(model.id);
+        }
+    }
+    first
 }
 
 /// To standard output, whether or not anybody still reads it.

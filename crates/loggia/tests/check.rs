@@ -27,7 +27,7 @@ fn what_results_is_printed_with_who_set_it_and_what_is_there() {
     assert_eq!(line("parallel"), "parallel = 7 # environment");
     assert_eq!(line("idle_timeout"), "idle_timeout = \"3m\" # file");
     assert_eq!(line("connect_timeout"), "connect_timeout = \"5s\" # default");
-    assert_eq!(line("# ollama"), format!("# ollama at {}: 1 model", ollama.url()));
+    assert_eq!(line("# ollama"), format!("# ollama at {}: 2 models", ollama.url()));
     assert_eq!(line("# alias"), "# alias gpt-* means small, that is ollama/small:latest");
     // What it prints is a file that means the same.
     program.write("again.toml", &checked.out);

@@ -84,6 +84,7 @@ fn the_printed_line_works_as_it_is() {
     assert_eq!(served.line(), "try it:\n");
     let line = served.line();
     assert!(line.contains(&format!("curl http://{}/v1/chat/completions", served.address)), "{line}");
+    assert!(line.contains(MODEL), "a model for embeddings cannot be tried so: {line}");
     let body = line.split(" -d '").nth(1).unwrap().trim_end().strip_suffix('\'').unwrap();
     let answer = served.ask(&post(body));
     assert!(answer.starts_with("HTTP/1.1 200") && answer.contains(r#""content":"Hello""#), "{answer}");

@@ -1,4 +1,4 @@
-//! The least that passes for an Ollama: one model, and an answer that can be held back.
+//! The least that passes for an Ollama: one model that chats behind one that does not, and an answer that can be held back.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ impl Ollama {
             .route("/api/tags", get(|| async { TAGS }))
             .route("/api/version", get(|| async { r#"{"version":"0.30.0"}"# }))
             .route("/api/ps", get(|| async { r#"{"models":[]}"# }))
-            .route("/api/show", post(|| async { r#"{"capabilities":["completion"],"model_info":{},"details":{}}"# }))
+            .route("/api/show", post(|asked: String| std::future::ready(show(&asked))))
             .route("/api/chat", post(move || std::future::ready(chat(Arc::clone(&held)))));
         runtime.spawn(async move { axum::serve(listener, app).await });
         Ollama { address, go_on, _runtime: runtime }
@@ -41,7 +41,12 @@ impl Ollama {
     }
 }
 
-const TAGS: &str = r#"{"models":[{"name":"small:latest","model":"small:latest","modified_at":"2026-01-02T03:04:05Z","size":7,"digest":"abc","details":{"family":"llama"}}]}"#;
+fn show(asked: &str) -> String {
+    let can = if asked.contains("embed") { "embedding" } else { "completion" };
+    format!(r#"{{"capabilities":["{can}"],"model_info":{{}},"details":{{}}}}"#)
+}
+
+const TAGS: &str = r#"{"models":[{"name":"embed:latest","model":"embed:latest","modified_at":"2026-01-02T03:04:05Z","size":7,"digest":"def","details":{"family":"bert"}},{"name":"small:latest","model":"small:latest","modified_at":"2026-01-02T03:04:05Z","size":7,"digest":"abc","details":{"family":"llama"}}]}"#;
 
 fn chat(go_on: Arc<Semaphore>) -> Body {
     let first = r#"{"model":"small:latest","created_at":"2026-01-02T03:04:05Z","message":{"role":"assistant","content":"Hel"},"done":false}"#;
