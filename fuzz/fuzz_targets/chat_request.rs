@@ -14,7 +14,7 @@ fuzz_target!(|body: &[u8]| {
         let Ok((request, profile)) = parse_chat(body, &policy) else { continue };
         let written = serde_json::to_vec(&request).expect("what was read can be written");
         let again: ChatCompletionRequest = serde_json::from_slice(&written).expect("what was written can be read");
-        assert_eq!(again, request);
+        assert_eq!(again, *request);
         if let Ok(translated) = chat_request(&request, profile) {
             serde_json::to_vec(&translated).expect("what is sent can be written");
         }

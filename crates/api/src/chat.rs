@@ -1,5 +1,6 @@
 //! One chat: parse, find, ask, answer.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use bytes::{Buf, Bytes};
 use futures_util::StreamExt;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Response};
+use http::{HeaderName, HeaderValue, Request, Response};
 use loggia_backend::{Ability, Backend, BackendError, ChatCall, Event, Events, Profile, ServedBy};
 use loggia_wire::openai::ChatCompletionRequest;
 
@@ -17,9 +18,16 @@ use crate::ignored::listed;
 use crate::stream::{Beginning, Begun, EventStream, NotBegun, Speech, took_too_long};
 use crate::{ApiError, Body, Door, Ended, Outcome, RequestId, fields, id, read, request};
 
+const X_LOGGIA_IGNORED: HeaderName = HeaderName::from_static("x-loggia-ignored");
+const X_LOGGIA_SERVED_BY: HeaderName = HeaderName::from_static("x-loggia-served-by");
+const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+/// What the buffer of a whole answer holds at first: a short one. It grows for a longer one.
+const FIRST_BUFFER: usize = 1000;
+
 /// A request that was read: everything about it but what its model can do.
 struct Asked {
-    request: ChatCompletionRequest,
+    request: Arc<ChatCompletionRequest>,
     profile: Profile,
     parts: Parts,
     request_id: Option<Arc<str>>,
@@ -35,58 +43,54 @@ struct Admitted {
 
 impl Door {
     /// `POST /v1/chat/completions`.
-    pub(crate) async fn chat<B>(&self, parts: Parts, body: B) -> Response<Body>
+    pub(crate) async fn chat<B>(&self, request: Request<B>) -> Response<Body>
     where
         B: http_body::Body<Data: Buf, Error: std::fmt::Display> + Send,
     {
-        let asked = match self.read_chat(parts, body).await {
+        let (parts, body) = request.into_parts();
+        let read = read::json_body(&parts.headers, body, &self.policy).await;
+        let asked = match read.and_then(|bytes| self.parse(parts, &bytes)) {
             Ok(asked) => asked,
-            Err(error) => return error.response(),
+            // From before the model, and so its profile, was known.
+            Err(error) => return error.under(self.policy.profile).response(),
         };
         if asked.request.streams() { self.stream(asked).await } else { self.whole(asked).await }
     }
 
-    async fn read_chat<B>(&self, parts: Parts, body: B) -> Result<Asked, ApiError>
-    where
-        B: http_body::Body<Data: Buf, Error: std::fmt::Display> + Send,
-    {
-        let bytes = read::json_body(&parts.headers, body, &self.policy).await.map_err(|error| self.plainly(error))?;
-        let (request, profile) = request::parse_chat(&bytes, &self.policy).map_err(|error| self.plainly(error))?;
+    fn parse(&self, parts: Parts, body: &[u8]) -> Result<Asked, ApiError> {
+        let (request, profile) = request::parse_chat(body, &self.policy)?;
         let request_id = parts.extensions.get::<RequestId>().map(|id| Arc::clone(&id.0));
         Ok(Asked { request, profile, parts, request_id })
     }
 
     /// Compares what is asked with what the model can do. Waits where the model has to be loaded to know.
     async fn admit(&self, asked: Asked) -> Result<Admitted, ApiError> {
-        let Asked { mut request, profile, parts, .. } = asked;
-        let can = self.backend.abilities(&request.model).await?;
+        let Asked { request: mut shared, profile, parts, .. } = asked;
+        let can = self.backend.abilities(&shared.model).await?;
+        // Nobody else holds it yet, so nothing is copied.
+        let request = Arc::make_mut(&mut shared);
         let strictness = self.policy.strictness_of(&request.model);
-        let ignored = fields::settle(&mut request, &can, strictness)?;
+        let ignored = fields::settle(request, &can, strictness)?;
         if let Some(options) = self.policy.options_of(&request.model)
             && can.has(Ability::EngineOptions)
         {
-            fields::add_options(&mut request, options);
+            fields::add_options(request, options);
         }
         if request.token_limit().is_none() {
             request.max_completion_tokens = self.policy.ceilings.answer_tokens.map(i64::from);
         }
-        let head = head(&request, profile);
+        let head = head(request, profile);
         let id = Arc::clone(&head.id);
         let forwarded = self.forwards_head.then(|| Arc::new(parts));
-        let call = ChatCall { id, request: Arc::new(request), profile, head: forwarded };
+        let call = ChatCall { id, request: shared, profile, head: forwarded };
         Ok(Admitted { call, head, ignored: listed(&ignored) })
-    }
-
-    /// An error from before the model, and so its profile, was known.
-    fn plainly(&self, error: ApiError) -> ApiError {
-        error.under(self.policy.profile)
     }
 
     async fn whole(&self, asked: Asked) -> Response<Body> {
         let (limit, profile, request_id) = (self.policy.ceilings.whole_time, asked.profile, asked.request_id.clone());
         let mut ignored = String::new();
         let answered = {
-            let mut answering = Box::pin(self.answer_whole(asked, &mut ignored));
+            let mut answering = pin!(self.answer_whole(asked, &mut ignored));
             let overdue = || Err(refused(took_too_long(limit.unwrap_or_default()), request_id.as_deref()));
             within(limit, &mut answering).await.unwrap_or_else(overdue)
         };
@@ -102,7 +106,7 @@ impl Door {
         let answered = answer_whole(&*self.backend, call, &head).await;
         let (served_by, json, usage) = answered.map_err(|error| refused(error, request_id.as_deref()))?;
         let mut response = Response::new(Body::ending(json, Ended { outcome: Outcome::Complete, usage }));
-        insert(&mut response, CONTENT_TYPE.as_str(), "application/json");
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         name_server(&mut response, &served_by);
         Ok(response)
     }
@@ -167,7 +171,8 @@ async fn answer_whole(backend: &dyn Backend, call: ChatCall, head: &Head) -> Res
         collector.push(event?);
     }
     let completion = collector.finish(head, &reply.served_by)?;
-    let json = serde_json::to_vec(&completion)
+    let mut json = Vec::with_capacity(FIRST_BUFFER);
+    serde_json::to_writer(&mut json, &completion)
         .map_err(|_| BackendError::Engine { message: "an answer that cannot be written as JSON".to_owned() })?;
     Ok((reply.served_by, json.into(), completion.usage))
 }
@@ -205,29 +210,33 @@ fn refused(error: BackendError, request_id: Option<&str>) -> ApiError {
 
 fn event_stream(events: EventStream) -> Response<Body> {
     let mut response = Response::new(Body::stream(events));
-    insert(&mut response, CONTENT_TYPE.as_str(), "text/event-stream");
-    insert(&mut response, CACHE_CONTROL.as_str(), "no-cache");
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     // nginx holds a stream back unless told not to.
-    insert(&mut response, "x-accel-buffering", "no");
+    headers.insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
     response
 }
 
 fn name_server(response: &mut Response<Body>, served_by: &ServedBy) {
-    let node = served_by.node.as_deref().map(|node| format!("@{node}")).unwrap_or_default();
-    let value = format!("{}{node}; model={}", served_by.backend, served_by.model);
-    insert(response, "x-loggia-served-by", &value);
+    let ServedBy { backend, model, node, .. } = served_by;
+    let value = match node {
+        Some(node) => [backend, "@", node, "; model=", model].concat(),
+        None => [backend, "; model=", model].concat(),
+    };
+    insert(response, X_LOGGIA_SERVED_BY, &value);
 }
 
 /// Names what has no effect, where there is such a thing.
 fn name_ignored(response: &mut Response<Body>, ignored: &str) {
     if !ignored.is_empty() {
-        insert(response, "x-loggia-ignored", ignored);
+        insert(response, X_LOGGIA_IGNORED, ignored);
     }
 }
 
 /// Sets a header; a value that is none (a model's name with a line end in it) is left out.
-fn insert(response: &mut Response<Body>, name: &'static str, value: &str) {
+fn insert(response: &mut Response<Body>, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
-        response.headers_mut().insert(HeaderName::from_static(name), value);
+        response.headers_mut().insert(name, value);
     }
 }

@@ -42,7 +42,10 @@ impl Door {
         B: http_body::Body<Data: Buf, Error: Display> + Send,
     {
         match Route::of(request.method(), request.uri()) {
-            Ok(route) => self.answer(route, request).await,
+            // Not by way of `answer`: a future within a future would carry the request once more.
+            Ok(Route::Chat) => self.chat(request).await,
+            Ok(Route::Models) => self.models().await,
+            Ok(Route::Model(id)) => self.model(&id).await,
             Err(error) => error.under(self.policy.profile).response(),
         }
     }
@@ -53,13 +56,20 @@ impl Door {
         B: http_body::Body<Data: Buf, Error: Display> + Send,
     {
         match route {
-            Route::Chat => {
-                let (parts, body) = request.into_parts();
-                self.chat(parts, body).await
-            }
-            Route::Models => self.json(self.backend.models().await.map(ModelList::new), "model"),
-            Route::Model(id) => self.json(self.backend.model(&id).await, "model"),
+            Route::Chat => self.chat(request).await,
+            Route::Models => self.models().await,
+            Route::Model(id) => self.model(&id).await,
         }
+    }
+
+    /// `GET /v1/models`.
+    async fn models(&self) -> Response<Body> {
+        self.json(self.backend.models().await.map(ModelList::new), "model")
+    }
+
+    /// `GET /v1/models/{id}`.
+    async fn model(&self, id: &str) -> Response<Body> {
+        self.json(self.backend.model(id).await, "model")
     }
 
     /// An answer in JSON, or the refusal in its place; `param` is what a model that is not there was named by.

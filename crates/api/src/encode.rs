@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use bytes::{BufMut, BytesMut};
+use bytes::BufMut;
 use loggia_backend::{BackendError, Chunk, Event, Profile, ServedBy};
 use loggia_wire::Extra;
 use loggia_wire::frame::sse;
@@ -33,7 +33,7 @@ pub(crate) struct Encoder {
     head: Head,
     fingerprint: Option<Arc<str>>,
     /// `data: {"id":…,"choices":`, once the first chunk has come.
-    prefix: BytesMut,
+    prefix: Vec<u8>,
     choices: Vec<Progress>,
     usage: Option<CompletionUsage>,
 }
@@ -47,7 +47,7 @@ enum Progress {
 }
 
 /// Writes the event that tells a failure.
-pub(crate) fn write_failure(error: &ApiError, profile: Profile, out: &mut BytesMut) {
+pub(crate) fn write_failure(error: &ApiError, profile: Profile, out: &mut Vec<u8>) {
     // Four strings are always JSON.
     let _ = sse::write(out, &error.clone().under(profile).body());
 }
@@ -65,7 +65,7 @@ struct Prefix<'a> {
 impl Encoder {
     pub(crate) fn new(head: Head) -> Self {
         let choices = vec![Progress::Waiting; head.choices];
-        Self { head, fingerprint: None, prefix: BytesMut::new(), choices, usage: None }
+        Self { head, fingerprint: None, prefix: Vec::new(), choices, usage: None }
     }
 
     /// The engine has accepted: who answers is known.
@@ -82,7 +82,7 @@ impl Encoder {
     }
 
     /// Writes what an event stands for, if anything.
-    pub(crate) fn push(&mut self, event: Event, out: &mut BytesMut) -> Result<(), BackendError> {
+    pub(crate) fn push(&mut self, event: Event, out: &mut Vec<u8>) -> Result<(), BackendError> {
         match event {
             Event::Waiting(_) => Ok(()),
             Event::Usage(usage) => {
@@ -94,7 +94,7 @@ impl Encoder {
     }
 
     /// Writes the end of an answer that went well; an answer without a proper end did not.
-    pub(crate) fn finish(&mut self, out: &mut BytesMut) -> Result<(), BackendError> {
+    pub(crate) fn finish(&mut self, out: &mut Vec<u8>) -> Result<(), BackendError> {
         if self.choices.iter().any(|choice| *choice != Progress::Finished) {
             return Err(BackendError::Unfinished);
         }
@@ -112,11 +112,11 @@ impl Encoder {
     }
 
     /// Writes the event that tells a failure. Nothing follows, no `[DONE]` either.
-    pub(crate) fn fail(&self, error: &ApiError, out: &mut BytesMut) {
+    pub(crate) fn fail(&self, error: &ApiError, out: &mut Vec<u8>) {
         write_failure(error, self.head.profile, out);
     }
 
-    fn chunk(&mut self, chunk: Chunk, out: &mut BytesMut) -> Result<(), BackendError> {
+    fn chunk(&mut self, chunk: Chunk, out: &mut Vec<u8>) -> Result<(), BackendError> {
         if self.prefix.is_empty() {
             self.begin(chunk.created)?;
         }
@@ -144,7 +144,7 @@ impl Encoder {
     }
 
     /// Writes one choice: the role before anything else, the reason of its end after everything else.
-    fn choice(&mut self, mut choice: ChunkChoice, extra: &Extra, out: &mut BytesMut) -> Result<(), BackendError> {
+    fn choice(&mut self, mut choice: ChunkChoice, extra: &Extra, out: &mut Vec<u8>) -> Result<(), BackendError> {
         let Some(progress) = self.choices.get_mut(choice.index as usize) else { return Ok(()) };
         let before = *progress;
         if before == Progress::Finished {
@@ -169,11 +169,19 @@ impl Encoder {
         self.write(&choice, extra, out)
     }
 
-    fn write(&self, choice: &ChunkChoice, extra: &Extra, out: &mut BytesMut) -> Result<(), BackendError> {
+    fn write(&self, choice: &ChunkChoice, extra: &Extra, out: &mut Vec<u8>) -> Result<(), BackendError> {
         out.put_slice(&self.prefix);
-        out.put_u8(b'[');
-        put_json(out, choice)?;
-        out.put_u8(b']');
+        match only_text(choice) {
+            // Nearly all are. What is written is the same, without a look at each field that is not there.
+            Some(text) => {
+                out.put_slice(b"[{\"index\":");
+                put_json(out, &choice.index)?;
+                out.put_slice(b",\"delta\":{\"content\":");
+                put_json(out, text)?;
+                out.put_slice(b"},\"logprobs\":null,\"finish_reason\":null}]");
+            }
+            None => put_json(out, &[choice])?,
+        }
         if self.head.include_usage {
             out.put_slice(b",\"usage\":null");
         }
@@ -188,13 +196,56 @@ impl Encoder {
     }
 }
 
+/// The text of a choice that has nothing else to say.
+fn only_text(choice: &ChunkChoice) -> Option<&str> {
+    let ChunkChoice { index: _, delta, logprobs: None, finish_reason: None, extra } = choice else { return None };
+    let Delta {
+        role: None,
+        content: Some(content),
+        refusal: None,
+        reasoning_content: None,
+        reasoning: None,
+        tool_calls: None,
+        function_call: None,
+        extra: more,
+    } = delta
+    else {
+        return None;
+    };
+    (extra.is_empty() && more.is_empty()).then_some(content)
+}
+
 /// The original named the role and a content in every delta.
 fn as_the_original_shaped(delta: &mut Delta) {
     delta.role = Some(Role::Assistant);
     delta.content.get_or_insert_default();
 }
 
-fn put_json(out: &mut BytesMut, value: &impl Serialize) -> Result<(), BackendError> {
-    serde_json::to_writer((&mut *out).writer(), value)
+fn put_json<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) -> Result<(), BackendError> {
+    serde_json::to_writer(out, value)
         .map_err(|_| BackendError::Engine { message: "an answer that cannot be written as JSON".to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_alone_is_written_as_any_other_delta_is() {
+        let head = Head {
+            id: "chatcmpl-1".into(),
+            model: "m".into(),
+            profile: Profile::Openai,
+            choices: 1,
+            include_usage: false,
+        };
+        let encoder = Encoder::new(head);
+        for text in ["", " the", "\"\\\n\u{1}</é😀"] {
+            let choice = ChunkChoice::delta(3, Delta::content(text));
+            let mut written = Vec::new();
+            encoder.write(&choice, &Extra::new(), &mut written).expect("text is JSON");
+            let otherwise = serde_json::to_string(&[&choice]).expect("text is JSON");
+            assert_eq!(String::from_utf8(written).expect("text"), format!("{otherwise}}}\n\n"));
+        }
+    }
 }

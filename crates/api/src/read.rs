@@ -2,11 +2,11 @@
 
 use std::fmt::Display;
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
 use http_body::Body;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 
 use crate::{ApiError, Policy};
 
@@ -21,18 +21,38 @@ where
     if length.is_some_and(|length| length > limit as u64) {
         return Err(too_large(limit));
     }
-    let body = std::pin::pin!(Limited::new(body.map_err(|error| error.to_string()), limit));
-    match tokio::time::timeout(policy.body_within, body.collect()).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large(limit)),
-        Ok(Err(_)) => Err(ApiError::new(StatusCode::BAD_REQUEST, "the body of the request broke off before its end")),
-        Err(_) => {
-            let seconds = policy.body_within.as_secs();
-            let message =
-                format!("the body of the request did not come within {seconds} s; send it faster, or a smaller one");
-            Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, message))
+    tokio::time::timeout(policy.body_within, whole(body, limit)).await.unwrap_or_else(|_| {
+        let seconds = policy.body_within.as_secs();
+        let message =
+            format!("the body of the request did not come within {seconds} s; send it faster, or a smaller one");
+        Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, message))
+    })
+}
+
+/// All of a body. One that comes in one piece, as most do, is not copied.
+async fn whole<B>(body: B, limit: usize) -> Result<Bytes, ApiError>
+where
+    B: Body<Data: Buf>,
+{
+    let mut body = std::pin::pin!(body);
+    let mut first = Bytes::new();
+    let mut joined = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let broken = |_| ApiError::new(StatusCode::BAD_REQUEST, "the body of the request broke off before its end");
+        let Ok(mut piece) = frame.map_err(broken)?.into_data() else { continue };
+        if first.len().max(joined.len()) + piece.remaining() > limit {
+            return Err(too_large(limit));
         }
+        if first.is_empty() {
+            first = piece.copy_to_bytes(piece.remaining());
+            continue;
+        }
+        if joined.is_empty() {
+            joined.extend_from_slice(&first);
+        }
+        joined.put(piece);
     }
+    Ok(if joined.is_empty() { first } else { joined.freeze() })
 }
 
 /// A request without a type is taken for JSON, as the original did.
@@ -46,8 +66,8 @@ fn check_type(headers: &HeaderMap) -> Result<(), ApiError> {
         );
     }
     let Some(kind) = headers.get(CONTENT_TYPE) else { return Ok(()) };
-    let essence = kind.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    if essence == "application/json" || essence.ends_with("+json") {
+    let essence = kind.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
+    if essence.eq_ignore_ascii_case("application/json") || essence.to_ascii_lowercase().ends_with("+json") {
         Ok(())
     } else {
         unsupported("Unsupported content type; this API takes JSON: set the header 'content-type: application/json'.")

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_core::future::BoxFuture;
 use loggia_backend::{BackendError, Event, Events, Profile, ServedBy};
 use loggia_wire::frame::sse;
@@ -19,6 +19,9 @@ const GATHER: usize = 16 << 10;
 
 /// What a first buffer holds: a few chunks. A stream of slow tokens never needs more.
 const FIRST_BUFFER: usize = 1 << 10;
+
+/// The room that most events fit in.
+const ROOM: usize = 512;
 
 /// An answer that has begun.
 pub(crate) struct Begun {
@@ -101,7 +104,7 @@ impl EventStream {
 
     /// The next bytes: all that is ready, up to [`GATHER`].
     pub(crate) fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        let mut out = BytesMut::new();
+        let mut out = Vec::new();
         self.poll_begun(cx, &mut out);
         self.poll_speech(cx, &mut out);
         self.poll_deadline(cx, &mut out);
@@ -109,14 +112,14 @@ impl EventStream {
             self.poll_heartbeat(cx, &mut out);
         }
         match (out.is_empty(), &self.state) {
-            (false, _) => Poll::Ready(Some(out.freeze())),
+            (false, _) => Poll::Ready(Some(out.into())),
             (true, State::Ended(_)) => Poll::Ready(None),
             (true, _) => Poll::Pending,
         }
     }
 
     /// Sees whether an answer that was not begun is by now.
-    fn poll_begun(&mut self, cx: &mut Context<'_>, out: &mut BytesMut) {
+    fn poll_begun(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) {
         let State::Beginning(beginning, profile) = &mut self.state else { return };
         let Poll::Ready(begun) = beginning.as_mut().poll(cx) else { return };
         let profile = *profile;
@@ -135,7 +138,7 @@ impl EventStream {
     }
 
     /// Writes what is ready of an answer that has begun.
-    fn poll_speech(&mut self, cx: &mut Context<'_>, out: &mut BytesMut) {
+    fn poll_speech(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) {
         while out.len() < GATHER
             && let State::Speaking(Speech { first, events, encoder }) = &mut self.state
         {
@@ -146,9 +149,7 @@ impl EventStream {
                     Poll::Pending => return,
                 },
             };
-            if out.capacity() == 0 {
-                out.reserve(FIRST_BUFFER);
-            }
+            make_room(out);
             let written = match event {
                 Some(Ok(event)) => encoder.push(event, out).map(|()| false),
                 Some(Err(error)) => Err(error),
@@ -166,7 +167,7 @@ impl EventStream {
     }
 
     /// Ends an answer whose time is over. Asked only where nothing else is ready, or enough is gathered.
-    fn poll_deadline(&mut self, cx: &mut Context<'_>, out: &mut BytesMut) {
+    fn poll_deadline(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) {
         if matches!(self.state, State::Ended(_)) {
             return;
         }
@@ -178,7 +179,7 @@ impl EventStream {
     }
 
     /// Ends an answer that failed under way, and logs it.
-    fn fail(&mut self, error: BackendError, out: &mut BytesMut) {
+    fn fail(&mut self, error: BackendError, out: &mut Vec<u8>) {
         tracing::warn!(request_id = self.request_id.as_deref(), cause = error.kind(), "a stream failed");
         let error = ApiError::from(error);
         match &self.state {
@@ -193,12 +194,12 @@ impl EventStream {
     }
 
     /// Ends an answer that never began.
-    fn refuse(&mut self, error: &ApiError, profile: Profile, out: &mut BytesMut) {
+    fn refuse(&mut self, error: &ApiError, profile: Profile, out: &mut Vec<u8>) {
         encode::write_failure(error, profile, out);
         self.state = State::Ended(Ended { outcome: Outcome::Failed, usage: None });
     }
 
-    fn poll_heartbeat(&mut self, cx: &mut Context<'_>, out: &mut BytesMut) {
+    fn poll_heartbeat(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) {
         if matches!(self.state, State::Ended(_)) {
             return;
         }
@@ -209,6 +210,15 @@ impl EventStream {
             }
             heartbeat.next.as_mut().reset(Instant::now() + heartbeat.every);
         }
+    }
+}
+
+/// Where a first buffer is full, many events came together: the next one holds all that is gathered, so that they are copied once.
+fn make_room(out: &mut Vec<u8>) {
+    if out.capacity() == 0 {
+        out.reserve(FIRST_BUFFER);
+    } else if out.capacity() - out.len() < ROOM && out.len() < GATHER {
+        out.reserve(GATHER + ROOM - out.len());
     }
 }
 

@@ -3,13 +3,12 @@
 //! The line names method, route, status, how it ended, how long it took, and the tokens that it cost. Never a path, a query, a header or a
 //! body: what the client sent is the client's.
 
-use std::borrow::Cow;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use axum::extract::MatchedPath;
+use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use loggia_api::{Ended, Outcome, RequestId, Route};
@@ -17,8 +16,9 @@ use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
 use crate::InFlight;
+use crate::app::own_route;
+use crate::body::AnswerBody;
 use crate::in_flight::Entered;
-use crate::verdict::Verdict;
 
 /// Accounts for every request.
 #[derive(Clone, Debug)]
@@ -47,12 +47,11 @@ pub(crate) struct Access<S> {
     in_flight: InFlight,
 }
 
-impl<S, B, R> Service<Request<B>> for Access<S>
+impl<S, B> Service<Request<B>> for Access<S>
 where
-    S: Service<Request<B>, Response = Response<R>>,
-    R: Body,
+    S: Service<Request<B>, Response = Response<AnswerBody>>,
 {
-    type Response = Response<AccountedBody<R>>;
+    type Response = Response<AccountedBody>;
     type Error = S::Error;
     type Future = Accounted<S::Future>;
 
@@ -61,7 +60,8 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let account = Account::open(&request, &self.in_flight);
+        // Boxed: it is handed from future to response to body.
+        let account = Box::new(Account::open(&request, &self.in_flight));
         Accounted { inner: self.inner.call(request), account: Some(account) }
     }
 }
@@ -72,10 +72,9 @@ where
 struct Account {
     id: Option<RequestId>,
     method: Method,
-    route: Option<Cow<'static, str>>,
+    route: Option<&'static str>,
     status: Option<StatusCode>,
     ended: Ended,
-    verdict: Option<Verdict>,
     begun: Instant,
     _entered: Entered,
 }
@@ -88,7 +87,6 @@ impl Account {
             route: route(request),
             status: None,
             ended: Ended { outcome: Outcome::Abandoned, usage: None },
-            verdict: None,
             begun: Instant::now(),
             _entered: in_flight.enter(),
         }
@@ -103,7 +101,7 @@ impl Drop for Account {
         tracing::info!(
             request_id = self.id.as_ref().map(|id| &*id.0),
             method = known(&self.method),
-            route = self.route.as_deref(),
+            route = self.route,
             status = self.status.map(|status| status.as_u16()),
             outcome = word(self.ended.outcome),
             ms,
@@ -115,15 +113,14 @@ impl Drop for Account {
 }
 
 /// The route as it is written in a routing table; `None` where there is none, so that no path of the client's own is logged.
-fn route<B>(request: &Request<B>) -> Option<Cow<'static, str>> {
-    if let Some(own) = request.extensions().get::<MatchedPath>() {
-        return Some(Cow::Owned(own.as_str().to_owned()));
-    }
-    Some(Cow::Borrowed(match Route::of(request.method(), request.uri()).ok()? {
-        Route::Chat => "/v1/chat/completions",
-        Route::Models => "/v1/models",
-        Route::Model(_) => "/v1/models/{id}",
-    }))
+fn route<B>(request: &Request<B>) -> Option<&'static str> {
+    own_route(request.uri().path()).or_else(|| {
+        Some(match Route::of(request.method(), request.uri()).ok()? {
+            Route::Chat => "/v1/chat/completions",
+            Route::Models => "/v1/models",
+            Route::Model(_) => "/v1/models/{id}",
+        })
+    })
 }
 
 fn word(outcome: Outcome) -> &'static str {
@@ -149,16 +146,15 @@ pin_project! {
     pub(crate) struct Accounted<F> {
         #[pin]
         inner: F,
-        account: Option<Account>,
+        account: Option<Box<Account>>,
     }
 }
 
-impl<F, R, E> Future for Accounted<F>
+impl<F, E> Future for Accounted<F>
 where
-    F: Future<Output = Result<Response<R>, E>>,
-    R: Body,
+    F: Future<Output = Result<Response<AnswerBody>, E>>,
 {
-    type Output = Result<Response<AccountedBody<R>>, E>;
+    type Output = Result<Response<AccountedBody>, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
@@ -166,45 +162,47 @@ where
         let mut account = this.account.take();
         if let Some(account) = &mut account {
             account.status = Some(response.status());
-            account.verdict = response.extensions().get().cloned();
         }
         Poll::Ready(Ok(response.map(|body| AccountedBody::new(body, account))))
     }
 }
 
-pin_project! {
-    /// A body that closes the account when it ends.
-    pub(crate) struct AccountedBody<B> {
-        #[pin]
-        inner: B,
-        account: Option<Account>,
-    }
+/// A body that closes the account when it ends.
+pub(crate) struct AccountedBody {
+    inner: AnswerBody,
+    account: Option<Box<Account>>,
 }
 
-impl<B: Body> AccountedBody<B> {
-    fn new(inner: B, account: Option<Account>) -> Self {
+impl AccountedBody {
+    fn new(inner: AnswerBody, account: Option<Box<Account>>) -> Self {
         let mut body = Self { inner, account };
         // Such a body is dropped unasked: an empty one, and any that answers HEAD.
         if body.inner.is_end_stream() || body.account.as_ref().is_some_and(|account| account.method == Method::HEAD) {
-            close(&mut body.account, Outcome::Complete);
+            body.close(Outcome::Complete);
         }
         body
     }
+
+    /// Closes the account: as the body itself says, where it does.
+    fn close(&mut self, outcome: Outcome) {
+        if let Some(mut account) = self.account.take() {
+            account.ended = self.inner.ended().cloned().unwrap_or(Ended { outcome, usage: None });
+        }
+    }
 }
 
-impl<B: Body> Body for AccountedBody<B> {
-    type Data = B::Data;
-    type Error = B::Error;
+impl Body for AccountedBody {
+    type Data = Bytes;
+    type Error = axum::Error;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        let mut this = self.project();
-        let frame = ready!(this.inner.as_mut().poll_frame(cx));
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
         match &frame {
-            Some(Err(_)) => close(this.account, Outcome::Failed),
+            Some(Err(_)) => self.close(Outcome::Failed),
             // Whoever writes the answer need not ask again once the end is in sight.
-            Some(Ok(_)) if this.inner.is_end_stream() => close(this.account, Outcome::Complete),
+            Some(Ok(_)) if self.inner.is_end_stream() => self.close(Outcome::Complete),
             Some(Ok(_)) => {}
-            None => close(this.account, Outcome::Complete),
+            None => self.close(Outcome::Complete),
         }
         Poll::Ready(frame)
     }
@@ -215,13 +213,5 @@ impl<B: Body> Body for AccountedBody<B> {
 
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
-    }
-}
-
-/// Closes the account: as the door says, where it has the last word.
-fn close(account: &mut Option<Account>, outcome: Outcome) {
-    if let Some(mut account) = account.take() {
-        let verdict = account.verdict.take();
-        account.ended = verdict.and_then(|verdict| verdict.known().cloned()).unwrap_or(Ended { outcome, usage: None });
     }
 }

@@ -1,20 +1,24 @@
 //! The app: the server's own routes, OpenAI's behind them, and every layer around both.
 
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use axum::Router;
-use axum::body::Body;
 use axum::extract::Request;
 use axum::routing::get;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use http::Response;
 use loggia_api::{Door, Policy};
 use loggia_backend::Backend;
-use tower::ServiceBuilder;
-use tower_http::catch_panic::CatchPanicLayer;
+use tower::{Service, ServiceBuilder};
 
 use crate::access::AccessLayer;
+use crate::body::AnswerBody;
 use crate::cors::PagesLayer;
 use crate::request_id::RequestIdLayer;
-use crate::verdict::judged;
 use crate::{InFlight, ServerOptions, health, panic};
 
 /// What the app is made of.
@@ -43,21 +47,59 @@ impl AppState {
 pub fn app(state: AppState) -> Router {
     let AppState { backend, door, options, in_flight } = state;
     let ready_within = options.ready_timeout;
-    Router::new()
+    let own = Router::new()
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(move || health::readyz(backend, ready_within)))
-        .method_not_allowed_fallback(health::only_get)
-        .fallback(move |request: Request| async move { judged(door.serve(request).await).map(Body::new) })
-        .layer(
-            // Outermost first.
-            ServiceBuilder::new()
-                // Every answer bears its id: a preflight, a panic's 500 and an unknown route too.
-                .layer(RequestIdLayer)
-                // Sees the status that the client sees; its line and its gauge last as long as the body.
-                .layer(AccessLayer::new(in_flight))
-                // Answers preflights before anything asks for a key, and lets a page read every error, a panic's too.
-                .layer(PagesLayer::new(&options.origins))
-                // Next to the routes: what panics is a route's code, and all the others still see its 500.
-                .layer(CatchPanicLayer::custom(panic::answer)),
-        )
+        .method_not_allowed_fallback(health::only_get);
+    // One service, and not a handler within axum's layers: those are put together anew, and boxed, for each request.
+    Router::new().fallback_service(
+        // Outermost first.
+        ServiceBuilder::new()
+            // Every answer bears its id: a preflight, a panic's 500 and an unknown route too.
+            .layer(RequestIdLayer)
+            // Sees the status that the client sees; its line and its gauge last as long as the body.
+            .layer(AccessLayer::new(in_flight))
+            // Answers preflights before anything asks for a key, and lets a page read every error, a panic's too.
+            .layer(PagesLayer::new(&options.origins))
+            .service(Routes { door, own }),
+    )
+}
+
+/// The paths of the server's own; all others are the door's.
+pub(crate) fn own_route(path: &str) -> Option<&'static str> {
+    ["/healthz", "/readyz"].into_iter().find(|own| *own == path)
+}
+
+/// All routes, within the panic guard: what panics is a route's code, and the layers still see its 500.
+#[derive(Clone)]
+struct Routes {
+    door: Door,
+    own: Router,
+}
+
+impl Service<Request> for Routes {
+    type Response = Response<AnswerBody>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        if own_route(request.uri().path()).is_some() {
+            let mut own = self.own.clone();
+            return Box::pin(async move {
+                match AssertUnwindSafe(own.call(request)).catch_unwind().await {
+                    Ok(answer) => answer.map(|answer| answer.map(AnswerBody::from)),
+                    Err(words) => Ok(panic::answer(words).map(AnswerBody::from)),
+                }
+            });
+        }
+        let door = self.door.clone();
+        Box::pin(async move {
+            let answer = AssertUnwindSafe(door.serve(request)).catch_unwind().await;
+            Ok(answer.unwrap_or_else(panic::answer).map(AnswerBody::from))
+        })
+    }
 }

@@ -13,7 +13,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::timeout;
 use tower::Service;
 
@@ -40,8 +40,8 @@ impl Connection {
         Self { http, app, stall_timeout: options.stall_timeout, closed }
     }
 
-    /// Answers what is asked on it until one side has had enough, or the server is told to stop.
-    pub(crate) async fn serve(mut self, stream: TcpStream) {
+    /// Answers what is asked on it until one side has had enough, or the server is told to stop. `_place` is given back when it ends.
+    pub(crate) async fn serve(mut self, stream: TcpStream, _place: OwnedSemaphorePermit) {
         self.tune(&stream);
         let asked = Arc::new(AtomicBool::new(false));
         let service = service_fn({
@@ -60,13 +60,14 @@ impl Connection {
                 // One that has asked nothing yet would be waited for.
                 if asked.load(Ordering::Relaxed) {
                     Pin::new(&mut connection).graceful_shutdown();
-                    broke(connection.await);
+                    // By reference: moved, it would take up its room twice.
+                    broke((&mut connection).await);
                 }
                 return;
             }
         };
         match ended {
-            Ok(()) => part(connection.into_parts().io.into_inner()).await,
+            Ok(()) => Box::pin(part(connection.into_parts().io.into_inner())).await,
             Err(error) => broke(Err(error)),
         }
     }

@@ -1,5 +1,7 @@
 //! Which web pages may use the API from a browser.
 
+use std::mem;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -57,7 +59,7 @@ fn parse_one(origin: &str) -> Option<HeaderValue> {
 /// What a browser app needs, for requests that come from a page, which name their origin. All others pass by: writing down for each program
 /// what pages may do takes longer than the whole of the other layers.
 #[derive(Clone, Debug)]
-pub(crate) struct PagesLayer(CorsLayer);
+pub(crate) struct PagesLayer(Arc<CorsLayer>);
 
 impl PagesLayer {
     /// Preflights answered (they carry no key), any header that they ask for (the `openai` package sends `authorization`, `content-type`
@@ -77,28 +79,28 @@ impl PagesLayer {
             .expose_headers(exposed)
             // Two hours is the most that any browser keeps a preflight.
             .max_age(Duration::from_hours(2));
-        Self(cors)
+        Self(Arc::new(cors))
     }
 }
 
-impl<S: Clone> Layer<S> for PagesLayer {
+impl<S> Layer<S> for PagesLayer {
     type Service = Pages<S>;
 
     fn layer(&self, inner: S) -> Pages<S> {
-        Pages { from_pages: self.0.layer(inner.clone()), from_programs: inner }
+        Pages { cors: Arc::clone(&self.0), inner }
     }
 }
 
 /// See [`PagesLayer`].
 #[derive(Clone, Debug)]
 pub(crate) struct Pages<S> {
-    from_pages: Cors<S>,
-    from_programs: S,
+    cors: Arc<CorsLayer>,
+    inner: S,
 }
 
 impl<S, B, R> Service<Request<B>> for Pages<S>
 where
-    S: Service<Request<B>, Response = Response<R>>,
+    S: Service<Request<B>, Response = Response<R>> + Clone,
     R: Default,
 {
     type Response = S::Response;
@@ -106,18 +108,17 @@ where
     type Future = Either<<Cors<S> as Service<Request<B>>>::Future, S::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        match self.from_pages.poll_ready(cx) {
-            Poll::Ready(Ok(())) => self.from_programs.poll_ready(cx),
-            waiting_or_broken => waiting_or_broken,
-        }
+        self.inner.poll_ready(cx)
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        if request.headers().contains_key(ORIGIN) {
-            Either::Left(self.from_pages.call(request))
-        } else {
-            Either::Right(self.from_programs.call(request))
+        if !request.headers().contains_key(ORIGIN) {
+            return Either::Right(self.inner.call(request));
         }
+        // The one that is ready, and not its copy.
+        let copy = self.inner.clone();
+        let ready = mem::replace(&mut self.inner, copy);
+        Either::Left(self.cors.layer(ready).call(request))
     }
 }
 

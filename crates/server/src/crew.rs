@@ -124,10 +124,7 @@ impl Shift {
         let connection = self.connection.clone();
         match TcpStream::from_std(socket) {
             Ok(stream) => {
-                connections.spawn(async move {
-                    connection.serve(stream).await;
-                    drop(place);
-                });
+                connections.spawn(connection.serve(stream, place));
             }
             Err(error) => tracing::warn!(%error, "a connection was dropped: its thread could not take it"),
         }

@@ -7,6 +7,7 @@
 
 mod access;
 mod app;
+mod body;
 mod connection;
 mod cors;
 mod crew;
@@ -16,7 +17,6 @@ mod options;
 mod panic;
 mod request_id;
 mod run;
-mod verdict;
 
 pub use app::{AppState, app};
 pub use cors::{BadOrigin, Origins};

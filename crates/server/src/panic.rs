@@ -7,8 +7,11 @@ use http::{Response, StatusCode};
 use loggia_api::{ApiError, Body};
 use loggia_wire::frame::sse;
 
+/// What a panic says.
+pub(crate) type Words = Box<dyn Any + Send>;
+
 /// The answer to a request whose code panicked.
-pub(crate) fn answer(_words: Box<dyn Any + Send>) -> Response<Body> {
+pub(crate) fn answer(_: Words) -> Response<Body> {
     error().response()
 }
 

@@ -12,6 +12,8 @@ use tower::{Layer, Service};
 
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
+
 /// The longest id taken from a client.
 const LONGEST: usize = 128;
 
@@ -86,9 +88,13 @@ fn clients_own(header: &HeaderValue) -> Option<(Arc<str>, HeaderValue)> {
 
 /// `req_` and 32 hex digits, as OpenAI's look.
 fn new() -> (Arc<str>, HeaderValue) {
-    let id = format!("req_{:032x}", rand::random::<u128>());
-    let header = HeaderValue::from_str(&id).expect("letters and digits make a header");
-    (id.into(), header)
+    let mut id = *b"req_________________________________";
+    let random: [u8; 16] = rand::random();
+    for (digits, byte) in id[4..].chunks_exact_mut(2).zip(random) {
+        digits.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+    }
+    let header = HeaderValue::from_bytes(&id).expect("letters and digits make a header");
+    (str::from_utf8(&id).expect("letters and digits are UTF-8").into(), header)
 }
 
 #[cfg(test)]

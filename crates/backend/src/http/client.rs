@@ -83,7 +83,9 @@ impl Shared {
                 },
             }
         }
-        let mut lease = self.pool.adopt(self.connect(&to).await?, &to);
+        // Boxed, since it is rare and large: every call would carry the room for it.
+        let connection = Box::pin(self.connect(&to)).await?;
+        let mut lease = self.pool.adopt(connection, &to);
         match lease.connection().ask(request).await {
             Ok(response) => Ok(self.answered(response, lease)),
             Err(unanswered) => Err(Error::of_request(unanswered.into_error())),

@@ -2,8 +2,6 @@
 //!
 //! A connection stays with the runtime that made it: another would be woken through it, at the cost of a system call for each piece.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -25,18 +23,23 @@ const IDLE_CONNECTIONS: usize = 512;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Pool(Arc<Mutex<Shelves>>);
 
-type Shelves = HashMap<Place, Shelf>;
+/// One for each place. They are few, and to compare them takes less than to hash one.
+type Shelves = Vec<Shelf>;
 
 /// Where a connection leads, and the runtime it lives on.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Place {
     scheme: Option<Scheme>,
     authority: Option<Authority>,
     runtime: Id,
 }
 
-/// The last used is the last.
-type Shelf = Vec<(Connection, Instant)>;
+#[derive(Debug)]
+struct Shelf {
+    place: Place,
+    /// The last used is the last.
+    waiting: Vec<(Connection, Instant)>,
+}
 
 /// A connection in use, and the way back to its place.
 #[derive(Debug)]
@@ -51,7 +54,7 @@ impl Pool {
     pub(super) fn take(&self, uri: &Uri) -> Option<Lease> {
         let place = Place::of(uri);
         loop {
-            let (connection, since) = lock(&self.0).get_mut(&place)?.pop()?;
+            let (connection, since) = shelf(&mut lock(&self.0), &place)?.waiting.pop()?;
             let mut lease = self.lease(connection, place.clone());
             if since.elapsed() < IDLE_CONNECTION && lease.connection.is_ready() {
                 return Some(lease);
@@ -80,16 +83,15 @@ impl Lease {
         if here.id() != self.place.runtime || !self.connection.is_ready() {
             return;
         }
+        let waits = (self.connection, Instant::now());
         let mut shelves = lock(&pool);
-        let waiting = match shelves.entry(self.place) {
-            Entry::Occupied(there) => there.into_mut(),
-            Entry::Vacant(place) => {
-                here.spawn(clear(self.pool, place.key().clone()));
-                place.insert(Shelf::default())
+        match shelf(&mut shelves, &self.place) {
+            Some(there) if there.waiting.len() >= IDLE_CONNECTIONS => {}
+            Some(there) => there.waiting.push(waits),
+            None => {
+                here.spawn(clear(self.pool, self.place.clone()));
+                shelves.push(Shelf { place: self.place, waiting: vec![waits] });
             }
-        };
-        if waiting.len() < IDLE_CONNECTIONS {
-            waiting.push((self.connection, Instant::now()));
         }
     }
 }
@@ -107,16 +109,21 @@ async fn clear(pool: Weak<Mutex<Shelves>>, place: Place) {
         sleep(IDLE_CONNECTION).await;
         let Some(pool) = pool.upgrade() else { return };
         let mut shelves = lock(&pool);
-        let Some(shelf) = shelves.get_mut(&place) else { return };
-        let fresh = shelf.partition_point(|(_, since)| since.elapsed() >= IDLE_CONNECTION);
-        let kept = shelf.split_off(fresh);
-        let _closed_once_unlocked = mem::replace(shelf, kept);
-        if shelf.is_empty() {
-            shelves.remove(&place);
+        let Some(at) = shelves.iter().position(|shelf| shelf.place == place) else { return };
+        let waiting = &mut shelves[at].waiting;
+        let fresh = waiting.partition_point(|(_, since)| since.elapsed() >= IDLE_CONNECTION);
+        let kept = waiting.split_off(fresh);
+        let _closed_once_unlocked = mem::replace(waiting, kept);
+        if waiting.is_empty() {
+            shelves.swap_remove(at);
             return;
         }
         drop(shelves);
     }
+}
+
+fn shelf<'a>(shelves: &'a mut Shelves, place: &Place) -> Option<&'a mut Shelf> {
+    shelves.iter_mut().find(|shelf| shelf.place == *place)
 }
 
 fn lock(pool: &Mutex<Shelves>) -> MutexGuard<'_, Shelves> {

@@ -1,6 +1,7 @@
 //! One engine's address, its key, and the pool through which it is reached.
 
 use std::fmt;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -41,9 +42,12 @@ impl fmt::Debug for Key {
     }
 }
 
-/// One engine's API: a request for a path becomes a request for that path at its address.
+/// One engine's API: a request for a path becomes a request for that path at its address. Clones share it.
 #[derive(Clone, Debug)]
-pub struct Upstream {
+pub struct Upstream(Arc<Api>);
+
+#[derive(Debug)]
+struct Api {
     client: Client,
     base: BaseUrl,
     host: Option<HeaderValue>,
@@ -54,17 +58,17 @@ impl Upstream {
     /// The API at `base`, through this pool.
     pub fn new(client: Client, base: BaseUrl, key: Option<Key>) -> Self {
         let host = base.host();
-        Self { client, base, host, key }
+        Self(Arc::new(Api { client, base, host, key }))
     }
 
     /// Where it is.
     pub fn base(&self) -> &BaseUrl {
-        &self.base
+        &self.0.base
     }
 
     /// The absolute URI of a path, for [`Upstream::get`] and [`Upstream::post_json`]: make it once.
     pub fn uri(&self, path: &'static str) -> Uri {
-        self.base.join(&PathAndQuery::from_static(path))
+        self.0.base.join(&PathAndQuery::from_static(path))
     }
 
     /// Asks for a resource.
@@ -87,17 +91,18 @@ impl Upstream {
 
     /// Sends a request whose URI is absolute already. The key, the host and the program's name are put into its headers.
     fn send(&self, mut request: Request<Full<Bytes>>) -> ResponseFuture {
+        let Api { client, host, key, .. } = &*self.0;
         let headers = request.headers_mut();
-        if let Some(host) = &self.host {
+        if let Some(host) = host {
             headers.insert(HOST, host.clone());
         }
-        if let Some(Key(key)) = &self.key {
+        if let Some(Key(key)) = key {
             headers.insert(AUTHORIZATION, key.clone());
         }
         headers
             .entry(USER_AGENT)
             .or_insert(const { HeaderValue::from_static(concat!("loggia/", env!("CARGO_PKG_VERSION"))) });
-        self.client.send(request)
+        client.send(request)
     }
 }
 
@@ -113,7 +118,7 @@ impl Service<Request<Full<Bytes>>> for Upstream {
 
     fn call(&mut self, mut request: Request<Full<Bytes>>) -> ResponseFuture {
         let uri = match request.uri().path_and_query() {
-            Some(path) => self.base.join(path),
+            Some(path) => self.0.base.join(path),
             None => self.uri("/"),
         };
         *request.uri_mut() = uri;

@@ -92,7 +92,7 @@ impl Backend for Inline {
     }
 
     fn chat(&self, call: ChatCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
-        Box::pin(self.start(call))
+        if plan::has_images(&call.request) { Box::pin(self.start(call)) } else { self.inner.chat(call) }
     }
 
     fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, BackendError>> {

@@ -99,6 +99,11 @@ impl Plan {
     }
 }
 
+/// Whether there is anything to plan.
+pub(super) fn has_images(request: &ChatCompletionRequest) -> bool {
+    images(request).next().is_some()
+}
+
 /// The images of a request, in order.
 fn images(request: &ChatCompletionRequest) -> impl Iterator<Item = (Place, &str)> {
     request.messages.iter().enumerate().flat_map(|(message, sent)| {

@@ -36,7 +36,7 @@ impl Answer {
 
     /// Feeds the next line; gives back what it stands for: nothing, a chunk, or the last chunk and the usage.
     pub fn push(&mut self, line: &[u8]) -> Result<impl Iterator<Item = Event> + use<>, BackendError> {
-        let line: ChatLine<'_> = serde_json::from_slice(line).map_err(|error| self.bad(describe(&error)))?;
+        let line = parsed(line).map_err(|error| self.bad(describe(&error)))?;
         if let Some(error) = &line.error {
             return Err(error_in_stream(error));
         }
@@ -119,6 +119,14 @@ impl Answer {
 
     fn bad(&self, what: impl Into<String>) -> BackendError {
         BackendError::BadAnswer { backend: self.backend.to_string(), what: what.into() }
+    }
+}
+
+/// A line that is known to be UTF-8 as a whole need not be checked string by string, which takes longer than to parse it.
+fn parsed(line: &[u8]) -> serde_json::Result<ChatLine<'_>> {
+    match str::from_utf8(line) {
+        Ok(text) => serde_json::from_str(text),
+        Err(_) => serde_json::from_slice(line),
     }
 }
 

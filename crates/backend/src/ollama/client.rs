@@ -1,10 +1,12 @@
 //! The thin client around the translation: [`Ollama`], over any service that speaks Ollama's API.
 
+use std::future::ready;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 use futures_core::future::BoxFuture;
+use futures_util::TryFutureExt;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::Body;
 use http_body_util::{BodyExt, Limited};
@@ -26,6 +28,9 @@ use crate::{Abilities, Backend, BackendError, ChatCall, Profile, Reply, ServedBy
 
 /// The most bytes of an answer that is not a chat: a list of a thousand models is 500 KiB.
 const BODY_LIMIT: usize = 32 << 20;
+
+/// What the buffer of a request holds at first: a short conversation. It grows for a longer one.
+const FIRST_BUFFER: usize = 1000;
 
 /// Ollama behind any tower service that speaks its API.
 ///
@@ -89,6 +94,11 @@ where
         if call.profile == Profile::Original || call.request.callable_functions().is_empty() {
             return self.start_once(call).await;
         }
+        // Boxed, as whatever is rare here: every chat would carry the room for it.
+        Box::pin(self.start_with_tools(call)).await
+    }
+
+    async fn start_with_tools(&self, call: ChatCall) -> Result<Reply, BackendError> {
         let held_to_a_schema = Arc::new(forced_call::as_a_schema(&call.request)?);
         let again = ChatCall { request: held_to_a_schema, ..call.clone() };
         let this = self.clone();
@@ -110,7 +120,7 @@ where
             Err(BackendError::ContextLengthExceeded { prompt_tokens: Some(prompt), .. })
                 if chosen && grow_context(&call.request, &mut request, &known, prompt) =>
             {
-                self.ask_chat(&request, head).await?
+                Box::pin(self.ask_chat(&request, head)).await?
             }
             response => response?,
         };
@@ -136,7 +146,7 @@ where
         if response.status() == StatusCode::OK {
             Ok(response)
         } else {
-            Err(self.refused(response, &request.model).await)
+            Err(Box::pin(self.refused(response, &request.model)).await)
         }
     }
 
@@ -151,11 +161,11 @@ where
         if request.options.others.contains_key("num_ctx") {
             return false;
         }
-        let loaded = match known.context_kept() {
-            Some(kept) => Some(kept),
-            None => {
-                self.get::<RunningModels>("/api/ps").await.ok().and_then(|ps| models::loaded_context(&ps, &asked.model))
-            }
+        let loaded = if let Some(kept) = known.context_kept() {
+            Some(kept)
+        } else {
+            let running = Box::pin(self.get::<RunningModels>("/api/ps")).await;
+            running.ok().and_then(|running| models::loaded_context(&running, &asked.model))
         };
         if let Some(size) = context::choose(context::need(asked), loaded, most) {
             set_context(request, known, size);
@@ -168,7 +178,7 @@ where
         if let Some(known) = self.known.recall(model) {
             return Ok(known);
         }
-        let known = Arc::new(self.ask(model).await?);
+        let known = Arc::new(Box::pin(self.ask(model)).await?);
         self.known.keep(model, Arc::clone(&known));
         Ok(known)
     }
@@ -208,8 +218,8 @@ where
         serde_json::from_slice(&body).map_err(|_| self.bad("JSON that is not Ollama's"))
     }
 
-    async fn send(&self, request: Request<B>) -> Result<Response<S::Body>, BackendError> {
-        self.service.clone().oneshot(request).await.map_err(|error| transport_error(error.into(), &self.name))
+    fn send(&self, request: Request<B>) -> impl Future<Output = Result<Response<S::Body>, BackendError>> + Send {
+        self.service.clone().oneshot(request).map_err(|error| transport_error(error.into(), &self.name))
     }
 
     async fn refused(&self, response: Response<S::Body>, model: &str) -> BackendError {
@@ -245,7 +255,10 @@ where
     B: From<Bytes> + Send + 'static,
 {
     fn abilities<'a>(&'a self, model: &'a str) -> BoxFuture<'a, Result<Arc<Abilities>, BackendError>> {
-        Box::pin(async move { Ok(Arc::clone(&self.known(model).await?.abilities)) })
+        match self.known.recall(model) {
+            Some(known) => Box::pin(ready(Ok(Arc::clone(&known.abilities)))),
+            None => Box::pin(async move { Ok(Arc::clone(&self.known(model).await?.abilities)) }),
+        }
     }
 
     fn chat(&self, call: ChatCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
@@ -326,8 +339,13 @@ fn without_body_headers(headers: &HeaderMap) -> HeaderMap {
 }
 
 fn to_json(value: &impl Serialize, backend: &str) -> Result<Vec<u8>, BackendError> {
-    serde_json::to_vec(value)
-        .map_err(|_| BackendError::Engine { message: format!("the request for `{backend}` cannot be written as JSON") })
+    let mut json = Vec::with_capacity(FIRST_BUFFER);
+    match serde_json::to_writer(&mut json, value) {
+        Ok(()) => Ok(json),
+        Err(_) => {
+            Err(BackendError::Engine { message: format!("the request for `{backend}` cannot be written as JSON") })
+        }
+    }
 }
 
 fn retry_after(headers: &HeaderMap) -> Option<std::time::Duration> {

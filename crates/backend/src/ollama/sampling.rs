@@ -58,6 +58,9 @@ fn add_others(options: &mut Options, request: &ChatCompletionRequest) {
             options.others.insert(name.to_owned(), value.clone());
         }
     }
+    if options.others.is_empty() {
+        return;
+    }
     let named = Options { others: serde_json::Map::new(), ..options.clone() };
     if let Ok(Value::Object(named)) = serde_json::to_value(named) {
         options.others.retain(|name, _| !named.contains_key(name));

@@ -68,13 +68,14 @@ impl Roster {
 
     /// Where a name leads, asking the backends again where it leads nowhere.
     async fn find(&self, name: &str) -> Result<Place<'_>, BackendError> {
+        // Boxed, since it is rare and large: every chat would carry the room for it.
         if !self.members.iter().all(|member| member.was_asked()) {
-            self.refresh(Duration::MAX).await;
+            Box::pin(self.refresh(Duration::MAX)).await;
         }
         if let Some(place) = self.place(name) {
             return Ok(place);
         }
-        self.refresh(ASKED_AGAIN_AFTER).await;
+        Box::pin(self.refresh(ASKED_AGAIN_AFTER)).await;
         self.place(name).ok_or_else(|| self.nobody_has(name))
     }
 
@@ -112,9 +113,8 @@ impl Roster {
     }
 
     fn place_of_bare(&self, name: &str) -> Option<Place<'_>> {
-        let said: Vec<(&Arc<Member>, Said)> = self.members.iter().map(|member| (member, member.said())).collect();
         let first = |has: &dyn Fn(&Said) -> Option<String>| {
-            said.iter().find_map(|(member, said)| Some(Place { member, model: has(said)? }))
+            self.members.iter().find_map(|member| Some(Place { member, model: has(&member.said())? }))
         };
         let up = |how: fn(&Models, &str) -> Option<String>| first(&|said| how(said.up()?, name));
         // Last, those that are down and had it: they may be back, and if not, their own failure is the honest answer.

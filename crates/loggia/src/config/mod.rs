@@ -53,7 +53,7 @@ pub(crate) struct Config {
     /// `None`: the pages of this machine.
     pub(crate) cors_origins: Set<Option<Vec<String>>>,
     pub(crate) body_limit: Set<ByteSize>,
-    /// `None`: one for each core.
+    /// `None`: one for every two cores.
     pub(crate) workers: Set<Option<NonZeroU32>>,
     pub(crate) max_connections: Set<NonZeroU32>,
     pub(crate) head_timeout: Set<Duration>,

@@ -38,7 +38,7 @@ impl Display for Shown<'_> {
         }
         Line::of("body_limit", &config.body_limit, |limit| size(usize::try_from(limit.as_u64()).unwrap_or(usize::MAX)))
             .fmt(f)?;
-        Line::optional("workers", &config.workers, "one for each core").fmt(f)?;
+        Line::optional("workers", &config.workers, "one for every two cores").fmt(f)?;
         Line::of("max_connections", &config.max_connections, ToString::to_string).fmt(f)?;
         for (key, span) in [
             ("head_timeout", &config.head_timeout),

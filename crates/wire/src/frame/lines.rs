@@ -45,7 +45,8 @@ impl Lines {
         let Some(end) = memchr::memchr(b'\n', &self.ahead) else {
             self.check(self.ahead.len())?;
             self.partial.extend_from_slice(&self.ahead);
-            self.ahead.clear();
+            // An empty rest would still hold the packet, and whoever read it could not use its buffer again.
+            self.ahead = Bytes::new();
             return Ok(None);
         };
         self.check(end)?;

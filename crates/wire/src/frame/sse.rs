@@ -2,7 +2,7 @@
 //!
 //! Lines end with `\n` or `\r\n`; a lone `\r`, which the standard also allows and no engine sends, ends none.
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes};
 use serde::Serialize;
 
 use super::{LineTooLong, Lines};
@@ -106,7 +106,7 @@ impl Events {
 ///
 /// # Errors
 /// Where `value` cannot be written as JSON (a map whose keys are no strings); `out` may then hold a part of it.
-pub fn write(out: &mut BytesMut, value: &impl Serialize) -> serde_json::Result<()> {
+pub fn write(out: &mut impl BufMut, value: &impl Serialize) -> serde_json::Result<()> {
     out.put_slice(b"data: ");
     serde_json::to_writer((&mut *out).writer(), value)?;
     out.put_slice(b"\n\n");
@@ -114,19 +114,20 @@ pub fn write(out: &mut BytesMut, value: &impl Serialize) -> serde_json::Result<(
 }
 
 /// Writes a comment, which keeps a connection alive and which clients skip. `text` must be one line.
-pub fn write_comment(out: &mut BytesMut, text: &str) {
+pub fn write_comment(out: &mut impl BufMut, text: &str) {
     out.put_slice(b": ");
     out.put_slice(text.as_bytes());
     out.put_slice(b"\n\n");
 }
 
 /// Writes `data: [DONE]`: all went well, and nothing follows. The only function that does.
-pub fn write_done(out: &mut BytesMut) {
+pub fn write_done(out: &mut impl BufMut) {
     out.put_slice(b"data: [DONE]\n\n");
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::BytesMut;
     use proptest::prelude::*;
 
     use super::*;

@@ -1,0 +1,90 @@
+//! The body of an answer, the door's or the server's own: it can say how it ended, and a panic in the middle of it ends it as any other
+//! failure would.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use axum::body::Body as OwnBody;
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use loggia_api::{Ended, Outcome};
+
+use crate::panic;
+
+/// The body of an answer.
+pub(crate) struct AnswerBody(Kind);
+
+enum Kind {
+    Door(loggia_api::Body),
+    /// The door's, which is not to be touched again.
+    Panicked(Ended),
+    Own(OwnBody),
+}
+
+impl AnswerBody {
+    /// How it ended, once it has; the server's own do not tell.
+    pub(crate) fn ended(&self) -> Option<&Ended> {
+        match &self.0 {
+            Kind::Door(body) => body.ended(),
+            Kind::Panicked(ended) => Some(ended),
+            Kind::Own(_) => None,
+        }
+    }
+}
+
+impl From<loggia_api::Body> for AnswerBody {
+    fn from(body: loggia_api::Body) -> Self {
+        Self(Kind::Door(body))
+    }
+}
+
+impl From<OwnBody> for AnswerBody {
+    fn from(body: OwnBody) -> Self {
+        Self(Kind::Own(body))
+    }
+}
+
+/// A preflight's.
+impl Default for AnswerBody {
+    fn default() -> Self {
+        Self(Kind::Own(OwnBody::empty()))
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let body = match &mut self.0 {
+            Kind::Door(body) => body,
+            Kind::Panicked(_) => return Poll::Ready(None),
+            Kind::Own(body) => return Pin::new(body).poll_frame(cx),
+        };
+        match catch_unwind(AssertUnwindSafe(|| Pin::new(body).poll_frame(cx))) {
+            Ok(frame) => frame.map(|frame| frame.map(|frame| frame.map_err(|never| match never {}))),
+            Err(_words) => {
+                self.0 = Kind::Panicked(Ended { outcome: Outcome::Failed, usage: None });
+                // What can panic by now is a stream; a whole answer lies ready.
+                Poll::Ready(Some(Ok(Frame::data(panic::last_event()))))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Kind::Door(body) => body.is_end_stream(),
+            Kind::Panicked(_) => true,
+            Kind::Own(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Kind::Door(body) => body.size_hint(),
+            Kind::Panicked(_) => SizeHint::with_exact(0),
+            Kind::Own(body) => body.size_hint(),
+        }
+    }
+}
