@@ -21,7 +21,12 @@ pub(super) fn to_json(value: Value, indent: Option<usize>, options: Kwargs) -> R
     json.map(Value::from_safe_string)
 }
 
-fn write(value: &Value, formatter: impl Formatter) -> Result<String, Error> {
+/// The same of any value.
+pub(super) fn text(value: &impl Serialize) -> Result<String, Error> {
+    write(value, Spaced)
+}
+
+fn write(value: &impl Serialize, formatter: impl Formatter) -> Result<String, Error> {
     let mut bytes = Vec::new();
     let failed = |error: &dyn std::fmt::Display| Error::new(ErrorKind::BadSerialization, format!("tojson: {error}"));
     value.serialize(&mut Serializer::with_formatter(&mut bytes, formatter)).map_err(|error| failed(&error))?;

@@ -33,6 +33,9 @@ struct Turn<'a> {
     /// The same, as gpt-oss's template names it, which refuses it beside a content.
     #[serde(skip_serializing_if = "Option::is_none")]
     thinking: Option<&'a str>,
+    /// The tools, where the template looks for them in the system message, as Phi-4-mini's does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tools: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -56,11 +59,28 @@ pub(super) struct Shape {
     pub(super) short_ids: bool,
 }
 
+/// The messages as a list of maps, the first of them a system message that has the tools as JSON: for templates that look for them there.
+pub(super) fn values_with_tools(messages: &[Message], tools: &[Tool], shape: Shape) -> Value {
+    let has_system = messages.first().is_some_and(|first| matches!(first.role, Role::System | Role::Developer));
+    let silent = (!has_system).then(|| Message::text(Role::System, ""));
+    let with_system: Vec<Message> = silent.into_iter().chain(messages.iter().cloned()).collect();
+    let mut turns = turns(&with_system, shape);
+    let functions: Vec<_> = tools.iter().filter_map(|tool| tool.function.as_ref()).collect();
+    if let (Some(first), Ok(json)) = (turns.first_mut(), super::json::text(&functions)) {
+        first.tools = Some(json);
+    }
+    Value::from(Serde(turns))
+}
+
 /// The messages as a list of maps.
 pub(super) fn values(messages: &[Message], shape: Shape) -> Value {
+    Value::from(Serde(turns(messages, shape)))
+}
+
+fn turns(messages: &[Message], shape: Shape) -> Vec<Turn<'_>> {
     let all_calls = messages.iter().filter_map(|message| message.tool_calls.as_ref()).flatten();
     let names: HashMap<&str, &str> = all_calls.map(|call| (call.id.as_str(), call.function.name.as_str())).collect();
-    Value::from(Serde(messages.iter().map(|message| turn(message, &names, shape)).collect::<Vec<_>>()))
+    messages.iter().map(|message| turn(message, &names, shape)).collect()
 }
 
 /// The tools as a list of maps; none at all where there are none, as `transformers` passes it.
@@ -80,6 +100,7 @@ fn turn<'a>(message: &'a Message, names: &HashMap<&str, &'a str>, shape: Shape) 
         tool_call_id: message.tool_call_id.as_deref().map(|call| id(call, shape)),
         reasoning_content: reasoning,
         thinking: reasoning.filter(|_| content.is_empty()),
+        tools: None,
         content,
     }
 }

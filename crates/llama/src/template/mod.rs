@@ -34,6 +34,7 @@ pub enum TemplateError {
 
 /// A model's chat template, compiled.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a trait that a template has or has not, whatever the others")]
 pub(crate) struct Template {
     environment: Environment<'static>,
     special: Special,
@@ -43,6 +44,8 @@ pub(crate) struct Template {
     takes_system: bool,
     /// Whether it refuses the ids of calls that are not nine characters long.
     short_ids: bool,
+    /// Whether it looks for the tools in the system message, and nowhere else.
+    tools_in_system: bool,
 }
 
 /// The texts of tokens that templates write.
@@ -71,7 +74,15 @@ impl Template {
             environment.add_template_owned("tools", source::prepare(source)).map_err(broken)?;
         }
         let short_ids = usual.into_iter().chain(for_tools).any(|source| source.contains("length != 9"));
-        let mut template = Self { environment, special, for_tools: for_tools.is_some(), takes_system: true, short_ids };
+        let in_system = |source: &str| source.contains("message['tools']") || source.contains("message.tools");
+        let mut template = Self {
+            environment,
+            special,
+            for_tools: for_tools.is_some(),
+            takes_system: true,
+            short_ids,
+            tools_in_system: for_tools.is_none() && usual.is_some_and(in_system),
+        };
         template.takes_system = template.shows_system_messages();
         Ok(template)
     }
@@ -87,7 +98,12 @@ impl Template {
         };
         let name = if self.for_tools && !conversation.tools.is_empty() { "tools" } else { "usual" };
         let render = |arguments| {
-            let messages = messages::values(messages, Shape { arguments, short_ids: self.short_ids });
+            let shape = Shape { arguments, short_ids: self.short_ids };
+            let messages = if self.tools_in_system && !conversation.tools.is_empty() {
+                messages::values_with_tools(messages, conversation.tools, shape)
+            } else {
+                messages::values(messages, shape)
+            };
             let tools = messages::tools(conversation.tools);
             self.run(name, &messages, &tools, conversation)
         };

@@ -300,3 +300,24 @@ fn ids_are_made_to_fit_a_template_that_wants_nine_characters() {
     let (call, answer) = rendered.split_once('=').unwrap();
     assert!(call == answer && call.len() == 9 && call.chars().all(|c| c.is_ascii_alphanumeric()), "{rendered}");
 }
+
+#[test]
+fn phi_4_mini_finds_its_tools_in_the_system_message() {
+    let source = "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}\
+        {% if message['role'] == 'system' and 'tools' in message and message['tools'] is not none %}\
+        {{ '<|tool|>' + message['tools'] + '<|/tool|>' }}{% endif %}<|end|>{% endfor %}<|assistant|>";
+    let template = Template::new(Some(source), None, Special::default()).unwrap();
+    let tool = json!({"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}});
+    let tools: Vec<Tool> = vec![serde_json::from_value(tool).unwrap()];
+    let shown = |messages: &[Message], tools: &[Tool]| {
+        let now = jiff::Timestamp::UNIX_EPOCH;
+        template.render(&Conversation { messages, tools, effort: None, now }).unwrap()
+    };
+    let (system, user) = (Message::text(Role::System, "Be brief."), Message::text(Role::User, "Rain?"));
+    let listed = r#"<|tool|>[{"name": "weather", "parameters": {"type": "object"}}]<|/tool|>"#;
+    let asked = "<|user|>Rain?<|end|><|assistant|>";
+    let conversation = [system, user.clone()];
+    assert_eq!(shown(&conversation, &tools), format!("<|system|>Be brief.{listed}<|end|>{asked}"));
+    assert_eq!(shown(&[user], &tools), format!("<|system|>{listed}<|end|>{asked}"), "without a system message too");
+    assert_eq!(shown(&conversation, &[]), format!("<|system|>Be brief.<|end|>{asked}"));
+}
