@@ -55,7 +55,7 @@ class Target:
 def embedded():
     arguments = ["--model", str(MODEL), "--context", "2048", "--parallel", "2", "--threads", "1"]
     with loggia(*arguments) as url:
-        yield Target("embedded", url, first_model(url), refuses=("response_format", "tools"))
+        yield Target("embedded", url, first_model(url))
 
 
 @contextlib.contextmanager

@@ -83,9 +83,12 @@ pub(crate) static FIELDS: &[Field] = &[
         |r| r.web_search_options = None,
     ),
     refused("moderation", Ability::HostedFields, |r| r.moderation.is_some(), |r| r.moderation = None),
+    refused("grammar", Ability::Grammar, wants_grammar, |r| {
+        r.extra.remove("grammar");
+    }),
     hint("messages[].name", Ability::HostedFields, |r| any(r, has_idle_name), |_| ()),
     hint("messages[].content[].image_url.detail", Ability::HostedFields, |r| has_part(r, has_detail), |_| ()),
-    hint("tools[].function.strict", Ability::ToolChoice, has_strict_tools, |_| ()),
+    hint("tools[].function.strict", Ability::StrictTools, may_call_strict_tools, |_| ()),
     hint("response_format.json_schema.description", Ability::HostedFields, has_schema_description, |_| ()),
     hint("stream_options.include_obfuscation", Ability::HostedFields, wants_obfuscation, |_| ()),
     hint("metadata", Ability::HostedFields, |r| r.metadata.as_ref().is_some_and(|all| !all.is_empty()), |_| ()),
@@ -122,8 +125,8 @@ pub(crate) fn settle(request: &mut Request, can: &Abilities, strictness: Strictn
         (field.drop)(request);
         ignored.push(field.name.to_owned());
     }
-    if let Some(unenforced) = schema::unenforced(request, can.schemas) {
-        if strictness != Strictness::Lenient {
+    while let Some(unenforced) = schema::unenforced(request, can.schemas) {
+        if strictness != Strictness::Lenient || !unenforced.drop_from(request) {
             return Err(unenforced.refusal());
         }
         ignored.push(unenforced.name());
@@ -134,7 +137,8 @@ pub(crate) fn settle(request: &mut Request, can: &Abilities, strictness: Strictn
     let mut names = unknown(request);
     names.extend(request.messages.iter_mut().flat_map(drop_misplaced));
     for name in names {
-        if is_engine_option(&name, request, can)? {
+        // A grammar that asks for something was settled above.
+        if name == "grammar" || is_engine_option(&name, request, can)? {
             continue;
         }
         if strictness == Strictness::Strict {
@@ -294,11 +298,19 @@ fn wants_obfuscation(request: &Request) -> bool {
     request.stream_options.as_ref().and_then(|options| options.include_obfuscation) == Some(true)
 }
 
+fn wants_grammar(request: &Request) -> bool {
+    request.extra.get("grammar").is_some_and(|grammar| !grammar.is_null() && grammar != "")
+}
+
 fn wants_a_tier(request: &Request) -> bool {
     request.service_tier.as_deref().is_some_and(|tier| tier != "auto" && tier != "default")
 }
 
-fn has_strict_tools(request: &Request) -> bool {
+/// Where a call must be made, its arguments keep to the schema in any case.
+fn may_call_strict_tools(request: &Request) -> bool {
+    if !offers_tools(request) && !offers_functions(request) {
+        return false;
+    }
     let functions = request.tools.iter().flatten().filter_map(|tool| tool.function.as_ref());
     functions.chain(request.functions.iter().flatten()).any(|function| function.strict == Some(true))
 }

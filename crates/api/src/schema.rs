@@ -12,14 +12,14 @@ use crate::ApiError;
 pub(crate) struct Unenforced {
     /// The field that holds the schema.
     param: String,
-    /// Where in the schema, as a JSON pointer.
-    place: String,
+    /// Where in the schema: the names and numbers on the way.
+    place: Vec<String>,
     keyword: String,
 }
 
 impl Unenforced {
     pub(crate) fn refusal(&self) -> ApiError {
-        let place = if self.place.is_empty() { "its root" } else { &self.place };
+        let place = if self.place.is_empty() { "its root".to_owned() } else { self.pointer() };
         let message = format!(
             "Invalid schema for '{}': the engine of this model cannot enforce '{}' at {place}. Leave the keyword out, and check the answer yourself.",
             self.param, self.keyword
@@ -28,7 +28,30 @@ impl Unenforced {
     }
 
     pub(crate) fn name(&self) -> String {
-        format!("{}#{}/{}", self.param, self.place, self.keyword)
+        format!("{}#{}/{}", self.param, self.pointer(), self.keyword)
+    }
+
+    fn pointer(&self) -> String {
+        self.place.iter().flat_map(|part| ["/", part.as_str()]).collect()
+    }
+
+    /// Takes the keyword out of the schema. Says whether it was there.
+    pub(crate) fn drop_from(&self, request: &mut ChatCompletionRequest) -> bool {
+        let is_format = self.param.starts_with("response_format");
+        let schemas: Vec<&mut Value> = match &mut request.response_format {
+            Some(ResponseFormat::JsonSchema(format)) if is_format => format.schema.iter_mut().collect(),
+            _ => {
+                let functions = request.tools.iter_mut().flatten().filter_map(|tool| tool.function.as_mut());
+                let this = functions.filter(|function| self.param == parameters_of(&function.name));
+                this.filter_map(|function| function.parameters.as_mut()).collect()
+            }
+        };
+        let inside = |schema| self.place.iter().try_fold(schema, |schema: &mut Value, part| step(schema, part));
+        let mut dropped = false;
+        for fields in schemas.into_iter().filter_map(inside).filter_map(Value::as_object_mut) {
+            dropped |= fields.shift_remove(&self.keyword).is_some();
+        }
+        dropped
     }
 }
 
@@ -78,11 +101,19 @@ const LLAMA_CPP: [&str; 24] = [
     "exclusiveMaximum",
 ];
 
-/// What llguidance knows beyond that (its `docs/json_schema.md`).
-const LLGUIDANCE_TOO: [&str; 4] = ["multipleOf", "minProperties", "maxProperties", "patternProperties"];
+/// What llguidance knows beyond that (its `src/json/schema.rs`).
+const LLGUIDANCE_TOO: [&str; 5] =
+    ["multipleOf", "minProperties", "maxProperties", "patternProperties", "additionalItems"];
 
 /// The formats of strings that llama.cpp's converter knows.
 const LLAMA_CPP_FORMATS: [&str; 4] = ["date", "time", "date-time", "uuid"];
+
+/// The formats of strings that llguidance knows.
+const LLGUIDANCE_FORMATS: [&str; 10] =
+    ["date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"];
+
+/// Whole numbers past this are not told apart by an engine that reads them as floats.
+const LARGEST_EXACT: f64 = 9_007_199_254_740_991.0;
 
 /// The first keyword that would have no effect in a schema that the answer is to be held to.
 pub(crate) fn unenforced(request: &ChatCompletionRequest, engine: SchemaEngine) -> Option<Unenforced> {
@@ -99,33 +130,48 @@ pub(crate) fn unenforced(request: &ChatCompletionRequest, engine: SchemaEngine) 
     }
     let functions = request.callable_functions().into_iter();
     let mut schemas = functions.filter_map(|function| Some((function.name.as_str(), function.parameters.as_ref()?)));
-    schemas.find_map(|(name, schema)| in_schema(schema, engine, &format!("tools[{name}].function.parameters")))
+    schemas.find_map(|(name, schema)| in_schema(schema, engine, &parameters_of(name)))
+}
+
+fn parameters_of(function: &str) -> String {
+    format!("tools[{function}].function.parameters")
+}
+
+fn step<'a>(schema: &'a mut Value, part: &str) -> Option<&'a mut Value> {
+    match schema {
+        Value::Object(fields) => fields.get_mut(part),
+        Value::Array(items) => items.get_mut(part.parse::<usize>().ok()?),
+        _ => None,
+    }
 }
 
 fn in_schema(schema: &Value, engine: SchemaEngine, param: &str) -> Option<Unenforced> {
-    let (place, keyword) = walk(schema, engine, String::new())?;
+    let (place, keyword) = walk(schema, engine, &[])?;
     Some(Unenforced { param: param.to_owned(), place, keyword })
 }
 
-fn walk(schema: &Value, engine: SchemaEngine, place: String) -> Option<(String, String)> {
+fn walk(schema: &Value, engine: SchemaEngine, place: &[&str]) -> Option<(Vec<String>, String)> {
     // `true` and `false` are schemas too.
     let fields = schema.as_object()?;
     for (keyword, value) in fields {
-        if ANNOTATIONS.contains(&keyword.as_str()) {
+        // A name of its own would make references in there mean something else.
+        let is_renamed = engine == SchemaEngine::Llguidance && keyword == "$id" && !place.is_empty();
+        if ANNOTATIONS.contains(&keyword.as_str()) && !is_renamed {
             continue;
         }
-        if !enforces(engine, fields, keyword, value) {
-            return Some((place, keyword.clone()));
+        if is_renamed || !enforces(engine, fields, keyword, value) {
+            return Some((place.iter().map(|part| (*part).to_owned()).collect(), keyword.clone()));
         }
-        let inside = format!("{place}/{keyword}");
+        let inside = [place, &[keyword.as_str()]].concat();
+        let deeper = |schema: &Value, part: &str| walk(schema, engine, &[inside.as_slice(), &[part]].concat());
         let found = match (keyword.as_str(), value) {
             ("properties" | "$defs" | "definitions" | "patternProperties", Value::Object(named)) => {
-                named.iter().find_map(|(name, schema)| walk(schema, engine, format!("{inside}/{name}")))
+                named.iter().find_map(|(name, schema)| deeper(schema, name))
             }
             ("anyOf" | "oneOf" | "allOf" | "prefixItems" | "items", Value::Array(items)) => {
-                items.iter().enumerate().find_map(|(index, schema)| walk(schema, engine, format!("{inside}/{index}")))
+                items.iter().enumerate().find_map(|(index, schema)| deeper(schema, &index.to_string()))
             }
-            ("items" | "additionalProperties", schema) => walk(schema, engine, inside),
+            ("items" | "additionalItems" | "additionalProperties", schema) => walk(schema, engine, &inside),
             _ => None,
         };
         if found.is_some() {
@@ -138,7 +184,10 @@ fn walk(schema: &Value, engine: SchemaEngine, place: String) -> Option<(String, 
 fn enforces(engine: SchemaEngine, schema: &Map<String, Value>, keyword: &str, value: &Value) -> bool {
     match engine {
         SchemaEngine::Own => true,
-        SchemaEngine::Llguidance => LLAMA_CPP.contains(&keyword) || LLGUIDANCE_TOO.contains(&keyword),
+        SchemaEngine::Llguidance => {
+            let is_known = LLAMA_CPP.contains(&keyword) || LLGUIDANCE_TOO.contains(&keyword);
+            is_known && llguidance_enforces(schema, keyword, value)
+        }
         SchemaEngine::LlamaCpp => LLAMA_CPP.contains(&keyword) && llama_cpp_enforces(schema, keyword, value),
     }
 }
@@ -158,6 +207,39 @@ fn llama_cpp_enforces(schema: &Map<String, Value>, keyword: &str, value: &Value)
     }
 }
 
+/// llguidance says by itself what it cannot make a grammar of (patterns with look-around, `oneOf` of what may overlap). Here is what it
+/// would pass over: names that come twice and count twice, numbers that a float does not hold, characters that only an escape can
+/// write.
+fn llguidance_enforces(schema: &Map<String, Value>, keyword: &str, value: &Value) -> bool {
+    let text = value.as_str();
+    match keyword {
+        "format" => text.is_some_and(|format| LLGUIDANCE_FORMATS.contains(&format)),
+        "$ref" => text.is_some_and(|reference| {
+            reference == "#" || reference.starts_with("#/") && !reference.contains(['~', '%'])
+        }),
+        "minProperties" => {
+            let required = schema.get("required").and_then(Value::as_array).map_or(0, Vec::len);
+            value.as_u64().is_some_and(|least| least <= required as u64 + 1)
+        }
+        "prefixItems" => !schema.contains_key("additionalItems") && !schema.get("items").is_some_and(Value::is_array),
+        "const" | "enum" | "minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum" => can_be_written(value),
+        _ => true,
+    }
+}
+
+/// Whether a value can be written exactly.
+fn can_be_written(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(_) => true,
+        Value::Number(number) => number.as_f64().is_some_and(|number| number.abs() <= LARGEST_EXACT),
+        Value::String(text) => {
+            text.chars().all(|c| !c.is_ascii_control() || matches!(c, '\n' | '\r' | '\t' | '\u{8}' | '\u{c}'))
+        }
+        Value::Array(items) => items.iter().all(can_be_written),
+        Value::Object(fields) => fields.values().all(can_be_written),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -165,7 +247,8 @@ mod tests {
     use super::*;
 
     fn found(schema: &Value, engine: SchemaEngine) -> Option<(String, String)> {
-        walk(schema, engine, String::new())
+        let (place, keyword) = walk(schema, engine, &[])?;
+        Some((place.iter().flat_map(|part| ["/", part.as_str()]).collect(), keyword))
     }
 
     #[test]
@@ -187,7 +270,28 @@ mod tests {
         ] {
             assert_eq!(found(&schema, SchemaEngine::LlamaCpp), expected, "{schema}");
         }
-        assert_eq!(found(&json!({"multipleOf": 2}), SchemaEngine::Llguidance), None);
-        assert_eq!(found(&json!({"uniqueItems": true}), SchemaEngine::Llguidance), at("", "uniqueItems"));
+    }
+
+    #[test]
+    fn what_llguidance_passes_over_is_found_with_its_place() {
+        let at = |place: &str, keyword: &str| Some((place.to_owned(), keyword.to_owned()));
+        for (schema, expected) in [
+            (json!({"multipleOf": 2, "pattern": "x", "format": "email", "minimum": 0.5, "$id": "urn:x"}), None),
+            (json!({"uniqueItems": true}), at("", "uniqueItems")),
+            (json!({"items": {"if": {}}}), at("/items", "if")),
+            (json!({"format": "iri"}), at("", "format")),
+            (json!({"anyOf": [{"$ref": "#/$defs/a"}, {"$ref": "#"}], "$defs": {"a": {"type": "null"}}}), None),
+            (json!({"properties": {"a": {"$ref": "#/$defs/a~1b"}}}), at("/properties/a", "$ref")),
+            (json!({"properties": {"a": {"$id": "urn:x"}}}), at("/properties/a", "$id")),
+            (json!({"additionalProperties": {"type": "null"}, "minProperties": 1}), None),
+            (json!({"additionalProperties": {"type": "null"}, "minProperties": 2}), at("", "minProperties")),
+            (json!({"enum": [1, {"a": 9_007_199_254_740_993_i64}]}), at("", "enum")),
+            (json!({"const": "a\u{1}"}), at("", "const")),
+            (json!({"const": "a\n\u{e9}"}), None),
+            (json!({"prefixItems": [], "additionalItems": false}), at("", "prefixItems")),
+            (json!({"x-guidance": {"lenient": true}}), at("", "x-guidance")),
+        ] {
+            assert_eq!(found(&schema, SchemaEngine::Llguidance), expected, "{schema}");
+        }
     }
 }

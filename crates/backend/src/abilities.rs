@@ -10,12 +10,16 @@ pub enum Ability {
     Tools,
     /// `tool_choice` `required`, a named function, `allowed_tools`: the model must call.
     ToolChoice,
+    /// `strict` functions where the model may call or not: what it calls keeps to their schemas.
+    StrictTools,
     /// `parallel_tool_calls: false` holds.
     SingleToolCall,
     /// `response_format` `json_object`.
     JsonObject,
     /// `response_format` `json_schema`.
     JsonSchema,
+    /// `grammar`, in GBNF, which is llama.cpp's and not OpenAI's.
+    Grammar,
     /// `logit_bias`.
     LogitBias,
     /// `logprobs`, `top_logprobs`.

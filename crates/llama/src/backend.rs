@@ -8,19 +8,22 @@ use std::time::SystemTime;
 use futures_core::Stream;
 use futures_core::future::BoxFuture;
 use loggia_backend::{
-    Abilities, Ability, AbilitySet, Backend, BackendError, ChatCall, Chunk, Event, Reply, ServedBy, Waiting,
-    fingerprint,
+    Abilities, Ability, AbilitySet, Backend, BackendError, ChatCall, Chunk, Event, Reply, SchemaEngine, ServedBy,
+    Waiting, fingerprint,
 };
 use loggia_wire::openai::{CompletionTokensDetails, CompletionUsage, Model as ModelCard, PromptTokensDetails};
 use serde_json::json;
+use tokio::sync::OnceCell;
 
 use crate::deltas::{self, Deltas};
 use crate::engine::{Answer, Engine, Output, Piece, Usage};
 use crate::error::{EngineError, LoadError};
+use crate::grammar::{Grammars, Held, Vocabulary};
+use crate::hold;
 use crate::model::{Model, Prompt};
 use crate::options::LlamaOptions;
 use crate::request::{self, Bounds};
-use crate::syntax::Syntax;
+use crate::syntax::{Begins, Syntax};
 use crate::template::{Conversation, TemplateError};
 
 /// Prompts of more bytes than this are made into tokens on a thread that may block: it takes milliseconds by then.
@@ -33,6 +36,8 @@ pub struct Llama {
     served_by: ServedBy,
     abilities: Arc<Abilities>,
     card: ModelCard,
+    /// Made when the first answer is to be held to something.
+    grammars: OnceCell<Grammars>,
 }
 
 impl std::fmt::Debug for Llama {
@@ -63,7 +68,7 @@ impl Llama {
         );
         let abilities = Arc::new(abilities(engine.context(), model.syntax));
         let card = card(options, &model, engine.context());
-        Ok(Self { model, engine, served_by, abilities, card })
+        Ok(Self { model, engine, served_by, abilities, card, grammars: OnceCell::new() })
     }
 
     fn check_name(&self, name: &str) -> Result<(), BackendError> {
@@ -83,8 +88,10 @@ impl Llama {
         let effort = deltas::effort(&request, model.syntax)?.map(str::to_owned);
         let render = move || {
             let (tools, effort) = (request::tools(&request), effort.as_deref());
+            let messages = hold::messages(&request, model.syntax);
+            let tools = if model.syntax.knows_tools() { tools } else { Vec::new() };
             let now = jiff::Timestamp::now();
-            model.prompt(&Conversation { messages: &request.messages, tools: &tools, effort, now })
+            model.prompt(&Conversation { messages: &messages, tools: &tools, effort, now })
         };
         let prompt = if size > LONG_PROMPT {
             tokio::task::spawn_blocking(render).await.map_err(|_| failed("the prompt could not be read"))?
@@ -93,6 +100,24 @@ impl Llama {
         };
         prompt.map_err(|error| explain_template(&error))
     }
+
+    /// What the answer is held to, compiled.
+    async fn hold(&self, call: &ChatCall, syntax: Syntax, begins: Begins) -> Result<Option<Held>, BackendError> {
+        let Some(wanted) = hold::wanted(&call.request, syntax)? else { return Ok(None) };
+        let grammars = self.grammars.get_or_try_init(|| grammars(Arc::clone(&self.model))).await?;
+        hold::hold(wanted, grammars, syntax, begins).await.map(Some)
+    }
+}
+
+/// The grammars of a model: a look at its whole vocabulary, and a trie of it.
+async fn grammars(model: Arc<Model>) -> Result<Grammars, BackendError> {
+    let make = move || {
+        let vocabulary = Vocabulary::new(model.words()).ok_or("its vocabulary is too large")?;
+        Grammars::new(vocabulary)
+    };
+    let grammars = tokio::task::spawn_blocking(make).await;
+    let grammars = grammars.unwrap_or_else(|_| Err("its vocabulary cannot be read".to_owned()));
+    grammars.map_err(|what| failed(&format!("this model's answers cannot be held to a form: {what}")))
 }
 
 impl Backend for Llama {
@@ -103,10 +128,12 @@ impl Backend for Llama {
     fn chat(&self, call: ChatCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
         Box::pin(async move {
             self.check_name(&call.request.model)?;
+            let syntax = hold::syntax(&call.request, self.model.syntax);
             let Prompt { tokens, begins } = self.prompt(&call).await?;
-            let deltas = deltas::of(&call.request, &call.id, self.model.syntax, begins);
+            let held = self.hold(&call, syntax, begins).await?;
+            let deltas = deltas::of(&call.request, &call.id, syntax, begins);
             let bounds = Bounds { vocabulary: self.model.facts.vocabulary, context: self.engine.context() };
-            let generations = request::generations(&call.request, call.profile, &Arc::from(tokens), bounds)?;
+            let generations = request::generations(&call.request, call.profile, &Arc::from(tokens), bounds, held)?;
             let answers = self.engine.generate(generations).map_err(|error| explain(&error))?;
             Ok(Reply { served_by: self.served_by.clone(), events: Box::pin(Events::new(answers, deltas)) })
         })
@@ -221,15 +248,23 @@ fn usage(usage: Usage, reasoning: usize) -> CompletionUsage {
 const LLAMA_CPP: &str = "llama-cpp-2 0.1.160";
 
 fn abilities(context: usize, syntax: Syntax) -> Abilities {
-    use Ability::{EngineOptions, LogitBias, Logprobs, Reasoning, Seed, SeveralChoices, SingleToolCall, Tools};
-    let mut can = AbilitySet::of(&[LogitBias, Logprobs, SeveralChoices, Seed, EngineOptions]);
+    use Ability::{
+        EngineOptions, Grammar, JsonObject, JsonSchema, LogitBias, Logprobs, Reasoning, Seed, SeveralChoices,
+        SingleToolCall, StrictTools, ToolChoice, Tools,
+    };
+    let sampled = [LogitBias, Logprobs, SeveralChoices, Seed, EngineOptions];
+    let held = [JsonObject, JsonSchema, ToolChoice, Grammar];
+    let mut can = sampled.into_iter().chain(held).fold(AbilitySet::default(), AbilitySet::with);
     if syntax.knows_tools() {
         can = can.with(Tools).with(SingleToolCall);
+    }
+    if syntax.trigger().is_some() {
+        can = can.with(StrictTools);
     }
     if syntax.takes_effort() {
         can = can.with(Reasoning);
     }
-    Abilities { can, context_length: Some(context as u64), ..Abilities::default() }
+    Abilities { can, context_length: Some(context as u64), schemas: SchemaEngine::Llguidance }
 }
 
 fn card(options: &LlamaOptions, model: &Model, context: usize) -> ModelCard {
@@ -270,7 +305,7 @@ fn explain(error: &EngineError) -> BackendError {
             param: Some("messages".to_owned()),
             code: None,
         },
-        EngineError::Compute(_) => failed(&error.to_string()),
+        EngineError::Compute(_) | EngineError::Constraint(_) => failed(&error.to_string()),
         EngineError::Stopped => BackendError::CutShort { backend: "embedded".to_owned() },
     }
 }

@@ -79,6 +79,9 @@ pub enum EngineError {
     /// llama.cpp could not compute a step.
     #[error("the engine failed at computing: {0}")]
     Compute(String),
+    /// What the answer is held to cannot be followed further: it is too complex, or the model has no tokens for it.
+    #[error("the answer cannot be held to its grammar: {0}")]
+    Constraint(String),
     /// The engine has been stopped, or has died.
     #[error("the engine has stopped")]
     Stopped,

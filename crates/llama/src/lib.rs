@@ -1,8 +1,10 @@
 //! The embedded llama.cpp backend: a GGUF file in, OpenAI's chat out, in the caller's process.
 //!
 //! Reading order: `options` (what can be set), `model` (a loaded file), `template` (conversation to prompt), `engine` (the thread
-//! that answers several requests in one batch), `sample` (logits to token), `text` (tokens to text), `syntax` and `deltas` (text to reasoning, calls and answer), `backend` (all of it as a
-//! [`loggia_backend::Backend`]), `gguf` (the check of a file before llama.cpp sees it), `memory` (what it will need). `docs/engine.md` tells it in words.
+//! that answers several requests in one batch), `sample` (logits to token), `grammar` (which tokens may come, where the answer has a
+//! form), `text` (tokens to text), `syntax` and `deltas` (text to reasoning, calls and answer), `hold` (what an answer is held to),
+//! `backend` (all of it as a [`loggia_backend::Backend`]), `gguf` (the check of a file before llama.cpp sees it), `memory` (what it
+//! will need). `docs/engine.md` tells it in words.
 //!
 //! llama.cpp is reached through `llama-cpp-2` and nothing here is `unsafe`; what that leaves to trust is in
 //! `docs/decisions/0005-llama-cpp-2.md`.
@@ -13,6 +15,8 @@ mod deltas;
 mod engine;
 mod error;
 mod gguf;
+mod grammar;
+mod hold;
 mod memory;
 mod model;
 mod options;

@@ -11,6 +11,7 @@ use llama_cpp_2::{LogOptions, send_logs_to_tracing};
 
 use crate::error::LoadError;
 use crate::gguf::Gguf;
+use crate::grammar::Words;
 use crate::options::LlamaOptions;
 use crate::syntax::{Begins, Syntax};
 use crate::template::{Conversation, Special, Template, TemplateError};
@@ -97,6 +98,23 @@ impl Model {
             self.markers.contains(&token),
             None,
         );
+    }
+
+    /// The vocabulary as grammars need it: a look at every token.
+    pub(crate) fn words(&self) -> Words {
+        let tokens = || 0..Token::try_from(self.facts.vocabulary).unwrap_or(0);
+        let text = |token| {
+            let mut bytes = Vec::new();
+            self.append_piece(token, &mut bytes);
+            bytes.shrink_to_fit();
+            bytes
+        };
+        let markers = self.syntax.marks().filter_map(|mark| Some((mark, single_token(&self.llama, mark)?)));
+        Words {
+            tokens: tokens().map(text).collect(),
+            ends: tokens().filter(|&token| self.ends(token)).collect(),
+            markers: markers.collect(),
+        }
     }
 
     /// Whether the model says with this token that it has finished.

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::Token;
 use crate::engine::Generation;
+use crate::grammar::Held;
 use crate::sample::Sampling;
 
 /// What the model's size and vocabulary allow.
@@ -23,6 +24,7 @@ pub(crate) fn generations(
     profile: Profile,
     prompt: &Arc<[Token]>,
     bounds: Bounds,
+    held: Option<Held>,
 ) -> Result<Vec<Generation>, BackendError> {
     let sampling = sampling(request, profile, bounds)?;
     let generation = Generation {
@@ -30,6 +32,7 @@ pub(crate) fn generations(
         max_tokens: request.token_limit().map(|most| usize::try_from(most).unwrap_or(0)),
         stop: request.stop.as_ref().map(|stop| stop.0.clone()).unwrap_or_default(),
         sampling,
+        held,
         top_logprobs: top_logprobs(request),
     };
     Ok((0..request.choices()).map(|choice| generation.choice(choice)).collect())
@@ -178,7 +181,7 @@ mod tests {
     fn translate(fields: &Value, profile: Profile) -> Result<Vec<Generation>, BackendError> {
         let mut body = json!({"model": "m", "messages": [{"role": "user", "content": "x"}]});
         body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
-        generations(&serde_json::from_value(body).unwrap(), profile, &Arc::from([1, 2]), BOUNDS)
+        generations(&serde_json::from_value(body).unwrap(), profile, &Arc::from([1, 2]), BOUNDS, None)
     }
 
     fn one(fields: Value) -> Generation {

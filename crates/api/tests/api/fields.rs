@@ -31,6 +31,7 @@ fn refusals() -> Vec<(&'static str, Value)> {
         ("functions", json!({"functions": [{"name": "f"}]})),
         ("tools[].type", json!({"tools": [{"type": "custom", "custom": {"name": "c"}}], "tool_choice": "none"})),
         ("logit_bias", json!({"logit_bias": {"5": 1}})),
+        ("grammar", json!({"grammar": "root ::= \"a\""})),
         ("reasoning_effort", json!({"reasoning_effort": "high"})),
         ("messages[].content[].image_url", json!({"messages": image})),
         ("messages[].content[].input_audio", json!({"messages": sound})),
@@ -88,12 +89,26 @@ async fn hints_and_labels_are_named_and_strict_refuses_them() {
 }
 
 #[tokio::test]
+async fn strict_is_a_hint_where_calls_may_be_left_and_nothing_holds_them() {
+    let tools = json!([{"type": "function", "function": {"name": "f", "strict": true}}]);
+    let (status, show) = crate::support::recording("server/show-tools");
+    let model = || Scripted::default().on("/api/show", status, [show.clone()]).recorded("chat/whole");
+    let named = Some("tools[].function.strict");
+    for (choice, ignored) in [("auto", named), ("none", None), ("required", None)] {
+        let fields = json!({"tools": tools, "tool_choice": choice});
+        let answer = chat(&model(), Policy::default(), hello(fields)).await;
+        assert_eq!((answer.status(), answer.header("x-loggia-ignored")), (200, ignored), "{choice}: {}", answer.text());
+    }
+}
+
+#[tokio::test]
 async fn a_field_that_asks_for_nothing_is_no_ground_for_anything() {
     for fields in [
         json!({"n": 1, "logit_bias": {}, "modalities": ["text"], "audio": {"voice": "v", "format": "wav"}, "tools": []}),
         json!({"reasoning_effort": "none", "service_tier": "auto", "verbosity": "medium", "store": false, "metadata": {}}),
         json!({"response_format": {"type": "text"}, "logprobs": false, "parallel_tool_calls": false, "stop": null, "n": null}),
         json!({"tools": [{"type": "function", "function": {"name": "f"}}], "tool_choice": "none"}),
+        json!({"grammar": ""}),
     ] {
         let answer = chat(&plain_model(), with(Strictness::Strict), hello(fields.clone())).await;
         assert_eq!((answer.status(), answer.header("x-loggia-ignored")), (200, None), "{fields}: {}", answer.text());

@@ -29,7 +29,7 @@ pub(crate) fn as_a_schema(request: &ChatCompletionRequest) -> Result<ChatComplet
         });
     }
     let mut forced = request.clone();
-    forced.messages.insert(0, Message::text(Role::System, description(&functions)));
+    forced.messages.insert(0, Message::text(Role::System, describe_calls(&functions)));
     forced.response_format = Some(ResponseFormat::JsonSchema(JsonSchemaFormat {
         name: "call".to_owned(),
         description: None,
@@ -43,7 +43,9 @@ pub(crate) fn as_a_schema(request: &ChatCompletionRequest) -> Result<ChatComplet
     Ok(forced)
 }
 
-fn description(functions: &[&FunctionDefinition]) -> String {
+/// Functions as text for a model whose template knows nothing of tools, with the form in which it calls one:
+/// `{"name": …, "arguments": {…}}`.
+pub fn describe_calls(functions: &[&FunctionDefinition]) -> String {
     let mut text = "Call one of these functions. Answer only with a JSON object of its name and its arguments: \
                     {\"name\": …, \"arguments\": {…}}.\n"
         .to_owned();

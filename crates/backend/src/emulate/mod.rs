@@ -5,6 +5,8 @@ mod choices;
 pub(crate) mod forced_call;
 mod legacy;
 
+pub use forced_call::describe_calls;
+
 use std::sync::Arc;
 
 use futures_core::future::BoxFuture;

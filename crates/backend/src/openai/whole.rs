@@ -21,7 +21,7 @@ pub(super) struct Whole {
 
 /// What an engine may send in place of an answer, with status 200 too.
 pub(super) enum Read {
-    Answer(Whole),
+    Answer(Box<Whole>),
     Error(Value),
 }
 
@@ -41,11 +41,11 @@ pub(super) fn read(json: &[u8]) -> Result<Read, Unreadable> {
     serde_json::from_value(value).map(|whole| Read::Answer(taken_apart(whole))).map_err(|_| "it is no chat.completion")
 }
 
-fn taken_apart(completion: ChatCompletion) -> Whole {
+fn taken_apart(completion: ChatCompletion) -> Box<Whole> {
     let ChatCompletion { created, choices, usage, system_fingerprint, extra, .. } = completion;
     let created = (created > 0).then_some(created);
     let choices = choices.into_iter().map(chunk_choice).collect();
-    Whole { chunk: Chunk { created, choices, extra }, usage, system_fingerprint }
+    Box::new(Whole { chunk: Chunk { created, choices, extra }, usage, system_fingerprint })
 }
 
 fn chunk_choice(choice: Choice) -> ChunkChoice {

@@ -24,6 +24,7 @@ pub(crate) use answer::{Answer, Finish, Output, Piece, Usage};
 
 use crate::Token;
 use crate::error::{EngineError, LoadError};
+use crate::grammar::Held;
 use crate::model::Model;
 use crate::options::{DEFAULT_CONTEXT, LlamaOptions};
 use crate::sample::Sampling;
@@ -38,6 +39,8 @@ pub(crate) struct Generation {
     /// Texts that end the answer and are not part of it.
     pub(crate) stop: Vec<String>,
     pub(crate) sampling: Sampling,
+    /// What the answer is held to.
+    pub(crate) held: Option<Held>,
     /// Whether log-probabilities are wanted, and of how many alternatives for each token.
     pub(crate) top_logprobs: Option<usize>,
 }

@@ -10,8 +10,9 @@ use super::answer::{End, Finish, Outlet, Output, Piece, Usage};
 use super::inbox::Job;
 use crate::Token;
 use crate::error::EngineError;
+use crate::grammar::Held;
 use crate::model::Model;
-use crate::sample::{Ranked, Sampler, Scratch, rank};
+use crate::sample::{Constraint, Ranked, Sampler, Scratch, Stuck, rank};
 use crate::text::{Pushed, Text};
 
 pub(super) struct Work {
@@ -43,7 +44,7 @@ impl Work {
             number,
             outlet,
             began: Instant::now(),
-            sampler: Sampler::new(&generation.sampling, &generation.prompt, None),
+            sampler: Sampler::new(&generation.sampling, &generation.prompt, generation.held.map(boxed)),
             text: Text::new(generation.stop),
             generated: 0,
             most: generation.max_tokens.unwrap_or(room).clamp(1, room),
@@ -55,7 +56,13 @@ impl Work {
 
     /// Chooses the next token and sends what it lets go. Says whether the answer has ended.
     pub(super) fn step(&mut self, logits: &[f32], model: &Model, scratch: &mut Scratch) -> bool {
-        let token = self.sampler.choose(logits, scratch);
+        let token = match self.sampler.choose(logits, scratch) {
+            Ok(token) => token,
+            Err(Stuck(what)) => {
+                self.outlet.send(Err(EngineError::Constraint(what)));
+                return true;
+            }
+        };
         let (text, finish) = self.take(token, logits, model);
         let end = finish.map(|finish| End { finish, usage: self.usage() });
         let logprobs = self.released_logprobs();
@@ -87,6 +94,10 @@ impl Work {
         if pushed == Pushed::Stopped {
             return (out, Some(Finish::Stop));
         }
+        if self.sampler.is_over() {
+            self.text.finish(&mut out);
+            return (out, Some(Finish::Stop));
+        }
         if self.generated >= self.most {
             self.text.finish(&mut out);
             return (out, Some(Finish::Length));
@@ -103,6 +114,10 @@ impl Work {
     fn usage(&self) -> Usage {
         Usage { prompt: self.prompt.len(), cached: self.cached, completion: self.generated }
     }
+}
+
+fn boxed(held: Held) -> Box<dyn Constraint> {
+    Box::new(held)
 }
 
 /// A token's log-probability as OpenAI's API shows it: a text for people, and the bytes.
@@ -137,6 +152,7 @@ impl Work {
             max_tokens: None,
             stop: Vec::new(),
             sampling: crate::sample::Sampling::default(),
+            held: None,
             top_logprobs: None,
         };
         Self::new(Job { generation, outlet }, number, usize::MAX)

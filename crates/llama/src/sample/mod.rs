@@ -60,11 +60,17 @@ impl Default for Sampling {
 
 /// Says which tokens may come next; structured output and grammars are this.
 pub(crate) trait Constraint: Send {
-    /// Makes the logit of every token that may not come next negative infinity.
-    fn mask(&mut self, logits: &mut [f32]);
+    /// Makes the logit of every token that may not come next negative infinity. One at least is left.
+    fn mask(&mut self, logits: &mut [f32]) -> Result<(), Stuck>;
     /// Takes note of the token that was chosen.
-    fn accept(&mut self, token: Token);
+    fn accept(&mut self, token: Token) -> Result<(), Stuck>;
+    /// Whether nothing may follow: the answer is whole.
+    fn is_over(&self) -> bool;
 }
+
+/// A constraint that cannot say how to go on: the answer cannot be what was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Stuck(pub(crate) String);
 
 /// The state of one request's choices.
 pub(crate) struct Sampler {
@@ -89,21 +95,26 @@ impl Sampler {
     }
 
     /// Chooses a token from a row of logits.
-    pub(crate) fn choose(&mut self, logits: &[f32], scratch: &mut Scratch) -> Token {
+    pub(crate) fn choose(&mut self, logits: &[f32], scratch: &mut Scratch) -> Result<Token, Stuck> {
         let token = if self.changes_logits() {
             let mut row = scratch.take_row(logits);
-            self.change(&mut row);
+            let changed = self.change(&mut row);
             let token = self.draw(&row, scratch);
             scratch.give_row(row);
-            token
+            changed.map(|()| token)?
         } else {
             self.draw(logits, scratch)
         };
         self.penalties.accept(token);
         if let Some(constraint) = &mut self.constraint {
-            constraint.accept(token);
+            constraint.accept(token)?;
         }
-        token
+        Ok(token)
+    }
+
+    /// Whether what was chosen so far is a whole answer, and nothing may follow.
+    pub(crate) fn is_over(&self) -> bool {
+        self.constraint.as_ref().is_some_and(|constraint| constraint.is_over())
     }
 
     fn changes_logits(&self) -> bool {
@@ -111,15 +122,16 @@ impl Sampler {
     }
 
     /// Each of these touches only the tokens that it is about.
-    fn change(&mut self, row: &mut [f32]) {
+    fn change(&mut self, row: &mut [f32]) -> Result<(), Stuck> {
         self.penalties.apply(row);
         for &(token, bias) in &self.bias {
             if let Some(logit) = row.get_mut(token as usize) {
                 *logit += bias;
             }
         }
-        if let Some(constraint) = &mut self.constraint {
-            constraint.mask(row);
+        match &mut self.constraint {
+            Some(constraint) => constraint.mask(row),
+            None => Ok(()),
         }
     }
 
@@ -140,7 +152,7 @@ mod tests {
     fn choose(settings: &Sampling, logits: &[f32], times: usize) -> Vec<Token> {
         let mut scratch = Scratch::default();
         let mut sampler = Sampler::new(settings, &[], None);
-        (0..times).map(|_| sampler.choose(logits, &mut scratch)).collect()
+        (0..times).map(|_| sampler.choose(logits, &mut scratch).unwrap()).collect()
     }
 
     #[test]

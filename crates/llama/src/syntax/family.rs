@@ -2,6 +2,7 @@
 
 use super::reader::Begins;
 use super::region::{Form, Head};
+use super::writing::CallForm;
 
 /// How a model writes calls and reasoning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,12 +12,14 @@ pub(crate) struct Syntax {
     pub(super) thinks: Option<Tags>,
     /// Whether a message begins with a header: Harmony.
     pub(super) headers: bool,
-    effort: Effort,
+    /// How a call is written.
+    pub(super) form: CallForm,
+    pub(super) effort: Effort,
 }
 
 /// What the template lets a client say of reasoning.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Effort {
+pub(super) struct Effort {
     /// Whether there is to be any.
     is_switch: bool,
     /// How much.
@@ -25,9 +28,9 @@ struct Effort {
 
 /// The tags around reasoning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Tags {
-    pub(super) open: &'static str,
-    pub(super) close: &'static str,
+pub(crate) struct Tags {
+    pub(crate) open: &'static str,
+    pub(crate) close: &'static str,
 }
 
 const THINK: Tags = Tags { open: "<think>", close: "</think>" };
@@ -113,7 +116,8 @@ impl Syntax {
             is_switch: has("enable_thinking") || has("if thinking") || has("thinking is"),
             is_level: has("reasoning_effort"),
         };
-        Self { calls, thinks, headers, effort }
+        let form = calls.map_or(CallForm::BARE, |family| CallForm::of(family, has));
+        Self { calls, thinks, headers, form, effort }
     }
 
     /// Whether the model can be told of tools.

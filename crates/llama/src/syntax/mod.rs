@@ -2,7 +2,8 @@
 //!
 //! Reading order: [`Said`] (what comes out), `family` (which syntax a chat template speaks), `reader` (the machine that is stepped),
 //! `region` (where a call stands in the text), `object` and `xml` (the two shapes of a call), `json` (one value, character by
-//! character), `calls` (what of a call has left already), `marks` (markers that may be cut anywhere).
+//! character), `calls` (what of a call has left already), `marks` (markers that may be cut anywhere);
+//! `writing` (the other way round: how a call is written, for grammars).
 //!
 //! Pure: no tokens, no clock, no OpenAI types but the tools that are offered. Whatever a model writes, nothing here fails: what is no
 //! call is text.
@@ -14,12 +15,14 @@ mod marks;
 mod object;
 mod reader;
 mod region;
+mod writing;
 mod xml;
 
 pub(crate) use self::{
     calls::Pace,
-    family::Syntax,
+    family::{Syntax, Tags},
     reader::{Begins, Offered, Reader},
+    writing::{CallForm, Trigger},
 };
 
 /// A piece of what the model said.

@@ -129,3 +129,18 @@ pub(crate) async fn next_text(events: &mut Events) -> String {
         }
     }
 }
+
+/// The texts of all choices.
+pub(crate) async fn ask_choices(llama: &Llama, call: ChatCall) -> Vec<String> {
+    let mut texts = vec![String::new(); call.request.choices()];
+    let mut events = llama.chat(call).await.unwrap().events;
+    while let Some(event) = events.next().await {
+        if let Event::Chunk(chunk) = event.unwrap() {
+            for choice in chunk.choices {
+                texts[choice.index as usize].push_str(choice.delta.content.as_deref().unwrap_or_default());
+                assert!(choice.finish_reason.is_none_or(|reason| reason == FinishReason::Stop), "{choice:?}");
+            }
+        }
+    }
+    texts
+}

@@ -1,0 +1,145 @@
+//! Places in the rules, each with the way back to where its rule was entered; and where a step leads.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use super::rules::{Element, Rules, meets};
+
+/// A place and the way back, by its number.
+pub(super) type Place = u32;
+
+/// Nothing is left of the grammar.
+pub(super) const END: Place = 0;
+
+/// Before an element of an alternative.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Point {
+    rule: u32,
+    alternative: u32,
+    element: u32,
+    /// Where to go on after the rule.
+    back: Place,
+}
+
+/// All places that were come to, each once.
+#[derive(Clone)]
+pub(super) struct Places {
+    rules: Arc<Rules>,
+    points: Vec<Point>,
+    known: HashMap<Point, Place>,
+}
+
+/// The most places that one answer may come to.
+pub(super) const MOST_PLACES: usize = 1_000_000;
+
+/// The most places at once: more is a grammar with too many ways to read the same text.
+const MOST_AT_ONCE: usize = 2000;
+
+impl Places {
+    pub(super) fn new(rules: Rules) -> Self {
+        let end = Point { rule: u32::MAX, alternative: 0, element: 0, back: END };
+        Self { rules: Arc::new(rules), points: vec![end], known: HashMap::new() }
+    }
+
+    /// The places before the first character. None where there are too many.
+    pub(super) fn first(&mut self) -> Option<Vec<Place>> {
+        let mut found = HashSet::new();
+        self.enter(self.rules.root, END, &mut found)?;
+        Some(sorted(found))
+    }
+
+    /// The places after a character. None where there are too many.
+    pub(super) fn after(&mut self, places: &[Place], character: u32) -> Option<Vec<Place>> {
+        let mut found = HashSet::new();
+        for &place in places {
+            if self.fits(place, character, character) {
+                let point = self.points[place as usize];
+                self.resolve(Point { element: point.element + 1, ..point }, &mut found)?;
+            }
+        }
+        Some(sorted(found))
+    }
+
+    /// Whether any character from `from` to `to` may follow.
+    pub(super) fn any(&self, places: &[Place], from: u32, to: u32) -> bool {
+        places.iter().any(|&place| self.fits(place, from, to))
+    }
+
+    fn fits(&self, place: Place, from: u32, to: u32) -> bool {
+        matches!(self.element(self.points[place as usize]), Some(Element::Char(class)) if meets(class, from, to))
+    }
+
+    fn element(&self, point: Point) -> Option<&Element> {
+        let rule = self.rules.rules.get(point.rule as usize)?;
+        rule.get(point.alternative as usize)?.get(point.element as usize)
+    }
+
+    /// The beginnings of a rule's alternatives.
+    fn enter(&mut self, rule: usize, back: Place, found: &mut HashSet<Place>) -> Option<()> {
+        let rules = Arc::clone(&self.rules);
+        let rule_number = u32::try_from(rule).ok()?;
+        let mut pending: Vec<Point> = Vec::new();
+        for alternative in 0..u32::try_from(rules.rules.get(rule)?.len()).ok()? {
+            pending.push(Point { rule: rule_number, alternative, element: 0, back });
+        }
+        self.resolve_all(pending, found)
+    }
+
+    fn resolve(&mut self, point: Point, found: &mut HashSet<Place>) -> Option<()> {
+        self.resolve_all(vec![point], found)
+    }
+
+    /// Goes on from places without a character, to those before one.
+    fn resolve_all(&mut self, mut pending: Vec<Point>, found: &mut HashSet<Place>) -> Option<()> {
+        let rules = Arc::clone(&self.rules);
+        let mut seen: HashSet<Point> = pending.iter().copied().collect();
+        while let Some(point) = pending.pop() {
+            let alternative = rules.rules.get(point.rule as usize)?.get(point.alternative as usize)?;
+            let next = match alternative.get(point.element as usize) {
+                None if point.back == END => {
+                    found.insert(END);
+                    continue;
+                }
+                None => vec![self.points[point.back as usize]],
+                Some(Element::Char(_)) => {
+                    let place = self.number(point)?;
+                    found.insert(place);
+                    if found.len() > MOST_AT_ONCE {
+                        return None;
+                    }
+                    continue;
+                }
+                Some(&Element::Rule(inner)) => {
+                    // After the last element there is nothing to come back to but what is behind it.
+                    let is_last = point.element as usize + 1 == alternative.len();
+                    let after = Point { element: point.element + 1, ..point };
+                    let back = if is_last { point.back } else { self.number(after)? };
+                    let rule = u32::try_from(inner).ok()?;
+                    let count = u32::try_from(rules.rules.get(inner)?.len()).ok()?;
+                    (0..count).map(|alternative| Point { rule, alternative, element: 0, back }).collect()
+                }
+            };
+            if seen.len() > MOST_AT_ONCE * 16 {
+                return None;
+            }
+            pending.extend(next.into_iter().filter(|point| seen.insert(*point)));
+        }
+        Some(())
+    }
+
+    fn number(&mut self, point: Point) -> Option<Place> {
+        if let Some(&known) = self.known.get(&point) {
+            return Some(known);
+        }
+        let number = Place::try_from(self.points.len()).ok().filter(|_| self.points.len() < MOST_PLACES)?;
+        self.points.push(point);
+        self.known.insert(point, number);
+        Some(number)
+    }
+}
+
+fn sorted(found: HashSet<Place>) -> Vec<Place> {
+    let mut places: Vec<Place> = found.into_iter().collect();
+    places.sort_unstable();
+    places
+}

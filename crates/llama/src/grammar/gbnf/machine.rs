@@ -1,0 +1,213 @@
+//! Steps through the rules byte by byte, over the trie of the vocabulary. What was worked out once is remembered: in a part of a grammar
+//! that does not nest, a step is a look into a table.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use llguidance::toktrie::{Recognizer, SimpleVob};
+
+use super::closure::{END, Place, Places};
+use super::rules::Rules;
+use crate::Token;
+use crate::grammar::vocabulary::Vocabulary;
+use crate::sample::Stuck;
+
+/// A state by its number: all places at once, and the bytes of a character that is not whole.
+type State = u32;
+
+/// No way goes on.
+const DEAD: State = u32::MAX;
+
+/// The most states of one answer.
+const MOST_STATES: usize = 500_000;
+
+/// Masks that are remembered, some KiB each.
+const MOST_MASKS: usize = 256;
+
+/// A character that has begun: its bits so far, and how many bytes are missing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+struct Begun {
+    bits: u32,
+    missing: u8,
+    /// The least that it may become: shorter ways to write it are no UTF-8.
+    least: u32,
+}
+
+/// One answer's way through a grammar.
+#[derive(Clone)]
+pub(in crate::grammar) struct Machine {
+    vocabulary: Arc<Vocabulary>,
+    table: Table,
+    at: State,
+    masks: HashMap<State, SimpleVob>,
+}
+
+#[derive(Clone)]
+struct Table {
+    places: Places,
+    states: Vec<(Arc<[Place]>, Begun)>,
+    known: HashMap<(Arc<[Place]>, Begun), State>,
+    steps: HashMap<(State, u8), State>,
+    /// There was no room for a state: what came of it is not to be trusted.
+    is_full: bool,
+}
+
+impl Machine {
+    pub(in crate::grammar) fn new(rules: Rules, vocabulary: Arc<Vocabulary>) -> Self {
+        let mut table = Table {
+            places: Places::new(rules),
+            states: Vec::new(),
+            known: HashMap::new(),
+            steps: HashMap::new(),
+            is_full: false,
+        };
+        let first = table.places.first();
+        table.is_full = first.is_none();
+        let at = table.state(first.unwrap_or_default().into(), Begun::default());
+        Self { vocabulary, table, at, masks: HashMap::new() }
+    }
+
+    pub(in crate::grammar) fn allowed(&mut self) -> Result<SimpleVob, Stuck> {
+        if let Some(known) = self.masks.get(&self.at) {
+            return Ok(known.clone());
+        }
+        let vocabulary = Arc::clone(&self.vocabulary);
+        let mut mask = vocabulary.trie().alloc_token_set();
+        vocabulary.trie().add_bias(&mut Walk { table: &mut self.table, path: vec![self.at] }, &mut mask, &[]);
+        if self.table.is_full {
+            return Err(Stuck("the grammar has too many ways to read the same text".to_owned()));
+        }
+        if self.may_end() {
+            vocabulary.all_ends().iter().for_each(|&token| mask.allow_token(token));
+        }
+        if mask.num_set() == 0 {
+            return Err(Stuck("the grammar goes on in a way that the model has no tokens for".to_owned()));
+        }
+        if self.masks.len() >= MOST_MASKS {
+            self.masks.clear();
+        }
+        self.masks.insert(self.at, mask.clone());
+        Ok(mask)
+    }
+
+    pub(in crate::grammar) fn accept(&mut self, token: Token) -> Result<(), Stuck> {
+        if self.vocabulary.ends(token) {
+            return Ok(());
+        }
+        for &byte in self.vocabulary.text(token) {
+            self.at = self.table.step(self.at, byte);
+            if self.at == DEAD {
+                return Err(Stuck("the grammar does not allow what was chosen".to_owned()));
+            }
+        }
+        Ok(())
+    }
+
+    pub(in crate::grammar) fn is_over(&self) -> bool {
+        self.table.states.get(self.at as usize).is_some_and(|(places, begun)| **places == [END] && begun.missing == 0)
+    }
+
+    fn may_end(&self) -> bool {
+        self.table
+            .states
+            .get(self.at as usize)
+            .is_some_and(|(places, begun)| places.contains(&END) && begun.missing == 0)
+    }
+}
+
+impl Table {
+    fn state(&mut self, places: Arc<[Place]>, begun: Begun) -> State {
+        let key = (places, begun);
+        if let Some(&known) = self.known.get(&key) {
+            return known;
+        }
+        let Some(number) = State::try_from(self.states.len()).ok().filter(|_| self.states.len() < MOST_STATES) else {
+            self.is_full = true;
+            return DEAD;
+        };
+        self.states.push(key.clone());
+        self.known.insert(key, number);
+        number
+    }
+
+    fn step(&mut self, from: State, byte: u8) -> State {
+        if let Some(&known) = self.steps.get(&(from, byte)) {
+            return known;
+        }
+        let to = self.work_out(from, byte).unwrap_or(DEAD);
+        self.steps.insert((from, byte), to);
+        to
+    }
+
+    fn work_out(&mut self, from: State, byte: u8) -> Option<State> {
+        let (places, begun) = self.states.get(from as usize)?.clone();
+        let begun = begun.with(byte)?;
+        if begun.missing > 0 {
+            let (first, last) = begun.range();
+            return self.places.any(&places, first, last).then(|| self.state(places, begun));
+        }
+        if !self.places.any(&places, begun.bits, begun.bits) {
+            return None;
+        }
+        let Some(after) = self.places.after(&places, begun.bits) else {
+            self.is_full = true;
+            return None;
+        };
+        Some(self.state(after.into(), Begun::default()))
+    }
+}
+
+impl Begun {
+    /// With one more byte; none where that is no UTF-8.
+    fn with(self, byte: u8) -> Option<Self> {
+        let bits = u32::from(byte);
+        if self.missing > 0 {
+            let begun = Self { bits: self.bits << 6 | bits & 0x3f, missing: self.missing - 1, least: self.least };
+            let (_, last) = begun.range();
+            return (byte & 0xc0 == 0x80 && last >= begun.least).then_some(begun);
+        }
+        match byte {
+            0..=0x7f => Some(Self { bits, missing: 0, least: 0 }),
+            0xc2..=0xdf => Some(Self { bits: bits & 0x1f, missing: 1, least: 0x80 }),
+            0xe0..=0xef => Some(Self { bits: bits & 0x0f, missing: 2, least: 0x800 }),
+            0xf0..=0xf4 => Some(Self { bits: bits & 0x07, missing: 3, least: 0x1_0000 }),
+            _ => None,
+        }
+    }
+
+    /// The characters that it may become.
+    fn range(self) -> (u32, u32) {
+        let shift = 6 * u32::from(self.missing);
+        let first = self.bits << shift;
+        (first.max(self.least), first | ((1 << shift) - 1))
+    }
+}
+
+/// A walk over the trie.
+struct Walk<'a> {
+    table: &'a mut Table,
+    path: Vec<State>,
+}
+
+impl Recognizer for Walk<'_> {
+    fn pop_bytes(&mut self, count: usize) {
+        self.path.truncate(self.path.len().saturating_sub(count).max(1));
+    }
+
+    fn collapse(&mut self) {
+        self.path.drain(..self.path.len() - 1);
+    }
+
+    fn trie_finished(&mut self) {
+        self.path.truncate(1);
+    }
+
+    fn try_push_byte(&mut self, byte: u8) -> bool {
+        let Some(&from) = self.path.last() else { return false };
+        let to = self.table.step(from, byte);
+        if to != DEAD {
+            self.path.push(to);
+        }
+        to != DEAD
+    }
+}

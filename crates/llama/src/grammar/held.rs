@@ -1,0 +1,290 @@
+//! What holds one answer: its grammar, and when the grammar begins.
+//!
+//! Reasoning is free: the grammar begins where it has ended, or with the first token where there is none. Calls that the model may make or
+//! leave are held from the marker with which one begins.
+
+use std::sync::Arc;
+
+use llguidance::toktrie::SimpleVob;
+
+use super::compile::Grammar;
+use super::machine::Machine;
+use super::vocabulary::Vocabulary;
+use crate::Token;
+use crate::sample::{Constraint, Stuck};
+use crate::syntax::{Begins, Tags, Trigger};
+
+/// When the grammar begins.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Beginning {
+    /// The tags around reasoning, where the model reasons.
+    pub(crate) reasoning: Option<Tags>,
+    /// What the answer begins with.
+    pub(crate) begins: Begins,
+    /// The marker that the grammar waits for; none where it holds all that is not reasoning.
+    pub(crate) trigger: Option<Trigger>,
+}
+
+/// An answer under its grammar.
+#[derive(Clone)]
+pub(crate) struct Held {
+    vocabulary: Arc<Vocabulary>,
+    grammar: Grammar,
+    machine: Machine,
+    beginning: Beginning,
+    at: At,
+    /// What the grammar allowed when it was asked last.
+    allowed: SimpleVob,
+    /// Tokens that hold a whole marker and go beyond it, or one that may not come.
+    crossing: Arc<[Token]>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum At {
+    /// The answer begins: perhaps with reasoning, of whose tag so many bytes are there; perhaps with itself.
+    Opening {
+        tag: usize,
+        itself: bool,
+    },
+    /// Within reasoning; the end of its text.
+    Reasoning(Vec<u8>),
+    /// Reasoning has ended, and a line may.
+    Between,
+    /// Text that is free until a marker comes; its end.
+    Free(Vec<u8>),
+    Held,
+}
+
+impl std::fmt::Debug for Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Held").field("at", &self.at).finish_non_exhaustive()
+    }
+}
+
+impl Held {
+    pub(crate) fn new(vocabulary: &Arc<Vocabulary>, grammar: Grammar, beginning: Beginning) -> Self {
+        let at = match (beginning.reasoning, beginning.begins) {
+            (Some(_), Begins::Reasoning) => At::Reasoning(Vec::new()),
+            (Some(_), Begins::Text) => At::Opening { tag: 0, itself: true },
+            (None, _) if beginning.trigger.is_some() => At::Free(Vec::new()),
+            (None, _) => At::Held,
+        };
+        let machine = grammar.begin();
+        let crossing = if at == At::Held { Arc::default() } else { crossing(vocabulary, &beginning) };
+        let vocabulary = Arc::clone(vocabulary);
+        Self { vocabulary, machine, grammar, beginning, at, allowed: SimpleVob::new(), crossing }
+    }
+
+    fn tags(&self) -> Tags {
+        self.beginning.reasoning.unwrap_or(Tags { open: "", close: "" })
+    }
+
+    /// What may come beside what the grammar allows.
+    fn also(&self) -> Vec<Token> {
+        match self.at {
+            At::Opening { tag, .. } => self.vocabulary.beginnings(&self.tags().open.as_bytes()[tag..]).collect(),
+            At::Between if !self.tags().open.starts_with("<|") => self.vocabulary.beginnings(b"\n\n").collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Forbids the tokens that would complete a marker and go beyond it, and those that complete a marker that may not come. `end` is
+    /// what has been said last: it may be the beginning of one.
+    fn keep_to_markers(&self, end: &[u8], marks: impl Iterator<Item = Mark>, row: &mut [f32]) {
+        self.crossing.iter().for_each(|&token| forbid(row, token));
+        for mark in marks {
+            let bytes = mark.text.as_bytes();
+            let longest = end.len().min(bytes.len() - 1);
+            for begun in (1..=longest).filter(|&begun| end.ends_with(&bytes[..begun])) {
+                self.vocabulary
+                    .all_that(|word| mark.is_crossed(&bytes[begun..], word))
+                    .for_each(|token| forbid(row, token));
+            }
+        }
+    }
+
+    /// Takes a token of free text over; says whether the marker has come.
+    fn read(&mut self, token: Token, mark: &str) -> bool {
+        let (At::Reasoning(end) | At::Free(end)) = &mut self.at else { return false };
+        end.extend_from_slice(self.vocabulary.text(token));
+        if end.windows(mark.len()).any(|window| window == mark.as_bytes()) {
+            return true;
+        }
+        let longest = 64.max(mark.len());
+        if end.len() > longest {
+            end.drain(..end.len() - longest);
+        }
+        false
+    }
+
+    /// The grammar begins, or free text.
+    fn begin(&mut self) {
+        self.machine = self.grammar.begin();
+        self.at = match self.beginning.trigger {
+            Some(_) => At::Free(Vec::new()),
+            None => At::Between,
+        };
+    }
+
+    /// Goes on in the opening, where tag and answer may begin alike.
+    fn open(&mut self, token: Token, tag: usize, itself: bool) -> Result<(), Stuck> {
+        let open = self.tags().open.as_bytes();
+        let text = self.vocabulary.text(token);
+        let in_tag = !text.is_empty() && open[tag..].starts_with(text);
+        if in_tag && tag + text.len() == open.len() {
+            self.at = At::Reasoning(Vec::new());
+            return Ok(());
+        }
+        let tag_now = tag + text.len();
+        if self.beginning.trigger.is_some() {
+            self.at = if in_tag { At::Opening { tag: tag_now, itself } } else { At::Free(open[..tag].to_vec()) };
+            return if in_tag { Ok(()) } else { self.accept(token) };
+        }
+        let itself = itself && self.is_allowed(token);
+        if itself {
+            self.machine.accept(token)?;
+        }
+        self.at = if in_tag { At::Opening { tag: tag_now, itself } } else { At::Held };
+        Ok(())
+    }
+
+    fn is_allowed(&self, token: Token) -> bool {
+        (token as usize) < self.allowed.len() && self.allowed.is_allowed(token)
+    }
+
+    /// The markers that free text is watched for.
+    fn marks(&self) -> impl Iterator<Item = Mark> + use<> {
+        marks(&self.beginning)
+    }
+
+    fn mask_by_grammar(&mut self, row: &mut [f32], also: &[Token]) -> Result<(), Stuck> {
+        self.allowed = self.machine.allowed()?;
+        let kept: Vec<(Token, f32)> =
+            also.iter().filter_map(|&token| Some((token, *row.get(token as usize)?))).collect();
+        for (word, logits) in self.allowed.as_slice().iter().zip(row.chunks_mut(32)) {
+            if *word == u32::MAX {
+                continue;
+            }
+            for (bit, logit) in logits.iter_mut().enumerate() {
+                *logit = if word >> bit & 1 == 1 { *logit } else { f32::NEG_INFINITY };
+            }
+        }
+        // A row that is longer than the vocabulary has nothing beyond it.
+        row.iter_mut().skip(self.vocabulary.len()).for_each(|logit| *logit = f32::NEG_INFINITY);
+        for (token, logit) in kept {
+            row[token as usize] = logit;
+        }
+        Ok(())
+    }
+}
+
+impl Constraint for Held {
+    fn mask(&mut self, row: &mut [f32]) -> Result<(), Stuck> {
+        let waits = self.beginning.trigger.is_some();
+        match &self.at {
+            At::Reasoning(end) => {
+                let close = Mark { text: self.tags().close, may_come: true };
+                self.keep_to_markers(end, std::iter::once(close), row);
+                if !waits {
+                    self.vocabulary.all_ends().iter().for_each(|&token| forbid(row, token));
+                }
+                Ok(())
+            }
+            At::Free(end) => {
+                self.keep_to_markers(end, self.marks(), row);
+                Ok(())
+            }
+            At::Opening { tag, .. } if waits => {
+                self.keep_to_markers(&self.tags().open.as_bytes()[..*tag], self.marks(), row);
+                Ok(())
+            }
+            At::Opening { itself: false, .. } => {
+                let also = self.also();
+                let kept: Vec<(Token, f32)> =
+                    also.iter().filter_map(|&token| Some((token, *row.get(token as usize)?))).collect();
+                row.fill(f32::NEG_INFINITY);
+                for (token, logit) in kept {
+                    row[token as usize] = logit;
+                }
+                Ok(())
+            }
+            At::Opening { .. } | At::Between => {
+                let also = self.also();
+                self.mask_by_grammar(row, &also)
+            }
+            At::Held => self.mask_by_grammar(row, &[]),
+        }
+    }
+
+    fn accept(&mut self, token: Token) -> Result<(), Stuck> {
+        match self.at {
+            At::Opening { tag, itself } => return self.open(token, tag, itself),
+            At::Reasoning(_) => {
+                if self.read(token, self.tags().close) {
+                    self.begin();
+                }
+                return Ok(());
+            }
+            At::Free(_) => {
+                if let Some(trigger) = self.beginning.trigger
+                    && self.read(token, trigger.mark)
+                {
+                    self.machine = self.grammar.begin();
+                    self.at = At::Held;
+                }
+                return Ok(());
+            }
+            At::Between if !self.is_allowed(token) => {
+                self.at = At::Held;
+                return Ok(());
+            }
+            At::Between | At::Held => self.machine.accept(token)?,
+        }
+        self.at = At::Held;
+        if self.beginning.trigger.is_some() && self.machine.is_over() {
+            self.at = At::Free(Vec::new());
+        }
+        Ok(())
+    }
+
+    fn is_over(&self) -> bool {
+        self.beginning.trigger.is_none() && self.at == At::Held && self.machine.is_over()
+    }
+}
+
+/// A marker in free text.
+#[derive(Debug, Clone, Copy)]
+struct Mark {
+    text: &'static str,
+    may_come: bool,
+}
+
+impl Mark {
+    /// Whether a token completes what is missing of the marker where it must not.
+    fn is_crossed(self, missing: &[u8], word: &[u8]) -> bool {
+        word.strip_prefix(missing).is_some_and(|beyond| !self.may_come || !beyond.trim_ascii().is_empty())
+    }
+}
+
+fn marks(beginning: &Beginning) -> impl Iterator<Item = Mark> + use<> {
+    beginning.trigger.into_iter().flat_map(|trigger| {
+        let others = trigger.others.iter().map(|&text| Mark { text, may_come: false });
+        others.chain([Mark { text: trigger.mark, may_come: true }])
+    })
+}
+
+/// The tokens in which a whole marker stands that must not: looked for once, not for every token.
+fn crossing(vocabulary: &Vocabulary, beginning: &Beginning) -> Arc<[Token]> {
+    let close = beginning.reasoning.map(|tags| Mark { text: tags.close, may_come: true });
+    let all: Vec<Mark> = marks(beginning).chain(close).collect();
+    let stands = |word: &[u8]| {
+        all.iter().any(|mark| (0..word.len()).any(|at| mark.is_crossed(mark.text.as_bytes(), &word[at..])))
+    };
+    vocabulary.all_that(stands).collect()
+}
+
+fn forbid(row: &mut [f32], token: Token) {
+    if let Some(logit) = row.get_mut(token as usize) {
+        *logit = f32::NEG_INFINITY;
+    }
+}

@@ -1,0 +1,187 @@
+//! What an answer is held to, as text that a grammar is compiled from: pure.
+//!
+//! A source is what the cache of compiled grammars goes by: equal sources are the same grammar.
+
+use std::fmt::Write;
+
+use loggia_wire::openai::FunctionDefinition;
+use serde_json::{Map, Value, json};
+
+use super::vocabulary::Vocabulary;
+use crate::syntax::{CallForm, Syntax};
+
+/// What a grammar is compiled from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Source {
+    /// llguidance's language, with the JSON values that it names.
+    Guided {
+        /// Rules in its dialect of Lark.
+        rules: String,
+        /// The JSON values.
+        values: Vec<Part>,
+    },
+    /// A grammar of the client's own, in GBNF.
+    Gbnf(String),
+}
+
+impl Source {
+    /// Bytes of its text.
+    pub(super) fn size(&self) -> usize {
+        match self {
+            Self::Guided { rules, values } => rules.len() + values.iter().map(|part| part.schema.len()).sum::<usize>(),
+            Self::Gbnf(text) => text.len(),
+        }
+    }
+}
+
+/// A JSON value that is held to a schema.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Part {
+    /// How the rules name it.
+    pub(crate) name: String,
+    /// The field of the request that has the schema.
+    pub(crate) param: String,
+    /// The schema, as text.
+    pub(crate) schema: String,
+}
+
+/// Space between the parts of a value: one, or a line break and an indentation. A small model would go on with spaces for ever.
+const SPACE: &str = " |\\n[ ]{0,16}";
+
+/// Each character has one way to be written: otherwise a name that is taken could come again in other letters.
+const ESCAPES: &str = "nrbtf\\\"";
+
+impl Part {
+    /// The schema that a field of the request has.
+    pub(crate) fn new(name: impl Into<String>, param: impl Into<String>, schema: &Value) -> Self {
+        let mut schema = match schema {
+            Value::Object(fields) => fields.clone(),
+            // `true` allows any value, and `false` none.
+            other => Map::from_iter([("allOf".to_owned(), json!([other]))]),
+        };
+        let how = json!({"whitespace_pattern": SPACE, "json_allowed_escapes": ESCAPES});
+        schema.insert("x-guidance".to_owned(), how);
+        Self { name: name.into(), param: param.into(), schema: Value::Object(schema).to_string() }
+    }
+
+    /// The arguments of a function, which are always an object.
+    fn arguments(name: String, function: &FunctionDefinition, keeps_to_schema: bool) -> Self {
+        let mut schema = match &function.parameters {
+            Some(Value::Object(fields)) if keeps_to_schema => fields.clone(),
+            _ => Map::new(),
+        };
+        schema.entry("type").or_insert_with(|| json!("object"));
+        let param = format!("tools[{}].function.parameters", function.name);
+        Self::new(name, param, &Value::Object(schema))
+    }
+}
+
+/// What may be called.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Calls<'a> {
+    pub(crate) functions: &'a [&'a FunctionDefinition],
+    /// Whether several calls may come in one answer.
+    pub(crate) several: bool,
+    /// Whether all arguments keep to their schemas, or only those of functions that are `strict`.
+    pub(crate) all_strict: bool,
+}
+
+/// Writes sources in the terms of one model.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Writer<'a> {
+    pub(crate) syntax: &'a Syntax,
+    pub(crate) vocabulary: &'a Vocabulary,
+}
+
+impl Writer<'_> {
+    /// An answer that is a JSON value, or, where calls are given, calls in its place.
+    pub(crate) fn answer(self, answer: Part, calls: Option<Calls<'_>>) -> Source {
+        let mut rules = format!("start: {}answer", self.author());
+        let mut values = vec![answer];
+        if let Some(calls) = calls {
+            rules.push_str(" | calls");
+            self.calls_into(calls, &mut rules, &mut values);
+        }
+        let head = self.text(self.syntax.answer_head());
+        let _ = write!(rules, "\nanswer: {head} @{}\n", values[0].name);
+        Source::Guided { rules, values }
+    }
+
+    /// Calls and nothing else.
+    pub(crate) fn calls(self, calls: Calls<'_>) -> Source {
+        let (mut rules, mut values) = (format!("start: {}calls", self.author()), Vec::new());
+        self.calls_into(calls, &mut rules, &mut values);
+        Source::Guided { rules, values }
+    }
+
+    /// The rest of calls whose first marker has been written.
+    pub(crate) fn rest_of_calls(self, calls: Calls<'_>, mark: &str) -> Source {
+        let form = self.syntax.form();
+        let rest = |text: &'static str| text.strip_prefix(mark).unwrap_or(text);
+        let form = if form.head.is_empty() {
+            CallForm { open: rest(form.open), between: None, ..form }
+        } else {
+            CallForm { head: rest(form.head), ..form }
+        };
+        let (mut rules, mut values) = ("start: calls".to_owned(), Vec::new());
+        self.form_into(form, calls, &mut rules, &mut values);
+        Source::Guided { rules, values }
+    }
+
+    fn calls_into(self, calls: Calls<'_>, rules: &mut String, values: &mut Vec<Part>) {
+        self.form_into(self.syntax.form(), calls, rules, values);
+    }
+
+    fn form_into(self, form: CallForm, calls: Calls<'_>, rules: &mut String, values: &mut Vec<Part>) {
+        let between = form.between.filter(|_| calls.several);
+        let more = between.map(|between| format!(" ({} call)*", self.text(between))).unwrap_or_default();
+        let _ = write!(rules, "\ncalls: {} call{more} {}\ncall: ", self.text(form.head), self.text(form.tail));
+        for (number, function) in calls.functions.iter().enumerate() {
+            let or = if number == 0 { "" } else { " | " };
+            let keeps = calls.all_strict || function.strict == Some(true);
+            let arguments = Part::arguments(format!("arguments{number}"), function, keeps);
+            let before = format!("{}{}{}", form.open, written_name(&function.name, form.quoted), form.middle);
+            let _ = write!(rules, "{or}{} @{} {}", self.text(&before), arguments.name, self.text(form.close));
+            values.push(arguments);
+        }
+        rules.push('\n');
+    }
+
+    /// The author of a message after the first.
+    fn author(self) -> String {
+        self.syntax.author().map(|author| format!("({})? ", self.text(author))).unwrap_or_default()
+    }
+
+    /// A text in the rules: markers as their tokens, the rest as strings.
+    fn text(self, text: &str) -> String {
+        let (mut written, mut plain) = (String::new(), String::new());
+        let mut rest = text;
+        while let Some(first) = rest.chars().next() {
+            if let Some((length, token)) = self.vocabulary.marker_at(rest) {
+                string_into(&mut written, &mut plain);
+                let _ = write!(written, "<[{token}]> ");
+                rest = &rest[length..];
+            } else {
+                plain.push(first);
+                rest = &rest[first.len_utf8()..];
+            }
+        }
+        string_into(&mut written, &mut plain);
+        written.trim_end().to_owned()
+    }
+}
+
+fn string_into(written: &mut String, plain: &mut String) {
+    if !plain.is_empty() {
+        let _ = write!(written, "{} ", Value::from(std::mem::take(plain)));
+    }
+}
+
+/// A name as it stands in a call: in a string of JSON, what is special there is escaped.
+fn written_name(name: &str, quoted: bool) -> String {
+    if !quoted {
+        return name.to_owned();
+    }
+    let string = Value::from(name).to_string();
+    string[1..string.len() - 1].to_owned()
+}

@@ -1,0 +1,111 @@
+//! Grammars on a small vocabulary: every byte, some longer tokens, two that end an answer, and markers. No model and no C++.
+
+mod beginnings;
+mod bounds;
+mod calls;
+mod cost;
+mod gbnf;
+mod schemas;
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::*;
+use crate::Token;
+use crate::sample::Constraint;
+use crate::syntax::{Begins, Syntax};
+
+const END: Token = 256;
+const OTHER_END: Token = 257;
+const FIRST_MARKER: Token = 258;
+const MARKERS: [&str; 12] = [
+    "<think>",
+    "</think>",
+    "<tool_call>",
+    "</tool_call>",
+    "[TOOL_CALLS]",
+    "[ARGS]",
+    "<|channel|>",
+    "<|message|>",
+    "<|start|>",
+    "<|end|>",
+    "<|constrain|>",
+    "<|tool_call|>",
+];
+const LONGER: [&str; 16] =
+    ["{\"", "\": ", "true", "\n\n", "nul", "12", ">{", "ab", "}}", "}\n", "}\n\n", " }", "},", "\n  ", "\n}", "  "];
+
+fn grammars() -> Grammars {
+    let bytes = (0..=255).map(|byte: u8| vec![byte]);
+    let ends = [b"<end>".to_vec(), b"<stop>".to_vec()];
+    let markers = MARKERS.iter().map(|mark| mark.as_bytes().to_vec());
+    let longer = LONGER.iter().map(|word| word.as_bytes().to_vec());
+    let words = Words {
+        tokens: bytes.chain(ends).chain(markers).chain(longer).collect(),
+        ends: vec![END, OTHER_END],
+        // What is a mark of a syntax and ordinary text as well stays text.
+        markers: MARKERS
+            .into_iter()
+            .zip(FIRST_MARKER..)
+            .chain([("}", Token::from(b'}')), (";", Token::from(b';'))])
+            .collect(),
+    };
+    Grammars::new(Vocabulary::new(words).unwrap()).unwrap()
+}
+
+/// Compiles, where there is no runtime.
+fn compile(grammars: &Grammars, source: Source) -> Result<super::compile::Grammar, Refused> {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(grammars.compile(source))
+}
+
+fn plain_syntax() -> Syntax {
+    Syntax::of("{{ messages }}", |_| false)
+}
+
+/// An answer that is a value of this schema.
+fn of_schema(grammars: &Grammars, schema: &Value) -> Result<Held, Refused> {
+    let writer = Writer { syntax: &plain_syntax(), vocabulary: grammars.vocabulary() };
+    let source = writer.answer(Part::new("value", "the.schema", schema), None);
+    let beginning = Beginning { reasoning: None, begins: Begins::Text, trigger: None };
+    Ok(Held::new(grammars.vocabulary(), compile(grammars, source)?, beginning))
+}
+
+/// Which tokens may come next.
+fn allowed(held: &mut Held) -> Vec<Token> {
+    let mut row = vec![0.0; 256 + 2 + MARKERS.len() + LONGER.len()];
+    held.mask(&mut row).unwrap();
+    (0..).zip(&row).filter(|(_, logit)| logit.is_finite()).map(|(token, _)| token).collect()
+}
+
+/// The token of an empty line.
+const LINES: Token = FIRST_MARKER + 12 + 3;
+
+/// The tokens of a text: markers and empty lines whole, the rest byte by byte.
+fn tokens(text: &str) -> Vec<Token> {
+    let (mut rest, mut tokens) = (text.as_bytes(), Vec::new());
+    while let Some(&byte) = rest.first() {
+        let known = MARKERS.iter().zip(FIRST_MARKER..).chain([(&"\n\n", LINES)]);
+        let marker = known.into_iter().find(|(mark, _)| rest.starts_with(mark.as_bytes()));
+        let (token, length) = marker.map_or((Token::from(byte), 1), |(mark, token)| (token, mark.len()));
+        tokens.push(token);
+        rest = &rest[length..];
+    }
+    tokens
+}
+
+/// How far an answer may go along a text: all of it, or up to where a token is forbidden.
+fn goes_along(held: &mut Held, text: &str) -> Result<(), usize> {
+    for (place, token) in tokens(text).into_iter().enumerate() {
+        if held.is_over() || !allowed(held).contains(&token) {
+            return Err(place);
+        }
+        held.accept(token).unwrap();
+    }
+    Ok(())
+}
+
+/// Whether an answer may be this text, and end there.
+fn may_be(mut held: Held, text: &str) -> bool {
+    goes_along(&mut held, text).is_ok() && (held.is_over() || allowed(&mut held).contains(&END))
+}

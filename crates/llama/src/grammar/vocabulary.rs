@@ -1,0 +1,136 @@
+//! The model's tokens as bytes, in the trie that masks are computed over.
+//!
+//! Markers of the model's syntax (`<tool_call>`, `</think>`, …) are tokens of their own kind: a grammar can ask for one, and no string of
+//! a JSON value can hold one. Control tokens that are no markers have no text, and no grammar lets them through.
+
+use std::sync::Arc;
+
+use llguidance::toktrie::{INVALID_TOKEN, TokEnv, TokRxInfo, TokTrie, TokenId, TokenizerEnv};
+
+use crate::Token;
+
+/// Tokens of more bytes than this are never chosen under a constraint: the trie holds no longer ones.
+const LONGEST_TOKEN: usize = 1000;
+
+/// The most bytes of all tokens together: the trie holds four million nodes.
+const MOST_BYTES: usize = 4_000_000;
+
+/// What a vocabulary is made from.
+#[derive(Debug, Default)]
+pub(crate) struct Words {
+    /// The bytes of each token, as they appear in an answer.
+    pub(crate) tokens: Vec<Vec<u8>>,
+    /// The tokens with which the model ends an answer.
+    pub(crate) ends: Vec<Token>,
+    /// The markers that are single tokens.
+    pub(crate) markers: Vec<(&'static str, Token)>,
+}
+
+/// The tokens of a model, ready for masks.
+pub(crate) struct Vocabulary {
+    env: TokEnv,
+    words: Words,
+}
+
+impl std::fmt::Debug for Vocabulary {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Vocabulary").field("tokens", &self.words.tokens.len()).finish_non_exhaustive()
+    }
+}
+
+impl Vocabulary {
+    /// Builds the trie: some milliseconds of work. None where the vocabulary is larger than it can hold.
+    pub(crate) fn new(mut words: Words) -> Option<Self> {
+        words.markers.retain(|(text, _)| is_bracketed(text));
+        let size = u32::try_from(words.tokens.len()).ok().filter(|&size| size > 0 && size < 0x00ff_ffff)?;
+        let mut spelled = words.tokens.clone();
+        for &end in &words.ends {
+            spelled.get_mut(end as usize)?.clear();
+        }
+        for (text, token) in &words.markers {
+            let word = spelled.get_mut(*token as usize)?;
+            if !words.ends.contains(token) {
+                *word = [&[TokTrie::SPECIAL_TOKEN_MARKER], text.as_bytes()].concat();
+            }
+        }
+        spelled.iter_mut().filter(|word| word.len() > LONGEST_TOKEN).for_each(Vec::clear);
+        if spelled.iter().map(Vec::len).sum::<usize>() > MOST_BYTES {
+            return None;
+        }
+        let first_end = words.ends.first().copied().unwrap_or(INVALID_TOKEN);
+        let mut trie = TokTrie::from(&TokRxInfo::new(size, first_end), &spelled);
+        if !words.ends.is_empty() {
+            trie = trie.with_eos_tokens(&words.ends);
+        }
+        Some(Self { env: Arc::new(Trie(trie)), words })
+    }
+
+    pub(super) fn env(&self) -> &TokEnv {
+        &self.env
+    }
+
+    pub(super) fn trie(&self) -> &TokTrie {
+        self.env.tok_trie()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.words.tokens.len()
+    }
+
+    /// What a token adds to an answer.
+    pub(super) fn text(&self, token: Token) -> &[u8] {
+        if self.ends(token) {
+            return &[];
+        }
+        self.words.tokens.get(token as usize).map_or(&[], Vec::as_slice)
+    }
+
+    pub(super) fn ends(&self, token: Token) -> bool {
+        self.words.ends.contains(&token)
+    }
+
+    pub(super) fn all_ends(&self) -> &[Token] {
+        &self.words.ends
+    }
+
+    /// The marker that begins a text: its length and its token.
+    pub(super) fn marker_at(&self, text: &str) -> Option<(usize, Token)> {
+        let found = self.words.markers.iter().filter(|(mark, token)| text.starts_with(mark) && !self.ends(*token));
+        found.map(|&(mark, token)| (mark.len(), token)).max()
+    }
+
+    /// The tokens that a text may begin with: each with nothing beyond the text.
+    pub(super) fn beginnings<'a>(&'a self, text: &'a [u8]) -> impl Iterator<Item = Token> + 'a {
+        let ordinary = (1..=text.len()).filter_map(|end| self.trie().token_id_at_bytes(&text[..end]));
+        let is_beginning = |(mark, token): &&(&str, Token)| text.starts_with(mark.as_bytes()) && !self.ends(*token);
+        ordinary.chain(self.words.markers.iter().filter(is_beginning).map(|&(_, token)| token))
+    }
+
+    /// The tokens whose text satisfies this.
+    pub(super) fn all_that<'a>(&'a self, test: impl Fn(&[u8]) -> bool + 'a) -> impl Iterator<Item = Token> + 'a {
+        let numbered = (0..).zip(&self.words.tokens);
+        numbered.filter(move |(_, word)| test(word)).map(|(token, _)| token)
+    }
+}
+
+/// Some syntaxes have marks that are ordinary text as well: `}`, `;`, fences. Their tokens are needed for JSON.
+fn is_bracketed(mark: &str) -> bool {
+    mark.starts_with('<') && mark.ends_with('>') || mark.starts_with('[') && mark.ends_with(']')
+}
+
+struct Trie(TokTrie);
+
+impl TokenizerEnv for Trie {
+    fn tok_trie(&self) -> &TokTrie {
+        &self.0
+    }
+
+    fn tokenize_bytes(&self, text: &[u8]) -> Vec<TokenId> {
+        self.0.greedy_tokenize(text)
+    }
+
+    /// Nothing is forced by it: which tokens a text is made of is the model's choice.
+    fn tokenize_is_canonical(&self) -> bool {
+        false
+    }
+}

@@ -1,0 +1,169 @@
+//! Answers that are held to a form, by a model so small that it would not find it alone: at temperature 1, several at once.
+
+#[path = "support/shape.rs"]
+mod shape;
+mod support;
+
+use futures_util::StreamExt;
+use futures_util::future::join_all;
+use loggia_backend::{Backend, BackendError, Event};
+use loggia_wire::openai::FinishReason;
+use serde_json::{Value, json};
+use support::{Whole, ask, ask_choices, call, open};
+
+fn json_schema(schema: &Value) -> Value {
+    json!({"type": "json_schema", "json_schema": {"name": "answer", "strict": true, "schema": schema}})
+}
+
+/// A tool for each of these names, with a schema that a call must keep to.
+fn tools() -> Value {
+    let parameters = json!({"type": "object", "properties": {"city": {"enum": ["Rome", "Oslo"]}, "days": {"type": "integer", "minimum": 1, "maximum": 7}},
+        "required": ["city", "days"], "additionalProperties": false});
+    let tool = |name: &str| json!({"type": "function", "function": {"name": name, "description": "Says the weather", "parameters": parameters}});
+    json!([tool("forecast"), tool("history")])
+}
+
+fn called(whole: &Whole) -> (String, Value) {
+    let functions = || whole.calls.iter().filter_map(|call| call.function.as_ref());
+    let name = functions().filter_map(|function| function.name.as_deref()).collect();
+    let arguments: String = functions().filter_map(|function| function.arguments.as_deref()).collect();
+    (name, serde_json::from_str(&arguments).unwrap_or_else(|_| panic!("no JSON: {arguments}: {whole:?}")))
+}
+
+fn keeps_to_parameters(arguments: &Value) -> bool {
+    let parameters = &tools()[0]["function"]["parameters"];
+    shape::keeps(parameters, parameters, arguments)
+}
+
+#[tokio::test]
+async fn answers_keep_to_their_schemas_at_temperature_1_side_by_side() {
+    let llama = open(|_| ());
+    let ask_for = |(question, schema): (&'static str, Value)| {
+        let llama = &llama;
+        async move {
+            let fields = json!({"response_format": json_schema(&schema), "temperature": 1, "max_tokens": 200, "n": 3});
+            let whole = ask_choices(llama, call(question, fields)).await;
+            for text in whole {
+                let value: Value = serde_json::from_str(&text).unwrap_or_else(|_| panic!("no JSON: {text}"));
+                assert!(shape::keeps(&schema, &schema, &value), "{value} does not keep to {schema}");
+            }
+        }
+    };
+    join_all(shape::schemas().into_iter().map(ask_for)).await;
+}
+
+#[tokio::test]
+async fn a_json_object_is_one_and_its_deltas_leave_as_they_are_generated() {
+    let llama = open(|_| ());
+    let fields = json!({"response_format": {"type": "json_object"}, "temperature": 0, "max_tokens": 300});
+    let question = "Repeat: {\"city\": \"Rome\", \"country\": \"Italy\"}";
+    let mut events = llama.chat(call(question, fields)).await.unwrap().events;
+    let mut deltas = Vec::new();
+    while let Some(event) = events.next().await {
+        if let Event::Chunk(chunk) = event.unwrap() {
+            deltas.extend(chunk.choices.into_iter().filter_map(|choice| choice.delta.content));
+        }
+    }
+    assert!(deltas.len() > 5, "{deltas:?}");
+    assert!(serde_json::from_str::<Value>(&deltas.concat()).unwrap().is_object());
+}
+
+#[tokio::test]
+async fn a_limit_of_tokens_still_cuts() {
+    let llama = open(|_| ());
+    let fields = json!({"response_format": {"type": "json_object"}, "max_tokens": 3});
+    assert_eq!(ask(&llama, call("Describe Rome in JSON.", fields)).await.finish, Some(FinishReason::Length));
+}
+
+#[tokio::test]
+async fn log_probabilities_are_of_the_model_and_not_of_the_grammar() {
+    let llama = open(|_| ());
+    let fields =
+        json!({"response_format": json_schema(&json!({"const": "zebra"})), "logprobs": true, "temperature": 0});
+    let whole = ask(&llama, call("Say hello.", fields)).await;
+    assert_eq!(whole.text, "\"zebra\"");
+    assert!(whole.logprobs.iter().map(|one| one.logprob).sum::<f64>() < -3.0, "{:?}", whole.logprobs);
+}
+
+#[tokio::test]
+async fn a_call_that_must_be_made_is_made_by_a_model_that_knows_nothing_of_tools() {
+    let llama = open(|_| ());
+    for (choice, stream) in [
+        (json!("required"), true),
+        (json!("required"), false),
+        (json!({"type": "function", "function": {"name": "history"}}), true),
+    ] {
+        let fields = json!({"tools": tools(), "tool_choice": choice, "stream": stream, "max_tokens": 200});
+        let whole = ask(&llama, call("How is the weather in Rome this week?", fields)).await;
+        let (name, arguments) = called(&whole);
+        assert!(keeps_to_parameters(&arguments), "{whole:?}");
+        assert!(
+            if choice == "required" { name == "forecast" || name == "history" } else { name == "history" },
+            "{name}"
+        );
+        assert_eq!((whole.text.as_str(), whole.finish), ("", Some(FinishReason::ToolCalls)));
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_must_be_made_is_in_the_models_own_syntax_where_it_has_one() {
+    let template = "{% for tool in tools or [] %}{{ tool | tojson }} <tool_call>{% endfor %}\
+        {% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n";
+    let llama = open(|options| options.chat_template = Some(template.to_owned()));
+    let fields = json!({"tools": tools(), "tool_choice": "required", "parallel_tool_calls": false, "max_tokens": 200});
+    let whole = ask(&llama, call("How is the weather in Oslo?", fields)).await;
+    assert!(keeps_to_parameters(&called(&whole).1) && whole.finish == Some(FinishReason::ToolCalls), "{whole:?}");
+}
+
+#[tokio::test]
+async fn reasoning_stays_free_before_an_answer_that_is_held() {
+    let template = "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}\
+        <|im_start|>assistant\n{% if enable_thinking %}<think>\nI think of a</think>{% endif %}";
+    let llama = open(|options| options.chat_template = Some(template.to_owned()));
+    let schema = json!({"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"], "additionalProperties": false});
+    for effort in ["none", "low"] {
+        let fields = json!({"response_format": json_schema(&schema), "reasoning_effort": effort, "max_tokens": 300});
+        let whole = ask(&llama, call("How many legs has a dog?", fields)).await;
+        let is_valid =
+            || serde_json::from_str::<Value>(&whole.text).is_ok_and(|value| shape::keeps(&schema, &schema, &value));
+        // A small model may think until the limit: then there is no answer at all.
+        assert!(is_valid() || whole.text.is_empty() && whole.finish == Some(FinishReason::Length), "{whole:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_grammar_of_the_clients_own_holds() {
+    let llama = open(|_| ());
+    let fields = json!({"grammar": "root ::= \"The sum is \" [0-9]+ \".\"", "max_tokens": 40});
+    let whole = ask(&llama, call("What is 2 + 3?", fields)).await;
+    let number = whole.text.strip_prefix("The sum is ").and_then(|rest| rest.strip_suffix('.'));
+    assert!(number.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit())), "{whole:?}");
+    assert_eq!(whole.finish, Some(FinishReason::Stop));
+}
+
+#[tokio::test]
+async fn what_cannot_be_held_is_refused_before_anything_is_generated() {
+    let llama = open(|_| ());
+    for (fields, param, says) in [
+        (json!({"grammar": "root ::= [a-z"}), "grammar", "'[' is not closed at line 1, column 10"),
+        (json!({"grammar": "root ::= root \"a\""}), "grammar", "left recursion"),
+        (json!({"grammar": 5}), "grammar", "must be a string"),
+        (json!({"grammar": "root ::= \"a\"", "response_format": {"type": "json_object"}}), "grammar", "exclude"),
+        (
+            json!({"response_format": json_schema(&json!({"type": "string", "pattern": "(?=a)b"}))}),
+            "response_format.json_schema.schema",
+            "look-around",
+        ),
+        (
+            json!({"tools": tools(), "tool_choice": {"type": "function", "function": {"name": "other"}}}),
+            "tool_choice",
+            "not among",
+        ),
+    ] {
+        let whole = ask(&llama, call("x", fields)).await;
+        let Some(BackendError::InvalidRequest { message, param: Some(field), .. }) = &whole.error else {
+            panic!("{whole:?}")
+        };
+        assert!(field == param && message.contains(says), "{field}: {message}");
+    }
+}
