@@ -29,7 +29,8 @@ const FIRST_BUFFER: usize = 1000;
 struct Asked {
     request: Arc<ChatCompletionRequest>,
     profile: Profile,
-    parts: Parts,
+    /// The head of the client's request, where it goes along. Else it goes at once: what waits for an engine should hold little.
+    forwarded: Option<Arc<Parts>>,
     request_id: Option<Arc<str>>,
 }
 
@@ -60,12 +61,13 @@ impl Door {
     fn parse(&self, parts: Parts, body: &[u8]) -> Result<Asked, ApiError> {
         let (request, profile) = request::parse_chat(body, &self.policy)?;
         let request_id = parts.extensions.get::<RequestId>().map(|id| Arc::clone(&id.0));
-        Ok(Asked { request, profile, parts, request_id })
+        let forwarded = self.forwards_head.then(|| Arc::new(parts));
+        Ok(Asked { request, profile, forwarded, request_id })
     }
 
     /// Compares what is asked with what the model can do. Waits where the model has to be loaded to know.
     async fn admit(&self, asked: Asked) -> Result<Admitted, ApiError> {
-        let Asked { request: mut shared, profile, parts, .. } = asked;
+        let Asked { request: mut shared, profile, forwarded, .. } = asked;
         let can = self.backend.abilities(&shared.model).await?;
         // Nobody else holds it yet, so nothing is copied.
         let request = Arc::make_mut(&mut shared);
@@ -81,7 +83,6 @@ impl Door {
         }
         let head = head(request, profile);
         let id = Arc::clone(&head.id);
-        let forwarded = self.forwards_head.then(|| Arc::new(parts));
         let call = ChatCall { id, request: shared, profile, head: forwarded };
         Ok(Admitted { call, head, ignored: listed(&ignored) })
     }

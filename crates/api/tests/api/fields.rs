@@ -164,7 +164,8 @@ async fn a_model_can_have_a_strictness_and_options_of_its_own() {
     assert_eq!(chat(&inner, policy.clone(), hello(json!({}))).await.status(), 200);
     assert_eq!(inner.last_chat()["options"], json!({"num_ctx": 16384, "top_k": 7, "seed": 3}));
     assert_eq!(chat(&inner, policy.clone(), hello(json!({"store": true}))).await.status(), 400, "strict");
-    let other = Policy { models: [("another".to_owned(), policy.models["smollm2:135m"].clone())].into(), ..Policy::default() };
+    let other =
+        Policy { models: [("another".to_owned(), policy.models["smollm2:135m"].clone())].into(), ..Policy::default() };
     assert_eq!(chat(&inner, other, hello(json!({"store": true}))).await.status(), 200);
 }
 
