@@ -34,7 +34,10 @@ pub enum TemplateError {
 
 /// A model's chat template, compiled.
 #[derive(Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a trait that a template has or has not, whatever the others")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a trait that a template has or has not, whatever the others"
+)]
 pub(crate) struct Template {
     environment: Environment<'static>,
     special: Special,

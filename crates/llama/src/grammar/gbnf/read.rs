@@ -67,8 +67,8 @@ impl<'a> Reader<'a> {
     /// Every rule that is named is there, and none goes round in circles.
     fn check(self) -> Read<Rules> {
         if let Some(missing) = self.rules.iter().position(Option::is_none) {
-            let name = self.name_of(missing);
-            return Err(self.wrong_at(self.wanted[missing], format!("the rule '{name}' is not written anywhere")));
+            let what = format!("{} is not written anywhere", self.name_of(missing));
+            return Err(self.wrong_at(self.wanted[missing], what));
         }
         let Some(&root) = self.names.get("root") else {
             return Err(self.wrong_at(0, "there is no rule 'root', with which a grammar begins".to_owned()));
@@ -76,16 +76,16 @@ impl<'a> Reader<'a> {
         let rules = Rules { rules: self.rules.iter().flatten().cloned().collect(), root };
         if let Some(rule) = rules.left_recursive() {
             let name = self.name_of(rule);
-            let what = format!("the rule '{name}' begins with itself, or repeats what may be empty: left recursion");
+            let what = format!("{name} begins with itself, or repeats what may be empty: left recursion");
             return Err(self.wrong_at(self.wanted[rule], what));
         }
         Ok(rules)
     }
 
-    /// The name of a rule; that of a repetition is the rule's that it stands in, whose place is the same.
-    fn name_of(&self, rule: usize) -> &str {
-        let named = self.names.iter().find(|(_, number)| **number == rule).map(|(name, _)| *name);
-        named.unwrap_or("of a repetition")
+    /// What a rule is called; those of repetitions and parentheses have no name.
+    fn name_of(&self, rule: usize) -> String {
+        let named = self.names.iter().find(|(_, number)| **number == rule);
+        named.map_or_else(|| "what stands there".to_owned(), |(name, _)| format!("the rule '{name}'"))
     }
 
     fn alternatives(&mut self, depth: usize) -> Read<Vec<Alternative>> {
