@@ -86,19 +86,25 @@ impl Llama {
             .sum();
         let (model, request) = (Arc::clone(&self.model), Arc::clone(&call.request));
         let effort = deltas::effort(&request, model.syntax)?.map(str::to_owned);
+        let context = self.engine.context();
         let render = move || {
             let (tools, effort) = (request::tools(&request), effort.as_deref());
             let messages = hold::messages(&request, model.syntax);
             let tools = if model.syntax.knows_tools() { tools } else { Vec::new() };
             let now = jiff::Timestamp::now();
-            model.prompt(&Conversation { messages: &messages, tools: &tools, effort, now })
+            let text = model.render(&Conversation { messages: &messages, tools: &tools, effort, now });
+            let text = text.map_err(|error| explain_template(&error))?;
+            if model.is_longer_for_sure(&text, context) {
+                let context = Some(context as u64);
+                return Err(BackendError::ContextLengthExceeded { prompt_tokens: None, context });
+            }
+            Ok(model.prompt(&text))
         };
-        let prompt = if size > LONG_PROMPT {
+        if size > LONG_PROMPT {
             tokio::task::spawn_blocking(render).await.map_err(|_| failed("the prompt could not be read"))?
         } else {
             render()
-        };
-        prompt.map_err(|error| explain_template(&error))
+        }
     }
 
     /// What the answer is held to, compiled.

@@ -25,6 +25,8 @@ pub(crate) struct Model {
     template: Template,
     /// Control tokens that are markers of the syntax: their text is read.
     markers: Vec<Token>,
+    /// Bytes of the longest token.
+    longest: usize,
 }
 
 /// A prompt, and what an answer to it begins with.
@@ -65,13 +67,25 @@ impl Model {
         let facts = facts(&gguf, &llama);
         let syntax = sources.syntax(&llama);
         let markers = syntax.marks().filter_map(|mark| single_token(&llama, mark)).collect();
-        Ok(Self { llama, facts, syntax, template, markers })
+        let mut model = Self { llama, facts, syntax, template, markers, longest: 0 };
+        model.longest = model.longest_token();
+        Ok(model)
     }
 
-    /// The tokens of a conversation, up to where the answer begins.
-    pub(crate) fn prompt(&self, conversation: &Conversation<'_>) -> Result<Prompt, TemplateError> {
-        let text = self.template.render(conversation)?;
-        Ok(Prompt { tokens: self.tokenize(&text), begins: self.syntax.begins_after(&text) })
+    /// A conversation as the text that the model is to go on with.
+    pub(crate) fn render(&self, conversation: &Conversation<'_>) -> Result<String, TemplateError> {
+        self.template.render(conversation)
+    }
+
+    /// The tokens of such a text.
+    pub(crate) fn prompt(&self, text: &str) -> Prompt {
+        Prompt { tokens: self.tokenize(text), begins: self.syntax.begins_after(text) }
+    }
+
+    /// Whether a text has more than so many tokens, for sure and without a look at it: to count the tokens of megabytes takes seconds.
+    pub(crate) fn is_longer_for_sure(&self, text: &str, tokens: usize) -> bool {
+        // Twice, for what a tokenizer may leave out of a text.
+        text.len() > 2 * self.longest.saturating_mul(tokens)
     }
 
     /// The tokens of a text in which special tokens are written out, with the one that begins every text where the model wants
@@ -98,6 +112,17 @@ impl Model {
             self.markers.contains(&token),
             None,
         );
+    }
+
+    fn longest_token(&self) -> usize {
+        let mut bytes = Vec::new();
+        let lengths = (0..Token::try_from(self.facts.vocabulary).unwrap_or(0)).map(|token| {
+            bytes.clear();
+            self.append_piece(token, &mut bytes);
+            bytes.len()
+        });
+        // Control tokens have no text here, and are written out in prompts: none is longer than this.
+        lengths.max().unwrap_or(0).max(64)
     }
 
     /// The vocabulary as grammars need it: a look at every token.

@@ -56,6 +56,13 @@ async fn a_prompt_that_does_not_fit_is_refused_with_both_numbers() {
 }
 
 #[tokio::test]
+async fn a_prompt_that_is_too_long_for_sure_is_refused_without_being_counted() {
+    let llama = open(|options| options.context = Some(256));
+    let refused = llama.chat(call(&long_text("Count this.", 200_000), json!({}))).await.err();
+    assert_eq!(refused, Some(BackendError::ContextLengthExceeded { prompt_tokens: None, context: Some(256) }));
+}
+
+#[tokio::test]
 async fn a_stop_string_that_straddles_tokens_ends_the_answer_before_it() {
     let llama = open(|_| ());
     let count =
