@@ -93,6 +93,46 @@ pub enum SchemaEngine {
     Llguidance,
 }
 
+/// Whose names stand in Ollama's `options`: each engine passes over those that it does not know without a word.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OptionNames {
+    /// Nobody's that is known: there are no options here, or the engine judges them by itself.
+    #[default]
+    None,
+    /// Ollama's.
+    Ollama,
+    /// The embedded engine's.
+    Embedded,
+}
+
+impl OptionNames {
+    /// The options that have an effect.
+    pub fn names(self) -> &'static [&'static str] {
+        match self {
+            Self::None => &[],
+            Self::Ollama => crate::ollama::OPTIONS,
+            Self::Embedded => EMBEDDED_OPTIONS,
+        }
+    }
+}
+
+/// What the embedded engine makes something of.
+const EMBEDDED_OPTIONS: &[&str] = &[
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "seed",
+    "stop",
+    "num_predict",
+    "num_ctx",
+    "presence_penalty",
+    "frequency_penalty",
+    "repeat_penalty",
+    "repeat_last_n",
+];
+
 /// What a backend can honour for one model.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Abilities {
@@ -102,6 +142,8 @@ pub struct Abilities {
     pub context_length: Option<u64>,
     /// What holds an answer to a JSON schema.
     pub schemas: SchemaEngine,
+    /// The names in `options` that it knows.
+    pub options: OptionNames,
 }
 
 impl Abilities {

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use futures_core::future::BoxFuture;
 use loggia_wire::openai::{ChatCompletionRequest, Model};
 
-pub use abilities::{Abilities, Ability, AbilitySet, SchemaEngine};
+pub use abilities::{Abilities, Ability, AbilitySet, OptionNames, SchemaEngine};
 pub use error::{BackendError, Phase};
 pub use event::{Chunk, Event, Events, Reply, ServedBy, Waiting, fingerprint};
 

@@ -8,8 +8,8 @@ use std::time::SystemTime;
 use futures_core::Stream;
 use futures_core::future::BoxFuture;
 use loggia_backend::{
-    Abilities, Ability, AbilitySet, Backend, BackendError, ChatCall, Chunk, Event, Reply, SchemaEngine, ServedBy,
-    Waiting, fingerprint,
+    Abilities, Ability, AbilitySet, Backend, BackendError, ChatCall, Chunk, Event, OptionNames, Reply, SchemaEngine,
+    ServedBy, Waiting, fingerprint,
 };
 use loggia_wire::openai::{CompletionTokensDetails, CompletionUsage, Model as ModelCard, PromptTokensDetails};
 use serde_json::json;
@@ -270,7 +270,8 @@ fn abilities(context: usize, syntax: Syntax) -> Abilities {
     if syntax.takes_effort() {
         can = can.with(Reasoning);
     }
-    Abilities { can, context_length: Some(context as u64), schemas: SchemaEngine::Llguidance }
+    let context_length = Some(context as u64);
+    Abilities { can, context_length, schemas: SchemaEngine::Llguidance, options: OptionNames::Embedded }
 }
 
 fn card(options: &LlamaOptions, model: &Model, context: usize) -> ModelCard {

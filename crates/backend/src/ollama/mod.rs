@@ -19,3 +19,4 @@ pub use answer::Answer;
 pub use client::{Ollama, OllamaService};
 pub use models::ModelMemory;
 pub use request::chat_request;
+pub(crate) use sampling::OPTIONS;

@@ -10,7 +10,7 @@ use loggia_wire::ollama::{ListedModel, RunningModels, Show, Tags};
 use loggia_wire::openai::Model;
 use serde_json::json;
 
-use crate::{Abilities, Ability, AbilitySet, SchemaEngine, fingerprint};
+use crate::{Abilities, Ability, AbilitySet, OptionNames, SchemaEngine, fingerprint};
 
 /// How long what is known of a model is believed: a model can be made anew under the same name.
 const BELIEVED_FOR: Duration = Duration::from_mins(5);
@@ -74,7 +74,7 @@ impl Known {
         let can = CAPABILITIES.iter().fold(AbilitySet::of(&ALWAYS), |set, &(_, ability)| set.with(ability));
         let can = can.with(Ability::SingleToolCall);
         Self {
-            abilities: Arc::new(Abilities { can, context_length: None, schemas: SchemaEngine::LlamaCpp }),
+            abilities: Arc::new(able(can, None)),
             fingerprint: fingerprint(&["ollama", backend, model]),
             context_most: None,
             context_kept: AtomicU64::new(0),
@@ -118,7 +118,11 @@ fn abilities(show: &Show) -> Abilities {
     if set.has(Ability::Tools) {
         set = set.with(Ability::SingleToolCall);
     }
-    Abilities { can: set, context_length: show.context_length(), schemas: SchemaEngine::LlamaCpp }
+    able(set, show.context_length())
+}
+
+fn able(can: AbilitySet, context_length: Option<u64>) -> Abilities {
+    Abilities { can, context_length, schemas: SchemaEngine::LlamaCpp, options: OptionNames::Ollama }
 }
 
 /// `/v1/models`.

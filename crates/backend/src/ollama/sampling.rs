@@ -9,6 +9,29 @@ use crate::Profile;
 /// Ollama's own options that clients put beside OpenAI's fields.
 const TOP_LEVEL: [&str; 4] = ["top_k", "min_p", "repeat_penalty", "num_ctx"];
 
+/// Every option that Ollama knows. It takes any other in silence (`fixtures/ollama/chat/option-unknown`).
+pub(crate) const OPTIONS: &[&str] = &[
+    "num_ctx",
+    "num_predict",
+    "seed",
+    "temperature",
+    "top_k",
+    "top_p",
+    "min_p",
+    "typical_p",
+    "repeat_last_n",
+    "repeat_penalty",
+    "presence_penalty",
+    "frequency_penalty",
+    "stop",
+    "num_keep",
+    "num_batch",
+    "num_gpu",
+    "main_gpu",
+    "use_mmap",
+    "num_thread",
+];
+
 /// OpenAI's sampling fields as Ollama's options. OpenAI's fields win over the same thing in `options`.
 pub(super) fn options(request: &ChatCompletionRequest, profile: Profile) -> Options {
     let mut options = match profile {
