@@ -19,6 +19,8 @@ NODE = os.environ.get("LOGGIA_NODE", "")
 LINE = {"model": "m", "created_at": "2026-11-22T00:00:00Z", "message": {"role": "assistant", "content": "Hi"}, "done": True, "done_reason": "stop"}
 GOOD = script.whole("200 OK", json.dumps(LINE).encode())
 BUSY = script.whole("503 Service Unavailable", b'{"error":"server busy, please try again.  maximum pending requests exceeded"}')
+LIMITED = script.whole("429 Too Many Requests", b'{"error":{"message":"slow down","type":"requests"}}')
+SPENT = script.whole("429 Too Many Requests", b'{"error":{"message":"nothing left","type":"insufficient_quota"}}')
 FAULT = script.whole("500 Internal Server Error", b'{"error":"llama runner process has terminated"}')
 REFUSED = script.whole("400 Bad Request", b'{"error":"cannot do that"}')
 RUBBISH = script.whole("200 OK", b"<html>hello</html>", "text/html")
@@ -32,6 +34,12 @@ def python(url: str) -> int:
         except openai.APIStatusError as error:
             return error.status_code
         return 200
+
+
+def python_as_it_is(url: str) -> int:
+    with openai.OpenAI(base_url=f"{url}/v1", api_key="unused", max_retries=0, timeout=60) as client:
+        client.chat.completions.create(model="m", messages=[{"role": "user", "content": "x"}])
+    return 200
 
 
 def node(url: str) -> int:
@@ -62,18 +70,23 @@ def test_a_busy_engine_is_tried_again_after_as_long_as_it_says(ask):
     assert all(0.99 <= wait < 3 for wait in waits)
 
 
+def test_a_limit_that_stays_is_a_429():
+    with pytest.raises(openai.RateLimitError, match="slow down"):
+        tried(python_as_it_is, LIMITED)
+
+
 def test_an_engine_that_stays_busy_is_not_tried_for_ever(ask):
     status, waits = tried(ask, BUSY)
     assert (status, len(waits)) == (503, 2)
 
 
-@pytest.mark.parametrize("failure", [FAULT, BROKEN_OFF], ids=["fault", "broken off"])
+@pytest.mark.parametrize("failure", [FAULT, BROKEN_OFF, LIMITED], ids=["fault", "broken off", "limited"])
 def test_what_may_pass_is_tried_again(ask, failure):
     status, waits = tried(ask, failure, GOOD)
     assert (status, len(waits)) == (200, 1)
 
 
-@pytest.mark.parametrize(("failure", "status"), [(REFUSED, 400), (RUBBISH, 502)], ids=["refused", "rubbish"])
+@pytest.mark.parametrize(("failure", "status"), [(REFUSED, 400), (RUBBISH, 502), (SPENT, 429)], ids=["refused", "rubbish", "spent"])
 def test_what_another_try_cannot_help_is_not_tried_again(ask, failure, status):
     assert tried(ask, failure, GOOD) == (status, [])
 

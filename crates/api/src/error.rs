@@ -147,6 +147,19 @@ fn kind(status: StatusCode) -> &'static str {
     }
 }
 
+/// Without a time of the engine's own the SDKs wait by their own rule.
+fn rate_limited(message: String, code: Option<String>, retry_after: Option<Duration>) -> ApiError {
+    let limited = ApiError::new(StatusCode::TOO_MANY_REQUESTS, message);
+    let no_quota = code.as_deref() == Some(BackendError::NO_QUOTA);
+    let mut limited = limited.coded(bounded(code.unwrap_or_else(|| "rate_limit_exceeded".to_owned())));
+    limited.retry_after = retry_after;
+    if no_quota {
+        BackendError::NO_QUOTA.clone_into(&mut limited.error.kind);
+        limited.should_retry = Some(false);
+    }
+    limited
+}
+
 impl From<BackendError> for ApiError {
     fn from(error: BackendError) -> Self {
         let message = error.to_string();
@@ -168,6 +181,13 @@ impl From<BackendError> for ApiError {
                 let mut busy = Self::new(StatusCode::SERVICE_UNAVAILABLE, message).coded("engine_busy");
                 busy.retry_after = Some(retry_after.unwrap_or(BUSY_RETRY_AFTER));
                 busy
+            }
+            BackendError::RateLimited { code, retry_after, .. } => rate_limited(message, code, retry_after),
+            BackendError::Refused { status, param, code, .. } => {
+                let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
+                let mut refused = Self::new(status, message);
+                refused.error = ErrorObject { param: param.map(bounded), code: code.map(bounded), ..refused.error };
+                refused
             }
             BackendError::Credentials { .. } => {
                 Self::new(StatusCode::BAD_GATEWAY, message).coded("backend_credentials").not_again()

@@ -49,6 +49,28 @@ pub enum BackendError {
         /// After how long, where known.
         retry_after: Option<Duration>,
     },
+    /// The engine, or what stands before it, limits how often it may be asked, or how much.
+    #[error("{message}")]
+    RateLimited {
+        /// For a person.
+        message: String,
+        /// For a program; [`NO_QUOTA`](Self::NO_QUOTA) where no other try will help.
+        code: Option<String>,
+        /// After how long it may be asked again, where known.
+        retry_after: Option<Duration>,
+    },
+    /// The engine refuses with a status that tells more than a 400 would: 408, 409, 422.
+    #[error("{message}")]
+    Refused {
+        /// The status.
+        status: u16,
+        /// For a person.
+        message: String,
+        /// The field at fault, where known.
+        param: Option<String>,
+        /// For a program, where there is one.
+        code: Option<String>,
+    },
     /// The engine does not let Loggia in: its key is missing or wrong. The client can do nothing about it.
     #[error(
         "the backend `{backend}` refused Loggia's credentials; its key in the server's configuration is missing or wrong"
@@ -127,6 +149,9 @@ impl std::fmt::Display for Phase {
 }
 
 impl BackendError {
+    /// OpenAI's code, and type, for an account that has nothing left.
+    pub const NO_QUOTA: &'static str = "insufficient_quota";
+
     /// There is no such model.
     pub fn model_not_found(model: impl Into<String>) -> Self {
         Self::ModelNotFound { model: model.into() }
@@ -141,6 +166,8 @@ impl BackendError {
             Self::ContextLengthExceeded { .. } => "context_length_exceeded",
             Self::Unsupported { .. } => "unsupported",
             Self::Busy { .. } => "busy",
+            Self::RateLimited { .. } => "rate_limited",
+            Self::Refused { .. } => "refused",
             Self::Credentials { .. } => "credentials",
             Self::Unreachable { .. } => "unreachable",
             Self::TimedOut { phase: Phase::Connect, .. } => "timed_out_connecting",
@@ -156,7 +183,11 @@ impl BackendError {
 
     /// Whether the same request may be sent again, here or elsewhere, without anything being done twice.
     pub fn may_try_again(&self) -> bool {
-        matches!(self, Self::Busy { .. } | Self::Unreachable { .. } | Self::TimedOut { phase: Phase::Connect, .. })
+        match self {
+            Self::Busy { .. } | Self::Unreachable { .. } | Self::TimedOut { phase: Phase::Connect, .. } => true,
+            Self::RateLimited { code, .. } => code.as_deref() != Some(Self::NO_QUOTA),
+            _ => false,
+        }
     }
 }
 

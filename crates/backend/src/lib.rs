@@ -17,6 +17,7 @@ pub mod media;
 pub mod ollama;
 pub mod openai;
 pub mod process;
+mod retry_after;
 pub mod roster;
 
 use std::sync::Arc;

@@ -372,6 +372,12 @@ async fn each_refusal_is_understood_whatever_its_shape() {
     let bad = |what: &str| BackendError::BadAnswer { backend: "gpu".to_owned(), what: what.to_owned() };
     let engine = |message: &str| BackendError::Engine { message: message.to_owned() };
     let credentials = BackendError::Credentials { backend: "gpu".to_owned() };
+    let its_own = |status, message: &str, param: Option<&str>| BackendError::Refused {
+        status,
+        message: message.to_owned(),
+        param: param.map(str::to_owned),
+        code: None,
+    };
     let only_the_answer = "This model's maximum context length is 4096 tokens and your request has 15 input tokens";
     for (status, body, error) in [
         (
@@ -400,7 +406,7 @@ async fn each_refusal_is_understood_whatever_its_shape() {
         (
             "422 Unprocessable Entity",
             r#"{"detail":[{"type":"enum","loc":["body","messages",0,"role"],"msg":"Input should be 'user'","input":"secret"}]}"#,
-            invalid("messages[0].role: Input should be 'user'", Some("messages[0].role"), None),
+            its_own(422, "messages[0].role: Input should be 'user'", Some("messages[0].role")),
         ),
         (
             "501 Not Implemented",
@@ -436,6 +442,9 @@ async fn each_refusal_is_understood_whatever_its_shape() {
         ),
         ("405 Method Not Allowed", "", bad("status 405; check that its URL is the base of an OpenAI API")),
         ("307 Temporary Redirect", "", bad("status 307")),
+        ("408 Request Timeout", "too slow", its_own(408, "too slow", None)),
+        ("409 Conflict", r#"{"error":{"message":"in use"}}"#, its_own(409, "in use", None)),
+        ("409 Conflict", "", its_own(409, "the engine refused the request with status 409", None)),
         ("500 Internal Server Error", r#"{"error":{"message":"CUDA error","code":500}}"#, engine("CUDA error")),
         ("502 Bad Gateway", "<html>nginx</html>", engine("the engine failed with status 502")),
         (
@@ -447,7 +456,37 @@ async fn each_refusal_is_understood_whatever_its_shape() {
         assert_eq!(refused_with(status, "", body).await, error, "{status} {body}");
     }
     let busy = BackendError::Busy { retry_after: Some(Duration::from_secs(7)) };
-    assert_eq!(refused_with("429 Too Many Requests", "retry-after: 7\r\n", "{}").await, busy);
+    assert_eq!(refused_with("503 Service Unavailable", "retry-after: 7\r\n", "{}").await, busy);
+}
+
+#[tokio::test]
+async fn a_limit_of_the_engines_is_told_with_its_words_and_its_time() {
+    let limited = |message: &str, code: Option<&str>, retry_after: Option<u64>| BackendError::RateLimited {
+        message: message.to_owned(),
+        code: code.map(str::to_owned),
+        retry_after: retry_after.map(Duration::from_millis),
+    };
+    for (head, body, error) in [
+        (
+            "retry-after: 7\r\n",
+            "{}",
+            limited("the engine limits how often it may be asked; try again later", None, Some(7000)),
+        ),
+        (
+            "retry-after: 1\r\nretry-after-ms: 250\r\n",
+            r#"{"error":{"message":"slow down","type":"requests","param":null,"code":"rate_limit_exceeded"}}"#,
+            limited("slow down", Some("rate_limit_exceeded"), Some(250)),
+        ),
+        (
+            "",
+            r#"{"error":{"message":"nothing left","type":"insufficient_quota","param":null,"code":"insufficient_quota"}}"#,
+            limited("nothing left", Some("insufficient_quota"), None),
+        ),
+    ] {
+        assert_eq!(refused_with("429 Too Many Requests", head, body).await, error, "{body}");
+    }
+    let in_place_of_an_answer = r#"{"error":{"message":"slow down","type":"rate_limit_exceeded"}}"#;
+    assert_eq!(refused_with("200 OK", "", in_place_of_an_answer).await, limited("slow down", None, None));
 }
 
 #[tokio::test]

@@ -47,6 +47,10 @@ async fn the_type_of_an_error_follows_the_status() {
     for (inner, code, kind, kind_then) in [
         (status(400, "bad"), 400, "invalid_request_error", "invalid_request_error"),
         (status(404, "model 'x' not found"), 404, "invalid_request_error", "not_found_error"),
+        (status(408, "too slow"), 408, "invalid_request_error", "api_error"),
+        (status(409, "in use"), 409, "invalid_request_error", "api_error"),
+        (status(422, "cannot"), 422, "invalid_request_error", "api_error"),
+        (status(429, "slow down"), 429, "rate_limit_exceeded", "api_error"),
         (status(500, "oh"), 500, "server_error", "api_error"),
         (status(503, "server busy"), 503, "server_error", "api_error"),
     ] {
@@ -333,6 +337,27 @@ async fn an_upstream_refusal_keeps_its_status() {
     // What the client did wrong is a 400, though Ollama calls it a 500.
     let inner = Scripted::default().recorded("chat/option-wrong-type");
     assert_eq!(chat(&inner, ours(), hello(json!({}))).await.status(), 400);
+}
+
+#[tokio::test]
+async fn what_a_proxy_before_the_engine_refuses_keeps_its_status_and_its_words() {
+    let refused = async |status: u16, body: &str| {
+        chat(&Scripted::default().on("/api/chat", status, [body.to_owned()]), ours(), hello(json!({}))).await
+    };
+    for status in [408, 409, 422] {
+        let answer = refused(status, r#"{"error":"not now"}"#).await;
+        let error = json!({"message": "not now", "type": "invalid_request_error", "param": null, "code": null});
+        assert_eq!((answer.status(), &answer.json()["error"]), (status, &error));
+    }
+    let limited = refused(429, "Too Many Requests").await;
+    let error = json!({"message": "Too Many Requests", "type": "rate_limit_exceeded", "param": null, "code": "rate_limit_exceeded"});
+    assert_eq!((limited.status(), &limited.json()["error"]), (429, &error));
+    assert_eq!((limited.header("x-should-retry"), limited.header("retry-after")), (None, None));
+    let spent = refused(429, r#"{"error":{"message":"nothing left","type":"insufficient_quota"}}"#).await;
+    let error =
+        json!({"message": "nothing left", "type": "insufficient_quota", "param": null, "code": "insufficient_quota"});
+    assert_eq!((spent.status(), &spent.json()["error"]), (429, &error));
+    assert_eq!(spent.header("x-should-retry"), Some("false"), "nothing comes of another try");
 }
 
 #[tokio::test]

@@ -24,6 +24,7 @@ use super::models::{self, Known, ModelMemory};
 use super::request::chat_request;
 use super::swallowed::NotSwallowed;
 use crate::emulate::forced_call;
+use crate::retry_after::retry_after;
 use crate::{Abilities, Backend, BackendError, ChatCall, Profile, Reply, ServedBy};
 
 /// The most bytes of an answer that is not a chat: a list of a thousand models is 500 KiB.
@@ -226,10 +227,7 @@ where
         let status = response.status();
         let retry_after = retry_after(response.headers());
         match self.collect(response).await {
-            Ok(body) => match refusal(status, &body, model, &self.name) {
-                BackendError::Busy { .. } => BackendError::Busy { retry_after },
-                error => error,
-            },
+            Ok(body) => refusal(status, retry_after, &body, model, &self.name),
             Err(error) => error,
         }
     }
@@ -282,8 +280,8 @@ where
 
 /// Whether a chat would fail in the same way: there is no such model, or nobody answers.
 fn is_no_matter_of_show(error: &BackendError) -> bool {
-    use BackendError::{Busy, ModelNotFound, TimedOut, Unreachable};
-    matches!(error, ModelNotFound { .. } | Unreachable { .. } | TimedOut { .. } | Busy { .. })
+    use BackendError::{Busy, ModelNotFound, RateLimited, TimedOut, Unreachable};
+    matches!(error, ModelNotFound { .. } | Unreachable { .. } | TimedOut { .. } | Busy { .. } | RateLimited { .. })
 }
 
 fn set_context(request: &mut ollama::ChatRequest, known: &Known, size: u64) {
@@ -346,9 +344,4 @@ fn to_json(value: &impl Serialize, backend: &str) -> Result<Vec<u8>, BackendErro
             Err(BackendError::Engine { message: format!("the request for `{backend}` cannot be written as JSON") })
         }
     }
-}
-
-fn retry_after(headers: &HeaderMap) -> Option<std::time::Duration> {
-    let seconds = headers.get(header::RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
-    Some(std::time::Duration::from_secs(seconds))
 }

@@ -1,13 +1,26 @@
 //! Ollama's refusals → [`BackendError`].
 
+use std::time::Duration;
+
 use http::StatusCode;
 use loggia_wire::ollama::{ErrorLine, InnerError};
 use tower::BoxError;
 
 use crate::BackendError;
+use crate::openai::with_its_status;
 
 /// A refusal before the answer: a status and a body of `{"error": "…"}`, or of plain text on an unknown route.
-pub(super) fn refusal(status: StatusCode, body: &[u8], model: &str, backend: &str) -> BackendError {
+pub(super) fn refusal(
+    status: StatusCode,
+    retry_after: Option<Duration>,
+    body: &[u8],
+    model: &str,
+    backend: &str,
+) -> BackendError {
+    // Not Ollama's own: a proxy before it speaks.
+    if let Some(error) = with_its_status(status.as_u16(), retry_after, body) {
+        return error;
+    }
     let text = match serde_json::from_slice::<ErrorLine>(body) {
         Ok(line) => line.error,
         Err(_) => format!("the backend `{backend}` answered with status {}", status.as_u16()),
@@ -22,7 +35,7 @@ pub(super) fn refusal(status: StatusCode, body: &[u8], model: &str, backend: &st
             let what = format!("status {}, as if it were no Ollama", status.as_u16());
             BackendError::BadAnswer { backend: backend.to_owned(), what }
         }
-        429 | 503 => BackendError::Busy { retry_after: None },
+        503 => BackendError::Busy { retry_after },
         400..=499 => invalid(text),
         // Ollama answers a wrong option or format of the client's with a 500 (`fixtures/ollama/chat/option-wrong-type`).
         _ if is_the_clients_fault(&text) => invalid(text),

@@ -2,11 +2,10 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures_core::future::BoxFuture;
-use http::header::{CONTENT_TYPE, RETRY_AFTER, SERVER};
+use http::header::{CONTENT_TYPE, SERVER};
 use http::{HeaderMap, Response, StatusCode, Uri};
 use loggia_wire::openai::{ChatCompletionRequest, Model};
 use tokio::sync::OnceCell;
@@ -15,6 +14,7 @@ use super::answer::Answer;
 use super::events::OpenAiEvents;
 use super::{models, refusal, whole};
 use crate::http::{BaseUrl, Body, Client, Key, Upstream, read};
+use crate::retry_after::retry_after;
 use crate::{Abilities, AbilitySet, Backend, BackendError, ChatCall, Event, Reply, ServedBy, fingerprint};
 
 /// The most bytes of a whole answer or a list of models.
@@ -180,9 +180,4 @@ fn to_json(call: &mut ChatCall) -> Result<Bytes, BackendError> {
 
 fn is_json(headers: &HeaderMap) -> bool {
     headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/json"))
-}
-
-/// Seconds; the other form, a date, is not worth a clock.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
 }

@@ -15,3 +15,4 @@ mod refusal;
 mod whole;
 
 pub use engine::OpenAi;
+pub(crate) use refusal::with_its_status;

@@ -34,6 +34,25 @@ pub(super) fn instead_unread(error: &[u8], model: &str, backend: &str) -> Backen
     from_status(told.status(), None, told, model, backend)
 }
 
+/// What OpenAI has statuses of its own for, which clients act on: 408, 409, 422, 429. An Ollama behind a proxy sends them too.
+pub(crate) fn with_its_status(status: u16, retry_after: Option<Duration>, body: &[u8]) -> Option<BackendError> {
+    matches!(status, 408 | 409 | 422 | 429)
+        .then(|| passed_on(status, retry_after, Told::read(body).unwrap_or_default()))
+}
+
+fn passed_on(status: u16, retry_after: Option<Duration>, told: Told) -> BackendError {
+    let no_quota = told.kind.as_deref() == Some(BackendError::NO_QUOTA);
+    let Told { message, param, code, .. } = told;
+    if status == 429 {
+        let code = if no_quota { Some(BackendError::NO_QUOTA.to_owned()) } else { code };
+        let message =
+            message.unwrap_or_else(|| "the engine limits how often it may be asked; try again later".to_owned());
+        return BackendError::RateLimited { message, code, retry_after };
+    }
+    let message = message.unwrap_or_else(|| format!("the engine refused the request with status {status}"));
+    BackendError::Refused { status, message, param, code }
+}
+
 fn from_status(status: u16, retry_after: Option<Duration>, told: Told, model: &str, backend: &str) -> BackendError {
     if (400..500).contains(&status)
         && let Some(overflow) = context::overflow(&told)
@@ -43,9 +62,10 @@ fn from_status(status: u16, retry_after: Option<Duration>, told: Told, model: &s
     match status {
         401 | 403 => BackendError::Credentials { backend: backend.to_owned() },
         404 if told.is_about_the_model(model) => BackendError::model_not_found(model),
-        429 | 503 => BackendError::Busy { retry_after },
+        503 => BackendError::Busy { retry_after },
+        408 | 409 | 422 | 429 => passed_on(status, retry_after, told),
         // 501 is llama-server's word for what its model, or its build, cannot do.
-        400 | 413 | 422 | 501 => BackendError::InvalidRequest {
+        400 | 413 | 501 => BackendError::InvalidRequest {
             message: told.message.unwrap_or_else(|| format!("the engine refused the request with status {status}")),
             param: told.param,
             code: told.code,
@@ -183,7 +203,8 @@ impl Told {
             }
             "authentication_error" | "permission_error" | "AuthenticationError" => 401,
             "not_found_error" | "NotFoundError" | "model_not_found" => 404,
-            "rate_limit_exceeded" | "rate_limit_error" | "unavailable_error" => 503,
+            "rate_limit_exceeded" | "rate_limit_error" | "RateLimitError" | BackendError::NO_QUOTA => 429,
+            "unavailable_error" => 503,
             _ => 500,
         })
     }
