@@ -16,7 +16,7 @@ use crate::collect::Collector;
 use crate::encode::{Encoder, Head};
 use crate::ignored::listed;
 use crate::stream::{Beginning, Begun, EventStream, NotBegun, Speech, took_too_long};
-use crate::{ApiError, Body, Door, Ended, Outcome, RequestId, fields, id, read, request};
+use crate::{ApiError, Body, Door, Ended, Outcome, RequestId, engine_options, fields, id, read, request};
 
 const X_LOGGIA_IGNORED: HeaderName = HeaderName::from_static("x-loggia-ignored");
 const X_LOGGIA_SERVED_BY: HeaderName = HeaderName::from_static("x-loggia-served-by");
@@ -76,7 +76,7 @@ impl Door {
         if let Some(options) = self.policy.options_of(&request.model)
             && can.has(Ability::EngineOptions)
         {
-            fields::add_options(request, options);
+            engine_options::add(request, options);
         }
         if request.token_limit().is_none() {
             request.max_completion_tokens = self.policy.ceilings.answer_tokens.map(i64::from);

@@ -7,9 +7,9 @@ use loggia_wire::Extra;
 use loggia_wire::openai::{
     ChatCompletionRequest as Request, Content, Message, PartKind, ResponseFormat, Role, ToolChoice,
 };
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use crate::{ApiError, Strictness, schema};
+use crate::{ApiError, Strictness, engine_options, schema};
 
 /// One thing that a request can ask for.
 pub(crate) struct Field {
@@ -103,9 +103,6 @@ pub(crate) static FIELDS: &[Field] = &[
     hint("prediction", Ability::HostedFields, |r| r.prediction.is_some(), |_| ()),
 ];
 
-/// Ollama's own fields, which clients put beside OpenAI's.
-const ENGINE_OPTIONS: [&str; 7] = ["options", "keep_alive", "think", "num_ctx", "top_k", "min_p", "repeat_penalty"];
-
 /// Settles every field of a request: refuses, drops, or names it. Gives back the names of those without effect.
 ///
 /// # Errors
@@ -134,11 +131,19 @@ pub(crate) fn settle(request: &mut Request, can: &Abilities, strictness: Strictn
     if can.has(Ability::UnknownFields) {
         return Ok(ignored);
     }
+    engine_options::drop_unsaid(request);
+    if engine_options::effort_is_outdone(request, can) {
+        if strictness == Strictness::Strict {
+            return Err(engine_options::two_efforts());
+        }
+        ignored.push("reasoning_effort".to_owned());
+    }
     let mut names = unknown(request);
+    names.extend(engine_options::unknown(request, can));
     names.extend(request.messages.iter_mut().flat_map(drop_misplaced));
     for name in names {
         // A grammar that asks for something was settled above.
-        if name == "grammar" || is_engine_option(&name, request, can)? {
+        if name == "grammar" || engine_options::is_one(&name, request, can)? {
             continue;
         }
         if strictness == Strictness::Strict {
@@ -147,20 +152,6 @@ pub(crate) fn settle(request: &mut Request, can: &Abilities, strictness: Strictn
         ignored.push(name);
     }
     Ok(ignored)
-}
-
-/// Adds to Ollama's `options` those that the configuration has for the model. What the request says, in `options` or beside them, is stronger.
-pub(crate) fn add_options(request: &mut Request, options: &Map<String, Value>) {
-    let said: Vec<&String> = options.keys().filter(|name| request.extra.contains_key(*name)).collect();
-    let added =
-        options.iter().filter(|(name, _)| !said.contains(name)).map(|(name, value)| (name.clone(), value.clone()));
-    let added: Map<String, Value> = added.collect();
-    let Value::Object(all) = request.extra.entry("options").or_insert_with(|| Value::Object(Map::new())) else {
-        return;
-    };
-    for (name, value) in added {
-        all.entry(name).or_insert(value);
-    }
 }
 
 /// The paths of the fields that OpenAI's API does not have, each once.
@@ -201,26 +192,6 @@ fn unknown(request: &Request) -> BTreeSet<String> {
         add("functions[]", &function.extra);
     }
     names
-}
-
-/// Whether it is a field of Ollama's own that reaches the engine; one of a type that means nothing there is refused.
-fn is_engine_option(name: &str, request: &Request, can: &Abilities) -> Result<bool, ApiError> {
-    let ability = if name == "keep_alive" { Ability::KeepAlive } else { Ability::EngineOptions };
-    if !ENGINE_OPTIONS.contains(&name) || !can.has(ability) {
-        return Ok(false);
-    }
-    let expected = match (name, request.extra.get(name)) {
-        (_, None | Some(Value::Null))
-        | ("think", Some(Value::Bool(_) | Value::String(_)))
-        | ("options", Some(Value::Object(_)))
-        | ("keep_alive", Some(Value::Number(_) | Value::String(_)))
-        | ("num_ctx" | "top_k" | "min_p" | "repeat_penalty", Some(Value::Number(_))) => return Ok(true),
-        ("think", _) => "a boolean or a string",
-        ("options", _) => "an object",
-        ("keep_alive", _) => "a number or a string",
-        _ => "a number",
-    };
-    Err(ApiError::invalid(name, "invalid_type", format!("Invalid type for '{name}': expected {expected}.")))
 }
 
 /// Takes out of a message what only another role has, and names it.
@@ -354,21 +325,5 @@ fn drop_parts(request: &mut Request, test: fn(&PartKind) -> bool) {
         if let Some(Content::Parts(parts)) = &mut message.content {
             parts.retain(|part| !test(&part.kind));
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use loggia_backend::AbilitySet;
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn keep_alive_is_named_where_models_stay_loaded_anyway() {
-        let asked = json!({"model": "m", "messages": [], "keep_alive": "5m", "top_k": 5});
-        let mut request = serde_json::from_value(asked).unwrap();
-        let can = Abilities { can: AbilitySet::of(&[Ability::EngineOptions]), ..Abilities::default() };
-        assert_eq!(settle(&mut request, &can, Strictness::Plain).unwrap(), ["keep_alive"]);
     }
 }

@@ -3,8 +3,8 @@
 //! Everything goes through one [`Door`]: the server's routes and [`OpenAiLayer`], the tower middleware that makes any service
 //! speaking Ollama's API speak OpenAI's.
 //!
-//! Reading order: `door.rs` (what is served), `chat.rs` (one chat: parse, find, ask, answer), `request.rs` and `fields.rs`
-//! (what is let in), `collect.rs` and `encode.rs` (what goes out), `error.rs` (what a client sees when it goes wrong).
+//! Reading order: `door.rs` (what is served), `chat.rs` (one chat: parse, find, ask, answer), `request.rs`, `fields.rs` and
+//! `engine_options.rs` (what is let in), `collect.rs` and `encode.rs` (what goes out), `error.rs` (what a client sees when it goes wrong).
 #![forbid(unsafe_code)]
 
 mod body;
@@ -14,6 +14,7 @@ mod collect;
 mod conversation;
 mod door;
 mod encode;
+mod engine_options;
 mod error;
 mod fields;
 mod id;

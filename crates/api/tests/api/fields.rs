@@ -149,6 +149,42 @@ async fn ollamas_own_fields_are_passed_on() {
 }
 
 #[tokio::test]
+async fn an_option_that_ollama_does_not_know_is_named_and_strict_refuses_it() {
+    let inner = plain_model();
+    let fields = json!({"options": {"wobble": 1, "num_gpu": 1}});
+    let answer = chat(&inner, Policy::default(), hello(fields.clone())).await;
+    assert_eq!((answer.status(), answer.header("x-loggia-ignored")), (200, Some("options.wobble")));
+    assert_eq!(inner.last_chat()["options"], json!({"wobble": 1, "num_gpu": 1}), "a newer Ollama may know it");
+    let error = chat(&inner, with(Strictness::Strict), hello(fields)).await.json()["error"].clone();
+    assert_eq!((&error["param"], &error["code"]), (&json!("options.wobble"), &json!("unknown_parameter")));
+}
+
+#[tokio::test]
+async fn null_is_not_said_in_ollamas_fields_either() {
+    let inner = plain_model();
+    let nothing = json!({"options": {"wobble": null, "seed": null, "top_p": 0.5}, "keep_alive": null, "think": null, "num_ctx": null,
+        "top_k": null, "min_p": null, "repeat_penalty": null});
+    let answer = chat(&inner, with(Strictness::Strict), hello(nothing)).await;
+    assert_eq!((answer.status(), answer.header("x-loggia-ignored")), (200, None), "{}", answer.text());
+    let sent = inner.last_chat();
+    assert_eq!(sent["options"], json!({"top_p": 0.5}));
+    assert_eq!((sent.get("keep_alive"), sent.get("think")), (None, None));
+    assert_eq!(chat(&inner, with(Strictness::Strict), hello(json!({"options": null}))).await.status(), 200);
+    assert!(inner.last_chat()["options"].as_object().is_none_or(serde_json::Map::is_empty));
+}
+
+#[tokio::test]
+async fn think_wins_over_reasoning_effort_which_is_named() {
+    let inner = Scripted::default().recorded("chat/whole-thinking");
+    let both = json!({"think": "low", "reasoning_effort": "high"});
+    let answer = chat(&inner, Policy::default(), hello(both.clone())).await;
+    assert_eq!((answer.status(), answer.header("x-loggia-ignored")), (200, Some("reasoning_effort")));
+    assert_eq!(inner.last_chat()["think"], "low");
+    let refused = chat(&inner, with(Strictness::Strict), hello(both)).await;
+    assert_eq!((refused.status(), &refused.json()["error"]["param"]), (400, &json!("reasoning_effort")));
+}
+
+#[tokio::test]
 async fn a_model_can_have_a_strictness_and_options_of_its_own() {
     let inner = plain_model();
     let options = json!({"num_ctx": 16384, "top_k": 7, "seed": 3}).as_object().unwrap().clone();

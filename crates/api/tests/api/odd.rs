@@ -104,6 +104,7 @@ async fn ollamas_own_fields_of_a_wrong_type_are_refused() {
         (json!({"options": "num_ctx 5"}), "options", "invalid_type"),
         (json!({"think": 1}), "think", "invalid_type"),
         (json!({"think": {"level": "low"}}), "think", "invalid_type"),
+        (json!({"think": "nonsense"}), "think", "invalid_value"),
         (json!({"keep_alive": {}}), "keep_alive", "invalid_type"),
         (json!({"num_ctx": "x"}), "num_ctx", "invalid_type"),
         (json!({"top_k": true}), "top_k", "invalid_type"),

@@ -20,7 +20,7 @@ pub fn chat_request(request: &ChatCompletionRequest, profile: Profile) -> Result
         stream: request.streams(),
         format: request.response_format.as_ref().and_then(format),
         options: options(request, profile),
-        keep_alive: request.extra.get("keep_alive").cloned(),
+        keep_alive: request.extra.get("keep_alive").filter(|value| !value.is_null()).cloned(),
         tools: tools(request),
         think: think(request),
         truncate: Some(false),

@@ -77,10 +77,11 @@ fn add_others(options: &mut Options, request: &ChatCompletionRequest) {
         options.others.clone_from(others);
     }
     for name in TOP_LEVEL {
-        if let Some(value) = request.extra.get(name) {
+        if let Some(value) = request.extra.get(name).filter(|value| !value.is_null()) {
             options.others.insert(name.to_owned(), value.clone());
         }
     }
+    options.others.retain(|_, value| !value.is_null());
     if options.others.is_empty() {
         return;
     }

@@ -1,0 +1,106 @@
+//! Ollama's own fields, which clients put beside OpenAI's: `options` and what else Ollama has. What they mean is the engine's matter; here
+//! they are checked, and those named that no engine would make anything of.
+
+use loggia_backend::{Abilities, Ability};
+use loggia_wire::openai::ChatCompletionRequest as Request;
+use serde_json::{Map, Value};
+
+use crate::ApiError;
+
+/// The fields.
+const FIELDS: [&str; 7] = ["options", "keep_alive", "think", "num_ctx", "top_k", "min_p", "repeat_penalty"];
+
+/// What `think` can be besides true and false.
+const LEVELS: [&str; 4] = ["high", "medium", "low", "max"];
+
+/// Takes out what is null: it is not said.
+pub(crate) fn drop_unsaid(request: &mut Request) {
+    for name in FIELDS {
+        if request.extra.get(name).is_some_and(Value::is_null) {
+            request.extra.remove(name);
+        }
+    }
+    if let Some(Value::Object(options)) = request.extra.get_mut("options") {
+        options.retain(|_, value| !value.is_null());
+    }
+}
+
+/// The options that the engine does not know. It is sent them all the same: another version of it may know them.
+pub(crate) fn unknown(request: &Request, can: &Abilities) -> Vec<String> {
+    let known = can.options.names();
+    match request.extra.get("options") {
+        Some(Value::Object(options)) if can.has(Ability::EngineOptions) && !known.is_empty() => {
+            let unknown = options.keys().filter(|name| !known.contains(&name.as_str()));
+            unknown.map(|name| format!("options.{name}")).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Whether `think` stands beside `reasoning_effort`: it wins.
+pub(crate) fn effort_is_outdone(request: &Request, can: &Abilities) -> bool {
+    can.has(Ability::EngineOptions) && request.reasoning_effort.is_some() && request.extra.contains_key("think")
+}
+
+pub(crate) fn two_efforts() -> ApiError {
+    let message = "The 'reasoning_effort' parameter is not allowed beside 'think', which would win; send one of them.";
+    ApiError::invalid("reasoning_effort", "invalid_value", message)
+}
+
+/// Whether it is a field of Ollama's own that reaches the engine; one of a type or value that means nothing there is refused.
+pub(crate) fn is_one(name: &str, request: &Request, can: &Abilities) -> Result<bool, ApiError> {
+    let ability = if name == "keep_alive" { Ability::KeepAlive } else { Ability::EngineOptions };
+    if !FIELDS.contains(&name) || !can.has(ability) {
+        return Ok(false);
+    }
+    let expected = match (name, request.extra.get(name)) {
+        ("think", Some(Value::String(level))) if !LEVELS.contains(&level.as_str()) => return Err(no_level(level)),
+        (_, None)
+        | ("think", Some(Value::Bool(_) | Value::String(_)))
+        | ("options", Some(Value::Object(_)))
+        | ("keep_alive", Some(Value::Number(_) | Value::String(_)))
+        | ("num_ctx" | "top_k" | "min_p" | "repeat_penalty", Some(Value::Number(_))) => return Ok(true),
+        ("think", _) => "a boolean or a string",
+        ("options", _) => "an object",
+        ("keep_alive", _) => "a number or a string",
+        _ => "a number",
+    };
+    Err(ApiError::invalid(name, "invalid_type", format!("Invalid type for '{name}': expected {expected}.")))
+}
+
+fn no_level(level: &str) -> ApiError {
+    let levels = LEVELS.join("', '");
+    let message = format!("Invalid value: '{level}'. Supported values are: true, false, '{levels}'.");
+    ApiError::invalid("think", "invalid_value", message)
+}
+
+/// Adds to Ollama's `options` those that the configuration has for the model. What the request says, in `options` or beside them, is stronger.
+pub(crate) fn add(request: &mut Request, options: &Map<String, Value>) {
+    let said: Vec<&String> = options.keys().filter(|name| request.extra.contains_key(*name)).collect();
+    let added =
+        options.iter().filter(|(name, _)| !said.contains(name)).map(|(name, value)| (name.clone(), value.clone()));
+    let added: Map<String, Value> = added.collect();
+    let Value::Object(all) = request.extra.entry("options").or_insert_with(|| Value::Object(Map::new())) else {
+        return;
+    };
+    for (name, value) in added {
+        all.entry(name).or_insert(value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use loggia_backend::AbilitySet;
+    use serde_json::json;
+
+    use super::*;
+    use crate::{Strictness, fields::settle};
+
+    #[test]
+    fn keep_alive_is_named_where_models_stay_loaded_anyway() {
+        let asked = json!({"model": "m", "messages": [], "keep_alive": "5m", "top_k": 5});
+        let mut request = serde_json::from_value(asked).unwrap();
+        let can = Abilities { can: AbilitySet::of(&[Ability::EngineOptions]), ..Abilities::default() };
+        assert_eq!(settle(&mut request, &can, Strictness::Plain).unwrap(), ["keep_alive"]);
+    }
+}
