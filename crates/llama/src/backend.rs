@@ -17,12 +17,13 @@ use tokio::sync::OnceCell;
 
 use crate::deltas::{self, Deltas};
 use crate::engine::{Answer, Engine, Output, Piece, Usage};
+use crate::engine_options::EngineOptions;
 use crate::error::{EngineError, LoadError};
 use crate::grammar::{Grammars, Held, Vocabulary};
 use crate::hold;
 use crate::model::{Model, Prompt};
 use crate::options::LlamaOptions;
-use crate::request::{self, Bounds};
+use crate::request::{self, Known};
 use crate::syntax::{Begins, Syntax};
 use crate::template::{Conversation, TemplateError};
 
@@ -75,8 +76,8 @@ impl Llama {
         if *name == *self.served_by.model { Ok(()) } else { Err(BackendError::model_not_found(name)) }
     }
 
-    /// The conversation as a prompt.
-    async fn prompt(&self, call: &ChatCall) -> Result<Prompt, BackendError> {
+    /// The conversation as a prompt, for a context of so many tokens.
+    async fn prompt(&self, call: &ChatCall, context: usize) -> Result<Prompt, BackendError> {
         let size: usize = call
             .request
             .messages
@@ -86,7 +87,6 @@ impl Llama {
             .sum();
         let (model, request) = (Arc::clone(&self.model), Arc::clone(&call.request));
         let effort = deltas::effort(&request, model.syntax)?.map(str::to_owned);
-        let context = self.engine.context();
         let render = move || {
             let (tools, effort) = (request::tools(&request), effort.as_deref());
             let messages = hold::messages(&request, model.syntax);
@@ -135,11 +135,12 @@ impl Backend for Llama {
         Box::pin(async move {
             self.check_name(&call.request.model)?;
             let syntax = hold::syntax(&call.request, self.model.syntax);
-            let Prompt { tokens, begins } = self.prompt(&call).await?;
+            let options = EngineOptions::of(&call.request, self.engine.context())?;
+            let Prompt { tokens, begins } = self.prompt(&call, options.context).await?;
             let held = self.hold(&call, syntax, begins).await?;
             let deltas = deltas::of(&call.request, &call.id, syntax, begins);
-            let bounds = Bounds { vocabulary: self.model.facts.vocabulary, context: self.engine.context() };
-            let generations = request::generations(&call.request, call.profile, &Arc::from(tokens), bounds, held)?;
+            let known = Known { profile: call.profile, vocabulary: self.model.facts.vocabulary, options: &options };
+            let generations = request::generations(&call.request, &known, &Arc::from(tokens), held)?;
             let answers = self.engine.generate(generations).map_err(|error| explain(&error))?;
             Ok(Reply { served_by: self.served_by.clone(), events: Box::pin(Events::new(answers, deltas)) })
         })

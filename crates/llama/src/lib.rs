@@ -13,6 +13,7 @@
 mod backend;
 mod deltas;
 mod engine;
+mod engine_options;
 mod error;
 mod gguf;
 mod grammar;

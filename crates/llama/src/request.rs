@@ -4,33 +4,38 @@ use std::sync::Arc;
 
 use loggia_backend::{BackendError, Profile};
 use loggia_wire::openai::{ChatCompletionRequest, Tool};
-use serde_json::Value;
 
 use crate::Token;
 use crate::engine::Generation;
+use crate::engine_options::EngineOptions;
 use crate::grammar::Held;
 use crate::sample::Sampling;
 
-/// What the model's size and vocabulary allow.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Bounds {
+/// What is known of a request before it is translated.
+#[derive(Debug)]
+pub(crate) struct Known<'a> {
+    pub(crate) profile: Profile,
+    /// How many tokens the model has.
     pub(crate) vocabulary: usize,
-    pub(crate) context: usize,
+    pub(crate) options: &'a EngineOptions,
 }
 
-/// What the engine is asked for each of the choices, but for the prompt.
+/// What the engine is asked for each of the choices.
 pub(crate) fn generations(
     request: &ChatCompletionRequest,
-    profile: Profile,
+    known: &Known<'_>,
     prompt: &Arc<[Token]>,
-    bounds: Bounds,
     held: Option<Held>,
 ) -> Result<Vec<Generation>, BackendError> {
-    let sampling = sampling(request, profile, bounds)?;
+    let sampling = sampling(request, known)?;
+    let options = known.options;
+    let limit = request.token_limit().map(|most| usize::try_from(most).unwrap_or(0));
+    let stop = request.stop.as_ref().map(|stop| &stop.0).or(options.stop.as_ref());
     let generation = Generation {
         prompt: Arc::clone(prompt),
-        max_tokens: request.token_limit().map(|most| usize::try_from(most).unwrap_or(0)),
-        stop: request.stop.as_ref().map(|stop| stop.0.clone()).unwrap_or_default(),
+        context: options.context,
+        max_tokens: limit.or(options.num_predict),
+        stop: stop.cloned().unwrap_or_default(),
         sampling,
         held,
         top_logprobs: top_logprobs(request),
@@ -59,36 +64,55 @@ fn top_logprobs(request: &ChatCompletionRequest) -> Option<usize> {
     wanted.then(|| request.top_logprobs.and_then(|top| usize::try_from(top).ok()).unwrap_or(0).min(20))
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "sampling needs no more than an f32 holds")]
-fn sampling(request: &ChatCompletionRequest, profile: Profile, bounds: Bounds) -> Result<Sampling, BackendError> {
-    let usual = Sampling::default();
-    let mut sampling = Sampling {
-        temperature: request.temperature.map_or(usual.temperature, |value| value as f32),
-        top_p: request.top_p.map_or(usual.top_p, |value| value as f32),
+fn sampling(request: &ChatCompletionRequest, known: &Known<'_>) -> Result<Sampling, BackendError> {
+    let (usual, options) = (Sampling::default(), known.options);
+    let of_openai = of_openai(request, known.profile);
+    // OpenAI's own field, Ollama's, the default.
+    let either = |own: Option<f32>, option: Option<f32>, usual| own.or(option).unwrap_or(usual);
+    Ok(Sampling {
+        temperature: either(of_openai.temperature, options.temperature, usual.temperature),
+        top_p: either(of_openai.top_p, options.top_p, usual.top_p),
+        top_k: options.top_k.unwrap_or(usual.top_k),
+        min_p: options.min_p.unwrap_or(usual.min_p),
         // The bits, so that a negative seed is one too.
-        seed: request.seed.map(i64::cast_unsigned),
-        presence_penalty: request.presence_penalty.map_or(0.0, |value| value as f32),
-        frequency_penalty: request.frequency_penalty.map_or(0.0, |value| value as f32),
-        logit_bias: logit_bias(request, bounds.vocabulary)?,
-        ..usual
+        seed: request.seed.or(options.seed).map(i64::cast_unsigned),
+        presence_penalty: either(of_openai.presence_penalty, options.presence_penalty, usual.presence_penalty),
+        frequency_penalty: either(of_openai.frequency_penalty, options.frequency_penalty, usual.frequency_penalty),
+        repeat_penalty: options.repeat_penalty.unwrap_or(usual.repeat_penalty),
+        repeat_last_n: options.repeat_last_n.unwrap_or(usual.repeat_last_n),
+        logit_bias: logit_bias(request, known.vocabulary)?,
+    })
+}
+
+/// OpenAI's sampling fields, as the profile reads them.
+struct OfOpenAi {
+    temperature: Option<f32>,
+    top_p: Option<f32>,
+    presence_penalty: Option<f32>,
+    frequency_penalty: Option<f32>,
+}
+
+fn of_openai(request: &ChatCompletionRequest, profile: Profile) -> OfOpenAi {
+    #[expect(clippy::cast_possible_truncation, reason = "sampling needs no more than an f32 holds")]
+    let number = |field: Option<f64>| field.map(|value| value as f32);
+    let fields = OfOpenAi {
+        temperature: number(request.temperature),
+        top_p: number(request.top_p),
+        presence_penalty: number(request.presence_penalty),
+        frequency_penalty: number(request.frequency_penalty),
     };
-    engine_options(request, bounds, &mut sampling)?;
-    if profile == Profile::Original {
-        as_the_original_did(request, &mut sampling);
-    }
-    Ok(sampling)
+    if profile == Profile::Original { as_the_original_did(&fields, request.seed.is_some()) } else { fields }
 }
 
 /// `docs/dialects.md`, part 1: what the 2024 middleware made of sampling fields.
-fn as_the_original_did(request: &ChatCompletionRequest, sampling: &mut Sampling) {
-    if request.temperature.is_some() {
-        sampling.temperature *= 2.0;
+fn as_the_original_did(fields: &OfOpenAi, has_seed: bool) -> OfOpenAi {
+    let doubled = |field: Option<f32>| field.map(|value| value * 2.0);
+    OfOpenAi {
+        temperature: if has_seed { Some(0.0) } else { doubled(fields.temperature) },
+        top_p: fields.top_p,
+        presence_penalty: doubled(fields.presence_penalty),
+        frequency_penalty: doubled(fields.frequency_penalty),
     }
-    if request.seed.is_some() {
-        sampling.temperature = 0.0;
-    }
-    sampling.presence_penalty *= 2.0;
-    sampling.frequency_penalty *= 2.0;
 }
 
 fn logit_bias(request: &ChatCompletionRequest, vocabulary: usize) -> Result<Vec<(Token, f32)>, BackendError> {
@@ -102,86 +126,30 @@ fn logit_bias(request: &ChatCompletionRequest, vocabulary: usize) -> Result<Vec<
                 "'{token}' is no token of this model, which has those from 0 to {}.",
                 vocabulary.saturating_sub(1)
             );
-            invalid(&format!("logit_bias.{token}"), message)
+            BackendError::InvalidRequest {
+                message,
+                param: Some(format!("logit_bias.{token}")),
+                code: Some("invalid_value".to_owned()),
+            }
         })
     };
     entries.map(read).collect()
 }
 
-/// Fields of Ollama's that clients put beside OpenAI's: `top_k`, `min_p`, `repeat_penalty`, `num_ctx`, or these within `options`.
-fn engine_options(
-    request: &ChatCompletionRequest,
-    bounds: Bounds,
-    sampling: &mut Sampling,
-) -> Result<(), BackendError> {
-    if let Some(options) = request.extra.get("options") {
-        let options =
-            options.as_object().ok_or_else(|| invalid("options", "'options' must be an object.".to_owned()))?;
-        for (name, value) in options {
-            if !engine_option(name, value, &format!("options.{name}"), bounds, sampling)? {
-                let message = format!("The option '{name}' is not supported with this model.");
-                return Err(invalid(&format!("options.{name}"), message));
-            }
-        }
-    }
-    for name in ["top_k", "min_p", "repeat_penalty", "num_ctx"] {
-        if let Some(value) = request.extra.get(name) {
-            engine_option(name, value, name, bounds, sampling)?;
-        }
-    }
-    Ok(())
-}
-
-/// Takes one option over. Says whether there is one of this name.
-fn engine_option(
-    name: &str,
-    value: &Value,
-    path: &str,
-    bounds: Bounds,
-    sampling: &mut Sampling,
-) -> Result<bool, BackendError> {
-    let whole =
-        || value.as_u64().ok_or_else(|| invalid(path, format!("'{path}' must be a whole number of 0 or more.")));
-    #[expect(clippy::cast_possible_truncation, reason = "sampling needs no more than an f32 holds")]
-    let fraction = || {
-        let number = value.as_f64().filter(|number| (0.0..=100.0).contains(number));
-        number
-            .map(|number| number as f32)
-            .ok_or_else(|| invalid(path, format!("'{path}' must be a number from 0 to 100.")))
-    };
-    match name {
-        "top_k" => sampling.top_k = u32::try_from(whole()?).unwrap_or(u32::MAX),
-        "repeat_last_n" => sampling.repeat_last_n = usize::try_from(whole()?).unwrap_or(usize::MAX).min(bounds.context),
-        "min_p" => sampling.min_p = fraction()?.min(1.0),
-        "repeat_penalty" => sampling.repeat_penalty = fraction()?.max(f32::MIN_POSITIVE),
-        // Memory is reserved at the start: what fits is fine, more is not to be had.
-        "num_ctx" if whole()? > bounds.context as u64 => {
-            let message = format!("'{path}' is more than this server's context of {} tokens.", bounds.context);
-            return Err(invalid(path, message));
-        }
-        "num_ctx" => {}
-        _ => return Ok(false),
-    }
-    Ok(true)
-}
-
-fn invalid(param: &str, message: String) -> BackendError {
-    BackendError::InvalidRequest { message, param: Some(param.to_owned()), code: None }
-}
-
 #[cfg(test)]
 #[expect(clippy::needless_pass_by_value, reason = "tests take `json!` as it comes")]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
-
-    const BOUNDS: Bounds = Bounds { vocabulary: 1000, context: 2048 };
 
     fn translate(fields: &Value, profile: Profile) -> Result<Vec<Generation>, BackendError> {
         let mut body = json!({"model": "m", "messages": [{"role": "user", "content": "x"}]});
         body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
-        generations(&serde_json::from_value(body).unwrap(), profile, &Arc::from([1, 2]), BOUNDS, None)
+        let request = serde_json::from_value(body).unwrap();
+        let options = EngineOptions::of(&request, 2048)?;
+        let known = Known { profile, vocabulary: 1000, options: &options };
+        generations(&request, &known, &Arc::from([1, 2]), None)
     }
 
     fn one(fields: Value) -> Generation {
@@ -245,20 +213,41 @@ mod tests {
     }
 
     #[test]
-    fn engine_options_that_cannot_be_honoured_are_refused() {
-        assert!(refused(json!({"options": {"mirostat": 1}})).starts_with("options.mirostat: "));
-        assert!(refused(json!({"num_ctx": 4096})).contains("2048"));
-        assert!(refused(json!({"top_k": "many"})).starts_with("top_k: "));
+    fn openais_own_fields_win_over_the_same_in_options() {
+        let options = json!({
+            "temperature": 0.5, "top_p": 0.25, "seed": 7, "presence_penalty": 1.5, "frequency_penalty": -1, "num_predict": 5,
+            "stop": ["a"], "num_ctx": 100
+        });
+        let alone = one(json!({"options": options}));
+        let sampling = Sampling {
+            temperature: 0.5,
+            top_p: 0.25,
+            seed: Some(7),
+            presence_penalty: 1.5,
+            frequency_penalty: -1.0,
+            ..Sampling::default()
+        };
+        assert_eq!(alone.sampling, sampling);
+        assert_eq!((alone.max_tokens, alone.stop, alone.context), (Some(5), vec!["a".to_owned()], 100));
+        let both = one(json!({
+            "temperature": 1.0, "top_p": 1.0, "seed": 3, "presence_penalty": 0, "frequency_penalty": 0, "max_tokens": 9,
+            "stop": "b", "options": options
+        }));
+        assert_eq!(both.sampling, Sampling { seed: Some(3), ..Sampling::default() });
+        assert_eq!((both.max_tokens, both.stop), (Some(9), vec!["b".to_owned()]));
     }
 
     #[test]
     fn the_original_profile_reads_sampling_fields_as_the_original_did() {
-        let original = |fields| translate(&fields, Profile::Original).unwrap().remove(0).sampling;
+        let original = |fields: Value| translate(&fields, Profile::Original).unwrap().remove(0).sampling;
         let sampling = original(json!({"temperature": 0.5, "presence_penalty": 0.25, "frequency_penalty": 0.5}));
         let expected =
             Sampling { temperature: 1.0, presence_penalty: 0.5, frequency_penalty: 1.0, ..Sampling::default() };
         assert_eq!(sampling, expected);
         let sampling = original(json!({"seed": 3}));
         assert_eq!(sampling, Sampling { temperature: 0.0, seed: Some(3), ..Sampling::default() });
+        let options = json!({"options": {"temperature": 0.5, "presence_penalty": 0.25}});
+        let expected = Sampling { temperature: 0.5, presence_penalty: 0.25, ..Sampling::default() };
+        assert_eq!(original(options), expected, "options mean what they say");
     }
 }

@@ -45,6 +45,19 @@ async fn an_answer_ends_where_the_context_does() {
 }
 
 #[tokio::test]
+async fn a_request_may_have_a_smaller_context_of_its_own() {
+    let llama = open(|options| options.context = Some(512));
+    let endless = json!({"temperature": 0, "logit_bias": {"2": -100}, "options": {"num_ctx": 64}});
+    let whole = ask(&llama, call("Count.", endless)).await;
+    assert_eq!((whole.finish, whole.usage().total_tokens), (Some(FinishReason::Length), 64));
+    let refused = ask(&llama, call(&long_text("Read:", 100), json!({"num_ctx": 64}))).await.error;
+    assert!(
+        matches!(refused, Some(BackendError::ContextLengthExceeded { prompt_tokens: Some(_), context: Some(64) })),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test]
 async fn a_prompt_that_does_not_fit_is_refused_with_both_numbers() {
     let llama = open(|options| options.context = Some(256));
     let whole = ask(&llama, call(&long_text("Read:", 400), json!({}))).await;

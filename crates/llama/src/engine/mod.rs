@@ -34,6 +34,8 @@ use inbox::{Inbox, Job};
 #[derive(Debug, Clone)]
 pub(crate) struct Generation {
     pub(crate) prompt: Arc<[Token]>,
+    /// The most tokens that prompt and answer may have together; no more than the engine's.
+    pub(crate) context: usize,
     /// The most tokens to generate; the context's end is the limit where there is none.
     pub(crate) max_tokens: Option<usize>,
     /// Texts that end the answer and are not part of it.
@@ -128,8 +130,9 @@ impl Engine {
         if prompt_tokens == 0 {
             return Err(EngineError::EmptyPrompt);
         }
-        if prompt_tokens >= self.context {
-            return Err(EngineError::ContextLengthExceeded { prompt_tokens, context: self.context });
+        let context = generation.context.min(self.context);
+        if prompt_tokens >= context {
+            return Err(EngineError::ContextLengthExceeded { prompt_tokens, context });
         }
         Ok(())
     }

@@ -37,7 +37,7 @@ pub(super) struct Work {
 impl Work {
     pub(super) fn new(job: Job, number: u64, context: usize) -> Self {
         let Job { generation, outlet } = job;
-        let room = context.saturating_sub(generation.prompt.len()).max(1);
+        let room = generation.context.min(context).saturating_sub(generation.prompt.len()).max(1);
         Self {
             cached: 0,
             next: None,
@@ -149,6 +149,7 @@ impl Work {
         let (outlet, _answer) = super::answer::channel(1, inbox);
         let generation = super::Generation {
             prompt: prompt.into(),
+            context: usize::MAX,
             max_tokens: None,
             stop: Vec::new(),
             sampling: crate::sample::Sampling::default(),
