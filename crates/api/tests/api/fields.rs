@@ -292,6 +292,34 @@ async fn a_call_that_must_be_made_is_held_to_a_schema_and_comes_back_as_a_call()
 }
 
 #[tokio::test]
+async fn tools_beside_a_response_format_are_a_schema_of_a_call_or_the_answer() {
+    let tools = json!([{"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object"}}}]);
+    let schema = json!({"type": "object", "properties": {"age": {"$ref": "#/$defs/age"}}, "$defs": {"age": {"type": "integer"}}});
+    let format = json!({"type": "json_schema", "json_schema": {"name": "n", "schema": schema}});
+    let both = |stream: bool| hello(json!({"tools": tools, "response_format": format, "stream": stream}));
+
+    let inner = Scripted::default().recorded("chat/whole-call-forced-by-format");
+    let choice = chat(&inner, Policy::default(), both(false)).await.json()["choices"][0].clone();
+    assert_eq!((&choice["finish_reason"], &choice["message"]["content"]), (&json!("tool_calls"), &Value::Null));
+    assert_eq!(choice["message"]["tool_calls"][0]["function"]["name"], "get_weather");
+    let sent = inner.last_chat();
+    assert_eq!((sent.get("tools"), &sent["messages"][0]["role"]), (None, &json!("system")));
+    assert_eq!(sent["format"]["anyOf"], json!([{"$ref": "#/$defs/call_0"}, {"$ref": "#/$defs/answer"}]));
+    assert_eq!(sent["format"]["$defs"]["answer"]["properties"]["age"]["$ref"], "#/$defs/answer/$defs/age");
+
+    let inner = Scripted::default().recorded("chat/whole-format-schema");
+    let choice = chat(&inner, Policy::default(), both(false)).await.json()["choices"][0].clone();
+    assert_eq!(choice["finish_reason"], "stop");
+    assert_eq!(choice["message"]["content"], "{\n  \"name\": \"Ethan\",\"age\": 25}", "it only begins like a call");
+
+    let inner = Scripted::default().recorded("chat/stream-format-schema");
+    let chunks = chat(&inner, Policy::default(), both(true)).await.chunks();
+    let pieces = chunks.iter().filter_map(|chunk| chunk["choices"][0]["delta"]["content"].as_str());
+    let pieces: Vec<&str> = pieces.filter(|piece| !piece.is_empty()).collect();
+    assert!(pieces.len() > 2 && serde_json::from_str::<Value>(&pieces.concat()).is_ok(), "{pieces:?}");
+}
+
+#[tokio::test]
 async fn several_choices_are_several_calls_with_seeds_of_their_own() {
     let inner = Scripted::default().recorded("chat/whole");
     let answer = chat(&inner, Policy::default(), hello(json!({"n": 3, "seed": 5}))).await.json();

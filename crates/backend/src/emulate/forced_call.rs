@@ -13,7 +13,7 @@ use loggia_wire::openai::{
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::{BackendError, Chunk, Event, Events, Reply};
 
@@ -46,9 +46,14 @@ pub(crate) fn as_a_schema(request: &ChatCompletionRequest) -> Result<ChatComplet
 /// Functions as text for a model whose template knows nothing of tools, with the form in which it calls one:
 /// `{"name": …, "arguments": {…}}`.
 pub fn describe_calls(functions: &[&FunctionDefinition]) -> String {
-    let mut text = "Call one of these functions. Answer only with a JSON object of its name and its arguments: \
-                    {\"name\": …, \"arguments\": {…}}.\n"
-        .to_owned();
+    let how = "Call one of these functions. Answer only with a JSON object of its name and its arguments: \
+               {\"name\": …, \"arguments\": {…}}.\n";
+    how.to_owned() + &list(functions)
+}
+
+/// A line a function.
+pub(super) fn list(functions: &[&FunctionDefinition]) -> String {
+    let mut text = String::new();
     for function in functions {
         let description = function.description.as_deref().unwrap_or_default();
         let parameters = function.parameters.as_ref().map_or_else(|| "{}".to_owned(), Value::to_string);
@@ -58,21 +63,59 @@ pub fn describe_calls(functions: &[&FunctionDefinition]) -> String {
 }
 
 fn schema(functions: &[&FunctionDefinition]) -> Value {
-    let mut calls: Vec<Value> = functions.iter().map(|function| call_schema(function)).collect();
-    if calls.len() == 1 { calls.remove(0) } else { json!({"anyOf": calls}) }
+    match functions {
+        [function] => call_schema(function, ""),
+        functions => one_of(calls(functions)),
+    }
 }
 
-fn call_schema(function: &FunctionDefinition) -> Value {
-    let arguments = function.parameters.clone().unwrap_or_else(|| json!({"type": "object"}));
+/// What each function's call looks like, by a name for [`one_of`].
+pub(super) fn calls(functions: &[&FunctionDefinition]) -> Vec<(String, Value)> {
+    let named = functions.iter().enumerate().map(|(index, function)| (format!("call_{index}"), function));
+    named.map(|(name, function)| (name.clone(), call_schema(function, &format!("/$defs/{name}")))).collect()
+}
+
+/// A schema of several: each under a name of its own, so that references within it can be led there.
+pub(super) fn one_of(schemas: Vec<(String, Value)>) -> Value {
+    let references: Vec<Value> = schemas.iter().map(|(name, _)| json!({"$ref": format!("#/$defs/{name}")})).collect();
+    json!({"$defs": Map::from_iter(schemas), "anyOf": references})
+}
+
+fn call_schema(function: &FunctionDefinition, place: &str) -> Value {
+    let arguments = match &function.parameters {
+        Some(parameters) => moved(parameters, &format!("{place}/properties/arguments")),
+        None => json!({"type": "object"}),
+    };
     json!({"type": "object", "properties": {"name": {"const": function.name}, "arguments": arguments},
         "required": ["name", "arguments"], "additionalProperties": false})
 }
 
+/// A schema that stands within another from now on: its references to itself are led to its new place.
+pub(super) fn moved(schema: &Value, place: &str) -> Value {
+    match schema {
+        Value::Object(fields) => {
+            let fields = fields.iter().map(|(name, value)| match (name.as_str(), value) {
+                ("$ref", Value::String(to)) if to.starts_with('#') => {
+                    (name.clone(), json!(format!("#{place}{}", &to[1..])))
+                }
+                _ => (name.clone(), moved(value, place)),
+            });
+            Value::Object(fields.collect())
+        }
+        Value::Array(items) => items.iter().map(|item| moved(item, place)).collect(),
+        value => value.clone(),
+    }
+}
+
 /// The reply with its text made into a call.
 pub(crate) fn back_to_a_call(reply: Reply, id: &Arc<str>) -> Reply {
-    let call_id = format!("call_{}", id.trim_start_matches("chatcmpl-"));
+    let call_id = call_id(id);
     let events = Calls { events: reply.events, text: String::new(), call_id };
     Reply { served_by: reply.served_by, events: Box::pin(events) }
+}
+
+pub(super) fn call_id(id: &str) -> String {
+    format!("call_{}", id.trim_start_matches("chatcmpl-"))
 }
 
 /// Holds the text back until it is whole: only then is it known to be a call.
@@ -120,21 +163,33 @@ impl Calls {
     fn finish(&mut self, choice: &mut ChunkChoice) {
         let text = std::mem::take(&mut self.text);
         match serde_json::from_str::<Call<'_>>(&text) {
-            Ok(call) => self.call(&call, choice),
+            Ok(call) => call.put_into(choice, &self.call_id),
             Err(_) => choice.delta.content = Some(text),
         }
     }
+}
 
-    fn call(&self, call: &Call<'_>, choice: &mut ChunkChoice) {
+/// What the schema holds the answer to.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Call<'a> {
+    pub(super) name: String,
+    #[serde(borrow)]
+    arguments: &'a RawValue,
+}
+
+impl Call<'_> {
+    /// Ends the choice with this call.
+    pub(super) fn put_into(&self, choice: &mut ChunkChoice, call_id: &str) {
         let function = FunctionCallDelta {
-            name: Some(call.name.clone()),
-            arguments: Some(call.arguments.get().to_owned()),
+            name: Some(self.name.clone()),
+            arguments: Some(self.arguments.get().to_owned()),
             extra: Extra::new(),
         };
         choice.finish_reason = Some(FinishReason::ToolCalls);
         choice.delta.tool_calls = Some(vec![ToolCallDelta {
             index: 0,
-            id: Some(self.call_id.clone()),
+            id: Some(call_id.to_owned()),
             kind: Some("function".to_owned()),
             function: Some(function),
             extra: Extra::new(),
@@ -142,10 +197,39 @@ impl Calls {
     }
 }
 
-/// What the schema holds the answer to.
-#[derive(Deserialize)]
-struct Call<'a> {
-    name: String,
-    #[serde(borrow)]
-    arguments: &'a RawValue,
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references_within_parameters_still_lead_to_what_they_name() {
+        let parameters =
+            json!({"$defs": {"p": {"type": "string"}}, "properties": {"a": {"$ref": "#/$defs/p"}, "b": {"$ref": "#"}}});
+        let function = |name: &str| -> FunctionDefinition {
+            serde_json::from_value(json!({"name": name, "parameters": parameters})).unwrap()
+        };
+        let (first, second) = (function("f"), function("g"));
+        for schema in [schema(&[&first]), schema(&[&first, &second])] {
+            let mut references = Vec::new();
+            collect(&schema, &mut references);
+            for reference in references {
+                assert!(schema.pointer(&reference[1..]).is_some(), "{reference} in {schema}");
+            }
+        }
+        assert_eq!(
+            schema(&[&first])["properties"]["arguments"]["properties"]["a"]["$ref"],
+            "#/properties/arguments/$defs/p"
+        );
+    }
+
+    fn collect(value: &Value, references: &mut Vec<String>) {
+        match value {
+            Value::Object(fields) => {
+                references.extend(fields.get("$ref").and_then(Value::as_str).map(str::to_owned));
+                fields.values().for_each(|value| collect(value, references));
+            }
+            Value::Array(items) => items.iter().for_each(|value| collect(value, references)),
+            _ => {}
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! A backend around a backend that does what the inner one cannot, with more work for the same result: several choices as calls
 //! side by side, a call that must be made as an answer held to a schema.
 
+pub(crate) mod call_or_answer;
 mod choices;
 pub(crate) mod forced_call;
 mod legacy;

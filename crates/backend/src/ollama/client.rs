@@ -23,7 +23,7 @@ use super::events::OllamaEvents;
 use super::models::{self, Known, ModelMemory};
 use super::request::chat_request;
 use super::swallowed::NotSwallowed;
-use crate::emulate::forced_call;
+use crate::emulate::{call_or_answer, forced_call};
 use crate::retry_after::retry_after;
 use crate::{Abilities, Backend, BackendError, ChatCall, Profile, Reply, ServedBy};
 
@@ -95,6 +95,9 @@ where
         if call.profile == Profile::Original || call.request.callable_functions().is_empty() {
             return self.start_once(call).await;
         }
+        if call_or_answer::is_asked_for(&call.request) {
+            return Box::pin(self.start_with_tools_and_a_format(call)).await;
+        }
         // Boxed, as whatever is rare here: every chat would carry the room for it.
         Box::pin(self.start_with_tools(call)).await
     }
@@ -110,6 +113,14 @@ where
         });
         let reply = self.start_once(call).await?;
         Ok(Reply { served_by: reply.served_by, events: Box::pin(NotSwallowed::new(reply.events, again)) })
+    }
+
+    /// With both, Ollama would hold the answer to the format, and no call could come.
+    async fn start_with_tools_and_a_format(&self, call: ChatCall) -> Result<Reply, BackendError> {
+        let (asked, id) = (Arc::clone(&call.request), Arc::clone(&call.id));
+        let request = Arc::new(call_or_answer::as_a_schema(&asked));
+        let reply = self.start_once(ChatCall { request, ..call }).await?;
+        Ok(call_or_answer::back(reply, &asked, &id))
     }
 
     async fn start_once(&self, call: ChatCall) -> Result<Reply, BackendError> {
