@@ -69,6 +69,19 @@ impl CallForm {
         ..Self::BARE
     };
 
+    /// Calls as text: of each its name, and its arguments as JSON. Where there can only be one, each further one has a line of its own.
+    pub(crate) fn write<'a>(&self, calls: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
+        let mut text = self.head.to_owned();
+        for (at, (name, arguments)) in calls.into_iter().enumerate() {
+            let between = if at == 0 { "" } else { self.between.unwrap_or("\n") };
+            let name = if self.quoted { serde_json::Value::from(name).to_string() } else { name.to_owned() };
+            let name = if self.quoted { &name[1..name.len() - 1] } else { &name };
+            text.extend([between, self.open, name, self.middle, arguments, self.close]);
+        }
+        text.push_str(self.tail);
+        text
+    }
+
     /// The form that a template shows.
     pub(super) fn of(family: Family, has: impl Fn(&str) -> bool) -> Self {
         match family {
@@ -101,7 +114,7 @@ impl Syntax {
         Self { calls: Some(Family::Other), form: CallForm::BARE, ..self }
     }
 
-    /// How a call is written.
+    /// How a call is written: bare where the template knows nothing of tools.
     pub(crate) fn form(&self) -> CallForm {
         self.form
     }

@@ -53,14 +53,16 @@ struct Function<'a> {
 
 /// How a template wants calls.
 #[derive(Clone, Copy)]
-pub(super) struct Shape {
+pub(super) struct Shape<'a> {
     pub(super) arguments: Arguments,
     /// Whether it refuses ids that are not nine letters and digits, as Mistral's do.
     pub(super) short_ids: bool,
+    /// The role of results.
+    pub(super) result_role: &'a str,
 }
 
 /// The messages as a list of maps, the first of them a system message that has the tools as JSON: for templates that look for them there.
-pub(super) fn values_with_tools(messages: &[Message], tools: &[Tool], shape: Shape) -> Value {
+pub(super) fn values_with_tools(messages: &[Message], tools: &[Tool], shape: Shape<'_>) -> Value {
     let has_system = messages.first().is_some_and(|first| matches!(first.role, Role::System | Role::Developer));
     let silent = (!has_system).then(|| Message::text(Role::System, ""));
     let with_system: Vec<Message> = silent.into_iter().chain(messages.iter().cloned()).collect();
@@ -73,11 +75,11 @@ pub(super) fn values_with_tools(messages: &[Message], tools: &[Tool], shape: Sha
 }
 
 /// The messages as a list of maps.
-pub(super) fn values(messages: &[Message], shape: Shape) -> Value {
+pub(super) fn values(messages: &[Message], shape: Shape<'_>) -> Value {
     Value::from(Serde(turns(messages, shape)))
 }
 
-fn turns(messages: &[Message], shape: Shape) -> Vec<Turn<'_>> {
+fn turns<'a>(messages: &'a [Message], shape: Shape<'a>) -> Vec<Turn<'a>> {
     let all_calls = messages.iter().filter_map(|message| message.tool_calls.as_ref()).flatten();
     let names: HashMap<&str, &str> = all_calls.map(|call| (call.id.as_str(), call.function.name.as_str())).collect();
     messages.iter().map(|message| turn(message, &names, shape)).collect()
@@ -88,13 +90,19 @@ pub(super) fn tools(tools: &[Tool]) -> Value {
     if tools.is_empty() { Value::from(()) } else { Value::from(Serde(tools)) }
 }
 
-fn turn<'a>(message: &'a Message, names: &HashMap<&str, &'a str>, shape: Shape) -> Turn<'a> {
-    let content = message.content.as_ref().map(|content| content.joined_text().into_owned()).unwrap_or_default();
+fn turn<'a>(message: &'a Message, names: &HashMap<&str, &'a str>, shape: Shape<'a>) -> Turn<'a> {
+    let content = message.content.as_ref().map(|content| content.joined_text().into_owned());
+    // No template has a place for a refusal, and it is what the assistant said.
+    let content = content.or_else(|| message.refusal.clone()).unwrap_or_default();
     let called = message.tool_call_id.as_deref().and_then(|id| names.get(id).copied());
     let reasoning = message.earlier_reasoning();
     Turn {
-        // Templates know the older name only.
-        role: if message.role == Role::Developer { "system" } else { message.role.as_str() },
+        role: match message.role {
+            // Templates know the older name only.
+            Role::Developer => "system",
+            Role::Tool => shape.result_role,
+            role => role.as_str(),
+        },
         name: message.name.as_deref().or(called),
         tool_calls: message.tool_calls.as_ref().map(|calls| calls.iter().map(|call| self::call(call, shape)).collect()),
         tool_call_id: message.tool_call_id.as_deref().map(|call| id(call, shape)),
@@ -105,7 +113,7 @@ fn turn<'a>(message: &'a Message, names: &HashMap<&str, &'a str>, shape: Shape) 
     }
 }
 
-fn call(call: &ToolCall, shape: Shape) -> Call<'_> {
+fn call<'a>(call: &'a ToolCall, shape: Shape<'_>) -> Call<'a> {
     let text = &call.function.arguments;
     let object = match shape.arguments {
         Arguments::Object => serde_json::from_str::<Value>(text).ok(),
@@ -118,7 +126,7 @@ fn call(call: &ToolCall, shape: Shape) -> Call<'_> {
 const DIGITS: &[u8; 32] = b"0123456789abcdefghijklmnopqrstuv";
 
 /// A call's id as the template takes it. A short one stands for a long one: the same for the call and its result.
-fn id(id: &str, shape: Shape) -> Cow<'_, str> {
+fn id<'a>(id: &'a str, shape: Shape<'_>) -> Cow<'a, str> {
     if !shape.short_ids || id.len() == 9 && id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
         return Cow::Borrowed(id);
     }

@@ -3,15 +3,20 @@
 //! A template is untrusted input: it runs with a bound on its steps, and can reach nothing but the values it is given. Turning
 //! the text into tokens is `model.rs`'s work.
 
+mod earlier;
 mod json;
 mod messages;
 mod source;
+
+use std::borrow::Cow;
 
 use loggia_wire::openai::{Message, Tool};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, Error, ErrorKind, Value, context};
 use thiserror::Error as ThisError;
 
+use crate::syntax::{CallForm, Syntax};
+use earlier::Shows;
 use messages::{Arguments, Shape};
 
 /// Steps a rendering may take. The longest templates need some hundred steps a message.
@@ -49,6 +54,10 @@ pub(crate) struct Template {
     short_ids: bool,
     /// Whether it looks for the tools in the system message, and nowhere else.
     tools_in_system: bool,
+    /// How the model writes calls.
+    form: CallForm,
+    /// What it shows of earlier calls, where no tools are given and where some are.
+    shows: [Shows; 2],
 }
 
 /// The texts of tokens that templates write.
@@ -85,23 +94,37 @@ impl Template {
             takes_system: true,
             short_ids,
             tools_in_system: for_tools.is_none() && usual.is_some_and(in_system),
+            form: Syntax::of(&for_tools.into_iter().chain(usual).collect::<String>(), |_| false).form(),
+            shows: [Shows::default(); 2],
         };
         template.takes_system = template.shows_system_messages();
+        template.shows = [template.shows(&[]), template.shows(&[trial_tool()])];
         Ok(template)
     }
 
     /// The prompt for a conversation, up to where the assistant begins to speak.
     pub(crate) fn render(&self, conversation: &Conversation<'_>) -> Result<String, TemplateError> {
-        let merged;
-        let messages = if self.takes_system {
-            conversation.messages
-        } else {
-            merged = messages::system_into_user(conversation.messages);
-            &merged
-        };
+        let mut messages = Cow::Borrowed(conversation.messages);
+        if !self.takes_system {
+            messages = messages::system_into_user(&messages).into();
+        }
+        let shows = self.shows[usize::from(!conversation.tools.is_empty())];
+        if !(shows.calls && shows.results) && earlier::concerns(&messages) {
+            messages = earlier::spelled_out(&messages, shows, self.form).into();
+        }
+        self.render_as(&messages, "tool", conversation).map_err(explain)
+    }
+
+    /// The same, with these messages as they are, and results under this role.
+    fn render_as(
+        &self,
+        messages: &[Message],
+        result_role: &str,
+        conversation: &Conversation<'_>,
+    ) -> Result<String, Error> {
         let name = if self.for_tools && !conversation.tools.is_empty() { "tools" } else { "usual" };
         let render = |arguments| {
-            let shape = Shape { arguments, short_ids: self.short_ids };
+            let shape = Shape { arguments, short_ids: self.short_ids, result_role };
             let messages = if self.tools_in_system && !conversation.tools.is_empty() {
                 messages::values_with_tools(messages, conversation.tools, shape)
             } else {
@@ -111,12 +134,10 @@ impl Template {
             self.run(name, &messages, &tools, conversation)
         };
         // Most templates want a call's arguments as an object, a few put a string together with others.
-        render(Arguments::Object)
-            .or_else(|first| match first {
-                Error { .. } if calls(messages) => render(Arguments::Text).map_err(|_| first),
-                _ => Err(first),
-            })
-            .map_err(explain)
+        render(Arguments::Object).or_else(|first| match first {
+            Error { .. } if calls(messages) => render(Arguments::Text).map_err(|_| first),
+            _ => Err(first),
+        })
     }
 
     fn run(&self, name: &str, messages: &Value, tools: &Value, other: &Conversation<'_>) -> Result<String, Error> {
@@ -139,9 +160,15 @@ impl Template {
         let trial = [Message::text(Role::System, "<system>"), Message::text(Role::User, "<user>")];
         let conversation =
             Conversation { messages: &trial, tools: &[], effort: None, now: jiff::Timestamp::UNIX_EPOCH };
-        let messages = messages::values(&trial, Shape { arguments: Arguments::Object, short_ids: false });
-        let rendered = self.run("usual", &messages, &Value::from(()), &conversation);
+        let rendered = self.render_as(&trial, "tool", &conversation);
         rendered.is_ok_and(|prompt| prompt.contains("<system>"))
+    }
+
+    /// Tries out what it shows of earlier calls: templates that know nothing of calls leave them out.
+    fn shows(&self, tools: &[Tool]) -> Shows {
+        let now = jiff::Timestamp::UNIX_EPOCH;
+        let conversation = Conversation { messages: &[], tools, effort: None, now };
+        Shows::of(self.form, |messages, result_role| self.render_as(messages, result_role, &conversation).ok())
     }
 }
 
@@ -152,6 +179,19 @@ fn effort(effort: Option<&str>) -> Value {
         Some("none") => context! { enable_thinking => false, thinking => false },
         Some(level) => context! { enable_thinking => true, thinking => true, reasoning_effort => level },
     }
+}
+
+/// A function that nobody calls.
+fn trial_tool() -> Tool {
+    use loggia_wire::openai::FunctionDefinition;
+    let function = FunctionDefinition {
+        name: "trial".to_owned(),
+        description: Some("A trial.".to_owned()),
+        parameters: Some(serde_json::json!({"type": "object", "properties": {}})),
+        strict: None,
+        extra: loggia_wire::Extra::new(),
+    };
+    Tool { kind: "function".to_owned(), function: Some(function), extra: loggia_wire::Extra::new() }
 }
 
 fn calls(messages: &[Message]) -> bool {

@@ -1,6 +1,6 @@
 //! Templates in the manner of the well-known families, and what their makers' own tool would print.
 
-use loggia_wire::openai::{Message, Role, Tool};
+use loggia_wire::openai::{Content, Message, Role, Tool};
 use serde_json::json;
 
 use super::*;
@@ -285,15 +285,16 @@ fn a_result_has_the_name_of_its_function_and_a_call_the_thoughts_before_it() {
     thought.reasoning = Some("Hm.".to_owned());
     let mut result = Message::text(Role::Tool, "2");
     result.tool_call_id = Some("call_1".to_owned());
-    let source = "{% for m in messages %}{{ m.name }}:{{ m.thinking }}{{ m.reasoning_content }};{% endfor %}";
-    assert_eq!(render(source, &[user("Add."), thought, result]).unwrap(), ":;:Hm.Hm.;add:;");
+    let source = "{% for m in messages %}{{ m.name }}:{{ m.thinking }}{{ m.reasoning_content }}\
+        {{ m.tool_calls[0].function.name if m.tool_calls }}{{ m.content }};{% endfor %}";
+    assert_eq!(render(source, &[user("Add."), thought, result]).unwrap(), ":Add.;:Hm.Hm.add;add:2;");
 }
 
 #[test]
 fn ids_are_made_to_fit_a_template_that_wants_nine_characters() {
     let source = "{% for m in messages %}{% for c in m.tool_calls or [] %}{% if c.id | length != 9 %}\
-        {{ raise_exception('Tool call IDs should be alphanumeric strings with length 9!') }}{% endif %}{{ c.id }}{% endfor %}\
-        {{ '=' + m.tool_call_id if m.tool_call_id }}{% endfor %}";
+        {{ raise_exception('Tool call IDs should be alphanumeric strings with length 9!') }}{% endif %}{{ c.id }}{% if c.function.name != 'add' %}{{ c.function.name }}{% endif %}{% endfor %}\
+        {{ m.content if m.tool_call_id and m.content != '2' }}{{ '=' + m.tool_call_id if m.tool_call_id }}{% endfor %}";
     let mut result = Message::text(Role::Tool, "2");
     result.tool_call_id = Some("call_1".to_owned());
     let rendered = render(source, &[user("Add."), called(), result]).unwrap();
@@ -320,4 +321,57 @@ fn phi_4_mini_finds_its_tools_in_the_system_message() {
     assert_eq!(shown(&conversation, &tools), format!("<|system|>Be brief.{listed}<|end|>{asked}"));
     assert_eq!(shown(&[user], &tools), format!("<|system|>{listed}<|end|>{asked}"), "without a system message too");
     assert_eq!(shown(&conversation, &[]), format!("<|system|>Be brief.<|end|>{asked}"));
+}
+
+fn result(of: &str, text: &str) -> Message {
+    Message { tool_call_id: Some(of.to_owned()), ..Message::text(Role::Tool, text) }
+}
+
+#[test]
+fn a_template_that_shows_no_calls_has_them_in_the_content_and_their_results_from_the_user() {
+    let turns = |conversation: &[Message]| render(SMOLLM_2, conversation).unwrap();
+    let messages = [system("S"), user("Add."), called(), result("call_1", "2"), assistant("Two."), user("Thanks")];
+    assert_eq!(
+        turns(&messages),
+        "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nAdd.<|im_end|>\n\
+         <|im_start|>assistant\n{\"name\": \"add\", \"arguments\": {\"b\":1,\"a\":\"<é>\"}}<|im_end|>\n\
+         <|im_start|>user\nResult of add:\n2<|im_end|>\n<|im_start|>assistant\nTwo.<|im_end|>\n\
+         <|im_start|>user\nThanks<|im_end|>\n<|im_start|>assistant\n"
+    );
+    let mut two = called();
+    two.content = Some(Content::Text("Let me see.".to_owned()));
+    let calls = two.tool_calls.as_mut().unwrap();
+    calls.push(calls[0].clone());
+    calls[1].id = "call_2".to_owned();
+    let shown = turns(&[system("S"), user("Add."), two, result("call_2", "3"), result("call_1", "2")]);
+    let call = "{\"name\": \"add\", \"arguments\": {\"b\":1,\"a\":\"<é>\"}}";
+    assert!(shown.contains(&format!("assistant\nLet me see.\n{call}\n{call}<|im_end|>")), "{shown}");
+    assert!(shown.contains("user\nResult of add:\n3\n\nResult of add:\n2<|im_end|>"), "{shown}");
+}
+
+#[test]
+fn a_template_that_wants_user_and_assistant_by_turns_gets_a_conversation_with_calls_too() {
+    assert_eq!(
+        render(GEMMA, &[user("Add."), called(), result("call_1", "2")]).unwrap(),
+        "<s><start_of_turn>user\nAdd.<end_of_turn>\n<start_of_turn>model\n\
+         {\"name\": \"add\", \"arguments\": {\"b\":1,\"a\":\"<é>\"}}<end_of_turn>\n\
+         <start_of_turn>user\nResult of add:\n2<end_of_turn>\n<start_of_turn>model\n"
+    );
+}
+
+#[test]
+fn phi_4_mini_whose_template_shows_no_calls_sees_them_as_it_writes_them() {
+    let source = "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}\
+        {% if 'tools' in message %}<|tool|>{{ message['tools'] }}<|/tool|>{% endif %}<|end|>{% endfor %}<|assistant|>";
+    assert_eq!(
+        render(source, &[user("Add."), called(), result("call_1", "2")]).unwrap(),
+        "<|user|>Add.<|end|><|assistant|><|tool_call|>[{\"name\": \"add\", \"arguments\": {\"b\":1,\"a\":\"<é>\"}}]\
+         <|/tool_call|><|end|><|user|>Result of add:\n2<|end|><|assistant|>"
+    );
+}
+
+#[test]
+fn an_earlier_refusal_is_what_the_assistant_said() {
+    let refusal: Message = serde_json::from_value(json!({"role": "assistant", "refusal": "I will not."})).unwrap();
+    assert!(render(SMOLLM_2, &[user("x"), refusal]).unwrap().contains("assistant\nI will not.<|im_end|>"));
 }
