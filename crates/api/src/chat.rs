@@ -11,6 +11,7 @@ use http::request::Parts;
 use http::{HeaderName, HeaderValue, Request, Response};
 use loggia_backend::{Ability, Backend, BackendError, ChatCall, Event, Events, Profile, ServedBy};
 use loggia_wire::openai::ChatCompletionRequest;
+use tokio::time::Instant;
 
 use crate::collect::Collector;
 use crate::encode::{Encoder, Head};
@@ -67,8 +68,9 @@ impl Door {
 
     /// Compares what is asked with what the model can do. Waits where the model has to be loaded to know.
     async fn admit(&self, asked: Asked) -> Result<Admitted, ApiError> {
-        let Asked { request: mut shared, profile, forwarded, .. } = asked;
-        let can = self.backend.abilities(&shared.model).await?;
+        let Asked { request: mut shared, profile, forwarded, request_id } = asked;
+        let can = self.backend.abilities(&shared.model).await;
+        let can = can.map_err(|error| refused(error, request_id.as_deref()))?;
         // Nobody else holds it yet, so nothing is copied.
         let request = Arc::make_mut(&mut shared);
         let strictness = self.policy.strictness_of(&request.model);
@@ -117,8 +119,14 @@ impl Door {
     async fn stream(&self, asked: Asked) -> Response<Body> {
         let (profile, request_id) = (asked.profile, asked.request_id.clone());
         let mut beginning: Beginning = Box::pin(self.clone().begin(asked));
-        let until = self.policy.ceilings.whole_time;
-        let Some(begun) = within(self.policy.heartbeat_after, &mut beginning).await else {
+        let whole = self.policy.ceilings.whole_time;
+        let until = whole.map(|time| (Instant::now() + time, time));
+        let beats = self.policy.heartbeat_after.filter(|after| whole.is_none_or(|whole| *after < whole));
+        let Some(begun) = within(beats.or(whole), &mut beginning).await else {
+            if beats.is_none() {
+                let overdue = took_too_long(whole.unwrap_or_default());
+                return refused(overdue, request_id.as_deref()).under(profile).response();
+            }
             let events = EventStream::beginning(beginning, profile, self.policy.heartbeat_every, request_id);
             return event_stream(events.until(until));
         };

@@ -89,8 +89,8 @@ impl EventStream {
     }
 
     /// The same, to be ended with an error when the time is over.
-    pub(crate) fn until(mut self, time: Option<Duration>) -> Self {
-        self.deadline = time.map(|time| (Box::pin(tokio::time::sleep(time)), time));
+    pub(crate) fn until(mut self, end: Option<(Instant, Duration)>) -> Self {
+        self.deadline = end.map(|(end, time)| (Box::pin(tokio::time::sleep_until(end)), time));
         self
     }
 

@@ -108,12 +108,12 @@ mod tests {
             ],
         };
         let places =
-            [("embedded", "this process"), ("vllm", "http://gpu"), ("empty", "http://e"), ("down", "http://d")];
+            [("embedded", "this machine"), ("vllm", "http://gpu"), ("empty", "http://e"), ("down", "http://d")];
         let places = places.map(|(name, place)| (name.to_owned(), place.to_owned()));
         assert_eq!(
             report(&survey, &places),
             "\
-# embedded at this process: 1 model
+# embedded at this machine: 1 model
 #   m
 # vllm at http://gpu: 2 models
 #   vllm/m  (plain `m` means embedded/m)

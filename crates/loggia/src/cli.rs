@@ -38,7 +38,7 @@ What was interrupted goes on where it ended: run the same command again.";
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Serve the OpenAI API; without --model, --ollama or --openai, with the default model inside this process
+    /// Serve the OpenAI API; without --model, --ollama or --openai, with the default model on the built-in engine
     Serve(ServeArgs),
     /// Fetch a model: by a short name, from a repository on Hugging Face, or from a file on this machine
     #[command(after_help = PULL_AFTER)]
@@ -104,7 +104,7 @@ pub(crate) struct ServeArgs {
     /// How sampling fields are read: as OpenAI defines them, or as Ollama's first OpenAI layer did [env: LOGGIA_SAMPLING_PROFILE] [default: openai]
     #[arg(long, value_name = "openai|original")]
     pub(crate) sampling_profile: Option<SamplingProfile>,
-    /// A model to run inside this process, by its name or its GGUF file; may be repeated [env: LOGGIA_MODELS]
+    /// A model for the built-in engine, by its name or its GGUF file; may be repeated [env: LOGGIA_MODELS]
     #[arg(long = "model", value_name = "NAME|FILE.gguf")]
     pub(crate) models: Vec<ModelName>,
     /// The context of such a model in tokens, prompt and answer together [env: LOGGIA_CONTEXT] [default: what it was trained for, at most 4096]

@@ -140,7 +140,7 @@ fn a_signal_to_all_processes_lets_the_answer_under_way_end() {
     kill("-TERM", served.running.0.id());
     assert!(rest(stream).contains("data: [DONE]"));
     assert_eq!(served.running.0.wait().unwrap().code(), Some(0));
-    assert!(is_gone(engine));
+    eventually("the engine is gone", || is_gone(engine));
 }
 
 #[test]

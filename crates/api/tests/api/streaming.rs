@@ -153,8 +153,19 @@ async fn a_stream_has_heartbeats_while_its_model_is_still_being_loaded() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stream_that_never_begins_has_the_same_time_as_any_other() {
+    let mut policy = Policy { heartbeat_after: None, ..Policy::default() };
+    policy.ceilings.whole_time = Some(Duration::from_mins(5));
+    let (_lines, receiver) = mpsc::channel(1);
+    let (_go, after) = oneshot::channel();
+    let response = withheld(policy, receiver, after, Arc::default()).await;
+    assert_eq!(response.status(), StatusCode::GATEWAY_TIMEOUT);
+}
+
+#[tokio::test(start_paused = true)]
 async fn heartbeats_can_be_turned_off() {
-    let policy = Policy { heartbeat_after: None, ..Policy::default() };
+    let mut policy = Policy { heartbeat_after: None, ..Policy::default() };
+    policy.ceilings.whole_time = None;
     let (_lines, receiver) = mpsc::channel(1);
     let (_go, after) = oneshot::channel();
     let response = withheld(policy, receiver, after, Arc::default());

@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use loggia_wire::frame::Lines;
-use loggia_wire::openai::{ChatCompletionRequest, Model};
+use loggia_wire::openai::Model;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use super::LONGEST_LINE;
@@ -21,8 +22,8 @@ pub(super) type CallNumber = u64;
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum ToHost {
-    /// Hold this chat.
-    Chat { call: CallNumber, id: Arc<str>, profile: Profile, request: Arc<ChatCompletionRequest> },
+    /// Hold this chat. The request is read by itself, so that one that cannot be read costs nothing but its own answer.
+    Chat { call: CallNumber, id: Arc<str>, profile: Profile, request: Box<RawValue> },
     /// The reader has taken so many events.
     Taken { call: CallNumber, events: u32 },
     /// The reader has left.

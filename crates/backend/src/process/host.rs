@@ -1,10 +1,11 @@
 //! The process that holds the backend: takes calls from one pipe, and tells their events on the other.
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::BytesMut;
-use futures_util::StreamExt as _;
+use futures_util::{FutureExt as _, StreamExt as _};
 use loggia_wire::frame::ndjson;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
@@ -93,7 +94,8 @@ impl Calls {
         while let Some(frame) = frames.next().await {
             match frame {
                 ToHost::Chat { call, id, profile, request } => {
-                    self.begin(call, ChatCall { id, request, profile, head: None });
+                    let request = serde_json::from_str(request.get());
+                    self.begin(call, request.map(|request| ChatCall { id, request, profile, head: None }));
                 }
                 ToHost::Taken { call, events } => self.give_room(call, events),
                 ToHost::Left { call } => self.end(call),
@@ -101,14 +103,18 @@ impl Calls {
         }
     }
 
-    fn begin(&self, call: CallNumber, chat: ChatCall) {
+    fn begin(&self, call: CallNumber, chat: serde_json::Result<ChatCall>) {
         let room = Arc::new(Semaphore::new(WINDOW as usize));
         let teller = Teller { call, outgoing: self.outgoing.clone(), room: Arc::clone(&room) };
         let (backend, under_way) = (Arc::clone(&self.backend), Arc::clone(&self.under_way));
         // The lock is held until the task is in the table, so that it cannot take itself out before.
         let mut table = lock(&self.under_way);
         let task = tokio::spawn(async move {
-            teller.hold(&*backend, chat).await;
+            let last = match chat {
+                Ok(chat) => teller.hold_whatever_happens(&*backend, chat).await,
+                Err(_) => Said::Failed(failed("the request cannot be read by the engine's process")),
+            };
+            teller.say(last).await;
             lock(&under_way).remove(&call);
         });
         table.insert(call, UnderWay { task: task.abort_handle(), room });
@@ -140,6 +146,10 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+fn failed(message: &str) -> BackendError {
+    BackendError::Engine { message: message.to_owned() }
+}
+
 /// Tells of one call.
 struct Teller {
     call: CallNumber,
@@ -148,15 +158,20 @@ struct Teller {
 }
 
 impl Teller {
-    async fn hold(&self, backend: &dyn Backend, chat: ChatCall) {
-        let last = match backend.chat(chat).await {
+    /// What ends the call; a panic of the backend's ends it too, and nothing else. What it says is not told: it may quote the client.
+    async fn hold_whatever_happens(&self, backend: &dyn Backend, chat: ChatCall) -> Said {
+        let held = AssertUnwindSafe(self.hold(backend, chat)).catch_unwind().await;
+        held.unwrap_or_else(|_| Said::Failed(failed("the engine failed at this request; its log names the place")))
+    }
+
+    async fn hold(&self, backend: &dyn Backend, chat: ChatCall) -> Said {
+        match backend.chat(chat).await {
             Ok(reply) => {
                 self.say(Said::Accepted(reply.served_by)).await;
                 self.relay(reply.events).await
             }
             Err(error) => Said::Failed(error),
-        };
-        self.say(last).await;
+        }
     }
 
     async fn relay(&self, mut events: crate::Events) -> Said {

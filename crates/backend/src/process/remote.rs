@@ -12,6 +12,7 @@ use futures_core::future::BoxFuture;
 use loggia_wire::frame::ndjson;
 use loggia_wire::openai::Model;
 use serde::Serialize;
+use serde_json::value::to_raw_value;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::{mpsc, watch};
 
@@ -129,6 +130,8 @@ impl Shared {
             readers.of_calls.insert(number, teller);
         }
         let ChatCall { id, request, profile, head: _ } = call;
+        let request = to_raw_value(&*request);
+        let request = request.map_err(|error| BackendError::Engine { message: error.to_string() })?;
         // Made before the frame is sent, so that a call is taken back whatever happens.
         let answer = Answer { shared: Arc::clone(self), number, said, taken: 0, over: false };
         let sent = self.outgoing.send(ToHost::Chat { call: number, id, profile, request });

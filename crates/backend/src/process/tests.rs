@@ -53,6 +53,7 @@ impl Backend for Counting {
     fn chat(&self, call: ChatCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
         Box::pin(async move {
             let count = call.request.max_tokens.unwrap_or(0);
+            assert!(count != -2, "a panic, as the test wants it");
             if count < 0 {
                 return Err(BackendError::Busy { retry_after: Some(Duration::from_millis(1500)) });
             }
@@ -137,6 +138,19 @@ async fn a_refusal_is_the_same_error() {
     let remote = connected(Arc::new(Counting::default())).await;
     let refused = remote.chat(call(-1)).await.err();
     assert_eq!(refused, Some(BackendError::Busy { retry_after: Some(Duration::from_millis(1500)) }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_or_a_request_that_cannot_be_read_ends_its_own_answer_only() {
+    let remote = connected(Arc::new(Counting::default())).await;
+    let other = remote.chat(call(1000)).await.expect("accepted");
+    assert!(matches!(remote.chat(call(-2)).await.err(), Some(BackendError::Engine { .. })));
+    let mut deep = call(1);
+    let at_the_door =
+        format!(r#"{{"model":"m","messages":[],"max_tokens":1,"x":{}{}}}"#, "[".repeat(126), "]".repeat(126));
+    deep.request = Arc::new(serde_json::from_str(&at_the_door).expect("the door takes it"));
+    assert_eq!(remote.chat(deep).await.expect("accepted").events.count().await, 3);
+    assert_eq!(other.events.count().await, 1002, "it has gone on");
 }
 
 #[tokio::test(start_paused = true)]

@@ -51,7 +51,7 @@ impl Backends {
     }
 }
 
-/// Those of the configuration, and for a model of this process the short name without its size: `smollm2` for `smollm2:135m`.
+/// Those of the configuration, and for a model of this program the short name without its size: `smollm2` for `smollm2:135m`.
 fn aliases(config: &Config, here: &[Local]) -> Vec<Alias> {
     let mut aliases = config.aliases.to_vec();
     for model in here {
@@ -65,14 +65,14 @@ fn aliases(config: &Config, here: &[Local]) -> Vec<Alias> {
     aliases
 }
 
-/// The engine in this process, where it has a model to run.
+/// The embedded engine, where it has a model to run.
 #[cfg(feature = "embedded")]
 fn engine(models: &[Local], config: &Config) -> (Option<Named>, BoxFuture<'static, anyhow::Result<()>>) {
     if models.is_empty() {
         return (None, Box::pin(std::future::ready(Ok(()))));
     }
     let engine = Arc::new(Embedded::new(models, config));
-    let named: Named = ("embedded".to_owned(), "this process".to_owned(), engine.clone());
+    let named: Named = ("embedded".to_owned(), "this machine".to_owned(), engine.clone());
     (Some(named), Box::pin(async move { engine.load().await }))
 }
 

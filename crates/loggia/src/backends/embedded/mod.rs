@@ -126,11 +126,8 @@ impl Backend for Embedded {
     fn abilities<'a>(&'a self, model: &'a str) -> BoxFuture<'a, Result<Arc<Abilities>, BackendError>> {
         Box::pin(async move {
             let at = self.pool.find(model)?;
-            if self.pool.known(at).is_none() {
-                // What a model can do is known once it has been loaded.
-                drop(self.pool.acquire(at, None).await?);
-            }
-            self.pool.known(at).map(|(_, abilities)| abilities).ok_or_else(|| BackendError::model_not_found(model))
+            // Known once it has been loaded.
+            self.pool.learn(at).await.map(|(_, abilities)| abilities)
         })
     }
 

@@ -26,6 +26,9 @@ const LONGEST_BACKOFF: Duration = Duration::from_mins(1);
 /// How long a request waits for room beside models that are always in use, before those get no new requests until it has been had.
 const PATIENCE: Duration = Duration::from_secs(15);
 
+/// How long a model waits for its first use, however short it is to be kept.
+const FIRST_USE: Duration = Duration::from_secs(10);
+
 /// How long an engine may take to end when it is told to; then it is killed.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -69,7 +72,9 @@ struct Entry {
     known: Option<(Model, Arc<Abilities>)>,
     /// How often in a row its process has ended without being told to.
     deaths: u32,
-    /// Since when somebody waits for room for it.
+    /// Requests that wait for it.
+    waiters: usize,
+    /// Since when one of them waits for room.
     hungry_since: Option<Instant>,
 }
 
@@ -99,8 +104,17 @@ struct Loaded {
     kill: Arc<Notify>,
     since: Instant,
     users: usize,
+    /// Whether it has had a user at all.
+    served: bool,
     idle_since: Instant,
     keep_alive: KeepAlive,
+}
+
+impl Entry {
+    /// Whether it was loaded for requests that have not come to it yet: they are not to find it gone.
+    fn is_awaited(&self) -> bool {
+        self.waiters > 0 && matches!(&self.state, State::Loaded(loaded) if !loaded.served)
+    }
 }
 
 /// The use of a loaded model. While there is one, the model is not unloaded.
@@ -111,9 +125,46 @@ pub(super) struct Lease {
     backend: Arc<dyn Backend>,
 }
 
+/// A request that waits for a model. One that gives up leaves no trace.
+struct Waiter<'a> {
+    pool: &'a Pool,
+    at: usize,
+}
+
+impl<'a> Waiter<'a> {
+    fn new(pool: &'a Pool, at: usize) -> Self {
+        pool.lock()[at].waiters += 1;
+        Self { pool, at }
+    }
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        {
+            let entry = &mut self.pool.lock()[self.at];
+            entry.waiters = entry.waiters.saturating_sub(1);
+            if entry.waiters > 0 {
+                return;
+            }
+            entry.hungry_since = None;
+        }
+        self.pool.changed.notify_waiters();
+    }
+}
+
+/// What somebody wants of a model.
+#[derive(Clone, Copy)]
+enum Want {
+    /// To use it, and how long it is to stay after that where that is said.
+    Use(Option<KeepAlive>),
+    /// To know what it can do.
+    Knowledge,
+}
+
 /// What a request for a model comes to, for now.
 enum Step {
     Have(Lease),
+    Known,
     Wait,
     Fail(BackendError),
 }
@@ -131,6 +182,7 @@ impl Pool {
             forecast: None,
             known: None,
             deaths: 0,
+            waiters: 0,
             hungry_since: None,
         };
         let models = Mutex::new(openings.iter().map(entry).collect());
@@ -165,10 +217,14 @@ impl Pool {
             {
                 let mut models = self.lock();
                 self.fits_at_all(at, &models).map_err(|error| error.to_string())?;
-                if !self.has_room(at, &models) {
+                // A request may have been quicker.
+                let is_begun = !matches!(models[at].state, State::Unloaded);
+                if !is_begun && !self.has_room(at, &models) {
                     continue;
                 }
-                self.begin(at, &mut models[at]);
+                if !is_begun {
+                    self.begin(at, &mut models[at]);
+                }
             }
             self.until(|models| !matches!(models[at].state, State::Loading)).await;
             if let State::Down { why: Why::NotLoaded(why) | Why::Ended(why), .. } = &self.lock()[at].state {
@@ -184,18 +240,42 @@ impl Pool {
         at: usize,
         keep_alive: Option<KeepAlive>,
     ) -> Result<Lease, BackendError> {
+        loop {
+            // Never `Known`: that is not what was wanted.
+            if let Some(lease) = self.wait_for(at, Want::Use(keep_alive)).await? {
+                return Ok(lease);
+            }
+        }
+    }
+
+    /// What a model says of itself, for which it has to have been loaded once.
+    pub(super) async fn learn(self: &Arc<Self>, at: usize) -> Result<(Model, Arc<Abilities>), BackendError> {
+        loop {
+            if let Some(known) = self.known(at) {
+                return Ok(known);
+            }
+            self.wait_for(at, Want::Knowledge).await?;
+        }
+    }
+
+    async fn wait_for(self: &Arc<Self>, at: usize, want: Want) -> Result<Option<Lease>, BackendError> {
         // Before the program's own runtime is known nothing is started.
         self.runtime.wait().await;
+        let mut waiter = None;
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
             // From here on no change is missed.
             changed.as_mut().enable();
-            match self.step(at, keep_alive) {
-                Step::Have(lease) => return Ok(lease),
+            match self.step(at, want) {
+                Step::Have(lease) => return Ok(Some(lease)),
+                Step::Known => return Ok(None),
                 Step::Fail(error) => return Err(error),
-                // Patience runs out without any change.
-                Step::Wait => drop(tokio::time::timeout(PATIENCE, changed).await),
+                Step::Wait => {
+                    waiter.get_or_insert_with(|| Waiter::new(self, at));
+                    // Patience runs out without any change.
+                    let _ = tokio::time::timeout(PATIENCE, changed).await;
+                }
             }
         }
     }
@@ -249,32 +329,35 @@ impl Pool {
         }
     }
 
-    fn step(self: &Arc<Self>, at: usize, keep_alive: Option<KeepAlive>) -> Step {
+    fn step(self: &Arc<Self>, at: usize, want: Want) -> Step {
         let mut models = self.lock();
         let another_starves = models
             .iter()
             .enumerate()
             .any(|(other, entry)| other != at && entry.hungry_since.is_some_and(|since| since.elapsed() >= PATIENCE));
         let process = models[at].process;
-        match &mut models[at].state {
-            State::Loaded(_) if another_starves => return Step::Wait,
-            State::Loaded(loaded) => {
+        match (&mut models[at].state, want) {
+            (State::Loaded(_), Want::Knowledge) => return Step::Known,
+            // One that has just been loaded has its turn first, or two would unload each other for ever.
+            (State::Loaded(loaded), _) if another_starves && loaded.served => return Step::Wait,
+            (State::Loaded(loaded), Want::Use(keep_alive)) => {
                 loaded.users += 1;
+                loaded.served = true;
                 loaded.keep_alive = keep_alive.unwrap_or(self.keep_alive);
                 let backend = Arc::clone(&loaded.backend);
                 return Step::Have(Lease { pool: Arc::clone(self), at, process, backend });
             }
-            State::Loading | State::Unloading => return Step::Wait,
-            State::Down { why: Why::NotLoaded(_), until } if *until > Instant::now() => {
+            (State::Loading | State::Unloading, _) => return Step::Wait,
+            (State::Down { why: Why::NotLoaded(_), until }, _) if *until > Instant::now() => {
                 let message =
                     format!("the model `{}` cannot be loaded; the server's log says why", self.openings[at].name);
                 return Step::Fail(BackendError::Engine { message });
             }
-            State::Down { why: Why::Ended(_), until } if *until > Instant::now() => {
+            (State::Down { why: Why::Ended(_), until }, _) if *until > Instant::now() => {
                 let retry_after = Some(until.duration_since(Instant::now()));
                 return Step::Fail(BackendError::Busy { retry_after });
             }
-            State::Down { .. } | State::Unloaded => {}
+            (State::Down { .. } | State::Unloaded, _) => {}
         }
         if let Err(error) = self.fits_at_all(at, &models) {
             return Step::Fail(error);
@@ -323,7 +406,7 @@ impl Pool {
             return;
         }
         let idle = models.iter().enumerate().filter_map(|(at, entry)| match &entry.state {
-            State::Loaded(loaded) if loaded.users == 0 => Some((loaded.idle_since, at)),
+            State::Loaded(loaded) if loaded.users == 0 && !entry.is_awaited() => Some((loaded.idle_since, at)),
             _ => None,
         });
         if let Some((_, at)) = idle.min() {
@@ -336,11 +419,13 @@ impl Pool {
         let (mut models, now) = (self.lock(), Instant::now());
         let mut next: Option<Instant> = None;
         for at in 0..models.len() {
-            let State::Loaded(Loaded { users: 0, idle_since, keep_alive: KeepAlive(Some(keep)), .. }) =
+            let State::Loaded(Loaded { users: 0, served, idle_since, keep_alive: KeepAlive(Some(keep)), .. }) =
                 models[at].state
             else {
                 continue;
             };
+            // Who had it loaded is on his way to it.
+            let keep = if served { keep } else { keep.max(FIRST_USE) };
             match idle_since.checked_add(keep) {
                 Some(end) if end <= now => self.unload(at, &mut models[at], "nobody has used it for a while"),
                 Some(end) => next = Some(next.map_or(end, |next| next.min(end))),
@@ -379,37 +464,57 @@ impl Pool {
         runtime.spawn(async move {
             match starting.await {
                 Ok(started) => {
-                    let exited = pool.loaded(at, started);
+                    let exited = pool.loaded(at, process, started);
                     let how = exited.await;
                     pool.ended(at, process, &how);
                 }
-                Err(why) => pool.failed(at, why),
+                Err(why) => pool.failed(at, process, why),
             }
         });
     }
 
-    fn loaded(&self, at: usize, started: Started) -> BoxFuture<'static, String> {
+    fn loaded(&self, at: usize, process: u64, started: Started) -> BoxFuture<'static, String> {
         let Started { backend, known, exited, kill } = started;
         let now = Instant::now();
         let keep_alive = self.keep_alive;
         {
             let entry = &mut self.lock()[at];
+            if entry.process != process {
+                return exited;
+            }
             entry.known = known.into_iter().next().map(|(card, abilities)| (card, Arc::new(unloadable(&abilities))));
-            entry.state = State::Loaded(Loaded { backend, kill, since: now, users: 0, idle_since: now, keep_alive });
+            entry.state = State::Loaded(Loaded {
+                backend,
+                kill,
+                since: now,
+                users: 0,
+                served: false,
+                idle_since: now,
+                keep_alive,
+            });
         }
         tracing::info!(model = self.openings[at].name, "a model is loaded");
         self.changed.notify_waiters();
         exited
     }
 
-    fn failed(&self, at: usize, why: String) {
+    fn failed(self: &Arc<Self>, at: usize, process: u64, why: String) {
         tracing::error!(model = self.openings[at].name, why, "a model cannot be loaded");
-        {
+        let again = {
             let entry = &mut self.lock()[at];
+            if entry.process != process {
+                return;
+            }
             entry.deaths = entry.deaths.saturating_add(1);
-            entry.state = State::Down { why: Why::NotLoaded(why), until: Instant::now() + backoff(entry.deaths) };
-        }
+            let until = Instant::now() + backoff(entry.deaths);
+            entry.state = State::Down { why: Why::NotLoaded(why), until };
+            // What could be loaded once may be again, when there is memory for it, say.
+            entry.known.is_some().then_some(until)
+        };
         self.changed.notify_waiters();
+        if let Some(until) = again {
+            self.start_again_at(at, until);
+        }
     }
 
     /// A process has ended, as it was told to or by itself. Heard from whoever notices first.
@@ -439,18 +544,23 @@ impl Pool {
             }
         };
         self.changed.notify_waiters();
-        if let (Some(until), Some(runtime)) = (restart, self.runtime.get()) {
-            let pool = Arc::clone(self);
-            runtime.spawn(async move {
-                tokio::time::sleep_until(until).await;
-                pool.start_again(at);
-            });
+        if let Some(until) = restart {
+            self.start_again_at(at, until);
         }
+    }
+
+    fn start_again_at(self: &Arc<Self>, at: usize, until: Instant) {
+        let (pool, Some(runtime)) = (Arc::clone(self), self.runtime.get()) else { return };
+        runtime.spawn(async move {
+            tokio::time::sleep_until(until).await;
+            pool.start_again(at);
+        });
     }
 
     fn start_again(self: &Arc<Self>, at: usize) {
         let mut models = self.lock();
-        if matches!(models[at].state, State::Down { .. }) && self.has_room(at, &models) {
+        let is_due = matches!(models[at].state, State::Down { until, .. } if until <= Instant::now());
+        if is_due && self.has_room(at, &models) {
             self.begin(at, &mut models[at]);
         }
     }

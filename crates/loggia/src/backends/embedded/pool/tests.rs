@@ -55,6 +55,8 @@ impl Backend for EndsWith {
 struct Stage {
     started: Mutex<Vec<String>>,
     refusals: Mutex<VecDeque<String>>,
+    /// How long loading takes.
+    takes: Duration,
     /// Ends the engine that was started last, all of a sudden.
     crash: Mutex<Option<oneshot::Sender<()>>>,
 }
@@ -83,7 +85,12 @@ impl Start for Stage {
             }
         };
         let known = vec![(card, Arc::default())];
-        Box::pin(std::future::ready(Ok(Started { backend, known, exited: exited.boxed(), kill: Arc::default() })))
+        let started = Started { backend, known, exited: exited.boxed(), kill: Arc::default() };
+        let takes = self.takes;
+        Box::pin(async move {
+            tokio::time::sleep(takes).await;
+            Ok(started)
+        })
     }
 }
 
@@ -248,6 +255,50 @@ async fn a_model_that_cannot_be_loaded_is_named_without_its_path_and_tried_again
     assert!(refused.contains("`a` cannot be loaded") && !refused.contains("secret"), "{refused}");
     tokio::time::sleep(Duration::from_secs(3)).await;
     pool.acquire(0, None).await.expect("tried again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_gives_up_waiting_leaves_the_others_alone() {
+    let stage = Arc::new(Stage::default());
+    let pool = pool(&stage, &[("a", 6), ("b", 6)], 10, None);
+    pool.load_what_fits().await.expect("no refusal");
+    let in_use = pool.acquire(0, None).await.expect("loaded");
+    assert!(tokio::time::timeout(3 * PATIENCE, pool.acquire(1, None)).await.is_err(), "there is no room");
+    let another = tokio::time::timeout(Duration::from_secs(1), pool.acquire(0, None)).await;
+    another.expect("nobody starves any more").expect("loaded");
+    drop(in_use);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_model_that_is_not_kept_at_all_is_there_for_who_had_it_loaded() {
+    let stage = Arc::new(Stage::default());
+    let pool = pool(&stage, &[("a", 6)], 10, Some(Duration::ZERO));
+    pool.load_what_fits().await.expect("no refusal");
+    tokio::spawn(Arc::clone(&pool).unload_the_idle());
+    settle().await;
+    pool.learn(0).await.expect("it was loaded");
+    drop(pool.acquire(0, None).await.expect("loaded"));
+    assert_eq!(stage.started(), ["a"], "once");
+    settle().await;
+    assert!(matches!(pool.lock()[0].state, State::Unloaded), "and gone after its use");
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_that_do_not_fit_together_take_turns_however_long_they_load() {
+    let stage = Arc::new(Stage { takes: 2 * PATIENCE, ..Stage::default() });
+    let pool = pool(&stage, &[("a", 6), ("b", 6)], 10, None);
+    pool.load_what_fits().await.expect("no refusal");
+    let use_once = |at: usize| {
+        let pool = Arc::clone(&pool);
+        async move {
+            for _ in 0..3 {
+                drop(pool.acquire(at, None).await.expect("its turn comes"));
+                settle().await;
+            }
+        }
+    };
+    let both = async { tokio::join!(use_once(0), use_once(1)) };
+    tokio::time::timeout(20 * PATIENCE, both).await.expect("both are served");
 }
 
 #[test]
