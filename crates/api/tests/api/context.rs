@@ -51,6 +51,19 @@ async fn a_size_once_chosen_is_kept() {
 }
 
 #[tokio::test]
+async fn the_size_that_was_chosen_stands_beside_the_models_own() {
+    let service = layered(&ollama(None), Policy::default());
+    let told = async || {
+        let request = http::Request::get("/v1/models/smollm2:135m").body(http_body_util::Full::new(Bytes::new()));
+        let model = send(&service, request.expect("a request")).await.json();
+        (model["context_length"].clone(), model["chosen_context_length"].clone())
+    };
+    assert_eq!(told().await, (json!(8192), Value::Null));
+    send(&service, crate::support::post("/v1/chat/completions", saying(9_000).to_string())).await;
+    assert_eq!(told().await, (json!(8192), json!(8192)));
+}
+
+#[tokio::test]
 async fn what_the_client_asks_for_is_sent() {
     let mut body = saying(9_000);
     body["num_ctx"] = json!(2048);

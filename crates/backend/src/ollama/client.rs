@@ -207,6 +207,13 @@ where
             Err(_) => String::new(),
         };
         let version = self.get::<Version>("/api/version").await.map(|version| version.version).unwrap_or_default();
+        if self.known.is_first_to_tell_old(&version) {
+            tracing::warn!(
+                backend = &*self.name,
+                version,
+                "this Ollama is older than 0.12.6: it cuts prompts that do not fit, and drops the beginning of answers, in silence; update it"
+            );
+        }
         Ok(Known::from_show(&self.name, &show, &digest, &version))
     }
 
@@ -284,7 +291,8 @@ where
             let listed = models::find(&tags, id).ok_or_else(|| BackendError::model_not_found(id))?;
             let show = self.show(id).await?;
             let running = self.get::<RunningModels>("/api/ps").await.unwrap_or_default();
-            Ok(models::described(id, listed, &show, &running))
+            let chosen = self.known.recall(id).and_then(|known| known.context_kept());
+            Ok(models::described(id, listed, &show, &running, chosen))
         })
     }
 }

@@ -1,7 +1,7 @@
 //! `/api/tags`, `/api/show`, `/api/ps` → OpenAI's models, and what each can do.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -84,25 +84,46 @@ impl Known {
 
 /// What is known of the models asked about lately. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct ModelMemory(Arc<Mutex<Remembered>>);
+pub struct ModelMemory {
+    models: Arc<Mutex<Remembered>>,
+    /// Whether the log tells that this Ollama is old.
+    told_old: Arc<AtomicBool>,
+}
 
 /// By the model's name, and since when.
 type Remembered = HashMap<String, (Instant, Arc<Known>)>;
 
 impl ModelMemory {
     pub(super) fn recall(&self, model: &str) -> Option<Arc<Known>> {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.models.lock().unwrap_or_else(PoisonError::into_inner);
         let (since, known) = known.get(model)?;
         (since.elapsed() < BELIEVED_FOR).then(|| Arc::clone(known))
     }
 
     pub(super) fn keep(&self, model: &str, what: Arc<Known>) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.models.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= REMEMBERED {
             known.clear();
         }
         known.insert(model.to_owned(), (Instant::now(), what));
     }
+
+    /// Whether this version cuts long prompts in silence and nobody has been told yet: true once.
+    pub(super) fn is_first_to_tell_old(&self, version: &str) -> bool {
+        cuts_in_silence(version) && !self.told_old.swap(true, Ordering::Relaxed)
+    }
+}
+
+/// The first version that knows `truncate` and `shift`.
+const FIRST_NOT_TO_CUT: [u32; 3] = [0, 12, 6];
+
+/// Whether a version is older than that. One built without a number says `0.0.0`, which tells nothing.
+fn cuts_in_silence(version: &str) -> bool {
+    let numbers = version.split(['-', '+']).next().unwrap_or_default().split('.');
+    let numbers: Option<Vec<u32>> = numbers.map(|number| number.parse().ok()).collect();
+    numbers.is_some_and(|numbers| {
+        numbers.iter().any(|&number| number > 0) && numbers.as_slice() < FIRST_NOT_TO_CUT.as_slice()
+    })
 }
 
 fn abilities(show: &Show) -> Abilities {
@@ -142,11 +163,18 @@ pub(super) fn digest(tags: &Tags, id: &str) -> Option<String> {
 }
 
 /// `/v1/models/{id}`: what OpenAI's API has no field for rides beside its four.
-pub(super) fn described(id: &str, listed: &ListedModel, show: &Show, running: &RunningModels) -> Model {
+pub(super) fn described(
+    id: &str,
+    listed: &ListedModel,
+    show: &Show,
+    running: &RunningModels,
+    chosen: Option<u64>,
+) -> Model {
     let mut model = model(id, listed);
     let loaded = loaded_context(running, &listed.name);
     let fields = [
         ("context_length", json!(show.context_length())),
+        ("chosen_context_length", json!(chosen)),
         ("loaded_context_length", json!(loaded)),
         ("capabilities", json!(show.capabilities)),
         ("family", json!(show.details.family)),
@@ -173,4 +201,21 @@ fn model(id: &str, listed: &ListedModel) -> Model {
 /// `library` for Ollama's own, else the name before the slash: as Ollama's own layer has it.
 fn owner(id: &str) -> &str {
     id.rsplit_once('/').map_or("library", |(owner, _)| owner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ollama_that_cuts_in_silence_is_told_of_once() {
+        for old in ["0.12.5", "0.6.0", "0.1.48", "0.12.5-rc1"] {
+            let memory = ModelMemory::default();
+            assert!(memory.is_first_to_tell_old(old), "{old}");
+            assert!(!memory.clone().is_first_to_tell_old(old), "{old}");
+        }
+        for other in ["0.12.6", "0.33.0", "1.0.0", "0.12.6-rc0", "0.0.0", "", "main", "0.x"] {
+            assert!(!ModelMemory::default().is_first_to_tell_old(other), "{other}");
+        }
+    }
 }
