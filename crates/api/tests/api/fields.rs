@@ -135,56 +135,6 @@ async fn an_unknown_field_inside_another_is_named_with_its_place() {
 }
 
 #[tokio::test]
-async fn ollamas_own_fields_are_passed_on() {
-    let inner = plain_model();
-    let own = json!({"options": {"num_gpu": 1, "temperature": 9}, "temperature": 0.5, "keep_alive": "5m", "think": true,
-        "num_ctx": 2048, "top_k": 5, "min_p": 0.1, "repeat_penalty": 1.1});
-    let answer = chat(&inner, with(Strictness::Strict), hello(own)).await;
-    assert_eq!((answer.status(), answer.header("x-loggia-ignored")), (200, None), "{}", answer.text());
-    let sent = inner.last_chat();
-    assert_eq!((&sent["keep_alive"], &sent["think"]), (&json!("5m"), &json!(true)));
-    let options =
-        json!({"num_gpu": 1, "temperature": 0.5, "num_ctx": 2048, "top_k": 5, "min_p": 0.1, "repeat_penalty": 1.1});
-    assert_eq!(sent["options"], options);
-}
-
-#[tokio::test]
-async fn an_option_that_ollama_does_not_know_is_named_and_strict_refuses_it() {
-    let inner = plain_model();
-    let fields = json!({"options": {"wobble": 1, "num_gpu": 1}});
-    let answer = chat(&inner, Policy::default(), hello(fields.clone())).await;
-    assert_eq!((answer.status(), answer.header("x-loggia-ignored")), (200, Some("options.wobble")));
-    assert_eq!(inner.last_chat()["options"], json!({"wobble": 1, "num_gpu": 1}), "a newer Ollama may know it");
-    let error = chat(&inner, with(Strictness::Strict), hello(fields)).await.json()["error"].clone();
-    assert_eq!((&error["param"], &error["code"]), (&json!("options.wobble"), &json!("unknown_parameter")));
-}
-
-#[tokio::test]
-async fn null_is_not_said_in_ollamas_fields_either() {
-    let inner = plain_model();
-    let nothing = json!({"options": {"wobble": null, "seed": null, "top_p": 0.5}, "keep_alive": null, "think": null, "num_ctx": null,
-        "top_k": null, "min_p": null, "repeat_penalty": null});
-    let answer = chat(&inner, with(Strictness::Strict), hello(nothing)).await;
-    assert_eq!((answer.status(), answer.header("x-loggia-ignored")), (200, None), "{}", answer.text());
-    let sent = inner.last_chat();
-    assert_eq!(sent["options"], json!({"top_p": 0.5}));
-    assert_eq!((sent.get("keep_alive"), sent.get("think")), (None, None));
-    assert_eq!(chat(&inner, with(Strictness::Strict), hello(json!({"options": null}))).await.status(), 200);
-    assert!(inner.last_chat()["options"].as_object().is_none_or(serde_json::Map::is_empty));
-}
-
-#[tokio::test]
-async fn think_wins_over_reasoning_effort_which_is_named() {
-    let inner = Scripted::default().recorded("chat/whole-thinking");
-    let both = json!({"think": "low", "reasoning_effort": "high"});
-    let answer = chat(&inner, Policy::default(), hello(both.clone())).await;
-    assert_eq!((answer.status(), answer.header("x-loggia-ignored")), (200, Some("reasoning_effort")));
-    assert_eq!(inner.last_chat()["think"], "low");
-    let refused = chat(&inner, with(Strictness::Strict), hello(both)).await;
-    assert_eq!((refused.status(), &refused.json()["error"]["param"]), (400, &json!("reasoning_effort")));
-}
-
-#[tokio::test]
 async fn a_model_can_have_a_strictness_and_options_of_its_own() {
     let inner = plain_model();
     let options = json!({"num_ctx": 16384, "top_k": 7, "seed": 3}).as_object().unwrap().clone();
@@ -289,34 +239,6 @@ async fn a_call_that_must_be_made_is_held_to_a_schema_and_comes_back_as_a_call()
     );
     let nobody = json!({"tools": tools, "tool_choice": {"type": "function", "function": {"name": "other"}}});
     assert_eq!(chat(&inner, Policy::default(), hello(nobody)).await.status(), 400);
-}
-
-#[tokio::test]
-async fn tools_beside_a_response_format_are_a_schema_of_a_call_or_the_answer() {
-    let tools = json!([{"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object"}}}]);
-    let schema = json!({"type": "object", "properties": {"age": {"$ref": "#/$defs/age"}}, "$defs": {"age": {"type": "integer"}}});
-    let format = json!({"type": "json_schema", "json_schema": {"name": "n", "schema": schema}});
-    let both = |stream: bool| hello(json!({"tools": tools, "response_format": format, "stream": stream}));
-
-    let inner = Scripted::default().recorded("chat/whole-call-forced-by-format");
-    let choice = chat(&inner, Policy::default(), both(false)).await.json()["choices"][0].clone();
-    assert_eq!((&choice["finish_reason"], &choice["message"]["content"]), (&json!("tool_calls"), &Value::Null));
-    assert_eq!(choice["message"]["tool_calls"][0]["function"]["name"], "get_weather");
-    let sent = inner.last_chat();
-    assert_eq!((sent.get("tools"), &sent["messages"][0]["role"]), (None, &json!("system")));
-    assert_eq!(sent["format"]["anyOf"], json!([{"$ref": "#/$defs/call_0"}, {"$ref": "#/$defs/answer"}]));
-    assert_eq!(sent["format"]["$defs"]["answer"]["properties"]["age"]["$ref"], "#/$defs/answer/$defs/age");
-
-    let inner = Scripted::default().recorded("chat/whole-format-schema");
-    let choice = chat(&inner, Policy::default(), both(false)).await.json()["choices"][0].clone();
-    assert_eq!(choice["finish_reason"], "stop");
-    assert_eq!(choice["message"]["content"], "{\n  \"name\": \"Ethan\",\"age\": 25}", "it only begins like a call");
-
-    let inner = Scripted::default().recorded("chat/stream-format-schema");
-    let chunks = chat(&inner, Policy::default(), both(true)).await.chunks();
-    let pieces = chunks.iter().filter_map(|chunk| chunk["choices"][0]["delta"]["content"].as_str());
-    let pieces: Vec<&str> = pieces.filter(|piece| !piece.is_empty()).collect();
-    assert!(pieces.len() > 2 && serde_json::from_str::<Value>(&pieces.concat()).is_ok(), "{pieces:?}");
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
 //! A backend around a backend that does what the inner one cannot, with more work for the same result: several choices as calls
-//! side by side, a call that must be made as an answer held to a schema.
+//! side by side, a call that must be made as an answer held to a schema. Ollama itself uses the latter, and `call_or_answer.rs`, where its own calls fail.
 
 pub(crate) mod call_or_answer;
 mod choices;
