@@ -103,6 +103,9 @@ pub(crate) static FIELDS: &[Field] = &[
     hint("prediction", Ability::HostedFields, |r| r.prediction.is_some(), |_| ()),
 ];
 
+/// The most keywords of schemas that are left out of one request under `--lenient`.
+const MOST_KEYWORDS_DROPPED: usize = 100;
+
 /// Settles every field of a request: refuses, drops, or names it. Gives back the names of those without effect.
 ///
 /// # Errors
@@ -122,8 +125,11 @@ pub(crate) fn settle(request: &mut Request, can: &Abilities, strictness: Strictn
         (field.drop)(request);
         ignored.push(field.name.to_owned());
     }
-    while let Some(unenforced) = schema::unenforced(request, can.schemas) {
-        if strictness != Strictness::Lenient || !unenforced.drop_from(request) {
+    let mut dropped = 0;
+    while let Some(unenforced) = schema::unenforced(request, can) {
+        dropped += 1;
+        // Each is looked for from the beginning: not without end.
+        if strictness != Strictness::Lenient || dropped > MOST_KEYWORDS_DROPPED || !unenforced.drop_from(request) {
             return Err(unenforced.refusal());
         }
         ignored.push(unenforced.name());
@@ -325,5 +331,27 @@ fn drop_parts(request: &mut Request, test: fn(&PartKind) -> bool) {
         if let Some(Content::Parts(parts)) = &mut message.content {
             parts.retain(|part| !test(&part.kind));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use loggia_backend::{AbilitySet, SchemaEngine};
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_schema_of_a_function_that_is_held_to_it_is_walked_beside_that_of_the_answer() {
+        let parameters = json!({"type": "object", "properties": {"a": {"not": {}}}});
+        let schema = json!({"type": "object"});
+        let tools = json!([{"type": "function", "function": {"name": "f", "strict": true, "parameters": parameters}}]);
+        let format = json!({"type": "json_schema", "json_schema": {"name": "s", "schema": schema}});
+        let asked = json!({"model": "m", "messages": [], "tools": tools, "response_format": format});
+        let abilities = [Ability::Tools, Ability::StrictTools, Ability::JsonSchema];
+        let can =
+            Abilities { can: AbilitySet::of(&abilities), schemas: SchemaEngine::Llguidance, ..Abilities::default() };
+        let refused = settle(&mut serde_json::from_value(asked).unwrap(), &can, Strictness::Plain).unwrap_err();
+        assert_eq!(refused.body().error.param.as_deref(), Some("tools[f].function.parameters"), "{refused:?}");
     }
 }

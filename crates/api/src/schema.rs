@@ -1,7 +1,7 @@
 //! Which keywords of a JSON schema the engine behind cannot enforce. It would pass over them without a word, so they are refused,
 //! by keyword and place.
 
-use loggia_backend::SchemaEngine;
+use loggia_backend::{Abilities, Ability, SchemaEngine};
 use loggia_wire::openai::{ChatCompletionRequest, ResponseFormat};
 use serde_json::{Map, Value};
 
@@ -115,22 +115,26 @@ const LLGUIDANCE_FORMATS: [&str; 10] =
 /// Whole numbers past this are not told apart by an engine that reads them as floats.
 const LARGEST_EXACT: f64 = 9_007_199_254_740_991.0;
 
-/// The first keyword that would have no effect in a schema that the answer is to be held to.
-pub(crate) fn unenforced(request: &ChatCompletionRequest, engine: SchemaEngine) -> Option<Unenforced> {
+/// The first keyword that would have no effect in a schema that the answer is to be held to: that of `response_format`, and those of
+/// functions that must be called, or may be and are `strict` where that holds.
+pub(crate) fn unenforced(request: &ChatCompletionRequest, can: &Abilities) -> Option<Unenforced> {
+    let engine = can.schemas;
     if engine == SchemaEngine::Own {
         return None;
     }
-    if let Some(ResponseFormat::JsonSchema(format)) = &request.response_format
-        && let Some(schema) = &format.schema
-    {
-        return in_schema(schema, engine, "response_format.json_schema.schema");
-    }
-    if !request.must_call() {
-        return None;
-    }
-    let functions = request.callable_functions().into_iter();
-    let mut schemas = functions.filter_map(|function| Some((function.name.as_str(), function.parameters.as_ref()?)));
-    schemas.find_map(|(name, schema)| in_schema(schema, engine, &parameters_of(name)))
+    let of_answer = match &request.response_format {
+        Some(ResponseFormat::JsonSchema(format)) => format.schema.as_ref(),
+        _ => None,
+    };
+    let in_answer = of_answer.and_then(|schema| in_schema(schema, engine, "response_format.json_schema.schema"));
+    in_answer.or_else(|| {
+        let must = request.must_call();
+        let strict_holds = can.has(Ability::StrictTools);
+        let functions = request.callable_functions().into_iter();
+        let held = functions.filter(|function| must || strict_holds && function.strict == Some(true));
+        let mut schemas = held.filter_map(|function| Some((function.name.as_str(), function.parameters.as_ref()?)));
+        schemas.find_map(|(name, schema)| in_schema(schema, engine, &parameters_of(name)))
+    })
 }
 
 fn parameters_of(function: &str) -> String {

@@ -14,7 +14,7 @@ use super::source::{Part, Source};
 use super::vocabulary::Vocabulary;
 
 /// The most bytes of a grammar's text.
-const LONGEST_SOURCE: usize = 1 << 20;
+const LONGEST_SOURCE: usize = 256 << 10;
 
 /// The most references in one schema: following one takes room on the stack.
 const MOST_REFERENCES: usize = 2000;

@@ -30,10 +30,10 @@ pub(super) struct Places {
 }
 
 /// The most places that one answer may come to.
-pub(super) const MOST_PLACES: usize = 1_000_000;
+pub(super) const MOST_PLACES: usize = 200_000;
 
 /// The most places at once: more is a grammar with too many ways to read the same text.
-const MOST_AT_ONCE: usize = 2000;
+const MOST_AT_ONCE: usize = 500;
 
 impl Places {
     pub(super) fn new(rules: Rules) -> Self {

@@ -19,7 +19,13 @@ type State = u32;
 const DEAD: State = u32::MAX;
 
 /// The most states of one answer.
-const MOST_STATES: usize = 500_000;
+const MOST_STATES: usize = 50_000;
+
+/// The most places in all of them together: four bytes each.
+const MOST_STORED: usize = 2_000_000;
+
+/// Steps that are remembered; the others are worked out anew.
+const MOST_STEPS: usize = 500_000;
 
 /// Masks that are remembered, some KiB each.
 const MOST_MASKS: usize = 256;
@@ -48,6 +54,8 @@ struct Table {
     states: Vec<(Arc<[Place]>, Begun)>,
     known: HashMap<(Arc<[Place]>, Begun), State>,
     steps: HashMap<(State, u8), State>,
+    /// Places in all states together.
+    stored: usize,
     /// There was no room for a state: what came of it is not to be trusted.
     is_full: bool,
 }
@@ -59,6 +67,7 @@ impl Machine {
             states: Vec::new(),
             known: HashMap::new(),
             steps: HashMap::new(),
+            stored: 0,
             is_full: false,
         };
         let first = table.places.first();
@@ -121,7 +130,9 @@ impl Table {
         if let Some(&known) = self.known.get(&key) {
             return known;
         }
-        let Some(number) = State::try_from(self.states.len()).ok().filter(|_| self.states.len() < MOST_STATES) else {
+        self.stored += key.0.len();
+        let has_room = self.states.len() < MOST_STATES && self.stored <= MOST_STORED;
+        let Some(number) = State::try_from(self.states.len()).ok().filter(|_| has_room) else {
             self.is_full = true;
             return DEAD;
         };
@@ -131,11 +142,17 @@ impl Table {
     }
 
     fn step(&mut self, from: State, byte: u8) -> State {
+        // What is worked out of a full table is refused in the end: no more of it.
+        if self.is_full {
+            return DEAD;
+        }
         if let Some(&known) = self.steps.get(&(from, byte)) {
             return known;
         }
         let to = self.work_out(from, byte).unwrap_or(DEAD);
-        self.steps.insert((from, byte), to);
+        if self.steps.len() < MOST_STEPS {
+            self.steps.insert((from, byte), to);
+        }
         to
     }
 

@@ -72,17 +72,34 @@ impl Rules {
 
     /// Which rules nothing satisfies.
     fn nullable(&self) -> Vec<bool> {
+        // Of each alternative that consists of rules alone, how many of them are not known to be nullable; and who waits for whom.
+        let mut missing = Vec::new();
+        let mut waiting: Vec<Vec<usize>> = vec![Vec::new(); self.rules.len()];
+        let mut found: Vec<usize> = Vec::new();
+        for (number, rule) in self.rules.iter().enumerate() {
+            for alternative in rule {
+                if alternative.is_empty() {
+                    found.push(number);
+                }
+                if alternative.iter().all(|element| matches!(element, Element::Rule(_))) {
+                    for element in alternative {
+                        let Element::Rule(inner) = element else { continue };
+                        waiting[*inner].push(missing.len());
+                    }
+                    missing.push((number, alternative.len()));
+                }
+            }
+        }
         let mut nullable = vec![false; self.rules.len()];
-        let mut changed = true;
-        while changed {
-            changed = false;
-            for (number, rule) in self.rules.iter().enumerate() {
-                let empty = |alternative: &Alternative| {
-                    alternative.iter().all(|element| matches!(element, Element::Rule(inner) if nullable[*inner]))
-                };
-                if !nullable[number] && rule.iter().any(empty) {
-                    nullable[number] = true;
-                    changed = true;
+        while let Some(rule) = found.pop() {
+            if std::mem::replace(&mut nullable[rule], true) {
+                continue;
+            }
+            for &alternative in &waiting[rule] {
+                let (of_rule, left) = &mut missing[alternative];
+                *left -= 1;
+                if *left == 0 {
+                    found.push(*of_rule);
                 }
             }
         }
