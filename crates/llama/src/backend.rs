@@ -68,7 +68,7 @@ impl Llama {
             "the embedded engine is ready"
         );
         let abilities = Arc::new(abilities(engine.context(), model.syntax));
-        let card = card(options, &model, engine.context());
+        let card = card(options, &model, &abilities);
         Ok(Self { model, engine, served_by, abilities, card, grammars: OnceCell::new() })
     }
 
@@ -275,13 +275,28 @@ fn abilities(context: usize, syntax: Syntax) -> Abilities {
     Abilities { can, context_length, schemas: SchemaEngine::Llguidance, options: OptionNames::Embedded }
 }
 
-fn card(options: &LlamaOptions, model: &Model, context: usize) -> ModelCard {
+/// In Ollama's words where it has some.
+fn capabilities(abilities: &Abilities, syntax: Syntax) -> Vec<&'static str> {
+    let all = [
+        ("completion", true),
+        // That it may call. Made to call it can be in any case.
+        ("tools", abilities.has(Ability::Tools)),
+        ("thinking", syntax.reasons()),
+        ("tool_choice", abilities.has(Ability::ToolChoice)),
+        ("json_schema", abilities.has(Ability::JsonSchema)),
+        ("grammar", abilities.has(Ability::Grammar)),
+    ];
+    all.into_iter().filter(|(_, can)| *can).map(|(name, _)| name).collect()
+}
+
+fn card(options: &LlamaOptions, model: &Model, abilities: &Abilities) -> ModelCard {
     let facts = &model.facts;
     let modified = std::fs::metadata(&options.path).and_then(|metadata| metadata.modified()).ok();
     let created =
         modified.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok()).map_or(0, |age| age.as_secs());
     let mut card = ModelCard::new(options.name.as_str(), created, "embedded");
-    card.extra.insert("context_length".to_owned(), json!(context));
+    card.extra.insert("context_length".to_owned(), json!(abilities.context_length));
+    card.extra.insert("capabilities".to_owned(), json!(capabilities(abilities, model.syntax)));
     card.extra.insert("architecture".to_owned(), json!(facts.architecture));
     card.extra.insert("parameter_count".to_owned(), json!(facts.parameters));
     card.extra.insert("size".to_owned(), json!(facts.file_bytes));
@@ -315,5 +330,23 @@ fn explain(error: &EngineError) -> BackendError {
         },
         EngineError::Compute(_) | EngineError::Constraint(_) => failed(&error.to_string()),
         EngineError::Stopped => BackendError::CutShort { backend: "embedded".to_owned() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_card_says_in_ollamas_words_what_a_model_can_do() {
+        let can = |template: &str| {
+            let syntax = Syntax::of(template, |_| false);
+            capabilities(&abilities(4096, syntax), syntax)
+        };
+        assert_eq!(
+            can("{% if tools %}<tool_call><think>"),
+            ["completion", "tools", "thinking", "tool_choice", "json_schema", "grammar"]
+        );
+        assert_eq!(can("{{ message.content }}"), ["completion", "tool_choice", "json_schema", "grammar"]);
     }
 }

@@ -33,12 +33,33 @@ pub(crate) struct EngineOptions {
     pub(crate) repeat_last_n: Option<usize>,
 }
 
+/// Whether every request to an embedded model with this context may have these `options`: what a configuration gives to all of them is
+/// to be refused at the start, not in a client's face.
+///
+/// # Errors
+/// What is wrong with the first of them that is not honoured, in words.
+pub fn check_options(options: &Map<String, Value>, context: u32) -> Result<(), String> {
+    match EngineOptions::read(Some(options), |_| None, usize::try_from(context).unwrap_or(usize::MAX)) {
+        Ok(_) => Ok(()),
+        Err(BackendError::InvalidRequest { message, .. }) => Err(message.trim_end_matches('.').to_owned()),
+        Err(other) => Err(other.to_string()),
+    }
+}
+
 impl EngineOptions {
     /// Those of a request to an engine with this context.
     pub(crate) fn of(request: &ChatCompletionRequest, context: usize) -> Result<Self, BackendError> {
-        let mut options = Self::none(context);
         let beside = |name: &str| request.extra.get(name).filter(|value| !value.is_null());
-        for (name, value) in within(request)?.into_iter().flatten() {
+        Self::read(within(request)?, beside, context)
+    }
+
+    fn read<'a>(
+        within: Option<&Map<String, Value>>,
+        beside: impl Fn(&str) -> Option<&'a Value>,
+        context: usize,
+    ) -> Result<Self, BackendError> {
+        let mut options = Self::none(context);
+        for (name, value) in within.into_iter().flatten() {
             let is_overruled = BESIDE.contains(&name.as_str()) && beside(name).is_some();
             if !(value.is_null() || is_overruled) {
                 options.take(name, &Said { value, path: format!("options.{name}") }, context)?;

@@ -29,6 +29,7 @@ mod template;
 mod text;
 
 pub use backend::Llama;
+pub use engine_options::check_options;
 pub use error::{EngineError, LoadError};
 pub use gguf::GgufError;
 pub use memory::Forecast;

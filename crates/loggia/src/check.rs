@@ -3,14 +3,14 @@
 
 use std::fmt::Write as _;
 
-use loggia_backend::roster::{RosterError, Survey, SurveyedAlias, SurveyedBackend};
+use loggia_backend::roster::{Survey, SurveyedAlias, SurveyedBackend};
 
-use crate::backends::{Backends, LocalError};
+use crate::backends::{Backends, LocalError, SetupError};
 use crate::config::{Config, Shown};
 use crate::models;
 
 /// The whole output, and whether everything that is named can be reached.
-pub(crate) async fn check(config: &Config) -> Result<(String, bool), RosterError> {
+pub(crate) async fn check(config: &Config) -> Result<(String, bool), SetupError> {
     let Backends { roster, places, mut missing, .. } = Backends::of(config)?;
     let mut text = format!("{}\n", Shown(config));
     if config.names_no_backend() && matches!(missing[..], [(_, LocalError::NotHere(_))]) {

@@ -64,6 +64,24 @@ fn a_key_is_never_shown() {
 }
 
 #[test]
+#[cfg(feature = "embedded")]
+fn what_an_embedded_model_cannot_honour_is_a_mistake_in_the_configuration() {
+    let program = Program::new();
+    let file = program.write("tiny.gguf", support::tiny::gguf());
+    let head = format!("models = [{:?}]\ncontext = 64\n[aliases]\nagent = \"tiny\"\n", file.to_str().unwrap());
+    let with = |entry: &str| {
+        program.write("loggia.toml", format!("{head}{entry}\n"));
+        program.run(&["check", "--config", "loggia.toml"])
+    };
+    let saying = "per_model.agent: 'options.num_ctx' is more than this server's context of 64 tokens";
+    with("[per_model.agent]\noptions = { num_ctx = 65 }").failed_saying(&[saying]);
+    program.run(&["serve", "--listen", "127.0.0.1:0", "--config", "loggia.toml"]).failed_saying(&[saying]);
+    with("[per_model.tiny]\noptions = { mirostat = 1 }").failed_saying(&["per_model.tiny: ", "'mirostat'"]);
+    with("[per_model.agent]\noptions = { num_ctx = 64, temperature = 0.5 }").succeeded();
+    with("[per_model.another]\noptions = { mirostat = 1 }").succeeded();
+}
+
+#[test]
 fn a_mistake_in_the_file_is_named_with_file_and_line() {
     let program = Program::new();
     program.write("loggia.toml", "parallel = 2\nparalel = 3\n");

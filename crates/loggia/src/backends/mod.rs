@@ -18,9 +18,9 @@ use loggia_backend::roster::{Roster, RosterError};
 use crate::config::{Alias, Config};
 use crate::models;
 #[cfg(feature = "embedded")]
-use embedded::Embedded;
-#[cfg(feature = "embedded")]
 pub(crate) use embedded::run as run_engine;
+#[cfg(feature = "embedded")]
+use embedded::{Embedded, check_per_model};
 use local::Local;
 pub(crate) use local::LocalError;
 
@@ -35,18 +35,30 @@ pub(crate) struct Backends {
     pub(crate) load: BoxFuture<'static, anyhow::Result<()>>,
 }
 
+/// Why what a configuration names cannot be put together.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SetupError {
+    #[error(transparent)]
+    Roster(#[from] RosterError),
+    /// What is given to one model, and why it cannot be.
+    #[error("{0}")]
+    PerModel(String),
+}
+
 /// A backend's name, where it is, and how it is reached.
 type Named = (String, String, Arc<dyn Backend>);
 
 impl Backends {
     /// The embedded engine first, then each Ollama, then each engine that speaks OpenAI: a bare model name means the first that has it.
-    pub(crate) fn of(config: &Config) -> Result<Self, RosterError> {
+    pub(crate) fn of(config: &Config) -> Result<Self, SetupError> {
         let (here, missing) = local::find_all(config);
+        let aliases = aliases(config, &here);
+        check_per_model(&here, &aliases, config).map_err(SetupError::PerModel)?;
         let (engine, load) = engine(&here, config);
         let all: Vec<Named> = engine.into_iter().chain(ollama(config)).chain(openai(config)).collect();
         let places = all.iter().map(|(name, place, _)| (name.clone(), place.clone())).collect();
         let members = all.into_iter().map(|(name, _, backend)| (name.into(), backend));
-        let roster = Arc::new(Roster::new(members, aliases(config, &here))?);
+        let roster = Arc::new(Roster::new(members, aliases)?);
         Ok(Backends { roster, places, missing, load })
     }
 }
@@ -74,6 +86,12 @@ fn engine(models: &[Local], config: &Config) -> (Option<Named>, BoxFuture<'stati
     let engine = Arc::new(Embedded::new(models, config));
     let named: Named = ("embedded".to_owned(), "this machine".to_owned(), engine.clone());
     (Some(named), Box::pin(async move { engine.load().await }))
+}
+
+/// There is no embedded model that anything could be given to.
+#[cfg(not(feature = "embedded"))]
+fn check_per_model(_: &[Local], _: &[Alias], _: &Config) -> Result<(), String> {
+    Ok(())
 }
 
 /// There is none in this build, and `local` finds no model for it.

@@ -4,6 +4,7 @@
 //! of its own a model takes only its own answers with it. Reading order: [`Embedded`] (the backend), `pool` (which models are loaded),
 //! `process` (one of them).
 
+mod per_model;
 mod pool;
 mod process;
 
@@ -20,6 +21,7 @@ use loggia_wire::openai::Model;
 
 use super::local::Local;
 use crate::config::{Config, KeepAlive};
+pub(super) use per_model::check as check_per_model;
 use pool::{Lease, Pool};
 use process::Opening;
 pub(crate) use process::run;
@@ -32,15 +34,8 @@ pub(crate) struct Embedded {
 impl Embedded {
     /// Models that are still to be loaded.
     pub(super) fn new(models: &[Local], config: &Config) -> Self {
-        let opening = |model: &Local| Opening {
-            name: model.name.clone(),
-            file: model.file.clone(),
-            context: config.context.map(NonZeroU32::get),
-            parallel: config.parallel.get(),
-            threads: config.threads.map(NonZeroU32::get),
-        };
         let memory = config.memory.map(|memory| memory.as_u64()).or_else(pool::memory_of_this_machine);
-        let openings = models.iter().map(opening).collect();
+        let openings = models.iter().map(|model| Opening::of(model, config)).collect();
         Embedded { pool: Arc::new(Pool::new(openings, Arc::new(process::Processes), memory, *config.keep_alive)) }
     }
 
@@ -137,7 +132,10 @@ impl Backend for Embedded {
 
     fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, BackendError>> {
         let openings = self.pool.openings().iter().enumerate();
-        let card = |(at, opening)| self.pool.known(at).map_or_else(|| unloaded(opening), |(card, _)| card);
+        let card = |(at, opening)| {
+            let known = self.pool.known(at).map(|(card, _)| card);
+            known.unwrap_or_else(|| unloaded(opening, self.pool.forecast(at)))
+        };
         let cards = openings.map(card).collect();
         Box::pin(std::future::ready(Ok(cards)))
     }
@@ -148,13 +146,27 @@ impl Backend for Embedded {
 }
 
 /// What is known of a model before it is loaded.
-fn unloaded(opening: &Opening) -> Model {
+fn unloaded(opening: &Opening, forecast: Option<Forecast>) -> Model {
     let modified = std::fs::metadata(&opening.file).and_then(|metadata| metadata.modified()).ok();
     let age = modified.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
-    Model::new(opening.name.as_str(), age.map_or(0, |age| age.as_secs()), "embedded")
+    let mut card = Model::new(opening.name.as_str(), age.map_or(0, |age| age.as_secs()), "embedded");
+    if let Some(forecast) = forecast {
+        card.extra.insert("context_length".to_owned(), forecast.context.into());
+    }
+    card
 }
 
 impl Opening {
+    fn of(model: &Local, config: &Config) -> Self {
+        Self {
+            name: model.name.clone(),
+            file: model.file.clone(),
+            context: config.context.map(NonZeroU32::get),
+            parallel: config.parallel.get(),
+            threads: config.threads.map(NonZeroU32::get),
+        }
+    }
+
     /// The same, for the engine.
     fn options(&self) -> LlamaOptions {
         LlamaOptions {

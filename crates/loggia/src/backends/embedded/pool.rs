@@ -204,6 +204,11 @@ impl Pool {
         self.lock()[at].known.clone()
     }
 
+    /// What a model will need, once its file has been looked at.
+    pub(super) fn forecast(&self, at: usize) -> Option<Forecast> {
+        self.lock()[at].forecast
+    }
+
     /// Takes note of what a model will need.
     pub(super) fn foresee(&self, at: usize, forecast: Forecast) {
         self.lock()[at].forecast = Some(forecast);
