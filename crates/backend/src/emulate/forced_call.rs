@@ -75,10 +75,22 @@ pub(super) fn calls(functions: &[&FunctionDefinition]) -> Vec<(String, Value)> {
     named.map(|(name, function)| (name.clone(), call_schema(function, &format!("/$defs/{name}")))).collect()
 }
 
-/// A schema of several: each under a name of its own, so that references within it can be led there.
+/// A schema of several. Where one refers to its own parts each stands under a name, so that references can be led there.
 pub(super) fn one_of(schemas: Vec<(String, Value)>) -> Value {
+    if !schemas.iter().any(|(_, schema)| refers(schema)) {
+        let schemas: Vec<Value> = schemas.into_iter().map(|(_, schema)| schema).collect();
+        return json!({"anyOf": schemas});
+    }
     let references: Vec<Value> = schemas.iter().map(|(name, _)| json!({"$ref": format!("#/$defs/{name}")})).collect();
     json!({"$defs": Map::from_iter(schemas), "anyOf": references})
+}
+
+fn refers(schema: &Value) -> bool {
+    match schema {
+        Value::Object(fields) => fields.iter().any(|(name, value)| name == "$ref" || refers(value)),
+        Value::Array(items) => items.iter().any(refers),
+        _ => false,
+    }
 }
 
 fn call_schema(function: &FunctionDefinition, place: &str) -> Value {
