@@ -17,7 +17,7 @@ use crate::collect::Collector;
 use crate::encode::{Encoder, Head};
 use crate::ignored::listed;
 use crate::stream::{Beginning, Begun, EventStream, NotBegun, Speech, took_too_long};
-use crate::{ApiError, Body, Door, Ended, Outcome, RequestId, engine_options, fields, id, read, request};
+use crate::{ApiError, Body, Door, Ended, Outcome, RequestId, engine_options, fields, files, id, read, request};
 
 const X_LOGGIA_IGNORED: HeaderName = HeaderName::from_static("x-loggia-ignored");
 const X_LOGGIA_SERVED_BY: HeaderName = HeaderName::from_static("x-loggia-served-by");
@@ -73,6 +73,7 @@ impl Door {
         let can = can.map_err(|error| refused(error, request_id.as_deref()))?;
         // Nobody else holds it yet, so nothing is copied.
         let request = Arc::make_mut(&mut shared);
+        files::unpack(request, &can)?;
         let strictness = self.policy.strictness_of(&request.model);
         let ignored = fields::settle(request, &can, strictness)?;
         if let Some(options) = self.policy.options_of(&request.model)

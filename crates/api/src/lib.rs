@@ -17,6 +17,7 @@ mod encode;
 mod engine_options;
 mod error;
 mod fields;
+mod files;
 mod id;
 mod ignored;
 mod layer;

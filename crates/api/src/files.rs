@@ -1,0 +1,139 @@
+//! `file` parts that say what is in them: a text becomes a text part, an image an image part, as far as the model takes these. What is
+//! left, a PDF or the id of a stored file, is refused as any part that nobody can read.
+
+use std::path::Path;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use loggia_backend::{Abilities, Ability};
+use loggia_wire::Extra;
+use loggia_wire::openai::{ChatCompletionRequest, Content, Part, PartKind};
+use serde_json::Value;
+
+use crate::ApiError;
+
+/// Types of files beside `text/…` that are text.
+const TEXTS: [&str; 9] = [
+    "application/json",
+    "application/xml",
+    "application/yaml",
+    "application/x-yaml",
+    "application/toml",
+    "application/javascript",
+    "application/x-ndjson",
+    "application/x-sh",
+    "application/sql",
+];
+
+/// Endings of names that are text, for data without a type.
+const TEXT_ENDINGS: [&str; 10] = ["txt", "md", "csv", "json", "xml", "yaml", "yml", "toml", "html", "log"];
+
+/// The images that models take.
+const IMAGES: [&str; 4] = ["image/png", "image/jpeg", "image/gif", "image/webp"];
+
+/// Puts the content of files in their place.
+///
+/// # Errors
+/// For a file whose data cannot be read: not base64, or a text that is not UTF-8.
+pub(crate) fn unpack(request: &mut ChatCompletionRequest, can: &Abilities) -> Result<(), ApiError> {
+    if can.has(Ability::Files) {
+        return Ok(());
+    }
+    for (message, at) in request.messages.iter_mut().zip(0..) {
+        let Some(Content::Parts(parts)) = &mut message.content else { continue };
+        for (part, place) in parts.iter_mut().zip(0..) {
+            if let PartKind::File(file) = &part.kind
+                && let Some(kind) = content(file, can).map_err(|why| unreadable(at, place, why))?
+            {
+                *part = Part { kind, extra: std::mem::take(&mut part.extra) };
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What a file holds; none where nobody here can say.
+fn content(file: &Value, can: &Abilities) -> Result<Option<PartKind>, &'static str> {
+    let Some(data) = file.get("file_data").and_then(Value::as_str) else { return Ok(None) };
+    let name = file.get("filename").and_then(Value::as_str);
+    let (kind, encoded) = match data.strip_prefix("data:").and_then(|url| url.split_once(";base64,")) {
+        Some((kind, encoded)) => (kind.split(';').next().unwrap_or_default().to_ascii_lowercase(), encoded),
+        None if data.starts_with("data:") => return Err("is a data: URL without base64"),
+        None => (String::new(), data),
+    };
+    if is_text(&kind, name) {
+        let bytes = STANDARD.decode(encoded).map_err(|_| "is not base64")?;
+        let text = String::from_utf8(bytes).map_err(|_| "is a text that is not UTF-8")?;
+        return Ok(Some(PartKind::Text(match name {
+            Some(name) => format!("{name}:\n\n{text}\n"),
+            None => text,
+        })));
+    }
+    if IMAGES.contains(&kind.as_str()) && can.has(Ability::Images) {
+        return Ok(Some(PartKind::ImageUrl { url: data.to_owned(), detail: None, extra: Extra::default() }));
+    }
+    Ok(None)
+}
+
+fn is_text(kind: &str, name: Option<&str>) -> bool {
+    let ending = name.and_then(|name| Path::new(name).extension()).and_then(|ending| ending.to_str());
+    kind.starts_with("text/")
+        || TEXTS.contains(&kind)
+        || matches!(kind, "" | "application/octet-stream")
+            && ending.is_some_and(|ending| TEXT_ENDINGS.iter().any(|text| ending.eq_ignore_ascii_case(text)))
+}
+
+fn unreadable(message: usize, part: usize, why: &str) -> ApiError {
+    let place = format!("messages[{message}].content[{part}].file.file_data");
+    let text = format!("Invalid value for '{place}': it {why}.");
+    ApiError::invalid(&place, "invalid_value", text)
+}
+
+#[cfg(test)]
+mod tests {
+    use loggia_backend::AbilitySet;
+    use serde_json::json;
+
+    use super::*;
+
+    fn unpacked(file: &Value, abilities: &[Ability]) -> Result<Value, ApiError> {
+        let asked = json!({"model": "m", "messages": [{"role": "user", "content": [{"type": "file", "file": file}]}]});
+        let mut request: ChatCompletionRequest = serde_json::from_value(asked).unwrap();
+        let can = Abilities { can: AbilitySet::of(abilities), ..Abilities::default() };
+        unpack(&mut request, &can)?;
+        Ok(serde_json::to_value(&request).unwrap()["messages"][0]["content"][0].clone())
+    }
+
+    #[test]
+    fn a_file_of_text_is_a_text_part_with_its_name() {
+        let text = json!({"type": "text", "text": "notes.md:\n\n# Hé\n\n"});
+        for data in ["data:text/markdown;charset=utf-8;base64,IyBIw6kK", "IyBIw6kK"] {
+            assert_eq!(unpacked(&json!({"filename": "notes.md", "file_data": data}), &[]).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_an_image_is_an_image_part_where_the_model_sees() {
+        let file = json!({"filename": "a.png", "file_data": "data:image/png;base64,AA=="});
+        let image = json!({"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}});
+        assert_eq!(unpacked(&file, &[Ability::Images]).unwrap(), image);
+        assert_eq!(unpacked(&file, &[]).unwrap()["type"], "file", "left to be refused");
+    }
+
+    #[test]
+    fn what_nobody_can_read_stays_a_file() {
+        for file in [json!({"file_id": "file-1"}), json!({"file_data": "data:application/pdf;base64,AA=="})] {
+            assert_eq!(unpacked(&file, &[Ability::Images]).unwrap()["type"], "file");
+        }
+        let text = json!({"file_data": "data:text/plain;base64,AA=="});
+        assert_eq!(unpacked(&text, &[Ability::Files]).unwrap()["type"], "file", "an engine that takes files gets them");
+    }
+
+    #[test]
+    fn data_that_cannot_be_read_is_an_error_that_names_its_place() {
+        for data in ["data:text/plain,plain", "data:text/plain;base64,#", "data:text/plain;base64,/w=="] {
+            let error = unpacked(&json!({"file_data": data}), &[]).unwrap_err();
+            assert_eq!(error.body().error.param.as_deref(), Some("messages[0].content[0].file.file_data"));
+        }
+    }
+}
