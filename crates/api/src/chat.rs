@@ -187,15 +187,11 @@ async fn answer_whole(backend: &dyn Backend, call: ChatCall, head: &Head) -> Res
     Ok((reply.served_by, json.into(), completion.usage))
 }
 
-/// Starts the chat, and waits for the first event that says something.
+/// Starts the chat, and waits until it has begun.
 async fn first_event(backend: &dyn Backend, call: ChatCall) -> Result<(ServedBy, Option<Event>, Events), BackendError> {
     let mut reply = backend.chat(call).await?;
-    loop {
-        match reply.events.next().await.transpose()? {
-            Some(Event::Waiting(_)) => {}
-            first => return Ok((reply.served_by, first, reply.events)),
-        }
-    }
+    let first = reply.first_word().await?;
+    Ok((reply.served_by, first, reply.events))
 }
 
 /// What the future gives within the time; `None` when that is over, with the future still to be waited for.

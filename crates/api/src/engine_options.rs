@@ -76,15 +76,12 @@ fn no_level(level: &str) -> ApiError {
 
 /// Adds to Ollama's `options` those that the configuration has for the model. What the request says, in `options` or beside them, is stronger.
 pub(crate) fn add(request: &mut Request, options: &Map<String, Value>) {
-    let said: Vec<&String> = options.keys().filter(|name| request.extra.contains_key(*name)).collect();
-    let added =
-        options.iter().filter(|(name, _)| !said.contains(name)).map(|(name, value)| (name.clone(), value.clone()));
-    let added: Map<String, Value> = added.collect();
-    let Value::Object(all) = request.extra.entry("options").or_insert_with(|| Value::Object(Map::new())) else {
-        return;
-    };
-    for (name, value) in added {
-        all.entry(name).or_insert(value);
+    let beside = |name: &String| request.extra.contains_key(name);
+    let unsaid: Vec<_> = options.iter().filter(|(name, _)| !beside(name)).collect();
+    let all = request.extra.entry("options").or_insert_with(|| Value::Object(Map::new()));
+    let Value::Object(all) = all else { return };
+    for (name, value) in unsaid {
+        all.entry(name.as_str()).or_insert_with(|| value.clone());
     }
 }
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use futures_core::stream::BoxStream;
+use futures_util::StreamExt as _;
 use loggia_wire::Extra;
 use loggia_wire::openai::{ChunkChoice, CompletionUsage};
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,21 @@ pub struct Reply {
     pub served_by: ServedBy,
     /// What is said, as it is said. Where the client asked for a whole answer, so does the backend upstream, and it comes as one chunk.
     pub events: Events,
+}
+
+impl Reply {
+    /// Waits for the first event that says something: by then the answer has begun. None where it ends without one.
+    ///
+    /// # Errors
+    /// Where the answer fails before that.
+    pub async fn first_word(&mut self) -> Result<Option<Event>, BackendError> {
+        loop {
+            match self.events.next().await.transpose()? {
+                Some(Event::Waiting(_)) => {}
+                first => return Ok(first),
+            }
+        }
+    }
 }
 
 impl fmt::Debug for Reply {

@@ -86,14 +86,9 @@ fn keep_alive(call: &ChatCall) -> Result<Option<KeepAlive>, BackendError> {
 
 /// Starts a chat, up to its first event that says something: by then it has begun.
 async fn begin(lease: &Lease, call: ChatCall) -> Result<Reply, BackendError> {
-    let Reply { served_by, mut events } = lease.backend().chat(call).await?;
-    let first = loop {
-        match events.next().await.transpose()? {
-            Some(Event::Waiting(_)) => {}
-            first => break first,
-        }
-    };
-    Ok(Reply { served_by, events: stream::iter(first.map(Ok)).chain(events).boxed() })
+    let mut reply = lease.backend().chat(call).await?;
+    let first = reply.first_word().await?;
+    Ok(Reply { events: stream::iter(first.map(Ok)).chain(reply.events).boxed(), ..reply })
 }
 
 /// The same reply, which keeps its model from being unloaded.
