@@ -42,6 +42,18 @@ pub enum Ability {
     KeepAlive,
     /// Ollama's other fields in the body (`options`, `think`, `num_ctx`, `top_k`, `min_p`, `repeat_penalty`).
     EngineOptions,
+    /// `suffix` of a completion: the model has tokens for what comes before, after and between.
+    FillInTheMiddle,
+    /// Token ids as the `prompt` of a completion.
+    TokenPrompts,
+    /// Several prompts in one completion.
+    SeveralPrompts,
+    /// `best_of` above `n`.
+    BestOf,
+    /// `echo` of a completion.
+    Echo,
+    /// `echo` and `logprobs` together: those of the prompt's tokens too; and no token at all beyond it (`max_tokens: 0`).
+    PromptLogprobs,
     /// Fields that Loggia does not know reach an engine that may know them.
     UnknownFields,
     /// What OpenAI's API has and Loggia leaves to the engine: `web_search_options`, `audio`, `modalities`, `moderation`,

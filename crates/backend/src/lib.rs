@@ -1,6 +1,6 @@
 //! The seam between OpenAI's API and whatever holds a model, and what stands behind it without C++.
 //!
-//! Reading order: [`Backend`] (what a backend is), [`ChatCall`], [`Reply`] and [`Event`] (what goes in, what comes out),
+//! Reading order: [`Backend`] (what a backend is), [`ChatCall`] and [`CompletionCall`], [`Reply`] and [`Event`] (what goes in, what comes out),
 //! [`BackendError`] (how it goes wrong), [`Abilities`] (what a model's backend can honour), then the backends themselves:
 //! [`ollama`] translates; [`openai`] passes through; [`roster`] finds the backend that has a model;
 //! [`emulate`] and [`media`] stand around a backend and do what it cannot; [`process`] reaches one in another process.
@@ -23,7 +23,7 @@ pub mod roster;
 use std::sync::Arc;
 
 use futures_core::future::BoxFuture;
-use loggia_wire::openai::{ChatCompletionRequest, Model};
+use loggia_wire::openai::{ChatCompletionRequest, CompletionRequest, Model};
 
 pub use abilities::{Abilities, Ability, AbilitySet, OptionNames, SchemaEngine};
 pub use error::{BackendError, Phase};
@@ -37,6 +37,11 @@ pub trait Backend: Send + Sync {
     /// Starts a chat. Resolves once the engine has accepted it, so that a refusal can still be a status code.
     /// Dropping the reply, or this future, at any time tells the engine to stop.
     fn chat(&self, call: ChatCall) -> BoxFuture<'_, Result<Reply, BackendError>>;
+
+    /// Starts to continue a text. As [`chat`](Self::chat) in all else; what is said is content and nothing else.
+    fn complete(&self, _call: CompletionCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
+        Box::pin(std::future::ready(Err(BackendError::Unsupported { what: "the older completions".into() })))
+    }
 
     /// The models it has.
     fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, BackendError>>;
@@ -66,6 +71,19 @@ pub struct ChatCall {
     pub profile: Profile,
     /// The head of the client's own HTTP request, where the backend is the service behind it ([`ollama::Ollama`] under
     /// `OpenAiLayer`): its headers and extensions go along. `None` on the way to another host.
+    pub head: Option<Arc<::http::request::Parts>>,
+}
+
+/// Some texts to continue.
+#[derive(Clone, Debug)]
+pub struct CompletionCall {
+    /// The id of the answer, `cmpl-…`: for logs, and to tell calls apart.
+    pub id: Arc<str>,
+    /// What is asked, checked. Its `model` is the name that the backend knows. The choices of all prompts are numbered one after the other.
+    pub request: Arc<CompletionRequest>,
+    /// How sampling fields are read.
+    pub profile: Profile,
+    /// The head of the client's own HTTP request, as in [`ChatCall`].
     pub head: Option<Arc<::http::request::Parts>>,
 }
 

@@ -14,7 +14,7 @@ use futures_core::future::BoxFuture;
 use futures_util::future::try_join_all;
 use loggia_wire::openai::{ChatCompletionRequest, Model};
 
-use crate::{Abilities, Ability, Backend, BackendError, ChatCall, Reply};
+use crate::{Abilities, Ability, Backend, BackendError, ChatCall, CompletionCall, Reply};
 
 /// Adds `n`, `tool_choice` and the older `functions` to a backend that lacks them.
 #[derive(Clone)]
@@ -85,6 +85,10 @@ impl Backend for Emulate {
 
     fn chat(&self, call: ChatCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
         if asks_for_nothing(&call.request) { self.inner.chat(call) } else { Box::pin(self.start(call)) }
+    }
+
+    fn complete(&self, call: CompletionCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
+        self.inner.complete(call)
     }
 
     fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, BackendError>> {

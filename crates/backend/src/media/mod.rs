@@ -26,7 +26,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use loggia_wire::openai::{ChatCompletionRequest, Model};
 use tokio::time::Instant;
 
-use crate::{Abilities, Ability, Backend, BackendError, ChatCall, Reply};
+use crate::{Abilities, Ability, Backend, BackendError, ChatCall, CompletionCall, Reply};
 use fetch::{Allowance, Fetcher};
 use plan::Plan;
 
@@ -93,6 +93,10 @@ impl Backend for Inline {
 
     fn chat(&self, call: ChatCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
         if plan::has_images(&call.request) { Box::pin(self.start(call)) } else { self.inner.chat(call) }
+    }
+
+    fn complete(&self, call: CompletionCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
+        self.inner.complete(call)
     }
 
     fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, BackendError>> {

@@ -24,6 +24,8 @@ pub(super) type CallNumber = u64;
 pub(super) enum ToHost {
     /// Hold this chat. The request is read by itself, so that one that cannot be read costs nothing but its own answer.
     Chat { call: CallNumber, id: Arc<str>, profile: Profile, request: Box<RawValue> },
+    /// Continue these texts.
+    Complete { call: CallNumber, id: Arc<str>, profile: Profile, request: Box<RawValue> },
     /// The reader has taken so many events.
     Taken { call: CallNumber, events: u32 },
     /// The reader has left.

@@ -14,7 +14,7 @@ use tokio::task::AbortHandle;
 
 use super::WINDOW;
 use super::frames::{CallNumber, Frames, FromHost, Hello, Said, ToHost};
-use crate::{Abilities, Backend, BackendError, ChatCall, Event};
+use crate::{Abilities, Backend, BackendError, ChatCall, CompletionCall, Event, Reply};
 
 /// Frames that may wait for the pipe.
 const OUTGOING: usize = 256;
@@ -77,6 +77,21 @@ where
     }
 }
 
+/// What is asked in a call.
+enum Asked {
+    Chat(ChatCall),
+    Complete(CompletionCall),
+}
+
+impl Asked {
+    async fn start(self, backend: &dyn Backend) -> Result<Reply, BackendError> {
+        match self {
+            Self::Chat(call) => backend.chat(call).await,
+            Self::Complete(call) => backend.complete(call).await,
+        }
+    }
+}
+
 /// A call under way: how it is ended, and how many events it may still send.
 struct UnderWay {
     task: AbortHandle,
@@ -95,7 +110,12 @@ impl Calls {
             match frame {
                 ToHost::Chat { call, id, profile, request } => {
                     let request = serde_json::from_str(request.get());
-                    self.begin(call, request.map(|request| ChatCall { id, request, profile, head: None }));
+                    self.begin(call, request.map(|request| Asked::Chat(ChatCall { id, request, profile, head: None })));
+                }
+                ToHost::Complete { call, id, profile, request } => {
+                    let request = serde_json::from_str(request.get());
+                    let asked = |request| Asked::Complete(CompletionCall { id, request, profile, head: None });
+                    self.begin(call, request.map(asked));
                 }
                 ToHost::Taken { call, events } => self.give_room(call, events),
                 ToHost::Left { call } => self.end(call),
@@ -103,15 +123,15 @@ impl Calls {
         }
     }
 
-    fn begin(&self, call: CallNumber, chat: serde_json::Result<ChatCall>) {
+    fn begin(&self, call: CallNumber, asked: serde_json::Result<Asked>) {
         let room = Arc::new(Semaphore::new(WINDOW as usize));
         let teller = Teller { call, outgoing: self.outgoing.clone(), room: Arc::clone(&room) };
         let (backend, under_way) = (Arc::clone(&self.backend), Arc::clone(&self.under_way));
         // The lock is held until the task is in the table, so that it cannot take itself out before.
         let mut table = lock(&self.under_way);
         let task = tokio::spawn(async move {
-            let last = match chat {
-                Ok(chat) => teller.hold_whatever_happens(&*backend, chat).await,
+            let last = match asked {
+                Ok(asked) => teller.hold_whatever_happens(&*backend, asked).await,
                 Err(_) => Said::Failed(failed("the request cannot be read by the engine's process")),
             };
             teller.say(last).await;
@@ -159,13 +179,13 @@ struct Teller {
 
 impl Teller {
     /// What ends the call; a panic of the backend's ends it too, and nothing else. What it says is not told: it may quote the client.
-    async fn hold_whatever_happens(&self, backend: &dyn Backend, chat: ChatCall) -> Said {
-        let held = AssertUnwindSafe(self.hold(backend, chat)).catch_unwind().await;
+    async fn hold_whatever_happens(&self, backend: &dyn Backend, asked: Asked) -> Said {
+        let held = AssertUnwindSafe(self.hold(backend, asked)).catch_unwind().await;
         held.unwrap_or_else(|_| Said::Failed(failed("the engine failed at this request; its log names the place")))
     }
 
-    async fn hold(&self, backend: &dyn Backend, chat: ChatCall) -> Said {
-        match backend.chat(chat).await {
+    async fn hold(&self, backend: &dyn Backend, asked: Asked) -> Said {
+        match asked.start(backend).await {
             Ok(reply) => {
                 self.say(Said::Accepted(reply.served_by)).await;
                 self.relay(reply.events).await

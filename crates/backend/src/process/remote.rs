@@ -12,13 +12,13 @@ use futures_core::future::BoxFuture;
 use loggia_wire::frame::ndjson;
 use loggia_wire::openai::Model;
 use serde::Serialize;
-use serde_json::value::to_raw_value;
+use serde_json::value::{RawValue, to_raw_value};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::{mpsc, watch};
 
 use super::WINDOW;
 use super::frames::{CallNumber, Frames, FromHost, Hello, Said, ToHost};
-use crate::{Abilities, Backend, BackendError, ChatCall, Event, Reply};
+use crate::{Abilities, Backend, BackendError, ChatCall, CompletionCall, Event, Reply};
 
 /// Why there is no backend at the other end.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -117,8 +117,12 @@ impl Shared {
         BackendError::CutShort { backend: self.name.to_string() }
     }
 
-    /// Sends a call, and gives what will hear its answer.
-    fn call(self: &Arc<Self>, call: ChatCall) -> Result<Answer, BackendError> {
+    /// Sends a call, and gives what will hear its answer. `frame` makes of its number and its request what is sent.
+    fn call(
+        self: &Arc<Self>,
+        request: &impl Serialize,
+        frame: impl FnOnce(CallNumber, Box<RawValue>) -> ToHost,
+    ) -> Result<Answer, BackendError> {
         let number = self.next_call.fetch_add(1, Ordering::Relaxed);
         // Room for the window, `Accepted` and the end.
         let (teller, said) = mpsc::channel(WINDOW as usize + 2);
@@ -129,14 +133,24 @@ impl Shared {
             }
             readers.of_calls.insert(number, teller);
         }
-        let ChatCall { id, request, profile, head: _ } = call;
-        let request = to_raw_value(&*request);
-        let request = request.map_err(|error| BackendError::Engine { message: error.to_string() })?;
         // Made before the frame is sent, so that a call is taken back whatever happens.
         let answer = Answer { shared: Arc::clone(self), number, said, taken: 0, over: false };
-        let sent = self.outgoing.send(ToHost::Chat { call: number, id, profile, request });
-        sent.map_err(|_| self.cut_short())?;
+        let request = to_raw_value(request);
+        let request = request.map_err(|error| BackendError::Engine { message: error.to_string() })?;
+        self.outgoing.send(frame(number, request)).map_err(|_| self.cut_short())?;
         Ok(answer)
+    }
+
+    /// Waits until a call is accepted or refused.
+    async fn accepted(&self, mut answer: Answer) -> Result<Reply, BackendError> {
+        match answer.said.recv().await {
+            Some(Said::Accepted(served_by)) => Ok(Reply { served_by, events: Box::pin(answer) }),
+            Some(Said::Failed(error)) => {
+                answer.over = true;
+                Err(error)
+            }
+            _ => Err(self.cut_short()),
+        }
     }
 
     fn tell(&self, call: CallNumber, said: Said) {
@@ -166,15 +180,17 @@ impl Backend for Remote {
 
     fn chat(&self, call: ChatCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
         Box::pin(async move {
-            let mut answer = self.shared.call(call)?;
-            match answer.said.recv().await {
-                Some(Said::Accepted(served_by)) => Ok(Reply { served_by, events: Box::pin(answer) }),
-                Some(Said::Failed(error)) => {
-                    answer.over = true;
-                    Err(error)
-                }
-                _ => Err(self.shared.cut_short()),
-            }
+            let ChatCall { id, request, profile, head: _ } = call;
+            let frame = |call, request| ToHost::Chat { call, id, profile, request };
+            self.shared.accepted(self.shared.call(&*request, frame)?).await
+        })
+    }
+
+    fn complete(&self, call: CompletionCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
+        Box::pin(async move {
+            let CompletionCall { id, request, profile, head: _ } = call;
+            let frame = |call, request| ToHost::Complete { call, id, profile, request };
+            self.shared.accepted(self.shared.call(&*request, frame)?).await
         })
     }
 

@@ -1,15 +1,17 @@
-//! OpenAI's chat API: `CreateChatCompletionRequest`, its answers whole and in chunks, errors and models.
+//! OpenAI's chat API: `CreateChatCompletionRequest`, its answers whole and in chunks, errors and models; and the older completions.
 //!
 //! Shapes follow OpenAI's published specification (mid 2026); fields that only local engines know (`reasoning_content`)
 //! are named as those who write them name them.
 
 mod answer;
 mod chunk;
+mod completion;
 mod content;
 mod error;
 mod format;
 mod message;
 mod model;
+mod prompt;
 mod request;
 mod tools;
 
@@ -18,10 +20,12 @@ pub use answer::{
     ResponseMessage, TokenLogprob, TopLogprob,
 };
 pub use chunk::{ChatCompletionChunk, ChunkChoice, Delta, FunctionCallDelta, ToolCallDelta};
+pub use completion::{Completion, CompletionChoice, CompletionLogprobs, CompletionRequest};
 pub use content::{Content, Part, PartKind};
 pub use error::{ErrorBody, ErrorObject};
 pub use format::{JsonSchemaFormat, ResponseFormat};
 pub use message::{Message, Role};
 pub use model::{Model, ModelList};
+pub use prompt::{OnePrompt, Prompt};
 pub use request::{ChatCompletionRequest, Stop, StreamOptions};
 pub use tools::{FunctionCall, FunctionDefinition, FunctionName, Tool, ToolCall, ToolChoice, ToolMode};

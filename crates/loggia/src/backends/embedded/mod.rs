@@ -15,8 +15,9 @@ use std::time::SystemTime;
 use anyhow::Context as _;
 use futures_util::future::BoxFuture;
 use futures_util::{Stream, StreamExt as _, stream};
-use loggia_backend::{Abilities, Backend, BackendError, ChatCall, Event, Reply};
+use loggia_backend::{Abilities, Backend, BackendError, ChatCall, CompletionCall, Event, Reply};
 use loggia_llama::{Forecast, LlamaOptions};
+use loggia_wire::Extra;
 use loggia_wire::openai::Model;
 
 use super::local::Local;
@@ -52,19 +53,19 @@ impl Embedded {
         Ok(())
     }
 
-    /// Asks an engine, and once more where its process ends before it has said anything.
-    async fn ask(&self, call: ChatCall) -> Result<Reply, BackendError> {
-        let at = self.pool.find(&call.request.model)?;
-        let keep_alive = keep_alive(&call)?;
+    /// Asks the engine of a model, and once more where its process ends before it has said anything.
+    async fn ask<F>(&self, model: &str, extra: &Extra, start: F) -> Result<Reply, BackendError>
+    where
+        F: for<'a> Fn(&'a dyn Backend) -> BoxFuture<'a, Result<Reply, BackendError>> + Send + Sync,
+    {
+        let at = self.pool.find(model)?;
+        let keep_alive = keep_alive(extra)?;
         let mut tried = false;
         loop {
             let lease = self.pool.acquire(at, keep_alive).await?;
-            match begin(&lease, call.clone()).await {
+            match begun(start(lease.backend())).await {
                 Err(BackendError::CutShort { .. }) if !tried => {
-                    tracing::warn!(
-                        model = call.request.model,
-                        "a request is tried again: its engine ended before it began"
-                    );
+                    tracing::warn!(model, "a request is tried again: its engine ended before it began");
                     lease.is_lost();
                     tried = true;
                 }
@@ -75,8 +76,8 @@ impl Embedded {
 }
 
 /// What the request says of how long its model is to stay.
-fn keep_alive(call: &ChatCall) -> Result<Option<KeepAlive>, BackendError> {
-    let Some(value) = call.request.extra.get("keep_alive").filter(|value| !value.is_null()) else { return Ok(None) };
+fn keep_alive(extra: &Extra) -> Result<Option<KeepAlive>, BackendError> {
+    let Some(value) = extra.get("keep_alive").filter(|value| !value.is_null()) else { return Ok(None) };
     KeepAlive::of(value).map(Some).ok_or_else(|| BackendError::InvalidRequest {
         message: "'keep_alive' is a duration, as \"5m\", or a number of seconds; negative means for ever.".to_owned(),
         param: Some("keep_alive".to_owned()),
@@ -84,9 +85,9 @@ fn keep_alive(call: &ChatCall) -> Result<Option<KeepAlive>, BackendError> {
     })
 }
 
-/// Starts a chat, up to its first event that says something: by then it has begun.
-async fn begin(lease: &Lease, call: ChatCall) -> Result<Reply, BackendError> {
-    let mut reply = lease.backend().chat(call).await?;
+/// An answer up to its first event that says something: by then it has begun.
+async fn begun(starting: BoxFuture<'_, Result<Reply, BackendError>>) -> Result<Reply, BackendError> {
+    let mut reply = starting.await?;
     let first = reply.first_word().await?;
     Ok(Reply { events: stream::iter(first.map(Ok)).chain(reply.events).boxed(), ..reply })
 }
@@ -122,7 +123,17 @@ impl Backend for Embedded {
     }
 
     fn chat(&self, call: ChatCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
-        Box::pin(self.ask(call))
+        Box::pin(async move {
+            let request = &call.request;
+            self.ask(&request.model, &request.extra, |backend| backend.chat(call.clone())).await
+        })
+    }
+
+    fn complete(&self, call: CompletionCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
+        Box::pin(async move {
+            let request = &call.request;
+            self.ask(&request.model, &request.extra, |backend| backend.complete(call.clone())).await
+        })
     }
 
     fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, BackendError>> {
