@@ -1,6 +1,6 @@
 //! The embedded llama.cpp backend: a GGUF file in, OpenAI's chat out, in the caller's process.
 //!
-//! Reading order: `options` (what can be set), `model` (a loaded file), `template` (conversation to prompt), `engine` (the thread
+//! Reading order: `options` (what can be set), `model` (a loaded file), `adapter` (what is laid over it), `template` (conversation to prompt), `engine` (the thread
 //! that answers several requests in one batch), `sample` (logits to token), `grammar` (which tokens may come, where the answer has a
 //! form), `text` (tokens to text), `syntax` and `deltas` (text to reasoning, calls and answer), `hold` (what an answer is held to),
 //! `backend` (all of it as a [`loggia_backend::Backend`]), `gguf` (the check of a file before llama.cpp sees it), `memory` (what it
@@ -10,6 +10,7 @@
 //! `docs/decisions/0005-llama-cpp-2.md`.
 #![forbid(unsafe_code)]
 
+mod adapter;
 mod backend;
 mod deltas;
 mod engine;
@@ -33,7 +34,7 @@ pub use engine_options::check_options;
 pub use error::{EngineError, LoadError};
 pub use gguf::GgufError;
 pub use memory::Forecast;
-pub use options::{DEFAULT_CONTEXT, LlamaOptions};
+pub use options::{DEFAULT_CONTEXT, LlamaOptions, Lora};
 pub use template::TemplateError;
 
 /// A token's number in the model's vocabulary. llama.cpp counts them with 31 bits.

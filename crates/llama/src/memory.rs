@@ -1,5 +1,6 @@
 //! What a model will need of the machine, from its file's header alone: known before anything is allocated.
 
+use crate::adapter;
 use crate::engine::Sizes;
 use crate::error::LoadError;
 use crate::gguf::Gguf;
@@ -10,6 +11,11 @@ use crate::options::LlamaOptions;
 pub struct Forecast {
     /// Bytes of weights, as in the file.
     pub weights: u64,
+    /// Those of the weights that are used as they lie in the file: models that are loaded from the same file have them in memory once,
+    /// together, though each in a process of its own. A lower bound: some types are arranged anew on some processors only.
+    pub shared: u64,
+    /// Bytes of the LoRA adapter; 0 where there is none.
+    pub adapter: u64,
     /// Bytes of the KV cache, for all requests at once. An upper bound: layers with a window, or without attention, need less.
     pub cache: u64,
     /// Bytes that one step computes in. An estimate, within a fifth for the models that it was compared with.
@@ -19,19 +25,21 @@ pub struct Forecast {
 }
 
 impl Forecast {
-    /// Reads the header of the file that the options name.
+    /// Reads the headers of the files that the options name.
     ///
     /// # Errors
-    /// Where the file is no GGUF, or broken, or an option makes no sense.
+    /// Where a file is no GGUF, or broken, an adapter does not go with its model, or an option makes no sense.
     pub fn of(options: &LlamaOptions) -> Result<Self, LoadError> {
         let gguf = Gguf::read(&options.path)?;
         let sizes = Sizes::of(options, gguf.trained_context())?;
-        Ok(Self::from_header(&gguf, sizes))
+        let adapter = options.lora.as_ref().map(|lora| adapter::read(lora, &gguf)).transpose()?;
+        let adapter = adapter.map_or(0, |adapter| adapter.size());
+        Ok(Self { adapter, ..Self::from_header(&gguf, sizes) })
     }
 
     /// All of it.
     pub fn bytes(&self) -> u64 {
-        self.weights.saturating_add(self.cache).saturating_add(self.compute)
+        self.weights.saturating_add(self.adapter).saturating_add(self.cache).saturating_add(self.compute)
     }
 
     fn from_header(gguf: &Gguf, sizes: Sizes) -> Self {
@@ -48,6 +56,7 @@ impl Forecast {
         let feed_forward = number("feed_forward_length", 4 * width);
         let row = vocabulary.saturating_add(8 * width).saturating_add(feed_forward.saturating_mul(2));
         let compute = row.saturating_mul(4).saturating_mul(u64::from(sizes.batch));
-        Self { weights: gguf.size(), cache, compute, context: sizes.context }
+        let (weights, shared) = (gguf.size(), gguf.shareable());
+        Self { weights, shared, adapter: 0, cache, compute, context: sizes.context }
     }
 }

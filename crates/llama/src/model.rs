@@ -9,19 +9,22 @@ use llama_cpp_2::model::params::LlamaModelParams;
 use llama_cpp_2::token::LlamaToken;
 use llama_cpp_2::{LogOptions, send_logs_to_tracing};
 
+use crate::adapter::Adapter;
 use crate::error::LoadError;
 use crate::gguf::Gguf;
 use crate::grammar::Words;
 use crate::options::LlamaOptions;
 use crate::syntax::{Begins, Syntax};
 use crate::template::{Conversation, Special, Template, TemplateError};
-use crate::{Token, processor};
+use crate::{Token, adapter, processor};
 
 /// The model that llama.cpp loaded, and what its header says.
 pub(crate) struct Model {
     pub(crate) llama: LlamaModel,
     pub(crate) facts: Facts,
     pub(crate) syntax: Syntax,
+    /// What every context is to compute with.
+    pub(crate) adapter: Option<Adapter>,
     template: Template,
     /// Control tokens that are markers of the syntax: their text is read.
     markers: Vec<Token>,
@@ -55,19 +58,26 @@ impl Model {
     pub(crate) fn load(options: &LlamaOptions) -> Result<Self, LoadError> {
         processor::check()?;
         let gguf = Gguf::read(&options.path)?;
+        // Before llama.cpp loads gigabytes for it in vain.
+        let lora =
+            options.lora.as_ref().map(|lora| Ok::<_, LoadError>((lora, adapter::read(lora, &gguf)?))).transpose()?;
         let params = LlamaModelParams::default();
         let params = match options.gpu_layers {
             Some(layers) => params.with_n_gpu_layers(layers),
             None => params,
         };
         let refused = |_| LoadError::Refused { path: options.path.clone() };
-        let llama = LlamaModel::load_from_file(backend(), &options.path, &params).map_err(refused)?;
+        let mut llama = LlamaModel::load_from_file(backend(), &options.path, &params).map_err(refused)?;
+        let adapter = lora.map(|(lora, header)| Adapter::load(lora, &header, &mut llama)).transpose()?;
         let sources = Sources::of(&gguf, options);
         let template = sources.compile(&llama, &options.path)?;
-        let facts = facts(&gguf, &llama);
+        let mut facts = facts(&gguf, &llama);
+        if let Some(adapter) = &adapter {
+            facts.identity = format!("{} with {}", facts.identity, adapter.identity);
+        }
         let syntax = sources.syntax(&llama);
         let markers = syntax.marks().filter_map(|mark| single_token(&llama, mark)).collect();
-        let mut model = Self { llama, facts, syntax, template, markers, longest: 0 };
+        let mut model = Self { llama, facts, syntax, adapter, template, markers, longest: 0 };
         model.longest = model.longest_token();
         Ok(model)
     }

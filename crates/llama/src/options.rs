@@ -3,12 +3,14 @@
 use std::path::PathBuf;
 
 /// How a model is loaded and served.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct LlamaOptions {
     /// The GGUF file; the first one where the model is split into several.
     pub path: PathBuf,
     /// What clients put into `model`.
     pub name: String,
+    /// A LoRA adapter that every request is computed with.
+    pub lora: Option<Lora>,
     /// The most tokens that prompt and answer of one request may have together. By default what the model was trained for, at
     /// most [`DEFAULT_CONTEXT`]. Every request of the `parallel` ones can have all of it: memory for `parallel × context`
     /// tokens is reserved at the start.
@@ -32,6 +34,15 @@ pub struct LlamaOptions {
     pub reader_buffer: usize,
 }
 
+/// A LoRA adapter: a GGUF file (`general.type` is `adapter`) with what is added to a model's weights.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Lora {
+    /// Its file.
+    pub path: PathBuf,
+    /// How much of it is added: 1 is as it was trained, 0 nothing. It has to be finite.
+    pub scale: f32,
+}
+
 /// The context where none is given and the model was trained for more: memory is reserved for all of it.
 pub const DEFAULT_CONTEXT: u32 = 4096;
 
@@ -41,6 +52,7 @@ impl LlamaOptions {
         Self {
             path: path.into(),
             name: name.into(),
+            lora: None,
             context: None,
             parallel: 4,
             queue: None,

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{Alias, Engine, ModelName, SamplingProfile, Url};
+use crate::config::{Alias, Engine, Lora, ModelName, SamplingProfile, Url};
 
 /// The OpenAI API for the models you run yourself.
 #[derive(Debug, Parser)]
@@ -107,6 +107,9 @@ pub(crate) struct ServeArgs {
     /// A model for the built-in engine, by its name or its GGUF file; may be repeated [env: LOGGIA_MODELS]
     #[arg(long = "model", value_name = "NAME|FILE.gguf")]
     pub(crate) models: Vec<ModelName>,
+    /// A model with a LoRA adapter laid over it, under a name of its own; @0.5 behind it takes half of it; may be repeated [env: LOGGIA_LORA]
+    #[arg(long, value_name = "NAME=BASE+FILE.gguf")]
+    pub(crate) lora: Vec<Lora>,
     /// The context of such a model in tokens, prompt and answer together [env: LOGGIA_CONTEXT] [default: what it was trained for, at most 4096]
     #[arg(long, value_name = "N")]
     pub(crate) context: Option<NonZeroU32>,

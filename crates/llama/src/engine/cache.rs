@@ -37,7 +37,10 @@ impl<'model> Cache<'model> {
             // Whole windows are kept, so that a sequence can be cut anywhere.
             .with_swa_full(true)
             .with_no_perf(true);
-        let context = model.llama.new_context(backend(), params).ok()?;
+        let mut context = model.llama.new_context(backend(), params).ok()?;
+        if model.adapter.as_ref().is_some_and(|adapter| !adapter.lay_over(&mut context)) {
+            return None;
+        }
         let batch = LlamaBatch::new(sizes.batch as usize, 1);
         Some(Self { context, batch })
     }

@@ -2,8 +2,16 @@
 
 use super::Gguf;
 
+/// Whether a file says of itself that it is something that is laid over a model.
+pub(super) fn is_adapter(gguf: &Gguf) -> bool {
+    gguf.text("general.type") == Some("adapter")
+}
+
 /// Says what is wrong with a model's header, in the words of an error message.
 pub(super) fn model(gguf: &Gguf) -> Result<(), String> {
+    if is_adapter(gguf) {
+        return Err("it is an adapter for a model, and no model".to_owned());
+    }
     let architecture = gguf.text("general.architecture").ok_or("it names no architecture")?;
     if architecture == "clip" || gguf.tensors.is_empty() {
         return Err(format!("it holds no language model but {architecture:?}"));

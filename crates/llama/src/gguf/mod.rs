@@ -4,6 +4,7 @@
 //! can be checked is checked here: lengths against the file's, counts against lengths, tensors against the data that is there.
 //! The weights themselves are not read. What a header cannot show remains: see `docs/engine.md`.
 
+mod adapter;
 mod check;
 mod reader;
 mod tensor;
@@ -37,6 +38,14 @@ pub enum GgufError {
         /// What is wrong, and where.
         what: String,
     },
+    /// The file is an adapter, but none for this model.
+    #[error("{path} is no adapter for this model: {what}", path = .path.display())]
+    Misfit {
+        /// Which adapter.
+        path: PathBuf,
+        /// What does not go together.
+        what: String,
+    },
 }
 
 /// What the header of a file says, as far as Loggia needs it.
@@ -64,6 +73,15 @@ impl Gguf {
         }
         check::model(&first).map_err(|what| broken(path, what))?;
         Ok(first)
+    }
+
+    /// Reads and checks the header of a LoRA adapter for a model.
+    pub(crate) fn read_adapter(path: &Path, base: &Self) -> Result<Self, GgufError> {
+        let adapter = Self::read_one(path)?;
+        let misfit = |what| GgufError::Misfit { path: path.to_owned(), what };
+        adapter::alone(&adapter).map_err(misfit)?;
+        adapter::over(&adapter, base).map_err(misfit)?;
+        Ok(adapter)
     }
 
     fn read_one(path: &Path) -> Result<Self, GgufError> {
@@ -111,6 +129,17 @@ impl Gguf {
     /// Bytes, all parts together.
     pub(crate) fn size(&self) -> u64 {
         self.size
+    }
+
+    /// Bytes of the tensors that llama.cpp uses as they lie in the file: what loads the same file has them once, together.
+    pub(crate) fn shareable(&self) -> u64 {
+        let staying = self.tensors.iter().filter(|tensor| tensor::stays_in_file(tensor.kind));
+        staying.filter_map(|tensor| tensor.size().ok()).fold(0, u64::saturating_add)
+    }
+
+    /// Whether an adapter has norms, which llama.cpp leaves aside.
+    pub(crate) fn has_norms(&self) -> bool {
+        adapter::has_norms(self)
     }
 
     /// Stands for these weights without reading them all: a hash over the header and the size.

@@ -29,10 +29,12 @@ impl From<std::io::Error> for Error {
     }
 }
 
-/// A value of the metadata. Fractions are read past, not kept.
+/// A value of the metadata. Fractions of 64 bits are read past, not kept.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Value {
     Number(u64),
+    /// A fraction of 32 bits.
+    Single(f32),
     Text(String),
     Other,
 }
@@ -114,10 +116,7 @@ impl Reader {
             kind::U16 | kind::I16 => Value::Number(u64::from(u16::from_le_bytes(self.bytes()?))),
             kind::U32 | kind::I32 => Value::Number(u64::from(self.u32()?)),
             kind::U64 | kind::I64 => Value::Number(self.u64()?),
-            kind::F32 => {
-                self.u32()?;
-                Value::Other
-            }
+            kind::F32 => Value::Single(f32::from_bits(self.u32()?)),
             kind::F64 => {
                 self.u64()?;
                 Value::Other

@@ -14,7 +14,7 @@ pub(super) struct Tensor {
 
 impl Tensor {
     /// Bytes of its numbers; `Err` says why it can have none.
-    fn size(&self) -> Result<u64, String> {
+    pub(super) fn size(&self) -> Result<u64, String> {
         let name = &self.name;
         let (per_block, bytes) =
             layout(self.kind).ok_or_else(|| format!("the tensor {name:?} is of the unknown type {}", self.kind))?;
@@ -52,6 +52,22 @@ pub(super) fn check(tensors: &[Tensor], alignment: u64, data: u64) -> Result<(),
         }
     }
     Ok(())
+}
+
+/// The type whose tensors llama.cpp lays no adapter over.
+pub(super) const NVFP4: u32 = 40;
+
+/// Whether tensors of this type can be laid over a model's: llama.cpp multiplies vectors by them on every device.
+pub(super) fn is_factor(kind: u32) -> bool {
+    // F32, F16, Q4_0, Q4_1; Q5_0, Q5_1, Q8_0; Q2_K to Q6_K; BF16.
+    matches!(kind, 0..=3 | 6..=8 | 10..=14 | 30)
+}
+
+/// Whether tensors of this type stay as they lie in the file, in memory that all processes share. Others llama.cpp arranges anew on some
+/// processors, each process for itself: those with four bits for the most part (ggml's `repack`).
+pub(super) fn stays_in_file(kind: u32) -> bool {
+    // Q4_0, Q8_0, Q2_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS, MXFP4, Q1_0.
+    !matches!(kind, 2 | 8 | 10 | 12 | 13 | 14 | 20 | 23 | 39 | 41)
 }
 
 /// How many numbers make a block of this type, and how many bytes it takes; ggml's own table.

@@ -148,6 +148,129 @@ fn something_else_than_gguf_is_named_as_such() {
     assert!(error.contains("does not begin with `GGUF`") && error.contains("fetch it again"), "{error}");
 }
 
+/// An adapter for `Sample`, whose one matrix has two rows of 32: bytes of F32, of rank 1, to be changed.
+struct SampleAdapter {
+    keys: Vec<(&'static str, Vec<u8>)>,
+    tensors: Vec<(&'static str, Vec<u64>, u32)>,
+}
+
+impl SampleAdapter {
+    fn new() -> Self {
+        let said = |value: &str| [8_u32.to_le_bytes().to_vec(), text(value)].concat();
+        let keys = vec![
+            ("general.type", said("adapter")),
+            ("general.architecture", said("llama")),
+            ("adapter.type", said("lora")),
+            ("adapter.lora.alpha", [6_u32.to_le_bytes(), 2_f32.to_le_bytes()].concat()),
+        ];
+        let (a, b) = ("output.weight.lora_a", "output.weight.lora_b");
+        Self { keys, tensors: vec![(a, vec![32, 1], 0), (b, vec![1, 2], 0)] }
+    }
+
+    fn with(mut self, key: &'static str, value: Vec<u8>) -> Self {
+        self.keys.retain(|(name, _)| *name != key);
+        self.keys.push((key, value));
+        self
+    }
+
+    fn having(mut self, tensors: &[(&'static str, &[u64], u32)]) -> Self {
+        self.tensors = tensors.iter().map(|&(name, shape, kind)| (name, shape.to_vec(), kind)).collect();
+        self
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        let mut bytes = b"GGUF".to_vec();
+        bytes.extend(3_u32.to_le_bytes());
+        bytes.extend((self.tensors.len() as u64).to_le_bytes());
+        bytes.extend((self.keys.len() as u64).to_le_bytes());
+        for (key, value) in &self.keys {
+            bytes.extend([text(key), value.clone()].concat());
+        }
+        for (at, (name, shape, kind)) in (0_u64..).zip(&self.tensors) {
+            bytes.extend(text(name));
+            bytes.extend(u32::try_from(shape.len()).unwrap().to_le_bytes());
+            bytes.extend(shape.iter().flat_map(|length| length.to_le_bytes()));
+            bytes.extend(kind.to_le_bytes());
+            bytes.extend((at * 512).to_le_bytes());
+        }
+        bytes.resize(bytes.len().next_multiple_of(32) + 512 * self.tensors.len(), 0);
+        bytes
+    }
+
+    /// What is said of it beside a model of `Sample`'s shape, whose matrix is called `output.weight`.
+    fn read(&self) -> Result<Gguf, String> {
+        let mut base = Sample::new().read().unwrap();
+        base.tensors[0].name = "output.weight".to_owned();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("adapter.gguf");
+        std::fs::write(&path, self.bytes()).unwrap();
+        Gguf::read_adapter(&path, &base).map_err(|error| error.to_string())
+    }
+
+    #[track_caller]
+    fn is_refused_for(&self, why: &str) {
+        let error = self.read().unwrap_err();
+        assert!(error.contains(why), "{error}");
+    }
+}
+
+#[test]
+fn an_adapter_that_goes_with_its_model_is_taken() {
+    SampleAdapter::new().read().unwrap();
+    let with_norm = [("output.weight.lora_a", &[32, 1][..], 0), ("output.weight.lora_b", &[1, 2], 0)];
+    let with_norm = [&with_norm[..], &[("blk.0.attn_norm.weight", &[32], 0)]].concat();
+    assert!(SampleAdapter::new().having(&with_norm).read().unwrap().has_norms());
+}
+
+#[test]
+fn an_adapter_is_no_model_and_a_model_no_adapter() {
+    let error = read(&SampleAdapter::new().bytes()).unwrap_err();
+    assert!(error.contains("it is an adapter for a model, and no model"), "{error}");
+    SampleAdapter::new().with("general.type", number(1)).is_refused_for("its general.type is not \"adapter\"");
+}
+
+#[test]
+fn an_adapter_whose_header_llama_cpp_would_end_the_process_over_is_refused() {
+    let said = |value: &str| [8_u32.to_le_bytes().to_vec(), text(value)].concat();
+    let new = SampleAdapter::new;
+    new().with("adapter.lora.alpha", number(1)).is_refused_for("its adapter.lora.alpha is no number");
+    new().with("adapter.type", number(1)).is_refused_for("it has no adapter.type");
+    new().with("adapter.type", said("loha")).is_refused_for("of the kind \"loha\"");
+    let tokens = [9_u32.to_le_bytes(), 4_u32.to_le_bytes(), 0_u32.to_le_bytes(), [0; 4]].concat();
+    new().with("adapter.alora.invocation_tokens", tokens).is_refused_for("aLoRA");
+}
+
+#[test]
+fn an_adapter_for_another_model_is_refused_with_what_does_not_go_together() {
+    let said = |value: &str| [8_u32.to_le_bytes().to_vec(), text(value)].concat();
+    let (a, b) = ("output.weight.lora_a", "output.weight.lora_b");
+    let new = SampleAdapter::new;
+    new().with("general.architecture", said("qwen2")).is_refused_for("made for the architecture \"qwen2\"");
+    new().having(&[]).is_refused_for("it changes no tensor");
+    new().having(&[(a, &[32, 1], 0)]).is_refused_for("only one half");
+    new().having(&[("other.lora_a", &[32, 1], 0), ("other.lora_b", &[1, 2], 0)]).is_refused_for("no tensor \"other\"");
+    new().having(&[("what", &[32], 0)]).is_refused_for("is no half of anything");
+    for (of_a, of_b) in [([64, 1], [1, 2]), ([32, 1], [1, 4]), ([32, 2], [1, 2])] {
+        new().having(&[(a, &of_a, 0), (b, &of_b, 0)]).is_refused_for("has the shape [32, 2, 1, 1] in the model");
+    }
+    new().having(&[(a, &[32, 1, 2], 0), (b, &[1, 2, 2], 0)]).is_refused_for("its halves are");
+    // Integers of 32 bits.
+    new().having(&[(a, &[32, 1], 26), (b, &[1, 2], 0)]).is_refused_for("of a type that nothing is multiplied by");
+}
+
+#[test]
+fn an_adapter_for_the_tokens_lies_the_other_way_round_and_needs_an_output_of_its_own() {
+    let mut base = Sample::new().read().unwrap();
+    let halves = [("token_embd.weight.lora_a", &[1, 2][..], 0), ("token_embd.weight.lora_b", &[1, 32], 0)];
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("adapter.gguf");
+    std::fs::write(&path, SampleAdapter::new().having(&halves).bytes()).unwrap();
+    let error = Gguf::read_adapter(&path, &base).unwrap_err().to_string();
+    assert!(error.contains("which in this model is the output, too"), "{error}");
+    base.tensors.push(Tensor { name: "output.weight".to_owned(), ..base.tensors[0].clone() });
+    Gguf::read_adapter(&path, &base).unwrap();
+}
+
 #[test]
 fn another_file_has_another_identity() {
     let (one, two) = (Sample::new(), Sample::new().with("llama.context_length", number(1024)));

@@ -2,14 +2,27 @@
 
 use std::path::PathBuf;
 
-use crate::config::{Config, ModelName};
+use serde::{Deserialize, Serialize};
+
+use crate::config::{Config, Lora, ModelName};
 use crate::models::{self, Store, StoreError};
 
 /// A model file, under the name that clients use.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Local {
     pub(crate) name: String,
     pub(crate) file: PathBuf,
+    /// What is laid over it.
+    pub(crate) adapter: Option<Adapter>,
+}
+
+/// A LoRA adapter of a model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Adapter {
+    /// The name that the model has without it.
+    pub(crate) base: String,
+    pub(crate) file: PathBuf,
+    pub(crate) scale: f32,
 }
 
 /// Why a model cannot be given to the embedded engine.
@@ -34,16 +47,26 @@ pub(super) fn find_all(config: &Config) -> (Vec<Local>, Vec<(String, LocalError)
     let store = Store::new(&config.data_dir);
     let default = config.names_no_backend().then(|| ModelName(models::DEFAULT.to_owned()));
     let (mut here, mut missing) = (Vec::<Local>::new(), Vec::new());
-    for asked in config.models.iter().chain(&default) {
-        match find(asked, &store) {
+    let plain = config.models.iter().chain(&default).map(|asked| (&asked.0, find(asked, &store)));
+    let adapted = config.lora.iter().map(|lora| (&lora.name, find_adapted(lora, &store)));
+    for (asked, found) in plain.chain(adapted) {
+        match found {
             Ok(model) if here.iter().any(|other| other.name == model.name) => {
-                missing.push((asked.0.clone(), LocalError::TwoAlike(model.name)));
+                missing.push((asked.clone(), LocalError::TwoAlike(model.name)));
             }
             Ok(model) => here.push(model),
-            Err(error) => missing.push((asked.0.clone(), error)),
+            Err(error) => missing.push((asked.clone(), error)),
         }
     }
     (here, missing)
+}
+
+/// The base, under the name that it has with its adapter.
+fn find_adapted(lora: &Lora, store: &Store) -> Result<Local, LocalError> {
+    let base = find(&lora.base, store)?;
+    let file = find(&lora.file, store)?.file;
+    let adapter = Adapter { base: base.name, file, scale: lora.scale };
+    Ok(Local { name: lora.name.clone(), file: base.file, adapter: Some(adapter) })
 }
 
 /// A file that exists is that file; anything else is looked up in the store.
@@ -62,5 +85,5 @@ fn find(asked: &ModelName, store: &Store) -> Result<Local, LocalError> {
     if !model.complete {
         return Err(LocalError::Incomplete(asked.0.clone()));
     }
-    Ok(Local { name: model.name, file: model.file })
+    Ok(Local { name: model.name, file: model.file, adapter: None })
 }

@@ -20,7 +20,7 @@ use crate::models;
 #[cfg(feature = "embedded")]
 pub(crate) use embedded::run as run_engine;
 #[cfg(feature = "embedded")]
-use embedded::{Embedded, check_per_model};
+use embedded::{Embedded, check_adapters, check_per_model};
 use local::Local;
 pub(crate) use local::LocalError;
 
@@ -43,6 +43,9 @@ pub(crate) enum SetupError {
     /// What is given to one model, and why it cannot be.
     #[error("{0}")]
     PerModel(String),
+    /// Which model has an adapter that does not go with it, and why not.
+    #[error("{0}")]
+    Adapter(String),
 }
 
 /// A backend's name, where it is, and how it is reached.
@@ -53,6 +56,7 @@ impl Backends {
     pub(crate) fn of(config: &Config) -> Result<Self, SetupError> {
         let (here, missing) = local::find_all(config);
         let aliases = aliases(config, &here);
+        check_adapters(&here, config).map_err(SetupError::Adapter)?;
         check_per_model(&here, &aliases, config).map_err(SetupError::PerModel)?;
         let (engine, load) = engine(&here, config);
         let all: Vec<Named> = engine.into_iter().chain(ollama(config)).chain(openai(config)).collect();
@@ -91,6 +95,12 @@ fn engine(models: &[Local], config: &Config) -> (Option<Named>, BoxFuture<'stati
 /// There is no embedded model that anything could be given to.
 #[cfg(not(feature = "embedded"))]
 fn check_per_model(_: &[Local], _: &[Alias], _: &Config) -> Result<(), String> {
+    Ok(())
+}
+
+/// There is no embedded model that an adapter could be laid over.
+#[cfg(not(feature = "embedded"))]
+fn check_adapters(_: &[Local], _: &Config) -> Result<(), String> {
     Ok(())
 }
 

@@ -16,6 +16,7 @@ use serde::{Deserialize, Deserializer};
 use super::Environment;
 use super::bounds::{CeilingsTable, ImagesTable};
 use super::keep_alive::KeepAlive;
+use super::lora::Lora;
 use super::value::{Engine, ModelName, PerModel, SamplingProfile, Span, Url};
 use crate::cli::ServeArgs;
 
@@ -47,6 +48,8 @@ pub(crate) struct Layer {
     lenient: Option<bool>,
     pub(super) sampling_profile: Option<SamplingProfile>,
     pub(super) models: Option<Vec<ModelName>>,
+    #[serde(default, deserialize_with = "super::lora::tables")]
+    pub(super) lora: Option<Vec<Lora>>,
     pub(super) context: Option<NonZeroU32>,
     pub(super) parallel: Option<NonZeroU32>,
     pub(super) threads: Option<NonZeroU32>,
@@ -86,6 +89,7 @@ impl Layer {
             lenient: args.lenient.then_some(true),
             sampling_profile: args.sampling_profile,
             models: some(&args.models),
+            lora: some(&args.lora),
             context: args.context,
             parallel: args.parallel,
             threads: args.threads,
@@ -106,6 +110,7 @@ impl Layer {
             lenient: env.one("LENIENT")?,
             sampling_profile: env.one("SAMPLING_PROFILE")?,
             models: env.list("MODELS")?,
+            lora: env.list("LORA")?,
             context: env.one("CONTEXT")?,
             parallel: env.one("PARALLEL")?,
             threads: env.one("THREADS")?,
@@ -143,10 +148,9 @@ impl Layer {
         let beside = |named: &Path| path.parent().map_or_else(|| named.to_owned(), |folder| folder.join(named));
         layer.data_dir = layer.data_dir.as_deref().map(beside);
         for model in layer.models.iter_mut().flatten() {
-            if let Some(file) = model.file() {
-                *model = ModelName(beside(file).to_string_lossy().into_owned());
-            }
+            *model = model.beside(&beside);
         }
+        layer.lora = layer.lora.map(|all| all.into_iter().map(|lora| lora.beside(&beside)).collect());
         layer.checked(&path.display().to_string())
     }
 

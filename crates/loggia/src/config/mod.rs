@@ -6,6 +6,7 @@
 mod bounds;
 mod keep_alive;
 mod layer;
+mod lora;
 mod show;
 mod value;
 
@@ -27,6 +28,7 @@ use bounds::{CeilingsTable, ImagesTable};
 pub(crate) use keep_alive::KeepAlive;
 pub(crate) use layer::ConfigError;
 use layer::Layer;
+pub(crate) use lora::Lora;
 pub(crate) use show::Shown;
 use value::Span;
 pub(crate) use value::{Engine, ModelName, PerModel, SamplingProfile, Secret, Url};
@@ -40,6 +42,8 @@ pub(crate) struct Config {
     pub(crate) sampling_profile: Set<SamplingProfile>,
     /// The models of the embedded engine.
     pub(crate) models: Set<Vec<ModelName>>,
+    /// Models of the embedded engine with an adapter laid over them.
+    pub(crate) lora: Set<Vec<Lora>>,
     pub(crate) context: Set<Option<NonZeroU32>>,
     pub(crate) parallel: Set<NonZeroU32>,
     pub(crate) threads: Set<Option<NonZeroU32>>,
@@ -145,6 +149,7 @@ impl Config {
             strictness: layers.pick(Layer::strictness, Strictness::Plain),
             sampling_profile: layers.pick(|layer| layer.sampling_profile, SamplingProfile::Openai),
             models: layers.pick(|layer| layer.models.clone(), Vec::new()),
+            lora: layers.pick(|layer| layer.lora.clone(), Vec::new()),
             context: layers.pick(|layer| layer.context.map(Some), None),
             parallel: layers.pick(|layer| layer.parallel, const { NonZeroU32::new(4).unwrap() }),
             threads: layers.pick(|layer| layer.threads.map(Some), None),
@@ -175,7 +180,7 @@ impl Config {
 
     /// Whether nothing is named that could answer, so that the default model is meant.
     pub(crate) fn names_no_backend(&self) -> bool {
-        self.models.is_empty() && self.ollama.is_empty() && self.openai.is_empty()
+        self.models.is_empty() && self.lora.is_empty() && self.ollama.is_empty() && self.openai.is_empty()
     }
 }
 

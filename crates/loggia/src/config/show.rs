@@ -6,7 +6,7 @@ use std::time::Duration;
 use loggia_api::{Ceilings, Strictness};
 use loggia_backend::media;
 
-use super::{Config, Origin, Set};
+use super::{Config, Lora, Origin, Set};
 
 /// Prints a configuration.
 pub(crate) struct Shown<'a>(pub(crate) &'a Config);
@@ -67,6 +67,10 @@ fn tables(config: &Config, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             Some(_) => writeln!(f, "# key: one is set")?,
             None => writeln!(f, "# key: none; {} or `key` in the file would set one", engine.key_variable())?,
         }
+    }
+    for Lora { name, base, file, scale } in &*config.lora {
+        writeln!(f, "\n[lora.{}]  # {}", text(name), config.lora.from)?;
+        writeln!(f, "base = {}\nfile = {}\nscale = {scale:?}", text(&base.0), text(&file.0))?;
     }
     if !config.aliases.is_empty() {
         writeln!(f, "\n[aliases]  # {}", config.aliases.from)?;

@@ -23,6 +23,11 @@ name = "llama"
 url = "http://file:8080/v1"
 key = "also-from-the-file"
 
+[lora."my-tuned"]
+base = "smollm2:135m"
+file = "/adapters/my.gguf"
+scale = 0.7
+
 [aliases]
 "gpt-*" = "smollm2:135m"
 
@@ -121,6 +126,9 @@ fn what_the_file_names_by_a_relative_path_lies_beside_it() {
     let config = load(Some("models = [\"m.gguf\", \"smollm2\"]\ndata_dir = \"data\"\n"), &[], &[]).unwrap();
     assert!(config.models[0].file().unwrap().is_absolute() && config.data_dir.is_absolute());
     assert_eq!(config.models[1].0, "smollm2");
+    let lora = "[lora.tuned]\nbase = \"m.gguf\"\nfile = \"a.gguf\"\n";
+    let lora = load(Some(lora), &[], &[]).unwrap().lora.value.remove(0);
+    assert!(lora.base.file().unwrap().is_absolute() && lora.file.file().unwrap().is_absolute());
 }
 
 #[test]
@@ -168,12 +176,15 @@ fn what_is_shown_is_a_file_that_means_the_same_without_its_keys() {
     assert_eq!((again.ceilings.choices, again.ceilings.messages, again.ceilings.whole_time), (3, 4096, None));
     assert_eq!((again.images.total_bytes, again.images.networks.len()), (1536 << 10, 1));
     assert_eq!(again.aliases.value, config.aliases.value);
+    assert_eq!(again.lora.value, config.lora.value);
+    assert_eq!(again.lora[0].scale.to_string(), "0.7");
 }
 
 #[test]
 fn nothing_named_means_the_default_model() {
     assert!(load(None, &[], &[]).unwrap().names_no_backend());
     assert!(!load(None, &[], &["--ollama", "http://127.0.0.1:11434"]).unwrap().names_no_backend());
+    assert!(!load(None, &[("LOGGIA_LORA", "tuned=m+a.gguf")], &[]).unwrap().names_no_backend());
 }
 
 #[test]

@@ -27,6 +27,12 @@ pub(crate) enum ValueError {
     KeepAlive(String),
     #[error("`{0}` is neither openai nor original")]
     SamplingProfile(String),
+    #[error("`{0}` is not NAME=BASE+FILE, as in tuned=smollm2:135m+adapter.gguf, with @0.5 behind it for half of it")]
+    Lora(String),
+    #[error("`{0}` cannot name a model: it has to say something, without `*`")]
+    LoraName(String),
+    #[error("the scale of an adapter is a number, as 1.0 is, and not {0}")]
+    LoraScale(String),
 }
 
 /// How sampling fields are read.
@@ -78,6 +84,11 @@ impl ModelName {
         let path = std::path::Path::new(&self.0);
         let is_file = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("gguf"));
         (is_file && !self.0.starts_with("hf:")).then_some(path)
+    }
+
+    /// The same, where a file is meant that lies in a folder.
+    pub(super) fn beside(&self, beside: &dyn Fn(&std::path::Path) -> std::path::PathBuf) -> Self {
+        self.file().map_or_else(|| self.clone(), |file| ModelName(beside(file).to_string_lossy().into_owned()))
     }
 }
 

@@ -5,6 +5,7 @@
 
 pub(crate) mod hub;
 pub(crate) mod ollama;
+pub(crate) mod served;
 pub(crate) mod tiny;
 
 use std::path::{Path, PathBuf};

@@ -5,18 +5,35 @@ const VOCABULARY: u64 = 3 + 256;
 
 /// The bytes of the GGUF file.
 pub(crate) fn gguf() -> Vec<u8> {
-    let metadata = metadata();
-    let tensors = tensors();
+    file(&metadata(), &tensors(), 7)
+}
+
+/// A LoRA adapter for it, of rank 2, with weights drawn by another lot.
+pub(crate) fn adapter() -> Vec<u8> {
+    let metadata = [
+        ("general.type", text("adapter")),
+        ("general.architecture", text("llama")),
+        ("adapter.type", text("lora")),
+        ("adapter.lora.alpha", value(6, &2_f32.to_le_bytes())),
+    ];
+    let changed = [("blk.0.attn_q", WIDTH, WIDTH), ("blk.0.ffn_down", 2 * WIDTH, WIDTH), ("output", WIDTH, VOCABULARY)];
+    let halves = |(name, from, to)| {
+        [(format!("{name}.weight.lora_a"), vec![from, 2]), (format!("{name}.weight.lora_b"), vec![2, to])]
+    };
+    file(&metadata, &changed.into_iter().flat_map(halves).collect::<Vec<_>>(), 11)
+}
+
+fn file(metadata: &[(&str, Vec<u8>)], tensors: &[(String, Vec<u64>)], lot: u64) -> Vec<u8> {
     let mut file = Vec::from(*b"GGUF");
     file.extend(3_u32.to_le_bytes());
     file.extend((tensors.len() as u64).to_le_bytes());
     file.extend((metadata.len() as u64).to_le_bytes());
-    for (key, value) in &metadata {
+    for (key, value) in metadata {
         put_text(&mut file, key);
         file.extend(value);
     }
     let mut offset = 0;
-    for (name, shape) in &tensors {
+    for (name, shape) in tensors {
         put_text(&mut file, name);
         file.extend(u32::try_from(shape.len()).unwrap().to_le_bytes());
         for side in shape {
@@ -28,8 +45,8 @@ pub(crate) fn gguf() -> Vec<u8> {
         offset += bytes(shape).next_multiple_of(32);
     }
     file.resize(file.len().next_multiple_of(32), 0);
-    let mut chance = Chance(7);
-    for (name, shape) in &tensors {
+    let mut chance = Chance(lot);
+    for (name, shape) in tensors {
         for _ in 0..bytes(shape) / 4 {
             let weight = if name.contains("norm") { 1.0 } else { f32::from(chance.byte()) / 2560.0 - 0.05 };
             file.extend(weight.to_le_bytes());

@@ -16,11 +16,11 @@ use anyhow::Context as _;
 use futures_util::future::BoxFuture;
 use futures_util::{Stream, StreamExt as _, stream};
 use loggia_backend::{Abilities, Backend, BackendError, ChatCall, CompletionCall, Event, Reply};
-use loggia_llama::{Forecast, LlamaOptions};
+use loggia_llama::{Forecast, LlamaOptions, Lora};
 use loggia_wire::Extra;
 use loggia_wire::openai::Model;
 
-use super::local::Local;
+use super::local::{Adapter, Local};
 use crate::config::{Config, KeepAlive};
 pub(super) use per_model::check as check_per_model;
 use pool::{Lease, Pool};
@@ -73,6 +73,14 @@ impl Embedded {
             }
         }
     }
+}
+
+/// Says what is wrong with the first adapter that cannot be laid over its model.
+pub(super) fn check_adapters(models: &[Local], config: &Config) -> Result<(), String> {
+    for model in models.iter().filter(|model| model.adapter.is_some()) {
+        Forecast::of(&Opening::of(model, config).options()).map_err(|why| format!("lora.{}: {why}", model.name))?;
+    }
+    Ok(())
 }
 
 /// What the request says of how long its model is to stay.
@@ -140,7 +148,8 @@ impl Backend for Embedded {
         let openings = self.pool.openings().iter().enumerate();
         let card = |(at, opening)| {
             let known = self.pool.known(at).map(|(card, _)| card);
-            known.unwrap_or_else(|| unloaded(opening, self.pool.forecast(at)))
+            let card = known.unwrap_or_else(|| unloaded(opening, self.pool.forecast(at)));
+            with_base(card, opening)
         };
         let cards = openings.map(card).collect();
         Box::pin(std::future::ready(Ok(cards)))
@@ -162,11 +171,20 @@ fn unloaded(opening: &Opening, forecast: Option<Forecast>) -> Model {
     card
 }
 
+/// A card that says which model it is without its adapter.
+fn with_base(mut card: Model, opening: &Opening) -> Model {
+    if let Some(adapter) = &opening.adapter {
+        card.extra.insert("base".to_owned(), adapter.base.as_str().into());
+    }
+    card
+}
+
 impl Opening {
     fn of(model: &Local, config: &Config) -> Self {
         Self {
             name: model.name.clone(),
             file: model.file.clone(),
+            adapter: model.adapter.clone(),
             context: config.context.map(NonZeroU32::get),
             parallel: config.parallel.get(),
             threads: config.threads.map(NonZeroU32::get),
@@ -175,7 +193,9 @@ impl Opening {
 
     /// The same, for the engine.
     fn options(&self) -> LlamaOptions {
+        let lora = |adapter: &Adapter| Lora { path: adapter.file.clone(), scale: adapter.scale };
         LlamaOptions {
+            lora: self.adapter.as_ref().map(lora),
             context: self.context,
             parallel: self.parallel,
             threads: self.threads,

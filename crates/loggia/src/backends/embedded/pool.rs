@@ -2,6 +2,8 @@
 //!
 //! One lock holds what all models are doing, so that every decision sees them together. No process is started or waited for under it.
 
+use std::collections::HashSet;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -381,7 +383,7 @@ impl Pool {
         if forecast.bytes() <= memory {
             return Ok(());
         }
-        let Forecast { weights, cache, compute, context } = forecast;
+        let Forecast { weights, adapter, cache, compute, context, .. } = forecast;
         let (parallel, name) = (self.openings[at].parallel, &self.openings[at].name);
         let show = |bytes| ByteSize(bytes).display().iec().to_string();
         Err(BackendError::Engine {
@@ -389,7 +391,7 @@ impl Pool {
                 "the model `{name}` needs {} of memory ({} of weights, {} for {parallel} × {context} tokens of context, {} to \
                  compute in) and {} may be used: lower --context or --parallel, take a smaller quantisation, or raise `memory`",
                 show(forecast.bytes()),
-                show(weights),
+                show(weights.saturating_add(adapter)),
                 show(cache),
                 show(compute),
                 show(memory),
@@ -399,10 +401,10 @@ impl Pool {
 
     fn has_room(&self, at: usize, models: &[Entry]) -> bool {
         let Some(memory) = self.memory else { return true };
-        let needs = |entry: &Entry| entry.forecast.map_or(0, |forecast| forecast.bytes());
-        let has_memory = |entry: &&Entry| matches!(entry.state, State::Loading | State::Loaded(_) | State::Unloading);
-        let used: u64 = models.iter().filter(has_memory).map(needs).sum();
-        used.saturating_add(needs(&models[at])) <= memory
+        let has_memory = |entry: &Entry| matches!(entry.state, State::Loading | State::Loaded(_) | State::Unloading);
+        let all = models.iter().zip(&self.openings).enumerate();
+        let all = all.filter(|(other, (entry, _))| *other == at || has_memory(entry));
+        together(all.filter_map(|(_, (entry, opening))| Some((opening.file.as_path(), entry.forecast?)))) <= memory
     }
 
     /// Unloads the model that has been idle for longest, if none is being unloaded already.
@@ -569,6 +571,16 @@ impl Pool {
             self.begin(at, &mut models[at]);
         }
     }
+}
+
+/// Bytes that models have together: what those from the same file share is counted once.
+fn together<'a>(models: impl Iterator<Item = (&'a Path, Forecast)>) -> u64 {
+    let (mut files, mut bytes) = (HashSet::new(), 0_u64);
+    for (file, forecast) in models {
+        let shared = if files.insert(file) { 0 } else { forecast.shared };
+        bytes = bytes.saturating_add(forecast.bytes().saturating_sub(shared));
+    }
+    bytes
 }
 
 /// The same abilities in a pool, which unloads what nobody uses.

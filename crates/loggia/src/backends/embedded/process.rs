@@ -13,13 +13,15 @@ use serde::{Deserialize, Serialize};
 use tokio::process::{Child, Command};
 use tokio::sync::Notify;
 
+use super::super::local::Adapter;
 use super::pool::{Start, Started};
 
 /// What an engine's process is to load.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Opening {
     pub(crate) name: String,
     pub(crate) file: PathBuf,
+    pub(crate) adapter: Option<Adapter>,
     pub(crate) context: Option<u32>,
     pub(crate) parallel: u32,
     pub(crate) threads: Option<u32>,

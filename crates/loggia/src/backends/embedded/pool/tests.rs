@@ -115,6 +115,7 @@ fn pool(stage: &Arc<Stage>, needs: &[(&str, u64)], memory: u64, keep_alive: Opti
     let opening = |&(name, _): &(&str, u64)| Opening {
         name: name.to_owned(),
         file: format!("{name}.gguf").into(),
+        adapter: None,
         context: None,
         parallel: 4,
         threads: None,
@@ -122,9 +123,24 @@ fn pool(stage: &Arc<Stage>, needs: &[(&str, u64)], memory: u64, keep_alive: Opti
     let openings = needs.iter().map(opening).collect();
     let pool = Arc::new(Pool::new(openings, stage.clone(), Some(memory), KeepAlive(keep_alive)));
     for (at, &(_, bytes)) in needs.iter().enumerate() {
-        pool.foresee(at, Forecast { weights: bytes, cache: 0, compute: 0, context: 4096 });
+        pool.foresee(at, forecast(bytes, 0));
     }
     pool
+}
+
+fn forecast(weights: u64, shared: u64) -> Forecast {
+    Forecast { weights, shared, adapter: 0, cache: 0, compute: 0, context: 4096 }
+}
+
+#[test]
+fn models_from_one_file_have_what_they_share_once() {
+    let base = forecast(100, 80);
+    let adapted = Forecast { adapter: 7, cache: 20, ..base };
+    let of = |all: &[(&str, Forecast)]| together(all.iter().map(|(file, forecast)| (Path::new(*file), *forecast)));
+    assert_eq!(of(&[("a", base)]), 100);
+    assert_eq!(of(&[("a", base), ("b", base)]), 200);
+    assert_eq!(of(&[("a", base), ("a", adapted)]), 100 + 20 + 7 + 20);
+    assert_eq!(of(&[("a", adapted), ("b", base), ("a", adapted)]), 127 + 100 + 47);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,0 +1,66 @@
+//! A LoRA adapter: a small file with what is added to a model's weights. Checked against the model's header, loaded beside the model, and
+//! laid over each context that computes with it.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::sync::{Mutex, PoisonError};
+
+use llama_cpp_2::context::LlamaContext;
+use llama_cpp_2::model::{LlamaLoraAdapter, LlamaModel};
+use sha2::{Digest, Sha256};
+
+use crate::error::LoadError;
+use crate::gguf::{Gguf, GgufError};
+use crate::options::Lora;
+
+/// An adapter that llama.cpp has loaded. Its memory is the model's, and goes with it.
+pub(crate) struct Adapter {
+    /// llama.cpp wants to change it when it is laid over a context.
+    loaded: Mutex<LlamaLoraAdapter>,
+    scale: f32,
+    /// Stands for the adapter and its scale in a fingerprint.
+    pub(crate) identity: String,
+}
+
+impl Adapter {
+    /// Loads an adapter whose header has been read.
+    pub(crate) fn load(lora: &Lora, header: &Gguf, llama: &mut LlamaModel) -> Result<Self, LoadError> {
+        let path = &lora.path;
+        if header.has_norms() {
+            tracing::warn!(path = %path.display(), "this adapter has norms, too; llama.cpp leaves those as the model has them");
+        }
+        let identity = identity(lora).map_err(|source| GgufError::Io { path: path.clone(), source })?;
+        let loaded = llama.lora_adapter_init(path).map_err(|_| LoadError::Refused { path: path.clone() })?;
+        tracing::info!(path = %path.display(), scale = lora.scale, "an adapter is laid over the model");
+        Ok(Self { loaded: Mutex::new(loaded), scale: lora.scale, identity })
+    }
+
+    /// Has a context compute with it; `false` where llama.cpp does not want to.
+    pub(crate) fn lay_over(&self, context: &mut LlamaContext<'_>) -> bool {
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        context.lora_adapter_set(&mut loaded, self.scale).is_ok()
+    }
+}
+
+/// The header of an adapter that goes with a model, and can be laid over it.
+pub(crate) fn read(lora: &Lora, base: &Gguf) -> Result<Gguf, LoadError> {
+    if !lora.scale.is_finite() {
+        return Err(LoadError::Setting(format!("the scale of an adapter is {}", lora.scale)));
+    }
+    Ok(Gguf::read_adapter(&lora.path, base)?)
+}
+
+/// A hash over all of the file: adapters from one training differ in nothing but their numbers.
+fn identity(lora: &Lora) -> std::io::Result<String> {
+    let mut file = File::open(&lora.path)?;
+    let mut hash = Sha256::new();
+    let mut chunk = vec![0; 1 << 18];
+    loop {
+        match file.read(&mut chunk)? {
+            0 => break,
+            read => hash.update(&chunk[..read]),
+        }
+    }
+    let start = hash.finalize().iter().take(16).fold(0_u128, |number, &byte| number << 8 | u128::from(byte));
+    Ok(format!("{start:032x} at {}", lora.scale))
+}

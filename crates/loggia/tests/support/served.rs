@@ -1,0 +1,55 @@
+//! The program while it serves embedded models, and a client that says what an answer was.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+
+use serde_json::Value;
+
+use super::{Program, Running};
+
+/// A program that serves, with every model loaded that it loads at the start.
+pub(crate) struct Served {
+    pub(crate) running: Running,
+    address: SocketAddr,
+    _program: Program,
+}
+
+impl Served {
+    pub(crate) fn start(program: Program, arguments: &[&str]) -> Self {
+        let arguments: Vec<&str> = ["serve", "--listen", "127.0.0.1:0"].iter().chain(arguments).copied().collect();
+        let mut running = program.start(&arguments);
+        let mut lines = BufReader::new(running.0.stdout.take().unwrap()).lines();
+        let first = lines.next().unwrap().unwrap();
+        let address = first.strip_prefix("loggia: listening on http://").expect(&first).parse().unwrap();
+        if lines.next().is_none() {
+            let mut log = String::new();
+            running.0.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+            panic!("it ended: {log}");
+        }
+        Self { running, address, _program: program }
+    }
+
+    /// The body of an answer, as JSON, and its status.
+    pub(crate) fn post(&self, path: &str, body: &Value) -> (u16, Value) {
+        let body = body.to_string();
+        let length = body.len();
+        self.send(&format!(
+            "POST {path} HTTP/1.1\r\nhost: loggia\r\nconnection: close\r\ncontent-type: application/json\r\n\
+             content-length: {length}\r\n\r\n{body}"
+        ))
+    }
+
+    pub(crate) fn get(&self, path: &str) -> (u16, Value) {
+        self.send(&format!("GET {path} HTTP/1.1\r\nhost: loggia\r\nconnection: close\r\n\r\n"))
+    }
+
+    fn send(&self, request: &str) -> (u16, Value) {
+        let mut stream = TcpStream::connect(self.address).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+        let body = answer.split_once("\r\n\r\n").unwrap().1;
+        (status, serde_json::from_str(body).expect(&answer))
+    }
+}
