@@ -21,6 +21,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import openai_spec
+
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[1]
 PROGRAM = Path(os.environ.get("LOGGIA_PROGRAM", REPOSITORY / "target" / "debug" / "loggia"))
@@ -54,14 +56,14 @@ class Target:
 @contextlib.contextmanager
 def embedded():
     arguments = ["--model", str(MODEL), "--context", "2048", "--parallel", "2", "--threads", "1"]
-    with loggia(*arguments) as url:
+    with loggia(*arguments) as direct, held_against_the_spec(direct) as url:
         yield Target("embedded", url, first_model(url))
 
 
 @contextlib.contextmanager
 def ollama():
     with printing_its_address(HERE / "ollama_standin.py") as upstream:
-        with loggia("--ollama", upstream) as url:
+        with loggia("--ollama", upstream) as direct, held_against_the_spec(direct) as url:
             yield Target("ollama", url, "smollm2:135m", upstream)
             mismatches = fetch(f"{upstream}/standin/report")["mismatches"]
             assert not mismatches, f"requests that were never recorded: {json.dumps(mismatches, indent=1)}"
@@ -70,7 +72,7 @@ def ollama():
 @contextlib.contextmanager
 def openai():
     with printing_its_address(HERE / "llamacpp_server.py", str(MODEL)) as upstream:
-        with loggia("--openai", f"llamacpp={upstream}/v1") as url:
+        with loggia("--openai", f"llamacpp={upstream}/v1") as direct, held_against_the_spec(direct) as url:
             # llama.cpp's server holds a model to a call only where the model's template knows tools.
             yield Target("openai", url, "smollm2", upstream, passes=("tools",))
 
@@ -78,12 +80,29 @@ def openai():
 @contextlib.contextmanager
 def live_ollama():
     upstream, model = LIVE_OLLAMA.split()
-    with loggia("--ollama", upstream) as url:
+    with loggia("--ollama", upstream) as direct, held_against_the_spec(direct) as url:
         yield Target("live_ollama", url, model, upstream)
 
 
 ALL = {"embedded": embedded, "ollama": ollama, "openai": openai} | ({"live_ollama": live_ollama} if LIVE_OLLAMA else {})
 TARGETS = {kind: start for kind, start in ALL.items() if kind in os.environ.get("LOGGIA_TEST_TARGETS", " ".join(ALL)).split()}
+
+
+@contextlib.contextmanager
+def held_against_the_spec(url: str):
+    """Where OPENAI_SPEC names OpenAI's spec: an address from which all goes to `url` and back, each answer held against the spec (`relay.py`)."""
+    if not openai_spec.SPEC:
+        yield url
+        return
+    process = started(HERE / "relay.py", url)
+    report = b""
+    try:
+        yield process.stdout.readline().decode().strip()
+    finally:
+        report, _ = process.communicate(timeout=STOP_LIMIT)
+    told = json.loads(report)
+    openai_spec.checked += told["checked"]
+    assert not told["faults"], "answers that are not as OpenAI's spec has them:\n" + "\n".join(told["faults"])
 
 
 @contextlib.contextmanager
@@ -131,7 +150,7 @@ def stop(process: subprocess.Popen) -> None:
 @contextlib.contextmanager
 def printing_its_address(script: Path, *arguments: str):
     """A Python program of this folder that prints its address first and ends with its standard input."""
-    process = subprocess.Popen([sys.executable, str(script), *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    process = started(script, *arguments)
     try:
         address = process.stdout.readline().decode().strip()
         if not address:
@@ -140,6 +159,10 @@ def printing_its_address(script: Path, *arguments: str):
     finally:
         process.stdin.close()
         process.wait(STOP_LIMIT)
+
+
+def started(script: Path, *arguments: str) -> subprocess.Popen:
+    return subprocess.Popen([sys.executable, str(script), *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
 
 
 def first_model(url: str) -> str:

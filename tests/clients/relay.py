@@ -1,0 +1,236 @@
+"""Stands between any client and a running loggia, and holds what goes through against OpenAI's spec.
+
+    relay.py http://127.0.0.1:11435
+
+The bytes go through as they come, both ways, and so does the end of a connection: a client that leaves is seen to leave. What is read of them on
+the way is read beside them: each whole answer, each event of a stream as soon as it is there, each error's body.
+
+Listens on a free port and prints its address. When its standard input ends it prints a line of JSON: how much it has held against the spec,
+and what was not as it should be.
+"""
+
+import asyncio
+import json
+import sys
+from urllib.parse import urlsplit
+
+import openai_spec
+
+PIECE = 65536
+LINGER = 5.0
+
+# The first of them tell enough.
+MOST_FAULTS = 20
+
+
+class Unreadable(Exception):
+    """Not HTTP, so that nothing after it on the connection can be told apart."""
+
+
+class Messages:
+    """One direction of a connection, cut into messages: feed it bytes, and it calls `head`, `data` and `end` of each."""
+
+    def __init__(self):
+        self.rest = b""
+        self.step = self.in_head
+        self.left = 0
+
+    def feed(self, piece: bytes) -> None:
+        self.rest += piece
+        # Each step takes something of the rest and says which is next, or says that it needs more.
+        while self.step():
+            pass
+
+    def take(self, end: bytes) -> bytes | None:
+        taken, found, rest = self.rest.partition(end)
+        if not found:
+            return None
+        self.rest = rest
+        return taken
+
+    def in_head(self) -> bool:
+        head = self.take(b"\r\n\r\n")
+        if head is None:
+            return False
+        first, *lines = head.decode("latin-1").split("\r\n")
+        headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        # "chunked", a number of bytes, or -1 where the end of the connection is that of the body too.
+        length = self.head(first, headers)
+        self.step = self.in_chunk_head if length == "chunked" else self.in_body if length else self.at_end
+        self.left = length
+        return True
+
+    def in_body(self) -> bool:
+        taken = self.rest if self.left < 0 else self.rest[: self.left]
+        self.rest = self.rest[len(taken) :]
+        self.data(taken)
+        if self.left > 0:
+            self.left -= len(taken)
+            self.step = self.in_body if self.left else self.at_end
+        return self.left == 0 or bool(self.rest)
+
+    def in_chunk_head(self) -> bool:
+        line = self.take(b"\r\n")
+        if line is None:
+            return False
+        self.left = int(line.partition(b";")[0], 16)
+        self.step = self.in_chunk if self.left else self.after_chunks
+        return True
+
+    def in_chunk(self) -> bool:
+        if len(self.rest) < self.left + 2:
+            return False
+        self.data(self.rest[: self.left])
+        self.rest = self.rest[self.left + 2 :]
+        self.step = self.in_chunk_head
+        return True
+
+    def after_chunks(self) -> bool:
+        # Trailers there are none.
+        if self.take(b"\r\n") is None:
+            return False
+        self.step = self.at_end
+        return True
+
+    def at_end(self) -> bool:
+        self.step = self.in_head
+        self.end()
+        return bool(self.rest)
+
+
+class Requests(Messages):
+    """What the client asks; of it only method and path are kept, for the answers."""
+
+    def __init__(self):
+        super().__init__()
+        self.asked: list[tuple[str, str]] = []
+
+    def head(self, first: str, headers: dict[str, str]) -> int | str:
+        words = first.split(" ")
+        length = headers.get("content-length", "0")
+        if len(words) != 3 or not length.isdigit():
+            raise Unreadable(first[:80])
+        self.asked.append((words[0], words[1]))
+        return "chunked" if "chunked" in headers.get("transfer-encoding", "") else int(length)
+
+    def data(self, piece: bytes) -> None:
+        pass
+
+    def end(self) -> None:
+        pass
+
+
+class Answers(Messages):
+    """What Loggia answers: checked as it comes."""
+
+    def __init__(self, requests: Requests, fault):
+        super().__init__()
+        self.requests = requests
+        self.fault = fault
+
+    def head(self, first: str, headers: dict[str, str]) -> int | str:
+        self.status = int(first.split(" ")[1])
+        if self.status < 200:
+            self.asking, self.body, self.is_stream = None, b"", False
+            return 0
+        if not self.requests.asked:
+            # An answer to what could not be read.
+            raise Unreadable(first)
+        self.asking = self.requests.asked.pop(0)
+        self.is_stream = headers.get("content-type", "").startswith("text/event-stream")
+        self.body, self.done = b"", False
+        if self.asking[0] == "HEAD" or self.status in (204, 304):
+            return 0
+        if "chunked" in headers.get("transfer-encoding", ""):
+            return "chunked"
+        return int(headers.get("content-length", -1))
+
+    def data(self, piece: bytes) -> None:
+        self.body += piece
+        while self.is_stream and b"\n\n" in self.body:
+            event, _, self.body = self.body.partition(b"\n\n")
+            self.event(event.decode())
+
+    def event(self, event: str) -> None:
+        if event.startswith(":"):
+            return
+        if self.done or not event.startswith("data: ") or "\n" in event:
+            self.fault(self.asking, f"no event that belongs here: {event[:200]!r}")
+            return
+        data = event.removeprefix("data: ")
+        self.done = data == "[DONE]"
+        self.held(lambda: openai_spec.check_event(*self.asking, data))
+
+    def end(self) -> None:
+        if self.asking is None or self.asking[0] == "HEAD":
+            return
+        if self.is_stream:
+            if self.body:
+                self.fault(self.asking, f"the stream ends within an event: {self.body[-200:]!r}")
+        elif (schema := openai_spec.schema_of_whole(*self.asking, self.status)) is not None:
+            self.held(lambda: openai_spec.check_json(schema, self.body))
+
+    def held(self, check) -> None:
+        try:
+            check()
+        except Exception as error:  # whatever it is, the answer is not as it should be
+            place = "/".join(map(str, getattr(error, "absolute_path", ())))
+            self.fault(self.asking, f"{self.status}, at '{place}': {str(error)[:500]}")
+
+
+class Relay:
+    def __init__(self, upstream: str):
+        self.host, self.port = urlsplit(upstream).netloc.rsplit(":", 1)
+        self.faults: list[str] = []
+
+    def fault(self, asking, why: str) -> None:
+        if len(self.faults) < MOST_FAULTS:
+            self.faults.append(f"{' '.join(asking)}: {why}")
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            back_reader, back_writer = await asyncio.open_connection(self.host, int(self.port))
+        except OSError:
+            writer.transport.abort()
+            return
+        requests = Requests()
+        answers = Answers(requests, self.fault)
+        ways = [asyncio.create_task(forward(reader, back_writer, requests)), asyncio.create_task(forward(back_reader, writer, answers))]
+        # The connection is over when Loggia ends it, but for what a client is still sending then: Loggia reads that for a while too.
+        await asyncio.wait([ways[1]])
+        await asyncio.wait([ways[0]], timeout=LINGER)
+        ways[0].cancel()
+        await asyncio.gather(*ways, return_exceptions=True)
+        for end in (writer, back_writer):
+            end.close()
+
+
+async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, messages: Messages) -> None:
+    """One direction, to its end. A break is passed on as a break."""
+    readable = True
+    try:
+        while piece := await reader.read(PIECE):
+            writer.write(piece)
+            if readable:
+                try:
+                    messages.feed(piece)
+                except (Unreadable, ValueError, IndexError):
+                    readable = False
+            await writer.drain()
+        if writer.can_write_eof():
+            writer.write_eof()
+    except OSError:
+        writer.transport.abort()
+
+
+async def main() -> None:
+    relay = Relay(sys.argv[1])
+    server = await asyncio.start_server(relay.serve, "127.0.0.1", 0)
+    host, port = server.sockets[0].getsockname()
+    print(f"http://{host}:{port}", flush=True)
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+    print(json.dumps({"checked": openai_spec.checked, "faults": relay.faults}), flush=True)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
