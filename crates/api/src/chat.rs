@@ -17,7 +17,10 @@ use crate::collect::Collector;
 use crate::encode::{Encoder, Head};
 use crate::ignored::listed;
 use crate::stream::{Beginning, Begun, EventStream, NotBegun, Speech, took_too_long};
-use crate::{ApiError, Body, Door, Ended, Outcome, RequestId, engine_options, fields, files, id, read, request};
+use crate::{
+    ApiError, Body, Caller, Door, Ended, Outcome, RequestId, Strictness, engine_options, fields, files, id, read,
+    request,
+};
 
 const X_LOGGIA_IGNORED: HeaderName = HeaderName::from_static("x-loggia-ignored");
 const X_LOGGIA_SERVED_BY: HeaderName = HeaderName::from_static("x-loggia-served-by");
@@ -30,6 +33,7 @@ const FIRST_BUFFER: usize = 1000;
 struct Asked {
     request: Arc<ChatCompletionRequest>,
     profile: Profile,
+    strictness: Strictness,
     /// The head of the client's request, where it goes along. Else it goes at once: what waits for an engine should hold little.
     forwarded: Option<Arc<Parts>>,
     request_id: Option<Arc<str>>,
@@ -62,19 +66,20 @@ impl Door {
     fn parse(&self, parts: Parts, body: &[u8]) -> Result<Asked, ApiError> {
         let (request, profile) = request::parse_chat(body, &self.policy)?;
         let request_id = parts.extensions.get::<RequestId>().map(|id| Arc::clone(&id.0));
+        let its_own = parts.extensions.get::<Caller>().and_then(|caller| caller.strictness);
+        let strictness = its_own.unwrap_or_else(|| self.policy.strictness_of(&request.model));
         let forwarded = self.forwards_head.then(|| Arc::new(parts));
-        Ok(Asked { request, profile, forwarded, request_id })
+        Ok(Asked { request, profile, strictness, forwarded, request_id })
     }
 
     /// Compares what is asked with what the model can do. Waits where the model has to be loaded to know.
     async fn admit(&self, asked: Asked) -> Result<Admitted, ApiError> {
-        let Asked { request: mut shared, profile, forwarded, request_id } = asked;
+        let Asked { request: mut shared, profile, strictness, forwarded, request_id } = asked;
         let can = self.backend.abilities(&shared.model).await;
         let can = can.map_err(|error| refused(error, request_id.as_deref()))?;
         // Nobody else holds it yet, so nothing is copied.
         let request = Arc::make_mut(&mut shared);
         files::unpack(request, &can)?;
-        let strictness = self.policy.strictness_of(&request.model);
         let ignored = fields::settle(request, &can, strictness)?;
         if let Some(options) = self.policy.options_of(&request.model)
             && can.has(Ability::EngineOptions)

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use bytes::Buf;
 use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Request, Response};
+use http::{Extensions, HeaderValue, Request, Response};
 use loggia_backend::{Backend, BackendError};
 use loggia_wire::openai::ModelList;
 use serde::Serialize;
 
-use crate::{ApiError, Body, Policy, Route};
+use crate::caller::Only;
+use crate::{ApiError, Body, Caller, Policy, Route};
 
 /// The request's id, put among the request's extensions by a server that has one; it goes into the log.
 #[derive(Clone, Debug)]
@@ -41,12 +42,14 @@ impl Door {
     where
         B: http_body::Body<Data: Buf, Error: Display> + Send,
     {
+        let restricted = self.restricted(request.extensions());
+        let door = restricted.as_ref().unwrap_or(self);
         match Route::of(request.method(), request.uri()) {
             // Not by way of `answer`: a future within a future would carry the request once more.
-            Ok(Route::Chat) => self.chat(request).await,
-            Ok(Route::Models) => self.models().await,
-            Ok(Route::Model(id)) => self.model(&id).await,
-            Err(error) => error.under(self.policy.profile).response(),
+            Ok(Route::Chat) => door.chat(request).await,
+            Ok(Route::Models) => door.models().await,
+            Ok(Route::Model(id)) => door.model(&id).await,
+            Err(error) => self.refuse(error),
         }
     }
 
@@ -55,11 +58,25 @@ impl Door {
     where
         B: http_body::Body<Data: Buf, Error: Display> + Send,
     {
+        let restricted = self.restricted(request.extensions());
+        let door = restricted.as_ref().unwrap_or(self);
         match route {
-            Route::Chat => self.chat(request).await,
-            Route::Models => self.models().await,
-            Route::Model(id) => self.model(&id).await,
+            Route::Chat => door.chat(request).await,
+            Route::Models => door.models().await,
+            Route::Model(id) => door.model(&id).await,
         }
+    }
+
+    /// Refuses a request before it is looked at any further.
+    pub fn refuse(&self, error: ApiError) -> Response<Body> {
+        error.under(self.policy.profile).response()
+    }
+
+    /// The door as it is for a [`Caller`] to whom not every model is there.
+    fn restricted(&self, extensions: &Extensions) -> Option<Self> {
+        let models = extensions.get::<Caller>()?.models.clone()?;
+        let backend = Arc::new(Only::new(Arc::clone(&self.backend), models));
+        Some(Self { backend, policy: Arc::clone(&self.policy), forwards_head: self.forwards_head })
     }
 
     /// `GET /v1/models`.
@@ -83,12 +100,10 @@ impl Door {
             }
             Ok(Err(_)) => {
                 let error = BackendError::Engine { message: "a list that cannot be written as JSON".to_owned() };
-                ApiError::from(error).under(self.policy.profile).response()
+                self.refuse(ApiError::from(error))
             }
-            Err(error @ BackendError::ModelNotFound { .. }) => {
-                ApiError::from(error).about(param).under(self.policy.profile).response()
-            }
-            Err(error) => ApiError::from(error).under(self.policy.profile).response(),
+            Err(error @ BackendError::ModelNotFound { .. }) => self.refuse(ApiError::from(error).about(param)),
+            Err(error) => self.refuse(ApiError::from(error)),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
 use loggia_backend::{BackendError, Phase, Profile};
 use loggia_wire::openai::{ErrorBody, ErrorObject};
@@ -65,6 +65,18 @@ impl ApiError {
         self
     }
 
+    /// A request without a key, where one is asked for.
+    pub fn no_key() -> Self {
+        let message = "You didn't provide an API key. Send yours in the header 'Authorization: Bearer YOUR_KEY'.";
+        Self::new(StatusCode::UNAUTHORIZED, message).coded("invalid_api_key")
+    }
+
+    /// A key that is none of this server's. Nothing of it is told again: errors are logged, and shown to others.
+    pub fn wrong_key() -> Self {
+        let message = "Incorrect API key provided. It is none of this server's; ask whoever runs it for one.";
+        Self::new(StatusCode::UNAUTHORIZED, message).coded("invalid_api_key")
+    }
+
     pub(crate) fn unknown_route(method: &Method, path: &str) -> Self {
         Self::new(StatusCode::NOT_FOUND, format!("Invalid URL ({method} {path})")).coded("unknown_url")
     }
@@ -121,6 +133,10 @@ impl ApiError {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
             let millis = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
             headers.insert(HeaderName::from_static("retry-after-ms"), HeaderValue::from(millis));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            // HTTP wants it told how.
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         if let Some(allow) = self.allow.as_ref().and_then(|method| HeaderValue::from_str(method.as_str()).ok()) {
             headers.insert(ALLOW, allow);

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod body;
+mod caller;
 mod ceilings;
 mod chat;
 mod collect;
@@ -30,6 +31,7 @@ mod schema;
 mod stream;
 
 pub use body::{Body, Ended, Outcome};
+pub use caller::{BadModelPattern, Caller, ModelPattern};
 pub use door::{Door, RequestId};
 pub use error::ApiError;
 pub use layer::{EitherBody, OpenAi, OpenAiLayer};

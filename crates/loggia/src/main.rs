@@ -49,7 +49,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
 fn serve(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     logs::start(logs::SERVING);
     loggia_server::log_panics_without_their_words();
-    let config = Config::load(args, &environment)?;
+    let config = Config::of_this_process(args)?;
     allow_many_files();
     runtime()?.block_on(serve::serve(&config))?;
     Ok(ExitCode::SUCCESS)
@@ -66,7 +66,7 @@ fn engine() -> anyhow::Result<ExitCode> {
 
 fn check(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     logs::start("error");
-    let config = Config::load(args, &environment)?;
+    let config = Config::of_this_process(args)?;
     let (output, all_well) = runtime()?.block_on(check::check(&config))?;
     print(&output)?;
     Ok(if all_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -14,7 +14,7 @@ use loggia_server::{AppState, Origins, ServerOptions, app};
 use tokio::net::TcpListener;
 
 use crate::backends::{Backends, LocalError};
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::models::{self, Progress, Source, Store};
 
 /// Serves until told to stop; what is under way then may end within the time that the configuration allows.
@@ -32,10 +32,14 @@ pub(crate) async fn serve(config: &Config) -> anyhow::Result<()> {
     let backend: Arc<dyn Backend> = Arc::new(Inline::new(Arc::new(emulating), config.images.value.clone()));
     let app = app(AppState::new(backend.clone(), policy, options.clone()));
     say(&format!("loggia: listening on http://{address}"));
+    let asks_for_a_key = !config.key.is_empty();
+    if !asks_for_a_key && !address.ip().is_loopback() {
+        tracing::warn!(%address, "open to everybody who reaches this address: no key is asked for; [[key]] in the file makes one");
+    }
     // Beside serving: what it starts ends with it.
     let beside = async {
         backends.load.await?;
-        example(&*backend, reachable(address)).await;
+        example(&*backend, reachable(address), asks_for_a_key).await;
         std::future::pending::<anyhow::Result<()>>().await
     };
     tokio::select! {
@@ -91,6 +95,7 @@ fn options(config: &Config) -> anyhow::Result<ServerOptions> {
         max_connections: config.max_connections.get() as usize,
         shutdown_timeout: *config.shutdown_timeout,
         origins,
+        keys: config::keys(&config.key),
     })
 }
 
@@ -119,12 +124,12 @@ fn told_to_stop() -> anyhow::Result<impl Future<Output = ()>> {
 }
 
 /// Prints a line that can be pasted into another terminal, with a model that is there and can hold a chat.
-async fn example(backend: &dyn Backend, address: SocketAddr) {
+async fn example(backend: &dyn Backend, address: SocketAddr, asks_for_a_key: bool) {
     let Ok(Some(model)) = tokio::time::timeout(Duration::from_secs(5), a_model_that_chats(backend)).await else {
         say("loggia: no model can be reached yet; `loggia check` with the same flags says why");
         return;
     };
-    say(&format!("try it:\n{}", curl(address, &model)));
+    say(&format!("try it:\n{}", curl(address, &model, asks_for_a_key)));
 }
 
 /// The first that does not say that it cannot: models for embeddings stand in Ollama's list too.
@@ -146,12 +151,13 @@ fn say(text: &str) {
     let _ = writeln!(std::io::stdout(), "{text}");
 }
 
-fn curl(address: SocketAddr, model: &str) -> String {
+fn curl(address: SocketAddr, model: &str, asks_for_a_key: bool) -> String {
+    let key = if asks_for_a_key { r#" -H "authorization: Bearer $KEY""# } else { "" };
     let model = serde_json::Value::from(model);
     let body = format!(r#"{{"model":{model},"messages":[{{"role":"user","content":"Say hello."}}]}}"#);
     // A model's name may hold what a shell reads as its own.
     let body = body.replace('\'', r"'\''");
-    format!("  curl http://{address}/v1/chat/completions -H 'content-type: application/json' -d '{body}'")
+    format!("  curl http://{address}/v1/chat/completions -H 'content-type: application/json'{key} -d '{body}'")
 }
 
 /// Where this machine finds what listens on every interface.
@@ -169,8 +175,10 @@ mod tests {
 
     #[test]
     fn the_line_to_try_survives_a_shell_whatever_the_models_name() {
-        let line = curl("127.0.0.1:11435".parse().unwrap(), "it's:latest");
-        assert!(line.contains(r#"-d '{"model":"it'\''s:latest","#), "{line}");
+        let address = "127.0.0.1:11435".parse().unwrap();
+        let line = curl(address, "it's:latest", false);
+        assert!(line.contains(r#"-d '{"model":"it'\''s:latest","#) && !line.contains("authorization"), "{line}");
+        assert!(curl(address, "m", true).contains(r#" -H "authorization: Bearer $KEY" -d "#));
     }
 
     #[test]

@@ -64,6 +64,25 @@ fn a_key_is_never_shown() {
 }
 
 #[test]
+fn the_keys_of_the_api_are_shown_by_name_alone() {
+    let ollama = Ollama::start();
+    let program = Program::new().with("LOGGIA_KEY_BOB", "a-secret-of-bobs").with("LOGGIA_LOG", "trace");
+    program.write(
+        "loggia.toml",
+        "[[key]]\nname = \"alice\"\nkey = \"a-secret-of-alices\"\nmodels = [\"gpt-*\"]\n[[key]]\nname = \"bob\"\nstrict = true\n",
+    );
+    let checked = program.run(&["check", "--config", "loggia.toml", "--ollama", &ollama.url()]).succeeded();
+    assert!(!checked.out.contains("secret") && !checked.err.contains("secret"), "{checked:?}");
+    for shown in ["name = \"alice\"", "models = [\"gpt-*\"]", "name = \"bob\"", "strict = true"] {
+        assert!(checked.out.contains(shown), "no {shown} in {checked:?}");
+    }
+    let forgotten = program.with("LOGGIA_KEY_MALLORY", "a-secret-of-mallorys");
+    let said = forgotten.run(&["check", "--config", "loggia.toml", "--ollama", &ollama.url()]);
+    assert!(!said.err.contains("secret"), "{said:?}");
+    said.failed_saying(&["LOGGIA_KEY_MALLORY holds a key of nobody"]);
+}
+
+#[test]
 #[cfg(feature = "embedded")]
 fn what_an_embedded_model_cannot_honour_is_a_mistake_in_the_configuration() {
     let program = Program::new();

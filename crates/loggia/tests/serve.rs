@@ -150,6 +150,51 @@ fn settings_reach_the_server() {
 }
 
 #[test]
+fn keys_reach_the_server_and_its_line_to_try_asks_for_one() {
+    let ollama = Ollama::start();
+    ollama.go_on.add_permits(8);
+    let program = Program::new().with("LOGGIA_KEYS", "alice").with("LOGGIA_KEY_ALICE", "a-secret-of-alices");
+    let mut served = serve(&program, &["--ollama", &ollama.url()]);
+    let bearing = |key: &str| {
+        served.ask(&format!(
+            "GET /v1/models HTTP/1.1\r\nhost: loggia\r\nconnection: close\r\nauthorization: Bearer {key}\r\n\r\n"
+        ))
+    };
+    assert!(bearing("a-secret-of-alices").starts_with("HTTP/1.1 200"));
+    assert!(bearing("a-secret-of-nobody").starts_with("HTTP/1.1 401"));
+    assert!(served.get("/v1/models").starts_with("HTTP/1.1 401"));
+    assert!(served.get("/readyz").starts_with("HTTP/1.1 200"));
+    served.line();
+    assert!(served.line().contains(r#"-H "authorization: Bearer $KEY""#));
+    served.signal("TERM");
+    let (code, log) = served.ended();
+    assert_eq!(code, Some(0), "{log}");
+    assert!(log.contains("alice") && !log.contains("a-secret"), "{log}");
+}
+
+#[test]
+fn whoever_listens_to_others_without_a_key_is_told_so_once() {
+    let told = |program: &Program, listen: &str| {
+        let mut running = program.start(&["serve", "--listen", listen, "--ollama", "http://127.0.0.1:9"]);
+        let mut line = String::new();
+        let mut output = BufReader::new(running.0.stdout.take().unwrap());
+        // The last that it says before it waits.
+        while !line.contains("loggia check") {
+            assert!(output.read_line(&mut line).unwrap() > 0, "{line}");
+        }
+        assert!(std::process::Command::new("kill").arg(running.0.id().to_string()).status().unwrap().success());
+        running.0.wait().unwrap();
+        let mut log = String::new();
+        running.0.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+        log.matches("no key is asked for").count()
+    };
+    assert_eq!(told(&Program::new(), "0.0.0.0:0"), 1);
+    assert_eq!(told(&Program::new(), "127.0.0.1:0"), 0);
+    let keyed = Program::new().with("LOGGIA_KEYS", "alice").with("LOGGIA_KEY_ALICE", "a-secret-of-alices");
+    assert_eq!(told(&keyed, "0.0.0.0:0"), 0);
+}
+
+#[test]
 fn a_backend_that_is_down_does_not_keep_the_server_from_starting() {
     let program = Program::new();
     let mut served = serve(&program, &["--ollama", "http://127.0.0.1:9"]);

@@ -1,17 +1,18 @@
 //! One line in the log for each request, once its answer has ended; and the gauge of those under way.
 //!
-//! The line names method, route, status, how it ended, how long it took, and the tokens that it cost. Never a path, a query, a header or a
+//! The line names method, route, status, whose key it was, how it ended, how long it took, and the tokens that it cost. Never a path, a query, a header or a
 //! body: what the client sent is the client's.
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
-use loggia_api::{Ended, Outcome, RequestId, Route};
+use loggia_api::{Caller, Ended, Outcome, RequestId, Route};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
@@ -71,6 +72,8 @@ where
 #[derive(Debug)]
 struct Account {
     id: Option<RequestId>,
+    /// The name of the key, where there are keys.
+    key: Option<Arc<str>>,
     method: Method,
     route: Option<&'static str>,
     status: Option<StatusCode>,
@@ -83,6 +86,7 @@ impl Account {
     fn open<B>(request: &Request<B>, in_flight: &InFlight) -> Self {
         Self {
             id: request.extensions().get().cloned(),
+            key: request.extensions().get::<Caller>().map(|caller| Arc::clone(&caller.name)),
             method: request.method().clone(),
             route: route(request),
             status: None,
@@ -103,6 +107,7 @@ impl Drop for Account {
             method = known(&self.method),
             route = self.route,
             status = self.status.map(|status| status.as_u16()),
+            key = self.key.as_deref(),
             outcome = word(self.ended.outcome),
             ms,
             prompt_tokens = usage.map(|usage| usage.prompt_tokens),

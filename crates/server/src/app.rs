@@ -11,15 +11,16 @@ use axum::routing::get;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::Response;
-use loggia_api::{Door, Policy};
+use loggia_api::{Caller, Door, Policy};
 use loggia_backend::Backend;
 use tower::{Service, ServiceBuilder};
 
 use crate::access::AccessLayer;
 use crate::body::AnswerBody;
 use crate::cors::PagesLayer;
+use crate::keys::CallerLayer;
 use crate::request_id::RequestIdLayer;
-use crate::{InFlight, ServerOptions, health, panic};
+use crate::{InFlight, ServerOptions, health, keys, panic};
 
 /// What the app is made of.
 #[derive(Clone)]
@@ -57,11 +58,13 @@ pub fn app(state: AppState) -> Router {
         ServiceBuilder::new()
             // Every answer bears its id: a preflight, a panic's 500 and an unknown route too.
             .layer(RequestIdLayer)
+            // Says whose key it is, to the log too, and leaves refusing to the routes: a preflight bears no key.
+            .layer(CallerLayer::new(options.keys.clone()))
             // Sees the status that the client sees; its line and its gauge last as long as the body.
             .layer(AccessLayer::new(in_flight))
             // Answers preflights before anything asks for a key, and lets a page read every error, a panic's too.
             .layer(PagesLayer::new(&options.origins))
-            .service(Routes { door, own }),
+            .service(Routes { door, own, asks_for_a_key: !options.keys.is_empty() }),
     )
 }
 
@@ -75,6 +78,8 @@ pub(crate) fn own_route(path: &str) -> Option<&'static str> {
 struct Routes {
     door: Door,
     own: Router,
+    /// Of all routes but the server's own.
+    asks_for_a_key: bool,
 }
 
 impl Service<Request> for Routes {
@@ -97,6 +102,11 @@ impl Service<Request> for Routes {
             });
         }
         let door = self.door.clone();
+        if self.asks_for_a_key && request.extensions().get::<Caller>().is_none() {
+            // Before its body is read.
+            let refused = door.refuse(keys::refusal(request.headers()));
+            return Box::pin(async move { Ok(refused.map(AnswerBody::from)) });
+        }
         Box::pin(async move {
             let answer = AssertUnwindSafe(door.serve(request)).catch_unwind().await;
             Ok(answer.unwrap_or_else(panic::answer).map(AnswerBody::from))

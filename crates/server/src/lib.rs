@@ -1,7 +1,7 @@
 //! Loggia's HTTP server as a value: an axum app around the door of `loggia-api`, and the loop that serves it.
 //!
 //! Reading order: [`app`] (the routes, and every layer around them), [`run`] (connections, and how they end),
-//! [`ServerOptions`] (each limit and its default). What OpenAI's routes answer is `loggia-api`; who answers is `loggia-backend`;
+//! [`ServerOptions`] (each limit and its default), [`Keys`] (whom it lets in). What OpenAI's routes answer is `loggia-api`; who answers is `loggia-backend`;
 //! arguments and configuration files are the program's.
 #![forbid(unsafe_code)]
 
@@ -13,6 +13,7 @@ mod cors;
 mod crew;
 mod health;
 mod in_flight;
+mod keys;
 mod options;
 mod panic;
 mod request_id;
@@ -21,6 +22,7 @@ mod run;
 pub use app::{AppState, app};
 pub use cors::{BadOrigin, Origins};
 pub use in_flight::InFlight;
+pub use keys::{KeyDigest, Keys};
 pub use options::ServerOptions;
 pub use panic::log_panics_without_their_words;
 pub use run::run;

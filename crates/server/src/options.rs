@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::Origins;
+use crate::{Keys, Origins};
 
 /// The server's limits.
 #[derive(Clone, Debug)]
@@ -26,6 +26,8 @@ pub struct ServerOptions {
     pub shutdown_timeout: Duration,
     /// The pages that may use the API from a browser. Those of this machine.
     pub origins: Origins,
+    /// The keys that the API asks for. None: it is open to everybody who reaches it.
+    pub keys: Keys,
 }
 
 impl Default for ServerOptions {
@@ -38,6 +40,7 @@ impl Default for ServerOptions {
             ready_timeout: Duration::from_secs(5),
             shutdown_timeout: Duration::from_secs(30),
             origins: Origins::default(),
+            keys: Keys::default(),
         }
     }
 }

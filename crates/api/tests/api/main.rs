@@ -1,6 +1,7 @@
 //! OpenAI's API from outside: bytes in, bytes out, over services that speak Ollama.
 
 mod call_or_answer;
+mod callers;
 mod context;
 mod engine_options;
 mod fields;

@@ -16,6 +16,7 @@ use serde::{Deserialize, Deserializer};
 use super::Environment;
 use super::bounds::{CeilingsTable, ImagesTable};
 use super::keep_alive::KeepAlive;
+use super::keys::ApiKey;
 use super::lora::Lora;
 use super::value::{Engine, ModelName, PerModel, SamplingProfile, Span, Url};
 use crate::cli::ServeArgs;
@@ -33,6 +34,14 @@ pub(crate) enum ConfigError {
     StrictAndLenient(String),
     #[error("two engines are called `{0}`; each needs a name of its own")]
     TwoEngines(String),
+    #[error("the key `{name}` has no text; set {variable}, or `key` or `sha256` in the file")]
+    NoKey { name: String, variable: String },
+    #[error("the keys `{0}` and `{1}` are the same, or named alike; each needs a name and a text of its own")]
+    TwoKeys(String, String),
+    #[error(
+        "the environment variable {0} holds a key of nobody; name its holder with LOGGIA_KEYS, or with [[key]] in the file"
+    )]
+    KeyOfNobody(String),
     #[error("there is no home directory to keep models in; name a folder with --data-dir or LOGGIA_DATA_DIR")]
     NoDataDir,
 }
@@ -59,6 +68,7 @@ pub(crate) struct Layer {
     pub(super) openai: Option<Vec<Engine>>,
     #[serde(default, deserialize_with = "aliases")]
     pub(super) aliases: Option<Vec<Alias>>,
+    pub(super) key: Option<Vec<ApiKey>>,
     pub(super) cors_origins: Option<Vec<String>>,
     pub(super) body_limit: Option<ByteSize>,
     pub(super) workers: Option<NonZeroU32>,
@@ -119,6 +129,8 @@ impl Layer {
             ollama: env.list("OLLAMA")?,
             openai: env.list("OPENAI")?,
             aliases: env.list("ALIASES")?,
+            // A list of nobody must not open what the file keeps closed.
+            key: env.list("KEYS")?.filter(|keys| !keys.is_empty()),
             cors_origins: env.list("CORS_ORIGINS")?,
             body_limit: env.one("BODY_LIMIT")?,
             workers: env.one("WORKERS")?,
@@ -167,6 +179,9 @@ impl Layer {
         let mut models = self.per_model.iter().flatten();
         if let Some((model, _)) = models.find(|(_, its)| both(its.strict, its.lenient)) {
             return Err(ConfigError::StrictAndLenient(format!("{source}, for the model `{model}`,")));
+        }
+        if let Some(key) = self.key.iter().flatten().find(|key| both(key.strict, key.lenient)) {
+            return Err(ConfigError::StrictAndLenient(format!("{source}, for the key `{}`,", key.name)));
         }
         Ok(self)
     }

@@ -5,6 +5,7 @@
 
 mod bounds;
 mod keep_alive;
+mod keys;
 mod layer;
 mod lora;
 mod show;
@@ -26,6 +27,8 @@ pub(crate) use loggia_backend::roster::Alias;
 use crate::cli::{ServeArgs, StoreArgs};
 use bounds::{CeilingsTable, ImagesTable};
 pub(crate) use keep_alive::KeepAlive;
+use keys::of_nobody;
+pub(crate) use keys::{ApiKey, keys};
 pub(crate) use layer::ConfigError;
 use layer::Layer;
 pub(crate) use lora::Lora;
@@ -54,6 +57,8 @@ pub(crate) struct Config {
     /// Engines that speak OpenAI, in order: an earlier one's model names win. Their keys are here already.
     pub(crate) openai: Set<Vec<Engine>>,
     pub(crate) aliases: Set<Vec<Alias>>,
+    /// Those that the API asks for, their digests here already. None: it is open.
+    pub(crate) key: Set<Vec<ApiKey>>,
     /// `None`: the pages of this machine.
     pub(crate) cors_origins: Set<Option<Vec<String>>>,
     pub(crate) body_limit: Set<ByteSize>,
@@ -158,6 +163,7 @@ impl Config {
             ollama: layers.pick(|layer| layer.ollama.clone(), Vec::new()),
             openai: with_keys(layers.pick(|layer| layer.openai.clone(), Vec::new()), env)?,
             aliases: layers.pick(|layer| layer.aliases.clone(), Vec::new()),
+            key: keys::with_digests(layers.pick(|layer| layer.key.clone(), Vec::new()), env)?,
             cors_origins: layers.pick(|layer| layer.cors_origins.clone().map(Some), None),
             body_limit: layers.pick(|layer| layer.body_limit, ByteSize::mib(32)),
             workers: layers.pick(|layer| layer.workers.map(Some), None),
@@ -176,6 +182,14 @@ impl Config {
             images: layers.pick(|layer| layer.images.as_ref().map(ImagesTable::limits), media::Limits::default()),
             per_model: layers.pick(|layer| layer.per_model.clone(), BTreeMap::new()),
         })
+    }
+
+    /// The same from this process's own environment, whose every variable can be looked at.
+    pub(crate) fn of_this_process(args: &ServeArgs) -> Result<Self, ConfigError> {
+        let config = Config::load(args, &environment)?;
+        let variables = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+        of_nobody(&config.key, variables.filter(|name| environment(name).is_some()))?;
+        Ok(config)
     }
 
     /// Whether nothing is named that could answer, so that the default model is meant.

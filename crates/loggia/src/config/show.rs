@@ -72,6 +72,19 @@ fn tables(config: &Config, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "\n[lora.{}]  # {}", text(name), config.lora.from)?;
         writeln!(f, "base = {}\nfile = {}\nscale = {scale:?}", text(&base.0), text(&file.0))?;
     }
+    for key in &*config.key {
+        writeln!(f, "\n[[key]]  # {}", config.key.from)?;
+        writeln!(
+            f,
+            "name = {}\n# key: one is set; {} holds it, or `key` or `sha256` in the file",
+            text(&key.name),
+            key.variable()
+        )?;
+        flags(f, key.strict, key.lenient)?;
+        if let Some(models) = &key.models {
+            writeln!(f, "models = {}", list(models))?;
+        }
+    }
     if !config.aliases.is_empty() {
         writeln!(f, "\n[aliases]  # {}", config.aliases.from)?;
     }
@@ -85,13 +98,18 @@ fn tables(config: &Config, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(profile) = settings.sampling_profile {
             writeln!(f, "sampling_profile = {}", text(profile))?;
         }
-        for (key, value) in [("strict", settings.strict), ("lenient", settings.lenient)] {
-            if let Some(value) = value {
-                writeln!(f, "{key} = {value}")?;
-            }
-        }
+        flags(f, settings.strict, settings.lenient)?;
         if !settings.options.is_empty() {
             writeln!(f, "options = {}", toml::Value::from(settings.options.clone()))?;
+        }
+    }
+    Ok(())
+}
+
+fn flags(f: &mut fmt::Formatter<'_>, strict: Option<bool>, lenient: Option<bool>) -> fmt::Result {
+    for (key, value) in [("strict", strict), ("lenient", lenient)] {
+        if let Some(value) = value {
+            writeln!(f, "{key} = {value}")?;
         }
     }
     Ok(())

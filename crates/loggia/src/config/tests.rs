@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use loggia_server::KeyDigest;
+
 use super::*;
 
 const FILE: &str = r#"
@@ -27,6 +29,16 @@ key = "also-from-the-file"
 base = "smollm2:135m"
 file = "/adapters/my.gguf"
 scale = 0.7
+
+[[key]]
+name = "alice"
+key = "sk-of-alice-from-the-file"
+lenient = true
+models = ["gpt-*", "smollm2:135m"]
+
+[[key]]
+name = "my-phone"
+sha256 = "2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b"
 
 [aliases]
 "gpt-*" = "smollm2:135m"
@@ -164,7 +176,9 @@ fn what_is_shown_is_a_file_that_means_the_same_without_its_keys() {
             && line("strict").ends_with("# file")
             && line("parallel").ends_with("# default")
     );
-    let again = load(Some(&shown), &[], &[]).unwrap();
+    let secrets = [("LOGGIA_KEY_ALICE", "sk-of-alice-from-the-file"), ("LOGGIA_KEY_MY_PHONE", "sk-of-my-new-phone")];
+    let again = load(Some(&shown), &secrets, &[]).unwrap();
+    assert_eq!(again.key[0], config.key[0]);
     let mut keyless = config.openai.value.clone();
     for engine in &mut keyless {
         engine.key = None;
@@ -195,4 +209,54 @@ fn a_model_or_an_alias_has_settings_of_its_own() {
     assert_eq!(serde_json::Value::from(policy.options), serde_json::json!({"num_ctx": 32768, "top_k": 20}));
     let both = "[per_model.m]\nstrict = true\nlenient = true\n";
     assert!(load(Some(both), &[], &[]).unwrap_err().to_string().contains("for the model `m`"));
+}
+
+#[test]
+fn api_keys_come_from_the_environment_first_and_then_from_the_file() {
+    let digests = |config: &Config| config.key.iter().map(|key| key.digest.unwrap()).collect::<Vec<_>>();
+    let config = load(Some(FILE), &[], &[]).unwrap();
+    assert_eq!(digests(&config), [KeyDigest::of("sk-of-alice-from-the-file"), KeyDigest::of("secret")]);
+    let config = load(Some(FILE), &[("LOGGIA_KEY_ALICE", "sk-of-alice-from-elsewhere\n")], &[]).unwrap();
+    assert_eq!(digests(&config)[0], KeyDigest::of("sk-of-alice-from-elsewhere"));
+    // Without a file, a list of names; it replaces the file's, as every list does, but never by nothing.
+    let env = [("LOGGIA_KEYS", "bob"), ("LOGGIA_KEY_BOB", "sk-of-bob-0123456789")];
+    assert_eq!(load(None, &env, &[]).unwrap().key.value, load(Some(FILE), &env, &[]).unwrap().key.value);
+    assert_eq!(load(Some(FILE), &[("LOGGIA_KEYS", " , ")], &[]).unwrap().key.len(), 2);
+}
+
+#[test]
+fn an_api_key_that_opens_nothing_or_to_anybody_is_a_mistake() {
+    let said = |file: &str, env: &[(&str, &str)]| load(Some(file), env, &[]).unwrap_err().to_string();
+    let nameless = "[[key]]\nname = \"bob\"\n";
+    assert!(said(nameless, &[]).contains("the key `bob` has no text; set LOGGIA_KEY_BOB"));
+    for (field, why) in [
+        ("key = \"hunter2\"", "at least 16 characters"),
+        ("key = \"hunter2 hunter2 hunter2\"", "visible ASCII"),
+        ("key = 1234567890123456789", "in quotes"),
+        ("sha256 = \"hunter2\"", "64 hex digits"),
+        ("key = \"hunter2-hunter2-hunter2\"\nsha256 = \"hunter2\"", "keep one"),
+        ("key = \"hunter2-hunter2-hunter2\"\nmodels = [\"a*b*\"]", "`a*b*` names no model"),
+        ("key = \"hunter2-hunter2-hunter2\"\nstrict = true\nlenient = true", "for the key `bob`"),
+    ] {
+        let said = said(&format!("{nameless}{field}\n"), &[]);
+        assert!(said.contains(why) && !said.contains("hunter2") && !said.contains("1234"), "{said}");
+    }
+    let short = said(nameless, &[("LOGGIA_KEY_BOB", "hunter2")]);
+    assert!(short.contains("LOGGIA_KEY_BOB: a key has at least 16") && !short.contains("hunter2"), "{short}");
+    assert!(said("[[key]]\nname = \"b/b\"\n", &[]).contains("cannot name a key"));
+    let same = |one: &str, other: &str| {
+        let key = |name: &str, key: &str| format!("[[key]]\nname = \"{name}\"\nkey = \"{key}\"\n");
+        said(&(key("a.b", "hunter2-hunter2-hunter2") + &key(one, other)), &[])
+    };
+    assert!(same("a-b", "another-0123456789").contains("the keys `a.b` and `a-b`"));
+    assert!(same("c", "hunter2-hunter2-hunter2").contains("the keys `a.b` and `c`"));
+}
+
+#[test]
+fn a_variable_with_a_key_of_nobody_is_named() {
+    let config = load(Some(FILE), &[], &[]).unwrap();
+    let of = |names: &[&str]| keys::of_nobody(&config.key, names.iter().map(|name| (*name).to_owned()));
+    of(&["LOGGIA_KEY_ALICE", "LOGGIA_KEY_MY_PHONE", "LOGGIA_KEEP_ALIVE", "LOGGIA_KEYS", "HOME"]).unwrap();
+    let said = of(&["HOME", "LOGGIA_KEY_MALLORY"]).unwrap_err().to_string();
+    assert!(said.contains("LOGGIA_KEY_MALLORY holds a key of nobody"), "{said}");
 }

@@ -5,10 +5,11 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use loggia_api::{ModelPolicy, Strictness};
+use loggia_api::{BadModelPattern, ModelPolicy, Strictness};
 use loggia_backend::Profile;
 use loggia_backend::http::{BaseUrl, BaseUrlError, Key, KeyError};
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 
 /// Why a text is not what a setting wants.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -33,6 +34,16 @@ pub(crate) enum ValueError {
     LoraName(String),
     #[error("the scale of an adapter is a number, as 1.0 is, and not {0}")]
     LoraScale(String),
+    #[error("`{0}` cannot name a key: letters, digits, `-`, `_` and `.` can")]
+    KeyName(String),
+    #[error("a key has at least 16 characters, all of them visible ASCII; `openssl rand -hex 32` makes one")]
+    ApiKey,
+    #[error("`sha256` is not 64 hex digits; `printf %s \"$KEY\" | sha256sum` prints them")]
+    KeyDigest,
+    #[error("the key `{0}` has both `key` and `sha256`; keep one")]
+    KeyTwice(String),
+    #[error(transparent)]
+    ModelPattern(#[from] BadModelPattern),
 }
 
 /// How sampling fields are read.
@@ -165,8 +176,7 @@ impl fmt::Display for Url {
 }
 
 /// The key of an engine; printing it shows nothing.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Secret(pub(crate) Key);
 
 impl FromStr for Secret {
@@ -178,11 +188,17 @@ impl FromStr for Secret {
     }
 }
 
-impl TryFrom<String> for Secret {
-    type Error = ValueError;
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        text(input)?.parse().map_err(D::Error::custom)
+    }
+}
 
-    fn try_from(text: String) -> Result<Self, ValueError> {
-        text.parse()
+/// A text that is a secret. What is none (a number, without quotes) is not quoted, as the parser's own message would.
+pub(super) fn text<'de, D: Deserializer<'de>>(input: D) -> Result<String, D::Error> {
+    match toml::Value::deserialize(input)? {
+        toml::Value::String(text) => Ok(text),
+        _ => Err(D::Error::custom("a secret is a text, in quotes")),
     }
 }
 
@@ -207,8 +223,7 @@ impl TryFrom<EngineTable> for Engine {
     type Error = ValueError;
 
     fn try_from(EngineTable { name, url, key }: EngineTable) -> Result<Self, ValueError> {
-        let plain = |char: char| char.is_ascii_alphanumeric() || matches!(char, '-' | '_' | '.');
-        if name.is_empty() || !name.chars().all(plain) {
+        if !is_plain_name(&name) {
             return Err(ValueError::EngineName(name));
         }
         Ok(Engine { name, url, key })
@@ -218,10 +233,19 @@ impl TryFrom<EngineTable> for Engine {
 impl Engine {
     /// The environment variable that holds its key: `LOGGIA_OPENAI_MY_VLLM_KEY` for `my-vllm`.
     pub(crate) fn key_variable(&self) -> String {
-        let name: String =
-            self.name.chars().map(|char| if char.is_ascii_alphanumeric() { char } else { '_' }).collect();
-        format!("LOGGIA_OPENAI_{}_KEY", name.to_ascii_uppercase())
+        format!("LOGGIA_OPENAI_{}_KEY", variable(&self.name))
     }
+}
+
+/// Whether this can name an engine or a key.
+pub(super) fn is_plain_name(name: &str) -> bool {
+    let plain = |char: char| char.is_ascii_alphanumeric() || matches!(char, '-' | '_' | '.');
+    !name.is_empty() && name.chars().all(plain)
+}
+
+/// A name as it stands in that of a variable.
+pub(super) fn variable(name: &str) -> String {
+    name.chars().map(|char| if char.is_ascii_alphanumeric() { char.to_ascii_uppercase() } else { '_' }).collect()
 }
 
 impl FromStr for Engine {

@@ -4,8 +4,8 @@
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use loggia_api::Policy;
-use loggia_server::ServerOptions;
+use loggia_api::{Caller, Policy};
+use loggia_server::{KeyDigest, Keys, ServerOptions};
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::stand::{Performance, Stand, chat, last, until};
@@ -110,4 +110,25 @@ async fn each_request_is_one_line_that_tells_how_it_ended() {
     );
     let text = log.text();
     assert!(!text.to_lowercase().contains("secret"), "{text}");
+}
+
+#[tokio::test]
+async fn the_line_names_the_key_by_its_name_and_never_by_itself() {
+    let log = Log::default();
+    let _logging = log.everything();
+    let alice = Caller { name: "alice".into(), strictness: None, models: None };
+    let keys = Keys::new([(KeyDigest::of("secret-of-alice-1"), alice)]);
+    let stand = Stand::with(ServerOptions { workers: 0, keys, ..ServerOptions::default() }, Policy::default()).await;
+    for key in ["secret-of-alice-1", "secret-of-nobody-1"] {
+        stand.ask(&last("GET /v1/models").replacen("\r\n", &format!("\r\nauthorization: Bearer {key}\r\n"), 1)).await;
+    }
+    until(|| stand.in_flight.count() == 0).await;
+    assert_eq!(
+        log.answered(),
+        [
+            r#"method="GET" route="/v1/models" status=200 key="alice" outcome="complete""#,
+            r#"method="GET" route="/v1/models" status=401 outcome="failed""#,
+        ]
+    );
+    assert!(!log.text().contains("secret"), "{}", log.text());
 }

@@ -4,6 +4,7 @@ mod answers;
 mod browsers;
 mod connections;
 mod health;
+mod keys;
 mod log;
 mod shutdown;
 mod stand;
