@@ -2,27 +2,48 @@
 
 use std::collections::BTreeMap;
 
-use loggia_wire::openai::{ChatCompletionRequest, Content, FunctionDefinition, PartKind, ResponseFormat};
+use loggia_wire::openai::{
+    ChatCompletionRequest, CompletionRequest, Content, FunctionDefinition, PartKind, ResponseFormat,
+};
 use serde_json::Value;
 
 use crate::request::too_long;
 use crate::{ApiError, Ceilings};
 
 pub(crate) fn check(request: &ChatCompletionRequest, most: &Ceilings) -> Result<(), ApiError> {
-    if request.choices() > most.choices {
-        return Err(too_large("n", most.choices, request.choices(), ""));
-    }
+    check_sampling(request, most)?;
     at_most("messages", most.messages, request.messages.len())?;
     at_most("tools", most.tools, request.tools.as_ref().map_or(0, Vec::len))?;
     at_most("functions", most.tools, request.functions.as_ref().map_or(0, Vec::len))?;
+    check_media(request, most)?;
+    check_schemas(request, most)
+}
+
+/// Of a request for completions; `shared` is what it has of a chat request.
+pub(crate) fn check_completion(
+    request: &CompletionRequest,
+    shared: &ChatCompletionRequest,
+    most: &Ceilings,
+) -> Result<(), ApiError> {
+    check_sampling(shared, most)?;
+    if request.candidates() > most.choices {
+        return Err(too_large("best_of", most.choices, request.candidates(), ""));
+    }
+    at_most("prompt", most.prompts, request.prompts())
+}
+
+/// What a request for completions has too.
+fn check_sampling(request: &ChatCompletionRequest, most: &Ceilings) -> Result<(), ApiError> {
+    if request.choices() > most.choices {
+        return Err(too_large("n", most.choices, request.choices(), ""));
+    }
     at_most("logit_bias", most.logit_bias, request.logit_bias.as_ref().map_or(0, BTreeMap::len))?;
     for stop in request.stop.iter().flat_map(|stop| &stop.0) {
         if stop.len() > most.stop_bytes {
             return Err(too_large("stop", most.stop_bytes, stop.len(), " bytes in one string"));
         }
     }
-    check_media(request, most)?;
-    check_schemas(request, most)
+    Ok(())
 }
 
 fn at_most(param: &str, most: usize, length: usize) -> Result<(), ApiError> {

@@ -1,4 +1,4 @@
-//! One chat: parse, find, ask, answer.
+//! One chat, or one completion: parse, find, ask, answer. What only a completion needs is in `completion.rs`.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -9,17 +9,19 @@ use futures_util::StreamExt;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Request, Response};
-use loggia_backend::{Ability, Backend, BackendError, ChatCall, Event, Events, Profile, ServedBy};
-use loggia_wire::openai::ChatCompletionRequest;
+use loggia_backend::{
+    Ability, Backend, BackendError, ChatCall, CompletionCall, Event, Events, Profile, Reply, ServedBy,
+};
+use loggia_wire::openai::{ChatCompletionRequest, CompletionRequest, StreamOptions};
 use tokio::time::Instant;
 
 use crate::collect::Collector;
-use crate::encode::{Encoder, Head};
+use crate::encode::{Encoder, Head, Shape};
 use crate::ignored::listed;
 use crate::stream::{Beginning, Begun, EventStream, NotBegun, Speech, took_too_long};
 use crate::{
-    ApiError, Body, Caller, Door, Ended, Outcome, RequestId, Strictness, engine_options, fields, files, id, read,
-    request,
+    ApiError, Body, Caller, Door, Ended, Outcome, RequestId, Strictness, completion, engine_options, fields, files, id,
+    read, request,
 };
 
 const X_LOGGIA_IGNORED: HeaderName = HeaderName::from_static("x-loggia-ignored");
@@ -29,22 +31,79 @@ const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering
 /// What the buffer of a whole answer holds at first: a short one. It grows for a longer one.
 const FIRST_BUFFER: usize = 1000;
 
+/// What is asked.
+enum Question {
+    Chat(Arc<ChatCompletionRequest>),
+    Completion(Arc<CompletionRequest>),
+}
+
+impl Question {
+    fn model(&self) -> &str {
+        match self {
+            Self::Chat(request) => &request.model,
+            Self::Completion(request) => &request.model,
+        }
+    }
+}
+
 /// A request that was read: everything about it but what its model can do.
 struct Asked {
-    request: Arc<ChatCompletionRequest>,
+    question: Question,
+    given: Given,
+    request_id: Option<Arc<str>>,
+}
+
+/// What is given with a request.
+struct Given {
     profile: Profile,
     strictness: Strictness,
     /// The head of the client's request, where it goes along. Else it goes at once: what waits for an engine should hold little.
     forwarded: Option<Arc<Parts>>,
-    request_id: Option<Arc<str>>,
 }
 
 /// A request that was let in.
 struct Admitted {
-    call: ChatCall,
+    call: Call,
     head: Head,
     /// What has no effect, for `x-loggia-ignored`.
     ignored: String,
+}
+
+/// What the backend is asked.
+enum Call {
+    Chat(ChatCall),
+    Completion(CompletionCall),
+}
+
+impl Call {
+    async fn start(self, backend: &dyn Backend) -> Result<Reply, BackendError> {
+        match self {
+            Self::Chat(call) => backend.chat(call).await,
+            Self::Completion(call) => backend.complete(call).await,
+        }
+    }
+}
+
+impl Asked {
+    fn new(door: &Door, parts: Parts, question: Question, profile: Profile) -> Self {
+        let request_id = parts.extensions.get::<RequestId>().map(|id| Arc::clone(&id.0));
+        let its_own = parts.extensions.get::<Caller>().and_then(|caller| caller.strictness);
+        let strictness = its_own.unwrap_or_else(|| door.policy.strictness_of(question.model()));
+        let forwarded = door.forwards_head.then(|| Arc::new(parts));
+        Self { question, given: Given { profile, strictness, forwarded }, request_id }
+    }
+
+    fn streams(&self) -> bool {
+        match &self.question {
+            Question::Chat(request) => request.streams(),
+            Question::Completion(request) => request.streams(),
+        }
+    }
+
+    fn log(&self) -> Log {
+        let is_chat = matches!(self.question, Question::Chat(_));
+        Log { request_id: self.request_id.clone(), is_chat }
+    }
 }
 
 impl Door {
@@ -55,28 +114,52 @@ impl Door {
     {
         let (parts, body) = request.into_parts();
         let read = read::json_body(&parts.headers, body, &self.policy).await;
-        let asked = match read.and_then(|bytes| self.parse(parts, &bytes)) {
-            Ok(asked) => asked,
-            // From before the model, and so its profile, was known.
-            Err(error) => return error.under(self.policy.profile).response(),
-        };
-        if asked.request.streams() { self.stream(asked).await } else { self.whole(asked).await }
+        let parsed = read.and_then(|bytes| request::parse_chat(&bytes, &self.policy));
+        let asked = parsed.map(|(request, profile)| Asked::new(self, parts, Question::Chat(request), profile));
+        self.answer_to(asked).await
     }
 
-    fn parse(&self, parts: Parts, body: &[u8]) -> Result<Asked, ApiError> {
-        let (request, profile) = request::parse_chat(body, &self.policy)?;
-        let request_id = parts.extensions.get::<RequestId>().map(|id| Arc::clone(&id.0));
-        let its_own = parts.extensions.get::<Caller>().and_then(|caller| caller.strictness);
-        let strictness = its_own.unwrap_or_else(|| self.policy.strictness_of(&request.model));
-        let forwarded = self.forwards_head.then(|| Arc::new(parts));
-        Ok(Asked { request, profile, strictness, forwarded, request_id })
+    /// `POST /v1/completions`.
+    pub(crate) async fn complete<B>(&self, request: Request<B>) -> Response<Body>
+    where
+        B: http_body::Body<Data: Buf, Error: std::fmt::Display> + Send,
+    {
+        let (parts, body) = request.into_parts();
+        let read = read::json_body(&parts.headers, body, &self.policy).await;
+        let parsed = read.and_then(|bytes| completion::parse_completion(&bytes, &self.policy));
+        let asked = parsed.map(|(request, profile)| Asked::new(self, parts, Question::Completion(request), profile));
+        self.answer_to(asked).await
+    }
+
+    async fn answer_to(&self, asked: Result<Asked, ApiError>) -> Response<Body> {
+        match asked {
+            Ok(asked) if asked.streams() => self.stream(asked).await,
+            Ok(asked) => self.whole(asked).await,
+            // From before the model, and so its profile, was known.
+            Err(error) => error.under(self.policy.profile).response(),
+        }
     }
 
     /// Compares what is asked with what the model can do. Waits where the model has to be loaded to know.
     async fn admit(&self, asked: Asked) -> Result<Admitted, ApiError> {
-        let Asked { request: mut shared, profile, strictness, forwarded, request_id } = asked;
+        let log = asked.log();
+        let Asked { question, given, request_id: _ } = asked;
+        match question {
+            Question::Chat(request) => self.admit_chat(request, given, &log).await,
+            // Boxed, so that a chat does not carry the room for it.
+            Question::Completion(request) => Box::pin(self.admit_completion(request, given, &log)).await,
+        }
+    }
+
+    async fn admit_chat(
+        &self,
+        mut shared: Arc<ChatCompletionRequest>,
+        given: Given,
+        log: &Log,
+    ) -> Result<Admitted, ApiError> {
+        let Given { profile, strictness, forwarded } = given;
         let can = self.backend.abilities(&shared.model).await;
-        let can = can.map_err(|error| refused(error, request_id.as_deref()))?;
+        let can = can.map_err(|error| log.refused(error))?;
         // Nobody else holds it yet, so nothing is copied.
         let request = Arc::make_mut(&mut shared);
         files::unpack(request, &can)?;
@@ -84,23 +167,60 @@ impl Door {
         if let Some(options) = self.policy.options_of(&request.model)
             && can.has(Ability::EngineOptions)
         {
-            engine_options::add(request, options);
+            engine_options::add(&mut request.extra, options);
         }
         if request.token_limit().is_none() {
             request.max_completion_tokens = self.policy.ceilings.answer_tokens.map(i64::from);
         }
-        let head = head(request, profile);
+        let head = Head {
+            id: id::new(id::CHAT, profile),
+            model: request.model.as_str().into(),
+            profile,
+            shape: Shape::Chat,
+            choices: request.choices(),
+            include_usage: wants_usage(request.stream_options.as_ref()),
+        };
         let id = Arc::clone(&head.id);
-        let call = ChatCall { id, request: shared, profile, head: forwarded };
+        let call = Call::Chat(ChatCall { id, request: shared, profile, head: forwarded });
+        Ok(Admitted { call, head, ignored: listed(&ignored) })
+    }
+
+    async fn admit_completion(
+        &self,
+        mut shared: Arc<CompletionRequest>,
+        given: Given,
+        log: &Log,
+    ) -> Result<Admitted, ApiError> {
+        let Given { profile, strictness, forwarded } = given;
+        let can = self.backend.abilities(&shared.model).await;
+        let can = can.map_err(|error| log.refused(error))?;
+        let request = Arc::make_mut(&mut shared);
+        let ignored = completion::settle(request, &can, strictness)?;
+        if let Some(options) = self.policy.options_of(&request.model)
+            && can.has(Ability::EngineOptions)
+        {
+            engine_options::add(&mut request.extra, options);
+        }
+        completion::limit(request);
+        let head = Head {
+            id: id::new(id::COMPLETION, profile),
+            model: request.model.as_str().into(),
+            profile,
+            shape: Shape::Text { echoes: request.echoes() },
+            choices: request.prompts() * request.choices(),
+            include_usage: wants_usage(request.stream_options.as_ref()),
+        };
+        let id = Arc::clone(&head.id);
+        let call = Call::Completion(CompletionCall { id, request: shared, profile, head: forwarded });
         Ok(Admitted { call, head, ignored: listed(&ignored) })
     }
 
     async fn whole(&self, asked: Asked) -> Response<Body> {
-        let (limit, profile, request_id) = (self.policy.ceilings.whole_time, asked.profile, asked.request_id.clone());
+        let (limit, profile, log) = (self.policy.ceilings.whole_time, asked.given.profile, asked.log());
         let mut ignored = String::new();
         let answered = {
             let mut answering = pin!(self.answer_whole(asked, &mut ignored));
-            let overdue = || Err(refused(took_too_long(limit.unwrap_or_default()), request_id.as_deref()));
+            let overdue = || Err(log.refused(took_too_long(limit.unwrap_or_default())));
             within(limit, &mut answering).await.unwrap_or_else(overdue)
         };
         let mut response = answered.unwrap_or_else(|error| error.under(profile).response());
@@ -109,11 +229,11 @@ impl Door {
     }
 
     async fn answer_whole(&self, asked: Asked, ignored: &mut String) -> Result<Response<Body>, ApiError> {
-        let request_id = asked.request_id.clone();
+        let log = asked.log();
         let Admitted { call, head, ignored: without_effect } = self.admit(asked).await?;
         *ignored = without_effect;
         let answered = answer_whole(&*self.backend, call, &head).await;
-        let (served_by, json, usage) = answered.map_err(|error| refused(error, request_id.as_deref()))?;
+        let (served_by, json, usage) = answered.map_err(|error| log.refused(error))?;
         let mut response = Response::new(Body::ending(json, Ended { outcome: Outcome::Complete, usage }));
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         name_server(&mut response, &served_by);
@@ -123,7 +243,7 @@ impl Door {
     /// A stream is begun when its first event is there: whatever goes wrong by then is a status code. Past
     /// `heartbeat_after` it is begun all the same, so that no client or proxy on the way gives up.
     async fn stream(&self, asked: Asked) -> Response<Body> {
-        let (profile, request_id) = (asked.profile, asked.request_id.clone());
+        let (profile, log) = (asked.given.profile, asked.log());
         let mut beginning: Beginning = Box::pin(self.clone().begin(asked));
         let whole = self.policy.ceilings.whole_time;
         let until = whole.map(|time| (Instant::now() + time, time));
@@ -131,14 +251,14 @@ impl Door {
         let Some(begun) = within(beats.or(whole), &mut beginning).await else {
             if beats.is_none() {
                 let overdue = took_too_long(whole.unwrap_or_default());
-                return refused(overdue, request_id.as_deref()).under(profile).response();
+                return log.refused(overdue).under(profile).response();
             }
-            let events = EventStream::beginning(beginning, profile, self.policy.heartbeat_every, request_id);
+            let events = EventStream::beginning(beginning, profile, self.policy.heartbeat_every, log.request_id);
             return event_stream(events.until(until));
         };
         match begun {
             Ok(Begun { ignored, served_by, speech }) => {
-                let mut response = event_stream(EventStream::speaking(speech, request_id).until(until));
+                let mut response = event_stream(EventStream::speaking(speech, log.request_id).until(until));
                 name_server(&mut response, &served_by);
                 name_ignored(&mut response, &ignored);
                 response
@@ -153,7 +273,7 @@ impl Door {
 
     /// Asks the engine, and waits for the first event that says something.
     async fn begin(self, asked: Asked) -> Result<Begun, NotBegun> {
-        let request_id = asked.request_id.clone();
+        let log = asked.log();
         let admitted = self.admit(asked).await;
         let Admitted { call, head, ignored } = admitted.map_err(|error| NotBegun { error, ignored: String::new() })?;
         match first_event(&*self.backend, call).await {
@@ -162,39 +282,41 @@ impl Door {
                 encoder.served_by(&served_by);
                 Ok(Begun { ignored, served_by, speech: Speech { first, events, encoder } })
             }
-            Err(error) => Err(NotBegun { error: refused(error, request_id.as_deref()), ignored }),
+            Err(error) => Err(NotBegun { error: log.refused(error), ignored }),
         }
     }
 }
 
-fn head(request: &ChatCompletionRequest, profile: Profile) -> Head {
-    Head {
-        id: id::completion(profile),
-        model: request.model.as_str().into(),
-        profile,
-        choices: request.choices(),
-        include_usage: request.stream_options.as_ref().and_then(|options| options.include_usage) == Some(true),
-    }
+fn wants_usage(options: Option<&StreamOptions>) -> bool {
+    options.and_then(|options| options.include_usage) == Some(true)
 }
 
 type Whole = (ServedBy, Bytes, Option<loggia_wire::openai::CompletionUsage>);
 
-async fn answer_whole(backend: &dyn Backend, call: ChatCall, head: &Head) -> Result<Whole, BackendError> {
-    let mut reply = backend.chat(call).await?;
+async fn answer_whole(backend: &dyn Backend, call: Call, head: &Head) -> Result<Whole, BackendError> {
+    let mut reply = call.start(backend).await?;
     let mut collector = Collector::new(head.choices);
     while let Some(event) = reply.events.next().await {
         collector.push(event?);
     }
-    let completion = collector.finish(head, &reply.served_by)?;
     let mut json = Vec::with_capacity(FIRST_BUFFER);
-    serde_json::to_writer(&mut json, &completion)
-        .map_err(|_| BackendError::Engine { message: "an answer that cannot be written as JSON".to_owned() })?;
-    Ok((reply.served_by, json.into(), completion.usage))
+    let (written, usage) = match head.shape {
+        Shape::Chat => {
+            let completion = collector.finish(head, &reply.served_by)?;
+            (serde_json::to_writer(&mut json, &completion), completion.usage)
+        }
+        Shape::Text { echoes } => {
+            let completion = collector.finish_text(head, &reply.served_by, echoes)?;
+            (serde_json::to_writer(&mut json, &completion), completion.usage)
+        }
+    };
+    written.map_err(|_| BackendError::Engine { message: "an answer that cannot be written as JSON".to_owned() })?;
+    Ok((reply.served_by, json.into(), usage))
 }
 
-/// Starts the chat, and waits until it has begun.
-async fn first_event(backend: &dyn Backend, call: ChatCall) -> Result<(ServedBy, Option<Event>, Events), BackendError> {
-    let mut reply = backend.chat(call).await?;
+/// Starts the answer, and waits until it has begun.
+async fn first_event(backend: &dyn Backend, call: Call) -> Result<(ServedBy, Option<Event>, Events), BackendError> {
+    let mut reply = call.start(backend).await?;
     let first = reply.first_word().await?;
     Ok((reply.served_by, first, reply.events))
 }
@@ -207,16 +329,24 @@ async fn within<F: Future + Unpin>(time: Option<Duration>, future: &mut F) -> Op
     }
 }
 
-/// Logs a refusal, once, without a word of the client's.
-fn refused(error: BackendError, request_id: Option<&str>) -> ApiError {
-    let cause = error.kind();
-    let error = ApiError::from(error);
-    if error.status.is_server_error() {
-        tracing::warn!(request_id, cause, status = error.status.as_u16(), "a chat failed");
-    } else {
-        tracing::debug!(request_id, cause, status = error.status.as_u16(), "a chat was refused");
+/// What is needed to tell of a refusal.
+struct Log {
+    request_id: Option<Arc<str>>,
+    is_chat: bool,
+}
+
+impl Log {
+    /// Logs a refusal, once, without a word of the client's.
+    fn refused(&self, error: BackendError) -> ApiError {
+        let (cause, request_id) = (error.kind(), self.request_id.as_deref());
+        let error = ApiError::from(error);
+        if error.status.is_server_error() {
+            tracing::warn!(request_id, cause, status = error.status.as_u16(), "a request failed");
+        } else {
+            tracing::debug!(request_id, cause, status = error.status.as_u16(), "a request was refused");
+        }
+        if self.is_chat { error } else { error.of_a_prompt() }
     }
-    error
 }
 
 fn event_stream(events: EventStream) -> Response<Body> {

@@ -1,16 +1,17 @@
-//! Events → one whole answer.
+//! Events → one whole answer, of a chat or of a completion.
 
 use std::collections::BTreeMap;
 
 use loggia_backend::{BackendError, Chunk, Event, Profile, ServedBy};
 use loggia_wire::Extra;
 use loggia_wire::openai::{
-    ChatCompletion, Choice, ChunkChoice, CompletionUsage, Delta, FinishReason, FunctionCall, FunctionCallDelta,
-    Logprobs, ResponseMessage, Role, ToolCall, ToolCallDelta,
+    ChatCompletion, Choice, ChunkChoice, Completion, CompletionChoice, CompletionUsage, Delta, FinishReason,
+    FunctionCall, FunctionCallDelta, Logprobs, ResponseMessage, Role, ToolCall, ToolCallDelta,
 };
 
 use crate::encode::Head;
 use crate::id;
+use crate::text::TextChoice;
 
 /// An answer as far as it has come.
 #[derive(Debug)]
@@ -56,10 +57,6 @@ impl Collector {
         let backend = &served_by.backend;
         let numbered = (0..).zip(self.choices);
         let choices = numbered.map(|(index, choice)| choice.finish(index, backend)).collect::<Result<_, _>>()?;
-        let fingerprint = match head.profile {
-            Profile::Openai => served_by.fingerprint.to_string(),
-            Profile::Original => "fp_ollama".to_owned(),
-        };
         Ok(ChatCompletion {
             id: head.id.to_string(),
             object: "chat.completion".to_owned(),
@@ -67,7 +64,29 @@ impl Collector {
             model: head.model.to_string(),
             choices,
             usage: self.usage,
-            system_fingerprint: Some(fingerprint),
+            system_fingerprint: Some(fingerprint(head, served_by)),
+            extra: self.extra,
+        })
+    }
+
+    /// The whole answer as the older completions have it; with `echoes` each text begins with its prompt.
+    pub(crate) fn finish_text(
+        self,
+        head: &Head,
+        served_by: &ServedBy,
+        echoes: bool,
+    ) -> Result<Completion, BackendError> {
+        let backend = &served_by.backend;
+        let numbered = (0..).zip(self.choices);
+        let choices = numbered.map(|(index, choice)| choice.finish_text(index, backend, echoes));
+        Ok(Completion {
+            id: head.id.to_string(),
+            object: "text_completion".to_owned(),
+            created: self.created.unwrap_or_else(id::now),
+            model: head.model.to_string(),
+            choices: choices.collect::<Result<_, _>>()?,
+            usage: self.usage,
+            system_fingerprint: Some(fingerprint(head, served_by)),
             extra: self.extra,
         })
     }
@@ -80,6 +99,13 @@ impl Collector {
                 collected.add(choice);
             }
         }
+    }
+}
+
+fn fingerprint(head: &Head, served_by: &ServedBy) -> String {
+    match head.profile {
+        Profile::Openai => served_by.fingerprint.to_string(),
+        Profile::Original => "fp_ollama".to_owned(),
     }
 }
 
@@ -147,6 +173,16 @@ impl Collected {
         };
         let finish_reason = Some(finish_reason);
         Ok(Choice { index, message, logprobs: self.logprobs, finish_reason, extra: self.extra })
+    }
+}
+
+impl Collected {
+    fn finish_text(self, index: u32, backend: &str, echoes: bool) -> Result<CompletionChoice, BackendError> {
+        let cut_short = || BackendError::CutShort { backend: backend.to_owned() };
+        let finish_reason = Some(self.finish_reason.ok_or_else(cut_short)?);
+        let delta = Delta { content: self.content, ..Delta::default() };
+        let all = ChunkChoice { index, delta, logprobs: self.logprobs, finish_reason, extra: self.extra };
+        Ok(TextChoice::new(echoes).of(all))
     }
 }
 

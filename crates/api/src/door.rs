@@ -47,6 +47,7 @@ impl Door {
         match Route::of(request.method(), request.uri()) {
             // Not by way of `answer`: a future within a future would carry the request once more.
             Ok(Route::Chat) => door.chat(request).await,
+            Ok(Route::Completions) => Box::pin(door.complete(request)).await,
             Ok(Route::Models) => door.models().await,
             Ok(Route::Model(id)) => door.model(&id).await,
             Err(error) => self.refuse(error),
@@ -62,6 +63,7 @@ impl Door {
         let door = restricted.as_ref().unwrap_or(self);
         match route {
             Route::Chat => door.chat(request).await,
+            Route::Completions => Box::pin(door.complete(request)).await,
             Route::Models => door.models().await,
             Route::Model(id) => door.model(&id).await,
         }

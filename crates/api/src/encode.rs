@@ -10,21 +10,36 @@ use loggia_wire::frame::sse;
 use loggia_wire::openai::{ChunkChoice, CompletionUsage, Delta, Role};
 use serde::Serialize;
 
+use crate::text::TextChoice;
 use crate::{ApiError, id};
 
 /// What is the same in every chunk of an answer.
 #[derive(Clone, Debug)]
 pub(crate) struct Head {
-    /// `chatcmpl-…`.
+    /// `chatcmpl-…`, `cmpl-…`.
     pub(crate) id: Arc<str>,
     /// The name the client asked for.
     pub(crate) model: Arc<str>,
     /// How the answer's shape is.
     pub(crate) profile: Profile,
+    /// What kind of answer it is.
+    pub(crate) shape: Shape,
     /// How many choices there will be.
     pub(crate) choices: usize,
     /// Whether a chunk with the usage is wanted.
     pub(crate) include_usage: bool,
+}
+
+/// What kind of answer it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// A chat's: `chat.completion`.
+    Chat,
+    /// A text's: `text_completion`.
+    Text {
+        /// Whether it begins with the prompt.
+        echoes: bool,
+    },
 }
 
 /// Writes one streamed answer. No clock and no I/O but the time of an answer whose backend does not tell it.
@@ -35,6 +50,8 @@ pub(crate) struct Encoder {
     /// `data: {"id":…,"choices":`, once the first chunk has come.
     prefix: Vec<u8>,
     choices: Vec<Progress>,
+    /// Of a text, how far each choice has come in it.
+    texts: Vec<TextChoice>,
     usage: Option<CompletionUsage>,
 }
 
@@ -65,7 +82,11 @@ struct Prefix<'a> {
 impl Encoder {
     pub(crate) fn new(head: Head) -> Self {
         let choices = vec![Progress::Waiting; head.choices];
-        Self { head, fingerprint: None, prefix: Vec::new(), choices, usage: None }
+        let texts = match head.shape {
+            Shape::Chat => Vec::new(),
+            Shape::Text { echoes } => vec![TextChoice::new(echoes); head.choices],
+        };
+        Self { head, fingerprint: None, prefix: Vec::new(), choices, texts, usage: None }
     }
 
     /// The engine has accepted: who answers is known.
@@ -112,8 +133,9 @@ impl Encoder {
     }
 
     /// Writes the event that tells a failure. Nothing follows, no `[DONE]` either.
-    pub(crate) fn fail(&self, error: &ApiError, out: &mut Vec<u8>) {
-        write_failure(error, self.head.profile, out);
+    pub(crate) fn fail(&self, error: ApiError, out: &mut Vec<u8>) {
+        let error = if self.head.shape == Shape::Chat { error } else { error.of_a_prompt() };
+        write_failure(&error, self.head.profile, out);
     }
 
     fn chunk(&mut self, chunk: Chunk, out: &mut Vec<u8>) -> Result<(), BackendError> {
@@ -130,7 +152,10 @@ impl Encoder {
     fn begin(&mut self, created: Option<u64>) -> Result<(), BackendError> {
         let prefix = Prefix {
             id: &self.head.id,
-            object: "chat.completion.chunk",
+            object: match self.head.shape {
+                Shape::Chat => "chat.completion.chunk",
+                Shape::Text { .. } => "text_completion",
+            },
             created: created.unwrap_or_else(id::now),
             model: &self.head.model,
             system_fingerprint: self.fingerprint.as_deref(),
@@ -151,6 +176,9 @@ impl Encoder {
             return Ok(());
         }
         *progress = if choice.finish_reason.is_some() { Progress::Finished } else { Progress::Speaking };
+        if self.head.shape != Shape::Chat {
+            return self.text(choice, extra, out);
+        }
         if self.head.profile == Profile::Original {
             as_the_original_shaped(&mut choice.delta);
             return self.write(&choice, extra, out);
@@ -169,19 +197,45 @@ impl Encoder {
         self.write(&choice, extra, out)
     }
 
-    fn write(&self, choice: &ChunkChoice, extra: &Extra, out: &mut Vec<u8>) -> Result<(), BackendError> {
-        out.put_slice(&self.prefix);
-        match only_text(choice) {
-            // Nearly all are. What is written is the same, without a look at each field that is not there.
-            Some(text) => {
-                out.put_slice(b"[{\"index\":");
-                put_json(out, &choice.index)?;
-                out.put_slice(b",\"delta\":{\"content\":");
-                put_json(out, text)?;
-                out.put_slice(b"},\"logprobs\":null,\"finish_reason\":null}]");
-            }
-            None => put_json(out, &[choice])?,
+    /// Writes more of a text: the reason of its end after everything else, on a chunk of its own.
+    fn text(&mut self, mut choice: ChunkChoice, extra: &Extra, out: &mut Vec<u8>) -> Result<(), BackendError> {
+        let reason = choice.finish_reason.take();
+        let index = choice.index;
+        let Some(text) = self.texts.get_mut(index as usize) else { return Ok(()) };
+        let says_nothing = choice.delta.content.as_deref().unwrap_or_default().is_empty() && choice.logprobs.is_none();
+        if !says_nothing {
+            let more = text.of(choice);
+            let extra = if reason.is_none() { extra } else { &Extra::new() };
+            self.write_choice(&more, extra, out)?;
+            choice = ChunkChoice::delta(index, Delta::default());
         }
+        let Some(reason) = reason else { return Ok(()) };
+        choice.finish_reason = Some(reason);
+        let Some(text) = self.texts.get_mut(index as usize) else { return Ok(()) };
+        let end = text.of(choice);
+        self.write_choice(&end, extra, out)
+    }
+
+    fn write_choice(&self, choice: &impl Serialize, extra: &Extra, out: &mut Vec<u8>) -> Result<(), BackendError> {
+        out.put_slice(&self.prefix);
+        put_json(out, &[choice])?;
+        self.write_rest(extra, out)
+    }
+
+    fn write(&self, choice: &ChunkChoice, extra: &Extra, out: &mut Vec<u8>) -> Result<(), BackendError> {
+        // Nearly all are only text. What is written is the same, without a look at each field that is not there.
+        let Some(text) = only_text(choice) else { return self.write_choice(choice, extra, out) };
+        out.put_slice(&self.prefix);
+        out.put_slice(b"[{\"index\":");
+        put_json(out, &choice.index)?;
+        out.put_slice(b",\"delta\":{\"content\":");
+        put_json(out, text)?;
+        out.put_slice(b"},\"logprobs\":null,\"finish_reason\":null}]");
+        self.write_rest(extra, out)
+    }
+
+    /// What stands after the choices.
+    fn write_rest(&self, extra: &Extra, out: &mut Vec<u8>) -> Result<(), BackendError> {
         if self.head.include_usage {
             out.put_slice(b",\"usage\":null");
         }
@@ -236,6 +290,7 @@ mod tests {
             id: "chatcmpl-1".into(),
             model: "m".into(),
             profile: Profile::Openai,
+            shape: Shape::Chat,
             choices: 1,
             include_usage: false,
         };

@@ -2,6 +2,7 @@
 //! they are checked, and those named that no engine would make anything of.
 
 use loggia_backend::{Abilities, Ability};
+use loggia_wire::Extra;
 use loggia_wire::openai::ChatCompletionRequest as Request;
 use serde_json::{Map, Value};
 
@@ -14,21 +15,21 @@ const FIELDS: [&str; 7] = ["options", "keep_alive", "think", "num_ctx", "top_k",
 const LEVELS: [&str; 4] = ["high", "medium", "low", "max"];
 
 /// Takes out what is null: it is not said.
-pub(crate) fn drop_unsaid(request: &mut Request) {
+pub(crate) fn drop_unsaid(extra: &mut Extra) {
     for name in FIELDS {
-        if request.extra.get(name).is_some_and(Value::is_null) {
-            request.extra.remove(name);
+        if extra.get(name).is_some_and(Value::is_null) {
+            extra.remove(name);
         }
     }
-    if let Some(Value::Object(options)) = request.extra.get_mut("options") {
+    if let Some(Value::Object(options)) = extra.get_mut("options") {
         options.retain(|_, value| !value.is_null());
     }
 }
 
 /// The options that the engine does not know. It is sent them all the same: another version of it may know them.
-pub(crate) fn unknown(request: &Request, can: &Abilities) -> Vec<String> {
+pub(crate) fn unknown(extra: &Extra, can: &Abilities) -> Vec<String> {
     let known = can.options.names();
-    match request.extra.get("options") {
+    match extra.get("options") {
         Some(Value::Object(options)) if can.has(Ability::EngineOptions) && !known.is_empty() => {
             let unknown = options.keys().filter(|name| !known.contains(&name.as_str()));
             unknown.map(|name| format!("options.{name}")).collect()
@@ -48,12 +49,12 @@ pub(crate) fn two_efforts() -> ApiError {
 }
 
 /// Whether it is a field of Ollama's own that reaches the engine; one of a type or value that means nothing there is refused.
-pub(crate) fn is_one(name: &str, request: &Request, can: &Abilities) -> Result<bool, ApiError> {
+pub(crate) fn is_one(name: &str, extra: &Extra, can: &Abilities) -> Result<bool, ApiError> {
     let ability = if name == "keep_alive" { Ability::KeepAlive } else { Ability::EngineOptions };
     if !FIELDS.contains(&name) || !can.has(ability) {
         return Ok(false);
     }
-    let expected = match (name, request.extra.get(name)) {
+    let expected = match (name, extra.get(name)) {
         ("think", Some(Value::String(level))) if !LEVELS.contains(&level.as_str()) => return Err(no_level(level)),
         (_, None)
         | ("think", Some(Value::Bool(_) | Value::String(_)))
@@ -75,10 +76,10 @@ fn no_level(level: &str) -> ApiError {
 }
 
 /// Adds to Ollama's `options` those that the configuration has for the model. What the request says, in `options` or beside them, is stronger.
-pub(crate) fn add(request: &mut Request, options: &Map<String, Value>) {
-    let beside = |name: &String| request.extra.contains_key(name);
+pub(crate) fn add(extra: &mut Extra, options: &Map<String, Value>) {
+    let beside = |name: &String| extra.contains_key(name);
     let unsaid: Vec<_> = options.iter().filter(|(name, _)| !beside(name)).collect();
-    let all = request.extra.entry("options").or_insert_with(|| Value::Object(Map::new()));
+    let all = extra.entry("options").or_insert_with(|| Value::Object(Map::new()));
     let Value::Object(all) = all else { return };
     for (name, value) in unsaid {
         all.entry(name.as_str()).or_insert_with(|| value.clone());

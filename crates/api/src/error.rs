@@ -111,6 +111,18 @@ impl ApiError {
         self
     }
 
+    /// The same about a request that has a prompt where a chat has messages.
+    #[must_use]
+    pub(crate) fn of_a_prompt(mut self) -> Self {
+        if self.error.param.as_deref() == Some("messages") {
+            self.error.param = Some("prompt".to_owned());
+            let words = [("our messages are", "our prompt is"), ("messages", "prompt")];
+            self.error.message =
+                words.iter().fold(self.error.message, |message, (chats, prompts)| message.replace(chats, prompts));
+        }
+        self
+    }
+
     /// The body of a refusal, or the data of an error event.
     pub fn body(&self) -> ErrorBody {
         ErrorBody { error: self.error.clone() }

@@ -5,22 +5,22 @@ use std::collections::BTreeSet;
 use loggia_backend::{Abilities, Ability};
 use loggia_wire::Extra;
 use loggia_wire::openai::{
-    ChatCompletionRequest as Request, Content, Message, PartKind, ResponseFormat, Role, ToolChoice,
+    ChatCompletionRequest as Request, Content, Message, PartKind, ResponseFormat, Role, StreamOptions, ToolChoice,
 };
 use serde_json::Value;
 
 use crate::{ApiError, Strictness, engine_options, schema};
 
 /// One thing that a request can ask for.
-pub(crate) struct Field {
+pub(crate) struct Field<R> {
     /// Its path, as `param` and `x-loggia-ignored` name it.
     pub(crate) name: &'static str,
     /// Whether this request asks for it. A field that is there but asks for nothing (`n: 1`, `modalities: ["text"]`) does not.
-    asks: fn(&Request) -> bool,
+    asks: fn(&R) -> bool,
     /// What the backend must be able to do.
     needs: Needs,
     /// Takes it out of the request.
-    drop: fn(&mut Request),
+    drop: fn(&mut R),
 }
 
 /// What a field needs in order to be honoured.
@@ -32,16 +32,16 @@ pub(crate) enum Needs {
     Hint(Ability),
 }
 
-const fn refused(name: &'static str, needs: Ability, asks: fn(&Request) -> bool, drop: fn(&mut Request)) -> Field {
+pub(crate) const fn refused<R>(name: &'static str, needs: Ability, asks: fn(&R) -> bool, drop: fn(&mut R)) -> Field<R> {
     Field { name, asks, needs: Needs::Ability(needs), drop }
 }
 
-const fn hint(name: &'static str, needs: Ability, asks: fn(&Request) -> bool, drop: fn(&mut Request)) -> Field {
+pub(crate) const fn hint<R>(name: &'static str, needs: Ability, asks: fn(&R) -> bool, drop: fn(&mut R)) -> Field<R> {
     Field { name, asks, needs: Needs::Hint(needs), drop }
 }
 
 /// Every field that some backend cannot honour. Those that all can (`messages`, `temperature`, `stop`, …) are not here.
-pub(crate) static FIELDS: &[Field] = &[
+pub(crate) static FIELDS: &[Field<Request>] = &[
     refused("tools", Ability::Tools, offers_tools, |r| r.tools = None),
     refused("functions", Ability::Tools, offers_functions, |r| r.functions = None),
     refused("tools[].type", Ability::HostedFields, has_other_tools, drop_other_tools),
@@ -111,20 +111,7 @@ const MOST_KEYWORDS_DROPPED: usize = 100;
 /// # Errors
 /// `unsupported_parameter` for the first field that is refused.
 pub(crate) fn settle(request: &mut Request, can: &Abilities, strictness: Strictness) -> Result<Vec<String>, ApiError> {
-    let mut ignored = Vec::new();
-    for field in FIELDS {
-        if !(field.asks)(request) {
-            continue;
-        }
-        match field.needs {
-            Needs::Ability(ability) | Needs::Hint(ability) if can.has(ability) => continue,
-            Needs::Ability(_) if strictness != Strictness::Lenient => return Err(ApiError::unsupported(field.name)),
-            Needs::Hint(_) if strictness == Strictness::Strict => return Err(ApiError::unsupported(field.name)),
-            _ => {}
-        }
-        (field.drop)(request);
-        ignored.push(field.name.to_owned());
-    }
+    let mut ignored = settle_each(FIELDS, request, can, strictness)?;
     let mut dropped = 0;
     while let Some(unenforced) = schema::unenforced(request, can) {
         dropped += 1;
@@ -137,7 +124,7 @@ pub(crate) fn settle(request: &mut Request, can: &Abilities, strictness: Strictn
     if can.has(Ability::UnknownFields) {
         return Ok(ignored);
     }
-    engine_options::drop_unsaid(request);
+    engine_options::drop_unsaid(&mut request.extra);
     if engine_options::effort_is_outdone(request, can) {
         if strictness == Strictness::Strict {
             return Err(engine_options::two_efforts());
@@ -145,11 +132,47 @@ pub(crate) fn settle(request: &mut Request, can: &Abilities, strictness: Strictn
         ignored.push("reasoning_effort".to_owned());
     }
     let mut names = unknown(request);
-    names.extend(engine_options::unknown(request, can));
     names.extend(request.messages.iter_mut().flat_map(drop_misplaced));
+    ignored.extend(settle_unknown(names, &request.extra, can, strictness)?);
+    Ok(ignored)
+}
+
+/// Settles the fields of a table: refuses, drops, or names each that is asked for in vain.
+pub(crate) fn settle_each<R>(
+    fields: &[Field<R>],
+    request: &mut R,
+    can: &Abilities,
+    strictness: Strictness,
+) -> Result<Vec<String>, ApiError> {
+    let mut ignored = Vec::new();
+    for field in fields {
+        if !(field.asks)(request) {
+            continue;
+        }
+        match field.needs {
+            Needs::Ability(ability) | Needs::Hint(ability) if can.has(ability) => continue,
+            Needs::Ability(_) if strictness != Strictness::Lenient => return Err(ApiError::unsupported(field.name)),
+            Needs::Hint(_) if strictness == Strictness::Strict => return Err(ApiError::unsupported(field.name)),
+            _ => {}
+        }
+        (field.drop)(request);
+        ignored.push(field.name.to_owned());
+    }
+    Ok(ignored)
+}
+
+/// Names, or refuses, the fields that OpenAI's API does not have and nobody here knows; `extra` are those beside OpenAI's own.
+pub(crate) fn settle_unknown(
+    mut names: BTreeSet<String>,
+    extra: &Extra,
+    can: &Abilities,
+    strictness: Strictness,
+) -> Result<Vec<String>, ApiError> {
+    let mut ignored = Vec::new();
+    names.extend(engine_options::unknown(extra, can));
     for name in names {
-        // A grammar that asks for something was settled above.
-        if name == "grammar" || engine_options::is_one(&name, request, can)? {
+        // A grammar that asks for something was settled before.
+        if name == "grammar" || engine_options::is_one(&name, extra, can)? {
             continue;
         }
         if strictness == Strictness::Strict {
@@ -272,11 +295,20 @@ fn wants_sound(request: &Request) -> bool {
 }
 
 fn wants_obfuscation(request: &Request) -> bool {
-    request.stream_options.as_ref().and_then(|options| options.include_obfuscation) == Some(true)
+    asks_for_obfuscation(request.stream_options.as_ref())
+}
+
+pub(crate) fn asks_for_obfuscation(options: Option<&StreamOptions>) -> bool {
+    options.and_then(|options| options.include_obfuscation) == Some(true)
 }
 
 fn wants_grammar(request: &Request) -> bool {
-    request.extra.get("grammar").is_some_and(|grammar| !grammar.is_null() && grammar != "")
+    has_grammar(&request.extra)
+}
+
+/// Whether these fields beside OpenAI's own have a grammar that asks for something.
+pub(crate) fn has_grammar(extra: &Extra) -> bool {
+    extra.get("grammar").is_some_and(|grammar| !grammar.is_null() && grammar != "")
 }
 
 fn wants_a_tier(request: &Request) -> bool {

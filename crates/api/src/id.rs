@@ -7,20 +7,24 @@ use loggia_backend::Profile;
 use rand::RngExt;
 use rand::distr::Alphanumeric;
 
+/// What the ids of chats begin with, and those of completions.
+pub(crate) const CHAT: &str = "chatcmpl-";
+pub(crate) const COMPLETION: &str = "cmpl-";
+
 /// The random characters of an id: 62^29 of them, so that none is ever given twice.
 const ID_LENGTH: usize = 29;
 
-/// The id of a new answer. The original's were `chatcmpl-0` to `chatcmpl-998`.
-pub(crate) fn completion(profile: Profile) -> Arc<str> {
+/// The id of a new answer, which begins so. The original's were `chatcmpl-0` to `chatcmpl-998`.
+pub(crate) fn new(kind: &str, profile: Profile) -> Arc<str> {
     let mut random = rand::rng();
     match profile {
         Profile::Openai => {
-            let mut id = String::with_capacity(9 + ID_LENGTH);
-            id.push_str("chatcmpl-");
+            let mut id = String::with_capacity(kind.len() + ID_LENGTH);
+            id.push_str(kind);
             id.extend((0..ID_LENGTH).map(|_| char::from(random.sample(Alphanumeric))));
             id.into()
         }
-        Profile::Original => format!("chatcmpl-{}", random.random_range(0..999)).into(),
+        Profile::Original => format!("{kind}{}", random.random_range(0..999)).into(),
     }
 }
 

@@ -3,7 +3,7 @@
 //! Everything goes through one [`Door`]: the server's routes and [`OpenAiLayer`], the tower middleware that makes any service
 //! speaking Ollama's API speak OpenAI's.
 //!
-//! Reading order: `door.rs` (what is served), `chat.rs` (one chat: parse, find, ask, answer), `request.rs`, `fields.rs` and
+//! Reading order: `door.rs` (what is served), `chat.rs` (one chat or completion: parse, find, ask, answer), `request.rs`, `completion.rs`, `fields.rs` and
 //! `engine_options.rs` (what is let in), `collect.rs` and `encode.rs` (what goes out), `error.rs` (what a client sees when it goes wrong).
 #![forbid(unsafe_code)]
 
@@ -12,6 +12,7 @@ mod caller;
 mod ceilings;
 mod chat;
 mod collect;
+mod completion;
 mod conversation;
 mod door;
 mod encode;
@@ -29,9 +30,11 @@ mod request;
 mod route;
 mod schema;
 mod stream;
+mod text;
 
 pub use body::{Body, Ended, Outcome};
 pub use caller::{BadModelPattern, Caller, ModelPattern};
+pub use completion::parse_completion;
 pub use door::{Door, RequestId};
 pub use error::ApiError;
 pub use layer::{EitherBody, OpenAi, OpenAiLayer};

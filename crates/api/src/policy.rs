@@ -53,10 +53,12 @@ pub struct ModelPolicy {
 /// The most that one request may ask for; past that, a 400 that names the field and the number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ceilings {
-    /// `n`.
+    /// `n`, and `best_of` of a completion.
     pub choices: usize,
     /// Entries of `messages`.
     pub messages: usize,
+    /// Prompts of one completion.
+    pub prompts: usize,
     /// Entries of `tools` and `functions`.
     pub tools: usize,
     /// Images, sounds and files in all messages together.
@@ -82,6 +84,7 @@ impl Default for Ceilings {
         Self {
             choices: 16,
             messages: 4096,
+            prompts: 128,
             // OpenAI's own limit.
             tools: 128,
             media: 64,

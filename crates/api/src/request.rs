@@ -1,10 +1,11 @@
-//! Bytes → a chat request, checked once.
+//! Bytes → a chat request, checked once; and what a request for completions shares with it.
 
 use std::sync::Arc;
 
 use loggia_backend::Profile;
-use loggia_wire::openai::{ChatCompletionRequest, FunctionDefinition, ResponseFormat, ToolChoice};
+use loggia_wire::openai::{ChatCompletionRequest, FunctionDefinition, ResponseFormat, Stop, ToolChoice};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::{ApiError, Policy, ceilings, conversation, original};
@@ -17,7 +18,7 @@ pub const MAX_STOP_STRINGS: usize = 4;
 /// # Errors
 /// A 400 with the path of the field at fault in `param`.
 pub fn parse_chat(body: &[u8], policy: &Policy) -> Result<(Arc<ChatCompletionRequest>, Profile), ApiError> {
-    let profile = if policy.models.is_empty() { policy.profile } else { policy.profile_of(&model_of(body)) };
+    let profile = profile_of(body, policy);
     // A request takes a kilobyte, so it is put into its place at once.
     let mut request: Arc<ChatCompletionRequest> = match profile {
         // To check the whole body for UTF-8 takes less than to check string by string, as `from_slice` does, and keeping track of the path
@@ -40,15 +41,24 @@ pub fn parse_chat(body: &[u8], policy: &Policy) -> Result<(Arc<ChatCompletionReq
         conversation::check(&request.messages)?;
     }
     ceilings::check(&request, &policy.ceilings)?;
-    // An empty stop string asks for nothing; an engine would find it at once, everywhere.
     if let Some(stop) = &mut Arc::make_mut(&mut request).stop {
-        stop.0.retain(|string| !string.is_empty());
+        drop_empty(stop);
     }
     Ok((request, profile))
 }
 
-/// As it is parsed otherwise, with the path of the field at fault.
-fn tracked(body: &[u8]) -> Result<ChatCompletionRequest, ApiError> {
+/// An empty stop string asks for nothing; an engine would find it at once, everywhere.
+pub(crate) fn drop_empty(stop: &mut Stop) {
+    stop.0.retain(|string| !string.is_empty());
+}
+
+/// How the sampling fields of this body are read.
+pub(crate) fn profile_of(body: &[u8], policy: &Policy) -> Profile {
+    if policy.models.is_empty() { policy.profile } else { policy.profile_of(&model_of(body)) }
+}
+
+/// A body as a request, with the path of the field at fault where it is none.
+pub(crate) fn tracked<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     let mut json = serde_json::Deserializer::from_slice(body);
     let request = typed(&mut json)?;
     json.end().map_err(|error| broken(&error))?;
@@ -65,8 +75,9 @@ fn model_of(body: &[u8]) -> String {
     serde_json::from_slice::<Model>(body).unwrap_or_default().model
 }
 
-fn typed<'de, D>(json: D) -> Result<ChatCompletionRequest, ApiError>
+fn typed<'de, T, D>(json: D) -> Result<T, ApiError>
 where
+    T: Deserialize<'de>,
     D: serde::Deserializer<'de, Error = serde_json::Error>,
 {
     serde_path_to_error::deserialize(json).map_err(|error| {
@@ -119,14 +130,23 @@ fn check(request: &ChatCompletionRequest) -> Result<(), ApiError> {
     if request.messages.is_empty() {
         return Err(ApiError::invalid("messages", "empty_array", "[] is too short - 'messages'"));
     }
+    check_sampling(request)?;
+    between("max_tokens", request.max_tokens, 1, i64::from(u32::MAX))?;
+    between("max_completion_tokens", request.max_completion_tokens, 1, i64::from(u32::MAX))?;
+    between("top_logprobs", request.top_logprobs, 0, 20)?;
+    check_effort(request)?;
+    check_functions(request)?;
+    check_format(request)?;
+    check_together(request)
+}
+
+/// What a request for completions has too.
+pub(crate) fn check_sampling(request: &ChatCompletionRequest) -> Result<(), ApiError> {
     within("temperature", request.temperature, 0.0, 2.0)?;
     within("top_p", request.top_p, 0.0, 1.0)?;
     within("presence_penalty", request.presence_penalty, -2.0, 2.0)?;
     within("frequency_penalty", request.frequency_penalty, -2.0, 2.0)?;
-    between("max_tokens", request.max_tokens, 1, i64::from(u32::MAX))?;
-    between("max_completion_tokens", request.max_completion_tokens, 1, i64::from(u32::MAX))?;
     between("n", request.n, 1, 128)?;
-    between("top_logprobs", request.top_logprobs, 0, 20)?;
     for (token, &bias) in request.logit_bias.iter().flatten() {
         within(&format!("logit_bias.{token}"), Some(bias), -100.0, 100.0)?;
     }
@@ -134,10 +154,11 @@ fn check(request: &ChatCompletionRequest) -> Result<(), ApiError> {
     if stops > MAX_STOP_STRINGS {
         return Err(too_long("stop", MAX_STOP_STRINGS, stops));
     }
-    check_effort(request)?;
-    check_functions(request)?;
-    check_format(request)?;
-    check_together(request)
+    if request.stream_options.is_some() && !request.streams() {
+        let message = "The 'stream_options' parameter is only allowed when 'stream' is enabled.";
+        return Err(ApiError::invalid("stream_options", "invalid_value", message));
+    }
+    Ok(())
 }
 
 /// OpenAI's words for how long to think.
@@ -206,10 +227,6 @@ fn check_together(request: &ChatCompletionRequest) -> Result<(), ApiError> {
     if request.top_logprobs.is_some() && request.logprobs != Some(true) {
         let message = "The 'top_logprobs' parameter is only allowed when 'logprobs' is enabled.";
         return Err(ApiError::invalid("top_logprobs", "invalid_value", message));
-    }
-    if request.stream_options.is_some() && !request.streams() {
-        let message = "The 'stream_options' parameter is only allowed when 'stream' is enabled.";
-        return Err(ApiError::invalid("stream_options", "invalid_value", message));
     }
     let has_tools = request.tools.as_ref().is_some_and(|tools| !tools.is_empty());
     needs("tool_choice", request.tool_choice.is_some(), "tools", has_tools)?;
@@ -280,7 +297,7 @@ fn within(param: &str, value: Option<f64>, least: f64, most: f64) -> Result<(), 
     Ok(())
 }
 
-fn between(param: &str, value: Option<i64>, least: i64, most: i64) -> Result<(), ApiError> {
+pub(crate) fn between(param: &str, value: Option<i64>, least: i64, most: i64) -> Result<(), ApiError> {
     let Some(value) = value else { return Ok(()) };
     if value < least {
         let message = format!(

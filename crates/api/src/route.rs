@@ -10,6 +10,8 @@ use crate::ApiError;
 pub enum Route {
     /// `POST /v1/chat/completions`.
     Chat,
+    /// `POST /v1/completions`.
+    Completions,
     /// `GET /v1/models`.
     Models,
     /// `GET /v1/models/{id}`; the id may hold slashes and colons, encoded or not.
@@ -22,6 +24,7 @@ impl Route {
         let path = uri.path();
         let (route, allowed) = match path.strip_prefix("/v1/").map(|rest| rest.trim_end_matches('/')) {
             Some("chat/completions") => (Self::Chat, Method::POST),
+            Some("completions") => (Self::Completions, Method::POST),
             Some("models") => (Self::Models, Method::GET),
             Some(rest) => match rest.strip_prefix("models/") {
                 Some(id) => (Self::Model(percent_decode_str(id).decode_utf8_lossy().into_owned()), Method::GET),

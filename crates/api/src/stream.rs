@@ -185,7 +185,7 @@ impl EventStream {
         match &self.state {
             State::Beginning(_, profile) => self.refuse(&error, *profile, out),
             State::Speaking(speech) => {
-                speech.encoder.fail(&error, out);
+                speech.encoder.fail(error, out);
                 let usage = speech.encoder.usage().cloned();
                 self.state = State::Ended(Ended { outcome: Outcome::Failed, usage });
             }

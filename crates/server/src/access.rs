@@ -122,6 +122,7 @@ fn route<B>(request: &Request<B>) -> Option<&'static str> {
     own_route(request.uri().path()).or_else(|| {
         Some(match Route::of(request.method(), request.uri()).ok()? {
             Route::Chat => "/v1/chat/completions",
+            Route::Completions => "/v1/completions",
             Route::Models => "/v1/models",
             Route::Model(_) => "/v1/models/{id}",
         })

@@ -16,6 +16,7 @@ use super::value::Span;
 pub(super) struct CeilingsTable {
     choices: Option<usize>,
     messages: Option<usize>,
+    prompts: Option<usize>,
     tools: Option<usize>,
     media: Option<usize>,
     media_bytes: Option<ByteSize>,
@@ -33,6 +34,7 @@ impl CeilingsTable {
         Ceilings {
             choices: self.choices.unwrap_or(default.choices),
             messages: self.messages.unwrap_or(default.messages),
+            prompts: self.prompts.unwrap_or(default.prompts),
             tools: self.tools.unwrap_or(default.tools),
             media: self.media.unwrap_or(default.media),
             media_bytes: self.media_bytes.map_or(default.media_bytes, bytes),

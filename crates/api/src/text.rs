@@ -1,0 +1,121 @@
+//! A choice as the older completions show it: text, and log-probabilities in a shape of their own. Pure, and stepped chunk by chunk.
+
+use std::collections::BTreeMap;
+
+use loggia_wire::openai::{ChunkChoice, CompletionChoice, CompletionLogprobs, FinishReason, TokenLogprob};
+
+/// One choice's text as far as it has come.
+#[derive(Clone, Debug)]
+pub(crate) struct TextChoice {
+    /// Where the next token begins, in characters.
+    offset: u64,
+    /// Whether the next token is the first of an echoed prompt: nothing comes before it that could make it likely.
+    is_first_of_prompt: bool,
+}
+
+impl TextChoice {
+    /// With `echoes` the text begins with the prompt.
+    pub(crate) fn new(echoes: bool) -> Self {
+        Self { offset: 0, is_first_of_prompt: echoes }
+    }
+
+    /// A chunk in the older shape.
+    pub(crate) fn of(&mut self, choice: ChunkChoice) -> CompletionChoice {
+        let ChunkChoice { index, delta, logprobs, finish_reason, extra } = choice;
+        let tokens = logprobs.and_then(|logprobs| logprobs.content);
+        CompletionChoice {
+            text: delta.content.unwrap_or_default(),
+            index,
+            logprobs: tokens.map(|tokens| self.logprobs(&tokens)),
+            finish_reason: finish_reason.map(of_a_text),
+            extra,
+        }
+    }
+
+    fn logprobs(&mut self, tokens: &[TokenLogprob]) -> CompletionLogprobs {
+        let mut older = CompletionLogprobs::default();
+        for token in tokens {
+            let is_first = std::mem::take(&mut self.is_first_of_prompt);
+            older.tokens.push(shown(&token.token, token.bytes.as_deref()));
+            older.token_logprobs.push((!is_first).then_some(token.logprob));
+            older.top_logprobs.push((!is_first).then(|| likeliest(token)));
+            older.text_offset.push(self.offset);
+            self.offset += characters(token.bytes.as_deref().unwrap_or(token.token.as_bytes()));
+        }
+        older
+    }
+}
+
+/// A text calls nothing.
+fn of_a_text(reason: FinishReason) -> FinishReason {
+    match reason {
+        FinishReason::ToolCalls | FinishReason::FunctionCall => FinishReason::Stop,
+        reason => reason,
+    }
+}
+
+/// The likeliest tokens, and the one that stands there, likely or not.
+fn likeliest(token: &TokenLogprob) -> BTreeMap<String, f64> {
+    let top = token.top_logprobs.iter().map(|top| (shown(&top.token, top.bytes.as_deref()), top.logprob));
+    let own = (shown(&token.token, token.bytes.as_deref()), token.logprob);
+    top.chain([own]).collect()
+}
+
+/// A token as a key: one that is no whole character by its bytes, as OpenAI writes it, for several of them would look the same.
+fn shown(text: &str, bytes: Option<&[u8]>) -> String {
+    match bytes {
+        Some(bytes) if str::from_utf8(bytes).is_err() => {
+            bytes.iter().fold("bytes:".to_owned(), |shown, byte| shown + &format!("\\x{byte:02x}"))
+        }
+        _ => text.to_owned(),
+    }
+}
+
+/// How many characters begin in these bytes.
+fn characters(bytes: &[u8]) -> u64 {
+    bytes.iter().filter(|&&byte| byte & 0b1100_0000 != 0b1000_0000).count() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn choice(tokens: &Value) -> ChunkChoice {
+        let logprobs = json!({"content": tokens, "refusal": null});
+        let value = json!({"index": 0, "delta": {"content": "x"}, "logprobs": logprobs, "finish_reason": null});
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn each_token_has_its_place_in_the_text_counted_in_characters() {
+        let mut text = TextChoice::new(false);
+        let tokens = json!([
+            {"token": "né", "logprob": -0.5, "bytes": [110, 195, 169], "top_logprobs": [{"token": "a", "logprob": -0.25, "bytes": [97]}]},
+            {"token": "\u{fffd}", "logprob": -1.0, "bytes": [240, 159]},
+            {"token": "\u{fffd}", "logprob": -2.0, "bytes": [166, 128]}
+        ]);
+        let first = serde_json::to_value(text.of(choice(&tokens))).unwrap();
+        assert_eq!(
+            first["logprobs"],
+            json!({
+                "tokens": ["né", "bytes:\\xf0\\x9f", "bytes:\\xa6\\x80"],
+                "token_logprobs": [-0.5, -1.0, -2.0],
+                "top_logprobs": [{"a": -0.25, "né": -0.5}, {"bytes:\\xf0\\x9f": -1.0}, {"bytes:\\xa6\\x80": -2.0}],
+                "text_offset": [0, 2, 3]
+            })
+        );
+        let next = text.of(choice(&json!([{"token": "!", "logprob": -3.0}]))).logprobs.unwrap();
+        assert_eq!(next.text_offset, [3], "the next chunk counts on");
+    }
+
+    #[test]
+    fn the_first_token_of_an_echoed_prompt_has_no_probability() {
+        let mut text = TextChoice::new(true);
+        let tokens = json!([{"token": "a", "logprob": 0.0}, {"token": "b", "logprob": -1.0}]);
+        let logprobs = text.of(choice(&tokens)).logprobs.unwrap();
+        assert_eq!(logprobs.token_logprobs, [None, Some(-1.0)]);
+        assert_eq!(logprobs.top_logprobs[0], None);
+    }
+}
