@@ -68,6 +68,15 @@ fn rest(mut stream: BufReader<TcpStream>) -> String {
     answer
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn an_engines_process_has_none_of_the_programs_keys() {
+    let program = Program::new().with("LOGGIA_LOG", "warn").with("LOGGIA_OPENAI_GPU_KEY", "a-key-of-another-engine");
+    let served = serve(program);
+    let environment = std::fs::read(format!("/proc/{}/environ", served.engine())).unwrap();
+    assert_eq!(String::from_utf8_lossy(&environment), "LOGGIA_LOG=warn\0");
+}
+
 /// A stream that goes on for a while, read up to its first chunk.
 fn under_way(served: &Served) -> BufReader<TcpStream> {
     // Bytes drawn by lot are seldom UTF-8, and the end is as likely as any of them: without it, a long answer.

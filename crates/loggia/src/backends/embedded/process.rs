@@ -42,6 +42,12 @@ async fn start(opening: &Opening) -> Result<Started, String> {
     let mut command = Command::new(program);
     // The name is for people who look at the list of processes.
     command.arg("engine").arg(&opening.name).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+    // What it is to load comes over its input. Keys of clients and of other engines are no business of a process that runs a model.
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|name| name.starts_with("LOGGIA_") && name != "LOGGIA_LOG") {
+            command.env_remove(name);
+        }
+    }
     // A Ctrl-C is for the program: its answers under way may end.
     #[cfg(unix)]
     command.process_group(0);
