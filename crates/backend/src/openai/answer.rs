@@ -6,7 +6,7 @@ use loggia_wire::frame::sse;
 use loggia_wire::openai::CompletionUsage;
 use serde_json::Value;
 
-use super::frame::Frame;
+use super::frame::{Frame, Kind};
 use super::refusal;
 use crate::{BackendError, Chunk};
 
@@ -15,6 +15,7 @@ use crate::{BackendError, Chunk};
 pub(super) struct Answer {
     backend: Arc<str>,
     model: Arc<str>,
+    kind: Kind,
     /// How many choices were asked for.
     choices: usize,
     /// Which of them have ended.
@@ -26,8 +27,8 @@ pub(super) struct Answer {
 
 impl Answer {
     /// An answer of so many choices.
-    pub(super) fn new(backend: Arc<str>, model: Arc<str>, choices: usize) -> Self {
-        Self { backend, model, choices, finished: Vec::new(), usage: None, system_fingerprint: None, done: false }
+    pub(super) fn new(backend: Arc<str>, model: Arc<str>, kind: Kind, choices: usize) -> Self {
+        Self { backend, model, kind, choices, finished: Vec::new(), usage: None, system_fingerprint: None, done: false }
     }
 
     /// Feeds the next event; gives back the chunk it stands for, where it stands for one.
@@ -42,7 +43,7 @@ impl Answer {
         if event.name.as_deref() == Some("error") {
             return Err(refusal::instead_unread(&event.data, &self.model, &self.backend));
         }
-        let mut frame = Frame::read(&event.data)
+        let mut frame = Frame::read(&event.data, self.kind)
             .map_err(|what| BackendError::BadAnswer { backend: self.backend.to_string(), what: what.to_owned() })?;
         if frame.choices.is_none() && frame.extra.contains_key("message") {
             // An older vLLM's errors have no `error`, but `"object": "error"`.

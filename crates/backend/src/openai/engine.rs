@@ -7,15 +7,19 @@ use bytes::Bytes;
 use futures_core::future::BoxFuture;
 use http::header::{CONTENT_TYPE, SERVER};
 use http::{HeaderMap, Response, StatusCode, Uri};
-use loggia_wire::openai::{ChatCompletionRequest, Model};
+use loggia_wire::openai::{Model, StreamOptions};
+use serde::Serialize;
 use tokio::sync::OnceCell;
 
 use super::answer::Answer;
 use super::events::OpenAiEvents;
+use super::frame::Kind;
 use super::{models, refusal, whole};
 use crate::http::{BaseUrl, Body, Client, Key, Upstream, read};
 use crate::retry_after::retry_after;
-use crate::{Abilities, AbilitySet, Backend, BackendError, ChatCall, Event, Reply, ServedBy, fingerprint};
+use crate::{
+    Abilities, AbilitySet, Backend, BackendError, ChatCall, CompletionCall, Event, Reply, ServedBy, fingerprint,
+};
 
 /// The most bytes of a whole answer or a list of models.
 const ANSWER_LIMIT: usize = 32 << 20;
@@ -28,6 +32,7 @@ pub struct OpenAi {
     name: Arc<str>,
     upstream: Upstream,
     chat: Uri,
+    completions: Uri,
     models: Uri,
     /// Where engines tell that they are still loading (llama-server) or dead (vLLM); it lies outside `/v1`.
     health: Option<Uri>,
@@ -43,45 +48,73 @@ impl OpenAi {
         let base = url.or_v1();
         let health = base.is_v1().then(|| base.root().join(&http::uri::PathAndQuery::from_static("/health")));
         let upstream = Upstream::new(client, base, key);
-        let (chat, models) = (upstream.uri("/chat/completions"), upstream.uri("/models"));
-        Self { name: name.into(), upstream, chat, models, health, known: RwLock::default(), asked: OnceCell::new() }
+        let (chat, completions) = (upstream.uri("/chat/completions"), upstream.uri("/completions"));
+        let models = upstream.uri("/models");
+        Self {
+            name: name.into(),
+            upstream,
+            chat,
+            completions,
+            models,
+            health,
+            known: RwLock::default(),
+            asked: OnceCell::new(),
+        }
     }
 
     async fn start_chat(&self, mut call: ChatCall) -> Result<Reply, BackendError> {
-        let stream = call.request.streams();
-        let body = to_json(&mut call)?;
-        let accept = if stream { "text/event-stream" } else { "application/json" };
-        let response = self.upstream.post_json(&self.chat, body, accept).await.map_err(|error| self.failed(error))?;
+        if call.request.streams() && !asks_for_usage(call.request.stream_options.as_ref()) {
+            // Copies the conversation only where somebody else still holds it.
+            ask_for_usage(&mut Arc::make_mut(&mut call.request).stream_options);
+        }
         let request = &*call.request;
+        let (stream, choices) = (request.streams(), request.choices());
+        let asked = Asked { kind: Kind::Chat, model: request.model.as_str().into(), stream, choices };
+        self.start(&self.chat, to_json(request)?, asked).await
+    }
+
+    async fn start_completion(&self, mut call: CompletionCall) -> Result<Reply, BackendError> {
+        if call.request.streams() && !asks_for_usage(call.request.stream_options.as_ref()) {
+            ask_for_usage(&mut Arc::make_mut(&mut call.request).stream_options);
+        }
+        let request = &*call.request;
+        let (stream, choices) = (request.streams(), request.prompts() * request.choices());
+        let asked = Asked { kind: Kind::Completion, model: request.model.as_str().into(), stream, choices };
+        self.start(&self.completions, to_json(request)?, asked).await
+    }
+
+    async fn start(&self, uri: &Uri, body: Bytes, asked: Asked) -> Result<Reply, BackendError> {
+        let accept = if asked.stream { "text/event-stream" } else { "application/json" };
+        let response = self.upstream.post_json(uri, body, accept).await.map_err(|error| self.failed(error))?;
         if response.status() != StatusCode::OK {
-            return Err(self.refused(response, &request.model).await);
+            return Err(self.refused(response, &asked.model).await);
         }
         let server =
             response.headers().get(SERVER).and_then(|server| server.to_str().ok()).unwrap_or_default().to_owned();
         // An engine that cannot stream answers whole, and says so.
-        if stream && !is_json(response.headers()) {
-            self.streamed(response.into_body(), request, &server).await
+        if asked.stream && !is_json(response.headers()) {
+            self.streamed(response.into_body(), asked, &server).await
         } else {
-            self.whole(response.into_body(), request, &server).await
+            self.whole(response.into_body(), asked, &server).await
         }
     }
 
-    async fn streamed(&self, body: Body, request: &ChatCompletionRequest, server: &str) -> Result<Reply, BackendError> {
-        let model: Arc<str> = request.model.as_str().into();
-        let answer = Answer::new(Arc::clone(&self.name), Arc::clone(&model), request.choices());
+    async fn streamed(&self, body: Body, asked: Asked, server: &str) -> Result<Reply, BackendError> {
+        let Asked { kind, model, choices, .. } = asked;
+        let answer = Answer::new(Arc::clone(&self.name), Arc::clone(&model), kind, choices);
         let mut events = OpenAiEvents::new(Arc::clone(&self.name), body, answer);
         events.begin().await?;
         let served_by = self.served_by(model, events.system_fingerprint(), server);
         Ok(Reply { served_by, events: Box::pin(events) })
     }
 
-    async fn whole(&self, body: Body, request: &ChatCompletionRequest, server: &str) -> Result<Reply, BackendError> {
+    async fn whole(&self, body: Body, asked: Asked, server: &str) -> Result<Reply, BackendError> {
         let body = read(body, ANSWER_LIMIT).await.map_err(|error| self.failed(error))?;
-        let whole = match whole::read(&body).map_err(|what| self.bad_answer(what))? {
+        let whole = match whole::read(&body, asked.kind).map_err(|what| self.bad_answer(what))? {
             whole::Read::Answer(whole) => whole,
-            whole::Read::Error(error) => return Err(refusal::instead(&error, &request.model, &self.name)),
+            whole::Read::Error(error) => return Err(refusal::instead(&error, &asked.model, &self.name)),
         };
-        let served_by = self.served_by(request.model.as_str().into(), whole.system_fingerprint.as_deref(), server);
+        let served_by = self.served_by(asked.model, whole.system_fingerprint.as_deref(), server);
         let events = [Some(Event::Chunk(whole.chunk)), whole.usage.map(Event::Usage)];
         let events = futures_util::stream::iter(events.into_iter().flatten().map(Ok));
         Ok(Reply { served_by, events: Box::pin(events) })
@@ -137,6 +170,10 @@ impl Backend for OpenAi {
         Box::pin(self.start_chat(call))
     }
 
+    fn complete(&self, call: CompletionCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
+        Box::pin(self.start_completion(call))
+    }
+
     fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, BackendError>> {
         Box::pin(async move {
             let models = self.list().await;
@@ -163,17 +200,26 @@ impl Backend for OpenAi {
     }
 }
 
-/// The request as it came, fields that nobody knows included; only usage is always asked for, for meters and limits need it.
-fn to_json(call: &mut ChatCall) -> Result<Bytes, BackendError> {
-    let asks_for_usage = |request: &ChatCompletionRequest| {
-        request.stream_options.as_ref().is_some_and(|options| options.include_usage == Some(true))
-    };
-    if call.request.streams() && !asks_for_usage(&call.request) {
-        // Copies the conversation only where somebody else still holds it.
-        let request = Arc::make_mut(&mut call.request);
-        request.stream_options.get_or_insert_default().include_usage = Some(true);
-    }
-    let json = serde_json::to_vec(&*call.request);
+/// What of a request matters for its answer.
+struct Asked {
+    kind: Kind,
+    model: Arc<str>,
+    stream: bool,
+    choices: usize,
+}
+
+fn asks_for_usage(options: Option<&StreamOptions>) -> bool {
+    options.is_some_and(|options| options.include_usage == Some(true))
+}
+
+/// Usage is always asked for, for meters and limits need it.
+fn ask_for_usage(options: &mut Option<StreamOptions>) {
+    options.get_or_insert_default().include_usage = Some(true);
+}
+
+/// The request as it came, fields that nobody knows included.
+fn to_json(request: &impl Serialize) -> Result<Bytes, BackendError> {
+    let json = serde_json::to_vec(request);
     json.map(Bytes::from)
         .map_err(|_| BackendError::Engine { message: "the request could not be written as JSON".to_owned() })
 }

@@ -10,7 +10,7 @@ use loggia_wire::openai::{ChunkChoice, CompletionUsage};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
-use super::mend;
+use super::{mend, older};
 
 /// One frame of a stream.
 #[derive(Debug, Default, PartialEq)]
@@ -24,16 +24,28 @@ pub(super) struct Frame {
     pub(super) extra: Extra,
 }
 
+/// What an engine was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Chat,
+    Completion,
+}
+
 /// What cannot be read as a frame; never its content.
 pub(super) type Unreadable = &'static str;
 
 impl Frame {
     /// Reads a frame: at once where it is as OpenAI's specification has it, else after mending.
-    pub(super) fn read(json: &[u8]) -> Result<Self, Unreadable> {
-        if let Ok(frame) = serde_json::from_slice(json) {
+    pub(super) fn read(json: &[u8], kind: Kind) -> Result<Self, Unreadable> {
+        if kind == Kind::Chat
+            && let Ok(frame) = serde_json::from_slice(json)
+        {
             return Ok(frame);
         }
         let mut value: Value = serde_json::from_slice(json).map_err(|_| "a frame of its stream is not JSON")?;
+        if kind == Kind::Completion {
+            older::as_a_chat(&mut value, "delta");
+        }
         mend::chunk(&mut value);
         serde_json::from_value(value).map_err(|_| "a frame of its stream is no chat.completion.chunk")
     }

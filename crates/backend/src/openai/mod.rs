@@ -1,7 +1,7 @@
 //! A backend that speaks OpenAI's API already: vLLM, llama-server and their kin, by name, URL and key.
 //!
 //! Reading order: [`OpenAi`] (`engine.rs`), `answer.rs` (a stream, frame by frame) and `whole.rs` (an answer in one piece),
-//! `frame.rs` and `mend.rs` (what engines send, made regular), `refusal.rs` (their errors), `models.rs`.
+//! `frame.rs` and `mend.rs` (what engines send, made regular), `older.rs` (completions as chats), `refusal.rs` (their errors), `models.rs`.
 //! Only `engine.rs` and `events.rs` do I/O.
 
 mod answer;
@@ -11,6 +11,7 @@ mod events;
 mod frame;
 mod mend;
 mod models;
+mod older;
 mod refusal;
 mod whole;
 

@@ -7,8 +7,8 @@ use loggia_wire::openai::{
 };
 use serde_json::Value;
 
-use super::frame::Unreadable;
-use super::mend;
+use super::frame::{Kind, Unreadable};
+use super::{mend, older};
 use crate::Chunk;
 
 /// A whole answer, taken apart.
@@ -26,13 +26,17 @@ pub(super) enum Read {
 }
 
 /// Reads a whole answer: at once where it is as OpenAI's specification has it, else after mending.
-pub(super) fn read(json: &[u8]) -> Result<Read, Unreadable> {
-    if let Ok(completion) = serde_json::from_slice::<ChatCompletion>(json)
+pub(super) fn read(json: &[u8], kind: Kind) -> Result<Read, Unreadable> {
+    if kind == Kind::Chat
+        && let Ok(completion) = serde_json::from_slice::<ChatCompletion>(json)
         && !completion.extra.contains_key("error")
     {
         return Ok(Read::Answer(taken_apart(completion)));
     }
     let mut value: Value = serde_json::from_slice(json).map_err(|_| "it is not JSON")?;
+    if kind == Kind::Completion {
+        older::as_a_chat(&mut value, "message");
+    }
     mend::completion(&mut value);
     let says_error = value.get("error").is_some_and(|error| !error.is_null());
     if says_error || (value.get("choices").is_none() && value.get("message").is_some()) {
