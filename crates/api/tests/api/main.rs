@@ -2,6 +2,7 @@
 
 mod call_or_answer;
 mod callers;
+mod completions;
 mod context;
 mod engine_options;
 mod fields;

@@ -59,7 +59,7 @@ fn of_choice(mut event: Event, index: u32) -> Event {
 }
 
 /// The prompt counts once, as with OpenAI: it is the same for all choices. What was generated adds up.
-fn add(all: &mut Option<CompletionUsage>, more: CompletionUsage) {
+pub(super) fn add(all: &mut Option<CompletionUsage>, more: CompletionUsage) {
     let Some(all) = all else {
         *all = Some(more);
         return;

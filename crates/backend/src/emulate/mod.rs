@@ -1,10 +1,11 @@
-//! A backend around a backend that does what the inner one cannot, with more work for the same result: several choices as calls
-//! side by side, a call that must be made as an answer held to a schema. Ollama itself uses the latter, and `call_or_answer.rs`, where its own calls fail.
+//! A backend around a backend that does what the inner one cannot, with more work for the same result: several choices, and several
+//! prompts, as calls side by side, a call that must be made as an answer held to a schema. Ollama itself uses the latter, and `call_or_answer.rs`, where its own calls fail.
 
 pub(crate) mod call_or_answer;
 mod choices;
 pub(crate) mod forced_call;
 mod legacy;
+mod texts;
 
 pub use forced_call::describe_calls;
 
@@ -16,7 +17,8 @@ use loggia_wire::openai::{ChatCompletionRequest, Model};
 
 use crate::{Abilities, Ability, Backend, BackendError, ChatCall, CompletionCall, Reply};
 
-/// Adds `n`, `tool_choice` and the older `functions` to a backend that lacks them.
+/// Adds `n`, `tool_choice` and the older `functions` to a backend that lacks them; and to its completions several prompts, `best_of` and
+/// `echo`.
 #[derive(Clone)]
 pub struct Emulate {
     inner: Arc<dyn Backend>,
@@ -75,7 +77,10 @@ impl Backend for Emulate {
     fn abilities<'a>(&'a self, model: &'a str) -> BoxFuture<'a, Result<Arc<Abilities>, BackendError>> {
         Box::pin(async move {
             let inner = self.inner.abilities(model).await?;
-            let mut can = inner.can.with(Ability::SeveralChoices);
+            let mut can = inner.can.with(Ability::SeveralChoices).with(Ability::SeveralPrompts).with(Ability::Echo);
+            if can.has(Ability::Logprobs) {
+                can = can.with(Ability::BestOf);
+            }
             if can.has(Ability::JsonSchema) {
                 can = can.with(Ability::ToolChoice);
             }
@@ -88,7 +93,13 @@ impl Backend for Emulate {
     }
 
     fn complete(&self, call: CompletionCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
-        self.inner.complete(call)
+        Box::pin(async move {
+            let can = self.inner.abilities(&call.request.model).await?;
+            if texts::fits_one_call(&call.request, &can) {
+                return self.inner.complete(call).await;
+            }
+            texts::start(&self.inner, &call, &can).await
+        })
     }
 
     fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, BackendError>> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use loggia_wire::Extra;
-use loggia_wire::ollama::{ChatLine, LineMessage, LineToolCall};
+use loggia_wire::ollama::{ChatLine, GenerateLine, LineMessage, LineToolCall};
 use loggia_wire::openai::{
     ChunkChoice, CompletionUsage, Delta, FinishReason, FunctionCallDelta, Logprobs, TokenLogprob, ToolCallDelta,
 };
@@ -20,6 +20,7 @@ pub struct Answer {
     id: Arc<str>,
     backend: Arc<str>,
     profile: Profile,
+    lines: Lines,
     /// Whether calls after the first are dropped (`parallel_tool_calls: false`).
     single_call: bool,
     begun: bool,
@@ -28,15 +29,30 @@ pub struct Answer {
     calls: u32,
 }
 
+/// What the lines of an answer look like.
+#[derive(Clone, Copy, Debug)]
+enum Lines {
+    /// Those of `/api/chat`.
+    OfChat,
+    /// Those of `/api/generate`.
+    OfGenerate,
+}
+
 impl Answer {
     /// An answer with this id from the backend of this name.
     pub fn new(id: Arc<str>, backend: Arc<str>, profile: Profile, single_call: bool) -> Self {
-        Self { id, backend, profile, single_call, begun: false, done: false, calls: 0 }
+        Self { id, backend, profile, lines: Lines::OfChat, single_call, begun: false, done: false, calls: 0 }
+    }
+
+    /// The same, of lines of `/api/generate`.
+    #[must_use]
+    pub fn of_text(self) -> Self {
+        Self { lines: Lines::OfGenerate, ..self }
     }
 
     /// Feeds the next line; gives back what it stands for: nothing, a chunk, or the last chunk and the usage.
     pub fn push(&mut self, line: &[u8]) -> Result<impl Iterator<Item = Event> + use<>, BackendError> {
-        let line = parsed(line).map_err(|error| self.bad(describe(&error)))?;
+        let line = parsed(line, self.lines).map_err(|error| self.bad(describe(&error)))?;
         if let Some(error) = &line.error {
             return Err(error_in_stream(error));
         }
@@ -123,10 +139,11 @@ impl Answer {
 }
 
 /// A line that is known to be UTF-8 as a whole need not be checked string by string, which takes longer than to parse it.
-fn parsed(line: &[u8]) -> serde_json::Result<ChatLine<'_>> {
-    match str::from_utf8(line) {
-        Ok(text) => serde_json::from_str(text),
-        Err(_) => serde_json::from_slice(line),
+fn parsed(line: &[u8], lines: Lines) -> serde_json::Result<ChatLine<'_>> {
+    match (lines, str::from_utf8(line)) {
+        (Lines::OfGenerate, _) => serde_json::from_slice::<GenerateLine<'_>>(line).map(ChatLine::from),
+        (Lines::OfChat, Ok(text)) => serde_json::from_str(text),
+        (Lines::OfChat, Err(_)) => serde_json::from_slice(line),
     }
 }
 

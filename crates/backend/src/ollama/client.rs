@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header
 use http_body::Body;
 use http_body_util::{BodyExt, Limited};
 use loggia_wire::ollama::{self, RunningModels, Show, ShowRequest, Tags, Version};
-use loggia_wire::openai::{ChatCompletionRequest, Model};
+use loggia_wire::openai::Model;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tower::{BoxError, Service, ServiceExt};
@@ -21,11 +21,11 @@ use super::context;
 use super::error::{refusal, transport_error};
 use super::events::OllamaEvents;
 use super::models::{self, Known, ModelMemory};
-use super::request::chat_request;
+use super::request::{chat_request, generate_request};
 use super::swallowed::NotSwallowed;
 use crate::emulate::{call_or_answer, forced_call};
 use crate::retry_after::retry_after;
-use crate::{Abilities, Backend, BackendError, ChatCall, Profile, Reply, ServedBy};
+use crate::{Abilities, Backend, BackendError, ChatCall, CompletionCall, Profile, Reply, ServedBy};
 
 /// The most bytes of an answer that is not a chat: a list of a thousand models is 500 KiB.
 const BODY_LIMIT: usize = 32 << 20;
@@ -124,63 +124,90 @@ where
     }
 
     async fn start_once(&self, call: ChatCall) -> Result<Reply, BackendError> {
-        let known = self.known(&call.request.model).await?;
-        let mut request = chat_request(&call.request, call.profile)?;
-        let chosen = self.choose_context(&call.request, &mut request, &known).await;
-        let head = call.head.as_deref();
-        let response = match self.ask_chat(&request, head).await {
-            Err(BackendError::ContextLengthExceeded { prompt_tokens: Some(prompt), .. })
-                if chosen && grow_context(&call.request, &mut request, &known, prompt) =>
-            {
-                Box::pin(self.ask_chat(&request, head)).await?
-            }
-            response => response?,
-        };
-        let single_call = call.request.parallel_tool_calls == Some(false);
-        let answer = Answer::new(call.id, Arc::clone(&self.name), call.profile, single_call);
+        let asked = &*call.request;
+        let known = self.known(&asked.model).await?;
+        let mut question = Question::Chat(chat_request(asked, call.profile)?);
+        let room = Room { need: context::need(asked), answer: context::answer(asked) };
+        let response = self.ask_sized(&mut question, &known, room, call.head.as_deref()).await?;
+        let single_call = asked.parallel_tool_calls == Some(false);
+        let answer = Answer::new(Arc::clone(&call.id), Arc::clone(&self.name), call.profile, single_call);
+        Ok(self.reply(response, answer, &asked.model, &known))
+    }
+
+    /// Starts a completion of one prompt.
+    async fn start_completion(&self, call: CompletionCall) -> Result<Reply, BackendError> {
+        let asked = &*call.request;
+        let request = generate_request(asked, call.profile)?;
+        let known = self.known(&asked.model).await?;
+        let answer = context::answer(&asked.as_chat());
+        let room = Room { need: context::need_of_text(&request, answer), answer };
+        let mut question = Question::Generate(request);
+        let response = self.ask_sized(&mut question, &known, room, call.head.as_deref()).await?;
+        let answer = Answer::new(Arc::clone(&call.id), Arc::clone(&self.name), call.profile, false).of_text();
+        Ok(self.reply(response, answer, &asked.model, &known))
+    }
+
+    fn reply(&self, response: Response<S::Body>, answer: Answer, model: &str, known: &Known) -> Reply {
         let served_by = ServedBy {
             backend: Arc::clone(&self.name),
-            model: call.request.model.as_str().into(),
+            model: model.into(),
             node: None,
             fingerprint: Arc::clone(&known.fingerprint),
         };
         let events = OllamaEvents::new(response.into_body(), answer, Arc::clone(&self.name));
-        Ok(Reply { served_by, events: Box::pin(events) })
+        Reply { served_by, events: Box::pin(events) }
     }
 
-    async fn ask_chat(
+    /// Asks with room for the prompt; and once more with more of it, where the prompt turns out to be longer than it was taken for.
+    async fn ask_sized(
         &self,
-        request: &ollama::ChatRequest,
+        question: &mut Question,
+        known: &Known,
+        room: Room,
         head: Option<&http::request::Parts>,
     ) -> Result<Response<S::Body>, BackendError> {
-        let body = to_json(request, &self.name)?;
-        let response = self.send(post("/api/chat", body, head)).await?;
+        let chosen = self.choose_context(question, known, room).await;
+        match self.ask_once(question, head).await {
+            Err(BackendError::ContextLengthExceeded { prompt_tokens: Some(prompt), .. })
+                if chosen && grow_context(question, known, prompt, room.answer) =>
+            {
+                Box::pin(self.ask_once(question, head)).await
+            }
+            response => response,
+        }
+    }
+
+    async fn ask_once(
+        &self,
+        question: &Question,
+        head: Option<&http::request::Parts>,
+    ) -> Result<Response<S::Body>, BackendError> {
+        let (path, body) = match question {
+            Question::Chat(request) => ("/api/chat", to_json(request, &self.name)?),
+            Question::Generate(request) => ("/api/generate", to_json(request, &self.name)?),
+        };
+        let response = self.send(post(path, body, head)).await?;
         if response.status() == StatusCode::OK {
             Ok(response)
         } else {
-            Err(Box::pin(self.refused(response, &request.model)).await)
+            Err(Box::pin(self.refused(response, question.model())).await)
         }
     }
 
     /// Sets the context size where the client asks for none; tells whether the size is Loggia's to choose.
-    async fn choose_context(
-        &self,
-        asked: &ChatCompletionRequest,
-        request: &mut ollama::ChatRequest,
-        known: &Known,
-    ) -> bool {
+    async fn choose_context(&self, question: &mut Question, known: &Known, room: Room) -> bool {
         let Some(most) = known.context_most else { return false };
-        if request.options.others.contains_key("num_ctx") {
+        if question.options().others.contains_key("num_ctx") {
             return false;
         }
         let loaded = if let Some(kept) = known.context_kept() {
             Some(kept)
         } else {
             let running = Box::pin(self.get::<RunningModels>("/api/ps")).await;
-            running.ok().and_then(|running| models::loaded_context(&running, &asked.model))
+            running.ok().and_then(|running| models::loaded_context(&running, question.model()))
         };
-        if let Some(size) = context::choose(context::need(asked), loaded, most) {
-            set_context(request, known, size);
+        if let Some(size) = context::choose(room.need, loaded, most) {
+            set_context(question, known, size);
         }
         true
     }
@@ -281,6 +308,10 @@ where
         Box::pin(self.start_chat(call))
     }
 
+    fn complete(&self, call: CompletionCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
+        Box::pin(self.start_completion(call))
+    }
+
     fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, BackendError>> {
         Box::pin(async move { Ok(models::list(&self.get::<Tags>("/api/tags").await?)) })
     }
@@ -303,20 +334,49 @@ fn is_no_matter_of_show(error: &BackendError) -> bool {
     matches!(error, ModelNotFound { .. } | Unreachable { .. } | TimedOut { .. } | Busy { .. } | RateLimited { .. })
 }
 
-fn set_context(request: &mut ollama::ChatRequest, known: &Known, size: u64) {
-    request.options.num_ctx = Some(size);
+/// What Ollama is asked.
+enum Question {
+    Chat(ollama::ChatRequest),
+    Generate(ollama::GenerateRequest),
+}
+
+impl Question {
+    fn model(&self) -> &str {
+        match self {
+            Self::Chat(request) => &request.model,
+            Self::Generate(request) => &request.model,
+        }
+    }
+
+    fn options(&mut self) -> &mut ollama::Options {
+        match self {
+            Self::Chat(request) => &mut request.options,
+            Self::Generate(request) => &mut request.options,
+        }
+    }
+}
+
+/// Tokens that prompt and answer may need, and those of the answer among them.
+#[derive(Clone, Copy)]
+struct Room {
+    need: u64,
+    answer: u64,
+}
+
+fn set_context(question: &mut Question, known: &Known, size: u64) {
+    question.options().num_ctx = Some(size);
     if known.keep_context(size) {
-        tracing::info!(model = request.model, num_ctx = size, "the context size that Ollama is asked for");
+        tracing::info!(model = question.model(), num_ctx = size, "the context size that Ollama is asked for");
     }
 }
 
 /// Chooses again, now that the engine has told how long the prompt is; `false` where no larger context can help.
-fn grow_context(asked: &ChatCompletionRequest, request: &mut ollama::ChatRequest, known: &Known, prompt: u64) -> bool {
+fn grow_context(question: &mut Question, known: &Known, prompt: u64, answer: u64) -> bool {
     let most = known.context_most.unwrap_or(0);
-    let before = request.options.num_ctx;
-    match context::choose(prompt + context::answer(asked), before, most) {
+    let before = question.options().num_ctx;
+    match context::choose(prompt + answer, before, most) {
         Some(size) if size > prompt && Some(size) != before => {
-            set_context(request, known, size);
+            set_context(question, known, size);
             true
         }
         _ => false,

@@ -3,6 +3,7 @@
 //! Ollama's default (4,096 tokens on small machines) is too small for what agents send, and it cuts what does not fit. A change of the size
 //! loads the model anew, so sizes are few, and a size once chosen is kept.
 
+use loggia_wire::ollama;
 use loggia_wire::openai::{ChatCompletionRequest, Content, Message, PartKind};
 
 /// The smallest size: what Ollama takes by itself on a small machine. Each step is twice the one before.
@@ -24,6 +25,11 @@ pub(super) fn need(request: &ChatCompletionRequest) -> u64 {
     let tools = request.tools.as_ref().and_then(|tools| serde_json::to_string(tools).ok());
     let tools = tools.as_deref().map_or(0, of_text);
     prompt + tools + answer(request)
+}
+
+/// The same of a completion: its prompt, and what comes after it.
+pub(super) fn need_of_text(request: &ollama::GenerateRequest, answer: u64) -> u64 {
+    PER_MESSAGE + of_text(&request.prompt) + request.suffix.as_deref().map_or(0, of_text) + answer
 }
 
 /// Tokens kept for the answer.

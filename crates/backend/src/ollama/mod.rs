@@ -1,6 +1,6 @@
 //! Ollama: OpenAI's requests become its own, its answers become OpenAI's.
 //!
-//! The translation is pure and in two halves: [`chat_request`] (request) and [`Answer`] (answer, line by line). [`Ollama`] is
+//! The translation is pure and in two halves: [`chat_request`] and [`generate_request`] (request) and [`Answer`] (answer, line by line). [`Ollama`] is
 //! the thin client around them, over any tower service that speaks Ollama's API: a pooled HTTP client, or the very service
 //! that `OpenAiLayer` wraps.
 
@@ -18,5 +18,5 @@ mod swallowed;
 pub use answer::Answer;
 pub use client::{Ollama, OllamaService};
 pub use models::ModelMemory;
-pub use request::chat_request;
+pub use request::{chat_request, generate_request};
 pub(crate) use sampling::OPTIONS;

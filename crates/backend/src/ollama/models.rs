@@ -29,11 +29,13 @@ const ALWAYS: [Ability; 6] = [
 ];
 
 /// What a model can do, by Ollama's name for it.
-const CAPABILITIES: [(&str, Ability); 4] = [
+const CAPABILITIES: [(&str, Ability); 5] = [
     ("tools", Ability::Tools),
     ("thinking", Ability::Reasoning),
     ("vision", Ability::Images),
     ("audio", Ability::Audio),
+    // Its template has a place for what comes after.
+    ("insert", Ability::FillInTheMiddle),
 ];
 
 /// What is known of one model.

@@ -1,8 +1,8 @@
-//! OpenAI's chat request → Ollama's.
+//! OpenAI's requests → Ollama's.
 
 use loggia_wire::Extra;
 use loggia_wire::ollama::{self, Think};
-use loggia_wire::openai::{ChatCompletionRequest, ResponseFormat, Tool};
+use loggia_wire::openai::{ChatCompletionRequest, CompletionRequest, OnePrompt, ResponseFormat, Tool};
 use serde_json::{Value, json};
 
 use super::message::chat_messages;
@@ -28,6 +28,48 @@ pub fn chat_request(request: &ChatCompletionRequest, profile: Profile) -> Result
         logprobs: request.logprobs.filter(|&wanted| wanted),
         top_logprobs: request.top_logprobs,
     })
+}
+
+/// Translates a checked request for a completion of one prompt. A text is continued as it is, without the model's template; but what is
+/// to stand before a `suffix` only the template can ask for.
+///
+/// # Errors
+/// Where the prompt is no text, or empty: then Ollama would only load the model.
+pub fn generate_request(
+    request: &CompletionRequest,
+    profile: Profile,
+) -> Result<ollama::GenerateRequest, BackendError> {
+    let prompt = match request.prompt.as_ref().and_then(|prompt| prompt.each().next()) {
+        Some(OnePrompt::Tokens(_)) => return Err(refused("it takes no token ids; send text")),
+        Some(OnePrompt::Text(text)) if !text.is_empty() || request.suffix().is_some() => text.to_owned(),
+        _ => return Err(refused("Ollama needs a text to continue; an empty one would only load the model")),
+    };
+    if request.prompts() > 1 {
+        return Err(refused("it takes one prompt at a time"));
+    }
+    let suffix = request.suffix().map(str::to_owned);
+    let shared = request.as_chat();
+    Ok(ollama::GenerateRequest {
+        model: request.model.clone(),
+        prompt,
+        raw: suffix.is_none().then_some(true),
+        suffix,
+        stream: request.streams(),
+        options: options(&shared, profile),
+        keep_alive: request.extra.get("keep_alive").filter(|value| !value.is_null()).cloned(),
+        truncate: Some(false),
+        shift: Some(false),
+        logprobs: shared.logprobs,
+        top_logprobs: shared.top_logprobs,
+    })
+}
+
+fn refused(what: &str) -> BackendError {
+    BackendError::InvalidRequest {
+        message: format!("Invalid value for 'prompt': {what}."),
+        param: Some("prompt".to_owned()),
+        code: Some("invalid_value".to_owned()),
+    }
 }
 
 fn format(format: &ResponseFormat) -> Option<Value> {

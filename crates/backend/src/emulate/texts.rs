@@ -1,0 +1,291 @@
+//! Completions of several prompts, several choices of each, the best of several, with the prompt before them: as calls for one prompt
+//! each, a few of them at a time.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use futures_core::Stream;
+use futures_core::stream::BoxStream;
+use futures_util::future::try_join_all;
+use futures_util::{StreamExt, stream};
+use loggia_wire::Extra;
+use loggia_wire::openai::{
+    ChunkChoice, CompletionRequest, CompletionUsage, Delta, Logprobs, OnePrompt, Prompt, TokenLogprob,
+};
+
+use super::choices;
+use crate::{Abilities, Ability, Backend, BackendError, Chunk, CompletionCall, Event, Reply, ServedBy};
+
+/// How many calls are under way at once. An engine works on a few at a time anyway, and others wait for it too.
+const SIDE_BY_SIDE: usize = 4;
+
+/// Whether the backend can do all that is asked in one call.
+pub(super) fn fits_one_call(request: &CompletionRequest, can: &Abilities) -> bool {
+    (request.prompts() == 1 || can.has(Ability::SeveralPrompts))
+        && (request.choices() == 1 || can.has(Ability::SeveralChoices))
+        && (request.candidates() == request.choices() || can.has(Ability::BestOf))
+        && (!request.echoes() || can.has(Ability::Echo))
+}
+
+/// One of the calls.
+struct Part {
+    /// The number of its prompt.
+    prompt: usize,
+    /// The number of its first text among those of all prompts.
+    first: u32,
+    call: CompletionCall,
+}
+
+/// Starts the first few calls, and the others as these end.
+pub(super) async fn start(
+    inner: &Arc<dyn Backend>,
+    call: &CompletionCall,
+    can: &Abilities,
+) -> Result<Reply, BackendError> {
+    let request = &*call.request;
+    let best = request.candidates() > request.choices();
+    if best
+        && request.echoes()
+        && (request.logprobs.is_some() || request.prompt.as_ref().is_some_and(Prompt::is_tokens))
+    {
+        return Err(BackendError::InvalidRequest {
+            message: "'best_of' together with 'echo' is supported for text without 'logprobs' only.".to_owned(),
+            param: Some("best_of".to_owned()),
+            code: Some("unsupported_parameter".to_owned()),
+        });
+    }
+    let echoes = request.echoes() && (best || !can.has(Ability::Echo));
+    let mut parts = parts(call, can, echoes);
+    let later = parts.split_off(parts.len().min(SIDE_BY_SIDE));
+    let first = try_join_all(parts.into_iter().map(|part| begin(Arc::clone(inner), part))).await?;
+    let Some((_, served_by)) = first.first() else { return Err(BackendError::Unfinished) };
+    let served_by = served_by.clone();
+    let inner = Arc::clone(inner);
+    let under_way = stream::iter(first.into_iter().map(|(events, _)| events));
+    let to_begin = stream::iter(later).map(move |part| {
+        let prompt = part.prompt;
+        let events = stream::once(begin(Arc::clone(&inner), part)).map(move |begun| match begun {
+            Ok((events, _)) => events,
+            Err(error) => stream::iter([(prompt, Err(error))]).boxed(),
+        });
+        events.flatten().boxed()
+    });
+    let events = under_way.chain(to_begin).flatten_unordered(SIDE_BY_SIDE).boxed();
+    Ok(Reply { served_by, events: Box::pin(Texts::new(events, request, echoes, best)) })
+}
+
+/// The events of a part, each with the number of its prompt.
+type OfPrompt = BoxStream<'static, (usize, Result<Event, BackendError>)>;
+
+async fn begin(inner: Arc<dyn Backend>, part: Part) -> Result<(OfPrompt, ServedBy), BackendError> {
+    let Part { prompt, first, call } = part;
+    let reply = inner.complete(call).await?;
+    let events = reply.events.map(move |event| (prompt, event.map(|event| moved(event, first))));
+    Ok((events.boxed(), reply.served_by))
+}
+
+/// The same event with its choices numbered among those of all prompts.
+fn moved(mut event: Event, first: u32) -> Event {
+    if let Event::Chunk(chunk) = &mut event {
+        chunk.choices.iter_mut().for_each(|choice| choice.index = choice.index.saturating_add(first));
+    }
+    event
+}
+
+/// A call for each prompt, or for each text of it where the backend makes one at a time: with a seed of its own then, without which all
+/// would be the same.
+fn parts(call: &CompletionCall, can: &Abilities, echoes: bool) -> Vec<Part> {
+    let candidates = call.request.candidates();
+    let (calls, texts) = if can.has(Ability::SeveralChoices) { (1, candidates) } else { (candidates, 1) };
+    let empty = Prompt::Text(String::new());
+    let prompts = call.request.prompt.as_ref().unwrap_or(&empty).each().enumerate();
+    let of_prompt = |(prompt, one): (usize, OnePrompt<'_>)| -> Vec<Part> {
+        let of_call = |number: usize| {
+            let mut request = CompletionRequest { prompt: Some(one.into()), ..without_prompt(call) };
+            request.n = (texts > 1).then(|| i64::try_from(texts).unwrap_or(i64::MAX));
+            request.best_of = None;
+            request.echo = request.echo.filter(|_| !echoes);
+            if candidates > call.request.choices() {
+                request.logprobs = Some(request.logprobs.unwrap_or(0));
+            }
+            request.seed = request.seed.map(|seed| seed.wrapping_add(i64::try_from(number).unwrap_or_default()));
+            let first = prompt * candidates + number;
+            let id = format!("{}-{first}", call.id).into();
+            let first = u32::try_from(first).unwrap_or(u32::MAX);
+            Part { prompt, first, call: CompletionCall { id, request: Arc::new(request), ..call.clone() } }
+        };
+        (0..calls).map(of_call).collect()
+    };
+    prompts.flat_map(of_prompt).collect()
+}
+
+/// The request without its prompts, which may be long.
+fn without_prompt(call: &CompletionCall) -> CompletionRequest {
+    let all = &*call.request;
+    CompletionRequest {
+        model: all.model.clone(),
+        prompt: None,
+        suffix: all.suffix.clone(),
+        stop: all.stop.clone(),
+        logit_bias: all.logit_bias.clone(),
+        stream_options: all.stream_options.clone(),
+        user: all.user.clone(),
+        extra: all.extra.clone(),
+        ..*all
+    }
+}
+
+/// The texts of all prompts as one answer: their prompts before them, the best of them where that is asked for, the usage of all at the end.
+struct Texts {
+    events: OfPrompt,
+    /// What is still to be said before each text.
+    echo: Vec<Option<String>>,
+    best: Option<Best>,
+    /// By the number of the prompt.
+    usage: Vec<Option<CompletionUsage>>,
+    ready: VecDeque<Event>,
+    ended: bool,
+}
+
+impl Texts {
+    fn new(events: OfPrompt, request: &CompletionRequest, echoes: bool, best: bool) -> Self {
+        let (prompts, candidates) = (request.prompts(), request.candidates());
+        let texts = request.prompt.iter().filter(|_| echoes).flat_map(Prompt::each);
+        let echo = texts.flat_map(|prompt| match prompt {
+            OnePrompt::Text(text) => vec![Some(text.to_owned()); candidates],
+            OnePrompt::Tokens(_) => vec![None; candidates],
+        });
+        let best = best.then(|| Best {
+            made: (0..prompts * candidates).map(|_| Candidate::default()).collect(),
+            of_prompt: candidates,
+            wanted: request.choices(),
+            shows_logprobs: request.logprobs.is_some(),
+        });
+        let (usage, ready) = (vec![None; prompts], VecDeque::new());
+        Self { events, echo: echo.collect(), best, usage, ready, ended: false }
+    }
+
+    fn chunk(&mut self, mut chunk: Chunk) {
+        for choice in &mut chunk.choices {
+            let echo = self.echo.get_mut(choice.index as usize).and_then(Option::take);
+            if let Some(mut text) = echo {
+                text.push_str(choice.delta.content.as_deref().unwrap_or_default());
+                choice.delta.content = Some(text);
+            }
+        }
+        match &mut self.best {
+            Some(best) => chunk.choices.into_iter().for_each(|choice| best.add(choice)),
+            None => self.ready.push_back(Event::Chunk(chunk)),
+        }
+    }
+
+    /// All has been said: what was held back, and the usage.
+    fn end(&mut self) {
+        self.ended = true;
+        if let Some(best) = self.best.take() {
+            self.ready.extend(best.chosen().map(|choice| Event::Chunk(Chunk::of(choice))));
+        }
+        let usage = self.usage.drain(..).flatten().reduce(together);
+        self.ready.extend(usage.map(Event::Usage));
+    }
+}
+
+impl Stream for Texts {
+    type Item = Result<Event, BackendError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                return Poll::Ready(Some(Ok(event)));
+            }
+            if self.ended {
+                return Poll::Ready(None);
+            }
+            match ready!(self.events.poll_next_unpin(cx)) {
+                Some((prompt, Ok(Event::Usage(usage)))) => {
+                    if let Some(all) = self.usage.get_mut(prompt) {
+                        choices::add(all, usage);
+                    }
+                }
+                Some((_, Ok(Event::Chunk(chunk)))) => self.chunk(chunk),
+                Some((_, Ok(waiting))) => return Poll::Ready(Some(Ok(waiting))),
+                Some((_, Err(error))) => {
+                    self.ended = true;
+                    // The engines of the others are told to stop.
+                    self.events = stream::empty().boxed();
+                    return Poll::Ready(Some(Err(error)));
+                }
+                None => self.end(),
+            }
+        }
+    }
+}
+
+/// The usage of two prompts.
+fn together(one: CompletionUsage, other: CompletionUsage) -> CompletionUsage {
+    let sum = CompletionUsage::new(
+        one.prompt_tokens.saturating_add(other.prompt_tokens),
+        one.completion_tokens.saturating_add(other.completion_tokens),
+    );
+    let details = match (one.prompt_tokens_details, other.prompt_tokens_details) {
+        (Some(mut one), Some(other)) => {
+            one.cached_tokens = one.cached_tokens.saturating_add(other.cached_tokens);
+            Some(one)
+        }
+        (one, other) => one.or(other),
+    };
+    CompletionUsage { prompt_tokens_details: details, ..sum }
+}
+
+/// The texts of which the best are given.
+struct Best {
+    made: Vec<Candidate>,
+    /// How many are made for each prompt, and how many of them are given.
+    of_prompt: usize,
+    wanted: usize,
+    shows_logprobs: bool,
+}
+
+#[derive(Default)]
+struct Candidate {
+    /// All of it so far.
+    choice: Option<ChunkChoice>,
+    logprobs: Vec<TokenLogprob>,
+}
+
+impl Best {
+    fn add(&mut self, more: ChunkChoice) {
+        let Some(candidate) = self.made.get_mut(more.index as usize) else { return };
+        let ChunkChoice { index, delta, logprobs, finish_reason, extra } = more;
+        candidate.logprobs.extend(logprobs.and_then(|logprobs| logprobs.content).unwrap_or_default());
+        let all = candidate.choice.get_or_insert_with(|| ChunkChoice::delta(index, Delta::default()));
+        all.delta.content.get_or_insert_default().push_str(delta.content.as_deref().unwrap_or_default());
+        all.finish_reason = all.finish_reason.or(finish_reason);
+        all.extra.extend(extra);
+    }
+
+    /// The best of each prompt, the best first.
+    fn chosen(self) -> impl Iterator<Item = ChunkChoice> {
+        let Self { mut made, of_prompt, wanted, shows_logprobs } = self;
+        made.chunks_mut(of_prompt).for_each(|made| made.sort_by(|one, other| other.score().total_cmp(&one.score())));
+        let chosen = made.into_iter().enumerate().filter(move |(at, _)| at % of_prompt < wanted);
+        chosen.zip(0..).filter_map(move |((_, candidate), index)| {
+            let Candidate { choice, logprobs } = candidate;
+            let logprobs =
+                shows_logprobs.then(|| Logprobs { content: Some(logprobs), refusal: None, extra: Extra::new() });
+            Some(ChunkChoice { index, logprobs, ..choice? })
+        })
+    }
+}
+
+impl Candidate {
+    /// The mean of its tokens' log-probabilities; one without any is the last.
+    fn score(&self) -> f64 {
+        let sum: f64 = self.logprobs.iter().map(|token| token.logprob).sum();
+        #[expect(clippy::cast_precision_loss, reason = "an answer has fewer tokens than an f64 holds exactly")]
+        let count = self.logprobs.len() as f64;
+        if count > 0.0 { sum / count } else { f64::NEG_INFINITY }
+    }
+}
