@@ -260,12 +260,10 @@ fn abilities(context: usize, syntax: Syntax) -> Abilities {
         SingleToolCall, StrictTools, ToolChoice, Tools,
     };
     let sampled = [LogitBias, Logprobs, SeveralChoices, Seed, EngineOptions];
-    let held = [JsonObject, JsonSchema, ToolChoice, Grammar];
+    // Where the template knows nothing of tools, the model is told of them.
+    let held = [JsonObject, JsonSchema, Tools, SingleToolCall, ToolChoice, Grammar];
     let mut can = sampled.into_iter().chain(held).fold(AbilitySet::default(), AbilitySet::with);
-    if syntax.knows_tools() {
-        can = can.with(Tools).with(SingleToolCall);
-    }
-    if syntax.trigger().is_some() {
+    if !syntax.knows_tools() || syntax.watch().is_some() {
         can = can.with(StrictTools);
     }
     if syntax.takes_effort() {
@@ -279,8 +277,8 @@ fn abilities(context: usize, syntax: Syntax) -> Abilities {
 fn capabilities(abilities: &Abilities, syntax: Syntax) -> Vec<&'static str> {
     let all = [
         ("completion", true),
-        // That it may call. Made to call it can be in any case.
-        ("tools", abilities.has(Ability::Tools)),
+        // That its template knows of them. Told of them it can be in any case.
+        ("tools", syntax.knows_tools()),
         ("thinking", syntax.reasons()),
         ("tool_choice", abilities.has(Ability::ToolChoice)),
         ("json_schema", abilities.has(Ability::JsonSchema)),
@@ -348,5 +346,12 @@ mod tests {
             ["completion", "tools", "thinking", "tool_choice", "json_schema", "grammar"]
         );
         assert_eq!(can("{{ message.content }}"), ["completion", "tool_choice", "json_schema", "grammar"]);
+        let strict = |template: &str, is_token: bool| {
+            abilities(4096, Syntax::of(template, |_| is_token)).has(Ability::StrictTools)
+        };
+        for template in ["no place", "tools <tool_call>", "tools <|python_tag|>", "tools <|channel|><|message|>"] {
+            assert!(strict(template, true), "{template}");
+        }
+        assert!(!strict("tools", true) && !strict("tools <|python_tag|>", false));
     }
 }

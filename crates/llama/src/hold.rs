@@ -5,14 +5,12 @@
 use std::borrow::Cow;
 
 use loggia_backend::BackendError;
-use loggia_backend::emulate::describe_calls;
-use loggia_wire::openai::{
-    ChatCompletionRequest, Content, FunctionDefinition, Message, ResponseFormat, Role, ToolChoice,
-};
+use loggia_backend::emulate::told;
+use loggia_wire::openai::{ChatCompletionRequest, FunctionDefinition, Message, ResponseFormat, ToolChoice};
 use serde_json::{Value, json};
 
 use crate::grammar::{Beginning, Calls, Grammars, Held, Part, Refused, Source, Writer};
-use crate::syntax::{Begins, Syntax, Tags, Trigger};
+use crate::syntax::{Begins, Syntax, Tags, Watch};
 
 /// What a request wants its answer to be.
 #[derive(Debug)]
@@ -22,7 +20,7 @@ pub(crate) enum Wanted<'a> {
     /// A JSON value, or calls where the model may make some.
     Json { value: Part, calls: Option<Functions<'a>> },
     /// Anything; but calls, once begun, keep to their schemas.
-    StrictCalls(Functions<'a>, Trigger),
+    FreeCalls(Functions<'a>, Watch),
     /// What a grammar of the client's own allows.
     Gbnf(&'a str),
 }
@@ -40,27 +38,35 @@ impl Functions<'_> {
     }
 }
 
-/// The syntax that an answer is read by: a call that must be made is an object where the model's template knows nothing of tools.
+/// The syntax that an answer is read by: that of the tools which the model is told of, where its template knows nothing of any.
 pub(crate) fn syntax(request: &ChatCompletionRequest, model: Syntax) -> Syntax {
-    if request.must_call() && !model.knows_tools() { model.with_bare_calls() } else { model }
+    let functions = request.callable_functions();
+    if !functions.is_empty() && !model.knows_tools() {
+        model.told_of_tools()
+    } else if is_free(request) && functions.iter().copied().any(is_strict) {
+        model.watched()
+    } else {
+        model
+    }
 }
 
-/// The messages as the template is to show them: with the calls described, where it cannot show tools itself.
+/// The messages as the template is to show them: with the functions told, where it cannot show tools itself.
 pub(crate) fn messages(request: &ChatCompletionRequest, model: Syntax) -> Cow<'_, [Message]> {
-    if !request.must_call() || model.knows_tools() {
-        return Cow::Borrowed(&request.messages);
+    if model.knows_tools() || request.callable_functions().is_empty() {
+        Cow::Borrowed(&request.messages)
+    } else {
+        Cow::Owned(told(request))
     }
-    let description = describe_calls(&request.callable_functions());
-    let mut messages = request.messages.clone();
-    match messages.first_mut() {
-        // One message: many templates know no second one.
-        Some(first) if matches!(first.role, Role::System | Role::Developer) => {
-            let text = first.content.as_ref().map(|content| content.joined_text().into_owned()).unwrap_or_default();
-            first.content = Some(Content::Text(format!("{text}\n\n{description}")));
-        }
-        _ => messages.insert(0, Message::text(Role::System, description)),
-    }
-    Cow::Owned(messages)
+}
+
+/// Whether nothing but its calls' schemas is asked of the answer's form.
+fn is_free(request: &ChatCompletionRequest) -> bool {
+    let any_text = matches!(request.response_format, None | Some(ResponseFormat::Text));
+    any_text && !request.must_call() && gbnf(request).is_ok_and(|gbnf| gbnf.is_none())
+}
+
+fn is_strict(function: &FunctionDefinition) -> bool {
+    function.strict == Some(true)
 }
 
 /// What a request wants; none where any answer will do.
@@ -83,9 +89,9 @@ pub(crate) fn wanted(request: &ChatCompletionRequest, syntax: Syntax) -> Result<
     if let Some(value) = value(request) {
         return Ok(Some(Wanted::Json { value, calls: may_call.then_some(functions) }));
     }
-    let is_strict = functions.all.iter().any(|function| function.strict == Some(true));
-    let trigger = syntax.trigger().filter(|_| may_call && is_strict);
-    Ok(trigger.map(|trigger| Wanted::StrictCalls(functions, trigger)))
+    // A model that was not trained to call is held to the form in any case.
+    let held = may_call && (syntax.is_told_of_tools() || functions.all.iter().copied().any(is_strict));
+    Ok(syntax.watch().filter(|_| held).map(|watch| Wanted::FreeCalls(functions, watch)))
 }
 
 /// Compiles what is wanted, for an answer that begins so.
@@ -100,9 +106,23 @@ pub(crate) async fn hold(
     let source = match wanted {
         Wanted::Calls(functions) => writer.calls(functions.calls(true)),
         Wanted::Json { value, calls } => writer.answer(value, calls.as_ref().map(|calls| calls.calls(false))),
-        Wanted::StrictCalls(functions, trigger) => {
+        Wanted::FreeCalls(functions, Watch::Mark(trigger)) => {
             beginning.trigger = Some(trigger);
+            if syntax.is_told_of_tools() {
+                // All are held to their schemas where these can be held to; else those that are `strict`, or there is an error.
+                let all = writer.rest_of_calls(functions.calls(true), trigger.mark);
+                if let Ok(grammar) = grammars.compile(all).await {
+                    return Ok(Held::new(grammars.vocabulary(), grammar, beginning));
+                }
+            }
             writer.rest_of_calls(functions.calls(false), trigger.mark)
+        }
+        Wanted::FreeCalls(functions, Watch::Whole) => {
+            if !syntax.answer_head().is_empty() {
+                // The grammar has the reasoning too.
+                beginning.reasoning = None;
+            }
+            writer.text_or_calls(functions.calls(false))
         }
         Wanted::Gbnf(text) => {
             if !syntax.answer_head().is_empty() {

@@ -95,5 +95,52 @@ async fn a_model_can_do_what_its_template_speaks_of() {
         [Ability::Tools, Ability::SingleToolCall, Ability::Reasoning].map(|ability| abilities.has(ability))
     };
     assert_eq!(can(&with_tools()), [true; 3]);
-    assert_eq!(can(&open(|_| ())), [false; 3]);
+    // Its template knows nothing of tools, so it is told of them.
+    assert_eq!(can(&open(|_| ())), [true, true, false]);
+}
+
+#[tokio::test]
+async fn a_model_whose_template_knows_nothing_of_tools_is_told_of_them_and_may_call() {
+    let llama = open(|_| ());
+    for stream in [true, false] {
+        let whole = ask(&llama, weather(&json!({"stream": stream}))).await;
+        assert_eq!(called(&whole), ("get_weather".to_owned(), r#"{"city":"Paris"}"#.to_owned()), "{whole:?}");
+        assert_eq!((whole.finish, whole.text.as_str()), (Some(FinishReason::ToolCalls), ""));
+    }
+    let none = ask(&llama, weather(&json!({"tool_choice": "none", "temperature": 0}))).await;
+    assert!(none.calls.is_empty() && none.finish.is_some(), "{none:?}");
+    let free =
+        call("Say hello.", json!({"tools": weather(&json!({})).request.tools, "temperature": 0, "max_tokens": 30}));
+    let free = ask(&llama, free).await;
+    assert!(!free.text.is_empty() && free.calls.is_empty(), "{free:?}");
+}
+
+#[tokio::test]
+async fn whatever_a_told_model_calls_keeps_to_the_schema() {
+    let llama = open(|_| ());
+    let parameters = json!({"type": "object", "properties": {"city": {"enum": ["Rome", "Oslo"]}, "days": {"type": "integer", "minimum": 1, "maximum": 9}},
+        "required": ["city", "days"], "additionalProperties": false});
+    let tools = json!([{"type": "function", "function": {"name": "get_weather", "parameters": parameters}}]);
+    let mut calls = 0;
+    for seed in 0..8 {
+        let whole =
+            ask(&llama, weather(&json!({"tools": tools, "temperature": 1, "seed": seed, "max_tokens": 80}))).await;
+        if whole.finish == Some(FinishReason::ToolCalls) {
+            calls += 1;
+            let (name, arguments) = called(&whole);
+            let arguments: Value = serde_json::from_str(&arguments).unwrap();
+            assert!(
+                name == "get_weather" && ["Rome", "Oslo"].contains(&arguments["city"].as_str().unwrap()),
+                "{whole:?}"
+            );
+            assert!((1..=9).contains(&arguments["days"].as_i64().unwrap()), "{whole:?}");
+        } else {
+            assert!(
+                !whole.text.contains("<tool_call>{\"name\": \"get_weather\"")
+                    || whole.finish == Some(FinishReason::Length),
+                "{whole:?}"
+            );
+        }
+    }
+    assert!(calls > 0, "it never called");
 }

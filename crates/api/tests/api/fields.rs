@@ -25,10 +25,7 @@ fn refusals() -> Vec<(&'static str, Value)> {
     let image = json!([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}]}]);
     let sound = json!([{"role": "user", "content": [{"type": "input_audio", "input_audio": {"data": "AA==", "format": "wav"}}]}]);
     let file = json!([{"role": "user", "content": [{"type": "file", "file": {"file_id": "file-1"}}]}]);
-    let tools = json!([{"type": "function", "function": {"name": "f"}}]);
     vec![
-        ("tools", json!({"tools": tools})),
-        ("functions", json!({"functions": [{"name": "f"}]})),
         ("tools[].type", json!({"tools": [{"type": "custom", "custom": {"name": "c"}}], "tool_choice": "none"})),
         ("logit_bias", json!({"logit_bias": {"5": 1}})),
         ("grammar", json!({"grammar": "root ::= \"a\""})),

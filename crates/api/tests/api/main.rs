@@ -11,3 +11,4 @@ mod original;
 mod spec;
 mod streaming;
 mod support;
+mod told;

@@ -29,7 +29,7 @@ pub(crate) fn as_a_schema(request: &ChatCompletionRequest) -> Result<ChatComplet
         });
     }
     let mut forced = request.clone();
-    forced.messages.insert(0, Message::text(Role::System, describe_calls(&functions)));
+    forced.messages.insert(0, Message::text(Role::System, describe(&functions)));
     forced.response_format = Some(ResponseFormat::JsonSchema(JsonSchemaFormat {
         name: "call".to_owned(),
         description: None,
@@ -43,9 +43,8 @@ pub(crate) fn as_a_schema(request: &ChatCompletionRequest) -> Result<ChatComplet
     Ok(forced)
 }
 
-/// Functions as text for a model whose template knows nothing of tools, with the form in which it calls one:
-/// `{"name": …, "arguments": {…}}`.
-pub fn describe_calls(functions: &[&FunctionDefinition]) -> String {
+/// Functions as text, with the form that the schema holds a call to: `{"name": …, "arguments": {…}}`.
+fn describe(functions: &[&FunctionDefinition]) -> String {
     let how = "Call one of these functions. Answer only with a JSON object of its name and its arguments: \
                {\"name\": …, \"arguments\": {…}}.\n";
     how.to_owned() + &list(functions)
@@ -187,7 +186,7 @@ impl Calls {
 pub(super) struct Call<'a> {
     pub(super) name: String,
     #[serde(borrow)]
-    arguments: &'a RawValue,
+    pub(super) arguments: &'a RawValue,
 }
 
 impl Call<'_> {

@@ -1,13 +1,20 @@
 //! A backend around a backend that does what the inner one cannot, with more work for the same result: several choices, and several
 //! prompts, as calls side by side, a call that must be made as an answer held to a schema. Ollama itself uses the latter, and `call_or_answer.rs`, where its own calls fail.
+//!
+//! For models whose template knows nothing of tools, `told.rs` says which there are, `marked.rs` reads the calls that come of it, and
+//! `earlier.rs` shows them those that were made: the embedded engine and Ollama use them.
 
 pub(crate) mod call_or_answer;
 mod choices;
+mod earlier;
 pub(crate) mod forced_call;
 mod legacy;
+pub(crate) mod marked;
 mod texts;
+mod told;
 
-pub use forced_call::describe_calls;
+pub use earlier::{Shows, has_calls, spelled_out};
+pub use told::{told, written};
 
 use std::sync::Arc;
 

@@ -1,5 +1,6 @@
 //! The thin client around the translation: [`Ollama`], over any service that speaks Ollama's API.
 
+use std::borrow::Cow;
 use std::future::ready;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header
 use http_body::Body;
 use http_body_util::{BodyExt, Limited};
 use loggia_wire::ollama::{self, RunningModels, Show, ShowRequest, Tags, Version};
-use loggia_wire::openai::Model;
+use loggia_wire::openai::{ChatCompletionRequest, Model, ToolCall};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tower::{BoxError, Service, ServiceExt};
@@ -23,7 +24,7 @@ use super::events::OllamaEvents;
 use super::models::{self, Known, ModelMemory};
 use super::request::{chat_request, generate_request};
 use super::swallowed::NotSwallowed;
-use crate::emulate::{call_or_answer, forced_call};
+use crate::emulate::{Shows, call_or_answer, forced_call, has_calls, marked, spelled_out, written};
 use crate::retry_after::retry_after;
 use crate::{Abilities, Backend, BackendError, ChatCall, CompletionCall, Profile, Reply, ServedBy};
 
@@ -92,6 +93,9 @@ where
 
     /// Starts a chat; one with tools is asked again where Ollama swallows a call (`swallowed.rs`).
     async fn start_chat(&self, call: ChatCall) -> Result<Reply, BackendError> {
+        if may_call(&call.request) && !self.known(&call.request.model).await?.knows_tools {
+            return Box::pin(self.start_with_tools_told(call)).await;
+        }
         if call.profile == Profile::Original || call.request.callable_functions().is_empty() {
             return self.start_once(call).await;
         }
@@ -115,6 +119,14 @@ where
         Ok(Reply { served_by: reply.served_by, events: Box::pin(NotSwallowed::new(reply.events, again)) })
     }
 
+    /// The model's template knows nothing of tools: they are told in the system message, and calls are read from the text.
+    async fn start_with_tools_told(&self, call: ChatCall) -> Result<Reply, BackendError> {
+        let (asked, id) = (Arc::clone(&call.request), Arc::clone(&call.id));
+        let request = Arc::new(marked::as_text(&asked));
+        let reply = self.start_once(ChatCall { request, ..call }).await?;
+        Ok(marked::back(reply, &asked, &id))
+    }
+
     /// With both, Ollama would hold the answer to the format, and no call could come.
     async fn start_with_tools_and_a_format(&self, call: ChatCall) -> Result<Reply, BackendError> {
         let (asked, id) = (Arc::clone(&call.request), Arc::clone(&call.id));
@@ -126,7 +138,7 @@ where
     async fn start_once(&self, call: ChatCall) -> Result<Reply, BackendError> {
         let asked = &*call.request;
         let known = self.known(&asked.model).await?;
-        let mut question = Question::Chat(chat_request(asked, call.profile)?);
+        let mut question = Question::Chat(chat_request(&shown(asked, &known), call.profile)?);
         let room = Room { need: context::need(asked), answer: context::answer(asked) };
         let response = self.ask_sized(&mut question, &known, room, call.head.as_deref()).await?;
         let single_call = asked.parallel_tool_calls == Some(false);
@@ -326,6 +338,23 @@ where
             Ok(models::described(id, listed, &show, &running, chosen))
         })
     }
+}
+
+/// Whether the model may call, and need not, and nothing else is asked of its answer's form.
+fn may_call(request: &ChatCompletionRequest) -> bool {
+    !request.callable_functions().is_empty() && !request.must_call() && !call_or_answer::is_asked_for(request)
+}
+
+/// The request with earlier calls and results in the contents, where the model's template has no place for them.
+fn shown<'a>(request: &'a ChatCompletionRequest, known: &Known) -> Cow<'a, ChatCompletionRequest> {
+    if known.knows_tools || !has_calls(&request.messages) {
+        return Cow::Borrowed(request);
+    }
+    let write = |calls: &[ToolCall]| {
+        calls.iter().map(|call| written(&call.function.name, &call.function.arguments)).collect::<String>()
+    };
+    let messages = spelled_out(&request.messages, Shows { calls: false, results: false }, write);
+    Cow::Owned(ChatCompletionRequest { messages, ..request.clone() })
 }
 
 /// Whether a chat would fail in the same way: there is no such model, or nobody answers.

@@ -19,7 +19,10 @@ const BELIEVED_FOR: Duration = Duration::from_mins(5);
 const REMEMBERED: usize = 1024;
 
 /// What Ollama can do whatever the model.
-const ALWAYS: [Ability; 6] = [
+const ALWAYS: [Ability; 8] = [
+    // Where its template knows nothing of them, tools are told in the system message (`emulate::told`).
+    Ability::Tools,
+    Ability::SingleToolCall,
     Ability::JsonObject,
     Ability::JsonSchema,
     Ability::Logprobs,
@@ -29,8 +32,7 @@ const ALWAYS: [Ability; 6] = [
 ];
 
 /// What a model can do, by Ollama's name for it.
-const CAPABILITIES: [(&str, Ability); 5] = [
-    ("tools", Ability::Tools),
+const CAPABILITIES: [(&str, Ability); 4] = [
     ("thinking", Ability::Reasoning),
     ("vision", Ability::Images),
     ("audio", Ability::Audio),
@@ -43,6 +45,8 @@ const CAPABILITIES: [(&str, Ability); 5] = [
 pub(super) struct Known {
     pub(super) abilities: Arc<Abilities>,
     pub(super) fingerprint: Arc<str>,
+    /// Whether its template has a place for tools, calls and results.
+    pub(super) knows_tools: bool,
     /// The most tokens that Loggia may ask a context to hold. `None` where nothing is known, or the Modelfile sets the size.
     pub(super) context_most: Option<u64>,
     /// The context size that was last chosen or found loaded; 0 where neither has happened.
@@ -66,6 +70,7 @@ impl Known {
         Self {
             abilities: Arc::new(abilities(show)),
             fingerprint: fingerprint(&["ollama", backend, digest, version]),
+            knows_tools: is_told(show, "tools"),
             context_most: show.context_length().filter(|_| show.num_ctx().is_none()),
             context_kept: AtomicU64::new(0),
         }
@@ -74,10 +79,10 @@ impl Known {
     /// The service does not tell: everything is tried.
     pub(super) fn nothing(backend: &str, model: &str) -> Self {
         let can = CAPABILITIES.iter().fold(AbilitySet::of(&ALWAYS), |set, &(_, ability)| set.with(ability));
-        let can = can.with(Ability::SingleToolCall);
         Self {
             abilities: Arc::new(able(can, None)),
             fingerprint: fingerprint(&["ollama", backend, model]),
+            knows_tools: true,
             context_most: None,
             context_kept: AtomicU64::new(0),
         }
@@ -129,19 +134,14 @@ fn cuts_in_silence(version: &str) -> bool {
 }
 
 fn abilities(show: &Show) -> Abilities {
-    // Versions before 0.6 do not tell: then everything is tried.
-    let told = !show.capabilities.is_empty();
-    let can = |name: &str| !told || show.capabilities.iter().any(|capability| capability == name);
-    let mut set = AbilitySet::of(&ALWAYS);
-    for (name, ability) in CAPABILITIES {
-        if can(name) {
-            set = set.with(ability);
-        }
-    }
-    if set.has(Ability::Tools) {
-        set = set.with(Ability::SingleToolCall);
-    }
+    let can = CAPABILITIES.iter().filter(|(name, _)| is_told(show, name));
+    let set = can.fold(AbilitySet::of(&ALWAYS), |set, &(_, ability)| set.with(ability));
     able(set, show.context_length())
+}
+
+/// Whether Ollama tells of this capability. Versions before 0.6 tell of none: then everything is tried.
+fn is_told(show: &Show, name: &str) -> bool {
+    show.capabilities.is_empty() || show.capabilities.iter().any(|capability| capability == name)
 }
 
 fn able(can: AbilitySet, context_length: Option<u64>) -> Abilities {

@@ -241,14 +241,15 @@ impl Constraint for Held {
             At::Between | At::Held => self.machine.accept(token)?,
         }
         self.at = At::Held;
-        if self.beginning.trigger.is_some() && self.machine.is_over() {
+        if self.beginning.trigger.is_some_and(|trigger| !trigger.ends) && self.machine.is_over() {
             self.at = At::Free(Vec::new());
         }
         Ok(())
     }
 
     fn is_over(&self) -> bool {
-        self.beginning.trigger.is_none() && self.at == At::Held && self.machine.is_over()
+        let ends = self.beginning.trigger.is_none_or(|trigger| trigger.ends);
+        ends && self.at == At::Held && self.machine.is_over()
     }
 }
 

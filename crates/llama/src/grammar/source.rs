@@ -7,6 +7,7 @@ use std::fmt::Write;
 use loggia_wire::openai::FunctionDefinition;
 use serde_json::{Map, Value, json};
 
+use super::free;
 use super::vocabulary::Vocabulary;
 use crate::syntax::{CallForm, Syntax};
 
@@ -65,7 +66,7 @@ impl Part {
     }
 
     /// The arguments of a function, which are always an object.
-    fn arguments(name: String, function: &FunctionDefinition, keeps_to_schema: bool) -> Self {
+    pub(super) fn arguments(name: String, function: &FunctionDefinition, keeps_to_schema: bool) -> Self {
         let mut schema = match &function.parameters {
             Some(Value::Object(fields)) if keeps_to_schema => fields.clone(),
             _ => Map::new(),
@@ -128,6 +129,11 @@ impl Writer<'_> {
         Source::Guided { rules, values }
     }
 
+    /// Text, or calls: for syntaxes in which no marker begins a call, but how the answer begins, or a header.
+    pub(crate) fn text_or_calls(self, calls: Calls<'_>) -> Source {
+        free::text_or_calls(self, calls)
+    }
+
     fn calls_into(self, calls: Calls<'_>, rules: &mut String, values: &mut Vec<Part>) {
         self.form_into(self.syntax.form(), calls, rules, values);
     }
@@ -153,7 +159,7 @@ impl Writer<'_> {
     }
 
     /// A text in the rules: markers as their tokens, the rest as strings.
-    fn text(self, text: &str) -> String {
+    pub(super) fn text(self, text: &str) -> String {
         let (mut written, mut plain) = (String::new(), String::new());
         let mut rest = text;
         while let Some(first) = rest.chars().next() {

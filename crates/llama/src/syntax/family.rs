@@ -15,6 +15,10 @@ pub(crate) struct Syntax {
     /// How a call is written.
     pub(super) form: CallForm,
     pub(super) effort: Effort,
+    /// Whether its markers are tokens of their own, which no text can spell.
+    pub(super) marks_are_tokens: bool,
+    /// Whether an object that is all there is must begin with its name to be a call: a grammar lets no other be one then.
+    pub(super) name_first: bool,
 }
 
 /// What the template lets a client say of reasoning.
@@ -53,12 +57,15 @@ pub(super) enum Family {
     DeepSeek,
     /// gpt-oss: a message to the function.
     Harmony,
+    /// The template knows nothing of tools: the model is told of them in the system message, and how to call them.
+    Told,
     /// The template speaks of tools and has no marker that is known: the object between tags, or all there is.
     Other,
 }
 
 const HERMES: Form = Form::new("<tool_call>", Head::ObjectsOrTags, &["}", "</tool_call>"]);
 const TAGS: Form = Form::new("<function=", Head::Tags, &["</tool_call>"]);
+const TOLD: Form = Form::new("<tool_call>", Head::Objects, &["}", "</tool_call>"]).of_offered();
 const FENCE: Form = Form::new("```tool_code", Head::Objects, &["```"]);
 const FENCE_CALL: Form = Form::new("```tool_call", Head::Objects, &["```"]);
 const PYTHON_TAG: Form = Form::new("<|python_tag|>", Head::Objects, &[";", "<|eom_id|>"]);
@@ -70,6 +77,8 @@ const DEEPSEEK: Form = Form::new("<｜tool▁calls▁begin｜>", Head::Name(deep
 const DEEPSEEK_NEXT: Form = Form::new("<｜tool▁call▁begin｜>", Head::Name(deepseek_name), DEEPSEEK_TAIL);
 /// An object that is all there is: only the name of a function that is offered makes it a call.
 pub(super) static BARE: Form = Form::new("", Head::Objects, &[";"]).of_offered();
+/// The same, where it begins with its name.
+pub(super) static BARE_NAME_FIRST: Form = BARE.name_first();
 /// The body of a message that a header says is for a function.
 pub(super) static MESSAGE: Form = Form::new("", Head::Objects, &[]);
 
@@ -82,6 +91,7 @@ impl Family {
     pub(super) fn forms(self) -> &'static [Form] {
         match self {
             Self::Hermes | Self::Other => const { &[HERMES, TAGS] },
+            Self::Told => const { &[TOLD] },
             Self::Llama => const { &[PYTHON_TAG] },
             Self::Mistral => const { &[MISTRAL] },
             Self::Fence => const { &[FENCE, FENCE_CALL] },
@@ -116,8 +126,13 @@ impl Syntax {
             is_switch: has("enable_thinking") || has("if thinking") || has("thinking is"),
             is_level: has("reasoning_effort"),
         };
-        let form = calls.map_or(CallForm::BARE, |family| CallForm::of(family, has));
-        Self { calls, thinks, headers, form, effort }
+        let form = CallForm::of(calls.unwrap_or(Family::Told), has);
+        let marks_are_tokens = match calls {
+            Some(Family::Harmony) => ["<|start|>", "<|channel|>", "<|message|>", "<|end|>"].into_iter().all(is_token),
+            Some(Family::Llama) => is_token("<|python_tag|>"),
+            _ => false,
+        };
+        Self { calls, thinks, headers, form, effort, marks_are_tokens, name_first: false }
     }
 
     /// Whether the model can be told of tools.
@@ -151,8 +166,8 @@ impl Syntax {
     /// The markers. Where one is a control token of the model's, its text has to be in the answer that is read.
     pub(crate) fn marks(&self) -> impl Iterator<Item = &'static str> + use<> {
         let thinks = self.thinks.into_iter().flat_map(|tags| [tags.open, tags.close]);
-        let forms = self.calls.into_iter().flat_map(Family::forms);
-        let calls = forms.flat_map(|form| form.tail.iter().copied().chain([form.mark]));
+        let forms = self.calls.unwrap_or(Family::Told).forms();
+        let calls = forms.iter().flat_map(|form| form.tail.iter().copied().chain([form.mark]));
         let inside: &[&str] = match self.calls {
             Some(Family::Mistral) => &["[ARGS]", "[CALL_ID]"],
             Some(Family::DeepSeek) => &["<｜tool▁sep｜>"],
@@ -242,6 +257,9 @@ mod tests {
     #[test]
     fn the_markers_are_listed() {
         assert!(of("tools [TOOL_CALLS]").marks().any(|mark| mark == "[ARGS]"));
-        assert_eq!(of("<think>").marks().collect::<Vec<_>>(), ["<think>", "</think>"]);
+        assert_eq!(
+            of("<think>").marks().collect::<Vec<_>>(),
+            ["<think>", "</think>", "}", "</tool_call>", "<tool_call>"]
+        );
     }
 }

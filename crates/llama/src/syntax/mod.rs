@@ -22,7 +22,7 @@ pub(crate) use self::{
     calls::Pace,
     family::{Syntax, Tags},
     reader::{Begins, Offered, Reader},
-    writing::{CallForm, Trigger},
+    writing::{CallForm, Trigger, Watch},
 };
 
 /// A piece of what the model said.

@@ -14,6 +14,8 @@ pub(super) struct ObjectCall {
     key: Key,
     name: Option<String>,
     arguments: Option<String>,
+    /// Whether it must begin with its name.
+    name_first: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,8 +36,8 @@ enum Key {
 }
 
 impl ObjectCall {
-    pub(super) fn new() -> Self {
-        Self { at: At::Open, json: Json::new(), key: Key::Other, name: None, arguments: None }
+    pub(super) fn new(name_first: bool) -> Self {
+        Self { at: At::Open, json: Json::new(), key: Key::Other, name: None, arguments: None, name_first }
     }
 
     /// Takes a character. `is_name` says which names there are, where that matters.
@@ -87,6 +89,9 @@ impl ObjectCall {
             Ok("id" | "call_id" | "type") => Key::Other,
             _ => return Step::Broken,
         };
+        if self.name_first && self.name.is_none() && self.json.whole() != "\"name\"" {
+            return Step::Broken;
+        }
         self.go(At::Colon)
     }
 

@@ -9,7 +9,7 @@ use loggia_wire::openai::Tool;
 use serde_json::Value;
 
 use super::calls::{Calls, Pace};
-use super::family::{BARE, Family, HEADER_END, HEADERS, MESSAGE, MESSAGE_ENDS, Syntax};
+use super::family::{BARE, BARE_NAME_FIRST, Family, HEADER_END, HEADERS, MESSAGE, MESSAGE_ENDS, Syntax};
 use super::region::{Form, Region, Went};
 use super::{Said, marks};
 
@@ -177,8 +177,8 @@ impl Reader {
             }
         }
         if self.family().is_some_and(Family::is_bare) && rest.starts_with('{') {
-            self.held.drain(..spaces);
-            self.at = At::Call(Region::new(&BARE));
+            let form = if self.syntax.name_first { &BARE_NAME_FIRST } else { &BARE };
+            self.at = At::Call(Region::new(form).after(self.held.drain(..spaces).collect()));
             return Some(true);
         }
         None

@@ -23,6 +23,8 @@ pub(super) struct Form {
     in_list: bool,
     /// Whether only the functions that are offered can be called: where nothing else tells a call from other JSON.
     only_offered: bool,
+    /// Whether an object must begin with its name.
+    name_first: bool,
 }
 
 /// What stands between the marker and the arguments.
@@ -42,7 +44,7 @@ pub(super) enum Head {
 
 impl Form {
     pub(super) const fn new(mark: &'static str, head: Head, tail: &'static [&'static str]) -> Self {
-        Self { mark, head, tail, in_list: false, only_offered: false }
+        Self { mark, head, tail, in_list: false, only_offered: false, name_first: false }
     }
 
     /// The marker opens a list.
@@ -52,6 +54,10 @@ impl Form {
 
     pub(super) const fn of_offered(self) -> Self {
         Self { only_offered: true, ..self }
+    }
+
+    pub(super) const fn name_first(self) -> Self {
+        Self { name_first: true, ..self }
     }
 }
 
@@ -93,6 +99,11 @@ impl Region {
             _ => At::Head(String::new()),
         };
         Self { form, raw: form.mark.to_owned(), at, in_list: form.in_list, passed: 0 }
+    }
+
+    /// After these spaces, which are text if it is no call.
+    pub(super) fn after(self, spaces: String) -> Self {
+        Self { raw: spaces + self.form.mark, ..self }
     }
 
     /// After a header that names the function.
@@ -157,7 +168,7 @@ impl Region {
             match (self.form.head, c) {
                 (_, c) if c.is_whitespace() => return Went::On,
                 (Head::Objects | Head::ObjectsOrTags | Head::ObjectsOrName(_), '{') => {
-                    return self.begin(At::Object(ObjectCall::new()), c, offered, calls);
+                    return self.begin(At::Object(ObjectCall::new(self.form.name_first)), c, offered, calls);
                 }
                 (Head::Objects | Head::ObjectsOrTags | Head::ObjectsOrName(_), '[')
                     if !self.in_list && !self.form.only_offered =>

@@ -26,7 +26,7 @@ pub(crate) struct CallForm {
 
 impl CallForm {
     /// An object that is all there is.
-    pub(crate) const BARE: Self = Self {
+    const BARE: Self = Self {
         head: "",
         open: "{\"name\": \"",
         middle: "\", \"arguments\": ",
@@ -38,6 +38,8 @@ impl CallForm {
 
     const HERMES: Self =
         Self { open: "<tool_call>\n{\"name\": \"", close: "}\n</tool_call>", between: Some("\n"), ..Self::BARE };
+    /// As a model is told to write it whose template knows nothing of tools: `loggia_backend::emulate`.
+    const TOLD: Self = Self { head: "<tool_call>", close: "}</tool_call>", between: Some("<tool_call>"), ..Self::BARE };
     const LLAMA: Self = Self { middle: "\", \"parameters\": ", ..Self::BARE };
     const MISTRAL_LIST: Self = Self { head: "[TOOL_CALLS][", between: Some(", "), tail: "]", ..Self::BARE };
     const MISTRAL: Self =
@@ -86,6 +88,7 @@ impl CallForm {
     pub(super) fn of(family: Family, has: impl Fn(&str) -> bool) -> Self {
         match family {
             Family::Hermes => Self::HERMES,
+            Family::Told => Self::TOLD,
             Family::Llama => Self::LLAMA,
             Family::Mistral if has("[ARGS]") => Self::MISTRAL,
             Family::Mistral => Self::MISTRAL_LIST,
@@ -99,6 +102,15 @@ impl CallForm {
     }
 }
 
+/// How calls that may be made or left are held to their schemas.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Watch {
+    /// From the marker on with which a call begins.
+    Mark(Trigger),
+    /// From the answer's first token on: a header, or how the answer begins, says what is a call.
+    Whole,
+}
+
 /// The marker at which a call begins, where nothing else begins one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Trigger {
@@ -106,15 +118,27 @@ pub(crate) struct Trigger {
     pub(crate) mark: &'static str,
     /// What else the family's readers take for the beginning of a call.
     pub(crate) others: &'static [&'static str],
+    /// Whether the answer ends with the calls: a model that was not trained to wait for their results would make some up.
+    pub(crate) ends: bool,
 }
 
 impl Syntax {
-    /// The same syntax for a model whose template knows nothing of tools: a call is an object that is all there is.
-    pub(crate) fn with_bare_calls(self) -> Self {
-        Self { calls: Some(Family::Other), form: CallForm::BARE, ..self }
+    /// The same syntax for a model whose template knows nothing of tools, and who is told of some.
+    pub(crate) fn told_of_tools(self) -> Self {
+        Self { calls: Some(Family::Told), ..self }
     }
 
-    /// How a call is written: bare where the template knows nothing of tools.
+    /// Whether the model is told of tools in the system message.
+    pub(crate) fn is_told_of_tools(&self) -> bool {
+        self.calls == Some(Family::Told)
+    }
+
+    /// The same syntax for an answer that is held as [`Watch`] says.
+    pub(crate) fn watched(self) -> Self {
+        Self { name_first: self.calls == Some(Family::Llama) && self.watch() == Some(Watch::Whole), ..self }
+    }
+
+    /// How a call is written: as the model is told to, where its template knows nothing of tools.
     pub(crate) fn form(&self) -> CallForm {
         self.form
     }
@@ -135,16 +159,18 @@ impl Syntax {
         if self.headers { "<|channel|>final<|message|>" } else { "" }
     }
 
-    /// How the beginning of a call shows. None where an object that is all there is may be one, or a header says it.
-    pub(crate) fn trigger(&self) -> Option<Trigger> {
-        let trigger = |mark, others| Some(Trigger { mark, others });
+    /// How calls that may be made or left are held. None where nothing tells them from text for sure.
+    pub(crate) fn watch(&self) -> Option<Watch> {
+        let at = |mark, others| Some(Watch::Mark(Trigger { mark, others, ends: false }));
         match self.calls? {
-            Family::Hermes => trigger("<tool_call>", &["<function="]),
-            Family::Mistral => trigger("[TOOL_CALLS]", &[]),
-            Family::Fence => trigger("```tool_code", &["```tool_call"]),
-            Family::Phi => trigger("<|tool_call|>", &["functools["]),
-            Family::DeepSeek => trigger("<｜tool▁calls▁begin｜>", &["<｜tool▁call▁begin｜>"]),
-            Family::Llama | Family::Harmony | Family::Other => None,
+            Family::Hermes => at("<tool_call>", &["<function="]),
+            Family::Mistral => at("[TOOL_CALLS]", &[]),
+            Family::Fence => at("```tool_code", &["```tool_call"]),
+            Family::Phi => at("<|tool_call|>", &["functools["]),
+            Family::DeepSeek => at("<｜tool▁calls▁begin｜>", &["<｜tool▁call▁begin｜>"]),
+            Family::Told => Some(Watch::Mark(Trigger { mark: "<tool_call>", others: &[], ends: true })),
+            Family::Llama | Family::Harmony => self.marks_are_tokens.then_some(Watch::Whole),
+            Family::Other => None,
         }
     }
 }

@@ -10,13 +10,13 @@ mod source;
 
 use std::borrow::Cow;
 
+use loggia_backend::emulate::{Shows, has_calls};
 use loggia_wire::openai::{Message, Tool};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, Error, ErrorKind, Value, context};
 use thiserror::Error as ThisError;
 
 use crate::syntax::{CallForm, Syntax};
-use earlier::Shows;
 use messages::{Arguments, Shape};
 
 /// Steps a rendering may take. The longest templates need some hundred steps a message.
@@ -109,7 +109,7 @@ impl Template {
             messages = messages::system_into_user(&messages).into();
         }
         let shows = self.shows[usize::from(!conversation.tools.is_empty())];
-        if !(shows.calls && shows.results) && earlier::concerns(&messages) {
+        if !(shows.calls && shows.results) && has_calls(&messages) {
             messages = earlier::spelled_out(&messages, shows, self.form).into();
         }
         self.render_as(&messages, "tool", conversation).map_err(explain)
@@ -168,7 +168,7 @@ impl Template {
     fn shows(&self, tools: &[Tool]) -> Shows {
         let now = jiff::Timestamp::UNIX_EPOCH;
         let conversation = Conversation { messages: &[], tools, effort: None, now };
-        Shows::of(self.form, |messages, result_role| self.render_as(messages, result_role, &conversation).ok())
+        earlier::shows(self.form, |messages, result_role| self.render_as(messages, result_role, &conversation).ok())
     }
 }
 

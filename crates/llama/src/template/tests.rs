@@ -334,7 +334,7 @@ fn a_template_that_shows_no_calls_has_them_in_the_content_and_their_results_from
     assert_eq!(
         turns(&messages),
         "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nAdd.<|im_end|>\n\
-         <|im_start|>assistant\n{\"name\": \"add\", \"arguments\": {\"b\":1,\"a\":\"<é>\"}}<|im_end|>\n\
+         <|im_start|>assistant\n<tool_call>{\"name\": \"add\", \"arguments\": {\"b\":1,\"a\":\"<é>\"}}</tool_call><|im_end|>\n\
          <|im_start|>user\nResult of add:\n2<|im_end|>\n<|im_start|>assistant\nTwo.<|im_end|>\n\
          <|im_start|>user\nThanks<|im_end|>\n<|im_start|>assistant\n"
     );
@@ -344,8 +344,8 @@ fn a_template_that_shows_no_calls_has_them_in_the_content_and_their_results_from
     calls.push(calls[0].clone());
     calls[1].id = "call_2".to_owned();
     let shown = turns(&[system("S"), user("Add."), two, result("call_2", "3"), result("call_1", "2")]);
-    let call = "{\"name\": \"add\", \"arguments\": {\"b\":1,\"a\":\"<é>\"}}";
-    assert!(shown.contains(&format!("assistant\nLet me see.\n{call}\n{call}<|im_end|>")), "{shown}");
+    let call = "<tool_call>{\"name\": \"add\", \"arguments\": {\"b\":1,\"a\":\"<é>\"}}</tool_call>";
+    assert!(shown.contains(&format!("assistant\nLet me see.\n{call}{call}<|im_end|>")), "{shown}");
     assert!(shown.contains("user\nResult of add:\n3\n\nResult of add:\n2<|im_end|>"), "{shown}");
 }
 
@@ -354,7 +354,7 @@ fn a_template_that_wants_user_and_assistant_by_turns_gets_a_conversation_with_ca
     assert_eq!(
         render(GEMMA, &[user("Add."), called(), result("call_1", "2")]).unwrap(),
         "<s><start_of_turn>user\nAdd.<end_of_turn>\n<start_of_turn>model\n\
-         {\"name\": \"add\", \"arguments\": {\"b\":1,\"a\":\"<é>\"}}<end_of_turn>\n\
+         <tool_call>{\"name\": \"add\", \"arguments\": {\"b\":1,\"a\":\"<é>\"}}</tool_call><end_of_turn>\n\
          <start_of_turn>user\nResult of add:\n2<end_of_turn>\n<start_of_turn>model\n"
     );
 }

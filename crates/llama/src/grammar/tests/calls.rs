@@ -4,7 +4,7 @@ use loggia_wire::openai::{FunctionDefinition, Tool};
 use serde_json::json;
 
 use super::*;
-use crate::syntax::{Offered, Pace, Reader, Said};
+use crate::syntax::{Offered, Pace, Reader, Said, Watch};
 
 /// Templates that are nothing but what a family is known by, and a call in its syntax.
 const FAMILIES: [(&str, &str); 10] = [
@@ -29,7 +29,7 @@ const FAMILIES: [(&str, &str); 10] = [
     ("tools", "{\"name\": \"time\", \"arguments\": {\"zone\":\"CET\"}}"),
 ];
 
-fn functions() -> Vec<FunctionDefinition> {
+pub(super) fn functions() -> Vec<FunctionDefinition> {
     serde_json::from_value(json!([
         {"name": "time", "parameters": {"type": "object", "properties": {"zone": {"enum": ["CET", "UTC"]}}, "required": ["zone"],
             "additionalProperties": false}},
@@ -52,12 +52,15 @@ fn forced(template: &str, several: bool) -> Held {
 }
 
 fn read(template: &str, text: &str) -> Vec<Said> {
+    read_as(Syntax::of(template, |_| false), text)
+}
+
+pub(super) fn read_as(syntax: Syntax, text: &str) -> Vec<Said> {
     let tools: Vec<Tool> = functions()
         .into_iter()
         .map(|f| serde_json::from_value(json!({"type": "function", "function": f})).unwrap())
         .collect();
-    let mut reader =
-        Reader::new(Syntax::of(template, |_| false), Arc::new(Offered::of(&tools)), Begins::Text, Pace::Whole);
+    let mut reader = Reader::new(syntax, Arc::new(Offered::of(&tools)), Begins::Text, Pace::Whole);
     let mut said: Vec<Said> = reader.push(text).collect();
     said.extend(reader.finish());
     said
@@ -127,7 +130,7 @@ fn may_call() -> Held {
     let functions: Vec<&FunctionDefinition> = functions.iter().collect();
     let syntax = Syntax::of("tools <tool_call> <think>", |_| false);
     let writer = Writer { syntax: &syntax, vocabulary: grammars.vocabulary() };
-    let trigger = syntax.trigger().unwrap();
+    let Some(Watch::Mark(trigger)) = syntax.watch() else { panic!("no marker") };
     let calls = Calls { functions: &functions, several: true, all_strict: false };
     let grammar = compile(&grammars, writer.rest_of_calls(calls, trigger.mark)).unwrap();
     let beginning = Beginning { reasoning: syntax.reasoning(), begins: Begins::Text, trigger: Some(trigger) };
@@ -183,10 +186,9 @@ proptest::proptest! {
 
 /// A token's text, for what a failed test says.
 fn grammar_word(token: Token) -> String {
-    let first_longer = FIRST_MARKER + 12;
     match token {
         0..=255 => char::from(u8::try_from(token).unwrap()).to_string(),
-        _ if token >= first_longer => LONGER[(token - first_longer) as usize].to_owned(),
+        _ if token >= FIRST_LONGER => LONGER[(token - FIRST_LONGER) as usize].to_owned(),
         _ if token >= FIRST_MARKER => MARKERS[(token - FIRST_MARKER) as usize].to_owned(),
         _ => String::new(),
     }

@@ -4,6 +4,7 @@ mod beginnings;
 mod bounds;
 mod calls;
 mod cost;
+mod free;
 mod gbnf;
 mod schemas;
 
@@ -19,7 +20,8 @@ use crate::syntax::{Begins, Syntax};
 const END: Token = 256;
 const OTHER_END: Token = 257;
 const FIRST_MARKER: Token = 258;
-const MARKERS: [&str; 12] = [
+const FIRST_LONGER: Token = FIRST_MARKER + 13;
+const MARKERS: [&str; 13] = [
     "<think>",
     "</think>",
     "<tool_call>",
@@ -32,6 +34,7 @@ const MARKERS: [&str; 12] = [
     "<|end|>",
     "<|constrain|>",
     "<|tool_call|>",
+    "<|python_tag|>",
 ];
 const LONGER: [&str; 16] =
     ["{\"", "\": ", "true", "\n\n", "nul", "12", ">{", "ab", "}}", "}\n", "}\n\n", " }", "},", "\n  ", "\n}", "  "];
@@ -79,7 +82,7 @@ fn allowed(held: &mut Held) -> Vec<Token> {
 }
 
 /// The token of an empty line.
-const LINES: Token = FIRST_MARKER + 12 + 3;
+const LINES: Token = FIRST_LONGER + 3;
 
 /// The tokens of a text: markers and empty lines whole, the rest byte by byte.
 fn tokens(text: &str) -> Vec<Token> {

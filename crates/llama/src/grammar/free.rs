@@ -1,0 +1,122 @@
+//! Grammars of answers that are text or calls, where no marker begins a call: rules and regular expressions in llguidance's dialect of Lark.
+//!
+//! What these let through as text, the reader never takes for a call; what it takes for one, keeps to its schema.
+
+use std::fmt::Write;
+
+use loggia_wire::openai::FunctionDefinition;
+
+use super::source::{Calls, Part, Source, Writer};
+
+/// Spaces between the parts of a call: as many as an indentation has.
+const SPACE: &str = r"[ \t\r\n]{0,16}";
+
+/// Spaces between the parts of a text that begins like a call and is none.
+const SPACES: &str = r"[ \t\r\n]*";
+
+/// What may stand in a string of JSON, but for characters by their number: nothing can be spelled in two ways.
+const IN_STRING: &str = r#"([^"\\]|\\["\\\/bfnrt])*"#;
+
+/// The same between Python's quotes.
+const IN_QUOTES: &str = r"([^'\\]|\\['\\\/bfnrt])*";
+
+/// Text that is anything, and something.
+const ANYTHING: &str = "(?s:.+)";
+
+pub(super) fn text_or_calls(writer: Writer<'_>, calls: Calls<'_>) -> Source {
+    if writer.syntax.answer_head().is_empty() { objects(writer, calls) } else { messages(writer, calls) }
+}
+
+/// Llama 3: a call is an object that is all there is, and begins with the name of a function that is offered.
+fn objects(writer: Writer<'_>, calls: Calls<'_>) -> Source {
+    let more = if calls.several { r" (SEMICOLON? call)*" } else { "" };
+    let names: Vec<String> = calls.functions.iter().map(|function| literal(&function.name)).collect();
+    let mut rules = format!(
+        r#"start: text? | tag? call{more}
+tag: {tag}
+text: TEXT
+TEXT: (SPACES | PLAIN | OTHER | OTHERKEY | QUOTED | OTHERVALUE | OTHERNAME) & ~/(?s:.*)<\|python_tag\|>(?s:.*)/
+SPACES: /\s+/
+PLAIN: /\s*[^\s{{](?s:.*)/
+OTHER: /\s*\{{{SPACES}[^"' \t\r\n](?s:.*)/
+OTHERKEY: /\s*\{{{SPACES}"/ KEY /"(?s:.*)/
+KEY: /{IN_STRING}/ & ~/name/
+QUOTED: /\s*\{{{SPACES}'/ QUOTEDKEY /'(?s:.*)/
+QUOTEDKEY: /{IN_QUOTES}/ & ~/name/
+OTHERVALUE: /\s*\{{{SPACES}"name"{SPACES}:{SPACES}[^"' \t\r\n](?s:.*)/
+OTHERNAME: /\s*\{{{SPACES}"name"{SPACES}:{SPACES}"/ NAME /"(?s:.*)/
+NAME: /{IN_STRING}/ & ~/({names})/
+SEMICOLON: /{SPACE};/
+PARAMETERS: /{SPACE},{SPACE}"(parameters|arguments)"{SPACE}:{SPACE}/
+CLOSE: /{SPACE}\}}/
+"#,
+        tag = writer.text("<|python_tag|>"),
+        names = names.join("|"),
+    );
+    let (mut call, mut values) = ("call: ".to_owned(), Vec::new());
+    for (number, function) in calls.functions.iter().enumerate() {
+        let arguments = arguments(number, function, calls);
+        let name = literal(&function.name);
+        let _ = writeln!(rules, r#"OPEN{number}: /\s{{0,64}}\{{{SPACE}"name"{SPACE}:{SPACE}"{name}"/"#);
+        let or = if number == 0 { "" } else { " | " };
+        let _ = write!(call, "{or}OPEN{number} PARAMETERS @{} CLOSE", arguments.name);
+        values.push(arguments);
+    }
+    rules.push_str(&call);
+    rules.push('\n');
+    Source::Guided { rules, values }
+}
+
+/// Harmony: a call is a message whose header says for whom it is. The grammar holds all messages of the answer, reasoning too.
+fn messages(writer: Writer<'_>, calls: Calls<'_>) -> Source {
+    let mut rules = format!(
+        r#"start: (words {end} {author})* (words | call)
+words: ({channel} CHANNEL)? {message} TEXT?
+CHANNEL: /analysis|commentary|final/
+TEXT: /{ANYTHING}/ & ~/(?s:.*)<\|(start|channel|constrain|message|end|return|call)\|>(?s:.*)/
+json: ({constrain} "json")?
+"#,
+        end = writer.text("<|end|>"),
+        author = writer.text(writer.syntax.author().unwrap_or_default()),
+        channel = writer.text("<|channel|>"),
+        message = writer.text("<|message|>"),
+        constrain = writer.text("<|constrain|>"),
+    );
+    let (channel, message) = (writer.text("<|channel|>"), writer.text("<|message|>"));
+    let (mut call, mut values) = ("call: ".to_owned(), Vec::new());
+    for (number, function) in calls.functions.iter().enumerate() {
+        let arguments = arguments(number, function, calls);
+        let name = literal(&function.name);
+        let _ = writeln!(rules, r"INCHANNEL{number}: /commentary to=functions\.{name}( json| ?)/");
+        let _ = writeln!(rules, r"INAUTHOR{number}: / to=functions\.{name}/");
+        let or = if number == 0 { "" } else { " | " };
+        let _ = write!(
+            call,
+            "{or}({channel} INCHANNEL{number} | INAUTHOR{number} {channel} INAUTHORCHANNEL) json {message} @{}",
+            arguments.name
+        );
+        values.push(arguments);
+    }
+    rules.push_str("INAUTHORCHANNEL: /commentary( json| ?)/\n");
+    rules.push_str(&call);
+    rules.push('\n');
+    Source::Guided { rules, values }
+}
+
+fn arguments(number: usize, function: &FunctionDefinition, calls: Calls<'_>) -> Part {
+    let keeps = calls.all_strict || function.strict == Some(true);
+    Part::arguments(format!("arguments{number}"), function, keeps)
+}
+
+/// A name in a regular expression: what is no letter, digit, `_` or `-` by its number.
+fn literal(name: &str) -> String {
+    let mut written = String::with_capacity(name.len());
+    for c in name.chars() {
+        if c.is_ascii_alphanumeric() || c == '_' || c == '-' {
+            written.push(c);
+        } else {
+            let _ = write!(written, "\\x{{{:x}}}", u32::from(c));
+        }
+    }
+    written
+}
