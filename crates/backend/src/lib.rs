@@ -19,6 +19,7 @@ pub mod openai;
 pub mod process;
 mod retry_after;
 pub mod roster;
+mod thoughts;
 
 use std::sync::Arc;
 

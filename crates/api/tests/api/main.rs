@@ -11,4 +11,5 @@ mod original;
 mod spec;
 mod streaming;
 mod support;
+mod thoughts;
 mod told;

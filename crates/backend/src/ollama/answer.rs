@@ -50,6 +50,11 @@ impl Answer {
         Self { lines: Lines::OfGenerate, ..self }
     }
 
+    /// Whether tags of reasoning in its text mean anything: the original left all in the text, and a text that is continued is text.
+    pub(super) fn may_have_thoughts_in_its_text(&self) -> bool {
+        self.profile == Profile::Openai && matches!(self.lines, Lines::OfChat)
+    }
+
     /// Feeds the next line; gives back what it stands for: nothing, a chunk, or the last chunk and the usage.
     pub fn push(&mut self, line: &[u8]) -> Result<impl Iterator<Item = Event> + use<>, BackendError> {
         let line = parsed(line, self.lines).map_err(|error| self.bad(describe(&error)))?;

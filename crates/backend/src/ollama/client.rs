@@ -26,7 +26,8 @@ use super::request::{chat_request, generate_request};
 use super::swallowed::NotSwallowed;
 use crate::emulate::{Shows, call_or_answer, forced_call, has_calls, marked, spelled_out, written};
 use crate::retry_after::retry_after;
-use crate::{Abilities, Backend, BackendError, ChatCall, CompletionCall, Profile, Reply, ServedBy};
+use crate::thoughts::Apart;
+use crate::{Abilities, Backend, BackendError, ChatCall, CompletionCall, Events, Profile, Reply, ServedBy};
 
 /// The most bytes of an answer that is not a chat: a list of a thousand models is 500 KiB.
 const BODY_LIMIT: usize = 32 << 20;
@@ -166,8 +167,10 @@ where
             node: None,
             fingerprint: Arc::clone(&known.fingerprint),
         };
+        let may_have_thoughts = answer.may_have_thoughts_in_its_text();
         let events = OllamaEvents::new(response.into_body(), answer, Arc::clone(&self.name));
-        Reply { served_by, events: Box::pin(events) }
+        let events: Events = if may_have_thoughts { Box::pin(Apart::new(events, 1)) } else { Box::pin(events) };
+        Reply { served_by, events }
     }
 
     /// Asks with room for the prompt; and once more with more of it, where the prompt turns out to be longer than it was taken for.

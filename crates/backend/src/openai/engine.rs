@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
+use futures_core::Stream;
 use futures_core::future::BoxFuture;
 use http::header::{CONTENT_TYPE, SERVER};
 use http::{HeaderMap, Response, StatusCode, Uri};
@@ -17,8 +18,9 @@ use super::frame::Kind;
 use super::{models, refusal, whole};
 use crate::http::{BaseUrl, Body, Client, Key, Upstream, read};
 use crate::retry_after::retry_after;
+use crate::thoughts::Apart;
 use crate::{
-    Abilities, AbilitySet, Backend, BackendError, ChatCall, CompletionCall, Event, Reply, ServedBy, fingerprint,
+    Abilities, AbilitySet, Backend, BackendError, ChatCall, CompletionCall, Event, Events, Reply, ServedBy, fingerprint,
 };
 
 /// The most bytes of a whole answer or a list of models.
@@ -69,7 +71,10 @@ impl OpenAi {
         }
         let request = &*call.request;
         let (stream, choices) = (request.streams(), request.choices());
-        let asked = Asked { kind: Kind::Chat, model: request.model.as_str().into(), stream, choices };
+        // Where the client asks llama-server to leave reasoning in the text, it stays there.
+        let thoughts_apart = request.extra.get("reasoning_format").is_none_or(|format| format != "none");
+        let model = request.model.as_str().into();
+        let asked = Asked { kind: Kind::Chat, model, stream, choices, thoughts_apart };
         self.start(&self.chat, to_json(request)?, asked).await
     }
 
@@ -79,7 +84,8 @@ impl OpenAi {
         }
         let request = &*call.request;
         let (stream, choices) = (request.streams(), request.prompts() * request.choices());
-        let asked = Asked { kind: Kind::Completion, model: request.model.as_str().into(), stream, choices };
+        let model = request.model.as_str().into();
+        let asked = Asked { kind: Kind::Completion, model, stream, choices, thoughts_apart: false };
         self.start(&self.completions, to_json(request)?, asked).await
     }
 
@@ -100,12 +106,11 @@ impl OpenAi {
     }
 
     async fn streamed(&self, body: Body, asked: Asked, server: &str) -> Result<Reply, BackendError> {
-        let Asked { kind, model, choices, .. } = asked;
-        let answer = Answer::new(Arc::clone(&self.name), Arc::clone(&model), kind, choices);
+        let answer = Answer::new(Arc::clone(&self.name), Arc::clone(&asked.model), asked.kind, asked.choices);
         let mut events = OpenAiEvents::new(Arc::clone(&self.name), body, answer);
         events.begin().await?;
-        let served_by = self.served_by(model, events.system_fingerprint(), server);
-        Ok(Reply { served_by, events: Box::pin(events) })
+        let served_by = self.served_by(Arc::clone(&asked.model), events.system_fingerprint(), server);
+        Ok(Reply { served_by, events: asked.told(events) })
     }
 
     async fn whole(&self, body: Body, asked: Asked, server: &str) -> Result<Reply, BackendError> {
@@ -114,10 +119,10 @@ impl OpenAi {
             whole::Read::Answer(whole) => whole,
             whole::Read::Error(error) => return Err(refusal::instead(&error, &asked.model, &self.name)),
         };
-        let served_by = self.served_by(asked.model, whole.system_fingerprint.as_deref(), server);
+        let served_by = self.served_by(Arc::clone(&asked.model), whole.system_fingerprint.as_deref(), server);
         let events = [Some(Event::Chunk(whole.chunk)), whole.usage.map(Event::Usage)];
         let events = futures_util::stream::iter(events.into_iter().flatten().map(Ok));
-        Ok(Reply { served_by, events: Box::pin(events) })
+        Ok(Reply { served_by, events: asked.told(events) })
     }
 
     /// What the engine tells of itself goes into the fingerprint: its own (llama-server's names the build) or its `server` header.
@@ -206,6 +211,14 @@ struct Asked {
     model: Arc<str>,
     stream: bool,
     choices: usize,
+    /// Whether reasoning in the text is told apart.
+    thoughts_apart: bool,
+}
+
+impl Asked {
+    fn told(&self, events: impl Stream<Item = Result<Event, BackendError>> + Send + 'static) -> Events {
+        if self.thoughts_apart { Box::pin(Apart::new(events, self.choices)) } else { Box::pin(events) }
+    }
 }
 
 fn asks_for_usage(options: Option<&StreamOptions>) -> bool {
