@@ -21,7 +21,8 @@ pub(super) enum Arguments {
 #[derive(Serialize)]
 struct Turn<'a> {
     role: &'a str,
-    content: String,
+    /// `null` where there is none, not left out.
+    content: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -57,6 +58,8 @@ pub(super) struct Shape<'a> {
     pub(super) arguments: Arguments,
     /// Whether it refuses ids that are not nine letters and digits, as Mistral's do.
     pub(super) short_ids: bool,
+    /// Whether calls without a text have no content, rather than an empty one.
+    pub(super) no_content: bool,
     /// The role of results.
     pub(super) result_role: &'a str,
 }
@@ -109,7 +112,7 @@ fn turn<'a>(message: &'a Message, names: &HashMap<&str, &'a str>, shape: Shape<'
         reasoning_content: reasoning,
         thinking: reasoning.filter(|_| content.is_empty()),
         tools: None,
-        content,
+        content: Some(content).filter(|text| !shape.no_content || !text.is_empty() || message.tool_calls.is_none()),
     }
 }
 

@@ -52,6 +52,8 @@ pub(crate) struct Template {
     takes_system: bool,
     /// Whether it refuses the ids of calls that are not nine characters long.
     short_ids: bool,
+    /// Whether calls without a text have no content at all for it, where others want an empty one.
+    no_content: bool,
     /// Whether it looks for the tools in the system message, and nowhere else.
     tools_in_system: bool,
     /// How the model writes calls.
@@ -86,6 +88,8 @@ impl Template {
             environment.add_template_owned("tools", source::prepare(source)).map_err(broken)?;
         }
         let short_ids = usual.into_iter().chain(for_tools).any(|source| source.contains("length != 9"));
+        let no_content =
+            usual.into_iter().chain(for_tools).any(|source| source.contains("message['content'] is not none"));
         let in_system = |source: &str| source.contains("message['tools']") || source.contains("message.tools");
         let mut template = Self {
             environment,
@@ -93,6 +97,7 @@ impl Template {
             for_tools: for_tools.is_some(),
             takes_system: true,
             short_ids,
+            no_content,
             tools_in_system: for_tools.is_none() && usual.is_some_and(in_system),
             form: Syntax::of(&for_tools.into_iter().chain(usual).collect::<String>(), |_| false).form(),
             shows: [Shows::default(); 2],
@@ -124,7 +129,7 @@ impl Template {
     ) -> Result<String, Error> {
         let name = if self.for_tools && !conversation.tools.is_empty() { "tools" } else { "usual" };
         let render = |arguments| {
-            let shape = Shape { arguments, short_ids: self.short_ids, result_role };
+            let shape = Shape { arguments, short_ids: self.short_ids, no_content: self.no_content, result_role };
             let messages = if self.tools_in_system && !conversation.tools.is_empty() {
                 messages::values_with_tools(messages, conversation.tools, shape)
             } else {
@@ -206,6 +211,8 @@ fn environment() -> Environment<'static> {
     environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
     environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
     environment.add_filter("tojson", json::to_json);
+    environment.add_test("iterable", is_iterable);
+    environment.add_test("sequence", is_sequence);
     environment.add_function("raise_exception", raise_exception);
     environment.add_function("strftime_now", strftime_now);
     environment
@@ -214,6 +221,18 @@ fn environment() -> Environment<'static> {
 /// Block tags leave no empty lines behind. The delimiters are Jinja's own, so building this cannot fail.
 fn syntax() -> SyntaxConfig {
     SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().unwrap_or_default()
+}
+
+/// Whether Python can go through it: minijinja could go through nothing at all, too.
+fn is_iterable(value: &Value) -> bool {
+    use minijinja::value::ValueKind::{Iterable, Undefined};
+    is_sequence(value) || matches!(value.kind(), Iterable | Undefined)
+}
+
+/// Whether Python has places in it: in texts and maps as well.
+fn is_sequence(value: &Value) -> bool {
+    use minijinja::value::ValueKind::{Bytes, Map, Seq, String, Undefined};
+    matches!(value.kind(), String | Bytes | Seq | Map | Undefined)
 }
 
 /// How a refusal is told from a failure: what follows it is the template's own message.

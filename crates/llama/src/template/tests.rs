@@ -5,6 +5,8 @@ use serde_json::json;
 
 use super::*;
 
+mod families;
+
 const LLAMA_3: &str = r#"{{- bos_token }}
 {%- if not date_string is defined %}
     {%- if strftime_now is defined %}
@@ -374,4 +376,12 @@ fn phi_4_mini_whose_template_shows_no_calls_sees_them_as_it_writes_them() {
 fn an_earlier_refusal_is_what_the_assistant_said() {
     let refusal: Message = serde_json::from_value(json!({"role": "assistant", "refusal": "I will not."})).unwrap();
     assert!(render(SMOLLM_2, &[user("x"), refusal]).unwrap().contains("assistant\nI will not.<|im_end|>"));
+}
+
+#[test]
+fn what_can_be_gone_through_is_what_python_can_go_through() {
+    let source = "{% for x in [none, nowhere, 'ab', [1], {'a': 1}, 7, true] %}\
+        {{ x is iterable }} {{ x is sequence }}, {% endfor %}";
+    let expected = "False False, True True, True True, True True, True True, False False, False False, ";
+    assert_eq!(render(source, &[user("Hi")]).unwrap().to_lowercase(), expected.to_lowercase());
 }
