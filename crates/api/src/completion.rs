@@ -104,7 +104,7 @@ pub(crate) fn settle(request: &mut Request, can: &Abilities, strictness: Strictn
     let mut names: BTreeSet<String> = request.extra.keys().cloned().collect();
     let in_options = request.stream_options.iter().flat_map(|options| options.extra.keys());
     names.extend(in_options.map(|name| format!("stream_options.{name}")));
-    ignored.extend(fields::settle_unknown(names, &request.extra, can, strictness)?);
+    ignored.extend(fields::settle_unknown(names, &mut request.extra, can, strictness)?);
     Ok(ignored)
 }
 

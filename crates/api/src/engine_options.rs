@@ -6,7 +6,7 @@ use loggia_wire::Extra;
 use loggia_wire::openai::ChatCompletionRequest as Request;
 use serde_json::{Map, Value};
 
-use crate::ApiError;
+use crate::{ApiError, Strictness};
 
 /// The fields.
 const FIELDS: [&str; 7] = ["options", "keep_alive", "think", "num_ctx", "top_k", "min_p", "repeat_penalty"];
@@ -36,6 +36,25 @@ pub(crate) fn unknown(extra: &Extra, can: &Abilities) -> Vec<String> {
         }
         _ => Vec::new(),
     }
+}
+
+/// Refuses the options that the engine would refuse, or takes them out; gives back the names of those.
+pub(crate) fn settle_refused(
+    extra: &mut Extra,
+    can: &Abilities,
+    strictness: Strictness,
+) -> Result<Vec<String>, ApiError> {
+    if !can.options.are_all() {
+        return Ok(Vec::new());
+    }
+    let refused = unknown(extra, can);
+    if let Some(first) = refused.first().filter(|_| strictness != Strictness::Lenient) {
+        return Err(ApiError::unsupported(first));
+    }
+    if let Some(Value::Object(options)) = extra.get_mut("options") {
+        options.retain(|name, _| can.options.names().contains(&name.as_str()));
+    }
+    Ok(refused)
 }
 
 /// Whether `think` stands beside `reasoning_effort`: it wins.
@@ -88,11 +107,11 @@ pub(crate) fn add(extra: &mut Extra, options: &Map<String, Value>) {
 
 #[cfg(test)]
 mod tests {
-    use loggia_backend::AbilitySet;
+    use loggia_backend::{AbilitySet, OptionNames};
     use serde_json::json;
 
     use super::*;
-    use crate::{Strictness, fields::settle};
+    use crate::fields::settle;
 
     #[test]
     fn keep_alive_is_named_where_models_stay_loaded_anyway() {
@@ -100,5 +119,21 @@ mod tests {
         let mut request = serde_json::from_value(asked).unwrap();
         let can = Abilities { can: AbilitySet::of(&[Ability::EngineOptions]), ..Abilities::default() };
         assert_eq!(settle(&mut request, &can, Strictness::Plain).unwrap(), ["keep_alive"]);
+    }
+
+    #[test]
+    fn an_option_that_the_engine_refuses_is_refused_by_name_and_dropped_by_lenient() {
+        let asked = json!({"model": "m", "messages": [], "options": {"top_k": 5, "mirostat": 1}});
+        let request = || serde_json::from_value::<Request>(asked.clone()).unwrap();
+        let can = AbilitySet::of(&[Ability::EngineOptions]);
+        let can = Abilities { can, options: OptionNames::Embedded, ..Abilities::default() };
+        for strictness in [Strictness::Plain, Strictness::Strict] {
+            let refused = settle(&mut request(), &can, strictness).unwrap_err();
+            assert_eq!(refused.error.param.as_deref(), Some("options.mirostat"));
+            assert_eq!(refused.error.code.as_deref(), Some("unsupported_parameter"));
+        }
+        let mut lenient = request();
+        assert_eq!(settle(&mut lenient, &can, Strictness::Lenient).unwrap(), ["options.mirostat"]);
+        assert_eq!(lenient.extra["options"], json!({"top_k": 5}));
     }
 }

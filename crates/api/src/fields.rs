@@ -133,7 +133,7 @@ pub(crate) fn settle(request: &mut Request, can: &Abilities, strictness: Strictn
     }
     let mut names = unknown(request);
     names.extend(request.messages.iter_mut().flat_map(drop_misplaced));
-    ignored.extend(settle_unknown(names, &request.extra, can, strictness)?);
+    ignored.extend(settle_unknown(names, &mut request.extra, can, strictness)?);
     Ok(ignored)
 }
 
@@ -164,11 +164,11 @@ pub(crate) fn settle_each<R>(
 /// Names, or refuses, the fields that OpenAI's API does not have and nobody here knows; `extra` are those beside OpenAI's own.
 pub(crate) fn settle_unknown(
     mut names: BTreeSet<String>,
-    extra: &Extra,
+    extra: &mut Extra,
     can: &Abilities,
     strictness: Strictness,
 ) -> Result<Vec<String>, ApiError> {
-    let mut ignored = Vec::new();
+    let mut ignored = engine_options::settle_refused(extra, can, strictness)?;
     names.extend(engine_options::unknown(extra, can));
     for name in names {
         // A grammar that asks for something was settled before.

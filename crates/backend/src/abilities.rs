@@ -127,6 +127,11 @@ impl OptionNames {
             Self::Embedded => EMBEDDED_OPTIONS,
         }
     }
+
+    /// Whether the engine refuses any other. Ollama passes it over: another version of it may know it.
+    pub fn are_all(self) -> bool {
+        self == Self::Embedded
+    }
 }
 
 /// What the embedded engine makes something of.

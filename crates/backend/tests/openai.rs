@@ -361,6 +361,19 @@ async fn the_fingerprint_changes_with_the_engines_build_and_only_then() {
 }
 
 #[tokio::test]
+async fn what_llama_server_cannot_read_is_a_400_about_its_field() {
+    for (status, message, field) in [
+        ("400 Bad Request", "Field 'n': Value must be 1", "n"),
+        ("500 Internal Server Error", "Failed to parse tools: Unsupported tool type", "tools"),
+        ("500 Internal Server Error", "image input is not supported", "messages"),
+    ] {
+        let body = json!({"error": {"code": 500, "message": message, "type": "server_error"}}).to_string();
+        let (message, param) = (message.to_owned(), Some(field.to_owned()));
+        assert_eq!(refused_with(status, "", &body).await, BackendError::InvalidRequest { message, param, code: None });
+    }
+}
+
+#[tokio::test]
 async fn each_refusal_is_understood_whatever_its_shape() {
     let invalid = |message: &str, param: Option<&str>, code: Option<&str>| BackendError::InvalidRequest {
         message: message.to_owned(),

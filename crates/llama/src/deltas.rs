@@ -147,7 +147,11 @@ pub(crate) fn effort(request: &ChatCompletionRequest, syntax: Syntax) -> Result<
         },
     };
     let refused = |message: &str| {
-        Err(BackendError::InvalidRequest { message: message.to_owned(), param: Some(param.to_owned()), code: None })
+        Err(BackendError::InvalidRequest {
+            message: message.to_owned(),
+            param: Some(param.to_owned()),
+            code: Some("unsupported_parameter".to_owned()),
+        })
     };
     match asked {
         "none" if syntax.can_be_silent() => Ok(Some(asked)),
@@ -262,7 +266,11 @@ mod tests {
             medium
         );
         assert_eq!(asked(&json!({"think": false}), "no thoughts").unwrap(), None);
-        assert!(asked(&json!({"think": true}), "no thoughts").is_err());
-        assert!(asked(&json!({"reasoning_effort": "none"}), "<think> reasoning_effort").is_err());
+        let refused = |fields: &Value, template: &str, field: &str| {
+            let Err(BackendError::InvalidRequest { param, code, .. }) = asked(fields, template) else { return false };
+            param.as_deref() == Some(field) && code.as_deref() == Some("unsupported_parameter")
+        };
+        assert!(refused(&json!({"think": true}), "no thoughts", "think"));
+        assert!(refused(&json!({"reasoning_effort": "none"}), "<think> reasoning_effort", "reasoning_effort"));
     }
 }

@@ -59,6 +59,7 @@ fn from_status(status: u16, retry_after: Option<Duration>, told: Told, model: &s
     {
         return too_long(overflow, told);
     }
+    let named = told.field_in_its_words();
     match status {
         401 | 403 => BackendError::Credentials { backend: backend.to_owned() },
         404 if told.is_about_the_model(model) => BackendError::model_not_found(model),
@@ -67,13 +68,12 @@ fn from_status(status: u16, retry_after: Option<Duration>, told: Told, model: &s
         // 501 is llama-server's word for what its model, or its build, cannot do.
         400 | 413 | 501 => BackendError::InvalidRequest {
             message: told.message.unwrap_or_else(|| format!("the engine refused the request with status {status}")),
-            param: told.param,
+            param: told.param.or(named),
             code: told.code,
         },
-        // llama-server's answer to an image, where the model reads none: sending it again will not help.
-        500 if told.names_unsupported_input() => BackendError::InvalidRequest {
+        500 if told.field_it_cannot_read().is_some() => BackendError::InvalidRequest {
+            param: told.field_it_cannot_read().map(str::to_owned),
             message: told.message.unwrap_or_default(),
-            param: Some("messages".to_owned()),
             code: None,
         },
         500..=599 => BackendError::Engine {
@@ -209,8 +209,20 @@ impl Told {
         })
     }
 
-    fn names_unsupported_input(&self) -> bool {
-        self.message.as_deref().is_some_and(|message| message.contains("input is not supported"))
+    /// llama-server names a field in words alone: `Field 'n': Value must be …`.
+    fn field_in_its_words(&self) -> Option<String> {
+        let (field, _) = self.message.as_deref()?.strip_prefix("Field '")?.split_once("': ")?;
+        Some(field.to_owned())
+    }
+
+    /// The field that llama-server cannot read: it answers 500 to an image where its model reads none, and to a tool that is no function.
+    /// Sending either again will not help.
+    fn field_it_cannot_read(&self) -> Option<&'static str> {
+        let message = self.message.as_deref()?;
+        if message.contains("input is not supported") || message.starts_with("Failed to parse messages") {
+            return Some("messages");
+        }
+        message.starts_with("Failed to parse tools").then_some("tools")
     }
 
     /// A 404 may also mean that the whole path is not there.
