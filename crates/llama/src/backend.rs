@@ -23,6 +23,7 @@ use crate::grammar::{Grammars, Held, Vocabulary};
 use crate::hold;
 use crate::model::{Model, Prompt};
 use crate::options::LlamaOptions;
+use crate::processor;
 use crate::request::{self, Known};
 use crate::syntax::{Begins, Syntax};
 use crate::template::{Conversation, TemplateError};
@@ -65,6 +66,8 @@ impl Llama {
             threads = options.threads(),
             piece = options.piece,
             batch = options.batch,
+            devices = model.devices,
+            instructions = processor::instructions(),
             "the embedded engine is ready"
         );
         let abilities = Arc::new(abilities(engine.context(), model.syntax));

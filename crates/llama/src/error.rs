@@ -43,12 +43,22 @@ pub enum LoadError {
     Setting(String),
     /// The processor lacks instructions that this program was built for.
     #[error(
-        "this build needs a processor with {missing}; build Loggia on this machine, or use a build for older processors"
+        "this build needs a processor with {missing}, which this machine lacks; a portable build runs on every processor (docs/hardware.md)"
     )]
     Processor {
         /// Which instructions are lacking.
         missing: String,
     },
+    /// Layers are asked to be on a GPU.
+    #[error(
+        "gpu_layers asks for a GPU, and there is none that this build can use; leave it out, or see docs/hardware.md for builds and drivers"
+    )]
+    NoGpu,
+    /// There is nothing to compute on, not even the processor: a portable build without its libraries.
+    #[error(
+        "ggml's libraries (libggml-cpu-*) are not where they belong: in ../lib/loggia from the program's folder, or beside the program"
+    )]
+    Libraries,
     /// The system gives no thread.
     #[error("cannot start the engine's thread: {0}")]
     Thread(std::io::Error),

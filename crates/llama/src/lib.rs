@@ -4,7 +4,7 @@
 //! that answers several requests in one batch), `sample` (logits to token), `grammar` (which tokens may come, where the answer has a
 //! form), `text` (tokens to text), `syntax` and `deltas` (text to reasoning, calls and answer), `hold` (what an answer is held to),
 //! `backend` (all of it as a [`loggia_backend::Backend`]), `gguf` (the check of a file before llama.cpp sees it), `memory` (what it
-//! will need). `docs/engine.md` tells it in words.
+//! will need), `processor`, `threads`, `devices` and `libraries` (the machine). `docs/engine.md` tells it in words.
 //!
 //! llama.cpp is reached through `llama-cpp-2` and nothing here is `unsafe`; what that leaves to trust is in
 //! `docs/decisions/0005-llama-cpp-2.md`.
@@ -13,12 +13,15 @@
 mod adapter;
 mod backend;
 mod deltas;
+mod devices;
 mod engine;
 mod engine_options;
 mod error;
 mod gguf;
 mod grammar;
 mod hold;
+#[cfg(feature = "portable")]
+mod libraries;
 mod memory;
 mod model;
 mod options;
@@ -28,6 +31,7 @@ mod sample;
 mod syntax;
 mod template;
 mod text;
+mod threads;
 
 pub use backend::Llama;
 pub use engine_options::check_options;

@@ -16,7 +16,7 @@ use crate::grammar::Words;
 use crate::options::LlamaOptions;
 use crate::syntax::{Begins, Syntax};
 use crate::template::{Conversation, Special, Template, TemplateError};
-use crate::{Token, adapter, processor};
+use crate::{Token, adapter, devices, processor};
 
 /// The model that llama.cpp loaded, and what its header says.
 pub(crate) struct Model {
@@ -25,6 +25,8 @@ pub(crate) struct Model {
     pub(crate) syntax: Syntax,
     /// What every context is to compute with.
     pub(crate) adapter: Option<Adapter>,
+    /// What it is computed on, in words.
+    pub(crate) devices: String,
     template: Template,
     /// Control tokens that are markers of the syntax: their text is read.
     markers: Vec<Token>,
@@ -61,13 +63,15 @@ impl Model {
         // Before llama.cpp loads gigabytes for it in vain.
         let lora =
             options.lora.as_ref().map(|lora| Ok::<_, LoadError>((lora, adapter::read(lora, &gguf)?))).transpose()?;
+        let llama_cpp = backend();
+        let devices = devices::for_layers(options.gpu_layers)?;
         let params = LlamaModelParams::default();
         let params = match options.gpu_layers {
             Some(layers) => params.with_n_gpu_layers(layers),
             None => params,
         };
         let refused = |_| LoadError::Refused { path: options.path.clone() };
-        let mut llama = LlamaModel::load_from_file(backend(), &options.path, &params).map_err(refused)?;
+        let mut llama = LlamaModel::load_from_file(llama_cpp, &options.path, &params).map_err(refused)?;
         let adapter = lora.map(|(lora, header)| Adapter::load(lora, &header, &mut llama)).transpose()?;
         let sources = Sources::of(&gguf, options);
         let template = sources.compile(&llama, &options.path)?;
@@ -77,7 +81,7 @@ impl Model {
         }
         let syntax = sources.syntax(&llama);
         let markers = syntax.marks().filter_map(|mark| single_token(&llama, mark)).collect();
-        let mut model = Self { llama, facts, syntax, adapter, template, markers, longest: 0 };
+        let mut model = Self { llama, facts, syntax, adapter, devices, template, markers, longest: 0 };
         model.longest = model.longest_token();
         Ok(model)
     }
@@ -163,6 +167,8 @@ pub(crate) fn backend() -> &'static LlamaBackend {
     static BACKEND: OnceLock<LlamaBackend> = OnceLock::new();
     BACKEND.get_or_init(|| {
         send_logs_to_tracing(LogOptions::default());
+        #[cfg(feature = "portable")]
+        crate::libraries::load();
         // It fails only where it has been made before, and this is the one place that makes it.
         LlamaBackend::init().unwrap_or(LlamaBackend {})
     })

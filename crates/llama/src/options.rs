@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::threads;
+
 /// How a model is loaded and served.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LlamaOptions {
@@ -19,7 +21,7 @@ pub struct LlamaOptions {
     pub parallel: u32,
     /// How many requests may wait; those past it are refused at once. By default eight for each of `parallel`.
     pub queue: Option<usize>,
-    /// Threads that do the arithmetic. By default one for each processor that the process may use.
+    /// Threads that do the arithmetic. By default one for each core that the process may use (`threads.rs` counts them).
     pub threads: Option<u32>,
     /// The most tokens of waiting prompts that one step reads while answers are being generated: it bounds how long a stream
     /// pauses when a newcomer's prompt is read.
@@ -28,7 +30,8 @@ pub struct LlamaOptions {
     pub batch: u32,
     /// A chat template in place of the file's own: for files whose template is missing, broken, or silent about tools.
     pub chat_template: Option<String>,
-    /// Layers that are computed on a GPU, where the build has one; all by default.
+    /// Layers that are computed on a GPU. All by default, where the build knows GPUs and the machine has one; 0 is none. A number above
+    /// 0 where there is none is an error.
     pub gpu_layers: Option<u32>,
     /// Tokens of an answer that may wait for a slow reader before its slot sits out.
     pub reader_buffer: usize,
@@ -46,6 +49,12 @@ pub struct Lora {
 /// The context where none is given and the model was trained for more: memory is reserved for all of it.
 pub const DEFAULT_CONTEXT: u32 = 4096;
 
+/// Tokens of prompts in a step. A processor reads no prompt cheaper by more at once (`docs/engine.md` has the figures). A GPU is idle for
+/// most of so small a step, and reads hundreds of tokens in the time of a few; 512 is llama.cpp's own choice.
+const PIECE: u32 = if HAS_GPU { 256 } else { 64 };
+const BATCH: u32 = if HAS_GPU { 512 } else { 256 };
+const HAS_GPU: bool = cfg!(any(feature = "cuda", feature = "metal", feature = "vulkan"));
+
 impl LlamaOptions {
     /// The defaults for a file, under a name.
     pub fn new(path: impl Into<PathBuf>, name: impl Into<String>) -> Self {
@@ -57,8 +66,8 @@ impl LlamaOptions {
             parallel: 4,
             queue: None,
             threads: None,
-            piece: 64,
-            batch: 256,
+            piece: PIECE,
+            batch: BATCH,
             chat_template: None,
             gpu_layers: None,
             reader_buffer: 64,
@@ -67,8 +76,7 @@ impl LlamaOptions {
 
     /// The number of threads to use.
     pub(crate) fn threads(&self) -> i32 {
-        let available = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let threads = self.threads.map_or_else(available, |threads| threads as usize);
+        let threads = self.threads.map_or_else(threads::of_this_machine, |threads| threads as usize);
         i32::try_from(threads.clamp(1, 512)).unwrap_or(1)
     }
 

@@ -1,26 +1,56 @@
-//! Whether this processor has the instructions that llama.cpp was compiled for. Without this, the first product of two matrices
-//! would end the process with an illegal instruction.
+//! The instructions of the processor that the arithmetic uses: which those are, and whether this one has them. Without that check, the
+//! first product of two matrices would end the process with an illegal instruction.
 //!
-//! `llama-cpp-sys-2` turns these on for x86-64, whichever machine compiles; other architectures build for their baseline.
+//! For x86-64 `llama-cpp-sys-2` turns on those below, whichever machine compiles; other architectures build for their baseline. A
+//! portable build has the arithmetic once for each generation of processors (`libraries`), and leaves out nobody.
 
 use crate::error::LoadError;
 
-#[cfg(target_arch = "x86_64")]
+/// Whether this processor can run the build.
 pub(crate) fn check() -> Result<(), LoadError> {
-    let needed = [
+    let missing: Vec<&str> = needed().into_iter().filter(|(_, there)| !there).map(|(name, _)| name).collect();
+    if missing.is_empty() { Ok(()) } else { Err(LoadError::Processor { missing: missing.join(", ") }) }
+}
+
+/// What the arithmetic is computed with, for people: instructions, or a generation of processors that has them.
+#[cfg(not(feature = "portable"))]
+pub(crate) fn instructions() -> String {
+    let mut names: Vec<&str> = needed().into_iter().map(|(name, _)| name).collect();
+    names.extend(of_this_very_machine());
+    if names.is_empty() { format!("{}'s baseline", std::env::consts::ARCH) } else { names.join(" ") }
+}
+
+#[cfg(feature = "portable")]
+pub(crate) fn instructions() -> String {
+    crate::libraries::loaded_for().unwrap_or_else(|| "chosen by ggml".to_owned())
+}
+
+/// Instructions that the build cannot do without, and whether they are there.
+#[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
+fn needed() -> Vec<(&'static str, bool)> {
+    vec![
         ("SSE4.2", std::arch::is_x86_feature_detected!("sse4.2")),
         ("AVX", std::arch::is_x86_feature_detected!("avx")),
         ("AVX2", std::arch::is_x86_feature_detected!("avx2")),
         ("FMA", std::arch::is_x86_feature_detected!("fma")),
         ("F16C", std::arch::is_x86_feature_detected!("f16c")),
         ("BMI2", std::arch::is_x86_feature_detected!("bmi2")),
-    ];
-    let missing: Vec<&str> = needed.iter().filter(|(_, there)| !there).map(|(name, _)| *name).collect();
-    if missing.is_empty() { Ok(()) } else { Err(LoadError::Processor { missing: missing.join(", ") }) }
+    ]
 }
 
-#[cfg(not(target_arch = "x86_64"))]
-#[expect(clippy::unnecessary_wraps, reason = "on x86-64 it can fail")]
-pub(crate) fn check() -> Result<(), LoadError> {
-    Ok(())
+#[cfg(any(not(target_arch = "x86_64"), feature = "portable"))]
+fn needed() -> Vec<(&'static str, bool)> {
+    Vec::new()
+}
+
+/// What `-C target-cpu=native` adds; Rust's own code has them then too, so there is nothing left to check.
+#[cfg(not(feature = "portable"))]
+fn of_this_very_machine() -> impl Iterator<Item = &'static str> {
+    let built_for = [
+        ("AVX512", cfg!(target_feature = "avx512f")),
+        ("AVX512_VBMI", cfg!(target_feature = "avx512vbmi")),
+        ("AVX512_VNNI", cfg!(target_feature = "avx512vnni")),
+        ("AVX512_BF16", cfg!(target_feature = "avx512bf16")),
+    ];
+    built_for.into_iter().filter(|(_, built_for)| *built_for).map(|(name, _)| name)
 }

@@ -119,6 +119,9 @@ pub(crate) struct ServeArgs {
     /// The threads such a model computes with [env: LOGGIA_THREADS] [default: the machine's cores]
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<NonZeroU32>,
+    /// How many layers of such a model a GPU computes; 0 is none [env: LOGGIA_GPU_LAYERS] [default: all, where there is a GPU that this build can use]
+    #[arg(long, value_name = "N")]
+    pub(crate) gpu_layers: Option<u32>,
     /// An Ollama server to put behind the API, as http://127.0.0.1:11434; may be repeated [env: LOGGIA_OLLAMA]
     #[arg(long, value_name = "URL")]
     pub(crate) ollama: Vec<Url>,

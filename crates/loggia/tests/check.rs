@@ -147,6 +147,7 @@ fn a_wrong_flag_ends_with_2_and_help_with_0() {
         "--context",
         "--parallel",
         "--threads",
+        "--gpu-layers",
         "--ollama",
         "--openai",
         "--alias",

@@ -50,6 +50,8 @@ pub(crate) struct Config {
     pub(crate) context: Set<Option<NonZeroU32>>,
     pub(crate) parallel: Set<NonZeroU32>,
     pub(crate) threads: Set<Option<NonZeroU32>>,
+    /// `None`: all of them, where there is a GPU.
+    pub(crate) gpu_layers: Set<Option<u32>>,
     /// What all loaded models may have together. `None`: what is available when the program starts.
     pub(crate) memory: Set<Option<ByteSize>>,
     pub(crate) keep_alive: Set<KeepAlive>,
@@ -158,6 +160,7 @@ impl Config {
             context: layers.pick(|layer| layer.context.map(Some), None),
             parallel: layers.pick(|layer| layer.parallel, const { NonZeroU32::new(4).unwrap() }),
             threads: layers.pick(|layer| layer.threads.map(Some), None),
+            gpu_layers: layers.pick(|layer| layer.gpu_layers.map(Some), None),
             memory: layers.pick(|layer| layer.memory.map(Some), None),
             keep_alive: layers.pick(|layer| layer.keep_alive, KeepAlive(Some(Duration::from_hours(1)))),
             ollama: layers.pick(|layer| layer.ollama.clone(), Vec::new()),

@@ -23,6 +23,7 @@ impl Display for Shown<'_> {
         Line::optional("context", &config.context, "what the model was trained for, at most 4096").fmt(f)?;
         Line::of("parallel", &config.parallel, ToString::to_string).fmt(f)?;
         Line::optional("threads", &config.threads, "the machine's cores").fmt(f)?;
+        Line::optional("gpu_layers", &config.gpu_layers, "all, where there is a GPU").fmt(f)?;
         match &*config.memory {
             Some(memory) => {
                 let memory = size(usize::try_from(memory.as_u64()).unwrap_or(usize::MAX));

@@ -188,6 +188,7 @@ impl Opening {
             context: config.context.map(NonZeroU32::get),
             parallel: config.parallel.get(),
             threads: config.threads.map(NonZeroU32::get),
+            gpu_layers: *config.gpu_layers,
         }
     }
 
@@ -199,6 +200,7 @@ impl Opening {
             context: self.context,
             parallel: self.parallel,
             threads: self.threads,
+            gpu_layers: self.gpu_layers,
             ..LlamaOptions::new(&self.file, &self.name)
         }
     }

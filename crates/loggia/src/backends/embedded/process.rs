@@ -25,6 +25,7 @@ pub(crate) struct Opening {
     pub(crate) context: Option<u32>,
     pub(crate) parallel: u32,
     pub(crate) threads: Option<u32>,
+    pub(crate) gpu_layers: Option<u32>,
 }
 
 /// Starts engines as processes.

@@ -119,6 +119,7 @@ fn pool(stage: &Arc<Stage>, needs: &[(&str, u64)], memory: u64, keep_alive: Opti
         context: None,
         parallel: 4,
         threads: None,
+        gpu_layers: None,
     };
     let openings = needs.iter().map(opening).collect();
     let pool = Arc::new(Pool::new(openings, stage.clone(), Some(memory), KeepAlive(keep_alive)));

@@ -1,0 +1,122 @@
+//! How many threads compute a step, where nobody says: one for each core that this process may use.
+//!
+//! Threads of a step wait for each other in every layer, so the slowest sets the pace. Two on one core (hyperthreads) share its
+//! arithmetic and gain nothing; one on a core that is slower by design holds up all others. llama.cpp's own programs count the same way.
+
+/// Physical cores, the fast ones where there are two kinds, within what affinity and the container's quota leave to this process.
+pub(crate) fn of_this_machine() -> usize {
+    // The kernel's word on affinity and on the quota of a control group. Hyperthreads are processors to it.
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    cores_of_this_process().map_or(processors, |cores| cores.clamp(1, processors))
+}
+
+#[cfg(target_os = "linux")]
+fn cores_of_this_process() -> Option<usize> {
+    use std::fs::read_to_string;
+    let status = read_to_string("/proc/self/status").ok()?;
+    let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
+    // There on processors of Intel with two kinds of cores, and names the fast ones.
+    let fast = read_to_string("/sys/devices/cpu_core/cpus").ok();
+    let siblings = |processor: u32| {
+        let folder = format!("/sys/devices/system/cpu/cpu{processor}/topology");
+        let list = read_to_string(format!("{folder}/core_cpus_list"));
+        // Its name before Linux 5.
+        list.or_else(|_| read_to_string(format!("{folder}/thread_siblings_list"))).ok()
+    };
+    linux::cores(allowed, fast.as_deref(), siblings)
+}
+
+/// Not told by files there: every processor counts.
+#[cfg(not(target_os = "linux"))]
+fn cores_of_this_process() -> Option<usize> {
+    None
+}
+
+/// The pure part: Linux's lists of processors.
+#[cfg(any(target_os = "linux", test))]
+mod linux {
+    use std::collections::BTreeSet;
+
+    /// Linux is never built for more.
+    const MOST: u32 = 8192;
+
+    /// Distinct cores of the allowed processors; of the fast ones alone, where any of them is allowed. Lists are Linux's: `0-3,8`.
+    pub(super) fn cores(allowed: &str, fast: Option<&str>, siblings: impl Fn(u32) -> Option<String>) -> Option<usize> {
+        let allowed = processors(allowed)?;
+        let fast = fast.and_then(processors).map(|fast| allowed.intersection(&fast).copied().collect());
+        let counted: BTreeSet<u32> = fast.filter(|fast: &BTreeSet<u32>| !fast.is_empty()).unwrap_or(allowed);
+        // A core goes by its first processor.
+        let core = |&processor: &u32| {
+            siblings(processor)
+                .as_deref()
+                .and_then(processors)
+                .and_then(|all| all.first().copied())
+                .unwrap_or(processor)
+        };
+        Some(counted.iter().map(core).collect::<BTreeSet<u32>>().len()).filter(|&cores| cores > 0)
+    }
+
+    fn processors(text: &str) -> Option<BTreeSet<u32>> {
+        let mut all = BTreeSet::new();
+        for range in text.trim().split(',') {
+            let (first, last) = range.split_once('-').unwrap_or((range, range));
+            let (first, last): (u32, u32) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+            if last >= MOST {
+                return None;
+            }
+            all.extend(first..=last);
+        }
+        Some(all)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::linux::cores;
+
+    /// Processors in pairs: 0 and 4, 1 and 5, …
+    #[expect(clippy::unnecessary_wraps, reason = "the shape of what is asked")]
+    fn paired(processor: u32) -> Option<String> {
+        Some(format!("{},{}\n", processor % 4, processor % 4 + 4))
+    }
+
+    #[test]
+    fn hyperthreads_of_one_core_are_one_thread() {
+        assert_eq!(cores("0-7\n", None, paired), Some(4));
+        assert_eq!(cores("\t0-1,4-5", None, paired), Some(2));
+        assert_eq!(cores("2,6", None, paired), Some(1));
+    }
+
+    #[test]
+    fn a_process_that_may_use_one_hyperthread_of_each_core_has_all_cores() {
+        assert_eq!(cores("4-7", None, paired), Some(4));
+    }
+
+    #[test]
+    fn slow_cores_are_left_out_where_a_fast_one_is_allowed() {
+        // Four fast cores of two hyperthreads, and four slow ones.
+        let siblings = |processor: u32| if processor < 8 { paired(processor) } else { Some(processor.to_string()) };
+        assert_eq!(cores("0-11", Some("0-7\n"), siblings), Some(4));
+        assert_eq!(cores("3,8-11", Some("0-7\n"), siblings), Some(1));
+        assert_eq!(cores("8-11", Some("0-7\n"), siblings), Some(4));
+    }
+
+    #[test]
+    fn where_the_kernel_tells_nothing_every_processor_is_a_core() {
+        assert_eq!(cores("0-3", None, |_| None), Some(4));
+        assert_eq!(cores("0-3", Some(""), |_| Some("?".to_owned())), Some(4));
+    }
+
+    #[test]
+    fn a_list_that_is_none_counts_nothing() {
+        for list in ["", "x", "0-", "3-1", "0-4000000000"] {
+            assert_eq!(cores(list, None, paired), None, "{list}");
+        }
+    }
+
+    #[test]
+    fn there_is_a_thread_and_no_more_than_processors() {
+        let threads = super::of_this_machine();
+        assert!((1..=std::thread::available_parallelism().unwrap().get()).contains(&threads));
+    }
+}
