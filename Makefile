@@ -32,6 +32,7 @@ run: ## install what is missing, build, fetch the default model, serve it
 test: ## install what is missing, then every test: Rust, and the real Python and Node clients
 	@scripts/setup test
 	@scripts/default-model
+	@scripts/embedding-model
 	@$(MAKE) --no-print-directory test-rust
 	@$(MAKE) --no-print-directory test-clients
 	@echo "test: all of it passed: cargo test --workspace, then tests/clients with Python and with Node"
@@ -46,9 +47,10 @@ test-clients: ## only the real clients, against a running loggia
 setup: ## install what building and testing need, where it is missing
 	@scripts/setup test
 
-model: ## fetch and verify the default model
+model: ## fetch and verify the default model, and the embedding model of the tests
 	@scripts/setup run
 	@scripts/default-model
+	@scripts/embedding-model
 
 lint: ## formatting, clippy, and what may depend on what under which licence
 	@scripts/lint

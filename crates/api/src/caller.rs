@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use futures_core::future::BoxFuture;
-use loggia_backend::{Abilities, Backend, BackendError, ChatCall, CompletionCall, Reply};
+use loggia_backend::{Abilities, Backend, BackendError, ChatCall, CompletionCall, EmbeddingCall, Embeddings, Reply};
 use loggia_wire::openai::Model;
 use thiserror::Error;
 
@@ -92,6 +92,10 @@ impl Backend for Only {
 
     fn complete(&self, call: CompletionCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
         Box::pin(async move { self.find(&call.request.model)?.complete(call).await })
+    }
+
+    fn embed(&self, call: EmbeddingCall) -> BoxFuture<'_, Result<Embeddings, BackendError>> {
+        Box::pin(async move { self.find(&call.request.model)?.embed(call).await })
     }
 
     fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, BackendError>> {

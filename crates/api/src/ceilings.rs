@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use loggia_wire::openai::{
-    ChatCompletionRequest, CompletionRequest, Content, FunctionDefinition, PartKind, ResponseFormat,
+    ChatCompletionRequest, CompletionRequest, Content, EmbeddingRequest, FunctionDefinition, PartKind, ResponseFormat,
 };
 use serde_json::Value;
 
@@ -44,6 +44,10 @@ fn check_sampling(request: &ChatCompletionRequest, most: &Ceilings) -> Result<()
         }
     }
     Ok(())
+}
+
+pub(crate) fn check_embedding(request: &EmbeddingRequest, most: &Ceilings) -> Result<(), ApiError> {
+    at_most("input", most.inputs, request.input.count())
 }
 
 fn at_most(param: &str, most: usize, length: usize) -> Result<(), ApiError> {

@@ -2,7 +2,6 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use futures_util::StreamExt;
@@ -10,11 +9,12 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Request, Response};
 use loggia_backend::{
-    Ability, Backend, BackendError, ChatCall, CompletionCall, Event, Events, Profile, Reply, ServedBy,
+    Ability, Backend, BackendError, ChatCall, CompletionCall, Event, Events, Profile, Reply, ServedBy, Work,
 };
 use loggia_wire::openai::{ChatCompletionRequest, CompletionRequest, StreamOptions};
 use tokio::time::Instant;
 
+use crate::answer::{name_ignored, name_server, refused, within};
 use crate::collect::Collector;
 use crate::encode::{Encoder, Head, Shape};
 use crate::ignored::listed;
@@ -24,8 +24,6 @@ use crate::{
     read, request,
 };
 
-const X_LOGGIA_IGNORED: HeaderName = HeaderName::from_static("x-loggia-ignored");
-const X_LOGGIA_SERVED_BY: HeaderName = HeaderName::from_static("x-loggia-served-by");
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// What the buffer of a whole answer holds at first: a short one. It grows for a longer one.
@@ -160,6 +158,9 @@ impl Door {
         let Given { profile, strictness, forwarded } = given;
         let can = self.backend.abilities(&shared.model).await;
         let can = can.map_err(|error| log.refused(error))?;
+        if !can.has(Ability::Chat) {
+            return Err(log.refused(BackendError::Unsupported { work: Work::Chat }));
+        }
         // Nobody else holds it yet, so nothing is copied.
         let request = Arc::make_mut(&mut shared);
         files::unpack(request, &can)?;
@@ -194,6 +195,9 @@ impl Door {
         let Given { profile, strictness, forwarded } = given;
         let can = self.backend.abilities(&shared.model).await;
         let can = can.map_err(|error| log.refused(error))?;
+        if !can.has(Ability::Chat) {
+            return Err(log.refused(BackendError::Unsupported { work: Work::Completions }));
+        }
         let request = Arc::make_mut(&mut shared);
         let ignored = completion::settle(request, &can, strictness)?;
         if let Some(options) = self.policy.options_of(&request.model)
@@ -321,14 +325,6 @@ async fn first_event(backend: &dyn Backend, call: Call) -> Result<(ServedBy, Opt
     Ok((reply.served_by, first, reply.events))
 }
 
-/// What the future gives within the time; `None` when that is over, with the future still to be waited for.
-async fn within<F: Future + Unpin>(time: Option<Duration>, future: &mut F) -> Option<F::Output> {
-    match time {
-        Some(time) => tokio::time::timeout(time, future).await.ok(),
-        None => Some(future.await),
-    }
-}
-
 /// What is needed to tell of a refusal.
 struct Log {
     request_id: Option<Arc<str>>,
@@ -338,13 +334,7 @@ struct Log {
 impl Log {
     /// Logs a refusal, once, without a word of the client's.
     fn refused(&self, error: BackendError) -> ApiError {
-        let (cause, request_id) = (error.kind(), self.request_id.as_deref());
-        let error = ApiError::from(error);
-        if error.status.is_server_error() {
-            tracing::warn!(request_id, cause, status = error.status.as_u16(), "a request failed");
-        } else {
-            tracing::debug!(request_id, cause, status = error.status.as_u16(), "a request was refused");
-        }
+        let error = refused(error, self.request_id.as_deref());
         if self.is_chat { error } else { error.of_a_prompt() }
     }
 }
@@ -357,27 +347,4 @@ fn event_stream(events: EventStream) -> Response<Body> {
     // nginx holds a stream back unless told not to.
     headers.insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
     response
-}
-
-fn name_server(response: &mut Response<Body>, served_by: &ServedBy) {
-    let ServedBy { backend, model, node, .. } = served_by;
-    let value = match node {
-        Some(node) => [backend, "@", node, "; model=", model].concat(),
-        None => [backend, "; model=", model].concat(),
-    };
-    insert(response, X_LOGGIA_SERVED_BY, &value);
-}
-
-/// Names what has no effect, where there is such a thing.
-fn name_ignored(response: &mut Response<Body>, ignored: &str) {
-    if !ignored.is_empty() {
-        insert(response, X_LOGGIA_IGNORED, ignored);
-    }
-}
-
-/// Sets a header; a value that is none (a model's name with a line end in it) is left out.
-fn insert(response: &mut Response<Body>, name: HeaderName, value: &str) {
-    if let Ok(value) = HeaderValue::from_str(value) {
-        response.headers_mut().insert(name, value);
-    }
 }

@@ -47,7 +47,9 @@ impl Door {
         match Route::of(request.method(), request.uri()) {
             // Not by way of `answer`: a future within a future would carry the request once more.
             Ok(Route::Chat) => door.chat(request).await,
+            // Boxed, since they are rarer: every chat would carry the room for them.
             Ok(Route::Completions) => Box::pin(door.complete(request)).await,
+            Ok(Route::Embeddings) => Box::pin(door.embeddings(request)).await,
             Ok(Route::Models) => door.models().await,
             Ok(Route::Model(id)) => door.model(&id).await,
             Err(error) => self.refuse(error),
@@ -64,6 +66,7 @@ impl Door {
         match route {
             Route::Chat => door.chat(request).await,
             Route::Completions => Box::pin(door.complete(request)).await,
+            Route::Embeddings => Box::pin(door.embeddings(request)).await,
             Route::Models => door.models().await,
             Route::Model(id) => door.model(&id).await,
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
-use loggia_backend::{BackendError, Phase, Profile};
+use loggia_backend::{BackendError, Phase, Profile, Work};
 use loggia_wire::openai::{ErrorBody, ErrorObject};
 
 use crate::Body;
@@ -202,8 +202,16 @@ impl From<BackendError> for ApiError {
                 refused
             }
             BackendError::ContextLengthExceeded { .. } => Self::invalid("messages", "context_length_exceeded", message),
-            BackendError::Unsupported { .. } => {
-                Self::new(StatusCode::BAD_REQUEST, message).about("model").coded("unsupported_model")
+            BackendError::InputTooLong { index, .. } => {
+                let param = index.map_or_else(|| "input".to_owned(), |index| format!("input[{index}]"));
+                Self::invalid(param, "context_length_exceeded", message)
+            }
+            // As OpenAI does: a 404 where the model is not made for the route, a 403 where it makes no embeddings.
+            BackendError::Unsupported { work: Work::Chat | Work::Completions } => {
+                Self::new(StatusCode::NOT_FOUND, message).about("model")
+            }
+            BackendError::Unsupported { work: Work::Embeddings } => {
+                Self::new(StatusCode::FORBIDDEN, message).about("model")
             }
             BackendError::Busy { retry_after } => {
                 let mut busy = Self::new(StatusCode::SERVICE_UNAVAILABLE, message).coded("engine_busy");

@@ -28,6 +28,13 @@ pub(crate) fn new(kind: &str, profile: Profile) -> Arc<str> {
     }
 }
 
+/// The id of a call for embeddings, for logs alone: no answer shows it.
+pub(crate) fn embedding() -> Arc<str> {
+    let mut id = "embd-".to_owned();
+    id.extend((0..ID_LENGTH).map(|_| char::from(rand::rng().sample(Alphanumeric))));
+    id.into()
+}
+
 /// Now, in Unix seconds.
 pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())

@@ -59,6 +59,8 @@ pub struct Ceilings {
     pub messages: usize,
     /// Prompts of one completion.
     pub prompts: usize,
+    /// Entries of `input` of embeddings.
+    pub inputs: usize,
     /// Entries of `tools` and `functions`.
     pub tools: usize,
     /// Images, sounds and files in all messages together.
@@ -85,6 +87,8 @@ impl Default for Ceilings {
             choices: 16,
             messages: 4096,
             prompts: 128,
+            // OpenAI's own limit.
+            inputs: 2048,
             // OpenAI's own limit.
             tools: 128,
             media: 64,

@@ -121,7 +121,13 @@ fn wrong(path: &str, error: &serde_json::Error) -> ApiError {
 
 /// What was expected, as JSON names it and not Rust.
 fn in_jsons_words(text: &str) -> String {
-    let words = [("i64", "an integer"), ("f64", "a number"), ("a sequence", "an array"), ("a map", "an object")];
+    let words = [
+        ("i64", "an integer"),
+        ("f64", "a number"),
+        ("u32", "a token id, an integer of at least 0"),
+        ("a sequence", "an array"),
+        ("a map", "an object"),
+    ];
     let expected = words.iter().find_map(|(rust, json)| Some((text.strip_suffix(rust)?, json)));
     expected.map_or_else(|| text.to_owned(), |(before, json)| format!("{before}{json}"))
 }

@@ -12,6 +12,8 @@ pub enum Route {
     Chat,
     /// `POST /v1/completions`.
     Completions,
+    /// `POST /v1/embeddings`.
+    Embeddings,
     /// `GET /v1/models`.
     Models,
     /// `GET /v1/models/{id}`; the id may hold slashes and colons, encoded or not.
@@ -25,6 +27,7 @@ impl Route {
         let (route, allowed) = match path.strip_prefix("/v1/").map(|rest| rest.trim_end_matches('/')) {
             Some("chat/completions") => (Self::Chat, Method::POST),
             Some("completions") => (Self::Completions, Method::POST),
+            Some("embeddings") => (Self::Embeddings, Method::POST),
             Some("models") => (Self::Models, Method::GET),
             Some(rest) => match rest.strip_prefix("models/") {
                 Some(id) => (Self::Model(percent_decode_str(id).decode_utf8_lossy().into_owned()), Method::GET),

@@ -44,7 +44,7 @@ pub enum Ability {
     EngineOptions,
     /// `suffix` of a completion: the model has tokens for what comes before, after and between.
     FillInTheMiddle,
-    /// Token ids as the `prompt` of a completion.
+    /// Token ids as the `prompt` of a completion, or the `input` of embeddings.
     TokenPrompts,
     /// Several prompts in one completion.
     SeveralPrompts,
@@ -56,20 +56,31 @@ pub enum Ability {
     PromptLogprobs,
     /// Fields that Loggia does not know reach an engine that may know them.
     UnknownFields,
+    /// To generate text: `/v1/chat/completions` and `/v1/completions`. In every set but one that says otherwise: it is what a backend is for.
+    Chat,
+    /// `/v1/embeddings`.
+    Embeddings,
     /// What OpenAI's API has and Loggia leaves to the engine: `web_search_options`, `audio`, `modalities`, `moderation`,
     /// hints and labels.
     HostedFields,
 }
 
 /// A set of abilities.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AbilitySet(u32);
+
+impl Default for AbilitySet {
+    /// To hold a chat, and nothing besides.
+    fn default() -> Self {
+        Self(1 << Ability::Chat as u8)
+    }
+}
 
 impl AbilitySet {
     /// All of them.
     pub const ALL: Self = Self(u32::MAX);
 
-    /// These.
+    /// These, and to hold a chat.
     pub fn of(abilities: &[Ability]) -> Self {
         abilities.iter().fold(Self::default(), |set, &ability| set.with(ability))
     }
@@ -179,5 +190,6 @@ mod tests {
         let set = AbilitySet::of(&[Ability::Tools, Ability::HostedFields]).without(Ability::Tools);
         assert!(set.has(Ability::HostedFields) && !set.has(Ability::Tools));
         assert!(AbilitySet::ALL.has(Ability::UnknownFields));
+        assert!(set.has(Ability::Chat) && !set.without(Ability::Chat).has(Ability::Chat));
     }
 }

@@ -1,6 +1,5 @@
 //! How a backend fails. What the client then sees is decided in one place: `loggia-api`, `error.rs`.
 
-use std::borrow::Cow;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -37,11 +36,21 @@ pub enum BackendError {
         /// Tokens that fit, where known.
         context: Option<u64>,
     },
-    /// The backend cannot do this kind of work at all.
-    #[error("{what} is not supported by the backend of this model")]
+    /// One of several inputs is longer than the model reads at once.
+    #[error("{}", input_message(*.index, *.tokens, *.most))]
+    InputTooLong {
+        /// Which of them, from 0, where known.
+        index: Option<usize>,
+        /// Its tokens, where known.
+        tokens: Option<u64>,
+        /// Tokens that it may have, where known.
+        most: Option<u64>,
+    },
+    /// The model, or its backend, is not made for this kind of work.
+    #[error("{}", .work.refusal())]
     Unsupported {
         /// What was asked for.
-        what: Cow<'static, str>,
+        work: Work,
     },
     /// The engine has its hands full; another try is safe.
     #[error("the engine is busy; try again later")]
@@ -126,6 +135,38 @@ pub enum BackendError {
     },
 }
 
+/// The kinds of work that a model can be asked for. Few are made for all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Work {
+    /// `/v1/chat/completions`.
+    Chat,
+    /// `/v1/completions`.
+    Completions,
+    /// `/v1/embeddings`.
+    Embeddings,
+}
+
+impl Work {
+    /// OpenAI's words for a model that does not do it, and where to see which does.
+    fn refusal(self) -> &'static str {
+        match self {
+            Self::Chat => {
+                "This is not a chat model and thus not supported in the v1/chat/completions endpoint. Did you mean to use \
+                 v1/embeddings? `capabilities` in GET /v1/models/{id} tells what a model is made for."
+            }
+            Self::Completions => {
+                "This model is not supported in the v1/completions endpoint. Did you mean to use v1/chat/completions? `capabilities` in \
+                 GET /v1/models/{id} tells what a model is made for."
+            }
+            Self::Embeddings => {
+                "You are not allowed to generate embeddings from this model: it is not an embedding model. `capabilities` in \
+                 GET /v1/models/{id} tells what a model is made for."
+            }
+        }
+    }
+}
+
 /// What a backend took too long for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -164,6 +205,7 @@ impl BackendError {
             Self::NoModels => "no_models",
             Self::InvalidRequest { .. } => "invalid_request",
             Self::ContextLengthExceeded { .. } => "context_length_exceeded",
+            Self::InputTooLong { .. } => "input_too_long",
             Self::Unsupported { .. } => "unsupported",
             Self::Busy { .. } => "busy",
             Self::RateLimited { .. } => "rate_limited",
@@ -188,6 +230,19 @@ impl BackendError {
             Self::RateLimited { code, .. } => code.as_deref() != Some(Self::NO_QUOTA),
             _ => false,
         }
+    }
+}
+
+fn input_message(index: Option<usize>, tokens: Option<u64>, most: Option<u64>) -> String {
+    let which = index.map_or_else(|| "input".to_owned(), |index| format!("input[{index}]"));
+    match (tokens, most) {
+        (Some(tokens), Some(most)) => {
+            format!("Invalid '{which}': maximum input length is {most} tokens, but it has {tokens}. Nothing is cut.")
+        }
+        (None, Some(most)) => {
+            format!("Invalid '{which}': maximum input length is {most} tokens, and it has more. Nothing is cut.")
+        }
+        (_, None) => format!("Invalid '{which}': it is longer than this model reads at once. Nothing is cut."),
     }
 }
 

@@ -1,7 +1,8 @@
 //! The seam between OpenAI's API and whatever holds a model, and what stands behind it without C++.
 //!
 //! Reading order: [`Backend`] (what a backend is), [`ChatCall`] and [`CompletionCall`], [`Reply`] and [`Event`] (what goes in, what comes out),
-//! [`BackendError`] (how it goes wrong), [`Abilities`] (what a model's backend can honour), then the backends themselves:
+//! [`EmbeddingCall`] and [`Embeddings`] (the same for vectors), [`BackendError`] (how it goes wrong), [`Abilities`] (what a model's backend can
+//! honour), then the backends themselves:
 //! [`ollama`] translates; [`openai`] passes through; [`roster`] finds the backend that has a model;
 //! [`emulate`] and [`media`] stand around a backend and do what it cannot; [`process`] reaches one in another process.
 //!
@@ -9,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod abilities;
+mod embedding;
 pub mod emulate;
 mod error;
 mod event;
@@ -16,6 +18,7 @@ pub mod http;
 pub mod media;
 pub mod ollama;
 pub mod openai;
+mod passed_on;
 pub mod process;
 mod retry_after;
 pub mod roster;
@@ -27,7 +30,8 @@ use futures_core::future::BoxFuture;
 use loggia_wire::openai::{ChatCompletionRequest, CompletionRequest, Model};
 
 pub use abilities::{Abilities, Ability, AbilitySet, OptionNames, SchemaEngine};
-pub use error::{BackendError, Phase};
+pub use embedding::{EmbeddingCall, Embeddings, normalise};
+pub use error::{BackendError, Phase, Work};
 pub use event::{Chunk, Event, Events, Reply, ServedBy, Waiting, fingerprint};
 
 /// Something that can hold a chat: an engine in the process, a server at an address, or a wrapper around one or many of these.
@@ -41,7 +45,14 @@ pub trait Backend: Send + Sync {
 
     /// Starts to continue a text. As [`chat`](Self::chat) in all else; what is said is content and nothing else.
     fn complete(&self, _call: CompletionCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
-        Box::pin(std::future::ready(Err(BackendError::Unsupported { what: "the older completions".into() })))
+        Box::pin(std::future::ready(Err(BackendError::Unsupported { work: Work::Completions })))
+    }
+
+    /// Makes vectors of inputs. Dropping the future tells the engine to stop.
+    ///
+    /// A backend that overrides it says so by [`Ability::Embeddings`], model by model.
+    fn embed(&self, _call: EmbeddingCall) -> BoxFuture<'_, Result<Embeddings, BackendError>> {
+        Box::pin(std::future::ready(Err(BackendError::Unsupported { work: Work::Embeddings })))
     }
 
     /// The models it has.

@@ -16,12 +16,14 @@ use serde_json::json;
 use tokio::sync::OnceCell;
 
 use crate::deltas::{self, Deltas};
+use crate::embed::{LlamaEmbedder, Pooling};
 use crate::engine::{Answer, Engine, Output, Piece, Usage};
 use crate::engine_options::EngineOptions;
 use crate::error::{EngineError, LoadError};
+use crate::gguf::Gguf;
 use crate::grammar::{Grammars, Held, Vocabulary};
 use crate::hold;
-use crate::model::{Model, Prompt};
+use crate::model::{Facts, Model, Prompt};
 use crate::options::LlamaOptions;
 use crate::processor;
 use crate::request::{self, Known};
@@ -31,7 +33,19 @@ use crate::template::{Conversation, TemplateError};
 /// Prompts of more bytes than this are made into tokens on a thread that may block: it takes milliseconds by then.
 const LONG_PROMPT: usize = 16 << 10;
 
-/// The embedded backend.
+/// Loads a model, and starts the engine for what it is made for: chats, or embeddings. Takes seconds: call it where blocking is allowed.
+///
+/// # Errors
+/// Where the file cannot be loaded, or is a model of a third kind.
+pub fn open(options: &LlamaOptions) -> Result<Arc<dyn Backend>, LoadError> {
+    let kind = Pooling::of(&Gguf::read(&options.path)?);
+    match kind.map_err(|what| LoadError::Kind { path: options.path.clone(), what })? {
+        Some(_) => Ok(Arc::new(LlamaEmbedder::open(options)?)),
+        None => Ok(Arc::new(Llama::open(options)?)),
+    }
+}
+
+/// The embedded backend of a model that holds chats.
 pub struct Llama {
     model: Arc<Model>,
     engine: Engine,
@@ -255,7 +269,7 @@ fn usage(usage: Usage, reasoning: usize) -> CompletionUsage {
 }
 
 /// The version of llama.cpp that a fingerprint stands for: that of the bindings, which bring their own.
-const LLAMA_CPP: &str = "llama-cpp-2 0.1.160";
+pub(crate) const LLAMA_CPP: &str = "llama-cpp-2 0.1.160";
 
 fn abilities(context: usize, syntax: Syntax) -> Abilities {
     use Ability::{
@@ -291,13 +305,18 @@ fn capabilities(abilities: &Abilities, syntax: Syntax) -> Vec<&'static str> {
 }
 
 fn card(options: &LlamaOptions, model: &Model, abilities: &Abilities) -> ModelCard {
-    let facts = &model.facts;
+    let mut card = bare_card(options, &model.facts);
+    card.extra.insert("context_length".to_owned(), json!(abilities.context_length));
+    card.extra.insert("capabilities".to_owned(), json!(capabilities(abilities, model.syntax)));
+    card
+}
+
+/// What is told of every model, whatever it is made for.
+pub(crate) fn bare_card(options: &LlamaOptions, facts: &Facts) -> ModelCard {
     let modified = std::fs::metadata(&options.path).and_then(|metadata| metadata.modified()).ok();
     let created =
         modified.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok()).map_or(0, |age| age.as_secs());
     let mut card = ModelCard::new(options.name.as_str(), created, "embedded");
-    card.extra.insert("context_length".to_owned(), json!(abilities.context_length));
-    card.extra.insert("capabilities".to_owned(), json!(capabilities(abilities, model.syntax)));
     card.extra.insert("architecture".to_owned(), json!(facts.architecture));
     card.extra.insert("parameter_count".to_owned(), json!(facts.parameters));
     card.extra.insert("size".to_owned(), json!(facts.file_bytes));

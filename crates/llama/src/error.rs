@@ -20,6 +20,14 @@ pub enum LoadError {
         /// Which file.
         path: PathBuf,
     },
+    /// The file is a model of another kind than it is to be loaded as.
+    #[error("{path} cannot be served: {what}", path = .path.display())]
+    Kind {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        what: String,
+    },
     /// There is not enough memory for the context.
     #[error(
         "no memory for a context of {context} tokens for each of {parallel} requests: lower --context or --parallel"

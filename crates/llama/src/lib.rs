@@ -1,10 +1,11 @@
-//! The embedded llama.cpp backend: a GGUF file in, OpenAI's chat out, in the caller's process.
+//! The embedded llama.cpp backend: a GGUF file in, OpenAI's chat or embeddings out, in the caller's process.
 //!
 //! Reading order: `options` (what can be set), `model` (a loaded file), `adapter` (what is laid over it), `template` (conversation to prompt), `engine` (the thread
 //! that answers several requests in one batch), `sample` (logits to token), `grammar` (which tokens may come, where the answer has a
 //! form), `text` (tokens to text), `syntax` and `deltas` (text to reasoning, calls and answer), `hold` (what an answer is held to),
-//! `backend` (all of it as a [`loggia_backend::Backend`]), `gguf` (the check of a file before llama.cpp sees it), `memory` (what it
-//! will need), `processor`, `threads`, `devices` and `libraries` (the machine). `docs/engine.md` tells it in words.
+//! `backend` (all of it as a [`loggia_backend::Backend`]), `embed` (models that make vectors, and an engine of their own), `gguf` (the check of a
+//! file before llama.cpp sees it), `memory` (what it will need), `processor`, `threads`, `devices` and `libraries` (the machine).
+//! `docs/engine.md` tells it in words.
 //!
 //! llama.cpp is reached through `llama-cpp-2` and nothing here is `unsafe`; what that leaves to trust is in
 //! `docs/decisions/0005-llama-cpp-2.md`.
@@ -14,6 +15,7 @@ mod adapter;
 mod backend;
 mod deltas;
 mod devices;
+mod embed;
 mod engine;
 mod engine_options;
 mod error;
@@ -33,7 +35,8 @@ mod template;
 mod text;
 mod threads;
 
-pub use backend::Llama;
+pub use backend::{Llama, open};
+pub use embed::LlamaEmbedder;
 pub use engine_options::check_options;
 pub use error::{EngineError, LoadError};
 pub use gguf::GgufError;

@@ -1,6 +1,7 @@
 //! What a model will need of the machine, from its file's header alone: known before anything is allocated.
 
 use crate::adapter;
+use crate::embed::{self, Pooling};
 use crate::engine::Sizes;
 use crate::error::LoadError;
 use crate::gguf::Gguf;
@@ -31,6 +32,10 @@ impl Forecast {
     /// Where a file is no GGUF, or broken, an adapter does not go with its model, or an option makes no sense.
     pub fn of(options: &LlamaOptions) -> Result<Self, LoadError> {
         let gguf = Gguf::read(&options.path)?;
+        // What cannot be served fails when it is loaded, and says why.
+        if let Ok(Some(_)) = Pooling::of(&gguf) {
+            return Ok(Self::of_embeddings(&gguf, embed::Sizes::of(options, &gguf)?));
+        }
         let sizes = Sizes::of(options, gguf.trained_context())?;
         let adapter = options.lora.as_ref().map(|lora| adapter::read(lora, &gguf)).transpose()?;
         let adapter = adapter.map_or(0, |adapter| adapter.size());
@@ -42,16 +47,22 @@ impl Forecast {
         self.weights.saturating_add(self.adapter).saturating_add(self.cache).saturating_add(self.compute)
     }
 
+    /// Nothing is kept from one batch to the next; an encoder keeps nothing within one either, and computes no words.
+    fn of_embeddings(gguf: &Gguf, sizes: embed::Sizes) -> Self {
+        let batch = u64::from(sizes.batch);
+        let cache = if sizes.has_cache { cache(gguf, batch) } else { 0 };
+        let width = gguf.of_architecture("embedding_length").unwrap_or(0);
+        let feed_forward = gguf.of_architecture("feed_forward_length").unwrap_or(4 * width);
+        let vocabulary = if sizes.has_cache { gguf.array_length("tokenizer.ggml.tokens").unwrap_or(0) } else { 0 };
+        let row = vocabulary.saturating_add(8 * width).saturating_add(feed_forward.saturating_mul(2));
+        let compute = row.saturating_mul(4).saturating_mul(batch);
+        Self { weights: gguf.size(), shared: gguf.shareable(), adapter: 0, cache, compute, context: sizes.context }
+    }
+
     fn from_header(gguf: &Gguf, sizes: Sizes) -> Self {
         let number = |key: &str, otherwise: u64| gguf.of_architecture(key).unwrap_or(otherwise);
-        let (width, layers) = (number("embedding_length", 0), number("block_count", 0));
-        let heads = number("attention.head_count", 1).max(1);
-        let key_heads = number("attention.head_count_kv", heads);
-        let a_head = |key: &str| number(key, width / heads);
-        let of_a_token = key_heads.saturating_mul(a_head("attention.key_length") + a_head("attention.value_length"));
-        let tokens = u64::from(sizes.context) * u64::from(sizes.parallel);
-        // Two bytes a number.
-        let cache = layers.saturating_mul(of_a_token).saturating_mul(tokens).saturating_mul(2);
+        let width = number("embedding_length", 0);
+        let cache = cache(gguf, u64::from(sizes.context) * u64::from(sizes.parallel));
         let vocabulary = gguf.array_length("tokenizer.ggml.tokens").unwrap_or(0);
         let feed_forward = number("feed_forward_length", 4 * width);
         let row = vocabulary.saturating_add(8 * width).saturating_add(feed_forward.saturating_mul(2));
@@ -59,4 +70,16 @@ impl Forecast {
         let (weights, shared) = (gguf.size(), gguf.shareable());
         Self { weights, shared, adapter: 0, cache, compute, context: sizes.context }
     }
+}
+
+/// Bytes of the keys and values of so many tokens.
+fn cache(gguf: &Gguf, tokens: u64) -> u64 {
+    let number = |key: &str, otherwise: u64| gguf.of_architecture(key).unwrap_or(otherwise);
+    let (width, layers) = (number("embedding_length", 0), number("block_count", 0));
+    let heads = number("attention.head_count", 1).max(1);
+    let key_heads = number("attention.head_count_kv", heads);
+    let a_head = |key: &str| number(key, width / heads);
+    let of_a_token = key_heads.saturating_mul(a_head("attention.key_length") + a_head("attention.value_length"));
+    // Two bytes a number.
+    layers.saturating_mul(of_a_token).saturating_mul(tokens).saturating_mul(2)
 }

@@ -55,27 +55,33 @@ pub(crate) struct Facts {
     pub(crate) can_roll_back: bool,
 }
 
+impl Facts {
+    /// From a file's header, and from what llama.cpp makes of it.
+    pub(crate) fn of(gguf: &Gguf, llama: &LlamaModel) -> Self {
+        Self {
+            architecture: gguf.text("general.architecture").unwrap_or_default().to_owned(),
+            vocabulary: usize::try_from(llama.n_vocab()).unwrap_or(0),
+            trained_context: gguf.trained_context(),
+            parameters: llama.n_params(),
+            file_bytes: gguf.size(),
+            identity: gguf.identity(),
+            can_roll_back: !(llama.is_recurrent() || llama.is_hybrid()),
+        }
+    }
+}
+
 impl Model {
     /// Loads a file: seconds of work, and not for an async thread.
     pub(crate) fn load(options: &LlamaOptions) -> Result<Self, LoadError> {
-        processor::check()?;
         let gguf = Gguf::read(&options.path)?;
         // Before llama.cpp loads gigabytes for it in vain.
         let lora =
             options.lora.as_ref().map(|lora| Ok::<_, LoadError>((lora, adapter::read(lora, &gguf)?))).transpose()?;
-        let llama_cpp = backend();
-        let devices = devices::for_layers(options.gpu_layers)?;
-        let params = LlamaModelParams::default();
-        let params = match options.gpu_layers {
-            Some(layers) => params.with_n_gpu_layers(layers),
-            None => params,
-        };
-        let refused = |_| LoadError::Refused { path: options.path.clone() };
-        let mut llama = LlamaModel::load_from_file(llama_cpp, &options.path, &params).map_err(refused)?;
+        let (mut llama, devices) = load_weights(options)?;
         let adapter = lora.map(|(lora, header)| Adapter::load(lora, &header, &mut llama)).transpose()?;
         let sources = Sources::of(&gguf, options);
         let template = sources.compile(&llama, &options.path)?;
-        let mut facts = facts(&gguf, &llama);
+        let mut facts = Facts::of(&gguf, &llama);
         if let Some(adapter) = &adapter {
             facts.identity = format!("{} with {}", facts.identity, adapter.identity);
         }
@@ -162,6 +168,21 @@ impl Model {
     }
 }
 
+/// Has llama.cpp load a file whose header has been checked. Tells what it will be computed on, too.
+pub(crate) fn load_weights(options: &LlamaOptions) -> Result<(LlamaModel, String), LoadError> {
+    processor::check()?;
+    let llama_cpp = backend();
+    let devices = devices::for_layers(options.gpu_layers)?;
+    let params = LlamaModelParams::default();
+    let params = match options.gpu_layers {
+        Some(layers) => params.with_n_gpu_layers(layers),
+        None => params,
+    };
+    let refused = |_| LoadError::Refused { path: options.path.clone() };
+    let llama = LlamaModel::load_from_file(llama_cpp, &options.path, &params).map_err(refused)?;
+    Ok((llama, devices))
+}
+
 /// llama.cpp's global state, made once and kept to the end of the process; its log goes to `tracing` from then on.
 pub(crate) fn backend() -> &'static LlamaBackend {
     static BACKEND: OnceLock<LlamaBackend> = OnceLock::new();
@@ -216,17 +237,5 @@ fn single_token(llama: &LlamaModel, text: &str) -> Option<Token> {
     match llama.vocab().tokenize(text.as_bytes(), false, true).as_slice() {
         [token] => Token::try_from(token.0).ok(),
         _ => None,
-    }
-}
-
-fn facts(gguf: &Gguf, llama: &LlamaModel) -> Facts {
-    Facts {
-        architecture: gguf.text("general.architecture").unwrap_or_default().to_owned(),
-        vocabulary: usize::try_from(llama.n_vocab()).unwrap_or(0),
-        trained_context: gguf.trained_context(),
-        parameters: llama.n_params(),
-        file_bytes: gguf.size(),
-        identity: gguf.identity(),
-        can_roll_back: !(llama.is_recurrent() || llama.is_hybrid()),
     }
 }

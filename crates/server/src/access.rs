@@ -123,6 +123,7 @@ fn route<B>(request: &Request<B>) -> Option<&'static str> {
         Some(match Route::of(request.method(), request.uri()).ok()? {
             Route::Chat => "/v1/chat/completions",
             Route::Completions => "/v1/completions",
+            Route::Embeddings => "/v1/embeddings",
             Route::Models => "/v1/models",
             Route::Model(_) => "/v1/models/{id}",
         })

@@ -48,6 +48,14 @@ fn no_field_of_the_completion_request_is_missing_from_its_own_table() {
     assert!(missing.is_empty(), "not in docs/dialects.md: {missing:?}");
 }
 
+#[test]
+fn no_field_of_the_request_for_embeddings_is_missing_from_its_own_table() {
+    let all = include_str!("../../../../docs/dialects.md");
+    let (_, table) = all.split_once("## 7. Embeddings\n").expect("a part for them");
+    let missing = missing("CreateEmbeddingRequest", 4, table);
+    assert!(missing.is_empty(), "not in docs/dialects.md: {missing:?}");
+}
+
 /// The text of every Rust file below a folder.
 fn sources(folder: &Path) -> String {
     let mut text = String::new();

@@ -20,8 +20,9 @@ use std::sync::Arc;
 
 use futures_core::future::BoxFuture;
 use futures_util::future::try_join_all;
-use loggia_wire::openai::{ChatCompletionRequest, Model};
+use loggia_wire::openai::ChatCompletionRequest;
 
+use crate::passed_on::passed_on;
 use crate::{Abilities, Ability, Backend, BackendError, ChatCall, CompletionCall, Reply};
 
 /// Adds `n`, `tool_choice` and the older `functions` to a backend that lacks them; and to its completions several prompts, `best_of` and
@@ -109,15 +110,5 @@ impl Backend for Emulate {
         })
     }
 
-    fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, BackendError>> {
-        self.inner.models()
-    }
-
-    fn model<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Model, BackendError>> {
-        self.inner.model(id)
-    }
-
-    fn ready(&self) -> BoxFuture<'_, Result<(), BackendError>> {
-        self.inner.ready()
-    }
+    passed_on!(inner: embed models model ready);
 }

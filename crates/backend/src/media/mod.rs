@@ -23,10 +23,11 @@ use std::sync::Arc;
 
 use futures_core::future::BoxFuture;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use loggia_wire::openai::{ChatCompletionRequest, Model};
+use loggia_wire::openai::ChatCompletionRequest;
 use tokio::time::Instant;
 
-use crate::{Abilities, Ability, Backend, BackendError, ChatCall, CompletionCall, Reply};
+use crate::passed_on::passed_on;
+use crate::{Abilities, Ability, Backend, BackendError, ChatCall, Reply};
 use fetch::{Allowance, Fetcher};
 use plan::Plan;
 
@@ -95,19 +96,5 @@ impl Backend for Inline {
         if plan::has_images(&call.request) { Box::pin(self.start(call)) } else { self.inner.chat(call) }
     }
 
-    fn complete(&self, call: CompletionCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
-        self.inner.complete(call)
-    }
-
-    fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, BackendError>> {
-        self.inner.models()
-    }
-
-    fn model<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Model, BackendError>> {
-        self.inner.model(id)
-    }
-
-    fn ready(&self) -> BoxFuture<'_, Result<(), BackendError>> {
-        self.inner.ready()
-    }
+    passed_on!(inner: complete embed models model ready);
 }

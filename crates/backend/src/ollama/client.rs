@@ -27,7 +27,10 @@ use super::swallowed::NotSwallowed;
 use crate::emulate::{Shows, call_or_answer, forced_call, has_calls, marked, spelled_out, written};
 use crate::retry_after::retry_after;
 use crate::thoughts::Apart;
-use crate::{Abilities, Backend, BackendError, ChatCall, CompletionCall, Events, Profile, Reply, ServedBy};
+use crate::{
+    Abilities, Backend, BackendError, ChatCall, CompletionCall, EmbeddingCall, Embeddings, Events, Profile, Reply,
+    ServedBy,
+};
 
 /// The most bytes of an answer that is not a chat: a list of a thousand models is 500 KiB.
 const BODY_LIMIT: usize = 32 << 20;
@@ -40,7 +43,7 @@ const FIRST_BUFFER: usize = 1000;
 /// `B` is the body that the service takes. Clones share what is known of the models.
 pub struct Ollama<S, B> {
     service: S,
-    name: Arc<str>,
+    pub(super) name: Arc<str>,
     known: ModelMemory,
     body: PhantomData<fn() -> B>,
 }
@@ -211,24 +214,29 @@ where
 
     /// Sets the context size where the client asks for none; tells whether the size is Loggia's to choose.
     async fn choose_context(&self, question: &mut Question, known: &Known, room: Room) -> bool {
-        let Some(most) = known.context_most else { return false };
-        if question.options().others.contains_key("num_ctx") {
+        if known.context_most.is_none() || question.options().others.contains_key("num_ctx") {
             return false;
         }
-        let loaded = if let Some(kept) = known.context_kept() {
-            Some(kept)
-        } else {
-            let running = Box::pin(self.get::<RunningModels>("/api/ps")).await;
-            running.ok().and_then(|running| models::loaded_context(&running, question.model()))
-        };
-        if let Some(size) = context::choose(room.need, loaded, most) {
+        if let Some(size) = self.choose_size(question.model(), room.need, known).await {
             set_context(question, known, size);
         }
         true
     }
 
+    /// The context size to ask for so that so many tokens fit; `None` where it is not Loggia's to choose, or the default will do.
+    pub(super) async fn choose_size(&self, model: &str, need: u64, known: &Known) -> Option<u64> {
+        let most = known.context_most?;
+        let loaded = if let Some(kept) = known.context_kept() {
+            Some(kept)
+        } else {
+            let running = Box::pin(self.get::<RunningModels>("/api/ps")).await;
+            running.ok().and_then(|running| models::loaded_context(&running, model))
+        };
+        context::choose(need, loaded, most)
+    }
+
     /// What is known of a model, asked once and kept for a while.
-    async fn known(&self, model: &str) -> Result<Arc<Known>, BackendError> {
+    pub(super) async fn known(&self, model: &str) -> Result<Arc<Known>, BackendError> {
         if let Some(known) = self.known.recall(model) {
             return Ok(known);
         }
@@ -279,11 +287,14 @@ where
         serde_json::from_slice(&body).map_err(|_| self.bad("JSON that is not Ollama's"))
     }
 
-    fn send(&self, request: Request<B>) -> impl Future<Output = Result<Response<S::Body>, BackendError>> + Send {
+    pub(super) fn send(
+        &self,
+        request: Request<B>,
+    ) -> impl Future<Output = Result<Response<S::Body>, BackendError>> + Send {
         self.service.clone().oneshot(request).map_err(|error| transport_error(error.into(), &self.name))
     }
 
-    async fn refused(&self, response: Response<S::Body>, model: &str) -> BackendError {
+    pub(super) async fn refused(&self, response: Response<S::Body>, model: &str) -> BackendError {
         let status = response.status();
         let retry_after = retry_after(response.headers());
         match self.collect(response).await {
@@ -292,7 +303,7 @@ where
         }
     }
 
-    async fn collect(&self, response: Response<S::Body>) -> Result<Bytes, BackendError> {
+    pub(super) async fn collect(&self, response: Response<S::Body>) -> Result<Bytes, BackendError> {
         match Limited::new(response.into_body(), BODY_LIMIT).collect().await {
             Ok(body) => Ok(body.to_bytes()),
             Err(error) if error.is::<http_body_util::LengthLimitError>() => {
@@ -302,7 +313,7 @@ where
         }
     }
 
-    fn bad(&self, what: &str) -> BackendError {
+    pub(super) fn bad(&self, what: &str) -> BackendError {
         BackendError::BadAnswer { backend: self.name.to_string(), what: what.to_owned() }
     }
 }
@@ -325,6 +336,10 @@ where
 
     fn complete(&self, call: CompletionCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
         Box::pin(self.start_completion(call))
+    }
+
+    fn embed(&self, call: EmbeddingCall) -> BoxFuture<'_, Result<Embeddings, BackendError>> {
+        Box::pin(self.start_embedding(call))
     }
 
     fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, BackendError>> {
@@ -416,7 +431,11 @@ fn grow_context(question: &mut Question, known: &Known, prompt: u64, answer: u64
 }
 
 /// A POST of JSON, with the headers and extensions of the client's own request where the service is the one behind it.
-fn post<B: From<Bytes>>(path: &'static str, body: Vec<u8>, head: Option<&http::request::Parts>) -> Request<B> {
+pub(super) fn post<B: From<Bytes>>(
+    path: &'static str,
+    body: Vec<u8>,
+    head: Option<&http::request::Parts>,
+) -> Request<B> {
     let length = HeaderValue::from(body.len());
     let mut request = Request::new(B::from(Bytes::from(body)));
     if let Some(head) = head {
@@ -447,7 +466,7 @@ fn without_body_headers(headers: &HeaderMap) -> HeaderMap {
     headers
 }
 
-fn to_json(value: &impl Serialize, backend: &str) -> Result<Vec<u8>, BackendError> {
+pub(super) fn to_json(value: &impl Serialize, backend: &str) -> Result<Vec<u8>, BackendError> {
     let mut json = Vec::with_capacity(FIRST_BUFFER);
     match serde_json::to_writer(&mut json, value) {
         Ok(()) => Ok(json),

@@ -69,7 +69,7 @@ fn of_part(part: &PartKind) -> u64 {
 }
 
 /// Half a token for an ASCII character (prose has a quarter, code a third), two for any other (Chinese has one, rare scripts three).
-fn of_text(text: &str) -> u64 {
+pub(super) fn of_text(text: &str) -> u64 {
     let ascii = text.bytes().filter(u8::is_ascii).count() as u64;
     let others = text.chars().count() as u64 - ascii;
     ascii.div_ceil(2) + 2 * others

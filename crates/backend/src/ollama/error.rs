@@ -6,8 +6,8 @@ use http::StatusCode;
 use loggia_wire::ollama::{ErrorLine, InnerError};
 use tower::BoxError;
 
-use crate::BackendError;
 use crate::openai::with_its_status;
+use crate::{BackendError, Work};
 
 /// A refusal before the answer: a status and a body of `{"error": "…"}`, or of plain text on an unknown route.
 pub(super) fn refusal(
@@ -30,6 +30,10 @@ pub(super) fn refusal(
     }
     match status.as_u16() {
         404 if text.contains("not found") => BackendError::model_not_found(model),
+        501 if text.contains("support embeddings") => BackendError::Unsupported { work: Work::Embeddings },
+        400 if text.contains("support chat") => BackendError::Unsupported { work: Work::Chat },
+        // An input of `/api/embed`; a prompt that is too long is an engine's error, above.
+        400 if text.contains("context length") => BackendError::InputTooLong { index: None, tokens: None, most: None },
         401 | 403 => BackendError::Credentials { backend: backend.to_owned() },
         404 | 405 => {
             let what = format!("status {}, as if it were no Ollama", status.as_u16());

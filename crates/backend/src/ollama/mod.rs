@@ -7,6 +7,7 @@
 mod answer;
 mod client;
 mod context;
+mod embed;
 mod error;
 mod events;
 mod message;

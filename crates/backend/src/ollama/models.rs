@@ -32,7 +32,9 @@ const ALWAYS: [Ability; 8] = [
 ];
 
 /// What a model can do, by Ollama's name for it.
-const CAPABILITIES: [(&str, Ability); 4] = [
+const CAPABILITIES: [(&str, Ability); 6] = [
+    ("completion", Ability::Chat),
+    ("embedding", Ability::Embeddings),
     ("thinking", Ability::Reasoning),
     ("vision", Ability::Images),
     ("audio", Ability::Audio),
@@ -134,8 +136,10 @@ fn cuts_in_silence(version: &str) -> bool {
 }
 
 fn abilities(show: &Show) -> Abilities {
-    let can = CAPABILITIES.iter().filter(|(name, _)| is_told(show, name));
-    let set = can.fold(AbilitySet::of(&ALWAYS), |set, &(_, ability)| set.with(ability));
+    let mut set = AbilitySet::of(&ALWAYS);
+    for (name, ability) in CAPABILITIES {
+        set = if is_told(show, name) { set.with(ability) } else { set.without(ability) };
+    }
     able(set, show.context_length())
 }
 

@@ -53,6 +53,13 @@ pub(super) fn overflow(told: &Told) -> Option<Overflow> {
     Some(Overflow { prompt_tokens, context })
 }
 
+/// The same of llama-server's words for an input of embeddings, which it reads in one batch or not at all.
+pub(super) fn overflow_of_a_batch(told: &Told) -> Option<Overflow> {
+    let message = told.message.as_deref().filter(|message| message.contains("too large to process"))?;
+    let (prompt_tokens, context) = (number_after(message, "input ("), number_after(message, "current batch size: "));
+    Some(Overflow { prompt_tokens, context })
+}
+
 fn number_after(text: &str, phrase: &str) -> Option<u64> {
     let (_, rest) = text.split_once(phrase)?;
     rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()

@@ -8,7 +8,7 @@ use futures_core::Stream;
 use futures_core::future::BoxFuture;
 use http::header::{CONTENT_TYPE, SERVER};
 use http::{HeaderMap, Response, StatusCode, Uri};
-use loggia_wire::openai::{Model, StreamOptions};
+use loggia_wire::openai::{EmbeddingRequest, Model, StreamOptions};
 use serde::Serialize;
 use tokio::sync::OnceCell;
 
@@ -20,11 +20,12 @@ use crate::http::{BaseUrl, Body, Client, Key, Upstream, read};
 use crate::retry_after::retry_after;
 use crate::thoughts::Apart;
 use crate::{
-    Abilities, AbilitySet, Backend, BackendError, ChatCall, CompletionCall, Event, Events, Reply, ServedBy, fingerprint,
+    Abilities, AbilitySet, Backend, BackendError, ChatCall, CompletionCall, EmbeddingCall, Embeddings, Event, Events,
+    Reply, ServedBy, fingerprint,
 };
 
 /// The most bytes of a whole answer or a list of models.
-const ANSWER_LIMIT: usize = 32 << 20;
+pub(super) const ANSWER_LIMIT: usize = 32 << 20;
 /// The most bytes of an error that are looked at.
 const REFUSAL_LIMIT: usize = 1 << 20;
 
@@ -32,9 +33,10 @@ const REFUSAL_LIMIT: usize = 1 << 20;
 #[derive(Debug)]
 pub struct OpenAi {
     name: Arc<str>,
-    upstream: Upstream,
+    pub(super) upstream: Upstream,
     chat: Uri,
     completions: Uri,
+    pub(super) embeddings: Uri,
     models: Uri,
     /// Where engines tell that they are still loading (llama-server) or dead (vLLM); it lies outside `/v1`.
     health: Option<Uri>,
@@ -51,12 +53,13 @@ impl OpenAi {
         let health = base.is_v1().then(|| base.root().join(&http::uri::PathAndQuery::from_static("/health")));
         let upstream = Upstream::new(client, base, key);
         let (chat, completions) = (upstream.uri("/chat/completions"), upstream.uri("/completions"));
-        let models = upstream.uri("/models");
+        let (embeddings, models) = (upstream.uri("/embeddings"), upstream.uri("/models"));
         Self {
             name: name.into(),
             upstream,
             chat,
             completions,
+            embeddings,
             models,
             health,
             known: RwLock::default(),
@@ -126,7 +129,7 @@ impl OpenAi {
     }
 
     /// What the engine tells of itself goes into the fingerprint: its own (llama-server's names the build) or its `server` header.
-    fn served_by(&self, model: Arc<str>, engines_own: Option<&str>, server: &str) -> ServedBy {
+    pub(super) fn served_by(&self, model: Arc<str>, engines_own: Option<&str>, server: &str) -> ServedBy {
         let fingerprint = fingerprint(&["openai", &self.name, &model, engines_own.unwrap_or_default(), server]);
         ServedBy { backend: Arc::clone(&self.name), model, node: None, fingerprint }
     }
@@ -151,11 +154,19 @@ impl OpenAi {
         error
     }
 
-    fn failed(&self, error: crate::http::Error) -> BackendError {
+    pub(super) async fn embedding_refused(&self, response: Response<Body>, request: &EmbeddingRequest) -> BackendError {
+        let (head, body) = response.into_parts();
+        let body = read(body, REFUSAL_LIMIT).await.unwrap_or_default();
+        let status = head.status.as_u16();
+        tracing::debug!(backend = &*self.name, status, "a backend refused a call for embeddings");
+        refusal::of_embeddings(status, retry_after(&head.headers), &body, request, &self.name)
+    }
+
+    pub(super) fn failed(&self, error: crate::http::Error) -> BackendError {
         error.into_backend(&self.name)
     }
 
-    fn bad_answer(&self, what: &str) -> BackendError {
+    pub(super) fn bad_answer(&self, what: &str) -> BackendError {
         BackendError::BadAnswer { backend: self.name.to_string(), what: what.to_owned() }
     }
 }
@@ -177,6 +188,10 @@ impl Backend for OpenAi {
 
     fn complete(&self, call: CompletionCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
         Box::pin(self.start_completion(call))
+    }
+
+    fn embed(&self, call: EmbeddingCall) -> BoxFuture<'_, Result<Embeddings, BackendError>> {
+        Box::pin(self.start_embedding(call))
     }
 
     fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, BackendError>> {

@@ -1,11 +1,12 @@
 //! A backend that speaks OpenAI's API already: vLLM, llama-server and their kin, by name, URL and key.
 //!
-//! Reading order: [`OpenAi`] (`engine.rs`), `answer.rs` (a stream, frame by frame) and `whole.rs` (an answer in one piece),
+//! Reading order: [`OpenAi`] (`engine.rs`), `embed.rs` (vectors), `answer.rs` (a stream, frame by frame) and `whole.rs` (an answer in one piece),
 //! `frame.rs` and `mend.rs` (what engines send, made regular), `older.rs` (completions as chats), `refusal.rs` (their errors), `models.rs`.
-//! Only `engine.rs` and `events.rs` do I/O.
+//! Only `engine.rs`, `embed.rs` and `events.rs` do I/O.
 
 mod answer;
 mod context;
+mod embed;
 mod engine;
 mod events;
 mod frame;

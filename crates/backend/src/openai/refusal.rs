@@ -5,10 +5,11 @@
 
 use std::time::Duration;
 
+use loggia_wire::openai::EmbeddingRequest;
 use serde_json::Value;
 
 use super::context::{self, Overflow};
-use crate::BackendError;
+use crate::{BackendError, Work};
 
 /// A refusal before the answer.
 pub(super) fn before_the_answer(
@@ -81,6 +82,32 @@ fn from_status(status: u16, retry_after: Option<Duration>, told: Told, model: &s
         },
         404 | 405 => bad(backend, format!("status {status}; check that its URL is the base of an OpenAI API")),
         _ => bad(backend, format!("status {status}")),
+    }
+}
+
+/// A refusal of embeddings: an engine that makes none says so in one of many ways.
+pub(super) fn of_embeddings(
+    status: u16,
+    retry_after: Option<Duration>,
+    body: &[u8],
+    request: &EmbeddingRequest,
+    backend: &str,
+) -> BackendError {
+    let told = Told::read(body).unwrap_or_default();
+    if told.is_about_no_embeddings() || (matches!(status, 404 | 405 | 501) && !told.is_about_the_model(&request.model))
+    {
+        return BackendError::Unsupported { work: Work::Embeddings };
+    }
+    // With one input it is plain which one is too long.
+    let index = (request.input.count() == 1).then_some(0);
+    if let Some(Overflow { prompt_tokens, context }) = context::overflow_of_a_batch(&told) {
+        return BackendError::InputTooLong { index, tokens: prompt_tokens, most: context };
+    }
+    match from_status(status, retry_after, told, &request.model, backend) {
+        BackendError::ContextLengthExceeded { prompt_tokens, context } => {
+            BackendError::InputTooLong { index, tokens: prompt_tokens, most: context }
+        }
+        other => other,
     }
 }
 
@@ -207,6 +234,12 @@ impl Told {
             "unavailable_error" => 503,
             _ => 500,
         })
+    }
+
+    /// llama-server, and vLLM by version.
+    fn is_about_no_embeddings(&self) -> bool {
+        let message = self.message.as_deref().unwrap_or_default().to_ascii_lowercase();
+        message.contains("not support embedding") || message.contains("not support the embedding")
     }
 
     /// llama-server names a field in words alone: `Field 'n': Value must be …`.

@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use loggia_wire::frame::Lines;
-use loggia_wire::openai::Model;
+use loggia_wire::openai::{Model, Vector};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use super::LONGEST_LINE;
-use crate::{Abilities, BackendError, Event, Profile, ServedBy};
+use crate::{Abilities, BackendError, Embeddings, Event, Profile, ServedBy};
 
 /// The number of a call, chosen by who calls.
 pub(super) type CallNumber = u64;
@@ -26,6 +26,8 @@ pub(super) enum ToHost {
     Chat { call: CallNumber, id: Arc<str>, profile: Profile, request: Box<RawValue> },
     /// Continue these texts.
     Complete { call: CallNumber, id: Arc<str>, profile: Profile, request: Box<RawValue> },
+    /// Make these embeddings.
+    Embed { call: CallNumber, id: Arc<str>, request: Box<RawValue> },
     /// The reader has taken so many events.
     Taken { call: CallNumber, events: u32 },
     /// The reader has left.
@@ -56,10 +58,34 @@ pub(super) struct Hello {
 pub(super) enum Said {
     Accepted(ServedBy),
     Event(Event),
+    /// The vectors that were asked for. Nothing follows.
+    Embedded(Packed),
     /// Nothing follows.
     Failed(BackendError),
     /// Nothing follows: all went well.
     End,
+}
+
+/// Embeddings, their vectors in base64: half as long as in decimals, and quicker to read.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Packed {
+    served_by: ServedBy,
+    vectors: Vec<Vector>,
+    prompt_tokens: u64,
+}
+
+impl From<Embeddings> for Packed {
+    fn from(embeddings: Embeddings) -> Self {
+        let Embeddings { served_by, vectors, prompt_tokens } = embeddings;
+        Self { served_by, vectors: vectors.into_iter().map(Vector::Base64).collect(), prompt_tokens }
+    }
+}
+
+impl From<Packed> for Embeddings {
+    fn from(packed: Packed) -> Self {
+        let Packed { served_by, vectors, prompt_tokens } = packed;
+        Self { served_by, vectors: vectors.into_iter().map(Vector::into_numbers).collect(), prompt_tokens }
+    }
 }
 
 /// Reads frames.

@@ -14,7 +14,7 @@ use tokio::task::AbortHandle;
 
 use super::WINDOW;
 use super::frames::{CallNumber, Frames, FromHost, Hello, Said, ToHost};
-use crate::{Abilities, Backend, BackendError, ChatCall, CompletionCall, Event, Reply};
+use crate::{Abilities, Backend, BackendError, ChatCall, CompletionCall, EmbeddingCall, Event, Reply};
 
 /// Frames that may wait for the pipe.
 const OUTGOING: usize = 256;
@@ -81,15 +81,7 @@ where
 enum Asked {
     Chat(ChatCall),
     Complete(CompletionCall),
-}
-
-impl Asked {
-    async fn start(self, backend: &dyn Backend) -> Result<Reply, BackendError> {
-        match self {
-            Self::Chat(call) => backend.chat(call).await,
-            Self::Complete(call) => backend.complete(call).await,
-        }
-    }
+    Embed(EmbeddingCall),
 }
 
 /// A call under way: how it is ended, and how many events it may still send.
@@ -116,6 +108,10 @@ impl Calls {
                     let request = serde_json::from_str(request.get());
                     let asked = |request| Asked::Complete(CompletionCall { id, request, profile, head: None });
                     self.begin(call, request.map(asked));
+                }
+                ToHost::Embed { call, id, request } => {
+                    let request = serde_json::from_str(request.get());
+                    self.begin(call, request.map(|request| Asked::Embed(EmbeddingCall { id, request, head: None })));
                 }
                 ToHost::Taken { call, events } => self.give_room(call, events),
                 ToHost::Left { call } => self.end(call),
@@ -185,7 +181,18 @@ impl Teller {
     }
 
     async fn hold(&self, backend: &dyn Backend, asked: Asked) -> Said {
-        match asked.start(backend).await {
+        match asked {
+            Asked::Chat(call) => self.answer(backend.chat(call).await).await,
+            Asked::Complete(call) => self.answer(backend.complete(call).await).await,
+            Asked::Embed(call) => match backend.embed(call).await {
+                Ok(embeddings) => Said::Embedded(embeddings.into()),
+                Err(error) => Said::Failed(error),
+            },
+        }
+    }
+
+    async fn answer(&self, begun: Result<Reply, BackendError>) -> Said {
+        match begun {
             Ok(reply) => {
                 self.say(Said::Accepted(reply.served_by)).await;
                 self.relay(reply.events).await

@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::WINDOW;
 use super::frames::{CallNumber, Frames, FromHost, Hello, Said, ToHost};
-use crate::{Abilities, Backend, BackendError, ChatCall, CompletionCall, Event, Reply};
+use crate::{Abilities, Backend, BackendError, ChatCall, CompletionCall, EmbeddingCall, Embeddings, Event, Reply};
 
 /// Why there is no backend at the other end.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -141,18 +141,6 @@ impl Shared {
         Ok(answer)
     }
 
-    /// Waits until a call is accepted or refused.
-    async fn accepted(&self, mut answer: Answer) -> Result<Reply, BackendError> {
-        match answer.said.recv().await {
-            Some(Said::Accepted(served_by)) => Ok(Reply { served_by, events: Box::pin(answer) }),
-            Some(Said::Failed(error)) => {
-                answer.over = true;
-                Err(error)
-            }
-            _ => Err(self.cut_short()),
-        }
-    }
-
     fn tell(&self, call: CallNumber, said: Said) {
         let mut readers = self.readers();
         // Who has left is told nothing. Nobody is told more than his channel holds, unless the other side has gone mad.
@@ -182,7 +170,7 @@ impl Backend for Remote {
         Box::pin(async move {
             let ChatCall { id, request, profile, head: _ } = call;
             let frame = |call, request| ToHost::Chat { call, id, profile, request };
-            self.shared.accepted(self.shared.call(&*request, frame)?).await
+            self.shared.call(&*request, frame)?.begun().await
         })
     }
 
@@ -190,7 +178,21 @@ impl Backend for Remote {
         Box::pin(async move {
             let CompletionCall { id, request, profile, head: _ } = call;
             let frame = |call, request| ToHost::Complete { call, id, profile, request };
-            self.shared.accepted(self.shared.call(&*request, frame)?).await
+            self.shared.call(&*request, frame)?.begun().await
+        })
+    }
+
+    fn embed(&self, call: EmbeddingCall) -> BoxFuture<'_, Result<Embeddings, BackendError>> {
+        Box::pin(async move {
+            let EmbeddingCall { id, request, head: _ } = call;
+            let mut answer = self.shared.call(&*request, |call, request| ToHost::Embed { call, id, request })?;
+            match answer.first().await? {
+                Said::Embedded(packed) => {
+                    answer.over = true;
+                    Ok(packed.into())
+                }
+                _ => Err(self.shared.cut_short()),
+            }
         })
     }
 
@@ -216,6 +218,25 @@ struct Answer {
 }
 
 impl Answer {
+    /// The first that is said, unless it is that the call failed.
+    async fn first(&mut self) -> Result<Said, BackendError> {
+        match self.said.recv().await {
+            Some(Said::Failed(error)) => {
+                self.over = true;
+                Err(error)
+            }
+            said => said.ok_or_else(|| self.shared.cut_short()),
+        }
+    }
+
+    /// The reply that this answer is, once the other side has accepted.
+    async fn begun(mut self) -> Result<Reply, BackendError> {
+        match self.first().await? {
+            Said::Accepted(served_by) => Ok(Reply { served_by, events: Box::pin(self) }),
+            _ => Err(self.shared.cut_short()),
+        }
+    }
+
     /// Half a window at a time: the other side never waits for a reader who keeps up.
     fn take_note(&mut self) {
         self.taken += 1;

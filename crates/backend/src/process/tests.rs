@@ -12,7 +12,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 
 use super::*;
 use crate::{
-    Abilities, Ability, AbilitySet, Backend, BackendError, ChatCall, Chunk, Event, Profile, Reply, ServedBy, Waiting,
+    Abilities, Ability, AbilitySet, Backend, BackendError, ChatCall, Chunk, EmbeddingCall, Embeddings, Event, Profile,
+    Reply, ServedBy, Waiting,
 };
 
 /// Counts as far as it is asked to, and what it holds.
@@ -71,6 +72,22 @@ impl Backend for Counting {
         })
     }
 
+    /// As many vectors as there are inputs; never any for tokens.
+    fn embed(&self, call: EmbeddingCall) -> BoxFuture<'_, Result<Embeddings, BackendError>> {
+        Box::pin(async move {
+            let _guard = UnderWay(Arc::clone(&self.under_way));
+            self.under_way.fetch_add(1, Ordering::SeqCst);
+            if call.request.input.is_tokens() {
+                std::future::pending::<()>().await;
+            }
+            if call.request.dimensions == Some(0) {
+                return Err(BackendError::InputTooLong { index: Some(1), tokens: Some(9), most: Some(8) });
+            }
+            let vectors = (0_u8..).zip(call.request.input.each()).map(|(at, _)| vec![f32::from(at), 0.1]).collect();
+            Ok(Embeddings { served_by: served_by(), vectors, prompt_tokens: 5 })
+        })
+    }
+
     fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, BackendError>> {
         Box::pin(async { Ok(vec![Model::new("m", 5, "tests")]) })
     }
@@ -81,6 +98,12 @@ fn call(count: i64) -> ChatCall {
         json!({"model": "m", "messages": [{"role": "user", "content": "count", "own": 1}], "max_tokens": count});
     let request: ChatCompletionRequest = serde_json::from_value(request).unwrap();
     ChatCall { id: "chatcmpl-1".into(), request: Arc::new(request), profile: Profile::Openai, head: None }
+}
+
+fn embedding(fields: &Value) -> EmbeddingCall {
+    let mut request = json!({"model": "m"});
+    request.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    EmbeddingCall { id: "embd-1".into(), request: Arc::new(serde_json::from_value(request).unwrap()), head: None }
 }
 
 /// A process with this backend, as far as its pipes show.
@@ -131,6 +154,26 @@ async fn an_answer_arrives_as_it_was_given() {
     let abilities = remote.abilities("m").await.expect("known");
     assert!(abilities.has(Ability::Seed) && abilities.context_length == Some(9));
     assert_eq!(remote.abilities("other").await, Err(BackendError::model_not_found("other")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn embeddings_arrive_to_the_last_bit_and_their_refusal_too() {
+    let remote = connected(Arc::new(Counting::default())).await;
+    let made = remote.embed(embedding(&json!({"input": ["a", "b"]}))).await.expect("vectors");
+    assert_eq!((made.vectors, made.prompt_tokens), (vec![vec![0.0, 0.1], vec![1.0, 0.1]], 5));
+    assert_eq!(made.served_by, served_by());
+    let refused = remote.embed(embedding(&json!({"input": "a", "dimensions": 0}))).await.err();
+    assert_eq!(refused, Some(BackendError::InputTooLong { index: Some(1), tokens: Some(9), most: Some(8) }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_leaves_before_his_embeddings_are_there_ends_the_call_at_the_other_end() {
+    let backend = Arc::new(Counting::default());
+    let remote = connected(backend.clone()).await;
+    let waiting = remote.embed(embedding(&json!({"input": [1]})));
+    assert!(tokio::time::timeout(Duration::from_millis(1), waiting).await.is_err());
+    settle().await;
+    assert_eq!(backend.under_way.load(Ordering::SeqCst), 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -13,7 +13,7 @@ use thiserror::Error;
 
 use super::alias::{Alias, AliasError, Aliases};
 use super::member::{Member, Models, Said};
-use crate::{Abilities, Backend, BackendError, ChatCall, CompletionCall, Reply};
+use crate::{Abilities, Backend, BackendError, ChatCall, CompletionCall, EmbeddingCall, Embeddings, Reply};
 
 /// How often, at most, backends are asked because of a name that nobody has.
 const ASKED_AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -214,6 +214,16 @@ impl Backend for Roster {
                 Arc::make_mut(&mut call.request).model = place.model;
             }
             place.member.backend.complete(call).await
+        })
+    }
+
+    fn embed(&self, mut call: EmbeddingCall) -> BoxFuture<'_, Result<Embeddings, BackendError>> {
+        Box::pin(async move {
+            let place = self.find(&call.request.model).await?;
+            if place.model != call.request.model {
+                Arc::make_mut(&mut call.request).model = place.model;
+            }
+            place.member.backend.embed(call).await
         })
     }
 

@@ -117,9 +117,12 @@ fn flags(f: &mut fmt::Formatter<'_>, strict: Option<bool>, lenient: Option<bool>
 }
 
 fn ceilings(set: &Set<Ceilings>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let Ceilings { choices, messages, prompts, tools, media, schema_depth, logit_bias, .. } = &set.value;
+    let Ceilings { choices, messages, prompts, inputs, tools, media, schema_depth, logit_bias, .. } = &set.value;
     writeln!(f, "\n[ceilings]  # {}", set.from)?;
-    writeln!(f, "choices = {choices}\nmessages = {messages}\nprompts = {prompts}\ntools = {tools}\nmedia = {media}")?;
+    writeln!(
+        f,
+        "choices = {choices}\nmessages = {messages}\nprompts = {prompts}\ninputs = {inputs}\ntools = {tools}\nmedia = {media}"
+    )?;
     writeln!(f, "media_bytes = {}\nschema_bytes = {}", size(set.media_bytes), size(set.schema_bytes))?;
     writeln!(f, "schema_depth = {schema_depth}\nlogit_bias = {logit_bias}\nstop_bytes = {}", size(set.stop_bytes))?;
     match set.answer_tokens {

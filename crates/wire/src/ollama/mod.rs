@@ -1,9 +1,10 @@
-//! Ollama's native API: `/api/chat`, `/api/generate`, `/api/tags`, `/api/show`, `/api/ps`, `/api/version` and its errors.
+//! Ollama's native API: `/api/chat`, `/api/generate`, `/api/embed`, `/api/tags`, `/api/show`, `/api/ps`, `/api/version` and its errors.
 //!
 //! What is only read borrows from the bytes it was read from; what is only written owns nothing it need not.
 //! Facts are from recordings of a real server (`fixtures/ollama`), not from its manual.
 
 mod chat;
+mod embed;
 mod error;
 mod generate;
 mod models;
@@ -11,6 +12,7 @@ mod models;
 pub use chat::{
     ChatLine, ChatMessage, ChatRequest, FunctionCall, LineFunction, LineMessage, LineToolCall, Options, Think, ToolCall,
 };
+pub use embed::{EmbedAnswer, EmbedRequest};
 pub use error::{ErrorLine, InnerError};
 pub use generate::{GenerateLine, GenerateRequest};
 pub use models::{Details, ListedModel, RunningModel, RunningModels, Show, ShowRequest, Tags, Version};

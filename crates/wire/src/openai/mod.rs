@@ -1,4 +1,4 @@
-//! OpenAI's chat API: `CreateChatCompletionRequest`, its answers whole and in chunks, errors and models; and the older completions.
+//! OpenAI's API: `CreateChatCompletionRequest`, its answers whole and in chunks, the older completions, embeddings, errors and models.
 //!
 //! Shapes follow OpenAI's published specification (mid 2026); fields that only local engines know (`reasoning_content`)
 //! are named as those who write them name them.
@@ -7,6 +7,7 @@ mod answer;
 mod chunk;
 mod completion;
 mod content;
+mod embedding;
 mod error;
 mod format;
 mod message;
@@ -22,6 +23,7 @@ pub use answer::{
 pub use chunk::{ChatCompletionChunk, ChunkChoice, Delta, FunctionCallDelta, ToolCallDelta};
 pub use completion::{Completion, CompletionChoice, CompletionLogprobs, CompletionRequest};
 pub use content::{Content, Part, PartKind};
+pub use embedding::{Embedding, EmbeddingList, EmbeddingRequest, EmbeddingUsage, EncodingFormat, Vector};
 pub use error::{ErrorBody, ErrorObject};
 pub use format::{JsonSchemaFormat, ResponseFormat};
 pub use message::{Message, Role};

@@ -15,7 +15,9 @@ use std::time::SystemTime;
 use anyhow::Context as _;
 use futures_util::future::BoxFuture;
 use futures_util::{Stream, StreamExt as _, stream};
-use loggia_backend::{Abilities, Backend, BackendError, ChatCall, CompletionCall, Event, Reply};
+use loggia_backend::{
+    Abilities, Backend, BackendError, ChatCall, CompletionCall, EmbeddingCall, Embeddings, Event, Reply,
+};
 use loggia_llama::{Forecast, LlamaOptions, Lora};
 use loggia_wire::Extra;
 use loggia_wire::openai::Model;
@@ -54,22 +56,22 @@ impl Embedded {
     }
 
     /// Asks the engine of a model, and once more where its process ends before it has said anything.
-    async fn ask<F>(&self, model: &str, extra: &Extra, start: F) -> Result<Reply, BackendError>
+    async fn ask<T, F>(&self, model: &str, extra: &Extra, start: F) -> Result<(T, Lease), BackendError>
     where
-        F: for<'a> Fn(&'a dyn Backend) -> BoxFuture<'a, Result<Reply, BackendError>> + Send + Sync,
+        F: for<'a> Fn(&'a dyn Backend) -> BoxFuture<'a, Result<T, BackendError>> + Send + Sync,
     {
         let at = self.pool.find(model)?;
         let keep_alive = keep_alive(extra)?;
         let mut tried = false;
         loop {
             let lease = self.pool.acquire(at, keep_alive).await?;
-            match begun(start(lease.backend())).await {
+            match start(lease.backend()).await {
                 Err(BackendError::CutShort { .. }) if !tried => {
                     tracing::warn!(model, "a request is tried again: its engine ended before it began");
                     lease.is_lost();
                     tried = true;
                 }
-                begun => return begun.map(|reply| holding(reply, lease)),
+                begun => return begun.map(|begun| (begun, lease)),
             }
         }
     }
@@ -94,14 +96,16 @@ fn keep_alive(extra: &Extra) -> Result<Option<KeepAlive>, BackendError> {
 }
 
 /// An answer up to its first event that says something: by then it has begun.
-async fn begun(starting: BoxFuture<'_, Result<Reply, BackendError>>) -> Result<Reply, BackendError> {
-    let mut reply = starting.await?;
-    let first = reply.first_word().await?;
-    Ok(Reply { events: stream::iter(first.map(Ok)).chain(reply.events).boxed(), ..reply })
+fn begun(starting: BoxFuture<'_, Result<Reply, BackendError>>) -> BoxFuture<'_, Result<Reply, BackendError>> {
+    Box::pin(async move {
+        let mut reply = starting.await?;
+        let first = reply.first_word().await?;
+        Ok(Reply { events: stream::iter(first.map(Ok)).chain(reply.events).boxed(), ..reply })
+    })
 }
 
 /// The same reply, which keeps its model from being unloaded.
-fn holding(reply: Reply, lease: Lease) -> Reply {
+fn holding((reply, lease): (Reply, Lease)) -> Reply {
     Reply { events: Box::pin(Holding { events: reply.events, _lease: lease }), ..reply }
 }
 
@@ -133,14 +137,24 @@ impl Backend for Embedded {
     fn chat(&self, call: ChatCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
         Box::pin(async move {
             let request = &call.request;
-            self.ask(&request.model, &request.extra, |backend| backend.chat(call.clone())).await
+            let asked = self.ask(&request.model, &request.extra, |backend| begun(backend.chat(call.clone())));
+            asked.await.map(holding)
         })
     }
 
     fn complete(&self, call: CompletionCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
         Box::pin(async move {
             let request = &call.request;
-            self.ask(&request.model, &request.extra, |backend| backend.complete(call.clone())).await
+            let asked = self.ask(&request.model, &request.extra, |backend| begun(backend.complete(call.clone())));
+            asked.await.map(holding)
+        })
+    }
+
+    fn embed(&self, call: EmbeddingCall) -> BoxFuture<'_, Result<Embeddings, BackendError>> {
+        Box::pin(async move {
+            let request = &call.request;
+            let asked = self.ask(&request.model, &request.extra, |backend| backend.embed(call.clone()));
+            asked.await.map(|(embeddings, _)| embeddings)
         })
     }
 

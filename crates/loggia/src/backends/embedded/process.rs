@@ -8,7 +8,6 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use futures_util::future::BoxFuture;
 use loggia_backend::process::{ConnectError, Host, Remote};
-use loggia_llama::Llama;
 use serde::{Deserialize, Serialize};
 use tokio::process::{Child, Command};
 use tokio::sync::Notify;
@@ -102,8 +101,8 @@ pub(crate) async fn run() -> anyhow::Result<()> {
     };
     let options = opening.options();
     tracing::info!(model = options.name, file = %options.path.display(), "loading a model");
-    match tokio::task::spawn_blocking(move || Llama::open(&options)).await? {
-        Ok(llama) => Ok(host.serve(Arc::new(llama)).await?),
+    match tokio::task::spawn_blocking(move || loggia_llama::open(&options)).await? {
+        Ok(llama) => Ok(host.serve(llama).await?),
         Err(error) => {
             host.failed(&error.to_string()).await;
             Ok(())

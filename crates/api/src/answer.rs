@@ -1,0 +1,55 @@
+//! What the answers to every kind of work have in common: their headers, the time they may take, and how a refusal is logged.
+
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, Response};
+use loggia_backend::{BackendError, ServedBy};
+
+use crate::{ApiError, Body};
+
+const X_LOGGIA_IGNORED: HeaderName = HeaderName::from_static("x-loggia-ignored");
+const X_LOGGIA_SERVED_BY: HeaderName = HeaderName::from_static("x-loggia-served-by");
+
+/// What the future gives within the time; `None` when that is over, with the future still to be waited for.
+pub(crate) async fn within<F: Future + Unpin>(time: Option<Duration>, future: &mut F) -> Option<F::Output> {
+    match time {
+        Some(time) => tokio::time::timeout(time, future).await.ok(),
+        None => Some(future.await),
+    }
+}
+
+/// Logs a refusal, once, without a word of the client's.
+pub(crate) fn refused(error: BackendError, request_id: Option<&str>) -> ApiError {
+    let cause = error.kind();
+    let error = ApiError::from(error);
+    if error.status.is_server_error() {
+        tracing::warn!(request_id, cause, status = error.status.as_u16(), "a request failed");
+    } else {
+        tracing::debug!(request_id, cause, status = error.status.as_u16(), "a request was refused");
+    }
+    error
+}
+
+/// Names who gave the answer.
+pub(crate) fn name_server(response: &mut Response<Body>, served_by: &ServedBy) {
+    let ServedBy { backend, model, node, .. } = served_by;
+    let value = match node {
+        Some(node) => [backend, "@", node, "; model=", model].concat(),
+        None => [backend, "; model=", model].concat(),
+    };
+    insert(response, X_LOGGIA_SERVED_BY, &value);
+}
+
+/// Names what has no effect, where there is such a thing.
+pub(crate) fn name_ignored(response: &mut Response<Body>, ignored: &str) {
+    if !ignored.is_empty() {
+        insert(response, X_LOGGIA_IGNORED, ignored);
+    }
+}
+
+/// Sets a header; a value that is none (a model's name with a line end in it) is left out.
+fn insert(response: &mut Response<Body>, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        response.headers_mut().insert(name, value);
+    }
+}

@@ -1,0 +1,88 @@
+//! Embeddings through `/api/embed`.
+
+use bytes::Bytes;
+use http::StatusCode;
+use http::request::Parts;
+use loggia_wire::ollama::{EmbedAnswer, EmbedRequest, Options};
+use loggia_wire::openai::{EmbeddingRequest, OnePrompt};
+
+use super::client::{Ollama, OllamaService, post, to_json};
+use super::context;
+use super::models::Known;
+use crate::embedding::name_the_too_long;
+use crate::{BackendError, EmbeddingCall, Embeddings, ServedBy};
+
+impl<S, B> Ollama<S, B>
+where
+    S: OllamaService<B>,
+    B: From<Bytes> + Send + 'static,
+{
+    pub(super) async fn start_embedding(&self, call: EmbeddingCall) -> Result<Embeddings, BackendError> {
+        let (request, head) = (&*call.request, call.head.as_deref());
+        let known = self.known(&request.model).await?;
+        let num_ctx = self.context_for(request, &known).await;
+        let answer = match self.ask_embedding(request, num_ctx, head).await {
+            // Ollama does not say which text it was.
+            Err(too_long @ BackendError::InputTooLong { .. }) => {
+                let ask = |one| async move { self.ask_embedding(&one, num_ctx, head).await.map(drop) };
+                return Err(name_the_too_long(request, ask).await.unwrap_or(too_long));
+            }
+            answer => answer?,
+        };
+        let served_by = ServedBy {
+            backend: self.name.clone(),
+            model: request.model.as_str().into(),
+            node: None,
+            fingerprint: known.fingerprint.clone(),
+        };
+        let prompt_tokens = answer.prompt_eval_count.unwrap_or(0);
+        Embeddings { served_by, vectors: answer.embeddings, prompt_tokens }.checked(request)
+    }
+
+    /// The context size to ask for, where it is Loggia's to choose: for the longest text, as each is read by itself.
+    async fn context_for(&self, request: &EmbeddingRequest, known: &Known) -> Option<u64> {
+        let need = |one| match one {
+            OnePrompt::Text(text) => context::of_text(text),
+            OnePrompt::Tokens(_) => 0,
+        };
+        let longest = request.input.each().map(need).max().unwrap_or(0);
+        let size = self.choose_size(&request.model, longest, known).await?;
+        known.keep_context(size);
+        Some(size)
+    }
+
+    async fn ask_embedding(
+        &self,
+        request: &EmbeddingRequest,
+        num_ctx: Option<u64>,
+        head: Option<&Parts>,
+    ) -> Result<EmbedAnswer, BackendError> {
+        let asked = EmbedRequest {
+            model: &request.model,
+            input: &texts(request)?,
+            truncate: false,
+            dimensions: request.dimensions,
+            options: Options { num_ctx, ..Options::default() },
+            keep_alive: request.extra.get("keep_alive").filter(|value| !value.is_null()),
+        };
+        let response = self.send(post("/api/embed", to_json(&asked, &self.name)?, head)).await?;
+        if response.status() != StatusCode::OK {
+            return Err(Box::pin(self.refused(response, &request.model)).await);
+        }
+        let body = self.collect(response).await?;
+        serde_json::from_slice(&body).map_err(|_| self.bad("JSON that is not Ollama's"))
+    }
+}
+
+/// Ollama takes texts alone: tokens are a 400 there (`fixtures/ollama/embed/tokens`).
+fn texts(request: &EmbeddingRequest) -> Result<Vec<&str>, BackendError> {
+    let text = |one| match one {
+        OnePrompt::Text(text) => Ok(text),
+        OnePrompt::Tokens(_) => Err(BackendError::InvalidRequest {
+            message: "Unsupported value: Ollama takes no tokens as 'input'; send strings.".to_owned(),
+            param: Some("input".to_owned()),
+            code: Some("unsupported_value".to_owned()),
+        }),
+    };
+    request.input.each().map(text).collect()
+}

@@ -1,0 +1,143 @@
+//! The embedding engine as a [`Backend`]: one model under one name, in the caller's process.
+
+use std::sync::Arc;
+
+use futures_core::future::BoxFuture;
+use loggia_backend::{
+    Abilities, Ability, AbilitySet, Backend, BackendError, ChatCall, EmbeddingCall, Embeddings, Reply, ServedBy, Work,
+    fingerprint,
+};
+use loggia_wire::openai::{EmbeddingRequest, Model as ModelCard, OnePrompt};
+use serde_json::json;
+
+use super::engine::Engine;
+use super::model::EmbeddingModel;
+use crate::Token;
+use crate::backend::{LLAMA_CPP, bare_card};
+use crate::error::{EngineError, LoadError};
+use crate::options::LlamaOptions;
+use crate::processor;
+
+/// Inputs of more bytes than this are made into tokens on a thread that may block: it takes milliseconds by then.
+const LONG_INPUT: usize = 16 << 10;
+
+/// An embedded model that makes embeddings, and nothing else.
+pub struct LlamaEmbedder {
+    model: Arc<EmbeddingModel>,
+    engine: Engine,
+    served_by: ServedBy,
+    abilities: Arc<Abilities>,
+    card: ModelCard,
+}
+
+impl std::fmt::Debug for LlamaEmbedder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LlamaEmbedder").field("served_by", &self.served_by).finish_non_exhaustive()
+    }
+}
+
+impl LlamaEmbedder {
+    /// Loads a model and starts an engine for it. Takes seconds: call it where blocking is allowed.
+    pub fn open(options: &LlamaOptions) -> Result<Self, LoadError> {
+        let model = Arc::new(EmbeddingModel::load(options)?);
+        let engine = Engine::start(Arc::clone(&model), options.parallel.max(1) as usize + options.queue())?;
+        let served_by = ServedBy {
+            backend: "embedded".into(),
+            model: options.name.as_str().into(),
+            node: None,
+            fingerprint: fingerprint(&["embedded", &model.facts.identity, LLAMA_CPP]),
+        };
+        let sizes = model.sizes;
+        tracing::info!(
+            model = options.name,
+            context = sizes.context,
+            batch = sizes.batch,
+            threads = sizes.threads,
+            pooling = model.pooling.name(),
+            dimensions = model.dimensions(),
+            devices = model.devices,
+            instructions = processor::instructions(),
+            "the embedding engine is ready"
+        );
+        let can = AbilitySet::of(&[Ability::Embeddings, Ability::TokenPrompts]).without(Ability::Chat);
+        let abilities = Abilities { can, context_length: Some(u64::from(sizes.context)), ..Abilities::default() };
+        let card = card(options, &model);
+        Ok(Self { model, engine, served_by, abilities: Arc::new(abilities), card })
+    }
+
+    fn check_name(&self, name: &str) -> Result<(), BackendError> {
+        if *name == *self.served_by.model { Ok(()) } else { Err(BackendError::model_not_found(name)) }
+    }
+
+    /// The tokens of every input, or which of them cannot be read and why.
+    async fn tokens(&self, request: &Arc<EmbeddingRequest>) -> Result<Vec<Vec<Token>>, BackendError> {
+        let bytes: usize = request.input.each().map(length).sum();
+        let (model, request) = (Arc::clone(&self.model), Arc::clone(request));
+        let tokens = move || -> Result<Vec<_>, _> {
+            request.input.each().enumerate().map(|(index, one)| model.tokens(index, one)).collect()
+        };
+        if bytes <= LONG_INPUT {
+            return tokens();
+        }
+        let failed = |_| BackendError::Engine { message: "the inputs could not be read".to_owned() };
+        tokio::task::spawn_blocking(tokens).await.map_err(failed)?
+    }
+}
+
+fn length(one: OnePrompt<'_>) -> usize {
+    match one {
+        OnePrompt::Text(text) => text.len(),
+        OnePrompt::Tokens(tokens) => tokens.len(),
+    }
+}
+
+impl Backend for LlamaEmbedder {
+    fn abilities<'a>(&'a self, model: &'a str) -> BoxFuture<'a, Result<Arc<Abilities>, BackendError>> {
+        Box::pin(async move { self.check_name(model).map(|()| Arc::clone(&self.abilities)) })
+    }
+
+    fn chat(&self, _call: ChatCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
+        Box::pin(std::future::ready(Err(BackendError::Unsupported { work: Work::Chat })))
+    }
+
+    fn embed(&self, call: EmbeddingCall) -> BoxFuture<'_, Result<Embeddings, BackendError>> {
+        Box::pin(async move {
+            self.check_name(&call.request.model)?;
+            let place = self.engine.place().map_err(|error| explain(&error))?;
+            let inputs = self.tokens(&call.request).await?;
+            let prompt_tokens = inputs.iter().map(|input| input.len() as u64).sum();
+            let vectors = self.engine.embed(place, inputs).await.map_err(|error| explain(&error))?;
+            Embeddings { served_by: self.served_by.clone(), vectors, prompt_tokens }.checked(&call.request)
+        })
+    }
+
+    fn models(&self) -> BoxFuture<'_, Result<Vec<ModelCard>, BackendError>> {
+        Box::pin(std::future::ready(Ok(vec![self.card.clone()])))
+    }
+
+    fn ready(&self) -> BoxFuture<'_, Result<(), BackendError>> {
+        let ready = if self.engine.is_running() { Ok(()) } else { Err(explain(&EngineError::Stopped)) };
+        Box::pin(std::future::ready(ready))
+    }
+}
+
+fn explain(error: &EngineError) -> BackendError {
+    match error {
+        EngineError::Busy { retry_after, .. } => BackendError::Busy { retry_after: Some(*retry_after) },
+        EngineError::Stopped => BackendError::CutShort { backend: "embedded".to_owned() },
+        other => BackendError::Engine { message: other.to_string() },
+    }
+}
+
+/// In Ollama's words where it has some.
+fn card(options: &LlamaOptions, model: &EmbeddingModel) -> ModelCard {
+    let mut card = bare_card(options, &model.facts);
+    let own = [
+        ("context_length", json!(model.sizes.context)),
+        ("capabilities", json!(["embedding"])),
+        ("embedding_length", json!(model.dimensions())),
+        ("pooling", json!(model.pooling.name())),
+    ];
+    card.extra.extend(own.map(|(name, value)| (name.to_owned(), value)));
+    card
+}

@@ -1,0 +1,96 @@
+//! What callers hold of an embedding engine: a place in its queue, and its answer.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+use super::model::EmbeddingModel;
+use super::worker;
+use crate::Token;
+use crate::error::{EngineError, LoadError};
+
+/// After how long a client that the queue refuses should try again: most requests take less.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Inputs that wait for their vectors.
+pub(super) struct Job {
+    pub(super) inputs: Vec<Vec<Token>>,
+    /// Whoever waits for the answer; closed when he has left.
+    pub(super) answer: oneshot::Sender<Result<Vec<Vec<f32>>, EngineError>>,
+    /// Kept until the job ends.
+    _place: Place,
+}
+
+/// A place in the queue. It is taken before the inputs are made into tokens, so that what waits for that is bounded too.
+pub(super) struct Place(#[expect(dead_code, reason = "it is given back when it is dropped")] OwnedSemaphorePermit);
+
+/// A running engine. Dropping it ends its thread, after the batch that it is at.
+pub(super) struct Engine {
+    /// `None` only while it is being dropped.
+    jobs: Option<mpsc::SyncSender<Job>>,
+    places: Arc<Semaphore>,
+    most: usize,
+    stopping: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Engine {
+    /// Starts the engine's thread, and waits until it can compute. At most so many requests are taken on at once.
+    pub(super) fn start(model: Arc<EmbeddingModel>, most: usize) -> Result<Self, LoadError> {
+        // Every job has a place, so that the channel never has more.
+        let (jobs, incoming) = mpsc::sync_channel(most);
+        let (ready, started) = mpsc::sync_channel(1);
+        let stopping = Arc::new(AtomicBool::new(false));
+        let for_thread = Arc::clone(&stopping);
+        let thread = std::thread::Builder::new()
+            .name("loggia-embedder".to_owned())
+            .spawn(move || worker::run(&model, &incoming, &for_thread, &ready))
+            .map_err(LoadError::Thread)?;
+        let places = Arc::new(Semaphore::new(most));
+        let engine = Self { jobs: Some(jobs), places, most, stopping, thread: Some(thread) };
+        match started.recv() {
+            Ok(Ok(())) => Ok(engine),
+            Ok(Err(error)) => Err(error),
+            Err(_) => {
+                Err(LoadError::Setting("the engine ended while it was starting; the log has the reason".to_owned()))
+            }
+        }
+    }
+
+    /// A place in the queue.
+    pub(super) fn place(&self) -> Result<Place, EngineError> {
+        let place = Arc::clone(&self.places).try_acquire_owned();
+        place.map(Place).map_err(|_| EngineError::Busy { waiting: self.most, retry_after: RETRY_AFTER })
+    }
+
+    /// The vectors of some inputs. Dropping the future takes them out of the queue before the next batch.
+    pub(super) async fn embed(&self, place: Place, inputs: Vec<Vec<Token>>) -> Result<Vec<Vec<f32>>, EngineError> {
+        let (answer, vectors) = oneshot::channel();
+        let sent = self.jobs.as_ref().map(|jobs| jobs.try_send(Job { inputs, answer, _place: place }));
+        if !matches!(sent, Some(Ok(()))) {
+            return Err(EngineError::Stopped);
+        }
+        vectors.await.unwrap_or(Err(EngineError::Stopped))
+    }
+
+    /// Whether it still answers.
+    pub(super) fn is_running(&self) -> bool {
+        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        // Without senders the thread's wait for jobs ends.
+        self.jobs = None;
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the embedding engine's thread had panicked");
+        }
+    }
+}

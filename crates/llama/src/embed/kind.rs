@@ -1,0 +1,62 @@
+//! Which files are embedding models, by what their headers say.
+
+use crate::gguf::Gguf;
+
+/// How the vectors of an input's tokens become one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pooling {
+    /// Their mean.
+    Mean,
+    /// That of the first token.
+    First,
+    /// That of the last token.
+    Last,
+}
+
+/// Architectures that read a text from both sides and generate none, as llama.cpp names them. They have no cache.
+const ENCODERS: [&str; 9] = [
+    "bert",
+    "modern-bert",
+    "nomic-bert",
+    "nomic-bert-moe",
+    "neo-bert",
+    "jina-bert-v2",
+    "jina-bert-v3",
+    "eurobert",
+    "gemma-embedding",
+];
+
+impl Pooling {
+    /// How a file's model pools; `None` where it is a model that generates text.
+    ///
+    /// # Errors
+    /// Where it is for something else than embeddings, or does not say how it pools: any guess would give other vectors than its makers'.
+    pub(crate) fn of(gguf: &Gguf) -> Result<Option<Self>, String> {
+        match gguf.of_architecture("pooling_type") {
+            Some(1) => Ok(Some(Self::Mean)),
+            Some(2) => Ok(Some(Self::First)),
+            Some(3) => Ok(Some(Self::Last)),
+            Some(4) => Err("it ranks texts (its pooling is `rank`), which Loggia has no route for".to_owned()),
+            None | Some(0) if is_encoder(gguf) => {
+                Err("it is an encoder whose header does not say how it pools; take a file that has its `pooling_type`"
+                    .to_owned())
+            }
+            None | Some(0) => Ok(None),
+            Some(other) => Err(format!("its pooling is of an unknown type, {other}")),
+        }
+    }
+
+    /// Its name, as llama.cpp's command line has it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Mean => "mean",
+            Self::First => "cls",
+            Self::Last => "last",
+        }
+    }
+}
+
+/// Whether a file's model is an encoder.
+pub(super) fn is_encoder(gguf: &Gguf) -> bool {
+    gguf.text("general.architecture").is_some_and(|architecture| ENCODERS.contains(&architecture))
+}

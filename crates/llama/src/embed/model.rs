@@ -1,0 +1,88 @@
+//! A loaded embedding model: inputs become the tokens that it reads.
+
+use loggia_backend::BackendError;
+use loggia_wire::openai::OnePrompt;
+
+use super::Pooling;
+use crate::Token;
+use crate::error::LoadError;
+use crate::gguf::Gguf;
+use crate::model::{Facts, load_weights};
+use crate::options::LlamaOptions;
+use llama_cpp_2::model::LlamaModel;
+
+use super::Sizes;
+
+/// The model that llama.cpp loaded, and what its header says.
+pub(super) struct EmbeddingModel {
+    pub(super) llama: LlamaModel,
+    pub(super) facts: Facts,
+    pub(super) pooling: Pooling,
+    pub(super) sizes: Sizes,
+    /// What it is computed on, in words.
+    pub(super) devices: String,
+}
+
+impl EmbeddingModel {
+    /// Loads a file: seconds of work, and not for an async thread.
+    pub(super) fn load(options: &LlamaOptions) -> Result<Self, LoadError> {
+        let gguf = Gguf::read(&options.path)?;
+        let no_embeddings = |what: String| LoadError::Kind { path: options.path.clone(), what };
+        let pooling = Pooling::of(&gguf).map_err(no_embeddings)?;
+        let pooling = pooling.ok_or_else(|| no_embeddings("it makes no embeddings".to_owned()))?;
+        if options.lora.is_some() {
+            return Err(no_embeddings(
+                "adapters are for models that hold chats, and this one makes embeddings".to_owned(),
+            ));
+        }
+        let sizes = Sizes::of(options, &gguf)?;
+        let (llama, devices) = load_weights(options)?;
+        let facts = Facts::of(&gguf, &llama);
+        Ok(Self { llama, facts, pooling, sizes, devices })
+    }
+
+    /// The numbers of a vector.
+    pub(super) fn dimensions(&self) -> usize {
+        usize::try_from(self.llama.n_embd_out()).unwrap_or(0)
+    }
+
+    /// The tokens of the input with this number. A text gets the tokens that its model wants around it, and what reads like one of them in it is
+    /// text; tokens are taken as they are.
+    pub(super) fn tokens(&self, index: usize, one: OnePrompt<'_>) -> Result<Vec<Token>, BackendError> {
+        let tokens = match one {
+            OnePrompt::Text(text) => {
+                let tokens = self.llama.vocab().tokenize(text.as_bytes(), true, false);
+                tokens.into_iter().map(|token| token.0.cast_unsigned()).collect()
+            }
+            OnePrompt::Tokens(tokens) => self.checked(index, tokens)?.to_vec(),
+        };
+        if tokens.is_empty() {
+            return Err(invalid(index, "invalid_value", "it has no tokens"));
+        }
+        let (count, most) = (tokens.len() as u64, u64::from(self.sizes.context));
+        if count > most {
+            return Err(BackendError::InputTooLong { index: Some(index), tokens: Some(count), most: Some(most) });
+        }
+        Ok(tokens)
+    }
+
+    /// llama.cpp looks every token up in a table, whatever its number.
+    fn checked<'a>(&self, index: usize, tokens: &'a [Token]) -> Result<&'a [Token], BackendError> {
+        let vocabulary = self.facts.vocabulary;
+        match tokens.iter().find(|&&token| token as usize >= vocabulary) {
+            Some(unknown) => {
+                let what = format!("token {unknown} is not in this model's vocabulary of {vocabulary}");
+                Err(invalid(index, "invalid_value", &what))
+            }
+            None => Ok(tokens),
+        }
+    }
+}
+
+fn invalid(index: usize, code: &str, what: &str) -> BackendError {
+    BackendError::InvalidRequest {
+        message: format!("Invalid 'input[{index}]': {what}."),
+        param: Some(format!("input[{index}]")),
+        code: Some(code.to_owned()),
+    }
+}

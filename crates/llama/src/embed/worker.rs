@@ -1,0 +1,189 @@
+//! The embedding engine's thread: take jobs, fill a batch, compute it, hand out its vectors, and again.
+
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender};
+
+use llama_cpp_2::context::LlamaContext;
+use llama_cpp_2::context::params::LlamaContextParams;
+use llama_cpp_2::llama_batch::LlamaBatch;
+use llama_cpp_2::token::LlamaToken;
+
+use super::engine::Job;
+use super::model::EmbeddingModel;
+use super::share::{Place, fill};
+use super::sizes::Sizes;
+use crate::Token;
+use crate::error::{EngineError, LoadError};
+use crate::model::backend;
+
+/// Runs until nobody can send jobs any more.
+pub(super) fn run(
+    model: &EmbeddingModel,
+    jobs: &Receiver<Job>,
+    stopping: &AtomicBool,
+    ready: &SyncSender<Result<(), LoadError>>,
+) {
+    let started = Batches::new(model).and_then(|mut batches| {
+        let cannot = |what| LoadError::Setting(format!("the model cannot compute: {what}"));
+        batches.warm_up().map_err(cannot).map(|()| batches)
+    });
+    let batches = match started {
+        Ok(batches) => batches,
+        Err(error) => {
+            let _ = ready.send(Err(error));
+            return;
+        }
+    };
+    let mut worker = Worker { batches, under_way: Vec::new() };
+    if ready.send(Ok(())).is_ok() {
+        while !stopping.load(Ordering::Relaxed) && worker.turn(jobs) {}
+    }
+}
+
+/// A job that has been begun.
+struct UnderWay {
+    job: Job,
+    /// Tokens of each input.
+    lengths: Vec<usize>,
+    /// Those that are there; the inputs after them are still to be computed.
+    vectors: Vec<Vec<f32>>,
+}
+
+impl UnderWay {
+    fn new(job: Job) -> Self {
+        let lengths = job.inputs.iter().map(Vec::len).collect();
+        Self { vectors: Vec::with_capacity(job.inputs.len()), job, lengths }
+    }
+
+    fn left(&self) -> &[usize] {
+        &self.lengths[self.vectors.len()..]
+    }
+}
+
+struct Worker<'model> {
+    batches: Batches<'model>,
+    /// The one whose turn it is, first.
+    under_way: Vec<UnderWay>,
+}
+
+impl Worker<'_> {
+    /// One round. Says whether there is to be another.
+    fn turn(&mut self, jobs: &Receiver<Job>) -> bool {
+        if self.under_way.is_empty() {
+            let Ok(job) = jobs.recv() else { return false };
+            self.under_way.push(UnderWay::new(job));
+        }
+        self.under_way.extend(jobs.try_iter().map(UnderWay::new));
+        self.under_way.retain(|one| !one.job.answer.is_closed());
+        if self.under_way.is_empty() {
+            return true;
+        }
+        let lengths: Vec<&[usize]> = self.under_way.iter().map(UnderWay::left).collect();
+        let places = fill(&lengths, self.batches.sizes.batch as usize, self.batches.sizes.inputs as usize);
+        match self.compute(&places) {
+            Ok(vectors) => self.hand_out(&places, vectors),
+            Err(what) => self.fail(&places, &what),
+        }
+        true
+    }
+
+    fn compute(&mut self, places: &[Place]) -> Result<Vec<Vec<f32>>, String> {
+        let input = |&(request, nth): &Place| {
+            let one = &self.under_way[request];
+            one.job.inputs[one.vectors.len() + nth].as_slice()
+        };
+        let inputs: Vec<&[Token]> = places.iter().map(input).collect();
+        self.batches.compute(&inputs)
+    }
+
+    /// Within a request, places are in the order of its inputs.
+    fn hand_out(&mut self, places: &[Place], vectors: Vec<Vec<f32>>) {
+        for (&(request, _), vector) in places.iter().zip(vectors) {
+            self.under_way[request].vectors.push(vector);
+        }
+        let (done, mut rest): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.under_way).into_iter().partition(|one| one.left().is_empty());
+        for UnderWay { job, vectors, .. } in done {
+            // Whoever asked may have left.
+            let _ = job.answer.send(Ok(vectors));
+        }
+        if !rest.is_empty() {
+            rest.rotate_left(1);
+        }
+        self.under_way = rest;
+    }
+
+    /// Whoever had a part in the batch is told; the others go on.
+    fn fail(&mut self, places: &[Place], what: &str) {
+        tracing::error!(
+            what,
+            "a batch of inputs failed; every request that had a part in it is answered with an error"
+        );
+        let mut number = 0..;
+        let (failed, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.under_way)
+            .into_iter()
+            .partition(|_| number.next().is_some_and(|at| places.iter().any(|&(request, _)| request == at)));
+        for one in failed {
+            let _ = one.job.answer.send(Err(EngineError::Compute(what.to_owned())));
+        }
+        self.under_way = rest;
+    }
+}
+
+/// The calls into llama.cpp: a context that pools as its model says, and the batch.
+struct Batches<'model> {
+    context: LlamaContext<'model>,
+    batch: LlamaBatch<'static>,
+    sizes: Sizes,
+}
+
+impl<'model> Batches<'model> {
+    /// Reserves the memory. The pooling is left unspecified, which is the model's own; and a batch is computed at once, as llama.cpp demands of
+    /// what is read from both sides.
+    fn new(model: &'model EmbeddingModel) -> Result<Self, LoadError> {
+        let sizes = model.sizes;
+        let params = LlamaContextParams::default()
+            .with_n_ctx(NonZeroU32::new(sizes.batch))
+            .with_n_seq_max(sizes.inputs)
+            .with_n_batch(sizes.batch)
+            .with_n_ubatch(sizes.batch)
+            .with_n_threads(sizes.threads)
+            .with_n_threads_batch(sizes.threads)
+            .with_embeddings(true)
+            // One pool of cells: any mix of inputs fits that fits into the batch.
+            .with_kv_unified(true)
+            .with_no_perf(true);
+        let no_memory = |_| LoadError::Context { context: sizes.context, parallel: 1 };
+        let context = model.llama.new_context(backend(), params).map_err(no_memory)?;
+        Ok(Self { context, batch: LlamaBatch::new(sizes.batch as usize, 1), sizes })
+    }
+
+    /// Computes something for nobody: brings the weights into memory, and shows that the model works at all.
+    fn warm_up(&mut self) -> Result<(), String> {
+        self.compute(&[&[0]]).map(drop)
+    }
+
+    /// A vector for each input, of a length of 1, as OpenAI's are.
+    fn compute(&mut self, inputs: &[&[Token]]) -> Result<Vec<Vec<f32>>, String> {
+        self.batch.clear();
+        for (sequence, tokens) in (0_i32..).zip(inputs) {
+            for (position, token) in (0_i32..).zip(*tokens) {
+                let added = self.batch.add(LlamaToken(token.cast_signed()), position, &[sequence], true);
+                added.map_err(|error| error.to_string())?;
+            }
+        }
+        // What another batch left in the cache is none of this one's business.
+        if self.sizes.has_cache {
+            self.context.clear_kv_cache();
+        }
+        // An encoder has no cache: llama.cpp then encodes by itself.
+        self.context.decode(&mut self.batch).map_err(|error| error.to_string())?;
+        let vector = |sequence| {
+            let mut vector = self.context.embeddings_seq_ith(sequence).map_err(|error| error.to_string())?.to_vec();
+            loggia_backend::normalise(&mut vector);
+            Ok(vector)
+        };
+        (0_i32..).zip(inputs).map(|(sequence, _)| vector(sequence)).collect()
+    }
+}
