@@ -1,6 +1,7 @@
-"""A real engine that speaks OpenAI already: llama.cpp's own server, out of the wheel `xllamacpp`, with the default model.
+"""A real engine that speaks OpenAI already: llama.cpp's own server, out of the wheel `xllamacpp`, with the default model, or with one that makes embeddings.
 
     llamacpp_server.py MODEL.gguf
+    llamacpp_server.py EMBEDDING-MODEL.gguf NAME
 
 Listens on a free port, prints its address, and ends when its standard input does.
 """
@@ -17,7 +18,8 @@ THREADS = 1
 def main() -> None:
     params = xllamacpp.CommonParams()
     params.model.path = sys.argv[1]
-    params.model_alias = {"smollm2"}
+    params.embedding = len(sys.argv) > 2
+    params.model_alias = {sys.argv[2] if params.embedding else "smollm2"}
     params.hostnames = ["127.0.0.1"]
     params.port = 0
     params.n_ctx = 2048

@@ -71,6 +71,11 @@ def with_numbered_calls(message: dict) -> dict:
     return {**message, "tool_calls": calls}
 
 
+def as_loggia_asks(embed: dict) -> dict:
+    """One text is a list of one, and nothing is ever cut."""
+    return {**embed, "input": [embed["input"]] if isinstance(embed["input"], str) else embed["input"], "truncate": False}
+
+
 def read(folder: str) -> list[Recording]:
     return [Recording(path) for path in sorted((RECORDINGS / folder).glob("*.request.json"))]
 
@@ -135,6 +140,7 @@ class StandIn:
         for recording in read("chat"):
             if recording.is_a_chat() and recording.name not in NEVER_SENT:
                 self.chats.setdefault(same_json(recording.expected()), []).append(recording)
+        self.embeddings = {same_json(as_loggia_asks(recording.request)): recording for recording in read("embed")}
         self.server = {recording.name: recording for recording in read("server")}
         self.plan = Plan()
         self.expected: list[dict] = []
@@ -152,6 +158,8 @@ class StandIn:
                     await self.steer(writer, path, body)
                 elif (method, path) == ("POST", "/api/chat"):
                     await self.chat(reader, writer, body)
+                elif (method, path) == ("POST", "/api/embed"):
+                    await self.embed(writer, body)
                 else:
                     await self.other(writer, method, path, body)
         except (ConnectionError, asyncio.IncompleteReadError):
@@ -176,6 +184,15 @@ class StandIn:
             if gone:
                 self.left.set()
             raise ConnectionResetError
+
+    async def embed(self, writer, body: bytes) -> None:
+        recording = self.embeddings.get(same_json(json.loads(body)))
+        if recording is None:
+            self.mismatches.append({"not_recorded": body.decode()[:300]})
+            await send_json(writer, "500 Internal Server Error", {"error": "no such request was recorded"})
+            return
+        self.served.append(recording.name)
+        await send(writer, recording, Plan("recorded"))
 
     def find(self, body: bytes) -> Recording | None:
         try:

@@ -5,7 +5,7 @@
 those two need no engine in the program.
 
 Run as a program it starts them all, prints one line of JSON that says where they are, and stops them when its standard input ends: this is
-how the Node suite gets them.
+how the Node suite gets them. With `embeddings` it starts those with a model that makes embeddings (`EMBEDDING_TARGETS`).
 """
 
 import contextlib
@@ -27,6 +27,7 @@ HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[1]
 PROGRAM = Path(os.environ.get("LOGGIA_PROGRAM", REPOSITORY / "target" / "debug" / "loggia"))
 MODEL = Path(os.environ.get("LOGGIA_TEST_MODEL", REPOSITORY / ".loggia" / "models" / "SmolLM2-135M-Instruct.Q4_1.gguf"))
+EMBEDDING_MODEL = Path(os.environ.get("LOGGIA_TEST_EMBEDDING_MODEL", REPOSITORY / ".loggia" / "models" / "all-MiniLM-L6-v2.F16.gguf"))
 LIVE_OLLAMA = os.environ.get("LOGGIA_TEST_OLLAMA", "")
 
 # A machine that is busy with a build loads the small model in seconds all the same.
@@ -84,8 +85,31 @@ def live_ollama():
         yield Target("live_ollama", url, model, upstream)
 
 
+@contextlib.contextmanager
+def embedded_embeddings():
+    with loggia("--model", str(EMBEDDING_MODEL), "--threads", "1") as direct, held_against_the_spec(direct) as url:
+        yield Target("embedded", url, first_model(url))
+
+
+@contextlib.contextmanager
+def ollama_embeddings():
+    with ollama() as target:
+        yield dataclasses.replace(target, model="all-minilm:22m")
+
+
+@contextlib.contextmanager
+def openai_embeddings():
+    with printing_its_address(HERE / "llamacpp_server.py", str(EMBEDDING_MODEL), "all-minilm") as upstream:
+        with loggia("--openai", f"llamacpp={upstream}/v1") as direct, held_against_the_spec(direct) as url:
+            yield Target("openai", url, "all-minilm", upstream)
+
+
 ALL = {"embedded": embedded, "ollama": ollama, "openai": openai} | ({"live_ollama": live_ollama} if LIVE_OLLAMA else {})
 TARGETS = {kind: start for kind, start in ALL.items() if kind in os.environ.get("LOGGIA_TEST_TARGETS", " ".join(ALL)).split()}
+
+# The same kinds with a model behind each that makes embeddings.
+ALL_EMBEDDINGS = {"embedded": embedded_embeddings, "ollama": ollama_embeddings, "openai": openai_embeddings}
+EMBEDDING_TARGETS = {kind: start for kind, start in ALL_EMBEDDINGS.items() if kind in TARGETS}
 
 
 @contextlib.contextmanager
@@ -187,7 +211,8 @@ def status_of(url: str) -> int | None:
 
 def main() -> None:
     with contextlib.ExitStack() as stack:
-        targets = [stack.enter_context(start()) for start in TARGETS.values()]
+        wanted = EMBEDDING_TARGETS if sys.argv[1:] == ["embeddings"] else TARGETS
+        targets = [stack.enter_context(start()) for start in wanted.values()]
         print(json.dumps([dataclasses.asdict(target) for target in targets]), flush=True)
         sys.stdin.read()
 
