@@ -67,13 +67,54 @@ impl Part {
 
     /// The arguments of a function, which are always an object.
     pub(super) fn arguments(name: String, function: &FunctionDefinition, keeps_to_schema: bool) -> Self {
-        let mut schema = match &function.parameters {
-            Some(Value::Object(fields)) if keeps_to_schema => fields.clone(),
-            _ => Map::new(),
+        Self::new(name, param(function), &Value::Object(arguments_schema(function, keeps_to_schema)))
+    }
+
+    /// A call that is an object and all there is. Beside another value it has to be one of the same kind: the grammar's lexer would
+    /// take the letters that both begin with for the longer text, and never come back.
+    fn object_call(name: String, function: &FunctionDefinition, keeps_to_schema: bool, key: &str) -> Self {
+        let mut arguments = arguments_schema(function, keeps_to_schema);
+        arguments.retain(|keyword, _| !matches!(keyword.as_str(), "$id" | "$schema"));
+        let arguments = moved(Value::Object(arguments), &format!("#/properties/{key}"));
+        let schema = json!({"type": "object", "properties": {"name": {"const": function.name}, key: arguments},
+            "required": ["name", key], "additionalProperties": false});
+        Self::new(name, param(function), &schema)
+    }
+}
+
+/// The field that has a function's schema.
+fn param(function: &FunctionDefinition) -> String {
+    format!("tools[{}].function.parameters", function.name)
+}
+
+fn arguments_schema(function: &FunctionDefinition, keeps_to_schema: bool) -> Map<String, Value> {
+    let mut schema = match &function.parameters {
+        Some(Value::Object(fields)) if keeps_to_schema => fields.clone(),
+        _ => Map::new(),
+    };
+    schema.entry("type").or_insert_with(|| json!("object"));
+    schema
+}
+
+/// A schema that stands inside another: what refers to its root refers to where that is now.
+fn moved(schema: Value, to: &str) -> Value {
+    let inside = |(keyword, value): (String, Value)| {
+        let value = match (keyword.as_str(), value) {
+            ("$ref", Value::String(at)) => {
+                Value::from(at.strip_prefix('#').map_or(at.clone(), |rest| to.to_owned() + rest))
+            }
+            ("const" | "enum" | "default" | "examples", value) => value,
+            ("properties" | "patternProperties" | "$defs" | "definitions", Value::Object(named)) => {
+                named.into_iter().map(|(name, schema)| (name, moved(schema, to))).collect()
+            }
+            (_, value) => moved(value, to),
         };
-        schema.entry("type").or_insert_with(|| json!("object"));
-        let param = format!("tools[{}].function.parameters", function.name);
-        Self::new(name, param, &Value::Object(schema))
+        (keyword, value)
+    };
+    match schema {
+        Value::Object(fields) => fields.into_iter().map(inside).collect(),
+        Value::Array(all) => all.into_iter().map(|one| moved(one, to)).collect(),
+        other => other,
     }
 }
 
@@ -97,11 +138,14 @@ pub(crate) struct Writer<'a> {
 impl Writer<'_> {
     /// An answer that is a JSON value, or, where calls are given, calls in its place.
     pub(crate) fn answer(self, answer: Part, calls: Option<Calls<'_>>) -> Source {
-        let mut rules = format!("start: {}answer", self.author());
+        let either = if calls.is_some() { "(answer | calls)" } else { "answer" };
+        let mut rules = format!("start: {}{either}", self.author());
         let mut values = vec![answer];
         if let Some(calls) = calls {
-            rules.push_str(" | calls");
-            self.calls_into(calls, &mut rules, &mut values);
+            match self.syntax.form().object_key() {
+                Some(key) => object_calls_into(key, calls, &mut rules, &mut values),
+                None => self.calls_into(calls, &mut rules, &mut values),
+            }
         }
         let head = self.text(self.syntax.answer_head());
         let _ = write!(rules, "\nanswer: {head} @{}\n", values[0].name);
@@ -174,6 +218,18 @@ impl Writer<'_> {
         }
         string_into(&mut written, &mut plain);
         written.trim_end().to_owned()
+    }
+}
+
+/// One call, as an object and all there is.
+fn object_calls_into(key: &str, calls: Calls<'_>, rules: &mut String, values: &mut Vec<Part>) {
+    rules.push_str("\ncalls: ");
+    for (number, function) in calls.functions.iter().enumerate() {
+        let keeps = calls.all_strict || function.strict == Some(true);
+        let call = Part::object_call(format!("call{number}"), function, keeps, key);
+        let or = if number == 0 { "" } else { " | " };
+        let _ = write!(rules, "{or}@{}", call.name);
+        values.push(call);
     }
 }
 

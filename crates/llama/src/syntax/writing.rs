@@ -84,6 +84,12 @@ impl CallForm {
         text
     }
 
+    /// The key of the arguments, where a call is an object and all there is.
+    pub(crate) fn object_key(&self) -> Option<&'static str> {
+        let is_bare = self.head.is_empty() && self.open.starts_with('{');
+        self.middle.split('"').nth(2).filter(|_| is_bare)
+    }
+
     /// The form that a template shows.
     pub(super) fn of(family: Family, has: impl Fn(&str) -> bool) -> Self {
         match family {

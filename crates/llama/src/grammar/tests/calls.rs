@@ -7,7 +7,7 @@ use super::*;
 use crate::syntax::{Offered, Pace, Reader, Said, Watch};
 
 /// Templates that are nothing but what a family is known by, and a call in its syntax.
-const FAMILIES: [(&str, &str); 10] = [
+pub(super) const FAMILIES: [(&str, &str); 10] = [
     ("tools <tool_call>", "<tool_call>\n{\"name\": \"time\", \"arguments\": {\"zone\":\"CET\"}}\n</tool_call>"),
     ("tools <|python_tag|>", "{\"name\": \"time\", \"parameters\": {\"zone\":\"CET\"}}"),
     ("tools [TOOL_CALLS]", "[TOOL_CALLS][{\"name\": \"time\", \"arguments\": {\"zone\":\"CET\"}}]"),

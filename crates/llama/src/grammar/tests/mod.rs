@@ -4,6 +4,7 @@ mod beginnings;
 mod bounds;
 mod calls;
 mod cost;
+mod either;
 mod free;
 mod gbnf;
 mod schemas;
