@@ -8,13 +8,16 @@ use std::time::SystemTime;
 use futures_core::Stream;
 use futures_core::future::BoxFuture;
 use loggia_backend::{
-    Abilities, Ability, AbilitySet, Backend, BackendError, ChatCall, Chunk, Event, OptionNames, Reply, SchemaEngine,
-    ServedBy, Waiting, fingerprint,
+    Abilities, Ability, AbilitySet, Backend, BackendError, ChatCall, Chunk, CompletionCall, Event, OptionNames, Reply,
+    SchemaEngine, ServedBy, Waiting, fingerprint,
 };
-use loggia_wire::openai::{CompletionTokensDetails, CompletionUsage, Model as ModelCard, PromptTokensDetails};
+use loggia_wire::openai::{
+    ChatCompletionRequest, CompletionTokensDetails, CompletionUsage, Model as ModelCard, PromptTokensDetails,
+};
 use serde_json::json;
 use tokio::sync::OnceCell;
 
+use crate::completion::{self, Continued};
 use crate::deltas::{self, Deltas};
 use crate::embed::{LlamaEmbedder, Pooling};
 use crate::engine::{Answer, Engine, Output, Piece, Usage};
@@ -84,7 +87,11 @@ impl Llama {
             instructions = processor::instructions(),
             "the embedded engine is ready"
         );
-        let abilities = Arc::new(abilities(engine.context(), model.syntax));
+        let mut abilities = abilities(engine.context(), model.syntax);
+        if model.fill_in_the_middle.is_some() {
+            abilities.can = abilities.can.with(Ability::FillInTheMiddle);
+        }
+        let abilities = Arc::new(abilities);
         let card = card(options, &model, &abilities);
         Ok(Self { model, engine, served_by, abilities, card, grammars: OnceCell::new() })
     }
@@ -117,18 +124,37 @@ impl Llama {
             }
             Ok(model.prompt(&text))
         };
-        if size > LONG_PROMPT {
-            tokio::task::spawn_blocking(render).await.map_err(|_| failed("the prompt could not be read"))?
-        } else {
-            render()
-        }
+        read(size, render).await
+    }
+
+    /// The text that is to be continued, as tokens.
+    async fn continued(&self, call: &CompletionCall, context: usize) -> Result<Continued, BackendError> {
+        let (model, request) = (Arc::clone(&self.model), Arc::clone(&call.request));
+        read(completion::size(&request), move || completion::continued(&model, &request, context)).await
     }
 
     /// What the answer is held to, compiled.
-    async fn hold(&self, call: &ChatCall, syntax: Syntax, begins: Begins) -> Result<Option<Held>, BackendError> {
-        let Some(wanted) = hold::wanted(&call.request, syntax)? else { return Ok(None) };
+    async fn hold(
+        &self,
+        request: &ChatCompletionRequest,
+        syntax: Syntax,
+        begins: Begins,
+    ) -> Result<Option<Held>, BackendError> {
+        let Some(wanted) = hold::wanted(request, syntax)? else { return Ok(None) };
         let grammars = self.grammars.get_or_try_init(|| grammars(Arc::clone(&self.model))).await?;
         hold::hold(wanted, grammars, syntax, begins).await.map(Some)
+    }
+}
+
+/// Makes a prompt of so many bytes where it holds nobody up.
+async fn read<T: Send + 'static>(
+    size: usize,
+    read: impl FnOnce() -> Result<T, BackendError> + Send + 'static,
+) -> Result<T, BackendError> {
+    if size > LONG_PROMPT {
+        tokio::task::spawn_blocking(read).await.map_err(|_| failed("the prompt could not be read"))?
+    } else {
+        read()
     }
 }
 
@@ -154,10 +180,25 @@ impl Backend for Llama {
             let syntax = hold::syntax(&call.request, self.model.syntax);
             let options = EngineOptions::of(&call.request, self.engine.context())?;
             let Prompt { tokens, begins } = self.prompt(&call, options.context).await?;
-            let held = self.hold(&call, syntax, begins).await?;
+            let held = self.hold(&call.request, syntax, begins).await?;
             let deltas = deltas::of(&call.request, &call.id, syntax, begins);
             let known = Known { profile: call.profile, vocabulary: self.model.facts.vocabulary, options: &options };
             let generations = request::generations(&call.request, &known, &Arc::from(tokens), held)?;
+            let answers = self.engine.generate(generations).map_err(|error| explain(&error))?;
+            Ok(Reply { served_by: self.served_by.clone(), events: Box::pin(Events::new(answers, deltas)) })
+        })
+    }
+
+    fn complete(&self, call: CompletionCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
+        Box::pin(async move {
+            let request = call.request.as_chat();
+            self.check_name(&request.model)?;
+            let options = EngineOptions::of(&request, self.engine.context())?;
+            let Continued { tokens, echo } = self.continued(&call, options.context).await?;
+            let held = self.hold(&request, Syntax::of_text(), Begins::Text).await?;
+            let deltas = deltas::of_texts(request.choices(), &echo);
+            let known = Known { profile: call.profile, vocabulary: self.model.facts.vocabulary, options: &options };
+            let generations = request::generations(&request, &known, &Arc::from(tokens), held)?;
             let answers = self.engine.generate(generations).map_err(|error| explain(&error))?;
             Ok(Reply { served_by: self.served_by.clone(), events: Box::pin(Events::new(answers, deltas)) })
         })
@@ -273,13 +314,14 @@ pub(crate) const LLAMA_CPP: &str = "llama-cpp-2 0.1.160";
 
 fn abilities(context: usize, syntax: Syntax) -> Abilities {
     use Ability::{
-        EngineOptions, Grammar, JsonObject, JsonSchema, LogitBias, Logprobs, Reasoning, Seed, SeveralChoices,
-        SingleToolCall, StrictTools, ToolChoice, Tools,
+        Echo, EngineOptions, Grammar, JsonObject, JsonSchema, LogitBias, Logprobs, Reasoning, Seed, SeveralChoices,
+        SingleToolCall, StrictTools, TokenPrompts, ToolChoice, Tools,
     };
     let sampled = [LogitBias, Logprobs, SeveralChoices, Seed, EngineOptions];
     // Where the template knows nothing of tools, the model is told of them.
     let held = [JsonObject, JsonSchema, Tools, SingleToolCall, ToolChoice, Grammar];
-    let mut can = sampled.into_iter().chain(held).fold(AbilitySet::default(), AbilitySet::with);
+    let of_texts = [TokenPrompts, Echo];
+    let mut can = sampled.into_iter().chain(held).chain(of_texts).fold(AbilitySet::default(), AbilitySet::with);
     if !syntax.knows_tools() || syntax.watch().is_some() {
         can = can.with(StrictTools);
     }
@@ -294,6 +336,7 @@ fn abilities(context: usize, syntax: Syntax) -> Abilities {
 fn capabilities(abilities: &Abilities, syntax: Syntax) -> Vec<&'static str> {
     let all = [
         ("completion", true),
+        ("insert", abilities.has(Ability::FillInTheMiddle)),
         // That its template knows of them. Told of them it can be in any case.
         ("tools", syntax.knows_tools()),
         ("thinking", syntax.reasons()),

@@ -22,6 +22,8 @@ pub(crate) struct Deltas {
     /// None where all is text: the model does not reason, and nothing can be called.
     reader: Option<Reader>,
     index: u32,
+    /// What is still to be said before the rest.
+    before: String,
     /// What the ids of calls begin with.
     id: String,
     /// Whether only the first call counts.
@@ -40,12 +42,27 @@ pub(crate) fn of(request: &ChatCompletionRequest, id: &str, syntax: Syntax, begi
     let of_choice = |choice: usize| Deltas {
         reader: (!all_is_text).then(|| Reader::new(syntax, Arc::clone(&offered), begins, pace)),
         index: u32::try_from(choice).unwrap_or(u32::MAX),
+        before: String::new(),
         id: if choice == 0 { format!("call_{id}") } else { format!("call_{id}-{choice}") },
         single_call: request.parallel_tool_calls == Some(false),
         tokens: 0,
         reasoning_tokens: 0,
     };
     (0..request.choices()).map(of_choice).collect()
+}
+
+/// Readers for so many texts, each with this before it: there is nothing in them to be told apart.
+pub(crate) fn of_texts(count: usize, before: &str) -> Vec<Deltas> {
+    let of_text = |choice: usize| Deltas {
+        reader: None,
+        index: u32::try_from(choice).unwrap_or(u32::MAX),
+        before: before.to_owned(),
+        id: String::new(),
+        single_call: false,
+        tokens: 0,
+        reasoning_tokens: 0,
+    };
+    (0..count).map(of_text).collect()
 }
 
 impl Deltas {
@@ -81,7 +98,8 @@ impl Deltas {
 
     fn delta(&mut self, piece: &Piece) -> Delta {
         let Some(reader) = &mut self.reader else {
-            return if piece.text.is_empty() { Delta::default() } else { Delta::content(piece.text.as_str()) };
+            let text = std::mem::take(&mut self.before) + &piece.text;
+            return if text.is_empty() { Delta::default() } else { Delta::content(text) };
         };
         let was_reasoning = reader.is_reasoning();
         let mut said: Vec<Said> = reader.push(&piece.text).collect();

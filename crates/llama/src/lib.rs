@@ -2,7 +2,7 @@
 //!
 //! Reading order: `options` (what can be set), `model` (a loaded file), `adapter` (what is laid over it), `template` (conversation to prompt), `engine` (the thread
 //! that answers several requests in one batch), `sample` (logits to token), `grammar` (which tokens may come, where the answer has a
-//! form), `text` (tokens to text), `syntax` and `deltas` (text to reasoning, calls and answer), `hold` (what an answer is held to),
+//! form), `text` (tokens to text), `syntax` and `deltas` (text to reasoning, calls and answer), `hold` (what an answer is held to), `completion` (a text as a prompt),
 //! `backend` (all of it as a [`loggia_backend::Backend`]), `embed` (models that make vectors, and an engine of their own), `gguf` (the check of a
 //! file before llama.cpp sees it), `memory` (what it will need), `processor`, `threads`, `devices` and `libraries` (the machine).
 //! `docs/engine.md` tells it in words.
@@ -13,6 +13,7 @@
 
 mod adapter;
 mod backend;
+mod completion;
 mod deltas;
 mod devices;
 mod embed;

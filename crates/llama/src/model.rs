@@ -10,6 +10,7 @@ use llama_cpp_2::token::LlamaToken;
 use llama_cpp_2::{LogOptions, send_logs_to_tracing};
 
 use crate::adapter::Adapter;
+use crate::completion::FillInTheMiddle;
 use crate::error::LoadError;
 use crate::gguf::Gguf;
 use crate::grammar::Words;
@@ -27,6 +28,8 @@ pub(crate) struct Model {
     pub(crate) adapter: Option<Adapter>,
     /// What it is computed on, in words.
     pub(crate) devices: String,
+    /// None where the model was not trained for it.
+    pub(crate) fill_in_the_middle: Option<FillInTheMiddle>,
     template: Template,
     /// Control tokens that are markers of the syntax: their text is read.
     markers: Vec<Token>,
@@ -87,7 +90,9 @@ impl Model {
         }
         let syntax = sources.syntax(&llama);
         let markers = syntax.marks().filter_map(|mark| single_token(&llama, mark)).collect();
-        let mut model = Self { llama, facts, syntax, adapter, devices, template, markers, longest: 0 };
+        let fill_in_the_middle = fill_in_the_middle(&llama);
+        let mut model =
+            Self { llama, facts, syntax, adapter, devices, fill_in_the_middle, template, markers, longest: 0 };
         model.longest = model.longest_token();
         Ok(model)
     }
@@ -111,16 +116,31 @@ impl Model {
     /// The tokens of a text in which special tokens are written out, with the one that begins every text where the model wants
     /// it and the text does not have it.
     pub(crate) fn tokenize(&self, text: &str) -> Vec<Token> {
-        let vocab = self.llama.vocab();
-        let mut tokens: Vec<Token> =
-            vocab.tokenize(text.as_bytes(), false, true).into_iter().map(|token| token.0.cast_unsigned()).collect();
-        if vocab.should_add_bos()
-            && let Ok(bos) = Token::try_from(vocab.bos().0)
-            && tokens.first() != Some(&bos)
-        {
+        let mut tokens = self.tokens(text, true);
+        if let Some(bos) = self.begin().filter(|bos| tokens.first() != Some(bos)) {
             tokens.insert(0, bos);
         }
         tokens
+    }
+
+    /// The tokens of a text in which nothing is a special token.
+    pub(crate) fn tokenize_plain(&self, text: &str) -> Vec<Token> {
+        self.tokens(text, false)
+    }
+
+    fn tokens(&self, text: &str, special: bool) -> Vec<Token> {
+        let tokens = self.llama.vocab().tokenize(text.as_bytes(), false, special);
+        tokens.into_iter().map(|token| token.0.cast_unsigned()).collect()
+    }
+
+    /// The token that begins every text, where the model wants one.
+    pub(crate) fn begin(&self) -> Option<Token> {
+        self.first().filter(|_| self.llama.vocab().should_add_bos())
+    }
+
+    /// The token that can begin a text, where the model has one.
+    pub(crate) fn first(&self) -> Option<Token> {
+        Token::try_from(self.llama.vocab().bos().0).ok()
     }
 
     /// Appends the bytes of a token's text; control tokens have none, but for the markers that are read.
@@ -132,6 +152,11 @@ impl Model {
             self.markers.contains(&token),
             None,
         );
+    }
+
+    /// Appends the bytes of a token's text, special tokens written out.
+    pub(crate) fn append_written(&self, token: Token, bytes: &mut Vec<u8>) {
+        self.llama.vocab().token_to_piece_into(LlamaToken(token.cast_signed()), bytes, true, None);
     }
 
     fn longest_token(&self) -> usize {
@@ -238,4 +263,11 @@ fn single_token(llama: &LlamaModel, text: &str) -> Option<Token> {
         [token] => Token::try_from(token.0).ok(),
         _ => None,
     }
+}
+
+fn fill_in_the_middle(llama: &LlamaModel) -> Option<FillInTheMiddle> {
+    let vocab = llama.vocab();
+    let known = |token: LlamaToken| Token::try_from(token.0).ok();
+    let (before, after) = (known(vocab.fim_pre())?, known(vocab.fim_suf())?);
+    Some(FillInTheMiddle { before, after, between: known(vocab.fim_mid())? })
 }

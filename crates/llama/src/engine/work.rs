@@ -87,8 +87,11 @@ impl Work {
         self.generated += 1;
         let mut bytes = Vec::new();
         model.append_piece(token, &mut bytes);
+        let before = self.text.seen();
         let pushed = self.text.push(&bytes, &mut out);
-        if let Some(top) = self.top_logprobs {
+        // A token that is nothing but the end of a stop string is no part of the answer.
+        let is_said = pushed == Pushed::More || self.text.seen() > before;
+        if let Some(top) = self.top_logprobs.filter(|_| is_said) {
             self.held_logprobs.push_back((self.text.seen(), logprob(model, rank(logits, token, top), bytes)));
         }
         if pushed == Pushed::Stopped {

@@ -135,6 +135,11 @@ impl Syntax {
         Self { calls, thinks, headers, form, effort, marks_are_tokens, name_first: false }
     }
 
+    /// That of a text which no template asked for: all of it is text.
+    pub(crate) fn of_text() -> Self {
+        Self::of("", |_| false)
+    }
+
     /// Whether the model can be told of tools.
     pub(crate) fn knows_tools(&self) -> bool {
         self.calls.is_some()

@@ -8,6 +8,19 @@ pub(crate) fn gguf() -> Vec<u8> {
     file(&metadata(), &tensors(), 7)
 }
 
+/// The same with tokens to fill in the middle with, those of the bytes 1, 2 and 3, under these keys; and with nothing added before a text.
+pub(crate) fn inserting(keys: [&'static str; 3]) -> Vec<u8> {
+    let mut metadata = metadata();
+    metadata.push(("tokenizer.ggml.add_space_prefix", value(7, &[0])));
+    metadata.extend(keys.into_iter().zip(1..).map(|(key, byte)| (key, number(token(byte)))));
+    file(&metadata, &tensors(), 7)
+}
+
+/// The token that is this byte.
+pub(crate) fn token(byte: u8) -> u32 {
+    3 + u32::from(byte)
+}
+
 /// A LoRA adapter for it, of rank 2, with weights drawn by another lot.
 pub(crate) fn adapter() -> Vec<u8> {
     let metadata = [

@@ -1,0 +1,133 @@
+//! The older completions: the tokens that the model is to go on with. No template here: a text is read as it is, and what is to stand
+//! between two texts is asked for by the model's own tokens for that.
+//!
+//! What is asked of the engine besides, and what comes of its answer, is as with a chat (`request`, `backend`).
+
+use loggia_backend::BackendError;
+use loggia_wire::openai::{CompletionRequest, OnePrompt, Prompt};
+
+use crate::Token;
+use crate::model::Model;
+
+/// The tokens with which a model is told what comes before, what comes after, and that what is between is wanted. llama.cpp finds them by
+/// the file's metadata (`tokenizer.ggml.fim_pre_token_id`, …, and the older `prefix_token_id`, …) or by their texts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FillInTheMiddle {
+    pub(crate) before: Token,
+    pub(crate) after: Token,
+    pub(crate) between: Token,
+}
+
+/// What is to be continued.
+#[derive(Debug)]
+pub(crate) struct Continued {
+    pub(crate) tokens: Vec<Token>,
+    /// What is to stand before the text; nothing where that is not asked for.
+    pub(crate) echo: String,
+}
+
+impl FillInTheMiddle {
+    /// The prompt, in the order of llama.cpp's server: before, after, and what is between last.
+    fn around(self, begin: Option<Token>, before: &[Token], after: &[Token]) -> Vec<Token> {
+        let before = [self.before].into_iter().chain(before.iter().copied());
+        let after = [self.after].into_iter().chain(after.iter().copied());
+        begin.into_iter().chain(before).chain(after).chain([self.between]).collect()
+    }
+}
+
+/// What a request of one prompt is to be continued from, for a context of so many tokens.
+pub(crate) fn continued(model: &Model, request: &CompletionRequest, context: usize) -> Result<Continued, BackendError> {
+    if request.prompts() > 1 {
+        return Err(refused("prompt", "invalid_value", "one prompt at a time can be continued"));
+    }
+    // Absent: a text from its beginning.
+    let prompt = request.prompt.as_ref().and_then(|prompt| prompt.each().next()).unwrap_or(OnePrompt::Text(""));
+    check(model, prompt, request.suffix().unwrap_or_default(), context)?;
+    let mut tokens = match (request.suffix(), model.fill_in_the_middle) {
+        (None, _) => read(prompt, |text| model.tokenize(text)),
+        (Some(suffix), Some(tokens)) => {
+            let before = read(prompt, |text| model.tokenize_plain(text));
+            tokens.around(model.begin(), &before, &model.tokenize_plain(suffix))
+        }
+        (Some(_), None) => {
+            let message = "this model has no tokens to fill in the middle with";
+            return Err(refused("suffix", "unsupported_parameter", message));
+        }
+    };
+    if tokens.is_empty() {
+        let begin = model.first().ok_or_else(|| {
+            refused("prompt", "invalid_value", "this model has no token that begins a text; send some text")
+        })?;
+        tokens.push(begin);
+    }
+    let echo = if request.echoes() { shown(model, prompt) } else { String::new() };
+    Ok(Continued { tokens, echo })
+}
+
+/// How many bytes of text a request has, for whoever wants to know whether its reading takes long.
+pub(crate) fn size(request: &CompletionRequest) -> usize {
+    let size = |prompt| match prompt {
+        OnePrompt::Text(text) => text.len(),
+        OnePrompt::Tokens(tokens) => tokens.len(),
+    };
+    request.prompt.iter().flat_map(Prompt::each).map(size).sum::<usize>() + request.suffix().map_or(0, str::len)
+}
+
+fn read(prompt: OnePrompt<'_>, tokenize: impl Fn(&str) -> Vec<Token>) -> Vec<Token> {
+    match prompt {
+        OnePrompt::Text(text) => tokenize(text),
+        OnePrompt::Tokens(tokens) => tokens.to_vec(),
+    }
+}
+
+fn check(model: &Model, prompt: OnePrompt<'_>, suffix: &str, context: usize) -> Result<(), BackendError> {
+    let (text, tokens): (&str, &[Token]) = match prompt {
+        OnePrompt::Text(text) => (text, &[]),
+        OnePrompt::Tokens(tokens) => ("", tokens),
+    };
+    let vocabulary = model.facts.vocabulary;
+    let is_known = |token: Token| usize::try_from(token).is_ok_and(|token| token < vocabulary);
+    if let Some(token) = tokens.iter().find(|&&token| !is_known(token)) {
+        let most = vocabulary.saturating_sub(1);
+        let message = format!("{token} is no token of this model, which has those from 0 to {most}");
+        return Err(refused("prompt", "invalid_value", &message));
+    }
+    if [text, suffix].iter().any(|text| model.is_longer_for_sure(text, context)) {
+        return Err(BackendError::ContextLengthExceeded { prompt_tokens: None, context: Some(context as u64) });
+    }
+    Ok(())
+}
+
+/// The prompt as text, special tokens written out.
+fn shown(model: &Model, prompt: OnePrompt<'_>) -> String {
+    match prompt {
+        OnePrompt::Text(text) => text.to_owned(),
+        OnePrompt::Tokens(tokens) => {
+            let mut bytes = Vec::new();
+            for &token in tokens {
+                model.append_written(token, &mut bytes);
+            }
+            String::from_utf8_lossy(&bytes).into_owned()
+        }
+    }
+}
+
+fn refused(param: &str, code: &str, what: &str) -> BackendError {
+    BackendError::InvalidRequest {
+        message: format!("Invalid value for '{param}': {what}."),
+        param: Some(param.to_owned()),
+        code: Some(code.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_between_comes_last_and_the_token_that_begins_a_text_once() {
+        let tokens = FillInTheMiddle { before: 91, after: 92, between: 93 };
+        assert_eq!(tokens.around(Some(1), &[5, 6], &[7, 8]), [1, 91, 5, 6, 92, 7, 8, 93]);
+        assert_eq!(tokens.around(None, &[], &[7]), [91, 92, 7, 93]);
+    }
+}
