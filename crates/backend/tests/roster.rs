@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_core::future::BoxFuture;
 use loggia_backend::roster::{Found, Roster, RosterError, SurveyedAlias};
-use loggia_backend::{Abilities, Backend, BackendError, ChatCall, Profile, Reply, ServedBy};
+use loggia_backend::{Abilities, Backend, BackendError, ChatCall, EmbeddingCall, Embeddings, Profile, Reply, ServedBy};
 use loggia_wire::openai::Model;
 use serde_json::json;
 
@@ -67,6 +67,12 @@ impl Backend for Fake {
         })
     }
 
+    fn embed(&self, call: EmbeddingCall) -> BoxFuture<'_, Result<Embeddings, BackendError>> {
+        let model = call.request.model.as_str().into();
+        let served_by = ServedBy { backend: self.name.into(), model, node: None, fingerprint: "fp_0".into() };
+        Box::pin(std::future::ready(Ok(Embeddings { served_by, vectors: vec![vec![1.0]], prompt_tokens: 1 })))
+    }
+
     fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, BackendError>> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         Box::pin(async move {
@@ -119,6 +125,18 @@ async fn a_bare_name_leads_to_the_first_backend_that_has_it_and_name_slash_model
         not_found("one/org/c"),
         "an engine may take any name; it is not there"
     );
+}
+
+#[tokio::test]
+async fn names_and_aliases_lead_embeddings_where_they_lead_chats() {
+    let one = Fake::having("one", &["a"]);
+    let two = Fake::having("two", &["nomic"]);
+    let roster = roster(&[&one, &two], &["text-embedding-*=nomic"]);
+    for (name, leads_to) in [("text-embedding-3-small", "two nomic"), ("two/nomic", "two nomic"), ("a", "one a")] {
+        let request = Arc::new(serde_json::from_value(json!({"model": name, "input": "a cat"})).unwrap());
+        let made = roster.embed(EmbeddingCall { id: "embd-1".into(), request, head: None }).await.unwrap();
+        assert_eq!(format!("{} {}", made.served_by.backend, made.served_by.model), leads_to, "{name}");
+    }
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! Embeddings on a real model: all-MiniLM-L6-v2, against vectors that were computed from its published weights without llama.cpp.
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +19,13 @@ fn model() -> PathBuf {
         path.display()
     );
     path
+}
+
+/// One that holds chats.
+fn chat_model() -> PathBuf {
+    let beside =
+        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../.loggia/models/SmolLM2-135M-Instruct.Q4_1.gguf");
+    std::env::var_os("LOGGIA_TEST_MODEL").map_or_else(beside, PathBuf::from)
 }
 
 fn options() -> LlamaOptions {
@@ -186,17 +193,49 @@ async fn it_says_what_it_is_and_holds_no_chats() {
 
 #[tokio::test]
 async fn a_chat_model_makes_no_embeddings_and_is_opened_as_what_it_is() {
-    let chats = std::env::var_os("LOGGIA_TEST_MODEL").map_or_else(
-        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../.loggia/models/SmolLM2-135M-Instruct.Q4_1.gguf"),
-        PathBuf::from,
-    );
-    let options = LlamaOptions { threads: Some(1), context: Some(64), ..LlamaOptions::new(chats, "smollm2") };
+    let options = LlamaOptions { threads: Some(1), context: Some(64), ..LlamaOptions::new(chat_model(), "smollm2") };
     assert!(matches!(LlamaEmbedder::open(&options), Err(LoadError::Kind { .. })));
     let engine = loggia_llama::open(&options).unwrap();
     let abilities = engine.abilities("smollm2").await.unwrap();
     assert!(abilities.has(Ability::Chat) && !abilities.has(Ability::Embeddings));
     let refused = engine.embed(call(&json!({"input": "a cat"}))).await.unwrap_err();
     assert_eq!(refused, BackendError::Unsupported { work: Work::Embeddings });
+}
+
+/// The chat model's file as one whose header says that it pools by the last token, as those of decoders do that were made for embeddings.
+fn pooling_decoder(folder: &Path) -> PathBuf {
+    let file = std::fs::read(chat_model()).unwrap();
+    let key = |name: &str| [&(name.len() as u64).to_le_bytes(), name.as_bytes()].concat();
+    let number = |number: u32| number.to_le_bytes().to_vec();
+    // A number (type 4), and a string (type 8).
+    let mut entries = [key("llama.pooling_type"), number(4), number(3), key("general.comment"), number(8)].concat();
+    // Whatever brings the two to a multiple of the alignment, so that all behind them stays where it is.
+    let rest = 32 - (entries.len() + 8) % 32;
+    entries.extend((rest as u64).to_le_bytes());
+    entries.extend(vec![b'x'; rest]);
+    let count = u64::from_le_bytes(file[16..24].try_into().unwrap()) + 2;
+    let path = folder.join("pooling.gguf");
+    std::fs::write(&path, [&file[..16], &count.to_le_bytes(), &entries, &file[24..]].concat()).unwrap();
+    path
+}
+
+#[tokio::test]
+async fn a_decoder_that_pools_gives_an_input_the_same_vector_alone_and_among_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let options =
+        LlamaOptions { context: Some(256), ..LlamaOptions { path: pooling_decoder(folder.path()), ..options() } };
+    let engine = LlamaEmbedder::open(&options).unwrap();
+    assert_eq!(engine.models().await.unwrap()[0].extra["pooling"], "last");
+    let texts = ["a cat", "a dog sleeps on the mat", "def f(x): return x", "a cat"];
+    let together = embed(&engine, json!({"input": texts})).await.unwrap().vectors;
+    assert!(cosine(&together[0], &together[3]) > 0.999_9, "the same text twice");
+    assert!(cosine(&together[0], &together[2]) < 0.99, "another text: {}", cosine(&together[0], &together[2]));
+    for (text, among_others) in texts.iter().zip(&together) {
+        let alone = embed(&engine, json!({"input": text})).await.unwrap().vectors.remove(0);
+        assert!(cosine(&alone, among_others) > 0.999, "{text}: {}", cosine(&alone, among_others));
+    }
+    let forecast = Forecast::of(&options).unwrap();
+    assert!(forecast.cache > 0 && forecast.context == 256, "it keeps keys and values while it reads");
 }
 
 #[test]
