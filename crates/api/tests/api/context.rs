@@ -87,3 +87,12 @@ async fn a_prompt_that_was_underrated_is_asked_again_with_room_for_it() {
     chat(&inner, Policy::default(), saying(100)).await;
     assert_eq!(inner.chats().len(), 1, "no context of this model can hold it");
 }
+
+#[tokio::test]
+async fn a_prompt_that_is_too_long_by_the_words_of_ollamas_own_runner_is_no_input() {
+    let inner = ollama(None).on("/api/chat", 400, [r#"{"error":"the input length exceeds the context length"}"#]);
+    let answer = chat(&inner, Policy::default(), hello(json!({}))).await;
+    let error = answer.json()["error"].clone();
+    assert_eq!((answer.status(), &error["code"]), (400, &json!("context_length_exceeded")));
+    assert_eq!(error["param"], "messages");
+}

@@ -208,7 +208,13 @@ where
         if response.status() == StatusCode::OK {
             Ok(response)
         } else {
-            Err(Box::pin(self.refused(response, question.model())).await)
+            match Box::pin(self.refused(response, question.model())).await {
+                // The words of Ollama's own runner, which tells no numbers; of an input they are said too.
+                BackendError::InputTooLong { .. } => {
+                    Err(BackendError::ContextLengthExceeded { prompt_tokens: None, context: None })
+                }
+                error => Err(error),
+            }
         }
     }
 
