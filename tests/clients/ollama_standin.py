@@ -4,7 +4,7 @@ Not a model and not lenient: a request that differs from every recorded one in a
 that the test that caused it fails, and `GET /standin/report` tells what differed. What Loggia adds to each request by design is written
 in `ALWAYS_SENT`; nothing else may be added.
 
-It can also be told how to send (`POST /standin/next`, for the next chat request): the bytes split at one place, or one by one; or to hold
+It can also be told how to send (`POST /standin/next`, for the next request of a chat or a completion): the bytes split at one place, or one by one; or to hold
 after some lines until the client leaves, which `GET /standin/left` then waits for. Held after 0 lines, it does not even send headers, like
 Ollama while it reads a prompt.
 
@@ -54,9 +54,14 @@ class Recording:
         """Whether there is a conversation in it, so that Loggia could send it at all."""
         return isinstance(self.request, dict) and isinstance(self.request.get("messages"), list) and self.request["messages"] != []
 
+    def is_a_completion(self) -> bool:
+        """Whether Loggia asks like this for a text to be continued: as it is, and with nothing before it."""
+        return bool(self.request.get("raw") and self.request.get("prompt") and "system" not in self.request)
+
     def expected(self) -> dict:
         """The request that Loggia sends for the same question."""
-        numbered = {"messages": [with_numbered_calls(message) for message in self.request["messages"]]}
+        messages = self.request.get("messages")
+        numbered = {"messages": [with_numbered_calls(message) for message in messages]} if messages else {}
         loaded = {"num_ctx": LOADED[self.request["model"]]} if self.request.get("model") in LOADED else {}
         options = {**loaded, **self.request.get("options", {})}
         sized = {"options": options} if options else {}
@@ -113,6 +118,12 @@ def differing(request: dict, expected: dict) -> dict:
     }
 
 
+def difference(request: dict, recorded: dict[str, list[Recording]]) -> dict:
+    """What sets the request apart from the recorded one that it is most like."""
+    nearest = min((same[0] for same in recorded.values()), key=lambda recording: len(differing(request, recording.expected())))
+    return {"nearest": nearest.name, "differs": differing(request, nearest.expected())}
+
+
 class Plan:
     """How the next chat answer is sent."""
 
@@ -140,6 +151,7 @@ class StandIn:
         for recording in read("chat"):
             if recording.is_a_chat() and recording.name not in NEVER_SENT:
                 self.chats.setdefault(same_json(recording.expected()), []).append(recording)
+        self.completions = {same_json(one.expected()): [one] for one in read("generate") if one.is_a_completion()}
         self.embeddings = {same_json(as_loggia_asks(recording.request)): recording for recording in read("embed")}
         self.server = {recording.name: recording for recording in read("server")}
         self.plan = Plan()
@@ -157,7 +169,9 @@ class StandIn:
                 if path.startswith("/standin/"):
                     await self.steer(writer, path, body)
                 elif (method, path) == ("POST", "/api/chat"):
-                    await self.chat(reader, writer, body)
+                    await self.chat(reader, writer, body, self.chats)
+                elif (method, path) == ("POST", "/api/generate"):
+                    await self.chat(reader, writer, body, self.completions)
                 elif (method, path) == ("POST", "/api/embed"):
                     await self.embed(writer, body)
                 else:
@@ -167,9 +181,9 @@ class StandIn:
         finally:
             writer.close()
 
-    async def chat(self, reader, writer, body: bytes) -> None:
+    async def chat(self, reader, writer, body: bytes, recorded: dict[str, list[Recording]]) -> None:
         plan, self.plan = self.plan, Plan("recorded")
-        recording = self.find(body)
+        recording = self.find(body, recorded)
         if recording is None:
             await send_json(writer, "500 Internal Server Error", {"error": "no such request was recorded"})
             return
@@ -194,37 +208,31 @@ class StandIn:
         self.served.append(recording.name)
         await send(writer, recording, Plan("recorded"))
 
-    def find(self, body: bytes) -> Recording | None:
+    def find(self, body: bytes, recorded: dict[str, list[Recording]]) -> Recording | None:
         try:
             request = json.loads(body)
         except ValueError:
             self.mismatches.append({"not_json": repr(body[:200])})
             return None
         if self.expected:
-            return self.find_expected(request)
-        same = self.chats.get(same_json(request))
+            return self.find_expected(request, recorded)
+        same = recorded.get(same_json(request))
         if same is None:
-            self.mismatches.append(self.difference(request))
+            self.mismatches.append(difference(request, recorded))
             return None
         # The same question was asked twice in some recordings: their answers take turns.
         self.turn += 1
         return same[self.turn % len(same)]
 
-    def find_expected(self, request: dict) -> Recording | None:
+    def find_expected(self, request: dict, recorded: dict[str, list[Recording]]) -> Recording | None:
         """The recording that a test said would be asked for next, if this is that request."""
         told = self.expected.pop(0)
-        recording = next(each for same in self.chats.values() for each in same if each.name == told["recording"])
+        recording = next(each for same in recorded.values() for each in same if each.name == told["recording"])
         expected = {**recording.expected(), **told["changed"]}
         if fits(request, expected):
             return recording
         self.mismatches.append({"expected": told["recording"], "differs": differing(request, expected)})
         return None
-
-    def difference(self, request: dict) -> dict:
-        """What sets the request apart from the recorded one that it is most like."""
-        recorded = [same[0] for same in self.chats.values()]
-        nearest = min(recorded, key=lambda recording: len(differing(request, recording.expected())))
-        return {"nearest": nearest.name, "differs": differing(request, nearest.expected())}
 
     async def other(self, writer, method: str, path: str, body: bytes) -> None:
         recording = None
