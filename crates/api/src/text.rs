@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use loggia_wire::openai::{ChunkChoice, CompletionChoice, CompletionLogprobs, FinishReason, TokenLogprob};
 
+/// What a log-probability that was none has become by then: JSON has no infinity, and a chat's cannot be null.
+const IMPOSSIBLE: f64 = -9999.0;
+
 /// One choice's text as far as it has come.
 #[derive(Clone, Debug)]
 pub(crate) struct TextChoice {
@@ -35,7 +38,8 @@ impl TextChoice {
     fn logprobs(&mut self, tokens: &[TokenLogprob]) -> CompletionLogprobs {
         let mut older = CompletionLogprobs::default();
         for token in tokens {
-            let is_first = std::mem::take(&mut self.is_first_of_prompt);
+            // An engine that makes nothing of `echo` begins with a token of its own, which has a probability.
+            let is_first = std::mem::take(&mut self.is_first_of_prompt) && token.logprob <= IMPOSSIBLE;
             older.tokens.push(shown(&token.token, token.bytes.as_deref()));
             older.token_logprobs.push((!is_first).then_some(token.logprob));
             older.top_logprobs.push((!is_first).then(|| likeliest(token)));
@@ -113,9 +117,12 @@ mod tests {
     #[test]
     fn the_first_token_of_an_echoed_prompt_has_no_probability() {
         let mut text = TextChoice::new(true);
-        let tokens = json!([{"token": "a", "logprob": 0.0}, {"token": "b", "logprob": -1.0}]);
+        let tokens = json!([{"token": "a", "logprob": -9999.0}, {"token": "b", "logprob": -1.0}]);
         let logprobs = text.of(choice(&tokens)).logprobs.unwrap();
         assert_eq!(logprobs.token_logprobs, [None, Some(-1.0)]);
         assert_eq!(logprobs.top_logprobs[0], None);
+        let own = json!([{"token": "a", "logprob": -0.5}]);
+        let logprobs = TextChoice::new(true).of(choice(&own)).logprobs.unwrap();
+        assert_eq!(logprobs.token_logprobs, [Some(-0.5)], "an engine that does not echo");
     }
 }

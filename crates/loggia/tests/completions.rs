@@ -76,3 +76,11 @@ fn several_prompts_of_token_ids_are_answered_each_by_itself_and_counted_together
     let usage = &answer["usage"];
     assert_eq!((&usage["prompt_tokens"], &usage["completion_tokens"]), (&json!(5), &json!(48)));
 }
+
+#[test]
+fn many_texts_of_several_prompts_wait_for_each_other_instead_of_filling_the_queue() {
+    let served = serve(tiny::gguf());
+    let prompts: Vec<_> = (b'a'..b'i').map(|byte| json!([1, token(byte)])).collect();
+    let (status, answer) = complete(&served, &json!({"prompt": prompts, "n": 16, "max_tokens": 2}));
+    assert_eq!((status, answer["choices"].as_array().map(Vec::len)), (200, Some(128)), "{answer}");
+}

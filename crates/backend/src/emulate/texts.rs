@@ -18,7 +18,8 @@ use loggia_wire::openai::{
 use super::choices;
 use crate::{Abilities, Ability, Backend, BackendError, Chunk, CompletionCall, Event, Reply, ServedBy};
 
-/// How many calls are under way at once. An engine works on a few at a time anyway, and others wait for it too.
+/// How many texts are under way at once, or those of one prompt where they are more. An engine works on a few at a time anyway, and others
+/// wait for it too.
 const SIDE_BY_SIDE: usize = 4;
 
 /// Whether the backend can do all that is asked in one call.
@@ -58,7 +59,8 @@ pub(super) async fn start(
     }
     let echoes = request.echoes() && (best || !can.has(Ability::Echo));
     let mut parts = parts(call, can, echoes);
-    let later = parts.split_off(parts.len().min(SIDE_BY_SIDE));
+    let at_once = at_once(request, can);
+    let later = parts.split_off(parts.len().min(at_once));
     let first = try_join_all(parts.into_iter().map(|part| begin(Arc::clone(inner), part))).await?;
     let Some((_, served_by)) = first.first() else { return Err(BackendError::Unfinished) };
     let served_by = served_by.clone();
@@ -72,8 +74,14 @@ pub(super) async fn start(
         });
         events.flatten().boxed()
     });
-    let events = under_way.chain(to_begin).flatten_unordered(SIDE_BY_SIDE).boxed();
+    let events = under_way.chain(to_begin).flatten_unordered(at_once).boxed();
     Ok(Reply { served_by, events: Box::pin(Texts::new(events, request, echoes, best)) })
+}
+
+/// How many calls at once: fewer where each is for several texts.
+fn at_once(request: &CompletionRequest, can: &Abilities) -> usize {
+    let texts = if can.has(Ability::SeveralChoices) { request.candidates() } else { 1 };
+    (SIDE_BY_SIDE / texts).max(1)
 }
 
 /// The events of a part, each with the number of its prompt.
