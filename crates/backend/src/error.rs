@@ -156,8 +156,8 @@ impl Work {
                  v1/embeddings? `capabilities` in GET /v1/models/{id} tells what a model is made for."
             }
             Self::Completions => {
-                "This model is not supported in the v1/completions endpoint. Did you mean to use v1/chat/completions? `capabilities` in \
-                 GET /v1/models/{id} tells what a model is made for."
+                "This model is not supported in the v1/completions endpoint. Did you mean to use v1/chat/completions or \
+                 v1/embeddings? `capabilities` in GET /v1/models/{id} tells what a model is made for."
             }
             Self::Embeddings => {
                 "You are not allowed to generate embeddings from this model: it is not an embedding model. `capabilities` in \

@@ -202,6 +202,23 @@ async fn a_chat_model_makes_no_embeddings_and_is_opened_as_what_it_is() {
     assert_eq!(refused, BackendError::Unsupported { work: Work::Embeddings });
 }
 
+#[test]
+fn a_reranker_and_an_encoder_that_does_not_say_how_it_pools_are_refused_with_the_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = std::fs::read(model()).unwrap();
+    let key = b"bert.pooling_type";
+    let at = file.windows(key.len()).position(|window| window == key).unwrap() + key.len() + 4;
+    for (pooling, reason) in [(4_u32, "it ranks texts"), (0, "does not say how it pools"), (9, "of an unknown type, 9")]
+    {
+        let mut file = file.clone();
+        file[at..at + 4].copy_from_slice(&pooling.to_le_bytes());
+        let path = folder.path().join(format!("{pooling}.gguf"));
+        std::fs::write(&path, file).unwrap();
+        let refused = loggia_llama::open(&LlamaOptions { path, ..options() }).err().unwrap();
+        assert!(refused.to_string().contains(reason), "{refused}");
+    }
+}
+
 /// The chat model's file as one whose header says that it pools by the last token, as those of decoders do that were made for embeddings.
 fn pooling_decoder(folder: &Path) -> PathBuf {
     let file = std::fs::read(chat_model()).unwrap();

@@ -123,27 +123,37 @@ fn told_to_stop() -> anyhow::Result<impl Future<Output = ()>> {
     })
 }
 
-/// Prints a line that can be pasted into another terminal, with a model that is there and can hold a chat.
+/// Prints a line that can be pasted into another terminal, with a model that is there: one that can hold a chat, if there is one.
 async fn example(backend: &dyn Backend, address: SocketAddr, asks_for_a_key: bool) {
-    let Ok(Some(model)) = tokio::time::timeout(Duration::from_secs(5), a_model_that_chats(backend)).await else {
+    let Ok(Some(model)) = tokio::time::timeout(Duration::from_secs(5), a_model_to_try(backend)).await else {
         say("loggia: no model can be reached yet; `loggia check` with the same flags says why");
         return;
     };
     say(&format!("try it:\n{}", curl(address, &model, asks_for_a_key)));
 }
 
-/// The first that does not say that it cannot: models for embeddings stand in Ollama's list too.
-async fn a_model_that_chats(backend: &dyn Backend) -> Option<String> {
+/// A model, and what it can be asked for.
+enum ToTry {
+    Chat(String),
+    Embeddings(String),
+}
+
+/// The first that does not say that it holds no chats: models for embeddings stand in Ollama's list too. Else the first that makes those.
+async fn a_model_to_try(backend: &dyn Backend) -> Option<ToTry> {
     let models = backend.models().await.ok()?;
-    let first = models.first().map(|model| model.id.clone());
+    let mut otherwise = models.first().map(|model| ToTry::Chat(model.id.clone()));
     for model in models {
         let Ok(card) = backend.model(&model.id).await else { continue };
         let capabilities = card.extra.get("capabilities").and_then(|capabilities| capabilities.as_array());
-        if capabilities.is_none_or(|can| can.is_empty() || can.iter().any(|can| can == "completion")) {
-            return Some(model.id);
+        let says = |what: &str| capabilities.is_some_and(|can| can.iter().any(|can| can == what));
+        if capabilities.is_none_or(Vec::is_empty) || says("completion") {
+            return Some(ToTry::Chat(model.id));
+        }
+        if says("embedding") && !matches!(otherwise, Some(ToTry::Embeddings(_))) {
+            otherwise = Some(ToTry::Embeddings(model.id));
         }
     }
-    first
+    otherwise
 }
 
 /// To standard output, whether or not anybody still reads it.
@@ -151,13 +161,16 @@ fn say(text: &str) {
     let _ = writeln!(std::io::stdout(), "{text}");
 }
 
-fn curl(address: SocketAddr, model: &str, asks_for_a_key: bool) -> String {
+fn curl(address: SocketAddr, model: &ToTry, asks_for_a_key: bool) -> String {
     let key = if asks_for_a_key { r#" -H "authorization: Bearer $KEY""# } else { "" };
-    let model = serde_json::Value::from(model);
-    let body = format!(r#"{{"model":{model},"messages":[{{"role":"user","content":"Say hello."}}]}}"#);
+    let (path, model, rest) = match model {
+        ToTry::Chat(model) => ("chat/completions", model, r#""messages":[{"role":"user","content":"Say hello."}]"#),
+        ToTry::Embeddings(model) => ("embeddings", model, r#""input":"Say hello.""#),
+    };
+    let body = format!(r#"{{"model":{},{rest}}}"#, serde_json::Value::from(model.as_str()));
     // A model's name may hold what a shell reads as its own.
     let body = body.replace('\'', r"'\''");
-    format!("  curl http://{address}/v1/chat/completions -H 'content-type: application/json'{key} -d '{body}'")
+    format!("  curl http://{address}/v1/{path} -H 'content-type: application/json'{key} -d '{body}'")
 }
 
 /// Where this machine finds what listens on every interface.
@@ -176,9 +189,11 @@ mod tests {
     #[test]
     fn the_line_to_try_survives_a_shell_whatever_the_models_name() {
         let address = "127.0.0.1:11435".parse().unwrap();
-        let line = curl(address, "it's:latest", false);
+        let line = curl(address, &ToTry::Chat("it's:latest".to_owned()), false);
         assert!(line.contains(r#"-d '{"model":"it'\''s:latest","#) && !line.contains("authorization"), "{line}");
-        assert!(curl(address, "m", true).contains(r#" -H "authorization: Bearer $KEY" -d "#));
+        let line = curl(address, &ToTry::Embeddings("m".to_owned()), true);
+        assert!(line.contains(r#" -H "authorization: Bearer $KEY" -d '{"model":"m","input":"#), "{line}");
+        assert!(line.contains("/v1/embeddings "), "{line}");
     }
 
     #[test]
