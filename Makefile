@@ -59,11 +59,11 @@ fmt: ## format the Rust code
 	cargo fmt --all
 	for crate in fuzz tests/clients/rust; do cargo fmt --manifest-path $$crate/Cargo.toml; done
 
-bench: ## what the gateway costs beside nginx; writes docs/benchmarks.md
+bench: ## the gateway beside nginx, the embedded engine beside llama-server; writes docs/benchmarks.md
 	@scripts/bench
 
 fuzz: ## look for input that breaks what reads it: a minute for each fuzz target, then long property tests
 	@scripts/fuzz $(SECONDS_EACH)
 
 clean: ## remove what was built; the models under .loggia stay
-	rm -rf target tests/clients/.venv tests/clients/node/node_modules tests/clients/node/.runtime .loggia/tools
+	rm -rf target tests/clients/.venv tests/clients/node/node_modules tests/clients/node/.runtime .loggia/tools .loggia/bench

@@ -1,4 +1,4 @@
-//! Starts and ends the two gateways, each on a port and in a folder of its own.
+//! Starts and ends the two gateways, and other servers, each on a port and in a folder of its own.
 
 use std::{
     fs::{self, File},
@@ -92,7 +92,12 @@ http {{
 }
 
 impl Gateway {
-    fn start(name: &'static str, mut command: Command, folder: TempDir, address: SocketAddr) -> Result<Self> {
+    pub(crate) fn start(
+        name: &'static str,
+        mut command: Command,
+        folder: TempDir,
+        address: SocketAddr,
+    ) -> Result<Self> {
         let log = File::create(folder.path().join("log"))?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let child = command.spawn().with_context(|| format!("could not start {}", command.get_program().display()))?;
@@ -131,7 +136,7 @@ impl Drop for Gateway {
 }
 
 /// An address that nobody listens on. Another could take it before the gateway does; the start then fails and says so.
-fn free_address() -> Result<SocketAddr> {
+pub(crate) fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
 

@@ -14,6 +14,17 @@ pub(crate) fn describe(nginx: &Path) -> Vec<(&'static str, String)> {
     ]
 }
 
+/// The same for the half that is about the engine.
+pub(crate) fn of_engine(llama_server: &Path) -> Vec<(&'static str, String)> {
+    vec![
+        ("processor", processor()),
+        ("kernel", said("uname", &["-sr"])),
+        ("llama-server", said(&llama_server.to_string_lossy(), &["--version"]).replace('\n', ", ")),
+        ("date", said("date", &["-u", "+%Y-%m-%d"])),
+        ("other work meanwhile", other_work()),
+    ]
+}
+
 fn processor() -> String {
     let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let values = |key: &str| -> Vec<&str> {

@@ -1,13 +1,16 @@
-//! Measures what a gateway costs: Loggia in front of an instant Ollama stand-in, beside nginx passing the same answer's bytes through.
+//! Measures two things, each half a page: what a gateway costs, Loggia in front of an instant Ollama stand-in beside nginx passing the same
+//! answer's bytes through; and what the embedded engine gives, beside llama-server.
 //!
-//! Only the CPU time that the gateway's process spends is counted, so the stand-in and the load may share the machine with it.
+//! Of a gateway only the CPU time that its process spends is counted, so the stand-in and the load may share the machine with it.
 //! This is no load test: it says nothing of a largest number of requests a second.
 //!
-//! Read `rounds` for what is measured, `stand_in` and `load` for the two ends, `gateway` for the two in the middle, `cost` for the measure.
+//! Read `rounds` for what is measured, `stand_in` and `load` for the two ends, `gateway` for the two in the middle, `cost` for the measure;
+//! `engine` for the other half.
 #![forbid(unsafe_code)]
 
 mod answers;
 mod cost;
+mod engine;
 mod gateway;
 mod http;
 mod load;
@@ -20,10 +23,18 @@ mod stand_in;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use clap::Parser;
+use clap::{Args, Parser};
 
-/// What a gateway costs, Loggia beside nginx.
+/// What Loggia costs and gives, beside others.
 #[derive(Parser)]
+enum What {
+    /// What a gateway costs, Loggia beside nginx
+    Gateway(Arguments),
+    /// What the embedded engine gives, beside llama-server
+    Engine(engine::Arguments),
+}
+
+#[derive(Args)]
 struct Arguments {
     /// The program to measure, built with `cargo build --release -p loggia --no-default-features`.
     #[arg(long, default_value = "target/release/loggia")]
@@ -40,13 +51,19 @@ struct Arguments {
     /// A twentieth of the work: to look at a gateway under a profiler, not for figures.
     #[arg(long)]
     brief: bool,
-    /// Where to write the page; nothing is written where only a part was measured.
+    /// Where to write the page's first half; nothing is written where only a part was measured.
     #[arg(long, default_value = "docs/benchmarks.md")]
     page: PathBuf,
 }
 
 fn main() -> Result<()> {
-    let arguments = Arguments::parse();
+    match What::parse() {
+        What::Gateway(arguments) => measure_gateway(&arguments),
+        What::Engine(arguments) => engine::run(&arguments),
+    }
+}
+
+fn measure_gateway(arguments: &Arguments) -> Result<()> {
     gateway::allow_many_files().context("could not raise the limit of open files; try `ulimit -n 20000`")?;
     let only = arguments.only.as_deref();
     let share = if arguments.brief { 20 } else { 1 };
@@ -54,9 +71,8 @@ fn main() -> Result<()> {
     let machine = machine::describe(&arguments.nginx);
     print!("{}", report::tables(&measured));
     if only.is_none() && !arguments.brief {
-        std::fs::write(&arguments.page, report::page(&measured, &machine, arguments.pairs))
-            .with_context(|| format!("could not write {}", arguments.page.display()))?;
-        println!("written to {}", arguments.page.display());
+        let section = report::section(&measured, &machine, arguments.pairs);
+        report::write_section(&arguments.page, report::Half::Gateway, &section)?;
     }
     Ok(())
 }

@@ -1,0 +1,123 @@
+//! A client of a chat stream that notes when each piece of text came, and does little else.
+//!
+//! Fit for the servers measured here only: it trusts them to write each event as one line in one chunk.
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    sync::watch,
+};
+
+/// One answer, as it came.
+pub(crate) struct Heard {
+    pub(crate) asked: Instant,
+    /// When each piece of text came.
+    pub(crate) pieces: Vec<Instant>,
+    /// The text, escaped as JSON escapes it.
+    pub(crate) text: String,
+    /// `usage.completion_tokens`.
+    pub(crate) tokens: f64,
+}
+
+impl Heard {
+    /// From the question to the first piece of text.
+    pub(crate) fn first(&self) -> Result<Duration> {
+        Ok(*self.pieces.first().context("an answer without text")? - self.asked)
+    }
+
+    /// The longest that the answer stood still between these two moments.
+    pub(crate) fn longest_pause(&self, from: Instant, to: Instant) -> Duration {
+        let pairs = self.pieces.windows(2).filter(|pair| pair[1] > from && pair[0] < to);
+        pairs.map(|pair| pair[1] - pair[0]).max().unwrap_or_default()
+    }
+}
+
+/// A chat request's body: the messages as JSON, and an answer of exactly so many tokens.
+pub(crate) fn chat(messages: &str, tokens: usize) -> String {
+    // The two tokens with which the default model ends are banned, so that all answers are equally long.
+    format!(
+        r#"{{"model":"bench","messages":[{messages}],"max_tokens":{tokens},"temperature":0.8,"stream":true,"stream_options":{{"include_usage":true}},"logit_bias":{{"0":-100,"2":-100}}}}"#
+    )
+}
+
+/// A message as JSON; the content must need no escapes, or have them.
+pub(crate) fn message(role: &str, content: &str) -> String {
+    format!(r#"{{"role":"{role}","content":"{content}"}}"#)
+}
+
+/// Asks, and reads the answer to its end. `so_far` is told how many pieces have come.
+pub(crate) async fn ask(target: SocketAddr, body: &str, so_far: Option<&watch::Sender<usize>>) -> Result<Heard> {
+    let mut socket = TcpStream::connect(target).await?;
+    socket.set_nodelay(true)?;
+    let start = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: {target}\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    let asked = Instant::now();
+    socket.write_all((start + body).as_bytes()).await?;
+    let mut heard = Heard { asked, pieces: Vec::new(), text: String::new(), tokens: 0.0 };
+    let mut received = Vec::with_capacity(64 << 10);
+    let mut whole = String::new();
+    loop {
+        let end = socket.read_buf(&mut received).await? == 0;
+        let now = Instant::now();
+        while let Some(end) = received.iter().position(|&byte| byte == b'\n') {
+            let line: Vec<u8> = received.drain(..=end).collect();
+            let line = String::from_utf8_lossy(&line);
+            if let Some(event) = line.strip_prefix("data: ") {
+                heard.take(event, now);
+            } else if heard.pieces.is_empty() {
+                whole.push_str(&line);
+            }
+        }
+        if let Some(so_far) = so_far {
+            so_far.send_replace(heard.pieces.len());
+        }
+        if end {
+            ensure!(heard.tokens > 0.0, "no answer: {whole}{}", String::from_utf8_lossy(&received));
+            return Ok(heard);
+        }
+    }
+}
+
+impl Heard {
+    fn take(&mut self, event: &str, now: Instant) {
+        if let Some(text) = string_after(event, r#""content":""#).filter(|text| !text.is_empty()) {
+            self.text.push_str(text);
+            self.pieces.push(now);
+        }
+        if let Some((_, rest)) = event.split_once(r#""completion_tokens":"#) {
+            let digits = rest.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
+            self.tokens = digits.parse().unwrap_or_default();
+        }
+    }
+}
+
+/// The JSON string that begins after `key`, with its escapes.
+fn string_after<'t>(text: &'t str, key: &str) -> Option<&'t str> {
+    let rest = text.split_once(key)?.1;
+    let mut escaped = false;
+    let end = rest.bytes().position(|byte| {
+        let ends = byte == b'"' && !escaped;
+        escaped = byte == b'\\' && !escaped;
+        ends
+    })?;
+    Some(&rest[..end])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_of_an_event_is_found_with_its_escapes() {
+        assert_eq!(string_after(r#"{"delta":{"content":"a\"b\\"},"x":"y"}"#, r#""content":""#), Some(r#"a\"b\\"#));
+        assert_eq!(string_after(r#"{"delta":{"content":null}}"#, r#""content":""#), None);
+    }
+}

@@ -1,0 +1,169 @@
+//! What the embedded engine gives its clients, beside llama-server: the same file, threads, slots, and context for each of them.
+//!
+//! `work` is what they are asked, `client` who asks. Both programs are started anew, one after the other, for each number of users.
+
+mod client;
+mod work;
+
+use std::{
+    fmt::Write as _,
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+
+use crate::{
+    gateway::{Gateway, free_address},
+    machine,
+    report::{median, span},
+};
+use work::{Figure, Values};
+
+/// Tokens that each user may have, prompt and answer together.
+const CONTEXT: usize = 3072;
+
+/// What the engine is measured with.
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// The program to measure, built with `cargo build --release -p loggia`.
+    #[arg(long, default_value = "target/release/loggia")]
+    loggia: PathBuf,
+    /// A llama-server, or what takes the same flags.
+    #[arg(long, env = "LLAMA_SERVER", default_value = "llama-server")]
+    llama_server: PathBuf,
+    /// The model that both serve.
+    #[arg(long, env = "LOGGIA_TEST_MODEL")]
+    model: PathBuf,
+    #[arg(long, default_value_t = 2)]
+    threads: usize,
+    /// How often the two take turns.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Only these numbers of users.
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 2, 4, 8, 16])]
+    users: Vec<usize>,
+    /// Where to write the page's second half; nothing is written where only a part was measured.
+    #[arg(long, default_value = "docs/benchmarks.md")]
+    page: PathBuf,
+}
+
+struct Compared {
+    figure: Figure,
+    loggia: Vec<f64>,
+    llama_server: Vec<f64>,
+}
+
+/// Measures, prints, and writes the page.
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    let mut table: Vec<Compared> = Vec::new();
+    for round in 0..arguments.rounds {
+        for &users in &arguments.users {
+            for is_loggia in [round % 2 == 0, round % 2 != 0] {
+                let name = if is_loggia { "Loggia" } else { "llama-server" };
+                let values = measure(arguments, is_loggia, users, round)
+                    .with_context(|| format!("{name} with {users} users"))?;
+                for (figure, value) in values {
+                    eprintln!("{name:>12} {value:9.1} {} {}", figure.unit, figure.name);
+                    note(&mut table, figure, value, is_loggia);
+                }
+            }
+        }
+    }
+    let text = section(arguments, &table);
+    print!("{text}");
+    if arguments.users == [1, 2, 4, 8, 16] {
+        crate::report::write_section(&arguments.page, crate::report::Half::Engine, &text)?;
+    }
+    Ok(())
+}
+
+fn measure(arguments: &Arguments, is_loggia: bool, users: usize, round: usize) -> Result<Values> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let server = if is_loggia { loggia(arguments, users)? } else { llama_server(arguments, users)? };
+    runtime.block_on(async {
+        let begun = Instant::now();
+        while client::ask(server.address, &client::chat(&client::message("user", "Hi"), 1), None).await.is_err() {
+            if begun.elapsed() > Duration::from_mins(1) {
+                bail!("it does not answer");
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        work::measure(server.address, users, round).await
+    })
+}
+
+fn loggia(arguments: &Arguments, users: usize) -> Result<Gateway> {
+    let (folder, address) = (tempfile::tempdir()?, free_address()?);
+    let mut command = Command::new(&arguments.loggia);
+    command.args(["serve", "--listen", &address.to_string(), "--data-dir"]).arg(folder.path());
+    // A file is served under its name.
+    let file = folder.path().join("bench.gguf");
+    std::os::unix::fs::symlink(std::path::absolute(&arguments.model)?, &file)?;
+    command.arg("--model").arg(&file).args(["--parallel", &users.to_string()]).env("LOGGIA_LOG", "warn");
+    command.args(["--context", &CONTEXT.to_string(), "--threads", &arguments.threads.to_string()]);
+    Gateway::start("Loggia", command, folder, address)
+}
+
+fn llama_server(arguments: &Arguments, users: usize) -> Result<Gateway> {
+    let (folder, address) = (tempfile::tempdir()?, free_address()?);
+    let mut command = Command::new(&arguments.llama_server);
+    command.arg("-m").arg(&arguments.model).args(["--host", "127.0.0.1", "--port", &address.port().to_string()]);
+    command.args([
+        "-np",
+        &users.to_string(),
+        "-c",
+        &(CONTEXT * users).to_string(),
+        "-t",
+        &arguments.threads.to_string(),
+    ]);
+    Gateway::start("llama-server", command, folder, address)
+}
+
+fn note(table: &mut Vec<Compared>, figure: Figure, value: f64, is_loggia: bool) {
+    let row = table.iter().position(|row| row.figure == figure).unwrap_or_else(|| {
+        table.push(Compared { figure, loggia: Vec::new(), llama_server: Vec::new() });
+        table.len() - 1
+    });
+    let row = &mut table[row];
+    if is_loggia { row.loggia.push(value) } else { row.llama_server.push(value) }
+}
+
+fn section(arguments: &Arguments, table: &[Compared]) -> String {
+    let mut text = format!(
+        "The program with the embedded engine beside llama-server: `{}`, {} threads, {CONTEXT} tokens of context for each user and as many slots \
+         as users (1, 2, 4, 8 or 16), HTTP included, temperature 0.8 and each side's other defaults, streams of 128 tokens. {} alternating \
+         rounds, each with both programs started anew; medians, and in brackets the least and the most. Tokens a second are all tokens over all \
+         of the time, reading the prompts included; with first tokens aside they are counted while all streams run.\n\n\
+         | work | unit | Loggia | llama-server | ratio | reach |\n|---|---|---|---|---|---|\n",
+        file_name(&arguments.model),
+        arguments.threads,
+        arguments.rounds
+    );
+    for Compared { figure, loggia, llama_server } in table {
+        let (ours, theirs) = (median(loggia), median(llama_server));
+        // Writing into a string cannot fail.
+        let _ = writeln!(
+            text,
+            "| {} | {} | {ours:.0} ({}) | {theirs:.0} ({}) | {:.2}× | {} |",
+            figure.name,
+            figure.unit,
+            span(loggia),
+            span(llama_server),
+            ours / theirs,
+            figure.reach
+        );
+    }
+    text.push('\n');
+    for (what, value) in machine::of_engine(&arguments.llama_server) {
+        let _ = writeln!(text, "- {what}: {value}");
+    }
+    text.push_str("- llama-server's flags: `-m FILE -np USERS -c USERS×CONTEXT -t THREADS`; Loggia's: `--model FILE --parallel USERS --context CONTEXT --threads THREADS`\n");
+    text
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
