@@ -23,8 +23,8 @@ pub struct LlamaOptions {
     pub queue: Option<usize>,
     /// Threads that do the arithmetic. By default one for each core that the process may use (`threads.rs` counts them).
     pub threads: Option<u32>,
-    /// The most tokens of waiting prompts that one step reads while answers are being generated: it bounds how long a stream
-    /// pauses when a newcomer's prompt is read.
+    /// The most tokens that one step reads of each waiting prompt while answers are being generated (of all together `batch`): it
+    /// bounds how long a stream pauses when a newcomer's prompt is read.
     pub piece: u32,
     /// The most tokens of prompts that one step reads while nothing is being generated; also what llama.cpp computes at once.
     pub batch: u32,

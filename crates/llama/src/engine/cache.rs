@@ -1,7 +1,7 @@
-//! The calls into llama.cpp that compute: a context whose cache all sequences share, and the batch of a step.
+//! The calls into llama.cpp that compute: a context in which each sequence has a stream of its own, and the batch of a step.
 //!
 //! A sequence is a slot's. Its tokens lie at the positions 0, 1, 2, … without a gap: who calls keeps a list of them and makes them
-//! agree with what is done here.
+//! agree with what is done here. Decision 10 tells why streams, and what they ask of the numbers of those who are at work.
 
 use std::num::NonZeroU32;
 
@@ -32,8 +32,8 @@ impl<'model> Cache<'model> {
             .with_n_ubatch(sizes.batch)
             .with_n_threads(sizes.threads)
             .with_n_threads_batch(sizes.threads)
-            // One pool of cells for all sequences: a shared beginning lies there once, and one pass computes any mix of sequences.
-            .with_kv_unified(true)
+            // A row looks at its own sequence's cells and at no other's.
+            .with_kv_unified(false)
             // Whole windows are kept, so that a sequence can be cut anywhere.
             .with_swa_full(true)
             .with_no_perf(true);
@@ -86,10 +86,10 @@ impl<'model> Cache<'model> {
         self.context.kv_cache_seq_rm(to_i32(sequence), from, None).is_ok()
     }
 
-    /// Makes the cells of one sequence, from one position to another, cells of a second sequence too.
-    pub(super) fn share(&mut self, from: Sequence, to: Sequence, positions: std::ops::Range<usize>) -> bool {
-        let (start, end) = (u32::try_from(positions.start).ok(), u32::try_from(positions.end).ok());
-        self.context.kv_cache_seq_cp(to_i32(from), to_i32(to), start, end).is_ok()
+    /// Makes a sequence what another is up to `end`: the whole stream is copied with the next step, whatever its length, and what is
+    /// too much of it forgotten at once. `false` where the model cannot forget a part.
+    pub(super) fn copy(&mut self, from: Sequence, to: Sequence, end: usize) -> bool {
+        self.context.kv_cache_seq_cp(to_i32(from), to_i32(to), None, None).is_ok() && self.cut(to, end)
     }
 
     /// Forgets everything.

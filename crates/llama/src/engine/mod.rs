@@ -70,7 +70,7 @@ pub(crate) struct Sizes {
     pub(crate) context: u32,
     /// Requests at once.
     pub(crate) parallel: u32,
-    /// Prompt tokens in a step while something is being generated.
+    /// Tokens of one prompt in a step while something is being generated: the option, and one that is computed with the answers'.
     pub(crate) piece: u32,
     /// Prompt tokens in a step otherwise.
     pub(crate) alone: u32,
@@ -177,9 +177,9 @@ impl Sizes {
         Ok(Self {
             context,
             parallel: options.parallel,
-            piece: options.piece,
+            piece: options.piece + 1,
             alone: options.batch,
-            batch: options.batch.max(options.piece + options.parallel),
+            batch: options.batch.max(options.piece + 1 + options.parallel),
             threads: options.threads(),
         })
     }

@@ -1,11 +1,11 @@
 //! Who has which part of the cache: which slot a request gets, what it finds there, and what it can take over from others. Pure.
+//!
+//! Taking over copies a whole stream ([`worth`] tells from when on that pays), and a step computes neighbours in one pass: so a request
+//! gets a place beside those at work, and what lay there moves to the place of what nobody has used for longest.
 
 use super::cache::Sequence;
 use super::work::Work;
 use crate::Token;
-
-/// Fewer tokens than this are read again rather than waited for.
-const WORTH_WAITING: usize = 32;
 
 /// A place for one request at a time, and what its sequence in the cache holds.
 pub(super) struct Slot {
@@ -14,6 +14,14 @@ pub(super) struct Slot {
     pub(super) work: Option<Work>,
     /// When its last request ended, on a clock that only counts.
     pub(super) last_used: u64,
+}
+
+/// Where a request goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) slot: Sequence,
+    /// The slot, of those free, that is to hold what this one holds now.
+    pub(super) moved_to: Option<Sequence>,
 }
 
 impl Slot {
@@ -27,38 +35,67 @@ impl Slot {
     }
 }
 
-/// The free slot for a prompt: the one that holds most of its beginning, unless that would throw much else away; then the one
-/// that nobody has used for longest. What that one lacks can be shared with it.
-pub(super) fn choose(slots: &[Slot], prompt: &[Token]) -> Option<Sequence> {
-    let free = || slots.iter().enumerate().filter(|(_, slot)| slot.work.is_none());
-    let (best, common) =
-        free().map(|(i, slot)| (i, common(&slot.held, prompt))).max_by_key(|&(i, common)| (common, usize::MAX - i))?;
-    if common > 0 && common * 2 >= slots[best].held.len() {
-        return Some(best);
-    }
-    free().min_by_key(|(_, slot)| (!slot.held.is_empty(), slot.last_used)).map(|(i, _)| i)
+/// So many tokens take longer to read than a stream of this many takes to copy, on every model and machine that was tried: fewer are
+/// read again.
+pub(super) fn worth(context: usize) -> usize {
+    8 + context / 512
 }
 
-/// Where a slot that is reading can take over tokens that another holds: from whom, and up to which position.
-pub(super) fn source(slots: &[Slot], reader: Sequence) -> Option<(Sequence, usize)> {
+/// The place for a prompt: the free slot that holds most of its beginning, unless that would throw much else away; otherwise the one
+/// that nobody has used for longest. Where others are at work and `can_move`, it is one beside them.
+pub(super) fn place(slots: &[Slot], prompt: &[Token], worth: usize, can_move: bool) -> Option<Place> {
+    let free = || slots.iter().enumerate().filter(|(_, slot)| slot.work.is_none());
+    let age = |slot: &Slot| (!slot.held.is_empty(), slot.last_used);
+    let oldest_but = |but: &[Option<Sequence>]| {
+        free().filter(|(i, _)| !but.contains(&Some(*i))).min_by_key(|(_, slot)| age(slot)).map(|(i, _)| i)
+    };
+    let goes_on = going_on(slots, prompt);
+    let wanted = goes_on.or_else(|| oldest_but(&[]))?;
+    let stay = Place { slot: wanted, moved_to: None };
+    let neighbours = |i: Sequence| {
+        let at_work = |i: Option<Sequence>| i.and_then(|i| slots.get(i)).is_some_and(|slot| slot.work.is_some());
+        usize::from(at_work(i.checked_sub(1))) + usize::from(at_work(i.checked_add(1)))
+    };
+    let beside = free().filter(|&(i, _)| neighbours(i) > 0);
+    let best = beside.min_by_key(|&(i, slot)| (2 - neighbours(i), age(slot)));
+    let Some((beside, slot)) = best.filter(|_| can_move && neighbours(wanted) == 0) else { return Some(stay) };
+    if slot.held.len() < worth {
+        return Some(Place { slot: beside, moved_to: None });
+    }
+    // What the request goes on from must still be there to be taken over.
+    let moved_to = oldest_but(&[Some(beside), goes_on]);
+    Some(moved_to.map_or(stay, |_| Place { slot: beside, moved_to }))
+}
+
+/// The free slot that holds most of the prompt's beginning, where that is a good part of what it holds.
+fn going_on(slots: &[Slot], prompt: &[Token]) -> Option<Sequence> {
+    let free = slots.iter().enumerate().filter(|(_, slot)| slot.work.is_none());
+    let in_common = free.map(|(i, slot)| (i, common(&slot.held, prompt)));
+    let (best, common) = in_common.max_by_key(|&(i, common)| (common, usize::MAX - i))?;
+    (common > 0 && common * 2 >= slots[best].held.len()).then_some(best)
+}
+
+/// Where a slot that is reading can take over `worth` tokens or more that another holds: from whom, and up to which position.
+pub(super) fn source(slots: &[Slot], reader: Sequence, worth: usize) -> Option<(Sequence, usize)> {
     let prompt = slots[reader].reading()?;
     let have = slots[reader].held.len();
     let others = slots.iter().enumerate().filter(|(i, _)| *i != reader);
     let held = others.map(|(i, slot)| (i, common(&slot.held, prompt).min(prompt.len() - 1)));
-    held.filter(|&(_, end)| end > have).max_by_key(|&(_, end)| end)
+    held.filter(|&(_, end)| end >= have + worth).max_by_key(|&(_, end)| end)
 }
 
-/// Whether a slot had better wait: one that came before it is reading what it needs, too.
-pub(super) fn had_better_wait(slots: &[Slot], reader: Sequence) -> bool {
-    let (Some(prompt), Some(work)) = (slots[reader].reading(), &slots[reader].work) else { return false };
+/// For whom a slot had better wait: one that came before it is reading `worth` tokens or more that it needs, too; and up to where.
+pub(super) fn waits_for(slots: &[Slot], reader: Sequence, worth: usize) -> Option<(Sequence, usize)> {
+    let (prompt, work) = (slots[reader].reading()?, slots[reader].work.as_ref()?);
     let have = slots[reader].held.len();
-    let will_have = |slot: &Slot| -> Option<usize> {
-        let before = slot.work.as_ref().is_some_and(|other| other.number < work.number);
-        let others = slot.reading().filter(|_| before)?;
-        let end = common(others, prompt).min(prompt.len() - 1);
-        (slot.held.len() < end).then_some(end)
+    let will_have = |(i, slot): (Sequence, &Slot)| {
+        let number = slot.work.as_ref().map(|other| other.number).filter(|&number| number < work.number)?;
+        let end = common(slot.reading()?, prompt).min(prompt.len() - 1);
+        (slot.held.len() < end).then_some((i, end, number))
     };
-    slots.iter().filter_map(will_have).any(|end| end >= have + WORTH_WAITING)
+    let ends = slots.iter().enumerate().filter_map(will_have).filter(|&(_, end, _)| end >= have + worth);
+    // Of several the one that came first: the others may be waiting themselves.
+    ends.max_by_key(|&(_, end, number)| (end, std::cmp::Reverse(number))).map(|(i, end, _)| (i, end))
 }
 
 /// How many tokens two sequences have in common from their beginning.
@@ -96,10 +133,16 @@ mod tests {
         }
     }
 
+    const WORTH: usize = 16;
+
+    fn at(slot: Sequence) -> Place {
+        Place { slot, moved_to: None }
+    }
+
     #[test]
     fn a_conversation_goes_on_in_the_slot_that_holds_it() {
         let slots = [idle(&[9, 9, 9], 1), idle(&[1, 2, 3, 4], 2), idle(&[], 0)];
-        assert_eq!(choose(&slots, &[1, 2, 3, 4, 5]), Some(1));
+        assert_eq!(place(&slots, &[1, 2, 3, 4, 5], WORTH, true), Some(at(1)));
     }
 
     #[test]
@@ -107,27 +150,52 @@ mod tests {
         let first: Vec<Token> = counted(100);
         let second = [&first[..20], &[901, 902, 903]].concat();
         let slots = [idle(&first, 5), idle(&[7, 7], 3), idle(&[8, 8], 4)];
-        assert_eq!(choose(&slots, &second), Some(1), "the slot that nobody has used for longest");
+        assert_eq!(place(&slots, &second, WORTH, true), Some(at(1)), "the slot that nobody has used for longest");
     }
 
     #[test]
     fn an_empty_slot_is_taken_before_one_that_holds_something() {
         let slots = [idle(&[7, 7], 1), idle(&[], 9)];
-        assert_eq!(choose(&slots, &[1, 2]), Some(1));
+        assert_eq!(place(&slots, &[1, 2], WORTH, true), Some(at(1)));
     }
 
     #[test]
     fn nobody_gets_a_slot_that_is_at_work() {
-        assert_eq!(choose(&[reading(&[1, 2, 3], 1, 0)], &[1, 2, 3]), None);
+        assert_eq!(place(&[reading(&[1, 2, 3], 1, 0)], &[1, 2, 3], WORTH, true), None);
+    }
+
+    #[test]
+    fn a_newcomer_gets_a_place_beside_those_at_work_and_what_lay_there_moves() {
+        let (a, b) = (counted(50), counted(60));
+        let slots = [reading(&[1, 2, 3], 1, 0), idle(&a, 9), idle(&b, 8), idle(&[7, 7], 2)];
+        let prompt = [901, 902];
+        assert_eq!(place(&slots, &prompt, WORTH, true), Some(Place { slot: 1, moved_to: Some(3) }));
+        assert_eq!(place(&slots, &prompt, WORTH, false), Some(at(3)), "a model that cannot be cut cannot be moved");
+        let slots = [reading(&[1, 2, 3], 1, 0), idle(&a[..15], 9), idle(&b, 8), idle(&[7, 7], 2)];
+        assert_eq!(place(&slots, &prompt, WORTH, true), Some(at(1)), "little is not worth moving");
+        let slots = [idle(&[], 0), idle(&a, 3), reading(&[1, 2, 3], 1, 0), idle(&[], 0)];
+        assert_eq!(place(&slots, &prompt, WORTH, true), Some(at(3)), "an empty one is beside them already");
+        let slots = [reading(&[1], 1, 0), idle(&[], 0), idle(&a, 2), reading(&[2], 1, 1), idle(&[], 0)];
+        assert_eq!(place(&slots, &prompt, WORTH, true), Some(at(1)), "each of three is beside one of them");
+    }
+
+    #[test]
+    fn a_conversation_that_goes_on_elsewhere_is_not_what_makes_room() {
+        let (own, other) = (counted(50), vec![7; 40]);
+        let prompt = [&own[..], &[901]].concat();
+        let slots = [reading(&[1, 2, 3], 1, 0), idle(&other, 9), idle(&own, 1)];
+        assert_eq!(place(&slots, &prompt, WORTH, true), Some(at(2)), "nowhere else to put the other");
+        let slots = [reading(&[1, 2, 3], 1, 0), idle(&other, 9), idle(&own, 1), idle(&[8; 40], 5)];
+        assert_eq!(place(&slots, &prompt, WORTH, true), Some(Place { slot: 1, moved_to: Some(3) }));
     }
 
     #[test]
     fn a_reader_takes_over_what_others_hold_but_reads_its_last_token_itself() {
         let prompt = counted(50);
         let slots = [idle(&prompt[..30], 0), reading(&prompt, 10, 1), idle(&prompt, 0)];
-        assert_eq!(source(&slots, 1), Some((2, 49)));
-        let slots = [idle(&prompt[..5], 0), reading(&prompt, 10, 1)];
-        assert_eq!(source(&slots, 1), None);
+        assert_eq!(source(&slots, 1, WORTH), Some((2, 49)));
+        let slots = [idle(&prompt[..25], 0), reading(&prompt, 10, 1)];
+        assert_eq!(source(&slots, 1, WORTH), None, "so few are read sooner than copied");
     }
 
     #[test]
@@ -135,17 +203,11 @@ mod tests {
         let shared = counted(100);
         let with = |own: Token| [&shared[..], &[own, own]].concat();
         let slots = [reading(&with(902), 0, 2), reading(&with(901), 10, 1), reading(&counted(20), 0, 3)];
-        assert!(had_better_wait(&slots, 0));
-        assert!(!had_better_wait(&slots, 1), "the first of them");
-        assert!(!had_better_wait(&slots, 2), "so little is read again");
-    }
-
-    #[test]
-    fn nobody_waits_for_a_reader_who_is_past_what_they_share() {
-        let shared = counted(100);
-        let with = |own: Token| [&shared[..], &[own, own]].concat();
+        assert_eq!(waits_for(&slots, 0, WORTH), Some((1, 100)));
+        assert_eq!(waits_for(&slots, 1, WORTH), None, "the first does not wait");
+        assert_eq!(waits_for(&slots, 2, WORTH), Some((1, 19)), "for the first, and not for one that waits itself");
         let slots = [reading(&with(901), 101, 1), reading(&with(902), 0, 2)];
-        assert!(!had_better_wait(&slots, 1));
-        assert_eq!(source(&slots, 1), Some((0, 100)));
+        assert_eq!(waits_for(&slots, 1, WORTH), None);
+        assert_eq!(source(&slots, 1, WORTH), Some((0, 100)));
     }
 }

@@ -23,6 +23,8 @@ pub(super) struct Work {
     pub(super) next: Option<Token>,
     /// Requests are numbered as they come.
     pub(super) number: u64,
+    /// When a step last read of its prompt, or else when it came.
+    pub(super) served: u64,
     pub(super) outlet: Outlet,
     pub(super) began: Instant,
     sampler: Sampler,
@@ -42,6 +44,7 @@ impl Work {
             cached: 0,
             next: None,
             number,
+            served: number,
             outlet,
             began: Instant::now(),
             sampler: Sampler::new(&generation.sampling, &generation.prompt, generation.held.map(boxed)),

@@ -48,8 +48,10 @@ struct Worker<'a> {
     cache: Cache<'a>,
     slots: Vec<Slot>,
     scratch: Scratch,
-    /// Counts requests as they come and go.
+    /// Counts requests as they come and go, and steps.
     clock: u64,
+    /// From how many tokens on taking over from another slot pays.
+    worth: usize,
 }
 
 /// A token of the step whose logits are wanted: whose, and in which row they will be.
@@ -61,7 +63,8 @@ struct Wanted {
 impl<'a> Worker<'a> {
     fn new(model: &'a Model, sizes: Sizes, inbox: &'a Inbox, cache: Cache<'a>) -> Self {
         let slots = (0..sizes.parallel).map(|_| Slot::new()).collect();
-        Self { model, sizes, inbox, cache, slots, scratch: Scratch::default(), clock: 0 }
+        let worth = slots::worth(sizes.context as usize);
+        Self { model, sizes, inbox, cache, slots, scratch: Scratch::default(), clock: 0, worth }
     }
 
     /// Computes one token for nobody: brings the weights into memory, and shows that the model works at all.
@@ -110,54 +113,78 @@ impl<'a> Worker<'a> {
     }
 
     fn admit(&mut self, jobs: Vec<Job>) {
-        let alone = self.slots.iter().all(|slot| slot.work.is_none());
-        if alone && jobs.iter().any(|job| job.generation.is_to_be_reproducible()) {
-            // From an empty cache the same arithmetic follows, bit by bit. From a full one it is only nearly the same, and
-            // that is enough for another token to be drawn.
-            self.cache.clear();
-            self.slots.iter_mut().for_each(|slot| slot.held.clear());
-        }
         for job in jobs {
+            let alone = self.slots.iter().all(|slot| slot.work.is_none());
+            let prompt = &job.generation.prompt;
             // There is a free slot for each of them: the inbox was asked for no more.
-            let Some(sequence) = slots::choose(&self.slots, &job.generation.prompt) else { continue };
+            let Some(place) = slots::place(&self.slots, prompt, self.worth, self.can_roll_back()) else { continue };
+            if let Some(elsewhere) = place.moved_to {
+                self.copy(place.slot, elsewhere, self.slots[place.slot].held.len());
+                self.slots[elsewhere].last_used = self.slots[place.slot].last_used;
+            }
+            if alone && job.generation.is_to_be_reproducible() {
+                // From an empty stream the same arithmetic follows, bit by bit. From a part that others' steps have computed it
+                // is only nearly the same, and that is enough for another token to be drawn.
+                self.cut(place.slot, 0);
+            }
             self.clock += 1;
             let mut work = Work::new(job, self.clock, self.sizes.context as usize);
-            work.cached = self.keep_beginning(sequence, &work);
+            work.cached = self.keep_beginning(place.slot, &work);
             work.outlet.send(Ok(Output::Reading));
-            self.slots[sequence].work = Some(work);
+            self.slots[place.slot].work = Some(work);
         }
+    }
+
+    fn can_roll_back(&self) -> bool {
+        self.model.facts.can_roll_back
     }
 
     /// Cuts what a slot holds down to what the prompt begins with; its last token is always computed, for its logits.
     fn keep_beginning(&mut self, sequence: Sequence, work: &Work) -> usize {
-        let held = &mut self.slots[sequence].held;
+        let held = &self.slots[sequence].held;
         let common = slots::common(held, &work.prompt).min(work.prompt.len() - 1);
         if common < held.len() {
-            let kept = if self.model.facts.can_roll_back && self.cache.cut(sequence, common) { common } else { 0 };
-            if kept == 0 {
-                self.cache.cut(sequence, 0);
-            }
-            held.truncate(kept);
+            self.cut(sequence, common);
         }
-        held.len()
+        self.slots[sequence].held.len()
     }
 
-    /// Gives those who read what others have read already: the same cells belong to both from then on.
+    /// Forgets what a slot holds from this position on; all of it where the model cannot forget a part.
+    fn cut(&mut self, sequence: Sequence, position: usize) {
+        let kept = if self.can_roll_back() && self.cache.cut(sequence, position) { position } else { 0 };
+        if kept == 0 {
+            self.cache.cut(sequence, 0);
+        }
+        self.slots[sequence].held.truncate(kept);
+    }
+
+    /// Makes a slot hold what another does up to `end`. Says whether it does.
+    fn copy(&mut self, from: Sequence, to: Sequence, end: usize) -> bool {
+        let copied = self.cache.copy(from, to, end);
+        let tokens = if copied { self.slots[from].held[..end].to_vec() } else { Vec::new() };
+        if !copied {
+            self.cache.cut(to, 0);
+        }
+        self.slots[to].held = tokens;
+        copied
+    }
+
+    /// Gives those who read what others have read already.
     fn share_beginnings(&mut self) {
-        if !self.model.facts.can_roll_back {
+        if !self.can_roll_back() {
             return;
         }
         for reader in 0..self.slots.len() {
-            let Some((from, end)) = slots::source(&self.slots, reader) else { continue };
-            let start = self.slots[reader].held.len();
-            if !self.cache.share(from, reader, start..end) {
-                continue;
+            let Some((from, end)) = slots::source(&self.slots, reader, self.worth) else { continue };
+            let had = self.slots[reader].held.len();
+            let gained = if self.copy(from, reader, end) { end - had } else { 0 };
+            if let Some(work) = &mut self.slots[reader].work {
+                work.cached += gained;
             }
-            let tokens = self.slots[from].held[start..end].to_vec();
-            let slot = &mut self.slots[reader];
-            slot.held.extend(tokens);
-            if let Some(work) = &mut slot.work {
-                work.cached += end - start;
+            let source = &mut self.slots[from];
+            if source.work.is_none() && source.held.len() == end {
+                // All of it is in the other now: the first to make room.
+                source.last_used = 0;
             }
         }
     }
@@ -173,28 +200,23 @@ impl<'a> Worker<'a> {
             slot.held.push(token);
             wanted.push(Wanted { sequence, row });
         }
-        let room = if wanted.is_empty() { self.sizes.alone } else { self.sizes.piece };
-        self.prepare_prompts(room as usize, &mut wanted)?;
+        let alone = self.sizes.alone as usize;
+        let each = if wanted.is_empty() { alone } else { self.sizes.piece as usize };
+        let most = alone.min(self.sizes.batch as usize - wanted.len());
+        self.prepare_prompts(each, most, &mut wanted)?;
         Ok(wanted)
     }
 
-    fn prepare_prompts(&mut self, room: usize, wanted: &mut Vec<Wanted>) -> Result<(), String> {
-        let mut readers: Vec<(u64, Sequence, usize)> = Vec::new();
-        for (sequence, slot) in self.slots.iter().enumerate() {
-            if let Some(work) = slot.work.as_ref().filter(|work| work.next.is_none())
-                && !(self.model.facts.can_roll_back && slots::had_better_wait(&self.slots, sequence))
-            {
-                readers.push((work.number, sequence, work.prompt.len() - slot.held.len()));
-            }
-        }
-        readers.sort_unstable();
-        let wants: Vec<usize> = readers.iter().map(|reader| reader.2).collect();
-        for (&(_, sequence, left), part) in readers.iter().zip(share(room, &wants)) {
+    /// So many tokens for each prompt that is being read, and so many at most.
+    fn prepare_prompts(&mut self, each: usize, most: usize, wanted: &mut Vec<Wanted>) -> Result<(), String> {
+        self.clock += 1;
+        for (sequence, part) in self.parts(each, most) {
             let slot = &mut self.slots[sequence];
-            let Some(work) = &slot.work else { continue };
+            let Some(work) = &mut slot.work else { continue };
+            work.served = self.clock;
             let start = slot.held.len();
             for (offset, &token) in work.prompt[start..start + part].iter().enumerate() {
-                let is_last = part == left && offset + 1 == part;
+                let is_last = start + offset + 1 == work.prompt.len();
                 let row = self.cache.add(sequence, start + offset, token, is_last)?;
                 if is_last {
                     wanted.push(Wanted { sequence, row });
@@ -203,6 +225,29 @@ impl<'a> Worker<'a> {
             slot.held.extend_from_slice(&work.prompt[start..start + part]);
         }
         Ok(())
+    }
+
+    /// Who reads how many tokens of his prompt in this step. He who waits for what another reads does not, and the other reads no
+    /// further than to where that is there, so that nobody waits for what he does not need.
+    fn parts(&self, each: usize, most: usize) -> Vec<(Sequence, usize)> {
+        let mut until = vec![usize::MAX; self.slots.len()];
+        let mut readers: Vec<(u64, u64, Sequence)> = Vec::new();
+        for (sequence, slot) in self.slots.iter().enumerate() {
+            let Some(work) = slot.work.as_ref().filter(|work| work.next.is_none()) else { continue };
+            match slots::waits_for(&self.slots, sequence, self.worth).filter(|_| self.can_roll_back()) {
+                Some((other, end)) => until[other] = until[other].min(end),
+                None => readers.push((work.served, work.number, sequence)),
+            }
+        }
+        readers.sort_unstable();
+        let left = |sequence: Sequence| {
+            let slot = &self.slots[sequence];
+            let prompt = slot.work.as_ref().map_or(0, |work| work.prompt.len());
+            prompt.min(until[sequence]) - slot.held.len()
+        };
+        let wants: Vec<usize> = readers.iter().map(|&(.., sequence)| left(sequence)).collect();
+        let parts = share(each.saturating_mul(readers.len()).min(most), &wants);
+        readers.iter().map(|&(.., sequence)| sequence).zip(parts).filter(|&(_, part)| part > 0).collect()
     }
 
     fn choose(&mut self, wanted: &[Wanted]) {
