@@ -12,13 +12,14 @@ use loggia_wire::openai::{
     CompletionUsage, Embedding, EmbeddingList, EmbeddingRequest, EmbeddingUsage, EncodingFormat, OnePrompt, Prompt,
     Vector,
 };
-use serde_json::Value;
 
 use crate::answer::{name_ignored, name_server, refused, within};
 use crate::ignored::listed;
 use crate::request::{between, tracked};
 use crate::stream::took_too_long;
-use crate::{ApiError, Body, Caller, Door, Ended, Outcome, Policy, RequestId, Strictness, ceilings, id, read};
+use crate::{
+    ApiError, Body, Caller, Door, Ended, Outcome, Policy, RequestId, Strictness, ceilings, engine_options, id, read,
+};
 
 /// A request that was read: everything about it but what its model can do.
 struct Asked {
@@ -69,6 +70,11 @@ impl Door {
         }
         let without_effect = settle(&mut request, &can, strictness)?;
         *ignored = listed(&without_effect);
+        if let Some(options) = self.policy.options_of(&request.model)
+            && can.has(Ability::EngineOptions)
+        {
+            engine_options::add(&mut request.extra, options);
+        }
         let (model, format) = (request.model.clone(), request.encoding_format.unwrap_or(EncodingFormat::Float));
         let call = EmbeddingCall { id: id::embedding(), request: Arc::new(request), head: forwarded };
         let made = self.backend.embed(call).await.map_err(failed)?;
@@ -121,11 +127,10 @@ fn settle(request: &mut EmbeddingRequest, can: &Abilities, strictness: Strictnes
     if can.has(Ability::UnknownFields) {
         return Ok(ignored);
     }
-    // Null is not said.
-    request.extra.retain(|name, value| name != "keep_alive" || !value.is_null());
-    for (name, value) in &request.extra {
-        if name == "keep_alive" && can.has(Ability::KeepAlive) {
-            check_keep_alive(value)?;
+    engine_options::drop_unsaid(&mut request.extra);
+    for name in request.extra.keys() {
+        // Of Ollama's own fields, those that its `/api/embed` has too.
+        if matches!(name.as_str(), "options" | "keep_alive") && engine_options::is_one(name, &request.extra, can)? {
             continue;
         }
         if strictness == Strictness::Strict {
@@ -133,15 +138,12 @@ fn settle(request: &mut EmbeddingRequest, can: &Abilities, strictness: Strictnes
         }
         ignored.push(name.clone());
     }
-    Ok(ignored)
-}
-
-fn check_keep_alive(value: &Value) -> Result<(), ApiError> {
-    if value.is_number() || value.is_string() {
-        return Ok(());
+    let unknown = engine_options::unknown(&request.extra, can);
+    if let Some(first) = unknown.first().filter(|_| strictness == Strictness::Strict) {
+        return Err(ApiError::unknown(first));
     }
-    let message = "Invalid type for 'keep_alive': expected a number or a string.";
-    Err(ApiError::invalid("keep_alive", "invalid_type", message))
+    ignored.extend(unknown);
+    Ok(ignored)
 }
 
 /// The answer, under the name that the client asked for.

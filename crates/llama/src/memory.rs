@@ -21,8 +21,10 @@ pub struct Forecast {
     pub cache: u64,
     /// Bytes that one step computes in. An estimate, within a fifth for the models that it was compared with.
     pub compute: u64,
-    /// The most tokens that prompt and answer of one request may have together.
+    /// The most tokens that prompt and answer of one request may have together, or one input of embeddings.
     pub context: u32,
+    /// Whether it makes embeddings, and nothing else.
+    pub embeds: bool,
 }
 
 impl Forecast {
@@ -56,7 +58,15 @@ impl Forecast {
         let vocabulary = if sizes.has_cache { gguf.array_length("tokenizer.ggml.tokens").unwrap_or(0) } else { 0 };
         let row = vocabulary.saturating_add(8 * width).saturating_add(feed_forward.saturating_mul(2));
         let compute = row.saturating_mul(4).saturating_mul(batch);
-        Self { weights: gguf.size(), shared: gguf.shareable(), adapter: 0, cache, compute, context: sizes.context }
+        Self {
+            weights: gguf.size(),
+            shared: gguf.shareable(),
+            adapter: 0,
+            cache,
+            compute,
+            context: sizes.context,
+            embeds: true,
+        }
     }
 
     fn from_header(gguf: &Gguf, sizes: Sizes) -> Self {
@@ -68,7 +78,7 @@ impl Forecast {
         let row = vocabulary.saturating_add(8 * width).saturating_add(feed_forward.saturating_mul(2));
         let compute = row.saturating_mul(4).saturating_mul(u64::from(sizes.batch));
         let (weights, shared) = (gguf.size(), gguf.shareable());
-        Self { weights, shared, adapter: 0, cache, compute, context: sizes.context }
+        Self { weights, shared, adapter: 0, cache, compute, context: sizes.context, embeds: false }
     }
 }
 

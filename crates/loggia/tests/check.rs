@@ -98,6 +98,9 @@ fn what_an_embedded_model_cannot_honour_is_a_mistake_in_the_configuration() {
     with("[per_model.tiny]\noptions = { mirostat = 1 }").failed_saying(&["per_model.tiny: ", "'mirostat'"]);
     with("[per_model.agent]\noptions = { num_ctx = 64, temperature = 0.5 }").succeeded();
     with("[per_model.another]\noptions = { mirostat = 1 }").succeeded();
+    program.write("tiny.gguf", support::tiny::embedding());
+    let saying = "per_model.agent: options: the embedded engine has none for a model that makes embeddings";
+    with("[per_model.agent]\noptions = { num_ctx = 64 }").failed_saying(&[saying]);
 }
 
 #[test]

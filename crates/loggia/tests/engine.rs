@@ -164,6 +164,37 @@ fn a_model_that_is_not_to_be_kept_gives_its_memory_back_and_is_loaded_again() {
 }
 
 #[test]
+fn a_model_that_makes_embeddings_is_shown_how_to_try_and_survives_its_engine() {
+    let program = Program::new().with("LOGGIA_THREADS", "1").with("LOGGIA_CONTEXT", "64");
+    let file = program.write("tiny.gguf", tiny::embedding());
+    let mut running = program.start(&["serve", "--listen", "127.0.0.1:0", "--model", file.to_str().unwrap()]);
+    let mut lines = BufReader::new(running.0.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let first = lines.next().unwrap();
+    let address = first.strip_prefix("loggia: listening on http://").expect(&first).parse().unwrap();
+    let shown: Vec<String> = lines.by_ref().take(2).collect();
+    assert!(shown[0] == "try it:" && shown[1].contains("/v1/embeddings "), "{shown:?}");
+    let served = Served { running, address, _program: program };
+    let embed = |input: &str| {
+        let body = format!(r#"{{"model":"tiny","input":{input},"dimensions":2}}"#);
+        let request = format!(
+            "POST /v1/embeddings HTTP/1.1\r\nhost: loggia\r\nconnection: close\r\ncontent-type: application/json\r\n\
+             content-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let mut stream = TcpStream::connect(served.address).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        rest(BufReader::new(stream))
+    };
+    let first = embed(r#"["hi", "you"]"#);
+    assert!(first.starts_with("HTTP/1.1 200") && first.contains(r#""index":1,"#), "{first}");
+    let engine = served.engine();
+    kill("-KILL", engine);
+    eventually("it is answered again", || embed(r#""hi""#).starts_with("HTTP/1.1 200"));
+    let refused = served.ask(r#""max_tokens":1"#);
+    assert!(refused.starts_with("HTTP/1.1 404") && refused.contains("v1/embeddings"), "{refused}");
+}
+
+#[test]
 fn a_model_larger_than_the_memory_it_may_have_is_refused_with_its_needs() {
     let program = Program::new().with("LOGGIA_MEMORY", "64KiB");
     let file = program.write("tiny.gguf", tiny::gguf());

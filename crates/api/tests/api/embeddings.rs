@@ -3,7 +3,7 @@
 use crate::support::{Answer, Scripted, chat, hello, layered, post, recording, send};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use loggia_api::{Caller, Ceilings, Policy, Strictness};
+use loggia_api::{Caller, Ceilings, ModelPolicy, Policy, Strictness};
 use serde_json::{Value, json};
 
 const MODEL: &str = "all-minilm:22m";
@@ -259,6 +259,23 @@ async fn keep_alive_reaches_ollama_and_no_client_makes_it_cut() {
     assert_eq!((&asked(&inner)[0]["keep_alive"], &asked(&inner)[0]["truncate"]), (&json!("5m"), &json!(false)));
     let answer = embed(&inner, Policy::default(), json!({"input": "a cat", "keep_alive": []})).await;
     refused(&answer, 400, "keep_alive", "invalid_type");
+}
+
+#[tokio::test]
+async fn options_of_the_client_and_of_the_configuration_reach_ollama() {
+    let inner = ollama("string");
+    let policy = || {
+        let Value::Object(options) = json!({"num_ctx": 2048, "num_thread": 2}) else { unreachable!() };
+        let its = ModelPolicy { options, ..ModelPolicy::default() };
+        Policy { models: [(MODEL.to_owned(), its)].into(), ..Policy::default() }
+    };
+    embed(&inner, policy(), json!({"input": "a cat"})).await;
+    assert_eq!(asked(&inner)[0]["options"], json!({"num_ctx": 2048, "num_thread": 2}));
+    let answer = embed(&inner, policy(), json!({"input": "a cat", "options": {"num_ctx": 512, "nmu_ctx": 1}})).await;
+    assert_eq!(asked(&inner)[1]["options"], json!({"num_ctx": 512, "nmu_ctx": 1, "num_thread": 2}));
+    assert_eq!(answer.header("x-loggia-ignored"), Some("options.nmu_ctx"));
+    let answer = embed(&inner, policy(), json!({"input": "a cat", "options": []})).await;
+    refused(&answer, 400, "options", "invalid_type");
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use http::StatusCode;
 use http::request::Parts;
 use loggia_wire::ollama::{EmbedAnswer, EmbedRequest, Options};
 use loggia_wire::openai::{EmbeddingRequest, OnePrompt};
+use serde_json::Value;
 
 use super::client::{Ollama, OllamaService, post, to_json};
 use super::context;
@@ -20,11 +21,12 @@ where
     pub(super) async fn start_embedding(&self, call: EmbeddingCall) -> Result<Embeddings, BackendError> {
         let (request, head) = (&*call.request, call.head.as_deref());
         let known = self.known(&request.model).await?;
-        let num_ctx = self.context_for(request, &known).await;
-        let answer = match self.ask_embedding(request, num_ctx, head).await {
+        let options = self.options_for(request, &known).await;
+        let options = &options;
+        let answer = match self.ask_embedding(request, options, head).await {
             // Ollama does not say which text it was.
             Err(too_long @ BackendError::InputTooLong { .. }) => {
-                let ask = |one| async move { self.ask_embedding(&one, num_ctx, head).await.map(drop) };
+                let ask = |one| async move { self.ask_embedding(&one, options, head).await.map(drop) };
                 return Err(name_the_too_long(request, ask).await.unwrap_or(too_long));
             }
             answer => answer?,
@@ -39,22 +41,31 @@ where
         Embeddings { served_by, vectors: answer.embeddings, prompt_tokens }.checked(request)
     }
 
-    /// The context size to ask for, where it is Loggia's to choose: for the longest text, as each is read by itself.
-    async fn context_for(&self, request: &EmbeddingRequest, known: &Known) -> Option<u64> {
+    /// The client's options, and the context size where that is Loggia's to choose: for the longest text, as each is read by itself.
+    async fn options_for(&self, request: &EmbeddingRequest, known: &Known) -> Options {
+        let mut options = Options::default();
+        if let Some(Value::Object(others)) = request.extra.get("options") {
+            options.others.clone_from(others);
+        }
+        if options.others.contains_key("num_ctx") {
+            return options;
+        }
         let need = |one| match one {
             OnePrompt::Text(text) => context::of_text(text),
             OnePrompt::Tokens(_) => 0,
         };
         let longest = request.input.each().map(need).max().unwrap_or(0);
-        let size = self.choose_size(&request.model, longest, known).await?;
-        known.keep_context(size);
-        Some(size)
+        if let Some(size) = self.choose_size(&request.model, longest, known).await {
+            known.keep_context(size);
+            options.num_ctx = Some(size);
+        }
+        options
     }
 
     async fn ask_embedding(
         &self,
         request: &EmbeddingRequest,
-        num_ctx: Option<u64>,
+        options: &Options,
         head: Option<&Parts>,
     ) -> Result<EmbedAnswer, BackendError> {
         let asked = EmbedRequest {
@@ -62,7 +73,7 @@ where
             input: &texts(request)?,
             truncate: false,
             dimensions: request.dimensions,
-            options: Options { num_ctx, ..Options::default() },
+            options: options.clone(),
             keep_alive: request.extra.get("keep_alive").filter(|value| !value.is_null()),
         };
         let response = self.send(post("/api/embed", to_json(&asked, &self.name)?, head)).await?;

@@ -16,6 +16,13 @@ pub(crate) fn inserting(keys: [&'static str; 3]) -> Vec<u8> {
     file(&metadata, &tensors(), 7)
 }
 
+/// The same as a model that makes embeddings: it pools by the last token.
+pub(crate) fn embedding() -> Vec<u8> {
+    let mut metadata = metadata();
+    metadata.push(("llama.pooling_type", number(3)));
+    file(&metadata, &tensors(), 7)
+}
+
 /// The token that is this byte.
 pub(crate) fn token(byte: u8) -> u32 {
     3 + u32::from(byte)

@@ -181,6 +181,9 @@ fn unloaded(opening: &Opening, forecast: Option<Forecast>) -> Model {
     let mut card = Model::new(opening.name.as_str(), age.map_or(0, |age| age.as_secs()), "embedded");
     if let Some(forecast) = forecast {
         card.extra.insert("context_length".to_owned(), forecast.context.into());
+        if forecast.embeds {
+            card.extra.insert("capabilities".to_owned(), vec!["embedding"].into());
+        }
     }
     card
 }

@@ -15,6 +15,11 @@ pub(in crate::backends) fn check(models: &[Local], aliases: &[Alias], config: &C
         let Some(model) = embedded(name, models, aliases, is_alone).filter(|_| !options.is_empty()) else { continue };
         // A file that cannot be read is told of when it is loaded.
         let Ok(forecast) = Forecast::of(&Opening::of(model, config).options()) else { continue };
+        if forecast.embeds {
+            return Err(format!(
+                "per_model.{name}: options: the embedded engine has none for a model that makes embeddings"
+            ));
+        }
         check_options(&options, forecast.context).map_err(|why| format!("per_model.{name}: {why}"))?;
     }
     Ok(())

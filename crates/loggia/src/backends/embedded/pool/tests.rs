@@ -130,7 +130,7 @@ fn pool(stage: &Arc<Stage>, needs: &[(&str, u64)], memory: u64, keep_alive: Opti
 }
 
 fn forecast(weights: u64, shared: u64) -> Forecast {
-    Forecast { weights, shared, adapter: 0, cache: 0, compute: 0, context: 4096 }
+    Forecast { weights, shared, adapter: 0, cache: 0, compute: 0, context: 4096, embeds: false }
 }
 
 #[test]
