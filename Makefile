@@ -7,7 +7,7 @@
 SHELL := /usr/bin/env bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test test-rust test-clients setup model lint fmt bench fuzz clean
+.PHONY: help run test test-rust test-clients setup model lint check-gpu fmt bench fuzz dist clean
 
 # A fresh rustup is often not on the path of the shell that installed it.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -55,6 +55,9 @@ model: ## fetch and verify the default model, and the embedding model of the tes
 lint: ## formatting, clippy, and what may depend on what under which licence
 	@scripts/lint
 
+check-gpu: ## compile the features for GPUs whose toolchains are here
+	@scripts/check-gpu
+
 fmt: ## format the Rust code
 	cargo fmt --all
 	for crate in fuzz tests/clients/rust; do cargo fmt --manifest-path $$crate/Cargo.toml; done
@@ -65,5 +68,9 @@ bench: ## the gateway beside nginx, the embedded engine beside llama-server; wri
 fuzz: ## look for input that breaks what reads it: a minute for each fuzz target, then long property tests
 	@scripts/fuzz $(SECONDS_EACH)
 
+dist: ## what people get: the program, its libraries for every generation of processors, licences; into dist/
+	@scripts/setup run
+	@scripts/dist
+
 clean: ## remove what was built; the models under .loggia stay
-	rm -rf target tests/clients/.venv tests/clients/node/node_modules tests/clients/node/.runtime .loggia/tools .loggia/bench
+	rm -rf target dist tests/clients/.venv tests/clients/node/node_modules tests/clients/node/.runtime .loggia/tools .loggia/bench
