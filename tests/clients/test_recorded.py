@@ -101,10 +101,12 @@ def test_an_engine_that_dies_in_a_stream_is_an_error_after_what_it_said(standin_
     assert not isinstance(failure.value, openai.APIStatusError)
 
 
-def test_tools_for_a_model_that_has_none_are_refused(standin_client):
-    with pytest.raises(openai.BadRequestError) as failure:
-        standin_client.chat.completions.create(**recorded.question("tools-unsupported"))
-    assert failure.value.param == "tools"
+def test_tools_for_a_model_that_has_none_are_told_in_a_system_message(standin, standin_client):
+    asked, tools = recorded.question("whole"), recorded.question("tools-unsupported")["tools"]
+    standin.expects(("whole", {"messages": [{"role": "system", "content": "(any text)"}, *asked["messages"]]}))
+    said = standin_client.chat.completions.create(**asked, tools=tools).choices[0]
+    assert (said.message.content, said.finish_reason) == (recorded.answer("whole").content, recorded.answer("whole").finish_reason)
+    assert said.message.tool_calls is None
 
 
 def test_ollama_was_asked_nothing_but_what_was_recorded(standin):
