@@ -38,15 +38,17 @@ fn counted(served: &Served, fields: &Value) -> (Value, Value) {
 fn a_suffix_is_asked_for_by_the_models_own_tokens_before_after_and_between() {
     for keys in [KEYS, OLDER_KEYS] {
         let served = serve(tiny::inserting(keys));
-        assert_eq!(counted(&served, &json!({"prompt": "ab", "suffix": "c"})), (json!(7), json!(0)));
+        assert_eq!(counted(&served, &json!({"prompt": "abcdefghijklmnop", "suffix": "qrst"})), (json!(24), json!(0)));
         // The token that begins a text, then what llama.cpp's own server makes of a prefix and a suffix. What is asked for next begins
         // with the very same tokens, and so none of them has to be computed.
         let [before, after, between] = [1, 2, 3].map(token);
-        let tokens = [1, before, token(b'a'), token(b'b'), after, token(b'c'), between, token(b'z')];
-        assert_eq!(counted(&served, &json!({"prompt": tokens})), (json!(8), json!(7)));
+        let prefix: Vec<u32> = (b'a'..=b'p').map(token).collect();
+        let suffix: Vec<u32> = (b'q'..=b't').map(token).collect();
+        let tokens = [&[1, before], &prefix[..], &[after], &suffix[..], &[between, token(b'z')]].concat();
+        assert_eq!(counted(&served, &json!({"prompt": tokens})), (json!(25), json!(24)));
         // What comes before may be token ids; the last token of a prompt is always computed.
-        let ids = json!({"prompt": [token(b'a'), token(b'b')], "suffix": "c"});
-        assert_eq!(counted(&served, &ids), (json!(7), json!(6)));
+        let ids = json!({"prompt": prefix, "suffix": "qrst"});
+        assert_eq!(counted(&served, &ids), (json!(24), json!(23)));
         let (_, card) = served.get("/v1/models/tiny");
         assert!(card["capabilities"].as_array().expect("a list").contains(&json!("insert")), "{card}");
     }
