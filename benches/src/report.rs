@@ -101,7 +101,8 @@ fn row(compared: &Compared) -> String {
 pub(crate) fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
+    let (lower, upper) = (sorted.get(sorted.len().saturating_sub(1) / 2), sorted.get(sorted.len() / 2));
+    lower.zip(upper).map_or(f64::NAN, |(lower, upper)| f64::midpoint(*lower, *upper))
 }
 
 pub(crate) fn span(values: &[f64]) -> String {
@@ -118,6 +119,7 @@ mod tests {
     fn the_median_is_the_middle_one_and_the_span_holds_all() {
         let values = [3.0, 1.0, 9.0, 2.0, 4.0];
         assert!((median(&values) - 3.0).abs() < f64::EPSILON);
+        assert!((median(&values[..4]) - 2.5).abs() < f64::EPSILON, "between the two in the middle, where they are two");
         assert_eq!(span(&values), "1.00–9.00");
     }
 
