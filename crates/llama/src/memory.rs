@@ -72,7 +72,7 @@ impl Forecast {
     fn from_header(gguf: &Gguf, sizes: Sizes) -> Self {
         let number = |key: &str, otherwise: u64| gguf.of_architecture(key).unwrap_or(otherwise);
         let width = number("embedding_length", 0);
-        let cache = cache(gguf, u64::from(sizes.context) * u64::from(sizes.parallel));
+        let cache = cache(gguf, sizes.cells());
         let vocabulary = gguf.array_length("tokenizer.ggml.tokens").unwrap_or(0);
         let feed_forward = number("feed_forward_length", 4 * width);
         let row = vocabulary.saturating_add(8 * width).saturating_add(feed_forward.saturating_mul(2));

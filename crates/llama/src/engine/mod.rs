@@ -185,8 +185,30 @@ impl Sizes {
     }
 }
 
+impl Sizes {
+    /// The cells of the cache: llama.cpp rounds each sequence's up to a multiple of 256.
+    pub(crate) fn cells(&self) -> u64 {
+        u64::from(self.context).next_multiple_of(256) * u64::from(self.parallel)
+    }
+}
+
 /// How long a client whom the queue refuses should wait: what the requests before it will take, by what the last ones took.
 fn retry_after(waiting: usize, parallel: usize, usual: Duration) -> Duration {
     let rounds = u32::try_from(waiting / parallel.max(1) + 1).unwrap_or(u32::MAX);
     usual.saturating_mul(rounds).clamp(Duration::from_secs(1), Duration::from_mins(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cells_of_small_contexts_are_counted_as_llama_cpp_reserves_them() {
+        let cells = |context, parallel| {
+            let options = LlamaOptions { context: Some(context), parallel, ..LlamaOptions::new("file", "name") };
+            Sizes::of(&options, 8192).unwrap().cells()
+        };
+        assert_eq!(cells(4096, 4), 4 * 4096);
+        assert_eq!(cells(100, 8), 8 * 256);
+    }
 }

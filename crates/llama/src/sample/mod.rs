@@ -192,4 +192,19 @@ mod tests {
         assert_eq!(choose(&settings, &[3.0, 2.0, 1.6], 6), [0, 1, 2, 0, 1, 2]);
         assert_eq!(choose(&settings, &[5.0, 2.0], 3), [0, 0, 0]);
     }
+
+    #[test]
+    fn after_the_first_row_the_scratch_space_is_neither_moved_nor_grown() {
+        let settings =
+            Sampling { top_k: 40, top_p: 0.9, logit_bias: vec![(3, 1.0)], seed: Some(1), ..Sampling::default() };
+        let row = |shift: u16| -> Vec<f32> { (0..5000u16).map(|i| f32::from((i + shift) % 97) / 8.0).collect() };
+        let mut scratch = Scratch::default();
+        let mut sampler = Sampler::new(&settings, &[], None);
+        sampler.choose(&row(0), &mut scratch).unwrap();
+        let before = scratch.places();
+        for shift in 1..50 {
+            sampler.choose(&row(shift), &mut scratch).unwrap();
+        }
+        assert_eq!(scratch.places(), before);
+    }
 }

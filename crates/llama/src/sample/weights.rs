@@ -176,6 +176,19 @@ impl Scratch {
     }
 }
 
+#[cfg(test)]
+impl Scratch {
+    /// Where its memory lies, and how much there is: what changes when something is allocated.
+    pub(super) fn places(&self) -> [(usize, usize); 4] {
+        [
+            (self.row.as_ptr().addr(), self.row.capacity()),
+            (self.weights.as_ptr().addr(), self.weights.capacity()),
+            (self.sums.as_ptr().addr(), self.sums.capacity()),
+            (self.candidates.as_ptr().addr(), self.candidates.capacity()),
+        ]
+    }
+}
+
 /// The sum of the values, in sixteen lanes: faster than one after the other, and always in the same order.
 pub(super) fn sum(values: &[f32]) -> f32 {
     let mut lanes = [0.0_f32; 16];
