@@ -14,6 +14,7 @@ fn keyword_holds(root: &Value, schema: &Value, keyword: &str, says: &Value, valu
     let length = match value {
         Value::String(text) => text.chars().count(),
         Value::Array(items) => items.len(),
+        Value::Object(fields) => fields.len(),
         _ => 0,
     };
     #[allow(clippy::cast_precision_loss, reason = "short texts and lists")]
@@ -34,18 +35,41 @@ fn keyword_holds(root: &Value, schema: &Value, keyword: &str, says: &Value, valu
             let known = |(name, value): (&String, &Value)| says.get(name).is_none_or(|schema| inside(schema, value));
             value.as_object().is_none_or(|fields| fields.iter().all(known))
         }
+        "patternProperties" => {
+            let known = |(name, value): (&String, &Value)| {
+                says.as_object()
+                    .is_some_and(|all| all.iter().all(|(pattern, one)| !fits(pattern, name) || inside(one, value)))
+            };
+            value.as_object().is_none_or(|fields| fields.iter().all(known))
+        }
         "additionalProperties" => {
-            let is_known = |name: &str| schema["properties"].get(name).is_some();
+            let patterns = || schema["patternProperties"].as_object().into_iter().flatten();
+            let is_known = |name: &str| {
+                schema["properties"].get(name).is_some() || patterns().any(|(pattern, _)| fits(pattern, name))
+            };
             value.as_object().is_none_or(|all| all.iter().all(|(name, value)| is_known(name) || inside(says, value)))
         }
-        "items" => value.as_array().is_none_or(|items| items.iter().all(|item| inside(says, item))),
+        "prefixItems" => {
+            let schemas = says.as_array().into_iter().flatten();
+            value.as_array().is_none_or(|items| schemas.zip(items).all(|(schema, item)| inside(schema, item)))
+        }
+        "items" => {
+            let first = schema["prefixItems"].as_array().map_or(0, Vec::len);
+            value.as_array().is_none_or(|items| items.iter().skip(first).all(|item| inside(says, item)))
+        }
+        "pattern" => value.as_str().is_none_or(|text| fits(says.as_str().unwrap_or(""), text)),
+        "format" => value.as_str().is_none_or(|text| is_written_as(says.as_str().unwrap_or(""), text)),
         "minItems" if value.is_array() => length >= number(says),
         "maxItems" if value.is_array() => length <= number(says),
+        "maxProperties" if value.is_object() => length <= number(says),
         "minLength" if value.is_string() => length >= number(says),
         "maxLength" if value.is_string() => length <= number(says),
         "minimum" if value.is_number() => number(value) >= number(says),
         "maximum" if value.is_number() => number(value) <= number(says),
-        "minItems" | "maxItems" | "minLength" | "maxLength" | "minimum" | "maximum" | "$defs" | "title" => true,
+        "exclusiveMinimum" if value.is_number() => number(value) > number(says),
+        "multipleOf" if value.is_number() => number(value) % number(says) == 0.0,
+        "maxProperties" | "exclusiveMinimum" | "multipleOf" | "minItems" | "maxItems" | "minLength" | "maxLength"
+        | "minimum" | "maximum" | "$defs" | "title" => true,
         _ => false,
     }
 }
@@ -63,7 +87,47 @@ fn is_of(kind: &Value, value: &Value) -> bool {
     }
 }
 
-/// Short schemas of many kinds, with a question for each.
+/// Whether a text fits a pattern: those that are asked for here, each told by hand.
+fn fits(pattern: &str, text: &str) -> bool {
+    let all = |text: &str, is: fn(&u8) -> bool| text.bytes().all(|byte| is(&byte));
+    match pattern {
+        "^[A-Z]{3}-[0-9]{4}$" => text.split_once('-').is_some_and(|(letters, digits)| {
+            letters.len() == 3
+                && digits.len() == 4
+                && all(letters, u8::is_ascii_uppercase)
+                && all(digits, u8::is_ascii_digit)
+        }),
+        "^[a-z]{1,6}$" => (1..=6).contains(&text.len()) && all(text, u8::is_ascii_lowercase),
+        _ => false,
+    }
+}
+
+/// Whether a text is written in a format: those that are asked for here. As in the engine, each year has a 29th of February.
+fn is_written_as(format: &str, text: &str) -> bool {
+    match format {
+        "date" => {
+            let parts: Vec<u8> = text.split('-').skip(1).filter_map(|part| part.parse().ok()).collect();
+            let shape: Vec<usize> = text.split('-').map(str::len).collect();
+            let days = |month| match month {
+                2 => 29,
+                4 | 6 | 9 | 11 => 30,
+                _ => 31,
+            };
+            let is_digits = text.bytes().all(|byte| byte == b'-' || byte.is_ascii_digit());
+            let is_day =
+                matches!(parts[..], [month, day] if (1..=12).contains(&month) && (1..=days(month)).contains(&day));
+            shape == [4, 2, 2] && is_digits && is_day
+        }
+        "ipv4" => text.parse::<std::net::Ipv4Addr>().is_ok(),
+        "uuid" => {
+            let shape: Vec<usize> = text.split('-').map(str::len).collect();
+            shape == [8, 4, 4, 4, 12] && text.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit())
+        }
+        _ => false,
+    }
+}
+
+/// Short schemas of many kinds, with a question for each. None is recursive: nothing would bound how long an answer is.
 pub(crate) fn schemas() -> Vec<(&'static str, Value)> {
     use serde_json::json;
     let object = |properties: Value, required: Value| json!({"type": "object", "properties": properties, "required": required, "additionalProperties": false});
@@ -101,6 +165,40 @@ pub(crate) fn schemas() -> Vec<(&'static str, Value)> {
                 json!({"lat": {"type": "number", "minimum": -90, "maximum": 90}, "north": {"type": ["boolean", "null"]}}), json!(["lat"]))}),
                 json!(["place"]),
             ),
+        ),
+        (
+            "Make up two product codes.",
+            json!({"type": "array", "items": {"type": "string", "pattern": "^[A-Z]{3}-[0-9]{4}$"}, "minItems": 2, "maxItems": 2}),
+        ),
+        (
+            "When did the server start, and where is it?",
+            object(
+                json!({"on": {"type": "string", "format": "date"}, "id": {"type": "string", "format": "uuid"},
+                    "address": {"type": "string", "format": "ipv4"}}),
+                json!(["on", "id", "address"]),
+            ),
+        ),
+        (
+            "Draw a circle or a square.",
+            json!({"anyOf": [
+                object(json!({"kind": {"const": "circle"}, "radius": {"type": "integer", "minimum": 1, "maximum": 99}}), json!(["kind", "radius"])),
+                object(json!({"kind": {"const": "square"}, "side": {"enum": [1, 2.5, "unknown", null]}}), json!(["kind", "side"])),
+            ]}),
+        ),
+        (
+            "Write a matrix of two rows.",
+            json!({"type": "array", "minItems": 2, "maxItems": 2, "items": {"type": "array", "minItems": 3, "maxItems": 3,
+                "items": {"type": "integer", "minimum": -9, "maximum": 9}}}),
+        ),
+        (
+            "Which city is the biggest, and what is its rank?",
+            json!({"type": "array", "prefixItems": [{"type": "string", "maxLength": 16}, {"type": "integer", "minimum": 1, "maximum": 9}],
+                "items": false, "minItems": 2}),
+        ),
+        (
+            "Count the fruit.",
+            json!({"type": "object", "patternProperties": {"^[a-z]{1,6}$": {"type": "integer", "multipleOf": 5, "exclusiveMinimum": 0, "maximum": 100}},
+                "additionalProperties": false, "maxProperties": 3}),
         ),
     ]
 }
