@@ -20,12 +20,13 @@ use tokio::sync::OnceCell;
 use crate::completion::{self, Continued};
 use crate::deltas::{self, Deltas};
 use crate::embed::{LlamaEmbedder, Pooling};
-use crate::engine::{Answer, Engine, Output, Piece, Usage};
+use crate::engine::{Answer, Engine, Output, Passage, Piece, Usage};
 use crate::engine_options::EngineOptions;
 use crate::error::{EngineError, LoadError};
 use crate::gguf::Gguf;
 use crate::grammar::{Grammars, Held, Vocabulary};
 use crate::hold;
+use crate::media::{self, Media};
 use crate::model::{Facts, Model, Prompt};
 use crate::options::LlamaOptions;
 use crate::processor;
@@ -52,6 +53,8 @@ pub fn open(options: &LlamaOptions) -> Result<Arc<dyn Backend>, LoadError> {
 pub struct Llama {
     model: Arc<Model>,
     engine: Engine,
+    /// What it sees and hears with, where it does.
+    media: Option<Media>,
     served_by: ServedBy,
     abilities: Arc<Abilities>,
     card: ModelCard,
@@ -68,13 +71,19 @@ impl std::fmt::Debug for Llama {
 impl Llama {
     /// Loads a model and starts an engine for it. Takes seconds: call it where blocking is allowed.
     pub fn open(options: &LlamaOptions) -> Result<Self, LoadError> {
+        // Before llama.cpp loads gigabytes for it in vain.
+        let projector = options.mmproj.as_deref().map(Gguf::read_projector).transpose()?;
         let model = Arc::new(Model::load(options)?);
-        let engine = Engine::start(Arc::clone(&model), options)?;
+        let media = Media::of(options, &model)?;
+        let can = media.as_ref().map(Media::facts).unwrap_or_default();
+        let batch = options.batch.max(can.rows_at_once);
+        let engine = Engine::start(Arc::clone(&model), &LlamaOptions { batch, ..options.clone() })?;
+        let seen_with = projector.map(|projector| projector.identity()).unwrap_or_default();
         let served_by = ServedBy {
             backend: "embedded".into(),
             model: options.name.as_str().into(),
             node: None,
-            fingerprint: fingerprint(&["embedded", &model.facts.identity, LLAMA_CPP]),
+            fingerprint: fingerprint(&["embedded", &model.facts.identity, &seen_with, LLAMA_CPP]),
         };
         tracing::info!(
             model = options.name,
@@ -82,34 +91,60 @@ impl Llama {
             parallel = options.parallel,
             threads = options.threads(),
             piece = options.piece,
-            batch = options.batch,
+            batch,
             devices = model.devices,
             instructions = processor::instructions(),
+            sees = can.sees,
+            hears = can.hears.is_some(),
             "the embedded engine is ready"
         );
-        let mut abilities = abilities(engine.context(), model.syntax);
+        let mut abilities = abilities(engine.context(), model.syntax, can);
         if model.fill_in_the_middle.is_some() {
             abilities.can = abilities.can.with(Ability::FillInTheMiddle);
         }
         let abilities = Arc::new(abilities);
         let card = card(options, &model, &abilities);
-        Ok(Self { model, engine, served_by, abilities, card, grammars: OnceCell::new() })
+        Ok(Self { model, engine, media, served_by, abilities, card, grammars: OnceCell::new() })
     }
 
     fn check_name(&self, name: &str) -> Result<(), BackendError> {
         if *name == *self.served_by.model { Ok(()) } else { Err(BackendError::model_not_found(name)) }
     }
 
+    /// What is read before the answer, for a context of so many tokens, and what the answer begins with.
+    async fn passage(&self, call: &ChatCall, context: usize) -> Result<(Passage, Begins), BackendError> {
+        let marked = media::marked(&call.request).await?;
+        let Some(marked) = marked else {
+            let Prompt { tokens, begins } = self.prompt(&call.request, context).await?;
+            return Ok((tokens.into(), begins));
+        };
+        let Some(media) = &self.media else {
+            return Err(marked.unseen());
+        };
+        let text = self.on_text(&marked.request, context, |_, text| text).await?;
+        let passage = media::read(media, &self.model, &marked, &text, context).await?;
+        Ok((passage, self.model.syntax.begins_after(&text)))
+    }
+
     /// The conversation as a prompt, for a context of so many tokens.
-    async fn prompt(&self, call: &ChatCall, context: usize) -> Result<Prompt, BackendError> {
-        let size: usize = call
-            .request
+    async fn prompt(&self, request: &Arc<ChatCompletionRequest>, context: usize) -> Result<Prompt, BackendError> {
+        self.on_text(request, context, |model, text| model.prompt(&text)).await
+    }
+
+    /// Does something with the text that a conversation is for the model.
+    async fn on_text<T: Send + 'static>(
+        &self,
+        request: &Arc<ChatCompletionRequest>,
+        context: usize,
+        then: impl FnOnce(&Model, String) -> T + Send + 'static,
+    ) -> Result<T, BackendError> {
+        let size: usize = request
             .messages
             .iter()
             .filter_map(|message| message.content.as_ref())
             .map(|content| content.joined_text().len())
             .sum();
-        let (model, request) = (Arc::clone(&self.model), Arc::clone(&call.request));
+        let (model, request) = (Arc::clone(&self.model), Arc::clone(request));
         let effort = deltas::effort(&request, model.syntax)?.map(str::to_owned);
         let render = move || {
             let (tools, effort) = (request::tools(&request), effort.as_deref());
@@ -122,7 +157,7 @@ impl Llama {
                 let context = Some(context as u64);
                 return Err(BackendError::ContextLengthExceeded { prompt_tokens: None, context });
             }
-            Ok(model.prompt(&text))
+            Ok(then(&model, text))
         };
         read(size, render).await
     }
@@ -179,11 +214,11 @@ impl Backend for Llama {
             self.check_name(&call.request.model)?;
             let syntax = hold::syntax(&call.request, self.model.syntax);
             let options = EngineOptions::of(&call.request, self.engine.context())?;
-            let Prompt { tokens, begins } = self.prompt(&call, options.context).await?;
+            let (passage, begins) = self.passage(&call, options.context).await?;
             let held = self.hold(&call.request, syntax, begins).await?;
             let deltas = deltas::of(&call.request, &call.id, syntax, begins);
             let known = Known { profile: call.profile, vocabulary: self.model.facts.vocabulary, options: &options };
-            let generations = request::generations(&call.request, &known, &Arc::from(tokens), held)?;
+            let generations = request::generations(&call.request, &known, &passage, held)?;
             let answers = self.engine.generate(generations).map_err(|error| explain(&error))?;
             Ok(Reply { served_by: self.served_by.clone(), events: Box::pin(Events::new(answers, deltas)) })
         })
@@ -198,7 +233,7 @@ impl Backend for Llama {
             let held = self.hold(&request, Syntax::of_text(), Begins::Text).await?;
             let deltas = deltas::of_texts(request.choices(), &echo);
             let known = Known { profile: call.profile, vocabulary: self.model.facts.vocabulary, options: &options };
-            let generations = request::generations(&request, &known, &Arc::from(tokens), held)?;
+            let generations = request::generations(&request, &known, &tokens.into(), held)?;
             let answers = self.engine.generate(generations).map_err(|error| explain(&error))?;
             Ok(Reply { served_by: self.served_by.clone(), events: Box::pin(Events::new(answers, deltas)) })
         })
@@ -312,10 +347,10 @@ fn usage(usage: Usage, reasoning: usize) -> CompletionUsage {
 /// The version of llama.cpp that a fingerprint stands for: that of the bindings, which bring their own.
 pub(crate) const LLAMA_CPP: &str = "llama-cpp-2 0.1.160";
 
-fn abilities(context: usize, syntax: Syntax) -> Abilities {
+fn abilities(context: usize, syntax: Syntax, can_take: media::Facts) -> Abilities {
     use Ability::{
-        Echo, EngineOptions, Grammar, JsonObject, JsonSchema, LogitBias, Logprobs, Reasoning, Seed, SeveralChoices,
-        SingleToolCall, StrictTools, TokenPrompts, ToolChoice, Tools,
+        Audio, Echo, EngineOptions, Grammar, Images, JsonObject, JsonSchema, LogitBias, Logprobs, Reasoning, Seed,
+        SeveralChoices, SingleToolCall, StrictTools, TokenPrompts, ToolChoice, Tools,
     };
     let sampled = [LogitBias, Logprobs, SeveralChoices, Seed, EngineOptions];
     // Where the template knows nothing of tools, the model is told of them.
@@ -327,6 +362,12 @@ fn abilities(context: usize, syntax: Syntax) -> Abilities {
     }
     if syntax.takes_effort() {
         can = can.with(Reasoning);
+    }
+    if can_take.sees {
+        can = can.with(Images);
+    }
+    if can_take.hears.is_some() {
+        can = can.with(Audio);
     }
     let context_length = Some(context as u64);
     Abilities { can, context_length, schemas: SchemaEngine::Llguidance, options: OptionNames::Embedded }
@@ -340,6 +381,8 @@ fn capabilities(abilities: &Abilities, syntax: Syntax) -> Vec<&'static str> {
         // That its template knows of them. Told of them it can be in any case.
         ("tools", syntax.knows_tools()),
         ("thinking", syntax.reasons()),
+        ("vision", abilities.has(Ability::Images)),
+        ("audio", abilities.has(Ability::Audio)),
         ("tool_choice", abilities.has(Ability::ToolChoice)),
         ("json_schema", abilities.has(Ability::JsonSchema)),
         ("grammar", abilities.has(Ability::Grammar)),
@@ -404,15 +447,19 @@ mod tests {
     fn a_card_says_in_ollamas_words_what_a_model_can_do() {
         let can = |template: &str| {
             let syntax = Syntax::of(template, |_| false);
-            capabilities(&abilities(4096, syntax), syntax)
+            capabilities(&abilities(4096, syntax, media::Facts::default()), syntax)
         };
         assert_eq!(
             can("{% if tools %}<tool_call><think>"),
             ["completion", "tools", "thinking", "tool_choice", "json_schema", "grammar"]
         );
         assert_eq!(can("{{ message.content }}"), ["completion", "tool_choice", "json_schema", "grammar"]);
+        let syntax = Syntax::of("{{ message.content }}", |_| false);
+        let both = media::Facts { sees: true, hears: Some(16_000), rows_at_once: 0 };
+        let capabilities = capabilities(&abilities(4096, syntax, both), syntax);
+        assert_eq!(capabilities, ["completion", "vision", "audio", "tool_choice", "json_schema", "grammar"]);
         let strict = |template: &str, is_token: bool| {
-            abilities(4096, Syntax::of(template, |_| is_token)).has(Ability::StrictTools)
+            abilities(4096, Syntax::of(template, |_| is_token), media::Facts::default()).has(Ability::StrictTools)
         };
         for template in ["no place", "tools <tool_call>", "tools <|python_tag|>", "tools <|channel|><|message|>"] {
             assert!(strict(template, true), "{template}");

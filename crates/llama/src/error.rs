@@ -46,6 +46,15 @@ pub enum LoadError {
         /// What is wrong with it.
         source: TemplateError,
     },
+    /// llama.cpp does not take the projector; what it said is in the log.
+    #[error(
+        "llama.cpp cannot load the projector {path}: the log has its reason; one that was made for another model is the usual one",
+        path = .path.display()
+    )]
+    Projector {
+        /// Which file.
+        path: PathBuf,
+    },
     /// A setting makes no sense.
     #[error("{0}")]
     Setting(String),

@@ -17,6 +17,8 @@ pub struct Forecast {
     pub shared: u64,
     /// Bytes of the LoRA adapter; 0 where there is none.
     pub adapter: u64,
+    /// Bytes of the projector with which the model sees or hears, and what it computes in; 0 where there is none.
+    pub projector: u64,
     /// Bytes of the KV cache, for all requests at once. An upper bound: layers with a window, or without attention, need less.
     pub cache: u64,
     /// Bytes that one step computes in. An estimate, within a fifth for the models that it was compared with.
@@ -41,12 +43,15 @@ impl Forecast {
         let sizes = Sizes::of(options, gguf.trained_context())?;
         let adapter = options.lora.as_ref().map(|lora| adapter::read(lora, &gguf)).transpose()?;
         let adapter = adapter.map_or(0, |adapter| adapter.size());
-        Ok(Self { adapter, ..Self::from_header(&gguf, sizes) })
+        let projector = options.mmproj.as_deref().map(Gguf::read_projector).transpose()?;
+        let projector = projector.map_or(0, |projector| of_projector(&projector));
+        Ok(Self { adapter, projector, ..Self::from_header(&gguf, sizes) })
     }
 
     /// All of it.
     pub fn bytes(&self) -> u64 {
-        self.weights.saturating_add(self.adapter).saturating_add(self.cache).saturating_add(self.compute)
+        let all = [self.weights, self.adapter, self.projector, self.cache, self.compute];
+        all.into_iter().fold(0, u64::saturating_add)
     }
 
     /// Nothing is kept from one batch to the next; an encoder keeps nothing within one either, and computes no words.
@@ -62,6 +67,7 @@ impl Forecast {
             weights: gguf.size(),
             shared: gguf.shareable(),
             adapter: 0,
+            projector: 0,
             cache,
             compute,
             context: sizes.context,
@@ -78,7 +84,7 @@ impl Forecast {
         let row = vocabulary.saturating_add(8 * width).saturating_add(feed_forward.saturating_mul(2));
         let compute = row.saturating_mul(4).saturating_mul(u64::from(sizes.batch));
         let (weights, shared) = (gguf.size(), gguf.shareable());
-        Self { weights, shared, adapter: 0, cache, compute, context: sizes.context, embeds: false }
+        Self { weights, shared, adapter: 0, projector: 0, cache, compute, context: sizes.context, embeds: false }
     }
 }
 
@@ -92,4 +98,16 @@ fn cache(gguf: &Gguf, tokens: u64) -> u64 {
     let of_a_token = key_heads.saturating_mul(a_head("attention.key_length") + a_head("attention.value_length"));
     // Two bytes a number.
     layers.saturating_mul(of_a_token).saturating_mul(tokens).saturating_mul(2)
+}
+
+/// A projector's weights, and what it computes in: for each patch of the picture that it was made for, eight times its width, and attention to all
+/// others.
+fn of_projector(gguf: &Gguf) -> u64 {
+    let number = |key: &str| gguf.number(key).unwrap_or(0);
+    let side = number("clip.vision.image_size") / number("clip.vision.patch_size").max(1);
+    // A sound is 1,500 of them, for 30 seconds.
+    let patches = side.saturating_mul(side).max(1500);
+    let width = number("clip.vision.embedding_length").max(number("clip.audio.embedding_length"));
+    let of_each = width.saturating_mul(8).saturating_add(patches);
+    gguf.size().saturating_add(patches.saturating_mul(of_each).saturating_mul(4))
 }

@@ -116,11 +116,16 @@ impl Model {
     /// The tokens of a text in which special tokens are written out, with the one that begins every text where the model wants
     /// it and the text does not have it.
     pub(crate) fn tokenize(&self, text: &str) -> Vec<Token> {
-        let mut tokens = self.tokens(text, true);
+        let mut tokens = self.tokenize_on(text);
         if let Some(bos) = self.begin().filter(|bos| tokens.first() != Some(bos)) {
             tokens.insert(0, bos);
         }
         tokens
+    }
+
+    /// The tokens of a text that something goes before, in which special tokens are written out.
+    pub(crate) fn tokenize_on(&self, text: &str) -> Vec<Token> {
+        self.tokens(text, true)
     }
 
     /// The tokens of a text in which nothing is a special token.

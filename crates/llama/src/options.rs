@@ -13,6 +13,8 @@ pub struct LlamaOptions {
     pub name: String,
     /// A LoRA adapter that every request is computed with.
     pub lora: Option<Lora>,
+    /// The projector (`mmproj`) with which the model sees or hears: a GGUF file of the architecture `clip`.
+    pub mmproj: Option<PathBuf>,
     /// The most tokens that prompt and answer of one request may have together. By default what the model was trained for, at
     /// most [`DEFAULT_CONTEXT`]. Every request of the `parallel` ones can have all of it: memory for `parallel × context`
     /// tokens is reserved at the start.
@@ -62,6 +64,7 @@ impl LlamaOptions {
             path: path.into(),
             name: name.into(),
             lora: None,
+            mmproj: None,
             context: None,
             parallel: 4,
             queue: None,

@@ -1,12 +1,10 @@
 //! From OpenAI's request to what the engine is asked: a pure translation.
 
-use std::sync::Arc;
-
 use loggia_backend::{BackendError, Profile};
 use loggia_wire::openai::{ChatCompletionRequest, Tool};
 
 use crate::Token;
-use crate::engine::Generation;
+use crate::engine::{Generation, Passage};
 use crate::engine_options::EngineOptions;
 use crate::grammar::Held;
 use crate::sample::Sampling;
@@ -24,7 +22,7 @@ pub(crate) struct Known<'a> {
 pub(crate) fn generations(
     request: &ChatCompletionRequest,
     known: &Known<'_>,
-    prompt: &Arc<[Token]>,
+    prompt: &Passage,
     held: Option<Held>,
 ) -> Result<Vec<Generation>, BackendError> {
     let sampling = sampling(request, known)?;
@@ -32,7 +30,7 @@ pub(crate) fn generations(
     let limit = request.token_limit().map(|most| usize::try_from(most).unwrap_or(0));
     let stop = request.stop.as_ref().map(|stop| &stop.0).or(options.stop.as_ref());
     let generation = Generation {
-        prompt: Arc::clone(prompt),
+        prompt: prompt.clone(),
         context: options.context,
         max_tokens: limit.or(options.num_predict),
         stop: stop.cloned().unwrap_or_default(),
@@ -149,7 +147,7 @@ mod tests {
         let request = serde_json::from_value(body).unwrap();
         let options = EngineOptions::of(&request, 2048)?;
         let known = Known { profile, vocabulary: 1000, options: &options };
-        generations(&request, &known, &Arc::from([1, 2]), None)
+        generations(&request, &known, &Passage::from(vec![1, 2]), None)
     }
 
     fn one(fields: Value) -> Generation {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{Alias, Engine, Lora, ModelName, SamplingProfile, Url};
+use crate::config::{Alias, Engine, Lora, Mmproj, ModelName, SamplingProfile, Url};
 
 /// The OpenAI API for the models you run yourself.
 #[derive(Debug, Parser)]
@@ -110,6 +110,9 @@ pub(crate) struct ServeArgs {
     /// A model with a LoRA adapter laid over it, under a name of its own; @0.5 behind it takes half of it; may be repeated [env: LOGGIA_LORA]
     #[arg(long, value_name = "NAME=BASE+FILE.gguf")]
     pub(crate) lora: Vec<Lora>,
+    /// The projector with which such a model sees or hears; NAME may be left out where there is one model; may be repeated [env: LOGGIA_MMPROJ] [default: the one beside the model, where there is no doubt]
+    #[arg(long, value_name = "NAME=FILE.gguf")]
+    pub(crate) mmproj: Vec<Mmproj>,
     /// The context of such a model in tokens, prompt and answer together [env: LOGGIA_CONTEXT] [default: what it was trained for, at most 4096]
     #[arg(long, value_name = "N")]
     pub(crate) context: Option<NonZeroU32>,

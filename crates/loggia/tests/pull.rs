@@ -206,6 +206,27 @@ fn a_split_model_is_pulled_with_all_its_parts() {
 }
 
 #[test]
+fn what_a_model_sees_with_comes_and_goes_with_it() {
+    let (model, other, projector) = (gguf(10, 1), gguf(8, 2), gguf(4, 3));
+    let files: [(&str, &[u8]); 4] = [
+        ("m-Q8_0.gguf", &model),
+        ("m-Q4_K_M.gguf", &other),
+        ("mmproj-F32.gguf", &model),
+        ("mmproj-F16.gguf", &projector),
+    ];
+    let (_hub, program) = hub(&files);
+    let pulled = program.run(&["pull", &format!("hf:{REPO}:Q8_0")]).succeeded();
+    assert!(pulled.out.starts_with(&format!("{REPO}:Q8_0 ")), "{pulled:?}");
+    assert_eq!(program.files(), [stored("m-Q8_0.gguf"), stored("mmproj-F16.gguf")]);
+    assert_eq!(fs::read(program.model(&stored("mmproj-F16.gguf"))).unwrap(), projector);
+    program.run(&["pull", &format!("hf:{REPO}:Q4_K_M")]).succeeded();
+    program.run(&["rm", &format!("{REPO}:Q8_0")]).succeeded();
+    assert_eq!(program.files(), [stored("m-Q4_K_M.gguf"), stored("mmproj-F16.gguf")]);
+    program.run(&["rm", &format!("{REPO}:Q4_K_M")]).succeeded();
+    assert_eq!(program.files(), [""; 0]);
+}
+
+#[test]
 fn a_gated_repository_says_what_to_do() {
     let (hub, program) = hub(&[("m.gguf", &gguf(10, 1))]);
     hub.shelf().token = Some("hf_secret".to_owned());

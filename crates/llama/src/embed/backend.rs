@@ -40,6 +40,12 @@ impl LlamaEmbedder {
     /// Loads a model and starts an engine for it. Takes seconds: call it where blocking is allowed.
     pub fn open(options: &LlamaOptions) -> Result<Self, LoadError> {
         let model = Arc::new(EmbeddingModel::load(options)?);
+        if options.mmproj.is_some() {
+            tracing::warn!(
+                model = options.name,
+                "models that make embeddings take no pictures or sounds: the projector has no effect"
+            );
+        }
         let engine = Engine::start(Arc::clone(&model), options.parallel.max(1) as usize + options.queue())?;
         let served_by = ServedBy {
             backend: "embedded".into(),

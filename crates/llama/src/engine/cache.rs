@@ -13,10 +13,13 @@ use llama_cpp_2::token::LlamaToken;
 use super::Sizes;
 use crate::Token;
 use crate::model::{Model, backend};
+use crate::raw::{self, Row, Rows};
 
 pub(super) struct Cache<'model> {
     context: LlamaContext<'model>,
     batch: LlamaBatch<'static>,
+    /// Numbers of a row's position.
+    planes: usize,
 }
 
 /// A slot's number, which is its sequence's in llama.cpp.
@@ -42,7 +45,8 @@ impl<'model> Cache<'model> {
             return None;
         }
         let batch = LlamaBatch::new(sizes.batch as usize, 1);
-        Some(Self { context, batch })
+        let planes = raw::planes(model)?;
+        Some(Self { context, batch, planes })
     }
 
     /// Begins a new step.
@@ -73,6 +77,19 @@ impl<'model> Cache<'model> {
     /// Computes the step.
     pub(super) fn compute(&mut self) -> Result<(), String> {
         self.context.decode(&mut self.batch).map_err(|error| error.to_string())
+    }
+
+    /// Computes rows of a picture or a sound at once, beside the step that is being put together; no logits come of them.
+    pub(super) fn read_rows(
+        &mut self,
+        sequence: Sequence,
+        position: usize,
+        rows: &Rows,
+        which: std::ops::Range<usize>,
+    ) -> Result<(), String> {
+        let (sequence, base) = (to_i32(sequence), to_i32(position));
+        let step: Vec<Row<'_>> = which.map(|index| Row { sequence, base, rows, index }).collect();
+        raw::decode(&mut self.context, &step, self.planes)
     }
 
     /// The logits of a token of the step that was added as wanted.

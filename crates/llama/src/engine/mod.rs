@@ -1,7 +1,7 @@
 //! The engine: one thread that owns llama.cpp's context and answers several requests in one batch.
 //!
 //! Reading order: [`Engine`] (what callers hold), `answer` (what a reader gets, and how the engine hears that he left), `inbox`
-//! (who waits), `worker` (the loop: admit, share, plan, compute, choose), `slots` (who has which part of the cache), `plan` (how the
+//! (who waits), `worker` (the loop: admit, share, plan, compute, choose), `passage` (what is read), `slots` (who has which part of the cache), `plan` (how the
 //! room in a step is divided), `work` (one request under way), `cache` (the calls into llama.cpp).
 //!
 //! No HTTP here, and no templates: tokens in, text out.
@@ -9,6 +9,7 @@
 mod answer;
 mod cache;
 mod inbox;
+mod passage;
 mod plan;
 mod slots;
 mod work;
@@ -21,8 +22,8 @@ use std::time::Duration;
 #[cfg(test)]
 pub(crate) use answer::End;
 pub(crate) use answer::{Answer, Finish, Output, Piece, Usage};
+pub(crate) use passage::{Builder, Passage};
 
-use crate::Token;
 use crate::error::{EngineError, LoadError};
 use crate::grammar::Held;
 use crate::model::Model;
@@ -33,7 +34,7 @@ use inbox::{Inbox, Job};
 /// One text to be continued.
 #[derive(Debug, Clone)]
 pub(crate) struct Generation {
-    pub(crate) prompt: Arc<[Token]>,
+    pub(crate) prompt: Passage,
     /// The most tokens that prompt and answer may have together; no more than the engine's.
     pub(crate) context: usize,
     /// The most tokens to generate; the context's end is the limit where there is none.

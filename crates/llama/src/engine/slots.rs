@@ -4,6 +4,7 @@
 //! gets a place beside those at work, and what lay there moves to the place of what nobody has used for longest.
 
 use super::cache::Sequence;
+use super::passage::Passage;
 use super::work::Work;
 use crate::Token;
 
@@ -30,8 +31,8 @@ impl Slot {
     }
 
     /// The prompt that is still being read.
-    fn reading(&self) -> Option<&[Token]> {
-        self.work.as_ref().filter(|work| work.next.is_none()).map(|work| &*work.prompt)
+    fn reading(&self) -> Option<&Passage> {
+        self.work.as_ref().filter(|work| work.next.is_none()).map(|work| &work.prompt)
     }
 }
 
@@ -79,8 +80,11 @@ fn going_on(slots: &[Slot], prompt: &[Token]) -> Option<Sequence> {
 pub(super) fn source(slots: &[Slot], reader: Sequence, worth: usize) -> Option<(Sequence, usize)> {
     let prompt = slots[reader].reading()?;
     let have = slots[reader].held.len();
+    if prompt.uncut(have) < have {
+        return None;
+    }
     let others = slots.iter().enumerate().filter(|(i, _)| *i != reader);
-    let held = others.map(|(i, slot)| (i, common(&slot.held, prompt).min(prompt.len() - 1)));
+    let held = others.map(|(i, slot)| (i, beginning(&slot.held, prompt)));
     held.filter(|&(_, end)| end >= have + worth).max_by_key(|&(_, end)| end)
 }
 
@@ -90,7 +94,7 @@ pub(super) fn waits_for(slots: &[Slot], reader: Sequence, worth: usize) -> Optio
     let have = slots[reader].held.len();
     let will_have = |(i, slot): (Sequence, &Slot)| {
         let number = slot.work.as_ref().map(|other| other.number).filter(|&number| number < work.number)?;
-        let end = common(slot.reading()?, prompt).min(prompt.len() - 1);
+        let end = beginning(slot.reading()?, prompt);
         (slot.held.len() < end).then_some((i, end, number))
     };
     let ends = slots.iter().enumerate().filter_map(will_have).filter(|&(_, end, _)| end >= have + worth);
@@ -98,8 +102,13 @@ pub(super) fn waits_for(slots: &[Slot], reader: Sequence, worth: usize) -> Optio
     ends.max_by_key(|&(_, end, number)| (end, std::cmp::Reverse(number))).map(|(i, end, _)| (i, end))
 }
 
+/// How much of a prompt's beginning somebody else's tokens are: its last token is always computed, for its logits, and no picture is cut.
+pub(super) fn beginning(held: &[Token], prompt: &Passage) -> usize {
+    prompt.uncut(common(held, prompt).min(prompt.len() - 1))
+}
+
 /// How many tokens two sequences have in common from their beginning.
-pub(super) fn common(a: &[Token], b: &[Token]) -> usize {
+fn common(a: &[Token], b: &[Token]) -> usize {
     const STRIDE: usize = 64;
     let most = a.len().min(b.len());
     let (a, b) = (&a[..most], &b[..most]);

@@ -1,13 +1,13 @@
 //! One request under way: what it has said, and what its next token makes of that.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Instant;
 
 use loggia_wire::openai::{TokenLogprob, TopLogprob};
 
 use super::answer::{End, Finish, Outlet, Output, Piece, Usage};
 use super::inbox::Job;
+use super::passage::Passage;
 use crate::Token;
 use crate::error::EngineError;
 use crate::grammar::Held;
@@ -16,7 +16,7 @@ use crate::sample::{Constraint, Ranked, Sampler, Scratch, Stuck, rank};
 use crate::text::{Pushed, Text};
 
 pub(super) struct Work {
-    pub(super) prompt: Arc<[Token]>,
+    pub(super) prompt: Passage,
     /// Tokens of the prompt that were found in the cache.
     pub(super) cached: usize,
     /// The token that was chosen last and is to be computed next; none while the prompt is being read.
@@ -151,10 +151,10 @@ fn finite(logprob: f32) -> f64 {
 impl Work {
     /// A request that is nothing but its prompt, for tests of who reads what.
     pub(super) fn of_prompt(prompt: &[Token], number: u64) -> Self {
-        let inbox = Arc::new(super::inbox::Inbox::new(0, 1));
+        let inbox = std::sync::Arc::new(super::inbox::Inbox::new(0, 1));
         let (outlet, _answer) = super::answer::channel(1, inbox);
         let generation = super::Generation {
-            prompt: prompt.into(),
+            prompt: prompt.to_vec().into(),
             context: usize::MAX,
             max_tokens: None,
             stop: Vec::new(),

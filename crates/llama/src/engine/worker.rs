@@ -52,6 +52,8 @@ struct Worker<'a> {
     clock: u64,
     /// From how many tokens on taking over from another slot pays.
     worth: usize,
+    /// Whether rows were computed in this step, beside its tokens.
+    has_read_rows: bool,
 }
 
 /// A token of the step whose logits are wanted: whose, and in which row they will be.
@@ -60,11 +62,19 @@ struct Wanted {
     row: i32,
 }
 
+/// A prompt that is being read: how many tokens it has before the next rows, its end, or where it is to stop.
+struct Reader {
+    sequence: Sequence,
+    left: usize,
+    is_at_rows: bool,
+}
+
 impl<'a> Worker<'a> {
     fn new(model: &'a Model, sizes: Sizes, inbox: &'a Inbox, cache: Cache<'a>) -> Self {
         let slots = (0..sizes.parallel).map(|_| Slot::new()).collect();
         let worth = slots::worth(sizes.context as usize);
-        Self { model, sizes, inbox, cache, slots, scratch: Scratch::default(), clock: 0, worth }
+        let scratch = Scratch::default();
+        Self { model, sizes, inbox, cache, slots, scratch, clock: 0, worth, has_read_rows: false }
     }
 
     /// Computes one token for nobody: brings the weights into memory, and shows that the model works at all.
@@ -84,7 +94,11 @@ impl<'a> Worker<'a> {
         self.admit(jobs);
         self.share_beginnings();
         match self.prepare() {
-            Ok(wanted) if wanted.is_empty() && self.cache.is_empty_step() => self.inbox.wait(),
+            Ok(wanted) if wanted.is_empty() && self.cache.is_empty_step() => {
+                if !self.has_read_rows {
+                    self.inbox.wait();
+                }
+            }
             Ok(wanted) => match self.cache.compute() {
                 Ok(()) => self.choose(&wanted),
                 Err(what) => self.fail_all(&what),
@@ -119,13 +133,14 @@ impl<'a> Worker<'a> {
             // There is a free slot for each of them: the inbox was asked for no more.
             let Some(place) = slots::place(&self.slots, prompt, self.worth, self.can_roll_back()) else { continue };
             if let Some(elsewhere) = place.moved_to {
-                self.copy(place.slot, elsewhere, self.slots[place.slot].held.len());
+                let all = self.slots[place.slot].held.len();
+                self.copy(place.slot, elsewhere, all, all);
                 self.slots[elsewhere].last_used = self.slots[place.slot].last_used;
             }
             if alone && job.generation.is_to_be_reproducible() {
                 // From an empty stream the same arithmetic follows, bit by bit. From a part that others' steps have computed it
                 // is only nearly the same, and that is enough for another token to be drawn.
-                self.cut(place.slot, 0);
+                self.cut(place.slot, 0, 0);
             }
             self.clock += 1;
             let mut work = Work::new(job, self.clock, self.sizes.context as usize);
@@ -142,25 +157,25 @@ impl<'a> Worker<'a> {
     /// Cuts what a slot holds down to what the prompt begins with; its last token is always computed, for its logits.
     fn keep_beginning(&mut self, sequence: Sequence, work: &Work) -> usize {
         let held = &self.slots[sequence].held;
-        let common = slots::common(held, &work.prompt).min(work.prompt.len() - 1);
+        let common = slots::beginning(held, &work.prompt);
         if common < held.len() {
-            self.cut(sequence, common);
+            self.cut(sequence, common, work.prompt.position(common));
         }
         self.slots[sequence].held.len()
     }
 
-    /// Forgets what a slot holds from this position on; all of it where the model cannot forget a part.
-    fn cut(&mut self, sequence: Sequence, position: usize) {
-        let kept = if self.can_roll_back() && self.cache.cut(sequence, position) { position } else { 0 };
+    /// Forgets what a slot holds but for so many tokens, which end at this position; all of it where the model cannot forget a part.
+    fn cut(&mut self, sequence: Sequence, kept: usize, position: usize) {
+        let kept = if self.can_roll_back() && self.cache.cut(sequence, position) { kept } else { 0 };
         if kept == 0 {
             self.cache.cut(sequence, 0);
         }
         self.slots[sequence].held.truncate(kept);
     }
 
-    /// Makes a slot hold what another does up to `end`. Says whether it does.
-    fn copy(&mut self, from: Sequence, to: Sequence, end: usize) -> bool {
-        let copied = self.cache.copy(from, to, end);
+    /// Makes a slot hold what another does up to `end`, which is at this position. Says whether it does.
+    fn copy(&mut self, from: Sequence, to: Sequence, end: usize, position: usize) -> bool {
+        let copied = self.cache.copy(from, to, position);
         let tokens = if copied { self.slots[from].held[..end].to_vec() } else { Vec::new() };
         if !copied {
             self.cache.cut(to, 0);
@@ -177,7 +192,8 @@ impl<'a> Worker<'a> {
         for reader in 0..self.slots.len() {
             let Some((from, end)) = slots::source(&self.slots, reader, self.worth) else { continue };
             let had = self.slots[reader].held.len();
-            let gained = if self.copy(from, reader, end) { end - had } else { 0 };
+            let position = self.slots[reader].work.as_ref().map_or(end, |work| work.prompt.position(end));
+            let gained = if self.copy(from, reader, end, position) { end - had } else { 0 };
             if let Some(work) = &mut self.slots[reader].work {
                 work.cached += gained;
             }
@@ -192,11 +208,12 @@ impl<'a> Worker<'a> {
     /// Puts the step together: a token of every answer whose reader has room, and pieces of prompts.
     fn prepare(&mut self) -> Result<Vec<Wanted>, String> {
         self.cache.begin();
+        self.has_read_rows = false;
         let mut wanted = Vec::new();
         for (sequence, slot) in self.slots.iter_mut().enumerate() {
             let Some(work) = slot.work.as_ref().filter(|work| work.outlet.has_room()) else { continue };
             let Some(token) = work.next else { continue };
-            let row = self.cache.add(sequence, slot.held.len(), token, true)?;
+            let row = self.cache.add(sequence, work.prompt.position(slot.held.len()), token, true)?;
             slot.held.push(token);
             wanted.push(Wanted { sequence, row });
         }
@@ -210,26 +227,60 @@ impl<'a> Worker<'a> {
     /// So many tokens for each prompt that is being read, and so many at most.
     fn prepare_prompts(&mut self, each: usize, most: usize, wanted: &mut Vec<Wanted>) -> Result<(), String> {
         self.clock += 1;
-        for (sequence, part) in self.parts(each, most) {
-            let slot = &mut self.slots[sequence];
-            let Some(work) = &mut slot.work else { continue };
-            work.served = self.clock;
-            let start = slot.held.len();
-            for (offset, &token) in work.prompt[start..start + part].iter().enumerate() {
-                let is_last = start + offset + 1 == work.prompt.len();
-                let row = self.cache.add(sequence, start + offset, token, is_last)?;
-                if is_last {
-                    wanted.push(Wanted { sequence, row });
-                }
-            }
-            slot.held.extend_from_slice(&work.prompt[start..start + part]);
+        let mut readers = self.readers();
+        // One prompt's picture a step: each is a computation of its own.
+        let seer = readers.iter().position(|reader| reader.is_at_rows).map(|at| readers[at].sequence);
+        readers.retain(|reader| !reader.is_at_rows);
+        // Half of the room is for those who read tokens.
+        let room = if readers.is_empty() { each.min(most) } else { each.min(most) / 2 };
+        let taken = match seer {
+            Some(sequence) => self.read_rows(sequence, room)?,
+            None => 0,
+        };
+        let wants: Vec<usize> = readers.iter().map(|reader| reader.left).collect();
+        let parts = share(each.saturating_mul(readers.len()).min(most.saturating_sub(taken)), &wants);
+        for (reader, part) in readers.iter().zip(parts).filter(|&(_, part)| part > 0) {
+            self.read_tokens(reader.sequence, part, wanted)?;
         }
         Ok(())
     }
 
-    /// Who reads how many tokens of his prompt in this step. He who waits for what another reads does not, and the other reads no
-    /// further than to where that is there, so that nobody waits for what he does not need.
-    fn parts(&self, each: usize, most: usize) -> Vec<(Sequence, usize)> {
+    /// Adds so many tokens of a prompt to the step.
+    fn read_tokens(&mut self, sequence: Sequence, part: usize, wanted: &mut Vec<Wanted>) -> Result<(), String> {
+        let slot = &mut self.slots[sequence];
+        let Some(work) = &mut slot.work else { return Ok(()) };
+        work.served = self.clock;
+        let start = slot.held.len();
+        for (at, &token) in work.prompt.iter().enumerate().skip(start).take(part) {
+            let is_last = at + 1 == work.prompt.len();
+            let row = self.cache.add(sequence, work.prompt.position(at), token, is_last)?;
+            if is_last {
+                wanted.push(Wanted { sequence, row });
+            }
+        }
+        slot.held.extend_from_slice(&work.prompt[start..start + part]);
+        Ok(())
+    }
+
+    /// Computes rows of the picture or sound that a prompt has come to: at most so many, but for those that have to be computed together. Says how
+    /// much of the room they took.
+    fn read_rows(&mut self, sequence: Sequence, room: usize) -> Result<usize, String> {
+        let slot = &mut self.slots[sequence];
+        let start = slot.held.len();
+        let Some(work) = &mut slot.work else { return Ok(0) };
+        work.served = self.clock;
+        let Some((span, first)) = work.prompt.rows_at(start) else { return Ok(0) };
+        let left = span.rows.places.len() - first;
+        let count = if span.rows.causal { left.min(room.max(1)) } else { left };
+        self.cache.read_rows(sequence, work.prompt.position(span.start), &span.rows, first..first + count)?;
+        slot.held.extend_from_slice(&work.prompt[start..start + count]);
+        self.has_read_rows = true;
+        Ok(count.min(room))
+    }
+
+    /// Who reads his prompt in this step, those who were not served for longest first. He who waits for what another reads does not, and the
+    /// other reads no further than to where that is there, so that nobody waits for what he does not need.
+    fn readers(&self) -> Vec<Reader> {
         let mut until = vec![usize::MAX; self.slots.len()];
         let mut readers: Vec<(u64, u64, Sequence)> = Vec::new();
         for (sequence, slot) in self.slots.iter().enumerate() {
@@ -240,14 +291,14 @@ impl<'a> Worker<'a> {
             }
         }
         readers.sort_unstable();
-        let left = |sequence: Sequence| {
+        let reader = |(.., sequence): (u64, u64, Sequence)| {
             let slot = &self.slots[sequence];
-            let prompt = slot.work.as_ref().map_or(0, |work| work.prompt.len());
-            prompt.min(until[sequence]) - slot.held.len()
+            let start = slot.held.len();
+            let prompt = &slot.work.as_ref()?.prompt;
+            let left = prompt.tokens_from(start).min(until[sequence] - start);
+            Some(Reader { sequence, left, is_at_rows: prompt.rows_at(start).is_some() })
         };
-        let wants: Vec<usize> = readers.iter().map(|&(.., sequence)| left(sequence)).collect();
-        let parts = share(each.saturating_mul(readers.len()).min(most), &wants);
-        readers.iter().map(|&(.., sequence)| sequence).zip(parts).filter(|&(_, part)| part > 0).collect()
+        readers.into_iter().filter_map(reader).collect()
     }
 
     fn choose(&mut self, wanted: &[Wanted]) {

@@ -6,6 +6,7 @@
 
 mod adapter;
 mod check;
+mod projector;
 mod reader;
 mod tensor;
 
@@ -82,6 +83,13 @@ impl Gguf {
         adapter::alone(&adapter).map_err(misfit)?;
         adapter::over(&adapter, base).map_err(misfit)?;
         Ok(adapter)
+    }
+
+    /// Reads and checks the header of a projector: what makes pictures and sounds into something that a model reads.
+    pub(crate) fn read_projector(path: &Path) -> Result<Self, GgufError> {
+        let projector = Self::read_one(path)?;
+        projector::check(&projector).map_err(|what| broken(path, what))?;
+        Ok(projector)
     }
 
     fn read_one(path: &Path) -> Result<Self, GgufError> {

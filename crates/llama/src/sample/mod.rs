@@ -15,6 +15,7 @@ pub(crate) use weights::Scratch;
 use crate::Token;
 use penalties::Penalties;
 use rng::Rng;
+pub(crate) use rng::any_seed;
 
 /// How tokens are chosen. The defaults are OpenAI's: the distribution as the model gives it.
 #[derive(Debug, Clone, PartialEq)]
@@ -87,7 +88,7 @@ impl Sampler {
         Self {
             temperature: settings.temperature,
             keep: weights::Keep { top_k: settings.top_k as usize, top_p: settings.top_p, min_p: settings.min_p },
-            rng: Rng::new(settings.seed.unwrap_or_else(rng::any_seed)),
+            rng: Rng::new(settings.seed.unwrap_or_else(any_seed)),
             penalties: Penalties::new(settings, prompt),
             bias: settings.logit_bias.clone(),
             constraint,

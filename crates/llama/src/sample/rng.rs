@@ -29,7 +29,7 @@ impl Rng {
 }
 
 /// A seed for a request that brought none: the standard library's own randomness.
-pub(super) fn any_seed() -> u64 {
+pub(crate) fn any_seed() -> u64 {
     RandomState::new().hash_one(0_u8)
 }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Config, Lora, ModelName};
+use crate::config::{Config, Lora, Mmproj, ModelName};
 use crate::models::{self, Store, StoreError};
 
 /// A model file, under the name that clients use.
@@ -14,6 +14,8 @@ pub(crate) struct Local {
     pub(crate) file: PathBuf,
     /// What is laid over it.
     pub(crate) adapter: Option<Adapter>,
+    /// What it sees or hears with.
+    pub(crate) mmproj: Option<PathBuf>,
 }
 
 /// A LoRA adapter of a model.
@@ -54,7 +56,7 @@ pub(super) fn find_all(config: &Config) -> (Vec<Local>, Vec<(String, LocalError)
             Ok(model) if here.iter().any(|other| other.name == model.name) => {
                 missing.push((asked.clone(), LocalError::TwoAlike(model.name)));
             }
-            Ok(model) => here.push(model),
+            Ok(model) => here.push(with_projector(model, asked, config)),
             Err(error) => missing.push((asked.clone(), error)),
         }
     }
@@ -66,7 +68,50 @@ fn find_adapted(lora: &Lora, store: &Store) -> Result<Local, LocalError> {
     let base = find(&lora.base, store)?;
     let file = find(&lora.file, store)?.file;
     let adapter = Adapter { base: base.name, file, scale: lora.scale };
-    Ok(Local { name: lora.name.clone(), file: base.file, adapter: Some(adapter) })
+    Ok(Local { name: lora.name.clone(), adapter: Some(adapter), ..base })
+}
+
+/// With the projector that the configuration names for it, if it does.
+fn with_projector(mut model: Local, asked: &str, config: &Config) -> Local {
+    let base = model.adapter.as_ref().map(|adapter| adapter.base.as_str());
+    let is_meant = |name: &str| name == model.name || name == asked || Some(name) == base;
+    let named = config.mmproj.iter().rfind(|mmproj| mmproj.model.as_deref().is_none_or(is_meant));
+    if let Some(mmproj) = named {
+        model.mmproj.clone_from(&mmproj.file);
+    }
+    model
+}
+
+/// Says what is wrong with the first projector that the configuration names.
+pub(super) fn check_projectors(
+    here: &[Local],
+    missing: &[(String, LocalError)],
+    config: &Config,
+) -> Result<(), String> {
+    for Mmproj { model, file } in &*config.mmproj {
+        let is_meant = |local: &Local| {
+            let base = local.adapter.as_ref().map(|adapter| &adapter.base);
+            model.as_ref() == Some(&local.name) || model.as_ref() == base
+        };
+        let is_asked = |name: &String| config.models.iter().any(|asked| asked.0 == *name);
+        match model {
+            None if here.len() + missing.len() != 1 => {
+                return Err(
+                    "--mmproj: there are several models, or none; say which is meant: --mmproj NAME=FILE".to_owned()
+                );
+            }
+            Some(name)
+                if !here.iter().any(is_meant) && !is_asked(name) && missing.iter().all(|(other, _)| other != name) =>
+            {
+                return Err(format!("mmproj: no model of the built-in engine is called `{name}`"));
+            }
+            _ => {}
+        }
+        if let Some(file) = file.as_ref().filter(|file| !file.is_file()) {
+            return Err(format!("mmproj: there is no file {}", file.display()));
+        }
+    }
+    Ok(())
 }
 
 /// A file that exists is that file; anything else is looked up in the store.
@@ -85,5 +130,6 @@ fn find(asked: &ModelName, store: &Store) -> Result<Local, LocalError> {
     if !model.complete {
         return Err(LocalError::Incomplete(asked.0.clone()));
     }
-    Ok(Local { name: model.name, file: model.file, adapter: None })
+    let mmproj = models::projector_beside(&model.file);
+    Ok(Local { name: model.name, file: model.file, adapter: None, mmproj })
 }

@@ -46,6 +46,9 @@ pub(crate) enum SetupError {
     /// Which model has an adapter that does not go with it, and why not.
     #[error("{0}")]
     Adapter(String),
+    /// Which projector is not had, or does not go with its model, and why not.
+    #[error("{0}")]
+    Projector(String),
 }
 
 /// A backend's name, where it is, and how it is reached.
@@ -56,6 +59,7 @@ impl Backends {
     pub(crate) fn of(config: &Config) -> Result<Self, SetupError> {
         let (here, missing) = local::find_all(config);
         let aliases = aliases(config, &here);
+        local::check_projectors(&here, &missing, config).map_err(SetupError::Projector)?;
         check_adapters(&here, config).map_err(SetupError::Adapter)?;
         check_per_model(&here, &aliases, config).map_err(SetupError::PerModel)?;
         let (engine, load) = engine(&here, config);

@@ -18,6 +18,7 @@ use super::bounds::{CeilingsTable, ImagesTable};
 use super::keep_alive::KeepAlive;
 use super::keys::ApiKey;
 use super::lora::Lora;
+use super::mmproj::Mmproj;
 use super::value::{Engine, ModelName, PerModel, SamplingProfile, Span, Url};
 use crate::cli::ServeArgs;
 
@@ -59,6 +60,8 @@ pub(crate) struct Layer {
     pub(super) models: Option<Vec<ModelName>>,
     #[serde(default, deserialize_with = "super::lora::tables")]
     pub(super) lora: Option<Vec<Lora>>,
+    #[serde(default, deserialize_with = "super::mmproj::table")]
+    pub(super) mmproj: Option<Vec<Mmproj>>,
     pub(super) context: Option<NonZeroU32>,
     pub(super) parallel: Option<NonZeroU32>,
     pub(super) threads: Option<NonZeroU32>,
@@ -101,6 +104,7 @@ impl Layer {
             sampling_profile: args.sampling_profile,
             models: some(&args.models),
             lora: some(&args.lora),
+            mmproj: some(&args.mmproj),
             context: args.context,
             parallel: args.parallel,
             threads: args.threads,
@@ -123,6 +127,7 @@ impl Layer {
             sampling_profile: env.one("SAMPLING_PROFILE")?,
             models: env.list("MODELS")?,
             lora: env.list("LORA")?,
+            mmproj: env.list("MMPROJ")?,
             context: env.one("CONTEXT")?,
             parallel: env.one("PARALLEL")?,
             threads: env.one("THREADS")?,
@@ -165,6 +170,7 @@ impl Layer {
         for model in layer.models.iter_mut().flatten() {
             *model = model.beside(&beside);
         }
+        layer.mmproj = layer.mmproj.map(|all| all.into_iter().map(|mmproj| mmproj.beside(&beside)).collect());
         layer.lora = layer.lora.map(|all| all.into_iter().map(|lora| lora.beside(&beside)).collect());
         layer.checked(&path.display().to_string())
     }

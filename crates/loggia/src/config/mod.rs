@@ -8,6 +8,7 @@ mod keep_alive;
 mod keys;
 mod layer;
 mod lora;
+mod mmproj;
 mod show;
 mod value;
 
@@ -32,6 +33,7 @@ pub(crate) use keys::{ApiKey, keys};
 pub(crate) use layer::ConfigError;
 use layer::Layer;
 pub(crate) use lora::Lora;
+pub(crate) use mmproj::Mmproj;
 pub(crate) use show::Shown;
 use value::Span;
 pub(crate) use value::{Engine, ModelName, PerModel, SamplingProfile, Secret, Url};
@@ -47,6 +49,8 @@ pub(crate) struct Config {
     pub(crate) models: Set<Vec<ModelName>>,
     /// Models of the embedded engine with an adapter laid over them.
     pub(crate) lora: Set<Vec<Lora>>,
+    /// What models of the embedded engine see or hear with, where it is not to be what lies beside them.
+    pub(crate) mmproj: Set<Vec<Mmproj>>,
     pub(crate) context: Set<Option<NonZeroU32>>,
     pub(crate) parallel: Set<NonZeroU32>,
     pub(crate) threads: Set<Option<NonZeroU32>>,
@@ -157,6 +161,7 @@ impl Config {
             sampling_profile: layers.pick(|layer| layer.sampling_profile, SamplingProfile::Openai),
             models: layers.pick(|layer| layer.models.clone(), Vec::new()),
             lora: layers.pick(|layer| layer.lora.clone(), Vec::new()),
+            mmproj: layers.pick(|layer| layer.mmproj.clone(), Vec::new()),
             context: layers.pick(|layer| layer.context.map(Some), None),
             parallel: layers.pick(|layer| layer.parallel, const { NonZeroU32::new(4).unwrap() }),
             threads: layers.pick(|layer| layer.threads.map(Some), None),

@@ -73,6 +73,16 @@ fn tables(config: &Config, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "\n[lora.{}]  # {}", text(name), config.lora.from)?;
         writeln!(f, "base = {}\nfile = {}\nscale = {scale:?}", text(&base.0), text(&file.0))?;
     }
+    // Without a model's name it is no line of a table; the flag that it comes from is in the way of a file anyhow.
+    if config.mmproj.iter().any(|mmproj| mmproj.model.is_some()) {
+        writeln!(f, "\n[mmproj]  # {}", config.mmproj.from)?;
+    }
+    for mmproj in &*config.mmproj {
+        match &mmproj.model {
+            Some(model) => writeln!(f, "{} = {}", text(model), text(mmproj))?,
+            None => writeln!(f, "# mmproj: {mmproj}, of the one model  # {}", config.mmproj.from)?,
+        }
+    }
     for key in &*config.key {
         writeln!(f, "\n[[key]]  # {}", config.key.from)?;
         writeln!(

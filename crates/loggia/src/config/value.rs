@@ -34,6 +34,8 @@ pub(crate) enum ValueError {
     LoraName(String),
     #[error("the scale of an adapter is a number, as 1.0 is, and not {0}")]
     LoraScale(String),
+    #[error("`{0}` is not NAME=FILE, as in smolvlm=mmproj.gguf; NAME=none takes none")]
+    Mmproj(String),
     #[error("`{0}` cannot name a key: letters, digits, `-`, `_` and `.` can")]
     KeyName(String),
     #[error("a key has at least 16 characters, all of them visible ASCII; `openssl rand -hex 32` makes one")]

@@ -39,7 +39,18 @@ impl FileName {
     /// Whether this is a model by itself. Projectors for images and matrices for quantising travel in the same repositories.
     pub(crate) fn is_model(&self) -> bool {
         let stem = self.stem.to_ascii_lowercase();
-        !stem.starts_with("mmproj") && !stem.contains("imatrix") && !stem.starts_with("ggml-vocab")
+        !self.is_projector() && !stem.contains("imatrix") && !stem.starts_with("ggml-vocab")
+    }
+
+    /// Whether this is what a model sees or hears with: `mmproj-F16.gguf`, `llava.mmproj-f16.gguf`.
+    pub(crate) fn is_projector(&self) -> bool {
+        self.stem.to_ascii_lowercase().contains("mmproj")
+    }
+
+    /// The name without its quantisation: the same for all quantisations of one model.
+    pub(crate) fn unquantised(&self) -> &str {
+        let at = self.quant.as_ref().and_then(|quant| self.stem.to_ascii_uppercase().rfind(quant.as_str()));
+        at.and_then(|at| self.stem.get(..at)).unwrap_or(&self.stem).trim_end_matches(['-', '.', '_'])
     }
 }
 
@@ -79,6 +90,11 @@ fn quant_of(stem: &str) -> Option<String> {
     let at = words.iter().rposition(|word| is_quant(word))?;
     let dynamic = at.checked_sub(1).is_some_and(|before| words[before] == "UD");
     Some(if dynamic { format!("UD-{}", words[at]) } else { words[at].clone() })
+}
+
+/// Whether a folder is named after a quantisation, as the parts of large models lie in such.
+pub(crate) fn is_of_quant(folder: &str) -> bool {
+    is_quant(&folder.to_ascii_uppercase())
 }
 
 /// `Q4_K_M`, `IQ2_XXS`, `TQ1_0`, `MXFP4`, `MXFP4_MOE`, `F16`, `BF16`, … in capitals.

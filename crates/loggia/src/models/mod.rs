@@ -2,7 +2,7 @@
 //!
 //! Reading order: `source` (what a person may ask for), `store` (what is here, and under which name), `pull` (the one way in),
 //! then what `pull` stands on: `hub` (Hugging Face's HTTP API), `choose` (which file of a repository), `download` (one file, whole
-//! or not at all), `local` (a file that is on this machine already). Nothing here loads a model; that is the engine's.
+//! or not at all), `local` (a file that is on this machine already), `projector` (what a model sees or hears with). Nothing here loads a model; that is the engine's.
 
 mod catalogue;
 mod choose;
@@ -13,12 +13,14 @@ mod hub;
 mod local;
 mod place;
 mod progress;
+mod projector;
 mod pull;
 mod source;
 mod store;
 
 pub(crate) use catalogue::{DEFAULT, family};
 pub(crate) use progress::Progress;
+pub(crate) use projector::beside as projector_beside;
 pub(crate) use pull::pull;
 pub(crate) use source::Source;
 pub(crate) use store::{Model, Store, StoreError, of_loose_file};

@@ -12,6 +12,7 @@ use super::hub::{Hub, HubError, HubFile};
 use super::local::{self, LocalError};
 use super::place::{Lock, PlaceError};
 use super::progress::Progress;
+use super::projector;
 use super::source::{Repo, Source, SourceError};
 use super::store::{Model, Store, StoreError};
 
@@ -73,6 +74,7 @@ async fn from_hub(
     if let Some(known) = known {
         pinned(known, &files)?;
     }
+    let files: Vec<&HubFile> = files.into_iter().chain(projector::of_listing(&listing)).collect();
     let first = store.repo_file(repo, &files[0].path);
     if let Err(error) = fetch(&hub, repo, &files, store, progress).await {
         store.tidy(&first);

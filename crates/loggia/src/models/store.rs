@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use super::catalogue::{self, Known};
 use super::filename::{self, FileName};
 use super::place::{self, Lock, PlaceError};
+use super::projector;
 use super::source::Repo;
 
 /// The folder that holds the models.
@@ -131,6 +132,12 @@ impl Store {
                     return Err(StoreError::Remove { path: file, cause });
                 }
                 _ => {}
+            }
+        }
+        // What the last model of a folder saw and heard with goes along.
+        for projector in model.file.parent().map(projector::left_in).unwrap_or_default() {
+            if projector.starts_with(self.root.join("hf")) {
+                fs::remove_file(&projector).map_err(|cause| StoreError::Remove { path: projector, cause })?;
             }
         }
         drop(lock);

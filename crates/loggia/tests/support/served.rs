@@ -11,7 +11,7 @@ use super::{Program, Running};
 pub(crate) struct Served {
     pub(crate) running: Running,
     address: SocketAddr,
-    _program: Program,
+    _program: Option<Program>,
 }
 
 impl Served {
@@ -26,7 +26,13 @@ impl Served {
             running.0.stderr.take().unwrap().read_to_string(&mut log).unwrap();
             panic!("it ended: {log}");
         }
-        Self { running, address, _program: program }
+        Self { running, address, _program: Some(program) }
+    }
+
+    /// One that has been started, by the first line that it wrote.
+    pub(crate) fn at(running: Running, first: &str) -> Self {
+        let address = first.strip_prefix("loggia: listening on http://").expect(first).parse().unwrap();
+        Self { running, address, _program: None }
     }
 
     /// The body of an answer, as JSON, and its status.

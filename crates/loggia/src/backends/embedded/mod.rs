@@ -202,6 +202,7 @@ impl Opening {
             name: model.name.clone(),
             file: model.file.clone(),
             adapter: model.adapter.clone(),
+            mmproj: model.mmproj.clone(),
             context: config.context.map(NonZeroU32::get),
             parallel: config.parallel.get(),
             threads: config.threads.map(NonZeroU32::get),
@@ -214,6 +215,7 @@ impl Opening {
         let lora = |adapter: &Adapter| Lora { path: adapter.file.clone(), scale: adapter.scale };
         LlamaOptions {
             lora: self.adapter.as_ref().map(lora),
+            mmproj: self.mmproj.clone(),
             context: self.context,
             parallel: self.parallel,
             threads: self.threads,

@@ -57,7 +57,7 @@ mod tests {
 
     #[test]
     fn an_entry_is_an_embedded_models_by_its_name_or_by_an_alias() {
-        let local = |name: &str| Local { name: name.to_owned(), file: "m.gguf".into(), adapter: None };
+        let local = |name: &str| Local { name: name.to_owned(), file: "m.gguf".into(), adapter: None, mmproj: None };
         let models = [local("smollm2:135m"), local("qwen3:4b")];
         let aliases = [("agent", "qwen3:4b"), ("other", "llama3:8b"), ("gpt-*", "agent"), ("gpt-4*", "smollm2:135m")];
         let aliases = aliases.map(|(from, to)| Alias::new(from, to).unwrap());

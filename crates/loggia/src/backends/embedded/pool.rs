@@ -383,7 +383,7 @@ impl Pool {
         if forecast.bytes() <= memory {
             return Ok(());
         }
-        let Forecast { weights, adapter, cache, compute, context, .. } = forecast;
+        let Forecast { weights, adapter, projector, cache, compute, context, .. } = forecast;
         let (parallel, name) = (self.openings[at].parallel, &self.openings[at].name);
         let show = |bytes| ByteSize(bytes).display().iec().to_string();
         Err(BackendError::Engine {
@@ -391,7 +391,7 @@ impl Pool {
                 "the model `{name}` needs {} of memory ({} of weights, {} for {parallel} × {context} tokens of context, {} to \
                  compute in) and {} may be used: lower --context or --parallel, take a smaller quantisation, or raise `memory`",
                 show(forecast.bytes()),
-                show(weights.saturating_add(adapter)),
+                show(weights.saturating_add(adapter).saturating_add(projector)),
                 show(cache),
                 show(compute),
                 show(memory),

@@ -21,6 +21,7 @@ pub(crate) struct Opening {
     pub(crate) name: String,
     pub(crate) file: PathBuf,
     pub(crate) adapter: Option<Adapter>,
+    pub(crate) mmproj: Option<PathBuf>,
     pub(crate) context: Option<u32>,
     pub(crate) parallel: u32,
     pub(crate) threads: Option<u32>,

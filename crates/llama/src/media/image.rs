@@ -1,0 +1,128 @@
+//! The bytes of a picture as its pixels. Decoded in Rust: what clients send is not to be trusted.
+
+use std::io::Cursor;
+
+use image::{DynamicImage, ImageDecoder as _, ImageReader, Limits};
+
+/// Pixels of the largest picture that is decoded: more than phones make. At three bytes each, and once more while it is decoded.
+const MOST_PIXELS: u64 = 64 << 20;
+/// Pixels of the longest side.
+const LONGEST_SIDE: u32 = 32_768;
+/// How many times as long as the other a side may be: projectors divide by what is left of the short one.
+const MOST_LONGISH: u32 = 200;
+/// Bytes that decoding may take.
+const MOST_MEMORY: u64 = 768 << 20;
+
+const BROKEN: &str = "it is broken, or cut short";
+
+/// A picture, upright: three bytes a pixel, row by row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Picture {
+    pub(crate) width: u32,
+    pub(crate) height: u32,
+    pub(crate) rgb: Vec<u8>,
+}
+
+/// Decodes PNG, JPEG, WebP, and the first frame of a GIF. What is transparent loses its transparency, as in the tools that models are trained
+/// with. Says what is wrong in the words of an error message.
+pub(crate) fn decode(bytes: &[u8]) -> Result<Picture, String> {
+    let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|_| BROKEN.to_owned())?;
+    let mut limits = Limits::default();
+    limits.max_image_width = Some(LONGEST_SIDE);
+    limits.max_image_height = Some(LONGEST_SIDE);
+    limits.max_alloc = Some(MOST_MEMORY);
+    reader.limits(limits);
+    if reader.format().is_none() {
+        return Err("it is no PNG, JPEG, GIF or WebP".to_owned());
+    }
+    let mut decoder = reader.into_decoder().map_err(explain)?;
+    let (width, height) = decoder.dimensions();
+    if u64::from(width) * u64::from(height) > MOST_PIXELS {
+        return Err(format!("it has {width} × {height} pixels; send one of at most {MOST_PIXELS}"));
+    }
+    let (short, long) = (width.min(height), width.max(height));
+    if short.saturating_mul(MOST_LONGISH) < long {
+        return Err(format!("one side is more than {MOST_LONGISH} times as long as the other"));
+    }
+    // Without one that can be read, it is upright.
+    let orientation = decoder.orientation().ok();
+    let mut image = DynamicImage::from_decoder(decoder).map_err(explain)?;
+    if let Some(orientation) = orientation {
+        image.apply_orientation(orientation);
+    }
+    let rgb = image.into_rgb8();
+    let (width, height) = rgb.dimensions();
+    if width == 0 || height == 0 { Err(BROKEN.to_owned()) } else { Ok(Picture { width, height, rgb: rgb.into_raw() }) }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is what `map_err` hands over")]
+fn explain(error: image::ImageError) -> String {
+    match error {
+        image::ImageError::Limits(_) => format!("it is larger than {LONGEST_SIDE} pixels on a side"),
+        image::ImageError::Unsupported(_) => "it is no PNG, JPEG, GIF or WebP, or one of a rare kind".to_owned(),
+        _ => BROKEN.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use image::{ImageFormat, Rgb, RgbImage};
+
+    use super::*;
+
+    fn encoded(format: ImageFormat) -> Vec<u8> {
+        let mut bytes = Cursor::new(Vec::new());
+        RgbImage::from_fn(5, 3, |x, _| Rgb([if x < 2 { 200 } else { 10 }, 20, 30]))
+            .write_to(&mut bytes, format)
+            .unwrap();
+        bytes.into_inner()
+    }
+
+    #[test]
+    fn every_kind_that_openai_takes_is_decoded() {
+        for format in [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::Gif, ImageFormat::WebP] {
+            let picture = decode(&encoded(format)).unwrap();
+            assert_eq!((picture.width, picture.height, picture.rgb.len()), (5, 3, 45), "{format:?}");
+            assert!(picture.rgb[0] > 100 && picture.rgb[12] < 100, "{format:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_cut_anywhere_is_an_error_or_a_picture_and_nothing_else() {
+        for format in [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::Gif, ImageFormat::WebP] {
+            let whole = encoded(format);
+            for length in 0..whole.len() {
+                if let Ok(picture) = decode(&whole[..length]) {
+                    assert_eq!(picture.rgb.len(), 45);
+                }
+            }
+        }
+        assert_eq!(decode(b"<svg/>").unwrap_err(), "it is no PNG, JPEG, GIF or WebP");
+    }
+
+    #[test]
+    fn a_small_file_that_claims_a_huge_picture_is_refused_before_it_is_decoded() {
+        let mut png = encoded(ImageFormat::Png);
+        // Width and height stand in the first chunk; its checksum is made to fit.
+        png[16..20].copy_from_slice(&20_000_u32.to_be_bytes());
+        png[20..24].copy_from_slice(&20_000_u32.to_be_bytes());
+        let checksum = crc(&png[12..29]);
+        png[29..33].copy_from_slice(&checksum.to_be_bytes());
+        let error = decode(&png).unwrap_err();
+        assert!(error.starts_with("it has 20000 × 20000 pixels"), "{error}");
+    }
+
+    #[test]
+    fn a_picture_that_is_next_to_a_line_is_refused() {
+        let mut bytes = Cursor::new(Vec::new());
+        RgbImage::new(201, 1).write_to(&mut bytes, ImageFormat::Png).unwrap();
+        assert_eq!(decode(bytes.get_ref()).unwrap_err(), "one side is more than 200 times as long as the other");
+    }
+
+    /// The checksum of PNG.
+    fn crc(bytes: &[u8]) -> u32 {
+        !bytes.iter().fold(!0_u32, |sum, byte| {
+            (0..8).fold(sum ^ u32::from(*byte), |sum, _| sum >> 1 ^ if sum & 1 == 1 { 0xedb8_8320 } else { 0 })
+        })
+    }
+}

@@ -1,0 +1,297 @@
+//! The projector on a thread of its own: it makes rows of pictures and sounds, and no stream waits for it meanwhile.
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use llama_cpp_2::mtmd::{MtmdBitmap, MtmdInputChunkType};
+use sha2::{Digest, Sha256};
+use tokio::sync::{Semaphore, oneshot};
+
+use super::asked::Asked;
+use super::image::{self, Picture};
+use super::kept::{Identity, Kept};
+use super::sound;
+use crate::Token;
+use crate::error::LoadError;
+use crate::model::Model;
+use crate::options::LlamaOptions;
+use crate::raw::{self, Rows};
+
+/// Files that are decoded at the same time: each may take hundreds of megabytes.
+const DECODED_AT_ONCE: usize = 2;
+
+/// The sides of a picture that tells at the start how many rows of one there are at most.
+const TRIAL_SIDE: u32 = 2048;
+
+/// What a model can see and hear with, and the thread that does it. Dropping it ends the thread, after what it is at.
+#[derive(Debug)]
+pub(crate) struct Media {
+    facts: Facts,
+    jobs: Option<SyncSender<Job>>,
+    thread: Option<JoinHandle<()>>,
+    kept: Arc<Mutex<Kept>>,
+    decoding: Semaphore,
+}
+
+/// What does not change while it is loaded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Facts {
+    pub(crate) sees: bool,
+    /// Samples a second, where it hears.
+    pub(crate) hears: Option<u32>,
+    /// How many rows one step must have room for.
+    pub(crate) rows_at_once: u32,
+}
+
+/// A picture or a sound as the model reads it.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Seen {
+    pub(crate) pieces: Vec<Piece>,
+}
+
+/// A part of it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Piece {
+    /// What tells the model where it begins and ends.
+    Tokens(Vec<Token>),
+    Rows(Arc<Rows>),
+}
+
+/// Why there is nothing to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// What is wrong with the file, in the words of an error message.
+    File(String),
+    /// It takes more tokens than there is room for.
+    TooLong { tokens: usize },
+    /// Too many wait already.
+    Busy,
+    /// The projector failed, or has ended.
+    Failed(&'static str),
+}
+
+/// What is asked of the thread.
+struct Job {
+    identity: Identity,
+    medium: Medium,
+    /// Tokens that it may take.
+    room: usize,
+    answer: oneshot::Sender<Result<Arc<Seen>, Refused>>,
+}
+
+enum Medium {
+    Picture(Picture),
+    Sound(Vec<f32>),
+}
+
+impl Seen {
+    /// How many places it takes in a prompt.
+    pub(crate) fn tokens(&self) -> usize {
+        self.pieces.iter().map(Piece::tokens).sum()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        let of = |piece: &Piece| match piece {
+            Piece::Tokens(tokens) => tokens.len() * 4,
+            Piece::Rows(rows) => rows.values.len() * 4,
+        };
+        self.pieces.iter().map(of).sum()
+    }
+}
+
+impl Piece {
+    fn tokens(&self) -> usize {
+        match self {
+            Self::Tokens(tokens) => tokens.len(),
+            Self::Rows(rows) => rows.places.len(),
+        }
+    }
+}
+
+impl Media {
+    /// Loads the projector that the options name, where they name one, on a thread of its own, and waits until it is there.
+    pub(crate) fn of(options: &LlamaOptions, model: &Arc<Model>) -> Result<Option<Self>, LoadError> {
+        let load = |path: &PathBuf| Self::load(path, options, Arc::clone(model));
+        options.mmproj.as_ref().map(load).transpose()
+    }
+
+    fn load(path: &Path, options: &LlamaOptions, model: Arc<Model>) -> Result<Self, LoadError> {
+        let (threads, use_gpu) = (options.threads(), options.gpu_layers != Some(0));
+        let (jobs, waiting) = sync_channel(options.queue().max(1));
+        let (ready, started) = sync_channel(1);
+        let kept = Arc::new(Mutex::new(Kept::default()));
+        let (file, known) = (path.to_owned(), Arc::clone(&kept));
+        let run = move || {
+            let Some(projector) = raw::Projector::load(&file, model, threads, use_gpu) else { return };
+            let mut worker = Worker { projector, kept: known, rows_at_once: 0 };
+            let facts = worker.facts();
+            worker.rows_at_once = facts.rows_at_once;
+            if ready.send(facts).is_ok() {
+                worker.run(&waiting);
+            }
+        };
+        let thread =
+            std::thread::Builder::new().name("loggia-media".to_owned()).spawn(run).map_err(LoadError::Thread)?;
+        let facts = started.recv().map_err(|_| LoadError::Projector { path: path.to_owned() })?;
+        Ok(Self { facts, jobs: Some(jobs), thread: Some(thread), kept, decoding: Semaphore::new(DECODED_AT_ONCE) })
+    }
+
+    /// What it can do.
+    pub(crate) fn facts(&self) -> Facts {
+        self.facts
+    }
+
+    /// A picture or a sound as the model reads it, which may take no more than so many tokens.
+    pub(crate) async fn see(&self, asked: &Arc<Asked>, room: usize) -> Result<Arc<Seen>, Refused> {
+        let identity = identity(asked);
+        if let Some(seen) = lock(&self.kept).find(&identity) {
+            return within(seen, room);
+        }
+        let (answer, seen) = oneshot::channel();
+        let medium = self.decode(asked).await?;
+        let jobs = self.jobs.as_ref().ok_or(Refused::Failed(ENDED))?;
+        jobs.try_send(Job { identity, medium, room, answer }).map_err(|error| match error {
+            TrySendError::Full(_) => Refused::Busy,
+            TrySendError::Disconnected(_) => Refused::Failed(ENDED),
+        })?;
+        seen.await.map_err(|_| Refused::Failed(ENDED))?
+    }
+
+    async fn decode(&self, asked: &Arc<Asked>) -> Result<Medium, Refused> {
+        let _permit = self.decoding.acquire().await.map_err(|_| Refused::Failed(ENDED))?;
+        let (asked, rate) = (Arc::clone(asked), self.facts.hears.unwrap_or_default());
+        let decode = move || match &asked.format {
+            None => image::decode(&asked.bytes).map(Medium::Picture),
+            Some(format) => sound::decode(&asked.bytes, format, rate).map(Medium::Sound),
+        };
+        let decoded = tokio::task::spawn_blocking(decode).await;
+        decoded.map_err(|_| Refused::File("it cannot be decoded".to_owned()))?.map_err(Refused::File)
+    }
+}
+
+impl Drop for Media {
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the projector's thread had panicked");
+        }
+    }
+}
+
+const ENDED: &str = "the projector has ended";
+
+fn identity(asked: &Asked) -> Identity {
+    let mut hash = Sha256::new();
+    hash.update(asked.format.as_deref().unwrap_or("picture"));
+    hash.update([0]);
+    hash.update(&asked.bytes);
+    hash.finalize().into()
+}
+
+/// Stands for one part of it.
+fn part_of(identity: Identity, at: usize) -> Identity {
+    let mut hash = Sha256::new();
+    hash.update(identity);
+    hash.update((at as u64).to_le_bytes());
+    hash.finalize().into()
+}
+
+fn within(seen: Arc<Seen>, room: usize) -> Result<Arc<Seen>, Refused> {
+    let tokens = seen.tokens();
+    if tokens > room { Err(Refused::TooLong { tokens }) } else { Ok(seen) }
+}
+
+fn lock(kept: &Mutex<Kept>) -> MutexGuard<'_, Kept> {
+    // No code that holds the lock can panic half way through a change.
+    kept.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The thread's own.
+struct Worker {
+    projector: raw::Projector,
+    kept: Arc<Mutex<Kept>>,
+    /// The engine's steps have room for so many rows that see each other.
+    rows_at_once: u32,
+}
+
+impl Worker {
+    fn facts(&self) -> Facts {
+        let at_once = self.projector.sees_all_at_once().then(|| self.largest_part()).flatten().unwrap_or(0);
+        let rows_at_once = u32::try_from(at_once).unwrap_or(u32::MAX);
+        Facts { sees: self.projector.sees(), hears: self.projector.hears(), rows_at_once }
+    }
+
+    /// The most rows of one part of a picture, by a blank one.
+    fn largest_part(&self) -> Option<usize> {
+        let blank = vec![0; TRIAL_SIDE as usize * TRIAL_SIDE as usize * 3];
+        let bitmap = MtmdBitmap::from_image_data(TRIAL_SIDE, TRIAL_SIDE, &blank).ok()?;
+        let chunks = self.projector.chunks(&bitmap)?;
+        let parts = (0..chunks.len()).filter_map(|at| chunks.get(at));
+        parts.filter(|part| part.chunk_type() != MtmdInputChunkType::Text).map(|part| part.n_tokens()).max()
+    }
+
+    fn run(&mut self, jobs: &Receiver<Job>) {
+        while let Ok(Job { identity, medium, room, answer }) = jobs.recv() {
+            if answer.is_closed() {
+                continue;
+            }
+            // Someone else may have asked for the same meanwhile.
+            let known = lock(&self.kept).find(&identity);
+            let seen = match known {
+                Some(seen) => within(seen, room),
+                None => self.see(&medium, identity, room, &answer).map(Arc::new),
+            };
+            if let Ok(seen) = &seen {
+                lock(&self.kept).keep(identity, seen);
+            }
+            // Who asked may have left.
+            let _ = answer.send(seen);
+        }
+    }
+
+    fn see(
+        &mut self,
+        medium: &Medium,
+        identity: Identity,
+        room: usize,
+        answer: &oneshot::Sender<Result<Arc<Seen>, Refused>>,
+    ) -> Result<Seen, Refused> {
+        let bitmap = match medium {
+            Medium::Picture(picture) => MtmdBitmap::from_image_data(picture.width, picture.height, &picture.rgb),
+            Medium::Sound(samples) => MtmdBitmap::from_audio_data(samples),
+        };
+        let bitmap = bitmap.map_err(|_| Refused::Failed("llama.cpp takes no such picture or sound"))?;
+        let chunks = self.projector.chunks(&bitmap);
+        let chunks = chunks.ok_or_else(|| Refused::File("the model's projector does not take it".to_owned()))?;
+        let tokens = chunks.total_tokens();
+        if tokens > room {
+            return Err(Refused::TooLong { tokens });
+        }
+        let mut pieces = Vec::with_capacity(chunks.len());
+        for at in 0..chunks.len() {
+            let Some(chunk) = chunks.get(at) else { break };
+            // Each may take seconds.
+            if answer.is_closed() {
+                return Err(Refused::Failed("nobody waits for it"));
+            }
+            pieces.push(if chunk.chunk_type() == MtmdInputChunkType::Text {
+                let tokens = chunk.text_tokens().unwrap_or_default();
+                Piece::Tokens(tokens.iter().map(|token| token.0.cast_unsigned()).collect())
+            } else {
+                let rows = self.projector.encode(&chunk, part_of(identity, at));
+                let rows = rows.ok_or(Refused::Failed("the projector could not encode it"))?;
+                if !rows.causal && rows.places.len() > self.rows_at_once as usize {
+                    return Err(Refused::File(
+                        "the model would have to read more of it at once than it can".to_owned(),
+                    ));
+                }
+                Piece::Rows(Arc::new(rows))
+            });
+        }
+        Ok(Seen { pieces })
+    }
+}

@@ -1,0 +1,69 @@
+//! A prompt with pictures and sounds in it as what the engine reads: tokens where it is text, and what the projector has made of the rest.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use loggia_backend::BackendError;
+
+use super::asked::{Asked, Marked, Part};
+use super::projector::{Media, Piece, Refused};
+use crate::engine::{Builder, Passage};
+use crate::model::Model;
+
+/// When a place before the projector may be free: a picture takes about as long.
+const BUSY_FOR: Duration = Duration::from_secs(2);
+
+/// Reads the prompt that was rendered of a request, for a context of so many tokens.
+pub(crate) async fn read(
+    media: &Media,
+    model: &Model,
+    marked: &Marked,
+    prompt: &str,
+    context: usize,
+) -> Result<Passage, BackendError> {
+    let parts = marked.parts(prompt)?;
+    let texts: Vec<_> = parts.iter().enumerate().map(|(at, part)| tokens(model, at, *part)).collect();
+    let of_texts: usize = texts.iter().map(Vec::len).sum();
+    // With a token for the answer.
+    let mut room = context.saturating_sub(of_texts + 1);
+    let mut passage = Builder::default();
+    for (part, text) in parts.iter().zip(&texts) {
+        let Part::Medium(number) = part else {
+            passage.tokens(text);
+            continue;
+        };
+        let asked = &marked.asked[*number];
+        let seen = media.see(asked, room).await.map_err(|why| explain(why, asked, context - room, context))?;
+        room -= seen.tokens();
+        for piece in &seen.pieces {
+            match piece {
+                Piece::Tokens(tokens) => passage.tokens(tokens),
+                Piece::Rows(rows) => passage.rows(rows),
+            }
+        }
+    }
+    passage.build().ok_or_else(|| BackendError::Engine {
+        message: "the model's chat template ends with a picture or a sound: nothing would follow from it".to_owned(),
+    })
+}
+
+/// The tokens of a part that is text; the first may have to begin with the one that begins every text.
+fn tokens(model: &Model, at: usize, part: Part<'_>) -> Vec<crate::Token> {
+    match part {
+        Part::Text(text) if at == 0 => model.tokenize(text),
+        Part::Text(text) => model.tokenize_on(text),
+        Part::Medium(_) => Vec::new(),
+    }
+}
+
+fn explain(why: Refused, asked: &Arc<Asked>, before: usize, context: usize) -> BackendError {
+    match why {
+        Refused::File(why) => asked.refused(&why),
+        Refused::TooLong { tokens } => BackendError::ContextLengthExceeded {
+            prompt_tokens: Some((before + tokens) as u64),
+            context: Some(context as u64),
+        },
+        Refused::Busy => BackendError::Busy { retry_after: Some(BUSY_FOR) },
+        Refused::Failed(what) => BackendError::Engine { message: what.to_owned() },
+    }
+}

@@ -1,0 +1,189 @@
+//! The bytes of a sound as its samples: one channel, as many a second as the projector wants. Decoded in Rust: what clients send is not to be
+//! trusted.
+
+use std::io::Cursor;
+
+use super::resample::resample;
+
+/// The longest sound that is decoded.
+const MOST_MINUTES: usize = 10;
+/// Samples a second of the finest sound that is decoded.
+const FINEST: u32 = 192_000;
+
+/// A sound before its rate is changed.
+struct Heard {
+    rate: u32,
+    samples: Vec<f32>,
+}
+
+/// Decodes WAV (whole numbers of 8 to 32 bits, or fractions) or MP3. `format` is what the client calls it: `wav` or `mp3`. Says what is wrong in
+/// the words of an error message.
+pub(crate) fn decode(bytes: &[u8], format: &str, rate: u32) -> Result<Vec<f32>, String> {
+    let heard = match format {
+        "wav" => wav(bytes)?,
+        "mp3" => mp3(bytes)?,
+        _ => return Err("its format is neither wav nor mp3".to_owned()),
+    };
+    // A tenth of a second, as at OpenAI; projectors assume that there is something.
+    if heard.samples.len() < heard.rate as usize / 10 {
+        return Err("it is shorter than 0.1 seconds".to_owned());
+    }
+    Ok(resample(&heard.samples, heard.rate, rate))
+}
+
+fn wav(bytes: &[u8]) -> Result<Heard, String> {
+    let broken = |_| "it is no WAV file, or one of a rare kind".to_owned();
+    let mut reader = hound::WavReader::new(Cursor::new(bytes)).map_err(broken)?;
+    let spec = reader.spec();
+    let mut mixer = Mixer::new(spec.sample_rate, usize::from(spec.channels))?;
+    if spec.sample_format == hound::SampleFormat::Float {
+        for sample in reader.samples::<f32>() {
+            // Those who send while they record do not know the length: what is there counts.
+            let Ok(sample) = sample else { break };
+            mixer.push(sample)?;
+        }
+    } else {
+        let most = -f32::from(i8::MIN) * 2_f32.powi(i32::from(spec.bits_per_sample) - 8);
+        for sample in reader.samples::<i32>() {
+            let Ok(sample) = sample else { break };
+            #[expect(clippy::cast_precision_loss, reason = "a sample needs no more than an f32 holds")]
+            mixer.push(sample as f32 / most)?;
+        }
+    }
+    Ok(mixer.heard())
+}
+
+fn mp3(bytes: &[u8]) -> Result<Heard, String> {
+    let mut reader = nanomp3::SliceReader::<f32>::new(bytes);
+    let Some(channels) = reader.channels() else { return Err("it is no MP3 file".to_owned()) };
+    let mut mixer = Mixer::new(reader.sample_rate(), usize::from(channels.num()))?;
+    // One whose rate changes within is cut there, as players do it.
+    while let Ok(Some(frame)) = reader.read_frame() {
+        frame.iter().try_for_each(|&sample| mixer.push(sample))?;
+    }
+    Ok(mixer.heard())
+}
+
+/// Makes one channel of several.
+struct Mixer {
+    rate: u32,
+    channels: usize,
+    sum: f32,
+    seen: usize,
+    samples: Vec<f32>,
+    most: usize,
+}
+
+impl Mixer {
+    fn new(rate: u32, channels: usize) -> Result<Self, String> {
+        if rate == 0 || rate > FINEST || channels == 0 {
+            return Err(format!("it has {rate} samples a second in {channels} channels"));
+        }
+        let most = MOST_MINUTES * 60 * rate as usize;
+        Ok(Self { rate, channels, sum: 0.0, seen: 0, samples: Vec::new(), most })
+    }
+
+    fn push(&mut self, sample: f32) -> Result<(), String> {
+        self.sum += if sample.is_finite() { sample.clamp(-1.0, 1.0) } else { 0.0 };
+        self.seen += 1;
+        if self.seen < self.channels {
+            return Ok(());
+        }
+        if self.samples.len() == self.most {
+            return Err(format!("it is longer than {MOST_MINUTES} minutes"));
+        }
+        #[expect(clippy::cast_precision_loss, reason = "channels are few")]
+        self.samples.push(self.sum / self.channels as f32);
+        (self.sum, self.seen) = (0.0, 0);
+        Ok(())
+    }
+
+    fn heard(self) -> Heard {
+        Heard { rate: self.rate, samples: self.samples }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A WAV file of whole numbers.
+    fn whole_numbers(channels: u16, bits: u16, samples: &[i32]) -> Vec<u8> {
+        let sample_format = hound::SampleFormat::Int;
+        let spec = hound::WavSpec { channels, sample_rate: 8000, bits_per_sample: bits, sample_format };
+        let mut bytes = Cursor::new(Vec::new());
+        let mut writer = hound::WavWriter::new(&mut bytes, spec).unwrap();
+        for &sample in samples {
+            writer.write_sample(sample).unwrap();
+        }
+        writer.finalize().unwrap();
+        bytes.into_inner()
+    }
+
+    #[test]
+    fn channels_become_one_and_numbers_of_any_width_the_same() {
+        for bits in [8_u16, 16, 24] {
+            let half = 1 << (bits - 2);
+            let heard = decode(&whole_numbers(2, bits, &[half, 0, 0, -half].repeat(400)), "wav", 8000).unwrap();
+            assert_eq!(heard[..2], [0.25, -0.25], "{bits}");
+            assert_eq!(heard.len(), 800, "{bits}");
+        }
+    }
+
+    #[test]
+    fn fractions_are_kept_within_their_bounds() {
+        let sample_format = hound::SampleFormat::Float;
+        let spec = hound::WavSpec { channels: 1, sample_rate: 8000, bits_per_sample: 32, sample_format };
+        let mut bytes = Cursor::new(Vec::new());
+        let mut writer = hound::WavWriter::new(&mut bytes, spec).unwrap();
+        for sample in [0.5_f32, f32::NAN, 7.0].repeat(300) {
+            writer.write_sample(sample).unwrap();
+        }
+        writer.finalize().unwrap();
+        assert_eq!(decode(&bytes.into_inner(), "wav", 8000).unwrap()[..3], [0.5, 0.0, 1.0]);
+    }
+
+    #[test]
+    fn a_wav_that_is_cut_anywhere_is_an_error_or_what_is_there_of_it() {
+        let whole = whole_numbers(1, 16, &(0..1000).collect::<Vec<_>>());
+        for length in 0..whole.len() {
+            if let Ok(samples) = decode(&whole[..length], "wav", 8000) {
+                assert!(samples.len() <= 1000);
+            }
+        }
+        assert_eq!(decode(&whole, "wav", 16_000).unwrap().len(), 2000);
+    }
+
+    #[test]
+    fn what_is_no_sound_is_refused_and_so_is_what_is_too_long() {
+        assert_eq!(decode(b"no sound at all", "mp3", 16_000).unwrap_err(), "it is no MP3 file");
+        assert_eq!(
+            decode(&whole_numbers(1, 16, &[0; 799]), "wav", 8000).unwrap_err(),
+            "it is shorter than 0.1 seconds"
+        );
+        assert_eq!(decode(b"no sound", "wav", 16_000).unwrap_err(), "it is no WAV file, or one of a rare kind");
+        assert!(decode(b"", "ogg", 16_000).unwrap_err().contains("neither wav nor mp3"));
+        let mut mixer = Mixer::new(1, 1).unwrap();
+        for _ in 0..600 {
+            mixer.push(0.0).unwrap();
+        }
+        assert_eq!(mixer.push(0.0).unwrap_err(), "it is longer than 10 minutes");
+    }
+
+    #[test]
+    fn noise_that_begins_like_an_mp3_ends_nothing() {
+        let mut seed = 1_u64;
+        let mut noise: Vec<u8> = std::iter::repeat_with(|| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            seed.to_be_bytes()[0]
+        })
+        .take(20_000)
+        .collect();
+        for start in (0..noise.len() - 4).step_by(417) {
+            noise[start..start + 4].copy_from_slice(&[0xff, 0xfb, 0x90, 0x00]);
+        }
+        if let Ok(samples) = decode(&noise, "mp3", 16_000) {
+            assert!(samples.iter().all(|sample| sample.is_finite()));
+        }
+    }
+}

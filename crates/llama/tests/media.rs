@@ -1,0 +1,292 @@
+//! Pictures and sounds: the default model with a projector whose weights are drawn by lot. What it says of them means nothing; that it is the same
+//! for the same picture, another for another, and counted, does.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::needless_pass_by_value,
+    reason = "what fails here fails the test, and `json!` is taken as it comes"
+)]
+
+#[path = "support/projector.rs"]
+mod projector;
+mod support;
+
+use std::io::Cursor;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use futures_util::StreamExt as _;
+use image::{ImageFormat, Rgb, RgbImage};
+use loggia_backend::{Ability, Backend, BackendError, ChatCall, Event};
+use loggia_llama::{Forecast, Llama, LlamaOptions, LoadError};
+use projector::Kind;
+use serde_json::{Value, json};
+use support::{Whole, ask, call, call_with, model, next_text, open};
+
+/// Numbers of the default model's embeddings.
+const MODEL_WIDTH: u64 = 576;
+
+fn write(folder: &Path, kind: Kind) -> std::path::PathBuf {
+    let path = folder.join("mmproj-random.gguf");
+    std::fs::write(&path, projector::gguf(kind, MODEL_WIDTH)).unwrap();
+    path
+}
+
+fn open_with(kind: Kind, change: impl FnOnce(&mut LlamaOptions)) -> Llama {
+    let folder = tempfile::tempdir().unwrap();
+    let path = write(folder.path(), kind);
+    open(|options| {
+        options.mmproj = Some(path);
+        change(options);
+    })
+}
+
+/// A picture of stripes, the lighter the higher the number.
+fn png(light: u8) -> Vec<u8> {
+    let mut bytes = Cursor::new(Vec::new());
+    let picture =
+        RgbImage::from_fn(80, 60, |x, y| Rgb([light, if x % 16 < 8 { 255 } else { 0 }, u8::try_from(y).unwrap()]));
+    picture.write_to(&mut bytes, ImageFormat::Png).unwrap();
+    bytes.into_inner()
+}
+
+fn image(bytes: &[u8]) -> Value {
+    json!({"type": "image_url", "image_url": {"url": format!("data:image/png;base64,{}", STANDARD.encode(bytes))}})
+}
+
+/// Half a second of a tone.
+fn wav(hertz: f32) -> Vec<u8> {
+    let spec =
+        hound::WavSpec { channels: 1, sample_rate: 8000, bits_per_sample: 16, sample_format: hound::SampleFormat::Int };
+    let mut bytes = Cursor::new(Vec::new());
+    let mut writer = hound::WavWriter::new(&mut bytes, spec).unwrap();
+    for at in 0_u16..4000 {
+        let wave = (f32::from(at) * hertz * std::f32::consts::TAU / 8000.0).sin() * 20_000.0;
+        #[expect(clippy::cast_possible_truncation, reason = "it is within 16 bits")]
+        writer.write_sample(wave as i16).unwrap();
+    }
+    writer.finalize().unwrap();
+    bytes.into_inner()
+}
+
+fn sound(bytes: &[u8]) -> Value {
+    json!({"type": "input_audio", "input_audio": {"data": STANDARD.encode(bytes), "format": "wav"}})
+}
+
+fn text(text: &str) -> Value {
+    json!({"type": "text", "text": text})
+}
+
+fn about(parts: Value) -> ChatCall {
+    let fields = json!({"temperature": 0, "max_tokens": 8, "logprobs": true, "top_logprobs": 5});
+    call_with(json!([{"role": "user", "content": parts}]), fields)
+}
+
+fn look(light: u8) -> ChatCall {
+    about(json!([text("What is in "), image(&png(light)), text(" this picture?")]))
+}
+
+/// The first token's likeliest, which two pictures do not have alike.
+fn first(whole: &Whole) -> Vec<(String, f64)> {
+    assert_eq!(whole.error, None);
+    whole.logprobs[0].top_logprobs.iter().map(|top| (top.token.clone(), top.logprob)).collect()
+}
+
+fn refusal(whole: &Whole) -> (String, String, String) {
+    match whole.error.clone() {
+        Some(BackendError::InvalidRequest { message, param, code }) => (message, param.unwrap(), code.unwrap()),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn the_same_picture_is_answered_alike_and_another_otherwise() {
+    let llama = open_with(Kind::SeesAndHears, |_| ());
+    let (one, other) = (ask(&llama, look(0)).await, ask(&llama, look(250)).await);
+    assert_ne!(first(&one), first(&other));
+    // From the cache, and from an engine that has never seen it.
+    assert_eq!(ask(&llama, look(0)).await.text, one.text);
+    let fresh = ask(&open_with(Kind::SeesAndHears, |_| ()), look(0)).await;
+    assert_eq!((fresh.text.clone(), first(&fresh)), (one.text.clone(), first(&one)));
+}
+
+#[tokio::test]
+async fn a_picture_counts_as_the_tokens_that_it_takes() {
+    let llama = open_with(Kind::SeesAndHears, |_| ());
+    let with = ask(&llama, look(0)).await;
+    // The text around is made into tokens on both sides of the picture.
+    let without = [" What is in ", " this picture?"].map(str::len);
+    assert!(without.iter().all(|&length| length > 0));
+    let beside = ask(&llama, about(json!([text("What is in "), text(" this picture?")]))).await;
+    let more = with.usage().prompt_tokens - beside.usage().prompt_tokens;
+    assert!((16..=18).contains(&more), "{more} more tokens than without the picture, which has 16 rows");
+}
+
+#[tokio::test]
+async fn the_next_turn_reads_neither_the_picture_nor_what_came_before_again() {
+    let llama = open_with(Kind::SeesAndHears, |_| ());
+    let one = ask(&llama, look(0)).await;
+    let parts = json!([text("What is in "), image(&png(0)), text(" this picture?")]);
+    let turn = |parts: Value| {
+        let messages = json!([
+            {"role": "user", "content": parts},
+            {"role": "assistant", "content": one.text},
+            {"role": "user", "content": "And?"}
+        ]);
+        call_with(messages, json!({"temperature": 0, "max_tokens": 4}))
+    };
+    let next = ask(&llama, turn(parts)).await;
+    assert_eq!(next.error, None);
+    assert!(next.cached() >= one.usage().prompt_tokens, "{} of {}", next.cached(), one.usage().prompt_tokens);
+    // With another picture in its place, all that comes before it is found and nothing of it.
+    let other = json!([text("What is in "), image(&png(90)), text(" this picture?")]);
+    let before = next.cached();
+    let next = ask(&llama, turn(other)).await;
+    assert!(next.cached() < before - 16, "{} cached", next.cached());
+}
+
+#[tokio::test]
+async fn a_sound_is_heard() {
+    let llama = open_with(Kind::SeesAndHears, |_| ());
+    let hear = |hertz| about(json!([text("What do you hear?"), sound(&wav(hertz)), text("Say it.")]));
+    let (low, high) = (ask(&llama, hear(200.0)).await, ask(&llama, hear(3000.0)).await);
+    assert_ne!(first(&low), first(&high));
+    assert!(low.usage().prompt_tokens > 375, "{:?}", low.usage());
+    assert_eq!(ask(&llama, hear(200.0)).await.text, low.text);
+}
+
+#[tokio::test]
+async fn rows_that_see_each_other_are_read_in_one_step_however_small_steps_are() {
+    let llama = open_with(Kind::SeesAllAtOnce, |options| (options.piece, options.batch) = (4, 8));
+    let (one, other) = (ask(&llama, look(0)).await, ask(&llama, look(250)).await);
+    assert_ne!(first(&one), first(&other));
+    assert_eq!(ask(&llama, look(0)).await.text, one.text);
+}
+
+#[tokio::test]
+async fn a_picture_read_in_pieces_is_the_same_picture() {
+    let whole = ask(&open_with(Kind::SeesAndHears, |_| ()), look(0)).await;
+    let pieces = ask(&open_with(Kind::SeesAndHears, |options| (options.piece, options.batch) = (3, 5)), look(0)).await;
+    let apart = first(&whole).iter().zip(first(&pieces)).map(|(a, b)| (a.1 - b.1).abs()).fold(0.0, f64::max);
+    assert!(apart < 0.1, "{apart}");
+}
+
+#[tokio::test]
+async fn several_pictures_and_several_choices_are_read_once() {
+    let llama = open_with(Kind::SeesAndHears, |_| ());
+    let parts = json!([image(&png(0)), text(" or "), image(&png(90)), text(" or "), image(&png(0)), text("?")]);
+    let whole =
+        ask(&llama, call_with(json!([{"role": "user", "content": parts}]), json!({"n": 3, "max_tokens": 3}))).await;
+    assert_eq!(whole.error, None);
+    assert!(whole.usage().prompt_tokens > 3 * 16);
+    assert_eq!(whole.usage().completion_tokens, 9);
+}
+
+#[tokio::test]
+async fn streams_go_on_while_others_show_pictures() {
+    let llama = open_with(Kind::SeesAndHears, |options| options.context = Some(2048));
+    let endless = json!({"max_tokens": 120, "logit_bias": {"0": -100, "2": -100}});
+    let mut events = llama.chat(call("Tell me a long story.", endless)).await.unwrap().events;
+    next_text(&mut events).await;
+    let watching = async {
+        let (mut longest, mut last) = (Duration::ZERO, Instant::now());
+        while let Some(event) = events.next().await {
+            if matches!(event.unwrap(), Event::Chunk(_)) {
+                longest = longest.max(last.elapsed());
+                last = Instant::now();
+            }
+        }
+        longest
+    };
+    let looking = async {
+        let parts: Vec<Value> = (0..12).flat_map(|light| [image(&png(light * 20)), text(" ")]).collect();
+        ask(&llama, about(Value::from(parts))).await
+    };
+    let (longest, seen) = tokio::join!(watching, looking);
+    assert_eq!(seen.error, None);
+    assert!(longest < Duration::from_secs(5), "a pause of {longest:?}");
+}
+
+#[tokio::test]
+async fn what_is_no_picture_or_sound_is_refused_at_its_place() {
+    let llama = open_with(Kind::SeesAndHears, |_| ());
+    let mut cut = png(0);
+    cut.truncate(60);
+    let (message, param, code) = refusal(&ask(&llama, about(json!([text("See"), image(&cut)]))).await);
+    assert_eq!((param.as_str(), code.as_str()), ("messages[0].content[1].image_url.url", "invalid_image_url"));
+    assert_eq!(message, "The image cannot be used: it is broken, or cut short.");
+    let (message, param, code) = refusal(&ask(&llama, about(json!([sound(b"RIFF"), text("Hear")]))).await);
+    assert_eq!((param.as_str(), code.as_str()), ("messages[0].content[0].input_audio.data", "invalid_input_audio"));
+    assert_eq!(message, "The sound cannot be used: it is no WAV file, or one of a rare kind.");
+    // The engine goes on.
+    assert_eq!(ask(&llama, look(0)).await.error, None);
+}
+
+#[tokio::test]
+async fn pictures_that_do_not_fit_the_context_are_refused_with_both_numbers() {
+    let llama = open_with(Kind::SeesAndHears, |options| options.context = Some(64));
+    let parts = json!([image(&png(0)), image(&png(90)), image(&png(180)), text("Compare.")]);
+    match ask(&llama, about(parts)).await.error {
+        Some(BackendError::ContextLengthExceeded { prompt_tokens: Some(tokens), context: Some(64) }) => {
+            assert!(tokens >= 64, "{tokens}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_model_says_whether_it_sees_and_hears() {
+    for (kind, sees, hears) in
+        [(Kind::SeesAndHears, true, true), (Kind::SeesAllAtOnce, true, false), (Kind::Hears, false, true)]
+    {
+        let llama = open_with(kind, |_| ());
+        let can = llama.abilities("smollm2").await.unwrap();
+        assert_eq!((can.has(Ability::Images), can.has(Ability::Audio)), (sees, hears), "{kind:?}");
+        let card = llama.models().await.unwrap().remove(0);
+        let capabilities = card.extra["capabilities"].as_array().unwrap().clone();
+        assert_eq!(capabilities.contains(&json!("vision")), sees);
+        assert_eq!(capabilities.contains(&json!("audio")), hears);
+    }
+    let blind = open(|_| ());
+    let can = blind.abilities("smollm2").await.unwrap();
+    assert!(!can.has(Ability::Images) && !can.has(Ability::Audio));
+    let (_, param, code) = refusal(&ask(&blind, look(0)).await);
+    assert_eq!((param.as_str(), code.as_str()), ("messages[0].content[1].image_url.url", "unsupported_parameter"));
+}
+
+#[tokio::test]
+async fn another_projector_is_another_model_to_a_fingerprint() {
+    let with = open_with(Kind::SeesAndHears, |_| ()).chat(look(0)).await.unwrap().served_by;
+    let other = open_with(Kind::SeesAllAtOnce, |_| ()).chat(look(0)).await.unwrap().served_by;
+    let without = open(|_| ()).chat(call("Hi", json!({}))).await.unwrap().served_by;
+    assert!(with.fingerprint != other.fingerprint && with.fingerprint != without.fingerprint);
+}
+
+#[test]
+fn a_projector_for_another_model_and_what_is_none_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let other = folder.path().join("mmproj.gguf");
+    std::fs::write(&other, projector::gguf(Kind::SeesAndHears, 64)).unwrap();
+    let open = |mmproj: &Path| {
+        let mut options = LlamaOptions::new(model(), "m");
+        options.mmproj = Some(mmproj.to_owned());
+        Llama::open(&options)
+    };
+    assert!(matches!(open(&other), Err(LoadError::Projector { .. })));
+    let error = open(&model()).unwrap_err().to_string();
+    assert!(error.contains("it is no projector: its architecture is \"llama\""), "{error}");
+}
+
+#[test]
+fn a_forecast_counts_the_projector() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = write(folder.path(), Kind::SeesAndHears);
+    let mut options = LlamaOptions::new(model(), "m");
+    let without = Forecast::of(&options).unwrap();
+    options.mmproj = Some(path.clone());
+    let with = Forecast::of(&options).unwrap();
+    assert!(with.projector > std::fs::metadata(path).unwrap().len());
+    assert_eq!(with.bytes() - without.bytes(), with.projector);
+}

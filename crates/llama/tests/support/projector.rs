@@ -1,0 +1,214 @@
+//! A projector of some 500 KiB with weights drawn by lot: what it makes of a picture means nothing, but it is another for another picture, and
+//! llama.cpp loads it.
+
+#![allow(clippy::unwrap_used, reason = "what the tests share is test code")]
+
+/// What it is like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Sees as `LLaVA` does, 16 rows a picture, and hears as Ultravox does, 375 rows for 30 seconds.
+    SeesAndHears,
+    /// Sees as Gemma 3 does: 16 rows that see each other.
+    SeesAllAtOnce,
+    /// Hears only.
+    Hears,
+}
+
+/// Numbers within it.
+const WIDTH: u64 = 32;
+const SIDE: u64 = 4;
+const PATCH: u64 = 14;
+const BANDS: u64 = 80;
+/// Steps of a sound that become one row.
+const STACK: u64 = 4;
+
+/// The bytes of the GGUF file, for a model whose embeddings have so many numbers.
+pub(crate) fn gguf(kind: Kind, model_width: u64) -> Vec<u8> {
+    let metadata = metadata(kind);
+    let tensors = tensors(kind, model_width);
+    let mut file = Vec::from(*b"GGUF");
+    file.extend(3_u32.to_le_bytes());
+    file.extend((tensors.len() as u64).to_le_bytes());
+    file.extend((metadata.len() as u64).to_le_bytes());
+    for (key, value) in &metadata {
+        put_text(&mut file, key);
+        file.extend(value);
+    }
+    let mut offset = 0;
+    for (name, shape) in &tensors {
+        put_text(&mut file, name);
+        file.extend(u32::try_from(shape.len()).unwrap().to_le_bytes());
+        for side in shape {
+            file.extend(side.to_le_bytes());
+        }
+        file.extend(type_of(name).to_le_bytes());
+        file.extend(u64::to_le_bytes(offset));
+        offset += bytes(name, shape).next_multiple_of(32);
+    }
+    file.resize(file.len().next_multiple_of(32), 0);
+    let mut chance = 7_u64;
+    for (name, shape) in &tensors {
+        for _ in 0..shape.iter().product::<u64>() {
+            chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let drawn = f32::from(chance.to_be_bytes()[0]) / 256.0 - 0.498;
+            put_weight(&mut file, name, drawn);
+        }
+        file.resize(file.len().next_multiple_of(32), 0);
+    }
+    file
+}
+
+/// Kernels of convolutions are 16-bit floats, as llama.cpp wants them; all else has 32 bits.
+fn type_of(name: &str) -> u32 {
+    u32::from(name.contains("conv1d") && name.ends_with("weight"))
+}
+
+fn bytes(name: &str, shape: &[u64]) -> u64 {
+    shape.iter().product::<u64>() * if type_of(name) == 1 { 2 } else { 4 }
+}
+
+fn put_weight(file: &mut Vec<u8>, name: &str, drawn: f32) {
+    if type_of(name) == 1 {
+        // ±0.25 as 16-bit floats.
+        file.extend((if drawn < 0.0 { 0xb400_u16 } else { 0x3400 }).to_le_bytes());
+        return;
+    }
+    let is_norm = ["ln1", "ln2", "norm", "post_ln"].iter().any(|norm| name.contains(norm)) && name.ends_with("weight");
+    file.extend((if is_norm { 1.0 } else { drawn / 2.0 }).to_le_bytes());
+}
+
+fn tensors(kind: Kind, model_width: u64) -> Vec<(String, Vec<u64>)> {
+    let named = |list: &[(&str, &[u64])]| -> Vec<(String, Vec<u64>)> {
+        list.iter().map(|(name, shape)| ((*name).to_owned(), shape.to_vec())).collect()
+    };
+    let mut all = Vec::new();
+    if kind != Kind::Hears {
+        all.extend(named(&[
+            ("v.patch_embd.weight", &[PATCH, PATCH, 3, WIDTH]),
+            ("v.position_embd.weight", &[WIDTH, patches(kind)]),
+            ("v.post_ln.weight", &[WIDTH]),
+            ("v.post_ln.bias", &[WIDTH]),
+        ]));
+        all.extend(layers("v"));
+    }
+    match kind {
+        Kind::SeesAndHears => all.extend(named(&[
+            ("mm.0.weight", &[WIDTH, model_width]),
+            ("mm.0.bias", &[model_width]),
+            ("mm.2.weight", &[model_width, model_width]),
+            ("mm.2.bias", &[model_width]),
+        ])),
+        Kind::SeesAllAtOnce => all.extend(named(&[
+            ("mm.input_projection.weight", &[model_width, WIDTH]),
+            ("mm.soft_emb_norm.weight", &[WIDTH]),
+        ])),
+        Kind::Hears => {}
+    }
+    if kind != Kind::SeesAllAtOnce {
+        all.extend(named(&[
+            ("a.position_embd.weight", &[WIDTH, 1500]),
+            ("a.conv1d.1.weight", &[3, BANDS, WIDTH]),
+            ("a.conv1d.1.bias", &[1, WIDTH]),
+            ("a.conv1d.2.weight", &[3, WIDTH, WIDTH]),
+            ("a.conv1d.2.bias", &[1, WIDTH]),
+            ("a.post_ln.weight", &[WIDTH]),
+            ("a.post_ln.bias", &[WIDTH]),
+            ("mm.a.norm_pre.weight", &[STACK * WIDTH]),
+            ("mm.a.mlp.1.weight", &[STACK * WIDTH, 2 * WIDTH]),
+            ("mm.a.norm_mid.weight", &[WIDTH]),
+            ("mm.a.mlp.2.weight", &[WIDTH, model_width]),
+        ]));
+        all.extend(layers("a"));
+    }
+    all
+}
+
+/// The layers of an encoder: two, since `LLaVA`'s leaves the last one out.
+fn layers(encoder: &str) -> Vec<(String, Vec<u64>)> {
+    let square = vec![WIDTH, WIDTH];
+    let of_layer = [
+        ("ln1.weight", vec![WIDTH]),
+        ("ln1.bias", vec![WIDTH]),
+        ("attn_q.weight", square.clone()),
+        ("attn_q.bias", vec![WIDTH]),
+        ("attn_k.weight", square.clone()),
+        ("attn_v.weight", square.clone()),
+        ("attn_v.bias", vec![WIDTH]),
+        ("attn_out.weight", square.clone()),
+        ("attn_out.bias", vec![WIDTH]),
+        ("ln2.weight", vec![WIDTH]),
+        ("ln2.bias", vec![WIDTH]),
+        ("ffn_up.weight", vec![WIDTH, 2 * WIDTH]),
+        ("ffn_up.bias", vec![2 * WIDTH]),
+        ("ffn_down.weight", vec![2 * WIDTH, WIDTH]),
+        ("ffn_down.bias", vec![WIDTH]),
+    ];
+    let of_layer = &of_layer;
+    (0..2)
+        .flat_map(|layer| of_layer.iter().map(move |(name, shape)| (layer, name, shape)))
+        .map(|(layer, name, shape)| (format!("{encoder}.blk.{layer}.{name}"), shape.clone()))
+        .collect()
+}
+
+/// Rows of a picture are 16: Gemma 3 makes one of four by four patches.
+fn patches(kind: Kind) -> u64 {
+    if kind == Kind::SeesAllAtOnce { SIDE * SIDE * 16 } else { SIDE * SIDE }
+}
+
+fn metadata(kind: Kind) -> Vec<(String, Vec<u8>)> {
+    let mut all = vec![
+        ("general.architecture".to_owned(), text("clip")),
+        ("clip.has_vision_encoder".to_owned(), value(7, &[u8::from(kind != Kind::Hears)])),
+        ("clip.has_audio_encoder".to_owned(), value(7, &[u8::from(kind != Kind::SeesAllAtOnce)])),
+        ("clip.use_gelu".to_owned(), value(7, &[1])),
+    ];
+    for encoder in ["vision", "audio"] {
+        let sizes = [
+            ("embedding_length", 32),
+            ("attention.head_count", 2),
+            ("feed_forward_length", 64),
+            ("block_count", 2),
+            ("projection_dim", 32),
+        ];
+        all.extend(sizes.map(|(key, size)| (format!("clip.{encoder}.{key}"), number(size))));
+        let epsilon = value(6, &1e-5_f32.to_le_bytes());
+        all.push((format!("clip.{encoder}.attention.layer_norm_epsilon"), epsilon));
+    }
+    let half = array(6, 3, [0.5_f32; 3].map(f32::to_le_bytes).concat());
+    let side = u32::try_from(PATCH * SIDE).unwrap() * if kind == Kind::SeesAllAtOnce { 4 } else { 1 };
+    all.extend([
+        ("clip.vision.projector_type".to_owned(), text(if kind == Kind::SeesAllAtOnce { "gemma3" } else { "mlp" })),
+        ("clip.vision.image_size".to_owned(), number(side)),
+        ("clip.vision.patch_size".to_owned(), number(14)),
+        ("clip.vision.image_mean".to_owned(), half.clone()),
+        ("clip.vision.image_std".to_owned(), half),
+        ("clip.audio.projector_type".to_owned(), text("ultravox")),
+        ("clip.audio.num_mel_bins".to_owned(), number(80)),
+        ("clip.audio.projector.stack_factor".to_owned(), number(4)),
+    ]);
+    all
+}
+
+fn value(kind: u32, bytes: &[u8]) -> Vec<u8> {
+    [&kind.to_le_bytes()[..], bytes].concat()
+}
+
+fn number(number: u32) -> Vec<u8> {
+    value(4, &number.to_le_bytes())
+}
+
+fn text(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    put_text(&mut bytes, text);
+    value(8, &bytes)
+}
+
+fn array(kind: u32, count: u64, elements: Vec<u8>) -> Vec<u8> {
+    let head = [&kind.to_le_bytes()[..], &count.to_le_bytes()].concat();
+    value(9, &[head, elements].concat())
+}
+
+fn put_text(out: &mut Vec<u8>, text: &str) {
+    out.extend((text.len() as u64).to_le_bytes());
+    out.extend(text.as_bytes());
+}

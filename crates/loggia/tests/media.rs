@@ -1,0 +1,172 @@
+//! Pictures and sounds through the whole program: which projector a model has, and what a broken one does.
+
+#![cfg(all(unix, feature = "embedded"))]
+
+#[path = "../../llama/tests/support/projector.rs"]
+mod projector;
+mod support;
+
+use std::io::{BufRead as _, BufReader, Read as _};
+
+use projector::Kind;
+use serde_json::{Value, json};
+use support::Program;
+use support::served::Served;
+use support::tiny::{self, Chance};
+
+/// One red pixel as PNG, and one blue.
+const RED: &str = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AAAAMBAQDJ/pLvAAAAAElFTkSuQmCC";
+const BLUE: &str = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGNgYPgPAAEDAQAIicLsAAAAAElFTkSuQmCC";
+
+/// A folder with the tiny model, and a projector beside it.
+fn program() -> Program {
+    let program = Program::new().with("LOGGIA_THREADS", "1").with("LOGGIA_CONTEXT", "512");
+    program.write("tiny.gguf", tiny::gguf());
+    program.write("mmproj-tiny.gguf", projector::gguf(Kind::SeesAndHears, 32));
+    program
+}
+
+fn about(model: &str, parts: &Value) -> Value {
+    json!({
+        "model": model, "messages": [{"role": "user", "content": parts}], "temperature": 0, "max_tokens": 3,
+        "logprobs": true, "top_logprobs": 3, "logit_bias": {"2": -100}
+    })
+}
+
+fn image(base64: &str) -> Value {
+    json!({"type": "image_url", "image_url": {"url": format!("data:image/png;base64,{base64}")}})
+}
+
+fn look(served: &Served, model: &str, base64: &str) -> (u16, Value) {
+    served.post("/v1/chat/completions", &about(model, &json!([{"type": "text", "text": "see"}, image(base64)])))
+}
+
+#[test]
+fn a_model_sees_and_hears_with_the_projector_beside_it() {
+    let served = Served::start(program(), &["--model", "tiny.gguf"]);
+    let (_, card) = served.get("/v1/models/tiny");
+    let can = card["capabilities"].as_array().unwrap();
+    assert!(can.contains(&json!("vision")) && can.contains(&json!("audio")), "{card}");
+    let (status, red) = look(&served, "tiny", RED);
+    assert_eq!(status, 200, "{red}");
+    let (_, blue) = look(&served, "tiny", BLUE);
+    assert_ne!(red["choices"][0]["logprobs"], blue["choices"][0]["logprobs"]);
+    let (_, again) = look(&served, "tiny", RED);
+    assert_eq!(
+        red["choices"][0]["logprobs"]["content"][0]["token"],
+        again["choices"][0]["logprobs"]["content"][0]["token"]
+    );
+    assert!(again["usage"]["prompt_tokens_details"]["cached_tokens"].as_u64() >= Some(16), "{again}");
+    let (_, without) = served.post("/v1/chat/completions", &about("tiny", &json!([{"type": "text", "text": "see"}])));
+    let tokens = |answer: &Value| answer["usage"]["prompt_tokens"].as_u64().unwrap();
+    assert!(tokens(&red) >= tokens(&without) + 16, "{red} {without}");
+}
+
+#[test]
+fn what_is_no_picture_is_a_400_at_its_place() {
+    let served = Served::start(program(), &["--model", "tiny.gguf"]);
+    let (status, refused) = look(&served, "tiny", "iVBORw0KGgo=");
+    assert_eq!((status, &refused["error"]["code"]), (400, &json!("invalid_image_url")), "{refused}");
+    assert_eq!(refused["error"]["param"], "messages[0].content[1].image_url.url");
+    let sound = json!([{"type": "input_audio", "input_audio": {"data": "AAAA", "format": "mp3"}}]);
+    let (status, refused) = served.post("/v1/chat/completions", &about("tiny", &sound));
+    assert_eq!((status, &refused["error"]["code"]), (400, &json!("invalid_input_audio")), "{refused}");
+    assert_eq!(refused["error"]["param"], "messages[0].content[0].input_audio.data");
+}
+
+#[test]
+fn a_projector_is_named_for_its_model_and_none_is_taken_where_that_is_said() {
+    let program = program();
+    program.write("blind/other.gguf", tiny::gguf());
+    let flags = [
+        "--model",
+        "tiny.gguf",
+        "--model",
+        "blind/other.gguf",
+        "--mmproj",
+        "tiny=none",
+        "--mmproj",
+        "other=mmproj-tiny.gguf",
+    ];
+    let served = Served::start(program, &flags);
+    let (status, refused) = look(&served, "tiny", RED);
+    assert_eq!((status, &refused["error"]["code"]), (400, &json!("unsupported_parameter")), "{refused}");
+    assert_eq!(look(&served, "other", RED).0, 200);
+}
+
+#[test]
+fn a_projector_that_cannot_be_meant_or_used_is_an_error_at_the_start() {
+    let program = program();
+    program.write("blind/other.gguf", tiny::gguf());
+    program.write("wrong.gguf", projector::gguf(Kind::SeesAndHears, 64));
+    let run =
+        |flags: &[&str]| program.run(&[&["serve", "--listen", "127.0.0.1:0", "--model", "tiny.gguf"], flags].concat());
+    run(&["--mmproj", "nobody=mmproj-tiny.gguf"])
+        .failed_saying(&["no model of the built-in engine is called `nobody`"]);
+    run(&["--mmproj", "nothing.gguf"]).failed_saying(&["there is no file nothing.gguf"]);
+    run(&["--model", "blind/other.gguf", "--mmproj", "mmproj-tiny.gguf"]).failed_saying(&["say which is meant"]);
+    run(&["--mmproj", "tiny.gguf"]).failed_saying(&["it is no projector: its architecture is \"llama\""]);
+    run(&["--mmproj", "wrong.gguf"]).failed_saying(&["cannot load the projector", "made for another model"]);
+}
+
+/// Damages a file in one of several ways.
+fn damage(file: &mut Vec<u8>, chance: &mut Chance) {
+    // Metadata and names are the first kilobytes of it.
+    let header = 4096;
+    match chance.below(5) {
+        0 => {
+            let at = chance.below(header);
+            file[at] ^= 1 << chance.below(8);
+        }
+        1 => {
+            let at = chance.below(file.len());
+            file[at] = chance.byte();
+        }
+        2 => file.truncate(chance.below(file.len())),
+        3 => {
+            let at = chance.below(header);
+            file[at..at + 8].fill(0xff);
+        }
+        _ => {
+            let (at, length) = (chance.below(file.len() - 64), chance.below(64));
+            file[at..at + length].fill(0);
+        }
+    }
+}
+
+#[test]
+fn forty_damaged_projectors_end_nothing_but_their_own_model() {
+    let program = program().with("LOGGIA_LOG", "error");
+    let whole = projector::gguf(Kind::SeesAndHears, 32);
+    let mut chance = Chance(0x0e7e);
+    let (mut loaded, mut refused) = (0, 0);
+    for number in 0..40 {
+        let mut file = whole.clone();
+        damage(&mut file, &mut chance);
+        program.write("damaged.gguf", file);
+        let flags = ["serve", "--listen", "127.0.0.1:0", "--model", "tiny.gguf", "--mmproj", "damaged.gguf"];
+        let mut running = program.start(&flags);
+        let mut lines = BufReader::new(running.0.stdout.take().unwrap()).lines();
+        let first = lines.next();
+        let is_up = lines.any(|line| line.unwrap() == "try it:");
+        if !is_up {
+            refused += 1;
+            let code = running.0.wait().unwrap().code();
+            let mut log = String::new();
+            running.0.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+            // The program says what is wrong and ends by itself, also where llama.cpp has ended the model's process.
+            assert_eq!(code, Some(1), "file {number}: {log}");
+            continue;
+        }
+        loaded += 1;
+        let served = Served::at(running, &first.unwrap().unwrap());
+        // Whatever comes of the picture, texts are answered after it.
+        let (status, answer) = look(&served, "tiny", RED);
+        assert!(matches!(status, 200 | 400 | 500..=503), "file {number}: {answer}");
+        support::eventually("texts are answered", || {
+            let text = about("tiny", &json!([{"type": "text", "text": "hi"}]));
+            served.post("/v1/chat/completions", &text).0 == 200
+        });
+    }
+    assert!(loaded > 5 && refused > 5, "{loaded} loaded, {refused} refused: the damage is too great or too small");
+}
