@@ -72,7 +72,7 @@ fn media_bytes(part: &PartKind) -> Option<usize> {
         PartKind::Text(_) | PartKind::Refusal(_) => None,
         PartKind::ImageUrl { url, .. } => Some(url.len()),
         PartKind::InputAudio { data, .. } => Some(data.len()),
-        PartKind::File(file) => Some(file.get("file_data").and_then(Value::as_str).map_or(0, str::len)),
+        PartKind::File(file) => Some(file.file_data.as_ref().map_or(0, String::len)),
     }
 }
 

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use loggia_wire::openai::{Message, Role};
 
 use crate::ApiError;
+use crate::request::missing;
 
 /// Every message has what its role needs; the results of calls stand right after the calls, one each.
 pub(crate) fn check(messages: &[Message]) -> Result<(), ApiError> {
@@ -26,11 +27,13 @@ pub(crate) fn check(messages: &[Message]) -> Result<(), ApiError> {
 }
 
 fn check_message(index: usize, message: &Message) -> Result<(), ApiError> {
-    let missing = |field: &str| {
-        let param = format!("messages[{index}].{field}");
-        let message = format!("Missing required parameter: '{param}'.");
-        Err(ApiError::invalid(param, "missing_required_parameter", message))
-    };
+    let missing = |field: &str| Err(missing(format!("messages[{index}].{field}")));
+    let calls = message.tool_calls.iter().flatten();
+    if let Some((at, call)) = calls.enumerate().find(|(_, call)| call.kind != "function") {
+        let param = format!("messages[{index}].tool_calls[{at}].type");
+        let text = format!("Invalid value: '{}'. Supported values are: 'function'.", call.kind);
+        return Err(ApiError::invalid(param, "invalid_value", text));
+    }
     match message.role {
         Role::Function if message.name.is_none() => missing("name"),
         // What the assistant did is a call, or what it refused; a function may have given nothing.

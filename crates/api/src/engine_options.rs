@@ -4,7 +4,7 @@
 use loggia_backend::{Abilities, Ability};
 use loggia_wire::Extra;
 use loggia_wire::openai::ChatCompletionRequest as Request;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::{ApiError, Strictness};
 
@@ -57,14 +57,69 @@ pub(crate) fn settle_refused(
     Ok(refused)
 }
 
-/// Whether `think` stands beside `reasoning_effort`: it wins.
-pub(crate) fn effort_is_outdone(request: &Request, can: &Abilities) -> bool {
-    can.has(Ability::EngineOptions) && request.reasoning_effort.is_some() && request.extra.contains_key("think")
+/// What is said in two ways, and not the same in both: the weaker is refused under `--strict`, else named. `think` wins over
+/// `reasoning_effort`, and whatever has a field of its own over the same in `options`.
+pub(crate) fn settle_outdone(
+    request: &mut Request,
+    can: &Abilities,
+    strictness: Strictness,
+) -> Result<Vec<String>, ApiError> {
+    if !can.has(Ability::EngineOptions) {
+        return Ok(Vec::new());
+    }
+    let mut outdone: Vec<(String, &str)> = Vec::new();
+    if request.reasoning_effort.is_some() && request.extra.contains_key("think") {
+        outdone.push(("reasoning_effort".to_owned(), "think"));
+    }
+    outdone.extend(outdone_options(request));
+    match outdone.first() {
+        Some((loses, wins)) if strictness == Strictness::Strict => Err(said_twice(loses, wins)),
+        _ => Ok(outdone.into_iter().map(|(loses, _)| loses).collect()),
+    }
 }
 
-pub(crate) fn two_efforts() -> ApiError {
-    let message = "The 'reasoning_effort' parameter is not allowed beside 'think', which would win; send one of them.";
-    ApiError::invalid("reasoning_effort", "invalid_value", message)
+/// Takes out of `options` what has a field of its own that says something else; gives back the names of both.
+fn outdone_options(request: &mut Request) -> Vec<(String, &'static str)> {
+    let stop = request.stop.as_ref().map(|stop| json!(stop));
+    let fields = [
+        ("temperature", "temperature", request.temperature.map(Value::from)),
+        ("top_p", "top_p", request.top_p.map(Value::from)),
+        ("seed", "seed", request.seed.map(Value::from)),
+        ("stop", "stop", stop),
+        ("presence_penalty", "presence_penalty", request.presence_penalty.map(Value::from)),
+        ("frequency_penalty", "frequency_penalty", request.frequency_penalty.map(Value::from)),
+        ("num_predict", "max_completion_tokens", request.max_completion_tokens.map(Value::from)),
+        ("num_predict", "max_tokens", request.max_tokens.map(Value::from)),
+        ("num_ctx", "num_ctx", request.extra.get("num_ctx").cloned()),
+        ("top_k", "top_k", request.extra.get("top_k").cloned()),
+        ("min_p", "min_p", request.extra.get("min_p").cloned()),
+        ("repeat_penalty", "repeat_penalty", request.extra.get("repeat_penalty").cloned()),
+    ];
+    let Some(Value::Object(options)) = request.extra.get_mut("options") else { return Vec::new() };
+    let mut outdone = Vec::new();
+    for (option, field, wins) in fields {
+        if let Some(wins) = wins
+            && options.get(option).is_some_and(|said| !says_the_same(said, &wins))
+        {
+            options.shift_remove(option);
+            outdone.push((format!("options.{option}"), field));
+        }
+    }
+    outdone
+}
+
+/// 1 and 1.0 are the same number, and so are one stop string and a list of it.
+fn says_the_same(one: &Value, other: &Value) -> bool {
+    match (one, other) {
+        (Value::Number(one), Value::Number(other)) => one.as_f64() == other.as_f64(),
+        (Value::String(_), Value::Array(all)) => all.as_slice() == std::slice::from_ref(one),
+        _ => one == other,
+    }
+}
+
+fn said_twice(loses: &str, wins: &str) -> ApiError {
+    let message = format!("The '{loses}' parameter is not allowed beside '{wins}', which would win; send one of them.");
+    ApiError::invalid(loses, "invalid_value", message)
 }
 
 /// Whether it is a field of Ollama's own that reaches the engine; one of a type or value that means nothing there is refused.
@@ -107,11 +162,9 @@ pub(crate) fn add(extra: &mut Extra, options: &Map<String, Value>) {
 
 #[cfg(test)]
 mod tests {
-    use loggia_backend::{AbilitySet, OptionNames};
-    use serde_json::json;
-
     use super::*;
     use crate::fields::settle;
+    use loggia_backend::{AbilitySet, OptionNames};
 
     #[test]
     fn keep_alive_is_named_where_models_stay_loaded_anyway() {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use loggia_backend::{Abilities, Ability};
 use loggia_wire::Extra;
 use loggia_wire::openai::{
-    ChatCompletionRequest as Request, Content, Message, PartKind, ResponseFormat, Role, StreamOptions, ToolChoice,
+    ChatCompletionRequest as Request, Content, Message, PartKind, ResponseFormat, Role, StreamOptions, Tool, ToolChoice,
 };
 use serde_json::Value;
 
@@ -44,7 +44,7 @@ pub(crate) const fn hint<R>(name: &'static str, needs: Ability, asks: fn(&R) -> 
 pub(crate) static FIELDS: &[Field<Request>] = &[
     refused("tools", Ability::Tools, offers_tools, |r| r.tools = None),
     refused("functions", Ability::Tools, offers_functions, |r| r.functions = None),
-    refused("tools[].type", Ability::HostedFields, has_other_tools, drop_other_tools),
+    refused("tools[].type", Ability::HostedFields, |r| r.tools.iter().flatten().any(is_other), drop_other_tools),
     refused("tool_choice", Ability::ToolChoice, |r| r.tool_choice.is_some() && r.must_call(), |r| r.tool_choice = None),
     refused("function_call", Ability::ToolChoice, must_call_function, |r| r.function_call = None),
     refused("parallel_tool_calls", Ability::SingleToolCall, wants_single_call, |r| r.parallel_tool_calls = None),
@@ -86,6 +86,7 @@ pub(crate) static FIELDS: &[Field<Request>] = &[
     refused("grammar", Ability::Grammar, wants_grammar, |r| {
         r.extra.remove("grammar");
     }),
+    hint("max_tokens", Ability::HostedFields, has_an_outdone_limit, |r| r.max_tokens = None),
     hint("messages[].name", Ability::HostedFields, |r| any(r, has_idle_name), |_| ()),
     hint("messages[].content[].image_url.detail", Ability::HostedFields, |r| has_part(r, has_detail), |_| ()),
     hint("tools[].function.strict", Ability::StrictTools, may_call_strict_tools, |_| ()),
@@ -125,12 +126,7 @@ pub(crate) fn settle(request: &mut Request, can: &Abilities, strictness: Strictn
         return Ok(ignored);
     }
     engine_options::drop_unsaid(&mut request.extra);
-    if engine_options::effort_is_outdone(request, can) {
-        if strictness == Strictness::Strict {
-            return Err(engine_options::two_efforts());
-        }
-        ignored.push("reasoning_effort".to_owned());
-    }
+    ignored.extend(engine_options::settle_outdone(request, can, strictness)?);
     let mut names = unknown(request);
     names.extend(request.messages.iter_mut().flat_map(drop_misplaced));
     ignored.extend(settle_unknown(names, &mut request.extra, can, strictness)?);
@@ -234,8 +230,15 @@ fn drop_misplaced(message: &mut Message) -> impl Iterator<Item = String> + use<>
         ("reasoning_content", message.reasoning_content.take_if(|_| !by_assistant).is_some()),
         ("reasoning", message.reasoning.take_if(|_| !by_assistant).is_some()),
         ("tool_call_id", message.tool_call_id.take_if(|_| !result).is_some()),
+        ("reasoning", outdone_reasoning(message).is_some()),
     ];
     misplaced.into_iter().filter(|(_, was_there)| *was_there).map(|(name, _)| format!("messages[].{name}"))
+}
+
+/// Both names of earlier reasoning, and not the same under both: `reasoning_content` wins.
+fn outdone_reasoning(message: &mut Message) -> Option<String> {
+    let wins = message.reasoning_content.as_deref()?;
+    message.reasoning.take_if(|other| other != wins)
 }
 
 fn offers_tools(request: &Request) -> bool {
@@ -254,14 +257,20 @@ fn must_call_function(request: &Request) -> bool {
     request.function_call.as_ref().is_some_and(Value::is_object)
 }
 
-fn has_other_tools(request: &Request) -> bool {
-    request.tools.iter().flatten().any(|tool| tool.function.is_none())
+/// A tool that is no function.
+fn is_other(tool: &Tool) -> bool {
+    tool.kind != "function" || tool.function.is_none()
 }
 
 fn drop_other_tools(request: &mut Request) {
     if let Some(tools) = &mut request.tools {
-        tools.retain(|tool| tool.function.is_some());
+        tools.retain(|tool| !is_other(tool));
     }
+}
+
+/// Where both are there the newer wins.
+fn has_an_outdone_limit(request: &Request) -> bool {
+    request.max_tokens.is_some() && request.max_completion_tokens.is_some_and(|limit| request.max_tokens != Some(limit))
 }
 
 fn wants_single_call(request: &Request) -> bool {

@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use loggia_backend::{Abilities, Ability};
 use loggia_wire::Extra;
-use loggia_wire::openai::{ChatCompletionRequest, Content, Part, PartKind};
+use loggia_wire::openai::{ChatCompletionRequest, Content, File, Part, PartKind};
 use serde_json::Value;
 
 use crate::ApiError;
@@ -45,17 +45,26 @@ pub(crate) fn unpack(request: &mut ChatCompletionRequest, can: &Abilities) -> Re
             if let PartKind::File(file) = &part.kind
                 && let Some(kind) = content(file, can).map_err(|why| unreadable(at, place, why))?
             {
-                *part = Part { kind, extra: std::mem::take(&mut part.extra) };
+                let mut extra = std::mem::take(&mut part.extra);
+                extra.extend(unread(file));
+                *part = Part { kind, extra };
             }
         }
     }
     Ok(())
 }
 
+/// What of a file has no effect once its content stands in its place: named with the fields that nobody knows.
+fn unread(file: &File) -> impl Iterator<Item = (String, Value)> {
+    let id = file.file_id.as_ref().map(|id| ("file_id", Value::from(id.as_str())));
+    let odd = file.extra.iter().map(|(name, value)| (name.as_str(), value.clone()));
+    id.into_iter().chain(odd).map(|(name, value)| (format!("file.{name}"), value))
+}
+
 /// What a file holds; none where nobody here can say.
-fn content(file: &Value, can: &Abilities) -> Result<Option<PartKind>, &'static str> {
-    let Some(data) = file.get("file_data").and_then(Value::as_str) else { return Ok(None) };
-    let name = file.get("filename").and_then(Value::as_str);
+fn content(file: &File, can: &Abilities) -> Result<Option<PartKind>, &'static str> {
+    let Some(data) = file.file_data.as_deref() else { return Ok(None) };
+    let name = file.filename.as_deref();
     let (kind, encoded) = match data.strip_prefix("data:").and_then(|url| url.split_once(";base64,")) {
         Some((kind, encoded)) => (kind.split(';').next().unwrap_or_default().to_ascii_lowercase(), encoded),
         None if data.starts_with("data:") => return Err("is a data: URL without base64"),

@@ -101,12 +101,12 @@ fn wrong(path: &str, error: &serde_json::Error) -> ApiError {
     let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(text, _)| text);
     let path = if path == "." { "" } else { path };
     if let Some(field) = text.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`')) {
+        return missing(if path.is_empty() { field.to_owned() } else { format!("{path}.{field}") });
+    }
+    if let Some(field) = text.strip_prefix("duplicate field `").and_then(|rest| rest.strip_suffix('`')) {
         let param = if path.is_empty() { field.to_owned() } else { format!("{path}.{field}") };
-        return ApiError::invalid(
-            &param,
-            "missing_required_parameter",
-            format!("Missing required parameter: '{param}'."),
-        );
+        let message = format!("Duplicate parameter: '{param}' is there twice; send it once.");
+        return ApiError::invalid(param, "duplicate_parameter", message);
     }
     if let Some(field) = text.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next()) {
         return ApiError::unknown(&format!("{path}.{field}"));
@@ -117,6 +117,11 @@ fn wrong(path: &str, error: &serde_json::Error) -> ApiError {
         return ApiError::new(http::StatusCode::BAD_REQUEST, message).coded(code);
     }
     ApiError::invalid(path, code, format!("Invalid value for '{path}': {}.", in_jsons_words(text)))
+}
+
+pub(crate) fn missing(param: String) -> ApiError {
+    let message = format!("Missing required parameter: '{param}'.");
+    ApiError::invalid(param, "missing_required_parameter", message)
 }
 
 /// What was expected, as JSON names it and not Rust.
@@ -141,6 +146,7 @@ fn check(request: &ChatCompletionRequest) -> Result<(), ApiError> {
     between("max_completion_tokens", request.max_completion_tokens, 1, i64::from(u32::MAX))?;
     between("top_logprobs", request.top_logprobs, 0, 20)?;
     check_effort(request)?;
+    check_objects(request)?;
     check_functions(request)?;
     check_format(request)?;
     check_together(request)
@@ -180,10 +186,26 @@ fn check_effort(request: &ChatCompletionRequest) -> Result<(), ApiError> {
     }
 }
 
+/// What is kept as it came: at least it is what it should be.
+fn check_objects(request: &ChatCompletionRequest) -> Result<(), ApiError> {
+    let fields = [
+        ("audio", &request.audio),
+        ("moderation", &request.moderation),
+        ("prediction", &request.prediction),
+        ("prompt_cache_options", &request.prompt_cache_options),
+        ("web_search_options", &request.web_search_options),
+    ];
+    fields.into_iter().try_for_each(|(param, value)| is_object(param, value.as_ref()))
+}
+
 fn check_functions(request: &ChatCompletionRequest) -> Result<(), ApiError> {
-    let tools = request.tools.iter().flatten().enumerate();
-    for (index, function) in tools.filter_map(|(index, tool)| Some((index, tool.function.as_ref()?))) {
-        check_function(&format!("tools[{index}].function"), function)?;
+    for (index, tool) in request.tools.iter().flatten().enumerate() {
+        let place = format!("tools[{index}].function");
+        match &tool.function {
+            Some(function) => check_function(&place, function)?,
+            None if tool.kind == "function" => return Err(missing(place)),
+            None => {}
+        }
     }
     for (index, function) in request.functions.iter().flatten().enumerate() {
         check_function(&format!("functions[{index}]"), function)?;
@@ -238,6 +260,10 @@ fn check_together(request: &ChatCompletionRequest) -> Result<(), ApiError> {
     needs("tool_choice", request.tool_choice.is_some(), "tools", has_tools)?;
     let has_functions = request.functions.as_ref().is_some_and(|functions| !functions.is_empty());
     needs("function_call", request.function_call.is_some(), "functions", has_functions)?;
+    if has_tools && has_functions {
+        let message = "'functions' is not allowed beside 'tools', which is its newer form; send all in 'tools'.";
+        return Err(ApiError::invalid("functions", "invalid_value", message));
+    }
     check_choice(request)?;
     check_function_call(request)
 }
@@ -279,7 +305,9 @@ fn check_function_call(request: &ChatCompletionRequest) -> Result<(), ApiError> 
         Some(call) => call.get("name").and_then(Value::as_str),
     };
     if request.functions.iter().flatten().any(|function| Some(function.name.as_str()) == name) {
-        return Ok(());
+        let fields = request.function_call.as_ref().and_then(Value::as_object);
+        let odd = fields.and_then(|fields| fields.keys().find(|field| *field != "name"));
+        return odd.map_or(Ok(()), |field| Err(ApiError::unknown(&format!("function_call.{field}"))));
     }
     let message =
         "Invalid value for 'function_call': expected 'none', 'auto', or an object with the name of one of 'functions'.";

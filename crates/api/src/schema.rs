@@ -1,5 +1,5 @@
-//! Which keywords of a JSON schema the engine behind cannot enforce. It would pass over them without a word, so they are refused,
-//! by keyword and place.
+//! Which keywords of a JSON schema the engine behind cannot enforce, and which are not as JSON Schema has them. It would pass over both
+//! without a word, so they are refused, by keyword and place.
 
 use loggia_backend::{Abilities, Ability, SchemaEngine};
 use loggia_wire::openai::{ChatCompletionRequest, ResponseFormat};
@@ -15,15 +15,21 @@ pub(crate) struct Unenforced {
     /// Where in the schema: the names and numbers on the way.
     place: Vec<String>,
     keyword: String,
+    /// Whether its value is none that it can have (`"properties": 7`).
+    malformed: bool,
 }
 
 impl Unenforced {
     pub(crate) fn refusal(&self) -> ApiError {
         let place = if self.place.is_empty() { "its root".to_owned() } else { self.pointer() };
-        let message = format!(
-            "Invalid schema for '{}': the engine of this model cannot enforce '{}' at {place}. Leave the keyword out, and check the answer yourself.",
-            self.param, self.keyword
-        );
+        let Self { param, keyword, .. } = self;
+        let message = if self.malformed {
+            format!("Invalid schema for '{param}': the value of '{keyword}' at {place} is none that JSON Schema knows.")
+        } else {
+            format!(
+                "Invalid schema for '{param}': the engine of this model cannot enforce '{keyword}' at {place}. Leave the keyword out, and check the answer yourself."
+            )
+        };
         ApiError::invalid(&self.param, "invalid_json_schema", message)
     }
 
@@ -112,6 +118,9 @@ const LLAMA_CPP_FORMATS: [&str; 4] = ["date", "time", "date-time", "uuid"];
 const LLGUIDANCE_FORMATS: [&str; 10] =
     ["date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"];
 
+/// What `type` can be.
+const TYPES: [&str; 7] = ["array", "boolean", "integer", "null", "number", "object", "string"];
+
 /// Whole numbers past this are not told apart by an engine that reads them as floats.
 const LARGEST_EXACT: f64 = 9_007_199_254_740_991.0;
 
@@ -150,11 +159,18 @@ fn step<'a>(schema: &'a mut Value, part: &str) -> Option<&'a mut Value> {
 }
 
 fn in_schema(schema: &Value, engine: SchemaEngine, param: &str) -> Option<Unenforced> {
-    let (place, keyword) = walk(schema, engine, &[])?;
-    Some(Unenforced { param: param.to_owned(), place, keyword })
+    let Found { place, keyword, malformed } = walk(schema, engine, &[])?;
+    Some(Unenforced { param: param.to_owned(), place, keyword, malformed })
 }
 
-fn walk(schema: &Value, engine: SchemaEngine, place: &[&str]) -> Option<(Vec<String>, String)> {
+/// A keyword, where it is in its schema, and whether it is its value that is wrong.
+struct Found {
+    place: Vec<String>,
+    keyword: String,
+    malformed: bool,
+}
+
+fn walk(schema: &Value, engine: SchemaEngine, place: &[&str]) -> Option<Found> {
     // `true` and `false` are schemas too.
     let fields = schema.as_object()?;
     for (keyword, value) in fields {
@@ -163,8 +179,10 @@ fn walk(schema: &Value, engine: SchemaEngine, place: &[&str]) -> Option<(Vec<Str
         if ANNOTATIONS.contains(&keyword.as_str()) && !is_renamed {
             continue;
         }
-        if is_renamed || !enforces(engine, fields, keyword, value) {
-            return Some((place.iter().map(|part| (*part).to_owned()).collect(), keyword.clone()));
+        let malformed = !is_well_formed(keyword, value);
+        if malformed || is_renamed || !enforces(engine, fields, keyword, value) {
+            let place = place.iter().map(|part| (*part).to_owned()).collect();
+            return Some(Found { place, keyword: keyword.clone(), malformed });
         }
         let inside = [place, &[keyword.as_str()]].concat();
         let deeper = |schema: &Value, part: &str| walk(schema, engine, &[inside.as_slice(), &[part]].concat());
@@ -183,6 +201,41 @@ fn walk(schema: &Value, engine: SchemaEngine, place: &[&str]) -> Option<(Vec<Str
         }
     }
     None
+}
+
+/// Whether a keyword has a value that JSON Schema gives it. Engines take another for none.
+fn is_well_formed(keyword: &str, value: &Value) -> bool {
+    let schemas = |items: &Value| items.as_array().is_some_and(|items| items.iter().all(is_schema));
+    match keyword {
+        "type" => match value {
+            Value::Array(types) => !types.is_empty() && types.iter().all(is_type),
+            one => is_type(one),
+        },
+        "properties" | "$defs" | "definitions" | "patternProperties" => {
+            value.as_object().is_some_and(|named| named.values().all(is_schema))
+        }
+        "required" => value.as_array().is_some_and(|names| names.iter().all(Value::is_string)),
+        "additionalProperties" | "additionalItems" => is_schema(value),
+        "items" => is_schema(value) || schemas(value),
+        "prefixItems" => schemas(value),
+        "anyOf" | "oneOf" | "allOf" => schemas(value) && value != &Value::Array(Vec::new()),
+        "enum" => value.as_array().is_some_and(|values| !values.is_empty()),
+        "minItems" | "maxItems" | "minLength" | "maxLength" | "minProperties" | "maxProperties" => {
+            value.as_f64().is_some_and(|count| count >= 0.0 && count.fract() == 0.0)
+        }
+        "minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum" | "multipleOf" => value.is_number(),
+        "pattern" | "format" | "$ref" => value.is_string(),
+        _ => true,
+    }
+}
+
+/// `true` and `false` are schemas too.
+fn is_schema(value: &Value) -> bool {
+    value.is_object() || value.is_boolean()
+}
+
+fn is_type(value: &Value) -> bool {
+    value.as_str().is_some_and(|name| TYPES.contains(&name))
 }
 
 fn enforces(engine: SchemaEngine, schema: &Map<String, Value>, keyword: &str, value: &Value) -> bool {
@@ -251,7 +304,8 @@ mod tests {
     use super::*;
 
     fn found(schema: &Value, engine: SchemaEngine) -> Option<(String, String)> {
-        let (place, keyword) = walk(schema, engine, &[])?;
+        let Found { place, keyword, malformed } = walk(schema, engine, &[])?;
+        assert!(!malformed, "{schema}");
         Some((place.iter().flat_map(|part| ["/", part.as_str()]).collect(), keyword))
     }
 
@@ -297,5 +351,30 @@ mod tests {
         ] {
             assert_eq!(found(&schema, SchemaEngine::Llguidance), expected, "{schema}");
         }
+    }
+
+    #[test]
+    fn a_keyword_whose_value_is_none_it_can_have_is_found_with_its_place() {
+        for (schema, place, keyword) in [
+            (json!({"type": "objekt"}), "", "type"),
+            (json!({"type": []}), "", "type"),
+            (json!({"properties": 7}), "", "properties"),
+            (json!({"properties": {"a": 7}}), "", "properties"),
+            (json!({"properties": {"a": {"required": "b"}}}), "/properties/a", "required"),
+            (json!({"items": {"enum": []}}), "/items", "enum"),
+            (json!({"anyOf": []}), "", "anyOf"),
+            (json!({"anyOf": {"type": "null"}}), "", "anyOf"),
+            (json!({"minItems": -1}), "", "minItems"),
+            (json!({"type": "integer", "exclusiveMinimum": true}), "", "exclusiveMinimum"),
+        ] {
+            for engine in [SchemaEngine::LlamaCpp, SchemaEngine::Llguidance] {
+                let found = in_schema(&schema, engine, "p").unwrap_or_else(|| panic!("{schema}"));
+                assert!(found.malformed && found.keyword == keyword && found.pointer() == place, "{schema}: {found:?}");
+                assert!(found.refusal().error.message.contains("none that JSON Schema knows"), "{schema}");
+            }
+        }
+        let fine =
+            json!({"type": ["string", "null"], "minLength": 2.0, "items": true, "anyOf": [true, {"type": "null"}]});
+        assert!(in_schema(&fine, SchemaEngine::LlamaCpp, "p").is_none());
     }
 }

@@ -6,7 +6,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, Visitor};
+use serde::de::{Deserialize, Deserializer, Error, Visitor};
+use serde_json::Value;
 
 /// A key of an object, borrowed from the input where it can be.
 pub(crate) struct Key<'de>(pub(crate) Cow<'de, str>);
@@ -30,9 +31,18 @@ impl<'de> Deserialize<'de> for Key<'de> {
     }
 }
 
+/// Keeps a field that a type does not know.
+pub(crate) fn keep<E: Error>(extra: &mut crate::Extra, key: String, value: Value) -> Result<(), E> {
+    if extra.contains_key(&key) {
+        return Err(E::custom(format_args!("duplicate field `{key}`")));
+    }
+    extra.insert(key, value);
+    Ok(())
+}
+
 /// Declares a struct for a JSON object, with a public `extra` that holds every other field.
 ///
-/// Each field is `required` (must be there, always written), `optional` (an `Option`; absent and `null` read the same, `None`
+/// A field that comes twice is an error: one of the two would be lost unseen. Each field is `required` (must be there, always written), `optional` (an `Option`; absent and `null` read the same, `None`
 /// is not written) or `nullable` (an `Option`; `None` is written as `null`).
 macro_rules! object {
     (
@@ -62,8 +72,13 @@ macro_rules! object {
                         let mut extra = $crate::Extra::new();
                         while let Some($crate::object::Key(key)) = map.next_key()? {
                             match &*key {
-                                $( $key => $field = $crate::object::object!(@read $kind map), )*
-                                _ => { extra.insert(key.into_owned(), map.next_value()?); }
+                                $( $key => {
+                                    if $field.is_some() {
+                                        return Err(serde::de::Error::duplicate_field($key));
+                                    }
+                                    $field = $crate::object::object!(@read $kind map);
+                                } )*
+                                _ => $crate::object::keep(&mut extra, key.into_owned(), map.next_value()?)?,
                             }
                         }
                         Ok($name { $( $field: $crate::object::object!(@found $kind $field $key), )* extra })

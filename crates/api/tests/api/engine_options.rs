@@ -17,7 +17,7 @@ fn strict() -> Policy {
 #[tokio::test]
 async fn ollamas_own_fields_are_passed_on() {
     let inner = plain_model();
-    let own = json!({"options": {"num_gpu": 1, "temperature": 9}, "temperature": 0.5, "keep_alive": "5m", "think": true,
+    let own = json!({"options": {"num_gpu": 1}, "temperature": 0.5, "keep_alive": "5m", "think": true,
         "num_ctx": 2048, "top_k": 5, "min_p": 0.1, "repeat_penalty": 1.1});
     let answer = chat(&inner, strict(), hello(own)).await;
     assert_eq!((answer.status(), answer.header("x-loggia-ignored")), (200, None), "{}", answer.text());
@@ -26,6 +26,20 @@ async fn ollamas_own_fields_are_passed_on() {
     let options =
         json!({"num_gpu": 1, "temperature": 0.5, "num_ctx": 2048, "top_k": 5, "min_p": 0.1, "repeat_penalty": 1.1});
     assert_eq!(sent["options"], options);
+}
+
+#[tokio::test]
+async fn an_option_beside_its_own_field_that_says_otherwise_is_named_and_strict_refuses_it() {
+    let inner = plain_model();
+    let both = json!({"temperature": 0.5, "top_k": 5, "max_tokens": 3, "options": {"temperature": 9, "top_k": 7, "num_predict": 4, "top_p": 0.5}});
+    let answer = chat(&inner, Policy::default(), hello(both.clone())).await;
+    let ignored = "options.temperature, options.num_predict, options.top_k";
+    assert_eq!((answer.status(), answer.header("x-loggia-ignored")), (200, Some(ignored)), "{}", answer.text());
+    assert_eq!(inner.last_chat()["options"], json!({"temperature": 0.5, "top_k": 5, "num_predict": 3, "top_p": 0.5}));
+    let error = chat(&inner, strict(), hello(both)).await.json()["error"].clone();
+    assert_eq!((&error["param"], &error["code"]), (&json!("options.temperature"), &json!("invalid_value")));
+    let the_same = json!({"temperature": 1, "stop": "a", "options": {"temperature": 1.0, "stop": ["a"]}});
+    assert_eq!(chat(&inner, strict(), hello(the_same)).await.status(), 200);
 }
 
 #[tokio::test]

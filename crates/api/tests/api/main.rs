@@ -7,6 +7,7 @@ mod context;
 mod embeddings;
 mod engine_options;
 mod fields;
+mod misplaced;
 mod odd;
 mod original;
 mod spec;

@@ -71,8 +71,8 @@ pub enum PartKind {
         /// Fields that OpenAI's API does not have, within `input_audio`.
         extra: Extra,
     },
-    /// `file`: as sent (`file_data` and `filename`, or `file_id`).
-    File(Value),
+    /// `file`: its data and name, or the id of one that is stored.
+    File(File),
 }
 
 impl Part {
@@ -128,7 +128,25 @@ object! {
         optional refusal: String = "refusal",
         optional image_url: ImageUrl = "image_url",
         optional input_audio: InputAudio = "input_audio",
-        optional file: Value = "file",
+        optional file: File = "file",
+    }
+}
+
+impl AnyPart {
+    /// The fields that its type does not know, and those that belong to a part of another type.
+    fn with_what_is_left(self) -> Result<Extra, serde_json::Error> {
+        let mut extra = self.extra;
+        let left = [
+            ("text", self.text.map(Value::String)),
+            ("refusal", self.refusal.map(Value::String)),
+            ("image_url", self.image_url.map(serde_json::to_value).transpose()?),
+            ("input_audio", self.input_audio.map(serde_json::to_value).transpose()?),
+            ("file", self.file.map(serde_json::to_value).transpose()?),
+        ];
+        for (name, value) in left {
+            extra.extend(value.map(|value| (name.to_owned(), value)));
+        }
+        Ok(extra)
     }
 }
 
@@ -139,6 +157,18 @@ words! {
         ImageUrl = "image_url",
         InputAudio = "input_audio",
         File = "file",
+    }
+}
+
+object! {
+    /// `file` of a part.
+    pub struct File {
+        /// Base64, or a `data:` URL.
+        optional file_data: String = "file_data",
+        /// Its name.
+        optional filename: String = "filename",
+        /// Of a file that is stored.
+        optional file_id: String = "file_id",
     }
 }
 
@@ -160,21 +190,22 @@ object! {
 
 impl<'de> Deserialize<'de> for Part {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let part = AnyPart::deserialize(deserializer)?;
+        let mut part = AnyPart::deserialize(deserializer)?;
         let kind = match part.kind {
-            Kind::Text => PartKind::Text(part.text.ok_or_else(|| D::Error::missing_field("text"))?),
-            Kind::Refusal => PartKind::Refusal(part.refusal.ok_or_else(|| D::Error::missing_field("refusal"))?),
+            Kind::Text => PartKind::Text(part.text.take().ok_or_else(|| D::Error::missing_field("text"))?),
+            Kind::Refusal => PartKind::Refusal(part.refusal.take().ok_or_else(|| D::Error::missing_field("refusal"))?),
             Kind::ImageUrl => {
-                let image = part.image_url.ok_or_else(|| D::Error::missing_field("image_url"))?;
+                let image = part.image_url.take().ok_or_else(|| D::Error::missing_field("image_url"))?;
                 PartKind::ImageUrl { url: image.url, detail: image.detail, extra: image.extra }
             }
             Kind::InputAudio => {
-                let audio = part.input_audio.ok_or_else(|| D::Error::missing_field("input_audio"))?;
+                let audio = part.input_audio.take().ok_or_else(|| D::Error::missing_field("input_audio"))?;
                 PartKind::InputAudio { data: audio.data, format: audio.format, extra: audio.extra }
             }
-            Kind::File => PartKind::File(part.file.ok_or_else(|| D::Error::missing_field("file"))?),
+            Kind::File => PartKind::File(part.file.take().ok_or_else(|| D::Error::missing_field("file"))?),
         };
-        Ok(Self { kind, extra: part.extra })
+        let extra = part.with_what_is_left().map_err(D::Error::custom)?;
+        Ok(Self { kind, extra })
     }
 }
 

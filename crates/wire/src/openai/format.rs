@@ -52,6 +52,9 @@ impl<'de> Deserialize<'de> for ResponseFormat {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let format = AnyFormat::deserialize(deserializer)?;
         none_unknown(&format.extra, &["type", "json_schema"])?;
+        if format.kind != Kind::JsonSchema && format.json_schema.is_some() {
+            return Err(D::Error::unknown_field("json_schema", &["type"]));
+        }
         match format.kind {
             Kind::Text => Ok(Self::Text),
             Kind::JsonObject => Ok(Self::JsonObject),

@@ -22,7 +22,7 @@ pub use answer::{
 };
 pub use chunk::{ChatCompletionChunk, ChunkChoice, Delta, FunctionCallDelta, ToolCallDelta};
 pub use completion::{Completion, CompletionChoice, CompletionLogprobs, CompletionRequest};
-pub use content::{Content, Part, PartKind};
+pub use content::{Content, File, Part, PartKind};
 pub use embedding::{Embedding, EmbeddingList, EmbeddingRequest, EmbeddingUsage, EncodingFormat, Vector};
 pub use error::{ErrorBody, ErrorObject};
 pub use format::{JsonSchemaFormat, ResponseFormat};

@@ -170,6 +170,13 @@ impl<'de> Deserialize<'de> for ToolChoice {
 impl AnyChoice {
     fn known<E: Error>(self) -> Result<ToolChoice, E> {
         none_unknown(&self.extra, &["type", "function", "allowed_tools"])?;
+        let misplaced = match self.kind {
+            ChoiceKind::Function => self.allowed_tools.is_some().then_some("allowed_tools"),
+            ChoiceKind::AllowedTools => self.function.is_some().then_some("function"),
+        };
+        if let Some(field) = misplaced {
+            return Err(E::unknown_field(field, &[]));
+        }
         match self.kind {
             ChoiceKind::Function => {
                 self.function.ok_or_else(|| E::missing_field("function"))?.known().map(ToolChoice::Function)

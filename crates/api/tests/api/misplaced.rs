@@ -1,0 +1,97 @@
+//! Fields that are there and mean nothing: in the wrong place, said twice, of a type that they cannot have. None is lost unseen.
+
+use crate::support::{Scripted, chat, hello, recording};
+use loggia_api::{Policy, Strictness};
+use serde_json::json;
+
+/// A model of which Ollama says that it can only complete.
+fn plain_model() -> Scripted {
+    let (status, show) = recording("server/show");
+    Scripted::default().on("/api/show", status, [show]).recorded("chat/whole")
+}
+
+fn strict() -> Policy {
+    Policy { strictness: Strictness::Strict, ..Policy::default() }
+}
+
+#[tokio::test]
+async fn what_belongs_to_another_type_or_is_said_in_two_ways_is_named() {
+    let file = json!({"filename": "a.txt", "file_data": "aGk=", "file_id": "file-1", "mood": 1});
+    for (ignored, fields) in [
+        ("max_tokens", json!({"max_tokens": 3, "max_completion_tokens": 5})),
+        (
+            "messages[].content[].image_url",
+            json!({"messages": [{"role": "user", "content": [{"type": "text", "text": "x", "image_url": {"url": "data:,"}}]}]}),
+        ),
+        (
+            "messages[].content[].file.file_id, messages[].content[].file.mood",
+            json!({"messages": [{"role": "user", "content": [{"type": "file", "file": file}]}]}),
+        ),
+        (
+            "messages[].reasoning",
+            json!({"messages": [{"role": "assistant", "content": "x", "reasoning": "a", "reasoning_content": "b"}, {"role": "user", "content": "x"}]}),
+        ),
+    ] {
+        let answer = chat(&plain_model(), Policy::default(), hello(fields.clone())).await;
+        assert_eq!((answer.status(), answer.header("x-loggia-ignored")), (200, Some(ignored)), "{}", answer.text());
+        assert_eq!(chat(&plain_model(), strict(), hello(fields)).await.status(), 400, "{ignored}");
+    }
+    let the_same = json!({"max_tokens": 3, "max_completion_tokens": 3});
+    let answer = chat(&plain_model(), strict(), hello(the_same)).await;
+    assert_eq!((answer.status(), answer.header("x-loggia-ignored")), (200, None), "{}", answer.text());
+}
+
+#[tokio::test]
+async fn what_cannot_mean_anything_is_refused_with_its_place() {
+    let function = json!({"name": "f"});
+    let tool = json!({"type": "function", "function": function});
+    let call = json!({"id": "c", "type": "banana", "function": {"name": "f", "arguments": "{}"}});
+    for (param, code, fields) in [
+        (
+            "response_format.json_schema",
+            "unknown_parameter",
+            json!({"response_format": {"type": "json_object", "json_schema": {"name": "s"}}}),
+        ),
+        (
+            "tool_choice.allowed_tools",
+            "unknown_parameter",
+            json!({"tools": [tool], "tool_choice": {"type": "function", "function": function, "allowed_tools": {"mode": "auto", "tools": []}}}),
+        ),
+        ("tools[].type", "unsupported_parameter", json!({"tools": [{"type": "banana", "function": function}]})),
+        ("tools[0].function", "missing_required_parameter", json!({"tools": [{"type": "function"}]})),
+        ("functions", "invalid_value", json!({"tools": [tool], "functions": [function]})),
+        (
+            "function_call.mood",
+            "unknown_parameter",
+            json!({"functions": [function], "function_call": {"name": "f", "mood": 1}}),
+        ),
+        (
+            "messages[0].tool_calls[0].type",
+            "invalid_value",
+            json!({"messages": [{"role": "assistant", "tool_calls": [call]}, {"role": "tool", "tool_call_id": "c", "content": "x"}]}),
+        ),
+        ("audio", "invalid_type", json!({"audio": "alloy"})),
+        ("prediction", "invalid_type", json!({"prediction": "x"})),
+        (
+            "messages[0].content[0].file.filename",
+            "invalid_type",
+            json!({"messages": [{"role": "user", "content": [{"type": "file", "file": {"filename": 7}}]}]}),
+        ),
+    ] {
+        let answer = chat(&plain_model(), Policy::default(), hello(fields)).await;
+        let error = &answer.json()["error"];
+        assert_eq!((answer.status(), &error["param"], &error["code"]), (400, &json!(param), &json!(code)), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_field_that_is_there_twice_is_refused() {
+    for (param, twice) in [
+        ("model", r#"{"model":"a","model":"b","messages":[{"role":"user","content":"x"}]}"#),
+        ("odd", r#"{"model":"a","messages":[{"role":"user","content":"x"}],"odd":1,"odd":1}"#),
+        ("messages[0].content", r#"{"model":"a","messages":[{"role":"user","content":"x","content":"y"}]}"#),
+    ] {
+        let error = loggia_api::parse_chat(twice.as_bytes(), &Policy::default()).unwrap_err().body().error;
+        assert_eq!((error.param.as_deref(), error.code.as_deref()), (Some(param), Some("duplicate_parameter")));
+    }
+}
