@@ -7,7 +7,7 @@
 SHELL := /usr/bin/env bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test test-rust test-clients setup model lint check-gpu fmt bench fuzz dist clean
+.PHONY: help run test test-rust test-clients setup model lint check-gpu fmt bench fuzz soak dist clean
 
 # A fresh rustup is often not on the path of the shell that installed it.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -17,6 +17,8 @@ MODEL := .loggia/models/SmolLM2-135M-Instruct.Q4_1.gguf
 ARGS ?=
 # How long `make fuzz` stays at each target: make fuzz SECONDS_EACH=3600
 SECONDS_EACH ?= 60
+# How long `make soak` keeps the engine at full load: make soak MINUTES=5
+MINUTES ?= 60
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -67,6 +69,12 @@ bench: ## the gateway beside nginx, the embedded engine beside llama-server; wri
 
 fuzz: ## look for input that breaks what reads it: a minute for each fuzz target, then long property tests
 	@scripts/fuzz $(SECONDS_EACH)
+
+soak: ## an hour at full load with clients that leave at random: answers, usage, ends of streams, growth, slots
+	@scripts/setup test
+	@scripts/default-model
+	@. scripts/environment && cargo build --release -p loggia
+	@LOGGIA_PROGRAM=target/release/loggia scripts/test-clients soak $(MINUTES)
 
 dist: ## what people get: the program, its libraries for every generation of processors, licences; into dist/
 	@scripts/setup run
