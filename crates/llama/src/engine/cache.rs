@@ -104,7 +104,7 @@ impl<'model> Cache<'model> {
     }
 
     /// Makes a sequence what another is up to `end`: the whole stream is copied with the next step, whatever its length, and what is
-    /// too much of it forgotten at once. `false` where the model cannot forget a part.
+    /// too much of it forgotten at once. `false` where the model cannot forget a part and there is one to forget.
     pub(super) fn copy(&mut self, from: Sequence, to: Sequence, end: usize) -> bool {
         self.context.kv_cache_seq_cp(to_i32(from), to_i32(to), None, None).is_ok() && self.cut(to, end)
     }

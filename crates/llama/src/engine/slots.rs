@@ -43,14 +43,14 @@ pub(super) fn worth(context: usize) -> usize {
 }
 
 /// The place for a prompt: the free slot that holds most of its beginning, unless that would throw much else away; otherwise the one
-/// that nobody has used for longest. Where others are at work and `can_move`, it is one beside them.
-pub(super) fn place(slots: &[Slot], prompt: &[Token], worth: usize, can_move: bool) -> Option<Place> {
+/// that nobody has used for longest. Where others are at work and the model `can_cut` sequences, it is one beside them.
+pub(super) fn place(slots: &[Slot], prompt: &[Token], worth: usize, can_cut: bool) -> Option<Place> {
     let free = || slots.iter().enumerate().filter(|(_, slot)| slot.work.is_none());
     let age = |slot: &Slot| (!slot.held.is_empty(), slot.last_used);
     let oldest_but = |but: &[Option<Sequence>]| {
         free().filter(|(i, _)| !but.contains(&Some(*i))).min_by_key(|(_, slot)| age(slot)).map(|(i, _)| i)
     };
-    let goes_on = going_on(slots, prompt);
+    let goes_on = going_on(slots, prompt, can_cut);
     let wanted = goes_on.or_else(|| oldest_but(&[]))?;
     let stay = Place { slot: wanted, moved_to: None };
     let neighbours = |i: Sequence| {
@@ -59,7 +59,7 @@ pub(super) fn place(slots: &[Slot], prompt: &[Token], worth: usize, can_move: bo
     };
     let beside = free().filter(|&(i, _)| neighbours(i) > 0);
     let best = beside.min_by_key(|&(i, slot)| (2 - neighbours(i), age(slot)));
-    let Some((beside, slot)) = best.filter(|_| can_move && neighbours(wanted) == 0) else { return Some(stay) };
+    let Some((beside, slot)) = best.filter(|_| can_cut && neighbours(wanted) == 0) else { return Some(stay) };
     if slot.held.len() < worth {
         return Some(Place { slot: beside, moved_to: None });
     }
@@ -68,16 +68,19 @@ pub(super) fn place(slots: &[Slot], prompt: &[Token], worth: usize, can_move: bo
     Some(moved_to.map_or(stay, |_| Place { slot: beside, moved_to }))
 }
 
-/// The free slot that holds most of the prompt's beginning, where that is a good part of what it holds.
-fn going_on(slots: &[Slot], prompt: &[Token]) -> Option<Sequence> {
+/// The free slot that holds most of the prompt's beginning, where that is a good part of what it holds: all of it, where it cannot be cut.
+fn going_on(slots: &[Slot], prompt: &[Token], can_cut: bool) -> Option<Sequence> {
     let free = slots.iter().enumerate().filter(|(_, slot)| slot.work.is_none());
-    let in_common = free.map(|(i, slot)| (i, common(&slot.held, prompt)));
+    let in_common = free
+        .map(|(i, slot)| (i, common(&slot.held, prompt)))
+        .filter(|&(i, common)| can_cut || common == slots[i].held.len());
     let (best, common) = in_common.max_by_key(|&(i, common)| (common, usize::MAX - i))?;
     (common > 0 && common * 2 >= slots[best].held.len()).then_some(best)
 }
 
-/// Where a slot that is reading can take over `worth` tokens or more that another holds: from whom, and up to which position.
-pub(super) fn source(slots: &[Slot], reader: Sequence, worth: usize) -> Option<(Sequence, usize)> {
+/// Where a slot that is reading can take over `worth` tokens or more that another holds: from whom, and up to which position. Unless the model
+/// `can_cut` sequences, that is all that the other holds.
+pub(super) fn source(slots: &[Slot], reader: Sequence, worth: usize, can_cut: bool) -> Option<(Sequence, usize)> {
     let prompt = slots[reader].reading()?;
     let have = slots[reader].held.len();
     if prompt.uncut(have) < have {
@@ -85,6 +88,7 @@ pub(super) fn source(slots: &[Slot], reader: Sequence, worth: usize) -> Option<(
     }
     let others = slots.iter().enumerate().filter(|(i, _)| *i != reader);
     let held = others.map(|(i, slot)| (i, beginning(&slot.held, prompt)));
+    let held = held.filter(|&(i, end)| can_cut || end == slots[i].held.len());
     held.filter(|&(_, end)| end >= have + worth).max_by_key(|&(_, end)| end)
 }
 
@@ -202,9 +206,20 @@ mod tests {
     fn a_reader_takes_over_what_others_hold_but_reads_its_last_token_itself() {
         let prompt = counted(50);
         let slots = [idle(&prompt[..30], 0), reading(&prompt, 10, 1), idle(&prompt, 0)];
-        assert_eq!(source(&slots, 1, WORTH), Some((2, 49)));
+        assert_eq!(source(&slots, 1, WORTH, true), Some((2, 49)));
         let slots = [idle(&prompt[..25], 0), reading(&prompt, 10, 1)];
-        assert_eq!(source(&slots, 1, WORTH), None, "so few are read sooner than copied");
+        assert_eq!(source(&slots, 1, WORTH, true), None, "so few are read sooner than copied");
+    }
+
+    #[test]
+    fn what_cannot_be_cut_is_gone_on_from_or_taken_over_as_a_whole() {
+        let prompt = counted(50);
+        let slots = [idle(&counted(60), 3), idle(&prompt[..30], 2), idle(&[], 1)];
+        assert_eq!(place(&slots, &prompt, WORTH, false), Some(at(1)));
+        assert_eq!(place(&slots[..1], &prompt, WORTH, false), Some(at(0)), "there is no other");
+        let slots = [idle(&counted(60), 0), reading(&prompt, 0, 1), idle(&prompt[..30], 0)];
+        assert_eq!(source(&slots, 1, WORTH, false), Some((2, 30)));
+        assert_eq!(source(&slots[..2], 1, WORTH, false), None);
     }
 
     #[test]
@@ -217,6 +232,6 @@ mod tests {
         assert_eq!(waits_for(&slots, 2, WORTH), Some((1, 19)), "for the first, and not for one that waits itself");
         let slots = [reading(&with(901), 101, 1), reading(&with(902), 0, 2)];
         assert_eq!(waits_for(&slots, 1, WORTH), None);
-        assert_eq!(source(&slots, 1, WORTH), Some((0, 100)));
+        assert_eq!(source(&slots, 1, WORTH, true), Some((0, 100)));
     }
 }

@@ -186,11 +186,10 @@ impl<'a> Worker<'a> {
 
     /// Gives those who read what others have read already.
     fn share_beginnings(&mut self) {
-        if !self.can_roll_back() {
-            return;
-        }
         for reader in 0..self.slots.len() {
-            let Some((from, end)) = slots::source(&self.slots, reader, self.worth) else { continue };
+            let Some((from, end)) = slots::source(&self.slots, reader, self.worth, self.can_roll_back()) else {
+                continue;
+            };
             let had = self.slots[reader].held.len();
             let position = self.slots[reader].work.as_ref().map_or(end, |work| work.prompt.position(end));
             let gained = if self.copy(from, reader, end, position) { end - had } else { 0 };
@@ -285,7 +284,7 @@ impl<'a> Worker<'a> {
         let mut readers: Vec<(u64, u64, Sequence)> = Vec::new();
         for (sequence, slot) in self.slots.iter().enumerate() {
             let Some(work) = slot.work.as_ref().filter(|work| work.next.is_none()) else { continue };
-            match slots::waits_for(&self.slots, sequence, self.worth).filter(|_| self.can_roll_back()) {
+            match slots::waits_for(&self.slots, sequence, self.worth) {
                 Some((other, end)) => until[other] = until[other].min(end),
                 None => readers.push((work.served, work.number, sequence)),
             }

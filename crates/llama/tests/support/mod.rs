@@ -7,6 +7,9 @@
     reason = "what the tests share is test code, and takes `json!` as it comes"
 )]
 
+pub(crate) mod family;
+mod gguf;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 

@@ -1,0 +1,116 @@
+//! Models that do not keep a token's part for each token: a state for all, states and tokens, windows. What is kept of them is used
+//! again where that can be, and never says anything else than the whole prompt read anew.
+
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+mod support;
+
+use futures_util::future::join_all;
+use loggia_backend::ChatCall;
+use loggia_llama::Llama;
+use serde_json::json;
+use support::family::{self, Family};
+use support::{Whole, ask, ask_choices, call_with, open};
+
+fn open_family(family: Family) -> Llama {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("family.gguf");
+    std::fs::write(&path, family::gguf(family)).unwrap();
+    open(|options| {
+        options.path = path;
+        options.parallel = 4;
+    })
+}
+
+fn keeps_a_state(family: Family) -> bool {
+    family != Family::SlidingWindow
+}
+
+/// What these messages say, a token for each byte: the most likely letters after them.
+fn of(messages: &[&str]) -> ChatCall {
+    with(messages, 1)
+}
+
+fn with(messages: &[&str], n: u32) -> ChatCall {
+    let messages: Vec<_> = messages
+        .iter()
+        .zip(["user", "assistant"].into_iter().cycle())
+        .map(|(text, role)| json!({"role": role, "content": text}))
+        .collect();
+    let fields = json!({"temperature": 0, "max_tokens": 24, "grammar": "root ::= [a-z]{24}", "n": n});
+    call_with(json!(messages), fields)
+}
+
+async fn anew(family: Family, messages: &[&str]) -> Whole {
+    let whole = ask(&open_family(family), of(messages)).await;
+    assert_eq!(whole.error, None, "{family:?}");
+    assert_eq!((whole.cached(), whole.text.len()), (0, 24), "{family:?} {whole:?}");
+    whole
+}
+
+/// Longer than a window, and than what is not worth taking over.
+fn long(head: &str) -> String {
+    format!("{head} {}", "a quick brown fox jumps over a lazy dog ".repeat(8))
+}
+
+#[tokio::test]
+async fn what_these_models_say_depends_on_what_was_read_long_before() {
+    for family in family::ALL {
+        let say = async |word: &str| anew(family, &[&long(&word.repeat(40))]).await.text;
+        assert_ne!(say("one ").await, say("two ").await, "{family:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_chats_next_turn_goes_on_from_what_was_read() {
+    for family in family::ALL {
+        let (llama, first) = (open_family(family), long("one"));
+        let answer = ask(&llama, of(&[&first])).await;
+        let second = [&first[..], &answer.text, "and then"];
+        let whole = ask(&llama, of(&second)).await;
+        assert_eq!(whole.text, anew(family, &second).await.text, "{family:?}");
+        // All but the answer's last letter, which was written and not read.
+        assert_eq!(whole.cached(), answer.usage().total_tokens - 1, "{family:?} {:?}", whole.usage());
+    }
+}
+
+#[tokio::test]
+async fn a_prompt_that_turns_off_halfway_is_not_mixed_up_with_what_was_read() {
+    for family in family::ALL {
+        let (llama, first) = (open_family(family), long("two"));
+        ask(&llama, of(&[&first])).await;
+        let other = format!("{}another end", &first[..150]);
+        let whole = ask(&llama, of(&[&other])).await;
+        assert_eq!(whole.text, anew(family, &[&other]).await.text, "{family:?}");
+        assert_eq!(whole.cached() > 140, !keeps_a_state(family), "{family:?} {:?}", whole.usage());
+    }
+}
+
+/// What cannot be cut can only be taken over while its reader is not past it: who comes later than that reads it himself. So several tries.
+#[tokio::test]
+async fn a_beginning_that_comes_four_times_at_once_is_read_once() {
+    for family in family::ALL {
+        let prompts: Vec<String> = (0..4).map(|i| format!("{}{i} asks", long(&"three ".repeat(140)))).collect();
+        let mut reads = Vec::new();
+        while reads.len() < 10 && !reads.iter().any(|&read| read < 1800) {
+            let llama = open_family(family);
+            let answers = join_all(prompts.iter().map(|prompt| ask(&llama, of(&[prompt])))).await;
+            for (prompt, whole) in prompts.iter().zip(&answers) {
+                assert_eq!(whole.error, None, "{family:?}");
+                assert_eq!(whole.text, anew(family, &[prompt]).await.text, "{family:?}");
+                assert!(whole.usage().prompt_tokens > 1500, "{family:?} {:?}", whole.usage());
+            }
+            reads.push(answers.iter().map(|whole| whole.usage().prompt_tokens - whole.cached()).sum::<u64>());
+        }
+        assert!(reads.iter().any(|&read| read < 1800), "{family:?}: {reads:?} tokens were read for 4 prompts of 1,600");
+    }
+}
+
+#[tokio::test]
+async fn several_choices_each_say_what_one_does() {
+    for family in family::ALL {
+        let prompt = long("four");
+        let choices = ask_choices(&open_family(family), with(&[&prompt], 3)).await;
+        assert_eq!(choices, vec![anew(family, &[&prompt]).await.text; 3], "{family:?}");
+    }
+}

@@ -1,0 +1,101 @@
+//! GGUF files as a test writes them: the format, and weights drawn by lot.
+
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "what the tests share is test code, and each file of them uses some of it"
+)]
+
+/// A key and its value, as it stands in the file.
+pub(crate) type Entry = (String, Vec<u8>);
+
+/// A tensor's name and its sides.
+pub(crate) type Shape = (String, Vec<u64>);
+
+/// The bytes of a file with these tensors of 32-bit floats; `weight` makes a weight of what was drawn, from -0.5 to 0.5.
+pub(crate) fn file(metadata: &[Entry], tensors: &[Shape], lot: u64, weight: impl Fn(&str, f32) -> f32) -> Vec<u8> {
+    let mut file = Vec::from(*b"GGUF");
+    file.extend(3_u32.to_le_bytes());
+    file.extend((tensors.len() as u64).to_le_bytes());
+    file.extend((metadata.len() as u64).to_le_bytes());
+    for (key, value) in metadata {
+        put_text(&mut file, key);
+        file.extend(value);
+    }
+    let count = |shape: &[u64]| shape.iter().product::<u64>();
+    let mut offset = 0;
+    for (name, shape) in tensors {
+        put_text(&mut file, name);
+        file.extend(u32::try_from(shape.len()).unwrap().to_le_bytes());
+        for side in shape {
+            file.extend(side.to_le_bytes());
+        }
+        // Type 0: 32-bit floats.
+        file.extend(0_u32.to_le_bytes());
+        file.extend(u64::to_le_bytes(offset));
+        offset += (count(shape) * 4).next_multiple_of(32);
+    }
+    file.resize(file.len().next_multiple_of(32), 0);
+    let mut chance = lot;
+    for (name, shape) in tensors {
+        for _ in 0..count(shape) {
+            chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let drawn = f32::from(chance.to_be_bytes()[0]) / 256.0 - 0.498;
+            file.extend(weight(name, drawn).to_le_bytes());
+        }
+        file.resize(file.len().next_multiple_of(32), 0);
+    }
+    file
+}
+
+/// A vocabulary of the 256 bytes behind three tokens for the unknown, the beginning and the end.
+pub(crate) fn of_bytes() -> Vec<Entry> {
+    let special = ["<unk>", "<s>", "</s>"].map(str::to_owned);
+    let tokens: Vec<String> = special.into_iter().chain((0..256).map(|byte| format!("<0x{byte:02X}>"))).collect();
+    let mut texts = Vec::new();
+    for token in &tokens {
+        put_text(&mut texts, token);
+    }
+    // Unknown, control, control, then bytes.
+    let types = [2_i32, 3, 3].into_iter().chain([6; 256]).flat_map(i32::to_le_bytes).collect();
+    let entries = [
+        ("tokenizer.ggml.model", text("llama")),
+        ("tokenizer.ggml.tokens", array(8, tokens.len(), texts)),
+        ("tokenizer.ggml.scores", array(6, tokens.len(), vec![0; 4 * tokens.len()])),
+        ("tokenizer.ggml.token_type", array(5, tokens.len(), types)),
+        ("tokenizer.ggml.bos_token_id", number(1)),
+        ("tokenizer.ggml.eos_token_id", number(2)),
+    ];
+    entries.map(|(key, value)| (key.to_owned(), value)).into()
+}
+
+/// How many tokens [`of_bytes`] has.
+pub(crate) const BYTES: u64 = 3 + 256;
+
+pub(crate) fn value(kind: u32, bytes: &[u8]) -> Vec<u8> {
+    [&kind.to_le_bytes()[..], bytes].concat()
+}
+
+pub(crate) fn number(number: u32) -> Vec<u8> {
+    value(4, &number.to_le_bytes())
+}
+
+pub(crate) fn float(number: f32) -> Vec<u8> {
+    value(6, &number.to_le_bytes())
+}
+
+pub(crate) fn text(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    put_text(&mut bytes, text);
+    value(8, &bytes)
+}
+
+pub(crate) fn array(kind: u32, count: usize, elements: Vec<u8>) -> Vec<u8> {
+    let head = [&kind.to_le_bytes()[..], &(count as u64).to_le_bytes()].concat();
+    value(9, &[head, elements].concat())
+}
+
+fn put_text(out: &mut Vec<u8>, text: &str) {
+    out.extend((text.len() as u64).to_le_bytes());
+    out.extend(text.as_bytes());
+}
