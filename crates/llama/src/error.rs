@@ -48,7 +48,8 @@ pub enum LoadError {
     },
     /// llama.cpp does not take the projector; what it said is in the log.
     #[error(
-        "llama.cpp cannot load the projector {path}: the log has its reason; one that was made for another model is the usual one",
+        "llama.cpp cannot load the projector {path}: the log has its reason; one that was made for another model is the usual one. \
+         With `none` as its mmproj, the model is loaded without",
         path = .path.display()
     )]
     Projector {

@@ -45,9 +45,14 @@ fn open_with(kind: Kind, change: impl FnOnce(&mut LlamaOptions)) -> Llama {
 
 /// A picture of stripes, the lighter the higher the number.
 fn png(light: u8) -> Vec<u8> {
+    png_of(light, 80, 60)
+}
+
+fn png_of(light: u8, width: u32, height: u32) -> Vec<u8> {
     let mut bytes = Cursor::new(Vec::new());
-    let picture =
-        RgbImage::from_fn(80, 60, |x, y| Rgb([light, if x % 16 < 8 { 255 } else { 0 }, u8::try_from(y).unwrap()]));
+    let picture = RgbImage::from_fn(width, height, |x, y| {
+        Rgb([light, if x % 16 < 8 { 255 } else { 0 }, u8::try_from(y % 256).unwrap()])
+    });
     picture.write_to(&mut bytes, ImageFormat::Png).unwrap();
     bytes.into_inner()
 }
@@ -80,7 +85,9 @@ fn text(text: &str) -> Value {
 }
 
 fn about(parts: Value) -> ChatCall {
-    let fields = json!({"temperature": 0, "max_tokens": 8, "logprobs": true, "top_logprobs": 5});
+    // It ends at its length: what it is shown means nothing to it, and it could end before it has begun.
+    let ends = json!({"0": -100, "2": -100});
+    let fields = json!({"temperature": 0, "max_tokens": 8, "logprobs": true, "top_logprobs": 5, "logit_bias": ends});
     call_with(json!([{"role": "user", "content": parts}]), fields)
 }
 
@@ -226,14 +233,99 @@ async fn what_is_no_picture_or_sound_is_refused_at_its_place() {
 
 #[tokio::test]
 async fn pictures_that_do_not_fit_the_context_are_refused_with_both_numbers() {
-    let llama = open_with(Kind::SeesAndHears, |options| options.context = Some(64));
-    let parts = json!([image(&png(0)), image(&png(90)), image(&png(180)), text("Compare.")]);
-    match ask(&llama, about(parts)).await.error {
-        Some(BackendError::ContextLengthExceeded { prompt_tokens: Some(tokens), context: Some(64) }) => {
-            assert!(tokens >= 64, "{tokens}");
+    let about_two = || about(json!([image(&png(0)), image(&png(90)), text("Compare.")]));
+    let fits = ask(&open_with(Kind::SeesAndHears, |_| ()), about_two()).await.usage().prompt_tokens;
+    let context = u32::try_from(fits).unwrap() - 10;
+    match ask(&open_with(Kind::SeesAndHears, |options| options.context = Some(context)), about_two()).await.error {
+        Some(BackendError::ContextLengthExceeded { prompt_tokens: Some(tokens), context: Some(most) }) => {
+            assert_eq!((tokens, most), (fits, u64::from(context)));
         }
         other => panic!("{other:?}"),
     }
+}
+
+#[tokio::test]
+async fn a_picture_of_any_shape_is_read() {
+    for kind in [Kind::SeesAndHears, Kind::SeesAllAtOnce, Kind::SeesTiles] {
+        let llama = open_with(kind, |_| ());
+        for (width, height) in [(1, 1), (1, 200), (200, 1), (57, 56), (3, 599), (4000, 20), (700, 1500)] {
+            let whole = ask(&llama, about(json!([image(&png_of(9, width, height)), text("?")]))).await;
+            assert_eq!(whole.error, None, "{width} × {height} for one that {kind:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_picture_of_several_parts_is_read_and_found_again_part_by_part() {
+    let llama = open_with(Kind::SeesTiles, |_| ());
+    let show = |width, height| about(json!([text("See "), image(&png_of(9, width, height)), text("?")]));
+    let (square, wide) = (ask(&llama, show(50, 50)).await, ask(&llama, show(900, 300)).await);
+    // Three tiles at the least, and the whole, of four rows each.
+    assert!(wide.usage().prompt_tokens >= square.usage().prompt_tokens + 12, "{square:?} {wide:?}");
+    let again = ask(&llama, show(900, 300)).await;
+    assert_eq!(again.text, wide.text);
+    assert_eq!(again.cached() + 1, again.usage().prompt_tokens);
+}
+
+#[tokio::test]
+async fn an_answer_about_a_picture_has_the_form_that_is_asked_for() {
+    let llama = open_with(Kind::SeesAndHears, |_| ());
+    let messages = || json!([{"role": "user", "content": [text("What is this?"), image(&png(0))]}]);
+    let schema = json!({
+        "type": "object", "properties": {"dark": {"type": "boolean"}}, "required": ["dark"], "additionalProperties": false
+    });
+    let format = json!({"type": "json_schema", "json_schema": {"name": "seen", "schema": schema, "strict": true}});
+    let whole = ask(&llama, call_with(messages(), json!({"response_format": format}))).await;
+    let seen: Value = serde_json::from_str(&whole.text).unwrap();
+    assert!(seen["dark"].is_boolean(), "{seen}");
+    let tools = json!([{"type": "function", "function": {"name": "tell", "parameters": schema}}]);
+    let whole = ask(&llama, call_with(messages(), json!({"tools": tools, "tool_choice": "required"}))).await;
+    assert_eq!((whole.error, whole.calls.is_empty()), (None, false));
+}
+
+#[tokio::test]
+async fn choices_about_a_picture_are_what_one_would_be() {
+    let llama = open_with(Kind::SeesAndHears, |_| ());
+    let fields = |n| json!({"temperature": 0, "max_completion_tokens": 6, "n": n});
+    let messages = || json!([{"role": "user", "content": [image(&png(40)), text("What is this?")]}]);
+    let one = ask(&llama, call_with(messages(), fields(1))).await;
+    let three = ask(&llama, call_with(messages(), fields(3))).await;
+    assert_eq!(three.usage().prompt_tokens, one.usage().prompt_tokens);
+    assert_eq!(three.usage().completion_tokens, 3 * one.usage().completion_tokens);
+    assert_eq!(three.text.len(), 3 * one.text.len());
+}
+
+#[tokio::test]
+async fn those_who_leave_while_their_pictures_are_looked_at_hold_nobody_up() {
+    let llama = open_with(Kind::SeesAndHears, |options| (options.parallel, options.queue) = (1, Some(2)));
+    for light in 0..60 {
+        // Wherever it is by then: decoding, waiting for the projector, or in it.
+        let wait = Duration::from_micros(u64::from(light) * 150);
+        let _ = tokio::time::timeout(wait, llama.chat(look(light))).await;
+    }
+    assert_eq!(ask(&llama, look(200)).await.error, None);
+}
+
+#[tokio::test]
+async fn more_than_may_wait_are_told_to_come_back() {
+    let llama = open_with(Kind::SeesAndHears, |options| (options.parallel, options.queue) = (1, Some(1)));
+    let asked = (0..8_u8).map(|light| ask(&llama, look(light * 30)));
+    let errors: Vec<_> =
+        futures_util::future::join_all(asked).await.into_iter().filter_map(|whole| whole.error).collect();
+    assert!(!errors.is_empty() && errors.len() <= 7, "{errors:?}");
+    assert!(errors.iter().all(|error| matches!(error, BackendError::Busy { retry_after: Some(_) })), "{errors:?}");
+    assert_eq!(ask(&llama, look(200)).await.error, None);
+}
+
+#[tokio::test]
+async fn what_a_projector_takes_none_of_is_refused_at_its_place() {
+    let deaf = ask(&open_with(Kind::SeesAllAtOnce, |_| ()), about(json!([text("Hear"), sound(&wav(200.0))]))).await;
+    let (message, param, code) = refusal(&deaf);
+    assert_eq!((param.as_str(), code.as_str()), ("messages[0].content[1].input_audio.data", "unsupported_parameter"));
+    assert_eq!(message, "This model's projector takes no sounds.");
+    let (message, param, code) = refusal(&ask(&open_with(Kind::Hears, |_| ()), look(0)).await);
+    assert_eq!((param.as_str(), code.as_str()), ("messages[0].content[1].image_url.url", "unsupported_parameter"));
+    assert_eq!(message, "This model's projector takes no pictures.");
 }
 
 #[tokio::test]
@@ -277,6 +369,11 @@ fn a_projector_for_another_model_and_what_is_none_are_refused() {
     assert!(matches!(open(&other), Err(LoadError::Projector { .. })));
     let error = open(&model()).unwrap_err().to_string();
     assert!(error.contains("it is no projector: its architecture is \"llama\""), "{error}");
+    std::fs::write(&other, projector::gguf(Kind::SeesByTurns, MODEL_WIDTH)).unwrap();
+    let error = open(&other).unwrap_err().to_string();
+    assert!(error.contains("cannot use projectors of the kind hunyuanvl"), "{error}");
+    std::fs::write(&other, projector::gguf(Kind::SeesAmongMarks, MODEL_WIDTH)).unwrap();
+    assert!(matches!(open(&other), Err(LoadError::Projector { .. })), "the model has none of the tokens that it wants");
 }
 
 #[test]

@@ -8,6 +8,8 @@ mod support;
 
 use std::io::{BufRead as _, BufReader, Read as _};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use projector::Kind;
 use serde_json::{Value, json};
 use support::Program;
@@ -72,6 +74,54 @@ fn what_is_no_picture_is_a_400_at_its_place() {
     let (status, refused) = served.post("/v1/chat/completions", &about("tiny", &sound));
     assert_eq!((status, &refused["error"]["code"]), (400, &json!("invalid_input_audio")), "{refused}");
     assert_eq!(refused["error"]["param"], "messages[0].content[0].input_audio.data");
+}
+
+/// A picture of one colour as PNG, in base64.
+fn plain(width: u32, height: u32, color: [u8; 3]) -> String {
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    let written =
+        image::RgbImage::from_pixel(width, height, image::Rgb(color)).write_to(&mut bytes, image::ImageFormat::Png);
+    assert!(written.is_ok(), "{written:?}");
+    STANDARD.encode(bytes.into_inner())
+}
+
+#[test]
+fn a_model_that_knows_places_in_a_picture_reads_it_in_fewer_positions_than_rows() {
+    let program = || {
+        let program = Program::new().with("LOGGIA_THREADS", "1").with("LOGGIA_CONTEXT", "512");
+        program.write("places.gguf", tiny::of_places());
+        program.write("mmproj-places.gguf", projector::gguf(Kind::SeesPlaces, 32));
+        program
+    };
+    // A picture of 8 by 4 times 28 pixels: 32 rows in 8 positions. One before it, so that what follows is moved twice.
+    let picture = image(&plain(224, 112, [200, 0, 0]));
+    let first = json!([picture, {"type": "text", "text": "see"}, image(&plain(112, 112, [0, 0, 200]))]);
+    let turn = |served: &Served, more: bool| {
+        let mut messages = json!([{"role": "user", "content": first}]);
+        if more {
+            let next = json!([{"type": "text", "text": "and"}, picture, {"type": "text", "text": "?"}]);
+            messages.as_array_mut().unwrap().push(json!({"role": "user", "content": next}));
+        }
+        let mut body = about("places", &json!([]));
+        body["messages"] = messages;
+        let (status, answer) = served.post("/v1/chat/completions", &body);
+        assert_eq!(status, 200, "{answer}");
+        answer
+    };
+    let served = Served::start(program(), &["--model", "places.gguf"]);
+    let before = turn(&served, false);
+    let warm = turn(&served, true);
+    let cold = turn(&Served::start(program(), &["--model", "places.gguf"]), true);
+    let cached = warm["usage"]["prompt_tokens_details"]["cached_tokens"].as_u64().unwrap();
+    assert!(cached >= 32 + 16, "{warm}");
+    assert!(before["usage"]["prompt_tokens"].as_u64() < warm["usage"]["prompt_tokens"].as_u64());
+    // Found again, or read anew: the same numbers but for rounding.
+    let first_of = |answer: &Value| answer["choices"][0]["logprobs"]["content"][0]["top_logprobs"].clone();
+    for (warm, cold) in first_of(&warm).as_array().unwrap().iter().zip(first_of(&cold).as_array().unwrap()) {
+        assert_eq!(warm["token"], cold["token"]);
+        let apart = warm["logprob"].as_f64().unwrap() - cold["logprob"].as_f64().unwrap();
+        assert!(apart.abs() < 0.01, "{warm} {cold}");
+    }
 }
 
 #[test]

@@ -26,6 +26,7 @@ pub(super) fn check(gguf: &Gguf) -> Result<(), String> {
         encoder(gguf, "audio")?;
         within(gguf, "clip.audio.num_mel_bins", 1, 4096)?;
     }
+    by_itself(gguf)?;
     stacked(gguf)?;
     // Where they are there, llama.cpp divides by them.
     for key in [
@@ -41,6 +42,17 @@ pub(super) fn check(gguf: &Gguf) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Of two kinds, what becomes of a picture depends on where it stands among the others of its prompt, and Loggia asks for each by itself.
+fn by_itself(gguf: &Gguf) -> Result<(), String> {
+    let kind = gguf.text("clip.vision.projector_type").or_else(|| gguf.text("clip.projector_type"));
+    match kind {
+        Some(kind @ ("hunyuanvl" | "deepseek4v")) => Err(format!(
+            "Loggia cannot use projectors of the kind {kind}: their pictures depend on what stands before them"
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// A sound has 1,500 steps of 20 ms. Those who make one row of several have to have no rest: llama.cpp rounds it up when it computes and down when

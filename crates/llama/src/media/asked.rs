@@ -81,12 +81,8 @@ impl Marked {
     /// What a model without a projector says. The door refuses it before; who uses the library alone may not.
     pub(crate) fn unseen(&self) -> BackendError {
         let message = "This model takes no pictures or sounds: it has no projector.";
-        let param = self.asked.first().map(|asked| asked.param.clone());
-        BackendError::InvalidRequest {
-            message: message.to_owned(),
-            param,
-            code: Some("unsupported_parameter".to_owned()),
-        }
+        let param = self.asked.first().map(|asked| asked.param.clone()).unwrap_or_default();
+        invalid(message.to_owned(), &param, "unsupported_parameter")
     }
 
     fn left_out(&self, number: usize) -> BackendError {
@@ -163,6 +159,12 @@ impl Asked {
             None => invalid(format!("The image cannot be used: {why}."), &self.param, "invalid_image_url"),
             Some(_) => invalid(format!("The sound cannot be used: {why}."), &self.param, "invalid_input_audio"),
         }
+    }
+
+    /// That the model takes none of its kind. The door says it before, as of a model without a projector.
+    pub(crate) fn untaken(&self) -> BackendError {
+        let kind = if self.format.is_none() { "pictures" } else { "sounds" };
+        invalid(format!("This model's projector takes no {kind}."), &self.param, "unsupported_parameter")
     }
 }
 

@@ -4,14 +4,15 @@ use std::io::Cursor;
 
 use image::{DynamicImage, ImageDecoder as _, ImageReader, Limits};
 
-/// Pixels of the largest picture that is decoded: more than phones make. At three bytes each, and once more while it is decoded.
+/// Pixels of the largest picture that is decoded: more than phones make.
 const MOST_PIXELS: u64 = 64 << 20;
 /// Pixels of the longest side.
 const LONGEST_SIDE: u32 = 32_768;
 /// How many times as long as the other a side may be: projectors divide by what is left of the short one.
 const MOST_LONGISH: u32 = 200;
-/// Bytes that decoding may take.
-const MOST_MEMORY: u64 = 768 << 20;
+/// Bytes of the largest one as it is decoded, and of what a decoder that can be told so takes beside: four for each pixel. Those of 16 bits a
+/// channel may have half as many pixels.
+const MOST_MEMORY: u64 = 4 * MOST_PIXELS;
 
 const BROKEN: &str = "it is broken, or cut short";
 
@@ -40,13 +41,18 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Picture, String> {
     if u64::from(width) * u64::from(height) > MOST_PIXELS {
         return Err(format!("it has {width} × {height} pixels; send one of at most {MOST_PIXELS}"));
     }
+    // What is decoded into is no part of the limits that the decoder was given.
+    if decoder.total_bytes() > MOST_MEMORY {
+        return Err(format!("its {width} × {height} pixels take more than {MOST_MEMORY} bytes"));
+    }
     let (short, long) = (width.min(height), width.max(height));
     if short.saturating_mul(MOST_LONGISH) < long {
         return Err(format!("one side is more than {MOST_LONGISH} times as long as the other"));
     }
     // Without one that can be read, it is upright.
     let orientation = decoder.orientation().ok();
-    let mut image = DynamicImage::from_decoder(decoder).map_err(explain)?;
+    let rgb = DynamicImage::from_decoder(decoder).map_err(explain)?.into_rgb8();
+    let mut image = DynamicImage::ImageRgb8(rgb);
     if let Some(orientation) = orientation {
         image.apply_orientation(orientation);
     }
@@ -102,14 +108,41 @@ mod tests {
 
     #[test]
     fn a_small_file_that_claims_a_huge_picture_is_refused_before_it_is_decoded() {
+        let error = decode(&claiming(20_000, 20_000, [8, 2])).unwrap_err();
+        assert!(error.starts_with("it has 20000 × 20000 pixels"), "{error}");
+        let error = decode(&claiming(40_000, 1000, [8, 2])).unwrap_err();
+        assert_eq!(error, "it is larger than 32768 pixels on a side");
+        // With 16 bits a channel, and four channels, each pixel takes twice as much.
+        let error = decode(&claiming(8000, 8000, [16, 6])).unwrap_err();
+        assert!(error.starts_with("its 8000 × 8000 pixels take more than"), "{error}");
+    }
+
+    /// A PNG whose header says this of it: its sides, and the bits and the kind of a pixel.
+    fn claiming(width: u32, height: u32, pixel: [u8; 2]) -> Vec<u8> {
         let mut png = encoded(ImageFormat::Png);
-        // Width and height stand in the first chunk; its checksum is made to fit.
-        png[16..20].copy_from_slice(&20_000_u32.to_be_bytes());
-        png[20..24].copy_from_slice(&20_000_u32.to_be_bytes());
+        png[16..20].copy_from_slice(&width.to_be_bytes());
+        png[20..24].copy_from_slice(&height.to_be_bytes());
+        png[24..26].copy_from_slice(&pixel);
         let checksum = crc(&png[12..29]);
         png[29..33].copy_from_slice(&checksum.to_be_bytes());
-        let error = decode(&png).unwrap_err();
-        assert!(error.starts_with("it has 20000 × 20000 pixels"), "{error}");
+        png
+    }
+
+    #[test]
+    fn a_picture_is_turned_as_the_camera_was_held() {
+        let jpeg = encoded(ImageFormat::Jpeg);
+        // EXIF with one entry: orientation 6, turned by 90 degrees clockwise to be upright.
+        let mut exif = b"Exif\0\0MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0".to_vec();
+        let length = u16::try_from(exif.len() + 2).unwrap().to_be_bytes();
+        let mut turned = jpeg[..2].to_vec();
+        turned.extend([0xff, 0xe1]);
+        turned.extend(length);
+        turned.append(&mut exif);
+        turned.extend(&jpeg[2..]);
+        let picture = decode(&turned).unwrap();
+        assert_eq!((picture.width, picture.height), (3, 5));
+        // What was left is now above.
+        assert!(picture.rgb[0] > 100 && picture.rgb[4 * 9] < 100);
     }
 
     #[test]

@@ -5,9 +5,10 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use llama_cpp_2::mtmd::{MtmdBitmap, MtmdInputChunkType};
+use llama_cpp_2::mtmd::{MtmdBitmap, MtmdInputChunk, MtmdInputChunkType};
+use llama_cpp_2::token::LlamaToken;
 use sha2::{Digest, Sha256};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::asked::Asked;
 use super::image::{self, Picture};
@@ -19,8 +20,11 @@ use crate::model::Model;
 use crate::options::LlamaOptions;
 use crate::raw::{self, Rows};
 
-/// Files that are decoded at the same time: each may take hundreds of megabytes.
+/// Files that are decoded, or wait decoded for the projector, or are at it: each may take hundreds of megabytes.
 const DECODED_AT_ONCE: usize = 2;
+
+/// The most rows that the engine's steps are made larger for, where they see each other. What has more is refused when it is shown.
+const MOST_ROWS_AT_ONCE: u32 = 4096;
 
 /// The sides of a picture that tells at the start how many rows of one there are at most.
 const TRIAL_SIDE: u32 = 2048;
@@ -32,7 +36,9 @@ pub(crate) struct Media {
     jobs: Option<SyncSender<Job>>,
     thread: Option<JoinHandle<()>>,
     kept: Arc<Mutex<Kept>>,
-    decoding: Semaphore,
+    /// Places of those whose file is being looked at, or waits for that.
+    waiting: Semaphore,
+    decoding: Arc<Semaphore>,
 }
 
 /// What does not change while it is loaded.
@@ -64,6 +70,8 @@ pub(crate) enum Piece {
 pub(crate) enum Refused {
     /// What is wrong with the file, in the words of an error message.
     File(String),
+    /// The projector takes none of its kind.
+    Kind,
     /// It takes more tokens than there is room for.
     TooLong { tokens: usize },
     /// Too many wait already.
@@ -75,10 +83,16 @@ pub(crate) enum Refused {
 /// What is asked of the thread.
 struct Job {
     identity: Identity,
-    medium: Medium,
+    decoded: Decoded,
     /// Tokens that it may take.
     room: usize,
     answer: oneshot::Sender<Result<Arc<Seen>, Refused>>,
+}
+
+/// A file's pixels or samples, and the leave to hold them: it goes with them wherever they go, also after the client has left.
+struct Decoded {
+    medium: Medium,
+    _leave: OwnedSemaphorePermit,
 }
 
 enum Medium {
@@ -119,14 +133,15 @@ impl Media {
 
     fn load(path: &Path, options: &LlamaOptions, model: Arc<Model>) -> Result<Self, LoadError> {
         let (threads, use_gpu) = (options.threads(), options.gpu_layers != Some(0));
-        let (jobs, waiting) = sync_channel(options.queue().max(1));
+        let (jobs, waiting) = sync_channel(DECODED_AT_ONCE);
         let (ready, started) = sync_channel(1);
         let kept = Arc::new(Mutex::new(Kept::default()));
         let (file, known) = (path.to_owned(), Arc::clone(&kept));
         let run = move || {
+            let vocabulary = model.facts.vocabulary;
             let Some(projector) = raw::Projector::load(&file, model, threads, use_gpu) else { return };
-            let mut worker = Worker { projector, kept: known, rows_at_once: 0 };
-            let facts = worker.facts();
+            let mut worker = Worker { projector, kept: known, vocabulary, rows_at_once: 0 };
+            let Some(facts) = worker.facts() else { return };
             worker.rows_at_once = facts.rows_at_once;
             if ready.send(facts).is_ok() {
                 worker.run(&waiting);
@@ -135,7 +150,9 @@ impl Media {
         let thread =
             std::thread::Builder::new().name("loggia-media".to_owned()).spawn(run).map_err(LoadError::Thread)?;
         let facts = started.recv().map_err(|_| LoadError::Projector { path: path.to_owned() })?;
-        Ok(Self { facts, jobs: Some(jobs), thread: Some(thread), kept, decoding: Semaphore::new(DECODED_AT_ONCE) })
+        let waiting = Semaphore::new(options.parallel as usize + options.queue());
+        let decoding = Arc::new(Semaphore::new(DECODED_AT_ONCE));
+        Ok(Self { facts, jobs: Some(jobs), thread: Some(thread), kept, waiting, decoding })
     }
 
     /// What it can do.
@@ -145,26 +162,40 @@ impl Media {
 
     /// A picture or a sound as the model reads it, which may take no more than so many tokens.
     pub(crate) async fn see(&self, asked: &Arc<Asked>, room: usize) -> Result<Arc<Seen>, Refused> {
+        let takes = if asked.format.is_none() { self.facts.sees } else { self.facts.hears.is_some() };
+        if !takes {
+            return Err(Refused::Kind);
+        }
         let identity = identity(asked);
         if let Some(seen) = lock(&self.kept).find(&identity) {
             return within(seen, room);
         }
+        let _place = self.waiting.try_acquire().map_err(|_| Refused::Busy)?;
+        let leave = Arc::clone(&self.decoding).acquire_owned().await.map_err(|_| Refused::Failed(ENDED))?;
+        // Someone else may have shown the same meanwhile.
+        if let Some(seen) = lock(&self.kept).find(&identity) {
+            return within(seen, room);
+        }
+        let decoded = self.decode(asked, leave).await?;
         let (answer, seen) = oneshot::channel();
-        let medium = self.decode(asked).await?;
         let jobs = self.jobs.as_ref().ok_or(Refused::Failed(ENDED))?;
-        jobs.try_send(Job { identity, medium, room, answer }).map_err(|error| match error {
+        jobs.try_send(Job { identity, decoded, room, answer }).map_err(|error| match error {
+            // There is room for all that may be decoded.
             TrySendError::Full(_) => Refused::Busy,
             TrySendError::Disconnected(_) => Refused::Failed(ENDED),
         })?;
         seen.await.map_err(|_| Refused::Failed(ENDED))?
     }
 
-    async fn decode(&self, asked: &Arc<Asked>) -> Result<Medium, Refused> {
-        let _permit = self.decoding.acquire().await.map_err(|_| Refused::Failed(ENDED))?;
+    async fn decode(&self, asked: &Arc<Asked>, leave: OwnedSemaphorePermit) -> Result<Decoded, Refused> {
         let (asked, rate) = (Arc::clone(asked), self.facts.hears.unwrap_or_default());
-        let decode = move || match &asked.format {
-            None => image::decode(&asked.bytes).map(Medium::Picture),
-            Some(format) => sound::decode(&asked.bytes, format, rate).map(Medium::Sound),
+        // It goes on to its end although the client may leave: so does the leave.
+        let decode = move || {
+            let medium = match &asked.format {
+                None => image::decode(&asked.bytes).map(Medium::Picture),
+                Some(format) => sound::decode(&asked.bytes, format, rate).map(Medium::Sound),
+            };
+            medium.map(|medium| Decoded { medium, _leave: leave })
         };
         let decoded = tokio::task::spawn_blocking(decode).await;
         decoded.map_err(|_| Refused::File("it cannot be decoded".to_owned()))?.map_err(Refused::File)
@@ -186,7 +217,8 @@ const ENDED: &str = "the projector has ended";
 
 fn identity(asked: &Asked) -> Identity {
     let mut hash = Sha256::new();
-    hash.update(asked.format.as_deref().unwrap_or("picture"));
+    hash.update([u8::from(asked.format.is_some())]);
+    hash.update(asked.format.as_deref().unwrap_or_default());
     hash.update([0]);
     hash.update(&asked.bytes);
     hash.finalize().into()
@@ -214,28 +246,52 @@ fn lock(kept: &Mutex<Kept>) -> MutexGuard<'_, Kept> {
 struct Worker {
     projector: raw::Projector,
     kept: Arc<Mutex<Kept>>,
+    /// How many tokens the model knows.
+    vocabulary: usize,
     /// The engine's steps have room for so many rows that see each other.
     rows_at_once: u32,
 }
 
 impl Worker {
-    fn facts(&self) -> Facts {
-        let at_once = self.projector.sees_all_at_once().then(|| self.largest_part()).flatten().unwrap_or(0);
-        let rows_at_once = u32::try_from(at_once).unwrap_or(u32::MAX);
-        Facts { sees: self.projector.sees(), hears: self.projector.hears(), rows_at_once }
+    /// What it can do; `None` where a picture, a blank one, cannot be had of it for this model.
+    fn facts(&self) -> Option<Facts> {
+        let largest = if self.projector.sees() { self.largest_part()? } else { 0 };
+        let at_once = if self.projector.sees_all_at_once() { largest } else { 0 };
+        let rows_at_once = u32::try_from(at_once).unwrap_or(u32::MAX).min(MOST_ROWS_AT_ONCE);
+        Some(Facts { sees: self.projector.sees(), hears: self.projector.hears(), rows_at_once })
     }
 
-    /// The most rows of one part of a picture, by a blank one.
+    /// The most rows of one part of a picture.
     fn largest_part(&self) -> Option<usize> {
         let blank = vec![0; TRIAL_SIDE as usize * TRIAL_SIDE as usize * 3];
         let bitmap = MtmdBitmap::from_image_data(TRIAL_SIDE, TRIAL_SIDE, &blank).ok()?;
         let chunks = self.projector.chunks(&bitmap)?;
-        let parts = (0..chunks.len()).filter_map(|at| chunks.get(at));
-        parts.filter(|part| part.chunk_type() != MtmdInputChunkType::Text).map(|part| part.n_tokens()).max()
+        let mut largest = 0;
+        for at in 0..chunks.len() {
+            let part = chunks.get(at)?;
+            match part.chunk_type() {
+                MtmdInputChunkType::Text => drop(self.tokens(&part)?),
+                _ => largest = largest.max(part.n_tokens()),
+            }
+        }
+        Some(largest)
+    }
+
+    /// The tokens of a part that is text. llama.cpp writes -1 where the model has no token that a projector of this kind wants around its pictures,
+    /// and a step with such a token fails for everybody in it.
+    fn tokens(&self, part: &MtmdInputChunk<'_>) -> Option<Vec<Token>> {
+        let known = |token: &LlamaToken| {
+            let token = Token::try_from(token.0).ok().filter(|&token| (token as usize) < self.vocabulary);
+            if token.is_none() {
+                tracing::warn!("the model lacks a token that its projector wants around pictures or sounds");
+            }
+            token
+        };
+        part.text_tokens().unwrap_or_default().iter().map(known).collect()
     }
 
     fn run(&mut self, jobs: &Receiver<Job>) {
-        while let Ok(Job { identity, medium, room, answer }) = jobs.recv() {
+        while let Ok(Job { identity, decoded, room, answer }) = jobs.recv() {
             if answer.is_closed() {
                 continue;
             }
@@ -243,8 +299,9 @@ impl Worker {
             let known = lock(&self.kept).find(&identity);
             let seen = match known {
                 Some(seen) => within(seen, room),
-                None => self.see(&medium, identity, room, &answer).map(Arc::new),
+                None => self.see(&decoded.medium, identity, room, &answer).map(Arc::new),
             };
+            drop(decoded);
             if let Ok(seen) = &seen {
                 lock(&self.kept).keep(identity, seen);
             }
@@ -279,8 +336,7 @@ impl Worker {
                 return Err(Refused::Failed("nobody waits for it"));
             }
             pieces.push(if chunk.chunk_type() == MtmdInputChunkType::Text {
-                let tokens = chunk.text_tokens().unwrap_or_default();
-                Piece::Tokens(tokens.iter().map(|token| token.0.cast_unsigned()).collect())
+                Piece::Tokens(self.tokens(&chunk).ok_or(Refused::Failed("the model lacks a token for this picture"))?)
             } else {
                 let rows = self.projector.encode(&chunk, part_of(identity, at));
                 let rows = rows.ok_or(Refused::Failed("the projector could not encode it"))?;

@@ -22,10 +22,9 @@ pub(crate) async fn read(
     context: usize,
 ) -> Result<Passage, BackendError> {
     let parts = marked.parts(prompt)?;
-    let texts: Vec<_> = parts.iter().enumerate().map(|(at, part)| tokens(model, at, *part)).collect();
+    let texts: Vec<_> = parts.iter().enumerate().map(|(at, part)| tokens_of(model, at, *part)).collect();
     let of_texts: usize = texts.iter().map(Vec::len).sum();
-    // With a token for the answer.
-    let mut room = context.saturating_sub(of_texts + 1);
+    let mut tokens = of_texts;
     let mut passage = Builder::default();
     for (part, text) in parts.iter().zip(&texts) {
         let Part::Medium(number) = part else {
@@ -33,8 +32,10 @@ pub(crate) async fn read(
             continue;
         };
         let asked = &marked.asked[*number];
-        let seen = media.see(asked, room).await.map_err(|why| explain(why, asked, context - room, context))?;
-        room -= seen.tokens();
+        // With a token for the answer.
+        let room = context.saturating_sub(tokens + 1);
+        let seen = media.see(asked, room).await.map_err(|why| explain(why, asked, tokens, context))?;
+        tokens += seen.tokens();
         for piece in &seen.pieces {
             match piece {
                 Piece::Tokens(tokens) => passage.tokens(tokens),
@@ -48,7 +49,7 @@ pub(crate) async fn read(
 }
 
 /// The tokens of a part that is text; the first may have to begin with the one that begins every text.
-fn tokens(model: &Model, at: usize, part: Part<'_>) -> Vec<crate::Token> {
+fn tokens_of(model: &Model, at: usize, part: Part<'_>) -> Vec<crate::Token> {
     match part {
         Part::Text(text) if at == 0 => model.tokenize(text),
         Part::Text(text) => model.tokenize_on(text),
@@ -59,6 +60,7 @@ fn tokens(model: &Model, at: usize, part: Part<'_>) -> Vec<crate::Token> {
 fn explain(why: Refused, asked: &Arc<Asked>, before: usize, context: usize) -> BackendError {
     match why {
         Refused::File(why) => asked.refused(&why),
+        Refused::Kind => asked.untaken(),
         Refused::TooLong { tokens } => BackendError::ContextLengthExceeded {
             prompt_tokens: Some((before + tokens) as u64),
             context: Some(context as u64),

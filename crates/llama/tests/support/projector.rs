@@ -5,11 +5,20 @@
 
 /// What it is like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(dead_code, reason = "not every test has a use for all of them")]
 pub(crate) enum Kind {
     /// Sees as `LLaVA` does, 16 rows a picture, and hears as Ultravox does, 375 rows for 30 seconds.
     SeesAndHears,
     /// Sees as Gemma 3 does: 16 rows that see each other.
     SeesAllAtOnce,
+    /// Sees as `InternVL` does: 4 rows for each of a picture's tiles of 56 by 56 pixels, and 4 for all of it.
+    SeesTiles,
+    /// Sees as Idefics 3 does: tiles, too, among tokens that the model must have.
+    SeesAmongMarks,
+    /// Sees as Qwen2-VL does: a row for each 28 by 28 pixels, for models that know places in a picture.
+    SeesPlaces,
+    /// Says that it sees as `HunyuanVL` does, and no more: it is refused by its header.
+    SeesByTurns,
     /// Hears only.
     Hears,
 }
@@ -85,10 +94,17 @@ fn tensors(kind: Kind, model_width: u64) -> Vec<(String, Vec<u64>)> {
     if kind != Kind::Hears {
         all.extend(named(&[
             ("v.patch_embd.weight", &[PATCH, PATCH, 3, WIDTH]),
-            ("v.position_embd.weight", &[WIDTH, patches(kind)]),
             ("v.post_ln.weight", &[WIDTH]),
             ("v.post_ln.bias", &[WIDTH]),
         ]));
+        all.extend(if kind == Kind::SeesPlaces {
+            named(&[("v.patch_embd.weight.1", &[PATCH, PATCH, 3, WIDTH])])
+        } else {
+            named(&[("v.position_embd.weight", &[WIDTH, patches(kind)])])
+        });
+        if kind == Kind::SeesTiles {
+            all.extend(named(&[("v.class_embd", &[WIDTH])]));
+        }
         all.extend(layers("v"));
     }
     match kind {
@@ -102,9 +118,24 @@ fn tensors(kind: Kind, model_width: u64) -> Vec<(String, Vec<u64>)> {
             ("mm.input_projection.weight", &[model_width, WIDTH]),
             ("mm.soft_emb_norm.weight", &[WIDTH]),
         ])),
-        Kind::Hears => {}
+        Kind::SeesTiles => all.extend(named(&[
+            ("mm.model.mlp.0.weight", &[4 * WIDTH]),
+            ("mm.model.mlp.0.bias", &[4 * WIDTH]),
+            ("mm.model.mlp.1.weight", &[4 * WIDTH, model_width]),
+            ("mm.model.mlp.1.bias", &[model_width]),
+            ("mm.model.mlp.3.weight", &[model_width, model_width]),
+            ("mm.model.mlp.3.bias", &[model_width]),
+        ])),
+        Kind::SeesAmongMarks => all.extend(named(&[("mm.model.fc.weight", &[4 * WIDTH, model_width])])),
+        Kind::SeesPlaces => all.extend(named(&[
+            ("mm.0.weight", &[4 * WIDTH, 4 * WIDTH]),
+            ("mm.0.bias", &[4 * WIDTH]),
+            ("mm.2.weight", &[4 * WIDTH, model_width]),
+            ("mm.2.bias", &[model_width]),
+        ])),
+        Kind::SeesByTurns | Kind::Hears => {}
     }
-    if kind != Kind::SeesAllAtOnce {
+    if hears(kind) {
         all.extend(named(&[
             ("a.position_embd.weight", &[WIDTH, 1500]),
             ("a.conv1d.1.weight", &[3, BANDS, WIDTH]),
@@ -132,6 +163,7 @@ fn layers(encoder: &str) -> Vec<(String, Vec<u64>)> {
         ("attn_q.weight", square.clone()),
         ("attn_q.bias", vec![WIDTH]),
         ("attn_k.weight", square.clone()),
+        ("attn_k.bias", vec![WIDTH]),
         ("attn_v.weight", square.clone()),
         ("attn_v.bias", vec![WIDTH]),
         ("attn_out.weight", square.clone()),
@@ -143,23 +175,32 @@ fn layers(encoder: &str) -> Vec<(String, Vec<u64>)> {
         ("ffn_down.weight", vec![2 * WIDTH, WIDTH]),
         ("ffn_down.bias", vec![WIDTH]),
     ];
-    let of_layer = &of_layer;
+    // An encoder of sounds has no bias there.
+    let of_layer = of_layer.iter().filter(|(name, _)| encoder == "v" || *name != "attn_k.bias");
     (0..2)
-        .flat_map(|layer| of_layer.iter().map(move |(name, shape)| (layer, name, shape)))
+        .flat_map(|layer| of_layer.clone().map(move |(name, shape)| (layer, name, shape)))
         .map(|(layer, name, shape)| (format!("{encoder}.blk.{layer}.{name}"), shape.clone()))
         .collect()
 }
 
-/// Rows of a picture are 16: Gemma 3 makes one of four by four patches.
+fn hears(kind: Kind) -> bool {
+    matches!(kind, Kind::SeesAndHears | Kind::Hears)
+}
+
+/// Rows of a picture are 16: Gemma 3 makes one of four by four patches. `InternVL` has one for the whole besides.
 fn patches(kind: Kind) -> u64 {
-    if kind == Kind::SeesAllAtOnce { SIDE * SIDE * 16 } else { SIDE * SIDE }
+    match kind {
+        Kind::SeesAllAtOnce => SIDE * SIDE * 16,
+        Kind::SeesTiles => SIDE * SIDE + 1,
+        _ => SIDE * SIDE,
+    }
 }
 
 fn metadata(kind: Kind) -> Vec<(String, Vec<u8>)> {
     let mut all = vec![
         ("general.architecture".to_owned(), text("clip")),
         ("clip.has_vision_encoder".to_owned(), value(7, &[u8::from(kind != Kind::Hears)])),
-        ("clip.has_audio_encoder".to_owned(), value(7, &[u8::from(kind != Kind::SeesAllAtOnce)])),
+        ("clip.has_audio_encoder".to_owned(), value(7, &[u8::from(hears(kind))])),
         ("clip.use_gelu".to_owned(), value(7, &[1])),
     ];
     for encoder in ["vision", "audio"] {
@@ -176,8 +217,20 @@ fn metadata(kind: Kind) -> Vec<(String, Vec<u8>)> {
     }
     let half = array(6, 3, [0.5_f32; 3].map(f32::to_le_bytes).concat());
     let side = u32::try_from(PATCH * SIDE).unwrap() * if kind == Kind::SeesAllAtOnce { 4 } else { 1 };
+    let sees_as = match kind {
+        Kind::SeesAllAtOnce => "gemma3",
+        Kind::SeesTiles => "internvl",
+        Kind::SeesAmongMarks => "idefics3",
+        Kind::SeesPlaces => "qwen2vl_merger",
+        Kind::SeesByTurns => "hunyuanvl",
+        Kind::SeesAndHears | Kind::Hears => "mlp",
+    };
+    if matches!(kind, Kind::SeesTiles | Kind::SeesAmongMarks) {
+        all.push(("clip.vision.projector.scale_factor".to_owned(), number(2)));
+        all.push(("clip.vision.preproc_image_size".to_owned(), number(2 * side)));
+    }
     all.extend([
-        ("clip.vision.projector_type".to_owned(), text(if kind == Kind::SeesAllAtOnce { "gemma3" } else { "mlp" })),
+        ("clip.vision.projector_type".to_owned(), text(sees_as)),
         ("clip.vision.image_size".to_owned(), number(side)),
         ("clip.vision.patch_size".to_owned(), number(14)),
         ("clip.vision.image_mean".to_owned(), half.clone()),

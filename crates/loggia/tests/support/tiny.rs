@@ -23,6 +23,16 @@ pub(crate) fn embedding() -> Vec<u8> {
     file(&metadata, &tensors(), 7)
 }
 
+/// The same as a model that knows places in a picture (M-RoPE).
+pub(crate) fn of_places() -> Vec<u8> {
+    let mut metadata: Vec<(String, Vec<u8>)> =
+        metadata().into_iter().map(|(key, value)| (key.replace("llama.", "qwen2vl."), value)).collect();
+    metadata[0].1 = text("qwen2vl");
+    let sections = [4_u32, 2, 2, 0].map(u32::to_le_bytes).concat();
+    metadata.push(("qwen2vl.rope.dimension_sections".to_owned(), array(4, 4, sections)));
+    file(&metadata, &tensors(), 7)
+}
+
 /// The token that is this byte.
 pub(crate) fn token(byte: u8) -> u32 {
     3 + u32::from(byte)
@@ -43,13 +53,13 @@ pub(crate) fn adapter() -> Vec<u8> {
     file(&metadata, &changed.into_iter().flat_map(halves).collect::<Vec<_>>(), 11)
 }
 
-fn file(metadata: &[(&str, Vec<u8>)], tensors: &[(String, Vec<u64>)], lot: u64) -> Vec<u8> {
+fn file(metadata: &[(impl AsRef<str>, Vec<u8>)], tensors: &[(String, Vec<u64>)], lot: u64) -> Vec<u8> {
     let mut file = Vec::from(*b"GGUF");
     file.extend(3_u32.to_le_bytes());
     file.extend((tensors.len() as u64).to_le_bytes());
     file.extend((metadata.len() as u64).to_le_bytes());
     for (key, value) in metadata {
-        put_text(&mut file, key);
+        put_text(&mut file, key.as_ref());
         file.extend(value);
     }
     let mut offset = 0;
