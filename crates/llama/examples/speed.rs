@@ -1,7 +1,8 @@
 //! How fast the engine is on this machine: `cargo run --release -p loggia-llama --example speed -- FILE [requests at once]…`.
 //!
 //! Tokens per second of wall time, and milliseconds of processor time for each, which other programs on the machine change little.
-//! `THREADS`, `PIECE` and `BATCH` in the environment set what they name.
+//! `THREADS`, `PIECE` and `BATCH` in the environment set what they name; `DRAFT` names a draft model, `DRAFT_TOKENS` how many it guesses,
+//! and with `DRAFT_ALWAYS` it guesses whatever that costs.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,7 +10,7 @@ use std::time::Instant;
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use loggia_backend::{Backend, ChatCall, Event, Profile};
-use loggia_llama::{Llama, LlamaOptions};
+use loggia_llama::{Draft, Llama, LlamaOptions};
 use serde_json::json;
 
 type Failed = Box<dyn std::error::Error>;
@@ -28,6 +29,11 @@ async fn main() -> Result<(), Failed> {
     options.threads = number("THREADS");
     options.piece = number("PIECE").unwrap_or(options.piece);
     options.batch = number("BATCH").unwrap_or(options.batch);
+    options.draft = std::env::var_os("DRAFT").map(|path| Draft {
+        path: path.into(),
+        tokens: number("DRAFT_TOKENS").unwrap_or(4),
+        always: std::env::var_os("DRAFT_ALWAYS").is_some(),
+    });
     let llama = Llama::open(&options)?;
     for requests in at_once {
         let (began, cpu) = (Instant::now(), processor_time());

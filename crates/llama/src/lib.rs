@@ -1,6 +1,6 @@
 //! The embedded llama.cpp backend: a GGUF file in, OpenAI's chat or embeddings out, in the caller's process.
 //!
-//! Reading order: `options` (what can be set), `model` (a loaded file), `adapter` (what is laid over it), `template` (conversation to prompt), `engine` (the thread
+//! Reading order: `options` (what can be set), `model` (a loaded file), `adapter` (what is laid over it), `draft` (a smaller one beside it), `template` (conversation to prompt), `engine` (the thread
 //! that answers several requests in one batch), `sample` (logits to token), `grammar` (which tokens may come, where the answer has a
 //! form), `text` (tokens to text), `syntax` and `deltas` (text to reasoning, calls and answer), `hold` (what an answer is held to), `completion` (a text as a prompt),
 //! `backend` (all of it as a [`loggia_backend::Backend`]), `media` (pictures and sounds), `embed` (models that make vectors, and an engine of
@@ -16,6 +16,7 @@ mod backend;
 mod completion;
 mod deltas;
 mod devices;
+mod draft;
 mod embed;
 mod engine;
 mod engine_options;
@@ -44,7 +45,7 @@ pub use engine_options::check_options;
 pub use error::{EngineError, LoadError};
 pub use gguf::GgufError;
 pub use memory::Forecast;
-pub use options::{DEFAULT_CONTEXT, LlamaOptions, Lora};
+pub use options::{DEFAULT_CONTEXT, Draft, LlamaOptions, Lora};
 pub use template::TemplateError;
 
 /// A token's number in the model's vocabulary. llama.cpp counts them with 31 bits.

@@ -1,11 +1,11 @@
 //! What a model will need of the machine, from its file's header alone: known before anything is allocated.
 
-use crate::adapter;
 use crate::embed::{self, Pooling};
 use crate::engine::Sizes;
 use crate::error::LoadError;
 use crate::gguf::Gguf;
 use crate::options::LlamaOptions;
+use crate::{adapter, draft};
 
 /// What a model will be like once it is loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub struct Forecast {
     pub adapter: u64,
     /// Bytes of the projector with which the model sees or hears, and what it computes in; 0 where there is none.
     pub projector: u64,
+    /// Bytes of the draft model, all that it needs; 0 where there is none.
+    pub draft: u64,
     /// Bytes of the KV cache, for all requests at once. An upper bound: layers with a window, or without attention, need less.
     pub cache: u64,
     /// Bytes that one step computes in. An estimate, within a fifth for the models that it was compared with.
@@ -45,12 +47,14 @@ impl Forecast {
         let adapter = adapter.map_or(0, |adapter| adapter.size());
         let projector = options.mmproj.as_deref().map(Gguf::read_projector).transpose()?;
         let projector = projector.map_or(0, |projector| of_projector(&projector));
-        Ok(Self { adapter, projector, ..Self::from_header(&gguf, sizes) })
+        let draft = options.draft.as_ref().map(|draft| draft::read(draft, &gguf)).transpose()?;
+        let draft = draft.map_or(0, |draft| Self::from_header(&draft, sizes.of_draft(draft.trained_context())).bytes());
+        Ok(Self { adapter, projector, draft, ..Self::from_header(&gguf, sizes) })
     }
 
     /// All of it.
     pub fn bytes(&self) -> u64 {
-        let all = [self.weights, self.adapter, self.projector, self.cache, self.compute];
+        let all = [self.weights, self.adapter, self.projector, self.draft, self.cache, self.compute];
         all.into_iter().fold(0, u64::saturating_add)
     }
 
@@ -68,6 +72,7 @@ impl Forecast {
             shared: gguf.shareable(),
             adapter: 0,
             projector: 0,
+            draft: 0,
             cache,
             compute,
             context: sizes.context,
@@ -84,7 +89,17 @@ impl Forecast {
         let row = vocabulary.saturating_add(8 * width).saturating_add(feed_forward.saturating_mul(2));
         let compute = row.saturating_mul(4).saturating_mul(u64::from(sizes.batch));
         let (weights, shared) = (gguf.size(), gguf.shareable());
-        Self { weights, shared, adapter: 0, projector: 0, cache, compute, context: sizes.context, embeds: false }
+        Self {
+            weights,
+            shared,
+            adapter: 0,
+            projector: 0,
+            draft: 0,
+            cache,
+            compute,
+            context: sizes.context,
+            embeds: false,
+        }
     }
 }
 

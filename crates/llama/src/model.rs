@@ -11,13 +11,14 @@ use llama_cpp_2::{LogOptions, send_logs_to_tracing};
 
 use crate::adapter::Adapter;
 use crate::completion::FillInTheMiddle;
+use crate::draft::DraftModel;
 use crate::error::LoadError;
 use crate::gguf::Gguf;
 use crate::grammar::Words;
 use crate::options::LlamaOptions;
 use crate::syntax::{Begins, Syntax};
 use crate::template::{Conversation, Special, Template, TemplateError};
-use crate::{Token, adapter, devices, processor};
+use crate::{Token, adapter, devices, draft, processor};
 
 /// The model that llama.cpp loaded, and what its header says.
 pub(crate) struct Model {
@@ -30,6 +31,8 @@ pub(crate) struct Model {
     pub(crate) devices: String,
     /// None where the model was not trained for it.
     pub(crate) fill_in_the_middle: Option<FillInTheMiddle>,
+    /// What guesses for it.
+    pub(crate) draft: Option<DraftModel>,
     template: Template,
     /// Control tokens that are markers of the syntax: their text is read.
     markers: Vec<Token>,
@@ -80,8 +83,12 @@ impl Model {
         // Before llama.cpp loads gigabytes for it in vain.
         let lora =
             options.lora.as_ref().map(|lora| Ok::<_, LoadError>((lora, adapter::read(lora, &gguf)?))).transpose()?;
-        let (mut llama, devices) = load_weights(options)?;
+        let draft = options.draft.as_ref();
+        let draft = draft.map(|draft| Ok::<_, LoadError>((draft, draft::read(draft, &gguf)?))).transpose()?;
+        let (mut llama, devices) = load_weights(&options.path, options.gpu_layers)?;
         let adapter = lora.map(|(lora, header)| Adapter::load(lora, &header, &mut llama)).transpose()?;
+        let load_draft = |(draft, header)| DraftModel::load(draft, &header, options.gpu_layers, &llama);
+        let draft = draft.map(load_draft).transpose()?;
         let sources = Sources::of(&gguf, options);
         let template = sources.compile(&llama, &options.path)?;
         let mut facts = Facts::of(&gguf, &llama);
@@ -92,7 +99,7 @@ impl Model {
         let markers = syntax.marks().filter_map(|mark| single_token(&llama, mark)).collect();
         let fill_in_the_middle = fill_in_the_middle(&llama);
         let mut model =
-            Self { llama, facts, syntax, adapter, devices, fill_in_the_middle, template, markers, longest: 0 };
+            Self { llama, facts, syntax, adapter, draft, devices, fill_in_the_middle, template, markers, longest: 0 };
         model.longest = model.longest_token();
         Ok(model)
     }
@@ -199,17 +206,17 @@ impl Model {
 }
 
 /// Has llama.cpp load a file whose header has been checked. Tells what it will be computed on, too.
-pub(crate) fn load_weights(options: &LlamaOptions) -> Result<(LlamaModel, String), LoadError> {
+pub(crate) fn load_weights(path: &Path, gpu_layers: Option<u32>) -> Result<(LlamaModel, String), LoadError> {
     processor::check()?;
     let llama_cpp = backend();
-    let devices = devices::for_layers(options.gpu_layers)?;
+    let devices = devices::for_layers(gpu_layers)?;
     let params = LlamaModelParams::default();
-    let params = match options.gpu_layers {
+    let params = match gpu_layers {
         Some(layers) => params.with_n_gpu_layers(layers),
         None => params,
     };
-    let refused = |_| LoadError::Refused { path: options.path.clone() };
-    let llama = LlamaModel::load_from_file(llama_cpp, &options.path, &params).map_err(refused)?;
+    let refused = |_| LoadError::Refused { path: path.to_owned() };
+    let llama = LlamaModel::load_from_file(llama_cpp, path, &params).map_err(refused)?;
     Ok((llama, devices))
 }
 

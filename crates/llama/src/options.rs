@@ -15,6 +15,8 @@ pub struct LlamaOptions {
     pub lora: Option<Lora>,
     /// The projector (`mmproj`) with which the model sees or hears: a GGUF file of the architecture `clip`.
     pub mmproj: Option<PathBuf>,
+    /// A smaller model that guesses what this one will say, where that makes it quicker. What is said does not change by it.
+    pub draft: Option<Draft>,
     /// The most tokens that prompt and answer of one request may have together. By default what the model was trained for, at
     /// most [`DEFAULT_CONTEXT`]. Every request of the `parallel` ones can have all of it: memory for `parallel × context`
     /// tokens is reserved at the start.
@@ -48,6 +50,17 @@ pub struct Lora {
     pub scale: f32,
 }
 
+/// A draft model: a smaller one with the same vocabulary.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Draft {
+    /// Its file.
+    pub path: PathBuf,
+    /// The most tokens that it guesses in a step, for each answer: 1 to 16.
+    pub tokens: u32,
+    /// Whether it guesses in every step it can, without measuring whether that pays, and for requests with a seed, too.
+    pub always: bool,
+}
+
 /// The context where none is given and the model was trained for more: memory is reserved for all of it.
 pub const DEFAULT_CONTEXT: u32 = 4096;
 
@@ -65,6 +78,7 @@ impl LlamaOptions {
             name: name.into(),
             lora: None,
             mmproj: None,
+            draft: None,
             context: None,
             parallel: 4,
             queue: None,

@@ -20,6 +20,7 @@ use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
 use llama_cpp_2::context::LlamaContext;
+use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::mtmd::{
     MtmdBitmap, MtmdContext, MtmdContextParams, MtmdInputChunk, MtmdInputChunkType, MtmdInputChunks, MtmdInputText,
 };
@@ -170,8 +171,8 @@ pub(crate) fn decode(context: &mut LlamaContext<'_>, step: &[Row<'_>], planes: u
 }
 
 /// How many numbers a position is for this model.
-pub(crate) fn planes(model: &Model) -> Option<usize> {
-    let pointer: NonNull<sys::llama_model> = address(&model.llama, "LlamaModel { model: ")?;
+pub(crate) fn planes(llama: &LlamaModel) -> Option<usize> {
+    let pointer: NonNull<sys::llama_model> = address(llama, "LlamaModel { model: ")?;
     // SAFETY: 1 above: the model is alive, and the call reads one number of it.
     let rope = unsafe { sys::llama_model_rope_type(pointer.as_ptr()) };
     let in_pictures = [sys::LLAMA_ROPE_TYPE_MROPE, sys::LLAMA_ROPE_TYPE_IMROPE].contains(&rope);

@@ -5,13 +5,13 @@ use std::fmt::Write as _;
 
 use loggia_backend::roster::{Survey, SurveyedAlias, SurveyedBackend};
 
-use crate::backends::{Backends, LocalError, SetupError};
+use crate::backends::{Backends, Draft, LocalError, SetupError};
 use crate::config::{Config, Shown};
 use crate::models;
 
 /// The whole output, and whether everything that is named can be reached.
 pub(crate) async fn check(config: &Config) -> Result<(String, bool), SetupError> {
-    let Backends { roster, places, mut missing, .. } = Backends::of(config)?;
+    let Backends { roster, places, mut missing, drafts, .. } = Backends::of(config)?;
     let mut text = format!("{}\n", Shown(config));
     if config.names_no_backend() && matches!(missing[..], [(_, LocalError::NotHere(_))]) {
         // Not named, so not missed.
@@ -24,6 +24,10 @@ pub(crate) async fn check(config: &Config) -> Result<(String, bool), SetupError>
     }
     for (model, why) in &missing {
         let _ = writeln!(text, "# embedded: {model}: NOT REACHED: {why}");
+    }
+    for (model, Draft { file, tokens, always }) in &drafts {
+        let when = if *always { "in every step" } else { "where that is measured to pay" };
+        let _ = writeln!(text, "# embedded: {model} has a draft, {}: {tokens} tokens at most, {when}", file.display());
     }
     let survey = roster.survey().await;
     text.push_str(&report(&survey, &places));

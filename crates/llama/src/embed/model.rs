@@ -35,8 +35,11 @@ impl EmbeddingModel {
                 "adapters are for models that hold chats, and this one makes embeddings".to_owned(),
             ));
         }
+        if options.draft.is_some() {
+            return Err(no_embeddings("it writes nothing that a draft could guess: it makes embeddings".to_owned()));
+        }
         let sizes = Sizes::of(options, &gguf)?;
-        let (llama, devices) = load_weights(options)?;
+        let (llama, devices) = load_weights(&options.path, options.gpu_layers)?;
         let facts = Facts::of(&gguf, &llama);
         Ok(Self { llama, facts, pooling, sizes, devices })
     }

@@ -95,7 +95,13 @@ impl Outlet {
         self.sender.capacity() > 0
     }
 
-    /// Sends without waiting. A step sends at most one output to each reader, and takes part only where there was room for it.
+    /// How many outputs there is room for, without a word to the reader.
+    pub(super) fn room(&self) -> usize {
+        self.sender.capacity()
+    }
+
+    /// Sends without waiting. A step sends one output to each reader, and one more for each guess that was right; it takes part only where
+    /// there is room for all of them.
     pub(super) fn send(&self, output: Result<Output, EngineError>) {
         if let Err(mpsc::error::TrySendError::Full(_)) = self.sender.try_send(output) {
             tracing::error!("an output was lost: a slot took part in a step without room for its result");

@@ -8,10 +8,12 @@ use std::num::NonZeroU32;
 use llama_cpp_2::context::LlamaContext;
 use llama_cpp_2::context::params::LlamaContextParams;
 use llama_cpp_2::llama_batch::LlamaBatch;
+use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::token::LlamaToken;
 
 use super::Sizes;
 use crate::Token;
+use crate::adapter::Adapter;
 use crate::model::{Model, backend};
 use crate::raw::{self, Row, Rows};
 
@@ -28,6 +30,13 @@ pub(super) type Sequence = usize;
 impl<'model> Cache<'model> {
     /// Reserves the memory; `None` where llama.cpp cannot.
     pub(super) fn new(model: &'model Model, sizes: Sizes) -> Option<Self> {
+        let mut cache = Self::over(&model.llama, sizes)?;
+        let is_laid_over = |adapter: &Adapter| adapter.lay_over(&mut cache.context);
+        model.adapter.as_ref().is_none_or(is_laid_over).then_some(cache)
+    }
+
+    /// The same for a model that is nothing but its weights.
+    pub(super) fn over(llama: &'model LlamaModel, sizes: Sizes) -> Option<Self> {
         let params = LlamaContextParams::default()
             .with_n_ctx(NonZeroU32::new(sizes.context * sizes.parallel))
             .with_n_seq_max(sizes.parallel)
@@ -40,12 +49,9 @@ impl<'model> Cache<'model> {
             // Whole windows are kept, so that a sequence can be cut anywhere.
             .with_swa_full(true)
             .with_no_perf(true);
-        let mut context = model.llama.new_context(backend(), params).ok()?;
-        if model.adapter.as_ref().is_some_and(|adapter| !adapter.lay_over(&mut context)) {
-            return None;
-        }
+        let context = llama.new_context(backend(), params).ok()?;
         let batch = LlamaBatch::new(sizes.batch as usize, 1);
-        let planes = raw::planes(model)?;
+        let planes = raw::planes(llama)?;
         Some(Self { context, batch, planes })
     }
 

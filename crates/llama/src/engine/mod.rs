@@ -2,12 +2,13 @@
 //!
 //! Reading order: [`Engine`] (what callers hold), `answer` (what a reader gets, and how the engine hears that he left), `inbox`
 //! (who waits), `worker` (the loop: admit, share, plan, compute, choose), `passage` (what is read), `slots` (who has which part of the cache), `plan` (how the
-//! room in a step is divided), `work` (one request under way), `cache` (the calls into llama.cpp).
+//! room in a step is divided), `work` (one request under way), `draft` (guesses), `cache` (the calls into llama.cpp).
 //!
 //! No HTTP here, and no templates: tokens in, text out.
 
 mod answer;
 mod cache;
+mod draft;
 mod inbox;
 mod passage;
 mod plan;
@@ -190,6 +191,11 @@ impl Sizes {
     /// The cells of the cache: llama.cpp rounds each sequence's up to a multiple of 256.
     pub(crate) fn cells(&self) -> u64 {
         u64::from(self.context).next_multiple_of(256) * u64::from(self.parallel)
+    }
+
+    /// The sizes for a draft that was trained for so many tokens: it guesses nothing beyond them.
+    pub(crate) fn of_draft(self, trained: u32) -> Self {
+        Self { context: self.context.min(trained), ..self }
     }
 }
 

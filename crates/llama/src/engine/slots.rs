@@ -112,7 +112,7 @@ pub(super) fn beginning(held: &[Token], prompt: &Passage) -> usize {
 }
 
 /// How many tokens two sequences have in common from their beginning.
-fn common(a: &[Token], b: &[Token]) -> usize {
+pub(super) fn common(a: &[Token], b: &[Token]) -> usize {
     const STRIDE: usize = 64;
     let most = a.len().min(b.len());
     let (a, b) = (&a[..most], &b[..most]);

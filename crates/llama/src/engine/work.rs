@@ -27,6 +27,8 @@ pub(super) struct Work {
     pub(super) served: u64,
     pub(super) outlet: Outlet,
     pub(super) began: Instant,
+    /// Whether its seed is to give the same text another time.
+    pub(super) is_reproducible: bool,
     sampler: Sampler,
     text: Text,
     generated: usize,
@@ -47,6 +49,7 @@ impl Work {
             served: number,
             outlet,
             began: Instant::now(),
+            is_reproducible: generation.is_to_be_reproducible(),
             sampler: Sampler::new(&generation.sampling, &generation.prompt, generation.held.map(boxed)),
             text: Text::new(generation.stop),
             generated: 0,
@@ -74,6 +77,12 @@ impl Work {
             self.outlet.send(Ok(Output::Piece(Piece { text, tokens: self.generated, logprobs, end })));
         }
         end.is_some()
+    }
+
+    /// How many guesses a step may look at: after them one more token is chosen, and each is an output of its own.
+    pub(super) fn most_guesses(&self) -> usize {
+        let left = self.most.saturating_sub(self.generated);
+        left.min(self.outlet.room()).saturating_sub(1)
     }
 
     /// The computation failed; there will be no more.

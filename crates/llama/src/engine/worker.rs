@@ -3,11 +3,14 @@
 //! One step computes the next token of every answer and, in the room that is left, pieces of prompts. Nothing here waits for a
 //! reader: one without room for another output sits the step out, one who has left loses his slot before the next.
 
+mod choose;
+
 use std::sync::mpsc::SyncSender;
 
 use super::Sizes;
 use super::answer::Output;
 use super::cache::{Cache, Sequence};
+use super::draft::Drafts;
 use super::inbox::{Inbox, Job};
 use super::plan::share;
 use super::slots::{self, Slot};
@@ -24,7 +27,14 @@ pub(super) fn run(model: &Model, sizes: Sizes, inbox: &Inbox, ready: &SyncSender
         let _ = ready.send(Err(no_memory));
         return;
     };
-    let mut worker = Worker::new(model, sizes, inbox, cache);
+    let drafts = match Drafts::new(model, sizes) {
+        Ok(drafts) => drafts,
+        Err(error) => {
+            let _ = ready.send(Err(error));
+            return;
+        }
+    };
+    let mut worker = Worker::new(model, sizes, inbox, cache, drafts);
     let warmed = worker.warm_up().map_err(|what| LoadError::Setting(format!("the model cannot compute: {what}")));
     let go_on = warmed.is_ok();
     if ready.send(warmed).is_ok() && go_on {
@@ -46,6 +56,8 @@ struct Worker<'a> {
     sizes: Sizes,
     inbox: &'a Inbox,
     cache: Cache<'a>,
+    /// Guesses how answers go on, where the model has a draft.
+    drafts: Option<Drafts<'a>>,
     slots: Vec<Slot>,
     scratch: Scratch,
     /// Counts requests as they come and go, and steps.
@@ -56,10 +68,12 @@ struct Worker<'a> {
     has_read_rows: bool,
 }
 
-/// A token of the step whose logits are wanted: whose, and in which row they will be.
+/// A token of the step whose logits are wanted: whose, and in which row they will be. In the rows after it are those of the guesses that
+/// follow it.
 struct Wanted {
     sequence: Sequence,
     row: i32,
+    guesses: usize,
 }
 
 /// A prompt that is being read: how many tokens it has before the next rows, its end, or where it is to stop.
@@ -70,20 +84,20 @@ struct Reader {
 }
 
 impl<'a> Worker<'a> {
-    fn new(model: &'a Model, sizes: Sizes, inbox: &'a Inbox, cache: Cache<'a>) -> Self {
+    fn new(model: &'a Model, sizes: Sizes, inbox: &'a Inbox, cache: Cache<'a>, drafts: Option<Drafts<'a>>) -> Self {
         let slots = (0..sizes.parallel).map(|_| Slot::new()).collect();
         let worth = slots::worth(sizes.context as usize);
         let scratch = Scratch::default();
-        Self { model, sizes, inbox, cache, slots, scratch, clock: 0, worth, has_read_rows: false }
+        Self { model, sizes, inbox, cache, drafts, slots, scratch, clock: 0, worth, has_read_rows: false }
     }
 
-    /// Computes one token for nobody: brings the weights into memory, and shows that the model works at all.
+    /// Computes one token for nobody: brings the weights into memory, and shows that the model works at all, and its draft.
     fn warm_up(&mut self) -> Result<(), String> {
         self.cache.begin();
         self.cache.add(0, 0, 0, true)?;
         self.cache.compute()?;
         self.cache.clear();
-        Ok(())
+        self.drafts.as_mut().map_or(Ok(()), Drafts::warm_up)
     }
 
     /// One round. Says whether there is to be another.
@@ -141,6 +155,9 @@ impl<'a> Worker<'a> {
                 // From an empty stream the same arithmetic follows, bit by bit. From a part that others' steps have computed it
                 // is only nearly the same, and that is enough for another token to be drawn.
                 self.cut(place.slot, 0, 0);
+                if let Some(drafts) = &mut self.drafts {
+                    drafts.forget(place.slot);
+                }
             }
             self.clock += 1;
             let mut work = Work::new(job, self.clock, self.sizes.context as usize);
@@ -208,13 +225,21 @@ impl<'a> Worker<'a> {
     fn prepare(&mut self) -> Result<Vec<Wanted>, String> {
         self.cache.begin();
         self.has_read_rows = false;
+        let mut all_guesses = self.guess().into_iter().peekable();
         let mut wanted = Vec::new();
         for (sequence, slot) in self.slots.iter_mut().enumerate() {
             let Some(work) = slot.work.as_ref().filter(|work| work.outlet.has_room()) else { continue };
             let Some(token) = work.next else { continue };
+            // Both are in the order of the slots.
+            let own = all_guesses.next_if(|guess| guess.sequence == sequence);
+            let own = own.map_or_else(Vec::new, |guess| guess.tokens);
             let row = self.cache.add(sequence, work.prompt.position(slot.held.len()), token, true)?;
             slot.held.push(token);
-            wanted.push(Wanted { sequence, row });
+            for &token in &own {
+                self.cache.add(sequence, work.prompt.position(slot.held.len()), token, true)?;
+                slot.held.push(token);
+            }
+            wanted.push(Wanted { sequence, row, guesses: own.len() });
         }
         let alone = self.sizes.alone as usize;
         let each = if wanted.is_empty() { alone } else { self.sizes.piece as usize };
@@ -254,7 +279,7 @@ impl<'a> Worker<'a> {
             let is_last = at + 1 == work.prompt.len();
             let row = self.cache.add(sequence, work.prompt.position(at), token, is_last)?;
             if is_last {
-                wanted.push(Wanted { sequence, row });
+                wanted.push(Wanted { sequence, row, guesses: 0 });
             }
         }
         slot.held.extend_from_slice(&work.prompt[start..start + part]);
@@ -300,20 +325,13 @@ impl<'a> Worker<'a> {
         readers.into_iter().filter_map(reader).collect()
     }
 
-    fn choose(&mut self, wanted: &[Wanted]) {
-        for &Wanted { sequence, row } in wanted {
-            let logits = self.cache.logits(row);
-            let work = self.slots[sequence].work.as_mut();
-            if work.is_some_and(|work| work.step(logits, self.model, &mut self.scratch)) {
-                self.release(sequence);
-            }
-        }
-    }
-
     /// After a failed step nothing is known of the cache: everybody is told, and the engine begins anew.
     fn fail_all(&mut self, what: &str) {
         tracing::error!(what, "a step failed; every request of it is answered with an error");
         self.cache.clear();
+        if let Some(drafts) = &mut self.drafts {
+            drafts.clear();
+        }
         for slot in &mut self.slots {
             slot.held.clear();
             if let Some(work) = slot.work.take() {

@@ -10,7 +10,7 @@ mod rng;
 mod weights;
 
 pub(crate) use logprobs::{Ranked, rank};
-pub(crate) use weights::Scratch;
+pub(crate) use weights::{Scratch, likeliest};
 
 use crate::Token;
 use penalties::Penalties;

@@ -31,7 +31,7 @@ pub(crate) struct Scratch {
 }
 
 /// The position of the highest logit; of several the first.
-pub(super) fn likeliest(logits: &[f32]) -> Token {
+pub(crate) fn likeliest(logits: &[f32]) -> Token {
     let highest = maximum(logits);
     to_token(logits.iter().position(|&logit| logit >= highest).unwrap_or(0))
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Config, Lora, Mmproj, ModelName};
+use crate::config::{Config, Lora, Mmproj, ModelName, PerModel};
 use crate::models::{self, Store, StoreError};
 
 /// A model file, under the name that clients use.
@@ -16,7 +16,20 @@ pub(crate) struct Local {
     pub(crate) adapter: Option<Adapter>,
     /// What it sees or hears with.
     pub(crate) mmproj: Option<PathBuf>,
+    /// What guesses ahead for it.
+    pub(crate) draft: Option<Draft>,
 }
+
+/// A draft model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Draft {
+    pub(crate) file: PathBuf,
+    pub(crate) tokens: u32,
+    pub(crate) always: bool,
+}
+
+/// How many tokens a draft guesses where nobody says.
+const DRAFT_TOKENS: u32 = 4;
 
 /// A LoRA adapter of a model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -114,6 +127,37 @@ pub(super) fn check_projectors(
     Ok(())
 }
 
+/// Gives the models the drafts that are set for them. Says what is wrong with the first that cannot be had, or that is nobody's.
+pub(super) fn give_drafts(here: &mut [Local], missing: &[(String, LocalError)], config: &Config) -> Result<(), String> {
+    let store = Store::new(&config.data_dir);
+    // Of a model that is not here that is said, and no more.
+    let to_be_had = config.per_model.iter().filter(|(name, _)| missing.iter().all(|(other, _)| other != *name));
+    for (name, its) in to_be_had {
+        let of_its = |what: &dyn std::fmt::Display| format!("per_model.{name}: {what}");
+        let Some(draft) = draft(its, &store).map_err(|what| of_its(&what))? else { continue };
+        let model = here.iter_mut().find(|model| model.name == *name);
+        let model = model.ok_or_else(|| {
+            of_its(&"it has a `draft`, and no embedded model is called so: an alias has none of its own")
+        })?;
+        model.draft = Some(draft);
+    }
+    Ok(())
+}
+
+fn draft(its: &PerModel, store: &Store) -> Result<Option<Draft>, String> {
+    let Some(asked) = &its.draft else {
+        let is_named = its.draft_tokens.is_none() && its.draft_always.is_none();
+        return if is_named {
+            Ok(None)
+        } else {
+            Err("it says how to draft, and not with which model: `draft` names it".to_owned())
+        };
+    };
+    let file = find(asked, store).map_err(|error| format!("draft: {error}"))?.file;
+    let (tokens, always) = (its.draft_tokens.unwrap_or(DRAFT_TOKENS), its.draft_always.unwrap_or(false));
+    Ok(Some(Draft { file, tokens, always }))
+}
+
 /// A file that exists is that file; anything else is looked up in the store.
 fn find(asked: &ModelName, store: &Store) -> Result<Local, LocalError> {
     if cfg!(not(feature = "embedded")) {
@@ -131,5 +175,5 @@ fn find(asked: &ModelName, store: &Store) -> Result<Local, LocalError> {
         return Err(LocalError::Incomplete(asked.0.clone()));
     }
     let mmproj = models::projector_beside(&model.file);
-    Ok(Local { name: model.name, file: model.file, adapter: None, mmproj })
+    Ok(Local { name: model.name, file: model.file, adapter: None, mmproj, draft: None })
 }

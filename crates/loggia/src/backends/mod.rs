@@ -22,7 +22,7 @@ pub(crate) use embedded::run as run_engine;
 #[cfg(feature = "embedded")]
 use embedded::{Embedded, check_adapters, check_per_model};
 use local::Local;
-pub(crate) use local::LocalError;
+pub(crate) use local::{Draft, LocalError};
 
 /// Everything that a configuration names.
 pub(crate) struct Backends {
@@ -31,6 +31,8 @@ pub(crate) struct Backends {
     pub(crate) places: Vec<(String, String)>,
     /// Models for the embedded engine that are not to be had, as they were asked for, and why.
     pub(crate) missing: Vec<(String, LocalError)>,
+    /// Which models of the embedded engine have a draft, and which.
+    pub(crate) drafts: Vec<(String, Draft)>,
     /// Loads the models of the embedded engine. Until it is done they are listed, and a chat waits for them.
     pub(crate) load: BoxFuture<'static, anyhow::Result<()>>,
 }
@@ -57,7 +59,8 @@ type Named = (String, String, Arc<dyn Backend>);
 impl Backends {
     /// The embedded engine first, then each Ollama, then each engine that speaks OpenAI: a bare model name means the first that has it.
     pub(crate) fn of(config: &Config) -> Result<Self, SetupError> {
-        let (here, missing) = local::find_all(config);
+        let (mut here, missing) = local::find_all(config);
+        local::give_drafts(&mut here, &missing, config).map_err(SetupError::PerModel)?;
         let aliases = aliases(config, &here);
         local::check_projectors(&here, &missing, config).map_err(SetupError::Projector)?;
         check_adapters(&here, config).map_err(SetupError::Adapter)?;
@@ -67,7 +70,8 @@ impl Backends {
         let places = all.iter().map(|(name, place, _)| (name.clone(), place.clone())).collect();
         let members = all.into_iter().map(|(name, _, backend)| (name.into(), backend));
         let roster = Arc::new(Roster::new(members, aliases)?);
-        Ok(Backends { roster, places, missing, load })
+        let drafts = here.into_iter().filter_map(|model| Some((model.name, model.draft?))).collect();
+        Ok(Backends { roster, places, missing, drafts, load })
     }
 }
 

@@ -171,6 +171,9 @@ impl Layer {
             *model = model.beside(&beside);
         }
         layer.mmproj = layer.mmproj.map(|all| all.into_iter().map(|mmproj| mmproj.beside(&beside)).collect());
+        for its in layer.per_model.iter_mut().flat_map(BTreeMap::values_mut) {
+            its.draft = its.draft.as_ref().map(|draft| draft.beside(&beside));
+        }
         layer.lora = layer.lora.map(|all| all.into_iter().map(|lora| lora.beside(&beside)).collect());
         layer.checked(&path.display().to_string())
     }

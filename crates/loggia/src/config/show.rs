@@ -6,7 +6,7 @@ use std::time::Duration;
 use loggia_api::{Ceilings, Strictness};
 use loggia_backend::media;
 
-use super::{Config, Lora, Origin, Set};
+use super::{Config, Lora, Origin, PerModel, Set};
 
 /// Prints a configuration.
 pub(crate) struct Shown<'a>(pub(crate) &'a Config);
@@ -110,6 +110,7 @@ fn tables(config: &Config, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             writeln!(f, "sampling_profile = {}", text(profile))?;
         }
         flags(f, settings.strict, settings.lenient)?;
+        drafting(f, settings)?;
         if !settings.options.is_empty() {
             writeln!(f, "options = {}", toml::Value::from(settings.options.clone()))?;
         }
@@ -122,6 +123,19 @@ fn flags(f: &mut fmt::Formatter<'_>, strict: Option<bool>, lenient: Option<bool>
         if let Some(value) = value {
             writeln!(f, "{key} = {value}")?;
         }
+    }
+    Ok(())
+}
+
+fn drafting(f: &mut fmt::Formatter<'_>, its: &PerModel) -> fmt::Result {
+    if let Some(draft) = &its.draft {
+        writeln!(f, "draft = {}", text(&draft.0))?;
+    }
+    if let Some(tokens) = its.draft_tokens {
+        writeln!(f, "draft_tokens = {tokens}")?;
+    }
+    if let Some(always) = its.draft_always {
+        writeln!(f, "draft_always = {always}")?;
     }
     Ok(())
 }

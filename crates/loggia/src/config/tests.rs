@@ -56,6 +56,9 @@ sampling_profile = "original"
 
 [per_model.agent]
 strict = true
+draft = "smollm2:135m"
+draft_tokens = 6
+draft_always = true
 options = { num_ctx = 32768, top_k = 20 }
 "#;
 

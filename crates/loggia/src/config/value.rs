@@ -123,6 +123,12 @@ pub(crate) struct PerModel {
     /// Ollama's options, for requests that do not say otherwise.
     #[serde(default)]
     pub(crate) options: toml::Table,
+    /// A smaller model that guesses ahead for an embedded one.
+    pub(crate) draft: Option<ModelName>,
+    /// The most tokens that it guesses in a step.
+    pub(crate) draft_tokens: Option<u32>,
+    /// Whether it guesses without measuring whether that pays.
+    pub(crate) draft_always: Option<bool>,
 }
 
 impl PerModel {

@@ -18,11 +18,11 @@ use futures_util::{Stream, StreamExt as _, stream};
 use loggia_backend::{
     Abilities, Backend, BackendError, ChatCall, CompletionCall, EmbeddingCall, Embeddings, Event, Reply,
 };
-use loggia_llama::{Forecast, LlamaOptions, Lora};
+use loggia_llama::{Draft, Forecast, LlamaOptions, Lora};
 use loggia_wire::Extra;
 use loggia_wire::openai::Model;
 
-use super::local::{Adapter, Local};
+use super::local::{self, Adapter, Local};
 use crate::config::{Config, KeepAlive};
 pub(super) use per_model::check as check_per_model;
 use pool::{Lease, Pool};
@@ -203,6 +203,7 @@ impl Opening {
             file: model.file.clone(),
             adapter: model.adapter.clone(),
             mmproj: model.mmproj.clone(),
+            draft: model.draft.clone(),
             context: config.context.map(NonZeroU32::get),
             parallel: config.parallel.get(),
             threads: config.threads.map(NonZeroU32::get),
@@ -213,9 +214,12 @@ impl Opening {
     /// The same, for the engine.
     fn options(&self) -> LlamaOptions {
         let lora = |adapter: &Adapter| Lora { path: adapter.file.clone(), scale: adapter.scale };
+        let draft =
+            |draft: &local::Draft| Draft { path: draft.file.clone(), tokens: draft.tokens, always: draft.always };
         LlamaOptions {
             lora: self.adapter.as_ref().map(lora),
             mmproj: self.mmproj.clone(),
+            draft: self.draft.as_ref().map(draft),
             context: self.context,
             parallel: self.parallel,
             threads: self.threads,

@@ -10,6 +10,10 @@ use crate::config::Config;
 /// Says what is wrong with the first entry of `per_model` that an embedded model cannot honour. Entries of other models are their engines'.
 pub(in crate::backends) fn check(models: &[Local], aliases: &[Alias], config: &Config) -> Result<(), String> {
     let is_alone = config.ollama.is_empty() && config.openai.is_empty();
+    for model in models.iter().filter(|model| model.draft.is_some()) {
+        Forecast::of(&Opening::of(model, config).options())
+            .map_err(|why| format!("per_model.{}: {why}", model.name))?;
+    }
     for (name, its) in &*config.per_model {
         let options = its.policy().options;
         let Some(model) = embedded(name, models, aliases, is_alone).filter(|_| !options.is_empty()) else { continue };
@@ -53,11 +57,15 @@ fn starred<'a>(alias: &Alias, name: &'a str) -> Option<&'a str> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
 
     #[test]
     fn an_entry_is_an_embedded_models_by_its_name_or_by_an_alias() {
-        let local = |name: &str| Local { name: name.to_owned(), file: "m.gguf".into(), adapter: None, mmproj: None };
+        let file = PathBuf::from("m.gguf");
+        let local =
+            |name: &str| Local { file: file.clone(), adapter: None, mmproj: None, draft: None, name: name.to_owned() };
         let models = [local("smollm2:135m"), local("qwen3:4b")];
         let aliases = [("agent", "qwen3:4b"), ("other", "llama3:8b"), ("gpt-*", "agent"), ("gpt-4*", "smollm2:135m")];
         let aliases = aliases.map(|(from, to)| Alias::new(from, to).unwrap());

@@ -383,13 +383,14 @@ impl Pool {
         if forecast.bytes() <= memory {
             return Ok(());
         }
-        let Forecast { weights, adapter, projector, cache, compute, context, .. } = forecast;
+        let Forecast { weights, adapter, projector, draft, cache, compute, context, .. } = forecast;
         let (parallel, name) = (self.openings[at].parallel, &self.openings[at].name);
         let show = |bytes| ByteSize(bytes).display().iec().to_string();
+        let of_draft = if draft > 0 { format!(", {} for its draft", show(draft)) } else { String::new() };
         Err(BackendError::Engine {
             message: format!(
                 "the model `{name}` needs {} of memory ({} of weights, {} for {parallel} × {context} tokens of context, {} to \
-                 compute in) and {} may be used: lower --context or --parallel, take a smaller quantisation, or raise `memory`",
+                 compute in{of_draft}) and {} may be used: lower --context or --parallel, take a smaller quantisation, or raise `memory`",
                 show(forecast.bytes()),
                 show(weights.saturating_add(adapter).saturating_add(projector)),
                 show(cache),

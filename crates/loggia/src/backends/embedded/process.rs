@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::process::{Child, Command};
 use tokio::sync::Notify;
 
-use super::super::local::Adapter;
+use super::super::local::{Adapter, Draft};
 use super::pool::{Start, Started};
 
 /// What an engine's process is to load.
@@ -22,6 +22,7 @@ pub(crate) struct Opening {
     pub(crate) file: PathBuf,
     pub(crate) adapter: Option<Adapter>,
     pub(crate) mmproj: Option<PathBuf>,
+    pub(crate) draft: Option<Draft>,
     pub(crate) context: Option<u32>,
     pub(crate) parallel: u32,
     pub(crate) threads: Option<u32>,

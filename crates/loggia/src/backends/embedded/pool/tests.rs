@@ -117,6 +117,7 @@ fn pool(stage: &Arc<Stage>, needs: &[(&str, u64)], memory: u64, keep_alive: Opti
         file: format!("{name}.gguf").into(),
         adapter: None,
         mmproj: None,
+        draft: None,
         context: None,
         parallel: 4,
         threads: None,
@@ -131,7 +132,7 @@ fn pool(stage: &Arc<Stage>, needs: &[(&str, u64)], memory: u64, keep_alive: Opti
 }
 
 fn forecast(weights: u64, shared: u64) -> Forecast {
-    Forecast { weights, shared, adapter: 0, projector: 0, cache: 0, compute: 0, context: 4096, embeds: false }
+    Forecast { weights, shared, adapter: 0, projector: 0, draft: 0, cache: 0, compute: 0, context: 4096, embeds: false }
 }
 
 #[test]
