@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "what the tests share is test code")]
 
+#[path = "../tests/support/gguf.rs"]
+mod gguf;
 #[path = "../tests/support/projector.rs"]
 mod projector;
 

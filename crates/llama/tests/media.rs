@@ -23,6 +23,7 @@ use loggia_backend::{Ability, Backend, BackendError, ChatCall, Event};
 use loggia_llama::{Forecast, Llama, LlamaOptions, LoadError};
 use projector::Kind;
 use serde_json::{Value, json};
+use support::gguf;
 use support::{Whole, ask, call, call_with, model, next_text, open};
 
 /// Numbers of the default model's embeddings.

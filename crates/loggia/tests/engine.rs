@@ -202,31 +202,6 @@ fn a_model_larger_than_the_memory_it_may_have_is_refused_with_its_needs() {
     run.failed_saying(&["the model `tiny` needs", "64.0 KiB may be used", "lower --context or --parallel"]);
 }
 
-/// Damages a file in one of several ways.
-fn damage(file: &mut Vec<u8>, chance: &mut Chance) {
-    // Most of what can be said wrongly is said in the header.
-    let header = file.len() / 6;
-    match chance.below(5) {
-        0 => {
-            let at = chance.below(header);
-            file[at] ^= 1 << chance.below(8);
-        }
-        1 => {
-            let at = chance.below(file.len());
-            file[at] = chance.byte();
-        }
-        2 => file.truncate(chance.below(file.len())),
-        3 => {
-            let at = chance.below(header);
-            file[at..at + 8].fill(0xff);
-        }
-        _ => {
-            let (at, length) = (chance.below(header), chance.below(64));
-            file[at..at + length].fill(0);
-        }
-    }
-}
-
 #[test]
 fn two_hundred_damaged_files_are_served_or_refused_and_end_nothing_else() {
     let program = Program::new().with("LOGGIA_THREADS", "1").with("LOGGIA_CONTEXT", "64").with("LOGGIA_LOG", "error");
@@ -235,7 +210,9 @@ fn two_hundred_damaged_files_are_served_or_refused_and_end_nothing_else() {
     let (mut loaded, mut refused) = (0, 0);
     for number in 0..200 {
         let mut file = whole.clone();
-        damage(&mut file, &mut chance);
+        // Most of what can be said wrongly is said in the header.
+        let header = file.len() / 6;
+        chance.damage(&mut file, header);
         let file = program.write("damaged.gguf", file);
         let mut running = program.start(&["serve", "--listen", "127.0.0.1:0", "--model", file.to_str().unwrap()]);
         let mut lines = BufReader::new(running.0.stdout.take().unwrap()).lines();

@@ -85,31 +85,6 @@ fn an_adapter_that_does_not_go_with_its_model_is_an_error_before_anything_is_loa
     alike.failed_saying(&["two models would be called `tiny`"]);
 }
 
-/// Damages a file in one of several ways.
-fn damage(file: &mut Vec<u8>, chance: &mut Chance) {
-    // The header is a good third of it.
-    let header = file.len() / 3;
-    match chance.below(5) {
-        0 => {
-            let at = chance.below(header);
-            file[at] ^= 1 << chance.below(8);
-        }
-        1 => {
-            let at = chance.below(file.len());
-            file[at] = chance.byte();
-        }
-        2 => file.truncate(chance.below(file.len())),
-        3 => {
-            let at = chance.below(header);
-            file[at..at + 8].fill(0xff);
-        }
-        _ => {
-            let (at, length) = (chance.below(header), chance.below(64));
-            file[at..at + length].fill(0);
-        }
-    }
-}
-
 #[test]
 fn a_hundred_damaged_adapters_are_served_or_refused_and_end_nothing_else() {
     let program = program().with("LOGGIA_LOG", "error");
@@ -118,7 +93,9 @@ fn a_hundred_damaged_adapters_are_served_or_refused_and_end_nothing_else() {
     let (mut loaded, mut refused) = (0, 0);
     for number in 0..100 {
         let mut file = whole.clone();
-        damage(&mut file, &mut chance);
+        // The header is a good third of it.
+        let header = file.len() / 3;
+        chance.damage(&mut file, header);
         program.write("damaged.gguf", file);
         let flags = ["serve", "--listen", "127.0.0.1:0", "--lora", "tuned=tiny.gguf+damaged.gguf"];
         let mut running = program.start(&flags);

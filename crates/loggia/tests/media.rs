@@ -13,6 +13,7 @@ use base64::engine::general_purpose::STANDARD;
 use projector::Kind;
 use serde_json::{Value, json};
 use support::Program;
+use support::gguf;
 use support::served::Served;
 use support::tiny::{self, Chance};
 
@@ -159,31 +160,6 @@ fn a_projector_that_cannot_be_meant_or_used_is_an_error_at_the_start() {
     run(&["--mmproj", "wrong.gguf"]).failed_saying(&["cannot load the projector", "made for another model"]);
 }
 
-/// Damages a file in one of several ways.
-fn damage(file: &mut Vec<u8>, chance: &mut Chance) {
-    // Metadata and names are the first kilobytes of it.
-    let header = 4096;
-    match chance.below(5) {
-        0 => {
-            let at = chance.below(header);
-            file[at] ^= 1 << chance.below(8);
-        }
-        1 => {
-            let at = chance.below(file.len());
-            file[at] = chance.byte();
-        }
-        2 => file.truncate(chance.below(file.len())),
-        3 => {
-            let at = chance.below(header);
-            file[at..at + 8].fill(0xff);
-        }
-        _ => {
-            let (at, length) = (chance.below(file.len() - 64), chance.below(64));
-            file[at..at + length].fill(0);
-        }
-    }
-}
-
 #[test]
 fn forty_damaged_projectors_end_nothing_but_their_own_model() {
     let program = program().with("LOGGIA_LOG", "error");
@@ -192,7 +168,9 @@ fn forty_damaged_projectors_end_nothing_but_their_own_model() {
     let (mut loaded, mut refused) = (0, 0);
     for number in 0..40 {
         let mut file = whole.clone();
-        damage(&mut file, &mut chance);
+        // Metadata and names are the first kilobytes of it.
+        let header = 4096;
+        chance.damage(&mut file, header);
         program.write("damaged.gguf", file);
         let flags = ["serve", "--listen", "127.0.0.1:0", "--model", "tiny.gguf", "--mmproj", "damaged.gguf"];
         let mut running = program.start(&flags);

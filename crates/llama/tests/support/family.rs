@@ -23,13 +23,14 @@ const WINDOW: u32 = 16;
 
 /// The bytes of the GGUF file.
 pub(crate) fn gguf(family: Family) -> Vec<u8> {
-    let weight = |name: &str, drawn: f32| match name {
+    let mut drawn = gguf::lots(7);
+    let weight = |name: &str| match name {
         // How fast a state forgets, below zero: so slowly that it remembers some hundred tokens.
-        _ if name.ends_with("ssm_a") => -0.01 * (0.6 + drawn),
+        _ if name.ends_with("ssm_a") => -0.01 * (0.6 + drawn()),
         _ if name.contains("norm") => 1.0,
-        _ => drawn,
+        _ => drawn(),
     };
-    gguf::file(&metadata(family), &tensors(family), 7, weight)
+    gguf::file(&metadata(family), &tensors(family), weight)
 }
 
 fn metadata(family: Family) -> Vec<Entry> {

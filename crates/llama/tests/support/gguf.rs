@@ -1,4 +1,4 @@
-//! GGUF files as a test writes them: the format, and weights drawn by lot.
+//! GGUF files as tests write them: the format, and weights drawn by lot. The program's tests take it from here.
 
 #![allow(
     dead_code,
@@ -12,14 +12,32 @@ pub(crate) type Entry = (String, Vec<u8>);
 /// A tensor's name and its sides.
 pub(crate) type Shape = (String, Vec<u64>);
 
-/// The bytes of a file with these tensors of 32-bit floats; `weight` makes a weight of what was drawn, from -0.5 to 0.5.
-pub(crate) fn file(metadata: &[Entry], tensors: &[Shape], lot: u64, weight: impl Fn(&str, f32) -> f32) -> Vec<u8> {
+/// GGUF's numbers for the types of tensors that are written here: floats of 32 bits and of 16.
+pub(crate) const F32: u32 = 0;
+pub(crate) const F16: u32 = 1;
+
+/// The bytes of a file with these tensors of 32-bit floats. `weight` is asked for each of a tensor's weights.
+pub(crate) fn file(
+    metadata: &[(impl AsRef<str>, Vec<u8>)],
+    tensors: &[Shape],
+    mut weight: impl FnMut(&str) -> f32,
+) -> Vec<u8> {
+    of_types(metadata, tensors, |_| F32, |file, name| file.extend(weight(name).to_le_bytes()))
+}
+
+/// The same with tensors of several types, by their names: `put` writes a weight.
+pub(crate) fn of_types(
+    metadata: &[(impl AsRef<str>, Vec<u8>)],
+    tensors: &[Shape],
+    type_of: impl Fn(&str) -> u32,
+    mut put: impl FnMut(&mut Vec<u8>, &str),
+) -> Vec<u8> {
     let mut file = Vec::from(*b"GGUF");
     file.extend(3_u32.to_le_bytes());
     file.extend((tensors.len() as u64).to_le_bytes());
     file.extend((metadata.len() as u64).to_le_bytes());
     for (key, value) in metadata {
-        put_text(&mut file, key);
+        put_text(&mut file, key.as_ref());
         file.extend(value);
     }
     let count = |shape: &[u64]| shape.iter().product::<u64>();
@@ -30,22 +48,27 @@ pub(crate) fn file(metadata: &[Entry], tensors: &[Shape], lot: u64, weight: impl
         for side in shape {
             file.extend(side.to_le_bytes());
         }
-        // Type 0: 32-bit floats.
-        file.extend(0_u32.to_le_bytes());
+        file.extend(type_of(name).to_le_bytes());
         file.extend(u64::to_le_bytes(offset));
-        offset += (count(shape) * 4).next_multiple_of(32);
+        let width = if type_of(name) == F16 { 2 } else { 4 };
+        offset += (count(shape) * width).next_multiple_of(32);
     }
     file.resize(file.len().next_multiple_of(32), 0);
-    let mut chance = lot;
     for (name, shape) in tensors {
         for _ in 0..count(shape) {
-            chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            let drawn = f32::from(chance.to_be_bytes()[0]) / 256.0 - 0.498;
-            file.extend(weight(name, drawn).to_le_bytes());
+            put(&mut file, name);
         }
         file.resize(file.len().next_multiple_of(32), 0);
     }
     file
+}
+
+/// Numbers from -0.5 to 0.5 that look drawn by lot and are the same each time.
+pub(crate) fn lots(mut lot: u64) -> impl FnMut() -> f32 {
+    move || {
+        lot = lot.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        f32::from(lot.to_be_bytes()[0]) / 256.0 - 0.498
+    }
 }
 
 /// A vocabulary of the 256 bytes behind three tokens for the unknown, the beginning and the end.
@@ -95,7 +118,7 @@ pub(crate) fn array(kind: u32, count: usize, elements: Vec<u8>) -> Vec<u8> {
     value(9, &[head, elements].concat())
 }
 
-fn put_text(out: &mut Vec<u8>, text: &str) {
+pub(crate) fn put_text(out: &mut Vec<u8>, text: &str) {
     out.extend((text.len() as u64).to_le_bytes());
     out.extend(text.as_bytes());
 }

@@ -8,7 +8,7 @@
 )]
 
 pub(crate) mod family;
-mod gguf;
+pub(crate) mod gguf;
 
 use std::path::PathBuf;
 use std::sync::Arc;

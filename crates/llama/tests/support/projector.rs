@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "what the tests share is test code")]
 
+use super::gguf::{self, array, number, text, value};
+
 /// What it is like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(dead_code, reason = "not every test has a use for all of them")]
@@ -33,51 +35,17 @@ const STACK: u64 = 4;
 
 /// The bytes of the GGUF file, for a model whose embeddings have so many numbers.
 pub(crate) fn gguf(kind: Kind, model_width: u64) -> Vec<u8> {
-    let metadata = metadata(kind);
-    let tensors = tensors(kind, model_width);
-    let mut file = Vec::from(*b"GGUF");
-    file.extend(3_u32.to_le_bytes());
-    file.extend((tensors.len() as u64).to_le_bytes());
-    file.extend((metadata.len() as u64).to_le_bytes());
-    for (key, value) in &metadata {
-        put_text(&mut file, key);
-        file.extend(value);
-    }
-    let mut offset = 0;
-    for (name, shape) in &tensors {
-        put_text(&mut file, name);
-        file.extend(u32::try_from(shape.len()).unwrap().to_le_bytes());
-        for side in shape {
-            file.extend(side.to_le_bytes());
-        }
-        file.extend(type_of(name).to_le_bytes());
-        file.extend(u64::to_le_bytes(offset));
-        offset += bytes(name, shape).next_multiple_of(32);
-    }
-    file.resize(file.len().next_multiple_of(32), 0);
-    let mut chance = 7_u64;
-    for (name, shape) in &tensors {
-        for _ in 0..shape.iter().product::<u64>() {
-            chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            let drawn = f32::from(chance.to_be_bytes()[0]) / 256.0 - 0.498;
-            put_weight(&mut file, name, drawn);
-        }
-        file.resize(file.len().next_multiple_of(32), 0);
-    }
-    file
+    let mut drawn = gguf::lots(7);
+    gguf::of_types(&metadata(kind), &tensors(kind, model_width), type_of, |file, name| put_weight(file, name, drawn()))
 }
 
 /// Kernels of convolutions are 16-bit floats, as llama.cpp wants them; all else has 32 bits.
 fn type_of(name: &str) -> u32 {
-    u32::from(name.contains("conv1d") && name.ends_with("weight"))
-}
-
-fn bytes(name: &str, shape: &[u64]) -> u64 {
-    shape.iter().product::<u64>() * if type_of(name) == 1 { 2 } else { 4 }
+    if name.contains("conv1d") && name.ends_with("weight") { gguf::F16 } else { gguf::F32 }
 }
 
 fn put_weight(file: &mut Vec<u8>, name: &str, drawn: f32) {
-    if type_of(name) == 1 {
+    if type_of(name) == gguf::F16 {
         // ±0.25 as 16-bit floats.
         file.extend((if drawn < 0.0 { 0xb400_u16 } else { 0x3400 }).to_le_bytes());
         return;
@@ -240,28 +208,4 @@ fn metadata(kind: Kind) -> Vec<(String, Vec<u8>)> {
         ("clip.audio.projector.stack_factor".to_owned(), number(4)),
     ]);
     all
-}
-
-fn value(kind: u32, bytes: &[u8]) -> Vec<u8> {
-    [&kind.to_le_bytes()[..], bytes].concat()
-}
-
-fn number(number: u32) -> Vec<u8> {
-    value(4, &number.to_le_bytes())
-}
-
-fn text(text: &str) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    put_text(&mut bytes, text);
-    value(8, &bytes)
-}
-
-fn array(kind: u32, count: u64, elements: Vec<u8>) -> Vec<u8> {
-    let head = [&kind.to_le_bytes()[..], &count.to_le_bytes()].concat();
-    value(9, &[head, elements].concat())
-}
-
-fn put_text(out: &mut Vec<u8>, text: &str) {
-    out.extend((text.len() as u64).to_le_bytes());
-    out.extend(text.as_bytes());
 }

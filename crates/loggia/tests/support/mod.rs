@@ -3,6 +3,8 @@
 #![allow(dead_code, reason = "not every test uses all of it")]
 #![allow(clippy::unwrap_used, reason = "a panic is the failure we want; clippy only knows functions marked as tests")]
 
+#[path = "../../../llama/tests/support/gguf.rs"]
+pub(crate) mod gguf;
 pub(crate) mod hub;
 pub(crate) mod ollama;
 pub(crate) mod served;
