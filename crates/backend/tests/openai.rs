@@ -276,6 +276,33 @@ async fn what_engines_send_irregularly_is_made_regular() {
     assert_eq!(events, [usage]);
 }
 
+/// llama-server sends 20 where nobody says how many, and no log-probabilities at all where somebody says none.
+#[tokio::test]
+async fn a_token_has_as_many_alternatives_as_were_asked_for() {
+    const SENT: &str = concat!(
+        r#"data: {"choices":[{"index":0,"delta":{"content":"a"},"logprobs":{"content":[{"token":"a","logprob":-0.5,"bytes":[97],"#,
+        r#""top_logprobs":[{"token":"a","logprob":-0.5,"bytes":[97]},{"token":"b","logprob":-2.0,"bytes":[98]}]}]}}]}"#,
+        "\n\ndata: [DONE]\n\n"
+    );
+    for (asked, sent_on, left) in [(None, None, 0), (Some(0), None, 0), (Some(1), Some(1), 1), (Some(5), Some(5), 2)] {
+        let engine = RawEngine::start([vec![stream_head(), piece(SENT), stream_end()]]).await;
+        let mut request =
+            json!({"model": "m", "messages": [{"role": "user", "content": "Hi"}], "stream": true, "logprobs": true});
+        if let Some(asked) = asked {
+            request["top_logprobs"] = json!(asked);
+        }
+        let (events, error) = told(engine_at(&engine.url).chat(call(request)).await.unwrap()).await;
+        assert_eq!(error, None);
+        let token = &events[0]["choices"][0]["logprobs"]["content"][0];
+        assert_eq!((token["logprob"].as_f64(), token["top_logprobs"].as_array().unwrap().len()), (Some(-0.5), left));
+        let body: Value = serde_json::from_str(&engine.bodies()[0]).unwrap();
+        assert_eq!(
+            (body["logprobs"].as_bool(), body.get("top_logprobs").and_then(Value::as_u64)),
+            (Some(true), sent_on)
+        );
+    }
+}
+
 #[tokio::test]
 async fn a_running_count_is_told_once_at_the_end_and_an_unreadable_one_never() {
     let frame = |usage: &str| format!("data: {{\"choices\":[{{\"index\":0,\"delta\":{{}}}}],\"usage\":{usage}}}\n\n");

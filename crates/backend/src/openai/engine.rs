@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use bytes::Bytes;
 use futures_core::Stream;
 use futures_core::future::BoxFuture;
+use futures_util::StreamExt as _;
 use http::header::{CONTENT_TYPE, SERVER};
 use http::{HeaderMap, Response, StatusCode, Uri};
 use loggia_wire::openai::{EmbeddingRequest, Model, StreamOptions};
@@ -20,8 +21,8 @@ use crate::http::{BaseUrl, Body, Client, Key, Upstream, read};
 use crate::retry_after::retry_after;
 use crate::thoughts::Apart;
 use crate::{
-    Abilities, AbilitySet, Backend, BackendError, ChatCall, CompletionCall, EmbeddingCall, Embeddings, Event, Events,
-    Reply, ServedBy, fingerprint,
+    Abilities, AbilitySet, Backend, BackendError, ChatCall, Chunk, CompletionCall, EmbeddingCall, Embeddings, Event,
+    Events, Reply, ServedBy, fingerprint,
 };
 
 /// The most bytes of a whole answer or a list of models.
@@ -72,12 +73,18 @@ impl OpenAi {
             // Copies the conversation only where somebody else still holds it.
             ask_for_usage(&mut Arc::make_mut(&mut call.request).stream_options);
         }
+        if call.request.top_logprobs == Some(0) {
+            // Nothing else than leaving it out, but llama-server then sends no log-probabilities at all.
+            Arc::make_mut(&mut call.request).top_logprobs = None;
+        }
         let request = &*call.request;
         let (stream, choices) = (request.streams(), request.choices());
+        let most = || request.top_logprobs.and_then(|most| usize::try_from(most).ok()).unwrap_or(0);
+        let alternatives = (request.logprobs == Some(true)).then(most);
         // Where the client asks llama-server to leave reasoning in the text, it stays there.
         let thoughts_apart = request.extra.get("reasoning_format").is_none_or(|format| format != "none");
         let model = request.model.as_str().into();
-        let asked = Asked { kind: Kind::Chat, model, stream, choices, thoughts_apart };
+        let asked = Asked { kind: Kind::Chat, model, stream, choices, alternatives, thoughts_apart };
         self.start(&self.chat, to_json(request)?, asked).await
     }
 
@@ -88,7 +95,7 @@ impl OpenAi {
         let request = &*call.request;
         let (stream, choices) = (request.streams(), request.prompts() * request.choices());
         let model = request.model.as_str().into();
-        let asked = Asked { kind: Kind::Completion, model, stream, choices, thoughts_apart: false };
+        let asked = Asked { kind: Kind::Completion, model, stream, choices, alternatives: None, thoughts_apart: false };
         self.start(&self.completions, to_json(request)?, asked).await
     }
 
@@ -226,13 +233,36 @@ struct Asked {
     model: Arc<str>,
     stream: bool,
     choices: usize,
+    /// How many `top_logprobs` a token of a chat is to have, where log-probabilities are asked for: llama-server sends 20 where nobody says.
+    alternatives: Option<usize>,
     /// Whether reasoning in the text is told apart.
     thoughts_apart: bool,
 }
 
 impl Asked {
     fn told(&self, events: impl Stream<Item = Result<Event, BackendError>> + Send + 'static) -> Events {
+        let Some(most) = self.alternatives else { return self.thoughts_told(events) };
+        self.thoughts_told(events.map(move |event| {
+            event.map(|mut event| {
+                if let Event::Chunk(chunk) = &mut event {
+                    keep_alternatives(chunk, most);
+                }
+                event
+            })
+        }))
+    }
+
+    fn thoughts_told(&self, events: impl Stream<Item = Result<Event, BackendError>> + Send + 'static) -> Events {
         if self.thoughts_apart { Box::pin(Apart::new(events, self.choices)) } else { Box::pin(events) }
+    }
+}
+
+/// Leaves each token so many `top_logprobs`; llama-server sends the likeliest first.
+fn keep_alternatives(chunk: &mut Chunk, most: usize) {
+    for logprobs in chunk.choices.iter_mut().filter_map(|choice| choice.logprobs.as_mut()) {
+        for token in [&mut logprobs.content, &mut logprobs.refusal].into_iter().flatten().flatten() {
+            token.top_logprobs.truncate(most);
+        }
     }
 }
 
