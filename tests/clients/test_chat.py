@@ -6,6 +6,7 @@ The model is small: its answers are judged by their form. What it must say is ch
 import re
 
 import openai
+import pytest
 
 import questions
 
@@ -92,3 +93,12 @@ def test_log_probabilities_are_given_or_refused_by_name(client, target):
     entries = answer.choices[0].logprobs.content
     assert entries and all(entry.logprob <= 0 and len(entry.top_logprobs) == 2 for entry in entries)
     assert "".join(entry.token for entry in entries) == answer.choices[0].message.content
+
+
+@pytest.mark.parametrize("none", [{}, {"top_logprobs": 0}])
+def test_log_probabilities_come_without_alternatives_that_nobody_asked_for(client, target, none):
+    if target.kind == "ollama":
+        pytest.skip("the stand-in answers only what was recorded, and this was not")
+    answer = client.chat.completions.create(model=target.model, logprobs=True, **none, **questions.CAPITAL)
+    entries = answer.choices[0].logprobs.content
+    assert entries and all(entry.logprob <= 0 and entry.top_logprobs == [] for entry in entries)
