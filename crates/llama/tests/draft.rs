@@ -12,6 +12,7 @@ use loggia_backend::{Backend, ChatCall};
 use loggia_llama::{Draft, Llama, LlamaOptions};
 use loggia_wire::openai::FinishReason;
 use serde_json::{Value, json};
+use support::family::{self, Family};
 use support::{Whole, ask, call, model, next_text, open, read};
 
 /// Enough for what is asked here: several engines are at work at once.
@@ -206,4 +207,41 @@ fn a_draft_that_makes_no_sense_is_refused() {
     assert!(none.contains("cannot read nothing.gguf"), "{none}");
     let many = open(Draft { path: model(), tokens: 17, always: false });
     assert!(many.contains("it can be 1 to 16"), "{many}");
+}
+
+fn family(folder: &Path, family: Family) -> PathBuf {
+    let path = folder.join(format!("{family:?}.gguf"));
+    std::fs::write(&path, family::gguf(family)).unwrap();
+    path
+}
+
+#[test]
+fn a_model_that_keeps_a_state_can_have_no_draft_and_be_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = |model: Family, draft: Family| {
+        let mut options = LlamaOptions::new(family(folder.path(), model), "family");
+        options.draft = Some(Draft { path: family(folder.path(), draft), tokens: 4, always: true });
+        Llama::open(&options).map(drop).map_err(|error| error.to_string())
+    };
+    for keeps_a_state in [Family::Recurrent, Family::Hybrid] {
+        let as_model = open(keeps_a_state, Family::SlidingWindow).unwrap_err();
+        assert!(as_model.contains("this model can have no draft: it keeps one state"), "{as_model}");
+        let as_draft = open(Family::SlidingWindow, keeps_a_state).unwrap_err();
+        assert!(as_draft.contains("is no draft for this model: it keeps one state"), "{as_draft}");
+    }
+    assert_eq!(open(Family::SlidingWindow, Family::SlidingWindow), Ok(()));
+}
+
+#[tokio::test]
+async fn what_somebody_who_left_had_guessed_is_nobodys() {
+    let (plain, drafting) = (plain(), drafting(garbled(), |options| options.parallel = 1));
+    let fields = json!({"temperature": 0, "max_tokens": 30});
+    let mut left = drafting.chat(story(&json!({"temperature": 0}))).await.unwrap().events;
+    next_text(&mut left).await;
+    drop(left);
+    // Its beginning is what the one who left had asked.
+    let usual = ask(&plain, story(&fields)).await;
+    let whole = ask(&drafting, story(&fields)).await;
+    assert!(whole.error.is_none() && whole.cached() > 0, "{whole:?}");
+    assert_eq!(whole.text, usual.text);
 }
