@@ -83,7 +83,8 @@ impl Forecast {
     fn from_header(gguf: &Gguf, sizes: Sizes) -> Self {
         let number = |key: &str, otherwise: u64| gguf.of_architecture(key).unwrap_or(otherwise);
         let width = number("embedding_length", 0);
-        let cache = cache(gguf, sizes.cells());
+        let states = states(gguf).saturating_mul(u64::from(sizes.parallel));
+        let cache = cache(gguf, sizes.cells()).saturating_add(states);
         let vocabulary = gguf.array_length("tokenizer.ggml.tokens").unwrap_or(0);
         let feed_forward = number("feed_forward_length", 4 * width);
         let row = vocabulary.saturating_add(8 * width).saturating_add(feed_forward.saturating_mul(2));
@@ -107,12 +108,26 @@ impl Forecast {
 fn cache(gguf: &Gguf, tokens: u64) -> u64 {
     let number = |key: &str, otherwise: u64| gguf.of_architecture(key).unwrap_or(otherwise);
     let (width, layers) = (number("embedding_length", 0), number("block_count", 0));
-    let heads = number("attention.head_count", 1).max(1);
+    let heads = number("attention.head_count", 1);
+    if heads == 0 {
+        // A recurrent model's header says so: it keeps no tokens.
+        return 0;
+    }
     let key_heads = number("attention.head_count_kv", heads);
     let a_head = |key: &str| number(key, width / heads);
     let of_a_token = key_heads.saturating_mul(a_head("attention.key_length") + a_head("attention.value_length"));
     // Two bytes a number.
     layers.saturating_mul(of_a_token).saturating_mul(tokens).saturating_mul(2)
+}
+
+/// Bytes of what a sequence of a recurrent or hybrid model is kept in: a state, and the last tokens of its convolution, for each layer (Mamba's;
+/// a hybrid's layers of attention are counted too).
+fn states(gguf: &Gguf) -> u64 {
+    let number = |key: &str| gguf.of_architecture(key).unwrap_or(0);
+    let of_layer =
+        number("ssm.inner_size").saturating_mul(number("ssm.state_size").saturating_add(number("ssm.conv_kernel")));
+    // Four bytes a number.
+    number("block_count").saturating_mul(of_layer).saturating_mul(4)
 }
 
 /// A projector's weights, and what it computes in: for each patch of the picture that it was made for, eight times its width, and attention to all

@@ -7,7 +7,7 @@ mod support;
 
 use futures_util::future::join_all;
 use loggia_backend::ChatCall;
-use loggia_llama::Llama;
+use loggia_llama::{Forecast, Llama, LlamaOptions};
 use serde_json::json;
 use support::family::{self, Family};
 use support::{Whole, ask, ask_choices, call_with, open};
@@ -114,4 +114,20 @@ async fn several_choices_each_say_what_one_does() {
         let choices = ask_choices(&open_family(family), with(&[&prompt], 3)).await;
         assert_eq!(choices, vec![anew(family, &[&prompt]).await.text; 3], "{family:?}");
     }
+}
+
+#[test]
+fn a_models_state_is_forecast_and_no_tokens_that_it_does_not_keep() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = |family: Family, context: u32| {
+        let path = folder.path().join("family.gguf");
+        std::fs::write(&path, family::gguf(family)).unwrap();
+        let mut options = LlamaOptions::new(path, "family");
+        options.context = Some(context);
+        Forecast::of(&options).unwrap().cache
+    };
+    // Six layers of 64 states of 8 numbers, and of a convolution over 4 tokens, for each of four sequences.
+    assert_eq!(cache(Family::Recurrent, 512), 6 * 64 * (8 + 4) * 4 * 4);
+    assert_eq!(cache(Family::Recurrent, 2048), cache(Family::Recurrent, 512));
+    assert_eq!(cache(Family::SlidingWindow, 2048), 4 * cache(Family::SlidingWindow, 512));
 }
