@@ -74,7 +74,13 @@ async fn a_json_object_is_one_and_its_deltas_leave_as_they_are_generated() {
 #[tokio::test]
 async fn a_limit_of_tokens_still_cuts() {
     let llama = open(|_| ());
-    let fields = json!({"response_format": {"type": "json_object"}, "max_tokens": 3});
+    // None that fits ends within three tokens; of `json_object` one in a hundred does, `{}`.
+    let schema = json!({
+        "type": "object", "additionalProperties": false, "required": ["city"],
+        "properties": {"city": {"type": "string", "minLength": 20}}
+    });
+    let format = json!({"type": "json_schema", "json_schema": {"name": "city", "strict": true, "schema": schema}});
+    let fields = json!({"response_format": format, "max_tokens": 3});
     assert_eq!(ask(&llama, call("Describe Rome in JSON.", fields)).await.finish, Some(FinishReason::Length));
 }
 
