@@ -1,18 +1,8 @@
 //! Ollama's own fields beside OpenAI's: passed on, named, or refused.
 
-use crate::support::{Scripted, chat, hello, recording};
-use loggia_api::{Policy, Strictness};
+use crate::support::{Scripted, chat, hello, plain_model, strict};
+use loggia_api::Policy;
 use serde_json::json;
-
-/// A model of which Ollama says that it can only complete.
-fn plain_model() -> Scripted {
-    let (status, show) = recording("server/show");
-    Scripted::default().on("/api/show", status, [show]).recorded("chat/whole")
-}
-
-fn strict() -> Policy {
-    Policy { strictness: Strictness::Strict, ..Policy::default() }
-}
 
 #[tokio::test]
 async fn ollamas_own_fields_are_passed_on() {

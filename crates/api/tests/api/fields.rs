@@ -1,14 +1,8 @@
 //! What becomes of each field: honoured, emulated, named as without effect, or refused (`docs/dialects.md`, parts 2 and 3).
 
-use crate::support::{Answer, Scripted, chat, hello};
+use crate::support::{Answer, Scripted, chat, hello, plain_model};
 use loggia_api::{ModelPolicy, Policy, Strictness};
 use serde_json::{Value, json};
-
-/// A model of which Ollama says that it can only complete.
-fn plain_model() -> Scripted {
-    let (status, show) = crate::support::recording("server/show");
-    Scripted::default().on("/api/show", status, [show]).recorded("chat/whole")
-}
 
 fn with(strictness: Strictness) -> Policy {
     Policy { strictness, ..Policy::default() }

@@ -1,18 +1,8 @@
 //! Fields that are there and mean nothing: in the wrong place, said twice, of a type that they cannot have. None is lost unseen.
 
-use crate::support::{Scripted, chat, hello, recording};
-use loggia_api::{Policy, Strictness};
+use crate::support::{chat, hello, plain_model, strict};
+use loggia_api::Policy;
 use serde_json::json;
-
-/// A model of which Ollama says that it can only complete.
-fn plain_model() -> Scripted {
-    let (status, show) = recording("server/show");
-    Scripted::default().on("/api/show", status, [show]).recorded("chat/whole")
-}
-
-fn strict() -> Policy {
-    Policy { strictness: Strictness::Strict, ..Policy::default() }
-}
 
 #[tokio::test]
 async fn what_belongs_to_another_type_or_is_said_in_two_ways_is_named() {

@@ -12,7 +12,7 @@ use http::{Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
-use loggia_api::{OpenAi, OpenAiLayer, Policy};
+use loggia_api::{OpenAi, OpenAiLayer, Policy, Strictness};
 use serde_json::{Value, json};
 use tower::{Layer, Service, ServiceExt};
 
@@ -30,6 +30,16 @@ pub(crate) struct Scripted {
     answers: Arc<Mutex<HashMap<String, Scripts>>>,
     firsts: Arc<Mutex<HashMap<String, Scripts>>>,
     pub(crate) seen: Arc<Mutex<Vec<Seen>>>,
+}
+
+/// A model of which Ollama says that it can only complete.
+pub(crate) fn plain_model() -> Scripted {
+    let (status, show) = recording("server/show");
+    Scripted::default().on("/api/show", status, [show]).recorded("chat/whole")
+}
+
+pub(crate) fn strict() -> Policy {
+    Policy { strictness: Strictness::Strict, ..Policy::default() }
 }
 
 impl Scripted {
