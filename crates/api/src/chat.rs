@@ -20,8 +20,8 @@ use crate::encode::{Encoder, Head, Shape};
 use crate::ignored::listed;
 use crate::stream::{Beginning, Begun, EventStream, NotBegun, Speech, took_too_long};
 use crate::{
-    ApiError, Body, Caller, Door, Ended, Outcome, RequestId, Strictness, completion, engine_options, fields, files, id,
-    read, request,
+    ApiError, Body, Door, Ended, Outcome, RequestId, Strictness, completion, engine_options, fields, files, id, read,
+    request,
 };
 
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
@@ -84,9 +84,8 @@ impl Call {
 
 impl Asked {
     fn new(door: &Door, parts: Parts, question: Question, profile: Profile) -> Self {
-        let request_id = parts.extensions.get::<RequestId>().map(|id| Arc::clone(&id.0));
-        let its_own = parts.extensions.get::<Caller>().and_then(|caller| caller.strictness);
-        let strictness = its_own.unwrap_or_else(|| door.policy.strictness_of(question.model()));
+        let request_id = RequestId::of(&parts);
+        let strictness = door.strictness_for(&parts, question.model());
         let forwarded = door.forwards_head.then(|| Arc::new(parts));
         Self { question, given: Given { profile, strictness, forwarded }, request_id }
     }

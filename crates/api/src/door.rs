@@ -5,17 +5,25 @@ use std::sync::Arc;
 
 use bytes::Buf;
 use http::header::CONTENT_TYPE;
+use http::request::Parts;
 use http::{Extensions, HeaderValue, Request, Response};
 use loggia_backend::{Backend, BackendError};
 use loggia_wire::openai::ModelList;
 use serde::Serialize;
 
 use crate::caller::Only;
-use crate::{ApiError, Body, Caller, Policy, Route};
+use crate::{ApiError, Body, Caller, Policy, Route, Strictness};
 
 /// The request's id, put among the request's extensions by a server that has one; it goes into the log.
 #[derive(Clone, Debug)]
 pub struct RequestId(pub Arc<str>);
+
+impl RequestId {
+    /// That of a request, where it has one.
+    pub(crate) fn of(parts: &Parts) -> Option<Arc<str>> {
+        parts.extensions.get::<Self>().map(|id| Arc::clone(&id.0))
+    }
+}
 
 /// OpenAI's API over a backend.
 #[derive(Clone)]
@@ -35,6 +43,12 @@ impl Door {
     /// A door of the layer's: the backend is the service behind the client's own request, whose head goes along.
     pub(crate) fn before_the_service_itself(backend: Arc<dyn Backend>, policy: Arc<Policy>) -> Self {
         Self { backend, policy, forwards_head: true }
+    }
+
+    /// What becomes of fields that a model cannot honour: as the caller's key has it, or the model.
+    pub(crate) fn strictness_for(&self, parts: &Parts, model: &str) -> Strictness {
+        let its_own = parts.extensions.get::<Caller>().and_then(|caller| caller.strictness);
+        its_own.unwrap_or_else(|| self.policy.strictness_of(model))
     }
 
     /// Answers one request: a route of OpenAI's API, or 404 or 405 in OpenAI's error shape.

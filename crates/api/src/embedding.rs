@@ -17,9 +17,7 @@ use crate::answer::{name_ignored, name_server, refused, within};
 use crate::ignored::listed;
 use crate::request::{between, tracked};
 use crate::stream::took_too_long;
-use crate::{
-    ApiError, Body, Caller, Door, Ended, Outcome, Policy, RequestId, Strictness, ceilings, engine_options, id, read,
-};
+use crate::{ApiError, Body, Door, Ended, Outcome, Policy, RequestId, Strictness, ceilings, engine_options, id, read};
 
 /// A request that was read: everything about it but what its model can do.
 struct Asked {
@@ -44,9 +42,8 @@ impl Door {
             Err(error) => return error.under(self.policy.profile).response(),
         };
         let profile = self.policy.profile_of(&request.model);
-        let its_own = parts.extensions.get::<Caller>().and_then(|caller| caller.strictness);
-        let strictness = its_own.unwrap_or_else(|| self.policy.strictness_of(&request.model));
-        let request_id = parts.extensions.get::<RequestId>().map(|id| Arc::clone(&id.0));
+        let strictness = self.strictness_for(&parts, &request.model);
+        let request_id = RequestId::of(&parts);
         let forwarded = self.forwards_head.then(|| Arc::new(parts));
         let mut ignored = String::new();
         let limit = self.policy.ceilings.whole_time;

@@ -16,22 +16,22 @@ const ID_LENGTH: usize = 29;
 
 /// The id of a new answer, which begins so. The original's were `chatcmpl-0` to `chatcmpl-998`.
 pub(crate) fn new(kind: &str, profile: Profile) -> Arc<str> {
-    let mut random = rand::rng();
     match profile {
-        Profile::Openai => {
-            let mut id = String::with_capacity(kind.len() + ID_LENGTH);
-            id.push_str(kind);
-            id.extend((0..ID_LENGTH).map(|_| char::from(random.sample(Alphanumeric))));
-            id.into()
-        }
-        Profile::Original => format!("{kind}{}", random.random_range(0..999)).into(),
+        Profile::Openai => random(kind),
+        Profile::Original => format!("{kind}{}", rand::rng().random_range(0..999)).into(),
     }
 }
 
 /// The id of a call for embeddings, for logs alone: no answer shows it.
 pub(crate) fn embedding() -> Arc<str> {
-    let mut id = "embd-".to_owned();
-    id.extend((0..ID_LENGTH).map(|_| char::from(rand::rng().sample(Alphanumeric))));
+    random("embd-")
+}
+
+fn random(kind: &str) -> Arc<str> {
+    let mut random = rand::rng();
+    let mut id = String::with_capacity(kind.len() + ID_LENGTH);
+    id.push_str(kind);
+    id.extend((0..ID_LENGTH).map(|_| char::from(random.sample(Alphanumeric))));
     id.into()
 }
 
