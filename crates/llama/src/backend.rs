@@ -34,7 +34,7 @@ use crate::request::{self, Known};
 use crate::syntax::{Begins, Syntax};
 use crate::template::{Conversation, TemplateError};
 
-/// Prompts of more bytes than this are made into tokens on a thread that may block: it takes milliseconds by then.
+/// Prompts and inputs of more bytes than this are made into tokens on a thread that may block: it takes milliseconds by then.
 const LONG_PROMPT: usize = 16 << 10;
 
 /// Loads a model, and starts the engine for what it is made for: chats, or embeddings. Takes seconds: call it where blocking is allowed.
@@ -159,13 +159,13 @@ impl Llama {
             }
             Ok(then(&model, text))
         };
-        read(size, render).await
+        read(size, "the prompt", render).await
     }
 
     /// The text that is to be continued, as tokens.
     async fn continued(&self, call: &CompletionCall, context: usize) -> Result<Continued, BackendError> {
         let (model, request) = (Arc::clone(&self.model), Arc::clone(&call.request));
-        read(completion::size(&request), move || completion::continued(&model, &request, context)).await
+        read(completion::size(&request), "the prompt", move || completion::continued(&model, &request, context)).await
     }
 
     /// What the answer is held to, compiled.
@@ -181,13 +181,14 @@ impl Llama {
     }
 }
 
-/// Makes a prompt of so many bytes where it holds nobody up.
-async fn read<T: Send + 'static>(
+/// Makes tokens of so many bytes of something where that holds nobody up.
+pub(crate) async fn read<T: Send + 'static>(
     size: usize,
+    what: &str,
     read: impl FnOnce() -> Result<T, BackendError> + Send + 'static,
 ) -> Result<T, BackendError> {
     if size > LONG_PROMPT {
-        tokio::task::spawn_blocking(read).await.map_err(|_| failed("the prompt could not be read"))?
+        tokio::task::spawn_blocking(read).await.map_err(|_| failed(&format!("{what} could not be read")))?
     } else {
         read()
     }
@@ -422,7 +423,7 @@ fn explain_template(error: &TemplateError) -> BackendError {
     }
 }
 
-fn explain(error: &EngineError) -> BackendError {
+pub(crate) fn explain(error: &EngineError) -> BackendError {
     match error {
         EngineError::Busy { retry_after, .. } => BackendError::Busy { retry_after: Some(*retry_after) },
         EngineError::ContextLengthExceeded { prompt_tokens, context } => BackendError::ContextLengthExceeded {

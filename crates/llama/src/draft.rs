@@ -7,7 +7,7 @@ use llama_cpp_2::token::LlamaToken;
 use crate::embed::Pooling;
 use crate::error::LoadError;
 use crate::gguf::Gguf;
-use crate::model::load_weights;
+use crate::model::{keeps_one_state, load_weights};
 use crate::options::Draft;
 
 /// Vocabularies of one family may differ by what pads them to a round number.
@@ -72,10 +72,6 @@ pub(crate) fn read(options: &Draft, model: &Gguf) -> Result<Gguf, LoadError> {
 
 fn unfit(options: &Draft, what: &str) -> LoadError {
     LoadError::Setting(format!("{} is no draft for this model: {what}", options.path.display()))
-}
-
-fn keeps_one_state(llama: &LlamaModel) -> bool {
-    llama.is_recurrent() || llama.is_hybrid()
 }
 
 /// The first token that two vocabularies do not have in common, of those that both have.

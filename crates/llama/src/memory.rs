@@ -62,46 +62,31 @@ impl Forecast {
     fn of_embeddings(gguf: &Gguf, sizes: embed::Sizes) -> Self {
         let batch = u64::from(sizes.batch);
         let cache = if sizes.has_cache { cache(gguf, batch) } else { 0 };
-        let width = gguf.of_architecture("embedding_length").unwrap_or(0);
-        let feed_forward = gguf.of_architecture("feed_forward_length").unwrap_or(4 * width);
-        let vocabulary = if sizes.has_cache { gguf.array_length("tokenizer.ggml.tokens").unwrap_or(0) } else { 0 };
-        let row = vocabulary.saturating_add(8 * width).saturating_add(feed_forward.saturating_mul(2));
-        let compute = row.saturating_mul(4).saturating_mul(batch);
-        Self {
-            weights: gguf.size(),
-            shared: gguf.shareable(),
-            adapter: 0,
-            projector: 0,
-            draft: 0,
-            cache,
-            compute,
-            context: sizes.context,
-            embeds: true,
-        }
+        let compute = compute(gguf, batch, sizes.has_cache);
+        Self { cache, compute, context: sizes.context, embeds: true, ..Self::of_weights(gguf) }
     }
 
     fn from_header(gguf: &Gguf, sizes: Sizes) -> Self {
-        let number = |key: &str, otherwise: u64| gguf.of_architecture(key).unwrap_or(otherwise);
-        let width = number("embedding_length", 0);
         let states = states(gguf).saturating_mul(u64::from(sizes.parallel));
         let cache = cache(gguf, sizes.cells()).saturating_add(states);
-        let vocabulary = gguf.array_length("tokenizer.ggml.tokens").unwrap_or(0);
-        let feed_forward = number("feed_forward_length", 4 * width);
-        let row = vocabulary.saturating_add(8 * width).saturating_add(feed_forward.saturating_mul(2));
-        let compute = row.saturating_mul(4).saturating_mul(u64::from(sizes.batch));
-        let (weights, shared) = (gguf.size(), gguf.shareable());
-        Self {
-            weights,
-            shared,
-            adapter: 0,
-            projector: 0,
-            draft: 0,
-            cache,
-            compute,
-            context: sizes.context,
-            embeds: false,
-        }
+        let compute = compute(gguf, u64::from(sizes.batch), true);
+        Self { cache, compute, context: sizes.context, ..Self::of_weights(gguf) }
     }
+
+    /// The weights and nothing else.
+    fn of_weights(gguf: &Gguf) -> Self {
+        let (weights, shared) = (gguf.size(), gguf.shareable());
+        Self { weights, shared, adapter: 0, projector: 0, draft: 0, cache: 0, compute: 0, context: 0, embeds: false }
+    }
+}
+
+/// Bytes that a step over so many tokens computes in, with the likelihood of every word for each of them, or without.
+fn compute(gguf: &Gguf, batch: u64, with_words: bool) -> u64 {
+    let width = gguf.of_architecture("embedding_length").unwrap_or(0);
+    let feed_forward = gguf.of_architecture("feed_forward_length").unwrap_or(4 * width);
+    let vocabulary = if with_words { gguf.array_length("tokenizer.ggml.tokens").unwrap_or(0) } else { 0 };
+    let row = vocabulary.saturating_add(8 * width).saturating_add(feed_forward.saturating_mul(2));
+    row.saturating_mul(4).saturating_mul(batch)
 }
 
 /// Bytes of the keys and values of so many tokens.

@@ -71,7 +71,7 @@ impl Facts {
             parameters: llama.n_params(),
             file_bytes: gguf.size(),
             identity: gguf.identity(),
-            can_roll_back: !(llama.is_recurrent() || llama.is_hybrid()),
+            can_roll_back: !keeps_one_state(llama),
         }
     }
 }
@@ -203,6 +203,11 @@ impl Model {
     pub(crate) fn ends(&self, token: Token) -> bool {
         self.llama.vocab().is_eog(LlamaToken(token.cast_signed()))
     }
+}
+
+/// Whether a model keeps one state for all tokens, and not a part for each of them: then nothing can be taken back.
+pub(crate) fn keeps_one_state(llama: &LlamaModel) -> bool {
+    llama.is_recurrent() || llama.is_hybrid()
 }
 
 /// Has llama.cpp load a file whose header has been checked. Tells what it will be computed on, too.

@@ -13,13 +13,10 @@ use serde_json::json;
 use super::engine::Engine;
 use super::model::EmbeddingModel;
 use crate::Token;
-use crate::backend::{LLAMA_CPP, bare_card};
+use crate::backend::{LLAMA_CPP, bare_card, explain, read};
 use crate::error::{EngineError, LoadError};
 use crate::options::LlamaOptions;
 use crate::processor;
-
-/// Inputs of more bytes than this are made into tokens on a thread that may block: it takes milliseconds by then.
-const LONG_INPUT: usize = 16 << 10;
 
 /// An embedded model that makes embeddings, and nothing else.
 pub struct LlamaEmbedder {
@@ -79,14 +76,8 @@ impl LlamaEmbedder {
     async fn tokens(&self, request: &Arc<EmbeddingRequest>) -> Result<Vec<Vec<Token>>, BackendError> {
         let bytes: usize = request.input.each().map(length).sum();
         let (model, request) = (Arc::clone(&self.model), Arc::clone(request));
-        let tokens = move || -> Result<Vec<_>, _> {
-            request.input.each().enumerate().map(|(index, one)| model.tokens(index, one)).collect()
-        };
-        if bytes <= LONG_INPUT {
-            return tokens();
-        }
-        let failed = |_| BackendError::Engine { message: "the inputs could not be read".to_owned() };
-        tokio::task::spawn_blocking(tokens).await.map_err(failed)?
+        let tokens = move || request.input.each().enumerate().map(|(index, one)| model.tokens(index, one)).collect();
+        read(bytes, "the inputs", tokens).await
     }
 }
 
@@ -124,14 +115,6 @@ impl Backend for LlamaEmbedder {
     fn ready(&self) -> BoxFuture<'_, Result<(), BackendError>> {
         let ready = if self.engine.is_running() { Ok(()) } else { Err(explain(&EngineError::Stopped)) };
         Box::pin(std::future::ready(ready))
-    }
-}
-
-fn explain(error: &EngineError) -> BackendError {
-    match error {
-        EngineError::Busy { retry_after, .. } => BackendError::Busy { retry_after: Some(*retry_after) },
-        EngineError::Stopped => BackendError::CutShort { backend: "embedded".to_owned() },
-        other => BackendError::Engine { message: other.to_string() },
     }
 }
 

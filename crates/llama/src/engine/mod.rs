@@ -185,9 +185,7 @@ impl Sizes {
             threads: options.threads(),
         })
     }
-}
 
-impl Sizes {
     /// The cells of the cache: llama.cpp rounds each sequence's up to a multiple of 256.
     pub(crate) fn cells(&self) -> u64 {
         u64::from(self.context).next_multiple_of(256) * u64::from(self.parallel)
