@@ -135,47 +135,43 @@ fn schema(bytes: &mut Unstructured<'_>, depth: u8) -> arbitrary::Result<Value> {
     Ok(Value::Object(fields))
 }
 
+const KEYWORDS: [&str; 26] = [
+    "type",
+    "properties",
+    "required",
+    "additionalProperties",
+    "patternProperties",
+    "items",
+    "prefixItems",
+    "anyOf",
+    "oneOf",
+    "allOf",
+    "enum",
+    "const",
+    "pattern",
+    "format",
+    "minLength",
+    "maxLength",
+    "minItems",
+    "maxItems",
+    "minimum",
+    "maximum",
+    "exclusiveMinimum",
+    "multipleOf",
+    "minProperties",
+    "maxProperties",
+    "$ref",
+    "not",
+];
+
+const FORMATS: [&str; 11] =
+    ["date-time", "date", "time", "duration", "email", "hostname", "ipv4", "ipv6", "uri", "uuid", "x"];
+
 fn keyword(bytes: &mut Unstructured<'_>, depth: u8) -> arbitrary::Result<(&'static str, Value)> {
-    let keyword = *bytes.choose(&[
-        "type",
-        "properties",
-        "required",
-        "additionalProperties",
-        "patternProperties",
-        "items",
-        "prefixItems",
-        "anyOf",
-        "oneOf",
-        "allOf",
-        "enum",
-        "const",
-        "pattern",
-        "format",
-        "minLength",
-        "maxLength",
-        "minItems",
-        "maxItems",
-        "minimum",
-        "maximum",
-        "exclusiveMinimum",
-        "multipleOf",
-        "minProperties",
-        "maxProperties",
-        "$ref",
-        "not",
-    ])?;
+    let keyword = *bytes.choose(&KEYWORDS)?;
     let value = match keyword {
         "type" => types(bytes)?,
-        "properties" | "patternProperties" => {
-            let mut all = Map::new();
-            for _ in 0..bytes.int_in_range(0..=3)? {
-                all.insert(
-                    (*bytes.choose(&["a", "b", "ab", "^a", "\"", "é", ""])?).to_owned(),
-                    schema(bytes, depth + 1)?,
-                );
-            }
-            Value::Object(all)
-        }
+        "properties" | "patternProperties" => properties(bytes, depth)?,
         "required" => json!([bytes.choose(&["a", "b", "zz", ""])?, bytes.choose(&["a", "ab"])?]),
         "anyOf" | "oneOf" | "allOf" | "prefixItems" => json!([schema(bytes, depth + 1)?, schema(bytes, depth + 1)?]),
         "additionalProperties" | "items" if bytes.arbitrary()? => Value::Bool(bytes.arbitrary()?),
@@ -183,23 +179,20 @@ fn keyword(bytes: &mut Unstructured<'_>, depth: u8) -> arbitrary::Result<(&'stat
         "enum" => json!([literal(bytes)?, literal(bytes)?]),
         "const" => literal(bytes)?,
         "pattern" => json!(pattern(bytes)?),
-        "format" => json!(bytes.choose(&[
-            "date-time",
-            "date",
-            "time",
-            "duration",
-            "email",
-            "hostname",
-            "ipv4",
-            "ipv6",
-            "uri",
-            "uuid",
-            "x"
-        ])?),
+        "format" => json!(bytes.choose(&FORMATS)?),
         "$ref" => json!(bytes.choose(&["#", "#/$defs/a", "#/$defs/b", "#/nowhere", "http://x/y", ""])?),
         _ => number(bytes)?,
     };
     Ok((keyword, value))
+}
+
+fn properties(bytes: &mut Unstructured<'_>, depth: u8) -> arbitrary::Result<Value> {
+    let mut all = Map::new();
+    for _ in 0..bytes.int_in_range(0..=3)? {
+        let name = bytes.choose(&["a", "b", "ab", "^a", "\"", "é", ""])?;
+        all.insert((*name).to_owned(), schema(bytes, depth + 1)?);
+    }
+    Ok(Value::Object(all))
 }
 
 fn types(bytes: &mut Unstructured<'_>) -> arbitrary::Result<Value> {
