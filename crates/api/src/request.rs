@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use loggia_backend::Profile;
+use loggia_wire::Once;
 use loggia_wire::openai::{ChatCompletionRequest, FunctionDefinition, ResponseFormat, Stop, ToolChoice};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -28,7 +29,10 @@ pub fn parse_chat(body: &[u8], policy: &Policy) -> Result<(Arc<ChatCompletionReq
             _ => Arc::new(tracked(body)?),
         },
         Profile::Original => {
-            let mut fields: Value = serde_json::from_slice(body).map_err(|error| broken(&error))?;
+            let Once(mut fields): Once<Value> = match serde_json::from_slice(body) {
+                Ok(fields) => fields,
+                Err(_) => tracked(body)?,
+            };
             if let Some(fields) = fields.as_object_mut() {
                 original::as_the_original_read(fields);
             }

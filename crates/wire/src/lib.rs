@@ -7,10 +7,13 @@
 #![forbid(unsafe_code)]
 
 mod object;
+mod once;
 
 pub mod frame;
 pub mod ollama;
 pub mod openai;
+
+pub use once::Once;
 
 /// Fields of a JSON object that its type does not know: kept, so that they ride along.
 pub type Extra = serde_json::Map<String, serde_json::Value>;

@@ -8,6 +8,10 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 use serde_json::Value;
+use serde_json::map::Entry;
+
+use crate::Once;
+use crate::once::twice;
 
 /// A key of an object, borrowed from the input where it can be.
 pub(crate) struct Key<'de>(pub(crate) Cow<'de, str>);
@@ -32,18 +36,18 @@ impl<'de> Deserialize<'de> for Key<'de> {
 }
 
 /// Keeps a field that a type does not know.
-pub(crate) fn keep<E: Error>(extra: &mut crate::Extra, key: String, value: Value) -> Result<(), E> {
-    if extra.contains_key(&key) {
-        return Err(E::custom(format_args!("duplicate field `{key}`")));
+pub(crate) fn keep<E: Error>(extra: &mut crate::Extra, key: String, value: Once<Value>) -> Result<(), E> {
+    match extra.entry(key) {
+        Entry::Vacant(place) => _ = place.insert(value.0),
+        Entry::Occupied(place) => return Err(twice(place.key())),
     }
-    extra.insert(key, value);
     Ok(())
 }
 
 /// Declares a struct for a JSON object, with a public `extra` that holds every other field.
 ///
 /// A field that comes twice is an error: one of the two would be lost unseen. Each field is `required` (must be there, always written), `optional` (an `Option`; absent and `null` read the same, `None`
-/// is not written) or `nullable` (an `Option`; `None` is written as `null`).
+/// is not written), `free` (as `optional`, and a [`Once`]: names within it are the client's) or `nullable` (an `Option`; `None` is written as `null`).
 macro_rules! object {
     (
         $(#[$meta:meta])*
@@ -76,7 +80,7 @@ macro_rules! object {
                                     if $field.is_some() {
                                         return Err(serde::de::Error::duplicate_field($key));
                                     }
-                                    $field = $crate::object::object!(@read $kind map);
+                                    $field = $crate::object::object!(@read $kind map $type);
                                 } )*
                                 _ => $crate::object::keep(&mut extra, key.into_owned(), map.next_value()?)?,
                             }
@@ -102,14 +106,18 @@ macro_rules! object {
     };
     (@type required $type:ty) => { $type };
     (@type $kind:ident $type:ty) => { Option<$type> };
-    (@read required $map:ident) => { Some($map.next_value()?) };
-    (@read $kind:ident $map:ident) => { $map.next_value()? };
+    (@read required $map:ident $type:ty) => { Some($map.next_value()?) };
+    (@read free $map:ident $type:ty) => { $map.next_value::<Option<$crate::Once<$type>>>()?.map(|value| value.0) };
+    (@read $kind:ident $map:ident $type:ty) => { $map.next_value()? };
     (@found required $field:ident $key:literal) => { $field.ok_or_else(|| serde::de::Error::missing_field($key))? };
     (@found $kind:ident $field:ident $key:literal) => { $field };
     (@write optional $self:ident $map:ident $field:ident $key:literal) => {
         if let Some(value) = &$self.$field {
             $map.serialize_entry($key, value)?;
         }
+    };
+    (@write free $self:ident $map:ident $field:ident $key:literal) => {
+        $crate::object::object!(@write optional $self $map $field $key);
     };
     (@write $kind:ident $self:ident $map:ident $field:ident $key:literal) => {
         $map.serialize_entry($key, &$self.$field)?;

@@ -1,7 +1,8 @@
 //! Fields that are there and mean nothing: in the wrong place, said twice, of a type that they cannot have. None is lost unseen.
 
-use crate::support::{chat, hello, plain_model, strict};
+use crate::support::{chat, hello, layered, plain_model, post, send, strict};
 use loggia_api::Policy;
+use loggia_backend::Profile;
 use serde_json::json;
 
 #[tokio::test]
@@ -75,13 +76,50 @@ async fn what_cannot_mean_anything_is_refused_with_its_place() {
 }
 
 #[tokio::test]
-async fn a_field_that_is_there_twice_is_refused() {
+async fn a_field_that_is_there_twice_is_refused_however_deep_it_is() {
+    let begin = r#""model":"a","messages":[{"role":"user","content":"x"}]"#;
+    let with = |more: &str| format!("{{{begin},{more}}}");
+    let tools = |parameters: &str| {
+        format!(r#""tools":[{{"type":"function","function":{{"name":"f","parameters":{parameters}}}}}]"#)
+    };
     for (param, twice) in [
-        ("model", r#"{"model":"a","model":"b","messages":[{"role":"user","content":"x"}]}"#),
-        ("odd", r#"{"model":"a","messages":[{"role":"user","content":"x"}],"odd":1,"odd":1}"#),
-        ("messages[0].content", r#"{"model":"a","messages":[{"role":"user","content":"x","content":"y"}]}"#),
+        ("model", with(r#""model":"b""#)),
+        ("odd", with(r#""odd":1,"odd":1"#)),
+        ("messages[0].content", r#"{"model":"a","messages":[{"role":"user","content":"x","content":"y"}]}"#.to_owned()),
+        ("options.top_k", with(r#""options":{"top_k":1,"top_k":2}"#)),
+        ("logit_bias.5", with(r#""logit_bias":{"5":1,"5":2}"#)),
+        ("metadata.a", with(r#""metadata":{"a":"x","a":"x"}"#)),
+        ("chat_template_kwargs.deep[1].b", with(r#""chat_template_kwargs":{"deep":[0,{"b":1,"b":1}]}"#)),
+        ("prediction.content[0].text", with(r#""prediction":{"content":[{"text":"a","text":"b"}]}"#)),
+        ("audio.voice", with(r#""audio":{"voice":"a","voice":"b"}"#)),
+        ("functions[0].parameters.type", with(r#""functions":[{"name":"f","parameters":{"type":"a","type":"b"}}]"#)),
+        (
+            "tools[0].function.parameters.properties.a",
+            with(&tools(r#"{"properties":{"a":{},"b":{"a":{}},"a":{"type":"string"}}}"#)),
+        ),
+        (
+            "response_format.json_schema.schema.$defs.x.type",
+            with(r#""response_format":{"type":"json_schema","json_schema":{"name":"n","schema":{"$defs":{"x":{"type":"string","type":"null"}}}}}"#),
+        ),
+        (
+            "messages[0].content[0].cache_control.type",
+            r#"{"model":"a","messages":[{"role":"user","content":[{"type":"text","text":"x","cache_control":{"type":1,"type":2}}]}]}"#.to_owned(),
+        ),
     ] {
-        let error = loggia_api::parse_chat(twice.as_bytes(), &Policy::default()).unwrap_err().body().error;
-        assert_eq!((error.param.as_deref(), error.code.as_deref()), (Some(param), Some("duplicate_parameter")));
+        for profile in [Profile::Openai, Profile::Original] {
+            let policy = Policy { profile, ..Policy::default() };
+            let error = loggia_api::parse_chat(twice.as_bytes(), &policy).unwrap_err().body().error;
+            let found = (error.param.as_deref(), error.code.as_deref());
+            assert_eq!(found, (Some(param), Some("duplicate_parameter")), "{twice}");
+        }
+    }
+    for (path, body) in [
+        ("/v1/completions", r#"{"model":"a","prompt":"x","options":{"top_k":1,"top_k":1}}"#),
+        ("/v1/embeddings", r#"{"model":"a","input":"x","options":{"top_k":1,"top_k":1}}"#),
+    ] {
+        let answer = send(&layered(&plain_model(), Policy::default()), post(path, body)).await;
+        let error = &answer.json()["error"];
+        let found = (answer.status(), &error["param"], &error["code"]);
+        assert_eq!(found, (400, &json!("options.top_k"), &json!("duplicate_parameter")), "{path}");
     }
 }

@@ -26,7 +26,7 @@ object! {
         /// What it is for, for the model.
         optional description: String = "description",
         /// The schema, an object; absent means any object.
-        optional schema: Value = "schema",
+        free schema: Value = "schema",
         /// Whether the answer must keep to it to the letter.
         optional strict: bool = "strict",
     }

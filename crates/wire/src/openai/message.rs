@@ -45,7 +45,7 @@ object! {
         /// The assistant's earlier reasoning, as Ollama and vLLM name it.
         optional reasoning: String = "reasoning",
         /// An earlier answer in sound.
-        optional audio: Value = "audio",
+        free audio: Value = "audio",
     }
 }
 

@@ -42,7 +42,7 @@ object! {
         /// The same seed, model and engine give the same answer where the engine can.
         optional seed: i64 = "seed",
         /// Token id (as text) to a bias from −100 to 100.
-        optional logit_bias: BTreeMap<String, f64> = "logit_bias",
+        free logit_bias: BTreeMap<String, f64> = "logit_bias",
         /// Whether to send log-probabilities of the tokens of the answer.
         optional logprobs: bool = "logprobs",
         /// How many alternatives with each token, 0 to 20; needs `logprobs`.
@@ -58,11 +58,11 @@ object! {
         /// The older form of `tools`.
         optional functions: Vec<FunctionDefinition> = "functions",
         /// The older form of `tool_choice`: `"none"`, `"auto"` or `{"name": …}`.
-        optional function_call: Value = "function_call",
+        free function_call: Value = "function_call",
         /// `none`, `minimal`, `low`, `medium`, `high`, `xhigh`: how long to think.
         optional reasoning_effort: String = "reasoning_effort",
         /// Labels of the client's own.
-        optional metadata: BTreeMap<String, Value> = "metadata",
+        free metadata: BTreeMap<String, Value> = "metadata",
         /// Whether OpenAI keeps the answer.
         optional store: bool = "store",
         /// The older name of `safety_identifier`.
@@ -74,21 +74,21 @@ object! {
         /// A hint for the prompt cache.
         optional prompt_cache_retention: String = "prompt_cache_retention",
         /// A hint for the prompt cache.
-        optional prompt_cache_options: Value = "prompt_cache_options",
+        free prompt_cache_options: Value = "prompt_cache_options",
         /// A hint for OpenAI's scheduling.
         optional service_tier: String = "service_tier",
         /// A hint: how long-winded the answer should be.
         optional verbosity: String = "verbosity",
         /// A hint: text that the answer will probably contain.
-        optional prediction: Value = "prediction",
+        free prediction: Value = "prediction",
         /// What the answer is made of; `["text"]` asks for nothing special.
         optional modalities: Vec<String> = "modalities",
         /// The voice and format of an answer in sound.
-        optional audio: Value = "audio",
+        free audio: Value = "audio",
         /// Asks for a search of the web.
-        optional web_search_options: Value = "web_search_options",
+        free web_search_options: Value = "web_search_options",
         /// Asks for moderation of prompt and answer.
-        optional moderation: Value = "moderation",
+        free moderation: Value = "moderation",
     }
 }
 

@@ -28,7 +28,7 @@ object! {
         /// What it does, for the model.
         optional description: String = "description",
         /// A JSON schema of its arguments.
-        optional parameters: Value = "parameters",
+        free parameters: Value = "parameters",
         /// Whether the arguments must keep to the schema.
         optional strict: bool = "strict",
     }
