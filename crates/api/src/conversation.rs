@@ -35,7 +35,7 @@ fn check_message(index: usize, message: &Message) -> Result<(), ApiError> {
         return Err(ApiError::invalid(param, "invalid_value", text));
     }
     match message.role {
-        Role::Function if message.name.is_none() => missing("name"),
+        Role::Function if message.name.as_deref().is_none_or(str::is_empty) => missing("name"),
         // What the assistant did is a call, or what it refused; a function may have given nothing.
         Role::Assistant | Role::Function => Ok(()),
         Role::Tool if message.tool_call_id.is_none() => missing("tool_call_id"),
@@ -92,6 +92,10 @@ mod tests {
         assert_eq!(refused(json!([{"role": "system", "content": null}])).as_deref(), Some("messages[0].content"));
         assert_eq!(refused(json!([{"role": "tool", "content": "x"}])).as_deref(), Some("messages[0].tool_call_id"));
         assert_eq!(refused(json!([{"role": "function", "content": "x"}])).as_deref(), Some("messages[0].name"));
+        assert_eq!(
+            refused(json!([{"role": "function", "name": "", "content": "x"}])).as_deref(),
+            Some("messages[0].name")
+        );
         assert_eq!(refused(json!([{"role": "assistant", "content": null}])), None);
     }
 }

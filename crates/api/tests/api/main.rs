@@ -9,6 +9,7 @@ mod engine_options;
 mod fields;
 mod misplaced;
 mod odd;
+mod older_functions;
 mod original;
 mod spec;
 mod streaming;

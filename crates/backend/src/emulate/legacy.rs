@@ -25,18 +25,20 @@ pub(super) fn as_tools(request: &ChatCompletionRequest) -> ChatCompletionRequest
     if let Some(choice) = request.function_call.take() {
         request.tool_choice = request.tool_choice.or(tool_choice(&choice));
     }
-    // Results name the function, not the call: each answers the last call before it.
-    let mut call_id = String::new();
+    // A result names the function, not the call: it answers the last call before it, where that was of this function. The name stays: where it
+    // was not, or where a client has cut off what came before, the name alone says whose result it is.
+    let (mut call_id, mut called) = (String::new(), String::new());
     for (index, message) in request.messages.iter_mut().enumerate() {
         if let Some(function) = message.function_call.take() {
             call_id = format!("call_{index}");
+            called.clone_from(&function.name);
             let call = ToolCall { id: call_id.clone(), kind: "function".to_owned(), function, extra: Extra::new() };
             message.tool_calls.get_or_insert_default().push(call);
         }
         if message.role == Role::Function {
             message.role = Role::Tool;
-            message.name = None;
-            message.tool_call_id = Some(call_id.clone());
+            let answers = message.name.as_deref() == Some(&called);
+            message.tool_call_id = Some(if answers { call_id.clone() } else { format!("call_{index}") });
             message.content.get_or_insert_with(|| Content::Text(String::new()));
         }
     }

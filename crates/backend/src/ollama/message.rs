@@ -92,11 +92,13 @@ fn tool_call(index: usize, id: String, name: &str, arguments: &str, place: Strin
     Ok(ToolCall { id, function: FunctionCall { index, name: name.to_owned(), arguments } })
 }
 
+/// The name of the function that was called, or the result's own where the call is not there.
 fn tool_name(message: &Message, names: &HashMap<&str, &str>) -> Option<String> {
-    match message.role {
-        Role::Tool => message.tool_call_id.as_deref().and_then(|id| names.get(id)).map(|&name| name.to_owned()),
-        _ => None,
+    if message.role != Role::Tool {
+        return None;
     }
+    let called = message.tool_call_id.as_deref().and_then(|id| names.get(id).copied());
+    called.or(message.name.as_deref()).map(str::to_owned)
 }
 
 fn invalid(param: String, message: &str) -> BackendError {

@@ -1,0 +1,41 @@
+//! The older form of tools, `functions` and `function_call`, and its results, which name their function and no call.
+
+use crate::support::{Scripted, chat, hello, recording, strict};
+use serde_json::{Value, json};
+
+#[tokio::test]
+async fn a_result_keeps_the_name_of_its_function_whatever_was_called_before_it() {
+    let (status, show) = recording("server/show-tools");
+    let call = |name: &str| json!({"role": "assistant", "content": null, "function_call": {"name": name, "arguments": "{}"}});
+    let result = |name: &str| json!({"role": "function", "name": name, "content": "42"});
+    let user = json!({"role": "user", "content": "x"});
+    for (messages, of_a_call, name) in [
+        (json!([user, call("f"), result("f")]), true, "f"),
+        (json!([user, call("f"), result("g")]), false, "g"),
+        (json!([user, call("f"), result("f"), call("g"), result("g")]), true, "g"),
+        (json!([result("f"), user]), false, "f"),
+        (json!([user, call("f"), result("f"), result("g")]), false, "g"),
+    ] {
+        let inner = Scripted::default().on("/api/show", status, [show.clone()]).recorded("chat/whole");
+        let answer = chat(&inner, strict(), hello(json!({"messages": messages}))).await;
+        assert_eq!(answer.status(), 200, "{}", answer.text());
+        let sent = inner.last_chat()["messages"].as_array().cloned().unwrap_or_default();
+        let result = sent.iter().rfind(|message| message["role"] == "tool").expect("a result");
+        assert_eq!((&result["tool_name"], &result["content"]), (&json!(name), &json!("42")), "{messages}");
+        let calls = sent.iter().filter_map(|message| message["tool_calls"].get(0));
+        let answered: Vec<&Value> = calls.filter(|call| call["id"] == result["tool_call_id"]).collect();
+        let names: Vec<&Value> = answered.iter().map(|call| &call["function"]["name"]).collect();
+        assert_eq!(names, if of_a_call { vec![name] } else { vec![] }, "{messages}");
+    }
+}
+
+#[tokio::test]
+async fn a_model_that_is_told_of_functions_reads_whose_result_it_is() {
+    let (status, show) = recording("server/show");
+    let inner = Scripted::default().on("/api/show", status, [show]).recorded("chat/whole");
+    let messages = json!([{"role": "function", "name": "f", "content": "42"}, {"role": "user", "content": "So?"}]);
+    let fields = json!({"messages": messages, "functions": [{"name": "f"}]});
+    assert_eq!(chat(&inner, strict(), hello(fields)).await.status(), 200);
+    let sent = inner.last_chat()["messages"].clone();
+    assert!(sent.as_array().is_some_and(|all| all.iter().any(|one| one["content"] == "Result of f:\n42")), "{sent}");
+}
