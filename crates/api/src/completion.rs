@@ -51,6 +51,7 @@ static FIELDS: &[Field<Request>] = &[
 pub fn parse_completion(body: &[u8], policy: &Policy) -> Result<(Arc<Request>, Profile), ApiError> {
     let profile = request::profile_of(body, policy);
     let mut request: Request = request::tracked(body)?;
+    request::check_model(&request.model)?;
     let shared = request.as_chat();
     request::check_sampling(&shared)?;
     check(&request)?;

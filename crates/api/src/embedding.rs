@@ -15,7 +15,7 @@ use loggia_wire::openai::{
 
 use crate::answer::{name_ignored, name_server, refused, within};
 use crate::ignored::listed;
-use crate::request::{between, tracked};
+use crate::request::{between, check_model, tracked};
 use crate::stream::took_too_long;
 use crate::{ApiError, Body, Door, Ended, Outcome, Policy, RequestId, Strictness, ceilings, engine_options, id, read};
 
@@ -86,6 +86,7 @@ fn parse(body: &[u8], policy: &Policy) -> Result<EmbeddingRequest, ApiError> {
         Ok(request) => request,
         Err(_) => tracked(body)?,
     };
+    check_model(&request.model)?;
     between("dimensions", request.dimensions, 1, i64::from(u32::MAX))?;
     ceilings::check_embedding(&request, &policy.ceilings)?;
     check_input(&request.input)?;

@@ -145,6 +145,7 @@ fn check(request: &ChatCompletionRequest) -> Result<(), ApiError> {
     if request.messages.is_empty() {
         return Err(ApiError::invalid("messages", "empty_array", "[] is too short - 'messages'"));
     }
+    check_model(&request.model)?;
     check_sampling(request)?;
     between("max_tokens", request.max_tokens, 1, i64::from(u32::MAX))?;
     between("max_completion_tokens", request.max_completion_tokens, 1, i64::from(u32::MAX))?;
@@ -154,6 +155,14 @@ fn check(request: &ChatCompletionRequest) -> Result<(), ApiError> {
     check_functions(request)?;
     check_format(request)?;
     check_together(request)
+}
+
+/// No model is named by nothing. OpenAI's own words.
+pub(crate) fn check_model(name: &str) -> Result<(), ApiError> {
+    if name.is_empty() {
+        return Err(ApiError::invalid("model", "missing_required_parameter", "you must provide a model parameter"));
+    }
+    Ok(())
 }
 
 /// What a request for completions has too.

@@ -123,3 +123,17 @@ async fn a_field_that_is_there_twice_is_refused_however_deep_it_is() {
         assert_eq!(found, (400, &json!("options.top_k"), &json!("duplicate_parameter")), "{path}");
     }
 }
+
+#[tokio::test]
+async fn a_model_without_a_name_is_no_model_that_is_missing() {
+    for (path, body) in [
+        ("/v1/chat/completions", json!({"model": "", "messages": [{"role": "user", "content": "x"}]})),
+        ("/v1/completions", json!({"model": "", "prompt": "x"})),
+        ("/v1/embeddings", json!({"model": "", "input": "x"})),
+    ] {
+        let answer = send(&layered(&plain_model(), Policy::default()), post(path, body.to_string())).await;
+        let error = &answer.json()["error"];
+        let found = (answer.status(), &error["param"], &error["code"]);
+        assert_eq!(found, (400, &json!("model"), &json!("missing_required_parameter")), "{path}");
+    }
+}
