@@ -9,7 +9,7 @@ use loggia_wire::openai::{
 };
 use serde_json::Value;
 
-use crate::{ApiError, Strictness, engine_options, schema};
+use crate::{ApiError, Strictness, engine_options, schema, words};
 
 /// One thing that a request can ask for.
 pub(crate) struct Field<R> {
@@ -89,6 +89,7 @@ pub(crate) static FIELDS: &[Field<Request>] = &[
     hint("max_tokens", Ability::HostedFields, has_an_outdone_limit, |r| r.max_tokens = None),
     hint("messages[].name", Ability::HostedFields, |r| any(r, has_idle_name), |_| ()),
     hint("messages[].content[].image_url.detail", Ability::HostedFields, |r| has_part(r, has_detail), |_| ()),
+    hint("messages[].content[].prompt_cache_breakpoint", Ability::HostedFields, has_breakpoint, |_| ()),
     hint("tools[].function.strict", Ability::StrictTools, may_call_strict_tools, |_| ()),
     hint("response_format.json_schema.description", Ability::HostedFields, has_schema_description, |_| ()),
     hint("stream_options.include_obfuscation", Ability::HostedFields, wants_obfuscation, |_| ()),
@@ -112,6 +113,9 @@ const MOST_KEYWORDS_DROPPED: usize = 100;
 /// # Errors
 /// `unsupported_parameter` for the first field that is refused.
 pub(crate) fn settle(request: &mut Request, can: &Abilities, strictness: Strictness) -> Result<Vec<String>, ApiError> {
+    if !can.has(Ability::UnknownFields) {
+        words::check(request)?;
+    }
     let mut ignored = settle_each(FIELDS, request, can, strictness)?;
     let mut dropped = 0;
     while let Some(unenforced) = schema::unenforced(request, can) {
@@ -216,6 +220,8 @@ fn unknown(request: &Request) -> BTreeSet<String> {
     for function in request.functions.iter().flatten() {
         add("functions[]", &function.extra);
     }
+    // OpenAI's own, and settled before.
+    names.remove("messages[].content[].prompt_cache_breakpoint");
     names
 }
 
@@ -354,6 +360,11 @@ fn has_detail(part: &PartKind) -> bool {
     matches!(part, PartKind::ImageUrl { detail: Some(detail), .. } if detail != "auto")
 }
 
+fn has_breakpoint(request: &Request) -> bool {
+    let contents = request.messages.iter().filter_map(|message| message.content.as_ref());
+    contents.flat_map(Content::parts).any(|part| part.extra.get(words::BREAKPOINT).is_some_and(|mark| !mark.is_null()))
+}
+
 fn any(request: &Request, test: fn(&Message) -> bool) -> bool {
     request.messages.iter().any(test)
 }
@@ -394,5 +405,17 @@ mod tests {
             Abilities { can: AbilitySet::of(&abilities), schemas: SchemaEngine::Llguidance, ..Abilities::default() };
         let refused = settle(&mut serde_json::from_value(asked).unwrap(), &can, Strictness::Plain).unwrap_err();
         assert_eq!(refused.body().error.param.as_deref(), Some("tools[f].function.parameters"), "{refused:?}");
+    }
+
+    #[test]
+    fn an_engine_that_may_know_other_words_gets_them_as_they_are() {
+        let asked = json!({"model": "m", "messages": [], "verbosity": "chatty", "service_tier": "gold",
+            "metadata": {"tags": ["a"]}, "prediction": {"type": "other"}});
+        let mut request = serde_json::from_value(asked.clone()).unwrap();
+        let can = Abilities { can: AbilitySet::ALL, ..Abilities::default() };
+        assert!(settle(&mut request, &can, Strictness::Strict).unwrap().is_empty());
+        assert_eq!(serde_json::to_value(&request).unwrap(), asked);
+        let refused = settle(&mut request, &Abilities::default(), Strictness::Lenient).unwrap_err();
+        assert_eq!(refused.body().error.code.as_deref(), Some("invalid_value"), "{refused:?}");
     }
 }

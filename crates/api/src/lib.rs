@@ -33,6 +33,7 @@ mod route;
 mod schema;
 mod stream;
 mod text;
+mod words;
 
 pub use body::{Body, Ended, Outcome};
 pub use caller::{BadModelPattern, Caller, ModelPattern};

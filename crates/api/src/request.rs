@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::{ApiError, Policy, ceilings, conversation, original};
+use crate::{ApiError, Policy, ceilings, conversation, original, words};
 
 /// The most stop strings, as in OpenAI's API.
 pub const MAX_STOP_STRINGS: usize = 4;
@@ -115,12 +115,21 @@ fn wrong(path: &str, error: &serde_json::Error) -> ApiError {
     if let Some(field) = text.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next()) {
         return ApiError::unknown(&format!("{path}.{field}"));
     }
-    let code = if text.starts_with("unknown variant") { "invalid_value" } else { "invalid_type" };
+    if let Some((word, known)) =
+        text.strip_prefix("unknown variant `").and_then(|rest| rest.rsplit_once("`, expected "))
+    {
+        let known = known.trim_start_matches("one of ").replace(" or ", ", ").replace('`', "'");
+        return ApiError::invalid(
+            path,
+            "invalid_value",
+            format!("Invalid value: '{word}'. Supported values are: {known}."),
+        );
+    }
     if path.is_empty() {
         let message = format!("The body of the request must be a JSON object: {text}.");
-        return ApiError::new(http::StatusCode::BAD_REQUEST, message).coded(code);
+        return ApiError::new(http::StatusCode::BAD_REQUEST, message).coded("invalid_type");
     }
-    ApiError::invalid(path, code, format!("Invalid value for '{path}': {}.", in_jsons_words(text)))
+    ApiError::invalid(path, "invalid_type", format!("Invalid value for '{path}': {}.", in_jsons_words(text)))
 }
 
 pub(crate) fn missing(param: String) -> ApiError {
@@ -150,7 +159,7 @@ fn check(request: &ChatCompletionRequest) -> Result<(), ApiError> {
     between("max_tokens", request.max_tokens, 1, i64::from(u32::MAX))?;
     between("max_completion_tokens", request.max_completion_tokens, 1, i64::from(u32::MAX))?;
     between("top_logprobs", request.top_logprobs, 0, 20)?;
-    check_effort(request)?;
+    words::check_effort(request)?;
     check_objects(request)?;
     check_functions(request)?;
     check_format(request)?;
@@ -184,19 +193,6 @@ pub(crate) fn check_sampling(request: &ChatCompletionRequest) -> Result<(), ApiE
         return Err(ApiError::invalid("stream_options", "invalid_value", message));
     }
     Ok(())
-}
-
-/// OpenAI's words for how long to think.
-const EFFORTS: [&str; 7] = ["none", "minimal", "low", "medium", "high", "xhigh", "max"];
-
-fn check_effort(request: &ChatCompletionRequest) -> Result<(), ApiError> {
-    match &request.reasoning_effort {
-        Some(effort) if !EFFORTS.contains(&effort.as_str()) => {
-            let message = format!("Invalid value: '{effort}'. Supported values are: '{}'.", EFFORTS.join("', '"));
-            Err(ApiError::invalid("reasoning_effort", "invalid_value", message))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// What is kept as it came: at least it is what it should be.

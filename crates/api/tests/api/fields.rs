@@ -69,6 +69,10 @@ async fn hints_and_labels_are_named_and_strict_refuses_them() {
         ("verbosity", json!({"verbosity": "low"})),
         ("messages[].name", json!({"messages": [{"role": "user", "name": "n", "content": "x"}]})),
         (
+            "messages[].content[].prompt_cache_breakpoint",
+            json!({"messages": [{"role": "user", "content": [{"type": "text", "text": "x", "prompt_cache_breakpoint": {"mode": "explicit"}}]}]}),
+        ),
+        (
             "stream_options.include_obfuscation",
             json!({"stream": true, "stream_options": {"include_obfuscation": true}}),
         ),

@@ -16,3 +16,4 @@ mod streaming;
 mod support;
 mod thoughts;
 mod told;
+mod words;

@@ -48,7 +48,8 @@ async fn what_cannot_mean_anything_is_refused_with_its_place() {
             "unknown_parameter",
             json!({"tools": [tool], "tool_choice": {"type": "function", "function": function, "allowed_tools": {"mode": "auto", "tools": []}}}),
         ),
-        ("tools[].type", "unsupported_parameter", json!({"tools": [{"type": "banana", "function": function}]})),
+        ("tools[0].type", "invalid_value", json!({"tools": [{"type": "banana", "function": function}]})),
+        ("tools[].type", "unsupported_parameter", json!({"tools": [{"type": "custom", "custom": function}]})),
         ("tools[0].function", "missing_required_parameter", json!({"tools": [{"type": "function"}]})),
         ("functions", "invalid_value", json!({"tools": [tool], "functions": [function]})),
         (

@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 #[tokio::test]
 async fn a_result_keeps_the_name_of_its_function_whatever_was_called_before_it() {
     let (status, show) = recording("server/show-tools");
-    let call = |name: &str| json!({"role": "assistant", "content": null, "function_call": {"name": name, "arguments": "{}"}});
+    let call =
+        |name: &str| json!({"role": "assistant", "content": null, "function_call": {"name": name, "arguments": "{}"}});
     let result = |name: &str| json!({"role": "function", "name": name, "content": "42"});
     let user = json!({"role": "user", "content": "x"});
     for (messages, of_a_call, name) in [
