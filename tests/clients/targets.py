@@ -45,8 +45,6 @@ class Target:
     upstream: str | None = None
     # Fields that this kind of backend does not honour: there the suites expect the 400 that names them (`refusals.py`).
     refuses: tuple[str, ...] = ()
-    # Fields that reach the engine behind this kind and that it makes nothing of: Loggia hands an OpenAI-native engine every field as it is.
-    passes: tuple[str, ...] = ()
 
     def expects(self, *requests: tuple[str, dict]) -> None:
         """In front of the stand-in: the recorded requests that come next, with the fields in which the package that is tried differs."""
@@ -74,8 +72,7 @@ def ollama():
 def openai():
     with printing_its_address(HERE / "llamacpp_server.py", str(MODEL)) as upstream:
         with loggia("--openai", f"llamacpp={upstream}/v1") as direct, held_against_the_spec(direct) as url:
-            # llama.cpp's server holds a model to a call only where the model's template knows tools.
-            yield Target("openai", url, "smollm2", upstream, passes=("tools",))
+            yield Target("openai", url, "smollm2", upstream)
 
 
 @contextlib.contextmanager

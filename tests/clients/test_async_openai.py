@@ -19,8 +19,6 @@ def test_the_rust_client_understands(target, topic):
 
 
 def test_the_rust_client_is_given_a_call_that_must_be_made(target):
-    if "tools" in target.passes:
-        pytest.skip(f"the engine behind {target.kind} makes nothing of tools")
     parameters = {"type": "object", "properties": {"city": {"type": "string", "maxLength": 10}}, "required": ["city"], "additionalProperties": False}
     properties = {"name": {"const": "get_weather"}, "arguments": parameters}
     held = {"type": "object", "properties": properties, "required": ["name", "arguments"], "additionalProperties": False}

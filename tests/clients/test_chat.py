@@ -80,7 +80,19 @@ def test_the_answer_says_which_backend_gave_it_and_carries_a_request_id(client, 
 
 def test_a_hint_without_effect_is_named(client, target):
     raw = client.chat.completions.with_raw_response.create(model=target.model, user="someone", **questions.CAPITAL)
-    assert "user" in raw.headers.get("x-loggia-ignored", "") or target.kind == "openai"
+    assert "user" in raw.headers.get("x-loggia-ignored", "")
+
+
+def test_a_field_that_nobody_knows_is_named(client, target):
+    raw = client.chat.completions.with_raw_response.create(model=target.model, extra_body={"temprature": 1}, **questions.CAPITAL)
+    assert "temprature" in raw.headers["x-loggia-ignored"].split(", ")
+
+
+@pytest.mark.parametrize("field, value", [("web_search_options", {}), ("modalities", ["text", "audio"]), ("moderation", {"model": "omni"})])
+def test_what_only_a_hosted_service_has_is_refused_by_name(client, target, field, value):
+    with pytest.raises(openai.BadRequestError) as refusal:
+        client.chat.completions.create(model=target.model, extra_body={field: value}, **questions.CAPITAL)
+    assert (refusal.value.param, refusal.value.code) == (field, "unsupported_parameter")
 
 
 def test_log_probabilities_are_given_or_refused_by_name(client, target):

@@ -79,8 +79,6 @@ def test_an_input_that_is_too_long_is_a_400_that_says_which(client, target):
 
 
 def test_a_chat_with_a_model_that_makes_embeddings_alone_is_a_404(client, target):
-    if target.kind == "openai":
-        pytest.skip("an engine that speaks OpenAI does not tell what its model is made for")
     with pytest.raises(openai.NotFoundError) as refusal:
         client.chat.completions.create(model=target.model, messages=[{"role": "user", "content": "Hi"}])
     assert refusal.value.param == "model"

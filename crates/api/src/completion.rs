@@ -90,9 +90,11 @@ fn check(request: &Request) -> Result<(), ApiError> {
 /// # Errors
 /// `unsupported_parameter` for the first field that is refused.
 pub(crate) fn settle(request: &mut Request, can: &Abilities, strictness: Strictness) -> Result<Vec<String>, ApiError> {
-    let mut ignored = fields::settle_each(FIELDS, request, can, strictness)?;
+    let known = can.completion_fields();
+    let mut ignored = fields::settle_each(FIELDS, request, can, known, strictness)?;
     settle_together(request, can)?;
     if can.has(Ability::UnknownFields) {
+        ignored.extend(fields::settle_unread(&request.extra, known, strictness)?);
         return Ok(ignored);
     }
     // A text has no thoughts before it.
@@ -105,7 +107,7 @@ pub(crate) fn settle(request: &mut Request, can: &Abilities, strictness: Strictn
     let mut names: BTreeSet<String> = request.extra.keys().cloned().collect();
     let in_options = request.stream_options.iter().flat_map(|options| options.extra.keys());
     names.extend(in_options.map(|name| format!("stream_options.{name}")));
-    ignored.extend(fields::settle_unknown(names, &mut request.extra, can, strictness)?);
+    ignored.extend(fields::settle_unknown(names, &mut request.extra, can, known, strictness)?);
     Ok(ignored)
 }
 

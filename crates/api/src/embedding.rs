@@ -126,7 +126,8 @@ fn settle(request: &mut EmbeddingRequest, can: &Abilities, strictness: Strictnes
         return Ok(ignored);
     }
     engine_options::drop_unsaid(&mut request.extra);
-    for name in request.extra.keys() {
+    let known = can.embedding_fields();
+    for name in request.extra.keys().filter(|name| !known.is_some_and(|known| known.contains(*name))) {
         // Of Ollama's own fields, those that its `/api/embed` has too.
         if matches!(name.as_str(), "options" | "keep_alive") && engine_options::is_one(name, &request.extra, can)? {
             continue;

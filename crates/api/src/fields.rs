@@ -116,7 +116,8 @@ pub(crate) fn settle(request: &mut Request, can: &Abilities, strictness: Strictn
     if !can.has(Ability::UnknownFields) {
         words::check(request)?;
     }
-    let mut ignored = settle_each(FIELDS, request, can, strictness)?;
+    let known = can.chat_fields();
+    let mut ignored = settle_each(FIELDS, request, can, known, strictness)?;
     let mut dropped = 0;
     while let Some(unenforced) = schema::unenforced(request, can) {
         dropped += 1;
@@ -127,21 +128,24 @@ pub(crate) fn settle(request: &mut Request, can: &Abilities, strictness: Strictn
         ignored.push(unenforced.name());
     }
     if can.has(Ability::UnknownFields) {
+        ignored.extend(settle_unread(&request.extra, known, strictness)?);
         return Ok(ignored);
     }
     engine_options::drop_unsaid(&mut request.extra);
     ignored.extend(engine_options::settle_outdone(request, can, strictness)?);
     let mut names = unknown(request);
     names.extend(request.messages.iter_mut().flat_map(drop_misplaced));
-    ignored.extend(settle_unknown(names, &mut request.extra, can, strictness)?);
+    ignored.extend(settle_unknown(names, &mut request.extra, can, known, strictness)?);
     Ok(ignored)
 }
 
-/// Settles the fields of a table: refuses, drops, or names each that is asked for in vain.
+/// Settles the fields of a table: refuses, drops, or names each that is asked for in vain. `known` are the fields that the engine reads,
+/// where that is known.
 pub(crate) fn settle_each<R>(
     fields: &[Field<R>],
     request: &mut R,
     can: &Abilities,
+    known: Option<&BTreeSet<String>>,
     strictness: Strictness,
 ) -> Result<Vec<String>, ApiError> {
     let mut ignored = Vec::new();
@@ -150,7 +154,9 @@ pub(crate) fn settle_each<R>(
             continue;
         }
         match field.needs {
-            Needs::Ability(ability) | Needs::Hint(ability) if can.has(ability) => continue,
+            Needs::Ability(ability) | Needs::Hint(ability) if can.has(ability) && is_read(field.name, known) => {
+                continue;
+            }
             Needs::Ability(_) if strictness != Strictness::Lenient => return Err(ApiError::unsupported(field.name)),
             Needs::Hint(_) if strictness == Strictness::Strict => return Err(ApiError::unsupported(field.name)),
             _ => {}
@@ -161,18 +167,39 @@ pub(crate) fn settle_each<R>(
     Ok(ignored)
 }
 
+/// Whether the engine reads the field that this path begins with. Where nobody knows, it may.
+fn is_read(path: &str, known: Option<&BTreeSet<String>>) -> bool {
+    let field = path.split(['.', '[']).next().unwrap_or(path);
+    known.is_none_or(|known| known.contains(field))
+}
+
+/// Names, or refuses, the fields beside OpenAI's own that an engine does not read, where all that it reads is known.
+pub(crate) fn settle_unread(
+    extra: &Extra,
+    known: Option<&BTreeSet<String>>,
+    strictness: Strictness,
+) -> Result<Vec<String>, ApiError> {
+    let mut unread = extra.keys().filter(|name| !is_read(name, known)).peekable();
+    match unread.peek() {
+        Some(first) if strictness == Strictness::Strict => Err(ApiError::unknown(first)),
+        _ => Ok(unread.cloned().collect()),
+    }
+}
+
 /// Names, or refuses, the fields that OpenAI's API does not have and nobody here knows; `extra` are those beside OpenAI's own.
 pub(crate) fn settle_unknown(
     mut names: BTreeSet<String>,
     extra: &mut Extra,
     can: &Abilities,
+    known: Option<&BTreeSet<String>>,
     strictness: Strictness,
 ) -> Result<Vec<String>, ApiError> {
     let mut ignored = engine_options::settle_refused(extra, can, strictness)?;
     names.extend(engine_options::unknown(extra, can));
     for name in names {
+        let is_read = || known.is_some_and(|known| known.contains(&name));
         // A grammar that asks for something was settled before.
-        if name == "grammar" || engine_options::is_one(&name, extra, can)? {
+        if name == "grammar" || engine_options::is_one(&name, extra, can)? || is_read() {
             continue;
         }
         if strictness == Strictness::Strict {
@@ -388,7 +415,9 @@ fn drop_parts(request: &mut Request, test: fn(&PartKind) -> bool) {
 
 #[cfg(test)]
 mod tests {
-    use loggia_backend::{AbilitySet, SchemaEngine};
+    use std::sync::Arc;
+
+    use loggia_backend::{AbilitySet, KnownFields, SchemaEngine};
     use serde_json::json;
 
     use super::*;
@@ -417,5 +446,27 @@ mod tests {
         assert_eq!(serde_json::to_value(&request).unwrap(), asked);
         let refused = settle(&mut request, &Abilities::default(), Strictness::Lenient).unwrap_err();
         assert_eq!(refused.body().error.code.as_deref(), Some("invalid_value"), "{refused:?}");
+    }
+
+    #[test]
+    fn a_field_that_the_engine_does_not_read_is_named_or_refused_by_what_it_would_change() {
+        let fields = KnownFields {
+            chat: Some(["model", "messages", "top_k"].map(str::to_owned).into()),
+            ..KnownFields::default()
+        };
+        let can = Abilities { can: AbilitySet::ALL, fields: Some(Arc::new(fields)), ..Abilities::default() };
+        let settled = |strictness, more: Value| {
+            let mut asked = json!({"model": "m", "messages": [], "top_k": 1});
+            asked.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            settle(&mut serde_json::from_value(asked).unwrap(), &can, strictness)
+        };
+        let param = |refused: ApiError| refused.body().error.param;
+        assert_eq!(settled(Strictness::Strict, json!({})).unwrap(), Vec::<String>::new());
+        let named = settled(Strictness::Plain, json!({"user": "u", "mistyped": 1, "options": {"top_k": 1}})).unwrap();
+        assert_eq!(named, ["user", "mistyped", "options"]);
+        let refused = settled(Strictness::Plain, json!({"web_search_options": {}})).unwrap_err();
+        assert_eq!(param(refused).as_deref(), Some("web_search_options"));
+        let refused = settled(Strictness::Strict, json!({"mistyped": 1})).unwrap_err();
+        assert_eq!(param(refused).as_deref(), Some("mistyped"));
     }
 }

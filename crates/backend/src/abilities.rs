@@ -1,5 +1,8 @@
 //! What a model's backend can honour, so that the door can refuse the rest by name.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 /// One thing that a request can ask for and not every backend can do.
@@ -161,6 +164,17 @@ const EMBEDDED_OPTIONS: &[&str] = &[
     "repeat_last_n",
 ];
 
+/// The top-level fields that an engine reads of a request, where it is known: it passes over any other without a word.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KnownFields {
+    /// Those of `/v1/chat/completions`.
+    pub chat: Option<BTreeSet<String>>,
+    /// Those of `/v1/completions`.
+    pub completion: Option<BTreeSet<String>>,
+    /// Those of `/v1/embeddings`.
+    pub embedding: Option<BTreeSet<String>>,
+}
+
 /// What a backend can honour for one model.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Abilities {
@@ -172,12 +186,30 @@ pub struct Abilities {
     pub schemas: SchemaEngine,
     /// The names in `options` that it knows.
     pub options: OptionNames,
+    /// The fields that the engine reads, where that is known. It is not told across processes.
+    #[serde(skip)]
+    pub fields: Option<Arc<KnownFields>>,
 }
 
 impl Abilities {
     /// Whether it can do this.
     pub fn has(&self, ability: Ability) -> bool {
         self.can.has(ability)
+    }
+
+    /// The top-level fields of a chat that the engine reads, where that is known.
+    pub fn chat_fields(&self) -> Option<&BTreeSet<String>> {
+        self.fields.as_ref()?.chat.as_ref()
+    }
+
+    /// The top-level fields of a completion that the engine reads, where that is known.
+    pub fn completion_fields(&self) -> Option<&BTreeSet<String>> {
+        self.fields.as_ref()?.completion.as_ref()
+    }
+
+    /// The top-level fields of a request for embeddings that the engine reads, where that is known.
+    pub fn embedding_fields(&self) -> Option<&BTreeSet<String>> {
+        self.fields.as_ref()?.embedding.as_ref()
     }
 }
 

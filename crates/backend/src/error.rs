@@ -198,6 +198,16 @@ impl BackendError {
         Self::ModelNotFound { model: model.into() }
     }
 
+    /// `logit_bias` names a token that a vocabulary of so many does not have.
+    pub fn no_such_token(token: &str, vocabulary: u64) -> Self {
+        let last = vocabulary.saturating_sub(1);
+        Self::InvalidRequest {
+            message: format!("'{token}' is no token of this model, which has those from 0 to {last}."),
+            param: Some(format!("logit_bias.{token}")),
+            code: Some("invalid_value".to_owned()),
+        }
+    }
+
     /// Its name, for logs: an engine's own words may hold what the client wrote.
     pub fn kind(&self) -> &'static str {
         match self {

@@ -29,7 +29,7 @@ use std::sync::Arc;
 use futures_core::future::BoxFuture;
 use loggia_wire::openai::{ChatCompletionRequest, CompletionRequest, Model};
 
-pub use abilities::{Abilities, Ability, AbilitySet, OptionNames, SchemaEngine};
+pub use abilities::{Abilities, Ability, AbilitySet, KnownFields, OptionNames, SchemaEngine};
 pub use embedding::{EmbeddingCall, Embeddings, normalise};
 pub use error::{BackendError, Phase, Work};
 pub use event::{Chunk, Event, Events, Reply, ServedBy, Waiting, fingerprint};

@@ -393,6 +393,13 @@ async fn what_llama_server_cannot_read_is_a_400_about_its_field() {
         ("400 Bad Request", "Field 'n': Value must be 1", "n"),
         ("500 Internal Server Error", "Failed to parse tools: Unsupported tool type", "tools"),
         ("500 Internal Server Error", "image input is not supported", "messages"),
+        ("400 Bad Request", "unsupported content[].type", "messages"),
+        (
+            "400 Bad Request",
+            "Unable to generate parser: JSON schema error at #: unrecognized type x",
+            "response_format",
+        ),
+        ("400 Bad Request", "logprobs is not supported with tools + stream", "logprobs"),
     ] {
         let body = json!({"error": {"code": 500, "message": message, "type": "server_error"}}).to_string();
         let (message, param) = (message.to_owned(), Some(field.to_owned()));
@@ -530,6 +537,21 @@ async fn a_limit_of_the_engines_is_told_with_its_words_and_its_time() {
 }
 
 #[tokio::test]
+async fn calls_after_the_first_are_left_out_where_one_was_asked_for() {
+    let one = |index: u32| json!({"index": index, "id": format!("c{index}"), "type": "function", "function": {"name": "f", "arguments": "{}"}});
+    let chunk =
+        |index| json!({"choices": [{"index": 0, "delta": {"tool_calls": [one(index)]}, "finish_reason": null}]});
+    let text = format!("data: {}\n\ndata: {}\n\ndata: [DONE]\n\n", chunk(0), chunk(1));
+    for (parallel, expected) in [(json!(false), 1), (json!(true), 2), (Value::Null, 2)] {
+        let engine = RawEngine::start([vec![stream_head(), piece(&text), stream_end()]]).await;
+        let asked = json!({"model": "m", "messages": [], "stream": true, "parallel_tool_calls": parallel});
+        let (events, _) = told(engine_at(&engine.url).chat(self::call(asked)).await.unwrap()).await;
+        let calls = events.iter().filter(|event| event.pointer("/choices/0/delta/tool_calls/0").is_some()).count();
+        assert_eq!(calls, expected, "{events:?}");
+    }
+}
+
+#[tokio::test]
 async fn models_keep_what_the_engine_tells_of_them() {
     let list = r#"{"object":"list","data":[
         {"id":"meta/llama","object":"model","created":1760000000,"owned_by":"vllm","root":"/m","max_model_len":4096},
@@ -549,7 +571,7 @@ async fn models_keep_what_the_engine_tells_of_them() {
             {"id": "bare", "object": "model", "created": 0, "owned_by": "gpu"},
         ])
     );
-    assert_eq!(backend.abilities("meta/llama").await.unwrap().context_length, Some(4096));
+    assert_eq!(backend.abilities("bare").await.unwrap().context_length, None);
     assert_eq!(backend.abilities("unknown").await.unwrap().context_length, None);
     assert_eq!(engine.requests().len(), 1, "the abilities come from the list that was asked for");
 }

@@ -371,7 +371,13 @@ fn abilities(context: usize, syntax: Syntax, can_take: media::Facts) -> Abilitie
         can = can.with(Audio);
     }
     let context_length = Some(context as u64);
-    Abilities { can, context_length, schemas: SchemaEngine::Llguidance, options: OptionNames::Embedded }
+    Abilities {
+        can,
+        context_length,
+        schemas: SchemaEngine::Llguidance,
+        options: OptionNames::Embedded,
+        ..Abilities::default()
+    }
 }
 
 /// In Ollama's words where it has some.

@@ -119,17 +119,9 @@ fn logit_bias(request: &ChatCompletionRequest, vocabulary: usize) -> Result<Vec<
         let known =
             token.parse::<Token>().ok().filter(|&token| usize::try_from(token).is_ok_and(|token| token < vocabulary));
         #[expect(clippy::cast_possible_truncation, reason = "a bias is from -100 to 100")]
-        known.map(|token| (token, bias as f32)).ok_or_else(|| {
-            let message = format!(
-                "'{token}' is no token of this model, which has those from 0 to {}.",
-                vocabulary.saturating_sub(1)
-            );
-            BackendError::InvalidRequest {
-                message,
-                param: Some(format!("logit_bias.{token}")),
-                code: Some("invalid_value".to_owned()),
-            }
-        })
+        known
+            .map(|token| (token, bias as f32))
+            .ok_or_else(|| BackendError::no_such_token(token, u64::try_from(vocabulary).unwrap_or(u64::MAX)))
     };
     entries.map(read).collect()
 }

@@ -8,10 +8,11 @@ use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
 use loggia_wire::Extra;
-use loggia_wire::openai::{ChatCompletionRequest, JsonSchemaFormat, Message, ResponseFormat, Role};
+use loggia_wire::openai::{ChatCompletionRequest, JsonSchemaFormat, ResponseFormat};
 use serde_json::{Value, json};
 
 use super::forced_call::{Call, call_id, calls, list, moved, one_of};
+use super::told::tell;
 use crate::{BackendError, Chunk, Event, Events, Reply};
 
 /// Whether the model may call, and need not, and its answer is held to a form if it does not.
@@ -40,7 +41,7 @@ pub(crate) fn as_a_schema(request: &ChatCompletionRequest) -> ChatCompletionRequ
     let mut alternatives = calls(&functions);
     alternatives.push(("answer".to_owned(), moved(&answer, "/$defs/answer")));
     let mut either = request.clone();
-    either.messages.insert(0, Message::text(Role::System, text));
+    tell(&mut either.messages, &text);
     either.response_format = Some(ResponseFormat::JsonSchema(JsonSchemaFormat {
         name: "call_or_answer".to_owned(),
         description: None,

@@ -8,13 +8,14 @@ use std::task::{Context, Poll, ready};
 use futures_core::Stream;
 use loggia_wire::Extra;
 use loggia_wire::openai::{
-    ChatCompletionRequest, ChunkChoice, FinishReason, FunctionCallDelta, FunctionDefinition, JsonSchemaFormat, Message,
-    ResponseFormat, Role, ToolCallDelta,
+    ChatCompletionRequest, ChunkChoice, FinishReason, FunctionCallDelta, FunctionDefinition, JsonSchemaFormat,
+    ResponseFormat, ToolCallDelta,
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
+use super::told::tell;
 use crate::{BackendError, Chunk, Event, Events, Reply};
 
 /// The request with the calls described in a system message and the answer held to one of them. It works with every model,
@@ -29,7 +30,7 @@ pub(crate) fn as_a_schema(request: &ChatCompletionRequest) -> Result<ChatComplet
         });
     }
     let mut forced = request.clone();
-    forced.messages.insert(0, Message::text(Role::System, describe(&functions)));
+    tell(&mut forced.messages, &describe(&functions));
     forced.response_format = Some(ResponseFormat::JsonSchema(JsonSchemaFormat {
         name: "call".to_owned(),
         description: None,

@@ -4,12 +4,13 @@
 //! For models whose template knows nothing of tools, `told.rs` says which there are, `marked.rs` reads the calls that come of it, and
 //! `earlier.rs` shows them those that were made: the embedded engine and Ollama use them.
 
-pub(crate) mod call_or_answer;
+mod call_or_answer;
+pub(crate) mod calling;
 mod choices;
 mod earlier;
 pub(crate) mod forced_call;
 mod legacy;
-pub(crate) mod marked;
+mod marked;
 mod texts;
 mod told;
 
@@ -92,7 +93,7 @@ impl Backend for Emulate {
             if can.has(Ability::JsonSchema) {
                 can = can.with(Ability::ToolChoice);
             }
-            Ok(if can == inner.can { inner } else { Arc::new(Abilities { can, ..*inner }) })
+            Ok(if can == inner.can { inner } else { Arc::new(Abilities { can, ..Abilities::clone(&inner) }) })
         })
     }
 

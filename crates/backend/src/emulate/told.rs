@@ -44,7 +44,7 @@ fn text(functions: &[&FunctionDefinition], request: &ChatCompletionRequest) -> S
 }
 
 /// Says this in the system message: many templates know no second one.
-fn tell(messages: &mut Vec<Message>, text: &str) {
+pub(super) fn tell(messages: &mut Vec<Message>, text: &str) {
     match messages.first_mut() {
         Some(first) if matches!(first.role, Role::System | Role::Developer) => {
             let said = first.content.as_ref().map(|content| content.joined_text().into_owned()).unwrap_or_default();

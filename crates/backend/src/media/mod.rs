@@ -88,7 +88,7 @@ impl Backend for Inline {
             if !inner.has(Ability::Images) || inner.has(Ability::RemoteImages) {
                 return Ok(inner);
             }
-            Ok(Arc::new(Abilities { can: inner.can.with(Ability::RemoteImages), ..*inner }))
+            Ok(Arc::new(Abilities { can: inner.can.with(Ability::RemoteImages), ..Abilities::clone(&inner) }))
         })
     }
 

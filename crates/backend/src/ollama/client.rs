@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header
 use http_body::Body;
 use http_body_util::{BodyExt, Limited};
 use loggia_wire::ollama::{self, RunningModels, Show, ShowRequest, Tags, Version};
-use loggia_wire::openai::{ChatCompletionRequest, Model, ToolCall};
+use loggia_wire::openai::{ChatCompletionRequest, Model};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tower::{BoxError, Service, ServiceExt};
@@ -24,7 +24,8 @@ use super::events::OllamaEvents;
 use super::models::{self, Known, ModelMemory};
 use super::request::{chat_request, generate_request};
 use super::swallowed::NotSwallowed;
-use crate::emulate::{Shows, call_or_answer, forced_call, has_calls, marked, spelled_out, written};
+use crate::emulate::calling::{Calling, earlier_as_text};
+use crate::emulate::forced_call;
 use crate::retry_after::retry_after;
 use crate::thoughts::Apart;
 use crate::{
@@ -97,14 +98,18 @@ where
 
     /// Starts a chat; one with tools is asked again where Ollama swallows a call (`swallowed.rs`).
     async fn start_chat(&self, call: ChatCall) -> Result<Reply, BackendError> {
-        if may_call(&call.request) && !self.known(&call.request.model).await?.knows_tools {
-            return Box::pin(self.start_with_tools_told(call)).await;
+        let has_tools = !call.request.callable_functions().is_empty();
+        if has_tools && !call.request.must_call() {
+            let knows_tools = self.known(&call.request.model).await?.knows_tools;
+            match Calling::needed(&call.request, knows_tools) {
+                // The original knew nothing of calls.
+                Some(Calling::CallOrAnswer) if call.profile == Profile::Original => {}
+                Some(way) => return Box::pin(self.start_with_tools_offered(call, way)).await,
+                None => {}
+            }
         }
-        if call.profile == Profile::Original || call.request.callable_functions().is_empty() {
+        if call.profile == Profile::Original || !has_tools {
             return self.start_once(call).await;
-        }
-        if call_or_answer::is_asked_for(&call.request) {
-            return Box::pin(self.start_with_tools_and_a_format(call)).await;
         }
         // Boxed, as whatever is rare here: every chat would carry the room for it.
         Box::pin(self.start_with_tools(call)).await
@@ -123,20 +128,11 @@ where
         Ok(Reply { served_by: reply.served_by, events: Box::pin(NotSwallowed::new(reply.events, again)) })
     }
 
-    /// The model's template knows nothing of tools: they are told in the system message, and calls are read from the text.
-    async fn start_with_tools_told(&self, call: ChatCall) -> Result<Reply, BackendError> {
+    async fn start_with_tools_offered(&self, call: ChatCall, way: Calling) -> Result<Reply, BackendError> {
         let (asked, id) = (Arc::clone(&call.request), Arc::clone(&call.id));
-        let request = Arc::new(marked::as_text(&asked));
+        let request = Arc::new(way.asked(&asked));
         let reply = self.start_once(ChatCall { request, ..call }).await?;
-        Ok(marked::back(reply, &asked, &id))
-    }
-
-    /// With both, Ollama would hold the answer to the format, and no call could come.
-    async fn start_with_tools_and_a_format(&self, call: ChatCall) -> Result<Reply, BackendError> {
-        let (asked, id) = (Arc::clone(&call.request), Arc::clone(&call.id));
-        let request = Arc::new(call_or_answer::as_a_schema(&asked));
-        let reply = self.start_once(ChatCall { request, ..call }).await?;
-        Ok(call_or_answer::back(reply, &asked, &id))
+        Ok(way.back(reply, &asked, &id))
     }
 
     async fn start_once(&self, call: ChatCall) -> Result<Reply, BackendError> {
@@ -364,21 +360,13 @@ where
     }
 }
 
-/// Whether the model may call, and need not, and nothing else is asked of its answer's form.
-fn may_call(request: &ChatCompletionRequest) -> bool {
-    !request.callable_functions().is_empty() && !request.must_call() && !call_or_answer::is_asked_for(request)
-}
-
 /// The request with earlier calls and results in the contents, where the model's template has no place for them.
 fn shown<'a>(request: &'a ChatCompletionRequest, known: &Known) -> Cow<'a, ChatCompletionRequest> {
-    if known.knows_tools || !has_calls(&request.messages) {
-        return Cow::Borrowed(request);
+    let messages = if known.knows_tools { None } else { earlier_as_text(&request.messages) };
+    match messages {
+        Some(messages) => Cow::Owned(ChatCompletionRequest { messages, ..request.clone() }),
+        None => Cow::Borrowed(request),
     }
-    let write = |calls: &[ToolCall]| {
-        calls.iter().map(|call| written(&call.function.name, &call.function.arguments)).collect::<String>()
-    };
-    let messages = spelled_out(&request.messages, Shows { calls: false, results: false }, write);
-    Cow::Owned(ChatCompletionRequest { messages, ..request.clone() })
 }
 
 /// Whether a chat would fail in the same way: there is no such model, or nobody answers.

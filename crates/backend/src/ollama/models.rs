@@ -149,7 +149,13 @@ fn is_told(show: &Show, name: &str) -> bool {
 }
 
 fn able(can: AbilitySet, context_length: Option<u64>) -> Abilities {
-    Abilities { can, context_length, schemas: SchemaEngine::LlamaCpp, options: OptionNames::Ollama }
+    Abilities {
+        can,
+        context_length,
+        schemas: SchemaEngine::LlamaCpp,
+        options: OptionNames::Ollama,
+        ..Abilities::default()
+    }
 }
 
 /// `/v1/models`.

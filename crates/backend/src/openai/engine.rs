@@ -16,13 +16,15 @@ use tokio::sync::OnceCell;
 use super::answer::Answer;
 use super::events::OpenAiEvents;
 use super::frame::Kind;
+use super::known::Listed;
 use super::{models, refusal, whole};
+use crate::emulate::calling::Calling;
 use crate::http::{BaseUrl, Body, Client, Key, Upstream, read};
 use crate::retry_after::retry_after;
 use crate::thoughts::Apart;
 use crate::{
     Abilities, AbilitySet, Backend, BackendError, ChatCall, Chunk, CompletionCall, EmbeddingCall, Embeddings, Event,
-    Events, Reply, ServedBy, fingerprint,
+    Events, Reply, ServedBy, Work, fingerprint,
 };
 
 /// The most bytes of a whole answer or a list of models.
@@ -42,7 +44,7 @@ pub struct OpenAi {
     /// Where engines tell that they are still loading (llama-server) or dead (vLLM); it lies outside `/v1`.
     health: Option<Uri>,
     /// From the last list of models.
-    known: RwLock<HashMap<String, Arc<Abilities>>>,
+    known: RwLock<HashMap<String, Arc<Listed>>>,
     /// Whether that list was ever asked for.
     asked: OnceCell<()>,
 }
@@ -69,6 +71,28 @@ impl OpenAi {
     }
 
     async fn start_chat(&self, mut call: ChatCall) -> Result<Reply, BackendError> {
+        if let Some(known) = self.listed(&call.request.model).and_then(|listed| listed.recall())
+            && let Some(facts) = &known.llama_server
+        {
+            facts.check(call.request.logit_bias.iter().flat_map(|all| all.keys()))?;
+            if let Some(request) = facts.kept(&call.request) {
+                call.request = Arc::new(request);
+            }
+            if let Some(way) = facts.calling(&call.request) {
+                return Box::pin(self.start_with_tools_offered(call, way)).await;
+            }
+        }
+        self.start_as_it_is(call).await
+    }
+
+    async fn start_with_tools_offered(&self, call: ChatCall, way: Calling) -> Result<Reply, BackendError> {
+        let (asked, id) = (Arc::clone(&call.request), Arc::clone(&call.id));
+        let request = Arc::new(way.asked(&asked));
+        let reply = self.start_as_it_is(ChatCall { request, ..call }).await?;
+        Ok(way.back(reply, &asked, &id))
+    }
+
+    async fn start_as_it_is(&self, mut call: ChatCall) -> Result<Reply, BackendError> {
         if call.request.streams() && !asks_for_usage(call.request.stream_options.as_ref()) {
             // Copies the conversation only where somebody else still holds it.
             ask_for_usage(&mut Arc::make_mut(&mut call.request).stream_options);
@@ -83,19 +107,33 @@ impl OpenAi {
         let alternatives = (request.logprobs == Some(true)).then(most);
         // Where the client asks llama-server to leave reasoning in the text, it stays there.
         let thoughts_apart = request.extra.get("reasoning_format").is_none_or(|format| format != "none");
+        let single_call = request.parallel_tool_calls == Some(false);
         let model = request.model.as_str().into();
-        let asked = Asked { kind: Kind::Chat, model, stream, choices, alternatives, thoughts_apart };
+        let asked = Asked { kind: Kind::Chat, model, stream, choices, alternatives, thoughts_apart, single_call };
         self.start(&self.chat, to_json(request)?, asked).await
     }
 
     async fn start_completion(&self, mut call: CompletionCall) -> Result<Reply, BackendError> {
+        if let Some(known) = self.listed(&call.request.model).and_then(|listed| listed.recall())
+            && let Some(facts) = &known.llama_server
+        {
+            facts.check(call.request.logit_bias.iter().flat_map(|all| all.keys()))?;
+        }
         if call.request.streams() && !asks_for_usage(call.request.stream_options.as_ref()) {
             ask_for_usage(&mut Arc::make_mut(&mut call.request).stream_options);
         }
         let request = &*call.request;
         let (stream, choices) = (request.streams(), request.prompts() * request.choices());
         let model = request.model.as_str().into();
-        let asked = Asked { kind: Kind::Completion, model, stream, choices, alternatives: None, thoughts_apart: false };
+        let asked = Asked {
+            kind: Kind::Completion,
+            model,
+            stream,
+            choices,
+            alternatives: None,
+            thoughts_apart: false,
+            single_call: false,
+        };
         self.start(&self.completions, to_json(request)?, asked).await
     }
 
@@ -103,7 +141,8 @@ impl OpenAi {
         let accept = if asked.stream { "text/event-stream" } else { "application/json" };
         let response = self.upstream.post_json(uri, body, accept).await.map_err(|error| self.failed(error))?;
         if response.status() != StatusCode::OK {
-            return Err(self.refused(response, &asked.model).await);
+            let error = self.refused(response, &asked.model).await;
+            return Err(if refusal::is_about_no_text(&error) { asked.unsupported() } else { error });
         }
         let server =
             response.headers().get(SERVER).and_then(|server| server.to_str().ok()).unwrap_or_default().to_owned();
@@ -148,8 +187,26 @@ impl OpenAi {
         }
         let body = read(response.into_body(), ANSWER_LIMIT).await.map_err(|error| self.failed(error))?;
         let models = models::read(&body, &self.name).ok_or_else(|| self.bad_answer("it is no list of models"))?;
-        *self.known.write().unwrap_or_else(PoisonError::into_inner) = models::abilities(&models);
+        self.keep(&models);
         Ok(models)
+    }
+
+    /// Keeps what models are listed. What was told of one that is listed as it was stays.
+    fn keep(&self, models: &[Model]) {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::take(&mut *known);
+        *known = models
+            .iter()
+            .map(|model| (model.id.clone(), Listed::new(model, &self.upstream)))
+            .map(|(id, listed)| {
+                let same = before.get(&id).filter(|before| before.is_as(&listed)).map(Arc::clone);
+                (id, same.unwrap_or_else(|| Arc::new(listed)))
+            })
+            .collect();
+    }
+
+    fn listed(&self, model: &str) -> Option<Arc<Listed>> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).get(model).map(Arc::clone)
     }
 
     async fn refused(&self, response: Response<Body>, model: &str) -> BackendError {
@@ -179,13 +236,15 @@ impl OpenAi {
 }
 
 impl Backend for OpenAi {
-    /// All of them: what the engine cannot do it refuses itself.
+    /// All of them, for the engine refuses what it cannot do; but for engines that are known to pass over some.
     fn abilities<'a>(&'a self, model: &'a str) -> BoxFuture<'a, Result<Arc<Abilities>, BackendError>> {
         Box::pin(async move {
             // Asked once at most: where there is no list, the chat itself will tell why.
             self.asked.get_or_init(|| async { drop(self.list().await) }).await;
-            let known = self.known.read().unwrap_or_else(PoisonError::into_inner).get(model).cloned();
-            Ok(known.unwrap_or_else(|| Arc::new(Abilities { can: AbilitySet::ALL, ..Abilities::default() })))
+            Ok(match self.listed(model) {
+                Some(listed) => Arc::clone(&listed.known(&self.upstream).await.abilities),
+                None => Arc::new(Abilities { can: AbilitySet::ALL, ..Abilities::default() }),
+            })
         })
     }
 
@@ -207,6 +266,20 @@ impl Backend for OpenAi {
             // Nobody who has just asked needs `abilities` to ask again.
             drop(self.asked.set(()));
             models
+        })
+    }
+
+    /// As it is listed, with what llama.cpp's server tells besides.
+    fn model<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Model, BackendError>> {
+        Box::pin(async move {
+            let found = self.models().await?.into_iter().find(|model| model.id == id);
+            let mut model = found.ok_or_else(|| BackendError::model_not_found(id))?;
+            if let Some(listed) = self.listed(id)
+                && let Some(facts) = &listed.known(&self.upstream).await.llama_server
+            {
+                model.extra.entry("capabilities").or_insert(facts.capabilities().into());
+            }
+            Ok(model)
         })
     }
 
@@ -237,15 +310,30 @@ struct Asked {
     alternatives: Option<usize>,
     /// Whether reasoning in the text is told apart.
     thoughts_apart: bool,
+    /// Whether calls after the first are left out: not every engine takes `parallel_tool_calls: false` at its word.
+    single_call: bool,
 }
 
 impl Asked {
+    fn unsupported(&self) -> BackendError {
+        let work = if matches!(self.kind, Kind::Chat) { Work::Chat } else { Work::Completions };
+        BackendError::Unsupported { work }
+    }
+
     fn told(&self, events: impl Stream<Item = Result<Event, BackendError>> + Send + 'static) -> Events {
-        let Some(most) = self.alternatives else { return self.thoughts_told(events) };
+        let (most, single_call) = (self.alternatives, self.single_call);
+        if most.is_none() && !single_call {
+            return self.thoughts_told(events);
+        }
         self.thoughts_told(events.map(move |event| {
             event.map(|mut event| {
                 if let Event::Chunk(chunk) = &mut event {
-                    keep_alternatives(chunk, most);
+                    if let Some(most) = most {
+                        keep_alternatives(chunk, most);
+                    }
+                    if single_call {
+                        keep_first_call(chunk);
+                    }
                 }
                 event
             })
@@ -262,6 +350,17 @@ fn keep_alternatives(chunk: &mut Chunk, most: usize) {
     for logprobs in chunk.choices.iter_mut().filter_map(|choice| choice.logprobs.as_mut()) {
         for token in [&mut logprobs.content, &mut logprobs.refusal].into_iter().flatten().flatten() {
             token.top_logprobs.truncate(most);
+        }
+    }
+}
+
+fn keep_first_call(chunk: &mut Chunk) {
+    for choice in &mut chunk.choices {
+        if let Some(calls) = &mut choice.delta.tool_calls {
+            calls.retain(|call| call.index == 0);
+            if calls.is_empty() {
+                choice.delta.tool_calls = None;
+            }
         }
     }
 }

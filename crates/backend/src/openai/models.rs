@@ -1,12 +1,7 @@
 //! An engine's `GET /models` → OpenAI's models. What else the engine tells of a model rides along.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-
 use loggia_wire::openai::Model;
 use serde_json::{Value, json};
-
-use crate::{Abilities, AbilitySet};
 
 /// The models of a list, or nothing where it is no list.
 pub(super) fn read(json: &[u8], backend: &str) -> Option<Vec<Model>> {
@@ -40,14 +35,4 @@ fn context_length(model: &Value) -> Option<u64> {
     ["/context_length", "/max_model_len", "/meta/n_ctx", "/meta/n_ctx_train"]
         .iter()
         .find_map(|path| model.pointer(path)?.as_u64())
-}
-
-/// What is known of each model. The engine itself refuses what it cannot do, so all is tried.
-pub(super) fn abilities(models: &[Model]) -> HashMap<String, Arc<Abilities>> {
-    let of = |model: &Model| Abilities {
-        can: AbilitySet::ALL,
-        context_length: model.extra.get("context_length").and_then(Value::as_u64),
-        ..Abilities::default()
-    };
-    models.iter().map(|model| (model.id.clone(), Arc::new(of(model)))).collect()
 }

@@ -61,6 +61,7 @@ fn from_status(status: u16, retry_after: Option<Duration>, told: Told, model: &s
         return too_long(overflow, told);
     }
     let named = told.field_in_its_words();
+    let unread = told.field_it_cannot_read();
     match status {
         401 | 403 => BackendError::Credentials { backend: backend.to_owned() },
         404 if told.is_about_the_model(model) => BackendError::model_not_found(model),
@@ -69,11 +70,11 @@ fn from_status(status: u16, retry_after: Option<Duration>, told: Told, model: &s
         // 501 is llama-server's word for what its model, or its build, cannot do.
         400 | 413 | 501 => BackendError::InvalidRequest {
             message: told.message.unwrap_or_else(|| format!("the engine refused the request with status {status}")),
-            param: told.param.or(named),
+            param: told.param.or(named).or(unread.map(str::to_owned)),
             code: told.code,
         },
-        500 if told.field_it_cannot_read().is_some() => BackendError::InvalidRequest {
-            param: told.field_it_cannot_read().map(str::to_owned),
+        500 if unread.is_some() => BackendError::InvalidRequest {
+            param: unread.map(str::to_owned),
             message: told.message.unwrap_or_default(),
             code: None,
         },
@@ -83,6 +84,11 @@ fn from_status(status: u16, retry_after: Option<Duration>, told: Told, model: &s
         404 | 405 => bad(backend, format!("status {status}; check that its URL is the base of an OpenAI API")),
         _ => bad(backend, format!("status {status}")),
     }
+}
+
+/// llama-server's word for a model that makes embeddings and no text.
+pub(super) fn is_about_no_text(error: &BackendError) -> bool {
+    matches!(error, BackendError::Engine { message } if message.contains("does not support logits computation"))
 }
 
 /// A refusal of embeddings: an engine that makes none says so in one of many ways.
@@ -140,6 +146,18 @@ pub(super) struct Told {
     pub(super) prompt_tokens: Option<u64>,
     pub(super) context: Option<u64>,
 }
+
+/// What llama-server says of a field without naming it.
+const UNREAD: [(&str, &str); 8] = [
+    ("input is not supported", "messages"),
+    ("unsupported content[].type", "messages"),
+    ("Failed to parse messages", "messages"),
+    ("Failed to parse tools", "tools"),
+    ("JSON schema error at ", "response_format"),
+    ("JSON schema conversion failed", "response_format"),
+    ("logprobs is not supported with tools", "logprobs"),
+    ("Cannot use custom grammar constraints", "grammar"),
+];
 
 /// How deep an error may be wrapped in a string of JSON, and how long a plain text may be to count as a message.
 const WRAPPED: usize = 3;
@@ -248,14 +266,12 @@ impl Told {
         Some(field.to_owned())
     }
 
-    /// The field that llama-server cannot read: it answers 500 to an image where its model reads none, and to a tool that is no function.
-    /// Sending either again will not help.
+    /// The field that llama-server cannot read. It answers 500 to an image where its model reads none, and to a tool that is no function:
+    /// sending either again will not help.
     fn field_it_cannot_read(&self) -> Option<&'static str> {
         let message = self.message.as_deref()?;
-        if message.contains("input is not supported") || message.starts_with("Failed to parse messages") {
-            return Some("messages");
-        }
-        message.starts_with("Failed to parse tools").then_some("tools")
+        let says = |words: &str| message.contains(words);
+        UNREAD.iter().find(|(words, _)| says(words)).map(|(_, field)| *field)
     }
 
     /// A 404 may also mean that the whole path is not there.

@@ -1,0 +1,159 @@
+//! What is known of an engine's models: from its list of them, and from what some kinds of engine tell besides.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use http::Uri;
+use http::uri::PathAndQuery;
+use loggia_wire::openai::Model;
+use serde_json::Value;
+
+use super::llama_server;
+use crate::http::{Upstream, read};
+use crate::{Abilities, AbilitySet, KnownFields};
+
+/// How long what an engine told besides is believed: it may come back with another template, or in another version.
+const BELIEVED_FOR: Duration = Duration::from_mins(1);
+/// How long it may take to tell it. A chat waits for it.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// The most bytes of it: vLLM's description of its own API is some 300 KiB.
+const TOLD_LIMIT: usize = 8 << 20;
+
+/// Engines that describe their own API in `/openapi.json`, as `FastAPI` makes it, by the `owned_by` of their models.
+const SELF_DESCRIBING: [&str; 4] = ["vllm", "sglang", "lmdeploy", "aphrodite"];
+
+/// What is known of one model.
+#[derive(Debug)]
+pub(super) struct Known {
+    pub(super) abilities: Arc<Abilities>,
+    pub(super) llama_server: Option<llama_server::Facts>,
+}
+
+impl Known {
+    /// All is tried: the engine itself refuses what it cannot do.
+    fn all(context_length: Option<u64>, fields: Option<KnownFields>) -> Self {
+        let fields = fields.map(Arc::new);
+        let abilities = Abilities { can: AbilitySet::ALL, context_length, fields, ..Abilities::default() };
+        Self { abilities: Arc::new(abilities), llama_server: None }
+    }
+
+    fn of_llama_server(facts: llama_server::Facts, context_length: Option<u64>) -> Self {
+        Self { abilities: Arc::new(facts.abilities(context_length)), llama_server: Some(facts) }
+    }
+}
+
+/// A model of a list, and what its engine told besides.
+#[derive(Debug)]
+pub(super) struct Listed {
+    kind: Kind,
+    context_length: Option<u64>,
+    told: Mutex<Option<(Instant, Arc<Known>)>>,
+    asking: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug, PartialEq)]
+enum Kind {
+    LlamaServer(Uri, llama_server::Facts),
+    SelfDescribing(Uri),
+    Other,
+}
+
+impl Listed {
+    pub(super) fn new(model: &Model, upstream: &Upstream) -> Self {
+        // What lies outside `/v1` is the engine's own only where nothing else stands before it.
+        let beside = |path: String| -> Option<Uri> {
+            let path = PathAndQuery::from_maybe_shared(path).ok()?;
+            upstream.base().is_v1().then(|| upstream.base().root().join(&path))
+        };
+        let kind = if llama_server::is_one(model) {
+            beside(llama_server::properties_of(&model.id))
+                .map(|uri| Kind::LlamaServer(uri, llama_server::Facts::of(model)))
+        } else if SELF_DESCRIBING.contains(&model.owned_by.as_str()) {
+            beside("/openapi.json".to_owned()).map(Kind::SelfDescribing)
+        } else {
+            None
+        };
+        Self {
+            kind: kind.unwrap_or(Kind::Other),
+            context_length: model.extra.get("context_length").and_then(Value::as_u64),
+            told: Mutex::default(),
+            asking: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// Whether both are listed alike.
+    pub(super) fn is_as(&self, other: &Self) -> bool {
+        self.kind == other.kind && self.context_length == other.context_length
+    }
+
+    /// What was told last, however long ago.
+    pub(super) fn recall(&self) -> Option<Arc<Known>> {
+        self.last().map(|(_, known)| known)
+    }
+
+    /// What is known, asked anew where that is a while ago. Where another asks already, what was told before will do.
+    pub(super) async fn known(&self, upstream: &Upstream) -> Arc<Known> {
+        let asking = match (self.last(), self.asking.try_lock()) {
+            (Some((at, known)), _) if at.elapsed() < BELIEVED_FOR => return known,
+            (Some((_, known)), Err(_)) => return known,
+            (_, Ok(asking)) => asking,
+            (None, Err(_)) => self.asking.lock().await,
+        };
+        // Somebody else may have asked while this one waited.
+        if let Some((at, known)) = self.last()
+            && at.elapsed() < BELIEVED_FOR
+        {
+            return known;
+        }
+        let known = Arc::new(self.ask(upstream).await);
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), Arc::clone(&known)));
+        drop(asking);
+        known
+    }
+
+    fn last(&self) -> Option<(Instant, Arc<Known>)> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    async fn ask(&self, upstream: &Upstream) -> Known {
+        match &self.kind {
+            Kind::Other => Known::all(self.context_length, None),
+            Kind::SelfDescribing(uri) => {
+                let description = tell(upstream, uri).await;
+                Known::all(self.context_length, description.as_ref().and_then(described_fields))
+            }
+            Kind::LlamaServer(uri, facts) => {
+                let props = tell(upstream, uri).await;
+                let facts = facts.clone();
+                let facts = if let Some(props) = props { facts.with_props(&props) } else { facts };
+                Known::of_llama_server(facts, self.context_length)
+            }
+        }
+    }
+}
+
+/// What an engine answers, where it is JSON and comes soon.
+async fn tell(upstream: &Upstream, uri: &Uri) -> Option<Value> {
+    let asked = async {
+        let response = upstream.get(uri).await.ok()?;
+        if response.status() != http::StatusCode::OK {
+            return None;
+        }
+        let body = read(response.into_body(), TOLD_LIMIT).await.ok()?;
+        serde_json::from_slice(&body).ok()
+    };
+    tokio::time::timeout(PATIENCE, asked).await.ok().flatten()
+}
+
+/// The fields of requests in an engine's description of its API, and those that Loggia makes others of.
+fn described_fields(description: &Value) -> Option<KnownFields> {
+    let of = |name: &str, made_here: &[&str]| -> Option<BTreeSet<String>> {
+        let fields = description.pointer(&format!("/components/schemas/{name}/properties"))?.as_object()?;
+        Some(fields.keys().map(String::as_str).chain(made_here.iter().copied()).map(str::to_owned).collect())
+    };
+    let chat =
+        of("ChatCompletionRequest", &["functions", "function_call"]).filter(|fields| fields.contains("messages"));
+    let completion = of("CompletionRequest", &[]).filter(|fields| fields.contains("prompt"));
+    (chat.is_some() || completion.is_some()).then_some(KnownFields { chat, completion, embedding: None })
+}

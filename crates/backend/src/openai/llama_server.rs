@@ -1,0 +1,257 @@
+//! llama.cpp's own server: what it makes nothing of, without a word, and what Loggia asks of it instead.
+//!
+//! It is known by the `owned_by` of its models, and `GET /props` tells what the model's template knows. The facts here are those of
+//! `tools/server/server-schema.cpp` and `server-common.cpp`, and were held against build 11549.
+
+use std::sync::Arc;
+
+use loggia_wire::openai::{ChatCompletionRequest, Content, Message, Model, Part, PartKind};
+use serde_json::Value;
+
+use crate::emulate::calling::{Calling, earlier_as_text};
+use crate::{Abilities, Ability, AbilitySet, BackendError, KnownFields, OptionNames, SchemaEngine};
+
+/// What it writes into `owned_by` of a model.
+const OWNER: &str = "llamacpp";
+
+/// The fields of a chat that it reads, its own among them. `functions` and `function_call` become tools before they get there.
+const CHAT_FIELDS: &[&str] = &[
+    "add_generation_prompt",
+    "chat_template_kwargs",
+    "continue_final_message",
+    "function_call",
+    "functions",
+    "json_schema",
+    "max_completion_tokens",
+    "messages",
+    "parallel_tool_calls",
+    "reasoning_effort",
+    "response_format",
+    "tool_choice",
+    "tools",
+    "top_logprobs",
+];
+
+/// The fields of a completion that it reads and a chat does not have.
+const COMPLETION_FIELDS: &[&str] = &["best_of", "echo", "json_schema", "prompt", "suffix"];
+
+/// The fields of a request for embeddings that it reads.
+const EMBEDDING_FIELDS: &[&str] = &["content", "dimensions", "embd_normalize", "encoding_format", "input", "model"];
+
+/// What it reads of a chat and of a completion.
+const FIELDS: &[&str] = &[
+    "adaptive_decay",
+    "adaptive_target",
+    "backend_sampling",
+    "cache_prompt",
+    "dry_allowed_length",
+    "dry_base",
+    "dry_multiplier",
+    "dry_penalty_last_n",
+    "dry_sequence_breakers",
+    "dynatemp_exponent",
+    "dynatemp_range",
+    "frequency_penalty",
+    "grammar",
+    "grammar_lazy",
+    "grammar_triggers",
+    "id_slot",
+    "ignore_eos",
+    "logit_bias",
+    "logprobs",
+    "lora",
+    "max_tokens",
+    "min_keep",
+    "min_p",
+    "mirostat",
+    "mirostat_eta",
+    "mirostat_tau",
+    "model",
+    "n",
+    "n_cache_reuse",
+    "n_cmpl",
+    "n_discard",
+    "n_indent",
+    "n_keep",
+    "n_predict",
+    "n_probs",
+    "parse_tool_calls",
+    "post_sampling_probs",
+    "presence_penalty",
+    "preserved_tokens",
+    "reasoning_budget_end_tag",
+    "reasoning_budget_end_tags",
+    "reasoning_budget_message",
+    "reasoning_budget_start_tag",
+    "reasoning_budget_tokens",
+    "reasoning_control",
+    "reasoning_format",
+    "repeat_last_n",
+    "repeat_penalty",
+    "response_fields",
+    "return_progress",
+    "return_tokens",
+    "samplers",
+    "seed",
+    "sse_ping_interval",
+    "stop",
+    "stream",
+    "stream_options",
+    "t_max_predict_ms",
+    "temperature",
+    "timings_per_token",
+    "top_k",
+    "top_n_sigma",
+    "top_p",
+    "typical_p",
+    "verbose",
+    "xtc_probability",
+    "xtc_threshold",
+];
+
+/// What it cannot do, or does so that the answer would not be what was asked for:
+/// it takes a named function for `auto`, lets text come before a call that must be made, counts the tokens of one choice and one prompt alone
+/// (and has no more choices than slots), and ignores `echo`, `best_of` and `suffix`, or refuses them, by version.
+const WITHOUT: [Ability; 12] = [
+    Ability::HostedFields,
+    Ability::UnknownFields,
+    Ability::EngineOptions,
+    Ability::KeepAlive,
+    Ability::Files,
+    Ability::ToolChoice,
+    Ability::SeveralChoices,
+    Ability::SeveralPrompts,
+    Ability::BestOf,
+    Ability::Echo,
+    Ability::PromptLogprobs,
+    Ability::FillInTheMiddle,
+];
+
+/// What a template mentions that does something with `reasoning_effort`: llama.cpp hands it the effort, and `none` as a switch.
+const EFFORT: [&str; 3] = ["reasoning_effort", "enable_thinking", "thinking"];
+
+/// Whether a model in a list is one of llama.cpp's server.
+pub(super) fn is_one(model: &Model) -> bool {
+    model.owned_by == OWNER
+}
+
+/// Where it tells of a model: the one it has, or, where it has several, this one, which is not loaded for that.
+pub(super) fn properties_of(model: &str) -> String {
+    let mut query = url::form_urlencoded::Serializer::new(String::new());
+    query.append_pair("model", model).append_pair("autoload", "false");
+    format!("/props?{}", query.finish())
+}
+
+/// What is known of a model of llama.cpp's server.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Facts {
+    /// How many tokens its vocabulary has.
+    vocabulary: Option<u64>,
+    /// Whether its template has a place for tools.
+    knows_tools: bool,
+    can: AbilitySet,
+}
+
+impl Facts {
+    /// What the list of models tells, where there are no properties to be had: the rest is then tried.
+    pub(super) fn of(model: &Model) -> Self {
+        let vocabulary = model.extra.get("meta").and_then(|meta| meta.get("n_vocab")?.as_u64());
+        Self { vocabulary, knows_tools: true, can: WITHOUT.into_iter().fold(AbilitySet::ALL, AbilitySet::without) }
+    }
+
+    /// With what `GET /props` tells; an older one tells less.
+    pub(super) fn with_props(self, props: &Value) -> Self {
+        let says = |path: &str| props.pointer(path).and_then(Value::as_bool);
+        let cap = |name: &str| says(&format!("/chat_template_caps/{name}"));
+        let template = props.get("chat_template").and_then(Value::as_str);
+        let mentions = |template: &str| EFFORT.iter().any(|word| template.contains(word));
+        let knows_tools = cap("supports_tools") != Some(false) && cap("supports_tool_calls") != Some(false);
+        let lacks = [
+            (Ability::StrictTools, !knows_tools),
+            (Ability::Images, says("/modalities/vision") == Some(false)),
+            (Ability::Audio, says("/modalities/audio") == Some(false)),
+            (Ability::Reasoning, !template.is_none_or(mentions) && cap("supports_reasoning_effort") != Some(true)),
+        ];
+        let lacks = lacks.into_iter().filter(|(_, lacks)| *lacks).map(|(ability, _)| ability);
+        Self { knows_tools, can: lacks.fold(self.can, AbilitySet::without), ..self }
+    }
+
+    /// What it can honour for this model.
+    pub(super) fn abilities(&self, context_length: Option<u64>) -> Abilities {
+        Abilities {
+            can: self.can,
+            context_length,
+            schemas: SchemaEngine::LlamaCpp,
+            options: OptionNames::None,
+            fields: Some(Arc::new(fields())),
+        }
+    }
+
+    /// What the model is able to, in the words of the embedded engine and Ollama.
+    pub(super) fn capabilities(&self) -> Vec<&'static str> {
+        let all = [
+            ("completion", true),
+            ("tools", self.knows_tools),
+            ("thinking", self.can.has(Ability::Reasoning)),
+            ("vision", self.can.has(Ability::Images)),
+            ("audio", self.can.has(Ability::Audio)),
+            ("tool_choice", true),
+            ("json_schema", true),
+            ("grammar", true),
+        ];
+        all.into_iter().filter(|(_, can)| *can).map(|(name, _)| name).collect()
+    }
+
+    /// How tools have to be offered, where not as they are.
+    pub(super) fn calling(&self, request: &ChatCompletionRequest) -> Option<Calling> {
+        Calling::needed(request, self.knows_tools)
+    }
+
+    /// The request, with what it would lose put where it does not, or nothing where there is nothing of the kind.
+    pub(super) fn kept(&self, request: &ChatCompletionRequest) -> Option<ChatCompletionRequest> {
+        let mut messages = if self.knows_tools { None } else { earlier_as_text(&request.messages) };
+        if request.messages.iter().any(refuses) {
+            messages.get_or_insert_with(|| request.messages.clone()).iter_mut().for_each(refusal_as_content);
+        }
+        Some(ChatCompletionRequest { messages: messages?, ..request.clone() })
+    }
+
+    /// # Errors
+    /// The first of these tokens of `logit_bias` that the model does not have: the server would pass it over.
+    pub(super) fn check<'a>(&self, mut tokens: impl Iterator<Item = &'a String>) -> Result<(), BackendError> {
+        let Some(vocabulary) = self.vocabulary else { return Ok(()) };
+        let is_none = |token: &&String| !token.parse::<u64>().is_ok_and(|token| token < vocabulary);
+        tokens.find(is_none).map_or(Ok(()), |token| Err(BackendError::no_such_token(token, vocabulary)))
+    }
+}
+
+fn fields() -> KnownFields {
+    let all = |some: &[&str], more: &[&str]| Some(some.iter().chain(more).map(|&name| name.to_owned()).collect());
+    KnownFields {
+        chat: all(FIELDS, CHAT_FIELDS),
+        completion: all(FIELDS, COMPLETION_FIELDS),
+        embedding: all(EMBEDDING_FIELDS, &[]),
+    }
+}
+
+/// Whether a message says no in a way that the server does not know.
+fn refuses(message: &Message) -> bool {
+    let is_refusal = |part: &Part| matches!(part.kind, PartKind::Refusal(_));
+    message.refusal.is_some() || message.content.iter().flat_map(Content::parts).any(is_refusal)
+}
+
+/// A refusal is what the assistant said.
+fn refusal_as_content(message: &mut Message) {
+    if let Some(Content::Parts(parts)) = &mut message.content {
+        for part in parts {
+            if let PartKind::Refusal(text) = &mut part.kind {
+                part.kind = PartKind::Text(std::mem::take(text));
+            }
+        }
+    }
+    if let Some(refusal) = message.refusal.take()
+        && message.content.is_none()
+    {
+        message.content = Some(Content::Text(refusal));
+    }
+}

@@ -1,0 +1,172 @@
+//! llama.cpp's own server behind Loggia: what is learnt of it, and what it is asked in place of what it would pass over.
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+mod raw;
+
+use std::sync::Arc;
+
+use loggia_backend::http::Client;
+use loggia_backend::openai::OpenAi;
+use loggia_backend::{Abilities, Ability, Backend, BackendError, ChatCall, CompletionCall, Profile, SchemaEngine};
+use raw::{RawEngine, Step, json};
+use serde_json::{Value, json};
+
+const LIST: &str = r#"{"object":"list","data":[{"id":"a b","object":"model","created":1,"owned_by":"llamacpp","meta":{"n_vocab":100}}]}"#;
+
+fn props(tools: bool, template: &str) -> Vec<Step> {
+    let caps = json!({"supports_tools": tools, "supports_tool_calls": tools, "supports_reasoning_effort": false});
+    let props =
+        json!({"modalities": {"vision": false, "audio": true}, "chat_template_caps": caps, "chat_template": template});
+    json("200 OK", &props.to_string())
+}
+
+async fn behind(answers: impl IntoIterator<Item = Vec<Step>>) -> (RawEngine, OpenAi) {
+    let engine = RawEngine::start([json("200 OK", LIST)].into_iter().chain(answers)).await;
+    let backend = OpenAi::new("gpu", Client::default(), engine.url.parse().unwrap(), None);
+    (engine, backend)
+}
+
+async fn abilities(answers: impl IntoIterator<Item = Vec<Step>>) -> Arc<Abilities> {
+    behind(answers).await.1.abilities("a b").await.unwrap()
+}
+
+/// What the server is sent for a chat of these fields, when its template knows tools or does not.
+async fn sent(tools: bool, fields: Value) -> Value {
+    let answer =
+        json!({"choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Hi"}}]});
+    let (engine, backend) = behind([props(tools, ""), json("200 OK", &answer.to_string())]).await;
+    backend.abilities("a b").await.unwrap();
+    let _ = backend.chat(chat(&fields)).await.unwrap();
+    serde_json::from_str(engine.bodies().last().unwrap()).unwrap()
+}
+
+fn chat(fields: &Value) -> ChatCall {
+    let mut request = json!({"model": "a b", "messages": [{"role": "user", "content": "Hi"}]});
+    request.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    let request = Arc::new(serde_json::from_value(request).unwrap());
+    ChatCall { id: "chatcmpl-1".into(), request, profile: Profile::Openai, head: None }
+}
+
+#[tokio::test]
+async fn what_llama_server_passes_over_is_not_among_its_abilities() {
+    let can = abilities([props(true, "{% if enable_thinking %}")]).await;
+    let lacks = [
+        Ability::HostedFields,
+        Ability::UnknownFields,
+        Ability::ToolChoice,
+        Ability::SeveralChoices,
+        Ability::SeveralPrompts,
+        Ability::EngineOptions,
+        Ability::KeepAlive,
+        Ability::Files,
+        Ability::Images,
+        Ability::Echo,
+        Ability::FillInTheMiddle,
+    ];
+    assert_eq!(lacks.map(|ability| can.has(ability)), [false; 11]);
+    let has = [
+        Ability::Tools,
+        Ability::StrictTools,
+        Ability::JsonSchema,
+        Ability::Grammar,
+        Ability::Audio,
+        Ability::Reasoning,
+        Ability::Chat,
+    ];
+    assert_eq!(has.map(|ability| can.has(ability)), [true; 7]);
+    assert_eq!(can.schemas, SchemaEngine::LlamaCpp);
+    let reads = can.chat_fields().unwrap();
+    assert!(["messages", "functions", "min_p", "chat_template_kwargs"].iter().all(|field| reads.contains(*field)));
+    assert!(!["web_search_options", "user", "num_ctx"].iter().any(|field| reads.contains(*field)));
+}
+
+#[tokio::test]
+async fn what_its_template_knows_decides_on_strict_tools_and_reasoning() {
+    let plain = abilities([props(false, "{{ messages }}")]).await;
+    assert!(!plain.has(Ability::StrictTools) && !plain.has(Ability::Reasoning) && plain.has(Ability::Tools));
+}
+
+#[tokio::test]
+async fn a_server_that_tells_no_properties_is_asked_as_it_is() {
+    let can = abilities([json("404 Not Found", "{}")]).await;
+    assert!(can.has(Ability::Images) && can.has(Ability::Reasoning) && !can.has(Ability::ToolChoice));
+}
+
+#[tokio::test]
+async fn its_properties_are_asked_for_once_by_the_models_name() {
+    let (engine, backend) = behind([props(true, "")]).await;
+    for _ in 0..3 {
+        backend.abilities("a b").await.unwrap();
+    }
+    let requests = engine.requests();
+    assert_eq!(requests.len(), 2);
+    assert!(requests[1].starts_with("GET /props?model=a+b&autoload=false HTTP/1.1\r\n"), "{}", requests[1]);
+}
+
+#[tokio::test]
+async fn tools_are_told_in_words_where_its_template_knows_none() {
+    let tools = json!({"tools": [{"type": "function", "function": {"name": "f"}}]});
+    let told = sent(false, tools.clone()).await;
+    assert!(told.get("tools").is_none() && told["messages"][0]["role"] == "system", "{told}");
+    assert!(told["messages"][0]["content"].as_str().unwrap().contains("- f: "), "{told}");
+    assert_eq!(sent(true, tools.clone()).await["tools"], tools["tools"]);
+}
+
+#[tokio::test]
+async fn tools_beside_a_response_format_are_one_schema_whatever_its_template_knows() {
+    let fields =
+        json!({"tools": [{"type": "function", "function": {"name": "f"}}], "response_format": {"type": "json_object"}});
+    for knows_tools in [true, false] {
+        let asked = sent(knows_tools, fields.clone()).await;
+        assert!(asked.get("tools").is_none(), "{asked}");
+        assert_eq!(asked["response_format"]["json_schema"]["name"], "call_or_answer");
+    }
+}
+
+#[tokio::test]
+async fn earlier_calls_are_written_out_where_its_template_shows_none() {
+    let call = json!({"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}});
+    let fields = json!({"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c", "content": "3"}]});
+    let asked = sent(false, fields.clone()).await;
+    assert_eq!(asked["messages"][1]["content"], "<tool_call>{\"name\": \"f\", \"arguments\": {}}</tool_call>");
+    assert_eq!(asked["messages"][2], json!({"role": "user", "content": "Result of f:\n3"}));
+    assert_eq!(sent(true, fields.clone()).await["messages"][2]["role"], "tool");
+}
+
+#[tokio::test]
+async fn a_refusal_is_what_the_assistant_said() {
+    let fields = json!({"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": null, "refusal": "No."},
+        {"role": "user", "content": "Hi"}, {"role": "assistant", "content": [{"type": "refusal", "refusal": "Never."}]},
+        {"role": "user", "content": "Hi"}]});
+    let asked = sent(true, fields).await;
+    assert_eq!(asked["messages"][1], json!({"role": "assistant", "content": "No."}));
+    assert_eq!(asked["messages"][3]["content"], json!([{"type": "text", "text": "Never."}]));
+}
+
+#[tokio::test]
+async fn a_token_that_its_model_does_not_have_is_refused_by_name() {
+    let (engine, backend) = behind([props(true, "")]).await;
+    backend.abilities("a b").await.unwrap();
+    let refused = backend.chat(chat(&json!({"logit_bias": {"99": 1, "100": 1}}))).await.err();
+    let Some(BackendError::InvalidRequest { param, .. }) = refused else { panic!("{refused:?}") };
+    assert_eq!(param.as_deref(), Some("logit_bias.100"));
+    let request =
+        Arc::new(serde_json::from_value(json!({"model": "a b", "prompt": "x", "logit_bias": {"x": 1}})).unwrap());
+    let call = CompletionCall { id: "cmpl-1".into(), request, profile: Profile::Openai, head: None };
+    assert!(matches!(backend.complete(call).await, Err(BackendError::InvalidRequest { .. })));
+    assert_eq!(engine.requests().len(), 2, "neither was asked");
+}
+
+#[tokio::test]
+async fn an_engine_that_describes_its_api_reads_what_it_describes() {
+    let list = r#"{"object":"list","data":[{"id":"m","object":"model","created":1,"owned_by":"vllm"}]}"#;
+    let description = json!({"components": {"schemas": {"ChatCompletionRequest": {"properties": {"messages": {}, "tools": {}, "top_k": {}}}}}});
+    let engine = RawEngine::start([json("200 OK", list), json("200 OK", &description.to_string())]).await;
+    let backend = OpenAi::new("gpu", Client::default(), engine.url.parse().unwrap(), None);
+    let can = backend.abilities("m").await.unwrap();
+    assert!(engine.requests()[1].starts_with("GET /openapi.json HTTP/1.1\r\n"));
+    let reads = can.chat_fields().unwrap();
+    assert!(reads.contains("top_k") && reads.contains("functions") && !reads.contains("metadata"));
+    assert!(can.has(Ability::HostedFields) && can.completion_fields().is_none());
+}
