@@ -5,10 +5,13 @@ mod raw;
 
 use std::sync::Arc;
 
+use futures_util::StreamExt;
 use loggia_backend::http::Client;
 use loggia_backend::openai::OpenAi;
-use loggia_backend::{Abilities, Ability, Backend, BackendError, ChatCall, CompletionCall, Profile, SchemaEngine};
-use raw::{RawEngine, Step, json};
+use loggia_backend::{
+    Abilities, Ability, Backend, BackendError, ChatCall, CompletionCall, Event, Profile, SchemaEngine,
+};
+use raw::{RawEngine, Step, json, piece, stream_end, stream_head};
 use serde_json::{Value, json};
 
 const LIST: &str = r#"{"object":"list","data":[{"id":"a b","object":"model","created":1,"owned_by":"llamacpp","meta":{"n_vocab":100}}]}"#;
@@ -156,6 +159,46 @@ async fn a_token_that_its_model_does_not_have_is_refused_by_name() {
     let call = CompletionCall { id: "cmpl-1".into(), request, profile: Profile::Openai, head: None };
     assert!(matches!(backend.complete(call).await, Err(BackendError::InvalidRequest { .. })));
     assert_eq!(engine.requests().len(), 2, "neither was asked");
+}
+
+const MISREAD: &str = r#"{"error":{"code":500,"message":"The model produced output that does not match the expected peg-native format","type":"server_error"}}"#;
+
+/// Deltas of the answer to a chat with one tool, and how many requests it took.
+async fn called(answer: Vec<Step>) -> (Vec<Value>, usize) {
+    let call = json!({"choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant",
+        "content": "{\"name\": \"f\", \"arguments\": {}}"}}]});
+    let (engine, backend) = behind([props(true, ""), answer, json("200 OK", &call.to_string())]).await;
+    backend.abilities("a b").await.unwrap();
+    let fields = json!({"stream": true, "tools": [{"type": "function", "function": {"name": "f"}}]});
+    let mut events = backend.chat(chat(&fields)).await.unwrap().events;
+    let mut deltas = Vec::new();
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(Event::Chunk(chunk)) => deltas.push(json!(chunk.choices[0].delta)),
+            Ok(_) => {}
+            Err(error) => deltas.push(json!(error.kind())),
+        }
+    }
+    (deltas, engine.bodies().len() - 2)
+}
+
+#[tokio::test]
+async fn a_call_that_llama_server_cannot_read_is_asked_for_again_held_to_its_schema() {
+    let chunk = |delta: Value| {
+        format!("data: {}\n\n", json!({"choices": [{"index": 0, "delta": delta, "finish_reason": null}]}))
+    };
+    let broken = |delta: Value| {
+        let text = format!("{}data: {MISREAD}\n\n", chunk(delta));
+        vec![stream_head(), piece(&text), stream_end()]
+    };
+    let (deltas, requests) = called(json("500 Internal Server Error", MISREAD)).await;
+    assert!(requests == 2 && deltas[0]["tool_calls"][0]["function"]["name"] == "f", "{deltas:?}");
+    let (deltas, requests) = called(broken(json!({"content": "I call:"}))).await;
+    assert!(requests == 2 && deltas[0]["content"] == "I call:", "{deltas:?}");
+    assert_eq!(deltas.last().unwrap()["tool_calls"][0]["function"], json!({"name": "f", "arguments": "{}"}));
+    let begun = json!({"tool_calls": [{"index": 0, "id": "c", "function": {"name": "f", "arguments": ""}}]});
+    let (deltas, requests) = called(broken(begun)).await;
+    assert!(requests == 1 && deltas.last().unwrap() == "engine", "a call is never begun twice: {deltas:?}");
 }
 
 #[tokio::test]

@@ -17,8 +17,9 @@ use super::answer::Answer;
 use super::events::OpenAiEvents;
 use super::frame::Kind;
 use super::known::Listed;
-use super::{models, refusal, whole};
+use super::{misread, models, refusal, whole};
 use crate::emulate::calling::Calling;
+use crate::emulate::forced_call;
 use crate::http::{BaseUrl, Body, Client, Key, Upstream, read};
 use crate::retry_after::retry_after;
 use crate::thoughts::Apart;
@@ -32,8 +33,8 @@ pub(super) const ANSWER_LIMIT: usize = 32 << 20;
 /// The most bytes of an error that are looked at.
 const REFUSAL_LIMIT: usize = 1 << 20;
 
-/// One engine that speaks OpenAI's API.
-#[derive(Debug)]
+/// One engine that speaks OpenAI's API. Clones share what is known of it.
+#[derive(Clone, Debug)]
 pub struct OpenAi {
     name: Arc<str>,
     pub(super) upstream: Upstream,
@@ -44,9 +45,9 @@ pub struct OpenAi {
     /// Where engines tell that they are still loading (llama-server) or dead (vLLM); it lies outside `/v1`.
     health: Option<Uri>,
     /// From the last list of models.
-    known: RwLock<HashMap<String, Arc<Listed>>>,
+    known: Arc<RwLock<HashMap<String, Arc<Listed>>>>,
     /// Whether that list was ever asked for.
-    asked: OnceCell<()>,
+    asked: Arc<OnceCell<()>>,
 }
 
 impl OpenAi {
@@ -65,8 +66,8 @@ impl OpenAi {
             embeddings,
             models,
             health,
-            known: RwLock::default(),
-            asked: OnceCell::new(),
+            known: Arc::default(),
+            asked: Arc::default(),
         }
     }
 
@@ -81,6 +82,9 @@ impl OpenAi {
             if let Some(way) = facts.calling(&call.request) {
                 return Box::pin(self.start_with_tools_offered(call, way)).await;
             }
+            if !call.request.callable_functions().is_empty() {
+                return Box::pin(self.start_with_tools(call)).await;
+            }
         }
         self.start_as_it_is(call).await
     }
@@ -90,6 +94,18 @@ impl OpenAi {
         let request = Arc::new(way.asked(&asked));
         let reply = self.start_as_it_is(ChatCall { request, ..call }).await?;
         Ok(way.back(reply, &asked, &id))
+    }
+
+    /// llama.cpp's server reads the calls itself, where the model writes them well.
+    async fn start_with_tools(&self, call: ChatCall) -> Result<Reply, BackendError> {
+        let held_to_a_schema = ChatCall { request: Arc::new(forced_call::as_a_schema(&call.request)?), ..call.clone() };
+        let this = self.clone();
+        let again = Box::pin(async move {
+            let id = Arc::clone(&held_to_a_schema.id);
+            tracing::info!(id = &*id, "a call that llama-server could not read is asked for again, held to its schema");
+            Ok(forced_call::back_to_a_call(this.start_as_it_is(held_to_a_schema).await?, &id))
+        });
+        misread::or_again(self.start_as_it_is(call).await, again).await
     }
 
     async fn start_as_it_is(&self, mut call: ChatCall) -> Result<Reply, BackendError> {
