@@ -9,7 +9,7 @@ use loggia_wire::openai::{
 };
 use serde_json::Value;
 
-use crate::{ApiError, Strictness, engine_options, schema, words};
+use crate::{ApiError, Strictness, engine_options, misplaced, schema, words};
 
 /// One thing that a request can ask for.
 pub(crate) struct Field<R> {
@@ -134,7 +134,7 @@ pub(crate) fn settle(request: &mut Request, can: &Abilities, strictness: Strictn
     engine_options::drop_unsaid(&mut request.extra);
     ignored.extend(engine_options::settle_outdone(request, can, strictness)?);
     let mut names = unknown(request);
-    names.extend(request.messages.iter_mut().flat_map(drop_misplaced));
+    names.extend(request.messages.iter_mut().flat_map(misplaced::drop_from));
     ignored.extend(settle_unknown(names, &mut request.extra, can, known, strictness)?);
     Ok(ignored)
 }
@@ -250,28 +250,6 @@ fn unknown(request: &Request) -> BTreeSet<String> {
     // OpenAI's own, and settled before.
     names.remove("messages[].content[].prompt_cache_breakpoint");
     names
-}
-
-/// Takes out of a message what only another role has, and names it.
-fn drop_misplaced(message: &mut Message) -> impl Iterator<Item = String> + use<> {
-    let is = |role| message.role == role;
-    let (by_assistant, result) = (is(Role::Assistant), is(Role::Tool));
-    let misplaced = [
-        ("tool_calls", message.tool_calls.take_if(|_| !by_assistant).is_some()),
-        ("function_call", message.function_call.take_if(|_| !by_assistant).is_some()),
-        ("refusal", message.refusal.take_if(|_| !by_assistant).is_some()),
-        ("reasoning_content", message.reasoning_content.take_if(|_| !by_assistant).is_some()),
-        ("reasoning", message.reasoning.take_if(|_| !by_assistant).is_some()),
-        ("tool_call_id", message.tool_call_id.take_if(|_| !result).is_some()),
-        ("reasoning", outdone_reasoning(message).is_some()),
-    ];
-    misplaced.into_iter().filter(|(_, was_there)| *was_there).map(|(name, _)| format!("messages[].{name}"))
-}
-
-/// Both names of earlier reasoning, and not the same under both: `reasoning_content` wins.
-fn outdone_reasoning(message: &mut Message) -> Option<String> {
-    let wins = message.reasoning_content.as_deref()?;
-    message.reasoning.take_if(|other| other != wins)
 }
 
 fn offers_tools(request: &Request) -> bool {

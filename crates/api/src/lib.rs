@@ -25,6 +25,7 @@ mod files;
 mod id;
 mod ignored;
 mod layer;
+mod misplaced;
 mod original;
 mod policy;
 mod read;
