@@ -3,8 +3,10 @@
 //! Not whether a model's template can put it so: that is its backend's to say.
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
 
-use loggia_wire::openai::{Message, Role};
+use loggia_wire::openai::{FunctionCall, Message, Role};
+use serde_json::{Map, Value};
 
 use crate::ApiError;
 use crate::request::missing;
@@ -62,10 +64,34 @@ fn all_answered(next: usize, unanswered: &BTreeSet<&str>) -> Result<(), ApiError
     Err(ApiError::invalid("messages", "invalid_value", message))
 }
 
+/// The arguments of earlier calls are JSON objects, for an engine that takes them as such.
+pub(crate) fn check_arguments(messages: &[Message]) -> Result<(), ApiError> {
+    for (index, message) in messages.iter().enumerate() {
+        for (at, call) in message.tool_calls.iter().flatten().enumerate() {
+            check_object(&call.function, format_args!("messages[{index}].tool_calls[{at}].function"))?;
+        }
+        if let Some(call) = &message.function_call {
+            check_object(call, format_args!("messages[{index}].function_call"))?;
+        }
+    }
+    Ok(())
+}
+
+/// No arguments at all are an empty object.
+fn check_object(call: &FunctionCall, place: impl Display) -> Result<(), ApiError> {
+    let arguments = call.arguments.trim();
+    if arguments.is_empty() || serde_json::from_str::<Map<String, Value>>(arguments).is_ok() {
+        return Ok(());
+    }
+    let param = format!("{place}.arguments");
+    let message = format!("Invalid '{param}': the arguments of a call must be a JSON object, as a string.");
+    Err(ApiError::invalid(param, "invalid_value", message))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     fn refused(messages: Value) -> Option<String> {
         let messages: Vec<Message> = serde_json::from_value(messages).unwrap();

@@ -9,7 +9,7 @@ use loggia_wire::openai::{
 };
 use serde_json::Value;
 
-use crate::{ApiError, Strictness, engine_options, misplaced, schema, words};
+use crate::{ApiError, Strictness, conversation, engine_options, misplaced, schema, words};
 
 /// One thing that a request can ask for.
 pub(crate) struct Field<R> {
@@ -74,8 +74,8 @@ pub(crate) static FIELDS: &[Field<Request>] = &[
         |r| any(r, |m| m.audio.is_some()),
         |r| each(r, |m| m.audio = None),
     ),
-    refused("modalities", Ability::HostedFields, wants_sound, |r| r.modalities = None),
     refused("audio", Ability::HostedFields, |r| wants_sound(r) && r.audio.is_some(), |r| r.audio = None),
+    refused("modalities", Ability::HostedFields, wants_sound, |r| r.modalities = None),
     refused(
         "web_search_options",
         Ability::HostedFields,
@@ -117,6 +117,9 @@ pub(crate) fn settle(request: &mut Request, can: &Abilities, strictness: Strictn
         words::check(request)?;
     }
     let known = can.chat_fields();
+    if !can.has(Ability::TextArguments) {
+        conversation::check_arguments(&request.messages)?;
+    }
     let mut ignored = settle_each(FIELDS, request, can, known, strictness)?;
     let mut dropped = 0;
     while let Some(unenforced) = schema::unenforced(request, can) {
@@ -135,6 +138,7 @@ pub(crate) fn settle(request: &mut Request, can: &Abilities, strictness: Strictn
     ignored.extend(engine_options::settle_outdone(request, can, strictness)?);
     let mut names = unknown(request);
     names.extend(request.messages.iter_mut().flat_map(misplaced::drop_from));
+    request.messages.iter_mut().for_each(misplaced::say_refusal);
     ignored.extend(settle_unknown(names, &mut request.extra, can, known, strictness)?);
     Ok(ignored)
 }
@@ -411,7 +415,7 @@ mod tests {
         let can =
             Abilities { can: AbilitySet::of(&abilities), schemas: SchemaEngine::Llguidance, ..Abilities::default() };
         let refused = settle(&mut serde_json::from_value(asked).unwrap(), &can, Strictness::Plain).unwrap_err();
-        assert_eq!(refused.body().error.param.as_deref(), Some("tools[f].function.parameters"), "{refused:?}");
+        assert_eq!(refused.body().error.param.as_deref(), Some("tools[0].function.parameters"), "{refused:?}");
     }
 
     #[test]

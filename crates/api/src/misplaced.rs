@@ -1,6 +1,6 @@
-//! What stands in a message where it means nothing: fields of another role, and what is said in two ways.
+//! What stands in a message where it means nothing, or where no engine would see it: fields of another role, what is said in two ways, a refusal.
 
-use loggia_wire::openai::{Message, Role};
+use loggia_wire::openai::{Content, Message, Part, PartKind, Role};
 
 /// Takes out of a message what only another role has, and names it.
 pub(crate) fn drop_from(message: &mut Message) -> impl Iterator<Item = String> + use<> {
@@ -22,4 +22,20 @@ pub(crate) fn drop_from(message: &mut Message) -> impl Iterator<Item = String> +
 fn outdone_reasoning(message: &mut Message) -> Option<String> {
     let wins = message.reasoning_content.as_deref()?;
     message.reasoning.take_if(|other| other != wins)
+}
+
+/// Puts what the assistant refused into its content, of which it is the end: a template has no other place for it.
+pub(crate) fn say_refusal(message: &mut Message) {
+    let Some(refusal) = message.refusal.take().filter(|refusal| !refusal.is_empty()) else { return };
+    let part = |kind| Part { kind, extra: loggia_wire::Extra::new() };
+    message.content = Some(match message.content.take() {
+        Some(Content::Text(text)) if !text.is_empty() => {
+            Content::Parts(vec![part(PartKind::Text(text)), part(PartKind::Refusal(refusal))])
+        }
+        Some(Content::Parts(mut parts)) if !parts.is_empty() => {
+            parts.push(part(PartKind::Refusal(refusal)));
+            Content::Parts(parts)
+        }
+        _ => Content::Text(refusal),
+    });
 }

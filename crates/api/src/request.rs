@@ -115,15 +115,12 @@ fn wrong(path: &str, error: &serde_json::Error) -> ApiError {
     if let Some(field) = text.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next()) {
         return ApiError::unknown(&format!("{path}.{field}"));
     }
-    if let Some((word, known)) =
-        text.strip_prefix("unknown variant `").and_then(|rest| rest.rsplit_once("`, expected "))
-    {
-        let known = known.trim_start_matches("one of ").replace(" or ", ", ").replace('`', "'");
-        return ApiError::invalid(
-            path,
-            "invalid_value",
-            format!("Invalid value: '{word}'. Supported values are: {known}."),
-        );
+    for (what, within) in [("unknown variant `", ""), ("unknown type `", ".type")] {
+        if let Some((word, known)) = text.strip_prefix(what).and_then(|rest| rest.rsplit_once("`, expected ")) {
+            let known = known.trim_start_matches("one of ").replace(" or ", ", ").replace('`', "'");
+            let message = format!("Invalid value: '{word}'. Supported values are: {known}.");
+            return ApiError::invalid(format!("{path}{within}"), "invalid_value", message);
+        }
     }
     if path.is_empty() {
         let message = format!("The body of the request must be a JSON object: {text}.");

@@ -2,16 +2,46 @@
 //! without a word, so they are refused, by keyword and place.
 
 use loggia_backend::{Abilities, Ability, SchemaEngine};
-use loggia_wire::openai::{ChatCompletionRequest, ResponseFormat};
+use loggia_wire::openai::{ChatCompletionRequest, FunctionDefinition, ResponseFormat};
 use serde_json::{Map, Value};
 
 use crate::ApiError;
 
+/// The field that holds a schema.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Holder {
+    Answer,
+    /// By its place in `tools`.
+    Tool(usize),
+    /// By its place in `functions`.
+    Function(usize),
+}
+
+impl Holder {
+    fn param(self) -> String {
+        match self {
+            Self::Answer => "response_format.json_schema.schema".to_owned(),
+            Self::Tool(index) => format!("tools[{index}].function.parameters"),
+            Self::Function(index) => format!("functions[{index}].parameters"),
+        }
+    }
+
+    fn schema(self, request: &mut ChatCompletionRequest) -> Option<&mut Value> {
+        match self {
+            Self::Answer => match &mut request.response_format {
+                Some(ResponseFormat::JsonSchema(format)) => format.schema.as_mut(),
+                _ => None,
+            },
+            Self::Tool(index) => request.tools.as_mut()?.get_mut(index)?.function.as_mut()?.parameters.as_mut(),
+            Self::Function(index) => request.functions.as_mut()?.get_mut(index)?.parameters.as_mut(),
+        }
+    }
+}
+
 /// A keyword that would have no effect.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Unenforced {
-    /// The field that holds the schema.
-    param: String,
+    holder: Holder,
     /// Where in the schema: the names and numbers on the way.
     place: Vec<String>,
     keyword: String,
@@ -22,7 +52,7 @@ pub(crate) struct Unenforced {
 impl Unenforced {
     pub(crate) fn refusal(&self) -> ApiError {
         let place = if self.place.is_empty() { "its root".to_owned() } else { self.pointer() };
-        let Self { param, keyword, .. } = self;
+        let (param, keyword) = (self.holder.param(), &self.keyword);
         let message = if self.malformed {
             format!("Invalid schema for '{param}': the value of '{keyword}' at {place} is none that JSON Schema knows.")
         } else {
@@ -30,11 +60,11 @@ impl Unenforced {
                 "Invalid schema for '{param}': the engine of this model cannot enforce '{keyword}' at {place}. Leave the keyword out, and check the answer yourself."
             )
         };
-        ApiError::invalid(&self.param, "invalid_json_schema", message)
+        ApiError::invalid(param, "invalid_json_schema", message)
     }
 
     pub(crate) fn name(&self) -> String {
-        format!("{}#{}/{}", self.param, self.pointer(), self.keyword)
+        format!("{}#{}/{}", self.holder.param(), self.pointer(), self.keyword)
     }
 
     fn pointer(&self) -> String {
@@ -43,21 +73,9 @@ impl Unenforced {
 
     /// Takes the keyword out of the schema. Says whether it was there.
     pub(crate) fn drop_from(&self, request: &mut ChatCompletionRequest) -> bool {
-        let is_format = self.param.starts_with("response_format");
-        let schemas: Vec<&mut Value> = match &mut request.response_format {
-            Some(ResponseFormat::JsonSchema(format)) if is_format => format.schema.iter_mut().collect(),
-            _ => {
-                let functions = request.tools.iter_mut().flatten().filter_map(|tool| tool.function.as_mut());
-                let this = functions.filter(|function| self.param == parameters_of(&function.name));
-                this.filter_map(|function| function.parameters.as_mut()).collect()
-            }
-        };
         let inside = |schema| self.place.iter().try_fold(schema, |schema: &mut Value, part| step(schema, part));
-        let mut dropped = false;
-        for fields in schemas.into_iter().filter_map(inside).filter_map(Value::as_object_mut) {
-            dropped |= fields.shift_remove(&self.keyword).is_some();
-        }
-        dropped
+        let fields = self.holder.schema(request).and_then(inside).and_then(Value::as_object_mut);
+        fields.is_some_and(|fields| fields.shift_remove(&self.keyword).is_some())
     }
 }
 
@@ -135,19 +153,31 @@ pub(crate) fn unenforced(request: &ChatCompletionRequest, can: &Abilities) -> Op
         Some(ResponseFormat::JsonSchema(format)) => format.schema.as_ref(),
         _ => None,
     };
-    let in_answer = of_answer.and_then(|schema| in_schema(schema, engine, "response_format.json_schema.schema"));
-    in_answer.or_else(|| {
-        let must = request.must_call();
-        let strict_holds = can.has(Ability::StrictTools);
-        let functions = request.callable_functions().into_iter();
-        let held = functions.filter(|function| must || strict_holds && function.strict == Some(true));
-        let mut schemas = held.filter_map(|function| Some((function.name.as_str(), function.parameters.as_ref()?)));
-        schemas.find_map(|(name, schema)| in_schema(schema, engine, &parameters_of(name)))
-    })
+    let mut schemas = of_answer.map(|schema| (Holder::Answer, schema)).into_iter().chain(held(request, can));
+    schemas.find_map(|(holder, schema)| Some(walk(schema, engine, &[])?.in_field(holder)))
 }
 
-fn parameters_of(function: &str) -> String {
-    format!("tools[{function}].function.parameters")
+/// The parameters of functions to whose schemas a call is held.
+fn held<'a>(request: &'a ChatCompletionRequest, can: &Abilities) -> impl Iterator<Item = (Holder, &'a Value)> {
+    let is_strict = {
+        let strict_holds = can.has(Ability::StrictTools);
+        move |function: &FunctionDefinition| strict_holds && function.strict == Some(true)
+    };
+    let (must, callable) = (request.must_call(), request.callable_functions());
+    let tools = request.tools.iter().flatten().enumerate().filter_map(|(index, tool)| {
+        let function = tool.function.as_ref()?;
+        let is_callable = callable.iter().any(|one| std::ptr::eq(*one, function));
+        (is_callable && (must || is_strict(function))).then_some((Holder::Tool(index), function.parameters.as_ref()?))
+    });
+    let (word, named) = match &request.function_call {
+        Some(Value::String(word)) => (word.as_str(), None),
+        call => ("auto", call.as_ref().and_then(|call| call.get("name")?.as_str())),
+    };
+    let functions = request.functions.iter().flatten().enumerate().filter_map(move |(index, function)| {
+        let is_held = named.map_or_else(|| word != "none" && is_strict(function), |name| name == function.name);
+        is_held.then_some((Holder::Function(index), function.parameters.as_ref()?))
+    });
+    tools.collect::<Vec<_>>().into_iter().chain(functions)
 }
 
 fn step<'a>(schema: &'a mut Value, part: &str) -> Option<&'a mut Value> {
@@ -158,16 +188,18 @@ fn step<'a>(schema: &'a mut Value, part: &str) -> Option<&'a mut Value> {
     }
 }
 
-fn in_schema(schema: &Value, engine: SchemaEngine, param: &str) -> Option<Unenforced> {
-    let Found { place, keyword, malformed } = walk(schema, engine, &[])?;
-    Some(Unenforced { param: param.to_owned(), place, keyword, malformed })
-}
-
 /// A keyword, where it is in its schema, and whether it is its value that is wrong.
 struct Found {
     place: Vec<String>,
     keyword: String,
     malformed: bool,
+}
+
+impl Found {
+    fn in_field(self, holder: Holder) -> Unenforced {
+        let Self { place, keyword, malformed } = self;
+        Unenforced { holder, place, keyword, malformed }
+    }
 }
 
 fn walk(schema: &Value, engine: SchemaEngine, place: &[&str]) -> Option<Found> {
@@ -368,13 +400,14 @@ mod tests {
             (json!({"type": "integer", "exclusiveMinimum": true}), "", "exclusiveMinimum"),
         ] {
             for engine in [SchemaEngine::LlamaCpp, SchemaEngine::Llguidance] {
-                let found = in_schema(&schema, engine, "p").unwrap_or_else(|| panic!("{schema}"));
+                let found = walk(&schema, engine, &[]).unwrap_or_else(|| panic!("{schema}"));
+                let found = found.in_field(Holder::Answer);
                 assert!(found.malformed && found.keyword == keyword && found.pointer() == place, "{schema}: {found:?}");
                 assert!(found.refusal().error.message.contains("none that JSON Schema knows"), "{schema}");
             }
         }
         let fine =
             json!({"type": ["string", "null"], "minLength": 2.0, "items": true, "anyOf": [true, {"type": "null"}]});
-        assert!(in_schema(&fine, SchemaEngine::LlamaCpp, "p").is_none());
+        assert!(walk(&fine, SchemaEngine::LlamaCpp, &[]).is_none());
     }
 }

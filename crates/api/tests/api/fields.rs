@@ -55,6 +55,14 @@ async fn lenient_drops_what_would_be_refused_and_names_it() {
 }
 
 #[tokio::test]
+async fn a_voice_that_is_dropped_with_its_modality_is_named_too() {
+    let fields = json!({"modalities": ["text", "audio"], "audio": {"voice": "alloy", "format": "wav"}});
+    refused(&chat(&plain_model(), Policy::default(), hello(fields.clone())).await, "audio");
+    let answer = chat(&plain_model(), with(Strictness::Lenient), hello(fields)).await;
+    assert_eq!((answer.status(), answer.header("x-loggia-ignored")), (200, Some("audio, modalities")));
+}
+
+#[tokio::test]
 async fn hints_and_labels_are_named_and_strict_refuses_them() {
     for (param, fields) in [
         ("user", json!({"user": "u"})),
@@ -183,10 +191,36 @@ async fn roles_and_parts_become_ollamas() {
         {"role": "tool", "content": "42", "tool_name": "f", "tool_call_id": "c1"},
         {"role": "assistant", "content": "so", "thinking": "hm"}]);
     assert_eq!(inner.last_chat()["messages"], expected);
-    let broken = json!([{"role": "assistant", "tool_calls": [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{"}}]},
-        {"role": "tool", "tool_call_id": "c", "content": "x"}]);
-    let answer = chat(&Scripted::default(), Policy::default(), hello(json!({"messages": broken}))).await;
-    assert_eq!(answer.json()["error"]["param"], "messages[0].tool_calls[0].function.arguments");
+}
+
+#[tokio::test]
+async fn arguments_that_are_no_object_are_refused_at_their_own_place_whatever_comes_before_them() {
+    let called = |arguments: &str| json!({"name": "f", "arguments": arguments});
+    let call = json!({"id": "c", "type": "function", "function": called("[]")});
+    let tools = json!([{"type": "function", "function": {"name": "f"}}]);
+    let newer =
+        json!([{"role": "assistant", "tool_calls": [call]}, {"role": "tool", "tool_call_id": "c", "content": "x"}]);
+    let older = json!([{"role": "user", "content": "x"}, {"role": "assistant", "function_call": called("{")}]);
+    for (param, fields) in [
+        ("messages[0].tool_calls[0].function.arguments", json!({"messages": newer})),
+        (
+            "messages[0].tool_calls[0].function.arguments",
+            json!({"messages": newer, "tools": tools, "tool_choice": "required"}),
+        ),
+        (
+            "messages[1].function_call.arguments",
+            json!({"messages": older, "functions": [{"name": "f"}], "function_call": {"name": "f"}}),
+        ),
+    ] {
+        let (status, show) = crate::support::recording("server/show-tools");
+        let inner = Scripted::default().on("/api/show", status, [show]);
+        let error = chat(&inner, Policy::default(), hello(fields)).await.json()["error"].clone();
+        assert_eq!((&error["param"], &error["code"]), (&json!(param), &json!("invalid_value")), "{error}");
+    }
+    // A model whose template knows no tools is shown the text.
+    let inner = plain_model();
+    assert_eq!(chat(&inner, Policy::default(), hello(json!({"messages": newer}))).await.status(), 200);
+    assert!(inner.last_chat()["messages"][0]["content"].as_str().is_some_and(|text| text.contains("[]")));
 }
 
 #[tokio::test]
@@ -343,9 +377,20 @@ async fn a_keyword_that_the_engine_cannot_enforce_is_refused_by_name_and_place()
     let answer = chat(&plain_model(), with(Strictness::Lenient), hello(format)).await;
     let ignored = "response_format.json_schema.schema#/properties/tags/uniqueItems";
     assert_eq!((answer.status(), answer.header("x-loggia-ignored")), (200, Some(ignored)));
-    let tools = json!([{"type": "function", "function": {"name": "f", "parameters": schema}}]);
-    let forced = json!({"tools": tools, "tool_choice": "required"});
-    assert_eq!(chat(&plain_model(), Policy::default(), hello(forced)).await.status(), 400);
+    let other = json!({"name": "g"});
+    let function = json!({"name": "f", "parameters": schema});
+    let tool = |function: &Value| json!({"type": "function", "function": function});
+    let tools = json!({"tools": [tool(&other), tool(&function)], "tool_choice": "required"});
+    let functions = json!({"functions": [other, function], "function_call": {"name": "f"}});
+    for (param, fields) in [("tools[1].function.parameters", tools), ("functions[1].parameters", functions)] {
+        let answer = chat(&plain_model(), Policy::default(), hello(fields.clone())).await;
+        assert_eq!((answer.status(), &answer.json()["error"]["param"]), (400, &json!(param)));
+        let inner = plain_model();
+        let answer = chat(&inner, with(Strictness::Lenient), hello(fields)).await;
+        let ignored = format!("{param}#/properties/tags/uniqueItems");
+        assert_eq!((answer.status(), answer.header("x-loggia-ignored")), (200, Some(ignored.as_str())));
+        assert!(!inner.last_chat()["format"].to_string().contains("uniqueItems"));
+    }
 }
 
 #[tokio::test]

@@ -62,6 +62,16 @@ async fn what_cannot_mean_anything_is_refused_with_its_place() {
             "invalid_value",
             json!({"messages": [{"role": "assistant", "tool_calls": [call]}, {"role": "tool", "tool_call_id": "c", "content": "x"}]}),
         ),
+        (
+            "messages[0].tool_calls[0].type",
+            "invalid_value",
+            json!({"messages": [{"role": "assistant", "tool_calls": [{"id": "c", "type": "custom", "custom": {"name": "f", "input": "x"}}]}]}),
+        ),
+        (
+            "messages[0].tool_calls[0].function",
+            "missing_required_parameter",
+            json!({"messages": [{"role": "assistant", "tool_calls": [{"id": "c", "type": "function"}]}]}),
+        ),
         ("audio", "invalid_type", json!({"audio": "alloy"})),
         ("prediction", "invalid_type", json!({"prediction": "x"})),
         (
@@ -73,6 +83,24 @@ async fn what_cannot_mean_anything_is_refused_with_its_place() {
         let answer = chat(&plain_model(), Policy::default(), hello(fields)).await;
         let error = &answer.json()["error"];
         assert_eq!((answer.status(), &error["param"], &error["code"]), (400, &json!(param), &json!(code)), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_beside_a_content_is_said_after_it() {
+    let text = |text: &str| json!([{"type": "text", "text": text}]);
+    for (content, said) in [
+        (json!(null), "No."),
+        (json!(""), "No."),
+        (json!([]), "No."),
+        (json!("I see. "), "I see. No."),
+        (text("I see. "), "I see. No."),
+    ] {
+        let inner = plain_model();
+        let messages =
+            json!([{"role": "assistant", "content": content, "refusal": "No."}, {"role": "user", "content": "x"}]);
+        let answer = chat(&inner, strict(), hello(json!({"messages": messages}))).await;
+        assert_eq!((answer.status(), &inner.last_chat()["messages"][0]["content"]), (200, &json!(said)), "{content}");
     }
 }
 

@@ -59,6 +59,22 @@ async fn tool_choice_is_read_with_the_place_of_what_is_wrong() {
             "tool_choice.odd",
             "unknown_parameter",
         ),
+        (
+            with(json!({"type": "function", "function": {"name": "f", "odd": 1}})),
+            "tool_choice.function.odd",
+            "unknown_parameter",
+        ),
+        (
+            with(json!({"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [], "odd": 1}})),
+            "tool_choice.allowed_tools.odd",
+            "unknown_parameter",
+        ),
+        (
+            with(json!({"type": "allowed_tools", "allowed_tools": {"mode": "auto",
+                "tools": [{"type": "function", "function": {"name": "f"}}, {"type": "function", "function": {"name": "f", "odd": 1}}]}})),
+            "tool_choice.allowed_tools.tools[1].function.odd",
+            "unknown_parameter",
+        ),
         (with(allowed("never", "f")), "tool_choice.allowed_tools.mode", "invalid_value"),
         (with(allowed("auto", "g")), "tool_choice", "invalid_value"),
     ])

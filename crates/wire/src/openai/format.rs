@@ -51,7 +51,7 @@ words! {
 impl<'de> Deserialize<'de> for ResponseFormat {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let format = AnyFormat::deserialize(deserializer)?;
-        none_unknown(&format.extra, &["type", "json_schema"])?;
+        none_unknown(&format.extra, "", &["type", "json_schema"])?;
         if format.kind != Kind::JsonSchema && format.json_schema.is_some() {
             return Err(D::Error::unknown_field("json_schema", &["type"]));
         }
@@ -80,7 +80,8 @@ impl Serialize for ResponseFormat {
     }
 }
 
-/// Where there is no room to keep unknown fields, they are refused: they must not be lost unseen.
-pub(super) fn none_unknown<E: Error>(extra: &Extra, known: &'static [&'static str]) -> Result<(), E> {
-    extra.keys().next().map_or(Ok(()), |field| Err(E::unknown_field(field, known)))
+/// Where there is no room to keep unknown fields, they are refused: they must not be lost unseen. `place` is where the object is within what
+/// is being read, with a dot after it.
+pub(super) fn none_unknown<E: Error>(extra: &Extra, place: &str, known: &'static [&'static str]) -> Result<(), E> {
+    extra.keys().next().map_or(Ok(()), |field| Err(E::unknown_field(&format!("{place}{field}"), known)))
 }

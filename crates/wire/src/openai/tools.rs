@@ -4,10 +4,11 @@ use std::fmt;
 
 use serde::de::value::{MapAccessDeserializer, StrDeserializer};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
-use serde::ser::{Serialize, Serializer};
+use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Value, json};
 
 use super::format::none_unknown;
+use crate::Extra;
 use crate::object::{object, words};
 
 object! {
@@ -34,15 +35,50 @@ object! {
     }
 }
 
+/// A call that the model made.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ToolCall {
+    /// What the tool message that answers it names.
+    pub id: String,
+    /// `function`.
+    pub kind: String,
+    /// What was called, and with what.
+    pub function: FunctionCall,
+    /// Fields that OpenAI's API does not have, or that came later than this type.
+    pub extra: Extra,
+}
+
 object! {
-    /// A call that the model made.
-    pub struct ToolCall {
-        /// What the tool message that answers it names.
+    /// A call before its type is known.
+    struct AnyCall {
         required id: String = "id",
-        /// `function`.
         required kind: String = "type",
-        /// What was called, and with what.
-        required function: FunctionCall = "function",
+        optional function: FunctionCall = "function",
+    }
+}
+
+impl<'de> Deserialize<'de> for ToolCall {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let AnyCall { id, kind, function, extra } = AnyCall::deserialize(deserializer)?;
+        match function {
+            Some(function) => Ok(Self { id, kind, function, extra }),
+            None if kind == "function" => Err(D::Error::missing_field("function")),
+            // One of another type has what it calls elsewhere.
+            None => Err(D::Error::custom(format_args!("unknown type `{kind}`, expected `function`"))),
+        }
+    }
+}
+
+impl Serialize for ToolCall {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("id", &self.id)?;
+        map.serialize_entry("type", &self.kind)?;
+        map.serialize_entry("function", &self.function)?;
+        for (key, value) in &self.extra {
+            map.serialize_entry(key, value)?;
+        }
+        map.end()
     }
 }
 
@@ -169,7 +205,7 @@ impl<'de> Deserialize<'de> for ToolChoice {
 
 impl AnyChoice {
     fn known<E: Error>(self) -> Result<ToolChoice, E> {
-        none_unknown(&self.extra, &["type", "function", "allowed_tools"])?;
+        none_unknown(&self.extra, "", &["type", "function", "allowed_tools"])?;
         let misplaced = match self.kind {
             ChoiceKind::Function => self.allowed_tools.is_some().then_some("allowed_tools"),
             ChoiceKind::AllowedTools => self.function.is_some().then_some("function"),
@@ -179,14 +215,15 @@ impl AnyChoice {
         }
         match self.kind {
             ChoiceKind::Function => {
-                self.function.ok_or_else(|| E::missing_field("function"))?.known().map(ToolChoice::Function)
+                self.function.ok_or_else(|| E::missing_field("function"))?.known("function.").map(ToolChoice::Function)
             }
             ChoiceKind::AllowedTools => {
                 let allowed = self.allowed_tools.ok_or_else(|| E::missing_field("allowed_tools"))?;
-                none_unknown(&allowed.extra, &["mode", "tools"])?;
-                let functions = allowed.tools.into_iter().map(|tool| {
-                    none_unknown(&tool.extra, &["type", "function"])?;
-                    tool.function.known()
+                none_unknown(&allowed.extra, "allowed_tools.", &["mode", "tools"])?;
+                let functions = allowed.tools.into_iter().enumerate().map(|(index, tool)| {
+                    let place = format!("allowed_tools.tools[{index}].");
+                    none_unknown(&tool.extra, &place, &["type", "function"])?;
+                    tool.function.known(&format!("{place}function."))
                 });
                 Ok(ToolChoice::Allowed { mode: allowed.mode, functions: functions.collect::<Result<_, E>>()? })
             }
@@ -195,8 +232,8 @@ impl AnyChoice {
 }
 
 impl AnyName {
-    fn known<E: Error>(self) -> Result<FunctionName, E> {
-        none_unknown(&self.extra, &["name"])?;
+    fn known<E: Error>(self, place: &str) -> Result<FunctionName, E> {
+        none_unknown(&self.extra, place, &["name"])?;
         Ok(FunctionName { name: self.name })
     }
 }
