@@ -66,7 +66,8 @@ fn all_answered(next: usize, unanswered: &BTreeSet<&str>) -> Result<(), ApiError
 
 /// The arguments of earlier calls are JSON objects, for an engine that takes them as such.
 pub(crate) fn check_arguments(messages: &[Message]) -> Result<(), ApiError> {
-    for (index, message) in messages.iter().enumerate() {
+    let by_assistant = messages.iter().enumerate().filter(|(_, message)| message.role == Role::Assistant);
+    for (index, message) in by_assistant {
         for (at, call) in message.tool_calls.iter().flatten().enumerate() {
             check_object(&call.function, format_args!("messages[{index}].tool_calls[{at}].function"))?;
         }

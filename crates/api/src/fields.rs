@@ -91,6 +91,7 @@ pub(crate) static FIELDS: &[Field<Request>] = &[
     hint("messages[].content[].image_url.detail", Ability::HostedFields, |r| has_part(r, has_detail), |_| ()),
     hint("messages[].content[].prompt_cache_breakpoint", Ability::HostedFields, has_breakpoint, |_| ()),
     hint("tools[].function.strict", Ability::StrictTools, may_call_strict_tools, |_| ()),
+    hint("functions[].strict", Ability::StrictTools, may_call_strict_functions, |_| ()),
     hint("response_format.json_schema.description", Ability::HostedFields, has_schema_description, |_| ()),
     hint("stream_options.include_obfuscation", Ability::HostedFields, wants_obfuscation, |_| ()),
     hint("metadata", Ability::HostedFields, |r| r.metadata.as_ref().is_some_and(|all| !all.is_empty()), |_| ()),
@@ -341,11 +342,13 @@ fn wants_a_tier(request: &Request) -> bool {
 
 /// Where a call must be made, its arguments keep to the schema in any case.
 fn may_call_strict_tools(request: &Request) -> bool {
-    if !offers_tools(request) && !offers_functions(request) {
-        return false;
-    }
-    let functions = request.tools.iter().flatten().filter_map(|tool| tool.function.as_ref());
-    functions.chain(request.functions.iter().flatten()).any(|function| function.strict == Some(true))
+    let mut functions = request.tools.iter().flatten().filter_map(|tool| tool.function.as_ref());
+    offers_tools(request) && functions.any(|function| function.strict == Some(true))
+}
+
+/// OpenAI's API does not have it in the older form, where it means the same.
+fn may_call_strict_functions(request: &Request) -> bool {
+    offers_functions(request) && request.functions.iter().flatten().any(|function| function.strict == Some(true))
 }
 
 /// A name that no template shows: those of functions are how their results are told apart.

@@ -136,8 +136,9 @@ pub(crate) fn missing(param: String) -> ApiError {
 
 /// What was expected, as JSON names it and not Rust.
 fn in_jsons_words(text: &str) -> String {
+    let integer = if text.starts_with("invalid value: integer") { "an integer of 64 bits" } else { "an integer" };
     let words = [
-        ("i64", "an integer"),
+        ("i64", integer),
         ("f64", "a number"),
         ("u32", "a token id, an integer of at least 0"),
         ("a sequence", "an array"),

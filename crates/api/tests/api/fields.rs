@@ -97,6 +97,9 @@ async fn strict_is_a_hint_where_calls_may_be_left_and_nothing_holds_them() {
     let (status, show) = crate::support::recording("server/show-tools");
     let model = || Scripted::default().on("/api/show", status, [show.clone()]).recorded("chat/whole");
     let named = Some("tools[].function.strict");
+    let functions = json!({"functions": [{"name": "f", "strict": true}]});
+    let answer = chat(&model(), Policy::default(), hello(functions)).await;
+    assert_eq!((answer.status(), answer.header("x-loggia-ignored")), (200, Some("functions[].strict")));
     for (choice, ignored) in [("auto", named), ("none", None), ("required", None)] {
         let fields = json!({"tools": tools, "tool_choice": choice});
         let answer = chat(&model(), Policy::default(), hello(fields)).await;
@@ -217,6 +220,11 @@ async fn arguments_that_are_no_object_are_refused_at_their_own_place_whatever_co
         let error = chat(&inner, Policy::default(), hello(fields)).await.json()["error"].clone();
         assert_eq!((&error["param"], &error["code"]), (&json!(param), &json!("invalid_value")), "{error}");
     }
+    let (status, show) = crate::support::recording("server/show-tools");
+    let inner = Scripted::default().on("/api/show", status, [show]).recorded("chat/whole");
+    let misplaced = json!({"messages": [{"role": "user", "content": "x", "function_call": called("{")}]});
+    let answer = chat(&inner, Policy::default(), hello(misplaced)).await;
+    assert_eq!((answer.status(), answer.header("x-loggia-ignored")), (200, Some("messages[].function_call")));
     // A model whose template knows no tools is shown the text.
     let inner = plain_model();
     assert_eq!(chat(&inner, Policy::default(), hello(json!({"messages": newer}))).await.status(), 200);

@@ -185,6 +185,7 @@ async fn an_error_does_not_repeat_a_long_name() {
 async fn a_wrong_type_is_told_in_jsons_words() {
     for (fields, expected) in [
         (json!({"max_tokens": "many"}), "expected an integer."),
+        (json!({"seed": 9_223_372_036_854_775_808_u64}), "expected an integer of 64 bits."),
         (json!({"temperature": "hot"}), "expected a number."),
         (json!({"messages": "x"}), "expected an array."),
         (json!({"metadata": 1}), "expected an object."),
