@@ -7,6 +7,8 @@ use std::fmt::Write;
 use loggia_wire::openai::FunctionDefinition;
 use serde_json::{Map, Value, json};
 
+use super::narrow::close;
+
 use super::free;
 use super::vocabulary::Vocabulary;
 use crate::syntax::{CallForm, Syntax};
@@ -55,8 +57,10 @@ const ESCAPES: &str = "nrbtf\\\"";
 impl Part {
     /// The schema that a field of the request has.
     pub(crate) fn new(name: impl Into<String>, param: impl Into<String>, schema: &Value) -> Self {
-        let mut schema = match schema {
-            Value::Object(fields) => fields.clone(),
+        let mut closed = schema.clone();
+        close(&mut closed);
+        let mut schema = match closed {
+            Value::Object(fields) => fields,
             // `true` allows any value, and `false` none.
             other => Map::from_iter([("allOf".to_owned(), json!([other]))]),
         };

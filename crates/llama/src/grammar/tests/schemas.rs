@@ -23,6 +23,31 @@ fn properties_come_in_the_order_of_the_schema() {
 }
 
 #[test]
+fn an_object_that_names_its_properties_and_says_nothing_of_others_gets_no_others() {
+    let city = json!({"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]});
+    let cities = json!({"$defs": {"city": city}, "type": "object", "properties": {"all": {"type": "array", "items": {"$ref": "#/$defs/city"}}}});
+    assert!(keeps(&city, r#"{"name":"a"}"#) && !keeps(&city, r#"{"name":"a","b":1}"#));
+    assert!(keeps(&cities, r#"{"all":[{"name":"a"}]}"#) && !keeps(&cities, r#"{"x":1}"#));
+    assert!(!keeps(&cities, r#"{"all":[{"name":"a","b":1}]}"#));
+    // Where others are spoken of, or names of others are required, they may come.
+    let mut open = city.clone();
+    open["additionalProperties"] = json!(true);
+    assert!(keeps(&open, r#"{"name":"a","b":1}"#));
+    assert!(keeps(&json!({"properties": {"a": {"type": "null"}}, "required": ["b"], "type": "object"}), r#"{"b":1}"#));
+    assert!(keeps(&json!({"type": "object", "properties": {}}), r#"{"b":1}"#));
+}
+
+#[test]
+fn schemas_that_hold_for_one_value_together_close_nothing_for_each_other() {
+    let a = json!({"type": "object", "properties": {"a": {"type": "null"}}, "required": ["a"]});
+    let b = json!({"type": "object", "properties": {"b": {"type": "null"}}, "required": ["b"]});
+    assert!(keeps(&json!({"allOf": [a, b]}), r#"{"a":null,"b":null}"#));
+    let mut both = a.clone();
+    both["anyOf"] = json!([b]);
+    assert!(keeps(&both, r#"{"a":null,"b":null}"#));
+}
+
+#[test]
 fn an_answer_ends_where_its_value_does() {
     let grammars = grammars();
     let mut object = of_schema(&grammars, &json!({"type": "object"})).unwrap();
