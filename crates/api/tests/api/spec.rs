@@ -1,5 +1,6 @@
 //! `docs/dialects.md` against OpenAI's published specification, where `OPENAI_SPEC` names its file.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde_json::Value;
@@ -54,6 +55,45 @@ fn no_field_of_the_request_for_embeddings_is_missing_from_its_own_table() {
     let (_, table) = all.split_once("## 7. Embeddings\n").expect("a part for them");
     let missing = missing("CreateEmbeddingRequest", 4, table);
     assert!(missing.is_empty(), "not in docs/dialects.md: {missing:?}");
+}
+
+/// The words of every closed enumeration in a schema and in what it refers to.
+fn words(spec: &Value, schema: &Value, seen: &mut BTreeSet<String>, found: &mut BTreeSet<String>) {
+    if let Some(name) = schema["$ref"].as_str().and_then(|reference| reference.rsplit('/').next()) {
+        if seen.insert(name.to_owned()) {
+            words(spec, &spec["components"]["schemas"][name], seen, found);
+        }
+        return;
+    }
+    found.extend(schema["enum"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned));
+    let alternatives = ["allOf", "anyOf", "oneOf"].iter().flat_map(|key| schema[key].as_array().into_iter().flatten());
+    let alternatives: Vec<&Value> = alternatives.collect();
+    // A list of names beside any string is no closed one: models, voices.
+    let is_open = alternatives.iter().any(|one| one["type"] == "string" && one.get("enum").is_none());
+    let inside = schema["properties"].as_object().into_iter().flat_map(|fields| fields.values());
+    let inside = inside.chain(schema.get("items"));
+    let alternatives = alternatives.into_iter().filter(|one| !is_open || one.get("enum").is_none());
+    inside.chain(alternatives).for_each(|one| words(spec, one, seen, found));
+}
+
+#[test]
+fn every_word_of_the_chat_request_is_known_somewhere() {
+    let Ok(path) = std::env::var("OPENAI_SPEC") else {
+        println!("skipped: OPENAI_SPEC does not name OpenAI's specification");
+        return;
+    };
+    let spec: Value =
+        serde_json::from_slice(&std::fs::read(path).expect("the file that OPENAI_SPEC names")).expect("JSON");
+    let mut found = BTreeSet::new();
+    let request = &spec["components"]["schemas"]["CreateChatCompletionRequest"];
+    words(&spec, request, &mut BTreeSet::new(), &mut found);
+    assert!(found.len() > 40, "only {found:?}");
+    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let sources = sources(&crates.join("api/src")) + &sources(&crates.join("wire/src/openai"));
+    // What is within a tool of another type than `function` is refused with it.
+    let of_custom_tools = ["grammar", "lark", "regex"];
+    found.retain(|word| !of_custom_tools.contains(&word.as_str()) && !sources.contains(&format!("\"{word}\"")));
+    assert!(found.is_empty(), "not in words.rs or a type: {found:?}");
 }
 
 /// The text of every Rust file below a folder.
