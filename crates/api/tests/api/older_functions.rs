@@ -40,3 +40,24 @@ async fn a_model_that_is_told_of_functions_reads_whose_result_it_is() {
     let sent = inner.last_chat()["messages"].clone();
     assert!(sent.as_array().is_some_and(|all| all.iter().any(|one| one["content"] == "Result of f:\n42")), "{sent}");
 }
+
+#[tokio::test]
+async fn who_offers_tools_is_answered_so_whatever_the_form_of_the_calls_before() {
+    let (status, show) = recording("server/show-tools");
+    let inner = Scripted::default().on("/api/show", status, [show]).recorded("chat/whole-tool-call");
+    let messages = json!([
+        {"role": "user", "content": "x"},
+        {"role": "assistant", "content": null, "function_call": {"name": "get_weather", "arguments": "{}"}},
+        {"role": "function", "name": "get_weather", "content": "42"},
+        {"role": "user", "content": "And in Paris?"}]);
+    let function = json!({"name": "get_weather"});
+    let newer = json!({"messages": messages, "tools": [{"type": "function", "function": function}]});
+    let older = json!({"messages": messages, "functions": [function]});
+    for (fields, call, reason) in
+        [(newer, "/tool_calls/0/function/name", "tool_calls"), (older, "/function_call/name", "function_call")]
+    {
+        let choice = chat(&inner, strict(), hello(fields)).await.json()["choices"][0].clone();
+        assert_eq!(choice["message"].pointer(call), Some(&json!("get_weather")), "{choice}");
+        assert_eq!(choice["finish_reason"], reason);
+    }
+}

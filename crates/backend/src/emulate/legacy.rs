@@ -7,7 +7,7 @@ use loggia_wire::openai::{
 };
 use serde_json::Value;
 
-use crate::{Event, Reply};
+use crate::{BackendError, Event, Reply};
 
 /// Whether a request uses the older form anywhere.
 pub(super) fn is_used(request: &ChatCompletionRequest) -> bool {
@@ -62,6 +62,19 @@ pub(super) fn back_to_a_function(reply: Reply) -> Reply {
     Reply { served_by: reply.served_by, events }
 }
 
+/// A refusal of the newer form about what the client wrote in the older one.
+pub(super) fn in_older_words(refusal: BackendError) -> BackendError {
+    let BackendError::InvalidRequest { message, param: Some(newer), code } = refusal else { return refusal };
+    let schema = newer.strip_prefix("tools[").and_then(|rest| rest.split_once("].function."));
+    let older = match schema {
+        Some((which, within)) => format!("functions[{which}].{within}"),
+        None if newer == "tool_choice" => "function_call".to_owned(),
+        None => newer.clone(),
+    };
+    let message = message.replace(&format!("'{newer}'"), &format!("'{older}'"));
+    BackendError::InvalidRequest { message, param: Some(older), code }
+}
+
 fn with_function(mut event: Event) -> Event {
     if let Event::Chunk(chunk) = &mut event {
         for choice in &mut chunk.choices {
@@ -77,5 +90,26 @@ fn first_call_as_function(choice: &mut ChunkChoice) {
     }
     if choice.finish_reason == Some(FinishReason::ToolCalls) {
         choice.finish_reason = Some(FinishReason::FunctionCall);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_schema_is_told_where_the_client_wrote_it() {
+        for (newer, older) in [
+            ("tools[f].function.parameters", "functions[f].parameters"),
+            ("tool_choice", "function_call"),
+            ("response_format", "response_format"),
+        ] {
+            let message = format!("Invalid schema for '{newer}': no.");
+            let refusal = BackendError::InvalidRequest { message, param: Some(newer.to_owned()), code: None };
+            let BackendError::InvalidRequest { message, param, .. } = in_older_words(refusal) else {
+                panic!("another")
+            };
+            assert_eq!((message, param), (format!("Invalid schema for '{older}': no."), Some(older.to_owned())));
+        }
     }
 }

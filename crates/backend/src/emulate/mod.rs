@@ -53,8 +53,14 @@ impl Emulate {
         if !legacy::is_used(&call.request) {
             return self.start_newer(call, can).await;
         }
+        // Who offers `tools` is answered so, whatever the form of what came before.
+        let in_older_words = call.request.functions.is_some();
         call.request = Arc::new(legacy::as_tools(&call.request));
-        self.start_newer(call, can).await.map(legacy::back_to_a_function)
+        let reply = self.start_newer(call, can).await;
+        if !in_older_words {
+            return reply;
+        }
+        reply.map(legacy::back_to_a_function).map_err(legacy::in_older_words)
     }
 
     async fn start_newer(&self, call: ChatCall, can: &Abilities) -> Result<Reply, BackendError> {
