@@ -5,7 +5,12 @@
 #![no_main]
 
 #[path = "../../crates/llama/src/syntax/mod.rs"]
-#[allow(dead_code, unreachable_pub, reason = "what the engine's crate uses of it and this target does not")]
+#[allow(
+    dead_code,
+    unused_imports,
+    unreachable_pub,
+    reason = "what the engine's crate uses of it and this target does not"
+)]
 mod syntax;
 
 use std::sync::Arc;

@@ -50,23 +50,34 @@ static GRAMMARS: LazyLock<Grammars> = LazyLock::new(|| {
 });
 
 fuzz_target!(|input: &[u8]| {
-    let mut bytes = Unstructured::new(input);
     // Nothing is left where the bytes are too few.
-    let _ = hold(&mut bytes);
+    if let Ok(Some((source, mut choices))) = drawn(input) {
+        let _ = hold(source, &mut choices);
+    }
 });
 
-/// Holds an answer to what the bytes say, which choose its tokens too.
-fn hold(bytes: &mut Unstructured<'_>) -> arbitrary::Result<()> {
-    let kind: u8 = bytes.arbitrary()?;
-    let source = match kind % 4 {
-        0 => Source::Gbnf(bytes.arbitrary::<&str>()?.to_owned()),
-        1 => Source::Gbnf(gbnf(bytes)?),
-        2 => match serde_json::from_str(bytes.arbitrary()?) {
-            Ok(schema) => held_to(&schema),
-            Err(_) => return Ok(()),
-        },
-        _ => held_to(&with_definitions(bytes)?),
+/// What an answer is held to, and the bytes that choose its tokens. A text that begins as a schema or as a GBNF is it, up to a NUL, and chooses
+/// itself where nothing follows; of other bytes one is made.
+fn drawn(input: &[u8]) -> arbitrary::Result<Option<(Source, Unstructured<'_>)>> {
+    let mut parts = input.splitn(2, |&byte| byte == 0);
+    let text = parts.next().unwrap_or_default();
+    let choices = Unstructured::new(parts.next().filter(|rest| !rest.is_empty()).unwrap_or(text));
+    let source = match (input.first(), str::from_utf8(text)) {
+        (Some(b'{'), Ok(text)) => serde_json::from_str(text).ok().map(|schema| held_to(&schema)),
+        (Some(b'r'), Ok(text)) => Some(Source::Gbnf(text.to_owned())),
+        _ => {
+            let mut bytes = Unstructured::new(input);
+            let is_gbnf: bool = bytes.arbitrary()?;
+            let source =
+                if is_gbnf { Source::Gbnf(gbnf(&mut bytes)?) } else { held_to(&with_definitions(&mut bytes)?) };
+            return Ok(Some((source, bytes)));
+        }
     };
+    Ok(source.map(|source| (source, choices)))
+}
+
+/// Holds an answer to it.
+fn hold(source: Source, choices: &mut Unstructured<'_>) -> arbitrary::Result<()> {
     let is_json = matches!(source, Source::Guided { .. });
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     let compiled = runtime.block_on(GRAMMARS.compile(source));
@@ -85,7 +96,7 @@ fn hold(bytes: &mut Unstructured<'_>) -> arbitrary::Result<()> {
         }
         let allowed: Vec<Token> =
             (0..).zip(&row).filter(|(_, logit)| logit.is_finite()).map(|(token, _)| token).collect();
-        let token = *bytes.choose(&allowed)?;
+        let token = *choices.choose(&allowed)?;
         if token == END {
             return ended(&written, is_json);
         }
