@@ -104,6 +104,11 @@ pub(crate) fn settle(request: &mut Request, can: &Abilities, strictness: Strictn
     }
     ignored.extend(think.map(|_| "think".to_owned()));
     engine_options::drop_unsaid(&mut request.extra);
+    if request.extra.contains_key("options") {
+        let mut shared = request.as_chat();
+        ignored.extend(engine_options::settle_outdone(&mut shared, can, strictness)?);
+        request.extra = shared.extra;
+    }
     let mut names: BTreeSet<String> = request.extra.keys().cloned().collect();
     let in_options = request.stream_options.iter().flat_map(|options| options.extra.keys());
     names.extend(in_options.map(|name| format!("stream_options.{name}")));

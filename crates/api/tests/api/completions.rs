@@ -252,6 +252,8 @@ async fn what_has_no_effect_on_a_completion_is_named_and_strict_refuses_it() {
         ("think", json!({"think": true})),
         ("messages", json!({"messages": []})),
         ("options.mirostat", json!({"options": {"mirostat": 1}})),
+        ("options.top_k", json!({"top_k": 5, "options": {"top_k": 7}})),
+        ("options.num_predict", json!({"max_tokens": 5, "options": {"num_predict": 7, "top_k": 7}})),
     ] {
         let answer = of("generate/raw-stream", fields.clone()).await;
         assert_eq!(answer.header("x-loggia-ignored"), Some(name), "{}", answer.text());
