@@ -38,6 +38,12 @@ fn an_object_that_names_its_properties_and_says_nothing_of_others_gets_no_others
 }
 
 #[test]
+fn a_format_of_numbers_is_a_note() {
+    let schema = json!({"type": "object", "properties": {"a": {"type": ["integer", "null"], "format": "int32"}}, "required": ["a"]});
+    assert!(keeps(&schema, r#"{"a":12}"#) && keeps(&schema, r#"{"a":null}"#) && !keeps(&schema, r#"{"a":"x"}"#));
+}
+
+#[test]
 fn schemas_that_hold_for_one_value_together_close_nothing_for_each_other() {
     let a = json!({"type": "object", "properties": {"a": {"type": "null"}}, "required": ["a"]});
     let b = json!({"type": "object", "properties": {"b": {"type": "null"}}, "required": ["b"]});

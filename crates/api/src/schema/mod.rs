@@ -1,5 +1,12 @@
 //! Which keywords of a JSON schema the engine behind cannot enforce, and which are not as JSON Schema has them. It would pass over both
-//! without a word, so they are refused, by keyword and place.
+//! without a word, so they are refused, by keyword and place. So is what no value can keep to: llama.cpp's server never comes back from it.
+//!
+//! What each engine enforces: `llama_cpp.rs` (with `pattern.rs` and `disjoint.rs`), `llguidance.rs`.
+
+mod disjoint;
+mod llama_cpp;
+mod llguidance;
+mod pattern;
 
 use loggia_backend::{Abilities, Ability, SchemaEngine};
 use loggia_wire::openai::{ChatCompletionRequest, FunctionDefinition, ResponseFormat};
@@ -45,21 +52,32 @@ pub(crate) struct Unenforced {
     /// Where in the schema: the names and numbers on the way.
     place: Vec<String>,
     keyword: String,
-    /// Whether its value is none that it can have (`"properties": 7`).
-    malformed: bool,
+    fault: Fault,
+}
+
+/// What is wrong with a keyword.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    /// The engine passes over it.
+    Unenforced,
+    /// Its value is none that it can have (`"properties": 7`).
+    Malformed,
+    /// No value keeps to it and to what stands beside it (`"minItems": 3` beside `"maxItems": 2`).
+    Impossible,
 }
 
 impl Unenforced {
     pub(crate) fn refusal(&self) -> ApiError {
         let place = if self.place.is_empty() { "its root".to_owned() } else { self.pointer() };
         let (param, keyword) = (self.holder.param(), &self.keyword);
-        let message = if self.malformed {
-            format!("Invalid schema for '{param}': the value of '{keyword}' at {place} is none that JSON Schema knows.")
-        } else {
-            format!(
-                "Invalid schema for '{param}': the engine of this model cannot enforce '{keyword}' at {place}. Leave the keyword out, and check the answer yourself."
-            )
+        let wrong = match self.fault {
+            Fault::Unenforced => format!(
+                "the engine of this model cannot enforce '{keyword}' at {place}. Leave the keyword out, and check the answer yourself."
+            ),
+            Fault::Malformed => format!("the value of '{keyword}' at {place} is none that JSON Schema knows."),
+            Fault::Impossible => format!("no value can keep to '{keyword}' at {place} and to what stands beside it."),
         };
+        let message = format!("Invalid schema for '{param}': {wrong}");
         ApiError::invalid(param, "invalid_json_schema", message)
     }
 
@@ -97,50 +115,8 @@ const ANNOTATIONS: [&str; 14] = [
     "strict",
 ];
 
-/// What llama.cpp's converter makes rules of (`common/json-schema-to-grammar.cpp`).
-const LLAMA_CPP: [&str; 24] = [
-    "type",
-    "properties",
-    "required",
-    "additionalProperties",
-    "items",
-    "prefixItems",
-    "minItems",
-    "maxItems",
-    "enum",
-    "const",
-    "anyOf",
-    "oneOf",
-    "allOf",
-    "$ref",
-    "$defs",
-    "definitions",
-    "pattern",
-    "format",
-    "minLength",
-    "maxLength",
-    "minimum",
-    "maximum",
-    "exclusiveMinimum",
-    "exclusiveMaximum",
-];
-
-/// What llguidance knows beyond that (its `src/json/schema.rs`).
-const LLGUIDANCE_TOO: [&str; 5] =
-    ["multipleOf", "minProperties", "maxProperties", "patternProperties", "additionalItems"];
-
-/// The formats of strings that llama.cpp's converter knows.
-const LLAMA_CPP_FORMATS: [&str; 4] = ["date", "time", "date-time", "uuid"];
-
-/// The formats of strings that llguidance knows.
-const LLGUIDANCE_FORMATS: [&str; 10] =
-    ["date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"];
-
 /// What `type` can be.
 const TYPES: [&str; 7] = ["array", "boolean", "integer", "null", "number", "object", "string"];
-
-/// Whole numbers past this are not told apart by an engine that reads them as floats.
-const LARGEST_EXACT: f64 = 9_007_199_254_740_991.0;
 
 /// The first keyword that would have no effect in a schema that the answer is to be held to: that of `response_format`, and those of
 /// functions that must be called, or may be and are `strict` where that holds.
@@ -154,7 +130,7 @@ pub(crate) fn unenforced(request: &ChatCompletionRequest, can: &Abilities) -> Op
         _ => None,
     };
     let mut schemas = of_answer.map(|schema| (Holder::Answer, schema)).into_iter().chain(held(request, can));
-    schemas.find_map(|(holder, schema)| Some(walk(schema, engine, &[])?.in_field(holder)))
+    schemas.find_map(|(holder, schema)| Some(Walk { engine, root: schema }.of(schema, &[])?.in_field(holder)))
 }
 
 /// The parameters of functions to whose schemas a call is held.
@@ -188,51 +164,98 @@ fn step<'a>(schema: &'a mut Value, part: &str) -> Option<&'a mut Value> {
     }
 }
 
-/// A keyword, where it is in its schema, and whether it is its value that is wrong.
+/// A keyword, where it is in its schema, and what is wrong with it.
 struct Found {
     place: Vec<String>,
     keyword: String,
-    malformed: bool,
+    fault: Fault,
 }
 
 impl Found {
     fn in_field(self, holder: Holder) -> Unenforced {
-        let Self { place, keyword, malformed } = self;
-        Unenforced { holder, place, keyword, malformed }
+        let Self { place, keyword, fault } = self;
+        Unenforced { holder, place, keyword, fault }
     }
 }
 
-fn walk(schema: &Value, engine: SchemaEngine, place: &[&str]) -> Option<Found> {
-    // `true` and `false` are schemas too.
-    let fields = schema.as_object()?;
-    for (keyword, value) in fields {
-        // A name of its own would make references in there mean something else.
-        let is_renamed = engine == SchemaEngine::Llguidance && keyword == "$id" && !place.is_empty();
-        if ANNOTATIONS.contains(&keyword.as_str()) && !is_renamed {
-            continue;
-        }
-        let malformed = !is_well_formed(keyword, value);
-        if malformed || is_renamed || !enforces(engine, fields, keyword, value) {
+/// A walk over a schema, keyword by keyword. References are not followed: what they lead to is in the schema, and walked there.
+struct Walk<'a> {
+    engine: SchemaEngine,
+    /// What references lead into.
+    root: &'a Value,
+}
+
+impl Walk<'_> {
+    fn of(&self, schema: &Value, place: &[&str]) -> Option<Found> {
+        // `true` and `false` are schemas too.
+        let fields = schema.as_object()?;
+        if let Some((keyword, fault)) = self.wrong(fields, place.is_empty()) {
             let place = place.iter().map(|part| (*part).to_owned()).collect();
-            return Some(Found { place, keyword: keyword.clone(), malformed });
+            return Some(Found { place, keyword: keyword.clone(), fault });
         }
-        let inside = [place, &[keyword.as_str()]].concat();
-        let deeper = |schema: &Value, part: &str| walk(schema, engine, &[inside.as_slice(), &[part]].concat());
-        let found = match (keyword.as_str(), value) {
+        fields.iter().find_map(|(keyword, value)| self.within(keyword, value, &[place, &[keyword.as_str()]].concat()))
+    }
+
+    /// The first keyword with something wrong, of one schema by itself.
+    fn wrong<'a>(&self, fields: &'a Map<String, Value>, is_root: bool) -> Option<(&'a String, Fault)> {
+        // A name of its own would make references in there mean something else.
+        let is_renamed = |keyword: &str| self.engine == SchemaEngine::Llguidance && keyword == "$id" && !is_root;
+        let is_said = |keyword: &str| !ANNOTATIONS.contains(&keyword) || is_renamed(keyword);
+        let said = || fields.iter().filter(|(keyword, _)| is_said(keyword));
+        if let Some((keyword, _)) = said().find(|(keyword, value)| !is_well_formed(keyword, value)) {
+            return Some((keyword, Fault::Malformed));
+        }
+        if let Some(keyword) = impossible(fields) {
+            return Some((keyword, Fault::Impossible));
+        }
+        let unenforced = match self.engine {
+            SchemaEngine::Own => None,
+            SchemaEngine::LlamaCpp => llama_cpp::passed_over(fields, self.root, is_said),
+            SchemaEngine::Llguidance => {
+                let passed_over = |(keyword, value): &(&String, &Value)| {
+                    is_renamed(keyword) || !llguidance::enforces(fields, keyword, value)
+                };
+                said().find(passed_over).map(|(keyword, _)| keyword)
+            }
+        };
+        unenforced.map(|keyword| (keyword, Fault::Unenforced))
+    }
+
+    /// The schemas that a keyword holds.
+    fn within(&self, keyword: &str, value: &Value, inside: &[&str]) -> Option<Found> {
+        let deeper = |schema: &Value, part: &str| self.of(schema, &[inside, &[part]].concat());
+        match (keyword, value) {
             ("properties" | "$defs" | "definitions" | "patternProperties", Value::Object(named)) => {
                 named.iter().find_map(|(name, schema)| deeper(schema, name))
             }
             ("anyOf" | "oneOf" | "allOf" | "prefixItems" | "items", Value::Array(items)) => {
                 items.iter().enumerate().find_map(|(index, schema)| deeper(schema, &index.to_string()))
             }
-            ("items" | "additionalItems" | "additionalProperties", schema) => walk(schema, engine, &inside),
+            ("items" | "additionalItems" | "additionalProperties", schema) => self.of(schema, inside),
             _ => None,
-        };
-        if found.is_some() {
-            return found;
         }
     }
-    None
+}
+
+/// The greater of two bounds that leave nothing between them.
+fn impossible(fields: &Map<String, Value>) -> Option<&String> {
+    let bounds = [
+        ("minLength", "maxLength"),
+        ("minItems", "maxItems"),
+        ("minProperties", "maxProperties"),
+        ("minimum", "maximum"),
+        ("exclusiveMinimum", "maximum"),
+        ("minimum", "exclusiveMaximum"),
+        ("exclusiveMinimum", "exclusiveMaximum"),
+    ];
+    let bound = |name: &str| fields.get(name).and_then(Value::as_f64);
+    let excludes = |name: &str| name.starts_with("exclusive");
+    let crossed = bounds.into_iter().find(|(least, most)| {
+        bound(least)
+            .zip(bound(most))
+            .is_some_and(|(from, to)| from > to || from >= to && (excludes(least) || excludes(most)))
+    });
+    fields.get_key_value(crossed?.1).map(|(keyword, _)| keyword)
 }
 
 /// Whether a keyword has a value that JSON Schema gives it. Engines take another for none.
@@ -270,65 +293,6 @@ fn is_type(value: &Value) -> bool {
     value.as_str().is_some_and(|name| TYPES.contains(&name))
 }
 
-fn enforces(engine: SchemaEngine, schema: &Map<String, Value>, keyword: &str, value: &Value) -> bool {
-    match engine {
-        SchemaEngine::Own => true,
-        SchemaEngine::Llguidance => {
-            let is_known = LLAMA_CPP.contains(&keyword) || LLGUIDANCE_TOO.contains(&keyword);
-            is_known && llguidance_enforces(schema, keyword, value)
-        }
-        SchemaEngine::LlamaCpp => LLAMA_CPP.contains(&keyword) && llama_cpp_enforces(schema, keyword, value),
-    }
-}
-
-/// llama.cpp's converter knows some keywords only in part: bounds of integers, patterns of whole strings, a few formats, references
-/// within the schema.
-fn llama_cpp_enforces(schema: &Map<String, Value>, keyword: &str, value: &Value) -> bool {
-    let text = value.as_str();
-    match keyword {
-        "minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum" => {
-            schema.get("type").and_then(Value::as_str) == Some("integer")
-        }
-        "pattern" => text.is_some_and(|pattern| pattern.starts_with('^') && pattern.ends_with('$')),
-        "format" => text.is_some_and(|format| LLAMA_CPP_FORMATS.contains(&format)),
-        "$ref" => text.is_some_and(|reference| reference.starts_with("#/")),
-        _ => true,
-    }
-}
-
-/// llguidance says by itself what it cannot make a grammar of (patterns with look-around, `oneOf` of what may overlap). Here is what it
-/// would pass over: names that come twice and count twice, numbers that a float does not hold, characters that only an escape can
-/// write.
-fn llguidance_enforces(schema: &Map<String, Value>, keyword: &str, value: &Value) -> bool {
-    let text = value.as_str();
-    match keyword {
-        "format" => text.is_some_and(|format| LLGUIDANCE_FORMATS.contains(&format)),
-        "$ref" => text.is_some_and(|reference| {
-            reference == "#" || reference.starts_with("#/") && !reference.contains(['~', '%'])
-        }),
-        "minProperties" => {
-            let required = schema.get("required").and_then(Value::as_array).map_or(0, Vec::len);
-            value.as_u64().is_some_and(|least| least <= required as u64 + 1)
-        }
-        "prefixItems" => !schema.contains_key("additionalItems") && !schema.get("items").is_some_and(Value::is_array),
-        "const" | "enum" | "minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum" => can_be_written(value),
-        _ => true,
-    }
-}
-
-/// Whether a value can be written exactly.
-fn can_be_written(value: &Value) -> bool {
-    match value {
-        Value::Null | Value::Bool(_) => true,
-        Value::Number(number) => number.as_f64().is_some_and(|number| number.abs() <= LARGEST_EXACT),
-        Value::String(text) => {
-            text.chars().all(|c| !c.is_ascii_control() || matches!(c, '\n' | '\r' | '\t' | '\u{8}' | '\u{c}'))
-        }
-        Value::Array(items) => items.iter().all(can_be_written),
-        Value::Object(fields) => fields.values().all(can_be_written),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -336,8 +300,8 @@ mod tests {
     use super::*;
 
     fn found(schema: &Value, engine: SchemaEngine) -> Option<(String, String)> {
-        let Found { place, keyword, malformed } = walk(schema, engine, &[])?;
-        assert!(!malformed, "{schema}");
+        let Found { place, keyword, fault } = Walk { engine, root: schema }.of(schema, &[])?;
+        assert_eq!(fault, Fault::Unenforced, "{schema}");
         Some((place.iter().flat_map(|part| ["/", part.as_str()]).collect(), keyword))
     }
 
@@ -369,6 +333,7 @@ mod tests {
             (json!({"multipleOf": 2, "pattern": "x", "format": "email", "minimum": 0.5, "$id": "urn:x"}), None),
             (json!({"uniqueItems": true}), at("", "uniqueItems")),
             (json!({"items": {"if": {}}}), at("/items", "if")),
+            (json!({"type": ["integer", "null"], "format": "int32"}), None),
             (json!({"format": "iri"}), at("", "format")),
             (json!({"anyOf": [{"$ref": "#/$defs/a"}, {"$ref": "#"}], "$defs": {"a": {"type": "null"}}}), None),
             (json!({"properties": {"a": {"$ref": "#/$defs/a~1b"}}}), at("/properties/a", "$ref")),
@@ -400,14 +365,116 @@ mod tests {
             (json!({"type": "integer", "exclusiveMinimum": true}), "", "exclusiveMinimum"),
         ] {
             for engine in [SchemaEngine::LlamaCpp, SchemaEngine::Llguidance] {
-                let found = walk(&schema, engine, &[]).unwrap_or_else(|| panic!("{schema}"));
+                let found = Walk { engine, root: &schema }.of(&schema, &[]).unwrap_or_else(|| panic!("{schema}"));
                 let found = found.in_field(Holder::Answer);
-                assert!(found.malformed && found.keyword == keyword && found.pointer() == place, "{schema}: {found:?}");
+                assert_eq!((found.fault, found.pointer().as_str()), (Fault::Malformed, place), "{schema}");
+                assert_eq!(found.keyword, keyword, "{schema}");
                 assert!(found.refusal().error.message.contains("none that JSON Schema knows"), "{schema}");
             }
         }
         let fine =
             json!({"type": ["string", "null"], "minLength": 2.0, "items": true, "anyOf": [true, {"type": "null"}]});
-        assert!(walk(&fine, SchemaEngine::LlamaCpp, &[]).is_none());
+        assert!(found(&fine, SchemaEngine::Llguidance).is_none());
+    }
+
+    #[test]
+    fn what_no_value_can_keep_to_is_found_with_its_place() {
+        for (schema, keyword) in [
+            (json!({"type": "string", "minLength": 3, "maxLength": 2}), "maxLength"),
+            (json!({"type": "array", "items": {"type": "null"}, "minItems": 3, "maxItems": 2}), "maxItems"),
+            (json!({"type": "integer", "minimum": 3, "maximum": 2}), "maximum"),
+            (json!({"type": "integer", "minimum": 3, "exclusiveMaximum": 3}), "exclusiveMaximum"),
+        ] {
+            let schema = json!({"type": "object", "properties": {"a": schema}});
+            for engine in [SchemaEngine::LlamaCpp, SchemaEngine::Llguidance] {
+                let found = Walk { engine, root: &schema }.of(&schema, &[]).unwrap_or_else(|| panic!("{schema}"));
+                let found = found.in_field(Holder::Answer);
+                assert_eq!((found.fault, found.pointer().as_str()), (Fault::Impossible, "/properties/a"), "{schema}");
+                assert_eq!(found.keyword, keyword);
+                assert!(found.refusal().error.message.contains("no value can keep to"), "{schema}");
+            }
+        }
+        let just = json!({"type": "integer", "minimum": 3, "maximum": 3});
+        assert!(found(&just, SchemaEngine::LlamaCpp).is_none());
+    }
+
+    /// What Pydantic and Zod make of usual types.
+    #[test]
+    fn usual_schemas_pass_llama_cpp() {
+        let closed = |properties: Value| json!({"type": "object", "properties": properties, "required": ["a"], "additionalProperties": false});
+        let cat =
+            json!({"type": "object", "properties": {"kind": {"const": "cat", "type": "string"}}, "required": ["kind"]});
+        let dog =
+            json!({"type": "object", "properties": {"kind": {"const": "dog", "type": "string"}}, "required": ["kind"]});
+        for property in [
+            json!({"anyOf": [{"type": "string"}, {"type": "null"}], "default": null, "title": "A"}),
+            json!({"$ref": "#/$defs/cat", "description": "a cat"}),
+            json!({"enum": ["x", "y"], "type": "string"}),
+            json!({"const": 1, "type": "integer"}),
+            json!({"type": ["string", "null"], "enum": ["x", null]}),
+            json!({"type": ["integer", "null"], "minimum": 0, "maximum": 9}),
+            json!({"type": ["string", "null"], "minLength": 1, "maxLength": 9}),
+            json!({"type": "integer", "exclusiveMinimum": 0, "format": "int32"}),
+            json!({"type": "number", "format": "double"}),
+            json!({"type": "string", "format": "date-time"}),
+            json!({"type": "array", "items": {"$ref": "#/$defs/cat"}, "minItems": 1, "maxItems": 3}),
+            json!({"type": "array", "prefixItems": [{"type": "integer"}, {"type": "string"}], "minItems": 2, "maxItems": 2}),
+            json!({"type": "object", "additionalProperties": {"type": "integer"}}),
+            json!({"type": "object", "additionalProperties": true}),
+            json!({"type": "object"}),
+            json!({"oneOf": [{"$ref": "#/$defs/cat"}, {"$ref": "#/$defs/dog"}],
+                "discriminator": {"propertyName": "kind", "mapping": {"cat": "#/$defs/cat"}}}),
+            json!({"anyOf": [{"type": "integer"}, {"type": "null"}], "type": ["number", "null"]}),
+            json!({"allOf": [{"$ref": "#/$defs/cat"}], "description": "as older versions wrote it"}),
+            json!({}),
+        ] {
+            let mut schema = closed(json!({"a": property}));
+            schema["$defs"] = json!({"cat": cat, "dog": dog});
+            assert_eq!(found(&schema, SchemaEngine::LlamaCpp), None, "{schema}");
+        }
+    }
+
+    #[test]
+    fn llama_cpp_takes_one_way_and_passes_over_what_stands_beside_it() {
+        let object = json!({"type": "object", "properties": {"p": {"type": "null"}}});
+        let with = |schema: &Value, more: Value| {
+            let mut schema = schema.clone();
+            schema.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            schema
+        };
+        let text = json!({"type": "string"});
+        for (schema, keyword) in [
+            (json!({"$ref": "#/$defs/s", "minLength": 4}), "minLength"),
+            (json!({"$ref": "#/$defs/none"}), "$ref"),
+            (json!({"$ref": "#"}), "$ref"),
+            (with(&object, json!({"anyOf": [{"required": ["p"]}]})), "type"),
+            (with(&object, json!({"required": ["q"]})), "required"),
+            (with(&object, json!({"allOf": [object]})), "allOf"),
+            (with(&object, json!({"minProperties": 1})), "minProperties"),
+            (json!({"type": "object", "required": ["x"]}), "required"),
+            (json!({"properties": {"a": true}}), "properties"),
+            (json!({"type": "string", "allOf": [{"pattern": "^a$"}]}), "type"),
+            (json!({"allOf": [{"$ref": "#/$defs/s"}]}), "allOf"),
+            (json!({"oneOf": [{"type": "integer"}, {"type": "number"}]}), "oneOf"),
+            (json!({"enum": ["x", 1], "type": "integer"}), "type"),
+            (json!({"enum": ["x", "xx"], "minLength": 2}), "minLength"),
+            (json!({"type": "array", "minItems": 2}), "minItems"),
+            (json!({"type": "array", "items": {"type": "null"}, "prefixItems": [{"type": "null"}]}), "prefixItems"),
+            (json!({"type": "array", "prefixItems": [{"type": "null"}], "minItems": 2}), "minItems"),
+            (json!({"type": "array", "items": true}), "items"),
+            (with(&text, json!({"pattern": "^a+$", "maxLength": 2})), "maxLength"),
+            (with(&text, json!({"pattern": r"^\d+$"})), "pattern"),
+            (with(&text, json!({"format": "date", "minLength": 20})), "minLength"),
+            (with(&text, json!({"format": "email"})), "format"),
+            (with(&text, json!({"maxLength": 2000})), "maxLength"),
+            (json!({"minLength": 2}), "minLength"),
+            (json!({"type": ["integer", "number"], "minimum": 3}), "minimum"),
+            (json!({"type": "integer", "minimum": 3.5}), "minimum"),
+            (json!({"type": "integer", "minimum": 1, "exclusiveMinimum": 3}), "exclusiveMinimum"),
+        ] {
+            let mut schema = schema;
+            schema["$defs"] = json!({"s": {"type": "string", "enum": ["a"]}});
+            assert_eq!(found(&schema, SchemaEngine::LlamaCpp), Some((String::new(), keyword.to_owned())), "{schema}");
+        }
     }
 }

@@ -1,0 +1,178 @@
+//! Whether no value keeps to two schemas at once, so that "one of them" is "any of them".
+
+use std::cell::Cell;
+
+use serde_json::{Map, Value};
+
+/// How deep schemas are compared; what lies deeper may overlap.
+const DEPTH: u32 = 8;
+
+/// How many pairs are compared, those within them included. Past that they may overlap: a client's schema is not to cost seconds.
+const MOST_PAIRS: u32 = 10_000;
+
+/// The types of JSON, with whole numbers told from others.
+const TYPES: [&str; 7] = ["array", "boolean", "integer", "null", "number", "object", "string"];
+
+/// Whether each pair of these has nothing in common. `root` is what references lead into.
+pub(super) fn are_apart(schemas: &[Value], root: &Value) -> bool {
+    let comparison = Comparison { root, pairs_left: Cell::new(MOST_PAIRS) };
+    let fields: Option<Vec<_>> = schemas.iter().map(|schema| resolved(schema, root)).collect();
+    let Some(fields) = fields else { return false };
+    let mut pairs =
+        fields.iter().enumerate().flat_map(|(index, one)| fields[..index].iter().map(move |other| (*one, *other)));
+    pairs.all(|(one, other)| comparison.is_apart(one, other, DEPTH))
+}
+
+struct Comparison<'a> {
+    root: &'a Value,
+    pairs_left: Cell<u32>,
+}
+
+impl Comparison<'_> {
+    fn is_apart(&self, one: &Map<String, Value>, other: &Map<String, Value>, depth: u32) -> bool {
+        let (Some(depth), Some(left)) = (depth.checked_sub(1), self.pairs_left.get().checked_sub(1)) else {
+            return false;
+        };
+        self.pairs_left.set(left);
+        for (chooser, beside) in [(one, other), (other, one)] {
+            if let Some(Value::Array(alternatives)) = chooser.get("anyOf").or_else(|| chooser.get("oneOf")) {
+                return alternatives.iter().all(|schema| {
+                    resolved(schema, self.root).is_some_and(|alternative| self.is_apart(alternative, beside, depth))
+                });
+            }
+        }
+        if let (Some(values), Some(others)) = (values(one), values(other)) {
+            return self.may_compare(values.len() * others.len()) && !values.iter().any(|value| others.contains(value));
+        }
+        let (types, others) = (types(one), types(other));
+        if !types.iter().any(|one| others.contains(one)) {
+            return true;
+        }
+        (types == ["object"] || others == ["object"]) && self.tells_apart(one, other, depth)
+    }
+
+    /// Whether so many more pairs may be compared.
+    fn may_compare(&self, pairs: usize) -> bool {
+        let left = u32::try_from(pairs).ok().and_then(|pairs| self.pairs_left.get().checked_sub(pairs));
+        self.pairs_left.set(left.unwrap_or(0));
+        left.is_some()
+    }
+
+    /// Whether a property that both must have is never the same in both.
+    fn tells_apart(&self, one: &Map<String, Value>, other: &Map<String, Value>, depth: u32) -> bool {
+        let mut told_apart = required(one).filter(|name| required(other).any(|required| required == *name));
+        told_apart.any(|name| {
+            let schemas = property(one, name, self.root).zip(property(other, name, self.root));
+            schemas.is_some_and(|(one, other)| self.is_apart(one, other, depth))
+        })
+    }
+}
+
+fn required(fields: &Map<String, Value>) -> impl Iterator<Item = &str> {
+    // Those that tell alternatives apart stand first in practice.
+    fields.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).take(100)
+}
+
+fn property<'a>(fields: &'a Map<String, Value>, name: &str, root: &'a Value) -> Option<&'a Map<String, Value>> {
+    resolved(fields.get("properties")?.get(name)?, root)
+}
+
+/// The schema that a reference leads to in the end; nothing where it leads nowhere or in a circle, or where the schema is no object.
+pub(super) fn resolved<'a>(schema: &'a Value, root: &'a Value) -> Option<&'a Map<String, Value>> {
+    let mut schema = schema.as_object()?;
+    for _ in 0..DEPTH {
+        let Some(reference) = schema.get("$ref") else { return Some(schema) };
+        schema = root.pointer(reference.as_str()?.strip_prefix('#')?)?.as_object()?;
+    }
+    None
+}
+
+/// All values that there are, where they are listed.
+fn values(fields: &Map<String, Value>) -> Option<Vec<&Value>> {
+    match (fields.get("const"), fields.get("enum")) {
+        (Some(value), _) => Some(vec![value]),
+        (None, Some(Value::Array(values))) => Some(values.iter().collect()),
+        _ => None,
+    }
+}
+
+/// The types that a value can have.
+fn types(fields: &Map<String, Value>) -> Vec<&str> {
+    if let Some(values) = values(fields) {
+        return values.into_iter().flat_map(types_of).collect();
+    }
+    let said: Vec<&str> = match fields.get("type") {
+        Some(Value::String(one)) => vec![one],
+        Some(Value::Array(several)) => several.iter().filter_map(Value::as_str).collect(),
+        _ => return TYPES.to_vec(),
+    };
+    // A whole number is a number too.
+    let numbers = if said.contains(&"number") { vec!["integer"] } else { Vec::new() };
+    said.into_iter().chain(numbers).collect()
+}
+
+/// The types that a value is of.
+pub(super) fn types_of(value: &Value) -> Vec<&'static str> {
+    match value {
+        Value::Null => vec!["null"],
+        Value::Bool(_) => vec!["boolean"],
+        Value::Number(number) if number.as_f64().is_some_and(|number| number.fract() == 0.0) => {
+            vec!["integer", "number"]
+        }
+        Value::Number(_) => vec!["number"],
+        Value::String(_) => vec!["string"],
+        Value::Array(_) => vec!["array"],
+        Value::Object(_) => vec!["object"],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn schemas_are_apart_by_type_by_values_and_by_what_tells_objects_apart() {
+        let root = json!({"$defs": {
+            "cat": {"type": "object", "properties": {"kind": {"const": "cat"}, "n": {"type": "integer"}}, "required": ["kind"]},
+            "dog": {"type": "object", "properties": {"kind": {"enum": ["dog", "hound"]}}, "required": ["kind"]},
+            "any": {"type": "object", "properties": {"kind": {"const": "cat"}}},
+            "loop": {"$ref": "#/$defs/loop"},
+        }});
+        let cat = || json!({"$ref": "#/$defs/cat"});
+        for apart in [
+            json!([{"type": "string"}, {"type": ["integer", "null"]}]),
+            json!([{"const": 1}, {"enum": [2, "1"]}]),
+            json!([cat(), {"$ref": "#/$defs/dog"}]),
+            json!([cat(), {"type": "null"}]),
+            json!([{"anyOf": [{"type": "string"}, {"type": "null"}]}, {"type": "array"}]),
+        ] {
+            assert!(are_apart(apart.as_array().unwrap(), &root), "{apart}");
+        }
+        for overlapping in [
+            json!([{"type": "integer"}, {"type": "number"}]),
+            json!([{"enum": [1, 2]}, {"const": 2}]),
+            json!([{"const": 1}, {"type": "number"}]),
+            json!([cat(), cat()]),
+            json!([{"$ref": "#/$defs/any"}, {"$ref": "#/$defs/dog"}]),
+            json!([{"$ref": "#/$defs/loop"}, {"type": "null"}]),
+            json!([{}, {"type": "null"}]),
+            json!([true, {"type": "null"}]),
+            json!([{"anyOf": [{"type": "string"}, {"type": "null"}]}, {"type": "null"}]),
+        ] {
+            assert!(!are_apart(overlapping.as_array().unwrap(), &root), "{overlapping}");
+        }
+    }
+
+    #[test]
+    fn what_would_take_long_to_compare_may_overlap() {
+        let many: Vec<Value> = (0..2000).map(|n| json!({"const": n})).collect();
+        assert!(are_apart(&many[..100], &Value::Null) && !are_apart(&many, &Value::Null));
+        let mut nested = json!({"type": "null"});
+        for _ in 0..5 {
+            nested = json!({"anyOf": vec![nested; 7]});
+        }
+        assert!(!are_apart(&[nested.clone(), nested], &Value::Null));
+    }
+}

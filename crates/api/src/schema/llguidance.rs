@@ -1,0 +1,85 @@
+//! What llguidance, which holds the embedded engine's answers, makes something of.
+
+use serde_json::{Map, Value};
+
+/// The keywords that it knows (its `src/json/schema.rs`).
+const KEYWORDS: [&str; 29] = [
+    "type",
+    "properties",
+    "required",
+    "additionalProperties",
+    "patternProperties",
+    "minProperties",
+    "maxProperties",
+    "items",
+    "prefixItems",
+    "additionalItems",
+    "minItems",
+    "maxItems",
+    "enum",
+    "const",
+    "anyOf",
+    "oneOf",
+    "allOf",
+    "$ref",
+    "$defs",
+    "definitions",
+    "pattern",
+    "format",
+    "minLength",
+    "maxLength",
+    "minimum",
+    "maximum",
+    "exclusiveMinimum",
+    "exclusiveMaximum",
+    "multipleOf",
+];
+
+/// The formats of strings that it knows.
+const FORMATS: [&str; 10] =
+    ["date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"];
+
+/// Whole numbers past this are not told apart by an engine that reads them as floats.
+const LARGEST_EXACT: f64 = 9_007_199_254_740_991.0;
+
+/// Whether a keyword of a schema holds. llguidance says by itself what it cannot make a grammar of (patterns with look-around, `oneOf` of
+/// what may overlap). Here is what it would pass over: names that come twice and count twice, numbers that a float does not hold, characters
+/// that only an escape can write.
+pub(super) fn enforces(schema: &Map<String, Value>, keyword: &str, value: &Value) -> bool {
+    let text = value.as_str();
+    match keyword {
+        // `int32`, `double` and their kin are notes for who reads them.
+        "format" => !may_be_text(schema) || text.is_some_and(|format| FORMATS.contains(&format)),
+        "$ref" => text.is_some_and(|reference| {
+            reference == "#" || reference.starts_with("#/") && !reference.contains(['~', '%'])
+        }),
+        "minProperties" => {
+            let required = schema.get("required").and_then(Value::as_array).map_or(0, Vec::len);
+            value.as_u64().is_some_and(|least| least <= required as u64 + 1)
+        }
+        "prefixItems" => !schema.contains_key("additionalItems") && !schema.get("items").is_some_and(Value::is_array),
+        "const" | "enum" | "minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum" => can_be_written(value),
+        _ => KEYWORDS.contains(&keyword),
+    }
+}
+
+fn may_be_text(schema: &Map<String, Value>) -> bool {
+    match schema.get("type") {
+        None => true,
+        Some(Value::Array(types)) => types.iter().any(|one| one == "string"),
+        Some(one) => one == "string",
+    }
+}
+
+/// Whether a value can be written exactly.
+fn can_be_written(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(_) => true,
+        Value::Number(number) => number.as_f64().is_some_and(|number| number.abs() <= LARGEST_EXACT),
+        Value::String(text) => {
+            text.chars().all(|c| !c.is_ascii_control() || matches!(c, '\n' | '\r' | '\t' | '\u{8}' | '\u{c}'))
+        }
+        Value::Array(items) => items.iter().all(can_be_written),
+        Value::Object(fields) => fields.values().all(can_be_written),
+    }
+}

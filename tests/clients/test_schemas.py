@@ -1,0 +1,93 @@
+"""Keywords of JSON schemas before llama.cpp's own server: what Loggia lets through has an effect on the server's grammar, what has none it refuses.
+
+A newer llama.cpp whose converter of schemas reads more, or less, is noticed here (`crates/api/src/schema/llama_cpp.rs`).
+"""
+
+import copy
+
+import openai
+import pytest
+
+from targets import ALL, fetch
+
+TEXT = {"type": "string"}
+NUMBER = {"type": "integer"}
+LIST = {"type": "array", "items": NUMBER}
+OBJECT = {"type": "object", "properties": {"p": TEXT, "q": TEXT}}
+
+HELD = [
+    (TEXT, {"minLength": 2}),
+    (TEXT, {"maxLength": 9}),
+    (TEXT, {"enum": ["x", "y"]}),
+    (TEXT, {"const": "x"}),
+    (TEXT, {"format": "date-time"}),
+    (TEXT, {"format": "uuid"}),
+    (TEXT, {"pattern": "^#?([a-f0-9]{6}|[a-f0-9]{3})$"}),
+    (NUMBER, {"minimum": 3}),
+    (NUMBER, {"exclusiveMaximum": 9}),
+    (LIST, {"minItems": 2}),
+    (LIST, {"maxItems": 4}),
+    (OBJECT, {"required": ["q"]}),
+    (OBJECT, {"additionalProperties": NUMBER}),
+]
+
+PASSED_OVER = [
+    # Each is read as any other that is not understood.
+    (TEXT | {"pattern": "a"}, {"pattern": r"^\d+$"}),
+    (TEXT | {"pattern": "a"}, {"pattern": "^a$|^b$"}),
+    (TEXT, {"format": "email"}),
+    (TEXT | {"pattern": "^a+$"}, {"maxLength": 4}),
+    (NUMBER, {"multipleOf": 3}),
+    ({"type": "number"}, {"minimum": 3}),
+    (LIST, {"uniqueItems": True}),
+    (OBJECT, {"minProperties": 2}),
+    (OBJECT, {"allOf": [{"required": ["q"]}]}),
+    (OBJECT, {"not": {"required": ["q"]}}),
+    (OBJECT, {"required": ["other"]}),
+]
+
+
+@pytest.fixture(scope="module")
+def llama_server():
+    with ALL["openai"]() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def official(llama_server):
+    with openai.OpenAI(base_url=f"{llama_server.url}/v1", api_key="unused", max_retries=0) as client:
+        yield client
+
+
+@pytest.mark.parametrize(("schema", "more"), HELD, ids=str)
+def test_what_is_let_through_has_an_effect(official, llama_server, schema, more):
+    official.chat.completions.create(**asked(llama_server, schema | more))
+    assert grammar(llama_server, schema | more) != grammar(llama_server, schema)
+
+
+@pytest.mark.parametrize(("schema", "more"), PASSED_OVER, ids=str)
+def test_what_has_no_effect_is_refused_by_name(official, llama_server, schema, more):
+    assert grammar(llama_server, schema | more) == grammar(llama_server, schema)
+    with pytest.raises(openai.BadRequestError) as refusal:
+        official.chat.completions.create(**asked(llama_server, schema | more))
+    assert (refusal.value.code, refusal.value.param) == ("invalid_json_schema", "response_format.json_schema.schema")
+    assert f"'{next(iter(more))}'" in refusal.value.message
+
+
+@pytest.mark.parametrize("more", [{"minItems": 3, "maxItems": 2}, {"items": TEXT | {"minLength": 3, "maxLength": 2}}], ids=str)
+def test_what_the_server_never_comes_back_from_does_not_reach_it(official, llama_server, more):
+    with pytest.raises(openai.BadRequestError) as refusal:
+        official.chat.completions.create(**asked(llama_server, LIST | more))
+    assert "no value can keep to" in refusal.value.message
+    assert official.chat.completions.create(**asked(llama_server, LIST)).choices
+
+
+def asked(target, schema: dict) -> dict:
+    form = {"type": "json_schema", "json_schema": {"name": "s", "schema": copy.deepcopy(schema)}}
+    return {"model": target.model, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1, "response_format": form}
+
+
+def grammar(target, schema: dict) -> str:
+    """What the server makes of a schema."""
+    told = fetch(f"{target.upstream}/v1/chat/completions", asked(target, schema) | {"verbose": True})
+    return str(told["__verbose"]["generation_settings"]["grammar"])
