@@ -177,7 +177,7 @@ impl Llama {
     ) -> Result<Option<Held>, BackendError> {
         let Some(wanted) = hold::wanted(request, syntax)? else { return Ok(None) };
         let grammars = self.grammars.get_or_try_init(|| grammars(Arc::clone(&self.model))).await?;
-        hold::hold(wanted, grammars, syntax, begins).await.map(Some)
+        hold::hold(request, wanted, grammars, syntax, begins).await.map(Some)
     }
 }
 

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 use loggia_backend::BackendError;
 use loggia_backend::emulate::told;
-use loggia_wire::openai::{ChatCompletionRequest, FunctionDefinition, Message, ResponseFormat, ToolChoice};
+use loggia_wire::openai::{ChatCompletionRequest, FunctionDefinition, Message, ResponseFormat, Tool, ToolChoice};
 use serde_json::{Value, json};
 
 use crate::grammar::{Beginning, Calls, Grammars, Held, Part, Refused, Source, Writer};
@@ -96,6 +96,7 @@ pub(crate) fn wanted(request: &ChatCompletionRequest, syntax: Syntax) -> Result<
 
 /// Compiles what is wanted, for an answer that begins so.
 pub(crate) async fn hold(
+    request: &ChatCompletionRequest,
     wanted: Wanted<'_>,
     grammars: &Grammars,
     syntax: Syntax,
@@ -133,7 +134,7 @@ pub(crate) async fn hold(
             Source::Gbnf(text.to_owned())
         }
     };
-    let grammar = grammars.compile(source).await.map_err(refused)?;
+    let grammar = grammars.compile(source).await.map_err(|why| refused(why, request))?;
     Ok(Held::new(grammars.vocabulary(), grammar, beginning))
 }
 
@@ -166,7 +167,17 @@ fn gbnf(request: &ChatCompletionRequest) -> Result<Option<&str>, BackendError> {
     }
 }
 
-fn refused(Refused { param, message }: Refused) -> BackendError {
+/// Where the client wrote what a grammar knows by the name of its function: `tools[NAME]…` by its place.
+fn place(param: String, request: &ChatCompletionRequest) -> String {
+    let named = param.strip_prefix("tools[").and_then(|rest| rest.split_once(']'));
+    let Some((name, within)) = named else { return param };
+    let is_it = |tool: &Tool| tool.function.as_ref().is_some_and(|function| function.name == name);
+    let at = request.tools.iter().flatten().position(is_it);
+    at.map_or_else(|| param.clone(), |at| format!("tools[{at}]{within}"))
+}
+
+fn refused(Refused { param, message }: Refused, request: &ChatCompletionRequest) -> BackendError {
+    let param = place(param, request);
     if param.is_empty() {
         return BackendError::Engine { message };
     }

@@ -153,7 +153,11 @@ async fn a_grammar_of_the_clients_own_holds() {
 #[tokio::test]
 async fn what_cannot_be_held_is_refused_before_anything_is_generated() {
     let llama = open(|_| ());
+    let unheld = json!({"type": "object", "properties": {"a": {"type": "string", "pattern": "(?=a)b"}}});
+    let unheld = json!({"type": "function", "function": {"name": "f", "parameters": unheld}});
+    let tool = json!({"type": "function", "function": {"name": "g"}});
     for (fields, param, says) in [
+        (json!({"tools": [tool, unheld], "tool_choice": "required"}), "tools[1].function.parameters", "look-around"),
         (json!({"grammar": "root ::= [a-z"}), "grammar", "'[' is not closed at line 1, column 10"),
         (json!({"grammar": "root ::= root \"a\""}), "grammar", "left recursion"),
         (json!({"grammar": 5}), "grammar", "must be a string"),

@@ -100,7 +100,7 @@ mod tests {
     #[test]
     fn a_refused_schema_is_told_where_the_client_wrote_it() {
         for (newer, older) in [
-            ("tools[f].function.parameters", "functions[f].parameters"),
+            ("tools[1].function.parameters", "functions[1].parameters"),
             ("tool_choice", "function_call"),
             ("response_format", "response_format"),
         ] {
