@@ -7,7 +7,7 @@
 SHELL := /usr/bin/env bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test test-rust test-clients setup model lint check-gpu fmt bench fuzz soak dist clean
+.PHONY: help run test test-rust test-clients setup model lint check-gpu fmt bench fuzz odd soak dist clean
 
 # A fresh rustup is often not on the path of the shell that installed it.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -17,7 +17,7 @@ MODEL := .loggia/models/SmolLM2-135M-Instruct.Q4_1.gguf
 ARGS ?=
 # How long `make fuzz` stays at each target: make fuzz SECONDS_EACH=3600
 SECONDS_EACH ?= 60
-# How long `make soak` keeps the engine at full load: make soak MINUTES=5
+# How long `make soak` keeps the engine at full load, and `make odd` asks odd things: make soak MINUTES=5
 MINUTES ?= 60
 
 help: ## this list
@@ -69,6 +69,12 @@ bench: ## the gateway beside nginx, the embedded engine beside llama-server; wri
 
 fuzz: ## look for input that breaks what reads it: a minute for each fuzz target, then long property tests
 	@scripts/fuzz $(SECONDS_EACH)
+
+odd: ## odd requests for some minutes before every kind of backend: make odd MINUTES=5
+	@scripts/setup test
+	@scripts/default-model
+	@. scripts/environment && cargo build --release -p loggia
+	@LOGGIA_PROGRAM=target/release/loggia scripts/test-clients odd $(MINUTES)
 
 soak: ## an hour at full load with clients that leave at random: answers, usage, ends of streams, growth, slots
 	@scripts/setup test
