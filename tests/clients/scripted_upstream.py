@@ -22,30 +22,61 @@ def whole(status: str, body: bytes, content_type: str = "application/json") -> b
     return head.encode() + body
 
 
+def json_body(value: object, status: str = "200 OK") -> bytes:
+    return whole(status, json.dumps(value).encode())
+
+
+def tags(*models: str) -> bytes:
+    return json_body({"models": [{"name": name, "model": name, "modified_at": "2026-11-22T00:00:00Z"} for name in models]})
+
+
+def show(*capabilities: str) -> bytes:
+    return json_body({"capabilities": ["completion", *capabilities], "model_info": {}, "details": {}})
+
+
+def line(content: str = "Hi", done: bool = True, **message) -> dict:
+    """One line of an Ollama's answer to a chat; a whole one where it is the last."""
+    said = {"model": "m", "created_at": "2026-11-22T00:00:00Z", "message": {"role": "assistant", "content": content, **message}, "done": done}
+    return said | ({"done_reason": "stop", "prompt_eval_count": 3, "eval_count": 2} if done else {})
+
+
+def stream(*lines: dict) -> bytes:
+    """An Ollama's stream, each line an HTTP chunk of its own."""
+    return STREAM_HEAD + b"".join(chunk(json.dumps(each).encode() + b"\n") for each in lines) + b"0\r\n\r\n"
+
+
 # What it takes for loggia to believe in a model `m` here.
-TAGS = whole("200 OK", json.dumps({"models": [{"name": "m", "model": "m", "modified_at": "2026-11-22T00:00:00Z"}]}).encode())
-SHOW = whole("200 OK", json.dumps({"capabilities": ["completion"], "model_info": {}, "details": {}}).encode())
+TAGS = tags("m")
+SHOW = show()
+
+
+def ollama(chat, *capabilities: str) -> dict:
+    """The paths of an Ollama with a model `m` whose chats are answered like this."""
+    return {"/api/tags": TAGS, "/api/show": show(*capabilities), "/api/chat": chat}
 
 
 @contextlib.contextmanager
-def upstream(answers: dict[str, bytes | list[bytes]], silent_after: bool = False, asked: list[float] | None = None):
+def upstream(answers: dict, silent_after: bool = False, asked: list[float] | None = None):
     """Serves on a free port. `answers`: for each path the bytes to send, and then to close; or, for a chat, to stay silent until the end.
-    A list is sent one after the other, the last one ever after. `asked` is told when each chat came."""
+    A list is sent one after the other, the last one ever after; a function makes the bytes out of the request's body. `asked` is told when
+    each chat came."""
     listener = socket.create_server(("127.0.0.1", 0))
     over = threading.Event()
 
-    def answer_to(path: str) -> bytes:
+    def answer_to(path: str, body: bytes) -> bytes:
         answer = answers.get(path, whole("404 Not Found", b"404 page not found", "text/plain"))
         if isinstance(answer, bytes):
             return answer
+        if callable(answer):
+            return answer(body)
         return answer.pop(0) if len(answer) > 1 else answer[0]
 
     def serve(connection: socket.socket) -> None:
         with connection, contextlib.suppress(OSError):
-            path = request_path(connection)
+            path, body = read_request(connection)
             if asked is not None and path == "/api/chat":
                 asked.append(time.monotonic())
-            connection.sendall(answer_to(path))
+            connection.sendall(answer_to(path, body))
             if silent_after and path == "/api/chat":
                 over.wait(60)
             connection.shutdown(socket.SHUT_WR)
@@ -64,8 +95,8 @@ def upstream(answers: dict[str, bytes | list[bytes]], silent_after: bool = False
         listener.close()
 
 
-def request_path(connection: socket.socket) -> str:
-    """Reads one whole request and gives its path."""
+def read_request(connection: socket.socket) -> tuple[str, bytes]:
+    """Reads one whole request and gives its path and its body."""
     data = b""
     while b"\r\n\r\n" not in data:
         data += connection.recv(65536)
@@ -73,7 +104,7 @@ def request_path(connection: socket.socket) -> str:
     lengths = [int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
     while lengths and len(body) < lengths[0]:
         body += connection.recv(65536)
-    return head.split(b" ")[1].decode()
+    return head.split(b" ")[1].decode(), body
 
 
 @contextlib.contextmanager

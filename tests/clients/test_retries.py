@@ -43,10 +43,15 @@ def python_as_it_is(url: str) -> int:
 
 
 def node(url: str) -> int:
+    return node_tells(url)["status"]
+
+
+def node_tells(url: str, *arguments: str) -> dict:
+    """What Node's package made of one question: status, and of an error its class, code, param, type and request id."""
     if not NODE:
         pytest.skip("LOGGIA_NODE does not name a Node that is new enough")
-    told = subprocess.run([NODE, "retry.js", url], cwd=Path(__file__).parent / "node", capture_output=True, text=True, timeout=60)
-    return int(told.stdout)
+    told = subprocess.run([NODE, "retry.js", url, *arguments], cwd=Path(__file__).parent / "node", capture_output=True, text=True, timeout=60)
+    return json.loads(told.stdout)
 
 
 @pytest.fixture(params=[python, node])

@@ -1,7 +1,9 @@
-// Asks one question with the package's own retries, and prints the status of what came of it: `node retry.js URL`.
+// Asks one question with the package's own retries, and prints what came of it as JSON: `node retry.js URL [MODEL]`.
 
 import OpenAI from 'openai';
 
-const client = new OpenAI({ baseURL: `${process.argv[2]}/v1`, apiKey: 'unused', maxRetries: 2 });
-const asked = client.chat.completions.create({ model: 'm', messages: [{ role: 'user', content: 'x' }] });
-console.log(await asked.then(() => 200, (error) => error.status));
+const [url, model = 'm'] = process.argv.slice(2);
+const client = new OpenAI({ baseURL: `${url}/v1`, apiKey: 'unused', maxRetries: 2 });
+const asked = client.chat.completions.create({ model, messages: [{ role: 'user', content: 'x' }] });
+const told = ({ constructor, status, code, param, type, requestID }) => ({ class: constructor.name, status, code, param, type, request_id: requestID });
+console.log(JSON.stringify(await asked.then(() => ({ status: 200 }), told)));
