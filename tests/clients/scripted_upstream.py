@@ -55,6 +55,29 @@ def ollama(chat, *capabilities: str) -> dict:
     return {"/api/tags": TAGS, "/api/show": show(*capabilities), "/api/chat": chat}
 
 
+def openai(chat, *models: str) -> dict:
+    """The paths of an engine that speaks OpenAI with these models (without any, `m`), whose chats are answered like this."""
+    listed = [{"id": model, "object": "model"} for model in models or ["m"]]
+    return {"/v1/models": json_body({"object": "list", "data": listed}), "/v1/chat/completions": chat}
+
+
+def openai_stream(*deltas: dict) -> bytes:
+    """Such an engine's stream of these deltas."""
+    about = {"id": "a", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+    chunks = [about | {"choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in deltas]
+    chunks.append(about | {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+    chunks.append(about | {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 9, "total_tokens": 12}})
+    events = b"".join(b"data: " + json.dumps(each).encode() + b"\n\n" for each in chunks) + b"data: [DONE]\n\n"
+    return whole("200 OK", events, "text/event-stream")
+
+
+def openai_whole(message: dict, **usage) -> bytes:
+    """Such an engine's whole answer with this message; `usage` is what it counts otherwise or beside."""
+    usage = {"prompt_tokens": 3, "completion_tokens": 9, "total_tokens": 12} | usage
+    choice = {"index": 0, "message": {"role": "assistant", **message}, "finish_reason": "stop"}
+    return json_body({"id": "a", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice], "usage": usage})
+
+
 @contextlib.contextmanager
 def upstream(answers: dict, silent_after: bool = False, asked: list[float] | None = None):
     """Serves on a free port. `answers`: for each path the bytes to send, and then to close; or, for a chat, to stay silent until the end.

@@ -4,17 +4,13 @@ What is counted are the requests that reach the upstream.
 """
 
 import json
-import os
-import subprocess
-from pathlib import Path
 
 import openai
 import pytest
 
+import official
 import scripted_upstream as script
 from targets import loggia
-
-NODE = os.environ.get("LOGGIA_NODE", "")
 
 LINE = {"model": "m", "created_at": "2026-11-22T00:00:00Z", "message": {"role": "assistant", "content": "Hi"}, "done": True, "done_reason": "stop"}
 GOOD = script.whole("200 OK", json.dumps(LINE).encode())
@@ -28,7 +24,7 @@ BROKEN_OFF = script.JSON_HEAD + b"content-length: 500\r\n\r\n" + json.dumps(LINE
 
 
 def python(url: str) -> int:
-    with openai.OpenAI(base_url=f"{url}/v1", api_key="unused", max_retries=2, timeout=60) as client:
+    with official.client(url, max_retries=2) as client:
         try:
             client.chat.completions.create(model="m", messages=[{"role": "user", "content": "x"}])
         except openai.APIStatusError as error:
@@ -37,21 +33,13 @@ def python(url: str) -> int:
 
 
 def python_as_it_is(url: str) -> int:
-    with openai.OpenAI(base_url=f"{url}/v1", api_key="unused", max_retries=0, timeout=60) as client:
+    with official.client(url) as client:
         client.chat.completions.create(model="m", messages=[{"role": "user", "content": "x"}])
     return 200
 
 
 def node(url: str) -> int:
-    return node_tells(url)["status"]
-
-
-def node_tells(url: str, *arguments: str) -> dict:
-    """What Node's package made of one question: status, and of an error its class, code, param, type and request id."""
-    if not NODE:
-        pytest.skip("LOGGIA_NODE does not name a Node that is new enough")
-    told = subprocess.run([NODE, "retry.js", url, *arguments], cwd=Path(__file__).parent / "node", capture_output=True, text=True, timeout=60)
-    return json.loads(told.stdout)
+    return official.node_tells(url)["status"]
 
 
 @pytest.fixture(params=[python, node])

@@ -2,7 +2,6 @@
 often they ask. What an engine refuses is counted there; what never gets that far, in loggia's log."""
 
 import collections
-import contextlib
 import json
 import re
 import socket
@@ -12,9 +11,9 @@ from urllib.parse import urlsplit
 import openai
 import pytest
 
+import official
 import scripted_upstream as script
 from targets import loggia
-from test_retries import node_tells
 
 SAID = [{"role": "user", "content": "x"}]
 KEY = "sk-of-alice-5b1f0a2c"
@@ -84,24 +83,21 @@ def engine():
             over.wait(60)
         return ENGINE[model]
 
-    paths = {"/v1/models": script.json_body({"object": "list", "data": [{"id": model, "object": "model"} for model in ENGINE]}), "/v1/chat/completions": chat}
-    with script.upstream(paths) as upstream:
+    with script.upstream(script.openai(chat, *ENGINE)) as upstream:
         with loggia("--openai", f"engine={upstream}/v1", environment={"LOGGIA_HEADERS_TIMEOUT": "300ms"}) as url:
             yield url, asked
         over.set()
 
 
-@contextlib.contextmanager
-def connected(url: str, **settings):
-    with openai.OpenAI(base_url=f"{url}/v1", **{"api_key": "unused", "max_retries": 2, "timeout": 60} | settings) as client:
-        yield client
+def trying_again(url: str, **settings) -> openai.OpenAI:
+    return official.client(url, max_retries=2, **settings)
 
 
 @pytest.mark.parametrize("model", ENGINE)
 def test_what_an_engine_answers_is_the_packages_exception_and_asked_for_as_often_as_it_may_help(engine, model):
     url, asked = engine
     before = asked[model]
-    with connected(url) as client, pytest.raises(openai.APIStatusError) as failure:
+    with trying_again(url) as client, pytest.raises(openai.APIStatusError) as failure:
         client.chat.completions.create(model=model, messages=SAID)
     error, tries = failure.value, asked[model] - before
     headers = {name: error.response.headers[name] for name in RETRY_HEADERS if name in error.response.headers}
@@ -113,7 +109,7 @@ def test_what_an_engine_answers_is_the_packages_exception_and_asked_for_as_often
 def test_nodes_package_tells_the_same_and_asks_as_often(engine, model):
     url, asked = engine
     before = asked[model]
-    told = node_tells(url, model)
+    told = official.node_tells(url, model)
     kind, status, code, param, type_, tries, _ = TOLD[model]
     assert told.pop("request_id").startswith("req_")
     assert told == {"class": kind.__name__, "status": status, "code": code, "param": param, "type": type_}
@@ -123,7 +119,7 @@ def test_nodes_package_tells_the_same_and_asks_as_often(engine, model):
 def test_nobody_at_the_address_is_a_502_and_no_connection_in_time_a_504_both_worth_another_try(tmp_path):
     with script.full_backlog() as full:
         addresses = ["--openai", f"gone={script.refused_address()}/v1", "--openai", f"full={full}/v1"]
-        with loggia(*addresses, until="/healthz", log=tmp_path / "log", environment={"LOGGIA_CONNECT_TIMEOUT": "200ms"}) as url, connected(url) as client:
+        with loggia(*addresses, until="/healthz", log=tmp_path / "log", environment={"LOGGIA_CONNECT_TIMEOUT": "200ms"}) as url, trying_again(url) as client:
             for model, status, code in [("gone/m", 502, "backend_unreachable"), ("full/m", 504, "backend_timeout")]:
                 with pytest.raises(openai.InternalServerError) as failure:
                     client.chat.completions.create(model=model, messages=SAID)
@@ -155,7 +151,7 @@ def test_what_loggia_refuses_itself_is_asked_for_once(tmp_path, case):
     ask, kind, status, code, param = DOOR[case]
     environment = {"LOGGIA_KEYS": "alice", "LOGGIA_KEY_ALICE": KEY, "LOGGIA_BODY_LIMIT": "64KiB"}
     with script.upstream(script.ollama(script.json_body(script.line()))) as upstream:
-        with loggia("--ollama", upstream, log=tmp_path / "log", environment=environment) as url, connected(url, api_key=KEY) as client:
+        with loggia("--ollama", upstream, log=tmp_path / "log", environment=environment) as url, trying_again(url, api_key=KEY) as client:
             with pytest.raises(openai.APIStatusError) as failure:
                 ask(client)
     error = failure.value

@@ -1,0 +1,149 @@
+"""A stream whose engine takes its time is begun with comments: for bytes on the wire, and for the packages, which pass over them.
+
+The engine answers when the test lets it, which is when enough comments have come.
+"""
+
+import contextlib
+import http.client
+import json
+import threading
+from urllib.parse import urlsplit
+
+import pytest
+from langchain_openai import ChatOpenAI
+
+import official
+import raw
+import scripted_upstream as script
+from targets import loggia
+
+QUESTION = {"model": "m", "messages": [{"role": "user", "content": "x"}], "stream": True, "user": "someone"}
+SOON = {"LOGGIA_HEARTBEAT_AFTER": "50ms", "LOGGIA_HEARTBEAT_EVERY": "20ms"}
+NEVER = {"LOGGIA_HEARTBEAT_AFTER": "0s", "LOGGIA_HEARTBEAT_EVERY": "20ms"}
+GOOD = script.stream(script.line("Hel", done=False), script.line("lo"))
+BUSY = script.whole("503 Service Unavailable", b'{"error":"server busy, please try again"}')
+
+
+class Engine:
+    """An Ollama that answers a chat, or tells of its model, once it is let."""
+
+    def __init__(self, chat: bytes = GOOD, holds: str = "/api/chat"):
+        self.let, self.asked = threading.Event(), threading.Semaphore(0)
+        self.paths = script.ollama(chat)
+        held = self.paths[holds]
+        self.paths[holds] = lambda _: self.answer(held)
+
+    def answer(self, held: bytes) -> bytes:
+        self.asked.release()
+        self.let.wait(60)
+        return held
+
+    @contextlib.contextmanager
+    def behind(self, environment: dict):
+        with script.upstream(self.paths) as upstream, loggia("--ollama", upstream, environment=environment) as url:
+            try:
+                yield url
+            finally:
+                self.let.set()
+
+
+@contextlib.contextmanager
+def opened(url: str, question: dict = QUESTION):
+    """The answer to a question, still to be read."""
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=raw.LIMIT)
+    with contextlib.closing(connection):
+        connection.request("POST", "/v1/chat/completions", json.dumps(question), {"content-type": "application/json"})
+        yield connection.getresponse()
+
+
+def comments(answer, count: int) -> list[bytes]:
+    """So many comments, each a block of its own, and nothing else."""
+    blocks = [answer.readline() + answer.readline() for _ in range(count)]
+    assert all(block.startswith(b":") and block.endswith(b"\n\n") for block in blocks), blocks
+    return blocks
+
+
+@pytest.mark.parametrize("holds", ["/api/chat", "/api/show"], ids=["prompt", "model"])
+def test_comments_come_until_the_answer_does_and_what_is_ignored_is_named_in_one(holds):
+    engine = Engine(holds=holds)
+    with engine.behind(SOON) as url, opened(url) as answer:
+        assert (answer.status, answer.headers["content-type"]) == (200, "text/event-stream")
+        assert not any(b"ignored" in comment for comment in comments(answer, 3))
+        assert "x-loggia-ignored" not in answer.headers, "it went out before it was known"
+        engine.let.set()
+        rest = raw.Answer(200, {}, answer.read())
+    assert b": x-loggia-ignored: user\n\n" in rest.body
+    assert rest.events()[-1] == "[DONE]"
+    assert "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in rest.chunks()) == "Hello"
+
+
+def test_what_fails_after_comments_is_an_error_event_and_a_proper_end():
+    engine = Engine(chat=BUSY)
+    with engine.behind(SOON) as url, opened(url) as answer:
+        comments(answer, 3)
+        engine.let.set()
+        (event,) = raw.Answer(200, {}, answer.read()).events()
+    assert json.loads(event)["error"]["code"] == "engine_busy"
+
+
+@pytest.mark.parametrize(
+    ("environment", "question"),
+    [(NEVER, QUESTION), (SOON, QUESTION | {"stream": False}), ({}, QUESTION)],
+    ids=["turned off", "a whole answer", "by default not so soon"],
+)
+def test_without_comments_what_fails_later_is_still_a_status(environment, question):
+    engine = Engine(chat=BUSY)
+    with engine.behind(environment) as url:
+        # Later than a comment that were to come: it would have made this a 200.
+        threading.Thread(target=lambda: engine.asked.acquire(timeout=30) and engine.asked.acquire(timeout=0.4) or engine.let.set()).start()
+        assert raw.chat(url, question).status == 503
+
+
+def test_a_configuration_file_says_when_and_how_often(tmp_path):
+    config = tmp_path / "loggia.toml"
+    config.write_text('heartbeat_after = "50ms"\nheartbeat_every = "1h"\n')
+    engine = Engine()
+    with script.upstream(engine.paths) as upstream, loggia("--config", str(config), "--ollama", upstream) as url, opened(url) as answer:
+        comments(answer, 1)
+        engine.let.set()
+        assert raw.Answer(200, {}, answer.read()).body.count(b": still working") == 0
+
+
+def python(url: str) -> str:
+    with official.client(url) as client:
+        return "".join(chunk.choices[0].delta.content or "" for chunk in client.chat.completions.create(**QUESTION))
+
+
+def python_helper(url: str) -> str:
+    asked = {name: value for name, value in QUESTION.items() if name != "stream"}
+    with official.client(url) as client, client.chat.completions.stream(**asked) as stream:
+        return stream.get_final_completion().choices[0].message.content
+
+
+def langchain(url: str) -> str:
+    return "".join(chunk.text for chunk in ChatOpenAI(base_url=f"{url}/v1", api_key="unused", model="m", max_retries=0, timeout=60).stream("x"))
+
+
+def node(url: str) -> str:
+    told = official.node_streams(url)
+    assert told["openai"] == told["ai"]
+    return told["ai"]["text"]
+
+
+@pytest.mark.parametrize("client", [python, python_helper, langchain, node])
+def test_a_package_passes_over_the_comments(client):
+    if client is node:
+        official.needs_node()
+    engine, said = Engine(), []
+    with engine.behind(SOON) as url:
+        asking = threading.Thread(target=lambda: said.append(client(url)))
+        asking.start()
+        # Node asks twice, with the package of the AI SDK too.
+        for _ in range(2 if client is node else 1):
+            assert engine.asked.acquire(timeout=30)
+        # Another stream, which began after it, has had as many.
+        with opened(url) as answer:
+            comments(answer, 5)
+            engine.let.set()
+        asking.join(60)
+    assert said == ["Hello"]
