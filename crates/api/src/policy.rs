@@ -33,7 +33,7 @@ pub struct Policy {
     pub body_within: Duration,
     /// How long a stream waits for the engine before it is begun with 200 and heartbeats. `None`: as long as it takes.
     pub heartbeat_after: Option<Duration>,
-    /// How often a heartbeat is sent from then on, while there is nothing else to send.
+    /// How often a heartbeat is sent from then on, while there is nothing else to send. Zero: only the first one.
     pub heartbeat_every: Duration,
     /// The most that one request may ask for.
     pub ceilings: Ceilings,

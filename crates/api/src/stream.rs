@@ -203,10 +203,15 @@ impl EventStream {
         if matches!(self.state, State::Ended(_)) {
             return;
         }
-        let Some(heartbeat) = &mut self.heartbeat else { return };
-        while heartbeat.next.as_mut().poll(cx).is_ready() {
+        while let Some(heartbeat) = &mut self.heartbeat
+            && heartbeat.next.as_mut().poll(cx).is_ready()
+        {
             if out.is_empty() {
                 sse::write_comment(out, "still working");
+            }
+            if heartbeat.every.is_zero() {
+                self.heartbeat = None;
+                return;
             }
             heartbeat.next.as_mut().reset(Instant::now() + heartbeat.every);
         }

@@ -113,6 +113,18 @@ async fn a_stream_that_waits_too_long_is_begun_with_heartbeats() {
     assert!(rest.concat().starts_with(b"data: {\"error\":{"), "a late failure is an event: {rest:?}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_heartbeat_every_0_seconds_is_the_first_alone() {
+    let (_lines, receiver) = mpsc::channel(1);
+    let (_go, after) = oneshot::channel();
+    let policy = Policy { heartbeat_every: Duration::ZERO, ..Policy::default() };
+    let response = withheld(policy, receiver, after, Arc::default()).await;
+    let mut body = Box::pin(response.into_body().into_data_stream());
+    assert!(body.try_next().await.expect("no error").expect("a heartbeat").starts_with(b": "));
+    let second = tokio::time::timeout(Duration::from_mins(1), body.try_next()).await;
+    assert!(second.is_err(), "{second:?}");
+}
+
 /// A backend that has to load its model before it knows what that can do, and then cannot answer.
 struct Loading(tokio::sync::Semaphore);
 
