@@ -37,7 +37,6 @@ SAYS_NOTHING = {
     "response_format.json_schema.name": "a label",
     "messages[].content[].file.filename": "a name of nothing is none",
     "keep_alive": "Ollama's own default may be said",
-    "audio": "of an answer without sound",
 }
 
 

@@ -99,12 +99,16 @@ def test_without_comments_what_fails_later_is_still_a_status(environment, questi
         assert raw.chat(url, question).status == 503
 
 
-def test_a_configuration_file_says_when_and_how_often(tmp_path):
+@pytest.mark.parametrize("every", ["1h", "0s"])
+def test_a_configuration_file_says_when_and_how_often(tmp_path, every):
     config = tmp_path / "loggia.toml"
-    config.write_text('heartbeat_after = "50ms"\nheartbeat_every = "1h"\n')
+    config.write_text(f'heartbeat_after = "50ms"\nheartbeat_every = "{every}"\n')
     engine = Engine()
     with script.upstream(engine.paths) as upstream, loggia("--config", str(config), "--ollama", upstream) as url, opened(url) as answer:
         comments(answer, 1)
+        # Another stream, which began after it, has had its own.
+        with opened(url) as later:
+            comments(later, 1)
         engine.let.set()
         assert raw.Answer(200, {}, answer.read()).body.count(b": still working") == 0
 

@@ -86,6 +86,7 @@ pub(crate) static FIELDS: &[Field<Request>] = &[
     refused("grammar", Ability::Grammar, wants_grammar, |r| {
         r.extra.remove("grammar");
     }),
+    hint("audio", Ability::HostedFields, |r| r.audio.is_some() && !wants_sound(r), |_| ()),
     hint("max_tokens", Ability::HostedFields, has_an_outdone_limit, |r| r.max_tokens = None),
     hint("messages[].name", Ability::HostedFields, |r| any(r, has_idle_name), |_| ()),
     hint("messages[].content[].image_url.detail", Ability::HostedFields, |r| has_part(r, has_detail), |_| ()),

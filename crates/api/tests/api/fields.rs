@@ -75,6 +75,7 @@ async fn hints_and_labels_are_named_and_strict_refuses_them() {
         ("prompt_cache_options", json!({"prompt_cache_options": {}})),
         ("prediction", json!({"prediction": {"type": "content", "content": "x"}})),
         ("verbosity", json!({"verbosity": "low"})),
+        ("audio", json!({"modalities": ["text"], "audio": {"voice": "v", "format": "wav"}})),
         ("messages[].name", json!({"messages": [{"role": "user", "name": "n", "content": "x"}]})),
         (
             "messages[].content[].prompt_cache_breakpoint",
@@ -110,7 +111,7 @@ async fn strict_is_a_hint_where_calls_may_be_left_and_nothing_holds_them() {
 #[tokio::test]
 async fn a_field_that_asks_for_nothing_is_no_ground_for_anything() {
     for fields in [
-        json!({"n": 1, "logit_bias": {}, "modalities": ["text"], "audio": {"voice": "v", "format": "wav"}, "tools": []}),
+        json!({"n": 1, "logit_bias": {}, "modalities": ["text"], "tools": []}),
         json!({"reasoning_effort": "none", "service_tier": "auto", "verbosity": "medium", "store": false, "metadata": {}}),
         json!({"response_format": {"type": "text"}, "logprobs": false, "parallel_tool_calls": false, "stop": null, "n": null}),
         json!({"tools": [{"type": "function", "function": {"name": "f"}}], "tool_choice": "none"}),
