@@ -131,6 +131,6 @@ def test_reasoning_tokens_are_counted_where_each_token_is_known():
 
 def test_a_recorded_thinking_model_streams_the_same_to_langchain(standin):
     expected, asked = answer("stream-thinking"), question("stream-thinking")
-    messages = asked.pop("messages")
-    client = ChatOpenAI(base_url=f"{standin.url}/v1", api_key="unused", max_retries=0, **asked | {"stream": None})
+    messages, _ = asked.pop("messages"), asked.pop("stream")
+    client = ChatOpenAI(base_url=f"{standin.url}/v1", api_key="unused", max_retries=0, **asked)
     assert "".join(chunk.text for chunk in client.stream(messages)) == expected.content

@@ -1,7 +1,9 @@
 """Every status of docs/dialects.md, part 5, as the official clients tell it: which exception, `code`, `param` and `type`, with the request id, and how
 often they ask. What an engine refuses is counted there; what never gets that far, in loggia's log."""
 
+import asyncio
 import collections
+import functools
 import json
 import re
 import socket
@@ -13,6 +15,7 @@ import pytest
 
 import official
 import scripted_upstream as script
+import targets
 from targets import loggia
 
 SAID = [{"role": "user", "content": "x"}]
@@ -160,6 +163,23 @@ def test_what_loggia_refuses_itself_is_asked_for_once(tmp_path, case):
     assert [count for (_, told), count in answers(tmp_path / "log").items() if told == status] == [1]
     wanted = {"401": ("www-authenticate", "Bearer"), "405": ("allow", "POST")}.get(case)
     assert not wanted or error.response.headers[wanted[0]] == wanted[1]
+
+
+@pytest.mark.skipif("embedded" not in targets.TARGETS, reason="LOGGIA_TEST_TARGETS leaves the embedded engine out")
+def test_more_than_can_wait_for_the_embedded_engine_are_told_when_to_try_again():
+    """One is answered, eight wait for it, and the others are told so: each of them at once, and none of them twice."""
+
+    async def all_at_once(url: str) -> list:
+        async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="unused", max_retries=0, timeout=120) as client:
+            ask = functools.partial(client.chat.completions.create, model=targets.first_model(url), messages=SAID, max_tokens=4)
+            return await asyncio.gather(*(ask() for _ in range(14)), return_exceptions=True)
+
+    with loggia("--model", str(targets.MODEL), "--context", "512", "--parallel", "1", "--threads", "1") as url:
+        told = asyncio.run(all_at_once(url))
+    busy = [each for each in told if isinstance(each, Exception)]
+    assert {(type(each), each.status_code, each.code) for each in busy} == {(openai.InternalServerError, 503, "engine_busy")}
+    assert all(each.response.headers["retry-after"] and each.response.headers["retry-after-ms"] for each in busy)
+    assert 9 <= len(told) - len(busy) < len(told)
 
 
 def test_a_body_that_does_not_come_is_a_408():
