@@ -9,6 +9,7 @@ import pytest
 import official
 import questions
 import scripted_upstream as script
+from recorded import answer, question
 from targets import loggia
 
 BREAKPOINT = {"type": "text", "text": "What is the capital of France?", "prompt_cache_breakpoint": {"mode": "explicit"}, "wat": 1}
@@ -147,6 +148,8 @@ HONOURED = {
     "developer": ({"messages": [{"role": "developer", "content": "Be brief."}, *X]}, "messages.0", {"role": "system", "content": "Be brief."}),
     "parts": ({"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}]}, "messages.0.role", "user"),
     "an image": (with_part("image_url", {"url": "data:image/png;base64,iVBORw0KGgoAAAANSUhEUg=="}), "messages.0.images", ["iVBORw0KGgoAAAANSUhEUg=="]),
+    "a file of text": (with_part("file", {"filename": "a.txt", "file_data": "data:text/plain;base64,aGk="}), "messages.0.content", "xa.txt:\n\nhi\n"),
+    "a file that is an image": (with_part("file", {"filename": "a.png", "file_data": "data:image/png;base64,iVBORw0KGgoAAAANSUhEUg=="}), "messages.0.images", ["iVBORw0KGgoAAAANSUhEUg=="]),
     "a result": ({"messages": [*X, {"role": "assistant", "tool_calls": [CALL]}, {"role": "tool", "tool_call_id": "call_1", "content": "3"}]}, "messages.2.tool_name", "look"),
     "a call": ({"messages": [*X, {"role": "assistant", "tool_calls": [CALL]}, {"role": "tool", "tool_call_id": "call_1", "content": "3"}]}, "messages.1.tool_calls.0.function.arguments", {"a": 1}),
     "an older call's result": ({"messages": [*X, OLD_CALL, {"role": "function", "name": "look", "content": "3"}]}, "messages.2.tool_name", "look"),
@@ -228,6 +231,13 @@ def test_several_choices_are_as_many_calls_with_seeds_of_their_own(capable):
     assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (3, 6)
 
 
+@pytest.mark.parametrize(("parallel", "count"), [({}, 2), ({"parallel_tool_calls": True}, 2), ({"parallel_tool_calls": False}, 1)])
+def test_one_call_at_a_time_is_the_first_of_those_that_were_recorded(standin_client, parallel, count):
+    recorded_calls = answer("whole-two-tool-calls").calls
+    message = standin_client.chat.completions.create(**question("whole-two-tool-calls"), **parallel).choices[0].message
+    assert [call.function.name for call in message.tool_calls] == [name for name, _ in recorded_calls[:count]]
+
+
 def test_a_stream_of_several_choices_begins_and_ends_each_once(capable):
     client, _ = capable
     chunks = list(client.chat.completions.create(model="m", messages=X, n=3, stream=True, stream_options={"include_usage": True}))
@@ -263,6 +273,12 @@ def test_a_penalty_for_frequency_balances_what_a_grammar_leaves_and_its_opposite
     balanced, repeated = (sampling(frequency_penalty=penalty, **digits).choices[0].message.content for penalty in (2, -2))
     assert len(balanced) == 24 and abs(balanced.count("0") - balanced.count("1")) < 12
     assert len(set(repeated)) == 1
+
+
+def test_a_penalty_for_presence_wants_other_digits_and_its_opposite_the_same(sampling):
+    digits = {"extra_body": {"grammar": "root ::= [0-9]{6}"}, "max_tokens": 12}
+    others, same = (sampling(presence_penalty=penalty, **digits).choices[0].message.content for penalty in (2, -2))
+    assert len(others) == len(same) == 6 and len(set(others)) > len(set(same))
 
 
 def test_several_choices_come_with_the_prompt_counted_once(sampling):
