@@ -30,6 +30,8 @@ pub(crate) enum Needs {
     Ability(Ability),
     /// A hosted service's ability; without it the field is a hint or a label that has no effect.
     Hint(Ability),
+    /// The same, for what asks for nothing as it stands: it is named, and no ground for a refusal.
+    Idle(Ability),
 }
 
 pub(crate) const fn refused<R>(name: &'static str, needs: Ability, asks: fn(&R) -> bool, drop: fn(&mut R)) -> Field<R> {
@@ -38,6 +40,10 @@ pub(crate) const fn refused<R>(name: &'static str, needs: Ability, asks: fn(&R) 
 
 pub(crate) const fn hint<R>(name: &'static str, needs: Ability, asks: fn(&R) -> bool, drop: fn(&mut R)) -> Field<R> {
     Field { name, asks, needs: Needs::Hint(needs), drop }
+}
+
+pub(crate) const fn idle<R>(name: &'static str, needs: Ability, asks: fn(&R) -> bool, drop: fn(&mut R)) -> Field<R> {
+    Field { name, asks, needs: Needs::Idle(needs), drop }
 }
 
 /// Every field that some backend cannot honour. Those that all can (`messages`, `temperature`, `stop`, …) are not here.
@@ -86,7 +92,7 @@ pub(crate) static FIELDS: &[Field<Request>] = &[
     refused("grammar", Ability::Grammar, wants_grammar, |r| {
         r.extra.remove("grammar");
     }),
-    hint("audio", Ability::HostedFields, |r| r.audio.is_some() && !wants_sound(r), |_| ()),
+    idle("audio", Ability::HostedFields, |r| r.audio.is_some() && !wants_sound(r), |_| ()),
     hint("max_tokens", Ability::HostedFields, has_an_outdone_limit, |r| r.max_tokens = None),
     hint("messages[].name", Ability::HostedFields, |r| any(r, has_idle_name), |_| ()),
     hint("messages[].content[].image_url.detail", Ability::HostedFields, |r| has_part(r, has_detail), |_| ()),
@@ -160,7 +166,9 @@ pub(crate) fn settle_each<R>(
             continue;
         }
         match field.needs {
-            Needs::Ability(ability) | Needs::Hint(ability) if can.has(ability) && is_read(field.name, known) => {
+            Needs::Ability(ability) | Needs::Hint(ability) | Needs::Idle(ability)
+                if can.has(ability) && is_read(field.name, known) =>
+            {
                 continue;
             }
             Needs::Ability(_) if strictness != Strictness::Lenient => return Err(ApiError::unsupported(field.name)),

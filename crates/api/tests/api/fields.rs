@@ -75,7 +75,6 @@ async fn hints_and_labels_are_named_and_strict_refuses_them() {
         ("prompt_cache_options", json!({"prompt_cache_options": {}})),
         ("prediction", json!({"prediction": {"type": "content", "content": "x"}})),
         ("verbosity", json!({"verbosity": "low"})),
-        ("audio", json!({"modalities": ["text"], "audio": {"voice": "v", "format": "wav"}})),
         ("messages[].name", json!({"messages": [{"role": "user", "name": "n", "content": "x"}]})),
         (
             "messages[].content[].prompt_cache_breakpoint",
@@ -119,6 +118,15 @@ async fn a_field_that_asks_for_nothing_is_no_ground_for_anything() {
     ] {
         let answer = chat(&plain_model(), with(Strictness::Strict), hello(fields.clone())).await;
         assert_eq!((answer.status(), answer.header("x-loggia-ignored")), (200, None), "{fields}: {}", answer.text());
+    }
+}
+
+#[tokio::test]
+async fn a_voice_without_sound_is_named_and_no_ground_for_a_refusal() {
+    let fields = json!({"modalities": ["text"], "audio": {"voice": "v", "format": "wav"}});
+    for strictness in [Strictness::Plain, Strictness::Strict, Strictness::Lenient] {
+        let answer = chat(&plain_model(), with(strictness), hello(fields.clone())).await;
+        assert_eq!((answer.status(), answer.header("x-loggia-ignored")), (200, Some("audio")), "{}", answer.text());
     }
 }
 
