@@ -148,7 +148,7 @@ HONOURED = {
     "developer": ({"messages": [{"role": "developer", "content": "Be brief."}, *X]}, "messages.0", {"role": "system", "content": "Be brief."}),
     "parts": ({"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}]}, "messages.0.role", "user"),
     "an image": (with_part("image_url", {"url": "data:image/png;base64,iVBORw0KGgoAAAANSUhEUg=="}), "messages.0.images", ["iVBORw0KGgoAAAANSUhEUg=="]),
-    "a file of text": (with_part("file", {"filename": "a.txt", "file_data": "data:text/plain;base64,aGk="}), "messages.0.content", "xa.txt:\n\nhi\n"),
+    "a file of text": (with_part("file", {"filename": "a.txt", "file_data": "data:text/plain;base64,aGk="}), "messages.0.content", "x\n\na.txt:\n\nhi\n"),
     "a file that is an image": (with_part("file", {"filename": "a.png", "file_data": "data:image/png;base64,iVBORw0KGgoAAAANSUhEUg=="}), "messages.0.images", ["iVBORw0KGgoAAAANSUhEUg=="]),
     "a result": ({"messages": [*X, {"role": "assistant", "tool_calls": [CALL]}, {"role": "tool", "tool_call_id": "call_1", "content": "3"}]}, "messages.2.tool_name", "look"),
     "a call": ({"messages": [*X, {"role": "assistant", "tool_calls": [CALL]}, {"role": "tool", "tool_call_id": "call_1", "content": "3"}]}, "messages.1.tool_calls.0.function.arguments", {"a": 1}),

@@ -45,6 +45,7 @@ pub(crate) fn unpack(request: &mut ChatCompletionRequest, can: &Abilities) -> Re
             if let PartKind::File(file) = &part.kind
                 && let Some(kind) = content(file, can).map_err(|why| unreadable(at, place, why))?
             {
+                let kind = if place == 0 { kind } else { apart(kind) };
                 let mut extra = std::mem::take(&mut part.extra);
                 extra.extend(unread(file));
                 *part = Part { kind, extra };
@@ -52,6 +53,14 @@ pub(crate) fn unpack(request: &mut ChatCompletionRequest, can: &Abilities) -> Re
         }
     }
     Ok(())
+}
+
+/// Parts of text are joined without anything between them: what a file holds begins on a line of its own.
+fn apart(kind: PartKind) -> PartKind {
+    match kind {
+        PartKind::Text(text) => PartKind::Text(format!("\n\n{text}")),
+        other => other,
+    }
 }
 
 /// What of a file has no effect once its content stands in its place: named with the fields that nobody knows.
@@ -119,6 +128,15 @@ mod tests {
         for data in ["data:text/markdown;charset=utf-8;base64,IyBIw6kK", "IyBIw6kK"] {
             assert_eq!(unpacked(&json!({"filename": "notes.md", "file_data": data}), &[]).unwrap(), text);
         }
+    }
+
+    #[test]
+    fn what_a_file_holds_begins_on_a_line_of_its_own() {
+        let parts = json!([{"type": "text", "text": "See"}, {"type": "file", "file": {"filename": "a.txt", "file_data": "aGk="}}]);
+        let asked = json!({"model": "m", "messages": [{"role": "user", "content": parts}]});
+        let mut request: ChatCompletionRequest = serde_json::from_value(asked).unwrap();
+        unpack(&mut request, &Abilities::default()).unwrap();
+        assert_eq!(request.messages[0].content.as_ref().unwrap().joined_text(), "See\n\na.txt:\n\nhi\n");
     }
 
     #[test]
