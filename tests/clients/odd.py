@@ -13,6 +13,7 @@ import argparse
 import collections
 import contextlib
 import dataclasses
+import http.client
 import json
 import sys
 import tempfile
@@ -80,11 +81,17 @@ def run(stand: Stand, seed: int, most: int, seconds: float) -> tuple[collections
     for count, odd in enumerate(odd_inputs.requests(seed, stand.model)):
         if count >= most or time.monotonic() > until:
             break
-        answer, asked = ask(stand, odd.route, odd.body)
+        about = f"{odd.what} at {odd.place or 'the whole'}: {odd.body[:600]!r}"
+        try:
+            answer, asked = ask(stand, odd.route, odd.body)
+            fault = wrong_with(answer, odd) or dropped_unseen(stand, odd, answer, asked)
+        except (OSError, http.client.HTTPException, AssertionError, ValueError) as broken:
+            # No answer in time, a connection that was closed, or what is not as the spec has it.
+            faults.append(f"{stand.kind}: {broken!r}: {about}")
+            continue
         statuses[answer.status] += 1
-        fault = wrong_with(answer, odd) or dropped_unseen(stand, odd, answer, asked)
         if fault:
-            faults.append(f"{stand.kind}: {fault}: {odd.what} at {odd.place or 'the whole'}: {odd.body[:600]!r} -> {answer.status} {answer.body[:300]!r}")
+            faults.append(f"{stand.kind}: {fault}: {about} -> {answer.status} {answer.body[:300]!r}")
     faults += wrong_in_the_end(stand)
     return statuses, faults
 
@@ -137,7 +144,7 @@ def dropped_unseen(stand: Stand, odd: odd_inputs.Odd, answer: raw.Answer, asked:
     if is_named(odd.place, ignored(answer)):
         return None
     if odd.what == "unknown" and not is_free_form(odd.place):
-        return "an unknown field that is not named" if stand.asked is None or stand.kind == "ollama" else None
+        return "an unknown field that is not named"
     if stand.asked is None:
         return None
     before, asked_before = ask(stand, odd.route, json.dumps(odd.before).encode())
@@ -181,7 +188,8 @@ def is_named(place: str, names: list[str]) -> bool:
 
 def is_free_form(place: str) -> bool:
     """Objects whose names are the client's own."""
-    return any(part in place for part in ("metadata", "logit_bias", "schema", "parameters", "options.", "options", "chat_template_kwargs", "prediction", "custom"))
+    free = {"metadata", "logit_bias", "schema", "parameters", "options", "chat_template_kwargs", "prediction", "custom"}
+    return not free.isdisjoint(place.replace("[]", "").split("."))
 
 
 def wrong_in_the_end(stand: Stand) -> list[str]:

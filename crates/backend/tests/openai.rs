@@ -394,6 +394,7 @@ async fn what_llama_server_cannot_read_is_a_400_about_its_field() {
         ("500 Internal Server Error", "Failed to parse tools: Unsupported tool type", "tools"),
         ("500 Internal Server Error", "image input is not supported", "messages"),
         ("400 Bad Request", "unsupported content[].type", "messages"),
+        ("400 Bad Request", "[json.exception.out_of_range.403] key 'prompt' not found", "prompt"),
         (
             "400 Bad Request",
             "Unable to generate parser: JSON schema error at #: unrecognized type x",

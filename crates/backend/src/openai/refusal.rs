@@ -260,10 +260,12 @@ impl Told {
         message.contains("not support embedding") || message.contains("not support the embedding")
     }
 
-    /// llama-server names a field in words alone: `Field 'n': Value must be …`.
+    /// llama-server names a field in words alone: `Field 'n': Value must be …`, `[json.exception.…] key 'prompt' not found`.
     fn field_in_its_words(&self) -> Option<String> {
-        let (field, _) = self.message.as_deref()?.strip_prefix("Field '")?.split_once("': ")?;
-        Some(field.to_owned())
+        let message = self.message.as_deref()?;
+        let wrong = message.strip_prefix("Field '").and_then(|rest| rest.split_once("': "));
+        let missing = || message.split_once("] key '")?.1.split_once("' not found");
+        wrong.or_else(missing).map(|(field, _)| field.to_owned())
     }
 
     /// The field that llama-server cannot read. It answers 500 to an image where its model reads none, and to a tool that is no function:
