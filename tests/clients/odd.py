@@ -141,6 +141,8 @@ def dropped_unseen(stand: Stand, odd: odd_inputs.Odd, answer: raw.Answer, asked:
     """Whether what was put there changed nothing, and is not named."""
     if answer.status != 200 or odd.before is None or odd.value is None or odd.place in SAYS_NOTHING:
         return None
+    if odd.body == json.dumps(odd.before).encode():
+        return None
     if is_named(odd.place, ignored(answer)):
         return None
     if odd.what == "unknown" and not is_free_form(odd.place):
@@ -160,7 +162,7 @@ def says_the_same(odd: odd_inputs.Odd) -> bool:
         "modalities": [["text"], []], "n": [1], "logit_bias": [{}], "stop": [[], ""], "grammar": [""], "tools": [[]], "functions": [[]], "metadata": [{}], "store": [False],
         "logprobs": [False], "stream": [False], "service_tier": ["auto", "default"], "verbosity": ["medium"], "response_format": [{"type": "text"}], "tool_choice": ["auto", "none"],
         "function_call": ["auto", "none"], "reasoning_effort": ["none"], "strict": [False], "tool_calls": [[]], "best_of": [1], "echo": [False], "options": [{}],
-        "content": ["", []], "refusal": [""], "reasoning": [""], "reasoning_content": [""], "include_usage": [True, False], "include_obfuscation": [False], "stream_options": [{}],
+        "content": ["", []], "refusal": [""], "reasoning": ["", "hm"], "reasoning_content": [""], "include_usage": [True, False], "include_obfuscation": [False], "stream_options": [{}],
     }
     return odd.value in nothing.get(key, [])
 
