@@ -159,7 +159,7 @@ def says_the_same(odd: odd_inputs.Odd) -> bool:
     """Whether what was put there is what the request said anyway, or asks for nothing."""
     key = odd.place.rpartition(".")[2]
     nothing = {
-        "modalities": [["text"], []], "n": [1], "logit_bias": [{}], "stop": [[], ""], "grammar": [""], "tools": [[]], "functions": [[]], "metadata": [{}], "store": [False],
+        "modalities": [["text"], []], "n": [1], "logit_bias": [{}], "stop": [[], "", ["x"]], "top_k": [3], "grammar": [""], "tools": [[]], "functions": [[]], "metadata": [{}], "store": [False],
         "logprobs": [False], "stream": [False], "service_tier": ["auto", "default"], "verbosity": ["medium"], "response_format": [{"type": "text"}], "tool_choice": ["auto", "none"],
         "function_call": ["auto", "none"], "reasoning_effort": ["none"], "strict": [False], "tool_calls": [[]], "best_of": [1], "echo": [False], "options": [{}],
         "content": ["", []], "refusal": [""], "reasoning": ["", "hm"], "reasoning_content": [""], "include_usage": [True, False], "include_obfuscation": [False], "stream_options": [{}],
