@@ -5,7 +5,7 @@ use std::sync::Arc;
 use loggia_wire::openai::{ChatCompletionRequest, Message, ToolCall};
 
 use super::{Shows, call_or_answer, has_calls, marked, spelled_out, told};
-use crate::Reply;
+use crate::{BackendError, ChatCall, Reply};
 
 /// A way to offer tools that may be called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,8 +26,22 @@ impl Calling {
         (may_call && !knows_tools).then_some(Self::Told)
     }
 
+    /// Starts a chat this way: `start` asks the engine.
+    pub(crate) async fn started<F>(
+        self,
+        call: ChatCall,
+        start: impl FnOnce(ChatCall) -> F,
+    ) -> Result<Reply, BackendError>
+    where
+        F: Future<Output = Result<Reply, BackendError>>,
+    {
+        let (asked, id) = (Arc::clone(&call.request), Arc::clone(&call.id));
+        let request = Arc::new(self.asked(&asked));
+        Ok(self.back(start(ChatCall { request, ..call }).await?, &asked, &id))
+    }
+
     /// The request as the engine is asked.
-    pub(crate) fn asked(self, request: &ChatCompletionRequest) -> ChatCompletionRequest {
+    fn asked(self, request: &ChatCompletionRequest) -> ChatCompletionRequest {
         match self {
             Self::Told => marked::as_text(request),
             Self::CallOrAnswer => call_or_answer::as_a_schema(request),
@@ -35,7 +49,7 @@ impl Calling {
     }
 
     /// The engine's reply, of one choice, as one to what the client asked.
-    pub(crate) fn back(self, reply: Reply, asked: &ChatCompletionRequest, id: &Arc<str>) -> Reply {
+    fn back(self, reply: Reply, asked: &ChatCompletionRequest, id: &Arc<str>) -> Reply {
         match self {
             Self::Told => marked::back(reply, asked, id),
             Self::CallOrAnswer => call_or_answer::back(reply, asked, id),

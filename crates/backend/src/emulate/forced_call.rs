@@ -16,11 +16,21 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::told::tell;
-use crate::{BackendError, Chunk, Event, Events, Reply};
+use crate::{BackendError, ChatCall, Chunk, Event, Events, Reply};
+
+/// Starts a chat whose answer is a call: it is asked for held to the calls' schema, and what comes is made into the call.
+pub(crate) async fn started<F>(call: ChatCall, start: impl FnOnce(ChatCall) -> F) -> Result<Reply, BackendError>
+where
+    F: Future<Output = Result<Reply, BackendError>>,
+{
+    let id = Arc::clone(&call.id);
+    let request = Arc::new(as_a_schema(&call.request)?);
+    Ok(back_to_a_call(start(ChatCall { request, ..call }).await?, &id))
+}
 
 /// The request with the calls described in a system message and the answer held to one of them. It works with every model,
 /// also one whose template knows nothing of tools.
-pub(crate) fn as_a_schema(request: &ChatCompletionRequest) -> Result<ChatCompletionRequest, BackendError> {
+fn as_a_schema(request: &ChatCompletionRequest) -> Result<ChatCompletionRequest, BackendError> {
     let functions = request.callable_functions();
     if functions.is_empty() {
         return Err(BackendError::InvalidRequest {
@@ -120,7 +130,7 @@ pub(super) fn moved(schema: &Value, place: &str) -> Value {
 }
 
 /// The reply with its text made into a call.
-pub(crate) fn back_to_a_call(reply: Reply, id: &Arc<str>) -> Reply {
+fn back_to_a_call(reply: Reply, id: &Arc<str>) -> Reply {
     let call_id = call_id(id);
     let events = Calls { events: reply.events, text: String::new(), call_id };
     Reply { served_by: reply.served_by, events: Box::pin(events) }

@@ -67,10 +67,7 @@ impl Emulate {
         if can.has(Ability::ToolChoice) || !call.request.must_call() {
             return self.inner.chat(call).await;
         }
-        let id = Arc::clone(&call.id);
-        let request = Arc::new(forced_call::as_a_schema(&call.request)?);
-        let reply = self.inner.chat(ChatCall { request, ..call }).await?;
-        Ok(forced_call::back_to_a_call(reply, &id))
+        forced_call::started(call, |call| self.inner.chat(call)).await
     }
 }
 

@@ -104,7 +104,7 @@ where
             match Calling::needed(&call.request, knows_tools) {
                 // The original knew nothing of calls.
                 Some(Calling::CallOrAnswer) if call.profile == Profile::Original => {}
-                Some(way) => return Box::pin(self.start_with_tools_offered(call, way)).await,
+                Some(way) => return Box::pin(way.started(call, |call| self.start_once(call))).await,
                 None => {}
             }
         }
@@ -116,23 +116,13 @@ where
     }
 
     async fn start_with_tools(&self, call: ChatCall) -> Result<Reply, BackendError> {
-        let held_to_a_schema = Arc::new(forced_call::as_a_schema(&call.request)?);
-        let again = ChatCall { request: held_to_a_schema, ..call.clone() };
-        let this = self.clone();
+        let (this, again) = (self.clone(), call.clone());
         let again = Box::pin(async move {
             tracing::info!(id = &*again.id, "a call that Ollama swallowed is asked for again, held to its schema");
-            let id = Arc::clone(&again.id);
-            Ok(forced_call::back_to_a_call(this.start_once(again).await?, &id).events)
+            Ok(forced_call::started(again, |call| this.start_once(call)).await?.events)
         });
         let reply = self.start_once(call).await?;
         Ok(Reply { served_by: reply.served_by, events: Box::pin(NotSwallowed::new(reply.events, again)) })
-    }
-
-    async fn start_with_tools_offered(&self, call: ChatCall, way: Calling) -> Result<Reply, BackendError> {
-        let (asked, id) = (Arc::clone(&call.request), Arc::clone(&call.id));
-        let request = Arc::new(way.asked(&asked));
-        let reply = self.start_once(ChatCall { request, ..call }).await?;
-        Ok(way.back(reply, &asked, &id))
     }
 
     async fn start_once(&self, call: ChatCall) -> Result<Reply, BackendError> {

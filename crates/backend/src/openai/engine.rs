@@ -17,7 +17,7 @@ use super::answer::Answer;
 use super::events::OpenAiEvents;
 use super::frame::Kind;
 use super::known::Listed;
-use super::{misread, models, refusal, whole};
+use super::{llama_server, misread, models, refusal, whole};
 use crate::emulate::calling::Calling;
 use crate::emulate::forced_call;
 use crate::http::{BaseUrl, Body, Client, Key, Upstream, read};
@@ -72,15 +72,13 @@ impl OpenAi {
     }
 
     async fn start_chat(&self, mut call: ChatCall) -> Result<Reply, BackendError> {
-        if let Some(known) = self.listed(&call.request.model).and_then(|listed| listed.recall())
-            && let Some(facts) = &known.llama_server
-        {
+        if let Some(facts) = self.llama_server(&call.request.model) {
             facts.check(call.request.logit_bias.iter().flat_map(|all| all.keys()))?;
             if let Some(request) = facts.kept(&call.request) {
                 call.request = Arc::new(request);
             }
             if let Some(way) = facts.calling(&call.request) {
-                return Box::pin(self.start_with_tools_offered(call, way)).await;
+                return Box::pin(way.started(call, |call| self.start_as_it_is(call))).await;
             }
             if !call.request.callable_functions().is_empty() {
                 return Box::pin(self.start_with_tools(call)).await;
@@ -89,21 +87,15 @@ impl OpenAi {
         self.start_as_it_is(call).await
     }
 
-    async fn start_with_tools_offered(&self, call: ChatCall, way: Calling) -> Result<Reply, BackendError> {
-        let (asked, id) = (Arc::clone(&call.request), Arc::clone(&call.id));
-        let request = Arc::new(way.asked(&asked));
-        let reply = self.start_as_it_is(ChatCall { request, ..call }).await?;
-        Ok(way.back(reply, &asked, &id))
-    }
-
     /// llama.cpp's server reads the calls itself, where the model writes them well.
     async fn start_with_tools(&self, call: ChatCall) -> Result<Reply, BackendError> {
-        let held_to_a_schema = ChatCall { request: Arc::new(forced_call::as_a_schema(&call.request)?), ..call.clone() };
-        let this = self.clone();
+        let (this, again) = (self.clone(), call.clone());
         let again = Box::pin(async move {
-            let id = Arc::clone(&held_to_a_schema.id);
-            tracing::info!(id = &*id, "a call that llama-server could not read is asked for again, held to its schema");
-            Ok(forced_call::back_to_a_call(this.start_as_it_is(held_to_a_schema).await?, &id))
+            tracing::info!(
+                id = &*again.id,
+                "a call that llama-server could not read is asked for again, held to its schema"
+            );
+            forced_call::started(again, |call| this.start_as_it_is(call)).await
         });
         misread::or_again(self.start_as_it_is(call).await, again).await
     }
@@ -130,9 +122,7 @@ impl OpenAi {
     }
 
     async fn start_completion(&self, mut call: CompletionCall) -> Result<Reply, BackendError> {
-        if let Some(known) = self.listed(&call.request.model).and_then(|listed| listed.recall())
-            && let Some(facts) = &known.llama_server
-        {
+        if let Some(facts) = self.llama_server(&call.request.model) {
             facts.check(call.request.logit_bias.iter().flat_map(|all| all.keys()))?;
         }
         if call.request.streams() && !asks_for_usage(call.request.stream_options.as_ref()) {
@@ -223,6 +213,11 @@ impl OpenAi {
 
     fn listed(&self, model: &str) -> Option<Arc<Listed>> {
         self.known.read().unwrap_or_else(PoisonError::into_inner).get(model).map(Arc::clone)
+    }
+
+    /// What is known of a model of llama.cpp's server.
+    fn llama_server(&self, model: &str) -> Option<llama_server::Facts> {
+        self.listed(model)?.recall()?.llama_server
     }
 
     async fn refused(&self, response: Response<Body>, model: &str) -> BackendError {

@@ -125,8 +125,7 @@ impl Listed {
             }
             Kind::LlamaServer(uri, facts) => {
                 let props = tell(upstream, uri).await;
-                let facts = facts.clone();
-                let facts = if let Some(props) = props { facts.with_props(&props) } else { facts };
+                let facts = props.map_or(*facts, |props| facts.with_props(&props));
                 Known::of_llama_server(facts, self.context_length)
             }
         }

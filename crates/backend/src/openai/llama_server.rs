@@ -3,7 +3,7 @@
 //! It is known by the `owned_by` of its models, and `GET /props` tells what the model's template knows. The facts here are those of
 //! `tools/server/server-schema.cpp` and `server-common.cpp`, and were held against build 11549.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use loggia_wire::openai::{ChatCompletionRequest, Content, Message, Model, Part, PartKind};
 use serde_json::Value;
@@ -143,7 +143,7 @@ pub(super) fn properties_of(model: &str) -> String {
 }
 
 /// What is known of a model of llama.cpp's server.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Facts {
     /// How many tokens its vocabulary has.
     vocabulary: Option<u64>,
@@ -183,7 +183,7 @@ impl Facts {
             context_length,
             schemas: SchemaEngine::LlamaCpp,
             options: OptionNames::None,
-            fields: Some(Arc::new(fields())),
+            fields: Some(Arc::clone(&KNOWN_FIELDS)),
         }
     }
 
@@ -225,14 +225,14 @@ impl Facts {
     }
 }
 
-fn fields() -> KnownFields {
+static KNOWN_FIELDS: LazyLock<Arc<KnownFields>> = LazyLock::new(|| {
     let all = |some: &[&str], more: &[&str]| Some(some.iter().chain(more).map(|&name| name.to_owned()).collect());
-    KnownFields {
+    Arc::new(KnownFields {
         chat: all(FIELDS, CHAT_FIELDS),
         completion: all(FIELDS, COMPLETION_FIELDS),
         embedding: all(EMBEDDING_FIELDS, &[]),
-    }
-}
+    })
+});
 
 /// Whether a message says no in a way that the server does not know.
 fn refuses(message: &Message) -> bool {
