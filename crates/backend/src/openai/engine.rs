@@ -18,7 +18,6 @@ use super::events::OpenAiEvents;
 use super::frame::Kind;
 use super::known::Listed;
 use super::{llama_server, misread, models, refusal, whole};
-use crate::emulate::calling::Calling;
 use crate::emulate::forced_call;
 use crate::http::{BaseUrl, Body, Client, Key, Upstream, read};
 use crate::retry_after::retry_after;
