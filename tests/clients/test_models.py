@@ -1,11 +1,16 @@
 """The model list and single models through the official Python client."""
 
+import contextlib
+import http.server
+import json
+import threading
 from urllib.parse import quote
 
 import openai
 import pytest
 
 import raw
+from targets import loggia
 
 
 def test_the_list_has_the_model_and_every_entry_is_one(client, target):
@@ -36,6 +41,74 @@ def test_a_model_that_is_not_there_is_not_found(client, target):
     with pytest.raises(openai.NotFoundError) as failure:
         client.models.retrieve("nope")
     assert failure.value.code == "model_not_found"
+
+
+def test_a_model_that_is_not_there_cannot_be_deleted(client):
+    with pytest.raises(openai.NotFoundError) as failure:
+        client.models.delete("nope")
+    assert failure.value.code == "model_not_found"
+
+
+def test_a_model_that_is_not_loggias_own_is_not_deleted(client, target):
+    if target.kind not in ("embedded", "openai"):
+        pytest.skip("Ollama's models are deleted; see below")
+    # A file that was given by its path; a model of an engine that keeps its own.
+    with pytest.raises(openai.PermissionDeniedError) as failure:
+        client.models.delete(target.model)
+    assert failure.value.code == "model_not_deletable"
+    assert target.model in [model.id for model in client.models.list().data]
+
+
+def test_a_model_of_ollamas_is_deleted_whatever_stands_in_its_name():
+    with an_ollama_with("small:latest", "hf.co/owner/repo:Q4_K_M") as (upstream, asked), loggia("--ollama", upstream, until="/healthz") as url:
+        client = openai.OpenAI(base_url=f"{url}/v1", api_key="x", max_retries=0)
+        deleted = client.models.delete("hf.co/owner/repo:Q4_K_M")
+        assert (deleted.id, deleted.object, deleted.deleted) == ("hf.co/owner/repo:Q4_K_M", "model", True)
+        assert [model.id for model in client.models.list().data] == ["small:latest"]
+        with pytest.raises(openai.NotFoundError):
+            client.models.delete("hf.co/owner/repo:Q4_K_M")
+        assert client.models.delete("small").id == "small"
+        assert client.models.list().data == []
+    assert [body["model"] for path, body in asked if path == "/api/delete"] == ["hf.co/owner/repo:Q4_K_M", "small:latest"]
+
+
+@contextlib.contextmanager
+def an_ollama_with(*names: str):
+    """The least of an Ollama that can delete: its address, and what was asked of it, as paths and bodies."""
+    models, asked = list(names), []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *_):
+            pass
+
+        def do_GET(self):
+            self.say({"models": [{"name": name, "model": name, "modified_at": "2026-01-02T03:04:05Z", "size": 7, "digest": "a"} for name in models]})
+
+        def do_POST(self):
+            asked.append((self.path, json.loads(self.rfile.read(int(self.headers["content-length"])))))
+            if self.command == "DELETE":
+                models.remove(asked[-1][1]["model"])
+            self.say({})
+
+        do_DELETE = do_POST
+
+        def say(self, value):
+            body = json.dumps(value).encode()
+            self.send_response(200)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", asked
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def test_health_and_readiness_are_told(target):

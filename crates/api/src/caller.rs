@@ -21,6 +21,8 @@ pub struct Caller {
     pub strictness: Option<Strictness>,
     /// The models that are there for this caller, by the names that it asks for. `None`: all.
     pub models: Option<Arc<[ModelPattern]>>,
+    /// Whether this caller may delete models: those that are there for it.
+    pub may_delete_models: bool,
 }
 
 /// A model's name, or several: one `*` stands for any text, as in an alias (`gpt-*`).
@@ -108,6 +110,10 @@ impl Backend for Only {
 
     fn model<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Model, BackendError>> {
         Box::pin(async move { self.find(id)?.model(id).await })
+    }
+
+    fn delete_model<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), BackendError>> {
+        Box::pin(async move { self.find(id)?.delete_model(id).await })
     }
 
     fn ready(&self) -> BoxFuture<'_, Result<(), BackendError>> {

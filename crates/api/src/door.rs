@@ -4,11 +4,11 @@ use std::fmt::Display;
 use std::sync::Arc;
 
 use bytes::Buf;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, ORIGIN};
 use http::request::Parts;
 use http::{Extensions, HeaderValue, Request, Response};
 use loggia_backend::{Backend, BackendError};
-use loggia_wire::openai::ModelList;
+use loggia_wire::openai::{DeletedModel, ModelList};
 use serde::Serialize;
 
 use crate::caller::Only;
@@ -66,6 +66,7 @@ impl Door {
             Ok(Route::Embeddings) => Box::pin(door.embeddings(request)).await,
             Ok(Route::Models) => door.models().await,
             Ok(Route::Model(id)) => door.model(&id).await,
+            Ok(Route::DeleteModel(id)) => door.delete_model(&id, &request.into_parts().0).await,
             Err(error) => self.refuse(error),
         }
     }
@@ -83,6 +84,7 @@ impl Door {
             Route::Embeddings => Box::pin(door.embeddings(request)).await,
             Route::Models => door.models().await,
             Route::Model(id) => door.model(&id).await,
+            Route::DeleteModel(id) => door.delete_model(&id, &request.into_parts().0).await,
         }
     }
 
@@ -106,6 +108,26 @@ impl Door {
     /// `GET /v1/models/{id}`.
     async fn model(&self, id: &str) -> Response<Body> {
         self.json(self.backend.model(id).await, "model")
+    }
+
+    /// `DELETE /v1/models/{id}`.
+    async fn delete_model(&self, id: &str, parts: &Parts) -> Response<Body> {
+        if let Err(error) = self.may_delete(parts) {
+            return self.refuse(error);
+        }
+        self.json(self.backend.delete_model(id).await.map(|()| DeletedModel::new(id)), "model")
+    }
+
+    /// Whether this request may delete models. Browsers name the page that a request comes from: any page that somebody has open could
+    /// otherwise delete the models of a server on this machine, by having its own name lead here.
+    fn may_delete(&self, parts: &Parts) -> Result<(), ApiError> {
+        match parts.extensions.get::<Caller>() {
+            Some(caller) if caller.may_delete_models => Ok(()),
+            Some(_) => Err(ApiError::may_not_delete()),
+            None if !self.policy.deletes_without_key => Err(ApiError::deletes_for_keys_only()),
+            None if parts.headers.contains_key(ORIGIN) => Err(ApiError::no_page_deletes()),
+            None => Ok(()),
+        }
     }
 
     /// An answer in JSON, or the refusal in its place; `param` is what a model that is not there was named by.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
-use loggia_backend::{BackendError, Phase, Profile, Work};
+use loggia_backend::{BackendError, NotDeleted, Phase, Profile, Work};
 use loggia_wire::openai::{ErrorBody, ErrorObject};
 
 use crate::Body;
@@ -27,8 +27,8 @@ pub struct ApiError {
     pub should_retry: Option<bool>,
     /// When another try is worth it.
     pub retry_after: Option<Duration>,
-    /// The method that the route has, on a 405.
-    pub allow: Option<Method>,
+    /// The methods that the route has, on a 405.
+    pub allow: &'static [Method],
 }
 
 impl ApiError {
@@ -36,7 +36,7 @@ impl ApiError {
     pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
         let kind = kind(status).to_owned();
         let error = ErrorObject { message: bounded(message.into()), kind, param: None, code: None };
-        Self { status, error, should_retry: None, retry_after: None, allow: None }
+        Self { status, error, should_retry: None, retry_after: None, allow: &[] }
     }
 
     /// A 400 about one field.
@@ -77,14 +77,34 @@ impl ApiError {
         Self::new(StatusCode::UNAUTHORIZED, message).coded("invalid_api_key")
     }
 
+    /// A caller whose key may not delete models.
+    pub(crate) fn may_not_delete() -> Self {
+        let message = "You have insufficient permissions for this operation: this API key may not delete models. \
+                       Ask the operator of this server to set `may_delete_models = true` for it.";
+        Self::new(StatusCode::FORBIDDEN, message).coded("insufficient_permissions").not_again()
+    }
+
+    /// A deletion without an API key, on a server that wants one for it.
+    pub(crate) fn deletes_for_keys_only() -> Self {
+        let message =
+            "This server deletes models only for an API key that has `may_delete_models = true` in its configuration.";
+        Self::new(StatusCode::FORBIDDEN, message).coded("insufficient_permissions").not_again()
+    }
+
+    /// A deletion without an API key that a web page asks for.
+    pub(crate) fn no_page_deletes() -> Self {
+        let message = "A web page cannot delete models without an API key that has `may_delete_models = true`.";
+        Self::new(StatusCode::FORBIDDEN, message).coded("insufficient_permissions").not_again()
+    }
+
     pub(crate) fn unknown_route(method: &Method, path: &str) -> Self {
         Self::new(StatusCode::NOT_FOUND, format!("Invalid URL ({method} {path})")).coded("unknown_url")
     }
 
-    pub(crate) fn wrong_method(method: &Method, path: &str, allowed: &Method) -> Self {
-        let message = format!("Not allowed to {method} on {path}; use {allowed}.");
+    pub(crate) fn wrong_method(method: &Method, path: &str, allowed: &'static [Method]) -> Self {
+        let message = format!("Not allowed to {method} on {path}; use {}.", listed(allowed, " or "));
         let mut error = Self::new(StatusCode::METHOD_NOT_ALLOWED, message).coded("method_not_supported");
-        error.allow = Some(allowed.clone());
+        error.allow = allowed;
         error
     }
 
@@ -150,11 +170,17 @@ impl ApiError {
             // HTTP wants it told how.
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if let Some(allow) = self.allow.as_ref().and_then(|method| HeaderValue::from_str(method.as_str()).ok()) {
+        if !self.allow.is_empty()
+            && let Ok(allow) = HeaderValue::from_str(&listed(self.allow, ", "))
+        {
             headers.insert(ALLOW, allow);
         }
         response
     }
+}
+
+fn listed(methods: &[Method], between: &str) -> String {
+    methods.iter().map(Method::as_str).collect::<Vec<_>>().join(between)
 }
 
 /// Errors quote the client and the engine; nothing says how long a name or a value of theirs is.
@@ -212,6 +238,16 @@ impl From<BackendError> for ApiError {
             }
             BackendError::Unsupported { work: Work::Embeddings } => {
                 Self::new(StatusCode::FORBIDDEN, message).about("model")
+            }
+            BackendError::NotDeleted { why, .. } => {
+                let (status, code) = if why.is_conflict() {
+                    (StatusCode::CONFLICT, "model_in_use")
+                } else {
+                    (StatusCode::FORBIDDEN, "model_not_deletable")
+                };
+                let refused = Self::new(status, message).about("model").coded(code);
+                // The SDKs repeat a 409 by themselves: of use only where the model will be free in a moment.
+                if why == NotDeleted::InUse { refused } else { refused.not_again() }
             }
             BackendError::Busy { retry_after } => {
                 let mut busy = Self::new(StatusCode::SERVICE_UNAVAILABLE, message).coded("engine_busy");

@@ -37,6 +37,8 @@ pub struct Policy {
     pub heartbeat_every: Duration,
     /// The most that one request may ask for.
     pub ceilings: Ceilings,
+    /// Whether a request without a [`Caller`](crate::Caller) may delete models. Never for a web page.
+    pub deletes_without_key: bool,
 }
 
 /// What is otherwise for one model; what is `None` is as for all.
@@ -115,6 +117,7 @@ impl Default for Policy {
             heartbeat_after: Some(Duration::from_secs(10)),
             heartbeat_every: Duration::from_secs(10),
             ceilings: Ceilings::default(),
+            deletes_without_key: false,
         }
     }
 }

@@ -18,24 +18,32 @@ pub enum Route {
     Models,
     /// `GET /v1/models/{id}`; the id may hold slashes and colons, encoded or not.
     Model(String),
+    /// `DELETE /v1/models/{id}`; the id as above.
+    DeleteModel(String),
 }
+
+const GET: &[Method] = &[Method::GET];
+const POST: &[Method] = &[Method::POST];
+const GET_OR_DELETE: &[Method] = &[Method::GET, Method::DELETE];
 
 impl Route {
     /// The route of a request; 404 where OpenAI's API (as far as Loggia has it) has none, 405 where it has another method.
     pub fn of(method: &Method, uri: &Uri) -> Result<Self, ApiError> {
         let path = uri.path();
-        let (route, allowed) = match path.strip_prefix("/v1/").map(|rest| rest.trim_end_matches('/')) {
-            Some("chat/completions") => (Self::Chat, Method::POST),
-            Some("completions") => (Self::Completions, Method::POST),
-            Some("embeddings") => (Self::Embeddings, Method::POST),
-            Some("models") => (Self::Models, Method::GET),
-            Some(rest) => match rest.strip_prefix("models/") {
-                Some(id) => (Self::Model(percent_decode_str(id).decode_utf8_lossy().into_owned()), Method::GET),
-                None => return Err(ApiError::unknown_route(method, path)),
-            },
-            None => return Err(ApiError::unknown_route(method, path)),
+        let unknown = || ApiError::unknown_route(method, path);
+        let (route, allowed) = match path.strip_prefix("/v1/").ok_or_else(unknown)?.trim_end_matches('/') {
+            "chat/completions" => (Self::Chat, POST),
+            "completions" => (Self::Completions, POST),
+            "embeddings" => (Self::Embeddings, POST),
+            "models" => (Self::Models, GET),
+            rest => {
+                let id = rest.strip_prefix("models/").ok_or_else(unknown)?;
+                let id = percent_decode_str(id).decode_utf8_lossy().into_owned();
+                let is_deletion = *method == Method::DELETE;
+                (if is_deletion { Self::DeleteModel(id) } else { Self::Model(id) }, GET_OR_DELETE)
+            }
         };
-        if *method == allowed { Ok(route) } else { Err(ApiError::wrong_method(method, path, &allowed)) }
+        if allowed.contains(method) { Ok(route) } else { Err(ApiError::wrong_method(method, path, allowed)) }
     }
 }
 
@@ -48,6 +56,8 @@ mod tests {
         for path in ["/v1/models/a/b:1", "/v1/models/a%2Fb%3A1"] {
             let route = Route::of(&Method::GET, &path.parse().expect("a path")).expect("a route");
             assert_eq!(route, Route::Model("a/b:1".to_owned()));
+            let route = Route::of(&Method::DELETE, &path.parse().expect("a path")).expect("a route");
+            assert_eq!(route, Route::DeleteModel("a/b:1".to_owned()));
         }
     }
 }

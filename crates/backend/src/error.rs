@@ -52,6 +52,14 @@ pub enum BackendError {
         /// What was asked for.
         work: Work,
     },
+    /// The model is there, but it is not deleted.
+    #[error("{}", .why.sentence(.model))]
+    NotDeleted {
+        /// The model.
+        model: String,
+        /// Why.
+        why: NotDeleted,
+    },
     /// The engine has its hands full; another try is safe.
     #[error("the engine is busy; try again later")]
     Busy {
@@ -167,6 +175,70 @@ impl Work {
     }
 }
 
+/// Why a model is not deleted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NotDeleted {
+    /// The engine manages its own models and does not delete them over its API.
+    EngineKeepsIt,
+    /// The name is an alias.
+    Alias {
+        /// The model that it stands for.
+        of: String,
+    },
+    /// The model is a file that the configuration names by its path, not one that was pulled.
+    OwnFile,
+    /// The model is a LoRA adapter laid over another model by the configuration.
+    Adapter,
+    /// Another model uses the same file.
+    NeededBy {
+        /// That model.
+        other: String,
+    },
+    /// The model is being loaded or is answering requests. Another try, later, may succeed.
+    InUse,
+    /// The file could not be removed. The server's log says why.
+    FileStays,
+}
+
+impl NotDeleted {
+    /// Whether the model could be deleted if other models or requests did not use it.
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Self::NeededBy { .. } | Self::InUse)
+    }
+
+    fn sentence(&self, model: &str) -> String {
+        match self {
+            Self::EngineKeepsIt => format!(
+                "The model `{model}` cannot be deleted through this API: the engine behind it manages its own models. Remove it there."
+            ),
+            Self::Alias { of } => {
+                format!(
+                    "`{model}` is an alias and cannot be deleted. To delete the model that it stands for, name `{of}`."
+                )
+            }
+            Self::OwnFile => format!(
+                "The model `{model}` cannot be deleted: the server's configuration names its file by path. Only models stored by \
+                 `loggia pull` can be deleted."
+            ),
+            Self::Adapter => format!(
+                "The model `{model}` cannot be deleted: it is a LoRA adapter in the server's configuration. Remove it there."
+            ),
+            Self::NeededBy { other } => {
+                format!("The model `{model}` cannot be deleted: the model `{other}` uses the same file.")
+            }
+            Self::InUse => {
+                format!(
+                    "The model `{model}` is being loaded or is answering requests. Delete it when they have finished."
+                )
+            }
+            Self::FileStays => {
+                format!("The file of the model `{model}` could not be removed; the server's log says why.")
+            }
+        }
+    }
+}
+
 /// What a backend took too long for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -217,6 +289,7 @@ impl BackendError {
             Self::ContextLengthExceeded { .. } => "context_length_exceeded",
             Self::InputTooLong { .. } => "input_too_long",
             Self::Unsupported { .. } => "unsupported",
+            Self::NotDeleted { .. } => "not_deleted",
             Self::Busy { .. } => "busy",
             Self::RateLimited { .. } => "rate_limited",
             Self::Refused { .. } => "refused",

@@ -31,7 +31,7 @@ use loggia_wire::openai::{ChatCompletionRequest, CompletionRequest, Model};
 
 pub use abilities::{Abilities, Ability, AbilitySet, KnownFields, OptionNames, SchemaEngine};
 pub use embedding::{EmbeddingCall, Embeddings, normalise};
-pub use error::{BackendError, Phase, Work};
+pub use error::{BackendError, NotDeleted, Phase, Work};
 pub use event::{Chunk, Event, Events, Reply, ServedBy, Waiting, fingerprint};
 
 /// Something that can hold a chat: an engine in the process, a server at an address, or a wrapper around one or many of these.
@@ -63,6 +63,16 @@ pub trait Backend: Send + Sync {
         Box::pin(async move {
             let models = self.models().await?;
             models.into_iter().find(|model| model.id == id).ok_or_else(|| BackendError::model_not_found(id))
+        })
+    }
+
+    /// Deletes one model for good, with its files, and takes it off the list.
+    ///
+    /// By default no model can be deleted: [`BackendError::NotDeleted`], or [`BackendError::ModelNotFound`] for a name that no model has.
+    fn delete_model<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), BackendError>> {
+        Box::pin(async move {
+            self.model(id).await?;
+            Err(BackendError::NotDeleted { model: id.to_owned(), why: NotDeleted::EngineKeepsIt })
         })
     }
 

@@ -1,7 +1,7 @@
 //! `passed_on!`: what a wrapper leaves to the backend inside it, word for word.
 
 /// Writes methods of [`Backend`](crate::Backend) that do no more than call those of the backend in a field:
-/// `passed_on!(inner: complete embed models model ready);`.
+/// `passed_on!(inner: complete embed models model delete_model ready);`.
 macro_rules! passed_on {
     ($inner:ident: $($method:ident)+) => { $( $crate::passed_on::passed_on!(@ $inner $method); )+ };
     (@ $inner:ident complete) => {
@@ -33,6 +33,14 @@ macro_rules! passed_on {
             id: &'a str,
         ) -> futures_core::future::BoxFuture<'a, Result<loggia_wire::openai::Model, $crate::BackendError>> {
             self.$inner.model(id)
+        }
+    };
+    (@ $inner:ident delete_model) => {
+        fn delete_model<'a>(
+            &'a self,
+            id: &'a str,
+        ) -> futures_core::future::BoxFuture<'a, Result<(), $crate::BackendError>> {
+            self.$inner.delete_model(id)
         }
     };
     (@ $inner:ident ready) => {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use loggia_backend::http::{Client, Limits};
 use loggia_backend::openai::OpenAi;
-use loggia_backend::{Backend, BackendError, ChatCall, CompletionCall, Event, Phase, Profile, Reply};
+use loggia_backend::{Backend, BackendError, ChatCall, CompletionCall, Event, NotDeleted, Phase, Profile, Reply};
 use raw::{RawEngine, Step, answer, json, piece, stream_end, stream_head};
 use serde_json::{Value, json};
 
@@ -585,6 +585,16 @@ async fn the_list_of_models_is_asked_for_once_to_know_the_abilities() {
         assert_eq!(backend.abilities("m").await.unwrap().context_length, None);
     }
     assert_eq!(engine.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn an_engine_that_manages_its_own_models_deletes_none() {
+    let list = || answer("200 OK", "", r#"{"object":"list","data":[{"id":"m"}]}"#);
+    let engine = RawEngine::start([list(), list()]).await;
+    let backend = engine_at(&engine.url);
+    let refused = BackendError::NotDeleted { model: "m".to_owned(), why: NotDeleted::EngineKeepsIt };
+    assert_eq!(backend.delete_model("m").await, Err(refused));
+    assert_eq!(backend.delete_model("n").await, Err(BackendError::model_not_found("n")));
 }
 
 #[tokio::test]

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use futures_core::future::BoxFuture;
 use loggia_backend::roster::{Found, Roster, RosterError, SurveyedAlias};
-use loggia_backend::{Abilities, Backend, BackendError, ChatCall, EmbeddingCall, Embeddings, Profile, Reply, ServedBy};
+use loggia_backend::{
+    Abilities, Backend, BackendError, ChatCall, EmbeddingCall, Embeddings, NotDeleted, Profile, Reply, ServedBy,
+};
 use loggia_wire::openai::Model;
 use serde_json::json;
 
@@ -71,6 +73,12 @@ impl Backend for Fake {
         let model = call.request.model.as_str().into();
         let served_by = ServedBy { backend: self.name.into(), model, node: None, fingerprint: "fp_0".into() };
         Box::pin(std::future::ready(Ok(Embeddings { served_by, vectors: vec![vec![1.0]], prompt_tokens: 1 })))
+    }
+
+    fn delete_model<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), BackendError>> {
+        let mut models = self.models.lock().unwrap();
+        models.as_mut().unwrap().retain(|model| *model != id);
+        Box::pin(std::future::ready(Ok(())))
     }
 
     fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, BackendError>> {
@@ -188,6 +196,27 @@ async fn the_list_holds_every_name_once_and_each_leads_where_it_says() {
     for (id, leads_to) in ids.iter().zip(["ollama a", "ollama b", "gpu b", "gpu ollama/x", "gpu b", "ollama b"]) {
         assert_eq!(served(&roster, id).await.as_deref(), Ok(leads_to), "{id}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deleted_model_is_off_the_list_at_once_and_an_alias_is_not_followed() {
+    let ollama = Fake::having("ollama", &["a:latest", "b"]);
+    let gpu = Fake::having("gpu", &["b", "c"]);
+    let roster = roster(&[&ollama, &gpu], &["fast=b", "gpt-*=c"]);
+    assert_eq!(listed(&roster).await, ["a:latest", "b", "gpu/b", "c", "fast"]);
+    for (alias, of) in [("fast", "b"), ("gpt-4o", "c")] {
+        let why = NotDeleted::Alias { of: of.to_owned() };
+        let refused = Err(BackendError::NotDeleted { model: alias.to_owned(), why });
+        assert_eq!(roster.delete_model(alias).await, refused);
+    }
+    assert_eq!(roster.delete_model("nope").await, Err(BackendError::model_not_found("nope")));
+    roster.delete_model("a").await.unwrap();
+    assert_eq!(listed(&roster).await, ["b", "gpu/b", "c", "fast"]);
+    roster.delete_model("gpu/b").await.unwrap();
+    assert_eq!(listed(&roster).await, ["b", "c", "fast"]);
+    roster.delete_model("b").await.unwrap();
+    assert_eq!(listed(&roster).await, ["c"], "its alias leads nowhere now");
+    assert_eq!(roster.delete_model("b").await, Err(BackendError::model_not_found("b")));
 }
 
 #[tokio::test(start_paused = true)]

@@ -19,11 +19,13 @@ use crate::models::{self, Progress, Source, Store};
 
 /// Serves until told to stop; what is under way then may end within the time that the configuration allows.
 pub(crate) async fn serve(config: &Config) -> anyhow::Result<()> {
-    let (policy, options) = (policy(config), options(config)?);
+    let (mut policy, options) = (policy(config), options(config)?);
     let listener = TcpListener::bind(*config.listen)
         .await
         .with_context(|| format!("cannot listen on {}; --listen names another address", *config.listen))?;
     let address = listener.local_addr()?;
+    // Whoever reaches an open server from elsewhere may use its models, and no more.
+    policy.deletes_without_key = address.ip().is_loopback();
     let backends = everything(config).await?;
     // Not before: until here there is nothing to end with care, and a signal may do what it always does.
     let shutdown = told_to_stop()?;
@@ -78,6 +80,7 @@ fn policy(config: &Config) -> Policy {
         heartbeat_after: Some(*config.heartbeat_after).filter(|after| !after.is_zero()),
         heartbeat_every: *config.heartbeat_every,
         ceilings: config.ceilings.value.clone(),
+        deletes_without_key: false,
     }
 }
 

@@ -125,7 +125,7 @@ fn route<B>(request: &Request<B>) -> Option<&'static str> {
             Route::Completions => "/v1/completions",
             Route::Embeddings => "/v1/embeddings",
             Route::Models => "/v1/models",
-            Route::Model(_) => "/v1/models/{id}",
+            Route::Model(_) | Route::DeleteModel(_) => "/v1/models/{id}",
         })
     })
 }

@@ -63,7 +63,7 @@ pub fn app(state: AppState) -> Router {
             // Sees the status that the client sees; its line and its gauge last as long as the body.
             .layer(AccessLayer::new(in_flight))
             // Answers preflights before anything asks for a key, and lets a page read every error, a panic's too.
-            .layer(PagesLayer::new(&options.origins))
+            .layer(PagesLayer::new(&options.origins, !options.keys.is_empty()))
             .service(Routes { door, own, asks_for_a_key: !options.keys.is_empty() }),
     )
 }

@@ -64,7 +64,10 @@ pub(crate) struct PagesLayer(Arc<CorsLayer>);
 impl PagesLayer {
     /// Preflights answered (they carry no key), any header that they ask for (the `openai` package sends `authorization`, `content-type`
     /// and a handful of `x-stainless-*`), and leave to read the answer's own headers.
-    pub(crate) fn new(origins: &Origins) -> Self {
+    ///
+    /// Where the API asks for keys, pages may send DELETE too: what it may do is the key's matter.
+    pub(crate) fn new(origins: &Origins, asks_for_a_key: bool) -> Self {
+        let methods = [Method::GET, Method::POST].into_iter().chain(asks_for_a_key.then_some(Method::DELETE));
         let exposed = [
             X_REQUEST_ID,
             HeaderName::from_static("x-loggia-served-by"),
@@ -74,7 +77,7 @@ impl PagesLayer {
         ];
         let cors = CorsLayer::new()
             .allow_origin(allowed(origins))
-            .allow_methods([Method::GET, Method::POST])
+            .allow_methods(methods.collect::<Vec<_>>())
             .allow_headers(AllowHeaders::mirror_request())
             .expose_headers(exposed)
             // Two hours is the most that any browser keeps a preflight.

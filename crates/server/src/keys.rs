@@ -147,7 +147,7 @@ mod tests {
     }
 
     fn holder(name: &str) -> Caller {
-        Caller { name: name.into(), strictness: None, models: None }
+        Caller { name: name.into(), strictness: None, models: None, may_delete_models: false }
     }
 
     #[test]

@@ -19,7 +19,7 @@ fn ollama() -> Scripted {
 fn caller(strictness: Option<Strictness>, models: Option<&[&str]>) -> Caller {
     let models =
         models.map(|models| models.iter().map(|model| model.parse().expect("a pattern")).collect::<Arc<[_]>>());
-    Caller { name: "alice".into(), strictness, models }
+    Caller { name: "alice".into(), strictness, models, may_delete_models: false }
 }
 
 async fn ask(caller: Caller, policy: Policy, mut request: Request<Full<Bytes>>) -> Answer {

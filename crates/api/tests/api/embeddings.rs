@@ -221,7 +221,7 @@ async fn a_callers_strictness_and_models_hold_for_embeddings_too() {
         let models = models.map(|models| models.iter().map(pattern).collect());
         let body = json!({"model": MODEL, "input": "a cat", "user": "u-1"}).to_string();
         let mut request = post("/v1/embeddings", body);
-        request.extensions_mut().insert(Caller { name: "alice".into(), strictness, models });
+        request.extensions_mut().insert(Caller { name: "alice".into(), strictness, models, may_delete_models: false });
         send(&layered(&ollama("string"), Policy::default()), request).await
     };
     refused(&asked_by(Some(Strictness::Strict), None).await, 400, "user", "unsupported_parameter");

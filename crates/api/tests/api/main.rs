@@ -4,6 +4,7 @@ mod call_or_answer;
 mod callers;
 mod completions;
 mod context;
+mod deletion;
 mod embeddings;
 mod engine_options;
 mod fields;

@@ -114,5 +114,5 @@ impl Backend for Emulate {
         })
     }
 
-    passed_on!(inner: embed models model ready);
+    passed_on!(inner: embed models model delete_model ready);
 }

@@ -96,5 +96,5 @@ impl Backend for Inline {
         if plan::has_images(&call.request) { Box::pin(self.start(call)) } else { self.inner.chat(call) }
     }
 
-    passed_on!(inner: complete embed models model ready);
+    passed_on!(inner: complete embed models model delete_model ready);
 }

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::future::ready;
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use futures_core::future::BoxFuture;
@@ -35,6 +36,9 @@ use crate::{
 
 /// The most bytes of an answer that is not a chat: a list of a thousand models is 500 KiB.
 const BODY_LIMIT: usize = 32 << 20;
+
+/// How long Ollama may take to unload a model that is to be deleted.
+const UNLOADED_WITHIN: Duration = Duration::from_secs(10);
 
 /// What the buffer of a request holds at first: a short conversation. It grows for a longer one.
 const FIRST_BUFFER: usize = 1000;
@@ -346,6 +350,20 @@ where
             let running = self.get::<RunningModels>("/api/ps").await.unwrap_or_default();
             let chosen = self.known.recall(id).and_then(|known| known.context_kept());
             Ok(models::described(id, listed, &show, &running, chosen))
+        })
+    }
+
+    /// As `ollama rm` does it: the model is unloaded first, once its answers have ended.
+    fn delete_model<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), BackendError>> {
+        Box::pin(async move {
+            let unload = to_json(&ollama::UnloadRequest::new(id), &self.name)?;
+            // Of use, and not needed: Ollama deletes loaded models too, which then take memory until their time is over.
+            let _unloaded = tokio::time::timeout(UNLOADED_WITHIN, self.send(post("/api/generate", unload, None))).await;
+            let mut request = post("/api/delete", to_json(&ollama::DeleteRequest { model: id }, &self.name)?, None);
+            *request.method_mut() = Method::DELETE;
+            let response = self.send(request).await?;
+            self.known.forget(id);
+            if response.status().is_success() { Ok(()) } else { Err(self.refused(response, id).await) }
         })
     }
 }

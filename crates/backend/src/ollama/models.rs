@@ -117,6 +117,11 @@ impl ModelMemory {
         known.insert(model.to_owned(), (Instant::now(), what));
     }
 
+    /// What is known of a model that is there no more.
+    pub(super) fn forget(&self, model: &str) {
+        self.models.lock().unwrap_or_else(PoisonError::into_inner).remove(model);
+    }
+
     /// Whether this version cuts long prompts in silence and nobody has been told yet: true once.
     pub(super) fn is_first_to_tell_old(&self, version: &str) -> bool {
         cuts_in_silence(version) && !self.told_old.swap(true, Ordering::Relaxed)

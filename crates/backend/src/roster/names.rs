@@ -13,7 +13,7 @@ use thiserror::Error;
 
 use super::alias::{Alias, AliasError, Aliases};
 use super::member::{Member, Models, Said};
-use crate::{Abilities, Backend, BackendError, ChatCall, CompletionCall, EmbeddingCall, Embeddings, Reply};
+use crate::{Abilities, Backend, BackendError, ChatCall, CompletionCall, EmbeddingCall, Embeddings, NotDeleted, Reply};
 
 /// How often, at most, backends are asked because of a name that nobody has.
 const ASKED_AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -45,6 +45,15 @@ pub(super) struct Place<'a> {
     pub(super) member: &'a Arc<Member>,
     /// The backend's own name for the model.
     pub(super) model: String,
+    /// Whether an alias led here, exact or with a `*`.
+    pub(super) by_alias: bool,
+}
+
+impl Place<'_> {
+    /// The same place, found after these aliases were applied.
+    fn after(self, aliases: &[&Alias]) -> Self {
+        Self { by_alias: !aliases.is_empty(), ..self }
+    }
 }
 
 impl Roster {
@@ -93,9 +102,9 @@ impl Roster {
             let alias = match self.aliases.exact(&name).filter(unused) {
                 Some(alias) => Some(alias),
                 None => match self.at_backend(&name) {
-                    Some((member, model)) => return place_at(member, model),
+                    Some((member, model)) => return place_at(member, model).map(|place| place.after(&applied)),
                     None => match self.place_of_bare(&name) {
-                        Some(place) => return Some(place),
+                        Some(place) => return Some(place.after(&applied)),
                         None => self.aliases.pattern(&name).filter(unused),
                     },
                 },
@@ -114,7 +123,7 @@ impl Roster {
 
     fn place_of_bare(&self, name: &str) -> Option<Place<'_>> {
         let first = |has: &dyn Fn(&Said) -> Option<String>| {
-            self.members.iter().find_map(|member| Some(Place { member, model: has(&member.said())? }))
+            self.members.iter().find_map(|member| Some(Place { member, model: has(&member.said())?, by_alias: false }))
         };
         let up = |how: fn(&Models, &str) -> Option<String>| first(&|said| how(said.up()?, name));
         // Last, those that are down and had it: they may be back, and if not, their own failure is the honest answer.
@@ -185,7 +194,7 @@ fn place_at<'a>(member: &'a Arc<Member>, model: &str) -> Option<Place<'a>> {
         Some(models) => models.exactly(model).or_else(|| models.latest(model))?,
         None => model.to_owned(),
     };
-    Some(Place { member, model })
+    Some(Place { member, model, by_alias: false })
 }
 
 impl Backend for Roster {
@@ -241,6 +250,21 @@ impl Backend for Roster {
             let mut model = place.member.backend.model(&place.model).await?;
             id.clone_into(&mut model.id);
             Ok(model)
+        })
+    }
+
+    /// An alias is not followed: who deletes a model names it. The list is asked for anew, so that it lacks the model at once.
+    fn delete_model<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), BackendError>> {
+        Box::pin(async move {
+            let Place { member, model, by_alias } = self.find(id).await?;
+            if by_alias {
+                return Err(BackendError::NotDeleted { model: id.to_owned(), why: NotDeleted::Alias { of: model } });
+            }
+            let deleted = member.backend.delete_model(&model).await;
+            if matches!(deleted, Ok(()) | Err(BackendError::ModelNotFound { .. })) {
+                member.refresh(Duration::ZERO).await;
+            }
+            deleted
         })
     }
 

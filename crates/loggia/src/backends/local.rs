@@ -12,6 +12,8 @@ use crate::models::{self, Store, StoreError};
 pub(crate) struct Local {
     pub(crate) name: String,
     pub(crate) file: PathBuf,
+    /// Whether it was found in the store by its name, and not given by its path.
+    pub(crate) stored: bool,
     /// What is laid over it.
     pub(crate) adapter: Option<Adapter>,
     /// What it sees or hears with.
@@ -163,17 +165,17 @@ fn find(asked: &ModelName, store: &Store) -> Result<Local, LocalError> {
     if cfg!(not(feature = "embedded")) {
         return Err(LocalError::NoEngine);
     }
-    let model = match asked.file().filter(|file| file.is_file()) {
-        Some(file) => models::of_loose_file(file),
+    let (model, stored) = match asked.file().filter(|file| file.is_file()) {
+        Some(file) => (models::of_loose_file(file), false),
         None => match (store.find(&asked.0), asked.file()) {
             (Err(StoreError::NotHere { .. }), Some(file)) => return Err(LocalError::NoFile(file.to_owned())),
             (Err(StoreError::NotHere { .. }), None) => return Err(LocalError::NotHere(asked.0.clone())),
-            (found, _) => found?,
+            (found, _) => (found?, true),
         },
     };
     if !model.complete {
         return Err(LocalError::Incomplete(asked.0.clone()));
     }
     let mmproj = models::projector_beside(&model.file);
-    Ok(Local { name: model.name, file: model.file, adapter: None, mmproj, draft: None })
+    Ok(Local { name: model.name, file: model.file, stored, adapter: None, mmproj, draft: None })
 }

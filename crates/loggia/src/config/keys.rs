@@ -26,6 +26,7 @@ pub(crate) struct ApiKey {
     pub(crate) strict: Option<bool>,
     pub(crate) lenient: Option<bool>,
     pub(crate) models: Option<Vec<ModelPattern>>,
+    pub(crate) may_delete_models: bool,
 }
 
 #[derive(Deserialize)]
@@ -39,12 +40,15 @@ struct KeyTable {
     strict: Option<bool>,
     lenient: Option<bool>,
     models: Option<Vec<String>>,
+    #[serde(default)]
+    may_delete_models: bool,
 }
 
 impl TryFrom<KeyTable> for ApiKey {
     type Error = ValueError;
 
-    fn try_from(KeyTable { name, key, sha256, strict, lenient, models }: KeyTable) -> Result<Self, ValueError> {
+    fn try_from(table: KeyTable) -> Result<Self, ValueError> {
+        let KeyTable { name, key, sha256, strict, lenient, models, may_delete_models } = table;
         if !is_plain_name(&name) {
             return Err(ValueError::KeyName(name));
         }
@@ -55,7 +59,7 @@ impl TryFrom<KeyTable> for ApiKey {
             (None, None) => None,
         };
         let models = models.map(|models| models.iter().map(|model| model.parse()).collect()).transpose()?;
-        Ok(Self { name, digest, strict, lenient, models })
+        Ok(Self { name, digest, strict, lenient, models, may_delete_models })
     }
 }
 
@@ -65,7 +69,16 @@ impl FromStr for ApiKey {
 
     fn from_str(name: &str) -> Result<Self, ValueError> {
         let name = name.to_owned();
-        KeyTable { name, key: None, sha256: None, strict: None, lenient: None, models: None }.try_into()
+        let nothing_else = KeyTable {
+            name,
+            key: None,
+            sha256: None,
+            strict: None,
+            lenient: None,
+            models: None,
+            may_delete_models: false,
+        };
+        nothing_else.try_into()
     }
 }
 
@@ -80,6 +93,7 @@ impl ApiKey {
             name: self.name.as_str().into(),
             strictness: strictness(self.strict, self.lenient),
             models: self.models.as_deref().map(Arc::from),
+            may_delete_models: self.may_delete_models,
         }
     }
 }

@@ -95,6 +95,9 @@ fn tables(config: &Config, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(models) = &key.models {
             writeln!(f, "models = {}", list(models))?;
         }
+        if key.may_delete_models {
+            writeln!(f, "may_delete_models = true")?;
+        }
     }
     if !config.aliases.is_empty() {
         writeln!(f, "\n[aliases]  # {}", config.aliases.from)?;

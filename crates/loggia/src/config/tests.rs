@@ -35,6 +35,7 @@ name = "alice"
 key = "sk-of-alice-from-the-file"
 lenient = true
 models = ["gpt-*", "smollm2:135m"]
+may_delete_models = true
 
 [[key]]
 name = "my-phone"
@@ -182,6 +183,7 @@ fn what_is_shown_is_a_file_that_means_the_same_without_its_keys() {
     let secrets = [("LOGGIA_KEY_ALICE", "sk-of-alice-from-the-file"), ("LOGGIA_KEY_MY_PHONE", "sk-of-my-new-phone")];
     let again = load(Some(&shown), &secrets, &[]).unwrap();
     assert_eq!(again.key[0], config.key[0]);
+    assert!(config.key[0].may_delete_models && !config.key[1].may_delete_models);
     let mut keyless = config.openai.value.clone();
     for engine in &mut keyless {
         engine.key = None;

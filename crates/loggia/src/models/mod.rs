@@ -19,6 +19,7 @@ mod source;
 mod store;
 
 pub(crate) use catalogue::{DEFAULT, family};
+pub(crate) use place::PlaceError;
 pub(crate) use progress::Progress;
 pub(crate) use projector::beside as projector_beside;
 pub(crate) use pull::pull;

@@ -122,6 +122,15 @@ impl Store {
         Ok(self.models()?.into_iter().find(|model| model.file == first))
     }
 
+    /// Whether a model's files lie in this store, links between folders followed.
+    pub(crate) fn owns(&self, model: &Model) -> bool {
+        let folder = |path: &Path| fs::canonicalize(path).ok();
+        match (folder(&self.root), model.file.parent().and_then(folder)) {
+            (Some(root), Some(folder)) => folder.starts_with(root),
+            _ => false,
+        }
+    }
+
     /// Takes a model away: its parts, what has arrived of them, and folders that are empty then.
     pub(crate) fn remove(&self, model: &Model) -> Result<(), StoreError> {
         let lock = Lock::take(&model.file)?;

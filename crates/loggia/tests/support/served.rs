@@ -16,7 +16,11 @@ pub(crate) struct Served {
 
 impl Served {
     pub(crate) fn start(program: Program, arguments: &[&str]) -> Self {
-        let arguments: Vec<&str> = ["serve", "--listen", "127.0.0.1:0"].iter().chain(arguments).copied().collect();
+        Self::start_at(program, "127.0.0.1:0", arguments)
+    }
+
+    pub(crate) fn start_at(program: Program, listen: &str, arguments: &[&str]) -> Self {
+        let arguments: Vec<&str> = ["serve", "--listen", listen].iter().chain(arguments).copied().collect();
         let mut running = program.start(&arguments);
         let mut lines = BufReader::new(running.0.stdout.take().unwrap()).lines();
         let first = lines.next().unwrap().unwrap();
@@ -47,6 +51,17 @@ impl Served {
 
     pub(crate) fn get(&self, path: &str) -> (u16, Value) {
         self.send(&format!("GET {path} HTTP/1.1\r\nhost: loggia\r\nconnection: close\r\n\r\n"))
+    }
+
+    /// Sends a request without a body, with more headers where each ends its line.
+    pub(crate) fn ask(&self, method: &str, path: &str, headers: &str) -> (u16, Value) {
+        self.send(&format!("{method} {path} HTTP/1.1\r\nhost: loggia\r\nconnection: close\r\n{headers}\r\n"))
+    }
+
+    /// The ids of `GET /v1/models`.
+    pub(crate) fn models(&self) -> Vec<String> {
+        let (_, list) = self.get("/v1/models");
+        list["data"].as_array().unwrap().iter().map(|model| model["id"].as_str().unwrap().to_owned()).collect()
     }
 
     fn send(&self, request: &str) -> (u16, Value) {

@@ -1,7 +1,7 @@
 //! What a page in a browser needs.
 
-use loggia_api::Policy;
-use loggia_server::{Origins, ServerOptions};
+use loggia_api::{Caller, Policy};
+use loggia_server::{KeyDigest, Keys, Origins, ServerOptions};
 
 use crate::stand::{Stand, body, header, last};
 
@@ -72,4 +72,17 @@ async fn a_program_is_told_nothing_of_pages() {
     assert!(!answer.contains("access-control") && !answer.contains("vary"), "{answer}");
     let answer = stand.ask(&last("OPTIONS /v1/models")).await;
     assert!(answer.starts_with("HTTP/1.1 405 Method Not Allowed\r\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_page_may_send_delete_only_where_the_api_asks_for_keys() {
+    let methods = async |keys: Keys| {
+        let stand = Stand::with(ServerOptions { keys, ..ServerOptions::default() }, Policy::default()).await;
+        let answer = stand.ask(&preflight("http://localhost:3000")).await;
+        header(&answer, "access-control-allow-methods").map(str::to_owned)
+    };
+    let caller = Caller { name: "alice".into(), strictness: None, models: None, may_delete_models: true };
+    assert_eq!(methods(Keys::default()).await.as_deref(), Some("GET,POST"));
+    let keys = Keys::new([(KeyDigest::of("sk-of-alice-0123456789"), caller)]);
+    assert_eq!(methods(keys).await.as_deref(), Some("GET,POST,DELETE"));
 }

@@ -10,7 +10,7 @@ use crate::stand::{Stand, body, chat, header, last};
 const KEY: &str = "sk-of-alice-0123456789";
 
 fn alice() -> Caller {
-    Caller { name: "alice".into(), strictness: None, models: None }
+    Caller { name: "alice".into(), strictness: None, models: None, may_delete_models: false }
 }
 
 async fn asking_for_keys() -> Stand {

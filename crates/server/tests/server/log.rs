@@ -116,7 +116,7 @@ async fn each_request_is_one_line_that_tells_how_it_ended() {
 async fn the_line_names_the_key_by_its_name_and_never_by_itself() {
     let log = Log::default();
     let _logging = log.everything();
-    let alice = Caller { name: "alice".into(), strictness: None, models: None };
+    let alice = Caller { name: "alice".into(), strictness: None, models: None, may_delete_models: false };
     let keys = Keys::new([(KeyDigest::of("secret-of-alice-1"), alice)]);
     let stand = Stand::with(ServerOptions { workers: 0, keys, ..ServerOptions::default() }, Policy::default()).await;
     for key in ["secret-of-alice-1", "secret-of-nobody-1"] {

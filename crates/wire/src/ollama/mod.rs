@@ -1,4 +1,5 @@
-//! Ollama's native API: `/api/chat`, `/api/generate`, `/api/embed`, `/api/tags`, `/api/show`, `/api/ps`, `/api/version` and its errors.
+//! Ollama's native API: `/api/chat`, `/api/generate`, `/api/embed`, `/api/tags`, `/api/show`, `/api/ps`, `/api/version`, `/api/delete` and
+//! its errors.
 //!
 //! What is only read borrows from the bytes it was read from; what is only written owns nothing it need not.
 //! Facts are from recordings of a real server (`fixtures/ollama`), not from its manual.
@@ -15,4 +16,6 @@ pub use chat::{
 pub use embed::{EmbedAnswer, EmbedRequest};
 pub use error::{ErrorLine, InnerError};
 pub use generate::{GenerateLine, GenerateRequest};
-pub use models::{Details, ListedModel, RunningModel, RunningModels, Show, ShowRequest, Tags, Version};
+pub use models::{
+    DeleteRequest, Details, ListedModel, RunningModel, RunningModels, Show, ShowRequest, Tags, UnloadRequest, Version,
+};

@@ -53,6 +53,29 @@ pub struct ShowRequest<'a> {
     pub model: &'a str,
 }
 
+/// The request of `DELETE /api/delete`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct DeleteRequest<'a> {
+    /// The model's name.
+    pub model: &'a str,
+}
+
+/// The request of `POST /api/generate` that unloads a model once its answers have ended: no prompt, and a time to stay of zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct UnloadRequest<'a> {
+    /// The model's name.
+    pub model: &'a str,
+    /// 0.
+    pub keep_alive: u32,
+}
+
+impl<'a> UnloadRequest<'a> {
+    /// Unloads this model.
+    pub fn new(model: &'a str) -> Self {
+        Self { model, keep_alive: 0 }
+    }
+}
+
 /// `POST /api/show`.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 pub struct Show {

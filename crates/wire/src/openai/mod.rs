@@ -27,7 +27,7 @@ pub use embedding::{Embedding, EmbeddingList, EmbeddingRequest, EmbeddingUsage, 
 pub use error::{ErrorBody, ErrorObject};
 pub use format::{JsonSchemaFormat, ResponseFormat};
 pub use message::{Message, Role};
-pub use model::{Model, ModelList};
+pub use model::{DeletedModel, Model, ModelList};
 pub use prompt::{OnePrompt, Prompt};
 pub use request::{ChatCompletionRequest, Stop, StreamOptions};
 pub use tools::{FunctionCall, FunctionDefinition, FunctionName, Tool, ToolCall, ToolChoice, ToolMode};

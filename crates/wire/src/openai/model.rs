@@ -1,4 +1,4 @@
-//! `GET /v1/models` and `GET /v1/models/{id}`.
+//! `GET /v1/models`, `GET /v1/models/{id}` and `DELETE /v1/models/{id}`.
 
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +23,24 @@ impl Model {
     pub fn new(id: impl Into<String>, created: u64, owned_by: impl Into<String>) -> Self {
         let extra = crate::Extra::new();
         Self { id: id.into(), object: "model".to_owned(), created, owned_by: owned_by.into(), extra }
+    }
+}
+
+/// `DeleteModelResponse`: the answer to `DELETE /v1/models/{id}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeletedModel {
+    /// The id that the client named.
+    pub id: String,
+    /// `model`.
+    pub object: String,
+    /// `true`.
+    pub deleted: bool,
+}
+
+impl DeletedModel {
+    /// The model of this id is deleted.
+    pub fn new(id: impl Into<String>) -> Self {
+        Self { id: id.into(), object: "model".to_owned(), deleted: true }
     }
 }
 

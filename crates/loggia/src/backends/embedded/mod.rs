@@ -2,8 +2,9 @@
 //!
 //! Weights are untrusted input, and llama.cpp ends the process over some of them; so may a GPU's fault or a lack of memory. In a process
 //! of its own a model takes only its own answers with it. Reading order: [`Embedded`] (the backend), `pool` (which models are loaded),
-//! `process` (one of them).
+//! `process` (one of them), `deletion` (which may be deleted).
 
+mod deletion;
 mod per_model;
 mod pool;
 mod process;
@@ -24,6 +25,7 @@ use loggia_wire::openai::Model;
 
 use super::local::{self, Adapter, Local};
 use crate::config::{Config, KeepAlive};
+use deletion::Deletion;
 pub(super) use per_model::check as check_per_model;
 use pool::{Lease, Pool};
 use process::Opening;
@@ -32,6 +34,7 @@ pub(crate) use process::run;
 /// The models of this program.
 pub(crate) struct Embedded {
     pool: Arc<Pool>,
+    deletion: Deletion,
 }
 
 impl Embedded {
@@ -39,7 +42,8 @@ impl Embedded {
     pub(super) fn new(models: &[Local], config: &Config) -> Self {
         let memory = config.memory.map(|memory| memory.as_u64()).or_else(pool::memory_of_this_machine);
         let openings = models.iter().map(|model| Opening::of(model, config)).collect();
-        Embedded { pool: Arc::new(Pool::new(openings, Arc::new(process::Processes), memory, *config.keep_alive)) }
+        let pool = Arc::new(Pool::new(openings, Arc::new(process::Processes), memory, *config.keep_alive));
+        Embedded { pool, deletion: Deletion::of(models, config) }
     }
 
     /// Loads the models, in order, as far as the memory goes; the others are loaded when they are asked for. Fails with the first that
@@ -47,8 +51,12 @@ impl Embedded {
     pub(crate) async fn load(&self) -> anyhow::Result<()> {
         for (at, opening) in self.pool.openings().iter().enumerate() {
             let file = opening.file.display();
-            let forecast = Forecast::of(&opening.options()).with_context(|| format!("cannot load {file}"))?;
-            self.pool.foresee(at, forecast);
+            match Forecast::of(&opening.options()) {
+                Ok(forecast) => self.pool.foresee(at, forecast),
+                // Deleted while the others were looked at.
+                Err(_) if !self.pool.has(at) => {}
+                Err(error) => return Err(error).with_context(|| format!("cannot load {file}")),
+            }
         }
         self.pool.load_what_fits().await.map_err(anyhow::Error::msg)?;
         tokio::spawn(Arc::clone(&self.pool).unload_the_idle());
@@ -165,8 +173,17 @@ impl Backend for Embedded {
             let card = known.unwrap_or_else(|| unloaded(opening, self.pool.forecast(at)));
             with_base(card, opening)
         };
-        let cards = openings.map(card).collect();
+        let cards = openings.filter(|(at, _)| self.pool.has(*at)).map(card).collect();
         Box::pin(std::future::ready(Ok(cards)))
+    }
+
+    fn delete_model<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), BackendError>> {
+        Box::pin(async move {
+            let at = self.pool.find(id)?;
+            self.deletion.check(at, &self.pool)?;
+            let (store, file) = (self.deletion.store.clone(), self.pool.openings()[at].file.clone());
+            self.pool.delete(at, move || deletion::remove(&store, &file)).await
+        })
     }
 
     fn ready(&self) -> BoxFuture<'_, Result<(), BackendError>> {

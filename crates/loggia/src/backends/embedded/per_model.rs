@@ -64,8 +64,14 @@ mod tests {
     #[test]
     fn an_entry_is_an_embedded_models_by_its_name_or_by_an_alias() {
         let file = PathBuf::from("m.gguf");
-        let local =
-            |name: &str| Local { file: file.clone(), adapter: None, mmproj: None, draft: None, name: name.to_owned() };
+        let local = |name: &str| Local {
+            file: file.clone(),
+            stored: true,
+            adapter: None,
+            mmproj: None,
+            draft: None,
+            name: name.to_owned(),
+        };
         let models = [local("smollm2:135m"), local("qwen3:4b")];
         let aliases = [("agent", "qwen3:4b"), ("other", "llama3:8b"), ("gpt-*", "agent"), ("gpt-4*", "smollm2:135m")];
         let aliases = aliases.map(|(from, to)| Alias::new(from, to).unwrap());

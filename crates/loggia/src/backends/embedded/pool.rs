@@ -1,6 +1,9 @@
 //! Which models are loaded: on first use, as far as the memory goes, and not longer than they are wanted.
 //!
 //! One lock holds what all models are doing, so that every decision sees them together. No process is started or waited for under it.
+//! How a model leaves for good is in `delete.rs`.
+
+mod delete;
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -78,6 +81,8 @@ struct Entry {
     waiters: usize,
     /// Since when one of them waits for room.
     hungry_since: Option<Instant>,
+    /// Whether it is being deleted, or has been: it is not started, and no request gets it.
+    leaving: bool,
 }
 
 enum State {
@@ -86,6 +91,8 @@ enum State {
     Loaded(Loaded),
     /// Its process has been told to end.
     Unloading,
+    /// It has been deleted: there is no such model any more.
+    Deleted,
     /// Not tried again before `until`.
     Down {
         why: Why,
@@ -113,6 +120,16 @@ struct Loaded {
 }
 
 impl Entry {
+    /// Whether no request has it or waits for it, and it is not being loaded for one.
+    fn is_unused(&self) -> bool {
+        let is_used = match &self.state {
+            State::Loaded(loaded) => loaded.users > 0,
+            State::Loading => true,
+            _ => false,
+        };
+        !is_used && self.waiters == 0
+    }
+
     /// Whether it was loaded for requests that have not come to it yet: they are not to find it gone.
     fn is_awaited(&self) -> bool {
         self.waiters > 0 && matches!(&self.state, State::Loaded(loaded) if !loaded.served)
@@ -186,6 +203,7 @@ impl Pool {
             deaths: 0,
             waiters: 0,
             hungry_since: None,
+            leaving: false,
         };
         let models = Mutex::new(openings.iter().map(entry).collect());
         Self { openings, start, memory, keep_alive, models, changed: Notify::new(), runtime: SetOnce::new() }
@@ -198,7 +216,12 @@ impl Pool {
     /// Where a model is among them.
     pub(super) fn find(&self, name: &str) -> Result<usize, BackendError> {
         let at = self.openings.iter().position(|opening| opening.name == name);
-        at.ok_or_else(|| BackendError::model_not_found(name))
+        at.filter(|&at| self.has(at)).ok_or_else(|| BackendError::model_not_found(name))
+    }
+
+    /// Whether a model has not been deleted.
+    pub(super) fn has(&self, at: usize) -> bool {
+        !self.lock()[at].leaving
     }
 
     /// What a model says of itself, once it has been loaded.
@@ -303,6 +326,9 @@ impl Pool {
             State::Unloaded if entry.known.is_none() => Some(format!("{} is about to be loaded", opening.name)),
             _ => None,
         });
+        if models.iter().all(|entry| entry.leaving) {
+            return Err(BackendError::NoModels);
+        }
         wanting.map_or(Ok(()), |message| Err(BackendError::Engine { message }))
     }
 
@@ -342,6 +368,9 @@ impl Pool {
             .iter()
             .enumerate()
             .any(|(other, entry)| other != at && entry.hungry_since.is_some_and(|since| since.elapsed() >= PATIENCE));
+        if models[at].leaving {
+            return Step::Fail(BackendError::model_not_found(&self.openings[at].name));
+        }
         let process = models[at].process;
         match (&mut models[at].state, want) {
             (State::Loaded(_), Want::Knowledge) => return Step::Known,
@@ -355,6 +384,7 @@ impl Pool {
                 return Step::Have(Lease { pool: Arc::clone(self), at, process, backend });
             }
             (State::Loading | State::Unloading, _) => return Step::Wait,
+            (State::Deleted, _) => return Step::Fail(BackendError::model_not_found(&self.openings[at].name)),
             (State::Down { why: Why::NotLoaded(_), until }, _) if *until > Instant::now() => {
                 let message =
                     format!("the model `{}` cannot be loaded; the server's log says why", self.openings[at].name);
@@ -463,7 +493,7 @@ impl Pool {
 
     /// Starts loading.
     fn begin(self: &Arc<Self>, at: usize, entry: &mut Entry) {
-        let Some(runtime) = self.runtime.get() else { return };
+        let Some(runtime) = self.runtime.get().filter(|_| !entry.leaving) else { return };
         entry.state = State::Loading;
         entry.hungry_since = None;
         entry.process += 1;

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use futures_util::FutureExt as _;
-use loggia_backend::{ChatCall, Reply};
+use loggia_backend::{ChatCall, NotDeleted, Reply};
 use tokio::sync::oneshot;
 
 use super::*;
@@ -318,6 +318,61 @@ async fn two_that_do_not_fit_together_take_turns_however_long_they_load() {
     };
     let both = async { tokio::join!(use_once(0), use_once(1)) };
     tokio::time::timeout(20 * PATIENCE, both).await.expect("both are served");
+}
+
+/// What removes no files, and says so.
+fn removing(removed: &Arc<Mutex<u32>>) -> impl FnOnce() -> Result<(), NotDeleted> + Send + 'static {
+    let removed = Arc::clone(removed);
+    move || {
+        *removed.lock().unwrap() += 1;
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deleted_model_is_unloaded_and_no_request_gets_it() {
+    let (stage, removed) = (Arc::new(Stage::default()), Arc::new(Mutex::new(0)));
+    let pool = pool(&stage, &[("a", 6), ("b", 3)], 10, None);
+    pool.load_what_fits().await.expect("no refusal");
+    let unloaded = Arc::clone(&pool);
+    let looks_and_removes = {
+        let remove = removing(&removed);
+        move || {
+            assert!(matches!(unloaded.lock()[0].state, State::Unloaded), "its engine ends first");
+            remove()
+        }
+    };
+    pool.delete(0, looks_and_removes).await.expect("nobody uses it");
+    assert_eq!(*removed.lock().unwrap(), 1);
+    let gone = BackendError::model_not_found("a");
+    assert_eq!(pool.find("a"), Err(gone.clone()));
+    assert_eq!(pool.acquire(0, None).await.err(), Some(gone.clone()));
+    assert_eq!(pool.delete(0, removing(&removed)).await, Err(gone));
+    assert!(pool.ready().is_ok() && pool.find("b") == Ok(1));
+    pool.delete(1, removing(&removed)).await.expect("nobody uses it");
+    assert_eq!(pool.ready(), Err(BackendError::NoModels));
+    assert_eq!((stage.started().len(), *removed.lock().unwrap()), (2, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_model_that_is_asked_for_is_not_deleted_and_goes_on() {
+    let (stage, removed) = (Arc::new(Stage { takes: PATIENCE, ..Stage::default() }), Arc::new(Mutex::new(0)));
+    let pool = pool(&stage, &[("a", 6)], 10, None);
+    let in_use = Err(BackendError::NotDeleted { model: "a".to_owned(), why: NotDeleted::InUse });
+    let loading = tokio::spawn({
+        let pool = Arc::clone(&pool);
+        async move { pool.load_what_fits().await }
+    });
+    settle().await;
+    assert_eq!(pool.delete(0, removing(&removed)).await, in_use, "it is being loaded");
+    loading.await.expect("no panic").expect("no refusal");
+    let lease = pool.acquire(0, None).await.expect("loaded");
+    assert_eq!(pool.delete(0, removing(&removed)).await, in_use, "it answers");
+    drop(lease);
+    let kept = pool.delete(0, || Err(NotDeleted::FileStays)).await;
+    assert_eq!(kept, Err(BackendError::NotDeleted { model: "a".to_owned(), why: NotDeleted::FileStays }));
+    assert_eq!(*removed.lock().unwrap(), 0);
+    pool.acquire(0, None).await.expect("it is loaded again");
 }
 
 #[test]
