@@ -7,6 +7,7 @@ use loggia_backend::{BackendError, ServedBy};
 
 use crate::{ApiError, Body};
 
+const X_LOGGIA_CHANGED: HeaderName = HeaderName::from_static("x-loggia-changed");
 const X_LOGGIA_IGNORED: HeaderName = HeaderName::from_static("x-loggia-ignored");
 const X_LOGGIA_SERVED_BY: HeaderName = HeaderName::from_static("x-loggia-served-by");
 
@@ -30,7 +31,7 @@ pub(crate) fn refused(error: BackendError, request_id: Option<&str>) -> ApiError
     error
 }
 
-/// Names who gave the answer.
+/// Names who gave the answer, and what was changed in the conversation for that.
 pub(crate) fn name_server(response: &mut Response<Body>, served_by: &ServedBy) {
     let ServedBy { backend, model, node, .. } = served_by;
     let value = match node {
@@ -38,6 +39,14 @@ pub(crate) fn name_server(response: &mut Response<Body>, served_by: &ServedBy) {
         None => [backend, "; model=", model].concat(),
     };
     insert(response, X_LOGGIA_SERVED_BY, &value);
+    if !served_by.changed.is_empty() {
+        insert(response, X_LOGGIA_CHANGED, &changes(served_by));
+    }
+}
+
+/// What was changed in the conversation, as a header has it.
+pub(crate) fn changes(served_by: &ServedBy) -> String {
+    served_by.changed.iter().map(|change| change.as_str()).collect::<Vec<_>>().join(", ")
 }
 
 /// Names what has no effect, where there is such a thing.

@@ -5,8 +5,8 @@
 use std::collections::BTreeSet;
 use std::fmt::Display;
 
+use loggia_backend::conversation::arguments;
 use loggia_wire::openai::{FunctionCall, Message, Role};
-use serde_json::{Map, Value};
 
 use crate::ApiError;
 use crate::request::missing;
@@ -64,7 +64,7 @@ fn all_answered(next: usize, unanswered: &BTreeSet<&str>) -> Result<(), ApiError
     Err(ApiError::invalid("messages", "invalid_value", message))
 }
 
-/// The arguments of earlier calls are JSON objects, for an engine that takes them as such.
+/// The arguments of earlier calls are JSON objects, or empty: under `--strict`, for an engine that takes objects alone.
 pub(crate) fn check_arguments(messages: &[Message]) -> Result<(), ApiError> {
     let by_assistant = messages.iter().enumerate().filter(|(_, message)| message.role == Role::Assistant);
     for (index, message) in by_assistant {
@@ -78,10 +78,8 @@ pub(crate) fn check_arguments(messages: &[Message]) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// No arguments at all are an empty object.
 fn check_object(call: &FunctionCall, place: impl Display) -> Result<(), ApiError> {
-    let arguments = call.arguments.trim();
-    if arguments.is_empty() || serde_json::from_str::<Map<String, Value>>(arguments).is_ok() {
+    if !arguments::are_changed(&call.arguments) {
         return Ok(());
     }
     let param = format!("{place}.arguments");
@@ -92,7 +90,7 @@ fn check_object(call: &FunctionCall, place: impl Display) -> Result<(), ApiError
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     fn refused(messages: Value) -> Option<String> {
         let messages: Vec<Message> = serde_json::from_value(messages).unwrap();

@@ -125,7 +125,7 @@ pub(crate) fn settle(request: &mut Request, can: &Abilities, strictness: Strictn
         words::check(request)?;
     }
     let known = can.chat_fields();
-    if !can.has(Ability::TextArguments) {
+    if strictness == Strictness::Strict && !can.has(Ability::TextArguments) {
         conversation::check_arguments(&request.messages)?;
     }
     let mut ignored = settle_each(FIELDS, request, can, known, strictness)?;

@@ -12,7 +12,7 @@ use loggia_wire::frame::sse;
 use tokio::time::{Instant, Sleep};
 
 use crate::encode::{self, Encoder};
-use crate::{ApiError, Ended, Outcome};
+use crate::{ApiError, Ended, Outcome, answer};
 
 /// How much is gathered before it is handed on. Events that are ready together leave together.
 const GATHER: usize = 16 << 10;
@@ -130,6 +130,11 @@ impl EventStream {
         // The headers are gone; named it is all the same.
         if !ignored.is_empty() {
             sse::write_comment(out, &format!("x-loggia-ignored: {ignored}"));
+        }
+        if let Ok(begun) = &begun
+            && !begun.served_by.changed.is_empty()
+        {
+            sse::write_comment(out, &format!("x-loggia-changed: {}", answer::changes(&begun.served_by)));
         }
         match begun {
             Ok(begun) => self.state = State::Speaking(begun.speech),

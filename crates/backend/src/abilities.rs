@@ -13,7 +13,8 @@ pub enum Ability {
     Tools,
     /// `tool_choice` `required`, a named function, `allowed_tools`: the model must call.
     ToolChoice,
-    /// Earlier calls whose arguments are no JSON object: the model is shown the text that they are.
+    /// Earlier calls whose arguments are no JSON object reach the engine as they are. Without it they are made an object
+    /// ([`conversation::arguments`](crate::conversation::arguments)).
     TextArguments,
     /// `strict` functions where the model may call or not: what it calls keeps to their schemas.
     StrictTools,

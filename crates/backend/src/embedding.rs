@@ -132,7 +132,13 @@ mod tests {
     fn checked(vectors: Vec<Vec<f32>>, dimensions: &Value) -> Result<Vec<Vec<f32>>, BackendError> {
         let request = json!({"model": "m", "input": ["a", "b"], "dimensions": dimensions});
         let request = serde_json::from_value(request).expect("a request");
-        let served_by = ServedBy { backend: "tests".into(), model: "m".into(), node: None, fingerprint: "fp_0".into() };
+        let served_by = ServedBy {
+            backend: "tests".into(),
+            model: "m".into(),
+            node: None,
+            fingerprint: "fp_0".into(),
+            changed: Vec::new(),
+        };
         Embeddings { served_by, vectors, prompt_tokens: 2 }.checked(&request).map(|checked| checked.vectors)
     }
 

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::BackendError;
+use crate::conversation::Change;
 
 /// The events of one answer. After an error, nothing follows.
 pub type Events = BoxStream<'static, Result<Event, BackendError>>;
@@ -44,7 +45,7 @@ impl fmt::Debug for Reply {
     }
 }
 
-/// Who gives an answer: what `x-loggia-served-by` tells.
+/// Who gives an answer, and to what: what `x-loggia-served-by` and `x-loggia-changed` tell.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServedBy {
     /// The backend's name: `embedded`, `ollama`, or the NAME of `--openai NAME=URL`.
@@ -55,6 +56,8 @@ pub struct ServedBy {
     pub node: Option<Arc<str>>,
     /// `system_fingerprint`: see [`fingerprint`].
     pub fingerprint: Arc<str>,
+    /// What the backend changed in the conversation so that the model can be asked: what `x-loggia-changed` tells.
+    pub changed: Vec<Change>,
 }
 
 /// What happens next in an answer.

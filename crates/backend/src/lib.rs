@@ -4,12 +4,14 @@
 //! [`EmbeddingCall`] and [`Embeddings`] (the same for vectors), [`BackendError`] (how it goes wrong), [`Abilities`] (what a model's backend can
 //! honour), then the backends themselves:
 //! [`ollama`] translates; [`openai`] passes through; [`roster`] finds the backend that has a model;
-//! [`emulate`] and [`media`] stand around a backend and do what it cannot; [`process`] reaches one in another process.
+//! [`emulate`] and [`media`] stand around a backend and do what it cannot; [`process`] reaches one in another process;
+//! [`conversation`] is what they share: conversations in a form that engines and chat templates take.
 //!
 //! To add a backend, implement [`Backend`]; three methods are needed.
 #![forbid(unsafe_code)]
 
 mod abilities;
+pub mod conversation;
 mod embedding;
 pub mod emulate;
 mod error;

@@ -9,7 +9,7 @@ use futures_util::StreamExt;
 use loggia_backend::http::Client;
 use loggia_backend::openai::OpenAi;
 use loggia_backend::{
-    Abilities, Ability, Backend, BackendError, ChatCall, CompletionCall, Event, Profile, SchemaEngine,
+    Abilities, Ability, Backend, BackendError, ChatCall, CompletionCall, Event, Profile, Reply, SchemaEngine,
 };
 use raw::{RawEngine, Step, json, piece, stream_end, stream_head};
 use serde_json::{Value, json};
@@ -35,12 +35,17 @@ async fn abilities(answers: impl IntoIterator<Item = Vec<Step>>) -> Arc<Abilitie
 
 /// What the server is sent for a chat of these fields, when its template knows tools or does not.
 async fn sent(tools: bool, fields: Value) -> Value {
+    answered(tools, fields).await.1
+}
+
+/// The answer to it too.
+async fn answered(tools: bool, fields: Value) -> (Reply, Value) {
     let answer =
         json!({"choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Hi"}}]});
     let (engine, backend) = behind([props(tools, ""), json("200 OK", &answer.to_string())]).await;
     backend.abilities("a b").await.unwrap();
-    let _ = backend.chat(chat(&fields)).await.unwrap();
-    serde_json::from_str(engine.bodies().last().unwrap()).unwrap()
+    let reply = backend.chat(chat(&fields)).await.unwrap();
+    (reply, serde_json::from_str(engine.bodies().last().unwrap()).unwrap())
 }
 
 fn chat(fields: &Value) -> ChatCall {
@@ -112,7 +117,37 @@ async fn tools_are_told_in_words_where_its_template_knows_none() {
     let told = sent(false, tools.clone()).await;
     assert!(told.get("tools").is_none() && told["messages"][0]["role"] == "system", "{told}");
     assert!(told["messages"][0]["content"].as_str().unwrap().contains("- f: "), "{told}");
-    assert_eq!(sent(true, tools.clone()).await["tools"], tools["tools"]);
+    assert_eq!(sent(true, tools.clone()).await["tools"][0]["function"]["name"], "f");
+}
+
+#[tokio::test]
+async fn every_function_reaches_it_with_a_description_and_parameters() {
+    let free = json!({"type": "object"});
+    let tools = json!([{"type": "function", "function": {"name": "f"}}, {"type": "function", "function": {"name": "g", "parameters": free}}]);
+    let sent = sent(true, json!({"tools": tools})).await;
+    let none = json!({"type": "object", "properties": {}});
+    assert_eq!(sent["tools"][0]["function"], json!({"name": "f", "description": "", "parameters": none}));
+    // `properties` would forbid it arguments that it may have.
+    assert_eq!(sent["tools"][1]["function"], json!({"name": "g", "description": "", "parameters": free}));
+}
+
+#[tokio::test]
+async fn arguments_of_earlier_calls_reach_it_as_objects() {
+    for (arguments, object, changed) in [
+        ("{\"x\": 1}", "{\"x\": 1}", 0),
+        ("", "{}", 0),
+        ("null", "{}", 0),
+        ("{\"x\": \"Once", "{\"x\": \"Once\"}", 1),
+        ("Paris", "{\"arguments\": \"Paris\"}", 1),
+        ("{\"id\": 25227143063332189585438", "{\"id\": 25227143063332189585438}", 1),
+    ] {
+        let call = json!({"id": "c", "type": "function", "function": {"name": "f", "arguments": arguments}});
+        let messages = json!([{"role": "user", "content": "x"}, {"role": "assistant", "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": "c", "content": "y"}]);
+        let (reply, sent) = answered(true, json!({"messages": messages})).await;
+        assert_eq!(reply.served_by.changed.len(), changed, "{arguments}");
+        assert_eq!(sent["messages"][1]["tool_calls"][0]["function"]["arguments"], object, "{arguments}");
+    }
 }
 
 #[tokio::test]

@@ -34,7 +34,13 @@ impl Backend for Inner {
 
     fn chat(&self, call: ChatCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
         self.asked.lock().unwrap().push(serde_json::to_value(&*call.request).unwrap());
-        let served_by = ServedBy { backend: "b".into(), model: "m".into(), node: None, fingerprint: "fp".into() };
+        let served_by = ServedBy {
+            backend: "b".into(),
+            model: "m".into(),
+            node: None,
+            fingerprint: "fp".into(),
+            changed: Vec::new(),
+        };
         Box::pin(async { Ok(Reply { served_by, events: Box::pin(futures_util::stream::empty()) }) })
     }
 

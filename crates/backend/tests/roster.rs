@@ -62,7 +62,8 @@ impl Backend for Fake {
 
     fn chat(&self, call: ChatCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
         let model = call.request.model.as_str().into();
-        let served_by = ServedBy { backend: self.name.into(), model, node: None, fingerprint: "fp_0".into() };
+        let served_by =
+            ServedBy { backend: self.name.into(), model, node: None, fingerprint: "fp_0".into(), changed: Vec::new() };
         Box::pin(async move {
             self.models.lock().unwrap().clone()?;
             Ok(Reply { served_by, events: Box::pin(futures_util::stream::empty()) })
@@ -71,7 +72,8 @@ impl Backend for Fake {
 
     fn embed(&self, call: EmbeddingCall) -> BoxFuture<'_, Result<Embeddings, BackendError>> {
         let model = call.request.model.as_str().into();
-        let served_by = ServedBy { backend: self.name.into(), model, node: None, fingerprint: "fp_0".into() };
+        let served_by =
+            ServedBy { backend: self.name.into(), model, node: None, fingerprint: "fp_0".into(), changed: Vec::new() };
         Box::pin(std::future::ready(Ok(Embeddings { served_by, vectors: vec![vec![1.0]], prompt_tokens: 1 })))
     }
 

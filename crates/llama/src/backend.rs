@@ -84,6 +84,7 @@ impl Llama {
             model: options.name.as_str().into(),
             node: None,
             fingerprint: fingerprint(&["embedded", &model.facts.identity, &seen_with, LLAMA_CPP]),
+            changed: Vec::new(),
         };
         tracing::info!(
             model = options.name,
@@ -351,11 +352,11 @@ pub(crate) const LLAMA_CPP: &str = "llama-cpp-2 0.1.160";
 fn abilities(context: usize, syntax: Syntax, can_take: media::Facts) -> Abilities {
     use Ability::{
         Audio, Echo, EngineOptions, Grammar, Images, JsonObject, JsonSchema, LogitBias, Logprobs, Reasoning, Seed,
-        SeveralChoices, SingleToolCall, StrictTools, TextArguments, TokenPrompts, ToolChoice, Tools,
+        SeveralChoices, SingleToolCall, StrictTools, TokenPrompts, ToolChoice, Tools,
     };
     let sampled = [LogitBias, Logprobs, SeveralChoices, Seed, EngineOptions];
     // Where the template knows nothing of tools, the model is told of them.
-    let held = [JsonObject, JsonSchema, Tools, SingleToolCall, ToolChoice, Grammar, TextArguments];
+    let held = [JsonObject, JsonSchema, Tools, SingleToolCall, ToolChoice, Grammar];
     let of_texts = [TokenPrompts, Echo];
     let mut can = sampled.into_iter().chain(held).chain(of_texts).fold(AbilitySet::default(), AbilitySet::with);
     if !syntax.knows_tools() || syntax.watch().is_some() {

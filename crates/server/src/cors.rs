@@ -72,6 +72,7 @@ impl PagesLayer {
             X_REQUEST_ID,
             HeaderName::from_static("x-loggia-served-by"),
             HeaderName::from_static("x-loggia-ignored"),
+            HeaderName::from_static("x-loggia-changed"),
             RETRY_AFTER,
             HeaderName::from_static("retry-after-ms"),
         ];

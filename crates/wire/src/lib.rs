@@ -6,6 +6,7 @@
 //! [`frame`] (bytes to lines and events, and back).
 #![forbid(unsafe_code)]
 
+mod json_text;
 mod object;
 mod once;
 
@@ -13,6 +14,7 @@ pub mod frame;
 pub mod ollama;
 pub mod openai;
 
+pub use json_text::JsonText;
 pub use once::Once;
 
 /// Fields of a JSON object that its type does not know: kept, so that they ride along.

@@ -5,6 +5,7 @@ mod callers;
 mod completions;
 mod context;
 mod deletion;
+mod earlier_calls;
 mod embeddings;
 mod engine_options;
 mod fields;

@@ -5,6 +5,7 @@
 use loggia_wire::openai::{ChatCompletionRequest, Content, FunctionDefinition, Message, Role};
 
 use super::forced_call::list;
+use crate::conversation::arguments;
 
 /// What a call begins with.
 pub(super) const OPEN: &str = "<tool_call>";
@@ -14,6 +15,7 @@ pub(super) const CLOSE: &str = "</tool_call>";
 
 /// A call as the model is told to write it.
 pub fn written(name: &str, arguments: &str) -> String {
+    let arguments = arguments::as_object(arguments);
     format!("{OPEN}{{\"name\": {}, \"arguments\": {arguments}}}{CLOSE}", serde_json::Value::from(name))
 }
 

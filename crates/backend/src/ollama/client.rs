@@ -25,6 +25,7 @@ use super::events::OllamaEvents;
 use super::models::{self, Known, ModelMemory};
 use super::request::{chat_request, generate_request};
 use super::swallowed::NotSwallowed;
+use crate::conversation::{Change, arguments};
 use crate::emulate::calling::{Calling, earlier_as_text};
 use crate::emulate::forced_call;
 use crate::retry_after::retry_after;
@@ -137,7 +138,9 @@ where
         let response = self.ask_sized(&mut question, &known, room, call.head.as_deref()).await?;
         let single_call = asked.parallel_tool_calls == Some(false);
         let answer = Answer::new(Arc::clone(&call.id), Arc::clone(&self.name), call.profile, single_call);
-        Ok(self.reply(response, answer, &asked.model, &known))
+        let mut reply = self.reply(response, answer, &asked.model, &known);
+        reply.served_by.changed.extend(arguments::any_changed(&asked.messages).then_some(Change::Arguments));
+        Ok(reply)
     }
 
     /// Starts a completion of one prompt.
@@ -159,6 +162,7 @@ where
             model: model.into(),
             node: None,
             fingerprint: Arc::clone(&known.fingerprint),
+            changed: Vec::new(),
         };
         let may_have_thoughts = answer.may_have_thoughts_in_its_text();
         let events = OllamaEvents::new(response.into_body(), answer, Arc::clone(&self.name));

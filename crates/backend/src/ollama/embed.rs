@@ -36,6 +36,7 @@ where
             model: request.model.as_str().into(),
             node: None,
             fingerprint: known.fingerprint.clone(),
+            changed: Vec::new(),
         };
         let prompt_tokens = answer.prompt_eval_count.unwrap_or(0);
         Embeddings { served_by, vectors: answer.embeddings, prompt_tokens }.checked(request)

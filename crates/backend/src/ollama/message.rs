@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 
+use loggia_wire::JsonText;
 use loggia_wire::ollama::{ChatMessage, FunctionCall, ToolCall};
-use loggia_wire::openai::{Content, Message, Part, PartKind, Role};
-use serde_json::Value;
+use loggia_wire::openai::{self, Content, Message, Part, PartKind, Role};
 
 use crate::BackendError;
+use crate::conversation::arguments;
 
 /// Translates a conversation. Several parts stay one message.
 pub(super) fn chat_messages(messages: &[Message]) -> Result<Vec<ChatMessage>, BackendError> {
@@ -28,7 +29,7 @@ fn chat_message(index: usize, message: &Message, names: &HashMap<&str, &str>) ->
         content: text(message),
         thinking: message.earlier_reasoning().map(str::to_owned),
         images: images.collect::<Result<_, _>>()?,
-        tool_calls: tool_calls(index, message)?,
+        tool_calls: tool_calls(message),
         tool_name: tool_name(message, names),
         tool_call_id: message.tool_call_id.clone(),
     })
@@ -72,24 +73,15 @@ fn media(message: usize, part: usize, content: &Part) -> Result<Option<String>, 
     }
 }
 
-fn tool_calls(index: usize, message: &Message) -> Result<Vec<ToolCall>, BackendError> {
-    let mut calls = Vec::new();
-    for (at, call) in message.tool_calls.iter().flatten().enumerate() {
-        let place = format!("messages[{index}].tool_calls[{at}].function.arguments");
-        calls.push(tool_call(calls.len(), call.id.clone(), &call.function.name, &call.function.arguments, place)?);
-    }
-    Ok(calls)
+fn tool_calls(message: &Message) -> Vec<ToolCall> {
+    let calls = message.tool_calls.iter().flatten();
+    calls.zip(0..).map(|(call, index)| tool_call(index, call)).collect()
 }
 
 /// Ollama wants arguments as an object, where OpenAI has a string of JSON.
-fn tool_call(index: usize, id: String, name: &str, arguments: &str, place: String) -> Result<ToolCall, BackendError> {
-    let arguments = if arguments.trim().is_empty() { "{}" } else { arguments };
-    let arguments: Value = serde_json::from_str(arguments)
-        .ok()
-        .filter(Value::is_object)
-        .ok_or_else(|| invalid(place, "the arguments of a call must be a JSON object, as a string"))?;
-    let index = u32::try_from(index).unwrap_or(u32::MAX);
-    Ok(ToolCall { id, function: FunctionCall { index, name: name.to_owned(), arguments } })
+fn tool_call(index: u32, call: &openai::ToolCall) -> ToolCall {
+    let arguments = JsonText(arguments::as_object(&call.function.arguments).into_owned());
+    ToolCall { id: call.id.clone(), function: FunctionCall { index, name: call.function.name.clone(), arguments } }
 }
 
 /// The name of the function that was called, or the result's own where the call is not there.

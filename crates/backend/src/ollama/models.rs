@@ -145,10 +145,6 @@ fn abilities(show: &Show) -> Abilities {
     for (name, ability) in CAPABILITIES {
         set = if is_told(show, name) { set.with(ability) } else { set.without(ability) };
     }
-    // Where its template knows nothing of tools, earlier calls are written out.
-    if !is_told(show, "tools") {
-        set = set.with(Ability::TextArguments);
-    }
     able(set, show.context_length())
 }
 

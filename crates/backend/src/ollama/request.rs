@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::message::chat_messages;
 use super::sampling::options;
+use crate::conversation::tools::completed;
 use crate::{BackendError, Profile};
 
 /// Translates a checked request. What Ollama has no field for must have been refused or emulated before.
@@ -82,7 +83,7 @@ fn format(format: &ResponseFormat) -> Option<Value> {
 
 /// The functions that the model may call. A tool of another type has been refused at the door.
 fn tools(request: &ChatCompletionRequest) -> Vec<Tool> {
-    let functions = request.callable_functions().into_iter().cloned();
+    let functions = request.callable_functions().into_iter().map(completed);
     functions
         .map(|function| Tool { kind: "function".to_owned(), function: Some(function), extra: Extra::new() })
         .collect()

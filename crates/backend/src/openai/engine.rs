@@ -23,8 +23,8 @@ use crate::http::{BaseUrl, Body, Client, Key, Upstream, read};
 use crate::retry_after::retry_after;
 use crate::thoughts::Apart;
 use crate::{
-    Abilities, AbilitySet, Backend, BackendError, ChatCall, Chunk, CompletionCall, EmbeddingCall, Embeddings, Event,
-    Events, Reply, ServedBy, Work, fingerprint,
+    Abilities, Ability, AbilitySet, Backend, BackendError, ChatCall, Chunk, CompletionCall, EmbeddingCall, Embeddings,
+    Event, Events, Reply, ServedBy, Work, conversation, fingerprint,
 };
 
 /// The most bytes of a whole answer or a list of models.
@@ -71,6 +71,15 @@ impl OpenAi {
     }
 
     async fn start_chat(&self, mut call: ChatCall) -> Result<Reply, BackendError> {
+        let known = self.listed(&call.request.model).and_then(|listed| listed.recall());
+        let takes_text = known.is_none_or(|known| known.abilities.has(Ability::TextArguments));
+        let changed = if takes_text { Vec::new() } else { conversation::for_a_template(&mut call.request) };
+        let mut reply = self.start_mended(call).await?;
+        reply.served_by.changed = changed;
+        Ok(reply)
+    }
+
+    async fn start_mended(&self, mut call: ChatCall) -> Result<Reply, BackendError> {
         if let Some(facts) = self.llama_server(&call.request.model) {
             facts.check(call.request.logit_bias.iter().flat_map(|all| all.keys()))?;
             if let Some(request) = facts.kept(&call.request) {
@@ -182,7 +191,7 @@ impl OpenAi {
     /// What the engine tells of itself goes into the fingerprint: its own (llama-server's names the build) or its `server` header.
     pub(super) fn served_by(&self, model: Arc<str>, engines_own: Option<&str>, server: &str) -> ServedBy {
         let fingerprint = fingerprint(&["openai", &self.name, &model, engines_own.unwrap_or_default(), server]);
-        ServedBy { backend: Arc::clone(&self.name), model, node: None, fingerprint }
+        ServedBy { backend: Arc::clone(&self.name), model, node: None, fingerprint, changed: Vec::new() }
     }
 
     async fn list(&self) -> Result<Vec<Model>, BackendError> {

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::llama_server;
 use crate::http::{Upstream, read};
-use crate::{Abilities, AbilitySet, KnownFields};
+use crate::{Abilities, Ability, AbilitySet, KnownFields};
 
 /// How long what an engine told besides is believed: it may come back with another template, or in another version.
 const BELIEVED_FOR: Duration = Duration::from_mins(1);
@@ -32,9 +32,15 @@ pub(super) struct Known {
 
 impl Known {
     /// All is tried: the engine itself refuses what it cannot do.
-    fn all(context_length: Option<u64>, fields: Option<KnownFields>) -> Self {
-        let fields = fields.map(Arc::new);
-        let abilities = Abilities { can: AbilitySet::ALL, context_length, fields, ..Abilities::default() };
+    fn all(context_length: Option<u64>) -> Self {
+        let abilities = Abilities { can: AbilitySet::ALL, context_length, ..Abilities::default() };
+        Self { abilities: Arc::new(abilities), llama_server: None }
+    }
+
+    /// All is tried but what these engines are known to fail at: they read the arguments of earlier calls as JSON.
+    fn self_describing(context_length: Option<u64>, fields: Option<KnownFields>) -> Self {
+        let can = AbilitySet::ALL.without(Ability::TextArguments);
+        let abilities = Abilities { can, context_length, fields: fields.map(Arc::new), ..Abilities::default() };
         Self { abilities: Arc::new(abilities), llama_server: None }
     }
 
@@ -118,10 +124,10 @@ impl Listed {
 
     async fn ask(&self, upstream: &Upstream) -> Known {
         match &self.kind {
-            Kind::Other => Known::all(self.context_length, None),
+            Kind::Other => Known::all(self.context_length),
             Kind::SelfDescribing(uri) => {
                 let description = tell(upstream, uri).await;
-                Known::all(self.context_length, description.as_ref().and_then(described_fields))
+                Known::self_describing(self.context_length, description.as_ref().and_then(described_fields))
             }
             Kind::LlamaServer(uri, facts) => {
                 let props = tell(upstream, uri).await;

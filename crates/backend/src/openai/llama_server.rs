@@ -112,7 +112,7 @@ const FIELDS: &[&str] = &[
 /// What it cannot do, or does so that the answer would not be what was asked for:
 /// it takes a named function for `auto`, lets text come before a call that must be made, counts the tokens of one choice and one prompt alone
 /// (and has no more choices than slots), and ignores `echo`, `best_of` and `suffix`, or refuses them, by version.
-const WITHOUT: [Ability; 12] = [
+const WITHOUT: [Ability; 13] = [
     Ability::HostedFields,
     Ability::UnknownFields,
     Ability::EngineOptions,
@@ -125,6 +125,7 @@ const WITHOUT: [Ability; 12] = [
     Ability::Echo,
     Ability::PromptLogprobs,
     Ability::FillInTheMiddle,
+    Ability::TextArguments,
 ];
 
 /// What a template mentions that does something with `reasoning_effort`: llama.cpp hands it the effort, and `none` as a switch.

@@ -41,7 +41,13 @@ fn chunk(number: usize) -> Event {
 }
 
 fn served_by() -> ServedBy {
-    ServedBy { backend: "counting".into(), model: "m".into(), node: None, fingerprint: "fp_0".into() }
+    ServedBy {
+        backend: "counting".into(),
+        model: "m".into(),
+        node: None,
+        fingerprint: "fp_0".into(),
+        changed: Vec::new(),
+    }
 }
 
 impl Backend for Counting {

@@ -49,6 +49,7 @@ impl LlamaEmbedder {
             model: options.name.as_str().into(),
             node: None,
             fingerprint: fingerprint(&["embedded", &model.facts.identity, LLAMA_CPP]),
+            changed: Vec::new(),
         };
         let sizes = model.sizes;
         tracing::info!(

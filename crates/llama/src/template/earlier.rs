@@ -1,5 +1,6 @@
 //! What a template shows of earlier calls and their results, tried out; the rest is written into the contents (`loggia_backend::emulate`).
 
+use loggia_backend::conversation::arguments;
 use loggia_backend::emulate::{self, Shows};
 use loggia_wire::openai::{FunctionCall, Message, Role, ToolCall};
 
@@ -40,7 +41,9 @@ pub(super) fn shows(form: CallForm, render: impl Fn(&[Message], &str) -> Option<
 /// The messages, with what is not shown written into their contents in this form.
 pub(super) fn spelled_out(messages: &[Message], shows: Shows, form: CallForm) -> Vec<Message> {
     emulate::spelled_out(messages, shows, |calls| {
-        form.write(calls.iter().map(|call| (call.function.name.as_str(), call.function.arguments.as_str())))
+        let calls: Vec<_> =
+            calls.iter().map(|call| (&*call.function.name, arguments::as_object(&call.function.arguments))).collect();
+        form.write(calls.iter().map(|(name, arguments)| (*name, &**arguments)))
     })
 }
 

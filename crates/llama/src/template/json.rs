@@ -1,10 +1,14 @@
 //! The filter `tojson` as `transformers` has it: Python's `json.dumps` with its spaces, and nothing escaped for HTML.
 
-use minijinja::value::Kwargs;
+use minijinja::value::{Kwargs, ValueKind};
 use minijinja::{Error, ErrorKind, Value};
 use serde::Serialize;
+use serde::ser::{Error as _, SerializeMap as _, SerializeSeq as _};
 use serde_json::Serializer;
 use serde_json::ser::{Formatter, PrettyFormatter};
+use serde_json::value::RawValue;
+
+use super::number::LongNumber;
 
 /// `value | tojson`, `value | tojson(indent=4)`.
 #[expect(clippy::needless_pass_by_value, reason = "the shape of a filter")]
@@ -15,10 +19,43 @@ pub(super) fn to_json(value: Value, indent: Option<usize>, options: Kwargs) -> R
     let _ = options.get::<Option<Value>>("separators")?;
     options.assert_all_used()?;
     let json = match indent {
-        Some(width) => write(&value, PrettyFormatter::with_indent(" ".repeat(width.min(16)).as_bytes())),
-        None => write(&value, Spaced),
+        Some(width) => write(&Json(&value), PrettyFormatter::with_indent(" ".repeat(width.min(16)).as_bytes())),
+        None => write(&Json(&value), Spaced),
     };
     json.map(Value::from_safe_string)
+}
+
+/// A value whose numbers keep their digits.
+struct Json<'a>(&'a Value);
+
+impl Serialize for Json<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self(value) = self;
+        if let Some(number) = value.downcast_object_ref::<LongNumber>() {
+            let raw: &RawValue = serde_json::from_str(number.as_str()).map_err(S::Error::custom)?;
+            return raw.serialize(serializer);
+        }
+        let items = || value.try_iter().map_err(S::Error::custom);
+        match value.kind() {
+            ValueKind::Map => {
+                let entry = |key: Value| value.get_item(&key).map(|value| (key, value)).map_err(S::Error::custom);
+                let mut map = serializer.serialize_map(value.len())?;
+                for key in items()? {
+                    let (key, value) = entry(key)?;
+                    map.serialize_entry(&key, &Json(&value))?;
+                }
+                map.end()
+            }
+            ValueKind::Seq | ValueKind::Iterable => {
+                let mut seq = serializer.serialize_seq(value.len())?;
+                for item in items()? {
+                    seq.serialize_element(&Json(&item))?;
+                }
+                seq.end()
+            }
+            _ => value.serialize(serializer),
+        }
+    }
 }
 
 /// The same of any value.

@@ -3,11 +3,14 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
+use loggia_backend::conversation::arguments;
 use loggia_wire::openai::{Content, Message, Role, Tool, ToolCall};
 use minijinja::Value;
 use minijinja::value::Serde;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
+
+use super::number;
 
 /// What a call's arguments, which OpenAI sends as a string of JSON, become.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -117,12 +120,12 @@ fn turn<'a>(message: &'a Message, names: &HashMap<&str, &'a str>, shape: Shape<'
 }
 
 fn call<'a>(call: &'a ToolCall, shape: Shape<'_>) -> Call<'a> {
-    let text = &call.function.arguments;
+    let text = arguments::as_object(&call.function.arguments);
     let object = match shape.arguments {
-        Arguments::Object => serde_json::from_str::<Value>(text).ok(),
+        Arguments::Object => number::value(&text),
         Arguments::Text => None,
     };
-    let arguments = object.unwrap_or_else(|| Value::from(text.as_str()));
+    let arguments = object.unwrap_or_else(|| Value::from(&*text));
     Call { id: id(&call.id, shape), r#type: &call.kind, function: Function { name: &call.function.name, arguments } }
 }
 

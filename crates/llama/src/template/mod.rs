@@ -6,6 +6,7 @@
 mod earlier;
 mod json;
 mod messages;
+mod number;
 mod source;
 
 use std::borrow::Cow;

@@ -385,3 +385,41 @@ fn what_can_be_gone_through_is_what_python_can_go_through() {
     let expected = "False False, True True, True True, True True, True True, False False, False False, ";
     assert_eq!(render(source, &[user("Hi")]).unwrap().to_lowercase(), expected.to_lowercase());
 }
+
+fn called_with(arguments: &str) -> Message {
+    let mut called = called();
+    called.tool_calls.as_mut().unwrap()[0].function.arguments = arguments.to_owned();
+    called
+}
+
+#[test]
+fn numbers_reach_a_template_with_all_their_digits() {
+    let arguments = r#"{"id": 25227143063332189585438, "x": [0.1234567890123456789, 1e400], "y": 1.5}"#;
+    let messages = [user("Look."), called_with(arguments)];
+    let whole = "{% for m in messages %}{% for c in m.tool_calls or [] %}{{ c.function.arguments | tojson }}{% endfor %}{% endfor %}";
+    assert_eq!(render(whole, &messages).unwrap(), arguments);
+    let each = "{% for m in messages %}{% for c in m.tool_calls or [] %}{% for k, v in c.function.arguments | items %}\
+        {{ k }}={{ v }};{{ v | string }};{{ v | tojson }} {% endfor %}{% endfor %}{% endfor %}";
+    let id = "25227143063332189585438";
+    let expected = format!(
+        "id={id};{id};{id} x=[0.1234567890123456789, 1e400];[0.1234567890123456789, 1e400];[0.1234567890123456789, 1e400] y=1.5;1.5;1.5 "
+    );
+    assert_eq!(render(each, &messages).unwrap(), expected);
+}
+
+#[test]
+fn a_template_sees_arguments_that_are_no_object_as_one() {
+    let source = "{% for m in messages %}{% for c in m.tool_calls or [] %}<{% for k, v in c.function.arguments | items %}{{ k }}={{ v }};{% endfor %}>{% endfor %}{% endfor %}";
+    for (arguments, shown) in [
+        ("", "<>"),
+        ("null", "<>"),
+        ("{}", "<>"),
+        ("{\"path\": \"a.txt\", \"text\": \"Once upon", "<path=a.txt;text=Once upon;>"),
+        ("Paris", "<arguments=Paris;>"),
+        ("[1]", "<arguments=[1];>"),
+    ] {
+        assert_eq!(render(source, &[user("x"), called_with(arguments)]).unwrap(), shown, "{arguments}");
+    }
+    let told = render(SMOLLM_2, &[user("x"), called_with("{\"x\": 1")]).unwrap();
+    assert!(told.contains("<tool_call>{\"name\": \"add\", \"arguments\": {\"x\": 1}}</tool_call>"), "{told}");
+}

@@ -45,7 +45,7 @@ async fn a_page_may_read_the_answers_own_headers_and_errors_too() {
         assert_eq!(header(&answer, "access-control-allow-origin"), Some("http://localhost:3000"));
         assert_eq!(
             header(&answer, "access-control-expose-headers"),
-            Some("x-request-id,x-loggia-served-by,x-loggia-ignored,retry-after,retry-after-ms")
+            Some("x-request-id,x-loggia-served-by,x-loggia-ignored,x-loggia-changed,retry-after,retry-after-ms")
         );
         assert!(header(&answer, "vary").is_some_and(|vary| vary.contains("origin")), "{answer}");
     }

@@ -118,6 +118,7 @@ impl Backend for Stage {
                 model: "stage".into(),
                 node: None,
                 fingerprint: "fp_0000000000".into(),
+                changed: Vec::new(),
             };
             let events = futures_util::stream::unfold(reply, async |mut reply| {
                 let event = reply.recv().await;

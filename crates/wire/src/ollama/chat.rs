@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::Extra;
 use crate::openai::{TokenLogprob, Tool};
+use crate::{Extra, JsonText};
 
 /// The request.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -88,7 +88,7 @@ pub struct FunctionCall {
     /// Its name.
     pub name: String,
     /// An object, not a string.
-    pub arguments: Value,
+    pub arguments: JsonText,
 }
 
 /// `options`. Those that OpenAI's API has no field for go into `others` as they came.

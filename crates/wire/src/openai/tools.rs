@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::format::none_unknown;
 use crate::Extra;
+use crate::json_text::StringOrJson;
 use crate::object::{object, words};
 
 object! {
@@ -82,13 +83,41 @@ impl Serialize for ToolCall {
     }
 }
 
+/// The called function's name and its arguments.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FunctionCall {
+    /// The function's name.
+    pub name: String,
+    /// JSON, as a string. What a client sends as an object is its text here, and what it leaves out is empty.
+    pub arguments: String,
+    /// Fields that OpenAI's API does not have, or that came later than this type.
+    pub extra: Extra,
+}
+
 object! {
-    /// The called function's name and its arguments.
-    pub struct FunctionCall {
-        /// The function's name.
+    /// A called function as clients send it.
+    struct AnyFunctionCall {
         required name: String = "name",
-        /// JSON, as a string.
-        required arguments: String = "arguments",
+        optional arguments: StringOrJson = "arguments",
+    }
+}
+
+impl<'de> Deserialize<'de> for FunctionCall {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let AnyFunctionCall { name, arguments, extra } = AnyFunctionCall::deserialize(deserializer)?;
+        Ok(Self { name, arguments: arguments.unwrap_or_default().0, extra })
+    }
+}
+
+impl Serialize for FunctionCall {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("name", &self.name)?;
+        map.serialize_entry("arguments", &self.arguments)?;
+        for (key, value) in &self.extra {
+            map.serialize_entry(key, value)?;
+        }
+        map.end()
     }
 }
 

@@ -25,7 +25,8 @@ fn chunks(fields: &Value, pieces: impl Iterator<Item = String>, finish: FinishRe
     end.finish_reason = Some(finish);
     let events = pieces.map(|piece| ChunkChoice::delta(0, Delta::content(piece))).chain([end]);
     let events: Vec<_> = events.map(|choice| Ok(Event::Chunk(Chunk::of(choice)))).collect();
-    let served_by = ServedBy { backend: "b".into(), model: "m".into(), node: None, fingerprint: "f".into() };
+    let served_by =
+        ServedBy { backend: "b".into(), model: "m".into(), node: None, fingerprint: "f".into(), changed: Vec::new() };
     let reply = Reply { served_by, events: stream::iter(events).boxed() };
     let all = back(reply, &asked(fields), &"chatcmpl-x".into()).events.collect::<Vec<_>>().now_or_never().unwrap();
     all.into_iter()
