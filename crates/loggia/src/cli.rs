@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{Alias, Engine, Lora, Mmproj, ModelName, SamplingProfile, Url};
+use crate::config::{Alias, Engine, Lora, Mmproj, ModelName, SamplingProfile, Secret, Url};
 
 /// The OpenAI API for the models you run yourself.
 #[derive(Debug, Parser)]
@@ -35,6 +35,16 @@ Examples:
 HF_TOKEN is sent to the hub for gated and private repositories; HF_ENDPOINT names another hub.
 What was interrupted goes on where it ended: run the same command again.";
 
+const CHAT_AFTER: &str = "\
+Examples:
+  loggia chat                                  the first model that can chat
+  loggia chat smollm2:135m --system 'Be brief.'
+  loggia chat --server http://10.0.0.7:11435 --key $KEY
+  loggia chat --model ~/Downloads/model.gguf   a file of yours, without a server
+  echo 'Say hello.' | loggia chat              one message a line, answers on standard output
+
+/help in the chat lists its commands.";
+
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -61,6 +71,11 @@ pub(crate) enum Command {
         #[command(flatten)]
         place: StoreArgs,
     },
+    /// Chat in the terminal: with the server that runs on this machine, or, where none runs, with an engine of its own
+    ///
+    /// Takes the flags of `serve` too, for the engine of its own.
+    #[command(after_help = CHAT_AFTER)]
+    Chat(ChatArgs),
     /// Print the configuration that results from flags, environment and file, and what can be reached with it
     ///
     /// Takes the same flags as `serve`. Exits with 1 where something that is named cannot be reached.
@@ -84,6 +99,25 @@ pub(crate) struct StoreArgs {
     /// The folder that holds the models [env: LOGGIA_DATA_DIR] [default: the user's data folder, as ~/.local/share/loggia]
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
+}
+
+/// Whom to chat with, and about what.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct ChatArgs {
+    /// The model to begin with [default: the first that can chat]
+    #[arg(value_name = "MODEL")]
+    pub(crate) name: Option<String>,
+    /// A server to chat with [default: the one that listens where `serve` would, else an engine of its own]
+    #[arg(long, value_name = "URL")]
+    pub(crate) server: Option<Url>,
+    /// An API key for that server
+    #[arg(long, env = "LOGGIA_CHAT_KEY", hide_env_values = true)]
+    pub(crate) key: Option<Secret>,
+    /// Instructions for the model
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) system: Option<String>,
+    #[command(flatten)]
+    pub(crate) serve: ServeArgs,
 }
 
 /// Everything that `serve` can be told by flags.

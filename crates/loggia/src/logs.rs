@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 use std::io::IsTerminal as _;
+use std::sync::OnceLock;
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
@@ -13,8 +14,18 @@ use tracing_subscriber::{EnvFilter, fmt, registry};
 /// of its binding's, which warn of llama.cpp's progress dots, only errors.
 pub(crate) const SERVING: &str = "info,llama-cpp-2=warn,llama_cpp_2=error";
 
-/// Starts logging; `otherwise` holds where neither variable is set. A filter that cannot be read is said, and does not stop the program.
-pub(crate) fn start(otherwise: &str) {
+/// The filter that holds where neither variable is set.
+static DEFAULT: OnceLock<&str> = OnceLock::new();
+
+/// What `LOGGIA_LOG` must be for a process of ours to log as this one does, where nothing else tells it.
+pub(crate) fn for_other_processes() -> Option<&'static str> {
+    let is_set = ["LOGGIA_LOG", "RUST_LOG"].into_iter().any(|name| crate::config::environment(name).is_some());
+    DEFAULT.get().copied().filter(|_| !is_set)
+}
+
+/// Starts logging; `otherwise` is the filter where neither variable is set. An invalid filter is reported, and does not stop the program.
+pub(crate) fn start(otherwise: &'static str) {
+    let _ = DEFAULT.set(otherwise);
     let wanted = crate::config::environment("LOGGIA_LOG").or_else(|| crate::config::environment("RUST_LOG"));
     let filter = EnvFilter::try_new(wanted.as_deref().unwrap_or(otherwise));
     if let Err(error) = &filter {

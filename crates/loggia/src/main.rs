@@ -1,10 +1,11 @@
 //! `loggia`: the OpenAI API for the models you run yourself, as a program.
 //!
 //! Reading order: `cli` (what can be typed), `config` (what results from flags, environment and file), `models` (the files on this
-//! machine), `serve` (server and engine, put together), `check` (what can be reached). What a request does is in the crates below.
+//! machine), `serve` (server and engine, put together), `chat` (a client in the terminal), `check` (what can be reached). What a request does is in the crates below.
 #![forbid(unsafe_code)]
 
 mod backends;
+mod chat;
 mod check;
 mod cli;
 mod config;
@@ -19,7 +20,7 @@ use anyhow::Context as _;
 use bytesize::ByteSize;
 use clap::Parser as _;
 
-use cli::{Cli, Command, ServeArgs, StoreArgs};
+use cli::{ChatArgs, Cli, Command, ServeArgs, StoreArgs};
 use config::{Config, environment};
 use models::{Model, Progress, Source, Store};
 
@@ -40,6 +41,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Models { place } => list(&place),
         Command::Rm { name, place } => remove(&name, &place),
         Command::Serve(args) => serve(&args),
+        Command::Chat(args) => chat(&args),
         Command::Check(args) => check(&args),
         #[cfg(feature = "embedded")]
         Command::Engine { .. } => engine(),
@@ -52,6 +54,14 @@ fn serve(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     let config = Config::of_this_process(args)?;
     allow_many_files();
     runtime()?.block_on(serve::serve(&config))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The log of an engine of its own would be in the way of the conversation: errors alone.
+fn chat(args: &ChatArgs) -> anyhow::Result<ExitCode> {
+    logs::start("error");
+    let config = Config::of_this_process(&args.serve)?;
+    runtime()?.block_on(chat::chat(args, &config))?;
     Ok(ExitCode::SUCCESS)
 }
 

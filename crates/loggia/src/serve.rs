@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use loggia_api::Policy;
+use loggia_api::{Caller, Policy};
 use loggia_backend::Backend;
 use loggia_backend::emulate::Emulate;
 use loggia_backend::media::Inline;
-use loggia_server::{AppState, Origins, ServerOptions, app};
+use loggia_server::{AppState, KeyDigest, Keys, Origins, ServerOptions, app};
+use serde_json::Value;
 use tokio::net::TcpListener;
 
 use crate::backends::{Backends, LocalError};
@@ -29,9 +30,7 @@ pub(crate) async fn serve(config: &Config) -> anyhow::Result<()> {
     let backends = everything(config).await?;
     // Not before: until here there is nothing to end with care, and a signal may do what it always does.
     let shutdown = told_to_stop()?;
-    // From the inside out. What is fetched is shared by the calls that several choices become.
-    let emulating = Emulate::new(backends.roster.clone());
-    let backend: Arc<dyn Backend> = Arc::new(Inline::new(Arc::new(emulating), config.images.value.clone()));
+    let backend = backend(&backends, config);
     let app = app(AppState::new(backend.clone(), policy, options.clone()));
     say(&format!("loggia: listening on http://{address}"));
     let asks_for_a_key = !config.key.is_empty();
@@ -48,6 +47,35 @@ pub(crate) async fn serve(config: &Config) -> anyhow::Result<()> {
         served = loggia_server::run(listener, app, shutdown, &options) => served.context("the listener failed"),
         failed = beside => failed,
     }
+}
+
+/// Serves beside what this process does otherwise, for this process alone: on a free port of the loopback interface, with `key` as the
+/// only API key, until the process ends.
+pub(crate) async fn serve_beside(config: &Config, key: &str) -> anyhow::Result<SocketAddr> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("cannot listen on a free port")?;
+    let address = listener.local_addr()?;
+    let (policy, options) = (policy(config), options(config)?);
+    let keys = Keys::new([(
+        KeyDigest::of(key),
+        Caller { name: "this process".into(), strictness: None, models: None, may_delete_models: false },
+    )]);
+    let options = ServerOptions { keys, workers: 1, ..options };
+    let backends = everything(config).await?;
+    let app = app(AppState::new(backend(&backends, config), policy, options.clone()));
+    let load = backends.load;
+    tokio::spawn(async move {
+        if let Err(error) = load.await {
+            tracing::error!("{error:#}");
+        }
+    });
+    tokio::spawn(async move { loggia_server::run(listener, app, std::future::pending(), &options).await });
+    Ok(address)
+}
+
+/// From the inside out. What is fetched is shared by the calls that several choices become.
+fn backend(backends: &Backends, config: &Config) -> Arc<dyn Backend> {
+    let emulating = Emulate::new(backends.roster.clone());
+    Arc::new(Inline::new(Arc::new(emulating), config.images.value.clone()))
 }
 
 /// Every backend that is named; a model that is not here is an error, but for the default one, which is fetched.
@@ -141,18 +169,24 @@ enum ToTry {
     Embeddings(String),
 }
 
+/// Whether a model can chat, by its `capabilities`. One that does not tell may.
+pub(crate) fn holds_chats(capabilities: Option<&Value>) -> bool {
+    let capabilities = capabilities.and_then(Value::as_array);
+    capabilities.is_none_or(|can| can.is_empty() || can.iter().any(|can| can == "completion"))
+}
+
 /// The first that does not say that it holds no chats: models for embeddings stand in Ollama's list too. Else the first that makes those.
 async fn a_model_to_try(backend: &dyn Backend) -> Option<ToTry> {
     let models = backend.models().await.ok()?;
     let mut otherwise = models.first().map(|model| ToTry::Chat(model.id.clone()));
     for model in models {
         let Ok(card) = backend.model(&model.id).await else { continue };
-        let capabilities = card.extra.get("capabilities").and_then(|capabilities| capabilities.as_array());
-        let says = |what: &str| capabilities.is_some_and(|can| can.iter().any(|can| can == what));
-        if capabilities.is_none_or(Vec::is_empty) || says("completion") {
+        let capabilities = card.extra.get("capabilities");
+        if holds_chats(capabilities) {
             return Some(ToTry::Chat(model.id));
         }
-        if says("embedding") && !matches!(otherwise, Some(ToTry::Embeddings(_))) {
+        let embeds = capabilities.and_then(Value::as_array).is_some_and(|can| can.iter().any(|can| can == "embedding"));
+        if embeds && !matches!(otherwise, Some(ToTry::Embeddings(_))) {
             otherwise = Some(ToTry::Embeddings(model.id));
         }
     }
@@ -170,14 +204,14 @@ fn curl(address: SocketAddr, model: &ToTry, asks_for_a_key: bool) -> String {
         ToTry::Chat(model) => ("chat/completions", model, r#""messages":[{"role":"user","content":"Say hello."}]"#),
         ToTry::Embeddings(model) => ("embeddings", model, r#""input":"Say hello.""#),
     };
-    let body = format!(r#"{{"model":{},{rest}}}"#, serde_json::Value::from(model.as_str()));
+    let body = format!(r#"{{"model":{},{rest}}}"#, Value::from(model.as_str()));
     // A model's name may hold what a shell reads as its own.
     let body = body.replace('\'', r"'\''");
     format!("  curl http://{address}/v1/{path} -H 'content-type: application/json'{key} -d '{body}'")
 }
 
-/// Where this machine finds what listens on every interface.
-fn reachable(mut address: SocketAddr) -> SocketAddr {
+/// The address under which this machine reaches what listens on every interface.
+pub(crate) fn reachable(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         let local: IpAddr = if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
         address.set_ip(local);

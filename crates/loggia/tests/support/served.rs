@@ -10,7 +10,7 @@ use super::{Program, Running};
 /// A program that serves, with every model loaded that it loads at the start.
 pub(crate) struct Served {
     pub(crate) running: Running,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     _program: Option<Program>,
 }
 

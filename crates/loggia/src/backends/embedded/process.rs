@@ -50,6 +50,9 @@ async fn start(opening: &Opening) -> Result<Started, String> {
             command.env_remove(name);
         }
     }
+    if let Some(filter) = crate::logs::for_other_processes() {
+        command.env("LOGGIA_LOG", filter);
+    }
     // A Ctrl-C is for the program: its answers under way may end.
     #[cfg(unix)]
     command.process_group(0);

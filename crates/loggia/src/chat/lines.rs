@@ -1,0 +1,70 @@
+//! Lines from the keyboard, with editing and earlier lines by the arrow keys; or from a pipe or a file, one message a line.
+
+use std::io::{BufRead as _, IsTerminal as _};
+
+use anyhow::Context as _;
+use rustyline::DefaultEditor;
+use rustyline::error::ReadlineError;
+
+const PROMPT: &str = "> ";
+
+/// Where lines come from. Earlier lines are kept in memory alone, not in a file.
+pub(super) enum Lines {
+    Keyboard(Box<DefaultEditor>),
+    Pipe,
+    /// An editor is at work in another thread.
+    Away,
+}
+
+impl Lines {
+    pub(super) fn new() -> anyhow::Result<Self> {
+        if !(std::io::stdin().is_terminal() && std::io::stdout().is_terminal()) {
+            return Ok(Self::Pipe);
+        }
+        Ok(Self::Keyboard(Box::new(DefaultEditor::new().context("cannot read this terminal")?)))
+    }
+
+    /// Whether a person types.
+    pub(super) fn by_hand(&self) -> bool {
+        !matches!(self, Self::Pipe)
+    }
+
+    /// The next line; `None` at the end. Ctrl-C empties the line.
+    pub(super) async fn next(&mut self) -> anyhow::Result<Option<String>> {
+        let lines = std::mem::replace(self, Self::Away);
+        // Both wait, and what else this thread has to do goes on meanwhile.
+        let (lines, read) = tokio::task::spawn_blocking(move || lines.read()).await.context("cannot read a line")?;
+        *self = lines;
+        read
+    }
+
+    fn read(self) -> (Self, anyhow::Result<Option<String>>) {
+        match self {
+            Self::Keyboard(mut editor) => {
+                let read = typed(&mut editor);
+                (Self::Keyboard(editor), read)
+            }
+            other => (other, piped()),
+        }
+    }
+}
+
+fn typed(editor: &mut DefaultEditor) -> anyhow::Result<Option<String>> {
+    loop {
+        match editor.readline(PROMPT) {
+            Ok(line) => {
+                editor.add_history_entry(&line).context("cannot keep the line")?;
+                return Ok(Some(line));
+            }
+            Err(ReadlineError::Interrupted) => {}
+            Err(ReadlineError::Eof) => return Ok(None),
+            Err(error) => return Err(error).context("cannot read a line"),
+        }
+    }
+}
+
+fn piped() -> anyhow::Result<Option<String>> {
+    let mut line = String::new();
+    let read = std::io::stdin().lock().read_line(&mut line).context("cannot read a line from standard input")?;
+    Ok((read > 0).then_some(line))
+}

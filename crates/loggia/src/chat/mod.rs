@@ -1,0 +1,188 @@
+//! `loggia chat`: a plain chat in the terminal, with a running server or with one of its own.
+//!
+//! Reading order: this file (the loop), `server` (whom it talks to), `typed` (what a line means), `conversation` (what is sent, and
+//! what comes back), `lines` (reading the keyboard). It is a client like any other: the conversation goes through the HTTP API.
+
+mod conversation;
+mod lines;
+mod pictures;
+mod server;
+mod typed;
+
+use std::io::{IsTerminal as _, Write as _};
+
+use anyhow::Context as _;
+
+use crate::cli::ChatArgs;
+use crate::config::Config;
+use conversation::{Conversation, Ending};
+use lines::Lines;
+use server::Server;
+use typed::{Command, Typed};
+
+const HELP: &str = "\
+/model         list the models
+/model NAME    go on with another model
+/system        show the instructions
+/system TEXT   give the model instructions; /system - removes them
+/clear         forget the conversation, keep the instructions
+/bye           end (Ctrl-D too)
+Ctrl-C stops an answer. The path of a PNG, JPEG, GIF or WebP file in a message attaches the picture.";
+
+/// Chats until the input ends.
+pub(crate) async fn chat(args: &ChatArgs, config: &Config) -> anyhow::Result<()> {
+    let server = Server::find(args, config).await?;
+    let model = server.choose(args.name.as_deref()).await?;
+    let mut chat = Chat { server, conversation: Conversation::new(model, args.system.clone()), lines: Lines::new()? };
+    if chat.lines.by_hand() {
+        let (place, model) = (chat.server.place(), chat.conversation.model());
+        say(&format!("loggia: {model} at {place}. /help lists the commands, Ctrl-D ends."))?;
+    }
+    while let Some(line) = chat.lines.next().await? {
+        if !chat.take(&line).await? {
+            break;
+        }
+    }
+    Ok(())
+}
+
+struct Chat {
+    server: Server,
+    conversation: Conversation,
+    lines: Lines,
+}
+
+impl Chat {
+    /// Does what a line asks for. False where that is the end.
+    async fn take(&mut self, line: &str) -> anyhow::Result<bool> {
+        match Typed::parse(line) {
+            Typed::Nothing => {}
+            Typed::Message(text) => self.ask(&text).await?,
+            Typed::Command(Command::Bye) => return Ok(false),
+            Typed::Command(command) => match self.obey(command).await {
+                Ok(Some(text)) => say(&text)?,
+                Ok(None) => {}
+                Err(error) => complain(&format!("{error:#}")),
+            },
+            Typed::Unknown(command) => complain(&format!("there is no command {command}; /help lists those there are")),
+        }
+        Ok(true)
+    }
+
+    /// Does what a command asks for, and gives back what to say of it.
+    async fn obey(&mut self, command: Command) -> anyhow::Result<Option<String>> {
+        Ok(match command {
+            Command::Help => Some(HELP.to_owned()),
+            Command::Models => Some(marked(&self.server.models().await?, self.conversation.model())),
+            Command::Model(name) => {
+                let model = self.server.choose(Some(&name)).await?;
+                self.conversation.set_model(model);
+                Some(format!("now {}", self.conversation.model()))
+            }
+            Command::ShowSystem => Some(self.conversation.system().unwrap_or("no instructions").to_owned()),
+            Command::System(text) => {
+                self.conversation.set_system(text);
+                None
+            }
+            Command::Clear => {
+                self.conversation.clear();
+                None
+            }
+            Command::Bye => None,
+        })
+    }
+
+    /// Sends a message and prints the answer as it comes. What fails leaves the conversation as it was.
+    async fn ask(&mut self, text: &str) -> anyhow::Result<()> {
+        let (text, pictures) = match pictures::attached(text) {
+            Ok(found) => found,
+            Err(error) => {
+                complain(&format!("{error:#}"));
+                return Ok(());
+            }
+        };
+        let mut screen = Screen { thinks: false, tells_thoughts: std::io::stdout().is_terminal() };
+        let ending = self.conversation.ask(&self.server, &text, &pictures, |piece| screen.show(piece)).await;
+        screen.end()?;
+        match ending {
+            Ok(Ending::Whole) => {}
+            Ok(Ending::Stopped) => complain("stopped"),
+            Ok(Ending::Length) => complain("the answer was cut: it reached the limit of tokens"),
+            Err(error) => complain(&format!("{error:#}")),
+        }
+        Ok(())
+    }
+}
+
+/// A piece of an answer.
+#[derive(Clone, Copy)]
+enum Piece<'a> {
+    Thought(&'a str),
+    Text(&'a str),
+}
+
+/// Where an answer is written.
+struct Screen {
+    thinks: bool,
+    tells_thoughts: bool,
+}
+
+impl Screen {
+    /// Thoughts are dimmed on a terminal, and left out elsewhere.
+    fn show(&mut self, piece: Piece<'_>) -> anyhow::Result<()> {
+        match piece {
+            Piece::Thought(_) if !self.tells_thoughts => Ok(()),
+            Piece::Thought(text) => {
+                let dim = if self.thinks { "" } else { "\x1b[2m" };
+                self.thinks = true;
+                write(&format!("{dim}{}", plain(text)))
+            }
+            Piece::Text(text) => {
+                let end = if std::mem::take(&mut self.thinks) { "\x1b[0m\n" } else { "" };
+                write(&format!("{end}{}", plain(text)))
+            }
+        }
+    }
+
+    fn end(&mut self) -> anyhow::Result<()> {
+        write(if std::mem::take(&mut self.thinks) { "\x1b[0m\n" } else { "\n" })
+    }
+}
+
+/// A model's text without characters that command a terminal: an answer may not move the cursor or change the title.
+fn plain(text: &str) -> String {
+    text.chars().filter(|&letter| matches!(letter, '\n' | '\t') || !letter.is_control()).collect()
+}
+
+fn marked(models: &[String], current: &str) -> String {
+    let line = |model: &String| format!("{} {model}", if model == current { '*' } else { ' ' });
+    models.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+fn say(text: &str) -> anyhow::Result<()> {
+    write(&format!("{text}\n"))
+}
+
+fn write(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("cannot write to standard output")
+}
+
+fn complain(text: &str) {
+    eprintln!("loggia: {text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_cannot_command_the_terminal() {
+        assert_eq!(plain("a\x1b]0;title\x07b\r\n\tc\u{9b}2J"), "a]0;titleb\n\tc2J");
+    }
+
+    #[test]
+    fn the_current_model_has_a_star() {
+        assert_eq!(marked(&["a".to_owned(), "b".to_owned()], "b"), "  a\n* b");
+    }
+}
