@@ -19,6 +19,7 @@ use crate::collect::Collector;
 use crate::encode::{Encoder, Head, Shape};
 use crate::ignored::listed;
 use crate::stream::{Beginning, Begun, EventStream, NotBegun, Speech, took_too_long};
+use crate::together::{self, settle_stream_options};
 use crate::{
     ApiError, Body, Door, Ended, Outcome, RequestId, Strictness, completion, engine_options, fields, files, id, read,
     request,
@@ -155,15 +156,16 @@ impl Door {
         log: &Log,
     ) -> Result<Admitted, ApiError> {
         let Given { profile, strictness, forwarded } = given;
-        let can = self.backend.abilities(&shared.model).await;
+        // Nobody else holds it yet, so nothing is copied.
+        let request = Arc::make_mut(&mut shared);
+        let mut ignored = together::settle(request, strictness)?;
+        let can = self.backend.abilities(&request.model).await;
         let can = can.map_err(|error| log.refused(error))?;
         if !can.has(Ability::Chat) {
             return Err(log.refused(BackendError::Unsupported { work: Work::Chat }));
         }
-        // Nobody else holds it yet, so nothing is copied.
-        let request = Arc::make_mut(&mut shared);
         files::unpack(request, &can)?;
-        let ignored = fields::settle(request, &can, strictness)?;
+        ignored.extend(fields::settle(request, &can, strictness)?);
         if let Some(options) = self.policy.options_of(&request.model)
             && can.has(Ability::EngineOptions)
         {
@@ -192,13 +194,14 @@ impl Door {
         log: &Log,
     ) -> Result<Admitted, ApiError> {
         let Given { profile, strictness, forwarded } = given;
-        let can = self.backend.abilities(&shared.model).await;
+        let request = Arc::make_mut(&mut shared);
+        let mut ignored = settle_stream_options(request.streams(), &mut request.stream_options, strictness)?;
+        let can = self.backend.abilities(&request.model).await;
         let can = can.map_err(|error| log.refused(error))?;
         if !can.has(Ability::Chat) {
             return Err(log.refused(BackendError::Unsupported { work: Work::Completions }));
         }
-        let request = Arc::make_mut(&mut shared);
-        let ignored = completion::settle(request, &can, strictness)?;
+        ignored.extend(completion::settle(request, &can, strictness)?);
         if let Some(options) = self.policy.options_of(&request.model)
             && can.has(Ability::EngineOptions)
         {

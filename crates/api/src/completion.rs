@@ -7,7 +7,7 @@ use loggia_backend::{Abilities, Ability, Profile};
 use loggia_wire::Extra;
 use loggia_wire::openai::{CompletionRequest as Request, OnePrompt, Prompt};
 
-use crate::fields::{self, Field, hint, refused};
+use crate::fields::{self, Field, effect, guarantee};
 use crate::{ApiError, Policy, Strictness, ceilings, engine_options, request};
 
 /// The most tokens of a text where the client says nothing: OpenAI's own default.
@@ -15,19 +15,19 @@ const USUAL_TOKENS: i64 = 16;
 
 /// What some backend cannot honour; the rest (`temperature`, `stop`, …) all can. What takes more than a look is in `settle_together`.
 static FIELDS: &[Field<Request>] = &[
-    refused("suffix", Ability::FillInTheMiddle, |r| r.suffix().is_some(), |r| r.suffix = None),
-    refused("echo", Ability::Echo, Request::echoes, |r| r.echo = None),
-    refused("best_of", Ability::BestOf, |r| r.candidates() > r.choices(), |r| r.best_of = None),
-    refused("n", Ability::SeveralChoices, |r| r.choices() > 1, |r| r.n = None),
-    refused(
+    guarantee("suffix", Ability::FillInTheMiddle, |r| r.suffix().is_some(), |r| r.suffix = None),
+    effect("echo", Ability::Echo, Request::echoes, |r| r.echo = None),
+    effect("best_of", Ability::BestOf, |r| r.candidates() > r.choices(), |r| r.best_of = None),
+    effect("n", Ability::SeveralChoices, |r| r.choices() > 1, |r| r.n = None),
+    effect(
         "logit_bias",
         Ability::LogitBias,
         |r| r.logit_bias.as_ref().is_some_and(|all| !all.is_empty()),
         |r| r.logit_bias = None,
     ),
-    refused("logprobs", Ability::Logprobs, |r| r.logprobs.is_some(), |r| r.logprobs = None),
-    refused("seed", Ability::Seed, |r| r.seed.is_some(), |r| r.seed = None),
-    refused(
+    effect("logprobs", Ability::Logprobs, |r| r.logprobs.is_some(), |r| r.logprobs = None),
+    effect("seed", Ability::Seed, |r| r.seed.is_some(), |r| r.seed = None),
+    guarantee(
         "grammar",
         Ability::Grammar,
         |r| fields::has_grammar(&r.extra),
@@ -35,13 +35,13 @@ static FIELDS: &[Field<Request>] = &[
             r.extra.remove("grammar");
         },
     ),
-    hint(
+    effect(
         "stream_options.include_obfuscation",
         Ability::HostedFields,
         |r| fields::asks_for_obfuscation(r.stream_options.as_ref()),
         |_| (),
     ),
-    hint("user", Ability::HostedFields, |r| r.user.is_some(), |_| ()),
+    effect("user", Ability::HostedFields, |r| r.user.is_some(), |_| ()),
 ];
 
 /// Parses and checks the body of `POST /v1/completions`; gives back the profile of its model too.
@@ -92,7 +92,10 @@ fn check(request: &Request) -> Result<(), ApiError> {
 pub(crate) fn settle(request: &mut Request, can: &Abilities, strictness: Strictness) -> Result<Vec<String>, ApiError> {
     let known = can.completion_fields();
     let mut ignored = fields::settle_each(FIELDS, request, can, known, strictness)?;
-    settle_together(request, can)?;
+    ignored.extend(settle_together(request, can, strictness)?);
+    if let Some(biases) = &mut request.logit_bias {
+        ignored.extend(fields::settle_biases(biases, can, strictness)?);
+    }
     if can.has(Ability::UnknownFields) {
         ignored.extend(fields::settle_unread(&request.extra, known, strictness)?);
         return Ok(ignored);
@@ -116,24 +119,28 @@ pub(crate) fn settle(request: &mut Request, can: &Abilities, strictness: Strictn
     Ok(ignored)
 }
 
-/// What cannot be left out, whatever the strictness: without it there would be another question.
-fn settle_together(request: &Request, can: &Abilities) -> Result<(), ApiError> {
+/// What takes more than a look: a prompt that cannot be read is refused whatever the strictness. Gives back the names of what was dropped.
+fn settle_together(request: &mut Request, can: &Abilities, strictness: Strictness) -> Result<Vec<String>, ApiError> {
     let refused = |param: &str, message: &str| Err(ApiError::invalid(param, "unsupported_parameter", message));
     if request.prompt.as_ref().is_some_and(Prompt::is_tokens) && !can.has(Ability::TokenPrompts) {
         return refused("prompt", "Token ids as a 'prompt' are not supported with this model; send text.");
     }
     if can.has(Ability::PromptLogprobs) {
-        return Ok(());
-    }
-    if request.echoes() && request.logprobs.is_some() {
-        let message =
-            "'echo' together with 'logprobs' is not supported with this model: it does not tell those of the prompt.";
-        return refused("echo", message);
+        return Ok(Vec::new());
     }
     if request.max_tokens == Some(0) {
         return refused("max_tokens", "'max_tokens' must be at least 1 with this model.");
     }
-    Ok(())
+    if !request.echoes() || request.logprobs.is_none() {
+        return Ok(Vec::new());
+    }
+    if strictness == Strictness::Strict {
+        let message =
+            "'echo' together with 'logprobs' is not supported with this model: it does not tell those of the prompt.";
+        return refused("echo", message);
+    }
+    request.logprobs = None;
+    Ok(vec!["logprobs".to_owned()])
 }
 
 /// How long a text may be where nobody says: neither the client, nor `options`, which may be the configuration's.

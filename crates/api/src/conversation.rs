@@ -31,9 +31,9 @@ pub(crate) fn check(messages: &[Message]) -> Result<(), ApiError> {
 fn check_message(index: usize, message: &Message) -> Result<(), ApiError> {
     let missing = |field: &str| Err(missing(format!("messages[{index}].{field}")));
     let calls = message.tool_calls.iter().flatten();
-    if let Some((at, call)) = calls.enumerate().find(|(_, call)| call.kind != "function") {
+    if let Some((at, call)) = calls.enumerate().find(|(_, call)| call.kind != "function" && !call.is_custom()) {
         let param = format!("messages[{index}].tool_calls[{at}].type");
-        let text = format!("Invalid value: '{}'. Supported values are: 'function'.", call.kind);
+        let text = format!("Invalid value: '{}'. Supported values are: 'function', 'custom'.", call.kind);
         return Err(ApiError::invalid(param, "invalid_value", text));
     }
     match message.role {

@@ -11,9 +11,6 @@ use crate::{ApiError, Strictness};
 /// The fields.
 const FIELDS: [&str; 7] = ["options", "keep_alive", "think", "num_ctx", "top_k", "min_p", "repeat_penalty"];
 
-/// What `think` can be besides true and false.
-const LEVELS: [&str; 4] = ["high", "medium", "low", "max"];
-
 /// Takes out what is null: it is not said.
 pub(crate) fn drop_unsaid(extra: &mut Extra) {
     for name in FIELDS {
@@ -38,7 +35,7 @@ pub(crate) fn unknown(extra: &Extra, can: &Abilities) -> Vec<String> {
     }
 }
 
-/// Refuses the options that the engine would refuse, or takes them out; gives back the names of those.
+/// Takes out the options that the engine would refuse, or refuses them under `--strict`. Gives back their names.
 pub(crate) fn settle_refused(
     extra: &mut Extra,
     can: &Abilities,
@@ -48,7 +45,7 @@ pub(crate) fn settle_refused(
         return Ok(Vec::new());
     }
     let refused = unknown(extra, can);
-    if let Some(first) = refused.first().filter(|_| strictness != Strictness::Lenient) {
+    if let Some(first) = refused.first().filter(|_| strictness == Strictness::Strict) {
         return Err(ApiError::unsupported(first));
     }
     if let Some(Value::Object(options)) = extra.get_mut("options") {
@@ -57,8 +54,8 @@ pub(crate) fn settle_refused(
     Ok(refused)
 }
 
-/// What is said in two ways, and not the same in both: the weaker is refused under `--strict`, else named. `think` wins over
-/// `reasoning_effort`, and whatever has a field of its own over the same in `options`.
+/// What is said in two ways, and not the same in both: the weaker is refused under `--strict`, else named. A field of its own wins over the
+/// same in `options`.
 pub(crate) fn settle_outdone(
     request: &mut Request,
     can: &Abilities,
@@ -67,11 +64,7 @@ pub(crate) fn settle_outdone(
     if !can.has(Ability::EngineOptions) {
         return Ok(Vec::new());
     }
-    let mut outdone: Vec<(String, &str)> = Vec::new();
-    if request.reasoning_effort.is_some() && request.extra.contains_key("think") {
-        outdone.push(("reasoning_effort".to_owned(), "think"));
-    }
-    outdone.extend(outdone_options(request));
+    let outdone = outdone_options(request);
     match outdone.first() {
         Some((loses, wins)) if strictness == Strictness::Strict => Err(said_twice(loses, wins)),
         _ => Ok(outdone.into_iter().map(|(loses, _)| loses).collect()),
@@ -129,7 +122,6 @@ pub(crate) fn is_one(name: &str, extra: &Extra, can: &Abilities) -> Result<bool,
         return Ok(false);
     }
     let expected = match (name, extra.get(name)) {
-        ("think", Some(Value::String(level))) if !LEVELS.contains(&level.as_str()) => return Err(no_level(level)),
         (_, None)
         | ("think", Some(Value::Bool(_) | Value::String(_)))
         | ("options", Some(Value::Object(_)))
@@ -141,12 +133,6 @@ pub(crate) fn is_one(name: &str, extra: &Extra, can: &Abilities) -> Result<bool,
         _ => "a number",
     };
     Err(ApiError::invalid(name, "invalid_type", format!("Invalid type for '{name}': expected {expected}.")))
-}
-
-fn no_level(level: &str) -> ApiError {
-    let levels = LEVELS.join("', '");
-    let message = format!("Invalid value: '{level}'. Supported values are: true, false, '{levels}'.");
-    ApiError::invalid("think", "invalid_value", message)
 }
 
 /// Adds to Ollama's `options` those that the configuration has for the model. What the request says, in `options` or beside them, is stronger.
@@ -175,18 +161,18 @@ mod tests {
     }
 
     #[test]
-    fn an_option_that_the_engine_refuses_is_refused_by_name_and_dropped_by_lenient() {
+    fn an_option_that_the_engine_refuses_is_dropped_and_named_and_strict_refuses_it() {
         let asked = json!({"model": "m", "messages": [], "options": {"top_k": 5, "mirostat": 1}});
         let request = || serde_json::from_value::<Request>(asked.clone()).unwrap();
         let can = AbilitySet::of(&[Ability::EngineOptions]);
         let can = Abilities { can, options: OptionNames::Embedded, ..Abilities::default() };
-        for strictness in [Strictness::Plain, Strictness::Strict] {
-            let refused = settle(&mut request(), &can, strictness).unwrap_err();
-            assert_eq!(refused.error.param.as_deref(), Some("options.mirostat"));
-            assert_eq!(refused.error.code.as_deref(), Some("unsupported_parameter"));
+        let refused = settle(&mut request(), &can, Strictness::Strict).unwrap_err();
+        assert_eq!(refused.error.param.as_deref(), Some("options.mirostat"));
+        assert_eq!(refused.error.code.as_deref(), Some("unsupported_parameter"));
+        for strictness in [Strictness::Plain, Strictness::Lenient] {
+            let mut request = request();
+            assert_eq!(settle(&mut request, &can, strictness).unwrap(), ["options.mirostat"]);
+            assert_eq!(request.extra["options"], json!({"top_k": 5}));
         }
-        let mut lenient = request();
-        assert_eq!(settle(&mut lenient, &can, Strictness::Lenient).unwrap(), ["options.mirostat"]);
-        assert_eq!(lenient.extra["options"], json!({"top_k": 5}));
     }
 }

@@ -1,15 +1,17 @@
 //! What becomes of each field that a model's backend may not be able to honour: one table (`docs/dialects.md`, part 3).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use loggia_backend::{Abilities, Ability};
+use loggia_backend::{Abilities, Ability, BackendError};
 use loggia_wire::Extra;
 use loggia_wire::openai::{
     ChatCompletionRequest as Request, Content, Message, PartKind, ResponseFormat, Role, StreamOptions, Tool, ToolChoice,
 };
 use serde_json::Value;
 
-use crate::{ApiError, Strictness, conversation, engine_options, misplaced, schema, words};
+use crate::{
+    ApiError, Strictness, conversation, engine_options, misplaced, reasoning, schema, tool_choice, unseen, words,
+};
 
 /// One thing that a request can ask for.
 pub(crate) struct Field<R> {
@@ -23,121 +25,150 @@ pub(crate) struct Field<R> {
     drop: fn(&mut R),
 }
 
-/// What a field needs in order to be honoured.
+/// What a field needs in order to be honoured, and what becomes of it where that is not there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Needs {
-    /// The ability; without it the answer would be another, so the field is refused.
-    Ability(Ability),
-    /// A hosted service's ability; without it the field is a hint or a label that has no effect.
-    Hint(Ability),
-    /// The same, for what asks for nothing as it stands: it is named, and no ground for a refusal.
+    /// The client asked to be protected from an answer that is otherwise: refused, and dropped under `--lenient` alone.
+    Guarantee(Ability),
+    /// Dropped and named; refused under `--strict`.
+    Effect(Ability),
+    /// Asks for nothing as it stands: named, and never refused.
     Idle(Ability),
 }
 
-pub(crate) const fn refused<R>(name: &'static str, needs: Ability, asks: fn(&R) -> bool, drop: fn(&mut R)) -> Field<R> {
-    Field { name, asks, needs: Needs::Ability(needs), drop }
+/// A field without which the answer would be wrong in a way that the client asked to be protected from.
+pub(crate) const fn guarantee<R>(
+    name: &'static str,
+    needs: Ability,
+    asks: fn(&R) -> bool,
+    drop: fn(&mut R),
+) -> Field<R> {
+    Field { name, asks, needs: Needs::Guarantee(needs), drop }
 }
 
-pub(crate) const fn hint<R>(name: &'static str, needs: Ability, asks: fn(&R) -> bool, drop: fn(&mut R)) -> Field<R> {
-    Field { name, asks, needs: Needs::Hint(needs), drop }
+/// A field that can be left out, as long as the client is told.
+pub(crate) const fn effect<R>(name: &'static str, needs: Ability, asks: fn(&R) -> bool, drop: fn(&mut R)) -> Field<R> {
+    Field { name, asks, needs: Needs::Effect(needs), drop }
 }
 
+/// A field that asks for nothing as it stands.
 pub(crate) const fn idle<R>(name: &'static str, needs: Ability, asks: fn(&R) -> bool, drop: fn(&mut R)) -> Field<R> {
     Field { name, asks, needs: Needs::Idle(needs), drop }
 }
 
 /// Every field that some backend cannot honour. Those that all can (`messages`, `temperature`, `stop`, …) are not here.
 pub(crate) static FIELDS: &[Field<Request>] = &[
-    refused("tools", Ability::Tools, offers_tools, |r| r.tools = None),
-    refused("functions", Ability::Tools, offers_functions, |r| r.functions = None),
-    refused("tools[].type", Ability::HostedFields, |r| r.tools.iter().flatten().any(is_other), drop_other_tools),
-    refused("tool_choice", Ability::ToolChoice, |r| r.tool_choice.is_some() && r.must_call(), |r| r.tool_choice = None),
-    refused("function_call", Ability::ToolChoice, must_call_function, |r| r.function_call = None),
-    refused("parallel_tool_calls", Ability::SingleToolCall, wants_single_call, |r| r.parallel_tool_calls = None),
-    refused("response_format", Ability::JsonObject, |r| wants_format(r, false), |r| r.response_format = None),
-    refused(
+    effect("tools[].type", Ability::HostedFields, |r| r.tools.iter().flatten().any(is_other), drop_other_tools),
+    effect("tools", Ability::Tools, offers_tools, |r| r.tools = None),
+    effect("functions", Ability::Tools, offers_functions, |r| r.functions = None),
+    effect(
+        "tool_choice.allowed_tools.tools",
+        Ability::HostedFields,
+        tool_choice::allows_others,
+        tool_choice::drop_others,
+    ),
+    guarantee(
+        "tool_choice",
+        Ability::ToolChoice,
+        |r| r.tool_choice.is_some() && r.must_call(),
+        |r| r.tool_choice = None,
+    ),
+    guarantee("function_call", Ability::ToolChoice, must_call_function, |r| r.function_call = None),
+    effect("parallel_tool_calls", Ability::SingleToolCall, wants_single_call, |r| r.parallel_tool_calls = None),
+    guarantee("response_format", Ability::JsonObject, |r| wants_format(r, false), |r| r.response_format = None),
+    guarantee(
         "response_format.json_schema",
         Ability::JsonSchema,
         |r| wants_format(r, true),
         |r| r.response_format = None,
     ),
-    refused(
+    effect(
         "logit_bias",
         Ability::LogitBias,
         |r| r.logit_bias.as_ref().is_some_and(|all| !all.is_empty()),
         |r| r.logit_bias = None,
     ),
-    refused("logprobs", Ability::Logprobs, |r| r.logprobs == Some(true), drop_logprobs),
-    refused("n", Ability::SeveralChoices, |r| r.choices() > 1, |r| r.n = None),
-    refused("seed", Ability::Seed, |r| r.seed.is_some(), |r| r.seed = None),
-    refused("reasoning_effort", Ability::Reasoning, wants_reasoning, |r| r.reasoning_effort = None),
-    refused("messages[].content[].image_url", Ability::Images, |r| has_part(r, is_image), |r| drop_parts(r, is_image)),
-    refused("messages[].content[].input_audio", Ability::Audio, |r| has_part(r, is_audio), |r| drop_parts(r, is_audio)),
-    refused("messages[].content[].file", Ability::Files, |r| has_part(r, is_file), |r| drop_parts(r, is_file)),
-    refused(
+    effect("logprobs", Ability::Logprobs, |r| r.logprobs == Some(true), drop_logprobs),
+    effect("n", Ability::SeveralChoices, |r| r.choices() > 1, |r| r.n = None),
+    effect("seed", Ability::Seed, |r| r.seed.is_some(), |r| r.seed = None),
+    // What Ollama and the embedded engine are told of reasoning has been settled before (`reasoning.rs`).
+    effect("reasoning_effort", Ability::Reasoning, wants_reasoning, |r| r.reasoning_effort = None),
+    effect(
+        "messages[].content[].image_url",
+        Ability::Images,
+        |r| has_part(r, is_image),
+        |r| unseen::replace(r, is_image),
+    ),
+    effect(
+        "messages[].content[].input_audio",
+        Ability::Audio,
+        |r| has_part(r, is_audio),
+        |r| unseen::replace(r, is_audio),
+    ),
+    effect("messages[].content[].file", Ability::Files, |r| has_part(r, is_file), |r| unseen::replace(r, is_file)),
+    effect(
         "messages[].audio",
         Ability::HostedFields,
         |r| any(r, |m| m.audio.is_some()),
         |r| each(r, |m| m.audio = None),
     ),
-    refused("audio", Ability::HostedFields, |r| wants_sound(r) && r.audio.is_some(), |r| r.audio = None),
-    refused("modalities", Ability::HostedFields, wants_sound, |r| r.modalities = None),
-    refused(
+    effect("audio", Ability::HostedFields, |r| wants_sound(r) && r.audio.is_some(), |r| r.audio = None),
+    effect("modalities", Ability::HostedFields, wants_sound, |r| r.modalities = None),
+    effect(
         "web_search_options",
         Ability::HostedFields,
         |r| r.web_search_options.is_some(),
         |r| r.web_search_options = None,
     ),
-    refused("moderation", Ability::HostedFields, |r| r.moderation.is_some(), |r| r.moderation = None),
-    refused("grammar", Ability::Grammar, wants_grammar, |r| {
+    effect("moderation", Ability::HostedFields, |r| r.moderation.is_some(), |r| r.moderation = None),
+    guarantee("grammar", Ability::Grammar, wants_grammar, |r| {
         r.extra.remove("grammar");
     }),
     idle("audio", Ability::HostedFields, |r| r.audio.is_some() && !wants_sound(r), |_| ()),
-    hint("max_tokens", Ability::HostedFields, has_an_outdone_limit, |r| r.max_tokens = None),
-    hint("messages[].name", Ability::HostedFields, |r| any(r, has_idle_name), |_| ()),
-    hint("messages[].content[].image_url.detail", Ability::HostedFields, |r| has_part(r, has_detail), |_| ()),
-    hint("messages[].content[].prompt_cache_breakpoint", Ability::HostedFields, has_breakpoint, |_| ()),
-    hint("tools[].function.strict", Ability::StrictTools, may_call_strict_tools, |_| ()),
-    hint("functions[].strict", Ability::StrictTools, may_call_strict_functions, |_| ()),
-    hint("response_format.json_schema.description", Ability::HostedFields, has_schema_description, |_| ()),
-    hint("stream_options.include_obfuscation", Ability::HostedFields, wants_obfuscation, |_| ()),
-    hint("metadata", Ability::HostedFields, |r| r.metadata.as_ref().is_some_and(|all| !all.is_empty()), |_| ()),
-    hint("store", Ability::HostedFields, |r| r.store == Some(true), |_| ()),
-    hint("user", Ability::HostedFields, |r| r.user.is_some(), |_| ()),
-    hint("safety_identifier", Ability::HostedFields, |r| r.safety_identifier.is_some(), |_| ()),
-    hint("prompt_cache_key", Ability::HostedFields, |r| r.prompt_cache_key.is_some(), |_| ()),
-    hint("prompt_cache_retention", Ability::HostedFields, |r| r.prompt_cache_retention.is_some(), |_| ()),
-    hint("prompt_cache_options", Ability::HostedFields, |r| r.prompt_cache_options.is_some(), |_| ()),
-    hint("service_tier", Ability::HostedFields, wants_a_tier, |_| ()),
-    hint("verbosity", Ability::HostedFields, |r| r.verbosity.as_deref().is_some_and(|v| v != "medium"), |_| ()),
-    hint("prediction", Ability::HostedFields, |r| r.prediction.is_some(), |_| ()),
+    effect("max_tokens", Ability::HostedFields, has_an_outdone_limit, |r| r.max_tokens = None),
+    effect("messages[].name", Ability::HostedFields, |r| any(r, has_idle_name), |_| ()),
+    effect("messages[].content[].image_url.detail", Ability::HostedFields, |r| has_part(r, has_detail), |_| ()),
+    effect("messages[].content[].input_audio.format", Ability::HostedFields, |r| has_part(r, is_odd_sound), |_| ()),
+    effect("messages[].content[].prompt_cache_breakpoint", Ability::HostedFields, has_breakpoint, |_| ()),
+    effect("tools[].function.strict", Ability::StrictTools, may_call_strict_tools, |_| ()),
+    effect("functions[].strict", Ability::StrictTools, may_call_strict_functions, |_| ()),
+    effect("response_format.json_schema.description", Ability::HostedFields, has_schema_description, |_| ()),
+    effect("stream_options.include_obfuscation", Ability::HostedFields, wants_obfuscation, |_| ()),
+    effect("metadata", Ability::HostedFields, |r| r.metadata.as_ref().is_some_and(|all| !all.is_empty()), |_| ()),
+    effect("store", Ability::HostedFields, |r| r.store == Some(true), |_| ()),
+    effect("user", Ability::HostedFields, |r| r.user.is_some(), |_| ()),
+    effect("safety_identifier", Ability::HostedFields, |r| r.safety_identifier.is_some(), |_| ()),
+    effect("prompt_cache_key", Ability::HostedFields, |r| r.prompt_cache_key.is_some(), |_| ()),
+    effect("prompt_cache_retention", Ability::HostedFields, |r| r.prompt_cache_retention.is_some(), |_| ()),
+    effect("prompt_cache_options", Ability::HostedFields, |r| r.prompt_cache_options.is_some(), |_| ()),
+    effect("service_tier", Ability::HostedFields, wants_a_tier, |_| ()),
+    effect("verbosity", Ability::HostedFields, |r| r.verbosity.as_deref().is_some_and(|v| v != "medium"), |_| ()),
+    effect("prediction", Ability::HostedFields, |r| r.prediction.is_some(), |_| ()),
 ];
 
 /// The most keywords of schemas that are left out of one request under `--lenient`.
 const MOST_KEYWORDS_DROPPED: usize = 100;
 
-/// Settles every field of a request: refuses, drops, or names it. Gives back the names of those without effect.
+/// Settles every field of a request: drops and names what its model's backend cannot honour, or refuses the request for it. Gives back the
+/// names.
 ///
 /// # Errors
 /// `unsupported_parameter` for the first field that is refused.
 pub(crate) fn settle(request: &mut Request, can: &Abilities, strictness: Strictness) -> Result<Vec<String>, ApiError> {
-    if !can.has(Ability::UnknownFields) {
+    if strictness == Strictness::Strict && !can.has(Ability::UnknownFields) {
         words::check(request)?;
     }
     let known = can.chat_fields();
     if strictness == Strictness::Strict && !can.has(Ability::TextArguments) {
         conversation::check_arguments(&request.messages)?;
     }
-    let mut ignored = settle_each(FIELDS, request, can, known, strictness)?;
-    let mut dropped = 0;
-    while let Some(unenforced) = schema::unenforced(request, can) {
-        dropped += 1;
-        // Each is looked for from the beginning: not without end.
-        if strictness != Strictness::Lenient || dropped > MOST_KEYWORDS_DROPPED || !unenforced.drop_from(request) {
-            return Err(unenforced.refusal());
-        }
-        ignored.push(unenforced.name());
+    let mut ignored = reasoning::settle(request, can, strictness)?;
+    ignored.extend(settle_each(FIELDS, request, can, known, strictness)?);
+    ignored.extend(tool_choice::settle_rest(request, can, strictness)?);
+    if let Some(biases) = &mut request.logit_bias {
+        ignored.extend(settle_biases(biases, can, strictness)?);
     }
+    ignored.extend(settle_schemas(request, can, strictness)?);
     if can.has(Ability::UnknownFields) {
         ignored.extend(settle_unread(&request.extra, known, strictness)?);
         return Ok(ignored);
@@ -147,8 +178,38 @@ pub(crate) fn settle(request: &mut Request, can: &Abilities, strictness: Strictn
     let mut names = unknown(request);
     names.extend(request.messages.iter_mut().flat_map(misplaced::drop_from));
     request.messages.iter_mut().for_each(misplaced::say_refusal);
+    request.messages.iter_mut().for_each(misplaced::as_functions);
     ignored.extend(settle_unknown(names, &mut request.extra, can, known, strictness)?);
     Ok(ignored)
+}
+
+fn settle_schemas(request: &mut Request, can: &Abilities, strictness: Strictness) -> Result<Vec<String>, ApiError> {
+    let mut dropped = Vec::new();
+    while let Some(unenforced) = schema::unenforced(request, can) {
+        // Each is looked for from the beginning: not without end.
+        let has_room = dropped.len() < MOST_KEYWORDS_DROPPED;
+        if strictness != Strictness::Lenient || !has_room || !unenforced.drop_from(request) {
+            return Err(unenforced.refusal());
+        }
+        dropped.push(unenforced.name());
+    }
+    Ok(dropped)
+}
+
+/// Refuses a bias for a token that the model does not have, or drops it under `--lenient`.
+pub(crate) fn settle_biases(
+    biases: &mut BTreeMap<String, f64>,
+    can: &Abilities,
+    strictness: Strictness,
+) -> Result<Vec<String>, ApiError> {
+    let Some(vocabulary) = can.vocabulary else { return Ok(Vec::new()) };
+    let is_none = |token: &&String| !token.parse::<u64>().is_ok_and(|token| token < vocabulary);
+    let missing: Vec<String> = biases.keys().filter(is_none).cloned().collect();
+    if let Some(first) = missing.first().filter(|_| strictness != Strictness::Lenient) {
+        return Err(BackendError::no_such_token(first, vocabulary).into());
+    }
+    biases.retain(|token, _| !missing.contains(token));
+    Ok(missing.into_iter().map(|token| format!("logit_bias.{token}")).collect())
 }
 
 /// Settles the fields of a table: refuses, drops, or names each that is asked for in vain. `known` are the fields that the engine reads,
@@ -166,13 +227,13 @@ pub(crate) fn settle_each<R>(
             continue;
         }
         match field.needs {
-            Needs::Ability(ability) | Needs::Hint(ability) | Needs::Idle(ability)
+            Needs::Guarantee(ability) | Needs::Effect(ability) | Needs::Idle(ability)
                 if can.has(ability) && is_read(field.name, known) =>
             {
                 continue;
             }
-            Needs::Ability(_) if strictness != Strictness::Lenient => return Err(ApiError::unsupported(field.name)),
-            Needs::Hint(_) if strictness == Strictness::Strict => return Err(ApiError::unsupported(field.name)),
+            Needs::Guarantee(_) if strictness != Strictness::Lenient => return Err(ApiError::unsupported(field.name)),
+            Needs::Effect(_) if strictness == Strictness::Strict => return Err(ApiError::unsupported(field.name)),
             _ => {}
         }
         (field.drop)(request);
@@ -291,6 +352,7 @@ fn drop_other_tools(request: &mut Request) {
     if let Some(tools) = &mut request.tools {
         tools.retain(|tool| !is_other(tool));
     }
+    request.tools.take_if(|tools| tools.is_empty());
 }
 
 /// Where both are there the newer wins.
@@ -319,7 +381,6 @@ fn drop_logprobs(request: &mut Request) {
     request.top_logprobs = None;
 }
 
-/// A model that cannot reason does not: `none` asks nothing of it.
 fn wants_reasoning(request: &Request) -> bool {
     request.reasoning_effort.as_deref().is_some_and(|effort| effort != "none")
 }
@@ -377,6 +438,11 @@ fn is_file(part: &PartKind) -> bool {
     matches!(part, PartKind::File(_))
 }
 
+/// An engine that is not told the format finds it out from the bytes.
+fn is_odd_sound(part: &PartKind) -> bool {
+    matches!(part, PartKind::InputAudio { format, .. } if format != "wav" && format != "mp3")
+}
+
 fn has_detail(part: &PartKind) -> bool {
     matches!(part, PartKind::ImageUrl { detail: Some(detail), .. } if detail != "auto")
 }
@@ -397,14 +463,6 @@ fn each(request: &mut Request, change: fn(&mut Message)) {
 fn has_part(request: &Request, test: fn(&PartKind) -> bool) -> bool {
     let contents = request.messages.iter().filter_map(|message| message.content.as_ref());
     contents.flat_map(Content::parts).any(|part| test(&part.kind))
-}
-
-fn drop_parts(request: &mut Request, test: fn(&PartKind) -> bool) {
-    for message in &mut request.messages {
-        if let Some(Content::Parts(parts)) = &mut message.content {
-            parts.retain(|part| !test(&part.kind));
-        }
-    }
 }
 
 #[cfg(test)]
@@ -431,6 +489,19 @@ mod tests {
     }
 
     #[test]
+    fn a_bias_for_a_token_that_is_not_there_is_refused_and_lenient_drops_it() {
+        let asked = json!({"model": "m", "messages": [], "logit_bias": {"5": 1, "1000": 1, "x": 1}});
+        let can =
+            Abilities { can: AbilitySet::of(&[Ability::LogitBias]), vocabulary: Some(1000), ..Abilities::default() };
+        let mut request = serde_json::from_value::<Request>(asked).unwrap();
+        let refused = settle(&mut request.clone(), &can, Strictness::Plain).unwrap_err();
+        assert_eq!(refused.body().error.param.as_deref(), Some("logit_bias.1000"));
+        let named = settle(&mut request, &can, Strictness::Lenient).unwrap();
+        assert_eq!(named, ["logit_bias.1000", "logit_bias.x"]);
+        assert_eq!(request.logit_bias.unwrap().into_keys().collect::<Vec<_>>(), ["5"]);
+    }
+
+    #[test]
     fn an_engine_that_may_know_other_words_gets_them_as_they_are() {
         let asked = json!({"model": "m", "messages": [], "verbosity": "chatty", "service_tier": "gold",
             "metadata": {"tags": ["a"]}, "prediction": {"type": "other"}});
@@ -438,12 +509,12 @@ mod tests {
         let can = Abilities { can: AbilitySet::ALL, ..Abilities::default() };
         assert!(settle(&mut request, &can, Strictness::Strict).unwrap().is_empty());
         assert_eq!(serde_json::to_value(&request).unwrap(), asked);
-        let refused = settle(&mut request, &Abilities::default(), Strictness::Lenient).unwrap_err();
+        let refused = settle(&mut request, &Abilities::default(), Strictness::Strict).unwrap_err();
         assert_eq!(refused.body().error.code.as_deref(), Some("invalid_value"), "{refused:?}");
     }
 
     #[test]
-    fn a_field_that_the_engine_does_not_read_is_named_or_refused_by_what_it_would_change() {
+    fn a_field_that_the_engine_does_not_read_is_dropped_and_named_unless_the_client_asked_for_a_guarantee() {
         let fields = KnownFields {
             chat: Some(["model", "messages", "top_k"].map(str::to_owned).into()),
             ..KnownFields::default()
@@ -458,9 +529,14 @@ mod tests {
         assert_eq!(settled(Strictness::Strict, json!({})).unwrap(), Vec::<String>::new());
         let named = settled(Strictness::Plain, json!({"user": "u", "mistyped": 1, "options": {"top_k": 1}})).unwrap();
         assert_eq!(named, ["user", "mistyped", "options"]);
-        let refused = settled(Strictness::Plain, json!({"web_search_options": {}})).unwrap_err();
-        assert_eq!(param(refused).as_deref(), Some("web_search_options"));
-        let refused = settled(Strictness::Strict, json!({"mistyped": 1})).unwrap_err();
-        assert_eq!(param(refused).as_deref(), Some("mistyped"));
+        let dropped = json!({"web_search_options": {}, "seed": 5, "reasoning_effort": "low"});
+        let named = settled(Strictness::Plain, dropped).unwrap();
+        assert_eq!(named, ["seed", "reasoning_effort", "web_search_options"]);
+        let promised = json!({"response_format": {"type": "json_object"}});
+        let refused = settled(Strictness::Plain, promised).unwrap_err();
+        assert_eq!(param(refused).as_deref(), Some("response_format"));
+        for (name, field) in [("mistyped", json!({"mistyped": 1})), ("seed", json!({"seed": 1}))] {
+            assert_eq!(param(settled(Strictness::Strict, field).unwrap_err()).as_deref(), Some(name));
+        }
     }
 }

@@ -29,11 +29,15 @@ mod misplaced;
 mod original;
 mod policy;
 mod read;
+mod reasoning;
 mod request;
 mod route;
 mod schema;
 mod stream;
 mod text;
+mod together;
+mod tool_choice;
+mod unseen;
 mod words;
 
 pub use body::{Body, Ended, Outcome};

@@ -1,6 +1,6 @@
 //! What stands in a message where it means nothing, or where no engine would see it: fields of another role, what is said in two ways, a refusal.
 
-use loggia_wire::openai::{Content, Message, Part, PartKind, Role};
+use loggia_wire::openai::{Content, Message, Part, PartKind, Role, ToolCall};
 
 /// Takes out of a message what only another role has, and names it.
 pub(crate) fn drop_from(message: &mut Message) -> impl Iterator<Item = String> + use<> {
@@ -22,6 +22,12 @@ pub(crate) fn drop_from(message: &mut Message) -> impl Iterator<Item = String> +
 fn outdone_reasoning(message: &mut Message) -> Option<String> {
     let wins = message.reasoning_content.as_deref()?;
     message.reasoning.take_if(|other| other != wins)
+}
+
+/// Makes earlier calls of `custom` tools calls of functions: neither engines nor chat templates know any other.
+pub(crate) fn as_functions(message: &mut Message) {
+    let calls = message.tool_calls.iter_mut().flatten();
+    calls.filter(|call| call.is_custom()).for_each(ToolCall::as_function);
 }
 
 /// Puts what the assistant refused into its content, of which it is the end: a template has no other place for it.

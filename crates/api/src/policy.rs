@@ -9,12 +9,13 @@ use serde_json::{Map, Value};
 /// What becomes of fields that a model's backend cannot honour (`docs/dialects.md`, part 3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Strictness {
-    /// Hints and labels without effect, and unknown fields, are refused too.
+    /// Whatever cannot be honoured is refused, hints and unknown fields too.
     Strict,
-    /// Hints and labels without effect are named in `x-loggia-ignored`; what would change the answer is refused.
+    /// What cannot be honoured is dropped and named in `x-loggia-ignored`. Refused is what would give an answer that the client asked to be
+    /// protected from: a format that cannot hold, a call that cannot be made.
     #[default]
     Plain,
-    /// What would change the answer is dropped too, and named in `x-loggia-ignored`.
+    /// That is dropped too, and named in `x-loggia-ignored`.
     Lenient,
 }
 

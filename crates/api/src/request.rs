@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::{ApiError, Policy, ceilings, conversation, original, words};
+use crate::{ApiError, Policy, ceilings, conversation, original};
 
 /// The most stop strings, as in OpenAI's API.
 pub const MAX_STOP_STRINGS: usize = 4;
@@ -157,8 +157,6 @@ fn check(request: &ChatCompletionRequest) -> Result<(), ApiError> {
     between("max_tokens", request.max_tokens, 1, i64::from(u32::MAX))?;
     between("max_completion_tokens", request.max_completion_tokens, 1, i64::from(u32::MAX))?;
     between("top_logprobs", request.top_logprobs, 0, 20)?;
-    words::check_effort(request)?;
-    check_objects(request)?;
     check_functions(request)?;
     check_format(request)?;
     check_together(request)
@@ -186,32 +184,17 @@ pub(crate) fn check_sampling(request: &ChatCompletionRequest) -> Result<(), ApiE
     if stops > MAX_STOP_STRINGS {
         return Err(too_long("stop", MAX_STOP_STRINGS, stops));
     }
-    if request.stream_options.is_some() && !request.streams() {
-        let message = "The 'stream_options' parameter is only allowed when 'stream' is enabled.";
-        return Err(ApiError::invalid("stream_options", "invalid_value", message));
-    }
     Ok(())
-}
-
-/// What is kept as it came: at least it is what it should be.
-fn check_objects(request: &ChatCompletionRequest) -> Result<(), ApiError> {
-    let fields = [
-        ("audio", &request.audio),
-        ("moderation", &request.moderation),
-        ("prediction", &request.prediction),
-        ("prompt_cache_options", &request.prompt_cache_options),
-        ("web_search_options", &request.web_search_options),
-    ];
-    fields.into_iter().try_for_each(|(param, value)| is_object(param, value.as_ref()))
 }
 
 fn check_functions(request: &ChatCompletionRequest) -> Result<(), ApiError> {
     for (index, tool) in request.tools.iter().flatten().enumerate() {
         let place = format!("tools[{index}].function");
         match &tool.function {
+            // What another type of tool has to be is not known here.
+            _ if tool.kind != "function" => {}
             Some(function) => check_function(&place, function)?,
-            None if tool.kind == "function" => return Err(missing(place)),
-            None => {}
+            None => return Err(missing(place)),
         }
     }
     for (index, function) in request.functions.iter().flatten().enumerate() {
@@ -257,35 +240,22 @@ fn is_object(param: &str, value: Option<&Value>) -> Result<(), ApiError> {
     Err(ApiError::invalid(param, "invalid_type", format!("Invalid type for '{param}': expected an object.")))
 }
 
-/// Fields that need one another.
+/// Fields that need one another. What else does not go together is settled in `together.rs`.
 fn check_together(request: &ChatCompletionRequest) -> Result<(), ApiError> {
     if request.top_logprobs.is_some() && request.logprobs != Some(true) {
         let message = "The 'top_logprobs' parameter is only allowed when 'logprobs' is enabled.";
         return Err(ApiError::invalid("top_logprobs", "invalid_value", message));
     }
-    let has_tools = request.tools.as_ref().is_some_and(|tools| !tools.is_empty());
-    needs("tool_choice", request.tool_choice.is_some(), "tools", has_tools)?;
-    let has_functions = request.functions.as_ref().is_some_and(|functions| !functions.is_empty());
-    needs("function_call", request.function_call.is_some(), "functions", has_functions)?;
-    if has_tools && has_functions {
-        let message = "'functions' is not allowed beside 'tools', which is its newer form; send all in 'tools'.";
-        return Err(ApiError::invalid("functions", "invalid_value", message));
-    }
     check_choice(request)?;
     check_function_call(request)
 }
 
-fn needs(param: &str, is_there: bool, other: &str, other_is_there: bool) -> Result<(), ApiError> {
-    if !is_there || other_is_there {
-        return Ok(());
-    }
-    let message = format!("'{param}' is only allowed when '{other}' are specified.");
-    Err(ApiError::invalid(param, "invalid_value", message))
-}
-
 /// What `tool_choice` names must be offered.
 fn check_choice(request: &ChatCompletionRequest) -> Result<(), ApiError> {
+    // A choice where nothing is offered at all is settled later.
+    let has_none = request.tools.as_ref().is_none_or(Vec::is_empty);
     let named = match &request.tool_choice {
+        _ if has_none => return Ok(()),
         Some(ToolChoice::Function(one)) => std::slice::from_ref(one),
         Some(ToolChoice::Allowed { functions, .. }) => functions.as_slice(),
         _ => return Ok(()),
@@ -306,8 +276,10 @@ fn check_choice(request: &ChatCompletionRequest) -> Result<(), ApiError> {
 
 /// `"none"`, `"auto"`, or a function among `functions`.
 fn check_function_call(request: &ChatCompletionRequest) -> Result<(), ApiError> {
+    let has_none = request.functions.as_ref().is_none_or(Vec::is_empty);
     let name = match &request.function_call {
         None => return Ok(()),
+        Some(Value::Object(_)) if has_none => return Ok(()),
         Some(Value::String(word)) if word == "none" || word == "auto" => return Ok(()),
         Some(call) => call.get("name").and_then(Value::as_str),
     };

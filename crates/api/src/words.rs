@@ -1,5 +1,5 @@
-//! The words, lengths and shapes that OpenAI's specification gives to fields: what is none of them means nothing, and is refused rather than
-//! named as without effect.
+//! The words, lengths and shapes that OpenAI's specification gives to hints. A strict server refuses any other; for the rest of the servers
+//! a hint has no effect whatever it says, and is named.
 //!
 //! Not for engines that speak OpenAI themselves: they may know other words, and judge by themselves.
 
@@ -12,10 +12,11 @@ use serde_json::Value;
 use crate::ApiError;
 use crate::request::missing;
 
-const SERVICE_TIERS: &[&str] = &["auto", "default", "flex", "scale", "priority", "fast"];
+const SERVICE_TIERS: &[&str] = &["auto", "default", "flex", "scale", "priority", "fast", "ultrafast"];
 /// The dash is that of older packages.
 const CACHE_RETENTIONS: &[&str] = &["in_memory", "24h", "in-memory"];
-const EFFORTS: &[&str] = &["none", "minimal", "low", "medium", "high", "xhigh", "max"];
+/// How long prompts stay in OpenAI's cache.
+const TTLS: &[&str] = &["30m", "12h"];
 const LEVELS: &[&str] = &["low", "medium", "high"];
 const MODALITIES: &[&str] = &["text", "audio"];
 const SOUNDS: &[&str] = &["wav", "mp3"];
@@ -30,12 +31,7 @@ pub(crate) const BREAKPOINT: &str = "prompt_cache_breakpoint";
 /// The most entries of `metadata`, and characters of a name and of a value there.
 const MOST_METADATA: (usize, usize, usize) = (16, 64, 512);
 /// The most characters of `safety_identifier`.
-const LONGEST_IDENTIFIER: usize = 64;
-
-/// How long to think is said in these words alone, to any engine.
-pub(crate) fn check_effort(request: &ChatCompletionRequest) -> Result<(), ApiError> {
-    one_of("reasoning_effort", request.reasoning_effort.as_deref(), EFFORTS)
-}
+const LONGEST_IDENTIFIER: usize = 128;
 
 /// Refuses the first word, length or shape that the specification does not have.
 pub(crate) fn check(request: &ChatCompletionRequest) -> Result<(), ApiError> {
@@ -83,7 +79,7 @@ fn check_metadata(request: &ChatCompletionRequest) -> Result<(), ApiError> {
 /// What asks for something that only a hosted service has.
 fn check_hosted(request: &ChatCompletionRequest) -> Result<(), ApiError> {
     if let Some(options) = At::optional("prompt_cache_options", request.prompt_cache_options.as_ref())? {
-        options.word("ttl", &["30m"])?;
+        options.word("ttl", TTLS)?;
         options.word("mode", &["implicit", "explicit"])?;
     }
     if let Some(prediction) = At::optional("prediction", request.prediction.as_ref())? {
@@ -171,7 +167,7 @@ fn check_part(place: impl Display, part: &Part) -> Result<(), ApiError> {
     let Some(mark) = At::optional(format_args!("{place}.{BREAKPOINT}"), mark)? else { return Ok(()) };
     mark.needed("mode")?;
     mark.word("mode", &["explicit"])?;
-    mark.word("ttl", &["30m", "12h"])
+    mark.word("ttl", TTLS)
 }
 
 /// An object, and where it is.
@@ -227,7 +223,7 @@ fn no(expected: &str, param: &str) -> ApiError {
     ApiError::invalid(param, "invalid_type", format!("Invalid type for '{param}': expected {expected}."))
 }
 
-fn one_of(param: impl Display, word: Option<&str>, known: &[&str]) -> Result<(), ApiError> {
+pub(crate) fn one_of(param: impl Display, word: Option<&str>, known: &[&str]) -> Result<(), ApiError> {
     let Some(word) = word.filter(|word| !known.contains(word)) else { return Ok(()) };
     let message = format!("Invalid value: '{word}'. Supported values are: '{}'.", known.join("', '"));
     Err(ApiError::invalid(param.to_string(), "invalid_value", message))

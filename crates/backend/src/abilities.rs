@@ -42,8 +42,10 @@ pub enum Ability {
     Audio,
     /// `file` parts.
     Files,
-    /// `reasoning_effort`.
+    /// `reasoning_effort`: whether the model reasons, or how much, can be chosen.
     Reasoning,
+    /// `reasoning_effort: none`: the model can answer without reasoning, or never reasons.
+    NoReasoning,
     /// `keep_alive`: the model is kept loaded for as long as the client says.
     KeepAlive,
     /// Ollama's other fields in the body (`options`, `think`, `num_ctx`, `top_k`, `min_p`, `repeat_penalty`).
@@ -189,6 +191,10 @@ pub struct Abilities {
     pub schemas: SchemaEngine,
     /// The names in `options` that it knows.
     pub options: OptionNames,
+    /// How many tokens the model's vocabulary has, where known.
+    pub vocabulary: Option<u64>,
+    /// The variables of `chat_template_kwargs` that the model's chat template reads, where Loggia renders it.
+    pub template_variables: BTreeSet<String>,
     /// The fields that the engine reads, where that is known. It is not told across processes.
     #[serde(skip)]
     pub fields: Option<Arc<KnownFields>>,

@@ -100,6 +100,7 @@ impl Llama {
             "the embedded engine is ready"
         );
         let mut abilities = abilities(engine.context(), model.syntax, can);
+        abilities.vocabulary = u64::try_from(model.facts.vocabulary).ok();
         if model.fill_in_the_middle.is_some() {
             abilities.can = abilities.can.with(Ability::FillInTheMiddle);
         }
@@ -351,8 +352,8 @@ pub(crate) const LLAMA_CPP: &str = "llama-cpp-2 0.1.160";
 
 fn abilities(context: usize, syntax: Syntax, can_take: media::Facts) -> Abilities {
     use Ability::{
-        Audio, Echo, EngineOptions, Grammar, Images, JsonObject, JsonSchema, LogitBias, Logprobs, Reasoning, Seed,
-        SeveralChoices, SingleToolCall, StrictTools, TokenPrompts, ToolChoice, Tools,
+        Audio, Echo, EngineOptions, Grammar, Images, JsonObject, JsonSchema, LogitBias, Logprobs, NoReasoning,
+        Reasoning, Seed, SeveralChoices, SingleToolCall, StrictTools, TokenPrompts, ToolChoice, Tools,
     };
     let sampled = [LogitBias, Logprobs, SeveralChoices, Seed, EngineOptions];
     // Where the template knows nothing of tools, the model is told of them.
@@ -364,6 +365,9 @@ fn abilities(context: usize, syntax: Syntax, can_take: media::Facts) -> Abilitie
     }
     if syntax.takes_effort() {
         can = can.with(Reasoning);
+    }
+    if syntax.can_be_silent() || !syntax.reasons() {
+        can = can.with(NoReasoning);
     }
     if can_take.sees {
         can = can.with(Images);

@@ -6,7 +6,7 @@ use http_body_util::Full;
 use loggia_api::{Ceilings, Policy, Strictness};
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Scripted, layered, post, recording, send};
+use crate::support::{Answer, Scripted, layered, post, recording, send, strict};
 
 /// An Ollama that answers `/api/generate` with a recording, and has the model of `server/show`.
 fn recorded(name: &str) -> Scripted {
@@ -197,13 +197,11 @@ async fn an_echoed_prompt_stands_before_its_text() {
 }
 
 #[tokio::test]
-async fn what_ollama_cannot_do_of_a_completion_is_refused_by_name() {
+async fn what_a_completion_cannot_do_without_is_refused_by_name() {
     for (param, fields) in [
         ("prompt", json!({"prompt": [1, 2]})),
         ("prompt", json!({"prompt": [[1], [2]]})),
-        ("echo", json!({"echo": true, "logprobs": 1})),
         ("max_tokens", json!({"max_tokens": 0})),
-        ("logit_bias", json!({"logit_bias": {"5": 1}})),
         ("grammar", json!({"grammar": "root ::= \"a\""})),
     ] {
         refused(&of("generate/raw-whole", fields).await, param, "unsupported_parameter");
@@ -211,6 +209,28 @@ async fn what_ollama_cannot_do_of_a_completion_is_refused_by_name() {
     for prompt in [json!(""), json!(null)] {
         refused(&of("generate/raw-whole", json!({"prompt": prompt})).await, "prompt", "invalid_value");
     }
+}
+
+#[tokio::test]
+async fn what_ollama_cannot_do_of_a_completion_is_dropped_and_named_and_strict_refuses_it() {
+    for (param, named, fields) in [
+        ("echo", "logprobs", json!({"echo": true, "logprobs": 1})),
+        ("logit_bias", "logit_bias", json!({"logit_bias": {"5": 1}})),
+    ] {
+        let answer = of("generate/raw-whole", fields.clone()).await;
+        assert_eq!((answer.status(), answer.header("x-loggia-ignored")), (200, Some(named)), "{}", answer.text());
+        let answer = complete(&recorded("generate/raw-whole"), strict(), fields).await;
+        refused(&answer, param, "unsupported_parameter");
+    }
+}
+
+#[tokio::test]
+async fn lenient_drops_the_stream_options_of_a_completion_that_does_not_stream() {
+    let fields = json!({"stream_options": {"include_usage": true}});
+    refused(&of("generate/raw-whole", fields.clone()).await, "stream_options", "invalid_value");
+    let policy = Policy { strictness: Strictness::Lenient, ..Policy::default() };
+    let answer = complete(&recorded("generate/raw-whole"), policy, fields).await;
+    assert_eq!((answer.status(), answer.header("x-loggia-ignored")), (200, Some("stream_options")));
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use serde_json::json;
 
 #[tokio::test]
 async fn ollamas_own_fields_are_passed_on() {
-    let inner = plain_model();
+    let inner = Scripted::default().recorded("chat/whole-thinking");
     let own = json!({"options": {"num_gpu": 1}, "temperature": 0.5, "keep_alive": "5m", "think": true,
         "num_ctx": 2048, "top_k": 5, "min_p": 0.1, "repeat_penalty": 1.1});
     let answer = chat(&inner, strict(), hello(own)).await;

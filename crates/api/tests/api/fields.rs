@@ -14,52 +14,175 @@ fn refused(answer: &Answer, param: &str) {
     assert_eq!((&error["param"], &error["code"]), (&json!(param), &json!("unsupported_parameter")));
 }
 
-/// Fields that would change the answer and that Ollama cannot honour for a plain model, with what they are named.
-fn refusals() -> Vec<(&'static str, Value)> {
-    let image = json!([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}]}]);
-    let sound = json!([{"role": "user", "content": [{"type": "input_audio", "input_audio": {"data": "AA==", "format": "wav"}}]}]);
-    let file = json!([{"role": "user", "content": [{"type": "file", "file": {"file_id": "file-1"}}]}]);
+fn user(part: &Value) -> Value {
+    json!({"messages": [{"role": "user", "content": [part]}]})
+}
+
+/// Fields that Ollama cannot honour for a plain model, with what they are named.
+fn without_effect() -> Vec<(&'static str, Value)> {
+    let image = user(&json!({"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}));
+    let sound = user(&json!({"type": "input_audio", "input_audio": {"data": "AA==", "format": "wav"}}));
+    let file = user(&json!({"type": "file", "file": {"file_id": "file-1"}}));
+    let aloud = json!([{"role": "assistant", "audio": {"id": "a"}}, {"role": "user", "content": "x"}]);
+    let hosted = |tool: Value| json!({"tools": [tool]});
     vec![
         ("tools[].type", json!({"tools": [{"type": "custom", "custom": {"name": "c"}}], "tool_choice": "none"})),
+        ("tools[].type, tool_choice", json!({"tools": [{"type": "web_search"}], "tool_choice": "auto"})),
+        (
+            "tools[].type",
+            hosted(json!({"type": "namespace", "name": "n", "tools": [{"type": "function", "name": "f"}]})),
+        ),
+        ("tools[].type", hosted(json!({"type": "mcp", "server_label": "s", "server_url": "https://mcp.example"}))),
+        ("tools[].type", hosted(json!({"type": "banana", "function": 7}))),
         ("logit_bias", json!({"logit_bias": {"5": 1}})),
-        ("grammar", json!({"grammar": "root ::= \"a\""})),
         ("reasoning_effort", json!({"reasoning_effort": "high"})),
-        ("messages[].content[].image_url", json!({"messages": image})),
-        ("messages[].content[].input_audio", json!({"messages": sound})),
-        ("messages[].content[].file", json!({"messages": file})),
+        ("reasoning_effort", json!({"reasoning_effort": "enormous"})),
+        ("messages[].content[].image_url", image),
+        ("messages[].content[].input_audio", sound),
+        ("messages[].content[].file", file),
+        ("messages[].audio", json!({"messages": aloud})),
         ("modalities", json!({"modalities": ["text", "audio"]})),
+        ("audio, modalities", json!({"modalities": ["text", "audio"], "audio": {"voice": "alloy", "format": "wav"}})),
         ("web_search_options", json!({"web_search_options": {}})),
         ("moderation", json!({"moderation": {"model": "omni-moderation-latest"}})),
+        ("think", json!({"think": true})),
     ]
 }
 
 #[tokio::test]
-async fn what_would_change_the_answer_is_refused_by_name() {
-    for (param, fields) in refusals() {
-        refused(&chat(&plain_model(), Policy::default(), hello(fields)).await, param);
-    }
-}
-
-#[tokio::test]
-async fn lenient_drops_what_would_be_refused_and_names_it() {
-    for (param, fields) in refusals() {
-        let inner = plain_model();
-        let answer = chat(&inner, with(Strictness::Lenient), hello(fields)).await;
-        assert_eq!(answer.status(), 200, "{param}: {}", answer.text());
-        assert_eq!(answer.header("x-loggia-ignored"), Some(param));
-        let sent = inner.last_chat();
-        for gone in ["tools", "think", "images"] {
-            assert_eq!(sent.get(gone), None, "{param}");
+async fn what_the_model_cannot_do_is_dropped_and_named_and_strict_refuses_it() {
+    for (names, fields) in without_effect() {
+        for strictness in [Strictness::Plain, Strictness::Lenient] {
+            let inner = plain_model();
+            let answer = chat(&inner, with(strictness), hello(fields.clone())).await;
+            assert_eq!((answer.status(), answer.header("x-loggia-ignored")), (200, Some(names)), "{}", answer.text());
+            let sent = inner.last_chat();
+            for gone in ["tools", "think", "format", "logit_bias"] {
+                assert_eq!(sent.get(gone), None, "{names}");
+            }
+            assert_eq!(sent["messages"].as_array().and_then(|messages| messages[0].get("images")), None, "{names}");
         }
+        let answer = chat(&plain_model(), with(Strictness::Strict), hello(fields.clone())).await;
+        let error = answer.json()["error"].clone();
+        let first = names.split([',', '[', '.']).next();
+        let param = error["param"].as_str().and_then(|param| param.split(['[', '.']).next().map(str::to_owned));
+        assert_eq!((answer.status(), param.as_deref()), (400, first), "{fields}: {error}");
+    }
+}
+
+/// What the client asked to be protected from cannot be dropped by default.
+fn guarantees() -> Vec<(&'static str, Value)> {
+    let tools = json!([{"type": "function", "function": {"name": "f"}}, {"type": "custom", "custom": {"name": "c"}}]);
+    let hosted = json!([{"type": "web_search"}]);
+    let allowed =
+        json!({"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": [{"type": "web_search"}]}});
+    vec![
+        ("grammar", json!({"grammar": "root ::= \"a\""})),
+        ("tool_choice.type", json!({"tools": tools, "tool_choice": {"type": "custom", "custom": {"name": "c"}}})),
+        ("tool_choice.type", json!({"tools": hosted, "tool_choice": {"type": "web_search"}})),
+        ("tool_choice", json!({"tools": hosted, "tool_choice": "required"})),
+        ("tool_choice", json!({"tools": tools, "tool_choice": allowed})),
+        ("tool_choice", json!({"tool_choice": "required"})),
+        ("tool_choice", json!({"tool_choice": {"type": "function", "function": {"name": "f"}}})),
+        ("function_call", json!({"function_call": {"name": "f"}})),
+        ("functions", json!({"tools": tools, "functions": [{"name": "f"}]})),
+        ("stream_options", json!({"stream_options": {"include_usage": true}})),
+    ]
+}
+
+#[tokio::test]
+async fn what_the_client_asked_to_be_protected_from_is_refused_and_dropped_by_lenient_alone() {
+    for (param, fields) in guarantees() {
+        let answer = chat(&plain_model(), Policy::default(), hello(fields.clone())).await;
+        let error = answer.json()["error"].clone();
+        assert_eq!((answer.status(), &error["param"]), (400, &json!(param)), "{fields}: {error}");
+        let inner = plain_model();
+        let answer = chat(&inner, with(Strictness::Lenient), hello(fields.clone())).await;
+        let field = param.split('.').next().expect("a name");
+        let named = answer.header("x-loggia-ignored").unwrap_or_default();
+        let is_named = named.split(", ").any(|name| name == field);
+        assert!(answer.status() == 200 && is_named, "{fields}: {named}: {}", answer.text());
+        assert_eq!(inner.last_chat().get("format"), None, "{fields}: no call is forced");
     }
 }
 
 #[tokio::test]
-async fn a_voice_that_is_dropped_with_its_modality_is_named_too() {
-    let fields = json!({"modalities": ["text", "audio"], "audio": {"voice": "alloy", "format": "wav"}});
-    refused(&chat(&plain_model(), Policy::default(), hello(fields.clone())).await, "audio");
-    let answer = chat(&plain_model(), with(Strictness::Lenient), hello(fields)).await;
-    assert_eq!((answer.status(), answer.header("x-loggia-ignored")), (200, Some("audio, modalities")));
+async fn functions_beside_a_tool_of_another_type_are_offered() {
+    let function =
+        json!({"type": "function", "function": {"name": "f", "description": null, "parameters": null, "strict": null}});
+    let search = json!({"type": "web_search"});
+    let allowed = |mode: &str| {
+        json!({"type": "allowed_tools", "allowed_tools": {"mode": mode,
+        "tools": [search, {"type": "function", "function": {"name": "f"}}]}})
+    };
+    let (status, show) = crate::support::recording("server/show-tools");
+    for (choice, named) in [
+        (json!("auto"), "tools[].type"),
+        (allowed("auto"), "tools[].type, tool_choice.allowed_tools.tools"),
+        (allowed("required"), "tools[].type, tool_choice.allowed_tools.tools"),
+        (json!("required"), "tools[].type"),
+    ] {
+        let inner = Scripted::default().on("/api/show", status, [show.clone()]);
+        let inner = inner.recorded("chat/whole-call-forced-by-format");
+        let fields = json!({"tools": [search, function], "tool_choice": choice});
+        let answer = chat(&inner, Policy::default(), hello(fields)).await;
+        assert_eq!((answer.status(), answer.header("x-loggia-ignored")), (200, Some(named)), "{}", answer.text());
+        let sent = inner.last_chat();
+        assert_eq!(sent.get("tools").is_some(), sent.get("format").is_none(), "{choice}");
+    }
+}
+
+#[tokio::test]
+async fn a_choice_without_tools_asks_for_nothing() {
+    for (fields, named) in [
+        (json!({"tool_choice": "auto"}), Some("tool_choice")),
+        (json!({"tools": [], "tool_choice": "auto", "parallel_tool_calls": false}), Some("tool_choice")),
+        (json!({"tools": null, "tool_choice": "none"}), None),
+        (json!({"function_call": "auto"}), Some("function_call")),
+        (json!({"functions": [], "function_call": "none"}), None),
+    ] {
+        let answer = chat(&plain_model(), Policy::default(), hello(fields.clone())).await;
+        assert_eq!((answer.status(), answer.header("x-loggia-ignored")), (200, named), "{fields}");
+        assert_eq!(chat(&plain_model(), with(Strictness::Strict), hello(fields)).await.status(), 400);
+    }
+}
+
+#[tokio::test]
+async fn a_part_that_the_model_cannot_take_is_replaced_by_a_note() {
+    let text = |text: &str| json!({"type": "text", "text": text});
+    let image = |url: &str| json!({"type": "image_url", "image_url": {"url": url}});
+    let sound = json!({"type": "input_audio", "input_audio": {"data": "no base64", "format": "ogg"}});
+    let pdf = json!({"type": "file", "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,AA=="}});
+    let unnamed = json!({"type": "file", "file": {"file_id": "file-1"}});
+    let unseen = "[An image was attached here, but this model cannot see images.]";
+    for (parts, said) in [
+        (json!([image("data:image/png;base64,AA==")]), unseen.to_owned()),
+        (json!([text("See"), image("https://images.example/a.png"), text("this")]), format!("See\n\n{unseen}\n\nthis")),
+        (json!([image("data:image/png;base64,?")]), unseen.to_owned()),
+        (json!([sound]), "[A sound was attached here, but this model cannot hear sounds.]".to_owned()),
+        (
+            json!([text("x"), pdf]),
+            "x\n\n[The file \"a.pdf\" was attached here, but this model cannot read it.]".to_owned(),
+        ),
+        (json!([unnamed]), "[The file was attached here, but this model cannot read it.]".to_owned()),
+    ] {
+        let inner = plain_model();
+        let messages = json!([{"role": "user", "content": parts}, {"role": "assistant", "content": "y"}, {"role": "user", "content": "z"}]);
+        let answer = chat(&inner, Policy::default(), hello(json!({"messages": messages}))).await;
+        assert_eq!(answer.status(), 200, "{}", answer.text());
+        assert_eq!(inner.last_chat()["messages"][0]["content"], json!(said));
+    }
+}
+
+#[tokio::test]
+async fn an_earlier_call_of_a_custom_tool_is_one_of_a_function() {
+    let call = json!({"id": "c", "type": "custom", "custom": {"name": "sh", "input": "ls -l \"a\""}});
+    let messages = json!([{"role": "assistant", "content": null, "tool_calls": [call]}, {"role": "tool", "tool_call_id": "c", "content": "x"}]);
+    let inner = Scripted::default().recorded("chat/whole");
+    let answer = chat(&inner, Policy::default(), hello(json!({"messages": messages}))).await;
+    assert_eq!((answer.status(), answer.header("x-loggia-ignored")), (200, None), "{}", answer.text());
+    let called = inner.last_chat()["messages"][0]["tool_calls"][0]["function"].clone();
+    assert_eq!(called, json!({"index": 0, "name": "sh", "arguments": {"input": "ls -l \"a\""}}));
 }
 
 #[tokio::test]
@@ -301,8 +424,6 @@ async fn a_number_out_of_range_is_a_400_with_its_name() {
         ("top_logprobs", json!({"logprobs": true, "top_logprobs": 21})),
         ("logit_bias.5", json!({"logit_bias": {"5": 101}})),
         ("max_tokens", json!({"max_tokens": -1})),
-        ("stream_options", json!({"stream_options": {"include_usage": true}})),
-        ("tool_choice", json!({"tool_choice": "required"})),
         ("seed", json!({"seed": 1.5})),
     ] {
         let answer = chat(&Scripted::default(), Policy::default(), hello(fields)).await;

@@ -85,7 +85,7 @@ async fn tool_choice_is_read_with_the_place_of_what_is_wrong() {
 async fn function_call_is_a_word_or_one_of_the_functions() {
     let with = |call: Value| json!({"functions": [{"name": "f"}], "function_call": call});
     refuses(&[
-        (json!({"function_call": "auto"}), "function_call", "invalid_value"),
+        (json!({"function_call": {"name": "f"}}), "function_call", "invalid_value"),
         (with(json!("required")), "function_call", "invalid_value"),
         (with(json!(true)), "function_call", "invalid_value"),
         (with(json!({})), "function_call", "invalid_value"),
@@ -108,7 +108,6 @@ async fn names_and_schemas_are_what_they_must_be() {
         (format(json!({"name": "a", "schema": "json"})), "response_format.json_schema.schema", "invalid_type"),
         (format(json!({"name": "a", "schema": true})), "response_format.json_schema.schema", "invalid_type"),
         (json!({"response_format": {"type": "text", "odd": 1}}), "response_format.odd", "unknown_parameter"),
-        (json!({"reasoning_effort": "enormous"}), "reasoning_effort", "invalid_value"),
     ])
     .await;
 }
@@ -120,7 +119,6 @@ async fn ollamas_own_fields_of_a_wrong_type_are_refused() {
         (json!({"options": "num_ctx 5"}), "options", "invalid_type"),
         (json!({"think": 1}), "think", "invalid_type"),
         (json!({"think": {"level": "low"}}), "think", "invalid_type"),
-        (json!({"think": "nonsense"}), "think", "invalid_value"),
         (json!({"keep_alive": {}}), "keep_alive", "invalid_type"),
         (json!({"num_ctx": "x"}), "num_ctx", "invalid_type"),
         (json!({"top_k": true}), "top_k", "invalid_type"),

@@ -19,7 +19,7 @@ const BELIEVED_FOR: Duration = Duration::from_mins(5);
 const REMEMBERED: usize = 1024;
 
 /// What Ollama can do whatever the model.
-const ALWAYS: [Ability; 8] = [
+const ALWAYS: [Ability; 9] = [
     // Where its template knows nothing of them, tools are told in the system message (`emulate::told`).
     Ability::Tools,
     Ability::SingleToolCall,
@@ -29,6 +29,8 @@ const ALWAYS: [Ability; 8] = [
     Ability::Seed,
     Ability::KeepAlive,
     Ability::EngineOptions,
+    // `think: false`, which a model that does not reason takes too.
+    Ability::NoReasoning,
 ];
 
 /// What a model can do, by Ollama's name for it.

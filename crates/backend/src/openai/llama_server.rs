@@ -184,7 +184,9 @@ impl Facts {
             context_length,
             schemas: SchemaEngine::LlamaCpp,
             options: OptionNames::None,
+            vocabulary: self.vocabulary,
             fields: Some(Arc::clone(&KNOWN_FIELDS)),
+            ..Abilities::default()
         }
     }
 

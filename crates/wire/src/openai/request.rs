@@ -103,19 +103,20 @@ impl ChatCompletionRequest {
         self.stream.unwrap_or(false)
     }
 
-    /// Whether the model must call something: `tool_choice` `required`, a function, or required ones of `allowed_tools`.
+    /// Whether the model must call something: `tool_choice` `required`, a tool, or required ones of `allowed_tools`.
     pub fn must_call(&self) -> bool {
-        matches!(
-            self.tool_choice,
-            Some(ToolChoice::Required | ToolChoice::Function(_) | ToolChoice::Allowed { mode: ToolMode::Required, .. })
-        )
+        match &self.tool_choice {
+            Some(ToolChoice::Required | ToolChoice::Function(_) | ToolChoice::Other(_)) => true,
+            Some(ToolChoice::Allowed { mode, .. }) => *mode == ToolMode::Required,
+            Some(ToolChoice::None | ToolChoice::Auto) | None => false,
+        }
     }
 
     /// The functions that the model may call: none where `tool_choice` is `none`, only those named where it names some.
     pub fn callable_functions(&self) -> Vec<&FunctionDefinition> {
         let offered = self.tools.iter().flatten().filter_map(|tool| tool.function.as_ref());
         match &self.tool_choice {
-            Some(ToolChoice::None) => Vec::new(),
+            Some(ToolChoice::None | ToolChoice::Other(_)) => Vec::new(),
             Some(ToolChoice::Function(one)) => offered.filter(|function| function.name == one.name).collect(),
             Some(ToolChoice::Allowed { functions, .. }) => {
                 offered.filter(|function| functions.iter().any(|one| one.name == function.name)).collect()

@@ -10,15 +10,60 @@ use serde_json::{Value, json};
 use super::format::none_unknown;
 use crate::Extra;
 use crate::json_text::StringOrJson;
-use crate::object::{object, words};
+use crate::object::{Key, keep, object, words};
 
-object! {
-    /// One entry of `tools`.
-    pub struct Tool {
-        /// `function`, or OpenAI's `custom`.
-        required kind: String = "type",
-        /// The function, where `type` is `function`.
-        optional function: FunctionDefinition = "function",
+/// One entry of `tools`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tool {
+    /// `function`, or another type (`custom`, `web_search`, `mcp`, …), whose fields are all in `extra`.
+    pub kind: String,
+    /// The function, where `type` is `function`.
+    pub function: Option<FunctionDefinition>,
+    /// Fields that OpenAI's API does not have, or that belong to a tool of another type.
+    pub extra: Extra,
+}
+
+impl<'de> Deserialize<'de> for Tool {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ToolVisitor;
+        impl<'de> Visitor<'de> for ToolVisitor {
+            type Value = Tool;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Tool, A::Error> {
+                let (mut kind, mut function, mut extra) = (None::<String>, None, Extra::new());
+                while let Some(Key(key)) = map.next_key()? {
+                    match &*key {
+                        "type" if kind.is_some() => return Err(A::Error::duplicate_field("type")),
+                        "type" => kind = Some(map.next_value()?),
+                        "function" if function.is_some() => return Err(A::Error::duplicate_field("function")),
+                        // In a tool of another type it can be anything. Clients write the type first.
+                        "function" if kind.as_deref().is_none_or(|kind| kind == "function") => {
+                            function = map.next_value()?;
+                        }
+                        _ => keep(&mut extra, key.into_owned(), map.next_value()?)?,
+                    }
+                }
+                let kind = kind.ok_or_else(|| A::Error::missing_field("type"))?;
+                Ok(Tool { kind, function, extra })
+            }
+        }
+        deserializer.deserialize_map(ToolVisitor)
+    }
+}
+
+impl Serialize for Tool {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("type", &self.kind)?;
+        if let Some(function) = &self.function {
+            map.serialize_entry("function", function)?;
+        }
+        for (key, value) in &self.extra {
+            map.serialize_entry(key, value)?;
+        }
+        map.end()
     }
 }
 
@@ -41,13 +86,19 @@ object! {
 pub struct ToolCall {
     /// What the tool message that answers it names.
     pub id: String,
-    /// `function`.
+    /// `function`, or `custom` for a call of a tool that takes free text.
     pub kind: String,
-    /// What was called, and with what.
+    /// What was called, and with what. The free text of a `custom` call is its only argument, `input`.
     pub function: FunctionCall,
     /// Fields that OpenAI's API does not have, or that came later than this type.
     pub extra: Extra,
 }
+
+/// The type of calls of tools that take free text.
+const CUSTOM: &str = "custom";
+
+/// The argument under which the free text of a `custom` call is kept.
+const CUSTOM_INPUT: &str = "input";
 
 object! {
     /// A call before its type is known.
@@ -55,18 +106,58 @@ object! {
         required id: String = "id",
         required kind: String = "type",
         optional function: FunctionCall = "function",
+        optional custom: CustomCall = "custom",
+    }
+}
+
+object! {
+    /// `custom` of a call.
+    struct CustomCall {
+        required name: String = "name",
+        required input: String = "input",
     }
 }
 
 impl<'de> Deserialize<'de> for ToolCall {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let AnyCall { id, kind, function, extra } = AnyCall::deserialize(deserializer)?;
-        match function {
-            Some(function) => Ok(Self { id, kind, function, extra }),
-            None if kind == "function" => Err(D::Error::missing_field("function")),
+        let AnyCall { id, kind, function, custom, mut extra } = AnyCall::deserialize(deserializer)?;
+        match (function, custom) {
+            (None, Some(CustomCall { name, input, extra: within })) if kind == CUSTOM => {
+                let arguments = json!({ CUSTOM_INPUT: input }).to_string();
+                Ok(Self { id, kind, function: FunctionCall { name, arguments, extra: within }, extra })
+            }
+            (Some(function), custom) => {
+                let custom = custom.map(serde_json::to_value).transpose().map_err(D::Error::custom)?;
+                extra.extend(custom.map(|custom| (CUSTOM.to_owned(), custom)));
+                Ok(Self { id, kind, function, extra })
+            }
+            (None, _) if kind == "function" || kind == CUSTOM => {
+                Err(D::Error::missing_field(if kind == CUSTOM { CUSTOM } else { "function" }))
+            }
             // One of another type has what it calls elsewhere.
-            None => Err(D::Error::custom(format_args!("unknown type `{kind}`, expected `function`"))),
+            (None, _) => Err(D::Error::custom(format_args!("unknown type `{kind}`, expected `function`"))),
         }
+    }
+}
+
+impl ToolCall {
+    /// Whether this is a call of a `custom` tool, which takes free text.
+    pub fn is_custom(&self) -> bool {
+        self.kind == CUSTOM
+    }
+
+    /// Makes it the call of a function whose only argument is the free text.
+    pub fn as_function(&mut self) {
+        "function".clone_into(&mut self.kind);
+    }
+
+    /// The free text, where this is a call of a `custom` tool.
+    pub fn custom_input(&self) -> Option<String> {
+        if !self.is_custom() {
+            return None;
+        }
+        let arguments: Value = serde_json::from_str(&self.function.arguments).ok()?;
+        arguments.get(CUSTOM_INPUT)?.as_str().map(str::to_owned)
     }
 }
 
@@ -75,7 +166,13 @@ impl Serialize for ToolCall {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("id", &self.id)?;
         map.serialize_entry("type", &self.kind)?;
-        map.serialize_entry("function", &self.function)?;
+        match self.custom_input() {
+            Some(input) => {
+                let (name, extra) = (self.function.name.clone(), self.function.extra.clone());
+                map.serialize_entry(CUSTOM, &CustomCall { name, input, extra })?;
+            }
+            None => map.serialize_entry("function", &self.function)?,
+        }
         for (key, value) in &self.extra {
             map.serialize_entry(key, value)?;
         }
@@ -136,9 +233,13 @@ pub enum ToolChoice {
     Allowed {
         /// Whether one of them must be called.
         mode: ToolMode,
-        /// Their names.
+        /// The names of the functions among them.
         functions: Vec<FunctionName>,
+        /// Tools of other types among them, as they came.
+        others: Vec<Value>,
     },
+    /// A tool of another type (`{"type": "custom", …}`, `{"type": "web_search"}`), as it came.
+    Other(Value),
 }
 
 words! {
@@ -166,19 +267,6 @@ words! {
     }
 }
 
-words! {
-    enum ChoiceKind {
-        Function = "function",
-        AllowedTools = "allowed_tools",
-    }
-}
-
-words! {
-    enum NamedKind {
-        Function = "function",
-    }
-}
-
 object! {
     struct AnyName {
         required name: String = "name",
@@ -188,8 +276,8 @@ object! {
 object! {
     /// An entry of `allowed_tools.tools`.
     struct NamedTool {
-        required kind: NamedKind = "type",
-        required function: AnyName = "function",
+        required kind: String = "type",
+        optional function: AnyName = "function",
     }
 }
 
@@ -203,7 +291,7 @@ object! {
 object! {
     /// A choice before its type is known.
     struct AnyChoice {
-        required kind: ChoiceKind = "type",
+        required kind: String = "type",
         optional function: AnyName = "function",
         optional allowed_tools: AnyAllowed = "allowed_tools",
     }
@@ -234,29 +322,38 @@ impl<'de> Deserialize<'de> for ToolChoice {
 
 impl AnyChoice {
     fn known<E: Error>(self) -> Result<ToolChoice, E> {
-        none_unknown(&self.extra, "", &["type", "function", "allowed_tools"])?;
-        let misplaced = match self.kind {
-            ChoiceKind::Function => self.allowed_tools.is_some().then_some("allowed_tools"),
-            ChoiceKind::AllowedTools => self.function.is_some().then_some("function"),
+        let (own, misplaced) = match self.kind.as_str() {
+            "function" => ("function", self.allowed_tools.as_ref().map(|_| "allowed_tools")),
+            "allowed_tools" => ("allowed_tools", self.function.as_ref().map(|_| "function")),
+            _ => return serde_json::to_value(self).map(ToolChoice::Other).map_err(E::custom),
         };
+        none_unknown(&self.extra, "", &["type", "function", "allowed_tools"])?;
         if let Some(field) = misplaced {
             return Err(E::unknown_field(field, &[]));
         }
-        match self.kind {
-            ChoiceKind::Function => {
-                self.function.ok_or_else(|| E::missing_field("function"))?.known("function.").map(ToolChoice::Function)
-            }
-            ChoiceKind::AllowedTools => {
-                let allowed = self.allowed_tools.ok_or_else(|| E::missing_field("allowed_tools"))?;
-                none_unknown(&allowed.extra, "allowed_tools.", &["mode", "tools"])?;
-                let functions = allowed.tools.into_iter().enumerate().map(|(index, tool)| {
-                    let place = format!("allowed_tools.tools[{index}].");
-                    none_unknown(&tool.extra, &place, &["type", "function"])?;
-                    tool.function.known(&format!("{place}function."))
-                });
-                Ok(ToolChoice::Allowed { mode: allowed.mode, functions: functions.collect::<Result<_, E>>()? })
-            }
+        match (self.function, self.allowed_tools) {
+            (Some(function), _) => function.known("function.").map(ToolChoice::Function),
+            (None, Some(allowed)) => allowed.known(),
+            (None, None) => Err(E::missing_field(own)),
         }
+    }
+}
+
+impl AnyAllowed {
+    fn known<E: Error>(self) -> Result<ToolChoice, E> {
+        none_unknown(&self.extra, "allowed_tools.", &["mode", "tools"])?;
+        let (mut functions, mut others) = (Vec::new(), Vec::new());
+        for (index, tool) in self.tools.into_iter().enumerate() {
+            if tool.kind != "function" {
+                others.push(serde_json::to_value(tool).map_err(E::custom)?);
+                continue;
+            }
+            let place = format!("allowed_tools.tools[{index}].");
+            none_unknown(&tool.extra, &place, &["type", "function"])?;
+            let function = tool.function.ok_or_else(|| E::missing_field("function"))?;
+            functions.push(function.known(&format!("{place}function."))?);
+        }
+        Ok(ToolChoice::Allowed { mode: self.mode, functions, others })
     }
 }
 
@@ -275,8 +372,9 @@ impl Serialize for ToolChoice {
             Self::Auto => serializer.serialize_str("auto"),
             Self::Required => serializer.serialize_str("required"),
             Self::Function(name) => function(name).serialize(serializer),
-            Self::Allowed { mode, functions } => {
-                let tools: Vec<Value> = functions.iter().map(function).collect();
+            Self::Other(choice) => choice.serialize(serializer),
+            Self::Allowed { mode, functions, others } => {
+                let tools: Vec<Value> = functions.iter().map(function).chain(others.iter().cloned()).collect();
                 json!({"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools}}).serialize(serializer)
             }
         }

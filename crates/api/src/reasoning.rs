@@ -1,0 +1,296 @@
+//! How much a model is to reason, in whichever words a client says it: `reasoning_effort` (OpenAI), `think` (Ollama), `reasoning`
+//! (`OpenRouter`), `thinking` (Anthropic, `DeepSeek`, Z.ai), `enable_thinking` (Qwen) and `chat_template_kwargs` (llama.cpp, vLLM, SGLang).
+//!
+//! All of them become one: `reasoning_effort`, or `think: true` where no level is said. What disagrees with a stronger word is named, and so
+//! is what the model cannot do. An engine that speaks OpenAI gets every word as it came.
+
+use loggia_backend::{Abilities, Ability};
+use loggia_wire::Extra;
+use loggia_wire::openai::ChatCompletionRequest as Request;
+use serde_json::{Map, Value};
+
+use crate::{ApiError, Strictness, words};
+
+/// What `reasoning_effort` can be.
+const EFFORTS: &[&str] = &["none", "minimal", "low", "medium", "high", "xhigh", "max"];
+
+/// What Ollama's `think` can be besides true and false.
+const LEVELS: &[&str] = &["high", "medium", "low", "max"];
+
+/// Variables for chat templates, which llama.cpp's server, vLLM and SGLang read.
+const TEMPLATE: &str = "chat_template_kwargs";
+
+/// The most bytes of values for a chat template. It may repeat them with each message.
+const MOST_VARIABLES: usize = 16 << 10;
+
+/// How much a client wants the model to reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Wish {
+    Off,
+    /// As much as the model likes.
+    On,
+    Level(String),
+}
+
+impl Wish {
+    fn of_switch(on: bool) -> Self {
+        if on { Self::On } else { Self::Off }
+    }
+
+    /// None for a word that OpenAI does not have.
+    fn of_effort(word: &str) -> Option<Self> {
+        match word {
+            "none" => Some(Self::Off),
+            level => EFFORTS.contains(&level).then(|| Self::Level(level.to_owned())),
+        }
+    }
+
+    /// Whether a model that does the one does the other.
+    fn agrees_with(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Level(one), Self::Level(other)) => one == other,
+            (Self::Off, other) => *other == Self::Off,
+            (_, other) => *other != Self::Off,
+        }
+    }
+}
+
+/// A field that says how much, by its name, and what it says.
+#[derive(Debug)]
+struct Said {
+    name: &'static str,
+    wish: Wish,
+}
+
+/// Everything that a request says of reasoning, the strongest word first.
+#[derive(Debug, Default)]
+struct Words {
+    said: Vec<Said>,
+    /// What means nothing here, by name.
+    unread: Vec<String>,
+}
+
+/// Makes one word of what the request says of reasoning. Gives back the names of what has no effect.
+///
+/// # Errors
+/// Under `--strict`, for the first of them.
+pub(crate) fn settle(request: &mut Request, can: &Abilities, strictness: Strictness) -> Result<Vec<String>, ApiError> {
+    if can.has(Ability::UnknownFields) {
+        return Ok(Vec::new());
+    }
+    let passes_template = can.chat_fields().is_some_and(|fields| fields.contains(TEMPLATE));
+    if passes_template && !says_in_other_words(&request.extra) {
+        return settle_effort_alone(request, can, strictness);
+    }
+    let Words { mut said, mut unread } = take(request, can, passes_template, strictness)?;
+    let mut wish = said.first().map(|first| first.wish.clone());
+    let agrees = |said: &Said| wish.as_ref().is_none_or(|wish| wish.agrees_with(&said.wish));
+    let (agreeing, outdone): (Vec<Said>, Vec<Said>) = said.drain(..).partition(agrees);
+    unread.extend(outdone.into_iter().map(|said| said.name.to_owned()));
+    // "On" leaves the level to a weaker word.
+    if wish == Some(Wish::On)
+        && let Some(said) = agreeing.iter().find(|said| matches!(said.wish, Wish::Level(_)))
+    {
+        wish = Some(said.wish.clone());
+    }
+    if wish.as_ref().is_some_and(|wish| !is_had(wish, can)) {
+        unread.extend(agreeing.into_iter().map(|said| said.name.to_owned()));
+        wish = None;
+    }
+    put(request, wish, passes_template, can);
+    match unread.first() {
+        Some(first) if strictness == Strictness::Strict => Err(ApiError::unsupported(first)),
+        _ => Ok(unread),
+    }
+}
+
+/// An engine that reads `chat_template_kwargs` itself gets it as it came.
+fn settle_effort_alone(
+    request: &mut Request,
+    can: &Abilities,
+    strictness: Strictness,
+) -> Result<Vec<String>, ApiError> {
+    let Some(effort) = &request.reasoning_effort else { return Ok(Vec::new()) };
+    if Wish::of_effort(effort).is_some_and(|wish| is_had(&wish, can)) {
+        return Ok(Vec::new());
+    }
+    if strictness == Strictness::Strict {
+        words::one_of("reasoning_effort", Some(effort), EFFORTS)?;
+        return Err(ApiError::unsupported("reasoning_effort"));
+    }
+    request.reasoning_effort = None;
+    Ok(vec!["reasoning_effort".to_owned()])
+}
+
+fn is_had(wish: &Wish, can: &Abilities) -> bool {
+    can.has(if *wish == Wish::Off { Ability::NoReasoning } else { Ability::Reasoning })
+}
+
+fn says_in_other_words(extra: &Extra) -> bool {
+    ["think", "reasoning", "thinking", "enable_thinking"].into_iter().any(|name| extra.contains_key(name))
+}
+
+/// Takes out of a request what it says of reasoning.
+fn take(
+    request: &mut Request,
+    can: &Abilities,
+    passes_template: bool,
+    strictness: Strictness,
+) -> Result<Words, ApiError> {
+    let mut words = Words::default();
+    if let Some(think) = request.extra.shift_remove("think") {
+        words.think(think, &mut request.extra, strictness)?;
+    }
+    if let Some(effort) = request.reasoning_effort.take() {
+        if strictness == Strictness::Strict {
+            words::one_of("reasoning_effort", Some(&effort), EFFORTS)?;
+        }
+        words.say_or_name("reasoning_effort", Wish::of_effort(&effort));
+    }
+    if let Some(reasoning) = request.extra.shift_remove("reasoning") {
+        words.reasoning(&reasoning);
+    }
+    if let Some(thinking) = request.extra.shift_remove("thinking") {
+        words.thinking(&thinking);
+    }
+    if let Some(switch) = request.extra.shift_remove("enable_thinking").filter(|switch| !switch.is_null()) {
+        words.say_or_name("enable_thinking", switch.as_bool().map(Wish::of_switch));
+    }
+    if passes_template {
+        let own = request.extra.get(TEMPLATE).and_then(Value::as_object);
+        words.template_first(own);
+        return Ok(words);
+    }
+    if let Some(variables) = request.extra.shift_remove(TEMPLATE).filter(|variables| !variables.is_null()) {
+        let kept = words.template(variables, can);
+        if !kept.is_empty() {
+            request.extra.insert(TEMPLATE.to_owned(), Value::Object(kept));
+        }
+    }
+    Ok(words)
+}
+
+impl Words {
+    fn say_or_name(&mut self, name: &'static str, wish: Option<Wish>) {
+        match wish {
+            Some(wish) => self.said.push(Said { name, wish }),
+            None => self.unread.push(name.to_owned()),
+        }
+    }
+
+    /// Ollama's own: of a wrong type it is refused later, as its other fields are.
+    fn think(&mut self, think: Value, extra: &mut Extra, strictness: Strictness) -> Result<(), ApiError> {
+        match think {
+            Value::Null => {}
+            Value::Bool(on) => self.say_or_name("think", Some(Wish::of_switch(on))),
+            Value::String(level) => {
+                if strictness == Strictness::Strict {
+                    words::one_of("think", Some(&level), LEVELS)?;
+                }
+                let level = LEVELS.contains(&level.as_str()).then_some(Wish::Level(level));
+                self.say_or_name("think", level);
+            }
+            other => _ = extra.insert("think".to_owned(), other),
+        }
+        Ok(())
+    }
+
+    /// `{"effort": "low"}`, `{"enabled": false}`.
+    fn reasoning(&mut self, reasoning: &Value) {
+        let Value::Object(fields) = reasoning else {
+            return if !reasoning.is_null() {
+                self.unread.push("reasoning".to_owned())
+            };
+        };
+        for (name, value) in fields.iter().filter(|(_, value)| !value.is_null()) {
+            match (name.as_str(), value) {
+                ("effort", Value::String(word)) => self.say_or_name("reasoning.effort", Wish::of_effort(word)),
+                ("enabled", Value::Bool(on)) => self.say_or_name("reasoning.enabled", Some(Wish::of_switch(*on))),
+                _ => self.unread.push(format!("reasoning.{name}")),
+            }
+        }
+    }
+
+    /// `{"type": "disabled"}`, `false`.
+    fn thinking(&mut self, thinking: &Value) {
+        match thinking {
+            Value::Null => {}
+            Value::Bool(on) => self.say_or_name("thinking", Some(Wish::of_switch(*on))),
+            Value::Object(fields) => {
+                match fields.get("type").and_then(Value::as_str) {
+                    Some("enabled") => self.say_or_name("thinking", Some(Wish::On)),
+                    Some("disabled") => self.say_or_name("thinking", Some(Wish::Off)),
+                    // What a model does by itself.
+                    Some("adaptive" | "auto") => {}
+                    _ => self.unread.push("thinking.type".to_owned()),
+                }
+                let others = fields.iter().filter(|(name, value)| *name != "type" && !value.is_null());
+                self.unread.extend(others.map(|(name, _)| format!("thinking.{name}")));
+            }
+            _ => self.unread.push("thinking".to_owned()),
+        }
+    }
+
+    /// What the variables say that the engine reads itself is stronger than anything else.
+    fn template_first(&mut self, variables: Option<&Map<String, Value>>) {
+        let said = variables.into_iter().flatten().filter_map(|(name, value)| said_of_variable(name, value));
+        self.said.splice(0..0, said.collect::<Vec<_>>());
+    }
+
+    /// Gives back the variables that the model's template reads.
+    fn template(&mut self, variables: Value, can: &Abilities) -> Map<String, Value> {
+        let mut kept = Map::new();
+        let Value::Object(variables) = variables else {
+            self.unread.push(TEMPLATE.to_owned());
+            return kept;
+        };
+        let mut room = MOST_VARIABLES;
+        for (name, value) in variables.into_iter().filter(|(_, value)| !value.is_null()) {
+            if let Some(said) = said_of_variable(&name, &value) {
+                self.said.push(said);
+                continue;
+            }
+            let size = value.to_string().len();
+            if can.template_variables.contains(&name) && size <= room {
+                room -= size;
+                kept.insert(name, value);
+            } else {
+                self.unread.push(format!("{TEMPLATE}.{name}"));
+            }
+        }
+        kept
+    }
+}
+
+/// What a variable for chat templates says of reasoning.
+fn said_of_variable(name: &str, value: &Value) -> Option<Said> {
+    let (name, wish) = match (name, value) {
+        ("enable_thinking", Value::Bool(on)) => ("chat_template_kwargs.enable_thinking", Wish::of_switch(*on)),
+        ("thinking", Value::Bool(on)) => ("chat_template_kwargs.thinking", Wish::of_switch(*on)),
+        ("reasoning_effort", Value::String(word)) => ("chat_template_kwargs.reasoning_effort", Wish::of_effort(word)?),
+        _ => return None,
+    };
+    Some(Said { name, wish })
+}
+
+/// Puts the wish into the request where engines read it.
+fn put(request: &mut Request, wish: Option<Wish>, passes_template: bool, can: &Abilities) {
+    match wish {
+        None => {}
+        // It would be no effort that such a model knows.
+        Some(Wish::Off) if !can.has(Ability::Reasoning) => {}
+        Some(Wish::Off) => request.reasoning_effort = Some("none".to_owned()),
+        Some(Wish::Level(level)) => request.reasoning_effort = Some(level),
+        Some(Wish::On) if passes_template => {
+            let variables = request.extra.entry(TEMPLATE).or_insert_with(|| Value::Object(Map::new()));
+            if let Value::Object(variables) = variables {
+                variables.entry("enable_thinking").or_insert(Value::Bool(true));
+            }
+        }
+        Some(Wish::On) if can.has(Ability::EngineOptions) => {
+            request.extra.insert("think".to_owned(), Value::Bool(true));
+        }
+        // It does so by itself.
+        Some(Wish::On) => {}
+    }
+}

@@ -1,0 +1,46 @@
+//! Fields that do not go together, whatever the model can do: refused as OpenAI does it, and dropped under `--lenient`.
+
+use loggia_wire::openai::{ChatCompletionRequest, StreamOptions};
+
+use crate::{ApiError, Strictness, tool_choice};
+
+/// Settles the fields of a chat that do not go together. Gives back the names of what was dropped.
+///
+/// # Errors
+/// A 400 about the first of them, unless the server is lenient.
+pub(crate) fn settle(request: &mut ChatCompletionRequest, strictness: Strictness) -> Result<Vec<String>, ApiError> {
+    let streams = request.streams();
+    let mut dropped = settle_stream_options(streams, &mut request.stream_options, strictness)?;
+    if offers_some(request.tools.as_deref()) && offers_some(request.functions.as_deref()) {
+        if strictness != Strictness::Lenient {
+            let message = "'functions' is not allowed beside 'tools', which is its newer form; send all in 'tools'.";
+            return Err(ApiError::invalid("functions", "invalid_value", message));
+        }
+        request.functions = None;
+        dropped.push("functions".to_owned());
+        dropped.extend(request.function_call.take().map(|_| "function_call".to_owned()));
+    }
+    dropped.extend(tool_choice::settle_without_tools(request, strictness)?);
+    Ok(dropped)
+}
+
+/// Settles `stream_options` of a request that does not stream.
+pub(crate) fn settle_stream_options(
+    streams: bool,
+    options: &mut Option<StreamOptions>,
+    strictness: Strictness,
+) -> Result<Vec<String>, ApiError> {
+    if streams || options.is_none() {
+        return Ok(Vec::new());
+    }
+    if strictness != Strictness::Lenient {
+        let message = "The 'stream_options' parameter is only allowed when 'stream' is enabled.";
+        return Err(ApiError::invalid("stream_options", "invalid_value", message));
+    }
+    *options = None;
+    Ok(vec!["stream_options".to_owned()])
+}
+
+fn offers_some<T>(list: Option<&[T]>) -> bool {
+    list.is_some_and(|list| !list.is_empty())
+}
