@@ -57,13 +57,13 @@ def test_nesting_without_end(target):
         ({"seed": 1.5}, "seed"),
         ({"n": 0}, "n"),
         ({"response_format": {"type": "yaml"}}, "response_format.type"),
-        ({"reasoning_effort": "enormous"}, "reasoning_effort"),
+        ({"reasoning_effort": 3}, "reasoning_effort"),
         ({"messages": [{"role": None, "content": "x"}]}, "messages[0].role"),
         ({"messages": [{"role": "user"}]}, "messages[0].content"),
         ({"messages": [{"role": "tool", "tool_call_id": "a", "content": "x"}]}, "messages[0].role"),
         ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools[0].function.name"),
         ({"tools": [{"type": "function", "function": {"name": "f"}}], "tool_choice": {"type": "function", "function": {"name": "g"}}}, "tool_choice"),
-        ({"function_call": "auto"}, "function_call"),
+        ({"function_call": {"name": "f"}}, "function_call"),
     ],
 )
 def test_a_field_that_is_wrong_is_named(target, changes, param):

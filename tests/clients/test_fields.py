@@ -1,6 +1,7 @@
 """Every field of a chat request that can be honoured, named or refused (docs/dialects.md, part 2), through the official Python client: what has no effect
-is named and nothing else is, what would change the answer is refused by its name, what asks for nothing is neither."""
+is named and nothing else is, a guarantee that cannot be given is refused by its name, what asks for nothing is neither."""
 
+import inspect
 import json
 
 import openai
@@ -57,22 +58,37 @@ LOOK = {"type": "function", "function": {"name": "look", "parameters": {"type": 
 PNG = "data:image/png;base64,iVBORw0KGgo="
 SAID_ALOUD = [{"role": "user", "content": "x"}, {"role": "assistant", "audio": {"id": "audio_1"}}, {"role": "user", "content": "y"}]
 
-# What would change the answer and is nobody's here, for a model of text that does not think: `param`, `code`, and how it is asked for.
+# What a model of text that does not reason cannot do: how it is named, and how it is asked for.
+DROPPED = {
+    "modalities": {"modalities": ["text", "audio"]},
+    "audio, modalities": {"modalities": ["text", "audio"], "audio": {"voice": "alloy", "format": "wav"}},
+    "web_search_options": {"web_search_options": {}},
+    "moderation": {"moderation": {"model": "omni-moderation-latest"}},
+    "reasoning_effort": {"reasoning_effort": "low"},
+    "tools[].type": {"tools": [{"type": "custom", "custom": {"name": "x"}}, {"type": "web_search"}, {"type": "namespace", "name": "n", "tools": []}]},
+    "tools[].type, tool_choice": {"tools": [{"type": "mcp", "server_label": "s"}], "tool_choice": "auto"},
+    "tool_choice": {"tool_choice": "auto"},
+    "verbosity": {"verbosity": "chatty"},
+    "service_tier": {"service_tier": "gold"},
+    "metadata": {"metadata": {"tags": ["a"]}},
+}
+
+# Parts of a message that such a model cannot take: how they are named, and the note in their place.
+UNSEEN = {
+    "messages[].audio": (SAID_ALOUD, None),
+    "messages[].content[].image_url": (with_part("image_url", {"url": PNG})["messages"], "[An image was attached here, but this model cannot see images.]"),
+    "messages[].content[].image_url ": (with_part("image_url", {"url": "https://images.example/a.png"})["messages"], "[An image was attached here, but this model cannot see images.]"),
+    "messages[].content[].input_audio": (with_part("input_audio", {"data": "AAAA", "format": "wav"})["messages"], "[A sound was attached here, but this model cannot hear sounds.]"),
+    "messages[].content[].file": (with_part("file", {"filename": "a.pdf", "file_data": "data:application/pdf;base64,JVBERi0xLjQ="})["messages"], '[The file "a.pdf" was attached here, but this model cannot read it.]'),
+    "messages[].content[].file ": (with_part("file", {"file_id": "file-1"})["messages"], "[The file was attached here, but this model cannot read it.]"),
+}
+
+# Faults, and guarantees that cannot be given: `param`, `code`, and how it is asked for.
 REFUSED = [
-    ("modalities", "unsupported_parameter", {"modalities": ["text", "audio"]}),
-    ("audio", "unsupported_parameter", {"modalities": ["text", "audio"], "audio": {"voice": "alloy", "format": "wav"}}),
-    ("web_search_options", "unsupported_parameter", {"web_search_options": {}}),
-    ("moderation", "unsupported_parameter", {"moderation": {"model": "omni-moderation-latest"}}),
-    ("messages[].audio", "unsupported_parameter", {"messages": SAID_ALOUD}),
-    ("messages[].content[].image_url", "unsupported_parameter", with_part("image_url", {"url": PNG})),
-    ("messages[].content[].image_url", "unsupported_parameter", with_part("image_url", {"url": "https://images.example/a.png"})),
-    ("messages[].content[].input_audio", "unsupported_parameter", with_part("input_audio", {"data": "AAAA", "format": "wav"})),
-    ("messages[].content[].file", "unsupported_parameter", with_part("file", {"filename": "a.pdf", "file_data": "data:application/pdf;base64,JVBERi0xLjQ="})),
-    ("messages[].content[].file", "unsupported_parameter", with_part("file", {"file_id": "file-1"})),
-    ("reasoning_effort", "unsupported_parameter", {"reasoning_effort": "low"}),
-    ("tools[].type", "unsupported_parameter", {"tools": [{"type": "custom", "custom": {"name": "x"}}]}),
     ("tool_choice", "invalid_value", {"tools": [LOOK], "tool_choice": {"type": "function", "function": {"name": "other"}}}),
     ("tool_choice", "invalid_value", {"tool_choice": "required"}),
+    ("tool_choice", "invalid_value", {"tools": [{"type": "web_search"}], "tool_choice": "required"}),
+    ("tool_choice.type", "invalid_value", {"tools": [{"type": "custom", "custom": {"name": "x"}}], "tool_choice": {"type": "custom", "custom": {"name": "x"}}}),
     ("response_format.type", "invalid_value", {"response_format": {"type": "yaml"}}),
     ("response_format.x", "unknown_parameter", {"response_format": {"type": "json_object", "x": 1}}),
     ("top_logprobs", "invalid_value", {"top_logprobs": 2}),
@@ -109,8 +125,35 @@ def test_what_asks_for_nothing_is_not_named(client, target):
     assert "x-loggia-ignored" not in answer.headers and answer.parse().choices[0].message.content
 
 
+@pytest.mark.parametrize("names", DROPPED)
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_the_model_cannot_do_is_dropped_and_named(client, target, names, stream):
+    answer = ask(client, target, stream=stream, **DROPPED[names])
+    assert answer.headers["x-loggia-ignored"] == names
+    assert list(answer.parse()) if stream else answer.parse().choices[0].message.content
+
+
+@pytest.mark.parametrize("name", UNSEEN)
+def test_a_part_that_the_model_cannot_take_is_a_note_to_it(client, target, name):
+    messages, note = UNSEEN[name]
+    if target.kind != "ollama":
+        answer = client.chat.completions.with_raw_response.create(model=target.model, messages=messages, max_tokens=4)
+        assert answer.headers["x-loggia-ignored"] == name.strip() and answer.parse().choices
+        return
+    heard: list[dict] = []
+
+    def chat(body: bytes) -> bytes:
+        heard.append(json.loads(body))
+        return script.json_body(script.line())
+
+    with script.upstream(script.ollama(chat)) as upstream, loggia("--ollama", upstream) as url, official.client(url) as blind:
+        answer = blind.chat.completions.with_raw_response.create(model="m", messages=messages)
+        assert answer.headers["x-loggia-ignored"] == name.strip() and answer.parse().choices
+    assert note is None or heard[0]["messages"][0] == {"role": "user", "content": f"x\n\n{note}"}
+
+
 @pytest.mark.parametrize(("param", "code", "fields"), REFUSED, ids=[f"{index}-{row[0]}" for index, row in enumerate(REFUSED)])
-def test_what_would_change_the_answer_is_refused_by_its_name(client, target, param, code, fields):
+def test_a_fault_or_a_guarantee_that_cannot_be_given_is_refused_by_its_name(client, target, param, code, fields):
     for stream in [False, True] if "stream_options" not in fields else [False]:
         with pytest.raises(openai.BadRequestError) as failure:
             ask(client, target, stream=stream, **fields)
@@ -157,7 +200,13 @@ HONOURED = {
     "num_ctx": ({"num_ctx": 512}, "options.num_ctx", 512),
     "keep_alive": ({"keep_alive": "5m"}, "keep_alive", "5m"),
     "think": ({"think": True}, "think", True),
+    "enable_thinking": ({"enable_thinking": False}, "think", False),
+    "thinking": ({"thinking": {"type": "enabled"}}, "think", True),
+    "reasoning": ({"reasoning": {"effort": "high"}}, "think", "high"),
+    "chat_template_kwargs": ({"chat_template_kwargs": {"enable_thinking": False}}, "think", False),
 }
+# What is none of OpenAI's fields has to go beside them.
+OFFICIAL = set(inspect.signature(openai.resources.chat.Completions.create).parameters)
 LOGPROB = {"token": "Hi", "logprob": -0.5, "bytes": [72, 105], "top_logprobs": [{"token": "Hi", "logprob": -0.5, "bytes": [72, 105]}]}
 
 
@@ -181,7 +230,7 @@ def test_what_is_honoured_reaches_ollama_and_is_not_named(capable, row):
     client, heard = capable
     fields, place, value = HONOURED[row]
     heard.clear()
-    extra = {name: fields[name] for name in fields if name in ("num_ctx", "keep_alive", "think")}
+    extra = {name: fields[name] for name in fields if name not in OFFICIAL}
     asked = {"model": "m", "messages": X} | {name: fields[name] for name in fields if name not in extra}
     answer = client.chat.completions.with_raw_response.create(**asked, extra_body=extra)
     assert "x-loggia-ignored" not in answer.headers
@@ -205,7 +254,7 @@ NAMED = {
     "functions[].strict": {"functions": [STRICT["function"]]},
     "tools[].function.wat": {"tools": [{"type": "function", "function": {"name": "look", "wat": 1}}]},
     "max_tokens": {"max_tokens": 3, "max_completion_tokens": 4},
-    "reasoning_effort": {"reasoning_effort": "low", "think": True},
+    "reasoning_effort": {"reasoning_effort": "low", "think": "high"},
     "options.temperature": {"temperature": 0.1, "options": {"temperature": 0.2}},
     "options.num_predict": {"max_tokens": 3, "options": {"num_predict": 4}},
     "options.mistyped": {"options": {"mistyped": 1}},

@@ -13,11 +13,13 @@ WORDS = ["strict", "lenient", None]
 
 # Each kind of field: how it is asked for, and the code of its refusal.
 HINT = ({"user": "someone"}, "unsupported_parameter")
-CHANGES = ({"logit_bias": {"1": 5}}, "unsupported_parameter")
+CANNOT = ({"logit_bias": {"1": 5}}, "unsupported_parameter")
+GUARANTEE = ({"extra_body": {"grammar": 'root ::= "a"'}}, "unsupported_parameter")
 UNKNOWN = ({"extra_body": {"usr": "someone"}}, "unknown_parameter")
 
 # Which of them each strictness refuses; the others are named.
-REFUSES = {"strict": [HINT, CHANGES, UNKNOWN], None: [CHANGES], "lenient": []}
+KINDS = [HINT, CANNOT, GUARANTEE, UNKNOWN]
+REFUSES = {"strict": KINDS, None: [GUARANTEE], "lenient": []}
 
 CONFIG = """
 [per_model.a-strict-one]
@@ -59,7 +61,7 @@ def test_the_keys_word_is_stronger_than_the_models_and_that_than_the_servers(ser
     servers, url = server
     model = f"a-{models}-one" if models else "m"
     with official.client(url, api_key=f"sk-of-the-{keys or 'plain'}-one") as client:
-        for kind in (HINT, CHANGES, UNKNOWN):
+        for kind in KINDS:
             fields, code = kind
             (name,) = fields.get("extra_body", fields)
             asking = client.chat.completions.with_raw_response
@@ -72,8 +74,31 @@ def test_the_keys_word_is_stronger_than_the_models_and_that_than_the_servers(ser
                 assert answer.headers["x-loggia-ignored"] == name and answer.parse().choices
 
 
+FAULTS = {
+    "stream_options": {"stream_options": {"include_usage": True}},
+    "functions": {"functions": [{"name": "f"}], "tools": [{"type": "function", "function": {"name": "g"}}]},
+    "tool_choice": {"tool_choice": "required"},
+}
+
+
+@pytest.mark.parametrize("field", FAULTS)
+def test_a_fault_that_clients_are_known_for_is_dropped_and_named_for_a_lenient_key_alone(server, field):
+    for key, fails in (("plain", True), ("strict", True), ("lenient", False)):
+        with official.client(server[1], api_key=f"sk-of-the-{key}-one") as client:
+            asking = client.chat.completions.with_raw_response
+            if fails:
+                # The plain key's word is that of the server, which may be lenient.
+                if server[0] == "lenient" and key == "plain":
+                    continue
+                with pytest.raises(openai.BadRequestError) as failure:
+                    asking.create(model="m", messages=SAID, **FAULTS[field])
+                assert failure.value.param == field
+            else:
+                assert asking.create(model="m", messages=SAID, **FAULTS[field]).headers["x-loggia-ignored"] == field
+
+
 def test_what_is_asked_for_without_effect_is_named_in_a_stream_too(server):
     with official.client(server[1], api_key="sk-of-the-lenient-one") as client:
-        fields = HINT[0] | CHANGES[0] | UNKNOWN[0]
+        fields = HINT[0] | CANNOT[0] | UNKNOWN[0]
         with client.chat.completions.with_streaming_response.create(model="m", messages=SAID, stream=True, **fields) as answer:
             assert answer.headers["x-loggia-ignored"] == "logit_bias, user, usr"

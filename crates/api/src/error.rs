@@ -3,15 +3,24 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{ACCEPT_ENCODING, ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
 use loggia_backend::{BackendError, NotDeleted, Phase, Profile, Work};
 use loggia_wire::openai::{ErrorBody, ErrorObject};
 
-use crate::Body;
+use crate::{Body, packed};
 
-/// How long a client should wait before it tries a busy engine again, where the engine does not say.
+/// How long a client should wait where nobody says it: for an engine that is busy or down, for a limit of the engine's, for a model to be
+/// pulled. Some clients give up for good on a 429 or 503 without a time.
 const BUSY_RETRY_AFTER: Duration = Duration::from_secs(1);
+const LIMITED_RETRY_AFTER: Duration = Duration::from_secs(2);
+const NO_MODELS_RETRY_AFTER: Duration = Duration::from_secs(30);
+
+/// The longest time that a client is told to wait: OpenAI's packages do not try again past it.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_mins(2);
+
+/// The most characters of a path that an error repeats.
+const LONGEST_PATH: usize = 256;
 
 /// The most bytes of an error's message, and of its `param`.
 const LONGEST_TEXT: usize = 2048;
@@ -25,7 +34,7 @@ pub struct ApiError {
     pub error: ErrorObject,
     /// Whether the SDKs should try again by themselves, where their own rule (408, 409, 429, 5xx) is wrong.
     pub should_retry: Option<bool>,
-    /// When another try is worth it.
+    /// When another try is worth it. Every 429 and 503 has a time, but for an account that has nothing left.
     pub retry_after: Option<Duration>,
     /// The methods that the route has, on a 405.
     pub allow: &'static [Method],
@@ -36,7 +45,12 @@ impl ApiError {
     pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
         let kind = kind(status).to_owned();
         let error = ErrorObject { message: bounded(message.into()), kind, param: None, code: None };
-        Self { status, error, should_retry: None, retry_after: None, allow: &[] }
+        let retry_after = match status {
+            StatusCode::SERVICE_UNAVAILABLE => Some(BUSY_RETRY_AFTER),
+            StatusCode::TOO_MANY_REQUESTS => Some(LIMITED_RETRY_AFTER),
+            _ => None,
+        };
+        Self { status, error, should_retry: None, retry_after, allow: &[] }
     }
 
     /// A 400 about one field.
@@ -55,6 +69,13 @@ impl ApiError {
     #[must_use]
     pub fn coded(mut self, code: impl Into<String>) -> Self {
         self.error.code = Some(code.into());
+        self
+    }
+
+    /// Another try is worth it after this time, where it is known; at most so late that the SDKs still try.
+    #[must_use]
+    fn again_after(mut self, time: Option<Duration>) -> Self {
+        self.retry_after = time.or(self.retry_after).map(|time| time.min(LONGEST_RETRY_AFTER));
         self
     }
 
@@ -97,8 +118,16 @@ impl ApiError {
         Self::new(StatusCode::FORBIDDEN, message).coded("insufficient_permissions").not_again()
     }
 
-    pub(crate) fn unknown_route(method: &Method, path: &str) -> Self {
-        Self::new(StatusCode::NOT_FOUND, format!("Invalid URL ({method} {path})")).coded("unknown_url")
+    /// `meant` is the route that the path looks like.
+    pub(crate) fn unknown_route(method: &Method, path: &str, meant: Option<&str>) -> Self {
+        let url: String = path.chars().take(LONGEST_PATH).collect();
+        let message = match meant {
+            Some(meant) => {
+                format!("Invalid URL ({method} {url}). Did you mean {meant}? The base URL of a client ends in '/v1'.")
+            }
+            None => format!("Invalid URL ({method} {url})"),
+        };
+        Self::new(StatusCode::NOT_FOUND, message).coded("unknown_url")
     }
 
     pub(crate) fn wrong_method(method: &Method, path: &str, allowed: &'static [Method]) -> Self {
@@ -161,10 +190,15 @@ impl ApiError {
             headers.insert(HeaderName::from_static("x-should-retry"), again);
         }
         if let Some(after) = self.retry_after {
+            // Sooner than in a second no other client would come back, and 0 means nothing to some.
+            let after = after.max(Duration::from_secs(1));
             let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
             let millis = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
             headers.insert(HeaderName::from_static("retry-after-ms"), HeaderValue::from(millis));
+        }
+        if self.status == StatusCode::UNSUPPORTED_MEDIA_TYPE {
+            headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(packed::KNOWN));
         }
         if self.status == StatusCode::UNAUTHORIZED {
             // HTTP wants it told how.
@@ -201,17 +235,17 @@ fn kind(status: StatusCode) -> &'static str {
     }
 }
 
-/// Without a time of the engine's own the SDKs wait by their own rule.
 fn rate_limited(message: String, code: Option<String>, retry_after: Option<Duration>) -> ApiError {
     let limited = ApiError::new(StatusCode::TOO_MANY_REQUESTS, message);
     let no_quota = code.as_deref() == Some(BackendError::NO_QUOTA);
     let mut limited = limited.coded(bounded(code.unwrap_or_else(|| "rate_limit_exceeded".to_owned())));
-    limited.retry_after = retry_after;
     if no_quota {
         BackendError::NO_QUOTA.clone_into(&mut limited.error.kind);
         limited.should_retry = Some(false);
+        limited.retry_after = retry_after;
+        return limited;
     }
-    limited
+    limited.again_after(retry_after)
 }
 
 impl From<BackendError> for ApiError {
@@ -220,7 +254,8 @@ impl From<BackendError> for ApiError {
         match error {
             BackendError::ModelNotFound { .. } => Self::new(StatusCode::NOT_FOUND, message).coded("model_not_found"),
             BackendError::NoModels => {
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, message).coded("no_models").not_again()
+                let none = Self::new(StatusCode::SERVICE_UNAVAILABLE, message).coded("no_models").not_again();
+                none.again_after(Some(NO_MODELS_RETRY_AFTER))
             }
             BackendError::InvalidRequest { param, code, .. } => {
                 let mut refused = Self::new(StatusCode::BAD_REQUEST, message);
@@ -250,13 +285,14 @@ impl From<BackendError> for ApiError {
                 if why == NotDeleted::InUse { refused } else { refused.not_again() }
             }
             BackendError::Busy { retry_after } => {
-                let mut busy = Self::new(StatusCode::SERVICE_UNAVAILABLE, message).coded("engine_busy");
-                busy.retry_after = Some(retry_after.unwrap_or(BUSY_RETRY_AFTER));
-                busy
+                let busy = Self::new(StatusCode::SERVICE_UNAVAILABLE, message).coded("engine_busy");
+                busy.again_after(retry_after)
             }
             BackendError::RateLimited { code, retry_after, .. } => rate_limited(message, code, retry_after),
             BackendError::Refused { status, param, code, .. } => {
-                let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
+                // What else it may be is no refusal of a request's.
+                let status = StatusCode::from_u16(status).ok().filter(StatusCode::is_client_error);
+                let status = status.unwrap_or(StatusCode::BAD_REQUEST);
                 let mut refused = Self::new(status, message);
                 refused.error = ErrorObject { param: param.map(bounded), code: code.map(bounded), ..refused.error };
                 refused

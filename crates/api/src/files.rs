@@ -1,10 +1,9 @@
 //! `file` parts that say what is in them: a text becomes a text part, an image an image part, as far as the model takes these. What is
-//! left, a PDF or the id of a stored file, is refused as any part that nobody can read.
+//! left, a PDF or the id of a stored file, is replaced by a note as any part that nobody can read.
 
 use std::path::Path;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use loggia_backend::data_url::{self, DataUrl};
 use loggia_backend::{Abilities, Ability};
 use loggia_wire::Extra;
 use loggia_wire::openai::{ChatCompletionRequest, Content, File, Part, PartKind};
@@ -34,7 +33,7 @@ const IMAGES: [&str; 4] = ["image/png", "image/jpeg", "image/gif", "image/webp"]
 /// Puts the content of files in their place.
 ///
 /// # Errors
-/// For a file whose data cannot be read: not base64, or a text that is not UTF-8.
+/// For a file whose data is neither base64 nor a `data:` URL.
 pub(crate) fn unpack(request: &mut ChatCompletionRequest, can: &Abilities) -> Result<(), ApiError> {
     if can.has(Ability::Files) {
         return Ok(());
@@ -74,23 +73,27 @@ fn unread(file: &File) -> impl Iterator<Item = (String, Value)> {
 fn content(file: &File, can: &Abilities) -> Result<Option<PartKind>, &'static str> {
     let Some(data) = file.file_data.as_deref() else { return Ok(None) };
     let name = file.filename.as_deref();
-    let (kind, encoded) = match data.strip_prefix("data:").and_then(|url| url.split_once(";base64,")) {
-        Some((kind, encoded)) => (kind.split(';').next().unwrap_or_default().to_ascii_lowercase(), encoded),
-        None if data.starts_with("data:") => return Err("is a data: URL without base64"),
-        None => (String::new(), data),
+    let read = if data_url::is_data_url(data) {
+        DataUrl::read(data)
+    } else {
+        data_url::base64(data).map(|bytes| DataUrl { media_type: String::new(), bytes })
     };
-    if is_text(&kind, name) {
-        let bytes = STANDARD.decode(encoded).map_err(|_| "is not base64")?;
-        let text = String::from_utf8(bytes).map_err(|_| "is a text that is not UTF-8")?;
-        return Ok(Some(PartKind::Text(match name {
-            Some(name) => format!("{name}:\n\n{text}\n"),
-            None => text,
-        })));
+    let read = read.ok_or("is neither base64 nor a data: URL")?;
+    if is_text(&read.media_type, name) {
+        // A text in another encoding is a file that cannot be read.
+        return Ok(String::from_utf8(read.bytes).ok().map(|text| PartKind::Text(titled(name, text))));
     }
-    if IMAGES.contains(&kind.as_str()) && can.has(Ability::Images) {
-        return Ok(Some(PartKind::ImageUrl { url: data.to_owned(), detail: None, extra: Extra::default() }));
+    if IMAGES.contains(&read.media_type.as_str()) && can.has(Ability::Images) {
+        return Ok(Some(PartKind::ImageUrl { url: read.canonical(), detail: None, extra: Extra::default() }));
     }
     Ok(None)
+}
+
+fn titled(name: Option<&str>, text: String) -> String {
+    match name {
+        Some(name) => format!("{name}:\n\n{text}\n"),
+        None => text,
+    }
 }
 
 fn is_text(kind: &str, name: Option<&str>) -> bool {
@@ -125,7 +128,13 @@ mod tests {
     #[test]
     fn a_file_of_text_is_a_text_part_with_its_name() {
         let text = json!({"type": "text", "text": "notes.md:\n\n# Hé\n\n"});
-        for data in ["data:text/markdown;charset=utf-8;base64,IyBIw6kK", "IyBIw6kK"] {
+        for data in [
+            "data:text/markdown;charset=utf-8;base64,IyBIw6kK",
+            "IyBIw6kK",
+            "IyBI\r\nw6kK",
+            "DATA:text/markdown;base64,IyBI w6kK",
+            "data:text/markdown,%23%20H%C3%A9%0A",
+        ] {
             assert_eq!(unpacked(&json!({"filename": "notes.md", "file_data": data}), &[]).unwrap(), text);
         }
     }
@@ -144,12 +153,16 @@ mod tests {
         let file = json!({"filename": "a.png", "file_data": "data:image/png;base64,AA=="});
         let image = json!({"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}});
         assert_eq!(unpacked(&file, &[Ability::Images]).unwrap(), image);
-        assert_eq!(unpacked(&file, &[]).unwrap()["type"], "file", "left to be refused");
+        assert_eq!(unpacked(&file, &[]).unwrap()["type"], "file", "left to be replaced");
     }
 
     #[test]
     fn what_nobody_can_read_stays_a_file() {
-        for file in [json!({"file_id": "file-1"}), json!({"file_data": "data:application/pdf;base64,AA=="})] {
+        for file in [
+            json!({"file_id": "file-1"}),
+            json!({"file_data": "data:application/pdf;base64,AA=="}),
+            json!({"file_data": "data:text/plain;base64,/w=="}),
+        ] {
             assert_eq!(unpacked(&file, &[Ability::Images]).unwrap()["type"], "file");
         }
         let text = json!({"file_data": "data:text/plain;base64,AA=="});
@@ -158,7 +171,7 @@ mod tests {
 
     #[test]
     fn data_that_cannot_be_read_is_an_error_that_names_its_place() {
-        for data in ["data:text/plain,plain", "data:text/plain;base64,#", "data:text/plain;base64,/w=="] {
+        for data in ["data:text/plain", "data:text/plain;base64,?", "no base64!"] {
             let error = unpacked(&json!({"file_data": data}), &[]).unwrap_err();
             assert_eq!(error.body().error.param.as_deref(), Some("messages[0].content[0].file.file_data"));
         }

@@ -27,6 +27,7 @@ mod ignored;
 mod layer;
 mod misplaced;
 mod original;
+mod packed;
 mod policy;
 mod read;
 mod reasoning;

@@ -3,30 +3,32 @@
 use std::fmt::Display;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
 use http_body::Body;
 use http_body_util::BodyExt;
 
-use crate::{ApiError, Policy};
+use crate::{ApiError, Policy, packed};
 
-/// Reads a JSON body: 415 for another type, 413 past the limit, 408 where it does not come.
+/// Reads a JSON body, unpacked: 415 for another type, 413 past the limit, 408 where it does not come.
 pub(crate) async fn json_body<B>(headers: &HeaderMap, body: B, policy: &Policy) -> Result<Bytes, ApiError>
 where
     B: Body<Data: Buf, Error: Display> + Send,
 {
     check_type(headers)?;
+    let codings = packed::codings(headers)?;
     let limit = policy.body_limit;
     let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if length.is_some_and(|length| length > limit as u64) {
         return Err(too_large(limit));
     }
-    tokio::time::timeout(policy.body_within, whole(body, limit)).await.unwrap_or_else(|_| {
+    let body = tokio::time::timeout(policy.body_within, whole(body, limit)).await.unwrap_or_else(|_| {
         let seconds = policy.body_within.as_secs();
         let message =
             format!("the body of the request did not come within {seconds} s; send it faster, or a smaller one");
         Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, message))
-    })
+    })?;
+    if codings.is_empty() { Ok(body) } else { packed::unpack(body, codings, limit).await }
 }
 
 /// All of a body. One that comes in one piece, as most do, is not copied.
@@ -58,13 +60,6 @@ where
 /// A request without a type is taken for JSON, as the original did.
 fn check_type(headers: &HeaderMap) -> Result<(), ApiError> {
     let unsupported = |message: &str| Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
-    if let Some(encoding) = headers.get(CONTENT_ENCODING)
-        && encoding != "identity"
-    {
-        return unsupported(
-            "Unsupported content encoding; send the JSON uncompressed, without a 'content-encoding' header.",
-        );
-    }
     let Some(kind) = headers.get(CONTENT_TYPE) else { return Ok(()) };
     let essence = kind.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
     if essence.eq_ignore_ascii_case("application/json") || essence.to_ascii_lowercase().ends_with("+json") {
@@ -74,7 +69,7 @@ fn check_type(headers: &HeaderMap) -> Result<(), ApiError> {
     }
 }
 
-fn too_large(limit: usize) -> ApiError {
+pub(crate) fn too_large(limit: usize) -> ApiError {
     let message = format!("the body of the request is larger than {limit} bytes, the most this server takes");
     ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message).coded("request_too_large")
 }

@@ -1,5 +1,5 @@
 //! How much a model is to reason, in whichever words a client says it: `reasoning_effort` (OpenAI), `think` (Ollama), `reasoning`
-//! (`OpenRouter`), `thinking` (Anthropic, `DeepSeek`, Z.ai), `enable_thinking` (Qwen) and `chat_template_kwargs` (llama.cpp, vLLM, SGLang).
+//! (`OpenRouter`), `thinking` (Anthropic, `DeepSeek`, Z.ai), `enable_thinking` (Qwen) and `chat_template_kwargs` (llama.cpp, vLLM, `SGLang`).
 //!
 //! All of them become one: `reasoning_effort`, or `think: true` where no level is said. What disagrees with a stronger word is named, and so
 //! is what the model cannot do. An engine that speaks OpenAI gets every word as it came.
@@ -17,7 +17,7 @@ const EFFORTS: &[&str] = &["none", "minimal", "low", "medium", "high", "xhigh", 
 /// What Ollama's `think` can be besides true and false.
 const LEVELS: &[&str] = &["high", "medium", "low", "max"];
 
-/// Variables for chat templates, which llama.cpp's server, vLLM and SGLang read.
+/// Variables for chat templates, which llama.cpp's server, vLLM and `SGLang` read.
 const TEMPLATE: &str = "chat_template_kwargs";
 
 /// The most bytes of values for a chat template. It may repeat them with each message.
@@ -198,9 +198,10 @@ impl Words {
     /// `{"effort": "low"}`, `{"enabled": false}`.
     fn reasoning(&mut self, reasoning: &Value) {
         let Value::Object(fields) = reasoning else {
-            return if !reasoning.is_null() {
-                self.unread.push("reasoning".to_owned())
-            };
+            if !reasoning.is_null() {
+                self.unread.push("reasoning".to_owned());
+            }
+            return;
         };
         for (name, value) in fields.iter().filter(|(_, value)| !value.is_null()) {
             match (name.as_str(), value) {
@@ -276,7 +277,6 @@ fn said_of_variable(name: &str, value: &Value) -> Option<Said> {
 /// Puts the wish into the request where engines read it.
 fn put(request: &mut Request, wish: Option<Wish>, passes_template: bool, can: &Abilities) {
     match wish {
-        None => {}
         // It would be no effort that such a model knows.
         Some(Wish::Off) if !can.has(Ability::Reasoning) => {}
         Some(Wish::Off) => request.reasoning_effort = Some("none".to_owned()),
@@ -290,7 +290,7 @@ fn put(request: &mut Request, wish: Option<Wish>, passes_template: bool, can: &A
         Some(Wish::On) if can.has(Ability::EngineOptions) => {
             request.extra.insert("think".to_owned(), Value::Bool(true));
         }
-        // It does so by itself.
-        Some(Wish::On) => {}
+        // A model that is told nothing does what it does by itself.
+        Some(Wish::On) | None => {}
     }
 }

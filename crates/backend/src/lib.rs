@@ -12,6 +12,7 @@
 
 mod abilities;
 pub mod conversation;
+pub mod data_url;
 mod embedding;
 pub mod emulate;
 mod error;

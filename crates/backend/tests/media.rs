@@ -380,7 +380,7 @@ async fn what_is_no_url_or_no_base64_is_refused_before_anything_is_fetched() {
     let gif = "data:image/gif;base64,R0lGODlh";
     let small = "data:image/gif;base64,AA==";
     let cases: [(&[&str], usize, &str); 6] = [
-        (&[small, "data:image/png,AAAA"], 1, "the data: URL is not base64"),
+        (&[small, "data:image/png;base64,A"], 1, "the data: URL is not base64"),
         (&[small, "iVBORw0KGgo="], 1, "an image is a data: URL in base64"),
         (&["file:///etc/passwd"], 0, "an image is a data: URL in base64"),
         (&[gif], 0, "it is larger than 5 bytes"),

@@ -56,14 +56,3 @@ async fn null_is_not_said_in_ollamas_fields_either() {
     assert_eq!(chat(&inner, strict(), hello(json!({"options": null}))).await.status(), 200);
     assert!(inner.last_chat()["options"].as_object().is_none_or(serde_json::Map::is_empty));
 }
-
-#[tokio::test]
-async fn think_wins_over_reasoning_effort_which_is_named() {
-    let inner = Scripted::default().recorded("chat/whole-thinking");
-    let both = json!({"think": "low", "reasoning_effort": "high"});
-    let answer = chat(&inner, Policy::default(), hello(both.clone())).await;
-    assert_eq!((answer.status(), answer.header("x-loggia-ignored")), (200, Some("reasoning_effort")));
-    assert_eq!(inner.last_chat()["think"], "low");
-    let refused = chat(&inner, strict(), hello(both)).await;
-    assert_eq!((refused.status(), &refused.json()["error"]["param"]), (400, &json!("reasoning_effort")));
-}

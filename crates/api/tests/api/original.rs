@@ -352,7 +352,7 @@ async fn what_a_proxy_before_the_engine_refuses_keeps_its_status_and_its_words()
     let limited = refused(429, "Too Many Requests").await;
     let error = json!({"message": "Too Many Requests", "type": "rate_limit_exceeded", "param": null, "code": "rate_limit_exceeded"});
     assert_eq!((limited.status(), &limited.json()["error"]), (429, &error));
-    assert_eq!((limited.header("x-should-retry"), limited.header("retry-after")), (None, None));
+    assert_eq!((limited.header("x-should-retry"), limited.header("retry-after")), (None, Some("2")));
     let spent = refused(429, r#"{"error":{"message":"nothing left","type":"insufficient_quota"}}"#).await;
     let error =
         json!({"message": "nothing left", "type": "insufficient_quota", "param": null, "code": "insufficient_quota"});

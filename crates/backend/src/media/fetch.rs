@@ -141,7 +141,7 @@ impl Fetcher {
             image.extend_from_slice(&data);
         }
         let kind = ImageKind::of(&image).filter(|kind| self.limits.kinds.contains(kind));
-        Ok(data_url::of(kind.ok_or(Refusal::WrongKind)?, &image))
+        Ok(data_url::of(kind.ok_or(Refusal::WrongKind)?, image))
     }
 }
 

@@ -8,6 +8,7 @@ use super::refusal::Refusal;
 use super::target::Target;
 use super::{Limits, data_url};
 use crate::BackendError;
+use crate::data_url::is_data_url;
 
 /// What is to be fetched.
 #[derive(Debug)]
@@ -62,7 +63,7 @@ impl Plan {
         known: &mut HashMap<Target, usize>,
         limits: &Limits,
     ) -> Result<(), Refusal> {
-        if url.starts_with("data:") {
+        if is_data_url(url) {
             return self.count(data_url::size(url)?, limits);
         }
         let target = Target::parse(url, limits)?;

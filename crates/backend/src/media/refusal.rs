@@ -11,7 +11,7 @@ use crate::BackendError;
 pub(super) enum Refusal {
     #[error("an image is a data: URL in base64 (data:image/png;base64,…) or an http(s) URL")]
     NoUrl,
-    #[error("the data: URL is not base64; it must read data:image/png;base64,… with the standard alphabet and padding")]
+    #[error("the data: URL is not base64; it must read data:image/png;base64,… with the standard alphabet")]
     NoBase64,
     #[error("the request has more than {0} images")]
     TooManyImages(usize),

@@ -8,6 +8,7 @@ use loggia_wire::openai::{self, Content, Message, Part, PartKind, Role};
 
 use crate::BackendError;
 use crate::conversation::arguments;
+use crate::data_url::{self, DataUrl};
 
 /// Translates a conversation. Several parts stay one message.
 pub(super) fn chat_messages(messages: &[Message]) -> Result<Vec<ChatMessage>, BackendError> {
@@ -53,20 +54,26 @@ fn text(message: &Message) -> String {
     }
 }
 
-/// The base64 of an image or a sound; Ollama takes both in `images`.
+/// The base64 of an image or a sound; Ollama takes both in `images`, in the canonical form alone.
 fn media(message: usize, part: usize, content: &Part) -> Result<Option<String>, BackendError> {
+    let place = |field: &str| format!("messages[{message}].content[{part}].{field}");
     match &content.kind {
         PartKind::Text(_) | PartKind::Refusal(_) => Ok(None),
-        PartKind::InputAudio { data, .. } => Ok(Some(data.clone())),
-        PartKind::ImageUrl { url, .. } => {
-            match url.strip_prefix("data:").and_then(|rest| rest.split_once(";base64,")) {
-                Some((_, base64)) => Ok(Some(base64.to_owned())),
-                None => Err(invalid(
-                    format!("messages[{message}].content[{part}].image_url.url"),
-                    "images must be sent as data: URLs in base64 (data:image/png;base64,…)",
-                )),
-            }
-        }
+        PartKind::InputAudio { data, .. } => match data_url::base64(data) {
+            Some(bytes) => Ok(Some(data_url::canonical(&bytes))),
+            None => Err(BackendError::InvalidRequest {
+                message: "the sound is not base64 with the standard alphabet".to_owned(),
+                param: Some(place("input_audio.data")),
+                code: Some("invalid_input_audio".to_owned()),
+            }),
+        },
+        PartKind::ImageUrl { url, .. } => match DataUrl::read(url) {
+            Some(image) => Ok(Some(data_url::canonical(&image.bytes))),
+            None => Err(invalid(
+                place("image_url.url"),
+                "images must be sent as data: URLs in base64 (data:image/png;base64,…)",
+            )),
+        },
         PartKind::File(_) => {
             Err(invalid(format!("messages[{message}].content[{part}]"), "files cannot be sent to this model"))
         }

@@ -8,6 +8,7 @@ use std::sync::{Arc, LazyLock};
 use loggia_wire::openai::{ChatCompletionRequest, Content, Message, Model, Part, PartKind};
 use serde_json::Value;
 
+use crate::data_url::{self, DataUrl};
 use crate::emulate::calling::{Calling, earlier_as_text};
 use crate::{Abilities, Ability, AbilitySet, BackendError, KnownFields, OptionNames, SchemaEngine};
 
@@ -216,6 +217,18 @@ impl Facts {
         if request.messages.iter().any(refuses) {
             messages.get_or_insert_with(|| request.messages.clone()).iter_mut().for_each(refusal_as_content);
         }
+        for (index, message) in request.messages.iter().enumerate() {
+            let parts = message.content.iter().flat_map(Content::parts).enumerate();
+            for (at, kind) in parts.filter_map(|(at, part)| Some((at, in_canonical_base64(&part.kind)?))) {
+                let messages = messages.get_or_insert_with(|| request.messages.clone());
+                if let Some(Content::Parts(parts)) =
+                    messages.get_mut(index).and_then(|message| message.content.as_mut())
+                    && let Some(part) = parts.get_mut(at)
+                {
+                    part.kind = kind;
+                }
+            }
+        }
         Some(ChatCompletionRequest { messages: messages?, ..request.clone() })
     }
 
@@ -236,6 +249,23 @@ static KNOWN_FIELDS: LazyLock<Arc<KnownFields>> = LazyLock::new(|| {
         embedding: all(EMBEDDING_FIELDS, &[]),
     })
 });
+
+/// An image or a sound in the one form of base64 that the server reads, where it is in another: at a line break it would stop.
+fn in_canonical_base64(part: &PartKind) -> Option<PartKind> {
+    match part {
+        PartKind::ImageUrl { url, detail, extra } if data_url::is_data_url(url) => {
+            let canonical = DataUrl::read(url)?.canonical();
+            let (detail, extra) = (detail.clone(), extra.clone());
+            (canonical != *url).then_some(PartKind::ImageUrl { url: canonical, detail, extra })
+        }
+        PartKind::InputAudio { data, format, extra } => {
+            let canonical = data_url::canonical(&data_url::base64(data)?);
+            let (format, extra) = (format.clone(), extra.clone());
+            (canonical != *data).then_some(PartKind::InputAudio { data: canonical, format, extra })
+        }
+        _ => None,
+    }
+}
 
 /// Whether a message says no in a way that the server does not know.
 fn refuses(message: &Message) -> bool {

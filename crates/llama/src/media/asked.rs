@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use loggia_backend::BackendError;
+use loggia_backend::data_url::{self, DataUrl};
 use loggia_wire::Extra;
 use loggia_wire::openai::{ChatCompletionRequest, Content, Message, Part as MessagePart, PartKind};
 
@@ -132,9 +131,7 @@ fn medium(part: &MessagePart, place: &str) -> Result<Option<Asked>, BackendError
     match &part.kind {
         PartKind::ImageUrl { url, .. } => {
             let param = format!("{place}.image_url.url");
-            let base64 = url.strip_prefix("data:").and_then(|rest| rest.split_once(";base64,"));
-            let bytes = base64.and_then(|(_, base64)| STANDARD.decode(base64).ok());
-            let bytes = bytes.ok_or_else(|| {
+            let bytes = DataUrl::read(url).map(|image| image.bytes).ok_or_else(|| {
                 let message = "The image is no data: URL in base64 (data:image/png;base64,…).";
                 invalid(message.to_owned(), &param, "invalid_image_url")
             })?;
@@ -142,8 +139,8 @@ fn medium(part: &MessagePart, place: &str) -> Result<Option<Asked>, BackendError
         }
         PartKind::InputAudio { data, format, .. } => {
             let param = format!("{place}.input_audio.data");
-            let bytes = STANDARD.decode(data).map_err(|_| {
-                let message = "The sound is not base64 with the standard alphabet and padding.";
+            let bytes = data_url::base64(data).ok_or_else(|| {
+                let message = "The sound is not base64 with the standard alphabet.";
                 invalid(message.to_owned(), &param, "invalid_input_audio")
             })?;
             Ok(Some(Asked { param, format: Some(format.clone()), bytes }))
@@ -243,7 +240,7 @@ mod tests {
     #[test]
     fn what_is_no_base64_is_refused_at_its_place() {
         let image = |url: &str| json!([{"type": "image_url", "image_url": {"url": url}}]);
-        for url in ["https://example.com/a.png", "data:image/png,AAAA", "data:image/png;base64,A*=="] {
+        for url in ["https://example.com/a.png", "data:image/png;base64,A", "data:image/png;base64,A*=="] {
             let expected = ("messages[1].content[0].image_url.url".to_owned(), "invalid_image_url".to_owned());
             assert_eq!(refusal(image(url)), expected, "{url}");
         }

@@ -27,6 +27,7 @@ async fn it_is_ready_only_when_a_model_can_answer() {
     stand.becomes(Readiness::Down);
     let answer = stand.ask(&last("GET /readyz")).await;
     assert!(answer.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{answer}");
+    assert_eq!(header(&answer, "retry-after"), Some("1"));
     assert_eq!(
         body(&answer),
         r#"{"error":{"message":"not ready: the backend `stage` cannot be reached; check that it is running","type":"server_error","param":null,"code":"not_ready"}}"#
