@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use futures_core::Stream;
 use futures_core::future::BoxFuture;
+use loggia_backend::conversation::Change;
 use loggia_backend::{
     Abilities, Ability, AbilitySet, Backend, BackendError, ChatCall, Chunk, CompletionCall, Event, OptionNames, Reply,
     SchemaEngine, ServedBy, Waiting, fingerprint,
@@ -27,12 +28,12 @@ use crate::gguf::Gguf;
 use crate::grammar::{Grammars, Held, Vocabulary};
 use crate::hold;
 use crate::media::{self, Media};
-use crate::model::{Facts, Model, Prompt};
+use crate::model::{Facts, Model};
 use crate::options::LlamaOptions;
 use crate::processor;
 use crate::request::{self, Known};
 use crate::syntax::{Begins, Syntax};
-use crate::template::{Conversation, TemplateError};
+use crate::template::{Conversation, Rendered, TemplateError};
 
 /// Prompts and inputs of more bytes than this are made into tokens on a thread that may block: it takes milliseconds by then.
 const LONG_PROMPT: usize = 16 << 10;
@@ -66,6 +67,16 @@ impl std::fmt::Debug for Llama {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Llama").field("served_by", &self.served_by).finish_non_exhaustive()
     }
+}
+
+/// What the engine is asked to answer.
+struct Question {
+    /// What is read before the answer.
+    passage: Passage,
+    /// What the answer begins with.
+    begins: Begins,
+    /// What was changed in the conversation so that the model's template takes it.
+    changed: Vec<Change>,
 }
 
 impl Llama {
@@ -113,33 +124,28 @@ impl Llama {
         if *name == *self.served_by.model { Ok(()) } else { Err(BackendError::model_not_found(name)) }
     }
 
-    /// What is read before the answer, for a context of so many tokens, and what the answer begins with.
-    async fn passage(&self, call: &ChatCall, context: usize) -> Result<(Passage, Begins), BackendError> {
+    /// What is read before the answer, for a context of so many tokens.
+    async fn question(&self, call: &ChatCall, context: usize) -> Result<Question, BackendError> {
         let marked = media::marked(&call.request).await?;
         let Some(marked) = marked else {
-            let Prompt { tokens, begins } = self.prompt(&call.request, context).await?;
-            return Ok((tokens.into(), begins));
+            let (prompt, changed) = self.on_text(&call.request, context, |model, text| model.prompt(&text)).await?;
+            return Ok(Question { passage: prompt.tokens.into(), begins: prompt.begins, changed });
         };
         let Some(media) = &self.media else {
             return Err(marked.unseen());
         };
-        let text = self.on_text(&marked.request, context, |_, text| text).await?;
+        let (text, changed) = self.on_text(&marked.request, context, |_, text| text).await?;
         let passage = media::read(media, &self.model, &marked, &text, context).await?;
-        Ok((passage, self.model.syntax.begins_after(&text)))
+        Ok(Question { passage, begins: self.model.syntax.begins_after(&text), changed })
     }
 
-    /// The conversation as a prompt, for a context of so many tokens.
-    async fn prompt(&self, request: &Arc<ChatCompletionRequest>, context: usize) -> Result<Prompt, BackendError> {
-        self.on_text(request, context, |model, text| model.prompt(&text)).await
-    }
-
-    /// Does something with the text that a conversation is for the model.
+    /// Does something with the text that a conversation is for the model; and what was changed in the conversation for that.
     async fn on_text<T: Send + 'static>(
         &self,
         request: &Arc<ChatCompletionRequest>,
         context: usize,
         then: impl FnOnce(&Model, String) -> T + Send + 'static,
-    ) -> Result<T, BackendError> {
+    ) -> Result<(T, Vec<Change>), BackendError> {
         let size: usize = request
             .messages
             .iter()
@@ -154,12 +160,12 @@ impl Llama {
             let tools = if model.syntax.knows_tools() { tools } else { Vec::new() };
             let now = jiff::Timestamp::now();
             let text = model.render(&Conversation { messages: &messages, tools: &tools, effort, now });
-            let text = text.map_err(|error| explain_template(&error))?;
+            let Rendered { text, changed } = text.map_err(|error| explain_template(&error))?;
             if model.is_longer_for_sure(&text, context) {
                 let context = Some(context as u64);
                 return Err(BackendError::ContextLengthExceeded { prompt_tokens: None, context });
             }
-            Ok(then(&model, text))
+            Ok((then(&model, text), changed))
         };
         read(size, "the prompt", render).await
     }
@@ -217,13 +223,14 @@ impl Backend for Llama {
             self.check_name(&call.request.model)?;
             let syntax = hold::syntax(&call.request, self.model.syntax);
             let options = EngineOptions::of(&call.request, self.engine.context())?;
-            let (passage, begins) = self.passage(&call, options.context).await?;
+            let Question { passage, begins, changed } = self.question(&call, options.context).await?;
             let held = self.hold(&call.request, syntax, begins).await?;
             let deltas = deltas::of(&call.request, &call.id, syntax, begins);
             let known = Known { profile: call.profile, vocabulary: self.model.facts.vocabulary, options: &options };
             let generations = request::generations(&call.request, &known, &passage, held)?;
             let answers = self.engine.generate(generations).map_err(|error| explain(&error))?;
-            Ok(Reply { served_by: self.served_by.clone(), events: Box::pin(Events::new(answers, deltas)) })
+            let served_by = ServedBy { changed, ..self.served_by.clone() };
+            Ok(Reply { served_by, events: Box::pin(Events::new(answers, deltas)) })
         })
     }
 
@@ -427,7 +434,7 @@ fn failed(message: &str) -> BackendError {
 
 fn explain_template(error: &TemplateError) -> BackendError {
     match error {
-        TemplateError::Refused(_) => {
+        TemplateError::Refused(_) | TemplateError::Failed(_) => {
             BackendError::InvalidRequest { message: error.to_string(), param: Some("messages".to_owned()), code: None }
         }
         TemplateError::Broken(_) => failed(&error.to_string()),

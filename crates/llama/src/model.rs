@@ -17,7 +17,7 @@ use crate::gguf::Gguf;
 use crate::grammar::Words;
 use crate::options::LlamaOptions;
 use crate::syntax::{Begins, Syntax};
-use crate::template::{Conversation, Special, Template, TemplateError};
+use crate::template::{Conversation, Rendered, Special, Template, TemplateError};
 use crate::{Token, adapter, devices, draft, processor};
 
 /// The model that llama.cpp loaded, and what its header says.
@@ -96,6 +96,7 @@ impl Model {
             facts.identity = format!("{} with {}", facts.identity, adapter.identity);
         }
         let syntax = sources.syntax(&llama);
+        let syntax = if template.shows_tools() { syntax } else { syntax.without_tools() };
         let markers = syntax.marks().filter_map(|mark| single_token(&llama, mark)).collect();
         let fill_in_the_middle = fill_in_the_middle(&llama);
         let mut model =
@@ -105,7 +106,7 @@ impl Model {
     }
 
     /// A conversation as the text that the model is to go on with.
-    pub(crate) fn render(&self, conversation: &Conversation<'_>) -> Result<String, TemplateError> {
+    pub(crate) fn render(&self, conversation: &Conversation<'_>) -> Result<Rendered, TemplateError> {
         self.template.render(conversation)
     }
 

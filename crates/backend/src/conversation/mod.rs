@@ -1,10 +1,11 @@
 //! Conversations that OpenAI's API accepts and not every engine or chat template does, in a form that they take.
 //!
 //! Reading order: [`Change`] (what was changed, for the answer's header), [`arguments`] (earlier calls whose arguments are no JSON object),
-//! [`tools`] (functions without a description, or without parameters).
+//! [`tools`] (functions without a description, or without parameters), [`plain`] (messages in an order that a template refuses).
 //! Pure: values in, values out.
 
 pub mod arguments;
+pub mod plain;
 pub mod tools;
 
 use std::sync::Arc;
@@ -18,13 +19,65 @@ use serde::{Deserialize, Serialize};
 pub enum Change {
     /// Arguments of an earlier call that were no JSON object were made one.
     Arguments,
+    /// System messages that stand later joined the first one.
+    SystemMoved,
+    /// Answers of the assistant's without a text and without a call were left out.
+    EmptyDropped,
+    /// Neighbours of one role became one message.
+    Merged,
+    /// An empty message of the user's was put before the assistant's first.
+    UserFirst,
+    /// An answer was put between the result of a call and the user's next message.
+    AnswerBetween,
+    /// Of nothing but system messages the last became the user's.
+    SystemAsUser,
+    /// A message of the user's was put at the end, after an answer.
+    UserLast,
+    /// Results that no call before them asks for became the user's.
+    ResultsAsText,
+    /// A text that stood beside a call got a message of its own.
+    CallApart,
+    /// The calls of one message got a message each.
+    CallsSplit,
+    /// Calls and their results were written into the contents.
+    CallsAsText,
+    /// System messages became the user's.
+    SystemIntoUser,
 }
 
 impl Change {
+    /// What makes a conversation plainer, the mildest change first.
+    pub const PLAINER: [Self; 12] = [
+        Self::SystemMoved,
+        Self::EmptyDropped,
+        Self::Merged,
+        Self::UserFirst,
+        Self::AnswerBetween,
+        Self::SystemAsUser,
+        Self::UserLast,
+        Self::ResultsAsText,
+        Self::CallApart,
+        Self::CallsSplit,
+        Self::CallsAsText,
+        Self::SystemIntoUser,
+    ];
+
     /// The change as the header has it: what was changed, and how. Without commas, which separate the entries of a header.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Arguments => "messages[].tool_calls[].function.arguments: completed to a JSON object",
+            Self::SystemMoved => "messages: later system messages moved to the first",
+            Self::EmptyDropped => "messages: empty answers left out",
+            Self::Merged => "messages: neighbours of one role merged",
+            Self::UserFirst => "messages: an empty user message put before the first answer",
+            Self::AnswerBetween => "messages: an answer put between a result and the next user message",
+            Self::SystemAsUser => "messages: the last system message made a user message",
+            Self::UserLast => "messages: a user message (Continue.) put at the end",
+            Self::ResultsAsText => "messages: results without a call made user messages",
+            Self::CallApart => "messages: text beside a call put into a message before it",
+            Self::CallsSplit => "messages: calls of one message put into one message each",
+            Self::CallsAsText => "messages: calls and results written as text",
+            Self::SystemIntoUser => "messages: system messages made user messages",
         }
     }
 }

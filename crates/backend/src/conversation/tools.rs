@@ -28,6 +28,66 @@ pub fn completed(function: &FunctionDefinition) -> FunctionDefinition {
     function
 }
 
+/// The same in the least that a template may read of a function: each property has one type and a description, and whatever else its schema
+/// says stands in the description.
+pub fn simplified(function: &FunctionDefinition) -> FunctionDefinition {
+    let mut function = completed(function);
+    let Some(Value::Object(parameters)) = function.parameters.take() else { return function };
+    let of = |name: &str| parameters.get(name).cloned();
+    let properties = match of("properties") {
+        Some(Value::Object(properties)) => {
+            properties.into_iter().map(|(name, schema)| (name, property(&schema))).collect()
+        }
+        _ => Map::new(),
+    };
+    let rest: Map<String, Value> =
+        parameters.iter().filter(|(name, _)| !SHOWN.contains(&name.as_str())).map(owned).collect();
+    if !rest.is_empty() {
+        function.description = Some(and_as_json(function.description.as_deref().unwrap_or_default(), &rest.into()));
+    }
+    let required: Vec<Value> = of("required").and_then(|names| names.as_array().cloned()).unwrap_or_default();
+    function.parameters = Some(json!({"type": "object", "properties": properties, "required": required}));
+    function
+}
+
+/// What of a function's parameters is shown beside its properties.
+const SHOWN: [&str; 4] = ["type", "properties", "required", "additionalProperties"];
+
+fn property(schema: &Value) -> Value {
+    let says = |name: &str| schema.get(name).and_then(Value::as_str);
+    let description = says("description").unwrap_or_default();
+    let is_plain = schema.as_object().is_some_and(|all| all.keys().all(|key| key == "type" || key == "description"));
+    let kind = says("type");
+    // Of a list or an object a template may ask of what.
+    match kind.filter(|kind| !matches!(*kind, "array" | "object")) {
+        Some(kind) if is_plain => json!({"type": kind, "description": description}),
+        kind => {
+            json!({"type": kind.unwrap_or("string"), "description": and_as_json(description, &without_description(schema))})
+        }
+    }
+}
+
+fn without_description(schema: &Value) -> Value {
+    match schema {
+        Value::Object(all) => {
+            all.iter().filter(|(key, _)| *key != "description").map(owned).collect::<Map<_, _>>().into()
+        }
+        other => other.clone(),
+    }
+}
+
+fn owned((key, value): (&String, &Value)) -> (String, Value) {
+    (key.clone(), value.clone())
+}
+
+fn and_as_json(description: &str, schema: &Value) -> String {
+    if schema.as_object().is_some_and(Map::is_empty) || *schema == Value::Bool(true) {
+        return description.to_owned();
+    }
+    let between = if description.is_empty() { "" } else { " " };
+    format!("{description}{between}JSON schema: {schema}")
+}
+
 /// Tools whose functions are [`described`], or none where all are.
 pub(crate) fn described_all(tools: &[Tool]) -> Option<Vec<Tool>> {
     let lacks = |tool: &Tool| {
@@ -40,4 +100,43 @@ pub(crate) fn described_all(tools: &[Tool]) -> Option<Vec<Tool>> {
 
 fn is_empty(parameters: &Value) -> bool {
     parameters.as_object().is_some_and(Map::is_empty)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rewritten(rewrite: impl Fn(&FunctionDefinition) -> FunctionDefinition, function: &Value) -> Value {
+        json!(rewrite(&serde_json::from_value(function.clone()).unwrap()))
+    }
+
+    #[test]
+    fn a_function_gets_what_is_optional_and_keeps_what_it_has() {
+        let none = json!({"type": "object", "properties": {}});
+        let bare = json!({"name": "f"});
+        assert_eq!(rewritten(described, &bare), json!({"name": "f", "description": "", "parameters": none}));
+        let free = json!({"name": "f", "description": "d", "parameters": {"type": "object"}});
+        assert_eq!(rewritten(described, &free), free);
+        assert_eq!(rewritten(completed, &free), json!({"name": "f", "description": "d", "parameters": none}));
+        let elsewhere =
+            json!({"name": "f", "description": "d", "parameters": {"$ref": "#/$defs/a", "$defs": {"a": {}}}});
+        assert_eq!(rewritten(completed, &elsewhere), elsewhere);
+    }
+
+    #[test]
+    fn what_a_simple_schema_cannot_say_stands_in_the_description() {
+        let properties = json!({"a": {"type": "string", "description": "A."}, "b": {"type": ["string", "null"]}, "c": true, "d": {"type": "integer", "minimum": 0, "description": "D."}, "e": {"type": "array"}});
+        let function =
+            json!({"name": "f", "parameters": {"properties": properties, "required": ["a"], "$defs": {"x": {}}}});
+        let simple = json!({
+            "a": {"type": "string", "description": "A."},
+            "b": {"type": "string", "description": "JSON schema: {\"type\":[\"string\",\"null\"]}"},
+            "c": {"type": "string", "description": ""},
+            "d": {"type": "integer", "description": "D. JSON schema: {\"type\":\"integer\",\"minimum\":0}"},
+            "e": {"type": "string", "description": "JSON schema: {\"type\":\"array\"}"},
+        });
+        let expected = json!({"name": "f", "description": "JSON schema: {\"$defs\":{\"x\":{}}}",
+            "parameters": {"type": "object", "properties": simple, "required": ["a"]}});
+        assert_eq!(rewritten(simplified, &function), expected);
+    }
 }

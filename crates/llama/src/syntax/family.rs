@@ -135,6 +135,12 @@ impl Syntax {
         Self { calls, thinks, headers, form, effort, marks_are_tokens, name_first: false }
     }
 
+    /// The same for a model whose template turns out to show no tools.
+    pub(crate) fn without_tools(self) -> Self {
+        let form = CallForm::of(Family::Told, |_| false);
+        Self { calls: None, form, marks_are_tokens: false, ..self }
+    }
+
     /// That of a text which no template asked for: all of it is text.
     pub(crate) fn of_text() -> Self {
         Self::of("", |_| false)

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use loggia_backend::conversation::arguments;
-use loggia_wire::openai::{Content, Message, Role, Tool, ToolCall};
+use loggia_wire::openai::{Message, Role, Tool, ToolCall};
 use minijinja::Value;
 use minijinja::value::Serde;
 use serde::Serialize;
@@ -137,25 +137,4 @@ fn id<'a>(id: &'a str, shape: Shape<'_>) -> Cow<'a, str> {
         return Cow::Borrowed(id);
     }
     Sha256::digest(id).iter().take(9).map(|byte| char::from(DIGITS[usize::from(byte % 32)])).collect()
-}
-
-/// The messages without system messages: what these say goes to the head of the first user message.
-pub(super) fn system_into_user(messages: &[Message]) -> Vec<Message> {
-    let is_system = |message: &&Message| matches!(message.role, Role::System | Role::Developer);
-    let text = |message: &Message| {
-        message.content.as_ref().map(|content| content.joined_text().into_owned()).unwrap_or_default()
-    };
-    let mut system: Vec<String> = messages.iter().filter(is_system).map(text).collect();
-    let mut others: Vec<Message> = messages.iter().filter(|message| !is_system(message)).cloned().collect();
-    if system.is_empty() {
-        return others;
-    }
-    match others.iter_mut().find(|message| message.role == Role::User) {
-        Some(first) => {
-            system.push(text(first));
-            first.content = Some(Content::Text(system.join("\n\n")));
-        }
-        None => others.insert(0, Message::text(Role::User, system.join("\n\n"))),
-    }
-    others
 }

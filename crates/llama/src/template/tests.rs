@@ -6,6 +6,7 @@ use serde_json::json;
 use super::*;
 
 mod families;
+mod odd;
 
 const LLAMA_3: &str = r#"{{- bos_token }}
 {%- if not date_string is defined %}
@@ -117,7 +118,8 @@ fn render(source: &str, messages: &[Message]) -> Result<String, TemplateError> {
 fn render_with_tools(source: &str, messages: &[Message], tools: &[Tool]) -> Result<String, TemplateError> {
     let special = Special { bos: "<s>".to_owned(), eos: "</s>".to_owned() };
     let now = "2026-03-09T12:00:00Z".parse().unwrap();
-    Template::new(Some(source), None, special)?.render(&Conversation { messages, tools, effort: None, now })
+    let template = Template::new(Some(source), None, special)?;
+    template.render(&Conversation { messages, tools, effort: None, now }).map(|rendered| rendered.text)
 }
 
 fn user(text: &str) -> Message {
@@ -198,14 +200,30 @@ fn qwen_gets_tools_in_pythons_json_and_loses_old_thoughts() {
 }
 
 #[test]
-fn mistral_refuses_roles_out_of_order_in_its_own_words() {
+fn a_template_that_wants_user_and_assistant_by_turns_gets_them_so() {
     assert_eq!(
         render(MISTRAL, &[user("a"), assistant("b"), user("c")]).unwrap(),
         "<s>[INST] a [/INST]b</s>[INST] c [/INST]"
     );
-    assert_eq!(
-        render(MISTRAL, &[user("a"), user("b")]).unwrap_err(),
-        TemplateError::Refused("Conversation roles must alternate user/assistant/user/assistant/...".to_owned())
+    assert_eq!(render(MISTRAL, &[user("a"), user("b")]).unwrap(), "<s>[INST] a\n\nb [/INST]");
+    assert_eq!(render(MISTRAL, &[assistant("a"), user("b")]).unwrap(), "<s>[INST]  [/INST]a</s>[INST] b [/INST]");
+}
+
+#[test]
+fn a_refusal_that_nothing_helps_against_is_told_in_the_templates_words() {
+    let source =
+        "{% for m in messages %}{% if 'x' in m.content %}{{ raise_exception('No x, please.') }}{% endif %}{% endfor %}";
+    assert_eq!(render(source, &[user("x")]).unwrap_err(), TemplateError::Refused("No x, please.".to_owned()));
+}
+
+#[test]
+fn a_template_that_fails_at_some_conversations_only_says_so_and_none_of_the_conversation() {
+    let source =
+        "{% for m in messages %}{% if 'x' in m.content %}{{ m.content | nosuchfilter }}{% endif %}{% endfor %}";
+    let error = render(source, &[user("x secret")]).unwrap_err();
+    assert!(
+        matches!(&error, TemplateError::Failed(what) if what.contains("line 1") && !what.contains("secret")),
+        "{error}"
     );
 }
 
@@ -267,7 +285,7 @@ fn a_file_without_a_template_is_chatml() {
         effort: None,
         now: jiff::Timestamp::UNIX_EPOCH,
     });
-    assert_eq!(prompt.unwrap(), "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n");
+    assert_eq!(prompt.unwrap().text, "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n");
 }
 
 #[test]
@@ -276,7 +294,7 @@ fn a_template_is_told_of_thinking_only_where_the_client_asks() {
     let template = Template::new(Some(source), None, Special::default()).unwrap();
     let render = |effort| {
         let now = jiff::Timestamp::UNIX_EPOCH;
-        template.render(&Conversation { messages: &[user("x")], tools: &[], effort, now }).unwrap()
+        template.render(&Conversation { messages: &[user("x")], tools: &[], effort, now }).unwrap().text
     };
     assert_eq!([render(None), render(Some("none")), render(Some("low"))], ["", "off", "onlow"]);
 }
@@ -314,7 +332,7 @@ fn phi_4_mini_finds_its_tools_in_the_system_message() {
     let tools: Vec<Tool> = vec![serde_json::from_value(tool).unwrap()];
     let shown = |messages: &[Message], tools: &[Tool]| {
         let now = jiff::Timestamp::UNIX_EPOCH;
-        template.render(&Conversation { messages, tools, effort: None, now }).unwrap()
+        template.render(&Conversation { messages, tools, effort: None, now }).unwrap().text
     };
     let (system, user) = (Message::text(Role::System, "Be brief."), Message::text(Role::User, "Rain?"));
     let listed = r#"<|tool|>[{"name": "weather", "parameters": {"type": "object"}}]<|/tool|>"#;

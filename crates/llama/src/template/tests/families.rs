@@ -42,7 +42,7 @@ struct Rendering {
     refused: Option<String>,
 }
 
-fn folder() -> PathBuf {
+pub(super) fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/templates")
 }
 
@@ -92,7 +92,8 @@ fn rendered(source: &str, family: &Family, asked: &Asked) -> Result<String, Temp
     let special = Special { bos: family.bos.clone(), eos: family.eos.clone() };
     let (messages, tools, effort) = (&asked.messages, &asked.tools, asked.effort.as_deref());
     let now = "2026-03-09T12:00:00Z".parse().unwrap();
-    Template::new(Some(source), None, special)?.render(&Conversation { messages, tools, effort, now })
+    let rendered = Template::new(Some(source), None, special)?.render(&Conversation { messages, tools, effort, now });
+    rendered.map(|rendered| rendered.text)
 }
 
 /// Where two renderings begin to differ.

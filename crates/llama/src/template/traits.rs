@@ -1,0 +1,255 @@
+//! What is found out of a template by trial: what it shows, and how it wants it. Its text would tell less: a name in it may stand in a comment,
+//! or for something else.
+
+use loggia_backend::conversation::Change;
+use loggia_backend::emulate::Shows;
+use loggia_wire::Extra;
+use loggia_wire::openai::{FunctionCall, FunctionDefinition, Message, Role, Tool, ToolCall};
+use serde_json::json;
+
+use super::{Conversation, Template, earlier};
+
+/// What is known of a template.
+#[derive(Debug, Clone)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a trait that a template has or has not, whatever the others"
+)]
+pub(super) struct Traits {
+    /// Whether it renders the plainest conversation.
+    pub(super) works: bool,
+    /// Whether it shows tools.
+    pub(super) shows_tools: bool,
+    /// Whether it looks for the tools in the system message, and nowhere else.
+    pub(super) tools_in_system: bool,
+    /// Whether it refuses the ids of calls that are not nine letters and digits.
+    pub(super) short_ids: bool,
+    /// Whether calls without a text have no content at all for it, where others want an empty one.
+    pub(super) no_content: bool,
+    /// What it shows of earlier calls, where no tools are given and where some are.
+    pub(super) shows: [Shows; 2],
+    /// What has to be changed in conversations so that it shows all of them, likewise.
+    pub(super) changes: [Vec<Change>; 2],
+}
+
+impl Default for Traits {
+    /// Those of a template that is not tried out.
+    fn default() -> Self {
+        Self {
+            works: false,
+            shows_tools: true,
+            tools_in_system: false,
+            short_ids: false,
+            no_content: false,
+            changes: [const { Vec::new() }; 2],
+            shows: [Shows { calls: true, results: true }; 2],
+        }
+    }
+}
+
+/// Words that no template has.
+const ASKED: &str = "<asked>";
+const SYSTEM: &str = "<trial of a system message>";
+const ANSWER: &str = "<trial of an answer>";
+const FUNCTION: &str = "trial_of_a_function";
+const CALLED: [&str; 2] = ["trial_of_a_call", "trial_of_another_call"];
+const ARGUMENTS: [&str; 2] = ["trial_of_an_argument", "trial_of_another_argument"];
+const RESULTS: [&str; 2] = ["<trial of a result>", "<trial of another result>"];
+/// Letters, as Mistral's templates want them.
+const IDS: [&str; 2] = ["trialcall", "trialsecd"];
+/// An id as OpenAI's API makes them.
+const LONG_ID: &str = "call_Tr1alTr1alTr1alTr1al";
+/// A role that no template knows.
+const NOBODY: &str = "nobody_at_all";
+
+impl Traits {
+    /// Tries a template out.
+    pub(super) fn of(template: &Template) -> Self {
+        let mut trial = Trial { template, traits: Self::default() };
+        trial.traits.works = trial.render(&asked(), false).is_some();
+        if !trial.traits.works {
+            // It works for nobody, and may take its time over it.
+            return trial.traits;
+        }
+        trial.tools();
+        trial.ids();
+        trial.content();
+        trial.traits.shows = [false, true].map(|tools| trial.earlier(tools));
+        trial.traits.changes = [false, true].map(|tools| trial.changes(tools));
+        trial.traits
+    }
+}
+
+/// A template that is tried out, and what is known of it by now.
+struct Trial<'a> {
+    template: &'a Template,
+    traits: Traits,
+}
+
+impl Trial<'_> {
+    fn render(&self, messages: &[Message], with_tools: bool) -> Option<String> {
+        self.render_as(messages, with_tools, "tool")
+    }
+
+    fn render_as(&self, messages: &[Message], with_tools: bool, result_role: &str) -> Option<String> {
+        let tools: &[Tool] = if with_tools { &[tool()] } else { &[] };
+        let now = jiff::Timestamp::UNIX_EPOCH;
+        let conversation = Conversation { messages, tools, effort: None, now };
+        self.template.render_as(&conversation, result_role, &self.traits).ok()
+    }
+
+    /// Whether tools are shown, and where they have to be for that.
+    fn tools(&mut self) {
+        let shown = |trial: &Self| trial.render(&asked(), true).is_some_and(|prompt| prompt.contains(FUNCTION));
+        if shown(self) {
+            return;
+        }
+        self.traits.tools_in_system = true;
+        self.traits.tools_in_system = shown(self);
+        self.traits.shows_tools = self.traits.tools_in_system;
+    }
+
+    /// Whether long ids are refused, and short ones not.
+    fn ids(&mut self) {
+        let with = |id: &str| [&asked()[..], &[calls(&[(id, 0)])], &[result(id, 0)]].concat();
+        let takes =
+            |trial: &Self, id: &str| trial.render(&with(id), true).or_else(|| trial.render(&with(id), false)).is_some();
+        self.traits.short_ids = !takes(self, LONG_ID) && takes(self, IDS[0]);
+    }
+
+    /// Whether a call without a text is shown otherwise when its content is `null`, and not as the word for it.
+    fn content(&mut self) {
+        let conversation = [&asked()[..], &[calls(&[(IDS[0], 0)])], &[result(IDS[0], 0)]].concat();
+        let nulls = |prompt: &str| prompt.to_lowercase().matches("none").count();
+        let empty = self.render(&conversation, true);
+        self.traits.no_content = true;
+        let none = self.render(&conversation, true);
+        self.traits.no_content = match (empty, none) {
+            (Some(empty), Some(none)) => none != empty && nulls(&none) <= nulls(&empty),
+            (None, none) => none.is_some(),
+            (Some(_), None) => false,
+        };
+    }
+
+    /// What is shown of earlier calls: templates that know nothing of calls leave them out.
+    fn earlier(&self, with_tools: bool) -> Shows {
+        let conversation = [&asked()[..], &[calls(&[(IDS[0], 0)])], &[result(IDS[0], 0)]].concat();
+        let shows_call = |messages: &[Message]| {
+            let prompt = self.render(messages, with_tools);
+            prompt.is_some_and(|prompt| has_call(&prompt, 0))
+        };
+        // Some templates fail at results, and some at calls without any.
+        let calls = shows_call(&conversation) || shows_call(&conversation[..2]);
+        let without = Shows { calls, results: true };
+        let conversation = earlier::spelled_out(&conversation, without, self.template.form);
+        let prompt = self.render(&conversation, with_tools).filter(|prompt| prompt.contains(RESULTS[0]));
+        let results = prompt.is_some_and(|prompt| {
+            // A template that only writes out the role's name knows nothing of results, unless it does of calls.
+            let by_nobody = || self.render_as(&conversation, with_tools, NOBODY);
+            calls || by_nobody().is_none_or(|other| other.replace(NOBODY, "tool") != prompt)
+        });
+        Shows { calls, results }
+    }
+
+    /// What has to be changed so that nothing is left out without a word, and nothing said twice.
+    fn changes(&self, with_tools: bool) -> Vec<Change> {
+        let shows = self.traits.shows[usize::from(with_tools)];
+        let trials = [
+            (Change::SystemIntoUser, !self.shows_system(with_tools)),
+            (Change::SystemMoved, self.repeats_tools(with_tools)),
+            (Change::CallsSplit, shows.calls && shows.results && !self.shows_two_calls(with_tools)),
+            (Change::CallApart, shows.calls && self.loses_call_beside_text(with_tools)),
+            (Change::UserFirst, shows.calls && self.loses_call_at_the_beginning(with_tools)),
+            (Change::ResultsAsText, shows.results && self.loses_result_without_a_call(with_tools)),
+        ];
+        trials.into_iter().filter(|(_, needed)| *needed).map(|(change, _)| change).collect()
+    }
+
+    /// Whether a system message is shown: templates without a place for one refuse it, or leave it out.
+    fn shows_system(&self, with_tools: bool) -> bool {
+        let prompt = self.render(&[&[system()], &asked()[..]].concat(), with_tools);
+        prompt.is_some_and(|prompt| prompt.contains(SYSTEM))
+    }
+
+    /// Whether the tools are shown anew with each system message.
+    fn repeats_tools(&self, with_tools: bool) -> bool {
+        let count = |messages: &[Message]| {
+            let prompt = self.render(messages, with_tools);
+            prompt.map(|prompt| prompt.matches(FUNCTION).count())
+        };
+        let once = [&[system()], &asked()[..]].concat();
+        let twice = [&once[..], &[answer(), system()], &asked()].concat();
+        with_tools && count(&twice) > count(&once)
+    }
+
+    /// Whether both of two calls are shown, where one is.
+    fn shows_two_calls(&self, with_tools: bool) -> bool {
+        let both = [(IDS[0], 0), (IDS[1], 1)];
+        let conversation = [&asked()[..], &[calls(&both)], &both.map(|(id, at)| result(id, at))].concat();
+        let prompt = self.render(&conversation, with_tools);
+        prompt.is_some_and(|prompt| [0, 1].into_iter().all(|at| has_call(&prompt, at)))
+    }
+
+    /// Whether a call is left out because a text stands beside it.
+    fn loses_call_beside_text(&self, with_tools: bool) -> bool {
+        let mut call = calls(&[(IDS[0], 0)]);
+        call.content = answer().content;
+        let prompt = self.render(&[&asked()[..], &[call], &[result(IDS[0], 0)]].concat(), with_tools);
+        prompt.is_some_and(|prompt| !has_call(&prompt, 0))
+    }
+
+    /// Whether a call is left out because nobody asked for it.
+    fn loses_call_at_the_beginning(&self, with_tools: bool) -> bool {
+        let prompt = self.render(&[&[calls(&[(IDS[0], 0)]), result(IDS[0], 0)], &asked()[..]].concat(), with_tools);
+        prompt.is_some_and(|prompt| !has_call(&prompt, 0))
+    }
+
+    /// Whether a result is left out because no call asks for it.
+    fn loses_result_without_a_call(&self, with_tools: bool) -> bool {
+        let prompt = self.render(&[&asked()[..], &[result(IDS[0], 0)]].concat(), with_tools);
+        prompt.is_some_and(|prompt| !prompt.contains(RESULTS[0]))
+    }
+}
+
+fn has_call(prompt: &str, at: usize) -> bool {
+    prompt.contains(CALLED[at]) || prompt.contains(ARGUMENTS[at])
+}
+
+fn system() -> Message {
+    Message::text(Role::System, SYSTEM)
+}
+
+fn answer() -> Message {
+    Message::text(Role::Assistant, ANSWER)
+}
+
+fn asked() -> [Message; 1] {
+    [Message::text(Role::User, ASKED)]
+}
+
+/// A function that nobody calls.
+fn tool() -> Tool {
+    let function = FunctionDefinition {
+        name: FUNCTION.to_owned(),
+        description: Some("A trial.".to_owned()),
+        parameters: Some(json!({"type": "object", "properties": {"of": {"type": "string", "description": "What."}}})),
+        strict: None,
+        extra: Extra::new(),
+    };
+    Tool { kind: "function".to_owned(), function: Some(function), extra: Extra::new() }
+}
+
+/// A message that calls, by their ids and their places among the words.
+fn calls(calls: &[(&str, usize)]) -> Message {
+    let call = |&(id, at): &(&str, usize)| {
+        let arguments = format!("{{\"of\": \"{}\"}}", ARGUMENTS[at]);
+        let function = FunctionCall { name: CALLED[at].to_owned(), arguments, extra: Extra::new() };
+        ToolCall { id: id.to_owned(), kind: "function".to_owned(), function, extra: Extra::new() }
+    };
+    let tool_calls = Some(calls.iter().map(call).collect());
+    Message { content: None, tool_calls, ..Message::text(Role::Assistant, "") }
+}
+
+fn result(id: &str, at: usize) -> Message {
+    Message { tool_call_id: Some(id.to_owned()), ..Message::text(Role::Tool, RESULTS[at]) }
+}
