@@ -1,29 +1,25 @@
 //! The engine as a [`Backend`]: one model under one name, in the caller's process.
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 use std::time::SystemTime;
 
-use futures_core::Stream;
 use futures_core::future::BoxFuture;
 use loggia_backend::conversation::Change;
 use loggia_backend::{
-    Abilities, Ability, AbilitySet, Backend, BackendError, ChatCall, Chunk, CompletionCall, Event, OptionNames, Reply,
-    SchemaEngine, ServedBy, Waiting, fingerprint,
+    Abilities, Ability, AbilitySet, Backend, BackendError, ChatCall, CompletionCall, OptionNames, Reply, SchemaEngine,
+    ServedBy, fingerprint,
 };
-use loggia_wire::openai::{
-    ChatCompletionRequest, CompletionTokensDetails, CompletionUsage, Model as ModelCard, PromptTokensDetails,
-};
+use loggia_wire::openai::{ChatCompletionRequest, Model as ModelCard};
 use serde_json::json;
 use tokio::sync::OnceCell;
 
 use crate::completion::{self, Continued};
-use crate::deltas::{self, Deltas};
+use crate::deltas;
 use crate::embed::{LlamaEmbedder, Pooling};
-use crate::engine::{Answer, Engine, Output, Passage, Piece, Usage};
+use crate::engine::{Engine, Passage};
 use crate::engine_options::EngineOptions;
 use crate::error::{EngineError, LoadError};
+use crate::events::Events;
 use crate::gguf::Gguf;
 use crate::grammar::{Grammars, Held, Vocabulary};
 use crate::hold;
@@ -256,102 +252,6 @@ impl Backend for Llama {
     fn ready(&self) -> BoxFuture<'_, Result<(), BackendError>> {
         Box::pin(async move { if self.engine.is_running() { Ok(()) } else { Err(explain(&EngineError::Stopped)) } })
     }
-}
-
-/// The answers of all choices as one stream of events: first come first served, and the usage of all at the end.
-struct Events {
-    /// Those that have not ended yet, by their choice's number.
-    answers: Vec<Option<Answer>>,
-    /// What is read of each.
-    deltas: Vec<Deltas>,
-    /// Whose turn it is to be asked first, so that a quick one does not hide the others.
-    first: usize,
-    used: Option<Usage>,
-    over: bool,
-}
-
-impl Events {
-    fn new(answers: Vec<Answer>, deltas: Vec<Deltas>) -> Self {
-        Self { answers: answers.into_iter().map(Some).collect(), deltas, first: 0, used: None, over: false }
-    }
-
-    /// The next output of any choice; `None` when all have ended.
-    fn poll_any(&mut self, cx: &mut Context<'_>) -> Poll<Option<(usize, Result<Output, EngineError>)>> {
-        let count = self.answers.len();
-        let mut all_ended = true;
-        for turn in 0..count {
-            let choice = (self.first + turn) % count;
-            let Some(answer) = &mut self.answers[choice] else { continue };
-            all_ended = false;
-            if let Poll::Ready(Some(output)) = Pin::new(answer).poll_next(cx) {
-                self.first = choice + 1;
-                return Poll::Ready(Some((choice, output)));
-            }
-        }
-        if all_ended { Poll::Ready(None) } else { Poll::Pending }
-    }
-
-    /// What a piece says; none where it says nothing yet.
-    fn chunk(&mut self, choice: usize, piece: Piece) -> Option<Chunk> {
-        if let Some(end) = piece.end {
-            self.answers[choice] = None;
-            self.used = Some(self.used.map_or(end.usage, |used| together(used, end.usage)));
-        }
-        self.deltas[choice].read(piece).map(Chunk::of)
-    }
-
-    /// The next event of any choice; `None` when all have ended.
-    fn poll_said(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Event, EngineError>>> {
-        loop {
-            let event = match ready!(self.poll_any(cx)) {
-                None => return Poll::Ready(None),
-                Some((_, Err(error))) => return Poll::Ready(Some(Err(error))),
-                Some((_, Ok(Output::Reading))) => Event::Waiting(Waiting::ReadingPrompt),
-                Some((choice, Ok(Output::Piece(piece)))) => match self.chunk(choice, piece) {
-                    Some(chunk) => Event::Chunk(chunk),
-                    None => continue,
-                },
-            };
-            return Poll::Ready(Some(Ok(event)));
-        }
-    }
-}
-
-impl Stream for Events {
-    type Item = Result<Event, BackendError>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if self.over {
-            return Poll::Ready(None);
-        }
-        Poll::Ready(Some(match ready!(self.poll_said(cx)) {
-            Some(Ok(event)) => Ok(event),
-            Some(Err(error)) => {
-                // Dropping the other answers gives their slots back.
-                self.answers.clear();
-                self.over = true;
-                Err(explain(&error))
-            }
-            None => {
-                self.over = true;
-                let reasoning = self.deltas.iter().map(Deltas::reasoning_tokens).sum();
-                Ok(Event::Usage(usage(self.used.unwrap_or_default(), reasoning)))
-            }
-        }))
-    }
-}
-
-/// The usage of two choices of one request: the prompt is theirs together.
-fn together(one: Usage, other: Usage) -> Usage {
-    Usage { prompt: one.prompt, cached: one.cached.min(other.cached), completion: one.completion + other.completion }
-}
-
-fn usage(usage: Usage, reasoning: usize) -> CompletionUsage {
-    let details = PromptTokensDetails { cached_tokens: usage.cached as u64, ..PromptTokensDetails::default() };
-    let counted = CompletionUsage::new(usage.prompt as u64, usage.completion as u64);
-    let of_answer =
-        CompletionTokensDetails { reasoning_tokens: reasoning as u64, ..CompletionTokensDetails::default() };
-    CompletionUsage { prompt_tokens_details: Some(details), completion_tokens_details: Some(of_answer), ..counted }
 }
 
 /// The version of llama.cpp that a fingerprint stands for: that of the bindings, which bring their own.

@@ -3,7 +3,7 @@
 //! Reading order: `options` (what can be set), `model` (a loaded file), `adapter` (what is laid over it), `draft` (a smaller one beside it), `template` (conversation to prompt), `engine` (the thread
 //! that answers several requests in one batch), `sample` (logits to token), `grammar` (which tokens may come, where the answer has a
 //! form), `text` (tokens to text), `syntax` and `deltas` (text to reasoning, calls and answer), `hold` (what an answer is held to), `completion` (a text as a prompt),
-//! `backend` (all of it as a [`loggia_backend::Backend`]), `media` (pictures and sounds), `embed` (models that make vectors, and an engine of
+//! `backend` and `events` (all of it as a [`loggia_backend::Backend`]), `media` (pictures and sounds), `embed` (models that make vectors, and an engine of
 //! their own), `gguf` (the check of a file before llama.cpp sees it), `memory` (what it will need), `processor`, `threads`, `devices` and
 //! `libraries` (the machine). `docs/engine.md` tells it in words.
 //!
@@ -21,6 +21,7 @@ mod embed;
 mod engine;
 mod engine_options;
 mod error;
+mod events;
 mod gguf;
 mod grammar;
 mod hold;
