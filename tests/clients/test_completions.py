@@ -54,6 +54,52 @@ def test_the_prompt_is_echoed(client, target):
     assert made.choices[0].text.startswith(PROMPT + BEGINNING)
 
 
+@pytest.fixture
+def usual(target):
+    """The package as it comes: its strictest reading takes no null for the first token, which OpenAI's own API sends."""
+    with openai.OpenAI(base_url=f"{target.url}/v1", api_key="unused", max_retries=0) as client:
+        yield client
+
+
+def test_a_prompt_is_scored_or_its_log_probabilities_are_named_as_missing(usual, target):
+    if target.kind != "embedded":
+        raw = usual.completions.with_raw_response.create(model=target.model, **ASKED, echo=True, logprobs=1)
+        assert "logprobs" in raw.headers["x-loggia-ignored"] and raw.parse().choices[0].logprobs is None
+        return
+    asked = ASKED | {"max_tokens": 1, "echo": True, "logprobs": 1}
+    # What evaluation tools ask: the prompt's tokens with their log-probabilities, and one more that they leave out again.
+    [choice] = usual.completions.create(model=target.model, **asked).choices
+    logprobs = choice.logprobs
+    assert "".join(logprobs.tokens) == choice.text == PROMPT + ","
+    assert logprobs.tokens[:4] == ["Once", " upon", " a", " time"] and logprobs.text_offset == [0, 4, 9, 11, 16]
+    assert logprobs.token_logprobs[0] is None and logprobs.top_logprobs[0] is None
+    for token, logprob, top in list(zip(logprobs.tokens, logprobs.token_logprobs, logprobs.top_logprobs, strict=True))[1:]:
+        assert top[token] == logprob <= max(top.values()) <= 0
+    # The value of a token is the one that it has when it is generated.
+    [generated] = usual.completions.create(model=target.model, prompt="Once upon a", max_tokens=1, temperature=0, logprobs=1).choices
+    assert generated.text == " time" and generated.logprobs.token_logprobs == pytest.approx([logprobs.token_logprobs[3]], abs=0.05)
+
+
+def test_a_prompt_is_scored_alone_streamed_and_among_others(usual, target):
+    if target.kind != "embedded":
+        with pytest.raises(openai.BadRequestError) as refusal:
+            usual.completions.create(model=target.model, prompt=PROMPT, max_tokens=0)
+        assert (refusal.value.param, refusal.value.code) == ("max_tokens", "unsupported_parameter")
+        return
+    asked = {"model": target.model, "max_tokens": 0, "echo": True, "logprobs": 2, "temperature": 0}
+    [whole] = usual.completions.create(prompt=PROMPT, **asked).choices
+    assert (whole.text, whole.finish_reason) == (PROMPT, "length") and len(whole.logprobs.tokens) == 4
+    chunks = [chunk.choices[0] for chunk in usual.completions.create(prompt=PROMPT, **asked, stream=True)]
+    assert "".join(chunk.text for chunk in chunks) == PROMPT
+    streamed = [logprob for chunk in chunks if chunk.logprobs for logprob in chunk.logprobs.token_logprobs]
+    offsets = [offset for chunk in chunks if chunk.logprobs for offset in chunk.logprobs.text_offset]
+    assert streamed[0] is None and offsets == whole.logprobs.text_offset
+    assert streamed[1:] == pytest.approx(whole.logprobs.token_logprobs[1:], abs=0.05)
+    several = usual.completions.create(prompt=[PROMPT, "The sky is blue."], n=2, **asked).choices
+    assert [choice.text for choice in several] == [PROMPT] * 2 + ["The sky is blue."] * 2
+    assert several[1].logprobs.token_logprobs[1:] == pytest.approx(whole.logprobs.token_logprobs[1:], abs=0.05)
+
+
 def test_token_ids_are_taken_or_refused_by_name(client, target):
     tokens = [6403, 1980, 253, 655]
     if target.kind == "ollama":

@@ -226,7 +226,7 @@ impl Backend for Llama {
             let generations = request::generations(&call.request, &known, &passage, held)?;
             let answers = self.engine.generate(generations).map_err(|error| explain(&error))?;
             let served_by = ServedBy { changed, ..self.served_by.clone() };
-            Ok(Reply { served_by, events: Box::pin(Events::new(answers, deltas)) })
+            Ok(Reply { served_by, events: Box::pin(Events::new(answers, deltas, false)) })
         })
     }
 
@@ -235,13 +235,16 @@ impl Backend for Llama {
             let request = call.request.as_chat();
             self.check_name(&request.model)?;
             let options = EngineOptions::of(&request, self.engine.context())?;
-            let Continued { tokens, echo } = self.continued(&call, options.context).await?;
+            let mut continued = self.continued(&call, options.context).await?;
+            let prompt = std::mem::take(&mut continued.tokens).into();
             let held = self.hold(&request, Syntax::of_text(), Begins::Text).await?;
-            let deltas = deltas::of_texts(request.choices(), &echo);
             let known = Known { profile: call.profile, vocabulary: self.model.facts.vocabulary, options: &options };
-            let generations = request::generations(&request, &known, &tokens.into(), held)?;
+            let mut generations = request::generations(&request, &known, &prompt, held)?;
+            let is_scored = continued.ask(&call.request, &mut generations);
             let answers = self.engine.generate(generations).map_err(|error| explain(&error))?;
-            Ok(Reply { served_by: self.served_by.clone(), events: Box::pin(Events::new(answers, deltas)) })
+            let deltas = deltas::of_texts(request.choices(), if is_scored { "" } else { &continued.echo });
+            let events = Events::new(answers, deltas, is_scored);
+            Ok(Reply { served_by: self.served_by.clone(), events: Box::pin(events) })
         })
     }
 
@@ -260,12 +263,12 @@ pub(crate) const LLAMA_CPP: &str = "llama-cpp-2 0.1.160";
 fn abilities(context: usize, syntax: Syntax, can_take: media::Facts) -> Abilities {
     use Ability::{
         Audio, Echo, EngineOptions, Grammar, Images, JsonObject, JsonSchema, LogitBias, Logprobs, NoReasoning,
-        Reasoning, Seed, SeveralChoices, SingleToolCall, StrictTools, TokenPrompts, ToolChoice, Tools,
+        PromptLogprobs, Reasoning, Seed, SeveralChoices, SingleToolCall, StrictTools, TokenPrompts, ToolChoice, Tools,
     };
     let sampled = [LogitBias, Logprobs, SeveralChoices, Seed, EngineOptions];
     // Where the template knows nothing of tools, the model is told of them.
     let held = [JsonObject, JsonSchema, Tools, SingleToolCall, ToolChoice, Grammar];
-    let of_texts = [TokenPrompts, Echo];
+    let of_texts = [TokenPrompts, Echo, PromptLogprobs];
     let mut can = sampled.into_iter().chain(held).chain(of_texts).fold(AbilitySet::default(), AbilitySet::with);
     if !syntax.knows_tools() || syntax.watch().is_some() {
         can = can.with(StrictTools);

@@ -3,10 +3,13 @@
 //!
 //! What is asked of the engine besides, and what comes of its answer, is as with a chat (`request`, `backend`).
 
+use std::ops::Range;
+
 use loggia_backend::BackendError;
 use loggia_wire::openai::{CompletionRequest, OnePrompt, Prompt};
 
 use crate::Token;
+use crate::engine::{Generation, Scored};
 use crate::model::Model;
 
 /// The tokens with which a model is told what comes before, what comes after, and that what is between is wanted. llama.cpp finds them by
@@ -24,6 +27,27 @@ pub(crate) struct Continued {
     pub(crate) tokens: Vec<Token>,
     /// What is to stand before the text; nothing where that is not asked for.
     pub(crate) echo: String,
+    /// Which of the tokens are the prompt as it was sent: neither the one that begins every text, nor those around a suffix.
+    pub(crate) own: Range<usize>,
+}
+
+impl Continued {
+    /// The part of the prompt whose log-probabilities are to stand before those of the text, where that is asked for.
+    fn scored(&self, request: &CompletionRequest) -> Option<Scored> {
+        let is_wanted = request.echoes() && request.logprobs.is_some() && !self.own.is_empty();
+        is_wanted.then(|| Scored { tokens: self.own.clone(), text: self.echo.clone() })
+    }
+
+    /// Asks for what the older completions have and a chat has not: the end of a text among the log-probabilities, and those of the prompt. Says
+    /// whether the echo comes with these. The first text has them for all: each has the same prompt.
+    pub(crate) fn ask(&self, request: &CompletionRequest, generations: &mut [Generation]) -> bool {
+        for generation in &mut *generations {
+            generation.shows_end = true;
+        }
+        let Some(first) = generations.first_mut() else { return false };
+        first.scored = self.scored(request);
+        first.scored.is_some()
+    }
 }
 
 impl FillInTheMiddle {
@@ -43,11 +67,13 @@ pub(crate) fn continued(model: &Model, request: &CompletionRequest, context: usi
     // Absent: a text from its beginning.
     let prompt = request.prompt.as_ref().and_then(|prompt| prompt.each().next()).unwrap_or(OnePrompt::Text(""));
     check(model, prompt, request.suffix().unwrap_or_default(), context)?;
-    let mut tokens = match (request.suffix(), model.fill_in_the_middle) {
-        (None, _) => read(prompt, |text| model.tokenize(text)),
+    let (mut tokens, own) = match (request.suffix(), model.fill_in_the_middle) {
+        (None, _) => begun(model, prompt),
         (Some(suffix), Some(tokens)) => {
             let before = read(prompt, |text| model.tokenize_plain(text));
-            tokens.around(model.begin(), &before, &model.tokenize_plain(suffix))
+            let start = usize::from(model.begin().is_some()) + 1;
+            let own = start..start + before.len();
+            (tokens.around(model.begin(), &before, &model.tokenize_plain(suffix)), own)
         }
         (Some(_), None) => {
             let message = "this model has no tokens to fill in the middle with";
@@ -61,7 +87,7 @@ pub(crate) fn continued(model: &Model, request: &CompletionRequest, context: usi
         tokens.push(begin);
     }
     let echo = if request.echoes() { shown(model, prompt) } else { String::new() };
-    Ok(Continued { tokens, echo })
+    Ok(Continued { tokens, echo, own })
 }
 
 /// How many bytes of text a request has, for whoever wants to know whether its reading takes long.
@@ -71,6 +97,17 @@ pub(crate) fn size(request: &CompletionRequest) -> usize {
         OnePrompt::Tokens(tokens) => tokens.len(),
     };
     request.prompt.iter().flat_map(Prompt::each).map(size).sum::<usize>() + request.suffix().map_or(0, str::len)
+}
+
+/// The tokens of a prompt that nothing is put around, with the one that begins every text before it where the model wants that and the text does
+/// not have it; and which of them are its own.
+fn begun(model: &Model, prompt: OnePrompt<'_>) -> (Vec<Token>, Range<usize>) {
+    let mut tokens = read(prompt, |text| model.tokenize_on(text));
+    let is_text = matches!(prompt, OnePrompt::Text(_));
+    let begin = model.begin().filter(|begin| is_text && tokens.first() != Some(begin));
+    tokens.splice(0..0, begin);
+    let own = usize::from(begin.is_some())..tokens.len();
+    (tokens, own)
 }
 
 fn read(prompt: OnePrompt<'_>, tokenize: impl Fn(&str) -> Vec<Token>) -> Vec<Token> {

@@ -12,7 +12,7 @@ use loggia_wire::openai::{
 };
 use serde_json::Value;
 
-use crate::engine::{Finish, Piece};
+use crate::engine::{Finish, Piece, ScoredPiece};
 use crate::request;
 use crate::syntax::{Begins, Offered, Pace, Reader, Said, Syntax};
 
@@ -66,15 +66,18 @@ pub(crate) fn of_texts(count: usize, before: &str) -> Vec<Deltas> {
 }
 
 impl Deltas {
-    /// What a piece says; none where it says nothing yet.
-    pub(crate) fn read(&mut self, piece: Piece) -> Option<ChunkChoice> {
+    /// What a piece says, and more of the prompt before it; none where it says nothing yet.
+    pub(crate) fn read(&mut self, piece: Piece, prompt: ScoredPiece) -> Option<ChunkChoice> {
         let was_text = self.is_text();
+        self.before.push_str(&prompt.text);
         let delta = self.delta(&piece);
         // Log-probabilities are of the tokens of the content.
         let of_content = was_text && self.is_text();
         let mut choice = ChunkChoice::delta(self.index, delta);
-        if of_content && !piece.logprobs.is_empty() {
-            choice.logprobs = Some(Logprobs { content: Some(piece.logprobs), refusal: None, extra: Extra::new() });
+        let mut logprobs = prompt.logprobs;
+        logprobs.extend(piece.logprobs.into_iter().filter(|_| of_content));
+        if !logprobs.is_empty() {
+            choice.logprobs = Some(Logprobs { content: Some(logprobs), refusal: None, extra: Extra::new() });
         }
         choice.finish_reason = piece.end.map(|end| match end.finish {
             Finish::Stop if self.reader.as_ref().is_some_and(|reader| reader.calls_made() > 0) => {
@@ -210,7 +213,8 @@ mod tests {
             let last = number + 1 == words.len();
             let end = last.then_some(End { finish, usage: Usage::default() });
             let piece = Piece { text: (*word).to_owned(), tokens: number + 1, end, ..Piece::default() };
-            chunks.extend(deltas.read(piece).map(|choice| serde_json::to_value(choice).unwrap()));
+            chunks
+                .extend(deltas.read(piece, ScoredPiece::default()).map(|choice| serde_json::to_value(choice).unwrap()));
         }
         (chunks, deltas.reasoning_tokens())
     }

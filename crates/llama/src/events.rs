@@ -18,6 +18,8 @@ pub(crate) struct Events {
     answers: Vec<Option<Answer>>,
     /// What is read of each.
     deltas: Vec<Deltas>,
+    /// Whether the prompt is being scored: that comes from the first choice, for all of them, and the others have to wait for it.
+    is_being_scored: bool,
     /// Whose turn it is to be asked first, so that a quick one does not hide the others.
     first: usize,
     used: Option<Usage>,
@@ -25,13 +27,14 @@ pub(crate) struct Events {
 }
 
 impl Events {
-    pub(crate) fn new(answers: Vec<Answer>, deltas: Vec<Deltas>) -> Self {
-        Self { answers: answers.into_iter().map(Some).collect(), deltas, first: 0, used: None, over: false }
+    pub(crate) fn new(answers: Vec<Answer>, deltas: Vec<Deltas>, is_being_scored: bool) -> Self {
+        let answers = answers.into_iter().map(Some).collect();
+        Self { answers, deltas, is_being_scored, first: 0, used: None, over: false }
     }
 
     /// The next output of any choice; `None` when all have ended.
     fn poll_any(&mut self, cx: &mut Context<'_>) -> Poll<Option<(usize, Result<Output, EngineError>)>> {
-        let count = self.answers.len();
+        let count = if self.is_being_scored { 1 } else { self.answers.len() };
         let mut all_ended = true;
         for turn in 0..count {
             let choice = (self.first + turn) % count;
@@ -46,12 +49,21 @@ impl Events {
     }
 
     /// What a piece says; none where it says nothing yet.
-    fn chunk(&mut self, choice: usize, piece: Piece) -> Option<Chunk> {
+    fn chunk(&mut self, choice: usize, mut piece: Piece) -> Option<Chunk> {
         if let Some(end) = piece.end {
             self.answers[choice] = None;
             self.used = Some(self.used.map_or(end.usage, |used| together(used, end.usage)));
         }
-        self.deltas[choice].read(piece).map(Chunk::of)
+        let prompt = piece.prompt.take().unwrap_or_default();
+        self.is_being_scored &= !prompt.is_last;
+        let of_others = self.deltas.iter_mut().enumerate().filter(|&(other, _)| other != choice);
+        let mut choices: Vec<_> = if prompt.is_empty() {
+            Vec::new()
+        } else {
+            of_others.filter_map(|(_, deltas)| deltas.read(Piece::default(), prompt.clone())).collect()
+        };
+        choices.extend(self.deltas[choice].read(piece, prompt));
+        (!choices.is_empty()).then(|| Chunk { choices, ..Chunk::default() })
     }
 
     /// The next event of any choice; `None` when all have ended.

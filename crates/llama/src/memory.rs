@@ -1,7 +1,7 @@
 //! What a model will need of the machine, from its file's header alone: known before anything is allocated.
 
 use crate::embed::{self, Pooling};
-use crate::engine::Sizes;
+use crate::engine::{MOST_ROWS, Sizes};
 use crate::error::LoadError;
 use crate::gguf::Gguf;
 use crate::options::LlamaOptions;
@@ -49,7 +49,9 @@ impl Forecast {
         let projector = projector.map_or(0, |projector| of_projector(&projector));
         let draft = options.draft.as_ref().map(|draft| draft::read(draft, &gguf)).transpose()?;
         let draft = draft.map_or(0, |draft| Self::from_header(&draft, sizes.of_draft(draft.trained_context())).bytes());
-        Ok(Self { adapter, projector, draft, ..Self::from_header(&gguf, sizes) })
+        let forecast = Self::from_header(&gguf, sizes);
+        let compute = forecast.compute.saturating_add(scores(&gguf));
+        Ok(Self { adapter, projector, draft, compute, ..forecast })
     }
 
     /// All of it.
@@ -87,6 +89,12 @@ fn compute(gguf: &Gguf, batch: u64, with_words: bool) -> u64 {
     let vocabulary = if with_words { gguf.array_length("tokenizer.ggml.tokens").unwrap_or(0) } else { 0 };
     let row = vocabulary.saturating_add(8 * width).saturating_add(feed_forward.saturating_mul(2));
     row.saturating_mul(4).saturating_mul(batch)
+}
+
+/// Bytes of the logits of prompts that are scored: as many as a step can have.
+fn scores(gguf: &Gguf) -> u64 {
+    let vocabulary = gguf.array_length("tokenizer.ggml.tokens").unwrap_or(0);
+    vocabulary.saturating_mul(4).saturating_mul(MOST_ROWS as u64)
 }
 
 /// Bytes of the keys and values of so many tokens.

@@ -37,6 +37,8 @@ pub(crate) fn generations(
         sampling,
         held,
         top_logprobs: top_logprobs(request),
+        shows_end: false,
+        scored: None,
     };
     Ok((0..request.choices()).map(|choice| generation.choice(choice)).collect())
 }

@@ -4,29 +4,21 @@
 
 mod support;
 
-use std::sync::Arc;
-
-use loggia_backend::{Ability, Backend, BackendError, CompletionCall, Profile};
+use loggia_backend::{Ability, Backend, BackendError, CompletionCall};
 use loggia_llama::Llama;
 use loggia_wire::openai::FinishReason;
 use serde_json::{Value, json};
-use support::{Whole, open, read};
+use support::{Whole, completion, open};
 
 /// `Once upon a time`.
 const ONCE: [u32; 4] = [6403, 1980, 253, 655];
 
 fn call(fields: &Value) -> CompletionCall {
-    let mut body = json!({"model": "smollm2", "temperature": 0, "stream": true, "max_tokens": 24});
-    body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
-    let request = Arc::new(serde_json::from_value(body).unwrap());
-    CompletionCall { id: "cmpl-test".into(), request, profile: Profile::Openai, head: None }
+    completion(&json!({"max_tokens": 24}), fields)
 }
 
 async fn complete(llama: &Llama, fields: Value) -> Whole {
-    match llama.complete(call(&fields)).await {
-        Ok(reply) => read(reply.events).await,
-        Err(error) => Whole { error: Some(error), ..Whole::default() },
-    }
+    support::complete(llama, call(&fields)).await
 }
 
 async fn refused(llama: &Llama, fields: Value) -> (String, String) {

@@ -86,3 +86,112 @@ fn many_texts_of_several_prompts_wait_for_each_other_instead_of_filling_the_queu
     let (status, answer) = complete(&served, &json!({"prompt": prompts, "n": 16, "max_tokens": 2}));
     assert_eq!((status, answer["choices"].as_array().map(Vec::len)), (200, Some(128)), "{answer}");
 }
+
+/// What a whole answer and a stream say of the first text: the text, and its lists of log-probabilities.
+fn scored(served: &Served, fields: &Value) -> (String, Value) {
+    let (status, answer) = complete(served, fields);
+    assert_eq!(status, 200, "{answer}");
+    let choice = &answer["choices"][0];
+    (choice["text"].as_str().expect("a text").to_owned(), choice["logprobs"].clone())
+}
+
+#[test]
+fn an_echoed_prompt_has_its_log_probabilities_as_openai_shows_them() {
+    let served = serve(tiny::inserting(KEYS));
+    let ask = json!({"prompt": "abcd", "echo": true, "logprobs": 2, "max_tokens": 3});
+    let (text, logprobs) = scored(&served, &ask);
+    assert!(text.starts_with("abcd"), "{text}");
+    // The token that the engine puts before every text was not sent by the client, and is not shown.
+    assert_eq!(logprobs["tokens"].as_array().expect("a list")[..4], ["a", "b", "c", "d"]);
+    assert_eq!(logprobs["text_offset"].as_array().expect("a list")[..5], [0, 1, 2, 3, 4]);
+    let (own, top) = (&logprobs["token_logprobs"], &logprobs["top_logprobs"]);
+    assert_eq!((&own[0], &top[0]), (&Value::Null, &Value::Null));
+    for place in 1..7 {
+        let own = own[place].as_f64().expect("a probability");
+        assert!((-100.0..=0.0).contains(&own), "{logprobs}");
+        let of_its = &top[place][logprobs["tokens"][place].as_str().expect("a token")];
+        assert_eq!(of_its.as_f64(), Some(own), "{logprobs}");
+        assert!(top[place].as_object().expect("a map").len() >= 2);
+    }
+    for list in ["tokens", "token_logprobs", "top_logprobs", "text_offset"] {
+        assert_eq!(logprobs[list].as_array().map(Vec::len), Some(7), "{list}");
+    }
+    // Token ids are scored from the first on, whatever it is.
+    let ids = json!({"prompt": [1, token(b'a'), token(b'b')], "echo": true, "logprobs": 2, "max_tokens": 0});
+    let (text, of_ids) = scored(&served, &ids);
+    assert_eq!((text.as_str(), &of_ids["token_logprobs"][0]), ("<s>ab", &Value::Null));
+    assert_eq!(of_ids["tokens"], json!(["<s>", "a", "b"]));
+    assert!(of_ids["token_logprobs"][1].as_f64().is_some());
+}
+
+/// The numbers of a list; none for what is null.
+fn numbers(list: &Value) -> Vec<Option<f64>> {
+    list.as_array().expect("a list").iter().map(Value::as_f64).collect()
+}
+
+fn assert_close(one: &Value, other: &Value) {
+    let (one, other) = (numbers(one), numbers(other));
+    assert_eq!(one.len(), other.len());
+    let differ = |(one, other): (&Option<f64>, &Option<f64>)| match (one, other) {
+        (Some(one), Some(other)) => (one - other).abs() > 1e-3,
+        (one, other) => one.is_some() != other.is_some(),
+    };
+    assert!(!one.iter().zip(&other).any(differ), "{one:?} {other:?}");
+}
+
+#[test]
+fn several_prompts_are_scored_as_each_is_alone() {
+    let served = serve(tiny::gguf());
+    let prompts = [json!([1, token(b'a'), token(b'q')]), json!([1, token(b'b'), token(b'c'), token(b'd')])];
+    let ask = |prompt: &Value| json!({"prompt": prompt, "echo": true, "logprobs": 1, "max_tokens": 0});
+    let (status, together) = complete(&served, &ask(&json!(prompts)));
+    assert_eq!(status, 200, "{together}");
+    for (choice, prompt) in together["choices"].as_array().expect("choices").iter().zip(&prompts) {
+        let (text, logprobs) = scored(&served, &ask(prompt));
+        assert_eq!((choice["text"].as_str(), &choice["finish_reason"]), (Some(text.as_str()), &json!("length")));
+        assert_eq!(choice["logprobs"]["tokens"], logprobs["tokens"]);
+        assert_close(&choice["logprobs"]["token_logprobs"], &logprobs["token_logprobs"]);
+    }
+    assert_eq!((&together["usage"]["prompt_tokens"], &together["usage"]["completion_tokens"]), (&json!(7), &json!(0)));
+}
+
+#[test]
+fn the_best_texts_stand_after_their_prompt_whose_log_probabilities_do_not_decide_which_they_are() {
+    let served = serve(tiny::gguf());
+    for prompt in [json!("abcdefgh"), json!([1, token(b'a'), token(b'b')])] {
+        let own = json!({"prompt": prompt, "echo": true, "logprobs": 1, "max_tokens": 0});
+        let (echoed, of_prompt) = scored(&served, &own);
+        let asked = json!({"prompt": prompt, "echo": true, "logprobs": 1, "max_tokens": 6, "n": 2, "best_of": 5,
+            "temperature": 1.5, "seed": 3});
+        let (status, answer) = complete(&served, &asked);
+        assert_eq!(status, 200, "{answer}");
+        let length = numbers(&of_prompt["token_logprobs"]).len();
+        let mean_of = |choice: usize| {
+            let choice = &answer["choices"][choice];
+            assert!(choice["text"].as_str().expect("a text").starts_with(&echoed), "{choice}");
+            let all = numbers(&choice["logprobs"]["token_logprobs"]);
+            assert_close(&json!(all[..length]), &of_prompt["token_logprobs"]);
+            let text: Vec<f64> = all[length..].iter().map(|number| number.expect("a probability")).collect();
+            assert_eq!(text.len(), 6);
+            text.iter().sum::<f64>()
+        };
+        assert!(mean_of(0) >= mean_of(1), "the best first: {answer}");
+        // Without log-probabilities the same texts are given.
+        let mut plain = asked.clone();
+        plain["logprobs"] = Value::Null;
+        let (_, plain) = complete(&served, &plain);
+        assert!(plain["choices"][0]["text"].as_str().expect("a text").starts_with(&echoed), "{plain}");
+        assert_eq!(plain["choices"][0]["logprobs"], Value::Null);
+        assert_eq!(answer["usage"]["completion_tokens"], json!(30));
+    }
+}
+
+#[test]
+fn of_a_prompt_with_a_suffix_the_prompt_alone_is_scored() {
+    let served = serve(tiny::inserting(KEYS));
+    let asked = json!({"prompt": "abc", "suffix": "xyz", "echo": true, "logprobs": 1, "max_tokens": 2});
+    let (text, logprobs) = scored(&served, &asked);
+    assert!(text.starts_with("abc"), "{text}");
+    assert_eq!(logprobs["tokens"].as_array().expect("a list")[..3], ["a", "b", "c"]);
+    assert_eq!(numbers(&logprobs["token_logprobs"]).iter().filter(|number| number.is_some()).count(), 4);
+}

@@ -30,6 +30,35 @@ pub(super) fn fits_one_call(request: &CompletionRequest, can: &Abilities) -> boo
         && (!request.echoes() || can.has(Ability::Echo))
 }
 
+/// Who puts the prompt before each text.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Echo {
+    /// The backend, or nobody: it is not asked for.
+    Backend,
+    /// It is put there here, as it was sent.
+    Here,
+    /// The same, and the backend is asked for it in a call of its own for each prompt: what is said of the prompt's tokens must have no part in which
+    /// text is the best.
+    Apart,
+}
+
+impl Echo {
+    fn of(request: &CompletionRequest, can: &Abilities) -> Result<Self, BackendError> {
+        let best = request.candidates() > request.choices();
+        let is_more_than_text = request.logprobs.is_some() || request.prompt.as_ref().is_some_and(Prompt::is_tokens);
+        match (request.echoes() && (best || !can.has(Ability::Echo)), best && is_more_than_text) {
+            (false, _) => Ok(Self::Backend),
+            (true, false) => Ok(Self::Here),
+            (true, true) if can.has(Ability::PromptLogprobs) => Ok(Self::Apart),
+            (true, true) => Err(BackendError::InvalidRequest {
+                message: "'best_of' together with 'echo' is supported for text without 'logprobs' only.".to_owned(),
+                param: Some("best_of".to_owned()),
+                code: Some("unsupported_parameter".to_owned()),
+            }),
+        }
+    }
+}
+
 /// One of the calls.
 struct Part {
     /// The number of its prompt.
@@ -47,18 +76,8 @@ pub(super) async fn start(
 ) -> Result<Reply, BackendError> {
     let request = &*call.request;
     let best = request.candidates() > request.choices();
-    if best
-        && request.echoes()
-        && (request.logprobs.is_some() || request.prompt.as_ref().is_some_and(Prompt::is_tokens))
-    {
-        return Err(BackendError::InvalidRequest {
-            message: "'best_of' together with 'echo' is supported for text without 'logprobs' only.".to_owned(),
-            param: Some("best_of".to_owned()),
-            code: Some("unsupported_parameter".to_owned()),
-        });
-    }
-    let echoes = request.echoes() && (best || !can.has(Ability::Echo));
-    let mut parts = parts(call, can, echoes);
+    let echo = Echo::of(request, can)?;
+    let mut parts = parts(call, can, echo);
     let at_once = at_once(request, can);
     let later = parts.split_off(parts.len().min(at_once));
     let first = try_join_all(parts.into_iter().map(|part| begin(Arc::clone(inner), part))).await?;
@@ -75,7 +94,7 @@ pub(super) async fn start(
         events.flatten().boxed()
     });
     let events = under_way.chain(to_begin).flatten_unordered(at_once).boxed();
-    Ok(Reply { served_by, events: Box::pin(Texts::new(events, request, echoes, best)) })
+    Ok(Reply { served_by, events: Box::pin(Texts::new(events, request, echo, best)) })
 }
 
 /// How many calls at once: fewer where each is for several texts.
@@ -103,30 +122,48 @@ fn moved(mut event: Event, first: u32) -> Event {
 }
 
 /// A call for each prompt, or for each text of it where the backend makes one at a time: with a seed of its own then, without which all
-/// would be the same.
-fn parts(call: &CompletionCall, can: &Abilities, echoes: bool) -> Vec<Part> {
+/// would be the same. After those of all prompts come the calls for the prompts themselves, where there are such.
+fn parts(call: &CompletionCall, can: &Abilities, echo: Echo) -> Vec<Part> {
     let candidates = call.request.candidates();
     let (calls, texts) = if can.has(Ability::SeveralChoices) { (1, candidates) } else { (candidates, 1) };
     let empty = Prompt::Text(String::new());
-    let prompts = call.request.prompt.as_ref().unwrap_or(&empty).each().enumerate();
+    let prompt = call.request.prompt.as_ref().unwrap_or(&empty);
     let of_prompt = |(prompt, one): (usize, OnePrompt<'_>)| -> Vec<Part> {
         let of_call = |number: usize| {
             let mut request = CompletionRequest { prompt: Some(one.into()), ..without_prompt(call) };
             request.n = (texts > 1).then(|| i64::try_from(texts).unwrap_or(i64::MAX));
             request.best_of = None;
-            request.echo = request.echo.filter(|_| !echoes);
+            request.echo = request.echo.filter(|_| echo == Echo::Backend);
             if candidates > call.request.choices() {
                 request.logprobs = Some(request.logprobs.unwrap_or(0));
             }
             request.seed = request.seed.map(|seed| seed.wrapping_add(i64::try_from(number).unwrap_or_default()));
-            let first = prompt * candidates + number;
-            let id = format!("{}-{first}", call.id).into();
-            let first = u32::try_from(first).unwrap_or(u32::MAX);
-            Part { prompt, first, call: CompletionCall { id, request: Arc::new(request), ..call.clone() } }
+            Part::new(call, prompt, prompt * candidates + number, request)
         };
         (0..calls).map(of_call).collect()
     };
-    prompts.flat_map(of_prompt).collect()
+    let scored = |(prompt, one): (usize, OnePrompt<'_>)| {
+        let request = CompletionRequest {
+            prompt: Some(one.into()),
+            max_tokens: Some(0),
+            logprobs: Some(call.request.logprobs.unwrap_or(0)),
+            n: None,
+            best_of: None,
+            ..without_prompt(call)
+        };
+        Part::new(call, prompt, call.request.prompts() * candidates + prompt, request)
+    };
+    let apart = prompt.each().enumerate().filter(|_| echo == Echo::Apart).map(scored);
+    prompt.each().enumerate().flat_map(of_prompt).chain(apart).collect()
+}
+
+impl Part {
+    /// A call about the prompt with this number; its texts are numbered from `first` on.
+    fn new(call: &CompletionCall, prompt: usize, first: usize, request: CompletionRequest) -> Self {
+        let id = format!("{}-{first}", call.id).into();
+        let first = u32::try_from(first).unwrap_or(u32::MAX);
+        Self { prompt, first, call: CompletionCall { id, request: Arc::new(request), ..call.clone() } }
+    }
 }
 
 /// The request without its prompts, which may be long.
@@ -158,21 +195,22 @@ struct Texts {
 }
 
 impl Texts {
-    fn new(events: OfPrompt, request: &CompletionRequest, echoes: bool, best: bool) -> Self {
+    fn new(events: OfPrompt, request: &CompletionRequest, echo: Echo, best: bool) -> Self {
         let (prompts, candidates) = (request.prompts(), request.candidates());
-        let texts = request.prompt.iter().filter(|_| echoes).flat_map(Prompt::each);
-        let echo = texts.flat_map(|prompt| match prompt {
+        let texts = request.prompt.iter().filter(|_| echo == Echo::Here).flat_map(Prompt::each);
+        let before = texts.flat_map(|prompt| match prompt {
             OnePrompt::Text(text) => vec![Some(text.to_owned()); candidates],
             OnePrompt::Tokens(_) => vec![None; candidates],
         });
         let best = best.then(|| Best {
             made: (0..prompts * candidates).map(|_| Candidate::default()).collect(),
+            prompts: (0..prompts).map(|_| Candidate::default()).collect(),
             of_prompt: candidates,
             wanted: request.choices(),
             shows_logprobs: request.logprobs.is_some(),
         });
         let (usage, ready) = (vec![None; prompts], VecDeque::new());
-        Self { events, echo: echo.collect(), best, usage, ready, ended: false }
+        Self { events, echo: before.collect(), best, usage, ready, ended: false }
     }
 
     fn chunk(&mut self, mut chunk: Chunk) {
@@ -250,6 +288,8 @@ fn together(one: CompletionUsage, other: CompletionUsage) -> CompletionUsage {
 /// The texts of which the best are given.
 struct Best {
     made: Vec<Candidate>,
+    /// What stands before those of each prompt, where the backend was asked for it.
+    prompts: Vec<Candidate>,
     /// How many are made for each prompt, and how many of them are given.
     of_prompt: usize,
     wanted: usize,
@@ -265,7 +305,7 @@ struct Candidate {
 
 impl Best {
     fn add(&mut self, more: ChunkChoice) {
-        let Some(candidate) = self.made.get_mut(more.index as usize) else { return };
+        let Some(candidate) = self.made.iter_mut().chain(&mut self.prompts).nth(more.index as usize) else { return };
         let ChunkChoice { index, delta, logprobs, finish_reason, extra } = more;
         candidate.logprobs.extend(logprobs.and_then(|logprobs| logprobs.content).unwrap_or_default());
         let all = candidate.choice.get_or_insert_with(|| ChunkChoice::delta(index, Delta::default()));
@@ -276,11 +316,11 @@ impl Best {
 
     /// The best of each prompt, the best first.
     fn chosen(self) -> impl Iterator<Item = ChunkChoice> {
-        let Self { mut made, of_prompt, wanted, shows_logprobs } = self;
+        let Self { mut made, prompts, of_prompt, wanted, shows_logprobs } = self;
         made.chunks_mut(of_prompt).for_each(|made| made.sort_by(|one, other| other.score().total_cmp(&one.score())));
         let chosen = made.into_iter().enumerate().filter(move |(at, _)| at % of_prompt < wanted);
-        chosen.zip(0..).filter_map(move |((_, candidate), index)| {
-            let Candidate { choice, logprobs } = candidate;
+        chosen.zip(0..).filter_map(move |((at, candidate), index)| {
+            let Candidate { choice, logprobs } = candidate.after(prompts.get(at / of_prompt)?);
             let logprobs =
                 shows_logprobs.then(|| Logprobs { content: Some(logprobs), refusal: None, extra: Extra::new() });
             Some(ChunkChoice { index, logprobs, ..choice? })
@@ -289,6 +329,16 @@ impl Best {
 }
 
 impl Candidate {
+    /// The same with its prompt before it.
+    fn after(mut self, prompt: &Self) -> Self {
+        self.logprobs.splice(0..0, prompt.logprobs.iter().cloned());
+        let text = prompt.choice.as_ref().and_then(|choice| choice.delta.content.as_deref());
+        if let (Some(text), Some(choice)) = (text, &mut self.choice) {
+            choice.delta.content.get_or_insert_default().insert_str(0, text);
+        }
+        self
+    }
+
     /// The mean of its tokens' log-probabilities; one without any is the last.
     fn score(&self) -> f64 {
         let sum: f64 = self.logprobs.iter().map(|token| token.logprob).sum();

@@ -10,6 +10,7 @@ use loggia_wire::openai::TokenLogprob;
 use tokio::sync::mpsc;
 
 use super::inbox::Inbox;
+use super::score::ScoredPiece;
 use crate::error::EngineError;
 
 /// What a reader gets.
@@ -24,6 +25,8 @@ pub(crate) enum Output {
 /// More of an answer: whole characters only. Nothing follows one that has an end.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Piece {
+    /// More of the prompt, where it is scored. It comes before the answer.
+    pub(crate) prompt: Option<ScoredPiece>,
     pub(crate) text: String,
     /// How many tokens the answer has by now.
     pub(crate) tokens: usize,

@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`Engine`] (what callers hold), `answer` (what a reader gets, and how the engine hears that he left), `inbox`
 //! (who waits), `worker` (the loop: admit, share, plan, compute, choose), `passage` (what is read), `slots` (who has which part of the cache), `plan` (how the
-//! room in a step is divided), `work` (one request under way), `draft` (guesses), `cache` (the calls into llama.cpp).
+//! room in a step is divided), `work` (one request under way), `score` (log-probabilities of its prompt), `draft` (guesses), `cache` (the calls into llama.cpp).
 //!
 //! No HTTP here, and no templates: tokens in, text out.
 
@@ -12,6 +12,7 @@ mod draft;
 mod inbox;
 mod passage;
 mod plan;
+mod score;
 mod slots;
 mod work;
 mod worker;
@@ -24,6 +25,7 @@ use std::time::Duration;
 pub(crate) use answer::End;
 pub(crate) use answer::{Answer, Finish, Output, Piece, Usage};
 pub(crate) use passage::{Builder, Passage};
+pub(crate) use score::{MOST_ROWS, Scored, ScoredPiece};
 
 use crate::error::{EngineError, LoadError};
 use crate::grammar::Held;
@@ -38,7 +40,7 @@ pub(crate) struct Generation {
     pub(crate) prompt: Passage,
     /// The most tokens that prompt and answer may have together; no more than the engine's.
     pub(crate) context: usize,
-    /// The most tokens to generate; the context's end is the limit where there is none.
+    /// The most tokens to generate; the context's end is the limit where there is none. With 0 the prompt is read, and nothing else.
     pub(crate) max_tokens: Option<usize>,
     /// Texts that end the answer and are not part of it.
     pub(crate) stop: Vec<String>,
@@ -47,6 +49,10 @@ pub(crate) struct Generation {
     pub(crate) held: Option<Held>,
     /// Whether log-probabilities are wanted, and of how many alternatives for each token.
     pub(crate) top_logprobs: Option<usize>,
+    /// Whether the token with which the model ends is among the log-probabilities.
+    pub(crate) shows_end: bool,
+    /// The part of the prompt whose log-probabilities are wanted, too.
+    pub(crate) scored: Option<Scored>,
 }
 
 impl Generation {
@@ -133,7 +139,9 @@ impl Engine {
             return Err(EngineError::EmptyPrompt);
         }
         let context = generation.context.min(self.context);
-        if prompt_tokens >= context {
+        // An answer needs room for a token at least.
+        let room = usize::from(generation.max_tokens != Some(0));
+        if prompt_tokens + room > context {
             return Err(EngineError::ContextLengthExceeded { prompt_tokens, context });
         }
         Ok(())

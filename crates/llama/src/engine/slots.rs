@@ -4,7 +4,6 @@
 //! gets a place beside those at work, and what lay there moves to the place of what nobody has used for longest.
 
 use super::cache::Sequence;
-use super::passage::Passage;
 use super::work::Work;
 use crate::Token;
 
@@ -30,9 +29,9 @@ impl Slot {
         Self { held: Vec::new(), work: None, last_used: 0 }
     }
 
-    /// The prompt that is still being read.
-    fn reading(&self) -> Option<&Passage> {
-        self.work.as_ref().filter(|work| work.next.is_none()).map(|work| &work.prompt)
+    /// The request whose prompt is still being read.
+    fn reading(&self) -> Option<&Work> {
+        self.work.as_ref().filter(|work| work.next.is_none())
     }
 }
 
@@ -81,24 +80,24 @@ fn going_on(slots: &[Slot], prompt: &[Token], can_cut: bool) -> Option<Sequence>
 /// Where a slot that is reading can take over `worth` tokens or more that another holds: from whom, and up to which position. Unless the model
 /// `can_cut` sequences, that is all that the other holds.
 pub(super) fn source(slots: &[Slot], reader: Sequence, worth: usize, can_cut: bool) -> Option<(Sequence, usize)> {
-    let prompt = slots[reader].reading()?;
+    let work = slots[reader].reading()?;
     let have = slots[reader].held.len();
-    if prompt.uncut(have) < have {
+    if work.prompt.uncut(have) < have {
         return None;
     }
     let others = slots.iter().enumerate().filter(|(i, _)| *i != reader);
-    let held = others.map(|(i, slot)| (i, beginning(&slot.held, prompt)));
+    let held = others.map(|(i, slot)| (i, beginning(&slot.held, work)));
     let held = held.filter(|&(i, end)| can_cut || end == slots[i].held.len());
     held.filter(|&(_, end)| end >= have + worth).max_by_key(|&(_, end)| end)
 }
 
 /// For whom a slot had better wait: one that came before it is reading `worth` tokens or more that it needs, too; and up to where.
 pub(super) fn waits_for(slots: &[Slot], reader: Sequence, worth: usize) -> Option<(Sequence, usize)> {
-    let (prompt, work) = (slots[reader].reading()?, slots[reader].work.as_ref()?);
+    let work = slots[reader].reading()?;
     let have = slots[reader].held.len();
     let will_have = |(i, slot): (Sequence, &Slot)| {
         let number = slot.work.as_ref().map(|other| other.number).filter(|&number| number < work.number)?;
-        let end = beginning(slot.reading()?, prompt);
+        let end = beginning(&slot.reading().filter(|other| !other.is_held_up())?.prompt, work);
         (slot.held.len() < end).then_some((i, end, number))
     };
     let ends = slots.iter().enumerate().filter_map(will_have).filter(|&(_, end, _)| end >= have + worth);
@@ -106,9 +105,9 @@ pub(super) fn waits_for(slots: &[Slot], reader: Sequence, worth: usize) -> Optio
     ends.max_by_key(|&(_, end, number)| (end, std::cmp::Reverse(number))).map(|(i, end, _)| (i, end))
 }
 
-/// How much of a prompt's beginning somebody else's tokens are: its last token is always computed, for its logits, and no picture is cut.
-pub(super) fn beginning(held: &[Token], prompt: &Passage) -> usize {
-    prompt.uncut(common(held, prompt).min(prompt.len() - 1))
+/// How many tokens at the beginning of a request's prompt can be taken over from these: no more than it shares, and no picture is cut.
+pub(super) fn beginning(held: &[Token], work: &Work) -> usize {
+    work.prompt.uncut(common(held, &work.prompt).min(work.most_shared()))
 }
 
 /// How many tokens two sequences have in common from their beginning.

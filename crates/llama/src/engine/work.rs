@@ -8,6 +8,7 @@ use loggia_wire::openai::{TokenLogprob, TopLogprob};
 use super::answer::{End, Finish, Outlet, Output, Piece, Usage};
 use super::inbox::Job;
 use super::passage::Passage;
+use super::score::{ScoredPiece, Scores};
 use crate::Token;
 use crate::error::EngineError;
 use crate::grammar::Held;
@@ -34,6 +35,9 @@ pub(super) struct Work {
     generated: usize,
     most: usize,
     top_logprobs: Option<usize>,
+    shows_end: bool,
+    /// The part of the prompt that is scored, until the answer begins.
+    scores: Option<Scores>,
     /// Log-probabilities of tokens whose text is still held back, each with where its text ends.
     held_logprobs: VecDeque<(usize, TokenLogprob)>,
 }
@@ -53,15 +57,63 @@ impl Work {
             sampler: Sampler::new(&generation.sampling, &generation.prompt, generation.held.map(boxed)),
             text: Text::new(generation.stop),
             generated: 0,
-            most: generation.max_tokens.unwrap_or(room).clamp(1, room),
+            most: generation.max_tokens.unwrap_or(room).min(room),
             top_logprobs: generation.top_logprobs,
+            shows_end: generation.shows_end,
+            scores: generation.scored.map(|scored| Scores::new(scored, generation.top_logprobs.unwrap_or(0))),
             held_logprobs: VecDeque::new(),
             prompt: generation.prompt,
         }
     }
 
+    /// How many tokens of the prompt may be taken over from another's cache. The last one is always computed, for its logits, and so is what
+    /// is scored.
+    pub(super) fn most_shared(&self) -> usize {
+        let last = self.prompt.len() - 1;
+        self.scores.as_ref().map_or(last, |scores| scores.start().min(last))
+    }
+
+    /// Whether its prompt is not read on for now: scores are sent while it is, and there is no room for them.
+    pub(super) fn is_held_up(&self) -> bool {
+        self.scores.is_some() && !self.outlet.has_room()
+    }
+
+    /// Whether there are tokens to be scored from this place of the prompt on.
+    pub(super) fn scores_go_on_at(&self, place: usize) -> bool {
+        self.scores.as_ref().is_some_and(|scores| scores.go_on_at(place))
+    }
+
+    /// Whether the logits of the token at this place of the prompt are needed for the scores.
+    pub(super) fn scores_need(&self, place: usize) -> bool {
+        self.scores.as_ref().is_some_and(|scores| scores.need(place))
+    }
+
+    /// Takes note of the logits of a token of the prompt.
+    pub(super) fn score<'a>(&mut self, place: usize, logits: impl FnOnce() -> &'a [f32], model: &Model) {
+        if let Some(scores) = &mut self.scores {
+            scores.push(&self.prompt, place, logits, model);
+        }
+    }
+
+    /// Sends what has been scored so far.
+    pub(super) fn send_scores(&mut self) {
+        if let Some(prompt) = self.take_scores() {
+            self.outlet.send(Ok(Output::Piece(Piece { prompt: Some(prompt), ..Piece::default() })));
+        }
+    }
+
+    fn take_scores(&mut self) -> Option<ScoredPiece> {
+        self.scores.as_mut().and_then(Scores::take)
+    }
+
     /// Chooses the next token and sends what it lets go. Says whether the answer has ended.
     pub(super) fn step(&mut self, logits: &[f32], model: &Model, scratch: &mut Scratch) -> bool {
+        let prompt = self.take_scores();
+        if self.most == 0 {
+            let end = Some(End { finish: Finish::Length, usage: self.usage() });
+            self.outlet.send(Ok(Output::Piece(Piece { prompt, end, ..Piece::default() })));
+            return true;
+        }
         let token = match self.sampler.choose(logits, scratch) {
             Ok(token) => token,
             Err(Stuck(what)) => {
@@ -73,8 +125,8 @@ impl Work {
         let end = finish.map(|finish| End { finish, usage: self.usage() });
         let logprobs = self.released_logprobs();
         self.next = Some(token);
-        if !text.is_empty() || !logprobs.is_empty() || end.is_some() {
-            self.outlet.send(Ok(Output::Piece(Piece { text, tokens: self.generated, logprobs, end })));
+        if prompt.is_some() || !text.is_empty() || !logprobs.is_empty() || end.is_some() {
+            self.outlet.send(Ok(Output::Piece(Piece { prompt, text, tokens: self.generated, logprobs, end })));
         }
         end.is_some()
     }
@@ -94,6 +146,12 @@ impl Work {
         let mut out = String::new();
         if model.ends(token) {
             self.text.finish(&mut out);
+            if let Some(top) = self.top_logprobs.filter(|_| self.shows_end) {
+                let mut bytes = Vec::new();
+                model.append_written(token, &mut bytes);
+                let logprob = logprob(model, rank(logits, token, top), bytes);
+                self.held_logprobs.push_back((self.text.seen(), logprob));
+            }
             return (out, Some(Finish::Stop));
         }
         self.generated += 1;
@@ -135,19 +193,24 @@ fn boxed(held: Held) -> Box<dyn Constraint> {
     Box::new(held)
 }
 
-/// A token's log-probability as OpenAI's API shows it: a text for people, and the bytes.
-fn logprob(model: &Model, (chosen, top): (Ranked, Vec<Ranked>), bytes: Vec<u8>) -> TokenLogprob {
+/// A token's log-probability as OpenAI's API shows it: a text for people, and the bytes. Special tokens that might have stood there are
+/// written out: without a text they could not be told apart.
+pub(super) fn logprob(model: &Model, (chosen, top): (Ranked, Vec<Ranked>), bytes: Vec<u8>) -> TokenLogprob {
     let shown = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let alternative = |ranked: Ranked| {
-        let mut bytes = Vec::new();
-        model.append_piece(ranked.token, &mut bytes);
-        TopLogprob { token: shown(&bytes), logprob: finite(ranked.logprob), bytes: Some(bytes) }
+        let mut written = Vec::new();
+        if ranked.token == chosen.token {
+            written.clone_from(&bytes);
+        } else {
+            model.append_written(ranked.token, &mut written);
+        }
+        TopLogprob { token: shown(&written), logprob: finite(ranked.logprob), bytes: Some(written) }
     };
     TokenLogprob {
         token: shown(&bytes),
         logprob: finite(chosen.logprob),
-        bytes: Some(bytes),
         top_logprobs: top.into_iter().map(alternative).collect(),
+        bytes: Some(bytes),
     }
 }
 
@@ -170,6 +233,8 @@ impl Work {
             sampling: crate::sample::Sampling::default(),
             held: None,
             top_logprobs: None,
+            shows_end: false,
+            scored: None,
         };
         Self::new(Job { generation, outlet }, number, usize::MAX)
     }

@@ -4,6 +4,7 @@
 //! reader: one without room for another output sits the step out, one who has left loses his slot before the next.
 
 mod choose;
+mod score;
 
 use std::sync::mpsc::SyncSender;
 
@@ -18,6 +19,7 @@ use super::work::Work;
 use crate::error::{EngineError, LoadError};
 use crate::model::Model;
 use crate::sample::Scratch;
+use score::ScoredRow;
 
 /// Runs until the inbox says stop.
 pub(super) fn run(model: &Model, sizes: Sizes, inbox: &Inbox, ready: &SyncSender<Result<(), LoadError>>) {
@@ -76,6 +78,13 @@ struct Wanted {
     guesses: usize,
 }
 
+/// What a step is wanted for, beside the cache that it fills.
+#[derive(Default)]
+struct Step {
+    wanted: Vec<Wanted>,
+    scored: Vec<ScoredRow>,
+}
+
 /// A prompt that is being read: how many tokens it has before the next rows, its end, or where it is to stop.
 struct Reader {
     sequence: Sequence,
@@ -108,13 +117,16 @@ impl<'a> Worker<'a> {
         self.admit(jobs);
         self.share_beginnings();
         match self.prepare() {
-            Ok(wanted) if wanted.is_empty() && self.cache.is_empty_step() => {
+            Ok(step) if step.wanted.is_empty() && self.cache.is_empty_step() => {
                 if !self.has_read_rows {
                     self.inbox.wait();
                 }
             }
-            Ok(wanted) => match self.cache.compute() {
-                Ok(()) => self.choose(&wanted),
+            Ok(step) => match self.cache.compute() {
+                Ok(()) => {
+                    self.score(&step.scored);
+                    self.choose(&step.wanted);
+                }
                 Err(what) => self.fail_all(&what),
             },
             Err(what) => self.fail_all(&what),
@@ -171,10 +183,10 @@ impl<'a> Worker<'a> {
         self.model.facts.can_roll_back
     }
 
-    /// Cuts what a slot holds down to what the prompt begins with; its last token is always computed, for its logits.
+    /// Cuts what a slot holds down to what of the prompt need not be computed.
     fn keep_beginning(&mut self, sequence: Sequence, work: &Work) -> usize {
         let held = &self.slots[sequence].held;
-        let common = slots::beginning(held, &work.prompt);
+        let common = slots::beginning(held, work);
         if common < held.len() {
             self.cut(sequence, common, work.prompt.position(common));
         }
@@ -222,11 +234,11 @@ impl<'a> Worker<'a> {
     }
 
     /// Puts the step together: a token of every answer whose reader has room, and pieces of prompts.
-    fn prepare(&mut self) -> Result<Vec<Wanted>, String> {
+    fn prepare(&mut self) -> Result<Step, String> {
         self.cache.begin();
         self.has_read_rows = false;
         let mut all_guesses = self.guess().into_iter().peekable();
-        let mut wanted = Vec::new();
+        let mut step = Step::default();
         for (sequence, slot) in self.slots.iter_mut().enumerate() {
             let Some(work) = slot.work.as_ref().filter(|work| work.outlet.has_room()) else { continue };
             let Some(token) = work.next else { continue };
@@ -239,22 +251,23 @@ impl<'a> Worker<'a> {
                 self.cache.add(sequence, work.prompt.position(slot.held.len()), token, true)?;
                 slot.held.push(token);
             }
-            wanted.push(Wanted { sequence, row, guesses: own.len() });
+            step.wanted.push(Wanted { sequence, row, guesses: own.len() });
         }
         let alone = self.sizes.alone as usize;
-        let each = if wanted.is_empty() { alone } else { self.sizes.piece as usize };
-        let most = alone.min(self.sizes.batch as usize - wanted.len());
-        self.prepare_prompts(each, most, &mut wanted)?;
-        Ok(wanted)
+        let each = if step.wanted.is_empty() { alone } else { self.sizes.piece as usize };
+        let most = alone.min(self.sizes.batch as usize - step.wanted.len());
+        self.prepare_prompts(each, most, &mut step)?;
+        Ok(step)
     }
 
     /// So many tokens for each prompt that is being read, and so many at most.
-    fn prepare_prompts(&mut self, each: usize, most: usize, wanted: &mut Vec<Wanted>) -> Result<(), String> {
+    fn prepare_prompts(&mut self, each: usize, most: usize, step: &mut Step) -> Result<(), String> {
         self.clock += 1;
         let mut readers = self.readers();
         // One prompt's picture a step: each is a computation of its own.
         let seer = readers.iter().position(|reader| reader.is_at_rows).map(|at| readers[at].sequence);
         readers.retain(|reader| !reader.is_at_rows);
+        self.bound_scored(&mut readers);
         // Half of the room is for those who read tokens.
         let room = if readers.is_empty() { each.min(most) } else { each.min(most) / 2 };
         let taken = match seer {
@@ -264,22 +277,25 @@ impl<'a> Worker<'a> {
         let wants: Vec<usize> = readers.iter().map(|reader| reader.left).collect();
         let parts = share(each.saturating_mul(readers.len()).min(most.saturating_sub(taken)), &wants);
         for (reader, part) in readers.iter().zip(parts).filter(|&(_, part)| part > 0) {
-            self.read_tokens(reader.sequence, part, wanted)?;
+            self.read_tokens(reader.sequence, part, step)?;
         }
         Ok(())
     }
 
     /// Adds so many tokens of a prompt to the step.
-    fn read_tokens(&mut self, sequence: Sequence, part: usize, wanted: &mut Vec<Wanted>) -> Result<(), String> {
+    fn read_tokens(&mut self, sequence: Sequence, part: usize, step: &mut Step) -> Result<(), String> {
         let slot = &mut self.slots[sequence];
         let Some(work) = &mut slot.work else { return Ok(()) };
         work.served = self.clock;
         let start = slot.held.len();
         for (at, &token) in work.prompt.iter().enumerate().skip(start).take(part) {
             let is_last = at + 1 == work.prompt.len();
-            let row = self.cache.add(sequence, work.prompt.position(at), token, is_last)?;
+            let row = self.cache.add(sequence, work.prompt.position(at), token, is_last || work.scores_need(at))?;
+            if work.scores_go_on_at(at) {
+                step.scored.push(ScoredRow { sequence, place: at, row });
+            }
             if is_last {
-                wanted.push(Wanted { sequence, row, guesses: 0 });
+                step.wanted.push(Wanted { sequence, row, guesses: 0 });
             }
         }
         slot.held.extend_from_slice(&work.prompt[start..start + part]);
@@ -308,7 +324,8 @@ impl<'a> Worker<'a> {
         let mut until = vec![usize::MAX; self.slots.len()];
         let mut readers: Vec<(u64, u64, Sequence)> = Vec::new();
         for (sequence, slot) in self.slots.iter().enumerate() {
-            let Some(work) = slot.work.as_ref().filter(|work| work.next.is_none()) else { continue };
+            let reading = slot.work.as_ref().filter(|work| work.next.is_none());
+            let Some(work) = reading.filter(|work| !work.is_held_up()) else { continue };
             match slots::waits_for(&self.slots, sequence, self.worth) {
                 Some((other, end)) => until[other] = until[other].min(end),
                 None => readers.push((work.served, work.number, sequence)),

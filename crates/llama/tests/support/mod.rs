@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures_util::StreamExt;
-use loggia_backend::{Backend, BackendError, ChatCall, Event, Events, Profile};
+use loggia_backend::{Backend, BackendError, ChatCall, CompletionCall, Event, Events, Profile};
 use loggia_llama::{Llama, LlamaOptions};
 use loggia_wire::openai::{CompletionUsage, FinishReason, TokenLogprob, ToolCallDelta};
 use serde_json::{Value, json};
@@ -56,6 +56,16 @@ pub(crate) fn call_with(messages: Value, fields: Value) -> ChatCall {
         profile: Profile::Openai,
         head: None,
     }
+}
+
+/// An older completion, greedy and streamed, with these fields; what is in both lists is as in the second.
+pub(crate) fn completion(usual: &Value, fields: &Value) -> CompletionCall {
+    let mut body = json!({"model": "smollm2", "temperature": 0, "stream": true});
+    for fields in [usual, fields] {
+        body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    }
+    let request = Arc::new(serde_json::from_value(body).unwrap());
+    CompletionCall { id: "cmpl-test".into(), request, profile: Profile::Openai, head: None }
 }
 
 /// Some text of about this many tokens, which begins with what `head` says.
@@ -105,6 +115,14 @@ impl Whole {
 /// Asks, and reads to the end.
 pub(crate) async fn ask(llama: &Llama, call: ChatCall) -> Whole {
     match llama.chat(call).await {
+        Ok(reply) => read(reply.events).await,
+        Err(error) => Whole { error: Some(error), ..Whole::default() },
+    }
+}
+
+/// The same for an older completion.
+pub(crate) async fn complete(llama: &Llama, call: CompletionCall) -> Whole {
+    match llama.complete(call).await {
         Ok(reply) => read(reply.events).await,
         Err(error) => Whole { error: Some(error), ..Whole::default() },
     }
