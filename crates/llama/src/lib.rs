@@ -48,6 +48,7 @@ pub use gguf::GgufError;
 pub use memory::Forecast;
 pub use options::{DEFAULT_CONTEXT, Draft, LlamaOptions, Lora};
 pub use template::TemplateError;
+pub use threads::waiting;
 
 /// A token's number in the model's vocabulary. llama.cpp counts them with 31 bits.
 pub(crate) type Token = u32;

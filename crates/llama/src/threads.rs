@@ -1,4 +1,4 @@
-//! How many threads compute a step, where nobody says: one for each core that this process may use.
+//! How many threads compute a step, where nobody says: one for each core that this process may use. And how they wait for each other.
 //!
 //! Threads of a step wait for each other in every layer, so the slowest sets the pace. Two on one core (hyperthreads) share its
 //! arithmetic and gain nothing; one on a core that is slower by design holds up all others. llama.cpp's own programs count the same way.
@@ -8,6 +8,37 @@ pub(crate) fn of_this_machine() -> usize {
     // The kernel's word on affinity and on the quota of a control group. Hyperthreads are processors to it.
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     cores_of_this_process().map_or(processors, |cores| cores.clamp(1, processors))
+}
+
+/// Variables by which a user chooses how threads wait; the OpenMP runtimes of GCC, LLVM, Intel and Microsoft read them.
+const CHOSEN_BY_USERS: [&str; 4] = ["OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY"];
+
+/// Microsoft's runtime knows one choice only.
+#[cfg(target_env = "msvc")]
+const CHOSEN: &[(&str, &str)] = &[("OMP_WAIT_POLICY", "PASSIVE")];
+/// For GCC's runtime, and for LLVM's and Intel's. The values are measured (`docs/engine.md`): some 10 microseconds, which is what it costs to
+/// sleep and to be woken.
+#[cfg(not(target_env = "msvc"))]
+const CHOSEN: &[(&str, &str)] = &[("GOMP_SPINCOUNT", SPINS), ("KMP_BLOCKTIME", "0")];
+
+/// A turn of GCC's loop has a `pause` in it on x86, and nothing that takes time elsewhere.
+#[cfg(not(target_env = "msvc"))]
+const SPINS: &str = if cfg!(any(target_arch = "x86", target_arch = "x86_64")) { "500" } else { "10000" };
+
+/// Environment variables for a process that runs an engine: how long threads of a step that wait for each other spin before they sleep.
+///
+/// Without them, OpenMP runtimes spin for milliseconds at every layer. On a machine whose processors are all in use, a spinning thread keeps the
+/// processor from the very thread that it waits for, and an engine makes a tenth of its tokens or less. Nothing is returned where one of the variables is
+/// set, as `is_set` says: the user has chosen.
+///
+/// The runtimes read their variables when they are loaded, so a process cannot set them for itself. Set them where the process is started:
+///
+/// ```
+/// let mut command = std::process::Command::new("my-engine");
+/// command.envs(loggia_llama::waiting(|name| std::env::var_os(name).is_some()).iter().copied());
+/// ```
+pub fn waiting(is_set: impl Fn(&str) -> bool) -> &'static [(&'static str, &'static str)] {
+    if CHOSEN_BY_USERS.into_iter().any(is_set) { &[] } else { CHOSEN }
 }
 
 #[cfg(target_os = "linux")]
@@ -112,6 +143,15 @@ mod tests {
         for list in ["", "x", "0-", "3-1", "0-4000000000"] {
             assert_eq!(cores(list, None, paired), None, "{list}");
         }
+    }
+
+    #[test]
+    fn how_threads_wait_is_chosen_unless_the_user_has_chosen() {
+        assert_ne!(super::waiting(|_| false), []);
+        for own in super::CHOSEN_BY_USERS {
+            assert_eq!(super::waiting(|name| name == own), [], "{own}");
+        }
+        assert_ne!(super::waiting(|name| name == "OMP_NUM_THREADS"), []);
     }
 
     #[test]

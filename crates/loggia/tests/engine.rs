@@ -68,13 +68,37 @@ fn rest(mut stream: BufReader<TcpStream>) -> String {
     answer
 }
 
+/// The variables of the engine's process, sorted.
+#[cfg(target_os = "linux")]
+fn environment(served: &Served) -> Vec<String> {
+    let all = std::fs::read(format!("/proc/{}/environ", served.engine())).unwrap();
+    let mut all: Vec<_> = String::from_utf8(all).unwrap().split_terminator('\0').map(str::to_owned).collect();
+    all.sort();
+    all
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn an_engines_process_has_none_of_the_programs_keys() {
     let program = Program::new().with("LOGGIA_LOG", "warn").with("LOGGIA_OPENAI_GPU_KEY", "a-key-of-another-engine");
-    let served = serve(program);
-    let environment = std::fs::read(format!("/proc/{}/environ", served.engine())).unwrap();
-    assert_eq!(String::from_utf8_lossy(&environment), "LOGGIA_LOG=warn\0");
+    let environment = environment(&serve(program));
+    assert!(environment.contains(&"LOGGIA_LOG=warn".to_owned()), "{environment:?}");
+    assert!(environment.iter().all(|variable| !variable.to_lowercase().contains("key")), "{environment:?}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn threads_of_an_engines_process_spin_for_a_moment_only_unless_the_user_has_chosen_otherwise() {
+    let variables = |program: Program| {
+        let mut all = environment(&serve(program));
+        all.retain(|variable| !variable.starts_with("LOGGIA_"));
+        all
+    };
+    let chosen = variables(Program::new());
+    assert!(chosen.iter().any(|variable| variable.starts_with("GOMP_SPINCOUNT=")), "{chosen:?}");
+    for (name, value) in [("GOMP_SPINCOUNT", "7"), ("OMP_WAIT_POLICY", "ACTIVE"), ("KMP_BLOCKTIME", "200")] {
+        assert_eq!(variables(Program::new().with(name, value)), [format!("{name}={value}")]);
+    }
 }
 
 /// A stream that goes on for a while, read up to its first chunk.

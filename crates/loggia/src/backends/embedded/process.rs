@@ -53,6 +53,7 @@ async fn start(opening: &Opening) -> Result<Started, String> {
     if let Some(filter) = crate::logs::for_other_processes() {
         command.env("LOGGIA_LOG", filter);
     }
+    command.envs(loggia_llama::waiting(|name| std::env::var_os(name).is_some()).iter().copied());
     // A Ctrl-C is for the program: its answers under way may end.
     #[cfg(unix)]
     command.process_group(0);
