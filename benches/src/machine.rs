@@ -14,7 +14,7 @@ pub(crate) fn describe(nginx: &Path) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// The same for the half that is about the engine.
+/// The same for the part that is about the engine beside llama-server.
 pub(crate) fn of_engine(llama_server: &Path) -> Vec<(&'static str, String)> {
     vec![
         ("processor", processor()),
@@ -23,6 +23,11 @@ pub(crate) fn of_engine(llama_server: &Path) -> Vec<(&'static str, String)> {
         ("date", said("date", &["-u", "+%Y-%m-%d"])),
         ("other work meanwhile", other_work()),
     ]
+}
+
+/// The same where nothing else is measured.
+pub(crate) fn alone() -> Vec<(&'static str, String)> {
+    vec![("processor", processor()), ("kernel", said("uname", &["-sr"])), ("date", said("date", &["-u", "+%Y-%m-%d"]))]
 }
 
 fn processor() -> String {

@@ -1,14 +1,15 @@
-//! Measures two things, each half a page: what a gateway costs, Loggia in front of an instant Ollama stand-in beside nginx passing the same
-//! answer's bytes through; and what the embedded engine gives, beside llama-server.
+//! Measures three things, each a part of a page: what a gateway costs, Loggia in front of an instant Ollama stand-in beside nginx passing the same
+//! answer's bytes through; what the embedded engine gives, beside llama-server; and what it gives on a busy machine.
 //!
 //! Of a gateway only the CPU time that its process spends is counted, so the stand-in and the load may share the machine with it.
 //! This is no load test: it says nothing of a largest number of requests a second.
 //!
 //! Read `rounds` for what is measured, `stand_in` and `load` for the two ends, `gateway` for the two in the middle, `cost` for the measure;
-//! `engine` for the other half.
+//! `engine` for the second part, `busy` for the third.
 #![forbid(unsafe_code)]
 
 mod answers;
+mod busy;
 mod cost;
 mod engine;
 mod gateway;
@@ -32,6 +33,8 @@ enum What {
     Gateway(Arguments),
     /// What the embedded engine gives, beside llama-server
     Engine(engine::Arguments),
+    /// What the embedded engine gives beside programs that keep the processors busy
+    Busy(busy::Arguments),
 }
 
 #[derive(Args)]
@@ -51,7 +54,7 @@ struct Arguments {
     /// A twentieth of the work: to look at a gateway under a profiler, not for figures.
     #[arg(long)]
     brief: bool,
-    /// Where to write the page's first half; nothing is written where only a part was measured.
+    /// Where to write the page's first part; nothing is written where only a part was measured.
     #[arg(long, default_value = "docs/benchmarks.md")]
     page: PathBuf,
 }
@@ -60,6 +63,7 @@ fn main() -> Result<()> {
     match What::parse() {
         What::Gateway(arguments) => measure_gateway(&arguments),
         What::Engine(arguments) => engine::run(&arguments),
+        What::Busy(arguments) => busy::run(&arguments),
     }
 }
 
@@ -72,7 +76,7 @@ fn measure_gateway(arguments: &Arguments) -> Result<()> {
     print!("{}", report::tables(&measured));
     if only.is_none() && !arguments.brief {
         let section = report::section(&measured, &machine, arguments.pairs);
-        report::write_section(&arguments.page, report::Half::Gateway, &section)?;
+        report::write_section(&arguments.page, report::Part::Gateway, &section)?;
     }
     Ok(())
 }

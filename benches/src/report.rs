@@ -6,39 +6,48 @@ use anyhow::{Context, Result};
 
 use crate::rounds::{Compared, Measured};
 
-/// The halves of the page `docs/benchmarks.md`, which is made by the benchmarks and not edited by hand.
-#[derive(Clone, Copy)]
-pub(crate) enum Half {
+/// The parts of the page `docs/benchmarks.md`, which is made by the benchmarks and not edited by hand.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
     Gateway,
     Engine,
+    Busy,
 }
 
 const HEAD: &str = "# Benchmarks\n\nWritten by `make bench`; run it to have your own.\n\n";
-const GATEWAY: &str = "## The gateway\n\n";
-const ENGINE: &str = "## The engine\n\n";
+/// In the order of the page.
+const HEADINGS: [(Part, &str); 3] = [
+    (Part::Gateway, "## The gateway\n\n"),
+    (Part::Engine, "## The engine\n\n"),
+    (Part::Busy, "## The engine on a busy machine\n\n"),
+];
 
-/// Writes one half of the page anew, and leaves the other as it is.
-pub(crate) fn write_section(page: &Path, half: Half, section: &str) -> Result<()> {
+/// Writes one part of the page anew, and leaves the others as they are.
+pub(crate) fn write_section(page: &Path, part: Part, section: &str) -> Result<()> {
     let old = std::fs::read_to_string(page).unwrap_or_default();
-    std::fs::write(page, with_section(&old, half, section))
+    std::fs::write(page, with_section(&old, part, section))
         .with_context(|| format!("could not write {}", page.display()))?;
     println!("written to {}", page.display());
     Ok(())
 }
 
-fn with_section(old: &str, half: Half, section: &str) -> String {
-    let (before, engine) = old.split_once(ENGINE).unwrap_or((old, ""));
-    let gateway = before.split_once(GATEWAY).map_or("", |(_, gateway)| gateway);
-    let (gateway, engine) = match half {
-        Half::Gateway => (section, engine),
-        Half::Engine => (gateway, section),
-    };
-    let halves = [(GATEWAY, gateway), (ENGINE, engine)].into_iter().filter(|(_, text)| !text.trim().is_empty());
-    let halves: Vec<String> = halves.map(|(heading, text)| format!("{heading}{}\n", text.trim_end())).collect();
-    format!("{HEAD}{}", halves.join("\n"))
+fn with_section(old: &str, part: Part, section: &str) -> String {
+    let parts = HEADINGS.iter().map(|&(each, heading)| {
+        let text = if each == part { section } else { section_of(old, heading) };
+        (heading, text.trim())
+    });
+    let parts: Vec<String> =
+        parts.filter(|(_, text)| !text.is_empty()).map(|(heading, text)| format!("{heading}{text}\n")).collect();
+    format!("{HEAD}{}", parts.join("\n"))
 }
 
-/// The gateway's half.
+/// What stands under a heading, up to the next one.
+fn section_of<'a>(page: &'a str, heading: &str) -> &'a str {
+    let after = page.split_once(heading).map_or("", |(_, after)| after);
+    after.split_once("\n## ").map_or(after, |(section, _)| section)
+}
+
+/// The gateway's part.
 pub(crate) fn section(measured: &Measured, machine: &[(&'static str, String)], pairs: usize) -> String {
     let mut page = format!(
         "What a gateway costs, in CPU time of its process: Loggia in front of an Ollama stand-in that answers at once, beside nginx (one worker,
@@ -124,9 +133,14 @@ mod tests {
     }
 
     #[test]
-    fn each_half_of_the_page_is_written_anew_without_the_other() {
-        let both = with_section(&with_section("", Half::Engine, "fast"), Half::Gateway, "cheap");
-        assert_eq!(both, format!("{HEAD}{GATEWAY}cheap\n\n{ENGINE}fast\n"));
-        assert_eq!(with_section(&both, Half::Engine, "faster\n"), format!("{HEAD}{GATEWAY}cheap\n\n{ENGINE}faster\n"));
+    fn each_part_of_the_page_is_written_anew_without_the_others() {
+        let [gateway, engine, busy] = HEADINGS.map(|(_, heading)| heading);
+        let page = with_section("", Part::Busy, "half as fast");
+        let page = with_section(&page, Part::Engine, "fast");
+        let page = with_section(&page, Part::Gateway, "cheap\n\n| a |");
+        let expected =
+            |of_engine: &str| format!("{HEAD}{gateway}cheap\n\n| a |\n\n{engine}{of_engine}\n\n{busy}half as fast\n");
+        assert_eq!(page, expected("fast"));
+        assert_eq!(with_section(&page, Part::Engine, "faster\n"), expected("faster"));
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! `work` is what they are asked, `client` who asks. Both programs are started anew, one after the other, for each number of users.
 
-mod client;
-mod work;
+pub(crate) mod client;
+pub(crate) mod work;
 
 use std::{
     fmt::Write as _,
@@ -45,7 +45,7 @@ pub(crate) struct Arguments {
     /// Only these numbers of users.
     #[arg(long, value_delimiter = ',', default_values_t = [1, 2, 4, 8, 16])]
     users: Vec<usize>,
-    /// Where to write the page's second half; nothing is written where only a part was measured.
+    /// Where to write the page's second part; nothing is written where only a part was measured.
     #[arg(long, default_value = "docs/benchmarks.md")]
     page: PathBuf,
 }
@@ -75,14 +75,18 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let text = section(arguments, &table);
     print!("{text}");
     if arguments.users == [1, 2, 4, 8, 16] {
-        crate::report::write_section(&arguments.page, crate::report::Half::Engine, &text)?;
+        crate::report::write_section(&arguments.page, crate::report::Part::Engine, &text)?;
     }
     Ok(())
 }
 
 fn measure(arguments: &Arguments, is_loggia: bool, users: usize, round: usize) -> Result<Values> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let server = if is_loggia { loggia(arguments, users)? } else { llama_server(arguments, users)? };
+    let server = if is_loggia {
+        start_loggia(&arguments.loggia, &arguments.model, users, arguments.threads, [])?
+    } else {
+        llama_server(arguments, users)?
+    };
     runtime.block_on(async {
         let begun = Instant::now();
         while client::ask(server.address, &client::chat(&client::message("user", "Hi"), 1), None).await.is_err() {
@@ -95,15 +99,22 @@ fn measure(arguments: &Arguments, is_loggia: bool, users: usize, round: usize) -
     })
 }
 
-fn loggia(arguments: &Arguments, users: usize) -> Result<Gateway> {
+/// Loggia with this model, as many slots as users, and variables beside its own environment.
+pub(crate) fn start_loggia<'a>(
+    program: &Path,
+    model: &Path,
+    users: usize,
+    threads: usize,
+    environment: impl IntoIterator<Item = (&'a str, &'a str)>,
+) -> Result<Gateway> {
     let (folder, address) = (tempfile::tempdir()?, free_address()?);
-    let mut command = Command::new(&arguments.loggia);
+    let mut command = Command::new(program);
     command.args(["serve", "--listen", &address.to_string(), "--data-dir"]).arg(folder.path());
     // A file is served under its name.
     let file = folder.path().join("bench.gguf");
-    std::os::unix::fs::symlink(std::path::absolute(&arguments.model)?, &file)?;
+    std::os::unix::fs::symlink(std::path::absolute(model)?, &file)?;
     command.arg("--model").arg(&file).args(["--parallel", &users.to_string()]).env("LOGGIA_LOG", "warn");
-    command.args(["--context", &CONTEXT.to_string(), "--threads", &arguments.threads.to_string()]);
+    command.args(["--context", &CONTEXT.to_string(), "--threads", &threads.to_string()]).envs(environment);
     Gateway::start("Loggia", command, folder, address)
 }
 

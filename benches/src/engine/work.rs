@@ -157,7 +157,8 @@ fn last_first(heard: &[Heard]) -> Result<f64> {
     firsts.into_iter().max().map(ms).context("nobody was asked")
 }
 
-fn words(count: usize, beginning: &str) -> String {
+/// Some text of about so many words.
+pub(crate) fn words(count: usize, beginning: &str) -> String {
     format!("{beginning} {}", SENTENCE.repeat(count / WORDS_OF_SENTENCE))
 }
 
