@@ -37,6 +37,7 @@ INVALID, LIMITED = engine_error("invalid_request_error", "temperature", "too_hot
 ENGINE = {
     "400": refused("400 Bad Request", INVALID),
     "401": refused("401 Unauthorized", engine_error("invalid_request_error", code="invalid_api_key")),
+    "402": refused("402 Payment Required", engine_error("invalid_request_error", code="balance")),
     "403": refused("403 Forbidden", engine_error("invalid_request_error")),
     "408": refused("408 Request Timeout", INVALID),
     "409": refused("409 Conflict", INVALID),
@@ -55,8 +56,9 @@ ENGINE = {
 # Exception, status, code, param, type; how often it is asked for; the headers that say when another try is worth it.
 TOLD = {
     "400": (openai.BadRequestError, 400, "too_hot", "temperature", "invalid_request_error", 1, {}),
-    "401": (openai.InternalServerError, 502, "backend_credentials", None, "server_error", 1, {"x-should-retry": "false"}),
-    "403": (openai.InternalServerError, 502, "backend_credentials", None, "server_error", 1, {"x-should-retry": "false"}),
+    "401": (openai.AuthenticationError, 401, "backend_credentials", None, "invalid_request_error", 1, {}),
+    "402": (openai.APIStatusError, 402, "balance", None, "invalid_request_error", 1, {}),
+    "403": (openai.PermissionDeniedError, 403, None, None, "invalid_request_error", 1, {}),
     "408": (openai.APIStatusError, 408, "too_hot", "temperature", "invalid_request_error", 3, {}),
     "409": (openai.ConflictError, 409, "too_hot", "temperature", "invalid_request_error", 3, {}),
     "422": (openai.UnprocessableEntityError, 422, "too_hot", "temperature", "invalid_request_error", 1, {}),

@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Response};
-use loggia_backend::{BackendError, ServedBy};
+use loggia_backend::{BackendError, EarlyEnd, ServedBy};
 
 use crate::{ApiError, Body};
 
 const X_LOGGIA_CHANGED: HeaderName = HeaderName::from_static("x-loggia-changed");
 const X_LOGGIA_IGNORED: HeaderName = HeaderName::from_static("x-loggia-ignored");
 const X_LOGGIA_SERVED_BY: HeaderName = HeaderName::from_static("x-loggia-served-by");
+/// Tells why an engine ended an answer before its model did.
+pub(crate) const X_LOGGIA_CUT_SHORT: HeaderName = HeaderName::from_static("x-loggia-cut-short");
 
 /// What the future gives within the time; `None` when that is over, with the future still to be waited for.
 pub(crate) async fn within<F: Future + Unpin>(time: Option<Duration>, future: &mut F) -> Option<F::Output> {
@@ -53,6 +55,13 @@ pub(crate) fn changes(served_by: &ServedBy) -> String {
 pub(crate) fn name_ignored(response: &mut Response<Body>, ignored: &str) {
     if !ignored.is_empty() {
         insert(response, X_LOGGIA_IGNORED, ignored);
+    }
+}
+
+/// Names why the engine ended the answer before its model did, where it did.
+pub(crate) fn name_early_end(response: &mut Response<Body>, why: Option<EarlyEnd>) {
+    if let Some(why) = why {
+        insert(response, X_LOGGIA_CUT_SHORT, why.as_str());
     }
 }
 

@@ -9,12 +9,12 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Request, Response};
 use loggia_backend::{
-    Ability, Backend, BackendError, ChatCall, CompletionCall, Event, Events, Profile, Reply, ServedBy, Work,
+    Ability, Backend, BackendError, ChatCall, CompletionCall, EarlyEnd, Event, Events, Profile, Reply, ServedBy, Work,
 };
-use loggia_wire::openai::{ChatCompletionRequest, CompletionRequest, StreamOptions};
+use loggia_wire::openai::{ChatCompletionRequest, CompletionRequest, CompletionUsage, StreamOptions};
 use tokio::time::Instant;
 
-use crate::answer::{name_ignored, name_server, refused, within};
+use crate::answer::{name_early_end, name_ignored, name_server, refused, within};
 use crate::collect::Collector;
 use crate::encode::{Encoder, Head, Shape};
 use crate::ignored::listed;
@@ -239,10 +239,11 @@ impl Door {
         let Admitted { call, head, ignored: without_effect } = self.admit(asked).await?;
         *ignored = without_effect;
         let answered = answer_whole(&*self.backend, call, &head).await;
-        let (served_by, json, usage) = answered.map_err(|error| log.refused(error))?;
+        let Whole { served_by, json, usage, ended_early } = answered.map_err(|error| log.refused(error))?;
         let mut response = Response::new(Body::ending(json, Ended { outcome: Outcome::Complete, usage }));
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         name_server(&mut response, &served_by);
+        name_early_end(&mut response, ended_early);
         Ok(response)
     }
 
@@ -297,7 +298,13 @@ fn wants_usage(options: Option<&StreamOptions>) -> bool {
     options.and_then(|options| options.include_usage) == Some(true)
 }
 
-type Whole = (ServedBy, Bytes, Option<loggia_wire::openai::CompletionUsage>);
+/// An answer that is all there.
+struct Whole {
+    served_by: ServedBy,
+    json: Bytes,
+    usage: Option<CompletionUsage>,
+    ended_early: Option<EarlyEnd>,
+}
 
 async fn answer_whole(backend: &dyn Backend, call: Call, head: &Head) -> Result<Whole, BackendError> {
     let mut reply = call.start(backend).await?;
@@ -305,6 +312,7 @@ async fn answer_whole(backend: &dyn Backend, call: Call, head: &Head) -> Result<
     while let Some(event) = reply.events.next().await {
         collector.push(event?);
     }
+    let ended_early = collector.ended_early();
     let mut json = Vec::with_capacity(FIRST_BUFFER);
     let (written, usage) = match head.shape {
         Shape::Chat => {
@@ -317,7 +325,7 @@ async fn answer_whole(backend: &dyn Backend, call: Call, head: &Head) -> Result<
         }
     };
     written.map_err(|_| BackendError::Engine { message: "an answer that cannot be written as JSON".to_owned() })?;
-    Ok((reply.served_by, json.into(), usage))
+    Ok(Whole { served_by: reply.served_by, json: json.into(), usage, ended_early })
 }
 
 /// Starts the answer, and waits until it has begun.

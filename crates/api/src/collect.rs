@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use loggia_backend::{BackendError, Chunk, Event, Profile, ServedBy};
+use loggia_backend::{BackendError, Chunk, EarlyEnd, Event, Profile, ServedBy};
 use loggia_wire::Extra;
 use loggia_wire::openai::{
     ChatCompletion, Choice, ChunkChoice, Completion, CompletionChoice, CompletionUsage, Delta, FinishReason,
@@ -19,6 +19,7 @@ pub(crate) struct Collector {
     created: Option<u64>,
     choices: Vec<Collected>,
     usage: Option<CompletionUsage>,
+    ended_early: Option<EarlyEnd>,
     extra: Extra,
 }
 
@@ -41,12 +42,18 @@ struct Collected {
 impl Collector {
     pub(crate) fn new(choices: usize) -> Self {
         let choices = (0..choices).map(|_| Collected::default()).collect();
-        Self { created: None, choices, usage: None, extra: Extra::new() }
+        Self { created: None, choices, usage: None, ended_early: None, extra: Extra::new() }
+    }
+
+    /// Why the engine ended it before the model did, where it did.
+    pub(crate) fn ended_early(&self) -> Option<EarlyEnd> {
+        self.ended_early
     }
 
     pub(crate) fn push(&mut self, event: Event) {
         match event {
             Event::Waiting(_) => {}
+            Event::EndedEarly(why) => self.ended_early = Some(why),
             Event::Usage(usage) => self.usage = Some(usage),
             Event::Chunk(chunk) => self.chunk(chunk),
         }

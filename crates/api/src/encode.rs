@@ -10,6 +10,7 @@ use loggia_wire::frame::sse;
 use loggia_wire::openai::{ChunkChoice, CompletionUsage, Delta, Role};
 use serde::Serialize;
 
+use crate::answer::X_LOGGIA_CUT_SHORT;
 use crate::text::TextChoice;
 use crate::{ApiError, id};
 
@@ -106,6 +107,11 @@ impl Encoder {
     pub(crate) fn push(&mut self, event: Event, out: &mut Vec<u8>) -> Result<(), BackendError> {
         match event {
             Event::Waiting(_) => Ok(()),
+            Event::EndedEarly(why) => {
+                // The headers are gone.
+                sse::write_comment(out, &format!("{X_LOGGIA_CUT_SHORT}: {}", why.as_str()));
+                Ok(())
+            }
             Event::Usage(usage) => {
                 self.usage = Some(usage);
                 Ok(())

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use loggia_backend::{Abilities, Ability, BackendError};
+use loggia_backend::ollama::lost_of_tools;
+use loggia_backend::{Abilities, Ability, BackendError, ToolSchemas};
 use loggia_wire::Extra;
 use loggia_wire::openai::{
     ChatCompletionRequest as Request, Content, Message, PartKind, ResponseFormat, Role, StreamOptions, Tool, ToolChoice,
@@ -167,6 +168,10 @@ pub(crate) fn settle(request: &mut Request, can: &Abilities, strictness: Strictn
     ignored.extend(tool_choice::settle_rest(request, can, strictness)?);
     if let Some(biases) = &mut request.logit_bias {
         ignored.extend(settle_biases(biases, can, strictness)?);
+    }
+    if can.tool_schemas == ToolSchemas::Ollama {
+        // A model is shown less of the tools, but its calls are no others: no ground for a refusal.
+        ignored.extend(lost_of_tools(request));
     }
     ignored.extend(settle_schemas(request, can, strictness)?);
     if can.has(Ability::UnknownFields) {

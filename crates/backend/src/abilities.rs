@@ -124,6 +124,17 @@ pub enum SchemaEngine {
     Llguidance,
 }
 
+/// How much of a tool's `parameters` reaches a model that may call it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ToolSchemas {
+    /// All of it.
+    #[default]
+    Whole,
+    /// What Ollama's own types keep ([`lost_of_tools`](crate::ollama::lost_of_tools)).
+    Ollama,
+}
+
 /// Whose names stand in Ollama's `options`: each engine passes over those that it does not know without a word.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -189,6 +200,9 @@ pub struct Abilities {
     pub context_length: Option<u64>,
     /// What holds an answer to a JSON schema.
     pub schemas: SchemaEngine,
+    /// How much of the tools' parameters a model is shown.
+    #[serde(default)]
+    pub tool_schemas: ToolSchemas,
     /// The names in `options` that it knows.
     pub options: OptionNames,
     /// How many tokens the model's vocabulary has, where known.

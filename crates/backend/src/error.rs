@@ -76,7 +76,7 @@ pub enum BackendError {
         /// After how long it may be asked again, where known.
         retry_after: Option<Duration>,
     },
-    /// The engine refuses with a status that tells more than a 400 would: 408, 409, 422.
+    /// The engine refuses with a status that tells more than a 400 would: 401, 402, 403, 408, 409, 422.
     #[error("{message}")]
     Refused {
         /// The status.
@@ -88,13 +88,14 @@ pub enum BackendError {
         /// For a program, where there is one.
         code: Option<String>,
     },
-    /// The engine does not let Loggia in: its key is missing or wrong. The client can do nothing about it.
-    #[error(
-        "the backend `{backend}` refused Loggia's credentials; its key in the server's configuration is missing or wrong"
-    )]
+    /// The engine does not accept the API key that the server's configuration has for it, or asks Loggia itself for one. The client can do
+    /// nothing about it.
+    #[error("{}", credentials_message(backend, message.as_deref()))]
     Credentials {
         /// The backend's name.
         backend: String,
+        /// The engine's own words, where it has any.
+        message: Option<String>,
     },
     /// Nothing answers at the backend's address.
     #[error("the backend `{backend}` cannot be reached; check that it is running")]
@@ -280,6 +281,17 @@ impl BackendError {
         }
     }
 
+    /// The same error where it is Loggia itself that is refused, and not a client's request: for the models of a backend, for one.
+    #[must_use]
+    pub(crate) fn of_credentials(self, backend: &str) -> Self {
+        match self {
+            Self::Refused { status: 401..=403, message, .. } => {
+                Self::Credentials { backend: backend.to_owned(), message: Some(message) }
+            }
+            other => other,
+        }
+    }
+
     /// Its name, for logs: an engine's own words may hold what the client wrote.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -313,6 +325,16 @@ impl BackendError {
             Self::RateLimited { code, .. } => code.as_deref() != Some(Self::NO_QUOTA),
             _ => false,
         }
+    }
+}
+
+fn credentials_message(backend: &str, message: Option<&str>) -> String {
+    let refused = format!(
+        "the backend `{backend}` refused Loggia's credentials; its API key in the server's configuration is missing or wrong"
+    );
+    match message {
+        Some(message) => format!("{refused}. It says: {message}"),
+        None => refused,
     }
 }
 

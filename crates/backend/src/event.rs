@@ -68,6 +68,8 @@ pub enum Event {
     Waiting(Waiting),
     /// More of the answer.
     Chunk(Chunk),
+    /// The engine ended the answer before its model did: the `finish_reason` that follows is `length`.
+    EndedEarly(EarlyEnd),
     /// What it cost, once, after the last chunk: whether or not the client asked to see it.
     Usage(CompletionUsage),
 }
@@ -82,6 +84,26 @@ pub enum Waiting {
     LoadingModel,
     /// The prompt is being read.
     ReadingPrompt,
+}
+
+/// Why an engine ended an answer before its model did, at no limit that the client set: `x-loggia-cut-short` tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EarlyEnd {
+    /// The answer repeated itself.
+    Repetition,
+    /// The engine does not say.
+    Unknown,
+}
+
+impl EarlyEnd {
+    /// Its name in `x-loggia-cut-short`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Repetition => "repetition",
+            Self::Unknown => "unknown",
+        }
+    }
 }
 
 /// What varies from chunk to chunk. The rest of a `chat.completion.chunk` (id, model, fingerprint) belongs to the answer as a whole

@@ -23,19 +23,21 @@ pub mod ollama;
 pub mod openai;
 mod passed_on;
 pub mod process;
+pub mod references;
 mod retry_after;
 pub mod roster;
 mod thoughts;
+mod tool_calls;
 
 use std::sync::Arc;
 
 use futures_core::future::BoxFuture;
 use loggia_wire::openai::{ChatCompletionRequest, CompletionRequest, Model};
 
-pub use abilities::{Abilities, Ability, AbilitySet, KnownFields, OptionNames, SchemaEngine};
+pub use abilities::{Abilities, Ability, AbilitySet, KnownFields, OptionNames, SchemaEngine, ToolSchemas};
 pub use embedding::{EmbeddingCall, Embeddings, normalise};
 pub use error::{BackendError, NotDeleted, Phase, Work};
-pub use event::{Chunk, Event, Events, Reply, ServedBy, Waiting, fingerprint};
+pub use event::{Chunk, EarlyEnd, Event, Events, Reply, ServedBy, Waiting, fingerprint};
 
 /// Something that can hold a chat: an engine in the process, a server at an address, or a wrapper around one or many of these.
 pub trait Backend: Send + Sync {
@@ -77,6 +79,11 @@ pub trait Backend: Send + Sync {
             self.model(id).await?;
             Err(BackendError::NotDeleted { model: id.to_owned(), why: NotDeleted::EngineKeepsIt })
         })
+    }
+
+    /// Whether `asked` is another spelling of the name of its model `listed`: in another case, or without a part that has a default.
+    fn is_called(&self, _listed: &str, _asked: &str) -> bool {
+        false
     }
 
     /// Whether a model could answer now.

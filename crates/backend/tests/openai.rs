@@ -43,7 +43,7 @@ async fn told(reply: Reply) -> (Vec<Value>, Option<BackendError>) {
                 told.push(value);
             }
             Ok(Event::Usage(usage)) => told.push(json!({"usage": usage})),
-            Ok(Event::Waiting(_)) => panic!("an engine of this kind does not tell that it waits"),
+            Ok(other @ (Event::Waiting(_) | Event::EndedEarly(_))) => panic!("no engine of this kind tells {other:?}"),
             Err(error) => return (told, Some(error)),
         }
     }
@@ -267,7 +267,7 @@ async fn what_engines_send_irregularly_is_made_regular() {
         ),
     ] {
         let (events, _) = stream_of(&format!("data: {sent}\n\ndata: [DONE]\n\n")).await.unwrap();
-        assert_eq!(events, [becomes], "{sent}");
+        assert_eq!(events[0], becomes, "{sent}");
     }
     let usage = r#"{"choices":null,"usage":{"prompt_tokens":1,"completion_tokens":2,"prompt_tokens_details":{"cached_tokens":null}}}"#;
     let (events, _) = stream_of(&format!("data: {usage}\n\ndata: [DONE]\n\n")).await.unwrap();
@@ -311,7 +311,7 @@ async fn a_running_count_is_told_once_at_the_end_and_an_unreadable_one_never() {
     assert_eq!(events.len(), 3);
     assert_eq!(events[2], json!({"usage": {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}}));
     let (events, _) = stream_of(&format!("{}data: [DONE]\n\n", frame("{\"prompt_tokens\":\"many\"}"))).await.unwrap();
-    assert_eq!(events.len(), 1);
+    assert!(events.iter().all(|event| event.get("usage").is_none()), "{events:?}");
 }
 
 /// What vLLM answers, with its own fields.
@@ -419,7 +419,6 @@ async fn each_refusal_is_understood_whatever_its_shape() {
         |prompt, context| BackendError::ContextLengthExceeded { prompt_tokens: Some(prompt), context: Some(context) };
     let bad = |what: &str| BackendError::BadAnswer { backend: "gpu".to_owned(), what: what.to_owned() };
     let engine = |message: &str| BackendError::Engine { message: message.to_owned() };
-    let credentials = BackendError::Credentials { backend: "gpu".to_owned() };
     let its_own = |status, message: &str, param: Option<&str>| BackendError::Refused {
         status,
         message: message.to_owned(),
@@ -476,8 +475,6 @@ async fn each_refusal_is_understood_whatever_its_shape() {
             r#"{"error":{"message":"This model's maximum context length is 4096 tokens and your request has 15 input tokens","code":400}}"#,
             invalid(only_the_answer, Some("max_tokens"), Some("context_length_exceeded")),
         ),
-        ("401 Unauthorized", r#"{"error":"Unauthorized"}"#, credentials.clone()),
-        ("403 Forbidden", "", credentials),
         (
             "404 Not Found",
             r#"{"error":{"message":"The model `x` does not exist.","type":"NotFoundError","param":"model","code":404}}"#,
@@ -505,6 +502,52 @@ async fn each_refusal_is_understood_whatever_its_shape() {
     }
     let busy = BackendError::Busy { retry_after: Some(Duration::from_secs(7)) };
     assert_eq!(refused_with("503 Service Unavailable", "retry-after: 7\r\n", "{}").await, busy);
+}
+
+#[tokio::test]
+async fn what_an_engine_wants_of_its_account_keeps_its_status_and_its_words() {
+    for (status, body, expected) in [
+        (
+            "401 Unauthorized",
+            r#"{"error":{"message":"Unauthorized","code":"invalid_api_key"}}"#,
+            (
+                401,
+                "Unauthorized (No API key is configured for the backend `gpu`, and none was sent.)",
+                Some("backend_credentials"),
+            ),
+        ),
+        ("402 Payment Required", r#"{"detail":"nothing left"}"#, (402, "nothing left", None)),
+        ("403 Forbidden", r#"{"error":{"message":"not for you"}}"#, (403, "not for you", None)),
+        ("403 Forbidden", "", (403, "the engine refused the request with status 403", None)),
+    ] {
+        let (status_told, message, code) = expected;
+        let (message, code) = (message.to_owned(), code.map(str::to_owned));
+        let expected = BackendError::Refused { status: status_told, message, param: None, code };
+        assert_eq!(refused_with(status, "", body).await, expected, "{status} {body}");
+    }
+}
+
+/// A key of this server's that an engine refuses is no fault of the client's; what the engine says of it is told all the same.
+#[tokio::test]
+async fn a_refused_key_of_the_servers_own_is_told_with_the_engines_words() {
+    let no = || json("403 Forbidden", r#"{"error":{"message":"wrong key"}}"#);
+    let credentials =
+        |message: &str| BackendError::Credentials { backend: "gpu".to_owned(), message: Some(message.to_owned()) };
+    let engine =
+        RawEngine::start([no(), json("401 Unauthorized", ""), json("402 Payment Required", "pay"), no()]).await;
+    let url = engine.url.parse().unwrap();
+    let backend = OpenAi::new("gpu", Client::default(), url, Some("sk-1".parse().unwrap()));
+    let error = backend.chat(whole_call()).await.unwrap_err();
+    assert_eq!(error, credentials("wrong key"));
+    assert!(error.to_string().ends_with("missing or wrong. It says: wrong key"), "{error}");
+    let refused = backend.chat(whole_call()).await.unwrap_err();
+    assert_eq!(refused, credentials("the engine refused the request with status 401"));
+    let refused = backend.chat(whole_call()).await.unwrap_err();
+    assert!(matches!(refused, BackendError::Refused { status: 402, message, .. } if message == "pay"));
+    assert_eq!(backend.models().await, Err(credentials("wrong key")));
+    // Where it has none, a list that is refused is about the server too: the client did not ask for it.
+    let engine = RawEngine::start([no()]).await;
+    assert_eq!(engine_at(&engine.url).models().await, Err(credentials("wrong key")));
 }
 
 #[tokio::test]

@@ -83,6 +83,10 @@ impl Backend for Fake {
         Box::pin(std::future::ready(Ok(())))
     }
 
+    fn is_called(&self, listed: &str, asked: &str) -> bool {
+        self.name.starts_with("any-case") && listed.eq_ignore_ascii_case(asked)
+    }
+
     fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, BackendError>> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         Box::pin(async move {
@@ -108,6 +112,32 @@ async fn served(roster: &Roster, model: &str) -> Result<String, BackendError> {
     let call = ChatCall { id: "chatcmpl-1".into(), request: Arc::new(request), profile: Profile::Openai, head: None };
     let served_by = roster.chat(call).await?.served_by;
     Ok(format!("{} {}", served_by.backend, served_by.model))
+}
+
+/// Ollama answers to a name in any case; a name that is there as it was asked for comes first all the same, wherever it is.
+#[tokio::test]
+async fn a_name_in_another_case_leads_to_a_backend_that_reads_names_so_where_nobody_has_it_as_asked() {
+    let any = Fake::having("any-case", &["Coder:7b", "shared", "m"]);
+    let exact = Fake::having("exact", &["SHARED", "Own", "M:latest"]);
+    let roster = roster(&[&any, &exact], &["agent=CODER:7B", "x-*=*"]);
+    for (name, leads_to) in [
+        ("coder:7B", "any-case Coder:7b"),
+        ("any-case/CODER:7b", "any-case Coder:7b"),
+        ("agent", "any-case Coder:7b"),
+        ("x-coder:7b", "any-case Coder:7b"),
+        ("shared", "any-case shared"),
+        ("SHARED", "exact SHARED"),
+        ("Shared", "any-case shared"),
+        ("M", "exact M:latest"),
+    ] {
+        assert_eq!(served(&roster, name).await.as_deref(), Ok(leads_to), "{name}");
+    }
+    for name in ["own", "exact/shared", "AGENT"] {
+        assert_eq!(served(&roster, name).await, not_found(name), "{name}");
+    }
+    assert_eq!(listed(&roster).await, ["Coder:7b", "shared", "m", "SHARED", "Own", "M:latest", "agent"]);
+    any.goes_down();
+    assert_eq!(served(&roster, "CODER:7b").await, Err(unreachable_backend("any-case")), "it may be back");
 }
 
 async fn listed(roster: &Roster) -> Vec<String> {

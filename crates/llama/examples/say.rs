@@ -40,7 +40,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             Event::Usage(usage) => {
                 println!("\n[{} + {} tokens in {:?}]", usage.prompt_tokens, usage.completion_tokens, began.elapsed());
             }
-            Event::Waiting(_) => {}
+            Event::Waiting(_) | Event::EndedEarly(_) => {}
         }
     }
     Ok(())

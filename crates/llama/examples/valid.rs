@@ -57,7 +57,7 @@ async fn judge(llama: &Llama, question: &str, schema: &Value) -> Result<(bool, u
         match event? {
             Event::Chunk(chunk) => text.extend(chunk.choices.into_iter().filter_map(|choice| choice.delta.content)),
             Event::Usage(usage) => tokens = usage.completion_tokens,
-            Event::Waiting(_) => {}
+            Event::Waiting(_) | Event::EndedEarly(_) => {}
         }
     }
     let value = serde_json::from_str::<Value>(&text);

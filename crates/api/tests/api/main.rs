@@ -12,6 +12,7 @@ mod fields;
 mod misplaced;
 mod odd;
 mod older_functions;
+mod ollama_answers;
 mod original;
 mod packed;
 mod reasoning;

@@ -43,7 +43,7 @@ fn every_kind() -> Vec<(BackendError, u16)> {
         (refused(429), 429),
         (refused(501), 400),
         (refused(999), 400),
-        (BackendError::Credentials { backend: backend() }, 502),
+        (BackendError::Credentials { backend: backend(), message: None }, 502),
         (BackendError::Unreachable { backend: backend() }, 502),
         (BackendError::TimedOut { backend: backend(), phase: Phase::Connect, after: second }, 504),
         (BackendError::TimedOut { backend: backend(), phase: Phase::Idle, after: second }, 504),

@@ -66,6 +66,11 @@ impl Upstream {
         &self.0.base
     }
 
+    /// Whether requests carry an API key.
+    pub fn has_key(&self) -> bool {
+        self.0.key.is_some()
+    }
+
     /// The absolute URI of a path, for [`Upstream::get`] and [`Upstream::post_json`]: make it once.
     pub fn uri(&self, path: &'static str) -> Uri {
         self.0.base.join(&PathAndQuery::from_static(path))

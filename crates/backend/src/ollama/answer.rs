@@ -12,21 +12,24 @@ use loggia_wire::openai::{
 };
 
 use super::error::error_in_stream;
-use crate::{BackendError, Chunk, Event, Profile};
+use super::repetition::Tail;
+use crate::tool_calls::{NO_INDEX, ToolCalls};
+use crate::{BackendError, Chunk, EarlyEnd, Event, Profile};
 
 /// Turns the lines of one answer, streamed or whole, into events.
 #[derive(Debug)]
 pub struct Answer {
-    id: Arc<str>,
     backend: Arc<str>,
     profile: Profile,
     lines: Lines,
     /// Whether calls after the first are dropped (`parallel_tool_calls: false`).
     single_call: bool,
+    form: Form,
     begun: bool,
     done: bool,
-    /// How many calls have been passed on.
-    calls: u32,
+    calls: ToolCalls,
+    /// The end of what was said, reasoning included.
+    tail: Tail,
 }
 
 /// What the lines of an answer look like.
@@ -38,10 +41,37 @@ enum Lines {
     OfGenerate,
 }
 
+/// How an answer was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// Line by line.
+    Streamed,
+    /// In one line.
+    Whole,
+}
+
 impl Answer {
     /// An answer with this id from the backend of this name.
-    pub fn new(id: Arc<str>, backend: Arc<str>, profile: Profile, single_call: bool) -> Self {
-        Self { id, backend, profile, lines: Lines::OfChat, single_call, begun: false, done: false, calls: 0 }
+    pub fn new(id: &str, backend: Arc<str>, profile: Profile, single_call: bool) -> Self {
+        let calls = ToolCalls::new(id, 1);
+        let tail = Tail::default();
+        Self {
+            backend,
+            profile,
+            lines: Lines::OfChat,
+            single_call,
+            form: Form::Streamed,
+            begun: false,
+            done: false,
+            calls,
+            tail,
+        }
+    }
+
+    /// The same, that was not asked for as a stream.
+    #[must_use]
+    pub fn in_one_line(self) -> Self {
+        Self { form: Form::Whole, ..self }
     }
 
     /// The same, of lines of `/api/generate`.
@@ -65,7 +95,13 @@ impl Answer {
             return Err(self.bad("a line after the last one"));
         }
         let message = line.message.as_ref().ok_or_else(|| self.bad("a line without a message"))?;
-        let chunk = self.chunk(&line, message);
+        if line.done && matches!(line.done_reason.as_deref(), Some("load" | "unload")) {
+            // No end of an answer: Ollama's cloud says it of a conversation to which it has nothing to say.
+            return Err(self.bad("it loaded or unloaded the model, and generated nothing"));
+        }
+        self.tail.push(message.thinking.as_deref().unwrap_or_default());
+        self.tail.push(&message.content);
+        let chunk = self.chunk(&line, message)?;
         self.done = line.done;
         let usage = line.done.then(|| usage(&line));
         Ok(chunk.map(Event::Chunk).into_iter().chain(usage.map(Event::Usage)))
@@ -76,70 +112,90 @@ impl Answer {
         self.done
     }
 
-    /// What it means that the lines have ended: nothing after the last one, else that the answer was cut short.
-    pub fn finish(&self) -> Result<(), BackendError> {
-        if self.done { Ok(()) } else { Err(BackendError::CutShort { backend: self.backend.to_string() }) }
+    /// What it means that the lines have ended, where no connection broke: nothing after the last one. Else Ollama ended the answer before
+    /// the model did, which it does where an answer repeats itself; or the answer was cut short on the way.
+    ///
+    /// Ollama's last line says `done: false` then (`fixtures/ollama/chat/repetition`). A whole answer of that kind is all there; of a stream
+    /// only its text tells.
+    pub fn finish(&mut self) -> Result<impl Iterator<Item = Event> + use<>, BackendError> {
+        let ended_early = match (self.done, self.tail.repeats()) {
+            (true, _) => None,
+            (false, true) => Some(EarlyEnd::Repetition),
+            (false, false) if self.form == Form::Whole && !self.tail.is_empty() => Some(EarlyEnd::Unknown),
+            (false, false) => return Err(BackendError::CutShort { backend: self.backend.to_string() }),
+        };
+        self.done = true;
+        let end = |why| [Event::EndedEarly(why), Event::Chunk(Chunk::of(ChunkChoice::finish(0, FinishReason::Length)))];
+        Ok(ended_early.map(end).into_iter().flatten())
     }
 
-    fn chunk(&mut self, line: &ChatLine<'_>, message: &LineMessage<'_>) -> Option<Chunk> {
-        let delta = self.delta(message);
-        let finish_reason = line.done.then(|| self.finish_reason(line));
+    fn chunk(&mut self, line: &ChatLine<'_>, message: &LineMessage<'_>) -> Result<Option<Chunk>, BackendError> {
+        let choice = self.choice(line, message)?;
         // The original sent a chunk for every line; ours has none for a line that says nothing.
-        if delta.is_empty() && finish_reason.is_none() && line.logprobs.is_none() && self.profile == Profile::Openai {
-            return None;
+        let says_nothing = choice.delta.is_empty() && choice.finish_reason.is_none() && choice.logprobs.is_none();
+        if says_nothing && self.profile == Profile::Openai {
+            return Ok(None);
         }
         let created = if self.begun { None } else { created(line) };
         self.begun = true;
-        let logprobs = line.logprobs.clone().map(logprobs);
-        let choice = ChunkChoice { index: 0, delta, logprobs, finish_reason, extra: Extra::new() };
-        Some(Chunk { created, ..Chunk::of(choice) })
+        Ok(Some(Chunk { created, ..Chunk::of(choice) }))
     }
 
-    fn delta(&mut self, message: &LineMessage<'_>) -> Delta {
-        let mut delta = match message.thinking.as_deref() {
-            Some(thinking) if !thinking.is_empty() => Delta::reasoning(thinking),
-            _ => Delta::default(),
-        };
-        if !message.content.is_empty() {
-            delta.content = Some(message.content.to_string());
+    fn choice(&mut self, line: &ChatLine<'_>, message: &LineMessage<'_>) -> Result<ChunkChoice, BackendError> {
+        let mut choice = ChunkChoice::delta(0, delta(message));
+        choice.logprobs = line.logprobs.clone().map(logprobs);
+        choice.finish_reason = line.done.then(|| finish_reason(line));
+        // A call comes whole.
+        self.calls.whole(&mut choice).map_err(|what| self.bad(what))?;
+        if self.single_call
+            && let Some(calls) = &mut choice.delta.tool_calls
+        {
+            calls.retain(|call| call.index == 0);
+            choice.delta.tool_calls.take_if(|calls| calls.is_empty());
         }
-        let calls: Vec<_> = message.tool_calls.iter().filter_map(|call| self.tool_call(call)).collect();
-        delta.tool_calls = (!calls.is_empty()).then_some(calls);
-        delta
-    }
-
-    /// A call comes whole. Its index is counted here: older versions send none.
-    fn tool_call(&mut self, call: &LineToolCall<'_>) -> Option<ToolCallDelta> {
-        if self.single_call && self.calls > 0 {
-            return None;
-        }
-        let index = self.calls;
-        self.calls += 1;
-        let made_here = || format!("call_{}_{index}", self.id.trim_start_matches("chatcmpl-"));
-        let id = call.id.as_deref().filter(|id| !id.is_empty()).map_or_else(made_here, str::to_owned);
-        let arguments = call.function.arguments.map_or("{}", |arguments| arguments.get());
-        let function = FunctionCallDelta {
-            name: Some(call.function.name.to_string()),
-            arguments: Some(arguments.to_owned()),
-            extra: Extra::new(),
-        };
-        let kind = Some("function".to_owned());
-        Some(ToolCallDelta { index, id: Some(id), kind, function: Some(function), extra: Extra::new() })
-    }
-
-    fn finish_reason(&self, line: &ChatLine<'_>) -> FinishReason {
-        match line.done_reason.as_deref() {
+        if line.done && self.profile == Profile::Original {
             // The original knew no other.
-            _ if self.profile == Profile::Original => FinishReason::Stop,
-            Some("length") => FinishReason::Length,
-            // Ollama says "stop" after calls too.
-            _ if self.calls > 0 => FinishReason::ToolCalls,
-            _ => FinishReason::Stop,
+            choice.finish_reason = Some(FinishReason::Stop);
         }
+        Ok(choice)
     }
 
     fn bad(&self, what: impl Into<String>) -> BackendError {
         BackendError::BadAnswer { backend: self.backend.to_string(), what: what.into() }
+    }
+}
+
+fn delta(message: &LineMessage<'_>) -> Delta {
+    let mut delta = match message.thinking.as_deref() {
+        Some(thinking) if !thinking.is_empty() => Delta::reasoning(thinking),
+        _ => Delta::default(),
+    };
+    if !message.content.is_empty() {
+        delta.content = Some(message.content.to_string());
+    }
+    if !message.tool_calls.is_empty() {
+        delta.tool_calls = Some(message.tool_calls.iter().map(tool_call).collect());
+    }
+    delta
+}
+
+/// Older versions send no id; what they send as an index is not needed, for each call comes whole.
+fn tool_call(call: &LineToolCall<'_>) -> ToolCallDelta {
+    let arguments = call.function.arguments.map_or("{}", |arguments| arguments.get());
+    let function = FunctionCallDelta {
+        name: Some(call.function.name.to_string()),
+        arguments: Some(arguments.to_owned()),
+        extra: Extra::new(),
+    };
+    let id = call.id.as_deref().map(str::to_owned);
+    ToolCallDelta { index: NO_INDEX, id, kind: None, function: Some(function), extra: Extra::new() }
+}
+
+/// Ollama says "stop" after calls too; `tool_calls` knows of them.
+fn finish_reason(line: &ChatLine<'_>) -> FinishReason {
+    match line.done_reason.as_deref() {
+        Some("length") => FinishReason::Length,
+        _ => FinishReason::Stop,
     }
 }
 

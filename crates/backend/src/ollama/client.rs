@@ -23,7 +23,8 @@ use super::context;
 use super::error::{refusal, transport_error};
 use super::events::OllamaEvents;
 use super::models::{self, Known, ModelMemory};
-use super::request::{chat_request, generate_request};
+use super::names;
+use super::request::{asks_the_system, chat_request, generate_request};
 use super::swallowed::NotSwallowed;
 use crate::conversation::{Change, arguments};
 use crate::emulate::calling::{Calling, earlier_as_text};
@@ -137,9 +138,11 @@ where
         let room = Room { need: context::need(asked), answer: context::answer(asked) };
         let response = self.ask_sized(&mut question, &known, room, call.head.as_deref()).await?;
         let single_call = asked.parallel_tool_calls == Some(false);
-        let answer = Answer::new(Arc::clone(&call.id), Arc::clone(&self.name), call.profile, single_call);
+        let answer = Answer::new(&call.id, Arc::clone(&self.name), call.profile, single_call);
+        let answer = if asked.streams() { answer } else { answer.in_one_line() };
         let mut reply = self.reply(response, answer, &asked.model, &known);
         reply.served_by.changed.extend(arguments::any_changed(&asked.messages).then_some(Change::Arguments));
+        reply.served_by.changed.extend(asks_the_system(asked, call.profile).then_some(Change::SystemAsUser));
         Ok(reply)
     }
 
@@ -152,7 +155,8 @@ where
         let room = Room { need: context::need_of_text(&request, answer), answer };
         let mut question = Question::Generate(request);
         let response = self.ask_sized(&mut question, &known, room, call.head.as_deref()).await?;
-        let answer = Answer::new(Arc::clone(&call.id), Arc::clone(&self.name), call.profile, false).of_text();
+        let answer = Answer::new(&call.id, Arc::clone(&self.name), call.profile, false).of_text();
+        let answer = if asked.streams() { answer } else { answer.in_one_line() };
         Ok(self.reply(response, answer, &asked.model, &known))
     }
 
@@ -343,7 +347,14 @@ where
     }
 
     fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, BackendError>> {
-        Box::pin(async move { Ok(models::list(&self.get::<Tags>("/api/tags").await?)) })
+        Box::pin(async move {
+            let tags = self.get::<Tags>("/api/tags").await;
+            Ok(models::list(&tags.map_err(|error| error.of_credentials(&self.name))?))
+        })
+    }
+
+    fn is_called(&self, listed: &str, asked: &str) -> bool {
+        names::are_same(listed, asked)
     }
 
     fn model<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Model, BackendError>> {

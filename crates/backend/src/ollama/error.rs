@@ -17,9 +17,8 @@ pub(super) fn refusal(
     model: &str,
     backend: &str,
 ) -> BackendError {
-    // Not Ollama's own: a proxy before it speaks.
     if let Some(error) = with_its_status(status.as_u16(), retry_after, body) {
-        return error;
+        return signed_in(error, backend);
     }
     let text = match serde_json::from_slice::<ErrorLine>(body) {
         Ok(line) => line.error,
@@ -34,7 +33,6 @@ pub(super) fn refusal(
         400 if text.contains("support chat") => BackendError::Unsupported { work: Work::Chat },
         // An input of `/api/embed`; a prompt that is too long is an engine's error, above.
         400 if text.contains("context length") => BackendError::InputTooLong { index: None, tokens: None, most: None },
-        401 | 403 => BackendError::Credentials { backend: backend.to_owned() },
         404 | 405 => {
             let what = format!("status {}, as if it were no Ollama", status.as_u16());
             BackendError::BadAnswer { backend: backend.to_owned(), what }
@@ -44,6 +42,19 @@ pub(super) fn refusal(
         // Ollama answers a wrong option or format of the client's with a 500 (`fixtures/ollama/chat/option-wrong-type`).
         _ if is_the_clients_fault(&text) => invalid(text),
         _ => BackendError::Engine { message: text },
+    }
+}
+
+/// Ollama says no more than "unauthorized" of a model in its cloud, where nobody is signed in on its machine.
+fn signed_in(error: BackendError, backend: &str) -> BackendError {
+    match error {
+        BackendError::Refused { status: 401, message, param, code } if message.eq_ignore_ascii_case("unauthorized") => {
+            let message = format!(
+                "{message}: the model runs in Ollama's cloud; sign in with `ollama signin` on the machine of the backend `{backend}`"
+            );
+            BackendError::Refused { status: 401, message, param, code }
+        }
+        other => other,
     }
 }
 

@@ -46,7 +46,10 @@ where
             let line = ready!(self.as_mut().poll_line(cx))?;
             let this = self.as_mut().project();
             let Some(line) = line else {
-                return Poll::Ready(this.answer.finish().map(|()| None));
+                let mut events = this.answer.finish()?;
+                let event = events.next();
+                *this.next = events.next();
+                return Poll::Ready(Ok(event));
             };
             let mut events = this.answer.push(&line)?;
             if let Some(event) = events.next() {

@@ -12,12 +12,16 @@ mod error;
 mod events;
 mod message;
 mod models;
+mod names;
+mod repetition;
 mod request;
 mod sampling;
 mod swallowed;
+mod tools;
 
 pub use answer::Answer;
 pub use client::{Ollama, OllamaService};
 pub use models::ModelMemory;
 pub use request::{chat_request, generate_request};
 pub(crate) use sampling::OPTIONS;
+pub use tools::lost_of_tools;

@@ -10,7 +10,8 @@ use loggia_wire::ollama::{ListedModel, RunningModels, Show, Tags};
 use loggia_wire::openai::Model;
 use serde_json::json;
 
-use crate::{Abilities, Ability, AbilitySet, OptionNames, SchemaEngine, fingerprint};
+use super::names;
+use crate::{Abilities, Ability, AbilitySet, OptionNames, SchemaEngine, ToolSchemas, fingerprint};
 
 /// How long what is known of a model is believed: a model can be made anew under the same name.
 const BELIEVED_FOR: Duration = Duration::from_mins(5);
@@ -147,7 +148,9 @@ fn abilities(show: &Show) -> Abilities {
     for (name, ability) in CAPABILITIES {
         set = if is_told(show, name) { set.with(ability) } else { set.without(ability) };
     }
-    able(set, show.context_length())
+    // Where its template knows nothing of tools they are told of in a message.
+    let tool_schemas = if is_told(show, "tools") { ToolSchemas::Ollama } else { ToolSchemas::Whole };
+    Abilities { tool_schemas, ..able(set, show.context_length()) }
 }
 
 /// Whether Ollama tells of this capability. Versions before 0.6 tell of none: then everything is tried.
@@ -161,6 +164,7 @@ fn able(can: AbilitySet, context_length: Option<u64>) -> Abilities {
         context_length,
         schemas: SchemaEngine::LlamaCpp,
         options: OptionNames::Ollama,
+        tool_schemas: ToolSchemas::Ollama,
         ..Abilities::default()
     }
 }
@@ -170,10 +174,10 @@ pub(super) fn list(tags: &Tags) -> Vec<Model> {
     tags.models.iter().map(|listed| model(&listed.name, listed)).collect()
 }
 
-/// The model of this name; `smollm2` is `smollm2:latest`, as Ollama has it.
+/// The model of this name, as Ollama reads names; one that is called exactly so comes first.
 pub(super) fn find<'a>(tags: &'a Tags, id: &str) -> Option<&'a ListedModel> {
-    let latest = format!("{id}:latest");
-    tags.models.iter().find(|listed| listed.name == id || listed.name == latest)
+    let exactly = tags.models.iter().find(|listed| listed.name == id);
+    exactly.or_else(|| tags.models.iter().find(|listed| names::are_same(&listed.name, id)))
 }
 
 /// The digest of this model's manifest.
@@ -207,8 +211,7 @@ pub(super) fn described(
 
 /// The context size that a model is loaded with, where it is.
 pub(super) fn loaded_context(running: &RunningModels, id: &str) -> Option<u64> {
-    let latest = format!("{id}:latest");
-    running.models.iter().find(|loaded| loaded.name == id || loaded.name == latest)?.context_length
+    running.models.iter().find(|loaded| names::are_same(&loaded.name, id))?.context_length
 }
 
 fn model(id: &str, listed: &ListedModel) -> Model {

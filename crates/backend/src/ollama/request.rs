@@ -2,11 +2,14 @@
 
 use loggia_wire::Extra;
 use loggia_wire::ollama::{self, Think};
-use loggia_wire::openai::{ChatCompletionRequest, CompletionRequest, OnePrompt, ResponseFormat, Tool};
+use loggia_wire::openai::{
+    ChatCompletionRequest, CompletionRequest, FunctionDefinition, Message, OnePrompt, ResponseFormat, Role, Tool,
+};
 use serde_json::{Value, json};
 
 use super::message::chat_messages;
 use super::sampling::options;
+use super::tools::shown;
 use crate::conversation::tools::completed;
 use crate::{BackendError, Profile};
 
@@ -15,9 +18,15 @@ use crate::{BackendError, Profile};
 /// `truncate: false` and `shift: false` are always sent: without them Ollama cuts a prompt that does not fit, and drops the
 /// beginning of an answer that does not, in silence (`fixtures/ollama/chat/overflow-default`).
 pub fn chat_request(request: &ChatCompletionRequest, profile: Profile) -> Result<ollama::ChatRequest, BackendError> {
+    let mut messages = chat_messages(&request.messages)?;
+    if asks_the_system(request, profile)
+        && let Some(last) = messages.last_mut()
+    {
+        last.role = "user";
+    }
     Ok(ollama::ChatRequest {
         model: request.model.clone(),
-        messages: chat_messages(&request.messages)?,
+        messages,
         stream: request.streams(),
         format: request.response_format.as_ref().and_then(format),
         options: options(request, profile),
@@ -29,6 +38,13 @@ pub fn chat_request(request: &ChatCompletionRequest, profile: Profile) -> Result
         logprobs: request.logprobs.filter(|&wanted| wanted),
         top_logprobs: request.top_logprobs,
     })
+}
+
+/// Whether there are only system messages, so that the last one is asked as the user's: Ollama's cloud would only load the model, and many
+/// templates give a model nothing to answer to.
+pub(super) fn asks_the_system(request: &ChatCompletionRequest, profile: Profile) -> bool {
+    let is_system = |message: &Message| matches!(message.role, Role::System | Role::Developer);
+    profile == Profile::Openai && request.messages.iter().all(is_system)
 }
 
 /// Translates a checked request for a completion of one prompt. A text is continued as it is, without the model's template; but what is
@@ -83,7 +99,10 @@ fn format(format: &ResponseFormat) -> Option<Value> {
 
 /// The functions that the model may call. A tool of another type has been refused at the door.
 fn tools(request: &ChatCompletionRequest) -> Vec<Tool> {
-    let functions = request.callable_functions().into_iter().map(completed);
+    let functions = request.callable_functions().into_iter().map(|function| {
+        let function = completed(function);
+        FunctionDefinition { parameters: function.parameters.as_ref().map(|all| shown(all).0), ..function }
+    });
     functions
         .map(|function| Tool { kind: "function".to_owned(), function: Some(function), extra: Extra::new() })
         .collect()

@@ -22,6 +22,7 @@ use crate::emulate::forced_call;
 use crate::http::{BaseUrl, Body, Client, Key, Upstream, read};
 use crate::retry_after::retry_after;
 use crate::thoughts::Apart;
+use crate::tool_calls::ToolCalls;
 use crate::{
     Abilities, Ability, AbilitySet, Backend, BackendError, ChatCall, Chunk, CompletionCall, EmbeddingCall, Embeddings,
     Event, Events, Reply, ServedBy, Work, conversation, fingerprint,
@@ -125,7 +126,8 @@ impl OpenAi {
         let thoughts_apart = request.extra.get("reasoning_format").is_none_or(|format| format != "none");
         let single_call = request.parallel_tool_calls == Some(false);
         let model = request.model.as_str().into();
-        let asked = Asked { kind: Kind::Chat, model, stream, choices, alternatives, thoughts_apart, single_call };
+        let id = Arc::clone(&call.id);
+        let asked = Asked { id, kind: Kind::Chat, model, stream, choices, alternatives, thoughts_apart, single_call };
         self.start(&self.chat, to_json(request)?, asked).await
     }
 
@@ -140,6 +142,7 @@ impl OpenAi {
         let (stream, choices) = (request.streams(), request.prompts() * request.choices());
         let model = request.model.as_str().into();
         let asked = Asked {
+            id: Arc::clone(&call.id),
             kind: Kind::Completion,
             model,
             stream,
@@ -169,7 +172,8 @@ impl OpenAi {
     }
 
     async fn streamed(&self, body: Body, asked: Asked, server: &str) -> Result<Reply, BackendError> {
-        let answer = Answer::new(Arc::clone(&self.name), Arc::clone(&asked.model), asked.kind, asked.choices);
+        let (backend, model) = (Arc::clone(&self.name), Arc::clone(&asked.model));
+        let answer = Answer::new(&asked.id, backend, model, asked.kind, asked.choices);
         let mut events = OpenAiEvents::new(Arc::clone(&self.name), body, answer);
         events.begin().await?;
         let served_by = self.served_by(Arc::clone(&asked.model), events.system_fingerprint(), server);
@@ -178,9 +182,12 @@ impl OpenAi {
 
     async fn whole(&self, body: Body, asked: Asked, server: &str) -> Result<Reply, BackendError> {
         let body = read(body, ANSWER_LIMIT).await.map_err(|error| self.failed(error))?;
-        let whole = match whole::read(&body, asked.kind).map_err(|what| self.bad_answer(what))? {
+        let calls = ToolCalls::new(&asked.id, asked.choices);
+        let whole = match whole::read(&body, asked.kind, calls).map_err(|what| self.bad_answer(what))? {
             whole::Read::Answer(whole) => whole,
-            whole::Read::Error(error) => return Err(refusal::instead(&error, &asked.model, &self.name)),
+            whole::Read::Error(error) => {
+                return Err(self.about_the_key(refusal::instead(&error, &asked.model, &self.name)));
+            }
         };
         let served_by = self.served_by(Arc::clone(&asked.model), whole.system_fingerprint.as_deref(), server);
         let events = [Some(Event::Chunk(whole.chunk)), whole.usage.map(Event::Usage)];
@@ -197,7 +204,7 @@ impl OpenAi {
     async fn list(&self) -> Result<Vec<Model>, BackendError> {
         let response = self.upstream.get(&self.models).await.map_err(|error| self.failed(error))?;
         if response.status() != StatusCode::OK {
-            return Err(self.refused(response, "").await);
+            return Err(self.refused(response, "").await.of_credentials(&self.name));
         }
         let body = read(response.into_body(), ANSWER_LIMIT).await.map_err(|error| self.failed(error))?;
         let models = models::read(&body, &self.name).ok_or_else(|| self.bad_answer("it is no list of models"))?;
@@ -234,7 +241,23 @@ impl OpenAi {
         let status = head.status.as_u16();
         let error = refusal::before_the_answer(status, retry_after(&head.headers), &body, model, &self.name);
         tracing::debug!(backend = &*self.name, status, "a backend refused a call");
-        error
+        self.about_the_key(error)
+    }
+
+    /// A 401 or 403 is about the API key that this server sends, where it sends one. Without one a 401 asks for it.
+    fn about_the_key(&self, error: BackendError) -> BackendError {
+        match error {
+            BackendError::Refused { status: 401 | 403, .. } if self.upstream.has_key() => {
+                error.of_credentials(&self.name)
+            }
+            BackendError::Refused { status: 401, message, param, .. } => {
+                let message =
+                    format!("{message} (No API key is configured for the backend `{}`, and none was sent.)", self.name);
+                // The engine's own code says "invalid_api_key", which the client would take for its own key here.
+                BackendError::Refused { status: 401, message, param, code: Some("backend_credentials".to_owned()) }
+            }
+            other => other,
+        }
     }
 
     pub(super) async fn embedding_refused(&self, response: Response<Body>, request: &EmbeddingRequest) -> BackendError {
@@ -242,7 +265,7 @@ impl OpenAi {
         let body = read(body, REFUSAL_LIMIT).await.unwrap_or_default();
         let status = head.status.as_u16();
         tracing::debug!(backend = &*self.name, status, "a backend refused a call for embeddings");
-        refusal::of_embeddings(status, retry_after(&head.headers), &body, request, &self.name)
+        self.about_the_key(refusal::of_embeddings(status, retry_after(&head.headers), &body, request, &self.name))
     }
 
     pub(super) fn failed(&self, error: crate::http::Error) -> BackendError {
@@ -321,6 +344,8 @@ impl Backend for OpenAi {
 
 /// What of a request matters for its answer.
 struct Asked {
+    /// The id of the answer.
+    id: Arc<str>,
     kind: Kind,
     model: Arc<str>,
     stream: bool,

@@ -56,10 +56,12 @@ impl OpenAiEvents {
             let Some(body) = &mut self.body else {
                 return Poll::Ready(None);
             };
+            if self.answer.is_done() {
+                return Poll::Ready(self.end(cx));
+            }
             match self.frames.next_event() {
                 Ok(Some(frame)) => match self.answer.push(&frame) {
                     Ok(Some(chunk)) => return Poll::Ready(Some(Ok(Event::Chunk(chunk)))),
-                    Ok(None) if self.answer.is_done() => return Poll::Ready(self.end(cx)),
                     Ok(None) => continue,
                     Err(error) => return self.fail(error),
                 },

@@ -2,7 +2,10 @@
 //!
 //! Run only on what could not be read at once. What it does not know it leaves alone.
 
+use loggia_wire::openai::{ChunkChoice, CompletionUsage};
 use serde_json::{Map, Value, json};
+
+use crate::tool_calls::NO_INDEX;
 
 /// What stands for a log-probability of minus infinity, which JSON cannot say: OpenAI's own value.
 const IMPOSSIBLE: f64 = -9999.0;
@@ -63,27 +66,24 @@ fn answer(value: &mut Value, said: &str) {
 
 fn choice(choice: &mut Value, position: usize, said: &str) {
     let Value::Object(choice) = choice else { return };
-    index(choice, position);
+    if !choice.get("index").is_some_and(Value::is_u64) {
+        choice.insert("index".to_owned(), json!(position));
+    }
     if let Some(reason) = choice.get_mut("finish_reason") {
         finish_reason(reason);
     }
     if let Some(logprobs) = choice.get_mut("logprobs") {
         no_null_logprob(logprobs);
     }
-    let said_value = choice.entry(said).or_insert(Value::Null);
-    if said_value.is_null() {
-        *said_value = json!({});
+    if choice.get(said).is_none_or(Value::is_null) {
+        // Some stream messages, and some answer whole with a delta.
+        let other = if said == "delta" { "message" } else { "delta" };
+        let other = choice.remove(other).filter(Value::is_object).unwrap_or_else(|| json!({}));
+        choice.insert(said.to_owned(), other);
     }
-    if let Value::Object(message) = said_value {
+    if let Some(Value::Object(message)) = choice.get_mut(said) {
         text(message, said == "message");
-        for (position, call) in
-            message.get_mut("tool_calls").and_then(Value::as_array_mut).into_iter().flatten().enumerate()
-        {
-            tool_call(call, position, said == "message");
-        }
-        if message.get("tool_calls").is_some_and(|calls| !calls.is_array()) {
-            message.remove("tool_calls");
-        }
+        calls(message, said == "message");
     }
 }
 
@@ -100,41 +100,101 @@ fn text(message: &mut Map<String, Value>, whole: bool) {
     }
 }
 
-fn tool_call(call: &mut Value, position: usize, whole: bool) {
-    let Value::Object(call) = call else { return };
-    if !whole {
-        index(call, position);
+fn calls(message: &mut Map<String, Value>, whole: bool) {
+    match message.get_mut("tool_calls") {
+        Some(Value::Array(calls)) => {
+            calls.retain(Value::is_object);
+            for call in calls.iter_mut().filter_map(Value::as_object_mut) {
+                tool_call(call, whole);
+            }
+        }
+        Some(Value::Object(call)) => {
+            tool_call(call, whole);
+            let call = Value::Object(std::mem::take(call));
+            message.insert("tool_calls".to_owned(), json!([call]));
+        }
+        Some(_) => drop(message.remove("tool_calls")),
+        None => {}
     }
-    if let Some(Value::Object(function)) = call.get_mut("function")
-        && let Some(arguments) = function.get("arguments")
-        && !arguments.is_string()
-    {
-        // Ollama's form of arguments: JSON itself, not JSON in a string.
-        let arguments = if arguments.is_null() { String::new() } else { arguments.to_string() };
-        function.insert("arguments".to_owned(), json!(arguments));
+    match message.get_mut("function_call") {
+        Some(Value::Object(call)) => function(call, whole),
+        Some(_) => drop(message.remove("function_call")),
+        None => {}
+    }
+}
+
+/// One call, or a piece of one. What it lacks is left to `tool_calls`, which knows the others.
+fn tool_call(call: &mut Map<String, Value>, whole: bool) {
+    if !whole {
+        let index = call.get("index").and_then(number).and_then(|index| u32::try_from(index).ok());
+        call.insert("index".to_owned(), json!(index.unwrap_or(NO_INDEX)));
+    }
+    match call.get("id") {
+        Some(Value::String(_)) => {}
+        Some(Value::Number(id)) => drop(call.insert("id".to_owned(), json!(id.to_string()))),
+        _ => drop(call.remove("id")),
+    }
+    if !call.get("type").is_some_and(Value::is_string) {
+        call.remove("type");
+    }
+    if !call.get("function").is_some_and(Value::is_object) {
+        // Some leave the function's own object out.
+        let own = ["name", "arguments"].into_iter().filter_map(|key| Some((key.to_owned(), call.remove(key)?)));
+        let own: Map<String, Value> = own.collect();
+        call.insert("function".to_owned(), Value::Object(own));
+    }
+    if let Some(Value::Object(called)) = call.get_mut("function") {
+        function(called, whole);
     }
     if whole {
-        if !call.get("id").is_some_and(Value::is_string) {
-            call.insert("id".to_owned(), json!(format!("call_{position}")));
-        }
+        call.entry("id").or_insert(json!(""));
         call.insert("type".to_owned(), json!("function"));
     }
 }
 
-fn index(object: &mut Map<String, Value>, position: usize) {
-    if !object.get("index").is_some_and(Value::is_u64) {
-        object.insert("index".to_owned(), json!(position));
+fn function(function: &mut Map<String, Value>, whole: bool) {
+    if !function.get("name").is_some_and(Value::is_string) {
+        function.remove("name");
+    }
+    match function.get_mut("arguments") {
+        None | Some(Value::String(_)) => {}
+        Some(Value::Null) => drop(function.remove("arguments")),
+        // Ollama's form of arguments: JSON itself, not JSON in a string.
+        Some(arguments) => *arguments = json!(arguments.to_string()),
+    }
+    if whole {
+        for key in ["name", "arguments"] {
+            function.entry(key).or_insert(json!(""));
+        }
+    }
+}
+
+/// A whole number, also where it is written as a float or a string.
+fn number(value: &Value) -> Option<u64> {
+    match value {
+        Value::String(text) => text.parse().ok(),
+        Value::Number(number) => number.as_u64().or_else(|| {
+            let float = number.as_f64().filter(|float| *float >= 0.0 && float.fract() == 0.0)?;
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "it is whole, and it saturates"
+            )]
+            Some(float as u64)
+        }),
+        _ => None,
     }
 }
 
 fn finish_reason(reason: &mut Value) {
-    let Some(word) = reason.as_str() else { return };
-    *reason = match word {
-        "" => Value::Null,
-        "stop" | "length" | "tool_calls" | "content_filter" | "function_call" => return,
-        "abort" | "error" | "cancelled" => json!(ABORTED),
-        "max_tokens" | "max_length" | "model_length" => json!("length"),
-        "tool_call" | "tool_use" => json!("tool_calls"),
+    *reason = match reason.as_str() {
+        Some("stop" | "length" | "tool_calls" | "content_filter" | "function_call") => return,
+        Some("" | "null" | "None") => Value::Null,
+        Some("abort" | "error" | "cancelled") => json!(ABORTED),
+        Some("max_tokens" | "max_length" | "model_length" | "MAX_TOKENS") => json!("length"),
+        Some("tool_call" | "tool_use") => json!("tool_calls"),
+        Some("safety" | "SAFETY") => json!("content_filter"),
+        None if matches!(reason, Value::Null | Value::Bool(false)) => Value::Null,
         // `eos_token`, `stop_sequence`, `end_turn`, …: every engine has a word of its own for an end by itself.
         _ => json!("stop"),
     };
@@ -163,6 +223,16 @@ fn no_null_logprob(value: &mut Value) {
     }
 }
 
+/// The usage that some engines tell within a choice (Moonshot), where OpenAI tells it beside the choices.
+pub(super) fn usage_within(choice: &mut ChunkChoice) -> Option<CompletionUsage> {
+    if choice.extra.is_empty() {
+        return None;
+    }
+    let mut counts = choice.extra.remove("usage")?;
+    usage(&mut counts);
+    serde_json::from_value(counts).ok()
+}
+
 /// Counts that cannot be read are unknown, which is no reason to lose an answer.
 fn usage(usage: &mut Value) {
     let Value::Object(counts) = usage else {
@@ -172,11 +242,18 @@ fn usage(usage: &mut Value) {
     for details in counts.values_mut().filter_map(Value::as_object_mut) {
         details.retain(|_, count| !count.is_null());
     }
+    for name in ["prompt_tokens", "completion_tokens", "total_tokens"] {
+        match counts.get(name).map(number) {
+            Some(Some(count)) => drop(counts.insert(name.to_owned(), json!(count))),
+            Some(None) => drop(counts.remove(name)),
+            None => {}
+        }
+    }
     let count = |name: &str| counts.get(name).and_then(Value::as_u64);
     if let (Some(prompt), Some(completion)) = (count("prompt_tokens"), count("completion_tokens")) {
         counts.entry("total_tokens").or_insert(json!(prompt.saturating_add(completion)));
     }
-    if serde_json::from_value::<loggia_wire::openai::CompletionUsage>(usage.clone()).is_err() {
+    if serde_json::from_value::<CompletionUsage>(usage.clone()).is_err() {
         *usage = Value::Null;
     }
 }

@@ -35,9 +35,10 @@ pub(super) fn instead_unread(error: &[u8], model: &str, backend: &str) -> Backen
     from_status(told.status(), None, told, model, backend)
 }
 
-/// What OpenAI has statuses of its own for, which clients act on: 408, 409, 422, 429. An Ollama behind a proxy sends them too.
+/// Statuses that clients act on, or that tell a person what to do: 401 to 403 (a subscription, a sign-in), 408, 409, 422, 429.
+/// An Ollama, or a proxy before it, sends them too.
 pub(crate) fn with_its_status(status: u16, retry_after: Option<Duration>, body: &[u8]) -> Option<BackendError> {
-    matches!(status, 408 | 409 | 422 | 429)
+    matches!(status, 401..=403 | 408 | 409 | 422 | 429)
         .then(|| passed_on(status, retry_after, Told::read(body).unwrap_or_default()))
 }
 
@@ -63,10 +64,9 @@ fn from_status(status: u16, retry_after: Option<Duration>, told: Told, model: &s
     let named = told.field_in_its_words();
     let unread = told.field_it_cannot_read();
     match status {
-        401 | 403 => BackendError::Credentials { backend: backend.to_owned() },
         404 if told.is_about_the_model(model) => BackendError::model_not_found(model),
         503 => BackendError::Busy { retry_after },
-        408 | 409 | 422 | 429 => passed_on(status, retry_after, told),
+        401..=403 | 408 | 409 | 422 | 429 => passed_on(status, retry_after, told),
         // 501 is llama-server's word for what its model, or its build, cannot do.
         400 | 413 | 501 => BackendError::InvalidRequest {
             message: told.message.unwrap_or_else(|| format!("the engine refused the request with status {status}")),
@@ -246,7 +246,8 @@ impl Told {
             "invalid_request_error" | "BadRequestError" | "exceed_context_size_error" | "context_length_exceeded" => {
                 400
             }
-            "authentication_error" | "permission_error" | "AuthenticationError" => 401,
+            "authentication_error" | "AuthenticationError" => 401,
+            "permission_error" | "permission_denied_error" | "PermissionDeniedError" => 403,
             "not_found_error" | "NotFoundError" | "model_not_found" => 404,
             "rate_limit_exceeded" | "rate_limit_error" | "RateLimitError" | BackendError::NO_QUOTA => 429,
             "unavailable_error" => 503,

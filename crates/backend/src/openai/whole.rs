@@ -2,14 +2,15 @@
 
 use loggia_wire::Extra;
 use loggia_wire::openai::{
-    ChatCompletion, Choice, ChunkChoice, CompletionUsage, Delta, FunctionCall, FunctionCallDelta, ResponseMessage,
-    ToolCall, ToolCallDelta,
+    ChatCompletion, Choice, ChunkChoice, CompletionUsage, Delta, FinishReason, FunctionCall, FunctionCallDelta,
+    ResponseMessage, ToolCall, ToolCallDelta,
 };
 use serde_json::Value;
 
 use super::frame::{Kind, Unreadable};
 use super::{mend, older};
 use crate::Chunk;
+use crate::tool_calls::{NO_INDEX, ToolCalls};
 
 /// A whole answer, taken apart.
 #[derive(Debug, PartialEq)]
@@ -25,13 +26,13 @@ pub(super) enum Read {
     Error(Value),
 }
 
-/// Reads a whole answer: at once where it is as OpenAI's specification has it, else after mending.
-pub(super) fn read(json: &[u8], kind: Kind) -> Result<Read, Unreadable> {
+/// Reads a whole answer: at once where it is as OpenAI's specification has it, else after mending. Its calls go through `calls`.
+pub(super) fn read(json: &[u8], kind: Kind, calls: ToolCalls) -> Result<Read, Unreadable> {
     if kind == Kind::Chat
         && let Ok(completion) = serde_json::from_slice::<ChatCompletion>(json)
         && !completion.extra.contains_key("error")
     {
-        return Ok(Read::Answer(taken_apart(completion)));
+        return taken_apart(completion, calls).map(Read::Answer);
     }
     let mut value: Value = serde_json::from_slice(json).map_err(|_| "it is not JSON")?;
     if kind == Kind::Completion {
@@ -42,14 +43,21 @@ pub(super) fn read(json: &[u8], kind: Kind) -> Result<Read, Unreadable> {
     if says_error || (value.get("choices").is_none() && value.get("message").is_some()) {
         return Ok(Read::Error(value));
     }
-    serde_json::from_value(value).map(|whole| Read::Answer(taken_apart(whole))).map_err(|_| "it is no chat.completion")
+    let completion = serde_json::from_value(value).map_err(|_| "it is no chat.completion")?;
+    taken_apart(completion, calls).map(Read::Answer)
 }
 
-fn taken_apart(completion: ChatCompletion) -> Box<Whole> {
-    let ChatCompletion { created, choices, usage, system_fingerprint, extra, .. } = completion;
+fn taken_apart(completion: ChatCompletion, mut calls: ToolCalls) -> Result<Box<Whole>, Unreadable> {
+    let ChatCompletion { created, choices, mut usage, system_fingerprint, extra, .. } = completion;
     let created = (created > 0).then_some(created);
-    let choices = choices.into_iter().map(chunk_choice).collect();
-    Box::new(Whole { chunk: Chunk { created, choices, extra }, usage, system_fingerprint })
+    let mut choices: Vec<ChunkChoice> = choices.into_iter().map(chunk_choice).collect();
+    for choice in &mut choices {
+        usage = usage.or(mend::usage_within(choice));
+        // It is whole: where the engine gives no reason, it ended by itself.
+        choice.finish_reason.get_or_insert(FinishReason::Stop);
+        calls.whole(choice)?;
+    }
+    Ok(Box::new(Whole { chunk: Chunk { created, choices, extra }, usage, system_fingerprint }))
 }
 
 fn chunk_choice(choice: Choice) -> ChunkChoice {
@@ -72,23 +80,21 @@ fn delta(message: ResponseMessage) -> Delta {
     if let Some(annotations) = annotations {
         extra.insert("annotations".to_owned(), Value::Array(annotations));
     }
-    // vLLM writes an empty list where nothing was called; OpenAI writes none.
-    let tool_calls = tool_calls.filter(|calls| !calls.is_empty());
     Delta {
         role: Some(role),
         content,
         refusal,
         reasoning_content,
         reasoning,
-        tool_calls: tool_calls.map(|calls| (0..).zip(calls).map(|(index, call)| call_delta(index, call)).collect()),
+        tool_calls: tool_calls.map(|calls| calls.into_iter().map(call_delta).collect()),
         function_call: function_call.map(function_delta),
         extra,
     }
 }
 
-fn call_delta(index: u32, call: ToolCall) -> ToolCallDelta {
+fn call_delta(call: ToolCall) -> ToolCallDelta {
     let ToolCall { id, kind, function, extra } = call;
-    ToolCallDelta { index, id: Some(id), kind: Some(kind), function: Some(function_delta(function)), extra }
+    ToolCallDelta { index: NO_INDEX, id: Some(id), kind: Some(kind), function: Some(function_delta(function)), extra }
 }
 
 fn function_delta(function: FunctionCall) -> FunctionCallDelta {

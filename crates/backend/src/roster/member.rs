@@ -55,6 +55,11 @@ impl Models {
     pub(super) fn latest(&self, name: &str) -> Option<String> {
         self.names.get(&format!("{name}:latest")).cloned()
     }
+
+    /// The name under which it has this model in another spelling, as the backend reads names.
+    fn spelled(&self, name: &str, backend: &dyn Backend) -> Option<String> {
+        self.list.iter().find(|model| backend.is_called(&model.id, name)).map(|model| model.id.clone())
+    }
 }
 
 impl Said {
@@ -81,6 +86,11 @@ impl Said {
 impl Member {
     pub(super) fn new(name: Arc<str>, backend: Arc<dyn Backend>) -> Self {
         Self { name, backend, said: RwLock::default(), asking: Arc::default() }
+    }
+
+    /// The name under which it has this model in another spelling.
+    pub(super) fn spelled(&self, models: &Models, name: &str) -> Option<String> {
+        models.spelled(name, &*self.backend)
     }
 
     /// What it said last, if it was ever asked. Where that is a while ago, it is asked anew, and nobody waits for it.

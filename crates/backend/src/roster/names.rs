@@ -122,16 +122,14 @@ impl Roster {
     }
 
     fn place_of_bare(&self, name: &str) -> Option<Place<'_>> {
-        let first = |has: &dyn Fn(&Said) -> Option<String>| {
-            self.members.iter().find_map(|member| Some(Place { member, model: has(&member.said())?, by_alias: false }))
+        let first = |has: &dyn Fn(&Member, &Said) -> Option<String>| {
+            let place = |member| Some(Place { member, model: has(member, &member.said())?, by_alias: false });
+            self.members.iter().find_map(place)
         };
-        let up = |how: fn(&Models, &str) -> Option<String>| first(&|said| how(said.up()?, name));
+        let up = |how: Reading| first(&|member, said| how(member, said.up()?, name));
         // Last, those that are down and had it: they may be back, and if not, their own failure is the honest answer.
-        let down = |how: fn(&Models, &str) -> Option<String>| first(&|said| how(said.down()?, name));
-        up(Models::exactly)
-            .or_else(|| up(Models::latest))
-            .or_else(|| down(Models::exactly))
-            .or_else(|| down(Models::latest))
+        let down = |how: Reading| first(&|member, said| how(member, said.down()?, name));
+        READINGS.into_iter().find_map(up).or_else(|| READINGS.into_iter().find_map(down))
     }
 
     /// "There is no such model" is the truth only where everybody has answered.
@@ -186,12 +184,22 @@ impl Roster {
     }
 }
 
+/// A way to read a name: the name under which a backend has that model.
+type Reading = fn(&Member, &Models, &str) -> Option<String>;
+
+/// From the strictest to the loosest: a name that is there as it was asked for is never hidden by another.
+const READINGS: [Reading; 3] = [
+    |_, models, name| models.exactly(name),
+    |_, models, name| models.latest(name),
+    |member, models, name| member.spelled(models, name),
+];
+
 /// A model of this very backend. One that is down may be back: then the call itself tells. But where the list does not have it, it is
 /// not there, whatever the engine would answer: llama-server takes any name for the one model it has.
 fn place_at<'a>(member: &'a Arc<Member>, model: &str) -> Option<Place<'a>> {
     let said = member.said();
     let model = match said.up() {
-        Some(models) => models.exactly(model).or_else(|| models.latest(model))?,
+        Some(models) => READINGS.into_iter().find_map(|how| how(member, models, model))?,
         None => model.to_owned(),
     };
     Some(Place { member, model, by_alias: false })

@@ -97,7 +97,7 @@ impl Whole {
 
     fn take(&mut self, event: Event) {
         match event {
-            Event::Waiting(_) => {}
+            Event::Waiting(_) | Event::EndedEarly(_) => {}
             Event::Usage(usage) => self.usage = Some(usage),
             Event::Chunk(chunk) => {
                 for choice in chunk.choices {
