@@ -6,6 +6,7 @@ mod raw;
 use std::sync::Arc;
 
 use futures_util::StreamExt;
+use loggia_backend::conversation::Change;
 use loggia_backend::http::Client;
 use loggia_backend::openai::OpenAi;
 use loggia_backend::{
@@ -247,4 +248,47 @@ async fn an_engine_that_describes_its_api_reads_what_it_describes() {
     let reads = can.chat_fields().unwrap();
     assert!(reads.contains("top_k") && reads.contains("functions") && !reads.contains("metadata"));
     assert!(can.has(Ability::HostedFields) && can.completion_fields().is_none());
+}
+
+/// llama-server's answer where the model's template says no.
+fn template_refuses(status: &str) -> Vec<Step> {
+    let message = "\n------------\nWhile executing CallExpression at line 85, column 32 in source:\n..raise..\nError: Jinja Exception: System message must be at the beginning.";
+    json(status, &json!({"error": {"code": 500, "message": message, "type": "server_error"}}).to_string())
+}
+
+fn hi() -> Vec<Step> {
+    let answer =
+        json!({"choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Hi"}}]});
+    json("200 OK", &answer.to_string())
+}
+
+#[tokio::test]
+async fn a_conversation_that_its_template_refuses_is_asked_again_in_a_plainer_form() {
+    let message = |role: &str, content: &str| json!({"role": role, "content": content});
+    let messages = json!([message("system", "S"), message("user", "a"), message("system", "T"), message("user", "b")]);
+    for status in ["500 Internal Server Error", "400 Bad Request"] {
+        let (engine, backend) = behind([props(true, ""), template_refuses(status), hi()]).await;
+        backend.abilities("a b").await.unwrap();
+        let reply = backend.chat(chat(&json!({"messages": messages}))).await.unwrap();
+        assert_eq!(reply.served_by.changed, [Change::SystemMoved, Change::Merged]);
+        let sent: Value = serde_json::from_str(engine.bodies().last().unwrap()).unwrap();
+        assert_eq!(sent["messages"], json!([message("system", "S\n\nT"), message("user", "a\n\nb")]));
+    }
+}
+
+#[tokio::test]
+async fn what_its_template_refuses_in_any_form_is_a_400_about_the_messages() {
+    let refusals = || std::iter::repeat_with(|| template_refuses("500 Internal Server Error")).take(3);
+    for messages in [
+        json!([{"role": "user", "content": "a"}]),
+        json!([{"role": "system", "content": "S"}, {"role": "assistant", "content": "a"}]),
+    ] {
+        let (_engine, backend) = behind([props(true, "")].into_iter().chain(refusals())).await;
+        backend.abilities("a b").await.unwrap();
+        let error = backend.chat(chat(&json!({"messages": messages}))).await.unwrap_err();
+        let expected =
+            "This model's chat template does not take these messages: System message must be at the beginning.";
+        let BackendError::InvalidRequest { message, param, .. } = error else { panic!("{error}") };
+        assert_eq!((message.as_str(), param.as_deref()), (expected, Some("messages")));
+    }
 }

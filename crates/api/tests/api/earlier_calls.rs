@@ -146,3 +146,37 @@ async fn ollama_is_told_a_description_and_parameters_of_every_function() {
         assert_eq!(sent[1]["function"], whole);
     }
 }
+
+#[tokio::test]
+async fn a_conversation_that_ollamas_template_refuses_is_asked_again_in_a_plainer_form() {
+    let message = |role: &str, content: &str| json!({"role": role, "content": content});
+    let messages = json!([
+        message("system", "S"),
+        message("user", "a"),
+        message("assistant", "b"),
+        message("system", "T"),
+        message("user", "c")
+    ]);
+    for refusal in [
+        "Jinja Exception: System message must be at the beginning.",
+        "template: :3:5: executing \"\" at <.X>: error calling raise",
+    ] {
+        for status in [400, 500] {
+            let error = json!({"error": refusal}).to_string();
+            let inner = with_tools().first("/api/chat", status, [error]);
+            let answer = chat(&inner, Policy::default(), hello(json!({"messages": messages}))).await;
+            assert_eq!(answer.status(), 200, "{}", answer.text());
+            assert_eq!(answer.header("x-loggia-changed"), Some("messages: later system messages moved to the first"));
+            let moved = json!([
+                message("system", "S\n\nT"),
+                message("user", "a"),
+                message("assistant", "b"),
+                message("user", "c")
+            ]);
+            assert_eq!((inner.chats().len(), &inner.last_chat()["messages"]), (2, &moved));
+        }
+    }
+    let inner = with_tools().first("/api/chat", 500, [json!({"error": "out of memory"}).to_string()]);
+    let answer = chat(&inner, Policy::default(), hello(json!({"messages": messages}))).await;
+    assert_eq!((answer.status(), inner.chats().len()), (500, 1), "another error is no reason to ask again");
+}

@@ -1,11 +1,13 @@
 //! Conversations that OpenAI's API accepts and not every engine or chat template does, in a form that they take.
 //!
 //! Reading order: [`Change`] (what was changed, for the answer's header), [`arguments`] (earlier calls whose arguments are no JSON object),
-//! [`tools`] (functions without a description, or without parameters), [`plain`] (messages in an order that a template refuses).
+//! [`tools`] (functions without a description, or without parameters), [`plain`] (messages in an order that a template refuses), `retry` (the
+//! same for engines that render the template themselves).
 //! Pure: values in, values out.
 
 pub mod arguments;
 pub mod plain;
+pub(crate) mod retry;
 pub mod tools;
 
 use std::sync::Arc;

@@ -69,6 +69,19 @@ fn apply(change: Change, messages: &[Message], write: impl Fn(&[ToolCall]) -> St
     }
 }
 
+/// Whether there is anything in a conversation that a strict template may refuse.
+pub(crate) fn is_odd(messages: &[Message]) -> bool {
+    let all = || messages.iter();
+    let next_to = |pair: &[Message]| is_system(&pair[1]) || pair[0].role == pair[1].role;
+    let first = all().find(|message| !is_system(message));
+    first.is_none_or(|first| first.role != Role::User)
+        || all().next_back().is_some_and(|last| last.role == Role::Assistant)
+        || all().any(|message| has_calls(message) || message.role == Role::Tool)
+        || all().any(|message| message.role == Role::Assistant && !says_something(message))
+        || messages.first().is_some_and(is_system)
+        || messages.windows(2).any(next_to)
+}
+
 fn calls_as_text(messages: &[Message], write: impl Fn(&[ToolCall]) -> String) -> Option<Vec<Message>> {
     let has_any = messages.iter().any(|message| has_calls(message) || message.role == Role::Tool);
     has_any.then(|| spelled_out(messages, Shows::default(), write))

@@ -26,7 +26,7 @@ use super::models::{self, Known, ModelMemory};
 use super::names;
 use super::request::{asks_the_system, chat_request, generate_request};
 use super::swallowed::NotSwallowed;
-use crate::conversation::{Change, arguments};
+use crate::conversation::{Change, arguments, retry};
 use crate::emulate::calling::{Calling, earlier_as_text};
 use crate::emulate::forced_call;
 use crate::retry_after::retry_after;
@@ -131,7 +131,12 @@ where
         Ok(Reply { served_by: reply.served_by, events: Box::pin(NotSwallowed::new(reply.events, again)) })
     }
 
+    /// Starts a chat as it is; where the model's template refuses it, with a plainer conversation.
     async fn start_once(&self, call: ChatCall) -> Result<Reply, BackendError> {
+        Box::pin(retry::or_plainer(call, |call| self.start_as_it_is(call))).await
+    }
+
+    async fn start_as_it_is(&self, call: ChatCall) -> Result<Reply, BackendError> {
         let asked = &*call.request;
         let known = self.known(&asked.model).await?;
         let mut question = Question::Chat(chat_request(&shown(asked, &known), call.profile)?);

@@ -18,6 +18,7 @@ use super::events::OpenAiEvents;
 use super::frame::Kind;
 use super::known::Listed;
 use super::{llama_server, misread, models, refusal, whole};
+use crate::conversation::{self, retry};
 use crate::emulate::forced_call;
 use crate::http::{BaseUrl, Body, Client, Key, Upstream, read};
 use crate::retry_after::retry_after;
@@ -25,7 +26,7 @@ use crate::thoughts::Apart;
 use crate::tool_calls::ToolCalls;
 use crate::{
     Abilities, Ability, AbilitySet, Backend, BackendError, ChatCall, Chunk, CompletionCall, EmbeddingCall, Embeddings,
-    Event, Events, Reply, ServedBy, Work, conversation, fingerprint,
+    Event, Events, Reply, ServedBy, Work, fingerprint,
 };
 
 /// The most bytes of a whole answer or a list of models.
@@ -72,11 +73,10 @@ impl OpenAi {
     }
 
     async fn start_chat(&self, mut call: ChatCall) -> Result<Reply, BackendError> {
-        let known = self.listed(&call.request.model).and_then(|listed| listed.recall());
-        let takes_text = known.is_none_or(|known| known.abilities.has(Ability::TextArguments));
+        let takes_text = self.takes_text(&call.request.model);
         let changed = if takes_text { Vec::new() } else { conversation::for_a_template(&mut call.request) };
         let mut reply = self.start_mended(call).await?;
-        reply.served_by.changed = changed;
+        reply.served_by.changed.splice(0..0, changed);
         Ok(reply)
     }
 
@@ -109,7 +109,15 @@ impl OpenAi {
         misread::or_again(self.start_as_it_is(call).await, again).await
     }
 
-    async fn start_as_it_is(&self, mut call: ChatCall) -> Result<Reply, BackendError> {
+    async fn start_as_it_is(&self, call: ChatCall) -> Result<Reply, BackendError> {
+        // Engines that render the model's chat template are known by what they make of arguments.
+        if self.takes_text(&call.request.model) {
+            return self.start_once(call).await;
+        }
+        Box::pin(retry::or_plainer(call, |call| self.start_once(call))).await
+    }
+
+    async fn start_once(&self, mut call: ChatCall) -> Result<Reply, BackendError> {
         if call.request.streams() && !asks_for_usage(call.request.stream_options.as_ref()) {
             // Copies the conversation only where somebody else still holds it.
             ask_for_usage(&mut Arc::make_mut(&mut call.request).stream_options);
@@ -228,6 +236,12 @@ impl OpenAi {
 
     fn listed(&self, model: &str) -> Option<Arc<Listed>> {
         self.known.read().unwrap_or_else(PoisonError::into_inner).get(model).map(Arc::clone)
+    }
+
+    /// Whether the engine of this model takes any text as the arguments of a call.
+    fn takes_text(&self, model: &str) -> bool {
+        let known = self.listed(model).and_then(|listed| listed.recall());
+        known.is_none_or(|known| known.abilities.has(Ability::TextArguments))
     }
 
     /// What is known of a model of llama.cpp's server.
