@@ -185,7 +185,7 @@ def ignored(answer: raw.Answer) -> list[str]:
 
 
 def is_named(place: str, names: list[str]) -> bool:
-    return any(place == name or place.startswith((f"{name}.", f"{name}[")) or name.startswith(f"{place}.") for name in names)
+    return any(place == name or place.startswith((f"{name}.", f"{name}[")) or name.startswith((f"{place}.", f"{place}[")) for name in names)
 
 
 def is_free_form(place: str) -> bool:

@@ -54,7 +54,7 @@ def with_part(kind: str, value: dict) -> dict:
     return {"messages": [{"role": "user", "content": [{"type": "text", "text": "x"}, {"type": kind, kind: value}]}]}
 
 
-LOOK = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
+LOOK = {"type": "function", "function": {"name": "look", "description": "Looks.", "parameters": {"type": "object", "properties": {}}}}
 PNG = "data:image/png;base64,iVBORw0KGgo="
 SAID_ALOUD = [{"role": "user", "content": "x"}, {"role": "assistant", "audio": {"id": "audio_1"}}, {"role": "user", "content": "y"}]
 

@@ -62,7 +62,7 @@ TOLD = {
     "408": (openai.APIStatusError, 408, "too_hot", "temperature", "invalid_request_error", 3, {}),
     "409": (openai.ConflictError, 409, "too_hot", "temperature", "invalid_request_error", 3, {}),
     "422": (openai.UnprocessableEntityError, 422, "too_hot", "temperature", "invalid_request_error", 1, {}),
-    "429": (openai.RateLimitError, 429, "rate_limit_exceeded", None, "rate_limit_exceeded", 3, {}),
+    "429": (openai.RateLimitError, 429, "rate_limit_exceeded", None, "rate_limit_exceeded", 3, {"retry-after": "2", "retry-after-ms": "2000"}),
     "429-soon": (openai.RateLimitError, 429, "rate_limit_exceeded", None, "rate_limit_exceeded", 3, {"retry-after": "1", "retry-after-ms": "20"}),
     "429-in-a-second": (openai.RateLimitError, 429, "rate_limit_exceeded", None, "rate_limit_exceeded", 3, {"retry-after": "1", "retry-after-ms": "1000"}),
     "429-spent": (openai.RateLimitError, 429, "insufficient_quota", None, "insufficient_quota", 1, {"x-should-retry": "false"}),

@@ -107,6 +107,7 @@ pub(crate) fn settle(request: &mut Request, can: &Abilities, strictness: Strictn
     }
     ignored.extend(think.map(|_| "think".to_owned()));
     engine_options::drop_unsaid(&mut request.extra);
+    ignored.extend(engine_options::settle_context(&mut request.extra, can, strictness)?);
     if request.extra.contains_key("options") {
         let mut shared = request.as_chat();
         ignored.extend(engine_options::settle_outdone(&mut shared, can, strictness)?);

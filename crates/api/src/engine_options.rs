@@ -54,6 +54,35 @@ pub(crate) fn settle_refused(
     Ok(refused)
 }
 
+/// Takes out a `num_ctx` beyond the context that the embedded engine has, which holds then; or refuses it under `--strict`. Gives back its
+/// names. Ollama takes as much as the model has.
+pub(crate) fn settle_context(
+    extra: &mut Extra,
+    can: &Abilities,
+    strictness: Strictness,
+) -> Result<Vec<String>, ApiError> {
+    let Some(most) = can.context_length.filter(|_| can.options.are_all()) else { return Ok(Vec::new()) };
+    let is_more = |value: Option<&Value>| value.and_then(Value::as_u64).is_some_and(|asked| asked > most);
+    let mut dropped = Vec::new();
+    if is_more(extra.get("num_ctx")) {
+        extra.shift_remove("num_ctx");
+        dropped.push("num_ctx".to_owned());
+    }
+    if let Some(Value::Object(options)) = extra.get_mut("options")
+        && is_more(options.get("num_ctx"))
+    {
+        options.shift_remove("num_ctx");
+        dropped.push("options.num_ctx".to_owned());
+    }
+    match dropped.first() {
+        Some(first) if strictness == Strictness::Strict => {
+            let message = format!("Invalid value for '{first}': this model's context has {most} tokens.");
+            Err(ApiError::invalid(first.as_str(), "invalid_value", message))
+        }
+        _ => Ok(dropped),
+    }
+}
+
 /// What is said in two ways, and not the same in both: the weaker is refused under `--strict`, else named. A field of its own wins over the
 /// same in `options`.
 pub(crate) fn settle_outdone(
@@ -158,6 +187,21 @@ mod tests {
         let mut request = serde_json::from_value(asked).unwrap();
         let can = Abilities { can: AbilitySet::of(&[Ability::EngineOptions]), ..Abilities::default() };
         assert_eq!(settle(&mut request, &can, Strictness::Plain).unwrap(), ["keep_alive"]);
+    }
+
+    #[test]
+    fn a_context_larger_than_the_engines_is_the_engines_and_named() {
+        let asked = json!({"model": "m", "messages": [], "num_ctx": 131_072, "options": {"num_ctx": 4096, "top_k": 5}});
+        let request = || serde_json::from_value::<Request>(asked.clone()).unwrap();
+        let can = AbilitySet::of(&[Ability::EngineOptions]);
+        let can = Abilities { can, options: OptionNames::Embedded, context_length: Some(2048), ..Abilities::default() };
+        let mut plain = request();
+        assert_eq!(settle(&mut plain, &can, Strictness::Plain).unwrap(), ["num_ctx", "options.num_ctx"]);
+        assert_eq!(serde_json::to_value(plain.extra).unwrap(), json!({"options": {"top_k": 5}}));
+        let refused = settle(&mut request(), &can, Strictness::Strict).unwrap_err();
+        assert_eq!(refused.error.param.as_deref(), Some("num_ctx"));
+        let can = Abilities { options: OptionNames::Ollama, ..can };
+        assert_eq!(settle(&mut request(), &can, Strictness::Plain).unwrap(), ["options.num_ctx"], "as outdone");
     }
 
     #[test]

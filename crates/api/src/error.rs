@@ -190,8 +190,8 @@ impl ApiError {
             headers.insert(HeaderName::from_static("x-should-retry"), again);
         }
         if let Some(after) = self.retry_after {
-            // Sooner than in a second no other client would come back, and 0 means nothing to some.
-            let after = after.max(Duration::from_secs(1));
+            // OpenAI's packages take 0 for no time at all.
+            let after = if after.as_millis() == 0 { BUSY_RETRY_AFTER } else { after };
             let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
             let millis = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);

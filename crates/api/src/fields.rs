@@ -107,12 +107,7 @@ pub(crate) static FIELDS: &[Field<Request>] = &[
         |r| unseen::replace(r, is_audio),
     ),
     effect("messages[].content[].file", Ability::Files, |r| has_part(r, is_file), |r| unseen::replace(r, is_file)),
-    effect(
-        "messages[].audio",
-        Ability::HostedFields,
-        |r| any(r, |m| m.audio.is_some()),
-        |r| each(r, |m| m.audio = None),
-    ),
+    effect("messages[].audio", Ability::HostedFields, |r| any(r, |m| m.audio.is_some()), unseen::drop_spoken),
     effect("audio", Ability::HostedFields, |r| wants_sound(r) && r.audio.is_some(), |r| r.audio = None),
     effect("modalities", Ability::HostedFields, wants_sound, |r| r.modalities = None),
     effect(
@@ -179,6 +174,7 @@ pub(crate) fn settle(request: &mut Request, can: &Abilities, strictness: Strictn
         return Ok(ignored);
     }
     engine_options::drop_unsaid(&mut request.extra);
+    ignored.extend(engine_options::settle_context(&mut request.extra, can, strictness)?);
     ignored.extend(engine_options::settle_outdone(request, can, strictness)?);
     let mut names = unknown(request);
     names.extend(request.messages.iter_mut().flat_map(misplaced::drop_from));
@@ -459,10 +455,6 @@ fn has_breakpoint(request: &Request) -> bool {
 
 fn any(request: &Request, test: fn(&Message) -> bool) -> bool {
     request.messages.iter().any(test)
-}
-
-fn each(request: &mut Request, change: fn(&mut Message)) {
-    request.messages.iter_mut().for_each(change);
 }
 
 fn has_part(request: &Request, test: fn(&PartKind) -> bool) -> bool {

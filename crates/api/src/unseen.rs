@@ -9,6 +9,9 @@ use loggia_wire::openai::{ChatCompletionRequest, Content, Part, PartKind};
 /// The most characters of a file's name that the model is told.
 const LONGEST_NAME: usize = 128;
 
+/// What stands for an earlier answer in sound.
+const SPOKEN: &str = "[This answer was given as sound, which this model cannot hear.]";
+
 /// Replaces the parts for which `is_one` holds by notes.
 pub(crate) fn replace(request: &mut ChatCompletionRequest, is_one: fn(&PartKind) -> bool) {
     for message in &mut request.messages {
@@ -22,6 +25,18 @@ pub(crate) fn replace(request: &mut ChatCompletionRequest, is_one: fn(&PartKind)
                 let text = format!("{before}{}{after}", note(&part.kind));
                 *part = Part { kind: PartKind::Text(text), extra: Extra::new() };
             }
+        }
+    }
+}
+
+/// Drops earlier answers in sound. One that has nothing else to show becomes a note: some engines take no empty message.
+pub(crate) fn drop_spoken(request: &mut ChatCompletionRequest) {
+    for message in &mut request.messages {
+        let was_spoken = message.audio.take().is_some();
+        let has_calls =
+            message.tool_calls.as_ref().is_some_and(|calls| !calls.is_empty()) || message.function_call.is_some();
+        if was_spoken && message.content.is_none() && message.refusal.is_none() && !has_calls {
+            message.content = Some(Content::Text(SPOKEN.to_owned()));
         }
     }
 }
