@@ -142,9 +142,6 @@ pub(crate) static FIELDS: &[Field<Request>] = &[
     effect("prediction", Ability::HostedFields, |r| r.prediction.is_some(), |_| ()),
 ];
 
-/// The most keywords of schemas that are left out of one request under `--lenient`.
-const MOST_KEYWORDS_DROPPED: usize = 100;
-
 /// Settles every field of a request: drops and names what its model's backend cannot honour, or refuses the request for it. Gives back the
 /// names.
 ///
@@ -158,6 +155,8 @@ pub(crate) fn settle(request: &mut Request, can: &Abilities, strictness: Strictn
     if strictness == Strictness::Strict && !can.has(Ability::TextArguments) {
         conversation::check_arguments(&request.messages)?;
     }
+    // Before others are left out: places are those in the client's own list.
+    let of_schemas = schema::settle(request, can, strictness)?;
     let mut ignored = reasoning::settle(request, can, strictness)?;
     ignored.extend(settle_each(FIELDS, request, can, known, strictness)?);
     ignored.extend(tool_choice::settle_rest(request, can, strictness)?);
@@ -168,7 +167,7 @@ pub(crate) fn settle(request: &mut Request, can: &Abilities, strictness: Strictn
         // A model is shown less of the tools, but its calls are no others: no ground for a refusal.
         ignored.extend(lost_of_tools(request));
     }
-    ignored.extend(settle_schemas(request, can, strictness)?);
+    ignored.extend(of_schemas);
     if can.has(Ability::UnknownFields) {
         ignored.extend(settle_unread(&request.extra, known, strictness)?);
         return Ok(ignored);
@@ -182,19 +181,6 @@ pub(crate) fn settle(request: &mut Request, can: &Abilities, strictness: Strictn
     request.messages.iter_mut().for_each(misplaced::as_functions);
     ignored.extend(settle_unknown(names, &mut request.extra, can, known, strictness)?);
     Ok(ignored)
-}
-
-fn settle_schemas(request: &mut Request, can: &Abilities, strictness: Strictness) -> Result<Vec<String>, ApiError> {
-    let mut dropped = Vec::new();
-    while let Some(unenforced) = schema::unenforced(request, can) {
-        // Each is looked for from the beginning: not without end.
-        let has_room = dropped.len() < MOST_KEYWORDS_DROPPED;
-        if strictness != Strictness::Lenient || !has_room || !unenforced.drop_from(request) {
-            return Err(unenforced.refusal());
-        }
-        dropped.push(unenforced.name());
-    }
-    Ok(dropped)
 }
 
 /// Refuses a bias for a token that the model does not have, or drops it under `--lenient`.

@@ -26,6 +26,7 @@ pub mod process;
 pub mod references;
 mod retry_after;
 pub mod roster;
+pub mod schema;
 mod thoughts;
 mod tool_calls;
 

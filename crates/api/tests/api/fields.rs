@@ -470,30 +470,112 @@ async fn an_answer_of_nothing_is_not_asked_for_again() {
 }
 
 #[tokio::test]
-async fn a_keyword_that_the_engine_cannot_enforce_is_refused_by_name_and_place() {
-    let schema = json!({"type": "object", "properties": {"tags": {"type": "array", "uniqueItems": true}}});
-    let format = json!({"response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}});
-    let answer = chat(&plain_model(), Policy::default(), hello(format.clone())).await;
-    let error = answer.json()["error"].clone();
-    assert_eq!((answer.status(), &error["param"]), (400, &json!("response_format.json_schema.schema")));
-    let message = error["message"].as_str().expect("a message");
-    assert!(message.contains("'uniqueItems'") && message.contains("/properties/tags"), "{message}");
-    let answer = chat(&plain_model(), with(Strictness::Lenient), hello(format)).await;
-    let ignored = "response_format.json_schema.schema#/properties/tags/uniqueItems";
-    assert_eq!((answer.status(), answer.header("x-loggia-ignored")), (200, Some(ignored)));
-    let other = json!({"name": "g"});
-    let function = json!({"name": "f", "parameters": schema});
-    let tool = |function: &Value| json!({"type": "function", "function": function});
-    let tools = json!({"tools": [tool(&other), tool(&function)], "tool_choice": "required"});
-    let functions = json!({"functions": [other, function], "function_call": {"name": "f"}});
-    for (param, fields) in [("tools[1].function.parameters", tools), ("functions[1].parameters", functions)] {
-        let answer = chat(&plain_model(), Policy::default(), hello(fields.clone())).await;
-        assert_eq!((answer.status(), &answer.json()["error"]["param"]), (400, &json!(param)));
-        let inner = plain_model();
-        let answer = chat(&inner, with(Strictness::Lenient), hello(fields)).await;
+async fn a_keyword_that_the_engine_cannot_enforce_is_named_and_refused_where_it_is_strict() {
+    let schema = json!({"type": "object", "properties": {"tags": {"type": "array", "items": {}, "uniqueItems": true}}});
+    let format = |strict: bool| json!({"response_format": {"type": "json_schema", "json_schema": {"name": "n", "strict": strict, "schema": schema}}});
+    let function = |strict: bool| json!({"name": "f", "strict": strict, "parameters": schema});
+    let tools = |strict: bool| json!({"tools": [{"type": "function", "function": function(strict)}], "tool_choice": "required"});
+    let functions = |strict: bool| json!({"functions": [function(strict)], "function_call": {"name": "f"}});
+    let cases: [(&str, &dyn Fn(bool) -> Value); 3] = [
+        ("response_format.json_schema.schema", &format),
+        ("tools[0].function.parameters", &tools),
+        ("functions[0].parameters", &functions),
+    ];
+    for (param, fields) in cases {
         let ignored = format!("{param}#/properties/tags/uniqueItems");
-        assert_eq!((answer.status(), answer.header("x-loggia-ignored")), (200, Some(ignored.as_str())));
-        assert!(!inner.last_chat()["format"].to_string().contains("uniqueItems"));
+        for (strictness, strict) in
+            [(Strictness::Plain, false), (Strictness::Lenient, false), (Strictness::Lenient, true)]
+        {
+            let inner = plain_model();
+            let answer = chat(&inner, with(strictness), hello(fields(strict))).await;
+            assert_eq!(
+                (answer.status(), answer.header("x-loggia-ignored")),
+                (200, Some(ignored.as_str())),
+                "{}",
+                answer.text()
+            );
+            let asked = inner.last_chat();
+            assert!(!asked["format"].to_string().contains("uniqueItems"), "{asked}");
+        }
+        for (strictness, strict) in [(Strictness::Plain, true), (Strictness::Strict, false)] {
+            let answer = chat(&plain_model(), with(strictness), hello(fields(strict))).await;
+            let error = answer.json()["error"].clone();
+            assert_eq!((answer.status(), &error["param"]), (400, &json!(param)));
+            let message = error["message"].as_str().expect("a message");
+            assert!(message.contains("'uniqueItems'") && message.contains("/properties/tags"), "{message}");
+        }
+    }
+}
+
+/// Tool lists as GitHub's and Notion's servers offer them.
+fn pages(strict: bool) -> Value {
+    json!({"type": "function", "function": {"name": "list_pages", "strict": strict, "parameters": {
+        "type": "object", "properties": {
+            "page": {"type": "number", "minimum": 1}, "per_page": {"type": "number", "minimum": 1, "maximum": 100},
+            "since": {"type": "string", "format": "uri"}, "meta": {"type": "object", "propertyNames": {"type": "string"}, "additionalProperties": {}},
+            "id": {"type": "integer", "minimum": -9_007_199_254_740_991_i64, "maximum": 9_007_199_254_740_991_i64},
+            "parent": {"anyOf": [{"properties": {"page_id": {"type": "string"}}, "required": ["page_id"]}, {"$ref": "#/$defs/base"}]}},
+        "$defs": {"base": {"properties": {"base_id": {"type": "string"}}, "required": ["base_id"]}}, "$schema": "http://json-schema.org/draft-07/schema#"}}})
+}
+
+#[tokio::test]
+async fn one_tool_among_many_refuses_itself_alone() {
+    let time = json!({"type": "function", "function": {"name": "get_time", "parameters": {"type": "object", "properties": {}}}});
+    let by_name = |name: &str| json!({"type": "function", "function": {"name": name}});
+    let auto = json!({"tools": [time, pages(false)]});
+    assert_eq!(chat(&plain_model(), Policy::default(), hello(auto)).await.status(), 200);
+    for (choice, is_held) in [(json!("required"), true), (by_name("list_pages"), true), (by_name("get_time"), false)] {
+        let asked = json!({"tools": [time, pages(false)], "tool_choice": choice});
+        let answer = chat(&plain_model(), Policy::default(), hello(asked)).await;
+        let ignored = answer.header("x-loggia-ignored").unwrap_or_default();
+        let is_named = ignored.contains("tools[1].function.parameters#/properties/page/minimum");
+        assert_eq!((answer.status(), is_named), (200, is_held), "{choice} {ignored}");
+        let names_more = ["propertyNames", "/id/", "parent"].iter().any(|held| ignored.contains(held));
+        assert!(!names_more, "{ignored}");
+    }
+    let inner = plain_model();
+    let asked = json!({"tools": [pages(true), time], "tool_choice": "required"});
+    let answer = chat(&inner, Policy::default(), hello(asked)).await;
+    assert_eq!((answer.status(), answer.header("x-loggia-ignored")), (200, Some("tools[0]")), "{}", answer.text());
+    assert!(!inner.last_chat().to_string().contains("list_pages"));
+    for asked in [
+        json!({"tools": [pages(true), time], "tool_choice": by_name("list_pages")}),
+        json!({"tools": [pages(true)], "tool_choice": "required"}),
+    ] {
+        let answer = chat(&plain_model(), Policy::default(), hello(asked)).await;
+        assert_eq!((answer.status(), &answer.json()["error"]["param"]), (400, &json!("tools[0].function.parameters")));
+    }
+}
+
+#[tokio::test]
+async fn a_long_list_of_tools_with_much_that_is_dropped_is_served() {
+    let tools: Vec<Value> = (0..117)
+        .map(|number| {
+            let mut tool = pages(false);
+            tool["function"]["name"] = json!(format!("list_{number}"));
+            tool
+        })
+        .collect();
+    let answer =
+        chat(&plain_model(), Policy::default(), hello(json!({"tools": tools, "tool_choice": "required"}))).await;
+    assert_eq!(answer.status(), 200, "{}", answer.text());
+}
+
+#[tokio::test]
+async fn a_reference_that_leads_nowhere_is_a_400_about_its_own_schema() {
+    let schema = json!({"type": "object", "properties": {"a": {"$ref": "#/$defs/none"}}});
+    let tool = json!({"type": "function", "function": {"name": "f", "parameters": schema}});
+    for (param, asked) in [
+        ("tools[0].function.parameters", json!({"tools": [tool], "tool_choice": "required"})),
+        (
+            "response_format.json_schema.schema",
+            json!({"response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}}),
+        ),
+    ] {
+        let answer = chat(&plain_model(), Policy::default(), hello(asked)).await;
+        let error = answer.json()["error"].clone();
+        assert_eq!((answer.status(), &error["param"]), (400, &json!(param)));
+        assert!(error["message"].as_str().is_some_and(|message| message.contains("not in the schema")), "{error}");
     }
 }
 

@@ -16,6 +16,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::told::tell;
+use crate::schema::arguments;
 use crate::{BackendError, ChatCall, Chunk, Event, Events, Reply};
 
 /// Starts a chat whose answer is a call: it is asked for held to the calls' schema, and what comes is made into the call.
@@ -104,10 +105,7 @@ fn refers(schema: &Value) -> bool {
 }
 
 fn call_schema(function: &FunctionDefinition, place: &str) -> Value {
-    let arguments = match &function.parameters {
-        Some(parameters) => moved(parameters, &format!("{place}/properties/arguments")),
-        None => json!({"type": "object"}),
-    };
+    let arguments = moved(&arguments(function), &format!("{place}/properties/arguments"));
     json!({"type": "object", "properties": {"name": {"const": function.name}, "arguments": arguments},
         "required": ["name", "arguments"], "additionalProperties": false})
 }

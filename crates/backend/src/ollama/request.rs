@@ -11,7 +11,8 @@ use super::message::chat_messages;
 use super::sampling::options;
 use super::tools::shown;
 use crate::conversation::tools::completed;
-use crate::{BackendError, Profile};
+use crate::schema::fitted;
+use crate::{BackendError, Profile, SchemaEngine};
 
 /// Translates a checked request. What Ollama has no field for must have been refused or emulated before.
 ///
@@ -93,7 +94,12 @@ fn format(format: &ResponseFormat) -> Option<Value> {
     match format {
         ResponseFormat::Text => None,
         ResponseFormat::JsonObject => Some(json!("json")),
-        ResponseFormat::JsonSchema(schema) => Some(schema.schema.clone().unwrap_or_else(|| json!({"type": "object"}))),
+        ResponseFormat::JsonSchema(format) => Some(
+            format
+                .schema
+                .as_ref()
+                .map_or_else(|| json!({"type": "object"}), |schema| fitted(schema, SchemaEngine::LlamaCpp)),
+        ),
     }
 }
 

@@ -126,6 +126,11 @@ impl OpenAi {
             // Nothing else than leaving it out, but llama-server then sends no log-probabilities at all.
             Arc::make_mut(&mut call.request).top_logprobs = None;
         }
+        if self.llama_server(&call.request.model).is_some()
+            && let Some(format) = llama_server::fitted_format(&call.request)
+        {
+            Arc::make_mut(&mut call.request).response_format = Some(format);
+        }
         let request = &*call.request;
         let (stream, choices) = (request.streams(), request.choices());
         let most = || request.top_logprobs.and_then(|most| usize::try_from(most).ok()).unwrap_or(0);

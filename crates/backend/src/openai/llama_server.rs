@@ -5,11 +5,14 @@
 
 use std::sync::{Arc, LazyLock};
 
-use loggia_wire::openai::{ChatCompletionRequest, Content, Message, Model, Part, PartKind};
+use loggia_wire::openai::{
+    ChatCompletionRequest, Content, JsonSchemaFormat, Message, Model, Part, PartKind, ResponseFormat,
+};
 use serde_json::Value;
 
 use crate::data_url::{self, DataUrl};
 use crate::emulate::calling::{Calling, earlier_as_text};
+use crate::schema::fitted;
 use crate::{Abilities, Ability, AbilitySet, BackendError, KnownFields, OptionNames, SchemaEngine};
 
 /// What it writes into `owned_by` of a model.
@@ -265,6 +268,14 @@ fn in_canonical_base64(part: &PartKind) -> Option<PartKind> {
         }
         _ => None,
     }
+}
+
+/// A schema in the form in which its converter reads it rightly, where it has another.
+pub(super) fn fitted_format(request: &ChatCompletionRequest) -> Option<ResponseFormat> {
+    let Some(ResponseFormat::JsonSchema(format)) = &request.response_format else { return None };
+    let schema = format.schema.as_ref()?;
+    let fitted = fitted(schema, SchemaEngine::LlamaCpp);
+    (fitted != *schema).then(|| ResponseFormat::JsonSchema(JsonSchemaFormat { schema: Some(fitted), ..format.clone() }))
 }
 
 /// Whether a message says no in a way that the server does not know.

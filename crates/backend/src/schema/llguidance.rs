@@ -1,6 +1,9 @@
 //! What llguidance, which holds the embedded engine's answers, makes something of.
 
+use regex_syntax::hir::{Look, LookSet};
 use serde_json::{Map, Value};
+
+use super::disjoint::are_apart;
 
 /// The keywords that it knows (its `src/json/schema.rs`).
 const KEYWORDS: [&str; 29] = [
@@ -42,10 +45,19 @@ const FORMATS: [&str; 10] =
 /// Whole numbers past this are not told apart by an engine that reads them as floats.
 const LARGEST_EXACT: f64 = 9_007_199_254_740_991.0;
 
-/// Whether a keyword of a schema holds. llguidance says by itself what it cannot make a grammar of (patterns with look-around, `oneOf` of
-/// what may overlap). Here is what it would pass over: names that come twice and count twice, numbers that a float does not hold, characters
+/// The first keyword of these that it passes over, or refuses.
+pub(super) fn passed_over<'a>(fields: &'a Map<String, Value>, root: &Value) -> Option<&'a String> {
+    let holds = |keyword: &str, value: &Value| match (keyword, value) {
+        ("oneOf", Value::Array(all)) => are_apart(all, root),
+        _ => enforces(fields, keyword, value),
+    };
+    fields.iter().find(|(keyword, value)| !holds(keyword, value)).map(|(keyword, _)| keyword)
+}
+
+/// Whether a keyword of a schema holds. llguidance says by itself what it cannot make a grammar of where that is rare. Here is what it
+/// would pass over, or refuses often: names that come twice and count twice, numbers that a float does not hold, characters
 /// that only an escape can write.
-pub(super) fn enforces(schema: &Map<String, Value>, keyword: &str, value: &Value) -> bool {
+fn enforces(schema: &Map<String, Value>, keyword: &str, value: &Value) -> bool {
     let text = value.as_str();
     match keyword {
         // `int32`, `double` and their kin are notes for who reads them.
@@ -57,10 +69,18 @@ pub(super) fn enforces(schema: &Map<String, Value>, keyword: &str, value: &Value
             let required = schema.get("required").and_then(Value::as_array).map_or(0, Vec::len);
             value.as_u64().is_some_and(|least| least <= required as u64 + 1)
         }
+        "pattern" => text.is_some_and(is_readable),
+        "patternProperties" => value.as_object().is_some_and(|named| named.keys().all(|pattern| is_readable(pattern))),
         "prefixItems" => !schema.contains_key("additionalItems") && !schema.get("items").is_some_and(Value::is_array),
         "const" | "enum" | "minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum" => can_be_written(value),
         _ => KEYWORDS.contains(&keyword),
     }
+}
+
+/// Whether it reads a pattern: not with look-around (which Zod writes for each e-mail address), references back, or boundaries of words.
+fn is_readable(pattern: &str) -> bool {
+    let anchors = LookSet::empty().insert(Look::Start).insert(Look::End);
+    regex_syntax::parse(pattern).is_ok_and(|read| read.properties().look_set().subtract(anchors).is_empty())
 }
 
 fn may_be_text(schema: &Map<String, Value>) -> bool {

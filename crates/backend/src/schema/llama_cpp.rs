@@ -5,7 +5,8 @@
 
 use serde_json::{Map, Value};
 
-use super::disjoint::{are_apart, resolved, types_of};
+use super::disjoint::{are_apart, resolved};
+use super::keywords::types_of;
 use super::pattern::{MOST_TIMES, is_held};
 
 /// The formats of strings that it knows.
@@ -15,14 +16,10 @@ const FORMATS: [&str; 10] =
 /// Whole numbers of more digits it does not write.
 const LARGEST: f64 = 999_999_999_999_999.0;
 
-/// The first keyword of these that it passes over; `is_said` tells keywords from annotations.
-pub(super) fn passed_over<'a>(
-    fields: &'a Map<String, Value>,
-    root: &Value,
-    is_said: impl Fn(&str) -> bool,
-) -> Option<&'a String> {
+/// The first keyword of these that it passes over.
+pub(super) fn passed_over<'a>(fields: &'a Map<String, Value>, root: &Value) -> Option<&'a String> {
     let way = Way::of(fields);
-    fields.keys().filter(|keyword| is_said(keyword)).find(|keyword| !way.holds(keyword, fields, root))
+    fields.keys().find(|keyword| !way.holds(keyword, fields, root))
 }
 
 /// By what a schema is read.
@@ -63,7 +60,7 @@ impl<'a> Way<'a> {
             Self::Values(values) => match keyword {
                 "const" => true,
                 "enum" => !fields.contains_key("const") || among(fields.get("enum"), values),
-                "type" => values.iter().all(|value| is_among(&types_of(value))),
+                "type" => values.iter().all(|value| is_among(types_of(value))),
                 _ => false,
             },
             Self::Types(types) => {
@@ -87,7 +84,7 @@ fn is_narrower(alternative: &Value, said: &[Option<&str>], root: &Value) -> bool
     let Some(fields) = resolved(alternative, root) else { return false };
     let is_said = |one: &str| said.contains(&Some(one)) || one == "integer" && said.contains(&Some("number"));
     match (fields.get("const"), fields.get("type")) {
-        (Some(value), _) => types_of(value).into_iter().any(is_said),
+        (Some(value), _) => types_of(value).iter().any(|one| is_said(one)),
         (None, Some(_)) => types(fields).into_iter().all(|one| one.is_some_and(is_said)),
         _ => false,
     }

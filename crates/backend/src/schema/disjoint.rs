@@ -4,14 +4,14 @@ use std::cell::Cell;
 
 use serde_json::{Map, Value};
 
+use super::keywords::{TYPES, types_of};
+use super::plain::inferred_type;
+
 /// How deep schemas are compared; what lies deeper may overlap.
 const DEPTH: u32 = 8;
 
 /// How many pairs are compared, those within them included. Past that they may overlap: a client's schema is not to cost seconds.
 const MOST_PAIRS: u32 = 10_000;
-
-/// The types of JSON, with whole numbers told from others.
-const TYPES: [&str; 7] = ["array", "boolean", "integer", "null", "number", "object", "string"];
 
 /// Whether each pair of these has nothing in common. `root` is what references lead into.
 pub(super) fn are_apart(schemas: &[Value], root: &Value) -> bool {
@@ -99,31 +99,16 @@ fn values(fields: &Map<String, Value>) -> Option<Vec<&Value>> {
 /// The types that a value can have.
 fn types(fields: &Map<String, Value>) -> Vec<&str> {
     if let Some(values) = values(fields) {
-        return values.into_iter().flat_map(types_of).collect();
+        return values.into_iter().flat_map(types_of).copied().collect();
     }
     let said: Vec<&str> = match fields.get("type") {
         Some(Value::String(one)) => vec![one],
         Some(Value::Array(several)) => several.iter().filter_map(Value::as_str).collect(),
-        _ => return TYPES.to_vec(),
+        _ => return inferred_type(fields).map_or_else(|| TYPES.to_vec(), |one| vec![one]),
     };
     // A whole number is a number too.
     let numbers = if said.contains(&"number") { vec!["integer"] } else { Vec::new() };
     said.into_iter().chain(numbers).collect()
-}
-
-/// The types that a value is of.
-pub(super) fn types_of(value: &Value) -> Vec<&'static str> {
-    match value {
-        Value::Null => vec!["null"],
-        Value::Bool(_) => vec!["boolean"],
-        Value::Number(number) if number.as_f64().is_some_and(|number| number.fract() == 0.0) => {
-            vec!["integer", "number"]
-        }
-        Value::Number(_) => vec!["number"],
-        Value::String(_) => vec!["string"],
-        Value::Array(_) => vec!["array"],
-        Value::Object(_) => vec!["object"],
-    }
 }
 
 #[cfg(test)]
