@@ -8,8 +8,9 @@ use serde_json::Value;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::cache::Cache;
+use super::ends::Ends;
 use super::gbnf;
-use super::machine::Machine;
+use super::machine::{Guided, Machine};
 use super::source::{Part, Source};
 use super::vocabulary::Vocabulary;
 
@@ -140,7 +141,11 @@ fn compile(factory: &ParserFactory, vocabulary: &Arc<Vocabulary>, source: &Sourc
         return Err(refused("it is too large".to_owned()));
     }
     let mut machine = match source {
-        Source::Guided { rules, values } => guided(factory, rules, values)?,
+        Source::Guided { rules, values, scope } => {
+            let matcher = guided(factory, rules, values)?;
+            let (ends, vocabulary) = (Ends::new(*scope), Arc::clone(vocabulary));
+            Machine::Guided(Box::new(Guided { matcher, ends, vocabulary }))
+        }
         Source::Gbnf(text) => {
             let rules = gbnf::read(text).map_err(|error| refused(error.to_string()))?;
             Machine::Gbnf(Box::new(gbnf::Machine::new(rules, Arc::clone(vocabulary))))
@@ -151,14 +156,14 @@ fn compile(factory: &ParserFactory, vocabulary: &Arc<Vocabulary>, source: &Sourc
     Ok(Grammar(Arc::new(Mutex::new(machine))))
 }
 
-fn guided(factory: &ParserFactory, rules: &str, values: &[Part]) -> Result<Machine, Refused> {
+fn guided(factory: &ParserFactory, rules: &str, values: &[Part]) -> Result<Matcher, Refused> {
     let mut grammars = vec![GrammarWithLexer::from_lark(rules.to_owned())];
     for value in values {
         grammars.push(json_value(value)?);
     }
     let parser = factory.create_parser(TopLevelGrammar { grammars, max_tokens: None });
     let parser = parser.map_err(|error| at_fault(factory, values, &error.to_string()))?;
-    Ok(Machine::Guided(Box::new(Matcher::new(Ok(parser)))))
+    Ok(Matcher::new(Ok(parser)))
 }
 
 fn json_value(value: &Part) -> Result<GrammarWithLexer, Refused> {

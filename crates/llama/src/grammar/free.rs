@@ -6,7 +6,8 @@ use std::fmt::Write;
 
 use loggia_wire::openai::FunctionDefinition;
 
-use super::source::{Calls, Part, Source, Writer};
+use super::ends::Scope;
+use super::source::{Calls, MORE_CALLS, Part, Source, Writer};
 
 /// Spaces between the parts of a call: as many as an indentation has.
 const SPACE: &str = r"[ \t\r\n]{0,16}";
@@ -29,7 +30,7 @@ pub(super) fn text_or_calls(writer: Writer<'_>, calls: Calls<'_>) -> Source {
 
 /// Llama 3: a call is an object that is all there is, and begins with the name of a function that is offered.
 fn objects(writer: Writer<'_>, calls: Calls<'_>) -> Source {
-    let more = if calls.several { r" (SEMICOLON? call)*" } else { "" };
+    let more = if calls.several { format!(" (SEMICOLON? call){MORE_CALLS}") } else { String::new() };
     let names: Vec<String> = calls.functions.iter().map(|function| literal(&function.name)).collect();
     let mut rules = format!(
         r#"start: text? | tag? call{more}
@@ -64,7 +65,7 @@ CLOSE: /{SPACE}\}}/
     }
     rules.push_str(&call);
     rules.push('\n');
-    Source::Guided { rules, values }
+    Source::Guided { rules, values, scope: Scope::AfterKey }
 }
 
 /// Harmony: a call is a message whose header says for whom it is. The grammar holds all messages of the answer, reasoning too.
@@ -100,7 +101,7 @@ json: ({constrain} "json")?
     rules.push_str("INAUTHORCHANNEL: /commentary( json| ?)/\n");
     rules.push_str(&call);
     rules.push('\n');
-    Source::Guided { rules, values }
+    Source::Guided { rules, values, scope: Scope::AfterHeader }
 }
 
 fn arguments(number: usize, function: &FunctionDefinition, calls: Calls<'_>) -> Part {

@@ -75,6 +75,15 @@ impl Held {
         Self { vocabulary, machine, grammar, beginning, at, allowed: SimpleVob::new(), crossing }
     }
 
+    /// With texts and lists that end sooner.
+    #[cfg(test)]
+    pub(super) fn ending_sooner(mut self, entries: u32, characters: u32) -> Self {
+        if let Machine::Guided(guided) = &mut self.machine {
+            guided.ends.end_sooner(entries, characters);
+        }
+        self
+    }
+
     fn tags(&self) -> Tags {
         self.beginning.reasoning.unwrap_or(Tags { open: "", close: "" })
     }

@@ -1,25 +1,72 @@
 //! A compiled grammar on its way through one answer: which tokens may come next, and whether any may.
 
+use std::sync::Arc;
+
 use llguidance::Matcher;
 use llguidance::toktrie::SimpleVob;
 
+use super::ends::Ends;
 use super::gbnf;
+use super::vocabulary::Vocabulary;
 use crate::Token;
 use crate::sample::Stuck;
 
+/// How many tokens are tried, the shortest first, to find one after which a value may end.
+const MOST_TRIED: usize = 300;
+
 /// Where an answer is in its grammar.
+#[derive(Clone)]
 pub(super) enum Machine {
-    Guided(Box<Matcher>),
+    Guided(Box<Guided>),
     Gbnf(Box<gbnf::Machine>),
 }
 
-impl Clone for Machine {
+/// In a grammar of llguidance's.
+pub(super) struct Guided {
+    pub(super) matcher: Matcher,
+    pub(super) ends: Ends,
+    pub(super) vocabulary: Arc<Vocabulary>,
+}
+
+impl Guided {
+    fn allowed(&mut self) -> Result<SimpleVob, Stuck> {
+        let mut allowed = self.matcher.compute_mask().map_err(|error| Stuck(first_line(&error.to_string())))?;
+        if !self.ends.narrow(&mut allowed, &self.vocabulary) {
+            self.look_ahead(&mut allowed);
+        }
+        Ok(allowed)
+    }
+
+    /// Where all tokens lead past a limit, for the value lacks something yet: those after which it may end, where there are such. A bound that
+    /// is excluded (`"exclusiveMinimum": 0`) needs a digit that is no 0, a pattern like `\S` a character that is no space.
+    fn look_ahead(&self, allowed: &mut SimpleVob) {
+        let mut tokens = allowed.to_list();
+        tokens.sort_by_key(|token| self.vocabulary.text(*token).len());
+        let ends = |token: &Token| {
+            let mut next = self.clone();
+            next.accept(*token).is_ok()
+                && next.matcher.compute_mask().is_ok_and(|mut mask| next.ends.narrow(&mut mask, &next.vocabulary))
+        };
+        let ending: Vec<Token> = tokens.into_iter().take(MOST_TRIED).filter(ends).collect();
+        if !ending.is_empty() {
+            allowed.set_all(false);
+            for token in ending {
+                allowed.allow_token(token);
+            }
+        }
+    }
+
+    fn accept(&mut self, token: Token) -> Result<(), Stuck> {
+        self.matcher.consume_token(token).map_err(|error| Stuck(first_line(&error.to_string())))?;
+        self.ends.read(self.vocabulary.text(token));
+        Ok(())
+    }
+}
+
+impl Clone for Guided {
     /// With tables of its own: what one answer adds to them goes when it ends.
     fn clone(&self) -> Self {
-        match self {
-            Self::Guided(matcher) => Self::Guided(Box::new(matcher.deep_clone())),
-            Self::Gbnf(machine) => Self::Gbnf(machine.clone()),
-        }
+        Self { matcher: self.matcher.deep_clone(), ends: self.ends.clone(), vocabulary: Arc::clone(&self.vocabulary) }
     }
 }
 
@@ -27,7 +74,7 @@ impl Machine {
     /// The tokens that may come next; those that end the answer are among them where it may end.
     pub(super) fn allowed(&mut self) -> Result<SimpleVob, Stuck> {
         match self {
-            Self::Guided(matcher) => matcher.compute_mask().map_err(|error| Stuck(first_line(&error.to_string()))),
+            Self::Guided(guided) => guided.allowed(),
             Self::Gbnf(machine) => machine.allowed(),
         }
     }
@@ -35,9 +82,7 @@ impl Machine {
     /// Goes on with a token that is allowed.
     pub(super) fn accept(&mut self, token: Token) -> Result<(), Stuck> {
         match self {
-            Self::Guided(matcher) => {
-                matcher.consume_token(token).map_err(|error| Stuck(first_line(&error.to_string())))
-            }
+            Self::Guided(guided) => guided.accept(token),
             Self::Gbnf(machine) => machine.accept(token),
         }
     }
@@ -45,7 +90,7 @@ impl Machine {
     /// Whether nothing can follow.
     pub(super) fn is_over(&self) -> bool {
         match self {
-            Self::Guided(matcher) => matcher.is_stopped(),
+            Self::Guided(guided) => guided.matcher.is_stopped(),
             Self::Gbnf(machine) => machine.is_over(),
         }
     }

@@ -4,8 +4,10 @@
 //! way through a grammar), `held` (when it begins: after the reasoning, or with a call), `vocabulary` (tokens as bytes), `gbnf` (the
 //! language of llama.cpp's grammars). JSON schemas are llguidance's work; why, is in `docs/decisions/0009-grammars.md`.
 
+mod bounds;
 mod cache;
 mod compile;
+mod ends;
 mod free;
 mod gbnf;
 mod held;

@@ -4,12 +4,15 @@
 
 use std::fmt::Write;
 
+use loggia_backend::SchemaEngine;
+use loggia_backend::schema::{arguments, fitted};
 use loggia_wire::openai::FunctionDefinition;
 use serde_json::{Map, Value, json};
 
-use super::narrow::close;
-
+use super::bounds::bound;
+use super::ends::Scope;
 use super::free;
+use super::narrow::close;
 use super::vocabulary::Vocabulary;
 use crate::syntax::{CallForm, Syntax};
 
@@ -22,6 +25,8 @@ pub(crate) enum Source {
         rules: String,
         /// The JSON values.
         values: Vec<Part>,
+        /// Where in the answer values begin.
+        scope: Scope,
     },
     /// A grammar of the client's own, in GBNF.
     Gbnf(String),
@@ -31,7 +36,9 @@ impl Source {
     /// Bytes of its text.
     pub(super) fn size(&self) -> usize {
         match self {
-            Self::Guided { rules, values } => rules.len() + values.iter().map(|part| part.schema.len()).sum::<usize>(),
+            Self::Guided { rules, values, .. } => {
+                rules.len() + values.iter().map(|part| part.schema.len()).sum::<usize>()
+            }
             Self::Gbnf(text) => text.len(),
         }
     }
@@ -54,11 +61,15 @@ const SPACE: &str = " |\\n[ ]{0,16}";
 /// Each character has one way to be written: otherwise a name that is taken could come again in other letters.
 const ESCAPES: &str = "nrbtf\\\"";
 
+/// How many calls may come after the first in one answer: a small model makes the same one over and over.
+pub(super) const MORE_CALLS: &str = "{0,63}";
+
 impl Part {
     /// The schema that a field of the request has.
     pub(crate) fn new(name: impl Into<String>, param: impl Into<String>, schema: &Value) -> Self {
-        let mut closed = schema.clone();
+        let mut closed = fitted(schema, SchemaEngine::Llguidance);
         close(&mut closed);
+        bound(&mut closed);
         let mut schema = match closed {
             Value::Object(fields) => fields,
             // `true` allows any value, and `false` none.
@@ -92,12 +103,10 @@ fn param(function: &FunctionDefinition) -> String {
 }
 
 fn arguments_schema(function: &FunctionDefinition, keeps_to_schema: bool) -> Map<String, Value> {
-    let mut schema = match &function.parameters {
-        Some(Value::Object(fields)) if keeps_to_schema => fields.clone(),
-        _ => Map::new(),
-    };
-    schema.entry("type").or_insert_with(|| json!("object"));
-    schema
+    match arguments(function) {
+        Value::Object(fields) if keeps_to_schema => fields,
+        _ => Map::from_iter([("type".to_owned(), json!("object"))]),
+    }
 }
 
 /// A schema that stands inside another: what refers to its root refers to where that is now.
@@ -153,14 +162,14 @@ impl Writer<'_> {
         }
         let head = self.text(self.syntax.answer_head());
         let _ = write!(rules, "\nanswer: {head} @{}\n", values[0].name);
-        Source::Guided { rules, values }
+        Source::Guided { rules, values, scope: Scope::AtOnce }
     }
 
     /// Calls and nothing else.
     pub(crate) fn calls(self, calls: Calls<'_>) -> Source {
         let (mut rules, mut values) = (format!("start: {}calls", self.author()), Vec::new());
         self.calls_into(calls, &mut rules, &mut values);
-        Source::Guided { rules, values }
+        Source::Guided { rules, values, scope: Scope::AtOnce }
     }
 
     /// The rest of calls whose first marker has been written.
@@ -174,7 +183,7 @@ impl Writer<'_> {
         };
         let (mut rules, mut values) = ("start: calls".to_owned(), Vec::new());
         self.form_into(form, calls, &mut rules, &mut values);
-        Source::Guided { rules, values }
+        Source::Guided { rules, values, scope: Scope::AtOnce }
     }
 
     /// Text, or calls: for syntaxes in which no marker begins a call, but how the answer begins, or a header.
@@ -188,7 +197,7 @@ impl Writer<'_> {
 
     fn form_into(self, form: CallForm, calls: Calls<'_>, rules: &mut String, values: &mut Vec<Part>) {
         let between = form.between.filter(|_| calls.several);
-        let more = between.map(|between| format!(" ({} call)*", self.text(between))).unwrap_or_default();
+        let more = between.map(|between| format!(" ({} call){MORE_CALLS}", self.text(between))).unwrap_or_default();
         let _ = write!(rules, "\ncalls: {} call{more} {}\ncall: ", self.text(form.head), self.text(form.tail));
         for (number, function) in calls.functions.iter().enumerate() {
             let or = if number == 0 { "" } else { " | " };

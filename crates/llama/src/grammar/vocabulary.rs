@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use llguidance::toktrie::{INVALID_TOKEN, TokEnv, TokRxInfo, TokTrie, TokenId, TokenizerEnv};
 
+use super::ends;
 use crate::Token;
 
 /// Tokens of more bytes than this are never chosen under a constraint: the trie holds no longer ones.
@@ -30,6 +31,8 @@ pub(crate) struct Words {
 pub(crate) struct Vocabulary {
     env: TokEnv,
     words: Words,
+    numeric: Vec<Token>,
+    lengthy: Vec<Token>,
 }
 
 impl std::fmt::Debug for Vocabulary {
@@ -62,7 +65,21 @@ impl Vocabulary {
         if !words.ends.is_empty() {
             trie = trie.with_eos_tokens(&words.ends);
         }
-        Some(Self { env: Arc::new(Trie(trie)), words })
+        let all_that = |test: fn(&[u8]) -> bool| -> Vec<Token> {
+            (0..).zip(&words.tokens).filter(|(_, word)| test(word)).map(|(token, _)| token).collect()
+        };
+        let (numeric, lengthy) = (all_that(ends::goes_on_with_a_number), all_that(ends::is_lengthy));
+        Some(Self { env: Arc::new(Trie(trie)), words, numeric, lengthy })
+    }
+
+    /// The tokens that a number may go on with.
+    pub(super) fn numeric(&self) -> &[Token] {
+        &self.numeric
+    }
+
+    /// The tokens that hold more of a number, or of brackets, than others do.
+    pub(super) fn lengthy(&self) -> &[Token] {
+        &self.lengthy
     }
 
     pub(super) fn env(&self) -> &TokEnv {

@@ -5,6 +5,7 @@ mod bounds;
 mod calls;
 mod cost;
 mod either;
+mod ends;
 mod free;
 mod gbnf;
 mod schemas;
