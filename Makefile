@@ -7,12 +7,14 @@
 SHELL := /usr/bin/env bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test test-rust test-clients setup model lint check-gpu fmt bench fuzz odd soak dist clean
+.PHONY: help run test test-rust test-clients test-live setup model lint check-gpu fmt bench fuzz odd soak dist clean
 
 # A fresh rustup is often not on the path of the shell that installed it.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-MODEL := .loggia/models/SmolLM2-135M-Instruct.Q4_1.gguf
+# What `make test-live` is before: a running Ollama, and a model that it has.
+OLLAMA ?= http://127.0.0.1:11434
+MODEL ?= smollm2:135m
 # What else `make run` hands to the program, for example: make run ARGS="--ollama http://127.0.0.1:11434"
 ARGS ?=
 # How long `make fuzz` stays at each target: make fuzz SECONDS_EACH=3600
@@ -45,6 +47,12 @@ test-rust: ## only the Rust tests
 
 test-clients: ## only the real clients, against a running loggia
 	@scripts/test-clients
+
+test-live: ## the Python clients before a running Ollama: make test-live OLLAMA=http://127.0.0.1:11434 MODEL=smollm2:135m
+	@scripts/setup run
+	@. scripts/environment && cargo build -p loggia --no-default-features
+	@LOGGIA_PROGRAM=target/debug/loggia LOGGIA_TEST_TARGETS=live_ollama LOGGIA_TEST_OLLAMA="$(OLLAMA) $(MODEL)" \
+		scripts/test-clients python -k live_ollama
 
 setup: ## install what building and testing need, where it is missing
 	@scripts/setup test

@@ -21,6 +21,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import pytest
+
 import openai_spec
 
 HERE = Path(__file__).resolve().parent
@@ -45,6 +47,23 @@ class Target:
     upstream: str | None = None
     # Fields that this kind of backend does not honour: there the suites expect the 400 that names them (`refusals.py`).
     refuses: tuple[str, ...] = ()
+    # What `GET /v1/models/{id}` says that the model can do.
+    capabilities: tuple[str, ...] = ()
+    # Where loggia itself listens, for raw bytes; `url` may lead there by way of `without_thinking.py`.
+    direct: str = ""
+
+    def __post_init__(self):
+        self.direct = self.direct or self.url
+
+    @property
+    def is_ollamas(self) -> bool:
+        """Whether an Ollama is behind it, real or not."""
+        return self.kind in ("ollama", "live_ollama")
+
+    def needs(self, capability: str) -> None:
+        """Skips the test where the model has no such capability."""
+        if capability not in self.capabilities:
+            pytest.skip(f"{self.model} has no capability '{capability}'")
 
     def expects(self, *requests: tuple[str, dict]) -> None:
         """In front of the stand-in: the recorded requests that come next, with the fields in which the package that is tried differs."""
@@ -56,7 +75,8 @@ class Target:
 def embedded():
     arguments = ["--model", str(MODEL), "--context", "2048", "--parallel", "2", "--threads", "1"]
     with loggia(*arguments) as direct, held_against_the_spec(direct) as url:
-        yield Target("embedded", url, first_model(url))
+        model = first_model(url)
+        yield Target("embedded", url, model, capabilities=capabilities(url, model))
 
 
 @contextlib.contextmanager
@@ -72,14 +92,17 @@ def ollama():
 def openai():
     with printing_its_address(HERE / "llamacpp_server.py", str(MODEL)) as upstream:
         with loggia("--openai", f"llamacpp={upstream}/v1") as direct, held_against_the_spec(direct) as url:
-            yield Target("openai", url, "smollm2", upstream)
+            yield Target("openai", url, "smollm2", upstream, capabilities=capabilities(url, "smollm2"))
 
 
 @contextlib.contextmanager
 def live_ollama():
     upstream, model = LIVE_OLLAMA.split()
-    with loggia("--ollama", upstream) as direct, held_against_the_spec(direct) as url:
-        yield Target("live_ollama", url, model, upstream)
+    with loggia("--ollama", upstream) as direct, held_against_the_spec(direct) as held, contextlib.ExitStack() as stack:
+        can = capabilities(held, model)
+        # The questions leave room for an answer, not for thoughts before it.
+        url = stack.enter_context(printing_its_address(HERE / "without_thinking.py", held)) if "thinking" in can else held
+        yield Target("live_ollama", url, model, upstream, capabilities=can, direct=held)
 
 
 @contextlib.contextmanager
@@ -188,6 +211,10 @@ def started(script: Path, *arguments: str) -> subprocess.Popen:
 
 def first_model(url: str) -> str:
     return fetch(f"{url}/v1/models")["data"][0]["id"]
+
+
+def capabilities(url: str, model: str) -> tuple[str, ...]:
+    return tuple(fetch(f"{url}/v1/models/{model}").get("capabilities", ()))
 
 
 def fetch(url: str, body: dict | list | None = None) -> dict:

@@ -14,24 +14,24 @@ HELLO = [{"role": "user", "content": "x"}]
 
 
 def test_broken_json(target):
-    assert_refused(raw.chat(target.url, b'{"model": "m", '), param=None)
+    assert_refused(raw.chat(target.direct, b'{"model": "m", '), param=None)
 
 
 def test_no_body_at_all(target):
-    assert_refused(raw.chat(target.url, b""), param=None)
+    assert_refused(raw.chat(target.direct, b""), param=None)
 
 
 def test_json_that_is_no_object(target):
-    assert_refused(raw.chat(target.url, b"[1,2]"), param=None)
+    assert_refused(raw.chat(target.direct, b"[1,2]"), param=None)
 
 
 def test_bytes_that_are_no_text(target):
-    assert_refused(raw.chat(target.url, b'{"model": "\xff\xfe"}'), param=None)
+    assert_refused(raw.chat(target.direct, b'{"model": "\xff\xfe"}'), param=None)
 
 
 def test_nesting_without_end(target):
-    assert_error(raw.chat(target.url, b'{"model":"m","messages":' + b"[" * 100_000), 400, "invalid_request_error")
-    assert_error(raw.chat(target.url, b'{"messages":[{}],"odd":' + b'{"a":' * 100_000), 400, "invalid_request_error")
+    assert_error(raw.chat(target.direct, b'{"model":"m","messages":' + b"[" * 100_000), 400, "invalid_request_error")
+    assert_error(raw.chat(target.direct, b'{"messages":[{}],"odd":' + b'{"a":' * 100_000), 400, "invalid_request_error")
 
 
 @pytest.mark.parametrize(
@@ -67,39 +67,39 @@ def test_nesting_without_end(target):
     ],
 )
 def test_a_field_that_is_wrong_is_named(target, changes, param):
-    assert_refused(raw.chat(target.url, {"model": target.model, "messages": HELLO} | changes), param=param)
+    assert_refused(raw.chat(target.direct, {"model": target.model, "messages": HELLO} | changes), param=param)
 
 
 def test_a_field_that_is_missing_is_named(target):
-    assert_refused(raw.chat(target.url, {"messages": HELLO}), param="model")
-    assert_refused(raw.chat(target.url, {"model": target.model}), param="messages")
+    assert_refused(raw.chat(target.direct, {"messages": HELLO}), param="model")
+    assert_refused(raw.chat(target.direct, {"model": target.model}), param="messages")
 
 
 def test_no_messages_has_the_words_of_the_original(target):
-    answer = raw.chat(target.url, {"model": target.model, "messages": []})
+    answer = raw.chat(target.direct, {"model": target.model, "messages": []})
     assert answer.body == (
         b"""{"error":{"message":"[] is too short - 'messages'","type":"invalid_request_error","param":"messages","code":"empty_array"}}"""
     )
 
 
 def test_an_unknown_model(target):
-    answer = raw.chat(target.url, {"model": "nope", "messages": HELLO})
+    answer = raw.chat(target.direct, {"model": "nope", "messages": HELLO})
     assert_error(answer, 404, "invalid_request_error", param=None, code="model_not_found")
 
 
 def test_another_content_type(target):
-    answer = raw.chat(target.url, {"model": target.model, "messages": HELLO}, content_type="text/plain")
+    answer = raw.chat(target.direct, {"model": target.model, "messages": HELLO}, content_type="text/plain")
     assert_error(answer, 415, "invalid_request_error", param=None, code=None)
 
 
 def test_a_content_type_with_its_character_set_is_fine(target):
-    answer = raw.chat(target.url, {"model": target.model, "messages": []}, content_type="application/json; charset=utf-8")
+    answer = raw.chat(target.direct, {"model": target.model, "messages": []}, content_type="application/json; charset=utf-8")
     assert answer.status == 400
 
 
 def test_a_body_over_the_limit(target):
     # Told by its length alone: nothing of it needs to be read, so nothing of it is sent.
-    host, port = urlsplit(target.url).netloc.split(":")
+    host, port = urlsplit(target.direct).netloc.split(":")
     with socket.create_connection((host, int(port)), timeout=30) as connection:
         connection.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nhost: loggia\r\ncontent-type: application/json\r\n")
         connection.sendall(b"content-length: 1000000000000\r\nconnection: close\r\n\r\n")
@@ -118,12 +118,12 @@ def test_a_body_over_the_limit(target):
     ],
 )
 def test_an_unknown_route_or_method_is_json_too(target, method, path, status):
-    assert_error(raw.ask(target.url, method, path), status, "invalid_request_error")
+    assert_error(raw.ask(target.direct, method, path), status, "invalid_request_error")
 
 
 def test_every_answer_has_a_request_id_and_an_error_has_it_too(target):
-    good = raw.ask(target.url, "GET", "/v1/models").headers["x-request-id"]
-    bad = raw.ask(target.url, "GET", "/v1/nothing").headers["x-request-id"]
+    good = raw.ask(target.direct, "GET", "/v1/models").headers["x-request-id"]
+    bad = raw.ask(target.direct, "GET", "/v1/nothing").headers["x-request-id"]
     assert good and bad and good != bad
 
 
