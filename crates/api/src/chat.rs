@@ -159,7 +159,7 @@ impl Door {
         // Nobody else holds it yet, so nothing is copied.
         let request = Arc::make_mut(&mut shared);
         let mut ignored = together::settle(request, strictness)?;
-        let can = self.backend.abilities(&request.model).await;
+        let can = self.abilities(&request.model).await;
         let can = can.map_err(|error| log.refused(error))?;
         if !can.has(Ability::Chat) {
             return Err(log.refused(BackendError::Unsupported { work: Work::Chat }));
@@ -196,7 +196,7 @@ impl Door {
         let Given { profile, strictness, forwarded } = given;
         let request = Arc::make_mut(&mut shared);
         let mut ignored = settle_stream_options(request.streams(), &mut request.stream_options, strictness)?;
-        let can = self.backend.abilities(&request.model).await;
+        let can = self.abilities(&request.model).await;
         let can = can.map_err(|error| log.refused(error))?;
         if !can.has(Ability::Chat) {
             return Err(log.refused(BackendError::Unsupported { work: Work::Completions }));

@@ -2,12 +2,13 @@
 
 use std::fmt::Display;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Buf;
 use http::header::{CONTENT_TYPE, ORIGIN};
 use http::request::Parts;
 use http::{Extensions, HeaderValue, Request, Response};
-use loggia_backend::{Backend, BackendError};
+use loggia_backend::{Abilities, Backend, BackendError, nearest};
 use loggia_wire::openai::{DeletedModel, ModelList};
 use serde::Serialize;
 
@@ -24,6 +25,9 @@ impl RequestId {
         parts.extensions.get::<Self>().map(|id| Arc::clone(&id.0))
     }
 }
+
+/// How long the list of models may take to find the one that was probably meant.
+const LISTED_WITHIN: Duration = Duration::from_secs(1);
 
 /// OpenAI's API over a backend.
 #[derive(Clone)]
@@ -100,6 +104,24 @@ impl Door {
         Some(Self { backend, policy: Arc::clone(&self.policy), forwards_head: self.forwards_head })
     }
 
+    /// What a model can do.
+    pub(crate) async fn abilities(&self, model: &str) -> Result<Arc<Abilities>, BackendError> {
+        match self.backend.abilities(model).await {
+            // Boxed, since it is rare: every chat would carry the room for it.
+            Err(error @ BackendError::ModelNotFound { .. }) => Err(Box::pin(self.with_nearest(error)).await),
+            known => known,
+        }
+    }
+
+    /// An unknown model's error with the name that was probably meant: one on this caller's own list.
+    async fn with_nearest(&self, error: BackendError) -> BackendError {
+        let BackendError::ModelNotFound { model, .. } = error else { return error };
+        let listed = tokio::time::timeout(LISTED_WITHIN, self.backend.models()).await;
+        let models = listed.ok().and_then(Result::ok).unwrap_or_default();
+        let nearest = nearest(&model, models.iter().map(|model| model.id.as_str())).filter(|name| *name != model);
+        BackendError::ModelNotFound { nearest: nearest.map(str::to_owned), model }
+    }
+
     /// `GET /v1/models`.
     async fn models(&self) -> Response<Body> {
         self.json(self.backend.models().await.map(ModelList::new), "model")
@@ -107,7 +129,11 @@ impl Door {
 
     /// `GET /v1/models/{id}`.
     async fn model(&self, id: &str) -> Response<Body> {
-        self.json(self.backend.model(id).await, "model")
+        let answer = match self.backend.model(id).await {
+            Err(error) => Err(self.with_nearest(error).await),
+            found => found,
+        };
+        self.json(answer, "model")
     }
 
     /// `DELETE /v1/models/{id}`.
@@ -115,7 +141,11 @@ impl Door {
         if let Err(error) = self.may_delete(parts) {
             return self.refuse(error);
         }
-        self.json(self.backend.delete_model(id).await.map(|()| DeletedModel::new(id)), "model")
+        let answer = match self.backend.delete_model(id).await {
+            Err(error) => Err(self.with_nearest(error).await),
+            Ok(()) => Ok(DeletedModel::new(id)),
+        };
+        self.json(answer, "model")
     }
 
     /// Whether this request may delete models. Browsers name the page that a request comes from: any page that somebody has open could

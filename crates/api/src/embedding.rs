@@ -61,7 +61,7 @@ impl Door {
     async fn embed(&self, asked: Asked, ignored: &mut String) -> Result<Response<Body>, ApiError> {
         let Asked { mut request, strictness, forwarded, request_id } = asked;
         let failed = |error| refused(error, request_id.as_deref());
-        let can = self.backend.abilities(&request.model).await.map_err(failed)?;
+        let can = self.abilities(&request.model).await.map_err(failed)?;
         if !can.has(Ability::Embeddings) {
             return Err(failed(BackendError::Unsupported { work: Work::Embeddings }));
         }

@@ -303,6 +303,10 @@ impl From<BackendError> for ApiError {
             BackendError::Unreachable { .. } => {
                 Self::new(StatusCode::BAD_GATEWAY, message).coded("backend_unreachable")
             }
+            // As long as the configuration says what it says, no try will help.
+            BackendError::Tls { .. } => {
+                Self::new(StatusCode::BAD_GATEWAY, message).coded("backend_unreachable").not_again()
+            }
             // A prompt that took too long once would be read from its beginning again.
             BackendError::TimedOut { phase, .. } => {
                 let late = Self::new(StatusCode::GATEWAY_TIMEOUT, message).coded("backend_timeout");

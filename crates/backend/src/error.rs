@@ -5,15 +5,20 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::http::TlsFault;
+
 /// Why a backend could not answer, or not to the end. Messages are for the client: no address, no prompt text.
 #[derive(Clone, Debug, PartialEq, Eq, Error, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BackendError {
     /// There is no such model.
-    #[error("the model `{model}` does not exist; GET /v1/models lists those that do")]
+    #[error("the model `{model}` does not exist; GET /v1/models lists those that do{}", did_you_mean(.nearest.as_deref()))]
     ModelNotFound {
         /// The name asked for.
         model: String,
+        /// The model that was probably meant, among those that the client may use.
+        #[serde(default)]
+        nearest: Option<String>,
     },
     /// The backend has no model at all.
     #[error("no model is available: pull one, or name a backend that has one")]
@@ -102,6 +107,14 @@ pub enum BackendError {
     Unreachable {
         /// The backend's name.
         backend: String,
+    },
+    /// What answers at the backend's address speaks TLS and should not by its URL, or the reverse.
+    #[error("the backend `{backend}` {}", .fault.sentence())]
+    Tls {
+        /// The backend's name.
+        backend: String,
+        /// How its URL does not go with it.
+        fault: TlsFault,
     },
     /// The backend took too long.
     #[error("the backend `{backend}` took longer than {} s {phase}", .after.as_secs_f32())]
@@ -268,7 +281,7 @@ impl BackendError {
 
     /// There is no such model.
     pub fn model_not_found(model: impl Into<String>) -> Self {
-        Self::ModelNotFound { model: model.into() }
+        Self::ModelNotFound { model: model.into(), nearest: None }
     }
 
     /// `logit_bias` names a token that a vocabulary of so many does not have.
@@ -307,6 +320,7 @@ impl BackendError {
             Self::Refused { .. } => "refused",
             Self::Credentials { .. } => "credentials",
             Self::Unreachable { .. } => "unreachable",
+            Self::Tls { .. } => "tls",
             Self::TimedOut { phase: Phase::Connect, .. } => "timed_out_connecting",
             Self::TimedOut { phase: Phase::Headers, .. } => "timed_out_before_the_answer",
             Self::TimedOut { phase: Phase::Idle, .. } => "timed_out_in_the_answer",
@@ -336,6 +350,10 @@ fn credentials_message(backend: &str, message: Option<&str>) -> String {
         Some(message) => format!("{refused}. It says: {message}"),
         None => refused,
     }
+}
+
+fn did_you_mean(nearest: Option<&str>) -> String {
+    nearest.map(|name| format!(". Did you mean `{name}`?")).unwrap_or_default()
 }
 
 fn input_message(index: Option<usize>, tokens: Option<u64>, most: Option<u64>) -> String {

@@ -19,6 +19,7 @@ mod error;
 mod event;
 pub mod http;
 pub mod media;
+mod nearest;
 pub mod ollama;
 pub mod openai;
 mod passed_on;
@@ -39,6 +40,7 @@ pub use abilities::{Abilities, Ability, AbilitySet, KnownFields, OptionNames, Sc
 pub use embedding::{EmbeddingCall, Embeddings, normalise};
 pub use error::{BackendError, NotDeleted, Phase, Work};
 pub use event::{Chunk, EarlyEnd, Event, Events, Reply, ServedBy, Waiting, fingerprint};
+pub use nearest::nearest;
 
 /// Something that can hold a chat: an engine in the process, a server at an address, or a wrapper around one or many of these.
 pub trait Backend: Send + Sync {

@@ -8,9 +8,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
-use loggia_backend::http::{Body, Client, Error, Limits, Upstream, read};
+use loggia_backend::http::{Body, Client, Error, Limits, TlsFault, Upstream, read};
 use loggia_backend::{BackendError, Phase};
 use raw::{RawEngine, Step, answer, json, piece, stream_end, stream_head};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tower::{Service, ServiceExt};
 
 const SOON: Duration = Duration::from_millis(60);
@@ -65,6 +66,69 @@ async fn a_pooled_connection_that_was_closed_meanwhile_is_replaced() {
     let response = post(&upstream, "{}").await.unwrap();
     assert_eq!(read(response.into_body(), 10).await.unwrap(), "2");
     assert_eq!(engine.connections(), 2);
+}
+
+/// A server that speaks TLS, as far as its first record: it refuses every greeting, and says `to_plain` to what is none.
+async fn speaks_tls(to_plain: &'static [u8]) -> String {
+    const NO_SUCH_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut first = [0; 4096];
+                let _ = stream.read(&mut first).await;
+                let answer = if first[0] == 22 { &NO_SUCH_NAME } else { to_plain };
+                let _ = stream.write_all(answer).await;
+            });
+        }
+    });
+    address.to_string()
+}
+
+#[tokio::test]
+async fn a_url_with_http_for_a_server_that_speaks_tls_is_said_to_be_that() {
+    let a_text = "HTTP/1.1 400 Bad Request\r\ncontent-type: text/html\r\ncontent-length: 5\r\n\r\n<html";
+    for to_plain in [
+        a_text.as_bytes(),
+        &[21, 3, 3, 0, 2, 2, 10],
+        b"",
+        b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n",
+    ] {
+        let address = speaks_tls(to_plain).await;
+        let error = post(&upstream(&format!("http://{address}"), Limits::default()), "{}").await.unwrap_err();
+        let error = error.into_backend("gpu");
+        assert_eq!(error, BackendError::Tls { backend: "gpu".to_owned(), fault: TlsFault::AnswersTls });
+        assert_eq!(error.to_string(), "the backend `gpu` answers with TLS: change http:// to https:// in its URL");
+        assert!(!error.may_try_again());
+    }
+}
+
+#[tokio::test]
+async fn a_url_with_https_for_a_server_without_tls_is_said_to_be_that() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let _ = stream.read(&mut [0; 4096]).await;
+        stream.write_all(b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n").await.unwrap();
+    });
+    let error = post(&upstream(&format!("https://{address}"), Limits::default()), "{}").await.unwrap_err();
+    let error = error.into_backend("gpu");
+    assert_eq!(error, BackendError::Tls { backend: "gpu".to_owned(), fault: TlsFault::AnswersPlain });
+    assert_eq!(error.to_string(), "the backend `gpu` answers without TLS: change https:// to http:// in its URL");
+}
+
+#[tokio::test]
+async fn a_400_that_is_no_json_is_an_answer_where_the_server_wants_no_tls() {
+    let refusal = || answer("400 Bad Request", "content-type: text/plain\r\n", "no");
+    // It says nothing to a greeting of TLS, which is no request.
+    let engine = RawEngine::start([refusal(), refusal()]).await;
+    let upstream = upstream(&engine.url, Limits::default());
+    for _ in 0..2 {
+        let response = post(&upstream, "{}").await.unwrap();
+        assert_eq!((response.status().as_u16(), &*read(response.into_body(), 10).await.unwrap()), (400, &b"no"[..]));
+    }
 }
 
 #[tokio::test]

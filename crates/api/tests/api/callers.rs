@@ -88,3 +88,39 @@ async fn the_list_has_only_what_a_caller_may_use() {
     let none = ids(&ask(caller(None, Some(&[])), Policy::default(), get("/v1/models")).await);
     assert!(none.is_empty(), "{none:?}");
 }
+
+#[tokio::test]
+async fn a_mistyped_model_is_answered_with_the_one_that_was_meant_among_those_that_the_caller_may_use() {
+    let gone = recording("server/show-missing");
+    let tags = r#"{"models":[{"name":"smollm2:135m"},{"name":"smollm2-secret:135m"},{"name":"qwen3:4b"}]}"#;
+    let ollama = Scripted::default().on("/api/show", gone.0, [gone.1]).on("/api/tags", 200, [tags]);
+    let message = async |asked: &str, models: Option<&[&str]>| {
+        let chat = json!({"model": asked, "messages": [{"role": "user", "content": "Hello"}]}).to_string();
+        let mut messages = Vec::new();
+        for mut request in [post("/v1/chat/completions", chat), get(&format!("/v1/models/{asked}"))] {
+            request.extensions_mut().insert(caller(None, models));
+            let answer = send(&layered(&ollama, Policy::default()), request).await;
+            let error = &answer.json()["error"];
+            assert_eq!((answer.status(), &error["code"]), (404, &json!("model_not_found")), "{error}");
+            messages.push(error["message"].as_str().expect("a text").to_owned());
+        }
+        assert_eq!(messages[0], messages[1]);
+        messages.remove(0)
+    };
+    let unknown = |asked: &str| format!("the model `{asked}` does not exist; GET /v1/models lists those that do");
+    for asked in ["smolm2:135m", "SmolLM2", "smollm2-135m"] {
+        let meant = format!("{}. Did you mean `smollm2:135m`?", unknown(asked));
+        assert_eq!(message(asked, None).await, meant);
+        assert_eq!(message(asked, Some(&["smollm2:*"])).await, meant);
+        assert_eq!(message(asked, Some(&["qwen*"])).await, unknown(asked), "it may not use that");
+    }
+    assert_eq!(
+        message("smollm2-secre:135m", Some(&["smollm2*135m"])).await,
+        format!("{}. Did you mean `smollm2-secret:135m`?", unknown("smollm2-secre:135m"))
+    );
+    assert_eq!(
+        message("smollm2-secre:135m", Some(&["smollm2:*"])).await,
+        format!("{}. Did you mean `smollm2:135m`?", unknown("smollm2-secre:135m"))
+    );
+    assert_eq!(message("gpt-4o", None).await, unknown("gpt-4o"), "nothing is like it");
+}

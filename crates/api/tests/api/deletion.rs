@@ -87,7 +87,7 @@ async fn only_a_key_that_may_deletes_and_only_what_it_sees() {
     assert_eq!(answer.status(), 200, "{}", answer.text());
     let (answer, ollama) = by(Some(alice(true, Some(&["gpt-*"]))), open(), delete(MODEL)).await;
     assert_eq!((answer.status(), &answer.json()["error"]["code"]), (404, &json!("model_not_found")));
-    assert_eq!(asked(&ollama), [""; 0], "Ollama is not asked");
+    assert!(asked(&ollama).iter().all(|line| line.starts_with("GET /api/tags")), "only for a near name");
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use loggia_api::ApiError;
+use loggia_backend::http::TlsFault;
 use loggia_backend::{BackendError, NotDeleted, Phase, Work};
 
 /// An error of each kind, with the status of its answer. The match below does not compile when a kind is added.
@@ -20,7 +21,7 @@ fn every_kind() -> Vec<(BackendError, u16)> {
     };
     let refused = |status| BackendError::Refused { status, message: text(), param: None, code: None };
     vec![
-        (BackendError::ModelNotFound { model: text() }, 404),
+        (BackendError::ModelNotFound { model: text(), nearest: Some(text()) }, 404),
         (BackendError::NoModels, 503),
         (BackendError::InvalidRequest { message: text(), param: None, code: None }, 400),
         (BackendError::ContextLengthExceeded { prompt_tokens: None, context: None }, 400),
@@ -45,6 +46,7 @@ fn every_kind() -> Vec<(BackendError, u16)> {
         (refused(999), 400),
         (BackendError::Credentials { backend: backend(), message: None }, 502),
         (BackendError::Unreachable { backend: backend() }, 502),
+        (BackendError::Tls { backend: backend(), fault: TlsFault::AnswersTls }, 502),
         (BackendError::TimedOut { backend: backend(), phase: Phase::Connect, after: second }, 504),
         (BackendError::TimedOut { backend: backend(), phase: Phase::Idle, after: second }, 504),
         (BackendError::BadAnswer { backend: backend(), what: text() }, 502),
@@ -69,6 +71,7 @@ fn is_in_the_list(error: &BackendError) {
         | BackendError::Refused { .. }
         | BackendError::Credentials { .. }
         | BackendError::Unreachable { .. }
+        | BackendError::Tls { .. }
         | BackendError::TimedOut { .. }
         | BackendError::BadAnswer { .. }
         | BackendError::CutShort { .. }

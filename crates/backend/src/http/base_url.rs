@@ -86,6 +86,12 @@ impl BaseUrl {
         self
     }
 
+    /// This URL without `ending`, a path, at the end of its own; `None` where it does not end so.
+    pub fn without(&self, ending: &str) -> Option<Self> {
+        let prefix = self.prefix.strip_suffix(ending)?.trim_end_matches('/').to_owned();
+        Some(Self { prefix, ..self.clone() })
+    }
+
     /// Whether its path is exactly `/v1`.
     pub fn is_v1(&self) -> bool {
         self.prefix == "/v1"
@@ -134,6 +140,16 @@ mod tests {
         assert_eq!(joined(" HTTP://localhost:11434/ ", "/api/chat?a=b"), "http://localhost:11434/api/chat?a=b");
         assert_eq!(joined("https://gpu.example/engines/a/v1//", "/models"), "https://gpu.example/engines/a/v1/models");
         assert_eq!(joined("http://[::1]:80", "/"), "http://[::1]:80/");
+    }
+
+    #[test]
+    fn an_ending_is_taken_off_where_it_is_there() {
+        let without =
+            |text: &str, ending: &str| text.parse::<BaseUrl>().unwrap().without(ending).map(|url| url.to_string());
+        assert_eq!(without("http://a/v1/chat/completions/", "/chat/completions").as_deref(), Some("http://a/v1"));
+        assert_eq!(without("http://a/api", "/api").as_deref(), Some("http://a"));
+        assert_eq!(without("http://a/v1", "/api"), None);
+        assert_eq!(without("http://a/myapi", "/api"), None);
     }
 
     #[test]

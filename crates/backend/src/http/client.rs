@@ -1,19 +1,23 @@
 //! Calls through a pool of connections, as a `tower::Service`.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_core::future::BoxFuture;
-use http::{Request, Response, Uri};
+use http::header::CONTENT_TYPE;
+use http::uri::Authority;
+use http::{HeaderValue, Request, Response, StatusCode, Uri};
 use http_body_util::Full;
+use hyper::body::Incoming;
 use tokio::time::timeout;
 use tower::{Service, ServiceExt};
 
 use super::connect::Connector;
-use super::connection::Connection;
+use super::connection::{Connection, Unanswered};
 use super::pool::{Lease, Pool};
-use super::{Body, Error, Limits};
+use super::{Body, Error, Limits, TlsFault};
 use crate::Phase;
 
 /// The head of an answer, to come.
@@ -28,12 +32,15 @@ struct Shared {
     connector: Connector,
     pool: Pool,
     limits: Limits,
+    /// Where something answered without TLS, or did not want TLS either: the addresses of the backends.
+    spoken_to: Mutex<HashSet<Authority>>,
 }
 
 impl Client {
     /// An empty pool. Calls need a tokio runtime.
     pub fn new(limits: Limits) -> Self {
-        Self(Arc::new(Shared { connector: Connector::new(limits.connect), pool: Pool::default(), limits }))
+        let connector = Connector::new(limits.connect);
+        Self(Arc::new(Shared { connector, pool: Pool::default(), limits, spoken_to: Mutex::default() }))
     }
 
     /// What [`Service::call`] does, for those who hold the client shared.
@@ -70,6 +77,18 @@ impl Service<Request<Full<Bytes>>> for Client {
     }
 }
 
+/// Whether nothing has come that an engine would say: no HTTP at all, or the 400 of a server that wants TLS, which is no JSON.
+fn is_no_answer(asked: &Result<Response<Incoming>, Box<Unanswered>>) -> bool {
+    match asked {
+        Ok(response) if response.status() == StatusCode::BAD_REQUEST => {
+            let kind = response.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+            !kind.starts_with(b"application/json")
+        }
+        Ok(_) => false,
+        Err(_) => true,
+    }
+}
+
 impl Shared {
     async fn ask(&self, mut request: Request<Full<Bytes>>) -> Result<Response<Body>, Error> {
         let to = std::mem::take(request.uri_mut());
@@ -86,10 +105,28 @@ impl Shared {
         // Boxed, since it is rare and large: every call would carry the room for it.
         let connection = Box::pin(self.connect(&to)).await?;
         let mut lease = self.pool.adopt(connection, &to);
-        match lease.connection().ask(request).await {
+        let asked = lease.connection().ask(request).await;
+        if Box::pin(self.wants_tls(&to, &asked)).await {
+            return Err(Error::Tls(TlsFault::AnswersTls));
+        }
+        match asked {
             Ok(response) => Ok(self.answered(response, lease)),
             Err(unanswered) => Err(Error::of_request(unanswered.into_error())),
         }
+    }
+
+    /// Whether a server that was asked for the first time without TLS is one that speaks TLS. Looked into once for each address.
+    async fn wants_tls(&self, to: &Uri, asked: &Result<Response<Incoming>, Box<Unanswered>>) -> bool {
+        let Some(authority) = to.authority() else { return false };
+        let is_known = |known: &HashSet<Authority>| known.contains(authority);
+        if is_known(&self.spoken_to.lock().unwrap_or_else(PoisonError::into_inner)) {
+            return false;
+        }
+        if is_no_answer(asked) && self.connector.answers_tls(to).await {
+            return true;
+        }
+        self.spoken_to.lock().unwrap_or_else(PoisonError::into_inner).insert(authority.clone());
+        false
     }
 
     async fn connect(&self, to: &Uri) -> Result<Connection, Error> {
@@ -97,7 +134,7 @@ impl Shared {
         Connection::over(stream).await.map_err(Error::of_request)
     }
 
-    fn answered(&self, response: Response<hyper::body::Incoming>, lease: Lease) -> Response<Body> {
+    fn answered(&self, response: Response<Incoming>, lease: Lease) -> Response<Body> {
         response.map(|incoming| Body::new(incoming, lease, self.limits))
     }
 }

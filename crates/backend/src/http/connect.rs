@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures_core::future::BoxFuture;
 use http::Uri;
+use http::uri::Scheme;
 use hyper::rt::{Read, Write};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -15,6 +16,8 @@ use hyper_util::rt::TokioIo;
 use thiserror::Error;
 use tokio::net::TcpStream;
 use tower::Service;
+
+use super::tls;
 
 /// Makes connections, plain or TLS.
 #[derive(Clone, Debug)]
@@ -37,6 +40,9 @@ pub(super) type Stream = Box<dyn Io>;
 pub(super) trait Io: Read + Write + fmt::Debug + Unpin + Send {}
 
 impl<T: Read + Write + fmt::Debug + Unpin + Send> Io for T {}
+
+/// How long it may take to find out whether a server speaks TLS.
+const LOOKED_INTO_WITHIN: Duration = Duration::from_secs(1);
 
 /// It took longer than this to have a connection.
 #[derive(Debug, Error)]
@@ -69,6 +75,15 @@ impl Connector {
     }
 }
 
+impl Connector {
+    /// Whether a server that is reached without TLS speaks it. A failed call is looked into so; it waits no longer for that than it has to.
+    pub(super) async fn answers_tls(&self, to: &Uri) -> bool {
+        let (Transport::Any(https), true) = (&self.transport, to.scheme() == Some(&Scheme::HTTP)) else { return false };
+        let within = self.limit.min(LOOKED_INTO_WITHIN);
+        tokio::time::timeout(within, tls::answers_tls(to, https.clone())).await.unwrap_or(false)
+    }
+}
+
 impl Service<Uri> for Connector {
     type Response = Stream;
     type Error = Box<dyn StdError + Send + Sync>;
@@ -85,7 +100,7 @@ impl Service<Uri> for Connector {
         let after = self.limit;
         let connecting: Connecting = match &mut self.transport {
             Transport::Any(https) => https.call(to),
-            Transport::PlainOnly(_) if to.scheme() == Some(&http::uri::Scheme::HTTPS) => {
+            Transport::PlainOnly(_) if to.scheme() == Some(&Scheme::HTTPS) => {
                 Box::pin(std::future::ready(Err(NoCertificates.into())))
             }
             Transport::PlainOnly(tcp) => {

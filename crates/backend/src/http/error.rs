@@ -7,6 +7,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::connect::ConnectTimedOut;
+use super::tls::TlsFault;
 use crate::{BackendError, Phase};
 
 type Cause = Box<dyn StdError + Send + Sync>;
@@ -17,6 +18,9 @@ pub enum Error {
     /// There is no connection, or it was gone before the request was on its way: another try is safe.
     #[error("no connection could be made")]
     Unreachable(#[source] Cause),
+    /// The URL says that TLS is spoken, and it is not; or the reverse; or the certificate is not trusted.
+    #[error("the server {}", .0.sentence())]
+    Tls(TlsFault),
     /// A phase took too long.
     #[error("it took longer than {} s {phase}", .after.as_secs_f32())]
     TimedOut {
@@ -44,10 +48,13 @@ impl Error {
     pub fn into_backend(self, backend: &str) -> BackendError {
         if let Some(cause) = self.source() {
             tracing::warn!(backend, error = %self, cause = %Chain(cause), "a call to a backend failed");
+        } else if let Self::Tls(_) = &self {
+            tracing::warn!(backend, error = %self, "a call to a backend failed");
         }
         let name = || backend.to_owned();
         match self {
             Self::Unreachable(_) => BackendError::Unreachable { backend: name() },
+            Self::Tls(fault) => BackendError::Tls { backend: name(), fault },
             Self::TimedOut { phase, after } => BackendError::TimedOut { backend: name(), phase, after },
             Self::CutShort(_) => BackendError::CutShort { backend: name() },
             Self::NotHttp(_) => BackendError::BadAnswer { backend: name(), what: "it is not HTTP".to_owned() },
@@ -59,9 +66,10 @@ impl Error {
 
     /// Before there is a connection.
     pub(super) fn of_connecting(error: Cause) -> Self {
-        match find::<ConnectTimedOut>(&*error) {
-            Some(timed_out) => Self::TimedOut { phase: Phase::Connect, after: timed_out.after },
-            None => Self::Unreachable(error),
+        match (find::<ConnectTimedOut>(&*error), TlsFault::of(&*error)) {
+            (Some(timed_out), _) => Self::TimedOut { phase: Phase::Connect, after: timed_out.after },
+            (None, Some(fault)) => Self::Tls(fault),
+            (None, None) => Self::Unreachable(error),
         }
     }
 

@@ -11,6 +11,7 @@ mod connection;
 mod error;
 mod limits;
 mod pool;
+mod tls;
 mod upstream;
 
 pub use base_url::{BaseUrl, BaseUrlError};
@@ -18,4 +19,5 @@ pub use body::{Body, read};
 pub use client::{Client, ResponseFuture};
 pub use error::Error;
 pub use limits::Limits;
+pub use tls::TlsFault;
 pub use upstream::{Key, KeyError, Upstream};

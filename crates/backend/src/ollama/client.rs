@@ -399,8 +399,11 @@ fn shown<'a>(request: &'a ChatCompletionRequest, known: &Known) -> Cow<'a, ChatC
 
 /// Whether a chat would fail in the same way: there is no such model, or nobody answers.
 fn is_no_matter_of_show(error: &BackendError) -> bool {
-    use BackendError::{Busy, ModelNotFound, RateLimited, TimedOut, Unreachable};
-    matches!(error, ModelNotFound { .. } | Unreachable { .. } | TimedOut { .. } | Busy { .. } | RateLimited { .. })
+    use BackendError::{Busy, ModelNotFound, RateLimited, TimedOut, Tls, Unreachable};
+    matches!(
+        error,
+        ModelNotFound { .. } | Unreachable { .. } | Tls { .. } | TimedOut { .. } | Busy { .. } | RateLimited { .. }
+    )
 }
 
 /// What Ollama is asked.

@@ -111,6 +111,10 @@ async fn serve(mut stream: TcpStream, shared: &Shared) {
 async fn read_request(stream: &mut TcpStream) -> Option<String> {
     let mut bytes = Vec::new();
     loop {
+        // A greeting of TLS, which it does not speak.
+        if bytes.first() == Some(&0x16) {
+            return None;
+        }
         let text = String::from_utf8_lossy(&bytes);
         if let Some((head, body)) = text.split_once("\r\n\r\n") {
             let length =

@@ -1,0 +1,91 @@
+//! Whether the other side speaks TLS, where a connection fails over that: `https://` for a server that speaks plain HTTP, and the reverse.
+
+use std::error::Error as StdError;
+use std::io;
+
+use http::Uri;
+use http::uri::Scheme;
+use hyper_rustls::HttpsConnector;
+use hyper_util::client::legacy::connect::HttpConnector;
+use serde::{Deserialize, Serialize};
+use tokio_rustls::rustls;
+use tower::ServiceExt;
+
+/// How the URL of a backend does not go with what answers there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TlsFault {
+    /// The URL says `https://`, and the server speaks without TLS.
+    AnswersPlain,
+    /// The URL says `http://`, and the server speaks TLS.
+    AnswersTls,
+    /// The server's certificate is not trusted on this machine.
+    Untrusted,
+}
+
+impl TlsFault {
+    /// What is wrong, and what to change, to stand behind the backend's name.
+    pub(crate) fn sentence(self) -> &'static str {
+        match self {
+            Self::AnswersPlain => "answers without TLS: change https:// to http:// in its URL",
+            Self::AnswersTls => "answers with TLS: change http:// to https:// in its URL",
+            Self::Untrusted => {
+                "has a TLS certificate that this machine does not trust: add its authority to the system's certificates, \
+                 or name the file with it in SSL_CERT_FILE"
+            }
+        }
+    }
+
+    /// Why a TLS connection could not be made, as far as it is about TLS.
+    pub(super) fn of(error: &(dyn StdError + 'static)) -> Option<Self> {
+        match cause(error)? {
+            // What is no record of TLS at all, such as `HTTP/1.1 400`.
+            rustls::Error::InvalidMessage(_) => Some(Self::AnswersPlain),
+            rustls::Error::InvalidCertificate(_) => Some(Self::Untrusted),
+            _ => None,
+        }
+    }
+}
+
+/// Whether a server that was spoken to without TLS would have it with: it greets, or refuses in TLS's own words.
+pub(super) async fn answers_tls(to: &Uri, https: HttpsConnector<HttpConnector>) -> bool {
+    let mut parts = to.clone().into_parts();
+    parts.scheme = Some(Scheme::HTTPS);
+    let Ok(to) = Uri::from_parts(parts) else { return false };
+    match https.oneshot(to).await {
+        Ok(_) => true,
+        Err(error) => cause(&*error).is_some_and(|error| !matches!(error, rustls::Error::InvalidMessage(_))),
+    }
+}
+
+/// The error of TLS among the causes.
+fn cause<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> {
+    std::iter::successors(Some(error), |error| beneath(*error)).find_map(|error| error.downcast_ref())
+}
+
+/// What an [`io::Error`] wraps is not its source: that is the source of what it wraps.
+fn beneath<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
+    match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        Some(inner) => Some(inner),
+        None => error.source(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wrapped(error: rustls::Error) -> Box<dyn StdError + Send + Sync> {
+        io::Error::other(io::Error::new(io::ErrorKind::InvalidData, error)).into()
+    }
+
+    #[test]
+    fn what_tls_complains_of_is_found_however_deep_it_is_wrapped() {
+        let plain = wrapped(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType));
+        assert_eq!(TlsFault::of(&*plain), Some(TlsFault::AnswersPlain));
+        let untrusted = wrapped(rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer));
+        assert_eq!(TlsFault::of(&*untrusted), Some(TlsFault::Untrusted));
+        let refused: Box<dyn StdError + Send + Sync> = io::Error::from(io::ErrorKind::ConnectionRefused).into();
+        assert_eq!(TlsFault::of(&*refused), None);
+    }
+}
