@@ -1,9 +1,9 @@
 //! One connection, from its first byte to its last.
 
 use std::future::poll_fn;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use http::Request;
@@ -23,6 +23,28 @@ use crate::ServerOptions;
 const LINGER: Duration = Duration::from_secs(30);
 const LINGER_PAUSE: Duration = Duration::from_secs(2);
 
+/// How a client of TLS begins: a record of type "handshake", of version 3.
+const TLS_GREETING: &[u8] = &[0x16, 0x03];
+
+/// How often the log tells of such clients.
+const NOTICES_APART: Duration = Duration::from_mins(1);
+
+/// Tells the operator that a client speaks TLS where there is none; not for each of its tries.
+#[derive(Clone, Default)]
+struct TlsNotice(Arc<Mutex<Option<Instant>>>);
+
+impl TlsNotice {
+    fn give(&self) {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.is_none_or(|last| last.elapsed() >= NOTICES_APART) {
+            *last = Some(Instant::now());
+            tracing::warn!(
+                "a client spoke TLS to this port, which serves plain HTTP: its URL has to begin with http://, not https://"
+            );
+        }
+    }
+}
+
 /// What each connection needs.
 #[derive(Clone)]
 pub(crate) struct Connection {
@@ -31,13 +53,14 @@ pub(crate) struct Connection {
     stall_timeout: Duration,
     /// Its other end is dropped when the server is told to stop.
     closed: watch::Receiver<()>,
+    tls_notice: TlsNotice,
 }
 
 impl Connection {
     pub(crate) fn new(app: Router, options: &ServerOptions, closed: watch::Receiver<()>) -> Self {
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new()).header_read_timeout(options.head_timeout);
-        Self { http, app, stall_timeout: options.stall_timeout, closed }
+        Self { http, app, stall_timeout: options.stall_timeout, closed, tls_notice: TlsNotice::default() }
     }
 
     /// Answers what is asked on it until one side has had enough, or the server is told to stop. `_place` is given back when it ends.
@@ -68,7 +91,12 @@ impl Connection {
         };
         match ended {
             Ok(()) => Box::pin(part(connection.into_parts().io.into_inner())).await,
-            Err(error) => broke(Err(error)),
+            Err(error) => {
+                if error.is_parse() && connection.into_parts().read_buf.starts_with(TLS_GREETING) {
+                    self.tls_notice.give();
+                }
+                broke(Err(error));
+            }
         }
     }
 

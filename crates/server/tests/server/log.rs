@@ -132,3 +132,18 @@ async fn the_line_names_the_key_by_its_name_and_never_by_itself() {
     );
     assert!(!log.text().contains("secret"), "{}", log.text());
 }
+
+#[tokio::test]
+async fn a_client_that_speaks_tls_to_a_plain_port_is_told_of_once() {
+    let log = Log::default();
+    let _logging = log.everything();
+    let here = ServerOptions { workers: 0, ..ServerOptions::default() };
+    let stand = Stand::with(here, Policy::default()).await;
+    for _ in 0..3 {
+        // The beginning of a ClientHello.
+        stand.ask("\x16\x03\x01\x02\x00\x01\x00\x01\x7c\x03\x03").await;
+    }
+    until(|| log.text().contains("spoke TLS to this port")).await;
+    stand.ask("no HTTP either\r\n\r\n").await;
+    assert_eq!(log.text().matches("begin with http://").count(), 1, "{}", log.text());
+}
