@@ -91,8 +91,8 @@ impl LlamaOptions {
         }
     }
 
-    /// The number of threads to use.
-    pub(crate) fn threads(&self) -> i32 {
+    /// How many threads compute with these options: as many as they say, or one for each core that the process may use.
+    pub fn threads(&self) -> i32 {
         let threads = self.threads.map_or_else(threads::of_this_machine, |threads| threads as usize);
         i32::try_from(threads.clamp(1, 512)).unwrap_or(1)
     }

@@ -13,7 +13,10 @@ use crate::models;
 pub(crate) async fn check(config: &Config) -> Result<(String, bool), SetupError> {
     let Backends { roster, places, mut missing, drafts, .. } = Backends::of(config)?;
     let mut text = format!("{}\n", Shown(config));
-    if config.names_no_backend() && matches!(missing[..], [(_, LocalError::NotHere(_))]) {
+    for notice in config.notices() {
+        let _ = writeln!(text, "# {notice}");
+    }
+    if config.names_no_backend() && matches!(missing[..], [(_, LocalError::NotHere(..))]) {
         // Not named, so not missed.
         missing.clear();
         let _ = writeln!(

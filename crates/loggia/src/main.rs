@@ -18,14 +18,16 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use bytesize::ByteSize;
-use clap::Parser as _;
 
 use cli::{ChatArgs, Cli, Command, ServeArgs, StoreArgs};
 use config::{Config, environment};
 use models::{Model, Progress, Source, Store};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::read(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
     match run(cli.command) {
         Ok(code) => code,
         Err(error) => {

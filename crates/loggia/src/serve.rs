@@ -11,23 +11,26 @@ use loggia_backend::Backend;
 use loggia_backend::emulate::Emulate;
 use loggia_backend::media::Inline;
 use loggia_server::{AppState, KeyDigest, Keys, Origins, ServerOptions, app};
+use loggia_wire::openai::Model;
 use serde_json::Value;
 use tokio::net::TcpListener;
 
-use crate::backends::{Backends, LocalError};
-use crate::config::{self, Config};
+use crate::backends::{Backends, LocalError, threads};
+use crate::config::{self, Config, Listen};
 use crate::models::{self, Progress, Source, Store};
 
 /// Serves until told to stop; what is under way then may end within the time that the configuration allows.
 pub(crate) async fn serve(config: &Config) -> anyhow::Result<()> {
     let (mut policy, options) = (policy(config), options(config)?);
-    let listener = TcpListener::bind(*config.listen)
-        .await
-        .with_context(|| format!("cannot listen on {}; --listen names another address", *config.listen))?;
+    let listener = listen(&config.listen).await?;
     let address = listener.local_addr()?;
     // Whoever reaches an open server from elsewhere may use its models, and no more.
     policy.deletes_without_key = address.ip().is_loopback();
+    for notice in config.notices() {
+        tracing::warn!("{notice}");
+    }
     let backends = everything(config).await?;
+    let described = Described::of(&backends, config);
     // Not before: until here there is nothing to end with care, and a signal may do what it always does.
     let shutdown = told_to_stop()?;
     let backend = backend(&backends, config);
@@ -40,7 +43,7 @@ pub(crate) async fn serve(config: &Config) -> anyhow::Result<()> {
     // Beside serving: what it starts ends with it.
     let beside = async {
         backends.load.await?;
-        example(&*backend, reachable(address), asks_for_a_key).await;
+        example(&*backend, &described, reachable(address), asks_for_a_key).await;
         std::future::pending::<anyhow::Result<()>>().await
     };
     tokio::select! {
@@ -78,10 +81,18 @@ fn backend(backends: &Backends, config: &Config) -> Arc<dyn Backend> {
     Arc::new(Inline::new(Arc::new(emulating), config.images.value.clone()))
 }
 
+/// Listens on the first address that a name means and that can be had.
+async fn listen(on: &Listen) -> anyhow::Result<TcpListener> {
+    let failed =
+        || format!("cannot listen on {on}; --listen names another address, for example --listen 127.0.0.1:8080");
+    let addresses = on.addresses().await.with_context(failed)?;
+    TcpListener::bind(&*addresses).await.with_context(failed)
+}
+
 /// Every backend that is named; a model that is not here is an error, but for the default one, which is fetched.
 async fn everything(config: &Config) -> anyhow::Result<Backends> {
     let mut backends = Backends::of(config)?;
-    if config.names_no_backend() && matches!(backends.missing[..], [(_, LocalError::NotHere(_))]) {
+    if config.names_no_backend() && matches!(backends.missing[..], [(_, LocalError::NotHere(..))]) {
         say(&format!(
             "loggia: no backend is named and the default model, {}, is not here yet: fetching it",
             models::DEFAULT
@@ -155,12 +166,59 @@ fn told_to_stop() -> anyhow::Result<impl Future<Output = ()>> {
 }
 
 /// Prints a line that can be pasted into another terminal, with a model that is there: one that can hold a chat, if there is one.
-async fn example(backend: &dyn Backend, address: SocketAddr, asks_for_a_key: bool) {
-    let Ok(Some(model)) = tokio::time::timeout(Duration::from_secs(5), a_model_to_try(backend)).await else {
+async fn example(backend: &dyn Backend, described: &Described, address: SocketAddr, asks_for_a_key: bool) {
+    let models = async {
+        let models = backend.models().await.ok()?;
+        let to_try = a_model_to_try(backend, &models).await?;
+        Some((models, to_try))
+    };
+    let Ok(Some((models, model))) = tokio::time::timeout(Duration::from_secs(5), models).await else {
         say("loggia: no model can be reached yet; `loggia check` with the same flags says why");
         return;
     };
+    say(&format!("loggia: serving {} on http://{address}", described.models(&models)));
     say(&format!("try it:\n{}", curl(address, &model, asks_for_a_key)));
+}
+
+/// What is served, for people: the embedded models with what they have, and how many others there are.
+struct Described {
+    embedded: Vec<String>,
+    parallel: u32,
+    threads: i32,
+}
+
+impl Described {
+    fn of(backends: &Backends, config: &Config) -> Self {
+        Self { embedded: backends.embedded.clone(), parallel: config.parallel.get(), threads: threads(config) }
+    }
+
+    fn models(&self, models: &[Model]) -> String {
+        // The first, by whose context the others are told apart, and their number where they are many.
+        let own: Vec<&Model> = models.iter().filter(|model| self.embedded.contains(&model.id)).collect();
+        let is_alias = |model: &Model| model.extra.contains_key("alias_of");
+        let others = models.iter().filter(|model| !self.embedded.contains(&model.id) && !is_alias(model)).count();
+        let mut parts: Vec<String> = own.iter().map(|model| with_context(model)).collect();
+        if !own.is_empty() {
+            let Self { parallel, threads, .. } = self;
+            let last = parts.pop().unwrap_or_default();
+            parts.push(format!(
+                "{last}, {parallel} requests at once, {threads} thread{}",
+                if *threads == 1 { "" } else { "s" }
+            ));
+        }
+        if others > 0 {
+            parts.push(format!("{others} model{} of other servers", if others == 1 { "" } else { "s" }));
+        }
+        parts.join("; ")
+    }
+}
+
+/// An embedded model and its context.
+fn with_context(model: &Model) -> String {
+    match model.extra.get("context_length") {
+        Some(context) => format!("{}: context {context} tokens", model.id),
+        None => model.id.clone(),
+    }
 }
 
 /// A model, and what it can be asked for.
@@ -176,18 +234,17 @@ pub(crate) fn holds_chats(capabilities: Option<&Value>) -> bool {
 }
 
 /// The first that does not say that it holds no chats: models for embeddings stand in Ollama's list too. Else the first that makes those.
-async fn a_model_to_try(backend: &dyn Backend) -> Option<ToTry> {
-    let models = backend.models().await.ok()?;
+async fn a_model_to_try(backend: &dyn Backend, models: &[Model]) -> Option<ToTry> {
     let mut otherwise = models.first().map(|model| ToTry::Chat(model.id.clone()));
     for model in models {
         let Ok(card) = backend.model(&model.id).await else { continue };
         let capabilities = card.extra.get("capabilities");
         if holds_chats(capabilities) {
-            return Some(ToTry::Chat(model.id));
+            return Some(ToTry::Chat(model.id.clone()));
         }
         let embeds = capabilities.and_then(Value::as_array).is_some_and(|can| can.iter().any(|can| can == "embedding"));
         if embeds && !matches!(otherwise, Some(ToTry::Embeddings(_))) {
-            otherwise = Some(ToTry::Embeddings(model.id));
+            otherwise = Some(ToTry::Embeddings(model.id.clone()));
         }
     }
     otherwise
@@ -201,13 +258,18 @@ fn say(text: &str) {
 fn curl(address: SocketAddr, model: &ToTry, asks_for_a_key: bool) -> String {
     let key = if asks_for_a_key { r#" -H "authorization: Bearer $KEY""# } else { "" };
     let (path, model, rest) = match model {
-        ToTry::Chat(model) => ("chat/completions", model, r#""messages":[{"role":"user","content":"Say hello."}]"#),
+        // Streamed and with an end: without one, a small model may write until its context is full.
+        ToTry::Chat(model) => (
+            "chat/completions",
+            model,
+            r#""stream":true,"max_tokens":200,"messages":[{"role":"user","content":"Say hello."}]"#,
+        ),
         ToTry::Embeddings(model) => ("embeddings", model, r#""input":"Say hello.""#),
     };
     let body = format!(r#"{{"model":{},{rest}}}"#, Value::from(model.as_str()));
     // A model's name may hold what a shell reads as its own.
     let body = body.replace('\'', r"'\''");
-    format!("  curl http://{address}/v1/{path} -H 'content-type: application/json'{key} -d '{body}'")
+    format!("  curl -N http://{address}/v1/{path} -H 'content-type: application/json'{key} -d '{body}'")
 }
 
 /// The address under which this machine reaches what listens on every interface.
@@ -227,7 +289,11 @@ mod tests {
     fn the_line_to_try_survives_a_shell_whatever_the_models_name() {
         let address = "127.0.0.1:11435".parse().unwrap();
         let line = curl(address, &ToTry::Chat("it's:latest".to_owned()), false);
-        assert!(line.contains(r#"-d '{"model":"it'\''s:latest","#) && !line.contains("authorization"), "{line}");
+        assert!(
+            line.contains(r#"-d '{"model":"it'\''s:latest","stream":true,"max_tokens":200,"#)
+                && !line.contains("authorization"),
+            "{line}"
+        );
         let line = curl(address, &ToTry::Embeddings("m".to_owned()), true);
         assert!(line.contains(r#" -H "authorization: Bearer $KEY" -d '{"model":"m","input":"#), "{line}");
         assert!(line.contains("/v1/embeddings "), "{line}");

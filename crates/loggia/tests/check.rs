@@ -135,7 +135,7 @@ fn every_example_of_the_documentation_is_a_configuration_file() {
 #[test]
 fn a_wrong_flag_ends_with_2_and_help_with_0() {
     let program = Program::new();
-    assert_eq!(program.run(&["serve", "--listen", "somewhere"]).code, Some(2));
+    assert_eq!(program.run(&["serve", "--listen", "some where"]).code, Some(2));
     assert_eq!(program.run(&["serve", "--strict", "--lenient"]).code, Some(2));
     assert_eq!(program.run(&[]).code, Some(2));
     let help = program.run(&["serve", "--help"]).succeeded().out;
@@ -170,7 +170,7 @@ fn a_named_model_that_is_not_here_names_the_pull_that_fetches_it() {
     program.run(&["serve", "--model", "qwen3:4b", "--listen", "127.0.0.1:0"]).failed_saying(&["loggia pull qwen3:4b"]);
     program
         .run(&["serve", "--model", "no/file.gguf", "--listen", "127.0.0.1:0"])
-        .failed_saying(&["no file no/file.gguf"]);
+        .failed_saying(&["there is no file no/file.gguf"]);
     // The default one is not named, and fetched by `serve`.
     assert!(program.run(&["check"]).succeeded().out.contains("`loggia serve` fetches it"));
 }

@@ -81,13 +81,15 @@ fn the_printed_line_works_as_it_is() {
     ollama.go_on.add_permits(8);
     let program = Program::new();
     let mut served = serve(&program, &["--ollama", &ollama.url()]);
+    assert!(served.line().starts_with("loggia: serving 2 models of other servers on http://127.0.0.1:"));
     assert_eq!(served.line(), "try it:\n");
     let line = served.line();
-    assert!(line.contains(&format!("curl http://{}/v1/chat/completions", served.address)), "{line}");
+    assert!(line.contains(&format!("curl -N http://{}/v1/chat/completions", served.address)), "{line}");
     assert!(line.contains(MODEL), "a model for embeddings cannot be tried so: {line}");
     let body = line.split(" -d '").nth(1).unwrap().trim_end().strip_suffix('\'').unwrap();
     let answer = served.ask(&post(body));
-    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains(r#""content":"Hello""#), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("data: [DONE]"), "{answer}");
+    assert!(answer.contains(r#""content":"Hel""#) && answer.contains(r#""content":"lo""#), "{answer}");
     assert!(served.get("/readyz").starts_with("HTTP/1.1 200"));
     assert!(served.get("/v1/models").contains(MODEL));
 }
@@ -165,6 +167,7 @@ fn keys_reach_the_server_and_its_line_to_try_asks_for_one() {
     assert!(served.get("/v1/models").starts_with("HTTP/1.1 401"));
     assert!(served.get("/readyz").starts_with("HTTP/1.1 200"));
     served.line();
+    served.line();
     assert!(served.line().contains(r#"-H "authorization: Bearer $KEY""#));
     served.signal("TERM");
     let (code, log) = served.ended();
@@ -225,6 +228,9 @@ fn with_no_backend_named_the_default_model_answers() {
     let program = Program::new();
     program.run(&["pull", default_model().to_str().unwrap()]).succeeded();
     let mut served = serve(&program, &["--context", "512", "--threads", "1"]);
+    let serving = "loggia: serving smollm2:135m: context 512 tokens, 4 requests at once, 1 thread on http://127.0.0.1:";
+    let line = served.line();
+    assert!(line.starts_with(serving), "{line}");
     assert_eq!(served.line(), "try it:\n");
     assert!(served.line().contains(r#""model":"smollm2:135m""#));
     assert!(served.get("/readyz").starts_with("HTTP/1.1 200"));

@@ -34,6 +34,9 @@ use crate::options::{DEFAULT_CONTEXT, LlamaOptions};
 use crate::sample::Sampling;
 use inbox::{Inbox, Job};
 
+/// The smallest context: less holds no conversation.
+const SMALLEST_CONTEXT: u32 = 16;
+
 /// One text to be continued.
 #[derive(Debug, Clone)]
 pub(crate) struct Generation {
@@ -174,8 +177,18 @@ impl Sizes {
             return Err(LoadError::Setting("batch can be 1 to 8192, and piece 1 to batch".to_owned()));
         }
         let context = options.context.unwrap_or(DEFAULT_CONTEXT.min(trained));
-        if context < 16 || u64::from(context) * u64::from(options.parallel) > 1 << 30 {
-            return Err(LoadError::Setting(format!("a context of {context} tokens for {} requests", options.parallel)));
+        if context < SMALLEST_CONTEXT {
+            return Err(LoadError::Setting(format!(
+                "a context of {context} tokens is too small: it holds prompt and answer together and has at least {SMALLEST_CONTEXT}; \
+                 --context 4096 is usual"
+            )));
+        }
+        if u64::from(context) * u64::from(options.parallel) > 1 << 30 {
+            return Err(LoadError::Setting(format!(
+                "a context of {context} tokens for each of {} requests at once is more than llama.cpp can address; lower --context or \
+                 --parallel",
+                options.parallel
+            )));
         }
         if context > trained {
             tracing::warn!(

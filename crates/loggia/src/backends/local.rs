@@ -1,11 +1,12 @@
 //! The model files that the embedded engine is to have: found in the store, or where the configuration says.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use loggia_backend::nearest;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, Lora, Mmproj, ModelName, PerModel};
-use crate::models::{self, Store, StoreError};
+use crate::models::{self, Contents, FolderError, Model, Source, Store, StoreError};
 
 /// A model file, under the name that clients use.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,16 +48,51 @@ pub(crate) struct Adapter {
 pub(crate) enum LocalError {
     #[error("this build has no embedded engine; name a backend with --ollama or --openai")]
     NoEngine,
-    #[error("there is no file {0}")]
-    NoFile(PathBuf),
-    #[error("`{0}` is not here yet; fetch it with: loggia pull {0}")]
-    NotHere(String),
+    #[error("there is no file {path}{}", .nearest.as_ref().map(|file| format!("; did you mean {}?", file.display())).unwrap_or_default())]
+    NoFile { path: PathBuf, nearest: Option<PathBuf> },
+    #[error("{path} is not a GGUF file: {contents}")]
+    NotGguf { path: PathBuf, contents: Contents },
+    #[error("cannot read {path}: {cause}")]
+    Read { path: PathBuf, cause: std::io::Error },
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    /// It can be fetched, by this name.
+    #[error("`{0}` is not here yet; fetch it with: loggia pull {1}")]
+    NotHere(String, String),
+    /// Nobody knows it.
+    #[error("there is no model `{name}`{}", hint(.nearest.as_ref(), .here))]
+    Unknown { name: String, nearest: Option<Nearest>, here: Vec<String> },
     #[error("`{0}` is here in part only; fetch the rest with: loggia pull {0}")]
     Incomplete(String),
     #[error("two models would be called `{0}`; name only one of them")]
     TwoAlike(String),
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// The model that was probably meant.
+#[derive(Debug)]
+pub(crate) enum Nearest {
+    /// It is in the store.
+    Here(String),
+    /// It has a short name, and is not here yet.
+    ToPull(&'static str),
+}
+
+/// What to do about a model that nobody knows.
+fn hint(nearest: Option<&Nearest>, here: &[String]) -> String {
+    let meant = match nearest {
+        Some(Nearest::Here(name)) => format!(". Did you mean `{name}`?"),
+        Some(Nearest::ToPull(name)) => format!(". Did you mean `{name}`? Fetch it with: loggia pull {name}"),
+        None => String::new(),
+    };
+    let here = if here.is_empty() { String::new() } else { format!(" On this machine: {}.", here.join(", ")) };
+    let short: Vec<&str> = models::short_names().collect();
+    format!(
+        "{meant}{}{here} Short names: {}. A file is named by its path, a repository on Hugging Face as hf:OWNER/REPO.",
+        if nearest.is_none() { "." } else { "" },
+        short.join(", ")
+    )
 }
 
 /// The models that are here, and those that are not, as they were asked for. The default one is meant where no backend is named.
@@ -160,17 +196,20 @@ fn draft(its: &PerModel, store: &Store) -> Result<Option<Draft>, String> {
     Ok(Some(Draft { file, tokens, always }))
 }
 
-/// A file that exists is that file; anything else is looked up in the store.
+/// A file or folder that exists is that one, where it is named as one; else the store is asked first.
 fn find(asked: &ModelName, store: &Store) -> Result<Local, LocalError> {
     if cfg!(not(feature = "embedded")) {
         return Err(LocalError::NoEngine);
     }
+    let path = Path::new(&asked.0);
     let (model, stored) = match asked.file().filter(|file| file.is_file()) {
-        Some(file) => (models::of_loose_file(file), false),
-        None => match (store.find(&asked.0), asked.file()) {
-            (Err(StoreError::NotHere { .. }), Some(file)) => return Err(LocalError::NoFile(file.to_owned())),
-            (Err(StoreError::NotHere { .. }), None) => return Err(LocalError::NotHere(asked.0.clone())),
-            (found, _) => (found?, true),
+        Some(file) => (loose(file)?, false),
+        None => match store.find(&asked.0) {
+            Ok(model) => (model, true),
+            Err(StoreError::NotHere { .. }) if path.is_file() => (loose(path)?, false),
+            Err(StoreError::NotHere { .. }) if path.is_dir() => (loose(&models::the_model_in(path)?)?, false),
+            Err(StoreError::NotHere { here, .. }) => return Err(not_here(asked, here)),
+            Err(error) => return Err(error.into()),
         },
     };
     if !model.complete {
@@ -178,4 +217,49 @@ fn find(asked: &ModelName, store: &Store) -> Result<Local, LocalError> {
     }
     let mmproj = models::projector_beside(&model.file);
     Ok(Local { name: model.name, file: model.file, stored, adapter: None, mmproj, draft: None })
+}
+
+/// A file, which has to be a GGUF file by its first bytes. What it is called says nothing.
+fn loose(file: &Path) -> Result<Model, LocalError> {
+    match Contents::of(file) {
+        Ok(Contents::Gguf) => Ok(models::of_loose_file(file)),
+        Ok(contents) => Err(LocalError::NotGguf { path: file.to_owned(), contents }),
+        Err(cause) => Err(LocalError::Read { path: file.to_owned(), cause }),
+    }
+}
+
+/// What to do about a model that is not here: a command that fetches it, where there is one, or what was probably meant.
+fn not_here(asked: &ModelName, here: Vec<String>) -> LocalError {
+    let path = Path::new(&asked.0);
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let is_path = asked.file().is_some() || path.is_absolute() || folder.is_some_and(Path::is_dir);
+    if is_path {
+        return LocalError::NoFile { path: path.to_owned(), nearest: beside(path) };
+    }
+    if let Ok(source @ (Source::Known(_) | Source::Hub { .. })) = Source::parse(&asked.0) {
+        return LocalError::NotHere(asked.0.clone(), source.to_string());
+    }
+    let nearest = nearest_of(&asked.0, &here);
+    LocalError::Unknown { name: asked.0.clone(), nearest, here }
+}
+
+/// The model that was probably meant, among those of the store and the short names.
+fn nearest_of(asked: &str, here: &[String]) -> Option<Nearest> {
+    let mut candidates: Vec<&str> = here.iter().map(String::as_str).collect();
+    models::short_names().for_each(|name| candidates.push(name));
+    let found = nearest(asked, candidates)?;
+    let to_pull = models::short_names().find(|short| *short == found && here.iter().all(|model| model != short));
+    Some(to_pull.map_or_else(|| Nearest::Here(found.to_owned()), Nearest::ToPull))
+}
+
+/// The file in the same folder that was probably meant.
+fn beside(path: &Path) -> Option<PathBuf> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let entries = std::fs::read_dir(folder).ok()?.take(1_000).flatten();
+    let files: Vec<String> = entries
+        .filter(|entry| Contents::of(&entry.path()).is_ok_and(|contents| contents == Contents::Gguf))
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
+    let name = path.file_name()?.to_str()?;
+    nearest(name, files.iter().map(String::as_str)).map(|file| path.with_file_name(file))
 }

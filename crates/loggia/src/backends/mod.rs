@@ -18,9 +18,9 @@ use loggia_backend::roster::{Roster, RosterError};
 use crate::config::{Alias, Config};
 use crate::models;
 #[cfg(feature = "embedded")]
-pub(crate) use embedded::run as run_engine;
-#[cfg(feature = "embedded")]
 use embedded::{Embedded, check_adapters, check_per_model};
+#[cfg(feature = "embedded")]
+pub(crate) use embedded::{run as run_engine, threads};
 use local::Local;
 pub(crate) use local::{Draft, LocalError};
 
@@ -31,6 +31,8 @@ pub(crate) struct Backends {
     pub(crate) places: Vec<(String, String)>,
     /// Models for the embedded engine that are not to be had, as they were asked for, and why.
     pub(crate) missing: Vec<(String, LocalError)>,
+    /// The models of the embedded engine, by their names.
+    pub(crate) embedded: Vec<String>,
     /// Which models of the embedded engine have a draft, and which.
     pub(crate) drafts: Vec<(String, Draft)>,
     /// Loads the models of the embedded engine. Until it is done they are listed, and a chat waits for them.
@@ -70,8 +72,9 @@ impl Backends {
         let places = all.iter().map(|(name, place, _)| (name.clone(), place.clone())).collect();
         let members = all.into_iter().map(|(name, _, backend)| (name.into(), backend));
         let roster = Arc::new(Roster::new(members, aliases)?);
+        let embedded = here.iter().map(|model| model.name.clone()).collect();
         let drafts = here.into_iter().filter_map(|model| Some((model.name, model.draft?))).collect();
-        Ok(Backends { roster, places, missing, drafts, load })
+        Ok(Backends { roster, places, missing, embedded, drafts, load })
     }
 }
 
@@ -100,6 +103,12 @@ fn engine(models: &[Local], config: &Config) -> (Option<Named>, BoxFuture<'stati
     (Some(named), Box::pin(async move { engine.load().await }))
 }
 
+/// None computes in this build.
+#[cfg(not(feature = "embedded"))]
+pub(crate) fn threads(_: &Config) -> i32 {
+    0
+}
+
 /// There is no embedded model that anything could be given to.
 #[cfg(not(feature = "embedded"))]
 fn check_per_model(_: &[Local], _: &[Alias], _: &Config) -> Result<(), String> {
@@ -122,7 +131,7 @@ fn ollama(config: &Config) -> impl Iterator<Item = Named> {
     let client = client(config);
     config.ollama.iter().enumerate().map(move |(at, url)| {
         let name = if at == 0 { "ollama".to_owned() } else { format!("ollama-{}", at + 1) };
-        let upstream = Upstream::new(client.clone(), url.0.clone(), None);
+        let upstream = Upstream::new(client.clone(), url.base.clone(), None);
         let backend: Arc<dyn Backend> = Arc::new(Ollama::new(name.as_str(), upstream));
         (name, url.to_string(), backend)
     })
@@ -132,7 +141,7 @@ fn openai(config: &Config) -> impl Iterator<Item = Named> {
     let client = client(config);
     config.openai.iter().map(move |engine| {
         let key = engine.key.as_ref().map(|secret| secret.0.clone());
-        let backend = OpenAi::new(engine.name.as_str(), client.clone(), engine.url.0.clone(), key);
+        let backend = OpenAi::new(engine.name.as_str(), client.clone(), engine.url.base.clone(), key);
         let backend: Arc<dyn Backend> = Arc::new(backend);
         (engine.name.clone(), engine.url.to_string(), backend)
     })

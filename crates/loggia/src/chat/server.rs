@@ -40,11 +40,15 @@ impl Server {
     pub(super) async fn find(args: &ChatArgs, config: &Config) -> anyhow::Result<Self> {
         let key = args.key.as_ref().map(|key| key.0.clone());
         if let Some(url) = &args.server {
-            return Ok(Self::at(url.0.clone(), url.to_string(), config, key));
+            let url = url.clone().of_openai();
+            return Ok(Self::at(url.base.clone(), url.to_string(), config, key));
         }
-        let listens = serve::reachable(*config.listen);
-        if listens.port() != 0 && answers(listens).await {
-            return Self::on(listens, config, key);
+        // On a name that means nothing here nobody listens.
+        for address in config.listen.addresses().await.unwrap_or_default() {
+            let listens = serve::reachable(address);
+            if listens.port() != 0 && answers(listens).await {
+                return Self::on(listens, config, key);
+            }
         }
         // Nobody else on this machine can use it.
         let key: String = rand::rng().sample_iter(Alphanumeric).take(KEY_LENGTH).map(char::from).collect();

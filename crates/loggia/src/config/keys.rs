@@ -39,6 +39,7 @@ struct KeyTable {
     sha256: Option<String>,
     strict: Option<bool>,
     lenient: Option<bool>,
+    #[serde(default, deserialize_with = "super::layer::list")]
     models: Option<Vec<String>>,
     #[serde(default)]
     may_delete_models: bool,

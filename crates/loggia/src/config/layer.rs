@@ -1,8 +1,8 @@
 //! What one source says: flags, the environment or a file. A setting that it does not speak of is left open.
 
 use std::collections::BTreeMap;
-use std::fmt::Display;
-use std::net::SocketAddr;
+use std::fmt::{self, Display};
+use std::marker::PhantomData;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -10,16 +10,21 @@ use std::str::FromStr;
 use bytesize::ByteSize;
 use loggia_api::Strictness;
 use loggia_backend::roster::Alias;
-use serde::de::Error as _;
+use serde::de::value::SeqAccessDeserializer;
+use serde::de::{Error as _, IntoDeserializer as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::Environment;
 use super::bounds::{CeilingsTable, ImagesTable};
 use super::keep_alive::KeepAlive;
 use super::keys::ApiKey;
+use super::listen::{Host, Listen};
 use super::lora::Lora;
+use super::mistake::Mistake;
 use super::mmproj::Mmproj;
-use super::value::{Engine, ModelName, PerModel, SamplingProfile, Span, Url};
+use super::settings;
+use super::tokens::Tokens;
+use super::value::{Engine, ModelName, PerModel, SamplingProfile, Span, Url, ValueError};
 use crate::cli::ServeArgs;
 
 /// Why no configuration results.
@@ -52,27 +57,30 @@ pub(crate) enum ConfigError {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Layer {
-    pub(super) listen: Option<SocketAddr>,
+    pub(super) listen: Option<Listen>,
     pub(super) data_dir: Option<PathBuf>,
     strict: Option<bool>,
     lenient: Option<bool>,
     pub(super) sampling_profile: Option<SamplingProfile>,
+    #[serde(default, deserialize_with = "list")]
     pub(super) models: Option<Vec<ModelName>>,
     #[serde(default, deserialize_with = "super::lora::tables")]
     pub(super) lora: Option<Vec<Lora>>,
     #[serde(default, deserialize_with = "super::mmproj::table")]
     pub(super) mmproj: Option<Vec<Mmproj>>,
-    pub(super) context: Option<NonZeroU32>,
+    pub(super) context: Option<Tokens>,
     pub(super) parallel: Option<NonZeroU32>,
     pub(super) threads: Option<NonZeroU32>,
     pub(super) gpu_layers: Option<u32>,
     pub(super) memory: Option<ByteSize>,
     pub(super) keep_alive: Option<KeepAlive>,
+    #[serde(default, deserialize_with = "list")]
     pub(super) ollama: Option<Vec<Url>>,
     pub(super) openai: Option<Vec<Engine>>,
     #[serde(default, deserialize_with = "aliases")]
     pub(super) aliases: Option<Vec<Alias>>,
     pub(super) key: Option<Vec<ApiKey>>,
+    #[serde(default, deserialize_with = "list")]
     pub(super) cors_origins: Option<Vec<String>>,
     pub(super) body_limit: Option<ByteSize>,
     pub(super) workers: Option<NonZeroU32>,
@@ -90,19 +98,26 @@ pub(crate) struct Layer {
     pub(super) ceilings: Option<CeilingsTable>,
     pub(super) images: Option<ImagesTable>,
     pub(super) per_model: Option<BTreeMap<String, PerModel>>,
+    /// `--host` and `--port`: halves of what listens, whoever says the other half.
+    #[serde(skip)]
+    pub(super) host: Option<Host>,
+    #[serde(skip)]
+    pub(super) port: Option<u16>,
 }
 
 impl Layer {
     /// The flags.
     pub(super) fn from_flags(args: &ServeArgs) -> Self {
         Layer {
-            listen: args.listen,
+            listen: args.listen.clone(),
+            host: args.host.clone(),
+            port: args.port,
             data_dir: args.place.data_dir.clone(),
             // A flag that is not there says nothing. clap lets only one of these two through.
             strict: args.strict.then_some(true),
             lenient: args.lenient.then_some(true),
             sampling_profile: args.sampling_profile,
-            models: some(&args.models),
+            models: some(&args.models()),
             lora: some(&args.lora),
             mmproj: some(&args.mmproj),
             context: args.context,
@@ -122,8 +137,8 @@ impl Layer {
         let layer = Layer {
             listen: env.one("LISTEN")?,
             data_dir: env.one("DATA_DIR")?,
-            strict: env.one("STRICT")?,
-            lenient: env.one("LENIENT")?,
+            strict: env.one("STRICT")?.map(|Flag(is)| is),
+            lenient: env.one("LENIENT")?.map(|Flag(is)| is),
             sampling_profile: env.one("SAMPLING_PROFILE")?,
             models: env.list("MODELS")?,
             lora: env.list("LORA")?,
@@ -157,6 +172,8 @@ impl Layer {
             ceilings: None,
             images: None,
             per_model: None,
+            host: None,
+            port: None,
         };
         layer.checked("the environment")
     }
@@ -164,7 +181,10 @@ impl Layer {
     /// A TOML file. What it names by a relative path lies beside it, wherever the program was started.
     pub(super) fn from_file(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|cause| ConfigError::Read { path: path.to_owned(), cause })?;
-        let mut layer: Layer = toml::from_str(&text).map_err(|error| parse_error(path, &text, &error))?;
+        let wrong = |Mistake { line, why }| ConfigError::Parse { path: path.to_owned(), line, why };
+        let parsed = toml::Deserializer::parse(&text).map_err(|error| wrong(Mistake::of_syntax(&text, &error)))?;
+        let mut layer: Layer = serde_path_to_error::deserialize(parsed)
+            .map_err(|error| wrong(Mistake::at(&text, &error.path().to_string(), error.inner())))?;
         let beside = |named: &Path| path.parent().map_or_else(|| named.to_owned(), |folder| folder.join(named));
         layer.data_dir = layer.data_dir.as_deref().map(beside);
         for model in layer.models.iter_mut().flatten() {
@@ -203,18 +223,49 @@ fn some<T: Clone>(list: &[T]) -> Option<Vec<T>> {
     (!list.is_empty()).then(|| list.to_vec())
 }
 
-/// Names the line, and does not quote it as the parser's own message would: it may hold a key.
-fn parse_error(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
-    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
-    let line = before.matches('\n').count() + 1;
-    ConfigError::Parse { path: path.to_owned(), line, why: error.message().to_owned() }
-}
-
 /// A table in the file: `"gpt-*" = "smollm2:135m"`.
 fn aliases<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Vec<Alias>>, D::Error> {
     let table = BTreeMap::<String, String>::deserialize(input)?;
     let aliases = table.into_iter().map(|(from, to)| Alias::new(from, to).map_err(D::Error::custom));
     aliases.collect::<Result<_, _>>().map(Some)
+}
+
+/// A list; one text stands for a list of it.
+pub(super) fn list<'de, D: Deserializer<'de>, T: Deserialize<'de>>(input: D) -> Result<Option<Vec<T>>, D::Error> {
+    struct List<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for List<T> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list")
+        }
+
+        fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Vec<T>, E> {
+            Ok(vec![T::deserialize(text.to_owned().into_deserializer())?])
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<Vec<T>, A::Error> {
+            Vec::deserialize(SeqAccessDeserializer::new(items))
+        }
+    }
+
+    input.deserialize_any(List(PhantomData)).map(Some)
+}
+
+/// A switch in a variable.
+struct Flag(bool);
+
+impl FromStr for Flag {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        match text.to_ascii_lowercase().as_str() {
+            "true" | "1" | "yes" | "on" => Ok(Self(true)),
+            "false" | "0" | "no" | "off" => Ok(Self(false)),
+            _ => Err(ValueError::Flag(text.to_owned())),
+        }
+    }
 }
 
 struct Variables<'a>(Environment<'a>);
@@ -234,5 +285,8 @@ impl Variables<'_> {
 }
 
 fn parse<T: FromStr<Err: Display>>(name: &str, text: &str) -> Result<T, ConfigError> {
-    text.trim().parse().map_err(|why: T::Err| ConfigError::Variable { name: name.to_owned(), why: why.to_string() })
+    text.trim().parse().map_err(|why: T::Err| {
+        let example = settings::example_of_variable(&name.trim_start_matches("LOGGIA_").to_ascii_lowercase());
+        ConfigError::Variable { name: name.to_owned(), why: format!("{why}; for example {example}") }
+    })
 }

@@ -7,14 +7,17 @@ mod bounds;
 mod keep_alive;
 mod keys;
 mod layer;
+mod listen;
 mod lora;
+mod mistake;
 mod mmproj;
+mod settings;
 mod show;
+mod tokens;
 mod value;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -28,20 +31,21 @@ pub(crate) use loggia_backend::roster::Alias;
 use crate::cli::{ServeArgs, StoreArgs};
 use bounds::{CeilingsTable, ImagesTable};
 pub(crate) use keep_alive::KeepAlive;
-use keys::of_nobody;
 pub(crate) use keys::{ApiKey, keys};
 pub(crate) use layer::ConfigError;
 use layer::Layer;
+pub(crate) use listen::{Host, Listen};
 pub(crate) use lora::Lora;
 pub(crate) use mmproj::Mmproj;
 pub(crate) use show::Shown;
+pub(crate) use tokens::Tokens;
 use value::Span;
 pub(crate) use value::{Engine, ModelName, PerModel, SamplingProfile, Secret, Url};
 
 /// Every setting, decided.
 #[derive(Debug)]
 pub(crate) struct Config {
-    pub(crate) listen: Set<SocketAddr>,
+    pub(crate) listen: Set<Listen>,
     pub(crate) data_dir: Set<PathBuf>,
     pub(crate) strictness: Set<Strictness>,
     pub(crate) sampling_profile: Set<SamplingProfile>,
@@ -145,6 +149,7 @@ impl Config {
 
     /// The same for the commands that only need to know where the models are.
     pub(crate) fn load_for_store(place: &StoreArgs, env: Environment<'_>) -> Result<Self, ConfigError> {
+        check_variables()?;
         Config::load(&ServeArgs { place: place.clone(), ..ServeArgs::default() }, env)
     }
 
@@ -152,7 +157,7 @@ impl Config {
         let (limits, seconds) = (Limits::default(), Duration::from_secs);
         let span = |of: fn(&Layer) -> Option<Span>, default| layers.pick(|layer| of(layer).map(|span| span.0), default);
         Ok(Config {
-            listen: layers.pick(|layer| layer.listen, SocketAddr::from(([127, 0, 0, 1], 11435))),
+            listen: layers.listen(),
             data_dir: match layers.find(|layer| layer.data_dir.clone()) {
                 Some(set) => set,
                 None => Set { value: default_data_dir(env).ok_or(ConfigError::NoDataDir)?, from: Origin::Default },
@@ -162,13 +167,14 @@ impl Config {
             models: layers.pick(|layer| layer.models.clone(), Vec::new()),
             lora: layers.pick(|layer| layer.lora.clone(), Vec::new()),
             mmproj: layers.pick(|layer| layer.mmproj.clone(), Vec::new()),
-            context: layers.pick(|layer| layer.context.map(Some), None),
+            context: layers.pick(|layer| layer.context.map(|tokens| Some(tokens.0)), None),
             parallel: layers.pick(|layer| layer.parallel, const { NonZeroU32::new(4).unwrap() }),
             threads: layers.pick(|layer| layer.threads.map(Some), None),
             gpu_layers: layers.pick(|layer| layer.gpu_layers.map(Some), None),
             memory: layers.pick(|layer| layer.memory.map(Some), None),
             keep_alive: layers.pick(|layer| layer.keep_alive, KeepAlive(Some(Duration::from_hours(1)))),
-            ollama: layers.pick(|layer| layer.ollama.clone(), Vec::new()),
+            ollama: layers
+                .pick(|layer| Some(layer.ollama.clone()?.into_iter().map(Url::of_ollama).collect()), Vec::new()),
             openai: with_keys(layers.pick(|layer| layer.openai.clone(), Vec::new()), env)?,
             aliases: layers.pick(|layer| layer.aliases.clone(), Vec::new()),
             key: keys::with_digests(layers.pick(|layer| layer.key.clone(), Vec::new()), env)?,
@@ -194,10 +200,24 @@ impl Config {
 
     /// The same from this process's own environment, whose every variable can be looked at.
     pub(crate) fn of_this_process(args: &ServeArgs) -> Result<Self, ConfigError> {
+        check_variables()?;
         let config = Config::load(args, &environment)?;
-        let variables = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
-        of_nobody(&config.key, variables.filter(|name| environment(name).is_some()))?;
+        keys::of_nobody(&config.key, variables().map(|(name, _)| name))?;
         Ok(config)
+    }
+
+    /// What was understood although it is not written so: for people, a line each.
+    pub(crate) fn notices(&self) -> Vec<String> {
+        let of_engine = |engine: &Engine| (engine.name.clone(), engine.url.clone());
+        let ollama = self.ollama.iter().map(|url| ("ollama".to_owned(), url.clone()));
+        let urls = ollama.chain(self.openai.iter().map(of_engine));
+        let dropped = urls.filter_map(|(name, url)| Some((name, url.dropped.clone()?, url)));
+        let notice = |(name, dropped, url): (String, String, Url)| {
+            format!("{name}: its URL ends with the path of one route, {dropped}; {url} is used")
+        };
+        let keys =
+            of_no_engine(&self.openai).map(|name| format!("{name} is set, and no engine of that name is configured"));
+        dropped.map(notice).chain(keys).collect()
     }
 
     /// Whether nothing is named that could answer, so that the default model is meant.
@@ -206,12 +226,57 @@ impl Config {
     }
 }
 
+/// An example of the variable for a setting, by what a flag for it would be called.
+pub(crate) fn variable_of(flag: &str) -> Option<String> {
+    let key = flag.replace('-', "_");
+    settings::find(&key)
+        .filter(|setting| setting.variable.is_some())
+        .map(|setting| settings::example_of_variable(setting.key))
+}
+
+/// The variables of this process that are set to something.
+fn variables() -> impl Iterator<Item = (String, String)> {
+    let all =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    all.filter(|(_, value)| !value.trim().is_empty())
+}
+
+/// A variable that looks like a setting and is none: whoever set it believes in it.
+fn check_variables() -> Result<(), ConfigError> {
+    let wrong = |(name, value): (String, String)| {
+        let why = settings::what_is_wrong_with(&name, &value)?;
+        Some(ConfigError::Variable { name, why })
+    };
+    variables().find_map(wrong).map_or(Ok(()), Err)
+}
+
+/// Variables with keys of engines that are not configured: harmless, and likely a slip in the name.
+fn of_no_engine(engines: &[Engine]) -> impl Iterator<Item = String> {
+    let is_of_none = |name: &String| {
+        let is_key = name.starts_with("LOGGIA_OPENAI_") && name.ends_with("_KEY");
+        is_key && !engines.iter().any(|engine| engine.key_variable() == *name)
+    };
+    variables().map(|(name, _)| name).filter(is_of_none)
+}
+
 /// The three sources, the strongest first.
 struct Layers([(Origin, Layer); 3]);
 
 impl Layers {
     fn find<T>(&self, of: impl Fn(&Layer) -> Option<T>) -> Option<Set<T>> {
         self.0.iter().find_map(|(from, layer)| Some(Set { value: of(layer)?, from: *from }))
+    }
+
+    /// Where to listen: what the strongest says, with the halves that `--host` and `--port` are.
+    fn listen(&self) -> Set<Listen> {
+        let mut listen = self.pick(|layer| layer.listen.clone(), Listen::default());
+        if let Some(Set { value: Host(host), from }) = self.find(|layer| layer.host.clone()) {
+            listen = Set { value: Listen { host, ..listen.value }, from };
+        }
+        if let Some(Set { value: port, from }) = self.find(|layer| layer.port) {
+            listen = Set { value: Listen { port, ..listen.value }, from };
+        }
+        listen
     }
 
     fn pick<T>(&self, of: impl Fn(&Layer) -> Option<T>, default: T) -> Set<T> {

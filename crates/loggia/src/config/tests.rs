@@ -86,7 +86,7 @@ fn load(file: Option<&str>, env: &[(&str, &str)], flags: &[&str]) -> Result<Conf
 fn a_flag_is_stronger_than_the_environment_and_that_than_the_file() {
     let env = [("LOGGIA_LISTEN", "127.0.0.1:2"), ("LOGGIA_CONTEXT", "2")];
     let config = load(Some(FILE), &env, &["--listen", "127.0.0.1:1"]).unwrap();
-    assert_eq!((config.listen.port(), config.listen.from), (1, Origin::Flag));
+    assert_eq!((config.listen.port, config.listen.from), (1, Origin::Flag));
     assert_eq!((config.context.map(NonZeroU32::get), config.context.from), (Some(2), Origin::Environment));
     assert_eq!((*config.body_limit, config.body_limit.from), (ByteSize::mib(3), Origin::File));
     assert_eq!((config.parallel.get(), config.parallel.from), (4, Origin::Default));
@@ -132,7 +132,8 @@ fn a_wrong_variable_is_named() {
     let error = load(None, &[("LOGGIA_IDLE_TIMEOUT", "120")], &[]).unwrap_err().to_string();
     assert_eq!(
         error,
-        "the environment variable LOGGIA_IDLE_TIMEOUT: `120` is no duration, as 500ms, 10s, 2min and 1h are"
+        "the environment variable LOGGIA_IDLE_TIMEOUT: `120` is no duration, as 500ms, 10s, 2min and 1h are; for example \
+         LOGGIA_IDLE_TIMEOUT=2m"
     );
     assert!(load(None, &[("LOGGIA_CONTEXT", "0")], &[]).is_err());
 }

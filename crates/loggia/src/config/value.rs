@@ -14,6 +14,16 @@ use serde::{Deserialize, Deserializer};
 /// Why a text is not what a setting wants.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ValueError {
+    #[error(
+        "`{0}` is no address to listen on; write 127.0.0.1:8080 for this machine, 0.0.0.0:8080 for every interface, or a port alone: 8080"
+    )]
+    Listen(String),
+    #[error("`{0}` is no host; write 127.0.0.1, 0.0.0.0 for every interface, or a name, and the port after --port")]
+    Host(String),
+    #[error("`{0}` is no number of tokens; write 8192, or 8k")]
+    Tokens(String),
+    #[error("`{0}` is neither true nor false")]
+    Flag(String),
     #[error("`{0}` is not NAME=URL, as in vllm=http://127.0.0.1:8000/v1")]
     Engine(String),
     #[error("`{0}` cannot name a backend: letters, digits, `-`, `_` and `.` can")]
@@ -99,9 +109,11 @@ impl ModelName {
         (is_file && !self.0.starts_with("hf:")).then_some(path)
     }
 
-    /// The same, where a file is meant that lies in a folder.
+    /// The same, where a file or a folder is meant that lies in a folder.
     pub(super) fn beside(&self, beside: &dyn Fn(&std::path::Path) -> std::path::PathBuf) -> Self {
-        self.file().map_or_else(|| self.clone(), |file| ModelName(beside(file).to_string_lossy().into_owned()))
+        let is_path = ["./", "../", "/"].iter().any(|start| self.0.starts_with(start));
+        let path = self.file().or_else(|| is_path.then(|| std::path::Path::new(&self.0)));
+        path.map_or_else(|| self.clone(), |path| ModelName(beside(path).to_string_lossy().into_owned()))
     }
 }
 
@@ -159,13 +171,43 @@ pub(super) fn strictness(strict: Option<bool>, lenient: Option<bool>) -> Option<
 /// The address of a server.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
-pub(crate) struct Url(pub(crate) BaseUrl);
+pub(crate) struct Url {
+    pub(crate) base: BaseUrl,
+    /// What stood behind it and was left out: the path of a single route, such as `/chat/completions`.
+    pub(crate) dropped: Option<String>,
+}
+
+/// Routes that people copy together with the address of an engine that speaks OpenAI.
+const OPENAI_ROUTES: [&str; 5] = ["/chat/completions", "/completions", "/embeddings", "/responses", "/models"];
+
+/// And with that of an Ollama, whose own API is not its layer for OpenAI's.
+const OLLAMA_ROUTES: [&str; 8] =
+    ["/api/chat", "/api/generate", "/api/tags", "/api/show", "/api/embed", "/api/version", "/api", "/v1"];
+
+impl Url {
+    /// The same, as that of an engine that speaks OpenAI.
+    pub(crate) fn of_openai(self) -> Self {
+        self.without(&OPENAI_ROUTES)
+    }
+
+    /// The same, as that of an Ollama.
+    pub(super) fn of_ollama(self) -> Self {
+        self.without(&OPENAI_ROUTES).without(&OLLAMA_ROUTES)
+    }
+
+    fn without(self, routes: &[&str]) -> Self {
+        match routes.iter().find_map(|route| Some((self.base.without(route)?, *route))) {
+            Some((base, route)) => Self { base, dropped: Some([route, &self.dropped.unwrap_or_default()].concat()) },
+            None => self,
+        }
+    }
+}
 
 impl FromStr for Url {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
-        Ok(Url(text.parse()?))
+        Ok(Url { base: text.parse()?, dropped: None })
     }
 }
 
@@ -179,7 +221,7 @@ impl TryFrom<String> for Url {
 
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        self.base.fmt(f)
     }
 }
 
@@ -234,7 +276,7 @@ impl TryFrom<EngineTable> for Engine {
         if !is_plain_name(&name) {
             return Err(ValueError::EngineName(name));
         }
-        Ok(Engine { name, url, key })
+        Ok(Engine { name, url: url.of_openai(), key })
     }
 }
 

@@ -46,6 +46,16 @@ pub(crate) fn find(name: &str) -> Option<&'static Known> {
     KNOWN.iter().find(|known| known.name == name || known.name.split(':').next() == Some(name))
 }
 
+/// Whether this is one of the short names, or a family of them.
+pub(crate) fn is_short_name(name: &str) -> bool {
+    find(name).is_some()
+}
+
+/// The short names.
+pub(crate) fn short_names() -> impl Iterator<Item = &'static str> {
+    KNOWN.iter().map(|known| known.name)
+}
+
 /// The family alone, where it means this very entry: `smollm2` for `smollm2:135m`.
 pub(crate) fn family(name: &str) -> Option<&str> {
     let family = name.split(':').next()?;

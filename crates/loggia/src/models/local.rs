@@ -6,8 +6,10 @@ use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
+use super::contents::Contents;
 use super::filename;
-use super::place::{self, Part, PlaceError};
+use super::folder::{self, FolderError};
+use super::place::{Part, PlaceError};
 use super::progress::Progress;
 
 /// Why a file could not be taken in.
@@ -15,30 +17,45 @@ use super::progress::Progress;
 pub(crate) enum LocalError {
     #[error("cannot read {path}: {cause}")]
     Read { path: PathBuf, cause: io::Error },
-    #[error("{0} is not a GGUF file")]
-    NotGguf(PathBuf),
+    #[error("{path} is not a GGUF file: {contents}")]
+    NotGguf { path: PathBuf, contents: Contents },
+    #[error(transparent)]
+    Folder(#[from] FolderError),
     #[error("there is another {0} already; remove it first with `loggia rm`")]
     Taken(PathBuf),
     #[error(transparent)]
     Place(#[from] PlaceError),
 }
 
-/// Every file of the model this file is one of, checked to be there and to begin as a GGUF file does.
-pub(crate) fn parts(file: &Path) -> Result<Vec<PathBuf>, LocalError> {
+/// A file of a model, and what it is called in the store.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    pub(crate) file: PathBuf,
+    pub(crate) name: String,
+}
+
+/// Every file of the model this file is one of, checked to begin as a GGUF file does; of a folder, the one model in it.
+///
+/// A link keeps its own name, as those of Hugging Face's cache do; a name without `.gguf`, as those of Ollama's, gets it.
+pub(crate) fn parts(path: &Path) -> Result<Vec<Taken>, LocalError> {
     let read_error = |path: &Path| {
         let path = path.to_owned();
         move |cause| LocalError::Read { path, cause }
     };
-    let file = fs::canonicalize(file).map_err(read_error(file))?;
-    let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    let parts: Vec<PathBuf> = filename::all_parts(name).iter().map(|part| file.with_file_name(part)).collect();
-    for part in &parts {
-        let opened = File::open(part).map_err(read_error(part))?;
-        if !place::is_gguf(opened).map_err(read_error(part))? || filename::FileName::parse(name).is_none() {
-            return Err(LocalError::NotGguf(part.clone()));
+    let path = if path.is_dir() { folder::the_model_in(path)? } else { path.to_owned() };
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let parts = filename::all_parts(name);
+    let taken = parts.into_iter().map(|name| {
+        let part = path.with_file_name(&name);
+        let contents = Contents::of(&part).map_err(read_error(&part))?;
+        if contents != Contents::Gguf {
+            return Err(LocalError::NotGguf { path: part, contents });
         }
-    }
-    Ok(parts)
+        let file = fs::canonicalize(&part).map_err(read_error(&part))?;
+        let is_named_so = filename::FileName::parse(&name).is_some();
+        Ok(Taken { file, name: if is_named_so { name } else { format!("{name}.gguf") } })
+    });
+    taken.collect()
 }
 
 /// Brings one file to `target`.
@@ -94,7 +111,20 @@ mod tests {
         fs::write(part(1), "GGUF1").unwrap();
         assert_eq!(parts(&part(2)).unwrap().len(), 2);
         fs::write(part(1), "what").unwrap();
-        assert!(matches!(parts(&part(2)), Err(LocalError::NotGguf(_))));
+        assert!(matches!(parts(&part(2)), Err(LocalError::NotGguf { .. })));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_keeps_its_name_and_a_name_without_an_ending_gets_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (blob, link) = (dir.path().join("sha256-0123"), dir.path().join("m-Q8_0.gguf"));
+        fs::write(&blob, "GGUF1").unwrap();
+        std::os::unix::fs::symlink(&blob, &link).unwrap();
+        let names = |path: &Path| parts(path).unwrap().into_iter().map(|part| part.name).collect::<Vec<_>>();
+        assert_eq!(names(&link), ["m-Q8_0.gguf"]);
+        assert_eq!(names(&blob), ["sha256-0123.gguf"]);
+        assert_eq!(parts(&link).unwrap()[0].file, fs::canonicalize(&blob).unwrap());
     }
 
     #[test]

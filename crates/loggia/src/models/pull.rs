@@ -122,11 +122,10 @@ fn digest_of(file: &Path) -> io::Result<String> {
 
 fn from_file(file: &Path, store: &Store, progress: Progress) -> Result<Model, PullError> {
     let parts = local::parts(file)?;
-    let target = |part: &Path| store.own_file(&part.file_name().unwrap_or_default().to_string_lossy());
-    let first = target(&parts[0]);
+    let first = store.own_file(&parts[0].name);
     let lock = Lock::take(&first)?;
     for part in &parts {
-        local::take_in(part, &target(part), progress)?;
+        local::take_in(&part.file, &store.own_file(&part.name), progress)?;
     }
     drop(lock);
     store.of_file(&first)?.ok_or_else(|| PullError::Vanished(file.display().to_string()))

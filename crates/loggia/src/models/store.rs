@@ -7,6 +7,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use loggia_backend::nearest;
+
 use super::catalogue::{self, Known};
 use super::filename::{self, FileName};
 use super::place::{self, Lock, PlaceError};
@@ -35,7 +37,7 @@ pub(crate) struct Model {
 /// Why no model of that name can be given.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StoreError {
-    #[error("no model `{name}` in {root}; {}; `loggia pull` fetches one", listed(.here))]
+    #[error("no model `{name}` in {root}; {}{}; `loggia pull` fetches one", listed(.here), did_you_mean(.name, .here))]
     NotHere { name: String, root: PathBuf, here: Vec<String> },
     #[error("`{name}` could be any of {}", .candidates.join(", "))]
     Ambiguous { name: String, candidates: Vec<String> },
@@ -45,6 +47,11 @@ pub(crate) enum StoreError {
     Remove { path: PathBuf, cause: io::Error },
     #[error(transparent)]
     Place(#[from] PlaceError),
+}
+
+fn did_you_mean(name: &str, here: &[String]) -> String {
+    let meant = nearest(name, here.iter().map(String::as_str));
+    meant.map(|meant| format!("; did you mean `{meant}`?")).unwrap_or_default()
 }
 
 fn listed(names: &[String]) -> String {

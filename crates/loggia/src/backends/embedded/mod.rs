@@ -85,6 +85,12 @@ impl Embedded {
     }
 }
 
+/// How many threads each model computes with.
+pub(crate) fn threads(config: &Config) -> i32 {
+    let threads = config.threads.map(NonZeroU32::get);
+    LlamaOptions { threads, ..LlamaOptions::new("", "") }.threads()
+}
+
 /// Says what is wrong with the first adapter that cannot be laid over its model.
 pub(super) fn check_adapters(models: &[Local], config: &Config) -> Result<(), String> {
     for model in models.iter().filter(|model| model.adapter.is_some()) {

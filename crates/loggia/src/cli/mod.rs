@@ -1,12 +1,18 @@
-//! The command line: what can be typed, and the help a newcomer reads. What a setting means is in `config`.
+//! The command line: what can be typed, and the help a newcomer reads. What a setting means is in `config`; what people type who come
+//! from other programs, in `foreign`.
 
-use std::net::SocketAddr;
+mod foreign;
+
+use std::ffi::OsString;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{Alias, Engine, Lora, Mmproj, ModelName, SamplingProfile, Secret, Url};
+use crate::config::{Alias, Engine, Host, Listen, Lora, Mmproj, ModelName, SamplingProfile, Secret, Tokens, Url};
+use crate::models::{Source, SourceError};
 
 /// The OpenAI API for the models you run yourself.
 #[derive(Debug, Parser)]
@@ -14,6 +20,36 @@ use crate::config::{Alias, Engine, Lora, Mmproj, ModelName, SamplingProfile, Sec
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+impl Cli {
+    /// Reads the command line. Where it cannot be read, or asks for help, says so and gives the exit code.
+    pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, ExitCode> {
+        let error = match Self::try_parse_from(foreign::in_our_words(arguments)) {
+            Ok(cli) => return Ok(cli),
+            Err(error) => error,
+        };
+        let named = |kind| match error.get(kind) {
+            Some(ContextValue::String(name)) => Some(name.as_str()),
+            _ => None,
+        };
+        let advice = match error.kind() {
+            ErrorKind::UnknownArgument => named(ContextKind::InvalidArg).and_then(foreign::about_flag),
+            ErrorKind::InvalidSubcommand => named(ContextKind::InvalidSubcommand).map(|command| match foreign::about_command(command) {
+                Some(advice) => format!("{command}: {advice}"),
+                None => format!(
+                    "there is no command `{command}`, and no model or file of that name; `loggia serve {command}` would serve a model, \
+                     and `loggia --help` lists the commands"
+                ),
+            }),
+            _ => None,
+        };
+        match advice {
+            Some(advice) => eprintln!("loggia: {advice}"),
+            None => drop(error.print()),
+        }
+        Err(u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from))
+    }
 }
 
 const AFTER: &str = "\
@@ -24,13 +60,22 @@ then point any OpenAI client at http://127.0.0.1:11435/v1.
 Every setting can be a flag, an environment variable (LOGGIA_…) or a line of a file (--config); a flag is stronger than the \
 environment, the environment stronger than the file. LOGGIA_LOG sets what is logged: info, debug, loggia=debug, …";
 
+const SERVE_AFTER: &str = "\
+Examples:
+  loggia serve                                       the default model, smollm2:135m
+  loggia serve my-model.gguf --context 8192          a file of yours
+  loggia serve qwen3:4b --port 8080                  a model that was pulled
+  loggia serve --ollama http://127.0.0.1:11434       an Ollama server
+  loggia serve --openai gpu=http://127.0.0.1:8000    vLLM, llama-server";
+
 const PULL_AFTER: &str = "\
 Examples:
   loggia pull smollm2:135m                           a short name (smollm2 alone means the same)
   loggia pull hf:bartowski/Qwen2.5-7B-Instruct-GGUF  a repository on Hugging Face: its Q4_K_M, or its only file
   loggia pull hf:bartowski/Qwen2.5-7B-Instruct-GGUF:Q8_0
   loggia pull hf:OWNER/REPO:file.gguf                one file of it; of a split model, any part
-  loggia pull ~/Downloads/model.gguf                 a file on this machine
+  loggia pull https://huggingface.co/OWNER/REPO      its page, or that of a file of it
+  loggia pull ~/Downloads/model.gguf                 a file on this machine, or a folder with one
 
 HF_TOKEN is sent to the hub for gated and private repositories; HF_ENDPOINT names another hub.
 What was interrupted goes on where it ended: run the same command again.";
@@ -48,10 +93,11 @@ Examples:
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Serve the OpenAI API; without --model, --ollama or --openai, with the default model on the built-in engine
+    /// Serve the OpenAI API; without a model, --ollama or --openai, with the default model on the built-in engine
+    #[command(aliases = ["run", "start", "server", "up"], after_help = SERVE_AFTER)]
     Serve(ServeArgs),
     /// Fetch a model: by a short name, from a repository on Hugging Face, or from a file on this machine
-    #[command(after_help = PULL_AFTER)]
+    #[command(aliases = ["download", "get"], after_help = PULL_AFTER)]
     Pull {
         /// What to fetch
         #[arg(value_name = "NAME|hf:OWNER/REPO[:FILE or QUANT]|FILE")]
@@ -60,11 +106,13 @@ pub(crate) enum Command {
         place: StoreArgs,
     },
     /// List the models on this machine
+    #[command(aliases = ["list", "ls"])]
     Models {
         #[command(flatten)]
         place: StoreArgs,
     },
     /// Remove a model from this machine
+    #[command(aliases = ["remove", "delete"])]
     Rm {
         /// Its name, as `loggia models` shows it
         name: String,
@@ -74,7 +122,7 @@ pub(crate) enum Command {
     /// Chat in the terminal: with the server that runs on this machine, or, where none runs, with an engine of its own
     ///
     /// Takes the flags of `serve` too, for the engine of its own.
-    #[command(after_help = CHAT_AFTER)]
+    #[command(after_help = CHAT_AFTER, mut_arg("named", |named| named.hide(true)))]
     Chat(ChatArgs),
     /// Print the configuration that results from flags, environment and file, and what can be reached with it
     ///
@@ -124,11 +172,20 @@ pub(crate) struct ChatArgs {
 #[expect(clippy::doc_markdown, reason = "these are help texts: backticks would be shown")]
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct ServeArgs {
+    /// A model for the built-in engine, as with --model
+    #[arg(value_name = "MODEL")]
+    pub(crate) named: Vec<ModelName>,
     #[command(flatten)]
     pub(crate) place: StoreArgs,
-    /// The address and port to listen on; 0.0.0.0:11435 for every interface [env: LOGGIA_LISTEN] [default: 127.0.0.1:11435]
-    #[arg(long, value_name = "ADDRESS")]
-    pub(crate) listen: Option<SocketAddr>,
+    /// The address and port to listen on, or one of them; 0.0.0.0:11435 for every interface [env: LOGGIA_LISTEN] [default: 127.0.0.1:11435]
+    #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["host", "port"])]
+    pub(crate) listen: Option<Listen>,
+    /// The host of --listen alone
+    #[arg(long, value_name = "HOST")]
+    pub(crate) host: Option<Host>,
+    /// The port of --listen alone
+    #[arg(long, value_name = "PORT")]
+    pub(crate) port: Option<u16>,
     /// Refuse what a backend would ignore: hints without effect, unknown fields [env: LOGGIA_STRICT]
     #[arg(long, conflicts_with = "lenient")]
     pub(crate) strict: bool,
@@ -138,9 +195,12 @@ pub(crate) struct ServeArgs {
     /// How sampling fields are read: as OpenAI defines them, or as Ollama's first OpenAI layer did [env: LOGGIA_SAMPLING_PROFILE] [default: openai]
     #[arg(long, value_name = "openai|original")]
     pub(crate) sampling_profile: Option<SamplingProfile>,
-    /// A model for the built-in engine, by its name or its GGUF file; may be repeated [env: LOGGIA_MODELS]
-    #[arg(long = "model", value_name = "NAME|FILE.gguf")]
+    /// A model for the built-in engine, by its name, its GGUF file or a folder with one; may be repeated [env: LOGGIA_MODELS]
+    #[arg(short, long = "model", value_name = "NAME|FILE.gguf")]
     pub(crate) models: Vec<ModelName>,
+    /// A model that was pulled from Hugging Face, as --model hf:OWNER/REPO names it
+    #[arg(long, alias = "hf-repo", value_name = "OWNER/REPO[:QUANT]", value_parser = of_hub)]
+    pub(crate) hf: Vec<ModelName>,
     /// A model with a LoRA adapter laid over it, under a name of its own; @0.5 behind it takes half of it; may be repeated [env: LOGGIA_LORA]
     #[arg(long, value_name = "NAME=BASE+FILE.gguf")]
     pub(crate) lora: Vec<Lora>,
@@ -148,16 +208,16 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "NAME=FILE.gguf")]
     pub(crate) mmproj: Vec<Mmproj>,
     /// The context of such a model in tokens, prompt and answer together [env: LOGGIA_CONTEXT] [default: what it was trained for, at most 4096]
-    #[arg(long, value_name = "N")]
-    pub(crate) context: Option<NonZeroU32>,
+    #[arg(short, long, value_name = "N", aliases = ["ctx-size", "max-model-len", "num-ctx"])]
+    pub(crate) context: Option<Tokens>,
     /// How many requests such a model works on at once [env: LOGGIA_PARALLEL] [default: 4]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", aliases = ["max-num-seqs", "num-parallel"])]
     pub(crate) parallel: Option<NonZeroU32>,
     /// The threads such a model computes with [env: LOGGIA_THREADS] [default: the machine's cores]
-    #[arg(long, value_name = "N")]
+    #[arg(short, long, value_name = "N")]
     pub(crate) threads: Option<NonZeroU32>,
     /// How many layers of such a model a GPU computes; 0 is none [env: LOGGIA_GPU_LAYERS] [default: all, where there is a GPU that this build can use]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", aliases = ["n-gpu-layers", "ngl"])]
     pub(crate) gpu_layers: Option<u32>,
     /// An Ollama server to put behind the API, as http://127.0.0.1:11434; may be repeated [env: LOGGIA_OLLAMA]
     #[arg(long, value_name = "URL")]
@@ -169,6 +229,19 @@ pub(crate) struct ServeArgs {
     /// Another name for a model; `*` stands for any text, as in gpt-*=smollm2:135m; may be repeated [env: LOGGIA_ALIASES]
     #[arg(long = "alias", value_name = "FROM=TO")]
     pub(crate) aliases: Vec<Alias>,
+}
+
+impl ServeArgs {
+    /// Every model that a flag or an argument names, in the order of their kinds.
+    pub(crate) fn models(&self) -> Vec<ModelName> {
+        [&self.named, &self.models, &self.hf].into_iter().flatten().cloned().collect()
+    }
+}
+
+/// `OWNER/REPO[:QUANT]` as a model's name.
+fn of_hub(text: &str) -> Result<ModelName, SourceError> {
+    let name = format!("hf:{}", text.strip_prefix("hf:").unwrap_or(text));
+    Source::parse(&name).map(|_| ModelName(name))
 }
 
 #[cfg(test)]
@@ -187,6 +260,18 @@ mod tests {
         let line = "loggia serve --ollama http://a:1 --ollama http://b:2 --openai v=http://c:3/v1 --alias gpt-*=m --model m --model f.gguf";
         let Command::Serve(args) = Cli::try_parse_from(line.split(' ')).unwrap().command else { panic!() };
         assert_eq!((args.ollama.len(), args.openai.len(), args.aliases.len(), args.models.len()), (2, 1, 1, 2));
+    }
+
+    #[test]
+    fn flags_of_other_programs_are_understood() {
+        let line = "loggia run own.gguf -m m --hf o/r:Q8_0 --host 0.0.0.0 --port 8080 --ctx-size 8k -t 2 --n-gpu-layers 0 --max-num-seqs 3";
+        let Command::Serve(args) = Cli::try_parse_from(line.split(' ')).unwrap().command else { panic!() };
+        let models: Vec<String> = args.models().into_iter().map(|model| model.0).collect();
+        assert_eq!(models, ["own.gguf", "m", "hf:o/r:Q8_0"]);
+        assert_eq!((args.host, args.port), (Some(Host("0.0.0.0".to_owned())), Some(8080)));
+        let number = |number: Option<NonZeroU32>| number.map(NonZeroU32::get);
+        assert_eq!((args.context.map(|tokens| tokens.0.get()), number(args.threads)), (Some(8192), Some(2)));
+        assert_eq!((args.gpu_layers, number(args.parallel)), (Some(0), Some(3)));
     }
 
     #[test]

@@ -1,0 +1,236 @@
+//! What people type who come from other programs (llama-server, ollama, vllm): put into our words, or answered with them.
+
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+
+use crate::models;
+
+/// Commands, and their other names, as clap knows them.
+const COMMANDS: [&str; 18] = [
+    "chat", "serve", "run", "start", "server", "up", "pull", "download", "get", "models", "list", "ls", "rm", "remove",
+    "check", "help", "engine", "delete",
+];
+
+/// Flags of several letters behind one dash, which clap would take for as many flags.
+const ONE_DASH: [(&str, &str); 6] = [
+    ("-hf", "--hf"),
+    ("-hfr", "--hf"),
+    ("-ngl", "--gpu-layers"),
+    ("-np", "--parallel"),
+    ("-ctx", "--context"),
+    ("-port", "--port"),
+];
+
+/// Flags of others that are none here, and what to do instead.
+const FLAGS: &[(&[&str], &str)] = &[
+    (
+        &["--api-key", "--api-keys", "--api-key-file", "--key", "--token"],
+        "an API key is never a flag, where every user of this machine could read it. Set LOGGIA_KEYS=alice and \
+         LOGGIA_KEY_ALICE=<the key>, or write a [[key]] table into the --config file (docs/configuration.md, Keys)",
+    ),
+    (
+        &["--served-model-name", "--model-alias", "-a"],
+        "another name for a model is --alias NAME=MODEL, for example --alias gpt-4o=smollm2:135m",
+    ),
+    (
+        &["--url", "--base-url", "--upstream", "--backend", "--api-base", "--openai-api-base"],
+        "name the server behind Loggia with --openai NAME=URL, or with --ollama URL",
+    ),
+    (
+        &["-n", "--n-predict", "--predict", "--max-tokens", "--num-predict"],
+        "how long an answer may be is `max_tokens` in the request; for all requests without one, `answer_tokens` under [ceilings] in the \
+         --config file",
+    ),
+    (
+        &["--temp", "--temperature", "--top-p", "--top-k", "--min-p", "--repeat-penalty", "--seed", "-s"],
+        "sampling is set in the request; for a model's requests that do not set it, `options` under [per_model.NAME] in the --config file",
+    ),
+    (
+        &["--chat-template", "--chat-template-file", "--jinja", "--no-jinja"],
+        "leave it out: the model's own chat template is used",
+    ),
+    (
+        &[
+            "-fa",
+            "--flash-attn",
+            "-b",
+            "--batch-size",
+            "-ub",
+            "--ubatch-size",
+            "-cb",
+            "--cont-batching",
+            "--mlock",
+            "--no-mmap",
+            "--embedding",
+            "--embeddings",
+            "--pooling",
+            "--dtype",
+            "--kv-unified",
+            "--enable-auto-tool-choice",
+            "--tool-call-parser",
+            "--enable-prefix-caching",
+            "--trust-remote-code",
+            "--no-webui",
+        ],
+        "leave it out: the built-in engine decides this by itself",
+    ),
+    (
+        &["-tp", "--tensor-parallel-size", "--gpu-memory-utilization", "--tensor-split", "-ts", "--main-gpu", "-mg"],
+        "the built-in engine has no such setting; `loggia serve --help` lists those it has (--gpu-layers, LOGGIA_MEMORY)",
+    ),
+    (
+        &["-md", "--model-draft", "--draft", "--speculative-config"],
+        "a draft model is set by `draft = \"NAME\"` under [per_model.NAME] in the --config file",
+    ),
+    (
+        &["--ssl-key-file", "--ssl-cert-file", "--ssl-keyfile", "--ssl-certfile", "--tls"],
+        "Loggia serves plain HTTP; for https, put a reverse proxy before it",
+    ),
+    (
+        &["--cors", "--cors-origins", "--allowed-origins", "--allow-origins"],
+        "which web pages may use the API is LOGGIA_CORS_ORIGINS, or cors_origins in the --config file",
+    ),
+    (
+        &["-v", "--verbose", "--debug", "--log-level", "--log-verbosity", "-lv", "--uvicorn-log-level"],
+        "what is logged is set by LOGGIA_LOG, for example LOGGIA_LOG=debug",
+    ),
+    (
+        &["--timeout", "-to"],
+        "the time limits are LOGGIA_HEADERS_TIMEOUT, LOGGIA_IDLE_TIMEOUT and others (docs/configuration.md)",
+    ),
+    (
+        &["-p", "--prompt", "-i", "--interactive"],
+        "a prompt is sent with a request, as `loggia serve` shows when it runs, or typed in `loggia chat`",
+    ),
+    (
+        &["-d", "--detach", "--daemon"],
+        "Loggia runs until it is told to stop; a service manager or `&` keeps it in the background",
+    ),
+];
+
+/// Commands of others that are none here.
+const OTHER_COMMANDS: &[(&[&str], &str)] = &[
+    (&["cli", "generate", "complete"], "`loggia chat` chats in the terminal; `loggia serve` starts the API"),
+    (
+        &["ps", "status", "top"],
+        "GET /v1/models lists what a running server has, and `loggia check` what can be reached",
+    ),
+    (&["stop", "kill"], "Ctrl-C, or SIGTERM, stops a running server"),
+    (
+        &["show", "info"],
+        "GET /v1/models/NAME of a running server describes a model; `loggia models` lists those on this machine",
+    ),
+    (
+        &["create", "cp", "push", "convert", "quantize"],
+        "Loggia takes GGUF files as they are: `loggia pull FILE.gguf`, or `loggia serve FILE.gguf`",
+    ),
+    (
+        &["search"],
+        "look for a model whose name ends in -GGUF on https://huggingface.co, and fetch it with: loggia pull hf:OWNER/REPO",
+    ),
+    (&["config", "doctor", "test"], "`loggia check` prints the configuration, and what can be reached with it"),
+    (&["version"], "`loggia --version` prints it"),
+];
+
+/// The arguments in our words: flags with one dash, and `serve` where only it can be meant.
+pub(super) fn in_our_words(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = arguments.into_iter().map(with_two_dashes).collect();
+    if arguments.get(1).is_some_and(|first| means_serving(first)) {
+        arguments.insert(1, "serve".into());
+    }
+    arguments
+}
+
+fn with_two_dashes(argument: OsString) -> OsString {
+    let Some(text) = argument.to_str() else { return argument };
+    let (flag, value) = text.split_once('=').map_or((text, None), |(flag, value)| (flag, Some(value)));
+    match ONE_DASH.iter().find(|(one, _)| *one == flag) {
+        Some((_, two)) => value.map_or_else(|| (*two).into(), |value| format!("{two}={value}").into()),
+        None => argument,
+    }
+}
+
+/// `loggia model.gguf`, `loggia --port 8080`.
+fn means_serving(first: &OsStr) -> bool {
+    let Some(text) = first.to_str() else { return Path::new(first).exists() };
+    if COMMANDS.contains(&text) {
+        return false;
+    }
+    if text.starts_with('-') {
+        return !matches!(text, "-h" | "--help" | "-V" | "--version");
+    }
+    let path = Path::new(text);
+    let is_named_like_a_file = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("gguf"));
+    is_named_like_a_file || text.starts_with("hf:") || models::is_short_name(text) || path.exists()
+}
+
+/// What to say to a flag that there is not.
+pub(super) fn about_flag(flag: &str) -> Option<String> {
+    let name = flag.split('=').next().unwrap_or_default();
+    let advice = FLAGS.iter().find(|(flags, _)| flags.contains(&name)).map(|(_, advice)| format!("{name}: {advice}"));
+    advice.or_else(|| {
+        let example = crate::config::variable_of(name.strip_prefix("--")?)?;
+        Some(format!("{name}: this setting has no flag; set the variable {example}, or its key in the --config file"))
+    })
+}
+
+/// What to say to a command that there is not.
+pub(super) fn about_command(command: &str) -> Option<&'static str> {
+    OTHER_COMMANDS.iter().find(|(commands, _)| commands.contains(&command)).map(|(_, advice)| *advice)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(line: &str) -> String {
+        let words = in_our_words(line.split(' ').map(OsString::from));
+        words.iter().map(|word| word.to_str().unwrap()).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn flags_with_one_dash_and_a_lacking_serve_are_put_into_our_words() {
+        for (line, ours) in [
+            ("loggia serve -hf o/r:Q8_0 -ngl 99 -np=2", "loggia serve --hf o/r:Q8_0 --gpu-layers 99 --parallel=2"),
+            ("loggia model.gguf --port 8080", "loggia serve model.gguf --port 8080"),
+            ("loggia smollm2", "loggia serve smollm2"),
+            ("loggia --port 8080", "loggia serve --port 8080"),
+            ("loggia -m model.gguf", "loggia serve -m model.gguf"),
+            ("loggia --version", "loggia --version"),
+            ("loggia", "loggia"),
+            ("loggia pull smollm2", "loggia pull smollm2"),
+            ("loggia chat", "loggia chat"),
+        ] {
+            assert_eq!(read(line), ours, "{line}");
+        }
+    }
+
+    #[test]
+    fn every_command_that_clap_knows_is_known_here() {
+        use clap::CommandFactory as _;
+        for command in super::super::Cli::command().get_subcommands() {
+            for name in std::iter::once(command.get_name()).chain(command.get_all_aliases()) {
+                assert!(COMMANDS.contains(&name), "{name}");
+                assert_eq!(about_command(name), None);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_a_flag_here_is_not_said_to_be_none() {
+        use clap::CommandFactory as _;
+        let command = super::super::Cli::command();
+        let serve = command.find_subcommand("serve").unwrap();
+        for flag in serve.get_arguments() {
+            let long = flag.get_long_and_visible_aliases().into_iter().flatten().map(|long| format!("--{long}"));
+            let hidden = flag.get_all_aliases().into_iter().flatten().map(|long| format!("--{long}"));
+            let short = flag.get_short().map(|short| format!("-{short}"));
+            for name in long.chain(hidden).chain(short) {
+                assert!(!FLAGS.iter().any(|(flags, _)| flags.contains(&name.as_str())), "{name}");
+            }
+        }
+        assert!(about_flag("--api-key=secret").is_some_and(|said| !said.contains("secret")));
+        assert!(about_flag("--body-limit").unwrap().contains("LOGGIA_BODY_LIMIT=32MiB"));
+        assert_eq!(about_flag("--nothing-of-the-kind"), None);
+    }
+}

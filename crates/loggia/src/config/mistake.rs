@@ -1,0 +1,115 @@
+//! What is wrong with a configuration file, in words that name the line, the key, and what it could be.
+
+use toml::de::Error;
+
+use super::settings::{self, Setting};
+
+/// A mistake in a file: its line, and what to say of it.
+pub(super) struct Mistake {
+    pub(super) line: usize,
+    pub(super) why: String,
+}
+
+impl Mistake {
+    /// The file is no TOML. Nothing of it but a key is repeated: the rest may be a secret.
+    pub(super) fn of_syntax(text: &str, error: &Error) -> Self {
+        let line = line_of(text, error);
+        let key = text.lines().nth(line - 1).and_then(key_of);
+        let message = error.message();
+        let why = match key {
+            Some(key) if message.contains("escape") || message.contains("unicode") => format!(
+                "`{key}`: {message}; in a text in double quotes `\\` begins an escape, in single quotes it is as it is: 'C:\\models'"
+            ),
+            Some(key) => {
+                let example =
+                    settings::find(key).map(|Setting { key, value, .. }| format!(" For example: {key} = {value}"));
+                let example = example.unwrap_or_else(|| format!(" For example: {key} = \"a text\""));
+                format!(
+                    "the value of `{key}` cannot be read ({message}). Texts stand in quotes, lists in brackets.{example}"
+                )
+            }
+            None => message.to_owned(),
+        };
+        Self { line, why }
+    }
+
+    /// A key that means nothing, or a value of the wrong kind.
+    pub(super) fn at(text: &str, path: &str, error: &Error) -> Self {
+        let why = match error.message().strip_prefix("unknown field `") {
+            Some(rest) => unknown(rest),
+            None => wrong(path, error.message()),
+        };
+        Self { line: line_of(text, error), why }
+    }
+}
+
+fn line_of(text: &str, error: &Error) -> usize {
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    before.matches('\n').count() + 1
+}
+
+/// The bare key that a line sets.
+fn key_of(line: &str) -> Option<&str> {
+    let (key, _) = line.split_once('=')?;
+    let key = key.trim();
+    let is_bare = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+    (!key.is_empty() && key.bytes().all(is_bare)).then_some(key)
+}
+
+/// From serde's words: ``lissten`, expected one of `listen`, `data_dir`…``.
+fn unknown(rest: &str) -> String {
+    let mut words = rest.split('`');
+    let key = words.next().unwrap_or_default();
+    let known: Vec<&str> = words.skip(1).step_by(2).collect();
+    let meant = settings::meant(key, &known).map(|meant| match settings::find(meant) {
+        Some(Setting { value, .. }) if known.len() > 10 => format!("; did you mean: {meant} = {value}"),
+        _ => format!("; did you mean `{meant}`?"),
+    });
+    format!("unknown field `{key}`{}\nThe fields here are {}.", meant.unwrap_or_default(), known.join(", "))
+}
+
+/// What is there, what is wanted, and an example. What a key is set to is not repeated.
+fn wrong(path: &str, message: &str) -> String {
+    let top = path.split(['.', '[']).next().unwrap_or_default();
+    let example = settings::find(top).map(|Setting { key, value, .. }| format!("; for example: {key} = {value}"));
+    let example = example.unwrap_or_default();
+    let kinds = message.strip_prefix("invalid type: ").or_else(|| message.strip_prefix("invalid value: "));
+    let named = if path.is_empty() || path == "." { String::new() } else { format!("`{path}`") };
+    match kinds.and_then(|rest| rest.rsplit_once(", expected ")) {
+        Some((_, wanted)) if top == "key" => {
+            format!("{named} is of the wrong kind: {} is wanted{example}", wanted_kind(wanted))
+        }
+        Some((found, wanted)) => {
+            format!("{named} is {}, and {} is wanted{example}", found_kind(found), wanted_kind(wanted))
+        }
+        None if named.is_empty() => message.to_owned(),
+        None => format!("{named}: {message}{example}"),
+    }
+}
+
+fn found_kind(found: &str) -> String {
+    let (kind, value) = found.split_once(' ').unwrap_or((found, ""));
+    match kind {
+        "string" => format!("the text {value}"),
+        "integer" => format!("the number {}", value.trim_matches('`')),
+        "floating" => format!("the number {}", value.trim_start_matches("point ").trim_matches('`')),
+        "boolean" => value.trim_matches('`').to_owned(),
+        "sequence" => "a list".to_owned(),
+        "map" => "a table".to_owned(),
+        _ => found.to_owned(),
+    }
+}
+
+fn wanted_kind(wanted: &str) -> String {
+    let is_number = |word: &str| matches!(word, "u8" | "u16" | "u32" | "u64" | "usize" | "i64");
+    match wanted {
+        "a nonzero u32" => "a whole number from 1".to_owned(),
+        word if is_number(word) => "a whole number".to_owned(),
+        "a boolean" => "true or false".to_owned(),
+        "a string" | "path string" => "a text in quotes".to_owned(),
+        "a sequence" => "a list".to_owned(),
+        "a map" => "a table".to_owned(),
+        word if word.starts_with("struct ") => "a table".to_owned(),
+        word => word.to_owned(),
+    }
+}

@@ -1,0 +1,108 @@
+//! What a file is, by its first bytes: a GGUF file whatever its name, or something that people take for one.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::Path;
+
+/// What a file looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Contents {
+    Gguf,
+    Empty,
+    /// Weights as `transformers` has them.
+    Safetensors,
+    /// What `PyTorch` writes today.
+    Zip,
+    /// What it wrote before.
+    Pickle,
+    /// llama.cpp's format before GGUF.
+    OldGgml,
+    Html,
+    /// What git leaves in a clone without git-lfs.
+    LfsPointer,
+    Gzip,
+    Json,
+    Other,
+}
+
+/// The most that is looked at.
+const FIRST: u64 = 256;
+
+impl Contents {
+    /// Looks at a file.
+    pub(crate) fn of(file: &Path) -> io::Result<Self> {
+        let mut first = Vec::new();
+        File::open(file)?.take(FIRST).read_to_end(&mut first)?;
+        Ok(Self::of_first(&first))
+    }
+
+    fn of_first(first: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(first).trim_start().to_ascii_lowercase();
+        // Safetensors begin with the length of a JSON object, and the object.
+        let length = first.first_chunk::<8>().map(|length| u64::from_le_bytes(*length));
+        match first {
+            [] => Self::Empty,
+            [b'G', b'G', b'U', b'F', ..] => Self::Gguf,
+            [b'P', b'K', 3, 4, ..] => Self::Zip,
+            [0x80, 2..=5, ..] => Self::Pickle,
+            [0x1f, 0x8b, ..] => Self::Gzip,
+            [b'l' | b't' | b'f' | b'a', b'm' | b'j' | b'l', b'g', b'g', ..] => Self::OldGgml,
+            _ if text.starts_with("version https://git-lfs") => Self::LfsPointer,
+            _ if text.starts_with("<!doctype") || text.starts_with("<html") => Self::Html,
+            _ if length.is_some_and(|length| length < 1 << 32) && first.get(8) == Some(&b'{') => Self::Safetensors,
+            _ if text.starts_with('{') => Self::Json,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// As the end of a sentence about a file that is to be a GGUF file.
+impl fmt::Display for Contents {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Gguf => "it is a GGUF file",
+            Self::Empty => "it is empty",
+            Self::Safetensors => {
+                "it looks like safetensors, which the built-in engine does not load; fetch the model as GGUF, from a repository whose name \
+                 ends in -GGUF"
+            }
+            Self::Zip => "it looks like a zip archive, as PyTorch's checkpoints are; fetch the model as GGUF, or unpack the archive",
+            Self::Pickle => "it looks like an old PyTorch checkpoint; fetch the model as GGUF",
+            Self::OldGgml => "it looks like GGML, the format before GGUF, which llama.cpp no longer loads; fetch the model as GGUF",
+            Self::Html => "it looks like a web page (HTML); what was saved is the page and not the file on it",
+            Self::LfsPointer => "it is a git-lfs pointer, which stands for the file; `git lfs pull` in its folder fetches the file itself",
+            Self::Gzip => "it looks like a gzip archive; unpack it first",
+            Self::Json => "it looks like JSON; the weights are in another file",
+            Self::Other => "its first bytes are not GGUF's",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_people_take_for_a_model_is_recognised() {
+        let mut safetensors = 120_u64.to_le_bytes().to_vec();
+        safetensors.extend(br#"{"__metadata__":{}}"#);
+        for (first, contents) in [
+            (&b""[..], Contents::Empty),
+            (b"GGUF\x03\0\0\0", Contents::Gguf),
+            (&safetensors, Contents::Safetensors),
+            (b"PK\x03\x04rest", Contents::Zip),
+            (b"\x80\x02}q", Contents::Pickle),
+            (b"lmgg\x01", Contents::OldGgml),
+            (b"tjgg\x01", Contents::OldGgml),
+            (b"\n<!DOCTYPE html><html>", Contents::Html),
+            (b"version https://git-lfs.github.com/spec/v1\noid sha256:", Contents::LfsPointer),
+            (b"\x1f\x8b\x08", Contents::Gzip),
+            (b"{\"architectures\": []}", Contents::Json),
+            (b"GGU", Contents::Other),
+            (b"hello", Contents::Other),
+        ] {
+            assert_eq!(Contents::of_first(first), contents, "{first:?}");
+        }
+    }
+}
