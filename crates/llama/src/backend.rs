@@ -226,7 +226,7 @@ impl Backend for Llama {
             let generations = request::generations(&call.request, &known, &passage, held)?;
             let answers = self.engine.generate(generations).map_err(|error| explain(&error))?;
             let served_by = ServedBy { changed, ..self.served_by.clone() };
-            Ok(Reply { served_by, events: Box::pin(Events::new(answers, deltas, false)) })
+            Ok(Reply { served_by, events: Box::pin(Events::new(answers, deltas, false, hold::field(&call.request))) })
         })
     }
 
@@ -243,7 +243,7 @@ impl Backend for Llama {
             let is_scored = continued.ask(&call.request, &mut generations);
             let answers = self.engine.generate(generations).map_err(|error| explain(&error))?;
             let deltas = deltas::of_texts(request.choices(), if is_scored { "" } else { &continued.echo });
-            let events = Events::new(answers, deltas, is_scored);
+            let events = Events::new(answers, deltas, is_scored, hold::field(&request));
             Ok(Reply { served_by: self.served_by.clone(), events: Box::pin(events) })
         })
     }

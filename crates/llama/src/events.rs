@@ -20,6 +20,8 @@ pub(crate) struct Events {
     deltas: Vec<Deltas>,
     /// Whether the prompt is being scored: that comes from the first choice, for all of them, and the others have to wait for it.
     is_being_scored: bool,
+    /// The field of the request that says what the answers are held to.
+    held_to: &'static str,
     /// Whose turn it is to be asked first, so that a quick one does not hide the others.
     first: usize,
     used: Option<Usage>,
@@ -27,9 +29,22 @@ pub(crate) struct Events {
 }
 
 impl Events {
-    pub(crate) fn new(answers: Vec<Answer>, deltas: Vec<Deltas>, is_being_scored: bool) -> Self {
+    pub(crate) fn new(answers: Vec<Answer>, deltas: Vec<Deltas>, is_being_scored: bool, held_to: &'static str) -> Self {
         let answers = answers.into_iter().map(Some).collect();
-        Self { answers, deltas, is_being_scored, first: 0, used: None, over: false }
+        Self { answers, deltas, is_being_scored, held_to, first: 0, used: None, over: false }
+    }
+
+    /// A form that turns out to be too complex is the client's, and would be too complex another time.
+    fn explain(&self, error: &EngineError) -> BackendError {
+        let EngineError::Constraint(what) = error else { return explain(error) };
+        BackendError::InvalidRequest {
+            message: format!(
+                "Invalid '{}': the answer cannot be held to it: {what}. Send a simpler one.",
+                self.held_to
+            ),
+            param: Some(self.held_to.to_owned()),
+            code: Some("invalid_value".to_owned()),
+        }
     }
 
     /// The next output of any choice; `None` when all have ended.
@@ -96,7 +111,7 @@ impl Stream for Events {
                 // Dropping the other answers gives their slots back.
                 self.answers.clear();
                 self.over = true;
-                Err(explain(&error))
+                Err(self.explain(&error))
             }
             None => {
                 self.over = true;

@@ -94,6 +94,17 @@ pub(crate) fn wanted(request: &ChatCompletionRequest, syntax: Syntax) -> Result<
     Ok(syntax.watch().filter(|_| held).map(|watch| Wanted::FreeCalls(functions, watch)))
 }
 
+/// The field of a request that says what its answer is held to.
+pub(crate) fn field(request: &ChatCompletionRequest) -> &'static str {
+    if gbnf(request).is_ok_and(|gbnf| gbnf.is_some()) {
+        "grammar"
+    } else if request.must_call() || matches!(request.response_format, None | Some(ResponseFormat::Text)) {
+        "tools"
+    } else {
+        "response_format"
+    }
+}
+
 /// Compiles what is wanted, for an answer that begins so.
 pub(crate) async fn hold(
     request: &ChatCompletionRequest,

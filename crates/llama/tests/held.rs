@@ -180,3 +180,28 @@ async fn what_cannot_be_held_is_refused_before_anything_is_generated() {
         assert!(field == param && message.contains(says), "{field}: {message}");
     }
 }
+
+#[tokio::test]
+async fn a_form_that_turns_out_too_complex_is_the_requests_fault_and_its_field_is_named() {
+    let llama = open(|_| ());
+    let ambiguous = "root ::= a a a a a a a a a a a a\na ::= b | b b | \"\"\nb ::= [a-z] a | [a-y]";
+    let nested = json!({"type": "string", "pattern": "^(?:(?:[a-z]{1,60}){1,60}b){1,60}$"});
+    let schema = json_schema(&nested);
+    let function =
+        json!({"name": "note", "parameters": {"type": "object", "properties": {"text": nested}, "required": ["text"]}});
+    let tools = json!([{"type": "function", "function": function}]);
+    for (field, fields) in [
+        ("grammar", json!({"grammar": ambiguous})),
+        ("response_format", json!({"response_format": schema})),
+        ("tools", json!({"tools": tools, "tool_choice": "required"})),
+    ] {
+        let mut all = json!({"max_tokens": 40, "temperature": 0});
+        all.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        match ask(&llama, call("hi", all)).await.error {
+            Some(BackendError::InvalidRequest { param, message, .. }) => {
+                assert_eq!(param.as_deref(), Some(field), "{message}");
+            }
+            other => panic!("{field}: {other:?}"),
+        }
+    }
+}
