@@ -72,7 +72,7 @@ fmt: ## format the Rust code
 	cargo fmt --all
 	for crate in fuzz tests/clients/rust; do cargo fmt --manifest-path $$crate/Cargo.toml; done
 
-bench: ## the gateway beside nginx, the embedded engine beside llama-server; writes docs/benchmarks.md
+bench: ## the gateway beside nginx, the embedded engine beside llama-server and on a busy machine; writes docs/benchmarks.md
 	@scripts/bench
 
 fuzz: ## look for input that breaks what reads it: a minute for each fuzz target, then long property tests

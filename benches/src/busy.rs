@@ -213,7 +213,7 @@ impl Drop for Spinning {
 
 fn section(arguments: &Arguments, all: &[Measured<'_>]) -> String {
     let mut text = format!(
-        "The program with the embedded engine, alone and beside {} programs that spin (`while :; do :; done`): {} threads, {:.0} seconds of each \
+        "The program with the embedded engine, alone and beside {} programs that spin (`while :; do :; done`): {} threads, {} seconds of each \
          stream, prompts that are not cached. {} rounds, in each of which every environment had its turn; medians, and in brackets the least and \
          the most. `GOMP_SPINCOUNT=300000` is what libgomp chooses by itself.\n\n\
          | work | unit | environment | alone | beside them | beside ÷ alone |\n|---|---|---|---|---|---|\n",

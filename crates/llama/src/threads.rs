@@ -13,16 +13,11 @@ pub(crate) fn of_this_machine() -> usize {
 /// Variables by which a user chooses how threads wait; the OpenMP runtimes of GCC, LLVM, Intel and Microsoft read them.
 const CHOSEN_BY_USERS: [&str; 4] = ["OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY"];
 
-/// Microsoft's runtime knows one choice only.
-#[cfg(target_env = "msvc")]
-const CHOSEN: &[(&str, &str)] = &[("OMP_WAIT_POLICY", "PASSIVE")];
-/// For GCC's runtime, and for LLVM's and Intel's. The values are measured (`docs/engine.md`): some 10 microseconds, which is what it costs to
-/// sleep and to be woken.
-#[cfg(not(target_env = "msvc"))]
-const CHOSEN: &[(&str, &str)] = &[("GOMP_SPINCOUNT", SPINS), ("KMP_BLOCKTIME", "0")];
+/// For GCC's runtime. The value is measured (`docs/engine.md`): some 10 microseconds, which is what it costs to sleep and to be woken. The others keep
+/// their own: the values that make them sleep at once cost half of the speed and more on a quiet machine.
+const CHOSEN: &[(&str, &str)] = &[("GOMP_SPINCOUNT", SPINS)];
 
 /// A turn of GCC's loop has a `pause` in it on x86, and nothing that takes time elsewhere.
-#[cfg(not(target_env = "msvc"))]
 const SPINS: &str = if cfg!(any(target_arch = "x86", target_arch = "x86_64")) { "500" } else { "10000" };
 
 /// Environment variables for a process that runs an engine: how long threads of a step that wait for each other spin before they sleep.
