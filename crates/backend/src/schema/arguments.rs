@@ -17,9 +17,9 @@ pub fn arguments(function: &FunctionDefinition) -> Value {
     }
     let named = fields.get("properties").and_then(Value::as_object);
     let is_bare = function.parameters.as_ref().is_none_or(|given| given.is_null() || given == &json!({}));
-    let more =
-        ["$ref", "anyOf", "oneOf", "allOf", "additionalProperties", "patternProperties", "required", "minProperties"];
-    if is_bare || named.is_some_and(Map::is_empty) && !says(&fields, &more) {
+    let more = ["$ref", "anyOf", "oneOf", "allOf", "additionalProperties", "patternProperties", "minProperties"];
+    let requires = fields.get("required").and_then(Value::as_array).is_some_and(|names| !names.is_empty());
+    if is_bare || named.is_some_and(Map::is_empty) && !requires && !says(&fields, &more) {
         fields.entry("properties").or_insert_with(|| json!({}));
         fields.insert("additionalProperties".to_owned(), Value::Bool(false));
     }

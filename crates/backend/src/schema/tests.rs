@@ -321,3 +321,22 @@ fn what_an_engine_passes_over_is_left_out_and_all_of_it_is_told() {
     assert_eq!(fitted["properties"]["page"], json!({"type": "number"}));
     assert_eq!(fitted["properties"]["one"], json!({"anyOf": [{"type": "integer"}, {"type": "number"}]}));
 }
+
+#[test]
+fn a_function_without_parameters_is_called_with_none() {
+    let closed = |parameters: Value| {
+        let function = serde_json::from_value(json!({"name": "f", "parameters": parameters})).unwrap();
+        arguments(&function)["additionalProperties"] == false
+    };
+    for none in [json!(null), json!({}), json!({"type": "object", "properties": {}, "required": []})] {
+        assert!(closed(none.clone()), "{none}");
+    }
+    for some in [
+        json!({"type": "object"}),
+        json!({"type": "object", "properties": {}, "required": ["a"]}),
+        json!({"type": "object", "properties": {"a": {"type": "null"}}}),
+        json!({"type": "object", "properties": {}, "additionalProperties": true}),
+    ] {
+        assert!(!closed(some.clone()), "{some}");
+    }
+}
