@@ -27,7 +27,8 @@ fn serve(program: Program) -> Served {
     let mut lines = BufReader::new(running.0.stdout.take().unwrap()).lines();
     let first = lines.next().unwrap().unwrap();
     let address = first.strip_prefix("loggia: listening on http://").expect(&first).parse().unwrap();
-    assert_eq!(lines.next().expect("the model is loaded").unwrap(), "try it:");
+    assert!(lines.next().expect("the model is loaded").unwrap().starts_with("loggia: serving tiny: context 512 "));
+    assert_eq!(lines.next().unwrap().unwrap(), "try it:");
     Served { running, address, _program: program }
 }
 
@@ -195,8 +196,8 @@ fn a_model_that_makes_embeddings_is_shown_how_to_try_and_survives_its_engine() {
     let mut lines = BufReader::new(running.0.stdout.take().unwrap()).lines().map(Result::unwrap);
     let first = lines.next().unwrap();
     let address = first.strip_prefix("loggia: listening on http://").expect(&first).parse().unwrap();
-    let shown: Vec<String> = lines.by_ref().take(2).collect();
-    assert!(shown[0] == "try it:" && shown[1].contains("/v1/embeddings "), "{shown:?}");
+    let shown: Vec<String> = lines.by_ref().take(3).collect();
+    assert!(shown[1] == "try it:" && shown[2].contains("/v1/embeddings "), "{shown:?}");
     let served = Served { running, address, _program: program };
     let embed = |input: &str| {
         let body = format!(r#"{{"model":"tiny","input":{input},"dimensions":2}}"#);

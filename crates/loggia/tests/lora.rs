@@ -67,7 +67,7 @@ fn an_adapter_that_does_not_go_with_its_model_is_an_error_before_anything_is_loa
     run("tuned=tiny.gguf+tiny.gguf").failed_saying(&["lora.tuned: ", "its general.type is not \"adapter\""]);
     run("tuned=adapter.gguf+adapter.gguf").failed_saying(&["it is an adapter for a model, and no model"]);
     run("tuned=tiny.gguf+nothing.gguf").failed_saying(&["there is no file nothing.gguf"]);
-    run("tuned=other:7b+adapter.gguf").failed_saying(&["`other:7b` is not here yet"]);
+    run("tuned=other:7b+adapter.gguf").failed_saying(&["there is no model `other:7b`"]);
     let text = |bytes: &[u8], from: &str, to: &str| {
         let at = bytes.windows(from.len()).position(|window| window == from.as_bytes()).unwrap();
         let mut bytes = bytes.to_vec();
