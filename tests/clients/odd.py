@@ -147,7 +147,7 @@ def dropped_unseen(stand: Stand, odd: odd_inputs.Odd, answer: raw.Answer, asked:
         return None
     if odd.what == "unknown" and not is_free_form(odd.place):
         return "an unknown field that is not named"
-    if stand.asked is None:
+    if stand.asked is None or is_an_annotation(odd.place):
         return None
     before, asked_before = ask(stand, odd.route, json.dumps(odd.before).encode())
     if before.status != 200 or asked != asked_before or shape(answer) != shape(before):
@@ -192,6 +192,12 @@ def is_free_form(place: str) -> bool:
     """Objects whose names are the client's own."""
     free = {"metadata", "logit_bias", "schema", "parameters", "options", "chat_template_kwargs", "prediction", "custom"}
     return not free.isdisjoint(place.replace("[]", "").split("."))
+
+
+def is_an_annotation(place: str) -> bool:
+    """A word within a schema that JSON Schema does not know, or that asks for nothing where no call is held to it. Ollama shows its models none."""
+    before, within, key = place.replace("[]", "").partition(".parameters.")
+    return bool(within) and key.rpartition(".")[2] not in {"type", "properties", "required", "items", "enum", "anyOf", "description"}
 
 
 def wrong_in_the_end(stand: Stand) -> list[str]:

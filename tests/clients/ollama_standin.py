@@ -15,6 +15,7 @@ Run as a program it listens on a free port, prints its address, and ends when it
 """
 
 import asyncio
+import copy
 import json
 import sys
 from pathlib import Path
@@ -66,6 +67,26 @@ class Recording:
         options = {**loaded, **self.request.get("options", {})}
         sized = {"options": options} if options else {}
         return {**self.request, **numbered, **sized, "stream": self.request.get("stream", True), **ALWAYS_SENT}
+
+
+def without_annotations(schema: object) -> object:
+    """A schema as Loggia sends it for an answer to be held to: what only describes holds nothing, and no model is shown it here."""
+    if isinstance(schema, list):
+        return [without_annotations(inner) for inner in schema]
+    if not isinstance(schema, dict):
+        return schema
+    describing = ("title", "description", "$schema")
+    return {key: without_annotations(inner) for key, inner in schema.items() if not (key in describing and isinstance(inner, str))}
+
+
+def as_ollama_shows(schema: object) -> object:
+    """A tool's schema with the keywords that Ollama shows its models; Loggia sends no others, and names what is lost."""
+    if not isinstance(schema, dict):
+        return schema
+    kept = {key: inner for key, inner in schema.items() if key in ("type", "anyOf", "items", "description", "enum", "properties", "required")}
+    if "properties" in kept:
+        kept["properties"] = {name: as_ollama_shows(inner) for name, inner in kept["properties"].items()}
+    return kept
 
 
 def with_numbered_calls(message: dict) -> dict:
@@ -228,7 +249,11 @@ class StandIn:
         """The recording that a test said would be asked for next, if this is that request."""
         told = self.expected.pop(0)
         recording = next(each for same in recorded.values() for each in same if each.name == told["recording"])
-        expected = {**recording.expected(), **told["changed"]}
+        expected = copy.deepcopy({**recording.expected(), **told["changed"]})
+        if isinstance(expected.get("format"), dict):
+            expected["format"] = without_annotations(expected["format"])
+        for tool in expected.get("tools", []):
+            tool["function"]["parameters"] = as_ollama_shows(tool["function"]["parameters"])
         if fits(request, expected):
             return recording
         self.mismatches.append({"expected": told["recording"], "differs": differing(request, expected)})

@@ -78,8 +78,9 @@ def test_what_has_no_effect_is_named_and_refused_where_it_is_strict(official, ll
 
 @pytest.mark.parametrize("schema", [{"properties": {"p": TEXT}}, {"allOf": [OBJECT], "title": "T"}, {"required": ["p"]}], ids=str)
 def test_an_object_is_made_where_one_is_meant(official, llama_server, schema):
-    answer = official.chat.completions.create(**asked(llama_server, schema))
-    assert answer.choices[0].message.content.startswith("{")
+    # The server lets a model begin with spaces.
+    answer = official.chat.completions.create(**asked(llama_server, schema) | {"max_tokens": 40})
+    assert answer.choices[0].message.content.strip().startswith("{")
 
 
 @pytest.mark.parametrize("more", [{"minItems": 3, "maxItems": 2}, {"items": TEXT | {"minLength": 3, "maxLength": 2}}], ids=str)

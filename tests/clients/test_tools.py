@@ -64,7 +64,7 @@ def test_a_streamed_call_that_must_be_made_is_parsed_into_the_class(client, targ
 def test_any_of_several_calls_can_be_required(client, target):
     if target.kind == "ollama":
         # One call is held to its schema alone, several to any of theirs.
-        both = {"anyOf": [HELD_TO_THE_CALL["format"], held_to("get_time", {"type": "object", "properties": {}})]}
+        both = {"anyOf": [HELD_TO_THE_CALL["format"], held_to("get_time", {"type": "object", "properties": {}, "additionalProperties": False})]}
         target.expects(("whole-call-forced-by-format", HELD_TO_THE_CALL | {"format": both}))
     time = {"type": "function", "function": {"name": "get_time", "parameters": {"type": "object", "properties": {}}}}
     with unless_refused(target, "tools"):
