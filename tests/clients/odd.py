@@ -21,6 +21,7 @@ import time
 from pathlib import Path
 from urllib.parse import unquote
 
+import jsonschema
 import odd_inputs
 import odd_upstreams
 import raw
@@ -195,9 +196,13 @@ def is_free_form(place: str) -> bool:
 
 
 def is_an_annotation(place: str) -> bool:
-    """A word within a schema that JSON Schema does not know, or that asks for nothing where no call is held to it. Ollama shows its models none."""
-    before, within, key = place.replace("[]", "").partition(".parameters.")
-    return bool(within) and key.rpartition(".")[2] not in {"type", "properties", "required", "items", "enum", "anyOf", "description"}
+    """A word within a tool's schema that JSON Schema does not know, or `additionalProperties`, which asks for nothing where no call is held to it."""
+    _, within, path = place.replace("[]", "").partition(".parameters.")
+    *parents, key = path.split(".")
+    if not within or parents[-1:] == ["properties"]:
+        return False
+    known = jsonschema.Draft202012Validator.VALIDATORS.keys() | {"description"}
+    return key == "additionalProperties" or key not in known
 
 
 def wrong_in_the_end(stand: Stand) -> list[str]:
