@@ -33,11 +33,17 @@ async fn main() -> std::io::Result<()> {
 }
 
 /// Passes a request to Ollama as it is.
-async fn pass(client: Client<HttpConnector, Body>, mut request: Request) -> Result<Response, Infallible> {
+async fn pass(
+    client: Client<HttpConnector, Body>,
+    mut request: Request,
+) -> Result<Response, Infallible> {
     let mut parts = request.uri().clone().into_parts();
     parts.scheme = Some(Scheme::HTTP);
     parts.authority = Some(Authority::from_static("127.0.0.1:11434"));
     *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
     let answer = client.request(request).await;
-    Ok(answer.map_or_else(|_| StatusCode::BAD_GATEWAY.into_response(), IntoResponse::into_response))
+    Ok(answer.map_or_else(
+        |_| StatusCode::BAD_GATEWAY.into_response(),
+        IntoResponse::into_response,
+    ))
 }

@@ -1,4 +1,5 @@
-//! An axum app that speaks Ollama's API (here one that only echoes), made to speak OpenAI's as well.
+//! An axum app that speaks Ollama's API (here one that only echoes), made to speak OpenAI's as
+//! well.
 //!
 //! ```text
 //! cargo run -p loggia-api --example around_an_axum_router
@@ -14,8 +15,11 @@ use tower::Layer;
 
 #[tokio::main]
 async fn main() -> std::io::Result<()> {
-    let app = Router::new().route("/api/chat", post(chat)).route("/api/tags", get(tags));
-    // Around the whole router, not by `Router::layer`: that wraps each route by itself, and the layer must reach them all.
+    let app = Router::new()
+        .route("/api/chat", post(chat))
+        .route("/api/tags", get(tags));
+    // Around the whole router, not by `Router::layer`: that wraps each route by itself, and the
+    // layer must reach them all.
     let app = Router::new().fallback_service(OpenAiLayer::new().layer(app));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:8080").await?;
     println!("listening on http://{}", listener.local_addr()?);
@@ -24,9 +28,14 @@ async fn main() -> std::io::Result<()> {
 
 /// Says what was said.
 async fn chat(Json(request): Json<Value>) -> Json<Value> {
-    let said = request["messages"].as_array().and_then(|messages| messages.last()).map(|message| &message["content"]);
+    let said = request["messages"]
+        .as_array()
+        .and_then(|messages| messages.last())
+        .map(|message| &message["content"]);
     let message = json!({"role": "assistant", "content": said});
-    Json(json!({"model": request["model"], "message": message, "done": true, "done_reason": "stop"}))
+    Json(
+        json!({"model": request["model"], "message": message, "done": true, "done_reason": "stop"}),
+    )
 }
 
 async fn tags() -> Json<Value> {

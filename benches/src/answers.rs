@@ -1,5 +1,5 @@
-//! The bytes that the stand-in answers with: an Ollama's, in the form of the recordings in `fixtures/ollama`, and any other bytes in the same
-//! portions, for nginx to pass through.
+//! The bytes that the stand-in answers with: an Ollama's, in the form of the recordings in
+//! `fixtures/ollama`, and any other bytes in the same portions, for nginx to pass through.
 //!
 //! Everything is made before the clock runs; at run time these bytes are only written.
 
@@ -45,7 +45,8 @@ pub(crate) enum Delivery {
     AtOnce,
     /// One write each, the next as soon as the last is done.
     OneByOne,
-    /// One write each, this long apart; the streams take turns at so many beats spread evenly over that time.
+    /// One write each, this long apart; the streams take turns at so many beats spread evenly over
+    /// that time.
     Paced { every: Duration, beats: u32 },
 }
 
@@ -68,7 +69,11 @@ pub(crate) fn ollama_stream(tokens: usize, delivery: Delivery) -> Answer {
         .chain([format!(
             "{{\"model\":\"{MODEL}\",\"created_at\":\"{STAMP}\",\"message\":{{\"role\":\"assistant\",\"content\":\"\"}},\"done\":true,\"done_reason\":\"stop\",{COUNTS}}}\n"
         )]);
-    chunked("application/x-ndjson", lines.map(String::into_bytes), delivery)
+    chunked(
+        "application/x-ndjson",
+        lines.map(String::into_bytes),
+        delivery,
+    )
 }
 
 /// The answers of an Ollama to what a gateway may ask of it besides chats.
@@ -103,30 +108,47 @@ pub(crate) fn json(body: &str) -> Answer {
         "HTTP/1.1 200 OK\r\nContent-Type: application/json; charset=utf-8\r\nDate: Sun, 22 Nov 2026 16:40:44 GMT\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );
-    Answer { head: head.into(), pieces: Vec::new() }
+    Answer {
+        head: head.into(),
+        pieces: Vec::new(),
+    }
 }
 
-/// The SSE body that a gateway gave for a stream of `tokens` tokens, cut into as many pieces as Ollama's answer had.
+/// The SSE body that a gateway gave for a stream of `tokens` tokens, cut into as many pieces as
+/// Ollama's answer had.
 pub(crate) fn sse_replay(body: &[u8], tokens: usize, delivery: Delivery) -> Answer {
     let text = String::from_utf8_lossy(body);
     let events: Vec<&str> = text.split_inclusive("\n\n").collect();
     let (single, closing) = events.split_at(tokens.min(events.len()));
-    let pieces = single.iter().map(|event| event.as_bytes().to_vec()).chain([closing.concat().into_bytes()]);
+    let pieces = single
+        .iter()
+        .map(|event| event.as_bytes().to_vec())
+        .chain([closing.concat().into_bytes()]);
     chunked("text/event-stream", pieces, delivery)
 }
 
-fn chunked(content_type: &str, pieces: impl Iterator<Item = Vec<u8>>, delivery: Delivery) -> Answer {
+fn chunked(
+    content_type: &str,
+    pieces: impl Iterator<Item = Vec<u8>>,
+    delivery: Delivery,
+) -> Answer {
     let head = format!(
         "HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\nDate: Sun, 22 Nov 2026 16:40:44 GMT\r\nTransfer-Encoding: chunked\r\n\r\n"
     );
-    let mut pieces: Vec<Vec<u8>> = pieces.filter(|piece| !piece.is_empty()).map(|piece| http_chunk(&piece)).collect();
+    let mut pieces: Vec<Vec<u8>> = pieces
+        .filter(|piece| !piece.is_empty())
+        .map(|piece| http_chunk(&piece))
+        .collect();
     if let Some(last) = pieces.last_mut() {
         last.extend_from_slice(b"0\r\n\r\n");
     }
     if delivery == Delivery::AtOnce {
         pieces = vec![pieces.concat()];
     }
-    Answer { head: head.into(), pieces: pieces.into_iter().map(Bytes::from).collect() }
+    Answer {
+        head: head.into(),
+        pieces: pieces.into_iter().map(Bytes::from).collect(),
+    }
 }
 
 fn http_chunk(piece: &[u8]) -> Vec<u8> {

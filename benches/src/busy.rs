@@ -1,7 +1,8 @@
-//! What the embedded engine gives while other programs want the same processors: each kind of work alone, and beside programs that do nothing but
-//! spin, in turns.
+//! What the embedded engine gives while other programs want the same processors: each kind of work
+//! alone, and beside programs that do nothing but spin, in turns.
 //!
-//! Threads of one step wait for each other in every layer, so it matters how they wait. Several environments can be compared in one run.
+//! Threads of one step wait for each other in every layer, so it matters how they wait. Several
+//! environments can be compared in one run.
 
 use std::{
     fmt::Write as _,
@@ -49,10 +50,12 @@ pub(crate) struct Arguments {
     /// Only the kinds of work whose names contain this.
     #[arg(long)]
     only: Option<String>,
-    /// An environment: `NAME=VALUE NAME=VALUE`, or nothing for what Loggia chooses. By default that, and libgomp's own choice.
+    /// An environment: `NAME=VALUE NAME=VALUE`, or nothing for what Loggia chooses. By default
+    /// that, and libgomp's own choice.
     #[arg(long, default_values_t = [String::new(), "GOMP_SPINCOUNT=300000".to_owned()])]
     environment: Vec<String>,
-    /// Where to write the page's third part; nothing is written where other environments were measured.
+    /// Where to write the page's third part; nothing is written where other environments were
+    /// measured.
     #[arg(long, default_value = "docs/benchmarks.md")]
     page: PathBuf,
 }
@@ -84,20 +87,33 @@ struct Measured<'a> {
 
 /// Measures, prints, and writes the page.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    // All run at the same time, and wait asleep while it is another's turn: what changes on the machine changes for all of them.
+    // All run at the same time, and wait asleep while it is another's turn: what changes on the
+    // machine changes for all of them.
     let servers: Vec<(&str, Gateway)> = arguments
         .environment
         .iter()
         .map(|environment| Ok((&**environment, start(arguments, environment)?)))
         .collect::<Result<_>>()?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let mut all = Vec::new();
-    for (work, name, unit) in
-        WORKS.into_iter().filter(|(_, name, _)| arguments.only.as_ref().is_none_or(|only| name.contains(only)))
-    {
+    for (work, name, unit) in WORKS.into_iter().filter(|(_, name, _)| {
+        arguments
+            .only
+            .as_ref()
+            .is_none_or(|only| name.contains(only))
+    }) {
         let mut measured: Vec<_> = servers
             .iter()
-            .map(|&(environment, _)| Measured { environment, work, name, unit, alone: Vec::new(), beside: Vec::new() })
+            .map(|&(environment, _)| Measured {
+                environment,
+                work,
+                name,
+                unit,
+                alone: Vec::new(),
+                beside: Vec::new(),
+            })
             .collect();
         for round in 0..arguments.rounds {
             for (measured, (_, server)) in measured.iter_mut().zip(&servers) {
@@ -110,20 +126,36 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     }
     let text = section(arguments, &all);
     print!("{text}");
-    if arguments.only.is_none() && arguments.environment.len() == 2 && arguments.environment[0].is_empty() {
+    if arguments.only.is_none()
+        && arguments.environment.len() == 2
+        && arguments.environment[0].is_empty()
+    {
         report::write_section(&arguments.page, report::Part::Busy, &text)?;
     }
     Ok(())
 }
 
 fn start(arguments: &Arguments, environment: &str) -> Result<Gateway> {
-    let pairs = environment.split_whitespace().filter_map(|pair| pair.split_once('='));
-    start_loggia(&arguments.loggia, &arguments.model, 4, arguments.threads, pairs)
+    let pairs = environment
+        .split_whitespace()
+        .filter_map(|pair| pair.split_once('='));
+    start_loggia(
+        &arguments.loggia,
+        &arguments.model,
+        4,
+        arguments.threads,
+        pairs,
+    )
 }
 
 impl Measured<'_> {
     /// Once alone, once beside the others.
-    async fn round(&mut self, arguments: &Arguments, target: SocketAddr, round: usize) -> Result<()> {
+    async fn round(
+        &mut self,
+        arguments: &Arguments,
+        target: SocketAddr,
+        round: usize,
+    ) -> Result<()> {
         // The first answer of a process is slow for reasons of its own.
         answer_at_last(target).await?;
         let counted = Duration::from_secs_f64(arguments.seconds);
@@ -131,7 +163,10 @@ impl Measured<'_> {
         let spinning = Spinning::start(arguments.programs)?;
         let beside = measure(target, self.work, counted, round * 2 + 1).await?;
         drop(spinning);
-        eprintln!("{:>40} {}: {alone:.1} alone, {beside:.1} beside, {}", self.environment, self.name, self.unit);
+        eprintln!(
+            "{:>40} {}: {alone:.1} alone, {beside:.1} beside, {}",
+            self.environment, self.name, self.unit
+        );
         self.alone.push(alone);
         self.beside.push(beside);
         Ok(())
@@ -140,7 +175,10 @@ impl Measured<'_> {
 
 async fn answer_at_last(target: SocketAddr) -> Result<()> {
     let begun = Instant::now();
-    while ask(target, &chat(&message("user", "Hello."), 8), None).await.is_err() {
+    while ask(target, &chat(&message("user", "Hello."), 8), None)
+        .await
+        .is_err()
+    {
         if begun.elapsed() > Duration::from_mins(1) {
             bail!("it does not answer");
         }
@@ -168,11 +206,20 @@ async fn streams(target: SocketAddr, count: usize, counted: Duration) -> Result<
     for number in 0..count {
         let (said, heard) = watch::channel(0);
         so_far.push(heard);
-        let body = chat(&message("user", &format!("Tell me the very long story number {number}.")), 2000);
+        let body = chat(
+            &message(
+                "user",
+                &format!("Tell me the very long story number {number}."),
+            ),
+            2000,
+        );
         tasks.spawn(async move { ask(target, &body, Some(&said)).await });
     }
     for heard in &mut so_far {
-        heard.wait_for(|pieces| *pieces > 0).await.context("a stream ended early")?;
+        heard
+            .wait_for(|pieces| *pieces > 0)
+            .await
+            .context("a stream ended early")?;
     }
     let pieces = || so_far.iter().map(|heard| *heard.borrow()).sum::<usize>();
     let (before, began) = (pieces(), Instant::now());
@@ -195,8 +242,12 @@ impl Spinning {
         let mut spinning = Self(Vec::new());
         for _ in 0..count {
             let mut command = Command::new("sh");
-            command.args(["-c", "while :; do :; done"]).stdin(Stdio::null());
-            spinning.0.push(command.spawn().context("could not start `sh`")?);
+            command
+                .args(["-c", "while :; do :; done"])
+                .stdin(Stdio::null());
+            spinning
+                .0
+                .push(command.spawn().context("could not start `sh`")?);
         }
         Ok(spinning)
     }
@@ -219,8 +270,20 @@ fn section(arguments: &Arguments, all: &[Measured<'_>]) -> String {
          | work | unit | environment | alone | beside them | beside ÷ alone |\n|---|---|---|---|---|---|\n",
         arguments.programs, arguments.threads, arguments.seconds, arguments.rounds
     );
-    for Measured { environment, name, unit, alone, beside, .. } in all {
-        let environment = if environment.is_empty() { "Loggia's own".to_owned() } else { format!("`{environment}`") };
+    for Measured {
+        environment,
+        name,
+        unit,
+        alone,
+        beside,
+        ..
+    } in all
+    {
+        let environment = if environment.is_empty() {
+            "Loggia's own".to_owned()
+        } else {
+            format!("`{environment}`")
+        };
         let (quiet, busy) = (median(alone), median(beside));
         // Writing into a string cannot fail.
         let _ = writeln!(

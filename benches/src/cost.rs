@@ -1,6 +1,7 @@
 //! What a process has cost so far: CPU time and resident memory, as the kernel counts them.
 //!
-//! Wall time is not looked at: the stand-in and the load share the processors with what is measured.
+//! Wall time is not looked at: the stand-in and the load share the processors with what is
+//! measured.
 
 use std::{collections::BTreeMap, fs, time::Duration};
 
@@ -18,20 +19,36 @@ impl CpuTime {
     pub(crate) fn of(pid: u32) -> Result<Self> {
         let mut threads = BTreeMap::new();
         let folder = format!("/proc/{pid}/task");
-        for entry in fs::read_dir(&folder).with_context(|| format!("the gateway is gone: no {folder}"))? {
+        for entry in
+            fs::read_dir(&folder).with_context(|| format!("the gateway is gone: no {folder}"))?
+        {
             let entry = entry?;
             // A thread may end between being listed and being read.
-            let Ok(text) = fs::read_to_string(entry.path().join("schedstat")) else { continue };
-            let spent =
-                text.split(' ').next().and_then(|field| field.parse().ok()).context("schedstat holds no number")?;
-            threads.insert(entry.file_name().to_string_lossy().into_owned(), Duration::from_nanos(spent));
+            let Ok(text) = fs::read_to_string(entry.path().join("schedstat")) else {
+                continue;
+            };
+            let spent = text
+                .split(' ')
+                .next()
+                .and_then(|field| field.parse().ok())
+                .context("schedstat holds no number")?;
+            threads.insert(
+                entry.file_name().to_string_lossy().into_owned(),
+                Duration::from_nanos(spent),
+            );
         }
-        Ok(Self { threads, process: process_time(pid)? })
+        Ok(Self {
+            threads,
+            process: process_time(pid)?,
+        })
     }
 
     /// What was spent from `before` until now.
     pub(crate) fn since(&self, before: &Self) -> Duration {
-        let one_ended = before.threads.keys().any(|thread| !self.threads.contains_key(thread));
+        let one_ended = before
+            .threads
+            .keys()
+            .any(|thread| !self.threads.contains_key(thread));
         if one_ended {
             return self.process.saturating_sub(before.process);
         }
@@ -43,16 +60,25 @@ impl CpuTime {
 /// Resident memory in bytes.
 pub(crate) fn resident(pid: u32) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line =
-        status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS in the status of the gateway")?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .context("no VmRSS in the status of the gateway")?;
     let kibibytes: u64 = line.trim().trim_end_matches(" kB").parse()?;
     Ok(kibibytes * 1024)
 }
 
 fn process_time(pid: u32) -> Result<Duration> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The program's name, in parentheses, may hold spaces; utime and stime are the 12th and 13th field after it.
-    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(2);
+    // The program's name, in parentheses, may hold spaces; utime and stime are the 12th and 13th
+    // field after it.
+    let fields = stat
+        .rsplit(')')
+        .next()
+        .unwrap_or_default()
+        .split_whitespace()
+        .skip(11)
+        .take(2);
     let ticks: u64 = fields.map(|field| field.parse::<u64>().unwrap_or(0)).sum();
     // Linux counts here in hundredths of a second on every architecture (USER_HZ).
     Ok(Duration::from_millis(ticks * 10))

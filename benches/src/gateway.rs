@@ -26,16 +26,30 @@ pub(crate) struct Gateway {
 /// Lets this process, and those that it starts, have as many files open as the machine allows.
 pub(crate) fn allow_many_files() -> Result<()> {
     let limit = rustix::process::getrlimit(Resource::Nofile);
-    rustix::process::setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?;
+    rustix::process::setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: limit.maximum,
+            maximum: limit.maximum,
+        },
+    )?;
     Ok(())
 }
 
-/// Loggia in front of the Ollama at `upstream`, as it comes but for its log, which nginx does not write either.
+/// Loggia in front of the Ollama at `upstream`, as it comes but for its log, which nginx does not
+/// write either.
 pub(crate) fn loggia(program: &Path, upstream: SocketAddr) -> Result<Gateway> {
     let (folder, address) = (tempfile::tempdir()?, free_address()?);
     let mut command = Command::new(program);
     command
-        .args(["serve", "--listen", &address.to_string(), "--ollama", &format!("http://{upstream}"), "--data-dir"])
+        .args([
+            "serve",
+            "--listen",
+            &address.to_string(),
+            "--ollama",
+            &format!("http://{upstream}"),
+            "--data-dir",
+        ])
         .arg(folder.path())
         .env("LOGGIA_LOG", "error");
     Gateway::start("Loggia", command, folder, address)
@@ -44,18 +58,29 @@ pub(crate) fn loggia(program: &Path, upstream: SocketAddr) -> Result<Gateway> {
 /// nginx with one worker, passing everything through to `upstream`.
 pub(crate) fn nginx(program: &Path, upstream: SocketAddr) -> Result<Gateway> {
     let (folder, address) = (tempfile::tempdir()?, free_address()?);
-    fs::write(folder.path().join("nginx.conf"), nginx_configuration(address, upstream))?;
+    fs::write(
+        folder.path().join("nginx.conf"),
+        nginx_configuration(address, upstream),
+    )?;
     let mut command = Command::new(program);
-    command.arg("-p").arg(folder.path()).args(["-e", "stderr", "-c", "nginx.conf"]);
+    command
+        .arg("-p")
+        .arg(folder.path())
+        .args(["-e", "stderr", "-c", "nginx.conf"]);
     let mut gateway = Gateway::start("nginx", command, folder, address)?;
     gateway.pid = only_child(gateway.pid)?;
     Ok(gateway)
 }
 
-/// Streams are passed on at once (`proxy_buffering off`), connections to the upstream are kept, nothing is logged.
+/// Streams are passed on at once (`proxy_buffering off`), connections to the upstream are kept,
+/// nothing is logged.
 fn nginx_configuration(address: SocketAddr, upstream: SocketAddr) -> String {
     // As root nginx would give its worker to `nobody`, who may not enter the folder.
-    let user = if rustix::process::geteuid().is_root() { "user root;" } else { "" };
+    let user = if rustix::process::geteuid().is_root() {
+        "user root;"
+    } else {
+        ""
+    };
     format!(
         "{user}
 daemon off;
@@ -99,9 +124,20 @@ impl Gateway {
         address: SocketAddr,
     ) -> Result<Self> {
         let log = File::create(folder.path().join("log"))?;
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        let child = command.spawn().with_context(|| format!("could not start {}", command.get_program().display()))?;
-        let mut gateway = Self { name, address, pid: child.id(), child, folder };
+        command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log);
+        let child = command
+            .spawn()
+            .with_context(|| format!("could not start {}", command.get_program().display()))?;
+        let mut gateway = Self {
+            name,
+            address,
+            pid: child.id(),
+            child,
+            folder,
+        };
         gateway.wait_until_it_listens()?;
         Ok(gateway)
     }
@@ -111,7 +147,11 @@ impl Gateway {
         while TcpStream::connect(self.address).is_err() {
             if self.child.try_wait()?.is_some() || begun.elapsed() > Duration::from_secs(10) {
                 let log = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
-                bail!("{} does not listen on {}; it said: {log}", self.name, self.address);
+                bail!(
+                    "{} does not listen on {}; it said: {log}",
+                    self.name,
+                    self.address
+                );
             }
             thread::sleep(Duration::from_millis(20));
         }
@@ -135,7 +175,8 @@ impl Drop for Gateway {
     }
 }
 
-/// An address that nobody listens on. Another could take it before the gateway does; the start then fails and says so.
+/// An address that nobody listens on. Another could take it before the gateway does; the start then
+/// fails and says so.
 pub(crate) fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }

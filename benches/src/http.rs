@@ -1,4 +1,5 @@
-//! The little HTTP/1.1 that both ends of the measurement need: where a request ends, and where an answer does.
+//! The little HTTP/1.1 that both ends of the measurement need: where a request ends, and where an
+//! answer does.
 //!
 //! Fit for loopback and well-formed peers only: it looks for what it needs and trusts the rest.
 
@@ -8,12 +9,16 @@ use anyhow::{Result, bail, ensure};
 pub(crate) fn request(bytes: &[u8]) -> Option<(String, usize)> {
     let head_end = head_end(bytes)?;
     let head = String::from_utf8_lossy(&bytes[..head_end]);
-    let end = head_end + header(&head, "content-length").and_then(|value| value.parse().ok()).unwrap_or(0);
+    let end = head_end
+        + header(&head, "content-length")
+            .and_then(|value| value.parse().ok())
+            .unwrap_or(0);
     let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
     (bytes.len() >= end).then_some((path, end))
 }
 
-/// Reads one answer after the other from the bytes of a connection, keeping only how long each body was and how it ended.
+/// Reads one answer after the other from the bytes of a connection, keeping only how long each body
+/// was and how it ended.
 #[derive(Default)]
 pub(crate) struct AnswerReader {
     /// What has not been understood yet: a part of a head, or of a chunk's size line.
@@ -46,7 +51,10 @@ pub(crate) struct Body {
 
 impl AnswerReader {
     pub(crate) fn keeping(keep: usize) -> Self {
-        Self { keep, ..Self::default() }
+        Self {
+            keep,
+            ..Self::default()
+        }
     }
 
     /// Whether something of the current answer has come.
@@ -54,7 +62,8 @@ impl AnswerReader {
         self.body_bytes
     }
 
-    /// Feeds what came; gives back the answer that this completed. Nothing may follow it, since the next request has not been sent.
+    /// Feeds what came; gives back the answer that this completed. Nothing may follow it, since the
+    /// next request has not been sent.
     pub(crate) fn push(&mut self, mut bytes: &[u8]) -> Result<Option<Body>> {
         while !bytes.is_empty() {
             bytes = match self.state {
@@ -70,7 +79,11 @@ impl AnswerReader {
                 }
                 State::ChunkEnd(left) => {
                     let taken = left.min(bytes.len());
-                    self.state = if left == taken { State::ChunkSize } else { State::ChunkEnd(left - taken) };
+                    self.state = if left == taken {
+                        State::ChunkSize
+                    } else {
+                        State::ChunkEnd(left - taken)
+                    };
                     &bytes[taken..]
                 }
                 State::LastChunk(left) => {
@@ -94,11 +107,17 @@ impl AnswerReader {
     fn head<'b>(&mut self, bytes: &'b [u8]) -> Result<&'b [u8]> {
         let before = self.pending.len();
         self.pending.extend_from_slice(bytes);
-        let Some(end) = head_end(&self.pending) else { return Ok(&[]) };
+        let Some(end) = head_end(&self.pending) else {
+            return Ok(&[]);
+        };
         let head = String::from_utf8_lossy(&self.pending[..end]).into_owned();
         self.pending.clear();
         if !head.starts_with("HTTP/1.1 200") {
-            bail!("the gateway answered {:?} with {:?}", head, String::from_utf8_lossy(&bytes[end - before..]));
+            bail!(
+                "the gateway answered {:?} with {:?}",
+                head,
+                String::from_utf8_lossy(&bytes[end - before..])
+            );
         }
         self.state = match header(&head, "content-length") {
             Some(length) => State::Length(length.parse()?),
@@ -115,14 +134,19 @@ impl AnswerReader {
         self.pending.extend_from_slice(&bytes[..end]);
         let size = usize::from_str_radix(String::from_utf8_lossy(&self.pending).trim(), 16)?;
         self.pending.clear();
-        self.state = if size == 0 { State::LastChunk(2) } else { State::ChunkData(size) };
+        self.state = if size == 0 {
+            State::LastChunk(2)
+        } else {
+            State::ChunkData(size)
+        };
         Ok(&bytes[end + 1..])
     }
 
     fn data<'b>(&mut self, bytes: &'b [u8], left: usize, next: fn(usize) -> State) -> &'b [u8] {
         let taken = left.min(bytes.len());
         self.body_bytes += taken;
-        self.tail.extend_from_slice(&bytes[taken.saturating_sub(self.keep)..taken]);
+        self.tail
+            .extend_from_slice(&bytes[taken.saturating_sub(self.keep)..taken]);
         let too_many = self.tail.len().saturating_sub(self.keep);
         self.tail.drain(..too_many);
         self.state = next(left - taken);
@@ -131,7 +155,10 @@ impl AnswerReader {
 }
 
 fn head_end(bytes: &[u8]) -> Option<usize> {
-    bytes.windows(4).position(|window| window == b"\r\n\r\n").map(|at| at + 4)
+    bytes
+        .windows(4)
+        .position(|window| window == b"\r\n\r\n")
+        .map(|at| at + 4)
 }
 
 fn header<'h>(head: &'h str, name: &str) -> Option<&'h str> {
@@ -153,7 +180,14 @@ mod tests {
             let mut reader = AnswerReader::keeping(4);
             assert_eq!(reader.push(&whole[..at]).unwrap(), None);
             let body = reader.push(&whole[at..]).unwrap();
-            assert_eq!(body, Some(Body { bytes: 11, tail: b"orld".to_vec() }), "split at {at}");
+            assert_eq!(
+                body,
+                Some(Body {
+                    bytes: 11,
+                    tail: b"orld".to_vec()
+                }),
+                "split at {at}"
+            );
         }
     }
 
@@ -166,7 +200,9 @@ mod tests {
 
     #[test]
     fn a_refusal_is_an_error_that_shows_it() {
-        let error = AnswerReader::default().push(b"HTTP/1.1 404 Not Found\r\ncontent-length: 2\r\n\r\nno").unwrap_err();
+        let error = AnswerReader::default()
+            .push(b"HTTP/1.1 404 Not Found\r\ncontent-length: 2\r\n\r\nno")
+            .unwrap_err();
         assert!(error.to_string().contains("404"), "{error}");
     }
 }

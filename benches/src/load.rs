@@ -1,6 +1,8 @@
-//! The client: keep-alive connections that send the same bytes again and again and read each answer to its end.
+//! The client: keep-alive connections that send the same bytes again and again and read each answer
+//! to its end.
 //!
-//! It checks that each answer is as long as the first was and ends as it did, and otherwise looks at nothing, to leave the CPU to the gateway.
+//! It checks that each answer is as long as the first was and ends as it did, and otherwise looks
+//! at nothing, to leave the CPU to the gateway.
 
 use std::{
     net::SocketAddr,
@@ -54,7 +56,8 @@ pub(crate) fn ask_once(target: SocketAddr, stream: bool) -> Result<Vec<u8>> {
     })
 }
 
-/// Asks until `load.answers` have come, each connection its next question when its last is answered.
+/// Asks until `load.answers` have come, each connection its next question when its last is
+/// answered.
 pub(crate) fn run(load: &Load) -> Result<()> {
     block_on(async {
         let left = Arc::new(AtomicUsize::new(load.answers));
@@ -63,7 +66,12 @@ pub(crate) fn run(load: &Load) -> Result<()> {
             let (load, left) = (load.clone(), Arc::clone(&left));
             tasks.spawn(async move {
                 let mut connection = Connection::open(load.target, 14).await?;
-                while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
+                while left
+                    .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+                        left.checked_sub(1)
+                    })
+                    .is_ok()
+                {
                     let body = connection.ask(&load.request).await?;
                     ensure!(
                         body.bytes == load.body_bytes,
@@ -82,9 +90,13 @@ pub(crate) fn run(load: &Load) -> Result<()> {
     })
 }
 
-/// Opens `load.connections` streams, waits until each has brought `seen` bytes or more and a while longer, so that all are well under way,
-/// and leaves. Gives back what `look` saw just before.
-pub(crate) fn hold_open<T>(load: &Load, seen: usize, look: impl FnOnce() -> Result<T>) -> Result<T> {
+/// Opens `load.connections` streams, waits until each has brought `seen` bytes or more and a while
+/// longer, so that all are well under way, and leaves. Gives back what `look` saw just before.
+pub(crate) fn hold_open<T>(
+    load: &Load,
+    seen: usize,
+    look: impl FnOnce() -> Result<T>,
+) -> Result<T> {
     block_on(async {
         let started = Arc::new(AtomicUsize::new(0));
         let mut tasks = JoinSet::new();
@@ -125,9 +137,15 @@ struct Connection {
 
 impl Connection {
     async fn open(target: SocketAddr, keep: usize) -> Result<Self> {
-        let socket = TcpStream::connect(target).await.with_context(|| format!("could not connect to {target}"))?;
+        let socket = TcpStream::connect(target)
+            .await
+            .with_context(|| format!("could not connect to {target}"))?;
         socket.set_nodelay(true)?;
-        Ok(Self { socket, reader: AnswerReader::keeping(keep), received: Vec::with_capacity(64 << 10) })
+        Ok(Self {
+            socket,
+            reader: AnswerReader::keeping(keep),
+            received: Vec::with_capacity(64 << 10),
+        })
     }
 
     async fn ask(&mut self, request: &[u8]) -> Result<Body> {
@@ -162,5 +180,8 @@ impl Connection {
 }
 
 fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future)
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(future)
 }

@@ -7,7 +7,10 @@ pub(crate) fn describe(nginx: &Path) -> Vec<(&'static str, String)> {
     vec![
         ("processor", processor()),
         ("kernel", said("uname", &["-sr"])),
-        ("nginx", said(&nginx.to_string_lossy(), &["-v"]).replace("nginx version: ", "")),
+        (
+            "nginx",
+            said(&nginx.to_string_lossy(), &["-v"]).replace("nginx version: ", ""),
+        ),
         ("rustc", said("rustc", &["--version"])),
         ("date", said("date", &["-u", "+%Y-%m-%d"])),
         ("other work meanwhile", other_work()),
@@ -19,7 +22,10 @@ pub(crate) fn of_engine(llama_server: &Path) -> Vec<(&'static str, String)> {
     vec![
         ("processor", processor()),
         ("kernel", said("uname", &["-sr"])),
-        ("llama-server", said(&llama_server.to_string_lossy(), &["--version"]).replace('\n', ", ")),
+        (
+            "llama-server",
+            said(&llama_server.to_string_lossy(), &["--version"]).replace('\n', ", "),
+        ),
         ("date", said("date", &["-u", "+%Y-%m-%d"])),
         ("other work meanwhile", other_work()),
     ]
@@ -27,7 +33,11 @@ pub(crate) fn of_engine(llama_server: &Path) -> Vec<(&'static str, String)> {
 
 /// The same where nothing else is measured.
 pub(crate) fn alone() -> Vec<(&'static str, String)> {
-    vec![("processor", processor()), ("kernel", said("uname", &["-sr"])), ("date", said("date", &["-u", "+%Y-%m-%d"]))]
+    vec![
+        ("processor", processor()),
+        ("kernel", said("uname", &["-sr"])),
+        ("date", said("date", &["-u", "+%Y-%m-%d"])),
+    ]
 }
 
 fn processor() -> String {
@@ -39,12 +49,24 @@ fn processor() -> String {
             .map(|(_, value)| value.trim())
             .collect()
     };
-    let name = values("model name").first().copied().unwrap_or("unknown").to_owned();
-    let virtual_machine = if info.contains("hypervisor") { ", a virtual machine" } else { "" };
-    format!("{name}, {} cores{virtual_machine}", values("processor").len())
+    let name = values("model name")
+        .first()
+        .copied()
+        .unwrap_or("unknown")
+        .to_owned();
+    let virtual_machine = if info.contains("hypervisor") {
+        ", a virtual machine"
+    } else {
+        ""
+    };
+    format!(
+        "{name}, {} cores{virtual_machine}",
+        values("processor").len()
+    )
 }
 
-/// The benchmark itself keeps some two processors busy. Other work beside it evicts caches, which costs the larger program more.
+/// The benchmark itself keeps some two processors busy. Other work beside it evicts caches, which
+/// costs the larger program more.
 fn other_work() -> String {
     let averages = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load = averages.split(' ').nth(1).unwrap_or("unknown");
@@ -57,6 +79,10 @@ fn other_work() -> String {
 fn said(program: &str, arguments: &[&str]) -> String {
     Command::new(program).args(arguments).output().map_or_else(
         |_| "unknown".to_owned(),
-        |output| String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).trim().to_owned(),
+        |output| {
+            String::from_utf8_lossy(&[output.stdout, output.stderr].concat())
+                .trim()
+                .to_owned()
+        },
     )
 }

@@ -1,11 +1,13 @@
-//! Measures three things, each a part of a page: what a gateway costs, Loggia in front of an instant Ollama stand-in beside nginx passing the same
-//! answer's bytes through; what the embedded engine gives, beside llama-server; and what it gives on a busy machine.
+//! Measures three things, each a part of a page: what a gateway costs, Loggia in front of an
+//! instant Ollama stand-in beside nginx passing the same answer's bytes through; what the embedded
+//! engine gives, beside llama-server; and what it gives on a busy machine.
 //!
-//! Of a gateway only the CPU time that its process spends is counted, so the stand-in and the load may share the machine with it.
-//! This is no load test: it says nothing of a largest number of requests a second.
+//! Of a gateway only the CPU time that its process spends is counted, so the stand-in and the load
+//! may share the machine with it. This is no load test: it says nothing of a largest number of
+//! requests a second.
 //!
-//! Read `rounds` for what is measured, `stand_in` and `load` for the two ends, `gateway` for the two in the middle, `cost` for the measure;
-//! `engine` for the second part, `busy` for the third.
+//! Read `rounds` for what is measured, `stand_in` and `load` for the two ends, `gateway` for the
+//! two in the middle, `cost` for the measure; `engine` for the second part, `busy` for the third.
 #![forbid(unsafe_code)]
 
 mod answers;
@@ -68,10 +70,17 @@ fn main() -> Result<()> {
 }
 
 fn measure_gateway(arguments: &Arguments) -> Result<()> {
-    gateway::allow_many_files().context("could not raise the limit of open files; try `ulimit -n 20000`")?;
+    gateway::allow_many_files()
+        .context("could not raise the limit of open files; try `ulimit -n 20000`")?;
     let only = arguments.only.as_deref();
     let share = if arguments.brief { 20 } else { 1 };
-    let measured = rounds::measure(&arguments.loggia, &arguments.nginx, arguments.pairs, share, only)?;
+    let measured = rounds::measure(
+        &arguments.loggia,
+        &arguments.nginx,
+        arguments.pairs,
+        share,
+        only,
+    )?;
     let machine = machine::describe(&arguments.nginx);
     print!("{}", report::tables(&measured));
     if only.is_none() && !arguments.brief {

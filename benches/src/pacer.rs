@@ -1,7 +1,9 @@
-//! Writes the tokens of many streams, each at its own beat: one write a token, the streams' beats spread evenly over the interval.
+//! Writes the tokens of many streams, each at its own beat: one write a token, the streams' beats
+//! spread evenly over the interval.
 //!
-//! A thread of its own that sleeps until the next token is due: a timer wheel of whole milliseconds would let several streams' tokens fall
-//! together, and a gateway that wakes once for several has an easier life than with real engines.
+//! A thread of its own that sleeps until the next token is due: a timer wheel of whole milliseconds
+//! would let several streams' tokens fall together, and a gateway that wakes once for several has
+//! an easier life than with real engines.
 
 use std::{
     collections::BTreeMap,
@@ -24,7 +26,12 @@ pub(crate) struct PacedStream {
 
 impl PacedStream {
     pub(crate) fn new(socket: TcpStream, pieces: Vec<Bytes>, every: Duration, beats: u32) -> Self {
-        Self { socket, pieces: pieces.into_iter(), every, beats }
+        Self {
+            socket,
+            pieces: pieces.into_iter(),
+            every,
+            beats,
+        }
     }
 }
 
@@ -34,8 +41,9 @@ pub(crate) fn run(streams: &Receiver<PacedStream>, back: impl Fn(TcpStream)) {
     let mut due: BTreeMap<(Instant, u32), PacedStream> = BTreeMap::new();
     let mut begun = 0_u32;
     loop {
-        let wait =
-            due.first_key_value().map_or(Duration::MAX, |((at, _), _)| at.saturating_duration_since(Instant::now()));
+        let wait = due.first_key_value().map_or(Duration::MAX, |((at, _), _)| {
+            at.saturating_duration_since(Instant::now())
+        });
         match streams.recv_timeout(wait) {
             Ok(stream) => {
                 begun = begun.wrapping_add(1);
@@ -45,8 +53,13 @@ pub(crate) fn run(streams: &Receiver<PacedStream>, back: impl Fn(TcpStream)) {
             Err(RecvTimeoutError::Disconnected) => return,
             Err(RecvTimeoutError::Timeout) => {}
         }
-        while due.first_key_value().is_some_and(|((at, _), _)| *at <= Instant::now()) {
-            let Some(((at, number), mut stream)) = due.pop_first() else { break };
+        while due
+            .first_key_value()
+            .is_some_and(|((at, _), _)| *at <= Instant::now())
+        {
+            let Some(((at, number), mut stream)) = due.pop_first() else {
+                break;
+            };
             match step(&mut stream) {
                 Step::More => {
                     due.insert((at + stream.every, number), stream);
@@ -66,9 +79,12 @@ enum Step {
 }
 
 fn step(stream: &mut PacedStream) -> Step {
-    let Some(piece) = stream.pieces.next() else { return Step::Complete };
+    let Some(piece) = stream.pieces.next() else {
+        return Step::Complete;
+    };
     match stream.socket.write(&piece) {
-        // A token is far smaller than a socket's buffer: a short write means that the reader has stalled.
+        // A token is far smaller than a socket's buffer: a short write means that the reader has
+        // stalled.
         Ok(written) if written == piece.len() => {
             if stream.pieces.len() == 0 {
                 Step::Complete
@@ -80,7 +96,8 @@ fn step(stream: &mut PacedStream) -> Step {
     }
 }
 
-/// The next time that is this stream's turn, counted from `start`: the streams take turns at its beats.
+/// The next time that is this stream's turn, counted from `start`: the streams take turns at its
+/// beats.
 fn first_beat(start: Instant, stream: &PacedStream, number: u32) -> Instant {
     let place = stream.every / stream.beats * (number % stream.beats);
     let rounds = start.elapsed().as_nanos() / stream.every.as_nanos().max(1) + 1;

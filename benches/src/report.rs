@@ -6,7 +6,8 @@ use anyhow::{Context, Result};
 
 use crate::rounds::{Compared, Measured};
 
-/// The parts of the page `docs/benchmarks.md`, which is made by the benchmarks and not edited by hand.
+/// The parts of the page `docs/benchmarks.md`, which is made by the benchmarks and not edited by
+/// hand.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Part {
     Gateway,
@@ -33,22 +34,34 @@ pub(crate) fn write_section(page: &Path, part: Part, section: &str) -> Result<()
 
 fn with_section(old: &str, part: Part, section: &str) -> String {
     let parts = HEADINGS.iter().map(|&(each, heading)| {
-        let text = if each == part { section } else { section_of(old, heading) };
+        let text = if each == part {
+            section
+        } else {
+            section_of(old, heading)
+        };
         (heading, text.trim())
     });
-    let parts: Vec<String> =
-        parts.filter(|(_, text)| !text.is_empty()).map(|(heading, text)| format!("{heading}{text}\n")).collect();
+    let parts: Vec<String> = parts
+        .filter(|(_, text)| !text.is_empty())
+        .map(|(heading, text)| format!("{heading}{text}\n"))
+        .collect();
     format!("{HEAD}{}", parts.join("\n"))
 }
 
 /// What stands under a heading, up to the next one.
 fn section_of<'a>(page: &'a str, heading: &str) -> &'a str {
     let after = page.split_once(heading).map_or("", |(_, after)| after);
-    after.split_once("\n## ").map_or(after, |(section, _)| section)
+    after
+        .split_once("\n## ")
+        .map_or(after, |(section, _)| section)
 }
 
 /// The gateway's part.
-pub(crate) fn section(measured: &Measured, machine: &[(&'static str, String)], pairs: usize) -> String {
+pub(crate) fn section(
+    measured: &Measured,
+    machine: &[(&'static str, String)],
+    pairs: usize,
+) -> String {
     let mut page = format!(
         "What a gateway costs, in CPU time of its process: Loggia in front of an Ollama stand-in that answers at once, beside nginx (one worker,
 connections to the upstream kept, `proxy_buffering off`) that passes the same answer's bytes through. Loggia parses each line of Ollama's
@@ -75,8 +88,9 @@ CPU time is read from `/proc/<pid>/task/*/schedstat` before and after. Wall time
 
 /// The figures alone.
 pub(crate) fn tables(measured: &Measured) -> String {
-    let mut text =
-        String::from("| work | µs of CPU per | Loggia | nginx | ratio | reach |\n|---|---|---|---|---|---|\n");
+    let mut text = String::from(
+        "| work | µs of CPU per | Loggia | nginx | ratio | reach |\n|---|---|---|---|---|---|\n",
+    );
     for compared in &measured.compared {
         text.push_str(&row(compared));
     }
@@ -110,8 +124,13 @@ fn row(compared: &Compared) -> String {
 pub(crate) fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
-    let (lower, upper) = (sorted.get(sorted.len().saturating_sub(1) / 2), sorted.get(sorted.len() / 2));
-    lower.zip(upper).map_or(f64::NAN, |(lower, upper)| f64::midpoint(*lower, *upper))
+    let (lower, upper) = (
+        sorted.get(sorted.len().saturating_sub(1) / 2),
+        sorted.get(sorted.len() / 2),
+    );
+    lower
+        .zip(upper)
+        .map_or(f64::NAN, |(lower, upper)| f64::midpoint(*lower, *upper))
 }
 
 pub(crate) fn span(values: &[f64]) -> String {
@@ -128,7 +147,10 @@ mod tests {
     fn the_median_is_the_middle_one_and_the_span_holds_all() {
         let values = [3.0, 1.0, 9.0, 2.0, 4.0];
         assert!((median(&values) - 3.0).abs() < f64::EPSILON);
-        assert!((median(&values[..4]) - 2.5).abs() < f64::EPSILON, "between the two in the middle, where they are two");
+        assert!(
+            (median(&values[..4]) - 2.5).abs() < f64::EPSILON,
+            "between the two in the middle, where they are two"
+        );
         assert_eq!(span(&values), "1.00–9.00");
     }
 
@@ -138,9 +160,13 @@ mod tests {
         let page = with_section("", Part::Busy, "half as fast");
         let page = with_section(&page, Part::Engine, "fast");
         let page = with_section(&page, Part::Gateway, "cheap\n\n| a |");
-        let expected =
-            |of_engine: &str| format!("{HEAD}{gateway}cheap\n\n| a |\n\n{engine}{of_engine}\n\n{busy}half as fast\n");
+        let expected = |of_engine: &str| {
+            format!("{HEAD}{gateway}cheap\n\n| a |\n\n{engine}{of_engine}\n\n{busy}half as fast\n")
+        };
         assert_eq!(page, expected("fast"));
-        assert_eq!(with_section(&page, Part::Engine, "faster\n"), expected("faster"));
+        assert_eq!(
+            with_section(&page, Part::Engine, "faster\n"),
+            expected("faster")
+        );
     }
 }

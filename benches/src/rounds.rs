@@ -1,4 +1,5 @@
-//! What is measured: each kind of work, with Loggia and nginx taking turns at it, and what an open stream weighs.
+//! What is measured: each kind of work, with Loggia and nginx taking turns at it, and what an open
+//! stream weighs.
 
 use std::{path::Path, time::Duration};
 
@@ -88,7 +89,10 @@ fn works() -> [Work; 5] {
         Work {
             name: "paced",
             what: "200 streams, 50 tokens a second each, one write a token, each stream at its own beat",
-            stream: Some(Delivery::Paced { every: TOKEN_EVERY, beats: 200 }),
+            stream: Some(Delivery::Paced {
+                every: TOKEN_EVERY,
+                beats: 200,
+            }),
             connections: 200,
             answers: 200,
             tokens: 200,
@@ -97,7 +101,10 @@ fn works() -> [Work; 5] {
         Work {
             name: "in step",
             what: "the same, all streams on one beat, as an engine that decodes in batches gives them",
-            stream: Some(Delivery::Paced { every: TOKEN_EVERY, beats: 1 }),
+            stream: Some(Delivery::Paced {
+                every: TOKEN_EVERY,
+                beats: 1,
+            }),
             connections: 200,
             answers: 200,
             tokens: 200,
@@ -107,30 +114,55 @@ fn works() -> [Work; 5] {
 }
 
 /// Measures all kinds of work, or those whose names contain `only`; of each, one part in `share`.
-pub(crate) fn measure(loggia: &Path, nginx: &Path, pairs: usize, share: usize, only: Option<&str>) -> Result<Measured> {
+pub(crate) fn measure(
+    loggia: &Path,
+    nginx: &Path,
+    pairs: usize,
+    share: usize,
+    only: Option<&str>,
+) -> Result<Measured> {
     let wanted = |name: &str| only.is_none_or(|only| name.contains(only));
     let stand_in = StandIn::start(plan_for(works()[0], b""))?;
     let first = gateway::loggia(loggia, stand_in.address)?;
     let second = gateway::nginx(nginx, stand_in.address)?;
     let mut compared = Vec::new();
     for work in works().into_iter().filter(|work| wanted(work.name)) {
-        let work = Work { answers: (work.answers / share).max(work.connections), ..work };
+        let work = Work {
+            answers: (work.answers / share).max(work.connections),
+            ..work
+        };
         compared.push(compare(&stand_in, [&first, &second], work, pairs)?);
     }
     drop((first, second));
-    let weight = if wanted("memory") { Some(weigh(&stand_in, loggia, nginx)?) } else { None };
+    let weight = if wanted("memory") {
+        Some(weigh(&stand_in, loggia, nginx)?)
+    } else {
+        None
+    };
     Ok(Measured { compared, weight })
 }
 
 /// Lets both do the work in turns, `pairs` times, after one round that is not counted.
-fn compare(stand_in: &StandIn, [loggia, nginx]: [&Gateway; 2], work: Work, pairs: usize) -> Result<Compared> {
+fn compare(
+    stand_in: &StandIn,
+    [loggia, nginx]: [&Gateway; 2],
+    work: Work,
+    pairs: usize,
+) -> Result<Compared> {
     let body_bytes = rehearse(stand_in, loggia, work)?;
-    let mut compared = Compared { work, loggia: Vec::new(), nginx: Vec::new() };
+    let mut compared = Compared {
+        work,
+        loggia: Vec::new(),
+        nginx: Vec::new(),
+    };
     for round in 0..=pairs {
         for gateway in [loggia, nginx] {
             let cost = cost_of(stand_in, gateway, work, body_bytes)
                 .with_context(|| format!("{} by {}", work.name, gateway.name))?;
-            eprintln!("{:>8} {round} {:>6}: {cost:7.2} µs per {}", work.name, gateway.name, work.unit);
+            eprintln!(
+                "{:>8} {round} {:>6}: {cost:7.2} µs per {}",
+                work.name, gateway.name, work.unit
+            );
             match (round, gateway.name) {
                 (0, _) => {}
                 (_, "nginx") => compared.nginx.push(cost),
@@ -141,9 +173,13 @@ fn compare(stand_in: &StandIn, [loggia, nginx]: [&Gateway; 2], work: Work, pairs
     Ok(compared)
 }
 
-/// Has Loggia answer once, and the stand-in ready to give nginx the very bytes it answered with. Gives back how many they are.
+/// Has Loggia answer once, and the stand-in ready to give nginx the very bytes it answered with.
+/// Gives back how many they are.
 fn rehearse(stand_in: &StandIn, loggia: &Gateway, work: Work) -> Result<usize> {
-    let at_once = Work { stream: work.stream.map(|_| Delivery::AtOnce), ..work };
+    let at_once = Work {
+        stream: work.stream.map(|_| Delivery::AtOnce),
+        ..work
+    };
     stand_in.set(plan_for(at_once, b""));
     let body = load::ask_once(loggia.address, work.stream.is_some()).context("the first answer")?;
     stand_in.set(plan_for(work, &body));
@@ -179,8 +215,16 @@ fn cost_of(stand_in: &StandIn, gateway: &Gateway, work: Work, body_bytes: usize)
     load::run(&load)?;
     let spent = CpuTime::of(gateway.pid)?.since(&before);
     let (chats, _) = stand_in.take_counts();
-    ensure!(chats == work.answers, "{} answers from {chats} chats upstream", work.answers);
-    let units = if work.stream.is_some() { work.answers * work.tokens } else { work.answers };
+    ensure!(
+        chats == work.answers,
+        "{} answers from {chats} chats upstream",
+        work.answers
+    );
+    let units = if work.stream.is_some() {
+        work.answers * work.tokens
+    } else {
+        work.answers
+    };
     Ok(spent.as_secs_f64() * 1e6 / as_f64(units))
 }
 
@@ -188,7 +232,10 @@ fn cost_of(stand_in: &StandIn, gateway: &Gateway, work: Work, body_bytes: usize)
 fn weigh(stand_in: &StandIn, loggia: &Path, nginx: &Path) -> Result<Weight> {
     let every = Duration::from_secs(1);
     let slow = Work {
-        stream: Some(Delivery::Paced { every, beats: OPEN_STREAMS }),
+        stream: Some(Delivery::Paced {
+            every,
+            beats: OPEN_STREAMS,
+        }),
         connections: OPEN_STREAMS as usize,
         tokens: 60,
         ..works()[3]
@@ -200,10 +247,21 @@ fn weigh(stand_in: &StandIn, loggia: &Path, nginx: &Path) -> Result<Weight> {
         if turn == 1 {
             first = gateway::nginx(nginx, stand_in.address)?;
         }
-        grown.push(growth(&first, slow).with_context(|| format!("{} open streams by {}", OPEN_STREAMS, first.name))?);
-        eprintln!("  memory   {:>6}: {:7.2} KiB per open stream", first.name, grown[turn] / 1024.0);
+        grown.push(
+            growth(&first, slow)
+                .with_context(|| format!("{} open streams by {}", OPEN_STREAMS, first.name))?,
+        );
+        eprintln!(
+            "  memory   {:>6}: {:7.2} KiB per open stream",
+            first.name,
+            grown[turn] / 1024.0
+        );
     }
-    Ok(Weight { streams: OPEN_STREAMS, loggia: grown[0], nginx: grown[1] })
+    Ok(Weight {
+        streams: OPEN_STREAMS,
+        loggia: grown[0],
+        nginx: grown[1],
+    })
 }
 
 fn growth(gateway: &Gateway, work: Work) -> Result<f64> {

@@ -1,7 +1,8 @@
-//! An Ollama that answers at once, with bytes made beforehand: one thread, no parsing beyond where a request ends.
+//! An Ollama that answers at once, with bytes made beforehand: one thread, no parsing beyond where
+//! a request ends.
 //!
-//! Beside Ollama's routes it has OpenAI's, for nginx, which passes through what Loggia would have answered. What a chat is answered
-//! with is set from outside between two measurements.
+//! Beside Ollama's routes it has OpenAI's, for nginx, which passes through what Loggia would have
+//! answered. What a chat is answered with is set from outside between two measurements.
 
 use std::{
     net::SocketAddr,
@@ -50,13 +51,20 @@ struct Shared {
 
 impl StandIn {
     pub(crate) fn start(plan: Plan) -> Result<Self> {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").context("could not listen on loopback")?;
+        let listener =
+            std::net::TcpListener::bind("127.0.0.1:0").context("could not listen on loopback")?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .build()?;
         let (paced, streams) = mpsc::channel();
-        let shared =
-            Arc::new(Shared { plan: Mutex::new(Arc::new(plan)), chats: 0.into(), asked_besides: 0.into(), paced });
+        let shared = Arc::new(Shared {
+            plan: Mutex::new(Arc::new(plan)),
+            chats: 0.into(),
+            asked_besides: 0.into(),
+            paced,
+        });
         let (for_pacer, back) = (Arc::clone(&shared), runtime.handle().clone());
         thread::spawn(move || {
             pacer::run(&streams, |socket| {
@@ -69,17 +77,27 @@ impl StandIn {
     }
 
     pub(crate) fn set(&self, plan: Plan) {
-        *self.shared.plan.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(plan);
+        *self
+            .shared
+            .plan
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Arc::new(plan);
     }
 
-    /// How many chats were begun, and how many other requests came, since the last time this was asked.
+    /// How many chats were begun, and how many other requests came, since the last time this was
+    /// asked.
     pub(crate) fn take_counts(&self) -> (usize, usize) {
-        (self.shared.chats.swap(0, Ordering::Relaxed), self.shared.asked_besides.swap(0, Ordering::Relaxed))
+        (
+            self.shared.chats.swap(0, Ordering::Relaxed),
+            self.shared.asked_besides.swap(0, Ordering::Relaxed),
+        )
     }
 }
 
 async fn accept(listener: std::net::TcpListener, shared: Arc<Shared>) {
-    let Ok(listener) = TcpListener::from_std(listener) else { return };
+    let Ok(listener) = TcpListener::from_std(listener) else {
+        return;
+    };
     while let Ok((socket, _)) = listener.accept().await {
         // A socket without it still works; the pace would only be uneven.
         let _ = socket.set_nodelay(true);
@@ -100,24 +118,36 @@ async fn serve(mut socket: TcpStream, shared: Arc<Shared>) {
         let chat = match request.as_str() {
             "/api/chat" | "/v1/chat/completions" => {
                 shared.chats.fetch_add(1, Ordering::Relaxed);
-                Some(Arc::clone(&shared.plan.lock().unwrap_or_else(PoisonError::into_inner)))
+                Some(Arc::clone(
+                    &shared.plan.lock().unwrap_or_else(PoisonError::into_inner),
+                ))
             }
             _ => None,
         };
         let Some(plan) = chat else {
             shared.asked_besides.fetch_add(1, Ordering::Relaxed);
-            if socket.write_all(&answers::ollama_about(&request).head).await.is_err() {
+            if socket
+                .write_all(&answers::ollama_about(&request).head)
+                .await
+                .is_err()
+            {
                 return;
             }
             continue;
         };
-        let answer = if request == "/api/chat" { plan.ollama.clone() } else { plan.openai.clone() };
+        let answer = if request == "/api/chat" {
+            plan.ollama.clone()
+        } else {
+            plan.openai.clone()
+        };
         if let Delivery::Paced { every, beats } = plan.delivery {
             if socket.write_all(&answer.head).await.is_ok()
                 && let Ok(socket) = socket.into_std()
             {
                 // The pacer lives as long as the program.
-                let _ = shared.paced.send(PacedStream::new(socket, answer.pieces, every, beats));
+                let _ = shared
+                    .paced
+                    .send(PacedStream::new(socket, answer.pieces, every, beats));
             }
             return;
         }
@@ -136,7 +166,10 @@ async fn write(socket: &mut TcpStream, answer: &Answer) -> std::io::Result<()> {
 }
 
 /// The path of the next request, once all of its body has come; `None` when the other side closed.
-async fn read_request(socket: &mut TcpStream, received: &mut Vec<u8>) -> std::io::Result<Option<String>> {
+async fn read_request(
+    socket: &mut TcpStream,
+    received: &mut Vec<u8>,
+) -> std::io::Result<Option<String>> {
     loop {
         if let Some((path, end)) = http::request(received) {
             received.drain(..end);

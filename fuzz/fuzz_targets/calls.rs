@@ -1,5 +1,5 @@
-//! Any text as what a model writes, in the syntax of any family: the same is read wherever the text is cut, arguments are JSON objects, and
-//! without a call nothing of the text is lost.
+//! Any text as what a model writes, in the syntax of any family: the same is read wherever the text
+//! is cut, arguments are JSON objects, and without a call nothing of the text is lost.
 //!
 //! The modules are taken from the engine's crate file by file: the crate itself compiles llama.cpp.
 #![no_main]
@@ -50,12 +50,14 @@ fn read(family: &str, pace: Pace, begins: Begins, pieces: &[&str]) -> Vec<Said> 
     let mut said: Vec<Said> = Vec::new();
     for next in all {
         match (said.last_mut(), next) {
-            (Some(Said::Text(text)), Said::Text(more)) | (Some(Said::Reasoning(text)), Said::Reasoning(more)) => {
+            (Some(Said::Text(text)), Said::Text(more))
+            | (Some(Said::Reasoning(text)), Said::Reasoning(more)) => {
                 text.push_str(&more);
             }
-            (Some(Said::CallArguments { index, more: text }), Said::CallArguments { index: same, more })
-                if *index == same =>
-            {
+            (
+                Some(Said::CallArguments { index, more: text }),
+                Said::CallArguments { index: same, more },
+            ) if *index == same => {
                 text.push_str(&more);
             }
             (_, next) => said.push(next),
@@ -68,20 +70,33 @@ fuzz_target!(|input: (u8, bool, bool, usize, &str)| {
     let (family, whole, reasons, cut, text) = input;
     let family = FAMILIES[usize::from(family) % FAMILIES.len()];
     let pace = if whole { Pace::Whole } else { Pace::AsItComes };
-    let begins = if reasons { Begins::Reasoning } else { Begins::Text };
+    let begins = if reasons {
+        Begins::Reasoning
+    } else {
+        Begins::Text
+    };
     let mut at = cut.checked_rem(text.len() + 1).unwrap_or(0);
     while !text.is_char_boundary(at) {
         at -= 1;
     }
     let said = read(family, pace, begins, &[text]);
-    assert_eq!(read(family, pace, begins, &[&text[..at], &text[at..]]), said);
+    assert_eq!(
+        read(family, pace, begins, &[&text[..at], &text[at..]]),
+        said
+    );
     for (place, piece) in said.iter().enumerate() {
         match piece {
             Said::CallArguments { more, .. } => {
-                assert!(serde_json::from_str::<Value>(more).is_ok_and(|value| value.is_object()), "{more}");
+                assert!(
+                    serde_json::from_str::<Value>(more).is_ok_and(|value| value.is_object()),
+                    "{more}"
+                );
             }
             Said::CallBegun { .. } => {
-                assert!(matches!(said.get(place + 1), Some(Said::CallArguments { .. })), "{said:?}");
+                assert!(
+                    matches!(said.get(place + 1), Some(Said::CallArguments { .. })),
+                    "{said:?}"
+                );
             }
             Said::Text(_) | Said::Reasoning(_) => {}
         }

@@ -1,5 +1,5 @@
-//! Any bytes as the body of a chat request: refused or understood, under both profiles, and what is understood can be put
-//! to Ollama and be written again as it was read.
+//! Any bytes as the body of a chat request: refused or understood, under both profiles, and what is
+//! understood can be put to Ollama and be written again as it was read.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -10,10 +10,16 @@ use loggia_wire::openai::ChatCompletionRequest;
 
 fuzz_target!(|body: &[u8]| {
     for profile in [Profile::Openai, Profile::Original] {
-        let policy = Policy { profile, ..Policy::default() };
-        let Ok((request, profile)) = parse_chat(body, &policy) else { continue };
+        let policy = Policy {
+            profile,
+            ..Policy::default()
+        };
+        let Ok((request, profile)) = parse_chat(body, &policy) else {
+            continue;
+        };
         let written = serde_json::to_vec(&request).expect("what was read can be written");
-        let again: ChatCompletionRequest = serde_json::from_slice(&written).expect("what was written can be read");
+        let again: ChatCompletionRequest =
+            serde_json::from_slice(&written).expect("what was written can be read");
         assert_eq!(again, *request);
         if let Ok(translated) = chat_request(&request, profile) {
             serde_json::to_vec(&translated).expect("what is sent can be written");

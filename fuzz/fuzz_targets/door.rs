@@ -1,7 +1,9 @@
-//! Any bytes as the body of a chat request, all the way: through `OpenAiLayer` to an Ollama that takes whatever it is sent.
+//! Any bytes as the body of a chat request, all the way: through `OpenAiLayer` to an Ollama that
+//! takes whatever it is sent.
 //!
-//! The fields are settled, schemas walked, calls emulated, the request translated, the answer encoded. However odd the request: an answer in
-//! OpenAI's shape or a refusal in it, never a fault of ours, and what reaches Ollama is JSON that lets nothing be cut.
+//! The fields are settled, schemas walked, calls emulated, the request translated, the answer
+//! encoded. However odd the request: an answer in OpenAI's shape or a refusal in it, never a fault
+//! of ours, and what reaches Ollama is JSON that lets nothing be cut.
 #![no_main]
 
 use std::cell::LazyCell;
@@ -25,14 +27,22 @@ thread_local! {
 
 async fn ollama(request: Request<Full<Bytes>>) -> Result<Response<Full<Bytes>>, Infallible> {
     let path = request.uri().path().to_owned();
-    let body = request.into_body().collect().await.expect("a whole body").to_bytes();
+    let body = request
+        .into_body()
+        .collect()
+        .await
+        .expect("a whole body")
+        .to_bytes();
     let answer = match path.as_str() {
         "/api/show" => SHOW.to_owned(),
         "/api/ps" | "/api/tags" => r#"{"models":[]}"#.to_owned(),
         "/api/version" => r#"{"version":"0.33.0"}"#.to_owned(),
         _ => {
             let sent: Value = serde_json::from_slice(&body).expect("what is sent is JSON");
-            assert_eq!((&sent["truncate"], &sent["shift"]), (&Value::Bool(false), &Value::Bool(false)));
+            assert_eq!(
+                (&sent["truncate"], &sent["shift"]),
+                (&Value::Bool(false), &Value::Bool(false))
+            );
             assert!(sent["stream"].is_boolean() && sent["messages"].is_array());
             format!("{SAID}\n")
         }
@@ -42,7 +52,10 @@ async fn ollama(request: Request<Full<Bytes>>) -> Result<Response<Full<Bytes>>, 
 
 fuzz_target!(|body: &[u8]| {
     let strictness = [Strictness::Plain, Strictness::Strict, Strictness::Lenient][body.len() % 3];
-    let policy = Policy { strictness, ..Policy::default() };
+    let policy = Policy {
+        strictness,
+        ..Policy::default()
+    };
     let request = Request::post("/v1/chat/completions")
         .header("content-type", "application/json")
         .body(Full::from(body.to_vec()))
@@ -50,20 +63,38 @@ fuzz_target!(|body: &[u8]| {
     let (head, body) = RUNTIME.with(|runtime| {
         runtime.block_on(async {
             let layered = OpenAiLayer::with_policy(policy).layer(service_fn(ollama));
-            let (head, body) = layered.oneshot(request).await.expect("an answer").into_parts();
-            (head, body.collect().await.expect("a whole answer").to_bytes())
+            let (head, body) = layered
+                .oneshot(request)
+                .await
+                .expect("an answer")
+                .into_parts();
+            (
+                head,
+                body.collect().await.expect("a whole answer").to_bytes(),
+            )
         })
     });
     if let Some(ignored) = head.headers.get("x-loggia-ignored") {
-        assert!(ignored.len() < 4096 && ignored.to_str().is_ok(), "{ignored:?}");
+        assert!(
+            ignored.len() < 4096 && ignored.to_str().is_ok(),
+            "{ignored:?}"
+        );
     }
     if head.status != 200 {
         assert!(head.status.is_client_error(), "{}", head.status);
         let error: Value = serde_json::from_slice(&body).expect("an error is JSON");
         assert_eq!(error["error"]["type"], "invalid_request_error");
-        assert!(error["error"]["message"].as_str().is_some_and(|message| !message.is_empty()));
+        assert!(
+            error["error"]["message"]
+                .as_str()
+                .is_some_and(|message| !message.is_empty())
+        );
     } else if head.headers["content-type"] == "text/event-stream" {
-        assert!(body.ends_with(b"data: [DONE]\n\n"), "{}", String::from_utf8_lossy(&body));
+        assert!(
+            body.ends_with(b"data: [DONE]\n\n"),
+            "{}",
+            String::from_utf8_lossy(&body)
+        );
     } else {
         let answer: Value = serde_json::from_slice(&body).expect("an answer is JSON");
         assert_eq!(answer["object"], "chat.completion");

@@ -1,5 +1,6 @@
-//! Any JSON schema and any GBNF as what an answer is held to: each is compiled or refused, an answer goes on for as long as it may, and what has
-//! been written under a schema when the answer may end is JSON.
+//! Any JSON schema and any GBNF as what an answer is held to: each is compiled or refused, an
+//! answer goes on for as long as it may, and what has been written under a schema when the answer
+//! may end is JSON.
 //!
 //! The modules are taken from the engine's crate file by file: the crate itself compiles llama.cpp.
 #![no_main]
@@ -33,7 +34,9 @@ type Token = u32;
 
 /// The token that ends an answer; before it is one for each byte, behind it are some longer ones.
 const END: Token = 256;
-const LONGER: [&str; 12] = ["{\"", "\": ", "true", "null", "12", "ab", "}}", "\n  ", "\",", "[[", "é", "1e9"];
+const LONGER: [&str; 12] = [
+    "{\"", "\": ", "true", "null", "12", "ab", "}}", "\n  ", "\",", "[[", "é", "1e9",
+];
 
 /// The most tokens of one answer: a schema may go on for ever.
 const MOST_TOKENS: usize = 48;
@@ -45,7 +48,11 @@ static GRAMMARS: LazyLock<Grammars> = LazyLock::new(|| {
     let bytes = (0..=255).map(|byte: u8| vec![byte]);
     let longer = LONGER.iter().map(|word| word.as_bytes().to_vec());
     let tokens = bytes.chain([b"<end>".to_vec()]).chain(longer).collect();
-    let words = Words { tokens, ends: vec![END], markers: Vec::new() };
+    let words = Words {
+        tokens,
+        ends: vec![END],
+        markers: Vec::new(),
+    };
     Grammars::new(Vocabulary::new(words).expect("a vocabulary")).expect("its grammars")
 });
 
@@ -56,20 +63,26 @@ fuzz_target!(|input: &[u8]| {
     }
 });
 
-/// What an answer is held to, and the bytes that choose its tokens. A text that begins as a schema or as a GBNF is it, up to a NUL, and chooses
-/// itself where nothing follows; of other bytes one is made.
+/// What an answer is held to, and the bytes that choose its tokens. A text that begins as a schema
+/// or as a GBNF is it, up to a NUL, and chooses itself where nothing follows; of other bytes one is
+/// made.
 fn drawn(input: &[u8]) -> arbitrary::Result<Option<(Source, Unstructured<'_>)>> {
     let mut parts = input.splitn(2, |&byte| byte == 0);
     let text = parts.next().unwrap_or_default();
     let choices = Unstructured::new(parts.next().filter(|rest| !rest.is_empty()).unwrap_or(text));
     let source = match (input.first(), str::from_utf8(text)) {
-        (Some(b'{'), Ok(text)) => serde_json::from_str(text).ok().map(|schema| held_to(&schema)),
+        (Some(b'{'), Ok(text)) => serde_json::from_str(text)
+            .ok()
+            .map(|schema| held_to(&schema)),
         (Some(b'r'), Ok(text)) => Some(Source::Gbnf(text.to_owned())),
         _ => {
             let mut bytes = Unstructured::new(input);
             let is_gbnf: bool = bytes.arbitrary()?;
-            let source =
-                if is_gbnf { Source::Gbnf(gbnf(&mut bytes)?) } else { held_to(&with_definitions(&mut bytes)?) };
+            let source = if is_gbnf {
+                Source::Gbnf(gbnf(&mut bytes)?)
+            } else {
+                held_to(&with_definitions(&mut bytes)?)
+            };
             return Ok(Some((source, bytes)));
         }
     };
@@ -79,10 +92,18 @@ fn drawn(input: &[u8]) -> arbitrary::Result<Option<(Source, Unstructured<'_>)>> 
 /// Holds an answer to it.
 fn hold(source: Source, choices: &mut Unstructured<'_>) -> arbitrary::Result<()> {
     let is_json = matches!(source, Source::Guided { .. });
-    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("a runtime");
     let compiled = runtime.block_on(GRAMMARS.compile(source));
-    let Ok(grammar) = compiled.inspect_err(|refused| assert!(!refused.message.is_empty())) else { return Ok(()) };
-    let beginning = Beginning { reasoning: None, begins: Begins::Text, trigger: None };
+    let Ok(grammar) = compiled.inspect_err(|refused| assert!(!refused.message.is_empty())) else {
+        return Ok(());
+    };
+    let beginning = Beginning {
+        reasoning: None,
+        begins: Begins::Text,
+        trigger: None,
+    };
     let mut held = Held::new(GRAMMARS.vocabulary(), grammar, beginning);
     let mut written = Vec::new();
     for _ in 0..MOST_TOKENS {
@@ -94,8 +115,11 @@ fn hold(source: Source, choices: &mut Unstructured<'_>) -> arbitrary::Result<()>
         if held.mask(&mut row).is_err() {
             return Ok(());
         }
-        let allowed: Vec<Token> =
-            (0..).zip(&row).filter(|(_, logit)| logit.is_finite()).map(|(token, _)| token).collect();
+        let allowed: Vec<Token> = (0..)
+            .zip(&row)
+            .filter(|(_, logit)| logit.is_finite())
+            .map(|(token, _)| token)
+            .collect();
         let token = *choices.choose(&allowed)?;
         if token == END {
             return ended(&written, is_json);
@@ -113,14 +137,22 @@ fn ended(written: &[u8], is_json: bool) -> arbitrary::Result<()> {
     if is_json {
         // By its letters alone: JSON has numbers that no computer does.
         let read = serde_json::from_slice::<&RawValue>(written);
-        assert!(read.is_ok(), "{read:?}: {}", String::from_utf8_lossy(written));
+        assert!(
+            read.is_ok(),
+            "{read:?}: {}",
+            String::from_utf8_lossy(written)
+        );
     }
     Ok(())
 }
 
 fn held_to(schema: &Value) -> Source {
     let syntax = Syntax::of("{{ messages }}", |_| false);
-    Writer { syntax: &syntax, vocabulary: GRAMMARS.vocabulary() }.answer(Part::new("value", "the.schema", schema), None)
+    Writer {
+        syntax: &syntax,
+        vocabulary: GRAMMARS.vocabulary(),
+    }
+    .answer(Part::new("value", "the.schema", schema), None)
 }
 
 /// A schema with definitions, which may refer to one another.
@@ -129,7 +161,10 @@ fn with_definitions(bytes: &mut Unstructured<'_>) -> arbitrary::Result<Value> {
     if let Value::Object(fields) = &mut all
         && bytes.arbitrary()?
     {
-        fields.insert("$defs".to_owned(), json!({"a": schema(bytes, 1)?, "b": schema(bytes, 1)?}));
+        fields.insert(
+            "$defs".to_owned(),
+            json!({"a": schema(bytes, 1)?, "b": schema(bytes, 1)?}),
+        );
     }
     Ok(all)
 }
@@ -175,23 +210,41 @@ const KEYWORDS: [&str; 26] = [
     "not",
 ];
 
-const FORMATS: [&str; 11] =
-    ["date-time", "date", "time", "duration", "email", "hostname", "ipv4", "ipv6", "uri", "uuid", "x"];
+const FORMATS: [&str; 11] = [
+    "date-time",
+    "date",
+    "time",
+    "duration",
+    "email",
+    "hostname",
+    "ipv4",
+    "ipv6",
+    "uri",
+    "uuid",
+    "x",
+];
 
 fn keyword(bytes: &mut Unstructured<'_>, depth: u8) -> arbitrary::Result<(&'static str, Value)> {
     let keyword = *bytes.choose(&KEYWORDS)?;
     let value = match keyword {
         "type" => types(bytes)?,
         "properties" | "patternProperties" => properties(bytes, depth)?,
-        "required" => json!([bytes.choose(&["a", "b", "zz", ""])?, bytes.choose(&["a", "ab"])?]),
-        "anyOf" | "oneOf" | "allOf" | "prefixItems" => json!([schema(bytes, depth + 1)?, schema(bytes, depth + 1)?]),
+        "required" => json!([
+            bytes.choose(&["a", "b", "zz", ""])?,
+            bytes.choose(&["a", "ab"])?
+        ]),
+        "anyOf" | "oneOf" | "allOf" | "prefixItems" => {
+            json!([schema(bytes, depth + 1)?, schema(bytes, depth + 1)?])
+        }
         "additionalProperties" | "items" if bytes.arbitrary()? => Value::Bool(bytes.arbitrary()?),
         "additionalProperties" | "items" | "not" => schema(bytes, depth + 1)?,
         "enum" => json!([literal(bytes)?, literal(bytes)?]),
         "const" => literal(bytes)?,
         "pattern" => json!(pattern(bytes)?),
         "format" => json!(bytes.choose(&FORMATS)?),
-        "$ref" => json!(bytes.choose(&["#", "#/$defs/a", "#/$defs/b", "#/nowhere", "http://x/y", ""])?),
+        "$ref" => {
+            json!(bytes.choose(&["#", "#/$defs/a", "#/$defs/b", "#/nowhere", "http://x/y", ""])?)
+        }
         _ => number(bytes)?,
     };
     Ok((keyword, value))
@@ -207,7 +260,9 @@ fn properties(bytes: &mut Unstructured<'_>, depth: u8) -> arbitrary::Result<Valu
 }
 
 fn types(bytes: &mut Unstructured<'_>) -> arbitrary::Result<Value> {
-    const TYPES: [&str; 8] = ["object", "array", "string", "integer", "number", "boolean", "null", "what"];
+    const TYPES: [&str; 8] = [
+        "object", "array", "string", "integer", "number", "boolean", "null", "what",
+    ];
     if bytes.arbitrary()? {
         Ok(json!(bytes.choose(&TYPES)?))
     } else {
@@ -228,7 +283,13 @@ fn number(bytes: &mut Unstructured<'_>) -> arbitrary::Result<Value> {
 
 fn literal(bytes: &mut Unstructured<'_>) -> arbitrary::Result<Value> {
     Ok(match bytes.int_in_range(0..=4)? {
-        0 => json!(bytes.arbitrary::<&str>()?.chars().take(16).collect::<String>()),
+        0 => json!(
+            bytes
+                .arbitrary::<&str>()?
+                .chars()
+                .take(16)
+                .collect::<String>()
+        ),
         1 => number(bytes)?,
         2 => json!({"a": [1, null]}),
         3 => json!([]),
@@ -240,8 +301,8 @@ fn pattern(bytes: &mut Unstructured<'_>) -> arbitrary::Result<String> {
     let mut pattern = String::new();
     for _ in 0..bytes.int_in_range(0..=8)? {
         let pieces = [
-            "a", "b", "^", "$", "(", ")", "[^a-c]", "*", "+", "?", "{2,300}", "|", ".", "\\d", "\\p{L}", "é", "(?=a)",
-            "\\b", "\\", "\"",
+            "a", "b", "^", "$", "(", ")", "[^a-c]", "*", "+", "?", "{2,300}", "|", ".", "\\d",
+            "\\p{L}", "é", "(?=a)", "\\b", "\\", "\"",
         ];
         pattern.push_str(bytes.choose(&pieces)?);
     }

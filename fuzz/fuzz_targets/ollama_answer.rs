@@ -1,4 +1,5 @@
-//! Any bytes as the lines of an Ollama's answer: an error or events, never a panic, and nothing after the last line.
+//! Any bytes as the lines of an Ollama's answer: an error or events, never a panic, and nothing
+//! after the last line.
 #![no_main]
 
 use bytes::Bytes;
@@ -8,7 +9,12 @@ use loggia_backend::ollama::Answer;
 use loggia_wire::frame::Lines;
 
 fuzz_target!(|body: &[u8]| {
-    let mut answer = Answer::new("chatcmpl-x", "ollama".into(), Profile::Openai, body.len() % 2 == 0);
+    let mut answer = Answer::new(
+        "chatcmpl-x",
+        "ollama".into(),
+        Profile::Openai,
+        body.len() % 2 == 0,
+    );
     let mut lines = Lines::new(1 << 16);
     lines.push(Bytes::copy_from_slice(body));
     while let Ok(Some(line)) = lines.next_line() {

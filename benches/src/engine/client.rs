@@ -1,6 +1,7 @@
 //! A client of a chat stream that notes when each piece of text came, and does little else.
 //!
-//! Fit for the servers measured here only: it trusts them to write each event as one line in one chunk.
+//! Fit for the servers measured here only: it trusts them to write each event as one line in one
+//! chunk.
 
 use std::{
     net::SocketAddr,
@@ -33,14 +34,21 @@ impl Heard {
 
     /// The longest that the answer stood still between these two moments.
     pub(crate) fn longest_pause(&self, from: Instant, to: Instant) -> Duration {
-        let pairs = self.pieces.windows(2).filter(|pair| pair[1] > from && pair[0] < to);
-        pairs.map(|pair| pair[1] - pair[0]).max().unwrap_or_default()
+        let pairs = self
+            .pieces
+            .windows(2)
+            .filter(|pair| pair[1] > from && pair[0] < to);
+        pairs
+            .map(|pair| pair[1] - pair[0])
+            .max()
+            .unwrap_or_default()
     }
 }
 
 /// A chat request's body: the messages as JSON, and an answer of exactly so many tokens.
 pub(crate) fn chat(messages: &str, tokens: usize) -> String {
-    // The two tokens with which the default model ends are banned, so that all answers are equally long.
+    // The two tokens with which the default model ends are banned, so that all answers are equally
+    // long.
     format!(
         r#"{{"model":"bench","messages":[{messages}],"max_tokens":{tokens},"temperature":0.8,"stream":true,"stream_options":{{"include_usage":true}},"logit_bias":{{"0":-100,"2":-100}}}}"#
     )
@@ -52,7 +60,11 @@ pub(crate) fn message(role: &str, content: &str) -> String {
 }
 
 /// Asks, and reads the answer to its end. `so_far` is told how many pieces have come.
-pub(crate) async fn ask(target: SocketAddr, body: &str, so_far: Option<&watch::Sender<usize>>) -> Result<Heard> {
+pub(crate) async fn ask(
+    target: SocketAddr,
+    body: &str,
+    so_far: Option<&watch::Sender<usize>>,
+) -> Result<Heard> {
     let mut socket = TcpStream::connect(target).await?;
     socket.set_nodelay(true)?;
     let start = format!(
@@ -61,7 +73,12 @@ pub(crate) async fn ask(target: SocketAddr, body: &str, so_far: Option<&watch::S
     );
     let asked = Instant::now();
     socket.write_all((start + body).as_bytes()).await?;
-    let mut heard = Heard { asked, pieces: Vec::new(), text: String::new(), tokens: 0.0 };
+    let mut heard = Heard {
+        asked,
+        pieces: Vec::new(),
+        text: String::new(),
+        tokens: 0.0,
+    };
     let mut received = Vec::with_capacity(64 << 10);
     let mut whole = String::new();
     loop {
@@ -80,7 +97,11 @@ pub(crate) async fn ask(target: SocketAddr, body: &str, so_far: Option<&watch::S
             so_far.send_replace(heard.pieces.len());
         }
         if end {
-            ensure!(heard.tokens > 0.0, "no answer: {whole}{}", String::from_utf8_lossy(&received));
+            ensure!(
+                heard.tokens > 0.0,
+                "no answer: {whole}{}",
+                String::from_utf8_lossy(&received)
+            );
             return Ok(heard);
         }
     }
@@ -93,7 +114,10 @@ impl Heard {
             self.pieces.push(now);
         }
         if let Some((_, rest)) = event.split_once(r#""completion_tokens":"#) {
-            let digits = rest.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
+            let digits = rest
+                .split(|c: char| !c.is_ascii_digit())
+                .next()
+                .unwrap_or_default();
             self.tokens = digits.parse().unwrap_or_default();
         }
     }
@@ -117,7 +141,16 @@ mod tests {
 
     #[test]
     fn the_text_of_an_event_is_found_with_its_escapes() {
-        assert_eq!(string_after(r#"{"delta":{"content":"a\"b\\"},"x":"y"}"#, r#""content":""#), Some(r#"a\"b\\"#));
-        assert_eq!(string_after(r#"{"delta":{"content":null}}"#, r#""content":""#), None);
+        assert_eq!(
+            string_after(
+                r#"{"delta":{"content":"a\"b\\"},"x":"y"}"#,
+                r#""content":""#
+            ),
+            Some(r#"a\"b\\"#)
+        );
+        assert_eq!(
+            string_after(r#"{"delta":{"content":null}}"#, r#""content":""#),
+            None
+        );
     }
 }

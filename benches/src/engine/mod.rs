@@ -1,6 +1,8 @@
-//! What the embedded engine gives its clients, beside llama-server: the same file, threads, slots, and context for each of them.
+//! What the embedded engine gives its clients, beside llama-server: the same file, threads, slots,
+//! and context for each of them.
 //!
-//! `work` is what they are asked, `client` who asks. Both programs are started anew, one after the other, for each number of users.
+//! `work` is what they are asked, `client` who asks. Both programs are started anew, one after the
+//! other, for each number of users.
 
 pub(crate) mod client;
 pub(crate) mod work;
@@ -81,15 +83,30 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 }
 
 fn measure(arguments: &Arguments, is_loggia: bool, users: usize, round: usize) -> Result<Values> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let server = if is_loggia {
-        start_loggia(&arguments.loggia, &arguments.model, users, arguments.threads, [])?
+        start_loggia(
+            &arguments.loggia,
+            &arguments.model,
+            users,
+            arguments.threads,
+            [],
+        )?
     } else {
         llama_server(arguments, users)?
     };
     runtime.block_on(async {
         let begun = Instant::now();
-        while client::ask(server.address, &client::chat(&client::message("user", "Hi"), 1), None).await.is_err() {
+        while client::ask(
+            server.address,
+            &client::chat(&client::message("user", "Hi"), 1),
+            None,
+        )
+        .await
+        .is_err()
+        {
             if begun.elapsed() > Duration::from_mins(1) {
                 bail!("it does not answer");
             }
@@ -109,19 +126,37 @@ pub(crate) fn start_loggia<'a>(
 ) -> Result<Gateway> {
     let (folder, address) = (tempfile::tempdir()?, free_address()?);
     let mut command = Command::new(program);
-    command.args(["serve", "--listen", &address.to_string(), "--data-dir"]).arg(folder.path());
+    command
+        .args(["serve", "--listen", &address.to_string(), "--data-dir"])
+        .arg(folder.path());
     // A file is served under its name.
     let file = folder.path().join("bench.gguf");
     std::os::unix::fs::symlink(std::path::absolute(model)?, &file)?;
-    command.arg("--model").arg(&file).args(["--parallel", &users.to_string()]).env("LOGGIA_LOG", "warn");
-    command.args(["--context", &CONTEXT.to_string(), "--threads", &threads.to_string()]).envs(environment);
+    command
+        .arg("--model")
+        .arg(&file)
+        .args(["--parallel", &users.to_string()])
+        .env("LOGGIA_LOG", "warn");
+    command
+        .args([
+            "--context",
+            &CONTEXT.to_string(),
+            "--threads",
+            &threads.to_string(),
+        ])
+        .envs(environment);
     Gateway::start("Loggia", command, folder, address)
 }
 
 fn llama_server(arguments: &Arguments, users: usize) -> Result<Gateway> {
     let (folder, address) = (tempfile::tempdir()?, free_address()?);
     let mut command = Command::new(&arguments.llama_server);
-    command.arg("-m").arg(&arguments.model).args(["--host", "127.0.0.1", "--port", &address.port().to_string()]);
+    command.arg("-m").arg(&arguments.model).args([
+        "--host",
+        "127.0.0.1",
+        "--port",
+        &address.port().to_string(),
+    ]);
     command.args([
         "-np",
         &users.to_string(),
@@ -134,12 +169,23 @@ fn llama_server(arguments: &Arguments, users: usize) -> Result<Gateway> {
 }
 
 fn note(table: &mut Vec<Compared>, figure: Figure, value: f64, is_loggia: bool) {
-    let row = table.iter().position(|row| row.figure == figure).unwrap_or_else(|| {
-        table.push(Compared { figure, loggia: Vec::new(), llama_server: Vec::new() });
-        table.len() - 1
-    });
+    let row = table
+        .iter()
+        .position(|row| row.figure == figure)
+        .unwrap_or_else(|| {
+            table.push(Compared {
+                figure,
+                loggia: Vec::new(),
+                llama_server: Vec::new(),
+            });
+            table.len() - 1
+        });
     let row = &mut table[row];
-    if is_loggia { row.loggia.push(value) } else { row.llama_server.push(value) }
+    if is_loggia {
+        row.loggia.push(value)
+    } else {
+        row.llama_server.push(value)
+    }
 }
 
 fn section(arguments: &Arguments, table: &[Compared]) -> String {
@@ -153,7 +199,12 @@ fn section(arguments: &Arguments, table: &[Compared]) -> String {
         arguments.threads,
         arguments.rounds
     );
-    for Compared { figure, loggia, llama_server } in table {
+    for Compared {
+        figure,
+        loggia,
+        llama_server,
+    } in table
+    {
         let (ours, theirs) = (median(loggia), median(llama_server));
         // Writing into a string cannot fail.
         let _ = writeln!(
@@ -176,5 +227,8 @@ fn section(arguments: &Arguments, table: &[Compared]) -> String {
 }
 
 fn file_name(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    path.file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned()
 }

@@ -1,4 +1,5 @@
-//! The kinds of work that an engine is measured at. Each starts from a server that has just been started.
+//! The kinds of work that an engine is measured at. Each starts from a server that has just been
+//! started.
 
 use std::{
     net::SocketAddr,
@@ -15,8 +16,7 @@ use tokio::{
 use super::client::{Heard, ask, chat, message};
 
 /// Words that make a prompt as long as one wants it.
-const SENTENCE: &str =
-    "The keeper of the lighthouse wrote down the weather, the ships that passed, and what the sea had brought. ";
+const SENTENCE: &str = "The keeper of the lighthouse wrote down the weather, the ships that passed, and what the sea had brought. ";
 const WORDS_OF_SENTENCE: usize = 19;
 
 /// A figure: what it is, its unit, and how it is to compare with llama-server's.
@@ -54,9 +54,16 @@ async fn rates(target: SocketAddr, users: usize) -> Result<Values> {
         _ => ("16 at once", "16 at once, first tokens aside"),
     };
     let began = Instant::now();
-    let heard =
-        together(target, (0..users).map(|user| chat(&message("user", &format!("Tell me story number {user}.")), 128)))
-            .await?;
+    let heard = together(
+        target,
+        (0..users).map(|user| {
+            chat(
+                &message("user", &format!("Tell me story number {user}.")),
+                128,
+            )
+        }),
+    )
+    .await?;
     let wall = began.elapsed().as_secs_f64();
     let tokens: f64 = heard.iter().map(|heard| heard.tokens).sum();
     let mut values = vec![(figure(name, "tokens/s", "≥ 1.0×"), tokens / wall)];
@@ -66,7 +73,11 @@ async fn rates(target: SocketAddr, users: usize) -> Result<Values> {
     ));
     if users == 8 {
         values.push((
-            figure("8 short prompts at once: first token of the last one", "ms", "≤ 1.0×"),
+            figure(
+                "8 short prompts at once: first token of the last one",
+                "ms",
+                "≤ 1.0×",
+            ),
             last_first(&heard)?,
         ));
     }
@@ -75,9 +86,16 @@ async fn rates(target: SocketAddr, users: usize) -> Result<Values> {
 
 /// Pieces a second between the moment when all streams have begun and that when the first ends.
 fn while_all_run(heard: &[Heard]) -> Option<f64> {
-    let from = heard.iter().filter_map(|heard| heard.pieces.first()).max()?;
+    let from = heard
+        .iter()
+        .filter_map(|heard| heard.pieces.first())
+        .max()?;
     let to = heard.iter().filter_map(|heard| heard.pieces.last()).min()?;
-    let count = heard.iter().flat_map(|heard| &heard.pieces).filter(|piece| *piece > from && *piece <= to).count();
+    let count = heard
+        .iter()
+        .flat_map(|heard| &heard.pieces)
+        .filter(|piece| *piece > from && *piece <= to)
+        .count();
     let seconds = to.checked_duration_since(*from)?.as_secs_f64();
     #[expect(clippy::cast_precision_loss, reason = "some thousand pieces")]
     (seconds > 0.0).then(|| count as f64 / seconds)
@@ -87,39 +105,85 @@ fn while_all_run(heard: &[Heard]) -> Option<f64> {
 async fn second_turn(target: SocketAddr, round: usize) -> Result<Values> {
     let first = message("user", &words(1300, &format!("Chat {round}.")));
     let answer = ask(target, &chat(&first, 16), None).await?;
-    let history = [first, message("assistant", &answer.text), message("user", "And what came after that?")].join(",");
+    let history = [
+        first,
+        message("assistant", &answer.text),
+        message("user", "And what came after that?"),
+    ]
+    .join(",");
     let second = ask(target, &chat(&history, 8), None).await?;
-    Ok(vec![(figure("second turn of a long chat: first token", "ms", "≤ 1.0×"), ms(second.first()?))])
+    Ok(vec![(
+        figure("second turn of a long chat: first token", "ms", "≤ 1.0×"),
+        ms(second.first()?),
+    )])
 }
 
 /// Somebody's stream, while another's long prompt is read.
 async fn pause(target: SocketAddr, round: usize) -> Result<Values> {
-    let long = |name: &str| chat(&message("user", &words(1500, &format!("{name} {round}."))), 1);
+    let long = |name: &str| {
+        chat(
+            &message("user", &words(1500, &format!("{name} {round}."))),
+            1,
+        )
+    };
     let alone = ask(target, &long("Alone"), None).await?.first()?;
     let (said, mut so_far) = watch::channel(0);
     let running = tokio::spawn(async move {
-        ask(target, &chat(&message("user", "Tell me a very long story."), 900), Some(&said)).await
+        ask(
+            target,
+            &chat(&message("user", "Tell me a very long story."), 900),
+            Some(&said),
+        )
+        .await
     });
-    so_far.wait_for(|pieces| *pieces >= 20).await.context("the running stream ended early")?;
+    so_far
+        .wait_for(|pieces| *pieces >= 20)
+        .await
+        .context("the running stream ended early")?;
     let newcomer = ask(target, &long("Beside"), None).await?;
     let read = newcomer.first()?;
     let running = running.await??;
     let pause = running.longest_pause(newcomer.asked, newcomer.asked + read);
     Ok(vec![
-        (figure("longest pause of a stream while another's 1,500 words are read", "ms", "≤ 0.06×"), ms(pause)),
-        (figure("those words' first token, beside the stream", "ms", "alone ≤ 1.3×"), ms(read)),
-        (figure("those words' first token, alone", "ms", ""), ms(alone)),
+        (
+            figure(
+                "longest pause of a stream while another's 1,500 words are read",
+                "ms",
+                "≤ 0.06×",
+            ),
+            ms(pause),
+        ),
+        (
+            figure(
+                "those words' first token, beside the stream",
+                "ms",
+                "alone ≤ 1.3×",
+            ),
+            ms(read),
+        ),
+        (
+            figure("those words' first token, alone", "ms", ""),
+            ms(alone),
+        ),
     ])
 }
 
-/// How long a short question waits that comes just when a client has left in the middle of a long prompt.
+/// How long a short question waits that comes just when a client has left in the middle of a long
+/// prompt.
 async fn leaving(target: SocketAddr, round: usize) -> Result<Values> {
-    let long = chat(&message("user", &words(1500, &format!("Leaving {round}."))), 1);
+    let long = chat(
+        &message("user", &words(1500, &format!("Leaving {round}."))),
+        1,
+    );
     let _ = timeout(Duration::from_millis(400), ask(target, &long, None)).await;
     let next = ask(target, &chat(&message("user", "Hello again."), 1), None).await?;
     sleep(Duration::from_secs(2)).await;
     Ok(vec![(
-        figure("a short prompt's first token, just when a client has left a long one", "ms", "≤ 1.0×"),
+        figure(
+            "a short prompt's first token, just when a client has left a long one",
+            "ms",
+            "≤ 1.0×",
+        ),
         ms(next.first()?),
     )])
 }
@@ -129,14 +193,40 @@ async fn shared_prompt(target: SocketAddr, round: usize) -> Result<Values> {
     let system = |name: &str| message("system", &words(850, &format!("{name} {round}.")));
     let user = |i: usize| message("user", &format!("What does the keeper think of day {i}?"));
     let cold = system("Cold");
-    let all = together(target, (0..8).map(|i| chat(&[cold.clone(), user(i)].join(","), 16))).await?;
+    let all = together(
+        target,
+        (0..8).map(|i| chat(&[cold.clone(), user(i)].join(","), 16)),
+    )
+    .await?;
     let cold = last_first(&all)?;
     let warm = system("Warm");
-    ask(target, &chat(&[warm.clone(), message("user", "Who are you?")].join(","), 4), None).await?;
-    let all = together(target, (0..8).map(|i| chat(&[warm.clone(), user(i)].join(","), 16))).await?;
+    ask(
+        target,
+        &chat(
+            &[warm.clone(), message("user", "Who are you?")].join(","),
+            4,
+        ),
+        None,
+    )
+    .await?;
+    let all = together(
+        target,
+        (0..8).map(|i| chat(&[warm.clone(), user(i)].join(","), 16)),
+    )
+    .await?;
     Ok(vec![
-        (figure("8 users behind 1,000 tokens, nothing cached: first token of the last one", "ms", "≤ 0.2×"), cold),
-        (figure("the same, those tokens read before", "ms", "≤ 0.07×"), last_first(&all)?),
+        (
+            figure(
+                "8 users behind 1,000 tokens, nothing cached: first token of the last one",
+                "ms",
+                "≤ 0.2×",
+            ),
+            cold,
+        ),
+        (
+            figure("the same, those tokens read before", "ms", "≤ 0.07×"),
+            last_first(&all)?,
+        ),
     ])
 }
 

@@ -1,4 +1,5 @@
-//! What the answers to every kind of work have in common: their headers, the time they may take, and how a refusal is logged.
+//! What the answers to every kind of work have in common: their headers, the time they may take,
+//! and how a refusal is logged.
 
 use std::time::Duration;
 
@@ -13,8 +14,12 @@ const X_LOGGIA_SERVED_BY: HeaderName = HeaderName::from_static("x-loggia-served-
 /// Tells why an engine ended an answer before its model did.
 pub(crate) const X_LOGGIA_CUT_SHORT: HeaderName = HeaderName::from_static("x-loggia-cut-short");
 
-/// What the future gives within the time; `None` when that is over, with the future still to be waited for.
-pub(crate) async fn within<F: Future + Unpin>(time: Option<Duration>, future: &mut F) -> Option<F::Output> {
+/// What the future gives within the time; `None` when that is over, with the future still to be
+/// waited for.
+pub(crate) async fn within<F: Future + Unpin>(
+    time: Option<Duration>,
+    future: &mut F,
+) -> Option<F::Output> {
     match time {
         Some(time) => tokio::time::timeout(time, future).await.ok(),
         None => Some(future.await),
@@ -26,16 +31,31 @@ pub(crate) fn refused(error: BackendError, request_id: Option<&str>) -> ApiError
     let cause = error.kind();
     let error = ApiError::from(error);
     if error.status.is_server_error() {
-        tracing::warn!(request_id, cause, status = error.status.as_u16(), "a request failed");
+        tracing::warn!(
+            request_id,
+            cause,
+            status = error.status.as_u16(),
+            "a request failed"
+        );
     } else {
-        tracing::debug!(request_id, cause, status = error.status.as_u16(), "a request was refused");
+        tracing::debug!(
+            request_id,
+            cause,
+            status = error.status.as_u16(),
+            "a request was refused"
+        );
     }
     error
 }
 
 /// Names who gave the answer, and what was changed in the conversation for that.
 pub(crate) fn name_server(response: &mut Response<Body>, served_by: &ServedBy) {
-    let ServedBy { backend, model, node, .. } = served_by;
+    let ServedBy {
+        backend,
+        model,
+        node,
+        ..
+    } = served_by;
     let value = match node {
         Some(node) => [backend, "@", node, "; model=", model].concat(),
         None => [backend, "; model=", model].concat(),
@@ -48,7 +68,12 @@ pub(crate) fn name_server(response: &mut Response<Body>, served_by: &ServedBy) {
 
 /// What was changed in the conversation, as a header has it.
 pub(crate) fn changes(served_by: &ServedBy) -> String {
-    served_by.changed.iter().map(|change| change.as_str()).collect::<Vec<_>>().join(", ")
+    served_by
+        .changed
+        .iter()
+        .map(|change| change.as_str())
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// Names what has no effect, where there is such a thing.

@@ -30,7 +30,8 @@ pub struct Ended {
     pub usage: Option<CompletionUsage>,
 }
 
-/// The body of an answer. What it holds (the connection to the engine, its slot) goes when it is dropped.
+/// The body of an answer. What it holds (the connection to the engine, its slot) goes when it is
+/// dropped.
 pub struct Body(Kind);
 
 enum Kind {
@@ -41,17 +42,32 @@ enum Kind {
 impl Body {
     /// A whole body.
     pub fn whole(bytes: impl Into<Bytes>) -> Self {
-        Self::ending(bytes, Ended { outcome: Outcome::Complete, usage: None })
+        Self::ending(
+            bytes,
+            Ended {
+                outcome: Outcome::Complete,
+                usage: None,
+            },
+        )
     }
 
     /// A whole body that tells a failure.
     pub(crate) fn failed(bytes: impl Into<Bytes>) -> Self {
-        Self::ending(bytes, Ended { outcome: Outcome::Failed, usage: None })
+        Self::ending(
+            bytes,
+            Ended {
+                outcome: Outcome::Failed,
+                usage: None,
+            },
+        )
     }
 
     /// A whole body that ends so.
     pub(crate) fn ending(bytes: impl Into<Bytes>, ended: Ended) -> Self {
-        Self(Kind::Whole { bytes: Some(bytes.into()).filter(|bytes| !bytes.is_empty()), ended })
+        Self(Kind::Whole {
+            bytes: Some(bytes.into()).filter(|bytes| !bytes.is_empty()),
+            ended,
+        })
     }
 
     /// A streamed answer.
@@ -59,7 +75,8 @@ impl Body {
         Self(Kind::Stream(Box::new(events)))
     }
 
-    /// How the answer ended, once the body has been read to its end. A body that is dropped before was abandoned.
+    /// How the answer ended, once the body has been read to its end. A body that is dropped before
+    /// was abandoned.
     pub fn ended(&self) -> Option<&Ended> {
         match &self.0 {
             Kind::Whole { bytes: None, ended } => Some(ended),
@@ -73,10 +90,17 @@ impl http_body::Body for Body {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         match &mut self.0 {
-            Kind::Whole { bytes, .. } => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Kind::Stream(events) => events.poll_bytes(cx).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes)))),
+            Kind::Whole { bytes, .. } => {
+                Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes))))
+            }
+            Kind::Stream(events) => events
+                .poll_bytes(cx)
+                .map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes)))),
         }
     }
 
@@ -89,7 +113,9 @@ impl http_body::Body for Body {
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
-            Kind::Whole { bytes, .. } => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
+            Kind::Whole { bytes, .. } => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64)
+            }
             Kind::Stream(_) => SizeHint::default(),
         }
     }

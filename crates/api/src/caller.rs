@@ -1,23 +1,27 @@
-//! Who asks: what a server knows of a client by its key, told to the door. Which keys there are is the server's affair.
+//! Who asks: what a server knows of a client by its key, told to the door. Which keys there are is
+//! the server's affair.
 
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use futures_core::future::BoxFuture;
-use loggia_backend::{Abilities, Backend, BackendError, ChatCall, CompletionCall, EmbeddingCall, Embeddings, Reply};
+use loggia_backend::{
+    Abilities, Backend, BackendError, ChatCall, CompletionCall, EmbeddingCall, Embeddings, Reply,
+};
 use loggia_wire::openai::Model;
 use thiserror::Error;
 
 use crate::Strictness;
 
-/// Who asks, put among a request's extensions by a server that asks for keys. A request without one is let in as the
-/// [`Policy`](crate::Policy) says, to every model.
+/// Who asks, put among a request's extensions by a server that asks for keys. A request without one
+/// is let in as the [`Policy`](crate::Policy) says, to every model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
     /// The name of the key, for the log. Never the key.
     pub name: Arc<str>,
-    /// What becomes of fields that cannot be honoured in this caller's requests: stronger than the model's own, and the server's.
+    /// What becomes of fields that cannot be honoured in this caller's requests: stronger than the
+    /// model's own, and the server's.
     pub strictness: Option<Strictness>,
     /// The models that are there for this caller, by the names that it asks for. `None`: all.
     pub models: Option<Arc<[ModelPattern]>>,
@@ -31,14 +35,18 @@ pub struct ModelPattern(String);
 
 /// A pattern that is none.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("`{0}` names no model; write its name, or with one `*` for any text: smollm2:135m, gpt-*, *")]
+#[error(
+    "`{0}` names no model; write its name, or with one `*` for any text: smollm2:135m, gpt-*, *"
+)]
 pub struct BadModelPattern(String);
 
 impl ModelPattern {
     /// Whether this name is meant.
     pub fn fits(&self, model: &str) -> bool {
         match self.0.split_once('*') {
-            Some((before, after)) => model.strip_prefix(before).is_some_and(|rest| rest.ends_with(after)),
+            Some((before, after)) => model
+                .strip_prefix(before)
+                .is_some_and(|rest| rest.ends_with(after)),
             None => self.0 == model,
         }
     }
@@ -61,8 +69,8 @@ impl fmt::Display for ModelPattern {
     }
 }
 
-/// A backend as it is for a caller to whom some models are not there. It stands before everything that is asked of the backend, so that no
-/// route can forget it.
+/// A backend as it is for a caller to whom some models are not there. It stands before everything
+/// that is asked of the backend, so that no route can forget it.
 pub(crate) struct Only {
     backend: Arc<dyn Backend>,
     models: Arc<[ModelPattern]>,
@@ -77,14 +85,22 @@ impl Only {
         self.models.iter().any(|pattern| pattern.fits(model))
     }
 
-    /// The same as of a model that nobody has: whoever may not use it need not learn that it is there.
+    /// The same as of a model that nobody has: whoever may not use it need not learn that it is
+    /// there.
     fn find(&self, model: &str) -> Result<&dyn Backend, BackendError> {
-        if self.has(model) { Ok(&*self.backend) } else { Err(BackendError::model_not_found(model)) }
+        if self.has(model) {
+            Ok(&*self.backend)
+        } else {
+            Err(BackendError::model_not_found(model))
+        }
     }
 }
 
 impl Backend for Only {
-    fn abilities<'a>(&'a self, model: &'a str) -> BoxFuture<'a, Result<Arc<Abilities>, BackendError>> {
+    fn abilities<'a>(
+        &'a self,
+        model: &'a str,
+    ) -> BoxFuture<'a, Result<Arc<Abilities>, BackendError>> {
         Box::pin(async move { self.find(model)?.abilities(model).await })
     }
 
@@ -127,14 +143,29 @@ mod tests {
 
     #[test]
     fn a_star_stands_for_any_text_and_nothing_else_does() {
-        let fits = |pattern: &str, model: &str| pattern.parse::<ModelPattern>().is_ok_and(|one| one.fits(model));
-        assert!(fits("gpt-*", "gpt-4o") && fits("gpt-*", "gpt-") && fits("*", "anything/at:all") && fits("a*z", "abz"));
+        let fits = |pattern: &str, model: &str| {
+            pattern
+                .parse::<ModelPattern>()
+                .is_ok_and(|one| one.fits(model))
+        };
+        assert!(
+            fits("gpt-*", "gpt-4o")
+                && fits("gpt-*", "gpt-")
+                && fits("*", "anything/at:all")
+                && fits("a*z", "abz")
+        );
         assert!(fits("m:1", "m:1") && fits("*:135m", "smollm2:135m"));
         assert!(
-            !fits("gpt-*", "GPT-4o") && !fits("gpt-*", "my-gpt-4o") && !fits("m:1", "m:10") && !fits("ab*ba", "aba")
+            !fits("gpt-*", "GPT-4o")
+                && !fits("gpt-*", "my-gpt-4o")
+                && !fits("m:1", "m:10")
+                && !fits("ab*ba", "aba")
         );
         for wrong in ["", "**", "a*b*"] {
-            assert_eq!(wrong.parse::<ModelPattern>(), Err(BadModelPattern(wrong.to_owned())));
+            assert_eq!(
+                wrong.parse::<ModelPattern>(),
+                Err(BadModelPattern(wrong.to_owned()))
+            );
         }
     }
 }

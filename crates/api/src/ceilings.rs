@@ -1,9 +1,11 @@
-//! The most that one request may ask for: each with a setting ([`Ceilings`]) and a 400 that names field and number.
+//! The most that one request may ask for: each with a setting ([`Ceilings`]) and a 400 that names
+//! field and number.
 
 use std::collections::BTreeMap;
 
 use loggia_wire::openai::{
-    ChatCompletionRequest, CompletionRequest, Content, EmbeddingRequest, FunctionDefinition, PartKind, ResponseFormat,
+    ChatCompletionRequest, CompletionRequest, Content, EmbeddingRequest, FunctionDefinition,
+    PartKind, ResponseFormat,
 };
 use serde_json::Value;
 
@@ -13,8 +15,16 @@ use crate::{ApiError, Ceilings};
 pub(crate) fn check(request: &ChatCompletionRequest, most: &Ceilings) -> Result<(), ApiError> {
     check_sampling(request, most)?;
     at_most("messages", most.messages, request.messages.len())?;
-    at_most("tools", most.tools, request.tools.as_ref().map_or(0, Vec::len))?;
-    at_most("functions", most.tools, request.functions.as_ref().map_or(0, Vec::len))?;
+    at_most(
+        "tools",
+        most.tools,
+        request.tools.as_ref().map_or(0, Vec::len),
+    )?;
+    at_most(
+        "functions",
+        most.tools,
+        request.functions.as_ref().map_or(0, Vec::len),
+    )?;
     check_media(request, most)?;
     check_schemas(request, most)
 }
@@ -37,10 +47,19 @@ fn check_sampling(request: &ChatCompletionRequest, most: &Ceilings) -> Result<()
     if request.choices() > most.choices {
         return Err(too_large("n", most.choices, request.choices(), ""));
     }
-    at_most("logit_bias", most.logit_bias, request.logit_bias.as_ref().map_or(0, BTreeMap::len))?;
+    at_most(
+        "logit_bias",
+        most.logit_bias,
+        request.logit_bias.as_ref().map_or(0, BTreeMap::len),
+    )?;
     for stop in request.stop.iter().flat_map(|stop| &stop.0) {
         if stop.len() > most.stop_bytes {
-            return Err(too_large("stop", most.stop_bytes, stop.len(), " bytes in one string"));
+            return Err(too_large(
+                "stop",
+                most.stop_bytes,
+                stop.len(),
+                " bytes in one string",
+            ));
         }
     }
     Ok(())
@@ -51,18 +70,38 @@ pub(crate) fn check_embedding(request: &EmbeddingRequest, most: &Ceilings) -> Re
 }
 
 fn at_most(param: &str, most: usize, length: usize) -> Result<(), ApiError> {
-    if length > most { Err(too_long(param, most, length)) } else { Ok(()) }
+    if length > most {
+        Err(too_long(param, most, length))
+    } else {
+        Ok(())
+    }
 }
 
 fn check_media(request: &ChatCompletionRequest, most: &Ceilings) -> Result<(), ApiError> {
-    let contents = request.messages.iter().filter_map(|message| message.content.as_ref());
-    let sizes: Vec<usize> = contents.flat_map(Content::parts).filter_map(|part| media_bytes(&part.kind)).collect();
+    let contents = request
+        .messages
+        .iter()
+        .filter_map(|message| message.content.as_ref());
+    let sizes: Vec<usize> = contents
+        .flat_map(Content::parts)
+        .filter_map(|part| media_bytes(&part.kind))
+        .collect();
     if sizes.len() > most.media {
-        return Err(too_large("messages", most.media, sizes.len(), " images, sounds and files"));
+        return Err(too_large(
+            "messages",
+            most.media,
+            sizes.len(),
+            " images, sounds and files",
+        ));
     }
     let bytes = sizes.iter().sum();
     if bytes > most.media_bytes {
-        return Err(too_large("messages", most.media_bytes, bytes, " bytes of images, sounds and files"));
+        return Err(too_large(
+            "messages",
+            most.media_bytes,
+            bytes,
+            " bytes of images, sounds and files",
+        ));
     }
     Ok(())
 }
@@ -82,7 +121,11 @@ fn check_schemas(request: &ChatCompletionRequest, most: &Ceilings) -> Result<(),
     {
         check_schema("response_format.json_schema.schema", schema, most)?;
     }
-    let tools = request.tools.iter().flatten().filter_map(|tool| tool.function.as_ref());
+    let tools = request
+        .tools
+        .iter()
+        .flatten()
+        .filter_map(|tool| tool.function.as_ref());
     let parameters = |function: &FunctionDefinition, param: &str| match &function.parameters {
         Some(schema) => check_schema(param, schema, most),
         None => Ok(()),
@@ -99,7 +142,12 @@ fn check_schemas(request: &ChatCompletionRequest, most: &Ceilings) -> Result<(),
 fn check_schema(param: &str, schema: &Value, most: &Ceilings) -> Result<(), ApiError> {
     let depth = depth(schema);
     if depth > most.schema_depth {
-        return Err(too_large(param, most.schema_depth, depth, " levels of nesting"));
+        return Err(too_large(
+            param,
+            most.schema_depth,
+            depth,
+            " levels of nesting",
+        ));
     }
     let bytes = schema.to_string().len();
     if bytes > most.schema_bytes {
@@ -118,6 +166,8 @@ fn depth(value: &Value) -> usize {
 }
 
 fn too_large(param: &str, most: usize, asked: usize, of_what: &str) -> ApiError {
-    let message = format!("Invalid '{param}': too large. This server takes at most {most}{of_what}, but got {asked}.");
+    let message = format!(
+        "Invalid '{param}': too large. This server takes at most {most}{of_what}, but got {asked}."
+    );
     ApiError::invalid(param, "above_server_limit", message)
 }

@@ -1,4 +1,5 @@
-//! One chat, or one completion: parse, find, ask, answer. What only a completion needs is in `completion.rs`.
+//! One chat, or one completion: parse, find, ask, answer. What only a completion needs is in
+//! `completion.rs`.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -9,9 +10,12 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Request, Response};
 use loggia_backend::{
-    Ability, Backend, BackendError, ChatCall, CompletionCall, EarlyEnd, Event, Events, Profile, Reply, ServedBy, Work,
+    Ability, Backend, BackendError, ChatCall, CompletionCall, EarlyEnd, Event, Events, Profile,
+    Reply, ServedBy, Work,
 };
-use loggia_wire::openai::{ChatCompletionRequest, CompletionRequest, CompletionUsage, StreamOptions};
+use loggia_wire::openai::{
+    ChatCompletionRequest, CompletionRequest, CompletionUsage, StreamOptions,
+};
 use tokio::time::Instant;
 
 use crate::answer::{name_early_end, name_ignored, name_server, refused, within};
@@ -21,8 +25,8 @@ use crate::ignored::listed;
 use crate::stream::{Beginning, Begun, EventStream, NotBegun, Speech, took_too_long};
 use crate::together::{self, settle_stream_options};
 use crate::{
-    ApiError, Body, Door, Ended, Outcome, RequestId, Strictness, completion, engine_options, fields, files, id, read,
-    request,
+    ApiError, Body, Door, Ended, Outcome, RequestId, Strictness, completion, engine_options,
+    fields, files, id, read, request,
 };
 
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
@@ -56,7 +60,8 @@ struct Asked {
 struct Given {
     profile: Profile,
     strictness: Strictness,
-    /// The head of the client's request, where it goes along. Else it goes at once: what waits for an engine should hold little.
+    /// The head of the client's request, where it goes along. Else it goes at once: what waits for
+    /// an engine should hold little.
     forwarded: Option<Arc<Parts>>,
 }
 
@@ -88,7 +93,15 @@ impl Asked {
         let request_id = RequestId::of(&parts);
         let strictness = door.strictness_for(&parts, question.model());
         let forwarded = door.forwards_head.then(|| Arc::new(parts));
-        Self { question, given: Given { profile, strictness, forwarded }, request_id }
+        Self {
+            question,
+            given: Given {
+                profile,
+                strictness,
+                forwarded,
+            },
+            request_id,
+        }
     }
 
     fn streams(&self) -> bool {
@@ -100,7 +113,10 @@ impl Asked {
 
     fn log(&self) -> Log {
         let is_chat = matches!(self.question, Question::Chat(_));
-        Log { request_id: self.request_id.clone(), is_chat }
+        Log {
+            request_id: self.request_id.clone(),
+            is_chat,
+        }
     }
 }
 
@@ -113,7 +129,8 @@ impl Door {
         let (parts, body) = request.into_parts();
         let read = read::json_body(&parts.headers, body, &self.policy).await;
         let parsed = read.and_then(|bytes| request::parse_chat(&bytes, &self.policy));
-        let asked = parsed.map(|(request, profile)| Asked::new(self, parts, Question::Chat(request), profile));
+        let asked = parsed
+            .map(|(request, profile)| Asked::new(self, parts, Question::Chat(request), profile));
         self.answer_to(asked).await
     }
 
@@ -125,7 +142,9 @@ impl Door {
         let (parts, body) = request.into_parts();
         let read = read::json_body(&parts.headers, body, &self.policy).await;
         let parsed = read.and_then(|bytes| completion::parse_completion(&bytes, &self.policy));
-        let asked = parsed.map(|(request, profile)| Asked::new(self, parts, Question::Completion(request), profile));
+        let asked = parsed.map(|(request, profile)| {
+            Asked::new(self, parts, Question::Completion(request), profile)
+        });
         self.answer_to(asked).await
     }
 
@@ -138,14 +157,21 @@ impl Door {
         }
     }
 
-    /// Compares what is asked with what the model can do. Waits where the model has to be loaded to know.
+    /// Compares what is asked with what the model can do. Waits where the model has to be loaded to
+    /// know.
     async fn admit(&self, asked: Asked) -> Result<Admitted, ApiError> {
         let log = asked.log();
-        let Asked { question, given, request_id: _ } = asked;
+        let Asked {
+            question,
+            given,
+            request_id: _,
+        } = asked;
         match question {
             Question::Chat(request) => self.admit_chat(request, given, &log).await,
             // Boxed, so that a chat does not carry the room for it.
-            Question::Completion(request) => Box::pin(self.admit_completion(request, given, &log)).await,
+            Question::Completion(request) => {
+                Box::pin(self.admit_completion(request, given, &log)).await
+            }
         }
     }
 
@@ -155,7 +181,11 @@ impl Door {
         given: Given,
         log: &Log,
     ) -> Result<Admitted, ApiError> {
-        let Given { profile, strictness, forwarded } = given;
+        let Given {
+            profile,
+            strictness,
+            forwarded,
+        } = given;
         // Nobody else holds it yet, so nothing is copied.
         let request = Arc::make_mut(&mut shared);
         let mut ignored = together::settle(request, strictness)?;
@@ -183,8 +213,17 @@ impl Door {
             include_usage: wants_usage(request.stream_options.as_ref()),
         };
         let id = Arc::clone(&head.id);
-        let call = Call::Chat(ChatCall { id, request: shared, profile, head: forwarded });
-        Ok(Admitted { call, head, ignored: listed(&ignored) })
+        let call = Call::Chat(ChatCall {
+            id,
+            request: shared,
+            profile,
+            head: forwarded,
+        });
+        Ok(Admitted {
+            call,
+            head,
+            ignored: listed(&ignored),
+        })
     }
 
     async fn admit_completion(
@@ -193,13 +232,20 @@ impl Door {
         given: Given,
         log: &Log,
     ) -> Result<Admitted, ApiError> {
-        let Given { profile, strictness, forwarded } = given;
+        let Given {
+            profile,
+            strictness,
+            forwarded,
+        } = given;
         let request = Arc::make_mut(&mut shared);
-        let mut ignored = settle_stream_options(request.streams(), &mut request.stream_options, strictness)?;
+        let mut ignored =
+            settle_stream_options(request.streams(), &mut request.stream_options, strictness)?;
         let can = self.abilities(&request.model).await;
         let can = can.map_err(|error| log.refused(error))?;
         if !can.has(Ability::Chat) {
-            return Err(log.refused(BackendError::Unsupported { work: Work::Completions }));
+            return Err(log.refused(BackendError::Unsupported {
+                work: Work::Completions,
+            }));
         }
         ignored.extend(completion::settle(request, &can, strictness)?);
         if let Some(options) = self.policy.options_of(&request.model)
@@ -212,17 +258,32 @@ impl Door {
             id: id::new(id::COMPLETION, profile),
             model: request.model.as_str().into(),
             profile,
-            shape: Shape::Text { echoes: request.echoes() },
+            shape: Shape::Text {
+                echoes: request.echoes(),
+            },
             choices: request.prompts() * request.choices(),
             include_usage: wants_usage(request.stream_options.as_ref()),
         };
         let id = Arc::clone(&head.id);
-        let call = Call::Completion(CompletionCall { id, request: shared, profile, head: forwarded });
-        Ok(Admitted { call, head, ignored: listed(&ignored) })
+        let call = Call::Completion(CompletionCall {
+            id,
+            request: shared,
+            profile,
+            head: forwarded,
+        });
+        Ok(Admitted {
+            call,
+            head,
+            ignored: listed(&ignored),
+        })
     }
 
     async fn whole(&self, asked: Asked) -> Response<Body> {
-        let (limit, profile, log) = (self.policy.ceilings.whole_time, asked.given.profile, asked.log());
+        let (limit, profile, log) = (
+            self.policy.ceilings.whole_time,
+            asked.given.profile,
+            asked.log(),
+        );
         let mut ignored = String::new();
         let answered = {
             let mut answering = pin!(self.answer_whole(asked, &mut ignored));
@@ -234,38 +295,73 @@ impl Door {
         response
     }
 
-    async fn answer_whole(&self, asked: Asked, ignored: &mut String) -> Result<Response<Body>, ApiError> {
+    async fn answer_whole(
+        &self,
+        asked: Asked,
+        ignored: &mut String,
+    ) -> Result<Response<Body>, ApiError> {
         let log = asked.log();
-        let Admitted { call, head, ignored: without_effect } = self.admit(asked).await?;
+        let Admitted {
+            call,
+            head,
+            ignored: without_effect,
+        } = self.admit(asked).await?;
         *ignored = without_effect;
         let answered = answer_whole(&*self.backend, call, &head).await;
-        let Whole { served_by, json, usage, ended_early } = answered.map_err(|error| log.refused(error))?;
-        let mut response = Response::new(Body::ending(json, Ended { outcome: Outcome::Complete, usage }));
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let Whole {
+            served_by,
+            json,
+            usage,
+            ended_early,
+        } = answered.map_err(|error| log.refused(error))?;
+        let mut response = Response::new(Body::ending(
+            json,
+            Ended {
+                outcome: Outcome::Complete,
+                usage,
+            },
+        ));
+        response
+            .headers_mut()
+            .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         name_server(&mut response, &served_by);
         name_early_end(&mut response, ended_early);
         Ok(response)
     }
 
-    /// A stream is begun when its first event is there: whatever goes wrong by then is a status code. Past
-    /// `heartbeat_after` it is begun all the same, so that no client or proxy on the way gives up.
+    /// A stream is begun when its first event is there: whatever goes wrong by then is a status
+    /// code. Past `heartbeat_after` it is begun all the same, so that no client or proxy on the way
+    /// gives up.
     async fn stream(&self, asked: Asked) -> Response<Body> {
         let (profile, log) = (asked.given.profile, asked.log());
         let mut beginning: Beginning = Box::pin(self.clone().begin(asked));
         let whole = self.policy.ceilings.whole_time;
         let until = whole.map(|time| (Instant::now() + time, time));
-        let beats = self.policy.heartbeat_after.filter(|after| whole.is_none_or(|whole| *after < whole));
+        let beats = self
+            .policy
+            .heartbeat_after
+            .filter(|after| whole.is_none_or(|whole| *after < whole));
         let Some(begun) = within(beats.or(whole), &mut beginning).await else {
             if beats.is_none() {
                 let overdue = took_too_long(whole.unwrap_or_default());
                 return log.refused(overdue).under(profile).response();
             }
-            let events = EventStream::beginning(beginning, profile, self.policy.heartbeat_every, log.request_id);
+            let events = EventStream::beginning(
+                beginning,
+                profile,
+                self.policy.heartbeat_every,
+                log.request_id,
+            );
             return event_stream(events.until(until));
         };
         match begun {
-            Ok(Begun { ignored, served_by, speech }) => {
-                let mut response = event_stream(EventStream::speaking(speech, log.request_id).until(until));
+            Ok(Begun {
+                ignored,
+                served_by,
+                speech,
+            }) => {
+                let mut response =
+                    event_stream(EventStream::speaking(speech, log.request_id).until(until));
                 name_server(&mut response, &served_by);
                 name_ignored(&mut response, &ignored);
                 response
@@ -282,14 +378,32 @@ impl Door {
     async fn begin(self, asked: Asked) -> Result<Begun, NotBegun> {
         let log = asked.log();
         let admitted = self.admit(asked).await;
-        let Admitted { call, head, ignored } = admitted.map_err(|error| NotBegun { error, ignored: String::new() })?;
+        let Admitted {
+            call,
+            head,
+            ignored,
+        } = admitted.map_err(|error| NotBegun {
+            error,
+            ignored: String::new(),
+        })?;
         match first_event(&*self.backend, call).await {
             Ok((served_by, first, events)) => {
                 let mut encoder = Encoder::new(head);
                 encoder.served_by(&served_by);
-                Ok(Begun { ignored, served_by, speech: Speech { first, events, encoder } })
+                Ok(Begun {
+                    ignored,
+                    served_by,
+                    speech: Speech {
+                        first,
+                        events,
+                        encoder,
+                    },
+                })
             }
-            Err(error) => Err(NotBegun { error: log.refused(error), ignored }),
+            Err(error) => Err(NotBegun {
+                error: log.refused(error),
+                ignored,
+            }),
         }
     }
 }
@@ -306,7 +420,11 @@ struct Whole {
     ended_early: Option<EarlyEnd>,
 }
 
-async fn answer_whole(backend: &dyn Backend, call: Call, head: &Head) -> Result<Whole, BackendError> {
+async fn answer_whole(
+    backend: &dyn Backend,
+    call: Call,
+    head: &Head,
+) -> Result<Whole, BackendError> {
     let mut reply = call.start(backend).await?;
     let mut collector = Collector::new(head.choices);
     while let Some(event) = reply.events.next().await {
@@ -317,19 +435,35 @@ async fn answer_whole(backend: &dyn Backend, call: Call, head: &Head) -> Result<
     let (written, usage) = match head.shape {
         Shape::Chat => {
             let completion = collector.finish(head, &reply.served_by)?;
-            (serde_json::to_writer(&mut json, &completion), completion.usage)
+            (
+                serde_json::to_writer(&mut json, &completion),
+                completion.usage,
+            )
         }
         Shape::Text { echoes } => {
             let completion = collector.finish_text(head, &reply.served_by, echoes)?;
-            (serde_json::to_writer(&mut json, &completion), completion.usage)
+            (
+                serde_json::to_writer(&mut json, &completion),
+                completion.usage,
+            )
         }
     };
-    written.map_err(|_| BackendError::Engine { message: "an answer that cannot be written as JSON".to_owned() })?;
-    Ok(Whole { served_by: reply.served_by, json: json.into(), usage, ended_early })
+    written.map_err(|_| BackendError::Engine {
+        message: "an answer that cannot be written as JSON".to_owned(),
+    })?;
+    Ok(Whole {
+        served_by: reply.served_by,
+        json: json.into(),
+        usage,
+        ended_early,
+    })
 }
 
 /// Starts the answer, and waits until it has begun.
-async fn first_event(backend: &dyn Backend, call: Call) -> Result<(ServedBy, Option<Event>, Events), BackendError> {
+async fn first_event(
+    backend: &dyn Backend,
+    call: Call,
+) -> Result<(ServedBy, Option<Event>, Events), BackendError> {
     let mut reply = call.start(backend).await?;
     let first = reply.first_word().await?;
     Ok((reply.served_by, first, reply.events))
@@ -345,7 +479,11 @@ impl Log {
     /// Logs a refusal, once, without a word of the client's.
     fn refused(&self, error: BackendError) -> ApiError {
         let error = refused(error, self.request_id.as_deref());
-        if self.is_chat { error } else { error.of_a_prompt() }
+        if self.is_chat {
+            error
+        } else {
+            error.of_a_prompt()
+        }
     }
 }
 

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use loggia_backend::{BackendError, Chunk, EarlyEnd, Event, Profile, ServedBy};
 use loggia_wire::Extra;
 use loggia_wire::openai::{
-    ChatCompletion, Choice, ChunkChoice, Completion, CompletionChoice, CompletionUsage, Delta, FinishReason,
-    FunctionCall, FunctionCallDelta, Logprobs, ResponseMessage, Role, ToolCall, ToolCallDelta,
+    ChatCompletion, Choice, ChunkChoice, Completion, CompletionChoice, CompletionUsage, Delta,
+    FinishReason, FunctionCall, FunctionCallDelta, Logprobs, ResponseMessage, Role, ToolCall,
+    ToolCallDelta,
 };
 
 use crate::encode::Head;
@@ -42,7 +43,13 @@ struct Collected {
 impl Collector {
     pub(crate) fn new(choices: usize) -> Self {
         let choices = (0..choices).map(|_| Collected::default()).collect();
-        Self { created: None, choices, usage: None, ended_early: None, extra: Extra::new() }
+        Self {
+            created: None,
+            choices,
+            usage: None,
+            ended_early: None,
+            extra: Extra::new(),
+        }
     }
 
     /// Why the engine ended it before the model did, where it did.
@@ -60,10 +67,16 @@ impl Collector {
     }
 
     /// The whole answer; one whose choices have not all ended was cut short.
-    pub(crate) fn finish(self, head: &Head, served_by: &ServedBy) -> Result<ChatCompletion, BackendError> {
+    pub(crate) fn finish(
+        self,
+        head: &Head,
+        served_by: &ServedBy,
+    ) -> Result<ChatCompletion, BackendError> {
         let backend = &served_by.backend;
         let numbered = (0..).zip(self.choices);
-        let choices = numbered.map(|(index, choice)| choice.finish(index, backend)).collect::<Result<_, _>>()?;
+        let choices = numbered
+            .map(|(index, choice)| choice.finish(index, backend))
+            .collect::<Result<_, _>>()?;
         Ok(ChatCompletion {
             id: head.id.to_string(),
             object: "chat.completion".to_owned(),
@@ -76,7 +89,8 @@ impl Collector {
         })
     }
 
-    /// The whole answer as the older completions have it; with `echoes` each text begins with its prompt.
+    /// The whole answer as the older completions have it; with `echoes` each text begins with its
+    /// prompt.
     pub(crate) fn finish_text(
         self,
         head: &Head,
@@ -118,8 +132,16 @@ fn fingerprint(head: &Head, served_by: &ServedBy) -> String {
 
 impl Collected {
     fn add(&mut self, choice: ChunkChoice) {
-        let Delta { role: _, content, refusal, reasoning_content, reasoning, tool_calls, function_call, extra } =
-            choice.delta;
+        let Delta {
+            role: _,
+            content,
+            refusal,
+            reasoning_content,
+            reasoning,
+            tool_calls,
+            function_call,
+            extra,
+        } = choice.delta;
         append(&mut self.content, content);
         append(&mut self.refusal, refusal);
         append(&mut self.reasoning_content, reasoning_content);
@@ -139,7 +161,13 @@ impl Collected {
     }
 
     fn add_call(&mut self, more: ToolCallDelta) {
-        let nothing = || ToolCallDelta { index: more.index, id: None, kind: None, function: None, extra: Extra::new() };
+        let nothing = || ToolCallDelta {
+            index: more.index,
+            id: None,
+            kind: None,
+            function: None,
+            extra: Extra::new(),
+        };
         let call = self.tool_calls.entry(more.index).or_insert_with(nothing);
         call.id = call.id.take().or(more.id);
         call.kind = call.kind.take().or(more.kind);
@@ -150,8 +178,15 @@ impl Collected {
     }
 
     fn add_logprobs(&mut self, more: Logprobs) {
-        let all = self.logprobs.get_or_insert_with(|| Logprobs { content: None, refusal: None, extra: Extra::new() });
-        for (all, more) in [(&mut all.content, more.content), (&mut all.refusal, more.refusal)] {
+        let all = self.logprobs.get_or_insert_with(|| Logprobs {
+            content: None,
+            refusal: None,
+            extra: Extra::new(),
+        });
+        for (all, more) in [
+            (&mut all.content, more.content),
+            (&mut all.refusal, more.refusal),
+        ] {
             if let Some(more) = more {
                 all.get_or_insert_default().extend(more);
             }
@@ -160,13 +195,20 @@ impl Collected {
     }
 
     fn finish(self, index: u32, backend: &str) -> Result<Choice, BackendError> {
-        let cut_short = || BackendError::CutShort { backend: backend.to_owned() };
+        let cut_short = || BackendError::CutShort {
+            backend: backend.to_owned(),
+        };
         let finish_reason = self.finish_reason.ok_or_else(cut_short)?;
         let tool_calls: Vec<_> = self.tool_calls.into_values().map(whole_call).collect();
         let function_call = self.function_call.map(whole_function);
-        // OpenAI sends an empty string where nothing was said, null where something was called or refused instead.
+        // OpenAI sends an empty string where nothing was said, null where something was called or
+        // refused instead.
         let called = !tool_calls.is_empty() || function_call.is_some() || self.refusal.is_some();
-        let content = if called { self.content } else { Some(self.content.unwrap_or_default()) };
+        let content = if called {
+            self.content
+        } else {
+            Some(self.content.unwrap_or_default())
+        };
         let message = ResponseMessage {
             role: Role::Assistant,
             content,
@@ -179,16 +221,38 @@ impl Collected {
             extra: self.message_extra,
         };
         let finish_reason = Some(finish_reason);
-        Ok(Choice { index, message, logprobs: self.logprobs, finish_reason, extra: self.extra })
+        Ok(Choice {
+            index,
+            message,
+            logprobs: self.logprobs,
+            finish_reason,
+            extra: self.extra,
+        })
     }
 }
 
 impl Collected {
-    fn finish_text(self, index: u32, backend: &str, echoes: bool) -> Result<CompletionChoice, BackendError> {
-        let cut_short = || BackendError::CutShort { backend: backend.to_owned() };
+    fn finish_text(
+        self,
+        index: u32,
+        backend: &str,
+        echoes: bool,
+    ) -> Result<CompletionChoice, BackendError> {
+        let cut_short = || BackendError::CutShort {
+            backend: backend.to_owned(),
+        };
         let finish_reason = Some(self.finish_reason.ok_or_else(cut_short)?);
-        let delta = Delta { content: self.content, ..Delta::default() };
-        let all = ChunkChoice { index, delta, logprobs: self.logprobs, finish_reason, extra: self.extra };
+        let delta = Delta {
+            content: self.content,
+            ..Delta::default()
+        };
+        let all = ChunkChoice {
+            index,
+            delta,
+            logprobs: self.logprobs,
+            finish_reason,
+            extra: self.extra,
+        };
         Ok(TextChoice::new(echoes).of(all))
     }
 }
@@ -213,7 +277,11 @@ fn append_function(all: &mut Option<FunctionCallDelta>, more: FunctionCallDelta)
 }
 
 fn whole_call(call: ToolCallDelta) -> ToolCall {
-    let nothing = FunctionCallDelta { name: None, arguments: None, extra: Extra::new() };
+    let nothing = FunctionCallDelta {
+        name: None,
+        arguments: None,
+        extra: Extra::new(),
+    };
     ToolCall {
         id: call.id.unwrap_or_default(),
         kind: call.kind.unwrap_or_else(|| "function".to_owned()),

@@ -1,4 +1,5 @@
-//! Which message may follow which, and what each must have: as OpenAI's API asks it of a conversation, at the door.
+//! Which message may follow which, and what each must have: as OpenAI's API asks it of a
+//! conversation, at the door.
 //!
 //! Not whether a model's template can put it so: that is its backend's to say.
 
@@ -11,7 +12,8 @@ use loggia_wire::openai::{FunctionCall, Message, Role};
 use crate::ApiError;
 use crate::request::missing;
 
-/// Every message has what its role needs; the results of calls stand right after the calls, one each.
+/// Every message has what its role needs; the results of calls stand right after the calls, one
+/// each.
 pub(crate) fn check(messages: &[Message]) -> Result<(), ApiError> {
     let mut unanswered = BTreeSet::new();
     for (index, message) in messages.iter().enumerate() {
@@ -22,7 +24,12 @@ pub(crate) fn check(messages: &[Message]) -> Result<(), ApiError> {
         }
         all_answered(index, &unanswered)?;
         if message.role == Role::Assistant {
-            unanswered = message.tool_calls.iter().flatten().map(|call| call.id.as_str()).collect();
+            unanswered = message
+                .tool_calls
+                .iter()
+                .flatten()
+                .map(|call| call.id.as_str())
+                .collect();
         }
     }
     all_answered(messages.len(), &unanswered)
@@ -31,9 +38,15 @@ pub(crate) fn check(messages: &[Message]) -> Result<(), ApiError> {
 fn check_message(index: usize, message: &Message) -> Result<(), ApiError> {
     let missing = |field: &str| Err(missing(format!("messages[{index}].{field}")));
     let calls = message.tool_calls.iter().flatten();
-    if let Some((at, call)) = calls.enumerate().find(|(_, call)| call.kind != "function" && !call.is_custom()) {
+    if let Some((at, call)) = calls
+        .enumerate()
+        .find(|(_, call)| call.kind != "function" && !call.is_custom())
+    {
         let param = format!("messages[{index}].tool_calls[{at}].type");
-        let text = format!("Invalid value: '{}'. Supported values are: 'function', 'custom'.", call.kind);
+        let text = format!(
+            "Invalid value: '{}'. Supported values are: 'function', 'custom'.",
+            call.kind
+        );
         return Err(ApiError::invalid(param, "invalid_value", text));
     }
     match message.role {
@@ -46,17 +59,32 @@ fn check_message(index: usize, message: &Message) -> Result<(), ApiError> {
     }
 }
 
-fn check_result<'a>(index: usize, message: &'a Message, unanswered: &mut BTreeSet<&'a str>) -> Result<(), ApiError> {
-    if message.tool_call_id.as_deref().is_some_and(|id| unanswered.remove(id)) {
+fn check_result<'a>(
+    index: usize,
+    message: &'a Message,
+    unanswered: &mut BTreeSet<&'a str>,
+) -> Result<(), ApiError> {
+    if message
+        .tool_call_id
+        .as_deref()
+        .is_some_and(|id| unanswered.remove(id))
+    {
         return Ok(());
     }
-    let text = "messages with role 'tool' must be a response to a preceding message with 'tool_calls'";
-    Err(ApiError::invalid(format!("messages[{index}].role"), "invalid_value", format!("Invalid parameter: {text}.")))
+    let text =
+        "messages with role 'tool' must be a response to a preceding message with 'tool_calls'";
+    Err(ApiError::invalid(
+        format!("messages[{index}].role"),
+        "invalid_value",
+        format!("Invalid parameter: {text}."),
+    ))
 }
 
 /// `next` is the place of the message that stands where a result should.
 fn all_answered(next: usize, unanswered: &BTreeSet<&str>) -> Result<(), ApiError> {
-    let Some(first) = unanswered.first() else { return Ok(()) };
+    let Some(first) = unanswered.first() else {
+        return Ok(());
+    };
     let message = format!(
         "An assistant message with 'tool_calls' must be followed by tool messages responding to each 'tool_call_id'. \
          No message before messages[{next}] responds to '{first}'."
@@ -64,12 +92,19 @@ fn all_answered(next: usize, unanswered: &BTreeSet<&str>) -> Result<(), ApiError
     Err(ApiError::invalid("messages", "invalid_value", message))
 }
 
-/// The arguments of earlier calls are JSON objects, or empty: under `--strict`, for an engine that takes objects alone.
+/// The arguments of earlier calls are JSON objects, or empty: under `--strict`, for an engine that
+/// takes objects alone.
 pub(crate) fn check_arguments(messages: &[Message]) -> Result<(), ApiError> {
-    let by_assistant = messages.iter().enumerate().filter(|(_, message)| message.role == Role::Assistant);
+    let by_assistant = messages
+        .iter()
+        .enumerate()
+        .filter(|(_, message)| message.role == Role::Assistant);
     for (index, message) in by_assistant {
         for (at, call) in message.tool_calls.iter().flatten().enumerate() {
-            check_object(&call.function, format_args!("messages[{index}].tool_calls[{at}].function"))?;
+            check_object(
+                &call.function,
+                format_args!("messages[{index}].tool_calls[{at}].function"),
+            )?;
         }
         if let Some(call) = &message.function_call {
             check_object(call, format_args!("messages[{index}].function_call"))?;
@@ -83,7 +118,8 @@ fn check_object(call: &FunctionCall, place: impl Display) -> Result<(), ApiError
         return Ok(());
     }
     let param = format!("{place}.arguments");
-    let message = format!("Invalid '{param}': the arguments of a call must be a JSON object, as a string.");
+    let message =
+        format!("Invalid '{param}': the arguments of a call must be a JSON object, as a string.");
     Err(ApiError::invalid(param, "invalid_value", message))
 }
 
@@ -100,27 +136,58 @@ mod tests {
     #[test]
     fn results_stand_right_after_their_calls_one_each() {
         let call = |id: &str| json!({"id": id, "type": "function", "function": {"name": "f", "arguments": "{}"}});
-        let calls = json!({"role": "assistant", "content": null, "tool_calls": [call("a"), call("b")]});
+        let calls =
+            json!({"role": "assistant", "content": null, "tool_calls": [call("a"), call("b")]});
         let result = |id: &str| json!({"role": "tool", "tool_call_id": id, "content": "x"});
         let user = json!({"role": "user", "content": "x"});
 
-        assert_eq!(refused(json!([user, calls, result("b"), result("a"), user])), None);
-        assert_eq!(refused(json!([user, result("a")])).as_deref(), Some("messages[1].role"));
-        assert_eq!(refused(json!([calls, result("a"), result("a")])).as_deref(), Some("messages[2].role"));
-        assert_eq!(refused(json!([calls, result("a"), user])).as_deref(), Some("messages"));
-        assert_eq!(refused(json!([calls, result("a")])).as_deref(), Some("messages"));
+        assert_eq!(
+            refused(json!([user, calls, result("b"), result("a"), user])),
+            None
+        );
+        assert_eq!(
+            refused(json!([user, result("a")])).as_deref(),
+            Some("messages[1].role")
+        );
+        assert_eq!(
+            refused(json!([calls, result("a"), result("a")])).as_deref(),
+            Some("messages[2].role")
+        );
+        assert_eq!(
+            refused(json!([calls, result("a"), user])).as_deref(),
+            Some("messages")
+        );
+        assert_eq!(
+            refused(json!([calls, result("a")])).as_deref(),
+            Some("messages")
+        );
     }
 
     #[test]
     fn a_message_has_what_its_role_needs() {
-        assert_eq!(refused(json!([{"role": "user"}])).as_deref(), Some("messages[0].content"));
-        assert_eq!(refused(json!([{"role": "system", "content": null}])).as_deref(), Some("messages[0].content"));
-        assert_eq!(refused(json!([{"role": "tool", "content": "x"}])).as_deref(), Some("messages[0].tool_call_id"));
-        assert_eq!(refused(json!([{"role": "function", "content": "x"}])).as_deref(), Some("messages[0].name"));
+        assert_eq!(
+            refused(json!([{"role": "user"}])).as_deref(),
+            Some("messages[0].content")
+        );
+        assert_eq!(
+            refused(json!([{"role": "system", "content": null}])).as_deref(),
+            Some("messages[0].content")
+        );
+        assert_eq!(
+            refused(json!([{"role": "tool", "content": "x"}])).as_deref(),
+            Some("messages[0].tool_call_id")
+        );
+        assert_eq!(
+            refused(json!([{"role": "function", "content": "x"}])).as_deref(),
+            Some("messages[0].name")
+        );
         assert_eq!(
             refused(json!([{"role": "function", "name": "", "content": "x"}])).as_deref(),
             Some("messages[0].name")
         );
-        assert_eq!(refused(json!([{"role": "assistant", "content": null}])), None);
+        assert_eq!(
+            refused(json!([{"role": "assistant", "content": null}])),
+            None
+        );
     }
 }

@@ -15,7 +15,8 @@ use serde::Serialize;
 use crate::caller::Only;
 use crate::{ApiError, Body, Caller, Policy, Route, Strictness};
 
-/// The request's id, put among the request's extensions by a server that has one; it goes into the log.
+/// The request's id, put among the request's extensions by a server that has one; it goes into the
+/// log.
 #[derive(Clone, Debug)]
 pub struct RequestId(pub Arc<str>);
 
@@ -41,17 +42,32 @@ pub struct Door {
 impl Door {
     /// A door before this backend.
     pub fn new(backend: Arc<dyn Backend>, policy: Policy) -> Self {
-        Self { backend, policy: Arc::new(policy), forwards_head: false }
+        Self {
+            backend,
+            policy: Arc::new(policy),
+            forwards_head: false,
+        }
     }
 
-    /// A door of the layer's: the backend is the service behind the client's own request, whose head goes along.
-    pub(crate) fn before_the_service_itself(backend: Arc<dyn Backend>, policy: Arc<Policy>) -> Self {
-        Self { backend, policy, forwards_head: true }
+    /// A door of the layer's: the backend is the service behind the client's own request, whose
+    /// head goes along.
+    pub(crate) fn before_the_service_itself(
+        backend: Arc<dyn Backend>,
+        policy: Arc<Policy>,
+    ) -> Self {
+        Self {
+            backend,
+            policy,
+            forwards_head: true,
+        }
     }
 
     /// What becomes of fields that a model cannot honour: as the caller's key has it, or the model.
     pub(crate) fn strictness_for(&self, parts: &Parts, model: &str) -> Strictness {
-        let its_own = parts.extensions.get::<Caller>().and_then(|caller| caller.strictness);
+        let its_own = parts
+            .extensions
+            .get::<Caller>()
+            .and_then(|caller| caller.strictness);
         its_own.unwrap_or_else(|| self.policy.strictness_of(model))
     }
 
@@ -101,25 +117,38 @@ impl Door {
     fn restricted(&self, extensions: &Extensions) -> Option<Self> {
         let models = extensions.get::<Caller>()?.models.clone()?;
         let backend = Arc::new(Only::new(Arc::clone(&self.backend), models));
-        Some(Self { backend, policy: Arc::clone(&self.policy), forwards_head: self.forwards_head })
+        Some(Self {
+            backend,
+            policy: Arc::clone(&self.policy),
+            forwards_head: self.forwards_head,
+        })
     }
 
     /// What a model can do.
     pub(crate) async fn abilities(&self, model: &str) -> Result<Arc<Abilities>, BackendError> {
         match self.backend.abilities(model).await {
             // Boxed, since it is rare: every chat would carry the room for it.
-            Err(error @ BackendError::ModelNotFound { .. }) => Err(Box::pin(self.with_nearest(error)).await),
+            Err(error @ BackendError::ModelNotFound { .. }) => {
+                Err(Box::pin(self.with_nearest(error)).await)
+            }
             known => known,
         }
     }
 
-    /// An unknown model's error with the name that was probably meant: one on this caller's own list.
+    /// An unknown model's error with the name that was probably meant: one on this caller's own
+    /// list.
     async fn with_nearest(&self, error: BackendError) -> BackendError {
-        let BackendError::ModelNotFound { model, .. } = error else { return error };
+        let BackendError::ModelNotFound { model, .. } = error else {
+            return error;
+        };
         let listed = tokio::time::timeout(LISTED_WITHIN, self.backend.models()).await;
         let models = listed.ok().and_then(Result::ok).unwrap_or_default();
-        let nearest = nearest(&model, models.iter().map(|model| model.id.as_str())).filter(|name| *name != model);
-        BackendError::ModelNotFound { nearest: nearest.map(str::to_owned), model }
+        let nearest = nearest(&model, models.iter().map(|model| model.id.as_str()))
+            .filter(|name| *name != model);
+        BackendError::ModelNotFound {
+            nearest: nearest.map(str::to_owned),
+            model,
+        }
     }
 
     /// `GET /v1/models`.
@@ -148,8 +177,9 @@ impl Door {
         self.json(answer, "model")
     }
 
-    /// Whether this request may delete models. Browsers name the page that a request comes from: any page that somebody has open could
-    /// otherwise delete the models of a server on this machine, by having its own name lead here.
+    /// Whether this request may delete models. Browsers name the page that a request comes from:
+    /// any page that somebody has open could otherwise delete the models of a server on this
+    /// machine, by having its own name lead here.
     fn may_delete(&self, parts: &Parts) -> Result<(), ApiError> {
         match parts.extensions.get::<Caller>() {
             Some(caller) if caller.may_delete_models => Ok(()),
@@ -160,20 +190,27 @@ impl Door {
         }
     }
 
-    /// An answer in JSON, or the refusal in its place; `param` is what a model that is not there was named by.
+    /// An answer in JSON, or the refusal in its place; `param` is what a model that is not there
+    /// was named by.
     fn json(&self, answer: Result<impl Serialize, BackendError>, param: &str) -> Response<Body> {
         let written = answer.map(|answer| serde_json::to_vec(&answer));
         match written {
             Ok(Ok(json)) => {
                 let mut response = Response::new(Body::whole(json));
-                response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+                response
+                    .headers_mut()
+                    .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
                 response
             }
             Ok(Err(_)) => {
-                let error = BackendError::Engine { message: "a list that cannot be written as JSON".to_owned() };
+                let error = BackendError::Engine {
+                    message: "a list that cannot be written as JSON".to_owned(),
+                };
                 self.refuse(ApiError::from(error))
             }
-            Err(error @ BackendError::ModelNotFound { .. }) => self.refuse(ApiError::from(error).about(param)),
+            Err(error @ BackendError::ModelNotFound { .. }) => {
+                self.refuse(ApiError::from(error).about(param))
+            }
             Err(error) => self.refuse(ApiError::from(error)),
         }
     }

@@ -9,15 +9,18 @@ use http::request::Parts;
 use http::{HeaderValue, Request, Response};
 use loggia_backend::{Abilities, Ability, BackendError, EmbeddingCall, Embeddings, Work};
 use loggia_wire::openai::{
-    CompletionUsage, Embedding, EmbeddingList, EmbeddingRequest, EmbeddingUsage, EncodingFormat, OnePrompt, Prompt,
-    Vector,
+    CompletionUsage, Embedding, EmbeddingList, EmbeddingRequest, EmbeddingUsage, EncodingFormat,
+    OnePrompt, Prompt, Vector,
 };
 
 use crate::answer::{name_ignored, name_server, refused, within};
 use crate::ignored::listed;
 use crate::request::{between, check_model, tracked};
 use crate::stream::took_too_long;
-use crate::{ApiError, Body, Door, Ended, Outcome, Policy, RequestId, Strictness, ceilings, engine_options, id, read};
+use crate::{
+    ApiError, Body, Door, Ended, Outcome, Policy, RequestId, Strictness, ceilings, engine_options,
+    id, read,
+};
 
 /// A request that was read: everything about it but what its model can do.
 struct Asked {
@@ -48,8 +51,18 @@ impl Door {
         let mut ignored = String::new();
         let limit = self.policy.ceilings.whole_time;
         let answered = {
-            let overdue = || Err(refused(took_too_long(limit.unwrap_or_default()), request_id.as_deref()));
-            let asked = Asked { request, strictness, forwarded, request_id: request_id.clone() };
+            let overdue = || {
+                Err(refused(
+                    took_too_long(limit.unwrap_or_default()),
+                    request_id.as_deref(),
+                ))
+            };
+            let asked = Asked {
+                request,
+                strictness,
+                forwarded,
+                request_id: request_id.clone(),
+            };
             let mut answering = pin!(self.embed(asked, &mut ignored));
             within(limit, &mut answering).await.unwrap_or_else(overdue)
         };
@@ -59,11 +72,18 @@ impl Door {
     }
 
     async fn embed(&self, asked: Asked, ignored: &mut String) -> Result<Response<Body>, ApiError> {
-        let Asked { mut request, strictness, forwarded, request_id } = asked;
+        let Asked {
+            mut request,
+            strictness,
+            forwarded,
+            request_id,
+        } = asked;
         let failed = |error| refused(error, request_id.as_deref());
         let can = self.abilities(&request.model).await.map_err(failed)?;
         if !can.has(Ability::Embeddings) {
-            return Err(failed(BackendError::Unsupported { work: Work::Embeddings }));
+            return Err(failed(BackendError::Unsupported {
+                work: Work::Embeddings,
+            }));
         }
         let without_effect = settle(&mut request, &can, strictness)?;
         *ignored = listed(&without_effect);
@@ -72,8 +92,15 @@ impl Door {
         {
             engine_options::add(&mut request.extra, options);
         }
-        let (model, format) = (request.model.clone(), request.encoding_format.unwrap_or(EncodingFormat::Float));
-        let call = EmbeddingCall { id: id::embedding(), request: Arc::new(request), head: forwarded };
+        let (model, format) = (
+            request.model.clone(),
+            request.encoding_format.unwrap_or(EncodingFormat::Float),
+        );
+        let call = EmbeddingCall {
+            id: id::embedding(),
+            request: Arc::new(request),
+            head: forwarded,
+        };
         let made = self.backend.embed(call).await.map_err(failed)?;
         response(made, model, format).map_err(failed)
     }
@@ -96,21 +123,36 @@ fn parse(body: &[u8], policy: &Policy) -> Result<EmbeddingRequest, ApiError> {
 /// None of the inputs may be empty, and there must be one.
 fn check_input(input: &Prompt) -> Result<(), ApiError> {
     if input.count() == 0 {
-        return Err(ApiError::invalid("input", "empty_array", "[] is too short - 'input'"));
+        return Err(ApiError::invalid(
+            "input",
+            "empty_array",
+            "[] is too short - 'input'",
+        ));
     }
     let empty = input.each().enumerate().find_map(|(index, one)| match one {
         OnePrompt::Text("") => Some((index, "an empty string", "empty_string")),
         OnePrompt::Tokens([]) => Some((index, "an empty array", "empty_array")),
         _ => None,
     });
-    let Some((index, what, code)) = empty else { return Ok(()) };
-    let param = if input.count() == 1 { "input".to_owned() } else { format!("input[{index}]") };
+    let Some((index, what, code)) = empty else {
+        return Ok(());
+    };
+    let param = if input.count() == 1 {
+        "input".to_owned()
+    } else {
+        format!("input[{index}]")
+    };
     let message = format!("Invalid '{param}': input cannot be {what}.");
     Err(ApiError::invalid(param, code, message))
 }
 
-/// Settles every field of a request: refuses it, or names it (`docs/dialects.md`, part 3). Gives back the names of those without effect.
-fn settle(request: &mut EmbeddingRequest, can: &Abilities, strictness: Strictness) -> Result<Vec<String>, ApiError> {
+/// Settles every field of a request: refuses it, or names it (`docs/dialects.md`, part 3). Gives
+/// back the names of those without effect.
+fn settle(
+    request: &mut EmbeddingRequest,
+    can: &Abilities,
+    strictness: Strictness,
+) -> Result<Vec<String>, ApiError> {
     if request.input.is_tokens() && !can.has(Ability::TokenPrompts) {
         let message = "Unsupported value: 'input' does not support tokens with this model, whose engine takes texts alone; send strings.";
         return Err(ApiError::invalid("input", "unsupported_value", message));
@@ -127,9 +169,15 @@ fn settle(request: &mut EmbeddingRequest, can: &Abilities, strictness: Strictnes
     }
     engine_options::drop_unsaid(&mut request.extra);
     let known = can.embedding_fields();
-    for name in request.extra.keys().filter(|name| !known.is_some_and(|known| known.contains(*name))) {
+    for name in request
+        .extra
+        .keys()
+        .filter(|name| !known.is_some_and(|known| known.contains(*name)))
+    {
         // Of Ollama's own fields, those that its `/api/embed` has too.
-        if matches!(name.as_str(), "options" | "keep_alive") && engine_options::is_one(name, &request.extra, can)? {
+        if matches!(name.as_str(), "options" | "keep_alive")
+            && engine_options::is_one(name, &request.extra, can)?
+        {
             continue;
         }
         if strictness == Strictness::Strict {
@@ -146,22 +194,45 @@ fn settle(request: &mut EmbeddingRequest, can: &Abilities, strictness: Strictnes
 }
 
 /// The answer, under the name that the client asked for.
-fn response(made: Embeddings, model: String, format: EncodingFormat) -> Result<Response<Body>, BackendError> {
-    let Embeddings { served_by, vectors, prompt_tokens } = made;
-    let embedding =
-        |(index, numbers)| Embedding { object: "embedding".to_owned(), index, embedding: Vector::new(numbers, format) };
+fn response(
+    made: Embeddings,
+    model: String,
+    format: EncodingFormat,
+) -> Result<Response<Body>, BackendError> {
+    let Embeddings {
+        served_by,
+        vectors,
+        prompt_tokens,
+    } = made;
+    let embedding = |(index, numbers)| Embedding {
+        object: "embedding".to_owned(),
+        index,
+        embedding: Vector::new(numbers, format),
+    };
     let list = EmbeddingList {
         object: "list".to_owned(),
         data: vectors.into_iter().enumerate().map(embedding).collect(),
         model,
-        usage: EmbeddingUsage { prompt_tokens, total_tokens: prompt_tokens },
+        usage: EmbeddingUsage {
+            prompt_tokens,
+            total_tokens: prompt_tokens,
+        },
     };
     let json = serde_json::to_vec(&list).map(Bytes::from);
-    let json =
-        json.map_err(|_| BackendError::Engine { message: "an answer that cannot be written as JSON".to_owned() })?;
+    let json = json.map_err(|_| BackendError::Engine {
+        message: "an answer that cannot be written as JSON".to_owned(),
+    })?;
     let usage = Some(CompletionUsage::new(prompt_tokens, 0));
-    let mut response = Response::new(Body::ending(json, Ended { outcome: Outcome::Complete, usage }));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let mut response = Response::new(Body::ending(
+        json,
+        Ended {
+            outcome: Outcome::Complete,
+            usage,
+        },
+    ));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     name_server(&mut response, &served_by);
     Ok(response)
 }

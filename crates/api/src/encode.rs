@@ -1,5 +1,5 @@
-//! Events → server-sent events, as OpenAI sends them: the role once, deltas, one finishing chunk a choice, the usage if asked
-//! for, `[DONE]`.
+//! Events → server-sent events, as OpenAI sends them: the role once, deltas, one finishing chunk a
+//! choice, the usage if asked for, `[DONE]`.
 
 use std::sync::Arc;
 
@@ -43,7 +43,8 @@ pub(crate) enum Shape {
     },
 }
 
-/// Writes one streamed answer. No clock and no I/O but the time of an answer whose backend does not tell it.
+/// Writes one streamed answer. No clock and no I/O but the time of an answer whose backend does not
+/// tell it.
 #[derive(Debug)]
 pub(crate) struct Encoder {
     head: Head,
@@ -87,7 +88,14 @@ impl Encoder {
             Shape::Chat => Vec::new(),
             Shape::Text { echoes } => vec![TextChoice::new(echoes); head.choices],
         };
-        Self { head, fingerprint: None, prefix: Vec::new(), choices, texts, usage: None }
+        Self {
+            head,
+            fingerprint: None,
+            prefix: Vec::new(),
+            choices,
+            texts,
+            usage: None,
+        }
     }
 
     /// The engine has accepted: who answers is known.
@@ -122,7 +130,11 @@ impl Encoder {
 
     /// Writes the end of an answer that went well; an answer without a proper end did not.
     pub(crate) fn finish(&mut self, out: &mut Vec<u8>) -> Result<(), BackendError> {
-        if self.choices.iter().any(|choice| *choice != Progress::Finished) {
+        if self
+            .choices
+            .iter()
+            .any(|choice| *choice != Progress::Finished)
+        {
             return Err(BackendError::Unfinished);
         }
         if self.head.include_usage {
@@ -140,7 +152,11 @@ impl Encoder {
 
     /// Writes the event that tells a failure. Nothing follows, no `[DONE]` either.
     pub(crate) fn fail(&self, error: ApiError, out: &mut Vec<u8>) {
-        let error = if self.head.shape == Shape::Chat { error } else { error.of_a_prompt() };
+        let error = if self.head.shape == Shape::Chat {
+            error
+        } else {
+            error.of_a_prompt()
+        };
         write_failure(&error, self.head.profile, out);
     }
 
@@ -174,14 +190,26 @@ impl Encoder {
         Ok(())
     }
 
-    /// Writes one choice: the role before anything else, the reason of its end after everything else.
-    fn choice(&mut self, mut choice: ChunkChoice, extra: &Extra, out: &mut Vec<u8>) -> Result<(), BackendError> {
-        let Some(progress) = self.choices.get_mut(choice.index as usize) else { return Ok(()) };
+    /// Writes one choice: the role before anything else, the reason of its end after everything
+    /// else.
+    fn choice(
+        &mut self,
+        mut choice: ChunkChoice,
+        extra: &Extra,
+        out: &mut Vec<u8>,
+    ) -> Result<(), BackendError> {
+        let Some(progress) = self.choices.get_mut(choice.index as usize) else {
+            return Ok(());
+        };
         let before = *progress;
         if before == Progress::Finished {
             return Ok(());
         }
-        *progress = if choice.finish_reason.is_some() { Progress::Finished } else { Progress::Speaking };
+        *progress = if choice.finish_reason.is_some() {
+            Progress::Finished
+        } else {
+            Progress::Speaking
+        };
         if self.head.shape != Shape::Chat {
             return self.text(choice, extra, out);
         }
@@ -190,7 +218,9 @@ impl Encoder {
             return self.write(&choice, extra, out);
         }
         choice.delta.role = (before == Progress::Waiting).then_some(Role::Assistant);
-        let Some(reason) = choice.finish_reason.take() else { return self.write(&choice, extra, out) };
+        let Some(reason) = choice.finish_reason.take() else {
+            return self.write(&choice, extra, out);
+        };
         if before == Progress::Waiting && choice.delta.is_empty() {
             choice.delta.content = Some(String::new());
         }
@@ -204,33 +234,65 @@ impl Encoder {
     }
 
     /// Writes more of a text: the reason of its end after everything else, on a chunk of its own.
-    fn text(&mut self, mut choice: ChunkChoice, extra: &Extra, out: &mut Vec<u8>) -> Result<(), BackendError> {
+    fn text(
+        &mut self,
+        mut choice: ChunkChoice,
+        extra: &Extra,
+        out: &mut Vec<u8>,
+    ) -> Result<(), BackendError> {
         let reason = choice.finish_reason.take();
         let index = choice.index;
-        let Some(text) = self.texts.get_mut(index as usize) else { return Ok(()) };
-        let says_nothing = choice.delta.content.as_deref().unwrap_or_default().is_empty() && choice.logprobs.is_none();
+        let Some(text) = self.texts.get_mut(index as usize) else {
+            return Ok(());
+        };
+        let says_nothing = choice
+            .delta
+            .content
+            .as_deref()
+            .unwrap_or_default()
+            .is_empty()
+            && choice.logprobs.is_none();
         if !says_nothing {
             let more = text.of(choice);
-            let extra = if reason.is_none() { extra } else { &Extra::new() };
+            let extra = if reason.is_none() {
+                extra
+            } else {
+                &Extra::new()
+            };
             self.write_choice(&more, extra, out)?;
             choice = ChunkChoice::delta(index, Delta::default());
         }
         let Some(reason) = reason else { return Ok(()) };
         choice.finish_reason = Some(reason);
-        let Some(text) = self.texts.get_mut(index as usize) else { return Ok(()) };
+        let Some(text) = self.texts.get_mut(index as usize) else {
+            return Ok(());
+        };
         let end = text.of(choice);
         self.write_choice(&end, extra, out)
     }
 
-    fn write_choice(&self, choice: &impl Serialize, extra: &Extra, out: &mut Vec<u8>) -> Result<(), BackendError> {
+    fn write_choice(
+        &self,
+        choice: &impl Serialize,
+        extra: &Extra,
+        out: &mut Vec<u8>,
+    ) -> Result<(), BackendError> {
         out.put_slice(&self.prefix);
         put_json(out, &[choice])?;
         self.write_rest(extra, out)
     }
 
-    fn write(&self, choice: &ChunkChoice, extra: &Extra, out: &mut Vec<u8>) -> Result<(), BackendError> {
-        // Nearly all are only text. What is written is the same, without a look at each field that is not there.
-        let Some(text) = only_text(choice) else { return self.write_choice(choice, extra, out) };
+    fn write(
+        &self,
+        choice: &ChunkChoice,
+        extra: &Extra,
+        out: &mut Vec<u8>,
+    ) -> Result<(), BackendError> {
+        // Nearly all are only text. What is written is the same, without a look at each field that
+        // is not there.
+        let Some(text) = only_text(choice) else {
+            return self.write_choice(choice, extra, out);
+        };
         out.put_slice(&self.prefix);
         out.put_slice(b"[{\"index\":");
         put_json(out, &choice.index)?;
@@ -258,7 +320,16 @@ impl Encoder {
 
 /// The text of a choice that has nothing else to say.
 fn only_text(choice: &ChunkChoice) -> Option<&str> {
-    let ChunkChoice { index: _, delta, logprobs: None, finish_reason: None, extra } = choice else { return None };
+    let ChunkChoice {
+        index: _,
+        delta,
+        logprobs: None,
+        finish_reason: None,
+        extra,
+    } = choice
+    else {
+        return None;
+    };
     let Delta {
         role: None,
         content: Some(content),
@@ -282,8 +353,9 @@ fn as_the_original_shaped(delta: &mut Delta) {
 }
 
 fn put_json<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) -> Result<(), BackendError> {
-    serde_json::to_writer(out, value)
-        .map_err(|_| BackendError::Engine { message: "an answer that cannot be written as JSON".to_owned() })
+    serde_json::to_writer(out, value).map_err(|_| BackendError::Engine {
+        message: "an answer that cannot be written as JSON".to_owned(),
+    })
 }
 
 #[cfg(test)]
@@ -304,9 +376,14 @@ mod tests {
         for text in ["", " the", "\"\\\n\u{1}</é😀"] {
             let choice = ChunkChoice::delta(3, Delta::content(text));
             let mut written = Vec::new();
-            encoder.write(&choice, &Extra::new(), &mut written).expect("text is JSON");
+            encoder
+                .write(&choice, &Extra::new(), &mut written)
+                .expect("text is JSON");
             let otherwise = serde_json::to_string(&[&choice]).expect("text is JSON");
-            assert_eq!(String::from_utf8(written).expect("text"), format!("{otherwise}}}\n\n"));
+            assert_eq!(
+                String::from_utf8(written).expect("text"),
+                format!("{otherwise}}}\n\n")
+            );
         }
     }
 }

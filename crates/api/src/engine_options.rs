@@ -1,5 +1,6 @@
-//! Ollama's own fields, which clients put beside OpenAI's: `options` and what else Ollama has. What they mean is the engine's matter; here
-//! they are checked, and those named that no engine would make anything of.
+//! Ollama's own fields, which clients put beside OpenAI's: `options` and what else Ollama has. What
+//! they mean is the engine's matter; here they are checked, and those named that no engine would
+//! make anything of.
 
 use loggia_backend::{Abilities, Ability};
 use loggia_wire::Extra;
@@ -9,7 +10,15 @@ use serde_json::{Map, Value, json};
 use crate::{ApiError, Strictness};
 
 /// The fields.
-const FIELDS: [&str; 7] = ["options", "keep_alive", "think", "num_ctx", "top_k", "min_p", "repeat_penalty"];
+const FIELDS: [&str; 7] = [
+    "options",
+    "keep_alive",
+    "think",
+    "num_ctx",
+    "top_k",
+    "min_p",
+    "repeat_penalty",
+];
 
 /// Takes out what is null: it is not said.
 pub(crate) fn drop_unsaid(extra: &mut Extra) {
@@ -23,19 +32,23 @@ pub(crate) fn drop_unsaid(extra: &mut Extra) {
     }
 }
 
-/// The options that the engine does not know. It is sent them all the same: another version of it may know them.
+/// The options that the engine does not know. It is sent them all the same: another version of it
+/// may know them.
 pub(crate) fn unknown(extra: &Extra, can: &Abilities) -> Vec<String> {
     let known = can.options.names();
     match extra.get("options") {
         Some(Value::Object(options)) if can.has(Ability::EngineOptions) && !known.is_empty() => {
-            let unknown = options.keys().filter(|name| !known.contains(&name.as_str()));
+            let unknown = options
+                .keys()
+                .filter(|name| !known.contains(&name.as_str()));
             unknown.map(|name| format!("options.{name}")).collect()
         }
         _ => Vec::new(),
     }
 }
 
-/// Takes out the options that the engine would refuse, or refuses them under `--strict`. Gives back their names.
+/// Takes out the options that the engine would refuse, or refuses them under `--strict`. Gives back
+/// their names.
 pub(crate) fn settle_refused(
     extra: &mut Extra,
     can: &Abilities,
@@ -54,15 +67,21 @@ pub(crate) fn settle_refused(
     Ok(refused)
 }
 
-/// Takes out a `num_ctx` beyond the context that the embedded engine has, which holds then; or refuses it under `--strict`. Gives back its
-/// names. Ollama takes as much as the model has.
+/// Takes out a `num_ctx` beyond the context that the embedded engine has, which holds then; or
+/// refuses it under `--strict`. Gives back its names. Ollama takes as much as the model has.
 pub(crate) fn settle_context(
     extra: &mut Extra,
     can: &Abilities,
     strictness: Strictness,
 ) -> Result<Vec<String>, ApiError> {
-    let Some(most) = can.context_length.filter(|_| can.options.are_all()) else { return Ok(Vec::new()) };
-    let is_more = |value: Option<&Value>| value.and_then(Value::as_u64).is_some_and(|asked| asked > most);
+    let Some(most) = can.context_length.filter(|_| can.options.are_all()) else {
+        return Ok(Vec::new());
+    };
+    let is_more = |value: Option<&Value>| {
+        value
+            .and_then(Value::as_u64)
+            .is_some_and(|asked| asked > most)
+    };
     let mut dropped = Vec::new();
     if is_more(extra.get("num_ctx")) {
         extra.shift_remove("num_ctx");
@@ -76,15 +95,16 @@ pub(crate) fn settle_context(
     }
     match dropped.first() {
         Some(first) if strictness == Strictness::Strict => {
-            let message = format!("Invalid value for '{first}': this model's context has {most} tokens.");
+            let message =
+                format!("Invalid value for '{first}': this model's context has {most} tokens.");
             Err(ApiError::invalid(first.as_str(), "invalid_value", message))
         }
         _ => Ok(dropped),
     }
 }
 
-/// What is said in two ways, and not the same in both: the weaker is refused under `--strict`, else named. A field of its own wins over the
-/// same in `options`.
+/// What is said in two ways, and not the same in both: the weaker is refused under `--strict`, else
+/// named. A field of its own wins over the same in `options`.
 pub(crate) fn settle_outdone(
     request: &mut Request,
     can: &Abilities,
@@ -100,28 +120,57 @@ pub(crate) fn settle_outdone(
     }
 }
 
-/// Takes out of `options` what has a field of its own that says something else; gives back the names of both.
+/// Takes out of `options` what has a field of its own that says something else; gives back the
+/// names of both.
 fn outdone_options(request: &mut Request) -> Vec<(String, &'static str)> {
     let stop = request.stop.as_ref().map(|stop| json!(stop));
     let fields = [
-        ("temperature", "temperature", request.temperature.map(Value::from)),
+        (
+            "temperature",
+            "temperature",
+            request.temperature.map(Value::from),
+        ),
         ("top_p", "top_p", request.top_p.map(Value::from)),
         ("seed", "seed", request.seed.map(Value::from)),
         ("stop", "stop", stop),
-        ("presence_penalty", "presence_penalty", request.presence_penalty.map(Value::from)),
-        ("frequency_penalty", "frequency_penalty", request.frequency_penalty.map(Value::from)),
-        ("num_predict", "max_completion_tokens", request.max_completion_tokens.map(Value::from)),
-        ("num_predict", "max_tokens", request.max_tokens.map(Value::from)),
+        (
+            "presence_penalty",
+            "presence_penalty",
+            request.presence_penalty.map(Value::from),
+        ),
+        (
+            "frequency_penalty",
+            "frequency_penalty",
+            request.frequency_penalty.map(Value::from),
+        ),
+        (
+            "num_predict",
+            "max_completion_tokens",
+            request.max_completion_tokens.map(Value::from),
+        ),
+        (
+            "num_predict",
+            "max_tokens",
+            request.max_tokens.map(Value::from),
+        ),
         ("num_ctx", "num_ctx", request.extra.get("num_ctx").cloned()),
         ("top_k", "top_k", request.extra.get("top_k").cloned()),
         ("min_p", "min_p", request.extra.get("min_p").cloned()),
-        ("repeat_penalty", "repeat_penalty", request.extra.get("repeat_penalty").cloned()),
+        (
+            "repeat_penalty",
+            "repeat_penalty",
+            request.extra.get("repeat_penalty").cloned(),
+        ),
     ];
-    let Some(Value::Object(options)) = request.extra.get_mut("options") else { return Vec::new() };
+    let Some(Value::Object(options)) = request.extra.get_mut("options") else {
+        return Vec::new();
+    };
     let mut outdone = Vec::new();
     for (option, field, wins) in fields {
         if let Some(wins) = wins
-            && options.get(option).is_some_and(|said| !says_the_same(said, &wins))
+            && options
+                .get(option)
+                .is_some_and(|said| !says_the_same(said, &wins))
         {
             options.shift_remove(option);
             outdone.push((format!("options.{option}"), field));
@@ -140,13 +189,20 @@ fn says_the_same(one: &Value, other: &Value) -> bool {
 }
 
 fn said_twice(loses: &str, wins: &str) -> ApiError {
-    let message = format!("The '{loses}' parameter is not allowed beside '{wins}', which would win; send one of them.");
+    let message = format!(
+        "The '{loses}' parameter is not allowed beside '{wins}', which would win; send one of them."
+    );
     ApiError::invalid(loses, "invalid_value", message)
 }
 
-/// Whether it is a field of Ollama's own that reaches the engine; one of a type or value that means nothing there is refused.
+/// Whether it is a field of Ollama's own that reaches the engine; one of a type or value that means
+/// nothing there is refused.
 pub(crate) fn is_one(name: &str, extra: &Extra, can: &Abilities) -> Result<bool, ApiError> {
-    let ability = if name == "keep_alive" { Ability::KeepAlive } else { Ability::EngineOptions };
+    let ability = if name == "keep_alive" {
+        Ability::KeepAlive
+    } else {
+        Ability::EngineOptions
+    };
     if !FIELDS.contains(&name) || !can.has(ability) {
         return Ok(false);
     }
@@ -155,20 +211,29 @@ pub(crate) fn is_one(name: &str, extra: &Extra, can: &Abilities) -> Result<bool,
         | ("think", Some(Value::Bool(_) | Value::String(_)))
         | ("options", Some(Value::Object(_)))
         | ("keep_alive", Some(Value::Number(_) | Value::String(_)))
-        | ("num_ctx" | "top_k" | "min_p" | "repeat_penalty", Some(Value::Number(_))) => return Ok(true),
+        | ("num_ctx" | "top_k" | "min_p" | "repeat_penalty", Some(Value::Number(_))) => {
+            return Ok(true);
+        }
         ("think", _) => "a boolean or a string",
         ("options", _) => "an object",
         ("keep_alive", _) => "a number or a string",
         _ => "a number",
     };
-    Err(ApiError::invalid(name, "invalid_type", format!("Invalid type for '{name}': expected {expected}.")))
+    Err(ApiError::invalid(
+        name,
+        "invalid_type",
+        format!("Invalid type for '{name}': expected {expected}."),
+    ))
 }
 
-/// Adds to Ollama's `options` those that the configuration has for the model. What the request says, in `options` or beside them, is stronger.
+/// Adds to Ollama's `options` those that the configuration has for the model. What the request
+/// says, in `options` or beside them, is stronger.
 pub(crate) fn add(extra: &mut Extra, options: &Map<String, Value>) {
     let beside = |name: &String| extra.contains_key(name);
     let unsaid: Vec<_> = options.iter().filter(|(name, _)| !beside(name)).collect();
-    let all = extra.entry("options").or_insert_with(|| Value::Object(Map::new()));
+    let all = extra
+        .entry("options")
+        .or_insert_with(|| Value::Object(Map::new()));
     let Value::Object(all) = all else { return };
     for (name, value) in unsaid {
         all.entry(name.as_str()).or_insert_with(|| value.clone());
@@ -185,8 +250,14 @@ mod tests {
     fn keep_alive_is_named_where_models_stay_loaded_anyway() {
         let asked = json!({"model": "m", "messages": [], "keep_alive": "5m", "top_k": 5});
         let mut request = serde_json::from_value(asked).unwrap();
-        let can = Abilities { can: AbilitySet::of(&[Ability::EngineOptions]), ..Abilities::default() };
-        assert_eq!(settle(&mut request, &can, Strictness::Plain).unwrap(), ["keep_alive"]);
+        let can = Abilities {
+            can: AbilitySet::of(&[Ability::EngineOptions]),
+            ..Abilities::default()
+        };
+        assert_eq!(
+            settle(&mut request, &can, Strictness::Plain).unwrap(),
+            ["keep_alive"]
+        );
     }
 
     #[test]
@@ -194,14 +265,32 @@ mod tests {
         let asked = json!({"model": "m", "messages": [], "num_ctx": 131_072, "options": {"num_ctx": 4096, "top_k": 5}});
         let request = || serde_json::from_value::<Request>(asked.clone()).unwrap();
         let can = AbilitySet::of(&[Ability::EngineOptions]);
-        let can = Abilities { can, options: OptionNames::Embedded, context_length: Some(2048), ..Abilities::default() };
+        let can = Abilities {
+            can,
+            options: OptionNames::Embedded,
+            context_length: Some(2048),
+            ..Abilities::default()
+        };
         let mut plain = request();
-        assert_eq!(settle(&mut plain, &can, Strictness::Plain).unwrap(), ["num_ctx", "options.num_ctx"]);
-        assert_eq!(serde_json::to_value(plain.extra).unwrap(), json!({"options": {"top_k": 5}}));
+        assert_eq!(
+            settle(&mut plain, &can, Strictness::Plain).unwrap(),
+            ["num_ctx", "options.num_ctx"]
+        );
+        assert_eq!(
+            serde_json::to_value(plain.extra).unwrap(),
+            json!({"options": {"top_k": 5}})
+        );
         let refused = settle(&mut request(), &can, Strictness::Strict).unwrap_err();
         assert_eq!(refused.error.param.as_deref(), Some("num_ctx"));
-        let can = Abilities { options: OptionNames::Ollama, ..can };
-        assert_eq!(settle(&mut request(), &can, Strictness::Plain).unwrap(), ["options.num_ctx"], "as outdone");
+        let can = Abilities {
+            options: OptionNames::Ollama,
+            ..can
+        };
+        assert_eq!(
+            settle(&mut request(), &can, Strictness::Plain).unwrap(),
+            ["options.num_ctx"],
+            "as outdone"
+        );
     }
 
     #[test]
@@ -209,13 +298,20 @@ mod tests {
         let asked = json!({"model": "m", "messages": [], "options": {"top_k": 5, "mirostat": 1}});
         let request = || serde_json::from_value::<Request>(asked.clone()).unwrap();
         let can = AbilitySet::of(&[Ability::EngineOptions]);
-        let can = Abilities { can, options: OptionNames::Embedded, ..Abilities::default() };
+        let can = Abilities {
+            can,
+            options: OptionNames::Embedded,
+            ..Abilities::default()
+        };
         let refused = settle(&mut request(), &can, Strictness::Strict).unwrap_err();
         assert_eq!(refused.error.param.as_deref(), Some("options.mirostat"));
         assert_eq!(refused.error.code.as_deref(), Some("unsupported_parameter"));
         for strictness in [Strictness::Plain, Strictness::Lenient] {
             let mut request = request();
-            assert_eq!(settle(&mut request, &can, strictness).unwrap(), ["options.mirostat"]);
+            assert_eq!(
+                settle(&mut request, &can, strictness).unwrap(),
+                ["options.mirostat"]
+            );
             assert_eq!(request.extra["options"], json!({"top_k": 5}));
         }
     }

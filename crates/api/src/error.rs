@@ -10,8 +10,9 @@ use loggia_wire::openai::{ErrorBody, ErrorObject};
 
 use crate::{Body, packed};
 
-/// How long a client should wait where nobody says it: for an engine that is busy or down, for a limit of the engine's, for a model to be
-/// pulled. Some clients give up for good on a 429 or 503 without a time.
+/// How long a client should wait where nobody says it: for an engine that is busy or down, for a
+/// limit of the engine's, for a model to be pulled. Some clients give up for good on a 429 or 503
+/// without a time.
 const BUSY_RETRY_AFTER: Duration = Duration::from_secs(1);
 const LIMITED_RETRY_AFTER: Duration = Duration::from_secs(2);
 const NO_MODELS_RETRY_AFTER: Duration = Duration::from_secs(30);
@@ -32,9 +33,11 @@ pub struct ApiError {
     pub status: StatusCode,
     /// The error object.
     pub error: ErrorObject,
-    /// Whether the SDKs should try again by themselves, where their own rule (408, 409, 429, 5xx) is wrong.
+    /// Whether the SDKs should try again by themselves, where their own rule (408, 409, 429, 5xx)
+    /// is wrong.
     pub should_retry: Option<bool>,
-    /// When another try is worth it. Every 429 and 503 has a time, but for an account that has nothing left.
+    /// When another try is worth it. Every 429 and 503 has a time, but for an account that has
+    /// nothing left.
     pub retry_after: Option<Duration>,
     /// The methods that the route has, on a 405.
     pub allow: &'static [Method],
@@ -44,18 +47,31 @@ impl ApiError {
     /// An error with OpenAI's type for this status.
     pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
         let kind = kind(status).to_owned();
-        let error = ErrorObject { message: bounded(message.into()), kind, param: None, code: None };
+        let error = ErrorObject {
+            message: bounded(message.into()),
+            kind,
+            param: None,
+            code: None,
+        };
         let retry_after = match status {
             StatusCode::SERVICE_UNAVAILABLE => Some(BUSY_RETRY_AFTER),
             StatusCode::TOO_MANY_REQUESTS => Some(LIMITED_RETRY_AFTER),
             _ => None,
         };
-        Self { status, error, should_retry: None, retry_after, allow: &[] }
+        Self {
+            status,
+            error,
+            should_retry: None,
+            retry_after,
+            allow: &[],
+        }
     }
 
     /// A 400 about one field.
     pub fn invalid(param: impl Into<String>, code: &str, message: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, message).about(param).coded(code)
+        Self::new(StatusCode::BAD_REQUEST, message)
+            .about(param)
+            .coded(code)
     }
 
     /// The field at fault.
@@ -72,10 +88,13 @@ impl ApiError {
         self
     }
 
-    /// Another try is worth it after this time, where it is known; at most so late that the SDKs still try.
+    /// Another try is worth it after this time, where it is known; at most so late that the SDKs
+    /// still try.
     #[must_use]
     fn again_after(mut self, time: Option<Duration>) -> Self {
-        self.retry_after = time.or(self.retry_after).map(|time| time.min(LONGEST_RETRY_AFTER));
+        self.retry_after = time
+            .or(self.retry_after)
+            .map(|time| time.min(LONGEST_RETRY_AFTER));
         self
     }
 
@@ -92,9 +111,11 @@ impl ApiError {
         Self::new(StatusCode::UNAUTHORIZED, message).coded("invalid_api_key")
     }
 
-    /// A key that is none of this server's. Nothing of it is told again: errors are logged, and shown to others.
+    /// A key that is none of this server's. Nothing of it is told again: errors are logged, and
+    /// shown to others.
     pub fn wrong_key() -> Self {
-        let message = "Incorrect API key provided. It is none of this server's; ask whoever runs it for one.";
+        let message =
+            "Incorrect API key provided. It is none of this server's; ask whoever runs it for one.";
         Self::new(StatusCode::UNAUTHORIZED, message).coded("invalid_api_key")
     }
 
@@ -102,20 +123,25 @@ impl ApiError {
     pub(crate) fn may_not_delete() -> Self {
         let message = "You have insufficient permissions for this operation: this API key may not delete models. \
                        Ask the operator of this server to set `may_delete_models = true` for it.";
-        Self::new(StatusCode::FORBIDDEN, message).coded("insufficient_permissions").not_again()
+        Self::new(StatusCode::FORBIDDEN, message)
+            .coded("insufficient_permissions")
+            .not_again()
     }
 
     /// A deletion without an API key, on a server that wants one for it.
     pub(crate) fn deletes_for_keys_only() -> Self {
-        let message =
-            "This server deletes models only for an API key that has `may_delete_models = true` in its configuration.";
-        Self::new(StatusCode::FORBIDDEN, message).coded("insufficient_permissions").not_again()
+        let message = "This server deletes models only for an API key that has `may_delete_models = true` in its configuration.";
+        Self::new(StatusCode::FORBIDDEN, message)
+            .coded("insufficient_permissions")
+            .not_again()
     }
 
     /// A deletion without an API key that a web page asks for.
     pub(crate) fn no_page_deletes() -> Self {
         let message = "A web page cannot delete models without an API key that has `may_delete_models = true`.";
-        Self::new(StatusCode::FORBIDDEN, message).coded("insufficient_permissions").not_again()
+        Self::new(StatusCode::FORBIDDEN, message)
+            .coded("insufficient_permissions")
+            .not_again()
     }
 
     /// `meant` is the route that the path looks like.
@@ -123,7 +149,9 @@ impl ApiError {
         let url: String = path.chars().take(LONGEST_PATH).collect();
         let message = match meant {
             Some(meant) => {
-                format!("Invalid URL ({method} {url}). Did you mean {meant}? The base URL of a client ends in '/v1'.")
+                format!(
+                    "Invalid URL ({method} {url}). Did you mean {meant}? The base URL of a client ends in '/v1'."
+                )
             }
             None => format!("Invalid URL ({method} {url})"),
         };
@@ -131,14 +159,22 @@ impl ApiError {
     }
 
     pub(crate) fn wrong_method(method: &Method, path: &str, allowed: &'static [Method]) -> Self {
-        let message = format!("Not allowed to {method} on {path}; use {}.", listed(allowed, " or "));
-        let mut error = Self::new(StatusCode::METHOD_NOT_ALLOWED, message).coded("method_not_supported");
+        let message = format!(
+            "Not allowed to {method} on {path}; use {}.",
+            listed(allowed, " or ")
+        );
+        let mut error =
+            Self::new(StatusCode::METHOD_NOT_ALLOWED, message).coded("method_not_supported");
         error.allow = allowed;
         error
     }
 
     pub(crate) fn unknown(param: &str) -> Self {
-        Self::invalid(param, "unknown_parameter", format!("Unknown parameter: '{param}'."))
+        Self::invalid(
+            param,
+            "unknown_parameter",
+            format!("Unknown parameter: '{param}'."),
+        )
     }
 
     pub(crate) fn unsupported(param: &str) -> Self {
@@ -146,7 +182,8 @@ impl ApiError {
         Self::invalid(param, "unsupported_parameter", message)
     }
 
-    /// The same error as the profile has it: the original had three types, and neither param nor code.
+    /// The same error as the profile has it: the original had three types, and neither param nor
+    /// code.
     #[must_use]
     pub(crate) fn under(mut self, profile: Profile) -> Self {
         if profile == Profile::Original {
@@ -155,7 +192,12 @@ impl ApiError {
                 404 => "not_found_error",
                 _ => "api_error",
             };
-            self.error = ErrorObject { kind: kind.to_owned(), param: None, code: None, ..self.error };
+            self.error = ErrorObject {
+                kind: kind.to_owned(),
+                param: None,
+                code: None,
+                ..self.error
+            };
         }
         self
     }
@@ -165,22 +207,32 @@ impl ApiError {
     pub(crate) fn of_a_prompt(mut self) -> Self {
         if self.error.param.as_deref() == Some("messages") {
             self.error.param = Some("prompt".to_owned());
-            let words = [("our messages are", "our prompt is"), ("messages", "prompt")];
-            self.error.message =
-                words.iter().fold(self.error.message, |message, (chats, prompts)| message.replace(chats, prompts));
+            let words = [
+                ("our messages are", "our prompt is"),
+                ("messages", "prompt"),
+            ];
+            self.error.message = words
+                .iter()
+                .fold(self.error.message, |message, (chats, prompts)| {
+                    message.replace(chats, prompts)
+                });
         }
         self
     }
 
     /// The body of a refusal, or the data of an error event.
     pub fn body(&self) -> ErrorBody {
-        ErrorBody { error: self.error.clone() }
+        ErrorBody {
+            error: self.error.clone(),
+        }
     }
 
     /// The refusal as an HTTP answer.
     pub fn response(&self) -> Response<Body> {
         // Four strings are always JSON.
-        let body = serde_json::to_vec(&self.body()).map(Bytes::from).unwrap_or_default();
+        let body = serde_json::to_vec(&self.body())
+            .map(Bytes::from)
+            .unwrap_or_default();
         let mut response = Response::new(Body::failed(body));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
@@ -191,11 +243,18 @@ impl ApiError {
         }
         if let Some(after) = self.retry_after {
             // OpenAI's packages take 0 for no time at all.
-            let after = if after.as_millis() == 0 { BUSY_RETRY_AFTER } else { after };
+            let after = if after.as_millis() == 0 {
+                BUSY_RETRY_AFTER
+            } else {
+                after
+            };
             let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
             let millis = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
-            headers.insert(HeaderName::from_static("retry-after-ms"), HeaderValue::from(millis));
+            headers.insert(
+                HeaderName::from_static("retry-after-ms"),
+                HeaderValue::from(millis),
+            );
         }
         if self.status == StatusCode::UNSUPPORTED_MEDIA_TYPE {
             headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(packed::KNOWN));
@@ -214,7 +273,11 @@ impl ApiError {
 }
 
 fn listed(methods: &[Method], between: &str) -> String {
-    methods.iter().map(Method::as_str).collect::<Vec<_>>().join(between)
+    methods
+        .iter()
+        .map(Method::as_str)
+        .collect::<Vec<_>>()
+        .join(between)
 }
 
 /// Errors quote the client and the engine; nothing says how long a name or a value of theirs is.
@@ -238,7 +301,9 @@ fn kind(status: StatusCode) -> &'static str {
 fn rate_limited(message: String, code: Option<String>, retry_after: Option<Duration>) -> ApiError {
     let limited = ApiError::new(StatusCode::TOO_MANY_REQUESTS, message);
     let no_quota = code.as_deref() == Some(BackendError::NO_QUOTA);
-    let mut limited = limited.coded(bounded(code.unwrap_or_else(|| "rate_limit_exceeded".to_owned())));
+    let mut limited = limited.coded(bounded(
+        code.unwrap_or_else(|| "rate_limit_exceeded".to_owned()),
+    ));
     if no_quota {
         BackendError::NO_QUOTA.clone_into(&mut limited.error.kind);
         limited.should_retry = Some(false);
@@ -252,28 +317,40 @@ impl From<BackendError> for ApiError {
     fn from(error: BackendError) -> Self {
         let message = error.to_string();
         match error {
-            BackendError::ModelNotFound { .. } => Self::new(StatusCode::NOT_FOUND, message).coded("model_not_found"),
+            BackendError::ModelNotFound { .. } => {
+                Self::new(StatusCode::NOT_FOUND, message).coded("model_not_found")
+            }
             BackendError::NoModels => {
-                let none = Self::new(StatusCode::SERVICE_UNAVAILABLE, message).coded("no_models").not_again();
+                let none = Self::new(StatusCode::SERVICE_UNAVAILABLE, message)
+                    .coded("no_models")
+                    .not_again();
                 none.again_after(Some(NO_MODELS_RETRY_AFTER))
             }
             BackendError::InvalidRequest { param, code, .. } => {
                 let mut refused = Self::new(StatusCode::BAD_REQUEST, message);
-                refused.error = ErrorObject { param, code, ..refused.error };
+                refused.error = ErrorObject {
+                    param,
+                    code,
+                    ..refused.error
+                };
                 refused
             }
-            BackendError::ContextLengthExceeded { .. } => Self::invalid("messages", "context_length_exceeded", message),
+            BackendError::ContextLengthExceeded { .. } => {
+                Self::invalid("messages", "context_length_exceeded", message)
+            }
             BackendError::InputTooLong { index, .. } => {
-                let param = index.map_or_else(|| "input".to_owned(), |index| format!("input[{index}]"));
+                let param =
+                    index.map_or_else(|| "input".to_owned(), |index| format!("input[{index}]"));
                 Self::invalid(param, "context_length_exceeded", message)
             }
-            // As OpenAI does: a 404 where the model is not made for the route, a 403 where it makes no embeddings.
-            BackendError::Unsupported { work: Work::Chat | Work::Completions } => {
-                Self::new(StatusCode::NOT_FOUND, message).about("model")
-            }
-            BackendError::Unsupported { work: Work::Embeddings } => {
-                Self::new(StatusCode::FORBIDDEN, message).about("model")
-            }
+            // As OpenAI does: a 404 where the model is not made for the route, a 403 where it makes
+            // no embeddings.
+            BackendError::Unsupported {
+                work: Work::Chat | Work::Completions,
+            } => Self::new(StatusCode::NOT_FOUND, message).about("model"),
+            BackendError::Unsupported {
+                work: Work::Embeddings,
+            } => Self::new(StatusCode::FORBIDDEN, message).about("model"),
             BackendError::NotDeleted { why, .. } => {
                 let (status, code) = if why.is_conflict() {
                     (StatusCode::CONFLICT, "model_in_use")
@@ -281,47 +358,71 @@ impl From<BackendError> for ApiError {
                     (StatusCode::FORBIDDEN, "model_not_deletable")
                 };
                 let refused = Self::new(status, message).about("model").coded(code);
-                // The SDKs repeat a 409 by themselves: of use only where the model will be free in a moment.
-                if why == NotDeleted::InUse { refused } else { refused.not_again() }
+                // The SDKs repeat a 409 by themselves: of use only where the model will be free in
+                // a moment.
+                if why == NotDeleted::InUse {
+                    refused
+                } else {
+                    refused.not_again()
+                }
             }
             BackendError::Busy { retry_after } => {
                 let busy = Self::new(StatusCode::SERVICE_UNAVAILABLE, message).coded("engine_busy");
                 busy.again_after(retry_after)
             }
-            BackendError::RateLimited { code, retry_after, .. } => rate_limited(message, code, retry_after),
-            BackendError::Refused { status, param, code, .. } => {
+            BackendError::RateLimited {
+                code, retry_after, ..
+            } => rate_limited(message, code, retry_after),
+            BackendError::Refused {
+                status,
+                param,
+                code,
+                ..
+            } => {
                 // What else it may be is no refusal of a request's.
-                let status = StatusCode::from_u16(status).ok().filter(StatusCode::is_client_error);
+                let status = StatusCode::from_u16(status)
+                    .ok()
+                    .filter(StatusCode::is_client_error);
                 let status = status.unwrap_or(StatusCode::BAD_REQUEST);
                 let mut refused = Self::new(status, message);
-                refused.error = ErrorObject { param: param.map(bounded), code: code.map(bounded), ..refused.error };
+                refused.error = ErrorObject {
+                    param: param.map(bounded),
+                    code: code.map(bounded),
+                    ..refused.error
+                };
                 refused
             }
-            BackendError::Credentials { .. } => {
-                Self::new(StatusCode::BAD_GATEWAY, message).coded("backend_credentials").not_again()
-            }
+            BackendError::Credentials { .. } => Self::new(StatusCode::BAD_GATEWAY, message)
+                .coded("backend_credentials")
+                .not_again(),
             BackendError::Unreachable { .. } => {
                 Self::new(StatusCode::BAD_GATEWAY, message).coded("backend_unreachable")
             }
             // As long as the configuration says what it says, no try will help.
-            BackendError::Tls { .. } => {
-                Self::new(StatusCode::BAD_GATEWAY, message).coded("backend_unreachable").not_again()
-            }
+            BackendError::Tls { .. } => Self::new(StatusCode::BAD_GATEWAY, message)
+                .coded("backend_unreachable")
+                .not_again(),
             // A prompt that took too long once would be read from its beginning again.
             BackendError::TimedOut { phase, .. } => {
                 let late = Self::new(StatusCode::GATEWAY_TIMEOUT, message).coded("backend_timeout");
-                if phase == Phase::Connect { late } else { late.not_again() }
+                if phase == Phase::Connect {
+                    late
+                } else {
+                    late.not_again()
+                }
             }
-            BackendError::BadAnswer { .. } => {
-                Self::new(StatusCode::BAD_GATEWAY, message).coded("backend_bad_answer").not_again()
-            }
+            BackendError::BadAnswer { .. } => Self::new(StatusCode::BAD_GATEWAY, message)
+                .coded("backend_bad_answer")
+                .not_again(),
             BackendError::CutShort { .. } | BackendError::Unfinished => {
                 Self::new(StatusCode::BAD_GATEWAY, message).coded("backend_cut_short")
             }
-            BackendError::Overdue { .. } => {
-                Self::new(StatusCode::GATEWAY_TIMEOUT, message).coded("backend_timeout").not_again()
+            BackendError::Overdue { .. } => Self::new(StatusCode::GATEWAY_TIMEOUT, message)
+                .coded("backend_timeout")
+                .not_again(),
+            BackendError::Engine { .. } => {
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, message).coded("engine_error")
             }
-            BackendError::Engine { .. } => Self::new(StatusCode::INTERNAL_SERVER_ERROR, message).coded("engine_error"),
         }
     }
 }

@@ -1,4 +1,5 @@
-//! What becomes of each field that a model's backend may not be able to honour: one table (`docs/dialects.md`, part 3).
+//! What becomes of each field that a model's backend may not be able to honour: one table
+//! (`docs/dialects.md`, part 3).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,19 +7,22 @@ use loggia_backend::ollama::lost_of_tools;
 use loggia_backend::{Abilities, Ability, BackendError, ToolSchemas};
 use loggia_wire::Extra;
 use loggia_wire::openai::{
-    ChatCompletionRequest as Request, Content, Message, PartKind, ResponseFormat, Role, StreamOptions, Tool, ToolChoice,
+    ChatCompletionRequest as Request, Content, Message, PartKind, ResponseFormat, Role,
+    StreamOptions, Tool, ToolChoice,
 };
 use serde_json::Value;
 
 use crate::{
-    ApiError, Strictness, conversation, engine_options, misplaced, reasoning, schema, tool_choice, unseen, words,
+    ApiError, Strictness, conversation, engine_options, misplaced, reasoning, schema, tool_choice,
+    unseen, words,
 };
 
 /// One thing that a request can ask for.
 pub(crate) struct Field<R> {
     /// Its path, as `param` and `x-loggia-ignored` name it.
     pub(crate) name: &'static str,
-    /// Whether this request asks for it. A field that is there but asks for nothing (`n: 1`, `modalities: ["text"]`) does not.
+    /// Whether this request asks for it. A field that is there but asks for nothing (`n: 1`,
+    /// `modalities: ["text"]`) does not.
     asks: fn(&R) -> bool,
     /// What the backend must be able to do.
     needs: Needs,
@@ -29,7 +33,8 @@ pub(crate) struct Field<R> {
 /// What a field needs in order to be honoured, and what becomes of it where that is not there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Needs {
-    /// The client asked to be protected from an answer that is otherwise: refused, and dropped under `--lenient` alone.
+    /// The client asked to be protected from an answer that is otherwise: refused, and dropped
+    /// under `--lenient` alone.
     Guarantee(Ability),
     /// Dropped and named; refused under `--strict`.
     Effect(Ability),
@@ -37,31 +42,65 @@ pub(crate) enum Needs {
     Idle(Ability),
 }
 
-/// A field without which the answer would be wrong in a way that the client asked to be protected from.
+/// A field without which the answer would be wrong in a way that the client asked to be protected
+/// from.
 pub(crate) const fn guarantee<R>(
     name: &'static str,
     needs: Ability,
     asks: fn(&R) -> bool,
     drop: fn(&mut R),
 ) -> Field<R> {
-    Field { name, asks, needs: Needs::Guarantee(needs), drop }
+    Field {
+        name,
+        asks,
+        needs: Needs::Guarantee(needs),
+        drop,
+    }
 }
 
 /// A field that can be left out, as long as the client is told.
-pub(crate) const fn effect<R>(name: &'static str, needs: Ability, asks: fn(&R) -> bool, drop: fn(&mut R)) -> Field<R> {
-    Field { name, asks, needs: Needs::Effect(needs), drop }
+pub(crate) const fn effect<R>(
+    name: &'static str,
+    needs: Ability,
+    asks: fn(&R) -> bool,
+    drop: fn(&mut R),
+) -> Field<R> {
+    Field {
+        name,
+        asks,
+        needs: Needs::Effect(needs),
+        drop,
+    }
 }
 
 /// A field that asks for nothing as it stands.
-pub(crate) const fn idle<R>(name: &'static str, needs: Ability, asks: fn(&R) -> bool, drop: fn(&mut R)) -> Field<R> {
-    Field { name, asks, needs: Needs::Idle(needs), drop }
+pub(crate) const fn idle<R>(
+    name: &'static str,
+    needs: Ability,
+    asks: fn(&R) -> bool,
+    drop: fn(&mut R),
+) -> Field<R> {
+    Field {
+        name,
+        asks,
+        needs: Needs::Idle(needs),
+        drop,
+    }
 }
 
-/// Every field that some backend cannot honour. Those that all can (`messages`, `temperature`, `stop`, …) are not here.
+/// Every field that some backend cannot honour. Those that all can (`messages`, `temperature`,
+/// `stop`, …) are not here.
 pub(crate) static FIELDS: &[Field<Request>] = &[
-    effect("tools[].type", Ability::HostedFields, |r| r.tools.iter().flatten().any(is_other), drop_other_tools),
+    effect(
+        "tools[].type",
+        Ability::HostedFields,
+        |r| r.tools.iter().flatten().any(is_other),
+        drop_other_tools,
+    ),
     effect("tools", Ability::Tools, offers_tools, |r| r.tools = None),
-    effect("functions", Ability::Tools, offers_functions, |r| r.functions = None),
+    effect("functions", Ability::Tools, offers_functions, |r| {
+        r.functions = None
+    }),
     effect(
         "tool_choice.allowed_tools.tools",
         Ability::HostedFields,
@@ -74,9 +113,24 @@ pub(crate) static FIELDS: &[Field<Request>] = &[
         |r| r.tool_choice.is_some() && r.must_call(),
         |r| r.tool_choice = None,
     ),
-    guarantee("function_call", Ability::ToolChoice, must_call_function, |r| r.function_call = None),
-    effect("parallel_tool_calls", Ability::SingleToolCall, wants_single_call, |r| r.parallel_tool_calls = None),
-    guarantee("response_format", Ability::JsonObject, |r| wants_format(r, false), |r| r.response_format = None),
+    guarantee(
+        "function_call",
+        Ability::ToolChoice,
+        must_call_function,
+        |r| r.function_call = None,
+    ),
+    effect(
+        "parallel_tool_calls",
+        Ability::SingleToolCall,
+        wants_single_call,
+        |r| r.parallel_tool_calls = None,
+    ),
+    guarantee(
+        "response_format",
+        Ability::JsonObject,
+        |r| wants_format(r, false),
+        |r| r.response_format = None,
+    ),
     guarantee(
         "response_format.json_schema",
         Ability::JsonSchema,
@@ -89,11 +143,32 @@ pub(crate) static FIELDS: &[Field<Request>] = &[
         |r| r.logit_bias.as_ref().is_some_and(|all| !all.is_empty()),
         |r| r.logit_bias = None,
     ),
-    effect("logprobs", Ability::Logprobs, |r| r.logprobs == Some(true), drop_logprobs),
-    effect("n", Ability::SeveralChoices, |r| r.choices() > 1, |r| r.n = None),
-    effect("seed", Ability::Seed, |r| r.seed.is_some(), |r| r.seed = None),
-    // What Ollama and the embedded engine are told of reasoning has been settled before (`reasoning.rs`).
-    effect("reasoning_effort", Ability::Reasoning, wants_reasoning, |r| r.reasoning_effort = None),
+    effect(
+        "logprobs",
+        Ability::Logprobs,
+        |r| r.logprobs == Some(true),
+        drop_logprobs,
+    ),
+    effect(
+        "n",
+        Ability::SeveralChoices,
+        |r| r.choices() > 1,
+        |r| r.n = None,
+    ),
+    effect(
+        "seed",
+        Ability::Seed,
+        |r| r.seed.is_some(),
+        |r| r.seed = None,
+    ),
+    // What Ollama and the embedded engine are told of reasoning has been settled before
+    // (`reasoning.rs`).
+    effect(
+        "reasoning_effort",
+        Ability::Reasoning,
+        wants_reasoning,
+        |r| r.reasoning_effort = None,
+    ),
     effect(
         "messages[].content[].image_url",
         Ability::Images,
@@ -106,48 +181,164 @@ pub(crate) static FIELDS: &[Field<Request>] = &[
         |r| has_part(r, is_audio),
         |r| unseen::replace(r, is_audio),
     ),
-    effect("messages[].content[].file", Ability::Files, |r| has_part(r, is_file), |r| unseen::replace(r, is_file)),
-    effect("messages[].audio", Ability::HostedFields, |r| any(r, |m| m.audio.is_some()), unseen::drop_spoken),
-    effect("audio", Ability::HostedFields, |r| wants_sound(r) && r.audio.is_some(), |r| r.audio = None),
-    effect("modalities", Ability::HostedFields, wants_sound, |r| r.modalities = None),
+    effect(
+        "messages[].content[].file",
+        Ability::Files,
+        |r| has_part(r, is_file),
+        |r| unseen::replace(r, is_file),
+    ),
+    effect(
+        "messages[].audio",
+        Ability::HostedFields,
+        |r| any(r, |m| m.audio.is_some()),
+        unseen::drop_spoken,
+    ),
+    effect(
+        "audio",
+        Ability::HostedFields,
+        |r| wants_sound(r) && r.audio.is_some(),
+        |r| r.audio = None,
+    ),
+    effect("modalities", Ability::HostedFields, wants_sound, |r| {
+        r.modalities = None
+    }),
     effect(
         "web_search_options",
         Ability::HostedFields,
         |r| r.web_search_options.is_some(),
         |r| r.web_search_options = None,
     ),
-    effect("moderation", Ability::HostedFields, |r| r.moderation.is_some(), |r| r.moderation = None),
+    effect(
+        "moderation",
+        Ability::HostedFields,
+        |r| r.moderation.is_some(),
+        |r| r.moderation = None,
+    ),
     guarantee("grammar", Ability::Grammar, wants_grammar, |r| {
         r.extra.remove("grammar");
     }),
-    idle("audio", Ability::HostedFields, |r| r.audio.is_some() && !wants_sound(r), |_| ()),
-    effect("max_tokens", Ability::HostedFields, has_an_outdone_limit, |r| r.max_tokens = None),
-    effect("messages[].name", Ability::HostedFields, |r| any(r, has_idle_name), |_| ()),
-    effect("messages[].content[].image_url.detail", Ability::HostedFields, |r| has_part(r, has_detail), |_| ()),
-    effect("messages[].content[].input_audio.format", Ability::HostedFields, |r| has_part(r, is_odd_sound), |_| ()),
-    effect("messages[].content[].prompt_cache_breakpoint", Ability::HostedFields, has_breakpoint, |_| ()),
-    effect("tools[].function.strict", Ability::StrictTools, may_call_strict_tools, |_| ()),
-    effect("functions[].strict", Ability::StrictTools, may_call_strict_functions, |_| ()),
-    effect("response_format.json_schema.description", Ability::HostedFields, has_schema_description, |_| ()),
-    effect("stream_options.include_obfuscation", Ability::HostedFields, wants_obfuscation, |_| ()),
-    effect("metadata", Ability::HostedFields, |r| r.metadata.as_ref().is_some_and(|all| !all.is_empty()), |_| ()),
-    effect("store", Ability::HostedFields, |r| r.store == Some(true), |_| ()),
+    idle(
+        "audio",
+        Ability::HostedFields,
+        |r| r.audio.is_some() && !wants_sound(r),
+        |_| (),
+    ),
+    effect(
+        "max_tokens",
+        Ability::HostedFields,
+        has_an_outdone_limit,
+        |r| r.max_tokens = None,
+    ),
+    effect(
+        "messages[].name",
+        Ability::HostedFields,
+        |r| any(r, has_idle_name),
+        |_| (),
+    ),
+    effect(
+        "messages[].content[].image_url.detail",
+        Ability::HostedFields,
+        |r| has_part(r, has_detail),
+        |_| (),
+    ),
+    effect(
+        "messages[].content[].input_audio.format",
+        Ability::HostedFields,
+        |r| has_part(r, is_odd_sound),
+        |_| (),
+    ),
+    effect(
+        "messages[].content[].prompt_cache_breakpoint",
+        Ability::HostedFields,
+        has_breakpoint,
+        |_| (),
+    ),
+    effect(
+        "tools[].function.strict",
+        Ability::StrictTools,
+        may_call_strict_tools,
+        |_| (),
+    ),
+    effect(
+        "functions[].strict",
+        Ability::StrictTools,
+        may_call_strict_functions,
+        |_| (),
+    ),
+    effect(
+        "response_format.json_schema.description",
+        Ability::HostedFields,
+        has_schema_description,
+        |_| (),
+    ),
+    effect(
+        "stream_options.include_obfuscation",
+        Ability::HostedFields,
+        wants_obfuscation,
+        |_| (),
+    ),
+    effect(
+        "metadata",
+        Ability::HostedFields,
+        |r| r.metadata.as_ref().is_some_and(|all| !all.is_empty()),
+        |_| (),
+    ),
+    effect(
+        "store",
+        Ability::HostedFields,
+        |r| r.store == Some(true),
+        |_| (),
+    ),
     effect("user", Ability::HostedFields, |r| r.user.is_some(), |_| ()),
-    effect("safety_identifier", Ability::HostedFields, |r| r.safety_identifier.is_some(), |_| ()),
-    effect("prompt_cache_key", Ability::HostedFields, |r| r.prompt_cache_key.is_some(), |_| ()),
-    effect("prompt_cache_retention", Ability::HostedFields, |r| r.prompt_cache_retention.is_some(), |_| ()),
-    effect("prompt_cache_options", Ability::HostedFields, |r| r.prompt_cache_options.is_some(), |_| ()),
+    effect(
+        "safety_identifier",
+        Ability::HostedFields,
+        |r| r.safety_identifier.is_some(),
+        |_| (),
+    ),
+    effect(
+        "prompt_cache_key",
+        Ability::HostedFields,
+        |r| r.prompt_cache_key.is_some(),
+        |_| (),
+    ),
+    effect(
+        "prompt_cache_retention",
+        Ability::HostedFields,
+        |r| r.prompt_cache_retention.is_some(),
+        |_| (),
+    ),
+    effect(
+        "prompt_cache_options",
+        Ability::HostedFields,
+        |r| r.prompt_cache_options.is_some(),
+        |_| (),
+    ),
     effect("service_tier", Ability::HostedFields, wants_a_tier, |_| ()),
-    effect("verbosity", Ability::HostedFields, |r| r.verbosity.as_deref().is_some_and(|v| v != "medium"), |_| ()),
-    effect("prediction", Ability::HostedFields, |r| r.prediction.is_some(), |_| ()),
+    effect(
+        "verbosity",
+        Ability::HostedFields,
+        |r| r.verbosity.as_deref().is_some_and(|v| v != "medium"),
+        |_| (),
+    ),
+    effect(
+        "prediction",
+        Ability::HostedFields,
+        |r| r.prediction.is_some(),
+        |_| (),
+    ),
 ];
 
-/// Settles every field of a request: drops and names what its model's backend cannot honour, or refuses the request for it. Gives back the
-/// names.
+/// Settles every field of a request: drops and names what its model's backend cannot honour, or
+/// refuses the request for it. Gives back the names.
 ///
 /// # Errors
 /// `unsupported_parameter` for the first field that is refused.
-pub(crate) fn settle(request: &mut Request, can: &Abilities, strictness: Strictness) -> Result<Vec<String>, ApiError> {
+pub(crate) fn settle(
+    request: &mut Request,
+    can: &Abilities,
+    strictness: Strictness,
+) -> Result<Vec<String>, ApiError> {
     if strictness == Strictness::Strict && !can.has(Ability::UnknownFields) {
         words::check(request)?;
     }
@@ -173,13 +364,26 @@ pub(crate) fn settle(request: &mut Request, can: &Abilities, strictness: Strictn
         return Ok(ignored);
     }
     engine_options::drop_unsaid(&mut request.extra);
-    ignored.extend(engine_options::settle_context(&mut request.extra, can, strictness)?);
+    ignored.extend(engine_options::settle_context(
+        &mut request.extra,
+        can,
+        strictness,
+    )?);
     ignored.extend(engine_options::settle_outdone(request, can, strictness)?);
     let mut names = unknown(request);
     names.extend(request.messages.iter_mut().flat_map(misplaced::drop_from));
     request.messages.iter_mut().for_each(misplaced::say_refusal);
-    request.messages.iter_mut().for_each(misplaced::as_functions);
-    ignored.extend(settle_unknown(names, &mut request.extra, can, known, strictness)?);
+    request
+        .messages
+        .iter_mut()
+        .for_each(misplaced::as_functions);
+    ignored.extend(settle_unknown(
+        names,
+        &mut request.extra,
+        can,
+        known,
+        strictness,
+    )?);
     Ok(ignored)
 }
 
@@ -189,18 +393,26 @@ pub(crate) fn settle_biases(
     can: &Abilities,
     strictness: Strictness,
 ) -> Result<Vec<String>, ApiError> {
-    let Some(vocabulary) = can.vocabulary else { return Ok(Vec::new()) };
+    let Some(vocabulary) = can.vocabulary else {
+        return Ok(Vec::new());
+    };
     let is_none = |token: &&String| !token.parse::<u64>().is_ok_and(|token| token < vocabulary);
     let missing: Vec<String> = biases.keys().filter(is_none).cloned().collect();
-    if let Some(first) = missing.first().filter(|_| strictness != Strictness::Lenient) {
+    if let Some(first) = missing
+        .first()
+        .filter(|_| strictness != Strictness::Lenient)
+    {
         return Err(BackendError::no_such_token(first, vocabulary).into());
     }
     biases.retain(|token, _| !missing.contains(token));
-    Ok(missing.into_iter().map(|token| format!("logit_bias.{token}")).collect())
+    Ok(missing
+        .into_iter()
+        .map(|token| format!("logit_bias.{token}"))
+        .collect())
 }
 
-/// Settles the fields of a table: refuses, drops, or names each that is asked for in vain. `known` are the fields that the engine reads,
-/// where that is known.
+/// Settles the fields of a table: refuses, drops, or names each that is asked for in vain. `known`
+/// are the fields that the engine reads, where that is known.
 pub(crate) fn settle_each<R>(
     fields: &[Field<R>],
     request: &mut R,
@@ -219,8 +431,12 @@ pub(crate) fn settle_each<R>(
             {
                 continue;
             }
-            Needs::Guarantee(_) if strictness != Strictness::Lenient => return Err(ApiError::unsupported(field.name)),
-            Needs::Effect(_) if strictness == Strictness::Strict => return Err(ApiError::unsupported(field.name)),
+            Needs::Guarantee(_) if strictness != Strictness::Lenient => {
+                return Err(ApiError::unsupported(field.name));
+            }
+            Needs::Effect(_) if strictness == Strictness::Strict => {
+                return Err(ApiError::unsupported(field.name));
+            }
             _ => {}
         }
         (field.drop)(request);
@@ -235,7 +451,8 @@ fn is_read(path: &str, known: Option<&BTreeSet<String>>) -> bool {
     known.is_none_or(|known| known.contains(field))
 }
 
-/// Names, or refuses, the fields beside OpenAI's own that an engine does not read, where all that it reads is known.
+/// Names, or refuses, the fields beside OpenAI's own that an engine does not read, where all that
+/// it reads is known.
 pub(crate) fn settle_unread(
     extra: &Extra,
     known: Option<&BTreeSet<String>>,
@@ -248,7 +465,8 @@ pub(crate) fn settle_unread(
     }
 }
 
-/// Names, or refuses, the fields that OpenAI's API does not have and nobody here knows; `extra` are those beside OpenAI's own.
+/// Names, or refuses, the fields that OpenAI's API does not have and nobody here knows; `extra` are
+/// those beside OpenAI's own.
 pub(crate) fn settle_unknown(
     mut names: BTreeSet<String>,
     extra: &mut Extra,
@@ -275,7 +493,8 @@ pub(crate) fn settle_unknown(
 /// The paths of the fields that OpenAI's API does not have, each once.
 fn unknown(request: &Request) -> BTreeSet<String> {
     let mut names: BTreeSet<String> = request.extra.keys().cloned().collect();
-    let mut add = |place: &str, extra: &Extra| names.extend(extra.keys().map(|key| format!("{place}.{key}")));
+    let mut add =
+        |place: &str, extra: &Extra| names.extend(extra.keys().map(|key| format!("{place}.{key}")));
     if let Some(options) = &request.stream_options {
         add("stream_options", &options.extra);
     }
@@ -294,7 +513,9 @@ fn unknown(request: &Request) -> BTreeSet<String> {
             add("messages[].content[]", &part.extra);
             match &part.kind {
                 PartKind::ImageUrl { extra, .. } => add("messages[].content[].image_url", extra),
-                PartKind::InputAudio { extra, .. } => add("messages[].content[].input_audio", extra),
+                PartKind::InputAudio { extra, .. } => {
+                    add("messages[].content[].input_audio", extra)
+                }
                 _ => {}
             }
         }
@@ -315,13 +536,20 @@ fn unknown(request: &Request) -> BTreeSet<String> {
 }
 
 fn offers_tools(request: &Request) -> bool {
-    let offered = request.tools.as_ref().is_some_and(|tools| !tools.is_empty());
-    // A call that must be made needs no model that knows of tools: its answer is held to the call's schema.
+    let offered = request
+        .tools
+        .as_ref()
+        .is_some_and(|tools| !tools.is_empty());
+    // A call that must be made needs no model that knows of tools: its answer is held to the call's
+    // schema.
     offered && request.tool_choice != Some(ToolChoice::None) && !request.must_call()
 }
 
 fn offers_functions(request: &Request) -> bool {
-    let offered = request.functions.as_ref().is_some_and(|functions| !functions.is_empty());
+    let offered = request
+        .functions
+        .as_ref()
+        .is_some_and(|functions| !functions.is_empty());
     let choice = request.function_call.as_ref();
     offered && choice.and_then(Value::as_str) != Some("none") && !must_call_function(request)
 }
@@ -344,7 +572,10 @@ fn drop_other_tools(request: &mut Request) {
 
 /// Where both are there the newer wins.
 fn has_an_outdone_limit(request: &Request) -> bool {
-    request.max_tokens.is_some() && request.max_completion_tokens.is_some_and(|limit| request.max_tokens != Some(limit))
+    request.max_tokens.is_some()
+        && request
+            .max_completion_tokens
+            .is_some_and(|limit| request.max_tokens != Some(limit))
 }
 
 fn wants_single_call(request: &Request) -> bool {
@@ -369,11 +600,18 @@ fn drop_logprobs(request: &mut Request) {
 }
 
 fn wants_reasoning(request: &Request) -> bool {
-    request.reasoning_effort.as_deref().is_some_and(|effort| effort != "none")
+    request
+        .reasoning_effort
+        .as_deref()
+        .is_some_and(|effort| effort != "none")
 }
 
 fn wants_sound(request: &Request) -> bool {
-    request.modalities.iter().flatten().any(|modality| modality != "text")
+    request
+        .modalities
+        .iter()
+        .flatten()
+        .any(|modality| modality != "text")
 }
 
 fn wants_obfuscation(request: &Request) -> bool {
@@ -390,22 +628,36 @@ fn wants_grammar(request: &Request) -> bool {
 
 /// Whether these fields beside OpenAI's own have a grammar that asks for something.
 pub(crate) fn has_grammar(extra: &Extra) -> bool {
-    extra.get("grammar").is_some_and(|grammar| !grammar.is_null() && grammar != "")
+    extra
+        .get("grammar")
+        .is_some_and(|grammar| !grammar.is_null() && grammar != "")
 }
 
 fn wants_a_tier(request: &Request) -> bool {
-    request.service_tier.as_deref().is_some_and(|tier| tier != "auto" && tier != "default")
+    request
+        .service_tier
+        .as_deref()
+        .is_some_and(|tier| tier != "auto" && tier != "default")
 }
 
 /// Where a call must be made, its arguments keep to the schema in any case.
 fn may_call_strict_tools(request: &Request) -> bool {
-    let mut functions = request.tools.iter().flatten().filter_map(|tool| tool.function.as_ref());
+    let mut functions = request
+        .tools
+        .iter()
+        .flatten()
+        .filter_map(|tool| tool.function.as_ref());
     offers_tools(request) && functions.any(|function| function.strict == Some(true))
 }
 
 /// OpenAI's API does not have it in the older form, where it means the same.
 fn may_call_strict_functions(request: &Request) -> bool {
-    offers_functions(request) && request.functions.iter().flatten().any(|function| function.strict == Some(true))
+    offers_functions(request)
+        && request
+            .functions
+            .iter()
+            .flatten()
+            .any(|function| function.strict == Some(true))
 }
 
 /// A name that no template shows: those of functions are how their results are told apart.
@@ -435,8 +687,15 @@ fn has_detail(part: &PartKind) -> bool {
 }
 
 fn has_breakpoint(request: &Request) -> bool {
-    let contents = request.messages.iter().filter_map(|message| message.content.as_ref());
-    contents.flat_map(Content::parts).any(|part| part.extra.get(words::BREAKPOINT).is_some_and(|mark| !mark.is_null()))
+    let contents = request
+        .messages
+        .iter()
+        .filter_map(|message| message.content.as_ref());
+    contents.flat_map(Content::parts).any(|part| {
+        part.extra
+            .get(words::BREAKPOINT)
+            .is_some_and(|mark| !mark.is_null())
+    })
 }
 
 fn any(request: &Request, test: fn(&Message) -> bool) -> bool {
@@ -444,8 +703,13 @@ fn any(request: &Request, test: fn(&Message) -> bool) -> bool {
 }
 
 fn has_part(request: &Request, test: fn(&PartKind) -> bool) -> bool {
-    let contents = request.messages.iter().filter_map(|message| message.content.as_ref());
-    contents.flat_map(Content::parts).any(|part| test(&part.kind))
+    let contents = request
+        .messages
+        .iter()
+        .filter_map(|message| message.content.as_ref());
+    contents
+        .flat_map(Content::parts)
+        .any(|part| test(&part.kind))
 }
 
 #[cfg(test)]
@@ -463,25 +727,48 @@ mod tests {
         let schema = json!({"type": "object"});
         let tools = json!([{"type": "function", "function": {"name": "f", "strict": true, "parameters": parameters}}]);
         let format = json!({"type": "json_schema", "json_schema": {"name": "s", "schema": schema}});
-        let asked = json!({"model": "m", "messages": [], "tools": tools, "response_format": format});
+        let asked =
+            json!({"model": "m", "messages": [], "tools": tools, "response_format": format});
         let abilities = [Ability::Tools, Ability::StrictTools, Ability::JsonSchema];
-        let can =
-            Abilities { can: AbilitySet::of(&abilities), schemas: SchemaEngine::Llguidance, ..Abilities::default() };
-        let refused = settle(&mut serde_json::from_value(asked).unwrap(), &can, Strictness::Plain).unwrap_err();
-        assert_eq!(refused.body().error.param.as_deref(), Some("tools[0].function.parameters"), "{refused:?}");
+        let can = Abilities {
+            can: AbilitySet::of(&abilities),
+            schemas: SchemaEngine::Llguidance,
+            ..Abilities::default()
+        };
+        let refused = settle(
+            &mut serde_json::from_value(asked).unwrap(),
+            &can,
+            Strictness::Plain,
+        )
+        .unwrap_err();
+        assert_eq!(
+            refused.body().error.param.as_deref(),
+            Some("tools[0].function.parameters"),
+            "{refused:?}"
+        );
     }
 
     #[test]
     fn a_bias_for_a_token_that_is_not_there_is_refused_and_lenient_drops_it() {
-        let asked = json!({"model": "m", "messages": [], "logit_bias": {"5": 1, "1000": 1, "x": 1}});
-        let can =
-            Abilities { can: AbilitySet::of(&[Ability::LogitBias]), vocabulary: Some(1000), ..Abilities::default() };
+        let asked =
+            json!({"model": "m", "messages": [], "logit_bias": {"5": 1, "1000": 1, "x": 1}});
+        let can = Abilities {
+            can: AbilitySet::of(&[Ability::LogitBias]),
+            vocabulary: Some(1000),
+            ..Abilities::default()
+        };
         let mut request = serde_json::from_value::<Request>(asked).unwrap();
         let refused = settle(&mut request.clone(), &can, Strictness::Plain).unwrap_err();
-        assert_eq!(refused.body().error.param.as_deref(), Some("logit_bias.1000"));
+        assert_eq!(
+            refused.body().error.param.as_deref(),
+            Some("logit_bias.1000")
+        );
         let named = settle(&mut request, &can, Strictness::Lenient).unwrap();
         assert_eq!(named, ["logit_bias.1000", "logit_bias.x"]);
-        assert_eq!(request.logit_bias.unwrap().into_keys().collect::<Vec<_>>(), ["5"]);
+        assert_eq!(
+            request.logit_bias.unwrap().into_keys().collect::<Vec<_>>(),
+            ["5"]
+        );
     }
 
     #[test]
@@ -489,28 +776,58 @@ mod tests {
         let asked = json!({"model": "m", "messages": [], "verbosity": "chatty", "service_tier": "gold",
             "metadata": {"tags": ["a"]}, "prediction": {"type": "other"}});
         let mut request = serde_json::from_value(asked.clone()).unwrap();
-        let can = Abilities { can: AbilitySet::ALL, ..Abilities::default() };
-        assert!(settle(&mut request, &can, Strictness::Strict).unwrap().is_empty());
+        let can = Abilities {
+            can: AbilitySet::ALL,
+            ..Abilities::default()
+        };
+        assert!(
+            settle(&mut request, &can, Strictness::Strict)
+                .unwrap()
+                .is_empty()
+        );
         assert_eq!(serde_json::to_value(&request).unwrap(), asked);
         let refused = settle(&mut request, &Abilities::default(), Strictness::Strict).unwrap_err();
-        assert_eq!(refused.body().error.code.as_deref(), Some("invalid_value"), "{refused:?}");
+        assert_eq!(
+            refused.body().error.code.as_deref(),
+            Some("invalid_value"),
+            "{refused:?}"
+        );
     }
 
     #[test]
-    fn a_field_that_the_engine_does_not_read_is_dropped_and_named_unless_the_client_asked_for_a_guarantee() {
+    fn a_field_that_the_engine_does_not_read_is_dropped_and_named_unless_the_client_asked_for_a_guarantee()
+     {
         let fields = KnownFields {
             chat: Some(["model", "messages", "top_k"].map(str::to_owned).into()),
             ..KnownFields::default()
         };
-        let can = Abilities { can: AbilitySet::ALL, fields: Some(Arc::new(fields)), ..Abilities::default() };
+        let can = Abilities {
+            can: AbilitySet::ALL,
+            fields: Some(Arc::new(fields)),
+            ..Abilities::default()
+        };
         let settled = |strictness, more: Value| {
             let mut asked = json!({"model": "m", "messages": [], "top_k": 1});
-            asked.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-            settle(&mut serde_json::from_value(asked).unwrap(), &can, strictness)
+            asked
+                .as_object_mut()
+                .unwrap()
+                .extend(more.as_object().unwrap().clone());
+            settle(
+                &mut serde_json::from_value(asked).unwrap(),
+                &can,
+                strictness,
+            )
         };
         let param = |refused: ApiError| refused.body().error.param;
-        assert_eq!(settled(Strictness::Strict, json!({})).unwrap(), Vec::<String>::new());
-        let named = settled(Strictness::Plain, json!({"user": "u", "mistyped": 1, "options": {"top_k": 1}})).unwrap();
+        assert_eq!(
+            settled(Strictness::Strict, json!({})).unwrap(),
+            Vec::<String>::new()
+        );
+        let named = settled(
+            Strictness::Plain,
+            json!({"user": "u", "mistyped": 1, "options": {"top_k": 1}}),
+        )
+        .unwrap();
         assert_eq!(named, ["user", "mistyped", "options"]);
         let dropped = json!({"web_search_options": {}, "seed": 5, "reasoning_effort": "low"});
         let named = settled(Strictness::Plain, dropped).unwrap();
@@ -518,8 +835,14 @@ mod tests {
         let promised = json!({"response_format": {"type": "json_object"}});
         let refused = settled(Strictness::Plain, promised).unwrap_err();
         assert_eq!(param(refused).as_deref(), Some("response_format"));
-        for (name, field) in [("mistyped", json!({"mistyped": 1})), ("seed", json!({"seed": 1}))] {
-            assert_eq!(param(settled(Strictness::Strict, field).unwrap_err()).as_deref(), Some(name));
+        for (name, field) in [
+            ("mistyped", json!({"mistyped": 1})),
+            ("seed", json!({"seed": 1})),
+        ] {
+            assert_eq!(
+                param(settled(Strictness::Strict, field).unwrap_err()).as_deref(),
+                Some(name)
+            );
         }
     }
 }

@@ -1,5 +1,6 @@
-//! `file` parts that say what is in them: a text becomes a text part, an image an image part, as far as the model takes these. What is
-//! left, a PDF or the id of a stored file, is replaced by a note as any part that nobody can read.
+//! `file` parts that say what is in them: a text becomes a text part, an image an image part, as
+//! far as the model takes these. What is left, a PDF or the id of a stored file, is replaced by a
+//! note as any part that nobody can read.
 
 use std::path::Path;
 
@@ -25,7 +26,9 @@ const TEXTS: [&str; 9] = [
 ];
 
 /// Endings of names that are text, for data without a type.
-const TEXT_ENDINGS: [&str; 10] = ["txt", "md", "csv", "json", "xml", "yaml", "yml", "toml", "html", "log"];
+const TEXT_ENDINGS: [&str; 10] = [
+    "txt", "md", "csv", "json", "xml", "yaml", "yml", "toml", "html", "log",
+];
 
 /// The images that models take.
 const IMAGES: [&str; 4] = ["image/png", "image/jpeg", "image/gif", "image/webp"];
@@ -39,7 +42,9 @@ pub(crate) fn unpack(request: &mut ChatCompletionRequest, can: &Abilities) -> Re
         return Ok(());
     }
     for (message, at) in request.messages.iter_mut().zip(0..) {
-        let Some(Content::Parts(parts)) = &mut message.content else { continue };
+        let Some(Content::Parts(parts)) = &mut message.content else {
+            continue;
+        };
         for (part, place) in parts.iter_mut().zip(0..) {
             if let PartKind::File(file) = &part.kind
                 && let Some(kind) = content(file, can).map_err(|why| unreadable(at, place, why))?
@@ -54,7 +59,8 @@ pub(crate) fn unpack(request: &mut ChatCompletionRequest, can: &Abilities) -> Re
     Ok(())
 }
 
-/// Parts of text are joined without anything between them: what a file holds begins on a line of its own.
+/// Parts of text are joined without anything between them: what a file holds begins on a line of
+/// its own.
 fn apart(kind: PartKind) -> PartKind {
     match kind {
         PartKind::Text(text) => PartKind::Text(format!("\n\n{text}")),
@@ -62,29 +68,49 @@ fn apart(kind: PartKind) -> PartKind {
     }
 }
 
-/// What of a file has no effect once its content stands in its place: named with the fields that nobody knows.
+/// What of a file has no effect once its content stands in its place: named with the fields that
+/// nobody knows.
 fn unread(file: &File) -> impl Iterator<Item = (String, Value)> {
-    let id = file.file_id.as_ref().map(|id| ("file_id", Value::from(id.as_str())));
-    let odd = file.extra.iter().map(|(name, value)| (name.as_str(), value.clone()));
-    id.into_iter().chain(odd).map(|(name, value)| (format!("file.{name}"), value))
+    let id = file
+        .file_id
+        .as_ref()
+        .map(|id| ("file_id", Value::from(id.as_str())));
+    let odd = file
+        .extra
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.clone()));
+    id.into_iter()
+        .chain(odd)
+        .map(|(name, value)| (format!("file.{name}"), value))
 }
 
 /// What a file holds; none where nobody here can say.
 fn content(file: &File, can: &Abilities) -> Result<Option<PartKind>, &'static str> {
-    let Some(data) = file.file_data.as_deref() else { return Ok(None) };
+    let Some(data) = file.file_data.as_deref() else {
+        return Ok(None);
+    };
     let name = file.filename.as_deref();
     let read = if data_url::is_data_url(data) {
         DataUrl::read(data)
     } else {
-        data_url::base64(data).map(|bytes| DataUrl { media_type: String::new(), bytes })
+        data_url::base64(data).map(|bytes| DataUrl {
+            media_type: String::new(),
+            bytes,
+        })
     };
     let read = read.ok_or("is neither base64 nor a data: URL")?;
     if is_text(&read.media_type, name) {
         // A text in another encoding is a file that cannot be read.
-        return Ok(String::from_utf8(read.bytes).ok().map(|text| PartKind::Text(titled(name, text))));
+        return Ok(String::from_utf8(read.bytes)
+            .ok()
+            .map(|text| PartKind::Text(titled(name, text))));
     }
     if IMAGES.contains(&read.media_type.as_str()) && can.has(Ability::Images) {
-        return Ok(Some(PartKind::ImageUrl { url: read.canonical(), detail: None, extra: Extra::default() }));
+        return Ok(Some(PartKind::ImageUrl {
+            url: read.canonical(),
+            detail: None,
+            extra: Extra::default(),
+        }));
     }
     Ok(None)
 }
@@ -97,11 +123,17 @@ fn titled(name: Option<&str>, text: String) -> String {
 }
 
 fn is_text(kind: &str, name: Option<&str>) -> bool {
-    let ending = name.and_then(|name| Path::new(name).extension()).and_then(|ending| ending.to_str());
+    let ending = name
+        .and_then(|name| Path::new(name).extension())
+        .and_then(|ending| ending.to_str());
     kind.starts_with("text/")
         || TEXTS.contains(&kind)
         || matches!(kind, "" | "application/octet-stream")
-            && ending.is_some_and(|ending| TEXT_ENDINGS.iter().any(|text| ending.eq_ignore_ascii_case(text)))
+            && ending.is_some_and(|ending| {
+                TEXT_ENDINGS
+                    .iter()
+                    .any(|text| ending.eq_ignore_ascii_case(text))
+            })
 }
 
 fn unreadable(message: usize, part: usize, why: &str) -> ApiError {
@@ -120,7 +152,10 @@ mod tests {
     fn unpacked(file: &Value, abilities: &[Ability]) -> Result<Value, ApiError> {
         let asked = json!({"model": "m", "messages": [{"role": "user", "content": [{"type": "file", "file": file}]}]});
         let mut request: ChatCompletionRequest = serde_json::from_value(asked).unwrap();
-        let can = Abilities { can: AbilitySet::of(abilities), ..Abilities::default() };
+        let can = Abilities {
+            can: AbilitySet::of(abilities),
+            ..Abilities::default()
+        };
         unpack(&mut request, &can)?;
         Ok(serde_json::to_value(&request).unwrap()["messages"][0]["content"][0].clone())
     }
@@ -135,7 +170,10 @@ mod tests {
             "DATA:text/markdown;base64,IyBI w6kK",
             "data:text/markdown,%23%20H%C3%A9%0A",
         ] {
-            assert_eq!(unpacked(&json!({"filename": "notes.md", "file_data": data}), &[]).unwrap(), text);
+            assert_eq!(
+                unpacked(&json!({"filename": "notes.md", "file_data": data}), &[]).unwrap(),
+                text
+            );
         }
     }
 
@@ -145,15 +183,23 @@ mod tests {
         let asked = json!({"model": "m", "messages": [{"role": "user", "content": parts}]});
         let mut request: ChatCompletionRequest = serde_json::from_value(asked).unwrap();
         unpack(&mut request, &Abilities::default()).unwrap();
-        assert_eq!(request.messages[0].content.as_ref().unwrap().joined_text(), "See\n\na.txt:\n\nhi\n");
+        assert_eq!(
+            request.messages[0].content.as_ref().unwrap().joined_text(),
+            "See\n\na.txt:\n\nhi\n"
+        );
     }
 
     #[test]
     fn a_file_that_is_an_image_is_an_image_part_where_the_model_sees() {
         let file = json!({"filename": "a.png", "file_data": "data:image/png;base64,AA=="});
-        let image = json!({"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}});
+        let image =
+            json!({"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}});
         assert_eq!(unpacked(&file, &[Ability::Images]).unwrap(), image);
-        assert_eq!(unpacked(&file, &[]).unwrap()["type"], "file", "left to be replaced");
+        assert_eq!(
+            unpacked(&file, &[]).unwrap()["type"],
+            "file",
+            "left to be replaced"
+        );
     }
 
     #[test]
@@ -166,14 +212,21 @@ mod tests {
             assert_eq!(unpacked(&file, &[Ability::Images]).unwrap()["type"], "file");
         }
         let text = json!({"file_data": "data:text/plain;base64,AA=="});
-        assert_eq!(unpacked(&text, &[Ability::Files]).unwrap()["type"], "file", "an engine that takes files gets them");
+        assert_eq!(
+            unpacked(&text, &[Ability::Files]).unwrap()["type"],
+            "file",
+            "an engine that takes files gets them"
+        );
     }
 
     #[test]
     fn data_that_cannot_be_read_is_an_error_that_names_its_place() {
         for data in ["data:text/plain", "data:text/plain;base64,?", "no base64!"] {
             let error = unpacked(&json!({"file_data": data}), &[]).unwrap_err();
-            assert_eq!(error.body().error.param.as_deref(), Some("messages[0].content[0].file.file_data"));
+            assert_eq!(
+                error.body().error.param.as_deref(),
+                Some("messages[0].content[0].file.file_data")
+            );
         }
     }
 }

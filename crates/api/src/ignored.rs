@@ -1,11 +1,13 @@
-//! `x-loggia-ignored`: the names of what has no effect, as a header that every client can read, whatever a client has made up as a name.
+//! `x-loggia-ignored`: the names of what has no effect, as a header that every client can read,
+//! whatever a client has made up as a name.
 
 use std::fmt::Write;
 
 /// The most bytes of the list: clients take 8 to 16 KiB of headers in all.
 const LONGEST_LIST: usize = 2048;
 
-/// Names as one header: what is not visible ASCII, a comma or a percent sign is percent-encoded; past the limit they are counted.
+/// Names as one header: what is not visible ASCII, a comma or a percent sign is percent-encoded;
+/// past the limit they are counted.
 pub(crate) fn listed(names: &[String]) -> String {
     let mut list = String::new();
     for (index, name) in names.iter().enumerate() {
@@ -38,9 +40,19 @@ mod tests {
 
     #[test]
     fn names_make_a_header_whatever_they_are() {
-        let list = |names: &[&str]| listed(&names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>());
+        let list = |names: &[&str]| {
+            listed(
+                &names
+                    .iter()
+                    .map(|&name| name.to_owned())
+                    .collect::<Vec<_>>(),
+            )
+        };
         assert_eq!(list(&["user", "messages[].name"]), "user, messages[].name");
-        assert_eq!(list(&["a\nb", "a, b", "50%", "é", ""]), "a%0Ab, a%2C%20b, 50%25, %C3%A9, \"\"");
+        assert_eq!(
+            list(&["a\nb", "a, b", "50%", "é", ""]),
+            "a%0Ab, a%2C%20b, 50%25, %C3%A9, \"\""
+        );
         assert_eq!(list(&["a", &"b".repeat(1 << 20), "c"]), "a, (2 more)");
         assert!(list(&vec!["name"; 5000]).len() < LONGEST_LIST + 20);
     }

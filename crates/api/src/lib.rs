@@ -1,10 +1,12 @@
 //! OpenAI's API as a library over a backend: bytes → checked request → events → JSON or SSE.
 //!
-//! Everything goes through one [`Door`]: the server's routes and [`OpenAiLayer`], the tower middleware that makes any service
-//! speaking Ollama's API speak OpenAI's.
+//! Everything goes through one [`Door`]: the server's routes and [`OpenAiLayer`], the tower
+//! middleware that makes any service speaking Ollama's API speak OpenAI's.
 //!
-//! Reading order: `door.rs` (what is served), `chat.rs` (one chat or completion: parse, find, ask, answer), `embedding.rs` (the same for vectors), `request.rs`, `completion.rs`, `fields.rs` and
-//! `engine_options.rs` (what is let in), `collect.rs` and `encode.rs` (what goes out), `error.rs` (what a client sees when it goes wrong).
+//! Reading order: `door.rs` (what is served), `chat.rs` (one chat or completion: parse, find, ask,
+//! answer), `embedding.rs` (the same for vectors), `request.rs`, `completion.rs`, `fields.rs` and
+//! `engine_options.rs` (what is let in), `collect.rs` and `encode.rs` (what goes out), `error.rs`
+//! (what a client sees when it goes wrong).
 #![forbid(unsafe_code)]
 
 mod answer;

@@ -1,4 +1,5 @@
-//! Bodies that come packed: `Content-Encoding`. They are unpacked within the limit for bodies, and within the memory that this takes.
+//! Bodies that come packed: `Content-Encoding`. They are unpacked within the limit for bodies, and
+//! within the memory that this takes.
 
 use std::io::Read;
 
@@ -17,7 +18,8 @@ pub(crate) const KNOWN: &str = "gzip, deflate, br, zstd";
 /// The most codings, one within the other.
 const MOST_CODINGS: usize = 3;
 
-/// The largest window of zstd, as a power of two: 8 MiB, which RFC 9659 wants of anyone who speaks HTTP.
+/// The largest window of zstd, as a power of two: 8 MiB, which RFC 9659 wants of anyone who speaks
+/// HTTP.
 const ZSTD_WINDOW_LOG: u32 = 23;
 
 /// How much brotli is read at once.
@@ -50,11 +52,16 @@ pub(crate) fn codings(headers: &HeaderMap) -> Result<Vec<Coding>, ApiError> {
             });
         }
     }
-    if codings.len() > MOST_CODINGS { Err(unknown()) } else { Ok(codings) }
+    if codings.len() > MOST_CODINGS {
+        Err(unknown())
+    } else {
+        Ok(codings)
+    }
 }
 
 fn unknown() -> ApiError {
-    let message = format!("Unsupported content encoding. Supported are: {KNOWN}; or send the JSON as it is.");
+    let message =
+        format!("Unsupported content encoding. Supported are: {KNOWN}; or send the JSON as it is.");
     ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message).coded("unsupported_content_encoding")
 }
 
@@ -62,7 +69,11 @@ fn unknown() -> ApiError {
 ///
 /// # Errors
 /// A 413 past the limit, a 400 where it is broken.
-pub(crate) async fn unpack(body: Bytes, codings: Vec<Coding>, limit: usize) -> Result<Bytes, ApiError> {
+pub(crate) async fn unpack(
+    body: Bytes,
+    codings: Vec<Coding>,
+    limit: usize,
+) -> Result<Bytes, ApiError> {
     let unpacking = move || {
         let mut body = body;
         for coding in codings.into_iter().rev() {
@@ -70,7 +81,9 @@ pub(crate) async fn unpack(body: Bytes, codings: Vec<Coding>, limit: usize) -> R
         }
         Ok(body)
     };
-    tokio::task::spawn_blocking(unpacking).await.unwrap_or_else(|_| Err(broken()))
+    tokio::task::spawn_blocking(unpacking)
+        .await
+        .unwrap_or_else(|_| Err(broken()))
 }
 
 fn one(coding: Coding, packed: &[u8], limit: usize) -> Result<Vec<u8>, ApiError> {
@@ -81,8 +94,11 @@ fn one(coding: Coding, packed: &[u8], limit: usize) -> Result<Vec<u8>, ApiError>
         Coding::Deflate => within(DeflateDecoder::new(packed), limit),
         Coding::Brotli => within(Decompressor::new(packed, BROTLI_BUFFER), limit),
         Coding::Zstd => {
-            let mut decoder = zstd::stream::read::Decoder::with_buffer(packed).map_err(|_| broken())?;
-            decoder.window_log_max(ZSTD_WINDOW_LOG).map_err(|_| broken())?;
+            let mut decoder =
+                zstd::stream::read::Decoder::with_buffer(packed).map_err(|_| broken())?;
+            decoder
+                .window_log_max(ZSTD_WINDOW_LOG)
+                .map_err(|_| broken())?;
             within(decoder, limit)
         }
     }
@@ -95,11 +111,19 @@ fn is_zlib(packed: &[u8]) -> bool {
 
 fn within(unpacked: impl Read, limit: usize) -> Result<Vec<u8>, ApiError> {
     let mut body = Vec::new();
-    unpacked.take(limit as u64 + 1).read_to_end(&mut body).map_err(|_| broken())?;
-    if body.len() > limit { Err(too_large(limit)) } else { Ok(body) }
+    unpacked
+        .take(limit as u64 + 1)
+        .read_to_end(&mut body)
+        .map_err(|_| broken())?;
+    if body.len() > limit {
+        Err(too_large(limit))
+    } else {
+        Ok(body)
+    }
 }
 
 fn broken() -> ApiError {
-    let message = "The body of the request is not what its 'content-encoding' header says, or broke off.";
+    let message =
+        "The body of the request is not what its 'content-encoding' header says, or broke off.";
     ApiError::new(StatusCode::BAD_REQUEST, message).coded("invalid_content_encoding")
 }

@@ -11,8 +11,9 @@ use serde_json::{Map, Value};
 pub enum Strictness {
     /// Whatever cannot be honoured is refused, hints and unknown fields too.
     Strict,
-    /// What cannot be honoured is dropped and named in `x-loggia-ignored`. Refused is what would give an answer that the client asked to be
-    /// protected from: a format that cannot hold, a call that cannot be made.
+    /// What cannot be honoured is dropped and named in `x-loggia-ignored`. Refused is what would
+    /// give an answer that the client asked to be protected from: a format that cannot hold, a call
+    /// that cannot be made.
     #[default]
     Plain,
     /// That is dropped too, and named in `x-loggia-ignored`.
@@ -26,19 +27,23 @@ pub struct Policy {
     pub strictness: Strictness,
     /// How sampling fields are read.
     pub profile: Profile,
-    /// What is otherwise for some models, by the name that the client asks for: an alias can have its own.
+    /// What is otherwise for some models, by the name that the client asks for: an alias can have
+    /// its own.
     pub models: HashMap<String, ModelPolicy>,
     /// The most bytes of a request's body; past that, 413.
     pub body_limit: usize,
     /// How long a request's body may take to come; past that, 408.
     pub body_within: Duration,
-    /// How long a stream waits for the engine before it is begun with 200 and heartbeats. `None`: as long as it takes.
+    /// How long a stream waits for the engine before it is begun with 200 and heartbeats. `None`:
+    /// as long as it takes.
     pub heartbeat_after: Option<Duration>,
-    /// How often a heartbeat is sent from then on, while there is nothing else to send. Zero: only the first one.
+    /// How often a heartbeat is sent from then on, while there is nothing else to send. Zero: only
+    /// the first one.
     pub heartbeat_every: Duration,
     /// The most that one request may ask for.
     pub ceilings: Ceilings,
-    /// Whether a request without a [`Caller`](crate::Caller) may delete models. Never for a web page.
+    /// Whether a request without a [`Caller`](crate::Caller) may delete models. Never for a web
+    /// page.
     pub deletes_without_key: bool,
 }
 
@@ -49,7 +54,8 @@ pub struct ModelPolicy {
     pub strictness: Option<Strictness>,
     /// How sampling fields are read.
     pub profile: Option<Profile>,
-    /// Ollama's `options` (`num_ctx`, `top_k`, …) that hold where the request does not say otherwise. For backends that take them.
+    /// Ollama's `options` (`num_ctx`, `top_k`, …) that hold where the request does not say
+    /// otherwise. For backends that take them.
     pub options: Map<String, Value>,
 }
 
@@ -78,7 +84,8 @@ pub struct Ceilings {
     pub logit_bias: usize,
     /// Bytes of one stop string.
     pub stop_bytes: usize,
-    /// Tokens of an answer where the client names no limit. `None`: the model's context is the limit.
+    /// Tokens of an answer where the client names no limit. `None`: the model's context is the
+    /// limit.
     pub answer_tokens: Option<u32>,
     /// How long a request may take altogether. `None`: as long as the engine goes on sending.
     pub whole_time: Option<Duration>,
@@ -126,16 +133,25 @@ impl Default for Policy {
 impl Policy {
     /// How sampling fields are read for this model.
     pub fn profile_of(&self, model: &str) -> Profile {
-        self.models.get(model).and_then(|its| its.profile).unwrap_or(self.profile)
+        self.models
+            .get(model)
+            .and_then(|its| its.profile)
+            .unwrap_or(self.profile)
     }
 
     /// What becomes of fields that this model cannot honour.
     pub fn strictness_of(&self, model: &str) -> Strictness {
-        self.models.get(model).and_then(|its| its.strictness).unwrap_or(self.strictness)
+        self.models
+            .get(model)
+            .and_then(|its| its.strictness)
+            .unwrap_or(self.strictness)
     }
 
     /// Options for this model, where there are any.
     pub(crate) fn options_of(&self, model: &str) -> Option<&Map<String, Value>> {
-        self.models.get(model).map(|its| &its.options).filter(|options| !options.is_empty())
+        self.models
+            .get(model)
+            .map(|its| &its.options)
+            .filter(|options| !options.is_empty())
     }
 }

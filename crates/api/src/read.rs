@@ -10,15 +10,22 @@ use http_body_util::BodyExt;
 
 use crate::{ApiError, Policy, packed};
 
-/// Reads a JSON body, unpacked: 415 for another type, 413 past the limit, 408 where it does not come.
-pub(crate) async fn json_body<B>(headers: &HeaderMap, body: B, policy: &Policy) -> Result<Bytes, ApiError>
+/// Reads a JSON body, unpacked: 415 for another type, 413 past the limit, 408 where it does not
+/// come.
+pub(crate) async fn json_body<B>(
+    headers: &HeaderMap,
+    body: B,
+    policy: &Policy,
+) -> Result<Bytes, ApiError>
 where
     B: Body<Data: Buf, Error: Display> + Send,
 {
     check_type(headers)?;
     let codings = packed::codings(headers)?;
     let limit = policy.body_limit;
-    let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    let length = headers
+        .get(CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if length.is_some_and(|length| length > limit as u64) {
         return Err(too_large(limit));
     }
@@ -28,7 +35,11 @@ where
             format!("the body of the request did not come within {seconds} s; send it faster, or a smaller one");
         Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, message))
     })?;
-    if codings.is_empty() { Ok(body) } else { packed::unpack(body, codings, limit).await }
+    if codings.is_empty() {
+        Ok(body)
+    } else {
+        packed::unpack(body, codings, limit).await
+    }
 }
 
 /// All of a body. One that comes in one piece, as most do, is not copied.
@@ -40,8 +51,15 @@ where
     let mut first = Bytes::new();
     let mut joined = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let broken = |_| ApiError::new(StatusCode::BAD_REQUEST, "the body of the request broke off before its end");
-        let Ok(mut piece) = frame.map_err(broken)?.into_data() else { continue };
+        let broken = |_| {
+            ApiError::new(
+                StatusCode::BAD_REQUEST,
+                "the body of the request broke off before its end",
+            )
+        };
+        let Ok(mut piece) = frame.map_err(broken)?.into_data() else {
+            continue;
+        };
         if first.len().max(joined.len()) + piece.remaining() > limit {
             return Err(too_large(limit));
         }
@@ -54,22 +72,40 @@ where
         }
         joined.put(piece);
     }
-    Ok(if joined.is_empty() { first } else { joined.freeze() })
+    Ok(if joined.is_empty() {
+        first
+    } else {
+        joined.freeze()
+    })
 }
 
 /// A request without a type is taken for JSON, as the original did.
 fn check_type(headers: &HeaderMap) -> Result<(), ApiError> {
-    let unsupported = |message: &str| Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
-    let Some(kind) = headers.get(CONTENT_TYPE) else { return Ok(()) };
-    let essence = kind.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
-    if essence.eq_ignore_ascii_case("application/json") || essence.to_ascii_lowercase().ends_with("+json") {
+    let unsupported =
+        |message: &str| Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
+    let Some(kind) = headers.get(CONTENT_TYPE) else {
+        return Ok(());
+    };
+    let essence = kind
+        .to_str()
+        .unwrap_or_default()
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim();
+    if essence.eq_ignore_ascii_case("application/json")
+        || essence.to_ascii_lowercase().ends_with("+json")
+    {
         Ok(())
     } else {
-        unsupported("Unsupported content type; this API takes JSON: set the header 'content-type: application/json'.")
+        unsupported(
+            "Unsupported content type; this API takes JSON: set the header 'content-type: application/json'.",
+        )
     }
 }
 
 pub(crate) fn too_large(limit: usize) -> ApiError {
-    let message = format!("the body of the request is larger than {limit} bytes, the most this server takes");
+    let message =
+        format!("the body of the request is larger than {limit} bytes, the most this server takes");
     ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message).coded("request_too_large")
 }

@@ -1,8 +1,10 @@
-//! How much a model is to reason, in whichever words a client says it: `reasoning_effort` (OpenAI), `think` (Ollama), `reasoning`
-//! (`OpenRouter`), `thinking` (Anthropic, `DeepSeek`, Z.ai), `enable_thinking` (Qwen) and `chat_template_kwargs` (llama.cpp, vLLM, `SGLang`).
+//! How much a model is to reason, in whichever words a client says it: `reasoning_effort` (OpenAI),
+//! `think` (Ollama), `reasoning` (`OpenRouter`), `thinking` (Anthropic, `DeepSeek`, Z.ai),
+//! `enable_thinking` (Qwen) and `chat_template_kwargs` (llama.cpp, vLLM, `SGLang`).
 //!
-//! All of them become one: `reasoning_effort`, or `think: true` where no level is said. What disagrees with a stronger word is named, and so
-//! is what the model cannot do. An engine that speaks OpenAI gets every word as it came.
+//! All of them become one: `reasoning_effort`, or `think: true` where no level is said. What
+//! disagrees with a stronger word is named, and so is what the model cannot do. An engine that
+//! speaks OpenAI gets every word as it came.
 
 use loggia_backend::{Abilities, Ability};
 use loggia_wire::Extra;
@@ -41,7 +43,9 @@ impl Wish {
     fn of_effort(word: &str) -> Option<Self> {
         match word {
             "none" => Some(Self::Off),
-            level => EFFORTS.contains(&level).then(|| Self::Level(level.to_owned())),
+            level => EFFORTS
+                .contains(&level)
+                .then(|| Self::Level(level.to_owned())),
         }
     }
 
@@ -70,26 +74,41 @@ struct Words {
     unread: Vec<String>,
 }
 
-/// Makes one word of what the request says of reasoning. Gives back the names of what has no effect.
+/// Makes one word of what the request says of reasoning. Gives back the names of what has no
+/// effect.
 ///
 /// # Errors
 /// Under `--strict`, for the first of them.
-pub(crate) fn settle(request: &mut Request, can: &Abilities, strictness: Strictness) -> Result<Vec<String>, ApiError> {
+pub(crate) fn settle(
+    request: &mut Request,
+    can: &Abilities,
+    strictness: Strictness,
+) -> Result<Vec<String>, ApiError> {
     if can.has(Ability::UnknownFields) {
         return Ok(Vec::new());
     }
-    let passes_template = can.chat_fields().is_some_and(|fields| fields.contains(TEMPLATE));
+    let passes_template = can
+        .chat_fields()
+        .is_some_and(|fields| fields.contains(TEMPLATE));
     if passes_template && !says_in_other_words(&request.extra) {
         return settle_effort_alone(request, can, strictness);
     }
-    let Words { mut said, mut unread } = take(request, can, passes_template, strictness)?;
+    let Words {
+        mut said,
+        mut unread,
+    } = take(request, can, passes_template, strictness)?;
     let mut wish = said.first().map(|first| first.wish.clone());
-    let agrees = |said: &Said| wish.as_ref().is_none_or(|wish| wish.agrees_with(&said.wish));
+    let agrees = |said: &Said| {
+        wish.as_ref()
+            .is_none_or(|wish| wish.agrees_with(&said.wish))
+    };
     let (agreeing, outdone): (Vec<Said>, Vec<Said>) = said.drain(..).partition(agrees);
     unread.extend(outdone.into_iter().map(|said| said.name.to_owned()));
     // "On" leaves the level to a weaker word.
     if wish == Some(Wish::On)
-        && let Some(said) = agreeing.iter().find(|said| matches!(said.wish, Wish::Level(_)))
+        && let Some(said) = agreeing
+            .iter()
+            .find(|said| matches!(said.wish, Wish::Level(_)))
     {
         wish = Some(said.wish.clone());
     }
@@ -110,7 +129,9 @@ fn settle_effort_alone(
     can: &Abilities,
     strictness: Strictness,
 ) -> Result<Vec<String>, ApiError> {
-    let Some(effort) = &request.reasoning_effort else { return Ok(Vec::new()) };
+    let Some(effort) = &request.reasoning_effort else {
+        return Ok(Vec::new());
+    };
     if Wish::of_effort(effort).is_some_and(|wish| is_had(&wish, can)) {
         return Ok(Vec::new());
     }
@@ -123,11 +144,17 @@ fn settle_effort_alone(
 }
 
 fn is_had(wish: &Wish, can: &Abilities) -> bool {
-    can.has(if *wish == Wish::Off { Ability::NoReasoning } else { Ability::Reasoning })
+    can.has(if *wish == Wish::Off {
+        Ability::NoReasoning
+    } else {
+        Ability::Reasoning
+    })
 }
 
 fn says_in_other_words(extra: &Extra) -> bool {
-    ["think", "reasoning", "thinking", "enable_thinking"].into_iter().any(|name| extra.contains_key(name))
+    ["think", "reasoning", "thinking", "enable_thinking"]
+        .into_iter()
+        .any(|name| extra.contains_key(name))
 }
 
 /// Takes out of a request what it says of reasoning.
@@ -153,7 +180,11 @@ fn take(
     if let Some(thinking) = request.extra.shift_remove("thinking") {
         words.thinking(&thinking);
     }
-    if let Some(switch) = request.extra.shift_remove("enable_thinking").filter(|switch| !switch.is_null()) {
+    if let Some(switch) = request
+        .extra
+        .shift_remove("enable_thinking")
+        .filter(|switch| !switch.is_null())
+    {
         words.say_or_name("enable_thinking", switch.as_bool().map(Wish::of_switch));
     }
     if passes_template {
@@ -161,10 +192,16 @@ fn take(
         words.template_first(own);
         return Ok(words);
     }
-    if let Some(variables) = request.extra.shift_remove(TEMPLATE).filter(|variables| !variables.is_null()) {
+    if let Some(variables) = request
+        .extra
+        .shift_remove(TEMPLATE)
+        .filter(|variables| !variables.is_null())
+    {
         let kept = words.template(variables, can);
         if !kept.is_empty() {
-            request.extra.insert(TEMPLATE.to_owned(), Value::Object(kept));
+            request
+                .extra
+                .insert(TEMPLATE.to_owned(), Value::Object(kept));
         }
     }
     Ok(words)
@@ -179,7 +216,12 @@ impl Words {
     }
 
     /// Ollama's own: of a wrong type it is refused later, as its other fields are.
-    fn think(&mut self, think: Value, extra: &mut Extra, strictness: Strictness) -> Result<(), ApiError> {
+    fn think(
+        &mut self,
+        think: Value,
+        extra: &mut Extra,
+        strictness: Strictness,
+    ) -> Result<(), ApiError> {
         match think {
             Value::Null => {}
             Value::Bool(on) => self.say_or_name("think", Some(Wish::of_switch(on))),
@@ -187,7 +229,9 @@ impl Words {
                 if strictness == Strictness::Strict {
                     words::one_of("think", Some(&level), LEVELS)?;
                 }
-                let level = LEVELS.contains(&level.as_str()).then_some(Wish::Level(level));
+                let level = LEVELS
+                    .contains(&level.as_str())
+                    .then_some(Wish::Level(level));
                 self.say_or_name("think", level);
             }
             other => _ = extra.insert("think".to_owned(), other),
@@ -205,8 +249,12 @@ impl Words {
         };
         for (name, value) in fields.iter().filter(|(_, value)| !value.is_null()) {
             match (name.as_str(), value) {
-                ("effort", Value::String(word)) => self.say_or_name("reasoning.effort", Wish::of_effort(word)),
-                ("enabled", Value::Bool(on)) => self.say_or_name("reasoning.enabled", Some(Wish::of_switch(*on))),
+                ("effort", Value::String(word)) => {
+                    self.say_or_name("reasoning.effort", Wish::of_effort(word))
+                }
+                ("enabled", Value::Bool(on)) => {
+                    self.say_or_name("reasoning.enabled", Some(Wish::of_switch(*on)))
+                }
                 _ => self.unread.push(format!("reasoning.{name}")),
             }
         }
@@ -225,8 +273,11 @@ impl Words {
                     Some("adaptive" | "auto") => {}
                     _ => self.unread.push("thinking.type".to_owned()),
                 }
-                let others = fields.iter().filter(|(name, value)| *name != "type" && !value.is_null());
-                self.unread.extend(others.map(|(name, _)| format!("thinking.{name}")));
+                let others = fields
+                    .iter()
+                    .filter(|(name, value)| *name != "type" && !value.is_null());
+                self.unread
+                    .extend(others.map(|(name, _)| format!("thinking.{name}")));
             }
             _ => self.unread.push("thinking".to_owned()),
         }
@@ -234,7 +285,10 @@ impl Words {
 
     /// What the variables say that the engine reads itself is stronger than anything else.
     fn template_first(&mut self, variables: Option<&Map<String, Value>>) {
-        let said = variables.into_iter().flatten().filter_map(|(name, value)| said_of_variable(name, value));
+        let said = variables
+            .into_iter()
+            .flatten()
+            .filter_map(|(name, value)| said_of_variable(name, value));
         self.said.splice(0..0, said.collect::<Vec<_>>());
     }
 
@@ -266,9 +320,14 @@ impl Words {
 /// What a variable for chat templates says of reasoning.
 fn said_of_variable(name: &str, value: &Value) -> Option<Said> {
     let (name, wish) = match (name, value) {
-        ("enable_thinking", Value::Bool(on)) => ("chat_template_kwargs.enable_thinking", Wish::of_switch(*on)),
+        ("enable_thinking", Value::Bool(on)) => {
+            ("chat_template_kwargs.enable_thinking", Wish::of_switch(*on))
+        }
         ("thinking", Value::Bool(on)) => ("chat_template_kwargs.thinking", Wish::of_switch(*on)),
-        ("reasoning_effort", Value::String(word)) => ("chat_template_kwargs.reasoning_effort", Wish::of_effort(word)?),
+        ("reasoning_effort", Value::String(word)) => (
+            "chat_template_kwargs.reasoning_effort",
+            Wish::of_effort(word)?,
+        ),
         _ => return None,
     };
     Some(Said { name, wish })
@@ -282,9 +341,14 @@ fn put(request: &mut Request, wish: Option<Wish>, passes_template: bool, can: &A
         Some(Wish::Off) => request.reasoning_effort = Some("none".to_owned()),
         Some(Wish::Level(level)) => request.reasoning_effort = Some(level),
         Some(Wish::On) if passes_template => {
-            let variables = request.extra.entry(TEMPLATE).or_insert_with(|| Value::Object(Map::new()));
+            let variables = request
+                .extra
+                .entry(TEMPLATE)
+                .or_insert_with(|| Value::Object(Map::new()));
             if let Value::Object(variables) = variables {
-                variables.entry("enable_thinking").or_insert(Value::Bool(true));
+                variables
+                    .entry("enable_thinking")
+                    .or_insert(Value::Bool(true));
             }
         }
         Some(Wish::On) if can.has(Ability::EngineOptions) => {

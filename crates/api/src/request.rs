@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use loggia_backend::Profile;
 use loggia_wire::Once;
-use loggia_wire::openai::{ChatCompletionRequest, FunctionDefinition, ResponseFormat, Stop, ToolChoice};
+use loggia_wire::openai::{
+    ChatCompletionRequest, FunctionDefinition, ResponseFormat, Stop, ToolChoice,
+};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -14,16 +16,21 @@ use crate::{ApiError, Policy, ceilings, conversation, original};
 /// The most stop strings, as in OpenAI's API.
 pub const MAX_STOP_STRINGS: usize = 4;
 
-/// Parses and checks the body of `POST /v1/chat/completions`; gives back the profile of its model too.
+/// Parses and checks the body of `POST /v1/chat/completions`; gives back the profile of its model
+/// too.
 ///
 /// # Errors
 /// A 400 with the path of the field at fault in `param`.
-pub fn parse_chat(body: &[u8], policy: &Policy) -> Result<(Arc<ChatCompletionRequest>, Profile), ApiError> {
+pub fn parse_chat(
+    body: &[u8],
+    policy: &Policy,
+) -> Result<(Arc<ChatCompletionRequest>, Profile), ApiError> {
     let profile = profile_of(body, policy);
     // A request takes a kilobyte, so it is put into its place at once.
     let mut request: Arc<ChatCompletionRequest> = match profile {
-        // To check the whole body for UTF-8 takes less than to check string by string, as `from_slice` does, and keeping track of the path
-        // nearly doubles the work: only where something is wrong.
+        // To check the whole body for UTF-8 takes less than to check string by string, as
+        // `from_slice` does, and keeping track of the path nearly doubles the work: only where
+        // something is wrong.
         Profile::Openai => match str::from_utf8(body).map(serde_json::from_str) {
             Ok(Ok(request)) => request,
             _ => Arc::new(tracked(body)?),
@@ -58,7 +65,11 @@ pub(crate) fn drop_empty(stop: &mut Stop) {
 
 /// How the sampling fields of this body are read.
 pub(crate) fn profile_of(body: &[u8], policy: &Policy) -> Profile {
-    if policy.models.is_empty() { policy.profile } else { policy.profile_of(&model_of(body)) }
+    if policy.models.is_empty() {
+        policy.profile
+    } else {
+        policy.profile_of(&model_of(body))
+    }
 }
 
 /// A body as a request, with the path of the field at fault where it is none.
@@ -69,14 +80,17 @@ pub(crate) fn tracked<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     Ok(request)
 }
 
-/// The model's name, for the profile alone; whatever is wrong with the body is found when it is parsed.
+/// The model's name, for the profile alone; whatever is wrong with the body is found when it is
+/// parsed.
 fn model_of(body: &[u8]) -> String {
     #[derive(Default, Deserialize)]
     struct Model {
         #[serde(default)]
         model: String,
     }
-    serde_json::from_slice::<Model>(body).unwrap_or_default().model
+    serde_json::from_slice::<Model>(body)
+        .unwrap_or_default()
+        .model
 }
 
 fn typed<'de, T, D>(json: D) -> Result<T, ApiError>
@@ -96,28 +110,54 @@ fn broken(error: &serde_json::Error) -> ApiError {
     ApiError::new(http::StatusCode::BAD_REQUEST, message)
 }
 
-/// JSON of another shape: OpenAI's codes for a missing field, a wrong type, a value it does not know.
+/// JSON of another shape: OpenAI's codes for a missing field, a wrong type, a value it does not
+/// know.
 fn wrong(path: &str, error: &serde_json::Error) -> ApiError {
     if !error.is_data() {
         return broken(error);
     }
     let text = error.to_string();
-    let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(text, _)| text);
+    let text = text
+        .rsplit_once(" at line ")
+        .map_or(text.as_str(), |(text, _)| text);
     let path = if path == "." { "" } else { path };
-    if let Some(field) = text.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`')) {
-        return missing(if path.is_empty() { field.to_owned() } else { format!("{path}.{field}") });
+    if let Some(field) = text
+        .strip_prefix("missing field `")
+        .and_then(|rest| rest.strip_suffix('`'))
+    {
+        return missing(if path.is_empty() {
+            field.to_owned()
+        } else {
+            format!("{path}.{field}")
+        });
     }
-    if let Some(field) = text.strip_prefix("duplicate field `").and_then(|rest| rest.strip_suffix('`')) {
-        let param = if path.is_empty() { field.to_owned() } else { format!("{path}.{field}") };
+    if let Some(field) = text
+        .strip_prefix("duplicate field `")
+        .and_then(|rest| rest.strip_suffix('`'))
+    {
+        let param = if path.is_empty() {
+            field.to_owned()
+        } else {
+            format!("{path}.{field}")
+        };
         let message = format!("Duplicate parameter: '{param}' is there twice; send it once.");
         return ApiError::invalid(param, "duplicate_parameter", message);
     }
-    if let Some(field) = text.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next()) {
+    if let Some(field) = text
+        .strip_prefix("unknown field `")
+        .and_then(|rest| rest.split('`').next())
+    {
         return ApiError::unknown(&format!("{path}.{field}"));
     }
     for (what, within) in [("unknown variant `", ""), ("unknown type `", ".type")] {
-        if let Some((word, known)) = text.strip_prefix(what).and_then(|rest| rest.rsplit_once("`, expected ")) {
-            let known = known.trim_start_matches("one of ").replace(" or ", ", ").replace('`', "'");
+        if let Some((word, known)) = text
+            .strip_prefix(what)
+            .and_then(|rest| rest.rsplit_once("`, expected "))
+        {
+            let known = known
+                .trim_start_matches("one of ")
+                .replace(" or ", ", ")
+                .replace('`', "'");
             let message = format!("Invalid value: '{word}'. Supported values are: {known}.");
             return ApiError::invalid(format!("{path}{within}"), "invalid_value", message);
         }
@@ -126,7 +166,11 @@ fn wrong(path: &str, error: &serde_json::Error) -> ApiError {
         let message = format!("The body of the request must be a JSON object: {text}.");
         return ApiError::new(http::StatusCode::BAD_REQUEST, message).coded("invalid_type");
     }
-    ApiError::invalid(path, "invalid_type", format!("Invalid value for '{path}': {}.", in_jsons_words(text)))
+    ApiError::invalid(
+        path,
+        "invalid_type",
+        format!("Invalid value for '{path}': {}.", in_jsons_words(text)),
+    )
 }
 
 pub(crate) fn missing(param: String) -> ApiError {
@@ -136,7 +180,11 @@ pub(crate) fn missing(param: String) -> ApiError {
 
 /// What was expected, as JSON names it and not Rust.
 fn in_jsons_words(text: &str) -> String {
-    let integer = if text.starts_with("invalid value: integer") { "an integer of 64 bits" } else { "an integer" };
+    let integer = if text.starts_with("invalid value: integer") {
+        "an integer of 64 bits"
+    } else {
+        "an integer"
+    };
     let words = [
         ("i64", integer),
         ("f64", "a number"),
@@ -144,18 +192,32 @@ fn in_jsons_words(text: &str) -> String {
         ("a sequence", "an array"),
         ("a map", "an object"),
     ];
-    let expected = words.iter().find_map(|(rust, json)| Some((text.strip_suffix(rust)?, json)));
-    expected.map_or_else(|| text.to_owned(), |(before, json)| format!("{before}{json}"))
+    let expected = words
+        .iter()
+        .find_map(|(rust, json)| Some((text.strip_suffix(rust)?, json)));
+    expected.map_or_else(
+        || text.to_owned(),
+        |(before, json)| format!("{before}{json}"),
+    )
 }
 
 fn check(request: &ChatCompletionRequest) -> Result<(), ApiError> {
     if request.messages.is_empty() {
-        return Err(ApiError::invalid("messages", "empty_array", "[] is too short - 'messages'"));
+        return Err(ApiError::invalid(
+            "messages",
+            "empty_array",
+            "[] is too short - 'messages'",
+        ));
     }
     check_model(&request.model)?;
     check_sampling(request)?;
     between("max_tokens", request.max_tokens, 1, i64::from(u32::MAX))?;
-    between("max_completion_tokens", request.max_completion_tokens, 1, i64::from(u32::MAX))?;
+    between(
+        "max_completion_tokens",
+        request.max_completion_tokens,
+        1,
+        i64::from(u32::MAX),
+    )?;
     between("top_logprobs", request.top_logprobs, 0, 20)?;
     check_functions(request)?;
     check_format(request)?;
@@ -165,7 +227,11 @@ fn check(request: &ChatCompletionRequest) -> Result<(), ApiError> {
 /// No model is named by nothing. OpenAI's own words.
 pub(crate) fn check_model(name: &str) -> Result<(), ApiError> {
     if name.is_empty() {
-        return Err(ApiError::invalid("model", "missing_required_parameter", "you must provide a model parameter"));
+        return Err(ApiError::invalid(
+            "model",
+            "missing_required_parameter",
+            "you must provide a model parameter",
+        ));
     }
     Ok(())
 }
@@ -209,7 +275,9 @@ fn check_function(place: &str, function: &FunctionDefinition) -> Result<(), ApiE
 }
 
 fn check_format(request: &ChatCompletionRequest) -> Result<(), ApiError> {
-    let Some(ResponseFormat::JsonSchema(format)) = &request.response_format else { return Ok(()) };
+    let Some(ResponseFormat::JsonSchema(format)) = &request.response_format else {
+        return Ok(());
+    };
     check_name("response_format.json_schema.name", &format.name)?;
     is_object("response_format.json_schema.schema", format.schema.as_ref())
 }
@@ -217,14 +285,20 @@ fn check_format(request: &ChatCompletionRequest) -> Result<(), ApiError> {
 /// Names of functions and schemas are 1 to 64 letters, digits, underscores and dashes.
 fn check_name(param: &str, name: &str) -> Result<(), ApiError> {
     if name.is_empty() {
-        let message = format!("Invalid '{param}': empty string. Expected a string with minimum length 1.");
+        let message =
+            format!("Invalid '{param}': empty string. Expected a string with minimum length 1.");
         return Err(ApiError::invalid(param, "empty_string", message));
     }
     if name.len() > 64 {
-        let message = format!("Invalid '{param}': string too long. Expected a string with maximum length 64.");
+        let message = format!(
+            "Invalid '{param}': string too long. Expected a string with maximum length 64."
+        );
         return Err(ApiError::invalid(param, "string_above_max_length", message));
     }
-    if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-') {
+    if !name
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
+    {
         let message = format!(
             "Invalid '{param}': string does not match pattern. Expected a string that matches the pattern '^[a-zA-Z0-9_-]+$'."
         );
@@ -237,7 +311,11 @@ fn is_object(param: &str, value: Option<&Value>) -> Result<(), ApiError> {
     if value.is_none_or(Value::is_object) {
         return Ok(());
     }
-    Err(ApiError::invalid(param, "invalid_type", format!("Invalid type for '{param}': expected an object.")))
+    Err(ApiError::invalid(
+        param,
+        "invalid_type",
+        format!("Invalid type for '{param}': expected an object."),
+    ))
 }
 
 /// Fields that need one another. What else does not go together is settled in `together.rs`.
@@ -260,9 +338,16 @@ fn check_choice(request: &ChatCompletionRequest) -> Result<(), ApiError> {
         Some(ToolChoice::Allowed { functions, .. }) => functions.as_slice(),
         _ => return Ok(()),
     };
-    let offered = request.tools.iter().flatten().filter_map(|tool| tool.function.as_ref());
+    let offered = request
+        .tools
+        .iter()
+        .flatten()
+        .filter_map(|tool| tool.function.as_ref());
     let offered: Vec<&str> = offered.map(|function| function.name.as_str()).collect();
-    match named.iter().find(|one| !offered.contains(&one.name.as_str())) {
+    match named
+        .iter()
+        .find(|one| !offered.contains(&one.name.as_str()))
+    {
         Some(missing) => {
             let message = format!(
                 "Invalid value for 'tool_choice': no function named '{}' was specified in 'tools'.",
@@ -283,13 +368,19 @@ fn check_function_call(request: &ChatCompletionRequest) -> Result<(), ApiError> 
         Some(Value::String(word)) if word == "none" || word == "auto" => return Ok(()),
         Some(call) => call.get("name").and_then(Value::as_str),
     };
-    if request.functions.iter().flatten().any(|function| Some(function.name.as_str()) == name) {
+    if request
+        .functions
+        .iter()
+        .flatten()
+        .any(|function| Some(function.name.as_str()) == name)
+    {
         let fields = request.function_call.as_ref().and_then(Value::as_object);
         let odd = fields.and_then(|fields| fields.keys().find(|field| *field != "name"));
-        return odd.map_or(Ok(()), |field| Err(ApiError::unknown(&format!("function_call.{field}"))));
+        return odd.map_or(Ok(()), |field| {
+            Err(ApiError::unknown(&format!("function_call.{field}")))
+        });
     }
-    let message =
-        "Invalid value for 'function_call': expected 'none', 'auto', or an object with the name of one of 'functions'.";
+    let message = "Invalid value for 'function_call': expected 'none', 'auto', or an object with the name of one of 'functions'.";
     Err(ApiError::invalid("function_call", "invalid_value", message))
 }
 
@@ -310,7 +401,12 @@ fn within(param: &str, value: Option<f64>, least: f64, most: f64) -> Result<(), 
     Ok(())
 }
 
-pub(crate) fn between(param: &str, value: Option<i64>, least: i64, most: i64) -> Result<(), ApiError> {
+pub(crate) fn between(
+    param: &str,
+    value: Option<i64>,
+    least: i64,
+    most: i64,
+) -> Result<(), ApiError> {
     let Some(value) = value else { return Ok(()) };
     if value < least {
         let message = format!(

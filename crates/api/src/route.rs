@@ -27,11 +27,16 @@ const POST: &[Method] = &[Method::POST];
 const GET_OR_DELETE: &[Method] = &[Method::GET, Method::DELETE];
 
 impl Route {
-    /// The route of a request; 404 where OpenAI's API (as far as Loggia has it) has none, 405 where it has another method.
+    /// The route of a request; 404 where OpenAI's API (as far as Loggia has it) has none, 405 where
+    /// it has another method.
     pub fn of(method: &Method, uri: &Uri) -> Result<Self, ApiError> {
         let path = uri.path();
         let unknown = || ApiError::unknown_route(method, path, meant(path));
-        let (route, allowed) = match path.strip_prefix("/v1/").ok_or_else(unknown)?.trim_end_matches('/') {
+        let (route, allowed) = match path
+            .strip_prefix("/v1/")
+            .ok_or_else(unknown)?
+            .trim_end_matches('/')
+        {
             "chat/completions" => (Self::Chat, POST),
             "completions" => (Self::Completions, POST),
             "embeddings" => (Self::Embeddings, POST),
@@ -40,34 +45,58 @@ impl Route {
                 let id = rest.strip_prefix("models/").ok_or_else(unknown)?;
                 let id = percent_decode_str(id).decode_utf8_lossy().into_owned();
                 let is_deletion = *method == Method::DELETE;
-                (if is_deletion { Self::DeleteModel(id) } else { Self::Model(id) }, GET_OR_DELETE)
+                (
+                    if is_deletion {
+                        Self::DeleteModel(id)
+                    } else {
+                        Self::Model(id)
+                    },
+                    GET_OR_DELETE,
+                )
             }
         };
-        if allowed.contains(method) { Ok(route) } else { Err(ApiError::wrong_method(method, path, allowed)) }
+        if allowed.contains(method) {
+            Ok(route)
+        } else {
+            Err(ApiError::wrong_method(method, path, allowed))
+        }
     }
 }
 
-/// What stands in paths that were meant for a route: OpenAI's own words, those of its other APIs, and those of Ollama's. The first that is
-/// found decides.
+/// What stands in paths that were meant for a route: OpenAI's own words, those of its other APIs,
+/// and those of Ollama's. The first that is found decides.
 const MEANT: [(&str, &[&str]); 4] = [
     ("/v1/chat/completions", &["chat", "responses", "messages"]),
-    ("/v1/completions", &["completions", "completion", "generate"]),
+    (
+        "/v1/completions",
+        &["completions", "completion", "generate"],
+    ),
     ("/v1/embeddings", &["embeddings", "embedding", "embed"]),
     ("/v1/models", &["models", "model", "tags", "show"]),
 ];
 
-/// The longest part of a path that may be a mistyped word, and the most letters that may be wrong in it.
+/// The longest part of a path that may be a mistyped word, and the most letters that may be wrong
+/// in it.
 const LONGEST_WORD: usize = 16;
 const MISTYPED: usize = 2;
 
-/// The route that an unknown path looks like: without `/v1`, with too much of it, with a slash too many, mistyped.
+/// The route that an unknown path looks like: without `/v1`, with too much of it, with a slash too
+/// many, mistyped.
 fn meant(path: &str) -> Option<&'static str> {
-    let parts = || path.split('/').filter(|part| !part.is_empty() && part.len() <= LONGEST_WORD);
-    let has = |word: &str, wrong| parts().any(|part| is_like(&part.to_ascii_lowercase(), word, wrong));
+    let parts = || {
+        path.split('/')
+            .filter(|part| !part.is_empty() && part.len() <= LONGEST_WORD)
+    };
+    let has =
+        |word: &str, wrong| parts().any(|part| is_like(&part.to_ascii_lowercase(), word, wrong));
     if has("chat", MISTYPED) && has("completions", MISTYPED) {
         return Some(MEANT[0].0);
     }
-    let find = |wrong| MEANT.iter().find(|(_, words)| words.iter().any(|word| has(word, wrong)));
+    let find = |wrong| {
+        MEANT
+            .iter()
+            .find(|(_, words)| words.iter().any(|word| has(word, wrong)))
+    };
     find(0).or_else(|| find(MISTYPED)).map(|(route, _)| *route)
 }
 
@@ -87,8 +116,14 @@ mod tests {
             ("//v1/chat/completions", "/v1/chat/completions"),
             ("/v1//chat/completions", "/v1/chat/completions"),
             ("/v1/v1/chat/completions", "/v1/chat/completions"),
-            ("/v1/chat/completions/chat/completions", "/v1/chat/completions"),
-            ("/openai/deployments/m/chat/completions", "/v1/chat/completions"),
+            (
+                "/v1/chat/completions/chat/completions",
+                "/v1/chat/completions",
+            ),
+            (
+                "/openai/deployments/m/chat/completions",
+                "/v1/chat/completions",
+            ),
             ("/api/chat", "/v1/chat/completions"),
             ("/v1/responses", "/v1/chat/completions"),
             ("/v1/messages", "/v1/chat/completions"),
@@ -111,8 +146,9 @@ mod tests {
             ("/api/tags", "/v1/models"),
         ] {
             let error = Route::of(&Method::POST, &path.parse().expect("a path")).expect_err(path);
-            let message =
-                format!("Invalid URL (POST {path}). Did you mean {route}? The base URL of a client ends in '/v1'.");
+            let message = format!(
+                "Invalid URL (POST {path}). Did you mean {route}? The base URL of a client ends in '/v1'."
+            );
             assert_eq!((error.status.as_u16(), error.error.message), (404, message));
             assert_eq!(error.error.code.as_deref(), Some("unknown_url"));
         }
@@ -136,7 +172,8 @@ mod tests {
         for path in ["/v1/models/a/b:1", "/v1/models/a%2Fb%3A1"] {
             let route = Route::of(&Method::GET, &path.parse().expect("a path")).expect("a route");
             assert_eq!(route, Route::Model("a/b:1".to_owned()));
-            let route = Route::of(&Method::DELETE, &path.parse().expect("a path")).expect("a route");
+            let route =
+                Route::of(&Method::DELETE, &path.parse().expect("a path")).expect("a route");
             assert_eq!(route, Route::DeleteModel("a/b:1".to_owned()));
         }
     }

@@ -1,6 +1,8 @@
-//! What of a request's JSON schemas the engine behind cannot hold: dropped and named, or refused where the client asked to be protected from that.
+//! What of a request's JSON schemas the engine behind cannot hold: dropped and named, or refused
+//! where the client asked to be protected from that.
 //!
-//! What each engine holds is told by [`loggia_backend::schema`]; here is which schemas of a request an answer is held to, and what a fault costs.
+//! What each engine holds is told by [`loggia_backend::schema`]; here is which schemas of a request
+//! an answer is held to, and what a fault costs.
 
 use loggia_backend::schema::{SchemaFault, SchemaFaultKind, arguments, faults};
 use loggia_backend::{Abilities, Ability, SchemaEngine};
@@ -38,7 +40,11 @@ impl Holder {
     }
 
     fn refusal(self, fault: &SchemaFault) -> ApiError {
-        let place = if fault.place.is_empty() { "its root".to_owned() } else { pointer(fault) };
+        let place = if fault.place.is_empty() {
+            "its root".to_owned()
+        } else {
+            pointer(fault)
+        };
         let (param, keyword) = (self.param(), &fault.keyword);
         let wrong = match fault.kind {
             SchemaFaultKind::Unenforced => format!(
@@ -65,7 +71,11 @@ impl Holder {
 }
 
 fn pointer(fault: &SchemaFault) -> String {
-    fault.place.iter().flat_map(|part| ["/", part.as_str()]).collect()
+    fault
+        .place
+        .iter()
+        .flat_map(|part| ["/", part.as_str()])
+        .collect()
 }
 
 /// A schema of a request.
@@ -81,13 +91,18 @@ impl Schema {
     /// The fault for which it is refused.
     fn refused(&self, strictness: Strictness) -> Option<&SchemaFault> {
         let is_protected = self.is_held && (self.is_strict || strictness == Strictness::Strict);
-        let is_refused = |fault: &&SchemaFault| fault.kind != SchemaFaultKind::Unenforced || is_protected;
-        self.faults.iter().find(is_refused).filter(|_| strictness != Strictness::Lenient)
+        let is_refused =
+            |fault: &&SchemaFault| fault.kind != SchemaFaultKind::Unenforced || is_protected;
+        self.faults
+            .iter()
+            .find(is_refused)
+            .filter(|_| strictness != Strictness::Lenient)
     }
 }
 
-/// Compares the schemas of a request with what the engine can hold. Gives back the names of what has no effect: keywords, and tools that are left
-/// out because their own schema cannot be held while others' can.
+/// Compares the schemas of a request with what the engine can hold. Gives back the names of what
+/// has no effect: keywords, and tools that are left out because their own schema cannot be held
+/// while others' can.
 ///
 /// # Errors
 /// Where a schema is refused and nothing is left without it.
@@ -105,21 +120,32 @@ pub(crate) fn settle(
     for schema in &schemas {
         if let Some(fault) = schema.refused(strictness) {
             let refusal = schema.holder.refusal(fault);
-            if schema.holder == Holder::Answer || strictness == Strictness::Strict || is_wanted(request, schema.holder)
+            if schema.holder == Holder::Answer
+                || strictness == Strictness::Strict
+                || is_wanted(request, schema.holder)
             {
                 return Err(refusal);
             }
             left_out.push((schema.holder, refusal));
         }
     }
-    leave_out(request, &left_out.iter().map(|(holder, _)| *holder).collect::<Vec<_>>());
+    leave_out(
+        request,
+        &left_out
+            .iter()
+            .map(|(holder, _)| *holder)
+            .collect::<Vec<_>>(),
+    );
     if request.callable_functions().is_empty()
         && request.functions.as_ref().is_none_or(Vec::is_empty)
         && let Some((_, refusal)) = left_out.into_iter().next()
     {
         return Err(refusal);
     }
-    Ok(schemas.iter().flat_map(|schema| named(schema, strictness)).collect())
+    Ok(schemas
+        .iter()
+        .flat_map(|schema| named(schema, strictness))
+        .collect())
 }
 
 /// What of a schema has no effect.
@@ -130,11 +156,16 @@ fn named(schema: &Schema, strictness: Strictness) -> Vec<String> {
     if !schema.is_held {
         return Vec::new();
     }
-    schema.faults.iter().map(|fault| schema.holder.keyword(fault)).collect()
+    schema
+        .faults
+        .iter()
+        .map(|fault| schema.holder.keyword(fault))
+        .collect()
 }
 
-/// The schemas of a request that an engine gets to read: that of `response_format`, those of functions that must be called, or may be and are
-/// `strict` where that holds. llama.cpp's server reads those of all tools.
+/// The schemas of a request that an engine gets to read: that of `response_format`, those of
+/// functions that must be called, or may be and are `strict` where that holds. llama.cpp's server
+/// reads those of all tools.
 fn schemas(request: &ChatCompletionRequest, can: &Abilities) -> Vec<Schema> {
     let engine = can.schemas;
     let strict_holds = can.has(Ability::StrictTools);
@@ -144,16 +175,30 @@ fn schemas(request: &ChatCompletionRequest, can: &Abilities) -> Vec<Schema> {
         && let Some(schema) = &format.schema
     {
         let is_strict = format.strict == Some(true);
-        schemas.push(Schema { holder: Holder::Answer, faults: faults(schema, engine), is_held: true, is_strict });
+        schemas.push(Schema {
+            holder: Holder::Answer,
+            faults: faults(schema, engine),
+            is_held: true,
+            is_strict,
+        });
     }
     let of_function = |holder: Holder, function: &FunctionDefinition, must: bool| {
         let is_strict = function.strict == Some(true);
         let is_held = must || is_strict && strict_holds;
-        let mut faults = if is_held || reads_all { faults(&arguments(function), engine) } else { Vec::new() };
+        let mut faults = if is_held || reads_all {
+            faults(&arguments(function), engine)
+        } else {
+            Vec::new()
+        };
         if !is_held {
             faults.retain(|fault| fault.kind != SchemaFaultKind::Unenforced);
         }
-        Schema { holder, faults, is_held, is_strict }
+        Schema {
+            holder,
+            faults,
+            is_held,
+            is_strict,
+        }
     };
     let (must, callable) = (request.must_call(), request.callable_functions());
     for (index, tool) in request.tools.iter().flatten().enumerate() {
@@ -165,11 +210,18 @@ fn schemas(request: &ChatCompletionRequest, can: &Abilities) -> Vec<Schema> {
     }
     let (word, named) = match &request.function_call {
         Some(Value::String(word)) => (word.as_str(), None),
-        call => ("auto", call.as_ref().and_then(|call| call.get("name")?.as_str())),
+        call => (
+            "auto",
+            call.as_ref().and_then(|call| call.get("name")?.as_str()),
+        ),
     };
     for (index, function) in request.functions.iter().flatten().enumerate() {
         if named.map_or(word != "none", |name| name == function.name) {
-            schemas.push(of_function(Holder::Function(index), function, named.is_some()));
+            schemas.push(of_function(
+                Holder::Function(index),
+                function,
+                named.is_some(),
+            ));
         }
     }
     schemas
@@ -194,6 +246,7 @@ fn leave_out(request: &mut ChatCompletionRequest, holders: &[Holder]) {
     }
     let mut index = 0..;
     if let Some(functions) = &mut request.functions {
-        functions.retain(|_| !holders.contains(&Holder::Function(index.next().unwrap_or_default())));
+        functions
+            .retain(|_| !holders.contains(&Holder::Function(index.next().unwrap_or_default())));
     }
 }

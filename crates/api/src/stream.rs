@@ -58,7 +58,10 @@ pub(crate) struct EventStream {
     request_id: Option<Arc<str>>,
 }
 
-#[expect(clippy::large_enum_variant, reason = "the largest is the one that a stream is in almost all the time")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the largest is the one that a stream is in almost all the time"
+)]
 enum State {
     Beginning(Beginning, Profile),
     Speaking(Speech),
@@ -73,7 +76,12 @@ struct Heartbeat {
 impl EventStream {
     /// The body of an answer that has begun.
     pub(crate) fn speaking(speech: Speech, request_id: Option<Arc<str>>) -> Self {
-        Self { state: State::Speaking(speech), heartbeat: None, deadline: None, request_id }
+        Self {
+            state: State::Speaking(speech),
+            heartbeat: None,
+            deadline: None,
+            request_id,
+        }
     }
 
     /// The body of an answer that has not: heartbeats, until it has.
@@ -84,8 +92,16 @@ impl EventStream {
         request_id: Option<Arc<str>>,
     ) -> Self {
         // The first heartbeat leaves at once: the client has waited long enough to see something.
-        let heartbeat = Heartbeat { every: heartbeat, next: Box::pin(tokio::time::sleep(Duration::ZERO)) };
-        Self { state: State::Beginning(beginning, profile), heartbeat: Some(heartbeat), deadline: None, request_id }
+        let heartbeat = Heartbeat {
+            every: heartbeat,
+            next: Box::pin(tokio::time::sleep(Duration::ZERO)),
+        };
+        Self {
+            state: State::Beginning(beginning, profile),
+            heartbeat: Some(heartbeat),
+            deadline: None,
+            request_id,
+        }
     }
 
     /// The same, to be ended with an error when the time is over.
@@ -120,8 +136,12 @@ impl EventStream {
 
     /// Sees whether an answer that was not begun is by now.
     fn poll_begun(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) {
-        let State::Beginning(beginning, profile) = &mut self.state else { return };
-        let Poll::Ready(begun) = beginning.as_mut().poll(cx) else { return };
+        let State::Beginning(beginning, profile) = &mut self.state else {
+            return;
+        };
+        let Poll::Ready(begun) = beginning.as_mut().poll(cx) else {
+            return;
+        };
         let profile = *profile;
         let ignored = match &begun {
             Ok(begun) => &begun.ignored,
@@ -134,7 +154,10 @@ impl EventStream {
         if let Ok(begun) = &begun
             && !begun.served_by.changed.is_empty()
         {
-            sse::write_comment(out, &format!("x-loggia-changed: {}", answer::changes(&begun.served_by)));
+            sse::write_comment(
+                out,
+                &format!("x-loggia-changed: {}", answer::changes(&begun.served_by)),
+            );
         }
         match begun {
             Ok(begun) => self.state = State::Speaking(begun.speech),
@@ -145,7 +168,11 @@ impl EventStream {
     /// Writes what is ready of an answer that has begun.
     fn poll_speech(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) {
         while out.len() < GATHER
-            && let State::Speaking(Speech { first, events, encoder }) = &mut self.state
+            && let State::Speaking(Speech {
+                first,
+                events,
+                encoder,
+            }) = &mut self.state
         {
             let event = match first.take() {
                 Some(event) => Some(Ok(event)),
@@ -164,19 +191,25 @@ impl EventStream {
                 Ok(false) => {}
                 Ok(true) => {
                     let usage = encoder.usage().cloned();
-                    self.state = State::Ended(Ended { outcome: Outcome::Complete, usage });
+                    self.state = State::Ended(Ended {
+                        outcome: Outcome::Complete,
+                        usage,
+                    });
                 }
                 Err(error) => self.fail(error, out),
             }
         }
     }
 
-    /// Ends an answer whose time is over. Asked only where nothing else is ready, or enough is gathered.
+    /// Ends an answer whose time is over. Asked only where nothing else is ready, or enough is
+    /// gathered.
     fn poll_deadline(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) {
         if matches!(self.state, State::Ended(_)) {
             return;
         }
-        let Some((deadline, after)) = self.deadline.as_mut() else { return };
+        let Some((deadline, after)) = self.deadline.as_mut() else {
+            return;
+        };
         if deadline.as_mut().poll(cx).is_ready() {
             let error = took_too_long(*after);
             self.fail(error, out);
@@ -185,14 +218,21 @@ impl EventStream {
 
     /// Ends an answer that failed under way, and logs it.
     fn fail(&mut self, error: BackendError, out: &mut Vec<u8>) {
-        tracing::warn!(request_id = self.request_id.as_deref(), cause = error.kind(), "a stream failed");
+        tracing::warn!(
+            request_id = self.request_id.as_deref(),
+            cause = error.kind(),
+            "a stream failed"
+        );
         let error = ApiError::from(error);
         match &self.state {
             State::Beginning(_, profile) => self.refuse(&error, *profile, out),
             State::Speaking(speech) => {
                 speech.encoder.fail(error, out);
                 let usage = speech.encoder.usage().cloned();
-                self.state = State::Ended(Ended { outcome: Outcome::Failed, usage });
+                self.state = State::Ended(Ended {
+                    outcome: Outcome::Failed,
+                    usage,
+                });
             }
             State::Ended(_) => {}
         }
@@ -201,7 +241,10 @@ impl EventStream {
     /// Ends an answer that never began.
     fn refuse(&mut self, error: &ApiError, profile: Profile, out: &mut Vec<u8>) {
         encode::write_failure(error, profile, out);
-        self.state = State::Ended(Ended { outcome: Outcome::Failed, usage: None });
+        self.state = State::Ended(Ended {
+            outcome: Outcome::Failed,
+            usage: None,
+        });
     }
 
     fn poll_heartbeat(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) {
@@ -218,12 +261,16 @@ impl EventStream {
                 self.heartbeat = None;
                 return;
             }
-            heartbeat.next.as_mut().reset(Instant::now() + heartbeat.every);
+            heartbeat
+                .next
+                .as_mut()
+                .reset(Instant::now() + heartbeat.every);
         }
     }
 }
 
-/// Where a first buffer is full, many events came together: the next one holds all that is gathered, so that they are copied once.
+/// Where a first buffer is full, many events came together: the next one holds all that is
+/// gathered, so that they are copied once.
 fn make_room(out: &mut Vec<u8>) {
     if out.capacity() == 0 {
         out.reserve(FIRST_BUFFER);

@@ -1,10 +1,14 @@
-//! A choice as the older completions show it: text, and log-probabilities in a shape of their own. Pure, and stepped chunk by chunk.
+//! A choice as the older completions show it: text, and log-probabilities in a shape of their own.
+//! Pure, and stepped chunk by chunk.
 
 use std::collections::BTreeMap;
 
-use loggia_wire::openai::{ChunkChoice, CompletionChoice, CompletionLogprobs, FinishReason, TokenLogprob};
+use loggia_wire::openai::{
+    ChunkChoice, CompletionChoice, CompletionLogprobs, FinishReason, TokenLogprob,
+};
 
-/// What a log-probability that was none has become by then: JSON has no infinity, and a chat's cannot be null.
+/// What a log-probability that was none has become by then: JSON has no infinity, and a chat's
+/// cannot be null.
 const IMPOSSIBLE: f64 = -9999.0;
 
 /// One choice's text as far as it has come.
@@ -12,19 +16,29 @@ const IMPOSSIBLE: f64 = -9999.0;
 pub(crate) struct TextChoice {
     /// Where the next token begins, in characters.
     offset: u64,
-    /// Whether the next token is the first of an echoed prompt: nothing comes before it that could make it likely.
+    /// Whether the next token is the first of an echoed prompt: nothing comes before it that could
+    /// make it likely.
     is_first_of_prompt: bool,
 }
 
 impl TextChoice {
     /// With `echoes` the text begins with the prompt.
     pub(crate) fn new(echoes: bool) -> Self {
-        Self { offset: 0, is_first_of_prompt: echoes }
+        Self {
+            offset: 0,
+            is_first_of_prompt: echoes,
+        }
     }
 
     /// A chunk in the older shape.
     pub(crate) fn of(&mut self, choice: ChunkChoice) -> CompletionChoice {
-        let ChunkChoice { index, delta, logprobs, finish_reason, extra } = choice;
+        let ChunkChoice {
+            index,
+            delta,
+            logprobs,
+            finish_reason,
+            extra,
+        } = choice;
         let tokens = logprobs.and_then(|logprobs| logprobs.content);
         CompletionChoice {
             text: delta.content.unwrap_or_default(),
@@ -38,11 +52,19 @@ impl TextChoice {
     fn logprobs(&mut self, tokens: &[TokenLogprob]) -> CompletionLogprobs {
         let mut older = CompletionLogprobs::default();
         for token in tokens {
-            // An engine that makes nothing of `echo` begins with a token of its own, which has a probability.
-            let is_first = std::mem::take(&mut self.is_first_of_prompt) && token.logprob <= IMPOSSIBLE;
-            older.tokens.push(shown(&token.token, token.bytes.as_deref()));
-            older.token_logprobs.push((!is_first).then_some(token.logprob));
-            older.top_logprobs.push((!is_first).then(|| likeliest(token)));
+            // An engine that makes nothing of `echo` begins with a token of its own, which has a
+            // probability.
+            let is_first =
+                std::mem::take(&mut self.is_first_of_prompt) && token.logprob <= IMPOSSIBLE;
+            older
+                .tokens
+                .push(shown(&token.token, token.bytes.as_deref()));
+            older
+                .token_logprobs
+                .push((!is_first).then_some(token.logprob));
+            older
+                .top_logprobs
+                .push((!is_first).then(|| likeliest(token)));
             older.text_offset.push(self.offset);
             self.offset += characters(token.bytes.as_deref().unwrap_or(token.token.as_bytes()));
         }
@@ -60,16 +82,22 @@ fn of_a_text(reason: FinishReason) -> FinishReason {
 
 /// The likeliest tokens, and the one that stands there, likely or not.
 fn likeliest(token: &TokenLogprob) -> BTreeMap<String, f64> {
-    let top = token.top_logprobs.iter().map(|top| (shown(&top.token, top.bytes.as_deref()), top.logprob));
+    let top = token
+        .top_logprobs
+        .iter()
+        .map(|top| (shown(&top.token, top.bytes.as_deref()), top.logprob));
     let own = (shown(&token.token, token.bytes.as_deref()), token.logprob);
     top.chain([own]).collect()
 }
 
-/// A token as a key: one that is no whole character by its bytes, as OpenAI writes it, for several of them would look the same.
+/// A token as a key: one that is no whole character by its bytes, as OpenAI writes it, for several
+/// of them would look the same.
 fn shown(text: &str, bytes: Option<&[u8]>) -> String {
     match bytes {
         Some(bytes) if str::from_utf8(bytes).is_err() => {
-            bytes.iter().fold("bytes:".to_owned(), |shown, byte| shown + &format!("\\x{byte:02x}"))
+            bytes.iter().fold("bytes:".to_owned(), |shown, byte| {
+                shown + &format!("\\x{byte:02x}")
+            })
         }
         _ => text.to_owned(),
     }
@@ -77,7 +105,10 @@ fn shown(text: &str, bytes: Option<&[u8]>) -> String {
 
 /// How many characters begin in these bytes.
 fn characters(bytes: &[u8]) -> u64 {
-    bytes.iter().filter(|&&byte| byte & 0b1100_0000 != 0b1000_0000).count() as u64
+    bytes
+        .iter()
+        .filter(|&&byte| byte & 0b1100_0000 != 0b1000_0000)
+        .count() as u64
 }
 
 #[cfg(test)]
@@ -110,7 +141,10 @@ mod tests {
                 "text_offset": [0, 2, 3]
             })
         );
-        let next = text.of(choice(&json!([{"token": "!", "logprob": -3.0}]))).logprobs.unwrap();
+        let next = text
+            .of(choice(&json!([{"token": "!", "logprob": -3.0}])))
+            .logprobs
+            .unwrap();
         assert_eq!(next.text_offset, [3], "the next chunk counts on");
     }
 
@@ -123,6 +157,10 @@ mod tests {
         assert_eq!(logprobs.top_logprobs[0], None);
         let own = json!([{"token": "a", "logprob": -0.5}]);
         let logprobs = TextChoice::new(true).of(choice(&own)).logprobs.unwrap();
-        assert_eq!(logprobs.token_logprobs, [Some(-0.5)], "an engine that does not echo");
+        assert_eq!(
+            logprobs.token_logprobs,
+            [Some(-0.5)],
+            "an engine that does not echo"
+        );
     }
 }

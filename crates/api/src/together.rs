@@ -1,4 +1,5 @@
-//! Fields that do not go together, whatever the model can do: refused as OpenAI does it, and dropped under `--lenient`.
+//! Fields that do not go together, whatever the model can do: refused as OpenAI does it, and
+//! dropped under `--lenient`.
 
 use loggia_wire::openai::{ChatCompletionRequest, StreamOptions};
 
@@ -8,7 +9,10 @@ use crate::{ApiError, Strictness, tool_choice};
 ///
 /// # Errors
 /// A 400 about the first of them, unless the server is lenient.
-pub(crate) fn settle(request: &mut ChatCompletionRequest, strictness: Strictness) -> Result<Vec<String>, ApiError> {
+pub(crate) fn settle(
+    request: &mut ChatCompletionRequest,
+    strictness: Strictness,
+) -> Result<Vec<String>, ApiError> {
     let streams = request.streams();
     let mut dropped = settle_stream_options(streams, &mut request.stream_options, strictness)?;
     if offers_some(request.tools.as_deref()) && offers_some(request.functions.as_deref()) {
@@ -18,7 +22,12 @@ pub(crate) fn settle(request: &mut ChatCompletionRequest, strictness: Strictness
         }
         request.functions = None;
         dropped.push("functions".to_owned());
-        dropped.extend(request.function_call.take().map(|_| "function_call".to_owned()));
+        dropped.extend(
+            request
+                .function_call
+                .take()
+                .map(|_| "function_call".to_owned()),
+        );
     }
     dropped.extend(tool_choice::settle_without_tools(request, strictness)?);
     Ok(dropped)
@@ -35,7 +44,11 @@ pub(crate) fn settle_stream_options(
     }
     if strictness != Strictness::Lenient {
         let message = "The 'stream_options' parameter is only allowed when 'stream' is enabled.";
-        return Err(ApiError::invalid("stream_options", "invalid_value", message));
+        return Err(ApiError::invalid(
+            "stream_options",
+            "invalid_value",
+            message,
+        ));
     }
     *options = None;
     Ok(vec!["stream_options".to_owned()])

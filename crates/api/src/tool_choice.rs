@@ -1,5 +1,5 @@
-//! `tool_choice` and `function_call` beside what can be called: a choice that needs a call is refused where nothing is left to call, and any
-//! other choice is dropped there.
+//! `tool_choice` and `function_call` beside what can be called: a choice that needs a call is
+//! refused where nothing is left to call, and any other choice is dropped there.
 
 use loggia_backend::{Abilities, Ability};
 use loggia_wire::openai::{ChatCompletionRequest as Request, ToolChoice};
@@ -7,28 +7,39 @@ use serde_json::Value;
 
 use crate::{ApiError, Strictness};
 
-/// Settles what is wrong whatever the model can do: a choice without tools. Gives back the names of what was dropped.
-pub(crate) fn settle_without_tools(request: &mut Request, strictness: Strictness) -> Result<Vec<String>, ApiError> {
+/// Settles what is wrong whatever the model can do: a choice without tools. Gives back the names of
+/// what was dropped.
+pub(crate) fn settle_without_tools(
+    request: &mut Request,
+    strictness: Strictness,
+) -> Result<Vec<String>, ApiError> {
     let mut dropped = Vec::new();
     if !has_tools(request) && request.tool_choice.is_some() {
         if request.must_call() || strictness == Strictness::Strict {
             lenient_or(strictness, without("tool_choice", "tools"))?;
         }
         // Without tools `none` is the case anyway.
-        let asked = request.tool_choice.take().filter(|choice| *choice != ToolChoice::None);
+        let asked = request
+            .tool_choice
+            .take()
+            .filter(|choice| *choice != ToolChoice::None);
         dropped.extend(asked.map(|_| "tool_choice".to_owned()));
     }
     if !has_functions(request) && request.function_call.is_some() {
         if wants_function(request) || strictness == Strictness::Strict {
             lenient_or(strictness, without("function_call", "functions"))?;
         }
-        let asked = request.function_call.take().filter(|choice| choice != "none");
+        let asked = request
+            .function_call
+            .take()
+            .filter(|choice| choice != "none");
         dropped.extend(asked.map(|_| "function_call".to_owned()));
     }
     Ok(dropped)
 }
 
-/// Settles what is left of a choice once the tools are known that the model's backend can offer. Gives back the names of what was dropped.
+/// Settles what is left of a choice once the tools are known that the model's backend can offer.
+/// Gives back the names of what was dropped.
 pub(crate) fn settle_rest(
     request: &mut Request,
     can: &Abilities,
@@ -61,11 +72,17 @@ pub(crate) fn drop_others(request: &mut Request) {
 }
 
 fn has_tools(request: &Request) -> bool {
-    request.tools.as_ref().is_some_and(|tools| !tools.is_empty())
+    request
+        .tools
+        .as_ref()
+        .is_some_and(|tools| !tools.is_empty())
 }
 
 fn has_functions(request: &Request) -> bool {
-    request.functions.as_ref().is_some_and(|functions| !functions.is_empty())
+    request
+        .functions
+        .as_ref()
+        .is_some_and(|functions| !functions.is_empty())
 }
 
 fn wants_function(request: &Request) -> bool {
@@ -73,7 +90,11 @@ fn wants_function(request: &Request) -> bool {
 }
 
 fn lenient_or(strictness: Strictness, error: ApiError) -> Result<(), ApiError> {
-    if strictness == Strictness::Lenient { Ok(()) } else { Err(error) }
+    if strictness == Strictness::Lenient {
+        Ok(())
+    } else {
+        Err(error)
+    }
 }
 
 fn without(param: &str, other: &str) -> ApiError {
@@ -82,7 +103,10 @@ fn without(param: &str, other: &str) -> ApiError {
 }
 
 fn of_another_type(choice: &Value) -> ApiError {
-    let kind = choice.get("type").and_then(Value::as_str).unwrap_or_default();
+    let kind = choice
+        .get("type")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
     let message = format!(
         "Invalid value: '{kind}'. Supported values are: 'function', 'allowed_tools'. Tools of other types are not available with this model."
     );

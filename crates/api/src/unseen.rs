@@ -1,5 +1,5 @@
-//! Parts of messages that the model cannot take: a note in their place tells the model so, since clients send their whole history with each
-//! turn, and an error would end the conversation.
+//! Parts of messages that the model cannot take: a note in their place tells the model so, since
+//! clients send their whole history with each turn, and an error would end the conversation.
 
 use std::borrow::Cow;
 
@@ -15,7 +15,9 @@ const SPOKEN: &str = "[This answer was given as sound, which this model cannot h
 /// Replaces the parts for which `is_one` holds by notes.
 pub(crate) fn replace(request: &mut ChatCompletionRequest, is_one: fn(&PartKind) -> bool) {
     for message in &mut request.messages {
-        let Some(Content::Parts(parts)) = &mut message.content else { continue };
+        let Some(Content::Parts(parts)) = &mut message.content else {
+            continue;
+        };
         let last = parts.len().saturating_sub(1);
         for (index, part) in parts.iter_mut().enumerate() {
             if is_one(&part.kind) {
@@ -23,18 +25,25 @@ pub(crate) fn replace(request: &mut ChatCompletionRequest, is_one: fn(&PartKind)
                 let before = if index > 0 { "\n\n" } else { "" };
                 let after = if index < last { "\n\n" } else { "" };
                 let text = format!("{before}{}{after}", note(&part.kind));
-                *part = Part { kind: PartKind::Text(text), extra: Extra::new() };
+                *part = Part {
+                    kind: PartKind::Text(text),
+                    extra: Extra::new(),
+                };
             }
         }
     }
 }
 
-/// Drops earlier answers in sound. One that has nothing else to show becomes a note: some engines take no empty message.
+/// Drops earlier answers in sound. One that has nothing else to show becomes a note: some engines
+/// take no empty message.
 pub(crate) fn drop_spoken(request: &mut ChatCompletionRequest) {
     for message in &mut request.messages {
         let was_spoken = message.audio.take().is_some();
-        let has_calls =
-            message.tool_calls.as_ref().is_some_and(|calls| !calls.is_empty()) || message.function_call.is_some();
+        let has_calls = message
+            .tool_calls
+            .as_ref()
+            .is_some_and(|calls| !calls.is_empty())
+            || message.function_call.is_some();
         if was_spoken && message.content.is_none() && message.refusal.is_none() && !has_calls {
             message.content = Some(Content::Text(SPOKEN.to_owned()));
         }
@@ -43,11 +52,24 @@ pub(crate) fn drop_spoken(request: &mut ChatCompletionRequest) {
 
 fn note(part: &PartKind) -> Cow<'static, str> {
     match part {
-        PartKind::ImageUrl { .. } => "[An image was attached here, but this model cannot see images.]".into(),
-        PartKind::InputAudio { .. } => "[A sound was attached here, but this model cannot hear sounds.]".into(),
+        PartKind::ImageUrl { .. } => {
+            "[An image was attached here, but this model cannot see images.]".into()
+        }
+        PartKind::InputAudio { .. } => {
+            "[A sound was attached here, but this model cannot hear sounds.]".into()
+        }
         PartKind::File(file) => {
-            let name: String = file.filename.iter().flat_map(|name| name.chars()).take(LONGEST_NAME).collect();
-            let named = if name.is_empty() { String::new() } else { format!(" \"{name}\"") };
+            let name: String = file
+                .filename
+                .iter()
+                .flat_map(|name| name.chars())
+                .take(LONGEST_NAME)
+                .collect();
+            let named = if name.is_empty() {
+                String::new()
+            } else {
+                format!(" \"{name}\"")
+            };
             format!("[The file{named} was attached here, but this model cannot read it.]").into()
         }
         PartKind::Text(_) | PartKind::Refusal(_) => "".into(),

@@ -1,7 +1,9 @@
-//! The words, lengths and shapes that OpenAI's specification gives to hints. A strict server refuses any other; for the rest of the servers
-//! a hint has no effect whatever it says, and is named.
+//! The words, lengths and shapes that OpenAI's specification gives to hints. A strict server
+//! refuses any other; for the rest of the servers a hint has no effect whatever it says, and is
+//! named.
 //!
-//! Not for engines that speak OpenAI themselves: they may know other words, and judge by themselves.
+//! Not for engines that speak OpenAI themselves: they may know other words, and judge by
+//! themselves.
 
 use std::fmt::Display;
 
@@ -12,7 +14,15 @@ use serde_json::Value;
 use crate::ApiError;
 use crate::request::missing;
 
-const SERVICE_TIERS: &[&str] = &["auto", "default", "flex", "scale", "priority", "fast", "ultrafast"];
+const SERVICE_TIERS: &[&str] = &[
+    "auto",
+    "default",
+    "flex",
+    "scale",
+    "priority",
+    "fast",
+    "ultrafast",
+];
 /// The dash is that of older packages.
 const CACHE_RETENTIONS: &[&str] = &["in_memory", "24h", "in-memory"];
 /// How long prompts stay in OpenAI's cache.
@@ -37,38 +47,67 @@ const LONGEST_IDENTIFIER: usize = 128;
 pub(crate) fn check(request: &ChatCompletionRequest) -> Result<(), ApiError> {
     let words = [
         ("service_tier", &request.service_tier, SERVICE_TIERS),
-        ("prompt_cache_retention", &request.prompt_cache_retention, CACHE_RETENTIONS),
+        (
+            "prompt_cache_retention",
+            &request.prompt_cache_retention,
+            CACHE_RETENTIONS,
+        ),
         ("verbosity", &request.verbosity, LEVELS),
     ];
-    words.into_iter().try_for_each(|(param, word, known)| one_of(param, word.as_deref(), known))?;
+    words
+        .into_iter()
+        .try_for_each(|(param, word, known)| one_of(param, word.as_deref(), known))?;
     for (index, modality) in request.modalities.iter().flatten().enumerate() {
-        one_of(format_args!("modalities[{index}]"), Some(modality), MODALITIES)?;
+        one_of(
+            format_args!("modalities[{index}]"),
+            Some(modality),
+            MODALITIES,
+        )?;
     }
     if let Some(identifier) = &request.safety_identifier {
         at_most("safety_identifier", LONGEST_IDENTIFIER, identifier)?;
     }
     check_metadata(request)?;
     check_hosted(request)?;
-    request.tools.iter().flatten().enumerate().try_for_each(|(index, tool)| check_tool(index, tool))?;
-    request.messages.iter().enumerate().try_for_each(|(index, message)| check_message(index, message))
+    request
+        .tools
+        .iter()
+        .flatten()
+        .enumerate()
+        .try_for_each(|(index, tool)| check_tool(index, tool))?;
+    request
+        .messages
+        .iter()
+        .enumerate()
+        .try_for_each(|(index, message)| check_message(index, message))
 }
 
 fn check_metadata(request: &ChatCompletionRequest) -> Result<(), ApiError> {
-    let Some(metadata) = &request.metadata else { return Ok(()) };
+    let Some(metadata) = &request.metadata else {
+        return Ok(());
+    };
     let (entries, name_length, length) = MOST_METADATA;
     if metadata.len() > entries {
         let message = format!(
             "Invalid 'metadata': too many properties. Expected an object with at most {entries} properties, but got an object with {} properties instead.",
             metadata.len()
         );
-        return Err(ApiError::invalid("metadata", "object_above_max_properties", message));
+        return Err(ApiError::invalid(
+            "metadata",
+            "object_above_max_properties",
+            message,
+        ));
     }
     for (name, value) in metadata {
         if name.chars().count() > name_length {
             let message = format!(
                 "Invalid 'metadata': property name too long. Expected names with a maximum length of {name_length}, but got '{name}'."
             );
-            return Err(ApiError::invalid("metadata", "property_name_above_max_length", message));
+            return Err(ApiError::invalid(
+                "metadata",
+                "property_name_above_max_length",
+                message,
+            ));
         }
         let param = format!("metadata.{name}");
         at_most(&param, length, text(&param, value)?)?;
@@ -78,7 +117,10 @@ fn check_metadata(request: &ChatCompletionRequest) -> Result<(), ApiError> {
 
 /// What asks for something that only a hosted service has.
 fn check_hosted(request: &ChatCompletionRequest) -> Result<(), ApiError> {
-    if let Some(options) = At::optional("prompt_cache_options", request.prompt_cache_options.as_ref())? {
+    if let Some(options) = At::optional(
+        "prompt_cache_options",
+        request.prompt_cache_options.as_ref(),
+    )? {
         options.word("ttl", TTLS)?;
         options.word("mode", &["implicit", "explicit"])?;
     }
@@ -92,7 +134,9 @@ fn check_hosted(request: &ChatCompletionRequest) -> Result<(), ApiError> {
         audio.word("format", SPOKEN_SOUNDS)?;
         if audio.needed("voice")?.is_object() {
             let own = audio.object("voice")?;
-            own.map_or(Ok(()), |own| text(&own.param("id"), own.needed("id")?).map(|_| ()))?;
+            own.map_or(Ok(()), |own| {
+                text(&own.param("id"), own.needed("id")?).map(|_| ())
+            })?;
         } else {
             audio.text("voice")?;
         }
@@ -100,10 +144,14 @@ fn check_hosted(request: &ChatCompletionRequest) -> Result<(), ApiError> {
     if let Some(search) = At::optional("web_search_options", request.web_search_options.as_ref())? {
         check_search(&search)?;
     }
-    let Some(moderation) = At::optional("moderation", request.moderation.as_ref())? else { return Ok(()) };
+    let Some(moderation) = At::optional("moderation", request.moderation.as_ref())? else {
+        return Ok(());
+    };
     moderation.needed("model")?;
     moderation.text("model")?;
-    let Some(policy) = moderation.object("policy")? else { return Ok(()) };
+    let Some(policy) = moderation.object("policy")? else {
+        return Ok(());
+    };
     for side in ["input", "output"] {
         if let Some(side) = policy.object(side)? {
             side.needed("mode")?;
@@ -115,19 +163,29 @@ fn check_hosted(request: &ChatCompletionRequest) -> Result<(), ApiError> {
 
 fn check_search(search: &At<'_>) -> Result<(), ApiError> {
     search.word("search_context_size", LEVELS)?;
-    let Some(location) = search.object("user_location")? else { return Ok(()) };
+    let Some(location) = search.object("user_location")? else {
+        return Ok(());
+    };
     location.needed("type")?;
     location.word("type", &["approximate"])?;
     location.needed("approximate")?;
-    let Some(place) = location.object("approximate")? else { return Ok(()) };
-    ["country", "region", "city", "timezone"].into_iter().try_for_each(|field| place.text(field))
+    let Some(place) = location.object("approximate")? else {
+        return Ok(());
+    };
+    ["country", "region", "city", "timezone"]
+        .into_iter()
+        .try_for_each(|field| place.text(field))
 }
 
 /// A string, or text parts.
 fn check_texts(param: &str, content: &Value) -> Result<(), ApiError> {
     let Value::Array(parts) = content else {
         let expected = "a string or an array of text parts";
-        return if content.is_string() { Ok(()) } else { Err(no(expected, param)) };
+        return if content.is_string() {
+            Ok(())
+        } else {
+            Err(no(expected, param))
+        };
     };
     for (index, part) in parts.iter().enumerate() {
         let part = At::new(format!("{param}[{index}]"), part)?;
@@ -144,27 +202,42 @@ fn check_tool(index: usize, tool: &Tool) -> Result<(), ApiError> {
 }
 
 fn check_message(index: usize, message: &Message) -> Result<(), ApiError> {
-    if let Some(audio) = At::optional(format_args!("messages[{index}].audio"), message.audio.as_ref())? {
+    if let Some(audio) = At::optional(
+        format_args!("messages[{index}].audio"),
+        message.audio.as_ref(),
+    )? {
         audio.needed("id")?;
         audio.text("id")?;
     }
     let mut parts = message.content.iter().flat_map(Content::parts).enumerate();
-    parts.try_for_each(|(at, part)| check_part(format_args!("messages[{index}].content[{at}]"), part))
+    parts.try_for_each(|(at, part)| {
+        check_part(format_args!("messages[{index}].content[{at}]"), part)
+    })
 }
 
 fn check_part(place: impl Display, part: &Part) -> Result<(), ApiError> {
     match &part.kind {
         PartKind::ImageUrl { detail, .. } => {
-            one_of(format_args!("{place}.image_url.detail"), detail.as_deref(), DETAILS)?;
+            one_of(
+                format_args!("{place}.image_url.detail"),
+                detail.as_deref(),
+                DETAILS,
+            )?;
         }
         PartKind::InputAudio { format, .. } => {
-            one_of(format_args!("{place}.input_audio.format"), Some(format), SOUNDS)?;
+            one_of(
+                format_args!("{place}.input_audio.format"),
+                Some(format),
+                SOUNDS,
+            )?;
         }
         _ => {}
     }
     // Where what is to be kept in OpenAI's cache of prompts ends.
     let mark = part.extra.get(BREAKPOINT);
-    let Some(mark) = At::optional(format_args!("{place}.{BREAKPOINT}"), mark)? else { return Ok(()) };
+    let Some(mark) = At::optional(format_args!("{place}.{BREAKPOINT}"), mark)? else {
+        return Ok(());
+    };
     mark.needed("mode")?;
     mark.word("mode", &["explicit"])?;
     mark.word("ttl", TTLS)
@@ -186,7 +259,10 @@ impl<'a> At<'a> {
 
     /// None where it is not there, or null.
     fn optional(place: impl Display, value: Option<&'a Value>) -> Result<Option<Self>, ApiError> {
-        value.filter(|value| !value.is_null()).map(|value| Self::new(place.to_string(), value)).transpose()
+        value
+            .filter(|value| !value.is_null())
+            .map(|value| Self::new(place.to_string(), value))
+            .transpose()
     }
 
     fn param(&self, field: &str) -> String {
@@ -198,7 +274,10 @@ impl<'a> At<'a> {
     }
 
     fn needed(&self, field: &str) -> Result<&'a Value, ApiError> {
-        self.fields.get(field).filter(|value| !value.is_null()).ok_or_else(|| missing(self.param(field)))
+        self.fields
+            .get(field)
+            .filter(|value| !value.is_null())
+            .ok_or_else(|| missing(self.param(field)))
     }
 
     fn text(&self, field: &str) -> Result<(), ApiError> {
@@ -211,7 +290,9 @@ impl<'a> At<'a> {
 
     fn word_of(&self, field: &str) -> Result<Option<&'a str>, ApiError> {
         let value = self.fields.get(field).filter(|value| !value.is_null());
-        value.map(|value| text(&self.param(field), value)).transpose()
+        value
+            .map(|value| text(&self.param(field), value))
+            .transpose()
     }
 }
 
@@ -220,13 +301,30 @@ fn text<'a>(param: &str, value: &'a Value) -> Result<&'a str, ApiError> {
 }
 
 fn no(expected: &str, param: &str) -> ApiError {
-    ApiError::invalid(param, "invalid_type", format!("Invalid type for '{param}': expected {expected}."))
+    ApiError::invalid(
+        param,
+        "invalid_type",
+        format!("Invalid type for '{param}': expected {expected}."),
+    )
 }
 
-pub(crate) fn one_of(param: impl Display, word: Option<&str>, known: &[&str]) -> Result<(), ApiError> {
-    let Some(word) = word.filter(|word| !known.contains(word)) else { return Ok(()) };
-    let message = format!("Invalid value: '{word}'. Supported values are: '{}'.", known.join("', '"));
-    Err(ApiError::invalid(param.to_string(), "invalid_value", message))
+pub(crate) fn one_of(
+    param: impl Display,
+    word: Option<&str>,
+    known: &[&str],
+) -> Result<(), ApiError> {
+    let Some(word) = word.filter(|word| !known.contains(word)) else {
+        return Ok(());
+    };
+    let message = format!(
+        "Invalid value: '{word}'. Supported values are: '{}'.",
+        known.join("', '")
+    );
+    Err(ApiError::invalid(
+        param.to_string(),
+        "invalid_value",
+        message,
+    ))
 }
 
 fn at_most(param: &str, most: usize, text: &str) -> Result<(), ApiError> {

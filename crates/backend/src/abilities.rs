@@ -13,8 +13,8 @@ pub enum Ability {
     Tools,
     /// `tool_choice` `required`, a named function, `allowed_tools`: the model must call.
     ToolChoice,
-    /// Earlier calls whose arguments are no JSON object reach the engine as they are. Without it they are made an object
-    /// ([`conversation::arguments`](crate::conversation::arguments)).
+    /// Earlier calls whose arguments are no JSON object reach the engine as they are. Without it
+    /// they are made an object ([`conversation::arguments`](crate::conversation::arguments)).
     TextArguments,
     /// `strict` functions where the model may call or not: what it calls keeps to their schemas.
     StrictTools,
@@ -36,7 +36,8 @@ pub enum Ability {
     Seed,
     /// `image_url` parts.
     Images,
-    /// `image_url` parts with http(s) URLs, which it fetches by itself ([`media`](crate::media) does it for others).
+    /// `image_url` parts with http(s) URLs, which it fetches by itself ([`media`](crate::media)
+    /// does it for others).
     RemoteImages,
     /// `input_audio` parts.
     Audio,
@@ -48,7 +49,8 @@ pub enum Ability {
     NoReasoning,
     /// `keep_alive`: the model is kept loaded for as long as the client says.
     KeepAlive,
-    /// Ollama's other fields in the body (`options`, `think`, `num_ctx`, `top_k`, `min_p`, `repeat_penalty`).
+    /// Ollama's other fields in the body (`options`, `think`, `num_ctx`, `top_k`, `min_p`,
+    /// `repeat_penalty`).
     EngineOptions,
     /// `suffix` of a completion: the model has tokens for what comes before, after and between.
     FillInTheMiddle,
@@ -60,16 +62,18 @@ pub enum Ability {
     BestOf,
     /// `echo` of a completion.
     Echo,
-    /// `echo` and `logprobs` together: those of the prompt's tokens too; and no token at all beyond it (`max_tokens: 0`).
+    /// `echo` and `logprobs` together: those of the prompt's tokens too; and no token at all beyond
+    /// it (`max_tokens: 0`).
     PromptLogprobs,
     /// Fields that Loggia does not know reach an engine that may know them.
     UnknownFields,
-    /// To generate text: `/v1/chat/completions` and `/v1/completions`. In every set but one that says otherwise: it is what a backend is for.
+    /// To generate text: `/v1/chat/completions` and `/v1/completions`. In every set but one that
+    /// says otherwise: it is what a backend is for.
     Chat,
     /// `/v1/embeddings`.
     Embeddings,
-    /// What OpenAI's API has and Loggia leaves to the engine: `web_search_options`, `audio`, `modalities`, `moderation`,
-    /// hints and labels.
+    /// What OpenAI's API has and Loggia leaves to the engine: `web_search_options`, `audio`,
+    /// `modalities`, `moderation`, hints and labels.
     HostedFields,
 }
 
@@ -90,7 +94,9 @@ impl AbilitySet {
 
     /// These, and to hold a chat.
     pub fn of(abilities: &[Ability]) -> Self {
-        abilities.iter().fold(Self::default(), |set, &ability| set.with(ability))
+        abilities
+            .iter()
+            .fold(Self::default(), |set, &ability| set.with(ability))
     }
 
     /// This one too.
@@ -111,7 +117,8 @@ impl AbilitySet {
     }
 }
 
-/// What holds an answer to a JSON schema: each knows other keywords of JSON Schema, and passes over the rest without a word.
+/// What holds an answer to a JSON schema: each knows other keywords of JSON Schema, and passes over
+/// the rest without a word.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SchemaEngine {
@@ -135,7 +142,8 @@ pub enum ToolSchemas {
     Ollama,
 }
 
-/// Whose names stand in Ollama's `options`: each engine passes over those that it does not know without a word.
+/// Whose names stand in Ollama's `options`: each engine passes over those that it does not know
+/// without a word.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OptionNames {
@@ -158,7 +166,8 @@ impl OptionNames {
         }
     }
 
-    /// Whether the engine refuses any other. Ollama passes it over: another version of it may know it.
+    /// Whether the engine refuses any other. Ollama passes it over: another version of it may know
+    /// it.
     pub fn are_all(self) -> bool {
         self == Self::Embedded
     }
@@ -180,7 +189,8 @@ const EMBEDDED_OPTIONS: &[&str] = &[
     "repeat_last_n",
 ];
 
-/// The top-level fields that an engine reads of a request, where it is known: it passes over any other without a word.
+/// The top-level fields that an engine reads of a request, where it is known: it passes over any
+/// other without a word.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KnownFields {
     /// Those of `/v1/chat/completions`.
@@ -207,7 +217,8 @@ pub struct Abilities {
     pub options: OptionNames,
     /// How many tokens the model's vocabulary has, where known.
     pub vocabulary: Option<u64>,
-    /// The variables of `chat_template_kwargs` that the model's chat template reads, where Loggia renders it.
+    /// The variables of `chat_template_kwargs` that the model's chat template reads, where Loggia
+    /// renders it.
     pub template_variables: BTreeSet<String>,
     /// The fields that the engine reads, where that is known. It is not told across processes.
     #[serde(skip)]

@@ -1,6 +1,8 @@
-//! `data:` URLs and base64 as the Fetch standard reads them: the scheme and `;base64` in any case, line breaks and spaces within, padding or none.
+//! `data:` URLs and base64 as the Fetch standard reads them: the scheme and `;base64` in any case,
+//! line breaks and spaces within, padding or none.
 //!
-//! The one reader of both. Engines that are told base64 are told it in its canonical form ([`canonical`]).
+//! The one reader of both. Engines that are told base64 are told it in its canonical form
+//! ([`canonical`]).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -8,7 +10,8 @@ use base64::engine::general_purpose::STANDARD;
 /// What a `data:` URL holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DataUrl {
-    /// Its media type in small letters, without parameters: `image/png`. Empty where the URL names none.
+    /// Its media type in small letters, without parameters: `image/png`. Empty where the URL names
+    /// none.
     pub media_type: String,
     /// The bytes.
     pub bytes: Vec<u8>,
@@ -20,11 +23,17 @@ impl DataUrl {
         if let Some((media_type, base64)) = plain(url)
             && let Ok(bytes) = STANDARD.decode(base64)
         {
-            return Some(Self { media_type: essence(media_type), bytes });
+            return Some(Self {
+                media_type: essence(media_type),
+                bytes,
+            });
         }
         let parsed = data_url::DataUrl::process(url).ok()?;
         let (bytes, _fragment) = parsed.decode_to_vec().ok()?;
-        Some(Self { media_type: essence(header(url)), bytes })
+        Some(Self {
+            media_type: essence(header(url)),
+            bytes,
+        })
     }
 
     /// The URL with canonical base64. The media type is in small letters and without parameters.
@@ -37,7 +46,9 @@ impl DataUrl {
 
 /// Whether a text is a `data:` URL, well-formed or not.
 pub fn is_data_url(url: &str) -> bool {
-    url.trim_start().get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("data:"))
+    url.trim_start()
+        .get(..5)
+        .is_some_and(|scheme| scheme.eq_ignore_ascii_case("data:"))
 }
 
 /// Reads base64, which may also stand in a `data:` URL. `None` where it is neither.
@@ -45,7 +56,10 @@ pub fn base64(text: &str) -> Option<Vec<u8>> {
     if is_data_url(text) {
         return DataUrl::read(text).map(|url| url.bytes);
     }
-    STANDARD.decode(text).ok().or_else(|| data_url::forgiving_base64::decode_to_vec(text.as_bytes()).ok())
+    STANDARD
+        .decode(text)
+        .ok()
+        .or_else(|| data_url::forgiving_base64::decode_to_vec(text.as_bytes()).ok())
 }
 
 /// Base64 with the standard alphabet, padded, without line breaks.
@@ -65,7 +79,12 @@ fn header(url: &str) -> &str {
 }
 
 fn essence(media_type: &str) -> String {
-    media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+    media_type
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase()
 }
 
 #[cfg(test)]
@@ -97,9 +116,14 @@ mod tests {
         ] {
             assert_eq!(read(url), hello, "{url}");
         }
-        assert_eq!(read("data:;base64,aGVsbG8="), Some((String::new(), b"hello".to_vec())));
         assert_eq!(
-            DataUrl::read("DATA:Image/PNG;BASE64,aGVs bG8").unwrap().canonical(),
+            read("data:;base64,aGVsbG8="),
+            Some((String::new(), b"hello".to_vec()))
+        );
+        assert_eq!(
+            DataUrl::read("DATA:Image/PNG;BASE64,aGVs bG8")
+                .unwrap()
+                .canonical(),
             "data:image/png;base64,aGVsbG8="
         );
     }
@@ -122,9 +146,13 @@ mod tests {
 
     #[test]
     fn base64_may_be_in_lines_without_padding_or_in_a_data_url() {
-        for text in
-            ["aGVsbG8=", "aGVsbG8", "aGVs\r\nbG8=\r\n", "data:audio/wav;base64,aGVsbG8=", "DATA:;base64,aGVs bG8"]
-        {
+        for text in [
+            "aGVsbG8=",
+            "aGVsbG8",
+            "aGVs\r\nbG8=\r\n",
+            "data:audio/wav;base64,aGVsbG8=",
+            "DATA:;base64,aGVs bG8",
+        ] {
             assert_eq!(base64(text).as_deref(), Some(&b"hello"[..]), "{text}");
         }
         for text in ["no base64!", "a", "data:audio/wav;base64,a"] {

@@ -1,4 +1,5 @@
-//! Embeddings: what is asked of a backend, and what it gives. One answer and no stream: there is nothing to show before the vectors are there.
+//! Embeddings: what is asked of a backend, and what it gives. One answer and no stream: there is
+//! nothing to show before the vectors are there.
 
 use std::sync::Arc;
 
@@ -12,8 +13,8 @@ use crate::{BackendError, ServedBy};
 pub struct EmbeddingCall {
     /// For logs, and to tell calls apart; no answer shows it.
     pub id: Arc<str>,
-    /// What is asked, checked. Its `model` is the name that the backend knows. How the vectors are written is the door's affair, whatever
-    /// `encoding_format` says.
+    /// What is asked, checked. Its `model` is the name that the backend knows. How the vectors are
+    /// written is the door's affair, whatever `encoding_format` says.
     pub request: Arc<EmbeddingRequest>,
     /// The head of the client's own HTTP request, as in [`ChatCall`](crate::ChatCall).
     pub head: Option<Arc<::http::request::Parts>>,
@@ -31,15 +32,18 @@ pub struct Embeddings {
 }
 
 impl Embeddings {
-    /// Checks that there is one vector for each input, all of one length, of numbers, and brings them to the length that was asked for: cut, and scaled
-    /// to a length of 1 again. That is what `dimensions` means for models whose first numbers say the most (Matryoshka).
+    /// Checks that there is one vector for each input, all of one length, of numbers, and brings
+    /// them to the length that was asked for: cut, and scaled to a length of 1 again. That is what
+    /// `dimensions` means for models whose first numbers say the most (Matryoshka).
     ///
     /// # Errors
-    /// [`InvalidRequest`](BackendError::InvalidRequest) where more numbers are asked for than the model makes;
-    /// [`BadAnswer`](BackendError::BadAnswer) where the vectors are none.
+    /// [`InvalidRequest`](BackendError::InvalidRequest) where more numbers are asked for than the
+    /// model makes; [`BadAnswer`](BackendError::BadAnswer) where the vectors are none.
     pub fn checked(mut self, request: &EmbeddingRequest) -> Result<Self, BackendError> {
-        let bad =
-            |what: &str| BackendError::BadAnswer { backend: self.served_by.backend.to_string(), what: what.to_owned() };
+        let bad = |what: &str| BackendError::BadAnswer {
+            backend: self.served_by.backend.to_string(),
+            what: what.to_owned(),
+        };
         if self.vectors.len() != request.input.count() {
             return Err(bad("not one vector for each input"));
         }
@@ -47,10 +51,20 @@ impl Embeddings {
         if length == 0 || self.vectors.iter().any(|vector| vector.len() != length) {
             return Err(bad("vectors of no length, or not all of the same"));
         }
-        if self.vectors.iter().flatten().any(|number| !number.is_finite()) {
+        if self
+            .vectors
+            .iter()
+            .flatten()
+            .any(|number| !number.is_finite())
+        {
             return Err(bad("a vector that holds something other than numbers"));
         }
-        let Some(asked) = request.dimensions.and_then(|asked| usize::try_from(asked).ok()) else { return Ok(self) };
+        let Some(asked) = request
+            .dimensions
+            .and_then(|asked| usize::try_from(asked).ok())
+        else {
+            return Ok(self);
+        };
         if asked > length {
             return Err(too_many_dimensions(asked, length));
         }
@@ -64,11 +78,12 @@ impl Embeddings {
     }
 }
 
-/// How many inputs are tried alone, the longest first, to find out which of several was refused as too long.
+/// How many inputs are tried alone, the longest first, to find out which of several was refused as
+/// too long.
 const TRIED_ALONE: usize = 8;
 
-/// Which of several inputs it is that an engine refuses as too long without saying which: the longest most likely, and for sure one that is
-/// refused alone, which `ask` finds out.
+/// Which of several inputs it is that an engine refuses as too long without saying which: the
+/// longest most likely, and for sure one that is refused alone, which `ask` finds out.
 pub(crate) async fn name_the_too_long<F>(
     request: &EmbeddingRequest,
     ask: impl Fn(EmbeddingRequest) -> F,
@@ -93,7 +108,11 @@ where
             extra: request.extra.clone(),
         };
         if let Err(BackendError::InputTooLong { tokens, most, .. }) = ask(alone).await {
-            return Some(BackendError::InputTooLong { index: Some(index), tokens, most });
+            return Some(BackendError::InputTooLong {
+                index: Some(index),
+                tokens,
+                most,
+            });
         }
     }
     None
@@ -101,11 +120,17 @@ where
 
 /// Scales a vector to a length of 1. One of zeros stays as it is.
 pub fn normalise(vector: &mut [f32]) {
-    let squares: f64 = vector.iter().map(|&number| f64::from(number) * f64::from(number)).sum();
+    let squares: f64 = vector
+        .iter()
+        .map(|&number| f64::from(number) * f64::from(number))
+        .sum();
     if squares > 0.0 {
         let length = squares.sqrt();
         for number in vector {
-            #[expect(clippy::cast_possible_truncation, reason = "the vector is one of singles")]
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "the vector is one of singles"
+            )]
             let scaled = (f64::from(*number) / length) as f32;
             *number = scaled;
         }
@@ -139,16 +164,28 @@ mod tests {
             fingerprint: "fp_0".into(),
             changed: Vec::new(),
         };
-        Embeddings { served_by, vectors, prompt_tokens: 2 }.checked(&request).map(|checked| checked.vectors)
+        Embeddings {
+            served_by,
+            vectors,
+            prompt_tokens: 2,
+        }
+        .checked(&request)
+        .map(|checked| checked.vectors)
     }
 
     #[test]
     fn fewer_dimensions_are_the_first_numbers_scaled_to_a_length_of_1() {
         let vectors = vec![vec![3.0, 4.0, 12.0], vec![0.0, 0.0, 1.0]];
-        assert_eq!(checked(vectors.clone(), &json!(2)).unwrap(), [vec![0.6, 0.8], vec![0.0, 0.0]]);
+        assert_eq!(
+            checked(vectors.clone(), &json!(2)).unwrap(),
+            [vec![0.6, 0.8], vec![0.0, 0.0]]
+        );
         assert_eq!(checked(vectors.clone(), &json!(3)).unwrap(), vectors);
         assert_eq!(checked(vectors.clone(), &Value::Null).unwrap(), vectors);
-        assert!(matches!(checked(vectors, &json!(4)), Err(BackendError::InvalidRequest { .. })));
+        assert!(matches!(
+            checked(vectors, &json!(4)),
+            Err(BackendError::InvalidRequest { .. })
+        ));
     }
 
     #[test]
@@ -162,7 +199,10 @@ mod tests {
             vec![vec![1.0], vec![1.0, 2.0]],
         ] {
             assert!(
-                matches!(checked(vectors.clone(), &Value::Null), Err(BackendError::BadAnswer { .. })),
+                matches!(
+                    checked(vectors.clone(), &Value::Null),
+                    Err(BackendError::BadAnswer { .. })
+                ),
                 "{vectors:?}"
             );
         }

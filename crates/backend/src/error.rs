@@ -1,4 +1,5 @@
-//! How a backend fails. What the client then sees is decided in one place: `loggia-api`, `error.rs`.
+//! How a backend fails. What the client then sees is decided in one place: `loggia-api`,
+//! `error.rs`.
 
 use std::time::Duration;
 
@@ -7,7 +8,8 @@ use thiserror::Error;
 
 use crate::http::TlsFault;
 
-/// Why a backend could not answer, or not to the end. Messages are for the client: no address, no prompt text.
+/// Why a backend could not answer, or not to the end. Messages are for the client: no address, no
+/// prompt text.
 #[derive(Clone, Debug, PartialEq, Eq, Error, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BackendError {
@@ -81,7 +83,8 @@ pub enum BackendError {
         /// After how long it may be asked again, where known.
         retry_after: Option<Duration>,
     },
-    /// The engine refuses with a status that tells more than a 400 would: 401, 402, 403, 408, 409, 422.
+    /// The engine refuses with a status that tells more than a 400 would: 401, 402, 403, 408,
+    /// 409, 422.
     #[error("{message}")]
     Refused {
         /// The status.
@@ -93,8 +96,8 @@ pub enum BackendError {
         /// For a program, where there is one.
         code: Option<String>,
     },
-    /// The engine does not accept the API key that the server's configuration has for it, or asks Loggia itself for one. The client can do
-    /// nothing about it.
+    /// The engine does not accept the API key that the server's configuration has for it, or asks
+    /// Loggia itself for one. The client can do nothing about it.
     #[error("{}", credentials_message(backend, message.as_deref()))]
     Credentials {
         /// The backend's name.
@@ -239,7 +242,9 @@ impl NotDeleted {
                 "The model `{model}` cannot be deleted: it is a LoRA adapter in the server's configuration. Remove it there."
             ),
             Self::NeededBy { other } => {
-                format!("The model `{model}` cannot be deleted: the model `{other}` uses the same file.")
+                format!(
+                    "The model `{model}` cannot be deleted: the model `{other}` uses the same file."
+                )
             }
             Self::InUse => {
                 format!(
@@ -247,7 +252,9 @@ impl NotDeleted {
                 )
             }
             Self::FileStays => {
-                format!("The file of the model `{model}` could not be removed; the server's log says why.")
+                format!(
+                    "The file of the model `{model}` could not be removed; the server's log says why."
+                )
             }
         }
     }
@@ -281,26 +288,37 @@ impl BackendError {
 
     /// There is no such model.
     pub fn model_not_found(model: impl Into<String>) -> Self {
-        Self::ModelNotFound { model: model.into(), nearest: None }
+        Self::ModelNotFound {
+            model: model.into(),
+            nearest: None,
+        }
     }
 
     /// `logit_bias` names a token that a vocabulary of so many does not have.
     pub fn no_such_token(token: &str, vocabulary: u64) -> Self {
         let last = vocabulary.saturating_sub(1);
         Self::InvalidRequest {
-            message: format!("'{token}' is no token of this model, which has those from 0 to {last}."),
+            message: format!(
+                "'{token}' is no token of this model, which has those from 0 to {last}."
+            ),
             param: Some(format!("logit_bias.{token}")),
             code: Some("invalid_value".to_owned()),
         }
     }
 
-    /// The same error where it is Loggia itself that is refused, and not a client's request: for the models of a backend, for one.
+    /// The same error where it is Loggia itself that is refused, and not a client's request: for
+    /// the models of a backend, for one.
     #[must_use]
     pub(crate) fn of_credentials(self, backend: &str) -> Self {
         match self {
-            Self::Refused { status: 401..=403, message, .. } => {
-                Self::Credentials { backend: backend.to_owned(), message: Some(message) }
-            }
+            Self::Refused {
+                status: 401..=403,
+                message,
+                ..
+            } => Self::Credentials {
+                backend: backend.to_owned(),
+                message: Some(message),
+            },
             other => other,
         }
     }
@@ -321,9 +339,17 @@ impl BackendError {
             Self::Credentials { .. } => "credentials",
             Self::Unreachable { .. } => "unreachable",
             Self::Tls { .. } => "tls",
-            Self::TimedOut { phase: Phase::Connect, .. } => "timed_out_connecting",
-            Self::TimedOut { phase: Phase::Headers, .. } => "timed_out_before_the_answer",
-            Self::TimedOut { phase: Phase::Idle, .. } => "timed_out_in_the_answer",
+            Self::TimedOut {
+                phase: Phase::Connect,
+                ..
+            } => "timed_out_connecting",
+            Self::TimedOut {
+                phase: Phase::Headers,
+                ..
+            } => "timed_out_before_the_answer",
+            Self::TimedOut {
+                phase: Phase::Idle, ..
+            } => "timed_out_in_the_answer",
             Self::BadAnswer { .. } => "bad_answer",
             Self::CutShort { .. } => "cut_short",
             Self::Unfinished => "unfinished",
@@ -332,10 +358,16 @@ impl BackendError {
         }
     }
 
-    /// Whether the same request may be sent again, here or elsewhere, without anything being done twice.
+    /// Whether the same request may be sent again, here or elsewhere, without anything being done
+    /// twice.
     pub fn may_try_again(&self) -> bool {
         match self {
-            Self::Busy { .. } | Self::Unreachable { .. } | Self::TimedOut { phase: Phase::Connect, .. } => true,
+            Self::Busy { .. }
+            | Self::Unreachable { .. }
+            | Self::TimedOut {
+                phase: Phase::Connect,
+                ..
+            } => true,
             Self::RateLimited { code, .. } => code.as_deref() != Some(Self::NO_QUOTA),
             _ => false,
         }
@@ -353,19 +385,27 @@ fn credentials_message(backend: &str, message: Option<&str>) -> String {
 }
 
 fn did_you_mean(nearest: Option<&str>) -> String {
-    nearest.map(|name| format!(". Did you mean `{name}`?")).unwrap_or_default()
+    nearest
+        .map(|name| format!(". Did you mean `{name}`?"))
+        .unwrap_or_default()
 }
 
 fn input_message(index: Option<usize>, tokens: Option<u64>, most: Option<u64>) -> String {
     let which = index.map_or_else(|| "input".to_owned(), |index| format!("input[{index}]"));
     match (tokens, most) {
         (Some(tokens), Some(most)) => {
-            format!("Invalid '{which}': maximum input length is {most} tokens, but it has {tokens}. Nothing is cut.")
+            format!(
+                "Invalid '{which}': maximum input length is {most} tokens, but it has {tokens}. Nothing is cut."
+            )
         }
         (None, Some(most)) => {
-            format!("Invalid '{which}': maximum input length is {most} tokens, and it has more. Nothing is cut.")
+            format!(
+                "Invalid '{which}': maximum input length is {most} tokens, and it has more. Nothing is cut."
+            )
         }
-        (_, None) => format!("Invalid '{which}': it is longer than this model reads at once. Nothing is cut."),
+        (_, None) => format!(
+            "Invalid '{which}': it is longer than this model reads at once. Nothing is cut."
+        ),
     }
 }
 

@@ -20,12 +20,14 @@ pub type Events = BoxStream<'static, Result<Event, BackendError>>;
 pub struct Reply {
     /// Who gives it.
     pub served_by: ServedBy,
-    /// What is said, as it is said. Where the client asked for a whole answer, so does the backend upstream, and it comes as one chunk.
+    /// What is said, as it is said. Where the client asked for a whole answer, so does the backend
+    /// upstream, and it comes as one chunk.
     pub events: Events,
 }
 
 impl Reply {
-    /// Waits for the first event that says something: by then the answer has begun. None where it ends without one.
+    /// Waits for the first event that says something: by then the answer has begun. None where it
+    /// ends without one.
     ///
     /// # Errors
     /// Where the answer fails before that.
@@ -41,7 +43,9 @@ impl Reply {
 
 impl fmt::Debug for Reply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Reply").field("served_by", &self.served_by).finish_non_exhaustive()
+        f.debug_struct("Reply")
+            .field("served_by", &self.served_by)
+            .finish_non_exhaustive()
     }
 }
 
@@ -56,7 +60,8 @@ pub struct ServedBy {
     pub node: Option<Arc<str>>,
     /// `system_fingerprint`: see [`fingerprint`].
     pub fingerprint: Arc<str>,
-    /// What the backend changed in the conversation so that the model can be asked: what `x-loggia-changed` tells.
+    /// What the backend changed in the conversation so that the model can be asked: what
+    /// `x-loggia-changed` tells.
     pub changed: Vec<Change>,
 }
 
@@ -68,7 +73,8 @@ pub enum Event {
     Waiting(Waiting),
     /// More of the answer.
     Chunk(Chunk),
-    /// The engine ended the answer before its model did: the `finish_reason` that follows is `length`.
+    /// The engine ended the answer before its model did: the `finish_reason` that follows is
+    /// `length`.
     EndedEarly(EarlyEnd),
     /// What it cost, once, after the last chunk: whether or not the client asked to see it.
     Usage(CompletionUsage),
@@ -86,7 +92,8 @@ pub enum Waiting {
     ReadingPrompt,
 }
 
-/// Why an engine ended an answer before its model did, at no limit that the client set: `x-loggia-cut-short` tells it.
+/// Why an engine ended an answer before its model did, at no limit that the client set:
+/// `x-loggia-cut-short` tells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EarlyEnd {
@@ -106,14 +113,16 @@ impl EarlyEnd {
     }
 }
 
-/// What varies from chunk to chunk. The rest of a `chat.completion.chunk` (id, model, fingerprint) belongs to the answer as a whole
-/// and is written by the door, so that no backend can get it wrong.
+/// What varies from chunk to chunk. The rest of a `chat.completion.chunk` (id, model, fingerprint)
+/// belongs to the answer as a whole and is written by the door, so that no backend can get it
+/// wrong.
 ///
-/// A backend need not name the role, nor keep content and `finish_reason` apart: the door does both. Every choice must end with a
-/// `finish_reason`; an answer that lacks one is a failed one.
+/// A backend need not name the role, nor keep content and `finish_reason` apart: the door does
+/// both. Every choice must end with a `finish_reason`; an answer that lacks one is a failed one.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Chunk {
-    /// When the answer began, in Unix seconds, where the engine tells; only the first chunk's counts.
+    /// When the answer began, in Unix seconds, where the engine tells; only the first chunk's
+    /// counts.
     pub created: Option<u64>,
     /// What is new.
     pub choices: Vec<ChunkChoice>,
@@ -124,18 +133,26 @@ pub struct Chunk {
 impl Chunk {
     /// More of one choice.
     pub fn of(choice: ChunkChoice) -> Self {
-        Self { choices: vec![choice], ..Self::default() }
+        Self {
+            choices: vec![choice],
+            ..Self::default()
+        }
     }
 }
 
-/// `fp_` and ten hex digits that change when one of `parts` (backend, weights, engine version) does, and only then.
+/// `fp_` and ten hex digits that change when one of `parts` (backend, weights, engine version)
+/// does, and only then.
 pub fn fingerprint(parts: &[&str]) -> Arc<str> {
     let mut hash = Sha256::new();
     for part in parts {
         hash.update(part.len().to_le_bytes());
         hash.update(part);
     }
-    let digits = hash.finalize().iter().take(5).fold(0_u64, |number, &byte| number << 8 | u64::from(byte));
+    let digits = hash
+        .finalize()
+        .iter()
+        .take(5)
+        .fold(0_u64, |number, &byte| number << 8 | u64::from(byte));
     format!("fp_{digits:010x}").into()
 }
 
@@ -145,8 +162,14 @@ mod tests {
 
     #[test]
     fn a_fingerprint_changes_with_its_parts_and_only_then() {
-        assert_eq!(fingerprint(&["ollama", "abc"]), fingerprint(&["ollama", "abc"]));
-        assert_ne!(fingerprint(&["ollama", "abc"]), fingerprint(&["ollamaa", "bc"]));
+        assert_eq!(
+            fingerprint(&["ollama", "abc"]),
+            fingerprint(&["ollama", "abc"])
+        );
+        assert_ne!(
+            fingerprint(&["ollama", "abc"]),
+            fingerprint(&["ollamaa", "bc"])
+        );
         assert_eq!(fingerprint(&[]).len(), 13);
     }
 }

@@ -1,6 +1,7 @@
 //! "Did you mean …?": the name that a mistyped one most likely stands for.
 
-/// The longest names that are compared: what a client sends may be longer, and comparing takes the square of it.
+/// The longest names that are compared: what a client sends may be longer, and comparing takes the
+/// square of it.
 const LONGEST: usize = 100;
 
 /// The most candidates that are looked at.
@@ -9,10 +10,11 @@ const MOST: usize = 1000;
 /// How alike two names have to be for one to be taken for the other.
 const ALIKE: f64 = 0.7;
 
-/// The candidate that is most like `asked`, where one is like it enough. For names of models, settings and commands.
+/// The candidate that is most like `asked`, where one is like it enough. For names of models,
+/// settings and commands.
 ///
-/// Case, and the difference between `-`, `_`, `.`, `:` and `/`, count for little; so does what stands before a slash or after a colon, an
-/// owner or a tag, and what is missing at the end.
+/// Case, and the difference between `-`, `_`, `.`, `:` and `/`, count for little; so does what
+/// stands before a slash or after a colon, an owner or a tag, and what is missing at the end.
 ///
 /// ```
 /// let models = ["smollm2:135m", "llama3.2:3b"];
@@ -24,8 +26,13 @@ pub fn nearest<'a>(asked: &str, candidates: impl IntoIterator<Item = &'a str>) -
     if asked.is_empty() || asked.len() > LONGEST {
         return None;
     }
-    let candidates = candidates.into_iter().take(MOST).filter(|candidate| candidate.len() <= LONGEST);
-    let alike = candidates.map(|candidate| (likeness(asked, candidate), candidate)).filter(|(like, _)| *like >= ALIKE);
+    let candidates = candidates
+        .into_iter()
+        .take(MOST)
+        .filter(|candidate| candidate.len() <= LONGEST);
+    let alike = candidates
+        .map(|candidate| (likeness(asked, candidate), candidate))
+        .filter(|(like, _)| *like >= ALIKE);
     // Of several that are as like, the first.
     let best = alike.reduce(|best, next| if next.0 > best.0 { next } else { best });
     best.map(|(_, candidate)| candidate)
@@ -46,9 +53,18 @@ fn likeness(asked: &str, candidate: &str) -> f64 {
     .fold(0.0, f64::max)
 }
 
-/// In small letters, and with one sign for all that set parts of a name apart, but for those around an owner and before a tag.
+/// In small letters, and with one sign for all that set parts of a name apart, but for those around
+/// an owner and before a tag.
 fn plain(name: &str) -> String {
-    name.chars().map(|char| if matches!(char, '_' | '.' | ' ') { '-' } else { char.to_ascii_lowercase() }).collect()
+    name.chars()
+        .map(|char| {
+            if matches!(char, '_' | '.' | ' ') {
+                '-'
+            } else {
+                char.to_ascii_lowercase()
+            }
+        })
+        .collect()
 }
 
 fn without_owner(name: &str) -> &str {
@@ -56,7 +72,11 @@ fn without_owner(name: &str) -> &str {
 }
 
 fn of_texts(one: &str, other: &str) -> f64 {
-    let (short, long) = if one.len() <= other.len() { (one, other) } else { (other, one) };
+    let (short, long) = if one.len() <= other.len() {
+        (one, other)
+    } else {
+        (other, one)
+    };
     // The beginning of a name stands for it, the more of it the likelier.
     if short.len() >= 3 && long.starts_with(short) {
         #[expect(clippy::cast_precision_loss, reason = "names are short")]
@@ -90,7 +110,10 @@ mod tests {
             ("llama3.1:8b", "llama3.2:3b"),
             ("qwen3", "qwen3:4b"),
             ("qwen3:06b", "qwen3:0.6b"),
-            ("qwen2.5-7b-instruct", "bartowski/Qwen2.5-7B-Instruct-GGUF:Q8_0"),
+            (
+                "qwen2.5-7b-instruct",
+                "bartowski/Qwen2.5-7B-Instruct-GGUF:Q8_0",
+            ),
             ("openai/gpt-oss-20b", "gpt-oss:20b"),
         ] {
             assert_eq!(nearest(asked, MODELS), Some(meant), "{asked}");
@@ -99,9 +122,16 @@ mod tests {
 
     #[test]
     fn what_is_like_nothing_is_not_guessed() {
-        for asked in
-            ["", "a", "gpt-4o", "mistral", "claude-opus", "text-embedding-3-small", "nope", &"smollm2".repeat(20)]
-        {
+        for asked in [
+            "",
+            "a",
+            "gpt-4o",
+            "mistral",
+            "claude-opus",
+            "text-embedding-3-small",
+            "nope",
+            &"smollm2".repeat(20),
+        ] {
             assert_eq!(nearest(asked, MODELS), None, "{asked}");
         }
     }

@@ -1,7 +1,7 @@
 //! `passed_on!`: what a wrapper leaves to the backend inside it, word for word.
 
-/// Writes methods of [`Backend`](crate::Backend) that do no more than call those of the backend in a field:
-/// `passed_on!(inner: complete embed models model delete_model ready);`.
+/// Writes methods of [`Backend`](crate::Backend) that do no more than call those of the backend in
+/// a field: `passed_on!(inner: complete embed models model delete_model ready);`.
 macro_rules! passed_on {
     ($inner:ident: $($method:ident)+) => { $( $crate::passed_on::passed_on!(@ $inner $method); )+ };
     (@ $inner:ident complete) => {

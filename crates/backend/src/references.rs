@@ -1,14 +1,17 @@
-//! JSON schemas with their references written out: each `$ref` into the schema itself is replaced by what it leads to.
+//! JSON schemas with their references written out: each `$ref` into the schema itself is replaced
+//! by what it leads to.
 //!
-//! For engines and templates that know no `$ref`. A schema that refers to itself has no end when it is written out, and one whose parts
-//! refer to each other twice over is far longer than it was: so there are limits, and what lies beyond them stays a reference.
+//! For engines and templates that know no `$ref`. A schema that refers to itself has no end when it
+//! is written out, and one whose parts refer to each other twice over is far longer than it was: so
+//! there are limits, and what lies beyond them stays a reference.
 
 use std::collections::HashMap;
 
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
 
-/// The most bytes, about, that are written in place of references: as much as a whole schema may have.
+/// The most bytes, about, that are written in place of references: as much as a whole schema may
+/// have.
 const MOST_WRITTEN: usize = 256 << 10;
 
 /// How deep references are followed into what they lead to.
@@ -19,14 +22,21 @@ const DEEPEST: usize = 16;
 pub struct Inlined {
     /// The schema. It keeps its definitions only where some references are left.
     pub schema: Value,
-    /// Where in it a reference is left, as JSON pointers: it leads to itself, nowhere, or beyond the limits.
+    /// Where in it a reference is left, as JSON pointers: it leads to itself, nowhere, or beyond
+    /// the limits.
     pub left: Vec<String>,
 }
 
-/// Writes the references of a schema out. What stands beside a reference stays: a description is more to the point than that of the
-/// definition.
+/// Writes the references of a schema out. What stands beside a reference stays: a description is
+/// more to the point than that of the definition.
 pub fn inlined(root: &Value) -> Inlined {
-    let mut writer = Writer { root, open: Vec::new(), room: MOST_WRITTEN, sizes: HashMap::new(), left: Vec::new() };
+    let mut writer = Writer {
+        root,
+        open: Vec::new(),
+        room: MOST_WRITTEN,
+        sizes: HashMap::new(),
+        left: Vec::new(),
+    };
     let mut schema = writer.write(root, &mut String::new(), true);
     if writer.left.is_empty()
         && let Value::Object(fields) = &mut schema
@@ -34,7 +44,10 @@ pub fn inlined(root: &Value) -> Inlined {
         fields.shift_remove("$defs");
         fields.shift_remove("definitions");
     }
-    Inlined { schema, left: writer.left }
+    Inlined {
+        schema,
+        left: writer.left,
+    }
 }
 
 struct Writer<'a> {
@@ -49,13 +62,16 @@ struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    /// `place` is where it stands in what is written; `schema` says whether it is one, or an object of schemas by names of the client's.
+    /// `place` is where it stands in what is written; `schema` says whether it is one, or an object
+    /// of schemas by names of the client's.
     fn write(&mut self, value: &'a Value, place: &mut String, is_schema: bool) -> Value {
         match value {
             Value::Object(fields) => self.object(fields, place, is_schema),
             Value::Array(items) => {
                 let written = items.iter().enumerate().map(|(index, item)| {
-                    self.within(&index.to_string(), place, |this, place| this.write(item, place, true))
+                    self.within(&index.to_string(), place, |this, place| {
+                        this.write(item, place, true)
+                    })
                 });
                 Value::Array(written.collect())
             }
@@ -63,9 +79,20 @@ impl<'a> Writer<'a> {
         }
     }
 
-    fn object(&mut self, fields: &'a Map<String, Value>, place: &mut String, is_schema: bool) -> Value {
-        let reference = if is_schema { fields.get("$ref").and_then(Value::as_str) } else { None };
-        let Some(reference) = reference else { return Value::Object(self.fields(fields, place, is_schema)) };
+    fn object(
+        &mut self,
+        fields: &'a Map<String, Value>,
+        place: &mut String,
+        is_schema: bool,
+    ) -> Value {
+        let reference = if is_schema {
+            fields.get("$ref").and_then(Value::as_str)
+        } else {
+            None
+        };
+        let Some(reference) = reference else {
+            return Value::Object(self.fields(fields, place, is_schema));
+        };
         let Some(target) = self.target(reference) else {
             self.left.push(place.clone());
             let mut shown = self.shape(reference);
@@ -84,11 +111,18 @@ impl<'a> Writer<'a> {
         Value::Object(written)
     }
 
-    fn fields(&mut self, fields: &'a Map<String, Value>, place: &mut String, is_schema: bool) -> Map<String, Value> {
+    fn fields(
+        &mut self,
+        fields: &'a Map<String, Value>,
+        place: &mut String,
+        is_schema: bool,
+    ) -> Map<String, Value> {
         let written = fields.iter().map(|(name, value)| {
             let written = match name.as_str() {
-                // Values, and no schemas; and definitions, which are written where they are referred to.
-                "enum" | "const" | "default" | "examples" | "example" | "required" | "$defs" | "definitions"
+                // Values, and no schemas; and definitions, which are written where they are
+                // referred to.
+                "enum" | "const" | "default" | "examples" | "example" | "required" | "$defs"
+                | "definitions"
                     if is_schema =>
                 {
                     value.clone()
@@ -110,7 +144,12 @@ impl<'a> Writer<'a> {
         fields
     }
 
-    fn within<T>(&mut self, name: &str, place: &mut String, write: impl FnOnce(&mut Self, &mut String) -> T) -> T {
+    fn within<T>(
+        &mut self,
+        name: &str,
+        place: &mut String,
+        write: impl FnOnce(&mut Self, &mut String) -> T,
+    ) -> T {
         let before = place.len();
         place.push('/');
         place.push_str(&name.replace('~', "~0").replace('/', "~1"));
@@ -124,7 +163,8 @@ impl<'a> Writer<'a> {
         if self.open.len() >= DEEPEST || self.open.contains(&reference) {
             return None;
         }
-        let target = find(self.root, reference).filter(|target| target.is_object() || target.is_boolean())?;
+        let target = find(self.root, reference)
+            .filter(|target| target.is_object() || target.is_boolean())?;
         let size = *self.sizes.entry(reference).or_insert_with(|| size(target));
         self.room = self.room.checked_sub(size)?;
         Some(target)
@@ -133,15 +173,24 @@ impl<'a> Writer<'a> {
     /// What can be said of a target in one line, where it is not written out.
     fn shape(&self, reference: &str) -> Map<String, Value> {
         let target = find(self.root, reference).and_then(Value::as_object);
-        let kept = ["type", "description"].into_iter().filter_map(|name| Some((name, target?.get(name)?)));
-        kept.filter(|(_, value)| !value.is_object()).map(|(name, value)| (name.to_owned(), value.clone())).collect()
+        let kept = ["type", "description"]
+            .into_iter()
+            .filter_map(|name| Some((name, target?.get(name)?)));
+        kept.filter(|(_, value)| !value.is_object())
+            .map(|(name, value)| (name.to_owned(), value.clone()))
+            .collect()
     }
 }
 
 /// How many bytes a value has as JSON, about.
 fn size(value: &Value) -> usize {
     match value {
-        Value::Object(fields) => 2 + fields.iter().map(|(name, value)| name.len() + 4 + size(value)).sum::<usize>(),
+        Value::Object(fields) => {
+            2 + fields
+                .iter()
+                .map(|(name, value)| name.len() + 4 + size(value))
+                .sum::<usize>()
+        }
         Value::Array(items) => 2 + items.iter().map(|item| 1 + size(item)).sum::<usize>(),
         Value::String(text) => 2 + text.len(),
         Value::Null | Value::Bool(_) | Value::Number(_) => 5,
@@ -151,7 +200,8 @@ fn size(value: &Value) -> usize {
 /// What a reference into a schema leads to.
 fn find<'a>(root: &'a Value, reference: &str) -> Option<&'a Value> {
     let pointer = reference.strip_prefix('#')?;
-    root.pointer(pointer).or_else(|| root.pointer(&percent_decode_str(pointer).decode_utf8().ok()?))
+    root.pointer(pointer)
+        .or_else(|| root.pointer(&percent_decode_str(pointer).decode_utf8().ok()?))
 }
 
 #[cfg(test)]
@@ -162,8 +212,7 @@ mod tests {
 
     #[test]
     fn a_reference_is_replaced_by_what_it_leads_to_and_what_stands_beside_it_stays() {
-        let guest =
-            json!({"type": "object", "description": "A guest.", "properties": {"name": {"$ref": "#/$defs/Name"}}});
+        let guest = json!({"type": "object", "description": "A guest.", "properties": {"name": {"$ref": "#/$defs/Name"}}});
         let schema = json!({
             "type": "object",
             "properties": {
@@ -184,23 +233,34 @@ mod tests {
             "odd": {},
             "$ref": {"type": "string"}
         });
-        assert_eq!(inlined.schema, json!({"type": "object", "properties": properties}));
+        assert_eq!(
+            inlined.schema,
+            json!({"type": "object", "properties": properties})
+        );
     }
 
     #[test]
     fn a_schema_that_refers_to_itself_is_written_out_once_and_named() {
-        let node =
-            json!({"type": "object", "properties": {"next": {"$ref": "#/$defs/Node"}, "v": {"type": "integer"}}});
+        let node = json!({"type": "object", "properties": {"next": {"$ref": "#/$defs/Node"}, "v": {"type": "integer"}}});
         let inlined = inlined(
             &json!({"type": "object", "properties": {"list": {"$ref": "#/$defs/Node"}}, "$defs": {"Node": node}}),
         );
         assert_eq!(inlined.left, ["/properties/list/properties/next"]);
         let list = &inlined.schema["properties"]["list"];
         assert_eq!(list["properties"]["v"], json!({"type": "integer"}));
-        assert_eq!(list["properties"]["next"], json!({"type": "object", "$ref": "#/$defs/Node"}));
-        assert_eq!(inlined.schema["$defs"]["Node"], node, "a reader can still follow it");
+        assert_eq!(
+            list["properties"]["next"],
+            json!({"type": "object", "$ref": "#/$defs/Node"})
+        );
+        assert_eq!(
+            inlined.schema["$defs"]["Node"], node,
+            "a reader can still follow it"
+        );
         let whole = json!({"type": "object", "properties": {"child": {"$ref": "#"}}});
-        assert_eq!(super::inlined(&whole).left, ["/properties/child/properties/child"]);
+        assert_eq!(
+            super::inlined(&whole).left,
+            ["/properties/child/properties/child"]
+        );
         for circle in [
             json!({"$ref": "#"}),
             json!({"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"}),
@@ -211,13 +271,20 @@ mod tests {
 
     #[test]
     fn a_reference_that_leads_nowhere_stays_and_is_named() {
-        for reference in
-            ["#/$defs/none", "https://example.com/schema", "other.json#/a", "#name", "#/properties/x/description"]
-        {
+        for reference in [
+            "#/$defs/none",
+            "https://example.com/schema",
+            "other.json#/a",
+            "#name",
+            "#/properties/x/description",
+        ] {
             let schema = json!({"properties": {"x": {"$ref": reference, "description": "x"}}});
             let inlined = inlined(&schema);
             assert_eq!(inlined.left, ["/properties/x"], "{reference}");
-            assert_eq!(inlined.schema, json!({"properties": {"x": {"description": "x", "$ref": reference}}}));
+            assert_eq!(
+                inlined.schema,
+                json!({"properties": {"x": {"description": "x", "$ref": reference}}})
+            );
         }
     }
 
@@ -226,14 +293,23 @@ mod tests {
         let mut definitions = Map::new();
         for level in 0..40 {
             let next = json!({"$ref": format!("#/$defs/d{}", level + 1)});
-            definitions.insert(format!("d{level}"), json!({"type": "object", "properties": {"a": next, "b": next}}));
+            definitions.insert(
+                format!("d{level}"),
+                json!({"type": "object", "properties": {"a": next, "b": next}}),
+            );
         }
         definitions.insert("d40".to_owned(), json!({"type": "string"}));
         let inlined = inlined(&json!({"$ref": "#/$defs/d0", "$defs": definitions}));
         assert!(!inlined.left.is_empty());
-        assert!(inlined.schema.to_string().len() < 2 * MOST_WRITTEN, "{}", inlined.schema.to_string().len());
+        assert!(
+            inlined.schema.to_string().len() < 2 * MOST_WRITTEN,
+            "{}",
+            inlined.schema.to_string().len()
+        );
         let long = json!({"enum": ["x".repeat(100_000)]});
-        let all: Map<_, _> = (0..100).map(|n| (format!("p{n}"), json!({"$ref": "#/$defs/long"}))).collect();
+        let all: Map<_, _> = (0..100)
+            .map(|n| (format!("p{n}"), json!({"$ref": "#/$defs/long"})))
+            .collect();
         let inlined = super::inlined(&json!({"properties": all, "$defs": {"long": long}}));
         assert_eq!(inlined.left.len(), 98);
     }

@@ -11,7 +11,9 @@ const MILLISECONDS: &str = "retry-after-ms";
 /// Milliseconds or seconds; the third form, a date, is not worth a clock.
 pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<f64>().ok();
-    let seconds = number(MILLISECONDS).map(|ms| ms / 1000.0).or_else(|| number(RETRY_AFTER.as_str()))?;
+    let seconds = number(MILLISECONDS)
+        .map(|ms| ms / 1000.0)
+        .or_else(|| number(RETRY_AFTER.as_str()))?;
     Duration::try_from_secs_f64(seconds).ok()
 }
 
@@ -22,12 +24,24 @@ mod tests {
     #[test]
     fn milliseconds_come_before_seconds_and_anything_else_says_nothing() {
         let told = |headers: &[(&'static str, &'static str)]| {
-            let headers = headers.iter().map(|&(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+            let headers = headers
+                .iter()
+                .map(|&(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
             retry_after(&headers.collect())
         };
         assert_eq!(told(&[("retry-after", "7")]), Some(Duration::from_secs(7)));
-        assert_eq!(told(&[("retry-after", "7"), ("retry-after-ms", "6250")]), Some(Duration::from_millis(6250)));
-        for odd in ["Wed, 21 Oct 2026 07:28:00 GMT", "-1", "NaN", "inf", "1e300", ""] {
+        assert_eq!(
+            told(&[("retry-after", "7"), ("retry-after-ms", "6250")]),
+            Some(Duration::from_millis(6250))
+        );
+        for odd in [
+            "Wed, 21 Oct 2026 07:28:00 GMT",
+            "-1",
+            "NaN",
+            "inf",
+            "1e300",
+            "",
+        ] {
             assert_eq!(told(&[("retry-after", odd)]), None, "{odd}");
         }
     }

@@ -21,7 +21,13 @@ fn upstream(url: &str, limits: Limits) -> Upstream {
 }
 
 async fn post(upstream: &Upstream, body: &'static str) -> Result<Response<Body>, Error> {
-    upstream.post_json(&upstream.uri("/api/chat"), Bytes::from_static(body.as_bytes()), "application/json").await
+    upstream
+        .post_json(
+            &upstream.uri("/api/chat"),
+            Bytes::from_static(body.as_bytes()),
+            "application/json",
+        )
+        .await
 }
 
 #[tokio::test]
@@ -29,7 +35,10 @@ async fn a_path_is_asked_for_at_the_engines_address_with_its_key() {
     let engine = RawEngine::start([json("200 OK", "{}")]).await;
     let base = format!("{}/under/here/", engine.url).parse().unwrap();
     let mut upstream = Upstream::new(Client::default(), base, Some("sk-1".parse().unwrap()));
-    let request = Request::post("/api/chat?x=1").header("x-mine", "yes").body(Full::from("{}")).unwrap();
+    let request = Request::post("/api/chat?x=1")
+        .header("x-mine", "yes")
+        .body(Full::from("{}"))
+        .unwrap();
     let response = upstream.ready().await.unwrap().call(request).await.unwrap();
     assert_eq!(read(response.into_body(), 10).await.unwrap(), "{}");
     let host = engine.url.strip_prefix("http://").unwrap();
@@ -45,7 +54,12 @@ async fn a_path_is_asked_for_at_the_engines_address_with_its_key() {
 
 #[tokio::test]
 async fn a_connection_serves_one_request_after_another() {
-    let engine = RawEngine::start([json("200 OK", "1"), json("200 OK", "2"), json("200 OK", "3")]).await;
+    let engine = RawEngine::start([
+        json("200 OK", "1"),
+        json("200 OK", "2"),
+        json("200 OK", "3"),
+    ])
+    .await;
     let upstream = upstream(&engine.url, Limits::default());
     for expected in ["1", "2", "3"] {
         let response = post(&upstream, "{}").await.unwrap();
@@ -68,7 +82,8 @@ async fn a_pooled_connection_that_was_closed_meanwhile_is_replaced() {
     assert_eq!(engine.connections(), 2);
 }
 
-/// A server that speaks TLS, as far as its first record: it refuses every greeting, and says `to_plain` to what is none.
+/// A server that speaks TLS, as far as its first record: it refuses every greeting, and says
+/// `to_plain` to what is none.
 async fn speaks_tls(to_plain: &'static [u8]) -> String {
     const NO_SUCH_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -78,7 +93,11 @@ async fn speaks_tls(to_plain: &'static [u8]) -> String {
             tokio::spawn(async move {
                 let mut first = [0; 4096];
                 let _ = stream.read(&mut first).await;
-                let answer = if first[0] == 22 { &NO_SUCH_NAME } else { to_plain };
+                let answer = if first[0] == 22 {
+                    &NO_SUCH_NAME
+                } else {
+                    to_plain
+                };
                 let _ = stream.write_all(answer).await;
             });
         }
@@ -88,7 +107,8 @@ async fn speaks_tls(to_plain: &'static [u8]) -> String {
 
 #[tokio::test]
 async fn a_url_with_http_for_a_server_that_speaks_tls_is_said_to_be_that() {
-    let a_text = "HTTP/1.1 400 Bad Request\r\ncontent-type: text/html\r\ncontent-length: 5\r\n\r\n<html";
+    let a_text =
+        "HTTP/1.1 400 Bad Request\r\ncontent-type: text/html\r\ncontent-length: 5\r\n\r\n<html";
     for to_plain in [
         a_text.as_bytes(),
         &[21, 3, 3, 0, 2, 2, 10],
@@ -96,10 +116,24 @@ async fn a_url_with_http_for_a_server_that_speaks_tls_is_said_to_be_that() {
         b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n",
     ] {
         let address = speaks_tls(to_plain).await;
-        let error = post(&upstream(&format!("http://{address}"), Limits::default()), "{}").await.unwrap_err();
+        let error = post(
+            &upstream(&format!("http://{address}"), Limits::default()),
+            "{}",
+        )
+        .await
+        .unwrap_err();
         let error = error.into_backend("gpu");
-        assert_eq!(error, BackendError::Tls { backend: "gpu".to_owned(), fault: TlsFault::AnswersTls });
-        assert_eq!(error.to_string(), "the backend `gpu` answers with TLS: change http:// to https:// in its URL");
+        assert_eq!(
+            error,
+            BackendError::Tls {
+                backend: "gpu".to_owned(),
+                fault: TlsFault::AnswersTls
+            }
+        );
+        assert_eq!(
+            error.to_string(),
+            "the backend `gpu` answers with TLS: change http:// to https:// in its URL"
+        );
         assert!(!error.may_try_again());
     }
 }
@@ -111,12 +145,29 @@ async fn a_url_with_https_for_a_server_without_tls_is_said_to_be_that() {
     tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
         let _ = stream.read(&mut [0; 4096]).await;
-        stream.write_all(b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n").await.unwrap();
+        stream
+            .write_all(b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n")
+            .await
+            .unwrap();
     });
-    let error = post(&upstream(&format!("https://{address}"), Limits::default()), "{}").await.unwrap_err();
+    let error = post(
+        &upstream(&format!("https://{address}"), Limits::default()),
+        "{}",
+    )
+    .await
+    .unwrap_err();
     let error = error.into_backend("gpu");
-    assert_eq!(error, BackendError::Tls { backend: "gpu".to_owned(), fault: TlsFault::AnswersPlain });
-    assert_eq!(error.to_string(), "the backend `gpu` answers without TLS: change https:// to http:// in its URL");
+    assert_eq!(
+        error,
+        BackendError::Tls {
+            backend: "gpu".to_owned(),
+            fault: TlsFault::AnswersPlain
+        }
+    );
+    assert_eq!(
+        error.to_string(),
+        "the backend `gpu` answers without TLS: change https:// to http:// in its URL"
+    );
 }
 
 #[tokio::test]
@@ -127,7 +178,13 @@ async fn a_400_that_is_no_json_is_an_answer_where_the_server_wants_no_tls() {
     let upstream = upstream(&engine.url, Limits::default());
     for _ in 0..2 {
         let response = post(&upstream, "{}").await.unwrap();
-        assert_eq!((response.status().as_u16(), &*read(response.into_body(), 10).await.unwrap()), (400, &b"no"[..]));
+        assert_eq!(
+            (
+                response.status().as_u16(),
+                &*read(response.into_body(), 10).await.unwrap()
+            ),
+            (400, &b"no"[..])
+        );
     }
 }
 
@@ -136,32 +193,89 @@ async fn where_nobody_listens_the_backend_is_unreachable() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
-    let error = post(&upstream(&url, Limits::default()), "{}").await.unwrap_err();
+    let error = post(&upstream(&url, Limits::default()), "{}")
+        .await
+        .unwrap_err();
     let error = error.into_backend("gpu");
-    assert_eq!(error, BackendError::Unreachable { backend: "gpu".to_owned() });
+    assert_eq!(
+        error,
+        BackendError::Unreachable {
+            backend: "gpu".to_owned()
+        }
+    );
     assert!(error.may_try_again());
 }
 
 #[tokio::test]
 async fn each_phase_has_its_limit() {
-    let quick_headers = Limits { headers: SOON, ..Limits::default() };
-    let quick_idle = Limits { idle: SOON, ..Limits::default() };
+    let quick_headers = Limits {
+        headers: SOON,
+        ..Limits::default()
+    };
+    let quick_idle = Limits {
+        idle: SOON,
+        ..Limits::default()
+    };
 
     let silent = RawEngine::start([vec![Step::Hang]]).await;
-    let error = post(&upstream(&silent.url, quick_headers), "{}").await.unwrap_err();
-    assert!(matches!(error, Error::TimedOut { phase: Phase::Headers, after: SOON }), "{error:?}");
+    let error = post(&upstream(&silent.url, quick_headers), "{}")
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(
+            error,
+            Error::TimedOut {
+                phase: Phase::Headers,
+                after: SOON
+            }
+        ),
+        "{error:?}"
+    );
 
     let head_only = RawEngine::start([vec![stream_head(), Step::Hang]]).await;
-    let response =
-        post(&upstream(&head_only.url, Limits { headers: Duration::from_millis(400), ..quick_idle }), "{}").await;
+    let response = post(
+        &upstream(
+            &head_only.url,
+            Limits {
+                headers: Duration::from_millis(400),
+                ..quick_idle
+            },
+        ),
+        "{}",
+    )
+    .await;
     let error = read(response.unwrap().into_body(), 10).await.unwrap_err();
-    assert!(matches!(error, Error::TimedOut { phase: Phase::Headers, .. }), "before the first byte: {error:?}");
+    assert!(
+        matches!(
+            error,
+            Error::TimedOut {
+                phase: Phase::Headers,
+                ..
+            }
+        ),
+        "before the first byte: {error:?}"
+    );
 
     let one_piece = RawEngine::start([vec![stream_head(), piece("1"), Step::Hang]]).await;
-    let mut body = post(&upstream(&one_piece.url, quick_idle), "{}").await.unwrap().into_body();
-    assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "1");
+    let mut body = post(&upstream(&one_piece.url, quick_idle), "{}")
+        .await
+        .unwrap()
+        .into_body();
+    assert_eq!(
+        body.frame().await.unwrap().unwrap().into_data().unwrap(),
+        "1"
+    );
     let error = body.frame().await.unwrap().unwrap_err();
-    assert!(matches!(error, Error::TimedOut { phase: Phase::Idle, after: SOON }), "{error:?}");
+    assert!(
+        matches!(
+            error,
+            Error::TimedOut {
+                phase: Phase::Idle,
+                after: SOON
+            }
+        ),
+        "{error:?}"
+    );
     assert!(body.frame().await.is_none());
     one_piece.closed().await;
     assert_eq!(
@@ -179,12 +293,28 @@ async fn a_host_that_does_not_take_the_connection_is_given_up() {
     let address = listener.local_addr().unwrap();
     // Linux leaves a connection unanswered once the queue of a listener that accepts none is full.
     let mut waiting = Vec::new();
-    while let Ok(Ok(stream)) = tokio::time::timeout(SOON, tokio::net::TcpStream::connect(address)).await {
+    while let Ok(Ok(stream)) =
+        tokio::time::timeout(SOON, tokio::net::TcpStream::connect(address)).await
+    {
         waiting.push(stream);
     }
-    let limits = Limits { connect: SOON, ..Limits::default() };
-    let error = post(&upstream(&format!("http://{address}"), limits), "{}").await.unwrap_err();
-    assert!(matches!(error, Error::TimedOut { phase: Phase::Connect, after: SOON }), "{error:?}");
+    let limits = Limits {
+        connect: SOON,
+        ..Limits::default()
+    };
+    let error = post(&upstream(&format!("http://{address}"), limits), "{}")
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(
+            error,
+            Error::TimedOut {
+                phase: Phase::Connect,
+                after: SOON
+            }
+        ),
+        "{error:?}"
+    );
     assert!(error.into_backend("gpu").may_try_again());
 }
 
@@ -196,7 +326,10 @@ async fn an_answer_may_last_longer_than_any_silence_in_it() {
     }
     steps.push(stream_end());
     let engine = RawEngine::start([steps]).await;
-    let limits = Limits { idle: Duration::from_secs(1), ..Limits::default() };
+    let limits = Limits {
+        idle: Duration::from_secs(1),
+        ..Limits::default()
+    };
     let response = post(&upstream(&engine.url, limits), "{}").await.unwrap();
     assert_eq!(read(response.into_body(), 10).await.unwrap(), "........");
 }
@@ -204,27 +337,60 @@ async fn an_answer_may_last_longer_than_any_silence_in_it() {
 #[tokio::test]
 async fn an_answer_that_breaks_off_is_cut_short() {
     let half = b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf".to_vec();
-    let endings = [vec![Step::Send(half), Step::Close], vec![stream_head(), piece("half"), Step::Close]];
+    let endings = [
+        vec![Step::Send(half), Step::Close],
+        vec![stream_head(), piece("half"), Step::Close],
+    ];
     for steps in endings {
         let engine = RawEngine::start([steps]).await;
-        let response = post(&upstream(&engine.url, Limits::default()), "{}").await.unwrap();
+        let response = post(&upstream(&engine.url, Limits::default()), "{}")
+            .await
+            .unwrap();
         let error = read(response.into_body(), 100).await.unwrap_err();
-        assert_eq!(error.into_backend("gpu"), BackendError::CutShort { backend: "gpu".to_owned() });
+        assert_eq!(
+            error.into_backend("gpu"),
+            BackendError::CutShort {
+                backend: "gpu".to_owned()
+            }
+        );
     }
     let engine = RawEngine::start([vec![Step::Close]]).await;
-    let error = post(&upstream(&engine.url, Limits::default()), "{}").await.unwrap_err();
-    assert_eq!(error.into_backend("gpu"), BackendError::CutShort { backend: "gpu".to_owned() });
+    let error = post(&upstream(&engine.url, Limits::default()), "{}")
+        .await
+        .unwrap_err();
+    assert_eq!(
+        error.into_backend("gpu"),
+        BackendError::CutShort {
+            backend: "gpu".to_owned()
+        }
+    );
 }
 
 #[tokio::test]
 async fn what_is_not_http_is_no_answer() {
-    let bad = |what: &str| BackendError::BadAnswer { backend: "gpu".to_owned(), what: what.to_owned() };
-    let engine = RawEngine::start([vec![Step::Send(b"SSH-2.0-OpenSSH_9.2\r\n\r\n".to_vec()), Step::Hang]]).await;
-    let error = post(&upstream(&engine.url, Limits::default()), "{}").await.unwrap_err();
+    let bad = |what: &str| BackendError::BadAnswer {
+        backend: "gpu".to_owned(),
+        what: what.to_owned(),
+    };
+    let engine = RawEngine::start([vec![
+        Step::Send(b"SSH-2.0-OpenSSH_9.2\r\n\r\n".to_vec()),
+        Step::Hang,
+    ]])
+    .await;
+    let error = post(&upstream(&engine.url, Limits::default()), "{}")
+        .await
+        .unwrap_err();
     assert_eq!(error.into_backend("gpu"), bad("it is not HTTP"));
 
-    let engine = RawEngine::start([vec![stream_head(), Step::Send(b"not a length\r\n".to_vec()), Step::Hang]]).await;
-    let response = post(&upstream(&engine.url, Limits::default()), "{}").await.unwrap();
+    let engine = RawEngine::start([vec![
+        stream_head(),
+        Step::Send(b"not a length\r\n".to_vec()),
+        Step::Hang,
+    ]])
+    .await;
+    let response = post(&upstream(&engine.url, Limits::default()), "{}")
+        .await
+        .unwrap();
     let error = read(response.into_body(), 100).await.unwrap_err();
     assert_eq!(error.into_backend("gpu"), bad("it is not HTTP"));
 }
@@ -232,18 +398,29 @@ async fn what_is_not_http_is_no_answer() {
 #[tokio::test]
 async fn a_whole_answer_is_read_up_to_a_limit() {
     let pieces = vec![stream_head(), piece("1234"), piece("5678"), stream_end()];
-    let engine = RawEngine::start([pieces.clone(), pieces, answer("200 OK", "", "123456789")]).await;
+    let engine =
+        RawEngine::start([pieces.clone(), pieces, answer("200 OK", "", "123456789")]).await;
     let upstream = upstream(&engine.url, Limits::default());
-    let read_one = async |limit| read(post(&upstream, "{}").await.unwrap().into_body(), limit).await;
+    let read_one =
+        async |limit| read(post(&upstream, "{}").await.unwrap().into_body(), limit).await;
     assert_eq!(read_one(8).await.unwrap(), "12345678");
-    assert!(matches!(read_one(7).await, Err(Error::TooLong { limit: 7 })));
-    assert!(matches!(read_one(8).await, Err(Error::TooLong { limit: 8 })));
+    assert!(matches!(
+        read_one(7).await,
+        Err(Error::TooLong { limit: 7 })
+    ));
+    assert!(matches!(
+        read_one(8).await,
+        Err(Error::TooLong { limit: 8 })
+    ));
 }
 
 #[tokio::test]
 async fn the_connection_is_closed_when_the_body_is_dropped() {
     let engine = RawEngine::start([vec![stream_head(), piece("1"), Step::Hang]]).await;
-    let mut body = post(&upstream(&engine.url, Limits::default()), "{}").await.unwrap().into_body();
+    let mut body = post(&upstream(&engine.url, Limits::default()), "{}")
+        .await
+        .unwrap()
+        .into_body();
     body.frame().await.unwrap().unwrap();
     drop(body);
     engine.closed().await;

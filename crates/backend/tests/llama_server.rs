@@ -1,4 +1,5 @@
-//! llama.cpp's own server behind Loggia: what is learnt of it, and what it is asked in place of what it would pass over.
+//! llama.cpp's own server behind Loggia: what is learnt of it, and what it is asked in place of
+//! what it would pass over.
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 mod raw;
@@ -10,7 +11,8 @@ use loggia_backend::conversation::Change;
 use loggia_backend::http::Client;
 use loggia_backend::openai::OpenAi;
 use loggia_backend::{
-    Abilities, Ability, Backend, BackendError, ChatCall, CompletionCall, Event, Profile, Reply, SchemaEngine,
+    Abilities, Ability, Backend, BackendError, ChatCall, CompletionCall, Event, Profile, Reply,
+    SchemaEngine,
 };
 use raw::{RawEngine, Step, json, piece, stream_end, stream_head};
 use serde_json::{Value, json};
@@ -19,8 +21,7 @@ const LIST: &str = r#"{"object":"list","data":[{"id":"a b","object":"model","cre
 
 fn props(tools: bool, template: &str) -> Vec<Step> {
     let caps = json!({"supports_tools": tools, "supports_tool_calls": tools, "supports_reasoning_effort": false});
-    let props =
-        json!({"modalities": {"vision": false, "audio": true}, "chat_template_caps": caps, "chat_template": template});
+    let props = json!({"modalities": {"vision": false, "audio": true}, "chat_template_caps": caps, "chat_template": template});
     json("200 OK", &props.to_string())
 }
 
@@ -41,19 +42,29 @@ async fn sent(tools: bool, fields: Value) -> Value {
 
 /// The answer to it too.
 async fn answered(tools: bool, fields: Value) -> (Reply, Value) {
-    let answer =
-        json!({"choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Hi"}}]});
+    let answer = json!({"choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Hi"}}]});
     let (engine, backend) = behind([props(tools, ""), json("200 OK", &answer.to_string())]).await;
     backend.abilities("a b").await.unwrap();
     let reply = backend.chat(chat(&fields)).await.unwrap();
-    (reply, serde_json::from_str(engine.bodies().last().unwrap()).unwrap())
+    (
+        reply,
+        serde_json::from_str(engine.bodies().last().unwrap()).unwrap(),
+    )
 }
 
 fn chat(fields: &Value) -> ChatCall {
     let mut request = json!({"model": "a b", "messages": [{"role": "user", "content": "Hi"}]});
-    request.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    request
+        .as_object_mut()
+        .unwrap()
+        .extend(fields.as_object().unwrap().clone());
     let request = Arc::new(serde_json::from_value(request).unwrap());
-    ChatCall { id: "chatcmpl-1".into(), request, profile: Profile::Openai, head: None }
+    ChatCall {
+        id: "chatcmpl-1".into(),
+        request,
+        profile: Profile::Openai,
+        head: None,
+    }
 }
 
 #[tokio::test]
@@ -85,20 +96,34 @@ async fn what_llama_server_passes_over_is_not_among_its_abilities() {
     assert_eq!(has.map(|ability| can.has(ability)), [true; 7]);
     assert_eq!(can.schemas, SchemaEngine::LlamaCpp);
     let reads = can.chat_fields().unwrap();
-    assert!(["messages", "functions", "min_p", "chat_template_kwargs"].iter().all(|field| reads.contains(*field)));
-    assert!(!["web_search_options", "user", "num_ctx"].iter().any(|field| reads.contains(*field)));
+    assert!(
+        ["messages", "functions", "min_p", "chat_template_kwargs"]
+            .iter()
+            .all(|field| reads.contains(*field))
+    );
+    assert!(
+        !["web_search_options", "user", "num_ctx"]
+            .iter()
+            .any(|field| reads.contains(*field))
+    );
 }
 
 #[tokio::test]
 async fn what_its_template_knows_decides_on_strict_tools_and_reasoning() {
     let plain = abilities([props(false, "{{ messages }}")]).await;
-    assert!(!plain.has(Ability::StrictTools) && !plain.has(Ability::Reasoning) && plain.has(Ability::Tools));
+    assert!(
+        !plain.has(Ability::StrictTools)
+            && !plain.has(Ability::Reasoning)
+            && plain.has(Ability::Tools)
+    );
 }
 
 #[tokio::test]
 async fn a_server_that_tells_no_properties_is_asked_as_it_is() {
     let can = abilities([json("404 Not Found", "{}")]).await;
-    assert!(can.has(Ability::Images) && can.has(Ability::Reasoning) && !can.has(Ability::ToolChoice));
+    assert!(
+        can.has(Ability::Images) && can.has(Ability::Reasoning) && !can.has(Ability::ToolChoice)
+    );
 }
 
 #[tokio::test]
@@ -109,16 +134,32 @@ async fn its_properties_are_asked_for_once_by_the_models_name() {
     }
     let requests = engine.requests();
     assert_eq!(requests.len(), 2);
-    assert!(requests[1].starts_with("GET /props?model=a+b&autoload=false HTTP/1.1\r\n"), "{}", requests[1]);
+    assert!(
+        requests[1].starts_with("GET /props?model=a+b&autoload=false HTTP/1.1\r\n"),
+        "{}",
+        requests[1]
+    );
 }
 
 #[tokio::test]
 async fn tools_are_told_in_words_where_its_template_knows_none() {
     let tools = json!({"tools": [{"type": "function", "function": {"name": "f"}}]});
     let told = sent(false, tools.clone()).await;
-    assert!(told.get("tools").is_none() && told["messages"][0]["role"] == "system", "{told}");
-    assert!(told["messages"][0]["content"].as_str().unwrap().contains("- f: "), "{told}");
-    assert_eq!(sent(true, tools.clone()).await["tools"][0]["function"]["name"], "f");
+    assert!(
+        told.get("tools").is_none() && told["messages"][0]["role"] == "system",
+        "{told}"
+    );
+    assert!(
+        told["messages"][0]["content"]
+            .as_str()
+            .unwrap()
+            .contains("- f: "),
+        "{told}"
+    );
+    assert_eq!(
+        sent(true, tools.clone()).await["tools"][0]["function"]["name"],
+        "f"
+    );
 }
 
 #[tokio::test]
@@ -127,9 +168,15 @@ async fn every_function_reaches_it_with_a_description_and_parameters() {
     let tools = json!([{"type": "function", "function": {"name": "f"}}, {"type": "function", "function": {"name": "g", "parameters": free}}]);
     let sent = sent(true, json!({"tools": tools})).await;
     let none = json!({"type": "object", "properties": {}});
-    assert_eq!(sent["tools"][0]["function"], json!({"name": "f", "description": "", "parameters": none}));
+    assert_eq!(
+        sent["tools"][0]["function"],
+        json!({"name": "f", "description": "", "parameters": none})
+    );
     // `properties` would forbid it arguments that it may have.
-    assert_eq!(sent["tools"][1]["function"], json!({"name": "g", "description": "", "parameters": free}));
+    assert_eq!(
+        sent["tools"][1]["function"],
+        json!({"name": "g", "description": "", "parameters": free})
+    );
 }
 
 #[tokio::test]
@@ -140,25 +187,34 @@ async fn arguments_of_earlier_calls_reach_it_as_objects() {
         ("null", "{}", 0),
         ("{\"x\": \"Once", "{\"x\": \"Once\"}", 1),
         ("Paris", "{\"arguments\": \"Paris\"}", 1),
-        ("{\"id\": 25227143063332189585438", "{\"id\": 25227143063332189585438}", 1),
+        (
+            "{\"id\": 25227143063332189585438",
+            "{\"id\": 25227143063332189585438}",
+            1,
+        ),
     ] {
         let call = json!({"id": "c", "type": "function", "function": {"name": "f", "arguments": arguments}});
         let messages = json!([{"role": "user", "content": "x"}, {"role": "assistant", "tool_calls": [call]},
             {"role": "tool", "tool_call_id": "c", "content": "y"}]);
         let (reply, sent) = answered(true, json!({"messages": messages})).await;
         assert_eq!(reply.served_by.changed.len(), changed, "{arguments}");
-        assert_eq!(sent["messages"][1]["tool_calls"][0]["function"]["arguments"], object, "{arguments}");
+        assert_eq!(
+            sent["messages"][1]["tool_calls"][0]["function"]["arguments"], object,
+            "{arguments}"
+        );
     }
 }
 
 #[tokio::test]
 async fn tools_beside_a_response_format_are_one_schema_whatever_its_template_knows() {
-    let fields =
-        json!({"tools": [{"type": "function", "function": {"name": "f"}}], "response_format": {"type": "json_object"}});
+    let fields = json!({"tools": [{"type": "function", "function": {"name": "f"}}], "response_format": {"type": "json_object"}});
     for knows_tools in [true, false] {
         let asked = sent(knows_tools, fields.clone()).await;
         assert!(asked.get("tools").is_none(), "{asked}");
-        assert_eq!(asked["response_format"]["json_schema"]["name"], "call_or_answer");
+        assert_eq!(
+            asked["response_format"]["json_schema"]["name"],
+            "call_or_answer"
+        );
     }
 }
 
@@ -168,9 +224,18 @@ async fn earlier_calls_are_written_out_where_its_template_shows_none() {
     let fields = json!({"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "tool_calls": [call]},
         {"role": "tool", "tool_call_id": "c", "content": "3"}]});
     let asked = sent(false, fields.clone()).await;
-    assert_eq!(asked["messages"][1]["content"], "<tool_call>{\"name\": \"f\", \"arguments\": {}}</tool_call>");
-    assert_eq!(asked["messages"][2], json!({"role": "user", "content": "Result of f:\n3"}));
-    assert_eq!(sent(true, fields.clone()).await["messages"][2]["role"], "tool");
+    assert_eq!(
+        asked["messages"][1]["content"],
+        "<tool_call>{\"name\": \"f\", \"arguments\": {}}</tool_call>"
+    );
+    assert_eq!(
+        asked["messages"][2],
+        json!({"role": "user", "content": "Result of f:\n3"})
+    );
+    assert_eq!(
+        sent(true, fields.clone()).await["messages"][2]["role"],
+        "tool"
+    );
 }
 
 #[tokio::test]
@@ -179,21 +244,42 @@ async fn a_refusal_is_what_the_assistant_said() {
         {"role": "user", "content": "Hi"}, {"role": "assistant", "content": [{"type": "refusal", "refusal": "Never."}]},
         {"role": "user", "content": "Hi"}]});
     let asked = sent(true, fields).await;
-    assert_eq!(asked["messages"][1], json!({"role": "assistant", "content": "No."}));
-    assert_eq!(asked["messages"][3]["content"], json!([{"type": "text", "text": "Never."}]));
+    assert_eq!(
+        asked["messages"][1],
+        json!({"role": "assistant", "content": "No."})
+    );
+    assert_eq!(
+        asked["messages"][3]["content"],
+        json!([{"type": "text", "text": "Never."}])
+    );
 }
 
 #[tokio::test]
 async fn a_token_that_its_model_does_not_have_is_refused_by_name() {
     let (engine, backend) = behind([props(true, "")]).await;
     backend.abilities("a b").await.unwrap();
-    let refused = backend.chat(chat(&json!({"logit_bias": {"99": 1, "100": 1}}))).await.err();
-    let Some(BackendError::InvalidRequest { param, .. }) = refused else { panic!("{refused:?}") };
+    let refused = backend
+        .chat(chat(&json!({"logit_bias": {"99": 1, "100": 1}})))
+        .await
+        .err();
+    let Some(BackendError::InvalidRequest { param, .. }) = refused else {
+        panic!("{refused:?}")
+    };
     assert_eq!(param.as_deref(), Some("logit_bias.100"));
-    let request =
-        Arc::new(serde_json::from_value(json!({"model": "a b", "prompt": "x", "logit_bias": {"x": 1}})).unwrap());
-    let call = CompletionCall { id: "cmpl-1".into(), request, profile: Profile::Openai, head: None };
-    assert!(matches!(backend.complete(call).await, Err(BackendError::InvalidRequest { .. })));
+    let request = Arc::new(
+        serde_json::from_value(json!({"model": "a b", "prompt": "x", "logit_bias": {"x": 1}}))
+            .unwrap(),
+    );
+    let call = CompletionCall {
+        id: "cmpl-1".into(),
+        request,
+        profile: Profile::Openai,
+        head: None,
+    };
+    assert!(matches!(
+        backend.complete(call).await,
+        Err(BackendError::InvalidRequest { .. })
+    ));
     assert_eq!(engine.requests().len(), 2, "neither was asked");
 }
 
@@ -203,9 +289,11 @@ const MISREAD: &str = r#"{"error":{"code":500,"message":"The model produced outp
 async fn called(answer: Vec<Step>) -> (Vec<Value>, usize) {
     let call = json!({"choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant",
         "content": "{\"name\": \"f\", \"arguments\": {}}"}}]});
-    let (engine, backend) = behind([props(true, ""), answer, json("200 OK", &call.to_string())]).await;
+    let (engine, backend) =
+        behind([props(true, ""), answer, json("200 OK", &call.to_string())]).await;
     backend.abilities("a b").await.unwrap();
-    let fields = json!({"stream": true, "tools": [{"type": "function", "function": {"name": "f"}}]});
+    let fields =
+        json!({"stream": true, "tools": [{"type": "function", "function": {"name": "f"}}]});
     let mut events = backend.chat(chat(&fields)).await.unwrap().events;
     let mut deltas = Vec::new();
     while let Some(event) = events.next().await {
@@ -221,27 +309,47 @@ async fn called(answer: Vec<Step>) -> (Vec<Value>, usize) {
 #[tokio::test]
 async fn a_call_that_llama_server_cannot_read_is_asked_for_again_held_to_its_schema() {
     let chunk = |delta: Value| {
-        format!("data: {}\n\n", json!({"choices": [{"index": 0, "delta": delta, "finish_reason": null}]}))
+        format!(
+            "data: {}\n\n",
+            json!({"choices": [{"index": 0, "delta": delta, "finish_reason": null}]})
+        )
     };
     let broken = |delta: Value| {
         let text = format!("{}data: {MISREAD}\n\n", chunk(delta));
         vec![stream_head(), piece(&text), stream_end()]
     };
     let (deltas, requests) = called(json("500 Internal Server Error", MISREAD)).await;
-    assert!(requests == 2 && deltas[0]["tool_calls"][0]["function"]["name"] == "f", "{deltas:?}");
+    assert!(
+        requests == 2 && deltas[0]["tool_calls"][0]["function"]["name"] == "f",
+        "{deltas:?}"
+    );
     let (deltas, requests) = called(broken(json!({"content": "I call:"}))).await;
-    assert!(requests == 2 && deltas[0]["content"] == "I call:", "{deltas:?}");
-    assert_eq!(deltas.last().unwrap()["tool_calls"][0]["function"], json!({"name": "f", "arguments": "{}"}));
+    assert!(
+        requests == 2 && deltas[0]["content"] == "I call:",
+        "{deltas:?}"
+    );
+    assert_eq!(
+        deltas.last().unwrap()["tool_calls"][0]["function"],
+        json!({"name": "f", "arguments": "{}"})
+    );
     let begun = json!({"tool_calls": [{"index": 0, "id": "c", "function": {"name": "f", "arguments": ""}}]});
     let (deltas, requests) = called(broken(begun)).await;
-    assert!(requests == 1 && deltas.last().unwrap() == "engine", "a call is never begun twice: {deltas:?}");
+    assert!(
+        requests == 1 && deltas.last().unwrap() == "engine",
+        "a call is never begun twice: {deltas:?}"
+    );
 }
 
 #[tokio::test]
 async fn an_engine_that_describes_its_api_reads_what_it_describes() {
-    let list = r#"{"object":"list","data":[{"id":"m","object":"model","created":1,"owned_by":"vllm"}]}"#;
+    let list =
+        r#"{"object":"list","data":[{"id":"m","object":"model","created":1,"owned_by":"vllm"}]}"#;
     let description = json!({"components": {"schemas": {"ChatCompletionRequest": {"properties": {"messages": {}, "tools": {}, "top_k": {}}}}}});
-    let engine = RawEngine::start([json("200 OK", list), json("200 OK", &description.to_string())]).await;
+    let engine = RawEngine::start([
+        json("200 OK", list),
+        json("200 OK", &description.to_string()),
+    ])
+    .await;
     let backend = OpenAi::new("gpu", Client::default(), engine.url.parse().unwrap(), None);
     let can = backend.abilities("m").await.unwrap();
     assert!(engine.requests()[1].starts_with("GET /openapi.json HTTP/1.1\r\n"));
@@ -253,42 +361,66 @@ async fn an_engine_that_describes_its_api_reads_what_it_describes() {
 /// llama-server's answer where the model's template says no.
 fn template_refuses(status: &str) -> Vec<Step> {
     let message = "\n------------\nWhile executing CallExpression at line 85, column 32 in source:\n..raise..\nError: Jinja Exception: System message must be at the beginning.";
-    json(status, &json!({"error": {"code": 500, "message": message, "type": "server_error"}}).to_string())
+    json(
+        status,
+        &json!({"error": {"code": 500, "message": message, "type": "server_error"}}).to_string(),
+    )
 }
 
 fn hi() -> Vec<Step> {
-    let answer =
-        json!({"choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Hi"}}]});
+    let answer = json!({"choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Hi"}}]});
     json("200 OK", &answer.to_string())
 }
 
 #[tokio::test]
 async fn a_conversation_that_its_template_refuses_is_asked_again_in_a_plainer_form() {
     let message = |role: &str, content: &str| json!({"role": role, "content": content});
-    let messages = json!([message("system", "S"), message("user", "a"), message("system", "T"), message("user", "b")]);
+    let messages = json!([
+        message("system", "S"),
+        message("user", "a"),
+        message("system", "T"),
+        message("user", "b")
+    ]);
     for status in ["500 Internal Server Error", "400 Bad Request"] {
         let (engine, backend) = behind([props(true, ""), template_refuses(status), hi()]).await;
         backend.abilities("a b").await.unwrap();
-        let reply = backend.chat(chat(&json!({"messages": messages}))).await.unwrap();
-        assert_eq!(reply.served_by.changed, [Change::SystemMoved, Change::Merged]);
+        let reply = backend
+            .chat(chat(&json!({"messages": messages})))
+            .await
+            .unwrap();
+        assert_eq!(
+            reply.served_by.changed,
+            [Change::SystemMoved, Change::Merged]
+        );
         let sent: Value = serde_json::from_str(engine.bodies().last().unwrap()).unwrap();
-        assert_eq!(sent["messages"], json!([message("system", "S\n\nT"), message("user", "a\n\nb")]));
+        assert_eq!(
+            sent["messages"],
+            json!([message("system", "S\n\nT"), message("user", "a\n\nb")])
+        );
     }
 }
 
 #[tokio::test]
 async fn what_its_template_refuses_in_any_form_is_a_400_about_the_messages() {
-    let refusals = || std::iter::repeat_with(|| template_refuses("500 Internal Server Error")).take(3);
+    let refusals =
+        || std::iter::repeat_with(|| template_refuses("500 Internal Server Error")).take(3);
     for messages in [
         json!([{"role": "user", "content": "a"}]),
         json!([{"role": "system", "content": "S"}, {"role": "assistant", "content": "a"}]),
     ] {
         let (_engine, backend) = behind([props(true, "")].into_iter().chain(refusals())).await;
         backend.abilities("a b").await.unwrap();
-        let error = backend.chat(chat(&json!({"messages": messages}))).await.unwrap_err();
-        let expected =
-            "This model's chat template does not take these messages: System message must be at the beginning.";
-        let BackendError::InvalidRequest { message, param, .. } = error else { panic!("{error}") };
-        assert_eq!((message.as_str(), param.as_deref()), (expected, Some("messages")));
+        let error = backend
+            .chat(chat(&json!({"messages": messages})))
+            .await
+            .unwrap_err();
+        let expected = "This model's chat template does not take these messages: System message must be at the beginning.";
+        let BackendError::InvalidRequest { message, param, .. } = error else {
+            panic!("{error}")
+        };
+        assert_eq!(
+            (message.as_str(), param.as_deref()),
+            (expected, Some("messages"))
+        );
     }
 }

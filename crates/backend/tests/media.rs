@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use futures_core::future::BoxFuture;
 use loggia_backend::media::{ImageKind, Inline, Limits, Resolve, is_public};
-use loggia_backend::{Abilities, Ability, AbilitySet, Backend, BackendError, ChatCall, Profile, Reply, ServedBy};
+use loggia_backend::{
+    Abilities, Ability, AbilitySet, Backend, BackendError, ChatCall, Profile, Reply, ServedBy,
+};
 use loggia_wire::openai::Model;
 use proptest::prelude::*;
 use raw::{RawEngine, Step, answer};
@@ -29,11 +31,19 @@ struct Inner {
 
 impl Backend for Inner {
     fn abilities<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Arc<Abilities>, BackendError>> {
-        Box::pin(async { Ok(Arc::new(Abilities { can: self.can, ..Abilities::default() })) })
+        Box::pin(async {
+            Ok(Arc::new(Abilities {
+                can: self.can,
+                ..Abilities::default()
+            }))
+        })
     }
 
     fn chat(&self, call: ChatCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
-        self.asked.lock().unwrap().push(serde_json::to_value(&*call.request).unwrap());
+        self.asked
+            .lock()
+            .unwrap()
+            .push(serde_json::to_value(&*call.request).unwrap());
         let served_by = ServedBy {
             backend: "b".into(),
             model: "m".into(),
@@ -41,7 +51,12 @@ impl Backend for Inner {
             fingerprint: "fp".into(),
             changed: Vec::new(),
         };
-        Box::pin(async { Ok(Reply { served_by, events: Box::pin(futures_util::stream::empty()) }) })
+        Box::pin(async {
+            Ok(Reply {
+                served_by,
+                events: Box::pin(futures_util::stream::empty()),
+            })
+        })
     }
 
     fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, BackendError>> {
@@ -59,8 +74,16 @@ struct Names {
 impl Resolve for Names {
     fn resolve<'a>(&'a self, name: &'a str) -> BoxFuture<'a, io::Result<Vec<IpAddr>>> {
         self.asked.lock().unwrap().push(name.to_owned());
-        let found = self.addresses.get(name).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound));
-        Box::pin(async move { Ok(found?.iter().map(|address| address.parse().unwrap()).collect()) })
+        let found = self
+            .addresses
+            .get(name)
+            .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound));
+        Box::pin(async move {
+            Ok(found?
+                .iter()
+                .map(|address| address.parse().unwrap())
+                .collect())
+        })
     }
 }
 
@@ -72,39 +95,85 @@ struct Setup {
 }
 
 fn setup(limits: Limits, names: &[(&'static str, &[&'static str])]) -> Setup {
-    setup_around(AbilitySet::ALL.without(Ability::RemoteImages), limits, names)
+    setup_around(
+        AbilitySet::ALL.without(Ability::RemoteImages),
+        limits,
+        names,
+    )
 }
 
-fn setup_around(can: AbilitySet, limits: Limits, names: &[(&'static str, &[&'static str])]) -> Setup {
-    let inner = Arc::new(Inner { can, asked: Mutex::default() });
-    let addresses = names.iter().map(|(name, addresses)| (*name, addresses.to_vec())).collect();
-    let names = Arc::new(Names { addresses, ..Names::default() });
+fn setup_around(
+    can: AbilitySet,
+    limits: Limits,
+    names: &[(&'static str, &[&'static str])],
+) -> Setup {
+    let inner = Arc::new(Inner {
+        can,
+        asked: Mutex::default(),
+    });
+    let addresses = names
+        .iter()
+        .map(|(name, addresses)| (*name, addresses.to_vec()))
+        .collect();
+    let names = Arc::new(Names {
+        addresses,
+        ..Names::default()
+    });
     let inline = Inline::resolving(inner.clone(), limits, names.clone());
-    Setup { inner, names, inline }
+    Setup {
+        inner,
+        names,
+        inline,
+    }
 }
 
 impl Setup {
-    /// Sends the images as parts of one message, and gives back the URLs that the inner backend saw.
+    /// Sends the images as parts of one message, and gives back the URLs that the inner backend
+    /// saw.
     async fn ask(&self, urls: &[&str]) -> Result<Vec<String>, BackendError> {
-        let parts: Vec<_> =
-            urls.iter().map(|url| json!({"type": "image_url", "image_url": {"url": url, "detail": "low"}})).collect();
+        let parts: Vec<_> = urls
+            .iter()
+            .map(|url| json!({"type": "image_url", "image_url": {"url": url, "detail": "low"}}))
+            .collect();
         let request = json!({"model": "m", "messages": [
             {"role": "system", "content": "a"}, {"role": "user", "content": parts}]});
         let request = Arc::new(serde_json::from_value(request).unwrap());
-        let call = ChatCall { id: "chatcmpl-1".into(), request, profile: Profile::Openai, head: None };
+        let call = ChatCall {
+            id: "chatcmpl-1".into(),
+            request,
+            profile: Profile::Openai,
+            head: None,
+        };
         self.inline.chat(call).await?;
         let asked = self.inner.asked.lock().unwrap().pop().unwrap();
         let parts = asked["messages"][1]["content"].as_array().unwrap().clone();
-        assert!(parts.iter().all(|part| part["image_url"]["detail"] == "low"));
-        Ok(parts.iter().map(|part| part["image_url"]["url"].as_str().unwrap().to_owned()).collect())
+        assert!(
+            parts
+                .iter()
+                .all(|part| part["image_url"]["detail"] == "low")
+        );
+        Ok(parts
+            .iter()
+            .map(|part| part["image_url"]["url"].as_str().unwrap().to_owned())
+            .collect())
     }
 
     /// The param and the message of a refusal.
     async fn refusal(&self, urls: &[&str]) -> (String, String) {
         let error = self.ask(urls).await.unwrap_err();
-        let BackendError::InvalidRequest { message, param, code } = error else { panic!("{error:?}") };
+        let BackendError::InvalidRequest {
+            message,
+            param,
+            code,
+        } = error
+        else {
+            panic!("{error:?}")
+        };
         assert_eq!(code.as_deref(), Some("invalid_image_url"));
-        assert!(self.inner.asked.lock().unwrap().is_empty(), "the inner backend was asked all the same");
+        assert!(
+            self.inner.asked.lock().unwrap().is_empty(),
+            "the inner backend was asked all the same"
+        );
         (param.unwrap(), message)
     }
 
@@ -112,7 +181,9 @@ impl Setup {
     async fn reason(&self, url: &str) -> String {
         let (param, message) = self.refusal(&[url]).await;
         assert_eq!(param, "messages[1].content[0].image_url.url");
-        let (_, reason) = message.split_once(" cannot be fetched: ").unwrap_or_else(|| panic!("{message}"));
+        let (_, reason) = message
+            .split_once(" cannot be fetched: ")
+            .unwrap_or_else(|| panic!("{message}"));
         reason.to_owned()
     }
 }
@@ -125,13 +196,20 @@ fn port(engine: &RawEngine) -> u16 {
 fn allowing(engines: &[&RawEngine]) -> Limits {
     Limits {
         networks: vec!["127.0.0.1".parse().unwrap()],
-        ports: engines.iter().map(|engine| port(engine)).chain([80, 443]).collect(),
+        ports: engines
+            .iter()
+            .map(|engine| port(engine))
+            .chain([80, 443])
+            .collect(),
         ..Limits::default()
     }
 }
 
 fn image(bytes: &[u8]) -> Vec<Step> {
-    let head = format!("HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: {}\r\n\r\n", bytes.len());
+    let head = format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: {}\r\n\r\n",
+        bytes.len()
+    );
     vec![Step::Send([head.as_bytes(), bytes].concat())]
 }
 
@@ -142,9 +220,15 @@ fn redirect(to: &str) -> Vec<Step> {
 #[tokio::test]
 async fn an_image_is_fetched_from_the_checked_address_and_sent_as_a_data_url() {
     let engine = RawEngine::start([image(PNG)]).await;
-    let setup = setup(allowing(&[&engine]), &[("pictures.example", &["127.0.0.1"])]);
+    let setup = setup(
+        allowing(&[&engine]),
+        &[("pictures.example", &["127.0.0.1"])],
+    );
     let port = port(&engine);
-    let urls = setup.ask(&[&format!("http://pictures.example:{port}/a.png?size=1#top")]).await.unwrap();
+    let urls = setup
+        .ask(&[&format!("http://pictures.example:{port}/a.png?size=1#top")])
+        .await
+        .unwrap();
     assert_eq!(urls, [PNG_URL]);
     let version = env!("CARGO_PKG_VERSION");
     assert_eq!(
@@ -162,35 +246,67 @@ async fn the_same_url_is_fetched_once_and_put_wherever_it_stood() {
     let engine = RawEngine::start([image(PNG)]).await;
     let setup = setup(allowing(&[&engine]), &[]);
     let url = format!("{}/a", engine.url);
-    let urls = setup.ask(&[&url, "data:image/gif;base64,R0lGODlh", &format!("{url}#b"), &url]).await.unwrap();
-    assert_eq!(urls, [PNG_URL, "data:image/gif;base64,R0lGODlh", PNG_URL, PNG_URL]);
+    let urls = setup
+        .ask(&[
+            &url,
+            "data:image/gif;base64,R0lGODlh",
+            &format!("{url}#b"),
+            &url,
+        ])
+        .await
+        .unwrap();
+    assert_eq!(
+        urls,
+        [PNG_URL, "data:image/gif;base64,R0lGODlh", PNG_URL, PNG_URL]
+    );
     assert_eq!(engine.requests().len(), 1);
 }
 
 #[tokio::test]
 async fn several_images_are_fetched_side_by_side_up_to_a_bound() {
-    // Both engines answer only once they have been asked, and the second hangs: neither may hold up the other.
-    let (slow, quick) = (RawEngine::start([]).await, RawEngine::start([image(PNG)]).await);
-    let limits = Limits { time: Duration::from_millis(500), ..allowing(&[&slow, &quick]) };
+    // Both engines answer only once they have been asked, and the second hangs: neither may hold up
+    // the other.
+    let (slow, quick) = (
+        RawEngine::start([]).await,
+        RawEngine::start([image(PNG)]).await,
+    );
+    let limits = Limits {
+        time: Duration::from_millis(500),
+        ..allowing(&[&slow, &quick])
+    };
     let side_by_side = setup(limits.clone(), &[]);
     let urls = [slow.url.as_str(), quick.url.as_str()];
     side_by_side.refusal(&urls).await;
     assert_eq!((slow.requests().len(), quick.requests().len()), (1, 1));
-    let one_by_one = setup(Limits { side_by_side: 1, ..limits }, &[]);
+    let one_by_one = setup(
+        Limits {
+            side_by_side: 1,
+            ..limits
+        },
+        &[],
+    );
     one_by_one.refusal(&urls).await;
     assert_eq!((slow.requests().len(), quick.requests().len()), (2, 1));
 }
 
 #[tokio::test]
 async fn a_backend_that_fetches_by_itself_or_sees_nothing_gets_the_request_as_it_was() {
-    for can in [AbilitySet::ALL, AbilitySet::ALL.without(Ability::Images).without(Ability::RemoteImages)] {
+    for can in [
+        AbilitySet::ALL,
+        AbilitySet::ALL
+            .without(Ability::Images)
+            .without(Ability::RemoteImages),
+    ] {
         let setup = setup_around(can, Limits::default(), &[]);
         let urls = ["http://127.0.0.1/a", "data:what", "ftp://a"];
         assert_eq!(setup.ask(&urls).await.unwrap(), urls);
         assert_eq!(setup.inline.abilities("m").await.unwrap().can, can);
     }
     let seeing = setup(Limits::default(), &[]);
-    assert_eq!(seeing.inline.abilities("m").await.unwrap().can, AbilitySet::ALL);
+    assert_eq!(
+        seeing.inline.abilities("m").await.unwrap().can,
+        AbilitySet::ALL
+    );
 }
 
 #[tokio::test]
@@ -226,8 +342,11 @@ async fn nothing_is_fetched_from_an_address_that_is_not_public() {
         "[2001::1]",
         "[3fff::1]",
     ] {
-        let reason = setup.reason(&format!("http://{host}/latest/meta-data")).await;
-        let expected = "its address is not public, and not among the networks that this server allows";
+        let reason = setup
+            .reason(&format!("http://{host}/latest/meta-data"))
+            .await;
+        let expected =
+            "its address is not public, and not among the networks that this server allows";
         assert_eq!(reason, format!("{expected}; {ADVICE}"), "{host}");
     }
 }
@@ -235,13 +354,22 @@ async fn nothing_is_fetched_from_an_address_that_is_not_public() {
 #[tokio::test]
 async fn a_name_with_one_address_that_is_not_public_is_not_connected_to() {
     let engine = RawEngine::start([image(PNG)]).await;
-    let limits = Limits { networks: Vec::new(), ..allowing(&[&engine]) };
+    let limits = Limits {
+        networks: Vec::new(),
+        ..allowing(&[&engine])
+    };
     let setup = setup(
         limits,
-        &[("inside.example", &["127.0.0.1"]), ("both.example", &["8.8.8.8", "127.0.0.1"]), ("none.example", &[])],
+        &[
+            ("inside.example", &["127.0.0.1"]),
+            ("both.example", &["8.8.8.8", "127.0.0.1"]),
+            ("none.example", &[]),
+        ],
     );
     for host in ["inside.example", "both.example"] {
-        let reason = setup.reason(&format!("http://{host}:{}/", port(&engine))).await;
+        let reason = setup
+            .reason(&format!("http://{host}:{}/", port(&engine)))
+            .await;
         assert!(reason.starts_with("its address is not public"), "{reason}");
     }
     for host in ["none.example", "unknown.example"] {
@@ -255,30 +383,66 @@ async fn a_name_with_one_address_that_is_not_public_is_not_connected_to() {
 async fn redirects_are_followed_and_every_name_on_the_way_is_looked_up() {
     let engine = RawEngine::start([]).await;
     let at = port(&engine);
-    let hops = RawEngine::start([redirect("/b"), redirect(&format!("//second.example:{at}/c"))]).await;
-    let setup =
-        setup(allowing(&[&engine, &hops]), &[("first.example", &["127.0.0.1"]), ("second.example", &["127.0.0.1"])]);
+    let hops = RawEngine::start([
+        redirect("/b"),
+        redirect(&format!("//second.example:{at}/c")),
+    ])
+    .await;
+    let setup = setup(
+        allowing(&[&engine, &hops]),
+        &[
+            ("first.example", &["127.0.0.1"]),
+            ("second.example", &["127.0.0.1"]),
+        ],
+    );
     engine.will(image(PNG));
-    let urls = setup.ask(&[&format!("http://first.example:{}/a", port(&hops))]).await.unwrap();
+    let urls = setup
+        .ask(&[&format!("http://first.example:{}/a", port(&hops))])
+        .await
+        .unwrap();
     assert_eq!(urls, [PNG_URL]);
-    assert_eq!(*setup.names.asked.lock().unwrap(), ["first.example", "first.example", "second.example"]);
-    assert!(engine.requests()[0].starts_with(&format!("GET /c HTTP/1.1\r\nhost: second.example:{at}\r\n")));
+    assert_eq!(
+        *setup.names.asked.lock().unwrap(),
+        ["first.example", "first.example", "second.example"]
+    );
+    assert!(
+        engine.requests()[0]
+            .starts_with(&format!("GET /c HTTP/1.1\r\nhost: second.example:{at}\r\n"))
+    );
 }
 
 #[tokio::test]
 async fn a_redirect_to_what_may_not_be_fetched_is_not_followed() {
     let cases = [
-        ("http://169.254.169.254/latest/meta-data", "its address is not public"),
+        (
+            "http://169.254.169.254/latest/meta-data",
+            "its address is not public",
+        ),
         ("http://inside.example/", "its address is not public"),
         ("http://[::ffff:10.0.0.1]/", "its address is not public"),
-        ("http://127.0.0.1:1/", "its port is not among those that are fetched from"),
-        ("http://user:word@pictures.example/", "a URL with a user name or password is not fetched"),
-        ("file:///etc/passwd", "it redirected to what is no http(s) URL"),
-        ("gopher://127.0.0.1/", "it redirected to what is no http(s) URL"),
+        (
+            "http://127.0.0.1:1/",
+            "its port is not among those that are fetched from",
+        ),
+        (
+            "http://user:word@pictures.example/",
+            "a URL with a user name or password is not fetched",
+        ),
+        (
+            "file:///etc/passwd",
+            "it redirected to what is no http(s) URL",
+        ),
+        (
+            "gopher://127.0.0.1/",
+            "it redirected to what is no http(s) URL",
+        ),
     ];
     for (to, expected) in cases {
         let engine = RawEngine::start([redirect(to)]).await;
-        let setup = setup(allowing(&[&engine]), &[("inside.example", &["192.168.1.1"])]);
+        let setup = setup(
+            allowing(&[&engine]),
+            &[("inside.example", &["192.168.1.1"])],
+        );
         let reason = setup.reason(&engine.url).await;
         assert!(reason.starts_with(expected), "{to}: {reason}");
         assert_eq!(engine.requests().len(), 1);
@@ -287,7 +451,8 @@ async fn a_redirect_to_what_may_not_be_fetched_is_not_followed() {
 
 #[tokio::test]
 async fn a_name_that_changes_between_redirects_is_judged_again() {
-    // The name is the same; what it resolves to is asked for each connection, and each answer is judged.
+    // The name is the same; what it resolves to is asked for each connection, and each answer is
+    // judged.
     struct Rebinding(Mutex<Vec<&'static str>>);
     impl Resolve for Rebinding {
         fn resolve<'a>(&'a self, _: &'a str) -> BoxFuture<'a, io::Result<Vec<IpAddr>>> {
@@ -299,7 +464,9 @@ async fn a_name_that_changes_between_redirects_is_judged_again() {
     let mut setup = setup(allowing(&[&engine]), &[]);
     let resolver = Arc::new(Rebinding(Mutex::new(vec!["10.0.0.1", "127.0.0.1"])));
     setup.inline = Inline::resolving(setup.inner.clone(), allowing(&[&engine]), resolver);
-    let reason = setup.reason(&format!("http://turncoat.example:{}/", port(&engine))).await;
+    let reason = setup
+        .reason(&format!("http://turncoat.example:{}/", port(&engine)))
+        .await;
     assert!(reason.starts_with("its address is not public"), "{reason}");
 }
 
@@ -307,18 +474,36 @@ async fn a_name_that_changes_between_redirects_is_judged_again() {
 async fn a_loop_of_redirects_ends() {
     let engine = RawEngine::start((0..9).map(|_| redirect("/again"))).await;
     let setup = setup(allowing(&[&engine]), &[]);
-    assert_eq!(setup.reason(&engine.url).await, format!("it redirected more than 3 times; {ADVICE}"));
+    assert_eq!(
+        setup.reason(&engine.url).await,
+        format!("it redirected more than 3 times; {ADVICE}")
+    );
     assert_eq!(engine.requests().len(), 4);
 }
 
 #[tokio::test]
 async fn an_image_that_is_too_large_is_not_read_to_its_end() {
-    let told = vec![Step::Send(b"HTTP/1.1 200 OK\r\ncontent-length: 101\r\n\r\n".to_vec()), Step::Hang];
-    let untold = vec![Step::Send([b"HTTP/1.1 200 OK\r\n\r\n".as_slice(), &[0; 101]].concat()), Step::Hang];
+    let told = vec![
+        Step::Send(b"HTTP/1.1 200 OK\r\ncontent-length: 101\r\n\r\n".to_vec()),
+        Step::Hang,
+    ];
+    let untold = vec![
+        Step::Send([b"HTTP/1.1 200 OK\r\n\r\n".as_slice(), &[0; 101]].concat()),
+        Step::Hang,
+    ];
     let engine = RawEngine::start([told, untold]).await;
-    let setup = setup(Limits { bytes: 100, ..allowing(&[&engine]) }, &[]);
+    let setup = setup(
+        Limits {
+            bytes: 100,
+            ..allowing(&[&engine])
+        },
+        &[],
+    );
     for _ in 0..2 {
-        assert_eq!(setup.reason(&engine.url).await, "it is larger than 100 bytes; send a smaller one");
+        assert_eq!(
+            setup.reason(&engine.url).await,
+            "it is larger than 100 bytes; send a smaller one"
+        );
     }
 }
 
@@ -326,22 +511,43 @@ async fn an_image_that_is_too_large_is_not_read_to_its_end() {
 async fn images_that_are_too_large_together_are_refused_and_each_use_counts() {
     let engine = RawEngine::start([image(PNG), image(PNG)]).await;
     let total_bytes = 2 * PNG.len() + 5;
-    let setup = setup(Limits { total_bytes, ..allowing(&[&engine]) }, &[]);
+    let setup = setup(
+        Limits {
+            total_bytes,
+            ..allowing(&[&engine])
+        },
+        &[],
+    );
     let gif = "data:image/gif;base64,R0lGODlh";
-    assert_eq!(setup.ask(&[&engine.url, &engine.url]).await.unwrap().len(), 2);
+    assert_eq!(
+        setup.ask(&[&engine.url, &engine.url]).await.unwrap().len(),
+        2
+    );
     let (param, message) = setup.refusal(&[gif, &engine.url, &engine.url]).await;
     assert_eq!(param, "messages[1].content[1].image_url.url");
-    assert!(message.contains(&format!("together larger than {total_bytes} bytes")), "{message}");
+    assert!(
+        message.contains(&format!("together larger than {total_bytes} bytes")),
+        "{message}"
+    );
 }
 
 #[tokio::test]
 async fn what_is_slow_is_given_up_with_a_reason() {
     let head = Step::Send(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n".to_vec());
     let engine = RawEngine::start([vec![Step::Hang], vec![head, Step::Hang]]).await;
-    let setup = setup(Limits { time: Duration::from_millis(50), ..allowing(&[&engine]) }, &[]);
+    let setup = setup(
+        Limits {
+            time: Duration::from_millis(50),
+            ..allowing(&[&engine])
+        },
+        &[],
+    );
     for _ in 0..2 {
         let reason = setup.reason(&engine.url).await;
-        assert_eq!(reason, format!("the images of the request took longer than 0.05 s; {ADVICE}"));
+        assert_eq!(
+            reason,
+            format!("the images of the request took longer than 0.05 s; {ADVICE}")
+        );
         engine.closed().await;
     }
 }
@@ -349,43 +555,107 @@ async fn what_is_slow_is_given_up_with_a_reason() {
 #[tokio::test]
 async fn what_is_no_image_whatever_it_is_called_is_refused() {
     let svg = answer("200 OK", "content-type: image/png\r\n", "<svg/>");
-    let cut = vec![Step::Send(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n\x89PNG\r\n".to_vec()), Step::Close];
+    let cut = vec![
+        Step::Send(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n\x89PNG\r\n".to_vec()),
+        Step::Close,
+    ];
     let noise = vec![Step::Send(b"SSH-2.0-OpenSSH_9.9\r\n".to_vec()), Step::Close];
-    let long = vec![Step::Send([b"HTTP/1.1 200 OK\r\na: ".as_slice(), &[b'a'; 100 << 10]].concat()), Step::Hang];
-    let engine =
-        RawEngine::start([svg, answer("404 Not Found", "", "secret"), image(b"GIF89a"), cut, noise, long]).await;
-    let setup = setup(Limits { kinds: vec![ImageKind::Png], ..allowing(&[&engine]) }, &[]);
+    let long = vec![
+        Step::Send([b"HTTP/1.1 200 OK\r\na: ".as_slice(), &[b'a'; 100 << 10]].concat()),
+        Step::Hang,
+    ];
+    let engine = RawEngine::start([
+        svg,
+        answer("404 Not Found", "", "secret"),
+        image(b"GIF89a"),
+        cut,
+        noise,
+        long,
+    ])
+    .await;
+    let setup = setup(
+        Limits {
+            kinds: vec![ImageKind::Png],
+            ..allowing(&[&engine])
+        },
+        &[],
+    );
     let wrong = "what it sent is not an image of a kind that is taken (PNG, JPEG, GIF, WebP)";
     let cut_short = "it did not answer in HTTP, or not to the end";
-    for expected in [wrong, "it answered with the status 404", wrong, cut_short, cut_short, cut_short] {
-        assert_eq!(setup.reason(&engine.url).await, format!("{expected}; {ADVICE}"));
+    for expected in [
+        wrong,
+        "it answered with the status 404",
+        wrong,
+        cut_short,
+        cut_short,
+        cut_short,
+    ] {
+        assert_eq!(
+            setup.reason(&engine.url).await,
+            format!("{expected}; {ADVICE}")
+        );
     }
 }
 
 #[tokio::test]
 async fn an_error_tells_the_host_and_no_more_of_the_url() {
     let setup = setup(Limits::default(), &[]);
-    let (_, message) = setup.refusal(&["http://name.example/private?token=secret"]).await;
+    let (_, message) = setup
+        .refusal(&["http://name.example/private?token=secret"])
+        .await;
     assert_eq!(
         message,
-        format!("the image at `name.example` cannot be fetched: its name cannot be resolved; {ADVICE}")
+        format!(
+            "the image at `name.example` cannot be fetched: its name cannot be resolved; {ADVICE}"
+        )
     );
     let (_, message) = setup.refusal(&["http://user:secret@name.example/"]).await;
-    assert_eq!(message, format!("a URL with a user name or password is not fetched; {ADVICE}"));
+    assert_eq!(
+        message,
+        format!("a URL with a user name or password is not fetched; {ADVICE}")
+    );
 }
 
 #[tokio::test]
 async fn what_is_no_url_or_no_base64_is_refused_before_anything_is_fetched() {
-    let setup = setup(Limits { bytes: 5, images: 3, fetches: 1, ..Limits::default() }, &[]);
+    let setup = setup(
+        Limits {
+            bytes: 5,
+            images: 3,
+            fetches: 1,
+            ..Limits::default()
+        },
+        &[],
+    );
     let gif = "data:image/gif;base64,R0lGODlh";
     let small = "data:image/gif;base64,AA==";
     let cases: [(&[&str], usize, &str); 6] = [
-        (&[small, "data:image/png;base64,A"], 1, "the data: URL is not base64"),
-        (&[small, "iVBORw0KGgo="], 1, "an image is a data: URL in base64"),
-        (&["file:///etc/passwd"], 0, "an image is a data: URL in base64"),
+        (
+            &[small, "data:image/png;base64,A"],
+            1,
+            "the data: URL is not base64",
+        ),
+        (
+            &[small, "iVBORw0KGgo="],
+            1,
+            "an image is a data: URL in base64",
+        ),
+        (
+            &["file:///etc/passwd"],
+            0,
+            "an image is a data: URL in base64",
+        ),
         (&[gif], 0, "it is larger than 5 bytes"),
-        (&[small, small, small, small], 3, "the request has more than 3 images"),
-        (&["http://a.example/1", "http://a.example/2"], 1, "the request has more than 1 images that would have to be"),
+        (
+            &[small, small, small, small],
+            3,
+            "the request has more than 3 images",
+        ),
+        (
+            &["http://a.example/1", "http://a.example/2"],
+            1,
+            "the request has more than 1 images that would have to be",
+        ),
     ];
     for (urls, at, expected) in cases {
         let (param, message) = setup.refusal(urls).await;
@@ -410,7 +680,8 @@ fn in_ipv6(address: Ipv4Addr) -> [Ipv6Addr; 3] {
 fn of_range(range: (&'static str, u32)) -> impl Strategy<Value = Ipv4Addr> {
     let (first, host_bits) = range;
     let first = u32::from(first.parse::<Ipv4Addr>().unwrap());
-    (0..1_u64 << host_bits).prop_map(move |offset| Ipv4Addr::from(first + u32::try_from(offset).unwrap()))
+    (0..1_u64 << host_bits)
+        .prop_map(move |offset| Ipv4Addr::from(first + u32::try_from(offset).unwrap()))
 }
 
 /// The ranges that the documentation names, with the number of bits that are free in each.

@@ -8,7 +8,8 @@ use std::time::Duration;
 use futures_core::future::BoxFuture;
 use loggia_backend::roster::{Found, Roster, RosterError, SurveyedAlias};
 use loggia_backend::{
-    Abilities, Backend, BackendError, ChatCall, EmbeddingCall, Embeddings, NotDeleted, Profile, Reply, ServedBy,
+    Abilities, Backend, BackendError, ChatCall, EmbeddingCall, Embeddings, NotDeleted, Profile,
+    Reply, ServedBy,
 };
 use loggia_wire::openai::Model;
 use serde_json::json;
@@ -28,7 +29,12 @@ impl Fake {
 
     fn slow(name: &'static str, models: &[&'static str], takes: Duration) -> Arc<Self> {
         let models = Mutex::new(Ok(models.to_vec()));
-        Arc::new(Self { name, models, asked: AtomicUsize::new(0), takes })
+        Arc::new(Self {
+            name,
+            models,
+            asked: AtomicUsize::new(0),
+            takes,
+        })
     }
 
     fn down(name: &'static str) -> Arc<Self> {
@@ -51,30 +57,57 @@ impl Fake {
 }
 
 fn unreachable_backend(name: &str) -> BackendError {
-    BackendError::Unreachable { backend: name.to_owned() }
+    BackendError::Unreachable {
+        backend: name.to_owned(),
+    }
 }
 
 impl Backend for Fake {
-    fn abilities<'a>(&'a self, model: &'a str) -> BoxFuture<'a, Result<Arc<Abilities>, BackendError>> {
+    fn abilities<'a>(
+        &'a self,
+        model: &'a str,
+    ) -> BoxFuture<'a, Result<Arc<Abilities>, BackendError>> {
         let length = Some(model.len() as u64);
-        Box::pin(async move { Ok(Arc::new(Abilities { context_length: length, ..Abilities::default() })) })
+        Box::pin(async move {
+            Ok(Arc::new(Abilities {
+                context_length: length,
+                ..Abilities::default()
+            }))
+        })
     }
 
     fn chat(&self, call: ChatCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
         let model = call.request.model.as_str().into();
-        let served_by =
-            ServedBy { backend: self.name.into(), model, node: None, fingerprint: "fp_0".into(), changed: Vec::new() };
+        let served_by = ServedBy {
+            backend: self.name.into(),
+            model,
+            node: None,
+            fingerprint: "fp_0".into(),
+            changed: Vec::new(),
+        };
         Box::pin(async move {
             self.models.lock().unwrap().clone()?;
-            Ok(Reply { served_by, events: Box::pin(futures_util::stream::empty()) })
+            Ok(Reply {
+                served_by,
+                events: Box::pin(futures_util::stream::empty()),
+            })
         })
     }
 
     fn embed(&self, call: EmbeddingCall) -> BoxFuture<'_, Result<Embeddings, BackendError>> {
         let model = call.request.model.as_str().into();
-        let served_by =
-            ServedBy { backend: self.name.into(), model, node: None, fingerprint: "fp_0".into(), changed: Vec::new() };
-        Box::pin(std::future::ready(Ok(Embeddings { served_by, vectors: vec![vec![1.0]], prompt_tokens: 1 })))
+        let served_by = ServedBy {
+            backend: self.name.into(),
+            model,
+            node: None,
+            fingerprint: "fp_0".into(),
+            changed: Vec::new(),
+        };
+        Box::pin(std::future::ready(Ok(Embeddings {
+            served_by,
+            vectors: vec![vec![1.0]],
+            prompt_tokens: 1,
+        })))
     }
 
     fn delete_model<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), BackendError>> {
@@ -92,14 +125,22 @@ impl Backend for Fake {
         Box::pin(async move {
             tokio::time::sleep(self.takes).await;
             let models = self.models.lock().unwrap().clone()?;
-            Ok(models.into_iter().map(|id| Model::new(id, 1, self.name)).collect())
+            Ok(models
+                .into_iter()
+                .map(|id| Model::new(id, 1, self.name))
+                .collect())
         })
     }
 }
 
 fn try_roster(backends: &[&Arc<Fake>], aliases: &[&str]) -> Result<Roster, RosterError> {
-    let backends = backends.iter().map(|&fake| (fake.name.into(), Arc::clone(fake) as Arc<dyn Backend>));
-    Roster::new(backends, aliases.iter().map(|alias| alias.parse().unwrap()).collect())
+    let backends = backends
+        .iter()
+        .map(|&fake| (fake.name.into(), Arc::clone(fake) as Arc<dyn Backend>));
+    Roster::new(
+        backends,
+        aliases.iter().map(|alias| alias.parse().unwrap()).collect(),
+    )
 }
 
 fn roster(backends: &[&Arc<Fake>], aliases: &[&str]) -> Roster {
@@ -109,14 +150,21 @@ fn roster(backends: &[&Arc<Fake>], aliases: &[&str]) -> Roster {
 /// The backend and the model that a name leads to, as `NAME:model`.
 async fn served(roster: &Roster, model: &str) -> Result<String, BackendError> {
     let request = serde_json::from_value(json!({"model": model, "messages": []})).unwrap();
-    let call = ChatCall { id: "chatcmpl-1".into(), request: Arc::new(request), profile: Profile::Openai, head: None };
+    let call = ChatCall {
+        id: "chatcmpl-1".into(),
+        request: Arc::new(request),
+        profile: Profile::Openai,
+        head: None,
+    };
     let served_by = roster.chat(call).await?.served_by;
     Ok(format!("{} {}", served_by.backend, served_by.model))
 }
 
-/// Ollama answers to a name in any case; a name that is there as it was asked for comes first all the same, wherever it is.
+/// Ollama answers to a name in any case; a name that is there as it was asked for comes first all
+/// the same, wherever it is.
 #[tokio::test]
-async fn a_name_in_another_case_leads_to_a_backend_that_reads_names_so_where_nobody_has_it_as_asked() {
+async fn a_name_in_another_case_leads_to_a_backend_that_reads_names_so_where_nobody_has_it_as_asked()
+ {
     let any = Fake::having("any-case", &["Coder:7b", "shared", "m"]);
     let exact = Fake::having("exact", &["SHARED", "Own", "M:latest"]);
     let roster = roster(&[&any, &exact], &["agent=CODER:7B", "x-*=*"]);
@@ -130,18 +178,37 @@ async fn a_name_in_another_case_leads_to_a_backend_that_reads_names_so_where_nob
         ("Shared", "any-case shared"),
         ("M", "exact M:latest"),
     ] {
-        assert_eq!(served(&roster, name).await.as_deref(), Ok(leads_to), "{name}");
+        assert_eq!(
+            served(&roster, name).await.as_deref(),
+            Ok(leads_to),
+            "{name}"
+        );
     }
     for name in ["own", "exact/shared", "AGENT"] {
         assert_eq!(served(&roster, name).await, not_found(name), "{name}");
     }
-    assert_eq!(listed(&roster).await, ["Coder:7b", "shared", "m", "SHARED", "Own", "M:latest", "agent"]);
+    assert_eq!(
+        listed(&roster).await,
+        [
+            "Coder:7b", "shared", "m", "SHARED", "Own", "M:latest", "agent"
+        ]
+    );
     any.goes_down();
-    assert_eq!(served(&roster, "CODER:7b").await, Err(unreachable_backend("any-case")), "it may be back");
+    assert_eq!(
+        served(&roster, "CODER:7b").await,
+        Err(unreachable_backend("any-case")),
+        "it may be back"
+    );
 }
 
 async fn listed(roster: &Roster) -> Vec<String> {
-    roster.models().await.unwrap().into_iter().map(|model| model.id).collect()
+    roster
+        .models()
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|model| model.id)
+        .collect()
 }
 
 fn not_found(model: &str) -> Result<String, BackendError> {
@@ -149,14 +216,23 @@ fn not_found(model: &str) -> Result<String, BackendError> {
 }
 
 #[tokio::test]
-async fn a_bare_name_leads_to_the_first_backend_that_has_it_and_name_slash_model_always_to_that_backend() {
+async fn a_bare_name_leads_to_the_first_backend_that_has_it_and_name_slash_model_always_to_that_backend()
+ {
     let one = Fake::having("one", &["a", "b"]);
     let two = Fake::having("two", &["b", "org/c"]);
     let roster = roster(&[&one, &two], &[]);
-    for (name, leads_to) in
-        [("a", "one a"), ("b", "one b"), ("two/b", "two b"), ("org/c", "two org/c"), ("two/org/c", "two org/c")]
-    {
-        assert_eq!(served(&roster, name).await.as_deref(), Ok(leads_to), "{name}");
+    for (name, leads_to) in [
+        ("a", "one a"),
+        ("b", "one b"),
+        ("two/b", "two b"),
+        ("org/c", "two org/c"),
+        ("two/org/c", "two org/c"),
+    ] {
+        assert_eq!(
+            served(&roster, name).await.as_deref(),
+            Ok(leads_to),
+            "{name}"
+        );
     }
     assert_eq!(served(&roster, "none").await, not_found("none"));
     assert_eq!(served(&roster, "three/b").await, not_found("three/b"));
@@ -172,10 +248,26 @@ async fn names_and_aliases_lead_embeddings_where_they_lead_chats() {
     let one = Fake::having("one", &["a"]);
     let two = Fake::having("two", &["nomic"]);
     let roster = roster(&[&one, &two], &["text-embedding-*=nomic"]);
-    for (name, leads_to) in [("text-embedding-3-small", "two nomic"), ("two/nomic", "two nomic"), ("a", "one a")] {
-        let request = Arc::new(serde_json::from_value(json!({"model": name, "input": "a cat"})).unwrap());
-        let made = roster.embed(EmbeddingCall { id: "embd-1".into(), request, head: None }).await.unwrap();
-        assert_eq!(format!("{} {}", made.served_by.backend, made.served_by.model), leads_to, "{name}");
+    for (name, leads_to) in [
+        ("text-embedding-3-small", "two nomic"),
+        ("two/nomic", "two nomic"),
+        ("a", "one a"),
+    ] {
+        let request =
+            Arc::new(serde_json::from_value(json!({"model": name, "input": "a cat"})).unwrap());
+        let made = roster
+            .embed(EmbeddingCall {
+                id: "embd-1".into(),
+                request,
+                head: None,
+            })
+            .await
+            .unwrap();
+        assert_eq!(
+            format!("{} {}", made.served_by.backend, made.served_by.model),
+            leads_to,
+            "{name}"
+        );
     }
 }
 
@@ -184,17 +276,32 @@ async fn a_name_without_a_tag_is_the_latest_where_no_backend_has_it_exactly() {
     let ollama = Fake::having("ollama", &["smollm2:latest", "qwen:latest", "qwen:1b"]);
     let gpu = Fake::having("gpu", &["qwen"]);
     let roster = roster(&[&ollama, &gpu], &[]);
-    assert_eq!(served(&roster, "smollm2").await.as_deref(), Ok("ollama smollm2:latest"));
-    assert_eq!(served(&roster, "ollama/smollm2").await.as_deref(), Ok("ollama smollm2:latest"));
+    assert_eq!(
+        served(&roster, "smollm2").await.as_deref(),
+        Ok("ollama smollm2:latest")
+    );
+    assert_eq!(
+        served(&roster, "ollama/smollm2").await.as_deref(),
+        Ok("ollama smollm2:latest")
+    );
     assert_eq!(served(&roster, "qwen").await.as_deref(), Ok("gpu qwen"));
-    assert_eq!(served(&roster, "qwen:1b").await.as_deref(), Ok("ollama qwen:1b"));
+    assert_eq!(
+        served(&roster, "qwen:1b").await.as_deref(),
+        Ok("ollama qwen:1b")
+    );
 }
 
 #[tokio::test]
 async fn aliases_lead_on_but_no_pattern_hides_a_model() {
     let ollama = Fake::having("ollama", &["smollm2:135m", "gpt-oss:20b"]);
     let gpu = Fake::having("gpu", &["big", "gpt-4o"]);
-    let aliases = ["gpt-4o=best", "best=gpu/big", "gpt-*=smollm2:135m", "openai/*=*", "gpt-5*=nowhere"];
+    let aliases = [
+        "gpt-4o=best",
+        "best=gpu/big",
+        "gpt-*=smollm2:135m",
+        "openai/*=*",
+        "gpt-5*=nowhere",
+    ];
     let roster = roster(&[&ollama, &gpu], &aliases);
     for (name, leads_to) in [
         ("gpt-4o", "gpu big"),
@@ -204,28 +311,49 @@ async fn aliases_lead_on_but_no_pattern_hides_a_model() {
         ("openai/gpt-4o", "gpu big"),
         ("openai/gpt-oss:20b", "ollama gpt-oss:20b"),
     ] {
-        assert_eq!(served(&roster, name).await.as_deref(), Ok(leads_to), "{name}");
+        assert_eq!(
+            served(&roster, name).await.as_deref(),
+            Ok(leads_to),
+            "{name}"
+        );
     }
     assert_eq!(
         served(&roster, "gpt-5-mini").await,
         not_found("gpt-5-mini"),
         "the longest pattern decides, even to nowhere"
     );
-    assert_eq!(roster.abilities("gpt-4o").await.unwrap().context_length, Some(3), "asked under the backend's own name");
+    assert_eq!(
+        roster.abilities("gpt-4o").await.unwrap().context_length,
+        Some(3),
+        "asked under the backend's own name"
+    );
     let model = roster.model("gpt-4o").await.unwrap();
-    assert_eq!((model.id.as_str(), model.owned_by.as_str()), ("gpt-4o", "gpu"));
+    assert_eq!(
+        (model.id.as_str(), model.owned_by.as_str()),
+        ("gpt-4o", "gpu")
+    );
 }
 
 #[tokio::test]
 async fn the_list_holds_every_name_once_and_each_leads_where_it_says() {
     let ollama = Fake::having("ollama", &["a", "b"]);
     let gpu = Fake::having("gpu", &["b", "ollama/x"]);
-    let roster = roster(&[&ollama, &gpu], &["a=gpu/b", "fast=b", "gone=nothing", "gpt-*=b"]);
+    let roster = roster(
+        &[&ollama, &gpu],
+        &["a=gpu/b", "fast=b", "gone=nothing", "gpt-*=b"],
+    );
     let models = roster.models().await.unwrap();
     let ids: Vec<&str> = models.iter().map(|model| model.id.as_str()).collect();
     assert_eq!(ids, ["ollama/a", "b", "gpu/b", "gpu/ollama/x", "a", "fast"]);
     assert_eq!(serde_json::to_value(&models[5]).unwrap()["alias_of"], "b");
-    for (id, leads_to) in ids.iter().zip(["ollama a", "ollama b", "gpu b", "gpu ollama/x", "gpu b", "ollama b"]) {
+    for (id, leads_to) in ids.iter().zip([
+        "ollama a",
+        "ollama b",
+        "gpu b",
+        "gpu ollama/x",
+        "gpu b",
+        "ollama b",
+    ]) {
         assert_eq!(served(&roster, id).await.as_deref(), Ok(leads_to), "{id}");
     }
 }
@@ -235,20 +363,32 @@ async fn a_deleted_model_is_off_the_list_at_once_and_an_alias_is_not_followed() 
     let ollama = Fake::having("ollama", &["a:latest", "b"]);
     let gpu = Fake::having("gpu", &["b", "c"]);
     let roster = roster(&[&ollama, &gpu], &["fast=b", "gpt-*=c"]);
-    assert_eq!(listed(&roster).await, ["a:latest", "b", "gpu/b", "c", "fast"]);
+    assert_eq!(
+        listed(&roster).await,
+        ["a:latest", "b", "gpu/b", "c", "fast"]
+    );
     for (alias, of) in [("fast", "b"), ("gpt-4o", "c")] {
         let why = NotDeleted::Alias { of: of.to_owned() };
-        let refused = Err(BackendError::NotDeleted { model: alias.to_owned(), why });
+        let refused = Err(BackendError::NotDeleted {
+            model: alias.to_owned(),
+            why,
+        });
         assert_eq!(roster.delete_model(alias).await, refused);
     }
-    assert_eq!(roster.delete_model("nope").await, Err(BackendError::model_not_found("nope")));
+    assert_eq!(
+        roster.delete_model("nope").await,
+        Err(BackendError::model_not_found("nope"))
+    );
     roster.delete_model("a").await.unwrap();
     assert_eq!(listed(&roster).await, ["b", "gpu/b", "c", "fast"]);
     roster.delete_model("gpu/b").await.unwrap();
     assert_eq!(listed(&roster).await, ["b", "c", "fast"]);
     roster.delete_model("b").await.unwrap();
     assert_eq!(listed(&roster).await, ["c"], "its alias leads nowhere now");
-    assert_eq!(roster.delete_model("b").await, Err(BackendError::model_not_found("b")));
+    assert_eq!(
+        roster.delete_model("b").await,
+        Err(BackendError::model_not_found("b"))
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -280,7 +420,11 @@ async fn a_name_that_nobody_has_is_asked_about_again_but_at_most_once_a_second()
     assert_eq!(one.asked(), 1);
     two.now_has(&["b", "new"]);
     tokio::time::advance(Duration::from_millis(1100)).await;
-    assert_eq!(served(&roster, "new").await.as_deref(), Ok("two new"), "just pulled");
+    assert_eq!(
+        served(&roster, "new").await.as_deref(),
+        Ok("two new"),
+        "just pulled"
+    );
     assert_eq!((one.asked(), two.asked()), (2, 2));
 }
 
@@ -308,14 +452,37 @@ async fn a_backend_that_is_down_hides_its_models_and_nothing_else() {
     assert_eq!(served(&roster, "b").await.as_deref(), Ok("two b"));
     assert_eq!(served(&roster, "c").await.as_deref(), Ok("two c"));
     assert_eq!(served(&roster, "pet").await.as_deref(), Ok("two c"));
-    assert_eq!(served(&roster, "a").await, Err(unreachable_backend("one")), "it had that");
-    assert_eq!(served(&roster, "d").await, Err(unreachable_backend("one")), "it might have that");
-    assert_eq!(served(&roster, "one/d").await, Err(unreachable_backend("one")));
-    assert_eq!(served(&roster, "two/d").await, not_found("two/d"), "whoever else is down");
+    assert_eq!(
+        served(&roster, "a").await,
+        Err(unreachable_backend("one")),
+        "it had that"
+    );
+    assert_eq!(
+        served(&roster, "d").await,
+        Err(unreachable_backend("one")),
+        "it might have that"
+    );
+    assert_eq!(
+        served(&roster, "one/d").await,
+        Err(unreachable_backend("one"))
+    );
+    assert_eq!(
+        served(&roster, "two/d").await,
+        not_found("two/d"),
+        "whoever else is down"
+    );
     one.now_has(&["a"]);
-    assert_eq!(served(&roster, "a").await.as_deref(), Ok("one a"), "back at once, without a new list");
+    assert_eq!(
+        served(&roster, "a").await.as_deref(),
+        Ok("one a"),
+        "back at once, without a new list"
+    );
     tokio::time::advance(Duration::from_millis(1100)).await;
-    assert_eq!(served(&roster, "d").await, not_found("d"), "now everybody has answered");
+    assert_eq!(
+        served(&roster, "d").await,
+        not_found("d"),
+        "now everybody has answered"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -323,32 +490,61 @@ async fn no_pattern_takes_over_the_models_of_a_backend_that_is_down() {
     let ollama = Fake::having("ollama", &["gpt-oss"]);
     let small = Fake::having("small", &["smollm2"]);
     let roster = roster(&[&ollama, &small], &["gpt-*=smollm2"]);
-    assert_eq!(served(&roster, "gpt-oss").await.as_deref(), Ok("ollama gpt-oss"));
+    assert_eq!(
+        served(&roster, "gpt-oss").await.as_deref(),
+        Ok("ollama gpt-oss")
+    );
     ollama.goes_down();
     tokio::time::advance(Duration::from_millis(1100)).await;
     listed(&roster).await;
-    assert_eq!(served(&roster, "gpt-oss").await, Err(unreachable_backend("ollama")));
+    assert_eq!(
+        served(&roster, "gpt-oss").await,
+        Err(unreachable_backend("ollama"))
+    );
 }
 
 #[tokio::test]
 async fn it_is_ready_as_soon_as_one_backend_is() {
-    let (down, empty, up) = (Fake::down("down"), Fake::having("empty", &[]), Fake::having("up", &["a"]));
+    let (down, empty, up) = (
+        Fake::down("down"),
+        Fake::having("empty", &[]),
+        Fake::having("up", &["a"]),
+    );
     assert_eq!(roster(&[&down, &empty, &up], &[]).ready().await, Ok(()));
     assert!(roster(&[&down, &empty], &[]).ready().await.is_err());
     assert_eq!(roster(&[], &[]).ready().await, Err(BackendError::NoModels));
-    assert_eq!(roster(&[&down], &[]).models().await, Err(unreachable_backend("down")));
-    assert_eq!(listed(&roster(&[&down, &empty], &[])).await, Vec::<String>::new());
+    assert_eq!(
+        roster(&[&down], &[]).models().await,
+        Err(unreachable_backend("down"))
+    );
+    assert_eq!(
+        listed(&roster(&[&down, &empty], &[])).await,
+        Vec::<String>::new()
+    );
 }
 
 #[tokio::test]
 async fn a_survey_tells_who_shadows_whom() {
     let ollama = Fake::having("ollama", &["a", "b"]);
     let (gpu, down) = (Fake::having("gpu", &["b"]), Fake::down("down"));
-    let survey = roster(&[&ollama, &gpu, &down], &["a=gpu/b", "gpt-*=b", "x/*=*", "gone=nothing"]).survey().await;
-    let found =
-        |id: &str, shadowed_by: Option<&str>| Found { id: id.to_owned(), shadowed_by: shadowed_by.map(str::to_owned) };
-    assert_eq!(survey.backends[0].models, Ok(vec![found("a", Some("gpu/b")), found("b", None)]));
-    assert_eq!(survey.backends[1].models, Ok(vec![found("b", Some("ollama/b"))]));
+    let survey = roster(
+        &[&ollama, &gpu, &down],
+        &["a=gpu/b", "gpt-*=b", "x/*=*", "gone=nothing"],
+    )
+    .survey()
+    .await;
+    let found = |id: &str, shadowed_by: Option<&str>| Found {
+        id: id.to_owned(),
+        shadowed_by: shadowed_by.map(str::to_owned),
+    };
+    assert_eq!(
+        survey.backends[0].models,
+        Ok(vec![found("a", Some("gpu/b")), found("b", None)])
+    );
+    assert_eq!(
+        survey.backends[1].models,
+        Ok(vec![found("b", Some("ollama/b"))])
+    );
     assert_eq!(survey.backends[2].models, Err(unreachable_backend("down")));
     let alias = |from: &str, to: &str, leads_to: Option<&str>| SurveyedAlias {
         from: from.to_owned(),
@@ -369,10 +565,19 @@ async fn a_survey_tells_who_shadows_whom() {
 #[test]
 fn backends_have_names_that_can_stand_before_a_slash_and_only_one_has_each() {
     let fake = Fake::having("one", &[]);
-    assert_eq!(try_roster(&[&fake, &fake], &[]).err(), Some(RosterError::Twice("one".to_owned())));
+    assert_eq!(
+        try_roster(&[&fake, &fake], &[]).err(),
+        Some(RosterError::Twice("one".to_owned()))
+    );
     for name in ["", "a/b", "a b", "a=b", "*"] {
         let fake = Fake::having(name, &[]);
-        assert_eq!(try_roster(&[&fake], &[]).err(), Some(RosterError::Name(name.to_owned())));
+        assert_eq!(
+            try_roster(&[&fake], &[]).err(),
+            Some(RosterError::Name(name.to_owned()))
+        );
     }
-    assert!(matches!(try_roster(&[], &["a=b", "b=a"]), Err(RosterError::Alias(_))));
+    assert!(matches!(
+        try_roster(&[], &["a=b", "b=a"]),
+        Err(RosterError::Alias(_))
+    ));
 }

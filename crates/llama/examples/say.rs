@@ -1,4 +1,5 @@
-//! One answer from a GGUF file, with its speed: `cargo run -p loggia-llama --example say -- FILE "a question" [JSON fields]`.
+//! One answer from a GGUF file, with its speed: `cargo run -p loggia-llama --example say -- FILE "a
+//! question" [JSON fields]`.
 
 use std::io::Write;
 use std::time::Instant;
@@ -15,8 +16,13 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let question = arguments.next().ok_or("and a question")?;
     let fields: serde_json::Map<String, serde_json::Value> =
         serde_json::from_str(arguments.next().as_deref().unwrap_or("{}"))?;
-    let threads = std::env::var("THREADS").ok().and_then(|threads| threads.parse().ok());
-    let llama = Llama::open(&LlamaOptions { threads, ..LlamaOptions::new(file, "model") })?;
+    let threads = std::env::var("THREADS")
+        .ok()
+        .and_then(|threads| threads.parse().ok());
+    let llama = Llama::open(&LlamaOptions {
+        threads,
+        ..LlamaOptions::new(file, "model")
+    })?;
 
     let mut body = json!({"model": "model", "messages": [{"role": "user", "content": question}], "stream": true});
     body.as_object_mut().ok_or("no object")?.extend(fields);
@@ -38,7 +44,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
                 }
             }
             Event::Usage(usage) => {
-                println!("\n[{} + {} tokens in {:?}]", usage.prompt_tokens, usage.completion_tokens, began.elapsed());
+                println!(
+                    "\n[{} + {} tokens in {:?}]",
+                    usage.prompt_tokens,
+                    usage.completion_tokens,
+                    began.elapsed()
+                );
             }
             Event::Waiting(_) | Event::EndedEarly(_) => {}
         }

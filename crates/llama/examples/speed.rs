@@ -1,8 +1,10 @@
-//! How fast the engine is on this machine: `cargo run --release -p loggia-llama --example speed -- FILE [requests at once]…`.
+//! How fast the engine is on this machine: `cargo run --release -p loggia-llama --example speed --
+//! FILE [requests at once]…`.
 //!
-//! Tokens per second of wall time, and milliseconds of processor time for each, which other programs on the machine change little.
-//! `THREADS`, `PIECE` and `BATCH` in the environment set what they name; `DRAFT` names a draft model, `DRAFT_TOKENS` how many it guesses,
-//! and with `DRAFT_ALWAYS` it guesses whatever that costs.
+//! Tokens per second of wall time, and milliseconds of processor time for each, which other
+//! programs on the machine change little. `THREADS`, `PIECE` and `BATCH` in the environment set
+//! what they name; `DRAFT` names a draft model, `DRAFT_TOKENS` how many it guesses, and with
+//! `DRAFT_ALWAYS` it guesses whatever that costs.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -19,11 +21,17 @@ type Failed = Box<dyn std::error::Error>;
 async fn main() -> Result<(), Failed> {
     let mut arguments = std::env::args().skip(1);
     let file = arguments.next().ok_or("name a GGUF file")?;
-    let mut at_once: Vec<u32> = arguments.map(|number| number.parse()).collect::<Result<_, _>>()?;
+    let mut at_once: Vec<u32> = arguments
+        .map(|number| number.parse())
+        .collect::<Result<_, _>>()?;
     if at_once.is_empty() {
         at_once = vec![1, 4, 8];
     }
-    let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse().ok());
+    let number = |name: &str| {
+        std::env::var(name)
+            .ok()
+            .and_then(|value| value.parse().ok())
+    };
     let mut options = LlamaOptions::new(file, "model");
     options.parallel = at_once.iter().copied().max().unwrap_or(1);
     options.threads = number("THREADS");
@@ -37,7 +45,9 @@ async fn main() -> Result<(), Failed> {
     let llama = Llama::open(&options)?;
     for requests in at_once {
         let (began, cpu) = (Instant::now(), processor_time());
-        let answers = join_all((0..requests).map(|i| ask(&llama, format!("Tell me story number {i}.")))).await;
+        let answers =
+            join_all((0..requests).map(|i| ask(&llama, format!("Tell me story number {i}."))))
+                .await;
         let tokens: u64 = answers.into_iter().sum::<Result<u64, _>>()?;
         report(&format!("{requests} at once"), tokens, began, cpu);
     }
@@ -58,7 +68,12 @@ async fn answer(llama: &Llama, question: &str, most: u32) -> Result<(u64, u64), 
         "model": "model", "messages": [{"role": "user", "content": question}], "max_tokens": most,
         "temperature": 0.8, "logit_bias": {"0": -100, "2": -100}
     }))?;
-    let call = ChatCall { id: "chatcmpl-1".into(), request: Arc::new(request), profile: Profile::Openai, head: None };
+    let call = ChatCall {
+        id: "chatcmpl-1".into(),
+        request: Arc::new(request),
+        profile: Profile::Openai,
+        head: None,
+    };
     let mut events = llama.chat(call).await?.events;
     let mut counted = (0, 0);
     while let Some(event) = events.next().await {
@@ -73,12 +88,20 @@ fn report(what: &str, tokens: u64, began: Instant, cpu: f64) {
     #[expect(clippy::cast_precision_loss, reason = "some thousand tokens")]
     let tokens = tokens as f64;
     let (wall, cpu) = (began.elapsed().as_secs_f64(), processor_time() - cpu);
-    println!("{what:>16}: {:6.1} tokens/s, {:5.2} ms of processor time a token", tokens / wall, cpu * 1000.0 / tokens);
+    println!(
+        "{what:>16}: {:6.1} tokens/s, {:5.2} ms of processor time a token",
+        tokens / wall,
+        cpu * 1000.0 / tokens
+    );
 }
 
-/// Seconds of processor time that this process has taken, where the system tells as Linux does; 0 elsewhere.
+/// Seconds of processor time that this process has taken, where the system tells as Linux does; 0
+/// elsewhere.
 fn processor_time() -> f64 {
-    let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    let tasks = std::fs::read_dir("/proc/self/task")
+        .into_iter()
+        .flatten()
+        .flatten();
     let nanoseconds = tasks.filter_map(|task| {
         let schedule = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
         schedule.split_whitespace().next()?.parse::<f64>().ok()

@@ -1,7 +1,8 @@
-//! How many of so many answers keep to their schemas: `cargo run --release -p loggia-llama --example valid -- FILE [answers] [at once]`.
+//! How many of so many answers keep to their schemas: `cargo run --release -p loggia-llama
+//! --example valid -- FILE [answers] [at once]`.
 //!
-//! Short schemas of several kinds, at temperature 1. Each answer is read as JSON and compared with its schema by code that knows nothing
-//! of the engine (`tests/support/shape.rs`).
+//! Short schemas of several kinds, at temperature 1. Each answer is read as JSON and compared with
+//! its schema by code that knows nothing of the engine (`tests/support/shape.rs`).
 
 #[path = "../tests/support/shape.rs"]
 mod shape;
@@ -25,7 +26,9 @@ async fn main() -> Result<(), Failed> {
     let at_once: u32 = arguments.next().map_or(Ok(8), |number| number.parse())?;
     let mut options = LlamaOptions::new(file, "model");
     options.parallel = at_once;
-    options.threads = std::env::var("THREADS").ok().and_then(|threads| threads.parse().ok());
+    options.threads = std::env::var("THREADS")
+        .ok()
+        .and_then(|threads| threads.parse().ok());
     let llama = Llama::open(&options)?;
     let schemas = shape::schemas();
     let began = Instant::now();
@@ -33,14 +36,18 @@ async fn main() -> Result<(), Failed> {
         let (question, schema) = &schemas[number % schemas.len()];
         judge(&llama, question, schema)
     });
-    let judged: Vec<Result<(bool, u64), Failed>> = judged.buffer_unordered(at_once as usize).collect().await;
+    let judged: Vec<Result<(bool, u64), Failed>> =
+        judged.buffer_unordered(at_once as usize).collect().await;
     let (mut valid, mut tokens) = (0, 0);
     for one in judged {
         let (is_valid, generated) = one?;
         valid += usize::from(is_valid);
         tokens += generated;
     }
-    println!("{valid} of {answers} valid, {at_once} at once, {tokens} tokens in {:?}", began.elapsed());
+    println!(
+        "{valid} of {answers} valid, {at_once} at once, {tokens} tokens in {:?}",
+        began.elapsed()
+    );
     Ok(())
 }
 
@@ -50,18 +57,30 @@ async fn judge(llama: &Llama, question: &str, schema: &Value) -> Result<(bool, u
         "model": "model", "messages": [{"role": "user", "content": question}], "temperature": 1, "max_tokens": 400,
         "response_format": {"type": "json_schema", "json_schema": {"name": "answer", "strict": true, "schema": schema}}
     }))?;
-    let call = ChatCall { id: "chatcmpl-1".into(), request: Arc::new(request), profile: Profile::Openai, head: None };
+    let call = ChatCall {
+        id: "chatcmpl-1".into(),
+        request: Arc::new(request),
+        profile: Profile::Openai,
+        head: None,
+    };
     let mut events = llama.chat(call).await?.events;
     let (mut text, mut tokens) = (String::new(), 0);
     while let Some(event) = events.next().await {
         match event? {
-            Event::Chunk(chunk) => text.extend(chunk.choices.into_iter().filter_map(|choice| choice.delta.content)),
+            Event::Chunk(chunk) => text.extend(
+                chunk
+                    .choices
+                    .into_iter()
+                    .filter_map(|choice| choice.delta.content),
+            ),
             Event::Usage(usage) => tokens = usage.completion_tokens,
             Event::Waiting(_) | Event::EndedEarly(_) => {}
         }
     }
     let value = serde_json::from_str::<Value>(&text);
-    let is_valid = value.as_ref().is_ok_and(|value| shape::keeps(schema, schema, value));
+    let is_valid = value
+        .as_ref()
+        .is_ok_and(|value| shape::keeps(schema, schema, value));
     if !is_valid {
         println!("not valid: {text}");
     }

@@ -1,5 +1,5 @@
-//! A LoRA adapter: a small file with what is added to a model's weights. Checked against the model's header, loaded beside the model, and
-//! laid over each context that computes with it.
+//! A LoRA adapter: a small file with what is added to a model's weights. Checked against the
+//! model's header, loaded beside the model, and laid over each context that computes with it.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -24,15 +24,28 @@ pub(crate) struct Adapter {
 
 impl Adapter {
     /// Loads an adapter whose header has been read.
-    pub(crate) fn load(lora: &Lora, header: &Gguf, llama: &mut LlamaModel) -> Result<Self, LoadError> {
+    pub(crate) fn load(
+        lora: &Lora,
+        header: &Gguf,
+        llama: &mut LlamaModel,
+    ) -> Result<Self, LoadError> {
         let path = &lora.path;
         if header.has_norms() {
             tracing::warn!(path = %path.display(), "this adapter has norms, too; llama.cpp leaves those as the model has them");
         }
-        let identity = identity(lora).map_err(|source| GgufError::Io { path: path.clone(), source })?;
-        let loaded = llama.lora_adapter_init(path).map_err(|_| LoadError::Refused { path: path.clone() })?;
+        let identity = identity(lora).map_err(|source| GgufError::Io {
+            path: path.clone(),
+            source,
+        })?;
+        let loaded = llama
+            .lora_adapter_init(path)
+            .map_err(|_| LoadError::Refused { path: path.clone() })?;
         tracing::info!(path = %path.display(), scale = lora.scale, "an adapter is laid over the model");
-        Ok(Self { loaded: Mutex::new(loaded), scale: lora.scale, identity })
+        Ok(Self {
+            loaded: Mutex::new(loaded),
+            scale: lora.scale,
+            identity,
+        })
     }
 
     /// Has a context compute with it; `false` where llama.cpp does not want to.
@@ -45,7 +58,10 @@ impl Adapter {
 /// The header of an adapter that goes with a model, and can be laid over it.
 pub(crate) fn read(lora: &Lora, base: &Gguf) -> Result<Gguf, LoadError> {
     if !lora.scale.is_finite() {
-        return Err(LoadError::Setting(format!("the scale of an adapter is {}", lora.scale)));
+        return Err(LoadError::Setting(format!(
+            "the scale of an adapter is {}",
+            lora.scale
+        )));
     }
     Ok(Gguf::read_adapter(&lora.path, base)?)
 }
@@ -61,6 +77,10 @@ fn identity(lora: &Lora) -> std::io::Result<String> {
             read => hash.update(&chunk[..read]),
         }
     }
-    let start = hash.finalize().iter().take(16).fold(0_u128, |number, &byte| number << 8 | u128::from(byte));
+    let start = hash
+        .finalize()
+        .iter()
+        .take(16)
+        .fold(0_u128, |number, &byte| number << 8 | u128::from(byte));
     Ok(format!("{start:032x} at {}", lora.scale))
 }

@@ -6,8 +6,8 @@ use std::time::SystemTime;
 use futures_core::future::BoxFuture;
 use loggia_backend::conversation::Change;
 use loggia_backend::{
-    Abilities, Ability, AbilitySet, Backend, BackendError, ChatCall, CompletionCall, OptionNames, Reply, SchemaEngine,
-    ServedBy, fingerprint,
+    Abilities, Ability, AbilitySet, Backend, BackendError, ChatCall, CompletionCall, OptionNames,
+    Reply, SchemaEngine, ServedBy, fingerprint,
 };
 use loggia_wire::openai::{ChatCompletionRequest, Model as ModelCard};
 use serde_json::json;
@@ -31,16 +31,21 @@ use crate::request::{self, Known};
 use crate::syntax::{Begins, Syntax};
 use crate::template::{Conversation, Rendered, TemplateError};
 
-/// Prompts and inputs of more bytes than this are made into tokens on a thread that may block: it takes milliseconds by then.
+/// Prompts and inputs of more bytes than this are made into tokens on a thread that may block: it
+/// takes milliseconds by then.
 const LONG_PROMPT: usize = 16 << 10;
 
-/// Loads a model, and starts the engine for what it is made for: chats, or embeddings. Takes seconds: call it where blocking is allowed.
+/// Loads a model, and starts the engine for what it is made for: chats, or embeddings. Takes
+/// seconds: call it where blocking is allowed.
 ///
 /// # Errors
 /// Where the file cannot be loaded, or is a model of a third kind.
 pub fn open(options: &LlamaOptions) -> Result<Arc<dyn Backend>, LoadError> {
     let kind = Pooling::of(&Gguf::read(&options.path)?);
-    match kind.map_err(|what| LoadError::Kind { path: options.path.clone(), what })? {
+    match kind.map_err(|what| LoadError::Kind {
+        path: options.path.clone(),
+        what,
+    })? {
         Some(_) => Ok(Arc::new(LlamaEmbedder::open(options)?)),
         None => Ok(Arc::new(Llama::open(options)?)),
     }
@@ -61,7 +66,9 @@ pub struct Llama {
 
 impl std::fmt::Debug for Llama {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Llama").field("served_by", &self.served_by).finish_non_exhaustive()
+        f.debug_struct("Llama")
+            .field("served_by", &self.served_by)
+            .finish_non_exhaustive()
     }
 }
 
@@ -79,13 +86,25 @@ impl Llama {
     /// Loads a model and starts an engine for it. Takes seconds: call it where blocking is allowed.
     pub fn open(options: &LlamaOptions) -> Result<Self, LoadError> {
         // Before llama.cpp loads gigabytes for it in vain.
-        let projector = options.mmproj.as_deref().map(Gguf::read_projector).transpose()?;
+        let projector = options
+            .mmproj
+            .as_deref()
+            .map(Gguf::read_projector)
+            .transpose()?;
         let model = Arc::new(Model::load(options)?);
         let media = Media::of(options, &model)?;
         let can = media.as_ref().map(Media::facts).unwrap_or_default();
         let batch = options.batch.max(can.rows_at_once);
-        let engine = Engine::start(Arc::clone(&model), &LlamaOptions { batch, ..options.clone() })?;
-        let seen_with = projector.map(|projector| projector.identity()).unwrap_or_default();
+        let engine = Engine::start(
+            Arc::clone(&model),
+            &LlamaOptions {
+                batch,
+                ..options.clone()
+            },
+        )?;
+        let seen_with = projector
+            .map(|projector| projector.identity())
+            .unwrap_or_default();
         let served_by = ServedBy {
             backend: "embedded".into(),
             model: options.name.as_str().into(),
@@ -113,29 +132,54 @@ impl Llama {
         }
         let abilities = Arc::new(abilities);
         let card = card(options, &model, &abilities);
-        Ok(Self { model, engine, media, served_by, abilities, card, grammars: OnceCell::new() })
+        Ok(Self {
+            model,
+            engine,
+            media,
+            served_by,
+            abilities,
+            card,
+            grammars: OnceCell::new(),
+        })
     }
 
     fn check_name(&self, name: &str) -> Result<(), BackendError> {
-        if *name == *self.served_by.model { Ok(()) } else { Err(BackendError::model_not_found(name)) }
+        if *name == *self.served_by.model {
+            Ok(())
+        } else {
+            Err(BackendError::model_not_found(name))
+        }
     }
 
     /// What is read before the answer, for a context of so many tokens.
     async fn question(&self, call: &ChatCall, context: usize) -> Result<Question, BackendError> {
         let marked = media::marked(&call.request).await?;
         let Some(marked) = marked else {
-            let (prompt, changed) = self.on_text(&call.request, context, |model, text| model.prompt(&text)).await?;
-            return Ok(Question { passage: prompt.tokens.into(), begins: prompt.begins, changed });
+            let (prompt, changed) = self
+                .on_text(&call.request, context, |model, text| model.prompt(&text))
+                .await?;
+            return Ok(Question {
+                passage: prompt.tokens.into(),
+                begins: prompt.begins,
+                changed,
+            });
         };
         let Some(media) = &self.media else {
             return Err(marked.unseen());
         };
-        let (text, changed) = self.on_text(&marked.request, context, |_, text| text).await?;
+        let (text, changed) = self
+            .on_text(&marked.request, context, |_, text| text)
+            .await?;
         let passage = media::read(media, &self.model, &marked, &text, context).await?;
-        Ok(Question { passage, begins: self.model.syntax.begins_after(&text), changed })
+        Ok(Question {
+            passage,
+            begins: self.model.syntax.begins_after(&text),
+            changed,
+        })
     }
 
-    /// Does something with the text that a conversation is for the model; and what was changed in the conversation for that.
+    /// Does something with the text that a conversation is for the model; and what was changed in
+    /// the conversation for that.
     async fn on_text<T: Send + 'static>(
         &self,
         request: &Arc<ChatCompletionRequest>,
@@ -153,13 +197,25 @@ impl Llama {
         let render = move || {
             let (tools, effort) = (request::tools(&request), effort.as_deref());
             let messages = hold::messages(&request, model.syntax);
-            let tools = if model.syntax.knows_tools() { tools } else { Vec::new() };
+            let tools = if model.syntax.knows_tools() {
+                tools
+            } else {
+                Vec::new()
+            };
             let now = jiff::Timestamp::now();
-            let text = model.render(&Conversation { messages: &messages, tools: &tools, effort, now });
+            let text = model.render(&Conversation {
+                messages: &messages,
+                tools: &tools,
+                effort,
+                now,
+            });
             let Rendered { text, changed } = text.map_err(|error| explain_template(&error))?;
             if model.is_longer_for_sure(&text, context) {
                 let context = Some(context as u64);
-                return Err(BackendError::ContextLengthExceeded { prompt_tokens: None, context });
+                return Err(BackendError::ContextLengthExceeded {
+                    prompt_tokens: None,
+                    context,
+                });
             }
             Ok((then(&model, text), changed))
         };
@@ -167,9 +223,16 @@ impl Llama {
     }
 
     /// The text that is to be continued, as tokens.
-    async fn continued(&self, call: &CompletionCall, context: usize) -> Result<Continued, BackendError> {
+    async fn continued(
+        &self,
+        call: &CompletionCall,
+        context: usize,
+    ) -> Result<Continued, BackendError> {
         let (model, request) = (Arc::clone(&self.model), Arc::clone(&call.request));
-        read(completion::size(&request), "the prompt", move || completion::continued(&model, &request, context)).await
+        read(completion::size(&request), "the prompt", move || {
+            completion::continued(&model, &request, context)
+        })
+        .await
     }
 
     /// What the answer is held to, compiled.
@@ -179,9 +242,16 @@ impl Llama {
         syntax: Syntax,
         begins: Begins,
     ) -> Result<Option<Held>, BackendError> {
-        let Some(wanted) = hold::wanted(request, syntax)? else { return Ok(None) };
-        let grammars = self.grammars.get_or_try_init(|| grammars(Arc::clone(&self.model))).await?;
-        hold::hold(request, wanted, grammars, syntax, begins).await.map(Some)
+        let Some(wanted) = hold::wanted(request, syntax)? else {
+            return Ok(None);
+        };
+        let grammars = self
+            .grammars
+            .get_or_try_init(|| grammars(Arc::clone(&self.model)))
+            .await?;
+        hold::hold(request, wanted, grammars, syntax, begins)
+            .await
+            .map(Some)
     }
 }
 
@@ -192,7 +262,9 @@ pub(crate) async fn read<T: Send + 'static>(
     read: impl FnOnce() -> Result<T, BackendError> + Send + 'static,
 ) -> Result<T, BackendError> {
     if size > LONG_PROMPT {
-        tokio::task::spawn_blocking(read).await.map_err(|_| failed(&format!("{what} could not be read")))?
+        tokio::task::spawn_blocking(read)
+            .await
+            .map_err(|_| failed(&format!("{what} could not be read")))?
     } else {
         read()
     }
@@ -206,11 +278,18 @@ async fn grammars(model: Arc<Model>) -> Result<Grammars, BackendError> {
     };
     let grammars = tokio::task::spawn_blocking(make).await;
     let grammars = grammars.unwrap_or_else(|_| Err("its vocabulary cannot be read".to_owned()));
-    grammars.map_err(|what| failed(&format!("this model's answers cannot be held to a form: {what}")))
+    grammars.map_err(|what| {
+        failed(&format!(
+            "this model's answers cannot be held to a form: {what}"
+        ))
+    })
 }
 
 impl Backend for Llama {
-    fn abilities<'a>(&'a self, model: &'a str) -> BoxFuture<'a, Result<Arc<Abilities>, BackendError>> {
+    fn abilities<'a>(
+        &'a self,
+        model: &'a str,
+    ) -> BoxFuture<'a, Result<Arc<Abilities>, BackendError>> {
         Box::pin(async move { self.check_name(model).map(|()| Arc::clone(&self.abilities)) })
     }
 
@@ -219,14 +298,36 @@ impl Backend for Llama {
             self.check_name(&call.request.model)?;
             let syntax = hold::syntax(&call.request, self.model.syntax);
             let options = EngineOptions::of(&call.request, self.engine.context())?;
-            let Question { passage, begins, changed } = self.question(&call, options.context).await?;
+            let Question {
+                passage,
+                begins,
+                changed,
+            } = self.question(&call, options.context).await?;
             let held = self.hold(&call.request, syntax, begins).await?;
             let deltas = deltas::of(&call.request, &call.id, syntax, begins);
-            let known = Known { profile: call.profile, vocabulary: self.model.facts.vocabulary, options: &options };
+            let known = Known {
+                profile: call.profile,
+                vocabulary: self.model.facts.vocabulary,
+                options: &options,
+            };
             let generations = request::generations(&call.request, &known, &passage, held)?;
-            let answers = self.engine.generate(generations).map_err(|error| explain(&error))?;
-            let served_by = ServedBy { changed, ..self.served_by.clone() };
-            Ok(Reply { served_by, events: Box::pin(Events::new(answers, deltas, false, hold::field(&call.request))) })
+            let answers = self
+                .engine
+                .generate(generations)
+                .map_err(|error| explain(&error))?;
+            let served_by = ServedBy {
+                changed,
+                ..self.served_by.clone()
+            };
+            Ok(Reply {
+                served_by,
+                events: Box::pin(Events::new(
+                    answers,
+                    deltas,
+                    false,
+                    hold::field(&call.request),
+                )),
+            })
         })
     }
 
@@ -238,13 +339,26 @@ impl Backend for Llama {
             let mut continued = self.continued(&call, options.context).await?;
             let prompt = std::mem::take(&mut continued.tokens).into();
             let held = self.hold(&request, Syntax::of_text(), Begins::Text).await?;
-            let known = Known { profile: call.profile, vocabulary: self.model.facts.vocabulary, options: &options };
+            let known = Known {
+                profile: call.profile,
+                vocabulary: self.model.facts.vocabulary,
+                options: &options,
+            };
             let mut generations = request::generations(&request, &known, &prompt, held)?;
             let is_scored = continued.ask(&call.request, &mut generations);
-            let answers = self.engine.generate(generations).map_err(|error| explain(&error))?;
-            let deltas = deltas::of_texts(request.choices(), if is_scored { "" } else { &continued.echo });
+            let answers = self
+                .engine
+                .generate(generations)
+                .map_err(|error| explain(&error))?;
+            let deltas = deltas::of_texts(
+                request.choices(),
+                if is_scored { "" } else { &continued.echo },
+            );
             let events = Events::new(answers, deltas, is_scored, hold::field(&request));
-            Ok(Reply { served_by: self.served_by.clone(), events: Box::pin(events) })
+            Ok(Reply {
+                served_by: self.served_by.clone(),
+                events: Box::pin(events),
+            })
         })
     }
 
@@ -253,23 +367,42 @@ impl Backend for Llama {
     }
 
     fn ready(&self) -> BoxFuture<'_, Result<(), BackendError>> {
-        Box::pin(async move { if self.engine.is_running() { Ok(()) } else { Err(explain(&EngineError::Stopped)) } })
+        Box::pin(async move {
+            if self.engine.is_running() {
+                Ok(())
+            } else {
+                Err(explain(&EngineError::Stopped))
+            }
+        })
     }
 }
 
-/// The version of llama.cpp that a fingerprint stands for: that of the bindings, which bring their own.
+/// The version of llama.cpp that a fingerprint stands for: that of the bindings, which bring their
+/// own.
 pub(crate) const LLAMA_CPP: &str = "llama-cpp-2 0.1.160";
 
 fn abilities(context: usize, syntax: Syntax, can_take: media::Facts) -> Abilities {
     use Ability::{
-        Audio, Echo, EngineOptions, Grammar, Images, JsonObject, JsonSchema, LogitBias, Logprobs, NoReasoning,
-        PromptLogprobs, Reasoning, Seed, SeveralChoices, SingleToolCall, StrictTools, TokenPrompts, ToolChoice, Tools,
+        Audio, Echo, EngineOptions, Grammar, Images, JsonObject, JsonSchema, LogitBias, Logprobs,
+        NoReasoning, PromptLogprobs, Reasoning, Seed, SeveralChoices, SingleToolCall, StrictTools,
+        TokenPrompts, ToolChoice, Tools,
     };
     let sampled = [LogitBias, Logprobs, SeveralChoices, Seed, EngineOptions];
     // Where the template knows nothing of tools, the model is told of them.
-    let held = [JsonObject, JsonSchema, Tools, SingleToolCall, ToolChoice, Grammar];
+    let held = [
+        JsonObject,
+        JsonSchema,
+        Tools,
+        SingleToolCall,
+        ToolChoice,
+        Grammar,
+    ];
     let of_texts = [TokenPrompts, Echo, PromptLogprobs];
-    let mut can = sampled.into_iter().chain(held).chain(of_texts).fold(AbilitySet::default(), AbilitySet::with);
+    let mut can = sampled
+        .into_iter()
+        .chain(held)
+        .chain(of_texts)
+        .fold(AbilitySet::default(), AbilitySet::with);
     if !syntax.knows_tools() || syntax.watch().is_some() {
         can = can.with(StrictTools);
     }
@@ -309,45 +442,67 @@ fn capabilities(abilities: &Abilities, syntax: Syntax) -> Vec<&'static str> {
         ("json_schema", abilities.has(Ability::JsonSchema)),
         ("grammar", abilities.has(Ability::Grammar)),
     ];
-    all.into_iter().filter(|(_, can)| *can).map(|(name, _)| name).collect()
+    all.into_iter()
+        .filter(|(_, can)| *can)
+        .map(|(name, _)| name)
+        .collect()
 }
 
 fn card(options: &LlamaOptions, model: &Model, abilities: &Abilities) -> ModelCard {
     let mut card = bare_card(options, &model.facts);
-    card.extra.insert("context_length".to_owned(), json!(abilities.context_length));
-    card.extra.insert("capabilities".to_owned(), json!(capabilities(abilities, model.syntax)));
+    card.extra
+        .insert("context_length".to_owned(), json!(abilities.context_length));
+    card.extra.insert(
+        "capabilities".to_owned(),
+        json!(capabilities(abilities, model.syntax)),
+    );
     card
 }
 
 /// What is told of every model, whatever it is made for.
 pub(crate) fn bare_card(options: &LlamaOptions, facts: &Facts) -> ModelCard {
-    let modified = std::fs::metadata(&options.path).and_then(|metadata| metadata.modified()).ok();
-    let created =
-        modified.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok()).map_or(0, |age| age.as_secs());
+    let modified = std::fs::metadata(&options.path)
+        .and_then(|metadata| metadata.modified())
+        .ok();
+    let created = modified
+        .and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok())
+        .map_or(0, |age| age.as_secs());
     let mut card = ModelCard::new(options.name.as_str(), created, "embedded");
-    card.extra.insert("architecture".to_owned(), json!(facts.architecture));
-    card.extra.insert("parameter_count".to_owned(), json!(facts.parameters));
-    card.extra.insert("size".to_owned(), json!(facts.file_bytes));
+    card.extra
+        .insert("architecture".to_owned(), json!(facts.architecture));
+    card.extra
+        .insert("parameter_count".to_owned(), json!(facts.parameters));
+    card.extra
+        .insert("size".to_owned(), json!(facts.file_bytes));
     card
 }
 
 fn failed(message: &str) -> BackendError {
-    BackendError::Engine { message: message.to_owned() }
+    BackendError::Engine {
+        message: message.to_owned(),
+    }
 }
 
 fn explain_template(error: &TemplateError) -> BackendError {
     match error {
-        TemplateError::Refused(_) | TemplateError::Failed(_) => {
-            BackendError::InvalidRequest { message: error.to_string(), param: Some("messages".to_owned()), code: None }
-        }
+        TemplateError::Refused(_) | TemplateError::Failed(_) => BackendError::InvalidRequest {
+            message: error.to_string(),
+            param: Some("messages".to_owned()),
+            code: None,
+        },
         TemplateError::Broken(_) => failed(&error.to_string()),
     }
 }
 
 pub(crate) fn explain(error: &EngineError) -> BackendError {
     match error {
-        EngineError::Busy { retry_after, .. } => BackendError::Busy { retry_after: Some(*retry_after) },
-        EngineError::ContextLengthExceeded { prompt_tokens, context } => BackendError::ContextLengthExceeded {
+        EngineError::Busy { retry_after, .. } => BackendError::Busy {
+            retry_after: Some(*retry_after),
+        },
+        EngineError::ContextLengthExceeded {
+            prompt_tokens,
+            context,
+        } => BackendError::ContextLengthExceeded {
             prompt_tokens: Some(*prompt_tokens as u64),
             context: Some(*context as u64),
         },
@@ -357,7 +512,9 @@ pub(crate) fn explain(error: &EngineError) -> BackendError {
             code: None,
         },
         EngineError::Compute(_) | EngineError::Constraint(_) => failed(&error.to_string()),
-        EngineError::Stopped => BackendError::CutShort { backend: "embedded".to_owned() },
+        EngineError::Stopped => BackendError::CutShort {
+            backend: "embedded".to_owned(),
+        },
     }
 }
 
@@ -373,17 +530,51 @@ mod tests {
         };
         assert_eq!(
             can("{% if tools %}<tool_call><think>"),
-            ["completion", "tools", "thinking", "tool_choice", "json_schema", "grammar"]
+            [
+                "completion",
+                "tools",
+                "thinking",
+                "tool_choice",
+                "json_schema",
+                "grammar"
+            ]
         );
-        assert_eq!(can("{{ message.content }}"), ["completion", "tool_choice", "json_schema", "grammar"]);
+        assert_eq!(
+            can("{{ message.content }}"),
+            ["completion", "tool_choice", "json_schema", "grammar"]
+        );
         let syntax = Syntax::of("{{ message.content }}", |_| false);
-        let both = media::Facts { sees: true, hears: Some(16_000), rows_at_once: 0 };
-        let capabilities = capabilities(&abilities(4096, syntax, both), syntax);
-        assert_eq!(capabilities, ["completion", "vision", "audio", "tool_choice", "json_schema", "grammar"]);
-        let strict = |template: &str, is_token: bool| {
-            abilities(4096, Syntax::of(template, |_| is_token), media::Facts::default()).has(Ability::StrictTools)
+        let both = media::Facts {
+            sees: true,
+            hears: Some(16_000),
+            rows_at_once: 0,
         };
-        for template in ["no place", "tools <tool_call>", "tools <|python_tag|>", "tools <|channel|><|message|>"] {
+        let capabilities = capabilities(&abilities(4096, syntax, both), syntax);
+        assert_eq!(
+            capabilities,
+            [
+                "completion",
+                "vision",
+                "audio",
+                "tool_choice",
+                "json_schema",
+                "grammar"
+            ]
+        );
+        let strict = |template: &str, is_token: bool| {
+            abilities(
+                4096,
+                Syntax::of(template, |_| is_token),
+                media::Facts::default(),
+            )
+            .has(Ability::StrictTools)
+        };
+        for template in [
+            "no place",
+            "tools <tool_call>",
+            "tools <|python_tag|>",
+            "tools <|channel|><|message|>",
+        ] {
             assert!(strict(template, true), "{template}");
         }
         assert!(!strict("tools", true) && !strict("tools <|python_tag|>", false));

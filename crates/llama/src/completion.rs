@@ -1,7 +1,9 @@
-//! The older completions: the tokens that the model is to go on with. No template here: a text is read as it is, and what is to stand
-//! between two texts is asked for by the model's own tokens for that.
+//! The older completions: the tokens that the model is to go on with. No template here: a text is
+//! read as it is, and what is to stand between two texts is asked for by the model's own tokens for
+//! that.
 //!
-//! What is asked of the engine besides, and what comes of its answer, is as with a chat (`request`, `backend`).
+//! What is asked of the engine besides, and what comes of its answer, is as with a chat (`request`,
+//! `backend`).
 
 use std::ops::Range;
 
@@ -12,8 +14,9 @@ use crate::Token;
 use crate::engine::{Generation, Scored};
 use crate::model::Model;
 
-/// The tokens with which a model is told what comes before, what comes after, and that what is between is wanted. llama.cpp finds them by
-/// the file's metadata (`tokenizer.ggml.fim_pre_token_id`, …, and the older `prefix_token_id`, …) or by their texts.
+/// The tokens with which a model is told what comes before, what comes after, and that what is
+/// between is wanted. llama.cpp finds them by the file's metadata
+/// (`tokenizer.ggml.fim_pre_token_id`, …, and the older `prefix_token_id`, …) or by their texts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FillInTheMiddle {
     pub(crate) before: Token,
@@ -27,24 +30,32 @@ pub(crate) struct Continued {
     pub(crate) tokens: Vec<Token>,
     /// What is to stand before the text; nothing where that is not asked for.
     pub(crate) echo: String,
-    /// Which of the tokens are the prompt as it was sent: neither the one that begins every text, nor those around a suffix.
+    /// Which of the tokens are the prompt as it was sent: neither the one that begins every text,
+    /// nor those around a suffix.
     pub(crate) own: Range<usize>,
 }
 
 impl Continued {
-    /// The part of the prompt whose log-probabilities are to stand before those of the text, where that is asked for.
+    /// The part of the prompt whose log-probabilities are to stand before those of the text, where
+    /// that is asked for.
     fn scored(&self, request: &CompletionRequest) -> Option<Scored> {
         let is_wanted = request.echoes() && request.logprobs.is_some() && !self.own.is_empty();
-        is_wanted.then(|| Scored { tokens: self.own.clone(), text: self.echo.clone() })
+        is_wanted.then(|| Scored {
+            tokens: self.own.clone(),
+            text: self.echo.clone(),
+        })
     }
 
-    /// Asks for what the older completions have and a chat has not: the end of a text among the log-probabilities, and those of the prompt. Says
-    /// whether the echo comes with these. The first text has them for all: each has the same prompt.
+    /// Asks for what the older completions have and a chat has not: the end of a text among the
+    /// log-probabilities, and those of the prompt. Says whether the echo comes with these. The
+    /// first text has them for all: each has the same prompt.
     pub(crate) fn ask(&self, request: &CompletionRequest, generations: &mut [Generation]) -> bool {
         for generation in &mut *generations {
             generation.shows_end = true;
         }
-        let Some(first) = generations.first_mut() else { return false };
+        let Some(first) = generations.first_mut() else {
+            return false;
+        };
         first.scored = self.scored(request);
         first.scored.is_some()
     }
@@ -55,17 +66,34 @@ impl FillInTheMiddle {
     fn around(self, begin: Option<Token>, before: &[Token], after: &[Token]) -> Vec<Token> {
         let before = [self.before].into_iter().chain(before.iter().copied());
         let after = [self.after].into_iter().chain(after.iter().copied());
-        begin.into_iter().chain(before).chain(after).chain([self.between]).collect()
+        begin
+            .into_iter()
+            .chain(before)
+            .chain(after)
+            .chain([self.between])
+            .collect()
     }
 }
 
 /// What a request of one prompt is to be continued from, for a context of so many tokens.
-pub(crate) fn continued(model: &Model, request: &CompletionRequest, context: usize) -> Result<Continued, BackendError> {
+pub(crate) fn continued(
+    model: &Model,
+    request: &CompletionRequest,
+    context: usize,
+) -> Result<Continued, BackendError> {
     if request.prompts() > 1 {
-        return Err(refused("prompt", "invalid_value", "one prompt at a time can be continued"));
+        return Err(refused(
+            "prompt",
+            "invalid_value",
+            "one prompt at a time can be continued",
+        ));
     }
     // Absent: a text from its beginning.
-    let prompt = request.prompt.as_ref().and_then(|prompt| prompt.each().next()).unwrap_or(OnePrompt::Text(""));
+    let prompt = request
+        .prompt
+        .as_ref()
+        .and_then(|prompt| prompt.each().next())
+        .unwrap_or(OnePrompt::Text(""));
     check(model, prompt, request.suffix().unwrap_or_default(), context)?;
     let (mut tokens, own) = match (request.suffix(), model.fill_in_the_middle) {
         (None, _) => begun(model, prompt),
@@ -73,7 +101,10 @@ pub(crate) fn continued(model: &Model, request: &CompletionRequest, context: usi
             let before = read(prompt, |text| model.tokenize_plain(text));
             let start = usize::from(model.begin().is_some()) + 1;
             let own = start..start + before.len();
-            (tokens.around(model.begin(), &before, &model.tokenize_plain(suffix)), own)
+            (
+                tokens.around(model.begin(), &before, &model.tokenize_plain(suffix)),
+                own,
+            )
         }
         (Some(_), None) => {
             let message = "this model has no tokens to fill in the middle with";
@@ -82,11 +113,19 @@ pub(crate) fn continued(model: &Model, request: &CompletionRequest, context: usi
     };
     if tokens.is_empty() {
         let begin = model.first().ok_or_else(|| {
-            refused("prompt", "invalid_value", "this model has no token that begins a text; send some text")
+            refused(
+                "prompt",
+                "invalid_value",
+                "this model has no token that begins a text; send some text",
+            )
         })?;
         tokens.push(begin);
     }
-    let echo = if request.echoes() { shown(model, prompt) } else { String::new() };
+    let echo = if request.echoes() {
+        shown(model, prompt)
+    } else {
+        String::new()
+    };
     Ok(Continued { tokens, echo, own })
 }
 
@@ -96,15 +135,23 @@ pub(crate) fn size(request: &CompletionRequest) -> usize {
         OnePrompt::Text(text) => text.len(),
         OnePrompt::Tokens(tokens) => tokens.len(),
     };
-    request.prompt.iter().flat_map(Prompt::each).map(size).sum::<usize>() + request.suffix().map_or(0, str::len)
+    request
+        .prompt
+        .iter()
+        .flat_map(Prompt::each)
+        .map(size)
+        .sum::<usize>()
+        + request.suffix().map_or(0, str::len)
 }
 
-/// The tokens of a prompt that nothing is put around, with the one that begins every text before it where the model wants that and the text does
-/// not have it; and which of them are its own.
+/// The tokens of a prompt that nothing is put around, with the one that begins every text before it
+/// where the model wants that and the text does not have it; and which of them are its own.
 fn begun(model: &Model, prompt: OnePrompt<'_>) -> (Vec<Token>, Range<usize>) {
     let mut tokens = read(prompt, |text| model.tokenize_on(text));
     let is_text = matches!(prompt, OnePrompt::Text(_));
-    let begin = model.begin().filter(|begin| is_text && tokens.first() != Some(begin));
+    let begin = model
+        .begin()
+        .filter(|begin| is_text && tokens.first() != Some(begin));
     tokens.splice(0..0, begin);
     let own = usize::from(begin.is_some())..tokens.len();
     (tokens, own)
@@ -117,7 +164,12 @@ fn read(prompt: OnePrompt<'_>, tokenize: impl Fn(&str) -> Vec<Token>) -> Vec<Tok
     }
 }
 
-fn check(model: &Model, prompt: OnePrompt<'_>, suffix: &str, context: usize) -> Result<(), BackendError> {
+fn check(
+    model: &Model,
+    prompt: OnePrompt<'_>,
+    suffix: &str,
+    context: usize,
+) -> Result<(), BackendError> {
     let (text, tokens): (&str, &[Token]) = match prompt {
         OnePrompt::Text(text) => (text, &[]),
         OnePrompt::Tokens(tokens) => ("", tokens),
@@ -126,11 +178,18 @@ fn check(model: &Model, prompt: OnePrompt<'_>, suffix: &str, context: usize) -> 
     let is_known = |token: Token| usize::try_from(token).is_ok_and(|token| token < vocabulary);
     if let Some(token) = tokens.iter().find(|&&token| !is_known(token)) {
         let most = vocabulary.saturating_sub(1);
-        let message = format!("{token} is no token of this model, which has those from 0 to {most}");
+        let message =
+            format!("{token} is no token of this model, which has those from 0 to {most}");
         return Err(refused("prompt", "invalid_value", &message));
     }
-    if [text, suffix].iter().any(|text| model.is_longer_for_sure(text, context)) {
-        return Err(BackendError::ContextLengthExceeded { prompt_tokens: None, context: Some(context as u64) });
+    if [text, suffix]
+        .iter()
+        .any(|text| model.is_longer_for_sure(text, context))
+    {
+        return Err(BackendError::ContextLengthExceeded {
+            prompt_tokens: None,
+            context: Some(context as u64),
+        });
     }
     Ok(())
 }
@@ -163,8 +222,15 @@ mod tests {
 
     #[test]
     fn what_is_between_comes_last_and_the_token_that_begins_a_text_once() {
-        let tokens = FillInTheMiddle { before: 91, after: 92, between: 93 };
-        assert_eq!(tokens.around(Some(1), &[5, 6], &[7, 8]), [1, 91, 5, 6, 92, 7, 8, 93]);
+        let tokens = FillInTheMiddle {
+            before: 91,
+            after: 92,
+            between: 93,
+        };
+        assert_eq!(
+            tokens.around(Some(1), &[5, 6], &[7, 8]),
+            [1, 91, 5, 6, 92, 7, 8, 93]
+        );
         assert_eq!(tokens.around(None, &[], &[7]), [91, 92, 7, 93]);
     }
 }

@@ -1,14 +1,16 @@
-//! What the engine says of one choice, as OpenAI's deltas: reasoning and calls apart from the text, ids for the calls, tokens of
-//! reasoning counted.
+//! What the engine says of one choice, as OpenAI's deltas: reasoning and calls apart from the text,
+//! ids for the calls, tokens of reasoning counted.
 //!
-//! What is reasoning and what is a call is found out in `syntax`; who is asked for what, in `backend`.
+//! What is reasoning and what is a call is found out in `syntax`; who is asked for what, in
+//! `backend`.
 
 use std::sync::Arc;
 
 use loggia_backend::BackendError;
 use loggia_wire::Extra;
 use loggia_wire::openai::{
-    ChatCompletionRequest, ChunkChoice, Delta, FinishReason, FunctionCallDelta, Logprobs, ToolCallDelta,
+    ChatCompletionRequest, ChunkChoice, Delta, FinishReason, FunctionCallDelta, Logprobs,
+    ToolCallDelta,
 };
 use serde_json::Value;
 
@@ -34,16 +36,29 @@ pub(crate) struct Deltas {
 }
 
 /// The readers for all choices of a request, whose prompt leaves the answer to begin so.
-pub(crate) fn of(request: &ChatCompletionRequest, id: &str, syntax: Syntax, begins: Begins) -> Vec<Deltas> {
+pub(crate) fn of(
+    request: &ChatCompletionRequest,
+    id: &str,
+    syntax: Syntax,
+    begins: Begins,
+) -> Vec<Deltas> {
     let offered = Arc::new(Offered::of(&request::tools(request)));
-    let pace = if request.streams() { Pace::AsItComes } else { Pace::Whole };
+    let pace = if request.streams() {
+        Pace::AsItComes
+    } else {
+        Pace::Whole
+    };
     let all_is_text = !syntax.reasons() && (offered.is_empty() || !syntax.knows_tools());
     let id = id.trim_start_matches("chatcmpl-");
     let of_choice = |choice: usize| Deltas {
         reader: (!all_is_text).then(|| Reader::new(syntax, Arc::clone(&offered), begins, pace)),
         index: u32::try_from(choice).unwrap_or(u32::MAX),
         before: String::new(),
-        id: if choice == 0 { format!("call_{id}") } else { format!("call_{id}-{choice}") },
+        id: if choice == 0 {
+            format!("call_{id}")
+        } else {
+            format!("call_{id}-{choice}")
+        },
         single_call: request.parallel_tool_calls == Some(false),
         tokens: 0,
         reasoning_tokens: 0,
@@ -77,16 +92,26 @@ impl Deltas {
         let mut logprobs = prompt.logprobs;
         logprobs.extend(piece.logprobs.into_iter().filter(|_| of_content));
         if !logprobs.is_empty() {
-            choice.logprobs = Some(Logprobs { content: Some(logprobs), refusal: None, extra: Extra::new() });
+            choice.logprobs = Some(Logprobs {
+                content: Some(logprobs),
+                refusal: None,
+                extra: Extra::new(),
+            });
         }
         choice.finish_reason = piece.end.map(|end| match end.finish {
-            Finish::Stop if self.reader.as_ref().is_some_and(|reader| reader.calls_made() > 0) => {
+            Finish::Stop
+                if self
+                    .reader
+                    .as_ref()
+                    .is_some_and(|reader| reader.calls_made() > 0) =>
+            {
                 FinishReason::ToolCalls
             }
             Finish::Stop => FinishReason::Stop,
             Finish::Length => FinishReason::Length,
         });
-        let says_something = !choice.delta.is_empty() || choice.logprobs.is_some() || choice.finish_reason.is_some();
+        let says_something =
+            !choice.delta.is_empty() || choice.logprobs.is_some() || choice.finish_reason.is_some();
         says_something.then_some(choice)
     }
 
@@ -102,7 +127,11 @@ impl Deltas {
     fn delta(&mut self, piece: &Piece) -> Delta {
         let Some(reader) = &mut self.reader else {
             let text = std::mem::take(&mut self.before) + &piece.text;
-            return if text.is_empty() { Delta::default() } else { Delta::content(text) };
+            return if text.is_empty() {
+                Delta::default()
+            } else {
+                Delta::content(text)
+            };
         };
         let was_reasoning = reader.is_reasoning();
         let mut said: Vec<Said> = reader.push(&piece.text).collect();
@@ -124,40 +153,69 @@ impl Deltas {
         match said {
             Said::Text(more) => delta.content.get_or_insert_default().push_str(&more),
             Said::Reasoning(more) => {
-                delta.reasoning_content.get_or_insert_default().push_str(&more);
+                delta
+                    .reasoning_content
+                    .get_or_insert_default()
+                    .push_str(&more);
                 delta.reasoning.get_or_insert_default().push_str(&more);
             }
-            Said::CallBegun { index, .. } | Said::CallArguments { index, .. } if self.single_call && index > 0 => {}
-            Said::CallBegun { index, name } => delta.tool_calls.get_or_insert_default().push(ToolCallDelta {
-                index,
-                id: Some(format!("{}_{index}", self.id)),
-                kind: Some("function".to_owned()),
-                function: Some(FunctionCallDelta {
-                    name: Some(name),
-                    arguments: Some(String::new()),
-                    extra: Extra::new(),
-                }),
-                extra: Extra::new(),
-            }),
-            Said::CallArguments { index, more } => arguments(delta.tool_calls.get_or_insert_default(), index, more),
+            Said::CallBegun { index, .. } | Said::CallArguments { index, .. }
+                if self.single_call && index > 0 => {}
+            Said::CallBegun { index, name } => {
+                delta
+                    .tool_calls
+                    .get_or_insert_default()
+                    .push(ToolCallDelta {
+                        index,
+                        id: Some(format!("{}_{index}", self.id)),
+                        kind: Some("function".to_owned()),
+                        function: Some(FunctionCallDelta {
+                            name: Some(name),
+                            arguments: Some(String::new()),
+                            extra: Extra::new(),
+                        }),
+                        extra: Extra::new(),
+                    })
+            }
+            Said::CallArguments { index, more } => {
+                arguments(delta.tool_calls.get_or_insert_default(), index, more)
+            }
         }
     }
 }
 
 /// Appends to the call's arguments, in its delta where there is one in this chunk.
 fn arguments(calls: &mut Vec<ToolCallDelta>, index: u32, more: String) {
-    if let Some(ToolCallDelta { index: last, function: Some(function), .. }) = calls.last_mut()
+    if let Some(ToolCallDelta {
+        index: last,
+        function: Some(function),
+        ..
+    }) = calls.last_mut()
         && *last == index
     {
         function.arguments.get_or_insert_default().push_str(&more);
         return;
     }
-    let function = FunctionCallDelta { name: None, arguments: Some(more), extra: Extra::new() };
-    calls.push(ToolCallDelta { index, id: None, kind: None, function: Some(function), extra: Extra::new() });
+    let function = FunctionCallDelta {
+        name: None,
+        arguments: Some(more),
+        extra: Extra::new(),
+    };
+    calls.push(ToolCallDelta {
+        index,
+        id: None,
+        kind: None,
+        function: Some(function),
+        extra: Extra::new(),
+    });
 }
 
-/// How much the model is to think: `reasoning_effort`, or Ollama's own `think`, which wins. None where nothing is asked for.
-pub(crate) fn effort(request: &ChatCompletionRequest, syntax: Syntax) -> Result<Option<&str>, BackendError> {
+/// How much the model is to think: `reasoning_effort`, or Ollama's own `think`, which wins. None
+/// where nothing is asked for.
+pub(crate) fn effort(
+    request: &ChatCompletionRequest,
+    syntax: Syntax,
+) -> Result<Option<&str>, BackendError> {
     let (asked, param) = match request.extra.get("think") {
         Some(Value::Bool(true)) => ("medium", "think"),
         Some(Value::Bool(false)) => ("none", "think"),
@@ -196,7 +254,9 @@ mod tests {
     fn request(fields: &Value) -> ChatCompletionRequest {
         let mut body = json!({"model": "m", "messages": [], "stream": true, "tools": [
             {"type": "function", "function": {"name": "time"}}, {"type": "function", "function": {"name": "weather"}}]});
-        body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        body.as_object_mut()
+            .unwrap()
+            .extend(fields.as_object().unwrap().clone());
         serde_json::from_value(body).unwrap()
     }
 
@@ -211,10 +271,21 @@ mod tests {
         let words: Vec<&str> = text.split_inclusive(' ').collect();
         for (number, word) in words.iter().enumerate() {
             let last = number + 1 == words.len();
-            let end = last.then_some(End { finish, usage: Usage::default() });
-            let piece = Piece { text: (*word).to_owned(), tokens: number + 1, end, ..Piece::default() };
-            chunks
-                .extend(deltas.read(piece, ScoredPiece::default()).map(|choice| serde_json::to_value(choice).unwrap()));
+            let end = last.then_some(End {
+                finish,
+                usage: Usage::default(),
+            });
+            let piece = Piece {
+                text: (*word).to_owned(),
+                tokens: number + 1,
+                end,
+                ..Piece::default()
+            };
+            chunks.extend(
+                deltas
+                    .read(piece, ScoredPiece::default())
+                    .map(|choice| serde_json::to_value(choice).unwrap()),
+            );
         }
         (chunks, deltas.reasoning_tokens())
     }
@@ -225,21 +296,36 @@ mod tests {
     #[test]
     fn a_call_has_its_id_and_name_once_and_its_arguments_as_they_come() {
         let (chunks, _) = deltas(&json!({}), CALLS, Finish::Stop);
-        let calls: Vec<&Value> = chunks.iter().filter_map(|chunk| chunk["delta"].get("tool_calls")).collect();
+        let calls: Vec<&Value> = chunks
+            .iter()
+            .filter_map(|chunk| chunk["delta"].get("tool_calls"))
+            .collect();
         let begun = |index: u32, name: &str, arguments: &str| {
             json!([{"index": index, "id": format!("call_abc_{index}"), "type": "function",
                 "function": {"name": name, "arguments": arguments}}])
         };
         let more = json!([{"index": 0, "function": {"arguments": "\"a\":1}"}}]);
-        assert_eq!(calls, [&begun(0, "time", "{"), &more, &begun(1, "weather", "{}")]);
+        assert_eq!(
+            calls,
+            [&begun(0, "time", "{"), &more, &begun(1, "weather", "{}")]
+        );
         assert_eq!(chunks.last().unwrap()["finish_reason"], "tool_calls");
-        assert!(chunks.iter().all(|chunk| chunk["delta"].get("content").is_none()), "{chunks:?}");
+        assert!(
+            chunks
+                .iter()
+                .all(|chunk| chunk["delta"].get("content").is_none()),
+            "{chunks:?}"
+        );
     }
 
     #[test]
     fn one_call_at_a_time_is_the_first() {
         let (chunks, _) = deltas(&json!({"parallel_tool_calls": false}), CALLS, Finish::Stop);
-        assert!(chunks.iter().all(|chunk| chunk["delta"].get("tool_calls").is_none_or(|calls| calls[0]["index"] == 0)));
+        assert!(chunks.iter().all(|chunk| {
+            chunk["delta"]
+                .get("tool_calls")
+                .is_none_or(|calls| calls[0]["index"] == 0)
+        }));
         assert_eq!(chunks.last().unwrap()["finish_reason"], "tool_calls");
     }
 
@@ -247,52 +333,115 @@ mod tests {
     fn a_call_that_is_cut_in_a_whole_answer_is_text() {
         let written = "<tool_call> {\"name\": \"time\", \"arguments\": {\"a\": ";
         let (chunks, _) = deltas(&json!({"stream": false}), written, Finish::Length);
-        let text: String = chunks.iter().filter_map(|chunk| chunk["delta"]["content"].as_str()).collect();
+        let text: String = chunks
+            .iter()
+            .filter_map(|chunk| chunk["delta"]["content"].as_str())
+            .collect();
         assert_eq!(text, written);
         assert_eq!(chunks.last().unwrap()["finish_reason"], "length");
-        assert!(chunks.iter().all(|chunk| chunk["delta"].get("tool_calls").is_none()));
+        assert!(
+            chunks
+                .iter()
+                .all(|chunk| chunk["delta"].get("tool_calls").is_none())
+        );
     }
 
     #[test]
     fn reasoning_has_both_its_names_and_its_tokens_are_counted() {
         let (chunks, tokens) = deltas(&json!({}), "<think> one two </think> three", Finish::Stop);
-        let said = |key: &str| -> String { chunks.iter().filter_map(|chunk| chunk["delta"][key].as_str()).collect() };
-        assert_eq!((said("reasoning_content"), said("reasoning")), ("one two ".to_owned(), "one two ".to_owned()));
+        let said = |key: &str| -> String {
+            chunks
+                .iter()
+                .filter_map(|chunk| chunk["delta"][key].as_str())
+                .collect()
+        };
+        assert_eq!(
+            (said("reasoning_content"), said("reasoning")),
+            ("one two ".to_owned(), "one two ".to_owned())
+        );
         assert_eq!((said("content"), tokens), ("three".to_owned(), 4));
     }
 
     #[test]
     fn ids_of_calls_differ_from_choice_to_choice() {
-        let all = of(&request(&json!({"n": 2})), "chatcmpl-abc", syntax(), Begins::Text);
-        assert_eq!(all.iter().map(|deltas| deltas.id.as_str()).collect::<Vec<_>>(), ["call_abc", "call_abc-1"]);
+        let all = of(
+            &request(&json!({"n": 2})),
+            "chatcmpl-abc",
+            syntax(),
+            Begins::Text,
+        );
+        assert_eq!(
+            all.iter()
+                .map(|deltas| deltas.id.as_str())
+                .collect::<Vec<_>>(),
+            ["call_abc", "call_abc-1"]
+        );
     }
 
     #[test]
     fn where_nothing_can_be_called_or_thought_all_is_text() {
         let plain = Syntax::of("{{ messages }}", |_| false);
-        assert!(of(&request(&json!({})), "x", plain, Begins::Text)[0].reader.is_none());
+        assert!(
+            of(&request(&json!({})), "x", plain, Begins::Text)[0]
+                .reader
+                .is_none()
+        );
         let none = request(&json!({"tool_choice": "none"}));
-        assert!(of(&none, "x", Syntax::of("tools", |_| false), Begins::Text)[0].reader.is_none());
+        assert!(
+            of(&none, "x", Syntax::of("tools", |_| false), Begins::Text)[0]
+                .reader
+                .is_none()
+        );
     }
 
     #[test]
     fn effort_is_what_templates_know_of_it() {
         let asked = |fields: &Value, template: &str| {
-            effort(&request(fields), Syntax::of(template, |_| false)).map(|effort| effort.map(str::to_owned))
+            effort(&request(fields), Syntax::of(template, |_| false))
+                .map(|effort| effort.map(str::to_owned))
         };
         let medium = Some("medium".to_owned());
-        assert_eq!(asked(&json!({"reasoning_effort": "medium"}), "<think> enable_thinking").unwrap(), medium);
-        assert_eq!(asked(&json!({"reasoning_effort": "xhigh"}), "<think> reasoning_effort").unwrap().unwrap(), "high");
         assert_eq!(
-            asked(&json!({"reasoning_effort": "low", "think": true}), "<think> enable_thinking").unwrap(),
+            asked(
+                &json!({"reasoning_effort": "medium"}),
+                "<think> enable_thinking"
+            )
+            .unwrap(),
             medium
         );
-        assert_eq!(asked(&json!({"think": false}), "no thoughts").unwrap(), None);
+        assert_eq!(
+            asked(
+                &json!({"reasoning_effort": "xhigh"}),
+                "<think> reasoning_effort"
+            )
+            .unwrap()
+            .unwrap(),
+            "high"
+        );
+        assert_eq!(
+            asked(
+                &json!({"reasoning_effort": "low", "think": true}),
+                "<think> enable_thinking"
+            )
+            .unwrap(),
+            medium
+        );
+        assert_eq!(
+            asked(&json!({"think": false}), "no thoughts").unwrap(),
+            None
+        );
         let refused = |fields: &Value, template: &str, field: &str| {
-            let Err(BackendError::InvalidRequest { param, code, .. }) = asked(fields, template) else { return false };
+            let Err(BackendError::InvalidRequest { param, code, .. }) = asked(fields, template)
+            else {
+                return false;
+            };
             param.as_deref() == Some(field) && code.as_deref() == Some("unsupported_parameter")
         };
         assert!(refused(&json!({"think": true}), "no thoughts", "think"));
-        assert!(refused(&json!({"reasoning_effort": "none"}), "<think> reasoning_effort", "reasoning_effort"));
+        assert!(refused(
+            &json!({"reasoning_effort": "none"}),
+            "<think> reasoning_effort",
+            "reasoning_effort"
+        ));
     }
 }

@@ -1,11 +1,14 @@
-//! What a model is computed on: GPUs, where the build knows them and the machine has them, and the processor.
+//! What a model is computed on: GPUs, where the build knows them and the machine has them, and the
+//! processor.
 
-use llama_cpp_2::{LlamaBackendDevice, LlamaBackendDeviceType as Kind, list_llama_ggml_backend_devices};
+use llama_cpp_2::{
+    LlamaBackendDevice, LlamaBackendDeviceType as Kind, list_llama_ggml_backend_devices,
+};
 
 use crate::error::LoadError;
 
-/// Those that a model with these `gpu_layers` is computed on, in words: `Vulkan0 (AMD Radeon RX 7900 XTX), CPU (AMD Ryzen 9 7950X)`.
-/// llama.cpp must have begun.
+/// Those that a model with these `gpu_layers` is computed on, in words: `Vulkan0 (AMD Radeon RX
+/// 7900 XTX), CPU (AMD Ryzen 9 7950X)`. llama.cpp must have begun.
 ///
 /// # Errors
 /// Where there is no device at all, or a GPU is asked for and there is none.
@@ -17,17 +20,26 @@ fn choose(devices: &[LlamaBackendDevice], gpu_layers: Option<u32>) -> Result<Str
     if !devices.iter().any(|device| device.device_type == Kind::Cpu) {
         return Err(LoadError::Libraries);
     }
-    let is_gpu = |device: &LlamaBackendDevice| matches!(device.device_type, Kind::Gpu | Kind::IntegratedGpu);
+    let is_gpu =
+        |device: &LlamaBackendDevice| matches!(device.device_type, Kind::Gpu | Kind::IntegratedGpu);
     if gpu_layers.is_some_and(|layers| layers > 0) && !devices.iter().any(is_gpu) {
         return Err(LoadError::NoGpu);
     }
-    let used = devices.iter().filter(|device| !is_gpu(device) || gpu_layers != Some(0));
+    let used = devices
+        .iter()
+        .filter(|device| !is_gpu(device) || gpu_layers != Some(0));
     Ok(used.map(name).collect::<Vec<_>>().join(", "))
 }
 
 fn name(device: &LlamaBackendDevice) -> String {
-    let LlamaBackendDevice { name, description, .. } = device;
-    if description.is_empty() || description == name { name.clone() } else { format!("{name} ({description})") }
+    let LlamaBackendDevice {
+        name, description, ..
+    } = device;
+    if description.is_empty() || description == name {
+        name.clone()
+    } else {
+        format!("{name} ({description})")
+    }
 }
 
 #[cfg(test)]
@@ -48,9 +60,15 @@ mod tests {
 
     #[test]
     fn a_gpu_is_used_unless_no_layer_is_for_it() {
-        let devices = [device("Vulkan0", "A card", Kind::Gpu), device("CPU", "A processor", Kind::Cpu)];
+        let devices = [
+            device("Vulkan0", "A card", Kind::Gpu),
+            device("CPU", "A processor", Kind::Cpu),
+        ];
         for layers in [None, Some(1), Some(99)] {
-            assert_eq!(choose(&devices, layers).unwrap(), "Vulkan0 (A card), CPU (A processor)");
+            assert_eq!(
+                choose(&devices, layers).unwrap(),
+                "Vulkan0 (A card), CPU (A processor)"
+            );
         }
         assert_eq!(choose(&devices, Some(0)).unwrap(), "CPU (A processor)");
     }

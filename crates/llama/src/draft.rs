@@ -1,5 +1,6 @@
-//! A draft model: a smaller one with the same vocabulary, which guesses what the model itself will say. Its file is checked and loaded
-//! here, and its vocabulary compared; the guessing is `engine/draft`'s.
+//! A draft model: a smaller one with the same vocabulary, which guesses what the model itself will
+//! say. Its file is checked and loaded here, and its vocabulary compared; the guessing is
+//! `engine/draft`'s.
 
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::token::LlamaToken;
@@ -26,7 +27,8 @@ pub(crate) struct DraftModel {
 }
 
 impl DraftModel {
-    /// Loads a draft whose header has been read, and compares what it and the model take tokens for.
+    /// Loads a draft whose header has been read, and compares what it and the model take tokens
+    /// for.
     pub(crate) fn load(
         options: &Draft,
         header: &Gguf,
@@ -41,14 +43,28 @@ impl DraftModel {
         }
         let (llama, _) = load_weights(&options.path, gpu_layers)?;
         if keeps_one_state(&llama) {
-            return Err(unfit(options, "it keeps one state for all tokens, and cannot take a guess back"));
+            return Err(unfit(
+                options,
+                "it keeps one state for all tokens, and cannot take a guess back",
+            ));
         }
         if let Some(token) = difference(target, &llama) {
-            return Err(unfit(options, &format!("the token {token} is another in it")));
+            return Err(unfit(
+                options,
+                &format!("the token {token} is another in it"),
+            ));
         }
-        let Draft { path, tokens, always } = options;
+        let Draft {
+            path,
+            tokens,
+            always,
+        } = options;
         tracing::info!(path = %path.display(), tokens, always, "a draft model guesses ahead");
-        Ok(Self { llama, options: options.clone(), context: header.trained_context() })
+        Ok(Self {
+            llama,
+            options: options.clone(),
+            context: header.trained_context(),
+        })
     }
 }
 
@@ -56,7 +72,9 @@ impl DraftModel {
 pub(crate) fn read(options: &Draft, model: &Gguf) -> Result<Gguf, LoadError> {
     if !(1..=MOST).contains(&options.tokens) {
         let tokens = options.tokens;
-        return Err(LoadError::Setting(format!("a draft of {tokens} tokens a step; it can be 1 to {MOST}")));
+        return Err(LoadError::Setting(format!(
+            "a draft of {tokens} tokens a step; it can be 1 to {MOST}"
+        )));
     }
     let draft = Gguf::read(&options.path)?;
     if !matches!(Pooling::of(&draft), Ok(None)) {
@@ -65,21 +83,30 @@ pub(crate) fn read(options: &Draft, model: &Gguf) -> Result<Gguf, LoadError> {
     let tokens = |gguf: &Gguf| gguf.array_length("tokenizer.ggml.tokens").unwrap_or(0);
     let (own, its) = (tokens(model), tokens(&draft));
     if own.abs_diff(its) > PADDING {
-        return Err(unfit(options, &format!("the model has {own} tokens, and it has {its}")));
+        return Err(unfit(
+            options,
+            &format!("the model has {own} tokens, and it has {its}"),
+        ));
     }
     Ok(draft)
 }
 
 fn unfit(options: &Draft, what: &str) -> LoadError {
-    LoadError::Setting(format!("{} is no draft for this model: {what}", options.path.display()))
+    LoadError::Setting(format!(
+        "{} is no draft for this model: {what}",
+        options.path.display()
+    ))
 }
 
 /// The first token that two vocabularies do not have in common, of those that both have.
 fn difference(target: &LlamaModel, draft: &LlamaModel) -> Option<i32> {
     let text = |model: &LlamaModel, token| {
         let mut bytes = Vec::new();
-        model.vocab().token_to_piece_into(LlamaToken(token), &mut bytes, true, None);
+        model
+            .vocab()
+            .token_to_piece_into(LlamaToken(token), &mut bytes, true, None);
         bytes
     };
-    (0..target.n_vocab().min(draft.n_vocab())).find(|&token| text(target, token) != text(draft, token))
+    (0..target.n_vocab().min(draft.n_vocab()))
+        .find(|&token| text(target, token) != text(draft, token))
 }

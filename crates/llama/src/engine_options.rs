@@ -1,6 +1,8 @@
-//! Ollama's options in a request, as far as this engine has the like: within `options`, and some of them beside OpenAI's own fields.
+//! Ollama's options in a request, as far as this engine has the like: within `options`, and some of
+//! them beside OpenAI's own fields.
 //!
-//! Read once, before the prompt: `num_ctx` bounds that too. OpenAI's own fields win over what is here; that is `request.rs`.
+//! Read once, before the prompt: `num_ctx` bounds that too. OpenAI's own fields win over what is
+//! here; that is `request.rs`.
 
 use std::ops::RangeInclusive;
 
@@ -8,10 +10,12 @@ use loggia_backend::BackendError;
 use loggia_wire::openai::ChatCompletionRequest;
 use serde_json::{Map, Value};
 
-/// Those that clients put beside OpenAI's fields too. There they win over the same within `options`.
+/// Those that clients put beside OpenAI's fields too. There they win over the same within
+/// `options`.
 const BESIDE: [&str; 4] = ["top_k", "min_p", "repeat_penalty", "num_ctx"];
 
-/// Stop strings that `options` may have, and bytes that each may have: every token is looked at for all of them.
+/// Stop strings that `options` may have, and bytes that each may have: every token is looked at for
+/// all of them.
 const MOST_STOPS: usize = 16;
 const LONGEST_STOP: usize = 512;
 
@@ -33,22 +37,31 @@ pub(crate) struct EngineOptions {
     pub(crate) repeat_last_n: Option<usize>,
 }
 
-/// Whether every request to an embedded model with this context may have these `options`: what a configuration gives to all of them is
-/// to be refused at the start, not in a client's face.
+/// Whether every request to an embedded model with this context may have these `options`: what a
+/// configuration gives to all of them is to be refused at the start, not in a client's face.
 ///
 /// # Errors
 /// What is wrong with the first of them that is not honoured, in words.
 pub fn check_options(options: &Map<String, Value>, context: u32) -> Result<(), String> {
-    match EngineOptions::read(Some(options), |_| None, usize::try_from(context).unwrap_or(usize::MAX)) {
+    match EngineOptions::read(
+        Some(options),
+        |_| None,
+        usize::try_from(context).unwrap_or(usize::MAX),
+    ) {
         Ok(_) => Ok(()),
-        Err(BackendError::InvalidRequest { message, .. }) => Err(message.trim_end_matches('.').to_owned()),
+        Err(BackendError::InvalidRequest { message, .. }) => {
+            Err(message.trim_end_matches('.').to_owned())
+        }
         Err(other) => Err(other.to_string()),
     }
 }
 
 impl EngineOptions {
     /// Those of a request to an engine with this context.
-    pub(crate) fn of(request: &ChatCompletionRequest, context: usize) -> Result<Self, BackendError> {
+    pub(crate) fn of(
+        request: &ChatCompletionRequest,
+        context: usize,
+    ) -> Result<Self, BackendError> {
         let beside = |name: &str| request.extra.get(name).filter(|value| !value.is_null());
         Self::read(within(request)?, beside, context)
     }
@@ -62,12 +75,26 @@ impl EngineOptions {
         for (name, value) in within.into_iter().flatten() {
             let is_overruled = BESIDE.contains(&name.as_str()) && beside(name).is_some();
             if !(value.is_null() || is_overruled) {
-                options.take(name, &Said { value, path: format!("options.{name}") }, context)?;
+                options.take(
+                    name,
+                    &Said {
+                        value,
+                        path: format!("options.{name}"),
+                    },
+                    context,
+                )?;
             }
         }
         for name in BESIDE {
             if let Some(value) = beside(name) {
-                options.take(name, &Said { value, path: name.to_owned() }, context)?;
+                options.take(
+                    name,
+                    &Said {
+                        value,
+                        path: name.to_owned(),
+                    },
+                    context,
+                )?;
             }
         }
         Ok(options)
@@ -98,16 +125,21 @@ impl EngineOptions {
             "min_p" => self.min_p = Some(said.number(0.0..=1.0)?),
             "presence_penalty" => self.presence_penalty = Some(said.number(-100.0..=100.0)?),
             "frequency_penalty" => self.frequency_penalty = Some(said.number(-100.0..=100.0)?),
-            "repeat_penalty" => self.repeat_penalty = Some(said.number(0.0..=100.0)?.max(f32::MIN_POSITIVE)),
+            "repeat_penalty" => {
+                self.repeat_penalty = Some(said.number(0.0..=100.0)?.max(f32::MIN_POSITIVE))
+            }
             // 0 and less: all of them.
             "top_k" => self.top_k = Some(u32::try_from(said.whole()?.max(0)).unwrap_or(u32::MAX)),
             // -1 is Ollama's word for one of its own choice.
             "seed" => self.seed = Some(said.whole()?).filter(|&seed| seed != -1),
             // 0 and less: no limit but the context.
-            "num_predict" => self.num_predict = usize::try_from(said.whole()?).ok().filter(|&most| most > 0),
+            "num_predict" => {
+                self.num_predict = usize::try_from(said.whole()?).ok().filter(|&most| most > 0)
+            }
             // -1: all of the context.
             "repeat_last_n" => {
-                self.repeat_last_n = Some(usize::try_from(said.whole()?).map_or(context, |last| last.min(context)));
+                self.repeat_last_n =
+                    Some(usize::try_from(said.whole()?).map_or(context, |last| last.min(context)));
             }
             "num_ctx" => self.context = said.context(context)?,
             "stop" => self.stop = Some(said.stops()?),
@@ -124,7 +156,11 @@ fn within(request: &ChatCompletionRequest) -> Result<Option<&Map<String, Value>>
     match request.extra.get("options") {
         None | Some(Value::Null) => Ok(None),
         Some(Value::Object(options)) => Ok(Some(options)),
-        Some(value) => Err(Said { value, path: "options".to_owned() }.invalid("must be an object")),
+        Some(value) => Err(Said {
+            value,
+            path: "options".to_owned(),
+        }
+        .invalid("must be an object")),
     }
 }
 
@@ -135,24 +171,35 @@ struct Said<'a> {
 }
 
 impl Said<'_> {
-    #[expect(clippy::cast_possible_truncation, reason = "sampling needs no more than an f32 holds")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "sampling needs no more than an f32 holds"
+    )]
     fn number(&self, range: RangeInclusive<f64>) -> Result<f32, BackendError> {
         let number = self.value.as_f64().filter(|number| range.contains(number));
-        let must = || self.invalid(&format!("must be a number from {} to {}", range.start(), range.end()));
+        let must = || {
+            self.invalid(&format!(
+                "must be a number from {} to {}",
+                range.start(),
+                range.end()
+            ))
+        };
         number.map(|number| number as f32).ok_or_else(must)
     }
 
     fn whole(&self) -> Result<i64, BackendError> {
-        self.value.as_i64().ok_or_else(|| self.invalid("must be a whole number"))
+        self.value
+            .as_i64()
+            .ok_or_else(|| self.invalid("must be a whole number"))
     }
 
     /// Memory is reserved at the start: less of it can be had, more cannot.
     fn context(&self, most: usize) -> Result<usize, BackendError> {
         match usize::try_from(self.whole()?) {
             Err(_) | Ok(0) => Err(self.invalid("must be a whole number above 0")),
-            Ok(wanted) if wanted > most => {
-                Err(self.invalid(&format!("is more than this server's context of {most} tokens")))
-            }
+            Ok(wanted) if wanted > most => Err(self.invalid(&format!(
+                "is more than this server's context of {most} tokens"
+            ))),
             Ok(wanted) => Ok(wanted),
         }
     }
@@ -160,7 +207,9 @@ impl Said<'_> {
     fn stops(&self) -> Result<Vec<String>, BackendError> {
         let texts: Option<Vec<&str>> = match self.value {
             Value::String(text) => Some(vec![text]),
-            Value::Array(texts) if texts.len() <= MOST_STOPS => texts.iter().map(Value::as_str).collect(),
+            Value::Array(texts) if texts.len() <= MOST_STOPS => {
+                texts.iter().map(Value::as_str).collect()
+            }
             _ => None,
         };
         let texts = texts.filter(|texts| texts.iter().all(|text| text.len() <= LONGEST_STOP));
@@ -171,7 +220,11 @@ impl Said<'_> {
         };
         let texts = texts.ok_or_else(must)?;
         // An empty one asks for nothing.
-        Ok(texts.into_iter().filter(|text| !text.is_empty()).map(str::to_owned).collect())
+        Ok(texts
+            .into_iter()
+            .filter(|text| !text.is_empty())
+            .map(str::to_owned)
+            .collect())
     }
 
     fn invalid(&self, what: &str) -> BackendError {
@@ -179,12 +232,19 @@ impl Said<'_> {
     }
 
     fn refused(&self, code: &str, message: String) -> BackendError {
-        BackendError::InvalidRequest { message, param: Some(self.path.clone()), code: Some(code.to_owned()) }
+        BackendError::InvalidRequest {
+            message,
+            param: Some(self.path.clone()),
+            code: Some(code.to_owned()),
+        }
     }
 }
 
 #[cfg(test)]
-#[expect(clippy::needless_pass_by_value, reason = "tests take `json!` as it comes")]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "tests take `json!` as it comes"
+)]
 mod tests {
     use loggia_backend::OptionNames;
     use serde_json::json;
@@ -193,13 +253,19 @@ mod tests {
 
     fn read(fields: Value) -> Result<EngineOptions, BackendError> {
         let mut body = json!({"model": "m", "messages": [{"role": "user", "content": "x"}]});
-        body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        body.as_object_mut()
+            .unwrap()
+            .extend(fields.as_object().unwrap().clone());
         EngineOptions::of(&serde_json::from_value(body).unwrap(), 2048)
     }
 
     fn refused(fields: Value) -> (String, String, String) {
         match read(fields).unwrap_err() {
-            BackendError::InvalidRequest { message, param, code } => (param.unwrap(), code.unwrap(), message),
+            BackendError::InvalidRequest {
+                message,
+                param,
+                code,
+            } => (param.unwrap(), code.unwrap(), message),
             other => panic!("{other}"),
         }
     }
@@ -208,58 +274,126 @@ mod tests {
     fn every_option_that_is_named_is_honoured_and_no_other() {
         let names = OptionNames::Embedded.names();
         for &name in names {
-            let said = read(json!({"options": {name: if name == "stop" { json!("x") } else { json!(1) }}})).unwrap();
+            let said = read(
+                json!({"options": {name: if name == "stop" { json!("x") } else { json!(1) }}}),
+            )
+            .unwrap();
             assert_ne!(said, EngineOptions::none(2048), "{name}");
         }
         assert!(BESIDE.iter().all(|name| names.contains(name)));
-        assert_eq!(names.len(), 12, "each of them has its line in `take`, and no other name has");
+        assert_eq!(
+            names.len(),
+            12,
+            "each of them has its line in `take`, and no other name has"
+        );
         let (param, code, message) = refused(json!({"options": {"mirostat": 1}}));
-        assert_eq!((param.as_str(), code.as_str()), ("options.mirostat", "unsupported_parameter"));
-        assert_eq!(message, "The option 'mirostat' is not supported with this model.");
+        assert_eq!(
+            (param.as_str(), code.as_str()),
+            ("options.mirostat", "unsupported_parameter")
+        );
+        assert_eq!(
+            message,
+            "The option 'mirostat' is not supported with this model."
+        );
     }
 
     #[test]
     fn what_is_null_is_not_said() {
         let nothing = json!({"options": {"temperature": null, "mirostat": null}, "top_k": null, "num_ctx": null});
         assert_eq!(read(nothing).unwrap(), EngineOptions::none(2048));
-        assert_eq!(read(json!({"options": null})).unwrap(), EngineOptions::none(2048));
+        assert_eq!(
+            read(json!({"options": null})).unwrap(),
+            EngineOptions::none(2048)
+        );
     }
 
     #[test]
     fn what_stands_beside_openais_fields_wins_over_the_same_in_options() {
-        let said = read(json!({"top_k": 5, "num_ctx": 99, "options": {"top_k": 7, "num_ctx": 1_000_000}})).unwrap();
+        let said =
+            read(json!({"top_k": 5, "num_ctx": 99, "options": {"top_k": 7, "num_ctx": 1_000_000}}))
+                .unwrap();
         assert_eq!((said.top_k, said.context), (Some(5), 99));
-        assert_eq!(read(json!({"top_k": null, "options": {"top_k": 7}})).unwrap().top_k, Some(7));
+        assert_eq!(
+            read(json!({"top_k": null, "options": {"top_k": 7}}))
+                .unwrap()
+                .top_k,
+            Some(7)
+        );
     }
 
     #[test]
     fn ollamas_words_for_no_limit_and_no_seed_mean_the_same_here() {
-        let said = read(json!({"options": {"num_predict": -1, "seed": -1, "repeat_last_n": -1, "top_k": -1}})).unwrap();
-        assert_eq!(said, EngineOptions { repeat_last_n: Some(2048), top_k: Some(0), ..EngineOptions::none(2048) });
+        let said = read(
+            json!({"options": {"num_predict": -1, "seed": -1, "repeat_last_n": -1, "top_k": -1}}),
+        )
+        .unwrap();
+        assert_eq!(
+            said,
+            EngineOptions {
+                repeat_last_n: Some(2048),
+                top_k: Some(0),
+                ..EngineOptions::none(2048)
+            }
+        );
     }
 
     #[test]
     fn a_refusal_names_the_place_and_says_what_would_do() {
-        let value = |param: &str, message: &str| (param.to_owned(), "invalid_value".to_owned(), message.to_owned());
+        let value = |param: &str, message: &str| {
+            (
+                param.to_owned(),
+                "invalid_value".to_owned(),
+                message.to_owned(),
+            )
+        };
         let cases = [
             (
                 json!({"num_ctx": 4096}),
-                value("num_ctx", "'num_ctx' is more than this server's context of 2048 tokens."),
+                value(
+                    "num_ctx",
+                    "'num_ctx' is more than this server's context of 2048 tokens.",
+                ),
             ),
             (
                 json!({"options": {"num_ctx": 4096}}),
-                value("options.num_ctx", "'options.num_ctx' is more than this server's context of 2048 tokens."),
+                value(
+                    "options.num_ctx",
+                    "'options.num_ctx' is more than this server's context of 2048 tokens.",
+                ),
             ),
-            (json!({"num_ctx": 0}), value("num_ctx", "'num_ctx' must be a whole number above 0.")),
-            (json!({"top_k": "many"}), value("top_k", "'top_k' must be a whole number.")),
-            (json!({"options": {"top_p": 2}}), value("options.top_p", "'options.top_p' must be a number from 0 to 1.")),
-            (json!({"options": []}), value("options", "'options' must be an object.")),
+            (
+                json!({"num_ctx": 0}),
+                value("num_ctx", "'num_ctx' must be a whole number above 0."),
+            ),
+            (
+                json!({"top_k": "many"}),
+                value("top_k", "'top_k' must be a whole number."),
+            ),
+            (
+                json!({"options": {"top_p": 2}}),
+                value(
+                    "options.top_p",
+                    "'options.top_p' must be a number from 0 to 1.",
+                ),
+            ),
+            (
+                json!({"options": []}),
+                value("options", "'options' must be an object."),
+            ),
         ];
         for (fields, expected) in cases {
             assert_eq!(refused(fields), expected);
         }
-        for stops in [json!(vec!["x"; 17]), json!("x".repeat(513)), json!([1]), json!(1)] {
-            assert_eq!(refused(json!({"options": {"stop": stops}})).0, "options.stop");
+        for stops in [
+            json!(vec!["x"; 17]),
+            json!("x".repeat(513)),
+            json!([1]),
+            json!(1),
+        ] {
+            assert_eq!(
+                refused(json!({"options": {"stop": stops}})).0,
+                "options.stop"
+            );
         }
     }
 }

@@ -72,7 +72,8 @@ pub enum LoadError {
         "gpu_layers asks for a GPU, and there is none that this build can use; leave it out, or see docs/hardware.md for builds and drivers"
     )]
     NoGpu,
-    /// There is nothing to compute on, not even the processor: a portable build without its libraries.
+    /// There is nothing to compute on, not even the processor: a portable build without its
+    /// libraries.
     #[error(
         "ggml's libraries (libggml-cpu-*) are not where they belong: in ../lib/loggia from the program's folder, or beside the program"
     )]
@@ -94,7 +95,9 @@ pub enum EngineError {
         retry_after: Duration,
     },
     /// The prompt leaves no room for an answer.
-    #[error("the prompt has {prompt_tokens} tokens, and the context holds {context} with the answer")]
+    #[error(
+        "the prompt has {prompt_tokens} tokens, and the context holds {context} with the answer"
+    )]
     ContextLengthExceeded {
         /// Tokens of the prompt.
         prompt_tokens: usize,
@@ -107,7 +110,8 @@ pub enum EngineError {
     /// llama.cpp could not compute a step.
     #[error("the engine failed at computing: {0}")]
     Compute(String),
-    /// What the answer is held to cannot be followed further: it is too complex, or the model has no tokens for it.
+    /// What the answer is held to cannot be followed further: it is too complex, or the model has
+    /// no tokens for it.
     #[error("the answer cannot be held to its grammar: {0}")]
     Constraint(String),
     /// The engine has been stopped, or has died.

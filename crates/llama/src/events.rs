@@ -12,13 +12,15 @@ use crate::deltas::Deltas;
 use crate::engine::{Answer, Output, Piece, Usage};
 use crate::error::EngineError;
 
-/// The answers of all choices as one stream of events: first come first served, and the usage of all at the end.
+/// The answers of all choices as one stream of events: first come first served, and the usage of
+/// all at the end.
 pub(crate) struct Events {
     /// Those that have not ended yet, by their choice's number.
     answers: Vec<Option<Answer>>,
     /// What is read of each.
     deltas: Vec<Deltas>,
-    /// Whether the prompt is being scored: that comes from the first choice, for all of them, and the others have to wait for it.
+    /// Whether the prompt is being scored: that comes from the first choice, for all of them, and
+    /// the others have to wait for it.
     is_being_scored: bool,
     /// The field of the request that says what the answers are held to.
     held_to: &'static str,
@@ -29,14 +31,30 @@ pub(crate) struct Events {
 }
 
 impl Events {
-    pub(crate) fn new(answers: Vec<Answer>, deltas: Vec<Deltas>, is_being_scored: bool, held_to: &'static str) -> Self {
+    pub(crate) fn new(
+        answers: Vec<Answer>,
+        deltas: Vec<Deltas>,
+        is_being_scored: bool,
+        held_to: &'static str,
+    ) -> Self {
         let answers = answers.into_iter().map(Some).collect();
-        Self { answers, deltas, is_being_scored, held_to, first: 0, used: None, over: false }
+        Self {
+            answers,
+            deltas,
+            is_being_scored,
+            held_to,
+            first: 0,
+            used: None,
+            over: false,
+        }
     }
 
-    /// A form that turns out to be too complex is the client's, and would be too complex another time.
+    /// A form that turns out to be too complex is the client's, and would be too complex another
+    /// time.
     fn explain(&self, error: &EngineError) -> BackendError {
-        let EngineError::Constraint(what) = error else { return explain(error) };
+        let EngineError::Constraint(what) = error else {
+            return explain(error);
+        };
         BackendError::InvalidRequest {
             message: format!(
                 "Invalid '{}': the answer cannot be held to it: {what}. Send a simpler one.",
@@ -48,37 +66,62 @@ impl Events {
     }
 
     /// The next output of any choice; `None` when all have ended.
-    fn poll_any(&mut self, cx: &mut Context<'_>) -> Poll<Option<(usize, Result<Output, EngineError>)>> {
-        let count = if self.is_being_scored { 1 } else { self.answers.len() };
+    fn poll_any(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<(usize, Result<Output, EngineError>)>> {
+        let count = if self.is_being_scored {
+            1
+        } else {
+            self.answers.len()
+        };
         let mut all_ended = true;
         for turn in 0..count {
             let choice = (self.first + turn) % count;
-            let Some(answer) = &mut self.answers[choice] else { continue };
+            let Some(answer) = &mut self.answers[choice] else {
+                continue;
+            };
             all_ended = false;
             if let Poll::Ready(Some(output)) = Pin::new(answer).poll_next(cx) {
                 self.first = choice + 1;
                 return Poll::Ready(Some((choice, output)));
             }
         }
-        if all_ended { Poll::Ready(None) } else { Poll::Pending }
+        if all_ended {
+            Poll::Ready(None)
+        } else {
+            Poll::Pending
+        }
     }
 
     /// What a piece says; none where it says nothing yet.
     fn chunk(&mut self, choice: usize, mut piece: Piece) -> Option<Chunk> {
         if let Some(end) = piece.end {
             self.answers[choice] = None;
-            self.used = Some(self.used.map_or(end.usage, |used| together(used, end.usage)));
+            self.used = Some(
+                self.used
+                    .map_or(end.usage, |used| together(used, end.usage)),
+            );
         }
         let prompt = piece.prompt.take().unwrap_or_default();
         self.is_being_scored &= !prompt.is_last;
-        let of_others = self.deltas.iter_mut().enumerate().filter(|&(other, _)| other != choice);
+        let of_others = self
+            .deltas
+            .iter_mut()
+            .enumerate()
+            .filter(|&(other, _)| other != choice);
         let mut choices: Vec<_> = if prompt.is_empty() {
             Vec::new()
         } else {
-            of_others.filter_map(|(_, deltas)| deltas.read(Piece::default(), prompt.clone())).collect()
+            of_others
+                .filter_map(|(_, deltas)| deltas.read(Piece::default(), prompt.clone()))
+                .collect()
         };
         choices.extend(self.deltas[choice].read(piece, prompt));
-        (!choices.is_empty()).then(|| Chunk { choices, ..Chunk::default() })
+        (!choices.is_empty()).then(|| Chunk {
+            choices,
+            ..Chunk::default()
+        })
     }
 
     /// The next event of any choice; `None` when all have ended.
@@ -116,7 +159,10 @@ impl Stream for Events {
             None => {
                 self.over = true;
                 let reasoning = self.deltas.iter().map(Deltas::reasoning_tokens).sum();
-                Ok(Event::Usage(usage(self.used.unwrap_or_default(), reasoning)))
+                Ok(Event::Usage(usage(
+                    self.used.unwrap_or_default(),
+                    reasoning,
+                )))
             }
         }))
     }
@@ -124,13 +170,26 @@ impl Stream for Events {
 
 /// The usage of two choices of one request: the prompt is theirs together.
 fn together(one: Usage, other: Usage) -> Usage {
-    Usage { prompt: one.prompt, cached: one.cached.min(other.cached), completion: one.completion + other.completion }
+    Usage {
+        prompt: one.prompt,
+        cached: one.cached.min(other.cached),
+        completion: one.completion + other.completion,
+    }
 }
 
 fn usage(usage: Usage, reasoning: usize) -> CompletionUsage {
-    let details = PromptTokensDetails { cached_tokens: usage.cached as u64, ..PromptTokensDetails::default() };
+    let details = PromptTokensDetails {
+        cached_tokens: usage.cached as u64,
+        ..PromptTokensDetails::default()
+    };
     let counted = CompletionUsage::new(usage.prompt as u64, usage.completion as u64);
-    let of_answer =
-        CompletionTokensDetails { reasoning_tokens: reasoning as u64, ..CompletionTokensDetails::default() };
-    CompletionUsage { prompt_tokens_details: Some(details), completion_tokens_details: Some(of_answer), ..counted }
+    let of_answer = CompletionTokensDetails {
+        reasoning_tokens: reasoning as u64,
+        ..CompletionTokensDetails::default()
+    };
+    CompletionUsage {
+        prompt_tokens_details: Some(details),
+        completion_tokens_details: Some(of_answer),
+        ..counted
+    }
 }

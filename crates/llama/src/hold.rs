@@ -1,4 +1,5 @@
-//! What an answer is held to: from a request's `response_format`, `tool_choice`, `strict` and `grammar`.
+//! What an answer is held to: from a request's `response_format`, `tool_choice`, `strict` and
+//! `grammar`.
 //!
 //! Pure but for the compiling, which `grammar` does.
 
@@ -6,7 +7,9 @@ use std::borrow::Cow;
 
 use loggia_backend::BackendError;
 use loggia_backend::emulate::told;
-use loggia_wire::openai::{ChatCompletionRequest, FunctionDefinition, Message, ResponseFormat, Tool, ToolChoice};
+use loggia_wire::openai::{
+    ChatCompletionRequest, FunctionDefinition, Message, ResponseFormat, Tool, ToolChoice,
+};
 use serde_json::{Value, json};
 
 use crate::grammar::{Beginning, Calls, Grammars, Held, Part, Refused, Source, Writer};
@@ -18,7 +21,10 @@ pub(crate) enum Wanted<'a> {
     /// Calls and nothing else.
     Calls(Functions<'a>),
     /// A JSON value, or calls where the model may make some.
-    Json { value: Part, calls: Option<Functions<'a>> },
+    Json {
+        value: Part,
+        calls: Option<Functions<'a>>,
+    },
     /// Anything; but calls, once begun, keep to their schemas.
     FreeCalls(Functions<'a>, Watch),
     /// What a grammar of the client's own allows.
@@ -34,11 +40,16 @@ pub(crate) struct Functions<'a> {
 
 impl Functions<'_> {
     fn calls(&self, all_strict: bool) -> Calls<'_> {
-        Calls { functions: &self.all, several: self.several, all_strict }
+        Calls {
+            functions: &self.all,
+            several: self.several,
+            all_strict,
+        }
     }
 }
 
-/// The syntax that an answer is read by: that of the tools which the model is told of, where its template knows nothing of any.
+/// The syntax that an answer is read by: that of the tools which the model is told of, where its
+/// template knows nothing of any.
 pub(crate) fn syntax(request: &ChatCompletionRequest, model: Syntax) -> Syntax {
     let functions = request.callable_functions();
     if !functions.is_empty() && !model.knows_tools() {
@@ -50,7 +61,8 @@ pub(crate) fn syntax(request: &ChatCompletionRequest, model: Syntax) -> Syntax {
     }
 }
 
-/// The messages as the template is to show them: with the functions told, where it cannot show tools itself.
+/// The messages as the template is to show them: with the functions told, where it cannot show
+/// tools itself.
 pub(crate) fn messages(request: &ChatCompletionRequest, model: Syntax) -> Cow<'_, [Message]> {
     if model.knows_tools() || request.callable_functions().is_empty() {
         Cow::Borrowed(&request.messages)
@@ -70,16 +82,23 @@ fn is_strict(function: &FunctionDefinition) -> bool {
 }
 
 /// What a request wants; none where any answer will do.
-pub(crate) fn wanted(request: &ChatCompletionRequest, syntax: Syntax) -> Result<Option<Wanted<'_>>, BackendError> {
+pub(crate) fn wanted(
+    request: &ChatCompletionRequest,
+    syntax: Syntax,
+) -> Result<Option<Wanted<'_>>, BackendError> {
     let functions = functions(request)?;
     let gbnf = gbnf(request)?;
     if let Some(text) = gbnf {
         return match (&request.response_format, request.must_call()) {
             (None | Some(ResponseFormat::Text), false) => Ok(Some(Wanted::Gbnf(text))),
-            (_, true) => {
-                Err(invalid("grammar", "'grammar' and a 'tool_choice' that requires a call exclude each other."))
-            }
-            _ => Err(invalid("grammar", "'grammar' and 'response_format' exclude each other.")),
+            (_, true) => Err(invalid(
+                "grammar",
+                "'grammar' and a 'tool_choice' that requires a call exclude each other.",
+            )),
+            _ => Err(invalid(
+                "grammar",
+                "'grammar' and 'response_format' exclude each other.",
+            )),
         };
     }
     if request.must_call() {
@@ -87,18 +106,27 @@ pub(crate) fn wanted(request: &ChatCompletionRequest, syntax: Syntax) -> Result<
     }
     let may_call = !functions.all.is_empty() && syntax.knows_tools();
     if let Some(value) = value(request) {
-        return Ok(Some(Wanted::Json { value, calls: may_call.then_some(functions) }));
+        return Ok(Some(Wanted::Json {
+            value,
+            calls: may_call.then_some(functions),
+        }));
     }
     // A model that was not trained to call is held to the form in any case.
-    let held = may_call && (syntax.is_told_of_tools() || functions.all.iter().copied().any(is_strict));
-    Ok(syntax.watch().filter(|_| held).map(|watch| Wanted::FreeCalls(functions, watch)))
+    let held =
+        may_call && (syntax.is_told_of_tools() || functions.all.iter().copied().any(is_strict));
+    Ok(syntax
+        .watch()
+        .filter(|_| held)
+        .map(|watch| Wanted::FreeCalls(functions, watch)))
 }
 
 /// The field of a request that says what its answer is held to.
 pub(crate) fn field(request: &ChatCompletionRequest) -> &'static str {
     if gbnf(request).is_ok_and(|gbnf| gbnf.is_some()) {
         "grammar"
-    } else if request.must_call() || matches!(request.response_format, None | Some(ResponseFormat::Text)) {
+    } else if request.must_call()
+        || matches!(request.response_format, None | Some(ResponseFormat::Text))
+    {
         "tools"
     } else {
         "response_format"
@@ -113,15 +141,25 @@ pub(crate) async fn hold(
     syntax: Syntax,
     begins: Begins,
 ) -> Result<Held, BackendError> {
-    let writer = Writer { syntax: &syntax, vocabulary: grammars.vocabulary() };
-    let mut beginning = Beginning { reasoning: syntax.reasoning(), begins, trigger: None };
+    let writer = Writer {
+        syntax: &syntax,
+        vocabulary: grammars.vocabulary(),
+    };
+    let mut beginning = Beginning {
+        reasoning: syntax.reasoning(),
+        begins,
+        trigger: None,
+    };
     let source = match wanted {
         Wanted::Calls(functions) => writer.calls(functions.calls(true)),
-        Wanted::Json { value, calls } => writer.answer(value, calls.as_ref().map(|calls| calls.calls(false))),
+        Wanted::Json { value, calls } => {
+            writer.answer(value, calls.as_ref().map(|calls| calls.calls(false)))
+        }
         Wanted::FreeCalls(functions, Watch::Mark(trigger)) => {
             beginning.trigger = Some(trigger);
             if syntax.is_told_of_tools() {
-                // All are held to their schemas where these can be held to; else those that are `strict`, or there is an error.
+                // All are held to their schemas where these can be held to; else those that are
+                // `strict`, or there is an error.
                 let all = writer.rest_of_calls(functions.calls(true), trigger.mark);
                 if let Ok(grammar) = grammars.compile(all).await {
                     return Ok(Held::new(grammars.vocabulary(), grammar, beginning));
@@ -139,23 +177,39 @@ pub(crate) async fn hold(
         Wanted::Gbnf(text) => {
             if !syntax.answer_head().is_empty() {
                 // All that comes before the answer's own message is free.
-                let before = Tags { open: syntax.answer_head(), close: syntax.answer_head() };
-                beginning = Beginning { reasoning: Some(before), begins: Begins::Reasoning, trigger: None };
+                let before = Tags {
+                    open: syntax.answer_head(),
+                    close: syntax.answer_head(),
+                };
+                beginning = Beginning {
+                    reasoning: Some(before),
+                    begins: Begins::Reasoning,
+                    trigger: None,
+                };
             }
             Source::Gbnf(text.to_owned())
         }
     };
-    let grammar = grammars.compile(source).await.map_err(|why| refused(why, request))?;
+    let grammar = grammars
+        .compile(source)
+        .await
+        .map_err(|why| refused(why, request))?;
     Ok(Held::new(grammars.vocabulary(), grammar, beginning))
 }
 
 fn functions(request: &ChatCompletionRequest) -> Result<Functions<'_>, BackendError> {
     let all = request.callable_functions();
     if all.is_empty() && request.must_call() {
-        return Err(invalid("tool_choice", "'tool_choice' names a function that is not among 'tools'."));
+        return Err(invalid(
+            "tool_choice",
+            "'tool_choice' names a function that is not among 'tools'.",
+        ));
     }
     let one = matches!(request.tool_choice, Some(ToolChoice::Function(_)));
-    Ok(Functions { all, several: !one && request.parallel_tool_calls != Some(false) })
+    Ok(Functions {
+        all,
+        several: !one && request.parallel_tool_calls != Some(false),
+    })
 }
 
 fn value(request: &ChatCompletionRequest) -> Option<Part> {
@@ -165,7 +219,11 @@ fn value(request: &ChatCompletionRequest) -> Option<Part> {
         ResponseFormat::JsonObject => Some(Part::new("value", "response_format", &any_object)),
         ResponseFormat::JsonSchema(format) => {
             let schema = format.schema.as_ref().unwrap_or(&any_object);
-            Some(Part::new("value", "response_format.json_schema.schema", schema))
+            Some(Part::new(
+                "value",
+                "response_format.json_schema.schema",
+                schema,
+            ))
         }
     }
 }
@@ -174,15 +232,27 @@ fn gbnf(request: &ChatCompletionRequest) -> Result<Option<&str>, BackendError> {
     match request.extra.get("grammar") {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(text.as_str()).filter(|text| !text.is_empty())),
-        Some(_) => Err(invalid("grammar", "'grammar' must be a string: a grammar in GBNF.")),
+        Some(_) => Err(invalid(
+            "grammar",
+            "'grammar' must be a string: a grammar in GBNF.",
+        )),
     }
 }
 
-/// Where the client wrote what a grammar knows by the name of its function: `tools[NAME]…` by its place.
+/// Where the client wrote what a grammar knows by the name of its function: `tools[NAME]…` by its
+/// place.
 fn place(param: String, request: &ChatCompletionRequest) -> String {
-    let named = param.strip_prefix("tools[").and_then(|rest| rest.split_once(']'));
-    let Some((name, within)) = named else { return param };
-    let is_it = |tool: &Tool| tool.function.as_ref().is_some_and(|function| function.name == name);
+    let named = param
+        .strip_prefix("tools[")
+        .and_then(|rest| rest.split_once(']'));
+    let Some((name, within)) = named else {
+        return param;
+    };
+    let is_it = |tool: &Tool| {
+        tool.function
+            .as_ref()
+            .is_some_and(|function| function.name == name)
+    };
     let at = request.tools.iter().flatten().position(is_it);
     at.map_or_else(|| param.clone(), |at| format!("tools[{at}]{within}"))
 }
@@ -196,7 +266,11 @@ fn refused(Refused { param, message }: Refused, request: &ChatCompletionRequest)
         return invalid(&param, &format!("Invalid grammar: {message}."));
     }
     let message = format!("Invalid schema for '{param}': {message}.");
-    BackendError::InvalidRequest { message, param: Some(param), code: Some("invalid_json_schema".to_owned()) }
+    BackendError::InvalidRequest {
+        message,
+        param: Some(param),
+        code: Some("invalid_json_schema".to_owned()),
+    }
 }
 
 fn invalid(param: &str, message: &str) -> BackendError {

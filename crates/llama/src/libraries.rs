@@ -1,5 +1,6 @@
-//! A portable build's libraries: ggml's arithmetic is there once for each generation of processors, and the best that this one can run
-//! is loaded at the start. Which that is decides ggml itself: each library tells, before anything else of it runs, how well it fits.
+//! A portable build's libraries: ggml's arithmetic is there once for each generation of processors,
+//! and the best that this one can run is loaded at the start. Which that is decides ggml itself:
+//! each library tells, before anything else of it runs, how well it fits.
 //!
 //! Nothing here is in other builds: they have one such library, within the program.
 
@@ -9,12 +10,18 @@ use std::path::{Path, PathBuf};
 const ANY: &str = "libggml-";
 const FOR_PROCESSORS: &str = "libggml-cpu-";
 
-/// Loads the best library of each kind. Before llama.cpp is told to begin; where nothing is found, it then has no device to compute on.
+/// Loads the best library of each kind. Before llama.cpp is told to begin; where nothing is found,
+/// it then has no device to compute on.
 pub(crate) fn load() {
     let program = std::env::current_exe().ok();
-    match program.as_deref().and_then(|program| folder(program, holds_libraries)) {
+    match program
+        .as_deref()
+        .and_then(|program| folder(program, holds_libraries))
+    {
         // llama.cpp takes UTF-8 only.
-        Some(folder) if folder.to_str().is_some() => llama_cpp_2::llama_backend::load_backends_from_path(&folder),
+        Some(folder) if folder.to_str().is_some() => {
+            llama_cpp_2::llama_backend::load_backends_from_path(&folder)
+        }
         Some(folder) => {
             tracing::error!(folder = %folder.display(), "the folder of the libraries has a name that is no UTF-8")
         }
@@ -23,21 +30,29 @@ pub(crate) fn load() {
     }
 }
 
-/// Where the libraries of this program are: what is built with `make dist` has them in `lib/loggia`, beside `bin`. Or right beside
-/// the program, for those who unpack all into one folder.
+/// Where the libraries of this program are: what is built with `make dist` has them in
+/// `lib/loggia`, beside `bin`. Or right beside the program, for those who unpack all into one
+/// folder.
 fn folder(program: &Path, holds_libraries: impl Fn(&Path) -> bool) -> Option<PathBuf> {
     let bin = program.parent()?;
     let beside_bin = bin.parent().map(|root| root.join("lib/loggia"));
-    beside_bin.into_iter().chain([bin.to_owned()]).find(|folder| holds_libraries(folder))
+    beside_bin
+        .into_iter()
+        .chain([bin.to_owned()])
+        .find(|folder| holds_libraries(folder))
 }
 
 fn holds_libraries(folder: &Path) -> bool {
     let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    files.into_iter().any(|file| file.file_name().to_str().is_some_and(|name| name.starts_with(ANY)))
+    files.into_iter().any(|file| {
+        file.file_name()
+            .to_str()
+            .is_some_and(|name| name.starts_with(ANY))
+    })
 }
 
-/// The generation of processors that the loaded library is for, as ggml names it: `haswell`, `zen4`. None where the system does not
-/// tell what is loaded.
+/// The generation of processors that the loaded library is for, as ggml names it: `haswell`,
+/// `zen4`. None where the system does not tell what is loaded.
 pub(crate) fn loaded_for() -> Option<String> {
     let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
     maps.lines().find_map(generation).map(str::to_owned)
@@ -57,8 +72,14 @@ mod tests {
     fn libraries_lie_beside_bin_or_beside_the_program() {
         let program = Path::new("/opt/loggia-0.1.0/bin/loggia");
         let found = |there: &str| folder(program, |folder| folder == Path::new(there));
-        assert_eq!(found("/opt/loggia-0.1.0/lib/loggia"), Some("/opt/loggia-0.1.0/lib/loggia".into()));
-        assert_eq!(found("/opt/loggia-0.1.0/bin"), Some("/opt/loggia-0.1.0/bin".into()));
+        assert_eq!(
+            found("/opt/loggia-0.1.0/lib/loggia"),
+            Some("/opt/loggia-0.1.0/lib/loggia".into())
+        );
+        assert_eq!(
+            found("/opt/loggia-0.1.0/bin"),
+            Some("/opt/loggia-0.1.0/bin".into())
+        );
         assert_eq!(found("/usr/lib"), None);
         assert_eq!(folder(Path::new("/"), |_| true), None);
     }
@@ -67,7 +88,10 @@ mod tests {
     fn the_loaded_library_says_which_processors_it_is_for() {
         let line = "7f0c-7f0d r-xp 00002000 fe:00 3817 /opt/a folder/lib/loggia/libggml-cpu-zen4.so.0.16.1";
         assert_eq!(generation(line), Some("zen4"));
-        assert_eq!(generation("7f0c-7f0d r-xp 00002000 fe:00 3817 /lib/libggml-base.so.0"), None);
+        assert_eq!(
+            generation("7f0c-7f0d r-xp 00002000 fe:00 3817 /lib/libggml-base.so.0"),
+            None
+        );
         assert_eq!(generation("7f0c-7f0d rw-p 00000000 00:00 0"), None);
     }
 

@@ -1,4 +1,5 @@
-//! A loaded model: its file, its vocabulary, its chat template. Immutable, and shared by the engine and whoever makes prompts.
+//! A loaded model: its file, its vocabulary, its chat template. Immutable, and shared by the engine
+//! and whoever makes prompts.
 
 use std::path::Path;
 use std::sync::OnceLock;
@@ -57,7 +58,8 @@ pub(crate) struct Facts {
     pub(crate) file_bytes: u64,
     /// Stands for the weights in a fingerprint.
     pub(crate) identity: String,
-    /// Whether a sequence can be cut anywhere. Recurrent and hybrid models keep one state, not one for each token.
+    /// Whether a sequence can be cut anywhere. Recurrent and hybrid models keep one state, not one
+    /// for each token.
     pub(crate) can_roll_back: bool,
 }
 
@@ -65,7 +67,10 @@ impl Facts {
     /// From a file's header, and from what llama.cpp makes of it.
     pub(crate) fn of(gguf: &Gguf, llama: &LlamaModel) -> Self {
         Self {
-            architecture: gguf.text("general.architecture").unwrap_or_default().to_owned(),
+            architecture: gguf
+                .text("general.architecture")
+                .unwrap_or_default()
+                .to_owned(),
             vocabulary: usize::try_from(llama.n_vocab()).unwrap_or(0),
             trained_context: gguf.trained_context(),
             parameters: llama.n_params(),
@@ -81,13 +86,21 @@ impl Model {
     pub(crate) fn load(options: &LlamaOptions) -> Result<Self, LoadError> {
         let gguf = Gguf::read(&options.path)?;
         // Before llama.cpp loads gigabytes for it in vain.
-        let lora =
-            options.lora.as_ref().map(|lora| Ok::<_, LoadError>((lora, adapter::read(lora, &gguf)?))).transpose()?;
+        let lora = options
+            .lora
+            .as_ref()
+            .map(|lora| Ok::<_, LoadError>((lora, adapter::read(lora, &gguf)?)))
+            .transpose()?;
         let draft = options.draft.as_ref();
-        let draft = draft.map(|draft| Ok::<_, LoadError>((draft, draft::read(draft, &gguf)?))).transpose()?;
+        let draft = draft
+            .map(|draft| Ok::<_, LoadError>((draft, draft::read(draft, &gguf)?)))
+            .transpose()?;
         let (mut llama, devices) = load_weights(&options.path, options.gpu_layers)?;
-        let adapter = lora.map(|(lora, header)| Adapter::load(lora, &header, &mut llama)).transpose()?;
-        let load_draft = |(draft, header)| DraftModel::load(draft, &header, options.gpu_layers, &llama);
+        let adapter = lora
+            .map(|(lora, header)| Adapter::load(lora, &header, &mut llama))
+            .transpose()?;
+        let load_draft =
+            |(draft, header)| DraftModel::load(draft, &header, options.gpu_layers, &llama);
         let draft = draft.map(load_draft).transpose()?;
         let sources = Sources::of(&gguf, options);
         let template = sources.compile(&llama, &options.path)?;
@@ -96,33 +109,57 @@ impl Model {
             facts.identity = format!("{} with {}", facts.identity, adapter.identity);
         }
         let syntax = sources.syntax(&llama);
-        let syntax = if template.shows_tools() { syntax } else { syntax.without_tools() };
-        let markers = syntax.marks().filter_map(|mark| single_token(&llama, mark)).collect();
+        let syntax = if template.shows_tools() {
+            syntax
+        } else {
+            syntax.without_tools()
+        };
+        let markers = syntax
+            .marks()
+            .filter_map(|mark| single_token(&llama, mark))
+            .collect();
         let fill_in_the_middle = fill_in_the_middle(&llama);
-        let mut model =
-            Self { llama, facts, syntax, adapter, draft, devices, fill_in_the_middle, template, markers, longest: 0 };
+        let mut model = Self {
+            llama,
+            facts,
+            syntax,
+            adapter,
+            draft,
+            devices,
+            fill_in_the_middle,
+            template,
+            markers,
+            longest: 0,
+        };
         model.longest = model.longest_token();
         Ok(model)
     }
 
     /// A conversation as the text that the model is to go on with.
-    pub(crate) fn render(&self, conversation: &Conversation<'_>) -> Result<Rendered, TemplateError> {
+    pub(crate) fn render(
+        &self,
+        conversation: &Conversation<'_>,
+    ) -> Result<Rendered, TemplateError> {
         self.template.render(conversation)
     }
 
     /// The tokens of such a text.
     pub(crate) fn prompt(&self, text: &str) -> Prompt {
-        Prompt { tokens: self.tokenize(text), begins: self.syntax.begins_after(text) }
+        Prompt {
+            tokens: self.tokenize(text),
+            begins: self.syntax.begins_after(text),
+        }
     }
 
-    /// Whether a text has more than so many tokens, for sure and without a look at it: to count the tokens of megabytes takes seconds.
+    /// Whether a text has more than so many tokens, for sure and without a look at it: to count the
+    /// tokens of megabytes takes seconds.
     pub(crate) fn is_longer_for_sure(&self, text: &str, tokens: usize) -> bool {
         // Twice, for what a tokenizer may leave out of a text.
         text.len() > 2 * self.longest.saturating_mul(tokens)
     }
 
-    /// The tokens of a text in which special tokens are written out, with the one that begins every text where the model wants
-    /// it and the text does not have it.
+    /// The tokens of a text in which special tokens are written out, with the one that begins every
+    /// text where the model wants it and the text does not have it.
     pub(crate) fn tokenize(&self, text: &str) -> Vec<Token> {
         let mut tokens = self.tokenize_on(text);
         if let Some(bos) = self.begin().filter(|bos| tokens.first() != Some(bos)) {
@@ -143,7 +180,10 @@ impl Model {
 
     fn tokens(&self, text: &str, special: bool) -> Vec<Token> {
         let tokens = self.llama.vocab().tokenize(text.as_bytes(), false, special);
-        tokens.into_iter().map(|token| token.0.cast_unsigned()).collect()
+        tokens
+            .into_iter()
+            .map(|token| token.0.cast_unsigned())
+            .collect()
     }
 
     /// The token that begins every text, where the model wants one.
@@ -156,7 +196,8 @@ impl Model {
         Token::try_from(self.llama.vocab().bos().0).ok()
     }
 
-    /// Appends the bytes of a token's text; control tokens have none, but for the markers that are read.
+    /// Appends the bytes of a token's text; control tokens have none, but for the markers that are
+    /// read.
     pub(crate) fn append_piece(&self, token: Token, bytes: &mut Vec<u8>) {
         bytes.reserve(32);
         self.llama.vocab().token_to_piece_into(
@@ -169,7 +210,9 @@ impl Model {
 
     /// Appends the bytes of a token's text, special tokens written out.
     pub(crate) fn append_written(&self, token: Token, bytes: &mut Vec<u8>) {
-        self.llama.vocab().token_to_piece_into(LlamaToken(token.cast_signed()), bytes, true, None);
+        self.llama
+            .vocab()
+            .token_to_piece_into(LlamaToken(token.cast_signed()), bytes, true, None);
     }
 
     fn longest_token(&self) -> usize {
@@ -179,7 +222,8 @@ impl Model {
             self.append_piece(token, &mut bytes);
             bytes.len()
         });
-        // Control tokens have no text here, and are written out in prompts: none is longer than this.
+        // Control tokens have no text here, and are written out in prompts: none is longer than
+        // this.
         lengths.max().unwrap_or(0).max(64)
     }
 
@@ -192,7 +236,10 @@ impl Model {
             bytes.shrink_to_fit();
             bytes
         };
-        let markers = self.syntax.marks().filter_map(|mark| Some((mark, single_token(&self.llama, mark)?)));
+        let markers = self
+            .syntax
+            .marks()
+            .filter_map(|mark| Some((mark, single_token(&self.llama, mark)?)));
         Words {
             tokens: tokens().map(text).collect(),
             ends: tokens().filter(|&token| self.ends(token)).collect(),
@@ -206,13 +253,17 @@ impl Model {
     }
 }
 
-/// Whether a model keeps one state for all tokens, and not a part for each of them: then nothing can be taken back.
+/// Whether a model keeps one state for all tokens, and not a part for each of them: then nothing
+/// can be taken back.
 pub(crate) fn keeps_one_state(llama: &LlamaModel) -> bool {
     llama.is_recurrent() || llama.is_hybrid()
 }
 
 /// Has llama.cpp load a file whose header has been checked. Tells what it will be computed on, too.
-pub(crate) fn load_weights(path: &Path, gpu_layers: Option<u32>) -> Result<(LlamaModel, String), LoadError> {
+pub(crate) fn load_weights(
+    path: &Path,
+    gpu_layers: Option<u32>,
+) -> Result<(LlamaModel, String), LoadError> {
     processor::check()?;
     let llama_cpp = backend();
     let devices = devices::for_layers(gpu_layers)?;
@@ -221,12 +272,15 @@ pub(crate) fn load_weights(path: &Path, gpu_layers: Option<u32>) -> Result<(Llam
         Some(layers) => params.with_n_gpu_layers(layers),
         None => params,
     };
-    let refused = |_| LoadError::Refused { path: path.to_owned() };
+    let refused = |_| LoadError::Refused {
+        path: path.to_owned(),
+    };
     let llama = LlamaModel::load_from_file(llama_cpp, path, &params).map_err(refused)?;
     Ok((llama, devices))
 }
 
-/// llama.cpp's global state, made once and kept to the end of the process; its log goes to `tracing` from then on.
+/// llama.cpp's global state, made once and kept to the end of the process; its log goes to
+/// `tracing` from then on.
 pub(crate) fn backend() -> &'static LlamaBackend {
     static BACKEND: OnceLock<LlamaBackend> = OnceLock::new();
     BACKEND.get_or_init(|| {
@@ -247,7 +301,10 @@ struct Sources<'a> {
 impl<'a> Sources<'a> {
     fn of(gguf: &'a Gguf, options: &'a LlamaOptions) -> Self {
         match &options.chat_template {
-            Some(own) => Self { usual: Some(own), for_tools: None },
+            Some(own) => Self {
+                usual: Some(own),
+                for_tools: None,
+            },
             None => Self {
                 usual: gguf.text("tokenizer.chat_template"),
                 for_tools: gguf.text("tokenizer.chat_template.tool_use"),
@@ -262,11 +319,17 @@ impl<'a> Sources<'a> {
         let vocab = llama.vocab();
         let written = |token: LlamaToken| {
             let text = if token.0 < 0 { None } else { vocab.text(token) };
-            text.map(|text| text.to_string_lossy().into_owned()).unwrap_or_default()
+            text.map(|text| text.to_string_lossy().into_owned())
+                .unwrap_or_default()
         };
-        let special = Special { bos: written(vocab.bos()), eos: written(vocab.eos()) };
-        Template::new(self.usual, self.for_tools, special)
-            .map_err(|source| LoadError::Template { path: path.to_owned(), source })
+        let special = Special {
+            bos: written(vocab.bos()),
+            eos: written(vocab.eos()),
+        };
+        Template::new(self.usual, self.for_tools, special).map_err(|source| LoadError::Template {
+            path: path.to_owned(),
+            source,
+        })
     }
 
     fn syntax(&self, llama: &LlamaModel) -> Syntax {
@@ -277,7 +340,11 @@ impl<'a> Sources<'a> {
 
 /// The token that a text is, where it is one.
 fn single_token(llama: &LlamaModel, text: &str) -> Option<Token> {
-    match llama.vocab().tokenize(text.as_bytes(), false, true).as_slice() {
+    match llama
+        .vocab()
+        .tokenize(text.as_bytes(), false, true)
+        .as_slice()
+    {
         [token] => Token::try_from(token.0).ok(),
         _ => None,
     }
@@ -287,5 +354,9 @@ fn fill_in_the_middle(llama: &LlamaModel) -> Option<FillInTheMiddle> {
     let vocab = llama.vocab();
     let known = |token: LlamaToken| Token::try_from(token.0).ok();
     let (before, after) = (known(vocab.fim_pre())?, known(vocab.fim_suf())?);
-    Some(FillInTheMiddle { before, after, between: known(vocab.fim_mid())? })
+    Some(FillInTheMiddle {
+        before,
+        after,
+        between: known(vocab.fim_mid())?,
+    })
 }

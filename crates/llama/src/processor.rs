@@ -1,23 +1,40 @@
-//! The instructions of the processor that the arithmetic uses: which those are, and whether this one has them. Without that check, the
-//! first product of two matrices would end the process with an illegal instruction.
+//! The instructions of the processor that the arithmetic uses: which those are, and whether this
+//! one has them. Without that check, the first product of two matrices would end the process with
+//! an illegal instruction.
 //!
-//! For x86-64 `llama-cpp-sys-2` turns on those below, whichever machine compiles; other architectures build for their baseline. A
-//! portable build has the arithmetic once for each generation of processors (`libraries`), and leaves out nobody.
+//! For x86-64 `llama-cpp-sys-2` turns on those below, whichever machine compiles; other
+//! architectures build for their baseline. A portable build has the arithmetic once for each
+//! generation of processors (`libraries`), and leaves out nobody.
 
 use crate::error::LoadError;
 
 /// Whether this processor can run the build.
 pub(crate) fn check() -> Result<(), LoadError> {
-    let missing: Vec<&str> = needed().into_iter().filter(|(_, there)| !there).map(|(name, _)| name).collect();
-    if missing.is_empty() { Ok(()) } else { Err(LoadError::Processor { missing: missing.join(", ") }) }
+    let missing: Vec<&str> = needed()
+        .into_iter()
+        .filter(|(_, there)| !there)
+        .map(|(name, _)| name)
+        .collect();
+    if missing.is_empty() {
+        Ok(())
+    } else {
+        Err(LoadError::Processor {
+            missing: missing.join(", "),
+        })
+    }
 }
 
-/// What the arithmetic is computed with, for people: instructions, or a generation of processors that has them.
+/// What the arithmetic is computed with, for people: instructions, or a generation of processors
+/// that has them.
 #[cfg(not(feature = "portable"))]
 pub(crate) fn instructions() -> String {
     let mut names: Vec<&str> = needed().into_iter().map(|(name, _)| name).collect();
     names.extend(of_this_very_machine());
-    if names.is_empty() { format!("{}'s baseline", std::env::consts::ARCH) } else { names.join(" ") }
+    if names.is_empty() {
+        format!("{}'s baseline", std::env::consts::ARCH)
+    } else {
+        names.join(" ")
+    }
 }
 
 #[cfg(feature = "portable")]
@@ -43,7 +60,8 @@ fn needed() -> Vec<(&'static str, bool)> {
     Vec::new()
 }
 
-/// What `-C target-cpu=native` adds; Rust's own code has them then too, so there is nothing left to check.
+/// What `-C target-cpu=native` adds; Rust's own code has them then too, so there is nothing left to
+/// check.
 #[cfg(not(feature = "portable"))]
 fn of_this_very_machine() -> impl Iterator<Item = &'static str> {
     let built_for = [
@@ -52,5 +70,8 @@ fn of_this_very_machine() -> impl Iterator<Item = &'static str> {
         ("AVX512_VNNI", cfg!(target_feature = "avx512vnni")),
         ("AVX512_BF16", cfg!(target_feature = "avx512bf16")),
     ];
-    built_for.into_iter().filter(|(_, built_for)| *built_for).map(|(name, _)| name)
+    built_for
+        .into_iter()
+        .filter(|(_, built_for)| *built_for)
+        .map(|(name, _)| name)
 }

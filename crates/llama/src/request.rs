@@ -27,8 +27,14 @@ pub(crate) fn generations(
 ) -> Result<Vec<Generation>, BackendError> {
     let sampling = sampling(request, known)?;
     let options = known.options;
-    let limit = request.token_limit().map(|most| usize::try_from(most).unwrap_or(0));
-    let stop = request.stop.as_ref().map(|stop| &stop.0).or(options.stop.as_ref());
+    let limit = request
+        .token_limit()
+        .map(|most| usize::try_from(most).unwrap_or(0));
+    let stop = request
+        .stop
+        .as_ref()
+        .map(|stop| &stop.0)
+        .or(options.stop.as_ref());
     let generation = Generation {
         prompt: prompt.clone(),
         context: options.context,
@@ -40,28 +46,50 @@ pub(crate) fn generations(
         shows_end: false,
         scored: None,
     };
-    Ok((0..request.choices()).map(|choice| generation.choice(choice)).collect())
+    Ok((0..request.choices())
+        .map(|choice| generation.choice(choice))
+        .collect())
 }
 
 /// The tools that the template is shown: those that may be called.
 pub(crate) fn tools(request: &ChatCompletionRequest) -> Vec<Tool> {
     let callable = request.callable_functions();
-    let is_callable = |tool: &&Tool| tool.function.as_ref().is_some_and(|function| callable.contains(&function));
-    request.tools.iter().flatten().filter(is_callable).cloned().collect()
+    let is_callable = |tool: &&Tool| {
+        tool.function
+            .as_ref()
+            .is_some_and(|function| callable.contains(&function))
+    };
+    request
+        .tools
+        .iter()
+        .flatten()
+        .filter(is_callable)
+        .cloned()
+        .collect()
 }
 
 impl Generation {
-    /// The same for another choice: each has a seed of its own, the first the one that was asked for.
+    /// The same for another choice: each has a seed of its own, the first the one that was asked
+    /// for.
     fn choice(&self, choice: usize) -> Self {
         let mut generation = self.clone();
-        generation.sampling.seed = self.sampling.seed.map(|seed| seed.wrapping_add(choice as u64));
+        generation.sampling.seed = self
+            .sampling
+            .seed
+            .map(|seed| seed.wrapping_add(choice as u64));
         generation
     }
 }
 
 fn top_logprobs(request: &ChatCompletionRequest) -> Option<usize> {
     let wanted = request.logprobs.unwrap_or(false);
-    wanted.then(|| request.top_logprobs.and_then(|top| usize::try_from(top).ok()).unwrap_or(0).min(20))
+    wanted.then(|| {
+        request
+            .top_logprobs
+            .and_then(|top| usize::try_from(top).ok())
+            .unwrap_or(0)
+            .min(20)
+    })
 }
 
 fn sampling(request: &ChatCompletionRequest, known: &Known<'_>) -> Result<Sampling, BackendError> {
@@ -70,14 +98,26 @@ fn sampling(request: &ChatCompletionRequest, known: &Known<'_>) -> Result<Sampli
     // OpenAI's own field, Ollama's, the default.
     let either = |own: Option<f32>, option: Option<f32>, usual| own.or(option).unwrap_or(usual);
     Ok(Sampling {
-        temperature: either(of_openai.temperature, options.temperature, usual.temperature),
+        temperature: either(
+            of_openai.temperature,
+            options.temperature,
+            usual.temperature,
+        ),
         top_p: either(of_openai.top_p, options.top_p, usual.top_p),
         top_k: options.top_k.unwrap_or(usual.top_k),
         min_p: options.min_p.unwrap_or(usual.min_p),
         // The bits, so that a negative seed is one too.
         seed: request.seed.or(options.seed).map(i64::cast_unsigned),
-        presence_penalty: either(of_openai.presence_penalty, options.presence_penalty, usual.presence_penalty),
-        frequency_penalty: either(of_openai.frequency_penalty, options.frequency_penalty, usual.frequency_penalty),
+        presence_penalty: either(
+            of_openai.presence_penalty,
+            options.presence_penalty,
+            usual.presence_penalty,
+        ),
+        frequency_penalty: either(
+            of_openai.frequency_penalty,
+            options.frequency_penalty,
+            usual.frequency_penalty,
+        ),
         repeat_penalty: options.repeat_penalty.unwrap_or(usual.repeat_penalty),
         repeat_last_n: options.repeat_last_n.unwrap_or(usual.repeat_last_n),
         logit_bias: logit_bias(request, known.vocabulary)?,
@@ -93,7 +133,10 @@ struct OfOpenAi {
 }
 
 fn of_openai(request: &ChatCompletionRequest, profile: Profile) -> OfOpenAi {
-    #[expect(clippy::cast_possible_truncation, reason = "sampling needs no more than an f32 holds")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "sampling needs no more than an f32 holds"
+    )]
     let number = |field: Option<f64>| field.map(|value| value as f32);
     let fields = OfOpenAi {
         temperature: number(request.temperature),
@@ -101,35 +144,54 @@ fn of_openai(request: &ChatCompletionRequest, profile: Profile) -> OfOpenAi {
         presence_penalty: number(request.presence_penalty),
         frequency_penalty: number(request.frequency_penalty),
     };
-    if profile == Profile::Original { as_the_original_did(&fields, request.seed.is_some()) } else { fields }
+    if profile == Profile::Original {
+        as_the_original_did(&fields, request.seed.is_some())
+    } else {
+        fields
+    }
 }
 
 /// `docs/dialects.md`, part 1: what the 2024 middleware made of sampling fields.
 fn as_the_original_did(fields: &OfOpenAi, has_seed: bool) -> OfOpenAi {
     let doubled = |field: Option<f32>| field.map(|value| value * 2.0);
     OfOpenAi {
-        temperature: if has_seed { Some(0.0) } else { doubled(fields.temperature) },
+        temperature: if has_seed {
+            Some(0.0)
+        } else {
+            doubled(fields.temperature)
+        },
         top_p: fields.top_p,
         presence_penalty: doubled(fields.presence_penalty),
         frequency_penalty: doubled(fields.frequency_penalty),
     }
 }
 
-fn logit_bias(request: &ChatCompletionRequest, vocabulary: usize) -> Result<Vec<(Token, f32)>, BackendError> {
+fn logit_bias(
+    request: &ChatCompletionRequest,
+    vocabulary: usize,
+) -> Result<Vec<(Token, f32)>, BackendError> {
     let entries = request.logit_bias.iter().flatten();
     let read = |(token, &bias): (&String, &f64)| {
-        let known =
-            token.parse::<Token>().ok().filter(|&token| usize::try_from(token).is_ok_and(|token| token < vocabulary));
-        #[expect(clippy::cast_possible_truncation, reason = "a bias is from -100 to 100")]
-        known
-            .map(|token| (token, bias as f32))
-            .ok_or_else(|| BackendError::no_such_token(token, u64::try_from(vocabulary).unwrap_or(u64::MAX)))
+        let known = token
+            .parse::<Token>()
+            .ok()
+            .filter(|&token| usize::try_from(token).is_ok_and(|token| token < vocabulary));
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "a bias is from -100 to 100"
+        )]
+        known.map(|token| (token, bias as f32)).ok_or_else(|| {
+            BackendError::no_such_token(token, u64::try_from(vocabulary).unwrap_or(u64::MAX))
+        })
     };
     entries.map(read).collect()
 }
 
 #[cfg(test)]
-#[expect(clippy::needless_pass_by_value, reason = "tests take `json!` as it comes")]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "tests take `json!` as it comes"
+)]
 mod tests {
     use serde_json::{Value, json};
 
@@ -137,10 +199,16 @@ mod tests {
 
     fn translate(fields: &Value, profile: Profile) -> Result<Vec<Generation>, BackendError> {
         let mut body = json!({"model": "m", "messages": [{"role": "user", "content": "x"}]});
-        body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        body.as_object_mut()
+            .unwrap()
+            .extend(fields.as_object().unwrap().clone());
         let request = serde_json::from_value(body).unwrap();
         let options = EngineOptions::of(&request, 2048)?;
-        let known = Known { profile, vocabulary: 1000, options: &options };
+        let known = Known {
+            profile,
+            vocabulary: 1000,
+            options: &options,
+        };
         generations(&request, &known, &Passage::from(vec![1, 2]), None)
     }
 
@@ -150,7 +218,9 @@ mod tests {
 
     fn refused(fields: Value) -> String {
         match translate(&fields, Profile::Openai).unwrap_err() {
-            BackendError::InvalidRequest { message, param, .. } => format!("{}: {message}", param.unwrap()),
+            BackendError::InvalidRequest { message, param, .. } => {
+                format!("{}: {message}", param.unwrap())
+            }
             other => panic!("{other}"),
         }
     }
@@ -159,7 +229,10 @@ mod tests {
     fn what_is_absent_has_openais_defaults() {
         let generation = one(json!({}));
         assert_eq!(generation.sampling, Sampling::default());
-        assert_eq!((generation.max_tokens, generation.top_logprobs), (None, None));
+        assert_eq!(
+            (generation.max_tokens, generation.top_logprobs),
+            (None, None)
+        );
     }
 
     #[test]
@@ -183,15 +256,25 @@ mod tests {
         };
         assert_eq!(generation.sampling, expected);
         assert_eq!(generation.stop, ["a", "b"]);
-        assert_eq!((generation.max_tokens, generation.top_logprobs), (Some(5), Some(3)));
+        assert_eq!(
+            (generation.max_tokens, generation.top_logprobs),
+            (Some(5), Some(3))
+        );
     }
 
     #[test]
     fn each_choice_has_a_seed_of_its_own() {
         let seeds = |fields| -> Vec<_> {
-            translate(&fields, Profile::Openai).unwrap().iter().map(|generation| generation.sampling.seed).collect()
+            translate(&fields, Profile::Openai)
+                .unwrap()
+                .iter()
+                .map(|generation| generation.sampling.seed)
+                .collect()
         };
-        assert_eq!(seeds(json!({"n": 3, "seed": 5})), [Some(5), Some(6), Some(7)]);
+        assert_eq!(
+            seeds(json!({"n": 3, "seed": 5})),
+            [Some(5), Some(6), Some(7)]
+        );
         assert_eq!(seeds(json!({"n": 2})), [None, None]);
     }
 
@@ -220,26 +303,60 @@ mod tests {
             ..Sampling::default()
         };
         assert_eq!(alone.sampling, sampling);
-        assert_eq!((alone.max_tokens, alone.stop, alone.context), (Some(5), vec!["a".to_owned()], 100));
+        assert_eq!(
+            (alone.max_tokens, alone.stop, alone.context),
+            (Some(5), vec!["a".to_owned()], 100)
+        );
         let both = one(json!({
             "temperature": 1.0, "top_p": 1.0, "seed": 3, "presence_penalty": 0, "frequency_penalty": 0, "max_tokens": 9,
             "stop": "b", "options": options
         }));
-        assert_eq!(both.sampling, Sampling { seed: Some(3), ..Sampling::default() });
-        assert_eq!((both.max_tokens, both.stop), (Some(9), vec!["b".to_owned()]));
+        assert_eq!(
+            both.sampling,
+            Sampling {
+                seed: Some(3),
+                ..Sampling::default()
+            }
+        );
+        assert_eq!(
+            (both.max_tokens, both.stop),
+            (Some(9), vec!["b".to_owned()])
+        );
     }
 
     #[test]
     fn the_original_profile_reads_sampling_fields_as_the_original_did() {
-        let original = |fields: Value| translate(&fields, Profile::Original).unwrap().remove(0).sampling;
-        let sampling = original(json!({"temperature": 0.5, "presence_penalty": 0.25, "frequency_penalty": 0.5}));
-        let expected =
-            Sampling { temperature: 1.0, presence_penalty: 0.5, frequency_penalty: 1.0, ..Sampling::default() };
+        let original = |fields: Value| {
+            translate(&fields, Profile::Original)
+                .unwrap()
+                .remove(0)
+                .sampling
+        };
+        let sampling = original(
+            json!({"temperature": 0.5, "presence_penalty": 0.25, "frequency_penalty": 0.5}),
+        );
+        let expected = Sampling {
+            temperature: 1.0,
+            presence_penalty: 0.5,
+            frequency_penalty: 1.0,
+            ..Sampling::default()
+        };
         assert_eq!(sampling, expected);
         let sampling = original(json!({"seed": 3}));
-        assert_eq!(sampling, Sampling { temperature: 0.0, seed: Some(3), ..Sampling::default() });
+        assert_eq!(
+            sampling,
+            Sampling {
+                temperature: 0.0,
+                seed: Some(3),
+                ..Sampling::default()
+            }
+        );
         let options = json!({"options": {"temperature": 0.5, "presence_penalty": 0.25}});
-        let expected = Sampling { temperature: 0.5, presence_penalty: 0.25, ..Sampling::default() };
+        let expected = Sampling {
+            temperature: 0.5,
+            presence_penalty: 0.25,
+            ..Sampling::default()
+        };
         assert_eq!(original(options), expected, "options mean what they say");
     }
 }

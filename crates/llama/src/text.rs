@@ -1,23 +1,28 @@
-//! From the bytes of tokens to text that may leave: whole characters only, and nothing that might turn out to be a stop string.
+//! From the bytes of tokens to text that may leave: whole characters only, and nothing that might
+//! turn out to be a stop string.
 //!
-//! Pure and stepped by hand. Which tokens there are, and when to end for other reasons, is decided elsewhere.
+//! Pure and stepped by hand. Which tokens there are, and when to end for other reasons, is decided
+//! elsewhere.
 
 /// What became of the text that was pushed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Pushed {
     /// Everything but a possible beginning of a stop string or of a character has been released.
     More,
-    /// A stop string was completed; what came before it has been released, and nothing will be any more.
+    /// A stop string was completed; what came before it has been released, and nothing will be any
+    /// more.
     Stopped,
 }
 
-/// Holds back what may not leave yet. However the bytes are cut into pushes, the text released is the same.
+/// Holds back what may not leave yet. However the bytes are cut into pushes, the text released is
+/// the same.
 #[derive(Debug)]
 pub(crate) struct Text {
     stops: Vec<String>,
     /// Bytes of a character that is not whole yet: three at most.
     bytes: Vec<u8>,
-    /// Characters held back because they may begin a stop string: fewer bytes than the longest of these.
+    /// Characters held back because they may begin a stop string: fewer bytes than the longest of
+    /// these.
     held: String,
     /// How many bytes of text have been seen, released or not.
     seen: usize,
@@ -26,7 +31,12 @@ pub(crate) struct Text {
 impl Text {
     pub(crate) fn new(stops: Vec<String>) -> Self {
         let stops = stops.into_iter().filter(|stop| !stop.is_empty()).collect();
-        Self { stops, bytes: Vec::new(), held: String::new(), seen: 0 }
+        Self {
+            stops,
+            bytes: Vec::new(),
+            held: String::new(),
+            seen: 0,
+        }
     }
 
     /// Takes the bytes of one token, and appends to `out` what may leave now.
@@ -38,7 +48,8 @@ impl Text {
         self.release(out)
     }
 
-    /// No more tokens will come. A character that was cut short leaves as U+FFFD, as any decoder shows it.
+    /// No more tokens will come. A character that was cut short leaves as U+FFFD, as any decoder
+    /// shows it.
     pub(crate) fn finish(&mut self, out: &mut String) {
         out.push_str(&self.held);
         self.held.clear();
@@ -97,10 +108,13 @@ fn take_characters(bytes: &mut Vec<u8>, text: &mut String) {
     bytes.drain(..taken);
 }
 
-/// Where the stop string that is completed first begins. First completed, and not first begun: a reader who sees the text
-/// come in character by character can choose by nothing else.
+/// Where the stop string that is completed first begins. First completed, and not first begun: a
+/// reader who sees the text come in character by character can choose by nothing else.
 fn first_stop(text: &str, stops: &[String]) -> Option<usize> {
-    let found = stops.iter().filter_map(|stop| text.find(stop.as_str()).map(|start| (start + stop.len(), start)));
+    let found = stops.iter().filter_map(|stop| {
+        text.find(stop.as_str())
+            .map(|start| (start + stop.len(), start))
+    });
     found.min().map(|(_end, start)| start)
 }
 
@@ -108,11 +122,18 @@ fn first_stop(text: &str, stops: &[String]) -> Option<usize> {
 fn possible_stop(text: &str, stops: &[String]) -> usize {
     let longest = |stop: &String| {
         let most = text.len().min(stop.len() - 1);
-        (1..=most).rev().find(|&len| text.as_bytes().ends_with(&stop.as_bytes()[..len])).unwrap_or(0)
+        (1..=most)
+            .rev()
+            .find(|&len| text.as_bytes().ends_with(&stop.as_bytes()[..len]))
+            .unwrap_or(0)
     };
     let keep = stops.iter().map(longest).max().unwrap_or(0);
-    // A stop string's first bytes may end inside a character only where that character is not whole, and `text` has whole ones.
-    debug_assert!(text.is_char_boundary(text.len() - keep), "a stop string begins with a whole character");
+    // A stop string's first bytes may end inside a character only where that character is not
+    // whole, and `text` has whole ones.
+    debug_assert!(
+        text.is_char_boundary(text.len() - keep),
+        "a stop string begins with a whole character"
+    );
     keep
 }
 
@@ -120,7 +141,8 @@ fn possible_stop(text: &str, stops: &[String]) -> usize {
 mod tests {
     use super::*;
 
-    /// Everything that leaves when `bytes` arrive cut at every `step` bytes, and whether a stop string ended it.
+    /// Everything that leaves when `bytes` arrive cut at every `step` bytes, and whether a stop
+    /// string ended it.
     fn run(bytes: &[u8], step: usize, stops: &[&str]) -> (String, bool) {
         let mut text = Text::new(stops.iter().map(|&stop| stop.to_owned()).collect());
         let mut out = String::new();
@@ -154,7 +176,10 @@ mod tests {
     #[test]
     fn bytes_that_are_no_character_become_the_replacement_character() {
         for step in 1..=4 {
-            assert_eq!(run(b"a\xffb\xc3", step, &[]), ("a\u{fffd}b\u{fffd}".to_owned(), false));
+            assert_eq!(
+                run(b"a\xffb\xc3", step, &[]),
+                ("a\u{fffd}b\u{fffd}".to_owned(), false)
+            );
         }
     }
 
@@ -162,15 +187,24 @@ mod tests {
     fn a_stop_string_is_found_however_the_text_is_cut() {
         let text = "one two STOP three";
         for step in 1..=text.len() {
-            assert_eq!(run(text.as_bytes(), step, &["STOP"]), ("one two ".to_owned(), true));
+            assert_eq!(
+                run(text.as_bytes(), step, &["STOP"]),
+                ("one two ".to_owned(), true)
+            );
         }
     }
 
     #[test]
     fn what_only_began_like_a_stop_string_leaves_in_the_end() {
         for step in 1..=6 {
-            assert_eq!(run("a STO".as_bytes(), step, &["STOP"]), ("a STO".to_owned(), false));
-            assert_eq!(run("STSTO!".as_bytes(), step, &["STOP"]), ("STSTO!".to_owned(), false));
+            assert_eq!(
+                run("a STO".as_bytes(), step, &["STOP"]),
+                ("a STO".to_owned(), false)
+            );
+            assert_eq!(
+                run("STSTO!".as_bytes(), step, &["STOP"]),
+                ("STSTO!".to_owned(), false)
+            );
         }
     }
 
@@ -184,7 +218,10 @@ mod tests {
     #[test]
     fn a_stop_string_of_many_bytes_a_character_is_found() {
         for step in 1..=20 {
-            assert_eq!(run("ja — 終わり mehr".as_bytes(), step, &["終わ"]), ("ja — ".to_owned(), true));
+            assert_eq!(
+                run("ja — 終わり mehr".as_bytes(), step, &["終わ"]),
+                ("ja — ".to_owned(), true)
+            );
         }
     }
 

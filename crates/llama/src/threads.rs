@@ -1,53 +1,78 @@
-//! How many threads compute a step, where nobody says: one for each core that this process may use. And how they wait for each other.
+//! How many threads compute a step, where nobody says: one for each core that this process may use.
+//! And how they wait for each other.
 //!
-//! Threads of a step wait for each other in every layer, so the slowest sets the pace. Two on one core (hyperthreads) share its
-//! arithmetic and gain nothing; one on a core that is slower by design holds up all others. llama.cpp's own programs count the same way.
+//! Threads of a step wait for each other in every layer, so the slowest sets the pace. Two on one
+//! core (hyperthreads) share its arithmetic and gain nothing; one on a core that is slower by
+//! design holds up all others. llama.cpp's own programs count the same way.
 
-/// Physical cores, the fast ones where there are two kinds, within what affinity and the container's quota leave to this process.
+/// Physical cores, the fast ones where there are two kinds, within what affinity and the
+/// container's quota leave to this process.
 pub(crate) fn of_this_machine() -> usize {
-    // The kernel's word on affinity and on the quota of a control group. Hyperthreads are processors to it.
+    // The kernel's word on affinity and on the quota of a control group. Hyperthreads are
+    // processors to it.
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     cores_of_this_process().map_or(processors, |cores| cores.clamp(1, processors))
 }
 
-/// Variables by which a user chooses how threads wait; the OpenMP runtimes of GCC, LLVM, Intel and Microsoft read them.
-const CHOSEN_BY_USERS: [&str; 4] = ["OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY"];
+/// Variables by which a user chooses how threads wait; the OpenMP runtimes of GCC, LLVM, Intel and
+/// Microsoft read them.
+const CHOSEN_BY_USERS: [&str; 4] = [
+    "OMP_WAIT_POLICY",
+    "GOMP_SPINCOUNT",
+    "KMP_BLOCKTIME",
+    "KMP_LIBRARY",
+];
 
-/// For GCC's runtime. The value is measured (`docs/engine.md`): some 10 microseconds, which is what it costs to sleep and to be woken. The others keep
-/// their own: the values that make them sleep at once cost half of the speed and more on a quiet machine.
+/// For GCC's runtime. The value is measured (`docs/engine.md`): some 10 microseconds, which is what
+/// it costs to sleep and to be woken. The others keep their own: the values that make them sleep at
+/// once cost half of the speed and more on a quiet machine.
 const CHOSEN: &[(&str, &str)] = &[("GOMP_SPINCOUNT", SPINS)];
 
 /// A turn of GCC's loop has a `pause` in it on x86, and nothing that takes time elsewhere.
-const SPINS: &str = if cfg!(any(target_arch = "x86", target_arch = "x86_64")) { "500" } else { "10000" };
+const SPINS: &str = if cfg!(any(target_arch = "x86", target_arch = "x86_64")) {
+    "500"
+} else {
+    "10000"
+};
 
-/// Environment variables for a process that runs an engine: how long threads of a step that wait for each other spin before they sleep.
+/// Environment variables for a process that runs an engine: how long threads of a step that wait
+/// for each other spin before they sleep.
 ///
-/// Without them, OpenMP runtimes spin for milliseconds at every layer. On a machine whose processors are all in use, a spinning thread keeps the
-/// processor from the very thread that it waits for, and an engine makes a tenth of its tokens or less. Nothing is returned where one of the variables is
-/// set, as `is_set` says: the user has chosen.
+/// Without them, OpenMP runtimes spin for milliseconds at every layer. On a machine whose
+/// processors are all in use, a spinning thread keeps the processor from the very thread that it
+/// waits for, and an engine makes a tenth of its tokens or less. Nothing is returned where one of
+/// the variables is set, as `is_set` says: the user has chosen.
 ///
-/// The runtimes read their variables when they are loaded, so a process cannot set them for itself. Set them where the process is started:
+/// The runtimes read their variables when they are loaded, so a process cannot set them for itself.
+/// Set them where the process is started:
 ///
 /// ```
 /// let mut command = std::process::Command::new("my-engine");
 /// command.envs(loggia_llama::waiting(|name| std::env::var_os(name).is_some()).iter().copied());
 /// ```
 pub fn waiting(is_set: impl Fn(&str) -> bool) -> &'static [(&'static str, &'static str)] {
-    if CHOSEN_BY_USERS.into_iter().any(is_set) { &[] } else { CHOSEN }
+    if CHOSEN_BY_USERS.into_iter().any(is_set) {
+        &[]
+    } else {
+        CHOSEN
+    }
 }
 
 #[cfg(target_os = "linux")]
 fn cores_of_this_process() -> Option<usize> {
     use std::fs::read_to_string;
     let status = read_to_string("/proc/self/status").ok()?;
-    let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
+    let allowed = status
+        .lines()
+        .find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
     // There on processors of Intel with two kinds of cores, and names the fast ones.
     let fast = read_to_string("/sys/devices/cpu_core/cpus").ok();
     let siblings = |processor: u32| {
         let folder = format!("/sys/devices/system/cpu/cpu{processor}/topology");
         let list = read_to_string(format!("{folder}/core_cpus_list"));
         // Its name before Linux 5.
-        list.or_else(|_| read_to_string(format!("{folder}/thread_siblings_list"))).ok()
+        list.or_else(|_| read_to_string(format!("{folder}/thread_siblings_list")))
+            .ok()
     };
     linux::cores(allowed, fast.as_deref(), siblings)
 }
@@ -66,11 +91,20 @@ mod linux {
     /// Linux is never built for more.
     const MOST: u32 = 8192;
 
-    /// Distinct cores of the allowed processors; of the fast ones alone, where any of them is allowed. Lists are Linux's: `0-3,8`.
-    pub(super) fn cores(allowed: &str, fast: Option<&str>, siblings: impl Fn(u32) -> Option<String>) -> Option<usize> {
+    /// Distinct cores of the allowed processors; of the fast ones alone, where any of them is
+    /// allowed. Lists are Linux's: `0-3,8`.
+    pub(super) fn cores(
+        allowed: &str,
+        fast: Option<&str>,
+        siblings: impl Fn(u32) -> Option<String>,
+    ) -> Option<usize> {
         let allowed = processors(allowed)?;
-        let fast = fast.and_then(processors).map(|fast| allowed.intersection(&fast).copied().collect());
-        let counted: BTreeSet<u32> = fast.filter(|fast: &BTreeSet<u32>| !fast.is_empty()).unwrap_or(allowed);
+        let fast = fast
+            .and_then(processors)
+            .map(|fast| allowed.intersection(&fast).copied().collect());
+        let counted: BTreeSet<u32> = fast
+            .filter(|fast: &BTreeSet<u32>| !fast.is_empty())
+            .unwrap_or(allowed);
         // A core goes by its first processor.
         let core = |&processor: &u32| {
             siblings(processor)
@@ -121,7 +155,13 @@ mod tests {
     #[test]
     fn slow_cores_are_left_out_where_a_fast_one_is_allowed() {
         // Four fast cores of two hyperthreads, and four slow ones.
-        let siblings = |processor: u32| if processor < 8 { paired(processor) } else { Some(processor.to_string()) };
+        let siblings = |processor: u32| {
+            if processor < 8 {
+                paired(processor)
+            } else {
+                Some(processor.to_string())
+            }
+        };
         assert_eq!(cores("0-11", Some("0-7\n"), siblings), Some(4));
         assert_eq!(cores("3,8-11", Some("0-7\n"), siblings), Some(1));
         assert_eq!(cores("8-11", Some("0-7\n"), siblings), Some(4));

@@ -1,4 +1,5 @@
-//! What a request gets: text, endings, counts, log-probabilities, refusals. Each against the default model.
+//! What a request gets: text, endings, counts, log-probabilities, refusals. Each against the
+//! default model.
 
 mod support;
 
@@ -14,9 +15,17 @@ async fn a_greeting_is_answered_and_counted() {
     let whole = ask(&llama, call("Hi", json!({"temperature": 0}))).await;
     assert_eq!(whole.text, "Hello! How can I assist you today?");
     assert_eq!(whole.finish, Some(FinishReason::Stop));
-    // As many as llama.cpp's own server counts: the template's system message is among them, the token that ends the answer is not.
+    // As many as llama.cpp's own server counts: the template's system message is among them, the
+    // token that ends the answer is not.
     let usage = whole.usage();
-    assert_eq!((usage.prompt_tokens, usage.completion_tokens, usage.total_tokens), (31, 9, 40));
+    assert_eq!(
+        (
+            usage.prompt_tokens,
+            usage.completion_tokens,
+            usage.total_tokens
+        ),
+        (31, 9, 40)
+    );
     assert_eq!(whole.cached(), 0);
 }
 
@@ -26,7 +35,10 @@ async fn max_tokens_is_kept_to_the_token() {
     for most in [1, 7] {
         let endless = json!({"max_tokens": most, "logit_bias": {"0": -100, "2": -100}});
         let whole = ask(&llama, call("Tell me a long story.", endless)).await;
-        assert_eq!((whole.finish, whole.usage().completion_tokens), (Some(FinishReason::Length), most));
+        assert_eq!(
+            (whole.finish, whole.usage().completion_tokens),
+            (Some(FinishReason::Length), most)
+        );
     }
 }
 
@@ -41,7 +53,10 @@ async fn an_answer_ends_where_the_context_does() {
         ),
     )
     .await;
-    assert_eq!((whole.finish, whole.usage().total_tokens), (Some(FinishReason::Length), 96));
+    assert_eq!(
+        (whole.finish, whole.usage().total_tokens),
+        (Some(FinishReason::Length), 96)
+    );
 }
 
 #[tokio::test]
@@ -49,10 +64,24 @@ async fn a_request_may_have_a_smaller_context_of_its_own() {
     let llama = open(|options| options.context = Some(512));
     let endless = json!({"temperature": 0, "logit_bias": {"2": -100}, "options": {"num_ctx": 64}});
     let whole = ask(&llama, call("Count.", endless)).await;
-    assert_eq!((whole.finish, whole.usage().total_tokens), (Some(FinishReason::Length), 64));
-    let refused = ask(&llama, call(&long_text("Read:", 100), json!({"num_ctx": 64}))).await.error;
+    assert_eq!(
+        (whole.finish, whole.usage().total_tokens),
+        (Some(FinishReason::Length), 64)
+    );
+    let refused = ask(
+        &llama,
+        call(&long_text("Read:", 100), json!({"num_ctx": 64})),
+    )
+    .await
+    .error;
     assert!(
-        matches!(refused, Some(BackendError::ContextLengthExceeded { prompt_tokens: Some(_), context: Some(64) })),
+        matches!(
+            refused,
+            Some(BackendError::ContextLengthExceeded {
+                prompt_tokens: Some(_),
+                context: Some(64)
+            })
+        ),
         "{refused:?}"
     );
 }
@@ -61,7 +90,10 @@ async fn a_request_may_have_a_smaller_context_of_its_own() {
 async fn a_prompt_that_does_not_fit_is_refused_with_both_numbers() {
     let llama = open(|options| options.context = Some(256));
     let whole = ask(&llama, call(&long_text("Read:", 400), json!({}))).await;
-    let Some(BackendError::ContextLengthExceeded { prompt_tokens: Some(prompt), context: Some(256) }) = whole.error
+    let Some(BackendError::ContextLengthExceeded {
+        prompt_tokens: Some(prompt),
+        context: Some(256),
+    }) = whole.error
     else {
         panic!("{:?}", whole.error);
     };
@@ -71,20 +103,36 @@ async fn a_prompt_that_does_not_fit_is_refused_with_both_numbers() {
 #[tokio::test]
 async fn a_prompt_that_is_too_long_for_sure_is_refused_without_being_counted() {
     let llama = open(|options| options.context = Some(256));
-    let refused = llama.chat(call(&long_text("Count this.", 200_000), json!({}))).await.err();
-    assert_eq!(refused, Some(BackendError::ContextLengthExceeded { prompt_tokens: None, context: Some(256) }));
+    let refused = llama
+        .chat(call(&long_text("Count this.", 200_000), json!({})))
+        .await
+        .err();
+    assert_eq!(
+        refused,
+        Some(BackendError::ContextLengthExceeded {
+            prompt_tokens: None,
+            context: Some(256)
+        })
+    );
 }
 
 #[tokio::test]
 async fn a_stop_string_that_straddles_tokens_ends_the_answer_before_it() {
     let llama = open(|_| ());
-    let count =
-        |stop| call("Count from one to ten in words.", json!({"temperature": 0, "stop": stop, "max_tokens": 60}));
+    let count = |stop| {
+        call(
+            "Count from one to ten in words.",
+            json!({"temperature": 0, "stop": stop, "max_tokens": 60}),
+        )
+    };
     let whole = ask(&llama, count(json!([]))).await;
     // Cut out of the middle of the answer, so that it begins and ends within tokens.
     let middle: String = whole.text.chars().skip(9).take(7).collect();
     let stopped = ask(&llama, count(json!(["nowhere to be found", middle]))).await;
-    assert_eq!(stopped.text, whole.text[..whole.text.find(&middle).unwrap()]);
+    assert_eq!(
+        stopped.text,
+        whole.text[..whole.text.find(&middle).unwrap()]
+    );
     assert_eq!(stopped.finish, Some(FinishReason::Stop));
 }
 
@@ -92,12 +140,20 @@ async fn a_stop_string_that_straddles_tokens_ends_the_answer_before_it() {
 async fn characters_of_several_tokens_leave_whole() {
     let llama = open(|_| ());
     let repeat = "Repeat exactly: 🦀🦀🦀 née 東京 🦀";
-    let reply = llama.chat(call(repeat, json!({"temperature": 0, "max_tokens": 60}))).await.unwrap();
+    let reply = llama
+        .chat(call(repeat, json!({"temperature": 0, "max_tokens": 60})))
+        .await
+        .unwrap();
     let mut events = reply.events;
     let mut text = String::new();
     while let Some(event) = events.next().await {
         if let Event::Chunk(chunk) = event.unwrap() {
-            text.extend(chunk.choices.into_iter().filter_map(|choice| choice.delta.content));
+            text.extend(
+                chunk
+                    .choices
+                    .into_iter()
+                    .filter_map(|choice| choice.delta.content),
+            );
         }
     }
     assert!(text.contains('🦀') && !text.contains('\u{fffd}'), "{text}");
@@ -106,10 +162,18 @@ async fn characters_of_several_tokens_leave_whole() {
 #[tokio::test]
 async fn the_same_seed_gives_the_same_text_and_another_seed_another() {
     let llama = open(|_| ());
-    let with =
-        |seed| call("Tell me a story about a lighthouse.", json!({"seed": seed, "temperature": 1.2, "max_tokens": 60}));
+    let with = |seed| {
+        call(
+            "Tell me a story about a lighthouse.",
+            json!({"seed": seed, "temperature": 1.2, "max_tokens": 60}),
+        )
+    };
     let first = ask(&llama, with(42)).await.text;
-    ask(&llama, call("Something else in between.", json!({"max_tokens": 20}))).await;
+    ask(
+        &llama,
+        call("Something else in between.", json!({"max_tokens": 20})),
+    )
+    .await;
     assert_eq!(ask(&llama, with(42)).await.text, first);
     assert_ne!(ask(&llama, with(43)).await.text, first);
 }
@@ -117,8 +181,16 @@ async fn the_same_seed_gives_the_same_text_and_another_seed_another() {
 #[tokio::test]
 async fn without_a_seed_each_answer_is_another() {
     let llama = open(|_| ());
-    let story = || call("Tell me a story about a lighthouse.", json!({"temperature": 1.5, "max_tokens": 40}));
-    assert_ne!(ask(&llama, story()).await.text, ask(&llama, story()).await.text);
+    let story = || {
+        call(
+            "Tell me a story about a lighthouse.",
+            json!({"temperature": 1.5, "max_tokens": 40}),
+        )
+    };
+    assert_ne!(
+        ask(&llama, story()).await.text,
+        ask(&llama, story()).await.text
+    );
 }
 
 #[tokio::test]
@@ -126,11 +198,21 @@ async fn log_probabilities_cover_the_text_and_name_the_likeliest() {
     let llama = open(|_| ());
     let fields = json!({"temperature": 0, "max_tokens": 8, "logprobs": true, "top_logprobs": 3});
     let whole = ask(&llama, call("What is the capital of France?", fields)).await;
-    assert_eq!(whole.logprobs.iter().map(|logprob| logprob.token.as_str()).collect::<String>(), whole.text);
+    assert_eq!(
+        whole
+            .logprobs
+            .iter()
+            .map(|logprob| logprob.token.as_str())
+            .collect::<String>(),
+        whole.text
+    );
     for logprob in &whole.logprobs {
         assert!(logprob.logprob <= 0.0);
         assert_eq!(logprob.top_logprobs.len(), 3);
-        assert_eq!(logprob.top_logprobs[0].token, logprob.token, "greedy takes the likeliest");
+        assert_eq!(
+            logprob.top_logprobs[0].token, logprob.token,
+            "greedy takes the likeliest"
+        );
         assert_eq!(logprob.bytes.as_deref(), Some(logprob.token.as_bytes()));
     }
 }
@@ -140,14 +222,27 @@ async fn a_stop_string_takes_the_log_probabilities_of_its_tokens_along() {
     let llama = open(|_| ());
     let fields = json!({"temperature": 0, "max_tokens": 30, "logprobs": true, "stop": " France"});
     let whole = ask(&llama, call("What is the capital of France?", fields)).await;
-    assert_eq!(whole.logprobs.iter().map(|logprob| logprob.token.as_str()).collect::<String>(), whole.text);
+    assert_eq!(
+        whole
+            .logprobs
+            .iter()
+            .map(|logprob| logprob.token.as_str())
+            .collect::<String>(),
+        whole.text
+    );
     assert!(!whole.text.contains("France"));
 }
 
 #[tokio::test]
 async fn several_choices_come_side_by_side_and_are_counted_together() {
     let llama = open(|_| ());
-    let reply = llama.chat(call("Name a colour.", json!({"n": 3, "seed": 1, "max_tokens": 5}))).await.unwrap();
+    let reply = llama
+        .chat(call(
+            "Name a colour.",
+            json!({"n": 3, "seed": 1, "max_tokens": 5}),
+        ))
+        .await
+        .unwrap();
     let events: Vec<Event> = reply.events.map(Result::unwrap).collect().await;
     let mut ended = [0; 3];
     for event in &events {
@@ -160,31 +255,52 @@ async fn several_choices_come_side_by_side_and_are_counted_together() {
         }
     }
     assert_eq!(ended, [1, 1, 1]);
-    let Some(Event::Usage(usage)) = events.last() else { panic!("the usage comes last") };
+    let Some(Event::Usage(usage)) = events.last() else {
+        panic!("the usage comes last")
+    };
     assert!((3..=15).contains(&usage.completion_tokens), "{usage:?}");
-    assert!(usage.prompt_tokens < 40, "the prompt is counted once: {usage:?}");
+    assert!(
+        usage.prompt_tokens < 40,
+        "the prompt is counted once: {usage:?}"
+    );
 }
 
 #[tokio::test]
 async fn the_next_turn_of_a_chat_reads_only_what_is_new() {
     let llama = open(|_| ());
     let question = long_text("Summarise this in five words:", 300);
-    let first = ask(&llama, call(&question, json!({"temperature": 0, "max_tokens": 20}))).await;
+    let first = ask(
+        &llama,
+        call(&question, json!({"temperature": 0, "max_tokens": 20})),
+    )
+    .await;
     let turns = json!([
         {"role": "user", "content": question}, {"role": "assistant", "content": first.text}, {"role": "user", "content": "Shorter."}
     ]);
     let second = ask(&llama, call_with(turns, json!({"max_tokens": 5}))).await;
     let known = first.usage().prompt_tokens + first.usage().completion_tokens;
-    assert!(second.cached() + 8 >= known, "{} of {known} tokens were in the cache", second.cached());
+    assert!(
+        second.cached() + 8 >= known,
+        "{} of {known} tokens were in the cache",
+        second.cached()
+    );
     assert!(second.cached() < second.usage().prompt_tokens);
 }
 
 #[tokio::test]
 async fn a_prompt_read_from_the_cache_is_answered_like_one_read_anew() {
     let llama = open(|_| ());
-    let ask_it = || call(&long_text("Which animal jumps here?", 200), json!({"temperature": 0, "max_tokens": 12}));
+    let ask_it = || {
+        call(
+            &long_text("Which animal jumps here?", 200),
+            json!({"temperature": 0, "max_tokens": 12}),
+        )
+    };
     let (first, second) = (ask(&llama, ask_it()).await, ask(&llama, ask_it()).await);
-    assert_eq!((first.cached(), second.cached()), (0, first.usage().prompt_tokens - 1));
+    assert_eq!(
+        (first.cached(), second.cached()),
+        (0, first.usage().prompt_tokens - 1)
+    );
     assert_eq!(first.text, second.text);
 }
 

@@ -1,4 +1,5 @@
-//! What requests do to each other: nothing that one of them could complain of. Each against the default model.
+//! What requests do to each other: nothing that one of them could complain of. Each against the
+//! default model.
 
 mod support;
 
@@ -16,15 +17,29 @@ const LONG: Duration = Duration::from_mins(2);
 
 /// An answer that goes on until the context ends: the token that ends answers is forbidden.
 fn endless(text: &str) -> loggia_backend::ChatCall {
-    call(text, json!({"temperature": 0, "logit_bias": {"0": -100, "2": -100}}))
+    call(
+        text,
+        json!({"temperature": 0, "logit_bias": {"0": -100, "2": -100}}),
+    )
 }
 
 #[tokio::test]
 async fn streams_go_on_while_a_long_prompt_is_read() {
     let llama = open(|_| ());
-    let mut stream = llama.chat(endless("Tell me a story.")).await.unwrap().events;
+    let mut stream = llama
+        .chat(endless("Tell me a story."))
+        .await
+        .unwrap()
+        .events;
     next_text(&mut stream).await;
-    let mut newcomer = llama.chat(call(&long_text("Read this:", 2000), json!({"max_tokens": 3}))).await.unwrap().events;
+    let mut newcomer = llama
+        .chat(call(
+            &long_text("Read this:", 2000),
+            json!({"max_tokens": 3}),
+        ))
+        .await
+        .unwrap()
+        .events;
     let read_newcomer = next_text(&mut newcomer);
     tokio::pin!(read_newcomer);
     let mut meanwhile = 0;
@@ -46,11 +61,26 @@ async fn streams_go_on_while_a_long_prompt_is_read() {
 #[tokio::test]
 async fn a_reader_that_stalls_changes_no_other_stream() {
     let llama = open(|options| options.reader_buffer = 2);
-    let mut stalled = llama.chat(endless("Tell me a story.")).await.unwrap().events;
+    let mut stalled = llama
+        .chat(endless("Tell me a story."))
+        .await
+        .unwrap()
+        .events;
     next_text(&mut stalled).await;
-    let others = (0..3).map(|i| ask(&llama, call(&format!("Count to {i}."), json!({"max_tokens": 40}))));
-    let answers = tokio::time::timeout(LONG, join_all(others)).await.expect("the others go on");
-    assert!(answers.iter().all(|whole| whole.finish.is_some() && whole.error.is_none()));
+    let others = (0..3).map(|i| {
+        ask(
+            &llama,
+            call(&format!("Count to {i}."), json!({"max_tokens": 40})),
+        )
+    });
+    let answers = tokio::time::timeout(LONG, join_all(others))
+        .await
+        .expect("the others go on");
+    assert!(
+        answers
+            .iter()
+            .all(|whole| whole.finish.is_some() && whole.error.is_none())
+    );
     // It goes on where it stopped, with nothing lost.
     tokio::time::timeout(LONG, async {
         for _ in 0..10 {
@@ -67,7 +97,12 @@ async fn what_a_stalled_reader_gets_in_the_end_is_what_it_would_have_got() {
         options.reader_buffer = 2;
         options.parallel = 1;
     });
-    let question = || call("Tell me a story.", json!({"temperature": 0, "max_tokens": 30}));
+    let question = || {
+        call(
+            "Tell me a story.",
+            json!({"temperature": 0, "max_tokens": 30}),
+        )
+    };
     let usual = ask(&llama, question()).await;
     let mut events = llama.chat(question()).await.unwrap().events;
     let mut slow = next_text(&mut events).await;
@@ -80,11 +115,16 @@ async fn what_a_stalled_reader_gets_in_the_end_is_what_it_would_have_got() {
 #[tokio::test]
 async fn a_client_that_leaves_frees_its_slot() {
     let llama = open(|options| options.parallel = 1);
-    let mut leaving = llama.chat(endless("Tell me a story.")).await.unwrap().events;
+    let mut leaving = llama
+        .chat(endless("Tell me a story."))
+        .await
+        .unwrap()
+        .events;
     next_text(&mut leaving).await;
     drop(leaving);
-    let next =
-        tokio::time::timeout(LONG, ask(&llama, call("Hi", json!({"max_tokens": 3})))).await.expect("the slot is free");
+    let next = tokio::time::timeout(LONG, ask(&llama, call("Hi", json!({"max_tokens": 3}))))
+        .await
+        .expect("the slot is free");
     assert_eq!(next.finish, Some(FinishReason::Length));
 }
 
@@ -97,12 +137,20 @@ async fn a_client_that_leaves_while_its_prompt_is_read_frees_its_slot_within_a_s
     let to_read_it_all = began.elapsed();
     assert_eq!(whole.finish, Some(FinishReason::Length));
 
-    let mut leaving = llama.chat(call(&long_text("Now this:", 3000), json!({}))).await.unwrap().events;
+    let mut leaving = llama
+        .chat(call(&long_text("Now this:", 3000), json!({})))
+        .await
+        .unwrap()
+        .events;
     assert!(matches!(leaving.next().await, Some(Ok(Event::Waiting(_)))));
     let began = Instant::now();
     drop(leaving);
     ask(&llama, call("Hi", json!({"max_tokens": 1}))).await;
-    assert!(began.elapsed() < to_read_it_all / 2, "{:?} against {to_read_it_all:?}", began.elapsed());
+    assert!(
+        began.elapsed() < to_read_it_all / 2,
+        "{:?} against {to_read_it_all:?}",
+        began.elapsed()
+    );
 }
 
 #[tokio::test]
@@ -111,24 +159,48 @@ async fn a_client_that_leaves_the_queue_is_never_begun() {
         options.parallel = 1;
         options.queue = Some(1);
     });
-    let mut busy = llama.chat(endless("Tell me a story.")).await.unwrap().events;
+    let mut busy = llama
+        .chat(endless("Tell me a story."))
+        .await
+        .unwrap()
+        .events;
     next_text(&mut busy).await;
     let waiting = llama.chat(call("I wait.", json!({}))).await.unwrap();
-    let refused = llama.chat(call("I am one too many.", json!({}))).await.unwrap_err();
-    assert!(matches!(refused, BackendError::Busy { retry_after: Some(after) } if after >= Duration::from_secs(1)));
+    let refused = llama
+        .chat(call("I am one too many.", json!({})))
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(refused, BackendError::Busy { retry_after: Some(after) } if after >= Duration::from_secs(1))
+    );
     drop(waiting);
     // Its place in the queue is free at once.
-    let next = llama.chat(call("And I?", json!({"max_tokens": 2}))).await.unwrap();
+    let next = llama
+        .chat(call("And I?", json!({"max_tokens": 2})))
+        .await
+        .unwrap();
     drop(busy);
-    assert!(tokio::time::timeout(LONG, read(next.events)).await.unwrap().finish.is_some());
+    assert!(
+        tokio::time::timeout(LONG, read(next.events))
+            .await
+            .unwrap()
+            .finish
+            .is_some()
+    );
 }
 
 #[tokio::test]
 async fn eight_at_once_get_the_greedy_answers_that_each_gets_alone() {
     let llama = open(|options| options.parallel = 8);
-    let questions = ["France", "Italy", "Spain", "Japan", "Germany", "Russia", "Greece", "China"];
-    let question =
-        |land: &str| call(&format!("What is the capital of {land}?"), json!({"temperature": 0, "max_tokens": 6}));
+    let questions = [
+        "France", "Italy", "Spain", "Japan", "Germany", "Russia", "Greece", "China",
+    ];
+    let question = |land: &str| {
+        call(
+            &format!("What is the capital of {land}?"),
+            json!({"temperature": 0, "max_tokens": 6}),
+        )
+    };
     let together = join_all(questions.iter().map(|land| ask(&llama, question(land)))).await;
     for (land, whole) in questions.iter().zip(together) {
         assert_eq!(ask(&llama, question(land)).await.text, whole.text, "{land}");
@@ -144,17 +216,30 @@ async fn a_beginning_that_eight_share_is_read_once() {
         support::call_with(messages, json!({"max_tokens": 2}))
     };
     let answers = join_all((0..8).map(|i| ask(&llama, question(i)))).await;
-    let read: u64 = answers.iter().map(|whole| whole.usage().prompt_tokens - whole.cached()).sum();
+    let read: u64 = answers
+        .iter()
+        .map(|whole| whole.usage().prompt_tokens - whole.cached())
+        .sum();
     let prompt = answers[0].usage().prompt_tokens;
-    assert!(read < prompt + 8 * 40, "{read} tokens were read for 8 prompts of {prompt}");
+    assert!(
+        read < prompt + 8 * 40,
+        "{read} tokens were read for 8 prompts of {prompt}"
+    );
 }
 
 #[tokio::test]
 async fn when_the_engine_goes_its_streams_end_with_an_error() {
     let llama = open(|_| ());
-    let mut events = llama.chat(endless("Tell me a story.")).await.unwrap().events;
+    let mut events = llama
+        .chat(endless("Tell me a story."))
+        .await
+        .unwrap()
+        .events;
     next_text(&mut events).await;
     drop(llama);
     let whole = tokio::time::timeout(LONG, read(events)).await.unwrap();
-    assert!(matches!(whole.error, Some(BackendError::CutShort { .. })), "{whole:?}");
+    assert!(
+        matches!(whole.error, Some(BackendError::CutShort { .. })),
+        "{whole:?}"
+    );
 }

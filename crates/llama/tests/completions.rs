@@ -1,5 +1,5 @@
-//! The older completions: a text as it is, token ids, several texts of one prompt. Against the default model; what llama.cpp's own server
-//! makes of the same prompts is what is expected.
+//! The older completions: a text as it is, token ids, several texts of one prompt. Against the
+//! default model; what llama.cpp's own server makes of the same prompts is what is expected.
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 mod support;
@@ -34,10 +34,20 @@ async fn a_text_is_continued_without_a_template_as_llama_cpps_server_does() {
     let whole = complete(&llama, json!({"prompt": "Once upon a time"})).await;
     let expected = ", the city of New Haven was a thriving metropolis, with towering skyscrapers and bustling streets. \
         But as the years went by";
-    assert_eq!((whole.text.as_str(), whole.finish), (expected, Some(FinishReason::Length)));
-    assert_eq!((whole.usage().prompt_tokens, whole.usage().completion_tokens), (4, 24));
+    assert_eq!(
+        (whole.text.as_str(), whole.finish),
+        (expected, Some(FinishReason::Length))
+    );
+    assert_eq!(
+        (whole.usage().prompt_tokens, whole.usage().completion_tokens),
+        (4, 24)
+    );
     // A special token that is written out is one.
-    let whole = complete(&llama, json!({"prompt": "The capital of France is<|im_end|>", "max_tokens": 12})).await;
+    let whole = complete(
+        &llama,
+        json!({"prompt": "The capital of France is<|im_end|>", "max_tokens": 12}),
+    )
+    .await;
     assert_eq!(whole.text, "\nassistant\nThe capital of France is Paris.");
     assert_eq!(whole.usage().prompt_tokens, 6);
 }
@@ -48,11 +58,17 @@ async fn token_ids_are_taken_as_they_are_and_checked_against_the_vocabulary() {
     let of_text = complete(&llama, json!({"prompt": "Once upon a time"})).await;
     for prompt in [json!(ONCE), json!([ONCE])] {
         let of_tokens = complete(&llama, json!({"prompt": prompt})).await;
-        assert_eq!((of_tokens.text.as_str(), of_tokens.usage().prompt_tokens), (of_text.text.as_str(), 4));
+        assert_eq!(
+            (of_tokens.text.as_str(), of_tokens.usage().prompt_tokens),
+            (of_text.text.as_str(), 4)
+        );
     }
     let (param, message) = refused(&llama, json!({"prompt": [6403, 49152]})).await;
     assert_eq!(param, "prompt");
-    assert!(message.contains("49152 is no token of this model, which has those from 0 to 49151"), "{message}");
+    assert!(
+        message.contains("49152 is no token of this model, which has those from 0 to 49151"),
+        "{message}"
+    );
 }
 
 #[tokio::test]
@@ -60,19 +76,39 @@ async fn without_a_prompt_a_text_begins_with_the_token_that_begins_one() {
     let llama = open(|_| ());
     for prompt in [json!(null), json!("")] {
         let whole = complete(&llama, json!({"prompt": prompt})).await;
-        assert_eq!((whole.error.as_ref(), whole.usage().prompt_tokens), (None, 1), "{whole:?}");
+        assert_eq!(
+            (whole.error.as_ref(), whole.usage().prompt_tokens),
+            (None, 1),
+            "{whole:?}"
+        );
     }
 }
 
 #[tokio::test]
 async fn what_was_asked_for_is_echoed_before_the_text_token_ids_as_text() {
     let llama = open(|_| ());
-    let of_text = complete(&llama, json!({"prompt": "Once upon a time", "echo": true, "max_tokens": 3})).await;
-    assert!(of_text.text.starts_with("Once upon a time, the"), "{}", of_text.text);
+    let of_text = complete(
+        &llama,
+        json!({"prompt": "Once upon a time", "echo": true, "max_tokens": 3}),
+    )
+    .await;
+    assert!(
+        of_text.text.starts_with("Once upon a time, the"),
+        "{}",
+        of_text.text
+    );
     let mut tokens = vec![1];
     tokens.extend(ONCE);
-    let of_tokens = complete(&llama, json!({"prompt": tokens, "echo": true, "max_tokens": 3})).await;
-    assert!(of_tokens.text.starts_with("<|im_start|>Once upon a time"), "{}", of_tokens.text);
+    let of_tokens = complete(
+        &llama,
+        json!({"prompt": tokens, "echo": true, "max_tokens": 3}),
+    )
+    .await;
+    assert!(
+        of_tokens.text.starts_with("<|im_start|>Once upon a time"),
+        "{}",
+        of_tokens.text
+    );
 }
 
 #[tokio::test]
@@ -80,18 +116,35 @@ async fn stop_strings_biases_and_log_probabilities_are_as_in_a_chat() {
     let llama = open(|_| ());
     let fields = json!({"prompt": "Once upon a time", "stop": " thriving", "logprobs": 2});
     let whole = complete(&llama, fields).await;
-    assert_eq!((whole.text.as_str(), whole.finish), (", the city of New Haven was a", Some(FinishReason::Stop)));
-    let said: String = whole.logprobs.iter().map(|token| token.token.as_str()).collect();
+    assert_eq!(
+        (whole.text.as_str(), whole.finish),
+        (", the city of New Haven was a", Some(FinishReason::Stop))
+    );
+    let said: String = whole
+        .logprobs
+        .iter()
+        .map(|token| token.token.as_str())
+        .collect();
     assert_eq!(said, whole.text);
-    assert!(whole.logprobs.iter().all(|token| token.top_logprobs.len() == 2 && token.logprob <= 0.0));
-    let biased = complete(&llama, json!({"prompt": "Once upon a time", "logit_bias": {"28": -100}})).await;
+    assert!(
+        whole
+            .logprobs
+            .iter()
+            .all(|token| token.top_logprobs.len() == 2 && token.logprob <= 0.0)
+    );
+    let biased = complete(
+        &llama,
+        json!({"prompt": "Once upon a time", "logit_bias": {"28": -100}}),
+    )
+    .await;
     assert!(!biased.text.starts_with(','), "{}", biased.text);
 }
 
 #[tokio::test]
 async fn a_grammar_holds_a_completion() {
     let llama = open(|_| ());
-    let fields = json!({"prompt": "Is the sky blue? Answer:", "grammar": "root ::= \" yes\" | \" no\""});
+    let fields =
+        json!({"prompt": "Is the sky blue? Answer:", "grammar": "root ::= \" yes\" | \" no\""});
     let whole = complete(&llama, fields).await;
     assert!([" yes", " no"].contains(&whole.text.as_str()), "{whole:?}");
     assert_eq!(whole.finish, Some(FinishReason::Stop));
@@ -100,17 +153,42 @@ async fn a_grammar_holds_a_completion() {
 #[tokio::test]
 async fn a_text_that_does_not_fit_is_refused_with_both_numbers() {
     let llama = open(|options| options.context = Some(64));
-    let refused = complete(&llama, json!({"prompt": vec![28_u32; 100]})).await.error;
-    assert_eq!(refused, Some(BackendError::ContextLengthExceeded { prompt_tokens: Some(100), context: Some(64) }));
-    let refused = complete(&llama, json!({"prompt": "long ".repeat(100_000)})).await.error;
-    assert_eq!(refused, Some(BackendError::ContextLengthExceeded { prompt_tokens: None, context: Some(64) }));
+    let refused = complete(&llama, json!({"prompt": vec![28_u32; 100]}))
+        .await
+        .error;
+    assert_eq!(
+        refused,
+        Some(BackendError::ContextLengthExceeded {
+            prompt_tokens: Some(100),
+            context: Some(64)
+        })
+    );
+    let refused = complete(&llama, json!({"prompt": "long ".repeat(100_000)}))
+        .await
+        .error;
+    assert_eq!(
+        refused,
+        Some(BackendError::ContextLengthExceeded {
+            prompt_tokens: None,
+            context: Some(64)
+        })
+    );
 }
 
 #[tokio::test]
 async fn a_model_without_the_tokens_fills_nothing_in() {
     let llama = open(|_| ());
-    assert!(!llama.abilities("smollm2").await.unwrap().has(Ability::FillInTheMiddle));
+    assert!(
+        !llama
+            .abilities("smollm2")
+            .await
+            .unwrap()
+            .has(Ability::FillInTheMiddle)
+    );
     let (param, message) = refused(&llama, json!({"prompt": "a", "suffix": "b"})).await;
     assert_eq!(param, "suffix");
-    assert!(message.contains("no tokens to fill in the middle"), "{message}");
+    assert!(
+        message.contains("no tokens to fill in the middle"),
+        "{message}"
+    );
 }

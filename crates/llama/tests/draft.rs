@@ -1,5 +1,6 @@
-//! A draft model changes nothing but the time that an answer takes. Each against the default model, with itself as its draft (whose guesses
-//! are right) and with its layers in another order (whose guesses are wrong for the most part).
+//! A draft model changes nothing but the time that an answer takes. Each against the default model,
+//! with itself as its draft (whose guesses are right) and with its layers in another order (whose
+//! guesses are wrong for the most part).
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
@@ -27,12 +28,17 @@ fn plain() -> Llama {
 fn drafting(path: &Path, change: impl FnOnce(&mut LlamaOptions)) -> Llama {
     open(|options| {
         options.context = Some(CONTEXT);
-        options.draft = Some(Draft { path: path.to_owned(), tokens: 5, always: true });
+        options.draft = Some(Draft {
+            path: path.to_owned(),
+            tokens: 5,
+            always: true,
+        });
         change(options);
     })
 }
 
-/// The model's file with its first ten layers the other way round: it knows the same tokens, and says nothing of sense.
+/// The model's file with its first ten layers the other way round: it knows the same tokens, and
+/// says nothing of sense.
 fn garbled() -> &'static Path {
     static FILE: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
     let make = || {
@@ -56,13 +62,25 @@ fn story(fields: &Value) -> ChatCall {
     call("Tell me a story of a fox and a crow.", fields.clone())
 }
 
-/// An answer without the log-probabilities of its tokens: tokens that are looked at together are summed in another order.
+/// An answer without the log-probabilities of its tokens: tokens that are looked at together are
+/// summed in another order.
 fn said(whole: &Whole) -> (Whole, Vec<String>) {
-    let tokens = whole.logprobs.iter().map(|logprob| logprob.token.clone()).collect();
-    (Whole { logprobs: Vec::new(), ..whole.clone() }, tokens)
+    let tokens = whole
+        .logprobs
+        .iter()
+        .map(|logprob| logprob.token.clone())
+        .collect();
+    (
+        Whole {
+            logprobs: Vec::new(),
+            ..whole.clone()
+        },
+        tokens,
+    )
 }
 
-/// The same requests with either draft and with none; what is said has to be the same to the last token.
+/// The same requests with either draft and with none; what is said has to be the same to the last
+/// token.
 async fn compare(requests: &[Value]) {
     let plain = plain();
     let right = drafting(&model(), |_| ());
@@ -114,20 +132,31 @@ async fn an_answer_that_is_held_to_a_schema_is_the_same_with_a_draft() {
     });
     let format = json!({"type": "json_schema", "json_schema": {"name": "story", "strict": true, "schema": schema}});
     let fields = json!({"temperature": 1, "seed": 3, "max_tokens": 120, "response_format": format});
-    compare(&[fields.clone(), json!({"temperature": 0, "max_tokens": 120, "response_format": format})]).await;
+    compare(&[
+        fields.clone(),
+        json!({"temperature": 0, "max_tokens": 120, "response_format": format}),
+    ])
+    .await;
     let whole = ask(&drafting(&model(), |_| ()), story(&fields)).await;
     let value: Value = serde_json::from_str(&whole.text).expect(&whole.text);
-    assert!(value["title"].is_string() && value["pages"].is_number(), "{value}");
+    assert!(
+        value["title"].is_string() && value["pages"].is_number(),
+        "{value}"
+    );
 }
 
-/// Holds a greedy answer against what it is without a draft, alone. What is computed beside other requests is summed in another order:
-/// each token has to be about as likely as it was (without a draft, too, they were seen to differ by 0.2), and where another came, the two
-/// were about as likely as one another; what follows it is another text.
+/// Holds a greedy answer against what it is without a draft, alone. What is computed beside other
+/// requests is summed in another order: each token has to be about as likely as it was (without a
+/// draft, too, they were seen to differ by 0.2), and where another came, the two were about as
+/// likely as one another; what follows it is another text.
 fn agree(whole: &Whole, usual: &Whole) {
     assert_eq!(whole.usage().completion_tokens, whole.logprobs.len() as u64);
     for (own, other) in whole.logprobs.iter().zip(&usual.logprobs) {
         let was = other.top_logprobs.iter().find(|top| top.token == own.token);
-        assert!(was.is_some_and(|was| (was.logprob - own.logprob).abs() < 0.5), "{own:?} {other:?}");
+        assert!(
+            was.is_some_and(|was| (was.logprob - own.logprob).abs() < 0.5),
+            "{own:?} {other:?}"
+        );
         if own.token != other.token {
             return;
         }
@@ -138,7 +167,12 @@ fn agree(whole: &Whole, usual: &Whole) {
 #[tokio::test]
 async fn several_at_once_and_the_next_turn_are_the_same_with_a_draft() {
     let greedy = json!({"temperature": 0, "max_tokens": 30, "logprobs": true, "top_logprobs": 3});
-    let questions = ["Count to twenty.", "Name the months.", "Name the days of the week.", "Say hello."];
+    let questions = [
+        "Count to twenty.",
+        "Name the months.",
+        "Name the days of the week.",
+        "Say hello.",
+    ];
     let plain = plain();
     for drafting in [drafting(&model(), |_| ()), drafting(garbled(), |_| ())] {
         let together = questions.map(|question| ask(&drafting, call(question, greedy.clone())));
@@ -153,10 +187,17 @@ async fn several_at_once_and_the_next_turn_are_the_same_with_a_draft() {
         ]);
         let next = ask(&drafting, support::call_with(turn.clone(), greedy.clone())).await;
         assert!(next.cached() > 30, "{next:?}");
-        agree(&next, &ask(&plain, support::call_with(turn, greedy.clone())).await);
+        agree(
+            &next,
+            &ask(&plain, support::call_with(turn, greedy.clone())).await,
+        );
         let hello = json!({"temperature": 0, "n": 3, "max_tokens": 8, "logit_bias": {"0": -100, "2": -100}});
         let choices = ask(&drafting, call("Say hello.", hello)).await;
-        assert_eq!((choices.error.is_none(), choices.usage().completion_tokens), (true, 24), "{choices:?}");
+        assert_eq!(
+            (choices.error.is_none(), choices.usage().completion_tokens),
+            (true, 24),
+            "{choices:?}"
+        );
     }
 }
 
@@ -172,7 +213,10 @@ async fn a_slow_reader_loses_nothing_of_what_was_guessed() {
     tokio::time::sleep(std::time::Duration::from_millis(300)).await;
     let rest = read(events).await;
     slow.push_str(&rest.text);
-    assert_eq!((slow, rest.finish, rest.usage), (usual.text, usual.finish, usual.usage));
+    assert_eq!(
+        (slow, rest.finish, rest.usage),
+        (usual.text, usual.finish, usual.usage)
+    );
 }
 
 #[tokio::test]
@@ -182,18 +226,29 @@ async fn an_answer_ends_where_the_context_ends_with_a_draft_too() {
     let usual = ask(&open(small), story(&fields)).await;
     let whole = ask(&drafting(&model(), small), story(&fields)).await;
     assert_eq!(whole, usual);
-    assert_eq!((whole.finish, whole.usage().total_tokens), (Some(FinishReason::Length), 64));
+    assert_eq!(
+        (whole.finish, whole.usage().total_tokens),
+        (Some(FinishReason::Length), 64)
+    );
 }
 
 #[tokio::test]
 async fn whether_a_draft_pays_is_measured_and_changes_no_word() {
     let plain = plain();
-    let measured = drafting(&model(), |options| options.draft.as_mut().unwrap().always = false);
+    let measured = drafting(&model(), |options| {
+        options.draft.as_mut().unwrap().always = false
+    });
     // Longer than the trials of both ways.
     let fields = json!({"temperature": 0, "max_tokens": 150, "logit_bias": {"0": -100, "2": -100}});
-    assert_eq!(ask(&measured, story(&fields)).await, ask(&plain, story(&fields)).await);
+    assert_eq!(
+        ask(&measured, story(&fields)).await,
+        ask(&plain, story(&fields)).await
+    );
     let seeded = json!({"temperature": 1, "seed": 5, "max_tokens": 40});
-    assert_eq!(ask(&measured, story(&seeded)).await, ask(&plain, story(&seeded)).await);
+    assert_eq!(
+        ask(&measured, story(&seeded)).await,
+        ask(&plain, story(&seeded)).await
+    );
 }
 
 #[test]
@@ -203,9 +258,17 @@ fn a_draft_that_makes_no_sense_is_refused() {
         options.draft = Some(draft);
         Llama::open(&options).unwrap_err().to_string()
     };
-    let none = open(Draft { path: "nothing.gguf".into(), tokens: 4, always: false });
+    let none = open(Draft {
+        path: "nothing.gguf".into(),
+        tokens: 4,
+        always: false,
+    });
     assert!(none.contains("cannot read nothing.gguf"), "{none}");
-    let many = open(Draft { path: model(), tokens: 17, always: false });
+    let many = open(Draft {
+        path: model(),
+        tokens: 17,
+        always: false,
+    });
     assert!(many.contains("it can be 1 to 16"), "{many}");
 }
 
@@ -220,14 +283,26 @@ fn a_model_that_keeps_a_state_can_have_no_draft_and_be_none() {
     let folder = tempfile::tempdir().unwrap();
     let open = |model: Family, draft: Family| {
         let mut options = LlamaOptions::new(family(folder.path(), model), "family");
-        options.draft = Some(Draft { path: family(folder.path(), draft), tokens: 4, always: true });
-        Llama::open(&options).map(drop).map_err(|error| error.to_string())
+        options.draft = Some(Draft {
+            path: family(folder.path(), draft),
+            tokens: 4,
+            always: true,
+        });
+        Llama::open(&options)
+            .map(drop)
+            .map_err(|error| error.to_string())
     };
     for keeps_a_state in [Family::Recurrent, Family::Hybrid] {
         let as_model = open(keeps_a_state, Family::SlidingWindow).unwrap_err();
-        assert!(as_model.contains("this model can have no draft: it keeps one state"), "{as_model}");
+        assert!(
+            as_model.contains("this model can have no draft: it keeps one state"),
+            "{as_model}"
+        );
         let as_draft = open(Family::SlidingWindow, keeps_a_state).unwrap_err();
-        assert!(as_draft.contains("is no draft for this model: it keeps one state"), "{as_draft}");
+        assert!(
+            as_draft.contains("is no draft for this model: it keeps one state"),
+            "{as_draft}"
+        );
     }
     assert_eq!(open(Family::SlidingWindow, Family::SlidingWindow), Ok(()));
 }
@@ -236,7 +311,11 @@ fn a_model_that_keeps_a_state_can_have_no_draft_and_be_none() {
 async fn what_somebody_who_left_had_guessed_is_nobodys() {
     let (plain, drafting) = (plain(), drafting(garbled(), |options| options.parallel = 1));
     let fields = json!({"temperature": 0, "max_tokens": 30});
-    let mut left = drafting.chat(story(&json!({"temperature": 0}))).await.unwrap().events;
+    let mut left = drafting
+        .chat(story(&json!({"temperature": 0})))
+        .await
+        .unwrap()
+        .events;
     next_text(&mut left).await;
     drop(left);
     // Its beginning is what the one who left had asked.

@@ -1,17 +1,23 @@
-//! Embeddings on a real model: all-MiniLM-L6-v2, against vectors that were computed from its published weights without llama.cpp.
+//! Embeddings on a real model: all-MiniLM-L6-v2, against vectors that were computed from its
+//! published weights without llama.cpp.
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use loggia_backend::{Ability, Backend, BackendError, ChatCall, EmbeddingCall, Embeddings, Profile, Work};
+use loggia_backend::{
+    Ability, Backend, BackendError, ChatCall, EmbeddingCall, Embeddings, Profile, Work,
+};
 use loggia_llama::{Forecast, LlamaEmbedder, LlamaOptions, LoadError};
 use serde_json::{Value, json};
 
 /// The model, which `scripts/embedding-model` fetches.
 fn model() -> PathBuf {
-    let beside = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../.loggia/models/all-MiniLM-L6-v2.F16.gguf");
+    let beside = || {
+        PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+            .join("../../.loggia/models/all-MiniLM-L6-v2.F16.gguf")
+    };
     let path = std::env::var_os("LOGGIA_TEST_EMBEDDING_MODEL").map_or_else(beside, PathBuf::from);
     assert!(
         path.is_file(),
@@ -23,13 +29,18 @@ fn model() -> PathBuf {
 
 /// One that holds chats.
 fn chat_model() -> PathBuf {
-    let beside =
-        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../.loggia/models/SmolLM2-135M-Instruct.Q4_1.gguf");
+    let beside = || {
+        PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+            .join("../../.loggia/models/SmolLM2-135M-Instruct.Q4_1.gguf")
+    };
     std::env::var_os("LOGGIA_TEST_MODEL").map_or_else(beside, PathBuf::from)
 }
 
 fn options() -> LlamaOptions {
-    LlamaOptions { threads: Some(1), ..LlamaOptions::new(model(), "all-minilm") }
+    LlamaOptions {
+        threads: Some(1),
+        ..LlamaOptions::new(model(), "all-minilm")
+    }
 }
 
 fn open() -> LlamaEmbedder {
@@ -38,8 +49,15 @@ fn open() -> LlamaEmbedder {
 
 fn call(fields: &Value) -> EmbeddingCall {
     let mut request = json!({"model": "all-minilm"});
-    request.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
-    EmbeddingCall { id: "embd-test".into(), request: Arc::new(serde_json::from_value(request).unwrap()), head: None }
+    request
+        .as_object_mut()
+        .unwrap()
+        .extend(fields.as_object().unwrap().clone());
+    EmbeddingCall {
+        id: "embd-test".into(),
+        request: Arc::new(serde_json::from_value(request).unwrap()),
+        head: None,
+    }
 }
 
 async fn embed(engine: &LlamaEmbedder, fields: Value) -> Result<Embeddings, BackendError> {
@@ -48,14 +66,21 @@ async fn embed(engine: &LlamaEmbedder, fields: Value) -> Result<Embeddings, Back
 
 /// Text, tokens and vector of each.
 fn references() -> Vec<(String, Vec<u32>, Vec<f32>)> {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/embeddings/all-minilm-l6-v2.json");
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../fixtures/embeddings/all-minilm-l6-v2.json"
+    );
     let all: Vec<Value> = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
     let of = |one: Value, name: &str| one[name].clone();
     all.into_iter()
         .map(|one| {
             let text = of(one.clone(), "text").as_str().unwrap().to_owned();
             let tokens = serde_json::from_value(of(one.clone(), "tokens")).unwrap();
-            (text, tokens, serde_json::from_value(of(one, "embedding")).unwrap())
+            (
+                text,
+                tokens,
+                serde_json::from_value(of(one, "embedding")).unwrap(),
+            )
         })
         .collect()
 }
@@ -74,7 +99,11 @@ async fn vectors_are_those_of_the_published_weights_one_by_one_and_many_at_once(
     let counted: usize = references.iter().map(|(_, tokens, _)| tokens.len()).sum();
     assert_eq!(together.prompt_tokens, counted as u64);
     for ((text, tokens, vector), among_others) in references.iter().zip(&together.vectors) {
-        assert!(cosine(vector, among_others) > 0.9999, "{text}: {}", cosine(vector, among_others));
+        assert!(
+            cosine(vector, among_others) > 0.9999,
+            "{text}: {}",
+            cosine(vector, among_others)
+        );
         let alone = embed(&engine, json!({"input": text})).await.unwrap();
         assert!(cosine(vector, &alone.vectors[0]) > 0.9999, "{text}");
         let of_tokens = embed(&engine, json!({"input": tokens})).await.unwrap();
@@ -87,13 +116,25 @@ async fn vectors_are_those_of_the_published_weights_one_by_one_and_many_at_once(
 #[tokio::test]
 async fn fewer_dimensions_are_the_first_of_the_whole_vector_and_more_are_refused() {
     let engine = open();
-    let whole = embed(&engine, json!({"input": "a cat"})).await.unwrap().vectors.remove(0);
-    let short = embed(&engine, json!({"input": "a cat", "dimensions": 16})).await.unwrap().vectors.remove(0);
+    let whole = embed(&engine, json!({"input": "a cat"}))
+        .await
+        .unwrap()
+        .vectors
+        .remove(0);
+    let short = embed(&engine, json!({"input": "a cat", "dimensions": 16}))
+        .await
+        .unwrap()
+        .vectors
+        .remove(0);
     assert_eq!((whole.len(), short.len()), (384, 16));
     assert!(cosine(&whole[..16], &short) > 0.999_999);
     assert!((cosine(&short, &short) - 1.0).abs() < 1e-5);
-    let refused = embed(&engine, json!({"input": "a cat", "dimensions": 385})).await.unwrap_err();
-    assert!(matches!(&refused, BackendError::InvalidRequest { param: Some(param), .. } if param == "dimensions"));
+    let refused = embed(&engine, json!({"input": "a cat", "dimensions": 385}))
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(&refused, BackendError::InvalidRequest { param: Some(param), .. } if param == "dimensions")
+    );
 }
 
 #[tokio::test]
@@ -101,21 +142,58 @@ async fn an_input_that_is_too_long_is_named_with_both_numbers_and_one_that_just_
     let engine = open();
     let words = |count: usize| "cat ".repeat(count);
     // Two tokens stand around each text.
-    assert_eq!(embed(&engine, json!({"input": words(510)})).await.unwrap().prompt_tokens, 512);
-    let refused = embed(&engine, json!({"input": ["a cat", words(511)]})).await.unwrap_err();
-    assert_eq!(refused, BackendError::InputTooLong { index: Some(1), tokens: Some(513), most: Some(512) });
-    let refused = embed(&engine, json!({"input": words(100_000)})).await.unwrap_err();
-    assert_eq!(refused, BackendError::InputTooLong { index: Some(0), tokens: Some(100_002), most: Some(512) });
-    let refused = embed(&engine, json!({"input": vec![1; 513]})).await.unwrap_err();
-    assert_eq!(refused, BackendError::InputTooLong { index: Some(0), tokens: Some(513), most: Some(512) });
+    assert_eq!(
+        embed(&engine, json!({"input": words(510)}))
+            .await
+            .unwrap()
+            .prompt_tokens,
+        512
+    );
+    let refused = embed(&engine, json!({"input": ["a cat", words(511)]}))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        refused,
+        BackendError::InputTooLong {
+            index: Some(1),
+            tokens: Some(513),
+            most: Some(512)
+        }
+    );
+    let refused = embed(&engine, json!({"input": words(100_000)}))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        refused,
+        BackendError::InputTooLong {
+            index: Some(0),
+            tokens: Some(100_002),
+            most: Some(512)
+        }
+    );
+    let refused = embed(&engine, json!({"input": vec![1; 513]}))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        refused,
+        BackendError::InputTooLong {
+            index: Some(0),
+            tokens: Some(513),
+            most: Some(512)
+        }
+    );
 }
 
 #[tokio::test]
 async fn tokens_outside_the_vocabulary_are_refused_before_the_engine_sees_them() {
     let engine = open();
     for unknown in [30_522_u32, u32::MAX] {
-        let refused = embed(&engine, json!({"input": [[101, 102], [unknown]]})).await.unwrap_err();
-        assert!(matches!(&refused, BackendError::InvalidRequest { param: Some(param), .. } if param == "input[1]"));
+        let refused = embed(&engine, json!({"input": [[101, 102], [unknown]]}))
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(&refused, BackendError::InvalidRequest { param: Some(param), .. } if param == "input[1]")
+        );
     }
     assert!(embed(&engine, json!({"input": [30_521]})).await.is_ok());
 }
@@ -123,7 +201,9 @@ async fn tokens_outside_the_vocabulary_are_refused_before_the_engine_sees_them()
 #[tokio::test]
 async fn what_reads_like_a_control_token_in_a_text_is_text() {
     let engine = open();
-    let written = embed(&engine, json!({"input": "a [SEP] cat"})).await.unwrap();
+    let written = embed(&engine, json!({"input": "a [SEP] cat"}))
+        .await
+        .unwrap();
     assert!(written.prompt_tokens > 5, "{}", written.prompt_tokens);
 }
 
@@ -148,7 +228,14 @@ async fn two_thousand_inputs_come_in_their_order_and_a_single_one_need_not_wait_
 
 #[tokio::test]
 async fn past_the_queue_a_request_is_refused_at_once_and_who_leaves_makes_room() {
-    let engine = Arc::new(LlamaEmbedder::open(&LlamaOptions { parallel: 1, queue: Some(1), ..options() }).unwrap());
+    let engine = Arc::new(
+        LlamaEmbedder::open(&LlamaOptions {
+            parallel: 1,
+            queue: Some(1),
+            ..options()
+        })
+        .unwrap(),
+    );
     let long = || call(&json!({"input": vec!["cat ".repeat(500); 2000]}));
     let ask = || {
         let engine = Arc::clone(&engine);
@@ -156,12 +243,26 @@ async fn past_the_queue_a_request_is_refused_at_once_and_who_leaves_makes_room()
     };
     let (one, two) = (ask(), ask());
     let busy = loop {
-        match tokio::time::timeout(Duration::from_secs(30), embed(&engine, json!({"input": "a cat"}))).await.unwrap() {
+        match tokio::time::timeout(
+            Duration::from_secs(30),
+            embed(&engine, json!({"input": "a cat"})),
+        )
+        .await
+        .unwrap()
+        {
             Err(error) => break error,
             Ok(_) => tokio::task::yield_now().await,
         }
     };
-    assert!(matches!(busy, BackendError::Busy { retry_after: Some(_) }), "{busy:?}");
+    assert!(
+        matches!(
+            busy,
+            BackendError::Busy {
+                retry_after: Some(_)
+            }
+        ),
+        "{busy:?}"
+    );
     one.abort();
     two.abort();
     // Their two million tokens would take minutes.
@@ -170,7 +271,9 @@ async fn past_the_queue_a_request_is_refused_at_once_and_who_leaves_makes_room()
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(30), answered).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(30), answered)
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
@@ -178,28 +281,59 @@ async fn it_says_what_it_is_and_holds_no_chats() {
     let engine = loggia_llama::open(&options()).unwrap();
     let card = engine.models().await.unwrap().remove(0);
     assert_eq!(card.extra["capabilities"], json!(["embedding"]));
-    assert_eq!((&card.extra["context_length"], &card.extra["embedding_length"]), (&json!(512), &json!(384)));
+    assert_eq!(
+        (
+            &card.extra["context_length"],
+            &card.extra["embedding_length"]
+        ),
+        (&json!(512), &json!(384))
+    );
     assert_eq!(card.extra["pooling"], "mean");
     let abilities = engine.abilities("all-minilm").await.unwrap();
     assert!(
-        abilities.has(Ability::Embeddings) && abilities.has(Ability::TokenPrompts) && !abilities.has(Ability::Chat)
+        abilities.has(Ability::Embeddings)
+            && abilities.has(Ability::TokenPrompts)
+            && !abilities.has(Ability::Chat)
     );
     let request = json!({"model": "all-minilm", "messages": [{"role": "user", "content": "Hi"}]});
     let request = Arc::new(serde_json::from_value(request).unwrap());
-    let chat = ChatCall { id: "chatcmpl-1".into(), request, profile: Profile::Openai, head: None };
-    assert_eq!(engine.chat(chat).await.err(), Some(BackendError::Unsupported { work: Work::Chat }));
+    let chat = ChatCall {
+        id: "chatcmpl-1".into(),
+        request,
+        profile: Profile::Openai,
+        head: None,
+    };
+    assert_eq!(
+        engine.chat(chat).await.err(),
+        Some(BackendError::Unsupported { work: Work::Chat })
+    );
     assert_eq!(engine.ready().await, Ok(()));
 }
 
 #[tokio::test]
 async fn a_chat_model_makes_no_embeddings_and_is_opened_as_what_it_is() {
-    let options = LlamaOptions { threads: Some(1), context: Some(64), ..LlamaOptions::new(chat_model(), "smollm2") };
-    assert!(matches!(LlamaEmbedder::open(&options), Err(LoadError::Kind { .. })));
+    let options = LlamaOptions {
+        threads: Some(1),
+        context: Some(64),
+        ..LlamaOptions::new(chat_model(), "smollm2")
+    };
+    assert!(matches!(
+        LlamaEmbedder::open(&options),
+        Err(LoadError::Kind { .. })
+    ));
     let engine = loggia_llama::open(&options).unwrap();
     let abilities = engine.abilities("smollm2").await.unwrap();
     assert!(abilities.has(Ability::Chat) && !abilities.has(Ability::Embeddings));
-    let refused = engine.embed(call(&json!({"input": "a cat"}))).await.unwrap_err();
-    assert_eq!(refused, BackendError::Unsupported { work: Work::Embeddings });
+    let refused = engine
+        .embed(call(&json!({"input": "a cat"})))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        refused,
+        BackendError::Unsupported {
+            work: Work::Embeddings
+        }
+    );
 }
 
 #[test]
@@ -207,52 +341,106 @@ fn a_reranker_and_an_encoder_that_does_not_say_how_it_pools_are_refused_with_the
     let folder = tempfile::tempdir().unwrap();
     let file = std::fs::read(model()).unwrap();
     let key = b"bert.pooling_type";
-    let at = file.windows(key.len()).position(|window| window == key).unwrap() + key.len() + 4;
-    for (pooling, reason) in [(4_u32, "it ranks texts"), (0, "does not say how it pools"), (9, "of an unknown type, 9")]
-    {
+    let at = file
+        .windows(key.len())
+        .position(|window| window == key)
+        .unwrap()
+        + key.len()
+        + 4;
+    for (pooling, reason) in [
+        (4_u32, "it ranks texts"),
+        (0, "does not say how it pools"),
+        (9, "of an unknown type, 9"),
+    ] {
         let mut file = file.clone();
         file[at..at + 4].copy_from_slice(&pooling.to_le_bytes());
         let path = folder.path().join(format!("{pooling}.gguf"));
         std::fs::write(&path, file).unwrap();
-        let refused = loggia_llama::open(&LlamaOptions { path, ..options() }).err().unwrap();
+        let refused = loggia_llama::open(&LlamaOptions { path, ..options() })
+            .err()
+            .unwrap();
         assert!(refused.to_string().contains(reason), "{refused}");
     }
 }
 
-/// The chat model's file as one whose header says that it pools by the last token, as those of decoders do that were made for embeddings.
+/// The chat model's file as one whose header says that it pools by the last token, as those of
+/// decoders do that were made for embeddings.
 fn pooling_decoder(folder: &Path) -> PathBuf {
     let file = std::fs::read(chat_model()).unwrap();
     let key = |name: &str| [&(name.len() as u64).to_le_bytes(), name.as_bytes()].concat();
     let number = |number: u32| number.to_le_bytes().to_vec();
     // A number (type 4), and a string (type 8).
-    let mut entries = [key("llama.pooling_type"), number(4), number(3), key("general.comment"), number(8)].concat();
-    // Whatever brings the two to a multiple of the alignment, so that all behind them stays where it is.
+    let mut entries = [
+        key("llama.pooling_type"),
+        number(4),
+        number(3),
+        key("general.comment"),
+        number(8),
+    ]
+    .concat();
+    // Whatever brings the two to a multiple of the alignment, so that all behind them stays where
+    // it is.
     let rest = 32 - (entries.len() + 8) % 32;
     entries.extend((rest as u64).to_le_bytes());
     entries.extend(vec![b'x'; rest]);
     let count = u64::from_le_bytes(file[16..24].try_into().unwrap()) + 2;
     let path = folder.join("pooling.gguf");
-    std::fs::write(&path, [&file[..16], &count.to_le_bytes(), &entries, &file[24..]].concat()).unwrap();
+    std::fs::write(
+        &path,
+        [&file[..16], &count.to_le_bytes(), &entries, &file[24..]].concat(),
+    )
+    .unwrap();
     path
 }
 
 #[tokio::test]
 async fn a_decoder_that_pools_gives_an_input_the_same_vector_alone_and_among_others() {
     let folder = tempfile::tempdir().unwrap();
-    let options =
-        LlamaOptions { context: Some(256), ..LlamaOptions { path: pooling_decoder(folder.path()), ..options() } };
+    let options = LlamaOptions {
+        context: Some(256),
+        ..LlamaOptions {
+            path: pooling_decoder(folder.path()),
+            ..options()
+        }
+    };
     let engine = LlamaEmbedder::open(&options).unwrap();
     assert_eq!(engine.models().await.unwrap()[0].extra["pooling"], "last");
-    let texts = ["a cat", "a dog sleeps on the mat", "def f(x): return x", "a cat"];
-    let together = embed(&engine, json!({"input": texts})).await.unwrap().vectors;
-    assert!(cosine(&together[0], &together[3]) > 0.999_9, "the same text twice");
-    assert!(cosine(&together[0], &together[2]) < 0.99, "another text: {}", cosine(&together[0], &together[2]));
+    let texts = [
+        "a cat",
+        "a dog sleeps on the mat",
+        "def f(x): return x",
+        "a cat",
+    ];
+    let together = embed(&engine, json!({"input": texts}))
+        .await
+        .unwrap()
+        .vectors;
+    assert!(
+        cosine(&together[0], &together[3]) > 0.999_9,
+        "the same text twice"
+    );
+    assert!(
+        cosine(&together[0], &together[2]) < 0.99,
+        "another text: {}",
+        cosine(&together[0], &together[2])
+    );
     for (text, among_others) in texts.iter().zip(&together) {
-        let alone = embed(&engine, json!({"input": text})).await.unwrap().vectors.remove(0);
-        assert!(cosine(&alone, among_others) > 0.999, "{text}: {}", cosine(&alone, among_others));
+        let alone = embed(&engine, json!({"input": text}))
+            .await
+            .unwrap()
+            .vectors
+            .remove(0);
+        assert!(
+            cosine(&alone, among_others) > 0.999,
+            "{text}: {}",
+            cosine(&alone, among_others)
+        );
     }
     let forecast = Forecast::of(&options).unwrap();
-    assert!(forecast.cache > 0 && forecast.context == 256, "it keeps keys and values while it reads");
+    assert!(
+        forecast.cache > 0 && forecast.context == 256,
+        "it keeps keys and values while it reads"
+    );
 }
 
 #[test]
@@ -265,6 +453,13 @@ fn the_memory_of_an_embedding_model_is_foreseen() {
     );
     let mib = forecast.bytes() >> 20;
     assert!((45..80).contains(&mib), "{mib} MiB");
-    let longer = LlamaOptions { context: Some(8192), ..options() };
-    assert_eq!(Forecast::of(&longer).unwrap().context, 512, "there is no position after the last");
+    let longer = LlamaOptions {
+        context: Some(8192),
+        ..options()
+    };
+    assert_eq!(
+        Forecast::of(&longer).unwrap().context,
+        512,
+        "there is no position after the last"
+    );
 }

@@ -1,5 +1,6 @@
-//! Models that do not keep a token's part for each token: a state for all, states and tokens, windows. What is kept of them is used
-//! again where that can be, and never says anything else than the whole prompt read anew.
+//! Models that do not keep a token's part for each token: a state for all, states and tokens,
+//! windows. What is kept of them is used again where that can be, and never says anything else than
+//! the whole prompt read anew.
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
@@ -44,19 +45,27 @@ fn with(messages: &[&str], n: u32) -> ChatCall {
 async fn anew(family: Family, messages: &[&str]) -> Whole {
     let whole = ask(&open_family(family), of(messages)).await;
     assert_eq!(whole.error, None, "{family:?}");
-    assert_eq!((whole.cached(), whole.text.len()), (0, 24), "{family:?} {whole:?}");
+    assert_eq!(
+        (whole.cached(), whole.text.len()),
+        (0, 24),
+        "{family:?} {whole:?}"
+    );
     whole
 }
 
 /// Longer than a window, and than what is not worth taking over.
 fn long(head: &str) -> String {
-    format!("{head} {}", "a quick brown fox jumps over a lazy dog ".repeat(8))
+    format!(
+        "{head} {}",
+        "a quick brown fox jumps over a lazy dog ".repeat(8)
+    )
 }
 
 #[tokio::test]
 async fn what_these_models_say_depends_on_what_was_read_long_before() {
     for family in family::ALL {
-        let how_likely = async |word: &str| anew(family, &[&long(&word.repeat(40))]).await.logprobs[0].logprob;
+        let how_likely =
+            async |word: &str| anew(family, &[&long(&word.repeat(40))]).await.logprobs[0].logprob;
         let (one, two) = (how_likely("one ").await, how_likely("two ").await);
         assert!((one - two).abs() > 1e-4, "{family:?}: {one} {two}");
     }
@@ -71,7 +80,12 @@ async fn a_chats_next_turn_goes_on_from_what_was_read() {
         let whole = ask(&llama, of(&second)).await;
         assert_eq!(whole.text, anew(family, &second).await.text, "{family:?}");
         // All but the answer's last letter, which was written and not read.
-        assert_eq!(whole.cached(), answer.usage().total_tokens - 1, "{family:?} {:?}", whole.usage());
+        assert_eq!(
+            whole.cached(),
+            answer.usage().total_tokens - 1,
+            "{family:?} {:?}",
+            whole.usage()
+        );
     }
 }
 
@@ -83,15 +97,23 @@ async fn a_prompt_that_turns_off_halfway_is_not_mixed_up_with_what_was_read() {
         let other = format!("{}another end", &first[..150]);
         let whole = ask(&llama, of(&[&other])).await;
         assert_eq!(whole.text, anew(family, &[&other]).await.text, "{family:?}");
-        assert_eq!(whole.cached() > 140, !keeps_a_state(family), "{family:?} {:?}", whole.usage());
+        assert_eq!(
+            whole.cached() > 140,
+            !keeps_a_state(family),
+            "{family:?} {:?}",
+            whole.usage()
+        );
     }
 }
 
-/// What cannot be cut can only be taken over while its reader is not past it: who comes later than that reads it himself. So several tries.
+/// What cannot be cut can only be taken over while its reader is not past it: who comes later than
+/// that reads it himself. So several tries.
 #[tokio::test]
 async fn a_beginning_that_comes_four_times_at_once_is_read_once() {
     for family in family::ALL {
-        let prompts: Vec<String> = (0..4).map(|i| format!("{}{i} asks", long(&"three ".repeat(140)))).collect();
+        let prompts: Vec<String> = (0..4)
+            .map(|i| format!("{}{i} asks", long(&"three ".repeat(140))))
+            .collect();
         let mut reads = Vec::new();
         while reads.len() < 10 && !reads.iter().any(|&read| read < 1800) {
             let llama = open_family(family);
@@ -99,11 +121,23 @@ async fn a_beginning_that_comes_four_times_at_once_is_read_once() {
             for (prompt, whole) in prompts.iter().zip(&answers) {
                 assert_eq!(whole.error, None, "{family:?}");
                 assert_eq!(whole.text, anew(family, &[prompt]).await.text, "{family:?}");
-                assert!(whole.usage().prompt_tokens > 1500, "{family:?} {:?}", whole.usage());
+                assert!(
+                    whole.usage().prompt_tokens > 1500,
+                    "{family:?} {:?}",
+                    whole.usage()
+                );
             }
-            reads.push(answers.iter().map(|whole| whole.usage().prompt_tokens - whole.cached()).sum::<u64>());
+            reads.push(
+                answers
+                    .iter()
+                    .map(|whole| whole.usage().prompt_tokens - whole.cached())
+                    .sum::<u64>(),
+            );
         }
-        assert!(reads.iter().any(|&read| read < 1800), "{family:?}: {reads:?} tokens were read for 4 prompts of 1,600");
+        assert!(
+            reads.iter().any(|&read| read < 1800),
+            "{family:?}: {reads:?} tokens were read for 4 prompts of 1,600"
+        );
     }
 }
 
@@ -112,7 +146,11 @@ async fn several_choices_each_say_what_one_does() {
     for family in family::ALL {
         let prompt = long("four");
         let choices = ask_choices(&open_family(family), with(&[&prompt], 3)).await;
-        assert_eq!(choices, vec![anew(family, &[&prompt]).await.text; 3], "{family:?}");
+        assert_eq!(
+            choices,
+            vec![anew(family, &[&prompt]).await.text; 3],
+            "{family:?}"
+        );
     }
 }
 
@@ -126,8 +164,15 @@ fn a_models_state_is_forecast_and_no_tokens_that_it_does_not_keep() {
         options.context = Some(context);
         Forecast::of(&options).unwrap().cache
     };
-    // Six layers of 64 states of 8 numbers, and of a convolution over 4 tokens, for each of four sequences.
+    // Six layers of 64 states of 8 numbers, and of a convolution over 4 tokens, for each of four
+    // sequences.
     assert_eq!(cache(Family::Recurrent, 512), 6 * 64 * (8 + 4) * 4 * 4);
-    assert_eq!(cache(Family::Recurrent, 2048), cache(Family::Recurrent, 512));
-    assert_eq!(cache(Family::SlidingWindow, 2048), 4 * cache(Family::SlidingWindow, 512));
+    assert_eq!(
+        cache(Family::Recurrent, 2048),
+        cache(Family::Recurrent, 512)
+    );
+    assert_eq!(
+        cache(Family::SlidingWindow, 2048),
+        4 * cache(Family::SlidingWindow, 512)
+    );
 }

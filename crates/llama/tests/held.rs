@@ -1,4 +1,5 @@
-//! Answers that are held to a form, by a model so small that it would not find it alone: at temperature 1, several at once.
+//! Answers that are held to a form, by a model so small that it would not find it alone: at
+//! temperature 1, several at once.
 
 #[path = "support/shape.rs"]
 mod shape;
@@ -25,9 +26,17 @@ fn tools() -> Value {
 
 fn called(whole: &Whole) -> (String, Value) {
     let functions = || whole.calls.iter().filter_map(|call| call.function.as_ref());
-    let name = functions().filter_map(|function| function.name.as_deref()).collect();
-    let arguments: String = functions().filter_map(|function| function.arguments.as_deref()).collect();
-    (name, serde_json::from_str(&arguments).unwrap_or_else(|_| panic!("no JSON: {arguments}: {whole:?}")))
+    let name = functions()
+        .filter_map(|function| function.name.as_deref())
+        .collect();
+    let arguments: String = functions()
+        .filter_map(|function| function.arguments.as_deref())
+        .collect();
+    (
+        name,
+        serde_json::from_str(&arguments)
+            .unwrap_or_else(|_| panic!("no JSON: {arguments}: {whole:?}")),
+    )
 }
 
 fn keeps_to_parameters(arguments: &Value) -> bool {
@@ -44,8 +53,12 @@ async fn answers_keep_to_their_schemas_at_temperature_1_side_by_side() {
             let fields = json!({"response_format": json_schema(&schema), "temperature": 1, "max_tokens": 400, "n": 2});
             let whole = ask_choices(llama, call(question, fields)).await;
             for text in whole {
-                let value: Value = serde_json::from_str(&text).unwrap_or_else(|_| panic!("no JSON: {text}"));
-                assert!(shape::keeps(&schema, &schema, &value), "{value} does not keep to {schema}");
+                let value: Value =
+                    serde_json::from_str(&text).unwrap_or_else(|_| panic!("no JSON: {text}"));
+                assert!(
+                    shape::keeps(&schema, &schema, &value),
+                    "{value} does not keep to {schema}"
+                );
             }
         }
     };
@@ -58,17 +71,27 @@ async fn answers_keep_to_their_schemas_at_temperature_1_side_by_side() {
 #[tokio::test]
 async fn a_json_object_is_one_and_its_deltas_leave_as_they_are_generated() {
     let llama = open(|_| ());
-    let fields = json!({"response_format": {"type": "json_object"}, "temperature": 0, "max_tokens": 300});
+    let fields =
+        json!({"response_format": {"type": "json_object"}, "temperature": 0, "max_tokens": 300});
     let question = "Repeat: {\"city\": \"Rome\", \"country\": \"Italy\"}";
     let mut events = llama.chat(call(question, fields)).await.unwrap().events;
     let mut deltas = Vec::new();
     while let Some(event) = events.next().await {
         if let Event::Chunk(chunk) = event.unwrap() {
-            deltas.extend(chunk.choices.into_iter().filter_map(|choice| choice.delta.content));
+            deltas.extend(
+                chunk
+                    .choices
+                    .into_iter()
+                    .filter_map(|choice| choice.delta.content),
+            );
         }
     }
     assert!(deltas.len() > 5, "{deltas:?}");
-    assert!(serde_json::from_str::<Value>(&deltas.concat()).unwrap().is_object());
+    assert!(
+        serde_json::from_str::<Value>(&deltas.concat())
+            .unwrap()
+            .is_object()
+    );
 }
 
 #[tokio::test]
@@ -81,17 +104,25 @@ async fn a_limit_of_tokens_still_cuts() {
     });
     let format = json!({"type": "json_schema", "json_schema": {"name": "city", "strict": true, "schema": schema}});
     let fields = json!({"response_format": format, "max_tokens": 3});
-    assert_eq!(ask(&llama, call("Describe Rome in JSON.", fields)).await.finish, Some(FinishReason::Length));
+    assert_eq!(
+        ask(&llama, call("Describe Rome in JSON.", fields))
+            .await
+            .finish,
+        Some(FinishReason::Length)
+    );
 }
 
 #[tokio::test]
 async fn log_probabilities_are_of_the_model_and_not_of_the_grammar() {
     let llama = open(|_| ());
-    let fields =
-        json!({"response_format": json_schema(&json!({"const": "zebra"})), "logprobs": true, "temperature": 0});
+    let fields = json!({"response_format": json_schema(&json!({"const": "zebra"})), "logprobs": true, "temperature": 0});
     let whole = ask(&llama, call("Say hello.", fields)).await;
     assert_eq!(whole.text, "\"zebra\"");
-    assert!(whole.logprobs.iter().map(|one| one.logprob).sum::<f64>() < -3.0, "{:?}", whole.logprobs);
+    assert!(
+        whole.logprobs.iter().map(|one| one.logprob).sum::<f64>() < -3.0,
+        "{:?}",
+        whole.logprobs
+    );
 }
 
 #[tokio::test]
@@ -100,17 +131,32 @@ async fn a_call_that_must_be_made_is_made_by_a_model_that_knows_nothing_of_tools
     for (choice, stream) in [
         (json!("required"), true),
         (json!("required"), false),
-        (json!({"type": "function", "function": {"name": "history"}}), true),
+        (
+            json!({"type": "function", "function": {"name": "history"}}),
+            true,
+        ),
     ] {
-        let fields = json!({"tools": tools(), "tool_choice": choice, "stream": stream, "max_tokens": 200});
-        let whole = ask(&llama, call("How is the weather in Rome this week?", fields)).await;
+        let fields =
+            json!({"tools": tools(), "tool_choice": choice, "stream": stream, "max_tokens": 200});
+        let whole = ask(
+            &llama,
+            call("How is the weather in Rome this week?", fields),
+        )
+        .await;
         let (name, arguments) = called(&whole);
         assert!(keeps_to_parameters(&arguments), "{whole:?}");
         assert!(
-            if choice == "required" { name == "forecast" || name == "history" } else { name == "history" },
+            if choice == "required" {
+                name == "forecast" || name == "history"
+            } else {
+                name == "history"
+            },
             "{name}"
         );
-        assert_eq!((whole.text.as_str(), whole.finish), ("", Some(FinishReason::ToolCalls)));
+        assert_eq!(
+            (whole.text.as_str(), whole.finish),
+            ("", Some(FinishReason::ToolCalls))
+        );
     }
 }
 
@@ -121,7 +167,10 @@ async fn a_call_that_must_be_made_is_in_the_models_own_syntax_where_it_has_one()
     let llama = open(|options| options.chat_template = Some(template.to_owned()));
     let fields = json!({"tools": tools(), "tool_choice": "required", "parallel_tool_calls": false, "max_tokens": 200});
     let whole = ask(&llama, call("How is the weather in Oslo?", fields)).await;
-    assert!(keeps_to_parameters(&called(&whole).1) && whole.finish == Some(FinishReason::ToolCalls), "{whole:?}");
+    assert!(
+        keeps_to_parameters(&called(&whole).1) && whole.finish == Some(FinishReason::ToolCalls),
+        "{whole:?}"
+    );
 }
 
 #[tokio::test]
@@ -133,10 +182,15 @@ async fn reasoning_stays_free_before_an_answer_that_is_held() {
     for effort in ["none", "low"] {
         let fields = json!({"response_format": json_schema(&schema), "reasoning_effort": effort, "max_tokens": 300});
         let whole = ask(&llama, call("How many legs has a dog?", fields)).await;
-        let is_valid =
-            || serde_json::from_str::<Value>(&whole.text).is_ok_and(|value| shape::keeps(&schema, &schema, &value));
+        let is_valid = || {
+            serde_json::from_str::<Value>(&whole.text)
+                .is_ok_and(|value| shape::keeps(&schema, &schema, &value))
+        };
         // A small model may think until the limit: then there is no answer at all.
-        assert!(is_valid() || whole.text.is_empty() && whole.finish == Some(FinishReason::Length), "{whole:?}");
+        assert!(
+            is_valid() || whole.text.is_empty() && whole.finish == Some(FinishReason::Length),
+            "{whole:?}"
+        );
     }
 }
 
@@ -145,8 +199,14 @@ async fn a_grammar_of_the_clients_own_holds() {
     let llama = open(|_| ());
     let fields = json!({"grammar": "root ::= \"The sum is \" [0-9]+ \".\"", "max_tokens": 40});
     let whole = ask(&llama, call("What is 2 + 3?", fields)).await;
-    let number = whole.text.strip_prefix("The sum is ").and_then(|rest| rest.strip_suffix('.'));
-    assert!(number.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit())), "{whole:?}");
+    let number = whole
+        .text
+        .strip_prefix("The sum is ")
+        .and_then(|rest| rest.strip_suffix('.'));
+    assert!(
+        number.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit())),
+        "{whole:?}"
+    );
     assert_eq!(whole.finish, Some(FinishReason::Stop));
 }
 
@@ -157,11 +217,27 @@ async fn what_cannot_be_held_is_refused_before_anything_is_generated() {
     let unheld = json!({"type": "function", "function": {"name": "f", "parameters": unheld}});
     let tool = json!({"type": "function", "function": {"name": "g"}});
     for (fields, param, says) in [
-        (json!({"tools": [tool, unheld], "tool_choice": "required"}), "tools[1].function.parameters", "is empty"),
-        (json!({"grammar": "root ::= [a-z"}), "grammar", "'[' is not closed at line 1, column 10"),
-        (json!({"grammar": "root ::= root \"a\""}), "grammar", "left recursion"),
+        (
+            json!({"tools": [tool, unheld], "tool_choice": "required"}),
+            "tools[1].function.parameters",
+            "is empty",
+        ),
+        (
+            json!({"grammar": "root ::= [a-z"}),
+            "grammar",
+            "'[' is not closed at line 1, column 10",
+        ),
+        (
+            json!({"grammar": "root ::= root \"a\""}),
+            "grammar",
+            "left recursion",
+        ),
         (json!({"grammar": 5}), "grammar", "must be a string"),
-        (json!({"grammar": "root ::= \"a\"", "response_format": {"type": "json_object"}}), "grammar", "exclude"),
+        (
+            json!({"grammar": "root ::= \"a\"", "response_format": {"type": "json_object"}}),
+            "grammar",
+            "exclude",
+        ),
         (
             json!({"response_format": json_schema(&json!({"type": "string", "format": "uri", "minLength": 2500}))}),
             "response_format.json_schema.schema",
@@ -174,10 +250,18 @@ async fn what_cannot_be_held_is_refused_before_anything_is_generated() {
         ),
     ] {
         let whole = ask(&llama, call("x", fields)).await;
-        let Some(BackendError::InvalidRequest { message, param: Some(field), .. }) = &whole.error else {
+        let Some(BackendError::InvalidRequest {
+            message,
+            param: Some(field),
+            ..
+        }) = &whole.error
+        else {
             panic!("{whole:?}")
         };
-        assert!(field == param && message.contains(says), "{field}: {message}");
+        assert!(
+            field == param && message.contains(says),
+            "{field}: {message}"
+        );
     }
 }
 
@@ -187,8 +271,7 @@ async fn a_form_that_turns_out_too_complex_is_the_requests_fault_and_its_field_i
     let ambiguous = "root ::= a a a a a a a a a a a a\na ::= b | b b | \"\"\nb ::= [a-z] a | [a-y]";
     let nested = json!({"type": "string", "pattern": "^(?:(?:[a-z]{1,60}){1,60}b){1,60}$"});
     let schema = json_schema(&nested);
-    let function =
-        json!({"name": "note", "parameters": {"type": "object", "properties": {"text": nested}, "required": ["text"]}});
+    let function = json!({"name": "note", "parameters": {"type": "object", "properties": {"text": nested}, "required": ["text"]}});
     let tools = json!([{"type": "function", "function": function}]);
     for (field, fields) in [
         ("grammar", json!({"grammar": ambiguous})),
@@ -196,7 +279,9 @@ async fn a_form_that_turns_out_too_complex_is_the_requests_fault_and_its_field_i
         ("tools", json!({"tools": tools, "tool_choice": "required"})),
     ] {
         let mut all = json!({"max_tokens": 40, "temperature": 0});
-        all.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        all.as_object_mut()
+            .unwrap()
+            .extend(fields.as_object().unwrap().clone());
         match ask(&llama, call("hi", all)).await.error {
             Some(BackendError::InvalidRequest { param, message, .. }) => {
                 assert_eq!(param.as_deref(), Some(field), "{message}");

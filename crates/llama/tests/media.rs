@@ -1,5 +1,6 @@
-//! Pictures and sounds: the default model with a projector whose weights are drawn by lot. What it says of them means nothing; that it is the same
-//! for the same picture, another for another, and counted, does.
+//! Pictures and sounds: the default model with a projector whose weights are drawn by lot. What it
+//! says of them means nothing; that it is the same for the same picture, another for another, and
+//! counted, does.
 
 #![expect(
     clippy::unwrap_used,
@@ -52,7 +53,11 @@ fn png(light: u8) -> Vec<u8> {
 fn png_of(light: u8, width: u32, height: u32) -> Vec<u8> {
     let mut bytes = Cursor::new(Vec::new());
     let picture = RgbImage::from_fn(width, height, |x, y| {
-        Rgb([light, if x % 16 < 8 { 255 } else { 0 }, u8::try_from(y % 256).unwrap()])
+        Rgb([
+            light,
+            if x % 16 < 8 { 255 } else { 0 },
+            u8::try_from(y % 256).unwrap(),
+        ])
     });
     picture.write_to(&mut bytes, ImageFormat::Png).unwrap();
     bytes.into_inner()
@@ -64,8 +69,12 @@ fn image(bytes: &[u8]) -> Value {
 
 /// Half a second of a tone.
 fn wav(hertz: f32) -> Vec<u8> {
-    let spec =
-        hound::WavSpec { channels: 1, sample_rate: 8000, bits_per_sample: 16, sample_format: hound::SampleFormat::Int };
+    let spec = hound::WavSpec {
+        channels: 1,
+        sample_rate: 8000,
+        bits_per_sample: 16,
+        sample_format: hound::SampleFormat::Int,
+    };
     let mut bytes = Cursor::new(Vec::new());
     let mut writer = hound::WavWriter::new(&mut bytes, spec).unwrap();
     for at in 0_u16..4000 {
@@ -86,25 +95,38 @@ fn text(text: &str) -> Value {
 }
 
 fn about(parts: Value) -> ChatCall {
-    // It ends at its length: what it is shown means nothing to it, and it could end before it has begun.
+    // It ends at its length: what it is shown means nothing to it, and it could end before it has
+    // begun.
     let ends = json!({"0": -100, "2": -100});
     let fields = json!({"temperature": 0, "max_tokens": 8, "logprobs": true, "top_logprobs": 5, "logit_bias": ends});
     call_with(json!([{"role": "user", "content": parts}]), fields)
 }
 
 fn look(light: u8) -> ChatCall {
-    about(json!([text("What is in "), image(&png(light)), text(" this picture?")]))
+    about(json!([
+        text("What is in "),
+        image(&png(light)),
+        text(" this picture?")
+    ]))
 }
 
 /// The first token's likeliest, which two pictures do not have alike.
 fn first(whole: &Whole) -> Vec<(String, f64)> {
     assert_eq!(whole.error, None);
-    whole.logprobs[0].top_logprobs.iter().map(|top| (top.token.clone(), top.logprob)).collect()
+    whole.logprobs[0]
+        .top_logprobs
+        .iter()
+        .map(|top| (top.token.clone(), top.logprob))
+        .collect()
 }
 
 fn refusal(whole: &Whole) -> (String, String, String) {
     match whole.error.clone() {
-        Some(BackendError::InvalidRequest { message, param, code }) => (message, param.unwrap(), code.unwrap()),
+        Some(BackendError::InvalidRequest {
+            message,
+            param,
+            code,
+        }) => (message, param.unwrap(), code.unwrap()),
         other => panic!("{other:?}"),
     }
 }
@@ -117,7 +139,10 @@ async fn the_same_picture_is_answered_alike_and_another_otherwise() {
     // From the cache, and from an engine that has never seen it.
     assert_eq!(ask(&llama, look(0)).await.text, one.text);
     let fresh = ask(&open_with(Kind::SeesAndHears, |_| ()), look(0)).await;
-    assert_eq!((fresh.text.clone(), first(&fresh)), (one.text.clone(), first(&one)));
+    assert_eq!(
+        (fresh.text.clone(), first(&fresh)),
+        (one.text.clone(), first(&one))
+    );
 }
 
 #[tokio::test]
@@ -127,9 +152,16 @@ async fn a_picture_counts_as_the_tokens_that_it_takes() {
     // The text around is made into tokens on both sides of the picture.
     let without = [" What is in ", " this picture?"].map(str::len);
     assert!(without.iter().all(|&length| length > 0));
-    let beside = ask(&llama, about(json!([text("What is in "), text(" this picture?")]))).await;
+    let beside = ask(
+        &llama,
+        about(json!([text("What is in "), text(" this picture?")])),
+    )
+    .await;
     let more = with.usage().prompt_tokens - beside.usage().prompt_tokens;
-    assert!((16..=18).contains(&more), "{more} more tokens than without the picture, which has 16 rows");
+    assert!(
+        (16..=18).contains(&more),
+        "{more} more tokens than without the picture, which has 16 rows"
+    );
 }
 
 #[tokio::test]
@@ -147,7 +179,12 @@ async fn the_next_turn_reads_neither_the_picture_nor_what_came_before_again() {
     };
     let next = ask(&llama, turn(parts)).await;
     assert_eq!(next.error, None);
-    assert!(next.cached() >= one.usage().prompt_tokens, "{} of {}", next.cached(), one.usage().prompt_tokens);
+    assert!(
+        next.cached() >= one.usage().prompt_tokens,
+        "{} of {}",
+        next.cached(),
+        one.usage().prompt_tokens
+    );
     // With another picture in its place, all that comes before it is found and nothing of it.
     let other = json!([text("What is in "), image(&png(90)), text(" this picture?")]);
     let before = next.cached();
@@ -158,8 +195,17 @@ async fn the_next_turn_reads_neither_the_picture_nor_what_came_before_again() {
 #[tokio::test]
 async fn a_sound_is_heard() {
     let llama = open_with(Kind::SeesAndHears, |_| ());
-    let hear = |hertz| about(json!([text("What do you hear?"), sound(&wav(hertz)), text("Say it.")]));
-    let (low, high) = (ask(&llama, hear(200.0)).await, ask(&llama, hear(3000.0)).await);
+    let hear = |hertz| {
+        about(json!([
+            text("What do you hear?"),
+            sound(&wav(hertz)),
+            text("Say it.")
+        ]))
+    };
+    let (low, high) = (
+        ask(&llama, hear(200.0)).await,
+        ask(&llama, hear(3000.0)).await,
+    );
     assert_ne!(first(&low), first(&high));
     assert!(low.usage().prompt_tokens > 375, "{:?}", low.usage());
     assert_eq!(ask(&llama, hear(200.0)).await.text, low.text);
@@ -167,7 +213,9 @@ async fn a_sound_is_heard() {
 
 #[tokio::test]
 async fn rows_that_see_each_other_are_read_in_one_step_however_small_steps_are() {
-    let llama = open_with(Kind::SeesAllAtOnce, |options| (options.piece, options.batch) = (4, 8));
+    let llama = open_with(Kind::SeesAllAtOnce, |options| {
+        (options.piece, options.batch) = (4, 8)
+    });
     let (one, other) = (ask(&llama, look(0)).await, ask(&llama, look(250)).await);
     assert_ne!(first(&one), first(&other));
     assert_eq!(ask(&llama, look(0)).await.text, one.text);
@@ -176,17 +224,40 @@ async fn rows_that_see_each_other_are_read_in_one_step_however_small_steps_are()
 #[tokio::test]
 async fn a_picture_read_in_pieces_is_the_same_picture() {
     let whole = ask(&open_with(Kind::SeesAndHears, |_| ()), look(0)).await;
-    let pieces = ask(&open_with(Kind::SeesAndHears, |options| (options.piece, options.batch) = (3, 5)), look(0)).await;
-    let apart = first(&whole).iter().zip(first(&pieces)).map(|(a, b)| (a.1 - b.1).abs()).fold(0.0, f64::max);
+    let pieces = ask(
+        &open_with(Kind::SeesAndHears, |options| {
+            (options.piece, options.batch) = (3, 5)
+        }),
+        look(0),
+    )
+    .await;
+    let apart = first(&whole)
+        .iter()
+        .zip(first(&pieces))
+        .map(|(a, b)| (a.1 - b.1).abs())
+        .fold(0.0, f64::max);
     assert!(apart < 0.1, "{apart}");
 }
 
 #[tokio::test]
 async fn several_pictures_and_several_choices_are_read_once() {
     let llama = open_with(Kind::SeesAndHears, |_| ());
-    let parts = json!([image(&png(0)), text(" or "), image(&png(90)), text(" or "), image(&png(0)), text("?")]);
-    let whole =
-        ask(&llama, call_with(json!([{"role": "user", "content": parts}]), json!({"n": 3, "max_tokens": 3}))).await;
+    let parts = json!([
+        image(&png(0)),
+        text(" or "),
+        image(&png(90)),
+        text(" or "),
+        image(&png(0)),
+        text("?")
+    ]);
+    let whole = ask(
+        &llama,
+        call_with(
+            json!([{"role": "user", "content": parts}]),
+            json!({"n": 3, "max_tokens": 3}),
+        ),
+    )
+    .await;
     assert_eq!(whole.error, None);
     assert!(whole.usage().prompt_tokens > 3 * 16);
     assert_eq!(whole.usage().completion_tokens, 9);
@@ -196,7 +267,11 @@ async fn several_pictures_and_several_choices_are_read_once() {
 async fn streams_go_on_while_others_show_pictures() {
     let llama = open_with(Kind::SeesAndHears, |options| options.context = Some(2048));
     let endless = json!({"max_tokens": 120, "logit_bias": {"0": -100, "2": -100}});
-    let mut events = llama.chat(call("Tell me a long story.", endless)).await.unwrap().events;
+    let mut events = llama
+        .chat(call("Tell me a long story.", endless))
+        .await
+        .unwrap()
+        .events;
     next_text(&mut events).await;
     let watching = async {
         let (mut longest, mut last) = (Duration::ZERO, Instant::now());
@@ -209,7 +284,9 @@ async fn streams_go_on_while_others_show_pictures() {
         longest
     };
     let looking = async {
-        let parts: Vec<Value> = (0..12).flat_map(|light| [image(&png(light * 20)), text(" ")]).collect();
+        let parts: Vec<Value> = (0..12)
+            .flat_map(|light| [image(&png(light * 20)), text(" ")])
+            .collect();
         ask(&llama, about(Value::from(parts))).await
     };
     let (longest, seen) = tokio::join!(watching, looking);
@@ -222,12 +299,29 @@ async fn what_is_no_picture_or_sound_is_refused_at_its_place() {
     let llama = open_with(Kind::SeesAndHears, |_| ());
     let mut cut = png(0);
     cut.truncate(60);
-    let (message, param, code) = refusal(&ask(&llama, about(json!([text("See"), image(&cut)]))).await);
-    assert_eq!((param.as_str(), code.as_str()), ("messages[0].content[1].image_url.url", "invalid_image_url"));
-    assert_eq!(message, "The image cannot be used: it is broken, or cut short.");
-    let (message, param, code) = refusal(&ask(&llama, about(json!([sound(b"RIFF"), text("Hear")]))).await);
-    assert_eq!((param.as_str(), code.as_str()), ("messages[0].content[0].input_audio.data", "invalid_input_audio"));
-    assert_eq!(message, "The sound cannot be used: it is no WAV file, or one of a rare kind.");
+    let (message, param, code) =
+        refusal(&ask(&llama, about(json!([text("See"), image(&cut)]))).await);
+    assert_eq!(
+        (param.as_str(), code.as_str()),
+        ("messages[0].content[1].image_url.url", "invalid_image_url")
+    );
+    assert_eq!(
+        message,
+        "The image cannot be used: it is broken, or cut short."
+    );
+    let (message, param, code) =
+        refusal(&ask(&llama, about(json!([sound(b"RIFF"), text("Hear")]))).await);
+    assert_eq!(
+        (param.as_str(), code.as_str()),
+        (
+            "messages[0].content[0].input_audio.data",
+            "invalid_input_audio"
+        )
+    );
+    assert_eq!(
+        message,
+        "The sound cannot be used: it is no WAV file, or one of a rare kind."
+    );
     // The engine goes on.
     assert_eq!(ask(&llama, look(0)).await.error, None);
 }
@@ -235,10 +329,24 @@ async fn what_is_no_picture_or_sound_is_refused_at_its_place() {
 #[tokio::test]
 async fn pictures_that_do_not_fit_the_context_are_refused_with_both_numbers() {
     let about_two = || about(json!([image(&png(0)), image(&png(90)), text("Compare.")]));
-    let fits = ask(&open_with(Kind::SeesAndHears, |_| ()), about_two()).await.usage().prompt_tokens;
+    let fits = ask(&open_with(Kind::SeesAndHears, |_| ()), about_two())
+        .await
+        .usage()
+        .prompt_tokens;
     let context = u32::try_from(fits).unwrap() - 10;
-    match ask(&open_with(Kind::SeesAndHears, |options| options.context = Some(context)), about_two()).await.error {
-        Some(BackendError::ContextLengthExceeded { prompt_tokens: Some(tokens), context: Some(most) }) => {
+    match ask(
+        &open_with(Kind::SeesAndHears, |options| {
+            options.context = Some(context)
+        }),
+        about_two(),
+    )
+    .await
+    .error
+    {
+        Some(BackendError::ContextLengthExceeded {
+            prompt_tokens: Some(tokens),
+            context: Some(most),
+        }) => {
             assert_eq!((tokens, most), (fits, u64::from(context)));
         }
         other => panic!("{other:?}"),
@@ -249,9 +357,24 @@ async fn pictures_that_do_not_fit_the_context_are_refused_with_both_numbers() {
 async fn a_picture_of_any_shape_is_read() {
     for kind in [Kind::SeesAndHears, Kind::SeesAllAtOnce, Kind::SeesTiles] {
         let llama = open_with(kind, |_| ());
-        for (width, height) in [(1, 1), (1, 200), (200, 1), (57, 56), (3, 599), (4000, 20), (700, 1500)] {
-            let whole = ask(&llama, about(json!([image(&png_of(9, width, height)), text("?")]))).await;
-            assert_eq!(whole.error, None, "{width} × {height} for one that {kind:?}");
+        for (width, height) in [
+            (1, 1),
+            (1, 200),
+            (200, 1),
+            (57, 56),
+            (3, 599),
+            (4000, 20),
+            (700, 1500),
+        ] {
+            let whole = ask(
+                &llama,
+                about(json!([image(&png_of(9, width, height)), text("?")])),
+            )
+            .await;
+            assert_eq!(
+                whole.error, None,
+                "{width} × {height} for one that {kind:?}"
+            );
         }
     }
 }
@@ -259,10 +382,22 @@ async fn a_picture_of_any_shape_is_read() {
 #[tokio::test]
 async fn a_picture_of_several_parts_is_read_and_found_again_part_by_part() {
     let llama = open_with(Kind::SeesTiles, |_| ());
-    let show = |width, height| about(json!([text("See "), image(&png_of(9, width, height)), text("?")]));
-    let (square, wide) = (ask(&llama, show(50, 50)).await, ask(&llama, show(900, 300)).await);
+    let show = |width, height| {
+        about(json!([
+            text("See "),
+            image(&png_of(9, width, height)),
+            text("?")
+        ]))
+    };
+    let (square, wide) = (
+        ask(&llama, show(50, 50)).await,
+        ask(&llama, show(900, 300)).await,
+    );
     // Three tiles at the least, and the whole, of four rows each.
-    assert!(wide.usage().prompt_tokens >= square.usage().prompt_tokens + 12, "{square:?} {wide:?}");
+    assert!(
+        wide.usage().prompt_tokens >= square.usage().prompt_tokens + 12,
+        "{square:?} {wide:?}"
+    );
     let again = ask(&llama, show(900, 300)).await;
     assert_eq!(again.text, wide.text);
     assert_eq!(again.cached() + 1, again.usage().prompt_tokens);
@@ -276,11 +411,22 @@ async fn an_answer_about_a_picture_has_the_form_that_is_asked_for() {
         "type": "object", "properties": {"dark": {"type": "boolean"}}, "required": ["dark"], "additionalProperties": false
     });
     let format = json!({"type": "json_schema", "json_schema": {"name": "seen", "schema": schema, "strict": true}});
-    let whole = ask(&llama, call_with(messages(), json!({"response_format": format}))).await;
+    let whole = ask(
+        &llama,
+        call_with(messages(), json!({"response_format": format})),
+    )
+    .await;
     let seen: Value = serde_json::from_str(&whole.text).unwrap();
     assert!(seen["dark"].is_boolean(), "{seen}");
     let tools = json!([{"type": "function", "function": {"name": "tell", "parameters": schema}}]);
-    let whole = ask(&llama, call_with(messages(), json!({"tools": tools, "tool_choice": "required"}))).await;
+    let whole = ask(
+        &llama,
+        call_with(
+            messages(),
+            json!({"tools": tools, "tool_choice": "required"}),
+        ),
+    )
+    .await;
     assert_eq!((whole.error, whole.calls.is_empty()), (None, false));
 }
 
@@ -288,17 +434,23 @@ async fn an_answer_about_a_picture_has_the_form_that_is_asked_for() {
 async fn choices_about_a_picture_are_what_one_would_be() {
     let llama = open_with(Kind::SeesAndHears, |_| ());
     let fields = |n| json!({"temperature": 0, "max_completion_tokens": 6, "n": n});
-    let messages = || json!([{"role": "user", "content": [image(&png(40)), text("What is this?")]}]);
+    let messages =
+        || json!([{"role": "user", "content": [image(&png(40)), text("What is this?")]}]);
     let one = ask(&llama, call_with(messages(), fields(1))).await;
     let three = ask(&llama, call_with(messages(), fields(3))).await;
     assert_eq!(three.usage().prompt_tokens, one.usage().prompt_tokens);
-    assert_eq!(three.usage().completion_tokens, 3 * one.usage().completion_tokens);
+    assert_eq!(
+        three.usage().completion_tokens,
+        3 * one.usage().completion_tokens
+    );
     assert_eq!(three.text.len(), 3 * one.text.len());
 }
 
 #[tokio::test]
 async fn those_who_leave_while_their_pictures_are_looked_at_hold_nobody_up() {
-    let llama = open_with(Kind::SeesAndHears, |options| (options.parallel, options.queue) = (1, Some(2)));
+    let llama = open_with(Kind::SeesAndHears, |options| {
+        (options.parallel, options.queue) = (1, Some(2))
+    });
     for light in 0..60 {
         // Wherever it is by then: decoding, waiting for the projector, or in it.
         let wait = Duration::from_micros(u64::from(light) * 150);
@@ -309,34 +461,69 @@ async fn those_who_leave_while_their_pictures_are_looked_at_hold_nobody_up() {
 
 #[tokio::test]
 async fn more_than_may_wait_are_told_to_come_back() {
-    let llama = open_with(Kind::SeesAndHears, |options| (options.parallel, options.queue) = (1, Some(1)));
+    let llama = open_with(Kind::SeesAndHears, |options| {
+        (options.parallel, options.queue) = (1, Some(1))
+    });
     let asked = (0..8_u8).map(|light| ask(&llama, look(light * 30)));
-    let errors: Vec<_> =
-        futures_util::future::join_all(asked).await.into_iter().filter_map(|whole| whole.error).collect();
+    let errors: Vec<_> = futures_util::future::join_all(asked)
+        .await
+        .into_iter()
+        .filter_map(|whole| whole.error)
+        .collect();
     assert!(!errors.is_empty() && errors.len() <= 7, "{errors:?}");
-    assert!(errors.iter().all(|error| matches!(error, BackendError::Busy { retry_after: Some(_) })), "{errors:?}");
+    assert!(
+        errors.iter().all(|error| matches!(
+            error,
+            BackendError::Busy {
+                retry_after: Some(_)
+            }
+        )),
+        "{errors:?}"
+    );
     assert_eq!(ask(&llama, look(200)).await.error, None);
 }
 
 #[tokio::test]
 async fn what_a_projector_takes_none_of_is_refused_at_its_place() {
-    let deaf = ask(&open_with(Kind::SeesAllAtOnce, |_| ()), about(json!([text("Hear"), sound(&wav(200.0))]))).await;
+    let deaf = ask(
+        &open_with(Kind::SeesAllAtOnce, |_| ()),
+        about(json!([text("Hear"), sound(&wav(200.0))])),
+    )
+    .await;
     let (message, param, code) = refusal(&deaf);
-    assert_eq!((param.as_str(), code.as_str()), ("messages[0].content[1].input_audio.data", "unsupported_parameter"));
+    assert_eq!(
+        (param.as_str(), code.as_str()),
+        (
+            "messages[0].content[1].input_audio.data",
+            "unsupported_parameter"
+        )
+    );
     assert_eq!(message, "This model's projector takes no sounds.");
     let (message, param, code) = refusal(&ask(&open_with(Kind::Hears, |_| ()), look(0)).await);
-    assert_eq!((param.as_str(), code.as_str()), ("messages[0].content[1].image_url.url", "unsupported_parameter"));
+    assert_eq!(
+        (param.as_str(), code.as_str()),
+        (
+            "messages[0].content[1].image_url.url",
+            "unsupported_parameter"
+        )
+    );
     assert_eq!(message, "This model's projector takes no pictures.");
 }
 
 #[tokio::test]
 async fn a_model_says_whether_it_sees_and_hears() {
-    for (kind, sees, hears) in
-        [(Kind::SeesAndHears, true, true), (Kind::SeesAllAtOnce, true, false), (Kind::Hears, false, true)]
-    {
+    for (kind, sees, hears) in [
+        (Kind::SeesAndHears, true, true),
+        (Kind::SeesAllAtOnce, true, false),
+        (Kind::Hears, false, true),
+    ] {
         let llama = open_with(kind, |_| ());
         let can = llama.abilities("smollm2").await.unwrap();
-        assert_eq!((can.has(Ability::Images), can.has(Ability::Audio)), (sees, hears), "{kind:?}");
+        assert_eq!(
+            (can.has(Ability::Images), can.has(Ability::Audio)),
+            (sees, hears),
+            "{kind:?}"
+        );
         let card = llama.models().await.unwrap().remove(0);
         let capabilities = card.extra["capabilities"].as_array().unwrap().clone();
         assert_eq!(capabilities.contains(&json!("vision")), sees);
@@ -346,14 +533,32 @@ async fn a_model_says_whether_it_sees_and_hears() {
     let can = blind.abilities("smollm2").await.unwrap();
     assert!(!can.has(Ability::Images) && !can.has(Ability::Audio));
     let (_, param, code) = refusal(&ask(&blind, look(0)).await);
-    assert_eq!((param.as_str(), code.as_str()), ("messages[0].content[1].image_url.url", "unsupported_parameter"));
+    assert_eq!(
+        (param.as_str(), code.as_str()),
+        (
+            "messages[0].content[1].image_url.url",
+            "unsupported_parameter"
+        )
+    );
 }
 
 #[tokio::test]
 async fn another_projector_is_another_model_to_a_fingerprint() {
-    let with = open_with(Kind::SeesAndHears, |_| ()).chat(look(0)).await.unwrap().served_by;
-    let other = open_with(Kind::SeesAllAtOnce, |_| ()).chat(look(0)).await.unwrap().served_by;
-    let without = open(|_| ()).chat(call("Hi", json!({}))).await.unwrap().served_by;
+    let with = open_with(Kind::SeesAndHears, |_| ())
+        .chat(look(0))
+        .await
+        .unwrap()
+        .served_by;
+    let other = open_with(Kind::SeesAllAtOnce, |_| ())
+        .chat(look(0))
+        .await
+        .unwrap()
+        .served_by;
+    let without = open(|_| ())
+        .chat(call("Hi", json!({})))
+        .await
+        .unwrap()
+        .served_by;
     assert!(with.fingerprint != other.fingerprint && with.fingerprint != without.fingerprint);
 }
 
@@ -369,12 +574,21 @@ fn a_projector_for_another_model_and_what_is_none_are_refused() {
     };
     assert!(matches!(open(&other), Err(LoadError::Projector { .. })));
     let error = open(&model()).unwrap_err().to_string();
-    assert!(error.contains("it is no projector: its architecture is \"llama\""), "{error}");
+    assert!(
+        error.contains("it is no projector: its architecture is \"llama\""),
+        "{error}"
+    );
     std::fs::write(&other, projector::gguf(Kind::SeesByTurns, MODEL_WIDTH)).unwrap();
     let error = open(&other).unwrap_err().to_string();
-    assert!(error.contains("cannot use projectors of the kind hunyuanvl"), "{error}");
+    assert!(
+        error.contains("cannot use projectors of the kind hunyuanvl"),
+        "{error}"
+    );
     std::fs::write(&other, projector::gguf(Kind::SeesAmongMarks, MODEL_WIDTH)).unwrap();
-    assert!(matches!(open(&other), Err(LoadError::Projector { .. })), "the model has none of the tokens that it wants");
+    assert!(
+        matches!(open(&other), Err(LoadError::Projector { .. })),
+        "the model has none of the tokens that it wants"
+    );
 }
 
 #[test]

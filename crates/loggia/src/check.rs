@@ -1,5 +1,5 @@
-//! `loggia check`: the configuration that results, and what can be reached with it. Everything but the settings is a TOML comment, so
-//! that the output is itself a configuration file.
+//! `loggia check`: the configuration that results, and what can be reached with it. Everything but
+//! the settings is a TOML comment, so that the output is itself a configuration file.
 
 use std::fmt::Write as _;
 
@@ -11,7 +11,13 @@ use crate::models;
 
 /// The whole output, and whether everything that is named can be reached.
 pub(crate) async fn check(config: &Config) -> Result<(String, bool), SetupError> {
-    let Backends { roster, places, mut missing, drafts, .. } = Backends::of(config)?;
+    let Backends {
+        roster,
+        places,
+        mut missing,
+        drafts,
+        ..
+    } = Backends::of(config)?;
     let mut text = format!("{}\n", Shown(config));
     for notice in config.notices() {
         let _ = writeln!(text, "# {notice}");
@@ -28,9 +34,25 @@ pub(crate) async fn check(config: &Config) -> Result<(String, bool), SetupError>
     for (model, why) in &missing {
         let _ = writeln!(text, "# embedded: {model}: NOT REACHED: {why}");
     }
-    for (model, Draft { file, tokens, always }) in &drafts {
-        let when = if *always { "in every step" } else { "where that is measured to pay" };
-        let _ = writeln!(text, "# embedded: {model} has a draft, {}: {tokens} tokens at most, {when}", file.display());
+    for (
+        model,
+        Draft {
+            file,
+            tokens,
+            always,
+        },
+    ) in &drafts
+    {
+        let when = if *always {
+            "in every step"
+        } else {
+            "where that is measured to pay"
+        };
+        let _ = writeln!(
+            text,
+            "# embedded: {model} has a draft, {}: {tokens} tokens at most, {when}",
+            file.display()
+        );
     }
     let survey = roster.survey().await;
     text.push_str(&report(&survey, &places));
@@ -48,13 +70,20 @@ fn is_dangling(alias: &SurveyedAlias) -> bool {
 fn report(survey: &Survey, places: &[(String, String)]) -> String {
     let mut text = String::new();
     for backend in &survey.backends {
-        let place = places.iter().find(|(name, _)| *name == *backend.name).map_or("", |(_, place)| place);
+        let place = places
+            .iter()
+            .find(|(name, _)| *name == *backend.name)
+            .map_or("", |(_, place)| place);
         let _ = writeln!(text, "# {} at {place}: {}", backend.name, found(backend));
         for model in backend.models.iter().flatten() {
             let _ = match &model.shadowed_by {
                 None => writeln!(text, "#   {}", model.id),
                 Some(other) => {
-                    writeln!(text, "#   {}/{}  (plain `{}` means {other})", backend.name, model.id, model.id)
+                    writeln!(
+                        text,
+                        "#   {}/{}  (plain `{}` means {other})",
+                        backend.name, model.id, model.id
+                    )
                 }
             };
         }
@@ -64,7 +93,10 @@ fn report(survey: &Survey, places: &[(String, String)]) -> String {
         let _ = match leads_to {
             Some(place) => writeln!(text, "# alias {from} means {to}, that is {place}"),
             None if is_dangling(alias) => {
-                writeln!(text, "# alias {from} means {to}: NOT REACHED: no model is called so")
+                writeln!(
+                    text,
+                    "# alias {from} means {to}: NOT REACHED: no model is called so"
+                )
             }
             None => writeln!(text, "# alias {from} means {to}"),
         };
@@ -89,24 +121,38 @@ mod tests {
     use super::*;
 
     fn backend(name: &str, models: &[(&str, Option<&str>)]) -> SurveyedBackend {
-        let found =
-            |(id, by): &(&str, Option<&str>)| Found { id: (*id).to_owned(), shadowed_by: by.map(str::to_owned) };
-        SurveyedBackend { name: name.into(), models: Ok(models.iter().map(found).collect()) }
+        let found = |(id, by): &(&str, Option<&str>)| Found {
+            id: (*id).to_owned(),
+            shadowed_by: by.map(str::to_owned),
+        };
+        SurveyedBackend {
+            name: name.into(),
+            models: Ok(models.iter().map(found).collect()),
+        }
     }
 
     fn alias(from: &str, to: &str, leads_to: Option<&str>) -> SurveyedAlias {
-        SurveyedAlias { from: from.to_owned(), to: to.to_owned(), leads_to: leads_to.map(str::to_owned) }
+        SurveyedAlias {
+            from: from.to_owned(),
+            to: to.to_owned(),
+            leads_to: leads_to.map(str::to_owned),
+        }
     }
 
     #[test]
     fn who_shadows_whom_and_what_cannot_be_reached_is_said() {
-        let down = BackendError::Unreachable { backend: "down".to_owned() };
+        let down = BackendError::Unreachable {
+            backend: "down".to_owned(),
+        };
         let survey = Survey {
             backends: vec![
                 backend("embedded", &[("m", None)]),
                 backend("vllm", &[("m", Some("embedded/m")), ("n", None)]),
                 backend("empty", &[]),
-                SurveyedBackend { name: "down".into(), models: Err(down) },
+                SurveyedBackend {
+                    name: "down".into(),
+                    models: Err(down),
+                },
             ],
             aliases: vec![
                 alias("gpt-*", "n", Some("vllm/n")),
@@ -114,8 +160,12 @@ mod tests {
                 alias("x", "nothing", None),
             ],
         };
-        let places =
-            [("embedded", "this machine"), ("vllm", "http://gpu"), ("empty", "http://e"), ("down", "http://d")];
+        let places = [
+            ("embedded", "this machine"),
+            ("vllm", "http://gpu"),
+            ("empty", "http://e"),
+            ("down", "http://d"),
+        ];
         let places = places.map(|(name, place)| (name.to_owned(), place.to_owned()));
         assert_eq!(
             report(&survey, &places),

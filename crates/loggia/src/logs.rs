@@ -1,4 +1,5 @@
-//! Where logs go and how much is said: text on standard error, from `LOGGIA_LOG`, or `RUST_LOG` where that is not set.
+//! Where logs go and how much is said: text on standard error, from `LOGGIA_LOG`, or `RUST_LOG`
+//! where that is not set.
 
 use std::fmt::Debug;
 use std::io::IsTerminal as _;
@@ -10,23 +11,29 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, fmt, registry};
 
-/// What is logged by a server that nobody told otherwise: of llama.cpp's own words, which are some hundred lines a model, only warnings;
-/// of its binding's, which warn of llama.cpp's progress dots, only errors.
+/// What is logged by a server that nobody told otherwise: of llama.cpp's own words, which are some
+/// hundred lines a model, only warnings; of its binding's, which warn of llama.cpp's progress dots,
+/// only errors.
 pub(crate) const SERVING: &str = "info,llama-cpp-2=warn,llama_cpp_2=error";
 
 /// The filter that holds where neither variable is set.
 static DEFAULT: OnceLock<&str> = OnceLock::new();
 
-/// What `LOGGIA_LOG` must be for a process of ours to log as this one does, where nothing else tells it.
+/// What `LOGGIA_LOG` must be for a process of ours to log as this one does, where nothing else
+/// tells it.
 pub(crate) fn for_other_processes() -> Option<&'static str> {
-    let is_set = ["LOGGIA_LOG", "RUST_LOG"].into_iter().any(|name| crate::config::environment(name).is_some());
+    let is_set = ["LOGGIA_LOG", "RUST_LOG"]
+        .into_iter()
+        .any(|name| crate::config::environment(name).is_some());
     DEFAULT.get().copied().filter(|_| !is_set)
 }
 
-/// Starts logging; `otherwise` is the filter where neither variable is set. An invalid filter is reported, and does not stop the program.
+/// Starts logging; `otherwise` is the filter where neither variable is set. An invalid filter is
+/// reported, and does not stop the program.
 pub(crate) fn start(otherwise: &'static str) {
     let _ = DEFAULT.set(otherwise);
-    let wanted = crate::config::environment("LOGGIA_LOG").or_else(|| crate::config::environment("RUST_LOG"));
+    let wanted =
+        crate::config::environment("LOGGIA_LOG").or_else(|| crate::config::environment("RUST_LOG"));
     let filter = EnvFilter::try_new(wanted.as_deref().unwrap_or(otherwise));
     if let Err(error) = &filter {
         eprintln!("loggia: LOGGIA_LOG cannot be read ({error}); `{otherwise}` it is");
@@ -34,11 +41,16 @@ pub(crate) fn start(otherwise: &'static str) {
     let filter = filter.unwrap_or_else(|_| EnvFilter::new(otherwise));
     let ansi = std::io::stderr().is_terminal() && crate::config::environment("NO_COLOR").is_none();
     let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(ansi);
-    registry().with(filter).with(WithoutPoolSize).with(lines).init();
+    registry()
+        .with(filter)
+        .with(WithoutPoolSize)
+        .with(lines)
+        .init();
 }
 
-/// Leaves out one warning of llama.cpp's: that its context is longer than what the model was trained for. The context there is the
-/// pool of all requests that are answered at once; none of them gets more than its part, and a part that is too long is our own warning.
+/// Leaves out one warning of llama.cpp's: that its context is longer than what the model was
+/// trained for. The context there is the pool of all requests that are answered at once; none of
+/// them gets more than its part, and a part that is too long is our own warning.
 struct WithoutPoolSize;
 
 impl<S: Subscriber> Layer<S> for WithoutPoolSize {
@@ -76,9 +88,12 @@ mod tests {
     fn the_size_of_the_pool_is_no_warning_and_all_others_stay() {
         let written = Arc::new(Mutex::new(Vec::new()));
         let into = Arc::clone(&written);
-        let lines = fmt::layer().with_ansi(false).with_writer(move || Lines(Arc::clone(&into)));
+        let lines = fmt::layer()
+            .with_ansi(false)
+            .with_writer(move || Lines(Arc::clone(&into)));
         tracing::subscriber::with_default(registry().with(WithoutPoolSize).with(lines), || {
-            let pool = "n_ctx_seq (16384) > n_ctx_train (8192) -- possible training context overflow";
+            let pool =
+                "n_ctx_seq (16384) > n_ctx_train (8192) -- possible training context overflow";
             tracing::warn!(target: "llama-cpp-2", "{pool}");
             tracing::warn!(target: "llama-cpp-2", message = pool);
             tracing::warn!(target: "llama-cpp-2", "n_ctx_seq (1024) < n_ctx_train (8192)");
@@ -86,7 +101,10 @@ mod tests {
         });
         let text = String::from_utf8(written.lock().unwrap().clone()).unwrap();
         assert_eq!(text.lines().count(), 2, "{text}");
-        assert!(text.contains("n_ctx_seq (1024) < n_ctx_train") && !text.contains("llama-cpp-2: n_ctx_seq (16384)"));
+        assert!(
+            text.contains("n_ctx_seq (1024) < n_ctx_train")
+                && !text.contains("llama-cpp-2: n_ctx_seq (16384)")
+        );
     }
 
     struct Lines(Arc<Mutex<Vec<u8>>>);

@@ -1,7 +1,9 @@
 //! `loggia`: the OpenAI API for the models you run yourself, as a program.
 //!
-//! Reading order: `cli` (what can be typed), `config` (what results from flags, environment and file), `models` (the files on this
-//! machine), `serve` (server and engine, put together), `chat` (a client in the terminal), `check` (what can be reached). What a request does is in the crates below.
+//! Reading order: `cli` (what can be typed), `config` (what results from flags, environment and
+//! file), `models` (the files on this machine), `serve` (server and engine, put together), `chat`
+//! (a client in the terminal), `check` (what can be reached). What a request does is in the crates
+//! below.
 #![forbid(unsafe_code)]
 
 mod backends;
@@ -81,7 +83,11 @@ fn check(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     let config = Config::of_this_process(args)?;
     let (output, all_well) = runtime()?.block_on(check::check(&config))?;
     print(&output)?;
-    Ok(if all_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if all_well {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 fn pull(source: &str, place: &StoreArgs) -> anyhow::Result<ExitCode> {
@@ -89,14 +95,23 @@ fn pull(source: &str, place: &StoreArgs) -> anyhow::Result<ExitCode> {
     let source = Source::parse(source)?;
     let store = store(place)?;
     let model = runtime()?.block_on(models::pull(&source, &store, Progress::on_stderr()))?;
-    print(&format!("{}  {}  {}\n", model.name, ByteSize(model.bytes), model.file.display()))
+    print(&format!(
+        "{}  {}  {}\n",
+        model.name,
+        ByteSize(model.bytes),
+        model.file.display()
+    ))
 }
 
 fn list(place: &StoreArgs) -> anyhow::Result<ExitCode> {
     let store = store(place)?;
     let models = store.models()?;
     if models.is_empty() {
-        eprintln!("no model in {} yet; begin with: loggia pull {}", store.root().display(), models::DEFAULT);
+        eprintln!(
+            "no model in {} yet; begin with: loggia pull {}",
+            store.root().display(),
+            models::DEFAULT
+        );
     }
     print(&table(&models))
 }
@@ -105,19 +120,37 @@ fn remove(name: &str, place: &StoreArgs) -> anyhow::Result<ExitCode> {
     let store = store(place)?;
     let model = store.find(name)?;
     store.remove(&model)?;
-    print(&format!("{} is gone, {} are free\n", model.name, ByteSize(model.bytes)))
+    print(&format!(
+        "{} is gone, {} are free\n",
+        model.name,
+        ByteSize(model.bytes)
+    ))
 }
 
 fn store(place: &StoreArgs) -> anyhow::Result<Store> {
-    Ok(Store::new(&Config::load_for_store(place, &environment)?.data_dir))
+    Ok(Store::new(
+        &Config::load_for_store(place, &environment)?.data_dir,
+    ))
 }
 
 fn table(models: &[Model]) -> String {
-    let width = models.iter().map(|model| model.name.len()).max().unwrap_or_default();
+    let width = models
+        .iter()
+        .map(|model| model.name.len())
+        .max()
+        .unwrap_or_default();
     let row = |model: &Model| {
         let size = ByteSize(model.bytes).to_string();
-        let rest = if model.complete { String::new() } else { "  (incomplete: pull it again)".to_owned() };
-        format!("{:width$}  {size:>10}  {}{rest}\n", model.name, model.file.display())
+        let rest = if model.complete {
+            String::new()
+        } else {
+            "  (incomplete: pull it again)".to_owned()
+        };
+        format!(
+            "{:width$}  {size:>10}  {}{rest}\n",
+            model.name,
+            model.file.display()
+        )
     };
     models.iter().map(row).collect()
 }
@@ -132,13 +165,18 @@ fn allow_many_files() {
 
 /// One thread: the server brings its own for connections.
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot wait for the network")
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot wait for the network")
 }
 
 /// Writes to standard output; a reader who has left, as `head` does, is no failure.
 fn print(text: &str) -> anyhow::Result<ExitCode> {
     match std::io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error).context("cannot write the result"),
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(error).context("cannot write the result")
+        }
         _ => Ok(ExitCode::SUCCESS),
     }
 }

@@ -1,4 +1,5 @@
-//! `loggia serve`: server and engine, put together; from the first check of the configuration to the last answer.
+//! `loggia serve`: server and engine, put together; from the first check of the configuration to
+//! the last answer.
 
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -19,7 +20,8 @@ use crate::backends::{Backends, LocalError, threads};
 use crate::config::{self, Config, Listen};
 use crate::models::{self, Progress, Source, Store};
 
-/// Serves until told to stop; what is under way then may end within the time that the configuration allows.
+/// Serves until told to stop; what is under way then may end within the time that the configuration
+/// allows.
 pub(crate) async fn serve(config: &Config) -> anyhow::Result<()> {
     let (mut policy, options) = (policy(config), options(config)?);
     let listener = listen(&config.listen).await?;
@@ -31,7 +33,8 @@ pub(crate) async fn serve(config: &Config) -> anyhow::Result<()> {
     }
     let backends = everything(config).await?;
     let described = Described::of(&backends, config);
-    // Not before: until here there is nothing to end with care, and a signal may do what it always does.
+    // Not before: until here there is nothing to end with care, and a signal may do what it always
+    // does.
     let shutdown = told_to_stop()?;
     let backend = backend(&backends, config);
     let app = app(AppState::new(backend.clone(), policy, options.clone()));
@@ -52,44 +55,68 @@ pub(crate) async fn serve(config: &Config) -> anyhow::Result<()> {
     }
 }
 
-/// Serves beside what this process does otherwise, for this process alone: on a free port of the loopback interface, with `key` as the
-/// only API key, until the process ends.
+/// Serves beside what this process does otherwise, for this process alone: on a free port of the
+/// loopback interface, with `key` as the only API key, until the process ends.
 pub(crate) async fn serve_beside(config: &Config, key: &str) -> anyhow::Result<SocketAddr> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("cannot listen on a free port")?;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .await
+        .context("cannot listen on a free port")?;
     let address = listener.local_addr()?;
     let (policy, options) = (policy(config), options(config)?);
     let keys = Keys::new([(
         KeyDigest::of(key),
-        Caller { name: "this process".into(), strictness: None, models: None, may_delete_models: false },
+        Caller {
+            name: "this process".into(),
+            strictness: None,
+            models: None,
+            may_delete_models: false,
+        },
     )]);
-    let options = ServerOptions { keys, workers: 1, ..options };
+    let options = ServerOptions {
+        keys,
+        workers: 1,
+        ..options
+    };
     let backends = everything(config).await?;
-    let app = app(AppState::new(backend(&backends, config), policy, options.clone()));
+    let app = app(AppState::new(
+        backend(&backends, config),
+        policy,
+        options.clone(),
+    ));
     let load = backends.load;
     tokio::spawn(async move {
         if let Err(error) = load.await {
             tracing::error!("{error:#}");
         }
     });
-    tokio::spawn(async move { loggia_server::run(listener, app, std::future::pending(), &options).await });
+    tokio::spawn(async move {
+        loggia_server::run(listener, app, std::future::pending(), &options).await
+    });
     Ok(address)
 }
 
 /// From the inside out. What is fetched is shared by the calls that several choices become.
 fn backend(backends: &Backends, config: &Config) -> Arc<dyn Backend> {
     let emulating = Emulate::new(backends.roster.clone());
-    Arc::new(Inline::new(Arc::new(emulating), config.images.value.clone()))
+    Arc::new(Inline::new(
+        Arc::new(emulating),
+        config.images.value.clone(),
+    ))
 }
 
 /// Listens on the first address that a name means and that can be had.
 async fn listen(on: &Listen) -> anyhow::Result<TcpListener> {
-    let failed =
-        || format!("cannot listen on {on}; --listen names another address, for example --listen 127.0.0.1:8080");
+    let failed = || {
+        format!(
+            "cannot listen on {on}; --listen names another address, for example --listen 127.0.0.1:8080"
+        )
+    };
     let addresses = on.addresses().await.with_context(failed)?;
     TcpListener::bind(&*addresses).await.with_context(failed)
 }
 
-/// Every backend that is named; a model that is not here is an error, but for the default one, which is fetched.
+/// Every backend that is named; a model that is not here is an error, but for the default one,
+/// which is fetched.
 async fn everything(config: &Config) -> anyhow::Result<Backends> {
     let mut backends = Backends::of(config)?;
     if config.names_no_backend() && matches!(backends.missing[..], [(_, LocalError::NotHere(..))]) {
@@ -98,18 +125,31 @@ async fn everything(config: &Config) -> anyhow::Result<Backends> {
             models::DEFAULT
         ));
         let source = Source::parse(models::DEFAULT)?;
-        let pulled = models::pull(&source, &Store::new(&config.data_dir), Progress::on_stderr()).await;
-        pulled.context("the default model cannot be had; name another backend (loggia serve --help)")?;
+        let pulled = models::pull(
+            &source,
+            &Store::new(&config.data_dir),
+            Progress::on_stderr(),
+        )
+        .await;
+        pulled.context(
+            "the default model cannot be had; name another backend (loggia serve --help)",
+        )?;
         backends = Backends::of(config)?;
     }
     match backends.missing.into_iter().next() {
         Some((_, error)) => Err(error.into()),
-        None => Ok(Backends { missing: Vec::new(), ..backends }),
+        None => Ok(Backends {
+            missing: Vec::new(),
+            ..backends
+        }),
     }
 }
 
 fn policy(config: &Config) -> Policy {
-    let models = config.per_model.iter().map(|(model, its)| (model.clone(), its.policy()));
+    let models = config
+        .per_model
+        .iter()
+        .map(|(model, its)| (model.clone(), its.policy()));
     Policy {
         strictness: *config.strictness,
         profile: (*config.sampling_profile).into(),
@@ -130,7 +170,9 @@ fn options(config: &Config) -> anyhow::Result<ServerOptions> {
     };
     let of_this_machine = ServerOptions::default().workers;
     Ok(ServerOptions {
-        workers: config.workers.map_or(of_this_machine, |workers| workers.get() as usize),
+        workers: config
+            .workers
+            .map_or(of_this_machine, |workers| workers.get() as usize),
         head_timeout: *config.head_timeout,
         stall_timeout: *config.stall_timeout,
         ready_timeout: *config.ready_timeout,
@@ -141,7 +183,8 @@ fn options(config: &Config) -> anyhow::Result<ServerOptions> {
     })
 }
 
-/// Resolves at the first SIGTERM or Ctrl-C. The second Ctrl-C is for people who do not want to wait: it ends the program at once.
+/// Resolves at the first SIGTERM or Ctrl-C. The second Ctrl-C is for people who do not want to
+/// wait: it ends the program at once.
 fn told_to_stop() -> anyhow::Result<impl Future<Output = ()>> {
     #[cfg(unix)]
     let mut terminate = {
@@ -165,22 +208,36 @@ fn told_to_stop() -> anyhow::Result<impl Future<Output = ()>> {
     })
 }
 
-/// Prints a line that can be pasted into another terminal, with a model that is there: one that can hold a chat, if there is one.
-async fn example(backend: &dyn Backend, described: &Described, address: SocketAddr, asks_for_a_key: bool) {
+/// Prints a line that can be pasted into another terminal, with a model that is there: one that can
+/// hold a chat, if there is one.
+async fn example(
+    backend: &dyn Backend,
+    described: &Described,
+    address: SocketAddr,
+    asks_for_a_key: bool,
+) {
     let models = async {
         let models = backend.models().await.ok()?;
         let to_try = a_model_to_try(backend, &models).await?;
         Some((models, to_try))
     };
-    let Ok(Some((models, model))) = tokio::time::timeout(Duration::from_secs(5), models).await else {
+    let Ok(Some((models, model))) = tokio::time::timeout(Duration::from_secs(5), models).await
+    else {
         say("loggia: no model can be reached yet; `loggia check` with the same flags says why");
         return;
     };
-    say(&format!("loggia: serving {} on http://{address}", described.models(&models)));
-    say(&format!("try it:\n{}", curl(address, &model, asks_for_a_key)));
+    say(&format!(
+        "loggia: serving {} on http://{address}",
+        described.models(&models)
+    ));
+    say(&format!(
+        "try it:\n{}",
+        curl(address, &model, asks_for_a_key)
+    ));
 }
 
-/// What is served, for people: the embedded models with what they have, and how many others there are.
+/// What is served, for people: the embedded models with what they have, and how many others there
+/// are.
 struct Described {
     embedded: Vec<String>,
     parallel: u32,
@@ -189,17 +246,30 @@ struct Described {
 
 impl Described {
     fn of(backends: &Backends, config: &Config) -> Self {
-        Self { embedded: backends.embedded.clone(), parallel: config.parallel.get(), threads: threads(config) }
+        Self {
+            embedded: backends.embedded.clone(),
+            parallel: config.parallel.get(),
+            threads: threads(config),
+        }
     }
 
     fn models(&self, models: &[Model]) -> String {
-        // The first, by whose context the others are told apart, and their number where they are many.
-        let own: Vec<&Model> = models.iter().filter(|model| self.embedded.contains(&model.id)).collect();
+        // The first, by whose context the others are told apart, and their number where they are
+        // many.
+        let own: Vec<&Model> = models
+            .iter()
+            .filter(|model| self.embedded.contains(&model.id))
+            .collect();
         let is_alias = |model: &Model| model.extra.contains_key("alias_of");
-        let others = models.iter().filter(|model| !self.embedded.contains(&model.id) && !is_alias(model)).count();
+        let others = models
+            .iter()
+            .filter(|model| !self.embedded.contains(&model.id) && !is_alias(model))
+            .count();
         let mut parts: Vec<String> = own.iter().map(|model| with_context(model)).collect();
         if !own.is_empty() {
-            let Self { parallel, threads, .. } = self;
+            let Self {
+                parallel, threads, ..
+            } = self;
             let last = parts.pop().unwrap_or_default();
             parts.push(format!(
                 "{last}, {parallel} requests at once, {threads} thread{}",
@@ -207,7 +277,10 @@ impl Described {
             ));
         }
         if others > 0 {
-            parts.push(format!("{others} model{} of other servers", if others == 1 { "" } else { "s" }));
+            parts.push(format!(
+                "{others} model{} of other servers",
+                if others == 1 { "" } else { "s" }
+            ));
         }
         parts.join("; ")
     }
@@ -233,16 +306,21 @@ pub(crate) fn holds_chats(capabilities: Option<&Value>) -> bool {
     capabilities.is_none_or(|can| can.is_empty() || can.iter().any(|can| can == "completion"))
 }
 
-/// The first that does not say that it holds no chats: models for embeddings stand in Ollama's list too. Else the first that makes those.
+/// The first that does not say that it holds no chats: models for embeddings stand in Ollama's list
+/// too. Else the first that makes those.
 async fn a_model_to_try(backend: &dyn Backend, models: &[Model]) -> Option<ToTry> {
     let mut otherwise = models.first().map(|model| ToTry::Chat(model.id.clone()));
     for model in models {
-        let Ok(card) = backend.model(&model.id).await else { continue };
+        let Ok(card) = backend.model(&model.id).await else {
+            continue;
+        };
         let capabilities = card.extra.get("capabilities");
         if holds_chats(capabilities) {
             return Some(ToTry::Chat(model.id.clone()));
         }
-        let embeds = capabilities.and_then(Value::as_array).is_some_and(|can| can.iter().any(|can| can == "embedding"));
+        let embeds = capabilities
+            .and_then(Value::as_array)
+            .is_some_and(|can| can.iter().any(|can| can == "embedding"));
         if embeds && !matches!(otherwise, Some(ToTry::Embeddings(_))) {
             otherwise = Some(ToTry::Embeddings(model.id.clone()));
         }
@@ -256,7 +334,11 @@ fn say(text: &str) {
 }
 
 fn curl(address: SocketAddr, model: &ToTry, asks_for_a_key: bool) -> String {
-    let key = if asks_for_a_key { r#" -H "authorization: Bearer $KEY""# } else { "" };
+    let key = if asks_for_a_key {
+        r#" -H "authorization: Bearer $KEY""#
+    } else {
+        ""
+    };
     let (path, model, rest) = match model {
         // Streamed and with an end: without one, a small model may write until its context is full.
         ToTry::Chat(model) => (
@@ -269,13 +351,19 @@ fn curl(address: SocketAddr, model: &ToTry, asks_for_a_key: bool) -> String {
     let body = format!(r#"{{"model":{},{rest}}}"#, Value::from(model.as_str()));
     // A model's name may hold what a shell reads as its own.
     let body = body.replace('\'', r"'\''");
-    format!("  curl -N http://{address}/v1/{path} -H 'content-type: application/json'{key} -d '{body}'")
+    format!(
+        "  curl -N http://{address}/v1/{path} -H 'content-type: application/json'{key} -d '{body}'"
+    )
 }
 
 /// The address under which this machine reaches what listens on every interface.
 pub(crate) fn reachable(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
-        let local: IpAddr = if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
+        let local: IpAddr = if address.is_ipv4() {
+            Ipv4Addr::LOCALHOST.into()
+        } else {
+            Ipv6Addr::LOCALHOST.into()
+        };
         address.set_ip(local);
     }
     address
@@ -295,7 +383,10 @@ mod tests {
             "{line}"
         );
         let line = curl(address, &ToTry::Embeddings("m".to_owned()), true);
-        assert!(line.contains(r#" -H "authorization: Bearer $KEY" -d '{"model":"m","input":"#), "{line}");
+        assert!(
+            line.contains(r#" -H "authorization: Bearer $KEY" -d '{"model":"m","input":"#),
+            "{line}"
+        );
         assert!(line.contains("/v1/embeddings "), "{line}");
     }
 

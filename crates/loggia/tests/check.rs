@@ -1,6 +1,9 @@
 //! `loggia check`: what results, what can be reached, and what is never shown.
 
-#![expect(clippy::unwrap_used, reason = "a panic is the failure we want; clippy only knows functions marked as tests")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a panic is the failure we want; clippy only knows functions marked as tests"
+)]
 
 mod support;
 
@@ -16,23 +19,56 @@ fn nobody() -> String {
 #[test]
 fn what_results_is_printed_with_who_set_it_and_what_is_there() {
     let ollama = Ollama::start();
-    let program = Program::new().with("LOGGIA_PARALLEL", "7").with("LOGGIA_CONFIG", "loggia.toml");
-    program.write("loggia.toml", "idle_timeout = \"3min\"\nparallel = 2\n[aliases]\n\"gpt-*\" = \"small\"\n");
-    let checked = program.run(&["check", "--ollama", &ollama.url(), "--listen", "127.0.0.1:0"]).succeeded();
+    let program = Program::new()
+        .with("LOGGIA_PARALLEL", "7")
+        .with("LOGGIA_CONFIG", "loggia.toml");
+    program.write(
+        "loggia.toml",
+        "idle_timeout = \"3min\"\nparallel = 2\n[aliases]\n\"gpt-*\" = \"small\"\n",
+    );
+    let checked = program
+        .run(&[
+            "check",
+            "--ollama",
+            &ollama.url(),
+            "--listen",
+            "127.0.0.1:0",
+        ])
+        .succeeded();
     let line = |start: &str| {
         let found = checked.out.lines().find(|line| line.starts_with(start));
-        found.unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ")
+        found
+            .unwrap_or_default()
+            .split_whitespace()
+            .collect::<Vec<_>>()
+            .join(" ")
     };
     assert_eq!(line("listen"), "listen = \"127.0.0.1:0\" # flag");
     assert_eq!(line("parallel"), "parallel = 7 # environment");
     assert_eq!(line("idle_timeout"), "idle_timeout = \"3m\" # file");
-    assert_eq!(line("connect_timeout"), "connect_timeout = \"5s\" # default");
-    assert_eq!(line("# ollama"), format!("# ollama at {}: 2 models", ollama.url()));
-    assert_eq!(line("# alias"), "# alias gpt-* means small, that is ollama/small:latest");
+    assert_eq!(
+        line("connect_timeout"),
+        "connect_timeout = \"5s\" # default"
+    );
+    assert_eq!(
+        line("# ollama"),
+        format!("# ollama at {}: 2 models", ollama.url())
+    );
+    assert_eq!(
+        line("# alias"),
+        "# alias gpt-* means small, that is ollama/small:latest"
+    );
     // What it prints is a file that means the same.
     program.write("again.toml", &checked.out);
-    let again = program.run(&["check", "--config", "again.toml"]).succeeded();
-    assert!(again.out.contains(&format!("ollama = [\"{}\"]", ollama.url())), "{again:?}");
+    let again = program
+        .run(&["check", "--config", "again.toml"])
+        .succeeded();
+    assert!(
+        again
+            .out
+            .contains(&format!("ollama = [\"{}\"]", ollama.url())),
+        "{again:?}"
+    );
 }
 
 #[test]
@@ -40,44 +76,94 @@ fn what_cannot_be_reached_is_said_and_the_exit_code_says_it_too() {
     let ollama = Ollama::start();
     let down = nobody();
     let program = Program::new();
-    let checked = program.run(&["check", "--ollama", &ollama.url(), "--openai", &format!("down={down}")]);
+    let checked = program.run(&[
+        "check",
+        "--ollama",
+        &ollama.url(),
+        "--openai",
+        &format!("down={down}"),
+    ]);
     assert_eq!(checked.code, Some(1));
-    assert!(checked.out.contains(&format!("# down at {down}: NOT REACHED")), "{checked:?}");
+    assert!(
+        checked
+            .out
+            .contains(&format!("# down at {down}: NOT REACHED")),
+        "{checked:?}"
+    );
     assert!(checked.out.contains("#   small:latest"), "{checked:?}");
     let dangling = program.run(&["check", "--ollama", &ollama.url(), "--alias", "a=b"]);
     assert_eq!(dangling.code, Some(1));
-    assert!(dangling.out.contains("# alias a means b: NOT REACHED"), "{dangling:?}");
+    assert!(
+        dangling.out.contains("# alias a means b: NOT REACHED"),
+        "{dangling:?}"
+    );
 }
 
 #[test]
 fn a_key_is_never_shown() {
-    let program = Program::new().with("LOGGIA_OPENAI_GPU_1_KEY", "sk-very-secret").with("LOGGIA_LOG", "trace");
-    program
-        .write("loggia.toml", "[[openai]]\nname = \"other\"\nurl = \"http://127.0.0.1:9\"\nkey = \"sk-also-secret\"\n");
-    for arguments in [&["check", "--openai", "gpu-1=http://127.0.0.1:9/v1"][..], &["check", "--config", "loggia.toml"]]
-    {
+    let program = Program::new()
+        .with("LOGGIA_OPENAI_GPU_1_KEY", "sk-very-secret")
+        .with("LOGGIA_LOG", "trace");
+    program.write(
+        "loggia.toml",
+        "[[openai]]\nname = \"other\"\nurl = \"http://127.0.0.1:9\"\nkey = \"sk-also-secret\"\n",
+    );
+    for arguments in [
+        &["check", "--openai", "gpu-1=http://127.0.0.1:9/v1"][..],
+        &["check", "--config", "loggia.toml"],
+    ] {
         let checked = program.run(arguments);
-        assert!(!checked.out.contains("secret") && !checked.err.contains("secret"), "{checked:?}");
+        assert!(
+            !checked.out.contains("secret") && !checked.err.contains("secret"),
+            "{checked:?}"
+        );
     }
     let checked = program.run(&["check", "--config", "loggia.toml"]);
-    assert!(checked.out.contains("# key: one is set") && !checked.err.contains("secret"), "{checked:?}");
+    assert!(
+        checked.out.contains("# key: one is set") && !checked.err.contains("secret"),
+        "{checked:?}"
+    );
 }
 
 #[test]
 fn the_keys_of_the_api_are_shown_by_name_alone() {
     let ollama = Ollama::start();
-    let program = Program::new().with("LOGGIA_KEY_BOB", "a-secret-of-bobs").with("LOGGIA_LOG", "trace");
+    let program = Program::new()
+        .with("LOGGIA_KEY_BOB", "a-secret-of-bobs")
+        .with("LOGGIA_LOG", "trace");
     program.write(
         "loggia.toml",
         "[[key]]\nname = \"alice\"\nkey = \"a-secret-of-alices\"\nmodels = [\"gpt-*\"]\n[[key]]\nname = \"bob\"\nstrict = true\n",
     );
-    let checked = program.run(&["check", "--config", "loggia.toml", "--ollama", &ollama.url()]).succeeded();
-    assert!(!checked.out.contains("secret") && !checked.err.contains("secret"), "{checked:?}");
-    for shown in ["name = \"alice\"", "models = [\"gpt-*\"]", "name = \"bob\"", "strict = true"] {
+    let checked = program
+        .run(&[
+            "check",
+            "--config",
+            "loggia.toml",
+            "--ollama",
+            &ollama.url(),
+        ])
+        .succeeded();
+    assert!(
+        !checked.out.contains("secret") && !checked.err.contains("secret"),
+        "{checked:?}"
+    );
+    for shown in [
+        "name = \"alice\"",
+        "models = [\"gpt-*\"]",
+        "name = \"bob\"",
+        "strict = true",
+    ] {
         assert!(checked.out.contains(shown), "no {shown} in {checked:?}");
     }
     let forgotten = program.with("LOGGIA_KEY_MALLORY", "a-secret-of-mallorys");
-    let said = forgotten.run(&["check", "--config", "loggia.toml", "--ollama", &ollama.url()]);
+    let said = forgotten.run(&[
+        "check",
+        "--config",
+        "loggia.toml",
+        "--ollama",
+        &ollama.url(),
+    ]);
     assert!(!said.err.contains("secret"), "{said:?}");
     said.failed_saying(&["LOGGIA_KEY_MALLORY holds a key of nobody"]);
 }
@@ -87,19 +173,33 @@ fn the_keys_of_the_api_are_shown_by_name_alone() {
 fn what_an_embedded_model_cannot_honour_is_a_mistake_in_the_configuration() {
     let program = Program::new();
     let file = program.write("tiny.gguf", support::tiny::gguf());
-    let head = format!("models = [{:?}]\ncontext = 64\n[aliases]\nagent = \"tiny\"\n", file.to_str().unwrap());
+    let head = format!(
+        "models = [{:?}]\ncontext = 64\n[aliases]\nagent = \"tiny\"\n",
+        file.to_str().unwrap()
+    );
     let with = |entry: &str| {
         program.write("loggia.toml", format!("{head}{entry}\n"));
         program.run(&["check", "--config", "loggia.toml"])
     };
-    let saying = "per_model.agent: 'options.num_ctx' is more than this server's context of 64 tokens";
+    let saying =
+        "per_model.agent: 'options.num_ctx' is more than this server's context of 64 tokens";
     with("[per_model.agent]\noptions = { num_ctx = 65 }").failed_saying(&[saying]);
-    program.run(&["serve", "--listen", "127.0.0.1:0", "--config", "loggia.toml"]).failed_saying(&[saying]);
-    with("[per_model.tiny]\noptions = { mirostat = 1 }").failed_saying(&["per_model.tiny: ", "'mirostat'"]);
+    program
+        .run(&[
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--config",
+            "loggia.toml",
+        ])
+        .failed_saying(&[saying]);
+    with("[per_model.tiny]\noptions = { mirostat = 1 }")
+        .failed_saying(&["per_model.tiny: ", "'mirostat'"]);
     with("[per_model.agent]\noptions = { num_ctx = 64, temperature = 0.5 }").succeeded();
     with("[per_model.another]\noptions = { mirostat = 1 }").succeeded();
     program.write("tiny.gguf", support::tiny::embedding());
-    let saying = "per_model.agent: options: the embedded engine has none for a model that makes embeddings";
+    let saying =
+        "per_model.agent: options: the embedded engine has none for a model that makes embeddings";
     with("[per_model.agent]\noptions = { num_ctx = 64 }").failed_saying(&[saying]);
 }
 
@@ -109,11 +209,29 @@ fn a_mistake_in_the_file_is_named_with_file_and_line() {
     program.write("loggia.toml", "parallel = 2\nparalel = 3\n");
     let said = program.run(&["check", "--config", "loggia.toml"]);
     said.failed_saying(&["loggia.toml, line 2: unknown field `paralel`"]);
-    program.run(&["models", "--config", "nothing.toml"]).failed_saying(&["nothing.toml"]);
-    let twice = ["check", "--openai", "a=http://127.0.0.1:9", "--openai", "a=http://127.0.0.1:8"];
-    program.run(&twice).failed_saying(&["two engines are called `a`"]);
     program
-        .run(&["check", "--alias", "a=b", "--alias", "b=a", "--ollama", "http://127.0.0.1:9"])
+        .run(&["models", "--config", "nothing.toml"])
+        .failed_saying(&["nothing.toml"]);
+    let twice = [
+        "check",
+        "--openai",
+        "a=http://127.0.0.1:9",
+        "--openai",
+        "a=http://127.0.0.1:8",
+    ];
+    program
+        .run(&twice)
+        .failed_saying(&["two engines are called `a`"]);
+    program
+        .run(&[
+            "check",
+            "--alias",
+            "a=b",
+            "--alias",
+            "b=a",
+            "--ollama",
+            "http://127.0.0.1:9",
+        ])
         .failed_saying(&["alias"]);
 }
 
@@ -121,7 +239,11 @@ fn a_mistake_in_the_file_is_named_with_file_and_line() {
 fn every_example_of_the_documentation_is_a_configuration_file() {
     let docs = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/configuration.md");
     let docs = std::fs::read_to_string(docs).unwrap();
-    let examples: Vec<&str> = docs.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    let examples: Vec<&str> = docs
+        .split("```toml\n")
+        .skip(1)
+        .map(|rest| rest.split("```").next().unwrap())
+        .collect();
     assert!(examples.len() > 3);
     let program = Program::new();
     for example in examples {
@@ -135,8 +257,14 @@ fn every_example_of_the_documentation_is_a_configuration_file() {
 #[test]
 fn a_wrong_flag_ends_with_2_and_help_with_0() {
     let program = Program::new();
-    assert_eq!(program.run(&["serve", "--listen", "some where"]).code, Some(2));
-    assert_eq!(program.run(&["serve", "--strict", "--lenient"]).code, Some(2));
+    assert_eq!(
+        program.run(&["serve", "--listen", "some where"]).code,
+        Some(2)
+    );
+    assert_eq!(
+        program.run(&["serve", "--strict", "--lenient"]).code,
+        Some(2)
+    );
     assert_eq!(program.run(&[]).code, Some(2));
     let help = program.run(&["serve", "--help"]).succeeded().out;
     for flag in [
@@ -157,7 +285,10 @@ fn a_wrong_flag_ends_with_2_and_help_with_0() {
     ] {
         assert!(help.contains(flag), "{flag}");
     }
-    assert_eq!(program.run(&["--version"]).succeeded().out, format!("loggia {}\n", env!("CARGO_PKG_VERSION")));
+    assert_eq!(
+        program.run(&["--version"]).succeeded().out,
+        format!("loggia {}\n", env!("CARGO_PKG_VERSION"))
+    );
 }
 
 #[cfg(feature = "embedded")]
@@ -167,18 +298,34 @@ fn a_named_model_that_is_not_here_names_the_pull_that_fetches_it() {
     let checked = program.run(&["check", "--model", "qwen3:4b"]);
     assert_eq!(checked.code, Some(1));
     assert!(checked.out.contains("loggia pull qwen3:4b"), "{checked:?}");
-    program.run(&["serve", "--model", "qwen3:4b", "--listen", "127.0.0.1:0"]).failed_saying(&["loggia pull qwen3:4b"]);
     program
-        .run(&["serve", "--model", "no/file.gguf", "--listen", "127.0.0.1:0"])
+        .run(&["serve", "--model", "qwen3:4b", "--listen", "127.0.0.1:0"])
+        .failed_saying(&["loggia pull qwen3:4b"]);
+    program
+        .run(&[
+            "serve",
+            "--model",
+            "no/file.gguf",
+            "--listen",
+            "127.0.0.1:0",
+        ])
         .failed_saying(&["there is no file no/file.gguf"]);
     // The default one is not named, and fetched by `serve`.
-    assert!(program.run(&["check"]).succeeded().out.contains("`loggia serve` fetches it"));
+    assert!(
+        program
+            .run(&["check"])
+            .succeeded()
+            .out
+            .contains("`loggia serve` fetches it")
+    );
 }
 
 #[cfg(not(feature = "embedded"))]
 #[test]
 fn a_build_without_the_engine_says_what_to_name_instead() {
     let program = Program::new();
-    program.run(&["serve", "--listen", "127.0.0.1:0"]).failed_saying(&["no embedded engine", "--ollama"]);
+    program
+        .run(&["serve", "--listen", "127.0.0.1:0"])
+        .failed_saying(&["no embedded engine", "--ollama"]);
     assert_eq!(program.run(&["check"]).code, Some(1));
 }

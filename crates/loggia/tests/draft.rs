@@ -1,7 +1,10 @@
 //! Draft models, through the whole program.
 
 #![cfg(all(unix, feature = "embedded"))]
-#![expect(clippy::unwrap_used, reason = "a panic is the failure we want; clippy only knows functions marked as tests")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a panic is the failure we want; clippy only knows functions marked as tests"
+)]
 
 mod support;
 
@@ -12,27 +15,40 @@ use support::tiny;
 
 /// The tiny model, and the same with another text for a token.
 fn program() -> Program {
-    let program = Program::new().with("LOGGIA_THREADS", "1").with("LOGGIA_CONTEXT", "256");
+    let program = Program::new()
+        .with("LOGGIA_THREADS", "1")
+        .with("LOGGIA_CONTEXT", "256");
     program.write("tiny.gguf", tiny::gguf());
     let mut other = tiny::gguf();
-    let at = other.windows(5).position(|window| window == b"<unk>").unwrap();
+    let at = other
+        .windows(5)
+        .position(|window| window == b"<unk>")
+        .unwrap();
     other[at + 1..at + 4].copy_from_slice(b"who");
     program.write("other.gguf", other);
     program
 }
 
 fn with_draft(draft: &str) -> String {
-    format!("models = [\"tiny.gguf\"]\n[per_model.tiny]\ndraft = \"{draft}\"\ndraft_always = true\n")
+    format!(
+        "models = [\"tiny.gguf\"]\n[per_model.tiny]\ndraft = \"{draft}\"\ndraft_always = true\n"
+    )
 }
 
 fn answer(served: &Served, fields: &Value) -> (Value, Value, Value) {
     let mut body = json!({
         "model": "tiny", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 60, "logit_bias": {"2": -100}
     });
-    body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    body.as_object_mut()
+        .unwrap()
+        .extend(fields.as_object().unwrap().clone());
     let (status, mut answer) = served.post("/v1/chat/completions", &body);
     assert_eq!(status, 200, "{answer}");
-    (answer["choices"].take(), answer["usage"].take(), answer["system_fingerprint"].take())
+    (
+        answer["choices"].take(),
+        answer["usage"].take(),
+        answer["system_fingerprint"].take(),
+    )
 }
 
 #[test]
@@ -41,10 +57,16 @@ fn a_draft_changes_neither_answers_nor_usage_nor_the_fingerprint() {
     let program = program();
     program.write("loggia.toml", with_draft("tiny.gguf"));
     let drafting = Served::start(program, &["--config", "loggia.toml"]);
-    for fields in
-        [json!({"temperature": 0}), json!({"temperature": 0.1, "seed": 4}), json!({"temperature": 1, "seed": 4})]
-    {
-        assert_eq!(answer(&plain, &fields), answer(&drafting, &fields), "{fields}");
+    for fields in [
+        json!({"temperature": 0}),
+        json!({"temperature": 0.1, "seed": 4}),
+        json!({"temperature": 1, "seed": 4}),
+    ] {
+        assert_eq!(
+            answer(&plain, &fields),
+            answer(&drafting, &fields),
+            "{fields}"
+        );
     }
 }
 
@@ -53,15 +75,24 @@ fn a_draft_of_another_vocabulary_or_for_nobody_is_an_error_at_the_start() {
     let program = program();
     let run = |file: &str| {
         program.write("loggia.toml", file);
-        program.run(&["serve", "--listen", "127.0.0.1:0", "--config", "loggia.toml"])
+        program.run(&[
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--config",
+            "loggia.toml",
+        ])
     };
-    run(&with_draft("other.gguf")).failed_saying(&["is no draft for this model: the token 0 is another in it"]);
+    run(&with_draft("other.gguf"))
+        .failed_saying(&["is no draft for this model: the token 0 is another in it"]);
     run(&with_draft("nothing.gguf")).failed_saying(&["there is no file", "nothing.gguf"]);
     run(&with_draft("elsewhere:7b")).failed_saying(&["there is no model `elsewhere:7b`"]);
     run("models = [\"tiny.gguf\"]\n[per_model.mine]\ndraft = \"tiny.gguf\"\n")
         .failed_saying(&["per_model.mine: it has a `draft`, and no embedded model is called so"]);
-    run("models = [\"tiny.gguf\"]\n[per_model.tiny]\ndraft_tokens = 3\n").failed_saying(&["`draft` names it"]);
-    run(&format!("{}draft_tokens = 40\n", with_draft("tiny.gguf"))).failed_saying(&["it can be 1 to 16"]);
+    run("models = [\"tiny.gguf\"]\n[per_model.tiny]\ndraft_tokens = 3\n")
+        .failed_saying(&["`draft` names it"]);
+    run(&format!("{}draft_tokens = 40\n", with_draft("tiny.gguf")))
+        .failed_saying(&["it can be 1 to 16"]);
     run(&format!("memory = \"64KiB\"\n{}", with_draft("tiny.gguf")))
         .failed_saying(&["for its draft", "64.0 KiB may be used"]);
 }

@@ -1,7 +1,10 @@
 //! Each model in a process of its own: what happens when that ends, and what does not.
 
 #![cfg(all(unix, feature = "embedded"))]
-#![expect(clippy::unwrap_used, reason = "a panic is the failure we want; clippy only knows functions marked as tests")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a panic is the failure we want; clippy only knows functions marked as tests"
+)]
 
 mod support;
 
@@ -22,14 +25,34 @@ struct Served {
 fn serve(program: Program) -> Served {
     let file = program.write("tiny.gguf", tiny::gguf());
     let program = program.with("LOGGIA_THREADS", "1");
-    let arguments = ["serve", "--listen", "127.0.0.1:0", "--model", file.to_str().unwrap()];
+    let arguments = [
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--model",
+        file.to_str().unwrap(),
+    ];
     let mut running = program.start(&arguments);
     let mut lines = BufReader::new(running.0.stdout.take().unwrap()).lines();
     let first = lines.next().unwrap().unwrap();
-    let address = first.strip_prefix("loggia: listening on http://").expect(&first).parse().unwrap();
-    assert!(lines.next().expect("the model is loaded").unwrap().starts_with("loggia: serving tiny: context 512 "));
+    let address = first
+        .strip_prefix("loggia: listening on http://")
+        .expect(&first)
+        .parse()
+        .unwrap();
+    assert!(
+        lines
+            .next()
+            .expect("the model is loaded")
+            .unwrap()
+            .starts_with("loggia: serving tiny: context 512 ")
+    );
     assert_eq!(lines.next().unwrap().unwrap(), "try it:");
-    Served { running, address, _program: program }
+    Served {
+        running,
+        address,
+        _program: program,
+    }
 }
 
 impl Served {
@@ -38,16 +61,23 @@ impl Served {
         let parent = self.running.0.id().to_string();
         let mut found = None;
         eventually("an engine runs", || {
-            let children = Command::new("ps").args(["-o", "pid=", "--ppid", &parent]).output().unwrap();
-            found =
-                String::from_utf8(children.stdout).unwrap().split_whitespace().next().map(|pid| pid.parse().unwrap());
+            let children = Command::new("ps")
+                .args(["-o", "pid=", "--ppid", &parent])
+                .output()
+                .unwrap();
+            found = String::from_utf8(children.stdout)
+                .unwrap()
+                .split_whitespace()
+                .next()
+                .map(|pid| pid.parse().unwrap());
             found.is_some()
         });
         found.unwrap()
     }
 
     fn begin(&self, fields: &str) -> BufReader<TcpStream> {
-        let body = format!(r#"{{"model":"tiny","messages":[{{"role":"user","content":"hi"}}],{fields}}}"#);
+        let body =
+            format!(r#"{{"model":"tiny","messages":[{{"role":"user","content":"hi"}}],{fields}}}"#);
         let request = format!(
             "POST /v1/chat/completions HTTP/1.1\r\nhost: loggia\r\nconnection: close\r\n\
              content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
@@ -73,7 +103,11 @@ fn rest(mut stream: BufReader<TcpStream>) -> String {
 #[cfg(target_os = "linux")]
 fn environment(served: &Served) -> Vec<String> {
     let all = std::fs::read(format!("/proc/{}/environ", served.engine())).unwrap();
-    let mut all: Vec<_> = String::from_utf8(all).unwrap().split_terminator('\0').map(str::to_owned).collect();
+    let mut all: Vec<_> = String::from_utf8(all)
+        .unwrap()
+        .split_terminator('\0')
+        .map(str::to_owned)
+        .collect();
     all.sort();
     all
 }
@@ -81,10 +115,20 @@ fn environment(served: &Served) -> Vec<String> {
 #[cfg(target_os = "linux")]
 #[test]
 fn an_engines_process_has_none_of_the_programs_keys() {
-    let program = Program::new().with("LOGGIA_LOG", "warn").with("LOGGIA_OPENAI_GPU_KEY", "a-key-of-another-engine");
+    let program = Program::new()
+        .with("LOGGIA_LOG", "warn")
+        .with("LOGGIA_OPENAI_GPU_KEY", "a-key-of-another-engine");
     let environment = environment(&serve(program));
-    assert!(environment.contains(&"LOGGIA_LOG=warn".to_owned()), "{environment:?}");
-    assert!(environment.iter().all(|variable| !variable.to_lowercase().contains("key")), "{environment:?}");
+    assert!(
+        environment.contains(&"LOGGIA_LOG=warn".to_owned()),
+        "{environment:?}"
+    );
+    assert!(
+        environment
+            .iter()
+            .all(|variable| !variable.to_lowercase().contains("key")),
+        "{environment:?}"
+    );
 }
 
 #[cfg(target_os = "linux")]
@@ -96,31 +140,56 @@ fn threads_of_an_engines_process_spin_for_a_moment_only_unless_the_user_has_chos
         all
     };
     let chosen = variables(Program::new());
-    assert!(chosen.iter().any(|variable| variable.starts_with("GOMP_SPINCOUNT=")), "{chosen:?}");
-    for (name, value) in [("GOMP_SPINCOUNT", "7"), ("OMP_WAIT_POLICY", "ACTIVE"), ("KMP_BLOCKTIME", "200")] {
-        assert_eq!(variables(Program::new().with(name, value)), [format!("{name}={value}")]);
+    assert!(
+        chosen
+            .iter()
+            .any(|variable| variable.starts_with("GOMP_SPINCOUNT=")),
+        "{chosen:?}"
+    );
+    for (name, value) in [
+        ("GOMP_SPINCOUNT", "7"),
+        ("OMP_WAIT_POLICY", "ACTIVE"),
+        ("KMP_BLOCKTIME", "200"),
+    ] {
+        assert_eq!(
+            variables(Program::new().with(name, value)),
+            [format!("{name}={value}")]
+        );
     }
 }
 
 /// A stream that goes on for a while, read up to its first chunk.
 fn under_way(served: &Served) -> BufReader<TcpStream> {
-    // Bytes drawn by lot are seldom UTF-8, and the end is as likely as any of them: without it, a long answer.
+    // Bytes drawn by lot are seldom UTF-8, and the end is as likely as any of them: without it, a
+    // long answer.
     let mut stream = served.begin(r#""stream":true,"max_tokens":450,"logit_bias":{"2":-100}"#);
     let mut line = String::new();
     while !line.starts_with("data: ") {
         line.clear();
-        assert!(stream.read_line(&mut line).unwrap() > 0, "the answer begins");
+        assert!(
+            stream.read_line(&mut line).unwrap() > 0,
+            "the answer begins"
+        );
     }
     stream
 }
 
 fn kill(signal: &str, process: u32) {
-    assert!(Command::new("kill").args([signal, &process.to_string()]).status().unwrap().success());
+    assert!(
+        Command::new("kill")
+            .args([signal, &process.to_string()])
+            .status()
+            .unwrap()
+            .success()
+    );
 }
 
 fn is_gone(process: u32) -> bool {
     // A process that has ended and was not waited for is a zombie: gone as well.
-    let state = Command::new("ps").args(["-o", "stat=", "-p", &process.to_string()]).output().unwrap();
+    let state = Command::new("ps")
+        .args(["-o", "stat=", "-p", &process.to_string()])
+        .output()
+        .unwrap();
     matches!(state.stdout.first(), None | Some(b'Z'))
 }
 
@@ -135,12 +204,17 @@ fn a_stream_whose_engine_is_killed_ends_with_an_error_and_the_next_request_is_an
         let end = rest(stream);
         // It may have come to its end just before.
         if !end.contains("[DONE]") {
-            assert!(end.contains(r#"data: {"error":{"message":"the backend `embedded` ended"#), "{end}");
+            assert!(
+                end.contains(r#"data: {"error":{"message":"the backend `embedded` ended"#),
+                "{end}"
+            );
             cut_short += 1;
         }
         eventually("another engine runs", || served.engine() != engine);
         // It may wait for a second where the engine has ended before.
-        eventually("the next request is answered", || served.ask(r#""max_tokens":2"#).starts_with("HTTP/1.1 200"));
+        eventually("the next request is answered", || {
+            served.ask(r#""max_tokens":2"#).starts_with("HTTP/1.1 200")
+        });
     }
     assert!(cut_short > 0);
 }
@@ -154,7 +228,10 @@ fn a_request_that_had_not_begun_is_tried_again() {
     // It has reached the engine's pipe or is about to; either way it has not begun.
     kill("-KILL", engine);
     let answer = rest(waiting);
-    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains(r#""completion_tokens":3"#), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 200") && answer.contains(r#""completion_tokens":3"#),
+        "{answer}"
+    );
 }
 
 #[test]
@@ -181,24 +258,52 @@ fn a_signal_to_all_processes_lets_the_answer_under_way_end() {
 fn a_model_that_is_not_to_be_kept_gives_its_memory_back_and_is_loaded_again() {
     let served = serve(Program::new());
     let engine = served.engine();
-    assert!(served.ask(r#""max_tokens":1,"keep_alive":0"#).starts_with("HTTP/1.1 200"));
+    assert!(
+        served
+            .ask(r#""max_tokens":1,"keep_alive":0"#)
+            .starts_with("HTTP/1.1 200")
+    );
     eventually("its process is gone", || is_gone(engine));
     assert!(served.ask(r#""max_tokens":1"#).starts_with("HTTP/1.1 200"));
     let refused = served.ask(r#""max_tokens":1,"keep_alive":"soon""#);
-    assert!(refused.starts_with("HTTP/1.1 400") && refused.contains(r#""param":"keep_alive""#), "{refused}");
+    assert!(
+        refused.starts_with("HTTP/1.1 400") && refused.contains(r#""param":"keep_alive""#),
+        "{refused}"
+    );
 }
 
 #[test]
 fn a_model_that_makes_embeddings_is_shown_how_to_try_and_survives_its_engine() {
-    let program = Program::new().with("LOGGIA_THREADS", "1").with("LOGGIA_CONTEXT", "64");
+    let program = Program::new()
+        .with("LOGGIA_THREADS", "1")
+        .with("LOGGIA_CONTEXT", "64");
     let file = program.write("tiny.gguf", tiny::embedding());
-    let mut running = program.start(&["serve", "--listen", "127.0.0.1:0", "--model", file.to_str().unwrap()]);
-    let mut lines = BufReader::new(running.0.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let mut running = program.start(&[
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--model",
+        file.to_str().unwrap(),
+    ]);
+    let mut lines = BufReader::new(running.0.stdout.take().unwrap())
+        .lines()
+        .map(Result::unwrap);
     let first = lines.next().unwrap();
-    let address = first.strip_prefix("loggia: listening on http://").expect(&first).parse().unwrap();
+    let address = first
+        .strip_prefix("loggia: listening on http://")
+        .expect(&first)
+        .parse()
+        .unwrap();
     let shown: Vec<String> = lines.by_ref().take(3).collect();
-    assert!(shown[1] == "try it:" && shown[2].contains("/v1/embeddings "), "{shown:?}");
-    let served = Served { running, address, _program: program };
+    assert!(
+        shown[1] == "try it:" && shown[2].contains("/v1/embeddings "),
+        "{shown:?}"
+    );
+    let served = Served {
+        running,
+        address,
+        _program: program,
+    };
     let embed = |input: &str| {
         let body = format!(r#"{{"model":"tiny","input":{input},"dimensions":2}}"#);
         let request = format!(
@@ -211,25 +316,46 @@ fn a_model_that_makes_embeddings_is_shown_how_to_try_and_survives_its_engine() {
         rest(BufReader::new(stream))
     };
     let first = embed(r#"["hi", "you"]"#);
-    assert!(first.starts_with("HTTP/1.1 200") && first.contains(r#""index":1,"#), "{first}");
+    assert!(
+        first.starts_with("HTTP/1.1 200") && first.contains(r#""index":1,"#),
+        "{first}"
+    );
     let engine = served.engine();
     kill("-KILL", engine);
-    eventually("it is answered again", || embed(r#""hi""#).starts_with("HTTP/1.1 200"));
+    eventually("it is answered again", || {
+        embed(r#""hi""#).starts_with("HTTP/1.1 200")
+    });
     let refused = served.ask(r#""max_tokens":1"#);
-    assert!(refused.starts_with("HTTP/1.1 404") && refused.contains("v1/embeddings"), "{refused}");
+    assert!(
+        refused.starts_with("HTTP/1.1 404") && refused.contains("v1/embeddings"),
+        "{refused}"
+    );
 }
 
 #[test]
 fn a_model_larger_than_the_memory_it_may_have_is_refused_with_its_needs() {
     let program = Program::new().with("LOGGIA_MEMORY", "64KiB");
     let file = program.write("tiny.gguf", tiny::gguf());
-    let run = program.run(&["serve", "--listen", "127.0.0.1:0", "--model", file.to_str().unwrap()]);
-    run.failed_saying(&["the model `tiny` needs", "64.0 KiB may be used", "lower --context or --parallel"]);
+    let run = program.run(&[
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--model",
+        file.to_str().unwrap(),
+    ]);
+    run.failed_saying(&[
+        "the model `tiny` needs",
+        "64.0 KiB may be used",
+        "lower --context or --parallel",
+    ]);
 }
 
 #[test]
 fn two_hundred_damaged_files_are_served_or_refused_and_end_nothing_else() {
-    let program = Program::new().with("LOGGIA_THREADS", "1").with("LOGGIA_CONTEXT", "64").with("LOGGIA_LOG", "error");
+    let program = Program::new()
+        .with("LOGGIA_THREADS", "1")
+        .with("LOGGIA_CONTEXT", "64")
+        .with("LOGGIA_LOG", "error");
     let whole = tiny::gguf();
     let mut chance = Chance(0x5eed);
     let (mut loaded, mut refused) = (0, 0);
@@ -239,7 +365,13 @@ fn two_hundred_damaged_files_are_served_or_refused_and_end_nothing_else() {
         let header = file.len() / 6;
         chance.damage(&mut file, header);
         let file = program.write("damaged.gguf", file);
-        let mut running = program.start(&["serve", "--listen", "127.0.0.1:0", "--model", file.to_str().unwrap()]);
+        let mut running = program.start(&[
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--model",
+            file.to_str().unwrap(),
+        ]);
         let mut lines = BufReader::new(running.0.stdout.take().unwrap()).lines();
         let is_loaded = lines.any(|line| line.unwrap() == "try it:");
         if is_loaded {
@@ -249,9 +381,21 @@ fn two_hundred_damaged_files_are_served_or_refused_and_end_nothing_else() {
         refused += 1;
         let code = running.0.wait().unwrap().code();
         let mut log = String::new();
-        running.0.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+        running
+            .0
+            .stderr
+            .take()
+            .unwrap()
+            .read_to_string(&mut log)
+            .unwrap();
         assert_eq!(code, Some(1), "file {number}: {log}");
-        assert!(log.contains("cannot load") && log.contains("damaged.gguf"), "file {number}: {log}");
+        assert!(
+            log.contains("cannot load") && log.contains("damaged.gguf"),
+            "file {number}: {log}"
+        );
     }
-    assert!(loaded > 20 && refused > 20, "{loaded} loaded, {refused} refused: the damage is too great or too small");
+    assert!(
+        loaded > 20 && refused > 20,
+        "{loaded} loaded, {refused} refused: the damage is too great or too small"
+    );
 }

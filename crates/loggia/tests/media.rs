@@ -1,4 +1,5 @@
-//! Pictures and sounds through the whole program: which projector a model has, and what a broken one does.
+//! Pictures and sounds through the whole program: which projector a model has, and what a broken
+//! one does.
 
 #![cfg(all(unix, feature = "embedded"))]
 
@@ -18,12 +19,16 @@ use support::served::Served;
 use support::tiny::{self, Chance};
 
 /// One red pixel as PNG, and one blue.
-const RED: &str = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AAAAMBAQDJ/pLvAAAAAElFTkSuQmCC";
-const BLUE: &str = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGNgYPgPAAEDAQAIicLsAAAAAElFTkSuQmCC";
+const RED: &str =
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AAAAMBAQDJ/pLvAAAAAElFTkSuQmCC";
+const BLUE: &str =
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGNgYPgPAAEDAQAIicLsAAAAAElFTkSuQmCC";
 
 /// A folder with the tiny model, and a projector beside it.
 fn program() -> Program {
-    let program = Program::new().with("LOGGIA_THREADS", "1").with("LOGGIA_CONTEXT", "512");
+    let program = Program::new()
+        .with("LOGGIA_THREADS", "1")
+        .with("LOGGIA_CONTEXT", "512");
     program.write("tiny.gguf", tiny::gguf());
     program.write("mmproj-tiny.gguf", projector::gguf(Kind::SeesAndHears, 32));
     program
@@ -41,7 +46,13 @@ fn image(base64: &str) -> Value {
 }
 
 fn look(served: &Served, model: &str, base64: &str) -> (u16, Value) {
-    served.post("/v1/chat/completions", &about(model, &json!([{"type": "text", "text": "see"}, image(base64)])))
+    served.post(
+        "/v1/chat/completions",
+        &about(
+            model,
+            &json!([{"type": "text", "text": "see"}, image(base64)]),
+        ),
+    )
 }
 
 #[test]
@@ -49,18 +60,30 @@ fn a_model_sees_and_hears_with_the_projector_beside_it() {
     let served = Served::start(program(), &["--model", "tiny.gguf"]);
     let (_, card) = served.get("/v1/models/tiny");
     let can = card["capabilities"].as_array().unwrap();
-    assert!(can.contains(&json!("vision")) && can.contains(&json!("audio")), "{card}");
+    assert!(
+        can.contains(&json!("vision")) && can.contains(&json!("audio")),
+        "{card}"
+    );
     let (status, red) = look(&served, "tiny", RED);
     assert_eq!(status, 200, "{red}");
     let (_, blue) = look(&served, "tiny", BLUE);
-    assert_ne!(red["choices"][0]["logprobs"], blue["choices"][0]["logprobs"]);
+    assert_ne!(
+        red["choices"][0]["logprobs"],
+        blue["choices"][0]["logprobs"]
+    );
     let (_, again) = look(&served, "tiny", RED);
     assert_eq!(
         red["choices"][0]["logprobs"]["content"][0]["token"],
         again["choices"][0]["logprobs"]["content"][0]["token"]
     );
-    assert!(again["usage"]["prompt_tokens_details"]["cached_tokens"].as_u64() >= Some(16), "{again}");
-    let (_, without) = served.post("/v1/chat/completions", &about("tiny", &json!([{"type": "text", "text": "see"}])));
+    assert!(
+        again["usage"]["prompt_tokens_details"]["cached_tokens"].as_u64() >= Some(16),
+        "{again}"
+    );
+    let (_, without) = served.post(
+        "/v1/chat/completions",
+        &about("tiny", &json!([{"type": "text", "text": "see"}])),
+    );
     let tokens = |answer: &Value| answer["usage"]["prompt_tokens"].as_u64().unwrap();
     assert!(tokens(&red) >= tokens(&without) + 16, "{red} {without}");
 }
@@ -69,19 +92,33 @@ fn a_model_sees_and_hears_with_the_projector_beside_it() {
 fn what_is_no_picture_is_a_400_at_its_place() {
     let served = Served::start(program(), &["--model", "tiny.gguf"]);
     let (status, refused) = look(&served, "tiny", "iVBORw0KGgo=");
-    assert_eq!((status, &refused["error"]["code"]), (400, &json!("invalid_image_url")), "{refused}");
-    assert_eq!(refused["error"]["param"], "messages[0].content[1].image_url.url");
+    assert_eq!(
+        (status, &refused["error"]["code"]),
+        (400, &json!("invalid_image_url")),
+        "{refused}"
+    );
+    assert_eq!(
+        refused["error"]["param"],
+        "messages[0].content[1].image_url.url"
+    );
     let sound = json!([{"type": "input_audio", "input_audio": {"data": "AAAA", "format": "mp3"}}]);
     let (status, refused) = served.post("/v1/chat/completions", &about("tiny", &sound));
-    assert_eq!((status, &refused["error"]["code"]), (400, &json!("invalid_input_audio")), "{refused}");
-    assert_eq!(refused["error"]["param"], "messages[0].content[0].input_audio.data");
+    assert_eq!(
+        (status, &refused["error"]["code"]),
+        (400, &json!("invalid_input_audio")),
+        "{refused}"
+    );
+    assert_eq!(
+        refused["error"]["param"],
+        "messages[0].content[0].input_audio.data"
+    );
 }
 
 /// A picture of one colour as PNG, in base64.
 fn plain(width: u32, height: u32, color: [u8; 3]) -> String {
     let mut bytes = std::io::Cursor::new(Vec::new());
-    let written =
-        image::RgbImage::from_pixel(width, height, image::Rgb(color)).write_to(&mut bytes, image::ImageFormat::Png);
+    let written = image::RgbImage::from_pixel(width, height, image::Rgb(color))
+        .write_to(&mut bytes, image::ImageFormat::Png);
     assert!(written.is_ok(), "{written:?}");
     STANDARD.encode(bytes.into_inner())
 }
@@ -89,19 +126,27 @@ fn plain(width: u32, height: u32, color: [u8; 3]) -> String {
 #[test]
 fn a_model_that_knows_places_in_a_picture_reads_it_in_fewer_positions_than_rows() {
     let program = || {
-        let program = Program::new().with("LOGGIA_THREADS", "1").with("LOGGIA_CONTEXT", "512");
+        let program = Program::new()
+            .with("LOGGIA_THREADS", "1")
+            .with("LOGGIA_CONTEXT", "512");
         program.write("places.gguf", tiny::of_places());
         program.write("mmproj-places.gguf", projector::gguf(Kind::SeesPlaces, 32));
         program
     };
-    // A picture of 8 by 4 times 28 pixels: 32 rows in 8 positions. One before it, so that what follows is moved twice.
+    // A picture of 8 by 4 times 28 pixels: 32 rows in 8 positions. One before it, so that what
+    // follows is moved twice.
     let picture = image(&plain(224, 112, [200, 0, 0]));
-    let first = json!([picture, {"type": "text", "text": "see"}, image(&plain(112, 112, [0, 0, 200]))]);
+    let first =
+        json!([picture, {"type": "text", "text": "see"}, image(&plain(112, 112, [0, 0, 200]))]);
     let turn = |served: &Served, more: bool| {
         let mut messages = json!([{"role": "user", "content": first}]);
         if more {
-            let next = json!([{"type": "text", "text": "and"}, picture, {"type": "text", "text": "?"}]);
-            messages.as_array_mut().unwrap().push(json!({"role": "user", "content": next}));
+            let next =
+                json!([{"type": "text", "text": "and"}, picture, {"type": "text", "text": "?"}]);
+            messages
+                .as_array_mut()
+                .unwrap()
+                .push(json!({"role": "user", "content": next}));
         }
         let mut body = about("places", &json!([]));
         body["messages"] = messages;
@@ -113,12 +158,20 @@ fn a_model_that_knows_places_in_a_picture_reads_it_in_fewer_positions_than_rows(
     let before = turn(&served, false);
     let warm = turn(&served, true);
     let cold = turn(&Served::start(program(), &["--model", "places.gguf"]), true);
-    let cached = warm["usage"]["prompt_tokens_details"]["cached_tokens"].as_u64().unwrap();
+    let cached = warm["usage"]["prompt_tokens_details"]["cached_tokens"]
+        .as_u64()
+        .unwrap();
     assert!(cached >= 32 + 16, "{warm}");
     assert!(before["usage"]["prompt_tokens"].as_u64() < warm["usage"]["prompt_tokens"].as_u64());
     // Found again, or read anew: the same numbers but for rounding.
-    let first_of = |answer: &Value| answer["choices"][0]["logprobs"]["content"][0]["top_logprobs"].clone();
-    for (warm, cold) in first_of(&warm).as_array().unwrap().iter().zip(first_of(&cold).as_array().unwrap()) {
+    let first_of =
+        |answer: &Value| answer["choices"][0]["logprobs"]["content"][0]["top_logprobs"].clone();
+    for (warm, cold) in first_of(&warm)
+        .as_array()
+        .unwrap()
+        .iter()
+        .zip(first_of(&cold).as_array().unwrap())
+    {
         assert_eq!(warm["token"], cold["token"]);
         let apart = warm["logprob"].as_f64().unwrap() - cold["logprob"].as_f64().unwrap();
         assert!(apart.abs() < 0.01, "{warm} {cold}");
@@ -140,7 +193,8 @@ fn a_projector_is_named_for_its_model_and_none_is_taken_where_that_is_said() {
         "other=mmproj-tiny.gguf",
     ];
     let served = Served::start(program, &flags);
-    // A model that cannot see is told that a picture was there: in as many tokens whatever the picture.
+    // A model that cannot see is told that a picture was there: in as many tokens whatever the
+    // picture.
     let tokens = |model: &str| {
         let (status, answer) = look(&served, model, RED);
         assert_eq!(status, 200, "{answer}");
@@ -154,14 +208,29 @@ fn a_projector_that_cannot_be_meant_or_used_is_an_error_at_the_start() {
     let program = program();
     program.write("blind/other.gguf", tiny::gguf());
     program.write("wrong.gguf", projector::gguf(Kind::SeesAndHears, 64));
-    let run =
-        |flags: &[&str]| program.run(&[&["serve", "--listen", "127.0.0.1:0", "--model", "tiny.gguf"], flags].concat());
+    let run = |flags: &[&str]| {
+        program.run(
+            &[
+                &["serve", "--listen", "127.0.0.1:0", "--model", "tiny.gguf"],
+                flags,
+            ]
+            .concat(),
+        )
+    };
     run(&["--mmproj", "nobody=mmproj-tiny.gguf"])
         .failed_saying(&["no model of the built-in engine is called `nobody`"]);
     run(&["--mmproj", "nothing.gguf"]).failed_saying(&["there is no file nothing.gguf"]);
-    run(&["--model", "blind/other.gguf", "--mmproj", "mmproj-tiny.gguf"]).failed_saying(&["say which is meant"]);
-    run(&["--mmproj", "tiny.gguf"]).failed_saying(&["it is no projector: its architecture is \"llama\""]);
-    run(&["--mmproj", "wrong.gguf"]).failed_saying(&["cannot load the projector", "made for another model"]);
+    run(&[
+        "--model",
+        "blind/other.gguf",
+        "--mmproj",
+        "mmproj-tiny.gguf",
+    ])
+    .failed_saying(&["say which is meant"]);
+    run(&["--mmproj", "tiny.gguf"])
+        .failed_saying(&["it is no projector: its architecture is \"llama\""]);
+    run(&["--mmproj", "wrong.gguf"])
+        .failed_saying(&["cannot load the projector", "made for another model"]);
 }
 
 #[test]
@@ -176,7 +245,15 @@ fn forty_damaged_projectors_end_nothing_but_their_own_model() {
         let header = 4096;
         chance.damage(&mut file, header);
         program.write("damaged.gguf", file);
-        let flags = ["serve", "--listen", "127.0.0.1:0", "--model", "tiny.gguf", "--mmproj", "damaged.gguf"];
+        let flags = [
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--model",
+            "tiny.gguf",
+            "--mmproj",
+            "damaged.gguf",
+        ];
         let mut running = program.start(&flags);
         let mut lines = BufReader::new(running.0.stdout.take().unwrap()).lines();
         let first = lines.next();
@@ -185,8 +262,15 @@ fn forty_damaged_projectors_end_nothing_but_their_own_model() {
             refused += 1;
             let code = running.0.wait().unwrap().code();
             let mut log = String::new();
-            running.0.stderr.take().unwrap().read_to_string(&mut log).unwrap();
-            // The program says what is wrong and ends by itself, also where llama.cpp has ended the model's process.
+            running
+                .0
+                .stderr
+                .take()
+                .unwrap()
+                .read_to_string(&mut log)
+                .unwrap();
+            // The program says what is wrong and ends by itself, also where llama.cpp has ended the
+            // model's process.
             assert_eq!(code, Some(1), "file {number}: {log}");
             continue;
         }
@@ -194,11 +278,17 @@ fn forty_damaged_projectors_end_nothing_but_their_own_model() {
         let served = Served::at(running, &first.unwrap().unwrap());
         // Whatever comes of the picture, texts are answered after it.
         let (status, answer) = look(&served, "tiny", RED);
-        assert!(matches!(status, 200 | 400 | 500..=503), "file {number}: {answer}");
+        assert!(
+            matches!(status, 200 | 400 | 500..=503),
+            "file {number}: {answer}"
+        );
         support::eventually("texts are answered", || {
             let text = about("tiny", &json!([{"type": "text", "text": "hi"}]));
             served.post("/v1/chat/completions", &text).0 == 200
         });
     }
-    assert!(loaded > 5 && refused > 5, "{loaded} loaded, {refused} refused: the damage is too great or too small");
+    assert!(
+        loaded > 5 && refused > 5,
+        "{loaded} loaded, {refused} refused: the damage is too great or too small"
+    );
 }

@@ -1,6 +1,10 @@
-//! What somebody types who has not read the manual: it is understood, or answered with what to type instead.
+//! What somebody types who has not read the manual: it is understood, or answered with what to type
+//! instead.
 
-#![expect(clippy::unwrap_used, reason = "a panic is the failure we want; clippy only knows functions marked as tests")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a panic is the failure we want; clippy only knows functions marked as tests"
+)]
 
 mod support;
 
@@ -20,7 +24,11 @@ fn checked(program: &Program, flags: &[&str]) -> Run {
 
 /// The line of a setting, without spaces that only align.
 fn line(run: &Run, key: &str) -> String {
-    let found = run.out.lines().find(|line| line.starts_with(key)).unwrap_or_else(|| panic!("no {key} in {run:?}"));
+    let found = run
+        .out
+        .lines()
+        .find(|line| line.starts_with(key))
+        .unwrap_or_else(|| panic!("no {key} in {run:?}"));
     found.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
@@ -46,31 +54,67 @@ fn an_address_may_be_written_in_every_usual_way() {
     }
     // Half of it from a weaker place.
     let from_elsewhere = program.with("LOGGIA_LISTEN", "0.0.0.0:8080");
-    assert_eq!(line(&checked(&from_elsewhere, &["--port", "9090"]), "listen"), "listen = \"0.0.0.0:9090\" # flag");
+    assert_eq!(
+        line(&checked(&from_elsewhere, &["--port", "9090"]), "listen"),
+        "listen = \"0.0.0.0:9090\" # flag"
+    );
 }
 
 #[test]
 fn what_is_no_address_is_answered_with_examples() {
     let program = Program::new();
-    for flags in [["--listen", "99999"], ["--listen", "127.0.0.1:http"], ["--listen", "[::1"]] {
+    for flags in [
+        ["--listen", "99999"],
+        ["--listen", "127.0.0.1:http"],
+        ["--listen", "[::1"],
+    ] {
         let run = checked(&program, &flags);
         assert_eq!(run.code, Some(2), "{run:?}");
-        assert!(run.err.contains("127.0.0.1:8080") && run.err.contains("0.0.0.0:8080"), "{run:?}");
+        assert!(
+            run.err.contains("127.0.0.1:8080") && run.err.contains("0.0.0.0:8080"),
+            "{run:?}"
+        );
     }
-    let run = program.run(&["serve", "--listen", "no-such-host.invalid:80", NOBODY[0], NOBODY[1]]);
-    run.failed_saying(&["cannot listen on no-such-host.invalid:80", "--listen 127.0.0.1:8080"]);
+    let run = program.run(&[
+        "serve",
+        "--listen",
+        "no-such-host.invalid:80",
+        NOBODY[0],
+        NOBODY[1],
+    ]);
+    run.failed_saying(&[
+        "cannot listen on no-such-host.invalid:80",
+        "--listen 127.0.0.1:8080",
+    ]);
 }
 
 #[test]
 fn a_server_listens_where_it_is_told_to_by_name_or_by_port() {
-    let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let free = || {
+        TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port()
+            .to_string()
+    };
     let port = free();
-    for flags in [vec!["--port", &port], vec!["--host", "localhost", "--port", &port], vec!["--listen", &port]] {
+    for flags in [
+        vec!["--port", &port],
+        vec!["--host", "localhost", "--port", &port],
+        vec!["--listen", &port],
+    ] {
         let program = Program::new();
         let mut running = program.start(&[&["serve"], &flags[..], &NOBODY].concat());
         let mut first = String::new();
-        BufReader::new(running.0.stdout.take().unwrap()).read_line(&mut first).unwrap();
-        assert_eq!(first, format!("loggia: listening on http://127.0.0.1:{port}\n"), "{flags:?}");
+        BufReader::new(running.0.stdout.take().unwrap())
+            .read_line(&mut first)
+            .unwrap();
+        assert_eq!(
+            first,
+            format!("loggia: listening on http://127.0.0.1:{port}\n"),
+            "{flags:?}"
+        );
     }
 }
 
@@ -87,21 +131,45 @@ fn other_programs_words_for_serving_a_model_are_understood() {
         &["-m", "nothing.gguf"],
         &["./folder/nothing.gguf"],
     ] {
-        let run = program.run(&[words, &["--port", "0", "-c", "4k", "-t", "1", "-ngl", "0", "-np", "1"]].concat());
+        let run = program.run(
+            &[
+                words,
+                &[
+                    "--port", "0", "-c", "4k", "-t", "1", "-ngl", "0", "-np", "1",
+                ],
+            ]
+            .concat(),
+        );
         if cfg!(feature = "embedded") {
             run.failed_saying(&["there is no file", "nothing.gguf"]);
         } else {
             run.failed_saying(&["no embedded engine"]);
         }
     }
-    let run =
-        checked(&program, &["--ctx-size", "8k", "--n-gpu-layers", "0", "-np", "2", "-t", "3", NOBODY[0], NOBODY[1]]);
+    let run = checked(
+        &program,
+        &[
+            "--ctx-size",
+            "8k",
+            "--n-gpu-layers",
+            "0",
+            "-np",
+            "2",
+            "-t",
+            "3",
+            NOBODY[0],
+            NOBODY[1],
+        ],
+    );
     assert_eq!(line(&run, "context"), "context = 8192 # flag");
     assert_eq!(line(&run, "parallel"), "parallel = 2 # flag");
     assert_eq!(line(&run, "threads"), "threads = 3 # flag");
     assert_eq!(line(&run, "gpu_layers"), "gpu_layers = 0 # flag");
     assert_eq!(
-        line(&checked(&program, &["--max-model-len", "4096", NOBODY[0], NOBODY[1]]), "context"),
+        line(
+            &checked(&program, &["--max-model-len", "4096", NOBODY[0], NOBODY[1]]),
+            "context"
+        ),
         "context = 4096 # flag"
     );
 }
@@ -110,23 +178,39 @@ fn other_programs_words_for_serving_a_model_are_understood() {
 fn flags_and_commands_that_there_are_not_are_answered_with_those_that_there_are() {
     let program = Program::new();
     for (words, said) in [
-        (&["serve", "--api-key", "secret-0123456789"][..], "LOGGIA_KEY_ALICE"),
+        (
+            &["serve", "--api-key", "secret-0123456789"][..],
+            "LOGGIA_KEY_ALICE",
+        ),
         (&["serve", "--served-model-name", "x"], "--alias"),
         (&["serve", "--tensor-parallel-size", "2"], "--gpu-layers"),
         (&["serve", "--flash-attn"], "leave it out"),
         (&["serve", "--base-url", "http://a"], "--openai NAME=URL"),
-        (&["serve", "--body-limit", "1MiB"], "LOGGIA_BODY_LIMIT=32MiB"),
+        (
+            &["serve", "--body-limit", "1MiB"],
+            "LOGGIA_BODY_LIMIT=32MiB",
+        ),
         (&["serve", "-v"], "LOGGIA_LOG=debug"),
         (&["generate"], "loggia chat"),
         (&["ps"], "GET /v1/models"),
         (&["llama9"], "loggia serve llama9"),
     ] {
         let run = program.run(words);
-        assert_eq!((run.code, run.err.contains(said)), (Some(2), true), "{words:?}: {run:?}");
-        assert!(!run.err.contains("secret") && !run.err.contains("--help'"), "{words:?}: {run:?}");
+        assert_eq!(
+            (run.code, run.err.contains(said)),
+            (Some(2), true),
+            "{words:?}: {run:?}"
+        );
+        assert!(
+            !run.err.contains("secret") && !run.err.contains("--help'"),
+            "{words:?}: {run:?}"
+        );
     }
     let bare = program.run(&[]);
-    assert!(bare.err.contains("To begin:") && bare.err.contains("loggia serve"), "{bare:?}");
+    assert!(
+        bare.err.contains("To begin:") && bare.err.contains("loggia serve"),
+        "{bare:?}"
+    );
     // Lists under other names.
     program.run(&["list"]).succeeded();
     program.run(&["ls"]).succeeded();
@@ -142,7 +226,11 @@ fn a_folder_or_a_file_of_any_name_is_looked_into() {
     program.write("blobs/sha256-0123456789abcdef", &model);
     program.write("blobs/sha256-fedcba9876543210", "{}");
     let names = |run: &Run| -> Vec<String> {
-        run.out.lines().filter_map(|line| line.strip_prefix("#   ")).map(str::to_owned).collect()
+        run.out
+            .lines()
+            .filter_map(|line| line.strip_prefix("#   "))
+            .map(str::to_owned)
+            .collect()
     };
     for (asked, name) in [
         ("one", "model-Q8_0"),
@@ -150,40 +238,76 @@ fn a_folder_or_a_file_of_any_name_is_looked_into() {
         ("blobs", "sha256-0123456789abcdef"),
         ("blobs/sha256-0123456789abcdef", "sha256-0123456789abcdef"),
     ] {
-        assert_eq!(names(&checked(&program, &["--model", asked]).succeeded()), [name], "{asked}");
+        assert_eq!(
+            names(&checked(&program, &["--model", asked]).succeeded()),
+            [name],
+            "{asked}"
+        );
     }
     #[cfg(unix)]
     {
-        std::os::unix::fs::symlink(program.path("blobs/sha256-0123456789abcdef"), program.path("link")).unwrap();
+        std::os::unix::fs::symlink(
+            program.path("blobs/sha256-0123456789abcdef"),
+            program.path("link"),
+        )
+        .unwrap();
         assert_eq!(names(&checked(&program, &["link"]).succeeded()), ["link"]);
     }
     // In a file, from its own folder.
     program.write("conf/loggia.toml", "models = \"../one\"\n");
-    assert_eq!(names(&checked(&program, &["--config", "conf/loggia.toml"]).succeeded()), ["model-Q8_0"]);
+    assert_eq!(
+        names(&checked(&program, &["--config", "conf/loggia.toml"]).succeeded()),
+        ["model-Q8_0"]
+    );
 
     program.write("one/another.gguf", &model);
-    program.run(&["serve", "one"]).failed_saying(&["several models", "one/another.gguf, one/model-Q8_0.gguf"]);
-    program.write("none/model.safetensors", [&20_u64.to_le_bytes()[..], br#"{"__metadata__":{}}"#].concat());
-    program.run(&["serve", "none"]).failed_saying(&["no GGUF file in the folder none", "safetensors"]);
-    program.run(&["serve", "none/model.safetensors"]).failed_saying(&["is not a GGUF file", "safetensors", "-GGUF"]);
+    program
+        .run(&["serve", "one"])
+        .failed_saying(&["several models", "one/another.gguf, one/model-Q8_0.gguf"]);
+    program.write(
+        "none/model.safetensors",
+        [&20_u64.to_le_bytes()[..], br#"{"__metadata__":{}}"#].concat(),
+    );
+    program
+        .run(&["serve", "none"])
+        .failed_saying(&["no GGUF file in the folder none", "safetensors"]);
+    program
+        .run(&["serve", "none/model.safetensors"])
+        .failed_saying(&["is not a GGUF file", "safetensors", "-GGUF"]);
     program.write("page.gguf", "<!DOCTYPE html>");
-    program.run(&["serve", "page.gguf"]).failed_saying(&["page.gguf is not a GGUF file", "web page"]);
-    program.write("pointer.gguf", "version https://git-lfs.github.com/spec/v1\n");
-    program.run(&["serve", "pointer.gguf"]).failed_saying(&["git lfs pull"]);
-    program.run(&["pull", "pointer.gguf"]).failed_saying(&["git lfs pull"]);
+    program
+        .run(&["serve", "page.gguf"])
+        .failed_saying(&["page.gguf is not a GGUF file", "web page"]);
+    program.write(
+        "pointer.gguf",
+        "version https://git-lfs.github.com/spec/v1\n",
+    );
+    program
+        .run(&["serve", "pointer.gguf"])
+        .failed_saying(&["git lfs pull"]);
+    program
+        .run(&["pull", "pointer.gguf"])
+        .failed_saying(&["git lfs pull"]);
 }
 
 #[test]
 fn a_blob_a_link_and_a_folder_can_be_pulled() {
     let program = Program::new();
     program.write("blobs/sha256-0123456789abcdef", "GGUF1");
-    program.run(&["pull", "blobs/sha256-0123456789abcdef"]).succeeded();
+    program
+        .run(&["pull", "blobs/sha256-0123456789abcdef"])
+        .succeeded();
     program.write("folder/m-Q8_0.gguf", "GGUF2");
     program.run(&["pull", "folder"]).succeeded();
-    assert_eq!(program.files(), ["m-Q8_0.gguf", "sha256-0123456789abcdef.gguf"]);
+    assert_eq!(
+        program.files(),
+        ["m-Q8_0.gguf", "sha256-0123456789abcdef.gguf"]
+    );
     program.run(&["pull", "blobs"]).succeeded();
     program.write("blobs/other", "GGUF3");
-    program.run(&["pull", "blobs"]).failed_saying(&["several models", "blobs/other"]);
+    program
+        .run(&["pull", "blobs"])
+        .failed_saying(&["several models", "blobs/other"]);
 }
 
 #[cfg(feature = "embedded")]
@@ -196,22 +320,44 @@ fn a_mistyped_model_is_answered_with_the_one_that_was_meant_and_no_hint_leads_to
         assert_eq!(run.code, Some(1), "{run:?}");
         run.err
     };
-    assert!(said("llama3").contains("Did you mean `llama3.2:3b`? Fetch it with: loggia pull llama3.2:3b"));
-    assert!(said("smolm2:135m").contains("Did you mean `smollm2:135m`? Fetch it with: loggia pull smollm2:135m"));
+    assert!(
+        said("llama3")
+            .contains("Did you mean `llama3.2:3b`? Fetch it with: loggia pull llama3.2:3b")
+    );
+    assert!(
+        said("smolm2:135m")
+            .contains("Did you mean `smollm2:135m`? Fetch it with: loggia pull smollm2:135m")
+    );
     let own = said("mine-q8");
-    assert!(own.contains("Did you mean `mine-Q8_0`?") && !own.contains("loggia pull mine"), "{own}");
+    assert!(
+        own.contains("Did you mean `mine-Q8_0`?") && !own.contains("loggia pull mine"),
+        "{own}"
+    );
     let unknown = said("nothing-like-it");
     assert!(
-        unknown.contains("smollm2:135m") && unknown.contains("mine-Q8_0") && !unknown.contains("fetch"),
+        unknown.contains("smollm2:135m")
+            && unknown.contains("mine-Q8_0")
+            && !unknown.contains("fetch"),
         "{unknown}"
     );
     assert!(said("qwen3:4b").contains("fetch it with: loggia pull qwen3:4b"));
-    assert!(said("bartowski/Some-GGUF:Q8_0").contains("fetch it with: loggia pull hf:bartowski/Some-GGUF:Q8_0"));
-    assert!(said("data/models/mine-Q4_0.gguf").contains("did you mean data/models/mine-Q8_0.gguf?"));
+    assert!(
+        said("bartowski/Some-GGUF:Q8_0")
+            .contains("fetch it with: loggia pull hf:bartowski/Some-GGUF:Q8_0")
+    );
+    assert!(
+        said("data/models/mine-Q4_0.gguf").contains("did you mean data/models/mine-Q8_0.gguf?")
+    );
     assert!(said("data/models/none").contains("there is no file data/models/none"));
-    program.run(&["rm", "mine-q8"]).failed_saying(&["did you mean `mine-Q8_0`?"]);
-    program.run(&["pull", "llama3"]).failed_saying(&["Did you mean `llama3.2:3b`?"]);
-    program.run(&["pull", "ollama:llama3.1:8b"]).failed_saying(&["`ollama pull llama3.1:8b`"]);
+    program
+        .run(&["rm", "mine-q8"])
+        .failed_saying(&["did you mean `mine-Q8_0`?"]);
+    program
+        .run(&["pull", "llama3"])
+        .failed_saying(&["Did you mean `llama3.2:3b`?"]);
+    program
+        .run(&["pull", "ollama:llama3.1:8b"])
+        .failed_saying(&["`ollama pull llama3.1:8b`"]);
 }
 
 /// A server that says `first` to whatever comes, on a port of its own.
@@ -240,13 +386,30 @@ fn https_for_a_server_without_tls_and_the_reverse_are_said_to_be_that() {
     });
     let program = Program::new();
     for (flag, name) in [("--ollama", "ollama"), ("--openai", "gpu")] {
-        let url = |url: String| if flag == "--openai" { format!("gpu={url}") } else { url };
+        let url = |url: String| {
+            if flag == "--openai" {
+                format!("gpu={url}")
+            } else {
+                url
+            }
+        };
         let run = checked(&program, &[flag, &url(format!("https://{plain}"))]);
-        let said = format!("the backend `{name}` answers without TLS: change https:// to http:// in its URL");
-        assert_eq!((run.code, run.out.contains(&said)), (Some(1), true), "{run:?}");
+        let said = format!(
+            "the backend `{name}` answers without TLS: change https:// to http:// in its URL"
+        );
+        assert_eq!(
+            (run.code, run.out.contains(&said)),
+            (Some(1), true),
+            "{run:?}"
+        );
         let run = checked(&program, &[flag, &url(format!("http://{tls}"))]);
-        let said = format!("the backend `{name}` answers with TLS: change http:// to https:// in its URL");
-        assert_eq!((run.code, run.out.contains(&said)), (Some(1), true), "{run:?}");
+        let said =
+            format!("the backend `{name}` answers with TLS: change http:// to https:// in its URL");
+        assert_eq!(
+            (run.code, run.out.contains(&said)),
+            (Some(1), true),
+            "{run:?}"
+        );
     }
 }
 
@@ -256,7 +419,10 @@ fn a_url_that_ends_with_the_path_of_a_route_is_understood_and_said() {
     let program = Program::new();
     for path in ["/api/chat", "/v1", "/v1/", "/v1/chat/completions", "/api"] {
         let run = checked(&program, &["--ollama", &format!("{}{path}", ollama.url())]).succeeded();
-        assert_eq!(line(&run, "ollama ="), format!("ollama = [\"{}\"] # flag", ollama.url()));
+        assert_eq!(
+            line(&run, "ollama ="),
+            format!("ollama = [\"{}\"] # flag", ollama.url())
+        );
         assert!(
             run.out.contains(&format!(
                 "# ollama: its URL ends with the path of one route, {}",
@@ -265,14 +431,35 @@ fn a_url_that_ends_with_the_path_of_a_route_is_understood_and_said() {
             "{run:?}"
         );
     }
-    for (path, base) in
-        [("/v1/chat/completions", "/v1"), ("/v1/models/", "/v1"), ("/engines/a/v1/embeddings", "/engines/a/v1")]
-    {
-        let run = checked(&program, &["--openai", &format!("x=http://127.0.0.1:9{path}")]);
-        assert!(run.out.contains(&format!("url = \"http://127.0.0.1:9{base}\"")), "{run:?}");
-        assert!(run.out.contains("# x: its URL ends with the path of one route"), "{run:?}");
+    for (path, base) in [
+        ("/v1/chat/completions", "/v1"),
+        ("/v1/models/", "/v1"),
+        ("/engines/a/v1/embeddings", "/engines/a/v1"),
+    ] {
+        let run = checked(
+            &program,
+            &["--openai", &format!("x=http://127.0.0.1:9{path}")],
+        );
+        assert!(
+            run.out
+                .contains(&format!("url = \"http://127.0.0.1:9{base}\"")),
+            "{run:?}"
+        );
+        assert!(
+            run.out
+                .contains("# x: its URL ends with the path of one route"),
+            "{run:?}"
+        );
     }
-    let run = checked(&program, &["--openai", "x=http://127.0.0.1:9/v1", "--ollama", &ollama.url()]);
+    let run = checked(
+        &program,
+        &[
+            "--openai",
+            "x=http://127.0.0.1:9/v1",
+            "--ollama",
+            &ollama.url(),
+        ],
+    );
     assert!(!run.out.contains("the path of one route"), "{run:?}");
 }
 
@@ -280,24 +467,85 @@ fn a_url_that_ends_with_the_path_of_a_route_is_understood_and_said() {
 fn a_mistake_in_the_file_names_its_key_and_shows_how_it_is_written() {
     let program = Program::new();
     for (file, said) in [
-        ("listen = 127.0.0.1", &["line 1", "`listen`", "listen = \"127.0.0.1:11435\""][..]),
-        ("# mine\nlisten = localhost:8080", &["line 2", "`listen`", "quotes"]),
-        ("threads = \"four\"", &["line 1", "`threads` is the text \"four\"", "whole number", "threads = 4"]),
+        (
+            "listen = 127.0.0.1",
+            &["line 1", "`listen`", "listen = \"127.0.0.1:11435\""][..],
+        ),
+        (
+            "# mine\nlisten = localhost:8080",
+            &["line 2", "`listen`", "quotes"],
+        ),
+        (
+            "threads = \"four\"",
+            &[
+                "line 1",
+                "`threads` is the text \"four\"",
+                "whole number",
+                "threads = 4",
+            ],
+        ),
         ("threads = 0", &["`threads` is the number 0", "threads = 4"]),
-        ("context = \"many\"", &["`context`", "`many` is no number of tokens", "context = 8192"]),
+        (
+            "context = \"many\"",
+            &[
+                "`context`",
+                "`many` is no number of tokens",
+                "context = 8192",
+            ],
+        ),
         (
             "\nollama = 11434",
-            &["line 2", "`ollama` is the number 11434", "a list", "ollama = [\"http://127.0.0.1:11434\"]"],
+            &[
+                "line 2",
+                "`ollama` is the number 11434",
+                "a list",
+                "ollama = [\"http://127.0.0.1:11434\"]",
+            ],
         ),
-        ("strict = \"yes\"", &["`strict` is the text \"yes\"", "true or false", "strict = true"]),
-        ("idle_timeout = 10", &["`idle_timeout`", "idle_timeout = \"2m\""]),
-        ("[[openai]]\nname = \"v\"\nurl = 8000", &["line 3", "`openai[0].url`", "openai = [{ name = \"vllm\""]),
-        ("openai = \"http://127.0.0.1:8000\"", &["`openai` is the text", "openai = [{ name = \"vllm\""]),
-        ("port = 8080", &["unknown field `port`", "listen = \"127.0.0.1:11435\""]),
-        ("model = \"m.gguf\"", &["unknown field `model`", "models = [\"smollm2:135m\"]"]),
-        ("[ceilings]\nchoises = 3", &["line 2", "unknown field `choises`", "did you mean `choices`?"]),
-        ("data_dir = \"C:\\Users\"", &["`\\` begins an escape", "single quotes"]),
-        ("listen = \"somewhere:else\"", &["`listen`", "127.0.0.1:8080"]),
+        (
+            "strict = \"yes\"",
+            &[
+                "`strict` is the text \"yes\"",
+                "true or false",
+                "strict = true",
+            ],
+        ),
+        (
+            "idle_timeout = 10",
+            &["`idle_timeout`", "idle_timeout = \"2m\""],
+        ),
+        (
+            "[[openai]]\nname = \"v\"\nurl = 8000",
+            &["line 3", "`openai[0].url`", "openai = [{ name = \"vllm\""],
+        ),
+        (
+            "openai = \"http://127.0.0.1:8000\"",
+            &["`openai` is the text", "openai = [{ name = \"vllm\""],
+        ),
+        (
+            "port = 8080",
+            &["unknown field `port`", "listen = \"127.0.0.1:11435\""],
+        ),
+        (
+            "model = \"m.gguf\"",
+            &["unknown field `model`", "models = [\"smollm2:135m\"]"],
+        ),
+        (
+            "[ceilings]\nchoises = 3",
+            &[
+                "line 2",
+                "unknown field `choises`",
+                "did you mean `choices`?",
+            ],
+        ),
+        (
+            "data_dir = \"C:\\Users\"",
+            &["`\\` begins an escape", "single quotes"],
+        ),
+        (
+            "listen = \"somewhere:else\"",
+            &["`listen`", "127.0.0.1:8080"],
+        ),
     ] {
         program.write("loggia.toml", file);
         let run = checked(&program, &["--config", "loggia.toml"]);
@@ -314,21 +562,29 @@ fn a_mistake_in_the_file_names_its_key_and_shows_how_it_is_written() {
     ] {
         program.write("loggia.toml", file);
         let run = checked(&program, &["--config", "loggia.toml"]);
-        assert!(run.code == Some(1) && !run.err.contains("hunter2") && !run.err.contains("22"), "{run:?}");
+        assert!(
+            run.code == Some(1) && !run.err.contains("hunter2") && !run.err.contains("22"),
+            "{run:?}"
+        );
     }
 }
 
 #[test]
 fn one_text_stands_for_a_list_of_it_and_8k_for_a_number() {
     let program = Program::new();
-    let file =
-        "ollama = \"http://127.0.0.1:9\"\ncontext = \"8k\"\nlisten = 8080\ncors_origins = \"https://chat.example\"\n";
+    let file = "ollama = \"http://127.0.0.1:9\"\ncontext = \"8k\"\nlisten = 8080\ncors_origins = \"https://chat.example\"\n";
     program.write("loggia.toml", file);
     let run = checked(&program, &["--config", "loggia.toml"]);
-    assert_eq!(line(&run, "ollama ="), "ollama = [\"http://127.0.0.1:9\"] # file");
+    assert_eq!(
+        line(&run, "ollama ="),
+        "ollama = [\"http://127.0.0.1:9\"] # file"
+    );
     assert_eq!(line(&run, "context"), "context = 8192 # file");
     assert_eq!(line(&run, "listen"), "listen = \"127.0.0.1:8080\" # file");
-    assert_eq!(line(&run, "cors_origins"), "cors_origins = [\"https://chat.example\"] # file");
+    assert_eq!(
+        line(&run, "cors_origins"),
+        "cors_origins = [\"https://chat.example\"] # file"
+    );
 }
 
 #[test]
@@ -357,14 +613,29 @@ fn a_variable_that_is_no_setting_is_an_error_with_the_one_that_was_meant() {
         ("LOGGIA_TEST_MODEL", "m"),
         ("LOGGIA_MODEL", " "),
     ] {
-        Program::new().with(name, value).run(&["models"]).succeeded();
+        Program::new()
+            .with(name, value)
+            .run(&["models"])
+            .succeeded();
     }
-    let slip = checked(&Program::new().with("LOGGIA_OPENAI_GUP_KEY", "secret-0123456789"), &NOBODY);
-    assert!(slip.out.contains("# LOGGIA_OPENAI_GUP_KEY is set, and no engine of that name is configured"), "{slip:?}");
-    let wrong = Program::new().with("LOGGIA_THREADS", "four").run(&["check"]);
+    let slip = checked(
+        &Program::new().with("LOGGIA_OPENAI_GUP_KEY", "secret-0123456789"),
+        &NOBODY,
+    );
+    assert!(
+        slip.out
+            .contains("# LOGGIA_OPENAI_GUP_KEY is set, and no engine of that name is configured"),
+        "{slip:?}"
+    );
+    let wrong = Program::new()
+        .with("LOGGIA_THREADS", "four")
+        .run(&["check"]);
     wrong.failed_saying(&["LOGGIA_THREADS", "for example LOGGIA_THREADS=4"]);
     let strict = Program::new().with("LOGGIA_STRICT", "1");
-    assert_eq!(line(&checked(&strict, &NOBODY), "strict"), "strict = true # environment");
+    assert_eq!(
+        line(&checked(&strict, &NOBODY), "strict"),
+        "strict = true # environment"
+    );
 }
 
 #[cfg(feature = "embedded")]
@@ -372,8 +643,19 @@ fn a_variable_that_is_no_setting_is_an_error_with_the_one_that_was_meant() {
 fn a_context_that_is_too_small_says_what_would_do() {
     let program = Program::new();
     program.write("m.gguf", support::tiny::gguf());
-    let run = program.run(&["serve", "--listen", "127.0.0.1:0", "m.gguf", "--context", "10"]);
-    run.failed_saying(&["a context of 10 tokens is too small", "16", "--context 4096"]);
+    let run = program.run(&[
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "m.gguf",
+        "--context",
+        "10",
+    ]);
+    run.failed_saying(&[
+        "a context of 10 tokens is too small",
+        "16",
+        "--context 4096",
+    ]);
 }
 
 #[test]
@@ -392,7 +674,11 @@ fn the_address_of_a_hubs_page_can_be_pulled() {
     ] {
         let program = Program::new().with("HF_ENDPOINT", &hub.endpoint());
         program.run(&["pull", &asked]).succeeded();
-        assert_eq!(program.files(), [format!("hf/someone/Small-GGUF/{stored}.gguf")], "{asked}");
+        assert_eq!(
+            program.files(),
+            [format!("hf/someone/Small-GGUF/{stored}.gguf")],
+            "{asked}"
+        );
     }
 }
 
@@ -403,12 +689,24 @@ fn a_running_server_says_what_it_serves_with_what() {
     let mut running = program.start(&["serve", "--port", "0", "--ollama", &ollama.url()]);
     let mut lines = BufReader::new(running.0.stdout.take().unwrap()).lines();
     let mut line = || lines.next().unwrap().unwrap();
-    let address = line().strip_prefix("loggia: listening on ").unwrap().to_owned();
-    assert_eq!(line(), format!("loggia: serving 2 models of other servers on {address}"));
+    let address = line()
+        .strip_prefix("loggia: listening on ")
+        .unwrap()
+        .to_owned();
+    assert_eq!(
+        line(),
+        format!("loggia: serving 2 models of other servers on {address}")
+    );
     assert_eq!(line(), "try it:");
     let command = line();
-    assert!(command.starts_with(&format!("  curl -N {address}/v1/chat/completions ")), "{command}");
-    assert!(command.contains(r#""stream":true,"max_tokens":200"#), "{command}");
+    assert!(
+        command.starts_with(&format!("  curl -N {address}/v1/chat/completions ")),
+        "{command}"
+    );
+    assert!(
+        command.contains(r#""stream":true,"max_tokens":200"#),
+        "{command}"
+    );
 }
 
 #[cfg(feature = "embedded")]
@@ -416,9 +714,17 @@ fn a_running_server_says_what_it_serves_with_what() {
 fn a_running_server_says_the_context_and_threads_of_its_model() {
     let program = Program::new();
     program.write("m.gguf", support::tiny::gguf());
-    let mut running = program.start(&["serve", "--port", "0", "m.gguf", "-c", "64", "-np", "2", "-t", "1"]);
+    let mut running = program.start(&[
+        "serve", "--port", "0", "m.gguf", "-c", "64", "-np", "2", "-t", "1",
+    ]);
     let mut lines = BufReader::new(running.0.stdout.take().unwrap()).lines();
     let mut line = || lines.next().unwrap().unwrap();
-    let address = line().strip_prefix("loggia: listening on ").unwrap().to_owned();
-    assert_eq!(line(), format!("loggia: serving m: context 64 tokens, 2 requests at once, 1 thread on {address}"));
+    let address = line()
+        .strip_prefix("loggia: listening on ")
+        .unwrap()
+        .to_owned();
+    assert_eq!(
+        line(),
+        format!("loggia: serving m: context 64 tokens, 2 requests at once, 1 thread on {address}")
+    );
 }

@@ -1,7 +1,10 @@
 //! `loggia serve`, as a process: what it prints, what it answers, and how it ends.
 
 #![cfg(unix)]
-#![expect(clippy::unwrap_used, reason = "a panic is the failure we want; clippy only knows functions marked as tests")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a panic is the failure we want; clippy only knows functions marked as tests"
+)]
 
 mod support;
 
@@ -20,13 +23,26 @@ struct Served {
 }
 
 fn serve(program: &Program, arguments: &[&str]) -> Served {
-    let arguments: Vec<&str> = ["serve", "--listen", "127.0.0.1:0"].iter().chain(arguments).copied().collect();
+    let arguments: Vec<&str> = ["serve", "--listen", "127.0.0.1:0"]
+        .iter()
+        .chain(arguments)
+        .copied()
+        .collect();
     let mut running = program.start(&arguments);
     let mut output = BufReader::new(running.0.stdout.take().unwrap());
     let mut line = String::new();
     output.read_line(&mut line).unwrap();
-    let address = line.trim().strip_prefix("loggia: listening on http://").expect(&line).parse().unwrap();
-    Served { running, address, output }
+    let address = line
+        .trim()
+        .strip_prefix("loggia: listening on http://")
+        .expect(&line)
+        .parse()
+        .unwrap();
+    Served {
+        running,
+        address,
+        output,
+    }
 }
 
 impl Served {
@@ -44,7 +60,9 @@ impl Served {
     }
 
     fn get(&self, path: &str) -> String {
-        self.ask(&format!("GET {path} HTTP/1.1\r\nhost: loggia\r\nconnection: close\r\n\r\n"))
+        self.ask(&format!(
+            "GET {path} HTTP/1.1\r\nhost: loggia\r\nconnection: close\r\n\r\n"
+        ))
     }
 
     fn send(&self, request: &str) -> TcpStream {
@@ -55,14 +73,26 @@ impl Served {
 
     fn signal(&self, name: &str) {
         let pid = self.running.0.id().to_string();
-        assert!(std::process::Command::new("kill").args([&format!("-{name}"), &pid]).status().unwrap().success());
+        assert!(
+            std::process::Command::new("kill")
+                .args([&format!("-{name}"), &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
     }
 
     /// How it ended, and what it logged.
     fn ended(mut self) -> (Option<i32>, String) {
         let code = self.running.0.wait().unwrap().code();
         let mut log = String::new();
-        self.running.0.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+        self.running
+            .0
+            .stderr
+            .take()
+            .unwrap()
+            .read_to_string(&mut log)
+            .unwrap();
         (code, log)
     }
 }
@@ -81,15 +111,40 @@ fn the_printed_line_works_as_it_is() {
     ollama.go_on.add_permits(8);
     let program = Program::new();
     let mut served = serve(&program, &["--ollama", &ollama.url()]);
-    assert!(served.line().starts_with("loggia: serving 2 models of other servers on http://127.0.0.1:"));
+    assert!(
+        served
+            .line()
+            .starts_with("loggia: serving 2 models of other servers on http://127.0.0.1:")
+    );
     assert_eq!(served.line(), "try it:\n");
     let line = served.line();
-    assert!(line.contains(&format!("curl -N http://{}/v1/chat/completions", served.address)), "{line}");
-    assert!(line.contains(MODEL), "a model for embeddings cannot be tried so: {line}");
-    let body = line.split(" -d '").nth(1).unwrap().trim_end().strip_suffix('\'').unwrap();
+    assert!(
+        line.contains(&format!(
+            "curl -N http://{}/v1/chat/completions",
+            served.address
+        )),
+        "{line}"
+    );
+    assert!(
+        line.contains(MODEL),
+        "a model for embeddings cannot be tried so: {line}"
+    );
+    let body = line
+        .split(" -d '")
+        .nth(1)
+        .unwrap()
+        .trim_end()
+        .strip_suffix('\'')
+        .unwrap();
     let answer = served.ask(&post(body));
-    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("data: [DONE]"), "{answer}");
-    assert!(answer.contains(r#""content":"Hel""#) && answer.contains(r#""content":"lo""#), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 200") && answer.contains("data: [DONE]"),
+        "{answer}"
+    );
+    assert!(
+        answer.contains(r#""content":"Hel""#) && answer.contains(r#""content":"lo""#),
+        "{answer}"
+    );
     assert!(served.get("/readyz").starts_with("HTTP/1.1 200"));
     assert!(served.get("/v1/models").contains(MODEL));
 }
@@ -99,7 +154,9 @@ fn a_stream_under_way_ends_properly_after_sigterm_and_the_program_with_0() {
     let ollama = Ollama::start();
     let program = Program::new();
     let served = serve(&program, &["--ollama", &ollama.url()]);
-    let body = format!(r#"{{"model":"{MODEL}","messages":[{{"role":"user","content":"hi"}}],"stream":true}}"#);
+    let body = format!(
+        r#"{{"model":"{MODEL}","messages":[{{"role":"user","content":"hi"}}],"stream":true}}"#
+    );
     let mut stream = BufReader::new(served.send(&post(&body)));
     let mut seen = String::new();
     while !seen.contains("Hel") {
@@ -107,10 +164,15 @@ fn a_stream_under_way_ends_properly_after_sigterm_and_the_program_with_0() {
     }
     served.signal("TERM");
     // No new connection is taken from then on.
-    support::eventually("the listener is closed", || TcpStream::connect(served.address).is_err());
+    support::eventually("the listener is closed", || {
+        TcpStream::connect(served.address).is_err()
+    });
     ollama.go_on.add_permits(1);
     stream.read_to_string(&mut seen).unwrap();
-    assert!(seen.contains("\"lo\"") && seen.contains("data: [DONE]"), "{seen}");
+    assert!(
+        seen.contains("\"lo\"") && seen.contains("data: [DONE]"),
+        "{seen}"
+    );
     let (code, log) = served.ended();
     assert_eq!(code, Some(0), "{log}");
 }
@@ -120,7 +182,9 @@ fn what_takes_longer_than_the_shutdown_timeout_is_cut() {
     let ollama = Ollama::start();
     let program = Program::new().with("LOGGIA_SHUTDOWN_TIMEOUT", "100ms");
     let served = serve(&program, &["--ollama", &ollama.url()]);
-    let body = format!(r#"{{"model":"{MODEL}","messages":[{{"role":"user","content":"hi"}}],"stream":true}}"#);
+    let body = format!(
+        r#"{{"model":"{MODEL}","messages":[{{"role":"user","content":"hi"}}],"stream":true}}"#
+    );
     let mut stream = BufReader::new(served.send(&post(&body)));
     let mut seen = String::new();
     while !seen.contains("Hel") {
@@ -137,25 +201,49 @@ fn what_takes_longer_than_the_shutdown_timeout_is_cut() {
 fn settings_reach_the_server() {
     let ollama = Ollama::start();
     ollama.go_on.add_permits(8);
-    let program = Program::new().with("LOGGIA_BODY_LIMIT", "1KiB").with("LOGGIA_CORS_ORIGINS", "https://chat.example");
-    let served = serve(&program, &["--ollama", &ollama.url(), "--alias", "gpt-*=small", "--strict"]);
+    let program = Program::new()
+        .with("LOGGIA_BODY_LIMIT", "1KiB")
+        .with("LOGGIA_CORS_ORIGINS", "https://chat.example");
+    let served = serve(
+        &program,
+        &[
+            "--ollama",
+            &ollama.url(),
+            "--alias",
+            "gpt-*=small",
+            "--strict",
+        ],
+    );
     let ask = |model: &str, more: &str| {
-        served.ask(&post(&format!(r#"{{"model":"{model}","messages":[{{"role":"user","content":"hi"}}]{more}}}"#)))
+        served.ask(&post(&format!(
+            r#"{{"model":"{model}","messages":[{{"role":"user","content":"hi"}}]{more}}}"#
+        )))
     };
     assert!(ask("gpt-4o", "").starts_with("HTTP/1.1 200"));
     assert!(ask("claude", "").starts_with("HTTP/1.1 404"));
-    assert!(ask("small", r#","prompt_cache_key":"a""#).starts_with("HTTP/1.1 400"), "strict refuses hints");
-    assert!(ask("small", &format!(r#","user":"{}""#, "x".repeat(2000))).starts_with("HTTP/1.1 413"));
+    assert!(
+        ask("small", r#","prompt_cache_key":"a""#).starts_with("HTTP/1.1 400"),
+        "strict refuses hints"
+    );
+    assert!(
+        ask("small", &format!(r#","user":"{}""#, "x".repeat(2000))).starts_with("HTTP/1.1 413")
+    );
     let preflight = "OPTIONS /v1/models HTTP/1.1\r\nhost: loggia\r\nconnection: close\r\norigin: https://chat.example\r\n\
                      access-control-request-method: GET\r\n\r\n";
-    assert!(served.ask(preflight).contains("access-control-allow-origin: https://chat.example"));
+    assert!(
+        served
+            .ask(preflight)
+            .contains("access-control-allow-origin: https://chat.example")
+    );
 }
 
 #[test]
 fn keys_reach_the_server_and_its_line_to_try_asks_for_one() {
     let ollama = Ollama::start();
     ollama.go_on.add_permits(8);
-    let program = Program::new().with("LOGGIA_KEYS", "alice").with("LOGGIA_KEY_ALICE", "a-secret-of-alices");
+    let program = Program::new()
+        .with("LOGGIA_KEYS", "alice")
+        .with("LOGGIA_KEY_ALICE", "a-secret-of-alices");
     let mut served = serve(&program, &["--ollama", &ollama.url()]);
     let bearing = |key: &str| {
         served.ask(&format!(
@@ -178,22 +266,42 @@ fn keys_reach_the_server_and_its_line_to_try_asks_for_one() {
 #[test]
 fn whoever_listens_to_others_without_a_key_is_told_so_once() {
     let told = |program: &Program, listen: &str| {
-        let mut running = program.start(&["serve", "--listen", listen, "--ollama", "http://127.0.0.1:9"]);
+        let mut running = program.start(&[
+            "serve",
+            "--listen",
+            listen,
+            "--ollama",
+            "http://127.0.0.1:9",
+        ]);
         let mut line = String::new();
         let mut output = BufReader::new(running.0.stdout.take().unwrap());
         // The last that it says before it waits.
         while !line.contains("loggia check") {
             assert!(output.read_line(&mut line).unwrap() > 0, "{line}");
         }
-        assert!(std::process::Command::new("kill").arg(running.0.id().to_string()).status().unwrap().success());
+        assert!(
+            std::process::Command::new("kill")
+                .arg(running.0.id().to_string())
+                .status()
+                .unwrap()
+                .success()
+        );
         running.0.wait().unwrap();
         let mut log = String::new();
-        running.0.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+        running
+            .0
+            .stderr
+            .take()
+            .unwrap()
+            .read_to_string(&mut log)
+            .unwrap();
         log.matches("no key is asked for").count()
     };
     assert_eq!(told(&Program::new(), "0.0.0.0:0"), 1);
     assert_eq!(told(&Program::new(), "127.0.0.1:0"), 0);
-    let keyed = Program::new().with("LOGGIA_KEYS", "alice").with("LOGGIA_KEY_ALICE", "a-secret-of-alices");
+    let keyed = Program::new()
+        .with("LOGGIA_KEYS", "alice")
+        .with("LOGGIA_KEY_ALICE", "a-secret-of-alices");
     assert_eq!(told(&keyed, "0.0.0.0:0"), 0);
 }
 
@@ -226,7 +334,9 @@ fn default_model() -> std::path::PathBuf {
 #[test]
 fn with_no_backend_named_the_default_model_answers() {
     let program = Program::new();
-    program.run(&["pull", default_model().to_str().unwrap()]).succeeded();
+    program
+        .run(&["pull", default_model().to_str().unwrap()])
+        .succeeded();
     let mut served = serve(&program, &["--context", "512", "--threads", "1"]);
     let serving = "loggia: serving smollm2:135m: context 512 tokens, 4 requests at once, 1 thread on http://127.0.0.1:";
     let line = served.line();
@@ -235,10 +345,14 @@ fn with_no_backend_named_the_default_model_answers() {
     assert!(served.line().contains(r#""model":"smollm2:135m""#));
     assert!(served.get("/readyz").starts_with("HTTP/1.1 200"));
     for name in ["smollm2:135m", "smollm2", "embedded/smollm2:135m"] {
-        let body =
-            format!(r#"{{"model":"{name}","max_tokens":3,"messages":[{{"role":"user","content":"Say hello."}}]}}"#);
+        let body = format!(
+            r#"{{"model":"{name}","max_tokens":3,"messages":[{{"role":"user","content":"Say hello."}}]}}"#
+        );
         let answer = served.ask(&post(&body));
-        assert!(answer.starts_with("HTTP/1.1 200") && answer.contains(&format!(r#""model":"{name}""#)), "{answer}");
+        assert!(
+            answer.starts_with("HTTP/1.1 200") && answer.contains(&format!(r#""model":"{name}""#)),
+            "{answer}"
+        );
     }
     served.signal("TERM");
     let (code, log) = served.ended();
@@ -257,16 +371,31 @@ fn a_file_that_cannot_be_loaded_ends_the_program_with_its_name() {
 
 #[test]
 fn an_address_that_is_taken_is_named() {
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
     let _held = std::net::TcpListener::bind(taken).unwrap();
     let program = Program::new();
-    let run = program.run(&["serve", "--listen", &taken.to_string(), "--ollama", "http://127.0.0.1:9"]);
+    let run = program.run(&[
+        "serve",
+        "--listen",
+        &taken.to_string(),
+        "--ollama",
+        "http://127.0.0.1:9",
+    ]);
     run.failed_saying(&[&format!("cannot listen on {taken}"), "--listen"]);
 }
 
 #[test]
 fn an_origin_that_no_browser_sends_is_refused_at_the_start() {
     let program = Program::new().with("LOGGIA_CORS_ORIGINS", "chat.example");
-    let run = program.run(&["serve", "--listen", "127.0.0.1:0", "--ollama", "http://127.0.0.1:9"]);
+    let run = program.run(&[
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--ollama",
+        "http://127.0.0.1:9",
+    ]);
     run.failed_saying(&["cors_origins", "chat.example"]);
 }

@@ -1,7 +1,9 @@
-//! One line in the log for each request, once its answer has ended; and the gauge of those under way.
+//! One line in the log for each request, once its answer has ended; and the gauge of those under
+//! way.
 //!
-//! The line names method, route, status, whose key it was, how it ended, how long it took, and the tokens that it cost. Never a path, a query, a header or a
-//! body: what the client sent is the client's.
+//! The line names method, route, status, whose key it was, how it ended, how long it took, and the
+//! tokens that it cost. Never a path, a query, a header or a body: what the client sent is the
+//! client's.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -37,7 +39,10 @@ impl<S> Layer<S> for AccessLayer {
     type Service = Access<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Access { inner, in_flight: self.in_flight.clone() }
+        Access {
+            inner,
+            in_flight: self.in_flight.clone(),
+        }
     }
 }
 
@@ -63,12 +68,15 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         // Boxed: it is handed from future to response to body.
         let account = Box::new(Account::open(&request, &self.in_flight));
-        Accounted { inner: self.inner.call(request), account: Some(account) }
+        Accounted {
+            inner: self.inner.call(request),
+            account: Some(account),
+        }
     }
 }
 
-/// What is known of one request. Closed by being dropped, which happens once, however it ends: until something else is known, the client
-/// has left.
+/// What is known of one request. Closed by being dropped, which happens once, however it ends:
+/// until something else is known, the client has left.
 #[derive(Debug)]
 struct Account {
     id: Option<RequestId>,
@@ -86,11 +94,17 @@ impl Account {
     fn open<B>(request: &Request<B>, in_flight: &InFlight) -> Self {
         Self {
             id: request.extensions().get().cloned(),
-            key: request.extensions().get::<Caller>().map(|caller| Arc::clone(&caller.name)),
+            key: request
+                .extensions()
+                .get::<Caller>()
+                .map(|caller| Arc::clone(&caller.name)),
             method: request.method().clone(),
             route: route(request),
             status: None,
-            ended: Ended { outcome: Outcome::Abandoned, usage: None },
+            ended: Ended {
+                outcome: Outcome::Abandoned,
+                usage: None,
+            },
             begun: Instant::now(),
             _entered: in_flight.enter(),
         }
@@ -117,7 +131,8 @@ impl Drop for Account {
     }
 }
 
-/// The route as it is written in a routing table; `None` where there is none, so that no path of the client's own is logged.
+/// The route as it is written in a routing table; `None` where there is none, so that no path of
+/// the client's own is logged.
 fn route<B>(request: &Request<B>) -> Option<&'static str> {
     own_route(request.uri().path()).or_else(|| {
         Some(match Route::of(request.method(), request.uri()).ok()? {
@@ -141,9 +156,13 @@ fn word(outcome: Outcome) -> &'static str {
 /// A method of HTTP's own; any other is a word of the client's.
 fn known(method: &Method) -> &str {
     match *method {
-        Method::GET | Method::HEAD | Method::POST | Method::PUT | Method::PATCH | Method::DELETE | Method::OPTIONS => {
-            method.as_str()
-        }
+        Method::GET
+        | Method::HEAD
+        | Method::POST
+        | Method::PUT
+        | Method::PATCH
+        | Method::DELETE
+        | Method::OPTIONS => method.as_str(),
         _ => "other",
     }
 }
@@ -184,7 +203,12 @@ impl AccountedBody {
     fn new(inner: AnswerBody, account: Option<Box<Account>>) -> Self {
         let mut body = Self { inner, account };
         // Such a body is dropped unasked: an empty one, and any that answers HEAD.
-        if body.inner.is_end_stream() || body.account.as_ref().is_some_and(|account| account.method == Method::HEAD) {
+        if body.inner.is_end_stream()
+            || body
+                .account
+                .as_ref()
+                .is_some_and(|account| account.method == Method::HEAD)
+        {
             body.close(Outcome::Complete);
         }
         body
@@ -193,7 +217,10 @@ impl AccountedBody {
     /// Closes the account: as the body itself says, where it does.
     fn close(&mut self, outcome: Outcome) {
         if let Some(mut account) = self.account.take() {
-            account.ended = self.inner.ended().cloned().unwrap_or(Ended { outcome, usage: None });
+            account.ended = self.inner.ended().cloned().unwrap_or(Ended {
+                outcome,
+                usage: None,
+            });
         }
     }
 }
@@ -202,7 +229,10 @@ impl Body for AccountedBody {
     type Data = Bytes;
     type Error = axum::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
         match &frame {
             Some(Err(_)) => self.close(Outcome::Failed),

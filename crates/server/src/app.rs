@@ -35,7 +35,12 @@ impl AppState {
     /// The API over this backend, as the policy says.
     pub fn new(backend: Arc<dyn Backend>, policy: Policy, options: ServerOptions) -> Self {
         let door = Door::new(backend.clone(), policy);
-        Self { backend, door, options, in_flight: InFlight::default() }
+        Self {
+            backend,
+            door,
+            options,
+            in_flight: InFlight::default(),
+        }
     }
 
     /// How many requests are under way.
@@ -46,25 +51,41 @@ impl AppState {
 
 /// The app as a value: nothing listens yet.
 pub fn app(state: AppState) -> Router {
-    let AppState { backend, door, options, in_flight } = state;
+    let AppState {
+        backend,
+        door,
+        options,
+        in_flight,
+    } = state;
     let ready_within = options.ready_timeout;
     let own = Router::new()
         .route("/healthz", get(health::healthz))
-        .route("/readyz", get(move || health::readyz(backend, ready_within)))
+        .route(
+            "/readyz",
+            get(move || health::readyz(backend, ready_within)),
+        )
         .method_not_allowed_fallback(health::only_get);
-    // One service, and not a handler within axum's layers: those are put together anew, and boxed, for each request.
+    // One service, and not a handler within axum's layers: those are put together anew, and boxed,
+    // for each request.
     Router::new().fallback_service(
         // Outermost first.
         ServiceBuilder::new()
             // Every answer bears its id: a preflight, a panic's 500 and an unknown route too.
             .layer(RequestIdLayer)
-            // Says whose key it is, to the log too, and leaves refusing to the routes: a preflight bears no key.
+            // Says whose key it is, to the log too, and leaves refusing to the routes: a preflight
+            // bears no key.
             .layer(CallerLayer::new(options.keys.clone()))
-            // Sees the status that the client sees; its line and its gauge last as long as the body.
+            // Sees the status that the client sees; its line and its gauge last as long as the
+            // body.
             .layer(AccessLayer::new(in_flight))
-            // Answers preflights before anything asks for a key, and lets a page read every error, a panic's too.
+            // Answers preflights before anything asks for a key, and lets a page read every error,
+            // a panic's too.
             .layer(PagesLayer::new(&options.origins, !options.keys.is_empty()))
-            .service(Routes { door, own, asks_for_a_key: !options.keys.is_empty() }),
+            .service(Routes {
+                door,
+                own,
+                asks_for_a_key: !options.keys.is_empty(),
+            }),
     )
 }
 
@@ -73,7 +94,8 @@ pub(crate) fn own_route(path: &str) -> Option<&'static str> {
     ["/healthz", "/readyz"].into_iter().find(|own| *own == path)
 }
 
-/// All routes, within the panic guard: what panics is a route's code, and the layers still see its 500.
+/// All routes, within the panic guard: what panics is a route's code, and the layers still see
+/// its 500.
 #[derive(Clone)]
 struct Routes {
     door: Door,

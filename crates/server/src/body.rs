@@ -1,5 +1,5 @@
-//! The body of an answer, the door's or the server's own: it can say how it ended, and a panic in the middle of it ends it as any other
-//! failure would.
+//! The body of an answer, the door's or the server's own: it can say how it ended, and a panic in
+//! the middle of it ends it as any other failure would.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -56,16 +56,24 @@ impl Body for AnswerBody {
     type Data = Bytes;
     type Error = axum::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let body = match &mut self.0 {
             Kind::Door(body) => body,
             Kind::Panicked(_) => return Poll::Ready(None),
             Kind::Own(body) => return Pin::new(body).poll_frame(cx),
         };
         match catch_unwind(AssertUnwindSafe(|| Pin::new(body).poll_frame(cx))) {
-            Ok(frame) => frame.map(|frame| frame.map(|frame| frame.map_err(|never| match never {}))),
+            Ok(frame) => {
+                frame.map(|frame| frame.map(|frame| frame.map_err(|never| match never {})))
+            }
             Err(_words) => {
-                self.0 = Kind::Panicked(Ended { outcome: Outcome::Failed, usage: None });
+                self.0 = Kind::Panicked(Ended {
+                    outcome: Outcome::Failed,
+                    usage: None,
+                });
                 // What can panic by now is a stream; a whole answer lies ready.
                 Poll::Ready(Some(Ok(Frame::data(panic::last_event()))))
             }

@@ -19,7 +19,8 @@ use tower::Service;
 
 use crate::ServerOptions;
 
-/// How long a client that has its last answer may go on sending, in all, and how long it may pause meanwhile.
+/// How long a client that has its last answer may go on sending, in all, and how long it may pause
+/// meanwhile.
 const LINGER: Duration = Duration::from_secs(30);
 const LINGER_PAUSE: Duration = Duration::from_secs(2);
 
@@ -59,11 +60,19 @@ pub(crate) struct Connection {
 impl Connection {
     pub(crate) fn new(app: Router, options: &ServerOptions, closed: watch::Receiver<()>) -> Self {
         let mut http = http1::Builder::new();
-        http.timer(TokioTimer::new()).header_read_timeout(options.head_timeout);
-        Self { http, app, stall_timeout: options.stall_timeout, closed, tls_notice: TlsNotice::default() }
+        http.timer(TokioTimer::new())
+            .header_read_timeout(options.head_timeout);
+        Self {
+            http,
+            app,
+            stall_timeout: options.stall_timeout,
+            closed,
+            tls_notice: TlsNotice::default(),
+        }
     }
 
-    /// Answers what is asked on it until one side has had enough, or the server is told to stop. `_place` is given back when it ends.
+    /// Answers what is asked on it until one side has had enough, or the server is told to stop.
+    /// `_place` is given back when it ends.
     pub(crate) async fn serve(mut self, stream: TcpStream, _place: OwnedSemaphorePermit) {
         self.tune(&stream);
         let asked = Arc::new(AtomicBool::new(false));
@@ -103,7 +112,8 @@ impl Connection {
     fn tune(&self, stream: &TcpStream) {
         // Without it, each piece of a streamed answer may wait 40 ms for the client's delayed ACK.
         let mut tuned = stream.set_nodelay(true);
-        // The kernel alone sees whether a client takes what it is sent: it ends a connection on which bytes wait for longer.
+        // The kernel alone sees whether a client takes what it is sent: it ends a connection on
+        // which bytes wait for longer.
         #[cfg(target_os = "linux")]
         if tuned.is_ok() {
             tuned = socket2::SockRef::from(stream).set_tcp_user_timeout(Some(self.stall_timeout));
@@ -121,8 +131,9 @@ fn broke(ended: hyper::Result<()>) {
     }
 }
 
-/// Closes a connection so that its last answer arrives. A refusal may come before the request was read (413); a socket that is closed with
-/// bytes still coming resets, and a reset can overtake the answer. So this side says that it has ended, and reads on for a while.
+/// Closes a connection so that its last answer arrives. A refusal may come before the request was
+/// read (413); a socket that is closed with bytes still coming resets, and a reset can overtake the
+/// answer. So this side says that it has ended, and reads on for a while.
 async fn part(mut stream: TcpStream) {
     let to_its_end = async {
         stream.shutdown().await?;

@@ -1,7 +1,8 @@
 //! The threads that serve: each has a runtime of its own and keeps its connections to itself.
 //!
-//! A connection that stays on one thread costs less than one that any thread may pick up (`docs/decisions/0007-runtime.md`): nothing is locked, and
-//! what wakes it is there already. Which thread gets it is decided once, in turn.
+//! A connection that stays on one thread costs less than one that any thread may pick up
+//! (`docs/decisions/0007-runtime.md`): nothing is locked, and what wakes it is there already. Which
+//! thread gets it is decided once, in turn.
 
 use std::io;
 use std::net::TcpStream as Socket;
@@ -34,7 +35,8 @@ struct Worker {
 }
 
 impl Crew {
-    /// Starts as many threads as the options say; with none, the runtime that this is called on does their work.
+    /// Starts as many threads as the options say; with none, the runtime that this is called on
+    /// does their work.
     pub(crate) fn start(app: &Router, options: &ServerOptions) -> io::Result<Self> {
         let (closing, closed) = watch::channel(());
         let connection = Connection::new(app.clone(), options, closed);
@@ -58,14 +60,20 @@ impl Crew {
             }
             workers.push(Worker { accepted, ended });
         }
-        Ok(Self { workers, next: 0, closing })
+        Ok(Self {
+            workers,
+            next: 0,
+            closing,
+        })
     }
 
     /// Gives a connection to the thread whose turn it is.
     pub(crate) fn take(&mut self, stream: TcpStream, place: OwnedSemaphorePermit) {
         let worker = &self.workers[self.next];
         self.next = (self.next + 1) % self.workers.len();
-        let given = stream.into_std().map(|socket| worker.accepted.try_send((socket, place)).is_ok());
+        let given = stream
+            .into_std()
+            .map(|socket| worker.accepted.try_send((socket, place)).is_ok());
         if !matches!(given, Ok(true)) {
             tracing::warn!("a connection was dropped: it could not be given to a thread");
         }
@@ -75,7 +83,11 @@ impl Crew {
     pub(crate) async fn finish(self) {
         drop(self.closing);
         // All of them before the first is waited for: they end together.
-        let ends: Vec<_> = self.workers.into_iter().map(|worker| worker.ended).collect();
+        let ends: Vec<_> = self
+            .workers
+            .into_iter()
+            .map(|worker| worker.ended)
+            .collect();
         for ended in ends {
             // An error means as much: the thread is gone.
             let _gone = ended.await;
@@ -88,15 +100,20 @@ struct Shift {
     accepted: mpsc::Receiver<Accepted>,
     connection: Connection,
     shutdown_timeout: Duration,
-    /// What was begun on one runtime may be waited for on another: none may end before all are done.
+    /// What was begun on one runtime may be waited for on another: none may end before all are
+    /// done.
     all_drained: Arc<Barrier>,
 }
 
 impl Shift {
     fn on_a_thread(self, number: usize, end: oneshot::Sender<()>) -> io::Result<()> {
-        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
         let thread = std::thread::Builder::new().name(format!("loggia-{number}"));
-        thread.spawn(move || runtime.block_on(self.work(end))).map(drop)
+        thread
+            .spawn(move || runtime.block_on(self.work(end)))
+            .map(drop)
     }
 
     async fn work(mut self, end: oneshot::Sender<()>) {
@@ -111,8 +128,14 @@ impl Shift {
             }
         }
         let under_way = async { while connections.join_next().await.is_some() {} };
-        if tokio::time::timeout(self.shutdown_timeout, under_way).await.is_err() {
-            tracing::warn!(connections = connections.len(), "cut what had not finished in time");
+        if tokio::time::timeout(self.shutdown_timeout, under_way)
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                connections = connections.len(),
+                "cut what had not finished in time"
+            );
             connections.shutdown().await;
         }
         self.all_drained.wait().await;
@@ -126,7 +149,9 @@ impl Shift {
             Ok(stream) => {
                 connections.spawn(connection.serve(stream, place));
             }
-            Err(error) => tracing::warn!(%error, "a connection was dropped: its thread could not take it"),
+            Err(error) => {
+                tracing::warn!(%error, "a connection was dropped: its thread could not take it")
+            }
         }
     }
 }

@@ -10,7 +10,8 @@ use http::{HeaderValue, Response, StatusCode};
 use loggia_api::ApiError;
 use loggia_backend::Backend;
 
-/// The process runs. Nothing else is asked: a backend that is down is no reason to kill what stands in front of it.
+/// The process runs. Nothing else is asked: a backend that is down is no reason to kill what stands
+/// in front of it.
 pub(crate) async fn healthz() -> Response<Body> {
     json(r#"{"status":"ok"}"#)
 }
@@ -23,20 +24,32 @@ pub(crate) async fn readyz(backend: Arc<dyn Backend>, limit: Duration) -> Respon
         Err(_) => format!("no word from the backend within {} s", limit.as_secs_f32()),
     };
     let message = format!("not ready: {reason}");
-    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message).coded("not_ready").response().map(Body::new)
+    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message)
+        .coded("not_ready")
+        .response()
+        .map(Body::new)
 }
 
 /// Either of them asked with another method.
 pub(crate) async fn only_get(request: Request) -> Response<Body> {
-    let message = format!("Not allowed to {} on {}; use GET.", request.method(), request.uri().path());
-    let refusal = ApiError::new(StatusCode::METHOD_NOT_ALLOWED, message).coded("method_not_supported");
+    let message = format!(
+        "Not allowed to {} on {}; use GET.",
+        request.method(),
+        request.uri().path()
+    );
+    let refusal =
+        ApiError::new(StatusCode::METHOD_NOT_ALLOWED, message).coded("method_not_supported");
     let mut response = refusal.response().map(Body::new);
-    response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+    response
+        .headers_mut()
+        .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
     response
 }
 
 fn json(body: &'static str) -> Response<Body> {
     let mut response = Response::new(Body::from(body));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }

@@ -1,7 +1,8 @@
-//! The keys that the API asks for, and whose one is. Where they come from is the program's affair; what a caller may do is the door's.
+//! The keys that the API asks for, and whose one is. Where they come from is the program's affair;
+//! what a caller may do is the door's.
 //!
-//! A key itself is not kept: only its SHA-256, with which that of a client's key is compared, all of it and with every one there is, so that
-//! the time it takes tells nothing.
+//! A key itself is not kept: only its SHA-256, with which that of a client's key is compared, all
+//! of it and with every one there is, so that the time it takes tells nothing.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,7 +15,8 @@ use sha2::{Digest, Sha256};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 use tower::{Layer, Service};
 
-/// SHA-256 of a key. A key has to be long and random for that to be enough: there is no salt, and it is quick to compute.
+/// SHA-256 of a key. A key has to be long and random for that to be enough: there is no salt, and
+/// it is quick to compute.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct KeyDigest([u8; 32]);
 
@@ -32,7 +34,11 @@ impl KeyDigest {
         }
         let mut digest = [0; 32];
         for (byte, pair) in digest.iter_mut().zip(digits.chunks_exact(2)) {
-            let digit = |at: usize| char::from(pair[at]).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+            let digit = |at: usize| {
+                char::from(pair[at])
+                    .to_digit(16)
+                    .and_then(|digit| u8::try_from(digit).ok())
+            };
             *byte = digit(0)? << 4 | digit(1)?;
         }
         Some(Self(digest))
@@ -75,7 +81,11 @@ impl Keys {
 
 /// Why a request without a [`Caller`] is not let in.
 pub(crate) fn refusal(headers: &HeaderMap) -> ApiError {
-    if bearer(headers).is_some() { ApiError::wrong_key() } else { ApiError::no_key() }
+    if bearer(headers).is_some() {
+        ApiError::wrong_key()
+    } else {
+        ApiError::no_key()
+    }
 }
 
 /// What stands behind `Bearer`.
@@ -86,7 +96,8 @@ fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     (scheme.eq_ignore_ascii_case(b"Bearer ") && !key.is_empty()).then_some(key)
 }
 
-/// Puts the [`Caller`] among the extensions of a request that bears one of the keys. It refuses nobody.
+/// Puts the [`Caller`] among the extensions of a request that bears one of the keys. It refuses
+/// nobody.
 #[derive(Clone, Debug)]
 pub(crate) struct CallerLayer {
     keys: Keys,
@@ -102,7 +113,10 @@ impl<S> Layer<S> for CallerLayer {
     type Service = WithCaller<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        WithCaller { inner, keys: self.keys.clone() }
+        WithCaller {
+            inner,
+            keys: self.keys.clone(),
+        }
     }
 }
 
@@ -143,19 +157,36 @@ mod tests {
     use super::*;
 
     fn headers(value: &str) -> HeaderMap {
-        HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_str(value).expect("a header"))])
+        HeaderMap::from_iter([(
+            AUTHORIZATION,
+            HeaderValue::from_str(value).expect("a header"),
+        )])
     }
 
     fn holder(name: &str) -> Caller {
-        Caller { name: name.into(), strictness: None, models: None, may_delete_models: false }
+        Caller {
+            name: name.into(),
+            strictness: None,
+            models: None,
+            may_delete_models: false,
+        }
     }
 
     #[test]
     fn a_digest_is_what_sha256sum_prints_of_the_key() {
         let printed = "2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b";
         assert_eq!(KeyDigest::from_hex(printed), Some(KeyDigest::of("secret")));
-        assert_eq!(KeyDigest::from_hex(&printed.to_uppercase()), Some(KeyDigest::of("secret")));
-        for wrong in ["", "2bb8", &format!("{printed}0"), &printed.replace('b', "g"), &printed.replace("2b", "é")] {
+        assert_eq!(
+            KeyDigest::from_hex(&printed.to_uppercase()),
+            Some(KeyDigest::of("secret"))
+        );
+        for wrong in [
+            "",
+            "2bb8",
+            &format!("{printed}0"),
+            &printed.replace('b', "g"),
+            &printed.replace("2b", "é"),
+        ] {
             assert_eq!(KeyDigest::from_hex(wrong), None, "{wrong}");
         }
         assert_eq!(format!("{:?}", KeyDigest::of("secret")), "KeyDigest(…)");
@@ -163,14 +194,22 @@ mod tests {
 
     #[test]
     fn each_key_has_its_holder_and_all_others_none() {
-        let keys =
-            Keys::new([(KeyDigest::of("one-key"), holder("one")), (KeyDigest::of("another-key"), holder("two"))]);
+        let keys = Keys::new([
+            (KeyDigest::of("one-key"), holder("one")),
+            (KeyDigest::of("another-key"), holder("two")),
+        ]);
         let who = |value: &str| keys.caller(&headers(value)).map(|caller| &*caller.name);
         assert_eq!(who("Bearer one-key"), Some("one"));
         assert_eq!(who("bearer  another-key "), Some("two"));
-        for nobody in
-            ["Bearer one-ke", "Bearer one-key2", "Bearer", "Bearer ", "one-key", "Basic one-key", "Bearerone-key"]
-        {
+        for nobody in [
+            "Bearer one-ke",
+            "Bearer one-key2",
+            "Bearer",
+            "Bearer ",
+            "one-key",
+            "Basic one-key",
+            "Bearerone-key",
+        ] {
             assert_eq!(who(nobody), None, "{nobody}");
         }
         assert_eq!(Keys::default().caller(&headers("Bearer one-key")), None);

@@ -1,8 +1,10 @@
-//! Loggia's HTTP server as a value: an axum app around the door of `loggia-api`, and the loop that serves it.
+//! Loggia's HTTP server as a value: an axum app around the door of `loggia-api`, and the loop that
+//! serves it.
 //!
-//! Reading order: [`app`] (the routes, and every layer around them), [`run`] (connections, and how they end),
-//! [`ServerOptions`] (each limit and its default), [`Keys`] (whom it lets in). What OpenAI's routes answer is `loggia-api`; who answers is `loggia-backend`;
-//! arguments and configuration files are the program's.
+//! Reading order: [`app`] (the routes, and every layer around them), [`run`] (connections, and how
+//! they end), [`ServerOptions`] (each limit and its default), [`Keys`] (whom it lets in). What
+//! OpenAI's routes answer is `loggia-api`; who answers is `loggia-backend`; arguments and
+//! configuration files are the program's.
 #![forbid(unsafe_code)]
 
 mod access;

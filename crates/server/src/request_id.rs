@@ -48,9 +48,16 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let (id, header) = request.headers().get(X_REQUEST_ID).and_then(clients_own).unwrap_or_else(new);
+        let (id, header) = request
+            .headers()
+            .get(X_REQUEST_ID)
+            .and_then(clients_own)
+            .unwrap_or_else(new);
         request.extensions_mut().insert(RequestId(id));
-        Answer { inner: self.inner.call(request), header: Some(header) }
+        Answer {
+            inner: self.inner.call(request),
+            header: Some(header),
+        }
     }
 }
 
@@ -79,9 +86,11 @@ where
     }
 }
 
-/// The client's id, where it is short and all visible ASCII, so that it can neither forge nor flood a log.
+/// The client's id, where it is short and all visible ASCII, so that it can neither forge nor flood
+/// a log.
 fn clients_own(header: &HeaderValue) -> Option<(Arc<str>, HeaderValue)> {
-    let fit = (1..=LONGEST).contains(&header.len()) && header.as_bytes().iter().all(u8::is_ascii_graphic);
+    let fit =
+        (1..=LONGEST).contains(&header.len()) && header.as_bytes().iter().all(u8::is_ascii_graphic);
     let id = header.to_str().ok().filter(|_| fit)?;
     Some((id.into(), header.clone()))
 }
@@ -91,10 +100,18 @@ fn new() -> (Arc<str>, HeaderValue) {
     let mut id = *b"req_________________________________";
     let random: [u8; 16] = rand::random();
     for (digits, byte) in id[4..].chunks_exact_mut(2).zip(random) {
-        digits.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+        digits.copy_from_slice(&[
+            DIGITS[usize::from(byte >> 4)],
+            DIGITS[usize::from(byte & 15)],
+        ]);
     }
     let header = HeaderValue::from_bytes(&id).expect("letters and digits make a header");
-    (str::from_utf8(&id).expect("letters and digits are UTF-8").into(), header)
+    (
+        str::from_utf8(&id)
+            .expect("letters and digits are UTF-8")
+            .into(),
+        header,
+    )
 }
 
 #[cfg(test)]

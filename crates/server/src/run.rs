@@ -15,11 +15,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::ServerOptions;
 use crate::crew::Crew;
 
-/// How long to wait after an accept that failed for want of something (descriptors, memory), which only closing connections can give.
+/// How long to wait after an accept that failed for want of something (descriptors, memory), which
+/// only closing connections can give.
 const BREATHER: Duration = Duration::from_millis(100);
 
-/// Serves until `shutdown` is done; then takes no connection any more, lets answers under way finish for as long as the options allow,
-/// and cuts the rest.
+/// Serves until `shutdown` is done; then takes no connection any more, lets answers under way
+/// finish for as long as the options allow, and cuts the rest.
 ///
 /// Fails where threads cannot be started, or the listener is of no use.
 pub async fn run(
@@ -47,8 +48,15 @@ pub async fn run(
 }
 
 /// The next connection, once there is a place for it.
-async fn accept(listener: &TcpListener, room: &Arc<Semaphore>) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
-    let place = room.clone().acquire_owned().await.map_err(io::Error::other)?;
+async fn accept(
+    listener: &TcpListener,
+    room: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+    let place = room
+        .clone()
+        .acquire_owned()
+        .await
+        .map_err(io::Error::other)?;
     let mut told = false;
     loop {
         let error = match listener.accept().await {
@@ -82,7 +90,8 @@ enum Next {
 
 fn next_after(error: &io::Error) -> Next {
     use io::ErrorKind::{
-        ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted, InvalidInput, Unsupported,
+        ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted, InvalidInput,
+        Unsupported,
     };
     match error.kind() {
         ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted => Next::AtOnce,
@@ -102,7 +111,12 @@ mod tests {
         for (errno, name) in [(4, "EINTR"), (103, "ECONNABORTED")] {
             assert_eq!(next(errno), Next::AtOnce, "{name}");
         }
-        for (errno, name) in [(12, "ENOMEM"), (23, "ENFILE"), (24, "EMFILE"), (105, "ENOBUFS")] {
+        for (errno, name) in [
+            (12, "ENOMEM"),
+            (23, "ENFILE"),
+            (24, "EMFILE"),
+            (105, "ENOBUFS"),
+        ] {
             assert_eq!(next(errno), Next::AfterABreather, "{name}");
         }
         for (errno, name) in [(22, "EINVAL"), (95, "EOPNOTSUPP")] {

@@ -4,7 +4,8 @@ use serde::de::{Deserialize, Deserializer};
 use serde::ser::{Error as _, Serialize, Serializer};
 use serde_json::value::RawValue;
 
-/// The text of a JSON value. It is written as it stands, so that numbers keep digits that no `f64` or `i64` has.
+/// The text of a JSON value. It is written as it stands, so that numbers keep digits that no `f64`
+/// or `i64` has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JsonText(pub String);
 
@@ -15,7 +16,8 @@ impl Serialize for JsonText {
     }
 }
 
-/// A string of JSON, as OpenAI's API has it. A value that a client did not write as a string is taken as its text, and `null` as an empty one.
+/// A string of JSON, as OpenAI's API has it. A value that a client did not write as a string is
+/// taken as its text, and `null` as an empty one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct StringOrJson(pub(crate) String);
 
@@ -30,8 +32,14 @@ impl<'de> Deserialize<'de> for StringOrJson {
         let raw = Box::<RawValue>::deserialize(deserializer)?;
         let text = raw.get();
         if text.starts_with('"') {
-            return serde_json::from_str(text).map(Self).map_err(serde::de::Error::custom);
+            return serde_json::from_str(text)
+                .map(Self)
+                .map_err(serde::de::Error::custom);
         }
-        Ok(Self(if text == "null" { String::new() } else { text.to_owned() }))
+        Ok(Self(if text == "null" {
+            String::new()
+        } else {
+            text.to_owned()
+        }))
     }
 }

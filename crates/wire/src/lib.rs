@@ -1,9 +1,11 @@
-//! What travels: the types of OpenAI's chat API and of Ollama's native API, and the framing of their streams.
+//! What travels: the types of OpenAI's chat API and of Ollama's native API, and the framing of
+//! their streams.
 //!
-//! No I/O, no clock, no decisions: what a field *means* for a backend is said in `loggia-backend` and `loggia-api`.
+//! No I/O, no clock, no decisions: what a field *means* for a backend is said in `loggia-backend`
+//! and `loggia-api`.
 //!
-//! Reading order: [`openai`] (requests, whole answers, chunks, errors, models), [`ollama`] (`/api/chat` and its kin),
-//! [`frame`] (bytes to lines and events, and back).
+//! Reading order: [`openai`] (requests, whole answers, chunks, errors, models), [`ollama`]
+//! (`/api/chat` and its kin), [`frame`] (bytes to lines and events, and back).
 #![forbid(unsafe_code)]
 
 mod json_text;

@@ -1,7 +1,8 @@
 //! `object!`: a JSON object as a struct that keeps the fields it does not know in `extra`.
 //!
-//! It stands in for `#[serde(flatten)]`, which buffers the whole object before it reads a field: that costs time on the
-//! streaming path, and loses the path of a wrong field, which belongs into an error's `param`.
+//! It stands in for `#[serde(flatten)]`, which buffers the whole object before it reads a field:
+//! that costs time on the streaming path, and loses the path of a wrong field, which belongs into
+//! an error's `param`.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -36,7 +37,11 @@ impl<'de> Deserialize<'de> for Key<'de> {
 }
 
 /// Keeps a field that a type does not know.
-pub(crate) fn keep<E: Error>(extra: &mut crate::Extra, key: String, value: Once<Value>) -> Result<(), E> {
+pub(crate) fn keep<E: Error>(
+    extra: &mut crate::Extra,
+    key: String,
+    value: Once<Value>,
+) -> Result<(), E> {
     match extra.entry(key) {
         Entry::Vacant(place) => _ = place.insert(value.0),
         Entry::Occupied(place) => return Err(twice(place.key())),
@@ -46,8 +51,10 @@ pub(crate) fn keep<E: Error>(extra: &mut crate::Extra, key: String, value: Once<
 
 /// Declares a struct for a JSON object, with a public `extra` that holds every other field.
 ///
-/// A field that comes twice is an error: one of the two would be lost unseen. Each field is `required` (must be there, always written), `optional` (an `Option`; absent and `null` read the same, `None`
-/// is not written), `free` (as `optional`, and a [`Once`]: names within it are the client's) or `nullable` (an `Option`; `None` is written as `null`).
+/// A field that comes twice is an error: one of the two would be lost unseen. Each field is
+/// `required` (must be there, always written), `optional` (an `Option`; absent and `null` read the
+/// same, `None` is not written), `free` (as `optional`, and a [`Once`]: names within it are the
+/// client's) or `nullable` (an `Option`; `None` is written as `null`).
 macro_rules! object {
     (
         $(#[$meta:meta])*
@@ -126,8 +133,8 @@ macro_rules! object {
 
 pub(crate) use object;
 
-/// Declares an enum that is one of some words on the wire. What is no string is of the wrong type; a derived `Deserialize` would call it
-/// broken JSON.
+/// Declares an enum that is one of some words on the wire. What is no string is of the wrong type;
+/// a derived `Deserialize` would call it broken JSON.
 macro_rules! words {
     (
         $(#[$meta:meta])*

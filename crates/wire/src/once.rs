@@ -1,7 +1,8 @@
 //! `Once`: JSON of any shape in which no object has a field twice.
 //!
-//! `serde_json::Value` and maps keep the last of two without a word; who wrote the first would never know that it is lost. The error is the
-//! one that serde has for a struct, ``duplicate field `…` ``, at the place of the object.
+//! `serde_json::Value` and maps keep the last of two without a word; who wrote the first would
+//! never know that it is lost. The error is the one that serde has for a struct, ``duplicate field
+//! `…` ``, at the place of the object.
 
 use std::collections::{BTreeMap, btree_map};
 use std::fmt;
@@ -31,7 +32,9 @@ where
     Once<T>: Deserialize<'de>,
 {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(MapVisitor::<T>(PhantomData)).map(Self)
+        deserializer
+            .deserialize_map(MapVisitor::<T>(PhantomData))
+            .map(Self)
     }
 }
 
@@ -55,7 +58,9 @@ where
         let mut all = BTreeMap::new();
         while let Some(key) = fields.next_key::<String>()? {
             match all.entry(key) {
-                btree_map::Entry::Vacant(place) => _ = place.insert(fields.next_value::<Once<T>>()?.0),
+                btree_map::Entry::Vacant(place) => {
+                    _ = place.insert(fields.next_value::<Once<T>>()?.0)
+                }
                 btree_map::Entry::Occupied(place) => return Err(twice(place.key())),
             }
         }
@@ -112,7 +117,9 @@ impl<'de> Visitor<'de> for AnyVisitor {
         let mut all = Map::new();
         while let Some(key) = fields.next_key::<String>()? {
             match all.entry(key) {
-                map::Entry::Vacant(place) => _ = place.insert(fields.next_value::<Once<Value>>()?.0),
+                map::Entry::Vacant(place) => {
+                    _ = place.insert(fields.next_value::<Once<Value>>()?.0)
+                }
                 map::Entry::Occupied(place) => return Err(twice(place.key())),
             }
         }
@@ -125,7 +132,9 @@ mod tests {
     use super::*;
 
     fn refusal(json: &str) -> Option<String> {
-        serde_json::from_str::<Once<Value>>(json).err().map(|error| error.to_string())
+        serde_json::from_str::<Once<Value>>(json)
+            .err()
+            .map(|error| error.to_string())
     }
 
     #[test]
@@ -133,7 +142,11 @@ mod tests {
         let json = r#"{"a":[1,-2,2.5,18446744073709551615,99999999999999999999,null,true,"né\n"],"":{"b":{},"a":[]},"a b":"\ud83d\ude00"}"#;
         let Once(value) = serde_json::from_str::<Once<Value>>(json).unwrap();
         let usual: Value = serde_json::from_str(json).unwrap();
-        assert_eq!(value.to_string(), usual.to_string(), "the order of the fields too");
+        assert_eq!(
+            value.to_string(),
+            usual.to_string(),
+            "the order of the fields too"
+        );
     }
 
     #[test]
@@ -145,9 +158,15 @@ mod tests {
             (r#"{"a":1,"\u0061":2}"#, "a"),
         ] {
             let refusal = refusal(json).unwrap_or_default();
-            assert!(refusal.starts_with(&format!("duplicate field `{field}`")), "{json}: {refusal}");
+            assert!(
+                refusal.starts_with(&format!("duplicate field `{field}`")),
+                "{json}: {refusal}"
+            );
         }
-        assert_eq!(refusal(r#"{"a":{"a":{"a":1}},"b":[{"a":1},{"a":2}]}"#), None);
+        assert_eq!(
+            refusal(r#"{"a":{"a":{"a":1}},"b":[{"a":1},{"a":2}]}"#),
+            None
+        );
         let twice = serde_json::from_str::<Once<BTreeMap<String, f64>>>(r#"{"5":1,"5":2}"#);
         assert!(twice.is_err_and(|error| error.to_string().starts_with("duplicate field `5`")));
     }

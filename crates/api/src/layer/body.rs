@@ -28,12 +28,16 @@ pin_project_lite::pin_project! {
 impl<R> EitherBody<R> {
     /// Written here.
     pub(crate) fn openai(body: Body) -> Self {
-        Self { either: Either::OpenAi { body } }
+        Self {
+            either: Either::OpenAi { body },
+        }
     }
 
     /// Passed through.
     pub(crate) fn inner(body: R) -> Self {
-        Self { either: Either::Inner { body } }
+        Self {
+            either: Either::Inner { body },
+        }
     }
 }
 
@@ -44,10 +48,17 @@ where
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match self.project().either.project() {
-            Projected::OpenAi { body } => body.poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(Into::into))),
-            Projected::Inner { body } => body.poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(Into::into))),
+            Projected::OpenAi { body } => body
+                .poll_frame(cx)
+                .map(|frame| frame.map(|frame| frame.map_err(Into::into))),
+            Projected::Inner { body } => body
+                .poll_frame(cx)
+                .map(|frame| frame.map(|frame| frame.map_err(Into::into))),
         }
     }
 

@@ -16,9 +16,10 @@ use crate::{ApiError, Door, Policy, Route};
 
 /// Makes a service that speaks Ollama's API speak OpenAI's.
 ///
-/// `POST /v1/chat/completions`, `GET /v1/models` and `GET /v1/models/{id}` are answered through the wrapped service's
-/// `/api/chat`, `/api/tags` and `/api/show`; every other request reaches it as it is. The headers and extensions of a chat
-/// request go along, so that what the service reads from them (a key, a tenant) still works.
+/// `POST /v1/chat/completions`, `GET /v1/models` and `GET /v1/models/{id}` are answered through the
+/// wrapped service's `/api/chat`, `/api/tags` and `/api/show`; every other request reaches it as it
+/// is. The headers and extensions of a chat request go along, so that what the service reads from
+/// them (a key, a tenant) still works.
 #[derive(Clone, Debug, Default)]
 pub struct OpenAiLayer {
     policy: Arc<Policy>,
@@ -32,7 +33,9 @@ impl OpenAiLayer {
 
     /// A layer with this policy.
     pub fn with_policy(policy: Policy) -> Self {
-        Self { policy: Arc::new(policy) }
+        Self {
+            policy: Arc::new(policy),
+        }
     }
 }
 
@@ -40,7 +43,11 @@ impl<S> Layer<S> for OpenAiLayer {
     type Service = OpenAi<S>;
 
     fn layer(&self, inner: S) -> OpenAi<S> {
-        OpenAi { inner, policy: Arc::clone(&self.policy), memory: ModelMemory::default() }
+        OpenAi {
+            inner,
+            policy: Arc::clone(&self.policy),
+            memory: ModelMemory::default(),
+        }
     }
 }
 
@@ -62,7 +69,8 @@ where
     type Error = S::Error;
     type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
 
-    /// Always ready: the wrapped service is waited for by each call, which may need it several times.
+    /// Always ready: the wrapped service is waited for by each call, which may need it several
+    /// times.
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         Poll::Ready(Ok(()))
     }
@@ -73,21 +81,28 @@ where
             Ok(route) => {
                 let backend = Ollama::new("ollama", inner).remembering(self.memory.clone());
                 let backend = Emulate::new(Arc::new(backend));
-                let door = Door::before_the_service_itself(Arc::new(backend), Arc::clone(&self.policy));
-                Box::pin(async move { Ok(door.answer(route, request).await.map(EitherBody::openai)) })
+                let door =
+                    Door::before_the_service_itself(Arc::new(backend), Arc::clone(&self.policy));
+                Box::pin(
+                    async move { Ok(door.answer(route, request).await.map(EitherBody::openai)) },
+                )
             }
             Err(error) if is_ours(&error, request.method()) => {
                 let response = error.response().map(EitherBody::openai);
                 Box::pin(async move { Ok(response) })
             }
-            Err(_) => {
-                Box::pin(async move { inner.oneshot(request).await.map(|response| response.map(EitherBody::inner)) })
-            }
+            Err(_) => Box::pin(async move {
+                inner
+                    .oneshot(request)
+                    .await
+                    .map(|response| response.map(EitherBody::inner))
+            }),
         }
     }
 }
 
-/// A wrong method on a route of OpenAI's is answered here; `OPTIONS` may be a CORS preflight, which the service knows about.
+/// A wrong method on a route of OpenAI's is answered here; `OPTIONS` may be a CORS preflight, which
+/// the service knows about.
 fn is_ours(error: &ApiError, method: &Method) -> bool {
     error.status == StatusCode::METHOD_NOT_ALLOWED && method != Method::OPTIONS
 }

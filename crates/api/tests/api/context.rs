@@ -1,4 +1,5 @@
-//! The context size that Ollama is asked for: chosen where the client asks for none, grown where it was too small.
+//! The context size that Ollama is asked for: chosen where the client asks for none, grown where it
+//! was too small.
 
 use crate::support::{Scripted, chat, hello, layered, recording, send};
 use bytes::Bytes;
@@ -8,8 +9,10 @@ use serde_json::{Value, json};
 /// An Ollama with one model, `smollm2:135m`, whose context may have up to 8,192 tokens.
 fn ollama(loaded: Option<u64>) -> Scripted {
     let (_, show) = recording("server/show");
-    let models: Vec<Value> =
-        loaded.map(|size| json!({"name": "smollm2:135m", "context_length": size})).into_iter().collect();
+    let models: Vec<Value> = loaded
+        .map(|size| json!({"name": "smollm2:135m", "context_length": size}))
+        .into_iter()
+        .collect();
     Scripted::default()
         .on("/api/show", 200, [show])
         .on("/api/tags", 200, [recording("server/tags").1])
@@ -45,7 +48,11 @@ async fn a_size_once_chosen_is_kept() {
     let inner = ollama(None);
     let service = layered(&inner, Policy::default());
     for (letters, size) in [(9_000, json!(8192)), (100, json!(8192))] {
-        send(&service, crate::support::post("/v1/chat/completions", saying(letters).to_string())).await;
+        send(
+            &service,
+            crate::support::post("/v1/chat/completions", saying(letters).to_string()),
+        )
+        .await;
         assert_eq!(inner.last_chat()["options"]["num_ctx"], size);
     }
 }
@@ -54,12 +61,20 @@ async fn a_size_once_chosen_is_kept() {
 async fn the_size_that_was_chosen_stands_beside_the_models_own() {
     let service = layered(&ollama(None), Policy::default());
     let told = async || {
-        let request = http::Request::get("/v1/models/smollm2:135m").body(http_body_util::Full::new(Bytes::new()));
+        let request = http::Request::get("/v1/models/smollm2:135m")
+            .body(http_body_util::Full::new(Bytes::new()));
         let model = send(&service, request.expect("a request")).await.json();
-        (model["context_length"].clone(), model["chosen_context_length"].clone())
+        (
+            model["context_length"].clone(),
+            model["chosen_context_length"].clone(),
+        )
     };
     assert_eq!(told().await, (json!(8192), Value::Null));
-    send(&service, crate::support::post("/v1/chat/completions", saying(9_000).to_string())).await;
+    send(
+        &service,
+        crate::support::post("/v1/chat/completions", saying(9_000).to_string()),
+    )
+    .await;
     assert_eq!(told().await, (json!(8192), json!(8192)));
 }
 
@@ -79,20 +94,42 @@ async fn a_prompt_that_was_underrated_is_asked_again_with_room_for_it() {
     };
     let inner = ollama(None).on("/api/chat", 400, [refusal(5000)]);
     let answer = chat(&inner, Policy::default(), saying(100)).await;
-    let sizes: Vec<Value> = inner.chats().iter().map(|chat| chat["options"]["num_ctx"].clone()).collect();
-    assert_eq!(sizes, [Value::Null, json!(8192)], "once more, and not again");
-    assert_eq!((answer.status(), &answer.json()["error"]["code"]), (400, &json!("context_length_exceeded")));
+    let sizes: Vec<Value> = inner
+        .chats()
+        .iter()
+        .map(|chat| chat["options"]["num_ctx"].clone())
+        .collect();
+    assert_eq!(
+        sizes,
+        [Value::Null, json!(8192)],
+        "once more, and not again"
+    );
+    assert_eq!(
+        (answer.status(), &answer.json()["error"]["code"]),
+        (400, &json!("context_length_exceeded"))
+    );
 
     let inner = ollama(None).on("/api/chat", 400, [refusal(9000)]);
     chat(&inner, Policy::default(), saying(100)).await;
-    assert_eq!(inner.chats().len(), 1, "no context of this model can hold it");
+    assert_eq!(
+        inner.chats().len(),
+        1,
+        "no context of this model can hold it"
+    );
 }
 
 #[tokio::test]
 async fn a_prompt_that_is_too_long_by_the_words_of_ollamas_own_runner_is_no_input() {
-    let inner = ollama(None).on("/api/chat", 400, [r#"{"error":"the input length exceeds the context length"}"#]);
+    let inner = ollama(None).on(
+        "/api/chat",
+        400,
+        [r#"{"error":"the input length exceeds the context length"}"#],
+    );
     let answer = chat(&inner, Policy::default(), hello(json!({}))).await;
     let error = answer.json()["error"].clone();
-    assert_eq!((answer.status(), &error["code"]), (400, &json!("context_length_exceeded")));
+    assert_eq!(
+        (answer.status(), &error["code"]),
+        (400, &json!("context_length_exceeded"))
+    );
     assert_eq!(error["param"], "messages");
 }

@@ -1,17 +1,24 @@
-//! What becomes of each field: honoured, emulated, named as without effect, or refused (`docs/dialects.md`, parts 2 and 3).
+//! What becomes of each field: honoured, emulated, named as without effect, or refused
+//! (`docs/dialects.md`, parts 2 and 3).
 
 use crate::support::{Answer, Scripted, chat, hello, plain_model};
 use loggia_api::{ModelPolicy, Policy, Strictness};
 use serde_json::{Value, json};
 
 fn with(strictness: Strictness) -> Policy {
-    Policy { strictness, ..Policy::default() }
+    Policy {
+        strictness,
+        ..Policy::default()
+    }
 }
 
 fn refused(answer: &Answer, param: &str) {
     let error = answer.json()["error"].clone();
     assert_eq!(answer.status(), 400, "{error}");
-    assert_eq!((&error["param"], &error["code"]), (&json!(param), &json!("unsupported_parameter")));
+    assert_eq!(
+        (&error["param"], &error["code"]),
+        (&json!(param), &json!("unsupported_parameter"))
+    );
 }
 
 fn user(part: &Value) -> Value {
@@ -20,20 +27,39 @@ fn user(part: &Value) -> Value {
 
 /// Fields that Ollama cannot honour for a plain model, with what they are named.
 fn without_effect() -> Vec<(&'static str, Value)> {
-    let image = user(&json!({"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}));
-    let sound = user(&json!({"type": "input_audio", "input_audio": {"data": "AA==", "format": "wav"}}));
+    let image =
+        user(&json!({"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}));
+    let sound =
+        user(&json!({"type": "input_audio", "input_audio": {"data": "AA==", "format": "wav"}}));
     let file = user(&json!({"type": "file", "file": {"file_id": "file-1"}}));
-    let aloud = json!([{"role": "assistant", "audio": {"id": "a"}}, {"role": "user", "content": "x"}]);
+    let aloud =
+        json!([{"role": "assistant", "audio": {"id": "a"}}, {"role": "user", "content": "x"}]);
     let hosted = |tool: Value| json!({"tools": [tool]});
     vec![
-        ("tools[].type", json!({"tools": [{"type": "custom", "custom": {"name": "c"}}], "tool_choice": "none"})),
-        ("tools[].type, tool_choice", json!({"tools": [{"type": "web_search"}], "tool_choice": "auto"})),
         (
             "tools[].type",
-            hosted(json!({"type": "namespace", "name": "n", "tools": [{"type": "function", "name": "f"}]})),
+            json!({"tools": [{"type": "custom", "custom": {"name": "c"}}], "tool_choice": "none"}),
         ),
-        ("tools[].type", hosted(json!({"type": "mcp", "server_label": "s", "server_url": "https://mcp.example"}))),
-        ("tools[].type", hosted(json!({"type": "banana", "function": 7}))),
+        (
+            "tools[].type, tool_choice",
+            json!({"tools": [{"type": "web_search"}], "tool_choice": "auto"}),
+        ),
+        (
+            "tools[].type",
+            hosted(
+                json!({"type": "namespace", "name": "n", "tools": [{"type": "function", "name": "f"}]}),
+            ),
+        ),
+        (
+            "tools[].type",
+            hosted(
+                json!({"type": "mcp", "server_label": "s", "server_url": "https://mcp.example"}),
+            ),
+        ),
+        (
+            "tools[].type",
+            hosted(json!({"type": "banana", "function": 7})),
+        ),
         ("logit_bias", json!({"logit_bias": {"5": 1}})),
         ("reasoning_effort", json!({"reasoning_effort": "high"})),
         ("reasoning_effort", json!({"reasoning_effort": "enormous"})),
@@ -42,9 +68,15 @@ fn without_effect() -> Vec<(&'static str, Value)> {
         ("messages[].content[].file", file),
         ("messages[].audio", json!({"messages": aloud})),
         ("modalities", json!({"modalities": ["text", "audio"]})),
-        ("audio, modalities", json!({"modalities": ["text", "audio"], "audio": {"voice": "alloy", "format": "wav"}})),
+        (
+            "audio, modalities",
+            json!({"modalities": ["text", "audio"], "audio": {"voice": "alloy", "format": "wav"}}),
+        ),
         ("web_search_options", json!({"web_search_options": {}})),
-        ("moderation", json!({"moderation": {"model": "omni-moderation-latest"}})),
+        (
+            "moderation",
+            json!({"moderation": {"model": "omni-moderation-latest"}}),
+        ),
         ("think", json!({"think": true})),
     ]
 }
@@ -55,18 +87,40 @@ async fn what_the_model_cannot_do_is_dropped_and_named_and_strict_refuses_it() {
         for strictness in [Strictness::Plain, Strictness::Lenient] {
             let inner = plain_model();
             let answer = chat(&inner, with(strictness), hello(fields.clone())).await;
-            assert_eq!((answer.status(), answer.header("x-loggia-ignored")), (200, Some(names)), "{}", answer.text());
+            assert_eq!(
+                (answer.status(), answer.header("x-loggia-ignored")),
+                (200, Some(names)),
+                "{}",
+                answer.text()
+            );
             let sent = inner.last_chat();
             for gone in ["tools", "think", "format", "logit_bias"] {
                 assert_eq!(sent.get(gone), None, "{names}");
             }
-            assert_eq!(sent["messages"].as_array().and_then(|messages| messages[0].get("images")), None, "{names}");
+            assert_eq!(
+                sent["messages"]
+                    .as_array()
+                    .and_then(|messages| messages[0].get("images")),
+                None,
+                "{names}"
+            );
         }
-        let answer = chat(&plain_model(), with(Strictness::Strict), hello(fields.clone())).await;
+        let answer = chat(
+            &plain_model(),
+            with(Strictness::Strict),
+            hello(fields.clone()),
+        )
+        .await;
         let error = answer.json()["error"].clone();
         let first = names.split([',', '[', '.']).next();
-        let param = error["param"].as_str().and_then(|param| param.split(['[', '.']).next().map(str::to_owned));
-        assert_eq!((answer.status(), param.as_deref()), (400, first), "{fields}: {error}");
+        let param = error["param"]
+            .as_str()
+            .and_then(|param| param.split(['[', '.']).next().map(str::to_owned));
+        assert_eq!(
+            (answer.status(), param.as_deref()),
+            (400, first),
+            "{fields}: {error}"
+        );
     }
 }
 
@@ -74,19 +128,39 @@ async fn what_the_model_cannot_do_is_dropped_and_named_and_strict_refuses_it() {
 fn guarantees() -> Vec<(&'static str, Value)> {
     let tools = json!([{"type": "function", "function": {"name": "f"}}, {"type": "custom", "custom": {"name": "c"}}]);
     let hosted = json!([{"type": "web_search"}]);
-    let allowed =
-        json!({"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": [{"type": "web_search"}]}});
+    let allowed = json!({"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": [{"type": "web_search"}]}});
     vec![
         ("grammar", json!({"grammar": "root ::= \"a\""})),
-        ("tool_choice.type", json!({"tools": tools, "tool_choice": {"type": "custom", "custom": {"name": "c"}}})),
-        ("tool_choice.type", json!({"tools": hosted, "tool_choice": {"type": "web_search"}})),
-        ("tool_choice", json!({"tools": hosted, "tool_choice": "required"})),
-        ("tool_choice", json!({"tools": tools, "tool_choice": allowed})),
+        (
+            "tool_choice.type",
+            json!({"tools": tools, "tool_choice": {"type": "custom", "custom": {"name": "c"}}}),
+        ),
+        (
+            "tool_choice.type",
+            json!({"tools": hosted, "tool_choice": {"type": "web_search"}}),
+        ),
+        (
+            "tool_choice",
+            json!({"tools": hosted, "tool_choice": "required"}),
+        ),
+        (
+            "tool_choice",
+            json!({"tools": tools, "tool_choice": allowed}),
+        ),
         ("tool_choice", json!({"tool_choice": "required"})),
-        ("tool_choice", json!({"tool_choice": {"type": "function", "function": {"name": "f"}}})),
+        (
+            "tool_choice",
+            json!({"tool_choice": {"type": "function", "function": {"name": "f"}}}),
+        ),
         ("function_call", json!({"function_call": {"name": "f"}})),
-        ("functions", json!({"tools": tools, "functions": [{"name": "f"}]})),
-        ("stream_options", json!({"stream_options": {"include_usage": true}})),
+        (
+            "functions",
+            json!({"tools": tools, "functions": [{"name": "f"}]}),
+        ),
+        (
+            "stream_options",
+            json!({"stream_options": {"include_usage": true}}),
+        ),
     ]
 }
 
@@ -95,21 +169,32 @@ async fn what_the_client_asked_to_be_protected_from_is_refused_and_dropped_by_le
     for (param, fields) in guarantees() {
         let answer = chat(&plain_model(), Policy::default(), hello(fields.clone())).await;
         let error = answer.json()["error"].clone();
-        assert_eq!((answer.status(), &error["param"]), (400, &json!(param)), "{fields}: {error}");
+        assert_eq!(
+            (answer.status(), &error["param"]),
+            (400, &json!(param)),
+            "{fields}: {error}"
+        );
         let inner = plain_model();
         let answer = chat(&inner, with(Strictness::Lenient), hello(fields.clone())).await;
         let field = param.split('.').next().expect("a name");
         let named = answer.header("x-loggia-ignored").unwrap_or_default();
         let is_named = named.split(", ").any(|name| name == field);
-        assert!(answer.status() == 200 && is_named, "{fields}: {named}: {}", answer.text());
-        assert_eq!(inner.last_chat().get("format"), None, "{fields}: no call is forced");
+        assert!(
+            answer.status() == 200 && is_named,
+            "{fields}: {named}: {}",
+            answer.text()
+        );
+        assert_eq!(
+            inner.last_chat().get("format"),
+            None,
+            "{fields}: no call is forced"
+        );
     }
 }
 
 #[tokio::test]
 async fn functions_beside_a_tool_of_another_type_are_offered() {
-    let function =
-        json!({"type": "function", "function": {"name": "f", "description": null, "parameters": null, "strict": null}});
+    let function = json!({"type": "function", "function": {"name": "f", "description": null, "parameters": null, "strict": null}});
     let search = json!({"type": "web_search"});
     let allowed = |mode: &str| {
         json!({"type": "allowed_tools", "allowed_tools": {"mode": mode,
@@ -118,17 +203,32 @@ async fn functions_beside_a_tool_of_another_type_are_offered() {
     let (status, show) = crate::support::recording("server/show-tools");
     for (choice, named) in [
         (json!("auto"), "tools[].type"),
-        (allowed("auto"), "tools[].type, tool_choice.allowed_tools.tools"),
-        (allowed("required"), "tools[].type, tool_choice.allowed_tools.tools"),
+        (
+            allowed("auto"),
+            "tools[].type, tool_choice.allowed_tools.tools",
+        ),
+        (
+            allowed("required"),
+            "tools[].type, tool_choice.allowed_tools.tools",
+        ),
         (json!("required"), "tools[].type"),
     ] {
         let inner = Scripted::default().on("/api/show", status, [show.clone()]);
         let inner = inner.recorded("chat/whole-call-forced-by-format");
         let fields = json!({"tools": [search, function], "tool_choice": choice});
         let answer = chat(&inner, Policy::default(), hello(fields)).await;
-        assert_eq!((answer.status(), answer.header("x-loggia-ignored")), (200, Some(named)), "{}", answer.text());
+        assert_eq!(
+            (answer.status(), answer.header("x-loggia-ignored")),
+            (200, Some(named)),
+            "{}",
+            answer.text()
+        );
         let sent = inner.last_chat();
-        assert_eq!(sent.get("tools").is_some(), sent.get("format").is_none(), "{choice}");
+        assert_eq!(
+            sent.get("tools").is_some(),
+            sent.get("format").is_none(),
+            "{choice}"
+        );
     }
 }
 
@@ -136,14 +236,26 @@ async fn functions_beside_a_tool_of_another_type_are_offered() {
 async fn a_choice_without_tools_asks_for_nothing() {
     for (fields, named) in [
         (json!({"tool_choice": "auto"}), Some("tool_choice")),
-        (json!({"tools": [], "tool_choice": "auto", "parallel_tool_calls": false}), Some("tool_choice")),
+        (
+            json!({"tools": [], "tool_choice": "auto", "parallel_tool_calls": false}),
+            Some("tool_choice"),
+        ),
         (json!({"tools": null, "tool_choice": "none"}), None),
         (json!({"function_call": "auto"}), Some("function_call")),
         (json!({"functions": [], "function_call": "none"}), None),
     ] {
         let answer = chat(&plain_model(), Policy::default(), hello(fields.clone())).await;
-        assert_eq!((answer.status(), answer.header("x-loggia-ignored")), (200, named), "{fields}");
-        assert_eq!(chat(&plain_model(), with(Strictness::Strict), hello(fields)).await.status(), 400);
+        assert_eq!(
+            (answer.status(), answer.header("x-loggia-ignored")),
+            (200, named),
+            "{fields}"
+        );
+        assert_eq!(
+            chat(&plain_model(), with(Strictness::Strict), hello(fields))
+                .await
+                .status(),
+            400
+        );
     }
 }
 
@@ -151,24 +263,47 @@ async fn a_choice_without_tools_asks_for_nothing() {
 async fn a_part_that_the_model_cannot_take_is_replaced_by_a_note() {
     let text = |text: &str| json!({"type": "text", "text": text});
     let image = |url: &str| json!({"type": "image_url", "image_url": {"url": url}});
-    let sound = json!({"type": "input_audio", "input_audio": {"data": "no base64", "format": "ogg"}});
+    let sound =
+        json!({"type": "input_audio", "input_audio": {"data": "no base64", "format": "ogg"}});
     let pdf = json!({"type": "file", "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,AA=="}});
     let unnamed = json!({"type": "file", "file": {"file_id": "file-1"}});
     let unseen = "[An image was attached here, but this model cannot see images.]";
     for (parts, said) in [
-        (json!([image("data:image/png;base64,AA==")]), unseen.to_owned()),
-        (json!([text("See"), image("https://images.example/a.png"), text("this")]), format!("See\n\n{unseen}\n\nthis")),
+        (
+            json!([image("data:image/png;base64,AA==")]),
+            unseen.to_owned(),
+        ),
+        (
+            json!([
+                text("See"),
+                image("https://images.example/a.png"),
+                text("this")
+            ]),
+            format!("See\n\n{unseen}\n\nthis"),
+        ),
         (json!([image("data:image/png;base64,?")]), unseen.to_owned()),
-        (json!([sound]), "[A sound was attached here, but this model cannot hear sounds.]".to_owned()),
+        (
+            json!([sound]),
+            "[A sound was attached here, but this model cannot hear sounds.]".to_owned(),
+        ),
         (
             json!([text("x"), pdf]),
-            "x\n\n[The file \"a.pdf\" was attached here, but this model cannot read it.]".to_owned(),
+            "x\n\n[The file \"a.pdf\" was attached here, but this model cannot read it.]"
+                .to_owned(),
         ),
-        (json!([unnamed]), "[The file was attached here, but this model cannot read it.]".to_owned()),
+        (
+            json!([unnamed]),
+            "[The file was attached here, but this model cannot read it.]".to_owned(),
+        ),
     ] {
         let inner = plain_model();
         let messages = json!([{"role": "user", "content": parts}, {"role": "assistant", "content": "y"}, {"role": "user", "content": "z"}]);
-        let answer = chat(&inner, Policy::default(), hello(json!({"messages": messages}))).await;
+        let answer = chat(
+            &inner,
+            Policy::default(),
+            hello(json!({"messages": messages})),
+        )
+        .await;
         assert_eq!(answer.status(), 200, "{}", answer.text());
         assert_eq!(inner.last_chat()["messages"][0]["content"], json!(said));
     }
@@ -176,13 +311,27 @@ async fn a_part_that_the_model_cannot_take_is_replaced_by_a_note() {
 
 #[tokio::test]
 async fn an_earlier_call_of_a_custom_tool_is_one_of_a_function() {
-    let call = json!({"id": "c", "type": "custom", "custom": {"name": "sh", "input": "ls -l \"a\""}});
+    let call =
+        json!({"id": "c", "type": "custom", "custom": {"name": "sh", "input": "ls -l \"a\""}});
     let messages = json!([{"role": "assistant", "content": null, "tool_calls": [call]}, {"role": "tool", "tool_call_id": "c", "content": "x"}]);
     let inner = Scripted::default().recorded("chat/whole");
-    let answer = chat(&inner, Policy::default(), hello(json!({"messages": messages}))).await;
-    assert_eq!((answer.status(), answer.header("x-loggia-ignored")), (200, None), "{}", answer.text());
+    let answer = chat(
+        &inner,
+        Policy::default(),
+        hello(json!({"messages": messages})),
+    )
+    .await;
+    assert_eq!(
+        (answer.status(), answer.header("x-loggia-ignored")),
+        (200, None),
+        "{}",
+        answer.text()
+    );
     let called = inner.last_chat()["messages"][0]["tool_calls"][0]["function"].clone();
-    assert_eq!(called, json!({"index": 0, "name": "sh", "arguments": {"input": "ls -l \"a\""}}));
+    assert_eq!(
+        called,
+        json!({"index": 0, "name": "sh", "arguments": {"input": "ls -l \"a\""}})
+    );
 }
 
 #[tokio::test]
@@ -194,11 +343,20 @@ async fn hints_and_labels_are_named_and_strict_refuses_them() {
         ("store", json!({"store": true})),
         ("service_tier", json!({"service_tier": "flex"})),
         ("prompt_cache_key", json!({"prompt_cache_key": "k"})),
-        ("prompt_cache_retention", json!({"prompt_cache_retention": "24h"})),
+        (
+            "prompt_cache_retention",
+            json!({"prompt_cache_retention": "24h"}),
+        ),
         ("prompt_cache_options", json!({"prompt_cache_options": {}})),
-        ("prediction", json!({"prediction": {"type": "content", "content": "x"}})),
+        (
+            "prediction",
+            json!({"prediction": {"type": "content", "content": "x"}}),
+        ),
         ("verbosity", json!({"verbosity": "low"})),
-        ("messages[].name", json!({"messages": [{"role": "user", "name": "n", "content": "x"}]})),
+        (
+            "messages[].name",
+            json!({"messages": [{"role": "user", "name": "n", "content": "x"}]}),
+        ),
         (
             "messages[].content[].prompt_cache_breakpoint",
             json!({"messages": [{"role": "user", "content": [{"type": "text", "text": "x", "prompt_cache_breakpoint": {"mode": "explicit"}}]}]}),
@@ -209,8 +367,16 @@ async fn hints_and_labels_are_named_and_strict_refuses_them() {
         ),
     ] {
         let answer = chat(&plain_model(), Policy::default(), hello(fields.clone())).await;
-        assert_eq!((answer.status(), answer.header("x-loggia-ignored")), (200, Some(param)), "{}", answer.text());
-        refused(&chat(&plain_model(), with(Strictness::Strict), hello(fields)).await, param);
+        assert_eq!(
+            (answer.status(), answer.header("x-loggia-ignored")),
+            (200, Some(param)),
+            "{}",
+            answer.text()
+        );
+        refused(
+            &chat(&plain_model(), with(Strictness::Strict), hello(fields)).await,
+            param,
+        );
     }
 }
 
@@ -218,15 +384,27 @@ async fn hints_and_labels_are_named_and_strict_refuses_them() {
 async fn strict_is_a_hint_where_calls_may_be_left_and_nothing_holds_them() {
     let tools = json!([{"type": "function", "function": {"name": "f", "strict": true}}]);
     let (status, show) = crate::support::recording("server/show-tools");
-    let model = || Scripted::default().on("/api/show", status, [show.clone()]).recorded("chat/whole");
+    let model = || {
+        Scripted::default()
+            .on("/api/show", status, [show.clone()])
+            .recorded("chat/whole")
+    };
     let named = Some("tools[].function.strict");
     let functions = json!({"functions": [{"name": "f", "strict": true}]});
     let answer = chat(&model(), Policy::default(), hello(functions)).await;
-    assert_eq!((answer.status(), answer.header("x-loggia-ignored")), (200, Some("functions[].strict")));
+    assert_eq!(
+        (answer.status(), answer.header("x-loggia-ignored")),
+        (200, Some("functions[].strict"))
+    );
     for (choice, ignored) in [("auto", named), ("none", None), ("required", None)] {
         let fields = json!({"tools": tools, "tool_choice": choice});
         let answer = chat(&model(), Policy::default(), hello(fields)).await;
-        assert_eq!((answer.status(), answer.header("x-loggia-ignored")), (200, ignored), "{choice}: {}", answer.text());
+        assert_eq!(
+            (answer.status(), answer.header("x-loggia-ignored")),
+            (200, ignored),
+            "{choice}: {}",
+            answer.text()
+        );
     }
 }
 
@@ -239,8 +417,18 @@ async fn a_field_that_asks_for_nothing_is_no_ground_for_anything() {
         json!({"tools": [{"type": "function", "function": {"name": "f"}}], "tool_choice": "none"}),
         json!({"grammar": ""}),
     ] {
-        let answer = chat(&plain_model(), with(Strictness::Strict), hello(fields.clone())).await;
-        assert_eq!((answer.status(), answer.header("x-loggia-ignored")), (200, None), "{fields}: {}", answer.text());
+        let answer = chat(
+            &plain_model(),
+            with(Strictness::Strict),
+            hello(fields.clone()),
+        )
+        .await;
+        assert_eq!(
+            (answer.status(), answer.header("x-loggia-ignored")),
+            (200, None),
+            "{fields}: {}",
+            answer.text()
+        );
     }
 }
 
@@ -249,7 +437,12 @@ async fn a_voice_without_sound_is_named_and_no_ground_for_a_refusal() {
     let fields = json!({"modalities": ["text"], "audio": {"voice": "v", "format": "wav"}});
     for strictness in [Strictness::Plain, Strictness::Strict, Strictness::Lenient] {
         let answer = chat(&plain_model(), with(strictness), hello(fields.clone())).await;
-        assert_eq!((answer.status(), answer.header("x-loggia-ignored")), (200, Some("audio")), "{}", answer.text());
+        assert_eq!(
+            (answer.status(), answer.header("x-loggia-ignored")),
+            (200, Some("audio")),
+            "{}",
+            answer.text()
+        );
     }
 }
 
@@ -259,7 +452,10 @@ async fn an_unknown_field_is_named_and_strict_refuses_it() {
     let answer = chat(&plain_model(), Policy::default(), hello(typo.clone())).await;
     assert_eq!(answer.header("x-loggia-ignored"), Some("temperatur"));
     let answer = chat(&plain_model(), with(Strictness::Strict), hello(typo)).await;
-    assert_eq!((answer.status(), &answer.json()["error"]["code"]), (400, &json!("unknown_parameter")));
+    assert_eq!(
+        (answer.status(), &answer.json()["error"]["code"]),
+        (400, &json!("unknown_parameter"))
+    );
 }
 
 #[tokio::test]
@@ -269,40 +465,90 @@ async fn an_unknown_field_inside_another_is_named_with_its_place() {
         "stream": true, "stream_options": {"continuous_usage_stats": true}});
     let answer = chat(&plain_model(), Policy::default(), hello(fields)).await;
     let ignored = "messages[].content[].cache_control, messages[].mood, stream_options.continuous_usage_stats";
-    assert_eq!((answer.status(), answer.header("x-loggia-ignored")), (200, Some(ignored)));
+    assert_eq!(
+        (answer.status(), answer.header("x-loggia-ignored")),
+        (200, Some(ignored))
+    );
 }
 
 #[tokio::test]
 async fn a_model_can_have_a_strictness_and_options_of_its_own() {
     let inner = plain_model();
-    let options = json!({"num_ctx": 16384, "top_k": 7, "seed": 3}).as_object().unwrap().clone();
-    let its = ModelPolicy { strictness: Some(Strictness::Strict), options, ..ModelPolicy::default() };
-    let policy = Policy { models: [("smollm2:135m".to_owned(), its)].into(), ..Policy::default() };
+    let options = json!({"num_ctx": 16384, "top_k": 7, "seed": 3})
+        .as_object()
+        .unwrap()
+        .clone();
+    let its = ModelPolicy {
+        strictness: Some(Strictness::Strict),
+        options,
+        ..ModelPolicy::default()
+    };
+    let policy = Policy {
+        models: [("smollm2:135m".to_owned(), its)].into(),
+        ..Policy::default()
+    };
     let said = json!({"options": {"num_ctx": 2048}, "top_k": 5});
-    assert_eq!(chat(&inner, policy.clone(), hello(said)).await.status(), 200);
+    assert_eq!(
+        chat(&inner, policy.clone(), hello(said)).await.status(),
+        200
+    );
     assert_eq!(
         inner.last_chat()["options"],
         json!({"num_ctx": 2048, "top_k": 5, "seed": 3}),
         "the request is stronger"
     );
-    assert_eq!(chat(&inner, policy.clone(), hello(json!({}))).await.status(), 200);
-    assert_eq!(inner.last_chat()["options"], json!({"num_ctx": 16384, "top_k": 7, "seed": 3}));
-    assert_eq!(chat(&inner, policy.clone(), hello(json!({"store": true}))).await.status(), 400, "strict");
-    let other =
-        Policy { models: [("another".to_owned(), policy.models["smollm2:135m"].clone())].into(), ..Policy::default() };
-    assert_eq!(chat(&inner, other, hello(json!({"store": true}))).await.status(), 200);
+    assert_eq!(
+        chat(&inner, policy.clone(), hello(json!({})))
+            .await
+            .status(),
+        200
+    );
+    assert_eq!(
+        inner.last_chat()["options"],
+        json!({"num_ctx": 16384, "top_k": 7, "seed": 3})
+    );
+    assert_eq!(
+        chat(&inner, policy.clone(), hello(json!({"store": true})))
+            .await
+            .status(),
+        400,
+        "strict"
+    );
+    let other = Policy {
+        models: [("another".to_owned(), policy.models["smollm2:135m"].clone())].into(),
+        ..Policy::default()
+    };
+    assert_eq!(
+        chat(&inner, other, hello(json!({"store": true})))
+            .await
+            .status(),
+        200
+    );
 }
 
 #[tokio::test]
 async fn reasoning_effort_is_think() {
-    for (effort, think) in
-        [("none", json!(false)), ("minimal", json!("low")), ("high", json!("high")), ("xhigh", json!("max"))]
-    {
+    for (effort, think) in [
+        ("none", json!(false)),
+        ("minimal", json!("low")),
+        ("high", json!("high")),
+        ("xhigh", json!("max")),
+    ] {
         let inner = Scripted::default().recorded("chat/whole-thinking");
-        let message = chat(&inner, Policy::default(), hello(json!({"reasoning_effort": effort}))).await.json();
+        let message = chat(
+            &inner,
+            Policy::default(),
+            hello(json!({"reasoning_effort": effort})),
+        )
+        .await
+        .json();
         assert_eq!(inner.last_chat()["think"], think);
         let message = &message["choices"][0]["message"];
-        assert!(message["reasoning_content"].as_str().is_some_and(|text| !text.is_empty()));
+        assert!(
+            message["reasoning_content"]
+                .as_str()
+                .is_some_and(|text| !text.is_empty())
+        );
         assert_eq!(message["reasoning_content"], message["reasoning"]);
     }
 }
@@ -317,7 +563,12 @@ async fn roles_and_parts_become_ollamas() {
         {"role": "assistant", "content": null, "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{\"x\":1}"}}]},
         {"role": "tool", "tool_call_id": "c1", "content": [{"type": "text", "text": "42"}]},
         {"role": "assistant", "content": "so", "reasoning_content": "hm"}]);
-    let answer = chat(&inner, Policy::default(), hello(json!({"messages": messages}))).await;
+    let answer = chat(
+        &inner,
+        Policy::default(),
+        hello(json!({"messages": messages})),
+    )
+    .await;
     assert_eq!(answer.status(), 200, "{}", answer.text());
     let expected = json!([
         {"role": "system", "content": "be brief"},
@@ -333,70 +584,161 @@ async fn streamed_calls_have_ids_names_and_rising_indexes() {
     let inner = Scripted::default().recorded("chat/stream-two-tool-calls");
     let weather = json!({"name": "get_weather", "description": "", "parameters": {"type": "object", "properties": {}}});
     let tools = json!([{"type": "function", "function": weather}]);
-    let chunks = chat(&inner, Policy::default(), hello(json!({"stream": true, "tools": tools}))).await.chunks();
+    let chunks = chat(
+        &inner,
+        Policy::default(),
+        hello(json!({"stream": true, "tools": tools})),
+    )
+    .await
+    .chunks();
     assert_eq!(inner.last_chat()["tools"], tools);
-    let calls: Vec<&Value> =
-        chunks.iter().filter_map(|chunk| chunk["choices"][0]["delta"]["tool_calls"].get(0)).collect();
+    let calls: Vec<&Value> = chunks
+        .iter()
+        .filter_map(|chunk| chunk["choices"][0]["delta"]["tool_calls"].get(0))
+        .collect();
     let indexes: Vec<&Value> = calls.iter().map(|call| &call["index"]).collect();
     assert_eq!(indexes, [&json!(0), &json!(1)]);
-    assert!(calls.iter().all(|call| call["id"].is_string() && call["type"] == "function"));
-    assert_eq!(calls[1]["function"], json!({"name": "get_weather", "arguments": "{\"city\":\"Lyon\"}"}));
-    assert_eq!(chunks.last().expect("chunks")["choices"][0]["finish_reason"], "tool_calls");
+    assert!(
+        calls
+            .iter()
+            .all(|call| call["id"].is_string() && call["type"] == "function")
+    );
+    assert_eq!(
+        calls[1]["function"],
+        json!({"name": "get_weather", "arguments": "{\"city\":\"Lyon\"}"})
+    );
+    assert_eq!(
+        chunks.last().expect("chunks")["choices"][0]["finish_reason"],
+        "tool_calls"
+    );
 
     let single = json!({"stream": true, "tools": tools, "parallel_tool_calls": false});
-    let chunks = chat(&inner, Policy::default(), hello(single)).await.chunks();
-    assert_eq!(chunks.iter().filter(|chunk| chunk["choices"][0]["delta"].get("tool_calls").is_some()).count(), 1);
+    let chunks = chat(&inner, Policy::default(), hello(single))
+        .await
+        .chunks();
+    assert_eq!(
+        chunks
+            .iter()
+            .filter(|chunk| chunk["choices"][0]["delta"].get("tool_calls").is_some())
+            .count(),
+        1
+    );
 }
 
 #[tokio::test]
 async fn a_call_that_must_be_made_is_held_to_a_schema_and_comes_back_as_a_call() {
     let (status, show) = crate::support::recording("server/show");
-    let inner = Scripted::default().on("/api/show", status, [show]).recorded("chat/whole-call-forced-by-format");
+    let inner = Scripted::default()
+        .on("/api/show", status, [show])
+        .recorded("chat/whole-call-forced-by-format");
     let parameters = json!({"type": "object", "properties": {"city": {"type": "string"}}});
     let tools = json!([{"type": "function", "function": {"name": "get_weather", "parameters": parameters}}]);
-    for choice in [json!("required"), json!({"type": "function", "function": {"name": "get_weather"}})] {
-        let answer = chat(&inner, Policy::default(), hello(json!({"tools": tools, "tool_choice": choice}))).await;
+    for choice in [
+        json!("required"),
+        json!({"type": "function", "function": {"name": "get_weather"}}),
+    ] {
+        let answer = chat(
+            &inner,
+            Policy::default(),
+            hello(json!({"tools": tools, "tool_choice": choice})),
+        )
+        .await;
         let choice = answer.json()["choices"][0].clone();
-        assert_eq!((&choice["finish_reason"], &choice["message"]["content"]), (&json!("tool_calls"), &Value::Null));
+        assert_eq!(
+            (&choice["finish_reason"], &choice["message"]["content"]),
+            (&json!("tool_calls"), &Value::Null)
+        );
         let call = &choice["message"]["tool_calls"][0];
         assert_eq!(call["function"]["name"], "get_weather");
         let arguments: Value =
-            serde_json::from_str(call["function"]["arguments"].as_str().expect("a string")).expect("JSON");
+            serde_json::from_str(call["function"]["arguments"].as_str().expect("a string"))
+                .expect("JSON");
         assert_eq!(arguments, json!({"city": "Paris"}));
         let sent = inner.last_chat();
-        assert_eq!((sent.get("tools"), &sent["format"]["properties"]["arguments"]), (None, &parameters));
+        assert_eq!(
+            (
+                sent.get("tools"),
+                &sent["format"]["properties"]["arguments"]
+            ),
+            (None, &parameters)
+        );
     }
     let functions = json!({"functions": [{"name": "get_weather", "parameters": parameters}], "function_call": {"name": "get_weather"}});
-    let choice = chat(&inner, Policy::default(), hello(functions)).await.json()["choices"][0].clone();
+    let choice = chat(&inner, Policy::default(), hello(functions))
+        .await
+        .json()["choices"][0]
+        .clone();
     assert_eq!(
-        (&choice["finish_reason"], &choice["message"]["function_call"]["name"]),
+        (
+            &choice["finish_reason"],
+            &choice["message"]["function_call"]["name"]
+        ),
         (&json!("function_call"), &json!("get_weather"))
     );
-    let nobody = json!({"tools": tools, "tool_choice": {"type": "function", "function": {"name": "other"}}});
-    assert_eq!(chat(&inner, Policy::default(), hello(nobody)).await.status(), 400);
+    let nobody =
+        json!({"tools": tools, "tool_choice": {"type": "function", "function": {"name": "other"}}});
+    assert_eq!(
+        chat(&inner, Policy::default(), hello(nobody))
+            .await
+            .status(),
+        400
+    );
 }
 
 #[tokio::test]
 async fn several_choices_are_several_calls_with_seeds_of_their_own() {
     let inner = Scripted::default().recorded("chat/whole");
-    let answer = chat(&inner, Policy::default(), hello(json!({"n": 3, "seed": 5}))).await.json();
-    let indexes: Vec<_> =
-        answer["choices"].as_array().expect("choices").iter().map(|choice| choice["index"].clone()).collect();
+    let answer = chat(&inner, Policy::default(), hello(json!({"n": 3, "seed": 5})))
+        .await
+        .json();
+    let indexes: Vec<_> = answer["choices"]
+        .as_array()
+        .expect("choices")
+        .iter()
+        .map(|choice| choice["index"].clone())
+        .collect();
     assert_eq!(indexes, [0, 1, 2]);
-    assert_eq!((&answer["usage"]["prompt_tokens"], &answer["usage"]["completion_tokens"]), (&json!(16), &json!(24)));
+    assert_eq!(
+        (
+            &answer["usage"]["prompt_tokens"],
+            &answer["usage"]["completion_tokens"]
+        ),
+        (&json!(16), &json!(24))
+    );
     assert_eq!(answer["usage"]["total_tokens"], 40);
-    let mut seeds: Vec<Value> = inner.chats().iter().map(|chat| chat["options"]["seed"].clone()).collect();
+    let mut seeds: Vec<Value> = inner
+        .chats()
+        .iter()
+        .map(|chat| chat["options"]["seed"].clone())
+        .collect();
     seeds.sort_unstable_by_key(Value::as_i64);
     assert_eq!(seeds, [5, 6, 7]);
 
     let inner = Scripted::default().recorded("chat/stream");
-    let chunks = chat(&inner, Policy::default(), hello(json!({"n": 2, "stream": true}))).await.chunks();
+    let chunks = chat(
+        &inner,
+        Policy::default(),
+        hello(json!({"n": 2, "stream": true})),
+    )
+    .await
+    .chunks();
     for index in 0..2 {
-        let of: Vec<&Value> =
-            chunks.iter().map(|chunk| &chunk["choices"][0]).filter(|choice| choice["index"] == index).collect();
-        let text: String = of.iter().filter_map(|choice| choice["delta"]["content"].as_str()).collect();
+        let of: Vec<&Value> = chunks
+            .iter()
+            .map(|chunk| &chunk["choices"][0])
+            .filter(|choice| choice["index"] == index)
+            .collect();
+        let text: String = of
+            .iter()
+            .filter_map(|choice| choice["delta"]["content"].as_str())
+            .collect();
         assert_eq!(text, "The capital of France is Paris.");
-        assert_eq!(of.iter().filter(|choice| choice["delta"].get("role").is_some()).count(), 1);
+        assert_eq!(
+            of.iter()
+                .filter(|choice| choice["delta"].get("role").is_some())
+                .count(),
+            1
+        );
         assert_eq!(of.last().expect("choices")["finish_reason"], "stop");
     }
 }
@@ -404,13 +746,31 @@ async fn several_choices_are_several_calls_with_seeds_of_their_own() {
 #[tokio::test]
 async fn log_probabilities_come_with_bytes() {
     let inner = Scripted::default().recorded("chat/whole-logprobs");
-    let answer = chat(&inner, Policy::default(), hello(json!({"logprobs": true, "top_logprobs": 2}))).await.json();
+    let answer = chat(
+        &inner,
+        Policy::default(),
+        hello(json!({"logprobs": true, "top_logprobs": 2})),
+    )
+    .await
+    .json();
     let first = &answer["choices"][0]["logprobs"]["content"][0];
-    assert_eq!((&first["token"], &first["bytes"]), (&json!("The"), &json!([84, 104, 101])));
+    assert_eq!(
+        (&first["token"], &first["bytes"]),
+        (&json!("The"), &json!([84, 104, 101]))
+    );
     assert_eq!(first["top_logprobs"].as_array().map(Vec::len), Some(2));
-    assert_eq!((&inner.last_chat()["logprobs"], &inner.last_chat()["top_logprobs"]), (&json!(true), &json!(2)));
+    assert_eq!(
+        (
+            &inner.last_chat()["logprobs"],
+            &inner.last_chat()["top_logprobs"]
+        ),
+        (&json!(true), &json!(2))
+    );
     let alone = chat(&inner, Policy::default(), hello(json!({"top_logprobs": 2}))).await;
-    assert_eq!((alone.status(), &alone.json()["error"]["param"]), (400, &json!("top_logprobs")));
+    assert_eq!(
+        (alone.status(), &alone.json()["error"]["param"]),
+        (400, &json!("top_logprobs"))
+    );
 }
 
 #[tokio::test]
@@ -421,40 +781,78 @@ async fn a_number_out_of_range_is_a_400_with_its_name() {
         ("presence_penalty", json!({"presence_penalty": 3})),
         ("frequency_penalty", json!({"frequency_penalty": -3})),
         ("n", json!({"n": 0})),
-        ("top_logprobs", json!({"logprobs": true, "top_logprobs": 21})),
+        (
+            "top_logprobs",
+            json!({"logprobs": true, "top_logprobs": 21}),
+        ),
         ("logit_bias.5", json!({"logit_bias": {"5": 101}})),
         ("max_tokens", json!({"max_tokens": -1})),
         ("seed", json!({"seed": 1.5})),
     ] {
         let answer = chat(&Scripted::default(), Policy::default(), hello(fields)).await;
-        assert_eq!((answer.status(), &answer.json()["error"]["param"]), (400, &json!(param)), "{}", answer.text());
+        assert_eq!(
+            (answer.status(), &answer.json()["error"]["param"]),
+            (400, &json!(param)),
+            "{}",
+            answer.text()
+        );
     }
 }
 
 #[tokio::test]
 async fn a_call_that_ollama_swallows_is_asked_for_again_held_to_its_schema() {
     let tools = json!([{"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object"}}}]);
-    for (swallowed, stream) in [("chat/whole-broken-tool-call", false), ("chat/stream-broken-tool-call", true)] {
-        let again = if stream { "chat/stream-format-schema" } else { "chat/whole-call-forced-by-format" };
-        let inner =
-            Scripted::default().recorded(again).first("/api/chat", 200, [crate::support::recording(swallowed).1]);
-        let answer = chat(&inner, Policy::default(), hello(json!({"tools": tools, "stream": stream}))).await;
+    for (swallowed, stream) in [
+        ("chat/whole-broken-tool-call", false),
+        ("chat/stream-broken-tool-call", true),
+    ] {
+        let again = if stream {
+            "chat/stream-format-schema"
+        } else {
+            "chat/whole-call-forced-by-format"
+        };
+        let inner = Scripted::default().recorded(again).first(
+            "/api/chat",
+            200,
+            [crate::support::recording(swallowed).1],
+        );
+        let answer = chat(
+            &inner,
+            Policy::default(),
+            hello(json!({"tools": tools, "stream": stream})),
+        )
+        .await;
         assert_eq!(answer.status(), 200, "{}", answer.text());
         let chats = inner.chats();
-        assert_eq!((chats.len(), chats[0].get("format"), chats[1].get("tools")), (2, None, None));
-        assert_eq!(chats[1]["format"]["properties"]["name"], json!({"const": "get_weather"}));
+        assert_eq!(
+            (chats.len(), chats[0].get("format"), chats[1].get("tools")),
+            (2, None, None)
+        );
+        assert_eq!(
+            chats[1]["format"]["properties"]["name"],
+            json!({"const": "get_weather"})
+        );
         if stream {
-            // The recorded second answer is no call, as one cut by its limit would not be: its text is the client's to see.
+            // The recorded second answer is no call, as one cut by its limit would not be: its text
+            // is the client's to see.
             let text: String = answer
                 .chunks()
                 .iter()
-                .filter_map(|chunk| chunk["choices"][0]["delta"]["content"].as_str().map(str::to_owned))
+                .filter_map(|chunk| {
+                    chunk["choices"][0]["delta"]["content"]
+                        .as_str()
+                        .map(str::to_owned)
+                })
                 .collect();
             assert!(text.starts_with('{'), "{text}");
         } else {
             let call = answer.json()["choices"][0]["message"]["tool_calls"][0].clone();
             assert_eq!(call["function"]["name"], "get_weather");
-            assert_eq!(answer.json()["usage"]["completion_tokens"], 28 + 31, "what was swallowed was generated too");
+            assert_eq!(
+                answer.json()["usage"]["completion_tokens"],
+                28 + 31,
+                "what was swallowed was generated too"
+            );
         }
     }
 }
@@ -464,8 +862,16 @@ async fn an_answer_of_nothing_is_not_asked_for_again() {
     let line = r#"{"message":{"content":""},"done":true,"done_reason":"stop","prompt_eval_count":5,"eval_count":1}"#;
     let inner = Scripted::default().on("/api/chat", 200, [line]);
     let tools = json!([{"type": "function", "function": {"name": "f"}}]);
-    let answer = chat(&inner, Policy::default(), hello(json!({"tools": tools}))).await.json();
-    assert_eq!((inner.chats().len(), &answer["choices"][0]["message"]["content"]), (1, &json!("")));
+    let answer = chat(&inner, Policy::default(), hello(json!({"tools": tools})))
+        .await
+        .json();
+    assert_eq!(
+        (
+            inner.chats().len(),
+            &answer["choices"][0]["message"]["content"]
+        ),
+        (1, &json!(""))
+    );
     assert_eq!(answer["usage"]["total_tokens"], 6);
 }
 
@@ -475,7 +881,8 @@ async fn a_keyword_that_the_engine_cannot_enforce_is_named_and_refused_where_it_
     let format = |strict: bool| json!({"response_format": {"type": "json_schema", "json_schema": {"name": "n", "strict": strict, "schema": schema}}});
     let function = |strict: bool| json!({"name": "f", "strict": strict, "parameters": schema});
     let tools = |strict: bool| json!({"tools": [{"type": "function", "function": function(strict)}], "tool_choice": "required"});
-    let functions = |strict: bool| json!({"functions": [function(strict)], "function_call": {"name": "f"}});
+    let functions =
+        |strict: bool| json!({"functions": [function(strict)], "function_call": {"name": "f"}});
     let cases: [(&str, &dyn Fn(bool) -> Value); 3] = [
         ("response_format.json_schema.schema", &format),
         ("tools[0].function.parameters", &tools),
@@ -483,9 +890,11 @@ async fn a_keyword_that_the_engine_cannot_enforce_is_named_and_refused_where_it_
     ];
     for (param, fields) in cases {
         let ignored = format!("{param}#/properties/tags/uniqueItems");
-        for (strictness, strict) in
-            [(Strictness::Plain, false), (Strictness::Lenient, false), (Strictness::Lenient, true)]
-        {
+        for (strictness, strict) in [
+            (Strictness::Plain, false),
+            (Strictness::Lenient, false),
+            (Strictness::Lenient, true),
+        ] {
             let inner = plain_model();
             let answer = chat(&inner, with(strictness), hello(fields(strict))).await;
             assert_eq!(
@@ -495,14 +904,20 @@ async fn a_keyword_that_the_engine_cannot_enforce_is_named_and_refused_where_it_
                 answer.text()
             );
             let asked = inner.last_chat();
-            assert!(!asked["format"].to_string().contains("uniqueItems"), "{asked}");
+            assert!(
+                !asked["format"].to_string().contains("uniqueItems"),
+                "{asked}"
+            );
         }
         for (strictness, strict) in [(Strictness::Plain, true), (Strictness::Strict, false)] {
             let answer = chat(&plain_model(), with(strictness), hello(fields(strict))).await;
             let error = answer.json()["error"].clone();
             assert_eq!((answer.status(), &error["param"]), (400, &json!(param)));
             let message = error["message"].as_str().expect("a message");
-            assert!(message.contains("'uniqueItems'") && message.contains("/properties/tags"), "{message}");
+            assert!(
+                message.contains("'uniqueItems'") && message.contains("/properties/tags"),
+                "{message}"
+            );
         }
     }
 }
@@ -523,27 +938,50 @@ async fn one_tool_among_many_refuses_itself_alone() {
     let time = json!({"type": "function", "function": {"name": "get_time", "parameters": {"type": "object", "properties": {}}}});
     let by_name = |name: &str| json!({"type": "function", "function": {"name": name}});
     let auto = json!({"tools": [time, pages(false)]});
-    assert_eq!(chat(&plain_model(), Policy::default(), hello(auto)).await.status(), 200);
-    for (choice, is_held) in [(json!("required"), true), (by_name("list_pages"), true), (by_name("get_time"), false)] {
+    assert_eq!(
+        chat(&plain_model(), Policy::default(), hello(auto))
+            .await
+            .status(),
+        200
+    );
+    for (choice, is_held) in [
+        (json!("required"), true),
+        (by_name("list_pages"), true),
+        (by_name("get_time"), false),
+    ] {
         let asked = json!({"tools": [time, pages(false)], "tool_choice": choice});
         let answer = chat(&plain_model(), Policy::default(), hello(asked)).await;
         let ignored = answer.header("x-loggia-ignored").unwrap_or_default();
         let is_named = ignored.contains("tools[1].function.parameters#/properties/page/minimum");
-        assert_eq!((answer.status(), is_named), (200, is_held), "{choice} {ignored}");
-        let names_more = ["propertyNames", "/id/", "parent"].iter().any(|held| ignored.contains(held));
+        assert_eq!(
+            (answer.status(), is_named),
+            (200, is_held),
+            "{choice} {ignored}"
+        );
+        let names_more = ["propertyNames", "/id/", "parent"]
+            .iter()
+            .any(|held| ignored.contains(held));
         assert!(!names_more, "{ignored}");
     }
     let inner = plain_model();
     let asked = json!({"tools": [pages(true), time], "tool_choice": "required"});
     let answer = chat(&inner, Policy::default(), hello(asked)).await;
-    assert_eq!((answer.status(), answer.header("x-loggia-ignored")), (200, Some("tools[0]")), "{}", answer.text());
+    assert_eq!(
+        (answer.status(), answer.header("x-loggia-ignored")),
+        (200, Some("tools[0]")),
+        "{}",
+        answer.text()
+    );
     assert!(!inner.last_chat().to_string().contains("list_pages"));
     for asked in [
         json!({"tools": [pages(true), time], "tool_choice": by_name("list_pages")}),
         json!({"tools": [pages(true)], "tool_choice": "required"}),
     ] {
         let answer = chat(&plain_model(), Policy::default(), hello(asked)).await;
-        assert_eq!((answer.status(), &answer.json()["error"]["param"]), (400, &json!("tools[0].function.parameters")));
+        assert_eq!(
+            (answer.status(), &answer.json()["error"]["param"]),
+            (400, &json!("tools[0].function.parameters"))
+        );
     }
 }
 
@@ -556,8 +994,12 @@ async fn a_long_list_of_tools_with_much_that_is_dropped_is_served() {
             tool
         })
         .collect();
-    let answer =
-        chat(&plain_model(), Policy::default(), hello(json!({"tools": tools, "tool_choice": "required"}))).await;
+    let answer = chat(
+        &plain_model(),
+        Policy::default(),
+        hello(json!({"tools": tools, "tool_choice": "required"})),
+    )
+    .await;
     assert_eq!(answer.status(), 200, "{}", answer.text());
 }
 
@@ -566,7 +1008,10 @@ async fn a_reference_that_leads_nowhere_is_a_400_about_its_own_schema() {
     let schema = json!({"type": "object", "properties": {"a": {"$ref": "#/$defs/none"}}});
     let tool = json!({"type": "function", "function": {"name": "f", "parameters": schema}});
     for (param, asked) in [
-        ("tools[0].function.parameters", json!({"tools": [tool], "tool_choice": "required"})),
+        (
+            "tools[0].function.parameters",
+            json!({"tools": [tool], "tool_choice": "required"}),
+        ),
         (
             "response_format.json_schema.schema",
             json!({"response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}}),
@@ -575,7 +1020,12 @@ async fn a_reference_that_leads_nowhere_is_a_400_about_its_own_schema() {
         let answer = chat(&plain_model(), Policy::default(), hello(asked)).await;
         let error = answer.json()["error"].clone();
         assert_eq!((answer.status(), &error["param"]), (400, &json!(param)));
-        assert!(error["message"].as_str().is_some_and(|message| message.contains("not in the schema")), "{error}");
+        assert!(
+            error["message"]
+                .as_str()
+                .is_some_and(|message| message.contains("not in the schema")),
+            "{error}"
+        );
     }
 }
 
@@ -589,21 +1039,41 @@ async fn each_ceiling_is_a_400_that_names_field_and_number() {
         deep = json!({"type": "array", "items": deep});
     }
     let schema = |schema: Value| json!({"response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}});
-    let biases: serde_json::Map<String, Value> = (0..301).map(|token| (token.to_string(), json!(1))).collect();
+    let biases: serde_json::Map<String, Value> = (0..301)
+        .map(|token| (token.to_string(), json!(1)))
+        .collect();
     for (param, number, fields) in [
         ("n", "16", json!({"n": 17})),
         ("messages", "4096", json!({"messages": vec![message; 4097]})),
-        ("messages", "64", json!({"messages": [{"role": "user", "content": vec![image; 65]}]})),
+        (
+            "messages",
+            "64",
+            json!({"messages": [{"role": "user", "content": vec![image; 65]}]}),
+        ),
         ("tools", "128", json!({"tools": vec![tool; 129]})),
         ("logit_bias", "300", json!({"logit_bias": biases})),
         ("stop", "512", json!({"stop": "x".repeat(513)})),
         ("response_format.json_schema.schema", "32", schema(deep)),
-        ("response_format.json_schema.schema", "262144", schema(json!({"description": "x".repeat(300_000)}))),
+        (
+            "response_format.json_schema.schema",
+            "262144",
+            schema(json!({"description": "x".repeat(300_000)})),
+        ),
     ] {
         let answer = chat(&Scripted::default(), Policy::default(), hello(fields)).await;
         let error = answer.json()["error"].clone();
-        assert_eq!((answer.status(), &error["param"]), (400, &json!(param)), "{error}");
-        assert!(error["message"].as_str().expect("a message").contains(number), "{error}");
+        assert_eq!(
+            (answer.status(), &error["param"]),
+            (400, &json!(param)),
+            "{error}"
+        );
+        assert!(
+            error["message"]
+                .as_str()
+                .expect("a message")
+                .contains(number),
+            "{error}"
+        );
     }
 }
 

@@ -1,4 +1,5 @@
-//! Fields that are there and mean nothing: in the wrong place, said twice, of a type that they cannot have. None is lost unseen.
+//! Fields that are there and mean nothing: in the wrong place, said twice, of a type that they
+//! cannot have. None is lost unseen.
 
 use crate::support::{chat, hello, layered, plain_model, post, send, strict};
 use loggia_api::Policy;
@@ -9,7 +10,10 @@ use serde_json::json;
 async fn what_belongs_to_another_type_or_is_said_in_two_ways_is_named() {
     let file = json!({"filename": "a.txt", "file_data": "aGk=", "file_id": "file-1", "mood": 1});
     for (ignored, fields) in [
-        ("max_tokens", json!({"max_tokens": 3, "max_completion_tokens": 5})),
+        (
+            "max_tokens",
+            json!({"max_tokens": 3, "max_completion_tokens": 5}),
+        ),
         (
             "messages[].content[].image_url",
             json!({"messages": [{"role": "user", "content": [{"type": "text", "text": "x", "image_url": {"url": "data:,"}}]}]}),
@@ -24,12 +28,26 @@ async fn what_belongs_to_another_type_or_is_said_in_two_ways_is_named() {
         ),
     ] {
         let answer = chat(&plain_model(), Policy::default(), hello(fields.clone())).await;
-        assert_eq!((answer.status(), answer.header("x-loggia-ignored")), (200, Some(ignored)), "{}", answer.text());
-        assert_eq!(chat(&plain_model(), strict(), hello(fields)).await.status(), 400, "{ignored}");
+        assert_eq!(
+            (answer.status(), answer.header("x-loggia-ignored")),
+            (200, Some(ignored)),
+            "{}",
+            answer.text()
+        );
+        assert_eq!(
+            chat(&plain_model(), strict(), hello(fields)).await.status(),
+            400,
+            "{ignored}"
+        );
     }
     let the_same = json!({"max_tokens": 3, "max_completion_tokens": 3});
     let answer = chat(&plain_model(), strict(), hello(the_same)).await;
-    assert_eq!((answer.status(), answer.header("x-loggia-ignored")), (200, None), "{}", answer.text());
+    assert_eq!(
+        (answer.status(), answer.header("x-loggia-ignored")),
+        (200, None),
+        "{}",
+        answer.text()
+    );
 }
 
 #[tokio::test]
@@ -48,8 +66,16 @@ async fn what_cannot_mean_anything_is_refused_with_its_place() {
             "unknown_parameter",
             json!({"tools": [tool], "tool_choice": {"type": "function", "function": function, "allowed_tools": {"mode": "auto", "tools": []}}}),
         ),
-        ("tools[0].function", "missing_required_parameter", json!({"tools": [{"type": "function"}]})),
-        ("functions", "invalid_value", json!({"tools": [tool], "functions": [function]})),
+        (
+            "tools[0].function",
+            "missing_required_parameter",
+            json!({"tools": [{"type": "function"}]}),
+        ),
+        (
+            "functions",
+            "invalid_value",
+            json!({"tools": [tool], "functions": [function]}),
+        ),
         (
             "function_call.mood",
             "unknown_parameter",
@@ -83,7 +109,11 @@ async fn what_cannot_mean_anything_is_refused_with_its_place() {
     ] {
         let answer = chat(&plain_model(), Policy::default(), hello(fields)).await;
         let error = &answer.json()["error"];
-        assert_eq!((answer.status(), &error["param"], &error["code"]), (400, &json!(param), &json!(code)), "{error}");
+        assert_eq!(
+            (answer.status(), &error["param"], &error["code"]),
+            (400, &json!(param), &json!(code)),
+            "{error}"
+        );
     }
 }
 
@@ -98,10 +128,16 @@ async fn a_refusal_beside_a_content_is_said_after_it() {
         (text("I see. "), "I see. No."),
     ] {
         let inner = plain_model();
-        let messages =
-            json!([{"role": "assistant", "content": content, "refusal": "No."}, {"role": "user", "content": "x"}]);
+        let messages = json!([{"role": "assistant", "content": content, "refusal": "No."}, {"role": "user", "content": "x"}]);
         let answer = chat(&inner, strict(), hello(json!({"messages": messages}))).await;
-        assert_eq!((answer.status(), &inner.last_chat()["messages"][0]["content"]), (200, &json!(said)), "{content}");
+        assert_eq!(
+            (
+                answer.status(),
+                &inner.last_chat()["messages"][0]["content"]
+            ),
+            (200, &json!(said)),
+            "{content}"
+        );
     }
 }
 
@@ -110,7 +146,9 @@ async fn a_field_that_is_there_twice_is_refused_however_deep_it_is() {
     let begin = r#""model":"a","messages":[{"role":"user","content":"x"}]"#;
     let with = |more: &str| format!("{{{begin},{more}}}");
     let tools = |parameters: &str| {
-        format!(r#""tools":[{{"type":"function","function":{{"name":"f","parameters":{parameters}}}}}]"#)
+        format!(
+            r#""tools":[{{"type":"function","function":{{"name":"f","parameters":{parameters}}}}}]"#
+        )
     };
     for (param, twice) in [
         ("model", with(r#""model":"b""#)),
@@ -144,26 +182,51 @@ async fn a_field_that_is_there_twice_is_refused_however_deep_it_is() {
         }
     }
     for (path, body) in [
-        ("/v1/completions", r#"{"model":"a","prompt":"x","options":{"top_k":1,"top_k":1}}"#),
-        ("/v1/embeddings", r#"{"model":"a","input":"x","options":{"top_k":1,"top_k":1}}"#),
+        (
+            "/v1/completions",
+            r#"{"model":"a","prompt":"x","options":{"top_k":1,"top_k":1}}"#,
+        ),
+        (
+            "/v1/embeddings",
+            r#"{"model":"a","input":"x","options":{"top_k":1,"top_k":1}}"#,
+        ),
     ] {
-        let answer = send(&layered(&plain_model(), Policy::default()), post(path, body)).await;
+        let answer = send(
+            &layered(&plain_model(), Policy::default()),
+            post(path, body),
+        )
+        .await;
         let error = &answer.json()["error"];
         let found = (answer.status(), &error["param"], &error["code"]);
-        assert_eq!(found, (400, &json!("options.top_k"), &json!("duplicate_parameter")), "{path}");
+        assert_eq!(
+            found,
+            (400, &json!("options.top_k"), &json!("duplicate_parameter")),
+            "{path}"
+        );
     }
 }
 
 #[tokio::test]
 async fn a_model_without_a_name_is_no_model_that_is_missing() {
     for (path, body) in [
-        ("/v1/chat/completions", json!({"model": "", "messages": [{"role": "user", "content": "x"}]})),
+        (
+            "/v1/chat/completions",
+            json!({"model": "", "messages": [{"role": "user", "content": "x"}]}),
+        ),
         ("/v1/completions", json!({"model": "", "prompt": "x"})),
         ("/v1/embeddings", json!({"model": "", "input": "x"})),
     ] {
-        let answer = send(&layered(&plain_model(), Policy::default()), post(path, body.to_string())).await;
+        let answer = send(
+            &layered(&plain_model(), Policy::default()),
+            post(path, body.to_string()),
+        )
+        .await;
         let error = &answer.json()["error"];
         let found = (answer.status(), &error["param"], &error["code"]);
-        assert_eq!(found, (400, &json!("model"), &json!("missing_required_parameter")), "{path}");
+        assert_eq!(
+            found,
+            (400, &json!("model"), &json!("missing_required_parameter")),
+            "{path}"
+        );
     }
 }

@@ -20,7 +20,8 @@ const LIMIT: usize = 1 << 20;
 const SPACES: usize = 4 << 20;
 
 /// Made with the reference encoder of a chat that says "Hello", and of 64 MiB of spaces.
-const BROTLI: &str = "G0YAqIzDdKM9f4RwrTYRz9uO/IGtLqNA9y8I1zosXX3BIScCt7dAAoS6hGo9McCBn9edpfaJJMcdWSFWWHBh4Xc=";
+const BROTLI: &str =
+    "G0YAqIzDdKM9f4RwrTYRz9uO/IGtLqNA9y8I1zosXX3BIScCt7dAAoS6hGo9McCBn9edpfaJJMcdWSFWWHBh4Xc=";
 const BROTLI_SPACES: &str = "y///P/glQOKxQCD3/o///3/wSwDEYRGA7v0f////4JcAiMMCAN37P/7//8EvARCHBQC693/8//+DXwIgDgsAdO//+P//B78EQBwWAOje//H//w9+CYA4LADQvf/L//8//BIAcVgAoHv/Bw==";
 
 fn gzip(body: &[u8]) -> Vec<u8> {
@@ -51,8 +52,14 @@ fn base64(text: &str) -> Vec<u8> {
 
 async fn post(encoding: &str, body: Vec<u8>) -> Answer {
     let request = Request::post("/v1/chat/completions").header("content-type", "application/json");
-    let request = request.header("content-encoding", encoding).body(Full::new(Bytes::from(body))).unwrap();
-    let policy = Policy { body_limit: LIMIT, ..Policy::default() };
+    let request = request
+        .header("content-encoding", encoding)
+        .body(Full::new(Bytes::from(body)))
+        .unwrap();
+    let policy = Policy {
+        body_limit: LIMIT,
+        ..Policy::default()
+    };
     send(&layered(&plain_model(), policy), request).await
 }
 
@@ -90,7 +97,12 @@ async fn a_body_that_becomes_too_large_is_a_413_and_never_held() {
     ] {
         let answer = post(encoding, packed).await;
         let code = &answer.json()["error"]["code"];
-        assert_eq!((answer.status(), code), (413, &json!("request_too_large")), "{encoding}: {}", answer.text());
+        assert_eq!(
+            (answer.status(), code),
+            (413, &json!("request_too_large")),
+            "{encoding}: {}",
+            answer.text()
+        );
     }
 }
 
@@ -131,8 +143,21 @@ async fn an_encoding_that_is_not_known_is_a_415_with_those_that_are() {
     for encoding in ["compress", "gzip, banana", "gzip, gzip, gzip, gzip"] {
         let answer = post(encoding, b"{}".to_vec()).await;
         let error = answer.json()["error"].clone();
-        assert_eq!((answer.status(), &error["code"]), (415, &json!("unsupported_content_encoding")), "{encoding}");
-        assert!(error["message"].as_str().unwrap().contains("gzip, deflate, br, zstd"), "{error}");
-        assert_eq!(answer.header("accept-encoding"), Some("gzip, deflate, br, zstd"));
+        assert_eq!(
+            (answer.status(), &error["code"]),
+            (415, &json!("unsupported_content_encoding")),
+            "{encoding}"
+        );
+        assert!(
+            error["message"]
+                .as_str()
+                .unwrap()
+                .contains("gzip, deflate, br, zstd"),
+            "{error}"
+        );
+        assert_eq!(
+            answer.header("accept-encoding"),
+            Some("gzip, deflate, br, zstd")
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! How much a model is to reason, in each of the words in which clients say it (`crates/api/src/reasoning.rs`).
+//! How much a model is to reason, in each of the words in which clients say it
+//! (`crates/api/src/reasoning.rs`).
 
 use crate::support::{Answer, Scripted, chat, hello, plain_model, strict};
 use loggia_api::Policy;
@@ -33,11 +34,20 @@ async fn every_clients_word_for_no_reasoning_is_that_of_openai() {
         json!({"chat_template_kwargs": {"enable_thinking": false, "thinking": false}, "reasoning_effort": "none"}),
     ] {
         let (answer, think) = asked(fields.clone()).await;
-        assert_eq!((think, answer.header("x-loggia-ignored")), (Some(json!(false)), None), "{fields}");
+        assert_eq!(
+            (think, answer.header("x-loggia-ignored")),
+            (Some(json!(false)), None),
+            "{fields}"
+        );
         // A model that does not reason has nothing to leave out, and a strict server no ground.
         let plain = plain_model();
         let answer = chat(&plain, strict(), hello(fields.clone())).await;
-        assert_eq!((answer.status(), answer.header("x-loggia-ignored")), (200, None), "{fields}: {}", answer.text());
+        assert_eq!(
+            (answer.status(), answer.header("x-loggia-ignored")),
+            (200, None),
+            "{fields}: {}",
+            answer.text()
+        );
     }
 }
 
@@ -48,22 +58,46 @@ async fn every_clients_word_for_reasoning_is_that_of_openai() {
         (json!({"enable_thinking": true}), json!(true)),
         (json!({"thinking": {"type": "enabled"}}), json!(true)),
         (json!({"reasoning": {"enabled": true}}), json!(true)),
-        (json!({"chat_template_kwargs": {"enable_thinking": true}}), json!(true)),
+        (
+            json!({"chat_template_kwargs": {"enable_thinking": true}}),
+            json!(true),
+        ),
         (json!({"think": "max"}), json!("max")),
-        (json!({"reasoning": {"effort": "high", "enabled": true}}), json!("high")),
-        (json!({"chat_template_kwargs": {"reasoning_effort": "low"}}), json!("low")),
-        (json!({"enable_thinking": true, "reasoning_effort": "low"}), json!("low")),
+        (
+            json!({"reasoning": {"effort": "high", "enabled": true}}),
+            json!("high"),
+        ),
+        (
+            json!({"chat_template_kwargs": {"reasoning_effort": "low"}}),
+            json!("low"),
+        ),
+        (
+            json!({"enable_thinking": true, "reasoning_effort": "low"}),
+            json!("low"),
+        ),
     ] {
         let (answer, asked) = asked(fields.clone()).await;
-        assert_eq!((asked, answer.header("x-loggia-ignored")), (Some(think), None), "{fields}");
+        assert_eq!(
+            (asked, answer.header("x-loggia-ignored")),
+            (Some(think), None),
+            "{fields}"
+        );
     }
 }
 
 #[tokio::test]
 async fn what_is_said_otherwise_in_a_weaker_word_is_named() {
     for (fields, think, named) in [
-        (json!({"think": "low", "reasoning_effort": "high"}), json!("low"), "reasoning_effort"),
-        (json!({"reasoning_effort": "none", "enable_thinking": true}), json!(false), "enable_thinking"),
+        (
+            json!({"think": "low", "reasoning_effort": "high"}),
+            json!("low"),
+            "reasoning_effort",
+        ),
+        (
+            json!({"reasoning_effort": "none", "enable_thinking": true}),
+            json!(false),
+            "enable_thinking",
+        ),
         (
             json!({"enable_thinking": false, "chat_template_kwargs": {"enable_thinking": true}}),
             json!(false),
@@ -76,28 +110,61 @@ async fn what_is_said_otherwise_in_a_weaker_word_is_named() {
         ),
     ] {
         let (answer, asked) = asked(fields.clone()).await;
-        assert_eq!((asked, answer.header("x-loggia-ignored")), (Some(think), Some(named)), "{fields}");
-        assert_eq!(chat(&thinking(), strict(), hello(fields)).await.status(), 400, "{named}");
+        assert_eq!(
+            (asked, answer.header("x-loggia-ignored")),
+            (Some(think), Some(named)),
+            "{fields}"
+        );
+        assert_eq!(
+            chat(&thinking(), strict(), hello(fields)).await.status(),
+            400,
+            "{named}"
+        );
     }
 }
 
 #[tokio::test]
 async fn what_says_nothing_of_reasoning_is_named_or_asks_for_nothing() {
     for (fields, named) in [
-        (json!({"reasoning_effort": "enormous"}), Some("reasoning_effort")),
+        (
+            json!({"reasoning_effort": "enormous"}),
+            Some("reasoning_effort"),
+        ),
         (json!({"think": "nonsense"}), Some("think")),
         (json!({"enable_thinking": "no"}), Some("enable_thinking")),
-        (json!({"thinking": {"type": "banana"}}), Some("thinking.type")),
+        (
+            json!({"thinking": {"type": "banana"}}),
+            Some("thinking.type"),
+        ),
         (json!({"thinking": 5}), Some("thinking")),
         (json!({"reasoning": "low"}), Some("reasoning")),
-        (json!({"reasoning": {"effort": "enormous"}}), Some("reasoning.effort")),
-        (json!({"chat_template_kwargs": 7}), Some("chat_template_kwargs")),
-        (json!({"chat_template_kwargs": {"date": "today"}}), Some("chat_template_kwargs.date")),
-        (json!({"thinking": {"type": "adaptive"}, "reasoning": {"effort": null}}), None),
-        (json!({"chat_template_kwargs": {}, "enable_thinking": null, "thinking": null, "reasoning": null}), None),
+        (
+            json!({"reasoning": {"effort": "enormous"}}),
+            Some("reasoning.effort"),
+        ),
+        (
+            json!({"chat_template_kwargs": 7}),
+            Some("chat_template_kwargs"),
+        ),
+        (
+            json!({"chat_template_kwargs": {"date": "today"}}),
+            Some("chat_template_kwargs.date"),
+        ),
+        (
+            json!({"thinking": {"type": "adaptive"}, "reasoning": {"effort": null}}),
+            None,
+        ),
+        (
+            json!({"chat_template_kwargs": {}, "enable_thinking": null, "thinking": null, "reasoning": null}),
+            None,
+        ),
     ] {
         let (answer, think) = asked(fields.clone()).await;
-        assert_eq!((think, answer.header("x-loggia-ignored")), (None, named), "{fields}");
+        assert_eq!(
+            (think, answer.header("x-loggia-ignored")),
+            (None, named),
+            "{fields}"
+        );
     }
 }
 
@@ -113,8 +180,17 @@ async fn reasoning_that_the_model_cannot_do_is_named_by_the_word_that_asked_for_
     ] {
         let inner = plain_model();
         let answer = chat(&inner, Policy::default(), hello(fields.clone())).await;
-        assert_eq!((answer.status(), answer.header("x-loggia-ignored")), (200, Some(named)), "{}", answer.text());
+        assert_eq!(
+            (answer.status(), answer.header("x-loggia-ignored")),
+            (200, Some(named)),
+            "{}",
+            answer.text()
+        );
         assert_eq!(inner.last_chat().get("think"), None);
-        assert_eq!(chat(&plain_model(), strict(), hello(fields)).await.status(), 400, "{named}");
+        assert_eq!(
+            chat(&plain_model(), strict(), hello(fields)).await.status(),
+            400,
+            "{named}"
+        );
     }
 }

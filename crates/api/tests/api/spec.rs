@@ -8,11 +8,20 @@ use serde_json::Value;
 /// The names of a schema's properties, those of what it is put together from included.
 fn properties(spec: &Value, name: &str) -> Vec<String> {
     let schema = &spec["components"]["schemas"][name];
-    let own =
-        |schema: &Value| schema["properties"].as_object().into_iter().flatten().map(|(key, _)| key.clone()).collect();
+    let own = |schema: &Value| {
+        schema["properties"]
+            .as_object()
+            .into_iter()
+            .flatten()
+            .map(|(key, _)| key.clone())
+            .collect()
+    };
     let mut names: Vec<String> = own(schema);
     for part in schema["allOf"].as_array().into_iter().flatten() {
-        match part["$ref"].as_str().and_then(|reference| reference.rsplit('/').next()) {
+        match part["$ref"]
+            .as_str()
+            .and_then(|reference| reference.rsplit('/').next())
+        {
             Some(other) => names.extend(properties(spec, other)),
             None => names.extend::<Vec<String>>(own(part)),
         }
@@ -20,14 +29,16 @@ fn properties(spec: &Value, name: &str) -> Vec<String> {
     names
 }
 
-/// The fields of a request of OpenAI's that a table does not name; none where there is no specification to look into.
+/// The fields of a request of OpenAI's that a table does not name; none where there is no
+/// specification to look into.
 fn missing(schema: &str, least: usize, table: &str) -> Vec<String> {
     let Ok(path) = std::env::var("OPENAI_SPEC") else {
         println!("skipped: OPENAI_SPEC does not name OpenAI's specification");
         return Vec::new();
     };
     let spec: Value =
-        serde_json::from_slice(&std::fs::read(path).expect("the file that OPENAI_SPEC names")).expect("JSON");
+        serde_json::from_slice(&std::fs::read(path).expect("the file that OPENAI_SPEC names"))
+            .expect("JSON");
     let mut names = properties(&spec, schema);
     assert!(names.len() > least, "only {names:?}");
     names.retain(|name| !table.contains(&format!("`{name}`")));
@@ -44,7 +55,9 @@ fn no_field_of_the_chat_request_is_missing_from_the_table() {
 #[test]
 fn no_field_of_the_completion_request_is_missing_from_its_own_table() {
     let all = include_str!("../../../../docs/dialects.md");
-    let (_, table) = all.split_once("The older completions\n").expect("a part for them");
+    let (_, table) = all
+        .split_once("The older completions\n")
+        .expect("a part for them");
     let missing = missing("CreateCompletionRequest", 15, table);
     assert!(missing.is_empty(), "not in docs/dialects.md: {missing:?}");
 }
@@ -52,28 +65,51 @@ fn no_field_of_the_completion_request_is_missing_from_its_own_table() {
 #[test]
 fn no_field_of_the_request_for_embeddings_is_missing_from_its_own_table() {
     let all = include_str!("../../../../docs/dialects.md");
-    let (_, table) = all.split_once("## 7. Embeddings\n").expect("a part for them");
+    let (_, table) = all
+        .split_once("## 7. Embeddings\n")
+        .expect("a part for them");
     let missing = missing("CreateEmbeddingRequest", 4, table);
     assert!(missing.is_empty(), "not in docs/dialects.md: {missing:?}");
 }
 
 /// The words of every closed enumeration in a schema and in what it refers to.
 fn words(spec: &Value, schema: &Value, seen: &mut BTreeSet<String>, found: &mut BTreeSet<String>) {
-    if let Some(name) = schema["$ref"].as_str().and_then(|reference| reference.rsplit('/').next()) {
+    if let Some(name) = schema["$ref"]
+        .as_str()
+        .and_then(|reference| reference.rsplit('/').next())
+    {
         if seen.insert(name.to_owned()) {
             words(spec, &spec["components"]["schemas"][name], seen, found);
         }
         return;
     }
-    found.extend(schema["enum"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned));
-    let alternatives = ["allOf", "anyOf", "oneOf"].iter().flat_map(|key| schema[key].as_array().into_iter().flatten());
+    found.extend(
+        schema["enum"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .map(str::to_owned),
+    );
+    let alternatives = ["allOf", "anyOf", "oneOf"]
+        .iter()
+        .flat_map(|key| schema[key].as_array().into_iter().flatten());
     let alternatives: Vec<&Value> = alternatives.collect();
     // A list of names beside any string is no closed one: models, voices.
-    let is_open = alternatives.iter().any(|one| one["type"] == "string" && one.get("enum").is_none());
-    let inside = schema["properties"].as_object().into_iter().flat_map(|fields| fields.values());
+    let is_open = alternatives
+        .iter()
+        .any(|one| one["type"] == "string" && one.get("enum").is_none());
+    let inside = schema["properties"]
+        .as_object()
+        .into_iter()
+        .flat_map(|fields| fields.values());
     let inside = inside.chain(schema.get("items"));
-    let alternatives = alternatives.into_iter().filter(|one| !is_open || one.get("enum").is_none());
-    inside.chain(alternatives).for_each(|one| words(spec, one, seen, found));
+    let alternatives = alternatives
+        .into_iter()
+        .filter(|one| !is_open || one.get("enum").is_none());
+    inside
+        .chain(alternatives)
+        .for_each(|one| words(spec, one, seen, found));
 }
 
 #[test]
@@ -83,7 +119,8 @@ fn every_word_of_the_chat_request_is_known_somewhere() {
         return;
     };
     let spec: Value =
-        serde_json::from_slice(&std::fs::read(path).expect("the file that OPENAI_SPEC names")).expect("JSON");
+        serde_json::from_slice(&std::fs::read(path).expect("the file that OPENAI_SPEC names"))
+            .expect("JSON");
     let mut found = BTreeSet::new();
     let request = &spec["components"]["schemas"]["CreateChatCompletionRequest"];
     words(&spec, request, &mut BTreeSet::new(), &mut found);
@@ -92,7 +129,9 @@ fn every_word_of_the_chat_request_is_known_somewhere() {
     let sources = sources(&crates.join("api/src")) + &sources(&crates.join("wire/src/openai"));
     // What is within a tool of another type than `function` is refused with it.
     let of_custom_tools = ["grammar", "lark", "regex"];
-    found.retain(|word| !of_custom_tools.contains(&word.as_str()) && !sources.contains(&format!("\"{word}\"")));
+    found.retain(|word| {
+        !of_custom_tools.contains(&word.as_str()) && !sources.contains(&format!("\"{word}\""))
+    });
     assert!(found.is_empty(), "not in words.rs or a type: {found:?}");
 }
 
@@ -114,11 +153,16 @@ fn sources(folder: &Path) -> String {
 fn every_test_that_the_table_names_is_there() {
     let tests = sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join(".."));
     let table = include_str!("../../../../docs/dialects.md");
-    let named = table.split('`').skip(1).step_by(2).filter(|word| word.matches('_').count() > 3);
+    let named = table
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .filter(|word| word.matches('_').count() > 3);
     let mut counted = 0;
-    for name in
-        named.filter(|word| word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_'))
-    {
+    for name in named.filter(|word| {
+        word.bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+    }) {
         assert!(tests.contains(&format!("fn {name}(")), "no test {name}");
         counted += 1;
     }

@@ -1,5 +1,5 @@
-//! When things leave: the first chunk before the second line exists, heartbeats while there is nothing, and what a client
-//! that leaves brings down.
+//! When things leave: the first chunk before the second line exists, heartbeats while there is
+//! nothing, and what a client that leaves brings down.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -25,7 +25,9 @@ fn line(content: &str) -> Bytes {
 }
 
 fn post() -> Request<Full<Bytes>> {
-    Request::post("/v1/chat/completions").body(Full::new(Bytes::from(CHAT))).expect("a request")
+    Request::post("/v1/chat/completions")
+        .body(Full::new(Bytes::from(CHAT)))
+        .expect("a request")
 }
 
 /// Notices when it is dropped.
@@ -42,7 +44,10 @@ type Streamed = Response<http_body_util::combinators::UnsyncBoxBody<Bytes, Infal
 
 fn streamed(lines: Lines, guard: Dropped) -> Streamed {
     let frames = futures_util::stream::unfold((lines, guard), |(mut lines, guard)| async move {
-        lines.recv().await.map(|line| (Ok(Frame::data(line)), (lines, guard)))
+        lines
+            .recv()
+            .await
+            .map(|line| (Ok(Frame::data(line)), (lines, guard)))
     });
     Response::new(StreamBody::new(frames).boxed_unsync())
 }
@@ -53,20 +58,29 @@ fn not_found() -> Streamed {
     response
 }
 
-/// The layer around a service whose chat answers lines as the test sends them, `after` the test says so.
+/// The layer around a service whose chat answers lines as the test sends them, `after` the test
+/// says so.
 fn withheld(
     policy: Policy,
     lines: Lines,
     after: oneshot::Receiver<()>,
     gone: Arc<AtomicBool>,
 ) -> impl Future<
-    Output = http::Response<loggia_api::EitherBody<http_body_util::combinators::UnsyncBoxBody<Bytes, Infallible>>>,
+    Output = http::Response<
+        loggia_api::EitherBody<http_body_util::combinators::UnsyncBoxBody<Bytes, Infallible>>,
+    >,
 > {
     let once = Arc::new(std::sync::Mutex::new(Some((lines, after, Dropped(gone)))));
     let inner = service_fn(move |request: Request<Full<Bytes>>| {
-        let taken = if request.uri().path() == "/api/chat" { once.lock().expect("no panic").take() } else { None };
+        let taken = if request.uri().path() == "/api/chat" {
+            once.lock().expect("no panic").take()
+        } else {
+            None
+        };
         async move {
-            let Some((lines, after, guard)) = taken else { return Ok::<_, Infallible>(not_found()) };
+            let Some((lines, after, guard)) = taken else {
+                return Ok::<_, Infallible>(not_found());
+            };
             let _ = after.await;
             Ok(streamed(lines, guard))
         }
@@ -85,11 +99,24 @@ async fn the_first_chunk_leaves_before_the_second_line_exists() {
     let response = withheld(Policy::default(), receiver, after, Arc::clone(&gone)).await;
     let mut body = Box::pin(response.into_body().into_data_stream());
     let first = body.try_next().await.expect("no error").expect("a chunk");
-    assert!(first.starts_with(b"data: {") && first.ends_with(b"}\n\n"), "{first:?}");
+    assert!(
+        first.starts_with(b"data: {") && first.ends_with(b"}\n\n"),
+        "{first:?}"
+    );
     lines.send(line("two")).await.expect("room");
-    assert!(body.try_next().await.expect("no error").expect("a chunk").windows(3).any(|three| three == b"two"));
+    assert!(
+        body.try_next()
+            .await
+            .expect("no error")
+            .expect("a chunk")
+            .windows(3)
+            .any(|three| three == b"two")
+    );
     drop(body);
-    assert!(gone.load(Ordering::SeqCst), "the connection to Ollama is closed when the client leaves");
+    assert!(
+        gone.load(Ordering::SeqCst),
+        "the connection to Ollama is closed when the client leaves"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -101,7 +128,11 @@ async fn a_stream_that_waits_too_long_is_begun_with_heartbeats() {
     assert_eq!(response.status(), StatusCode::OK);
     let mut body = Box::pin(response.into_body().into_data_stream());
     for _ in 0..3 {
-        let heartbeat = body.try_next().await.expect("no error").expect("a heartbeat");
+        let heartbeat = body
+            .try_next()
+            .await
+            .expect("no error")
+            .expect("a heartbeat");
         assert!(heartbeat.starts_with(b": "), "{heartbeat:?}");
     }
     go.send(()).expect("awaited");
@@ -110,17 +141,29 @@ async fn a_stream_that_waits_too_long_is_begun_with_heartbeats() {
     assert!(chunk.starts_with(b"data: {"), "{chunk:?}");
     drop(lines);
     let rest: Vec<Bytes> = body.map(|frame| frame.expect("no error")).collect().await;
-    assert!(rest.concat().starts_with(b"data: {\"error\":{"), "a late failure is an event: {rest:?}");
+    assert!(
+        rest.concat().starts_with(b"data: {\"error\":{"),
+        "a late failure is an event: {rest:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_heartbeat_every_0_seconds_is_the_first_alone() {
     let (_lines, receiver) = mpsc::channel(1);
     let (_go, after) = oneshot::channel();
-    let policy = Policy { heartbeat_every: Duration::ZERO, ..Policy::default() };
+    let policy = Policy {
+        heartbeat_every: Duration::ZERO,
+        ..Policy::default()
+    };
     let response = withheld(policy, receiver, after, Arc::default()).await;
     let mut body = Box::pin(response.into_body().into_data_stream());
-    assert!(body.try_next().await.expect("no error").expect("a heartbeat").starts_with(b": "));
+    assert!(
+        body.try_next()
+            .await
+            .expect("no error")
+            .expect("a heartbeat")
+            .starts_with(b": ")
+    );
     let second = tokio::time::timeout(Duration::from_mins(1), body.try_next()).await;
     assert!(second.is_err(), "{second:?}");
 }
@@ -149,11 +192,21 @@ impl Backend for Loading {
 async fn a_stream_has_heartbeats_while_its_model_is_still_being_loaded() {
     let loading = Arc::new(Loading(tokio::sync::Semaphore::new(0)));
     let chat = CHAT.replace("\"stream\"", "\"store\":true,\"stream\"");
-    let request = Request::post("/v1/chat/completions").body(Full::new(Bytes::from(chat))).expect("a request");
-    let response = Door::new(loading.clone(), Policy::default()).serve(request).await;
+    let request = Request::post("/v1/chat/completions")
+        .body(Full::new(Bytes::from(chat)))
+        .expect("a request");
+    let response = Door::new(loading.clone(), Policy::default())
+        .serve(request)
+        .await;
     assert_eq!(response.status(), StatusCode::OK);
     let mut body = response.into_body().into_data_stream();
-    assert!(body.try_next().await.expect("no error").expect("a heartbeat").starts_with(b": still"));
+    assert!(
+        body.try_next()
+            .await
+            .expect("no error")
+            .expect("a heartbeat")
+            .starts_with(b": still")
+    );
     loading.0.add_permits(1);
     let rest: Vec<Bytes> = body.map(|frame| frame.expect("no error")).collect().await;
     let rest = String::from_utf8(rest.concat()).expect("UTF-8");
@@ -161,12 +214,18 @@ async fn a_stream_has_heartbeats_while_its_model_is_still_being_loaded() {
         rest.starts_with(": x-loggia-ignored: store\n\n"),
         "what has no effect is named where headers are gone: {rest}"
     );
-    assert!(rest.contains("data: {\"error\":{") && !rest.contains("[DONE]"), "{rest}");
+    assert!(
+        rest.contains("data: {\"error\":{") && !rest.contains("[DONE]"),
+        "{rest}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_never_begins_has_the_same_time_as_any_other() {
-    let mut policy = Policy { heartbeat_after: None, ..Policy::default() };
+    let mut policy = Policy {
+        heartbeat_after: None,
+        ..Policy::default()
+    };
     policy.ceilings.whole_time = Some(Duration::from_mins(5));
     let (_lines, receiver) = mpsc::channel(1);
     let (_go, after) = oneshot::channel();
@@ -176,12 +235,19 @@ async fn a_stream_that_never_begins_has_the_same_time_as_any_other() {
 
 #[tokio::test(start_paused = true)]
 async fn heartbeats_can_be_turned_off() {
-    let mut policy = Policy { heartbeat_after: None, ..Policy::default() };
+    let mut policy = Policy {
+        heartbeat_after: None,
+        ..Policy::default()
+    };
     policy.ceilings.whole_time = None;
     let (_lines, receiver) = mpsc::channel(1);
     let (_go, after) = oneshot::channel();
     let response = withheld(policy, receiver, after, Arc::default());
-    assert!(tokio::time::timeout(Duration::from_hours(1), response).await.is_err());
+    assert!(
+        tokio::time::timeout(Duration::from_hours(1), response)
+            .await
+            .is_err()
+    );
 }
 
 #[tokio::test]
@@ -189,7 +255,12 @@ async fn a_client_that_leaves_before_the_answer_brings_the_call_down() {
     let (_lines, receiver) = mpsc::channel(1);
     let (_go, after) = oneshot::channel::<()>();
     let gone = Arc::new(AtomicBool::new(false));
-    let mut response = Box::pin(withheld(Policy::default(), receiver, after, Arc::clone(&gone)));
+    let mut response = Box::pin(withheld(
+        Policy::default(),
+        receiver,
+        after,
+        Arc::clone(&gone),
+    ));
     assert!(futures_util::FutureExt::now_or_never(&mut response).is_none());
     drop(response);
     assert!(gone.load(Ordering::SeqCst));
@@ -205,9 +276,16 @@ async fn an_answer_that_takes_too_long_altogether_is_ended_with_an_error() {
     go.send(()).expect("awaited");
     lines.send(line("one")).await.expect("room");
     let response = withheld(policy, receiver, after, Arc::clone(&gone)).await;
-    let frames: Vec<Bytes> =
-        response.into_body().into_data_stream().map(|frame| frame.expect("no error")).collect().await;
+    let frames: Vec<Bytes> = response
+        .into_body()
+        .into_data_stream()
+        .map(|frame| frame.expect("no error"))
+        .collect()
+        .await;
     let text = String::from_utf8(frames.concat()).expect("UTF-8");
-    assert!(text.contains("\"code\":\"backend_timeout\"") && !text.contains("[DONE]"), "{text}");
+    assert!(
+        text.contains("\"code\":\"backend_timeout\"") && !text.contains("[DONE]"),
+        "{text}"
+    );
     assert!(gone.load(Ordering::SeqCst));
 }

@@ -1,4 +1,5 @@
-//! A service that speaks Ollama from a script, and the layer around it: what goes in and out as bytes.
+//! A service that speaks Ollama from a script, and the layer around it: what goes in and out as
+//! bytes.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -35,27 +36,48 @@ pub(crate) struct Scripted {
 /// A model of which Ollama says that it can only complete.
 pub(crate) fn plain_model() -> Scripted {
     let (status, show) = recording("server/show");
-    Scripted::default().on("/api/show", status, [show]).recorded("chat/whole")
+    Scripted::default()
+        .on("/api/show", status, [show])
+        .recorded("chat/whole")
 }
 
 pub(crate) fn strict() -> Policy {
-    Policy { strictness: Strictness::Strict, ..Policy::default() }
+    Policy {
+        strictness: Strictness::Strict,
+        ..Policy::default()
+    }
 }
 
 impl Scripted {
     /// Answers `path` with these packets.
-    pub(crate) fn on(self, path: &str, status: u16, packets: impl IntoIterator<Item = impl Into<Bytes>>) -> Self {
+    pub(crate) fn on(
+        self,
+        path: &str,
+        status: u16,
+        packets: impl IntoIterator<Item = impl Into<Bytes>>,
+    ) -> Self {
         let status = StatusCode::from_u16(status).expect("a status");
         let packets = packets.into_iter().map(Into::into).collect();
-        self.answers.lock().expect("no panic").insert(path.to_owned(), (status, packets));
+        self.answers
+            .lock()
+            .expect("no panic")
+            .insert(path.to_owned(), (status, packets));
         self
     }
 
     /// Answers the first request to `path` with these packets.
-    pub(crate) fn first(self, path: &str, status: u16, packets: impl IntoIterator<Item = impl Into<Bytes>>) -> Self {
+    pub(crate) fn first(
+        self,
+        path: &str,
+        status: u16,
+        packets: impl IntoIterator<Item = impl Into<Bytes>>,
+    ) -> Self {
         let status = StatusCode::from_u16(status).expect("a status");
         let packets = packets.into_iter().map(Into::into).collect();
-        self.firsts.lock().expect("no panic").insert(path.to_owned(), (status, packets));
+        self.firsts
+            .lock()
+            .expect("no panic")
+            .insert(path.to_owned(), (status, packets));
         self
     }
 
@@ -68,8 +90,12 @@ impl Scripted {
     /// The JSON of each request to `/api/chat`.
     pub(crate) fn chats(&self) -> Vec<Value> {
         let seen = self.seen.lock().expect("no panic");
-        let chats = seen.iter().filter(|(head, _)| head.uri().path() == "/api/chat");
-        chats.map(|(_, body)| serde_json::from_slice(body).expect("JSON")).collect()
+        let chats = seen
+            .iter()
+            .filter(|(head, _)| head.uri().path() == "/api/chat");
+        chats
+            .map(|(_, body)| serde_json::from_slice(body).expect("JSON"))
+            .collect()
     }
 
     /// The last of them.
@@ -94,12 +120,19 @@ impl Service<Request<Full<Bytes>>> for Scripted {
         if let Some(Ok(frame)) = futures_util::FutureExt::now_or_never(body.frame()).flatten() {
             bytes = frame.into_data().unwrap_or_default();
         }
-        self.seen.lock().expect("no panic").push((Request::from_parts(parts, ()), bytes));
+        self.seen
+            .lock()
+            .expect("no panic")
+            .push((Request::from_parts(parts, ()), bytes));
         let first = self.firsts.lock().expect("no panic").remove(&path);
         let answer = first.or_else(|| self.answers.lock().expect("no panic").get(&path).cloned());
-        let (status, packets) = answer.unwrap_or((StatusCode::NOT_FOUND, vec![Bytes::from("404 page not found")]));
+        let (status, packets) = answer.unwrap_or((
+            StatusCode::NOT_FOUND,
+            vec![Bytes::from("404 page not found")],
+        ));
         let packets = packets.into_iter().map(|packet| Ok(Frame::data(packet)));
-        let mut response = Response::new(StreamBody::new(futures_util::stream::iter(packets)).boxed_unsync());
+        let mut response =
+            Response::new(StreamBody::new(futures_util::stream::iter(packets)).boxed_unsync());
         *response.status_mut() = status;
         ready(Ok(response))
     }
@@ -107,13 +140,29 @@ impl Service<Request<Full<Bytes>>> for Scripted {
 
 /// Status and body of a recording, by its name under `fixtures/ollama`.
 pub(crate) fn recording(name: &str) -> (u16, Bytes) {
-    let path = format!("{}/../../fixtures/ollama/{name}.response.http", env!("CARGO_MANIFEST_DIR"));
+    let path = format!(
+        "{}/../../fixtures/ollama/{name}.response.http",
+        env!("CARGO_MANIFEST_DIR")
+    );
     let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
-    let head_end = bytes.windows(4).position(|four| four == b"\r\n\r\n").map(|at| (at, at + 4));
-    let (end, body) =
-        head_end.or_else(|| bytes.windows(2).position(|two| two == b"\n\n").map(|at| (at, at + 2))).expect("a head");
+    let head_end = bytes
+        .windows(4)
+        .position(|four| four == b"\r\n\r\n")
+        .map(|at| (at, at + 4));
+    let (end, body) = head_end
+        .or_else(|| {
+            bytes
+                .windows(2)
+                .position(|two| two == b"\n\n")
+                .map(|at| (at, at + 2))
+        })
+        .expect("a head");
     let head = String::from_utf8_lossy(&bytes[..end]);
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+    let status = head
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok())
+        .expect("a status");
     (status, Bytes::copy_from_slice(&bytes[body..]))
 }
 
@@ -129,7 +178,10 @@ impl Answer {
     }
 
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.head.headers().get(name).map(|value| value.to_str().expect("ASCII"))
+        self.head
+            .headers()
+            .get(name)
+            .map(|value| value.to_str().expect("ASCII"))
     }
 
     pub(crate) fn json(&self) -> Value {
@@ -143,15 +195,21 @@ impl Answer {
     /// The data of each event.
     pub(crate) fn events(&self) -> Vec<&str> {
         let text = self.text();
-        assert!(text.ends_with("\n\n"), "the last event has no end: {text:?}");
-        text.split_terminator("\n\n").map(|event| event.strip_prefix("data: ").expect("data")).collect()
+        assert!(
+            text.ends_with("\n\n"),
+            "the last event has no end: {text:?}"
+        );
+        text.split_terminator("\n\n")
+            .map(|event| event.strip_prefix("data: ").expect("data"))
+            .collect()
     }
 
     /// The JSON of each event, `[DONE]` left out.
     pub(crate) fn chunks(&self) -> Vec<Value> {
         let events = self.events();
         let json = events.iter().filter(|event| **event != "[DONE]");
-        json.map(|event| serde_json::from_str(event).expect("JSON")).collect()
+        json.map(|event| serde_json::from_str(event).expect("JSON"))
+            .collect()
     }
 }
 
@@ -168,7 +226,10 @@ pub(crate) async fn send(service: &OpenAi<Scripted>, request: Request<Full<Bytes
     while let Some(frame) = frames.next().await {
         all.extend_from_slice(&frame.expect("a frame"));
     }
-    Answer { head: Response::from_parts(parts, ()), body: all.into() }
+    Answer {
+        head: Response::from_parts(parts, ()),
+        body: all.into(),
+    }
 }
 
 pub(crate) fn post(path: &str, body: impl Into<Bytes>) -> Request<Full<Bytes>> {
@@ -178,13 +239,21 @@ pub(crate) fn post(path: &str, body: impl Into<Bytes>) -> Request<Full<Bytes>> {
 
 /// Posts a chat.
 pub(crate) async fn chat(inner: &Scripted, policy: Policy, body: Value) -> Answer {
-    send(&layered(inner, policy), post("/v1/chat/completions", body.to_string())).await
+    send(
+        &layered(inner, policy),
+        post("/v1/chat/completions", body.to_string()),
+    )
+    .await
 }
 
 /// A chat that says one thing, with more fields.
-#[expect(clippy::needless_pass_by_value, reason = "a literal is what every caller has")]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "a literal is what every caller has"
+)]
 pub(crate) fn hello(more: Value) -> Value {
-    let mut body = json!({"model": "smollm2:135m", "messages": [{"role": "user", "content": "Hello"}]});
+    let mut body =
+        json!({"model": "smollm2:135m", "messages": [{"role": "user", "content": "Hello"}]});
     let fields = body.as_object_mut().expect("an object");
     fields.extend(more.as_object().cloned().unwrap_or_default());
     body

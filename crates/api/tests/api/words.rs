@@ -1,4 +1,5 @@
-//! Words, lengths and shapes of OpenAI's specification: a strict server refuses any other; elsewhere a hint has no effect whatever it says.
+//! Words, lengths and shapes of OpenAI's specification: a strict server refuses any other;
+//! elsewhere a hint has no effect whatever it says.
 
 use loggia_api::{Policy, Strictness};
 use serde_json::{Map, Value, json};
@@ -11,12 +12,26 @@ async fn strict_refuses(cases: Vec<(Value, &str, &str)>) {
         let answer = chat(&plain_model(), strict(), hello(fields.clone())).await;
         let error = &answer.json()["error"];
         let found = (answer.status(), &error["param"], &error["code"]);
-        assert_eq!(found, (400, &json!(param), &json!(code)), "{fields}: {error}");
+        assert_eq!(
+            found,
+            (400, &json!(param), &json!(code)),
+            "{fields}: {error}"
+        );
         for strictness in [Strictness::Plain, Strictness::Lenient] {
-            let policy = Policy { strictness, ..Policy::default() };
+            let policy = Policy {
+                strictness,
+                ..Policy::default()
+            };
             let answer = chat(&plain_model(), policy, hello(fields.clone())).await;
-            let named = answer.header("x-loggia-ignored").unwrap_or_default().to_owned();
-            assert!(answer.status() == 200 && is_about(&named, param), "{fields}: {named:?}: {}", answer.text());
+            let named = answer
+                .header("x-loggia-ignored")
+                .unwrap_or_default()
+                .to_owned();
+            assert!(
+                answer.status() == 200 && is_about(&named, param),
+                "{fields}: {named:?}: {}",
+                answer.text()
+            );
         }
     }
 }
@@ -24,50 +39,113 @@ async fn strict_refuses(cases: Vec<(Value, &str, &str)>) {
 /// Whether one of the names is that of the field, or of what it stands in.
 fn is_about(names: &str, param: &str) -> bool {
     let place = |name: &str| name.replace(|letter: char| letter.is_ascii_digit(), "");
-    names.split(", ").any(|name| place(param).starts_with(&place(name)))
+    names
+        .split(", ")
+        .any(|name| place(param).starts_with(&place(name)))
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "a literal is what every caller has")]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "a literal is what every caller has"
+)]
 fn user(part: Value) -> Value {
     json!({"messages": [{"role": "user", "content": [{"type": "text", "text": "x"}, part]}]})
 }
 
 #[tokio::test]
-async fn a_word_that_the_specification_does_not_have_is_named_and_strict_refuses_it_with_those_it_has() {
-    let image = |detail: Value| user(json!({"type": "image_url", "image_url": {"url": "data:,", "detail": detail}}));
-    let sound = |format: Value| user(json!({"type": "input_audio", "input_audio": {"data": "AA==", "format": format}}));
-    let mark = |mark: Value| user(json!({"type": "text", "text": "y", "prompt_cache_breakpoint": mark}));
+async fn a_word_that_the_specification_does_not_have_is_named_and_strict_refuses_it_with_those_it_has()
+ {
+    let image = |detail: Value| {
+        user(json!({"type": "image_url", "image_url": {"url": "data:,", "detail": detail}}))
+    };
+    let sound = |format: Value| {
+        user(json!({"type": "input_audio", "input_audio": {"data": "AA==", "format": format}}))
+    };
+    let mark =
+        |mark: Value| user(json!({"type": "text", "text": "y", "prompt_cache_breakpoint": mark}));
     let search = |fields: Value| json!({"web_search_options": fields});
     let moderation = |policy: Value| json!({"moderation": {"model": "m", "policy": policy}});
     let audio = |format: &str| json!({"modalities": ["audio"], "audio": {"voice": "alloy", "format": format}});
     strict_refuses(vec![
-        (json!({"service_tier": "gold"}), "service_tier", "invalid_value"),
+        (
+            json!({"service_tier": "gold"}),
+            "service_tier",
+            "invalid_value",
+        ),
         (json!({"verbosity": "chatty"}), "verbosity", "invalid_value"),
         (json!({"verbosity": ""}), "verbosity", "invalid_value"),
-        (json!({"reasoning_effort": "enormous"}), "reasoning_effort", "invalid_value"),
-        (json!({"prompt_cache_retention": "1h"}), "prompt_cache_retention", "invalid_value"),
+        (
+            json!({"reasoning_effort": "enormous"}),
+            "reasoning_effort",
+            "invalid_value",
+        ),
+        (
+            json!({"prompt_cache_retention": "1h"}),
+            "prompt_cache_retention",
+            "invalid_value",
+        ),
         (json!({"think": "nonsense"}), "think", "invalid_value"),
-        (json!({"prompt_cache_options": {"ttl": "1h"}}), "prompt_cache_options.ttl", "invalid_value"),
-        (json!({"prompt_cache_options": {"mode": "x"}}), "prompt_cache_options.mode", "invalid_value"),
-        (json!({"modalities": ["text", "video"]}), "modalities[1]", "invalid_value"),
-        (json!({"tools": [{"type": "banana"}]}), "tools[0].type", "invalid_value"),
-        (json!({"prediction": {"type": "x", "content": "x"}}), "prediction.type", "invalid_value"),
+        (
+            json!({"prompt_cache_options": {"ttl": "1h"}}),
+            "prompt_cache_options.ttl",
+            "invalid_value",
+        ),
+        (
+            json!({"prompt_cache_options": {"mode": "x"}}),
+            "prompt_cache_options.mode",
+            "invalid_value",
+        ),
+        (
+            json!({"modalities": ["text", "video"]}),
+            "modalities[1]",
+            "invalid_value",
+        ),
+        (
+            json!({"tools": [{"type": "banana"}]}),
+            "tools[0].type",
+            "invalid_value",
+        ),
+        (
+            json!({"prediction": {"type": "x", "content": "x"}}),
+            "prediction.type",
+            "invalid_value",
+        ),
         (
             json!({"prediction": {"type": "content", "content": [{"type": "image", "text": "x"}]}}),
             "prediction.content[0].type",
             "invalid_value",
         ),
         (audio("ogg"), "audio.format", "invalid_value"),
-        (search(json!({"search_context_size": "huge"})), "web_search_options.search_context_size", "invalid_value"),
+        (
+            search(json!({"search_context_size": "huge"})),
+            "web_search_options.search_context_size",
+            "invalid_value",
+        ),
         (
             search(json!({"user_location": {"type": "exact", "approximate": {}}})),
             "web_search_options.user_location.type",
             "invalid_value",
         ),
-        (moderation(json!({"input": {"mode": "x"}})), "moderation.policy.input.mode", "invalid_value"),
-        (image(json!("closely")), "messages[0].content[1].image_url.detail", "invalid_value"),
-        (sound(json!("ogg")), "messages[0].content[1].input_audio.format", "invalid_value"),
-        (mark(json!({"mode": "x"})), "messages[0].content[1].prompt_cache_breakpoint.mode", "invalid_value"),
+        (
+            moderation(json!({"input": {"mode": "x"}})),
+            "moderation.policy.input.mode",
+            "invalid_value",
+        ),
+        (
+            image(json!("closely")),
+            "messages[0].content[1].image_url.detail",
+            "invalid_value",
+        ),
+        (
+            sound(json!("ogg")),
+            "messages[0].content[1].input_audio.format",
+            "invalid_value",
+        ),
+        (
+            mark(json!({"mode": "x"})),
+            "messages[0].content[1].prompt_cache_breakpoint.mode",
+            "invalid_value",
+        ),
         (
             mark(json!({"mode": "explicit", "ttl": "1h"})),
             "messages[0].content[1].prompt_cache_breakpoint.ttl",
@@ -76,10 +154,18 @@ async fn a_word_that_the_specification_does_not_have_is_named_and_strict_refuses
     ])
     .await;
     for (fields, known) in [
-        (json!({"verbosity": "chatty"}), "Supported values are: 'low', 'medium', 'high'."),
-        (json!({"response_format": {"type": "yaml"}}), "Supported values are: 'text', 'json_object', 'json_schema'."),
+        (
+            json!({"verbosity": "chatty"}),
+            "Supported values are: 'low', 'medium', 'high'.",
+        ),
+        (
+            json!({"response_format": {"type": "yaml"}}),
+            "Supported values are: 'text', 'json_object', 'json_schema'.",
+        ),
     ] {
-        let message = chat(&plain_model(), strict(), hello(fields)).await.json()["error"]["message"].to_string();
+        let message =
+            chat(&plain_model(), strict(), hello(fields)).await.json()["error"]["message"]
+                .to_string();
         assert!(message.contains(known), "{message}");
     }
 }
@@ -87,19 +173,43 @@ async fn a_word_that_the_specification_does_not_have_is_named_and_strict_refuses
 #[tokio::test]
 async fn what_is_longer_than_the_specification_allows_is_named_and_strict_refuses_it() {
     let metadata = |entries: Vec<(String, Value)>| json!({"metadata": entries.into_iter().collect::<Map<_, _>>()});
-    let many = (0..17).map(|index| (index.to_string(), json!("x"))).collect();
+    let many = (0..17)
+        .map(|index| (index.to_string(), json!("x")))
+        .collect();
     strict_refuses(vec![
-        (json!({"safety_identifier": "é".repeat(129)}), "safety_identifier", "string_above_max_length"),
+        (
+            json!({"safety_identifier": "é".repeat(129)}),
+            "safety_identifier",
+            "string_above_max_length",
+        ),
         (metadata(many), "metadata", "object_above_max_properties"),
-        (metadata(vec![("é".repeat(65), json!("x"))]), "metadata", "property_name_above_max_length"),
-        (metadata(vec![("a".to_owned(), json!("é".repeat(513)))]), "metadata.a", "string_above_max_length"),
+        (
+            metadata(vec![("é".repeat(65), json!("x"))]),
+            "metadata",
+            "property_name_above_max_length",
+        ),
+        (
+            metadata(vec![("a".to_owned(), json!("é".repeat(513)))]),
+            "metadata.a",
+            "string_above_max_length",
+        ),
     ])
     .await;
-    let largest = (0..16).map(|index| (format!("{index:é>64}"), json!("é".repeat(512)))).collect();
-    let fields = [metadata(largest), json!({"safety_identifier": "é".repeat(128)})];
+    let largest = (0..16)
+        .map(|index| (format!("{index:é>64}"), json!("é".repeat(512))))
+        .collect();
+    let fields = [
+        metadata(largest),
+        json!({"safety_identifier": "é".repeat(128)}),
+    ];
     for (named, fields) in ["metadata", "safety_identifier"].into_iter().zip(fields) {
         let answer = chat(&plain_model(), Policy::default(), hello(fields)).await;
-        assert_eq!((answer.status(), answer.header("x-loggia-ignored")), (200, Some(named)), "{}", answer.text());
+        assert_eq!(
+            (answer.status(), answer.header("x-loggia-ignored")),
+            (200, Some(named)),
+            "{}",
+            answer.text()
+        );
     }
 }
 

@@ -1,7 +1,8 @@
 //! The arguments of an earlier call as a JSON object.
 //!
-//! OpenAI's API takes any string there, and returns to clients whatever a model wrote: arguments that `max_tokens` cut, none at all, `null`.
-//! Most chat templates, Ollama and llama.cpp's server fail at a string that is no JSON object, and the client sends it again with every turn.
+//! OpenAI's API takes any string there, and returns to clients whatever a model wrote: arguments
+//! that `max_tokens` cut, none at all, `null`. Most chat templates, Ollama and llama.cpp's server
+//! fail at a string that is no JSON object, and the client sends it again with every turn.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -14,18 +15,21 @@ use super::Change;
 /// The field of the object that holds arguments that are no object themselves.
 const FIELD: &str = "arguments";
 
-/// The most levels of nesting that are read. Templates and engines go through the levels by recursion.
+/// The most levels of nesting that are read. Templates and engines go through the levels by
+/// recursion.
 const MOST_LEVELS: usize = 96;
 
 /// The arguments as the text of a JSON object, numbers with the digits that they have.
 ///
-/// An empty text and `null` are `{}`. Text that was cut is completed: open strings, lists and objects are closed, and an entry without a value is
-/// left out. An object that was encoded twice is decoded once. Anything else becomes the only field of an object.
+/// An empty text and `null` are `{}`. Text that was cut is completed: open strings, lists and
+/// objects are closed, and an entry without a value is left out. An object that was encoded twice
+/// is decoded once. Anything else becomes the only field of an object.
 pub fn as_object(text: &str) -> Cow<'_, str> {
     as_object_or_in_one(text.trim(), true)
 }
 
-/// Whether [`as_object`] adds to or changes what these arguments say. Empty arguments and `{}` say the same.
+/// Whether [`as_object`] adds to or changes what these arguments say. Empty arguments and `{}` say
+/// the same.
 pub fn are_changed(text: &str) -> bool {
     let text = text.trim();
     !is_nothing(text) && as_object(text) != text
@@ -36,15 +40,19 @@ pub fn any_changed(messages: &[Message]) -> bool {
     calls(messages).any(|call| are_changed(&call.arguments))
 }
 
-/// Makes the arguments of all earlier calls objects, and says whether that changed what they say. Copies the request only where there is
-/// something to do and somebody else holds it.
+/// Makes the arguments of all earlier calls objects, and says whether that changed what they say.
+/// Copies the request only where there is something to do and somebody else holds it.
 pub(crate) fn mend_all(request: &mut Arc<ChatCompletionRequest>) -> Vec<Change> {
     if calls(&request.messages).all(|call| as_object(&call.arguments) == call.arguments) {
         return Vec::new();
     }
     let changed = any_changed(&request.messages).then_some(Change::Arguments);
     for message in &mut Arc::make_mut(request).messages {
-        let newer = message.tool_calls.iter_mut().flatten().map(|call| &mut call.function);
+        let newer = message
+            .tool_calls
+            .iter_mut()
+            .flatten()
+            .map(|call| &mut call.function);
         for call in newer.chain(&mut message.function_call) {
             call.arguments = as_object(&call.arguments).into_owned();
         }
@@ -53,8 +61,15 @@ pub(crate) fn mend_all(request: &mut Arc<ChatCompletionRequest>) -> Vec<Change> 
 }
 
 fn calls(messages: &[Message]) -> impl Iterator<Item = &FunctionCall> {
-    let newer = messages.iter().flat_map(|message| message.tool_calls.iter().flatten()).map(|call| &call.function);
-    newer.chain(messages.iter().filter_map(|message| message.function_call.as_ref()))
+    let newer = messages
+        .iter()
+        .flat_map(|message| message.tool_calls.iter().flatten())
+        .map(|call| &call.function);
+    newer.chain(
+        messages
+            .iter()
+            .filter_map(|message| message.function_call.as_ref()),
+    )
 }
 
 fn is_nothing(text: &str) -> bool {
@@ -65,10 +80,16 @@ fn as_object_or_in_one(text: &str, may_be_encoded: bool) -> Cow<'_, str> {
     if is_nothing(text) {
         return Cow::Borrowed("{}");
     }
-    let mut reader = Reader { text, at: 0, out: String::with_capacity(text.len() + 8) };
+    let mut reader = Reader {
+        text,
+        at: 0,
+        out: String::with_capacity(text.len() + 8),
+    };
     let read = reader.value(MOST_LEVELS);
-    // Models write a bracket too many. Anything else after the value means that the value is not what was meant.
-    let rest = text[reader.at..].trim_start_matches(|after: char| after.is_whitespace() || matches!(after, '}' | ']'));
+    // Models write a bracket too many. Anything else after the value means that the value is not
+    // what was meant.
+    let rest = text[reader.at..]
+        .trim_start_matches(|after: char| after.is_whitespace() || matches!(after, '}' | ']'));
     if read.is_err() || !rest.is_empty() || reader.out.is_empty() {
         return Cow::Owned(in_one(&Value::from(text).to_string()));
     }
@@ -154,7 +175,11 @@ impl Reader<'_> {
                 Some(next) if next == close => {}
                 Some(_) => return Err(Invalid),
                 None => {
-                    let kept = if ended == Some(Ended::Cut) { self.out.len() } else { whole };
+                    let kept = if ended == Some(Ended::Cut) {
+                        self.out.len()
+                    } else {
+                        whole
+                    };
                     self.out.truncate(kept);
                     self.out.push(char::from(close));
                     return Ok(Ended::Cut);
@@ -185,12 +210,15 @@ impl Reader<'_> {
         Ok((self.out.len() > before).then_some(ended))
     }
 
-    /// Copies a string. What JSON does not allow in one, and models write, is escaped: line breaks, halves of characters.
+    /// Copies a string. What JSON does not allow in one, and models write, is escaped: line breaks,
+    /// halves of characters.
     fn string(&mut self) -> Result<Ended, Invalid> {
         self.copy(1);
         loop {
             let rest = &self.text[self.at..];
-            let plain = rest.find(|c: char| c == '"' || c == '\\' || c < ' ').unwrap_or(rest.len());
+            let plain = rest
+                .find(|c: char| c == '"' || c == '\\' || c < ' ')
+                .unwrap_or(rest.len());
             self.copy(plain);
             match self.next() {
                 None => {
@@ -221,7 +249,9 @@ impl Reader<'_> {
                 Some(0xd800..=0xdbff) => match self.code(self.at + CODE) {
                     Some(0xdc00..=0xdfff) => self.copy(2 * CODE),
                     // Nothing but the end of the text after it: it is cut in its middle.
-                    _ if self.text[self.at + CODE..].len() < CODE && !self.text[self.at + CODE..].contains('"') => {
+                    _ if self.text[self.at + CODE..].len() < CODE
+                        && !self.text[self.at + CODE..].contains('"') =>
+                    {
                         self.at = self.text.len();
                     }
                     _ => self.half_a_character(),
@@ -237,7 +267,10 @@ impl Reader<'_> {
     /// The code of an escape like `\u00e9` at this place.
     fn code(&self, at: usize) -> Option<u32> {
         let digits = self.text.get(at..at + CODE)?.strip_prefix("\\u")?;
-        digits.bytes().all(|digit| digit.is_ascii_hexdigit()).then(|| u32::from_str_radix(digits, 16).ok())?
+        digits
+            .bytes()
+            .all(|digit| digit.is_ascii_hexdigit())
+            .then(|| u32::from_str_radix(digits, 16).ok())?
     }
 
     fn code_that_was_cut(&mut self) -> Result<(), Invalid> {
@@ -270,13 +303,17 @@ impl Reader<'_> {
     /// Copies a number; of one that was cut, the digits that are a number.
     fn number(&mut self) -> Result<Ended, Invalid> {
         let rest = &self.text[self.at..];
-        let length = rest.find(|c: char| !matches!(c, '0'..='9' | '+' | '-' | '.' | 'e' | 'E')).unwrap_or(rest.len());
+        let length = rest
+            .find(|c: char| !matches!(c, '0'..='9' | '+' | '-' | '.' | 'e' | 'E'))
+            .unwrap_or(rest.len());
         if is_number(&rest[..length]) {
             self.copy(length);
             return Ok(Ended::Whole);
         }
         // `-`, `1.`, `1e`, `1e+`: at most two characters are missing their digits.
-        let whole = (length.saturating_sub(2)..length).rev().find(|&shorter| is_number(&rest[..shorter]));
+        let whole = (length.saturating_sub(2)..length)
+            .rev()
+            .find(|&shorter| is_number(&rest[..shorter]));
         match whole {
             _ if length < rest.len() || length == 0 => Err(Invalid),
             Some(whole) => {
@@ -364,7 +401,10 @@ mod tests {
             ("{\"pa", "{}"),
             ("{\"path\"", "{}"),
             ("{\"path\": ", "{}"),
-            ("{\"path\": \"a.txt\", \"text\": \"Once upon", "{\"path\": \"a.txt\", \"text\": \"Once upon\"}"),
+            (
+                "{\"path\": \"a.txt\", \"text\": \"Once upon",
+                "{\"path\": \"a.txt\", \"text\": \"Once upon\"}",
+            ),
             ("{\"path\": \"a.txt\", \"te", "{\"path\": \"a.txt\"}"),
             ("{\"a\": 1, ", "{\"a\": 1}"),
             ("{\"a\": [1, {\"b\": \"c", "{\"a\": [1, {\"b\": \"c\"}]}"),
@@ -391,7 +431,10 @@ mod tests {
         let text = r#"{"path": "a\n\"b\u00e9\ud83d\ude00.txt", "lines": [1, -2.5e-3, {"x": null, "y": [true, false]}], "é": {}}"#;
         for (cut, _) in text.char_indices() {
             let whole = as_object(&text[..cut]);
-            assert!(serde_json::from_str::<serde_json::Map<String, Value>>(&whole).is_ok(), "{cut}: {whole}");
+            assert!(
+                serde_json::from_str::<serde_json::Map<String, Value>>(&whole).is_ok(),
+                "{cut}: {whole}"
+            );
         }
     }
 
@@ -401,7 +444,10 @@ mod tests {
             ("Paris", "{\"arguments\": \"Paris\"}"),
             ("[1, 2]", "{\"arguments\": [1, 2]}"),
             ("[1, {\"a\": ", "{\"arguments\": [1, {}]}"),
-            ("25227143063332189585438", "{\"arguments\": 25227143063332189585438}"),
+            (
+                "25227143063332189585438",
+                "{\"arguments\": 25227143063332189585438}",
+            ),
             ("true", "{\"arguments\": true}"),
             ("\"Paris\"", "{\"arguments\": \"Paris\"}"),
             ("{'a': 1}", "{\"arguments\": \"{'a': 1}\"}"),

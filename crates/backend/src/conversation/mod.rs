@@ -1,9 +1,10 @@
-//! Conversations that OpenAI's API accepts and not every engine or chat template does, in a form that they take.
+//! Conversations that OpenAI's API accepts and not every engine or chat template does, in a form
+//! that they take.
 //!
-//! Reading order: [`Change`] (what was changed, for the answer's header), [`arguments`] (earlier calls whose arguments are no JSON object),
-//! [`tools`] (functions without a description, or without parameters), [`plain`] (messages in an order that a template refuses), `retry` (the
-//! same for engines that render the template themselves).
-//! Pure: values in, values out.
+//! Reading order: [`Change`] (what was changed, for the answer's header), [`arguments`] (earlier
+//! calls whose arguments are no JSON object), [`tools`] (functions without a description, or
+//! without parameters), [`plain`] (messages in an order that a template refuses), `retry` (the same
+//! for engines that render the template themselves). Pure: values in, values out.
 
 pub mod arguments;
 pub mod plain;
@@ -15,7 +16,8 @@ use std::sync::Arc;
 use loggia_wire::openai::ChatCompletionRequest;
 use serde::{Deserialize, Serialize};
 
-/// What a backend changed in a conversation so that its engine, or the model's chat template, takes it. `x-loggia-changed` lists the changes.
+/// What a backend changed in a conversation so that its engine, or the model's chat template, takes
+/// it. `x-loggia-changed` lists the changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Change {
@@ -64,15 +66,20 @@ impl Change {
         Self::SystemIntoUser,
     ];
 
-    /// The change as the header has it: what was changed, and how. Without commas, which separate the entries of a header.
+    /// The change as the header has it: what was changed, and how. Without commas, which separate
+    /// the entries of a header.
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Arguments => "messages[].tool_calls[].function.arguments: completed to a JSON object",
+            Self::Arguments => {
+                "messages[].tool_calls[].function.arguments: completed to a JSON object"
+            }
             Self::SystemMoved => "messages: later system messages moved to the first",
             Self::EmptyDropped => "messages: empty answers left out",
             Self::Merged => "messages: neighbours of one role merged",
             Self::UserFirst => "messages: an empty user message put before the first answer",
-            Self::AnswerBetween => "messages: an answer put between a result and the next user message",
+            Self::AnswerBetween => {
+                "messages: an answer put between a result and the next user message"
+            }
             Self::SystemAsUser => "messages: the last system message made a user message",
             Self::UserLast => "messages: a user message (Continue.) put at the end",
             Self::ResultsAsText => "messages: results without a call made user messages",
@@ -84,8 +91,9 @@ impl Change {
     }
 }
 
-/// Makes a request one that an engine takes which renders the model's own chat template: arguments are objects, and functions have a
-/// description and parameters. Copies the request only where there is something to do and somebody else holds it.
+/// Makes a request one that an engine takes which renders the model's own chat template: arguments
+/// are objects, and functions have a description and parameters. Copies the request only where
+/// there is something to do and somebody else holds it.
 pub(crate) fn for_a_template(request: &mut Arc<ChatCompletionRequest>) -> Vec<Change> {
     if let Some(tools) = request.tools.as_deref().and_then(tools::described_all) {
         Arc::make_mut(request).tools = Some(tools);

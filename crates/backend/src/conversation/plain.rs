@@ -1,6 +1,8 @@
-//! A conversation in a plainer form: what a strict chat template asks for, and OpenAI's API does not.
+//! A conversation in a plainer form: what a strict chat template asks for, and OpenAI's API does
+//! not.
 //!
-//! Each [`Change`] is one such rule. Who asks a template tries them in the order of [`Change::PLAINER`], the mildest first.
+//! Each [`Change`] is one such rule. Who asks a template tries them in the order of
+//! [`Change::PLAINER`], the mildest first.
 
 use loggia_wire::Extra;
 use loggia_wire::openai::{Content, Message, Part, PartKind, Role, ToolCall};
@@ -14,11 +16,12 @@ const BETWEEN: &str = "\n\n";
 /// What the user says after an answer, where a template wants the user to speak last.
 const GO_ON: &str = "Continue.";
 
-/// What the assistant says between a result and the user's next message, where a template wants it to say something.
+/// What the assistant says between a result and the user's next message, where a template wants it
+/// to say something.
 const NOTED: &str = "OK.";
 
-/// The messages with these changes, each where there is something to change; `write` writes the calls of one message as text. Gives the
-/// changes that were needed.
+/// The messages with these changes, each where there is something to change; `write` writes the
+/// calls of one message as text. Gives the changes that were needed.
 pub fn changed(
     messages: &[Message],
     changes: &[Change],
@@ -51,7 +54,11 @@ const ORDER: [Change; 12] = [
     Change::AnswerBetween,
 ];
 
-fn apply(change: Change, messages: &[Message], write: impl Fn(&[ToolCall]) -> String) -> Option<Vec<Message>> {
+fn apply(
+    change: Change,
+    messages: &[Message],
+    write: impl Fn(&[ToolCall]) -> String,
+) -> Option<Vec<Message>> {
     match change {
         Change::Arguments => None,
         Change::CallsAsText => calls_as_text(messages, write),
@@ -75,15 +82,22 @@ pub(crate) fn is_odd(messages: &[Message]) -> bool {
     let next_to = |pair: &[Message]| is_system(&pair[1]) || pair[0].role == pair[1].role;
     let first = all().find(|message| !is_system(message));
     first.is_none_or(|first| first.role != Role::User)
-        || all().next_back().is_some_and(|last| last.role == Role::Assistant)
+        || all()
+            .next_back()
+            .is_some_and(|last| last.role == Role::Assistant)
         || all().any(|message| has_calls(message) || message.role == Role::Tool)
         || all().any(|message| message.role == Role::Assistant && !says_something(message))
         || messages.first().is_some_and(is_system)
         || messages.windows(2).any(next_to)
 }
 
-fn calls_as_text(messages: &[Message], write: impl Fn(&[ToolCall]) -> String) -> Option<Vec<Message>> {
-    let has_any = messages.iter().any(|message| has_calls(message) || message.role == Role::Tool);
+fn calls_as_text(
+    messages: &[Message],
+    write: impl Fn(&[ToolCall]) -> String,
+) -> Option<Vec<Message>> {
+    let has_any = messages
+        .iter()
+        .any(|message| has_calls(message) || message.role == Role::Tool);
     has_any.then(|| spelled_out(messages, Shows::default(), write))
 }
 
@@ -93,13 +107,27 @@ fn results_as_text(messages: &[Message]) -> Option<Vec<Message>> {
     let mut changed = false;
     let mut out = Vec::with_capacity(messages.len());
     for message in messages {
-        asked.extend(message.tool_calls.iter().flatten().map(|call| call.id.as_str()));
-        let is_asked = message.tool_call_id.as_deref().is_some_and(|id| asked.contains(&id));
+        asked.extend(
+            message
+                .tool_calls
+                .iter()
+                .flatten()
+                .map(|call| call.id.as_str()),
+        );
+        let is_asked = message
+            .tool_call_id
+            .as_deref()
+            .is_some_and(|id| asked.contains(&id));
         if message.role == Role::Tool && !is_asked {
             changed = true;
-            out.extend(spelled_out(std::slice::from_ref(message), Shows { calls: true, results: false }, |_| {
-                String::new()
-            }));
+            out.extend(spelled_out(
+                std::slice::from_ref(message),
+                Shows {
+                    calls: true,
+                    results: false,
+                },
+                |_| String::new(),
+            ));
         } else {
             out.push(message.clone());
         }
@@ -113,8 +141,16 @@ fn call_apart(messages: &[Message]) -> Option<Vec<Message>> {
     for message in messages {
         let mut message = message.clone();
         if has_calls(&message) && says_something(&message) {
-            out.push(Message { tool_calls: None, ..message.clone() });
-            (message.content, message.refusal, message.reasoning, message.reasoning_content) = (None, None, None, None);
+            out.push(Message {
+                tool_calls: None,
+                ..message.clone()
+            });
+            (
+                message.content,
+                message.refusal,
+                message.reasoning,
+                message.reasoning_content,
+            ) = (None, None, None, None);
         }
         out.push(message);
     }
@@ -135,15 +171,25 @@ fn calls_split(messages: &[Message]) -> Option<Vec<Message>> {
             out.push(message.clone());
             continue;
         }
-        let count = after.iter().take_while(|next| next.role == Role::Tool).count();
+        let count = after
+            .iter()
+            .take_while(|next| next.role == Role::Tool)
+            .count();
         let (results, after) = after.split_at(count);
         rest = after;
         let mut results: Vec<&Message> = results.iter().collect();
         for (at, call) in message.tool_calls.iter().flatten().enumerate() {
-            let mut of_call = if at == 0 { message.clone() } else { Message::text(Role::Assistant, "") };
+            let mut of_call = if at == 0 {
+                message.clone()
+            } else {
+                Message::text(Role::Assistant, "")
+            };
             of_call.tool_calls = Some(vec![call.clone()]);
             out.push(of_call);
-            if let Some(at) = results.iter().position(|result| result.tool_call_id.as_deref() == Some(&call.id)) {
+            if let Some(at) = results
+                .iter()
+                .position(|result| result.tool_call_id.as_deref() == Some(&call.id))
+            {
                 out.push(results.remove(at).clone());
             }
         }
@@ -153,12 +199,18 @@ fn calls_split(messages: &[Message]) -> Option<Vec<Message>> {
 }
 
 fn empty_dropped(messages: &[Message]) -> Option<Vec<Message>> {
-    let is_empty =
-        |message: &Message| message.role == Role::Assistant && !has_calls(message) && !says_something(message);
+    let is_empty = |message: &Message| {
+        message.role == Role::Assistant && !has_calls(message) && !says_something(message)
+    };
     // One that is all there is stays.
     let others = messages.iter().filter(|message| !is_empty(message)).count();
-    (others > 0 && others < messages.len())
-        .then(|| messages.iter().filter(|message| !is_empty(message)).cloned().collect())
+    (others > 0 && others < messages.len()).then(|| {
+        messages
+            .iter()
+            .filter(|message| !is_empty(message))
+            .cloned()
+            .collect()
+    })
 }
 
 /// Instructions that come later join the first ones, at the beginning.
@@ -167,10 +219,23 @@ fn system_moved(messages: &[Message]) -> Option<Vec<Message>> {
     if !later {
         return None;
     }
-    let mut all = messages.iter().filter(|message| is_system(message)).cloned();
+    let mut all = messages
+        .iter()
+        .filter(|message| is_system(message))
+        .cloned();
     let first = all.next()?;
     let first = all.fold(first, joined);
-    Some([first].into_iter().chain(messages.iter().filter(|message| !is_system(message)).cloned()).collect())
+    Some(
+        [first]
+            .into_iter()
+            .chain(
+                messages
+                    .iter()
+                    .filter(|message| !is_system(message))
+                    .cloned(),
+            )
+            .collect(),
+    )
 }
 
 /// Instructions become the user's, each in front of what the user says next.
@@ -227,7 +292,8 @@ fn user_last(messages: &[Message]) -> Option<Vec<Message>> {
     Some(messages)
 }
 
-/// Messages of one role that follow one another become one. Results stay as they are: each answers a call.
+/// Messages of one role that follow one another become one. Results stay as they are: each answers
+/// a call.
 fn merged(messages: &[Message]) -> Option<Vec<Message>> {
     let mut out: Vec<Message> = Vec::with_capacity(messages.len());
     for message in messages {
@@ -240,7 +306,10 @@ fn merged(messages: &[Message]) -> Option<Vec<Message>> {
 }
 
 fn are_neighbours(one: &Message, next: &Message) -> bool {
-    let may_join = matches!(one.role, Role::System | Role::Developer | Role::User | Role::Assistant);
+    let may_join = matches!(
+        one.role,
+        Role::System | Role::Developer | Role::User | Role::Assistant
+    );
     may_join && (one.role == next.role || is_system(one) && is_system(next)) && !has_calls(one)
 }
 
@@ -266,7 +335,15 @@ fn joined(first: Message, next: Message) -> Message {
     let reasoning_content = next.reasoning_content.or(first.reasoning_content);
     let reasoning = next.reasoning.or(first.reasoning);
     let refusal = next.refusal.or(first.refusal);
-    Message { role: first.role, content, name, refusal, reasoning_content, reasoning, ..next }
+    Message {
+        role: first.role,
+        content,
+        name,
+        refusal,
+        reasoning_content,
+        reasoning,
+        ..next
+    }
 }
 
 fn joined_content(first: Content, next: Content) -> Content {
@@ -295,7 +372,10 @@ fn into_parts(content: Content) -> Vec<Part> {
 }
 
 fn text_part(text: String) -> Part {
-    Part { kind: PartKind::Text(text), extra: Extra::new() }
+    Part {
+        kind: PartKind::Text(text),
+        extra: Extra::new(),
+    }
 }
 
 fn is_system(message: &Message) -> bool {
@@ -303,12 +383,18 @@ fn is_system(message: &Message) -> bool {
 }
 
 fn has_calls(message: &Message) -> bool {
-    message.tool_calls.as_ref().is_some_and(|calls| !calls.is_empty())
+    message
+        .tool_calls
+        .as_ref()
+        .is_some_and(|calls| !calls.is_empty())
 }
 
 fn says_something(message: &Message) -> bool {
     let in_part = |part: &Part| part.as_text().is_none_or(|text| !text.trim().is_empty());
-    let refuses = message.refusal.as_deref().is_some_and(|text| !text.trim().is_empty());
+    let refuses = message
+        .refusal
+        .as_deref()
+        .is_some_and(|text| !text.trim().is_empty());
     refuses
         || match &message.content {
             None => false,
@@ -325,7 +411,12 @@ mod tests {
 
     fn plainer(change: Change, messages: Value) -> Option<Value> {
         let messages: Vec<Message> = serde_json::from_value(messages).unwrap();
-        let write = |calls: &[ToolCall]| calls.iter().flat_map(|call| ["<", &call.function.name, ">"]).collect();
+        let write = |calls: &[ToolCall]| {
+            calls
+                .iter()
+                .flat_map(|call| ["<", &call.function.name, ">"])
+                .collect()
+        };
         let (changed, needed) = changed(&messages, &[change], write);
         (needed == [change]).then(|| json!(changed))
     }
@@ -348,11 +439,25 @@ mod tests {
 
     #[test]
     fn later_instructions_join_the_first_ones() {
-        let conversation =
-            json!([message("user", "a"), message("developer", "S"), message("assistant", "b"), message("system", "T")]);
-        let moved = json!([message("developer", "S\n\nT"), message("user", "a"), message("assistant", "b")]);
+        let conversation = json!([
+            message("user", "a"),
+            message("developer", "S"),
+            message("assistant", "b"),
+            message("system", "T")
+        ]);
+        let moved = json!([
+            message("developer", "S\n\nT"),
+            message("user", "a"),
+            message("assistant", "b")
+        ]);
         assert_eq!(plainer(Change::SystemMoved, conversation), Some(moved));
-        assert_eq!(plainer(Change::SystemMoved, json!([message("system", "S"), message("user", "a")])), None);
+        assert_eq!(
+            plainer(
+                Change::SystemMoved,
+                json!([message("system", "S"), message("user", "a")])
+            ),
+            None
+        );
     }
 
     #[test]
@@ -383,12 +488,19 @@ mod tests {
             plainer(Change::SystemAsUser, conversation),
             Some(json!([message("system", "S"), message("user", "T")]))
         );
-        assert_eq!(plainer(Change::SystemAsUser, json!([message("system", "S"), message("assistant", "T")])), None);
+        assert_eq!(
+            plainer(
+                Change::SystemAsUser,
+                json!([message("system", "S"), message("assistant", "T")])
+            ),
+            None
+        );
     }
 
     #[test]
     fn neighbours_of_one_role_are_merged_and_results_are_not() {
-        let parts = json!([{"type": "image_url", "image_url": {"url": "data:image/png;base64,QQ=="}}]);
+        let parts =
+            json!([{"type": "image_url", "image_url": {"url": "data:image/png;base64,QQ=="}}]);
         let picture = json!({"role": "user", "content": parts});
         let conversation = json!([
             message("user", "a"),
@@ -408,20 +520,30 @@ mod tests {
             {"role": "user", "content": [text("d"), text("\n\n"), parts[0]]}]);
         assert_eq!(plainer(Change::Merged, conversation), Some(merged));
         assert_eq!(
-            plainer(Change::Merged, json!([calls(&["x"]), result("x"), result("x"), message("user", "a")])),
+            plainer(
+                Change::Merged,
+                json!([
+                    calls(&["x"]),
+                    result("x"),
+                    result("x"),
+                    message("user", "a")
+                ])
+            ),
             None
         );
     }
 
     #[test]
     fn empty_answers_go_and_calls_stay() {
-        let conversation =
-            json!([message("user", "a"), message("assistant", " "), {"role": "assistant"}, calls(&["x"]), result("x")]);
+        let conversation = json!([message("user", "a"), message("assistant", " "), {"role": "assistant"}, calls(&["x"]), result("x")]);
         assert_eq!(
             plainer(Change::EmptyDropped, conversation),
             Some(json!([message("user", "a"), calls(&["x"]), result("x")]))
         );
-        assert_eq!(plainer(Change::EmptyDropped, json!([message("assistant", "")])), None);
+        assert_eq!(
+            plainer(Change::EmptyDropped, json!([message("assistant", "")])),
+            None
+        );
     }
 
     #[test]
@@ -434,8 +556,14 @@ mod tests {
             plainer(Change::UserFirst, conversation.clone()),
             with(&[system.clone(), empty.clone(), answer.clone()])
         );
-        assert_eq!(plainer(Change::UserLast, conversation), with(&[system, answer, message("user", "Continue.")]));
-        assert_eq!(plainer(Change::UserLast, json!([calls(&["x"]), result("x")])), None);
+        assert_eq!(
+            plainer(Change::UserLast, conversation),
+            with(&[system, answer, message("user", "Continue.")])
+        );
+        assert_eq!(
+            plainer(Change::UserLast, json!([calls(&["x"]), result("x")])),
+            None
+        );
     }
 
     #[test]
@@ -445,32 +573,61 @@ mod tests {
         let mut apart = calls(&["x"]);
         apart.as_object_mut().unwrap().remove("content");
         let expected = json!([message("assistant", "a"), apart, result("x")]);
-        assert_eq!(plainer(Change::CallApart, json!([beside, result("x")])), Some(expected));
-        assert_eq!(plainer(Change::CallApart, json!([calls(&["x"]), result("x")])), None);
+        assert_eq!(
+            plainer(Change::CallApart, json!([beside, result("x")])),
+            Some(expected)
+        );
+        assert_eq!(
+            plainer(Change::CallApart, json!([calls(&["x"]), result("x")])),
+            None
+        );
     }
 
     #[test]
     fn each_call_is_followed_by_its_result() {
-        let conversation = json!([calls(&["x", "y"]), result("y"), result("x"), message("user", "a")]);
-        let split = json!([calls(&["x"]), result("x"), calls(&["y"]), result("y"), message("user", "a")]);
+        let conversation = json!([
+            calls(&["x", "y"]),
+            result("y"),
+            result("x"),
+            message("user", "a")
+        ]);
+        let split = json!([
+            calls(&["x"]),
+            result("x"),
+            calls(&["y"]),
+            result("y"),
+            message("user", "a")
+        ]);
         assert_eq!(plainer(Change::CallsSplit, conversation), Some(split));
     }
 
     #[test]
     fn the_assistant_answers_before_the_user_speaks_again() {
         let conversation = json!([calls(&["x"]), result("x"), message("user", "a")]);
-        let answered = json!([calls(&["x"]), result("x"), message("assistant", "OK."), message("user", "a")]);
+        let answered = json!([
+            calls(&["x"]),
+            result("x"),
+            message("assistant", "OK."),
+            message("user", "a")
+        ]);
         assert_eq!(plainer(Change::AnswerBetween, conversation), Some(answered));
     }
 
     #[test]
     fn calls_and_results_become_text() {
         let conversation = json!([message("user", "a"), calls(&["x"]), result("x")]);
-        let text = json!([message("user", "a"), message("assistant", "<x>"), message("user", "Result of x:\nx")]);
+        let text = json!([
+            message("user", "a"),
+            message("assistant", "<x>"),
+            message("user", "Result of x:\nx")
+        ]);
         assert_eq!(plainer(Change::CallsAsText, conversation), Some(text));
         let orphan = json!([message("user", "a"), result("x")]);
         let text = json!([message("user", "a"), message("user", "Result:\nx")]);
         assert_eq!(plainer(Change::ResultsAsText, orphan), Some(text));
-        assert_eq!(plainer(Change::ResultsAsText, json!([calls(&["x"]), result("x")])), None);
+        assert_eq!(
+            plainer(Change::ResultsAsText, json!([calls(&["x"]), result("x")])),
+            None
+        );
     }
 }

@@ -1,7 +1,8 @@
-//! A conversation that the chat template behind an engine refuses is asked once more in a plainer form.
+//! A conversation that the chat template behind an engine refuses is asked once more in a plainer
+//! form.
 //!
-//! Ollama, llama.cpp's server and their kin render the template themselves. They refuse before they compute anything, so that asking again costs
-//! little.
+//! Ollama, llama.cpp's server and their kin render the template themselves. They refuse before they
+//! compute anything, so that asking again costs little.
 
 use std::sync::Arc;
 
@@ -26,11 +27,22 @@ const FORMS: [&[Change]; 2] = [
 ];
 
 /// What engines say of a template that refuses a conversation, or fails at it, in small letters.
-const TEMPLATE_WORDS: [&str; 8] =
-    ["template", "jinja", "while executing", "alternate", "role", "system message", "user query", "raise_exception"];
+const TEMPLATE_WORDS: [&str; 8] = [
+    "template",
+    "jinja",
+    "while executing",
+    "alternate",
+    "role",
+    "system message",
+    "user query",
+    "raise_exception",
+];
 
 /// Asks, and where the model's template refuses the conversation asks with a plainer one.
-pub(crate) async fn or_plainer<F>(call: ChatCall, ask: impl Fn(ChatCall) -> F) -> Result<Reply, BackendError>
+pub(crate) async fn or_plainer<F>(
+    call: ChatCall,
+    ask: impl Fn(ChatCall) -> F,
+) -> Result<Reply, BackendError>
 where
     F: Future<Output = Result<Reply, BackendError>>,
 {
@@ -48,9 +60,17 @@ where
             continue;
         }
         before.clone_from(&needed);
-        match ask(ChatCall { request: Arc::new(plainer), ..call.clone() }).await {
+        match ask(ChatCall {
+            request: Arc::new(plainer),
+            ..call.clone()
+        })
+        .await
+        {
             Ok(mut reply) => {
-                tracing::debug!(id = &*call.id, "a conversation that the model's template refuses was made plainer");
+                tracing::debug!(
+                    id = &*call.id,
+                    "a conversation that the model's template refuses was made plainer"
+                );
                 reply.served_by.changed.extend(needed);
                 return Ok(reply);
             }
@@ -63,16 +83,28 @@ where
 
 fn with(request: &ChatCompletionRequest, form: &[Change]) -> (ChatCompletionRequest, Vec<Change>) {
     let write = |calls: &[ToolCall]| {
-        calls.iter().map(|call| written(&call.function.name, &call.function.arguments)).collect::<String>()
+        calls
+            .iter()
+            .map(|call| written(&call.function.name, &call.function.arguments))
+            .collect::<String>()
     };
     let (messages, needed) = plain::changed(&request.messages, form, write);
-    (ChatCompletionRequest { messages, ..request.clone() }, needed)
+    (
+        ChatCompletionRequest {
+            messages,
+            ..request.clone()
+        },
+        needed,
+    )
 }
 
-/// Whether an error is about the template. Where it names another field than the messages, it is not.
+/// Whether an error is about the template. Where it names another field than the messages, it is
+/// not.
 fn is_of_a_template(error: &BackendError) -> bool {
     let message = match error {
-        BackendError::InvalidRequest { message, param, .. } if param.as_deref().is_none_or(|it| it == "messages") => {
+        BackendError::InvalidRequest { message, param, .. }
+            if param.as_deref().is_none_or(|it| it == "messages") =>
+        {
             message
         }
         BackendError::Engine { message } => message,
@@ -82,9 +114,16 @@ fn is_of_a_template(error: &BackendError) -> bool {
     TEMPLATE_WORDS.iter().any(|word| message.contains(word))
 }
 
-/// The error about the template in its own words, as a refusal of the messages: an engine's 500 would be asked again for nothing.
+/// The error about the template in its own words, as a refusal of the messages: an engine's 500
+/// would be asked again for nothing.
 fn told(error: BackendError) -> BackendError {
-    let (BackendError::InvalidRequest { message, param: None, .. } | BackendError::Engine { message }) = &error else {
+    let (BackendError::InvalidRequest {
+        message,
+        param: None,
+        ..
+    }
+    | BackendError::Engine { message }) = &error
+    else {
         return error;
     };
     // llama.cpp's words: where in the template it is, and then what the template says.
@@ -111,26 +150,42 @@ mod tests {
 
     #[test]
     fn a_template_that_refuses_is_told_from_other_errors() {
-        let engine = |message: &str| BackendError::Engine { message: message.to_owned() };
+        let engine = |message: &str| BackendError::Engine {
+            message: message.to_owned(),
+        };
         let about = |param: &str| BackendError::InvalidRequest {
             message: "no such template".to_owned(),
             param: Some(param.to_owned()),
             code: None,
         };
-        assert!(is_of_a_template(&engine("\n---\nWhile executing CallExpression\nError: Jinja Exception: No.")));
-        assert!(is_of_a_template(&engine("template: :3:5: executing \"\" at <.X>: error")));
+        assert!(is_of_a_template(&engine(
+            "\n---\nWhile executing CallExpression\nError: Jinja Exception: No."
+        )));
+        assert!(is_of_a_template(&engine(
+            "template: :3:5: executing \"\" at <.X>: error"
+        )));
         assert!(is_of_a_template(&about("messages")) && !is_of_a_template(&about("tools")));
-        assert!(!is_of_a_template(&engine("out of memory")) && !is_of_a_template(&BackendError::Unfinished));
+        assert!(
+            !is_of_a_template(&engine("out of memory"))
+                && !is_of_a_template(&BackendError::Unfinished)
+        );
     }
 
     #[test]
     fn a_refusal_is_told_in_the_templates_words() {
         let message = "\n---\nWhile executing CallExpression in source:\n..raise..\nError: Jinja Exception: Turns must alternate.";
         let expected = BackendError::InvalidRequest {
-            message: "This model's chat template does not take these messages: Turns must alternate.".to_owned(),
+            message:
+                "This model's chat template does not take these messages: Turns must alternate."
+                    .to_owned(),
             param: Some("messages".to_owned()),
             code: None,
         };
-        assert_eq!(told(BackendError::Engine { message: message.to_owned() }), expected);
+        assert_eq!(
+            told(BackendError::Engine {
+                message: message.to_owned()
+            }),
+            expected
+        );
     }
 }

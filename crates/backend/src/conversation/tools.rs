@@ -1,4 +1,5 @@
-//! Functions with the fields that OpenAI's API leaves optional, for engines and chat templates that read them without a look whether they are there.
+//! Functions with the fields that OpenAI's API leaves optional, for engines and chat templates that
+//! read them without a look whether they are there.
 
 use loggia_wire::openai::{FunctionDefinition, Tool};
 use serde_json::{Map, Value, json};
@@ -6,7 +7,8 @@ use serde_json::{Map, Value, json};
 /// Keywords beside which a schema says elsewhere what its properties are.
 const ELSEWHERE: [&str; 4] = ["$ref", "allOf", "anyOf", "oneOf"];
 
-/// The function with a description, and with parameters where it has none: those of a function that takes none.
+/// The function with a description, and with parameters where it has none: those of a function that
+/// takes none.
 pub fn described(function: &FunctionDefinition) -> FunctionDefinition {
     let mut function = function.clone();
     function.description.get_or_insert_default();
@@ -16,37 +18,54 @@ pub fn described(function: &FunctionDefinition) -> FunctionDefinition {
     function
 }
 
-/// The same, and its parameters have a `type` and `properties`. For what is shown to a model; as a schema they may allow less than before.
+/// The same, and its parameters have a `type` and `properties`. For what is shown to a model; as a
+/// schema they may allow less than before.
 pub fn completed(function: &FunctionDefinition) -> FunctionDefinition {
     let mut function = described(function);
     if let Some(Value::Object(parameters)) = &mut function.parameters
-        && !ELSEWHERE.iter().any(|keyword| parameters.contains_key(*keyword))
+        && !ELSEWHERE
+            .iter()
+            .any(|keyword| parameters.contains_key(*keyword))
     {
         parameters.entry("type").or_insert_with(|| "object".into());
-        parameters.entry("properties").or_insert_with(|| Map::new().into());
+        parameters
+            .entry("properties")
+            .or_insert_with(|| Map::new().into());
     }
     function
 }
 
-/// The same in the least that a template may read of a function: each property has one type and a description, and whatever else its schema
-/// says stands in the description.
+/// The same in the least that a template may read of a function: each property has one type and a
+/// description, and whatever else its schema says stands in the description.
 pub fn simplified(function: &FunctionDefinition) -> FunctionDefinition {
     let mut function = completed(function);
-    let Some(Value::Object(parameters)) = function.parameters.take() else { return function };
+    let Some(Value::Object(parameters)) = function.parameters.take() else {
+        return function;
+    };
     let of = |name: &str| parameters.get(name).cloned();
     let properties = match of("properties") {
-        Some(Value::Object(properties)) => {
-            properties.into_iter().map(|(name, schema)| (name, property(&schema))).collect()
-        }
+        Some(Value::Object(properties)) => properties
+            .into_iter()
+            .map(|(name, schema)| (name, property(&schema)))
+            .collect(),
         _ => Map::new(),
     };
-    let rest: Map<String, Value> =
-        parameters.iter().filter(|(name, _)| !SHOWN.contains(&name.as_str())).map(owned).collect();
+    let rest: Map<String, Value> = parameters
+        .iter()
+        .filter(|(name, _)| !SHOWN.contains(&name.as_str()))
+        .map(owned)
+        .collect();
     if !rest.is_empty() {
-        function.description = Some(and_as_json(function.description.as_deref().unwrap_or_default(), &rest.into()));
+        function.description = Some(and_as_json(
+            function.description.as_deref().unwrap_or_default(),
+            &rest.into(),
+        ));
     }
-    let required: Vec<Value> = of("required").and_then(|names| names.as_array().cloned()).unwrap_or_default();
-    function.parameters = Some(json!({"type": "object", "properties": properties, "required": required}));
+    let required: Vec<Value> = of("required")
+        .and_then(|names| names.as_array().cloned())
+        .unwrap_or_default();
+    function.parameters =
+        Some(json!({"type": "object", "properties": properties, "required": required}));
     function
 }
 
@@ -56,7 +75,9 @@ const SHOWN: [&str; 4] = ["type", "properties", "required", "additionalPropertie
 fn property(schema: &Value) -> Value {
     let says = |name: &str| schema.get(name).and_then(Value::as_str);
     let description = says("description").unwrap_or_default();
-    let is_plain = schema.as_object().is_some_and(|all| all.keys().all(|key| key == "type" || key == "description"));
+    let is_plain = schema
+        .as_object()
+        .is_some_and(|all| all.keys().all(|key| key == "type" || key == "description"));
     let kind = says("type");
     // Of a list or an object a template may ask of what.
     match kind.filter(|kind| !matches!(*kind, "array" | "object")) {
@@ -69,9 +90,12 @@ fn property(schema: &Value) -> Value {
 
 fn without_description(schema: &Value) -> Value {
     match schema {
-        Value::Object(all) => {
-            all.iter().filter(|(key, _)| *key != "description").map(owned).collect::<Map<_, _>>().into()
-        }
+        Value::Object(all) => all
+            .iter()
+            .filter(|(key, _)| *key != "description")
+            .map(owned)
+            .collect::<Map<_, _>>()
+            .into(),
         other => other.clone(),
     }
 }
@@ -92,10 +116,18 @@ fn and_as_json(description: &str, schema: &Value) -> String {
 pub(crate) fn described_all(tools: &[Tool]) -> Option<Vec<Tool>> {
     let lacks = |tool: &Tool| {
         let function = tool.function.as_ref();
-        function.is_some_and(|it| it.description.is_none() || it.parameters.as_ref().is_none_or(is_empty))
+        function.is_some_and(|it| {
+            it.description.is_none() || it.parameters.as_ref().is_none_or(is_empty)
+        })
     };
-    let describe = |tool: &Tool| Tool { function: tool.function.as_ref().map(described), ..tool.clone() };
-    tools.iter().any(lacks).then(|| tools.iter().map(describe).collect())
+    let describe = |tool: &Tool| Tool {
+        function: tool.function.as_ref().map(described),
+        ..tool.clone()
+    };
+    tools
+        .iter()
+        .any(lacks)
+        .then(|| tools.iter().map(describe).collect())
 }
 
 fn is_empty(parameters: &Value) -> bool {
@@ -106,7 +138,10 @@ fn is_empty(parameters: &Value) -> bool {
 mod tests {
     use super::*;
 
-    fn rewritten(rewrite: impl Fn(&FunctionDefinition) -> FunctionDefinition, function: &Value) -> Value {
+    fn rewritten(
+        rewrite: impl Fn(&FunctionDefinition) -> FunctionDefinition,
+        function: &Value,
+    ) -> Value {
         json!(rewrite(&serde_json::from_value(function.clone()).unwrap()))
     }
 
@@ -114,20 +149,24 @@ mod tests {
     fn a_function_gets_what_is_optional_and_keeps_what_it_has() {
         let none = json!({"type": "object", "properties": {}});
         let bare = json!({"name": "f"});
-        assert_eq!(rewritten(described, &bare), json!({"name": "f", "description": "", "parameters": none}));
+        assert_eq!(
+            rewritten(described, &bare),
+            json!({"name": "f", "description": "", "parameters": none})
+        );
         let free = json!({"name": "f", "description": "d", "parameters": {"type": "object"}});
         assert_eq!(rewritten(described, &free), free);
-        assert_eq!(rewritten(completed, &free), json!({"name": "f", "description": "d", "parameters": none}));
-        let elsewhere =
-            json!({"name": "f", "description": "d", "parameters": {"$ref": "#/$defs/a", "$defs": {"a": {}}}});
+        assert_eq!(
+            rewritten(completed, &free),
+            json!({"name": "f", "description": "d", "parameters": none})
+        );
+        let elsewhere = json!({"name": "f", "description": "d", "parameters": {"$ref": "#/$defs/a", "$defs": {"a": {}}}});
         assert_eq!(rewritten(completed, &elsewhere), elsewhere);
     }
 
     #[test]
     fn what_a_simple_schema_cannot_say_stands_in_the_description() {
         let properties = json!({"a": {"type": "string", "description": "A."}, "b": {"type": ["string", "null"]}, "c": true, "d": {"type": "integer", "minimum": 0, "description": "D."}, "e": {"type": "array"}});
-        let function =
-            json!({"name": "f", "parameters": {"properties": properties, "required": ["a"], "$defs": {"x": {}}}});
+        let function = json!({"name": "f", "parameters": {"properties": properties, "required": ["a"], "$defs": {"x": {}}}});
         let simple = json!({
             "a": {"type": "string", "description": "A."},
             "b": {"type": "string", "description": "JSON schema: {\"type\":[\"string\",\"null\"]}"},

@@ -1,5 +1,6 @@
-//! Tools that may be called beside a `response_format`, for an engine that can hold an answer to a schema or let it call, not both: the answer
-//! is held to a schema of either, and what is a call becomes one.
+//! Tools that may be called beside a `response_format`, for an engine that can hold an answer to a
+//! schema or let it call, not both: the answer is held to a schema of either, and what is a call
+//! becomes one.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -25,11 +26,17 @@ fn answer(request: &ChatCompletionRequest) -> Option<Value> {
     match request.response_format.as_ref()? {
         ResponseFormat::Text => None,
         ResponseFormat::JsonObject => Some(json!({"type": "object"})),
-        ResponseFormat::JsonSchema(format) => Some(format.schema.clone().unwrap_or_else(|| json!({"type": "object"}))),
+        ResponseFormat::JsonSchema(format) => Some(
+            format
+                .schema
+                .clone()
+                .unwrap_or_else(|| json!({"type": "object"})),
+        ),
     }
 }
 
-/// The request with the calls described in a system message and the answer held to one of them or to its own schema.
+/// The request with the calls described in a system message and the answer held to one of them or
+/// to its own schema.
 pub(crate) fn as_a_schema(request: &ChatCompletionRequest) -> ChatCompletionRequest {
     let functions = request.callable_functions();
     let answer = answer(request).unwrap_or_default();
@@ -55,18 +62,25 @@ pub(crate) fn as_a_schema(request: &ChatCompletionRequest) -> ChatCompletionRequ
     either
 }
 
-/// The reply to such a request, of one choice, with a text that is a call made into one. `asked` is what the client asked.
+/// The reply to such a request, of one choice, with a text that is a call made into one. `asked` is
+/// what the client asked.
 pub(crate) fn back(reply: Reply, asked: &ChatCompletionRequest, id: &Arc<str>) -> Reply {
     let functions = asked.callable_functions();
     let events = CallOrAnswer {
         events: reply.events,
-        names: functions.iter().map(|function| function.name.clone()).collect(),
+        names: functions
+            .iter()
+            .map(|function| function.name.clone())
+            .collect(),
         call_id: call_id(id),
         text: String::new(),
         held: VecDeque::new(),
         is_decided: false,
     };
-    Reply { served_by: reply.served_by, events: Box::pin(events) }
+    Reply {
+        served_by: reply.served_by,
+        events: Box::pin(events),
+    }
 }
 
 /// Holds the text back for as long as it may be a call.
@@ -104,9 +118,13 @@ impl Stream for CallOrAnswer {
 impl CallOrAnswer {
     fn hold_back(&mut self, mut chunk: Chunk) -> Option<Chunk> {
         for choice in &chunk.choices {
-            self.text.push_str(choice.delta.content.as_deref().unwrap_or_default());
+            self.text
+                .push_str(choice.delta.content.as_deref().unwrap_or_default());
         }
-        let end = chunk.choices.iter_mut().find(|choice| choice.finish_reason.is_some());
+        let end = chunk
+            .choices
+            .iter_mut()
+            .find(|choice| choice.finish_reason.is_some());
         let is_over = end.is_some();
         if let Some(end) = end
             && let Some(call) = self.call()
@@ -138,7 +156,8 @@ impl CallOrAnswer {
         self.names.iter().any(|name| {
             let beginning = format!("{{\"name\":\"{name}\"");
             let text = self.text.chars().filter(|c| !c.is_ascii_whitespace());
-            text.zip(beginning.chars()).all(|(is, would_be)| is == would_be)
+            text.zip(beginning.chars())
+                .all(|(is, would_be)| is == would_be)
         })
     }
 }

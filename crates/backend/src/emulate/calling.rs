@@ -1,4 +1,5 @@
-//! How tools are offered to an engine that cannot take them as they are: told in words, or as a schema of a call or the answer.
+//! How tools are offered to an engine that cannot take them as they are: told in words, or as a
+//! schema of a call or the answer.
 
 use std::sync::Arc;
 
@@ -10,14 +11,17 @@ use crate::{BackendError, ChatCall, Reply};
 /// A way to offer tools that may be called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Calling {
-    /// The model's template knows nothing of tools: they are told in the system message, and calls are read from the text.
+    /// The model's template knows nothing of tools: they are told in the system message, and calls
+    /// are read from the text.
     Told,
-    /// Beside a `response_format` the engine would let no call through: the answer is held to a schema of one call or the answer.
+    /// Beside a `response_format` the engine would let no call through: the answer is held to a
+    /// schema of one call or the answer.
     CallOrAnswer,
 }
 
 impl Calling {
-    /// The way that a request needs, or none where there is nothing to call, or a call must be made.
+    /// The way that a request needs, or none where there is nothing to call, or a call must be
+    /// made.
     pub(crate) fn needed(request: &ChatCompletionRequest, knows_tools: bool) -> Option<Self> {
         if call_or_answer::is_asked_for(request) {
             return Some(Self::CallOrAnswer);
@@ -57,10 +61,23 @@ impl Calling {
     }
 }
 
-/// The messages with earlier calls and their results in the contents, for a template that has no place for them; `None` where there are none.
+/// The messages with earlier calls and their results in the contents, for a template that has no
+/// place for them; `None` where there are none.
 pub(crate) fn earlier_as_text(messages: &[Message]) -> Option<Vec<Message>> {
     let write = |calls: &[ToolCall]| {
-        calls.iter().map(|call| told::written(&call.function.name, &call.function.arguments)).collect::<String>()
+        calls
+            .iter()
+            .map(|call| told::written(&call.function.name, &call.function.arguments))
+            .collect::<String>()
     };
-    has_calls(messages).then(|| spelled_out(messages, Shows { calls: false, results: false }, write))
+    has_calls(messages).then(|| {
+        spelled_out(
+            messages,
+            Shows {
+                calls: false,
+                results: false,
+            },
+            write,
+        )
+    })
 }

@@ -10,14 +10,26 @@ use loggia_wire::openai::{CompletionTokensDetails, CompletionUsage};
 
 use crate::{BackendError, Event, Events, Reply};
 
-/// Makes one answer of several; `replies` must not be empty, and an empty one yields an answer that was cut short.
+/// Makes one answer of several; `replies` must not be empty, and an empty one yields an answer that
+/// was cut short.
 pub(super) fn side_by_side(mut replies: Vec<Reply>) -> Reply {
     let served_by = replies[0].served_by.clone();
     let numbered = replies.drain(..).zip(0_u32..);
-    let events = numbered
-        .map(|(reply, index)| reply.events.map(move |event| event.map(|event| of_choice(event, index))).boxed());
-    let events = Choices { events: events.collect(), usage: None, ended: false };
-    Reply { served_by, events: Box::pin(events) }
+    let events = numbered.map(|(reply, index)| {
+        reply
+            .events
+            .map(move |event| event.map(|event| of_choice(event, index)))
+            .boxed()
+    });
+    let events = Choices {
+        events: events.collect(),
+        usage: None,
+        ended: false,
+    };
+    Reply {
+        served_by,
+        events: Box::pin(events),
+    }
 }
 
 /// The events of all choices as they come; the usage once, at the end.
@@ -53,12 +65,16 @@ impl Stream for Choices {
 
 fn of_choice(mut event: Event, index: u32) -> Event {
     if let Event::Chunk(chunk) = &mut event {
-        chunk.choices.iter_mut().for_each(|choice| choice.index = index);
+        chunk
+            .choices
+            .iter_mut()
+            .for_each(|choice| choice.index = index);
     }
     event
 }
 
-/// The prompt counts once, as with OpenAI: it is the same for all choices. What was generated adds up.
+/// The prompt counts once, as with OpenAI: it is the same for all choices. What was generated adds
+/// up.
 pub(super) fn add(all: &mut Option<CompletionUsage>, more: CompletionUsage) {
     let Some(all) = all else {
         *all = Some(more);
@@ -68,9 +84,15 @@ pub(super) fn add(all: &mut Option<CompletionUsage>, more: CompletionUsage) {
     all.completion_tokens += more.completion_tokens;
     all.total_tokens = all.prompt_tokens + all.completion_tokens;
     let reasoning = |usage: &CompletionUsage| {
-        usage.completion_tokens_details.as_ref().map_or(0, |details| details.reasoning_tokens)
+        usage
+            .completion_tokens_details
+            .as_ref()
+            .map_or(0, |details| details.reasoning_tokens)
     };
     let reasoning_tokens = reasoning(all) + reasoning(&more);
     let details = all.completion_tokens_details.take().unwrap_or_default();
-    all.completion_tokens_details = Some(CompletionTokensDetails { reasoning_tokens, ..details });
+    all.completion_tokens_details = Some(CompletionTokensDetails {
+        reasoning_tokens,
+        ..details
+    });
 }

@@ -1,7 +1,8 @@
 //! Earlier calls and their results, for templates that have no place for them.
 //!
-//! What a template would leave out without a word is written into the contents that it does show: calls as the model itself has to
-//! write them, a result as a message of the user's that says whose it is.
+//! What a template would leave out without a word is written into the contents that it does show:
+//! calls as the model itself has to write them, a result as a message of the user's that says whose
+//! it is.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -19,23 +20,40 @@ pub struct Shows {
 
 /// Whether there is anything that a template may not show.
 pub fn has_calls(messages: &[Message]) -> bool {
-    messages.iter().any(|message| message.tool_calls.is_some() || message.role == Role::Tool)
+    messages
+        .iter()
+        .any(|message| message.tool_calls.is_some() || message.role == Role::Tool)
 }
 
-/// The messages, with what is not shown written into their contents; `write` writes the calls of one message. Results in a row become
-/// one message: many templates want the user and the assistant by turns.
-pub fn spelled_out(messages: &[Message], shows: Shows, write: impl Fn(&[ToolCall]) -> String) -> Vec<Message> {
-    let all_calls = messages.iter().filter_map(|message| message.tool_calls.as_ref()).flatten();
-    let names: HashMap<&str, &str> = all_calls.map(|call| (call.id.as_str(), call.function.name.as_str())).collect();
+/// The messages, with what is not shown written into their contents; `write` writes the calls of
+/// one message. Results in a row become one message: many templates want the user and the assistant
+/// by turns.
+pub fn spelled_out(
+    messages: &[Message],
+    shows: Shows,
+    write: impl Fn(&[ToolCall]) -> String,
+) -> Vec<Message> {
+    let all_calls = messages
+        .iter()
+        .filter_map(|message| message.tool_calls.as_ref())
+        .flatten();
+    let names: HashMap<&str, &str> = all_calls
+        .map(|call| (call.id.as_str(), call.function.name.as_str()))
+        .collect();
     let mut out: Vec<Message> = Vec::with_capacity(messages.len());
     let mut after_result = false;
     for message in messages {
         let is_result = message.role == Role::Tool && !shows.results;
         if is_result {
-            let name = message.tool_call_id.as_deref().and_then(|id| names.get(id).copied());
+            let name = message
+                .tool_call_id
+                .as_deref()
+                .and_then(|id| names.get(id).copied());
             let text = result(name.or(message.name.as_deref()), &text(message));
             match out.last_mut().filter(|_| after_result) {
-                Some(last) => last.content = Some(Content::Text(format!("{}\n\n{text}", self::text(last)))),
+                Some(last) => {
+                    last.content = Some(Content::Text(format!("{}\n\n{text}", self::text(last))))
+                }
                 None => out.push(Message::text(Role::User, text)),
             }
         } else if shows.calls {
@@ -71,5 +89,9 @@ fn result(name: Option<&str>, content: &str) -> String {
 }
 
 fn text(message: &Message) -> String {
-    message.content.as_ref().map(|content| content.joined_text().into_owned()).unwrap_or_default()
+    message
+        .content
+        .as_ref()
+        .map(|content| content.joined_text().into_owned())
+        .unwrap_or_default()
 }

@@ -1,4 +1,5 @@
-//! A call that must be made, as an answer held to a schema that only a call can satisfy; and the answer back into the call.
+//! A call that must be made, as an answer held to a schema that only a call can satisfy; and the
+//! answer back into the call.
 
 use std::fmt::Write;
 use std::pin::Pin;
@@ -8,8 +9,8 @@ use std::task::{Context, Poll, ready};
 use futures_core::Stream;
 use loggia_wire::Extra;
 use loggia_wire::openai::{
-    ChatCompletionRequest, ChunkChoice, FinishReason, FunctionCallDelta, FunctionDefinition, JsonSchemaFormat,
-    ResponseFormat, ToolCallDelta,
+    ChatCompletionRequest, ChunkChoice, FinishReason, FunctionCallDelta, FunctionDefinition,
+    JsonSchemaFormat, ResponseFormat, ToolCallDelta,
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -19,18 +20,25 @@ use super::told::tell;
 use crate::schema::arguments;
 use crate::{BackendError, ChatCall, Chunk, Event, Events, Reply};
 
-/// Starts a chat whose answer is a call: it is asked for held to the calls' schema, and what comes is made into the call.
-pub(crate) async fn started<F>(call: ChatCall, start: impl FnOnce(ChatCall) -> F) -> Result<Reply, BackendError>
+/// Starts a chat whose answer is a call: it is asked for held to the calls' schema, and what comes
+/// is made into the call.
+pub(crate) async fn started<F>(
+    call: ChatCall,
+    start: impl FnOnce(ChatCall) -> F,
+) -> Result<Reply, BackendError>
 where
     F: Future<Output = Result<Reply, BackendError>>,
 {
     let id = Arc::clone(&call.id);
     let request = Arc::new(as_a_schema(&call.request)?);
-    Ok(back_to_a_call(start(ChatCall { request, ..call }).await?, &id))
+    Ok(back_to_a_call(
+        start(ChatCall { request, ..call }).await?,
+        &id,
+    ))
 }
 
-/// The request with the calls described in a system message and the answer held to one of them. It works with every model,
-/// also one whose template knows nothing of tools.
+/// The request with the calls described in a system message and the answer held to one of them. It
+/// works with every model, also one whose template knows nothing of tools.
 fn as_a_schema(request: &ChatCompletionRequest) -> Result<ChatCompletionRequest, BackendError> {
     let functions = request.callable_functions();
     if functions.is_empty() {
@@ -55,7 +63,8 @@ fn as_a_schema(request: &ChatCompletionRequest) -> Result<ChatCompletionRequest,
     Ok(forced)
 }
 
-/// Functions as text, with the form that the schema holds a call to: `{"name": …, "arguments": {…}}`.
+/// Functions as text, with the form that the schema holds a call to: `{"name": …, "arguments":
+/// {…}}`.
 fn describe(functions: &[&FunctionDefinition]) -> String {
     let how = "Call one of these functions. Answer only with a JSON object of its name and its arguments: \
                {\"name\": …, \"arguments\": {…}}.\n";
@@ -67,8 +76,15 @@ pub(super) fn list(functions: &[&FunctionDefinition]) -> String {
     let mut text = String::new();
     for function in functions {
         let description = function.description.as_deref().unwrap_or_default();
-        let parameters = function.parameters.as_ref().map_or_else(|| "{}".to_owned(), Value::to_string);
-        let _ = writeln!(text, "- {}: {description} Arguments, as a JSON schema: {parameters}", function.name);
+        let parameters = function
+            .parameters
+            .as_ref()
+            .map_or_else(|| "{}".to_owned(), Value::to_string);
+        let _ = writeln!(
+            text,
+            "- {}: {description} Arguments, as a JSON schema: {parameters}",
+            function.name
+        );
     }
     text
 }
@@ -82,44 +98,66 @@ fn schema(functions: &[&FunctionDefinition]) -> Value {
 
 /// What each function's call looks like, by a name for [`one_of`].
 pub(super) fn calls(functions: &[&FunctionDefinition]) -> Vec<(String, Value)> {
-    let named = functions.iter().enumerate().map(|(index, function)| (format!("call_{index}"), function));
-    named.map(|(name, function)| (name.clone(), call_schema(function, &format!("/$defs/{name}")))).collect()
+    let named = functions
+        .iter()
+        .enumerate()
+        .map(|(index, function)| (format!("call_{index}"), function));
+    named
+        .map(|(name, function)| {
+            (
+                name.clone(),
+                call_schema(function, &format!("/$defs/{name}")),
+            )
+        })
+        .collect()
 }
 
-/// A schema of several. Where one refers to its own parts each stands under a name, so that references can be led there.
+/// A schema of several. Where one refers to its own parts each stands under a name, so that
+/// references can be led there.
 pub(super) fn one_of(schemas: Vec<(String, Value)>) -> Value {
     if !schemas.iter().any(|(_, schema)| refers(schema)) {
         let schemas: Vec<Value> = schemas.into_iter().map(|(_, schema)| schema).collect();
         return json!({"anyOf": schemas});
     }
-    let references: Vec<Value> = schemas.iter().map(|(name, _)| json!({"$ref": format!("#/$defs/{name}")})).collect();
+    let references: Vec<Value> = schemas
+        .iter()
+        .map(|(name, _)| json!({"$ref": format!("#/$defs/{name}")}))
+        .collect();
     json!({"$defs": Map::from_iter(schemas), "anyOf": references})
 }
 
 fn refers(schema: &Value) -> bool {
     match schema {
-        Value::Object(fields) => fields.iter().any(|(name, value)| name == "$ref" || refers(value)),
+        Value::Object(fields) => fields
+            .iter()
+            .any(|(name, value)| name == "$ref" || refers(value)),
         Value::Array(items) => items.iter().any(refers),
         _ => false,
     }
 }
 
 fn call_schema(function: &FunctionDefinition, place: &str) -> Value {
-    let arguments = moved(&arguments(function), &format!("{place}/properties/arguments"));
+    let arguments = moved(
+        &arguments(function),
+        &format!("{place}/properties/arguments"),
+    );
     json!({"type": "object", "properties": {"name": {"const": function.name}, "arguments": arguments},
         "required": ["name", "arguments"], "additionalProperties": false})
 }
 
-/// A schema that stands within another from now on: its references to itself are led to its new place.
+/// A schema that stands within another from now on: its references to itself are led to its new
+/// place.
 pub(super) fn moved(schema: &Value, place: &str) -> Value {
     match schema {
         Value::Object(fields) => {
-            let fields = fields.iter().map(|(name, value)| match (name.as_str(), value) {
-                ("$ref", Value::String(to)) if to.starts_with('#') => {
-                    (name.clone(), json!(format!("#{place}{}", &to[1..])))
-                }
-                _ => (name.clone(), moved(value, place)),
-            });
+            let fields = fields
+                .iter()
+                .map(|(name, value)| match (name.as_str(), value) {
+                    ("$ref", Value::String(to)) if to.starts_with('#') => {
+                        (name.clone(), json!(format!("#{place}{}", &to[1..])))
+                    }
+                    _ => (name.clone(), moved(value, place)),
+                });
             Value::Object(fields.collect())
         }
         Value::Array(items) => items.iter().map(|item| moved(item, place)).collect(),
@@ -130,8 +168,15 @@ pub(super) fn moved(schema: &Value, place: &str) -> Value {
 /// The reply with its text made into a call.
 fn back_to_a_call(reply: Reply, id: &Arc<str>) -> Reply {
     let call_id = call_id(id);
-    let events = Calls { events: reply.events, text: String::new(), call_id };
-    Reply { served_by: reply.served_by, events: Box::pin(events) }
+    let events = Calls {
+        events: reply.events,
+        text: String::new(),
+        call_id,
+    };
+    Reply {
+        served_by: reply.served_by,
+        events: Box::pin(events),
+    }
 }
 
 pub(super) fn call_id(id: &str) -> String {
@@ -174,7 +219,8 @@ impl Calls {
                 self.finish(choice);
             }
         }
-        let says_something = |choice: &ChunkChoice| !choice.delta.is_empty() || choice.finish_reason.is_some();
+        let says_something =
+            |choice: &ChunkChoice| !choice.delta.is_empty() || choice.finish_reason.is_some();
         chunk.choices.retain(says_something);
         (!chunk.choices.is_empty()).then_some(chunk)
     }
@@ -223,8 +269,7 @@ mod tests {
 
     #[test]
     fn references_within_parameters_still_lead_to_what_they_name() {
-        let parameters =
-            json!({"$defs": {"p": {"type": "string"}}, "properties": {"a": {"$ref": "#/$defs/p"}, "b": {"$ref": "#"}}});
+        let parameters = json!({"$defs": {"p": {"type": "string"}}, "properties": {"a": {"$ref": "#/$defs/p"}, "b": {"$ref": "#"}}});
         let function = |name: &str| -> FunctionDefinition {
             serde_json::from_value(json!({"name": name, "parameters": parameters})).unwrap()
         };
@@ -233,7 +278,10 @@ mod tests {
             let mut references = Vec::new();
             collect(&schema, &mut references);
             for reference in references {
-                assert!(schema.pointer(&reference[1..]).is_some(), "{reference} in {schema}");
+                assert!(
+                    schema.pointer(&reference[1..]).is_some(),
+                    "{reference} in {schema}"
+                );
             }
         }
         assert_eq!(
@@ -245,7 +293,12 @@ mod tests {
     fn collect(value: &Value, references: &mut Vec<String>) {
         match value {
             Value::Object(fields) => {
-                references.extend(fields.get("$ref").and_then(Value::as_str).map(str::to_owned));
+                references.extend(
+                    fields
+                        .get("$ref")
+                        .and_then(Value::as_str)
+                        .map(str::to_owned),
+                );
                 fields.values().for_each(|value| collect(value, references));
             }
             Value::Array(items) => items.iter().for_each(|value| collect(value, references)),

@@ -1,9 +1,11 @@
-//! `functions` and `function_call`, the older form of `tools` and `tool_choice`, as the newer; and calls back as the older.
+//! `functions` and `function_call`, the older form of `tools` and `tool_choice`, as the newer; and
+//! calls back as the older.
 
 use futures_util::StreamExt;
 use loggia_wire::Extra;
 use loggia_wire::openai::{
-    ChatCompletionRequest, ChunkChoice, Content, FinishReason, FunctionName, Message, Role, Tool, ToolCall, ToolChoice,
+    ChatCompletionRequest, ChunkChoice, Content, FinishReason, FunctionName, Message, Role, Tool,
+    ToolCall, ToolChoice,
 };
 use serde_json::Value;
 
@@ -11,35 +13,57 @@ use crate::{BackendError, Event, Reply};
 
 /// Whether a request uses the older form anywhere.
 pub(super) fn is_used(request: &ChatCompletionRequest) -> bool {
-    let in_message = |message: &Message| message.role == Role::Function || message.function_call.is_some();
-    request.functions.is_some() || request.function_call.is_some() || request.messages.iter().any(in_message)
+    let in_message =
+        |message: &Message| message.role == Role::Function || message.function_call.is_some();
+    request.functions.is_some()
+        || request.function_call.is_some()
+        || request.messages.iter().any(in_message)
 }
 
 /// The same request in the newer form.
 pub(super) fn as_tools(request: &ChatCompletionRequest) -> ChatCompletionRequest {
     let mut request = request.clone();
     if let Some(functions) = request.functions.take() {
-        let tool = |function| Tool { kind: "function".to_owned(), function: Some(function), extra: Extra::new() };
-        request.tools.get_or_insert_default().extend(functions.into_iter().map(tool));
+        let tool = |function| Tool {
+            kind: "function".to_owned(),
+            function: Some(function),
+            extra: Extra::new(),
+        };
+        request
+            .tools
+            .get_or_insert_default()
+            .extend(functions.into_iter().map(tool));
     }
     if let Some(choice) = request.function_call.take() {
         request.tool_choice = request.tool_choice.or(tool_choice(&choice));
     }
-    // A result names the function, not the call: it answers the last call before it, where that was of this function. The name stays: where it
-    // was not, or where a client has cut off what came before, the name alone says whose result it is.
+    // A result names the function, not the call: it answers the last call before it, where that was
+    // of this function. The name stays: where it was not, or where a client has cut off what came
+    // before, the name alone says whose result it is.
     let (mut call_id, mut called) = (String::new(), String::new());
     for (index, message) in request.messages.iter_mut().enumerate() {
         if let Some(function) = message.function_call.take() {
             call_id = format!("call_{index}");
             called.clone_from(&function.name);
-            let call = ToolCall { id: call_id.clone(), kind: "function".to_owned(), function, extra: Extra::new() };
+            let call = ToolCall {
+                id: call_id.clone(),
+                kind: "function".to_owned(),
+                function,
+                extra: Extra::new(),
+            };
             message.tool_calls.get_or_insert_default().push(call);
         }
         if message.role == Role::Function {
             message.role = Role::Tool;
             let answers = message.name.as_deref() == Some(&called);
-            message.tool_call_id = Some(if answers { call_id.clone() } else { format!("call_{index}") });
-            message.content.get_or_insert_with(|| Content::Text(String::new()));
+            message.tool_call_id = Some(if answers {
+                call_id.clone()
+            } else {
+                format!("call_{index}")
+            });
+            message
+                .content
+                .get_or_insert_with(|| Content::Text(String::new()));
         }
     }
     request
@@ -51,7 +75,9 @@ fn tool_choice(choice: &Value) -> Option<ToolChoice> {
         Some(_) => Some(ToolChoice::Auto),
         None => {
             let name = choice.get("name").and_then(Value::as_str)?;
-            Some(ToolChoice::Function(FunctionName { name: name.to_owned() }))
+            Some(ToolChoice::Function(FunctionName {
+                name: name.to_owned(),
+            }))
         }
     }
 }
@@ -59,20 +85,36 @@ fn tool_choice(choice: &Value) -> Option<ToolChoice> {
 /// The reply with its first call in the older form, which knows only one.
 pub(super) fn back_to_a_function(reply: Reply) -> Reply {
     let events = reply.events.map(|event| event.map(with_function)).boxed();
-    Reply { served_by: reply.served_by, events }
+    Reply {
+        served_by: reply.served_by,
+        events,
+    }
 }
 
 /// A refusal of the newer form about what the client wrote in the older one.
 pub(super) fn in_older_words(refusal: BackendError) -> BackendError {
-    let BackendError::InvalidRequest { message, param: Some(newer), code } = refusal else { return refusal };
-    let schema = newer.strip_prefix("tools[").and_then(|rest| rest.split_once("].function."));
+    let BackendError::InvalidRequest {
+        message,
+        param: Some(newer),
+        code,
+    } = refusal
+    else {
+        return refusal;
+    };
+    let schema = newer
+        .strip_prefix("tools[")
+        .and_then(|rest| rest.split_once("].function."));
     let older = match schema {
         Some((which, within)) => format!("functions[{which}].{within}"),
         None if newer == "tool_choice" => "function_call".to_owned(),
         None => newer.clone(),
     };
     let message = message.replace(&format!("'{newer}'"), &format!("'{older}'"));
-    BackendError::InvalidRequest { message, param: Some(older), code }
+    BackendError::InvalidRequest {
+        message,
+        param: Some(older),
+        code,
+    }
 }
 
 fn with_function(mut event: Event) -> Event {
@@ -86,7 +128,10 @@ fn with_function(mut event: Event) -> Event {
 
 fn first_call_as_function(choice: &mut ChunkChoice) {
     if let Some(calls) = choice.delta.tool_calls.take() {
-        choice.delta.function_call = calls.into_iter().find(|call| call.index == 0).and_then(|call| call.function);
+        choice.delta.function_call = calls
+            .into_iter()
+            .find(|call| call.index == 0)
+            .and_then(|call| call.function);
     }
     if choice.finish_reason == Some(FinishReason::ToolCalls) {
         choice.finish_reason = Some(FinishReason::FunctionCall);
@@ -105,11 +150,22 @@ mod tests {
             ("response_format", "response_format"),
         ] {
             let message = format!("Invalid schema for '{newer}': no.");
-            let refusal = BackendError::InvalidRequest { message, param: Some(newer.to_owned()), code: None };
-            let BackendError::InvalidRequest { message, param, .. } = in_older_words(refusal) else {
+            let refusal = BackendError::InvalidRequest {
+                message,
+                param: Some(newer.to_owned()),
+                code: None,
+            };
+            let BackendError::InvalidRequest { message, param, .. } = in_older_words(refusal)
+            else {
                 panic!("another")
             };
-            assert_eq!((message, param), (format!("Invalid schema for '{older}': no."), Some(older.to_owned())));
+            assert_eq!(
+                (message, param),
+                (
+                    format!("Invalid schema for '{older}': no."),
+                    Some(older.to_owned())
+                )
+            );
         }
     }
 }

@@ -1,7 +1,9 @@
-//! Calls that a model writes between tags in its text (`told.rs` says how), for an engine that knows nothing of them.
+//! Calls that a model writes between tags in its text (`told.rs` says how), for an engine that
+//! knows nothing of them.
 //!
-//! A piece of text that may hold the beginning of a tag is held back until it is known whether it does. What is no call of a function
-//! that is offered is the text it was: nothing here guarantees that a model writes calls well.
+//! A piece of text that may hold the beginning of a tag is held back until it is known whether it
+//! does. What is no call of a function that is offered is the text it was: nothing here guarantees
+//! that a model writes calls well.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,7 +11,9 @@ use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
 use loggia_wire::Extra;
-use loggia_wire::openai::{ChatCompletionRequest, ChunkChoice, Delta, FinishReason, FunctionCallDelta, ToolCallDelta};
+use loggia_wire::openai::{
+    ChatCompletionRequest, ChunkChoice, Delta, FinishReason, FunctionCallDelta, ToolCallDelta,
+};
 use serde_json::Value;
 
 use super::forced_call::{Call, call_id};
@@ -30,10 +34,15 @@ pub(crate) fn as_text(request: &ChatCompletionRequest) -> ChatCompletionRequest 
     }
 }
 
-/// The reply to such a request, of one choice, with the calls in its text made into calls. `asked` is what the client asked.
+/// The reply to such a request, of one choice, with the calls in its text made into calls. `asked`
+/// is what the client asked.
 pub(crate) fn back(reply: Reply, asked: &ChatCompletionRequest, id: &Arc<str>) -> Reply {
     let reader = Reader {
-        names: asked.callable_functions().iter().map(|function| function.name.clone()).collect(),
+        names: asked
+            .callable_functions()
+            .iter()
+            .map(|function| function.name.clone())
+            .collect(),
         single_call: asked.parallel_tool_calls == Some(false),
         call_id: call_id(id),
         held: Vec::new(),
@@ -41,7 +50,13 @@ pub(crate) fn back(reply: Reply, asked: &ChatCompletionRequest, id: &Arc<str>) -
         after_call: false,
         calls: 0,
     };
-    Reply { served_by: reply.served_by, events: Box::pin(Marked { events: reply.events, reader }) }
+    Reply {
+        served_by: reply.served_by,
+        events: Box::pin(Marked {
+            events: reply.events,
+            reader,
+        }),
+    }
 }
 
 struct Marked {
@@ -76,7 +91,8 @@ struct Reader {
     held: Vec<ChunkChoice>,
     /// What follows a tag.
     call: Option<Body>,
-    /// Whether a call has ended and no text followed: spaces are nobody's then, and so is what ends the call.
+    /// Whether a call has ended and no text followed: spaces are nobody's then, and so is what ends
+    /// the call.
     after_call: bool,
     calls: u32,
 }
@@ -93,7 +109,12 @@ impl Reader {
 
     fn read(&mut self, mut choice: ChunkChoice, out: &mut Option<ChunkChoice>) {
         let finish = choice.finish_reason.take();
-        if choice.delta.content.as_ref().is_some_and(|text| !text.is_empty()) {
+        if choice
+            .delta
+            .content
+            .as_ref()
+            .is_some_and(|text| !text.is_empty())
+        {
             self.text(choice, out);
         } else if !choice.delta.is_empty() || choice.logprobs.is_some() {
             add(out, choice);
@@ -102,7 +123,11 @@ impl Reader {
         self.end(out);
         let end = out.get_or_insert_with(|| ChunkChoice::delta(0, Delta::default()));
         let called = finish == FinishReason::Stop && self.calls > 0;
-        end.finish_reason = Some(if called { FinishReason::ToolCalls } else { finish });
+        end.finish_reason = Some(if called {
+            FinishReason::ToolCalls
+        } else {
+            finish
+        });
     }
 
     /// Reads a piece of text together with what is held.
@@ -121,13 +146,19 @@ impl Reader {
             self.call = Some(Body::default());
             self.inside(&text[start + OPEN.len()..], out);
         } else {
-            let possible = (1..OPEN.len()).rev().find(|&length| text.ends_with(&OPEN[..length])).unwrap_or(0);
+            let possible = (1..OPEN.len())
+                .rev()
+                .find(|&length| text.ends_with(&OPEN[..length]))
+                .unwrap_or(0);
             self.release_whole(text.len() - possible, out);
         }
     }
 
     fn held_text(&self) -> String {
-        self.held.iter().filter_map(|held| held.delta.content.as_deref()).collect()
+        self.held
+            .iter()
+            .filter_map(|held| held.delta.content.as_deref())
+            .collect()
     }
 
     /// What stands between calls is nobody's; says whether more of it may come.
@@ -209,7 +240,10 @@ impl Reader {
     }
 
     fn is_call(&self) -> bool {
-        self.call.as_ref().and_then(Body::call).is_some_and(|call| self.names.contains(&call.name))
+        self.call
+            .as_ref()
+            .and_then(Body::call)
+            .is_some_and(|call| self.names.contains(&call.name))
     }
 
     fn made(&mut self, out: &mut Option<ChunkChoice>) {
@@ -222,7 +256,11 @@ impl Reader {
         let index = self.calls;
         self.calls += 1;
         let arguments = Some(call.arguments.get().to_owned());
-        let function = FunctionCallDelta { name: Some(call.name), arguments, extra: Extra::new() };
+        let function = FunctionCallDelta {
+            name: Some(call.name),
+            arguments,
+            extra: Extra::new(),
+        };
         let call = ToolCallDelta {
             index,
             id: Some(format!("{}_{index}", self.call_id)),
@@ -230,13 +268,25 @@ impl Reader {
             function: Some(function),
             extra: Extra::new(),
         };
-        add(out, ChunkChoice::delta(0, Delta { tool_calls: Some(vec![call]), ..Delta::default() }));
+        add(
+            out,
+            ChunkChoice::delta(
+                0,
+                Delta {
+                    tool_calls: Some(vec![call]),
+                    ..Delta::default()
+                },
+            ),
+        );
     }
 
     /// What was taken for a call is none.
     fn is_text(&mut self, out: &mut Option<ChunkChoice>) {
         if let Some(body) = self.call.take() {
-            add(out, ChunkChoice::delta(0, Delta::content(format!("{OPEN}{}", body.text))));
+            add(
+                out,
+                ChunkChoice::delta(0, Delta::content(format!("{OPEN}{}", body.text))),
+            );
         }
     }
 
@@ -253,7 +303,13 @@ fn add(out: &mut Option<ChunkChoice>, more: ChunkChoice) {
         *out = Some(more);
         return;
     };
-    let Delta { content, reasoning_content, reasoning, tool_calls, .. } = more.delta;
+    let Delta {
+        content,
+        reasoning_content,
+        reasoning,
+        tool_calls,
+        ..
+    } = more.delta;
     let joined = [
         (&mut out.delta.content, content),
         (&mut out.delta.reasoning_content, reasoning_content),
@@ -268,7 +324,10 @@ fn add(out: &mut Option<ChunkChoice>, more: ChunkChoice) {
         out.delta.tool_calls.get_or_insert_default().extend(calls);
     }
     match (&mut out.logprobs, more.logprobs) {
-        (Some(all), Some(more)) => all.content.get_or_insert_default().extend(more.content.unwrap_or_default()),
+        (Some(all), Some(more)) => all
+            .content
+            .get_or_insert_default()
+            .extend(more.content.unwrap_or_default()),
         (none @ None, more) => *none = more,
         (Some(_), None) => {}
     }
@@ -316,7 +375,9 @@ impl Body {
     /// The call, where it is one: a name, and arguments that are an object.
     fn call(&self) -> Option<Call<'_>> {
         let call: Call<'_> = serde_json::from_str(&self.text).ok()?;
-        serde_json::from_str::<Value>(call.arguments.get()).ok().filter(Value::is_object)?;
+        serde_json::from_str::<Value>(call.arguments.get())
+            .ok()
+            .filter(Value::is_object)?;
         Some(call)
     }
 }

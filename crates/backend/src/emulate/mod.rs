@@ -1,8 +1,11 @@
-//! A backend around a backend that does what the inner one cannot, with more work for the same result: several choices, and several
-//! prompts, as calls side by side, a call that must be made as an answer held to a schema. Ollama itself uses the latter, and `call_or_answer.rs`, where its own calls fail.
+//! A backend around a backend that does what the inner one cannot, with more work for the same
+//! result: several choices, and several prompts, as calls side by side, a call that must be made as
+//! an answer held to a schema. Ollama itself uses the latter, and `call_or_answer.rs`, where its
+//! own calls fail.
 //!
-//! For models whose template knows nothing of tools, `told.rs` says which there are, `marked.rs` reads the calls that come of it, and
-//! `earlier.rs` shows them those that were made: the embedded engine and Ollama use them.
+//! For models whose template knows nothing of tools, `told.rs` says which there are, `marked.rs`
+//! reads the calls that come of it, and `earlier.rs` shows them those that were made: the embedded
+//! engine and Ollama use them.
 
 mod call_or_answer;
 pub(crate) mod calling;
@@ -26,8 +29,8 @@ use loggia_wire::openai::ChatCompletionRequest;
 use crate::passed_on::passed_on;
 use crate::{Abilities, Ability, Backend, BackendError, ChatCall, CompletionCall, Reply};
 
-/// Adds `n`, `tool_choice` and the older `functions` to a backend that lacks them; and to its completions several prompts, `best_of` and
-/// `echo`.
+/// Adds `n`, `tool_choice` and the older `functions` to a backend that lacks them; and to its
+/// completions several prompts, `best_of` and `echo`.
 #[derive(Clone)]
 pub struct Emulate {
     inner: Arc<dyn Backend>,
@@ -60,7 +63,9 @@ impl Emulate {
         if !in_older_words {
             return reply;
         }
-        reply.map(legacy::back_to_a_function).map_err(legacy::in_older_words)
+        reply
+            .map(legacy::back_to_a_function)
+            .map_err(legacy::in_older_words)
     }
 
     async fn start_newer(&self, call: ChatCall, can: &Abilities) -> Result<Reply, BackendError> {
@@ -76,32 +81,56 @@ fn asks_for_nothing(request: &ChatCompletionRequest) -> bool {
     request.choices() == 1 && !request.must_call() && !legacy::is_used(request)
 }
 
-/// The call for one of several choices: with an id of its own, for the ids of tool calls, and a seed of its own, without which
-/// all choices would be the same.
+/// The call for one of several choices: with an id of its own, for the ids of tool calls, and a
+/// seed of its own, without which all choices would be the same.
 fn nth(call: &ChatCall, index: usize) -> ChatCall {
     let mut request = ChatCompletionRequest::clone(&call.request);
     request.n = None;
-    request.seed = request.seed.map(|seed| seed.wrapping_add(i64::try_from(index).unwrap_or_default()));
-    ChatCall { id: format!("{}-{index}", call.id).into(), request: Arc::new(request), ..call.clone() }
+    request.seed = request
+        .seed
+        .map(|seed| seed.wrapping_add(i64::try_from(index).unwrap_or_default()));
+    ChatCall {
+        id: format!("{}-{index}", call.id).into(),
+        request: Arc::new(request),
+        ..call.clone()
+    }
 }
 
 impl Backend for Emulate {
-    fn abilities<'a>(&'a self, model: &'a str) -> BoxFuture<'a, Result<Arc<Abilities>, BackendError>> {
+    fn abilities<'a>(
+        &'a self,
+        model: &'a str,
+    ) -> BoxFuture<'a, Result<Arc<Abilities>, BackendError>> {
         Box::pin(async move {
             let inner = self.inner.abilities(model).await?;
-            let mut can = inner.can.with(Ability::SeveralChoices).with(Ability::SeveralPrompts).with(Ability::Echo);
+            let mut can = inner
+                .can
+                .with(Ability::SeveralChoices)
+                .with(Ability::SeveralPrompts)
+                .with(Ability::Echo);
             if can.has(Ability::Logprobs) {
                 can = can.with(Ability::BestOf);
             }
             if can.has(Ability::JsonSchema) {
                 can = can.with(Ability::ToolChoice);
             }
-            Ok(if can == inner.can { inner } else { Arc::new(Abilities { can, ..Abilities::clone(&inner) }) })
+            Ok(if can == inner.can {
+                inner
+            } else {
+                Arc::new(Abilities {
+                    can,
+                    ..Abilities::clone(&inner)
+                })
+            })
         })
     }
 
     fn chat(&self, call: ChatCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
-        if asks_for_nothing(&call.request) { self.inner.chat(call) } else { Box::pin(self.start(call)) }
+        if asks_for_nothing(&call.request) {
+            self.inner.chat(call)
+        } else {
+            Box::pin(self.start(call))
+        }
     }
 
     fn complete(&self, call: CompletionCall) -> BoxFuture<'_, Result<Reply, BackendError>> {

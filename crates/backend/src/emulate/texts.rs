@@ -1,5 +1,5 @@
-//! Completions of several prompts, several choices of each, the best of several, with the prompt before them: as calls for one prompt
-//! each, a few of them at a time.
+//! Completions of several prompts, several choices of each, the best of several, with the prompt
+//! before them: as calls for one prompt each, a few of them at a time.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -12,14 +12,17 @@ use futures_util::future::try_join_all;
 use futures_util::{StreamExt, stream};
 use loggia_wire::Extra;
 use loggia_wire::openai::{
-    ChunkChoice, CompletionRequest, CompletionUsage, Delta, Logprobs, OnePrompt, Prompt, TokenLogprob,
+    ChunkChoice, CompletionRequest, CompletionUsage, Delta, Logprobs, OnePrompt, Prompt,
+    TokenLogprob,
 };
 
 use super::choices;
-use crate::{Abilities, Ability, Backend, BackendError, Chunk, CompletionCall, Event, Reply, ServedBy};
+use crate::{
+    Abilities, Ability, Backend, BackendError, Chunk, CompletionCall, Event, Reply, ServedBy,
+};
 
-/// How many texts are under way at once, or those of one prompt where they are more. An engine works on a few at a time anyway, and others
-/// wait for it too.
+/// How many texts are under way at once, or those of one prompt where they are more. An engine
+/// works on a few at a time anyway, and others wait for it too.
 const SIDE_BY_SIDE: usize = 4;
 
 /// Whether the backend can do all that is asked in one call.
@@ -37,21 +40,27 @@ enum Echo {
     Backend,
     /// It is put there here, as it was sent.
     Here,
-    /// The same, and the backend is asked for it in a call of its own for each prompt: what is said of the prompt's tokens must have no part in which
-    /// text is the best.
+    /// The same, and the backend is asked for it in a call of its own for each prompt: what is said
+    /// of the prompt's tokens must have no part in which text is the best.
     Apart,
 }
 
 impl Echo {
     fn of(request: &CompletionRequest, can: &Abilities) -> Result<Self, BackendError> {
         let best = request.candidates() > request.choices();
-        let is_more_than_text = request.logprobs.is_some() || request.prompt.as_ref().is_some_and(Prompt::is_tokens);
-        match (request.echoes() && (best || !can.has(Ability::Echo)), best && is_more_than_text) {
+        let is_more_than_text =
+            request.logprobs.is_some() || request.prompt.as_ref().is_some_and(Prompt::is_tokens);
+        match (
+            request.echoes() && (best || !can.has(Ability::Echo)),
+            best && is_more_than_text,
+        ) {
             (false, _) => Ok(Self::Backend),
             (true, false) => Ok(Self::Here),
             (true, true) if can.has(Ability::PromptLogprobs) => Ok(Self::Apart),
             (true, true) => Err(BackendError::InvalidRequest {
-                message: "'best_of' together with 'echo' is supported for text without 'logprobs' only.".to_owned(),
+                message:
+                    "'best_of' together with 'echo' is supported for text without 'logprobs' only."
+                        .to_owned(),
                 param: Some("best_of".to_owned()),
                 code: Some("unsupported_parameter".to_owned()),
             }),
@@ -81,7 +90,9 @@ pub(super) async fn start(
     let at_once = at_once(request, can);
     let later = parts.split_off(parts.len().min(at_once));
     let first = try_join_all(parts.into_iter().map(|part| begin(Arc::clone(inner), part))).await?;
-    let Some((_, served_by)) = first.first() else { return Err(BackendError::Unfinished) };
+    let Some((_, served_by)) = first.first() else {
+        return Err(BackendError::Unfinished);
+    };
     let served_by = served_by.clone();
     let inner = Arc::clone(inner);
     let under_way = stream::iter(first.into_iter().map(|(events, _)| events));
@@ -94,12 +105,19 @@ pub(super) async fn start(
         events.flatten().boxed()
     });
     let events = under_way.chain(to_begin).flatten_unordered(at_once).boxed();
-    Ok(Reply { served_by, events: Box::pin(Texts::new(events, request, echo, best)) })
+    Ok(Reply {
+        served_by,
+        events: Box::pin(Texts::new(events, request, echo, best)),
+    })
 }
 
 /// How many calls at once: fewer where each is for several texts.
 fn at_once(request: &CompletionRequest, can: &Abilities) -> usize {
-    let texts = if can.has(Ability::SeveralChoices) { request.candidates() } else { 1 };
+    let texts = if can.has(Ability::SeveralChoices) {
+        request.candidates()
+    } else {
+        1
+    };
     (SIDE_BY_SIDE / texts).max(1)
 }
 
@@ -107,37 +125,56 @@ fn at_once(request: &CompletionRequest, can: &Abilities) -> usize {
 type OfPrompt = BoxStream<'static, (usize, Result<Event, BackendError>)>;
 
 async fn begin(inner: Arc<dyn Backend>, part: Part) -> Result<(OfPrompt, ServedBy), BackendError> {
-    let Part { prompt, first, call } = part;
+    let Part {
+        prompt,
+        first,
+        call,
+    } = part;
     let reply = inner.complete(call).await?;
-    let events = reply.events.map(move |event| (prompt, event.map(|event| moved(event, first))));
+    let events = reply
+        .events
+        .map(move |event| (prompt, event.map(|event| moved(event, first))));
     Ok((events.boxed(), reply.served_by))
 }
 
 /// The same event with its choices numbered among those of all prompts.
 fn moved(mut event: Event, first: u32) -> Event {
     if let Event::Chunk(chunk) = &mut event {
-        chunk.choices.iter_mut().for_each(|choice| choice.index = choice.index.saturating_add(first));
+        chunk
+            .choices
+            .iter_mut()
+            .for_each(|choice| choice.index = choice.index.saturating_add(first));
     }
     event
 }
 
-/// A call for each prompt, or for each text of it where the backend makes one at a time: with a seed of its own then, without which all
-/// would be the same. After those of all prompts come the calls for the prompts themselves, where there are such.
+/// A call for each prompt, or for each text of it where the backend makes one at a time: with a
+/// seed of its own then, without which all would be the same. After those of all prompts come the
+/// calls for the prompts themselves, where there are such.
 fn parts(call: &CompletionCall, can: &Abilities, echo: Echo) -> Vec<Part> {
     let candidates = call.request.candidates();
-    let (calls, texts) = if can.has(Ability::SeveralChoices) { (1, candidates) } else { (candidates, 1) };
+    let (calls, texts) = if can.has(Ability::SeveralChoices) {
+        (1, candidates)
+    } else {
+        (candidates, 1)
+    };
     let empty = Prompt::Text(String::new());
     let prompt = call.request.prompt.as_ref().unwrap_or(&empty);
     let of_prompt = |(prompt, one): (usize, OnePrompt<'_>)| -> Vec<Part> {
         let of_call = |number: usize| {
-            let mut request = CompletionRequest { prompt: Some(one.into()), ..without_prompt(call) };
+            let mut request = CompletionRequest {
+                prompt: Some(one.into()),
+                ..without_prompt(call)
+            };
             request.n = (texts > 1).then(|| i64::try_from(texts).unwrap_or(i64::MAX));
             request.best_of = None;
             request.echo = request.echo.filter(|_| echo == Echo::Backend);
             if candidates > call.request.choices() {
                 request.logprobs = Some(request.logprobs.unwrap_or(0));
             }
-            request.seed = request.seed.map(|seed| seed.wrapping_add(i64::try_from(number).unwrap_or_default()));
+            request.seed = request
+                .seed
+                .map(|seed| seed.wrapping_add(i64::try_from(number).unwrap_or_default()));
             Part::new(call, prompt, prompt * candidates + number, request)
         };
         (0..calls).map(of_call).collect()
@@ -151,10 +188,24 @@ fn parts(call: &CompletionCall, can: &Abilities, echo: Echo) -> Vec<Part> {
             best_of: None,
             ..without_prompt(call)
         };
-        Part::new(call, prompt, call.request.prompts() * candidates + prompt, request)
+        Part::new(
+            call,
+            prompt,
+            call.request.prompts() * candidates + prompt,
+            request,
+        )
     };
-    let apart = prompt.each().enumerate().filter(|_| echo == Echo::Apart).map(scored);
-    prompt.each().enumerate().flat_map(of_prompt).chain(apart).collect()
+    let apart = prompt
+        .each()
+        .enumerate()
+        .filter(|_| echo == Echo::Apart)
+        .map(scored);
+    prompt
+        .each()
+        .enumerate()
+        .flat_map(of_prompt)
+        .chain(apart)
+        .collect()
 }
 
 impl Part {
@@ -162,7 +213,15 @@ impl Part {
     fn new(call: &CompletionCall, prompt: usize, first: usize, request: CompletionRequest) -> Self {
         let id = format!("{}-{first}", call.id).into();
         let first = u32::try_from(first).unwrap_or(u32::MAX);
-        Self { prompt, first, call: CompletionCall { id, request: Arc::new(request), ..call.clone() } }
+        Self {
+            prompt,
+            first,
+            call: CompletionCall {
+                id,
+                request: Arc::new(request),
+                ..call.clone()
+            },
+        }
     }
 }
 
@@ -182,7 +241,8 @@ fn without_prompt(call: &CompletionCall) -> CompletionRequest {
     }
 }
 
-/// The texts of all prompts as one answer: their prompts before them, the best of them where that is asked for, the usage of all at the end.
+/// The texts of all prompts as one answer: their prompts before them, the best of them where that
+/// is asked for, the usage of all at the end.
 struct Texts {
     events: OfPrompt,
     /// What is still to be said before each text.
@@ -197,32 +257,51 @@ struct Texts {
 impl Texts {
     fn new(events: OfPrompt, request: &CompletionRequest, echo: Echo, best: bool) -> Self {
         let (prompts, candidates) = (request.prompts(), request.candidates());
-        let texts = request.prompt.iter().filter(|_| echo == Echo::Here).flat_map(Prompt::each);
+        let texts = request
+            .prompt
+            .iter()
+            .filter(|_| echo == Echo::Here)
+            .flat_map(Prompt::each);
         let before = texts.flat_map(|prompt| match prompt {
             OnePrompt::Text(text) => vec![Some(text.to_owned()); candidates],
             OnePrompt::Tokens(_) => vec![None; candidates],
         });
         let best = best.then(|| Best {
-            made: (0..prompts * candidates).map(|_| Candidate::default()).collect(),
+            made: (0..prompts * candidates)
+                .map(|_| Candidate::default())
+                .collect(),
             prompts: (0..prompts).map(|_| Candidate::default()).collect(),
             of_prompt: candidates,
             wanted: request.choices(),
             shows_logprobs: request.logprobs.is_some(),
         });
         let (usage, ready) = (vec![None; prompts], VecDeque::new());
-        Self { events, echo: before.collect(), best, usage, ready, ended: false }
+        Self {
+            events,
+            echo: before.collect(),
+            best,
+            usage,
+            ready,
+            ended: false,
+        }
     }
 
     fn chunk(&mut self, mut chunk: Chunk) {
         for choice in &mut chunk.choices {
-            let echo = self.echo.get_mut(choice.index as usize).and_then(Option::take);
+            let echo = self
+                .echo
+                .get_mut(choice.index as usize)
+                .and_then(Option::take);
             if let Some(mut text) = echo {
                 text.push_str(choice.delta.content.as_deref().unwrap_or_default());
                 choice.delta.content = Some(text);
             }
         }
         match &mut self.best {
-            Some(best) => chunk.choices.into_iter().for_each(|choice| best.add(choice)),
+            Some(best) => chunk
+                .choices
+                .into_iter()
+                .for_each(|choice| best.add(choice)),
             None => self.ready.push_back(Event::Chunk(chunk)),
         }
     }
@@ -231,7 +310,8 @@ impl Texts {
     fn end(&mut self) {
         self.ended = true;
         if let Some(best) = self.best.take() {
-            self.ready.extend(best.chosen().map(|choice| Event::Chunk(Chunk::of(choice))));
+            self.ready
+                .extend(best.chosen().map(|choice| Event::Chunk(Chunk::of(choice))));
         }
         let usage = self.usage.drain(..).flatten().reduce(together);
         self.ready.extend(usage.map(Event::Usage));
@@ -273,7 +353,8 @@ impl Stream for Texts {
 fn together(one: CompletionUsage, other: CompletionUsage) -> CompletionUsage {
     let sum = CompletionUsage::new(
         one.prompt_tokens.saturating_add(other.prompt_tokens),
-        one.completion_tokens.saturating_add(other.completion_tokens),
+        one.completion_tokens
+            .saturating_add(other.completion_tokens),
     );
     let details = match (one.prompt_tokens_details, other.prompt_tokens_details) {
         (Some(mut one), Some(other)) => {
@@ -282,7 +363,10 @@ fn together(one: CompletionUsage, other: CompletionUsage) -> CompletionUsage {
         }
         (one, other) => one.or(other),
     };
-    CompletionUsage { prompt_tokens_details: details, ..sum }
+    CompletionUsage {
+        prompt_tokens_details: details,
+        ..sum
+    }
 }
 
 /// The texts of which the best are given.
@@ -305,25 +389,64 @@ struct Candidate {
 
 impl Best {
     fn add(&mut self, more: ChunkChoice) {
-        let Some(candidate) = self.made.iter_mut().chain(&mut self.prompts).nth(more.index as usize) else { return };
-        let ChunkChoice { index, delta, logprobs, finish_reason, extra } = more;
-        candidate.logprobs.extend(logprobs.and_then(|logprobs| logprobs.content).unwrap_or_default());
-        let all = candidate.choice.get_or_insert_with(|| ChunkChoice::delta(index, Delta::default()));
-        all.delta.content.get_or_insert_default().push_str(delta.content.as_deref().unwrap_or_default());
+        let Some(candidate) = self
+            .made
+            .iter_mut()
+            .chain(&mut self.prompts)
+            .nth(more.index as usize)
+        else {
+            return;
+        };
+        let ChunkChoice {
+            index,
+            delta,
+            logprobs,
+            finish_reason,
+            extra,
+        } = more;
+        candidate.logprobs.extend(
+            logprobs
+                .and_then(|logprobs| logprobs.content)
+                .unwrap_or_default(),
+        );
+        let all = candidate
+            .choice
+            .get_or_insert_with(|| ChunkChoice::delta(index, Delta::default()));
+        all.delta
+            .content
+            .get_or_insert_default()
+            .push_str(delta.content.as_deref().unwrap_or_default());
         all.finish_reason = all.finish_reason.or(finish_reason);
         all.extra.extend(extra);
     }
 
     /// The best of each prompt, the best first.
     fn chosen(self) -> impl Iterator<Item = ChunkChoice> {
-        let Self { mut made, prompts, of_prompt, wanted, shows_logprobs } = self;
-        made.chunks_mut(of_prompt).for_each(|made| made.sort_by(|one, other| other.score().total_cmp(&one.score())));
-        let chosen = made.into_iter().enumerate().filter(move |(at, _)| at % of_prompt < wanted);
+        let Self {
+            mut made,
+            prompts,
+            of_prompt,
+            wanted,
+            shows_logprobs,
+        } = self;
+        made.chunks_mut(of_prompt)
+            .for_each(|made| made.sort_by(|one, other| other.score().total_cmp(&one.score())));
+        let chosen = made
+            .into_iter()
+            .enumerate()
+            .filter(move |(at, _)| at % of_prompt < wanted);
         chosen.zip(0..).filter_map(move |((at, candidate), index)| {
             let Candidate { choice, logprobs } = candidate.after(prompts.get(at / of_prompt)?);
-            let logprobs =
-                shows_logprobs.then(|| Logprobs { content: Some(logprobs), refusal: None, extra: Extra::new() });
-            Some(ChunkChoice { index, logprobs, ..choice? })
+            let logprobs = shows_logprobs.then(|| Logprobs {
+                content: Some(logprobs),
+                refusal: None,
+                extra: Extra::new(),
+            });
+            Some(ChunkChoice {
+                index,
+                logprobs,
+                ..choice?
+            })
         })
     }
 }
@@ -332,9 +455,16 @@ impl Candidate {
     /// The same with its prompt before it.
     fn after(mut self, prompt: &Self) -> Self {
         self.logprobs.splice(0..0, prompt.logprobs.iter().cloned());
-        let text = prompt.choice.as_ref().and_then(|choice| choice.delta.content.as_deref());
+        let text = prompt
+            .choice
+            .as_ref()
+            .and_then(|choice| choice.delta.content.as_deref());
         if let (Some(text), Some(choice)) = (text, &mut self.choice) {
-            choice.delta.content.get_or_insert_default().insert_str(0, text);
+            choice
+                .delta
+                .content
+                .get_or_insert_default()
+                .insert_str(0, text);
         }
         self
     }
@@ -342,8 +472,15 @@ impl Candidate {
     /// The mean of its tokens' log-probabilities; one without any is the last.
     fn score(&self) -> f64 {
         let sum: f64 = self.logprobs.iter().map(|token| token.logprob).sum();
-        #[expect(clippy::cast_precision_loss, reason = "an answer has fewer tokens than an f64 holds exactly")]
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "an answer has fewer tokens than an f64 holds exactly"
+        )]
         let count = self.logprobs.len() as f64;
-        if count > 0.0 { sum / count } else { f64::NEG_INFINITY }
+        if count > 0.0 {
+            sum / count
+        } else {
+            f64::NEG_INFINITY
+        }
     }
 }

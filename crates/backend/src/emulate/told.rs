@@ -1,6 +1,8 @@
-//! Calls of a model whose template knows nothing of tools: the functions are told to it in the system message, and it writes a call between tags.
+//! Calls of a model whose template knows nothing of tools: the functions are told to it in the
+//! system message, and it writes a call between tags.
 //!
-//! What is told here, [`marked`](super::marked) reads back from an engine's text; the embedded engine has a reader and a grammar of its own for it.
+//! What is told here, [`marked`](super::marked) reads back from an engine's text; the embedded
+//! engine has a reader and a grammar of its own for it.
 
 use loggia_wire::openai::{ChatCompletionRequest, Content, FunctionDefinition, Message, Role};
 
@@ -16,10 +18,14 @@ pub(super) const CLOSE: &str = "</tool_call>";
 /// A call as the model is told to write it.
 pub fn written(name: &str, arguments: &str) -> String {
     let arguments = arguments::as_object(arguments);
-    format!("{OPEN}{{\"name\": {}, \"arguments\": {arguments}}}{CLOSE}", serde_json::Value::from(name))
+    format!(
+        "{OPEN}{{\"name\": {}, \"arguments\": {arguments}}}{CLOSE}",
+        serde_json::Value::from(name)
+    )
 }
 
-/// The messages with the functions that a request lets the model call, told in the system message; as they are, where there are none.
+/// The messages with the functions that a request lets the model call, told in the system message;
+/// as they are, where there are none.
 pub fn told(request: &ChatCompletionRequest) -> Vec<Message> {
     let functions = request.callable_functions();
     let mut messages = request.messages.clone();
@@ -30,14 +36,21 @@ pub fn told(request: &ChatCompletionRequest) -> Vec<Message> {
 }
 
 fn text(functions: &[&FunctionDefinition], request: &ChatCompletionRequest) -> String {
-    let may =
-        if request.must_call() { "You must now call one of these functions" } else { "You can call these functions" };
+    let may = if request.must_call() {
+        "You must now call one of these functions"
+    } else {
+        "You can call these functions"
+    };
     let several = if request.parallel_tool_calls == Some(false) {
         "Call one function at a time."
     } else {
         "Several calls stand one after another."
     };
-    let otherwise = if request.must_call() { "" } else { " Where no call is needed, answer as usual." };
+    let otherwise = if request.must_call() {
+        ""
+    } else {
+        " Where no call is needed, answer as usual."
+    };
     format!(
         "{may}:\n{}To call one, write a JSON object of its name and its arguments between tags, and nothing after it: \
          {OPEN}{{\"name\": …, \"arguments\": {{…}}}}{CLOSE}. {several} The next message brings the result.{otherwise}",
@@ -49,7 +62,11 @@ fn text(functions: &[&FunctionDefinition], request: &ChatCompletionRequest) -> S
 pub(super) fn tell(messages: &mut Vec<Message>, text: &str) {
     match messages.first_mut() {
         Some(first) if matches!(first.role, Role::System | Role::Developer) => {
-            let said = first.content.as_ref().map(|content| content.joined_text().into_owned()).unwrap_or_default();
+            let said = first
+                .content
+                .as_ref()
+                .map(|content| content.joined_text().into_owned())
+                .unwrap_or_default();
             first.content = Some(Content::Text(format!("{said}\n\n{text}")));
         }
         _ => messages.insert(0, Message::text(Role::System, text)),
@@ -65,28 +82,55 @@ mod tests {
     fn said(fields: &serde_json::Value) -> Vec<(Role, String)> {
         let mut body = json!({"model": "m", "messages": [{"role": "user", "content": "Hi"}],
             "tools": [{"type": "function", "function": {"name": "f"}}, {"type": "function", "function": {"name": "g"}}]});
-        body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        body.as_object_mut()
+            .unwrap()
+            .extend(fields.as_object().unwrap().clone());
         let messages = told(&serde_json::from_value(body).unwrap());
         messages
             .iter()
-            .map(|message| (message.role, message.content.as_ref().unwrap().joined_text().into_owned()))
+            .map(|message| {
+                (
+                    message.role,
+                    message.content.as_ref().unwrap().joined_text().into_owned(),
+                )
+            })
             .collect()
     }
 
     #[test]
     fn the_functions_that_may_be_called_are_told_in_one_system_message() {
         let plain = said(&json!({}));
-        assert!(plain.len() == 2 && plain[0].0 == Role::System && plain[0].1.contains("- g: "), "{plain:?}");
+        assert!(
+            plain.len() == 2 && plain[0].0 == Role::System && plain[0].1.contains("- g: "),
+            "{plain:?}"
+        );
         let with_system = said(
             &json!({"messages": [{"role": "developer", "content": "Be brief."}, {"role": "user", "content": "Hi"}]}),
         );
-        assert!(with_system.len() == 2 && with_system[0].1.starts_with("Be brief.\n\nYou can call"), "{with_system:?}");
+        assert!(
+            with_system.len() == 2 && with_system[0].1.starts_with("Be brief.\n\nYou can call"),
+            "{with_system:?}"
+        );
         let allowed = json!({"type": "allowed_tools", "allowed_tools": {"mode": "auto",
             "tools": [{"type": "function", "function": {"name": "f"}}]}});
         let of_allowed = said(&json!({"tool_choice": allowed}));
-        assert!(of_allowed[0].1.contains("- f: ") && !of_allowed[0].1.contains("- g: "), "{of_allowed:?}");
-        assert!(said(&json!({"parallel_tool_calls": false}))[0].1.contains("one function at a time"));
-        assert!(said(&json!({"tool_choice": "required"}))[0].1.contains("must now call"));
-        assert_eq!(said(&json!({"tool_choice": "none"})), [(Role::User, "Hi".to_owned())]);
+        assert!(
+            of_allowed[0].1.contains("- f: ") && !of_allowed[0].1.contains("- g: "),
+            "{of_allowed:?}"
+        );
+        assert!(
+            said(&json!({"parallel_tool_calls": false}))[0]
+                .1
+                .contains("one function at a time")
+        );
+        assert!(
+            said(&json!({"tool_choice": "required"}))[0]
+                .1
+                .contains("must now call")
+        );
+        assert_eq!(
+            said(&json!({"tool_choice": "none"})),
+            [(Role::User, "Hi".to_owned())]
+        );
     }
 }

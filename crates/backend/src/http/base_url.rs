@@ -8,7 +8,8 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderValue, Uri};
 use thiserror::Error;
 
-/// Where an engine is: `http://localhost:8000`, `https://gpu.example/engines/a/v1`. A slash at its end makes no difference.
+/// Where an engine is: `http://localhost:8000`, `https://gpu.example/engines/a/v1`. A slash at its
+/// end makes no difference.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BaseUrl {
     scheme: Scheme,
@@ -59,13 +60,18 @@ impl FromStr for BaseUrl {
             return Err(BaseUrlError::Credentials);
         }
         let authority: Authority = authority.parse().map_err(|_| BaseUrlError::Host)?;
-        let bad_port = authority.as_str().len() > authority.host().len() && authority.port_u16().is_none();
+        let bad_port =
+            authority.as_str().len() > authority.host().len() && authority.port_u16().is_none();
         if authority.host().is_empty() || bad_port {
             return Err(BaseUrlError::Host);
         }
         let prefix = path.trim_end_matches('/').to_owned();
         PathAndQuery::from_str(&format!("{prefix}/")).map_err(|_| BaseUrlError::Path)?;
-        Ok(Self { scheme, authority, prefix })
+        Ok(Self {
+            scheme,
+            authority,
+            prefix,
+        })
     }
 }
 
@@ -76,8 +82,8 @@ impl fmt::Display for BaseUrl {
 }
 
 impl BaseUrl {
-    /// This URL, or, where it has no path, the path `/v1` on it: OpenAI's API lies there with every engine, and people write
-    /// both `http://localhost:8000` and `http://localhost:8000/v1`.
+    /// This URL, or, where it has no path, the path `/v1` on it: OpenAI's API lies there with every
+    /// engine, and people write both `http://localhost:8000` and `http://localhost:8000/v1`.
     #[must_use]
     pub fn or_v1(mut self) -> Self {
         if self.prefix.is_empty() {
@@ -88,8 +94,15 @@ impl BaseUrl {
 
     /// This URL without `ending`, a path, at the end of its own; `None` where it does not end so.
     pub fn without(&self, ending: &str) -> Option<Self> {
-        let prefix = self.prefix.strip_suffix(ending)?.trim_end_matches('/').to_owned();
-        Some(Self { prefix, ..self.clone() })
+        let prefix = self
+            .prefix
+            .strip_suffix(ending)?
+            .trim_end_matches('/')
+            .to_owned();
+        Some(Self {
+            prefix,
+            ..self.clone()
+        })
     }
 
     /// Whether its path is exactly `/v1`.
@@ -100,7 +113,10 @@ impl BaseUrl {
     /// The same host, without a path.
     #[must_use]
     pub fn root(&self) -> Self {
-        Self { prefix: String::new(), ..self.clone() }
+        Self {
+            prefix: String::new(),
+            ..self.clone()
+        }
     }
 
     /// The absolute URI of `path` under this URL. Without a path of its own, nothing is copied.
@@ -109,14 +125,16 @@ impl BaseUrl {
             path.clone()
         } else {
             let joined = Bytes::from(format!("{}{path}", self.prefix));
-            // Both halves are paths, and the second begins with a slash: this cannot fail, and would it, the engine says 404.
+            // Both halves are paths, and the second begins with a slash: this cannot fail, and
+            // would it, the engine says 404.
             PathAndQuery::from_maybe_shared(joined).unwrap_or_else(|_| path.clone())
         };
         let mut parts = http::uri::Parts::default();
         parts.scheme = Some(self.scheme.clone());
         parts.authority = Some(self.authority.clone());
         parts.path_and_query = Some(path);
-        // Scheme, authority and path are all there: the one thing that makes this fail is the lack of one of them.
+        // Scheme, authority and path are all there: the one thing that makes this fail is the lack
+        // of one of them.
         Uri::from_parts(parts).unwrap_or_default()
     }
 
@@ -131,22 +149,41 @@ mod tests {
     use super::*;
 
     fn joined(base: &str, path: &'static str) -> String {
-        base.parse::<BaseUrl>().unwrap().join(&PathAndQuery::from_static(path)).to_string()
+        base.parse::<BaseUrl>()
+            .unwrap()
+            .join(&PathAndQuery::from_static(path))
+            .to_string()
     }
 
     #[test]
     fn a_path_is_joined_to_whatever_path_the_url_has() {
-        assert_eq!(joined("http://localhost:11434", "/api/chat"), "http://localhost:11434/api/chat");
-        assert_eq!(joined(" HTTP://localhost:11434/ ", "/api/chat?a=b"), "http://localhost:11434/api/chat?a=b");
-        assert_eq!(joined("https://gpu.example/engines/a/v1//", "/models"), "https://gpu.example/engines/a/v1/models");
+        assert_eq!(
+            joined("http://localhost:11434", "/api/chat"),
+            "http://localhost:11434/api/chat"
+        );
+        assert_eq!(
+            joined(" HTTP://localhost:11434/ ", "/api/chat?a=b"),
+            "http://localhost:11434/api/chat?a=b"
+        );
+        assert_eq!(
+            joined("https://gpu.example/engines/a/v1//", "/models"),
+            "https://gpu.example/engines/a/v1/models"
+        );
         assert_eq!(joined("http://[::1]:80", "/"), "http://[::1]:80/");
     }
 
     #[test]
     fn an_ending_is_taken_off_where_it_is_there() {
-        let without =
-            |text: &str, ending: &str| text.parse::<BaseUrl>().unwrap().without(ending).map(|url| url.to_string());
-        assert_eq!(without("http://a/v1/chat/completions/", "/chat/completions").as_deref(), Some("http://a/v1"));
+        let without = |text: &str, ending: &str| {
+            text.parse::<BaseUrl>()
+                .unwrap()
+                .without(ending)
+                .map(|url| url.to_string())
+        };
+        assert_eq!(
+            without("http://a/v1/chat/completions/", "/chat/completions").as_deref(),
+            Some("http://a/v1")
+        );
         assert_eq!(without("http://a/api", "/api").as_deref(), Some("http://a"));
         assert_eq!(without("http://a/v1", "/api"), None);
         assert_eq!(without("http://a/myapi", "/api"), None);
@@ -156,8 +193,14 @@ mod tests {
     fn v1_is_added_only_where_there_is_no_path() {
         let or_v1 = |text: &str| text.parse::<BaseUrl>().unwrap().or_v1().to_string();
         assert_eq!(or_v1("http://localhost:8000"), "http://localhost:8000/v1");
-        assert_eq!(or_v1("http://localhost:8000/v1/"), "http://localhost:8000/v1");
-        assert_eq!(or_v1("https://gpu.example/openai"), "https://gpu.example/openai");
+        assert_eq!(
+            or_v1("http://localhost:8000/v1/"),
+            "http://localhost:8000/v1"
+        );
+        assert_eq!(
+            or_v1("https://gpu.example/openai"),
+            "https://gpu.example/openai"
+        );
     }
 
     #[test]

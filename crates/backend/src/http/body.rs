@@ -22,8 +22,8 @@ pub struct Body {
     began: bool,
     /// Since when there has been nothing to read.
     silent_since: Option<Instant>,
-    /// Made when the body is first found silent: most whole answers never are. Moved only when it fires or is too late, not with
-    /// every frame.
+    /// Made when the body is first found silent: most whole answers never are. Moved only when it
+    /// fires or is too late, not with every frame.
     alarm: Option<Pin<Box<Sleep>>>,
 }
 
@@ -36,7 +36,10 @@ struct Open {
 
 impl Open {
     /// What has come. Where nothing waits, the connection is driven first.
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         // Only the connection, driven right here, adds to what has come: it need not wake anyone.
         let mut unheard = Context::from_waker(Waker::noop());
         let waiting = Pin::new(&mut self.incoming).poll_frame(&mut unheard);
@@ -50,7 +53,13 @@ impl Open {
 
 impl Body {
     pub(super) fn new(incoming: Incoming, lease: Lease, limits: Limits) -> Self {
-        Self { open: Some(Open { incoming, lease }), limits, began: false, silent_since: None, alarm: None }
+        Self {
+            open: Some(Open { incoming, lease }),
+            limits,
+            began: false,
+            silent_since: None,
+            alarm: None,
+        }
     }
 
     /// The end has come: the connection is free for another request.
@@ -62,7 +71,11 @@ impl Body {
     }
 
     fn limit(&self) -> (Phase, Duration) {
-        if self.began { (Phase::Idle, self.limits.idle) } else { (Phase::Headers, self.limits.headers) }
+        if self.began {
+            (Phase::Idle, self.limits.idle)
+        } else {
+            (Phase::Headers, self.limits.headers)
+        }
     }
 
     /// Resolves when it has been silent for too long.
@@ -72,7 +85,9 @@ impl Body {
         let Some(deadline) = since.checked_add(after) else {
             return Poll::Pending;
         };
-        let alarm = self.alarm.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        let alarm = self
+            .alarm
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
         if alarm.deadline() > deadline {
             alarm.as_mut().reset(deadline);
         }
@@ -90,7 +105,10 @@ impl http_body::Body for Body {
     type Data = Bytes;
     type Error = Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let Some(open) = &mut self.open else {
             return Poll::Ready(None);
         };
@@ -112,11 +130,15 @@ impl http_body::Body for Body {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.open.as_ref().is_none_or(|open| open.incoming.is_end_stream())
+        self.open
+            .as_ref()
+            .is_none_or(|open| open.incoming.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.open.as_ref().map_or_else(|| SizeHint::with_exact(0), |open| open.incoming.size_hint())
+        self.open
+            .as_ref()
+            .map_or_else(|| SizeHint::with_exact(0), |open| open.incoming.size_hint())
     }
 }
 
@@ -134,7 +156,9 @@ pub async fn read(mut body: Body, limit: usize) -> Result<Bytes, Error> {
     let mut first = Bytes::new();
     let mut joined = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let Ok(piece) = frame?.into_data() else { continue };
+        let Ok(piece) = frame?.into_data() else {
+            continue;
+        };
         if first.len().max(joined.len()) + piece.len() > limit {
             return Err(Error::TooLong { limit });
         }
@@ -143,11 +167,17 @@ pub async fn read(mut body: Body, limit: usize) -> Result<Bytes, Error> {
             continue;
         }
         if joined.is_empty() {
-            let expected = usize::try_from(body.size_hint().lower()).unwrap_or(limit).min(limit);
+            let expected = usize::try_from(body.size_hint().lower())
+                .unwrap_or(limit)
+                .min(limit);
             joined.reserve(first.len() + piece.len() + expected);
             joined.extend_from_slice(&first);
         }
         joined.extend_from_slice(&piece);
     }
-    Ok(if joined.is_empty() { first } else { joined.freeze() })
+    Ok(if joined.is_empty() {
+        first
+    } else {
+        joined.freeze()
+    })
 }

@@ -32,7 +32,8 @@ struct Shared {
     connector: Connector,
     pool: Pool,
     limits: Limits,
-    /// Where something answered without TLS, or did not want TLS either: the addresses of the backends.
+    /// Where something answered without TLS, or did not want TLS either: the addresses of the
+    /// backends.
     spoken_to: Mutex<HashSet<Authority>>,
 }
 
@@ -40,7 +41,12 @@ impl Client {
     /// An empty pool. Calls need a tokio runtime.
     pub fn new(limits: Limits) -> Self {
         let connector = Connector::new(limits.connect);
-        Self(Arc::new(Shared { connector, pool: Pool::default(), limits, spoken_to: Mutex::default() }))
+        Self(Arc::new(Shared {
+            connector,
+            pool: Pool::default(),
+            limits,
+            spoken_to: Mutex::default(),
+        }))
     }
 
     /// What [`Service::call`] does, for those who hold the client shared.
@@ -49,7 +55,10 @@ impl Client {
         Box::pin(async move {
             let after = shared.limits.headers;
             let answered = timeout(after, shared.ask(request)).await;
-            answered.unwrap_or(Err(Error::TimedOut { phase: Phase::Headers, after }))
+            answered.unwrap_or(Err(Error::TimedOut {
+                phase: Phase::Headers,
+                after,
+            }))
         })
     }
 }
@@ -60,9 +69,11 @@ impl Default for Client {
     }
 }
 
-/// The request's URI must be absolute; [`super::Upstream`] sees to that. Dropping the future, or the body, closes the connection.
+/// The request's URI must be absolute; [`super::Upstream`] sees to that. Dropping the future, or
+/// the body, closes the connection.
 ///
-/// A request is sent again where a pooled connection turns out to be closed before any of it was on its way.
+/// A request is sent again where a pooled connection turns out to be closed before any of it was on
+/// its way.
 impl Service<Request<Full<Bytes>>> for Client {
     type Response = Response<Body>;
     type Error = Error;
@@ -77,11 +88,16 @@ impl Service<Request<Full<Bytes>>> for Client {
     }
 }
 
-/// Whether nothing has come that an engine would say: no HTTP at all, or the 400 of a server that wants TLS, which is no JSON.
+/// Whether nothing has come that an engine would say: no HTTP at all, or the 400 of a server that
+/// wants TLS, which is no JSON.
 fn is_no_answer(asked: &Result<Response<Incoming>, Box<Unanswered>>) -> bool {
     match asked {
         Ok(response) if response.status() == StatusCode::BAD_REQUEST => {
-            let kind = response.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+            let kind = response
+                .headers()
+                .get(CONTENT_TYPE)
+                .map(HeaderValue::as_bytes)
+                .unwrap_or_default();
             !kind.starts_with(b"application/json")
         }
         Ok(_) => false,
@@ -92,7 +108,11 @@ fn is_no_answer(asked: &Result<Response<Incoming>, Box<Unanswered>>) -> bool {
 impl Shared {
     async fn ask(&self, mut request: Request<Full<Bytes>>) -> Result<Response<Body>, Error> {
         let to = std::mem::take(request.uri_mut());
-        *request.uri_mut() = to.path_and_query().cloned().map(Uri::from).unwrap_or_default();
+        *request.uri_mut() = to
+            .path_and_query()
+            .cloned()
+            .map(Uri::from)
+            .unwrap_or_default();
         while let Some(mut lease) = self.pool.take(&to) {
             match lease.connection().ask(request).await {
                 Ok(response) => return Ok(self.answered(response, lease)),
@@ -115,22 +135,42 @@ impl Shared {
         }
     }
 
-    /// Whether a server that was asked for the first time without TLS is one that speaks TLS. Looked into once for each address.
-    async fn wants_tls(&self, to: &Uri, asked: &Result<Response<Incoming>, Box<Unanswered>>) -> bool {
-        let Some(authority) = to.authority() else { return false };
+    /// Whether a server that was asked for the first time without TLS is one that speaks TLS.
+    /// Looked into once for each address.
+    async fn wants_tls(
+        &self,
+        to: &Uri,
+        asked: &Result<Response<Incoming>, Box<Unanswered>>,
+    ) -> bool {
+        let Some(authority) = to.authority() else {
+            return false;
+        };
         let is_known = |known: &HashSet<Authority>| known.contains(authority);
-        if is_known(&self.spoken_to.lock().unwrap_or_else(PoisonError::into_inner)) {
+        if is_known(
+            &self
+                .spoken_to
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        ) {
             return false;
         }
         if is_no_answer(asked) && self.connector.answers_tls(to).await {
             return true;
         }
-        self.spoken_to.lock().unwrap_or_else(PoisonError::into_inner).insert(authority.clone());
+        self.spoken_to
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(authority.clone());
         false
     }
 
     async fn connect(&self, to: &Uri) -> Result<Connection, Error> {
-        let stream = self.connector.clone().oneshot(to.clone()).await.map_err(Error::of_connecting)?;
+        let stream = self
+            .connector
+            .clone()
+            .oneshot(to.clone())
+            .await
+            .map_err(Error::of_connecting)?;
         Connection::over(stream).await.map_err(Error::of_request)
     }
 

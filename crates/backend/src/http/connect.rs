@@ -1,4 +1,5 @@
-//! Makes connections, plain or TLS, within a limit that covers the look-up of the name, TCP and TLS together.
+//! Makes connections, plain or TLS, within a limit that covers the look-up of the name, TCP and TLS
+//! together.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -33,8 +34,8 @@ enum Transport {
     PlainOnly(HttpConnector),
 }
 
-/// What a connection runs over, plain or TLS: behind a pointer, since the state of TLS takes a kilobyte that plain connections have no use
-/// for.
+/// What a connection runs over, plain or TLS: behind a pointer, since the state of TLS takes a
+/// kilobyte that plain connections have no use for.
 pub(super) type Stream = Box<dyn Io>;
 
 pub(super) trait Io: Read + Write + fmt::Debug + Unpin + Send {}
@@ -52,7 +53,9 @@ pub(super) struct ConnectTimedOut {
 }
 
 #[derive(Debug, Error)]
-#[error("https needs the certificates of authorities, and this machine has none; install ca-certificates")]
+#[error(
+    "https needs the certificates of authorities, and this machine has none; install ca-certificates"
+)]
 struct NoCertificates;
 
 /// The same for all clients: to read the certificates of authorities takes a while.
@@ -67,20 +70,32 @@ static TRANSPORT: LazyLock<Transport> = LazyLock::new(|| {
     }
 });
 
-type Connecting = BoxFuture<'static, Result<MaybeHttpsStream<TokioIo<TcpStream>>, Box<dyn StdError + Send + Sync>>>;
+type Connecting = BoxFuture<
+    'static,
+    Result<MaybeHttpsStream<TokioIo<TcpStream>>, Box<dyn StdError + Send + Sync>>,
+>;
 
 impl Connector {
     pub(super) fn new(limit: Duration) -> Self {
-        Self { transport: TRANSPORT.clone(), limit }
+        Self {
+            transport: TRANSPORT.clone(),
+            limit,
+        }
     }
 }
 
 impl Connector {
-    /// Whether a server that is reached without TLS speaks it. A failed call is looked into so; it waits no longer for that than it has to.
+    /// Whether a server that is reached without TLS speaks it. A failed call is looked into so; it
+    /// waits no longer for that than it has to.
     pub(super) async fn answers_tls(&self, to: &Uri) -> bool {
-        let (Transport::Any(https), true) = (&self.transport, to.scheme() == Some(&Scheme::HTTP)) else { return false };
+        let (Transport::Any(https), true) = (&self.transport, to.scheme() == Some(&Scheme::HTTP))
+        else {
+            return false;
+        };
         let within = self.limit.min(LOOKED_INTO_WITHIN);
-        tokio::time::timeout(within, tls::answers_tls(to, https.clone())).await.unwrap_or(false)
+        tokio::time::timeout(within, tls::answers_tls(to, https.clone()))
+            .await
+            .unwrap_or(false)
     }
 }
 

@@ -1,8 +1,9 @@
 //! One connection to an engine, which moves only when it is polled.
 //!
-//! hyper gives a connection and a handle to it, and would have the connection live in a task of its own. Here whoever waits for an answer
-//! drives it: nothing is handed from task to task, and all that has come is there at once. With a task of its own each token cost a switch
-//! to it and a write to the client (`docs/decisions/0007-runtime.md`).
+//! hyper gives a connection and a handle to it, and would have the connection live in a task of its
+//! own. Here whoever waits for an answer drives it: nothing is handed from task to task, and all
+//! that has come is there at once. With a task of its own each token cost a switch to it and a
+//! write to the client (`docs/decisions/0007-runtime.md`).
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -16,7 +17,8 @@ use hyper::client::conn::{TrySendError, http1};
 
 use super::connect::Stream;
 
-/// The most bytes that wait, of one connection, for a slow reader; also the most that headers may take.
+/// The most bytes that wait, of one connection, for a slow reader; also the most that headers may
+/// take.
 const READ_BUFFER: usize = 64 << 10;
 
 /// A request that was not answered; with it, where none of it was on its way, the request.
@@ -34,17 +36,29 @@ type Driver = Pin<Box<http1::Connection<Stream, Full<Bytes>>>>;
 
 impl Connection {
     pub(super) async fn over(stream: Stream) -> Result<Self, hyper::Error> {
-        let (requests, driver) = http1::Builder::new().max_buf_size(READ_BUFFER).handshake(stream).await?;
-        Ok(Self { requests, driver: Some(Box::pin(driver)) })
+        let (requests, driver) = http1::Builder::new()
+            .max_buf_size(READ_BUFFER)
+            .handshake(stream)
+            .await?;
+        Ok(Self {
+            requests,
+            driver: Some(Box::pin(driver)),
+        })
     }
 
     /// Sends a request and waits for the head of its answer. The body needs to be driven.
-    pub(super) async fn ask(&mut self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Box<Unanswered>> {
+    pub(super) async fn ask(
+        &mut self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Response<Incoming>, Box<Unanswered>> {
         let mut answer = pin!(self.requests.try_send_request(request));
         poll_fn(|cx| {
             drive(&mut self.driver, cx);
             // Nobody but the driver can complete the answer: it need not wake anyone.
-            answer.as_mut().poll(&mut Context::from_waker(Waker::noop())).map_err(Box::new)
+            answer
+                .as_mut()
+                .poll(&mut Context::from_waker(Waker::noop()))
+                .map_err(Box::new)
         })
         .await
     }

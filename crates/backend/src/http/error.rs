@@ -15,10 +15,12 @@ type Cause = Box<dyn StdError + Send + Sync>;
 /// How a call went wrong, and in which phase.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// There is no connection, or it was gone before the request was on its way: another try is safe.
+    /// There is no connection, or it was gone before the request was on its way: another try is
+    /// safe.
     #[error("no connection could be made")]
     Unreachable(#[source] Cause),
-    /// The URL says that TLS is spoken, and it is not; or the reverse; or the certificate is not trusted.
+    /// The URL says that TLS is spoken, and it is not; or the reverse; or the certificate is not
+    /// trusted.
     #[error("the server {}", .0.sentence())]
     Tls(TlsFault),
     /// A phase took too long.
@@ -44,7 +46,8 @@ pub enum Error {
 }
 
 impl Error {
-    /// What the client is told. The cause, which may hold an address, goes into the log here and nowhere else.
+    /// What the client is told. The cause, which may hold an address, goes into the log here and
+    /// nowhere else.
     pub fn into_backend(self, backend: &str) -> BackendError {
         if let Some(cause) = self.source() {
             tracing::warn!(backend, error = %self, cause = %Chain(cause), "a call to a backend failed");
@@ -54,20 +57,34 @@ impl Error {
         let name = || backend.to_owned();
         match self {
             Self::Unreachable(_) => BackendError::Unreachable { backend: name() },
-            Self::Tls(fault) => BackendError::Tls { backend: name(), fault },
-            Self::TimedOut { phase, after } => BackendError::TimedOut { backend: name(), phase, after },
+            Self::Tls(fault) => BackendError::Tls {
+                backend: name(),
+                fault,
+            },
+            Self::TimedOut { phase, after } => BackendError::TimedOut {
+                backend: name(),
+                phase,
+                after,
+            },
             Self::CutShort(_) => BackendError::CutShort { backend: name() },
-            Self::NotHttp(_) => BackendError::BadAnswer { backend: name(), what: "it is not HTTP".to_owned() },
-            Self::TooLong { limit } => {
-                BackendError::BadAnswer { backend: name(), what: format!("it is longer than {limit} bytes") }
-            }
+            Self::NotHttp(_) => BackendError::BadAnswer {
+                backend: name(),
+                what: "it is not HTTP".to_owned(),
+            },
+            Self::TooLong { limit } => BackendError::BadAnswer {
+                backend: name(),
+                what: format!("it is longer than {limit} bytes"),
+            },
         }
     }
 
     /// Before there is a connection.
     pub(super) fn of_connecting(error: Cause) -> Self {
         match (find::<ConnectTimedOut>(&*error), TlsFault::of(&*error)) {
-            (Some(timed_out), _) => Self::TimedOut { phase: Phase::Connect, after: timed_out.after },
+            (Some(timed_out), _) => Self::TimedOut {
+                phase: Phase::Connect,
+                after: timed_out.after,
+            },
             (None, Some(fault)) => Self::Tls(fault),
             (None, None) => Self::Unreachable(error),
         }
@@ -87,8 +104,15 @@ impl Error {
 
     /// After the headers of an answer.
     pub(super) fn of_body(error: hyper::Error) -> Self {
-        let malformed = |kind| matches!(kind, io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData);
-        if error.is_parse() || find::<io::Error>(&error).is_some_and(|cause| malformed(cause.kind())) {
+        let malformed = |kind| {
+            matches!(
+                kind,
+                io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData
+            )
+        };
+        if error.is_parse()
+            || find::<io::Error>(&error).is_some_and(|cause| malformed(cause.kind()))
+        {
             return Self::NotHttp(error.into());
         }
         Self::CutShort(error.into())
@@ -97,7 +121,8 @@ impl Error {
 
 /// The first error of type `E` in the chain of causes.
 fn find<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a E> {
-    std::iter::successors(Some(error), |&error| error.source()).find_map(|error| error.downcast_ref())
+    std::iter::successors(Some(error), |&error| error.source())
+        .find_map(|error| error.downcast_ref())
 }
 
 /// An error with all its causes.
@@ -106,6 +131,7 @@ struct Chain<'a>(&'a (dyn StdError + 'static));
 impl std::fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}", self.0)?;
-        std::iter::successors(self.0.source(), |&cause| cause.source()).try_for_each(|cause| write!(f, ": {cause}"))
+        std::iter::successors(self.0.source(), |&cause| cause.source())
+            .try_for_each(|cause| write!(f, ": {cause}"))
     }
 }

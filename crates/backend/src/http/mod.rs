@@ -1,7 +1,8 @@
 //! The pooled HTTP client through which both network backends reach their engines.
 //!
-//! Reading order: [`Upstream`] (one engine's address; what a backend holds), [`Client`] (the pool under it), [`Limits`] (how
-//! long each phase may take), [`Error`] (which phase went wrong). It knows nothing of OpenAI or Ollama.
+//! Reading order: [`Upstream`] (one engine's address; what a backend holds), [`Client`] (the pool
+//! under it), [`Limits`] (how long each phase may take), [`Error`] (which phase went wrong). It
+//! knows nothing of OpenAI or Ollama.
 
 mod base_url;
 mod body;

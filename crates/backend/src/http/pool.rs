@@ -1,6 +1,7 @@
 //! Connections that wait for their next request.
 //!
-//! A connection stays with the runtime that made it: another would be woken through it, at the cost of a system call for each piece.
+//! A connection stays with the runtime that made it: another would be woken through it, at the cost
+//! of a system call for each piece.
 
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -13,8 +14,8 @@ use tokio::time::{Instant, sleep};
 
 use super::connection::Connection;
 
-/// How long an unused connection is kept. uvicorn (vLLM) and cpp-httplib (llama-server) close theirs after 5 s: a request sent
-/// into that moment would be lost.
+/// How long an unused connection is kept. uvicorn (vLLM) and cpp-httplib (llama-server) close
+/// theirs after 5 s: a request sent into that moment would be lost.
 const IDLE_CONNECTION: Duration = Duration::from_secs(4);
 /// The most unused connections to one address.
 const IDLE_CONNECTIONS: usize = 512;
@@ -68,7 +69,11 @@ impl Pool {
     }
 
     fn lease(&self, connection: Connection, place: Place) -> Lease {
-        Lease { connection, place, pool: Arc::downgrade(&self.0) }
+        Lease {
+            connection,
+            place,
+            pool: Arc::downgrade(&self.0),
+        }
     }
 }
 
@@ -77,9 +82,12 @@ impl Lease {
         &mut self.connection
     }
 
-    /// Gives the connection back, once its answer has been read to the end. One that cannot take another request is closed.
+    /// Gives the connection back, once its answer has been read to the end. One that cannot take
+    /// another request is closed.
     pub(super) fn give_back(mut self) {
-        let (Some(pool), Ok(here)) = (self.pool.upgrade(), Handle::try_current()) else { return };
+        let (Some(pool), Ok(here)) = (self.pool.upgrade(), Handle::try_current()) else {
+            return;
+        };
         if here.id() != self.place.runtime || !self.connection.is_ready() {
             return;
         }
@@ -90,7 +98,10 @@ impl Lease {
             Some(there) => there.waiting.push(waits),
             None => {
                 here.spawn(clear(self.pool, self.place.clone()));
-                shelves.push(Shelf { place: self.place, waiting: vec![waits] });
+                shelves.push(Shelf {
+                    place: self.place,
+                    waiting: vec![waits],
+                });
             }
         }
     }
@@ -99,7 +110,11 @@ impl Lease {
 impl Place {
     /// Calls need a runtime, so there is one.
     fn of(uri: &Uri) -> Self {
-        Self { scheme: uri.scheme().cloned(), authority: uri.authority().cloned(), runtime: Handle::current().id() }
+        Self {
+            scheme: uri.scheme().cloned(),
+            authority: uri.authority().cloned(),
+            runtime: Handle::current().id(),
+        }
     }
 }
 
@@ -109,7 +124,9 @@ async fn clear(pool: Weak<Mutex<Shelves>>, place: Place) {
         sleep(IDLE_CONNECTION).await;
         let Some(pool) = pool.upgrade() else { return };
         let mut shelves = lock(&pool);
-        let Some(at) = shelves.iter().position(|shelf| shelf.place == place) else { return };
+        let Some(at) = shelves.iter().position(|shelf| shelf.place == place) else {
+            return;
+        };
         let waiting = &mut shelves[at].waiting;
         let fresh = waiting.partition_point(|(_, since)| since.elapsed() >= IDLE_CONNECTION);
         let kept = waiting.split_off(fresh);

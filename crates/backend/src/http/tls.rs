@@ -1,4 +1,5 @@
-//! Whether the other side speaks TLS, where a connection fails over that: `https://` for a server that speaks plain HTTP, and the reverse.
+//! Whether the other side speaks TLS, where a connection fails over that: `https://` for a server
+//! that speaks plain HTTP, and the reverse.
 
 use std::error::Error as StdError;
 use std::io;
@@ -47,25 +48,34 @@ impl TlsFault {
     }
 }
 
-/// Whether a server that was spoken to without TLS would have it with: it greets, or refuses in TLS's own words.
+/// Whether a server that was spoken to without TLS would have it with: it greets, or refuses in
+/// TLS's own words.
 pub(super) async fn answers_tls(to: &Uri, https: HttpsConnector<HttpConnector>) -> bool {
     let mut parts = to.clone().into_parts();
     parts.scheme = Some(Scheme::HTTPS);
-    let Ok(to) = Uri::from_parts(parts) else { return false };
+    let Ok(to) = Uri::from_parts(parts) else {
+        return false;
+    };
     match https.oneshot(to).await {
         Ok(_) => true,
-        Err(error) => cause(&*error).is_some_and(|error| !matches!(error, rustls::Error::InvalidMessage(_))),
+        Err(error) => {
+            cause(&*error).is_some_and(|error| !matches!(error, rustls::Error::InvalidMessage(_)))
+        }
     }
 }
 
 /// The error of TLS among the causes.
 fn cause<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> {
-    std::iter::successors(Some(error), |error| beneath(*error)).find_map(|error| error.downcast_ref())
+    std::iter::successors(Some(error), |error| beneath(*error))
+        .find_map(|error| error.downcast_ref())
 }
 
 /// What an [`io::Error`] wraps is not its source: that is the source of what it wraps.
 fn beneath<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
-    match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+    match error
+        .downcast_ref::<io::Error>()
+        .and_then(io::Error::get_ref)
+    {
         Some(inner) => Some(inner),
         None => error.source(),
     }
@@ -81,11 +91,16 @@ mod tests {
 
     #[test]
     fn what_tls_complains_of_is_found_however_deep_it_is_wrapped() {
-        let plain = wrapped(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType));
+        let plain = wrapped(rustls::Error::InvalidMessage(
+            rustls::InvalidMessage::InvalidContentType,
+        ));
         assert_eq!(TlsFault::of(&*plain), Some(TlsFault::AnswersPlain));
-        let untrusted = wrapped(rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer));
+        let untrusted = wrapped(rustls::Error::InvalidCertificate(
+            rustls::CertificateError::UnknownIssuer,
+        ));
         assert_eq!(TlsFault::of(&*untrusted), Some(TlsFault::Untrusted));
-        let refused: Box<dyn StdError + Send + Sync> = io::Error::from(io::ErrorKind::ConnectionRefused).into();
+        let refused: Box<dyn StdError + Send + Sync> =
+            io::Error::from(io::ErrorKind::ConnectionRefused).into();
         assert_eq!(TlsFault::of(&*refused), None);
     }
 }

@@ -20,7 +20,9 @@ pub struct Key(HeaderValue);
 
 /// A key that cannot stand in a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("a backend's key is one line of visible ASCII characters; look for a stray line end or quote")]
+#[error(
+    "a backend's key is one line of visible ASCII characters; look for a stray line end or quote"
+)]
 pub struct KeyError;
 
 impl std::str::FromStr for Key {
@@ -42,7 +44,8 @@ impl fmt::Debug for Key {
     }
 }
 
-/// One engine's API: a request for a path becomes a request for that path at its address. Clones share it.
+/// One engine's API: a request for a path becomes a request for that path at its address. Clones
+/// share it.
 #[derive(Clone, Debug)]
 pub struct Upstream(Arc<Api>);
 
@@ -58,7 +61,12 @@ impl Upstream {
     /// The API at `base`, through this pool.
     pub fn new(client: Client, base: BaseUrl, key: Option<Key>) -> Self {
         let host = base.host();
-        Self(Arc::new(Api { client, base, host, key }))
+        Self(Arc::new(Api {
+            client,
+            base,
+            host,
+            key,
+        }))
     }
 
     /// Where it is.
@@ -80,23 +88,37 @@ impl Upstream {
     pub async fn get(&self, uri: &Uri) -> Result<Response<Body>, Error> {
         let mut request = Request::new(Full::default());
         *request.uri_mut() = uri.clone();
-        request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));
+        request
+            .headers_mut()
+            .insert(ACCEPT, HeaderValue::from_static("application/json"));
         self.send(request).await
     }
 
     /// Sends JSON.
-    pub async fn post_json(&self, uri: &Uri, json: Bytes, accept: &'static str) -> Result<Response<Body>, Error> {
+    pub async fn post_json(
+        &self,
+        uri: &Uri,
+        json: Bytes,
+        accept: &'static str,
+    ) -> Result<Response<Body>, Error> {
         let mut request = Request::new(Full::new(json));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = uri.clone();
-        request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        request.headers_mut().insert(ACCEPT, HeaderValue::from_static(accept));
+        request
+            .headers_mut()
+            .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        request
+            .headers_mut()
+            .insert(ACCEPT, HeaderValue::from_static(accept));
         self.send(request).await
     }
 
-    /// Sends a request whose URI is absolute already. The key, the host and the program's name are put into its headers.
+    /// Sends a request whose URI is absolute already. The key, the host and the program's name are
+    /// put into its headers.
     fn send(&self, mut request: Request<Full<Bytes>>) -> ResponseFuture {
-        let Api { client, host, key, .. } = &*self.0;
+        let Api {
+            client, host, key, ..
+        } = &*self.0;
         let headers = request.headers_mut();
         if let Some(host) = host {
             headers.insert(HOST, host.clone());
@@ -104,9 +126,9 @@ impl Upstream {
         if let Some(Key(key)) = key {
             headers.insert(AUTHORIZATION, key.clone());
         }
-        headers
-            .entry(USER_AGENT)
-            .or_insert(const { HeaderValue::from_static(concat!("loggia/", env!("CARGO_PKG_VERSION"))) });
+        headers.entry(USER_AGENT).or_insert(
+            const { HeaderValue::from_static(concat!("loggia/", env!("CARGO_PKG_VERSION"))) },
+        );
         client.send(request)
     }
 }
@@ -138,7 +160,11 @@ mod tests {
     #[test]
     fn a_key_is_never_shown() {
         let key: Key = "sk-very-secret".parse().unwrap();
-        let upstream = Upstream::new(Client::default(), "http://localhost".parse().unwrap(), Some(key));
+        let upstream = Upstream::new(
+            Client::default(),
+            "http://localhost".parse().unwrap(),
+            Some(key),
+        );
         assert!(!format!("{upstream:?}").contains("secret"));
     }
 

@@ -1,4 +1,5 @@
-//! From a target to a connection with an address that was judged: the name is looked up once, and what is connected to is what was found.
+//! From a target to a connection with an address that was judged: the name is looked up once, and
+//! what is connected to is what was found.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -40,32 +41,52 @@ pub struct SystemResolver;
 
 impl Resolve for SystemResolver {
     fn resolve<'a>(&'a self, name: &'a str) -> BoxFuture<'a, io::Result<Vec<IpAddr>>> {
-        Box::pin(async move { Ok(tokio::net::lookup_host((name, 0)).await?.map(|found| found.ip()).collect()) })
+        Box::pin(async move {
+            Ok(tokio::net::lookup_host((name, 0))
+                .await?
+                .map(|found| found.ip())
+                .collect())
+        })
     }
 }
 
 /// Makes connections to targets.
 pub(super) struct Connector {
     resolver: Arc<dyn Resolve>,
-    /// Read when it is first needed: most servers never fetch anything. None where the machine has no certificates.
+    /// Read when it is first needed: most servers never fetch anything. None where the machine has
+    /// no certificates.
     tls: OnceCell<Option<TlsConnector>>,
 }
 
 impl Connector {
     pub(super) fn new(resolver: Arc<dyn Resolve>) -> Self {
-        Self { resolver, tls: OnceCell::new() }
+        Self {
+            resolver,
+            tls: OnceCell::new(),
+        }
     }
 
     /// A connection to an address that was judged.
-    pub(super) async fn connect(&self, target: &Target, limits: &Limits) -> Result<Transport, Refusal> {
+    pub(super) async fn connect(
+        &self,
+        target: &Target,
+        limits: &Limits,
+    ) -> Result<Transport, Refusal> {
         let addresses = self.addresses(target, limits).await?;
         let tcp = first_that_answers(&addresses, target.port()).await?;
         if !target.is_https() {
             return Ok(MaybeHttpsStream::Http(TokioIo::new(tcp)));
         }
-        let tls = self.tls.get_or_init(tls).await.as_ref().ok_or(Refusal::NoCertificates)?;
-        let stream =
-            tls.connect(server_name(target)?, TokioIo::new(TokioIo::new(tcp))).await.map_err(|_| Refusal::Tls)?;
+        let tls = self
+            .tls
+            .get_or_init(tls)
+            .await
+            .as_ref()
+            .ok_or(Refusal::NoCertificates)?;
+        let stream = tls
+            .connect(server_name(target)?, TokioIo::new(TokioIo::new(tcp)))
+            .await
+            .map_err(|_| Refusal::Tls)?;
         Ok(MaybeHttpsStream::Https(TokioIo::new(stream)))
     }
 
@@ -73,10 +94,19 @@ impl Connector {
     async fn addresses(&self, target: &Target, limits: &Limits) -> Result<Vec<IpAddr>, Refusal> {
         let found = match target.address() {
             Some(address) => vec![address],
-            None => self.resolver.resolve(target.host()).await.map_err(|_| Refusal::Unresolved)?,
+            None => self
+                .resolver
+                .resolve(target.host())
+                .await
+                .map_err(|_| Refusal::Unresolved)?,
         };
-        let is_allowed =
-            |&address: &IpAddr| is_public(address) || limits.networks.iter().any(|network| network.contains(address));
+        let is_allowed = |&address: &IpAddr| {
+            is_public(address)
+                || limits
+                    .networks
+                    .iter()
+                    .any(|network| network.contains(address))
+        };
         match found.iter().all(is_allowed) {
             _ if found.is_empty() => Err(Refusal::Unresolved),
             true => Ok(found),
@@ -87,7 +117,8 @@ impl Connector {
 
 async fn first_that_answers(addresses: &[IpAddr], port: u16) -> Result<TcpStream, Refusal> {
     for &address in addresses.iter().take(ADDRESSES) {
-        if let Ok(Ok(tcp)) = timeout(EACH, TcpStream::connect(SocketAddr::new(address, port))).await {
+        if let Ok(Ok(tcp)) = timeout(EACH, TcpStream::connect(SocketAddr::new(address, port))).await
+        {
             return Ok(tcp);
         }
     }
@@ -106,7 +137,11 @@ fn server_name(target: &Target) -> Result<ServerName<'static>, Refusal> {
 async fn tls() -> Option<TlsConnector> {
     let read = || {
         let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
-        let config = config.with_safe_default_protocol_versions().ok()?.with_native_roots().ok()?;
+        let config = config
+            .with_safe_default_protocol_versions()
+            .ok()?
+            .with_native_roots()
+            .ok()?;
         Some(TlsConnector::from(Arc::new(config.with_no_client_auth())))
     };
     tokio::task::spawn_blocking(read).await.ok().flatten()

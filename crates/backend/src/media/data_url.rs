@@ -6,13 +6,19 @@ use crate::data_url::DataUrl;
 
 /// The URL of these bytes.
 pub(super) fn of(kind: ImageKind, bytes: Vec<u8>) -> String {
-    DataUrl { media_type: kind.media_type().to_owned(), bytes }.canonical()
+    DataUrl {
+        media_type: kind.media_type().to_owned(),
+        bytes,
+    }
+    .canonical()
 }
 
-/// How many bytes a `data:` URL holds. It must be readable through and through: an engine would otherwise fail at it later, in its own
-/// words.
+/// How many bytes a `data:` URL holds. It must be readable through and through: an engine would
+/// otherwise fail at it later, in its own words.
 pub(super) fn size(url: &str) -> Result<usize, Refusal> {
-    DataUrl::read(url).map(|url| url.bytes.len()).ok_or(Refusal::NoBase64)
+    DataUrl::read(url)
+        .map(|url| url.bytes.len())
+        .ok_or(Refusal::NoBase64)
 }
 
 #[cfg(test)]

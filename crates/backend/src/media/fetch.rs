@@ -37,13 +37,18 @@ pub(super) struct Allowance {
 
 impl Allowance {
     pub(super) fn new(bytes: usize, until: Instant) -> Self {
-        Self { bytes: AtomicUsize::new(bytes), until }
+        Self {
+            bytes: AtomicUsize::new(bytes),
+            until,
+        }
     }
 
     /// Whether there was as much left.
     fn take(&self, bytes: usize) -> bool {
         let less = |left: usize| left.checked_sub(bytes);
-        self.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
+        self.bytes
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less)
+            .is_ok()
     }
 }
 
@@ -58,7 +63,10 @@ type Driver = JoinSet<()>;
 
 impl Fetcher {
     pub(super) fn new(limits: Limits, resolver: Arc<dyn Resolve>) -> Self {
-        Self { limits, connector: Connector::new(resolver) }
+        Self {
+            limits,
+            connector: Connector::new(resolver),
+        }
     }
 
     pub(super) fn limits(&self) -> &Limits {
@@ -66,16 +74,31 @@ impl Fetcher {
     }
 
     /// The `data:` URL of what is found at a URL.
-    pub(super) async fn fetch(&self, remote: &Remote, allowance: &Allowance) -> Result<String, BackendError> {
+    pub(super) async fn fetch(
+        &self,
+        remote: &Remote,
+        allowance: &Allowance,
+    ) -> Result<String, BackendError> {
         let following = self.follow(&remote.target, remote.places.len(), allowance);
-        let fetched = timeout_at(allowance.until, following).await.unwrap_or(Err(Refusal::TooSlow(self.limits.time)));
+        let fetched = timeout_at(allowance.until, following)
+            .await
+            .unwrap_or(Err(Refusal::TooSlow(self.limits.time)));
         fetched.map_err(|refusal| {
-            let param = remote.places.first().map(|place| place.param()).unwrap_or_default();
+            let param = remote
+                .places
+                .first()
+                .map(|place| place.param())
+                .unwrap_or_default();
             refusal.into_backend(param, Some(remote.target.host()))
         })
     }
 
-    async fn follow(&self, first: &Target, uses: usize, allowance: &Allowance) -> Result<String, Refusal> {
+    async fn follow(
+        &self,
+        first: &Target,
+        uses: usize,
+        allowance: &Allowance,
+    ) -> Result<String, Refusal> {
         let mut target = first.clone();
         for _ in 0..=self.limits.redirects {
             let transport = self.connector.connect(&target, &self.limits).await?;
@@ -92,17 +115,27 @@ impl Fetcher {
         Err(Refusal::TooManyRedirects(self.limits.redirects))
     }
 
-    async fn ask(&self, transport: Transport, target: &Target) -> Result<(Answer, Driver), Refusal> {
+    async fn ask(
+        &self,
+        transport: Transport,
+        target: &Target,
+    ) -> Result<(Answer, Driver), Refusal> {
         let request = request(target)?;
         let mut builder = http1::Builder::new();
         builder.max_buf_size(READ_BUFFER);
-        let (mut requests, connection) = builder.handshake(transport).await.map_err(|_| Refusal::CutShort)?;
+        let (mut requests, connection) = builder
+            .handshake(transport)
+            .await
+            .map_err(|_| Refusal::CutShort)?;
         let mut driver = Driver::new();
         driver.spawn(async move {
             // How it ends, the answer and its body tell.
             let _ = connection.await;
         });
-        let response = requests.send_request(request).await.map_err(|_| Refusal::CutShort)?;
+        let response = requests
+            .send_request(request)
+            .await
+            .map_err(|_| Refusal::CutShort)?;
         Ok((self.judge(response, target)?, driver))
     }
 
@@ -114,16 +147,26 @@ impl Fetcher {
             | StatusCode::SEE_OTHER
             | StatusCode::TEMPORARY_REDIRECT
             | StatusCode::PERMANENT_REDIRECT => {
-                let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
+                let location = response
+                    .headers()
+                    .get(LOCATION)
+                    .and_then(|value| value.to_str().ok());
                 let location = location.ok_or(Refusal::BadRedirect)?;
-                Ok(Answer::Elsewhere(target.redirected(location, &self.limits)?))
+                Ok(Answer::Elsewhere(
+                    target.redirected(location, &self.limits)?,
+                ))
             }
             other => Err(Refusal::Status(other.as_u16())),
         }
     }
 
     /// Reads an image that will be used so many times.
-    async fn read(&self, response: Response<Incoming>, uses: usize, allowance: &Allowance) -> Result<String, Refusal> {
+    async fn read(
+        &self,
+        response: Response<Incoming>,
+        uses: usize,
+        allowance: &Allowance,
+    ) -> Result<String, Refusal> {
         let mut body = response.into_body();
         let mut image = Vec::new();
         let limit = self.limits.bytes;
@@ -131,7 +174,9 @@ impl Fetcher {
             return Err(Refusal::TooLarge(limit));
         }
         while let Some(frame) = body.frame().await {
-            let Ok(data) = frame.map_err(|_| Refusal::CutShort)?.into_data() else { continue };
+            let Ok(data) = frame.map_err(|_| Refusal::CutShort)?.into_data() else {
+                continue;
+            };
             if data.len() > limit - image.len() {
                 return Err(Refusal::TooLarge(limit));
             }
@@ -149,7 +194,10 @@ impl Fetcher {
 fn request(target: &Target) -> Result<Request<Empty<Bytes>>, Refusal> {
     Request::get(target.path_and_query())
         .header(HOST, target.authority())
-        .header(USER_AGENT, HeaderValue::from_static(concat!("loggia/", env!("CARGO_PKG_VERSION"))))
+        .header(
+            USER_AGENT,
+            HeaderValue::from_static(concat!("loggia/", env!("CARGO_PKG_VERSION"))),
+        )
         .header(ACCEPT, HeaderValue::from_static("image/*"))
         .header(CONNECTION, HeaderValue::from_static("close"))
         .body(Empty::new())

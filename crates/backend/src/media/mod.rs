@@ -1,12 +1,13 @@
-//! A backend around a backend that cannot fetch images by itself: http(s) `image_url`s of a chat become `data:` URLs of what is found
-//! there, before the chat is held.
+//! A backend around a backend that cannot fetch images by itself: http(s) `image_url`s of a chat
+//! become `data:` URLs of what is found there, before the chat is held.
 //!
-//! A client decides where a server connects to, so this is built for the worst of clients. A name is looked up once, every address of it
-//! is judged ([`is_public`]), the connection goes to exactly the address that was judged, and the same again after a redirect. What a client
-//! sees of a failure is the host it named and a reason.
+//! A client decides where a server connects to, so this is built for the worst of clients. A name
+//! is looked up once, every address of it is judged ([`is_public`]), the connection goes to exactly
+//! the address that was judged, and the same again after a redirect. What a client sees of a
+//! failure is the host it named and a reason.
 //!
-//! Reading order: [`Limits`], `plan` (what is to be fetched, and where it goes), `target` (which URLs), `address` (which addresses),
-//! `connect`, `fetch`, `refusal` (every way it can go wrong).
+//! Reading order: [`Limits`], `plan` (what is to be fetched, and where it goes), `target` (which
+//! URLs), `address` (which addresses), `connect`, `fetch`, `refusal` (every way it can go wrong).
 
 mod address;
 mod connect;
@@ -37,9 +38,11 @@ pub use kind::ImageKind;
 pub use limits::Limits;
 pub use network::{Network, NetworkError};
 
-/// Adds http(s) images to a backend that takes images and fetches none. Others' requests pass untouched.
+/// Adds http(s) images to a backend that takes images and fetches none. Others' requests pass
+/// untouched.
 ///
-/// Belongs outside of [`Emulate`](crate::emulate::Emulate), so that the calls of several choices share what was fetched.
+/// Belongs outside of [`Emulate`](crate::emulate::Emulate), so that the calls of several choices
+/// share what was fetched.
 #[derive(Clone)]
 pub struct Inline {
     inner: Arc<dyn Backend>,
@@ -54,7 +57,10 @@ impl Inline {
 
     /// Around this backend, with names looked up elsewhere. What is found is judged all the same.
     pub fn resolving(inner: Arc<dyn Backend>, limits: Limits, resolver: Arc<dyn Resolve>) -> Self {
-        Self { inner, fetcher: Arc::new(Fetcher::new(limits, resolver)) }
+        Self {
+            inner,
+            fetcher: Arc::new(Fetcher::new(limits, resolver)),
+        }
     }
 
     async fn start(&self, mut call: ChatCall) -> Result<Reply, BackendError> {
@@ -72,28 +78,43 @@ impl Inline {
             return Ok(());
         }
         let allowance = Allowance::new(plan.bytes_left, Instant::now() + limits.time);
-        let fetches = plan.remote.iter().map(|remote| self.fetcher.fetch(remote, &allowance));
+        let fetches = plan
+            .remote
+            .iter()
+            .map(|remote| self.fetcher.fetch(remote, &allowance));
         // In the order of the request: of several that fail, the client hears of the first.
-        let urls: Vec<_> =
-            stream::iter(fetches.collect::<Vec<_>>()).buffered(limits.side_by_side.max(1)).try_collect().await?;
+        let urls: Vec<_> = stream::iter(fetches.collect::<Vec<_>>())
+            .buffered(limits.side_by_side.max(1))
+            .try_collect()
+            .await?;
         plan.put(Arc::make_mut(request), &urls);
         Ok(())
     }
 }
 
 impl Backend for Inline {
-    fn abilities<'a>(&'a self, model: &'a str) -> BoxFuture<'a, Result<Arc<Abilities>, BackendError>> {
+    fn abilities<'a>(
+        &'a self,
+        model: &'a str,
+    ) -> BoxFuture<'a, Result<Arc<Abilities>, BackendError>> {
         Box::pin(async move {
             let inner = self.inner.abilities(model).await?;
             if !inner.has(Ability::Images) || inner.has(Ability::RemoteImages) {
                 return Ok(inner);
             }
-            Ok(Arc::new(Abilities { can: inner.can.with(Ability::RemoteImages), ..Abilities::clone(&inner) }))
+            Ok(Arc::new(Abilities {
+                can: inner.can.with(Ability::RemoteImages),
+                ..Abilities::clone(&inner)
+            }))
         })
     }
 
     fn chat(&self, call: ChatCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
-        if plan::has_images(&call.request) { Box::pin(self.start(call)) } else { self.inner.chat(call) }
+        if plan::has_images(&call.request) {
+            Box::pin(self.start(call))
+        } else {
+            self.inner.chat(call)
+        }
     }
 
     passed_on!(inner: complete embed models model delete_model ready);

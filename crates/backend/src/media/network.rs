@@ -22,15 +22,22 @@ pub struct NetworkError;
 impl Network {
     pub(super) const fn v4(address: [u8; 4], prefix: u8) -> Self {
         let [a, b, c, d] = address;
-        Self { address: IpAddr::V4(Ipv4Addr::new(a, b, c, d)), prefix }
+        Self {
+            address: IpAddr::V4(Ipv4Addr::new(a, b, c, d)),
+            prefix,
+        }
     }
 
     /// The first two groups; the others are zero.
     pub(super) const fn v6(first: u16, second: u16, prefix: u8) -> Self {
-        Self { address: IpAddr::V6(Ipv6Addr::new(first, second, 0, 0, 0, 0, 0, 0)), prefix }
+        Self {
+            address: IpAddr::V6(Ipv6Addr::new(first, second, 0, 0, 0, 0, 0, 0)),
+            prefix,
+        }
     }
 
-    /// Whether an address is in it. An IPv4 address in IPv6 form (`::ffff:10.0.0.1`) is the IPv4 address.
+    /// Whether an address is in it. An IPv4 address in IPv6 form (`::ffff:10.0.0.1`) is the IPv4
+    /// address.
     pub fn contains(&self, address: IpAddr) -> bool {
         match (self.address, address.to_canonical()) {
             (IpAddr::V4(network), IpAddr::V4(address)) => {
@@ -50,10 +57,14 @@ impl FromStr for Network {
     type Err = NetworkError;
 
     fn from_str(text: &str) -> Result<Self, NetworkError> {
-        let (address, prefix) = text.split_once('/').map_or((text, None), |(address, prefix)| (address, Some(prefix)));
+        let (address, prefix) = text
+            .split_once('/')
+            .map_or((text, None), |(address, prefix)| (address, Some(prefix)));
         let address: IpAddr = address.parse().map_err(|_| NetworkError)?;
         let bits = if address.is_ipv4() { 32 } else { 128 };
-        let prefix = prefix.map_or(Ok(bits), str::parse).map_err(|_| NetworkError)?;
+        let prefix = prefix
+            .map_or(Ok(bits), str::parse)
+            .map_err(|_| NetworkError)?;
         if prefix > bits {
             return Err(NetworkError);
         }
@@ -73,8 +84,12 @@ mod tests {
 
     #[test]
     fn a_network_holds_what_shares_its_prefix() {
-        let holds =
-            |network: &str, address: &str| network.parse::<Network>().unwrap().contains(address.parse().unwrap());
+        let holds = |network: &str, address: &str| {
+            network
+                .parse::<Network>()
+                .unwrap()
+                .contains(address.parse().unwrap())
+        };
         assert!(holds("10.1.0.0/16", "10.1.255.7") && !holds("10.1.0.0/16", "10.2.0.0"));
         assert!(holds("10.1.0.0/16", "::ffff:10.1.0.1"));
         assert!(holds("fd00::/8", "fdff::1") && !holds("fd00::/8", "fc00::1"));
@@ -85,7 +100,15 @@ mod tests {
 
     #[test]
     fn what_is_no_network_is_refused() {
-        for text in ["", "10.0.0.0/33", "::/129", "10.0.0.0/", "10.0.0/8", "localhost", "10.0.0.0/-1"] {
+        for text in [
+            "",
+            "10.0.0.0/33",
+            "::/129",
+            "10.0.0.0/",
+            "10.0.0/8",
+            "localhost",
+            "10.0.0.0/-1",
+        ] {
             assert_eq!(text.parse::<Network>(), Err(NetworkError), "{text}");
         }
     }

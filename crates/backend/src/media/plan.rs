@@ -36,14 +36,23 @@ pub(super) struct Place {
 impl Place {
     /// As an error names it.
     pub(super) fn param(self) -> String {
-        format!("messages[{}].content[{}].image_url.url", self.message, self.part)
+        format!(
+            "messages[{}].content[{}].image_url.url",
+            self.message, self.part
+        )
     }
 }
 
 impl Plan {
     /// Reads the images of a request, and checks all that can be checked without the network.
-    pub(super) fn of(request: &ChatCompletionRequest, limits: &Limits) -> Result<Self, BackendError> {
-        let mut plan = Self { remote: Vec::new(), bytes_left: limits.total_bytes };
+    pub(super) fn of(
+        request: &ChatCompletionRequest,
+        limits: &Limits,
+    ) -> Result<Self, BackendError> {
+        let mut plan = Self {
+            remote: Vec::new(),
+            bytes_left: limits.total_bytes,
+        };
         let mut known = HashMap::new();
         for (count, (place, url)) in images(request).enumerate() {
             let added = if count < limits.images {
@@ -75,7 +84,10 @@ impl Plan {
             return Err(Refusal::TooManyFetches(limits.fetches));
         }
         known.insert(target.clone(), self.remote.len());
-        self.remote.push(Remote { target, places: vec![place] });
+        self.remote.push(Remote {
+            target,
+            places: vec![place],
+        });
         Ok(())
     }
 
@@ -88,7 +100,8 @@ impl Plan {
         Ok(())
     }
 
-    /// Puts `urls`, one for each of what was to be fetched, where they belong in the request that this is the plan of.
+    /// Puts `urls`, one for each of what was to be fetched, where they belong in the request that
+    /// this is the plan of.
     pub(super) fn put(&self, request: &mut ChatCompletionRequest, urls: &[String]) {
         for (remote, new) in self.remote.iter().zip(urls) {
             for place in &remote.places {
@@ -107,17 +120,30 @@ pub(super) fn has_images(request: &ChatCompletionRequest) -> bool {
 
 /// The images of a request, in order.
 fn images(request: &ChatCompletionRequest) -> impl Iterator<Item = (Place, &str)> {
-    request.messages.iter().enumerate().flat_map(|(message, sent)| {
-        let parts = sent.content.as_ref().map(Content::parts).unwrap_or_default();
-        parts.iter().enumerate().filter_map(move |(part, content)| match &content.kind {
-            PartKind::ImageUrl { url, .. } => Some((Place { message, part }, url.as_str())),
-            _ => None,
+    request
+        .messages
+        .iter()
+        .enumerate()
+        .flat_map(|(message, sent)| {
+            let parts = sent
+                .content
+                .as_ref()
+                .map(Content::parts)
+                .unwrap_or_default();
+            parts
+                .iter()
+                .enumerate()
+                .filter_map(move |(part, content)| match &content.kind {
+                    PartKind::ImageUrl { url, .. } => Some((Place { message, part }, url.as_str())),
+                    _ => None,
+                })
         })
-    })
 }
 
 fn image(request: &mut ChatCompletionRequest, place: Place) -> Option<&mut String> {
-    let Some(Content::Parts(parts)) = &mut request.messages.get_mut(place.message)?.content else { return None };
+    let Some(Content::Parts(parts)) = &mut request.messages.get_mut(place.message)?.content else {
+        return None;
+    };
     match &mut parts.get_mut(place.part)?.kind {
         PartKind::ImageUrl { url, .. } => Some(url),
         _ => None,

@@ -1,4 +1,5 @@
-//! Every way in which an image is not had, and what the client hears of it: the host that it named, a reason, and what to do.
+//! Every way in which an image is not had, and what the client hears of it: the host that it named,
+//! a reason, and what to do.
 
 use std::time::Duration;
 
@@ -11,7 +12,9 @@ use crate::BackendError;
 pub(super) enum Refusal {
     #[error("an image is a data: URL in base64 (data:image/png;base64,…) or an http(s) URL")]
     NoUrl,
-    #[error("the data: URL is not base64; it must read data:image/png;base64,… with the standard alphabet")]
+    #[error(
+        "the data: URL is not base64; it must read data:image/png;base64,… with the standard alphabet"
+    )]
     NoBase64,
     #[error("the request has more than {0} images")]
     TooManyImages(usize),
@@ -55,12 +58,18 @@ impl Refusal {
     /// For the client, about the part at `param`; `host` where something was to be fetched.
     pub(super) fn into_backend(self, param: String, host: Option<&str>) -> BackendError {
         let message = match (host, self.advice()) {
-            (Some(host), Some(advice)) => format!("the image at `{host}` cannot be fetched: {self}; {advice}"),
+            (Some(host), Some(advice)) => {
+                format!("the image at `{host}` cannot be fetched: {self}; {advice}")
+            }
             (Some(host), None) => format!("the image at `{host}` cannot be fetched: {self}"),
             (None, Some(advice)) => format!("{self}; {advice}"),
             (None, None) => self.to_string(),
         };
-        BackendError::InvalidRequest { message, param: Some(param), code: Some("invalid_image_url".to_owned()) }
+        BackendError::InvalidRequest {
+            message,
+            param: Some(param),
+            code: Some("invalid_image_url".to_owned()),
+        }
     }
 
     /// What to do, where the reason does not say it.

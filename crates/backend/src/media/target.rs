@@ -7,7 +7,8 @@ use url::{Host, Url};
 use super::Limits;
 use super::refusal::Refusal;
 
-/// The longest URL, in bytes; the longest that browsers and proxies agree on. Also bounds a redirect's.
+/// The longest URL, in bytes; the longest that browsers and proxies agree on. Also bounds a
+/// redirect's.
 const LONGEST_URL: usize = 8 << 10;
 /// The longest name of a host, in bytes (RFC 1035).
 const LONGEST_HOST: usize = 253;
@@ -24,20 +25,37 @@ pub(super) struct Target {
 impl Target {
     /// What a client wrote.
     pub(super) fn parse(text: &str, limits: &Limits) -> Result<Self, Refusal> {
-        let url = Some(text).filter(|text| text.len() <= LONGEST_URL).and_then(|text| Url::parse(text).ok());
+        let url = Some(text)
+            .filter(|text| text.len() <= LONGEST_URL)
+            .and_then(|text| Url::parse(text).ok());
         Self::check(url.ok_or(Refusal::NoUrl)?, limits, Refusal::NoUrl)
     }
 
     /// Where a server sends us on to.
     pub(super) fn redirected(&self, location: &str, limits: &Limits) -> Result<Self, Refusal> {
-        let url = Some(location).filter(|text| text.len() <= LONGEST_URL).and_then(|text| self.url.join(text).ok());
-        let next = Self::check(url.ok_or(Refusal::BadRedirect)?, limits, Refusal::BadRedirect)?;
-        if self.is_https() && !next.is_https() { Err(Refusal::Downgrade) } else { Ok(next) }
+        let url = Some(location)
+            .filter(|text| text.len() <= LONGEST_URL)
+            .and_then(|text| self.url.join(text).ok());
+        let next = Self::check(
+            url.ok_or(Refusal::BadRedirect)?,
+            limits,
+            Refusal::BadRedirect,
+        )?;
+        if self.is_https() && !next.is_https() {
+            Err(Refusal::Downgrade)
+        } else {
+            Ok(next)
+        }
     }
 
     fn check(mut url: Url, limits: &Limits, no_url: Refusal) -> Result<Self, Refusal> {
-        let host = url.host_str().filter(|host| host.len() <= LONGEST_HOST).map(str::to_owned);
-        let (Some(host), Some(port), "http" | "https") = (host, url.port_or_known_default(), url.scheme()) else {
+        let host = url
+            .host_str()
+            .filter(|host| host.len() <= LONGEST_HOST)
+            .map(str::to_owned);
+        let (Some(host), Some(port), "http" | "https") =
+            (host, url.port_or_known_default(), url.scheme())
+        else {
             return Err(no_url);
         };
         if !url.username().is_empty() || url.password().is_some() {
@@ -74,7 +92,9 @@ impl Target {
 
     /// The value of `host`: with the port, where it is not the scheme's own.
     pub(super) fn authority(&self) -> String {
-        self.url.port().map_or_else(|| self.host.clone(), |port| format!("{}:{port}", self.host))
+        self.url
+            .port()
+            .map_or_else(|| self.host.clone(), |port| format!("{}:{port}", self.host))
     }
 
     /// What is asked for at the host.
@@ -94,18 +114,38 @@ mod tests {
     #[test]
     fn a_url_is_told_apart_into_what_a_request_needs() {
         let target = target("HTTPS://Example.COM:443/a b?q=1#part").unwrap();
-        assert_eq!((target.host(), target.port(), target.is_https()), ("example.com", 443, true));
-        assert_eq!((target.authority().as_str(), target.path_and_query()), ("example.com", "/a%20b?q=1"));
+        assert_eq!(
+            (target.host(), target.port(), target.is_https()),
+            ("example.com", 443, true)
+        );
+        assert_eq!(
+            (target.authority().as_str(), target.path_and_query()),
+            ("example.com", "/a%20b?q=1")
+        );
         assert_eq!(target.address(), None);
     }
 
     #[test]
     fn an_address_is_an_address_however_it_is_written() {
-        for written in ["127.0.0.1", "2130706433", "0x7f.1", "0177.0.0.1", "127.1", "①②⑦.⓪.⓪.①"] {
+        for written in [
+            "127.0.0.1",
+            "2130706433",
+            "0x7f.1",
+            "0177.0.0.1",
+            "127.1",
+            "①②⑦.⓪.⓪.①",
+        ] {
             let target = target(&format!("http://{written}/")).unwrap();
-            assert_eq!(target.address(), Some("127.0.0.1".parse().unwrap()), "{written}");
+            assert_eq!(
+                target.address(),
+                Some("127.0.0.1".parse().unwrap()),
+                "{written}"
+            );
         }
-        assert_eq!(target("http://[::1]/").unwrap().address(), Some("::1".parse().unwrap()));
+        assert_eq!(
+            target("http://[::1]/").unwrap().address(),
+            Some("::1".parse().unwrap())
+        );
     }
 
     #[test]
@@ -113,10 +153,22 @@ mod tests {
         assert_eq!(target("file:///etc/passwd"), Err(Refusal::NoUrl));
         assert_eq!(target("iVBORw0KGgo="), Err(Refusal::NoUrl));
         assert_eq!(target("http://"), Err(Refusal::NoUrl));
-        assert_eq!(target(&format!("http://a/{}", "a".repeat(LONGEST_URL))), Err(Refusal::NoUrl));
-        assert_eq!(target(&format!("http://{}/", "a.".repeat(130))), Err(Refusal::NoUrl));
-        assert_eq!(target("http://user@example.com/"), Err(Refusal::Credentials));
-        assert_eq!(target("http://:word@example.com/"), Err(Refusal::Credentials));
+        assert_eq!(
+            target(&format!("http://a/{}", "a".repeat(LONGEST_URL))),
+            Err(Refusal::NoUrl)
+        );
+        assert_eq!(
+            target(&format!("http://{}/", "a.".repeat(130))),
+            Err(Refusal::NoUrl)
+        );
+        assert_eq!(
+            target("http://user@example.com/"),
+            Err(Refusal::Credentials)
+        );
+        assert_eq!(
+            target("http://:word@example.com/"),
+            Err(Refusal::Credentials)
+        );
         assert_eq!(target("http://example.com:8080/"), Err(Refusal::Port));
         assert_eq!(target("http://example.com:22/"), Err(Refusal::Port));
     }
@@ -125,12 +177,33 @@ mod tests {
     fn a_redirect_is_checked_as_the_first_url_was_and_never_leaves_https() {
         let limits = Limits::default();
         let from = target("https://example.com/a/b").unwrap();
-        assert_eq!(from.redirected("../c?d", &limits).unwrap().path_and_query(), "/c?d");
-        assert_eq!(from.redirected("//other.example/", &limits).unwrap().host(), "other.example");
-        assert_eq!(from.redirected("http://example.com/", &limits), Err(Refusal::Downgrade));
-        assert_eq!(from.redirected("https://u:p@example.com/", &limits), Err(Refusal::Credentials));
-        assert_eq!(from.redirected("https://example.com:8443/", &limits), Err(Refusal::Port));
-        assert_eq!(from.redirected("file:///etc/passwd", &limits), Err(Refusal::BadRedirect));
-        assert_eq!(from.redirected("data:image/png;base64,AA==", &limits), Err(Refusal::BadRedirect));
+        assert_eq!(
+            from.redirected("../c?d", &limits).unwrap().path_and_query(),
+            "/c?d"
+        );
+        assert_eq!(
+            from.redirected("//other.example/", &limits).unwrap().host(),
+            "other.example"
+        );
+        assert_eq!(
+            from.redirected("http://example.com/", &limits),
+            Err(Refusal::Downgrade)
+        );
+        assert_eq!(
+            from.redirected("https://u:p@example.com/", &limits),
+            Err(Refusal::Credentials)
+        );
+        assert_eq!(
+            from.redirected("https://example.com:8443/", &limits),
+            Err(Refusal::Port)
+        );
+        assert_eq!(
+            from.redirected("file:///etc/passwd", &limits),
+            Err(Refusal::BadRedirect)
+        );
+        assert_eq!(
+            from.redirected("data:image/png;base64,AA==", &limits),
+            Err(Refusal::BadRedirect)
+        );
     }
 }

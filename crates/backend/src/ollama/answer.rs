@@ -8,7 +8,8 @@ use jiff::Timestamp;
 use loggia_wire::Extra;
 use loggia_wire::ollama::{ChatLine, GenerateLine, LineMessage, LineToolCall};
 use loggia_wire::openai::{
-    ChunkChoice, CompletionUsage, Delta, FinishReason, FunctionCallDelta, Logprobs, TokenLogprob, ToolCallDelta,
+    ChunkChoice, CompletionUsage, Delta, FinishReason, FunctionCallDelta, Logprobs, TokenLogprob,
+    ToolCallDelta,
 };
 
 use super::error::error_in_stream;
@@ -71,22 +72,33 @@ impl Answer {
     /// The same, that was not asked for as a stream.
     #[must_use]
     pub fn in_one_line(self) -> Self {
-        Self { form: Form::Whole, ..self }
+        Self {
+            form: Form::Whole,
+            ..self
+        }
     }
 
     /// The same, of lines of `/api/generate`.
     #[must_use]
     pub fn of_text(self) -> Self {
-        Self { lines: Lines::OfGenerate, ..self }
+        Self {
+            lines: Lines::OfGenerate,
+            ..self
+        }
     }
 
-    /// Whether tags of reasoning in its text mean anything: the original left all in the text, and a text that is continued is text.
+    /// Whether tags of reasoning in its text mean anything: the original left all in the text, and
+    /// a text that is continued is text.
     pub(super) fn may_have_thoughts_in_its_text(&self) -> bool {
         self.profile == Profile::Openai && matches!(self.lines, Lines::OfChat)
     }
 
-    /// Feeds the next line; gives back what it stands for: nothing, a chunk, or the last chunk and the usage.
-    pub fn push(&mut self, line: &[u8]) -> Result<impl Iterator<Item = Event> + use<>, BackendError> {
+    /// Feeds the next line; gives back what it stands for: nothing, a chunk, or the last chunk and
+    /// the usage.
+    pub fn push(
+        &mut self,
+        line: &[u8],
+    ) -> Result<impl Iterator<Item = Event> + use<>, BackendError> {
         let line = parsed(line, self.lines).map_err(|error| self.bad(describe(&error)))?;
         if let Some(error) = &line.error {
             return Err(error_in_stream(error));
@@ -94,17 +106,25 @@ impl Answer {
         if self.done {
             return Err(self.bad("a line after the last one"));
         }
-        let message = line.message.as_ref().ok_or_else(|| self.bad("a line without a message"))?;
+        let message = line
+            .message
+            .as_ref()
+            .ok_or_else(|| self.bad("a line without a message"))?;
         if line.done && matches!(line.done_reason.as_deref(), Some("load" | "unload")) {
-            // No end of an answer: Ollama's cloud says it of a conversation to which it has nothing to say.
+            // No end of an answer: Ollama's cloud says it of a conversation to which it has nothing
+            // to say.
             return Err(self.bad("it loaded or unloaded the model, and generated nothing"));
         }
-        self.tail.push(message.thinking.as_deref().unwrap_or_default());
+        self.tail
+            .push(message.thinking.as_deref().unwrap_or_default());
         self.tail.push(&message.content);
         let chunk = self.chunk(&line, message)?;
         self.done = line.done;
         let usage = line.done.then(|| usage(&line));
-        Ok(chunk.map(Event::Chunk).into_iter().chain(usage.map(Event::Usage)))
+        Ok(chunk
+            .map(Event::Chunk)
+            .into_iter()
+            .chain(usage.map(Event::Usage)))
     }
 
     /// Whether the last line has come.
@@ -112,41 +132,67 @@ impl Answer {
         self.done
     }
 
-    /// What it means that the lines have ended, where no connection broke: nothing after the last one. Else Ollama ended the answer before
-    /// the model did, which it does where an answer repeats itself; or the answer was cut short on the way.
+    /// What it means that the lines have ended, where no connection broke: nothing after the last
+    /// one. Else Ollama ended the answer before the model did, which it does where an answer
+    /// repeats itself; or the answer was cut short on the way.
     ///
-    /// Ollama's last line says `done: false` then (`fixtures/ollama/chat/repetition`). A whole answer of that kind is all there; of a stream
-    /// only its text tells.
+    /// Ollama's last line says `done: false` then (`fixtures/ollama/chat/repetition`). A whole
+    /// answer of that kind is all there; of a stream only its text tells.
     pub fn finish(&mut self) -> Result<impl Iterator<Item = Event> + use<>, BackendError> {
         let ended_early = match (self.done, self.tail.repeats()) {
             (true, _) => None,
             (false, true) => Some(EarlyEnd::Repetition),
-            (false, false) if self.form == Form::Whole && !self.tail.is_empty() => Some(EarlyEnd::Unknown),
-            (false, false) => return Err(BackendError::CutShort { backend: self.backend.to_string() }),
+            (false, false) if self.form == Form::Whole && !self.tail.is_empty() => {
+                Some(EarlyEnd::Unknown)
+            }
+            (false, false) => {
+                return Err(BackendError::CutShort {
+                    backend: self.backend.to_string(),
+                });
+            }
         };
         self.done = true;
-        let end = |why| [Event::EndedEarly(why), Event::Chunk(Chunk::of(ChunkChoice::finish(0, FinishReason::Length)))];
+        let end = |why| {
+            [
+                Event::EndedEarly(why),
+                Event::Chunk(Chunk::of(ChunkChoice::finish(0, FinishReason::Length))),
+            ]
+        };
         Ok(ended_early.map(end).into_iter().flatten())
     }
 
-    fn chunk(&mut self, line: &ChatLine<'_>, message: &LineMessage<'_>) -> Result<Option<Chunk>, BackendError> {
+    fn chunk(
+        &mut self,
+        line: &ChatLine<'_>,
+        message: &LineMessage<'_>,
+    ) -> Result<Option<Chunk>, BackendError> {
         let choice = self.choice(line, message)?;
         // The original sent a chunk for every line; ours has none for a line that says nothing.
-        let says_nothing = choice.delta.is_empty() && choice.finish_reason.is_none() && choice.logprobs.is_none();
+        let says_nothing =
+            choice.delta.is_empty() && choice.finish_reason.is_none() && choice.logprobs.is_none();
         if says_nothing && self.profile == Profile::Openai {
             return Ok(None);
         }
         let created = if self.begun { None } else { created(line) };
         self.begun = true;
-        Ok(Some(Chunk { created, ..Chunk::of(choice) }))
+        Ok(Some(Chunk {
+            created,
+            ..Chunk::of(choice)
+        }))
     }
 
-    fn choice(&mut self, line: &ChatLine<'_>, message: &LineMessage<'_>) -> Result<ChunkChoice, BackendError> {
+    fn choice(
+        &mut self,
+        line: &ChatLine<'_>,
+        message: &LineMessage<'_>,
+    ) -> Result<ChunkChoice, BackendError> {
         let mut choice = ChunkChoice::delta(0, delta(message));
         choice.logprobs = line.logprobs.clone().map(logprobs);
         choice.finish_reason = line.done.then(|| finish_reason(line));
         // A call comes whole.
-        self.calls.whole(&mut choice).map_err(|what| self.bad(what))?;
+        self.calls
+            .whole(&mut choice)
+            .map_err(|what| self.bad(what))?;
         if self.single_call
             && let Some(calls) = &mut choice.delta.tool_calls
         {
@@ -161,7 +207,10 @@ impl Answer {
     }
 
     fn bad(&self, what: impl Into<String>) -> BackendError {
-        BackendError::BadAnswer { backend: self.backend.to_string(), what: what.into() }
+        BackendError::BadAnswer {
+            backend: self.backend.to_string(),
+            what: what.into(),
+        }
     }
 }
 
@@ -181,14 +230,23 @@ fn delta(message: &LineMessage<'_>) -> Delta {
 
 /// Older versions send no id; what they send as an index is not needed, for each call comes whole.
 fn tool_call(call: &LineToolCall<'_>) -> ToolCallDelta {
-    let arguments = call.function.arguments.map_or("{}", |arguments| arguments.get());
+    let arguments = call
+        .function
+        .arguments
+        .map_or("{}", |arguments| arguments.get());
     let function = FunctionCallDelta {
         name: Some(call.function.name.to_string()),
         arguments: Some(arguments.to_owned()),
         extra: Extra::new(),
     };
     let id = call.id.as_deref().map(str::to_owned);
-    ToolCallDelta { index: NO_INDEX, id, kind: None, function: Some(function), extra: Extra::new() }
+    ToolCallDelta {
+        index: NO_INDEX,
+        id,
+        kind: None,
+        function: Some(function),
+        extra: Extra::new(),
+    }
 }
 
 /// Ollama says "stop" after calls too; `tool_calls` knows of them.
@@ -199,10 +257,13 @@ fn finish_reason(line: &ChatLine<'_>) -> FinishReason {
     }
 }
 
-/// A line that is known to be UTF-8 as a whole need not be checked string by string, which takes longer than to parse it.
+/// A line that is known to be UTF-8 as a whole need not be checked string by string, which takes
+/// longer than to parse it.
 fn parsed(line: &[u8], lines: Lines) -> serde_json::Result<ChatLine<'_>> {
     match (lines, str::from_utf8(line)) {
-        (Lines::OfGenerate, _) => serde_json::from_slice::<GenerateLine<'_>>(line).map(ChatLine::from),
+        (Lines::OfGenerate, _) => {
+            serde_json::from_slice::<GenerateLine<'_>>(line).map(ChatLine::from)
+        }
         (Lines::OfChat, Ok(text)) => serde_json::from_str(text),
         (Lines::OfChat, Err(_)) => serde_json::from_slice(line),
     }
@@ -210,7 +271,11 @@ fn parsed(line: &[u8], lines: Lines) -> serde_json::Result<ChatLine<'_>> {
 
 /// What is wrong with a line, without any of its text.
 fn describe(error: &serde_json::Error) -> String {
-    format!("a line that is not Ollama's ({:?} at column {})", error.classify(), error.column())
+    format!(
+        "a line that is not Ollama's ({:?} at column {})",
+        error.classify(),
+        error.column()
+    )
 }
 
 fn created(line: &ChatLine<'_>) -> Option<u64> {
@@ -218,11 +283,19 @@ fn created(line: &ChatLine<'_>) -> Option<u64> {
     u64::try_from(created.as_second()).ok()
 }
 
-/// A count that is missing is zero: Ollama leaves zeros out, and older versions left the prompt's out when it was cached.
+/// A count that is missing is zero: Ollama leaves zeros out, and older versions left the prompt's
+/// out when it was cached.
 fn usage(line: &ChatLine<'_>) -> CompletionUsage {
-    CompletionUsage::new(line.prompt_eval_count.unwrap_or(0), line.eval_count.unwrap_or(0))
+    CompletionUsage::new(
+        line.prompt_eval_count.unwrap_or(0),
+        line.eval_count.unwrap_or(0),
+    )
 }
 
 fn logprobs(tokens: Vec<TokenLogprob>) -> Logprobs {
-    Logprobs { content: Some(tokens), refusal: None, extra: Extra::new() }
+    Logprobs {
+        content: Some(tokens),
+        refusal: None,
+        extra: Extra::new(),
+    }
 }

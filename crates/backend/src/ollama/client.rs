@@ -32,8 +32,8 @@ use crate::emulate::forced_call;
 use crate::retry_after::retry_after;
 use crate::thoughts::Apart;
 use crate::{
-    Abilities, Backend, BackendError, ChatCall, CompletionCall, EmbeddingCall, Embeddings, Events, Profile, Reply,
-    ServedBy,
+    Abilities, Backend, BackendError, ChatCall, CompletionCall, EmbeddingCall, Embeddings, Events,
+    Profile, Reply, ServedBy,
 };
 
 /// The most bytes of an answer that is not a chat: a list of a thousand models is 500 KiB.
@@ -66,7 +66,8 @@ impl<S: Clone, B> Clone for Ollama<S, B> {
     }
 }
 
-/// A service that speaks Ollama's API, as [`Ollama`] needs it: any body that can be made from bytes in, any body out.
+/// A service that speaks Ollama's API, as [`Ollama`] needs it: any body that can be made from bytes
+/// in, any body out.
 pub trait OllamaService<B>:
     Service<Request<B>, Response = Response<Self::Body>, Error: Into<BoxError>, Future: Send>
     + Clone
@@ -80,7 +81,11 @@ pub trait OllamaService<B>:
 
 impl<S, B, R> OllamaService<B> for S
 where
-    S: Service<Request<B>, Response = Response<R>, Error: Into<BoxError>, Future: Send> + Clone + Send + Sync + 'static,
+    S: Service<Request<B>, Response = Response<R>, Error: Into<BoxError>, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
     R: Body<Data: Buf + Send, Error: Into<BoxError>> + Send + 'static,
 {
     type Body = R;
@@ -93,13 +98,21 @@ where
 {
     /// Ollama behind this service. `name` is what errors and `x-loggia-served-by` call it.
     pub fn new(name: impl Into<Arc<str>>, service: S) -> Self {
-        Self { service, name: name.into(), known: ModelMemory::default(), body: PhantomData }
+        Self {
+            service,
+            name: name.into(),
+            known: ModelMemory::default(),
+            body: PhantomData,
+        }
     }
 
     /// With what another [`Ollama`] in front of the same models has learnt of them.
     #[must_use]
     pub fn remembering(self, memory: ModelMemory) -> Self {
-        Self { known: memory, ..self }
+        Self {
+            known: memory,
+            ..self
+        }
     }
 
     /// Starts a chat; one with tools is asked again where Ollama swallows a call (`swallowed.rs`).
@@ -110,7 +123,9 @@ where
             match Calling::needed(&call.request, knows_tools) {
                 // The original knew nothing of calls.
                 Some(Calling::CallOrAnswer) if call.profile == Profile::Original => {}
-                Some(way) => return Box::pin(way.started(call, |call| self.start_once(call))).await,
+                Some(way) => {
+                    return Box::pin(way.started(call, |call| self.start_once(call))).await;
+                }
                 None => {}
             }
         }
@@ -124,11 +139,19 @@ where
     async fn start_with_tools(&self, call: ChatCall) -> Result<Reply, BackendError> {
         let (this, again) = (self.clone(), call.clone());
         let again = Box::pin(async move {
-            tracing::info!(id = &*again.id, "a call that Ollama swallowed is asked for again, held to its schema");
-            Ok(forced_call::started(again, |call| this.start_once(call)).await?.events)
+            tracing::info!(
+                id = &*again.id,
+                "a call that Ollama swallowed is asked for again, held to its schema"
+            );
+            Ok(forced_call::started(again, |call| this.start_once(call))
+                .await?
+                .events)
         });
         let reply = self.start_once(call).await?;
-        Ok(Reply { served_by: reply.served_by, events: Box::pin(NotSwallowed::new(reply.events, again)) })
+        Ok(Reply {
+            served_by: reply.served_by,
+            events: Box::pin(NotSwallowed::new(reply.events, again)),
+        })
     }
 
     /// Starts a chat as it is; where the model's template refuses it, with a plainer conversation.
@@ -140,14 +163,29 @@ where
         let asked = &*call.request;
         let known = self.known(&asked.model).await?;
         let mut question = Question::Chat(chat_request(&shown(asked, &known), call.profile)?);
-        let room = Room { need: context::need(asked), answer: context::answer(asked) };
-        let response = self.ask_sized(&mut question, &known, room, call.head.as_deref()).await?;
+        let room = Room {
+            need: context::need(asked),
+            answer: context::answer(asked),
+        };
+        let response = self
+            .ask_sized(&mut question, &known, room, call.head.as_deref())
+            .await?;
         let single_call = asked.parallel_tool_calls == Some(false);
         let answer = Answer::new(&call.id, Arc::clone(&self.name), call.profile, single_call);
-        let answer = if asked.streams() { answer } else { answer.in_one_line() };
+        let answer = if asked.streams() {
+            answer
+        } else {
+            answer.in_one_line()
+        };
         let mut reply = self.reply(response, answer, &asked.model, &known);
-        reply.served_by.changed.extend(arguments::any_changed(&asked.messages).then_some(Change::Arguments));
-        reply.served_by.changed.extend(asks_the_system(asked, call.profile).then_some(Change::SystemAsUser));
+        reply
+            .served_by
+            .changed
+            .extend(arguments::any_changed(&asked.messages).then_some(Change::Arguments));
+        reply
+            .served_by
+            .changed
+            .extend(asks_the_system(asked, call.profile).then_some(Change::SystemAsUser));
         Ok(reply)
     }
 
@@ -157,15 +195,30 @@ where
         let request = generate_request(asked, call.profile)?;
         let known = self.known(&asked.model).await?;
         let answer = context::answer(&asked.as_chat());
-        let room = Room { need: context::need_of_text(&request, answer), answer };
+        let room = Room {
+            need: context::need_of_text(&request, answer),
+            answer,
+        };
         let mut question = Question::Generate(request);
-        let response = self.ask_sized(&mut question, &known, room, call.head.as_deref()).await?;
+        let response = self
+            .ask_sized(&mut question, &known, room, call.head.as_deref())
+            .await?;
         let answer = Answer::new(&call.id, Arc::clone(&self.name), call.profile, false).of_text();
-        let answer = if asked.streams() { answer } else { answer.in_one_line() };
+        let answer = if asked.streams() {
+            answer
+        } else {
+            answer.in_one_line()
+        };
         Ok(self.reply(response, answer, &asked.model, &known))
     }
 
-    fn reply(&self, response: Response<S::Body>, answer: Answer, model: &str, known: &Known) -> Reply {
+    fn reply(
+        &self,
+        response: Response<S::Body>,
+        answer: Answer,
+        model: &str,
+        known: &Known,
+    ) -> Reply {
         let served_by = ServedBy {
             backend: Arc::clone(&self.name),
             model: model.into(),
@@ -175,11 +228,16 @@ where
         };
         let may_have_thoughts = answer.may_have_thoughts_in_its_text();
         let events = OllamaEvents::new(response.into_body(), answer, Arc::clone(&self.name));
-        let events: Events = if may_have_thoughts { Box::pin(Apart::new(events, 1)) } else { Box::pin(events) };
+        let events: Events = if may_have_thoughts {
+            Box::pin(Apart::new(events, 1))
+        } else {
+            Box::pin(events)
+        };
         Reply { served_by, events }
     }
 
-    /// Asks with room for the prompt; and once more with more of it, where the prompt turns out to be longer than it was taken for.
+    /// Asks with room for the prompt; and once more with more of it, where the prompt turns out to
+    /// be longer than it was taken for.
     async fn ask_sized(
         &self,
         question: &mut Question,
@@ -189,9 +247,10 @@ where
     ) -> Result<Response<S::Body>, BackendError> {
         let chosen = self.choose_context(question, known, room).await;
         match self.ask_once(question, head).await {
-            Err(BackendError::ContextLengthExceeded { prompt_tokens: Some(prompt), .. })
-                if chosen && grow_context(question, known, prompt, room.answer) =>
-            {
+            Err(BackendError::ContextLengthExceeded {
+                prompt_tokens: Some(prompt),
+                ..
+            }) if chosen && grow_context(question, known, prompt, room.answer) => {
                 Box::pin(self.ask_once(question, head)).await
             }
             response => response,
@@ -212,16 +271,19 @@ where
             Ok(response)
         } else {
             match Box::pin(self.refused(response, question.model())).await {
-                // The words of Ollama's own runner, which tells no numbers; of an input they are said too.
-                BackendError::InputTooLong { .. } => {
-                    Err(BackendError::ContextLengthExceeded { prompt_tokens: None, context: None })
-                }
+                // The words of Ollama's own runner, which tells no numbers; of an input they are
+                // said too.
+                BackendError::InputTooLong { .. } => Err(BackendError::ContextLengthExceeded {
+                    prompt_tokens: None,
+                    context: None,
+                }),
                 error => Err(error),
             }
         }
     }
 
-    /// Sets the context size where the client asks for none; tells whether the size is Loggia's to choose.
+    /// Sets the context size where the client asks for none; tells whether the size is Loggia's to
+    /// choose.
     async fn choose_context(&self, question: &mut Question, known: &Known, room: Room) -> bool {
         if known.context_most.is_none() || question.options().others.contains_key("num_ctx") {
             return false;
@@ -232,14 +294,17 @@ where
         true
     }
 
-    /// The context size to ask for so that so many tokens fit; `None` where it is not Loggia's to choose, or the default will do.
+    /// The context size to ask for so that so many tokens fit; `None` where it is not Loggia's to
+    /// choose, or the default will do.
     pub(super) async fn choose_size(&self, model: &str, need: u64, known: &Known) -> Option<u64> {
         let most = known.context_most?;
         let loaded = if let Some(kept) = known.context_kept() {
             Some(kept)
         } else {
             let running = Box::pin(self.get::<RunningModels>("/api/ps")).await;
-            running.ok().and_then(|running| models::loaded_context(&running, model))
+            running
+                .ok()
+                .and_then(|running| models::loaded_context(&running, model))
         };
         context::choose(need, loaded, most)
     }
@@ -265,7 +330,11 @@ where
             Ok(tags) => models::digest(&tags, model).unwrap_or_default(),
             Err(_) => String::new(),
         };
-        let version = self.get::<Version>("/api/version").await.map(|version| version.version).unwrap_or_default();
+        let version = self
+            .get::<Version>("/api/version")
+            .await
+            .map(|version| version.version)
+            .unwrap_or_default();
         if self.known.is_first_to_tell_old(&version) {
             tracing::warn!(
                 backend = &*self.name,
@@ -283,11 +352,16 @@ where
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, BackendError> {
         let mut request = Request::new(B::from(Bytes::new()));
-        *request.uri_mut() = http::Uri::try_from(path).map_err(|_| self.bad("a path that is none"))?;
+        *request.uri_mut() =
+            http::Uri::try_from(path).map_err(|_| self.bad("a path that is none"))?;
         self.fetch(request, "").await
     }
 
-    async fn fetch<T: DeserializeOwned>(&self, request: Request<B>, model: &str) -> Result<T, BackendError> {
+    async fn fetch<T: DeserializeOwned>(
+        &self,
+        request: Request<B>,
+        model: &str,
+    ) -> Result<T, BackendError> {
         let response = self.send(request).await?;
         if response.status() != StatusCode::OK {
             return Err(self.refused(response, model).await);
@@ -300,7 +374,10 @@ where
         &self,
         request: Request<B>,
     ) -> impl Future<Output = Result<Response<S::Body>, BackendError>> + Send {
-        self.service.clone().oneshot(request).map_err(|error| transport_error(error.into(), &self.name))
+        self.service
+            .clone()
+            .oneshot(request)
+            .map_err(|error| transport_error(error.into(), &self.name))
     }
 
     pub(super) async fn refused(&self, response: Response<S::Body>, model: &str) -> BackendError {
@@ -313,7 +390,10 @@ where
     }
 
     pub(super) async fn collect(&self, response: Response<S::Body>) -> Result<Bytes, BackendError> {
-        match Limited::new(response.into_body(), BODY_LIMIT).collect().await {
+        match Limited::new(response.into_body(), BODY_LIMIT)
+            .collect()
+            .await
+        {
             Ok(body) => Ok(body.to_bytes()),
             Err(error) if error.is::<http_body_util::LengthLimitError>() => {
                 Err(self.bad("more bytes than it should be"))
@@ -323,7 +403,10 @@ where
     }
 
     pub(super) fn bad(&self, what: &str) -> BackendError {
-        BackendError::BadAnswer { backend: self.name.to_string(), what: what.to_owned() }
+        BackendError::BadAnswer {
+            backend: self.name.to_string(),
+            what: what.to_owned(),
+        }
     }
 }
 
@@ -332,7 +415,10 @@ where
     S: OllamaService<B>,
     B: From<Bytes> + Send + 'static,
 {
-    fn abilities<'a>(&'a self, model: &'a str) -> BoxFuture<'a, Result<Arc<Abilities>, BackendError>> {
+    fn abilities<'a>(
+        &'a self,
+        model: &'a str,
+    ) -> BoxFuture<'a, Result<Arc<Abilities>, BackendError>> {
         match self.known.recall(model) {
             Some(known) => Box::pin(ready(Ok(Arc::clone(&known.abilities)))),
             None => Box::pin(async move { Ok(Arc::clone(&self.known(model).await?.abilities)) }),
@@ -354,7 +440,9 @@ where
     fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, BackendError>> {
         Box::pin(async move {
             let tags = self.get::<Tags>("/api/tags").await;
-            Ok(models::list(&tags.map_err(|error| error.of_credentials(&self.name))?))
+            Ok(models::list(
+                &tags.map_err(|error| error.of_credentials(&self.name))?,
+            ))
         })
     }
 
@@ -365,9 +453,13 @@ where
     fn model<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Model, BackendError>> {
         Box::pin(async move {
             let tags = self.get::<Tags>("/api/tags").await?;
-            let listed = models::find(&tags, id).ok_or_else(|| BackendError::model_not_found(id))?;
+            let listed =
+                models::find(&tags, id).ok_or_else(|| BackendError::model_not_found(id))?;
             let show = self.show(id).await?;
-            let running = self.get::<RunningModels>("/api/ps").await.unwrap_or_default();
+            let running = self
+                .get::<RunningModels>("/api/ps")
+                .await
+                .unwrap_or_default();
             let chosen = self.known.recall(id).and_then(|known| known.context_kept());
             Ok(models::described(id, listed, &show, &running, chosen))
         })
@@ -377,22 +469,43 @@ where
     fn delete_model<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), BackendError>> {
         Box::pin(async move {
             let unload = to_json(&ollama::UnloadRequest::new(id), &self.name)?;
-            // Of use, and not needed: Ollama deletes loaded models too, which then take memory until their time is over.
-            let _unloaded = tokio::time::timeout(UNLOADED_WITHIN, self.send(post("/api/generate", unload, None))).await;
-            let mut request = post("/api/delete", to_json(&ollama::DeleteRequest { model: id }, &self.name)?, None);
+            // Of use, and not needed: Ollama deletes loaded models too, which then take memory
+            // until their time is over.
+            let _unloaded = tokio::time::timeout(
+                UNLOADED_WITHIN,
+                self.send(post("/api/generate", unload, None)),
+            )
+            .await;
+            let mut request = post(
+                "/api/delete",
+                to_json(&ollama::DeleteRequest { model: id }, &self.name)?,
+                None,
+            );
             *request.method_mut() = Method::DELETE;
             let response = self.send(request).await?;
             self.known.forget(id);
-            if response.status().is_success() { Ok(()) } else { Err(self.refused(response, id).await) }
+            if response.status().is_success() {
+                Ok(())
+            } else {
+                Err(self.refused(response, id).await)
+            }
         })
     }
 }
 
-/// The request with earlier calls and results in the contents, where the model's template has no place for them.
+/// The request with earlier calls and results in the contents, where the model's template has no
+/// place for them.
 fn shown<'a>(request: &'a ChatCompletionRequest, known: &Known) -> Cow<'a, ChatCompletionRequest> {
-    let messages = if known.knows_tools { None } else { earlier_as_text(&request.messages) };
+    let messages = if known.knows_tools {
+        None
+    } else {
+        earlier_as_text(&request.messages)
+    };
     match messages {
-        Some(messages) => Cow::Owned(ChatCompletionRequest { messages, ..request.clone() }),
+        Some(messages) => Cow::Owned(ChatCompletionRequest {
+            messages,
+            ..request.clone()
+        }),
         None => Cow::Borrowed(request),
     }
 }
@@ -402,7 +515,12 @@ fn is_no_matter_of_show(error: &BackendError) -> bool {
     use BackendError::{Busy, ModelNotFound, RateLimited, TimedOut, Tls, Unreachable};
     matches!(
         error,
-        ModelNotFound { .. } | Unreachable { .. } | Tls { .. } | TimedOut { .. } | Busy { .. } | RateLimited { .. }
+        ModelNotFound { .. }
+            | Unreachable { .. }
+            | Tls { .. }
+            | TimedOut { .. }
+            | Busy { .. }
+            | RateLimited { .. }
     )
 }
 
@@ -438,11 +556,16 @@ struct Room {
 fn set_context(question: &mut Question, known: &Known, size: u64) {
     question.options().num_ctx = Some(size);
     if known.keep_context(size) {
-        tracing::info!(model = question.model(), num_ctx = size, "the context size that Ollama is asked for");
+        tracing::info!(
+            model = question.model(),
+            num_ctx = size,
+            "the context size that Ollama is asked for"
+        );
     }
 }
 
-/// Chooses again, now that the engine has told how long the prompt is; `false` where no larger context can help.
+/// Chooses again, now that the engine has told how long the prompt is; `false` where no larger
+/// context can help.
 fn grow_context(question: &mut Question, known: &Known, prompt: u64, answer: u64) -> bool {
     let most = known.context_most.unwrap_or(0);
     let before = question.options().num_ctx;
@@ -455,7 +578,8 @@ fn grow_context(question: &mut Question, known: &Known, prompt: u64, answer: u64
     }
 }
 
-/// A POST of JSON, with the headers and extensions of the client's own request where the service is the one behind it.
+/// A POST of JSON, with the headers and extensions of the client's own request where the service is
+/// the one behind it.
 pub(super) fn post<B: From<Bytes>>(
     path: &'static str,
     body: Vec<u8>,
@@ -470,12 +594,16 @@ pub(super) fn post<B: From<Bytes>>(
     }
     *request.method_mut() = Method::POST;
     *request.uri_mut() = http::Uri::from_static(path);
-    request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    request.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
     request.headers_mut().insert(header::CONTENT_LENGTH, length);
     request
 }
 
-/// The client's headers without those that speak of its body, its connection, or the answer it would take compressed.
+/// The client's headers without those that speak of its body, its connection, or the answer it
+/// would take compressed.
 fn without_body_headers(headers: &HeaderMap) -> HeaderMap {
     let mut headers = headers.clone();
     for name in [
@@ -495,8 +623,8 @@ pub(super) fn to_json(value: &impl Serialize, backend: &str) -> Result<Vec<u8>, 
     let mut json = Vec::with_capacity(FIRST_BUFFER);
     match serde_json::to_writer(&mut json, value) {
         Ok(()) => Ok(json),
-        Err(_) => {
-            Err(BackendError::Engine { message: format!("the request for `{backend}` cannot be written as JSON") })
-        }
+        Err(_) => Err(BackendError::Engine {
+            message: format!("the request for `{backend}` cannot be written as JSON"),
+        }),
     }
 }

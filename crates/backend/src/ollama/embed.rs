@@ -18,7 +18,10 @@ where
     S: OllamaService<B>,
     B: From<Bytes> + Send + 'static,
 {
-    pub(super) async fn start_embedding(&self, call: EmbeddingCall) -> Result<Embeddings, BackendError> {
+    pub(super) async fn start_embedding(
+        &self,
+        call: EmbeddingCall,
+    ) -> Result<Embeddings, BackendError> {
         let (request, head) = (&*call.request, call.head.as_deref());
         let known = self.known(&request.model).await?;
         let options = self.options_for(request, &known).await;
@@ -26,7 +29,8 @@ where
         let answer = match self.ask_embedding(request, options, head).await {
             // Ollama does not say which text it was.
             Err(too_long @ BackendError::InputTooLong { .. }) => {
-                let ask = |one| async move { self.ask_embedding(&one, options, head).await.map(drop) };
+                let ask =
+                    |one| async move { self.ask_embedding(&one, options, head).await.map(drop) };
                 return Err(name_the_too_long(request, ask).await.unwrap_or(too_long));
             }
             answer => answer?,
@@ -39,10 +43,16 @@ where
             changed: Vec::new(),
         };
         let prompt_tokens = answer.prompt_eval_count.unwrap_or(0);
-        Embeddings { served_by, vectors: answer.embeddings, prompt_tokens }.checked(request)
+        Embeddings {
+            served_by,
+            vectors: answer.embeddings,
+            prompt_tokens,
+        }
+        .checked(request)
     }
 
-    /// The client's options, and the context size where that is Loggia's to choose: for the longest text, as each is read by itself.
+    /// The client's options, and the context size where that is Loggia's to choose: for the longest
+    /// text, as each is read by itself.
     async fn options_for(&self, request: &EmbeddingRequest, known: &Known) -> Options {
         let mut options = Options::default();
         if let Some(Value::Object(others)) = request.extra.get("options") {
@@ -75,9 +85,14 @@ where
             truncate: false,
             dimensions: request.dimensions,
             options: options.clone(),
-            keep_alive: request.extra.get("keep_alive").filter(|value| !value.is_null()),
+            keep_alive: request
+                .extra
+                .get("keep_alive")
+                .filter(|value| !value.is_null()),
         };
-        let response = self.send(post("/api/embed", to_json(&asked, &self.name)?, head)).await?;
+        let response = self
+            .send(post("/api/embed", to_json(&asked, &self.name)?, head))
+            .await?;
         if response.status() != StatusCode::OK {
             return Err(Box::pin(self.refused(response, &request.model)).await);
         }
@@ -91,7 +106,8 @@ fn texts(request: &EmbeddingRequest) -> Result<Vec<&str>, BackendError> {
     let text = |one| match one {
         OnePrompt::Text(text) => Ok(text),
         OnePrompt::Tokens(_) => Err(BackendError::InvalidRequest {
-            message: "Unsupported value: Ollama takes no tokens as 'input'; send strings.".to_owned(),
+            message: "Unsupported value: Ollama takes no tokens as 'input'; send strings."
+                .to_owned(),
             param: Some("input".to_owned()),
             code: Some("unsupported_value".to_owned()),
         }),

@@ -9,7 +9,8 @@ use tower::BoxError;
 use crate::openai::with_its_status;
 use crate::{BackendError, Work};
 
-/// A refusal before the answer: a status and a body of `{"error": "…"}`, or of plain text on an unknown route.
+/// A refusal before the answer: a status and a body of `{"error": "…"}`, or of plain text on an
+/// unknown route.
 pub(super) fn refusal(
     status: StatusCode,
     retry_after: Option<Duration>,
@@ -22,37 +23,61 @@ pub(super) fn refusal(
     }
     let text = match serde_json::from_slice::<ErrorLine>(body) {
         Ok(line) => line.error,
-        Err(_) => format!("the backend `{backend}` answered with status {}", status.as_u16()),
+        Err(_) => format!(
+            "the backend `{backend}` answered with status {}",
+            status.as_u16()
+        ),
     };
     if let Some(inner) = InnerError::inside(&text) {
         return from_engine(inner, status);
     }
     match status.as_u16() {
         404 if text.contains("not found") => BackendError::model_not_found(model),
-        501 if text.contains("support embeddings") => BackendError::Unsupported { work: Work::Embeddings },
+        501 if text.contains("support embeddings") => BackendError::Unsupported {
+            work: Work::Embeddings,
+        },
         400 if text.contains("support chat") => BackendError::Unsupported { work: Work::Chat },
         // An input of `/api/embed`; a prompt that is too long is an engine's error, above.
-        400 if text.contains("context length") => BackendError::InputTooLong { index: None, tokens: None, most: None },
+        400 if text.contains("context length") => BackendError::InputTooLong {
+            index: None,
+            tokens: None,
+            most: None,
+        },
         404 | 405 => {
             let what = format!("status {}, as if it were no Ollama", status.as_u16());
-            BackendError::BadAnswer { backend: backend.to_owned(), what }
+            BackendError::BadAnswer {
+                backend: backend.to_owned(),
+                what,
+            }
         }
         503 => BackendError::Busy { retry_after },
         400..=499 => invalid(text),
-        // Ollama answers a wrong option or format of the client's with a 500 (`fixtures/ollama/chat/option-wrong-type`).
+        // Ollama answers a wrong option or format of the client's with a 500
+        // (`fixtures/ollama/chat/option-wrong-type`).
         _ if is_the_clients_fault(&text) => invalid(text),
         _ => BackendError::Engine { message: text },
     }
 }
 
-/// Ollama says no more than "unauthorized" of a model in its cloud, where nobody is signed in on its machine.
+/// Ollama says no more than "unauthorized" of a model in its cloud, where nobody is signed in on
+/// its machine.
 fn signed_in(error: BackendError, backend: &str) -> BackendError {
     match error {
-        BackendError::Refused { status: 401, message, param, code } if message.eq_ignore_ascii_case("unauthorized") => {
+        BackendError::Refused {
+            status: 401,
+            message,
+            param,
+            code,
+        } if message.eq_ignore_ascii_case("unauthorized") => {
             let message = format!(
                 "{message}: the model runs in Ollama's cloud; sign in with `ollama signin` on the machine of the backend `{backend}`"
             );
-            BackendError::Refused { status: 401, message, param, code }
+            BackendError::Refused {
+                status: 401,
+                message,
+                param,
+                code,
+            }
         }
         other => other,
     }
@@ -62,30 +87,44 @@ fn signed_in(error: BackendError, backend: &str) -> BackendError {
 pub(super) fn error_in_stream(text: &str) -> BackendError {
     match InnerError::inside(text) {
         Some(inner) => from_engine(inner, StatusCode::INTERNAL_SERVER_ERROR),
-        None => BackendError::Engine { message: text.to_owned() },
+        None => BackendError::Engine {
+            message: text.to_owned(),
+        },
     }
 }
 
 fn from_engine(inner: InnerError, status: StatusCode) -> BackendError {
     if inner.kind.as_deref() == Some("exceed_context_size_error") {
-        return BackendError::ContextLengthExceeded { prompt_tokens: inner.n_prompt_tokens, context: inner.n_ctx };
+        return BackendError::ContextLengthExceeded {
+            prompt_tokens: inner.n_prompt_tokens,
+            context: inner.n_ctx,
+        };
     }
     if (400..500).contains(&inner.code.unwrap_or(status.as_u16())) {
         invalid(inner.message)
     } else {
-        BackendError::Engine { message: inner.message }
+        BackendError::Engine {
+            message: inner.message,
+        }
     }
 }
 
 fn is_the_clients_fault(text: &str) -> bool {
-    text.starts_with("option ") || text.contains("must be of type") || text.starts_with("invalid format")
+    text.starts_with("option ")
+        || text.contains("must be of type")
+        || text.starts_with("invalid format")
 }
 
 fn invalid(message: String) -> BackendError {
-    BackendError::InvalidRequest { message, param: None, code: None }
+    BackendError::InvalidRequest {
+        message,
+        param: None,
+        code: None,
+    }
 }
 
-/// What it means that the service below failed without an answer: the error it says, or that the connection broke.
+/// What it means that the service below failed without an answer: the error it says, or that the
+/// connection broke.
 pub(super) fn transport_error(error: BoxError, backend: &str) -> BackendError {
     let error = match error.downcast::<BackendError>() {
         Ok(error) => return *error,
@@ -93,6 +132,8 @@ pub(super) fn transport_error(error: BoxError, backend: &str) -> BackendError {
     };
     match error.downcast::<crate::http::Error>() {
         Ok(error) => error.into_backend(backend),
-        Err(_) => BackendError::CutShort { backend: backend.to_owned() },
+        Err(_) => BackendError::CutShort {
+            backend: backend.to_owned(),
+        },
     }
 }

@@ -38,10 +38,21 @@ where
 {
     pub(super) fn new(body: R, answer: Answer, backend: Arc<str>) -> Self {
         let lines = Lines::new(LINE_LIMIT);
-        Self { body, lines, answer, backend, next: None, body_ended: false, ended: false }
+        Self {
+            body,
+            lines,
+            answer,
+            backend,
+            next: None,
+            body_ended: false,
+            ended: false,
+        }
     }
 
-    fn poll_event(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Option<Event>, BackendError>> {
+    fn poll_event(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Event>, BackendError>> {
         loop {
             let line = ready!(self.as_mut().poll_line(cx))?;
             let this = self.as_mut().project();
@@ -60,7 +71,10 @@ where
     }
 
     /// The next line that is not blank; none when the body has ended.
-    fn poll_line(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, BackendError>> {
+    fn poll_line(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Bytes>, BackendError>> {
         let mut this = self.project();
         loop {
             if *this.body_ended {
@@ -72,7 +86,10 @@ where
                 Ok(None) => {}
                 Err(error) => {
                     let backend = this.backend.to_string();
-                    return Poll::Ready(Err(BackendError::BadAnswer { backend, what: error.to_string() }));
+                    return Poll::Ready(Err(BackendError::BadAnswer {
+                        backend,
+                        what: error.to_string(),
+                    }));
                 }
             }
             match ready!(this.body.as_mut().poll_frame(cx)) {
@@ -81,10 +98,13 @@ where
                         this.lines.push(data.copy_to_bytes(data.remaining()));
                     }
                 }
-                // Whatever befalls the connection after the last line takes nothing from the answer.
+                // Whatever befalls the connection after the last line takes nothing from the
+                // answer.
                 None | Some(Err(_)) if this.answer.is_done() => *this.body_ended = true,
                 None => *this.body_ended = true,
-                Some(Err(error)) => return Poll::Ready(Err(transport_error(error.into(), this.backend))),
+                Some(Err(error)) => {
+                    return Poll::Ready(Err(transport_error(error.into(), this.backend)));
+                }
             }
         }
     }

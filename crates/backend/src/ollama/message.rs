@@ -13,18 +13,38 @@ use crate::data_url::{self, DataUrl};
 /// Translates a conversation. Several parts stay one message.
 pub(super) fn chat_messages(messages: &[Message]) -> Result<Vec<ChatMessage>, BackendError> {
     let names = called_names(messages);
-    messages.iter().enumerate().map(|(index, message)| chat_message(index, message, &names)).collect()
+    messages
+        .iter()
+        .enumerate()
+        .map(|(index, message)| chat_message(index, message, &names))
+        .collect()
 }
 
 /// The name of the function behind each call id, for the tool messages that answer them.
 fn called_names(messages: &[Message]) -> HashMap<&str, &str> {
-    let calls = messages.iter().filter_map(|message| message.tool_calls.as_ref()).flatten();
-    calls.map(|call| (call.id.as_str(), call.function.name.as_str())).collect()
+    let calls = messages
+        .iter()
+        .filter_map(|message| message.tool_calls.as_ref())
+        .flatten();
+    calls
+        .map(|call| (call.id.as_str(), call.function.name.as_str()))
+        .collect()
 }
 
-fn chat_message(index: usize, message: &Message, names: &HashMap<&str, &str>) -> Result<ChatMessage, BackendError> {
-    let parts = message.content.as_ref().map(Content::parts).unwrap_or_default();
-    let images = parts.iter().enumerate().filter_map(|(part, content)| media(index, part, content).transpose());
+fn chat_message(
+    index: usize,
+    message: &Message,
+    names: &HashMap<&str, &str>,
+) -> Result<ChatMessage, BackendError> {
+    let parts = message
+        .content
+        .as_ref()
+        .map(Content::parts)
+        .unwrap_or_default();
+    let images = parts
+        .iter()
+        .enumerate()
+        .filter_map(|(part, content)| media(index, part, content).transpose());
     Ok(ChatMessage {
         role: role(message.role),
         content: text(message),
@@ -74,21 +94,32 @@ fn media(message: usize, part: usize, content: &Part) -> Result<Option<String>, 
                 "images must be sent as data: URLs in base64 (data:image/png;base64,…)",
             )),
         },
-        PartKind::File(_) => {
-            Err(invalid(format!("messages[{message}].content[{part}]"), "files cannot be sent to this model"))
-        }
+        PartKind::File(_) => Err(invalid(
+            format!("messages[{message}].content[{part}]"),
+            "files cannot be sent to this model",
+        )),
     }
 }
 
 fn tool_calls(message: &Message) -> Vec<ToolCall> {
     let calls = message.tool_calls.iter().flatten();
-    calls.zip(0..).map(|(call, index)| tool_call(index, call)).collect()
+    calls
+        .zip(0..)
+        .map(|(call, index)| tool_call(index, call))
+        .collect()
 }
 
 /// Ollama wants arguments as an object, where OpenAI has a string of JSON.
 fn tool_call(index: u32, call: &openai::ToolCall) -> ToolCall {
     let arguments = JsonText(arguments::as_object(&call.function.arguments).into_owned());
-    ToolCall { id: call.id.clone(), function: FunctionCall { index, name: call.function.name.clone(), arguments } }
+    ToolCall {
+        id: call.id.clone(),
+        function: FunctionCall {
+            index,
+            name: call.function.name.clone(),
+            arguments,
+        },
+    }
 }
 
 /// The name of the function that was called, or the result's own where the call is not there.
@@ -96,10 +127,17 @@ fn tool_name(message: &Message, names: &HashMap<&str, &str>) -> Option<String> {
     if message.role != Role::Tool {
         return None;
     }
-    let called = message.tool_call_id.as_deref().and_then(|id| names.get(id).copied());
+    let called = message
+        .tool_call_id
+        .as_deref()
+        .and_then(|id| names.get(id).copied());
     called.or(message.name.as_deref()).map(str::to_owned)
 }
 
 fn invalid(param: String, message: &str) -> BackendError {
-    BackendError::InvalidRequest { message: message.to_owned(), param: Some(param), code: None }
+    BackendError::InvalidRequest {
+        message: message.to_owned(),
+        param: Some(param),
+        code: None,
+    }
 }

@@ -1,8 +1,9 @@
 //! Ollama: OpenAI's requests become its own, its answers become OpenAI's.
 //!
-//! The translation is pure and in two halves: [`chat_request`] and [`generate_request`] (request) and [`Answer`] (answer, line by line). [`Ollama`] is
-//! the thin client around them, over any tower service that speaks Ollama's API: a pooled HTTP client, or the very service
-//! that `OpenAiLayer` wraps.
+//! The translation is pure and in two halves: [`chat_request`] and [`generate_request`] (request)
+//! and [`Answer`] (answer, line by line). [`Ollama`] is the thin client around them, over any tower
+//! service that speaks Ollama's API: a pooled HTTP client, or the very service that `OpenAiLayer`
+//! wraps.
 
 mod answer;
 mod client;

@@ -21,7 +21,8 @@ const REMEMBERED: usize = 1024;
 
 /// What Ollama can do whatever the model.
 const ALWAYS: [Ability; 9] = [
-    // Where its template knows nothing of them, tools are told in the system message (`emulate::told`).
+    // Where its template knows nothing of them, tools are told in the system message
+    // (`emulate::told`).
     Ability::Tools,
     Ability::SingleToolCall,
     Ability::JsonObject,
@@ -52,7 +53,8 @@ pub(super) struct Known {
     pub(super) fingerprint: Arc<str>,
     /// Whether its template has a place for tools, calls and results.
     pub(super) knows_tools: bool,
-    /// The most tokens that Loggia may ask a context to hold. `None` where nothing is known, or the Modelfile sets the size.
+    /// The most tokens that Loggia may ask a context to hold. `None` where nothing is known, or the
+    /// Modelfile sets the size.
     pub(super) context_most: Option<u64>,
     /// The context size that was last chosen or found loaded; 0 where neither has happened.
     context_kept: AtomicU64,
@@ -83,7 +85,11 @@ impl Known {
 
     /// The service does not tell: everything is tried.
     pub(super) fn nothing(backend: &str, model: &str) -> Self {
-        let can = CAPABILITIES.iter().fold(AbilitySet::of(&ALWAYS), |set, &(_, ability)| set.with(ability));
+        let can = CAPABILITIES
+            .iter()
+            .fold(AbilitySet::of(&ALWAYS), |set, &(_, ability)| {
+                set.with(ability)
+            });
         Self {
             abilities: Arc::new(able(can, None)),
             fingerprint: fingerprint(&["ollama", backend, model]),
@@ -122,7 +128,10 @@ impl ModelMemory {
 
     /// What is known of a model that is there no more.
     pub(super) fn forget(&self, model: &str) {
-        self.models.lock().unwrap_or_else(PoisonError::into_inner).remove(model);
+        self.models
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(model);
     }
 
     /// Whether this version cuts long prompts in silence and nobody has been told yet: true once.
@@ -134,9 +143,14 @@ impl ModelMemory {
 /// The first version that knows `truncate` and `shift`.
 const FIRST_NOT_TO_CUT: [u32; 3] = [0, 12, 6];
 
-/// Whether a version is older than that. One built without a number says `0.0.0`, which tells nothing.
+/// Whether a version is older than that. One built without a number says `0.0.0`, which tells
+/// nothing.
 fn cuts_in_silence(version: &str) -> bool {
-    let numbers = version.split(['-', '+']).next().unwrap_or_default().split('.');
+    let numbers = version
+        .split(['-', '+'])
+        .next()
+        .unwrap_or_default()
+        .split('.');
     let numbers: Option<Vec<u32>> = numbers.map(|number| number.parse().ok()).collect();
     numbers.is_some_and(|numbers| {
         numbers.iter().any(|&number| number > 0) && numbers.as_slice() < FIRST_NOT_TO_CUT.as_slice()
@@ -146,16 +160,32 @@ fn cuts_in_silence(version: &str) -> bool {
 fn abilities(show: &Show) -> Abilities {
     let mut set = AbilitySet::of(&ALWAYS);
     for (name, ability) in CAPABILITIES {
-        set = if is_told(show, name) { set.with(ability) } else { set.without(ability) };
+        set = if is_told(show, name) {
+            set.with(ability)
+        } else {
+            set.without(ability)
+        };
     }
     // Where its template knows nothing of tools they are told of in a message.
-    let tool_schemas = if is_told(show, "tools") { ToolSchemas::Ollama } else { ToolSchemas::Whole };
-    Abilities { tool_schemas, ..able(set, show.context_length()) }
+    let tool_schemas = if is_told(show, "tools") {
+        ToolSchemas::Ollama
+    } else {
+        ToolSchemas::Whole
+    };
+    Abilities {
+        tool_schemas,
+        ..able(set, show.context_length())
+    }
 }
 
-/// Whether Ollama tells of this capability. Versions before 0.6 tell of none: then everything is tried.
+/// Whether Ollama tells of this capability. Versions before 0.6 tell of none: then everything is
+/// tried.
 fn is_told(show: &Show, name: &str) -> bool {
-    show.capabilities.is_empty() || show.capabilities.iter().any(|capability| capability == name)
+    show.capabilities.is_empty()
+        || show
+            .capabilities
+            .iter()
+            .any(|capability| capability == name)
 }
 
 fn able(can: AbilitySet, context_length: Option<u64>) -> Abilities {
@@ -171,13 +201,20 @@ fn able(can: AbilitySet, context_length: Option<u64>) -> Abilities {
 
 /// `/v1/models`.
 pub(super) fn list(tags: &Tags) -> Vec<Model> {
-    tags.models.iter().map(|listed| model(&listed.name, listed)).collect()
+    tags.models
+        .iter()
+        .map(|listed| model(&listed.name, listed))
+        .collect()
 }
 
 /// The model of this name, as Ollama reads names; one that is called exactly so comes first.
 pub(super) fn find<'a>(tags: &'a Tags, id: &str) -> Option<&'a ListedModel> {
     let exactly = tags.models.iter().find(|listed| listed.name == id);
-    exactly.or_else(|| tags.models.iter().find(|listed| names::are_same(&listed.name, id)))
+    exactly.or_else(|| {
+        tags.models
+            .iter()
+            .find(|listed| names::are_same(&listed.name, id))
+    })
 }
 
 /// The digest of this model's manifest.
@@ -205,18 +242,29 @@ pub(super) fn described(
         ("quantization_level", json!(show.details.quantization_level)),
         ("size", json!(listed.size)),
     ];
-    model.extra.extend(fields.into_iter().filter(|(_, value)| !value.is_null()).map(|(k, v)| (k.to_owned(), v)));
+    model.extra.extend(
+        fields
+            .into_iter()
+            .filter(|(_, value)| !value.is_null())
+            .map(|(k, v)| (k.to_owned(), v)),
+    );
     model
 }
 
 /// The context size that a model is loaded with, where it is.
 pub(super) fn loaded_context(running: &RunningModels, id: &str) -> Option<u64> {
-    running.models.iter().find(|loaded| names::are_same(&loaded.name, id))?.context_length
+    running
+        .models
+        .iter()
+        .find(|loaded| names::are_same(&loaded.name, id))?
+        .context_length
 }
 
 fn model(id: &str, listed: &ListedModel) -> Model {
     let modified: Option<Timestamp> = listed.modified_at.parse().ok();
-    let created = modified.and_then(|modified| u64::try_from(modified.as_second()).ok()).unwrap_or(0);
+    let created = modified
+        .and_then(|modified| u64::try_from(modified.as_second()).ok())
+        .unwrap_or(0);
     Model::new(id, created, owner(id))
 }
 
@@ -236,8 +284,20 @@ mod tests {
             assert!(memory.is_first_to_tell_old(old), "{old}");
             assert!(!memory.clone().is_first_to_tell_old(old), "{old}");
         }
-        for other in ["0.12.6", "0.33.0", "1.0.0", "0.12.6-rc0", "0.0.0", "", "main", "0.x"] {
-            assert!(!ModelMemory::default().is_first_to_tell_old(other), "{other}");
+        for other in [
+            "0.12.6",
+            "0.33.0",
+            "1.0.0",
+            "0.12.6-rc0",
+            "0.0.0",
+            "",
+            "main",
+            "0.x",
+        ] {
+            assert!(
+                !ModelMemory::default().is_first_to_tell_old(other),
+                "{other}"
+            );
         }
     }
 }

@@ -1,4 +1,5 @@
-//! How Ollama reads a model's name: `[host/][namespace/]model[:tag]`, without regard to case, each part but the model with a default.
+//! How Ollama reads a model's name: `[host/][namespace/]model[:tag]`, without regard to case, each
+//! part but the model with a default.
 
 /// What stands for the parts that a name leaves out.
 const HOST: &str = "registry.ollama.ai";
@@ -18,16 +19,29 @@ impl<'a> Name<'a> {
     fn read(name: &'a str) -> Self {
         let after_the_slash = name.rfind('/').map_or(0, |slash| slash + 1);
         let (path, tag) = match name[after_the_slash..].rfind(':') {
-            Some(colon) => (&name[..after_the_slash + colon], &name[after_the_slash + colon + 1..]),
+            Some(colon) => (
+                &name[..after_the_slash + colon],
+                &name[after_the_slash + colon + 1..],
+            ),
             None => (name, TAG),
         };
-        let (rest, model) = path.rsplit_once('/').map_or((None, path), |(rest, model)| (Some(rest), model));
+        let (rest, model) = path
+            .rsplit_once('/')
+            .map_or((None, path), |(rest, model)| (Some(rest), model));
         let (host, namespace) = match rest.map(|rest| rest.rsplit_once('/')) {
             None => (HOST, NAMESPACE),
             Some(None) => (HOST, rest.unwrap_or(NAMESPACE)),
-            Some(Some((host, namespace))) => (host.split_once("://").map_or(host, |(_, host)| host), namespace),
+            Some(Some((host, namespace))) => (
+                host.split_once("://").map_or(host, |(_, host)| host),
+                namespace,
+            ),
         };
-        Self { host, namespace, model, tag }
+        Self {
+            host,
+            namespace,
+            model,
+            tag,
+        }
     }
 
     fn parts(self) -> [&'a str; 4] {
@@ -38,7 +52,9 @@ impl<'a> Name<'a> {
 /// Whether both are names of one model.
 pub(super) fn are_same(one: &str, other: &str) -> bool {
     let (one, other) = (Name::read(one).parts(), Name::read(other).parts());
-    one.iter().zip(other).all(|(one, other)| one.eq_ignore_ascii_case(other))
+    one.iter()
+        .zip(other)
+        .all(|(one, other)| one.eq_ignore_ascii_case(other))
 }
 
 #[cfg(test)]
@@ -54,10 +70,16 @@ mod tests {
             ("coder:latest", "registry.ollama.ai/library/coder:latest"),
             ("coder:latest", "https://registry.ollama.ai/library/Coder"),
             ("me/coder:7b", "Me/Coder:7B"),
-            ("hub.example/Owner/Repo-GGUF:Q4_K_M", "hub.example/owner/repo-gguf:q4_k_m"),
+            (
+                "hub.example/Owner/Repo-GGUF:Q4_K_M",
+                "hub.example/owner/repo-gguf:q4_k_m",
+            ),
             ("hub.example:5000/o/m:latest", "hub.example:5000/o/m"),
         ] {
-            assert!(are_same(one, other) && are_same(other, one), "{one} {other}");
+            assert!(
+                are_same(one, other) && are_same(other, one),
+                "{one} {other}"
+            );
         }
         for (one, other) in [
             ("coder:latest", "coder:7b"),

@@ -1,9 +1,11 @@
-//! Whether an answer ends in a repetition. Ollama ends an answer after some 30 equal tokens in a row, without a last line that says so.
+//! Whether an answer ends in a repetition. Ollama ends an answer after some 30 equal tokens in a
+//! row, without a last line that says so.
 
 /// The most bytes of an answer that are kept to look at.
 const KEPT: usize = 4096;
 
-/// How often the same text must stand at the end. Ollama allows 31 times, and its parsers of calls and reasoning may hold some of them back.
+/// How often the same text must stand at the end. Ollama allows 31 times, and its parsers of calls
+/// and reasoning may hold some of them back.
 const TIMES: usize = 24;
 
 /// The end of an answer.
@@ -15,7 +17,8 @@ impl Tail {
     pub(super) fn push(&mut self, text: &str) {
         let text = &text[text.ceil_char_boundary(text.len().saturating_sub(KEPT))..];
         if self.0.len() + text.len() > 2 * KEPT {
-            self.0.drain(..self.0.ceil_char_boundary(self.0.len() - KEPT));
+            self.0
+                .drain(..self.0.ceil_char_boundary(self.0.len() - KEPT));
         }
         self.0.push_str(text);
     }
@@ -25,13 +28,21 @@ impl Tail {
         self.0.is_empty()
     }
 
-    /// Whether it ends in the same text many times over. Spaces do not count, as Ollama compares tokens without those around them.
+    /// Whether it ends in the same text many times over. Spaces do not count, as Ollama compares
+    /// tokens without those around them.
     pub(super) fn repeats(&self) -> bool {
-        let spaces = self.0.chars().rev().take_while(|c| c.is_whitespace()).count();
+        let spaces = self
+            .0
+            .chars()
+            .rev()
+            .take_while(|c| c.is_whitespace())
+            .count();
         let said: Vec<char> = self.0.chars().filter(|c| !c.is_whitespace()).collect();
         let repeats = |period: usize| {
             let last = &said[said.len() - period * TIMES..];
-            last.iter().zip(&last[period..]).all(|(one, other)| one == other)
+            last.iter()
+                .zip(&last[period..])
+                .all(|(one, other)| one == other)
         };
         spaces >= TIMES || (1..=said.len() / TIMES).any(repeats)
     }
@@ -48,22 +59,45 @@ mod tests {
         }
         let mut whole = Tail::default();
         whole.push(text);
-        assert_eq!(tail.repeats(), whole.repeats(), "whatever pieces it comes in");
+        assert_eq!(
+            tail.repeats(),
+            whole.repeats(),
+            "whatever pieces it comes in"
+        );
         whole.repeats()
     }
 
     #[test]
     fn a_text_that_ends_in_the_same_words_many_times_over_repeats() {
-        for text in [" no".repeat(31), "\n".repeat(31), "ab".repeat(31), " so é".repeat(40), " x\n x".repeat(20)] {
+        for text in [
+            " no".repeat(31),
+            "\n".repeat(31),
+            "ab".repeat(31),
+            " so é".repeat(40),
+            " x\n x".repeat(20),
+        ] {
             assert!(repeats(&format!("It began well.{text}")), "{text}");
-            assert!(repeats(&format!("{}{text}", "Long before. ".repeat(2000))), "{text}");
+            assert!(
+                repeats(&format!("{}{text}", "Long before. ".repeat(2000))),
+                "{text}"
+            );
         }
     }
 
     #[test]
     fn any_other_text_does_not() {
-        let long = (0..3000).map(|n: u32| n.to_string()).collect::<Vec<_>>().join(" is a number. ");
-        for text in ["", " ", "no no no", &" no".repeat(12), &long, &format!("{} yes", " no".repeat(31))] {
+        let long = (0..3000)
+            .map(|n: u32| n.to_string())
+            .collect::<Vec<_>>()
+            .join(" is a number. ");
+        for text in [
+            "",
+            " ",
+            "no no no",
+            &" no".repeat(12),
+            &long,
+            &format!("{} yes", " no".repeat(31)),
+        ] {
             assert!(!repeats(text), "{text}");
         }
     }

@@ -3,7 +3,8 @@
 use loggia_wire::Extra;
 use loggia_wire::ollama::{self, Think};
 use loggia_wire::openai::{
-    ChatCompletionRequest, CompletionRequest, FunctionDefinition, Message, OnePrompt, ResponseFormat, Role, Tool,
+    ChatCompletionRequest, CompletionRequest, FunctionDefinition, Message, OnePrompt,
+    ResponseFormat, Role, Tool,
 };
 use serde_json::{Value, json};
 
@@ -14,11 +15,16 @@ use crate::conversation::tools::completed;
 use crate::schema::fitted;
 use crate::{BackendError, Profile, SchemaEngine};
 
-/// Translates a checked request. What Ollama has no field for must have been refused or emulated before.
+/// Translates a checked request. What Ollama has no field for must have been refused or emulated
+/// before.
 ///
-/// `truncate: false` and `shift: false` are always sent: without them Ollama cuts a prompt that does not fit, and drops the
-/// beginning of an answer that does not, in silence (`fixtures/ollama/chat/overflow-default`).
-pub fn chat_request(request: &ChatCompletionRequest, profile: Profile) -> Result<ollama::ChatRequest, BackendError> {
+/// `truncate: false` and `shift: false` are always sent: without them Ollama cuts a prompt that
+/// does not fit, and drops the beginning of an answer that does not, in silence
+/// (`fixtures/ollama/chat/overflow-default`).
+pub fn chat_request(
+    request: &ChatCompletionRequest,
+    profile: Profile,
+) -> Result<ollama::ChatRequest, BackendError> {
     let mut messages = chat_messages(&request.messages)?;
     if asks_the_system(request, profile)
         && let Some(last) = messages.last_mut()
@@ -31,7 +37,11 @@ pub fn chat_request(request: &ChatCompletionRequest, profile: Profile) -> Result
         stream: request.streams(),
         format: request.response_format.as_ref().and_then(format),
         options: options(request, profile),
-        keep_alive: request.extra.get("keep_alive").filter(|value| !value.is_null()).cloned(),
+        keep_alive: request
+            .extra
+            .get("keep_alive")
+            .filter(|value| !value.is_null())
+            .cloned(),
         tools: tools(request),
         think: think(request),
         truncate: Some(false),
@@ -41,15 +51,16 @@ pub fn chat_request(request: &ChatCompletionRequest, profile: Profile) -> Result
     })
 }
 
-/// Whether there are only system messages, so that the last one is asked as the user's: Ollama's cloud would only load the model, and many
-/// templates give a model nothing to answer to.
+/// Whether there are only system messages, so that the last one is asked as the user's: Ollama's
+/// cloud would only load the model, and many templates give a model nothing to answer to.
 pub(super) fn asks_the_system(request: &ChatCompletionRequest, profile: Profile) -> bool {
     let is_system = |message: &Message| matches!(message.role, Role::System | Role::Developer);
     profile == Profile::Openai && request.messages.iter().all(is_system)
 }
 
-/// Translates a checked request for a completion of one prompt. A text is continued as it is, without the model's template; but what is
-/// to stand before a `suffix` only the template can ask for.
+/// Translates a checked request for a completion of one prompt. A text is continued as it is,
+/// without the model's template; but what is to stand before a `suffix` only the template can ask
+/// for.
 ///
 /// # Errors
 /// Where the prompt is no text, or empty: then Ollama would only load the model.
@@ -57,10 +68,20 @@ pub fn generate_request(
     request: &CompletionRequest,
     profile: Profile,
 ) -> Result<ollama::GenerateRequest, BackendError> {
-    let prompt = match request.prompt.as_ref().and_then(|prompt| prompt.each().next()) {
+    let prompt = match request
+        .prompt
+        .as_ref()
+        .and_then(|prompt| prompt.each().next())
+    {
         Some(OnePrompt::Tokens(_)) => return Err(refused("it takes no token ids; send text")),
-        Some(OnePrompt::Text(text)) if !text.is_empty() || request.suffix().is_some() => text.to_owned(),
-        _ => return Err(refused("Ollama needs a text to continue; an empty one would only load the model")),
+        Some(OnePrompt::Text(text)) if !text.is_empty() || request.suffix().is_some() => {
+            text.to_owned()
+        }
+        _ => {
+            return Err(refused(
+                "Ollama needs a text to continue; an empty one would only load the model",
+            ));
+        }
     };
     if request.prompts() > 1 {
         return Err(refused("it takes one prompt at a time"));
@@ -74,7 +95,11 @@ pub fn generate_request(
         suffix,
         stream: request.streams(),
         options: options(&shared, profile),
-        keep_alive: request.extra.get("keep_alive").filter(|value| !value.is_null()).cloned(),
+        keep_alive: request
+            .extra
+            .get("keep_alive")
+            .filter(|value| !value.is_null())
+            .cloned(),
         truncate: Some(false),
         shift: Some(false),
         logprobs: shared.logprobs,
@@ -94,12 +119,10 @@ fn format(format: &ResponseFormat) -> Option<Value> {
     match format {
         ResponseFormat::Text => None,
         ResponseFormat::JsonObject => Some(json!("json")),
-        ResponseFormat::JsonSchema(format) => Some(
-            format
-                .schema
-                .as_ref()
-                .map_or_else(|| json!({"type": "object"}), |schema| fitted(schema, SchemaEngine::LlamaCpp)),
-        ),
+        ResponseFormat::JsonSchema(format) => Some(format.schema.as_ref().map_or_else(
+            || json!({"type": "object"}),
+            |schema| fitted(schema, SchemaEngine::LlamaCpp),
+        )),
     }
 }
 
@@ -107,10 +130,17 @@ fn format(format: &ResponseFormat) -> Option<Value> {
 fn tools(request: &ChatCompletionRequest) -> Vec<Tool> {
     let functions = request.callable_functions().into_iter().map(|function| {
         let function = completed(function);
-        FunctionDefinition { parameters: function.parameters.as_ref().map(|all| shown(all).0), ..function }
+        FunctionDefinition {
+            parameters: function.parameters.as_ref().map(|all| shown(all).0),
+            ..function
+        }
     });
     functions
-        .map(|function| Tool { kind: "function".to_owned(), function: Some(function), extra: Extra::new() })
+        .map(|function| Tool {
+            kind: "function".to_owned(),
+            function: Some(function),
+            extra: Extra::new(),
+        })
         .collect()
 }
 

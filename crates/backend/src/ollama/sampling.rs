@@ -9,7 +9,8 @@ use crate::Profile;
 /// Ollama's own options that clients put beside OpenAI's fields.
 const TOP_LEVEL: [&str; 4] = ["top_k", "min_p", "repeat_penalty", "num_ctx"];
 
-/// Every option that Ollama knows. It takes any other in silence (`fixtures/ollama/chat/option-unknown`).
+/// Every option that Ollama knows. It takes any other in silence
+/// (`fixtures/ollama/chat/option-unknown`).
 pub(crate) const OPTIONS: &[&str] = &[
     "num_ctx",
     "num_predict",
@@ -32,7 +33,8 @@ pub(crate) const OPTIONS: &[&str] = &[
     "num_thread",
 ];
 
-/// OpenAI's sampling fields as Ollama's options. OpenAI's fields win over the same thing in `options`.
+/// OpenAI's sampling fields as Ollama's options. OpenAI's fields win over the same thing in
+/// `options`.
 pub(super) fn options(request: &ChatCompletionRequest, profile: Profile) -> Options {
     let mut options = match profile {
         Profile::Openai => as_openai_defines(request),
@@ -40,7 +42,11 @@ pub(super) fn options(request: &ChatCompletionRequest, profile: Profile) -> Opti
     };
     options.num_predict = request.token_limit();
     options.seed = request.seed;
-    options.stop = request.stop.as_ref().map(|stop| stop.0.clone()).unwrap_or_default();
+    options.stop = request
+        .stop
+        .as_ref()
+        .map(|stop| stop.0.clone())
+        .unwrap_or_default();
     add_others(&mut options, request);
     options
 }
@@ -55,8 +61,8 @@ fn as_openai_defines(request: &ChatCompletionRequest) -> Options {
     }
 }
 
-/// The 2024 middleware took OpenAI's scale of 0 to 2 for half of Ollama's, filled in OpenAI's defaults, and took a seed for a
-/// wish for the same answer every time.
+/// The 2024 middleware took OpenAI's scale of 0 to 2 for half of Ollama's, filled in OpenAI's
+/// defaults, and took a seed for a wish for the same answer every time.
 fn as_the_original_did(request: &ChatCompletionRequest) -> Options {
     let temperature = match (request.seed, request.temperature) {
         (Some(_), _) => 0.0,
@@ -85,7 +91,10 @@ fn add_others(options: &mut Options, request: &ChatCompletionRequest) {
     if options.others.is_empty() {
         return;
     }
-    let named = Options { others: serde_json::Map::new(), ..options.clone() };
+    let named = Options {
+        others: serde_json::Map::new(),
+        ..options.clone()
+    };
     if let Ok(Value::Object(named)) = serde_json::to_value(named) {
         options.others.retain(|name, _| !named.contains_key(name));
     }

@@ -1,5 +1,6 @@
-//! A call that the model wrote wrongly: Ollama swallows it and sends an empty answer whose tokens it counts
-//! (`fixtures/ollama/chat/whole-broken-tool-call`). It is asked again, once, with the answer held to the calls' schema.
+//! A call that the model wrote wrongly: Ollama swallows it and sends an empty answer whose tokens
+//! it counts (`fixtures/ollama/chat/whole-broken-tool-call`). It is asked again, once, with the
+//! answer held to the calls' schema.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -10,7 +11,8 @@ use loggia_wire::openai::CompletionUsage;
 
 use crate::{BackendError, Chunk, Event, Events};
 
-/// The most tokens that an answer of nothing honestly has: the one that ends it, and one for a template's taste.
+/// The most tokens that an answer of nothing honestly has: the one that ends it, and one for a
+/// template's taste.
 const NOTHING: u64 = 2;
 
 /// Asks again.
@@ -40,7 +42,14 @@ impl NotSwallowed {
     /// `again` must hold its answer to a schema.
     pub(super) fn new(events: Events, again: Again) -> Self {
         let again = Some(again);
-        Self { state: State::Speaking(events), again, said_something: false, held: None, next: None, wasted: 0 }
+        Self {
+            state: State::Speaking(events),
+            again,
+            said_something: false,
+            held: None,
+            next: None,
+            wasted: 0,
+        }
     }
 
     /// What to give out for an event of the first answer.
@@ -72,7 +81,11 @@ impl NotSwallowed {
     /// The tokens of the swallowed answer were generated too.
     fn with_wasted(&self, usage: CompletionUsage) -> CompletionUsage {
         let completion_tokens = usage.completion_tokens + self.wasted;
-        CompletionUsage { completion_tokens, total_tokens: usage.prompt_tokens + completion_tokens, ..usage }
+        CompletionUsage {
+            completion_tokens,
+            total_tokens: usage.prompt_tokens + completion_tokens,
+            ..usage
+        }
     }
 }
 
@@ -115,5 +128,8 @@ impl Stream for NotSwallowed {
 
 /// Whether a chunk is the end of an answer, and nothing else.
 fn says_nothing(chunk: &Chunk) -> bool {
-    chunk.choices.iter().all(|choice| choice.finish_reason.is_some() && choice.delta.is_empty())
+    chunk
+        .choices
+        .iter()
+        .all(|choice| choice.finish_reason.is_some() && choice.delta.is_empty())
 }

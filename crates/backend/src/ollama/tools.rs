@@ -1,9 +1,10 @@
 //! The parameters of tools, as far as Ollama's own types keep them.
 //!
-//! Ollama reads a tool into types of its own before a model's template sees it. Of a property they keep `type`, `anyOf`, `items`,
-//! `description`, `enum`, `properties` and `required`; of the parameters as a whole `type`, `$defs`, `items`, `required` and `properties`
-//! (`api/types.go` of 0.34.0, `ToolProperty` and `ToolFunctionParameters`). Anything else is dropped in silence. So what can be said in
-//! those words is said in them, and the rest is named: [`lost_of_tools`].
+//! Ollama reads a tool into types of its own before a model's template sees it. Of a property they
+//! keep `type`, `anyOf`, `items`, `description`, `enum`, `properties` and `required`; of the
+//! parameters as a whole `type`, `$defs`, `items`, `required` and `properties` (`api/types.go` of
+//! 0.34.0, `ToolProperty` and `ToolFunctionParameters`). Anything else is dropped in silence. So
+//! what can be said in those words is said in them, and the rest is named: [`lost_of_tools`].
 
 mod merge;
 mod words;
@@ -16,24 +17,41 @@ use self::words::{is_kept, says_something};
 use crate::emulate::calling::Calling;
 use crate::references::inlined;
 
-/// What no template of Ollama's is shown of the tools that a model may call: keywords, each with its place.
+/// What no template of Ollama's is shown of the tools that a model may call: keywords, each with
+/// its place.
 ///
-/// Nothing where the tools are not sent as tools: a call that must be made, or one beside a `response_format`, is described in a message.
+/// Nothing where the tools are not sent as tools: a call that must be made, or one beside a
+/// `response_format`, is described in a message.
 pub fn lost_of_tools(request: &ChatCompletionRequest) -> Vec<String> {
     if request.must_call() || Calling::needed(request, true).is_some() {
         return Vec::new();
     }
     let callable = request.callable_functions();
-    let is_callable = |function: &FunctionDefinition| callable.iter().any(|one| one.name == function.name);
-    let tools = request.tools.iter().flatten().enumerate().filter_map(|(index, tool)| {
-        let function = tool.function.as_ref().filter(|function| is_callable(function))?;
-        Some((format!("tools[{index}].function.parameters"), function))
-    });
+    let is_callable =
+        |function: &FunctionDefinition| callable.iter().any(|one| one.name == function.name);
+    let tools = request
+        .tools
+        .iter()
+        .flatten()
+        .enumerate()
+        .filter_map(|(index, tool)| {
+            let function = tool
+                .function
+                .as_ref()
+                .filter(|function| is_callable(function))?;
+            Some((format!("tools[{index}].function.parameters"), function))
+        });
     let functions = request.functions.iter().flatten().enumerate();
-    let functions = functions.map(|(index, function)| (format!("functions[{index}].parameters"), function));
+    let functions =
+        functions.map(|(index, function)| (format!("functions[{index}].parameters"), function));
     let all = tools.chain(functions).flat_map(|(param, function)| {
-        let lost = function.parameters.as_ref().map(|parameters| shown(parameters).1).unwrap_or_default();
-        lost.into_iter().map(move |place| format!("{param}#{place}"))
+        let lost = function
+            .parameters
+            .as_ref()
+            .map(|parameters| shown(parameters).1)
+            .unwrap_or_default();
+        lost.into_iter()
+            .map(move |place| format!("{param}#{place}"))
     });
     all.collect()
 }
@@ -41,7 +59,11 @@ pub fn lost_of_tools(request: &ChatCompletionRequest) -> Vec<String> {
 /// A function's parameters as Ollama is sent them, and the places of the keywords that are lost.
 pub(super) fn shown(parameters: &Value) -> (Value, Vec<String>) {
     let written = inlined(parameters);
-    let mut lost: Vec<String> = written.left.into_iter().map(|place| format!("{place}/$ref")).collect();
+    let mut lost: Vec<String> = written
+        .left
+        .into_iter()
+        .map(|place| format!("{place}/$ref"))
+        .collect();
     let mut fields = match written.schema {
         Value::Object(fields) => fields,
         _ => Map::new(),
@@ -55,7 +77,10 @@ pub(super) fn shown(parameters: &Value) -> (Value, Vec<String>) {
     }
     fields.insert("type".to_owned(), json!("object"));
     fields.retain(|keyword, value| {
-        let is_kept = matches!(keyword.as_str(), "type" | "$defs" | "items" | "required" | "properties");
+        let is_kept = matches!(
+            keyword.as_str(),
+            "type" | "$defs" | "items" | "required" | "properties"
+        );
         if !is_kept && says_something(keyword, value) {
             lost.push(format!("/{keyword}"));
         }
@@ -91,10 +116,16 @@ fn property(schema: Value, place: &str, lost: &mut Vec<String>) -> Value {
 
 /// The schemas of `allOf` become one with the schema that they stand in.
 fn put_together(fields: &mut Map<String, Value>, place: &str, lost: &mut Vec<String>) {
-    let Some(all) = fields.shift_remove("allOf") else { return };
-    let Value::Array(all) = all else { return lost.push(format!("{place}/allOf")) };
+    let Some(all) = fields.shift_remove("allOf") else {
+        return;
+    };
+    let Value::Array(all) = all else {
+        return lost.push(format!("{place}/allOf"));
+    };
     for schema in all {
-        let Value::Object(mut schema) = schema else { continue };
+        let Value::Object(mut schema) = schema else {
+            continue;
+        };
         put_together(&mut schema, place, lost);
         if !merge(fields, schema) {
             lost.push(format!("{place}/allOf"));
@@ -114,9 +145,19 @@ fn in_its_words(fields: &mut Map<String, Value>, place: &str, lost: &mut Vec<Str
             fields.insert("anyOf".to_owned(), one);
         }
     }
-    if !["type", "anyOf", "enum"].iter().any(|keyword| fields.contains_key(*keyword)) {
-        let plain = [("properties", "object"), ("required", "object"), ("items", "array")];
-        if let Some((_, kind)) = plain.iter().find(|(keyword, _)| fields.contains_key(*keyword)) {
+    if !["type", "anyOf", "enum"]
+        .iter()
+        .any(|keyword| fields.contains_key(*keyword))
+    {
+        let plain = [
+            ("properties", "object"),
+            ("required", "object"),
+            ("items", "array"),
+        ];
+        if let Some((_, kind)) = plain
+            .iter()
+            .find(|(keyword, _)| fields.contains_key(*keyword))
+        {
             fields.insert("type".to_owned(), json!(kind));
         }
     }
@@ -128,10 +169,16 @@ fn keep_known_forms(fields: &mut Map<String, Value>, place: &str, lost: &mut Vec
     for (keyword, value) in std::mem::take(fields) {
         let within = format!("{place}/{keyword}");
         let value = match (keyword.as_str(), value) {
-            ("properties", Value::Object(properties)) => Some(Value::Object(each(properties, &within, lost))),
+            ("properties", Value::Object(properties)) => {
+                Some(Value::Object(each(properties, &within, lost)))
+            }
             ("anyOf", Value::Array(variants)) => {
                 let variants = variants.into_iter().enumerate();
-                Some(variants.map(|(index, schema)| property(schema, &format!("{within}/{index}"), lost)).collect())
+                Some(
+                    variants
+                        .map(|(index, schema)| property(schema, &format!("{within}/{index}"), lost))
+                        .collect(),
+                )
             }
             ("type", kind) if kind.is_string() || is_list_of_strings(&kind) => Some(kind),
             ("required", names) if is_list_of_strings(&names) => Some(names),
@@ -159,7 +206,9 @@ fn each(properties: Map<String, Value>, place: &str, lost: &mut Vec<String>) -> 
 }
 
 fn is_list_of_strings(value: &Value) -> bool {
-    value.as_array().is_some_and(|items| items.iter().all(Value::is_string))
+    value
+        .as_array()
+        .is_some_and(|items| items.iter().all(Value::is_string))
 }
 
 #[cfg(test)]

@@ -36,10 +36,25 @@ enum Progress {
 
 impl Answer {
     /// The answer with this id, of so many choices.
-    pub(super) fn new(id: &str, backend: Arc<str>, model: Arc<str>, kind: Kind, choices: usize) -> Self {
+    pub(super) fn new(
+        id: &str,
+        backend: Arc<str>,
+        model: Arc<str>,
+        kind: Kind,
+        choices: usize,
+    ) -> Self {
         let calls = ToolCalls::new(id, choices);
         let choices = vec![Progress::Waiting; choices];
-        Self { backend, model, kind, choices, calls, usage: None, system_fingerprint: None, done: false }
+        Self {
+            backend,
+            model,
+            kind,
+            choices,
+            calls,
+            usage: None,
+            system_fingerprint: None,
+            done: false,
+        }
     }
 
     /// Feeds the next event; gives back the chunk it stands for, where it stands for one.
@@ -52,7 +67,11 @@ impl Answer {
             return self.missing_ends();
         }
         if event.name.as_deref() == Some("error") {
-            return Err(refusal::instead_unread(&event.data, &self.model, &self.backend));
+            return Err(refusal::instead_unread(
+                &event.data,
+                &self.model,
+                &self.backend,
+            ));
         }
         let mut frame = match Frame::read(&event.data, self.kind) {
             Ok(frame) => frame,
@@ -72,7 +91,8 @@ impl Answer {
 
     fn chunk(&mut self, frame: Frame) -> Result<Option<Chunk>, BackendError> {
         if frame.usage.is_some() {
-            // Some send a running count with every frame (vLLM's `continuous_usage_stats`): the last is the whole.
+            // Some send a running count with every frame (vLLM's `continuous_usage_stats`): the
+            // last is the whole.
             self.usage = frame.usage;
         }
         if self.system_fingerprint.is_none() {
@@ -83,25 +103,43 @@ impl Answer {
             if let Some(usage) = mend::usage_within(choice) {
                 self.usage = Some(usage);
             }
-            self.calls.piece(choice).map_err(|what| bad(&self.backend, what))?;
+            self.calls
+                .piece(choice)
+                .map_err(|what| bad(&self.backend, what))?;
         }
         choices.retain(|choice| self.is_new(choice, &frame.extra));
         let says_something = !choices.is_empty() || !frame.extra.is_empty();
-        Ok(says_something.then_some(Chunk { created: frame.created, choices, extra: frame.extra }))
+        Ok(says_something.then_some(Chunk {
+            created: frame.created,
+            choices,
+            extra: frame.extra,
+        }))
     }
 
-    /// Keeps count of how far a choice has come. Tells whether this piece of it says anything that was not said before.
+    /// Keeps count of how far a choice has come. Tells whether this piece of it says anything that
+    /// was not said before.
     fn is_new(&mut self, choice: &ChunkChoice, beside: &Extra) -> bool {
-        let Some(progress) = usize::try_from(choice.index).ok().and_then(|index| self.choices.get_mut(index)) else {
+        let Some(progress) = usize::try_from(choice.index)
+            .ok()
+            .and_then(|index| self.choices.get_mut(index))
+        else {
             return false;
         };
         let before = *progress;
         if before == Progress::Finished {
             return false;
         }
-        *progress = if choice.finish_reason.is_some() { Progress::Finished } else { Progress::Begun };
-        let is_empty = choice.delta.is_empty() && choice.logprobs.is_none() && choice.extra.is_empty();
-        !is_empty || choice.finish_reason.is_some() || before == Progress::Waiting || !beside.is_empty()
+        *progress = if choice.finish_reason.is_some() {
+            Progress::Finished
+        } else {
+            Progress::Begun
+        };
+        let is_empty =
+            choice.delta.is_empty() && choice.logprobs.is_none() && choice.extra.is_empty();
+        !is_empty
+            || choice.finish_reason.is_some()
+            || before == Progress::Waiting
+            || !beside.is_empty()
     }
 
     /// `[DONE]` ends each choice that has begun, where the engine gave no reason of its own.
@@ -110,11 +148,17 @@ impl Answer {
         for (index, progress) in (0..).zip(&mut self.choices) {
             if *progress == Progress::Begun {
                 *progress = Progress::Finished;
-                let reason = self.calls.end(index, FinishReason::Stop).map_err(|what| bad(&self.backend, what))?;
+                let reason = self
+                    .calls
+                    .end(index, FinishReason::Stop)
+                    .map_err(|what| bad(&self.backend, what))?;
                 choices.push(ChunkChoice::finish(index, reason));
             }
         }
-        Ok((!choices.is_empty()).then(|| Chunk { choices, ..Chunk::default() }))
+        Ok((!choices.is_empty()).then(|| Chunk {
+            choices,
+            ..Chunk::default()
+        }))
     }
 
     /// The engine's own fingerprint, known from the first chunk on.
@@ -129,15 +173,22 @@ impl Answer {
 
     /// Whether nothing is lost if nothing follows.
     pub(super) fn is_whole(&self) -> bool {
-        self.done || self.choices.iter().all(|progress| *progress == Progress::Finished)
+        self.done
+            || self
+                .choices
+                .iter()
+                .all(|progress| *progress == Progress::Finished)
     }
 
-    /// The stream has ended: what it cost, where the engine told. It was cut short if neither `[DONE]` came nor every choice's end.
+    /// The stream has ended: what it cost, where the engine told. It was cut short if neither
+    /// `[DONE]` came nor every choice's end.
     pub(super) fn finish(&mut self) -> Result<Option<CompletionUsage>, BackendError> {
         if self.is_whole() {
             Ok(self.usage.take())
         } else {
-            Err(BackendError::CutShort { backend: self.backend.to_string() })
+            Err(BackendError::CutShort {
+                backend: self.backend.to_string(),
+            })
         }
     }
 
@@ -147,5 +198,8 @@ impl Answer {
 }
 
 fn bad(backend: &str, what: &str) -> BackendError {
-    BackendError::BadAnswer { backend: backend.to_owned(), what: what.to_owned() }
+    BackendError::BadAnswer {
+        backend: backend.to_owned(),
+        what: what.to_owned(),
+    }
 }

@@ -1,4 +1,5 @@
-//! Finds out of an engine's error whether the conversation did not fit, and the two numbers to name.
+//! Finds out of an engine's error whether the conversation did not fit, and the two numbers to
+//! name.
 
 use super::refusal::Told;
 
@@ -40,34 +41,68 @@ pub(super) fn overflow(told: &Told) -> Option<Overflow> {
         .into_iter()
         .flatten()
         .any(|name| name == "exceed_context_size_error" || name == "context_length_exceeded");
-    let said =
-        BEFORE_CONTEXT[..4].iter().any(|phrase| message.contains(phrase)) || message.contains("available context size");
+    let said = BEFORE_CONTEXT[..4]
+        .iter()
+        .any(|phrase| message.contains(phrase))
+        || message.contains("available context size");
     if !named && !said {
         return None;
     }
-    let context = told.context.or_else(|| BEFORE_CONTEXT.iter().find_map(|phrase| number_after(message, phrase)));
+    let context = told.context.or_else(|| {
+        BEFORE_CONTEXT
+            .iter()
+            .find_map(|phrase| number_after(message, phrase))
+    });
     let prompt_tokens = told
         .prompt_tokens
-        .or_else(|| BEFORE_PROMPT.iter().find_map(|phrase| number_after(message, phrase)))
-        .or_else(|| AFTER_PROMPT.iter().find_map(|phrase| number_before(message, phrase)));
-    Some(Overflow { prompt_tokens, context })
+        .or_else(|| {
+            BEFORE_PROMPT
+                .iter()
+                .find_map(|phrase| number_after(message, phrase))
+        })
+        .or_else(|| {
+            AFTER_PROMPT
+                .iter()
+                .find_map(|phrase| number_before(message, phrase))
+        });
+    Some(Overflow {
+        prompt_tokens,
+        context,
+    })
 }
 
-/// The same of llama-server's words for an input of embeddings, which it reads in one batch or not at all.
+/// The same of llama-server's words for an input of embeddings, which it reads in one batch or not
+/// at all.
 pub(super) fn overflow_of_a_batch(told: &Told) -> Option<Overflow> {
-    let message = told.message.as_deref().filter(|message| message.contains("too large to process"))?;
-    let (prompt_tokens, context) = (number_after(message, "input ("), number_after(message, "current batch size: "));
-    Some(Overflow { prompt_tokens, context })
+    let message = told
+        .message
+        .as_deref()
+        .filter(|message| message.contains("too large to process"))?;
+    let (prompt_tokens, context) = (
+        number_after(message, "input ("),
+        number_after(message, "current batch size: "),
+    );
+    Some(Overflow {
+        prompt_tokens,
+        context,
+    })
 }
 
 fn number_after(text: &str, phrase: &str) -> Option<u64> {
     let (_, rest) = text.split_once(phrase)?;
-    rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+    rest.split(|c: char| !c.is_ascii_digit())
+        .next()?
+        .parse()
+        .ok()
 }
 
 fn number_before(text: &str, phrase: &str) -> Option<u64> {
     let (before, _) = text.split_once(phrase)?;
-    before.rsplit(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+    before
+        .rsplit(|c: char| !c.is_ascii_digit())
+        .next()?
+        .parse()
+        .ok()
 }
 
 #[cfg(test)]
@@ -75,7 +110,10 @@ mod tests {
     use super::*;
 
     fn numbers(message: &str) -> Option<(Option<u64>, Option<u64>)> {
-        let told = Told { message: Some(message.to_owned()), ..Told::default() };
+        let told = Told {
+            message: Some(message.to_owned()),
+            ..Told::default()
+        };
         overflow(&told).map(|overflow| (overflow.prompt_tokens, overflow.context))
     }
 
@@ -112,15 +150,27 @@ mod tests {
                 4097,
                 4096,
             ),
-            ("The decoder prompt (length 5000) is longer than the maximum model length of 4096.", 5000, 4096),
-            ("request (13392 tokens) exceeds the available context size (8192 tokens), try increasing it", 13392, 8192),
+            (
+                "The decoder prompt (length 5000) is longer than the maximum model length of 4096.",
+                5000,
+                4096,
+            ),
+            (
+                "request (13392 tokens) exceeds the available context size (8192 tokens), try increasing it",
+                13392,
+                8192,
+            ),
             (
                 "This model's maximum context length is 4096 tokens. However, your messages resulted in 9000 tokens.",
                 9000,
                 4096,
             ),
         ] {
-            assert_eq!(numbers(message), Some((Some(prompt), Some(context))), "{message}");
+            assert_eq!(
+                numbers(message),
+                Some((Some(prompt), Some(context))),
+                "{message}"
+            );
         }
     }
 
@@ -128,7 +178,9 @@ mod tests {
     fn other_errors_are_no_overflow() {
         assert_eq!(numbers("temperature must be non-negative, got -1"), None);
         assert_eq!(
-            numbers("the request exceeds the available context size. try increasing the context size"),
+            numbers(
+                "the request exceeds the available context size. try increasing the context size"
+            ),
             Some((None, None))
         );
     }

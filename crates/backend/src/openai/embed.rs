@@ -1,4 +1,5 @@
-//! Embeddings of an engine: asked for as numbers, whatever the client wants, since not every engine knows base64; and made regular.
+//! Embeddings of an engine: asked for as numbers, whatever the client wants, since not every engine
+//! knows base64; and made regular.
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -12,7 +13,10 @@ use crate::http::read;
 use crate::{BackendError, EmbeddingCall, Embeddings};
 
 impl OpenAi {
-    pub(super) async fn start_embedding(&self, call: EmbeddingCall) -> Result<Embeddings, BackendError> {
+    pub(super) async fn start_embedding(
+        &self,
+        call: EmbeddingCall,
+    ) -> Result<Embeddings, BackendError> {
         let request = &*call.request;
         match self.ask_embedding(request).await {
             Err(too_long @ BackendError::InputTooLong { index: None, .. }) => {
@@ -24,25 +28,46 @@ impl OpenAi {
     }
 
     async fn ask_embedding(&self, request: &EmbeddingRequest) -> Result<Embeddings, BackendError> {
-        let asked = EmbeddingRequest { encoding_format: Some(EncodingFormat::Float), ..request.clone() };
+        let asked = EmbeddingRequest {
+            encoding_format: Some(EncodingFormat::Float),
+            ..request.clone()
+        };
         let body = serde_json::to_vec(&asked).map(Bytes::from);
-        let body =
-            body.map_err(|_| BackendError::Engine { message: "the request could not be written as JSON".to_owned() })?;
-        let sent = self.upstream.post_json(&self.embeddings, body, "application/json").await;
+        let body = body.map_err(|_| BackendError::Engine {
+            message: "the request could not be written as JSON".to_owned(),
+        })?;
+        let sent = self
+            .upstream
+            .post_json(&self.embeddings, body, "application/json")
+            .await;
         let response = sent.map_err(|error| self.failed(error))?;
         if response.status() != StatusCode::OK {
             return Err(self.embedding_refused(response, request).await);
         }
-        let server = response.headers().get(SERVER).and_then(|server| server.to_str().ok()).unwrap_or_default();
+        let server = response
+            .headers()
+            .get(SERVER)
+            .and_then(|server| server.to_str().ok())
+            .unwrap_or_default();
         let server = server.to_owned();
-        let body = read(response.into_body(), ANSWER_LIMIT).await.map_err(|error| self.failed(error))?;
-        let list: List = serde_json::from_slice(&body).map_err(|_| self.bad_answer("it is no list of embeddings"))?;
+        let body = read(response.into_body(), ANSWER_LIMIT)
+            .await
+            .map_err(|error| self.failed(error))?;
+        let list: List = serde_json::from_slice(&body)
+            .map_err(|_| self.bad_answer("it is no list of embeddings"))?;
         let served_by = self.served_by(request.model.as_str().into(), None, &server);
-        let prompt_tokens = list.usage.and_then(|usage| usage.prompt_tokens.or(usage.total_tokens));
+        let prompt_tokens = list
+            .usage
+            .and_then(|usage| usage.prompt_tokens.or(usage.total_tokens));
         let prompt_tokens = prompt_tokens.unwrap_or_else(|| counted(request));
-        let vectors =
-            in_order(list.data).ok_or_else(|| self.bad_answer("its embeddings have indexes that are none"))?;
-        Embeddings { served_by, vectors, prompt_tokens }.checked(request)
+        let vectors = in_order(list.data)
+            .ok_or_else(|| self.bad_answer("its embeddings have indexes that are none"))?;
+        Embeddings {
+            served_by,
+            vectors,
+            prompt_tokens,
+        }
+        .checked(request)
     }
 }
 
@@ -69,10 +94,16 @@ struct Usage {
     total_tokens: Option<u64>,
 }
 
-/// The vectors by their indexes; where none has an index, as they come. `None` where two have the same.
+/// The vectors by their indexes; where none has an index, as they come. `None` where two have the
+/// same.
 fn in_order(items: Vec<Item>) -> Option<Vec<Vec<f32>>> {
     if items.iter().all(|item| item.index.is_none()) {
-        return Some(items.into_iter().map(|item| item.embedding.into_numbers()).collect());
+        return Some(
+            items
+                .into_iter()
+                .map(|item| item.embedding.into_numbers())
+                .collect(),
+        );
     }
     let mut vectors: Vec<Option<Vec<f32>>> = items.iter().map(|_| None).collect();
     for item in items {

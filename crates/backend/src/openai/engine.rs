@@ -25,8 +25,8 @@ use crate::retry_after::retry_after;
 use crate::thoughts::Apart;
 use crate::tool_calls::ToolCalls;
 use crate::{
-    Abilities, Ability, AbilitySet, Backend, BackendError, ChatCall, Chunk, CompletionCall, EmbeddingCall, Embeddings,
-    Event, Events, Reply, ServedBy, Work, fingerprint,
+    Abilities, Ability, AbilitySet, Backend, BackendError, ChatCall, Chunk, CompletionCall,
+    EmbeddingCall, Embeddings, Event, Events, Reply, ServedBy, Work, fingerprint,
 };
 
 /// The most bytes of a whole answer or a list of models.
@@ -43,7 +43,8 @@ pub struct OpenAi {
     completions: Uri,
     pub(super) embeddings: Uri,
     models: Uri,
-    /// Where engines tell that they are still loading (llama-server) or dead (vLLM); it lies outside `/v1`.
+    /// Where engines tell that they are still loading (llama-server) or dead (vLLM); it lies
+    /// outside `/v1`.
     health: Option<Uri>,
     /// From the last list of models.
     known: Arc<RwLock<HashMap<String, Arc<Listed>>>>,
@@ -55,9 +56,15 @@ impl OpenAi {
     /// The engine at `url`, called `name`. A URL without a path means `/v1` on it.
     pub fn new(name: impl Into<Arc<str>>, client: Client, url: BaseUrl, key: Option<Key>) -> Self {
         let base = url.or_v1();
-        let health = base.is_v1().then(|| base.root().join(&http::uri::PathAndQuery::from_static("/health")));
+        let health = base.is_v1().then(|| {
+            base.root()
+                .join(&http::uri::PathAndQuery::from_static("/health"))
+        });
         let upstream = Upstream::new(client, base, key);
-        let (chat, completions) = (upstream.uri("/chat/completions"), upstream.uri("/completions"));
+        let (chat, completions) = (
+            upstream.uri("/chat/completions"),
+            upstream.uri("/completions"),
+        );
         let (embeddings, models) = (upstream.uri("/embeddings"), upstream.uri("/models"));
         Self {
             name: name.into(),
@@ -74,7 +81,11 @@ impl OpenAi {
 
     async fn start_chat(&self, mut call: ChatCall) -> Result<Reply, BackendError> {
         let takes_text = self.takes_text(&call.request.model);
-        let changed = if takes_text { Vec::new() } else { conversation::for_a_template(&mut call.request) };
+        let changed = if takes_text {
+            Vec::new()
+        } else {
+            conversation::for_a_template(&mut call.request)
+        };
         let mut reply = self.start_mended(call).await?;
         reply.served_by.changed.splice(0..0, changed);
         Ok(reply)
@@ -123,7 +134,8 @@ impl OpenAi {
             ask_for_usage(&mut Arc::make_mut(&mut call.request).stream_options);
         }
         if call.request.top_logprobs == Some(0) {
-            // Nothing else than leaving it out, but llama-server then sends no log-probabilities at all.
+            // Nothing else than leaving it out, but llama-server then sends no log-probabilities at
+            // all.
             Arc::make_mut(&mut call.request).top_logprobs = None;
         }
         if self.llama_server(&call.request.model).is_some()
@@ -133,14 +145,31 @@ impl OpenAi {
         }
         let request = &*call.request;
         let (stream, choices) = (request.streams(), request.choices());
-        let most = || request.top_logprobs.and_then(|most| usize::try_from(most).ok()).unwrap_or(0);
+        let most = || {
+            request
+                .top_logprobs
+                .and_then(|most| usize::try_from(most).ok())
+                .unwrap_or(0)
+        };
         let alternatives = (request.logprobs == Some(true)).then(most);
         // Where the client asks llama-server to leave reasoning in the text, it stays there.
-        let thoughts_apart = request.extra.get("reasoning_format").is_none_or(|format| format != "none");
+        let thoughts_apart = request
+            .extra
+            .get("reasoning_format")
+            .is_none_or(|format| format != "none");
         let single_call = request.parallel_tool_calls == Some(false);
         let model = request.model.as_str().into();
         let id = Arc::clone(&call.id);
-        let asked = Asked { id, kind: Kind::Chat, model, stream, choices, alternatives, thoughts_apart, single_call };
+        let asked = Asked {
+            id,
+            kind: Kind::Chat,
+            model,
+            stream,
+            choices,
+            alternatives,
+            thoughts_apart,
+            single_call,
+        };
         self.start(&self.chat, to_json(request)?, asked).await
     }
 
@@ -164,18 +193,35 @@ impl OpenAi {
             thoughts_apart: false,
             single_call: false,
         };
-        self.start(&self.completions, to_json(request)?, asked).await
+        self.start(&self.completions, to_json(request)?, asked)
+            .await
     }
 
     async fn start(&self, uri: &Uri, body: Bytes, asked: Asked) -> Result<Reply, BackendError> {
-        let accept = if asked.stream { "text/event-stream" } else { "application/json" };
-        let response = self.upstream.post_json(uri, body, accept).await.map_err(|error| self.failed(error))?;
+        let accept = if asked.stream {
+            "text/event-stream"
+        } else {
+            "application/json"
+        };
+        let response = self
+            .upstream
+            .post_json(uri, body, accept)
+            .await
+            .map_err(|error| self.failed(error))?;
         if response.status() != StatusCode::OK {
             let error = self.refused(response, &asked.model).await;
-            return Err(if refusal::is_about_no_text(&error) { asked.unsupported() } else { error });
+            return Err(if refusal::is_about_no_text(&error) {
+                asked.unsupported()
+            } else {
+                error
+            });
         }
-        let server =
-            response.headers().get(SERVER).and_then(|server| server.to_str().ok()).unwrap_or_default().to_owned();
+        let server = response
+            .headers()
+            .get(SERVER)
+            .and_then(|server| server.to_str().ok())
+            .unwrap_or_default()
+            .to_owned();
         // An engine that cannot stream answers whole, and says so.
         if asked.stream && !is_json(response.headers()) {
             self.streamed(response.into_body(), asked, &server).await
@@ -184,43 +230,94 @@ impl OpenAi {
         }
     }
 
-    async fn streamed(&self, body: Body, asked: Asked, server: &str) -> Result<Reply, BackendError> {
+    async fn streamed(
+        &self,
+        body: Body,
+        asked: Asked,
+        server: &str,
+    ) -> Result<Reply, BackendError> {
         let (backend, model) = (Arc::clone(&self.name), Arc::clone(&asked.model));
         let answer = Answer::new(&asked.id, backend, model, asked.kind, asked.choices);
         let mut events = OpenAiEvents::new(Arc::clone(&self.name), body, answer);
         events.begin().await?;
-        let served_by = self.served_by(Arc::clone(&asked.model), events.system_fingerprint(), server);
-        Ok(Reply { served_by, events: asked.told(events) })
+        let served_by = self.served_by(
+            Arc::clone(&asked.model),
+            events.system_fingerprint(),
+            server,
+        );
+        Ok(Reply {
+            served_by,
+            events: asked.told(events),
+        })
     }
 
     async fn whole(&self, body: Body, asked: Asked, server: &str) -> Result<Reply, BackendError> {
-        let body = read(body, ANSWER_LIMIT).await.map_err(|error| self.failed(error))?;
+        let body = read(body, ANSWER_LIMIT)
+            .await
+            .map_err(|error| self.failed(error))?;
         let calls = ToolCalls::new(&asked.id, asked.choices);
-        let whole = match whole::read(&body, asked.kind, calls).map_err(|what| self.bad_answer(what))? {
+        let whole = match whole::read(&body, asked.kind, calls)
+            .map_err(|what| self.bad_answer(what))?
+        {
             whole::Read::Answer(whole) => whole,
             whole::Read::Error(error) => {
                 return Err(self.about_the_key(refusal::instead(&error, &asked.model, &self.name)));
             }
         };
-        let served_by = self.served_by(Arc::clone(&asked.model), whole.system_fingerprint.as_deref(), server);
-        let events = [Some(Event::Chunk(whole.chunk)), whole.usage.map(Event::Usage)];
+        let served_by = self.served_by(
+            Arc::clone(&asked.model),
+            whole.system_fingerprint.as_deref(),
+            server,
+        );
+        let events = [
+            Some(Event::Chunk(whole.chunk)),
+            whole.usage.map(Event::Usage),
+        ];
         let events = futures_util::stream::iter(events.into_iter().flatten().map(Ok));
-        Ok(Reply { served_by, events: asked.told(events) })
+        Ok(Reply {
+            served_by,
+            events: asked.told(events),
+        })
     }
 
-    /// What the engine tells of itself goes into the fingerprint: its own (llama-server's names the build) or its `server` header.
-    pub(super) fn served_by(&self, model: Arc<str>, engines_own: Option<&str>, server: &str) -> ServedBy {
-        let fingerprint = fingerprint(&["openai", &self.name, &model, engines_own.unwrap_or_default(), server]);
-        ServedBy { backend: Arc::clone(&self.name), model, node: None, fingerprint, changed: Vec::new() }
+    /// What the engine tells of itself goes into the fingerprint: its own (llama-server's names the
+    /// build) or its `server` header.
+    pub(super) fn served_by(
+        &self,
+        model: Arc<str>,
+        engines_own: Option<&str>,
+        server: &str,
+    ) -> ServedBy {
+        let fingerprint = fingerprint(&[
+            "openai",
+            &self.name,
+            &model,
+            engines_own.unwrap_or_default(),
+            server,
+        ]);
+        ServedBy {
+            backend: Arc::clone(&self.name),
+            model,
+            node: None,
+            fingerprint,
+            changed: Vec::new(),
+        }
     }
 
     async fn list(&self) -> Result<Vec<Model>, BackendError> {
-        let response = self.upstream.get(&self.models).await.map_err(|error| self.failed(error))?;
+        let response = self
+            .upstream
+            .get(&self.models)
+            .await
+            .map_err(|error| self.failed(error))?;
         if response.status() != StatusCode::OK {
             return Err(self.refused(response, "").await.of_credentials(&self.name));
         }
-        let body = read(response.into_body(), ANSWER_LIMIT).await.map_err(|error| self.failed(error))?;
-        let models = models::read(&body, &self.name).ok_or_else(|| self.bad_answer("it is no list of models"))?;
+        let body = read(response.into_body(), ANSWER_LIMIT)
+            .await
+            .map_err(|error| self.failed(error))?;
+        let models = models::read(&body, &self.name)
+            .ok_or_else(|| self.bad_answer("it is no list of models"))?;
         self.keep(&models);
         Ok(models)
     }
@@ -233,14 +330,21 @@ impl OpenAi {
             .iter()
             .map(|model| (model.id.clone(), Listed::new(model, &self.upstream)))
             .map(|(id, listed)| {
-                let same = before.get(&id).filter(|before| before.is_as(&listed)).map(Arc::clone);
+                let same = before
+                    .get(&id)
+                    .filter(|before| before.is_as(&listed))
+                    .map(Arc::clone);
                 (id, same.unwrap_or_else(|| Arc::new(listed)))
             })
             .collect();
     }
 
     fn listed(&self, model: &str) -> Option<Arc<Listed>> {
-        self.known.read().unwrap_or_else(PoisonError::into_inner).get(model).map(Arc::clone)
+        self.known
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(model)
+            .map(Arc::clone)
     }
 
     /// Whether the engine of this model takes any text as the arguments of a call.
@@ -258,33 +362,67 @@ impl OpenAi {
         let (head, body) = response.into_parts();
         let body = read(body, REFUSAL_LIMIT).await.unwrap_or_default();
         let status = head.status.as_u16();
-        let error = refusal::before_the_answer(status, retry_after(&head.headers), &body, model, &self.name);
+        let error = refusal::before_the_answer(
+            status,
+            retry_after(&head.headers),
+            &body,
+            model,
+            &self.name,
+        );
         tracing::debug!(backend = &*self.name, status, "a backend refused a call");
         self.about_the_key(error)
     }
 
-    /// A 401 or 403 is about the API key that this server sends, where it sends one. Without one a 401 asks for it.
+    /// A 401 or 403 is about the API key that this server sends, where it sends one. Without one a
+    /// 401 asks for it.
     fn about_the_key(&self, error: BackendError) -> BackendError {
         match error {
-            BackendError::Refused { status: 401 | 403, .. } if self.upstream.has_key() => {
-                error.of_credentials(&self.name)
-            }
-            BackendError::Refused { status: 401, message, param, .. } => {
-                let message =
-                    format!("{message} (No API key is configured for the backend `{}`, and none was sent.)", self.name);
-                // The engine's own code says "invalid_api_key", which the client would take for its own key here.
-                BackendError::Refused { status: 401, message, param, code: Some("backend_credentials".to_owned()) }
+            BackendError::Refused {
+                status: 401 | 403, ..
+            } if self.upstream.has_key() => error.of_credentials(&self.name),
+            BackendError::Refused {
+                status: 401,
+                message,
+                param,
+                ..
+            } => {
+                let message = format!(
+                    "{message} (No API key is configured for the backend `{}`, and none was sent.)",
+                    self.name
+                );
+                // The engine's own code says "invalid_api_key", which the client would take for its
+                // own key here.
+                BackendError::Refused {
+                    status: 401,
+                    message,
+                    param,
+                    code: Some("backend_credentials".to_owned()),
+                }
             }
             other => other,
         }
     }
 
-    pub(super) async fn embedding_refused(&self, response: Response<Body>, request: &EmbeddingRequest) -> BackendError {
+    pub(super) async fn embedding_refused(
+        &self,
+        response: Response<Body>,
+        request: &EmbeddingRequest,
+    ) -> BackendError {
         let (head, body) = response.into_parts();
         let body = read(body, REFUSAL_LIMIT).await.unwrap_or_default();
         let status = head.status.as_u16();
-        tracing::debug!(backend = &*self.name, status, "a backend refused a call for embeddings");
-        self.about_the_key(refusal::of_embeddings(status, retry_after(&head.headers), &body, request, &self.name))
+        tracing::debug!(
+            backend = &*self.name,
+            status,
+            "a backend refused a call for embeddings"
+        );
+        self.about_the_key(refusal::of_embeddings(
+            status,
+            retry_after(&head.headers),
+            &body,
+            request,
+            &self.name,
+        ))
     }
 
     pub(super) fn failed(&self, error: crate::http::Error) -> BackendError {
@@ -292,19 +430,31 @@ impl OpenAi {
     }
 
     pub(super) fn bad_answer(&self, what: &str) -> BackendError {
-        BackendError::BadAnswer { backend: self.name.to_string(), what: what.to_owned() }
+        BackendError::BadAnswer {
+            backend: self.name.to_string(),
+            what: what.to_owned(),
+        }
     }
 }
 
 impl Backend for OpenAi {
-    /// All of them, for the engine refuses what it cannot do; but for engines that are known to pass over some.
-    fn abilities<'a>(&'a self, model: &'a str) -> BoxFuture<'a, Result<Arc<Abilities>, BackendError>> {
+    /// All of them, for the engine refuses what it cannot do; but for engines that are known to
+    /// pass over some.
+    fn abilities<'a>(
+        &'a self,
+        model: &'a str,
+    ) -> BoxFuture<'a, Result<Arc<Abilities>, BackendError>> {
         Box::pin(async move {
             // Asked once at most: where there is no list, the chat itself will tell why.
-            self.asked.get_or_init(|| async { drop(self.list().await) }).await;
+            self.asked
+                .get_or_init(|| async { drop(self.list().await) })
+                .await;
             Ok(match self.listed(model) {
                 Some(listed) => Arc::clone(&listed.known(&self.upstream).await.abilities),
-                None => Arc::new(Abilities { can: AbilitySet::ALL, ..Abilities::default() }),
+                None => Arc::new(Abilities {
+                    can: AbilitySet::ALL,
+                    ..Abilities::default()
+                }),
             })
         })
     }
@@ -333,12 +483,19 @@ impl Backend for OpenAi {
     /// As it is listed, with what llama.cpp's server tells besides.
     fn model<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Model, BackendError>> {
         Box::pin(async move {
-            let found = self.models().await?.into_iter().find(|model| model.id == id);
+            let found = self
+                .models()
+                .await?
+                .into_iter()
+                .find(|model| model.id == id);
             let mut model = found.ok_or_else(|| BackendError::model_not_found(id))?;
             if let Some(listed) = self.listed(id)
                 && let Some(facts) = &listed.known(&self.upstream).await.llama_server
             {
-                model.extra.entry("capabilities").or_insert(facts.capabilities().into());
+                model
+                    .extra
+                    .entry("capabilities")
+                    .or_insert(facts.capabilities().into());
             }
             Ok(model)
         })
@@ -350,11 +507,19 @@ impl Backend for OpenAi {
             if self.models().await?.is_empty() {
                 return Err(BackendError::NoModels);
             }
-            let Some(health) = &self.health else { return Ok(()) };
-            let health = self.upstream.get(health).await.map_err(|error| self.failed(error))?;
+            let Some(health) = &self.health else {
+                return Ok(());
+            };
+            let health = self
+                .upstream
+                .get(health)
+                .await
+                .map_err(|error| self.failed(error))?;
             match health.status().as_u16() {
                 // Anything else (404, 401) says that there is no such question to be asked.
-                500..=599 => Err(BackendError::Busy { retry_after: retry_after(health.headers()) }),
+                500..=599 => Err(BackendError::Busy {
+                    retry_after: retry_after(health.headers()),
+                }),
                 _ => Ok(()),
             }
         })
@@ -369,21 +534,30 @@ struct Asked {
     model: Arc<str>,
     stream: bool,
     choices: usize,
-    /// How many `top_logprobs` a token of a chat is to have, where log-probabilities are asked for: llama-server sends 20 where nobody says.
+    /// How many `top_logprobs` a token of a chat is to have, where log-probabilities are asked for:
+    /// llama-server sends 20 where nobody says.
     alternatives: Option<usize>,
     /// Whether reasoning in the text is told apart.
     thoughts_apart: bool,
-    /// Whether calls after the first are left out: not every engine takes `parallel_tool_calls: false` at its word.
+    /// Whether calls after the first are left out: not every engine takes `parallel_tool_calls:
+    /// false` at its word.
     single_call: bool,
 }
 
 impl Asked {
     fn unsupported(&self) -> BackendError {
-        let work = if matches!(self.kind, Kind::Chat) { Work::Chat } else { Work::Completions };
+        let work = if matches!(self.kind, Kind::Chat) {
+            Work::Chat
+        } else {
+            Work::Completions
+        };
         BackendError::Unsupported { work }
     }
 
-    fn told(&self, events: impl Stream<Item = Result<Event, BackendError>> + Send + 'static) -> Events {
+    fn told(
+        &self,
+        events: impl Stream<Item = Result<Event, BackendError>> + Send + 'static,
+    ) -> Events {
         let (most, single_call) = (self.alternatives, self.single_call);
         if most.is_none() && !single_call {
             return self.thoughts_told(events);
@@ -403,15 +577,30 @@ impl Asked {
         }))
     }
 
-    fn thoughts_told(&self, events: impl Stream<Item = Result<Event, BackendError>> + Send + 'static) -> Events {
-        if self.thoughts_apart { Box::pin(Apart::new(events, self.choices)) } else { Box::pin(events) }
+    fn thoughts_told(
+        &self,
+        events: impl Stream<Item = Result<Event, BackendError>> + Send + 'static,
+    ) -> Events {
+        if self.thoughts_apart {
+            Box::pin(Apart::new(events, self.choices))
+        } else {
+            Box::pin(events)
+        }
     }
 }
 
 /// Leaves each token so many `top_logprobs`; llama-server sends the likeliest first.
 fn keep_alternatives(chunk: &mut Chunk, most: usize) {
-    for logprobs in chunk.choices.iter_mut().filter_map(|choice| choice.logprobs.as_mut()) {
-        for token in [&mut logprobs.content, &mut logprobs.refusal].into_iter().flatten().flatten() {
+    for logprobs in chunk
+        .choices
+        .iter_mut()
+        .filter_map(|choice| choice.logprobs.as_mut())
+    {
+        for token in [&mut logprobs.content, &mut logprobs.refusal]
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
             token.top_logprobs.truncate(most);
         }
     }
@@ -440,10 +629,13 @@ fn ask_for_usage(options: &mut Option<StreamOptions>) {
 /// The request as it came, fields that nobody knows included.
 fn to_json(request: &impl Serialize) -> Result<Bytes, BackendError> {
     let json = serde_json::to_vec(request);
-    json.map(Bytes::from)
-        .map_err(|_| BackendError::Engine { message: "the request could not be written as JSON".to_owned() })
+    json.map(Bytes::from).map_err(|_| BackendError::Engine {
+        message: "the request could not be written as JSON".to_owned(),
+    })
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/json"))
+    headers
+        .get(CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"application/json"))
 }

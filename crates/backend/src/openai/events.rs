@@ -18,7 +18,8 @@ use crate::{BackendError, Event};
 /// The most bytes of one frame, log-probabilities included.
 const FRAME_LIMIT: usize = 16 << 20;
 
-/// How long the end of the body may take after `[DONE]`; past that, its connection is not worth keeping.
+/// How long the end of the body may take after `[DONE]`; past that, its connection is not worth
+/// keeping.
 const LAST_BYTES: Duration = Duration::from_secs(1);
 
 /// A streamed answer. Reads no further ahead than one packet.
@@ -35,10 +36,17 @@ pub(super) struct OpenAiEvents {
 
 impl OpenAiEvents {
     pub(super) fn new(backend: Arc<str>, body: Body, answer: Answer) -> Self {
-        Self { body: Some(body), frames: sse::Events::new(FRAME_LIMIT), answer, backend, ahead: VecDeque::new() }
+        Self {
+            body: Some(body),
+            frames: sse::Events::new(FRAME_LIMIT),
+            answer,
+            backend,
+            ahead: VecDeque::new(),
+        }
     }
 
-    /// Waits for the first chunk: with it the engine has accepted, and until then what it says can still be a status code.
+    /// Waits for the first chunk: with it the engine has accepted, and until then what it says can
+    /// still be a status code.
     pub(super) async fn begin(&mut self) -> Result<(), BackendError> {
         if let Some(first) = std::future::poll_fn(|cx| self.poll_event(cx)).await {
             self.ahead.push_front(Ok(first?));
@@ -74,8 +82,11 @@ impl OpenAiEvents {
                         self.frames.push(data);
                     }
                 }
-                // Whatever befalls the connection after the end of every choice takes nothing from the answer.
-                Some(Err(_)) if self.answer.is_whole() => return Poll::Ready(self.end_without_done()),
+                // Whatever befalls the connection after the end of every choice takes nothing from
+                // the answer.
+                Some(Err(_)) if self.answer.is_whole() => {
+                    return Poll::Ready(self.end_without_done());
+                }
                 Some(Err(error)) => {
                     let error = error.into_backend(&self.backend);
                     return self.fail(error);
@@ -95,12 +106,14 @@ impl OpenAiEvents {
         };
         let usage = match last {
             Ok(chunk) => {
-                self.ahead.extend(chunk.map(|chunk| Ok(Event::Chunk(chunk))));
+                self.ahead
+                    .extend(chunk.map(|chunk| Ok(Event::Chunk(chunk))));
                 self.answer.finish()
             }
             Err(error) => Err(error),
         };
-        self.ahead.extend(usage.map(|usage| usage.map(Event::Usage)).transpose());
+        self.ahead
+            .extend(usage.map(|usage| usage.map(Event::Usage)).transpose());
         self.ahead.pop_front()
     }
 
@@ -112,7 +125,10 @@ impl OpenAiEvents {
             let last_bytes = async move { while let Some(Ok(_)) = body.frame().await {} };
             tokio::spawn(tokio::time::timeout(LAST_BYTES, last_bytes));
         }
-        self.answer.finish().map(|usage| usage.map(Event::Usage)).transpose()
+        self.answer
+            .finish()
+            .map(|usage| usage.map(Event::Usage))
+            .transpose()
     }
 
     fn fail(&mut self, error: BackendError) -> Poll<Option<Result<Event, BackendError>>> {
@@ -121,7 +137,10 @@ impl OpenAiEvents {
     }
 
     fn too_long(&self, error: LineTooLong) -> BackendError {
-        BackendError::BadAnswer { backend: self.backend.to_string(), what: error.to_string() }
+        BackendError::BadAnswer {
+            backend: self.backend.to_string(),
+            what: error.to_string(),
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! One `chat.completion.chunk` of an engine, as far as it matters here.
 //!
-//! Not [`loggia_wire::openai::ChatCompletionChunk`]: what the door writes anew for every answer (id, object, model) is not even
-//! read, and nothing is required.
+//! Not [`loggia_wire::openai::ChatCompletionChunk`]: what the door writes anew for every answer
+//! (id, object, model) is not even read, and nothing is required.
 
 use std::fmt;
 
@@ -42,12 +42,14 @@ impl Frame {
         {
             return Ok(frame);
         }
-        let mut value: Value = serde_json::from_slice(json).map_err(|_| "a frame of its stream is not JSON")?;
+        let mut value: Value =
+            serde_json::from_slice(json).map_err(|_| "a frame of its stream is not JSON")?;
         if kind == Kind::Completion {
             older::as_a_chat(&mut value, "delta");
         }
         mend::chunk(&mut value);
-        serde_json::from_value(value).map_err(|_| "a frame of its stream is no chat.completion.chunk")
+        serde_json::from_value(value)
+            .map_err(|_| "a frame of its stream is no chat.completion.chunk")
     }
 }
 

@@ -1,4 +1,5 @@
-//! What is known of an engine's models: from its list of them, and from what some kinds of engine tell besides.
+//! What is known of an engine's models: from its list of them, and from what some kinds of engine
+//! tell besides.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,14 +14,16 @@ use super::llama_server;
 use crate::http::{Upstream, read};
 use crate::{Abilities, Ability, AbilitySet, KnownFields};
 
-/// How long what an engine told besides is believed: it may come back with another template, or in another version.
+/// How long what an engine told besides is believed: it may come back with another template, or in
+/// another version.
 const BELIEVED_FOR: Duration = Duration::from_mins(1);
 /// How long it may take to tell it. A chat waits for it.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// The most bytes of it: vLLM's description of its own API is some 300 KiB.
 const TOLD_LIMIT: usize = 8 << 20;
 
-/// Engines that describe their own API in `/openapi.json`, as `FastAPI` makes it, by the `owned_by` of their models.
+/// Engines that describe their own API in `/openapi.json`, as `FastAPI` makes it, by the `owned_by`
+/// of their models.
 const SELF_DESCRIBING: [&str; 4] = ["vllm", "sglang", "lmdeploy", "aphrodite"];
 
 /// What is known of one model.
@@ -33,19 +36,38 @@ pub(super) struct Known {
 impl Known {
     /// All is tried: the engine itself refuses what it cannot do.
     fn all(context_length: Option<u64>) -> Self {
-        let abilities = Abilities { can: AbilitySet::ALL, context_length, ..Abilities::default() };
-        Self { abilities: Arc::new(abilities), llama_server: None }
+        let abilities = Abilities {
+            can: AbilitySet::ALL,
+            context_length,
+            ..Abilities::default()
+        };
+        Self {
+            abilities: Arc::new(abilities),
+            llama_server: None,
+        }
     }
 
-    /// All is tried but what these engines are known to fail at: they read the arguments of earlier calls as JSON.
+    /// All is tried but what these engines are known to fail at: they read the arguments of earlier
+    /// calls as JSON.
     fn self_describing(context_length: Option<u64>, fields: Option<KnownFields>) -> Self {
         let can = AbilitySet::ALL.without(Ability::TextArguments);
-        let abilities = Abilities { can, context_length, fields: fields.map(Arc::new), ..Abilities::default() };
-        Self { abilities: Arc::new(abilities), llama_server: None }
+        let abilities = Abilities {
+            can,
+            context_length,
+            fields: fields.map(Arc::new),
+            ..Abilities::default()
+        };
+        Self {
+            abilities: Arc::new(abilities),
+            llama_server: None,
+        }
     }
 
     fn of_llama_server(facts: llama_server::Facts, context_length: Option<u64>) -> Self {
-        Self { abilities: Arc::new(facts.abilities(context_length)), llama_server: Some(facts) }
+        Self {
+            abilities: Arc::new(facts.abilities(context_length)),
+            llama_server: Some(facts),
+        }
     }
 }
 
@@ -70,7 +92,10 @@ impl Listed {
         // What lies outside `/v1` is the engine's own only where nothing else stands before it.
         let beside = |path: String| -> Option<Uri> {
             let path = PathAndQuery::from_maybe_shared(path).ok()?;
-            upstream.base().is_v1().then(|| upstream.base().root().join(&path))
+            upstream
+                .base()
+                .is_v1()
+                .then(|| upstream.base().root().join(&path))
         };
         let kind = if llama_server::is_one(model) {
             beside(llama_server::properties_of(&model.id))
@@ -98,7 +123,8 @@ impl Listed {
         self.last().map(|(_, known)| known)
     }
 
-    /// What is known, asked anew where that is a while ago. Where another asks already, what was told before will do.
+    /// What is known, asked anew where that is a while ago. Where another asks already, what was
+    /// told before will do.
     pub(super) async fn known(&self, upstream: &Upstream) -> Arc<Known> {
         let asking = match (self.last(), self.asking.try_lock()) {
             (Some((at, known)), _) if at.elapsed() < BELIEVED_FOR => return known,
@@ -113,13 +139,17 @@ impl Listed {
             return known;
         }
         let known = Arc::new(self.ask(upstream).await);
-        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), Arc::clone(&known)));
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some((Instant::now(), Arc::clone(&known)));
         drop(asking);
         known
     }
 
     fn last(&self) -> Option<(Instant, Arc<Known>)> {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.told
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     async fn ask(&self, upstream: &Upstream) -> Known {
@@ -127,7 +157,10 @@ impl Listed {
             Kind::Other => Known::all(self.context_length),
             Kind::SelfDescribing(uri) => {
                 let description = tell(upstream, uri).await;
-                Known::self_describing(self.context_length, description.as_ref().and_then(described_fields))
+                Known::self_describing(
+                    self.context_length,
+                    description.as_ref().and_then(described_fields),
+                )
             }
             Kind::LlamaServer(uri, facts) => {
                 let props = tell(upstream, uri).await;
@@ -151,14 +184,28 @@ async fn tell(upstream: &Upstream, uri: &Uri) -> Option<Value> {
     tokio::time::timeout(PATIENCE, asked).await.ok().flatten()
 }
 
-/// The fields of requests in an engine's description of its API, and those that Loggia makes others of.
+/// The fields of requests in an engine's description of its API, and those that Loggia makes others
+/// of.
 fn described_fields(description: &Value) -> Option<KnownFields> {
     let of = |name: &str, made_here: &[&str]| -> Option<BTreeSet<String>> {
-        let fields = description.pointer(&format!("/components/schemas/{name}/properties"))?.as_object()?;
-        Some(fields.keys().map(String::as_str).chain(made_here.iter().copied()).map(str::to_owned).collect())
+        let fields = description
+            .pointer(&format!("/components/schemas/{name}/properties"))?
+            .as_object()?;
+        Some(
+            fields
+                .keys()
+                .map(String::as_str)
+                .chain(made_here.iter().copied())
+                .map(str::to_owned)
+                .collect(),
+        )
     };
-    let chat =
-        of("ChatCompletionRequest", &["functions", "function_call"]).filter(|fields| fields.contains("messages"));
+    let chat = of("ChatCompletionRequest", &["functions", "function_call"])
+        .filter(|fields| fields.contains("messages"));
     let completion = of("CompletionRequest", &[]).filter(|fields| fields.contains("prompt"));
-    (chat.is_some() || completion.is_some()).then_some(KnownFields { chat, completion, embedding: None })
+    (chat.is_some() || completion.is_some()).then_some(KnownFields {
+        chat,
+        completion,
+        embedding: None,
+    })
 }

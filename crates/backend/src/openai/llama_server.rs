@@ -1,12 +1,15 @@
-//! llama.cpp's own server: what it makes nothing of, without a word, and what Loggia asks of it instead.
+//! llama.cpp's own server: what it makes nothing of, without a word, and what Loggia asks of it
+//! instead.
 //!
-//! It is known by the `owned_by` of its models, and `GET /props` tells what the model's template knows. The facts here are those of
-//! `tools/server/server-schema.cpp` and `server-common.cpp`, and were held against build 11549.
+//! It is known by the `owned_by` of its models, and `GET /props` tells what the model's template
+//! knows. The facts here are those of `tools/server/server-schema.cpp` and `server-common.cpp`, and
+//! were held against build 11549.
 
 use std::sync::{Arc, LazyLock};
 
 use loggia_wire::openai::{
-    ChatCompletionRequest, Content, JsonSchemaFormat, Message, Model, Part, PartKind, ResponseFormat,
+    ChatCompletionRequest, Content, JsonSchemaFormat, Message, Model, Part, PartKind,
+    ResponseFormat,
 };
 use serde_json::Value;
 
@@ -18,7 +21,8 @@ use crate::{Abilities, Ability, AbilitySet, BackendError, KnownFields, OptionNam
 /// What it writes into `owned_by` of a model.
 const OWNER: &str = "llamacpp";
 
-/// The fields of a chat that it reads, its own among them. `functions` and `function_call` become tools before they get there.
+/// The fields of a chat that it reads, its own among them. `functions` and `function_call` become
+/// tools before they get there.
 const CHAT_FIELDS: &[&str] = &[
     "add_generation_prompt",
     "chat_template_kwargs",
@@ -40,7 +44,14 @@ const CHAT_FIELDS: &[&str] = &[
 const COMPLETION_FIELDS: &[&str] = &["best_of", "echo", "json_schema", "prompt", "suffix"];
 
 /// The fields of a request for embeddings that it reads.
-const EMBEDDING_FIELDS: &[&str] = &["content", "dimensions", "embd_normalize", "encoding_format", "input", "model"];
+const EMBEDDING_FIELDS: &[&str] = &[
+    "content",
+    "dimensions",
+    "embd_normalize",
+    "encoding_format",
+    "input",
+    "model",
+];
 
 /// What it reads of a chat and of a completion.
 const FIELDS: &[&str] = &[
@@ -113,9 +124,10 @@ const FIELDS: &[&str] = &[
     "xtc_threshold",
 ];
 
-/// What it cannot do, or does so that the answer would not be what was asked for:
-/// it takes a named function for `auto`, lets text come before a call that must be made, counts the tokens of one choice and one prompt alone
-/// (and has no more choices than slots), and ignores `echo`, `best_of` and `suffix`, or refuses them, by version.
+/// What it cannot do, or does so that the answer would not be what was asked for: it takes a named
+/// function for `auto`, lets text come before a call that must be made, counts the tokens of one
+/// choice and one prompt alone (and has no more choices than slots), and ignores `echo`, `best_of`
+/// and `suffix`, or refuses them, by version.
 const WITHOUT: [Ability; 13] = [
     Ability::HostedFields,
     Ability::UnknownFields,
@@ -132,7 +144,8 @@ const WITHOUT: [Ability; 13] = [
     Ability::TextArguments,
 ];
 
-/// What a template mentions that does something with `reasoning_effort`: llama.cpp hands it the effort, and `none` as a switch.
+/// What a template mentions that does something with `reasoning_effort`: llama.cpp hands it the
+/// effort, and `none` as a switch.
 const EFFORT: [&str; 3] = ["reasoning_effort", "enable_thinking", "thinking"];
 
 /// Whether a model in a list is one of llama.cpp's server.
@@ -140,10 +153,13 @@ pub(super) fn is_one(model: &Model) -> bool {
     model.owned_by == OWNER
 }
 
-/// Where it tells of a model: the one it has, or, where it has several, this one, which is not loaded for that.
+/// Where it tells of a model: the one it has, or, where it has several, this one, which is not
+/// loaded for that.
 pub(super) fn properties_of(model: &str) -> String {
     let mut query = url::form_urlencoded::Serializer::new(String::new());
-    query.append_pair("model", model).append_pair("autoload", "false");
+    query
+        .append_pair("model", model)
+        .append_pair("autoload", "false");
     format!("/props?{}", query.finish())
 }
 
@@ -158,10 +174,20 @@ pub(super) struct Facts {
 }
 
 impl Facts {
-    /// What the list of models tells, where there are no properties to be had: the rest is then tried.
+    /// What the list of models tells, where there are no properties to be had: the rest is then
+    /// tried.
     pub(super) fn of(model: &Model) -> Self {
-        let vocabulary = model.extra.get("meta").and_then(|meta| meta.get("n_vocab")?.as_u64());
-        Self { vocabulary, knows_tools: true, can: WITHOUT.into_iter().fold(AbilitySet::ALL, AbilitySet::without) }
+        let vocabulary = model
+            .extra
+            .get("meta")
+            .and_then(|meta| meta.get("n_vocab")?.as_u64());
+        Self {
+            vocabulary,
+            knows_tools: true,
+            can: WITHOUT
+                .into_iter()
+                .fold(AbilitySet::ALL, AbilitySet::without),
+        }
     }
 
     /// With what `GET /props` tells; an older one tells less.
@@ -170,15 +196,26 @@ impl Facts {
         let cap = |name: &str| says(&format!("/chat_template_caps/{name}"));
         let template = props.get("chat_template").and_then(Value::as_str);
         let mentions = |template: &str| EFFORT.iter().any(|word| template.contains(word));
-        let knows_tools = cap("supports_tools") != Some(false) && cap("supports_tool_calls") != Some(false);
+        let knows_tools =
+            cap("supports_tools") != Some(false) && cap("supports_tool_calls") != Some(false);
         let lacks = [
             (Ability::StrictTools, !knows_tools),
             (Ability::Images, says("/modalities/vision") == Some(false)),
             (Ability::Audio, says("/modalities/audio") == Some(false)),
-            (Ability::Reasoning, !template.is_none_or(mentions) && cap("supports_reasoning_effort") != Some(true)),
+            (
+                Ability::Reasoning,
+                !template.is_none_or(mentions) && cap("supports_reasoning_effort") != Some(true),
+            ),
         ];
-        let lacks = lacks.into_iter().filter(|(_, lacks)| *lacks).map(|(ability, _)| ability);
-        Self { knows_tools, can: lacks.fold(self.can, AbilitySet::without), ..self }
+        let lacks = lacks
+            .into_iter()
+            .filter(|(_, lacks)| *lacks)
+            .map(|(ability, _)| ability);
+        Self {
+            knows_tools,
+            can: lacks.fold(self.can, AbilitySet::without),
+            ..self
+        }
     }
 
     /// What it can honour for this model.
@@ -206,7 +243,10 @@ impl Facts {
             ("json_schema", true),
             ("grammar", true),
         ];
-        all.into_iter().filter(|(_, can)| *can).map(|(name, _)| name).collect()
+        all.into_iter()
+            .filter(|(_, can)| *can)
+            .map(|(name, _)| name)
+            .collect()
     }
 
     /// How tools have to be offered, where not as they are.
@@ -214,38 +254,67 @@ impl Facts {
         Calling::needed(request, self.knows_tools)
     }
 
-    /// The request, with what it would lose put where it does not, or nothing where there is nothing of the kind.
+    /// The request, with what it would lose put where it does not, or nothing where there is
+    /// nothing of the kind.
     pub(super) fn kept(&self, request: &ChatCompletionRequest) -> Option<ChatCompletionRequest> {
-        let mut messages = if self.knows_tools { None } else { earlier_as_text(&request.messages) };
+        let mut messages = if self.knows_tools {
+            None
+        } else {
+            earlier_as_text(&request.messages)
+        };
         if request.messages.iter().any(refuses) {
-            messages.get_or_insert_with(|| request.messages.clone()).iter_mut().for_each(refusal_as_content);
+            messages
+                .get_or_insert_with(|| request.messages.clone())
+                .iter_mut()
+                .for_each(refusal_as_content);
         }
         for (index, message) in request.messages.iter().enumerate() {
             let parts = message.content.iter().flat_map(Content::parts).enumerate();
-            for (at, kind) in parts.filter_map(|(at, part)| Some((at, in_canonical_base64(&part.kind)?))) {
+            for (at, kind) in
+                parts.filter_map(|(at, part)| Some((at, in_canonical_base64(&part.kind)?)))
+            {
                 let messages = messages.get_or_insert_with(|| request.messages.clone());
-                if let Some(Content::Parts(parts)) =
-                    messages.get_mut(index).and_then(|message| message.content.as_mut())
+                if let Some(Content::Parts(parts)) = messages
+                    .get_mut(index)
+                    .and_then(|message| message.content.as_mut())
                     && let Some(part) = parts.get_mut(at)
                 {
                     part.kind = kind;
                 }
             }
         }
-        Some(ChatCompletionRequest { messages: messages?, ..request.clone() })
+        Some(ChatCompletionRequest {
+            messages: messages?,
+            ..request.clone()
+        })
     }
 
     /// # Errors
-    /// The first of these tokens of `logit_bias` that the model does not have: the server would pass it over.
-    pub(super) fn check<'a>(&self, mut tokens: impl Iterator<Item = &'a String>) -> Result<(), BackendError> {
-        let Some(vocabulary) = self.vocabulary else { return Ok(()) };
+    /// The first of these tokens of `logit_bias` that the model does not have: the server would
+    /// pass it over.
+    pub(super) fn check<'a>(
+        &self,
+        mut tokens: impl Iterator<Item = &'a String>,
+    ) -> Result<(), BackendError> {
+        let Some(vocabulary) = self.vocabulary else {
+            return Ok(());
+        };
         let is_none = |token: &&String| !token.parse::<u64>().is_ok_and(|token| token < vocabulary);
-        tokens.find(is_none).map_or(Ok(()), |token| Err(BackendError::no_such_token(token, vocabulary)))
+        tokens.find(is_none).map_or(Ok(()), |token| {
+            Err(BackendError::no_such_token(token, vocabulary))
+        })
     }
 }
 
 static KNOWN_FIELDS: LazyLock<Arc<KnownFields>> = LazyLock::new(|| {
-    let all = |some: &[&str], more: &[&str]| Some(some.iter().chain(more).map(|&name| name.to_owned()).collect());
+    let all = |some: &[&str], more: &[&str]| {
+        Some(
+            some.iter()
+                .chain(more)
+                .map(|&name| name.to_owned())
+                .collect(),
+        )
+    };
     Arc::new(KnownFields {
         chat: all(FIELDS, CHAT_FIELDS),
         completion: all(FIELDS, COMPLETION_FIELDS),
@@ -253,18 +322,31 @@ static KNOWN_FIELDS: LazyLock<Arc<KnownFields>> = LazyLock::new(|| {
     })
 });
 
-/// An image or a sound in the one form of base64 that the server reads, where it is in another: at a line break it would stop.
+/// An image or a sound in the one form of base64 that the server reads, where it is in another: at
+/// a line break it would stop.
 fn in_canonical_base64(part: &PartKind) -> Option<PartKind> {
     match part {
         PartKind::ImageUrl { url, detail, extra } if data_url::is_data_url(url) => {
             let canonical = DataUrl::read(url)?.canonical();
             let (detail, extra) = (detail.clone(), extra.clone());
-            (canonical != *url).then_some(PartKind::ImageUrl { url: canonical, detail, extra })
+            (canonical != *url).then_some(PartKind::ImageUrl {
+                url: canonical,
+                detail,
+                extra,
+            })
         }
-        PartKind::InputAudio { data, format, extra } => {
+        PartKind::InputAudio {
+            data,
+            format,
+            extra,
+        } => {
             let canonical = data_url::canonical(&data_url::base64(data)?);
             let (format, extra) = (format.clone(), extra.clone());
-            (canonical != *data).then_some(PartKind::InputAudio { data: canonical, format, extra })
+            (canonical != *data).then_some(PartKind::InputAudio {
+                data: canonical,
+                format,
+                extra,
+            })
         }
         _ => None,
     }
@@ -272,16 +354,28 @@ fn in_canonical_base64(part: &PartKind) -> Option<PartKind> {
 
 /// A schema in the form in which its converter reads it rightly, where it has another.
 pub(super) fn fitted_format(request: &ChatCompletionRequest) -> Option<ResponseFormat> {
-    let Some(ResponseFormat::JsonSchema(format)) = &request.response_format else { return None };
+    let Some(ResponseFormat::JsonSchema(format)) = &request.response_format else {
+        return None;
+    };
     let schema = format.schema.as_ref()?;
     let fitted = fitted(schema, SchemaEngine::LlamaCpp);
-    (fitted != *schema).then(|| ResponseFormat::JsonSchema(JsonSchemaFormat { schema: Some(fitted), ..format.clone() }))
+    (fitted != *schema).then(|| {
+        ResponseFormat::JsonSchema(JsonSchemaFormat {
+            schema: Some(fitted),
+            ..format.clone()
+        })
+    })
 }
 
 /// Whether a message says no in a way that the server does not know.
 fn refuses(message: &Message) -> bool {
     let is_refusal = |part: &Part| matches!(part.kind, PartKind::Refusal(_));
-    message.refusal.is_some() || message.content.iter().flat_map(Content::parts).any(is_refusal)
+    message.refusal.is_some()
+        || message
+            .content
+            .iter()
+            .flat_map(Content::parts)
+            .any(is_refusal)
 }
 
 /// A refusal is what the assistant said.

@@ -18,7 +18,11 @@ pub(super) fn chunk(value: &mut Value) {
 /// A `chat.completion`.
 pub(super) fn completion(value: &mut Value) {
     let Value::Object(object) = value else { return };
-    for (key, absent) in [("id", json!("")), ("object", json!("chat.completion")), ("model", json!(""))] {
+    for (key, absent) in [
+        ("id", json!("")),
+        ("object", json!("chat.completion")),
+        ("model", json!("")),
+    ] {
         if !object.get(key).is_some_and(Value::is_string) {
             object.insert(key.to_owned(), absent);
         }
@@ -44,7 +48,10 @@ fn answer(value: &mut Value, said: &str) {
         Some(_) => drop(object.remove("created")),
         None => {}
     }
-    if !object.get("system_fingerprint").is_some_and(Value::is_string) {
+    if !object
+        .get("system_fingerprint")
+        .is_some_and(Value::is_string)
+    {
         object.remove("system_fingerprint");
     }
     if let Some(choices) = object.get_mut("choices") {
@@ -56,7 +63,10 @@ fn answer(value: &mut Value, said: &str) {
         }
         if choices.as_array().into_iter().flatten().any(was_aborted) {
             *choices = json!([]);
-            object.insert("error".to_owned(), json!({"message": "the engine gave up before the answer was whole"}));
+            object.insert(
+                "error".to_owned(),
+                json!({"message": "the engine gave up before the answer was whole"}),
+            );
         }
     }
     if let Some(counts) = object.get_mut("usage") {
@@ -65,7 +75,9 @@ fn answer(value: &mut Value, said: &str) {
 }
 
 fn choice(choice: &mut Value, position: usize, said: &str) {
-    let Value::Object(choice) = choice else { return };
+    let Value::Object(choice) = choice else {
+        return;
+    };
     if !choice.get("index").is_some_and(Value::is_u64) {
         choice.insert("index".to_owned(), json!(position));
     }
@@ -78,7 +90,10 @@ fn choice(choice: &mut Value, position: usize, said: &str) {
     if choice.get(said).is_none_or(Value::is_null) {
         // Some stream messages, and some answer whole with a delta.
         let other = if said == "delta" { "message" } else { "delta" };
-        let other = choice.remove(other).filter(Value::is_object).unwrap_or_else(|| json!({}));
+        let other = choice
+            .remove(other)
+            .filter(Value::is_object)
+            .unwrap_or_else(|| json!({}));
         choice.insert(said.to_owned(), other);
     }
     if let Some(Value::Object(message)) = choice.get_mut(said) {
@@ -95,7 +110,10 @@ fn text(message: &mut Map<String, Value>, whole: bool) {
         message.remove("role");
     }
     if let Some(parts) = message.get("content").and_then(Value::as_array) {
-        let text: String = parts.iter().filter_map(|part| part.get("text")?.as_str()).collect();
+        let text: String = parts
+            .iter()
+            .filter_map(|part| part.get("text")?.as_str())
+            .collect();
         message.insert("content".to_owned(), json!(text));
     }
 }
@@ -126,7 +144,10 @@ fn calls(message: &mut Map<String, Value>, whole: bool) {
 /// One call, or a piece of one. What it lacks is left to `tool_calls`, which knows the others.
 fn tool_call(call: &mut Map<String, Value>, whole: bool) {
     if !whole {
-        let index = call.get("index").and_then(number).and_then(|index| u32::try_from(index).ok());
+        let index = call
+            .get("index")
+            .and_then(number)
+            .and_then(|index| u32::try_from(index).ok());
         call.insert("index".to_owned(), json!(index.unwrap_or(NO_INDEX)));
     }
     match call.get("id") {
@@ -139,7 +160,9 @@ fn tool_call(call: &mut Map<String, Value>, whole: bool) {
     }
     if !call.get("function").is_some_and(Value::is_object) {
         // Some leave the function's own object out.
-        let own = ["name", "arguments"].into_iter().filter_map(|key| Some((key.to_owned(), call.remove(key)?)));
+        let own = ["name", "arguments"]
+            .into_iter()
+            .filter_map(|key| Some((key.to_owned(), call.remove(key)?)));
         let own: Map<String, Value> = own.collect();
         call.insert("function".to_owned(), Value::Object(own));
     }
@@ -174,7 +197,9 @@ fn number(value: &Value) -> Option<u64> {
     match value {
         Value::String(text) => text.parse().ok(),
         Value::Number(number) => number.as_u64().or_else(|| {
-            let float = number.as_f64().filter(|float| *float >= 0.0 && float.fract() == 0.0)?;
+            let float = number
+                .as_f64()
+                .filter(|float| *float >= 0.0 && float.fract() == 0.0)?;
             #[expect(
                 clippy::cast_possible_truncation,
                 clippy::cast_sign_loss,
@@ -195,12 +220,14 @@ fn finish_reason(reason: &mut Value) {
         Some("tool_call" | "tool_use") => json!("tool_calls"),
         Some("safety" | "SAFETY") => json!("content_filter"),
         None if matches!(reason, Value::Null | Value::Bool(false)) => Value::Null,
-        // `eos_token`, `stop_sequence`, `end_turn`, …: every engine has a word of its own for an end by itself.
+        // `eos_token`, `stop_sequence`, `end_turn`, …: every engine has a word of its own for an
+        // end by itself.
         _ => json!("stop"),
     };
 }
 
-/// No `finish_reason` of OpenAI's says that the engine gave up (vLLM's `abort`), so it becomes an error.
+/// No `finish_reason` of OpenAI's says that the engine gave up (vLLM's `abort`), so it becomes an
+/// error.
 const ABORTED: &str = "abort";
 
 fn was_aborted(choice: &Value) -> bool {
@@ -223,7 +250,8 @@ fn no_null_logprob(value: &mut Value) {
     }
 }
 
-/// The usage that some engines tell within a choice (Moonshot), where OpenAI tells it beside the choices.
+/// The usage that some engines tell within a choice (Moonshot), where OpenAI tells it beside the
+/// choices.
 pub(super) fn usage_within(choice: &mut ChunkChoice) -> Option<CompletionUsage> {
     if choice.extra.is_empty() {
         return None;
@@ -251,7 +279,9 @@ fn usage(usage: &mut Value) {
     }
     let count = |name: &str| counts.get(name).and_then(Value::as_u64);
     if let (Some(prompt), Some(completion)) = (count("prompt_tokens"), count("completion_tokens")) {
-        counts.entry("total_tokens").or_insert(json!(prompt.saturating_add(completion)));
+        counts
+            .entry("total_tokens")
+            .or_insert(json!(prompt.saturating_add(completion)));
     }
     if serde_json::from_value::<CompletionUsage>(usage.clone()).is_err() {
         *usage = Value::Null;

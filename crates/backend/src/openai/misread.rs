@@ -1,5 +1,5 @@
-//! A call that the model wrote wrongly: llama.cpp's server cannot read it, and answers 500, or ends the stream with an error. It is asked
-//! again, once, with the answer held to the calls' schema.
+//! A call that the model wrote wrongly: llama.cpp's server cannot read it, and answers 500, or ends
+//! the stream with an error. It is asked again, once, with the answer held to the calls' schema.
 
 use futures_core::future::BoxFuture;
 use futures_util::{StreamExt, stream};
@@ -12,16 +12,24 @@ const WORDS: [&str; 2] = ["does not match the expected", "Failed to parse input"
 /// Asks again.
 pub(super) type Again = BoxFuture<'static, Result<Reply, BackendError>>;
 
-/// The answer, or the one that comes when it is asked again; where none does, the first error tells why.
-pub(super) async fn or_again(reply: Result<Reply, BackendError>, again: Again) -> Result<Reply, BackendError> {
+/// The answer, or the one that comes when it is asked again; where none does, the first error tells
+/// why.
+pub(super) async fn or_again(
+    reply: Result<Reply, BackendError>,
+    again: Again,
+) -> Result<Reply, BackendError> {
     match reply {
-        Ok(Reply { served_by, events }) => Ok(Reply { served_by, events: with_another(events, again) }),
+        Ok(Reply { served_by, events }) => Ok(Reply {
+            served_by,
+            events: with_another(events, again),
+        }),
         Err(error) if is_misread(&error) => again.await.map_err(|_| error),
         Err(error) => Err(error),
     }
 }
 
-/// The events, and in place of the error the events of another answer: not where a part of a call has been passed on.
+/// The events, and in place of the error the events of another answer: not where a part of a call
+/// has been passed on.
 fn with_another(events: Events, again: Again) -> Events {
     let began = (events, Some(again));
     let events = stream::unfold(began, |(mut events, mut again)| async move {
@@ -35,7 +43,8 @@ fn with_another(events: Events, again: Again) -> Events {
                     Err(_) => Some(Err(error)),
                 },
                 (event, kept) => {
-                    again = kept.filter(|_| !matches!(&event, Some(Ok(event)) if is_part_of_a_call(event)));
+                    again = kept
+                        .filter(|_| !matches!(&event, Some(Ok(event)) if is_part_of_a_call(event)));
                     event
                 }
             };

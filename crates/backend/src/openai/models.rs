@@ -6,15 +6,28 @@ use serde_json::{Value, json};
 /// The models of a list, or nothing where it is no list.
 pub(super) fn read(json: &[u8], backend: &str) -> Option<Vec<Model>> {
     let mut list: Value = serde_json::from_slice(json).ok()?;
-    let Value::Array(models) = list.get_mut("data")?.take() else { return None };
-    Some(models.into_iter().filter_map(|model| self::model(model, backend)).collect())
+    let Value::Array(models) = list.get_mut("data")?.take() else {
+        return None;
+    };
+    Some(
+        models
+            .into_iter()
+            .filter_map(|model| self::model(model, backend))
+            .collect(),
+    )
 }
 
 fn model(mut model: Value, backend: &str) -> Option<Model> {
-    let Value::Object(fields) = &mut model else { return None };
+    let Value::Object(fields) = &mut model else {
+        return None;
+    };
     if !fields.get("created").is_some_and(Value::is_u64) {
         let seconds = fields.get("created").and_then(Value::as_f64).unwrap_or(0.0);
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it saturates, and it is a date")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "it saturates, and it is a date"
+        )]
         fields.insert("created".to_owned(), json!(seconds as u64));
     }
     if !fields.get("owned_by").is_some_and(Value::is_string) {
@@ -29,10 +42,15 @@ fn model(mut model: Value, backend: &str) -> Option<Model> {
     serde_json::from_value(model).ok()
 }
 
-/// The longest prompt and answer together, as vLLM and llama-server tell it: what the engine was started with, before what the
-/// model was trained with.
+/// The longest prompt and answer together, as vLLM and llama-server tell it: what the engine was
+/// started with, before what the model was trained with.
 fn context_length(model: &Value) -> Option<u64> {
-    ["/context_length", "/max_model_len", "/meta/n_ctx", "/meta/n_ctx_train"]
-        .iter()
-        .find_map(|path| model.pointer(path)?.as_u64())
+    [
+        "/context_length",
+        "/max_model_len",
+        "/meta/n_ctx",
+        "/meta/n_ctx_train",
+    ]
+    .iter()
+    .find_map(|path| model.pointer(path)?.as_u64())
 }

@@ -1,14 +1,19 @@
-//! The older completions of an engine in the shape of a chat: text as content, log-probabilities as a chat has them. The door turns
-//! them back, the same for every engine.
+//! The older completions of an engine in the shape of a chat: text as content, log-probabilities as
+//! a chat has them. The door turns them back, the same for every engine.
 //!
-//! llama-server sends text beside log-probabilities that are a chat's already; vLLM has the older ones.
+//! llama-server sends text beside log-probabilities that are a chat's already; vLLM has the older
+//! ones.
 
 use serde_json::{Map, Value, json};
 
 /// A chunk, or a whole answer; `said` is where a chat has what is said: `delta` or `message`.
 pub(super) fn as_a_chat(answer: &mut Value, said: &str) {
     let choices = answer.get_mut("choices").and_then(Value::as_array_mut);
-    for choice in choices.into_iter().flatten().filter_map(Value::as_object_mut) {
+    for choice in choices
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_object_mut)
+    {
         let content = match choice.remove("text") {
             Some(Value::String(text)) => json!({"content": text}),
             _ => json!({}),
@@ -27,8 +32,14 @@ fn newer(older: &Value) -> Option<Vec<Value>> {
     let tokens = older.get("tokens")?.as_array()?;
     let at = |list: &str, index: usize| older.get(list).and_then(|list| list.get(index));
     let token = |(index, token): (usize, &Value)| {
-        let mut entry = named(token.as_str().unwrap_or_default(), at("token_logprobs", index));
-        let top = at("top_logprobs", index).and_then(Value::as_object).map(likeliest_first).unwrap_or_default();
+        let mut entry = named(
+            token.as_str().unwrap_or_default(),
+            at("token_logprobs", index),
+        );
+        let top = at("top_logprobs", index)
+            .and_then(Value::as_object)
+            .map(likeliest_first)
+            .unwrap_or_default();
         entry.insert("top_logprobs".to_owned(), top.into());
         Value::Object(entry)
     };
@@ -39,20 +50,30 @@ fn likeliest_first(top: &Map<String, Value>) -> Vec<Value> {
     let mut all: Vec<(&String, &Value)> = top.iter().collect();
     let number = |value: &Value| value.as_f64().unwrap_or(f64::NEG_INFINITY);
     all.sort_by(|one, other| number(other.1).total_cmp(&number(one.1)));
-    all.into_iter().map(|(token, logprob)| Value::Object(named(token, Some(logprob)))).collect()
+    all.into_iter()
+        .map(|(token, logprob)| Value::Object(named(token, Some(logprob))))
+        .collect()
 }
 
 /// A token with its log-probability. One that is null is mended like any other (`mend.rs`).
 fn named(token: &str, logprob: Option<&Value>) -> Map<String, Value> {
     let logprob = logprob.cloned().unwrap_or(Value::Null);
     let entry = json!({"token": token, "logprob": logprob, "bytes": bytes(token)});
-    if let Value::Object(entry) = entry { entry } else { Map::new() }
+    if let Value::Object(entry) = entry {
+        entry
+    } else {
+        Map::new()
+    }
 }
 
 /// The bytes of a token: `bytes:\xf0\x9f` is how OpenAI writes one that is no whole character.
 fn bytes(token: &str) -> Vec<u8> {
     let escaped = token.strip_prefix("bytes:\\x");
-    let read = escaped.and_then(|hex| hex.split("\\x").map(|byte| u8::from_str_radix(byte, 16).ok()).collect());
+    let read = escaped.and_then(|hex| {
+        hex.split("\\x")
+            .map(|byte| u8::from_str_radix(byte, 16).ok())
+            .collect()
+    });
     read.unwrap_or_else(|| token.as_bytes().to_vec())
 }
 

@@ -1,7 +1,7 @@
 //! An engine's errors → [`BackendError`]: as a status and a body, or in the middle of a stream.
 //!
-//! Every engine has a shape of its own (`{"error": {…}}` with codes that are numbers or words, `{"object": "error", …}`,
-//! `FastAPI`'s `detail`, plain text), and some wrap one in another.
+//! Every engine has a shape of its own (`{"error": {…}}` with codes that are numbers or words,
+//! `{"object": "error", …}`, `FastAPI`'s `detail`, plain text), and some wrap one in another.
 
 use std::time::Duration;
 
@@ -23,7 +23,8 @@ pub(super) fn before_the_answer(
     from_status(status, retry_after, told, model, backend)
 }
 
-/// An error in place of an answer, or in the middle of one: its own code must stand in for the status.
+/// An error in place of an answer, or in the middle of one: its own code must stand in for the
+/// status.
 pub(super) fn instead(error: &Value, model: &str, backend: &str) -> BackendError {
     let told = Told::from_value(error, WRAPPED).unwrap_or_default();
     from_status(told.status(), None, told, model, backend)
@@ -35,27 +36,57 @@ pub(super) fn instead_unread(error: &[u8], model: &str, backend: &str) -> Backen
     from_status(told.status(), None, told, model, backend)
 }
 
-/// Statuses that clients act on, or that tell a person what to do: 401 to 403 (a subscription, a sign-in), 408, 409, 422, 429.
-/// An Ollama, or a proxy before it, sends them too.
-pub(crate) fn with_its_status(status: u16, retry_after: Option<Duration>, body: &[u8]) -> Option<BackendError> {
+/// Statuses that clients act on, or that tell a person what to do: 401 to 403 (a subscription, a
+/// sign-in), 408, 409, 422, 429. An Ollama, or a proxy before it, sends them too.
+pub(crate) fn with_its_status(
+    status: u16,
+    retry_after: Option<Duration>,
+    body: &[u8],
+) -> Option<BackendError> {
     matches!(status, 401..=403 | 408 | 409 | 422 | 429)
         .then(|| passed_on(status, retry_after, Told::read(body).unwrap_or_default()))
 }
 
 fn passed_on(status: u16, retry_after: Option<Duration>, told: Told) -> BackendError {
     let no_quota = told.kind.as_deref() == Some(BackendError::NO_QUOTA);
-    let Told { message, param, code, .. } = told;
+    let Told {
+        message,
+        param,
+        code,
+        ..
+    } = told;
     if status == 429 {
-        let code = if no_quota { Some(BackendError::NO_QUOTA.to_owned()) } else { code };
-        let message =
-            message.unwrap_or_else(|| "the engine limits how often it may be asked; try again later".to_owned());
-        return BackendError::RateLimited { message, code, retry_after };
+        let code = if no_quota {
+            Some(BackendError::NO_QUOTA.to_owned())
+        } else {
+            code
+        };
+        let message = message.unwrap_or_else(|| {
+            "the engine limits how often it may be asked; try again later".to_owned()
+        });
+        return BackendError::RateLimited {
+            message,
+            code,
+            retry_after,
+        };
     }
-    let message = message.unwrap_or_else(|| format!("the engine refused the request with status {status}"));
-    BackendError::Refused { status, message, param, code }
+    let message =
+        message.unwrap_or_else(|| format!("the engine refused the request with status {status}"));
+    BackendError::Refused {
+        status,
+        message,
+        param,
+        code,
+    }
 }
 
-fn from_status(status: u16, retry_after: Option<Duration>, told: Told, model: &str, backend: &str) -> BackendError {
+fn from_status(
+    status: u16,
+    retry_after: Option<Duration>,
+    told: Told,
+    model: &str,
+    backend: &str,
+) -> BackendError {
     if (400..500).contains(&status)
         && let Some(overflow) = context::overflow(&told)
     {
@@ -69,7 +100,9 @@ fn from_status(status: u16, retry_after: Option<Duration>, told: Told, model: &s
         401..=403 | 408 | 409 | 422 | 429 => passed_on(status, retry_after, told),
         // 501 is llama-server's word for what its model, or its build, cannot do.
         400 | 413 | 501 => BackendError::InvalidRequest {
-            message: told.message.unwrap_or_else(|| format!("the engine refused the request with status {status}")),
+            message: told
+                .message
+                .unwrap_or_else(|| format!("the engine refused the request with status {status}")),
             param: told.param.or(named).or(unread.map(str::to_owned)),
             code: told.code,
         },
@@ -79,9 +112,14 @@ fn from_status(status: u16, retry_after: Option<Duration>, told: Told, model: &s
             code: None,
         },
         500..=599 => BackendError::Engine {
-            message: told.message.unwrap_or_else(|| format!("the engine failed with status {status}")),
+            message: told
+                .message
+                .unwrap_or_else(|| format!("the engine failed with status {status}")),
         },
-        404 | 405 => bad(backend, format!("status {status}; check that its URL is the base of an OpenAI API")),
+        404 | 405 => bad(
+            backend,
+            format!("status {status}; check that its URL is the base of an OpenAI API"),
+        ),
         _ => bad(backend, format!("status {status}")),
     }
 }
@@ -100,38 +138,66 @@ pub(super) fn of_embeddings(
     backend: &str,
 ) -> BackendError {
     let told = Told::read(body).unwrap_or_default();
-    if told.is_about_no_embeddings() || (matches!(status, 404 | 405 | 501) && !told.is_about_the_model(&request.model))
+    if told.is_about_no_embeddings()
+        || (matches!(status, 404 | 405 | 501) && !told.is_about_the_model(&request.model))
     {
-        return BackendError::Unsupported { work: Work::Embeddings };
+        return BackendError::Unsupported {
+            work: Work::Embeddings,
+        };
     }
     // With one input it is plain which one is too long.
     let index = (request.input.count() == 1).then_some(0);
-    if let Some(Overflow { prompt_tokens, context }) = context::overflow_of_a_batch(&told) {
-        return BackendError::InputTooLong { index, tokens: prompt_tokens, most: context };
+    if let Some(Overflow {
+        prompt_tokens,
+        context,
+    }) = context::overflow_of_a_batch(&told)
+    {
+        return BackendError::InputTooLong {
+            index,
+            tokens: prompt_tokens,
+            most: context,
+        };
     }
     match from_status(status, retry_after, told, &request.model, backend) {
-        BackendError::ContextLengthExceeded { prompt_tokens, context } => {
-            BackendError::InputTooLong { index, tokens: prompt_tokens, most: context }
-        }
+        BackendError::ContextLengthExceeded {
+            prompt_tokens,
+            context,
+        } => BackendError::InputTooLong {
+            index,
+            tokens: prompt_tokens,
+            most: context,
+        },
         other => other,
     }
 }
 
-/// Where only the answer asked for is too long, the engine's own words say so better than "your messages are too long" would.
+/// Where only the answer asked for is too long, the engine's own words say so better than "your
+/// messages are too long" would.
 fn too_long(overflow: Overflow, told: Told) -> BackendError {
-    let Overflow { prompt_tokens, context } = overflow;
+    let Overflow {
+        prompt_tokens,
+        context,
+    } = overflow;
     match (prompt_tokens, context, told.message) {
-        (Some(prompt), Some(context), Some(message)) if prompt < context => BackendError::InvalidRequest {
-            message,
-            param: Some("max_tokens".to_owned()),
-            code: Some("context_length_exceeded".to_owned()),
+        (Some(prompt), Some(context), Some(message)) if prompt < context => {
+            BackendError::InvalidRequest {
+                message,
+                param: Some("max_tokens".to_owned()),
+                code: Some("context_length_exceeded".to_owned()),
+            }
+        }
+        _ => BackendError::ContextLengthExceeded {
+            prompt_tokens,
+            context,
         },
-        _ => BackendError::ContextLengthExceeded { prompt_tokens, context },
     }
 }
 
 fn bad(backend: &str, what: String) -> BackendError {
-    BackendError::BadAnswer { backend: backend.to_owned(), what }
+    BackendError::BadAnswer {
+        backend: backend.to_owned(),
+        what,
+    }
 }
 
 /// What an engine tells of an error.
@@ -159,7 +225,8 @@ const UNREAD: [(&str, &str); 8] = [
     ("Cannot use custom grammar constraints", "grammar"),
 ];
 
-/// How deep an error may be wrapped in a string of JSON, and how long a plain text may be to count as a message.
+/// How deep an error may be wrapped in a string of JSON, and how long a plain text may be to count
+/// as a message.
 const WRAPPED: usize = 3;
 const PLAIN_TEXT: usize = 300;
 
@@ -175,7 +242,10 @@ impl Told {
     fn from_text(text: &str) -> Option<Self> {
         let text = text.trim();
         let is_message = !text.is_empty() && text.len() <= PLAIN_TEXT && !text.starts_with('<');
-        is_message.then(|| Self { message: Some(text.to_owned()), ..Self::default() })
+        is_message.then(|| Self {
+            message: Some(text.to_owned()),
+            ..Self::default()
+        })
     }
 
     fn from_value(value: &Value, deeper: usize) -> Option<Self> {
@@ -196,22 +266,37 @@ impl Told {
     }
 
     fn from_string(text: &str, deeper: usize) -> Option<Self> {
-        let wrapped = text.trim_start().starts_with('{').then(|| serde_json::from_str::<Value>(text).ok()).flatten();
+        let wrapped = text
+            .trim_start()
+            .starts_with('{')
+            .then(|| serde_json::from_str::<Value>(text).ok())
+            .flatten();
         match (wrapped, deeper.checked_sub(1)) {
             (Some(wrapped), Some(deeper)) => Self::from_value(&wrapped, deeper),
-            _ => Self::from_text(text).or_else(|| Some(Self { message: Some(text.to_owned()), ..Self::default() })),
+            _ => Self::from_text(text).or_else(|| {
+                Some(Self {
+                    message: Some(text.to_owned()),
+                    ..Self::default()
+                })
+            }),
         }
     }
 
     fn from_object(value: &Value, deeper: usize) -> Option<Self> {
-        let text =
-            |name: &str| value.get(name).and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned);
+        let text = |name: &str| {
+            value
+                .get(name)
+                .and_then(Value::as_str)
+                .filter(|text| !text.is_empty())
+                .map(str::to_owned)
+        };
         let number = |name: &str| value.get(name).and_then(Value::as_u64);
         let message = text("message");
         if let (Some(message), Some(deeper)) = (&message, deeper.checked_sub(1))
             && message.trim_start().starts_with('{')
-            && let Some(inner) =
-                serde_json::from_str::<Value>(message).ok().and_then(|inner| Self::from_value(&inner, deeper))
+            && let Some(inner) = serde_json::from_str::<Value>(message)
+                .ok()
+                .and_then(|inner| Self::from_value(&inner, deeper))
         {
             return Some(inner);
         }
@@ -222,64 +307,100 @@ impl Told {
             kind: text("type"),
             param: text("param"),
             code: code_text.filter(|_| code_number.is_none()),
-            code_status: code_number.and_then(|code| u16::try_from(code).ok()).filter(|code| (400..600).contains(code)),
+            code_status: code_number
+                .and_then(|code| u16::try_from(code).ok())
+                .filter(|code| (400..600).contains(code)),
             prompt_tokens: number("n_prompt_tokens"),
             context: number("n_ctx"),
         };
         (told != Self::default()).then_some(told)
     }
 
-    /// `FastAPI`'s list of what is wrong with a request. Its `input`, which repeats the client's own words, is left out.
+    /// `FastAPI`'s list of what is wrong with a request. Its `input`, which repeats the client's
+    /// own words, is left out.
     fn from_validation(items: &[Value]) -> Option<Self> {
         let first = items.first()?;
-        let path = first.get("loc").and_then(Value::as_array).map(|path| field_path(path));
-        let message = first.get("msg").and_then(Value::as_str).unwrap_or("the request is not as the engine expects it");
+        let path = first
+            .get("loc")
+            .and_then(Value::as_array)
+            .map(|path| field_path(path));
+        let message = first
+            .get("msg")
+            .and_then(Value::as_str)
+            .unwrap_or("the request is not as the engine expects it");
         let message = match path.as_deref() {
             Some(path) if !path.is_empty() => format!("{path}: {message}"),
             _ => message.to_owned(),
         };
-        Some(Self { message: Some(message), param: path.filter(|path| !path.is_empty()), ..Self::default() })
+        Some(Self {
+            message: Some(message),
+            param: path.filter(|path| !path.is_empty()),
+            ..Self::default()
+        })
     }
 
     fn status(&self) -> u16 {
-        self.code_status.unwrap_or_else(|| match self.kind.as_deref().or(self.code.as_deref()).unwrap_or_default() {
-            "invalid_request_error" | "BadRequestError" | "exceed_context_size_error" | "context_length_exceeded" => {
-                400
+        self.code_status.unwrap_or_else(|| {
+            match self
+                .kind
+                .as_deref()
+                .or(self.code.as_deref())
+                .unwrap_or_default()
+            {
+                "invalid_request_error"
+                | "BadRequestError"
+                | "exceed_context_size_error"
+                | "context_length_exceeded" => 400,
+                "authentication_error" | "AuthenticationError" => 401,
+                "permission_error" | "permission_denied_error" | "PermissionDeniedError" => 403,
+                "not_found_error" | "NotFoundError" | "model_not_found" => 404,
+                "rate_limit_exceeded"
+                | "rate_limit_error"
+                | "RateLimitError"
+                | BackendError::NO_QUOTA => 429,
+                "unavailable_error" => 503,
+                _ => 500,
             }
-            "authentication_error" | "AuthenticationError" => 401,
-            "permission_error" | "permission_denied_error" | "PermissionDeniedError" => 403,
-            "not_found_error" | "NotFoundError" | "model_not_found" => 404,
-            "rate_limit_exceeded" | "rate_limit_error" | "RateLimitError" | BackendError::NO_QUOTA => 429,
-            "unavailable_error" => 503,
-            _ => 500,
         })
     }
 
     /// llama-server, and vLLM by version.
     fn is_about_no_embeddings(&self) -> bool {
-        let message = self.message.as_deref().unwrap_or_default().to_ascii_lowercase();
+        let message = self
+            .message
+            .as_deref()
+            .unwrap_or_default()
+            .to_ascii_lowercase();
         message.contains("not support embedding") || message.contains("not support the embedding")
     }
 
-    /// llama-server names a field in words alone: `Field 'n': Value must be …`, `[json.exception.…] key 'prompt' not found`.
+    /// llama-server names a field in words alone: `Field 'n': Value must be …`, `[json.exception.…]
+    /// key 'prompt' not found`.
     fn field_in_its_words(&self) -> Option<String> {
         let message = self.message.as_deref()?;
-        let wrong = message.strip_prefix("Field '").and_then(|rest| rest.split_once("': "));
+        let wrong = message
+            .strip_prefix("Field '")
+            .and_then(|rest| rest.split_once("': "));
         let missing = || message.split_once("] key '")?.1.split_once("' not found");
         wrong.or_else(missing).map(|(field, _)| field.to_owned())
     }
 
-    /// The field that llama-server cannot read. It answers 500 to an image where its model reads none, and to a tool that is no function:
-    /// sending either again will not help.
+    /// The field that llama-server cannot read. It answers 500 to an image where its model reads
+    /// none, and to a tool that is no function: sending either again will not help.
     fn field_it_cannot_read(&self) -> Option<&'static str> {
         let message = self.message.as_deref()?;
         let says = |words: &str| message.contains(words);
-        UNREAD.iter().find(|(words, _)| says(words)).map(|(_, field)| *field)
+        UNREAD
+            .iter()
+            .find(|(words, _)| says(words))
+            .map(|(_, field)| *field)
     }
 
     /// A 404 may also mean that the whole path is not there.
     fn is_about_the_model(&self, model: &str) -> bool {
-        let names = |text: &Option<String>, what: &str| text.as_deref().is_some_and(|text| text.contains(what));
+        let names = |text: &Option<String>, what: &str| {
+            text.as_deref().is_some_and(|text| text.contains(what))
+        };
         names(&self.code, "model")
             || names(&self.param, "model")
             || names(&self.message, model)

@@ -2,8 +2,8 @@
 
 use loggia_wire::Extra;
 use loggia_wire::openai::{
-    ChatCompletion, Choice, ChunkChoice, CompletionUsage, Delta, FinishReason, FunctionCall, FunctionCallDelta,
-    ResponseMessage, ToolCall, ToolCallDelta,
+    ChatCompletion, Choice, ChunkChoice, CompletionUsage, Delta, FinishReason, FunctionCall,
+    FunctionCallDelta, ResponseMessage, ToolCall, ToolCallDelta,
 };
 use serde_json::Value;
 
@@ -26,7 +26,8 @@ pub(super) enum Read {
     Error(Value),
 }
 
-/// Reads a whole answer: at once where it is as OpenAI's specification has it, else after mending. Its calls go through `calls`.
+/// Reads a whole answer: at once where it is as OpenAI's specification has it, else after mending.
+/// Its calls go through `calls`.
 pub(super) fn read(json: &[u8], kind: Kind, calls: ToolCalls) -> Result<Read, Unreadable> {
     if kind == Kind::Chat
         && let Ok(completion) = serde_json::from_slice::<ChatCompletion>(json)
@@ -48,7 +49,14 @@ pub(super) fn read(json: &[u8], kind: Kind, calls: ToolCalls) -> Result<Read, Un
 }
 
 fn taken_apart(completion: ChatCompletion, mut calls: ToolCalls) -> Result<Box<Whole>, Unreadable> {
-    let ChatCompletion { created, choices, mut usage, system_fingerprint, extra, .. } = completion;
+    let ChatCompletion {
+        created,
+        choices,
+        mut usage,
+        system_fingerprint,
+        extra,
+        ..
+    } = completion;
     let created = (created > 0).then_some(created);
     let mut choices: Vec<ChunkChoice> = choices.into_iter().map(chunk_choice).collect();
     for choice in &mut choices {
@@ -57,12 +65,32 @@ fn taken_apart(completion: ChatCompletion, mut calls: ToolCalls) -> Result<Box<W
         choice.finish_reason.get_or_insert(FinishReason::Stop);
         calls.whole(choice)?;
     }
-    Ok(Box::new(Whole { chunk: Chunk { created, choices, extra }, usage, system_fingerprint }))
+    Ok(Box::new(Whole {
+        chunk: Chunk {
+            created,
+            choices,
+            extra,
+        },
+        usage,
+        system_fingerprint,
+    }))
 }
 
 fn chunk_choice(choice: Choice) -> ChunkChoice {
-    let Choice { index, message, logprobs, finish_reason, extra } = choice;
-    ChunkChoice { index, delta: delta(message), logprobs, finish_reason, extra }
+    let Choice {
+        index,
+        message,
+        logprobs,
+        finish_reason,
+        extra,
+    } = choice;
+    ChunkChoice {
+        index,
+        delta: delta(message),
+        logprobs,
+        finish_reason,
+        extra,
+    }
 }
 
 fn delta(message: ResponseMessage) -> Delta {
@@ -93,12 +121,31 @@ fn delta(message: ResponseMessage) -> Delta {
 }
 
 fn call_delta(call: ToolCall) -> ToolCallDelta {
-    let ToolCall { id, kind, function, extra } = call;
-    ToolCallDelta { index: NO_INDEX, id: Some(id), kind: Some(kind), function: Some(function_delta(function)), extra }
+    let ToolCall {
+        id,
+        kind,
+        function,
+        extra,
+    } = call;
+    ToolCallDelta {
+        index: NO_INDEX,
+        id: Some(id),
+        kind: Some(kind),
+        function: Some(function_delta(function)),
+        extra,
+    }
 }
 
 fn function_delta(function: FunctionCall) -> FunctionCallDelta {
-    let FunctionCall { name, arguments, extra } = function;
+    let FunctionCall {
+        name,
+        arguments,
+        extra,
+    } = function;
     let extra: Extra = extra;
-    FunctionCallDelta { name: Some(name), arguments: Some(arguments), extra }
+    FunctionCallDelta {
+        name: Some(name),
+        arguments: Some(arguments),
+        extra,
+    }
 }

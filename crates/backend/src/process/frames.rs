@@ -22,12 +22,27 @@ pub(super) type CallNumber = u64;
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum ToHost {
-    /// Hold this chat. The request is read by itself, so that one that cannot be read costs nothing but its own answer.
-    Chat { call: CallNumber, id: Arc<str>, profile: Profile, request: Box<RawValue> },
+    /// Hold this chat. The request is read by itself, so that one that cannot be read costs nothing
+    /// but its own answer.
+    Chat {
+        call: CallNumber,
+        id: Arc<str>,
+        profile: Profile,
+        request: Box<RawValue>,
+    },
     /// Continue these texts.
-    Complete { call: CallNumber, id: Arc<str>, profile: Profile, request: Box<RawValue> },
+    Complete {
+        call: CallNumber,
+        id: Arc<str>,
+        profile: Profile,
+        request: Box<RawValue>,
+    },
     /// Make these embeddings.
-    Embed { call: CallNumber, id: Arc<str>, request: Box<RawValue> },
+    Embed {
+        call: CallNumber,
+        id: Arc<str>,
+        request: Box<RawValue>,
+    },
     /// The reader has taken so many events.
     Taken { call: CallNumber, events: u32 },
     /// The reader has left.
@@ -76,15 +91,31 @@ pub(super) struct Packed {
 
 impl From<Embeddings> for Packed {
     fn from(embeddings: Embeddings) -> Self {
-        let Embeddings { served_by, vectors, prompt_tokens } = embeddings;
-        Self { served_by, vectors: vectors.into_iter().map(Vector::Base64).collect(), prompt_tokens }
+        let Embeddings {
+            served_by,
+            vectors,
+            prompt_tokens,
+        } = embeddings;
+        Self {
+            served_by,
+            vectors: vectors.into_iter().map(Vector::Base64).collect(),
+            prompt_tokens,
+        }
     }
 }
 
 impl From<Packed> for Embeddings {
     fn from(packed: Packed) -> Self {
-        let Packed { served_by, vectors, prompt_tokens } = packed;
-        Self { served_by, vectors: vectors.into_iter().map(Vector::into_numbers).collect(), prompt_tokens }
+        let Packed {
+            served_by,
+            vectors,
+            prompt_tokens,
+        } = packed;
+        Self {
+            served_by,
+            vectors: vectors.into_iter().map(Vector::into_numbers).collect(),
+            prompt_tokens,
+        }
     }
 }
 
@@ -97,14 +128,20 @@ pub(super) struct Frames<R> {
 
 impl<R: AsyncRead + Unpin> Frames<R> {
     pub(super) fn new(input: R) -> Self {
-        Self { input, lines: Lines::new(LONGEST_LINE), room: BytesMut::new() }
+        Self {
+            input,
+            lines: Lines::new(LONGEST_LINE),
+            room: BytesMut::new(),
+        }
     }
 
     /// The next frame; `None` where the other side has ended, or sends what is no frame.
     pub(super) async fn next<T: DeserializeOwned>(&mut self) -> Option<T> {
         let line = self.line().await?;
         serde_json::from_slice(&line)
-            .inspect_err(|error| tracing::error!(line = error.line(), column = error.column(), "no frame"))
+            .inspect_err(|error| {
+                tracing::error!(line = error.line(), column = error.column(), "no frame")
+            })
             .ok()
     }
 

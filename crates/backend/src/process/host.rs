@@ -1,4 +1,5 @@
-//! The process that holds the backend: takes calls from one pipe, and tells their events on the other.
+//! The process that holds the backend: takes calls from one pipe, and tells their events on the
+//! other.
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
@@ -14,7 +15,9 @@ use tokio::task::AbortHandle;
 
 use super::WINDOW;
 use super::frames::{CallNumber, Frames, FromHost, Hello, Said, ToHost};
-use crate::{Abilities, Backend, BackendError, ChatCall, CompletionCall, EmbeddingCall, Event, Reply};
+use crate::{
+    Abilities, Backend, BackendError, ChatCall, CompletionCall, EmbeddingCall, Event, Reply,
+};
 
 /// Frames that may wait for the pipe.
 const OUTGOING: usize = 256;
@@ -35,10 +38,14 @@ where
 {
     /// Over these pipes.
     pub fn new(input: R, output: W) -> Self {
-        Self { frames: Frames::new(input), output }
+        Self {
+            frames: Frames::new(input),
+            output,
+        }
     }
 
-    /// What [`Remote::connect`](super::Remote::connect) was told to open; `None` where nobody is there to say.
+    /// What [`Remote::connect`](super::Remote::connect) was told to open; `None` where nobody is
+    /// there to say.
     pub async fn opening<T: DeserializeOwned>(&mut self) -> Option<T> {
         self.frames.next().await
     }
@@ -46,14 +53,22 @@ where
     /// Says that there will be no backend, and why.
     pub async fn failed(mut self, why: &str) {
         let mut line = BytesMut::new();
-        if ndjson::write(&mut line, &FromHost::Failed { why: why.to_owned() }).is_ok() {
+        if ndjson::write(
+            &mut line,
+            &FromHost::Failed {
+                why: why.to_owned(),
+            },
+        )
+        .is_ok()
+        {
             // Nobody may be left to hear it.
             let _ = self.output.write_all(&line).await;
             let _ = self.output.flush().await;
         }
     }
 
-    /// Serves until the other side ends. Call it in a Tokio runtime: each call is a task of its own.
+    /// Serves until the other side ends. Call it in a Tokio runtime: each call is a task of its
+    /// own.
     ///
     /// # Errors
     /// Where the backend cannot say which models it has.
@@ -67,7 +82,11 @@ where
         let (outgoing, incoming) = mpsc::channel(OUTGOING);
         // The first frame: the channel is empty.
         let _ = outgoing.send(FromHost::Ready(Hello { models })).await;
-        let calls = Calls { backend, outgoing, under_way: Arc::default() };
+        let calls = Calls {
+            backend,
+            outgoing,
+            under_way: Arc::default(),
+        };
         tokio::select! {
             () = calls.take(&mut frames) => {}
             () = write(incoming, output) => {}
@@ -100,18 +119,54 @@ impl Calls {
     async fn take<R: AsyncRead + Unpin>(&self, frames: &mut Frames<R>) {
         while let Some(frame) = frames.next().await {
             match frame {
-                ToHost::Chat { call, id, profile, request } => {
+                ToHost::Chat {
+                    call,
+                    id,
+                    profile,
+                    request,
+                } => {
                     let request = serde_json::from_str(request.get());
-                    self.begin(call, request.map(|request| Asked::Chat(ChatCall { id, request, profile, head: None })));
+                    self.begin(
+                        call,
+                        request.map(|request| {
+                            Asked::Chat(ChatCall {
+                                id,
+                                request,
+                                profile,
+                                head: None,
+                            })
+                        }),
+                    );
                 }
-                ToHost::Complete { call, id, profile, request } => {
+                ToHost::Complete {
+                    call,
+                    id,
+                    profile,
+                    request,
+                } => {
                     let request = serde_json::from_str(request.get());
-                    let asked = |request| Asked::Complete(CompletionCall { id, request, profile, head: None });
+                    let asked = |request| {
+                        Asked::Complete(CompletionCall {
+                            id,
+                            request,
+                            profile,
+                            head: None,
+                        })
+                    };
                     self.begin(call, request.map(asked));
                 }
                 ToHost::Embed { call, id, request } => {
                     let request = serde_json::from_str(request.get());
-                    self.begin(call, request.map(|request| Asked::Embed(EmbeddingCall { id, request, head: None })));
+                    self.begin(
+                        call,
+                        request.map(|request| {
+                            Asked::Embed(EmbeddingCall {
+                                id,
+                                request,
+                                head: None,
+                            })
+                        }),
+                    );
                 }
                 ToHost::Taken { call, events } => self.give_room(call, events),
                 ToHost::Left { call } => self.end(call),
@@ -121,19 +176,32 @@ impl Calls {
 
     fn begin(&self, call: CallNumber, asked: serde_json::Result<Asked>) {
         let room = Arc::new(Semaphore::new(WINDOW as usize));
-        let teller = Teller { call, outgoing: self.outgoing.clone(), room: Arc::clone(&room) };
+        let teller = Teller {
+            call,
+            outgoing: self.outgoing.clone(),
+            room: Arc::clone(&room),
+        };
         let (backend, under_way) = (Arc::clone(&self.backend), Arc::clone(&self.under_way));
-        // The lock is held until the task is in the table, so that it cannot take itself out before.
+        // The lock is held until the task is in the table, so that it cannot take itself out
+        // before.
         let mut table = lock(&self.under_way);
         let task = tokio::spawn(async move {
             let last = match asked {
                 Ok(asked) => teller.hold_whatever_happens(&*backend, asked).await,
-                Err(_) => Said::Failed(failed("the request cannot be read by the engine's process")),
+                Err(_) => {
+                    Said::Failed(failed("the request cannot be read by the engine's process"))
+                }
             };
             teller.say(last).await;
             lock(&under_way).remove(&call);
         });
-        table.insert(call, UnderWay { task: task.abort_handle(), room });
+        table.insert(
+            call,
+            UnderWay {
+                task: task.abort_handle(),
+                room,
+            },
+        );
     }
 
     fn give_room(&self, call: CallNumber, events: u32) {
@@ -163,7 +231,9 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 fn failed(message: &str) -> BackendError {
-    BackendError::Engine { message: message.to_owned() }
+    BackendError::Engine {
+        message: message.to_owned(),
+    }
 }
 
 /// Tells of one call.
@@ -174,10 +244,17 @@ struct Teller {
 }
 
 impl Teller {
-    /// What ends the call; a panic of the backend's ends it too, and nothing else. What it says is not told: it may quote the client.
+    /// What ends the call; a panic of the backend's ends it too, and nothing else. What it says is
+    /// not told: it may quote the client.
     async fn hold_whatever_happens(&self, backend: &dyn Backend, asked: Asked) -> Said {
-        let held = AssertUnwindSafe(self.hold(backend, asked)).catch_unwind().await;
-        held.unwrap_or_else(|_| Said::Failed(failed("the engine failed at this request; its log names the place")))
+        let held = AssertUnwindSafe(self.hold(backend, asked))
+            .catch_unwind()
+            .await;
+        held.unwrap_or_else(|_| {
+            Said::Failed(failed(
+                "the engine failed at this request; its log names the place",
+            ))
+        })
     }
 
     async fn hold(&self, backend: &dyn Backend, asked: Asked) -> Said {
@@ -220,7 +297,13 @@ impl Teller {
 
     async fn say(&self, said: Said) {
         // Where the writer has ended, so has the other side, and this task is about to be.
-        let _ = self.outgoing.send(FromHost::Call { call: self.call, said }).await;
+        let _ = self
+            .outgoing
+            .send(FromHost::Call {
+                call: self.call,
+                said,
+            })
+            .await;
     }
 }
 

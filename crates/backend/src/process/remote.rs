@@ -18,7 +18,10 @@ use tokio::sync::{mpsc, watch};
 
 use super::WINDOW;
 use super::frames::{CallNumber, Frames, FromHost, Hello, Said, ToHost};
-use crate::{Abilities, Backend, BackendError, ChatCall, CompletionCall, EmbeddingCall, Embeddings, Event, Reply};
+use crate::{
+    Abilities, Backend, BackendError, ChatCall, CompletionCall, EmbeddingCall, Embeddings, Event,
+    Reply,
+};
 
 /// Why there is no backend at the other end.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -31,7 +34,8 @@ pub enum ConnectError {
     Ended,
 }
 
-/// A backend in another process. Dropping it, and every reply of it, closes the pipe to that process, which ends it.
+/// A backend in another process. Dropping it, and every reply of it, closes the pipe to that
+/// process, which ends it.
 pub struct Remote {
     shared: Arc<Shared>,
 }
@@ -40,7 +44,8 @@ struct Shared {
     /// What errors call the backend.
     name: Arc<str>,
     models: Vec<(Model, Arc<Abilities>)>,
-    /// Has no bound of its own: there are never more frames in it than a few for each call under way.
+    /// Has no bound of its own: there are never more frames in it than a few for each call under
+    /// way.
     outgoing: mpsc::UnboundedSender<ToHost>,
     readers: Mutex<Readers>,
     next_call: AtomicU64,
@@ -55,8 +60,8 @@ struct Readers {
 }
 
 impl Remote {
-    /// Tells the process at the other end what to open, and waits until it has. Call it in the Tokio runtime that is to carry the
-    /// frames.
+    /// Tells the process at the other end what to open, and waits until it has. Call it in the
+    /// Tokio runtime that is to carry the frames.
     ///
     /// # Errors
     /// Where the other process says that it cannot, or ends.
@@ -71,7 +76,8 @@ impl Remote {
         W: AsyncWrite + Unpin + Send + 'static,
     {
         let mut line = BytesMut::new();
-        ndjson::write(&mut line, opening).map_err(|error| ConnectError::Failed(error.to_string()))?;
+        ndjson::write(&mut line, opening)
+            .map_err(|error| ConnectError::Failed(error.to_string()))?;
         let written = output.write_all(&line).await.is_ok() && output.flush().await.is_ok();
         let mut frames = Frames::new(input);
         let models = match frames.next().await {
@@ -83,14 +89,18 @@ impl Remote {
         let (ending, over) = watch::channel(false);
         let shared = Arc::new(Shared {
             name: name.into(),
-            models: models.into_iter().map(|(model, abilities)| (model, Arc::new(abilities))).collect(),
+            models: models
+                .into_iter()
+                .map(|(model, abilities)| (model, Arc::new(abilities)))
+                .collect(),
             outgoing,
             readers: Mutex::default(),
             next_call: AtomicU64::default(),
             over,
         });
         tokio::spawn(write(calls, output));
-        // It holds no `Shared` while it waits: the pipe closes when the last reply and the `Remote` are gone.
+        // It holds no `Shared` while it waits: the pipe closes when the last reply and the `Remote`
+        // are gone.
         tokio::spawn(read(frames, Arc::downgrade(&shared), ending));
         Ok(Self { shared })
     }
@@ -114,10 +124,13 @@ impl Shared {
     }
 
     fn cut_short(&self) -> BackendError {
-        BackendError::CutShort { backend: self.name.to_string() }
+        BackendError::CutShort {
+            backend: self.name.to_string(),
+        }
     }
 
-    /// Sends a call, and gives what will hear its answer. `frame` makes of its number and its request what is sent.
+    /// Sends a call, and gives what will hear its answer. `frame` makes of its number and its
+    /// request what is sent.
     fn call(
         self: &Arc<Self>,
         request: &impl Serialize,
@@ -134,16 +147,27 @@ impl Shared {
             readers.of_calls.insert(number, teller);
         }
         // Made before the frame is sent, so that a call is taken back whatever happens.
-        let answer = Answer { shared: Arc::clone(self), number, said, taken: 0, over: false };
+        let answer = Answer {
+            shared: Arc::clone(self),
+            number,
+            said,
+            taken: 0,
+            over: false,
+        };
         let request = to_raw_value(request);
-        let request = request.map_err(|error| BackendError::Engine { message: error.to_string() })?;
-        self.outgoing.send(frame(number, request)).map_err(|_| self.cut_short())?;
+        let request = request.map_err(|error| BackendError::Engine {
+            message: error.to_string(),
+        })?;
+        self.outgoing
+            .send(frame(number, request))
+            .map_err(|_| self.cut_short())?;
         Ok(answer)
     }
 
     fn tell(&self, call: CallNumber, said: Said) {
         let mut readers = self.readers();
-        // Who has left is told nothing. Nobody is told more than his channel holds, unless the other side has gone mad.
+        // Who has left is told nothing. Nobody is told more than his channel holds, unless the
+        // other side has gone mad.
         if let Some(reader) = readers.of_calls.get(&call)
             && reader.try_send(said).is_err()
         {
@@ -160,32 +184,65 @@ impl Shared {
 }
 
 impl Backend for Remote {
-    fn abilities<'a>(&'a self, model: &'a str) -> BoxFuture<'a, Result<Arc<Abilities>, BackendError>> {
+    fn abilities<'a>(
+        &'a self,
+        model: &'a str,
+    ) -> BoxFuture<'a, Result<Arc<Abilities>, BackendError>> {
         let known = self.shared.models.iter().find(|(its, _)| its.id == model);
         let abilities = known.map(|(_, abilities)| Arc::clone(abilities));
-        Box::pin(std::future::ready(abilities.ok_or_else(|| BackendError::model_not_found(model))))
+        Box::pin(std::future::ready(
+            abilities.ok_or_else(|| BackendError::model_not_found(model)),
+        ))
     }
 
     fn chat(&self, call: ChatCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
         Box::pin(async move {
-            let ChatCall { id, request, profile, head: _ } = call;
-            let frame = |call, request| ToHost::Chat { call, id, profile, request };
+            let ChatCall {
+                id,
+                request,
+                profile,
+                head: _,
+            } = call;
+            let frame = |call, request| ToHost::Chat {
+                call,
+                id,
+                profile,
+                request,
+            };
             self.shared.call(&*request, frame)?.begun().await
         })
     }
 
     fn complete(&self, call: CompletionCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
         Box::pin(async move {
-            let CompletionCall { id, request, profile, head: _ } = call;
-            let frame = |call, request| ToHost::Complete { call, id, profile, request };
+            let CompletionCall {
+                id,
+                request,
+                profile,
+                head: _,
+            } = call;
+            let frame = |call, request| ToHost::Complete {
+                call,
+                id,
+                profile,
+                request,
+            };
             self.shared.call(&*request, frame)?.begun().await
         })
     }
 
     fn embed(&self, call: EmbeddingCall) -> BoxFuture<'_, Result<Embeddings, BackendError>> {
         Box::pin(async move {
-            let EmbeddingCall { id, request, head: _ } = call;
-            let mut answer = self.shared.call(&*request, |call, request| ToHost::Embed { call, id, request })?;
+            let EmbeddingCall {
+                id,
+                request,
+                head: _,
+            } = call;
+            let mut answer = self.shared.call(&*request, |call, request| ToHost::Embed {
+                call,
+                id,
+                request,
+            })?;
             match answer.first().await? {
                 Said::Embedded(packed) => {
                     answer.over = true;
@@ -197,12 +254,21 @@ impl Backend for Remote {
     }
 
     fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, BackendError>> {
-        let models = self.shared.models.iter().map(|(model, _)| model.clone()).collect();
+        let models = self
+            .shared
+            .models
+            .iter()
+            .map(|(model, _)| model.clone())
+            .collect();
         Box::pin(std::future::ready(Ok(models)))
     }
 
     fn ready(&self) -> BoxFuture<'_, Result<(), BackendError>> {
-        let ready = if *self.shared.over.borrow() { Err(self.shared.cut_short()) } else { Ok(()) };
+        let ready = if *self.shared.over.borrow() {
+            Err(self.shared.cut_short())
+        } else {
+            Ok(())
+        };
         Box::pin(std::future::ready(ready))
     }
 }
@@ -232,7 +298,10 @@ impl Answer {
     /// The reply that this answer is, once the other side has accepted.
     async fn begun(mut self) -> Result<Reply, BackendError> {
         match self.first().await? {
-            Said::Accepted(served_by) => Ok(Reply { served_by, events: Box::pin(self) }),
+            Said::Accepted(served_by) => Ok(Reply {
+                served_by,
+                events: Box::pin(self),
+            }),
             _ => Err(self.shared.cut_short()),
         }
     }
@@ -242,7 +311,10 @@ impl Answer {
         self.taken += 1;
         if self.taken >= WINDOW / 2 {
             let events = std::mem::take(&mut self.taken);
-            let _ = self.shared.outgoing.send(ToHost::Taken { call: self.number, events });
+            let _ = self.shared.outgoing.send(ToHost::Taken {
+                call: self.number,
+                events,
+            });
         }
     }
 }
@@ -270,9 +342,17 @@ impl Stream for Answer {
 
 impl Drop for Answer {
     fn drop(&mut self) {
-        let known = self.shared.readers().of_calls.remove(&self.number).is_some();
+        let known = self
+            .shared
+            .readers()
+            .of_calls
+            .remove(&self.number)
+            .is_some();
         if known && !self.over {
-            let _ = self.shared.outgoing.send(ToHost::Left { call: self.number });
+            let _ = self
+                .shared
+                .outgoing
+                .send(ToHost::Left { call: self.number });
         }
     }
 }
@@ -291,9 +371,15 @@ async fn write<W: AsyncWrite + Unpin>(mut frames: mpsc::UnboundedReceiver<ToHost
     }
 }
 
-async fn read<R: AsyncRead + Unpin>(mut frames: Frames<R>, shared: std::sync::Weak<Shared>, over: watch::Sender<bool>) {
+async fn read<R: AsyncRead + Unpin>(
+    mut frames: Frames<R>,
+    shared: std::sync::Weak<Shared>,
+    over: watch::Sender<bool>,
+) {
     while let Some(frame) = frames.next().await {
-        let (FromHost::Call { call, said }, Some(shared)) = (frame, shared.upgrade()) else { break };
+        let (FromHost::Call { call, said }, Some(shared)) = (frame, shared.upgrade()) else {
+            break;
+        };
         shared.tell(call, said);
     }
     if let Some(shared) = shared.upgrade() {

@@ -12,8 +12,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 
 use super::*;
 use crate::{
-    Abilities, Ability, AbilitySet, Backend, BackendError, ChatCall, Chunk, EmbeddingCall, Embeddings, Event, Profile,
-    Reply, ServedBy, Waiting,
+    Abilities, Ability, AbilitySet, Backend, BackendError, ChatCall, Chunk, EmbeddingCall,
+    Embeddings, Event, Profile, Reply, ServedBy, Waiting,
 };
 
 /// Counts as far as it is asked to, and what it holds.
@@ -34,10 +34,14 @@ impl Drop for UnderWay {
 }
 
 fn chunk(number: usize) -> Event {
-    let choice: ChunkChoice =
-        serde_json::from_value(json!({"index": 0, "delta": {"content": number.to_string()}, "of_its_own": [number]}))
-            .unwrap();
-    Event::Chunk(Chunk { created: Some(7), ..Chunk::of(choice) })
+    let choice: ChunkChoice = serde_json::from_value(
+        json!({"index": 0, "delta": {"content": number.to_string()}, "of_its_own": [number]}),
+    )
+    .unwrap();
+    Event::Chunk(Chunk {
+        created: Some(7),
+        ..Chunk::of(choice)
+    })
 }
 
 fn served_by() -> ServedBy {
@@ -52,8 +56,11 @@ fn served_by() -> ServedBy {
 
 impl Backend for Counting {
     fn abilities<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Arc<Abilities>, BackendError>> {
-        let abilities =
-            Abilities { can: AbilitySet::of(&[Ability::Seed]), context_length: Some(9), ..Abilities::default() };
+        let abilities = Abilities {
+            can: AbilitySet::of(&[Ability::Seed]),
+            context_length: Some(9),
+            ..Abilities::default()
+        };
         Box::pin(async { Ok(Arc::new(abilities)) })
     }
 
@@ -62,10 +69,15 @@ impl Backend for Counting {
             let count = call.request.max_tokens.unwrap_or(0);
             assert!(count != -2, "a panic, as the test wants it");
             if count < 0 {
-                return Err(BackendError::Busy { retry_after: Some(Duration::from_millis(1500)) });
+                return Err(BackendError::Busy {
+                    retry_after: Some(Duration::from_millis(1500)),
+                });
             }
             self.under_way.fetch_add(1, Ordering::SeqCst);
-            let (guard, given) = (UnderWay(Arc::clone(&self.under_way)), Arc::clone(&self.given));
+            let (guard, given) = (
+                UnderWay(Arc::clone(&self.under_way)),
+                Arc::clone(&self.given),
+            );
             let numbers = futures_util::stream::iter(0..usize::try_from(count).unwrap());
             let events = numbers.map(move |number| {
                 let _ = &guard;
@@ -73,8 +85,14 @@ impl Backend for Counting {
                 Ok(chunk(number))
             });
             let usage = CompletionUsage::new(3, 4);
-            let end = [Ok(Event::Waiting(Waiting::ReadingPrompt)), Ok(Event::Usage(usage))];
-            Ok(Reply { served_by: served_by(), events: events.chain(futures_util::stream::iter(end)).boxed() })
+            let end = [
+                Ok(Event::Waiting(Waiting::ReadingPrompt)),
+                Ok(Event::Usage(usage)),
+            ];
+            Ok(Reply {
+                served_by: served_by(),
+                events: events.chain(futures_util::stream::iter(end)).boxed(),
+            })
         })
     }
 
@@ -87,10 +105,21 @@ impl Backend for Counting {
                 std::future::pending::<()>().await;
             }
             if call.request.dimensions == Some(0) {
-                return Err(BackendError::InputTooLong { index: Some(1), tokens: Some(9), most: Some(8) });
+                return Err(BackendError::InputTooLong {
+                    index: Some(1),
+                    tokens: Some(9),
+                    most: Some(8),
+                });
             }
-            let vectors = (0_u8..).zip(call.request.input.each()).map(|(at, _)| vec![f32::from(at), 0.1]).collect();
-            Ok(Embeddings { served_by: served_by(), vectors, prompt_tokens: 5 })
+            let vectors = (0_u8..)
+                .zip(call.request.input.each())
+                .map(|(at, _)| vec![f32::from(at), 0.1])
+                .collect();
+            Ok(Embeddings {
+                served_by: served_by(),
+                vectors,
+                prompt_tokens: 5,
+            })
         })
     }
 
@@ -100,16 +129,27 @@ impl Backend for Counting {
 }
 
 fn call(count: i64) -> ChatCall {
-    let request =
-        json!({"model": "m", "messages": [{"role": "user", "content": "count", "own": 1}], "max_tokens": count});
+    let request = json!({"model": "m", "messages": [{"role": "user", "content": "count", "own": 1}], "max_tokens": count});
     let request: ChatCompletionRequest = serde_json::from_value(request).unwrap();
-    ChatCall { id: "chatcmpl-1".into(), request: Arc::new(request), profile: Profile::Openai, head: None }
+    ChatCall {
+        id: "chatcmpl-1".into(),
+        request: Arc::new(request),
+        profile: Profile::Openai,
+        head: None,
+    }
 }
 
 fn embedding(fields: &Value) -> EmbeddingCall {
     let mut request = json!({"model": "m"});
-    request.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
-    EmbeddingCall { id: "embd-1".into(), request: Arc::new(serde_json::from_value(request).unwrap()), head: None }
+    request
+        .as_object_mut()
+        .unwrap()
+        .extend(fields.as_object().unwrap().clone());
+    EmbeddingCall {
+        id: "embd-1".into(),
+        request: Arc::new(serde_json::from_value(request).unwrap()),
+        head: None,
+    }
 }
 
 /// A process with this backend, as far as its pipes show.
@@ -152,24 +192,50 @@ async fn an_answer_arrives_as_it_was_given() {
     let remote = connected(Arc::new(Counting::default())).await;
     let reply = remote.chat(call(200)).await.expect("accepted");
     assert_eq!(reply.served_by, served_by());
-    let events: Vec<Event> = reply.events.map(|event| event.expect("no error")).collect().await;
+    let events: Vec<Event> = reply
+        .events
+        .map(|event| event.expect("no error"))
+        .collect()
+        .await;
     let numbers = (0..200).map(chunk);
-    let end = [Event::Waiting(Waiting::ReadingPrompt), Event::Usage(CompletionUsage::new(3, 4))];
+    let end = [
+        Event::Waiting(Waiting::ReadingPrompt),
+        Event::Usage(CompletionUsage::new(3, 4)),
+    ];
     assert_eq!(events, numbers.chain(end).collect::<Vec<_>>());
     assert_eq!(remote.models().await.expect("known")[0].id, "m");
     let abilities = remote.abilities("m").await.expect("known");
     assert!(abilities.has(Ability::Seed) && abilities.context_length == Some(9));
-    assert_eq!(remote.abilities("other").await, Err(BackendError::model_not_found("other")));
+    assert_eq!(
+        remote.abilities("other").await,
+        Err(BackendError::model_not_found("other"))
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn embeddings_arrive_to_the_last_bit_and_their_refusal_too() {
     let remote = connected(Arc::new(Counting::default())).await;
-    let made = remote.embed(embedding(&json!({"input": ["a", "b"]}))).await.expect("vectors");
-    assert_eq!((made.vectors, made.prompt_tokens), (vec![vec![0.0, 0.1], vec![1.0, 0.1]], 5));
+    let made = remote
+        .embed(embedding(&json!({"input": ["a", "b"]})))
+        .await
+        .expect("vectors");
+    assert_eq!(
+        (made.vectors, made.prompt_tokens),
+        (vec![vec![0.0, 0.1], vec![1.0, 0.1]], 5)
+    );
     assert_eq!(made.served_by, served_by());
-    let refused = remote.embed(embedding(&json!({"input": "a", "dimensions": 0}))).await.err();
-    assert_eq!(refused, Some(BackendError::InputTooLong { index: Some(1), tokens: Some(9), most: Some(8) }));
+    let refused = remote
+        .embed(embedding(&json!({"input": "a", "dimensions": 0})))
+        .await
+        .err();
+    assert_eq!(
+        refused,
+        Some(BackendError::InputTooLong {
+            index: Some(1),
+            tokens: Some(9),
+            most: Some(8)
+        })
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -177,7 +243,11 @@ async fn who_leaves_before_his_embeddings_are_there_ends_the_call_at_the_other_e
     let backend = Arc::new(Counting::default());
     let remote = connected(backend.clone()).await;
     let waiting = remote.embed(embedding(&json!({"input": [1]})));
-    assert!(tokio::time::timeout(Duration::from_millis(1), waiting).await.is_err());
+    assert!(
+        tokio::time::timeout(Duration::from_millis(1), waiting)
+            .await
+            .is_err()
+    );
     settle().await;
     assert_eq!(backend.under_way.load(Ordering::SeqCst), 0);
 }
@@ -186,19 +256,39 @@ async fn who_leaves_before_his_embeddings_are_there_ends_the_call_at_the_other_e
 async fn a_refusal_is_the_same_error() {
     let remote = connected(Arc::new(Counting::default())).await;
     let refused = remote.chat(call(-1)).await.err();
-    assert_eq!(refused, Some(BackendError::Busy { retry_after: Some(Duration::from_millis(1500)) }));
+    assert_eq!(
+        refused,
+        Some(BackendError::Busy {
+            retry_after: Some(Duration::from_millis(1500))
+        })
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_panic_or_a_request_that_cannot_be_read_ends_its_own_answer_only() {
     let remote = connected(Arc::new(Counting::default())).await;
     let other = remote.chat(call(1000)).await.expect("accepted");
-    assert!(matches!(remote.chat(call(-2)).await.err(), Some(BackendError::Engine { .. })));
+    assert!(matches!(
+        remote.chat(call(-2)).await.err(),
+        Some(BackendError::Engine { .. })
+    ));
     let mut deep = call(1);
-    let at_the_door =
-        format!(r#"{{"model":"m","messages":[],"max_tokens":1,"x":{}{}}}"#, "[".repeat(126), "]".repeat(126));
+    let at_the_door = format!(
+        r#"{{"model":"m","messages":[],"max_tokens":1,"x":{}{}}}"#,
+        "[".repeat(126),
+        "]".repeat(126)
+    );
     deep.request = Arc::new(serde_json::from_str(&at_the_door).expect("the door takes it"));
-    assert_eq!(remote.chat(deep).await.expect("accepted").events.count().await, 3);
+    assert_eq!(
+        remote
+            .chat(deep)
+            .await
+            .expect("accepted")
+            .events
+            .count()
+            .await,
+        3
+    );
     assert_eq!(other.events.count().await, 1002, "it has gone on");
 }
 
@@ -209,7 +299,10 @@ async fn a_reader_who_takes_nothing_holds_up_nobody_else() {
     let stalled = remote.chat(call(100_000)).await.expect("accepted");
     settle().await;
     let given = backend.given.load(Ordering::SeqCst);
-    assert!(given <= WINDOW as usize + 1, "{given} events for a reader who takes none");
+    assert!(
+        given <= WINDOW as usize + 1,
+        "{given} events for a reader who takes none"
+    );
     let other = remote.chat(call(1000)).await.expect("accepted");
     assert_eq!(other.events.count().await, 1002);
     let rest = stalled.events.take(1000).count().await;
@@ -243,7 +336,9 @@ async fn when_the_process_ends_its_answers_are_cut_short_and_new_ones_refused() 
             other => break other,
         }
     };
-    let cut_short = BackendError::CutShort { backend: "engine".to_owned() };
+    let cut_short = BackendError::CutShort {
+        backend: "engine".to_owned(),
+    };
     assert_eq!(last, Some(Err(cut_short.clone())));
     assert_eq!(reply.events.next().await, None);
     assert_eq!(remote.chat(call(1)).await.err(), Some(cut_short.clone()));
@@ -255,8 +350,13 @@ async fn a_process_that_cannot_open_says_why() {
     let (ours, theirs) = pipes();
     tokio::spawn(host(theirs, Arc::new(Counting::default())));
     let (input, output) = ours;
-    let refused = Remote::connect("engine", &json!({"refuse": "no such file"}), input, output).await.err();
-    assert_eq!(refused, Some(ConnectError::Failed("no such file".to_owned())));
+    let refused = Remote::connect("engine", &json!({"refuse": "no such file"}), input, output)
+        .await
+        .err();
+    assert_eq!(
+        refused,
+        Some(ConnectError::Failed("no such file".to_owned()))
+    );
     let (ours, theirs) = pipes();
     drop(theirs);
     assert_eq!(connect(ours).await.err(), Some(ConnectError::Ended));

@@ -1,12 +1,13 @@
-//! Aliases: other names for models, exact or with one `*`. No I/O; whether a name is a model's is not known here.
+//! Aliases: other names for models, exact or with one `*`. No I/O; whether a name is a model's is
+//! not known here.
 
 use std::collections::HashMap;
 use std::str::FromStr;
 
 use thiserror::Error;
 
-/// `FROM=TO`. FROM may have one `*`, which stands for any text; a `*` in TO stands for the same text:
-/// `gpt-*=smollm2:135m`, `openai/*=*`.
+/// `FROM=TO`. FROM may have one `*`, which stands for any text; a `*` in TO stands for the same
+/// text: `gpt-*=smollm2:135m`, `openai/*=*`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Alias {
     from: String,
@@ -20,7 +21,9 @@ pub enum AliasError {
     #[error("`{0}` is no alias; write it as FROM=TO, as in gpt-4o=smollm2")]
     Shape(String),
     /// More than one `*` on a side, or one in TO alone.
-    #[error("the alias `{0}` may have one `*` before the `=`, and one after it only if there is one before it")]
+    #[error(
+        "the alias `{0}` may have one `*` before the `=`, and one after it only if there is one before it"
+    )]
     Stars(String),
     /// The same FROM twice.
     #[error("there are two aliases for `{0}`; keep one")]
@@ -69,7 +72,9 @@ impl FromStr for Alias {
     type Err = AliasError;
 
     fn from_str(text: &str) -> Result<Self, AliasError> {
-        let (from, to) = text.split_once('=').ok_or_else(|| AliasError::Shape(text.to_owned()))?;
+        let (from, to) = text
+            .split_once('=')
+            .ok_or_else(|| AliasError::Shape(text.to_owned()))?;
         Self::new(from.trim(), to.trim())
     }
 }
@@ -121,16 +126,21 @@ impl Aliases {
 
     /// The first pattern that fits this name, and what the name becomes.
     pub(super) fn pattern(&self, name: &str) -> Option<(&Alias, String)> {
-        self.patterns.iter().find_map(|alias| Some((alias, alias.apply(name)?)))
+        self.patterns
+            .iter()
+            .find_map(|alias| Some((alias, alias.apply(name)?)))
     }
 
-    /// Follows one alias as if no name were a model's. A pattern whose target fits it again (`gpt-*=gpt-oss`) ends there.
+    /// Follows one alias as if no name were a model's. A pattern whose target fits it again
+    /// (`gpt-*=gpt-oss`) ends there.
     fn check_ends(&self, start: &Alias) -> Result<(), AliasError> {
         // Stands for whatever a `*` may stand for; no name has it.
         let mut name = start.to.replacen('*', "\u{1}", 1);
         let mut applied = vec![start];
         loop {
-            let Some((next, becomes)) = self.exact(&name).or_else(|| self.pattern(&name)) else { return Ok(()) };
+            let Some((next, becomes)) = self.exact(&name).or_else(|| self.pattern(&name)) else {
+                return Ok(());
+            };
             let fits_again = applied.last() == Some(&next) && next.from.contains('*');
             if fits_again {
                 return Ok(());
@@ -149,16 +159,31 @@ mod tests {
     use super::*;
 
     fn aliases(texts: &[&str]) -> Result<Aliases, AliasError> {
-        Aliases::new(texts.iter().map(|text| text.parse()).collect::<Result<_, _>>()?)
+        Aliases::new(
+            texts
+                .iter()
+                .map(|text| text.parse())
+                .collect::<Result<_, _>>()?,
+        )
     }
 
     fn becomes(aliases: &Aliases, name: &str) -> Option<String> {
-        aliases.exact(name).or_else(|| aliases.pattern(name)).map(|(_, becomes)| becomes)
+        aliases
+            .exact(name)
+            .or_else(|| aliases.pattern(name))
+            .map(|(_, becomes)| becomes)
     }
 
     #[test]
     fn exact_beats_the_longest_prefix_which_beats_a_shorter_one() {
-        let aliases = aliases(&["*=any", "gpt-*=short", "gpt-4o*=long", "gpt-4o=exact", "gpt-*-mini=suffix"]).unwrap();
+        let aliases = aliases(&[
+            "*=any",
+            "gpt-*=short",
+            "gpt-4o*=long",
+            "gpt-4o=exact",
+            "gpt-*-mini=suffix",
+        ])
+        .unwrap();
         for (name, expected) in [
             ("gpt-4o", "exact"),
             ("gpt-4o-mini", "long"),
@@ -173,29 +198,65 @@ mod tests {
     #[test]
     fn a_star_in_the_target_is_what_the_star_stood_for() {
         let aliases = aliases(&["openai/*=*", "old-*-chat=new/*:latest"]).unwrap();
-        assert_eq!(becomes(&aliases, "openai/gpt-4o").as_deref(), Some("gpt-4o"));
-        assert_eq!(becomes(&aliases, "old-7b-chat").as_deref(), Some("new/7b:latest"));
-        assert_eq!(becomes(&aliases, "old-chat"), None, "both sides of the star must be there");
+        assert_eq!(
+            becomes(&aliases, "openai/gpt-4o").as_deref(),
+            Some("gpt-4o")
+        );
+        assert_eq!(
+            becomes(&aliases, "old-7b-chat").as_deref(),
+            Some("new/7b:latest")
+        );
+        assert_eq!(
+            becomes(&aliases, "old-chat"),
+            None,
+            "both sides of the star must be there"
+        );
     }
 
     #[test]
     fn what_is_no_alias_is_refused() {
         for text in ["gpt-4o", "=x", "x=", " = "] {
-            assert!(matches!(text.parse::<Alias>(), Err(AliasError::Shape(_))), "{text}");
+            assert!(
+                matches!(text.parse::<Alias>(), Err(AliasError::Shape(_))),
+                "{text}"
+            );
         }
         for text in ["a*b*=c", "a=*", "a*=**"] {
-            assert!(matches!(text.parse::<Alias>(), Err(AliasError::Stars(_))), "{text}");
+            assert!(
+                matches!(text.parse::<Alias>(), Err(AliasError::Stars(_))),
+                "{text}"
+            );
         }
-        assert_eq!(aliases(&["a=b", "a=c"]).unwrap_err(), AliasError::Twice("a".to_owned()));
-        assert_eq!(aliases(&["a*=b", "a*=c"]).unwrap_err(), AliasError::Twice("a*".to_owned()));
+        assert_eq!(
+            aliases(&["a=b", "a=c"]).unwrap_err(),
+            AliasError::Twice("a".to_owned())
+        );
+        assert_eq!(
+            aliases(&["a*=b", "a*=c"]).unwrap_err(),
+            AliasError::Twice("a*".to_owned())
+        );
     }
 
     #[test]
     fn aliases_that_lead_back_to_themselves_are_refused() {
-        for texts in [&["a=a"][..], &["a=b", "b=a"], &["a=b", "b=c", "c=b"], &["x/*=*", "y=x/y"], &["p*=q*", "q*=p*"]] {
-            assert!(matches!(aliases(texts), Err(AliasError::Loop(_))), "{texts:?}");
+        for texts in [
+            &["a=a"][..],
+            &["a=b", "b=a"],
+            &["a=b", "b=c", "c=b"],
+            &["x/*=*", "y=x/y"],
+            &["p*=q*", "q*=p*"],
+        ] {
+            assert!(
+                matches!(aliases(texts), Err(AliasError::Loop(_))),
+                "{texts:?}"
+            );
         }
-        for texts in [&["gpt-*=gpt-oss:20b"][..], &["a=b", "b=c"], &["a*=aa*"], &["openai/*=*", "gpt-*=m"]] {
+        for texts in [
+            &["gpt-*=gpt-oss:20b"][..],
+            &["a=b", "b=c"],
+            &["a*=aa*"],
+            &["openai/*=*", "gpt-*=m"],
+        ] {
             assert!(aliases(texts).is_ok(), "{texts:?}");
         }
     }

@@ -1,7 +1,7 @@
 //! One backend of a roster, and what it said last about its models.
 //!
-//! A lookup must not cost a call: what was said is believed for a while, and asked anew behind the caller's back. Whoever asks,
-//! there is one call at a time to each backend.
+//! A lookup must not cost a call: what was said is believed for a while, and asked anew behind the
+//! caller's back. Whoever asks, there is one call at a time to each backend.
 
 use std::collections::HashSet;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -51,14 +51,18 @@ impl Models {
         self.names.get(name).cloned()
     }
 
-    /// The name under which it has this model, read as Ollama reads names: without a tag, the tag is `latest`.
+    /// The name under which it has this model, read as Ollama reads names: without a tag, the tag
+    /// is `latest`.
     pub(super) fn latest(&self, name: &str) -> Option<String> {
         self.names.get(&format!("{name}:latest")).cloned()
     }
 
     /// The name under which it has this model in another spelling, as the backend reads names.
     fn spelled(&self, name: &str, backend: &dyn Backend) -> Option<String> {
-        self.list.iter().find(|model| backend.is_called(&model.id, name)).map(|model| model.id.clone())
+        self.list
+            .iter()
+            .find(|model| backend.is_called(&model.id, name))
+            .map(|model| model.id.clone())
     }
 }
 
@@ -85,7 +89,12 @@ impl Said {
 
 impl Member {
     pub(super) fn new(name: Arc<str>, backend: Arc<dyn Backend>) -> Self {
-        Self { name, backend, said: RwLock::default(), asking: Arc::default() }
+        Self {
+            name,
+            backend,
+            said: RwLock::default(),
+            asking: Arc::default(),
+        }
     }
 
     /// The name under which it has this model in another spelling.
@@ -93,7 +102,8 @@ impl Member {
         models.spelled(name, &*self.backend)
     }
 
-    /// What it said last, if it was ever asked. Where that is a while ago, it is asked anew, and nobody waits for it.
+    /// What it said last, if it was ever asked. Where that is a while ago, it is asked anew, and
+    /// nobody waits for it.
     pub(super) fn said(self: &Arc<Self>) -> Said {
         let said = self.recall();
         if said.age().is_some_and(|age| age >= BELIEVED_FOR)
@@ -110,7 +120,11 @@ impl Member {
 
     /// Whether it was ever asked.
     pub(super) fn was_asked(&self) -> bool {
-        self.said.read().unwrap_or_else(PoisonError::into_inner).answer.is_some()
+        self.said
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .answer
+            .is_some()
     }
 
     /// Asks what it has, unless the last answer is younger than this.
@@ -127,7 +141,11 @@ impl Member {
     }
 
     async fn ask(&self) {
-        let answer = self.backend.models().await.map(|list| Arc::new(Models::new(list)));
+        let answer = self
+            .backend
+            .models()
+            .await
+            .map(|list| Arc::new(Models::new(list)));
         let mut said = self.said.write().unwrap_or_else(PoisonError::into_inner);
         if let Ok(models) = &answer {
             said.before = Some(Arc::clone(models));
@@ -136,6 +154,9 @@ impl Member {
     }
 
     fn recall(&self) -> Said {
-        self.said.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.said
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }

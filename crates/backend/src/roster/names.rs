@@ -13,7 +13,10 @@ use thiserror::Error;
 
 use super::alias::{Alias, AliasError, Aliases};
 use super::member::{Member, Models, Said};
-use crate::{Abilities, Backend, BackendError, ChatCall, CompletionCall, EmbeddingCall, Embeddings, NotDeleted, Reply};
+use crate::{
+    Abilities, Backend, BackendError, ChatCall, CompletionCall, EmbeddingCall, Embeddings,
+    NotDeleted, Reply,
+};
 
 /// How often, at most, backends are asked because of a name that nobody has.
 const ASKED_AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -52,19 +55,25 @@ pub(super) struct Place<'a> {
 impl Place<'_> {
     /// The same place, found after these aliases were applied.
     fn after(self, aliases: &[&Alias]) -> Self {
-        Self { by_alias: !aliases.is_empty(), ..self }
+        Self {
+            by_alias: !aliases.is_empty(),
+            ..self
+        }
     }
 }
 
 impl Roster {
-    /// These backends, each with its name, the first before the others where several have a model of one name.
+    /// These backends, each with its name, the first before the others where several have a model
+    /// of one name.
     pub fn new(
         backends: impl IntoIterator<Item = (Arc<str>, Arc<dyn Backend>)>,
         aliases: Vec<Alias>,
     ) -> Result<Self, RosterError> {
         let mut members: Vec<Arc<Member>> = Vec::new();
         for (name, backend) in backends {
-            if name.is_empty() || name.contains(|c: char| matches!(c, '/' | '*' | '=') || c.is_whitespace()) {
+            if name.is_empty()
+                || name.contains(|c: char| matches!(c, '/' | '*' | '=') || c.is_whitespace())
+            {
                 return Err(RosterError::Name(name.to_string()));
             }
             if members.iter().any(|member| member.name == name) {
@@ -72,7 +81,10 @@ impl Roster {
             }
             members.push(Arc::new(Member::new(name, backend)));
         }
-        Ok(Self { members, aliases: Aliases::new(aliases)? })
+        Ok(Self {
+            members,
+            aliases: Aliases::new(aliases)?,
+        })
     }
 
     /// Where a name leads, asking the backends again where it leads nowhere.
@@ -90,7 +102,12 @@ impl Roster {
 
     /// Asks every backend, side by side.
     pub(super) async fn refresh(&self, unless_younger: Duration) {
-        join_all(self.members.iter().map(|member| member.refresh(unless_younger))).await;
+        join_all(
+            self.members
+                .iter()
+                .map(|member| member.refresh(unless_younger)),
+        )
+        .await;
     }
 
     /// Where a name leads, as far as is known. No alias is applied twice, so this ends.
@@ -102,7 +119,9 @@ impl Roster {
             let alias = match self.aliases.exact(&name).filter(unused) {
                 Some(alias) => Some(alias),
                 None => match self.at_backend(&name) {
-                    Some((member, model)) => return place_at(member, model).map(|place| place.after(&applied)),
+                    Some((member, model)) => {
+                        return place_at(member, model).map(|place| place.after(&applied));
+                    }
                     None => match self.place_of_bare(&name) {
                         Some(place) => return Some(place.after(&applied)),
                         None => self.aliases.pattern(&name).filter(unused),
@@ -118,18 +137,31 @@ impl Roster {
     /// `NAME/model`, taken apart, where NAME is a backend.
     fn at_backend<'a>(&self, name: &'a str) -> Option<(&Arc<Member>, &'a str)> {
         let (member, model) = name.split_once('/')?;
-        self.members.iter().find(|one| *one.name == *member).map(|member| (member, model))
+        self.members
+            .iter()
+            .find(|one| *one.name == *member)
+            .map(|member| (member, model))
     }
 
     fn place_of_bare(&self, name: &str) -> Option<Place<'_>> {
         let first = |has: &dyn Fn(&Member, &Said) -> Option<String>| {
-            let place = |member| Some(Place { member, model: has(member, &member.said())?, by_alias: false });
+            let place = |member| {
+                Some(Place {
+                    member,
+                    model: has(member, &member.said())?,
+                    by_alias: false,
+                })
+            };
             self.members.iter().find_map(place)
         };
         let up = |how: Reading| first(&|member, said| how(member, said.up()?, name));
-        // Last, those that are down and had it: they may be back, and if not, their own failure is the honest answer.
+        // Last, those that are down and had it: they may be back, and if not, their own failure is
+        // the honest answer.
         let down = |how: Reading| first(&|member, said| how(member, said.down()?, name));
-        READINGS.into_iter().find_map(up).or_else(|| READINGS.into_iter().find_map(down))
+        READINGS
+            .into_iter()
+            .find_map(up)
+            .or_else(|| READINGS.into_iter().find_map(down))
     }
 
     /// "There is no such model" is the truth only where everybody has answered.
@@ -137,7 +169,10 @@ impl Roster {
         if self.at_backend(name).is_some() {
             return BackendError::model_not_found(name);
         }
-        let error = self.members.iter().find_map(|member| member.said().error().cloned());
+        let error = self
+            .members
+            .iter()
+            .find_map(|member| member.said().error().cloned());
         error.unwrap_or_else(|| BackendError::model_not_found(name))
     }
 
@@ -150,7 +185,8 @@ impl Roster {
         said.iter().find_map(|said| said.error().cloned())
     }
 
-    /// All names: models bare where the bare name leads to them, else as `NAME/model`; and exact aliases.
+    /// All names: models bare where the bare name leads to them, else as `NAME/model`; and exact
+    /// aliases.
     fn listed(&self) -> Vec<Model> {
         let mut listed = Vec::new();
         for member in &self.members {
@@ -163,7 +199,11 @@ impl Roster {
                 listed.push(model);
             }
         }
-        let mut aliases: Vec<Model> = self.aliases.exact_ones().filter_map(|alias| self.as_model(alias)).collect();
+        let mut aliases: Vec<Model> = self
+            .aliases
+            .exact_ones()
+            .filter_map(|alias| self.as_model(alias))
+            .collect();
         aliases.sort_by(|one, other| one.id.cmp(&other.id));
         listed.extend(aliases);
         listed
@@ -173,40 +213,57 @@ impl Roster {
     fn as_model(&self, alias: &Alias) -> Option<Model> {
         let place = self.place(alias.from())?;
         let said = place.member.said();
-        let mut model = said.up()?.list.iter().find(|model| model.id == place.model)?.clone();
+        let mut model = said
+            .up()?
+            .list
+            .iter()
+            .find(|model| model.id == place.model)?
+            .clone();
         model.extra.insert("alias_of".to_owned(), json!(model.id));
         alias.from().clone_into(&mut model.id);
         Some(model)
     }
 
     pub(super) fn leads_to(&self, name: &str, member: &Arc<Member>, model: &str) -> bool {
-        self.place(name).is_some_and(|place| Arc::ptr_eq(place.member, member) && place.model == model)
+        self.place(name)
+            .is_some_and(|place| Arc::ptr_eq(place.member, member) && place.model == model)
     }
 }
 
 /// A way to read a name: the name under which a backend has that model.
 type Reading = fn(&Member, &Models, &str) -> Option<String>;
 
-/// From the strictest to the loosest: a name that is there as it was asked for is never hidden by another.
+/// From the strictest to the loosest: a name that is there as it was asked for is never hidden by
+/// another.
 const READINGS: [Reading; 3] = [
     |_, models, name| models.exactly(name),
     |_, models, name| models.latest(name),
     |member, models, name| member.spelled(models, name),
 ];
 
-/// A model of this very backend. One that is down may be back: then the call itself tells. But where the list does not have it, it is
-/// not there, whatever the engine would answer: llama-server takes any name for the one model it has.
+/// A model of this very backend. One that is down may be back: then the call itself tells. But
+/// where the list does not have it, it is not there, whatever the engine would answer: llama-server
+/// takes any name for the one model it has.
 fn place_at<'a>(member: &'a Arc<Member>, model: &str) -> Option<Place<'a>> {
     let said = member.said();
     let model = match said.up() {
-        Some(models) => READINGS.into_iter().find_map(|how| how(member, models, model))?,
+        Some(models) => READINGS
+            .into_iter()
+            .find_map(|how| how(member, models, model))?,
         None => model.to_owned(),
     };
-    Some(Place { member, model, by_alias: false })
+    Some(Place {
+        member,
+        model,
+        by_alias: false,
+    })
 }
 
 impl Backend for Roster {
-    fn abilities<'a>(&'a self, model: &'a str) -> BoxFuture<'a, Result<Arc<Abilities>, BackendError>> {
+    fn abilities<'a>(
+        &'a self,
+        model: &'a str,
+    ) -> BoxFuture<'a, Result<Arc<Abilities>, BackendError>> {
         Box::pin(async move {
             let place = self.find(model).await?;
             place.member.backend.abilities(&place.model).await
@@ -261,12 +318,20 @@ impl Backend for Roster {
         })
     }
 
-    /// An alias is not followed: who deletes a model names it. The list is asked for anew, so that it lacks the model at once.
+    /// An alias is not followed: who deletes a model names it. The list is asked for anew, so that
+    /// it lacks the model at once.
     fn delete_model<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), BackendError>> {
         Box::pin(async move {
-            let Place { member, model, by_alias } = self.find(id).await?;
+            let Place {
+                member,
+                model,
+                by_alias,
+            } = self.find(id).await?;
             if by_alias {
-                return Err(BackendError::NotDeleted { model: id.to_owned(), why: NotDeleted::Alias { of: model } });
+                return Err(BackendError::NotDeleted {
+                    model: id.to_owned(),
+                    why: NotDeleted::Alias { of: model },
+                });
             }
             let deleted = member.backend.delete_model(&model).await;
             if matches!(deleted, Ok(()) | Err(BackendError::ModelNotFound { .. })) {
@@ -279,7 +344,11 @@ impl Backend for Roster {
     /// As soon as one backend is.
     fn ready(&self) -> BoxFuture<'_, Result<(), BackendError>> {
         Box::pin(async move {
-            let mut answers: FuturesUnordered<_> = self.members.iter().map(|member| member.backend.ready()).collect();
+            let mut answers: FuturesUnordered<_> = self
+                .members
+                .iter()
+                .map(|member| member.backend.ready())
+                .collect();
             let mut why = BackendError::NoModels;
             while let Some(answer) = answers.next().await {
                 match answer {

@@ -41,7 +41,8 @@ pub struct SurveyedAlias {
     pub from: String,
     /// What it stands for, as it was written.
     pub to: String,
-    /// Where it leads, as `NAME/model`; `None` where nowhere, and for a pattern whose target depends on the name.
+    /// Where it leads, as `NAME/model`; `None` where nowhere, and for a pattern whose target
+    /// depends on the name.
     pub leads_to: Option<String>,
 }
 
@@ -53,15 +54,23 @@ impl Roster {
             let said = member.said();
             let found = |id: &String| Found {
                 id: id.clone(),
-                shadowed_by: self.place(id).filter(|_| !self.leads_to(id, member, id)).map(|place| written(&place)),
+                shadowed_by: self
+                    .place(id)
+                    .filter(|_| !self.leads_to(id, member, id))
+                    .map(|place| written(&place)),
             };
             let models = match (said.up(), said.error()) {
                 (_, Some(error)) => Err(error.clone()),
-                (models, None) => {
-                    Ok(models.iter().flat_map(|models| &models.list).map(|model| found(&model.id)).collect())
-                }
+                (models, None) => Ok(models
+                    .iter()
+                    .flat_map(|models| &models.list)
+                    .map(|model| found(&model.id))
+                    .collect()),
             };
-            SurveyedBackend { name: Arc::clone(&member.name), models }
+            SurveyedBackend {
+                name: Arc::clone(&member.name),
+                models,
+            }
         });
         let mut aliases: Vec<SurveyedAlias> = self
             .aliases
@@ -77,7 +86,10 @@ impl Roster {
             })
             .collect();
         aliases.sort_by(|one, other| one.from.cmp(&other.from));
-        Survey { backends: backends.collect(), aliases }
+        Survey {
+            backends: backends.collect(),
+            aliases,
+        }
     }
 }
 

@@ -10,16 +10,25 @@ use super::plain::inferred_type;
 /// How deep schemas are compared; what lies deeper may overlap.
 const DEPTH: u32 = 8;
 
-/// How many pairs are compared, those within them included. Past that they may overlap: a client's schema is not to cost seconds.
+/// How many pairs are compared, those within them included. Past that they may overlap: a client's
+/// schema is not to cost seconds.
 const MOST_PAIRS: u32 = 10_000;
 
 /// Whether each pair of these has nothing in common. `root` is what references lead into.
 pub(super) fn are_apart(schemas: &[Value], root: &Value) -> bool {
-    let comparison = Comparison { root, pairs_left: Cell::new(MOST_PAIRS) };
-    let fields: Option<Vec<_>> = schemas.iter().map(|schema| resolved(schema, root)).collect();
+    let comparison = Comparison {
+        root,
+        pairs_left: Cell::new(MOST_PAIRS),
+    };
+    let fields: Option<Vec<_>> = schemas
+        .iter()
+        .map(|schema| resolved(schema, root))
+        .collect();
     let Some(fields) = fields else { return false };
-    let mut pairs =
-        fields.iter().enumerate().flat_map(|(index, one)| fields[..index].iter().map(move |other| (*one, *other)));
+    let mut pairs = fields
+        .iter()
+        .enumerate()
+        .flat_map(|(index, one)| fields[..index].iter().map(move |other| (*one, *other)));
     pairs.all(|(one, other)| comparison.is_apart(one, other, DEPTH))
 }
 
@@ -30,19 +39,25 @@ struct Comparison<'a> {
 
 impl Comparison<'_> {
     fn is_apart(&self, one: &Map<String, Value>, other: &Map<String, Value>, depth: u32) -> bool {
-        let (Some(depth), Some(left)) = (depth.checked_sub(1), self.pairs_left.get().checked_sub(1)) else {
+        let (Some(depth), Some(left)) =
+            (depth.checked_sub(1), self.pairs_left.get().checked_sub(1))
+        else {
             return false;
         };
         self.pairs_left.set(left);
         for (chooser, beside) in [(one, other), (other, one)] {
-            if let Some(Value::Array(alternatives)) = chooser.get("anyOf").or_else(|| chooser.get("oneOf")) {
+            if let Some(Value::Array(alternatives)) =
+                chooser.get("anyOf").or_else(|| chooser.get("oneOf"))
+            {
                 return alternatives.iter().all(|schema| {
-                    resolved(schema, self.root).is_some_and(|alternative| self.is_apart(alternative, beside, depth))
+                    resolved(schema, self.root)
+                        .is_some_and(|alternative| self.is_apart(alternative, beside, depth))
                 });
             }
         }
         if let (Some(values), Some(others)) = (values(one), values(other)) {
-            return self.may_compare(values.len() * others.len()) && !values.iter().any(|value| others.contains(value));
+            return self.may_compare(values.len() * others.len())
+                && !values.iter().any(|value| others.contains(value));
         }
         let (types, others) = (types(one), types(other));
         if !types.iter().any(|one| others.contains(one)) {
@@ -53,14 +68,22 @@ impl Comparison<'_> {
 
     /// Whether so many more pairs may be compared.
     fn may_compare(&self, pairs: usize) -> bool {
-        let left = u32::try_from(pairs).ok().and_then(|pairs| self.pairs_left.get().checked_sub(pairs));
+        let left = u32::try_from(pairs)
+            .ok()
+            .and_then(|pairs| self.pairs_left.get().checked_sub(pairs));
         self.pairs_left.set(left.unwrap_or(0));
         left.is_some()
     }
 
     /// Whether a property that both must have is never the same in both.
-    fn tells_apart(&self, one: &Map<String, Value>, other: &Map<String, Value>, depth: u32) -> bool {
-        let mut told_apart = required(one).filter(|name| required(other).any(|required| required == *name));
+    fn tells_apart(
+        &self,
+        one: &Map<String, Value>,
+        other: &Map<String, Value>,
+        depth: u32,
+    ) -> bool {
+        let mut told_apart =
+            required(one).filter(|name| required(other).any(|required| required == *name));
         told_apart.any(|name| {
             let schemas = property(one, name, self.root).zip(property(other, name, self.root));
             schemas.is_some_and(|(one, other)| self.is_apart(one, other, depth))
@@ -70,19 +93,34 @@ impl Comparison<'_> {
 
 fn required(fields: &Map<String, Value>) -> impl Iterator<Item = &str> {
     // Those that tell alternatives apart stand first in practice.
-    fields.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).take(100)
+    fields
+        .get("required")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .take(100)
 }
 
-fn property<'a>(fields: &'a Map<String, Value>, name: &str, root: &'a Value) -> Option<&'a Map<String, Value>> {
+fn property<'a>(
+    fields: &'a Map<String, Value>,
+    name: &str,
+    root: &'a Value,
+) -> Option<&'a Map<String, Value>> {
     resolved(fields.get("properties")?.get(name)?, root)
 }
 
-/// The schema that a reference leads to in the end; nothing where it leads nowhere or in a circle, or where the schema is no object.
+/// The schema that a reference leads to in the end; nothing where it leads nowhere or in a circle,
+/// or where the schema is no object.
 pub(super) fn resolved<'a>(schema: &'a Value, root: &'a Value) -> Option<&'a Map<String, Value>> {
     let mut schema = schema.as_object()?;
     for _ in 0..DEPTH {
-        let Some(reference) = schema.get("$ref") else { return Some(schema) };
-        schema = root.pointer(reference.as_str()?.strip_prefix('#')?)?.as_object()?;
+        let Some(reference) = schema.get("$ref") else {
+            return Some(schema);
+        };
+        schema = root
+            .pointer(reference.as_str()?.strip_prefix('#')?)?
+            .as_object()?;
     }
     None
 }
@@ -107,7 +145,11 @@ fn types(fields: &Map<String, Value>) -> Vec<&str> {
         _ => return inferred_type(fields).map_or_else(|| TYPES.to_vec(), |one| vec![one]),
     };
     // A whole number is a number too.
-    let numbers = if said.contains(&"number") { vec!["integer"] } else { Vec::new() };
+    let numbers = if said.contains(&"number") {
+        vec!["integer"]
+    } else {
+        Vec::new()
+    };
     said.into_iter().chain(numbers).collect()
 }
 
@@ -146,7 +188,10 @@ mod tests {
             json!([true, {"type": "null"}]),
             json!([{"anyOf": [{"type": "string"}, {"type": "null"}]}, {"type": "null"}]),
         ] {
-            assert!(!are_apart(overlapping.as_array().unwrap(), &root), "{overlapping}");
+            assert!(
+                !are_apart(overlapping.as_array().unwrap(), &root),
+                "{overlapping}"
+            );
         }
     }
 

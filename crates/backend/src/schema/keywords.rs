@@ -1,11 +1,15 @@
-//! The keywords that say something of what is valid, which values each can have, and which types each is about.
+//! The keywords that say something of what is valid, which values each can have, and which types
+//! each is about.
 //!
-//! Everything else is an annotation, as the specification has it: keywords and formats that it does not know, too.
+//! Everything else is an annotation, as the specification has it: keywords and formats that it does
+//! not know, too.
 
 use serde_json::Value;
 
 /// What `type` can be.
-pub(super) const TYPES: [&str; 7] = ["array", "boolean", "integer", "null", "number", "object", "string"];
+pub(super) const TYPES: [&str; 7] = [
+    "array", "boolean", "integer", "null", "number", "object", "string",
+];
 
 /// The keywords that say something of objects, of arrays, of strings, and of numbers.
 const OF_OBJECTS: [&str; 11] = [
@@ -21,16 +25,42 @@ const OF_OBJECTS: [&str; 11] = [
     "dependencies",
     "unevaluatedProperties",
 ];
-const OF_ARRAYS: [&str; 8] =
-    ["items", "prefixItems", "additionalItems", "minItems", "maxItems", "uniqueItems", "contains", "unevaluatedItems"];
+const OF_ARRAYS: [&str; 8] = [
+    "items",
+    "prefixItems",
+    "additionalItems",
+    "minItems",
+    "maxItems",
+    "uniqueItems",
+    "contains",
+    "unevaluatedItems",
+];
 const OF_STRINGS: [&str; 4] = ["pattern", "format", "minLength", "maxLength"];
-const OF_NUMBERS: [&str; 5] = ["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"];
+const OF_NUMBERS: [&str; 5] = [
+    "minimum",
+    "maximum",
+    "exclusiveMinimum",
+    "exclusiveMaximum",
+    "multipleOf",
+];
 
 /// The keywords that say something of any value.
-const OF_ALL: [&str; 11] =
-    ["type", "enum", "const", "$ref", "$dynamicRef", "$recursiveRef", "anyOf", "oneOf", "allOf", "not", "if"];
+const OF_ALL: [&str; 11] = [
+    "type",
+    "enum",
+    "const",
+    "$ref",
+    "$dynamicRef",
+    "$recursiveRef",
+    "anyOf",
+    "oneOf",
+    "allOf",
+    "not",
+    "if",
+];
 
-/// The formats of strings that the specification knows. Any other is a note, for numbers (`int32`) or for who reads it (`password`).
+/// The formats of strings that the specification knows. Any other is a note, for numbers (`int32`)
+/// or for who reads it (`password`).
 const FORMATS: [&str; 19] = [
     "date-time",
     "date",
@@ -55,9 +85,15 @@ const FORMATS: [&str; 19] = [
 
 /// The type that a keyword is about; nothing where it is about any.
 pub(super) fn type_of(keyword: &str) -> Option<&'static str> {
-    let all: [(&[&str], &str); 4] =
-        [(&OF_OBJECTS, "object"), (&OF_ARRAYS, "array"), (&OF_STRINGS, "string"), (&OF_NUMBERS, "number")];
-    all.into_iter().find(|(keywords, _)| keywords.contains(&keyword)).map(|(_, one)| one)
+    let all: [(&[&str], &str); 4] = [
+        (&OF_OBJECTS, "object"),
+        (&OF_ARRAYS, "array"),
+        (&OF_STRINGS, "string"),
+        (&OF_NUMBERS, "number"),
+    ];
+    all.into_iter()
+        .find(|(keywords, _)| keywords.contains(&keyword))
+        .map(|(_, one)| one)
 }
 
 /// Whether a keyword says something of what is valid. One whose value asks for nothing does not.
@@ -71,7 +107,9 @@ fn asks_for_nothing(keyword: &str, value: &Value) -> bool {
         "const" => false,
         // What writes `null` for a list that is not there (Go does) asks for nothing.
         _ if value.is_null() => true,
-        "format" => value.as_str().is_some_and(|format| !FORMATS.contains(&format)),
+        "format" => value
+            .as_str()
+            .is_some_and(|format| !FORMATS.contains(&format)),
         "minLength" | "minItems" | "minProperties" => value.as_f64() == Some(0.0),
         "uniqueItems" | "exclusiveMinimum" | "exclusiveMaximum" | "not" => value == false,
         "unevaluatedProperties" | "unevaluatedItems" => says_nothing(value),
@@ -98,23 +136,31 @@ fn is_any_string(schema: &Value) -> bool {
 pub(super) fn says_nothing(schema: &Value) -> bool {
     match schema {
         Value::Bool(any) => *any,
-        Value::Object(fields) => !fields.iter().any(|(keyword, value)| asserts(keyword, value)),
+        Value::Object(fields) => !fields
+            .iter()
+            .any(|(keyword, value)| asserts(keyword, value)),
         _ => false,
     }
 }
 
 /// Whether a keyword has a value that the specification gives it. Engines take another for none.
 pub(super) fn is_well_formed(keyword: &str, value: &Value) -> bool {
-    let schemas = |items: &Value| items.as_array().is_some_and(|items| items.iter().all(is_schema));
+    let schemas = |items: &Value| {
+        items
+            .as_array()
+            .is_some_and(|items| items.iter().all(is_schema))
+    };
     match keyword {
         "type" => match value {
             Value::Array(types) => !types.is_empty() && types.iter().all(is_type),
             one => is_type(one),
         },
-        "properties" | "patternProperties" | "dependentSchemas" => {
-            value.as_object().is_some_and(|named| named.values().all(is_schema))
-        }
-        "required" => value.as_array().is_some_and(|names| names.iter().all(Value::is_string)),
+        "properties" | "patternProperties" | "dependentSchemas" => value
+            .as_object()
+            .is_some_and(|named| named.values().all(is_schema)),
+        "required" => value
+            .as_array()
+            .is_some_and(|names| names.iter().all(Value::is_string)),
         "additionalProperties"
         | "additionalItems"
         | "propertyNames"
@@ -128,7 +174,9 @@ pub(super) fn is_well_formed(keyword: &str, value: &Value) -> bool {
         "anyOf" | "oneOf" | "allOf" => schemas(value) && value != &Value::Array(Vec::new()),
         "enum" => value.as_array().is_some_and(|values| !values.is_empty()),
         "minItems" | "maxItems" | "minLength" | "maxLength" | "minProperties" | "maxProperties" => {
-            value.as_f64().is_some_and(|count| count >= 0.0 && count.fract() == 0.0)
+            value
+                .as_f64()
+                .is_some_and(|count| count >= 0.0 && count.fract() == 0.0)
         }
         "minimum" | "maximum" | "multipleOf" => value.is_number(),
         // Draft 4, and OpenAPI 3.0 with it, have a boolean beside the bound.
@@ -152,7 +200,9 @@ pub(super) fn types_of(value: &Value) -> &'static [&'static str] {
     match value {
         Value::Null => &["null"],
         Value::Bool(_) => &["boolean"],
-        Value::Number(number) if number.as_f64().is_some_and(|number| number.fract() == 0.0) => &["integer", "number"],
+        Value::Number(number) if number.as_f64().is_some_and(|number| number.fract() == 0.0) => {
+            &["integer", "number"]
+        }
         Value::Number(_) => &["number"],
         Value::String(_) => &["string"],
         Value::Array(_) => &["array"],

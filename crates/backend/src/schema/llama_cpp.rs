@@ -1,7 +1,8 @@
-//! llama.cpp's converter of schemas to grammars, which is Ollama's too: it takes one way for a schema, by the first keyword that it finds, and
-//! passes over whatever else the schema says.
+//! llama.cpp's converter of schemas to grammars, which is Ollama's too: it takes one way for a
+//! schema, by the first keyword that it finds, and passes over whatever else the schema says.
 //!
-//! The facts are those of `common/json-schema-to-grammar.cpp`, held against the grammars of build 11549; where versions differ, what holds in all.
+//! The facts are those of `common/json-schema-to-grammar.cpp`, held against the grammars of build
+//! 11549; where versions differ, what holds in all.
 
 use serde_json::{Map, Value};
 
@@ -10,8 +11,18 @@ use super::keywords::types_of;
 use super::pattern::{MOST_TIMES, is_held};
 
 /// The formats of strings that it knows.
-const FORMATS: [&str; 10] =
-    ["date", "time", "date-time", "uuid", "uuid1", "uuid2", "uuid3", "uuid4", "uuid5", "uuid-string"];
+const FORMATS: [&str; 10] = [
+    "date",
+    "time",
+    "date-time",
+    "uuid",
+    "uuid1",
+    "uuid2",
+    "uuid3",
+    "uuid4",
+    "uuid5",
+    "uuid-string",
+];
 
 /// Whole numbers of more digits it does not write.
 const LARGEST: f64 = 999_999_999_999_999.0;
@@ -19,7 +30,9 @@ const LARGEST: f64 = 999_999_999_999_999.0;
 /// The first keyword of these that it passes over.
 pub(super) fn passed_over<'a>(fields: &'a Map<String, Value>, root: &Value) -> Option<&'a String> {
     let way = Way::of(fields);
-    fields.keys().find(|keyword| !way.holds(keyword, fields, root))
+    fields
+        .keys()
+        .find(|keyword| !way.holds(keyword, fields, root))
 }
 
 /// By what a schema is read.
@@ -33,8 +46,15 @@ enum Way<'a> {
 
 impl<'a> Way<'a> {
     fn of(fields: &'a Map<String, Value>) -> Self {
-        let chooser = ["oneOf", "anyOf"].into_iter().find(|keyword| fields.contains_key(*keyword));
-        match (fields.get("$ref"), chooser, fields.get("const"), fields.get("enum")) {
+        let chooser = ["oneOf", "anyOf"]
+            .into_iter()
+            .find(|keyword| fields.contains_key(*keyword));
+        match (
+            fields.get("$ref"),
+            chooser,
+            fields.get("const"),
+            fields.get("enum"),
+        ) {
             (Some(_), ..) => Self::Reference,
             (None, Some(chooser), ..) => Self::Alternatives(chooser),
             (None, None, Some(value), _) => Self::Values(vec![value]),
@@ -52,9 +72,15 @@ impl<'a> Way<'a> {
         match self {
             Self::Reference => keyword == "$ref" && refers(fields, root),
             Self::Alternatives(chooser) => match (keyword, fields.get(*chooser)) {
-                ("oneOf", Some(Value::Array(all))) => all.iter().all(Value::is_object) && are_apart(all, root),
-                ("anyOf", Some(Value::Array(all))) => *chooser == "anyOf" && all.iter().all(Value::is_object),
-                ("type", Some(Value::Array(all))) => all.iter().all(|one| is_narrower(one, &said, root)),
+                ("oneOf", Some(Value::Array(all))) => {
+                    all.iter().all(Value::is_object) && are_apart(all, root)
+                }
+                ("anyOf", Some(Value::Array(all))) => {
+                    *chooser == "anyOf" && all.iter().all(Value::is_object)
+                }
+                ("type", Some(Value::Array(all))) => {
+                    all.iter().all(|one| is_narrower(one, &said, root))
+                }
                 _ => false,
             },
             Self::Values(values) => match keyword {
@@ -81,11 +107,16 @@ fn types(fields: &Map<String, Value>) -> Vec<Option<&str>> {
 
 /// Whether an alternative allows no type beyond these.
 fn is_narrower(alternative: &Value, said: &[Option<&str>], root: &Value) -> bool {
-    let Some(fields) = resolved(alternative, root) else { return false };
-    let is_said = |one: &str| said.contains(&Some(one)) || one == "integer" && said.contains(&Some("number"));
+    let Some(fields) = resolved(alternative, root) else {
+        return false;
+    };
+    let is_said =
+        |one: &str| said.contains(&Some(one)) || one == "integer" && said.contains(&Some("number"));
     match (fields.get("const"), fields.get("type")) {
         (Some(value), _) => types_of(value).iter().any(|one| is_said(one)),
-        (None, Some(_)) => types(fields).into_iter().all(|one| one.is_some_and(is_said)),
+        (None, Some(_)) => types(fields)
+            .into_iter()
+            .all(|one| one.is_some_and(is_said)),
         _ => false,
     }
 }
@@ -97,8 +128,13 @@ fn among(all: Option<&Value>, values: &[&Value]) -> bool {
 
 /// A reference within the schema, without signs that stand for others.
 fn refers(fields: &Map<String, Value>, root: &Value) -> bool {
-    let reference = fields.get("$ref").and_then(Value::as_str).and_then(|reference| reference.strip_prefix('#'));
-    reference.is_some_and(|place| place.len() > 1 && !place.contains(['~', '%']) && root.pointer(place).is_some())
+    let reference = fields
+        .get("$ref")
+        .and_then(Value::as_str)
+        .and_then(|reference| reference.strip_prefix('#'));
+    reference.is_some_and(|place| {
+        place.len() > 1 && !place.contains(['~', '%']) && root.pointer(place).is_some()
+    })
 }
 
 /// Whether a keyword says anything of values of this type.
@@ -115,10 +151,11 @@ fn concerns(keyword: &str, one: Option<&str>) -> bool {
         | "dependentRequired"
         | "dependentSchemas"
         | "unevaluatedProperties" => one == "object",
-        "items" | "prefixItems" | "additionalItems" | "minItems" | "maxItems" | "uniqueItems" | "contains"
-        | "minContains" | "maxContains" | "unevaluatedItems" => one == "array",
+        "items" | "prefixItems" | "additionalItems" | "minItems" | "maxItems" | "uniqueItems"
+        | "contains" | "minContains" | "maxContains" | "unevaluatedItems" => one == "array",
         // As a format of numbers `int32`, `double` and their kin are notes for who reads them.
-        "pattern" | "format" | "minLength" | "maxLength" | "contentEncoding" | "contentMediaType" => one == "string",
+        "pattern" | "format" | "minLength" | "maxLength" | "contentEncoding"
+        | "contentMediaType" => one == "string",
         "minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum" | "multipleOf" => {
             matches!(one, "integer" | "number")
         }
@@ -130,7 +167,9 @@ fn concerns(keyword: &str, one: Option<&str>) -> bool {
 fn holds_for(one: Option<&str>, keyword: &str, fields: &Map<String, Value>, root: &Value) -> bool {
     let is = |name: &str| one.is_none_or(|one| one == name);
     let has = |keyword: &str| fields.contains_key(keyword);
-    let closes = fields.get("additionalProperties").is_some_and(|others| others != &Value::Bool(true));
+    let closes = fields
+        .get("additionalProperties")
+        .is_some_and(|others| others != &Value::Bool(true));
     if keyword == "type" {
         return !(has("allOf") && is("string") && one.is_some());
     }
@@ -149,13 +188,19 @@ fn holds_for(one: Option<&str>, keyword: &str, fields: &Map<String, Value>, root
         return holds_for_array(keyword, fields);
     }
     if is("string") && has("pattern") {
-        return keyword == "pattern" && fields.get("pattern").and_then(Value::as_str).is_some_and(is_held);
+        return keyword == "pattern"
+            && fields
+                .get("pattern")
+                .and_then(Value::as_str)
+                .is_some_and(is_held);
     }
     if is("string") && is_known_format(fields.get("format")) {
         return keyword == "format";
     }
     match one {
-        Some("string") => matches!(keyword, "minLength" | "maxLength") && is_count(fields.get(keyword)),
+        Some("string") => {
+            matches!(keyword, "minLength" | "maxLength") && is_count(fields.get(keyword))
+        }
         Some("integer") => holds_for_integer(keyword, fields),
         Some("object") => keyword == "additionalProperties",
         _ => false,
@@ -164,11 +209,15 @@ fn holds_for(one: Option<&str>, keyword: &str, fields: &Map<String, Value>, root
 
 /// Schemas that are `true` or `false` it does not take.
 fn are_objects(named: &Value) -> bool {
-    named.as_object().is_some_and(|named| named.values().all(Value::is_object))
+    named
+        .as_object()
+        .is_some_and(|named| named.values().all(Value::is_object))
 }
 
 fn is_known_format(format: Option<&Value>) -> bool {
-    format.and_then(Value::as_str).is_some_and(|format| FORMATS.contains(&format))
+    format
+        .and_then(Value::as_str)
+        .is_some_and(|format| FORMATS.contains(&format))
 }
 
 fn is_count(value: Option<&Value>) -> bool {
@@ -182,15 +231,25 @@ fn is_count(value: Option<&Value>) -> bool {
 /// Names that are required and not among the properties it passes over.
 fn are_named(fields: &Map<String, Value>) -> bool {
     let named = fields.get("properties").and_then(Value::as_object);
-    let is_named = |name: &Value| name.as_str().is_some_and(|name| named.is_some_and(|named| named.contains_key(name)));
-    fields.get("required").and_then(Value::as_array).is_some_and(|names| names.iter().all(is_named))
+    let is_named = |name: &Value| {
+        name.as_str()
+            .is_some_and(|name| named.is_some_and(|named| named.contains_key(name)))
+    };
+    fields
+        .get("required")
+        .and_then(Value::as_array)
+        .is_some_and(|names| names.iter().all(is_named))
 }
 
-/// Objects that become one, with all their properties required; of anything else in there it makes nothing.
+/// Objects that become one, with all their properties required; of anything else in there it makes
+/// nothing.
 fn are_mergeable(all: Option<&Value>, root: &Value) -> bool {
-    let is_plain =
-        |one: &Value| resolved(one, root).is_some_and(|fields| fields.get("properties").is_some_and(Value::is_object));
-    all.and_then(Value::as_array).is_some_and(|all| all.iter().all(is_plain))
+    let is_plain = |one: &Value| {
+        resolved(one, root)
+            .is_some_and(|fields| fields.get("properties").is_some_and(Value::is_object))
+    };
+    all.and_then(Value::as_array)
+        .is_some_and(|all| all.iter().all(is_plain))
 }
 
 /// `items` wins over `prefixItems`; as a list, or alone, either is all that there may be.
@@ -199,7 +258,10 @@ fn holds_for_array(keyword: &str, fields: &Map<String, Value>) -> bool {
         (Some(Value::Array(items)), _) | (None, Some(Value::Array(items))) => Some(items.len()),
         _ => None,
     };
-    let count = fields.get(keyword).and_then(Value::as_u64).and_then(|count| usize::try_from(count).ok());
+    let count = fields
+        .get(keyword)
+        .and_then(Value::as_u64)
+        .and_then(|count| usize::try_from(count).ok());
     match (keyword, exactly) {
         ("items", _) => fields.get("items").is_some_and(|items| !items.is_boolean()),
         ("prefixItems", _) => !fields.contains_key("items"),

@@ -39,8 +39,18 @@ const KEYWORDS: [&str; 29] = [
 ];
 
 /// The formats of strings that it knows.
-const FORMATS: [&str; 10] =
-    ["date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"];
+const FORMATS: [&str; 10] = [
+    "date-time",
+    "time",
+    "date",
+    "duration",
+    "email",
+    "hostname",
+    "ipv4",
+    "ipv6",
+    "uuid",
+    "uri",
+];
 
 /// Whole numbers past this are not told apart by an engine that reads them as floats.
 const LARGEST_EXACT: f64 = 9_007_199_254_740_991.0;
@@ -51,12 +61,15 @@ pub(super) fn passed_over<'a>(fields: &'a Map<String, Value>, root: &Value) -> O
         ("oneOf", Value::Array(all)) => are_apart(all, root),
         _ => enforces(fields, keyword, value),
     };
-    fields.iter().find(|(keyword, value)| !holds(keyword, value)).map(|(keyword, _)| keyword)
+    fields
+        .iter()
+        .find(|(keyword, value)| !holds(keyword, value))
+        .map(|(keyword, _)| keyword)
 }
 
-/// Whether a keyword of a schema holds. llguidance says by itself what it cannot make a grammar of where that is rare. Here is what it
-/// would pass over, or refuses often: names that come twice and count twice, numbers that a float does not hold, characters
-/// that only an escape can write.
+/// Whether a keyword of a schema holds. llguidance says by itself what it cannot make a grammar of
+/// where that is rare. Here is what it would pass over, or refuses often: names that come twice and
+/// count twice, numbers that a float does not hold, characters that only an escape can write.
 fn enforces(schema: &Map<String, Value>, keyword: &str, value: &Value) -> bool {
     let text = value.as_str();
     match keyword {
@@ -66,21 +79,35 @@ fn enforces(schema: &Map<String, Value>, keyword: &str, value: &Value) -> bool {
             reference == "#" || reference.starts_with("#/") && !reference.contains(['~', '%'])
         }),
         "minProperties" => {
-            let required = schema.get("required").and_then(Value::as_array).map_or(0, Vec::len);
-            value.as_u64().is_some_and(|least| least <= required as u64 + 1)
+            let required = schema
+                .get("required")
+                .and_then(Value::as_array)
+                .map_or(0, Vec::len);
+            value
+                .as_u64()
+                .is_some_and(|least| least <= required as u64 + 1)
         }
         "pattern" => text.is_some_and(is_readable),
-        "patternProperties" => value.as_object().is_some_and(|named| named.keys().all(|pattern| is_readable(pattern))),
-        "prefixItems" => !schema.contains_key("additionalItems") && !schema.get("items").is_some_and(Value::is_array),
-        "const" | "enum" | "minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum" => can_be_written(value),
+        "patternProperties" => value
+            .as_object()
+            .is_some_and(|named| named.keys().all(|pattern| is_readable(pattern))),
+        "prefixItems" => {
+            !schema.contains_key("additionalItems")
+                && !schema.get("items").is_some_and(Value::is_array)
+        }
+        "const" | "enum" | "minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum" => {
+            can_be_written(value)
+        }
         _ => KEYWORDS.contains(&keyword),
     }
 }
 
-/// Whether it reads a pattern: not with look-around (which Zod writes for each e-mail address), references back, or boundaries of words.
+/// Whether it reads a pattern: not with look-around (which Zod writes for each e-mail address),
+/// references back, or boundaries of words.
 fn is_readable(pattern: &str) -> bool {
     let anchors = LookSet::empty().insert(Look::Start).insert(Look::End);
-    regex_syntax::parse(pattern).is_ok_and(|read| read.properties().look_set().subtract(anchors).is_empty())
+    regex_syntax::parse(pattern)
+        .is_ok_and(|read| read.properties().look_set().subtract(anchors).is_empty())
 }
 
 fn may_be_text(schema: &Map<String, Value>) -> bool {
@@ -95,10 +122,12 @@ fn may_be_text(schema: &Map<String, Value>) -> bool {
 fn can_be_written(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(_) => true,
-        Value::Number(number) => number.as_f64().is_some_and(|number| number.abs() <= LARGEST_EXACT),
-        Value::String(text) => {
-            text.chars().all(|c| !c.is_ascii_control() || matches!(c, '\n' | '\r' | '\t' | '\u{8}' | '\u{c}'))
-        }
+        Value::Number(number) => number
+            .as_f64()
+            .is_some_and(|number| number.abs() <= LARGEST_EXACT),
+        Value::String(text) => text
+            .chars()
+            .all(|c| !c.is_ascii_control() || matches!(c, '\n' | '\r' | '\t' | '\u{8}' | '\u{c}')),
         Value::Array(items) => items.iter().all(can_be_written),
         Value::Object(fields) => fields.values().all(can_be_written),
     }

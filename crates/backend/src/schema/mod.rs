@@ -1,8 +1,10 @@
-//! JSON schemas as an engine can hold an answer to them: in one plain form, and without what the engine passes over.
+//! JSON schemas as an engine can hold an answer to them: in one plain form, and without what the
+//! engine passes over.
 //!
-//! Reading order: [`fitted`] and [`faults`] (this file), `plain.rs` (one schema by itself in its plain form), `keywords.rs` (what the
-//! specification knows), `llama_cpp.rs` (with `pattern.rs` and `disjoint.rs`) and `llguidance.rs` (what each engine makes something of),
-//! [`arguments`] (the schema of a function's arguments). Everything here is pure.
+//! Reading order: [`fitted`] and [`faults`] (this file), `plain.rs` (one schema by itself in its
+//! plain form), `keywords.rs` (what the specification knows), `llama_cpp.rs` (with `pattern.rs` and
+//! `disjoint.rs`) and `llguidance.rs` (what each engine makes something of), [`arguments`] (the
+//! schema of a function's arguments). Everything here is pure.
 
 mod arguments;
 mod disjoint;
@@ -42,9 +44,11 @@ pub enum SchemaFaultKind {
     LeadsNowhere,
 }
 
-/// The schema that an engine is given: the plain form of the client's schema, without the keywords among its [`faults`].
+/// The schema that an engine is given: the plain form of the client's schema, without the keywords
+/// among its [`faults`].
 ///
-/// Titles, defaults and other annotations are left out; prompts are to show the client's own schema.
+/// Titles, defaults and other annotations are left out; prompts are to show the client's own
+/// schema.
 pub fn fitted(schema: &Value, engine: SchemaEngine) -> Value {
     Fit::new(schema, engine).all(schema).0
 }
@@ -54,12 +58,14 @@ pub fn faults(schema: &Value, engine: SchemaEngine) -> Vec<SchemaFault> {
     Fit::new(schema, engine).all(schema).1
 }
 
-/// One walk over a schema. References are not followed: what they lead to is in the schema, and walked there.
+/// One walk over a schema. References are not followed: what they lead to is in the schema, and
+/// walked there.
 struct Fit<'a> {
     engine: SchemaEngine,
     /// What references lead into.
     root: &'a Value,
-    /// Whether schemas that only stand around another are taken away: not where a reference leads through one.
+    /// Whether schemas that only stand around another are taken away: not where a reference leads
+    /// through one.
     unwraps: bool,
     place: Vec<String>,
     faults: Vec<SchemaFault>,
@@ -67,7 +73,13 @@ struct Fit<'a> {
 
 impl<'a> Fit<'a> {
     fn new(root: &'a Value, engine: SchemaEngine) -> Self {
-        Self { engine, root, unwraps: !plain::refers_through_wrappers(root), place: Vec::new(), faults: Vec::new() }
+        Self {
+            engine,
+            root,
+            unwraps: !plain::refers_through_wrappers(root),
+            place: Vec::new(),
+            faults: Vec::new(),
+        }
     }
 
     fn all(mut self, schema: &Value) -> (Value, Vec<SchemaFault>) {
@@ -80,16 +92,24 @@ impl<'a> Fit<'a> {
         let (mut schema, mut is_nullable) = (schema, false);
         // A schema that only stands around another is that other; its definitions stay.
         let mut around: Vec<(&String, &Value)> = Vec::new();
-        while let Some((keyword, inner)) = schema.as_object().filter(|_| self.unwraps).and_then(plain::wrapped) {
+        while let Some((keyword, inner)) = schema
+            .as_object()
+            .filter(|_| self.unwraps)
+            .and_then(plain::wrapped)
+        {
             let fields = schema.as_object().into_iter().flatten();
-            around.extend(fields.filter(|(keyword, _)| matches!(keyword.as_str(), "$defs" | "definitions")));
+            around.extend(
+                fields.filter(|(keyword, _)| matches!(keyword.as_str(), "$defs" | "definitions")),
+            );
             is_nullable |= plain::is_nullable(schema);
             self.place.extend([keyword.to_owned(), "0".to_owned()]);
             schema = inner;
         }
         let steps = self.place.split_off(depth);
-        let definitions: Vec<(String, Value)> =
-            around.into_iter().map(|(keyword, named)| (keyword.clone(), self.within(keyword, named))).collect();
+        let definitions: Vec<(String, Value)> = around
+            .into_iter()
+            .map(|(keyword, named)| (keyword.clone(), self.within(keyword, named)))
+            .collect();
         self.place.extend(steps);
         let mut fitted = match schema {
             Value::Object(fields) => self.object(fields, depth == 0),
@@ -121,16 +141,27 @@ impl<'a> Fit<'a> {
         self.drop_impossible(&mut own);
         plain::plain(&mut own, plain::is_nullable_by_type(fields), self.engine);
         self.drop_impossible(&mut own);
-        if self.engine == SchemaEngine::Llguidance && !own.contains_key("anyOf") && self.is_any_of(&own) {
+        if self.engine == SchemaEngine::Llguidance
+            && !own.contains_key("anyOf")
+            && self.is_any_of(&own)
+        {
             // It does not look through references for what tells alternatives apart.
             own = own
                 .into_iter()
-                .map(|(keyword, value)| if keyword == "oneOf" { ("anyOf".to_owned(), value) } else { (keyword, value) })
+                .map(|(keyword, value)| {
+                    if keyword == "oneOf" {
+                        ("anyOf".to_owned(), value)
+                    } else {
+                        (keyword, value)
+                    }
+                })
                 .collect();
         }
         self.drop_unenforced(&mut own);
         Value::Object(
-            own.into_iter().map(|(keyword, value)| (keyword.clone(), self.within(&keyword, &value))).collect(),
+            own.into_iter()
+                .map(|(keyword, value)| (keyword.clone(), self.within(&keyword, &value)))
+                .collect(),
         )
     }
 
@@ -143,7 +174,9 @@ impl<'a> Fit<'a> {
 
     /// Whether no value can be one of two alternatives of `oneOf`.
     fn is_any_of(&self, own: &Map<String, Value>) -> bool {
-        own.get("oneOf").and_then(Value::as_array).is_some_and(|all| disjoint::are_apart(all, self.root))
+        own.get("oneOf")
+            .and_then(Value::as_array)
+            .is_some_and(|all| disjoint::are_apart(all, self.root))
     }
 
     fn asserts(&self, keyword: &str, value: &Value, is_root: bool) -> bool {
@@ -156,10 +189,19 @@ impl<'a> Fit<'a> {
         if !keywords::is_well_formed(keyword, value) {
             return Some(SchemaFaultKind::Malformed);
         }
-        let pointer = value.as_str().filter(|_| keyword == "$ref").and_then(|reference| reference.strip_prefix('#'));
-        let is_plain = |pointer: &&str| pointer.is_empty() || pointer.starts_with('/') && !pointer.contains('%');
-        let target = pointer.filter(is_plain).map(|pointer| self.root.pointer(pointer));
-        target.is_some_and(|target| !target.is_some_and(keywords::is_schema)).then_some(SchemaFaultKind::LeadsNowhere)
+        let pointer = value
+            .as_str()
+            .filter(|_| keyword == "$ref")
+            .and_then(|reference| reference.strip_prefix('#'));
+        let is_plain = |pointer: &&str| {
+            pointer.is_empty() || pointer.starts_with('/') && !pointer.contains('%')
+        };
+        let target = pointer
+            .filter(is_plain)
+            .map(|pointer| self.root.pointer(pointer));
+        target
+            .is_some_and(|target| !target.is_some_and(keywords::is_schema))
+            .then_some(SchemaFaultKind::LeadsNowhere)
     }
 
     fn drop_unenforced(&mut self, own: &mut Map<String, Value>) {
@@ -181,19 +223,29 @@ impl<'a> Fit<'a> {
 
     fn found(&mut self, keyword: &str, kind: SchemaFaultKind) {
         let keyword = keyword.to_owned();
-        self.faults.push(SchemaFault { place: self.place.clone(), keyword, kind });
+        self.faults.push(SchemaFault {
+            place: self.place.clone(),
+            keyword,
+            kind,
+        });
     }
 
     /// What a keyword holds, with the schemas in it fitted.
     fn within(&mut self, keyword: &str, value: &Value) -> Value {
         self.place.push(keyword.to_owned());
         let fitted = match (keyword, value) {
-            ("properties" | "$defs" | "definitions" | "patternProperties", Value::Object(named)) => {
-                named.iter().map(|(name, schema)| (name.clone(), self.deeper(name, schema))).collect()
-            }
-            ("anyOf" | "oneOf" | "allOf" | "prefixItems" | "items", Value::Array(items)) => {
-                items.iter().enumerate().map(|(index, schema)| self.deeper(&index.to_string(), schema)).collect()
-            }
+            (
+                "properties" | "$defs" | "definitions" | "patternProperties",
+                Value::Object(named),
+            ) => named
+                .iter()
+                .map(|(name, schema)| (name.clone(), self.deeper(name, schema)))
+                .collect(),
+            ("anyOf" | "oneOf" | "allOf" | "prefixItems" | "items", Value::Array(items)) => items
+                .iter()
+                .enumerate()
+                .map(|(index, schema)| self.deeper(&index.to_string(), schema))
+                .collect(),
             ("items" | "additionalItems" | "additionalProperties", schema) => self.one(schema),
             (_, value) => value.clone(),
         };
@@ -223,9 +275,9 @@ fn impossible(fields: &Map<String, Value>) -> Option<String> {
     let bound = |name: &str| fields.get(name).and_then(Value::as_f64);
     let excludes = |name: &str| name.starts_with("exclusive");
     let crossed = bounds.into_iter().find(|(least, most)| {
-        bound(least)
-            .zip(bound(most))
-            .is_some_and(|(from, to)| from > to || from >= to && (excludes(least) || excludes(most)))
+        bound(least).zip(bound(most)).is_some_and(|(from, to)| {
+            from > to || from >= to && (excludes(least) || excludes(most))
+        })
     });
     crossed.map(|(_, most)| most.to_owned())
 }

@@ -1,6 +1,8 @@
-//! Which patterns llama.cpp's converter of schemas makes a grammar of that lets what matches through, and nothing else: within a JSON string.
+//! Which patterns llama.cpp's converter of schemas makes a grammar of that lets what matches
+//! through, and nothing else: within a JSON string.
 //!
-//! From others it makes any string, or one with a quotation mark in it, which is no JSON. Held against build 11549.
+//! From others it makes any string, or one with a quotation mark in it, which is no JSON. Held
+//! against build 11549.
 
 use std::iter::Peekable;
 use std::str::Chars;
@@ -13,8 +15,15 @@ const ESCAPED: &str = "^$.[]()|{}*+?-";
 
 /// Whether a string that matches this pattern, as a whole, is what the grammar lets through.
 pub(super) fn is_held(pattern: &str) -> bool {
-    let inner = pattern.strip_prefix('^').and_then(|rest| rest.strip_suffix('$'));
-    inner.is_some_and(|inner| Reader { rest: inner.chars().peekable() }.reads_all())
+    let inner = pattern
+        .strip_prefix('^')
+        .and_then(|rest| rest.strip_suffix('$'));
+    inner.is_some_and(|inner| {
+        Reader {
+            rest: inner.chars().peekable(),
+        }
+        .reads_all()
+    })
 }
 
 struct Reader<'a> {
@@ -74,11 +83,17 @@ impl Reader<'_> {
     /// What follows `{`.
     fn count(&mut self) -> bool {
         let text: String = self.rest.by_ref().take_while(|c| *c != '}').collect();
-        let number = |text: &str| text.parse::<u64>().ok().filter(|times| *times <= MOST_TIMES);
+        let number = |text: &str| {
+            text.parse::<u64>()
+                .ok()
+                .filter(|times| *times <= MOST_TIMES)
+        };
         match text.split_once(',') {
             None => number(&text).is_some(),
             Some((least, "")) => number(least).is_some(),
-            Some((least, most)) => number(least).zip(number(most)).is_some_and(|(least, most)| least <= most),
+            Some((least, most)) => number(least)
+                .zip(number(most))
+                .is_some_and(|(least, most)| least <= most),
         }
     }
 
@@ -106,7 +121,11 @@ impl Reader<'_> {
             empty = false;
             if is_range {
                 let from = before.take().unwrap_or(c);
-                if from > c || ['"', '\\'].iter().any(|unwritable| (from..=c).contains(unwritable)) {
+                if from > c
+                    || ['"', '\\']
+                        .iter()
+                        .any(|unwritable| (from..=c).contains(unwritable))
+                {
                     return false;
                 }
                 is_range = false;

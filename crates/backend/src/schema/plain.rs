@@ -1,14 +1,17 @@
-//! One schema by itself in its plain form: what is written in other words for the same, in the words that engines read.
+//! One schema by itself in its plain form: what is written in other words for the same, in the
+//! words that engines read.
 
 use serde_json::{Map, Number, Value, json};
 
 use super::keywords::{asserts, says_nothing, type_of, types_of};
 use crate::SchemaEngine;
 
-/// The schema that this one only stands around, by the keyword that holds it: `allOf`, `anyOf` or `oneOf` of one, with nothing beside it
-/// but annotations and definitions.
+/// The schema that this one only stands around, by the keyword that holds it: `allOf`, `anyOf` or
+/// `oneOf` of one, with nothing beside it but annotations and definitions.
 pub(super) fn wrapped(fields: &Map<String, Value>) -> Option<(&str, &Value)> {
-    let mut said = fields.iter().filter(|(keyword, value)| asserts(keyword, value));
+    let mut said = fields
+        .iter()
+        .filter(|(keyword, value)| asserts(keyword, value));
     let (keyword, value) = said.next().filter(|_| said.next().is_none())?;
     let is_chooser = matches!(keyword.as_str(), "allOf" | "anyOf" | "oneOf");
     match value.as_array().filter(|_| is_chooser)?.as_slice() {
@@ -21,12 +24,14 @@ pub(super) fn wrapped(fields: &Map<String, Value>) -> Option<(&str, &Value)> {
 pub(super) fn refers_through_wrappers(schema: &Value) -> bool {
     let leads = |to: &Value| {
         let steps = to.as_str().into_iter().flat_map(|to| to.split('/'));
-        steps.into_iter().any(|step| matches!(step, "allOf" | "anyOf" | "oneOf"))
+        steps
+            .into_iter()
+            .any(|step| matches!(step, "allOf" | "anyOf" | "oneOf"))
     };
     match schema {
-        Value::Object(fields) => {
-            fields.iter().any(|(keyword, value)| keyword == "$ref" && leads(value) || refers_through_wrappers(value))
-        }
+        Value::Object(fields) => fields.iter().any(|(keyword, value)| {
+            keyword == "$ref" && leads(value) || refers_through_wrappers(value)
+        }),
         Value::Array(items) => items.iter().any(refers_through_wrappers),
         _ => false,
     }
@@ -37,9 +42,12 @@ pub(super) fn is_nullable(schema: &Value) -> bool {
     schema.get("nullable") == Some(&Value::Bool(true))
 }
 
-/// Whether a schema with a `type`, or with several alternatives or a reference, allows null beside what it says.
+/// Whether a schema with a `type`, or with several alternatives or a reference, allows null beside
+/// what it says.
 pub(super) fn is_nullable_by_type(fields: &Map<String, Value>) -> bool {
-    let chooses = ["type", "$ref", "anyOf", "oneOf", "allOf"].iter().any(|keyword| fields.contains_key(*keyword));
+    let chooses = ["type", "$ref", "anyOf", "oneOf", "allOf"]
+        .iter()
+        .any(|keyword| fields.contains_key(*keyword));
     chooses && fields.get("nullable") == Some(&Value::Bool(true))
 }
 
@@ -59,10 +67,13 @@ pub(super) fn plain(own: &mut Map<String, Value>, is_nullable: bool, engine: Sch
     }
     keep_values_of_type(own);
     drop_idle(own);
-    let is_alone = !["$ref", "anyOf", "oneOf", "allOf"].iter().any(|keyword| own.contains_key(*keyword));
+    let is_alone = !["$ref", "anyOf", "oneOf", "allOf"]
+        .iter()
+        .any(|keyword| own.contains_key(*keyword));
     if own.get("unevaluatedProperties") == Some(&Value::Bool(false)) && is_alone {
         own.shift_remove("unevaluatedProperties");
-        own.entry("additionalProperties").or_insert(Value::Bool(false));
+        own.entry("additionalProperties")
+            .or_insert(Value::Bool(false));
     }
     names_of_properties(own);
     match engine {
@@ -72,9 +83,13 @@ pub(super) fn plain(own: &mut Map<String, Value>, is_nullable: bool, engine: Sch
     }
 }
 
-/// Draft 4, and `OpenAPI` 3.0 with it: `true` beside a bound says that the bound itself is excluded.
+/// Draft 4, and `OpenAPI` 3.0 with it: `true` beside a bound says that the bound itself is
+/// excluded.
 fn exclusive_bounds_are_numbers(own: &mut Map<String, Value>) {
-    for (exclusive, bound) in [("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")] {
+    for (exclusive, bound) in [
+        ("exclusiveMinimum", "minimum"),
+        ("exclusiveMaximum", "maximum"),
+    ] {
         if own.get(exclusive).is_some_and(Value::is_boolean) {
             own.shift_remove(exclusive);
             if let Some(value) = own.shift_remove(bound) {
@@ -97,7 +112,9 @@ pub(super) fn inferred_type(own: &Map<String, Value>) -> Option<&'static str> {
 
 fn allow_null(own: &mut Map<String, Value>) {
     match own.get_mut("type") {
-        Some(Value::Array(types)) if !types.iter().any(|one| one == "null") => types.push(json!("null")),
+        Some(Value::Array(types)) if !types.iter().any(|one| one == "null") => {
+            types.push(json!("null"))
+        }
         Some(Value::String(one)) if one != "null" => {
             let types = json!([one, "null"]);
             own.insert("type".to_owned(), types);
@@ -107,7 +124,10 @@ fn allow_null(own: &mut Map<String, Value>) {
     if let Some(Value::Array(alternatives)) = own.get_mut("anyOf") {
         alternatives.push(json!({"type": "null"}));
     } else if let Some(reference) = own.shift_remove("$ref") {
-        own.insert("anyOf".to_owned(), json!([{"$ref": reference}, {"type": "null"}]));
+        own.insert(
+            "anyOf".to_owned(),
+            json!([{"$ref": reference}, {"type": "null"}]),
+        );
     }
 }
 
@@ -122,38 +142,71 @@ fn types(own: &Map<String, Value>) -> Option<Vec<&str>> {
 fn keep_values_of_type(own: &mut Map<String, Value>) {
     let Some(types) = types(own) else { return };
     let is_of_type = |value: &Value| types_of(value).iter().any(|one| types.contains(one));
-    let Some(Value::Array(values)) = own.get("enum") else { return };
-    let kept: Vec<Value> = values.iter().filter(|value| is_of_type(value)).cloned().collect();
+    let Some(Value::Array(values)) = own.get("enum") else {
+        return;
+    };
+    let kept: Vec<Value> = values
+        .iter()
+        .filter(|value| is_of_type(value))
+        .cloned()
+        .collect();
     if !kept.is_empty() && kept.len() < values.len() {
         own.insert("enum".to_owned(), Value::Array(kept));
     }
 }
 
-/// What stands there without effect: what is about another type than is said, and parts of conditions without the condition.
+/// What stands there without effect: what is about another type than is said, and parts of
+/// conditions without the condition.
 fn drop_idle(own: &mut Map<String, Value>) {
-    let said: Option<Vec<String>> = types(own).map(|types| types.into_iter().map(str::to_owned).collect());
+    let said: Option<Vec<String>> =
+        types(own).map(|types| types.into_iter().map(str::to_owned).collect());
     own.retain(|keyword, _| match (type_of(keyword), &said) {
-        (Some("number"), Some(types)) => types.iter().any(|one| one == "number" || one == "integer"),
+        (Some("number"), Some(types)) => {
+            types.iter().any(|one| one == "number" || one == "integer")
+        }
         (Some(about), Some(types)) => types.iter().any(|one| one == about),
         _ => true,
     });
-    let required = own.get("required").and_then(Value::as_array).map_or(0, Vec::len);
-    if own.get("minProperties").and_then(Value::as_u64).is_some_and(|least| least <= required as u64) {
+    let required = own
+        .get("required")
+        .and_then(Value::as_array)
+        .map_or(0, Vec::len);
+    if own
+        .get("minProperties")
+        .and_then(Value::as_u64)
+        .is_some_and(|least| least <= required as u64)
+    {
         own.shift_remove("minProperties");
     }
 }
 
 /// Names that are listed (`Record<"a" | "b", …>`) are properties.
 fn names_of_properties(own: &mut Map<String, Value>) {
-    let names = own.get("propertyNames").and_then(|names| names.get("enum")).and_then(Value::as_array);
-    let names: Option<Vec<String>> =
-        names.and_then(|names| names.iter().map(|name| name.as_str().map(str::to_owned)).collect());
-    let (Some(names), false) = (names, own.contains_key("properties") || own.contains_key("patternProperties")) else {
+    let names = own
+        .get("propertyNames")
+        .and_then(|names| names.get("enum"))
+        .and_then(Value::as_array);
+    let names: Option<Vec<String>> = names.and_then(|names| {
+        names
+            .iter()
+            .map(|name| name.as_str().map(str::to_owned))
+            .collect()
+    });
+    let (Some(names), false) = (
+        names,
+        own.contains_key("properties") || own.contains_key("patternProperties"),
+    ) else {
         return;
     };
-    let each = own.get("additionalProperties").cloned().unwrap_or_else(|| json!({}));
+    let each = own
+        .get("additionalProperties")
+        .cloned()
+        .unwrap_or_else(|| json!({}));
     own.shift_remove("propertyNames");
-    own.insert("properties".to_owned(), names.into_iter().map(|name| (name, each.clone())).collect());
+    own.insert(
+        "properties".to_owned(),
+        names.into_iter().map(|name| (name, each.clone())).collect(),
+    );
     own.insert("additionalProperties".to_owned(), Value::Bool(false));
 }
 
@@ -164,7 +217,9 @@ fn drop_widest_bounds(own: &mut Map<String, Value>) {
     }
     let is_wide = |bound: &Value| bound.as_f64().is_some_and(|bound| bound.abs() >= WIDEST);
     let says_more = |keyword: &str, bound: &Value| {
-        let excludes_all = bound.as_f64().is_some_and(|bound| bound.is_sign_negative() == keyword.ends_with("aximum"));
+        let excludes_all = bound
+            .as_f64()
+            .is_some_and(|bound| bound.is_sign_negative() == keyword.ends_with("aximum"));
         excludes_all || !is_wide(bound)
     };
     let bounds = ["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"];
@@ -173,20 +228,35 @@ fn drop_widest_bounds(own: &mut Map<String, Value>) {
 
 /// What its converter reads in one form and not in another of the same meaning.
 fn for_llama_cpp(own: &mut Map<String, Value>) {
-    let is = |own: &Map<String, Value>, name: &str| types(own).is_some_and(|types| types.contains(&name));
+    let is = |own: &Map<String, Value>, name: &str| {
+        types(own).is_some_and(|types| types.contains(&name))
+    };
     if is(own, "object") {
-        let named: Vec<String> = own
-            .get("required")
-            .and_then(Value::as_array)
-            .map_or_else(Vec::new, |names| names.iter().filter_map(Value::as_str).map(str::to_owned).collect());
+        let named: Vec<String> =
+            own.get("required")
+                .and_then(Value::as_array)
+                .map_or_else(Vec::new, |names| {
+                    names
+                        .iter()
+                        .filter_map(Value::as_str)
+                        .map(str::to_owned)
+                        .collect()
+                });
         let is_closed = own.get("additionalProperties") == Some(&Value::Bool(false));
-        let others = own.get("additionalProperties").filter(|others| others.is_object()).cloned();
-        if own.contains_key("properties") || !named.is_empty() && !is_closed && !own.contains_key("allOf") {
+        let others = own
+            .get("additionalProperties")
+            .filter(|others| others.is_object())
+            .cloned();
+        if own.contains_key("properties")
+            || !named.is_empty() && !is_closed && !own.contains_key("allOf")
+        {
             let properties = own.entry("properties").or_insert_with(|| json!({}));
             if let Value::Object(properties) = properties {
                 properties.values_mut().for_each(as_object);
                 for name in named.into_iter().filter(|_| !is_closed) {
-                    properties.entry(name).or_insert_with(|| others.clone().unwrap_or_else(|| json!({})));
+                    properties
+                        .entry(name)
+                        .or_insert_with(|| others.clone().unwrap_or_else(|| json!({})));
                 }
             }
         }
@@ -197,11 +267,15 @@ fn for_llama_cpp(own: &mut Map<String, Value>) {
         }
         // Of a tuple it makes exactly the items that are listed.
         if own.contains_key("prefixItems")
-            && own.get("items").is_some_and(|items| items == false || says_nothing(items))
+            && own
+                .get("items")
+                .is_some_and(|items| items == false || says_nothing(items))
         {
             own.shift_remove("items");
         }
-        let counts = ["minItems", "maxItems"].iter().any(|keyword| own.contains_key(*keyword));
+        let counts = ["minItems", "maxItems"]
+            .iter()
+            .any(|keyword| own.contains_key(*keyword));
         if counts && !own.contains_key("items") && !own.contains_key("prefixItems") {
             own.insert("items".to_owned(), json!({}));
         }
@@ -220,8 +294,14 @@ const PATTERNS: [(&str, &str); 3] = [
         "email",
         r"^[a-zA-Z0-9_+-]+(\.[a-zA-Z0-9_+-]+)*@[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?(\.[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?)+$",
     ),
-    ("hostname", r"^[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?(\.[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?)*$"),
-    ("ipv4", r"^((25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])\.){3}(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])$"),
+    (
+        "hostname",
+        r"^[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?(\.[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?)*$",
+    ),
+    (
+        "ipv4",
+        r"^((25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])\.){3}(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])$",
+    ),
 ];
 
 fn format_as_pattern(own: &mut Map<String, Value>) {
@@ -261,7 +341,10 @@ fn whole_bounds(own: &mut Map<String, Value>) {
         .chain(bound(own, "exclusiveMaximum").map(|bound| bound.ceil() - 1.0));
     let least = least.reduce(f64::max).filter(|least| *least <= LARGEST);
     let most = most.reduce(f64::min).filter(|most| *most >= -LARGEST);
-    for (bound, keyword, exclusive) in [(least, "minimum", "exclusiveMinimum"), (most, "maximum", "exclusiveMaximum")] {
+    for (bound, keyword, exclusive) in [
+        (least, "minimum", "exclusiveMinimum"),
+        (most, "maximum", "exclusiveMaximum"),
+    ] {
         let Some(bound) = bound else { continue };
         own.shift_remove(exclusive);
         #[expect(clippy::cast_possible_truncation, reason = "it is clamped")]

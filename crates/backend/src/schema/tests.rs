@@ -1,4 +1,5 @@
-//! What each engine passes over is found with its place, and plain forms are read as what they mean.
+//! What each engine passes over is found with its place, and plain forms are read as what they
+//! mean.
 
 use serde_json::json;
 
@@ -12,11 +13,18 @@ fn found(schema: &Value, engine: SchemaEngine) -> Option<(String, String)> {
 }
 
 fn pointer(fault: &SchemaFault) -> String {
-    fault.place.iter().flat_map(|part| ["/", part.as_str()]).collect()
+    fault
+        .place
+        .iter()
+        .flat_map(|part| ["/", part.as_str()])
+        .collect()
 }
 
 fn first_of_kind(schema: &Value, engine: SchemaEngine, kind: SchemaFaultKind) -> (String, String) {
-    let fault = faults(schema, engine).into_iter().next().unwrap_or_else(|| panic!("{schema}"));
+    let fault = faults(schema, engine)
+        .into_iter()
+        .next()
+        .unwrap_or_else(|| panic!("{schema}"));
     assert_eq!(fault.kind, kind, "{schema}");
     (pointer(&fault), fault.keyword)
 }
@@ -25,17 +33,38 @@ fn first_of_kind(schema: &Value, engine: SchemaEngine, kind: SchemaFaultKind) ->
 fn what_llama_cpp_passes_over_is_found_with_its_place() {
     let at = |place: &str, keyword: &str| Some((place.to_owned(), keyword.to_owned()));
     for (schema, expected) in [
-        (json!({"type": "object", "properties": {"a": {"type": "string", "minLength": 1}}, "title": "T"}), None),
+        (
+            json!({"type": "object", "properties": {"a": {"type": "string", "minLength": 1}}, "title": "T"}),
+            None,
+        ),
         (
             json!({"type": "array", "items": {"type": "integer", "minimum": 1}, "uniqueItems": true}),
             at("", "uniqueItems"),
         ),
-        (json!({"properties": {"a": {"type": "number", "minimum": 0}}}), at("/properties/a", "minimum")),
-        (json!({"properties": {"a": {"type": "string", "pattern": "x"}}}), at("/properties/a", "pattern")),
-        (json!({"properties": {"a": {"type": "string", "pattern": "^x$"}}}), None),
-        (json!({"anyOf": [{"type": "string"}, {"not": {}}]}), at("/anyOf/1", "not")),
-        (json!({"allOf": [{"type": "string", "format": "uri"}], "title": "T"}), at("/allOf/0", "format")),
-        (json!({"$defs": {"a": {"multipleOf": 2}}, "$ref": "#/$defs/a"}), at("/$defs/a", "multipleOf")),
+        (
+            json!({"properties": {"a": {"type": "number", "minimum": 0}}}),
+            at("/properties/a", "minimum"),
+        ),
+        (
+            json!({"properties": {"a": {"type": "string", "pattern": "x"}}}),
+            at("/properties/a", "pattern"),
+        ),
+        (
+            json!({"properties": {"a": {"type": "string", "pattern": "^x$"}}}),
+            None,
+        ),
+        (
+            json!({"anyOf": [{"type": "string"}, {"not": {}}]}),
+            at("/anyOf/1", "not"),
+        ),
+        (
+            json!({"allOf": [{"type": "string", "format": "uri"}], "title": "T"}),
+            at("/allOf/0", "format"),
+        ),
+        (
+            json!({"$defs": {"a": {"multipleOf": 2}}, "$ref": "#/$defs/a"}),
+            at("/$defs/a", "multipleOf"),
+        ),
         (json!({"properties": {"not": {"type": "string"}}}), None),
         (json!({"format": "email"}), None),
         (json!({"format": "ipv6"}), at("", "format")),
@@ -48,27 +77,67 @@ fn what_llama_cpp_passes_over_is_found_with_its_place() {
 fn what_llguidance_passes_over_is_found_with_its_place() {
     let at = |place: &str, keyword: &str| Some((place.to_owned(), keyword.to_owned()));
     for (schema, expected) in [
-        (json!({"multipleOf": 2, "pattern": "x", "format": "email", "minimum": 0.5, "$id": "urn:x"}), None),
+        (
+            json!({"multipleOf": 2, "pattern": "x", "format": "email", "minimum": 0.5, "$id": "urn:x"}),
+            None,
+        ),
         (json!({"uniqueItems": true}), at("", "uniqueItems")),
         (json!({"items": {"if": {}}}), at("/items", "if")),
-        (json!({"type": ["integer", "null"], "format": "int32"}), None),
+        (
+            json!({"type": ["integer", "null"], "format": "int32"}),
+            None,
+        ),
         (json!({"format": "iri"}), at("", "format")),
         (json!({"type": "string", "format": "phone"}), None),
-        (json!({"type": "string", "pattern": r"^(?!\.)a\d+$"}), at("", "pattern")),
-        (json!({"type": "string", "pattern": r"\bword\b"}), at("", "pattern")),
-        (json!({"type": "string", "pattern": r"^[\w.+-]+\/\p{L}{2,}$|^x"}), None),
-        (json!({"anyOf": [{"$ref": "#/$defs/a"}, {"$ref": "#"}], "$defs": {"a": {"type": "null"}}}), None),
-        (json!({"properties": {"a": {"$ref": "#/$defs/a~1b"}}, "$defs": {"a/b": {}}}), at("/properties/a", "$ref")),
-        (json!({"properties": {"a": {"$id": "urn:x"}}}), at("/properties/a", "$id")),
-        (json!({"additionalProperties": {"type": "null"}, "minProperties": 1}), None),
-        (json!({"additionalProperties": {"type": "null"}, "minProperties": 2}), at("", "minProperties")),
-        (json!({"enum": [1, {"a": 9_007_199_254_740_993_i64}]}), at("", "enum")),
+        (
+            json!({"type": "string", "pattern": r"^(?!\.)a\d+$"}),
+            at("", "pattern"),
+        ),
+        (
+            json!({"type": "string", "pattern": r"\bword\b"}),
+            at("", "pattern"),
+        ),
+        (
+            json!({"type": "string", "pattern": r"^[\w.+-]+\/\p{L}{2,}$|^x"}),
+            None,
+        ),
+        (
+            json!({"anyOf": [{"$ref": "#/$defs/a"}, {"$ref": "#"}], "$defs": {"a": {"type": "null"}}}),
+            None,
+        ),
+        (
+            json!({"properties": {"a": {"$ref": "#/$defs/a~1b"}}, "$defs": {"a/b": {}}}),
+            at("/properties/a", "$ref"),
+        ),
+        (
+            json!({"properties": {"a": {"$id": "urn:x"}}}),
+            at("/properties/a", "$id"),
+        ),
+        (
+            json!({"additionalProperties": {"type": "null"}, "minProperties": 1}),
+            None,
+        ),
+        (
+            json!({"additionalProperties": {"type": "null"}, "minProperties": 2}),
+            at("", "minProperties"),
+        ),
+        (
+            json!({"enum": [1, {"a": 9_007_199_254_740_993_i64}]}),
+            at("", "enum"),
+        ),
         (json!({"const": "a\u{1}"}), at("", "const")),
         (json!({"const": "a\n\u{e9}"}), None),
-        (json!({"prefixItems": [{"type": "null"}], "additionalItems": false}), at("", "prefixItems")),
+        (
+            json!({"prefixItems": [{"type": "null"}], "additionalItems": false}),
+            at("", "prefixItems"),
+        ),
         (json!({"x-guidance": {"lenient": true}}), None),
     ] {
-        assert_eq!(found(&schema, SchemaEngine::Llguidance), expected, "{schema}");
+        assert_eq!(
+            found(&schema, SchemaEngine::Llguidance),
+            expected,
+            "{schema}"
+        );
     }
 }
 
@@ -79,12 +148,20 @@ fn a_keyword_whose_value_is_none_it_can_have_is_found_with_its_place() {
         (json!({"type": []}), "", "type"),
         (json!({"properties": 7}), "", "properties"),
         (json!({"properties": {"a": 7}}), "", "properties"),
-        (json!({"properties": {"a": {"required": "b"}}}), "/properties/a", "required"),
+        (
+            json!({"properties": {"a": {"required": "b"}}}),
+            "/properties/a",
+            "required",
+        ),
         (json!({"items": {"enum": []}}), "/items", "enum"),
         (json!({"anyOf": []}), "", "anyOf"),
         (json!({"anyOf": {"type": "null"}}), "", "anyOf"),
         (json!({"minItems": -1}), "", "minItems"),
-        (json!({"type": "integer", "exclusiveMinimum": "3"}), "", "exclusiveMinimum"),
+        (
+            json!({"type": "integer", "exclusiveMinimum": "3"}),
+            "",
+            "exclusiveMinimum",
+        ),
     ] {
         for engine in [SchemaEngine::LlamaCpp, SchemaEngine::Llguidance] {
             let found = first_of_kind(&schema, engine, SchemaFaultKind::Malformed);
@@ -98,15 +175,31 @@ fn a_keyword_whose_value_is_none_it_can_have_is_found_with_its_place() {
 #[test]
 fn what_no_value_can_keep_to_is_found_with_its_place() {
     for (schema, keyword) in [
-        (json!({"type": "string", "minLength": 3, "maxLength": 2}), "maxLength"),
-        (json!({"type": "array", "items": {"type": "null"}, "minItems": 3, "maxItems": 2}), "maxItems"),
-        (json!({"type": "integer", "minimum": 3, "maximum": 2}), "maximum"),
-        (json!({"type": "integer", "minimum": 3, "exclusiveMaximum": 3}), "exclusiveMaximum"),
+        (
+            json!({"type": "string", "minLength": 3, "maxLength": 2}),
+            "maxLength",
+        ),
+        (
+            json!({"type": "array", "items": {"type": "null"}, "minItems": 3, "maxItems": 2}),
+            "maxItems",
+        ),
+        (
+            json!({"type": "integer", "minimum": 3, "maximum": 2}),
+            "maximum",
+        ),
+        (
+            json!({"type": "integer", "minimum": 3, "exclusiveMaximum": 3}),
+            "exclusiveMaximum",
+        ),
     ] {
         let schema = json!({"type": "object", "properties": {"a": schema}});
         for engine in [SchemaEngine::LlamaCpp, SchemaEngine::Llguidance] {
             let found = first_of_kind(&schema, engine, SchemaFaultKind::Impossible);
-            assert_eq!(found, ("/properties/a".to_owned(), keyword.to_owned()), "{schema}");
+            assert_eq!(
+                found,
+                ("/properties/a".to_owned(), keyword.to_owned()),
+                "{schema}"
+            );
         }
     }
     let just = json!({"type": "integer", "minimum": 3, "maximum": 3});
@@ -117,10 +210,8 @@ fn what_no_value_can_keep_to_is_found_with_its_place() {
 #[test]
 fn usual_schemas_pass_llama_cpp() {
     let closed = |properties: Value| json!({"type": "object", "properties": properties, "required": ["a"], "additionalProperties": false});
-    let cat =
-        json!({"type": "object", "properties": {"kind": {"const": "cat", "type": "string"}}, "required": ["kind"]});
-    let dog =
-        json!({"type": "object", "properties": {"kind": {"const": "dog", "type": "string"}}, "required": ["kind"]});
+    let cat = json!({"type": "object", "properties": {"kind": {"const": "cat", "type": "string"}}, "required": ["kind"]});
+    let dog = json!({"type": "object", "properties": {"kind": {"const": "dog", "type": "string"}}, "required": ["kind"]});
     for property in [
         json!({"anyOf": [{"type": "string"}, {"type": "null"}], "default": null, "title": "A"}),
         json!({"$ref": "#/$defs/cat", "description": "a cat"}),
@@ -154,79 +245,162 @@ fn llama_cpp_takes_one_way_and_passes_over_what_stands_beside_it() {
     let object = json!({"type": "object", "properties": {"p": {"type": "null"}}});
     let with = |schema: &Value, more: Value| {
         let mut schema = schema.clone();
-        schema.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        schema
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
         schema
     };
     let text = json!({"type": "string"});
     for (schema, keyword) in [
         (json!({"$ref": "#/$defs/s", "minLength": 4}), "minLength"),
         (json!({"$ref": "#"}), "$ref"),
-        (with(&object, json!({"anyOf": [{"required": ["p"]}]})), "type"),
+        (
+            with(&object, json!({"anyOf": [{"required": ["p"]}]})),
+            "type",
+        ),
         (with(&object, json!({"allOf": [object]})), "allOf"),
         (with(&object, json!({"minProperties": 1})), "minProperties"),
-        (json!({"type": "string", "allOf": [{"pattern": "^a$"}]}), "type"),
-        (json!({"oneOf": [{"type": "integer"}, {"type": "number"}]}), "oneOf"),
+        (
+            json!({"type": "string", "allOf": [{"pattern": "^a$"}]}),
+            "type",
+        ),
+        (
+            json!({"oneOf": [{"type": "integer"}, {"type": "number"}]}),
+            "oneOf",
+        ),
         (json!({"enum": ["x", "xx"], "minLength": 2}), "minLength"),
-        (json!({"type": "array", "items": {"type": "null"}, "prefixItems": [{"type": "null"}]}), "prefixItems"),
-        (json!({"type": "array", "prefixItems": [{"type": "null"}], "minItems": 2}), "minItems"),
-        (with(&text, json!({"pattern": "^a+$", "maxLength": 2})), "maxLength"),
+        (
+            json!({"type": "array", "items": {"type": "null"}, "prefixItems": [{"type": "null"}]}),
+            "prefixItems",
+        ),
+        (
+            json!({"type": "array", "prefixItems": [{"type": "null"}], "minItems": 2}),
+            "minItems",
+        ),
+        (
+            with(&text, json!({"pattern": "^a+$", "maxLength": 2})),
+            "maxLength",
+        ),
         (with(&text, json!({"pattern": r"^\d+$"})), "pattern"),
-        (with(&text, json!({"format": "date", "minLength": 20})), "minLength"),
+        (
+            with(&text, json!({"format": "date", "minLength": 20})),
+            "minLength",
+        ),
         (with(&text, json!({"format": "uri"})), "format"),
         (with(&text, json!({"maxLength": 2000})), "maxLength"),
-        (json!({"type": ["integer", "number"], "minimum": 3}), "minimum"),
+        (
+            json!({"type": ["integer", "number"], "minimum": 3}),
+            "minimum",
+        ),
     ] {
         let mut schema = schema;
         schema["$defs"] = json!({"s": {"type": "string", "enum": ["a"]}});
-        assert_eq!(found(&schema, SchemaEngine::LlamaCpp), Some((String::new(), keyword.to_owned())), "{schema}");
+        assert_eq!(
+            found(&schema, SchemaEngine::LlamaCpp),
+            Some((String::new(), keyword.to_owned())),
+            "{schema}"
+        );
     }
 }
 
 /// What is written in other words for the same.
 #[test]
 fn each_odd_form_is_the_plain_one() {
-    let page = json!({"type": "object", "properties": {"id": {"type": "string"}}, "required": ["id"]});
+    let page =
+        json!({"type": "object", "properties": {"id": {"type": "string"}}, "required": ["id"]});
     let typeless = json!({"properties": {"id": {"type": "string"}}, "required": ["id"]});
     let noted = |schema: &Value| {
         let mut noted = schema.clone();
         let annotations = json!({"title": "T", "description": "d", "default": null, "examples": [1], "deprecated": true, "readOnly": true,
             "$comment": "c", "x-order": 3, "markdownDescription": "m", "$schema": "http://json-schema.org/draft-07/schema#", "nullable": false});
-        noted.as_object_mut().unwrap().extend(annotations.as_object().unwrap().clone());
+        noted
+            .as_object_mut()
+            .unwrap()
+            .extend(annotations.as_object().unwrap().clone());
         noted
     };
     let reference = json!({"$ref": "#/$defs/page"});
     let forms = [
         (typeless.clone(), page.clone()),
         (noted(&page), page.clone()),
-        (json!({"required": ["id"]}), json!({"type": "object", "required": ["id"]})),
-        (json!({"additionalProperties": false}), json!({"type": "object", "additionalProperties": false})),
-        (json!({"items": {"type": "null"}}), json!({"type": "array", "items": {"type": "null"}})),
-        (json!({"minItems": 1}), json!({"type": "array", "minItems": 1})),
-        (json!({"minLength": 1}), json!({"type": "string", "minLength": 1})),
-        (json!({"minimum": 1}), json!({"type": "number", "minimum": 1})),
+        (
+            json!({"required": ["id"]}),
+            json!({"type": "object", "required": ["id"]}),
+        ),
+        (
+            json!({"additionalProperties": false}),
+            json!({"type": "object", "additionalProperties": false}),
+        ),
+        (
+            json!({"items": {"type": "null"}}),
+            json!({"type": "array", "items": {"type": "null"}}),
+        ),
+        (
+            json!({"minItems": 1}),
+            json!({"type": "array", "minItems": 1}),
+        ),
+        (
+            json!({"minLength": 1}),
+            json!({"type": "string", "minLength": 1}),
+        ),
+        (
+            json!({"minimum": 1}),
+            json!({"type": "number", "minimum": 1}),
+        ),
         (json!({"allOf": [reference]}), reference.clone()),
         (noted(&json!({"allOf": [reference]})), reference.clone()),
         (noted(&json!({"anyOf": [typeless]})), page.clone()),
         (json!({"oneOf": [{"allOf": [page]}]}), page.clone()),
         (noted(&reference), reference.clone()),
-        (json!({"anyOf": [typeless, {"items": {}}]}), json!({"anyOf": [page, {"type": "array", "items": {}}]})),
-        (json!({"type": "string", "nullable": true}), json!({"type": ["string", "null"]})),
-        (json!({"$ref": "#/$defs/page", "nullable": true}), json!({"anyOf": [reference, {"type": "null"}]})),
-        (json!({"allOf": [reference], "nullable": true}), json!({"anyOf": [reference, {"type": "null"}]})),
+        (
+            json!({"anyOf": [typeless, {"items": {}}]}),
+            json!({"anyOf": [page, {"type": "array", "items": {}}]}),
+        ),
+        (
+            json!({"type": "string", "nullable": true}),
+            json!({"type": ["string", "null"]}),
+        ),
+        (
+            json!({"$ref": "#/$defs/page", "nullable": true}),
+            json!({"anyOf": [reference, {"type": "null"}]}),
+        ),
+        (
+            json!({"allOf": [reference], "nullable": true}),
+            json!({"anyOf": [reference, {"type": "null"}]}),
+        ),
         (
             json!({"type": "integer", "minimum": 0, "exclusiveMinimum": true}),
             json!({"type": "integer", "exclusiveMinimum": 0}),
         ),
-        (json!({"type": "integer", "minimum": 0, "exclusiveMinimum": false}), json!({"type": "integer", "minimum": 0})),
-        (json!({"type": "object", "propertyNames": {"type": "string"}}), json!({"type": "object"})),
+        (
+            json!({"type": "integer", "minimum": 0, "exclusiveMinimum": false}),
+            json!({"type": "integer", "minimum": 0}),
+        ),
+        (
+            json!({"type": "object", "propertyNames": {"type": "string"}}),
+            json!({"type": "object"}),
+        ),
         (
             json!({"type": "array", "items": {}, "uniqueItems": false, "minItems": 0}),
             json!({"type": "array", "items": {}}),
         ),
-        (json!({"type": "string", "minLength": 0, "format": "password"}), json!({"type": "string"})),
-        (json!({"type": "string", "items": {}, "minimum": 3}), json!({"type": "string"})),
-        (json!({"type": "string", "enum": ["a", null]}), json!({"type": "string", "enum": ["a"]})),
-        (json!({"type": "object", "required": null, "properties": null}), json!({"type": "object"})),
+        (
+            json!({"type": "string", "minLength": 0, "format": "password"}),
+            json!({"type": "string"}),
+        ),
+        (
+            json!({"type": "string", "items": {}, "minimum": 3}),
+            json!({"type": "string"}),
+        ),
+        (
+            json!({"type": "string", "enum": ["a", null]}),
+            json!({"type": "string", "enum": ["a"]}),
+        ),
+        (
+            json!({"type": "object", "required": null, "properties": null}),
+            json!({"type": "object"}),
+        ),
         (
             json!({"type": "object", "propertyNames": {"enum": ["a", "b"]}, "additionalProperties": {"type": "null"}}),
             json!({"type": "object", "properties": {"a": {"type": "null"}, "b": {"type": "null"}}, "additionalProperties": false}),
@@ -234,11 +408,14 @@ fn each_odd_form_is_the_plain_one() {
     ];
     for engine in [SchemaEngine::LlamaCpp, SchemaEngine::Llguidance] {
         for (odd, plain) in &forms {
-            let within =
-                |schema: &Value| json!({"type": "object", "properties": {"a": schema}, "$defs": {"page": page}});
+            let within = |schema: &Value| json!({"type": "object", "properties": {"a": schema}, "$defs": {"page": page}});
             let (odd, plain) = (within(odd), within(plain));
             assert_eq!(fitted(&odd, engine), fitted(&plain, engine), "{odd}");
-            assert_eq!(fitted(&fitted(&odd, engine), engine), fitted(&odd, engine), "{odd}");
+            assert_eq!(
+                fitted(&fitted(&odd, engine), engine),
+                fitted(&odd, engine),
+                "{odd}"
+            );
         }
         assert_eq!(fitted(&typeless, engine), fitted(&page, engine));
     }
@@ -264,7 +441,10 @@ fn what_llama_cpp_reads_in_one_form_alone_is_written_so() {
             json!({"type": "object", "properties": {"a": true}, "required": ["q"]}),
             json!({"type": "object", "properties": {"a": {}, "q": {}}, "required": ["q"]}),
         ),
-        (json!({"type": "array", "maxItems": 2}), json!({"type": "array", "maxItems": 2, "items": {}})),
+        (
+            json!({"type": "array", "maxItems": 2}),
+            json!({"type": "array", "maxItems": 2, "items": {}}),
+        ),
         (
             json!({"type": "array", "prefixItems": [{"type": "null"}], "items": false}),
             json!({"type": "array", "prefixItems": [{"type": "null"}]}),
@@ -273,13 +453,19 @@ fn what_llama_cpp_reads_in_one_form_alone_is_written_so() {
             json!({"type": "integer", "minimum": 3.5, "exclusiveMaximum": 9.5}),
             json!({"type": "integer", "minimum": 4, "maximum": 9}),
         ),
-        (json!({"type": "integer", "minimum": 1, "exclusiveMinimum": 3}), json!({"type": "integer", "minimum": 4})),
+        (
+            json!({"type": "integer", "minimum": 1, "exclusiveMinimum": 3}),
+            json!({"type": "integer", "minimum": 4}),
+        ),
         (
             json!({"type": "integer", "minimum": -9_007_199_254_740_991_i64, "maximum": 9_007_199_254_740_991_i64}),
             json!({"type": "integer", "minimum": -999_999_999_999_999_i64, "maximum": 999_999_999_999_999_i64}),
         ),
     ] {
-        assert!(faults(&schema, SchemaEngine::LlamaCpp).is_empty(), "{schema}");
+        assert!(
+            faults(&schema, SchemaEngine::LlamaCpp).is_empty(),
+            "{schema}"
+        );
         assert_eq!(fitted(&schema, SchemaEngine::LlamaCpp), expected);
     }
 }
@@ -288,9 +474,15 @@ fn what_llama_cpp_reads_in_one_form_alone_is_written_so() {
 fn formats_that_llama_cpp_does_not_know_are_patterns_that_it_holds() {
     for format in ["email", "hostname", "ipv4"] {
         let schema = json!({"type": "string", "format": format});
-        assert!(faults(&schema, SchemaEngine::LlamaCpp).is_empty(), "{format}");
+        assert!(
+            faults(&schema, SchemaEngine::LlamaCpp).is_empty(),
+            "{format}"
+        );
         let fitted = fitted(&schema, SchemaEngine::LlamaCpp);
-        assert!(pattern::is_held(fitted["pattern"].as_str().unwrap()) && fitted.get("format").is_none(), "{fitted}");
+        assert!(
+            pattern::is_held(fitted["pattern"].as_str().unwrap()) && fitted.get("format").is_none(),
+            "{fitted}"
+        );
     }
 }
 
@@ -314,21 +506,33 @@ fn what_an_engine_passes_over_is_left_out_and_all_of_it_is_told() {
         .iter()
         .map(|fault| format!("{}/{}", pointer(fault), fault.keyword))
         .collect();
-    let expected =
-        ["/properties/page/minimum", "/properties/url/format", "/properties/tags/uniqueItems", "/properties/one/oneOf"];
+    let expected = [
+        "/properties/page/minimum",
+        "/properties/url/format",
+        "/properties/tags/uniqueItems",
+        "/properties/one/oneOf",
+    ];
     assert_eq!(told, expected);
     let fitted = fitted(&schema, SchemaEngine::LlamaCpp);
     assert_eq!(fitted["properties"]["page"], json!({"type": "number"}));
-    assert_eq!(fitted["properties"]["one"], json!({"anyOf": [{"type": "integer"}, {"type": "number"}]}));
+    assert_eq!(
+        fitted["properties"]["one"],
+        json!({"anyOf": [{"type": "integer"}, {"type": "number"}]})
+    );
 }
 
 #[test]
 fn a_function_without_parameters_is_called_with_none() {
     let closed = |parameters: Value| {
-        let function = serde_json::from_value(json!({"name": "f", "parameters": parameters})).unwrap();
+        let function =
+            serde_json::from_value(json!({"name": "f", "parameters": parameters})).unwrap();
         arguments(&function)["additionalProperties"] == false
     };
-    for none in [json!(null), json!({}), json!({"type": "object", "properties": {}, "required": []})] {
+    for none in [
+        json!(null),
+        json!({}),
+        json!({"type": "object", "properties": {}, "required": []}),
+    ] {
         assert!(closed(none.clone()), "{none}");
     }
     for some in [

@@ -1,6 +1,8 @@
-//! The text of one choice, piece by piece: reasoning between tags at its beginning, and what follows.
+//! The text of one choice, piece by piece: reasoning between tags at its beginning, and what
+//! follows.
 //!
-//! The same comes out wherever the text is cut. Held back is what may be the beginning of a tag, with the spaces before it.
+//! The same comes out wherever the text is cut. Held back is what may be the beginning of a tag,
+//! with the spaces before it.
 
 use loggia_wire::Extra;
 use loggia_wire::openai::{ChunkChoice, Delta, Logprobs, TokenLogprob};
@@ -11,7 +13,8 @@ const CLOSE: &str = "</think>";
 /// The most bytes of spaces before the tag, as in the embedded engine.
 const LONGEST_SPACE: usize = 64;
 
-/// The most tokens whose log-probabilities wait until it is known what they belong to. Those of a tag and its spaces are fewer.
+/// The most tokens whose log-probabilities wait until it is known what they belong to. Those of a
+/// tag and its spaces are fewer.
 const MOST_TOKENS: usize = 128;
 
 /// One choice's answer.
@@ -40,9 +43,12 @@ enum At {
 }
 
 impl Choice {
-    /// Reads what an engine says, and writes what it means in its place. `false` where that is nothing yet.
+    /// Reads what an engine says, and writes what it means in its place. `false` where that is
+    /// nothing yet.
     pub(super) fn read(&mut self, said: &mut ChunkChoice) -> bool {
-        if self.at == At::Text || (self.at == At::Beginning && self.held.is_empty() && self.begins_otherwise(said)) {
+        if self.at == At::Text
+            || (self.at == At::Beginning && self.held.is_empty() && self.begins_otherwise(said))
+        {
             self.at = At::Text;
             return true;
         }
@@ -52,9 +58,16 @@ impl Choice {
             return true;
         }
         let had_logprobs = said.logprobs.is_some();
-        self.tokens.push(said.logprobs.as_mut().and_then(|logprobs| logprobs.content.take()).unwrap_or_default());
+        self.tokens.push(
+            said.logprobs
+                .as_mut()
+                .and_then(|logprobs| logprobs.content.take())
+                .unwrap_or_default(),
+        );
         self.held.push_str(text.as_deref().unwrap_or_default());
-        if self.at == At::Beginning && (says_otherwise(&said.delta) || self.tokens.held.len() > MOST_TOKENS) {
+        if self.at == At::Beginning
+            && (says_otherwise(&said.delta) || self.tokens.held.len() > MOST_TOKENS)
+        {
             self.at = At::Text;
         }
         while self.step(&mut said.delta) {}
@@ -77,7 +90,12 @@ impl Choice {
 
     /// Whether the answer has begun with something else, which most do: then nothing need be moved.
     fn begins_otherwise(&self, said: &ChunkChoice) -> bool {
-        let text = said.delta.content.as_deref().unwrap_or_default().trim_start();
+        let text = said
+            .delta
+            .content
+            .as_deref()
+            .unwrap_or_default()
+            .trim_start();
         let is_text = !text.is_empty() && !text.starts_with(OPEN) && !OPEN.starts_with(text);
         self.tokens.held.is_empty() && (is_text || says_otherwise(&said.delta))
     }
@@ -123,7 +141,8 @@ impl Choice {
 
     fn thoughts(&mut self, delta: &mut Delta) -> bool {
         let end = self.held.find(CLOSE);
-        let told = end.unwrap_or_else(|| self.held.len() - beginning_of_the_tag_at_the_end(&self.held));
+        let told =
+            end.unwrap_or_else(|| self.held.len() - beginning_of_the_tag_at_the_end(&self.held));
         think(delta, &self.held[..told]);
         self.pass(told + end.map_or(0, |_| CLOSE.len()));
         if end.is_some() {
@@ -132,7 +151,8 @@ impl Choice {
         end.is_some()
     }
 
-    /// The text has ended. What was never closed is reasoning all the same: the answer was cut within it.
+    /// The text has ended. What was never closed is reasoning all the same: the answer was cut
+    /// within it.
     fn finish(&mut self, delta: &mut Delta) {
         match self.at {
             At::Beginning | At::Text => {
@@ -170,7 +190,10 @@ impl Tokens {
 
     /// Tokens that stand for no text yet are nothing to wait for.
     fn pass(&mut self, said: &ChunkChoice) {
-        let tokens = said.logprobs.as_ref().and_then(|logprobs| logprobs.content.as_ref());
+        let tokens = said
+            .logprobs
+            .as_ref()
+            .and_then(|logprobs| logprobs.content.as_ref());
         self.start += tokens.into_iter().flatten().map(length).sum::<usize>();
     }
 
@@ -185,13 +208,22 @@ impl Tokens {
             ends = begins.saturating_add(length(token));
             ends <= thought && begins < thought
         });
-        // An engine whose tokens are not those of its text must not make more and more of them wait.
-        let surplus = if at == At::Text { 0 } else { self.held.len().saturating_sub(MOST_TOKENS) };
+        // An engine whose tokens are not those of its text must not make more and more of them
+        // wait.
+        let surplus = if at == At::Text {
+            0
+        } else {
+            self.held.len().saturating_sub(MOST_TOKENS)
+        };
         let gone = of_thoughts.count().max(surplus);
         self.start += self.held[..gone].iter().map(length).sum::<usize>();
         self.thought += gone as u64;
         self.held.drain(..gone);
-        if at == At::Text { std::mem::take(&mut self.held) } else { Vec::new() }
+        if at == At::Text {
+            std::mem::take(&mut self.held)
+        } else {
+            Vec::new()
+        }
     }
 }
 
@@ -199,7 +231,8 @@ fn length(token: &TokenLogprob) -> usize {
     token.bytes.as_ref().map_or(token.token.len(), Vec::len)
 }
 
-/// Whether a delta has what no reasoning in the text comes before: the engine's own, a call, a refusal.
+/// Whether a delta has what no reasoning in the text comes before: the engine's own, a call, a
+/// refusal.
 fn says_otherwise(delta: &Delta) -> bool {
     let says = |text: &Option<String>| text.as_deref().is_some_and(|text| !text.is_empty());
     says(&delta.reasoning_content)
@@ -211,7 +244,10 @@ fn says_otherwise(delta: &Delta) -> bool {
 
 fn beginning_of_the_tag_at_the_end(text: &str) -> usize {
     let most = text.len().min(CLOSE.len() - 1);
-    (1..=most).rev().find(|&length| text.ends_with(&CLOSE[..length])).unwrap_or(0)
+    (1..=most)
+        .rev()
+        .find(|&length| text.ends_with(&CLOSE[..length]))
+        .unwrap_or(0)
 }
 
 fn tell(field: &mut Option<String>, more: &str) {
@@ -227,10 +263,17 @@ fn think(delta: &mut Delta, more: &str) {
 
 fn write_logprobs(said: &mut ChunkChoice, tokens: Vec<TokenLogprob>) {
     if !tokens.is_empty() {
-        let logprobs =
-            said.logprobs.get_or_insert_with(|| Logprobs { content: None, refusal: None, extra: Extra::new() });
+        let logprobs = said.logprobs.get_or_insert_with(|| Logprobs {
+            content: None,
+            refusal: None,
+            extra: Extra::new(),
+        });
         logprobs.content = Some(tokens);
-    } else if said.logprobs.as_ref().is_some_and(|logprobs| logprobs.refusal.is_none() && logprobs.extra.is_empty()) {
+    } else if said
+        .logprobs
+        .as_ref()
+        .is_some_and(|logprobs| logprobs.refusal.is_none() && logprobs.extra.is_empty())
+    {
         said.logprobs = None;
     }
 }

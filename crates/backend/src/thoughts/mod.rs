@@ -1,8 +1,9 @@
-//! Reasoning that a model writes into its text, told apart from it: `<think>…</think>` at the very beginning becomes `reasoning_content` and
-//! `reasoning`. For engines that leave it where it is; what an engine has told apart itself passes as it is.
+//! Reasoning that a model writes into its text, told apart from it: `<think>…</think>` at the very
+//! beginning becomes `reasoning_content` and `reasoning`. For engines that leave it where it is;
+//! what an engine has told apart itself passes as it is.
 //!
-//! [`Apart`] stands around the events of an answer; `choice.rs` reads the text of one choice. Not for the embedded engine, which reads the
-//! syntax of a model's own family.
+//! [`Apart`] stands around the events of an answer; `choice.rs` reads the text of one choice. Not
+//! for the embedded engine, which reads the syntax of a model's own family.
 
 mod choice;
 
@@ -28,7 +29,10 @@ pin_project_lite::pin_project! {
 impl<S> Apart<S> {
     /// Around the events of an answer of so many choices.
     pub(crate) fn new(events: S, choices: usize) -> Self {
-        let answer = Answer { choices: (0..choices).map(|_| Choice::default()).collect(), ..Answer::default() };
+        let answer = Answer {
+            choices: (0..choices).map(|_| Choice::default()).collect(),
+            ..Answer::default()
+        };
         Self { events, answer }
     }
 }
@@ -69,7 +73,9 @@ impl Answer {
         chunk.choices.retain_mut(|said| {
             under_both_names(&mut said.delta);
             // An index that was not asked for is none of this module's business.
-            let choice = usize::try_from(said.index).ok().and_then(|index| self.choices.get_mut(index));
+            let choice = usize::try_from(said.index)
+                .ok()
+                .and_then(|index| self.choices.get_mut(index));
             choice.is_none_or(|choice| choice.read(said))
         });
         if chunk.choices.is_empty() && !was_empty && chunk.extra.is_empty() {
@@ -80,7 +86,8 @@ impl Answer {
         Some(chunk)
     }
 
-    /// Tokens of reasoning can be counted where each token came by itself, with its log-probability. What the engine has counted holds.
+    /// Tokens of reasoning can be counted where each token came by itself, with its
+    /// log-probability. What the engine has counted holds.
     fn with_thoughts(&self, mut usage: CompletionUsage) -> CompletionUsage {
         let thoughts: u64 = self.choices.iter().map(Choice::thought_tokens).sum();
         if thoughts > 0 {

@@ -1,11 +1,14 @@
 //! The calls of one answer, made regular: the same calls come out however an engine sends them.
 //!
-//! Engines differ in how they send tool calls: without an `index` or with the same one for each call, with the `id`, `type` or name repeated
-//! on each piece, with one `id` for two calls, with empty lists, with `finish_reason: "stop"` behind them. [`ToolCalls`] turns each piece
-//! into what OpenAI sends: indexes in the order of appearance; `id`, `type` and name once, on the first piece of a call; ids that differ.
-//! Streamed and whole answers of every engine go through it. It does not read calls out of text: that is `emulate`.
+//! Engines differ in how they send tool calls: without an `index` or with the same one for each
+//! call, with the `id`, `type` or name repeated on each piece, with one `id` for two calls, with
+//! empty lists, with `finish_reason: "stop"` behind them. [`ToolCalls`] turns each piece into what
+//! OpenAI sends: indexes in the order of appearance; `id`, `type` and name once, on the first piece
+//! of a call; ids that differ. Streamed and whole answers of every engine go through it. It does
+//! not read calls out of text: that is `emulate`.
 //!
-//! Reading order: [`ToolCalls`], [`Pieces`] (which call a piece belongs to), `json.rs` (whether arguments are complete).
+//! Reading order: [`ToolCalls`], [`Pieces`] (which call a piece belongs to), `json.rs` (whether
+//! arguments are complete).
 
 mod json;
 mod pieces;
@@ -56,16 +59,25 @@ impl ToolCalls {
     pub(crate) fn new(answer: &str, choices: usize) -> Self {
         let answer = answer.strip_prefix("chatcmpl-").unwrap_or(answer).into();
         let choices = (0..choices).map(|_| OfChoice::default()).collect();
-        Self { answer, choices, ids: HashSet::new(), count: 0 }
+        Self {
+            answer,
+            choices,
+            ids: HashSet::new(),
+            count: 0,
+        }
     }
 
-    /// Makes the calls in a piece of a streamed answer regular, and the reason of the end where the piece has one.
+    /// Makes the calls in a piece of a streamed answer regular, and the reason of the end where the
+    /// piece has one.
     ///
     /// # Errors
     /// For calls that no client could make, and for more than any answer has.
     pub(crate) fn piece(&mut self, choice: &mut ChunkChoice) -> Result<(), Malformed> {
         // Nearly all pieces are only text.
-        if choice.delta.tool_calls.is_none() && choice.delta.function_call.is_none() && choice.finish_reason.is_none() {
+        if choice.delta.tool_calls.is_none()
+            && choice.delta.function_call.is_none()
+            && choice.finish_reason.is_none()
+        {
             return Ok(());
         }
         self.regular(choice, false)
@@ -84,7 +96,9 @@ impl ToolCalls {
     /// # Errors
     /// Where a call never got a name.
     pub(crate) fn end(&self, choice: u32, reason: FinishReason) -> Result<FinishReason, Malformed> {
-        let Some(of) = self.of(choice) else { return Ok(reason) };
+        let Some(of) = self.of(choice) else {
+            return Ok(reason);
+        };
         if of.pieces.calls().iter().any(Call::lacks_its_name) {
             return Err("a call without the name of a function");
         }
@@ -113,7 +127,12 @@ impl ToolCalls {
         Ok(())
     }
 
-    fn calls(&mut self, choice: u32, pieces: Vec<ToolCallDelta>, whole: bool) -> Result<Vec<ToolCallDelta>, Malformed> {
+    fn calls(
+        &mut self,
+        choice: u32,
+        pieces: Vec<ToolCallDelta>,
+        whole: bool,
+    ) -> Result<Vec<ToolCallDelta>, Malformed> {
         let mut regular = Vec::with_capacity(pieces.len());
         if let Some(of) = self.of_mut(choice) {
             of.pieces.begin_list(whole);
@@ -124,10 +143,18 @@ impl ToolCalls {
         Ok(regular)
     }
 
-    /// What is passed on of one piece; nothing where nobody knows yet what it calls, or it says nothing new.
-    fn call(&mut self, choice: u32, mut piece: ToolCallDelta) -> Result<Option<ToolCallDelta>, Malformed> {
+    /// What is passed on of one piece; nothing where nobody knows yet what it calls, or it says
+    /// nothing new.
+    fn call(
+        &mut self,
+        choice: u32,
+        mut piece: ToolCallDelta,
+    ) -> Result<Option<ToolCallDelta>, Malformed> {
         // A choice that nobody asked for is dropped by the door.
-        let Some(of) = usize::try_from(choice).ok().and_then(|choice| self.choices.get_mut(choice)) else {
+        let Some(of) = usize::try_from(choice)
+            .ok()
+            .and_then(|choice| self.choices.get_mut(choice))
+        else {
             return Ok(None);
         };
         let function = piece.function.take().unwrap_or_else(nothing);
@@ -135,7 +162,10 @@ impl ToolCalls {
         let arguments = function.arguments.unwrap_or_default();
         let id = piece.id.take().filter(|id| !id.is_empty());
         let index = (piece.index != NO_INDEX).then_some(piece.index);
-        let Some((call, named)) = of.pieces.add(index, id.as_deref(), name.as_deref(), &arguments) else {
+        let Some((call, named)) = of
+            .pieces
+            .add(index, id.as_deref(), name.as_deref(), &arguments)
+        else {
             return Ok(None);
         };
         call.is_custom |= piece.extra.contains_key("custom");
@@ -144,9 +174,19 @@ impl ToolCalls {
             if says_nothing && piece.extra.is_empty() {
                 return Ok(None);
             }
-            let function = FunctionCallDelta { name: named, arguments: Some(arguments), extra: function.extra };
+            let function = FunctionCallDelta {
+                name: named,
+                arguments: Some(arguments),
+                extra: function.extra,
+            };
             let function = (!says_nothing).then_some(function);
-            return Ok(Some(ToolCallDelta { index, id: None, kind: None, function, extra: piece.extra }));
+            return Ok(Some(ToolCallDelta {
+                index,
+                id: None,
+                kind: None,
+                function,
+                extra: piece.extra,
+            }));
         }
         call.held.push_str(&arguments);
         call.held_extra.extend(function.extra);
@@ -161,7 +201,11 @@ impl ToolCalls {
             return Err("more calls than any answer has");
         }
         call.sent = Some(of.sent);
-        let first = first_piece(call, of.sent, own_id(&mut self.ids, call.id.as_deref(), &self.answer, self.count));
+        let first = first_piece(
+            call,
+            of.sent,
+            own_id(&mut self.ids, call.id.as_deref(), &self.answer, self.count),
+        );
         of.sent += 1;
         self.count += 1;
         Ok(Some(first))
@@ -170,7 +214,11 @@ impl ToolCalls {
     /// The older form: a choice makes one call, whose name comes once.
     fn function(&mut self, choice: u32, piece: FunctionCallDelta) -> Option<FunctionCallDelta> {
         let of = self.of_mut(choice)?;
-        let FunctionCallDelta { name, arguments, extra } = piece;
+        let FunctionCallDelta {
+            name,
+            arguments,
+            extra,
+        } = piece;
         let name = name.filter(|name| !name.is_empty());
         let arguments = arguments.unwrap_or_default();
         let first = of.function.is_none();
@@ -180,15 +228,23 @@ impl ToolCalls {
             (Some(_), _) if arguments.is_empty() => return None,
             (Some(_), _) => {}
         }
-        Some(FunctionCallDelta { name: name.filter(|_| first), arguments: Some(arguments), extra })
+        Some(FunctionCallDelta {
+            name: name.filter(|_| first),
+            arguments: Some(arguments),
+            extra,
+        })
     }
 
     fn of(&self, choice: u32) -> Option<&OfChoice> {
-        usize::try_from(choice).ok().and_then(|choice| self.choices.get(choice))
+        usize::try_from(choice)
+            .ok()
+            .and_then(|choice| self.choices.get(choice))
     }
 
     fn of_mut(&mut self, choice: u32) -> Option<&mut OfChoice> {
-        usize::try_from(choice).ok().and_then(|choice| self.choices.get_mut(choice))
+        usize::try_from(choice)
+            .ok()
+            .and_then(|choice| self.choices.get_mut(choice))
     }
 }
 
@@ -202,11 +258,22 @@ fn first_piece(call: &mut Call, index: u32, id: String) -> ToolCallDelta {
     };
     let function = (!call.is_custom).then_some(function);
     let extra = std::mem::take(&mut call.extra);
-    ToolCallDelta { index, id: Some(id), kind: Some(kind.to_owned()), function, extra }
+    ToolCallDelta {
+        index,
+        id: Some(id),
+        kind: Some(kind.to_owned()),
+        function,
+        extra,
+    }
 }
 
 /// The engine's id for a call; another where it has none, or has given it before.
-fn own_id(ids: &mut HashSet<String>, engines_own: Option<&str>, answer: &str, number: usize) -> String {
+fn own_id(
+    ids: &mut HashSet<String>,
+    engines_own: Option<&str>,
+    answer: &str,
+    number: usize,
+) -> String {
     let mut id = engines_own.map_or_else(|| format!("call_{answer}_{number}"), str::to_owned);
     let mut attempt = number;
     while !ids.insert(id.clone()) {
@@ -217,7 +284,11 @@ fn own_id(ids: &mut HashSet<String>, engines_own: Option<&str>, answer: &str, nu
 }
 
 fn nothing() -> FunctionCallDelta {
-    FunctionCallDelta { name: None, arguments: None, extra: Extra::new() }
+    FunctionCallDelta {
+        name: None,
+        arguments: None,
+        extra: Extra::new(),
+    }
 }
 
 #[cfg(test)]

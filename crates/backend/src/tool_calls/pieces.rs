@@ -22,11 +22,13 @@ pub(super) struct Call {
     /// The engine's id, where it has one.
     pub(super) id: Option<String>,
     pub(super) name: String,
-    /// Whether it calls something else than a function: what, and with what, stands in fields of its own.
+    /// Whether it calls something else than a function: what, and with what, stands in fields of
+    /// its own.
     pub(super) is_custom: bool,
     /// Whether any arguments have come.
     has_arguments: bool,
-    /// How many pieces have come, and whether one after the first had no name: then names are not repeated.
+    /// How many pieces have come, and whether one after the first had no name: then names are not
+    /// repeated.
     pieces: u32,
     has_unnamed: bool,
     arguments: Json,
@@ -66,7 +68,8 @@ impl Pieces {
         self.before = None;
     }
 
-    /// Adds a piece to its call; gives back the call, and more of its name where the piece has some. `None` where the piece says nothing.
+    /// Adds a piece to its call; gives back the call, and more of its name where the piece has
+    /// some. `None` where the piece says nothing.
     pub(super) fn add(
         &mut self,
         index: Option<u32>,
@@ -74,14 +77,24 @@ impl Pieces {
         name: Option<&str>,
         arguments: &str,
     ) -> Option<(&mut Call, Option<String>)> {
-        let piece = Piece { index, id, name, arguments };
+        let piece = Piece {
+            index,
+            id,
+            name,
+            arguments,
+        };
         let place = self.place(piece);
-        if place.is_none() && id.is_none() && name.is_none() && arguments.is_empty() && !self.whole {
-            // An engine that announces a call before it knows anything of it: the index tells nothing.
+        if place.is_none() && id.is_none() && name.is_none() && arguments.is_empty() && !self.whole
+        {
+            // An engine that announces a call before it knows anything of it: the index tells
+            // nothing.
             return None;
         }
         let place = place.unwrap_or_else(|| {
-            self.calls.push(Call { index, ..Call::default() });
+            self.calls.push(Call {
+                index,
+                ..Call::default()
+            });
             self.calls.len() - 1
         });
         self.before = Some(place);
@@ -121,7 +134,8 @@ impl Pieces {
     }
 }
 
-/// What is new of a name: nothing where it is repeated, and the rest where it is sent in parts, which come before the arguments.
+/// What is new of a name: nothing where it is repeated, and the rest where it is sent in parts,
+/// which come before the arguments.
 fn more_of_the_name<'a>(call: &Call, name: &'a str) -> Option<&'a str> {
     let rest = name.strip_prefix(call.name.as_str()).unwrap_or(name);
     (!rest.is_empty() && (call.name.is_empty() || !call.has_arguments)).then_some(rest)
@@ -141,13 +155,15 @@ fn begins_another(call: &Call, piece: Piece<'_>) -> bool {
     }
 }
 
-/// Whether a piece with the name of this call calls the same function once more, and does not only repeat the name.
+/// Whether a piece with the name of this call calls the same function once more, and does not only
+/// repeat the name.
 fn is_called_again(call: &Call, piece: Piece<'_>) -> bool {
     let is_complete = call.arguments.is_complete();
     if is_complete && piece.arguments.trim_start().starts_with('{') {
         return true;
     }
-    // Where names alone tell calls apart: this engine does not repeat them, or the call came whole in one piece.
+    // Where names alone tell calls apart: this engine does not repeat them, or the call came whole
+    // in one piece.
     let has_only_names = piece.index.is_none() && piece.id.is_none() && call.id.is_none();
     has_only_names && (call.has_unnamed || (is_complete && call.pieces == 1))
 }

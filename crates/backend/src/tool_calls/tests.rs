@@ -14,7 +14,13 @@ fn delta(pieces: &Value) -> ChunkChoice {
         fields.entry("index").or_insert(json!(NO_INDEX));
         serde_json::from_value(piece).expect("a piece")
     });
-    ChunkChoice::delta(0, Delta { tool_calls: Some(pieces.collect()), ..Delta::default() })
+    ChunkChoice::delta(
+        0,
+        Delta {
+            tool_calls: Some(pieces.collect()),
+            ..Delta::default()
+        },
+    )
 }
 
 /// A call as a client puts it together.
@@ -25,21 +31,39 @@ struct Got {
     arguments: String,
 }
 
-/// What a client makes of the deltas: by index, with id, type and name from the first piece alone, as the AI SDK reads them.
+/// What a client makes of the deltas: by index, with id, type and name from the first piece alone,
+/// as the AI SDK reads them.
 fn put_together(deltas: &[ChunkChoice]) -> Vec<Got> {
     let mut calls: Vec<Got> = Vec::new();
-    for piece in deltas.iter().filter_map(|choice| choice.delta.tool_calls.as_ref()).flatten() {
+    for piece in deltas
+        .iter()
+        .filter_map(|choice| choice.delta.tool_calls.as_ref())
+        .flatten()
+    {
         let function = piece.function.clone().expect("each piece has a function");
         let index = usize::try_from(piece.index).unwrap();
         if index == calls.len() {
             assert_eq!(piece.kind.as_deref(), Some("function"));
-            let name = function.name.clone().expect("the first piece names the function");
-            calls.push(Got { id: piece.id.clone().expect("the first piece has an id"), name, ..Got::default() });
+            let name = function
+                .name
+                .clone()
+                .expect("the first piece names the function");
+            calls.push(Got {
+                id: piece.id.clone().expect("the first piece has an id"),
+                name,
+                ..Got::default()
+            });
         } else {
             assert!(index < calls.len(), "indexes rise one by one");
-            assert_eq!((&piece.id, &piece.kind, &function.name), (&None, &None, &None), "said once");
+            assert_eq!(
+                (&piece.id, &piece.kind, &function.name),
+                (&None, &None, &None),
+                "said once"
+            );
         }
-        calls[index].arguments.push_str(&function.arguments.expect("arguments are a string"));
+        calls[index]
+            .arguments
+            .push_str(&function.arguments.expect("arguments are a string"));
     }
     calls
 }
@@ -50,13 +74,21 @@ fn made(lists: &[Value]) -> Vec<Got> {
     let mut deltas: Vec<_> = lists.iter().map(delta).collect();
     for delta in &mut deltas {
         calls.piece(delta).expect("regular");
-        assert_ne!(delta.delta.tool_calls.as_ref().map(Vec::len), Some(0), "an empty list is left out");
+        assert_ne!(
+            delta.delta.tool_calls.as_ref().map(Vec::len),
+            Some(0),
+            "an empty list is left out"
+        );
     }
     put_together(&deltas)
 }
 
 fn got(id: &str, name: &str, arguments: &str) -> Got {
-    Got { id: id.to_owned(), name: name.to_owned(), arguments: arguments.to_owned() }
+    Got {
+        id: id.to_owned(),
+        name: name.to_owned(),
+        arguments: arguments.to_owned(),
+    }
 }
 
 #[test]
@@ -64,13 +96,24 @@ fn another_id_begins_another_call_where_there_are_no_indexes_or_always_the_same(
     for index in [json!({}), json!({"index": 0})] {
         let piece = |id: &str, arguments: &str| {
             let mut piece = json!({"id": id, "type": "function", "function": {"name": "look", "arguments": arguments}});
-            piece.as_object_mut().unwrap().extend(index.as_object().unwrap().clone());
+            piece
+                .as_object_mut()
+                .unwrap()
+                .extend(index.as_object().unwrap().clone());
             json!([piece])
         };
-        let calls = made(&[piece("a", r#"{"at": "x"}"#), piece("b", r#"{"at": "y"}"#), piece("c", "")]);
+        let calls = made(&[
+            piece("a", r#"{"at": "x"}"#),
+            piece("b", r#"{"at": "y"}"#),
+            piece("c", ""),
+        ]);
         assert_eq!(
             calls,
-            [got("a", "look", r#"{"at": "x"}"#), got("b", "look", r#"{"at": "y"}"#), got("c", "look", "")]
+            [
+                got("a", "look", r#"{"at": "x"}"#),
+                got("b", "look", r#"{"at": "y"}"#),
+                got("c", "look", "")
+            ]
         );
     }
 }
@@ -84,14 +127,21 @@ fn another_index_begins_another_call_and_indexes_are_counted_from_zero() {
 
 #[test]
 fn an_id_that_two_calls_have_is_kept_by_the_first_and_missing_ones_are_made() {
-    let piece =
-        |index: u32, id: Value| json!([{"index": index, "id": id, "function": {"name": "f", "arguments": "{}"}}]);
-    let calls =
-        made(&[piece(0, json!("call_0")), piece(1, json!("call_0")), piece(2, json!(null)), piece(3, json!(""))]);
+    let piece = |index: u32, id: Value| json!([{"index": index, "id": id, "function": {"name": "f", "arguments": "{}"}}]);
+    let calls = made(&[
+        piece(0, json!("call_0")),
+        piece(1, json!("call_0")),
+        piece(2, json!(null)),
+        piece(3, json!("")),
+    ]);
     let ids: Vec<&str> = calls.iter().map(|call| call.id.as_str()).collect();
     assert_eq!(ids, ["call_0", "call_x_1", "call_x_2", "call_x_3"]);
     // Not even one that an engine makes up as they are made here.
-    let calls = made(&[piece(0, json!("call_x_1")), piece(1, json!(null)), piece(2, json!("call_x_2"))]);
+    let calls = made(&[
+        piece(0, json!("call_x_1")),
+        piece(1, json!(null)),
+        piece(2, json!("call_x_2")),
+    ]);
     let ids: HashSet<&str> = calls.iter().map(|call| call.id.as_str()).collect();
     assert_eq!(ids.len(), 3);
 }
@@ -130,7 +180,11 @@ fn lists_of_nothing_are_left_out_and_change_no_reason_to_end() {
         let mut choice = delta(&list);
         choice.finish_reason = Some(FinishReason::Stop);
         calls.piece(&mut choice).unwrap();
-        assert_eq!((choice.delta.tool_calls, choice.finish_reason), (None, Some(FinishReason::Stop)), "{list}");
+        assert_eq!(
+            (choice.delta.tool_calls, choice.finish_reason),
+            (None, Some(FinishReason::Stop)),
+            "{list}"
+        );
     }
 }
 
@@ -146,8 +200,15 @@ fn calls_are_the_reason_of_the_end_where_the_engine_says_that_it_stopped() {
             (Length, Length, Length, Length),
             (ContentFilter, ContentFilter, ContentFilter, ContentFilter),
         ] {
-            let function = FunctionCallDelta { name: Some("f".to_owned()), arguments: None, extra: Extra::new() };
-            let function = Delta { function_call: Some(function), ..Delta::default() };
+            let function = FunctionCallDelta {
+                name: Some("f".to_owned()),
+                arguments: None,
+                extra: Extra::new(),
+            };
+            let function = Delta {
+                function_call: Some(function),
+                ..Delta::default()
+            };
             for (mut choice, expected) in [
                 (delta(&call), with_calls),
                 (ChunkChoice::delta(0, function), with_a_function),
@@ -155,7 +216,12 @@ fn calls_are_the_reason_of_the_end_where_the_engine_says_that_it_stopped() {
             ] {
                 choice.finish_reason = Some(said);
                 let mut calls = ToolCalls::new("x", 1);
-                if whole { calls.whole(&mut choice) } else { calls.piece(&mut choice) }.unwrap();
+                if whole {
+                    calls.whole(&mut choice)
+                } else {
+                    calls.piece(&mut choice)
+                }
+                .unwrap();
                 assert_eq!(choice.finish_reason, Some(expected), "{said:?} {choice:?}");
             }
         }
@@ -172,26 +238,42 @@ fn each_choice_has_calls_of_its_own() {
     for choice in &mut choices {
         calls.piece(choice).unwrap();
     }
-    let ids = choices
-        .map(|choice| choice.delta.tool_calls.map(|calls| (calls[0].index, calls[0].id.clone().unwrap_or_default())));
+    let ids = choices.map(|choice| {
+        choice
+            .delta
+            .tool_calls
+            .map(|calls| (calls[0].index, calls[0].id.clone().unwrap_or_default()))
+    });
     assert_eq!(ids[0], Some((0, "a".to_owned())));
     assert_eq!(ids[1], Some((0, "call_x_1".to_owned())));
     let called = |choice| calls.end(choice, FinishReason::Stop).unwrap();
-    assert_eq!((called(0), called(1)), (FinishReason::ToolCalls, FinishReason::ToolCalls));
+    assert_eq!(
+        (called(0), called(1)),
+        (FinishReason::ToolCalls, FinishReason::ToolCalls)
+    );
 }
 
 #[test]
 fn the_name_of_an_older_call_comes_once_and_nothing_is_left_out() {
     let mut calls = ToolCalls::new("x", 1);
     let mut piece = |value: Value| {
-        let function = Delta { function_call: Some(serde_json::from_value(value).unwrap()), ..Delta::default() };
+        let function = Delta {
+            function_call: Some(serde_json::from_value(value).unwrap()),
+            ..Delta::default()
+        };
         let mut choice = ChunkChoice::delta(0, function);
         calls.piece(&mut choice).unwrap();
         serde_json::to_value(&choice.delta.function_call).unwrap()
     };
     assert_eq!(piece(json!({})), Value::Null);
-    assert_eq!(piece(json!({"name": "f"})), json!({"name": "f", "arguments": ""}));
-    assert_eq!(piece(json!({"name": "f", "arguments": "{}"})), json!({"arguments": "{}"}));
+    assert_eq!(
+        piece(json!({"name": "f"})),
+        json!({"name": "f", "arguments": ""})
+    );
+    assert_eq!(
+        piece(json!({"name": "f", "arguments": "{}"})),
+        json!({"arguments": "{}"})
+    );
     assert_eq!(piece(json!({"name": "", "arguments": null})), Value::Null);
 }
 
@@ -200,13 +282,18 @@ fn calls_that_nobody_could_make_are_an_error_and_not_without_bound() {
     let nameless = json!([{"index": 0, "id": "a", "function": {"arguments": "{}"}}]);
     let mut calls = ToolCalls::new("x", 1);
     calls.piece(&mut delta(&nameless)).unwrap();
-    assert!(calls.end(0, FinishReason::Stop).is_err(), "there is no function to call");
+    assert!(
+        calls.end(0, FinishReason::Stop).is_err(),
+        "there is no function to call"
+    );
     let long = json!([{"index": 0, "function": {"arguments": "x".repeat(MOST_HELD / 2 + 1)}}]);
     let mut calls = ToolCalls::new("x", 1);
     assert!(calls.piece(&mut delta(&long)).is_ok());
     assert!(calls.piece(&mut delta(&long)).is_err());
     let mut calls = ToolCalls::new("x", 1);
-    let many = (0..=MOST_CALLS).map(|index| json!({"index": index, "function": {"name": "f"}})).collect();
+    let many = (0..=MOST_CALLS)
+        .map(|index| json!({"index": index, "function": {"name": "f"}}))
+        .collect();
     assert!(calls.piece(&mut delta(&many)).is_err());
 }
 
@@ -255,12 +342,31 @@ struct Way {
 }
 
 fn ways() -> impl Strategy<Value = Way> {
-    let marks = prop_oneof![Just(Marks::Indexes), Just(Marks::Ids), Just(Marks::IdsAtZero), Just(Marks::Names)];
-    let ids = prop_oneof![Just(Ids::Once), Just(Ids::Repeated), Just(Ids::Fresh), Just(Ids::Same), Just(Ids::Never)];
+    let marks = prop_oneof![
+        Just(Marks::Indexes),
+        Just(Marks::Ids),
+        Just(Marks::IdsAtZero),
+        Just(Marks::Names)
+    ];
+    let ids = prop_oneof![
+        Just(Ids::Once),
+        Just(Ids::Repeated),
+        Just(Ids::Fresh),
+        Just(Ids::Same),
+        Just(Ids::Never)
+    ];
     let names = prop_oneof![Just(Names::Once), Just(Names::Repeated), Just(Names::Empty)];
-    (marks, ids, names, any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
-        |(marks, ids, names, types, opens, together)| {
-            // Without an index the ids must tell the calls apart, and without either the names must.
+    (
+        marks,
+        ids,
+        names,
+        any::<bool>(),
+        any::<bool>(),
+        any::<bool>(),
+    )
+        .prop_map(|(marks, ids, names, types, opens, together)| {
+            // Without an index the ids must tell the calls apart, and without either the names
+            // must.
             let ids = match (marks, ids) {
                 (Marks::Indexes, ids) => ids,
                 (Marks::Ids | Marks::IdsAtZero, Ids::Repeated) => Ids::Repeated,
@@ -270,14 +376,23 @@ fn ways() -> impl Strategy<Value = Way> {
             // With a name and an id of its own, a piece is a call.
             let unclear = names == Names::Repeated && (marks == Marks::Names || ids == Ids::Fresh);
             let names = if unclear { Names::Once } else { names };
-            Way { marks, ids, names, types, opens, together }
-        },
-    )
+            Way {
+                marks,
+                ids,
+                names,
+                types,
+                opens,
+                together,
+            }
+        })
 }
 
 /// The pieces of one call.
 fn pieces(way: Way, number: usize, call: &Got, cuts: &[prop::sample::Index]) -> Vec<Value> {
-    let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(call.arguments.len() + 1)).collect();
+    let mut cuts: Vec<usize> = cuts
+        .iter()
+        .map(|cut| cut.index(call.arguments.len() + 1))
+        .collect();
     cuts.retain(|&cut| call.arguments.is_char_boundary(cut));
     cuts.extend(way.opens.then_some(0));
     cuts.sort_unstable();
@@ -328,7 +443,8 @@ proptest! {
         const NAMES: [&str; 3] = ["look", "look_up", "now"];
         const ARGUMENTS: [&str; 6] = ["{}", "", r#"{"at": "x"}"#, r#"{"a": {"b": ["}", "\"{"]}}"#, "{\n \"é\": \"\\\\\"\n}", r#"{"n": 12345678901234567890123}"#];
         let calls: Vec<Got> = wanted.iter().enumerate().map(|(number, &(name, arguments, _))| {
-            // Nothing tells the end of a call without arguments but the name, index or id of the next.
+            // Nothing tells the end of a call without arguments but the name, index or id of the
+            // next.
             let arguments = if way.marks == Marks::Names && arguments == 1 { 0 } else { arguments };
             got(&format!("id_{number}"), NAMES[name], ARGUMENTS[arguments])
         }).collect();

@@ -1,4 +1,5 @@
-//! An engine that is only bytes: it answers each request with what the test wrote down, and keeps what it was sent.
+//! An engine that is only bytes: it answers each request with what the test wrote down, and keeps
+//! what it was sent.
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
 use std::collections::VecDeque;
@@ -37,7 +38,8 @@ struct Shared {
 }
 
 impl RawEngine {
-    /// An engine that answers the first request with the first of `answers`, and so on; then it hangs.
+    /// An engine that answers the first request with the first of `answers`, and so on; then it
+    /// hangs.
     pub(crate) async fn start(answers: impl IntoIterator<Item = Vec<Step>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -63,7 +65,10 @@ impl RawEngine {
 
     /// The bodies of the requests so far.
     pub(crate) fn bodies(&self) -> Vec<String> {
-        self.requests().iter().map(|request| request.split_once("\r\n\r\n").unwrap().1.to_owned()).collect()
+        self.requests()
+            .iter()
+            .map(|request| request.split_once("\r\n\r\n").unwrap().1.to_owned())
+            .collect()
     }
 
     pub(crate) fn connections(&self) -> usize {
@@ -73,7 +78,9 @@ impl RawEngine {
     /// Resolves when a connection has ended, by either side.
     pub(crate) async fn closed(&self) {
         let closed = self.shared.closed.notified();
-        tokio::time::timeout(Duration::from_secs(10), closed).await.expect("the connection is closed");
+        tokio::time::timeout(Duration::from_secs(10), closed)
+            .await
+            .expect("the connection is closed");
     }
 }
 
@@ -92,7 +99,12 @@ async fn serve(mut stream: TcpStream, shared: &Shared) {
     stream.set_nodelay(true).unwrap();
     while let Some(request) = read_request(&mut stream).await {
         shared.requests.lock().unwrap().push(request);
-        let steps = shared.answers.lock().unwrap().pop_front().unwrap_or_else(|| vec![Step::Hang]);
+        let steps = shared
+            .answers
+            .lock()
+            .unwrap()
+            .pop_front()
+            .unwrap_or_else(|| vec![Step::Hang]);
         for step in steps {
             match step {
                 Step::Send(bytes) if stream.write_all(&bytes).await.is_err() => return,
@@ -117,8 +129,12 @@ async fn read_request(stream: &mut TcpStream) -> Option<String> {
         }
         let text = String::from_utf8_lossy(&bytes);
         if let Some((head, body)) = text.split_once("\r\n\r\n") {
-            let length =
-                head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok());
+            let length = head.lines().find_map(|line| {
+                line.to_lowercase()
+                    .strip_prefix("content-length: ")?
+                    .parse()
+                    .ok()
+            });
             if body.len() >= length.unwrap_or(0) {
                 return Some(text.into_owned());
             }
@@ -131,7 +147,13 @@ async fn read_request(stream: &mut TcpStream) -> Option<String> {
 
 /// A whole answer.
 pub(crate) fn answer(status: &str, headers: &str, body: &str) -> Vec<Step> {
-    vec![Step::Send(format!("HTTP/1.1 {status}\r\n{headers}content-length: {}\r\n\r\n{body}", body.len()).into_bytes())]
+    vec![Step::Send(
+        format!(
+            "HTTP/1.1 {status}\r\n{headers}content-length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .into_bytes(),
+    )]
 }
 
 /// A whole answer in JSON.
@@ -141,7 +163,10 @@ pub(crate) fn json(status: &str, body: &str) -> Vec<Step> {
 
 /// The head of a stream in chunked encoding.
 pub(crate) fn stream_head() -> Step {
-    Step::Send(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n".to_vec())
+    Step::Send(
+        b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+            .to_vec(),
+    )
 }
 
 /// One piece of a stream in chunked encoding.

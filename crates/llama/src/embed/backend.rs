@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use futures_core::future::BoxFuture;
 use loggia_backend::{
-    Abilities, Ability, AbilitySet, Backend, BackendError, ChatCall, EmbeddingCall, Embeddings, Reply, ServedBy, Work,
-    fingerprint,
+    Abilities, Ability, AbilitySet, Backend, BackendError, ChatCall, EmbeddingCall, Embeddings,
+    Reply, ServedBy, Work, fingerprint,
 };
 use loggia_wire::openai::{EmbeddingRequest, Model as ModelCard, OnePrompt};
 use serde_json::json;
@@ -29,7 +29,9 @@ pub struct LlamaEmbedder {
 
 impl std::fmt::Debug for LlamaEmbedder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LlamaEmbedder").field("served_by", &self.served_by).finish_non_exhaustive()
+        f.debug_struct("LlamaEmbedder")
+            .field("served_by", &self.served_by)
+            .finish_non_exhaustive()
     }
 }
 
@@ -43,7 +45,10 @@ impl LlamaEmbedder {
                 "models that make embeddings take no pictures or sounds: the projector has no effect"
             );
         }
-        let engine = Engine::start(Arc::clone(&model), options.parallel.max(1) as usize + options.queue())?;
+        let engine = Engine::start(
+            Arc::clone(&model),
+            options.parallel.max(1) as usize + options.queue(),
+        )?;
         let served_by = ServedBy {
             backend: "embedded".into(),
             model: options.name.as_str().into(),
@@ -63,21 +68,46 @@ impl LlamaEmbedder {
             instructions = processor::instructions(),
             "the embedding engine is ready"
         );
-        let can = AbilitySet::of(&[Ability::Embeddings, Ability::TokenPrompts]).without(Ability::Chat);
-        let abilities = Abilities { can, context_length: Some(u64::from(sizes.context)), ..Abilities::default() };
+        let can =
+            AbilitySet::of(&[Ability::Embeddings, Ability::TokenPrompts]).without(Ability::Chat);
+        let abilities = Abilities {
+            can,
+            context_length: Some(u64::from(sizes.context)),
+            ..Abilities::default()
+        };
         let card = card(options, &model);
-        Ok(Self { model, engine, served_by, abilities: Arc::new(abilities), card })
+        Ok(Self {
+            model,
+            engine,
+            served_by,
+            abilities: Arc::new(abilities),
+            card,
+        })
     }
 
     fn check_name(&self, name: &str) -> Result<(), BackendError> {
-        if *name == *self.served_by.model { Ok(()) } else { Err(BackendError::model_not_found(name)) }
+        if *name == *self.served_by.model {
+            Ok(())
+        } else {
+            Err(BackendError::model_not_found(name))
+        }
     }
 
     /// The tokens of every input, or which of them cannot be read and why.
-    async fn tokens(&self, request: &Arc<EmbeddingRequest>) -> Result<Vec<Vec<Token>>, BackendError> {
+    async fn tokens(
+        &self,
+        request: &Arc<EmbeddingRequest>,
+    ) -> Result<Vec<Vec<Token>>, BackendError> {
         let bytes: usize = request.input.each().map(length).sum();
         let (model, request) = (Arc::clone(&self.model), Arc::clone(request));
-        let tokens = move || request.input.each().enumerate().map(|(index, one)| model.tokens(index, one)).collect();
+        let tokens = move || {
+            request
+                .input
+                .each()
+                .enumerate()
+                .map(|(index, one)| model.tokens(index, one))
+                .collect()
+        };
         read(bytes, "the inputs", tokens).await
     }
 }
@@ -90,12 +120,17 @@ fn length(one: OnePrompt<'_>) -> usize {
 }
 
 impl Backend for LlamaEmbedder {
-    fn abilities<'a>(&'a self, model: &'a str) -> BoxFuture<'a, Result<Arc<Abilities>, BackendError>> {
+    fn abilities<'a>(
+        &'a self,
+        model: &'a str,
+    ) -> BoxFuture<'a, Result<Arc<Abilities>, BackendError>> {
         Box::pin(async move { self.check_name(model).map(|()| Arc::clone(&self.abilities)) })
     }
 
     fn chat(&self, _call: ChatCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
-        Box::pin(std::future::ready(Err(BackendError::Unsupported { work: Work::Chat })))
+        Box::pin(std::future::ready(Err(BackendError::Unsupported {
+            work: Work::Chat,
+        })))
     }
 
     fn embed(&self, call: EmbeddingCall) -> BoxFuture<'_, Result<Embeddings, BackendError>> {
@@ -104,8 +139,17 @@ impl Backend for LlamaEmbedder {
             let place = self.engine.place().map_err(|error| explain(&error))?;
             let inputs = self.tokens(&call.request).await?;
             let prompt_tokens = inputs.iter().map(|input| input.len() as u64).sum();
-            let vectors = self.engine.embed(place, inputs).await.map_err(|error| explain(&error))?;
-            Embeddings { served_by: self.served_by.clone(), vectors, prompt_tokens }.checked(&call.request)
+            let vectors = self
+                .engine
+                .embed(place, inputs)
+                .await
+                .map_err(|error| explain(&error))?;
+            Embeddings {
+                served_by: self.served_by.clone(),
+                vectors,
+                prompt_tokens,
+            }
+            .checked(&call.request)
         })
     }
 
@@ -114,7 +158,11 @@ impl Backend for LlamaEmbedder {
     }
 
     fn ready(&self) -> BoxFuture<'_, Result<(), BackendError>> {
-        let ready = if self.engine.is_running() { Ok(()) } else { Err(explain(&EngineError::Stopped)) };
+        let ready = if self.engine.is_running() {
+            Ok(())
+        } else {
+            Err(explain(&EngineError::Stopped))
+        };
         Box::pin(std::future::ready(ready))
     }
 }
@@ -128,6 +176,7 @@ fn card(options: &LlamaOptions, model: &EmbeddingModel) -> ModelCard {
         ("embedding_length", json!(model.dimensions())),
         ("pooling", json!(model.pooling.name())),
     ];
-    card.extra.extend(own.map(|(name, value)| (name.to_owned(), value)));
+    card.extra
+        .extend(own.map(|(name, value)| (name.to_owned(), value)));
     card
 }

@@ -24,8 +24,11 @@ pub(super) struct Job {
     _place: Place,
 }
 
-/// A place in the queue. It is taken before the inputs are made into tokens, so that what waits for that is bounded too.
-pub(super) struct Place(#[expect(dead_code, reason = "it is given back when it is dropped")] OwnedSemaphorePermit);
+/// A place in the queue. It is taken before the inputs are made into tokens, so that what waits for
+/// that is bounded too.
+pub(super) struct Place(
+    #[expect(dead_code, reason = "it is given back when it is dropped")] OwnedSemaphorePermit,
+);
 
 /// A running engine. Dropping it ends its thread, after the batch that it is at.
 pub(super) struct Engine {
@@ -38,7 +41,8 @@ pub(super) struct Engine {
 }
 
 impl Engine {
-    /// Starts the engine's thread, and waits until it can compute. At most so many requests are taken on at once.
+    /// Starts the engine's thread, and waits until it can compute. At most so many requests are
+    /// taken on at once.
     pub(super) fn start(model: Arc<EmbeddingModel>, most: usize) -> Result<Self, LoadError> {
         // Every job has a place, so that the channel never has more.
         let (jobs, incoming) = mpsc::sync_channel(most);
@@ -50,26 +54,46 @@ impl Engine {
             .spawn(move || worker::run(&model, &incoming, &for_thread, &ready))
             .map_err(LoadError::Thread)?;
         let places = Arc::new(Semaphore::new(most));
-        let engine = Self { jobs: Some(jobs), places, most, stopping, thread: Some(thread) };
+        let engine = Self {
+            jobs: Some(jobs),
+            places,
+            most,
+            stopping,
+            thread: Some(thread),
+        };
         match started.recv() {
             Ok(Ok(())) => Ok(engine),
             Ok(Err(error)) => Err(error),
-            Err(_) => {
-                Err(LoadError::Setting("the engine ended while it was starting; the log has the reason".to_owned()))
-            }
+            Err(_) => Err(LoadError::Setting(
+                "the engine ended while it was starting; the log has the reason".to_owned(),
+            )),
         }
     }
 
     /// A place in the queue.
     pub(super) fn place(&self) -> Result<Place, EngineError> {
         let place = Arc::clone(&self.places).try_acquire_owned();
-        place.map(Place).map_err(|_| EngineError::Busy { waiting: self.most, retry_after: RETRY_AFTER })
+        place.map(Place).map_err(|_| EngineError::Busy {
+            waiting: self.most,
+            retry_after: RETRY_AFTER,
+        })
     }
 
-    /// The vectors of some inputs. Dropping the future takes them out of the queue before the next batch.
-    pub(super) async fn embed(&self, place: Place, inputs: Vec<Vec<Token>>) -> Result<Vec<Vec<f32>>, EngineError> {
+    /// The vectors of some inputs. Dropping the future takes them out of the queue before the next
+    /// batch.
+    pub(super) async fn embed(
+        &self,
+        place: Place,
+        inputs: Vec<Vec<Token>>,
+    ) -> Result<Vec<Vec<f32>>, EngineError> {
         let (answer, vectors) = oneshot::channel();
-        let sent = self.jobs.as_ref().map(|jobs| jobs.try_send(Job { inputs, answer, _place: place }));
+        let sent = self.jobs.as_ref().map(|jobs| {
+            jobs.try_send(Job {
+                inputs,
+                answer,
+                _place: place,
+            })
+        });
         if !matches!(sent, Some(Ok(()))) {
             return Err(EngineError::Stopped);
         }
@@ -78,7 +102,9 @@ impl Engine {
 
     /// Whether it still answers.
     pub(super) fn is_running(&self) -> bool {
-        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
+        self.thread
+            .as_ref()
+            .is_some_and(|thread| !thread.is_finished())
     }
 }
 

@@ -13,7 +13,8 @@ pub(crate) enum Pooling {
     Last,
 }
 
-/// Architectures that read a text from both sides and generate none, as llama.cpp names them. They have no cache.
+/// Architectures that read a text from both sides and generate none, as llama.cpp names them. They
+/// have no cache.
 const ENCODERS: [&str; 9] = [
     "bert",
     "modern-bert",
@@ -30,7 +31,8 @@ impl Pooling {
     /// How a file's model pools; `None` where it is a model that generates text.
     ///
     /// # Errors
-    /// Where it is for something else than embeddings, or does not say how it pools: any guess would give other vectors than its makers'.
+    /// Where it is for something else than embeddings, or does not say how it pools: any guess
+    /// would give other vectors than its makers'.
     pub(crate) fn of(gguf: &Gguf) -> Result<Option<Self>, String> {
         match gguf.of_architecture("pooling_type") {
             Some(1) => Ok(Some(Self::Mean)),
@@ -58,5 +60,6 @@ impl Pooling {
 
 /// Whether a file's model is an encoder.
 pub(super) fn is_encoder(gguf: &Gguf) -> bool {
-    gguf.text("general.architecture").is_some_and(|architecture| ENCODERS.contains(&architecture))
+    gguf.text("general.architecture")
+        .is_some_and(|architecture| ENCODERS.contains(&architecture))
 }

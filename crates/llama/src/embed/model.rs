@@ -27,7 +27,10 @@ impl EmbeddingModel {
     /// Loads a file: seconds of work, and not for an async thread.
     pub(super) fn load(options: &LlamaOptions) -> Result<Self, LoadError> {
         let gguf = Gguf::read(&options.path)?;
-        let no_embeddings = |what: String| LoadError::Kind { path: options.path.clone(), what };
+        let no_embeddings = |what: String| LoadError::Kind {
+            path: options.path.clone(),
+            what,
+        };
         let pooling = Pooling::of(&gguf).map_err(no_embeddings)?;
         let pooling = pooling.ok_or_else(|| no_embeddings("it makes no embeddings".to_owned()))?;
         if options.lora.is_some() {
@@ -36,12 +39,20 @@ impl EmbeddingModel {
             ));
         }
         if options.draft.is_some() {
-            return Err(no_embeddings("it writes nothing that a draft could guess: it makes embeddings".to_owned()));
+            return Err(no_embeddings(
+                "it writes nothing that a draft could guess: it makes embeddings".to_owned(),
+            ));
         }
         let sizes = Sizes::of(options, &gguf)?;
         let (llama, devices) = load_weights(&options.path, options.gpu_layers)?;
         let facts = Facts::of(&gguf, &llama);
-        Ok(Self { llama, facts, pooling, sizes, devices })
+        Ok(Self {
+            llama,
+            facts,
+            pooling,
+            sizes,
+            devices,
+        })
     }
 
     /// The numbers of a vector.
@@ -49,13 +60,20 @@ impl EmbeddingModel {
         usize::try_from(self.llama.n_embd_out()).unwrap_or(0)
     }
 
-    /// The tokens of the input with this number. A text gets the tokens that its model wants around it, and what reads like one of them in it is
-    /// text; tokens are taken as they are.
-    pub(super) fn tokens(&self, index: usize, one: OnePrompt<'_>) -> Result<Vec<Token>, BackendError> {
+    /// The tokens of the input with this number. A text gets the tokens that its model wants around
+    /// it, and what reads like one of them in it is text; tokens are taken as they are.
+    pub(super) fn tokens(
+        &self,
+        index: usize,
+        one: OnePrompt<'_>,
+    ) -> Result<Vec<Token>, BackendError> {
         let tokens = match one {
             OnePrompt::Text(text) => {
                 let tokens = self.llama.vocab().tokenize(text.as_bytes(), true, false);
-                tokens.into_iter().map(|token| token.0.cast_unsigned()).collect()
+                tokens
+                    .into_iter()
+                    .map(|token| token.0.cast_unsigned())
+                    .collect()
             }
             OnePrompt::Tokens(tokens) => self.checked(index, tokens)?.to_vec(),
         };
@@ -64,7 +82,11 @@ impl EmbeddingModel {
         }
         let (count, most) = (tokens.len() as u64, u64::from(self.sizes.context));
         if count > most {
-            return Err(BackendError::InputTooLong { index: Some(index), tokens: Some(count), most: Some(most) });
+            return Err(BackendError::InputTooLong {
+                index: Some(index),
+                tokens: Some(count),
+                most: Some(most),
+            });
         }
         Ok(tokens)
     }
@@ -74,7 +96,8 @@ impl EmbeddingModel {
         let vocabulary = self.facts.vocabulary;
         match tokens.iter().find(|&&token| token as usize >= vocabulary) {
             Some(unknown) => {
-                let what = format!("token {unknown} is not in this model's vocabulary of {vocabulary}");
+                let what =
+                    format!("token {unknown} is not in this model's vocabulary of {vocabulary}");
                 Err(invalid(index, "invalid_value", &what))
             }
             None => Ok(tokens),

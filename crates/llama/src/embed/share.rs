@@ -1,12 +1,14 @@
-//! Whose inputs go into the next batch: a round of all requests, so that one of two thousand inputs does not make one of one wait.
+//! Whose inputs go into the next batch: a round of all requests, so that one of two thousand inputs
+//! does not make one of one wait.
 //!
 //! Pure: lengths in, places out.
 
 /// An input that goes into a batch: of which request, and which of its own.
 pub(super) type Place = (usize, usize);
 
-/// Fills a batch of at most `room` tokens and `most` inputs. For each request, the lengths of its inputs that are still to be computed, in
-/// order; the first request is the one whose turn it is, and what it wants first always fits.
+/// Fills a batch of at most `room` tokens and `most` inputs. For each request, the lengths of its
+/// inputs that are still to be computed, in order; the first request is the one whose turn it is,
+/// and what it wants first always fits.
 pub(super) fn fill(requests: &[&[usize]], room: usize, most: usize) -> Vec<Place> {
     let mut places = Vec::new();
     let mut left = room;
@@ -14,7 +16,9 @@ pub(super) fn fill(requests: &[&[usize]], room: usize, most: usize) -> Vec<Place
     loop {
         let before = places.len();
         for (request, lengths) in requests.iter().enumerate() {
-            let Some(&length) = lengths.get(next[request]) else { continue };
+            let Some(&length) = lengths.get(next[request]) else {
+                continue;
+            };
             if length <= left && places.len() < most {
                 places.push((request, next[request]));
                 left -= length;
@@ -33,7 +37,10 @@ mod tests {
 
     #[test]
     fn everybody_has_an_input_in_the_batch_before_anybody_has_two() {
-        assert_eq!(fill(&[&[2, 2, 2], &[3], &[1, 1]], 100, 100), [(0, 0), (1, 0), (2, 0), (0, 1), (2, 1), (0, 2)]);
+        assert_eq!(
+            fill(&[&[2, 2, 2], &[3], &[1, 1]], 100, 100),
+            [(0, 0), (1, 0), (2, 0), (0, 1), (2, 1), (0, 2)]
+        );
         assert_eq!(fill(&[&[2; 9], &[3]], 100, 3), [(0, 0), (1, 0), (0, 1)]);
     }
 

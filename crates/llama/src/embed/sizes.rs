@@ -5,7 +5,8 @@ use crate::error::LoadError;
 use crate::gguf::Gguf;
 use crate::options::{DEFAULT_CONTEXT, LlamaOptions};
 
-/// The most inputs in one batch: for short ones. A batch's tokens are bounded too, so this is not what memory depends on.
+/// The most inputs in one batch: for short ones. A batch's tokens are bounded too, so this is not
+/// what memory depends on.
 const INPUTS: u32 = 64;
 
 /// Sizes that follow from the options and the model.
@@ -13,7 +14,8 @@ const INPUTS: u32 = 64;
 pub(crate) struct Sizes {
     /// The most tokens of one input.
     pub(crate) context: u32,
-    /// The most tokens of a batch: never fewer than of one input, since a model that reads from both sides needs all of it at once.
+    /// The most tokens of a batch: never fewer than of one input, since a model that reads from
+    /// both sides needs all of it at once.
     pub(crate) batch: u32,
     /// The most inputs of a batch.
     pub(crate) inputs: u32,
@@ -23,7 +25,8 @@ pub(crate) struct Sizes {
 }
 
 impl Sizes {
-    /// A position past those that a model was trained with has no meaning to an encoder, or lies outside its table: never more than these.
+    /// A position past those that a model was trained with has no meaning to an encoder, or lies
+    /// outside its table: never more than these.
     pub(crate) fn of(options: &LlamaOptions, gguf: &Gguf) -> Result<Self, LoadError> {
         let trained = gguf.trained_context();
         let context = options.context.unwrap_or(DEFAULT_CONTEXT).min(trained);

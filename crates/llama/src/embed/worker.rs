@@ -1,4 +1,5 @@
-//! The embedding engine's thread: take jobs, fill a batch, compute it, hand out its vectors, and again.
+//! The embedding engine's thread: take jobs, fill a batch, compute it, hand out its vectors, and
+//! again.
 
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -35,7 +36,10 @@ pub(super) fn run(
             return;
         }
     };
-    let mut worker = Worker { batches, under_way: Vec::new() };
+    let mut worker = Worker {
+        batches,
+        under_way: Vec::new(),
+    };
     if ready.send(Ok(())).is_ok() {
         while !stopping.load(Ordering::Relaxed) && worker.turn(jobs) {}
     }
@@ -53,7 +57,11 @@ struct UnderWay {
 impl UnderWay {
     fn new(job: Job) -> Self {
         let lengths = job.inputs.iter().map(Vec::len).collect();
-        Self { vectors: Vec::with_capacity(job.inputs.len()), job, lengths }
+        Self {
+            vectors: Vec::with_capacity(job.inputs.len()),
+            job,
+            lengths,
+        }
     }
 
     fn left(&self) -> &[usize] {
@@ -80,7 +88,11 @@ impl Worker<'_> {
             return true;
         }
         let lengths: Vec<&[usize]> = self.under_way.iter().map(UnderWay::left).collect();
-        let places = fill(&lengths, self.batches.sizes.batch as usize, self.batches.sizes.inputs as usize);
+        let places = fill(
+            &lengths,
+            self.batches.sizes.batch as usize,
+            self.batches.sizes.inputs as usize,
+        );
         match self.compute(&places) {
             Ok(vectors) => self.hand_out(&places, vectors),
             Err(what) => self.fail(&places, &what),
@@ -102,8 +114,9 @@ impl Worker<'_> {
         for (&(request, _), vector) in places.iter().zip(vectors) {
             self.under_way[request].vectors.push(vector);
         }
-        let (done, mut rest): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.under_way).into_iter().partition(|one| one.left().is_empty());
+        let (done, mut rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.under_way)
+            .into_iter()
+            .partition(|one| one.left().is_empty());
         for UnderWay { job, vectors, .. } in done {
             // Whoever asked may have left.
             let _ = job.answer.send(Ok(vectors));
@@ -123,9 +136,16 @@ impl Worker<'_> {
         let mut number = 0..;
         let (failed, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.under_way)
             .into_iter()
-            .partition(|_| number.next().is_some_and(|at| places.iter().any(|&(request, _)| request == at)));
+            .partition(|_| {
+                number
+                    .next()
+                    .is_some_and(|at| places.iter().any(|&(request, _)| request == at))
+            });
         for one in failed {
-            let _ = one.job.answer.send(Err(EngineError::Compute(what.to_owned())));
+            let _ = one
+                .job
+                .answer
+                .send(Err(EngineError::Compute(what.to_owned())));
         }
         self.under_way = rest;
     }
@@ -139,8 +159,8 @@ struct Batches<'model> {
 }
 
 impl<'model> Batches<'model> {
-    /// Reserves the memory. The pooling is left unspecified, which is the model's own; and a batch is computed at once, as llama.cpp demands of
-    /// what is read from both sides.
+    /// Reserves the memory. The pooling is left unspecified, which is the model's own; and a batch
+    /// is computed at once, as llama.cpp demands of what is read from both sides.
     fn new(model: &'model EmbeddingModel) -> Result<Self, LoadError> {
         let sizes = model.sizes;
         let params = LlamaContextParams::default()
@@ -154,12 +174,23 @@ impl<'model> Batches<'model> {
             // One pool of cells: any mix of inputs fits that fits into the batch.
             .with_kv_unified(true)
             .with_no_perf(true);
-        let no_memory = |_| LoadError::Context { context: sizes.context, parallel: 1 };
-        let context = model.llama.new_context(backend(), params).map_err(no_memory)?;
-        Ok(Self { context, batch: LlamaBatch::new(sizes.batch as usize, 1), sizes })
+        let no_memory = |_| LoadError::Context {
+            context: sizes.context,
+            parallel: 1,
+        };
+        let context = model
+            .llama
+            .new_context(backend(), params)
+            .map_err(no_memory)?;
+        Ok(Self {
+            context,
+            batch: LlamaBatch::new(sizes.batch as usize, 1),
+            sizes,
+        })
     }
 
-    /// Computes something for nobody: brings the weights into memory, and shows that the model works at all.
+    /// Computes something for nobody: brings the weights into memory, and shows that the model
+    /// works at all.
     fn warm_up(&mut self) -> Result<(), String> {
         self.compute(&[&[0]]).map(drop)
     }
@@ -169,7 +200,9 @@ impl<'model> Batches<'model> {
         self.batch.clear();
         for (sequence, tokens) in (0_i32..).zip(inputs) {
             for (position, token) in (0_i32..).zip(*tokens) {
-                let added = self.batch.add(LlamaToken(token.cast_signed()), position, &[sequence], true);
+                let added =
+                    self.batch
+                        .add(LlamaToken(token.cast_signed()), position, &[sequence], true);
                 added.map_err(|error| error.to_string())?;
             }
         }
@@ -178,12 +211,21 @@ impl<'model> Batches<'model> {
             self.context.clear_kv_cache();
         }
         // An encoder has no cache: llama.cpp then encodes by itself.
-        self.context.decode(&mut self.batch).map_err(|error| error.to_string())?;
+        self.context
+            .decode(&mut self.batch)
+            .map_err(|error| error.to_string())?;
         let vector = |sequence| {
-            let mut vector = self.context.embeddings_seq_ith(sequence).map_err(|error| error.to_string())?.to_vec();
+            let mut vector = self
+                .context
+                .embeddings_seq_ith(sequence)
+                .map_err(|error| error.to_string())?
+                .to_vec();
             loggia_backend::normalise(&mut vector);
             Ok(vector)
         };
-        (0_i32..).zip(inputs).map(|(sequence, _)| vector(sequence)).collect()
+        (0_i32..)
+            .zip(inputs)
+            .map(|(sequence, _)| vector(sequence))
+            .collect()
     }
 }

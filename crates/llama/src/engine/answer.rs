@@ -1,4 +1,5 @@
-//! The channel from the engine to one reader. The engine never waits at it; the reader's leaving is heard at it.
+//! The channel from the engine to one reader. The engine never waits at it; the reader's leaving is
+//! heard at it.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -68,7 +69,8 @@ pub(super) struct Outlet {
     full: Arc<AtomicBool>,
 }
 
-/// The reader's end: a stream of outputs. Dropping it gives the slot back, whatever the engine was doing for it.
+/// The reader's end: a stream of outputs. Dropping it gives the slot back, whatever the engine was
+/// doing for it.
 #[derive(Debug)]
 pub(crate) struct Answer {
     receiver: mpsc::Receiver<Result<Output, EngineError>>,
@@ -80,7 +82,18 @@ pub(crate) struct Answer {
 pub(super) fn channel(capacity: usize, inbox: Arc<Inbox>) -> (Outlet, Answer) {
     let (sender, receiver) = mpsc::channel(capacity);
     let full = Arc::new(AtomicBool::new(false));
-    (Outlet { sender, full: Arc::clone(&full) }, Answer { receiver, full, inbox, ended: false })
+    (
+        Outlet {
+            sender,
+            full: Arc::clone(&full),
+        },
+        Answer {
+            receiver,
+            full,
+            inbox,
+            ended: false,
+        },
+    )
 }
 
 impl Outlet {
@@ -88,12 +101,14 @@ impl Outlet {
         self.sender.is_closed()
     }
 
-    /// Whether there is room for another output. Where there is none, the reader rings the bell when there is.
+    /// Whether there is room for another output. Where there is none, the reader rings the bell
+    /// when there is.
     pub(super) fn has_room(&self) -> bool {
         if self.sender.capacity() > 0 {
             return true;
         }
-        // The order matters: the reader makes room first and looks at this afterwards, so one of the two sees the other.
+        // The order matters: the reader makes room first and looks at this afterwards, so one of
+        // the two sees the other.
         self.full.store(true, Ordering::SeqCst);
         self.sender.capacity() > 0
     }
@@ -103,11 +118,13 @@ impl Outlet {
         self.sender.capacity()
     }
 
-    /// Sends without waiting. A step sends one output to each reader, and one more for each guess that was right; it takes part only where
-    /// there is room for all of them.
+    /// Sends without waiting. A step sends one output to each reader, and one more for each guess
+    /// that was right; it takes part only where there is room for all of them.
     pub(super) fn send(&self, output: Result<Output, EngineError>) {
         if let Err(mpsc::error::TrySendError::Full(_)) = self.sender.try_send(output) {
-            tracing::error!("an output was lost: a slot took part in a step without room for its result");
+            tracing::error!(
+                "an output was lost: a slot took part in a step without room for its result"
+            );
         }
     }
 }
@@ -125,7 +142,10 @@ impl Stream for Answer {
         }
         match received {
             Some(output) => {
-                self.ended |= matches!(&output, Err(_) | Ok(Output::Piece(Piece { end: Some(_), .. })));
+                self.ended |= matches!(
+                    &output,
+                    Err(_) | Ok(Output::Piece(Piece { end: Some(_), .. }))
+                );
                 Poll::Ready(Some(output))
             }
             None if self.ended => Poll::Ready(None),

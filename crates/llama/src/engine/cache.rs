@@ -1,7 +1,9 @@
-//! The calls into llama.cpp that compute: a context in which each sequence has a stream of its own, and the batch of a step.
+//! The calls into llama.cpp that compute: a context in which each sequence has a stream of its own,
+//! and the batch of a step.
 //!
-//! A sequence is a slot's. Its tokens lie at the positions 0, 1, 2, … without a gap: who calls keeps a list of them and makes them
-//! agree with what is done here. Decision 10 tells why streams, and what they ask of the numbers of those who are at work.
+//! A sequence is a slot's. Its tokens lie at the positions 0, 1, 2, … without a gap: who calls
+//! keeps a list of them and makes them agree with what is done here. Decision 10 tells why streams,
+//! and what they ask of the numbers of those who are at work.
 
 use std::num::NonZeroU32;
 
@@ -32,7 +34,11 @@ impl<'model> Cache<'model> {
     pub(super) fn new(model: &'model Model, sizes: Sizes) -> Option<Self> {
         let mut cache = Self::over(&model.llama, sizes)?;
         let is_laid_over = |adapter: &Adapter| adapter.lay_over(&mut cache.context);
-        model.adapter.as_ref().is_none_or(is_laid_over).then_some(cache)
+        model
+            .adapter
+            .as_ref()
+            .is_none_or(is_laid_over)
+            .then_some(cache)
     }
 
     /// The same for a model that is nothing but its weights.
@@ -52,7 +58,11 @@ impl<'model> Cache<'model> {
         let context = llama.new_context(backend(), params).ok()?;
         let batch = LlamaBatch::new(sizes.batch as usize, 1);
         let planes = raw::planes(llama)?;
-        Some(Self { context, batch, planes })
+        Some(Self {
+            context,
+            batch,
+            planes,
+        })
     }
 
     /// Begins a new step.
@@ -60,7 +70,8 @@ impl<'model> Cache<'model> {
         self.batch.clear();
     }
 
-    /// Adds a token to the step. With `wanted`, its logits can be read afterwards under the number that comes back.
+    /// Adds a token to the step. With `wanted`, its logits can be read afterwards under the number
+    /// that comes back.
     pub(super) fn add(
         &mut self,
         sequence: Sequence,
@@ -70,7 +81,12 @@ impl<'model> Cache<'model> {
     ) -> Result<i32, String> {
         let row = self.batch.n_tokens();
         self.batch
-            .add(LlamaToken(token.cast_signed()), to_i32(position), &[to_i32(sequence)], wanted)
+            .add(
+                LlamaToken(token.cast_signed()),
+                to_i32(position),
+                &[to_i32(sequence)],
+                wanted,
+            )
             .map_err(|error| error.to_string())?;
         Ok(row)
     }
@@ -82,10 +98,13 @@ impl<'model> Cache<'model> {
 
     /// Computes the step.
     pub(super) fn compute(&mut self) -> Result<(), String> {
-        self.context.decode(&mut self.batch).map_err(|error| error.to_string())
+        self.context
+            .decode(&mut self.batch)
+            .map_err(|error| error.to_string())
     }
 
-    /// Computes rows of a picture or a sound at once, beside the step that is being put together; no logits come of them.
+    /// Computes rows of a picture or a sound at once, beside the step that is being put together;
+    /// no logits come of them.
     pub(super) fn read_rows(
         &mut self,
         sequence: Sequence,
@@ -94,7 +113,14 @@ impl<'model> Cache<'model> {
         which: std::ops::Range<usize>,
     ) -> Result<(), String> {
         let (sequence, base) = (to_i32(sequence), to_i32(position));
-        let step: Vec<Row<'_>> = which.map(|index| Row { sequence, base, rows, index }).collect();
+        let step: Vec<Row<'_>> = which
+            .map(|index| Row {
+                sequence,
+                base,
+                rows,
+                index,
+            })
+            .collect();
         raw::decode(&mut self.context, &step, self.planes)
     }
 
@@ -106,13 +132,19 @@ impl<'model> Cache<'model> {
     /// Forgets a sequence from this position on; `false` where the model cannot forget a part.
     pub(super) fn cut(&mut self, sequence: Sequence, position: usize) -> bool {
         let from = u32::try_from(position).ok();
-        self.context.kv_cache_seq_rm(to_i32(sequence), from, None).is_ok()
+        self.context
+            .kv_cache_seq_rm(to_i32(sequence), from, None)
+            .is_ok()
     }
 
-    /// Makes a sequence what another is up to `end`: the whole stream is copied with the next step, whatever its length, and what is
-    /// too much of it forgotten at once. `false` where the model cannot forget a part and there is one to forget.
+    /// Makes a sequence what another is up to `end`: the whole stream is copied with the next step,
+    /// whatever its length, and what is too much of it forgotten at once. `false` where the model
+    /// cannot forget a part and there is one to forget.
     pub(super) fn copy(&mut self, from: Sequence, to: Sequence, end: usize) -> bool {
-        self.context.kv_cache_seq_cp(to_i32(from), to_i32(to), None, None).is_ok() && self.cut(to, end)
+        self.context
+            .kv_cache_seq_cp(to_i32(from), to_i32(to), None, None)
+            .is_ok()
+            && self.cut(to, end)
     }
 
     /// Forgets everything.

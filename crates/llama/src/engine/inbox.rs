@@ -48,7 +48,12 @@ impl Inbox {
             stopped: false,
             usual: Duration::from_secs(2),
         };
-        Self { state: Mutex::new(state), bell: Condvar::new(), most, parallel }
+        Self {
+            state: Mutex::new(state),
+            bell: Condvar::new(),
+            most,
+            parallel,
+        }
     }
 
     /// Puts requests at the end of the queue, all or none.
@@ -61,7 +66,10 @@ impl Inbox {
         let waiting = state.waiting.len();
         if waiting + jobs.len() > self.most + state.idle {
             let waiting = waiting.saturating_sub(state.idle);
-            return Err(EngineError::Busy { waiting, retry_after: retry_after(waiting, self.parallel, state.usual) });
+            return Err(EngineError::Busy {
+                waiting,
+                retry_after: retry_after(waiting, self.parallel, state.usual),
+            });
         }
         state.waiting.extend(jobs);
         self.ring_with(state);
@@ -90,7 +98,8 @@ impl Inbox {
         state.stopping || state.stopped
     }
 
-    /// For the engine: up to `idle` requests whose readers are still there, first come first served; `None` when it is to end.
+    /// For the engine: up to `idle` requests whose readers are still there, first come first
+    /// served; `None` when it is to end.
     pub(super) fn take(&self, idle: usize) -> Option<Vec<Job>> {
         let mut state = self.lock();
         if state.stopping {
@@ -107,7 +116,9 @@ impl Inbox {
     pub(super) fn wait(&self) {
         let state = self.lock();
         drop(
-            self.bell.wait_while(state, |state| !state.rung && !state.stopping).unwrap_or_else(PoisonError::into_inner),
+            self.bell
+                .wait_while(state, |state| !state.rung && !state.stopping)
+                .unwrap_or_else(PoisonError::into_inner),
         );
     }
 

@@ -1,8 +1,10 @@
 //! The engine: one thread that owns llama.cpp's context and answers several requests in one batch.
 //!
-//! Reading order: [`Engine`] (what callers hold), `answer` (what a reader gets, and how the engine hears that he left), `inbox`
-//! (who waits), `worker` (the loop: admit, share, plan, compute, choose), `passage` (what is read), `slots` (who has which part of the cache), `plan` (how the
-//! room in a step is divided), `work` (one request under way), `score` (log-probabilities of its prompt), `draft` (guesses), `cache` (the calls into llama.cpp).
+//! Reading order: [`Engine`] (what callers hold), `answer` (what a reader gets, and how the engine
+//! hears that he left), `inbox` (who waits), `worker` (the loop: admit, share, plan, compute,
+//! choose), `passage` (what is read), `slots` (who has which part of the cache), `plan` (how the
+//! room in a step is divided), `work` (one request under way), `score` (log-probabilities of its
+//! prompt), `draft` (guesses), `cache` (the calls into llama.cpp).
 //!
 //! No HTTP here, and no templates: tokens in, text out.
 
@@ -43,7 +45,8 @@ pub(crate) struct Generation {
     pub(crate) prompt: Passage,
     /// The most tokens that prompt and answer may have together; no more than the engine's.
     pub(crate) context: usize,
-    /// The most tokens to generate; the context's end is the limit where there is none. With 0 the prompt is read, and nothing else.
+    /// The most tokens to generate; the context's end is the limit where there is none. With 0 the
+    /// prompt is read, and nothing else.
     pub(crate) max_tokens: Option<usize>,
     /// Texts that end the answer and are not part of it.
     pub(crate) stop: Vec<String>,
@@ -59,7 +62,8 @@ pub(crate) struct Generation {
 }
 
 impl Generation {
-    /// Whether the same text is to come of it another time: where chance plays a part, and the client names the seed.
+    /// Whether the same text is to come of it another time: where chance plays a part, and the
+    /// client names the seed.
     fn is_to_be_reproducible(&self) -> bool {
         self.sampling.seed.is_some() && self.sampling.temperature > 0.0
     }
@@ -81,7 +85,8 @@ pub(crate) struct Sizes {
     pub(crate) context: u32,
     /// Requests at once.
     pub(crate) parallel: u32,
-    /// Tokens of one prompt in a step while something is being generated: the option, and one that is computed with the answers'.
+    /// Tokens of one prompt in a step while something is being generated: the option, and one that
+    /// is computed with the answers'.
     pub(crate) piece: u32,
     /// Prompt tokens in a step otherwise.
     pub(crate) alone: u32,
@@ -110,18 +115,24 @@ impl Engine {
         match started.recv() {
             Ok(Ok(())) => Ok(engine),
             Ok(Err(error)) => Err(error),
-            Err(_) => {
-                Err(LoadError::Setting("the engine ended while it was starting; the log has the reason".to_owned()))
-            }
+            Err(_) => Err(LoadError::Setting(
+                "the engine ended while it was starting; the log has the reason".to_owned(),
+            )),
         }
     }
 
     /// Takes on some requests that belong together (the choices of one), all or none.
-    pub(crate) fn generate(&self, generations: Vec<Generation>) -> Result<Vec<Answer>, EngineError> {
+    pub(crate) fn generate(
+        &self,
+        generations: Vec<Generation>,
+    ) -> Result<Vec<Answer>, EngineError> {
         for generation in &generations {
             self.check(generation)?;
         }
-        let (jobs, answers) = generations.into_iter().map(|generation| self.job(generation)).unzip();
+        let (jobs, answers) = generations
+            .into_iter()
+            .map(|generation| self.job(generation))
+            .unzip();
         self.inbox.submit(jobs)?;
         Ok(answers)
     }
@@ -145,7 +156,10 @@ impl Engine {
         // An answer needs room for a token at least.
         let room = usize::from(generation.max_tokens != Some(0));
         if prompt_tokens + room > context {
-            return Err(EngineError::ContextLengthExceeded { prompt_tokens, context });
+            return Err(EngineError::ContextLengthExceeded {
+                prompt_tokens,
+                context,
+            });
         }
         Ok(())
     }
@@ -171,10 +185,19 @@ impl Sizes {
     pub(crate) fn of(options: &LlamaOptions, trained: u32) -> Result<Self, LoadError> {
         // llama.cpp has room for the ids of 256 sequences.
         if !(1..=256).contains(&options.parallel) {
-            return Err(LoadError::Setting(format!("parallel is {}; it can be 1 to 256", options.parallel)));
+            return Err(LoadError::Setting(format!(
+                "parallel is {}; it can be 1 to 256",
+                options.parallel
+            )));
         }
-        if options.piece == 0 || options.batch == 0 || options.batch > 8192 || options.piece > options.batch {
-            return Err(LoadError::Setting("batch can be 1 to 8192, and piece 1 to batch".to_owned()));
+        if options.piece == 0
+            || options.batch == 0
+            || options.batch > 8192
+            || options.piece > options.batch
+        {
+            return Err(LoadError::Setting(
+                "batch can be 1 to 8192, and piece 1 to batch".to_owned(),
+            ));
         }
         let context = options.context.unwrap_or(DEFAULT_CONTEXT.min(trained));
         if context < SMALLEST_CONTEXT {
@@ -214,14 +237,20 @@ impl Sizes {
 
     /// The sizes for a draft that was trained for so many tokens: it guesses nothing beyond them.
     pub(crate) fn of_draft(self, trained: u32) -> Self {
-        Self { context: self.context.min(trained), ..self }
+        Self {
+            context: self.context.min(trained),
+            ..self
+        }
     }
 }
 
-/// How long a client whom the queue refuses should wait: what the requests before it will take, by what the last ones took.
+/// How long a client whom the queue refuses should wait: what the requests before it will take, by
+/// what the last ones took.
 fn retry_after(waiting: usize, parallel: usize, usual: Duration) -> Duration {
     let rounds = u32::try_from(waiting / parallel.max(1) + 1).unwrap_or(u32::MAX);
-    usual.saturating_mul(rounds).clamp(Duration::from_secs(1), Duration::from_mins(1))
+    usual
+        .saturating_mul(rounds)
+        .clamp(Duration::from_secs(1), Duration::from_mins(1))
 }
 
 #[cfg(test)]
@@ -231,7 +260,11 @@ mod tests {
     #[test]
     fn the_cells_of_small_contexts_are_counted_as_llama_cpp_reserves_them() {
         let cells = |context, parallel| {
-            let options = LlamaOptions { context: Some(context), parallel, ..LlamaOptions::new("file", "name") };
+            let options = LlamaOptions {
+                context: Some(context),
+                parallel,
+                ..LlamaOptions::new("file", "name")
+            };
             Sizes::of(&options, 8192).unwrap().cells()
         };
         assert_eq!(cells(4096, 4), 4 * 4096);

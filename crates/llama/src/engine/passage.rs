@@ -1,8 +1,10 @@
-//! What is read before an answer: tokens, and in their midst the rows that stand for pictures and sounds. Pure.
+//! What is read before an answer: tokens, and in their midst the rows that stand for pictures and
+//! sounds. Pure.
 //!
-//! A row has the number of a token that no model has, drawn from what was seen: so that lists of tokens can be compared as ever, and what begins
-//! with the same picture begins alike. A part of a picture is taken over whole or not at all, which makes a mistake as likely as two files with
-//! the same hash.
+//! A row has the number of a token that no model has, drawn from what was seen: so that lists of
+//! tokens can be compared as ever, and what begins with the same picture begins alike. A part of a
+//! picture is taken over whole or not at all, which makes a mistake as likely as two files with the
+//! same hash.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -40,7 +42,10 @@ impl Deref for Passage {
 
 impl From<Vec<Token>> for Passage {
     fn from(tokens: Vec<Token>) -> Self {
-        Self { tokens: tokens.into(), spans: Arc::new([]) }
+        Self {
+            tokens: tokens.into(),
+            spans: Arc::new([]),
+        }
     }
 }
 
@@ -60,14 +65,24 @@ impl Builder {
         if rows.places.is_empty() {
             return;
         }
-        self.spans.push(Span { start: self.tokens.len(), rows: Arc::clone(rows) });
-        self.tokens.extend((0..rows.places.len()).map(|at| stand_in(&rows.identity, at)));
+        self.spans.push(Span {
+            start: self.tokens.len(),
+            rows: Arc::clone(rows),
+        });
+        self.tokens
+            .extend((0..rows.places.len()).map(|at| stand_in(&rows.identity, at)));
     }
 
     /// `None` where it ends with a row: nothing would follow from it.
     pub(crate) fn build(self) -> Option<Passage> {
-        let ends_with_rows = self.spans.last().is_some_and(|last| last.end() == self.tokens.len());
-        (!ends_with_rows).then(|| Passage { tokens: self.tokens.into(), spans: self.spans.into() })
+        let ends_with_rows = self
+            .spans
+            .last()
+            .is_some_and(|last| last.end() == self.tokens.len());
+        (!ends_with_rows).then(|| Passage {
+            tokens: self.tokens.into(),
+            spans: self.spans.into(),
+        })
     }
 }
 
@@ -82,16 +97,24 @@ fn stand_in(identity: &[u8; 32], at: usize) -> Token {
 impl Passage {
     /// The rows that begin or go on here, and which of them is the one here.
     pub(super) fn rows_at(&self, index: usize) -> Option<(&Span, usize)> {
-        let span = self.spans.iter().find(|span| (span.start..span.end()).contains(&index))?;
+        let span = self
+            .spans
+            .iter()
+            .find(|span| (span.start..span.end()).contains(&index))?;
         Some((span, index - span.start))
     }
 
-    /// How many tokens follow from here before the next rows, or the end; none in the midst of rows.
+    /// How many tokens follow from here before the next rows, or the end; none in the midst of
+    /// rows.
     pub(super) fn tokens_from(&self, index: usize) -> usize {
         if self.rows_at(index).is_some() {
             return 0;
         }
-        let next = self.spans.iter().map(|span| span.start).find(|&start| start >= index);
+        let next = self
+            .spans
+            .iter()
+            .map(|span| span.start)
+            .find(|&start| start >= index);
         next.unwrap_or(self.tokens.len()) - index
     }
 
@@ -100,7 +123,8 @@ impl Passage {
         self.rows_at(length).map_or(length, |(span, _)| span.start)
     }
 
-    /// The position of what stands here, or follows later. Where a model knows places in a picture, its rows take fewer positions than they are.
+    /// The position of what stands here, or follows later. Where a model knows places in a picture,
+    /// its rows take fewer positions than they are.
     pub(super) fn position(&self, index: usize) -> usize {
         let before = self.spans.iter().filter(|span| span.end() <= index);
         let saved = |span: &Span| span.rows.places.len().saturating_sub(span.rows.positions);
@@ -120,7 +144,14 @@ mod tests {
 
     fn rows(identity: u8, count: usize, positions: usize) -> Arc<Rows> {
         let places = vec![[0; 4]; count];
-        Arc::new(Rows { values: vec![0.0; count], width: 1, places, positions, causal: true, identity: [identity; 32] })
+        Arc::new(Rows {
+            values: vec![0.0; count],
+            width: 1,
+            places,
+            positions,
+            causal: true,
+            identity: [identity; 32],
+        })
     }
 
     /// Three tokens, ten rows, two tokens.
@@ -153,10 +184,20 @@ mod tests {
     #[test]
     fn tokens_are_read_up_to_the_next_picture() {
         let passage = passage(1, 10);
-        assert_eq!((passage.tokens_from(0), passage.tokens_from(2), passage.tokens_from(3)), (3, 1, 0));
+        assert_eq!(
+            (
+                passage.tokens_from(0),
+                passage.tokens_from(2),
+                passage.tokens_from(3)
+            ),
+            (3, 1, 0)
+        );
         assert_eq!((passage.tokens_from(4), passage.tokens_from(12)), (0, 0));
         assert_eq!((passage.tokens_from(13), passage.tokens_from(14)), (2, 1));
-        assert_eq!(passage.rows_at(4).map(|(span, at)| (span.start, at)), Some((3, 1)));
+        assert_eq!(
+            passage.rows_at(4).map(|(span, at)| (span.start, at)),
+            Some((3, 1))
+        );
         assert!(passage.rows_at(2).is_none() && passage.rows_at(13).is_none());
     }
 
@@ -165,7 +206,9 @@ mod tests {
         let usual = passage(1, 10);
         assert!((0..20).all(|at| usual.position(at) == at));
         let in_pictures = passage(1, 4);
-        let positions: Vec<usize> = [0, 2, 3, 7, 12, 13, 14, 15, 20].map(|at| in_pictures.position(at)).into();
+        let positions: Vec<usize> = [0, 2, 3, 7, 12, 13, 14, 15, 20]
+            .map(|at| in_pictures.position(at))
+            .into();
         assert_eq!(positions, [0, 2, 3, 3, 3, 7, 8, 9, 14]);
     }
 

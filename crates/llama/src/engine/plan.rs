@@ -1,11 +1,11 @@
 //! How the room in a step is divided among prompts. Pure.
 
-/// A part of this many rows is computed well: llama.cpp's attention goes by tiles of 64 rows. And one, which goes with the tokens of
-/// the answers under way.
+/// A part of this many rows is computed well: llama.cpp's attention goes by tiles of 64 rows. And
+/// one, which goes with the tokens of the answers under way.
 pub(super) const QUANTUM: usize = 65;
 
-/// Gives those who want tokens a part of the room each, those who come first first: a quantum or what is wanted, and another as long as
-/// there is room.
+/// Gives those who want tokens a part of the room each, those who come first first: a quantum or
+/// what is wanted, and another as long as there is room.
 pub(super) fn share(room: usize, wants: &[usize]) -> Vec<usize> {
     let mut parts = vec![0; wants.len()];
     let mut left = room;
@@ -29,7 +29,10 @@ mod tests {
     #[test]
     fn the_first_get_a_quantum_each_until_the_room_is_used() {
         assert_eq!(share(100, &[1000, 1000, 1000]), [65, 35, 0]);
-        assert_eq!(share(256, &[40, 40, 40, 40, 40, 40, 40, 40]), [40, 40, 40, 40, 40, 40, 16, 0]);
+        assert_eq!(
+            share(256, &[40, 40, 40, 40, 40, 40, 40, 40]),
+            [40, 40, 40, 40, 40, 40, 16, 0]
+        );
     }
 
     #[test]

@@ -1,6 +1,8 @@
-//! The log-probabilities of a prompt's tokens: which rows of logits they need, and what of them can be sent.
+//! The log-probabilities of a prompt's tokens: which rows of logits they need, and what of them can
+//! be sent.
 //!
-//! The row of a token says how likely each token after it is, so the first token that is scored has none.
+//! The row of a token says how likely each token after it is, so the first token that is scored has
+//! none.
 
 use std::ops::Range;
 
@@ -12,7 +14,8 @@ use crate::sample::rank;
 
 use super::work::logprob;
 
-/// Rows of logits for prompts in one step. Each takes four bytes for every token of the vocabulary, which llama.cpp does not give back.
+/// Rows of logits for prompts in one step. Each takes four bytes for every token of the vocabulary,
+/// which llama.cpp does not give back.
 pub(crate) const MOST_ROWS: usize = 64;
 
 /// The part of a prompt whose log-probabilities are wanted.
@@ -55,7 +58,13 @@ pub(super) struct Scores {
 
 impl Scores {
     pub(super) fn new(asked: Scored, top: usize) -> Self {
-        Self { asked, top, seen: 0, sent: 0, ready: ScoredPiece::default() }
+        Self {
+            asked,
+            top,
+            seen: 0,
+            sent: 0,
+            ready: ScoredPiece::default(),
+        }
     }
 
     /// Where it begins: tokens from here on are to be computed, whoever has them in his cache.
@@ -73,7 +82,8 @@ impl Scores {
         place < self.asked.tokens.end
     }
 
-    /// Takes note of the token at this place of the prompt, which has been computed. `logits` is only called where they are needed.
+    /// Takes note of the token at this place of the prompt, which has been computed. `logits` is
+    /// only called where they are needed.
     pub(super) fn push<'a>(
         &mut self,
         prompt: &[Token],

@@ -1,7 +1,9 @@
-//! Who has which part of the cache: which slot a request gets, what it finds there, and what it can take over from others. Pure.
+//! Who has which part of the cache: which slot a request gets, what it finds there, and what it can
+//! take over from others. Pure.
 //!
-//! Taking over copies a whole stream ([`worth`] tells from when on that pays), and a step computes neighbours in one pass: so a request
-//! gets a place beside those at work, and what lay there moves to the place of what nobody has used for longest.
+//! Taking over copies a whole stream ([`worth`] tells from when on that pays), and a step computes
+//! neighbours in one pass: so a request gets a place beside those at work, and what lay there moves
+//! to the place of what nobody has used for longest.
 
 use super::cache::Sequence;
 use super::work::Work;
@@ -9,7 +11,8 @@ use crate::Token;
 
 /// A place for one request at a time, and what its sequence in the cache holds.
 pub(super) struct Slot {
-    /// The tokens in the cache, from position 0. They stay when a request ends: the next may begin the same way.
+    /// The tokens in the cache, from position 0. They stay when a request ends: the next may begin
+    /// the same way.
     pub(super) held: Vec<Token>,
     pub(super) work: Option<Work>,
     /// When its last request ended, on a clock that only counts.
@@ -26,7 +29,11 @@ pub(super) struct Place {
 
 impl Slot {
     pub(super) fn new() -> Self {
-        Self { held: Vec::new(), work: None, last_used: 0 }
+        Self {
+            held: Vec::new(),
+            work: None,
+            last_used: 0,
+        }
     }
 
     /// The request whose prompt is still being read.
@@ -35,41 +42,73 @@ impl Slot {
     }
 }
 
-/// So many tokens take longer to read than a stream of this many takes to copy, on every model and machine that was tried: fewer are
-/// read again.
+/// So many tokens take longer to read than a stream of this many takes to copy, on every model and
+/// machine that was tried: fewer are read again.
 pub(super) fn worth(context: usize) -> usize {
     8 + context / 512
 }
 
-/// The place for a prompt: the free slot that holds most of its beginning, unless that would throw much else away; otherwise the one
-/// that nobody has used for longest. Where others are at work and the model `can_cut` sequences, it is one beside them.
-pub(super) fn place(slots: &[Slot], prompt: &[Token], worth: usize, can_cut: bool) -> Option<Place> {
-    let free = || slots.iter().enumerate().filter(|(_, slot)| slot.work.is_none());
+/// The place for a prompt: the free slot that holds most of its beginning, unless that would throw
+/// much else away; otherwise the one that nobody has used for longest. Where others are at work and
+/// the model `can_cut` sequences, it is one beside them.
+pub(super) fn place(
+    slots: &[Slot],
+    prompt: &[Token],
+    worth: usize,
+    can_cut: bool,
+) -> Option<Place> {
+    let free = || {
+        slots
+            .iter()
+            .enumerate()
+            .filter(|(_, slot)| slot.work.is_none())
+    };
     let age = |slot: &Slot| (!slot.held.is_empty(), slot.last_used);
     let oldest_but = |but: &[Option<Sequence>]| {
-        free().filter(|(i, _)| !but.contains(&Some(*i))).min_by_key(|(_, slot)| age(slot)).map(|(i, _)| i)
+        free()
+            .filter(|(i, _)| !but.contains(&Some(*i)))
+            .min_by_key(|(_, slot)| age(slot))
+            .map(|(i, _)| i)
     };
     let goes_on = going_on(slots, prompt, can_cut);
     let wanted = goes_on.or_else(|| oldest_but(&[]))?;
-    let stay = Place { slot: wanted, moved_to: None };
+    let stay = Place {
+        slot: wanted,
+        moved_to: None,
+    };
     let neighbours = |i: Sequence| {
-        let at_work = |i: Option<Sequence>| i.and_then(|i| slots.get(i)).is_some_and(|slot| slot.work.is_some());
+        let at_work = |i: Option<Sequence>| {
+            i.and_then(|i| slots.get(i))
+                .is_some_and(|slot| slot.work.is_some())
+        };
         usize::from(at_work(i.checked_sub(1))) + usize::from(at_work(i.checked_add(1)))
     };
     let beside = free().filter(|&(i, _)| neighbours(i) > 0);
     let best = beside.min_by_key(|&(i, slot)| (2 - neighbours(i), age(slot)));
-    let Some((beside, slot)) = best.filter(|_| can_cut && neighbours(wanted) == 0) else { return Some(stay) };
+    let Some((beside, slot)) = best.filter(|_| can_cut && neighbours(wanted) == 0) else {
+        return Some(stay);
+    };
     if slot.held.len() < worth {
-        return Some(Place { slot: beside, moved_to: None });
+        return Some(Place {
+            slot: beside,
+            moved_to: None,
+        });
     }
     // What the request goes on from must still be there to be taken over.
     let moved_to = oldest_but(&[Some(beside), goes_on]);
-    Some(moved_to.map_or(stay, |_| Place { slot: beside, moved_to }))
+    Some(moved_to.map_or(stay, |_| Place {
+        slot: beside,
+        moved_to,
+    }))
 }
 
-/// The free slot that holds most of the prompt's beginning, where that is a good part of what it holds: all of it, where it cannot be cut.
+/// The free slot that holds most of the prompt's beginning, where that is a good part of what it
+/// holds: all of it, where it cannot be cut.
 fn going_on(slots: &[Slot], prompt: &[Token], can_cut: bool) -> Option<Sequence> {
-    let free = slots.iter().enumerate().filter(|(_, slot)| slot.work.is_none());
+    let free = slots
+        .iter()
+        .enumerate()
+        .filter(|(_, slot)| slot.work.is_none());
     let in_common = free
         .map(|(i, slot)| (i, common(&slot.held, prompt)))
         .filter(|&(i, common)| can_cut || common == slots[i].held.len());
@@ -77,9 +116,15 @@ fn going_on(slots: &[Slot], prompt: &[Token], can_cut: bool) -> Option<Sequence>
     (common > 0 && common * 2 >= slots[best].held.len()).then_some(best)
 }
 
-/// Where a slot that is reading can take over `worth` tokens or more that another holds: from whom, and up to which position. Unless the model
-/// `can_cut` sequences, that is all that the other holds.
-pub(super) fn source(slots: &[Slot], reader: Sequence, worth: usize, can_cut: bool) -> Option<(Sequence, usize)> {
+/// Where a slot that is reading can take over `worth` tokens or more that another holds: from whom,
+/// and up to which position. Unless the model `can_cut` sequences, that is all that the other
+/// holds.
+pub(super) fn source(
+    slots: &[Slot],
+    reader: Sequence,
+    worth: usize,
+    can_cut: bool,
+) -> Option<(Sequence, usize)> {
     let work = slots[reader].reading()?;
     let have = slots[reader].held.len();
     if work.prompt.uncut(have) < have {
@@ -88,26 +133,46 @@ pub(super) fn source(slots: &[Slot], reader: Sequence, worth: usize, can_cut: bo
     let others = slots.iter().enumerate().filter(|(i, _)| *i != reader);
     let held = others.map(|(i, slot)| (i, beginning(&slot.held, work)));
     let held = held.filter(|&(i, end)| can_cut || end == slots[i].held.len());
-    held.filter(|&(_, end)| end >= have + worth).max_by_key(|&(_, end)| end)
+    held.filter(|&(_, end)| end >= have + worth)
+        .max_by_key(|&(_, end)| end)
 }
 
-/// For whom a slot had better wait: one that came before it is reading `worth` tokens or more that it needs, too; and up to where.
-pub(super) fn waits_for(slots: &[Slot], reader: Sequence, worth: usize) -> Option<(Sequence, usize)> {
+/// For whom a slot had better wait: one that came before it is reading `worth` tokens or more that
+/// it needs, too; and up to where.
+pub(super) fn waits_for(
+    slots: &[Slot],
+    reader: Sequence,
+    worth: usize,
+) -> Option<(Sequence, usize)> {
     let work = slots[reader].reading()?;
     let have = slots[reader].held.len();
     let will_have = |(i, slot): (Sequence, &Slot)| {
-        let number = slot.work.as_ref().map(|other| other.number).filter(|&number| number < work.number)?;
-        let end = beginning(&slot.reading().filter(|other| !other.is_held_up())?.prompt, work);
+        let number = slot
+            .work
+            .as_ref()
+            .map(|other| other.number)
+            .filter(|&number| number < work.number)?;
+        let end = beginning(
+            &slot.reading().filter(|other| !other.is_held_up())?.prompt,
+            work,
+        );
         (slot.held.len() < end).then_some((i, end, number))
     };
-    let ends = slots.iter().enumerate().filter_map(will_have).filter(|&(_, end, _)| end >= have + worth);
+    let ends = slots
+        .iter()
+        .enumerate()
+        .filter_map(will_have)
+        .filter(|&(_, end, _)| end >= have + worth);
     // Of several the one that came first: the others may be waiting themselves.
-    ends.max_by_key(|&(_, end, number)| (end, std::cmp::Reverse(number))).map(|(i, end, _)| (i, end))
+    ends.max_by_key(|&(_, end, number)| (end, std::cmp::Reverse(number)))
+        .map(|(i, end, _)| (i, end))
 }
 
-/// How many tokens at the beginning of a request's prompt can be taken over from these: no more than it shares, and no picture is cut.
+/// How many tokens at the beginning of a request's prompt can be taken over from these: no more
+/// than it shares, and no picture is cut.
 pub(super) fn beginning(held: &[Token], work: &Work) -> usize {
-    work.prompt.uncut(common(held, &work.prompt).min(work.most_shared()))
+    work.prompt
+        .uncut(common(held, &work.prompt).min(work.most_shared()))
 }
 
 /// How many tokens two sequences have in common from their beginning.
@@ -115,8 +180,18 @@ pub(super) fn common(a: &[Token], b: &[Token]) -> usize {
     const STRIDE: usize = 64;
     let most = a.len().min(b.len());
     let (a, b) = (&a[..most], &b[..most]);
-    let whole = a.chunks_exact(STRIDE).zip(b.chunks_exact(STRIDE)).take_while(|(a, b)| a == b).count() * STRIDE;
-    whole + a[whole..].iter().zip(&b[whole..]).take_while(|(a, b)| a == b).count()
+    let whole = a
+        .chunks_exact(STRIDE)
+        .zip(b.chunks_exact(STRIDE))
+        .take_while(|(a, b)| a == b)
+        .count()
+        * STRIDE;
+    whole
+        + a[whole..]
+            .iter()
+            .zip(&b[whole..])
+            .take_while(|(a, b)| a == b)
+            .count()
 }
 
 #[cfg(test)]
@@ -124,11 +199,19 @@ mod tests {
     use super::*;
 
     fn idle(held: &[Token], last_used: u64) -> Slot {
-        Slot { held: held.to_vec(), work: None, last_used }
+        Slot {
+            held: held.to_vec(),
+            work: None,
+            last_used,
+        }
     }
 
     fn reading(prompt: &[Token], have: usize, number: u64) -> Slot {
-        Slot { held: prompt[..have].to_vec(), work: Some(Work::of_prompt(prompt, number)), last_used: 0 }
+        Slot {
+            held: prompt[..have].to_vec(),
+            work: Some(Work::of_prompt(prompt, number)),
+            last_used: 0,
+        }
     }
 
     fn counted(length: Token) -> Vec<Token> {
@@ -148,7 +231,10 @@ mod tests {
     const WORTH: usize = 16;
 
     fn at(slot: Sequence) -> Place {
-        Place { slot, moved_to: None }
+        Place {
+            slot,
+            moved_to: None,
+        }
     }
 
     #[test]
@@ -162,7 +248,11 @@ mod tests {
         let first: Vec<Token> = counted(100);
         let second = [&first[..20], &[901, 902, 903]].concat();
         let slots = [idle(&first, 5), idle(&[7, 7], 3), idle(&[8, 8], 4)];
-        assert_eq!(place(&slots, &second, WORTH, true), Some(at(1)), "the slot that nobody has used for longest");
+        assert_eq!(
+            place(&slots, &second, WORTH, true),
+            Some(at(1)),
+            "the slot that nobody has used for longest"
+        );
     }
 
     #[test]
@@ -173,22 +263,68 @@ mod tests {
 
     #[test]
     fn nobody_gets_a_slot_that_is_at_work() {
-        assert_eq!(place(&[reading(&[1, 2, 3], 1, 0)], &[1, 2, 3], WORTH, true), None);
+        assert_eq!(
+            place(&[reading(&[1, 2, 3], 1, 0)], &[1, 2, 3], WORTH, true),
+            None
+        );
     }
 
     #[test]
     fn a_newcomer_gets_a_place_beside_those_at_work_and_what_lay_there_moves() {
         let (a, b) = (counted(50), counted(60));
-        let slots = [reading(&[1, 2, 3], 1, 0), idle(&a, 9), idle(&b, 8), idle(&[7, 7], 2)];
+        let slots = [
+            reading(&[1, 2, 3], 1, 0),
+            idle(&a, 9),
+            idle(&b, 8),
+            idle(&[7, 7], 2),
+        ];
         let prompt = [901, 902];
-        assert_eq!(place(&slots, &prompt, WORTH, true), Some(Place { slot: 1, moved_to: Some(3) }));
-        assert_eq!(place(&slots, &prompt, WORTH, false), Some(at(3)), "a model that cannot be cut cannot be moved");
-        let slots = [reading(&[1, 2, 3], 1, 0), idle(&a[..15], 9), idle(&b, 8), idle(&[7, 7], 2)];
-        assert_eq!(place(&slots, &prompt, WORTH, true), Some(at(1)), "little is not worth moving");
-        let slots = [idle(&[], 0), idle(&a, 3), reading(&[1, 2, 3], 1, 0), idle(&[], 0)];
-        assert_eq!(place(&slots, &prompt, WORTH, true), Some(at(3)), "an empty one is beside them already");
-        let slots = [reading(&[1], 1, 0), idle(&[], 0), idle(&a, 2), reading(&[2], 1, 1), idle(&[], 0)];
-        assert_eq!(place(&slots, &prompt, WORTH, true), Some(at(1)), "each of three is beside one of them");
+        assert_eq!(
+            place(&slots, &prompt, WORTH, true),
+            Some(Place {
+                slot: 1,
+                moved_to: Some(3)
+            })
+        );
+        assert_eq!(
+            place(&slots, &prompt, WORTH, false),
+            Some(at(3)),
+            "a model that cannot be cut cannot be moved"
+        );
+        let slots = [
+            reading(&[1, 2, 3], 1, 0),
+            idle(&a[..15], 9),
+            idle(&b, 8),
+            idle(&[7, 7], 2),
+        ];
+        assert_eq!(
+            place(&slots, &prompt, WORTH, true),
+            Some(at(1)),
+            "little is not worth moving"
+        );
+        let slots = [
+            idle(&[], 0),
+            idle(&a, 3),
+            reading(&[1, 2, 3], 1, 0),
+            idle(&[], 0),
+        ];
+        assert_eq!(
+            place(&slots, &prompt, WORTH, true),
+            Some(at(3)),
+            "an empty one is beside them already"
+        );
+        let slots = [
+            reading(&[1], 1, 0),
+            idle(&[], 0),
+            idle(&a, 2),
+            reading(&[2], 1, 1),
+            idle(&[], 0),
+        ];
+        assert_eq!(
+            place(&slots, &prompt, WORTH, true),
+            Some(at(1)),
+            "each of three is beside one of them"
+        );
     }
 
     #[test]
@@ -196,18 +332,41 @@ mod tests {
         let (own, other) = (counted(50), vec![7; 40]);
         let prompt = [&own[..], &[901]].concat();
         let slots = [reading(&[1, 2, 3], 1, 0), idle(&other, 9), idle(&own, 1)];
-        assert_eq!(place(&slots, &prompt, WORTH, true), Some(at(2)), "nowhere else to put the other");
-        let slots = [reading(&[1, 2, 3], 1, 0), idle(&other, 9), idle(&own, 1), idle(&[8; 40], 5)];
-        assert_eq!(place(&slots, &prompt, WORTH, true), Some(Place { slot: 1, moved_to: Some(3) }));
+        assert_eq!(
+            place(&slots, &prompt, WORTH, true),
+            Some(at(2)),
+            "nowhere else to put the other"
+        );
+        let slots = [
+            reading(&[1, 2, 3], 1, 0),
+            idle(&other, 9),
+            idle(&own, 1),
+            idle(&[8; 40], 5),
+        ];
+        assert_eq!(
+            place(&slots, &prompt, WORTH, true),
+            Some(Place {
+                slot: 1,
+                moved_to: Some(3)
+            })
+        );
     }
 
     #[test]
     fn a_reader_takes_over_what_others_hold_but_reads_its_last_token_itself() {
         let prompt = counted(50);
-        let slots = [idle(&prompt[..30], 0), reading(&prompt, 10, 1), idle(&prompt, 0)];
+        let slots = [
+            idle(&prompt[..30], 0),
+            reading(&prompt, 10, 1),
+            idle(&prompt, 0),
+        ];
         assert_eq!(source(&slots, 1, WORTH, true), Some((2, 49)));
         let slots = [idle(&prompt[..25], 0), reading(&prompt, 10, 1)];
-        assert_eq!(source(&slots, 1, WORTH, true), None, "so few are read sooner than copied");
+        assert_eq!(
+            source(&slots, 1, WORTH, true),
+            None,
+            "so few are read sooner than copied"
+        );
     }
 
     #[test]
@@ -215,8 +374,16 @@ mod tests {
         let prompt = counted(50);
         let slots = [idle(&counted(60), 3), idle(&prompt[..30], 2), idle(&[], 1)];
         assert_eq!(place(&slots, &prompt, WORTH, false), Some(at(1)));
-        assert_eq!(place(&slots[..1], &prompt, WORTH, false), Some(at(0)), "there is no other");
-        let slots = [idle(&counted(60), 0), reading(&prompt, 0, 1), idle(&prompt[..30], 0)];
+        assert_eq!(
+            place(&slots[..1], &prompt, WORTH, false),
+            Some(at(0)),
+            "there is no other"
+        );
+        let slots = [
+            idle(&counted(60), 0),
+            reading(&prompt, 0, 1),
+            idle(&prompt[..30], 0),
+        ];
         assert_eq!(source(&slots, 1, WORTH, false), Some((2, 30)));
         assert_eq!(source(&slots[..2], 1, WORTH, false), None);
     }
@@ -225,10 +392,18 @@ mod tests {
     fn of_those_who_read_the_same_the_first_reads_and_the_others_wait() {
         let shared = counted(100);
         let with = |own: Token| [&shared[..], &[own, own]].concat();
-        let slots = [reading(&with(902), 0, 2), reading(&with(901), 10, 1), reading(&counted(20), 0, 3)];
+        let slots = [
+            reading(&with(902), 0, 2),
+            reading(&with(901), 10, 1),
+            reading(&counted(20), 0, 3),
+        ];
         assert_eq!(waits_for(&slots, 0, WORTH), Some((1, 100)));
         assert_eq!(waits_for(&slots, 1, WORTH), None, "the first does not wait");
-        assert_eq!(waits_for(&slots, 2, WORTH), Some((1, 19)), "for the first, and not for one that waits itself");
+        assert_eq!(
+            waits_for(&slots, 2, WORTH),
+            Some((1, 19)),
+            "for the first, and not for one that waits itself"
+        );
         let slots = [reading(&with(901), 101, 1), reading(&with(902), 0, 2)];
         assert_eq!(waits_for(&slots, 1, WORTH), None);
         assert_eq!(source(&slots, 1, WORTH, true), Some((0, 100)));

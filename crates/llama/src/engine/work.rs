@@ -20,7 +20,8 @@ pub(super) struct Work {
     pub(super) prompt: Passage,
     /// Tokens of the prompt that were found in the cache.
     pub(super) cached: usize,
-    /// The token that was chosen last and is to be computed next; none while the prompt is being read.
+    /// The token that was chosen last and is to be computed next; none while the prompt is being
+    /// read.
     pub(super) next: Option<Token>,
     /// Requests are numbered as they come.
     pub(super) number: u64,
@@ -45,7 +46,11 @@ pub(super) struct Work {
 impl Work {
     pub(super) fn new(job: Job, number: u64, context: usize) -> Self {
         let Job { generation, outlet } = job;
-        let room = generation.context.min(context).saturating_sub(generation.prompt.len()).max(1);
+        let room = generation
+            .context
+            .min(context)
+            .saturating_sub(generation.prompt.len())
+            .max(1);
         Self {
             cached: 0,
             next: None,
@@ -54,42 +59,60 @@ impl Work {
             outlet,
             began: Instant::now(),
             is_reproducible: generation.is_to_be_reproducible(),
-            sampler: Sampler::new(&generation.sampling, &generation.prompt, generation.held.map(boxed)),
+            sampler: Sampler::new(
+                &generation.sampling,
+                &generation.prompt,
+                generation.held.map(boxed),
+            ),
             text: Text::new(generation.stop),
             generated: 0,
             most: generation.max_tokens.unwrap_or(room).min(room),
             top_logprobs: generation.top_logprobs,
             shows_end: generation.shows_end,
-            scores: generation.scored.map(|scored| Scores::new(scored, generation.top_logprobs.unwrap_or(0))),
+            scores: generation
+                .scored
+                .map(|scored| Scores::new(scored, generation.top_logprobs.unwrap_or(0))),
             held_logprobs: VecDeque::new(),
             prompt: generation.prompt,
         }
     }
 
-    /// How many tokens of the prompt may be taken over from another's cache. The last one is always computed, for its logits, and so is what
-    /// is scored.
+    /// How many tokens of the prompt may be taken over from another's cache. The last one is always
+    /// computed, for its logits, and so is what is scored.
     pub(super) fn most_shared(&self) -> usize {
         let last = self.prompt.len() - 1;
-        self.scores.as_ref().map_or(last, |scores| scores.start().min(last))
+        self.scores
+            .as_ref()
+            .map_or(last, |scores| scores.start().min(last))
     }
 
-    /// Whether its prompt is not read on for now: scores are sent while it is, and there is no room for them.
+    /// Whether its prompt is not read on for now: scores are sent while it is, and there is no room
+    /// for them.
     pub(super) fn is_held_up(&self) -> bool {
         self.scores.is_some() && !self.outlet.has_room()
     }
 
     /// Whether there are tokens to be scored from this place of the prompt on.
     pub(super) fn scores_go_on_at(&self, place: usize) -> bool {
-        self.scores.as_ref().is_some_and(|scores| scores.go_on_at(place))
+        self.scores
+            .as_ref()
+            .is_some_and(|scores| scores.go_on_at(place))
     }
 
     /// Whether the logits of the token at this place of the prompt are needed for the scores.
     pub(super) fn scores_need(&self, place: usize) -> bool {
-        self.scores.as_ref().is_some_and(|scores| scores.need(place))
+        self.scores
+            .as_ref()
+            .is_some_and(|scores| scores.need(place))
     }
 
     /// Takes note of the logits of a token of the prompt.
-    pub(super) fn score<'a>(&mut self, place: usize, logits: impl FnOnce() -> &'a [f32], model: &Model) {
+    pub(super) fn score<'a>(
+        &mut self,
+        place: usize,
+        logits: impl FnOnce() -> &'a [f32],
+        model: &Model,
+    ) {
         if let Some(scores) = &mut self.scores {
             scores.push(&self.prompt, place, logits, model);
         }
@@ -98,7 +121,10 @@ impl Work {
     /// Sends what has been scored so far.
     pub(super) fn send_scores(&mut self) {
         if let Some(prompt) = self.take_scores() {
-            self.outlet.send(Ok(Output::Piece(Piece { prompt: Some(prompt), ..Piece::default() })));
+            self.outlet.send(Ok(Output::Piece(Piece {
+                prompt: Some(prompt),
+                ..Piece::default()
+            })));
         }
     }
 
@@ -110,8 +136,15 @@ impl Work {
     pub(super) fn step(&mut self, logits: &[f32], model: &Model, scratch: &mut Scratch) -> bool {
         let prompt = self.take_scores();
         if self.most == 0 {
-            let end = Some(End { finish: Finish::Length, usage: self.usage() });
-            self.outlet.send(Ok(Output::Piece(Piece { prompt, end, ..Piece::default() })));
+            let end = Some(End {
+                finish: Finish::Length,
+                usage: self.usage(),
+            });
+            self.outlet.send(Ok(Output::Piece(Piece {
+                prompt,
+                end,
+                ..Piece::default()
+            })));
             return true;
         }
         let token = match self.sampler.choose(logits, scratch) {
@@ -122,16 +155,26 @@ impl Work {
             }
         };
         let (text, finish) = self.take(token, logits, model);
-        let end = finish.map(|finish| End { finish, usage: self.usage() });
+        let end = finish.map(|finish| End {
+            finish,
+            usage: self.usage(),
+        });
         let logprobs = self.released_logprobs();
         self.next = Some(token);
         if prompt.is_some() || !text.is_empty() || !logprobs.is_empty() || end.is_some() {
-            self.outlet.send(Ok(Output::Piece(Piece { prompt, text, tokens: self.generated, logprobs, end })));
+            self.outlet.send(Ok(Output::Piece(Piece {
+                prompt,
+                text,
+                tokens: self.generated,
+                logprobs,
+                end,
+            })));
         }
         end.is_some()
     }
 
-    /// How many guesses a step may look at: after them one more token is chosen, and each is an output of its own.
+    /// How many guesses a step may look at: after them one more token is chosen, and each is an
+    /// output of its own.
     pub(super) fn most_guesses(&self) -> usize {
         let left = self.most.saturating_sub(self.generated);
         left.min(self.outlet.room()).saturating_sub(1)
@@ -162,7 +205,10 @@ impl Work {
         // A token that is nothing but the end of a stop string is no part of the answer.
         let is_said = pushed == Pushed::More || self.text.seen() > before;
         if let Some(top) = self.top_logprobs.filter(|_| is_said) {
-            self.held_logprobs.push_back((self.text.seen(), logprob(model, rank(logits, token, top), bytes)));
+            self.held_logprobs.push_back((
+                self.text.seen(),
+                logprob(model, rank(logits, token, top), bytes),
+            ));
         }
         if pushed == Pushed::Stopped {
             return (out, Some(Finish::Stop));
@@ -180,12 +226,23 @@ impl Work {
 
     fn released_logprobs(&mut self) -> Vec<TokenLogprob> {
         let released = self.text.released();
-        let ready = self.held_logprobs.iter().take_while(|(end, _)| *end <= released).count();
-        self.held_logprobs.drain(..ready).map(|(_, logprob)| logprob).collect()
+        let ready = self
+            .held_logprobs
+            .iter()
+            .take_while(|(end, _)| *end <= released)
+            .count();
+        self.held_logprobs
+            .drain(..ready)
+            .map(|(_, logprob)| logprob)
+            .collect()
     }
 
     fn usage(&self) -> Usage {
-        Usage { prompt: self.prompt.len(), cached: self.cached, completion: self.generated }
+        Usage {
+            prompt: self.prompt.len(),
+            cached: self.cached,
+            completion: self.generated,
+        }
     }
 }
 
@@ -193,9 +250,13 @@ fn boxed(held: Held) -> Box<dyn Constraint> {
     Box::new(held)
 }
 
-/// A token's log-probability as OpenAI's API shows it: a text for people, and the bytes. Special tokens that might have stood there are
-/// written out: without a text they could not be told apart.
-pub(super) fn logprob(model: &Model, (chosen, top): (Ranked, Vec<Ranked>), bytes: Vec<u8>) -> TokenLogprob {
+/// A token's log-probability as OpenAI's API shows it: a text for people, and the bytes. Special
+/// tokens that might have stood there are written out: without a text they could not be told apart.
+pub(super) fn logprob(
+    model: &Model,
+    (chosen, top): (Ranked, Vec<Ranked>),
+    bytes: Vec<u8>,
+) -> TokenLogprob {
     let shown = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let alternative = |ranked: Ranked| {
         let mut written = Vec::new();
@@ -204,7 +265,11 @@ pub(super) fn logprob(model: &Model, (chosen, top): (Ranked, Vec<Ranked>), bytes
         } else {
             model.append_written(ranked.token, &mut written);
         }
-        TopLogprob { token: shown(&written), logprob: finite(ranked.logprob), bytes: Some(written) }
+        TopLogprob {
+            token: shown(&written),
+            logprob: finite(ranked.logprob),
+            bytes: Some(written),
+        }
     };
     TokenLogprob {
         token: shown(&bytes),
@@ -216,7 +281,11 @@ pub(super) fn logprob(model: &Model, (chosen, top): (Ranked, Vec<Ranked>), bytes
 
 /// JSON has no infinity; OpenAI writes -9999 for what is next to impossible.
 fn finite(logprob: f32) -> f64 {
-    if logprob.is_finite() { f64::from(logprob) } else { -9999.0 }
+    if logprob.is_finite() {
+        f64::from(logprob)
+    } else {
+        -9999.0
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! The engine's thread: admit, share, plan, compute, choose, and again.
 //!
-//! One step computes the next token of every answer and, in the room that is left, pieces of prompts. Nothing here waits for a
-//! reader: one without room for another output sits the step out, one who has left loses his slot before the next.
+//! One step computes the next token of every answer and, in the room that is left, pieces of
+//! prompts. Nothing here waits for a reader: one without room for another output sits the step out,
+//! one who has left loses his slot before the next.
 
 mod choose;
 mod score;
@@ -22,9 +23,17 @@ use crate::sample::Scratch;
 use score::ScoredRow;
 
 /// Runs until the inbox says stop.
-pub(super) fn run(model: &Model, sizes: Sizes, inbox: &Inbox, ready: &SyncSender<Result<(), LoadError>>) {
+pub(super) fn run(
+    model: &Model,
+    sizes: Sizes,
+    inbox: &Inbox,
+    ready: &SyncSender<Result<(), LoadError>>,
+) {
     let _closing = Closing(inbox);
-    let no_memory = LoadError::Context { context: sizes.context, parallel: sizes.parallel };
+    let no_memory = LoadError::Context {
+        context: sizes.context,
+        parallel: sizes.parallel,
+    };
     let Some(cache) = Cache::new(model, sizes) else {
         let _ = ready.send(Err(no_memory));
         return;
@@ -37,7 +46,9 @@ pub(super) fn run(model: &Model, sizes: Sizes, inbox: &Inbox, ready: &SyncSender
         }
     };
     let mut worker = Worker::new(model, sizes, inbox, cache, drafts);
-    let warmed = worker.warm_up().map_err(|what| LoadError::Setting(format!("the model cannot compute: {what}")));
+    let warmed = worker
+        .warm_up()
+        .map_err(|what| LoadError::Setting(format!("the model cannot compute: {what}")));
     let go_on = warmed.is_ok();
     if ready.send(warmed).is_ok() && go_on {
         while worker.turn() {}
@@ -70,8 +81,8 @@ struct Worker<'a> {
     has_read_rows: bool,
 }
 
-/// A token of the step whose logits are wanted: whose, and in which row they will be. In the rows after it are those of the guesses that
-/// follow it.
+/// A token of the step whose logits are wanted: whose, and in which row they will be. In the rows
+/// after it are those of the guesses that follow it.
 struct Wanted {
     sequence: Sequence,
     row: i32,
@@ -85,7 +96,8 @@ struct Step {
     scored: Vec<ScoredRow>,
 }
 
-/// A prompt that is being read: how many tokens it has before the next rows, its end, or where it is to stop.
+/// A prompt that is being read: how many tokens it has before the next rows, its end, or where it
+/// is to stop.
 struct Reader {
     sequence: Sequence,
     left: usize,
@@ -93,14 +105,32 @@ struct Reader {
 }
 
 impl<'a> Worker<'a> {
-    fn new(model: &'a Model, sizes: Sizes, inbox: &'a Inbox, cache: Cache<'a>, drafts: Option<Drafts<'a>>) -> Self {
+    fn new(
+        model: &'a Model,
+        sizes: Sizes,
+        inbox: &'a Inbox,
+        cache: Cache<'a>,
+        drafts: Option<Drafts<'a>>,
+    ) -> Self {
         let slots = (0..sizes.parallel).map(|_| Slot::new()).collect();
         let worth = slots::worth(sizes.context as usize);
         let scratch = Scratch::default();
-        Self { model, sizes, inbox, cache, drafts, slots, scratch, clock: 0, worth, has_read_rows: false }
+        Self {
+            model,
+            sizes,
+            inbox,
+            cache,
+            drafts,
+            slots,
+            scratch,
+            clock: 0,
+            worth,
+            has_read_rows: false,
+        }
     }
 
-    /// Computes one token for nobody: brings the weights into memory, and shows that the model works at all, and its draft.
+    /// Computes one token for nobody: brings the weights into memory, and shows that the model
+    /// works at all, and its draft.
     fn warm_up(&mut self) -> Result<(), String> {
         self.cache.begin();
         self.cache.add(0, 0, 0, true)?;
@@ -113,7 +143,9 @@ impl<'a> Worker<'a> {
     fn turn(&mut self) -> bool {
         self.release_the_abandoned();
         let idle = self.slots.iter().filter(|slot| slot.work.is_none()).count();
-        let Some(jobs) = self.inbox.take(idle) else { return false };
+        let Some(jobs) = self.inbox.take(idle) else {
+            return false;
+        };
         self.admit(jobs);
         self.share_beginnings();
         match self.prepare() {
@@ -134,10 +166,15 @@ impl<'a> Worker<'a> {
         true
     }
 
-    /// Frees the slots whose readers have left. What the cache holds of them stays for whoever asks something similar.
+    /// Frees the slots whose readers have left. What the cache holds of them stays for whoever asks
+    /// something similar.
     fn release_the_abandoned(&mut self) {
         for sequence in 0..self.slots.len() {
-            if self.slots[sequence].work.as_ref().is_some_and(|work| work.outlet.is_closed()) {
+            if self.slots[sequence]
+                .work
+                .as_ref()
+                .is_some_and(|work| work.outlet.is_closed())
+            {
                 self.release(sequence);
             }
         }
@@ -157,15 +194,19 @@ impl<'a> Worker<'a> {
             let alone = self.slots.iter().all(|slot| slot.work.is_none());
             let prompt = &job.generation.prompt;
             // There is a free slot for each of them: the inbox was asked for no more.
-            let Some(place) = slots::place(&self.slots, prompt, self.worth, self.can_roll_back()) else { continue };
+            let Some(place) = slots::place(&self.slots, prompt, self.worth, self.can_roll_back())
+            else {
+                continue;
+            };
             if let Some(elsewhere) = place.moved_to {
                 let all = self.slots[place.slot].held.len();
                 self.copy(place.slot, elsewhere, all, all);
                 self.slots[elsewhere].last_used = self.slots[place.slot].last_used;
             }
             if alone && job.generation.is_to_be_reproducible() {
-                // From an empty stream the same arithmetic follows, bit by bit. From a part that others' steps have computed it
-                // is only nearly the same, and that is enough for another token to be drawn.
+                // From an empty stream the same arithmetic follows, bit by bit. From a part that
+                // others' steps have computed it is only nearly the same, and that is enough for
+                // another token to be drawn.
                 self.cut(place.slot, 0, 0);
                 if let Some(drafts) = &mut self.drafts {
                     drafts.forget(place.slot);
@@ -193,19 +234,29 @@ impl<'a> Worker<'a> {
         self.slots[sequence].held.len()
     }
 
-    /// Forgets what a slot holds but for so many tokens, which end at this position; all of it where the model cannot forget a part.
+    /// Forgets what a slot holds but for so many tokens, which end at this position; all of it
+    /// where the model cannot forget a part.
     fn cut(&mut self, sequence: Sequence, kept: usize, position: usize) {
-        let kept = if self.can_roll_back() && self.cache.cut(sequence, position) { kept } else { 0 };
+        let kept = if self.can_roll_back() && self.cache.cut(sequence, position) {
+            kept
+        } else {
+            0
+        };
         if kept == 0 {
             self.cache.cut(sequence, 0);
         }
         self.slots[sequence].held.truncate(kept);
     }
 
-    /// Makes a slot hold what another does up to `end`, which is at this position. Says whether it does.
+    /// Makes a slot hold what another does up to `end`, which is at this position. Says whether it
+    /// does.
     fn copy(&mut self, from: Sequence, to: Sequence, end: usize, position: usize) -> bool {
         let copied = self.cache.copy(from, to, position);
-        let tokens = if copied { self.slots[from].held[..end].to_vec() } else { Vec::new() };
+        let tokens = if copied {
+            self.slots[from].held[..end].to_vec()
+        } else {
+            Vec::new()
+        };
         if !copied {
             self.cache.cut(to, 0);
         }
@@ -216,12 +267,21 @@ impl<'a> Worker<'a> {
     /// Gives those who read what others have read already.
     fn share_beginnings(&mut self) {
         for reader in 0..self.slots.len() {
-            let Some((from, end)) = slots::source(&self.slots, reader, self.worth, self.can_roll_back()) else {
+            let Some((from, end)) =
+                slots::source(&self.slots, reader, self.worth, self.can_roll_back())
+            else {
                 continue;
             };
             let had = self.slots[reader].held.len();
-            let position = self.slots[reader].work.as_ref().map_or(end, |work| work.prompt.position(end));
-            let gained = if self.copy(from, reader, end, position) { end - had } else { 0 };
+            let position = self.slots[reader]
+                .work
+                .as_ref()
+                .map_or(end, |work| work.prompt.position(end));
+            let gained = if self.copy(from, reader, end, position) {
+                end - had
+            } else {
+                0
+            };
             if let Some(work) = &mut self.slots[reader].work {
                 work.cached += gained;
             }
@@ -233,28 +293,42 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Puts the step together: a token of every answer whose reader has room, and pieces of prompts.
+    /// Puts the step together: a token of every answer whose reader has room, and pieces of
+    /// prompts.
     fn prepare(&mut self) -> Result<Step, String> {
         self.cache.begin();
         self.has_read_rows = false;
         let mut all_guesses = self.guess().into_iter().peekable();
         let mut step = Step::default();
         for (sequence, slot) in self.slots.iter_mut().enumerate() {
-            let Some(work) = slot.work.as_ref().filter(|work| work.outlet.has_room()) else { continue };
+            let Some(work) = slot.work.as_ref().filter(|work| work.outlet.has_room()) else {
+                continue;
+            };
             let Some(token) = work.next else { continue };
             // Both are in the order of the slots.
             let own = all_guesses.next_if(|guess| guess.sequence == sequence);
             let own = own.map_or_else(Vec::new, |guess| guess.tokens);
-            let row = self.cache.add(sequence, work.prompt.position(slot.held.len()), token, true)?;
+            let row =
+                self.cache
+                    .add(sequence, work.prompt.position(slot.held.len()), token, true)?;
             slot.held.push(token);
             for &token in &own {
-                self.cache.add(sequence, work.prompt.position(slot.held.len()), token, true)?;
+                self.cache
+                    .add(sequence, work.prompt.position(slot.held.len()), token, true)?;
                 slot.held.push(token);
             }
-            step.wanted.push(Wanted { sequence, row, guesses: own.len() });
+            step.wanted.push(Wanted {
+                sequence,
+                row,
+                guesses: own.len(),
+            });
         }
         let alone = self.sizes.alone as usize;
-        let each = if step.wanted.is_empty() { alone } else { self.sizes.piece as usize };
+        let each = if step.wanted.is_empty() {
+            alone
+        } else {
+            self.sizes.piece as usize
+        };
         let most = alone.min(self.sizes.batch as usize - step.wanted.len());
         self.prepare_prompts(each, most, &mut step)?;
         Ok(step)
@@ -265,17 +339,28 @@ impl<'a> Worker<'a> {
         self.clock += 1;
         let mut readers = self.readers();
         // One prompt's picture a step: each is a computation of its own.
-        let seer = readers.iter().position(|reader| reader.is_at_rows).map(|at| readers[at].sequence);
+        let seer = readers
+            .iter()
+            .position(|reader| reader.is_at_rows)
+            .map(|at| readers[at].sequence);
         readers.retain(|reader| !reader.is_at_rows);
         self.bound_scored(&mut readers);
         // Half of the room is for those who read tokens.
-        let room = if readers.is_empty() { each.min(most) } else { each.min(most) / 2 };
+        let room = if readers.is_empty() {
+            each.min(most)
+        } else {
+            each.min(most) / 2
+        };
         let taken = match seer {
             Some(sequence) => self.read_rows(sequence, room)?,
             None => 0,
         };
         let wants: Vec<usize> = readers.iter().map(|reader| reader.left).collect();
-        let parts = share(each.saturating_mul(readers.len()).min(most.saturating_sub(taken)), &wants);
+        let parts = share(
+            each.saturating_mul(readers.len())
+                .min(most.saturating_sub(taken)),
+            &wants,
+        );
         for (reader, part) in readers.iter().zip(parts).filter(|&(_, part)| part > 0) {
             self.read_tokens(reader.sequence, part, step)?;
         }
@@ -283,49 +368,87 @@ impl<'a> Worker<'a> {
     }
 
     /// Adds so many tokens of a prompt to the step.
-    fn read_tokens(&mut self, sequence: Sequence, part: usize, step: &mut Step) -> Result<(), String> {
+    fn read_tokens(
+        &mut self,
+        sequence: Sequence,
+        part: usize,
+        step: &mut Step,
+    ) -> Result<(), String> {
         let slot = &mut self.slots[sequence];
-        let Some(work) = &mut slot.work else { return Ok(()) };
+        let Some(work) = &mut slot.work else {
+            return Ok(());
+        };
         work.served = self.clock;
         let start = slot.held.len();
         for (at, &token) in work.prompt.iter().enumerate().skip(start).take(part) {
             let is_last = at + 1 == work.prompt.len();
-            let row = self.cache.add(sequence, work.prompt.position(at), token, is_last || work.scores_need(at))?;
+            let row = self.cache.add(
+                sequence,
+                work.prompt.position(at),
+                token,
+                is_last || work.scores_need(at),
+            )?;
             if work.scores_go_on_at(at) {
-                step.scored.push(ScoredRow { sequence, place: at, row });
+                step.scored.push(ScoredRow {
+                    sequence,
+                    place: at,
+                    row,
+                });
             }
             if is_last {
-                step.wanted.push(Wanted { sequence, row, guesses: 0 });
+                step.wanted.push(Wanted {
+                    sequence,
+                    row,
+                    guesses: 0,
+                });
             }
         }
-        slot.held.extend_from_slice(&work.prompt[start..start + part]);
+        slot.held
+            .extend_from_slice(&work.prompt[start..start + part]);
         Ok(())
     }
 
-    /// Computes rows of the picture or sound that a prompt has come to: at most so many, but for those that have to be computed together. Says how
-    /// much of the room they took.
+    /// Computes rows of the picture or sound that a prompt has come to: at most so many, but for
+    /// those that have to be computed together. Says how much of the room they took.
     fn read_rows(&mut self, sequence: Sequence, room: usize) -> Result<usize, String> {
         let slot = &mut self.slots[sequence];
         let start = slot.held.len();
-        let Some(work) = &mut slot.work else { return Ok(0) };
+        let Some(work) = &mut slot.work else {
+            return Ok(0);
+        };
         work.served = self.clock;
-        let Some((span, first)) = work.prompt.rows_at(start) else { return Ok(0) };
+        let Some((span, first)) = work.prompt.rows_at(start) else {
+            return Ok(0);
+        };
         let left = span.rows.places.len() - first;
-        let count = if span.rows.causal { left.min(room.max(1)) } else { left };
-        self.cache.read_rows(sequence, work.prompt.position(span.start), &span.rows, first..first + count)?;
-        slot.held.extend_from_slice(&work.prompt[start..start + count]);
+        let count = if span.rows.causal {
+            left.min(room.max(1))
+        } else {
+            left
+        };
+        self.cache.read_rows(
+            sequence,
+            work.prompt.position(span.start),
+            &span.rows,
+            first..first + count,
+        )?;
+        slot.held
+            .extend_from_slice(&work.prompt[start..start + count]);
         self.has_read_rows = true;
         Ok(count.min(room))
     }
 
-    /// Who reads his prompt in this step, those who were not served for longest first. He who waits for what another reads does not, and the
-    /// other reads no further than to where that is there, so that nobody waits for what he does not need.
+    /// Who reads his prompt in this step, those who were not served for longest first. He who waits
+    /// for what another reads does not, and the other reads no further than to where that is there,
+    /// so that nobody waits for what he does not need.
     fn readers(&self) -> Vec<Reader> {
         let mut until = vec![usize::MAX; self.slots.len()];
         let mut readers: Vec<(u64, u64, Sequence)> = Vec::new();
         for (sequence, slot) in self.slots.iter().enumerate() {
             let reading = slot.work.as_ref().filter(|work| work.next.is_none());
-            let Some(work) = reading.filter(|work| !work.is_held_up()) else { continue };
+            let Some(work) = reading.filter(|work| !work.is_held_up()) else {
+                continue;
+            };
             match slots::waits_for(&self.slots, sequence, self.worth) {
                 Some((other, end)) => until[other] = until[other].min(end),
                 None => readers.push((work.served, work.number, sequence)),
@@ -337,14 +460,22 @@ impl<'a> Worker<'a> {
             let start = slot.held.len();
             let prompt = &slot.work.as_ref()?.prompt;
             let left = prompt.tokens_from(start).min(until[sequence] - start);
-            Some(Reader { sequence, left, is_at_rows: prompt.rows_at(start).is_some() })
+            Some(Reader {
+                sequence,
+                left,
+                is_at_rows: prompt.rows_at(start).is_some(),
+            })
         };
         readers.into_iter().filter_map(reader).collect()
     }
 
-    /// After a failed step nothing is known of the cache: everybody is told, and the engine begins anew.
+    /// After a failed step nothing is known of the cache: everybody is told, and the engine begins
+    /// anew.
     fn fail_all(&mut self, what: &str) {
-        tracing::error!(what, "a step failed; every request of it is answered with an error");
+        tracing::error!(
+            what,
+            "a step failed; every request of it is answered with an error"
+        );
         self.cache.clear();
         if let Some(drafts) = &mut self.drafts {
             drafts.clear();

@@ -1,4 +1,5 @@
-//! What a LoRA adapter's header must say, of itself and beside its model's, so that llama.cpp neither asserts nor reads past an end.
+//! What a LoRA adapter's header must say, of itself and beside its model's, so that llama.cpp
+//! neither asserts nor reads past an end.
 
 use std::collections::HashMap;
 
@@ -20,11 +21,20 @@ pub(super) fn alone(adapter: &Gguf) -> Result<(), String> {
     }
     match adapter.text("adapter.type") {
         Some("lora") => {}
-        Some(other) => return Err(format!("it is an adapter of the kind {other:?}; LoRA adapters are known")),
+        Some(other) => {
+            return Err(format!(
+                "it is an adapter of the kind {other:?}; LoRA adapters are known"
+            ));
+        }
         None => return Err("it has no adapter.type".to_owned()),
     }
-    if adapter.arrays.contains_key("adapter.alora.invocation_tokens") {
-        return Err("it is to begin in the middle of a prompt (aLoRA), which is not supported".to_owned());
+    if adapter
+        .arrays
+        .contains_key("adapter.alora.invocation_tokens")
+    {
+        return Err(
+            "it is to begin in the middle of a prompt (aLoRA), which is not supported".to_owned(),
+        );
     }
     match adapter.values.get("adapter.lora.alpha") {
         None => Ok(()),
@@ -35,12 +45,22 @@ pub(super) fn alone(adapter: &Gguf) -> Result<(), String> {
 
 /// Says why an adapter cannot be laid over a model.
 pub(super) fn over(adapter: &Gguf, base: &Gguf) -> Result<(), String> {
-    let architecture = |gguf: &Gguf| gguf.text("general.architecture").unwrap_or_default().to_owned();
+    let architecture = |gguf: &Gguf| {
+        gguf.text("general.architecture")
+            .unwrap_or_default()
+            .to_owned()
+    };
     let (own, its) = (architecture(adapter), architecture(base));
     if own != its {
-        return Err(format!("it was made for the architecture {own:?}, and the model is of {its:?}"));
+        return Err(format!(
+            "it was made for the architecture {own:?}, and the model is of {its:?}"
+        ));
     }
-    let of_base: HashMap<&str, &Tensor> = base.tensors.iter().map(|tensor| (tensor.name.as_str(), tensor)).collect();
+    let of_base: HashMap<&str, &Tensor> = base
+        .tensors
+        .iter()
+        .map(|tensor| (tensor.name.as_str(), tensor))
+        .collect();
     let pairs = pairs(adapter)?;
     if pairs.is_empty() {
         return Err("it changes no tensor".to_owned());
@@ -49,16 +69,33 @@ pub(super) fn over(adapter: &Gguf, base: &Gguf) -> Result<(), String> {
         let (Some(a), Some(b)) = (pair.a, pair.b) else {
             return Err(format!("it has only one half of what it adds to {name:?}"));
         };
-        let base = of_base.get(name).ok_or_else(|| format!("the model has no tensor {name:?}"))?;
+        let base = of_base
+            .get(name)
+            .ok_or_else(|| format!("the model has no tensor {name:?}"))?;
         if name == "token_embd.weight" {
-            // One tensor for both ends would have to be changed in two forms, and llama.cpp has one for each name.
+            // One tensor for both ends would have to be changed in two forms, and llama.cpp has one
+            // for each name.
             if !of_base.contains_key("output.weight") {
-                return Err(format!("it changes {name:?}, which in this model is the output, too"));
+                return Err(format!(
+                    "it changes {name:?}, which in this model is the output, too"
+                ));
             }
             // Rows are looked up in the first half, so it lies the other way round.
-            shapes(name, base.shape, [b.shape[1], a.shape[1]], a.shape[0] == b.shape[0], [a, b])?;
+            shapes(
+                name,
+                base.shape,
+                [b.shape[1], a.shape[1]],
+                a.shape[0] == b.shape[0],
+                [a, b],
+            )?;
         } else {
-            shapes(name, base.shape, [a.shape[0], b.shape[1]], a.shape[1] == b.shape[0], [a, b])?;
+            shapes(
+                name,
+                base.shape,
+                [a.shape[0], b.shape[1]],
+                a.shape[1] == b.shape[0],
+                [a, b],
+            )?;
         }
         kinds(name, base, [a, b])?;
     }
@@ -82,21 +119,33 @@ fn pairs(adapter: &Gguf) -> Result<HashMap<&str, Pair<'_>>, String> {
         } else if let Some(name) = tensor.name.strip_suffix(".lora_b") {
             pairs.entry(name).or_default().b = Some(tensor);
         } else if !is_norm(&tensor.name) {
-            return Err(format!("its tensor {:?} is no half of anything", tensor.name));
+            return Err(format!(
+                "its tensor {:?} is no half of anything",
+                tensor.name
+            ));
         }
     }
     Ok(pairs)
 }
 
-/// The product is of the model's shape, and there is a product: the halves have a side in common, the rank.
-fn shapes(name: &str, base: [u64; 4], sides: [u64; 2], has_rank: bool, halves: [&Tensor; 2]) -> Result<(), String> {
+/// The product is of the model's shape, and there is a product: the halves have a side in common,
+/// the rank.
+fn shapes(
+    name: &str,
+    base: [u64; 4],
+    sides: [u64; 2],
+    has_rank: bool,
+    halves: [&Tensor; 2],
+) -> Result<(), String> {
     if base[1] == 1 {
         return Err(format!("it changes {name:?}, which is no matrix"));
     }
     let experts = halves.iter().all(|half| half.shape[2..] == base[2..]);
     if sides != base[..2] || !has_rank || !experts {
         let [a, b] = halves.map(|half| half.shape);
-        return Err(format!("{name:?} has the shape {base:?} in the model, and its halves are {a:?} and {b:?}"));
+        return Err(format!(
+            "{name:?} has the shape {base:?} in the model, and its halves are {a:?} and {b:?}"
+        ));
     }
     Ok(())
 }
@@ -104,10 +153,14 @@ fn shapes(name: &str, base: [u64; 4], sides: [u64; 2], has_rank: bool, halves: [
 /// llama.cpp multiplies by some types only.
 fn kinds(name: &str, base: &Tensor, halves: [&Tensor; 2]) -> Result<(), String> {
     if !halves.iter().all(|half| tensor::is_factor(half.kind)) {
-        return Err(format!("what it adds to {name:?} is of a type that nothing is multiplied by"));
+        return Err(format!(
+            "what it adds to {name:?} is of a type that nothing is multiplied by"
+        ));
     }
     if base.kind == tensor::NVFP4 {
-        return Err(format!("{name:?} is in NVFP4 in the model, and llama.cpp lays no adapter over that"));
+        return Err(format!(
+            "{name:?} is in NVFP4 in the model, and llama.cpp lays no adapter over that"
+        ));
     }
     Ok(())
 }

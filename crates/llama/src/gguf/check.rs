@@ -1,4 +1,5 @@
-//! What a header must say so that llama.cpp neither divides by zero nor asserts: the numbers its loader uses unchecked.
+//! What a header must say so that llama.cpp neither divides by zero nor asserts: the numbers its
+//! loader uses unchecked.
 
 use super::Gguf;
 
@@ -12,12 +13,20 @@ pub(super) fn model(gguf: &Gguf) -> Result<(), String> {
     if is_adapter(gguf) {
         return Err("it is an adapter for a model, and no model".to_owned());
     }
-    let architecture = gguf.text("general.architecture").ok_or("it names no architecture")?;
+    let architecture = gguf
+        .text("general.architecture")
+        .ok_or("it names no architecture")?;
     if architecture == "clip" || gguf.tensors.is_empty() {
         return Err(format!("it holds no language model but {architecture:?}"));
     }
-    for (key, most) in [("block_count", 4096), ("embedding_length", 1 << 20), ("context_length", 1 << 30)] {
-        let value = gguf.of_architecture(key).ok_or_else(|| format!("it has no {architecture}.{key}"))?;
+    for (key, most) in [
+        ("block_count", 4096),
+        ("embedding_length", 1 << 20),
+        ("context_length", 1 << 30),
+    ] {
+        let value = gguf
+            .of_architecture(key)
+            .ok_or_else(|| format!("it has no {architecture}.{key}"))?;
         if value == 0 || value > most {
             return Err(format!("its {architecture}.{key} is {value}"));
         }
@@ -26,13 +35,16 @@ pub(super) fn model(gguf: &Gguf) -> Result<(), String> {
     vocabulary(gguf)
 }
 
-/// Heads divide the embedding, and groups of heads the heads. Some architectures have a list, with a number for each layer.
+/// Heads divide the embedding, and groups of heads the heads. Some architectures have a list, with
+/// a number for each layer.
 fn heads(gguf: &Gguf, architecture: &str) -> Result<(), String> {
     let embedding = gguf.of_architecture("embedding_length").unwrap_or(0);
     if let Some(heads) = gguf.of_architecture("attention.head_count") {
         // Models without attention (Mamba) say 0.
         if heads > embedding {
-            return Err(format!("its {architecture}.attention.head_count is {heads}"));
+            return Err(format!(
+                "its {architecture}.attention.head_count is {heads}"
+            ));
         }
         if let Some(groups) = gguf.of_architecture("attention.head_count_kv")
             && groups > 0
@@ -43,7 +55,11 @@ fn heads(gguf: &Gguf, architecture: &str) -> Result<(), String> {
             ));
         }
     }
-    for key in ["attention.key_length", "attention.value_length", "rope.dimension_count"] {
+    for key in [
+        "attention.key_length",
+        "attention.value_length",
+        "rope.dimension_count",
+    ] {
         if let Some(length) = gguf.of_architecture(key)
             && length > embedding.max(65_536)
         {
@@ -53,9 +69,13 @@ fn heads(gguf: &Gguf, architecture: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Lists about tokens are as long as the list of tokens, and the tokens that are named are among them.
+/// Lists about tokens are as long as the list of tokens, and the tokens that are named are among
+/// them.
 fn vocabulary(gguf: &Gguf) -> Result<(), String> {
-    let tokens = gguf.arrays.get("tokenizer.ggml.tokens").ok_or("it has no vocabulary")?;
+    let tokens = gguf
+        .arrays
+        .get("tokenizer.ggml.tokens")
+        .ok_or("it has no vocabulary")?;
     if tokens.length == 0 || tokens.length > 1 << 24 {
         return Err(format!("its vocabulary has {} tokens", tokens.length));
     }
@@ -66,17 +86,26 @@ fn vocabulary(gguf: &Gguf) -> Result<(), String> {
         if let Some(length) = gguf.array_length(list)
             && length != tokens.length
         {
-            return Err(format!("its {list} has {length} entries for {} tokens", tokens.length));
+            return Err(format!(
+                "its {list} has {length} entries for {} tokens",
+                tokens.length
+            ));
         }
     }
-    let named = gguf.values.keys().filter(|key| key.starts_with("tokenizer.ggml.") && key.ends_with("_token_id"));
+    let named = gguf
+        .values
+        .keys()
+        .filter(|key| key.starts_with("tokenizer.ggml.") && key.ends_with("_token_id"));
     for key in named {
         // All bits set stands for "there is none" in some files.
         if let Some(token) = gguf.number(key)
             && token >= tokens.length
             && token != u64::from(u32::MAX)
         {
-            return Err(format!("its {key} is {token} where there are {} tokens", tokens.length));
+            return Err(format!(
+                "its {key} is {token} where there are {} tokens",
+                tokens.length
+            ));
         }
     }
     Ok(())

@@ -1,8 +1,9 @@
 //! Reads the header of a GGUF file with care, before llama.cpp sees the file.
 //!
-//! Weights are untrusted input, and llama.cpp answers some broken files by ending the process. Everything in the header that
-//! can be checked is checked here: lengths against the file's, counts against lengths, tensors against the data that is there.
-//! The weights themselves are not read. What a header cannot show remains: see `docs/engine.md`.
+//! Weights are untrusted input, and llama.cpp answers some broken files by ending the process.
+//! Everything in the header that can be checked is checked here: lengths against the file's, counts
+//! against lengths, tensors against the data that is there. The weights themselves are not read.
+//! What a header cannot show remains: see `docs/engine.md`.
 
 mod adapter;
 mod check;
@@ -61,7 +62,8 @@ pub(crate) struct Gguf {
 }
 
 impl Gguf {
-    /// Reads and checks the header of a file, and of the other parts where it is the first of several.
+    /// Reads and checks the header of a file, and of the other parts where it is the first of
+    /// several.
     pub(crate) fn read(path: &Path) -> Result<Self, GgufError> {
         let mut first = Self::read_one(path)?;
         let parts = first.number("split.count").unwrap_or(1);
@@ -79,13 +81,17 @@ impl Gguf {
     /// Reads and checks the header of a LoRA adapter for a model.
     pub(crate) fn read_adapter(path: &Path, base: &Self) -> Result<Self, GgufError> {
         let adapter = Self::read_one(path)?;
-        let misfit = |what| GgufError::Misfit { path: path.to_owned(), what };
+        let misfit = |what| GgufError::Misfit {
+            path: path.to_owned(),
+            what,
+        };
         adapter::alone(&adapter).map_err(misfit)?;
         adapter::over(&adapter, base).map_err(misfit)?;
         Ok(adapter)
     }
 
-    /// Reads and checks the header of a projector: what makes pictures and sounds into something that a model reads.
+    /// Reads and checks the header of a projector: what makes pictures and sounds into something
+    /// that a model reads.
     pub(crate) fn read_projector(path: &Path) -> Result<Self, GgufError> {
         let projector = Self::read_one(path)?;
         projector::check(&projector).map_err(|what| broken(path, what))?;
@@ -93,7 +99,10 @@ impl Gguf {
     }
 
     fn read_one(path: &Path) -> Result<Self, GgufError> {
-        let io = |source| GgufError::Io { path: path.to_owned(), source };
+        let io = |source| GgufError::Io {
+            path: path.to_owned(),
+            source,
+        };
         let file = File::open(path).map_err(io)?;
         let size = file.metadata().map_err(io)?.len();
         let mut reader = Reader::new(file, size);
@@ -126,7 +135,9 @@ impl Gguf {
 
     /// The context that the model was trained for; no bound where the file is silent.
     pub(crate) fn trained_context(&self) -> u32 {
-        self.of_architecture("context_length").and_then(|length| u32::try_from(length).ok()).unwrap_or(u32::MAX)
+        self.of_architecture("context_length")
+            .and_then(|length| u32::try_from(length).ok())
+            .unwrap_or(u32::MAX)
     }
 
     /// How many elements an array of the metadata has.
@@ -139,10 +150,16 @@ impl Gguf {
         self.size
     }
 
-    /// Bytes of the tensors that llama.cpp uses as they lie in the file: what loads the same file has them once, together.
+    /// Bytes of the tensors that llama.cpp uses as they lie in the file: what loads the same file
+    /// has them once, together.
     pub(crate) fn shareable(&self) -> u64 {
-        let staying = self.tensors.iter().filter(|tensor| tensor::stays_in_file(tensor.kind));
-        staying.filter_map(|tensor| tensor.size().ok()).fold(0, u64::saturating_add)
+        let staying = self
+            .tensors
+            .iter()
+            .filter(|tensor| tensor::stays_in_file(tensor.kind));
+        staying
+            .filter_map(|tensor| tensor.size().ok())
+            .fold(0, u64::saturating_add)
     }
 
     /// Whether an adapter has norms, which llama.cpp leaves aside.
@@ -155,23 +172,38 @@ impl Gguf {
         let mut hash = Sha256::new();
         hash.update(self.header);
         hash.update(self.size.to_le_bytes());
-        let start = hash.finalize().iter().take(16).fold(0_u128, |number, &byte| number << 8 | u128::from(byte));
+        let start = hash
+            .finalize()
+            .iter()
+            .take(16)
+            .fold(0_u128, |number, &byte| number << 8 | u128::from(byte));
         format!("{start:032x}")
     }
 }
 
 fn broken(path: &Path, what: impl Into<String>) -> GgufError {
-    GgufError::Broken { path: path.to_owned(), what: what.into() }
+    GgufError::Broken {
+        path: path.to_owned(),
+        what: what.into(),
+    }
 }
 
-/// The names of the other parts: `…-00001-of-00003.gguf` has `…-00002-of-00003.gguf` and so on beside it.
+/// The names of the other parts: `…-00001-of-00003.gguf` has `…-00002-of-00003.gguf` and so on
+/// beside it.
 fn other_parts(path: &Path, parts: u64) -> Result<Vec<PathBuf>, String> {
-    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let name = path
+        .file_name()
+        .and_then(|name| name.to_str())
+        .unwrap_or_default();
     let ending = format!("-00001-of-{parts:05}.gguf");
     let Some(stem) = name.strip_suffix(&ending) else {
-        return Err(format!("it is one of {parts} parts and its name does not end in {ending}: name the first part"));
+        return Err(format!(
+            "it is one of {parts} parts and its name does not end in {ending}: name the first part"
+        ));
     };
-    Ok((2..=parts).map(|part| path.with_file_name(format!("{stem}-{part:05}-of-{parts:05}.gguf"))).collect())
+    Ok((2..=parts)
+        .map(|part| path.with_file_name(format!("{stem}-{part:05}-of-{parts:05}.gguf")))
+        .collect())
 }
 
 #[cfg(test)]

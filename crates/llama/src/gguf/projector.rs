@@ -1,4 +1,5 @@
-//! What the header of a projector must say so that llama.cpp neither divides by zero nor asserts: the numbers its loader uses unchecked.
+//! What the header of a projector must say so that llama.cpp neither divides by zero nor asserts:
+//! the numbers its loader uses unchecked.
 
 use super::Gguf;
 
@@ -44,9 +45,12 @@ pub(super) fn check(gguf: &Gguf) -> Result<(), String> {
     Ok(())
 }
 
-/// Of two kinds, what becomes of a picture depends on where it stands among the others of its prompt, and Loggia asks for each by itself.
+/// Of two kinds, what becomes of a picture depends on where it stands among the others of its
+/// prompt, and Loggia asks for each by itself.
 fn by_itself(gguf: &Gguf) -> Result<(), String> {
-    let kind = gguf.text("clip.vision.projector_type").or_else(|| gguf.text("clip.projector_type"));
+    let kind = gguf
+        .text("clip.vision.projector_type")
+        .or_else(|| gguf.text("clip.projector_type"));
     match kind {
         Some(kind @ ("hunyuanvl" | "deepseek4v")) => Err(format!(
             "Loggia cannot use projectors of the kind {kind}: their pictures depend on what stands before them"
@@ -55,14 +59,21 @@ fn by_itself(gguf: &Gguf) -> Result<(), String> {
     }
 }
 
-/// A sound has 1,500 steps of 20 ms. Those who make one row of several have to have no rest: llama.cpp rounds it up when it computes and down when
-/// it counts, and ends the process over the difference.
+/// A sound has 1,500 steps of 20 ms. Those who make one row of several have to have no rest:
+/// llama.cpp rounds it up when it computes and down when it counts, and ends the process over the
+/// difference.
 fn stacked(gguf: &Gguf) -> Result<(), String> {
-    let kind = gguf.text("clip.audio.projector_type").or_else(|| gguf.text("clip.projector_type"));
+    let kind = gguf
+        .text("clip.audio.projector_type")
+        .or_else(|| gguf.text("clip.projector_type"));
     let key = "clip.audio.projector.stack_factor";
     match gguf.number(key) {
-        Some(steps @ 1..) if matches!(kind, Some("ultravox" | "voxtral" | "meralion")) && 1500 % steps != 0 => {
-            Err(format!("its {key} is {steps}, which this version of llama.cpp cannot compute with"))
+        Some(steps @ 1..)
+            if matches!(kind, Some("ultravox" | "voxtral" | "meralion")) && 1500 % steps != 0 =>
+        {
+            Err(format!(
+                "its {key} is {steps}, which this version of llama.cpp cannot compute with"
+            ))
         }
         _ => Ok(()),
     }
@@ -70,7 +81,10 @@ fn stacked(gguf: &Gguf) -> Result<(), String> {
 
 /// The sizes of one of the two encoders.
 fn encoder(gguf: &Gguf, which: &str) -> Result<(), String> {
-    let named = ["clip.projector_type".to_owned(), format!("clip.{which}.projector_type")];
+    let named = [
+        "clip.projector_type".to_owned(),
+        format!("clip.{which}.projector_type"),
+    ];
     if named.iter().all(|key| gguf.text(key).is_none()) {
         return Err(format!("it names no clip.{which}.projector_type"));
     }
@@ -80,7 +94,10 @@ fn encoder(gguf: &Gguf, which: &str) -> Result<(), String> {
     within(gguf, &key("block_count"), 1, 4096)?;
     within(gguf, &key("feed_forward_length"), 0, 1 << 24)?;
     if gguf.number(&key("attention.head_dim")).is_none() && !width.is_multiple_of(heads) {
-        return Err(format!("its {} is {heads}, which does not divide {width}", key("attention.head_count")));
+        return Err(format!(
+            "its {} is {heads}, which does not divide {width}",
+            key("attention.head_count")
+        ));
     }
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! The bytes of a GGUF header, one field after the other. No length in it is believed before it is compared with what is left.
+//! The bytes of a GGUF header, one field after the other. No length in it is believed before it is
+//! compared with what is left.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -56,7 +57,12 @@ pub(super) struct Reader {
 
 impl Reader {
     pub(super) fn new(file: File, size: u64) -> Self {
-        Self { file: BufReader::with_capacity(1 << 18, file), size, position: 0, hash: Sha256::new() }
+        Self {
+            file: BufReader::with_capacity(1 << 18, file),
+            size,
+            position: 0,
+            hash: Sha256::new(),
+        }
     }
 
     pub(super) fn header(&mut self) -> Result<Gguf, Error> {
@@ -87,7 +93,9 @@ impl Reader {
         if alignment == 0 || !alignment.is_power_of_two() || alignment > 1 << 20 {
             return broken(format!("its alignment is {alignment}"));
         }
-        let data = self.size.saturating_sub(self.position.next_multiple_of(alignment));
+        let data = self
+            .size
+            .saturating_sub(self.position.next_multiple_of(alignment));
         super::tensor::check(&gguf.tensors, alignment, data).map_err(Error::Broken)?;
         gguf.header = std::mem::take(&mut self.hash).finalize().into();
         Ok(gguf)
@@ -103,7 +111,11 @@ impl Reader {
             let value = self.value(kind, &key)?;
             gguf.values.insert(key.clone(), value).is_some()
         };
-        if seen_before { broken(format!("the key {key:?} is there twice")) } else { Ok(()) }
+        if seen_before {
+            broken(format!("the key {key:?} is there twice"))
+        } else {
+            Ok(())
+        }
     }
 
     fn value(&mut self, kind: u32, key: &str) -> Result<Value, Error> {
@@ -141,10 +153,14 @@ impl Reader {
         };
         let bytes = self.fits(key, length.checked_mul(width))?;
         self.pass(bytes)?;
-        Ok(Array { length, repeats: false })
+        Ok(Array {
+            length,
+            repeats: false,
+        })
     }
 
-    /// Reads past a list of texts, and takes note of repetitions: llama.cpp ends the process where two tokens are the same.
+    /// Reads past a list of texts, and takes note of repetitions: llama.cpp ends the process where
+    /// two tokens are the same.
     fn texts(&mut self, key: &str, length: u64) -> Result<Array, Error> {
         // Each text has at least the eight bytes of its length.
         self.fits(key, length.checked_mul(8))?;
@@ -170,12 +186,21 @@ impl Reader {
         for length in shape.iter_mut().take(dimensions as usize) {
             *length = self.u64()?;
         }
-        Ok(Tensor { name, shape, kind: self.u32()?, offset: self.u64()? })
+        Ok(Tensor {
+            name,
+            shape,
+            kind: self.u32()?,
+            offset: self.u64()?,
+        })
     }
 
     fn count(&mut self, what: &str, most: u64) -> Result<u64, Error> {
         let count = self.u64()?;
-        if count > most { broken(format!("it claims to have {count} {what}")) } else { Ok(count) }
+        if count > most {
+            broken(format!("it claims to have {count} {what}"))
+        } else {
+            Ok(count)
+        }
     }
 
     fn text(&mut self, what: &str, longest: u64) -> Result<String, Error> {
@@ -205,7 +230,9 @@ impl Reader {
     fn pass(&mut self, mut bytes: u64) -> Result<(), Error> {
         let mut chunk = [0; 4096];
         while bytes > 0 {
-            let now = usize::try_from(bytes).unwrap_or(usize::MAX).min(chunk.len());
+            let now = usize::try_from(bytes)
+                .unwrap_or(usize::MAX)
+                .min(chunk.len());
             self.fill(&mut chunk[..now])?;
             bytes -= now as u64;
         }

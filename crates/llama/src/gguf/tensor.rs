@@ -16,16 +16,27 @@ impl Tensor {
     /// Bytes of its numbers; `Err` says why it can have none.
     pub(super) fn size(&self) -> Result<u64, String> {
         let name = &self.name;
-        let (per_block, bytes) =
-            layout(self.kind).ok_or_else(|| format!("the tensor {name:?} is of the unknown type {}", self.kind))?;
+        let (per_block, bytes) = layout(self.kind)
+            .ok_or_else(|| format!("the tensor {name:?} is of the unknown type {}", self.kind))?;
         // ggml counts a dimension with 63 bits, and divides by it.
-        if self.shape.iter().any(|&length| length == 0 || length > i64::MAX as u64) {
-            return Err(format!("the tensor {name:?} has the shape {:?}", self.shape));
+        if self
+            .shape
+            .iter()
+            .any(|&length| length == 0 || length > i64::MAX as u64)
+        {
+            return Err(format!(
+                "the tensor {name:?} has the shape {:?}",
+                self.shape
+            ));
         }
         if !self.shape[0].is_multiple_of(per_block) {
-            return Err(format!("the rows of the tensor {name:?} are no multiple of {per_block}"));
+            return Err(format!(
+                "the rows of the tensor {name:?} are no multiple of {per_block}"
+            ));
         }
-        let rows = self.shape[1..].iter().try_fold(1_u64, |product, &length| product.checked_mul(length));
+        let rows = self.shape[1..]
+            .iter()
+            .try_fold(1_u64, |product, &length| product.checked_mul(length));
         rows.and_then(|rows| rows.checked_mul(self.shape[0] / per_block))
             .and_then(|blocks| blocks.checked_mul(bytes))
             .ok_or_else(|| format!("the tensor {name:?} has the shape {:?}", self.shape))
@@ -48,7 +59,9 @@ pub(super) fn check(tensors: &[Tensor], alignment: u64, data: u64) -> Result<(),
         }
         let end = tensor.size()?.checked_add(tensor.offset);
         if end.is_none_or(|end| end > data) {
-            return Err(format!("it is cut short: the tensor {name:?} would lie past its end"));
+            return Err(format!(
+                "it is cut short: the tensor {name:?} would lie past its end"
+            ));
         }
     }
     Ok(())
@@ -57,14 +70,16 @@ pub(super) fn check(tensors: &[Tensor], alignment: u64, data: u64) -> Result<(),
 /// The type whose tensors llama.cpp lays no adapter over.
 pub(super) const NVFP4: u32 = 40;
 
-/// Whether tensors of this type can be laid over a model's: llama.cpp multiplies vectors by them on every device.
+/// Whether tensors of this type can be laid over a model's: llama.cpp multiplies vectors by them on
+/// every device.
 pub(super) fn is_factor(kind: u32) -> bool {
     // F32, F16, Q4_0, Q4_1; Q5_0, Q5_1, Q8_0; Q2_K to Q6_K; BF16.
     matches!(kind, 0..=3 | 6..=8 | 10..=14 | 30)
 }
 
-/// Whether tensors of this type stay as they lie in the file, in memory that all processes share. Others llama.cpp arranges anew on some
-/// processors, each process for itself: those with four bits for the most part (ggml's `repack`).
+/// Whether tensors of this type stay as they lie in the file, in memory that all processes share.
+/// Others llama.cpp arranges anew on some processors, each process for itself: those with four bits
+/// for the most part (ggml's `repack`).
 pub(super) fn stays_in_file(kind: u32) -> bool {
     // Q4_0, Q8_0, Q2_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS, MXFP4, Q1_0.
     !matches!(kind, 2 | 8 | 10 | 12 | 13 | 14 | 20 | 23 | 39 | 41)

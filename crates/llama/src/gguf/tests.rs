@@ -15,7 +15,10 @@ impl Sample {
     fn new() -> Self {
         let number = |value: u32| [4_u32.to_le_bytes(), value.to_le_bytes()].concat();
         let keys = [
-            ("general.architecture", [8_u32.to_le_bytes().to_vec(), text("llama")].concat()),
+            (
+                "general.architecture",
+                [8_u32.to_le_bytes().to_vec(), text("llama")].concat(),
+            ),
             ("llama.block_count", number(1)),
             ("llama.embedding_length", number(32)),
             ("llama.context_length", number(512)),
@@ -24,7 +27,13 @@ impl Sample {
             ("tokenizer.ggml.eos_token_id", number(1)),
         ];
         let keys = keys.map(|(key, value)| (key.to_owned(), value)).to_vec();
-        Self { keys, shape: vec![32, 2], kind: 0, offset: 0, data: 256 }
+        Self {
+            keys,
+            shape: vec![32, 2],
+            kind: 0,
+            offset: 0,
+            data: 256,
+        }
     }
 
     fn with(mut self, key: &str, value: Vec<u8>) -> Self {
@@ -94,7 +103,10 @@ fn a_sound_header_tells_what_it_holds() {
 fn a_file_that_ends_early_is_refused_wherever_it_ends() {
     let bytes = Sample::new().bytes();
     for length in 0..bytes.len() {
-        assert!(read(&bytes[..length]).is_err(), "a file of {length} bytes was taken");
+        assert!(
+            read(&bytes[..length]).is_err(),
+            "a file of {length} bytes was taken"
+        );
     }
 }
 
@@ -104,51 +116,104 @@ fn lengths_that_no_file_can_have_are_refused() {
     for position in 8..sound.len() - 320 {
         let mut bytes = sound.clone();
         bytes[position..position + 8].copy_from_slice(&u64::MAX.to_le_bytes());
-        // Wherever the eight bytes fall, the file is read to an end without a panic and without gigabytes being asked for.
+        // Wherever the eight bytes fall, the file is read to an end without a panic and without
+        // gigabytes being asked for.
         let _ = read(&bytes);
     }
 }
 
 #[test]
 fn a_tensor_that_lies_past_the_end_is_refused() {
-    let error = Sample { offset: 64, ..Sample::new() }.read().unwrap_err();
+    let error = Sample {
+        offset: 64,
+        ..Sample::new()
+    }
+    .read()
+    .unwrap_err();
     assert!(error.contains("it is cut short"), "{error}");
 }
 
 #[test]
 fn a_tensor_whose_size_overflows_is_refused() {
-    let error = Sample { shape: vec![1 << 40, 1 << 40], ..Sample::new() }.read().unwrap_err();
+    let error = Sample {
+        shape: vec![1 << 40, 1 << 40],
+        ..Sample::new()
+    }
+    .read()
+    .unwrap_err();
     assert!(error.contains("has the shape"), "{error}");
 }
 
 #[test]
 fn a_tensor_of_no_rows_or_of_an_unknown_type_is_refused() {
-    assert!(Sample { shape: vec![0, 2], ..Sample::new() }.read().is_err());
-    assert!(Sample { kind: 4, ..Sample::new() }.read().is_err());
-    assert!(Sample { shape: vec![31, 2], kind: 2, ..Sample::new() }.read().is_err());
+    assert!(
+        Sample {
+            shape: vec![0, 2],
+            ..Sample::new()
+        }
+        .read()
+        .is_err()
+    );
+    assert!(
+        Sample {
+            kind: 4,
+            ..Sample::new()
+        }
+        .read()
+        .is_err()
+    );
+    assert!(
+        Sample {
+            shape: vec![31, 2],
+            kind: 2,
+            ..Sample::new()
+        }
+        .read()
+        .is_err()
+    );
 }
 
 #[test]
 fn a_vocabulary_that_llama_cpp_would_end_the_process_over_is_refused() {
-    let error = Sample::new().with("tokenizer.ggml.tokens", texts(&["a", "a"])).read().unwrap_err();
+    let error = Sample::new()
+        .with("tokenizer.ggml.tokens", texts(&["a", "a"]))
+        .read()
+        .unwrap_err();
     assert!(error.contains("two of its tokens are the same"), "{error}");
-    let error = Sample::new().with("tokenizer.ggml.eos_token_id", number(2)).read().unwrap_err();
+    let error = Sample::new()
+        .with("tokenizer.ggml.eos_token_id", number(2))
+        .read()
+        .unwrap_err();
     assert!(error.contains("eos_token_id is 2"), "{error}");
 }
 
 #[test]
 fn heads_that_do_not_divide_are_refused() {
-    assert!(Sample::new().with("llama.attention.head_count_kv", number(3)).read().is_err());
-    assert!(Sample::new().with("llama.embedding_length", number(0)).read().is_err());
+    assert!(
+        Sample::new()
+            .with("llama.attention.head_count_kv", number(3))
+            .read()
+            .is_err()
+    );
+    assert!(
+        Sample::new()
+            .with("llama.embedding_length", number(0))
+            .read()
+            .is_err()
+    );
 }
 
 #[test]
 fn something_else_than_gguf_is_named_as_such() {
     let error = read(b"<html>404</html>").unwrap_err();
-    assert!(error.contains("does not begin with `GGUF`") && error.contains("fetch it again"), "{error}");
+    assert!(
+        error.contains("does not begin with `GGUF`") && error.contains("fetch it again"),
+        "{error}"
+    );
 }
 
-/// An adapter for `Sample`, whose one matrix has two rows of 32: bytes of F32, of rank 1, to be changed.
+/// An adapter for `Sample`, whose one matrix has two rows of 32: bytes of F32, of rank 1, to be
+/// changed.
 struct SampleAdapter {
     keys: Vec<(&'static str, Vec<u8>)>,
     tensors: Vec<(&'static str, Vec<u64>, u32)>,
@@ -161,10 +226,16 @@ impl SampleAdapter {
             ("general.type", said("adapter")),
             ("general.architecture", said("llama")),
             ("adapter.type", said("lora")),
-            ("adapter.lora.alpha", [6_u32.to_le_bytes(), 2_f32.to_le_bytes()].concat()),
+            (
+                "adapter.lora.alpha",
+                [6_u32.to_le_bytes(), 2_f32.to_le_bytes()].concat(),
+            ),
         ];
         let (a, b) = ("output.weight.lora_a", "output.weight.lora_b");
-        Self { keys, tensors: vec![(a, vec![32, 1], 0), (b, vec![1, 2], 0)] }
+        Self {
+            keys,
+            tensors: vec![(a, vec![32, 1], 0), (b, vec![1, 2], 0)],
+        }
     }
 
     fn with(mut self, key: &'static str, value: Vec<u8>) -> Self {
@@ -174,7 +245,10 @@ impl SampleAdapter {
     }
 
     fn having(mut self, tensors: &[(&'static str, &[u64], u32)]) -> Self {
-        self.tensors = tensors.iter().map(|&(name, shape, kind)| (name, shape.to_vec(), kind)).collect();
+        self.tensors = tensors
+            .iter()
+            .map(|&(name, shape, kind)| (name, shape.to_vec(), kind))
+            .collect();
         self
     }
 
@@ -193,11 +267,15 @@ impl SampleAdapter {
             bytes.extend(kind.to_le_bytes());
             bytes.extend((at * 512).to_le_bytes());
         }
-        bytes.resize(bytes.len().next_multiple_of(32) + 512 * self.tensors.len(), 0);
+        bytes.resize(
+            bytes.len().next_multiple_of(32) + 512 * self.tensors.len(),
+            0,
+        );
         bytes
     }
 
-    /// What is said of it beside a model of `Sample`'s shape, whose matrix is called `output.weight`.
+    /// What is said of it beside a model of `Sample`'s shape, whose matrix is called
+    /// `output.weight`.
     fn read(&self) -> Result<Gguf, String> {
         let mut base = Sample::new().read().unwrap();
         base.tensors[0].name = "output.weight".to_owned();
@@ -217,27 +295,55 @@ impl SampleAdapter {
 #[test]
 fn an_adapter_that_goes_with_its_model_is_taken() {
     SampleAdapter::new().read().unwrap();
-    let with_norm = [("output.weight.lora_a", &[32, 1][..], 0), ("output.weight.lora_b", &[1, 2], 0)];
+    let with_norm = [
+        ("output.weight.lora_a", &[32, 1][..], 0),
+        ("output.weight.lora_b", &[1, 2], 0),
+    ];
     let with_norm = [&with_norm[..], &[("blk.0.attn_norm.weight", &[32], 0)]].concat();
-    assert!(SampleAdapter::new().having(&with_norm).read().unwrap().has_norms());
+    assert!(
+        SampleAdapter::new()
+            .having(&with_norm)
+            .read()
+            .unwrap()
+            .has_norms()
+    );
 }
 
 #[test]
 fn an_adapter_is_no_model_and_a_model_no_adapter() {
     let error = read(&SampleAdapter::new().bytes()).unwrap_err();
-    assert!(error.contains("it is an adapter for a model, and no model"), "{error}");
-    SampleAdapter::new().with("general.type", number(1)).is_refused_for("its general.type is not \"adapter\"");
+    assert!(
+        error.contains("it is an adapter for a model, and no model"),
+        "{error}"
+    );
+    SampleAdapter::new()
+        .with("general.type", number(1))
+        .is_refused_for("its general.type is not \"adapter\"");
 }
 
 #[test]
 fn an_adapter_whose_header_llama_cpp_would_end_the_process_over_is_refused() {
     let said = |value: &str| [8_u32.to_le_bytes().to_vec(), text(value)].concat();
     let new = SampleAdapter::new;
-    new().with("adapter.lora.alpha", number(1)).is_refused_for("its adapter.lora.alpha is no number");
-    new().with("adapter.type", number(1)).is_refused_for("it has no adapter.type");
-    new().with("adapter.type", said("loha")).is_refused_for("of the kind \"loha\"");
-    let tokens = [9_u32.to_le_bytes(), 4_u32.to_le_bytes(), 0_u32.to_le_bytes(), [0; 4]].concat();
-    new().with("adapter.alora.invocation_tokens", tokens).is_refused_for("aLoRA");
+    new()
+        .with("adapter.lora.alpha", number(1))
+        .is_refused_for("its adapter.lora.alpha is no number");
+    new()
+        .with("adapter.type", number(1))
+        .is_refused_for("it has no adapter.type");
+    new()
+        .with("adapter.type", said("loha"))
+        .is_refused_for("of the kind \"loha\"");
+    let tokens = [
+        9_u32.to_le_bytes(),
+        4_u32.to_le_bytes(),
+        0_u32.to_le_bytes(),
+        [0; 4],
+    ]
+    .concat();
+    new()
+        .with("adapter.alora.invocation_tokens", tokens)
+        .is_refused_for("aLoRA");
 }
 
 #[test]
@@ -245,35 +351,67 @@ fn an_adapter_for_another_model_is_refused_with_what_does_not_go_together() {
     let said = |value: &str| [8_u32.to_le_bytes().to_vec(), text(value)].concat();
     let (a, b) = ("output.weight.lora_a", "output.weight.lora_b");
     let new = SampleAdapter::new;
-    new().with("general.architecture", said("qwen2")).is_refused_for("made for the architecture \"qwen2\"");
+    new()
+        .with("general.architecture", said("qwen2"))
+        .is_refused_for("made for the architecture \"qwen2\"");
     new().having(&[]).is_refused_for("it changes no tensor");
-    new().having(&[(a, &[32, 1], 0)]).is_refused_for("only one half");
-    new().having(&[("other.lora_a", &[32, 1], 0), ("other.lora_b", &[1, 2], 0)]).is_refused_for("no tensor \"other\"");
-    new().having(&[("what", &[32], 0)]).is_refused_for("is no half of anything");
+    new()
+        .having(&[(a, &[32, 1], 0)])
+        .is_refused_for("only one half");
+    new()
+        .having(&[("other.lora_a", &[32, 1], 0), ("other.lora_b", &[1, 2], 0)])
+        .is_refused_for("no tensor \"other\"");
+    new()
+        .having(&[("what", &[32], 0)])
+        .is_refused_for("is no half of anything");
     for (of_a, of_b) in [([64, 1], [1, 2]), ([32, 1], [1, 4]), ([32, 2], [1, 2])] {
-        new().having(&[(a, &of_a, 0), (b, &of_b, 0)]).is_refused_for("has the shape [32, 2, 1, 1] in the model");
+        new()
+            .having(&[(a, &of_a, 0), (b, &of_b, 0)])
+            .is_refused_for("has the shape [32, 2, 1, 1] in the model");
     }
-    new().having(&[(a, &[32, 1, 2], 0), (b, &[1, 2, 2], 0)]).is_refused_for("its halves are");
+    new()
+        .having(&[(a, &[32, 1, 2], 0), (b, &[1, 2, 2], 0)])
+        .is_refused_for("its halves are");
     // Integers of 32 bits.
-    new().having(&[(a, &[32, 1], 26), (b, &[1, 2], 0)]).is_refused_for("of a type that nothing is multiplied by");
+    new()
+        .having(&[(a, &[32, 1], 26), (b, &[1, 2], 0)])
+        .is_refused_for("of a type that nothing is multiplied by");
 }
 
 #[test]
 fn an_adapter_for_the_tokens_lies_the_other_way_round_and_needs_an_output_of_its_own() {
     let mut base = Sample::new().read().unwrap();
-    let halves = [("token_embd.weight.lora_a", &[1, 2][..], 0), ("token_embd.weight.lora_b", &[1, 32], 0)];
+    let halves = [
+        ("token_embd.weight.lora_a", &[1, 2][..], 0),
+        ("token_embd.weight.lora_b", &[1, 32], 0),
+    ];
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("adapter.gguf");
     std::fs::write(&path, SampleAdapter::new().having(&halves).bytes()).unwrap();
     let error = Gguf::read_adapter(&path, &base).unwrap_err().to_string();
-    assert!(error.contains("which in this model is the output, too"), "{error}");
-    base.tensors.push(Tensor { name: "output.weight".to_owned(), ..base.tensors[0].clone() });
+    assert!(
+        error.contains("which in this model is the output, too"),
+        "{error}"
+    );
+    base.tensors.push(Tensor {
+        name: "output.weight".to_owned(),
+        ..base.tensors[0].clone()
+    });
     Gguf::read_adapter(&path, &base).unwrap();
 }
 
 #[test]
 fn another_file_has_another_identity() {
-    let (one, two) = (Sample::new(), Sample::new().with("llama.context_length", number(1024)));
-    assert_eq!(one.read().unwrap().identity(), one.read().unwrap().identity());
-    assert_ne!(one.read().unwrap().identity(), two.read().unwrap().identity());
+    let (one, two) = (
+        Sample::new(),
+        Sample::new().with("llama.context_length", number(1024)),
+    );
+    assert_eq!(
+        one.read().unwrap().identity(),
+        one.read().unwrap().identity()
+    );
+    assert_ne!(
+        one.read().unwrap().identity(),
+        two.read().unwrap().identity()
+    );
 }

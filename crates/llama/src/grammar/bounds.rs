@@ -1,7 +1,9 @@
-//! Bounds for what a schema lets go on without need: integers, and strings that are no text. Any answer to the narrower schema is one to
-//! the wider; a small model that may write one more digit often does, until its context is full.
+//! Bounds for what a schema lets go on without need: integers, and strings that are no text. Any
+//! answer to the narrower schema is one to the wider; a small model that may write one more digit
+//! often does, until its context is full.
 //!
-//! What no keyword bounds is `ends`' work: fractions, exponents, brackets. Texts and lists are as long as the model makes them.
+//! What no keyword bounds is `ends`' work: fractions, exponents, brackets. Texts and lists are as
+//! long as the model makes them.
 
 use regex_syntax::hir::{Class, Hir, HirKind};
 use serde_json::{Map, Value, json};
@@ -27,12 +29,17 @@ const LONGEST_CODE: u64 = 1024;
 
 /// Bounds what a schema, and those within it, leave open.
 pub(super) fn bound(schema: &mut Value) {
-    let Value::Object(fields) = schema else { return };
+    let Value::Object(fields) = schema else {
+        return;
+    };
     bound_integer(fields);
     bound_string(fields);
     for (keyword, value) in fields {
         match (keyword.as_str(), value) {
-            ("properties" | "$defs" | "definitions" | "patternProperties", Value::Object(named)) => {
+            (
+                "properties" | "$defs" | "definitions" | "patternProperties",
+                Value::Object(named),
+            ) => {
                 named.values_mut().for_each(bound);
             }
             ("anyOf" | "oneOf" | "allOf" | "prefixItems" | "items", Value::Array(items)) => {
@@ -51,14 +58,22 @@ fn has_type(fields: &Map<String, Value>, name: &str) -> bool {
     }
 }
 
-/// Integers, and numbers that are multiples of something: those have no exponent that bounds would forbid.
+/// Integers, and numbers that are multiples of something: those have no exponent that bounds would
+/// forbid.
 fn bound_integer(fields: &mut Map<String, Value>) {
     let is_integer = has_type(fields, "integer") && !has_type(fields, "number");
     if !(is_integer || has_type(fields, "number") && fields.contains_key("multipleOf")) {
         return;
     }
-    let bound = |keywords: [&str; 2]| keywords.iter().find_map(|keyword| fields.get(*keyword)?.as_f64());
-    let (least, most) = (bound(["minimum", "exclusiveMinimum"]), bound(["maximum", "exclusiveMaximum"]));
+    let bound = |keywords: [&str; 2]| {
+        keywords
+            .iter()
+            .find_map(|keyword| fields.get(*keyword)?.as_f64())
+    };
+    let (least, most) = (
+        bound(["minimum", "exclusiveMinimum"]),
+        bound(["maximum", "exclusiveMaximum"]),
+    );
     #[expect(clippy::cast_precision_loss, reason = "a double holds it")]
     let largest = LARGEST as f64;
     if least.is_none() && most.is_none_or(|most| most > -largest) {
@@ -74,28 +89,41 @@ fn bound_string(fields: &mut Map<String, Value>) {
         return;
     }
     let text = |keyword: &str| fields.get(keyword).and_then(Value::as_str);
-    let of_format = text("format").and_then(|format| FORMATS.iter().find(|(name, _)| *name == format));
-    let of_pattern = || text("pattern").filter(|pattern| !may_be_text(pattern)).map(|_| LONGEST_CODE);
-    let Some(most) = of_format.map(|(_, most)| *most).or_else(of_pattern) else { return };
+    let of_format =
+        text("format").and_then(|format| FORMATS.iter().find(|(name, _)| *name == format));
+    let of_pattern = || {
+        text("pattern")
+            .filter(|pattern| !may_be_text(pattern))
+            .map(|_| LONGEST_CODE)
+    };
+    let Some(most) = of_format.map(|(_, most)| *most).or_else(of_pattern) else {
+        return;
+    };
     let least = fields.get("minLength").and_then(Value::as_u64).unwrap_or(0);
     fields.insert("maxLength".to_owned(), json!(least.saturating_add(most)));
 }
 
 /// Whether a string with a space in it may match a pattern, or whether nobody knows.
 fn may_be_text(pattern: &str) -> bool {
-    let Ok(hir) = regex_syntax::parse(pattern) else { return true };
+    let Ok(hir) = regex_syntax::parse(pattern) else {
+        return true;
+    };
     let is_bounded = hir.properties().maximum_len().is_some();
     let looks = hir.properties();
-    let is_anchored =
-        looks.look_set_prefix().contains_anchor_haystack() && looks.look_set_suffix().contains_anchor_haystack();
+    let is_anchored = looks.look_set_prefix().contains_anchor_haystack()
+        && looks.look_set_suffix().contains_anchor_haystack();
     !is_anchored || !is_bounded && has_space(&hir)
 }
 
 fn has_space(hir: &Hir) -> bool {
     match hir.kind() {
         HirKind::Literal(literal) => literal.0.contains(&b' '),
-        HirKind::Class(Class::Unicode(class)) => class.iter().any(|range| range.start() <= ' ' && ' ' <= range.end()),
-        HirKind::Class(Class::Bytes(class)) => class.iter().any(|range| range.start() <= b' ' && b' ' <= range.end()),
+        HirKind::Class(Class::Unicode(class)) => class
+            .iter()
+            .any(|range| range.start() <= ' ' && ' ' <= range.end()),
+        HirKind::Class(Class::Bytes(class)) => class
+            .iter()
+            .any(|range| range.start() <= b' ' && b' ' <= range.end()),
         HirKind::Repetition(repetition) => has_space(&repetition.sub),
         HirKind::Capture(capture) => has_space(&capture.sub),
         HirKind::Concat(all) | HirKind::Alternation(all) => all.iter().any(has_space),

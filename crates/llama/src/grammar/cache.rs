@@ -1,4 +1,5 @@
-//! Compiled grammars by what they were compiled from: as many as fit, those unused for longest go first.
+//! Compiled grammars by what they were compiled from: as many as fit, those unused for longest go
+//! first.
 
 use super::compile::Grammar;
 use super::source::Source;

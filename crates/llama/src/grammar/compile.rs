@@ -1,4 +1,5 @@
-//! Compiles grammars, each once, on a thread of its own: bounded in size and steps, never on the engine's thread.
+//! Compiles grammars, each once, on a thread of its own: bounded in size and steps, never on the
+//! engine's thread.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -50,7 +51,10 @@ impl std::fmt::Debug for Grammar {
 impl Grammar {
     /// At its beginning.
     pub(super) fn begin(&self) -> Machine {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }
 
@@ -65,14 +69,17 @@ pub(crate) struct Grammars {
 
 impl std::fmt::Debug for Grammars {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Grammars").field("vocabulary", &self.vocabulary).finish_non_exhaustive()
+        f.debug_struct("Grammars")
+            .field("vocabulary", &self.vocabulary)
+            .finish_non_exhaustive()
     }
 }
 
 impl Grammars {
     /// For a vocabulary: some milliseconds of work.
     pub(crate) fn new(vocabulary: Vocabulary) -> Result<Self, String> {
-        let mut factory = ParserFactory::new_simple(vocabulary.env()).map_err(|error| error.to_string())?;
+        let mut factory =
+            ParserFactory::new_simple(vocabulary.env()).map_err(|error| error.to_string())?;
         factory.quiet();
         let limits = factory.limits_mut();
         limits.verbose_errors = false;
@@ -95,14 +102,23 @@ impl Grammars {
         if let Some(known) = self.known(&source) {
             return Ok(known);
         }
-        let broken = || Refused { param: String::new(), message: "the grammar could not be compiled".to_owned() };
-        let turn = Arc::clone(&self.turn).acquire_owned().await.map_err(|_| broken())?;
+        let broken = || Refused {
+            param: String::new(),
+            message: "the grammar could not be compiled".to_owned(),
+        };
+        let turn = Arc::clone(&self.turn)
+            .acquire_owned()
+            .await
+            .map_err(|_| broken())?;
         if let Some(known) = self.known(&source) {
             return Ok(known);
         }
         let (tell, told) = oneshot::channel();
-        let (factory, vocabulary, cache) =
-            (Arc::clone(&self.factory), Arc::clone(&self.vocabulary), Arc::clone(&self.cache));
+        let (factory, vocabulary, cache) = (
+            Arc::clone(&self.factory),
+            Arc::clone(&self.vocabulary),
+            Arc::clone(&self.cache),
+        );
         let work = move || {
             let compiled = compile(&factory, &vocabulary, &source);
             if let Ok(grammar) = &compiled {
@@ -112,7 +128,10 @@ impl Grammars {
             let _ = tell.send(compiled);
         };
         // A panic ends the thread, and is heard as a closed channel.
-        let thread = std::thread::Builder::new().name("loggia-grammar".to_owned()).stack_size(STACK).spawn(work);
+        let thread = std::thread::Builder::new()
+            .name("loggia-grammar".to_owned())
+            .stack_size(STACK)
+            .spawn(work);
         thread.map_err(|_| broken())?;
         told.await.map_err(|_| broken())?
     }
@@ -131,28 +150,46 @@ fn lock(cache: &Mutex<Cache>) -> std::sync::MutexGuard<'_, Cache> {
     cache.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn compile(factory: &ParserFactory, vocabulary: &Arc<Vocabulary>, source: &Source) -> Result<Grammar, Refused> {
+fn compile(
+    factory: &ParserFactory,
+    vocabulary: &Arc<Vocabulary>,
+    source: &Source,
+) -> Result<Grammar, Refused> {
     let param = match source {
         Source::Gbnf(_) => "grammar",
         Source::Guided { values, .. } => values.first().map_or("", |value| value.param.as_str()),
     };
-    let refused = |message: String| Refused { param: param.to_owned(), message };
+    let refused = |message: String| Refused {
+        param: param.to_owned(),
+        message,
+    };
     if source.size() > LONGEST_SOURCE {
         return Err(refused("it is too large".to_owned()));
     }
     let mut machine = match source {
-        Source::Guided { rules, values, scope } => {
+        Source::Guided {
+            rules,
+            values,
+            scope,
+        } => {
             let matcher = guided(factory, rules, values)?;
             let (ends, vocabulary) = (Ends::new(*scope), Arc::clone(vocabulary));
-            Machine::Guided(Box::new(Guided { matcher, ends, vocabulary }))
+            Machine::Guided(Box::new(Guided {
+                matcher,
+                ends,
+                vocabulary,
+            }))
         }
         Source::Gbnf(text) => {
             let rules = gbnf::read(text).map_err(|error| refused(error.to_string()))?;
             Machine::Gbnf(Box::new(gbnf::Machine::new(rules, Arc::clone(vocabulary))))
         }
     };
-    // What can never be satisfied shows at once; and the work on the first token is done once for all answers.
-    machine.allowed().map_err(|_| refused("nothing satisfies it".to_owned()))?;
+    // What can never be satisfied shows at once; and the work on the first token is done once for
+    // all answers.
+    machine
+        .allowed()
+        .map_err(|_| refused("nothing satisfies it".to_owned()))?;
     Ok(Grammar(Arc::new(Mutex::new(machine))))
 }
 
@@ -161,18 +198,28 @@ fn guided(factory: &ParserFactory, rules: &str, values: &[Part]) -> Result<Match
     for value in values {
         grammars.push(json_value(value)?);
     }
-    let parser = factory.create_parser(TopLevelGrammar { grammars, max_tokens: None });
+    let parser = factory.create_parser(TopLevelGrammar {
+        grammars,
+        max_tokens: None,
+    });
     let parser = parser.map_err(|error| at_fault(factory, values, &error.to_string()))?;
     Ok(Matcher::new(Ok(parser)))
 }
 
 fn json_value(value: &Part) -> Result<GrammarWithLexer, Refused> {
-    let refused = |message: &str| Refused { param: value.param.clone(), message: message.to_owned() };
+    let refused = |message: &str| Refused {
+        param: value.param.clone(),
+        message: message.to_owned(),
+    };
     if value.schema.matches("\"$ref\"").count() > MOST_REFERENCES {
         return Err(refused("it has too many references"));
     }
-    let schema: Value = serde_json::from_str(&value.schema).map_err(|_| refused("it is nested too deeply"))?;
-    Ok(GrammarWithLexer { name: Some(value.name.clone()), ..GrammarWithLexer::from_json_schema(schema) })
+    let schema: Value =
+        serde_json::from_str(&value.schema).map_err(|_| refused("it is nested too deeply"))?;
+    Ok(GrammarWithLexer {
+        name: Some(value.name.clone()),
+        ..GrammarWithLexer::from_json_schema(schema)
+    })
 }
 
 /// Which of the schemas it was: each is tried alone.
@@ -180,16 +227,30 @@ fn at_fault(factory: &ParserFactory, values: &[Part], message: &str) -> Refused 
     let alone = values.iter().find_map(|value| {
         let grammar = TopLevelGrammar::from_grammar(json_value(value).ok()?);
         let error = factory.create_parser(grammar).err()?;
-        Some(Refused { param: value.param.clone(), message: plain(&error.to_string()) })
+        Some(Refused {
+            param: value.param.clone(),
+            message: plain(&error.to_string()),
+        })
     });
-    let param = values.first().map(|value| value.param.clone()).unwrap_or_default();
-    alone.unwrap_or_else(|| Refused { param, message: plain(message) })
+    let param = values
+        .first()
+        .map(|value| value.param.clone())
+        .unwrap_or_default();
+    alone.unwrap_or_else(|| Refused {
+        param,
+        message: plain(message),
+    })
 }
 
 /// llguidance's message in one line, without the advice that is for those who call it.
 fn plain(message: &str) -> String {
-    let message =
-        message.replace("Enable 'coerce_one_of' option to approximate oneOf with anyOf", "unless only one can match");
-    let words: Vec<&str> = message.split_whitespace().filter(|word| *word != "<non-verbose/>").collect();
+    let message = message.replace(
+        "Enable 'coerce_one_of' option to approximate oneOf with anyOf",
+        "unless only one can match",
+    );
+    let words: Vec<&str> = message
+        .split_whitespace()
+        .filter(|word| *word != "<non-verbose/>")
+        .collect();
     words.join(" ").chars().take(300).collect()
 }

@@ -1,7 +1,9 @@
-//! Where a JSON value has to end although its grammar would let it go on: numbers, brackets within brackets, and, far off, strings and lists.
+//! Where a JSON value has to end although its grammar would let it go on: numbers, brackets within
+//! brackets, and, far off, strings and lists.
 //!
-//! A grammar says which tokens may come next; of those, the ones that lead past a limit are taken out, as long as others are left. What
-//! a schema bounds itself, or `bounds` bounds in it, never comes here.
+//! A grammar says which tokens may come next; of those, the ones that lead past a limit are taken
+//! out, as long as others are left. What a schema bounds itself, or `bounds` bounds in it, never
+//! comes here.
 
 use llguidance::toktrie::SimpleVob;
 
@@ -12,7 +14,8 @@ use super::vocabulary::Vocabulary;
 struct Limits {
     /// Digits before the point: any 64-bit integer but the largest.
     integer: u32,
-    /// Digits after the point: more than a double tells apart, and as many as the smallest unit of any currency has.
+    /// Digits after the point: more than a double tells apart, and as many as the smallest unit of
+    /// any currency has.
     fraction: u32,
     /// The exponent: with that many digits before the point, a double still holds the number.
     exponent: u32,
@@ -25,8 +28,14 @@ struct Limits {
 }
 
 /// Texts and lists may be long: what bounds them in practice is the context of the model.
-const LIMITS: Limits =
-    Limits { integer: 19, fraction: 18, exponent: 280, depth: 64, entries: 100_000, characters: 1 << 20 };
+const LIMITS: Limits = Limits {
+    integer: 19,
+    fraction: 18,
+    exponent: 280,
+    depth: 64,
+    entries: 100_000,
+    characters: 1 << 20,
+};
 
 /// The most that one token adds to a count.
 const STRIDE: u32 = 1000;
@@ -52,14 +61,18 @@ pub(crate) enum Scope {
 }
 
 impl Scope {
-    /// Whether values begin after this text, which is without spaces. Takes off what will not be needed.
+    /// Whether values begin after this text, which is without spaces. Takes off what will not be
+    /// needed.
     fn has_begun(self, before: &mut Vec<u8>) -> bool {
         let begun = match self {
             Self::AtOnce => true,
-            Self::AfterKey => [&b"\"parameters\":"[..], b"\"arguments\":"].iter().any(|key| before.ends_with(key)),
+            Self::AfterKey => [&b"\"parameters\":"[..], b"\"arguments\":"]
+                .iter()
+                .any(|key| before.ends_with(key)),
             Self::AfterHeader => {
                 let name = b"to=functions.";
-                before.ends_with(b"<|message|>") && before.windows(name.len()).any(|window| window == name)
+                before.ends_with(b"<|message|>")
+                    && before.windows(name.len()).any(|window| window == name)
             }
         };
         if self == Self::AfterHeader && before.ends_with(b"<|end|>") {
@@ -83,13 +96,21 @@ pub(super) struct Ends {
 impl Ends {
     pub(super) fn new(scope: Scope) -> Self {
         let before = (scope != Scope::AtOnce).then(Vec::new);
-        Self { scope, before, value: Value::new(LIMITS) }
+        Self {
+            scope,
+            before,
+            value: Value::new(LIMITS),
+        }
     }
 
     /// With texts and lists that end sooner.
     #[cfg(test)]
     pub(super) fn end_sooner(&mut self, entries: u32, characters: u32) {
-        self.value.limits = Limits { entries, characters, ..LIMITS };
+        self.value.limits = Limits {
+            entries,
+            characters,
+            ..LIMITS
+        };
     }
 
     /// Takes note of a token's text.
@@ -110,24 +131,37 @@ impl Ends {
         }
     }
 
-    /// Takes the tokens out that lead past a limit, and says whether others are left; if not, all are.
+    /// Takes the tokens out that lead past a limit, and says whether others are left; if not, all
+    /// are.
     pub(super) fn narrow(&self, allowed: &mut SimpleVob, vocabulary: &Vocabulary) -> bool {
         if self.before.is_some() {
             return true;
         }
         let beyond: Vec<u32> = match self.value.at {
-            _ if self.value.is_near() => {
-                (0..).take(vocabulary.len()).filter(|&token| self.leads_beyond(token, allowed, vocabulary)).collect()
-            }
+            _ if self.value.is_near() => (0..)
+                .take(vocabulary.len())
+                .filter(|&token| self.leads_beyond(token, allowed, vocabulary))
+                .collect(),
             At::Number(number) => {
                 let is_beyond = |token: &u32| {
-                    allowed.is_allowed(*token) && number.leads_beyond(vocabulary.text(*token), &self.value.limits)
+                    allowed.is_allowed(*token)
+                        && number.leads_beyond(vocabulary.text(*token), &self.value.limits)
                 };
-                vocabulary.numeric().iter().copied().filter(is_beyond).collect()
+                vocabulary
+                    .numeric()
+                    .iter()
+                    .copied()
+                    .filter(is_beyond)
+                    .collect()
             }
             _ => {
                 let is_beyond = |token: &u32| self.leads_beyond(*token, allowed, vocabulary);
-                vocabulary.lengthy().iter().copied().filter(is_beyond).collect()
+                vocabulary
+                    .lengthy()
+                    .iter()
+                    .copied()
+                    .filter(is_beyond)
+                    .collect()
             }
         };
         let are_left = allowed.num_set() > beyond.len();
@@ -150,13 +184,20 @@ impl Ends {
 
 /// Whether a number may go on with this text.
 pub(super) fn goes_on_with_a_number(text: &[u8]) -> bool {
-    text.first().is_some_and(|first| first.is_ascii_digit() || b".eE+-".contains(first))
+    text.first()
+        .is_some_and(|first| first.is_ascii_digit() || b".eE+-".contains(first))
 }
 
 /// Whether a text may lead past a limit where a value has only begun.
 pub(super) fn is_lengthy(text: &[u8]) -> bool {
-    let digits = text.split(|byte| !byte.is_ascii_digit()).map(<[u8]>::len).max();
-    let brackets = text.iter().filter(|byte| matches!(byte, b'[' | b'{')).count();
+    let digits = text
+        .split(|byte| !byte.is_ascii_digit())
+        .map(<[u8]>::len)
+        .max();
+    let brackets = text
+        .iter()
+        .filter(|byte| matches!(byte, b'[' | b'{'))
+        .count();
     digits.is_some_and(|digits| digits > DIGITS) || brackets > BRACKETS
 }
 
@@ -182,7 +223,11 @@ enum At {
 
 impl Value {
     fn new(limits: Limits) -> Self {
-        Self { limits, at: At::Between, open: Vec::new() }
+        Self {
+            limits,
+            at: At::Between,
+            open: Vec::new(),
+        }
     }
 
     /// Whether a token could lead past a limit that is not about numbers.
@@ -191,7 +236,12 @@ impl Value {
         let is_long = matches!(self.at, At::Text { characters, .. } if near(characters, self.limits.characters));
         // A token of so many brackets is among the lengthy ones.
         let is_deep = self.open.len() + BRACKETS > self.limits.depth;
-        is_long || is_deep || self.open.last().is_some_and(|&entries| near(entries, self.limits.entries))
+        is_long
+            || is_deep
+            || self
+                .open
+                .last()
+                .is_some_and(|&entries| near(entries, self.limits.entries))
     }
 
     /// Goes on by a byte. Says whether that is past a limit.
@@ -199,7 +249,10 @@ impl Value {
         match &mut self.at {
             At::Text { is_escaped, .. } if *is_escaped => *is_escaped = false,
             At::Text { .. } if byte == b'"' => self.at = At::Between,
-            At::Text { characters, is_escaped } => {
+            At::Text {
+                characters,
+                is_escaped,
+            } => {
                 *is_escaped = byte == b'\\';
                 let is_continued = byte & 0xc0 == 0x80;
                 *characters += u32::from(!is_continued);
@@ -217,7 +270,12 @@ impl Value {
     fn step_between(&mut self, byte: u8) -> bool {
         self.at = At::Between;
         match byte {
-            b'"' => self.at = At::Text { characters: 0, is_escaped: false },
+            b'"' => {
+                self.at = At::Text {
+                    characters: 0,
+                    is_escaped: false,
+                }
+            }
             b'[' | b'{' => {
                 self.open.push(0);
                 return self.open.len() > self.limits.depth;
@@ -265,7 +323,9 @@ enum Part {
 
 impl Number {
     fn leads_beyond(mut self, text: &[u8], limits: &Limits) -> bool {
-        text.iter().map_while(|byte| self.step(*byte, limits)).any(|is_beyond| is_beyond)
+        text.iter()
+            .map_while(|byte| self.step(*byte, limits))
+            .any(|is_beyond| is_beyond)
     }
 
     /// Whether it is past a limit with this byte; nothing where the byte is no part of it.
@@ -276,7 +336,10 @@ impl Number {
                 if self.digits == 1 {
                     self.first = byte;
                 }
-                self.value = self.value.saturating_mul(10).saturating_add(u32::from(byte - b'0'));
+                self.value = self
+                    .value
+                    .saturating_mul(10)
+                    .saturating_add(u32::from(byte - b'0'));
                 return Some(self.is_beyond(limits));
             }
             (b'.', Part::Integer) => self.begin(Part::Fraction),
@@ -288,12 +351,16 @@ impl Number {
     }
 
     fn begin(&mut self, part: Part) {
-        *self = Self { part, ..Self::default() };
+        *self = Self {
+            part,
+            ..Self::default()
+        };
     }
 
     fn is_beyond(&self, limits: &Limits) -> bool {
         match self.part {
-            // Of as many digits as the largest integer of 64 bits has, those that begin with a 9 may be larger.
+            // Of as many digits as the largest integer of 64 bits has, those that begin with a 9
+            // may be larger.
             Part::Integer => self.digits > limits.integer - u32::from(self.first == b'9'),
             Part::Fraction => self.digits > limits.fraction,
             Part::Exponent => self.value > limits.exponent || self.digits > 3,

@@ -1,6 +1,8 @@
-//! Grammars of answers that are text or calls, where no marker begins a call: rules and regular expressions in llguidance's dialect of Lark.
+//! Grammars of answers that are text or calls, where no marker begins a call: rules and regular
+//! expressions in llguidance's dialect of Lark.
 //!
-//! What these let through as text, the reader never takes for a call; what it takes for one, keeps to its schema.
+//! What these let through as text, the reader never takes for a call; what it takes for one, keeps
+//! to its schema.
 
 use std::fmt::Write;
 
@@ -15,7 +17,8 @@ const SPACE: &str = r"[ \t\r\n]{0,16}";
 /// Spaces between the parts of a text that begins like a call and is none.
 const SPACES: &str = r"[ \t\r\n]*";
 
-/// What may stand in a string of JSON, but for characters by their number: nothing can be spelled in two ways.
+/// What may stand in a string of JSON, but for characters by their number: nothing can be spelled
+/// in two ways.
 const IN_STRING: &str = r#"([^"\\]|\\["\\\/bfnrt])*"#;
 
 /// The same between Python's quotes.
@@ -25,13 +28,26 @@ const IN_QUOTES: &str = r"([^'\\]|\\['\\\/bfnrt])*";
 const ANYTHING: &str = "(?s:.+)";
 
 pub(super) fn text_or_calls(writer: Writer<'_>, calls: Calls<'_>) -> Source {
-    if writer.syntax.answer_head().is_empty() { objects(writer, calls) } else { messages(writer, calls) }
+    if writer.syntax.answer_head().is_empty() {
+        objects(writer, calls)
+    } else {
+        messages(writer, calls)
+    }
 }
 
-/// Llama 3: a call is an object that is all there is, and begins with the name of a function that is offered.
+/// Llama 3: a call is an object that is all there is, and begins with the name of a function that
+/// is offered.
 fn objects(writer: Writer<'_>, calls: Calls<'_>) -> Source {
-    let more = if calls.several { format!(" (SEMICOLON? call){MORE_CALLS}") } else { String::new() };
-    let names: Vec<String> = calls.functions.iter().map(|function| literal(&function.name)).collect();
+    let more = if calls.several {
+        format!(" (SEMICOLON? call){MORE_CALLS}")
+    } else {
+        String::new()
+    };
+    let names: Vec<String> = calls
+        .functions
+        .iter()
+        .map(|function| literal(&function.name))
+        .collect();
     let mut rules = format!(
         r#"start: text? | tag? call{more}
 tag: {tag}
@@ -58,17 +74,29 @@ CLOSE: /{SPACE}\}}/
     for (number, function) in calls.functions.iter().enumerate() {
         let arguments = arguments(number, function, calls);
         let name = literal(&function.name);
-        let _ = writeln!(rules, r#"OPEN{number}: /\s{{0,64}}\{{{SPACE}"name"{SPACE}:{SPACE}"{name}"/"#);
+        let _ = writeln!(
+            rules,
+            r#"OPEN{number}: /\s{{0,64}}\{{{SPACE}"name"{SPACE}:{SPACE}"{name}"/"#
+        );
         let or = if number == 0 { "" } else { " | " };
-        let _ = write!(call, "{or}OPEN{number} PARAMETERS @{} CLOSE", arguments.name);
+        let _ = write!(
+            call,
+            "{or}OPEN{number} PARAMETERS @{} CLOSE",
+            arguments.name
+        );
         values.push(arguments);
     }
     rules.push_str(&call);
     rules.push('\n');
-    Source::Guided { rules, values, scope: Scope::AfterKey }
+    Source::Guided {
+        rules,
+        values,
+        scope: Scope::AfterKey,
+    }
 }
 
-/// Harmony: a call is a message whose header says for whom it is. The grammar holds all messages of the answer, reasoning too.
+/// Harmony: a call is a message whose header says for whom it is. The grammar holds all messages of
+/// the answer, reasoning too.
 fn messages(writer: Writer<'_>, calls: Calls<'_>) -> Source {
     let mut rules = format!(
         r#"start: (words {end} {author})* (words | call)
@@ -88,7 +116,10 @@ json: ({constrain} "json")?
     for (number, function) in calls.functions.iter().enumerate() {
         let arguments = arguments(number, function, calls);
         let name = literal(&function.name);
-        let _ = writeln!(rules, r"INCHANNEL{number}: /commentary to=functions\.{name}( json| ?)/");
+        let _ = writeln!(
+            rules,
+            r"INCHANNEL{number}: /commentary to=functions\.{name}( json| ?)/"
+        );
         let _ = writeln!(rules, r"INAUTHOR{number}: / to=functions\.{name}/");
         let or = if number == 0 { "" } else { " | " };
         let _ = write!(
@@ -101,7 +132,11 @@ json: ({constrain} "json")?
     rules.push_str("INAUTHORCHANNEL: /commentary( json| ?)/\n");
     rules.push_str(&call);
     rules.push('\n');
-    Source::Guided { rules, values, scope: Scope::AfterHeader }
+    Source::Guided {
+        rules,
+        values,
+        scope: Scope::AfterHeader,
+    }
 }
 
 fn arguments(number: usize, function: &FunctionDefinition, calls: Calls<'_>) -> Part {

@@ -1,7 +1,7 @@
 //! What holds one answer: its grammar, and when the grammar begins.
 //!
-//! Reasoning is free: the grammar begins where it has ended, or with the first token where there is none. Calls that the model may make or
-//! leave are held from the marker with which one begins.
+//! Reasoning is free: the grammar begins where it has ended, or with the first token where there is
+//! none. Calls that the model may make or leave are held from the marker with which one begins.
 
 use std::sync::Arc;
 
@@ -41,7 +41,8 @@ pub(crate) struct Held {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum At {
-    /// The answer begins: perhaps with reasoning, of whose tag so many bytes are there; perhaps with itself.
+    /// The answer begins: perhaps with reasoning, of whose tag so many bytes are there; perhaps
+    /// with itself.
     Opening {
         tag: usize,
         itself: bool,
@@ -57,22 +58,43 @@ enum At {
 
 impl std::fmt::Debug for Held {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Held").field("at", &self.at).finish_non_exhaustive()
+        f.debug_struct("Held")
+            .field("at", &self.at)
+            .finish_non_exhaustive()
     }
 }
 
 impl Held {
-    pub(crate) fn new(vocabulary: &Arc<Vocabulary>, grammar: Grammar, beginning: Beginning) -> Self {
+    pub(crate) fn new(
+        vocabulary: &Arc<Vocabulary>,
+        grammar: Grammar,
+        beginning: Beginning,
+    ) -> Self {
         let at = match (beginning.reasoning, beginning.begins) {
             (Some(_), Begins::Reasoning) => At::Reasoning(Vec::new()),
-            (Some(_), Begins::Text) => At::Opening { tag: 0, itself: true },
+            (Some(_), Begins::Text) => At::Opening {
+                tag: 0,
+                itself: true,
+            },
             (None, _) if beginning.trigger.is_some() => At::Free(Vec::new()),
             (None, _) => At::Held,
         };
         let machine = grammar.begin();
-        let crossing = if at == At::Held { Arc::default() } else { crossing(vocabulary, &beginning) };
+        let crossing = if at == At::Held {
+            Arc::default()
+        } else {
+            crossing(vocabulary, &beginning)
+        };
         let vocabulary = Arc::clone(vocabulary);
-        Self { vocabulary, machine, grammar, beginning, at, allowed: SimpleVob::new(), crossing }
+        Self {
+            vocabulary,
+            machine,
+            grammar,
+            beginning,
+            at,
+            allowed: SimpleVob::new(),
+            crossing,
+        }
     }
 
     /// With texts and lists that end sooner.
@@ -85,20 +107,28 @@ impl Held {
     }
 
     fn tags(&self) -> Tags {
-        self.beginning.reasoning.unwrap_or(Tags { open: "", close: "" })
+        self.beginning.reasoning.unwrap_or(Tags {
+            open: "",
+            close: "",
+        })
     }
 
     /// What may come beside what the grammar allows.
     fn also(&self) -> Vec<Token> {
         match self.at {
-            At::Opening { tag, .. } => self.vocabulary.beginnings(&self.tags().open.as_bytes()[tag..]).collect(),
-            At::Between if !self.tags().open.starts_with("<|") => self.vocabulary.beginnings(b"\n\n").collect(),
+            At::Opening { tag, .. } => self
+                .vocabulary
+                .beginnings(&self.tags().open.as_bytes()[tag..])
+                .collect(),
+            At::Between if !self.tags().open.starts_with("<|") => {
+                self.vocabulary.beginnings(b"\n\n").collect()
+            }
             _ => Vec::new(),
         }
     }
 
-    /// Forbids the tokens that would complete a marker and go beyond it, and those that complete a marker that may not come. `end` is
-    /// what has been said last: it may be the beginning of one.
+    /// Forbids the tokens that would complete a marker and go beyond it, and those that complete a
+    /// marker that may not come. `end` is what has been said last: it may be the beginning of one.
     fn keep_to_markers(&self, end: &[u8], marks: impl Iterator<Item = Mark>, row: &mut [f32]) {
         self.crossing.iter().for_each(|&token| forbid(row, token));
         for mark in marks {
@@ -114,9 +144,14 @@ impl Held {
 
     /// Takes a token of free text over; says whether the marker has come.
     fn read(&mut self, token: Token, mark: &str) -> bool {
-        let (At::Reasoning(end) | At::Free(end)) = &mut self.at else { return false };
+        let (At::Reasoning(end) | At::Free(end)) = &mut self.at else {
+            return false;
+        };
         end.extend_from_slice(self.vocabulary.text(token));
-        if end.windows(mark.len()).any(|window| window == mark.as_bytes()) {
+        if end
+            .windows(mark.len())
+            .any(|window| window == mark.as_bytes())
+        {
             return true;
         }
         let longest = 64.max(mark.len());
@@ -146,14 +181,28 @@ impl Held {
         }
         let tag_now = tag + text.len();
         if self.beginning.trigger.is_some() {
-            self.at = if in_tag { At::Opening { tag: tag_now, itself } } else { At::Free(open[..tag].to_vec()) };
+            self.at = if in_tag {
+                At::Opening {
+                    tag: tag_now,
+                    itself,
+                }
+            } else {
+                At::Free(open[..tag].to_vec())
+            };
             return if in_tag { Ok(()) } else { self.accept(token) };
         }
         let itself = itself && self.is_allowed(token);
         if itself {
             self.machine.accept(token)?;
         }
-        self.at = if in_tag { At::Opening { tag: tag_now, itself } } else { At::Held };
+        self.at = if in_tag {
+            At::Opening {
+                tag: tag_now,
+                itself,
+            }
+        } else {
+            At::Held
+        };
         Ok(())
     }
 
@@ -168,18 +217,26 @@ impl Held {
 
     fn mask_by_grammar(&mut self, row: &mut [f32], also: &[Token]) -> Result<(), Stuck> {
         self.allowed = self.machine.allowed()?;
-        let kept: Vec<(Token, f32)> =
-            also.iter().filter_map(|&token| Some((token, *row.get(token as usize)?))).collect();
+        let kept: Vec<(Token, f32)> = also
+            .iter()
+            .filter_map(|&token| Some((token, *row.get(token as usize)?)))
+            .collect();
         for (word, logits) in self.allowed.as_slice().iter().zip(row.chunks_mut(32)) {
             if *word == u32::MAX {
                 continue;
             }
             for (bit, logit) in logits.iter_mut().enumerate() {
-                *logit = if word >> bit & 1 == 1 { *logit } else { f32::NEG_INFINITY };
+                *logit = if word >> bit & 1 == 1 {
+                    *logit
+                } else {
+                    f32::NEG_INFINITY
+                };
             }
         }
         // A row that is longer than the vocabulary has nothing beyond it.
-        row.iter_mut().skip(self.vocabulary.len()).for_each(|logit| *logit = f32::NEG_INFINITY);
+        row.iter_mut()
+            .skip(self.vocabulary.len())
+            .for_each(|logit| *logit = f32::NEG_INFINITY);
         for (token, logit) in kept {
             row[token as usize] = logit;
         }
@@ -192,10 +249,16 @@ impl Constraint for Held {
         let waits = self.beginning.trigger.is_some();
         match &self.at {
             At::Reasoning(end) => {
-                let close = Mark { text: self.tags().close, may_come: true };
+                let close = Mark {
+                    text: self.tags().close,
+                    may_come: true,
+                };
                 self.keep_to_markers(end, std::iter::once(close), row);
                 if !waits {
-                    self.vocabulary.all_ends().iter().for_each(|&token| forbid(row, token));
+                    self.vocabulary
+                        .all_ends()
+                        .iter()
+                        .for_each(|&token| forbid(row, token));
                 }
                 Ok(())
             }
@@ -209,8 +272,10 @@ impl Constraint for Held {
             }
             At::Opening { itself: false, .. } => {
                 let also = self.also();
-                let kept: Vec<(Token, f32)> =
-                    also.iter().filter_map(|&token| Some((token, *row.get(token as usize)?))).collect();
+                let kept: Vec<(Token, f32)> = also
+                    .iter()
+                    .filter_map(|&token| Some((token, *row.get(token as usize)?)))
+                    .collect();
                 row.fill(f32::NEG_INFINITY);
                 for (token, logit) in kept {
                     row[token as usize] = logit;
@@ -272,23 +337,35 @@ struct Mark {
 impl Mark {
     /// Whether a token completes what is missing of the marker where it must not.
     fn is_crossed(self, missing: &[u8], word: &[u8]) -> bool {
-        word.strip_prefix(missing).is_some_and(|beyond| !self.may_come || !beyond.trim_ascii().is_empty())
+        word.strip_prefix(missing)
+            .is_some_and(|beyond| !self.may_come || !beyond.trim_ascii().is_empty())
     }
 }
 
 fn marks(beginning: &Beginning) -> impl Iterator<Item = Mark> + use<> {
     beginning.trigger.into_iter().flat_map(|trigger| {
-        let others = trigger.others.iter().map(|&text| Mark { text, may_come: false });
-        others.chain([Mark { text: trigger.mark, may_come: true }])
+        let others = trigger.others.iter().map(|&text| Mark {
+            text,
+            may_come: false,
+        });
+        others.chain([Mark {
+            text: trigger.mark,
+            may_come: true,
+        }])
     })
 }
 
 /// The tokens in which a whole marker stands that must not: looked for once, not for every token.
 fn crossing(vocabulary: &Vocabulary, beginning: &Beginning) -> Arc<[Token]> {
-    let close = beginning.reasoning.map(|tags| Mark { text: tags.close, may_come: true });
+    let close = beginning.reasoning.map(|tags| Mark {
+        text: tags.close,
+        may_come: true,
+    });
     let all: Vec<Mark> = marks(beginning).chain(close).collect();
     let stands = |word: &[u8]| {
-        all.iter().any(|mark| (0..word.len()).any(|at| mark.is_crossed(mark.text.as_bytes(), &word[at..])))
+        all.iter().any(|mark| {
+            (0..word.len()).any(|at| mark.is_crossed(mark.text.as_bytes(), &word[at..]))
+        })
     };
     vocabulary.all_that(stands).collect()
 }

@@ -1,4 +1,5 @@
-//! A compiled grammar on its way through one answer: which tokens may come next, and whether any may.
+//! A compiled grammar on its way through one answer: which tokens may come next, and whether any
+//! may.
 
 use std::sync::Arc;
 
@@ -30,22 +31,29 @@ pub(super) struct Guided {
 
 impl Guided {
     fn allowed(&mut self) -> Result<SimpleVob, Stuck> {
-        let mut allowed = self.matcher.compute_mask().map_err(|error| Stuck(first_line(&error.to_string())))?;
+        let mut allowed = self
+            .matcher
+            .compute_mask()
+            .map_err(|error| Stuck(first_line(&error.to_string())))?;
         if !self.ends.narrow(&mut allowed, &self.vocabulary) {
             self.look_ahead(&mut allowed);
         }
         Ok(allowed)
     }
 
-    /// Where all tokens lead past a limit, for the value lacks something yet: those after which it may end, where there are such. A bound that
-    /// is excluded (`"exclusiveMinimum": 0`) needs a digit that is no 0, a pattern like `\S` a character that is no space.
+    /// Where all tokens lead past a limit, for the value lacks something yet: those after which it
+    /// may end, where there are such. A bound that is excluded (`"exclusiveMinimum": 0`) needs a
+    /// digit that is no 0, a pattern like `\S` a character that is no space.
     fn look_ahead(&self, allowed: &mut SimpleVob) {
         let mut tokens = allowed.to_list();
         tokens.sort_by_key(|token| self.vocabulary.text(*token).len());
         let ends = |token: &Token| {
             let mut next = self.clone();
             next.accept(*token).is_ok()
-                && next.matcher.compute_mask().is_ok_and(|mut mask| next.ends.narrow(&mut mask, &next.vocabulary))
+                && next
+                    .matcher
+                    .compute_mask()
+                    .is_ok_and(|mut mask| next.ends.narrow(&mut mask, &next.vocabulary))
         };
         let ending: Vec<Token> = tokens.into_iter().take(MOST_TRIED).filter(ends).collect();
         if !ending.is_empty() {
@@ -57,7 +65,9 @@ impl Guided {
     }
 
     fn accept(&mut self, token: Token) -> Result<(), Stuck> {
-        self.matcher.consume_token(token).map_err(|error| Stuck(first_line(&error.to_string())))?;
+        self.matcher
+            .consume_token(token)
+            .map_err(|error| Stuck(first_line(&error.to_string())))?;
         self.ends.read(self.vocabulary.text(token));
         Ok(())
     }
@@ -66,7 +76,11 @@ impl Guided {
 impl Clone for Guided {
     /// With tables of its own: what one answer adds to them goes when it ends.
     fn clone(&self) -> Self {
-        Self { matcher: self.matcher.deep_clone(), ends: self.ends.clone(), vocabulary: Arc::clone(&self.vocabulary) }
+        Self {
+            matcher: self.matcher.deep_clone(),
+            ends: self.ends.clone(),
+            vocabulary: Arc::clone(&self.vocabulary),
+        }
     }
 }
 
@@ -97,5 +111,10 @@ impl Machine {
 }
 
 fn first_line(text: &str) -> String {
-    text.lines().next().unwrap_or_default().chars().take(200).collect()
+    text.lines()
+        .next()
+        .unwrap_or_default()
+        .chars()
+        .take(200)
+        .collect()
 }

@@ -55,13 +55,16 @@ pub(crate) struct Part {
     pub(crate) schema: String,
 }
 
-/// Space between the parts of a value: one, or a line break and an indentation. A small model would go on with spaces for ever.
+/// Space between the parts of a value: one, or a line break and an indentation. A small model would
+/// go on with spaces for ever.
 const SPACE: &str = " |\\n[ ]{0,16}";
 
-/// Each character has one way to be written: otherwise a name that is taken could come again in other letters.
+/// Each character has one way to be written: otherwise a name that is taken could come again in
+/// other letters.
 const ESCAPES: &str = "nrbtf\\\"";
 
-/// How many calls may come after the first in one answer: a small model makes the same one over and over.
+/// How many calls may come after the first in one answer: a small model makes the same one over and
+/// over.
 pub(super) const MORE_CALLS: &str = "{0,63}";
 
 impl Part {
@@ -77,17 +80,35 @@ impl Part {
         };
         let how = json!({"whitespace_pattern": SPACE, "json_allowed_escapes": ESCAPES});
         schema.insert("x-guidance".to_owned(), how);
-        Self { name: name.into(), param: param.into(), schema: Value::Object(schema).to_string() }
+        Self {
+            name: name.into(),
+            param: param.into(),
+            schema: Value::Object(schema).to_string(),
+        }
     }
 
     /// The arguments of a function, which are always an object.
-    pub(super) fn arguments(name: String, function: &FunctionDefinition, keeps_to_schema: bool) -> Self {
-        Self::new(name, param(function), &Value::Object(arguments_schema(function, keeps_to_schema)))
+    pub(super) fn arguments(
+        name: String,
+        function: &FunctionDefinition,
+        keeps_to_schema: bool,
+    ) -> Self {
+        Self::new(
+            name,
+            param(function),
+            &Value::Object(arguments_schema(function, keeps_to_schema)),
+        )
     }
 
-    /// A call that is an object and all there is. Beside another value it has to be one of the same kind: the grammar's lexer would
-    /// take the letters that both begin with for the longer text, and never come back.
-    fn object_call(name: String, function: &FunctionDefinition, keeps_to_schema: bool, key: &str) -> Self {
+    /// A call that is an object and all there is. Beside another value it has to be one of the same
+    /// kind: the grammar's lexer would take the letters that both begin with for the longer text,
+    /// and never come back.
+    fn object_call(
+        name: String,
+        function: &FunctionDefinition,
+        keeps_to_schema: bool,
+        key: &str,
+    ) -> Self {
         let mut arguments = arguments_schema(function, keeps_to_schema);
         arguments.retain(|keyword, _| !matches!(keyword.as_str(), "$id" | "$schema"));
         let arguments = moved(Value::Object(arguments), &format!("#/properties/{key}"));
@@ -113,13 +134,18 @@ fn arguments_schema(function: &FunctionDefinition, keeps_to_schema: bool) -> Map
 fn moved(schema: Value, to: &str) -> Value {
     let inside = |(keyword, value): (String, Value)| {
         let value = match (keyword.as_str(), value) {
-            ("$ref", Value::String(at)) => {
-                Value::from(at.strip_prefix('#').map_or(at.clone(), |rest| to.to_owned() + rest))
-            }
+            ("$ref", Value::String(at)) => Value::from(
+                at.strip_prefix('#')
+                    .map_or(at.clone(), |rest| to.to_owned() + rest),
+            ),
             ("const" | "enum" | "default" | "examples", value) => value,
-            ("properties" | "patternProperties" | "$defs" | "definitions", Value::Object(named)) => {
-                named.into_iter().map(|(name, schema)| (name, moved(schema, to))).collect()
-            }
+            (
+                "properties" | "patternProperties" | "$defs" | "definitions",
+                Value::Object(named),
+            ) => named
+                .into_iter()
+                .map(|(name, schema)| (name, moved(schema, to)))
+                .collect(),
             (_, value) => moved(value, to),
         };
         (keyword, value)
@@ -151,7 +177,11 @@ pub(crate) struct Writer<'a> {
 impl Writer<'_> {
     /// An answer that is a JSON value, or, where calls are given, calls in its place.
     pub(crate) fn answer(self, answer: Part, calls: Option<Calls<'_>>) -> Source {
-        let either = if calls.is_some() { "(answer | calls)" } else { "answer" };
+        let either = if calls.is_some() {
+            "(answer | calls)"
+        } else {
+            "answer"
+        };
         let mut rules = format!("start: {}{either}", self.author());
         let mut values = vec![answer];
         if let Some(calls) = calls {
@@ -162,14 +192,22 @@ impl Writer<'_> {
         }
         let head = self.text(self.syntax.answer_head());
         let _ = write!(rules, "\nanswer: {head} @{}\n", values[0].name);
-        Source::Guided { rules, values, scope: Scope::AtOnce }
+        Source::Guided {
+            rules,
+            values,
+            scope: Scope::AtOnce,
+        }
     }
 
     /// Calls and nothing else.
     pub(crate) fn calls(self, calls: Calls<'_>) -> Source {
         let (mut rules, mut values) = (format!("start: {}calls", self.author()), Vec::new());
         self.calls_into(calls, &mut rules, &mut values);
-        Source::Guided { rules, values, scope: Scope::AtOnce }
+        Source::Guided {
+            rules,
+            values,
+            scope: Scope::AtOnce,
+        }
     }
 
     /// The rest of calls whose first marker has been written.
@@ -177,16 +215,28 @@ impl Writer<'_> {
         let form = self.syntax.form();
         let rest = |text: &'static str| text.strip_prefix(mark).unwrap_or(text);
         let form = if form.head.is_empty() {
-            CallForm { open: rest(form.open), between: None, ..form }
+            CallForm {
+                open: rest(form.open),
+                between: None,
+                ..form
+            }
         } else {
-            CallForm { head: rest(form.head), ..form }
+            CallForm {
+                head: rest(form.head),
+                ..form
+            }
         };
         let (mut rules, mut values) = ("start: calls".to_owned(), Vec::new());
         self.form_into(form, calls, &mut rules, &mut values);
-        Source::Guided { rules, values, scope: Scope::AtOnce }
+        Source::Guided {
+            rules,
+            values,
+            scope: Scope::AtOnce,
+        }
     }
 
-    /// Text, or calls: for syntaxes in which no marker begins a call, but how the answer begins, or a header.
+    /// Text, or calls: for syntaxes in which no marker begins a call, but how the answer begins, or
+    /// a header.
     pub(crate) fn text_or_calls(self, calls: Calls<'_>) -> Source {
         free::text_or_calls(self, calls)
     }
@@ -195,16 +245,40 @@ impl Writer<'_> {
         self.form_into(self.syntax.form(), calls, rules, values);
     }
 
-    fn form_into(self, form: CallForm, calls: Calls<'_>, rules: &mut String, values: &mut Vec<Part>) {
+    fn form_into(
+        self,
+        form: CallForm,
+        calls: Calls<'_>,
+        rules: &mut String,
+        values: &mut Vec<Part>,
+    ) {
         let between = form.between.filter(|_| calls.several);
-        let more = between.map(|between| format!(" ({} call){MORE_CALLS}", self.text(between))).unwrap_or_default();
-        let _ = write!(rules, "\ncalls: {} call{more} {}\ncall: ", self.text(form.head), self.text(form.tail));
+        let more = between
+            .map(|between| format!(" ({} call){MORE_CALLS}", self.text(between)))
+            .unwrap_or_default();
+        let _ = write!(
+            rules,
+            "\ncalls: {} call{more} {}\ncall: ",
+            self.text(form.head),
+            self.text(form.tail)
+        );
         for (number, function) in calls.functions.iter().enumerate() {
             let or = if number == 0 { "" } else { " | " };
             let keeps = calls.all_strict || function.strict == Some(true);
             let arguments = Part::arguments(format!("arguments{number}"), function, keeps);
-            let before = format!("{}{}{}", form.open, written_name(&function.name, form.quoted), form.middle);
-            let _ = write!(rules, "{or}{} @{} {}", self.text(&before), arguments.name, self.text(form.close));
+            let before = format!(
+                "{}{}{}",
+                form.open,
+                written_name(&function.name, form.quoted),
+                form.middle
+            );
+            let _ = write!(
+                rules,
+                "{or}{} @{} {}",
+                self.text(&before),
+                arguments.name,
+                self.text(form.close)
+            );
             values.push(arguments);
         }
         rules.push('\n');
@@ -212,7 +286,10 @@ impl Writer<'_> {
 
     /// The author of a message after the first.
     fn author(self) -> String {
-        self.syntax.author().map(|author| format!("({})? ", self.text(author))).unwrap_or_default()
+        self.syntax
+            .author()
+            .map(|author| format!("({})? ", self.text(author)))
+            .unwrap_or_default()
     }
 
     /// A text in the rules: markers as their tokens, the rest as strings.

@@ -1,7 +1,8 @@
 //! The model's tokens as bytes, in the trie that masks are computed over.
 //!
-//! Markers of the model's syntax (`<tool_call>`, `</think>`, …) are tokens of their own kind: a grammar can ask for one, and no string of
-//! a JSON value can hold one. Control tokens that are no markers have no text, and no grammar lets them through.
+//! Markers of the model's syntax (`<tool_call>`, `</think>`, …) are tokens of their own kind: a
+//! grammar can ask for one, and no string of a JSON value can hold one. Control tokens that are no
+//! markers have no text, and no grammar lets them through.
 
 use std::sync::Arc;
 
@@ -10,7 +11,8 @@ use llguidance::toktrie::{INVALID_TOKEN, TokEnv, TokRxInfo, TokTrie, TokenId, To
 use super::ends;
 use crate::Token;
 
-/// Tokens of more bytes than this are never chosen under a constraint: the trie holds no longer ones.
+/// Tokens of more bytes than this are never chosen under a constraint: the trie holds no longer
+/// ones.
 const LONGEST_TOKEN: usize = 1000;
 
 /// The most bytes of all tokens together: the trie holds four million nodes.
@@ -37,15 +39,20 @@ pub(crate) struct Vocabulary {
 
 impl std::fmt::Debug for Vocabulary {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Vocabulary").field("tokens", &self.words.tokens.len()).finish_non_exhaustive()
+        f.debug_struct("Vocabulary")
+            .field("tokens", &self.words.tokens.len())
+            .finish_non_exhaustive()
     }
 }
 
 impl Vocabulary {
-    /// Builds the trie: some milliseconds of work. None where the vocabulary is larger than it can hold.
+    /// Builds the trie: some milliseconds of work. None where the vocabulary is larger than it can
+    /// hold.
     pub(crate) fn new(mut words: Words) -> Option<Self> {
         words.markers.retain(|(text, _)| is_bracketed(text));
-        let size = u32::try_from(words.tokens.len()).ok().filter(|&size| size > 0 && size < 0x00ff_ffff)?;
+        let size = u32::try_from(words.tokens.len())
+            .ok()
+            .filter(|&size| size > 0 && size < 0x00ff_ffff)?;
         let mut spelled = words.tokens.clone();
         for &end in &words.ends {
             spelled.get_mut(end as usize)?.clear();
@@ -56,7 +63,10 @@ impl Vocabulary {
                 *word = [&[TokTrie::SPECIAL_TOKEN_MARKER], text.as_bytes()].concat();
             }
         }
-        spelled.iter_mut().filter(|word| word.len() > LONGEST_TOKEN).for_each(Vec::clear);
+        spelled
+            .iter_mut()
+            .filter(|word| word.len() > LONGEST_TOKEN)
+            .for_each(Vec::clear);
         if spelled.iter().map(Vec::len).sum::<usize>() > MOST_BYTES {
             return None;
         }
@@ -66,10 +76,22 @@ impl Vocabulary {
             trie = trie.with_eos_tokens(&words.ends);
         }
         let all_that = |test: fn(&[u8]) -> bool| -> Vec<Token> {
-            (0..).zip(&words.tokens).filter(|(_, word)| test(word)).map(|(token, _)| token).collect()
+            (0..)
+                .zip(&words.tokens)
+                .filter(|(_, word)| test(word))
+                .map(|(token, _)| token)
+                .collect()
         };
-        let (numeric, lengthy) = (all_that(ends::goes_on_with_a_number), all_that(ends::is_lengthy));
-        Some(Self { env: Arc::new(Trie(trie)), words, numeric, lengthy })
+        let (numeric, lengthy) = (
+            all_that(ends::goes_on_with_a_number),
+            all_that(ends::is_lengthy),
+        );
+        Some(Self {
+            env: Arc::new(Trie(trie)),
+            words,
+            numeric,
+            lengthy,
+        })
     }
 
     /// The tokens that a number may go on with.
@@ -99,7 +121,10 @@ impl Vocabulary {
         if self.ends(token) {
             return &[];
         }
-        self.words.tokens.get(token as usize).map_or(&[], Vec::as_slice)
+        self.words
+            .tokens
+            .get(token as usize)
+            .map_or(&[], Vec::as_slice)
     }
 
     pub(super) fn ends(&self, token: Token) -> bool {
@@ -112,25 +137,44 @@ impl Vocabulary {
 
     /// The marker that begins a text: its length and its token.
     pub(super) fn marker_at(&self, text: &str) -> Option<(usize, Token)> {
-        let found = self.words.markers.iter().filter(|(mark, token)| text.starts_with(mark) && !self.ends(*token));
+        let found = self
+            .words
+            .markers
+            .iter()
+            .filter(|(mark, token)| text.starts_with(mark) && !self.ends(*token));
         found.map(|&(mark, token)| (mark.len(), token)).max()
     }
 
     /// The tokens that a text may begin with: each with nothing beyond the text.
     pub(super) fn beginnings<'a>(&'a self, text: &'a [u8]) -> impl Iterator<Item = Token> + 'a {
-        let ordinary = (1..=text.len()).filter_map(|end| self.trie().token_id_at_bytes(&text[..end]));
-        let is_beginning = |(mark, token): &&(&str, Token)| text.starts_with(mark.as_bytes()) && !self.ends(*token);
-        ordinary.chain(self.words.markers.iter().filter(is_beginning).map(|&(_, token)| token))
+        let ordinary =
+            (1..=text.len()).filter_map(|end| self.trie().token_id_at_bytes(&text[..end]));
+        let is_beginning = |(mark, token): &&(&str, Token)| {
+            text.starts_with(mark.as_bytes()) && !self.ends(*token)
+        };
+        ordinary.chain(
+            self.words
+                .markers
+                .iter()
+                .filter(is_beginning)
+                .map(|&(_, token)| token),
+        )
     }
 
     /// The tokens whose text satisfies this.
-    pub(super) fn all_that<'a>(&'a self, test: impl Fn(&[u8]) -> bool + 'a) -> impl Iterator<Item = Token> + 'a {
+    pub(super) fn all_that<'a>(
+        &'a self,
+        test: impl Fn(&[u8]) -> bool + 'a,
+    ) -> impl Iterator<Item = Token> + 'a {
         let numbered = (0..).zip(&self.words.tokens);
-        numbered.filter(move |(_, word)| test(word)).map(|(token, _)| token)
+        numbered
+            .filter(move |(_, word)| test(word))
+            .map(|(token, _)| token)
     }
 }
 
-/// Some syntaxes have marks that are ordinary text as well: `}`, `;`, fences. Their tokens are needed for JSON.
+/// Some syntaxes have marks that are ordinary text as well: `}`, `;`, fences. Their tokens are
+/// needed for JSON.
 fn is_bracketed(mark: &str) -> bool {
     mark.starts_with('<') && mark.ends_with('>') || mark.starts_with('[') && mark.ends_with(']')
 }

@@ -41,28 +41,46 @@ impl Marked {
         request.messages.iter().any(has_media)
     }
 
-    /// Takes the pictures and sounds out of a request; `None` where there are none. `key` is drawn by lot.
-    pub(crate) fn of(request: &ChatCompletionRequest, key: u64) -> Result<Option<Self>, BackendError> {
+    /// Takes the pictures and sounds out of a request; `None` where there are none. `key` is drawn
+    /// by lot.
+    pub(crate) fn of(
+        request: &ChatCompletionRequest,
+        key: u64,
+    ) -> Result<Option<Self>, BackendError> {
         if !Self::has_any(request) {
             return Ok(None);
         }
         let mut asked = Vec::new();
-        let messages = request.messages.iter().enumerate().map(|(at, message)| marked(message, at, key, &mut asked));
+        let messages = request
+            .messages
+            .iter()
+            .enumerate()
+            .map(|(at, message)| marked(message, at, key, &mut asked));
         let messages = messages.collect::<Result<_, _>>()?;
-        let request = Arc::new(ChatCompletionRequest { messages, ..request.clone() });
-        Ok(Some(Self { request, asked, key }))
+        let request = Arc::new(ChatCompletionRequest {
+            messages,
+            ..request.clone()
+        });
+        Ok(Some(Self {
+            request,
+            asked,
+            key,
+        }))
     }
 
-    /// The prompt that was rendered of the request, cut at its marks. Each medium is in it: a template that leaves one out would answer without
-    /// having seen it.
+    /// The prompt that was rendered of the request, cut at its marks. Each medium is in it: a
+    /// template that leaves one out would answer without having seen it.
     pub(crate) fn parts<'a>(&self, prompt: &'a str) -> Result<Vec<Part<'a>>, BackendError> {
         let mut parts = Vec::new();
         let mut rest = prompt;
         let before = mark_begins(self.key);
         while let Some(start) = rest.find(&before) {
             let after = &rest[start + before.len()..];
-            let number = after.find(MARK_ENDS).and_then(|end| Some((after[..end].parse::<usize>().ok()?, end)));
-            let Some((number, end)) = number.filter(|&(number, _)| number < self.asked.len()) else {
+            let number = after
+                .find(MARK_ENDS)
+                .and_then(|end| Some((after[..end].parse::<usize>().ok()?, end)));
+            let Some((number, end)) = number.filter(|&(number, _)| number < self.asked.len())
+            else {
                 return Err(self.left_out(0));
             };
             parts.push(Part::Text(&rest[..start]));
@@ -77,10 +95,15 @@ impl Marked {
         }
     }
 
-    /// What a model without a projector says. The door refuses it before; who uses the library alone may not.
+    /// What a model without a projector says. The door refuses it before; who uses the library
+    /// alone may not.
     pub(crate) fn unseen(&self) -> BackendError {
         let message = "This model takes no pictures or sounds: it has no projector.";
-        let param = self.asked.first().map(|asked| asked.param.clone()).unwrap_or_default();
+        let param = self
+            .asked
+            .first()
+            .map(|asked| asked.param.clone())
+            .unwrap_or_default();
         invalid(message.to_owned(), &param, "unsupported_parameter")
     }
 
@@ -88,16 +111,26 @@ impl Marked {
         let param = self.asked.get(number).map(|asked| asked.param.clone());
         let message = "This model's chat template leaves out what is in this part: its messages may have pictures and sounds in other \
                        places only, most often in the user's messages.";
-        BackendError::InvalidRequest { message: message.to_owned(), param, code: Some("invalid_value".to_owned()) }
+        BackendError::InvalidRequest {
+            message: message.to_owned(),
+            param,
+            code: Some("invalid_value".to_owned()),
+        }
     }
 }
 
 fn is_medium(part: &MessagePart) -> bool {
-    matches!(part.kind, PartKind::ImageUrl { .. } | PartKind::InputAudio { .. })
+    matches!(
+        part.kind,
+        PartKind::ImageUrl { .. } | PartKind::InputAudio { .. }
+    )
 }
 
 fn has_media(message: &Message) -> bool {
-    message.content.as_ref().is_some_and(|content| content.parts().iter().any(is_medium))
+    message
+        .content
+        .as_ref()
+        .is_some_and(|content| content.parts().iter().any(is_medium))
 }
 
 const MARK_ENDS: &str = "_medium|>";
@@ -106,11 +139,20 @@ fn mark_begins(key: u64) -> String {
     format!("<|{key:016x}_")
 }
 
-fn marked(message: &Message, at: usize, key: u64, asked: &mut Vec<Arc<Asked>>) -> Result<Message, BackendError> {
+fn marked(
+    message: &Message,
+    at: usize,
+    key: u64,
+    asked: &mut Vec<Arc<Asked>>,
+) -> Result<Message, BackendError> {
     if !has_media(message) {
         return Ok(message.clone());
     }
-    let parts = message.content.as_ref().map(Content::parts).unwrap_or_default();
+    let parts = message
+        .content
+        .as_ref()
+        .map(Content::parts)
+        .unwrap_or_default();
     let mut texts = Vec::with_capacity(parts.len());
     for (part_at, part) in parts.iter().enumerate() {
         let Some(medium) = medium(part, &format!("messages[{at}].content[{part_at}]"))? else {
@@ -118,7 +160,10 @@ fn marked(message: &Message, at: usize, key: u64, asked: &mut Vec<Arc<Asked>>) -
             continue;
         };
         let mark = format!("{}{}{MARK_ENDS}", mark_begins(key), asked.len());
-        texts.push(MessagePart { kind: PartKind::Text(mark), extra: Extra::default() });
+        texts.push(MessagePart {
+            kind: PartKind::Text(mark),
+            extra: Extra::default(),
+        });
         asked.push(Arc::new(medium));
     }
     let mut message = message.clone();
@@ -135,7 +180,11 @@ fn medium(part: &MessagePart, place: &str) -> Result<Option<Asked>, BackendError
                 let message = "The image is no data: URL in base64 (data:image/png;base64,…).";
                 invalid(message.to_owned(), &param, "invalid_image_url")
             })?;
-            Ok(Some(Asked { param, format: None, bytes }))
+            Ok(Some(Asked {
+                param,
+                format: None,
+                bytes,
+            }))
         }
         PartKind::InputAudio { data, format, .. } => {
             let param = format!("{place}.input_audio.data");
@@ -143,7 +192,11 @@ fn medium(part: &MessagePart, place: &str) -> Result<Option<Asked>, BackendError
                 let message = "The sound is not base64 with the standard alphabet.";
                 invalid(message.to_owned(), &param, "invalid_input_audio")
             })?;
-            Ok(Some(Asked { param, format: Some(format.clone()), bytes }))
+            Ok(Some(Asked {
+                param,
+                format: Some(format.clone()),
+                bytes,
+            }))
         }
         _ => Ok(None),
     }
@@ -153,31 +206,56 @@ impl Asked {
     /// What is wrong with it, for the client.
     pub(crate) fn refused(&self, why: &str) -> BackendError {
         match self.format {
-            None => invalid(format!("The image cannot be used: {why}."), &self.param, "invalid_image_url"),
-            Some(_) => invalid(format!("The sound cannot be used: {why}."), &self.param, "invalid_input_audio"),
+            None => invalid(
+                format!("The image cannot be used: {why}."),
+                &self.param,
+                "invalid_image_url",
+            ),
+            Some(_) => invalid(
+                format!("The sound cannot be used: {why}."),
+                &self.param,
+                "invalid_input_audio",
+            ),
         }
     }
 
-    /// That the model takes none of its kind. The door says it before, as of a model without a projector.
+    /// That the model takes none of its kind. The door says it before, as of a model without a
+    /// projector.
     pub(crate) fn untaken(&self) -> BackendError {
-        let kind = if self.format.is_none() { "pictures" } else { "sounds" };
-        invalid(format!("This model's projector takes no {kind}."), &self.param, "unsupported_parameter")
+        let kind = if self.format.is_none() {
+            "pictures"
+        } else {
+            "sounds"
+        };
+        invalid(
+            format!("This model's projector takes no {kind}."),
+            &self.param,
+            "unsupported_parameter",
+        )
     }
 }
 
 fn invalid(message: String, param: &str, code: &str) -> BackendError {
-    BackendError::InvalidRequest { message, param: Some(param.to_owned()), code: Some(code.to_owned()) }
+    BackendError::InvalidRequest {
+        message,
+        param: Some(param.to_owned()),
+        code: Some(code.to_owned()),
+    }
 }
 
 #[cfg(test)]
-#[expect(clippy::needless_pass_by_value, reason = "`json!` is taken as it comes")]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "`json!` is taken as it comes"
+)]
 mod tests {
     use serde_json::json;
 
     use super::*;
 
     fn request(content: serde_json::Value) -> ChatCompletionRequest {
-        let messages = json!([{"role": "system", "content": "s"}, {"role": "user", "content": content}]);
+        let messages =
+            json!([{"role": "system", "content": "s"}, {"role": "user", "content": content}]);
         serde_json::from_value(json!({"model": "m", "messages": messages, "seed": 5})).unwrap()
     }
 
@@ -201,7 +279,12 @@ mod tests {
     #[test]
     fn what_is_seen_and_heard_stands_where_it_stood_in_the_message() {
         let marked = both();
-        let text = marked.request.messages[1].content.as_ref().unwrap().joined_text().into_owned();
+        let text = marked.request.messages[1]
+            .content
+            .as_ref()
+            .unwrap()
+            .joined_text()
+            .into_owned();
         let prompt = format!("<user>{text}<assistant>");
         let parts = marked.parts(&prompt).unwrap();
         let expected = [
@@ -227,11 +310,19 @@ mod tests {
     #[test]
     fn a_template_that_leaves_one_out_is_an_error_that_names_its_place() {
         let marked = both();
-        let text = marked.request.messages[1].content.as_ref().unwrap().joined_text().into_owned();
+        let text = marked.request.messages[1]
+            .content
+            .as_ref()
+            .unwrap()
+            .joined_text()
+            .into_owned();
         let (until, _) = text.split_once(" and hear ").unwrap();
         match marked.parts(until).unwrap_err() {
             BackendError::InvalidRequest { param, .. } => {
-                assert_eq!(param.as_deref(), Some("messages[1].content[3].input_audio.data"));
+                assert_eq!(
+                    param.as_deref(),
+                    Some("messages[1].content[3].input_audio.data")
+                );
             }
             other => panic!("{other}"),
         }
@@ -240,20 +331,35 @@ mod tests {
     #[test]
     fn what_is_no_base64_is_refused_at_its_place() {
         let image = |url: &str| json!([{"type": "image_url", "image_url": {"url": url}}]);
-        for url in ["https://example.com/a.png", "data:image/png;base64,A", "data:image/png;base64,A*=="] {
-            let expected = ("messages[1].content[0].image_url.url".to_owned(), "invalid_image_url".to_owned());
+        for url in [
+            "https://example.com/a.png",
+            "data:image/png;base64,A",
+            "data:image/png;base64,A*==",
+        ] {
+            let expected = (
+                "messages[1].content[0].image_url.url".to_owned(),
+                "invalid_image_url".to_owned(),
+            );
             assert_eq!(refusal(image(url)), expected, "{url}");
         }
-        let sound = json!([{"type": "input_audio", "input_audio": {"data": "***", "format": "wav"}}]);
+        let sound =
+            json!([{"type": "input_audio", "input_audio": {"data": "***", "format": "wav"}}]);
         assert_eq!(
             refusal(sound),
-            ("messages[1].content[0].input_audio.data".to_owned(), "invalid_input_audio".to_owned())
+            (
+                "messages[1].content[0].input_audio.data".to_owned(),
+                "invalid_input_audio".to_owned()
+            )
         );
     }
 
     #[test]
     fn a_request_without_any_is_left_alone() {
         assert!(Marked::of(&request(json!("text")), 7).unwrap().is_none());
-        assert!(Marked::of(&request(json!([{"type": "text", "text": "text"}])), 7).unwrap().is_none());
+        assert!(
+            Marked::of(&request(json!([{"type": "text", "text": "text"}])), 7)
+                .unwrap()
+                .is_none()
+        );
     }
 }

@@ -8,10 +8,11 @@ use image::{DynamicImage, ImageDecoder as _, ImageReader, Limits};
 const MOST_PIXELS: u64 = 64 << 20;
 /// Pixels of the longest side.
 const LONGEST_SIDE: u32 = 32_768;
-/// How many times as long as the other a side may be: projectors divide by what is left of the short one.
+/// How many times as long as the other a side may be: projectors divide by what is left of the
+/// short one.
 const MOST_LONGISH: u32 = 200;
-/// Bytes of the largest one as it is decoded, and of what a decoder that can be told so takes beside: four for each pixel. Those of 16 bits a
-/// channel may have half as many pixels.
+/// Bytes of the largest one as it is decoded, and of what a decoder that can be told so takes
+/// beside: four for each pixel. Those of 16 bits a channel may have half as many pixels.
 const MOST_MEMORY: u64 = 4 * MOST_PIXELS;
 
 const BROKEN: &str = "it is broken, or cut short";
@@ -24,10 +25,13 @@ pub(crate) struct Picture {
     pub(crate) rgb: Vec<u8>,
 }
 
-/// Decodes PNG, JPEG, WebP, and the first frame of a GIF. What is transparent loses its transparency, as in the tools that models are trained
-/// with. Says what is wrong in the words of an error message.
+/// Decodes PNG, JPEG, WebP, and the first frame of a GIF. What is transparent loses its
+/// transparency, as in the tools that models are trained with. Says what is wrong in the words of
+/// an error message.
 pub(crate) fn decode(bytes: &[u8]) -> Result<Picture, String> {
-    let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|_| BROKEN.to_owned())?;
+    let mut reader = ImageReader::new(Cursor::new(bytes))
+        .with_guessed_format()
+        .map_err(|_| BROKEN.to_owned())?;
     let mut limits = Limits::default();
     limits.max_image_width = Some(LONGEST_SIDE);
     limits.max_image_height = Some(LONGEST_SIDE);
@@ -39,33 +43,56 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Picture, String> {
     let mut decoder = reader.into_decoder().map_err(explain)?;
     let (width, height) = decoder.dimensions();
     if u64::from(width) * u64::from(height) > MOST_PIXELS {
-        return Err(format!("it has {width} × {height} pixels; send one of at most {MOST_PIXELS}"));
+        return Err(format!(
+            "it has {width} × {height} pixels; send one of at most {MOST_PIXELS}"
+        ));
     }
     // What is decoded into is no part of the limits that the decoder was given.
     if decoder.total_bytes() > MOST_MEMORY {
-        return Err(format!("its {width} × {height} pixels take more than {MOST_MEMORY} bytes"));
+        return Err(format!(
+            "its {width} × {height} pixels take more than {MOST_MEMORY} bytes"
+        ));
     }
     let (short, long) = (width.min(height), width.max(height));
     if short.saturating_mul(MOST_LONGISH) < long {
-        return Err(format!("one side is more than {MOST_LONGISH} times as long as the other"));
+        return Err(format!(
+            "one side is more than {MOST_LONGISH} times as long as the other"
+        ));
     }
     // Without one that can be read, it is upright.
     let orientation = decoder.orientation().ok();
-    let rgb = DynamicImage::from_decoder(decoder).map_err(explain)?.into_rgb8();
+    let rgb = DynamicImage::from_decoder(decoder)
+        .map_err(explain)?
+        .into_rgb8();
     let mut image = DynamicImage::ImageRgb8(rgb);
     if let Some(orientation) = orientation {
         image.apply_orientation(orientation);
     }
     let rgb = image.into_rgb8();
     let (width, height) = rgb.dimensions();
-    if width == 0 || height == 0 { Err(BROKEN.to_owned()) } else { Ok(Picture { width, height, rgb: rgb.into_raw() }) }
+    if width == 0 || height == 0 {
+        Err(BROKEN.to_owned())
+    } else {
+        Ok(Picture {
+            width,
+            height,
+            rgb: rgb.into_raw(),
+        })
+    }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "it is what `map_err` hands over")]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "it is what `map_err` hands over"
+)]
 fn explain(error: image::ImageError) -> String {
     match error {
-        image::ImageError::Limits(_) => format!("it is larger than {LONGEST_SIDE} pixels on a side"),
-        image::ImageError::Unsupported(_) => "it is no PNG, JPEG, GIF or WebP, or one of a rare kind".to_owned(),
+        image::ImageError::Limits(_) => {
+            format!("it is larger than {LONGEST_SIDE} pixels on a side")
+        }
+        image::ImageError::Unsupported(_) => {
+            "it is no PNG, JPEG, GIF or WebP, or one of a rare kind".to_owned()
+        }
         _ => BROKEN.to_owned(),
     }
 }
@@ -86,16 +113,30 @@ mod tests {
 
     #[test]
     fn every_kind_that_openai_takes_is_decoded() {
-        for format in [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::Gif, ImageFormat::WebP] {
+        for format in [
+            ImageFormat::Png,
+            ImageFormat::Jpeg,
+            ImageFormat::Gif,
+            ImageFormat::WebP,
+        ] {
             let picture = decode(&encoded(format)).unwrap();
-            assert_eq!((picture.width, picture.height, picture.rgb.len()), (5, 3, 45), "{format:?}");
+            assert_eq!(
+                (picture.width, picture.height, picture.rgb.len()),
+                (5, 3, 45),
+                "{format:?}"
+            );
             assert!(picture.rgb[0] > 100 && picture.rgb[12] < 100, "{format:?}");
         }
     }
 
     #[test]
     fn what_is_cut_anywhere_is_an_error_or_a_picture_and_nothing_else() {
-        for format in [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::Gif, ImageFormat::WebP] {
+        for format in [
+            ImageFormat::Png,
+            ImageFormat::Jpeg,
+            ImageFormat::Gif,
+            ImageFormat::WebP,
+        ] {
             let whole = encoded(format);
             for length in 0..whole.len() {
                 if let Ok(picture) = decode(&whole[..length]) {
@@ -103,7 +144,10 @@ mod tests {
                 }
             }
         }
-        assert_eq!(decode(b"<svg/>").unwrap_err(), "it is no PNG, JPEG, GIF or WebP");
+        assert_eq!(
+            decode(b"<svg/>").unwrap_err(),
+            "it is no PNG, JPEG, GIF or WebP"
+        );
     }
 
     #[test]
@@ -114,7 +158,10 @@ mod tests {
         assert_eq!(error, "it is larger than 32768 pixels on a side");
         // With 16 bits a channel, and four channels, each pixel takes twice as much.
         let error = decode(&claiming(8000, 8000, [16, 6])).unwrap_err();
-        assert!(error.starts_with("its 8000 × 8000 pixels take more than"), "{error}");
+        assert!(
+            error.starts_with("its 8000 × 8000 pixels take more than"),
+            "{error}"
+        );
     }
 
     /// A PNG whose header says this of it: its sides, and the bits and the kind of a pixel.
@@ -132,7 +179,8 @@ mod tests {
     fn a_picture_is_turned_as_the_camera_was_held() {
         let jpeg = encoded(ImageFormat::Jpeg);
         // EXIF with one entry: orientation 6, turned by 90 degrees clockwise to be upright.
-        let mut exif = b"Exif\0\0MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0".to_vec();
+        let mut exif =
+            b"Exif\0\0MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0".to_vec();
         let length = u16::try_from(exif.len() + 2).unwrap().to_be_bytes();
         let mut turned = jpeg[..2].to_vec();
         turned.extend([0xff, 0xe1]);
@@ -148,14 +196,21 @@ mod tests {
     #[test]
     fn a_picture_that_is_next_to_a_line_is_refused() {
         let mut bytes = Cursor::new(Vec::new());
-        RgbImage::new(201, 1).write_to(&mut bytes, ImageFormat::Png).unwrap();
-        assert_eq!(decode(bytes.get_ref()).unwrap_err(), "one side is more than 200 times as long as the other");
+        RgbImage::new(201, 1)
+            .write_to(&mut bytes, ImageFormat::Png)
+            .unwrap();
+        assert_eq!(
+            decode(bytes.get_ref()).unwrap_err(),
+            "one side is more than 200 times as long as the other"
+        );
     }
 
     /// The checksum of PNG.
     fn crc(bytes: &[u8]) -> u32 {
         !bytes.iter().fold(!0_u32, |sum, byte| {
-            (0..8).fold(sum ^ u32::from(*byte), |sum, _| sum >> 1 ^ if sum & 1 == 1 { 0xedb8_8320 } else { 0 })
+            (0..8).fold(sum ^ u32::from(*byte), |sum, _| {
+                sum >> 1 ^ if sum & 1 == 1 { 0xedb8_8320 } else { 0 }
+            })
         })
     }
 }

@@ -1,11 +1,13 @@
-//! What the projector has made of late, so that a conversation's next turn and the choices of one request cost no second look. Pure.
+//! What the projector has made of late, so that a conversation's next turn and the choices of one
+//! request cost no second look. Pure.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::projector::Seen;
 
-/// Bytes that are kept: some fifty pictures of 256 rows of a model of 2 billion parameters, or twenty large ones.
+/// Bytes that are kept: some fifty pictures of 256 rows of a model of 2 billion parameters, or
+/// twenty large ones.
 const MOST_BYTES: usize = 64 << 20;
 
 /// Stands for what was seen: a hash of the file's bytes and of how they are read.
@@ -28,7 +30,8 @@ impl Kept {
         Some(seen)
     }
 
-    /// Keeps it, and lets go of what nobody has used for longest. What is larger than all of the room is not kept.
+    /// Keeps it, and lets go of what nobody has used for longest. What is larger than all of the
+    /// room is not kept.
     pub(super) fn keep(&mut self, identity: Identity, seen: &Arc<Seen>) {
         self.keep_within(identity, seen, MOST_BYTES);
     }
@@ -40,7 +43,9 @@ impl Kept {
         self.bytes += seen.bytes();
         self.seen.push_back((identity, Arc::clone(seen)));
         while self.bytes > most {
-            let Some((_, oldest)) = self.seen.pop_front() else { return };
+            let Some((_, oldest)) = self.seen.pop_front() else {
+                return;
+            };
             self.bytes -= oldest.bytes();
         }
     }
@@ -62,7 +67,9 @@ mod tests {
             causal: true,
             identity: [0; 32],
         };
-        Arc::new(Seen { pieces: vec![Piece::Rows(Arc::new(rows))] })
+        Arc::new(Seen {
+            pieces: vec![Piece::Rows(Arc::new(rows))],
+        })
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The projector on a thread of its own: it makes rows of pictures and sounds, and no stream waits for it meanwhile.
+//! The projector on a thread of its own: it makes rows of pictures and sounds, and no stream waits
+//! for it meanwhile.
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -20,16 +21,19 @@ use crate::model::Model;
 use crate::options::LlamaOptions;
 use crate::raw::{self, Rows};
 
-/// Files that are decoded, or wait decoded for the projector, or are at it: each may take hundreds of megabytes.
+/// Files that are decoded, or wait decoded for the projector, or are at it: each may take hundreds
+/// of megabytes.
 const DECODED_AT_ONCE: usize = 2;
 
-/// The most rows that the engine's steps are made larger for, where they see each other. What has more is refused when it is shown.
+/// The most rows that the engine's steps are made larger for, where they see each other. What has
+/// more is refused when it is shown.
 const MOST_ROWS_AT_ONCE: u32 = 4096;
 
 /// The sides of a picture that tells at the start how many rows of one there are at most.
 const TRIAL_SIDE: u32 = 2048;
 
-/// What a model can see and hear with, and the thread that does it. Dropping it ends the thread, after what it is at.
+/// What a model can see and hear with, and the thread that does it. Dropping it ends the thread,
+/// after what it is at.
 #[derive(Debug)]
 pub(crate) struct Media {
     facts: Facts,
@@ -89,7 +93,8 @@ struct Job {
     answer: oneshot::Sender<Result<Arc<Seen>, Refused>>,
 }
 
-/// A file's pixels or samples, and the leave to hold them: it goes with them wherever they go, also after the client has left.
+/// A file's pixels or samples, and the leave to hold them: it goes with them wherever they go, also
+/// after the client has left.
 struct Decoded {
     medium: Medium,
     _leave: OwnedSemaphorePermit,
@@ -125,8 +130,12 @@ impl Piece {
 }
 
 impl Media {
-    /// Loads the projector that the options name, where they name one, on a thread of its own, and waits until it is there.
-    pub(crate) fn of(options: &LlamaOptions, model: &Arc<Model>) -> Result<Option<Self>, LoadError> {
+    /// Loads the projector that the options name, where they name one, on a thread of its own, and
+    /// waits until it is there.
+    pub(crate) fn of(
+        options: &LlamaOptions,
+        model: &Arc<Model>,
+    ) -> Result<Option<Self>, LoadError> {
         let load = |path: &PathBuf| Self::load(path, options, Arc::clone(model));
         options.mmproj.as_ref().map(load).transpose()
     }
@@ -139,20 +148,38 @@ impl Media {
         let (file, known) = (path.to_owned(), Arc::clone(&kept));
         let run = move || {
             let vocabulary = model.facts.vocabulary;
-            let Some(projector) = raw::Projector::load(&file, model, threads, use_gpu) else { return };
-            let mut worker = Worker { projector, kept: known, vocabulary, rows_at_once: 0 };
+            let Some(projector) = raw::Projector::load(&file, model, threads, use_gpu) else {
+                return;
+            };
+            let mut worker = Worker {
+                projector,
+                kept: known,
+                vocabulary,
+                rows_at_once: 0,
+            };
             let Some(facts) = worker.facts() else { return };
             worker.rows_at_once = facts.rows_at_once;
             if ready.send(facts).is_ok() {
                 worker.run(&waiting);
             }
         };
-        let thread =
-            std::thread::Builder::new().name("loggia-media".to_owned()).spawn(run).map_err(LoadError::Thread)?;
-        let facts = started.recv().map_err(|_| LoadError::Projector { path: path.to_owned() })?;
+        let thread = std::thread::Builder::new()
+            .name("loggia-media".to_owned())
+            .spawn(run)
+            .map_err(LoadError::Thread)?;
+        let facts = started.recv().map_err(|_| LoadError::Projector {
+            path: path.to_owned(),
+        })?;
         let waiting = Semaphore::new(options.parallel as usize + options.queue());
         let decoding = Arc::new(Semaphore::new(DECODED_AT_ONCE));
-        Ok(Self { facts, jobs: Some(jobs), thread: Some(thread), kept, waiting, decoding })
+        Ok(Self {
+            facts,
+            jobs: Some(jobs),
+            thread: Some(thread),
+            kept,
+            waiting,
+            decoding,
+        })
     }
 
     /// What it can do.
@@ -162,7 +189,11 @@ impl Media {
 
     /// A picture or a sound as the model reads it, which may take no more than so many tokens.
     pub(crate) async fn see(&self, asked: &Arc<Asked>, room: usize) -> Result<Arc<Seen>, Refused> {
-        let takes = if asked.format.is_none() { self.facts.sees } else { self.facts.hears.is_some() };
+        let takes = if asked.format.is_none() {
+            self.facts.sees
+        } else {
+            self.facts.hears.is_some()
+        };
         if !takes {
             return Err(Refused::Kind);
         }
@@ -171,7 +202,10 @@ impl Media {
             return within(seen, room);
         }
         let _place = self.waiting.try_acquire().map_err(|_| Refused::Busy)?;
-        let leave = Arc::clone(&self.decoding).acquire_owned().await.map_err(|_| Refused::Failed(ENDED))?;
+        let leave = Arc::clone(&self.decoding)
+            .acquire_owned()
+            .await
+            .map_err(|_| Refused::Failed(ENDED))?;
         // Someone else may have shown the same meanwhile.
         if let Some(seen) = lock(&self.kept).find(&identity) {
             return within(seen, room);
@@ -179,7 +213,13 @@ impl Media {
         let decoded = self.decode(asked, leave).await?;
         let (answer, seen) = oneshot::channel();
         let jobs = self.jobs.as_ref().ok_or(Refused::Failed(ENDED))?;
-        jobs.try_send(Job { identity, decoded, room, answer }).map_err(|error| match error {
+        jobs.try_send(Job {
+            identity,
+            decoded,
+            room,
+            answer,
+        })
+        .map_err(|error| match error {
             // There is room for all that may be decoded.
             TrySendError::Full(_) => Refused::Busy,
             TrySendError::Disconnected(_) => Refused::Failed(ENDED),
@@ -187,7 +227,11 @@ impl Media {
         seen.await.map_err(|_| Refused::Failed(ENDED))?
     }
 
-    async fn decode(&self, asked: &Arc<Asked>, leave: OwnedSemaphorePermit) -> Result<Decoded, Refused> {
+    async fn decode(
+        &self,
+        asked: &Arc<Asked>,
+        leave: OwnedSemaphorePermit,
+    ) -> Result<Decoded, Refused> {
         let (asked, rate) = (Arc::clone(asked), self.facts.hears.unwrap_or_default());
         // It goes on to its end although the client may leave: so does the leave.
         let decode = move || {
@@ -195,10 +239,15 @@ impl Media {
                 None => image::decode(&asked.bytes).map(Medium::Picture),
                 Some(format) => sound::decode(&asked.bytes, format, rate).map(Medium::Sound),
             };
-            medium.map(|medium| Decoded { medium, _leave: leave })
+            medium.map(|medium| Decoded {
+                medium,
+                _leave: leave,
+            })
         };
         let decoded = tokio::task::spawn_blocking(decode).await;
-        decoded.map_err(|_| Refused::File("it cannot be decoded".to_owned()))?.map_err(Refused::File)
+        decoded
+            .map_err(|_| Refused::File("it cannot be decoded".to_owned()))?
+            .map_err(Refused::File)
     }
 }
 
@@ -234,7 +283,11 @@ fn part_of(identity: Identity, at: usize) -> Identity {
 
 fn within(seen: Arc<Seen>, room: usize) -> Result<Arc<Seen>, Refused> {
     let tokens = seen.tokens();
-    if tokens > room { Err(Refused::TooLong { tokens }) } else { Ok(seen) }
+    if tokens > room {
+        Err(Refused::TooLong { tokens })
+    } else {
+        Ok(seen)
+    }
 }
 
 fn lock(kept: &Mutex<Kept>) -> MutexGuard<'_, Kept> {
@@ -255,10 +308,24 @@ struct Worker {
 impl Worker {
     /// What it can do; `None` where a picture, a blank one, cannot be had of it for this model.
     fn facts(&self) -> Option<Facts> {
-        let largest = if self.projector.sees() { self.largest_part()? } else { 0 };
-        let at_once = if self.projector.sees_all_at_once() { largest } else { 0 };
-        let rows_at_once = u32::try_from(at_once).unwrap_or(u32::MAX).min(MOST_ROWS_AT_ONCE);
-        Some(Facts { sees: self.projector.sees(), hears: self.projector.hears(), rows_at_once })
+        let largest = if self.projector.sees() {
+            self.largest_part()?
+        } else {
+            0
+        };
+        let at_once = if self.projector.sees_all_at_once() {
+            largest
+        } else {
+            0
+        };
+        let rows_at_once = u32::try_from(at_once)
+            .unwrap_or(u32::MAX)
+            .min(MOST_ROWS_AT_ONCE);
+        Some(Facts {
+            sees: self.projector.sees(),
+            hears: self.projector.hears(),
+            rows_at_once,
+        })
     }
 
     /// The most rows of one part of a picture.
@@ -277,21 +344,36 @@ impl Worker {
         Some(largest)
     }
 
-    /// The tokens of a part that is text. llama.cpp writes -1 where the model has no token that a projector of this kind wants around its pictures,
-    /// and a step with such a token fails for everybody in it.
+    /// The tokens of a part that is text. llama.cpp writes -1 where the model has no token that a
+    /// projector of this kind wants around its pictures, and a step with such a token fails for
+    /// everybody in it.
     fn tokens(&self, part: &MtmdInputChunk<'_>) -> Option<Vec<Token>> {
         let known = |token: &LlamaToken| {
-            let token = Token::try_from(token.0).ok().filter(|&token| (token as usize) < self.vocabulary);
+            let token = Token::try_from(token.0)
+                .ok()
+                .filter(|&token| (token as usize) < self.vocabulary);
             if token.is_none() {
-                tracing::warn!("the model lacks a token that its projector wants around pictures or sounds");
+                tracing::warn!(
+                    "the model lacks a token that its projector wants around pictures or sounds"
+                );
             }
             token
         };
-        part.text_tokens().unwrap_or_default().iter().map(known).collect()
+        part.text_tokens()
+            .unwrap_or_default()
+            .iter()
+            .map(known)
+            .collect()
     }
 
     fn run(&mut self, jobs: &Receiver<Job>) {
-        while let Ok(Job { identity, decoded, room, answer }) = jobs.recv() {
+        while let Ok(Job {
+            identity,
+            decoded,
+            room,
+            answer,
+        }) = jobs.recv()
+        {
             if answer.is_closed() {
                 continue;
             }
@@ -299,7 +381,9 @@ impl Worker {
             let known = lock(&self.kept).find(&identity);
             let seen = match known {
                 Some(seen) => within(seen, room),
-                None => self.see(&decoded.medium, identity, room, &answer).map(Arc::new),
+                None => self
+                    .see(&decoded.medium, identity, room, &answer)
+                    .map(Arc::new),
             };
             drop(decoded);
             if let Ok(seen) = &seen {
@@ -318,12 +402,16 @@ impl Worker {
         answer: &oneshot::Sender<Result<Arc<Seen>, Refused>>,
     ) -> Result<Seen, Refused> {
         let bitmap = match medium {
-            Medium::Picture(picture) => MtmdBitmap::from_image_data(picture.width, picture.height, &picture.rgb),
+            Medium::Picture(picture) => {
+                MtmdBitmap::from_image_data(picture.width, picture.height, &picture.rgb)
+            }
             Medium::Sound(samples) => MtmdBitmap::from_audio_data(samples),
         };
-        let bitmap = bitmap.map_err(|_| Refused::Failed("llama.cpp takes no such picture or sound"))?;
+        let bitmap =
+            bitmap.map_err(|_| Refused::Failed("llama.cpp takes no such picture or sound"))?;
         let chunks = self.projector.chunks(&bitmap);
-        let chunks = chunks.ok_or_else(|| Refused::File("the model's projector does not take it".to_owned()))?;
+        let chunks = chunks
+            .ok_or_else(|| Refused::File("the model's projector does not take it".to_owned()))?;
         let tokens = chunks.total_tokens();
         if tokens > room {
             return Err(Refused::TooLong { tokens });
@@ -336,7 +424,10 @@ impl Worker {
                 return Err(Refused::Failed("nobody waits for it"));
             }
             pieces.push(if chunk.chunk_type() == MtmdInputChunkType::Text {
-                Piece::Tokens(self.tokens(&chunk).ok_or(Refused::Failed("the model lacks a token for this picture"))?)
+                Piece::Tokens(
+                    self.tokens(&chunk)
+                        .ok_or(Refused::Failed("the model lacks a token for this picture"))?,
+                )
             } else {
                 let rows = self.projector.encode(&chunk, part_of(identity, at));
                 let rows = rows.ok_or(Refused::Failed("the projector could not encode it"))?;

@@ -1,4 +1,5 @@
-//! A prompt with pictures and sounds in it as what the engine reads: tokens where it is text, and what the projector has made of the rest.
+//! A prompt with pictures and sounds in it as what the engine reads: tokens where it is text, and
+//! what the projector has made of the rest.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +23,11 @@ pub(crate) async fn read(
     context: usize,
 ) -> Result<Passage, BackendError> {
     let parts = marked.parts(prompt)?;
-    let texts: Vec<_> = parts.iter().enumerate().map(|(at, part)| tokens_of(model, at, *part)).collect();
+    let texts: Vec<_> = parts
+        .iter()
+        .enumerate()
+        .map(|(at, part)| tokens_of(model, at, *part))
+        .collect();
     let of_texts: usize = texts.iter().map(Vec::len).sum();
     let mut tokens = of_texts;
     let mut passage = Builder::default();
@@ -34,7 +39,10 @@ pub(crate) async fn read(
         let asked = &marked.asked[*number];
         // With a token for the answer.
         let room = context.saturating_sub(tokens + 1);
-        let seen = media.see(asked, room).await.map_err(|why| explain(why, asked, tokens, context))?;
+        let seen = media
+            .see(asked, room)
+            .await
+            .map_err(|why| explain(why, asked, tokens, context))?;
         tokens += seen.tokens();
         for piece in &seen.pieces {
             match piece {
@@ -44,11 +52,14 @@ pub(crate) async fn read(
         }
     }
     passage.build().ok_or_else(|| BackendError::Engine {
-        message: "the model's chat template ends with a picture or a sound: nothing would follow from it".to_owned(),
+        message:
+            "the model's chat template ends with a picture or a sound: nothing would follow from it"
+                .to_owned(),
     })
 }
 
-/// The tokens of a part that is text; the first may have to begin with the one that begins every text.
+/// The tokens of a part that is text; the first may have to begin with the one that begins every
+/// text.
 fn tokens_of(model: &Model, at: usize, part: Part<'_>) -> Vec<crate::Token> {
     match part {
         Part::Text(text) if at == 0 => model.tokenize(text),
@@ -65,7 +76,11 @@ fn explain(why: Refused, asked: &Arc<Asked>, before: usize, context: usize) -> B
             prompt_tokens: Some((before + tokens) as u64),
             context: Some(context as u64),
         },
-        Refused::Busy => BackendError::Busy { retry_after: Some(BUSY_FOR) },
-        Refused::Failed(what) => BackendError::Engine { message: what.to_owned() },
+        Refused::Busy => BackendError::Busy {
+            retry_after: Some(BUSY_FOR),
+        },
+        Refused::Failed(what) => BackendError::Engine {
+            message: what.to_owned(),
+        },
     }
 }

@@ -1,4 +1,5 @@
-//! A sound at another number of samples a second: a windowed sinc, cut off below half of the lower of the two rates. Pure.
+//! A sound at another number of samples a second: a windowed sinc, cut off below half of the lower
+//! of the two rates. Pure.
 
 use std::f32::consts::PI;
 
@@ -21,11 +22,14 @@ pub(super) fn resample(samples: &[f32], from: u32, to: u32) -> Vec<f32> {
     let cut = (phases as f32 / step as f32).min(1.0);
     let reach = CROSSINGS / cut;
     let side = reach as usize + 1;
-    // Where a new sample may lie between two old ones is one of few places: what the old ones count there is worked out once.
+    // Where a new sample may lie between two old ones is one of few places: what the old ones count
+    // there is worked out once.
     let weights: Vec<Vec<f32>> = (0..phases)
         .map(|phase| {
             let part = phase as f32 / phases as f32;
-            (0..=2 * side).map(|tap| kernel(tap as f32 - side as f32 - part, cut, reach)).collect()
+            (0..=2 * side)
+                .map(|tap| kernel(tap as f32 - side as f32 - part, cut, reach))
+                .collect()
         })
         .collect();
     let length = (samples.len() as u64 * phases).div_ceil(step);
@@ -34,7 +38,11 @@ pub(super) fn resample(samples: &[f32], from: u32, to: u32) -> Vec<f32> {
         let first = whole.saturating_sub(side);
         let heard = &samples[first..(whole + side + 1).min(samples.len())];
         let weights = &weights[phase][first + side - whole..];
-        heard.iter().zip(weights).map(|(sample, weight)| sample * weight).sum()
+        heard
+            .iter()
+            .zip(weights)
+            .map(|(sample, weight)| sample * weight)
+            .sum()
     };
     (0..length).map(value).collect()
 }
@@ -55,12 +63,17 @@ fn kernel(distance: f32, cut: f32, reach: f32) -> f32 {
 }
 
 #[cfg(test)]
-#[expect(clippy::cast_precision_loss, reason = "rates and lengths are small here")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "rates and lengths are small here"
+)]
 mod tests {
     use super::*;
 
     fn tone(hertz: f32, rate: u32, length: usize) -> Vec<f32> {
-        (0..length).map(|at| (2.0 * PI * hertz * at as f32 / rate as f32).sin()).collect()
+        (0..length)
+            .map(|at| (2.0 * PI * hertz * at as f32 / rate as f32).sin())
+            .collect()
     }
 
     /// How loud it is away from its ends.
@@ -76,7 +89,11 @@ mod tests {
             let wanted = tone(440.0, to, heard.len());
             assert_eq!(heard.len(), to as usize / 4);
             let middle = heard.len() / 4..heard.len() * 3 / 4;
-            let far = heard[middle.clone()].iter().zip(&wanted[middle]).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            let far = heard[middle.clone()]
+                .iter()
+                .zip(&wanted[middle])
+                .map(|(a, b)| (a - b).abs())
+                .fold(0.0, f32::max);
             assert!(far < 0.01, "{from} to {to}: off by {far}");
         }
     }

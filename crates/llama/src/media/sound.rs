@@ -1,5 +1,5 @@
-//! The bytes of a sound as its samples: one channel, as many a second as the projector wants. Decoded in Rust: what clients send is not to be
-//! trusted.
+//! The bytes of a sound as its samples: one channel, as many a second as the projector wants.
+//! Decoded in Rust: what clients send is not to be trusted.
 
 use std::io::Cursor;
 
@@ -16,8 +16,8 @@ struct Heard {
     samples: Vec<f32>,
 }
 
-/// Decodes WAV (whole numbers of 8 to 32 bits, or fractions) or MP3. `format` is what the client calls it: `wav` or `mp3`. Says what is wrong in
-/// the words of an error message.
+/// Decodes WAV (whole numbers of 8 to 32 bits, or fractions) or MP3. `format` is what the client
+/// calls it: `wav` or `mp3`. Says what is wrong in the words of an error message.
 pub(crate) fn decode(bytes: &[u8], format: &str, rate: u32) -> Result<Vec<f32>, String> {
     let heard = match format {
         "wav" => wav(bytes)?,
@@ -46,7 +46,10 @@ fn wav(bytes: &[u8]) -> Result<Heard, String> {
         let most = -f32::from(i8::MIN) * 2_f32.powi(i32::from(spec.bits_per_sample) - 8);
         for sample in reader.samples::<i32>() {
             let Ok(sample) = sample else { break };
-            #[expect(clippy::cast_precision_loss, reason = "a sample needs no more than an f32 holds")]
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "a sample needs no more than an f32 holds"
+            )]
             mixer.push(sample as f32 / most)?;
         }
     }
@@ -55,7 +58,9 @@ fn wav(bytes: &[u8]) -> Result<Heard, String> {
 
 fn mp3(bytes: &[u8]) -> Result<Heard, String> {
     let mut reader = nanomp3::SliceReader::<f32>::new(bytes);
-    let Some(channels) = reader.channels() else { return Err("it is no MP3 file".to_owned()) };
+    let Some(channels) = reader.channels() else {
+        return Err("it is no MP3 file".to_owned());
+    };
     let mut mixer = Mixer::new(reader.sample_rate(), usize::from(channels.num()))?;
     // One whose rate changes within is cut there, as players do it.
     while let Ok(Some(frame)) = reader.read_frame() {
@@ -77,14 +82,27 @@ struct Mixer {
 impl Mixer {
     fn new(rate: u32, channels: usize) -> Result<Self, String> {
         if rate == 0 || rate > FINEST || channels == 0 {
-            return Err(format!("it has {rate} samples a second in {channels} channels"));
+            return Err(format!(
+                "it has {rate} samples a second in {channels} channels"
+            ));
         }
         let most = MOST_MINUTES * 60 * rate as usize;
-        Ok(Self { rate, channels, sum: 0.0, seen: 0, samples: Vec::new(), most })
+        Ok(Self {
+            rate,
+            channels,
+            sum: 0.0,
+            seen: 0,
+            samples: Vec::new(),
+            most,
+        })
     }
 
     fn push(&mut self, sample: f32) -> Result<(), String> {
-        self.sum += if sample.is_finite() { sample.clamp(-1.0, 1.0) } else { 0.0 };
+        self.sum += if sample.is_finite() {
+            sample.clamp(-1.0, 1.0)
+        } else {
+            0.0
+        };
         self.seen += 1;
         if self.seen < self.channels {
             return Ok(());
@@ -99,7 +117,10 @@ impl Mixer {
     }
 
     fn heard(self) -> Heard {
-        Heard { rate: self.rate, samples: self.samples }
+        Heard {
+            rate: self.rate,
+            samples: self.samples,
+        }
     }
 }
 
@@ -110,7 +131,12 @@ mod tests {
     /// A WAV file of whole numbers.
     fn whole_numbers(channels: u16, bits: u16, samples: &[i32]) -> Vec<u8> {
         let sample_format = hound::SampleFormat::Int;
-        let spec = hound::WavSpec { channels, sample_rate: 8000, bits_per_sample: bits, sample_format };
+        let spec = hound::WavSpec {
+            channels,
+            sample_rate: 8000,
+            bits_per_sample: bits,
+            sample_format,
+        };
         let mut bytes = Cursor::new(Vec::new());
         let mut writer = hound::WavWriter::new(&mut bytes, spec).unwrap();
         for &sample in samples {
@@ -124,7 +150,12 @@ mod tests {
     fn channels_become_one_and_numbers_of_any_width_the_same() {
         for bits in [8_u16, 16, 24] {
             let half = 1 << (bits - 2);
-            let heard = decode(&whole_numbers(2, bits, &[half, 0, 0, -half].repeat(400)), "wav", 8000).unwrap();
+            let heard = decode(
+                &whole_numbers(2, bits, &[half, 0, 0, -half].repeat(400)),
+                "wav",
+                8000,
+            )
+            .unwrap();
             assert_eq!(heard[..2], [0.25, -0.25], "{bits}");
             assert_eq!(heard.len(), 800, "{bits}");
         }
@@ -133,14 +164,22 @@ mod tests {
     #[test]
     fn fractions_are_kept_within_their_bounds() {
         let sample_format = hound::SampleFormat::Float;
-        let spec = hound::WavSpec { channels: 1, sample_rate: 8000, bits_per_sample: 32, sample_format };
+        let spec = hound::WavSpec {
+            channels: 1,
+            sample_rate: 8000,
+            bits_per_sample: 32,
+            sample_format,
+        };
         let mut bytes = Cursor::new(Vec::new());
         let mut writer = hound::WavWriter::new(&mut bytes, spec).unwrap();
         for sample in [0.5_f32, f32::NAN, 7.0].repeat(300) {
             writer.write_sample(sample).unwrap();
         }
         writer.finalize().unwrap();
-        assert_eq!(decode(&bytes.into_inner(), "wav", 8000).unwrap()[..3], [0.5, 0.0, 1.0]);
+        assert_eq!(
+            decode(&bytes.into_inner(), "wav", 8000).unwrap()[..3],
+            [0.5, 0.0, 1.0]
+        );
     }
 
     #[test]
@@ -156,13 +195,23 @@ mod tests {
 
     #[test]
     fn what_is_no_sound_is_refused_and_so_is_what_is_too_long() {
-        assert_eq!(decode(b"no sound at all", "mp3", 16_000).unwrap_err(), "it is no MP3 file");
+        assert_eq!(
+            decode(b"no sound at all", "mp3", 16_000).unwrap_err(),
+            "it is no MP3 file"
+        );
         assert_eq!(
             decode(&whole_numbers(1, 16, &[0; 799]), "wav", 8000).unwrap_err(),
             "it is shorter than 0.1 seconds"
         );
-        assert_eq!(decode(b"no sound", "wav", 16_000).unwrap_err(), "it is no WAV file, or one of a rare kind");
-        assert!(decode(b"", "ogg", 16_000).unwrap_err().contains("neither wav nor mp3"));
+        assert_eq!(
+            decode(b"no sound", "wav", 16_000).unwrap_err(),
+            "it is no WAV file, or one of a rare kind"
+        );
+        assert!(
+            decode(b"", "ogg", 16_000)
+                .unwrap_err()
+                .contains("neither wav nor mp3")
+        );
         let mut mixer = Mixer::new(1, 1).unwrap();
         for _ in 0..600 {
             mixer.push(0.0).unwrap();

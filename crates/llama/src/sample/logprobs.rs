@@ -1,4 +1,5 @@
-//! Log-probabilities from the logits as the model gave them, before any penalty, bias or temperature; only when asked for.
+//! Log-probabilities from the logits as the model gave them, before any penalty, bias or
+//! temperature; only when asked for.
 
 use super::weights::{exp, maximum, sum, to_token};
 use crate::Token;
@@ -15,7 +16,9 @@ pub(crate) fn rank(logits: &[f32], chosen: Token, top: usize) -> (Ranked, Vec<Ra
     let norm = log_of_sum(logits);
     let with = |token: Token| Ranked {
         token,
-        logprob: logits.get(token as usize).map_or(f32::NEG_INFINITY, |logit| logit - norm),
+        logprob: logits
+            .get(token as usize)
+            .map_or(f32::NEG_INFINITY, |logit| logit - norm),
     };
     let likeliest = highest(logits, top).into_iter().map(with).collect();
     (with(chosen), likeliest)
@@ -32,12 +35,16 @@ fn log_of_sum(logits: &[f32]) -> f32 {
         }
         total += f64::from(sum(&weights[..block.len()]));
     }
-    #[expect(clippy::cast_possible_truncation, reason = "a logarithm needs no more than an f32 holds")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "a logarithm needs no more than an f32 holds"
+    )]
     let log = total.ln() as f32;
     most + log
 }
 
-/// The tokens with the `count` highest logits, highest first. `count` is small (OpenAI allows 20), so a sorted list does.
+/// The tokens with the `count` highest logits, highest first. `count` is small (OpenAI allows 20),
+/// so a sorted list does.
 fn highest(logits: &[f32], count: usize) -> Vec<Token> {
     let mut best: Vec<(f32, Token)> = Vec::with_capacity(count + 1);
     let mut bar = f32::NEG_INFINITY;
@@ -59,15 +66,22 @@ mod tests {
 
     #[test]
     fn probabilities_of_all_tokens_add_up_to_one() {
-        let logits: Vec<f32> = (0..600_u16).map(|i| f32::from(i % 31) * 0.3 - 4.0).collect();
-        let total: f64 = (0..600).map(|token| f64::from(rank(&logits, token, 0).0.logprob).exp()).sum();
+        let logits: Vec<f32> = (0..600_u16)
+            .map(|i| f32::from(i % 31) * 0.3 - 4.0)
+            .collect();
+        let total: f64 = (0..600)
+            .map(|token| f64::from(rank(&logits, token, 0).0.logprob).exp())
+            .sum();
         assert!((total - 1.0).abs() < 1e-4, "they add up to {total}");
     }
 
     #[test]
     fn the_likeliest_come_first_and_equals_in_the_order_of_their_tokens() {
         let (_, top) = rank(&[1.0, 3.0, 2.0, 3.0], 0, 3);
-        assert_eq!(top.iter().map(|ranked| ranked.token).collect::<Vec<_>>(), [1, 3, 2]);
+        assert_eq!(
+            top.iter().map(|ranked| ranked.token).collect::<Vec<_>>(),
+            [1, 3, 2]
+        );
     }
 
     #[test]

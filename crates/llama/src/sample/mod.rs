@@ -1,8 +1,9 @@
-//! Chooses the next token from a row of logits: penalties and biases, temperature, `top_k`, `top_p`, `min_p`, and the draw.
+//! Chooses the next token from a row of logits: penalties and biases, temperature, `top_k`,
+//! `top_p`, `min_p`, and the draw.
 //!
-//! Greedy requests read the row once; the others read it twice, and sort only the tokens that `top_k` or `top_p` could keep.
-//! Nothing is allocated per token: the scratch space is the engine's, one for all requests. No clock, and no randomness but the
-//! seed's.
+//! Greedy requests read the row once; the others read it twice, and sort only the tokens that
+//! `top_k` or `top_p` could keep. Nothing is allocated per token: the scratch space is the
+//! engine's, one for all requests. No clock, and no randomness but the seed's.
 
 mod logprobs;
 mod penalties;
@@ -28,13 +29,15 @@ pub(crate) struct Sampling {
     pub(crate) top_k: u32,
     /// Keeps the tokens that are at least this fraction as likely as the likeliest; 0 keeps all.
     pub(crate) min_p: f32,
-    /// The same seed gives the same text to a request that is alone on the engine. Without one, each request draws its own.
+    /// The same seed gives the same text to a request that is alone on the engine. Without one,
+    /// each request draws its own.
     pub(crate) seed: Option<u64>,
     /// Subtracted once from each token that the answer has already (OpenAI's `presence_penalty`).
     pub(crate) presence_penalty: f32,
     /// Subtracted from a token for each time that the answer has it (OpenAI's `frequency_penalty`).
     pub(crate) frequency_penalty: f32,
-    /// Divides the positive logits (multiplies the negative ones) of tokens among the last `repeat_last_n`; 1 changes nothing.
+    /// Divides the positive logits (multiplies the negative ones) of tokens among the last
+    /// `repeat_last_n`; 1 changes nothing.
     pub(crate) repeat_penalty: f32,
     /// How far back `repeat_penalty` looks, over prompt and answer.
     pub(crate) repeat_last_n: usize,
@@ -61,7 +64,8 @@ impl Default for Sampling {
 
 /// Says which tokens may come next; structured output and grammars are this.
 pub(crate) trait Constraint: Send {
-    /// Makes the logit of every token that may not come next negative infinity. One at least is left.
+    /// Makes the logit of every token that may not come next negative infinity. One at least is
+    /// left.
     fn mask(&mut self, logits: &mut [f32]) -> Result<(), Stuck>;
     /// Takes note of the token that was chosen.
     fn accept(&mut self, token: Token) -> Result<(), Stuck>;
@@ -84,10 +88,18 @@ pub(crate) struct Sampler {
 }
 
 impl Sampler {
-    pub(crate) fn new(settings: &Sampling, prompt: &[Token], constraint: Option<Box<dyn Constraint>>) -> Self {
+    pub(crate) fn new(
+        settings: &Sampling,
+        prompt: &[Token],
+        constraint: Option<Box<dyn Constraint>>,
+    ) -> Self {
         Self {
             temperature: settings.temperature,
-            keep: weights::Keep { top_k: settings.top_k as usize, top_p: settings.top_p, min_p: settings.min_p },
+            keep: weights::Keep {
+                top_k: settings.top_k as usize,
+                top_p: settings.top_p,
+                min_p: settings.min_p,
+            },
             rng: Rng::new(settings.seed.unwrap_or_else(any_seed)),
             penalties: Penalties::new(settings, prompt),
             bias: settings.logit_bias.clone(),
@@ -115,7 +127,9 @@ impl Sampler {
 
     /// Whether what was chosen so far is a whole answer, and nothing may follow.
     pub(crate) fn is_over(&self) -> bool {
-        self.constraint.as_ref().is_some_and(|constraint| constraint.is_over())
+        self.constraint
+            .as_ref()
+            .is_some_and(|constraint| constraint.is_over())
     }
 
     fn changes_logits(&self) -> bool {
@@ -142,7 +156,11 @@ impl Sampler {
         }
         scratch.weigh(logits, self.temperature);
         let unit = self.rng.unit();
-        if self.keep.everything() { scratch.draw(unit) } else { scratch.draw_from(&self.keep, unit) }
+        if self.keep.everything() {
+            scratch.draw(unit)
+        } else {
+            scratch.draw_from(&self.keep, unit)
+        }
     }
 }
 
@@ -153,52 +171,108 @@ mod tests {
     fn choose(settings: &Sampling, logits: &[f32], times: usize) -> Vec<Token> {
         let mut scratch = Scratch::default();
         let mut sampler = Sampler::new(settings, &[], None);
-        (0..times).map(|_| sampler.choose(logits, &mut scratch).unwrap()).collect()
+        (0..times)
+            .map(|_| sampler.choose(logits, &mut scratch).unwrap())
+            .collect()
     }
 
     #[test]
     fn temperature_zero_takes_the_likeliest_token() {
-        let settings = Sampling { temperature: 0.0, ..Sampling::default() };
-        assert_eq!(choose(&settings, &[0.0, 3.0, 2.9, f32::NEG_INFINITY], 3), [1, 1, 1]);
+        let settings = Sampling {
+            temperature: 0.0,
+            ..Sampling::default()
+        };
+        assert_eq!(
+            choose(&settings, &[0.0, 3.0, 2.9, f32::NEG_INFINITY], 3),
+            [1, 1, 1]
+        );
     }
 
     #[test]
     fn the_same_seed_chooses_the_same_tokens_and_another_seed_others() {
         let logits: Vec<f32> = (0..1000u16).map(|i| f32::from(i % 17) / 4.0).collect();
-        let with = |seed| choose(&Sampling { seed: Some(seed), ..Sampling::default() }, &logits, 50);
+        let with = |seed| {
+            choose(
+                &Sampling {
+                    seed: Some(seed),
+                    ..Sampling::default()
+                },
+                &logits,
+                50,
+            )
+        };
         assert_eq!(with(1), with(1));
         assert_ne!(with(1), with(2));
     }
 
     #[test]
     fn a_bias_of_minus_a_hundred_bans_a_token_and_of_a_hundred_forces_it() {
-        let settings = Sampling { seed: Some(3), logit_bias: vec![(0, -100.0)], ..Sampling::default() };
-        assert!(choose(&settings, &[5.0, 0.0, 0.0], 200).iter().all(|&token| token != 0));
-        let settings = Sampling { seed: Some(3), logit_bias: vec![(2, 100.0)], ..Sampling::default() };
-        assert!(choose(&settings, &[5.0, 0.0, 0.0], 200).iter().all(|&token| token == 2));
+        let settings = Sampling {
+            seed: Some(3),
+            logit_bias: vec![(0, -100.0)],
+            ..Sampling::default()
+        };
+        assert!(
+            choose(&settings, &[5.0, 0.0, 0.0], 200)
+                .iter()
+                .all(|&token| token != 0)
+        );
+        let settings = Sampling {
+            seed: Some(3),
+            logit_bias: vec![(2, 100.0)],
+            ..Sampling::default()
+        };
+        assert!(
+            choose(&settings, &[5.0, 0.0, 0.0], 200)
+                .iter()
+                .all(|&token| token == 2)
+        );
     }
 
     #[test]
     fn the_frequency_penalty_grows_with_each_repetition_and_the_presence_penalty_does_not() {
-        let greedy = Sampling { temperature: 0.0, ..Sampling::default() };
-        let frequency = Sampling { frequency_penalty: 1.0, ..greedy.clone() };
+        let greedy = Sampling {
+            temperature: 0.0,
+            ..Sampling::default()
+        };
+        let frequency = Sampling {
+            frequency_penalty: 1.0,
+            ..greedy.clone()
+        };
         assert_eq!(choose(&frequency, &[2.5, 0.0], 4), [0, 0, 0, 1]);
-        let presence = Sampling { presence_penalty: 1.0, ..greedy };
+        let presence = Sampling {
+            presence_penalty: 1.0,
+            ..greedy
+        };
         assert_eq!(choose(&presence, &[2.5, 0.0], 4), [0, 0, 0, 0]);
     }
 
     #[test]
     fn the_repeat_penalty_counts_a_token_once_and_forgets_what_is_too_far_back() {
-        let settings = Sampling { temperature: 0.0, repeat_penalty: 2.0, repeat_last_n: 2, ..Sampling::default() };
+        let settings = Sampling {
+            temperature: 0.0,
+            repeat_penalty: 2.0,
+            repeat_last_n: 2,
+            ..Sampling::default()
+        };
         assert_eq!(choose(&settings, &[3.0, 2.0, 1.6], 6), [0, 1, 2, 0, 1, 2]);
         assert_eq!(choose(&settings, &[5.0, 2.0], 3), [0, 0, 0]);
     }
 
     #[test]
     fn after_the_first_row_the_scratch_space_is_neither_moved_nor_grown() {
-        let settings =
-            Sampling { top_k: 40, top_p: 0.9, logit_bias: vec![(3, 1.0)], seed: Some(1), ..Sampling::default() };
-        let row = |shift: u16| -> Vec<f32> { (0..5000u16).map(|i| f32::from((i + shift) % 97) / 8.0).collect() };
+        let settings = Sampling {
+            top_k: 40,
+            top_p: 0.9,
+            logit_bias: vec![(3, 1.0)],
+            seed: Some(1),
+            ..Sampling::default()
+        };
+        let row = |shift: u16| -> Vec<f32> {
+            (0..5000u16)
+                .map(|i| f32::from((i + shift) % 97) / 8.0)
+                .collect()
+        };
         let mut scratch = Scratch::default();
         let mut sampler = Sampler::new(&settings, &[], None);
         sampler.choose(&row(0), &mut scratch).unwrap();

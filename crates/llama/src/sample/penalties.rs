@@ -1,4 +1,5 @@
-//! What a request holds against tokens that were there before: OpenAI's two penalties over the answer, llama.cpp's over a window.
+//! What a request holds against tokens that were there before: OpenAI's two penalties over the
+//! answer, llama.cpp's over a window.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -42,12 +43,19 @@ impl Penalties {
     pub(super) fn apply(&self, row: &mut [f32]) {
         for &token in self.in_window.keys() {
             if let Some(logit) = row.get_mut(token as usize) {
-                *logit = if *logit > 0.0 { *logit / self.repeat } else { *logit * self.repeat };
+                *logit = if *logit > 0.0 {
+                    *logit / self.repeat
+                } else {
+                    *logit * self.repeat
+                };
             }
         }
         for (&token, &count) in &self.in_answer {
             if let Some(logit) = row.get_mut(token as usize) {
-                #[expect(clippy::cast_precision_loss, reason = "an answer has far fewer than 2^24 tokens")]
+                #[expect(
+                    clippy::cast_precision_loss,
+                    reason = "an answer has far fewer than 2^24 tokens"
+                )]
                 let times = count as f32;
                 *logit -= self.presence + self.frequency * times;
             }

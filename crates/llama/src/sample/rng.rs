@@ -1,7 +1,7 @@
 //! Random numbers that are the same everywhere for the same seed.
 //!
-//! `SplitMix64` (Steele, Lea, Flood 2014): one addition and three mixes, fixed for good, where a library's generator may change
-//! with a version and a seed's text with it. Not for secrets.
+//! `SplitMix64` (Steele, Lea, Flood 2014): one addition and three mixes, fixed for good, where a
+//! library's generator may change with a version and a seed's text with it. Not for secrets.
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -14,7 +14,10 @@ impl Rng {
 
     /// A number from 0 up to but not including 1, with 53 random bits.
     pub(super) fn unit(&mut self) -> f64 {
-        #[expect(clippy::cast_precision_loss, reason = "53 bits are what an f64 holds exactly")]
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "53 bits are what an f64 holds exactly"
+        )]
         let bits = (self.next() >> 11) as f64;
         bits * 2.0_f64.powi(-53)
     }
@@ -40,6 +43,9 @@ mod tests {
     #[test]
     fn the_sequence_of_a_seed_is_the_published_one() {
         let mut rng = Rng::new(1_234_567);
-        assert_eq!([rng.next(), rng.next()], [6_457_827_717_110_365_317, 3_203_168_211_198_807_973]);
+        assert_eq!(
+            [rng.next(), rng.next()],
+            [6_457_827_717_110_365_317, 3_203_168_211_198_807_973]
+        );
     }
 }

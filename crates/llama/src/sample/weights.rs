@@ -1,6 +1,7 @@
 //! From logits to a token: weights relative to the likeliest token, and the draw.
 //!
-//! The loops over the whole vocabulary are written so that the compiler makes them SIMD; nothing in them branches.
+//! The loops over the whole vocabulary are written so that the compiler makes them SIMD; nothing in
+//! them branches.
 
 use crate::Token;
 
@@ -33,7 +34,12 @@ pub(crate) struct Scratch {
 /// The position of the highest logit; of several the first.
 pub(crate) fn likeliest(logits: &[f32]) -> Token {
     let highest = maximum(logits);
-    to_token(logits.iter().position(|&logit| logit >= highest).unwrap_or(0))
+    to_token(
+        logits
+            .iter()
+            .position(|&logit| logit >= highest)
+            .unwrap_or(0),
+    )
 }
 
 /// The highest of the values, NaN aside.
@@ -45,14 +51,20 @@ pub(super) fn maximum(values: &[f32]) -> f32 {
             *lane = if value > *lane { value } else { *lane };
         }
     }
-    lanes.iter().chain(chunks.remainder()).copied().fold(f32::NEG_INFINITY, f32::max)
+    lanes
+        .iter()
+        .chain(chunks.remainder())
+        .copied()
+        .fold(f32::NEG_INFINITY, f32::max)
 }
 
-/// e to the power of `x`, for x at most 0, within 2 parts in ten million; 0 below -87. Free of branches and calls, unlike `f32::exp`.
+/// e to the power of `x`, for x at most 0, within 2 parts in ten million; 0 below -87. Free of
+/// branches and calls, unlike `f32::exp`.
 pub(super) fn exp(x: f32) -> f32 {
     const LN_2_HIGH: f32 = 0.693_359_4;
     const LN_2_LOW: f32 = -2.121_944_4e-4;
-    // Adding and taking away 1.5 · 2^23 rounds to a whole number, and leaves it in the low bits on the way.
+    // Adding and taking away 1.5 · 2^23 rounds to a whole number, and leaves it in the low bits on
+    // the way.
     const ROUND: f32 = 12_582_912.0;
     let clamped = if x > -87.0 { x } else { -87.0 };
     let rounded = clamped * std::f32::consts::LOG2_E + ROUND;
@@ -86,14 +98,16 @@ impl Scratch {
     /// Computes each token's weight, 1 for the likeliest, and the sum of each block.
     pub(super) fn weigh(&mut self, logits: &[f32], temperature: f32) {
         let highest = maximum(logits);
-        // All of them negative infinity, or NaN among them: a model gone wrong, where any choice is as good.
+        // All of them negative infinity, or NaN among them: a model gone wrong, where any choice is
+        // as good.
         let highest = if highest.is_finite() { highest } else { 0.0 };
         let scale = temperature.recip();
         self.weights.clear();
         self.sums.clear();
         for block in logits.chunks(BLOCK) {
             let start = self.weights.len();
-            self.weights.extend(block.iter().map(|&logit| exp((logit - highest) * scale)));
+            self.weights
+                .extend(block.iter().map(|&logit| exp((logit - highest) * scale)));
             self.sums.push(sum(&self.weights[start..]));
         }
     }
@@ -102,13 +116,24 @@ impl Scratch {
     pub(super) fn draw(&self, unit: f64) -> Token {
         let total: f64 = self.sums.iter().copied().map(f64::from).sum();
         let mut rest = unit * total;
-        for (block, &sum) in self.weights.chunks(BLOCK).zip(&self.sums).enumerate().map(|(i, (w, s))| ((i, w), s)) {
+        for (block, &sum) in self
+            .weights
+            .chunks(BLOCK)
+            .zip(&self.sums)
+            .enumerate()
+            .map(|(i, (w, s))| ((i, w), s))
+        {
             if rest >= f64::from(sum) {
                 rest -= f64::from(sum);
                 continue;
             }
             let mut last = 0;
-            for (offset, &weight) in block.1.iter().enumerate().filter(|(_, weight)| **weight > 0.0) {
+            for (offset, &weight) in block
+                .1
+                .iter()
+                .enumerate()
+                .filter(|(_, weight)| **weight > 0.0)
+            {
                 last = offset;
                 rest -= f64::from(weight);
                 if rest < 0.0 {
@@ -120,10 +145,15 @@ impl Scratch {
         likeliest(&self.weights)
     }
 
-    /// Draws from the tokens that `keep` leaves: `top_k` first, then `top_p` of what that left, then `min_p`.
+    /// Draws from the tokens that `keep` leaves: `top_k` first, then `top_p` of what that left,
+    /// then `min_p`.
     pub(super) fn draw_from(&mut self, keep: &Keep, unit: f64) -> Token {
         self.gather(keep);
-        let all: f32 = if keep.top_k == 0 { self.sums.iter().sum() } else { self.candidates.iter().map(|c| c.0).sum() };
+        let all: f32 = if keep.top_k == 0 {
+            self.sums.iter().sum()
+        } else {
+            self.candidates.iter().map(|c| c.0).sum()
+        };
         let mut kept = 0;
         let mut mass = 0.0;
         for &(weight, _) in &self.candidates {
@@ -145,8 +175,8 @@ impl Scratch {
         chosen
     }
 
-    /// Collects the tokens that might be kept, likeliest first. The bar is lowered until enough are over it: to sort the whole
-    /// vocabulary would cost more than to look at it three times.
+    /// Collects the tokens that might be kept, likeliest first. The bar is lowered until enough are
+    /// over it: to sort the whole vocabulary would cost more than to look at it three times.
     fn gather(&mut self, keep: &Keep) {
         let total: f32 = self.sums.iter().sum();
         let mut bar = 1.0 / 64.0;
@@ -154,8 +184,13 @@ impl Scratch {
             // Nothing below `min_p` is ever kept, so the bar need not go lower.
             let bar_now = f32::max(bar, keep.min_p);
             self.candidates.clear();
-            let over = self.weights.iter().enumerate().filter(|(_, weight)| **weight >= bar_now && **weight > 0.0);
-            self.candidates.extend(over.map(|(i, &weight)| (weight, to_token(i))));
+            let over = self
+                .weights
+                .iter()
+                .enumerate()
+                .filter(|(_, weight)| **weight >= bar_now && **weight > 0.0);
+            self.candidates
+                .extend(over.map(|(i, &weight)| (weight, to_token(i))));
             let mass: f32 = self.candidates.iter().map(|candidate| candidate.0).sum();
             let enough = match keep.top_k {
                 0 => mass >= keep.top_p * total,
@@ -169,7 +204,8 @@ impl Scratch {
         // Equal weights in the order of their tokens: the same choice everywhere for the same seed.
         let order = |a: &(f32, Token), b: &(f32, Token)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
         if keep.top_k > 0 && keep.top_k < self.candidates.len() {
-            self.candidates.select_nth_unstable_by(keep.top_k - 1, order);
+            self.candidates
+                .select_nth_unstable_by(keep.top_k - 1, order);
             self.candidates.truncate(keep.top_k);
         }
         self.candidates.sort_unstable_by(order);
@@ -189,7 +225,8 @@ impl Scratch {
     }
 }
 
-/// The sum of the values, in sixteen lanes: faster than one after the other, and always in the same order.
+/// The sum of the values, in sixteen lanes: faster than one after the other, and always in the same
+/// order.
 pub(super) fn sum(values: &[f32]) -> f32 {
     let mut lanes = [0.0_f32; 16];
     let mut chunks = values.chunks_exact(16);
@@ -218,20 +255,29 @@ mod tests {
 
     /// Which tokens can be drawn, over many draws spread evenly.
     fn drawn(scratch: &mut Scratch, keep: Keep) -> Vec<Token> {
-        let mut tokens: Vec<Token> = (0..1000).map(|i| scratch.draw_from(&keep, f64::from(i) / 1000.0)).collect();
+        let mut tokens: Vec<Token> = (0..1000)
+            .map(|i| scratch.draw_from(&keep, f64::from(i) / 1000.0))
+            .collect();
         tokens.sort_unstable();
         tokens.dedup();
         tokens
     }
 
-    const ALL: Keep = Keep { top_k: 0, top_p: 1.0, min_p: 0.0 };
+    const ALL: Keep = Keep {
+        top_k: 0,
+        top_p: 1.0,
+        min_p: 0.0,
+    };
 
     #[test]
     fn exp_is_close_to_the_real_one_and_zero_far_below() {
         for step in 0..8700_u16 {
             let x = -f32::from(step) / 100.0;
             let (mine, real) = (exp(x), x.exp());
-            assert!((mine - real).abs() <= real * 3e-7, "exp({x}) is {mine}, should be {real}");
+            assert!(
+                (mine - real).abs() <= real * 3e-7,
+                "exp({x}) is {mine}, should be {real}"
+            );
         }
         assert!(exp(-87.5).abs() < f32::MIN_POSITIVE);
         assert!(exp(f32::NEG_INFINITY).abs() < f32::MIN_POSITIVE);

@@ -6,8 +6,9 @@ use super::json::Json;
 /// When a call leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pace {
-    /// Its name as soon as its arguments begin, and of these each value as soon as it is whole. What has left cannot be taken back:
-    /// the arguments of a call that breaks off are closed, so that they are JSON, and its text follows as text.
+    /// Its name as soon as its arguments begin, and of these each value as soon as it is whole.
+    /// What has left cannot be taken back: the arguments of a call that breaks off are closed, so
+    /// that they are JSON, and its text follows as text.
     AsItComes,
     /// When it is whole. One that is not is text and nothing else.
     Whole,
@@ -22,14 +23,22 @@ pub(super) struct Calls {
     index: u32,
     /// The call under way, where it has begun: what of its arguments has been said.
     begun: Option<usize>,
-    /// Where the call under way begins in `said`; what is said from there on waits under [`Pace::Whole`].
+    /// Where the call under way begins in `said`; what is said from there on waits under
+    /// [`Pace::Whole`].
     start: usize,
     made: u32,
 }
 
 impl Calls {
     pub(super) fn new(pace: Pace) -> Self {
-        Self { said: Vec::new(), pace, index: 0, begun: None, start: 0, made: 0 }
+        Self {
+            said: Vec::new(),
+            pace,
+            index: 0,
+            begun: None,
+            start: 0,
+            made: 0,
+        }
     }
 
     /// How many whole calls were made.
@@ -63,7 +72,8 @@ impl Calls {
         }
     }
 
-    /// The name of the call is known, and its arguments are an object: as much of it as is whole can leave.
+    /// The name of the call is known, and its arguments are an object: as much of it as is whole
+    /// can leave.
     pub(super) fn arguments(&mut self, name: &str, json: &Json) {
         self.arguments_so_far(name, json.whole());
     }
@@ -72,7 +82,10 @@ impl Calls {
     pub(super) fn arguments_so_far(&mut self, name: &str, text: &str) {
         let sent = *self.begun.get_or_insert_with(|| {
             self.start = self.said.len();
-            self.said.push(Said::CallBegun { index: self.index, name: name.to_owned() });
+            self.said.push(Said::CallBegun {
+                index: self.index,
+                name: name.to_owned(),
+            });
             0
         });
         self.more(&text[sent.min(text.len())..]);
@@ -86,7 +99,8 @@ impl Calls {
         self.made += 1;
     }
 
-    /// The call is none after all: `closing` makes JSON of what has left of its arguments, and `text` is what the model wrote.
+    /// The call is none after all: `closing` makes JSON of what has left of its arguments, and
+    /// `text` is what the model wrote.
     pub(super) fn broken(&mut self, closing: &str, text: &str) {
         if self.begun.is_some() {
             match self.pace {
@@ -105,8 +119,13 @@ impl Calls {
         let current = self.index;
         match self.said.last_mut() {
             _ if more.is_empty() => {}
-            Some(Said::CallArguments { index, more: text }) if *index == current => text.push_str(more),
-            _ => self.said.push(Said::CallArguments { index: current, more: more.to_owned() }),
+            Some(Said::CallArguments { index, more: text }) if *index == current => {
+                text.push_str(more)
+            }
+            _ => self.said.push(Said::CallArguments {
+                index: current,
+                more: more.to_owned(),
+            }),
         }
     }
 }

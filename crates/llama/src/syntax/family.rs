@@ -1,4 +1,5 @@
-//! The families: which marker means what, and how a chat template shows whose syntax the model was trained on.
+//! The families: which marker means what, and how a chat template shows whose syntax the model was
+//! trained on.
 
 use super::reader::Begins;
 use super::region::{Form, Head};
@@ -17,7 +18,8 @@ pub(crate) struct Syntax {
     pub(super) effort: Effort,
     /// Whether its markers are tokens of their own, which no text can spell.
     pub(super) marks_are_tokens: bool,
-    /// Whether an object that is all there is must begin with its name to be a call: a grammar lets no other be one then.
+    /// Whether an object that is all there is must begin with its name to be a call: a grammar lets
+    /// no other be one then.
     pub(super) name_first: bool,
 }
 
@@ -37,8 +39,14 @@ pub(crate) struct Tags {
     pub(crate) close: &'static str,
 }
 
-const THINK: Tags = Tags { open: "<think>", close: "</think>" };
-const THINK_MISTRAL: Tags = Tags { open: "[THINK]", close: "[/THINK]" };
+const THINK: Tags = Tags {
+    open: "<think>",
+    close: "</think>",
+};
+const THINK_MISTRAL: Tags = Tags {
+    open: "[THINK]",
+    close: "[/THINK]",
+};
 
 /// Whose syntax calls are written in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,9 +65,11 @@ pub(super) enum Family {
     DeepSeek,
     /// gpt-oss: a message to the function.
     Harmony,
-    /// The template knows nothing of tools: the model is told of them in the system message, and how to call them.
+    /// The template knows nothing of tools: the model is told of them in the system message, and
+    /// how to call them.
     Told,
-    /// The template speaks of tools and has no marker that is known: the object between tags, or all there is.
+    /// The template speaks of tools and has no marker that is known: the object between tags, or
+    /// all there is.
     Other,
 }
 
@@ -73,8 +83,16 @@ const MISTRAL: Form = Form::new("[TOOL_CALLS]", Head::ObjectsOrName(mistral_name
 const PHI: Form = Form::new("<|tool_call|>", Head::Objects, &["<|/tool_call|>"]);
 const PHI_FUNCTOOLS: Form = Form::new("functools[", Head::Objects, &[]).in_list();
 const DEEPSEEK_TAIL: &[&str] = &["```", "<｜tool▁call▁end｜>", "<｜tool▁calls▁end｜>"];
-const DEEPSEEK: Form = Form::new("<｜tool▁calls▁begin｜>", Head::Name(deepseek_name), DEEPSEEK_TAIL);
-const DEEPSEEK_NEXT: Form = Form::new("<｜tool▁call▁begin｜>", Head::Name(deepseek_name), DEEPSEEK_TAIL);
+const DEEPSEEK: Form = Form::new(
+    "<｜tool▁calls▁begin｜>",
+    Head::Name(deepseek_name),
+    DEEPSEEK_TAIL,
+);
+const DEEPSEEK_NEXT: Form = Form::new(
+    "<｜tool▁call▁begin｜>",
+    Head::Name(deepseek_name),
+    DEEPSEEK_TAIL,
+);
 /// An object that is all there is: only the name of a function that is offered makes it a call.
 pub(super) static BARE: Form = Form::new("", Head::Objects, &[";"]).of_offered();
 /// The same, where it begins with its name.
@@ -108,8 +126,8 @@ impl Family {
 }
 
 impl Syntax {
-    /// The syntax that a chat template shows. `is_token` says whether a text is one token of the model's: where a template leaves the
-    /// tags of reasoning out, the vocabulary has them.
+    /// The syntax that a chat template shows. `is_token` says whether a text is one token of the
+    /// model's: where a template leaves the tags of reasoning out, the vocabulary has them.
     pub(crate) fn of(template: &str, is_token: impl Fn(&str) -> bool) -> Self {
         let has = |mark: &str| template.contains(mark);
         let headers = has("<|channel|>") && has("<|message|>");
@@ -120,7 +138,8 @@ impl Syntax {
         } else {
             (has("<think>") || has("</think>") || is_token("<think>")).then_some(THINK)
         };
-        // Not `tool_calls`, which every template copied from another may name: `tools` is where they are told to the model.
+        // Not `tool_calls`, which every template copied from another may name: `tools` is where
+        // they are told to the model.
         let calls = has("tools").then(|| family(has, headers));
         let effort = Effort {
             is_switch: has("enable_thinking") || has("if thinking") || has("thinking is"),
@@ -128,17 +147,32 @@ impl Syntax {
         };
         let form = CallForm::of(calls.unwrap_or(Family::Told), has);
         let marks_are_tokens = match calls {
-            Some(Family::Harmony) => ["<|start|>", "<|channel|>", "<|message|>", "<|end|>"].into_iter().all(is_token),
+            Some(Family::Harmony) => ["<|start|>", "<|channel|>", "<|message|>", "<|end|>"]
+                .into_iter()
+                .all(is_token),
             Some(Family::Llama) => is_token("<|python_tag|>"),
             _ => false,
         };
-        Self { calls, thinks, headers, form, effort, marks_are_tokens, name_first: false }
+        Self {
+            calls,
+            thinks,
+            headers,
+            form,
+            effort,
+            marks_are_tokens,
+            name_first: false,
+        }
     }
 
     /// The same for a model whose template turns out to show no tools.
     pub(crate) fn without_tools(self) -> Self {
         let form = CallForm::of(Family::Told, |_| false);
-        Self { calls: None, form, marks_are_tokens: false, ..self }
+        Self {
+            calls: None,
+            form,
+            marks_are_tokens: false,
+            ..self
+        }
     }
 
     /// That of a text which no template asked for: all of it is text.
@@ -174,19 +208,32 @@ impl Syntax {
         }
     }
 
-    /// The markers. Where one is a control token of the model's, its text has to be in the answer that is read.
+    /// The markers. Where one is a control token of the model's, its text has to be in the answer
+    /// that is read.
     pub(crate) fn marks(&self) -> impl Iterator<Item = &'static str> + use<> {
-        let thinks = self.thinks.into_iter().flat_map(|tags| [tags.open, tags.close]);
+        let thinks = self
+            .thinks
+            .into_iter()
+            .flat_map(|tags| [tags.open, tags.close]);
         let forms = self.calls.unwrap_or(Family::Told).forms();
-        let calls = forms.iter().flat_map(|form| form.tail.iter().copied().chain([form.mark]));
+        let calls = forms
+            .iter()
+            .flat_map(|form| form.tail.iter().copied().chain([form.mark]));
         let inside: &[&str] = match self.calls {
             Some(Family::Mistral) => &["[ARGS]", "[CALL_ID]"],
             Some(Family::DeepSeek) => &["<｜tool▁sep｜>"],
             _ => &[],
         };
-        let headers =
-            self.headers.then(|| HEADERS.into_iter().chain(MESSAGE_ENDS).chain([HEADER_END, "<|constrain|>"]));
-        thinks.chain(calls).chain(inside.iter().copied()).chain(headers.into_iter().flatten())
+        let headers = self.headers.then(|| {
+            HEADERS
+                .into_iter()
+                .chain(MESSAGE_ENDS)
+                .chain([HEADER_END, "<|constrain|>"])
+        });
+        thinks
+            .chain(calls)
+            .chain(inside.iter().copied())
+            .chain(headers.into_iter().flatten())
     }
 }
 
@@ -196,26 +243,47 @@ fn family(has: impl Fn(&str) -> bool, headers: bool) -> Family {
         (has("<｜tool▁call"), Family::DeepSeek),
         (has("[TOOL_CALLS]"), Family::Mistral),
         (has("<tool_call>") || has("<function="), Family::Hermes),
-        (has("<|tool_call|>") || has("<|tool|>") || has("functools"), Family::Phi),
-        (has("<|python_tag|>") || has("<|start_header_id|>"), Family::Llama),
-        (has("```tool_code") || has("```tool_call") || has("tool_code"), Family::Fence),
+        (
+            has("<|tool_call|>") || has("<|tool|>") || has("functools"),
+            Family::Phi,
+        ),
+        (
+            has("<|python_tag|>") || has("<|start_header_id|>"),
+            Family::Llama,
+        ),
+        (
+            has("```tool_code") || has("```tool_call") || has("tool_code"),
+            Family::Fence,
+        ),
     ];
-    marked.into_iter().find(|(is, _)| *is).map_or(Family::Other, |(_, family)| family)
+    marked
+        .into_iter()
+        .find(|(is, _)| *is)
+        .map_or(Family::Other, |(_, family)| family)
 }
 
 /// `NAME`, `NAME[ARGS]`, `NAME[CALL_ID]ID[ARGS]`.
 fn mistral_name(header: &str) -> Option<&str> {
     let (name, rest) = header.split_at(header.find('[').unwrap_or(header.len()));
-    let known = rest.is_empty() || rest == "[ARGS]" || rest.starts_with("[CALL_ID]") && rest.ends_with("[ARGS]");
+    let known = rest.is_empty()
+        || rest == "[ARGS]"
+        || rest.starts_with("[CALL_ID]") && rest.ends_with("[ARGS]");
     known.then(|| name.trim())
 }
 
 /// ``function<｜tool▁sep｜>NAME\n```json\n``, and later `NAME<｜tool▁sep｜>`.
 fn deepseek_name(header: &str) -> Option<&str> {
-    let header = header.trim_start().strip_prefix("<｜tool▁call▁begin｜>").unwrap_or(header);
+    let header = header
+        .trim_start()
+        .strip_prefix("<｜tool▁call▁begin｜>")
+        .unwrap_or(header);
     let (kind, rest) = header.split_once("<｜tool▁sep｜>")?;
     let rest = rest.trim_end();
-    let rest = rest.strip_suffix("```json").or_else(|| rest.strip_suffix("```")).unwrap_or(rest).trim();
+    let rest = rest
+        .strip_suffix("```json")
+        .or_else(|| rest.strip_suffix("```"))
+        .unwrap_or(rest)
+        .trim();
     let name = if rest.is_empty() { kind.trim() } else { rest };
     (rest.is_empty() || kind.trim() == "function").then_some(name)
 }
@@ -234,11 +302,17 @@ mod tests {
             ("{% if tools %}<tool_call>{% endif %}", Family::Hermes),
             ("{% if tools %}<function=x>{% endif %}", Family::Hermes),
             ("{% if tools %}<|start_header_id|>", Family::Llama),
-            ("{% if tools %}[AVAILABLE_TOOLS][TOOL_CALLS]", Family::Mistral),
+            (
+                "{% if tools %}[AVAILABLE_TOOLS][TOOL_CALLS]",
+                Family::Mistral,
+            ),
             ("{% if tools %}```tool_code", Family::Fence),
             ("{{ '<|tool|>' + message['tools'] }}", Family::Phi),
             ("{% if tools %}<｜tool▁calls▁begin｜>", Family::DeepSeek),
-            ("{% if tools %}<|start|><|channel|><|message|>", Family::Harmony),
+            (
+                "{% if tools %}<|start|><|channel|><|message|>",
+                Family::Harmony,
+            ),
             ("{{ tools }}", Family::Other),
         ];
         for (template, family) in families {
@@ -250,9 +324,15 @@ mod tests {
 
     #[test]
     fn reasoning_shows_in_the_template_or_in_the_vocabulary() {
-        assert_eq!(of("{{ content.split('</think>')[-1] }}").thinks, Some(THINK));
+        assert_eq!(
+            of("{{ content.split('</think>')[-1] }}").thinks,
+            Some(THINK)
+        );
         assert_eq!(of("[THINK]").thinks, Some(THINK_MISTRAL));
-        assert_eq!(Syntax::of("", |token| token == "<think>").thinks, Some(THINK));
+        assert_eq!(
+            Syntax::of("", |token| token == "<think>").thinks,
+            Some(THINK)
+        );
         assert!(!of("plain").reasons());
         assert!(of("<|channel|>analysis<|message|>").reasons());
     }
@@ -260,14 +340,24 @@ mod tests {
     #[test]
     fn a_prompt_may_open_the_reasoning_itself() {
         let syntax = of("<think>");
-        assert_eq!(syntax.begins_after("<|im_start|>assistant\n<think>\n"), Begins::Reasoning);
-        assert_eq!(syntax.begins_after("<|im_start|>assistant\n<think>\n\n</think>\n\n"), Begins::Text);
+        assert_eq!(
+            syntax.begins_after("<|im_start|>assistant\n<think>\n"),
+            Begins::Reasoning
+        );
+        assert_eq!(
+            syntax.begins_after("<|im_start|>assistant\n<think>\n\n</think>\n\n"),
+            Begins::Text
+        );
         assert_eq!(syntax.begins_after("<|im_start|>assistant\n"), Begins::Text);
     }
 
     #[test]
     fn the_markers_are_listed() {
-        assert!(of("tools [TOOL_CALLS]").marks().any(|mark| mark == "[ARGS]"));
+        assert!(
+            of("tools [TOOL_CALLS]")
+                .marks()
+                .any(|mark| mark == "[ARGS]")
+        );
         assert_eq!(
             of("<think>").marks().collect::<Vec<_>>(),
             ["<think>", "</think>", "}", "</tool_call>", "<tool_call>"]

@@ -1,7 +1,8 @@
 //! One JSON value, read character by character, and written out as valid JSON.
 //!
-//! Models write almost-JSON: line breaks inside strings, escapes that JSON does not have, a comma too many, Python's quotes and
-//! constants. What such writing means is plain, so it is mended; anything else is broken. Spaces outside strings are left out.
+//! Models write almost-JSON: line breaks inside strings, escapes that JSON does not have, a comma
+//! too many, Python's quotes and constants. What such writing means is plain, so it is mended;
+//! anything else is broken. Spaces outside strings are left out.
 
 use std::fmt::Write;
 
@@ -18,7 +19,8 @@ pub(super) enum Step {
     Broken,
 }
 
-/// Arrays and objects inside each other; readers of JSON have limits of their own, 128 in the strictest that is in wide use.
+/// Arrays and objects inside each other; readers of JSON have limits of their own, 128 in the
+/// strictest that is in wide use.
 const DEPTH: usize = 64;
 
 /// A value under way.
@@ -50,7 +52,13 @@ enum At {
 
 impl Json {
     pub(super) fn new() -> Self {
-        Self { out: String::new(), whole: 0, open: Vec::new(), at: At::Value, comma: false }
+        Self {
+            out: String::new(),
+            whole: 0,
+            open: Vec::new(),
+            at: At::Value,
+            comma: false,
+        }
     }
 
     pub(super) fn push(&mut self, c: char) -> Step {
@@ -81,7 +89,8 @@ impl Json {
         }
     }
 
-    /// What has been written so far that no end of the text can make wrong: a value leaves when it is whole.
+    /// What has been written so far that no end of the text can make wrong: a value leaves when it
+    /// is whole.
     pub(super) fn whole(&self) -> &str {
         &self.out[..self.whole]
     }
@@ -129,7 +138,10 @@ impl Json {
     fn quote(&mut self, quote: char, is_key: bool) -> Step {
         self.separate();
         self.out.push('"');
-        self.go(At::Text { text: Quoted::new(quote), is_key })
+        self.go(At::Text {
+            text: Quoted::new(quote),
+            is_key,
+        })
     }
 
     fn after_value(&mut self, c: char) -> Step {
@@ -208,7 +220,11 @@ enum Escape {
 
 impl Quoted {
     fn new(quote: char) -> Self {
-        Self { quote, escape: Escape::None, half: None }
+        Self {
+            quote,
+            escape: Escape::None,
+            half: None,
+        }
     }
 
     fn push(&mut self, c: char, out: &mut String) -> Step {
@@ -222,13 +238,18 @@ impl Quoted {
             Escape::None => self.write(c, out),
             Escape::Begun => self.escaped(c, out),
             Escape::Unicode { digits, value } => {
-                let Some(digit) = c.to_digit(16) else { return Step::Broken };
+                let Some(digit) = c.to_digit(16) else {
+                    return Step::Broken;
+                };
                 let value = value << 4 | digit;
                 if digits == 3 {
                     self.escape = Escape::None;
                     self.unit(value, out);
                 } else {
-                    self.escape = Escape::Unicode { digits: digits + 1, value };
+                    self.escape = Escape::Unicode {
+                        digits: digits + 1,
+                        value,
+                    };
                 }
             }
         }
@@ -238,7 +259,12 @@ impl Quoted {
     fn escaped(&mut self, c: char, out: &mut String) {
         self.escape = Escape::None;
         match c {
-            'u' => self.escape = Escape::Unicode { digits: 0, value: 0 },
+            'u' => {
+                self.escape = Escape::Unicode {
+                    digits: 0,
+                    value: 0,
+                }
+            }
             'n' => self.write('\n', out),
             't' => self.write('\t', out),
             'r' => self.write('\r', out),
@@ -258,7 +284,10 @@ impl Quoted {
         match (self.half.take(), unit) {
             (Some(half), 0xDC00..=0xDFFF) => {
                 let joined = 0x1_0000 + ((half - 0xD800) << 10) + (unit - 0xDC00);
-                self.write(char::from_u32(joined).unwrap_or(char::REPLACEMENT_CHARACTER), out);
+                self.write(
+                    char::from_u32(joined).unwrap_or(char::REPLACEMENT_CHARACTER),
+                    out,
+                );
             }
             (half, 0xD800..=0xDBFF) => {
                 self.half = half;
@@ -267,7 +296,10 @@ impl Quoted {
             }
             (half, _) => {
                 self.half = half;
-                self.write(char::from_u32(unit).unwrap_or(char::REPLACEMENT_CHARACTER), out);
+                self.write(
+                    char::from_u32(unit).unwrap_or(char::REPLACEMENT_CHARACTER),
+                    out,
+                );
             }
         }
     }
@@ -315,7 +347,10 @@ mod tests {
     #[test]
     fn a_value_loses_its_spaces_and_nothing_else() {
         let (json, step) = read(r#" { "a" : [ 1 , -2.5e3, true , null ], "ü" : { } } "#);
-        assert_eq!((json.whole(), step), (r#"{"a":[1,-2.5e3,true,null],"ü":{}}"#, Step::Done));
+        assert_eq!(
+            (json.whole(), step),
+            (r#"{"a":[1,-2.5e3,true,null],"ü":{}}"#, Step::Done)
+        );
     }
 
     #[test]
@@ -323,7 +358,10 @@ mod tests {
         let mended = [
             ("{'a': True, 'b': None,}", r#"{"a":true,"b":null}"#),
             ("{\"a\": \"one\ntwo\\d\\'\"}", r#"{"a":"one\ntwo\\d'"}"#),
-            (r#"{"a": "\ud83e\udd80 \u00e9 \ud83e"}"#, "{\"a\":\"🦀 é \u{fffd}\"}"),
+            (
+                r#"{"a": "\ud83e\udd80 \u00e9 \ud83e"}"#,
+                "{\"a\":\"🦀 é \u{fffd}\"}",
+            ),
             ("[1, 2,]", "[1,2]"),
         ];
         for (text, expected) in mended {
@@ -335,9 +373,17 @@ mod tests {
 
     #[test]
     fn what_means_nothing_is_broken() {
-        for text in
-            ["{a: 1}", "{\"a\" 1}", "[1 2]", "{\"a\": nope }", "{\"a\": }", "[01 ]", "}", "{\"a\": 1]", "\"\\u12x\""]
-        {
+        for text in [
+            "{a: 1}",
+            "{\"a\" 1}",
+            "[1 2]",
+            "{\"a\": nope }",
+            "{\"a\": }",
+            "[01 ]",
+            "}",
+            "{\"a\": 1]",
+            "\"\\u12x\"",
+        ] {
             assert_eq!(read(text).1, Step::Broken, "{text}");
         }
         assert_eq!(read(&"[".repeat(DEPTH + 1)).1, Step::Broken);
@@ -346,6 +392,9 @@ mod tests {
     #[test]
     fn only_whole_values_leave_and_brackets_close_them() {
         let (json, _) = read(r#"{"a": "whole", "b": [1, {"c": "cut of"#);
-        assert_eq!(json.whole().to_owned() + &json.closing(), r#"{"a":"whole","b":[1,{}]}"#);
+        assert_eq!(
+            json.whole().to_owned() + &json.closing(),
+            r#"{"a":"whole","b":[1,{}]}"#
+        );
     }
 }

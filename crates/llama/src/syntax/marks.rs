@@ -1,15 +1,23 @@
 //! Markers in a text that arrives in pieces.
 
 /// The first of the markers in a text: where it begins, and which it is.
-pub(super) fn first<'a>(text: &str, marks: impl Iterator<Item = &'a str>) -> Option<(usize, &'a str)> {
-    marks.filter_map(|mark| text.find(mark).map(|start| (start, mark))).min_by_key(|&(start, _)| start)
+pub(super) fn first<'a>(
+    text: &str,
+    marks: impl Iterator<Item = &'a str>,
+) -> Option<(usize, &'a str)> {
+    marks
+        .filter_map(|mark| text.find(mark).map(|start| (start, mark)))
+        .min_by_key(|&(start, _)| start)
 }
 
 /// How many bytes at the end of a text may be the beginning of a marker.
 pub(super) fn possible<'a>(text: &str, marks: impl Iterator<Item = &'a str>) -> usize {
     let longest = |mark: &str| {
         let most = text.len().min(mark.len().saturating_sub(1));
-        (1..=most).rev().find(|&length| text.as_bytes().ends_with(&mark.as_bytes()[..length])).unwrap_or(0)
+        (1..=most)
+            .rev()
+            .find(|&length| text.as_bytes().ends_with(&mark.as_bytes()[..length]))
+            .unwrap_or(0)
     };
     marks.map(longest).max().unwrap_or(0)
 }
@@ -26,7 +34,10 @@ mod tests {
     #[test]
     fn the_first_marker_counts_and_an_end_may_be_one() {
         let marks = ["<tool>", "<think>"];
-        assert_eq!(first("a <think> <tool>", marks.into_iter()), Some((2, "<think>")));
+        assert_eq!(
+            first("a <think> <tool>", marks.into_iter()),
+            Some((2, "<think>"))
+        );
         assert_eq!(possible("a <t", marks.into_iter()), 2);
         assert_eq!(possible("a <tool>", marks.into_iter()), 0);
         assert_eq!(possible("１｜", ["｜>"].into_iter()), 3);

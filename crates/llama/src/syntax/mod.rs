@@ -1,12 +1,14 @@
-//! What a model writes in its family's syntax, read from the stream: reasoning apart from the answer, calls apart from text.
+//! What a model writes in its family's syntax, read from the stream: reasoning apart from the
+//! answer, calls apart from text.
 //!
-//! Reading order: [`Said`] (what comes out), `family` (which syntax a chat template speaks), `reader` (the machine that is stepped),
-//! `region` (where a call stands in the text), `object` and `xml` (the two shapes of a call), `json` (one value, character by
-//! character), `calls` (what of a call has left already), `marks` (markers that may be cut anywhere);
-//! `writing` (the other way round: how a call is written, for grammars).
+//! Reading order: [`Said`] (what comes out), `family` (which syntax a chat template speaks),
+//! `reader` (the machine that is stepped), `region` (where a call stands in the text), `object` and
+//! `xml` (the two shapes of a call), `json` (one value, character by character), `calls` (what of a
+//! call has left already), `marks` (markers that may be cut anywhere); `writing` (the other way
+//! round: how a call is written, for grammars).
 //!
-//! Pure: no tokens, no clock, no OpenAI types but the tools that are offered. Whatever a model writes, nothing here fails: what is no
-//! call is text.
+//! Pure: no tokens, no clock, no OpenAI types but the tools that are offered. Whatever a model
+//! writes, nothing here fails: what is no call is text.
 
 mod calls;
 mod family;

@@ -1,4 +1,5 @@
-//! A call that is written as a JSON object: its function under `name`, its arguments under `arguments` or `parameters`.
+//! A call that is written as a JSON object: its function under `name`, its arguments under
+//! `arguments` or `parameters`.
 
 use super::calls::Calls;
 use super::json::{Json, Step};
@@ -37,11 +38,23 @@ enum Key {
 
 impl ObjectCall {
     pub(super) fn new(name_first: bool) -> Self {
-        Self { at: At::Open, json: Json::new(), key: Key::Other, name: None, arguments: None, name_first }
+        Self {
+            at: At::Open,
+            json: Json::new(),
+            key: Key::Other,
+            name: None,
+            arguments: None,
+            name_first,
+        }
     }
 
     /// Takes a character. `is_name` says which names there are, where that matters.
-    pub(super) fn push(&mut self, c: char, is_name: &dyn Fn(&str) -> bool, calls: &mut Calls) -> Step {
+    pub(super) fn push(
+        &mut self,
+        c: char,
+        is_name: &dyn Fn(&str) -> bool,
+        calls: &mut Calls,
+    ) -> Step {
         match self.at {
             At::Value => self.value(c, is_name, calls),
             At::Key if self.json.whole().is_empty() && c == '}' => self.end(calls),
@@ -68,7 +81,11 @@ impl ObjectCall {
 
     /// What closes the arguments that have left.
     pub(super) fn closing(&self) -> String {
-        if self.arguments.is_none() && self.key == Key::Arguments { self.json.closing() } else { String::new() }
+        if self.arguments.is_none() && self.key == Key::Arguments {
+            self.json.closing()
+        } else {
+            String::new()
+        }
     }
 
     fn go(&mut self, at: At) -> Step {
@@ -99,7 +116,9 @@ impl ObjectCall {
         let step = self.json.push(c);
         match (step, &self.name) {
             (Step::Broken, _) => return Step::Broken,
-            (Step::More, Some(name)) if self.key == Key::Arguments && self.json.whole().starts_with('{') => {
+            (Step::More, Some(name))
+                if self.key == Key::Arguments && self.json.whole().starts_with('{') =>
+            {
                 calls.arguments(name, &self.json);
                 return Step::More;
             }
@@ -110,7 +129,11 @@ impl ObjectCall {
             return Step::Broken;
         }
         self.go(At::Next);
-        if step == Step::Over { self.push(c, is_name, calls) } else { Step::More }
+        if step == Step::Over {
+            self.push(c, is_name, calls)
+        } else {
+            Step::More
+        }
     }
 
     fn value_done(&mut self, is_name: &dyn Fn(&str) -> bool, calls: &mut Calls) -> bool {
@@ -118,7 +141,9 @@ impl ObjectCall {
         match self.key {
             Key::Other => return true,
             Key::Name => match serde_json::from_str::<String>(value) {
-                Ok(name) if !name.is_empty() && name.len() <= LONGEST_NAME && is_name(&name) => self.name = Some(name),
+                Ok(name) if !name.is_empty() && name.len() <= LONGEST_NAME && is_name(&name) => {
+                    self.name = Some(name)
+                }
                 _ => return false,
             },
             Key::Arguments => match object_of(value) {
@@ -133,7 +158,9 @@ impl ObjectCall {
     }
 
     fn end(&mut self, calls: &mut Calls) -> Step {
-        let Some(name) = &self.name else { return Step::Broken };
+        let Some(name) = &self.name else {
+            return Step::Broken;
+        };
         if self.arguments.is_none() {
             calls.arguments_so_far(name, "{}");
         }
@@ -142,7 +169,8 @@ impl ObjectCall {
     }
 }
 
-/// Arguments as an object: some models write one as a string, or `null` where there is nothing to say.
+/// Arguments as an object: some models write one as a string, or `null` where there is nothing to
+/// say.
 fn object_of(value: &str) -> Option<String> {
     if value.starts_with('{') {
         return Some(value.to_owned());

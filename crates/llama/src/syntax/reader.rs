@@ -1,7 +1,8 @@
 //! Reads what a model writes, piece by piece, and tells answer, reasoning and calls apart.
 //!
-//! The same comes out wherever the text is cut. Held back is what may be the beginning of a marker, the spaces that an answer begins
-//! with (at most [`LONGEST_SPACE`] bytes of them), and the part of a call that is not whole.
+//! The same comes out wherever the text is cut. Held back is what may be the beginning of a marker,
+//! the spaces that an answer begins with (at most [`LONGEST_SPACE`] bytes of them), and the part of
+//! a call that is not whole.
 
 use std::sync::Arc;
 
@@ -9,7 +10,9 @@ use loggia_wire::openai::Tool;
 use serde_json::Value;
 
 use super::calls::{Calls, Pace};
-use super::family::{BARE, BARE_NAME_FIRST, Family, HEADER_END, HEADERS, MESSAGE, MESSAGE_ENDS, Syntax};
+use super::family::{
+    BARE, BARE_NAME_FIRST, Family, HEADER_END, HEADERS, MESSAGE, MESSAGE_ENDS, Syntax,
+};
 use super::region::{Form, Region, Went};
 use super::{Said, marks};
 
@@ -36,7 +39,12 @@ impl Offered {
         let functions = tools.iter().filter_map(|tool| tool.function.as_ref());
         Self(
             functions
-                .map(|function| (function.name.clone(), function.parameters.clone().unwrap_or_default()))
+                .map(|function| {
+                    (
+                        function.name.clone(),
+                        function.parameters.clone().unwrap_or_default(),
+                    )
+                })
                 .collect(),
         )
     }
@@ -51,7 +59,11 @@ impl Offered {
 
     /// The schema of one argument.
     pub(super) fn property(&self, function: &str, argument: &str) -> Option<&Value> {
-        let schema = self.0.iter().find(|(name, _)| name == function).map(|(_, schema)| schema)?;
+        let schema = self
+            .0
+            .iter()
+            .find(|(name, _)| name == function)
+            .map(|(_, schema)| schema)?;
         schema.get("properties")?.get(argument)
     }
 }
@@ -95,8 +107,19 @@ impl Reader {
             Begins::Text => At::Text,
             Begins::Reasoning => At::Reasoning,
         };
-        let space = if begins == Begins::Reasoning { Space::Between } else { Space::First };
-        Self { syntax, offered, at, held: String::new(), space, calls: Calls::new(pace) }
+        let space = if begins == Begins::Reasoning {
+            Space::Between
+        } else {
+            Space::First
+        };
+        Self {
+            syntax,
+            offered,
+            at,
+            held: String::new(),
+            space,
+            calls: Calls::new(pace),
+        }
     }
 
     /// Takes more of the text; gives what can be told of it.
@@ -162,7 +185,8 @@ impl Reader {
         self.text_until_a_mark()
     }
 
-    /// What only means something where nothing has been said before it. None where it is none of this.
+    /// What only means something where nothing has been said before it. None where it is none of
+    /// this.
     fn beginning(&mut self, spaces: usize) -> Option<bool> {
         let rest = &self.held[spaces..];
         if let Some(tags) = self.syntax.thinks {
@@ -177,7 +201,11 @@ impl Reader {
             }
         }
         if self.family().is_some_and(Family::is_bare) && rest.starts_with('{') {
-            let form = if self.syntax.name_first { &BARE_NAME_FIRST } else { &BARE };
+            let form = if self.syntax.name_first {
+                &BARE_NAME_FIRST
+            } else {
+                &BARE
+            };
             self.at = At::Call(Region::new(form).after(self.held.drain(..spaces).collect()));
             return Some(true);
         }
@@ -186,9 +214,23 @@ impl Reader {
 
     fn text_until_a_mark(&mut self) -> bool {
         let forms = self.family().map_or(&[] as &[Form], Family::forms);
-        let control = if self.syntax.headers { HEADERS.as_slice() } else { &[] };
-        let ends = if self.syntax.headers { MESSAGE_ENDS.as_slice() } else { &[] };
-        let all = || forms.iter().map(|form| form.mark).chain(control.iter().copied()).chain(ends.iter().copied());
+        let control = if self.syntax.headers {
+            HEADERS.as_slice()
+        } else {
+            &[]
+        };
+        let ends = if self.syntax.headers {
+            MESSAGE_ENDS.as_slice()
+        } else {
+            &[]
+        };
+        let all = || {
+            forms
+                .iter()
+                .map(|form| form.mark)
+                .chain(control.iter().copied())
+                .chain(ends.iter().copied())
+        };
         let Some((start, mark)) = marks::first(&self.held, all()) else {
             let leave = self.held.len() - marks::possible(&self.held, all());
             if self.space == Space::Counts || !self.held[..leave].trim().is_empty() {
@@ -219,8 +261,17 @@ impl Reader {
             }
             self.space = Space::Counts;
         }
-        let harmony = HEADERS.into_iter().chain(MESSAGE_ENDS).filter(|_| self.syntax.headers);
-        let closers = || self.syntax.thinks.map(|tags| tags.close).into_iter().chain(harmony.clone());
+        let harmony = HEADERS
+            .into_iter()
+            .chain(MESSAGE_ENDS)
+            .filter(|_| self.syntax.headers);
+        let closers = || {
+            self.syntax
+                .thinks
+                .map(|tags| tags.close)
+                .into_iter()
+                .chain(harmony.clone())
+        };
         let Some((start, mark)) = marks::first(&self.held, closers()) else {
             let leave = self.held.len() - marks::possible(&self.held, closers());
             self.calls.reasoning(&self.held[..leave]);
@@ -229,7 +280,11 @@ impl Reader {
         };
         self.calls.reasoning(&self.held[..start]);
         // A marker of Harmony means something to what follows as well.
-        let end = if self.syntax.headers { start } else { start + mark.len() };
+        let end = if self.syntax.headers {
+            start
+        } else {
+            start + mark.len()
+        };
         self.held.drain(..end);
         self.space = Space::Between;
         self.at = At::Text;
@@ -238,7 +293,9 @@ impl Reader {
 
     /// Reads up to `<|message|>`, and goes where the header says.
     fn header(&mut self) -> bool {
-        let At::Header(header) = &mut self.at else { return false };
+        let At::Header(header) = &mut self.at else {
+            return false;
+        };
         let end = self.held.find(HEADER_END);
         let length = header.len() + end.unwrap_or(self.held.len());
         if end.is_none() && length <= LONGEST_HEADER {
@@ -260,15 +317,24 @@ impl Reader {
     fn go_by_header(&mut self, header: String) {
         self.space = Space::Counts;
         self.at = match Header::read(&header) {
-            Some(Header { function: Some(name), .. }) if self.family().is_some() => {
+            Some(Header {
+                function: Some(name),
+                ..
+            }) if self.family().is_some() => {
                 let name = name.to_owned();
                 At::Call(Region::named(&MESSAGE, &name, header + HEADER_END))
             }
-            Some(Header { function: None, is_analysis: true }) => {
+            Some(Header {
+                function: None,
+                is_analysis: true,
+            }) => {
                 self.space = Space::Between;
                 At::Reasoning
             }
-            Some(Header { function: None, is_analysis: false }) => At::Text,
+            Some(Header {
+                function: None,
+                is_analysis: false,
+            }) => At::Text,
             _ => {
                 self.calls.text(&(header + HEADER_END));
                 At::Text
@@ -277,7 +343,9 @@ impl Reader {
     }
 
     fn call(&mut self) -> bool {
-        let At::Call(region) = &mut self.at else { return false };
+        let At::Call(region) = &mut self.at else {
+            return false;
+        };
         let mut read = 0;
         for c in self.held.chars() {
             read += c.len_utf8();
@@ -309,16 +377,21 @@ impl Reader {
     }
 }
 
-/// What a header of Harmony says: `assistant<|channel|>commentary to=functions.NAME <|constrain|>json`, in one order or another.
+/// What a header of Harmony says: `assistant<|channel|>commentary to=functions.NAME
+/// <|constrain|>json`, in one order or another.
 struct Header<'a> {
     function: Option<&'a str>,
     is_analysis: bool,
 }
 
 impl<'a> Header<'a> {
-    /// None where it says anything else: a message to a tool that OpenAI has and nobody here, or no header at all.
+    /// None where it says anything else: a message to a tool that OpenAI has and nobody here, or no
+    /// header at all.
     fn read(text: &'a str) -> Option<Self> {
-        let mut header = Self { function: None, is_analysis: false };
+        let mut header = Self {
+            function: None,
+            is_analysis: false,
+        };
         for part in text.split("<|") {
             // What comes before `|>` is a marker's name.
             let words = part.split_once("|>").map_or(part, |(_, words)| words);

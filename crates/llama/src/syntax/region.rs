@@ -1,4 +1,5 @@
-//! The part of a text in which calls stand: from a marker, or a bracket, to where something else begins.
+//! The part of a text in which calls stand: from a marker, or a bracket, to where something else
+//! begins.
 
 use super::calls::Calls;
 use super::json::{Json, Step};
@@ -7,7 +8,8 @@ use super::object::ObjectCall;
 use super::reader::Offered;
 use super::xml::TaggedCall;
 
-/// A call of more bytes than this is text: a call waits in memory, for a while or for as long as it lasts.
+/// A call of more bytes than this is text: a call waits in memory, for a while or for as long as it
+/// lasts.
 pub(super) const LONGEST_CALL: usize = 256 << 10;
 
 /// The most bytes between a marker and the arguments.
@@ -21,7 +23,8 @@ pub(super) struct Form {
     /// What may follow a call and means nothing, in this order and each once.
     pub(super) tail: &'static [&'static str],
     in_list: bool,
-    /// Whether only the functions that are offered can be called: where nothing else tells a call from other JSON.
+    /// Whether only the functions that are offered can be called: where nothing else tells a call
+    /// from other JSON.
     only_offered: bool,
     /// Whether an object must begin with its name.
     name_first: bool,
@@ -44,20 +47,36 @@ pub(super) enum Head {
 
 impl Form {
     pub(super) const fn new(mark: &'static str, head: Head, tail: &'static [&'static str]) -> Self {
-        Self { mark, head, tail, in_list: false, only_offered: false, name_first: false }
+        Self {
+            mark,
+            head,
+            tail,
+            in_list: false,
+            only_offered: false,
+            name_first: false,
+        }
     }
 
     /// The marker opens a list.
     pub(super) const fn in_list(self) -> Self {
-        Self { in_list: true, ..self }
+        Self {
+            in_list: true,
+            ..self
+        }
     }
 
     pub(super) const fn of_offered(self) -> Self {
-        Self { only_offered: true, ..self }
+        Self {
+            only_offered: true,
+            ..self
+        }
     }
 
     pub(super) const fn name_first(self) -> Self {
-        Self { name_first: true, ..self }
+        Self {
+            name_first: true,
+            ..self
+        }
     }
 }
 
@@ -98,18 +117,34 @@ impl Region {
             Head::Tags => At::Tagged(TaggedCall::begun()),
             _ => At::Head(String::new()),
         };
-        Self { form, raw: form.mark.to_owned(), at, in_list: form.in_list, passed: 0 }
+        Self {
+            form,
+            raw: form.mark.to_owned(),
+            at,
+            in_list: form.in_list,
+            passed: 0,
+        }
     }
 
     /// After these spaces, which are text if it is no call.
     pub(super) fn after(self, spaces: String) -> Self {
-        Self { raw: spaces + self.form.mark, ..self }
+        Self {
+            raw: spaces + self.form.mark,
+            ..self
+        }
     }
 
     /// After a header that names the function.
     pub(super) fn named(form: &'static Form, name: &str, header: String) -> Self {
-        let at = At::Named { name: name.to_owned(), json: Json::new() };
-        Self { raw: header, at, ..Self::new(form) }
+        let at = At::Named {
+            name: name.to_owned(),
+            json: Json::new(),
+        };
+        Self {
+            raw: header,
+            at,
+            ..Self::new(form)
+        }
     }
 
     pub(super) fn push(&mut self, c: char, offered: &Offered, calls: &mut Calls) -> Went {
@@ -134,7 +169,11 @@ impl Region {
             Step::Done | Step::Over => {
                 self.raw.clear();
                 self.at = At::Tail(String::new());
-                if step == Step::Over { self.tail(c) } else { Went::On }
+                if step == Step::Over {
+                    self.tail(c)
+                } else {
+                    Went::On
+                }
             }
         }
     }
@@ -163,12 +202,19 @@ impl Region {
     }
 
     fn head(&mut self, c: char, offered: &Offered, calls: &mut Calls) -> Went {
-        let At::Head(header) = &mut self.at else { return Went::Broken };
+        let At::Head(header) = &mut self.at else {
+            return Went::Broken;
+        };
         if header.is_empty() {
             match (self.form.head, c) {
                 (_, c) if c.is_whitespace() => return Went::On,
                 (Head::Objects | Head::ObjectsOrTags | Head::ObjectsOrName(_), '{') => {
-                    return self.begin(At::Object(ObjectCall::new(self.form.name_first)), c, offered, calls);
+                    return self.begin(
+                        At::Object(ObjectCall::new(self.form.name_first)),
+                        c,
+                        offered,
+                        calls,
+                    );
                 }
                 (Head::Objects | Head::ObjectsOrTags | Head::ObjectsOrName(_), '[')
                     if !self.in_list && !self.form.only_offered =>
@@ -176,19 +222,30 @@ impl Region {
                     self.in_list = true;
                     return Went::On;
                 }
-                (Head::ObjectsOrTags, '<') => return self.begin(At::Tagged(TaggedCall::new()), c, offered, calls),
+                (Head::ObjectsOrTags, '<') => {
+                    return self.begin(At::Tagged(TaggedCall::new()), c, offered, calls);
+                }
                 _ => {}
             }
         }
         match self.form.head {
-            Head::Name(find) | Head::ObjectsOrName(find) if c == '{' => match find(header).filter(|name| is_name(name))
-            {
-                Some(name) => {
-                    let name = name.to_owned();
-                    self.begin(At::Named { name, json: Json::new() }, c, offered, calls)
+            Head::Name(find) | Head::ObjectsOrName(find) if c == '{' => {
+                match find(header).filter(|name| is_name(name)) {
+                    Some(name) => {
+                        let name = name.to_owned();
+                        self.begin(
+                            At::Named {
+                                name,
+                                json: Json::new(),
+                            },
+                            c,
+                            offered,
+                            calls,
+                        )
+                    }
+                    None => Went::Broken,
                 }
-                None => Went::Broken,
-            },
+            }
             Head::Name(_) | Head::ObjectsOrName(_) if header.len() < LONGEST_HEADER => {
                 header.push(c);
                 Went::On
@@ -205,7 +262,9 @@ impl Region {
     }
 
     fn tail(&mut self, c: char) -> Went {
-        let At::Tail(held) = &mut self.at else { return Went::Broken };
+        let At::Tail(held) = &mut self.at else {
+            return Went::Broken;
+        };
         if held.is_empty() {
             match c {
                 c if c.is_whitespace() => return Went::On,
@@ -253,5 +312,6 @@ fn arguments(c: char, name: &str, json: &mut Json, calls: &mut Calls) -> Step {
 
 /// What stands alone before arguments is a name only where it looks like one.
 fn is_name(name: &str) -> bool {
-    !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || c.is_control() || "<>[]{}\"".contains(c))
+    !name.is_empty()
+        && !name.contains(|c: char| c.is_whitespace() || c.is_control() || "<>[]{}\"".contains(c))
 }

@@ -1,5 +1,5 @@
-//! How a call is written in each family's syntax, for a grammar that lets nothing but calls through; and where reasoning and answer
-//! begin, for one that leaves the reasoning alone.
+//! How a call is written in each family's syntax, for a grammar that lets nothing but calls
+//! through; and where reasoning and answer begin, for one that leaves the reasoning alone.
 //!
 //! What is written so, `reader` reads as a call: `tests/written.rs` holds that for each family.
 
@@ -36,17 +36,50 @@ impl CallForm {
         quoted: true,
     };
 
-    const HERMES: Self =
-        Self { open: "<tool_call>\n{\"name\": \"", close: "}\n</tool_call>", between: Some("\n"), ..Self::BARE };
-    /// As a model is told to write it whose template knows nothing of tools: `loggia_backend::emulate`.
-    const TOLD: Self = Self { head: "<tool_call>", close: "}</tool_call>", between: Some("<tool_call>"), ..Self::BARE };
-    const LLAMA: Self = Self { middle: "\", \"parameters\": ", ..Self::BARE };
-    const MISTRAL_LIST: Self = Self { head: "[TOOL_CALLS][", between: Some(", "), tail: "]", ..Self::BARE };
-    const MISTRAL: Self =
-        Self { open: "[TOOL_CALLS]", middle: "[ARGS]", close: "", between: Some(""), quoted: false, ..Self::BARE };
-    const FENCE: Self =
-        Self { open: "```tool_code\n{\"name\": \"", close: "}\n```", between: Some("\n"), ..Self::BARE };
-    const PHI: Self = Self { head: "<|tool_call|>[", between: Some(", "), tail: "]<|/tool_call|>", ..Self::BARE };
+    const HERMES: Self = Self {
+        open: "<tool_call>\n{\"name\": \"",
+        close: "}\n</tool_call>",
+        between: Some("\n"),
+        ..Self::BARE
+    };
+    /// As a model is told to write it whose template knows nothing of tools:
+    /// `loggia_backend::emulate`.
+    const TOLD: Self = Self {
+        head: "<tool_call>",
+        close: "}</tool_call>",
+        between: Some("<tool_call>"),
+        ..Self::BARE
+    };
+    const LLAMA: Self = Self {
+        middle: "\", \"parameters\": ",
+        ..Self::BARE
+    };
+    const MISTRAL_LIST: Self = Self {
+        head: "[TOOL_CALLS][",
+        between: Some(", "),
+        tail: "]",
+        ..Self::BARE
+    };
+    const MISTRAL: Self = Self {
+        open: "[TOOL_CALLS]",
+        middle: "[ARGS]",
+        close: "",
+        between: Some(""),
+        quoted: false,
+        ..Self::BARE
+    };
+    const FENCE: Self = Self {
+        open: "```tool_code\n{\"name\": \"",
+        close: "}\n```",
+        between: Some("\n"),
+        ..Self::BARE
+    };
+    const PHI: Self = Self {
+        head: "<|tool_call|>[",
+        between: Some(", "),
+        tail: "]<|/tool_call|>",
+        ..Self::BARE
+    };
     const DEEPSEEK: Self = Self {
         head: "<｜tool▁calls▁begin｜>",
         open: "<｜tool▁call▁begin｜>",
@@ -71,13 +104,26 @@ impl CallForm {
         ..Self::BARE
     };
 
-    /// Calls as text: of each its name, and its arguments as JSON. Where there can only be one, each further one has a line of its own.
+    /// Calls as text: of each its name, and its arguments as JSON. Where there can only be one,
+    /// each further one has a line of its own.
     pub(crate) fn write<'a>(&self, calls: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
         let mut text = self.head.to_owned();
         for (at, (name, arguments)) in calls.into_iter().enumerate() {
-            let between = if at == 0 { "" } else { self.between.unwrap_or("\n") };
-            let name = if self.quoted { serde_json::Value::from(name).to_string() } else { name.to_owned() };
-            let name = if self.quoted { &name[1..name.len() - 1] } else { &name };
+            let between = if at == 0 {
+                ""
+            } else {
+                self.between.unwrap_or("\n")
+            };
+            let name = if self.quoted {
+                serde_json::Value::from(name).to_string()
+            } else {
+                name.to_owned()
+            };
+            let name = if self.quoted {
+                &name[1..name.len() - 1]
+            } else {
+                &name
+            };
             text.extend([between, self.open, name, self.middle, arguments, self.close]);
         }
         text.push_str(self.tail);
@@ -124,14 +170,18 @@ pub(crate) struct Trigger {
     pub(crate) mark: &'static str,
     /// What else the family's readers take for the beginning of a call.
     pub(crate) others: &'static [&'static str],
-    /// Whether the answer ends with the calls: a model that was not trained to wait for their results would make some up.
+    /// Whether the answer ends with the calls: a model that was not trained to wait for their
+    /// results would make some up.
     pub(crate) ends: bool,
 }
 
 impl Syntax {
     /// The same syntax for a model whose template knows nothing of tools, and who is told of some.
     pub(crate) fn told_of_tools(self) -> Self {
-        Self { calls: Some(Family::Told), ..self }
+        Self {
+            calls: Some(Family::Told),
+            ..self
+        }
     }
 
     /// Whether the model is told of tools in the system message.
@@ -141,7 +191,10 @@ impl Syntax {
 
     /// The same syntax for an answer that is held as [`Watch`] says.
     pub(crate) fn watched(self) -> Self {
-        Self { name_first: self.calls == Some(Family::Llama) && self.watch() == Some(Watch::Whole), ..self }
+        Self {
+            name_first: self.calls == Some(Family::Llama) && self.watch() == Some(Watch::Whole),
+            ..self
+        }
     }
 
     /// How a call is written: as the model is told to, where its template knows nothing of tools.
@@ -151,30 +204,53 @@ impl Syntax {
 
     /// The tags around reasoning.
     pub(crate) fn reasoning(&self) -> Option<Tags> {
-        const ANALYSIS: Tags = Tags { open: "<|channel|>analysis<|message|>", close: "<|end|>" };
-        if self.headers { Some(ANALYSIS) } else { self.thinks }
+        const ANALYSIS: Tags = Tags {
+            open: "<|channel|>analysis<|message|>",
+            close: "<|end|>",
+        };
+        if self.headers {
+            Some(ANALYSIS)
+        } else {
+            self.thinks
+        }
     }
 
-    /// What stands before every message, where it has to be written: Harmony's messages after the first begin with their author.
+    /// What stands before every message, where it has to be written: Harmony's messages after the
+    /// first begin with their author.
     pub(crate) fn author(&self) -> Option<&'static str> {
         self.headers.then_some("<|start|>assistant")
     }
 
     /// What stands before the answer itself.
     pub(crate) fn answer_head(&self) -> &'static str {
-        if self.headers { "<|channel|>final<|message|>" } else { "" }
+        if self.headers {
+            "<|channel|>final<|message|>"
+        } else {
+            ""
+        }
     }
 
-    /// How calls that may be made or left are held. None where nothing tells them from text for sure.
+    /// How calls that may be made or left are held. None where nothing tells them from text for
+    /// sure.
     pub(crate) fn watch(&self) -> Option<Watch> {
-        let at = |mark, others| Some(Watch::Mark(Trigger { mark, others, ends: false }));
+        let at = |mark, others| {
+            Some(Watch::Mark(Trigger {
+                mark,
+                others,
+                ends: false,
+            }))
+        };
         match self.calls? {
             Family::Hermes => at("<tool_call>", &["<function="]),
             Family::Mistral => at("[TOOL_CALLS]", &[]),
             Family::Fence => at("```tool_code", &["```tool_call"]),
             Family::Phi => at("<|tool_call|>", &["functools["]),
             Family::DeepSeek => at("<｜tool▁calls▁begin｜>", &["<｜tool▁call▁begin｜>"]),
-            Family::Told => Some(Watch::Mark(Trigger { mark: "<tool_call>", others: &[], ends: true })),
+            Family::Told => Some(Watch::Mark(Trigger {
+                mark: "<tool_call>",
+                others: &[],
+                ends: true,
+            })),
             Family::Llama | Family::Harmony => self.marks_are_tokens.then_some(Watch::Whole),
             Family::Other => None,
         }

@@ -1,4 +1,5 @@
-//! A call that is written as tags: `<function=NAME><parameter=KEY>VALUE</parameter></function>`, as Qwen3-Coder does.
+//! A call that is written as tags: `<function=NAME><parameter=KEY>VALUE</parameter></function>`, as
+//! Qwen3-Coder does.
 
 use serde_json::Value;
 
@@ -37,17 +38,28 @@ enum At {
 impl TaggedCall {
     pub(super) fn new() -> Self {
         let (part, name, key, arguments) = Default::default();
-        Self { at: At::Begin, part, name, key, arguments }
+        Self {
+            at: At::Begin,
+            part,
+            name,
+            key,
+            arguments,
+        }
     }
 
     /// After `<function=`.
     pub(super) fn begun() -> Self {
-        Self { at: At::Name, ..Self::new() }
+        Self {
+            at: At::Name,
+            ..Self::new()
+        }
     }
 
     pub(super) fn push(&mut self, c: char, offered: &Offered, calls: &mut Calls) -> Step {
         match self.at {
-            At::Begin | At::Between if self.part.is_empty() && c.is_whitespace() => return Step::More,
+            At::Begin | At::Between if self.part.is_empty() && c.is_whitespace() => {
+                return Step::More;
+            }
             At::Name | At::Key if c == '>' => return self.named(calls),
             _ => self.part.push(c),
         }
@@ -99,14 +111,17 @@ impl TaggedCall {
     }
 
     fn value(&mut self, offered: &Offered, calls: &mut Calls) -> Step {
-        let Some(value) = self.part.strip_suffix(END_PARAMETER) else { return Step::More };
+        let Some(value) = self.part.strip_suffix(END_PARAMETER) else {
+            return Step::More;
+        };
         let value = value.strip_prefix('\n').unwrap_or(value);
         let value = value.strip_suffix('\n').unwrap_or(value);
         let json = as_json(value, offered.property(&self.name, &self.key));
         if self.arguments.len() > 1 {
             self.arguments.push(',');
         }
-        self.arguments.push_str(&Value::from(self.key.as_str()).to_string());
+        self.arguments
+            .push_str(&Value::from(self.key.as_str()).to_string());
         self.arguments.push(':');
         self.arguments.push_str(&json);
         calls.arguments_so_far(&self.name, &self.arguments);
@@ -121,16 +136,23 @@ impl TaggedCall {
     }
 }
 
-/// A value's text as JSON, by its schema: a string where a string may stand, else what it says where that is JSON.
+/// A value's text as JSON, by its schema: a string where a string may stand, else what it says
+/// where that is JSON.
 fn as_json(text: &str, schema: Option<&Value>) -> String {
     let kind = schema.and_then(|schema| schema.get("type"));
     let may_be_text = match kind {
         Some(Value::String(kind)) => kind == "string",
-        Some(Value::Array(kinds)) => kinds.iter().any(|kind| kind == "string") && text.trim() != "null",
+        Some(Value::Array(kinds)) => {
+            kinds.iter().any(|kind| kind == "string") && text.trim() != "null"
+        }
         _ => false,
     };
     let read = || serde_json::from_str::<Value>(text.trim()).ok();
-    let value = if may_be_text { None } else { read().or_else(|| constant(text.trim())) };
+    let value = if may_be_text {
+        None
+    } else {
+        read().or_else(|| constant(text.trim()))
+    };
     value.unwrap_or_else(|| Value::from(text)).to_string()
 }
 

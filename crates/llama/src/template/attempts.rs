@@ -1,6 +1,8 @@
-//! A conversation that a template refuses, or of which it would leave something out, made plainer until the template takes it.
+//! A conversation that a template refuses, or of which it would leave something out, made plainer
+//! until the template takes it.
 //!
-//! Templates are stricter than OpenAI's API: many take a system message at the beginning only, or want the user and the assistant by turns.
+//! Templates are stricter than OpenAI's API: many take a system message at the beginning only, or
+//! want the user and the assistant by turns.
 
 use std::borrow::Cow;
 
@@ -12,11 +14,19 @@ use minijinja::{Error, ErrorKind};
 use super::{Conversation, Rendered, Template, earlier};
 
 /// The changes by which a template that renders a conversation comes to show all of it.
-const SHOWING: [Change; 5] =
-    [Change::SystemMoved, Change::SystemAsUser, Change::UserFirst, Change::UserLast, Change::SystemIntoUser];
+const SHOWING: [Change; 5] = [
+    Change::SystemMoved,
+    Change::SystemAsUser,
+    Change::UserFirst,
+    Change::UserLast,
+    Change::SystemIntoUser,
+];
 
 /// Renders a conversation with as few changes as the template needs.
-pub(super) fn render(template: &Template, conversation: &Conversation<'_>) -> Result<Rendered, Error> {
+pub(super) fn render(
+    template: &Template,
+    conversation: &Conversation<'_>,
+) -> Result<Rendered, Error> {
     let with_tools = usize::from(!conversation.tools.is_empty());
     let mut changed = Vec::new();
     let mut messages = Cow::Borrowed(conversation.messages);
@@ -27,13 +37,21 @@ pub(super) fn render(template: &Template, conversation: &Conversation<'_>) -> Re
         changed.push(Change::CallsAsText);
     }
     let always = &template.traits.changes[with_tools];
-    let mut attempts =
-        Attempts { template, conversation: Conversation { messages: &messages, ..*conversation }, always };
+    let mut attempts = Attempts {
+        template,
+        conversation: Conversation {
+            messages: &messages,
+            ..*conversation
+        },
+        always,
+    };
     let (text, needed) = match attempts.as_few_as_needed() {
         Err(error) if error.kind() != ErrorKind::OutOfFuel && with_tools > 0 => {
             // It may be the tools that it fails at.
-            let rewritten =
-                [rewritten(conversation.tools, tools::completed), rewritten(conversation.tools, tools::simplified)];
+            let rewritten = [
+                rewritten(conversation.tools, tools::completed),
+                rewritten(conversation.tools, tools::simplified),
+            ];
             rewritten
                 .iter()
                 .flatten()
@@ -50,8 +68,14 @@ pub(super) fn render(template: &Template, conversation: &Conversation<'_>) -> Re
 }
 
 /// The tools with their functions written so; none where they are already.
-fn rewritten(tools: &[Tool], rewrite: impl Fn(&FunctionDefinition) -> FunctionDefinition) -> Option<Vec<Tool>> {
-    let rewrite = |tool: &Tool| Tool { function: tool.function.as_ref().map(&rewrite), ..tool.clone() };
+fn rewritten(
+    tools: &[Tool],
+    rewrite: impl Fn(&FunctionDefinition) -> FunctionDefinition,
+) -> Option<Vec<Tool>> {
+    let rewrite = |tool: &Tool| Tool {
+        function: tool.function.as_ref().map(&rewrite),
+        ..tool.clone()
+    };
     let rewritten: Vec<Tool> = tools.iter().map(rewrite).collect();
     (rewritten != tools).then_some(rewritten)
 }
@@ -72,11 +96,15 @@ impl Attempts<'_> {
         let (messages, needed) = self.changed(self.always);
         match self.render(&messages) {
             Ok(text) if self.shows_all(&text) => Ok((text, needed)),
-            Ok(text) => Ok(self.search(&SHOWING, |text| self.shows_all(text)).unwrap_or((text, needed))),
+            Ok(text) => Ok(self
+                .search(&SHOWING, |text| self.shows_all(text))
+                .unwrap_or((text, needed))),
             Err(error) if error.kind() == ErrorKind::OutOfFuel => Err(error),
             Err(error) => {
                 let found = self.search(&Change::PLAINER, |text| self.shows_all(text));
-                found.or_else(|| self.search(&Change::PLAINER, |_| true)).ok_or(error)
+                found
+                    .or_else(|| self.search(&Change::PLAINER, |_| true))
+                    .ok_or(error)
             }
         }
     }
@@ -88,16 +116,24 @@ impl Attempts<'_> {
     }
 
     fn render(&self, messages: &[Message]) -> Result<String, Error> {
-        let conversation = Conversation { messages, ..self.conversation };
-        self.template.render_as(&conversation, "tool", &self.template.traits)
+        let conversation = Conversation {
+            messages,
+            ..self.conversation
+        };
+        self.template
+            .render_as(&conversation, "tool", &self.template.traits)
     }
 
-    /// Renders with ever more of these changes until the rendering will do, and then with as few of them as will do.
+    /// Renders with ever more of these changes until the rendering will do, and then with as few of
+    /// them as will do.
     fn search(&self, candidates: &[Change], will_do: impl Fn(&str) -> bool) -> Option<Found> {
         let mut changes = self.always.to_vec();
         let mut before = self.changed(&changes).1;
         let mut found = None;
-        for &change in candidates.iter().filter(|change| !self.always.contains(change)) {
+        for &change in candidates
+            .iter()
+            .filter(|change| !self.always.contains(change))
+        {
             changes.push(change);
             let (messages, needed) = self.changed(&changes);
             if needed == before {
@@ -116,8 +152,18 @@ impl Attempts<'_> {
         }
         let mut found = found?;
         // The last one was needed.
-        for change in changes.clone().into_iter().rev().skip(1).filter(|change| !self.always.contains(change)) {
-            let fewer: Vec<Change> = changes.iter().copied().filter(|other| *other != change).collect();
+        for change in changes
+            .clone()
+            .into_iter()
+            .rev()
+            .skip(1)
+            .filter(|change| !self.always.contains(change))
+        {
+            let fewer: Vec<Change> = changes
+                .iter()
+                .copied()
+                .filter(|other| *other != change)
+                .collect();
             let (messages, needed) = self.changed(&fewer);
             if let Some(text) = self.render(&messages).ok().filter(|text| will_do(text)) {
                 (found, changes) = ((text, needed), fewer);
@@ -126,20 +172,37 @@ impl Attempts<'_> {
         Some(found)
     }
 
-    /// Whether a prompt has all instructions and tools in it: some templates look for them in one place only.
+    /// Whether a prompt has all instructions and tools in it: some templates look for them in one
+    /// place only.
     fn shows_all(&self, prompt: &str) -> bool {
         let is_system = |message: &&Message| matches!(message.role, Role::System | Role::Developer);
         let mut instructions = self.conversation.messages.iter().filter(is_system);
-        let mut functions = self.conversation.tools.iter().filter_map(|tool| tool.function.as_ref());
+        let mut functions = self
+            .conversation
+            .tools
+            .iter()
+            .filter_map(|tool| tool.function.as_ref());
         instructions.all(|message| {
-            let text = message.content.as_ref().map(|content| content.joined_text()).unwrap_or_default();
+            let text = message
+                .content
+                .as_ref()
+                .map(|content| content.joined_text())
+                .unwrap_or_default();
             prompt.contains(longest_line(&text))
-        }) && (!self.template.traits.shows_tools || functions.all(|function| prompt.contains(&function.name)))
+        }) && (!self.template.traits.shows_tools
+            || functions.all(|function| prompt.contains(&function.name)))
     }
 }
 
-/// A part of a text that stands in a prompt as it is: some templates take words out of instructions that switch the reasoning on and off.
+/// A part of a text that stands in a prompt as it is: some templates take words out of instructions
+/// that switch the reasoning on and off.
 fn longest_line(text: &str) -> &str {
-    let lines = text.split('\n').flat_map(|line| line.split("/no_think")).flat_map(|line| line.split("/think"));
-    lines.map(str::trim).max_by_key(|line| line.len()).unwrap_or_default()
+    let lines = text
+        .split('\n')
+        .flat_map(|line| line.split("/no_think"))
+        .flat_map(|line| line.split("/think"));
+    lines
+        .map(str::trim)
+        .max_by_key(|line| line.len())
+        .unwrap_or_default()
 }

@@ -1,4 +1,5 @@
-//! Earlier calls and results that a template does not show, written into the contents (`loggia_backend::emulate`).
+//! Earlier calls and results that a template does not show, written into the contents
+//! (`loggia_backend::emulate`).
 
 use loggia_backend::conversation::arguments;
 use loggia_backend::emulate::{self, Shows};
@@ -13,7 +14,14 @@ pub(super) fn spelled_out(messages: &[Message], shows: Shows, form: CallForm) ->
 
 /// The calls of a message in this form.
 pub(super) fn written(calls: &[ToolCall], form: CallForm) -> String {
-    let calls: Vec<_> =
-        calls.iter().map(|call| (&*call.function.name, arguments::as_object(&call.function.arguments))).collect();
+    let calls: Vec<_> = calls
+        .iter()
+        .map(|call| {
+            (
+                &*call.function.name,
+                arguments::as_object(&call.function.arguments),
+            )
+        })
+        .collect();
     form.write(calls.iter().map(|(name, arguments)| (*name, &**arguments)))
 }

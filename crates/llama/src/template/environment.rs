@@ -23,9 +23,14 @@ pub(super) fn environment(fuel: u64) -> Environment<'static> {
     environment
 }
 
-/// Block tags leave no empty lines behind. The delimiters are Jinja's own, so building this cannot fail.
+/// Block tags leave no empty lines behind. The delimiters are Jinja's own, so building this cannot
+/// fail.
 fn syntax() -> SyntaxConfig {
-    SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().unwrap_or_default()
+    SyntaxConfig::builder()
+        .trim_blocks(true)
+        .lstrip_blocks(true)
+        .build()
+        .unwrap_or_default()
 }
 
 /// Whether Python can go through it: minijinja could go through nothing at all, too.
@@ -41,13 +46,23 @@ fn is_sequence(value: &Value) -> bool {
 }
 
 fn raise_exception(message: &str) -> Result<Value, Error> {
-    Err(Error::new(ErrorKind::InvalidOperation, format!("{REFUSAL}{message}")))
+    Err(Error::new(
+        ErrorKind::InvalidOperation,
+        format!("{REFUSAL}{message}"),
+    ))
 }
 
 /// The time in a format of Python's `strftime`, in UTC: a server has no place of its own.
 fn strftime_now(state: &minijinja::State<'_, '_>, format: &str) -> Result<String, Error> {
-    let seconds = state.lookup("now_in_seconds").and_then(|value| i64::try_from(value).ok()).unwrap_or(0);
+    let seconds = state
+        .lookup("now_in_seconds")
+        .and_then(|value| i64::try_from(value).ok())
+        .unwrap_or(0);
     let now = jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-    jiff::fmt::strtime::format(format, &now.to_zoned(jiff::tz::TimeZone::UTC))
-        .map_err(|error| Error::new(ErrorKind::InvalidOperation, format!("strftime_now: {error}")))
+    jiff::fmt::strtime::format(format, &now.to_zoned(jiff::tz::TimeZone::UTC)).map_err(|error| {
+        Error::new(
+            ErrorKind::InvalidOperation,
+            format!("strftime_now: {error}"),
+        )
+    })
 }

@@ -1,4 +1,5 @@
-//! The filter `tojson` as `transformers` has it: Python's `json.dumps` with its spaces, and nothing escaped for HTML.
+//! The filter `tojson` as `transformers` has it: Python's `json.dumps` with its spaces, and nothing
+//! escaped for HTML.
 
 use minijinja::value::{Kwargs, ValueKind};
 use minijinja::{Error, ErrorKind, Value};
@@ -12,14 +13,24 @@ use super::number::LongNumber;
 
 /// `value | tojson`, `value | tojson(indent=4)`.
 #[expect(clippy::needless_pass_by_value, reason = "the shape of a filter")]
-pub(super) fn to_json(value: Value, indent: Option<usize>, options: Kwargs) -> Result<Value, Error> {
+pub(super) fn to_json(
+    value: Value,
+    indent: Option<usize>,
+    options: Kwargs,
+) -> Result<Value, Error> {
     let indent = indent.or(options.get("indent")?);
     // The others are accepted and change nothing: text is never escaped, and keys keep their order.
-    let _ = (options.get::<Option<bool>>("ensure_ascii")?, options.get::<Option<bool>>("sort_keys")?);
+    let _ = (
+        options.get::<Option<bool>>("ensure_ascii")?,
+        options.get::<Option<bool>>("sort_keys")?,
+    );
     let _ = options.get::<Option<Value>>("separators")?;
     options.assert_all_used()?;
     let json = match indent {
-        Some(width) => write(&Json(&value), PrettyFormatter::with_indent(" ".repeat(width.min(16)).as_bytes())),
+        Some(width) => write(
+            &Json(&value),
+            PrettyFormatter::with_indent(" ".repeat(width.min(16)).as_bytes()),
+        ),
         None => write(&Json(&value), Spaced),
     };
     json.map(Value::from_safe_string)
@@ -38,7 +49,12 @@ impl Serialize for Json<'_> {
         let items = || value.try_iter().map_err(S::Error::custom);
         match value.kind() {
             ValueKind::Map => {
-                let entry = |key: Value| value.get_item(&key).map(|value| (key, value)).map_err(S::Error::custom);
+                let entry = |key: Value| {
+                    value
+                        .get_item(&key)
+                        .map(|value| (key, value))
+                        .map_err(S::Error::custom)
+                };
                 let mut map = serializer.serialize_map(value.len())?;
                 for key in items()? {
                     let (key, value) = entry(key)?;
@@ -65,8 +81,12 @@ pub(super) fn text(value: &impl Serialize) -> Result<String, Error> {
 
 fn write(value: &impl Serialize, formatter: impl Formatter) -> Result<String, Error> {
     let mut bytes = Vec::new();
-    let failed = |error: &dyn std::fmt::Display| Error::new(ErrorKind::BadSerialization, format!("tojson: {error}"));
-    value.serialize(&mut Serializer::with_formatter(&mut bytes, formatter)).map_err(|error| failed(&error))?;
+    let failed = |error: &dyn std::fmt::Display| {
+        Error::new(ErrorKind::BadSerialization, format!("tojson: {error}"))
+    };
+    value
+        .serialize(&mut Serializer::with_formatter(&mut bytes, formatter))
+        .map_err(|error| failed(&error))?;
     String::from_utf8(bytes).map_err(|error| failed(&error))
 }
 
@@ -74,15 +94,34 @@ fn write(value: &impl Serialize, formatter: impl Formatter) -> Result<String, Er
 struct Spaced;
 
 impl Formatter for Spaced {
-    fn begin_array_value<W: ?Sized + std::io::Write>(&mut self, writer: &mut W, first: bool) -> std::io::Result<()> {
-        if first { Ok(()) } else { writer.write_all(b", ") }
+    fn begin_array_value<W: ?Sized + std::io::Write>(
+        &mut self,
+        writer: &mut W,
+        first: bool,
+    ) -> std::io::Result<()> {
+        if first {
+            Ok(())
+        } else {
+            writer.write_all(b", ")
+        }
     }
 
-    fn begin_object_key<W: ?Sized + std::io::Write>(&mut self, writer: &mut W, first: bool) -> std::io::Result<()> {
-        if first { Ok(()) } else { writer.write_all(b", ") }
+    fn begin_object_key<W: ?Sized + std::io::Write>(
+        &mut self,
+        writer: &mut W,
+        first: bool,
+    ) -> std::io::Result<()> {
+        if first {
+            Ok(())
+        } else {
+            writer.write_all(b", ")
+        }
     }
 
-    fn begin_object_value<W: ?Sized + std::io::Write>(&mut self, writer: &mut W) -> std::io::Result<()> {
+    fn begin_object_value<W: ?Sized + std::io::Write>(
+        &mut self,
+        writer: &mut W,
+    ) -> std::io::Result<()> {
         writer.write_all(b": ")
     }
 }

@@ -1,4 +1,5 @@
-//! OpenAI's messages and tools as the values that templates expect: the shapes of Hugging Face's `transformers`.
+//! OpenAI's messages and tools as the values that templates expect: the shapes of Hugging Face's
+//! `transformers`.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -67,13 +68,19 @@ pub(super) struct Shape<'a> {
     pub(super) result_role: &'a str,
 }
 
-/// The messages as a list of maps, the first of them a system message that has the tools as JSON: for templates that look for them there.
+/// The messages as a list of maps, the first of them a system message that has the tools as JSON:
+/// for templates that look for them there.
 pub(super) fn values_with_tools(messages: &[Message], tools: &[Tool], shape: Shape<'_>) -> Value {
-    let has_system = messages.first().is_some_and(|first| matches!(first.role, Role::System | Role::Developer));
+    let has_system = messages
+        .first()
+        .is_some_and(|first| matches!(first.role, Role::System | Role::Developer));
     let silent = (!has_system).then(|| Message::text(Role::System, ""));
     let with_system: Vec<Message> = silent.into_iter().chain(messages.iter().cloned()).collect();
     let mut turns = turns(&with_system, shape);
-    let functions: Vec<_> = tools.iter().filter_map(|tool| tool.function.as_ref()).collect();
+    let functions: Vec<_> = tools
+        .iter()
+        .filter_map(|tool| tool.function.as_ref())
+        .collect();
     if let (Some(first), Ok(json)) = (turns.first_mut(), super::json::text(&functions)) {
         first.tools = Some(json);
     }
@@ -86,21 +93,41 @@ pub(super) fn values(messages: &[Message], shape: Shape<'_>) -> Value {
 }
 
 fn turns<'a>(messages: &'a [Message], shape: Shape<'a>) -> Vec<Turn<'a>> {
-    let all_calls = messages.iter().filter_map(|message| message.tool_calls.as_ref()).flatten();
-    let names: HashMap<&str, &str> = all_calls.map(|call| (call.id.as_str(), call.function.name.as_str())).collect();
-    messages.iter().map(|message| turn(message, &names, shape)).collect()
+    let all_calls = messages
+        .iter()
+        .filter_map(|message| message.tool_calls.as_ref())
+        .flatten();
+    let names: HashMap<&str, &str> = all_calls
+        .map(|call| (call.id.as_str(), call.function.name.as_str()))
+        .collect();
+    messages
+        .iter()
+        .map(|message| turn(message, &names, shape))
+        .collect()
 }
 
 /// The tools as a list of maps; none at all where there are none, as `transformers` passes it.
 pub(super) fn tools(tools: &[Tool]) -> Value {
-    if tools.is_empty() { Value::from(()) } else { Value::from(Serde(tools)) }
+    if tools.is_empty() {
+        Value::from(())
+    } else {
+        Value::from(Serde(tools))
+    }
 }
 
 fn turn<'a>(message: &'a Message, names: &HashMap<&str, &'a str>, shape: Shape<'a>) -> Turn<'a> {
-    let content = message.content.as_ref().map(|content| content.joined_text().into_owned());
+    let content = message
+        .content
+        .as_ref()
+        .map(|content| content.joined_text().into_owned());
     // No template has a place for a refusal, and it is what the assistant said.
-    let content = content.or_else(|| message.refusal.clone()).unwrap_or_default();
-    let called = message.tool_call_id.as_deref().and_then(|id| names.get(id).copied());
+    let content = content
+        .or_else(|| message.refusal.clone())
+        .unwrap_or_default();
+    let called = message
+        .tool_call_id
+        .as_deref()
+        .and_then(|id| names.get(id).copied());
     let reasoning = message.earlier_reasoning();
     Turn {
         role: match message.role {
@@ -110,12 +137,16 @@ fn turn<'a>(message: &'a Message, names: &HashMap<&str, &'a str>, shape: Shape<'
             role => role.as_str(),
         },
         name: message.name.as_deref().or(called),
-        tool_calls: message.tool_calls.as_ref().map(|calls| calls.iter().map(|call| self::call(call, shape)).collect()),
+        tool_calls: message
+            .tool_calls
+            .as_ref()
+            .map(|calls| calls.iter().map(|call| self::call(call, shape)).collect()),
         tool_call_id: message.tool_call_id.as_deref().map(|call| id(call, shape)),
         reasoning_content: reasoning,
         thinking: reasoning.filter(|_| content.is_empty()),
         tools: None,
-        content: Some(content).filter(|text| !shape.no_content || !text.is_empty() || message.tool_calls.is_none()),
+        content: Some(content)
+            .filter(|text| !shape.no_content || !text.is_empty() || message.tool_calls.is_none()),
     }
 }
 
@@ -126,15 +157,27 @@ fn call<'a>(call: &'a ToolCall, shape: Shape<'_>) -> Call<'a> {
         Arguments::Text => None,
     };
     let arguments = object.unwrap_or_else(|| Value::from(&*text));
-    Call { id: id(&call.id, shape), r#type: &call.kind, function: Function { name: &call.function.name, arguments } }
+    Call {
+        id: id(&call.id, shape),
+        r#type: &call.kind,
+        function: Function {
+            name: &call.function.name,
+            arguments,
+        },
+    }
 }
 
 const DIGITS: &[u8; 32] = b"0123456789abcdefghijklmnopqrstuv";
 
-/// A call's id as the template takes it. A short one stands for a long one: the same for the call and its result.
+/// A call's id as the template takes it. A short one stands for a long one: the same for the call
+/// and its result.
 fn id<'a>(id: &'a str, shape: Shape<'_>) -> Cow<'a, str> {
     if !shape.short_ids || id.len() == 9 && id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
         return Cow::Borrowed(id);
     }
-    Sha256::digest(id).iter().take(9).map(|byte| char::from(DIGITS[usize::from(byte % 32)])).collect()
+    Sha256::digest(id)
+        .iter()
+        .take(9)
+        .map(|byte| char::from(DIGITS[usize::from(byte % 32)]))
+        .collect()
 }

@@ -1,10 +1,11 @@
 //! Renders a conversation the way the model's makers do: with the Jinja template in its GGUF file.
 //!
-//! Reading order: [`Template`], `environment` (what a template can reach), `messages` and `number` (what it is given), `traits` (what is found
-//! out of it by trial), `attempts` (a conversation that it refuses, made plainer until it takes it), `earlier` (calls that it does not show).
+//! Reading order: [`Template`], `environment` (what a template can reach), `messages` and `number`
+//! (what it is given), `traits` (what is found out of it by trial), `attempts` (a conversation that
+//! it refuses, made plainer until it takes it), `earlier` (calls that it does not show).
 //!
-//! A template is untrusted input: it runs with a bound on its steps, and can reach nothing but the values it is given. Turning
-//! the text into tokens is `model.rs`'s work.
+//! A template is untrusted input: it runs with a bound on its steps, and can reach nothing but the
+//! values it is given. Turning the text into tokens is `model.rs`'s work.
 
 mod attempts;
 mod earlier;
@@ -31,7 +32,8 @@ const FUEL: u64 = 10_000_000;
 /// Steps that a rendering of a few short messages may take, at the start.
 const TRIAL_FUEL: u64 = 1_000_000;
 
-/// What a file without a template gets, as llama.cpp does it: `ChatML`, which most base models have seen.
+/// What a file without a template gets, as llama.cpp does it: `ChatML`, which most base models have
+/// seen.
 const CHATML: &str = "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}\
     {% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
 
@@ -41,10 +43,14 @@ pub enum TemplateError {
     /// The template itself says no: roles out of order, say.
     #[error("This model's chat template does not take these messages: {0}")]
     Refused(String),
-    /// The template fails at what is in this conversation, and works for others. The message speaks of the template only.
-    #[error("This model's chat template fails at these messages: {0}. Send them without what is unusual in them.")]
+    /// The template fails at what is in this conversation, and works for others. The message speaks
+    /// of the template only.
+    #[error(
+        "This model's chat template fails at these messages: {0}. Send them without what is unusual in them."
+    )]
     Failed(String),
-    /// The template does not work for any conversation. The message speaks of the template only, never of what was in the conversation.
+    /// The template does not work for any conversation. The message speaks of the template only,
+    /// never of what was in the conversation.
     #[error("the model's chat template fails: {0}")]
     Broken(String),
 }
@@ -73,7 +79,8 @@ pub(crate) struct Special {
 pub(crate) struct Conversation<'a> {
     pub(crate) messages: &'a [Message],
     pub(crate) tools: &'a [Tool],
-    /// How much the model is to think: `none`, or what its template knows. None where that is left to the template.
+    /// How much the model is to think: `none`, or what its template knows. None where that is left
+    /// to the template.
     pub(crate) effort: Option<&'a str>,
     /// The time that `strftime_now` tells.
     pub(crate) now: jiff::Timestamp,
@@ -84,23 +91,40 @@ pub(crate) struct Conversation<'a> {
 pub(crate) struct Rendered {
     /// The prompt, up to where the assistant begins to speak.
     pub(crate) text: String,
-    /// What had to be changed in the conversation so that the template takes it, and shows all of it.
+    /// What had to be changed in the conversation so that the template takes it, and shows all of
+    /// it.
     pub(crate) changed: Vec<Change>,
 }
 
 impl Template {
-    /// Compiles the templates of a file, the usual one, and the one for tools where there is one, and tries them out.
-    pub(crate) fn new(usual: Option<&str>, for_tools: Option<&str>, special: Special) -> Result<Self, TemplateError> {
+    /// Compiles the templates of a file, the usual one, and the one for tools where there is one,
+    /// and tries them out.
+    pub(crate) fn new(
+        usual: Option<&str>,
+        for_tools: Option<&str>,
+        special: Special,
+    ) -> Result<Self, TemplateError> {
         let mut environment = environment::environment(TRIAL_FUEL);
         environment
             .add_template_owned("usual", source::prepare(usual.unwrap_or(CHATML)))
             .map_err(|error| broken(&error))?;
         if let Some(source) = for_tools {
-            environment.add_template_owned("tools", source::prepare(source)).map_err(|error| broken(&error))?;
+            environment
+                .add_template_owned("tools", source::prepare(source))
+                .map_err(|error| broken(&error))?;
         }
-        let syntax = Syntax::of(&for_tools.into_iter().chain(usual).collect::<String>(), |_| false);
+        let syntax = Syntax::of(
+            &for_tools.into_iter().chain(usual).collect::<String>(),
+            |_| false,
+        );
         let (for_tools, form) = (for_tools.is_some(), syntax.form());
-        let mut template = Self { environment, special, for_tools, form, traits: Traits::default() };
+        let mut template = Self {
+            environment,
+            special,
+            for_tools,
+            form,
+            traits: Traits::default(),
+        };
         template.traits = Traits::of(&template);
         if !template.traits.shows_tools {
             template.form = syntax.without_tools().form();
@@ -114,17 +138,37 @@ impl Template {
         self.traits.shows_tools
     }
 
-    /// The prompt for a conversation. Where the template refuses it, or would leave something out, it is made as plain as needed.
-    pub(crate) fn render(&self, conversation: &Conversation<'_>) -> Result<Rendered, TemplateError> {
+    /// The prompt for a conversation. Where the template refuses it, or would leave something out,
+    /// it is made as plain as needed.
+    pub(crate) fn render(
+        &self,
+        conversation: &Conversation<'_>,
+    ) -> Result<Rendered, TemplateError> {
         attempts::render(self, conversation).map_err(|error| self.explain(&error))
     }
 
     /// The same, with the messages as they are, results under this role, and these traits.
-    fn render_as(&self, conversation: &Conversation<'_>, result_role: &str, traits: &Traits) -> Result<String, Error> {
-        let Conversation { messages, tools, .. } = *conversation;
-        let name = if self.for_tools && !tools.is_empty() { "tools" } else { "usual" };
+    fn render_as(
+        &self,
+        conversation: &Conversation<'_>,
+        result_role: &str,
+        traits: &Traits,
+    ) -> Result<String, Error> {
+        let Conversation {
+            messages, tools, ..
+        } = *conversation;
+        let name = if self.for_tools && !tools.is_empty() {
+            "tools"
+        } else {
+            "usual"
+        };
         let render = |arguments| {
-            let shape = Shape { arguments, short_ids: traits.short_ids, no_content: traits.no_content, result_role };
+            let shape = Shape {
+                arguments,
+                short_ids: traits.short_ids,
+                no_content: traits.no_content,
+                result_role,
+            };
             let messages = if traits.tools_in_system && !tools.is_empty() {
                 messages::values_with_tools(messages, tools, shape)
             } else {
@@ -132,14 +176,25 @@ impl Template {
             };
             self.run(name, &messages, &messages::tools(tools), conversation)
         };
-        // Most templates want a call's arguments as an object, a few put a string together with others.
+        // Most templates want a call's arguments as an object, a few put a string together with
+        // others.
         render(Arguments::Object).or_else(|first| {
             let has_calls = messages.iter().any(|message| message.tool_calls.is_some());
-            if has_calls { render(Arguments::Text).map_err(|_| first) } else { Err(first) }
+            if has_calls {
+                render(Arguments::Text).map_err(|_| first)
+            } else {
+                Err(first)
+            }
         })
     }
 
-    fn run(&self, name: &str, messages: &Value, tools: &Value, other: &Conversation<'_>) -> Result<String, Error> {
+    fn run(
+        &self,
+        name: &str,
+        messages: &Value,
+        tools: &Value,
+        other: &Conversation<'_>,
+    ) -> Result<String, Error> {
         self.environment.get_template(name)?.render(context! {
             messages,
             tools,
@@ -154,20 +209,28 @@ impl Template {
     }
 
     fn explain(&self, error: &Error) -> TemplateError {
-        match error.detail().and_then(|detail| detail.strip_prefix(REFUSAL)) {
+        match error
+            .detail()
+            .and_then(|detail| detail.strip_prefix(REFUSAL))
+        {
             Some(message) => TemplateError::Refused(message.to_owned()),
-            None if self.traits.works && error.kind() != ErrorKind::OutOfFuel => TemplateError::Failed(place(error)),
+            None if self.traits.works && error.kind() != ErrorKind::OutOfFuel => {
+                TemplateError::Failed(place(error))
+            }
             None => broken(error),
         }
     }
 }
 
-/// The variables by which templates are told of thinking. None of them where nothing is asked for: each has a default of its own.
+/// The variables by which templates are told of thinking. None of them where nothing is asked for:
+/// each has a default of its own.
 fn effort(effort: Option<&str>) -> Value {
     match effort {
         None => context! {},
         Some("none") => context! { enable_thinking => false, thinking => false },
-        Some(level) => context! { enable_thinking => true, thinking => true, reasoning_effort => level },
+        Some(level) => {
+            context! { enable_thinking => true, thinking => true, reasoning_effort => level }
+        }
     }
 }
 
@@ -175,9 +238,13 @@ fn broken(error: &Error) -> TemplateError {
     TemplateError::Broken(place(error))
 }
 
-/// What went wrong, and where. Not the detail: it may quote a value, and a value may be the user's words.
+/// What went wrong, and where. Not the detail: it may quote a value, and a value may be the user's
+/// words.
 fn place(error: &Error) -> String {
-    let line = error.line().map(|line| format!(" in line {line}")).unwrap_or_default();
+    let line = error
+        .line()
+        .map(|line| format!(" in line {line}"))
+        .unwrap_or_default();
     let what = if error.kind() == ErrorKind::OutOfFuel {
         "it takes too many steps".to_owned()
     } else {

@@ -32,7 +32,9 @@ impl Object for LongNumber {
 
 /// The value that a JSON text is; none where it is no JSON.
 pub(super) fn value(json: &str) -> Option<Value> {
-    serde_json::from_str::<&RawValue>(json).ok().and_then(|raw| of_raw(raw).ok())
+    serde_json::from_str::<&RawValue>(json)
+        .ok()
+        .and_then(|raw| of_raw(raw).ok())
 }
 
 fn of_raw(raw: &RawValue) -> Result<Value, serde_json::Error> {
@@ -52,31 +54,44 @@ fn number(text: &str) -> Value {
     if let Ok(integer) = text.parse::<i64>().map(Value::from).or_else(|_| long()) {
         return integer;
     }
-    // Within these bounds a double is written with all its digits and nothing else, here and in Python.
+    // Within these bounds a double is written with all its digits and nothing else, here and in
+    // Python.
     let is_plain = |float: f64| float == 0.0 || (1e-4..1e16).contains(&float.abs());
     match text.parse::<f64>() {
-        Ok(float) if is_plain(float) && decimal(&float.to_string()) == decimal(text) => Value::from(float),
+        Ok(float) if is_plain(float) && decimal(&float.to_string()) == decimal(text) => {
+            Value::from(float)
+        }
         _ => Value::from_object(LongNumber(text.to_owned())),
     }
 }
 
-/// The digits of a number without zeros around them, and the power of ten of the last one: the same for the same number.
+/// The digits of a number without zeros around them, and the power of ten of the last one: the same
+/// for the same number.
 fn decimal(text: &str) -> Option<(bool, String, i64)> {
     let (text, exponent) = match text.split_once(['e', 'E']) {
         Some((text, exponent)) => (text, exponent.parse::<i64>().ok()?),
         None => (text, 0),
     };
-    let (negative, text) = text.strip_prefix('-').map_or((false, text), |text| (true, text));
+    let (negative, text) = text
+        .strip_prefix('-')
+        .map_or((false, text), |text| (true, text));
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let all = [whole, fraction].concat();
     let digits = all.trim_end_matches('0');
     let zeros = i64::try_from(all.len() - digits.len()).ok()?;
-    let last = exponent.checked_sub(i64::try_from(fraction.len()).ok()?)?.checked_add(zeros)?;
+    let last = exponent
+        .checked_sub(i64::try_from(fraction.len()).ok()?)?
+        .checked_add(zeros)?;
     let digits = digits.trim_start_matches('0');
-    Some((negative, digits.to_owned(), if digits.is_empty() { 0 } else { last }))
+    Some((
+        negative,
+        digits.to_owned(),
+        if digits.is_empty() { 0 } else { last },
+    ))
 }
 
-/// An object or an array. Each value in it is read by itself: only its text has all digits of a number.
+/// An object or an array. Each value in it is read by itself: only its text has all digits of a
+/// number.
 struct List(Value);
 
 impl<'de> Deserialize<'de> for List {
@@ -112,23 +127,45 @@ mod tests {
 
     #[test]
     fn numbers_keep_their_digits() {
-        for text in ["0", "-1", "25227143063332189585438", "-170141183460469231731687303715884105728"] {
+        for text in [
+            "0",
+            "-1",
+            "25227143063332189585438",
+            "-170141183460469231731687303715884105728",
+        ] {
             assert_eq!(number(text).to_string(), text);
         }
-        for text in ["0.1234567890123456789", "1e400", "-1E-400", "340282366920938463463374607431768211456", "1e22"] {
+        for text in [
+            "0.1234567890123456789",
+            "1e400",
+            "-1E-400",
+            "340282366920938463463374607431768211456",
+            "1e22",
+        ] {
             let value = number(text);
-            assert!(value.downcast_object_ref::<LongNumber>().is_some(), "{text}");
+            assert!(
+                value.downcast_object_ref::<LongNumber>().is_some(),
+                "{text}"
+            );
             assert_eq!(value.to_string(), text);
         }
     }
 
     #[test]
     fn numbers_that_a_double_is_are_doubles() {
-        for (text, double) in
-            [("1.5", 1.5), ("0.1", 0.1), ("1.50", 1.5), ("1e3", 1000.0), ("-2.5E-2", -0.025), ("0.0", 0.0)]
-        {
+        for (text, double) in [
+            ("1.5", 1.5),
+            ("0.1", 0.1),
+            ("1.50", 1.5),
+            ("1e3", 1000.0),
+            ("-2.5E-2", -0.025),
+            ("0.0", 0.0),
+        ] {
             assert_eq!(number(text), Value::from(double), "{text}");
-            assert!(number(text).downcast_object_ref::<LongNumber>().is_none(), "{text}");
+            assert!(
+                number(text).downcast_object_ref::<LongNumber>().is_none(),
+                "{text}"
+            );
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Makes a template's source one that minijinja reads: the few tags that only `transformers` has are taken out.
+//! Makes a template's source one that minijinja reads: the few tags that only `transformers` has
+//! are taken out.
 
 /// Tags that mark what a model was trained on, and that print nothing.
 const TRAINING_TAGS: [&str; 2] = ["generation", "endgeneration"];
@@ -8,7 +9,9 @@ pub(super) fn prepare(source: &str) -> String {
     let mut prepared = String::with_capacity(source.len());
     let mut rest = source;
     while let Some(start) = rest.find("{%") {
-        let Some(length) = rest[start..].find("%}") else { break };
+        let Some(length) = rest[start..].find("%}") else {
+            break;
+        };
         let tag = &rest[start..start + length + 2];
         let inside = &tag[2..tag.len() - 2];
         prepared.push_str(&rest[..start]);
@@ -32,7 +35,10 @@ mod tests {
 
     #[test]
     fn training_tags_are_taken_out_and_others_stay() {
-        assert_eq!(prepare("a {%- generation -%} b {% if x %}c{% endif %}"), "a {#- -#} b {% if x %}c{% endif %}");
+        assert_eq!(
+            prepare("a {%- generation -%} b {% if x %}c{% endif %}"),
+            "a {#- -#} b {% if x %}c{% endif %}"
+        );
         assert_eq!(prepare("{% endgeneration %}"), "{# #}");
         assert_eq!(prepare("open {% if"), "open {% if");
     }

@@ -115,11 +115,25 @@ fn render(source: &str, messages: &[Message]) -> Result<String, TemplateError> {
     render_with_tools(source, messages, &[])
 }
 
-fn render_with_tools(source: &str, messages: &[Message], tools: &[Tool]) -> Result<String, TemplateError> {
-    let special = Special { bos: "<s>".to_owned(), eos: "</s>".to_owned() };
+fn render_with_tools(
+    source: &str,
+    messages: &[Message],
+    tools: &[Tool],
+) -> Result<String, TemplateError> {
+    let special = Special {
+        bos: "<s>".to_owned(),
+        eos: "</s>".to_owned(),
+    };
     let now = "2026-03-09T12:00:00Z".parse().unwrap();
     let template = Template::new(Some(source), None, special)?;
-    template.render(&Conversation { messages, tools, effort: None, now }).map(|rendered| rendered.text)
+    template
+        .render(&Conversation {
+            messages,
+            tools,
+            effort: None,
+            now,
+        })
+        .map(|rendered| rendered.text)
 }
 
 fn user(text: &str) -> Message {
@@ -205,21 +219,28 @@ fn a_template_that_wants_user_and_assistant_by_turns_gets_them_so() {
         render(MISTRAL, &[user("a"), assistant("b"), user("c")]).unwrap(),
         "<s>[INST] a [/INST]b</s>[INST] c [/INST]"
     );
-    assert_eq!(render(MISTRAL, &[user("a"), user("b")]).unwrap(), "<s>[INST] a\n\nb [/INST]");
-    assert_eq!(render(MISTRAL, &[assistant("a"), user("b")]).unwrap(), "<s>[INST]  [/INST]a</s>[INST] b [/INST]");
+    assert_eq!(
+        render(MISTRAL, &[user("a"), user("b")]).unwrap(),
+        "<s>[INST] a\n\nb [/INST]"
+    );
+    assert_eq!(
+        render(MISTRAL, &[assistant("a"), user("b")]).unwrap(),
+        "<s>[INST]  [/INST]a</s>[INST] b [/INST]"
+    );
 }
 
 #[test]
 fn a_refusal_that_nothing_helps_against_is_told_in_the_templates_words() {
-    let source =
-        "{% for m in messages %}{% if 'x' in m.content %}{{ raise_exception('No x, please.') }}{% endif %}{% endfor %}";
-    assert_eq!(render(source, &[user("x")]).unwrap_err(), TemplateError::Refused("No x, please.".to_owned()));
+    let source = "{% for m in messages %}{% if 'x' in m.content %}{{ raise_exception('No x, please.') }}{% endif %}{% endfor %}";
+    assert_eq!(
+        render(source, &[user("x")]).unwrap_err(),
+        TemplateError::Refused("No x, please.".to_owned())
+    );
 }
 
 #[test]
 fn a_template_that_fails_at_some_conversations_only_says_so_and_none_of_the_conversation() {
-    let source =
-        "{% for m in messages %}{% if 'x' in m.content %}{{ m.content | nosuchfilter }}{% endif %}{% endfor %}";
+    let source = "{% for m in messages %}{% if 'x' in m.content %}{{ m.content | nosuchfilter }}{% endif %}{% endfor %}";
     let error = render(source, &[user("x secret")]).unwrap_err();
     assert!(
         matches!(&error, TemplateError::Failed(what) if what.contains("line 1") && !what.contains("secret")),
@@ -243,19 +264,28 @@ fn developer_messages_are_system_messages_and_parts_one_text() {
     ]))
     .unwrap();
     let prompt = render(QWEN, &messages).unwrap();
-    assert_eq!(prompt, "<|im_start|>system\nD<|im_end|>\n<|im_start|>user\nab<|im_end|>\n<|im_start|>assistant\n");
+    assert_eq!(
+        prompt,
+        "<|im_start|>system\nD<|im_end|>\n<|im_start|>user\nab<|im_end|>\n<|im_start|>assistant\n"
+    );
 }
 
 #[test]
 fn a_template_that_joins_strings_gets_a_calls_arguments_as_one() {
     let source = "{% for m in messages %}{% if m.tool_calls %}{{ 'call ' + m.tool_calls[0].function.arguments + '.' }}{% endif %}{% endfor %}";
-    assert_eq!(render(source, &[user("Add."), called()]).unwrap(), "call {\"b\":1,\"a\":\"<é>\"}.");
+    assert_eq!(
+        render(source, &[user("Add."), called()]).unwrap(),
+        "call {\"b\":1,\"a\":\"<é>\"}."
+    );
 }
 
 #[test]
 fn tojson_indents_as_python_does() {
     let source = "{{ messages[0] | tojson(indent=2) }}";
-    assert_eq!(render(source, &[user("x")]).unwrap(), "{\n  \"role\": \"user\",\n  \"content\": \"x\"\n}");
+    assert_eq!(
+        render(source, &[user("x")]).unwrap(),
+        "{\n  \"role\": \"user\",\n  \"content\": \"x\"\n}"
+    );
 }
 
 #[test]
@@ -269,7 +299,11 @@ fn a_template_that_never_ends_is_stopped() {
 
 #[test]
 fn a_failure_names_the_place_and_none_of_the_conversation() {
-    let error = render("\n{{ messages[0].content | nosuchfilter }}", &[user("secret")]).unwrap_err();
+    let error = render(
+        "\n{{ messages[0].content | nosuchfilter }}",
+        &[user("secret")],
+    )
+    .unwrap_err();
     assert!(
         matches!(&error, TemplateError::Broken(what) if what.contains("line 2") && !what.contains("secret")),
         "{error}"
@@ -285,7 +319,10 @@ fn a_file_without_a_template_is_chatml() {
         effort: None,
         now: jiff::Timestamp::UNIX_EPOCH,
     });
-    assert_eq!(prompt.unwrap().text, "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n");
+    assert_eq!(
+        prompt.unwrap().text,
+        "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+    );
 }
 
 #[test]
@@ -294,9 +331,20 @@ fn a_template_is_told_of_thinking_only_where_the_client_asks() {
     let template = Template::new(Some(source), None, Special::default()).unwrap();
     let render = |effort| {
         let now = jiff::Timestamp::UNIX_EPOCH;
-        template.render(&Conversation { messages: &[user("x")], tools: &[], effort, now }).unwrap().text
+        template
+            .render(&Conversation {
+                messages: &[user("x")],
+                tools: &[],
+                effort,
+                now,
+            })
+            .unwrap()
+            .text
     };
-    assert_eq!([render(None), render(Some("none")), render(Some("low"))], ["", "off", "onlow"]);
+    assert_eq!(
+        [render(None), render(Some("none")), render(Some("low"))],
+        ["", "off", "onlow"]
+    );
 }
 
 #[test]
@@ -307,7 +355,10 @@ fn a_result_has_the_name_of_its_function_and_a_call_the_thoughts_before_it() {
     result.tool_call_id = Some("call_1".to_owned());
     let source = "{% for m in messages %}{{ m.name }}:{{ m.thinking }}{{ m.reasoning_content }}\
         {{ m.tool_calls[0].function.name if m.tool_calls }}{{ m.content }};{% endfor %}";
-    assert_eq!(render(source, &[user("Add."), thought, result]).unwrap(), ":Add.;:Hm.Hm.add;add:2;");
+    assert_eq!(
+        render(source, &[user("Add."), thought, result]).unwrap(),
+        ":Add.;:Hm.Hm.add;add:2;"
+    );
 }
 
 #[test]
@@ -319,7 +370,10 @@ fn ids_are_made_to_fit_a_template_that_wants_nine_characters() {
     result.tool_call_id = Some("call_1".to_owned());
     let rendered = render(source, &[user("Add."), called(), result]).unwrap();
     let (call, answer) = rendered.split_once('=').unwrap();
-    assert!(call == answer && call.len() == 9 && call.chars().all(|c| c.is_ascii_alphanumeric()), "{rendered}");
+    assert!(
+        call == answer && call.len() == 9 && call.chars().all(|c| c.is_ascii_alphanumeric()),
+        "{rendered}"
+    );
 }
 
 #[test]
@@ -332,25 +386,56 @@ fn phi_4_mini_finds_its_tools_in_the_system_message() {
     let tools: Vec<Tool> = vec![serde_json::from_value(tool).unwrap()];
     let shown = |messages: &[Message], tools: &[Tool]| {
         let now = jiff::Timestamp::UNIX_EPOCH;
-        template.render(&Conversation { messages, tools, effort: None, now }).unwrap().text
+        template
+            .render(&Conversation {
+                messages,
+                tools,
+                effort: None,
+                now,
+            })
+            .unwrap()
+            .text
     };
-    let (system, user) = (Message::text(Role::System, "Be brief."), Message::text(Role::User, "Rain?"));
+    let (system, user) = (
+        Message::text(Role::System, "Be brief."),
+        Message::text(Role::User, "Rain?"),
+    );
     let listed = r#"<|tool|>[{"name": "weather", "parameters": {"type": "object"}}]<|/tool|>"#;
     let asked = "<|user|>Rain?<|end|><|assistant|>";
     let conversation = [system, user.clone()];
-    assert_eq!(shown(&conversation, &tools), format!("<|system|>Be brief.{listed}<|end|>{asked}"));
-    assert_eq!(shown(&[user], &tools), format!("<|system|>{listed}<|end|>{asked}"), "without a system message too");
-    assert_eq!(shown(&conversation, &[]), format!("<|system|>Be brief.<|end|>{asked}"));
+    assert_eq!(
+        shown(&conversation, &tools),
+        format!("<|system|>Be brief.{listed}<|end|>{asked}")
+    );
+    assert_eq!(
+        shown(&[user], &tools),
+        format!("<|system|>{listed}<|end|>{asked}"),
+        "without a system message too"
+    );
+    assert_eq!(
+        shown(&conversation, &[]),
+        format!("<|system|>Be brief.<|end|>{asked}")
+    );
 }
 
 fn result(of: &str, text: &str) -> Message {
-    Message { tool_call_id: Some(of.to_owned()), ..Message::text(Role::Tool, text) }
+    Message {
+        tool_call_id: Some(of.to_owned()),
+        ..Message::text(Role::Tool, text)
+    }
 }
 
 #[test]
 fn a_template_that_shows_no_calls_has_them_in_the_content_and_their_results_from_the_user() {
     let turns = |conversation: &[Message]| render(SMOLLM_2, conversation).unwrap();
-    let messages = [system("S"), user("Add."), called(), result("call_1", "2"), assistant("Two."), user("Thanks")];
+    let messages = [
+        system("S"),
+        user("Add."),
+        called(),
+        result("call_1", "2"),
+        assistant("Two."),
+        user("Thanks"),
+    ];
     assert_eq!(
         turns(&messages),
         "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nAdd.<|im_end|>\n\
@@ -363,10 +448,22 @@ fn a_template_that_shows_no_calls_has_them_in_the_content_and_their_results_from
     let calls = two.tool_calls.as_mut().unwrap();
     calls.push(calls[0].clone());
     calls[1].id = "call_2".to_owned();
-    let shown = turns(&[system("S"), user("Add."), two, result("call_2", "3"), result("call_1", "2")]);
+    let shown = turns(&[
+        system("S"),
+        user("Add."),
+        two,
+        result("call_2", "3"),
+        result("call_1", "2"),
+    ]);
     let call = "<tool_call>{\"name\": \"add\", \"arguments\": {\"b\":1,\"a\":\"<é>\"}}</tool_call>";
-    assert!(shown.contains(&format!("assistant\nLet me see.\n{call}{call}<|im_end|>")), "{shown}");
-    assert!(shown.contains("user\nResult of add:\n3\n\nResult of add:\n2<|im_end|>"), "{shown}");
+    assert!(
+        shown.contains(&format!("assistant\nLet me see.\n{call}{call}<|im_end|>")),
+        "{shown}"
+    );
+    assert!(
+        shown.contains("user\nResult of add:\n3\n\nResult of add:\n2<|im_end|>"),
+        "{shown}"
+    );
 }
 
 #[test]
@@ -392,16 +489,25 @@ fn phi_4_mini_whose_template_shows_no_calls_sees_them_as_it_writes_them() {
 
 #[test]
 fn an_earlier_refusal_is_what_the_assistant_said() {
-    let refusal: Message = serde_json::from_value(json!({"role": "assistant", "refusal": "I will not."})).unwrap();
-    assert!(render(SMOLLM_2, &[user("x"), refusal]).unwrap().contains("assistant\nI will not.<|im_end|>"));
+    let refusal: Message =
+        serde_json::from_value(json!({"role": "assistant", "refusal": "I will not."})).unwrap();
+    assert!(
+        render(SMOLLM_2, &[user("x"), refusal])
+            .unwrap()
+            .contains("assistant\nI will not.<|im_end|>")
+    );
 }
 
 #[test]
 fn what_can_be_gone_through_is_what_python_can_go_through() {
     let source = "{% for x in [none, nowhere, 'ab', [1], {'a': 1}, 7, true] %}\
         {{ x is iterable }} {{ x is sequence }}, {% endfor %}";
-    let expected = "False False, True True, True True, True True, True True, False False, False False, ";
-    assert_eq!(render(source, &[user("Hi")]).unwrap().to_lowercase(), expected.to_lowercase());
+    let expected =
+        "False False, True True, True True, True True, True True, False False, False False, ";
+    assert_eq!(
+        render(source, &[user("Hi")]).unwrap().to_lowercase(),
+        expected.to_lowercase()
+    );
 }
 
 fn called_with(arguments: &str) -> Message {
@@ -412,7 +518,8 @@ fn called_with(arguments: &str) -> Message {
 
 #[test]
 fn numbers_reach_a_template_with_all_their_digits() {
-    let arguments = r#"{"id": 25227143063332189585438, "x": [0.1234567890123456789, 1e400], "y": 1.5}"#;
+    let arguments =
+        r#"{"id": 25227143063332189585438, "x": [0.1234567890123456789, 1e400], "y": 1.5}"#;
     let messages = [user("Look."), called_with(arguments)];
     let whole = "{% for m in messages %}{% for c in m.tool_calls or [] %}{{ c.function.arguments | tojson }}{% endfor %}{% endfor %}";
     assert_eq!(render(whole, &messages).unwrap(), arguments);
@@ -432,12 +539,22 @@ fn a_template_sees_arguments_that_are_no_object_as_one() {
         ("", "<>"),
         ("null", "<>"),
         ("{}", "<>"),
-        ("{\"path\": \"a.txt\", \"text\": \"Once upon", "<path=a.txt;text=Once upon;>"),
+        (
+            "{\"path\": \"a.txt\", \"text\": \"Once upon",
+            "<path=a.txt;text=Once upon;>",
+        ),
         ("Paris", "<arguments=Paris;>"),
         ("[1]", "<arguments=[1];>"),
     ] {
-        assert_eq!(render(source, &[user("x"), called_with(arguments)]).unwrap(), shown, "{arguments}");
+        assert_eq!(
+            render(source, &[user("x"), called_with(arguments)]).unwrap(),
+            shown,
+            "{arguments}"
+        );
     }
     let told = render(SMOLLM_2, &[user("x"), called_with("{\"x\": 1")]).unwrap();
-    assert!(told.contains("<tool_call>{\"name\": \"add\", \"arguments\": {\"x\": 1}}</tool_call>"), "{told}");
+    assert!(
+        told.contains("<tool_call>{\"name\": \"add\", \"arguments\": {\"x\": 1}}</tool_call>"),
+        "{told}"
+    );
 }

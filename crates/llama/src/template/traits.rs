@@ -1,5 +1,5 @@
-//! What is found out of a template by trial: what it shows, and how it wants it. Its text would tell less: a name in it may stand in a comment,
-//! or for something else.
+//! What is found out of a template by trial: what it shows, and how it wants it. Its text would
+//! tell less: a name in it may stand in a comment, or for something else.
 
 use loggia_backend::conversation::Change;
 use loggia_backend::emulate::Shows;
@@ -42,7 +42,10 @@ impl Default for Traits {
             short_ids: false,
             no_content: false,
             changes: [const { Vec::new() }; 2],
-            shows: [Shows { calls: true, results: true }; 2],
+            shows: [Shows {
+                calls: true,
+                results: true,
+            }; 2],
         }
     }
 }
@@ -65,7 +68,10 @@ const NOBODY: &str = "nobody_at_all";
 impl Traits {
     /// Tries a template out.
     pub(super) fn of(template: &Template) -> Self {
-        let mut trial = Trial { template, traits: Self::default() };
+        let mut trial = Trial {
+            template,
+            traits: Self::default(),
+        };
         trial.traits.works = trial.render(&asked(), false).is_some();
         if !trial.traits.works {
             // It works for nobody, and may take its time over it.
@@ -91,16 +97,32 @@ impl Trial<'_> {
         self.render_as(messages, with_tools, "tool")
     }
 
-    fn render_as(&self, messages: &[Message], with_tools: bool, result_role: &str) -> Option<String> {
+    fn render_as(
+        &self,
+        messages: &[Message],
+        with_tools: bool,
+        result_role: &str,
+    ) -> Option<String> {
         let tools: &[Tool] = if with_tools { &[tool()] } else { &[] };
         let now = jiff::Timestamp::UNIX_EPOCH;
-        let conversation = Conversation { messages, tools, effort: None, now };
-        self.template.render_as(&conversation, result_role, &self.traits).ok()
+        let conversation = Conversation {
+            messages,
+            tools,
+            effort: None,
+            now,
+        };
+        self.template
+            .render_as(&conversation, result_role, &self.traits)
+            .ok()
     }
 
     /// Whether tools are shown, and where they have to be for that.
     fn tools(&mut self) {
-        let shown = |trial: &Self| trial.render(&asked(), true).is_some_and(|prompt| prompt.contains(FUNCTION));
+        let shown = |trial: &Self| {
+            trial
+                .render(&asked(), true)
+                .is_some_and(|prompt| prompt.contains(FUNCTION))
+        };
         if shown(self) {
             return;
         }
@@ -112,12 +134,17 @@ impl Trial<'_> {
     /// Whether long ids are refused, and short ones not.
     fn ids(&mut self) {
         let with = |id: &str| [&asked()[..], &[calls(&[(id, 0)])], &[result(id, 0)]].concat();
-        let takes =
-            |trial: &Self, id: &str| trial.render(&with(id), true).or_else(|| trial.render(&with(id), false)).is_some();
+        let takes = |trial: &Self, id: &str| {
+            trial
+                .render(&with(id), true)
+                .or_else(|| trial.render(&with(id), false))
+                .is_some()
+        };
         self.traits.short_ids = !takes(self, LONG_ID) && takes(self, IDS[0]);
     }
 
-    /// Whether a call without a text is shown otherwise when its content is `null`, and not as the word for it.
+    /// Whether a call without a text is shown otherwise when its content is `null`, and not as the
+    /// word for it.
     fn content(&mut self) {
         let conversation = [&asked()[..], &[calls(&[(IDS[0], 0)])], &[result(IDS[0], 0)]].concat();
         let nulls = |prompt: &str| prompt.to_lowercase().matches("none").count();
@@ -140,11 +167,17 @@ impl Trial<'_> {
         };
         // Some templates fail at results, and some at calls without any.
         let calls = shows_call(&conversation) || shows_call(&conversation[..2]);
-        let without = Shows { calls, results: true };
+        let without = Shows {
+            calls,
+            results: true,
+        };
         let conversation = earlier::spelled_out(&conversation, without, self.template.form);
-        let prompt = self.render(&conversation, with_tools).filter(|prompt| prompt.contains(RESULTS[0]));
+        let prompt = self
+            .render(&conversation, with_tools)
+            .filter(|prompt| prompt.contains(RESULTS[0]));
         let results = prompt.is_some_and(|prompt| {
-            // A template that only writes out the role's name knows nothing of results, unless it does of calls.
+            // A template that only writes out the role's name knows nothing of results, unless it
+            // does of calls.
             let by_nobody = || self.render_as(&conversation, with_tools, NOBODY);
             calls || by_nobody().is_none_or(|other| other.replace(NOBODY, "tool") != prompt)
         });
@@ -157,15 +190,32 @@ impl Trial<'_> {
         let trials = [
             (Change::SystemIntoUser, !self.shows_system(with_tools)),
             (Change::SystemMoved, self.repeats_tools(with_tools)),
-            (Change::CallsSplit, shows.calls && shows.results && !self.shows_two_calls(with_tools)),
-            (Change::CallApart, shows.calls && self.loses_call_beside_text(with_tools)),
-            (Change::UserFirst, shows.calls && self.loses_call_at_the_beginning(with_tools)),
-            (Change::ResultsAsText, shows.results && self.loses_result_without_a_call(with_tools)),
+            (
+                Change::CallsSplit,
+                shows.calls && shows.results && !self.shows_two_calls(with_tools),
+            ),
+            (
+                Change::CallApart,
+                shows.calls && self.loses_call_beside_text(with_tools),
+            ),
+            (
+                Change::UserFirst,
+                shows.calls && self.loses_call_at_the_beginning(with_tools),
+            ),
+            (
+                Change::ResultsAsText,
+                shows.results && self.loses_result_without_a_call(with_tools),
+            ),
         ];
-        trials.into_iter().filter(|(_, needed)| *needed).map(|(change, _)| change).collect()
+        trials
+            .into_iter()
+            .filter(|(_, needed)| *needed)
+            .map(|(change, _)| change)
+            .collect()
     }
 
-    /// Whether a system message is shown: templates without a place for one refuse it, or leave it out.
+    /// Whether a system message is shown: templates without a place for one refuse it, or leave it
+    /// out.
     fn shows_system(&self, with_tools: bool) -> bool {
         let prompt = self.render(&[&[system()], &asked()[..]].concat(), with_tools);
         prompt.is_some_and(|prompt| prompt.contains(SYSTEM))
@@ -185,7 +235,12 @@ impl Trial<'_> {
     /// Whether both of two calls are shown, where one is.
     fn shows_two_calls(&self, with_tools: bool) -> bool {
         let both = [(IDS[0], 0), (IDS[1], 1)];
-        let conversation = [&asked()[..], &[calls(&both)], &both.map(|(id, at)| result(id, at))].concat();
+        let conversation = [
+            &asked()[..],
+            &[calls(&both)],
+            &both.map(|(id, at)| result(id, at)),
+        ]
+        .concat();
         let prompt = self.render(&conversation, with_tools);
         prompt.is_some_and(|prompt| [0, 1].into_iter().all(|at| has_call(&prompt, at)))
     }
@@ -194,13 +249,19 @@ impl Trial<'_> {
     fn loses_call_beside_text(&self, with_tools: bool) -> bool {
         let mut call = calls(&[(IDS[0], 0)]);
         call.content = answer().content;
-        let prompt = self.render(&[&asked()[..], &[call], &[result(IDS[0], 0)]].concat(), with_tools);
+        let prompt = self.render(
+            &[&asked()[..], &[call], &[result(IDS[0], 0)]].concat(),
+            with_tools,
+        );
         prompt.is_some_and(|prompt| !has_call(&prompt, 0))
     }
 
     /// Whether a call is left out because nobody asked for it.
     fn loses_call_at_the_beginning(&self, with_tools: bool) -> bool {
-        let prompt = self.render(&[&[calls(&[(IDS[0], 0)]), result(IDS[0], 0)], &asked()[..]].concat(), with_tools);
+        let prompt = self.render(
+            &[&[calls(&[(IDS[0], 0)]), result(IDS[0], 0)], &asked()[..]].concat(),
+            with_tools,
+        );
         prompt.is_some_and(|prompt| !has_call(&prompt, 0))
     }
 
@@ -232,24 +293,46 @@ fn tool() -> Tool {
     let function = FunctionDefinition {
         name: FUNCTION.to_owned(),
         description: Some("A trial.".to_owned()),
-        parameters: Some(json!({"type": "object", "properties": {"of": {"type": "string", "description": "What."}}})),
+        parameters: Some(
+            json!({"type": "object", "properties": {"of": {"type": "string", "description": "What."}}}),
+        ),
         strict: None,
         extra: Extra::new(),
     };
-    Tool { kind: "function".to_owned(), function: Some(function), extra: Extra::new() }
+    Tool {
+        kind: "function".to_owned(),
+        function: Some(function),
+        extra: Extra::new(),
+    }
 }
 
 /// A message that calls, by their ids and their places among the words.
 fn calls(calls: &[(&str, usize)]) -> Message {
     let call = |&(id, at): &(&str, usize)| {
         let arguments = format!("{{\"of\": \"{}\"}}", ARGUMENTS[at]);
-        let function = FunctionCall { name: CALLED[at].to_owned(), arguments, extra: Extra::new() };
-        ToolCall { id: id.to_owned(), kind: "function".to_owned(), function, extra: Extra::new() }
+        let function = FunctionCall {
+            name: CALLED[at].to_owned(),
+            arguments,
+            extra: Extra::new(),
+        };
+        ToolCall {
+            id: id.to_owned(),
+            kind: "function".to_owned(),
+            function,
+            extra: Extra::new(),
+        }
     };
     let tool_calls = Some(calls.iter().map(call).collect());
-    Message { content: None, tool_calls, ..Message::text(Role::Assistant, "") }
+    Message {
+        content: None,
+        tool_calls,
+        ..Message::text(Role::Assistant, "")
+    }
 }
 
 fn result(id: &str, at: usize) -> Message {
-    Message { tool_call_id: Some(id.to_owned()), ..Message::text(Role::Tool, RESULTS[at]) }
+    Message {
+        tool_call_id: Some(id.to_owned()),
+        ..Message::text(Role::Tool, RESULTS[at])
+    }
 }

@@ -1,5 +1,6 @@
-//! Small models of the families that keep what they have read in different ways, with weights drawn by lot. What they say means nothing,
-//! but it depends on all that they have read: a state or a window that is not what it should be says something else.
+//! Small models of the families that keep what they have read in different ways, with weights drawn
+//! by lot. What they say means nothing, but it depends on all that they have read: a state or a
+//! window that is not what it should be says something else.
 
 use super::gguf::{self, BYTES, Entry, Shape, array, float, number, text};
 
@@ -46,7 +47,10 @@ fn metadata(family: Family) -> Vec<Entry> {
     put("block_count", number(6));
     put("feed_forward_length", number(64));
     put("attention.layer_norm_rms_epsilon", float(1e-5));
-    put("attention.head_count", number(if family == Family::Recurrent { 0 } else { 2 }));
+    put(
+        "attention.head_count",
+        number(if family == Family::Recurrent { 0 } else { 2 }),
+    );
     match family {
         Family::Recurrent => {
             put("ssm.conv_kernel", number(4));
@@ -58,7 +62,10 @@ fn metadata(family: Family) -> Vec<Entry> {
             put("shortconv.l_cache", number(3));
             put("rope.dimension_count", number(16));
             let heads = (0..LAYERS).map(|layer| if is_attention(layer) { 2_u32 } else { 0 });
-            put("attention.head_count_kv", array(4, 6, heads.flat_map(u32::to_le_bytes).collect()));
+            put(
+                "attention.head_count_kv",
+                array(4, 6, heads.flat_map(u32::to_le_bytes).collect()),
+            );
         }
         Family::SlidingWindow => {
             put("attention.head_count_kv", number(2));
@@ -79,15 +86,24 @@ fn is_attention(layer: u64) -> bool {
 }
 
 fn tensors(family: Family) -> Vec<Shape> {
-    let norm = if family == Family::Hybrid { "token_embd_norm.weight" } else { "output_norm.weight" };
-    let around = [("token_embd.weight".to_owned(), vec![WIDTH, BYTES]), (norm.to_owned(), vec![WIDTH])];
+    let norm = if family == Family::Hybrid {
+        "token_embd_norm.weight"
+    } else {
+        "output_norm.weight"
+    };
+    let around = [
+        ("token_embd.weight".to_owned(), vec![WIDTH, BYTES]),
+        (norm.to_owned(), vec![WIDTH]),
+    ];
     let layers = (0..LAYERS).flat_map(|layer| {
         let of_layer = match family {
             Family::Recurrent => recurrent(),
             Family::Hybrid => hybrid(is_attention(layer)),
             Family::SlidingWindow => windowed(),
         };
-        of_layer.into_iter().map(move |(name, shape)| (format!("blk.{layer}.{name}"), shape))
+        of_layer
+            .into_iter()
+            .map(move |(name, shape)| (format!("blk.{layer}.{name}"), shape))
     });
     around.into_iter().chain(layers).collect()
 }
@@ -135,10 +151,21 @@ fn hybrid(is_attention: bool) -> Vec<(&'static str, Vec<u64>)> {
         ("shortconv.in_proj.weight", vec![WIDTH, 3 * WIDTH]),
         ("shortconv.out_proj.weight", vec![WIDTH, WIDTH]),
     ];
-    [forward(), if is_attention { attention() } else { convolution }].concat()
+    [
+        forward(),
+        if is_attention {
+            attention()
+        } else {
+            convolution
+        },
+    ]
+    .concat()
 }
 
 fn windowed() -> Vec<(&'static str, Vec<u64>)> {
-    let after = vec![("post_attention_norm.weight", vec![WIDTH]), ("post_ffw_norm.weight", vec![WIDTH])];
+    let after = vec![
+        ("post_attention_norm.weight", vec![WIDTH]),
+        ("post_ffw_norm.weight", vec![WIDTH]),
+    ];
     [forward(), attention(), after].concat()
 }

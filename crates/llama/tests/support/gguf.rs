@@ -1,4 +1,5 @@
-//! GGUF files as tests write them: the format, and weights drawn by lot. The program's tests take it from here.
+//! GGUF files as tests write them: the format, and weights drawn by lot. The program's tests take
+//! it from here.
 
 #![allow(
     dead_code,
@@ -16,13 +17,19 @@ pub(crate) type Shape = (String, Vec<u64>);
 pub(crate) const F32: u32 = 0;
 pub(crate) const F16: u32 = 1;
 
-/// The bytes of a file with these tensors of 32-bit floats. `weight` is asked for each of a tensor's weights.
+/// The bytes of a file with these tensors of 32-bit floats. `weight` is asked for each of a
+/// tensor's weights.
 pub(crate) fn file(
     metadata: &[(impl AsRef<str>, Vec<u8>)],
     tensors: &[Shape],
     mut weight: impl FnMut(&str) -> f32,
 ) -> Vec<u8> {
-    of_types(metadata, tensors, |_| F32, |file, name| file.extend(weight(name).to_le_bytes()))
+    of_types(
+        metadata,
+        tensors,
+        |_| F32,
+        |file, name| file.extend(weight(name).to_le_bytes()),
+    )
 }
 
 /// The same with tensors of several types, by their names: `put` writes a weight.
@@ -66,7 +73,9 @@ pub(crate) fn of_types(
 /// Numbers from -0.5 to 0.5 that look drawn by lot and are the same each time.
 pub(crate) fn lots(mut lot: u64) -> impl FnMut() -> f32 {
     move || {
-        lot = lot.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        lot = lot
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         f32::from(lot.to_be_bytes()[0]) / 256.0 - 0.498
     }
 }
@@ -74,17 +83,27 @@ pub(crate) fn lots(mut lot: u64) -> impl FnMut() -> f32 {
 /// A vocabulary of the 256 bytes behind three tokens for the unknown, the beginning and the end.
 pub(crate) fn of_bytes() -> Vec<Entry> {
     let special = ["<unk>", "<s>", "</s>"].map(str::to_owned);
-    let tokens: Vec<String> = special.into_iter().chain((0..256).map(|byte| format!("<0x{byte:02X}>"))).collect();
+    let tokens: Vec<String> = special
+        .into_iter()
+        .chain((0..256).map(|byte| format!("<0x{byte:02X}>")))
+        .collect();
     let mut texts = Vec::new();
     for token in &tokens {
         put_text(&mut texts, token);
     }
     // Unknown, control, control, then bytes.
-    let types = [2_i32, 3, 3].into_iter().chain([6; 256]).flat_map(i32::to_le_bytes).collect();
+    let types = [2_i32, 3, 3]
+        .into_iter()
+        .chain([6; 256])
+        .flat_map(i32::to_le_bytes)
+        .collect();
     let entries = [
         ("tokenizer.ggml.model", text("llama")),
         ("tokenizer.ggml.tokens", array(8, tokens.len(), texts)),
-        ("tokenizer.ggml.scores", array(6, tokens.len(), vec![0; 4 * tokens.len()])),
+        (
+            "tokenizer.ggml.scores",
+            array(6, tokens.len(), vec![0; 4 * tokens.len()]),
+        ),
         ("tokenizer.ggml.token_type", array(5, tokens.len(), types)),
         ("tokenizer.ggml.bos_token_id", number(1)),
         ("tokenizer.ggml.eos_token_id", number(2)),

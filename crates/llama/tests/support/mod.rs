@@ -21,8 +21,10 @@ use serde_json::{Value, json};
 
 /// The default model, which `make model` fetches.
 pub(crate) fn model() -> PathBuf {
-    let beside =
-        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../.loggia/models/SmolLM2-135M-Instruct.Q4_1.gguf");
+    let beside = || {
+        PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+            .join("../../.loggia/models/SmolLM2-135M-Instruct.Q4_1.gguf")
+    };
     let path = std::env::var_os("LOGGIA_TEST_MODEL").map_or_else(beside, PathBuf::from);
     assert!(
         path.is_file(),
@@ -35,7 +37,8 @@ pub(crate) fn model() -> PathBuf {
 /// An engine on the default model; `change` changes the options.
 pub(crate) fn open(change: impl FnOnce(&mut LlamaOptions)) -> Llama {
     let mut options = LlamaOptions::new(model(), "smollm2");
-    // Tests run side by side, and threads of one engine wait for each other: with one each, none waits for a processor.
+    // Tests run side by side, and threads of one engine wait for each other: with one each, none
+    // waits for a processor.
     options.threads = Some(1);
     change(&mut options);
     Llama::open(&options).unwrap()
@@ -49,7 +52,9 @@ pub(crate) fn call(text: &str, fields: Value) -> ChatCall {
 /// A request of these messages with these fields beside them.
 pub(crate) fn call_with(messages: Value, fields: Value) -> ChatCall {
     let mut body = json!({"model": "smollm2", "messages": messages, "stream": true});
-    body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    body.as_object_mut()
+        .unwrap()
+        .extend(fields.as_object().unwrap().clone());
     ChatCall {
         id: "chatcmpl-test".into(),
         request: Arc::new(serde_json::from_value(body).unwrap()),
@@ -58,19 +63,30 @@ pub(crate) fn call_with(messages: Value, fields: Value) -> ChatCall {
     }
 }
 
-/// An older completion, greedy and streamed, with these fields; what is in both lists is as in the second.
+/// An older completion, greedy and streamed, with these fields; what is in both lists is as in the
+/// second.
 pub(crate) fn completion(usual: &Value, fields: &Value) -> CompletionCall {
     let mut body = json!({"model": "smollm2", "temperature": 0, "stream": true});
     for fields in [usual, fields] {
-        body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        body.as_object_mut()
+            .unwrap()
+            .extend(fields.as_object().unwrap().clone());
     }
     let request = Arc::new(serde_json::from_value(body).unwrap());
-    CompletionCall { id: "cmpl-test".into(), request, profile: Profile::Openai, head: None }
+    CompletionCall {
+        id: "cmpl-test".into(),
+        request,
+        profile: Profile::Openai,
+        head: None,
+    }
 }
 
 /// Some text of about this many tokens, which begins with what `head` says.
 pub(crate) fn long_text(head: &str, tokens: usize) -> String {
-    format!("{head} {}", "The quick brown fox jumps over the lazy dog. ".repeat(tokens / 10))
+    format!(
+        "{head} {}",
+        "The quick brown fox jumps over the lazy dog. ".repeat(tokens / 10)
+    )
 }
 
 /// An answer to its end, or as far as it got.
@@ -92,7 +108,11 @@ impl Whole {
     }
 
     pub(crate) fn cached(&self) -> u64 {
-        self.usage().prompt_tokens_details.as_ref().unwrap().cached_tokens
+        self.usage()
+            .prompt_tokens_details
+            .as_ref()
+            .unwrap()
+            .cached_tokens
     }
 
     fn take(&mut self, event: Event) {
@@ -101,10 +121,23 @@ impl Whole {
             Event::Usage(usage) => self.usage = Some(usage),
             Event::Chunk(chunk) => {
                 for choice in chunk.choices {
-                    self.text.push_str(choice.delta.content.as_deref().unwrap_or_default());
-                    self.reasoning.push_str(choice.delta.reasoning_content.as_deref().unwrap_or_default());
-                    self.calls.extend(choice.delta.tool_calls.unwrap_or_default());
-                    self.logprobs.extend(choice.logprobs.and_then(|logprobs| logprobs.content).unwrap_or_default());
+                    self.text
+                        .push_str(choice.delta.content.as_deref().unwrap_or_default());
+                    self.reasoning.push_str(
+                        choice
+                            .delta
+                            .reasoning_content
+                            .as_deref()
+                            .unwrap_or_default(),
+                    );
+                    self.calls
+                        .extend(choice.delta.tool_calls.unwrap_or_default());
+                    self.logprobs.extend(
+                        choice
+                            .logprobs
+                            .and_then(|logprobs| logprobs.content)
+                            .unwrap_or_default(),
+                    );
                     self.finish = choice.finish_reason.or(self.finish);
                 }
             }
@@ -116,7 +149,10 @@ impl Whole {
 pub(crate) async fn ask(llama: &Llama, call: ChatCall) -> Whole {
     match llama.chat(call).await {
         Ok(reply) => read(reply.events).await,
-        Err(error) => Whole { error: Some(error), ..Whole::default() },
+        Err(error) => Whole {
+            error: Some(error),
+            ..Whole::default()
+        },
     }
 }
 
@@ -124,7 +160,10 @@ pub(crate) async fn ask(llama: &Llama, call: ChatCall) -> Whole {
 pub(crate) async fn complete(llama: &Llama, call: CompletionCall) -> Whole {
     match llama.complete(call).await {
         Ok(reply) => read(reply.events).await,
-        Err(error) => Whole { error: Some(error), ..Whole::default() },
+        Err(error) => Whole {
+            error: Some(error),
+            ..Whole::default()
+        },
     }
 }
 
@@ -144,7 +183,10 @@ pub(crate) async fn read(mut events: Events) -> Whole {
 pub(crate) async fn next_text(events: &mut Events) -> String {
     loop {
         if let Event::Chunk(chunk) = events.next().await.unwrap().unwrap()
-            && let Some(text) = chunk.choices.into_iter().find_map(|choice| choice.delta.content)
+            && let Some(text) = chunk
+                .choices
+                .into_iter()
+                .find_map(|choice| choice.delta.content)
         {
             return text;
         }
@@ -158,8 +200,14 @@ pub(crate) async fn ask_choices(llama: &Llama, call: ChatCall) -> Vec<String> {
     while let Some(event) = events.next().await {
         if let Event::Chunk(chunk) = event.unwrap() {
             for choice in chunk.choices {
-                texts[choice.index as usize].push_str(choice.delta.content.as_deref().unwrap_or_default());
-                assert!(choice.finish_reason.is_none_or(|reason| reason == FinishReason::Stop), "{choice:?}");
+                texts[choice.index as usize]
+                    .push_str(choice.delta.content.as_deref().unwrap_or_default());
+                assert!(
+                    choice
+                        .finish_reason
+                        .is_none_or(|reason| reason == FinishReason::Stop),
+                    "{choice:?}"
+                );
             }
         }
     }

@@ -1,5 +1,5 @@
-//! A projector of some 500 KiB with weights drawn by lot: what it makes of a picture means nothing, but it is another for another picture, and
-//! llama.cpp loads it.
+//! A projector of some 500 KiB with weights drawn by lot: what it makes of a picture means nothing,
+//! but it is another for another picture, and llama.cpp loads it.
 
 #![allow(clippy::unwrap_used, reason = "what the tests share is test code")]
 
@@ -9,15 +9,18 @@ use super::gguf::{self, array, number, text, value};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(dead_code, reason = "not every test has a use for all of them")]
 pub(crate) enum Kind {
-    /// Sees as `LLaVA` does, 16 rows a picture, and hears as Ultravox does, 375 rows for 30 seconds.
+    /// Sees as `LLaVA` does, 16 rows a picture, and hears as Ultravox does, 375 rows for 30
+    /// seconds.
     SeesAndHears,
     /// Sees as Gemma 3 does: 16 rows that see each other.
     SeesAllAtOnce,
-    /// Sees as `InternVL` does: 4 rows for each of a picture's tiles of 56 by 56 pixels, and 4 for all of it.
+    /// Sees as `InternVL` does: 4 rows for each of a picture's tiles of 56 by 56 pixels, and 4 for
+    /// all of it.
     SeesTiles,
     /// Sees as Idefics 3 does: tiles, too, among tokens that the model must have.
     SeesAmongMarks,
-    /// Sees as Qwen2-VL does: a row for each 28 by 28 pixels, for models that know places in a picture.
+    /// Sees as Qwen2-VL does: a row for each 28 by 28 pixels, for models that know places in a
+    /// picture.
     SeesPlaces,
     /// Says that it sees as `HunyuanVL` does, and no more: it is refused by its header.
     SeesByTurns,
@@ -36,12 +39,21 @@ const STACK: u64 = 4;
 /// The bytes of the GGUF file, for a model whose embeddings have so many numbers.
 pub(crate) fn gguf(kind: Kind, model_width: u64) -> Vec<u8> {
     let mut drawn = gguf::lots(7);
-    gguf::of_types(&metadata(kind), &tensors(kind, model_width), type_of, |file, name| put_weight(file, name, drawn()))
+    gguf::of_types(
+        &metadata(kind),
+        &tensors(kind, model_width),
+        type_of,
+        |file, name| put_weight(file, name, drawn()),
+    )
 }
 
 /// Kernels of convolutions are 16-bit floats, as llama.cpp wants them; all else has 32 bits.
 fn type_of(name: &str) -> u32 {
-    if name.contains("conv1d") && name.ends_with("weight") { gguf::F16 } else { gguf::F32 }
+    if name.contains("conv1d") && name.ends_with("weight") {
+        gguf::F16
+    } else {
+        gguf::F32
+    }
 }
 
 fn put_weight(file: &mut Vec<u8>, name: &str, drawn: f32) {
@@ -50,13 +62,18 @@ fn put_weight(file: &mut Vec<u8>, name: &str, drawn: f32) {
         file.extend((if drawn < 0.0 { 0xb400_u16 } else { 0x3400 }).to_le_bytes());
         return;
     }
-    let is_norm = ["ln1", "ln2", "norm", "post_ln"].iter().any(|norm| name.contains(norm)) && name.ends_with("weight");
+    let is_norm = ["ln1", "ln2", "norm", "post_ln"]
+        .iter()
+        .any(|norm| name.contains(norm))
+        && name.ends_with("weight");
     file.extend((if is_norm { 1.0 } else { drawn / 2.0 }).to_le_bytes());
 }
 
 fn tensors(kind: Kind, model_width: u64) -> Vec<(String, Vec<u64>)> {
     let named = |list: &[(&str, &[u64])]| -> Vec<(String, Vec<u64>)> {
-        list.iter().map(|(name, shape)| ((*name).to_owned(), shape.to_vec())).collect()
+        list.iter()
+            .map(|(name, shape)| ((*name).to_owned(), shape.to_vec()))
+            .collect()
     };
     let mut all = Vec::new();
     if kind != Kind::Hears {
@@ -94,7 +111,9 @@ fn tensors(kind: Kind, model_width: u64) -> Vec<(String, Vec<u64>)> {
             ("mm.model.mlp.3.weight", &[model_width, model_width]),
             ("mm.model.mlp.3.bias", &[model_width]),
         ])),
-        Kind::SeesAmongMarks => all.extend(named(&[("mm.model.fc.weight", &[4 * WIDTH, model_width])])),
+        Kind::SeesAmongMarks => {
+            all.extend(named(&[("mm.model.fc.weight", &[4 * WIDTH, model_width])]))
+        }
         Kind::SeesPlaces => all.extend(named(&[
             ("mm.0.weight", &[4 * WIDTH, 4 * WIDTH]),
             ("mm.0.bias", &[4 * WIDTH]),
@@ -144,9 +163,15 @@ fn layers(encoder: &str) -> Vec<(String, Vec<u64>)> {
         ("ffn_down.bias", vec![WIDTH]),
     ];
     // An encoder of sounds has no bias there.
-    let of_layer = of_layer.iter().filter(|(name, _)| encoder == "v" || *name != "attn_k.bias");
+    let of_layer = of_layer
+        .iter()
+        .filter(|(name, _)| encoder == "v" || *name != "attn_k.bias");
     (0..2)
-        .flat_map(|layer| of_layer.clone().map(move |(name, shape)| (layer, name, shape)))
+        .flat_map(|layer| {
+            of_layer
+                .clone()
+                .map(move |(name, shape)| (layer, name, shape))
+        })
         .map(|(layer, name, shape)| (format!("{encoder}.blk.{layer}.{name}"), shape.clone()))
         .collect()
 }
@@ -155,7 +180,8 @@ fn hears(kind: Kind) -> bool {
     matches!(kind, Kind::SeesAndHears | Kind::Hears)
 }
 
-/// Rows of a picture are 16: Gemma 3 makes one of four by four patches. `InternVL` has one for the whole besides.
+/// Rows of a picture are 16: Gemma 3 makes one of four by four patches. `InternVL` has one for the
+/// whole besides.
 fn patches(kind: Kind) -> u64 {
     match kind {
         Kind::SeesAllAtOnce => SIDE * SIDE * 16,
@@ -167,8 +193,14 @@ fn patches(kind: Kind) -> u64 {
 fn metadata(kind: Kind) -> Vec<(String, Vec<u8>)> {
     let mut all = vec![
         ("general.architecture".to_owned(), text("clip")),
-        ("clip.has_vision_encoder".to_owned(), value(7, &[u8::from(kind != Kind::Hears)])),
-        ("clip.has_audio_encoder".to_owned(), value(7, &[u8::from(hears(kind))])),
+        (
+            "clip.has_vision_encoder".to_owned(),
+            value(7, &[u8::from(kind != Kind::Hears)]),
+        ),
+        (
+            "clip.has_audio_encoder".to_owned(),
+            value(7, &[u8::from(hears(kind))]),
+        ),
         ("clip.use_gelu".to_owned(), value(7, &[1])),
     ];
     for encoder in ["vision", "audio"] {
@@ -181,10 +213,14 @@ fn metadata(kind: Kind) -> Vec<(String, Vec<u8>)> {
         ];
         all.extend(sizes.map(|(key, size)| (format!("clip.{encoder}.{key}"), number(size))));
         let epsilon = value(6, &1e-5_f32.to_le_bytes());
-        all.push((format!("clip.{encoder}.attention.layer_norm_epsilon"), epsilon));
+        all.push((
+            format!("clip.{encoder}.attention.layer_norm_epsilon"),
+            epsilon,
+        ));
     }
     let half = array(6, 3, [0.5_f32; 3].map(f32::to_le_bytes).concat());
-    let side = u32::try_from(PATCH * SIDE).unwrap() * if kind == Kind::SeesAllAtOnce { 4 } else { 1 };
+    let side =
+        u32::try_from(PATCH * SIDE).unwrap() * if kind == Kind::SeesAllAtOnce { 4 } else { 1 };
     let sees_as = match kind {
         Kind::SeesAllAtOnce => "gemma3",
         Kind::SeesTiles => "internvl",
@@ -195,7 +231,10 @@ fn metadata(kind: Kind) -> Vec<(String, Vec<u8>)> {
     };
     if matches!(kind, Kind::SeesTiles | Kind::SeesAmongMarks) {
         all.push(("clip.vision.projector.scale_factor".to_owned(), number(2)));
-        all.push(("clip.vision.preproc_image_size".to_owned(), number(2 * side)));
+        all.push((
+            "clip.vision.preproc_image_size".to_owned(),
+            number(2 * side),
+        ));
     }
     all.extend([
         ("clip.vision.projector_type".to_owned(), text(sees_as)),

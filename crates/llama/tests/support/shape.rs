@@ -1,11 +1,16 @@
-//! Whether a JSON value keeps to a schema: the keywords that these tests use, told independently of the engine.
+//! Whether a JSON value keeps to a schema: the keywords that these tests use, told independently of
+//! the engine.
 
 use serde_json::Value;
 
 /// Whether it does; `root` is what references are relative to.
 pub(crate) fn keeps(root: &Value, schema: &Value, value: &Value) -> bool {
-    let Some(fields) = schema.as_object() else { return schema.as_bool().unwrap_or(false) };
-    fields.iter().all(|(keyword, says)| keyword_holds(root, schema, keyword, says, value))
+    let Some(fields) = schema.as_object() else {
+        return schema.as_bool().unwrap_or(false);
+    };
+    fields
+        .iter()
+        .all(|(keyword, says)| keyword_holds(root, schema, keyword, says, value))
 }
 
 fn keyword_holds(root: &Value, schema: &Value, keyword: &str, says: &Value, value: &Value) -> bool {
@@ -20,45 +25,83 @@ fn keyword_holds(root: &Value, schema: &Value, keyword: &str, says: &Value, valu
     #[allow(clippy::cast_precision_loss, reason = "short texts and lists")]
     let length = length as f64;
     match keyword {
-        "type" => says.as_array().map_or_else(|| is_of(says, value), |all| all.iter().any(|one| is_of(one, value))),
+        "type" => says.as_array().map_or_else(
+            || is_of(says, value),
+            |all| all.iter().any(|one| is_of(one, value)),
+        ),
         "enum" => says.as_array().is_some_and(|all| all.contains(value)),
         "const" => says == value,
-        "anyOf" => says.as_array().is_some_and(|all| all.iter().any(|one| inside(one, value))),
-        "$ref" => {
-            root.pointer(says.as_str().unwrap_or("").trim_start_matches('#')).is_some_and(|one| inside(one, value))
-        }
+        "anyOf" => says
+            .as_array()
+            .is_some_and(|all| all.iter().any(|one| inside(one, value))),
+        "$ref" => root
+            .pointer(says.as_str().unwrap_or("").trim_start_matches('#'))
+            .is_some_and(|one| inside(one, value)),
         "required" => {
-            let named = says.as_array().into_iter().flatten().filter_map(Value::as_str);
-            value.as_object().is_none_or(|fields| named.into_iter().all(|name| fields.contains_key(name)))
+            let named = says
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(Value::as_str);
+            value
+                .as_object()
+                .is_none_or(|fields| named.into_iter().all(|name| fields.contains_key(name)))
         }
         "properties" => {
-            let known = |(name, value): (&String, &Value)| says.get(name).is_none_or(|schema| inside(schema, value));
-            value.as_object().is_none_or(|fields| fields.iter().all(known))
+            let known = |(name, value): (&String, &Value)| {
+                says.get(name).is_none_or(|schema| inside(schema, value))
+            };
+            value
+                .as_object()
+                .is_none_or(|fields| fields.iter().all(known))
         }
         "patternProperties" => {
             let known = |(name, value): (&String, &Value)| {
-                says.as_object()
-                    .is_some_and(|all| all.iter().all(|(pattern, one)| !fits(pattern, name) || inside(one, value)))
+                says.as_object().is_some_and(|all| {
+                    all.iter()
+                        .all(|(pattern, one)| !fits(pattern, name) || inside(one, value))
+                })
             };
-            value.as_object().is_none_or(|fields| fields.iter().all(known))
+            value
+                .as_object()
+                .is_none_or(|fields| fields.iter().all(known))
         }
         "additionalProperties" => {
-            let patterns = || schema["patternProperties"].as_object().into_iter().flatten();
-            let is_known = |name: &str| {
-                schema["properties"].get(name).is_some() || patterns().any(|(pattern, _)| fits(pattern, name))
+            let patterns = || {
+                schema["patternProperties"]
+                    .as_object()
+                    .into_iter()
+                    .flatten()
             };
-            value.as_object().is_none_or(|all| all.iter().all(|(name, value)| is_known(name) || inside(says, value)))
+            let is_known = |name: &str| {
+                schema["properties"].get(name).is_some()
+                    || patterns().any(|(pattern, _)| fits(pattern, name))
+            };
+            value.as_object().is_none_or(|all| {
+                all.iter()
+                    .all(|(name, value)| is_known(name) || inside(says, value))
+            })
         }
         "prefixItems" => {
             let schemas = says.as_array().into_iter().flatten();
-            value.as_array().is_none_or(|items| schemas.zip(items).all(|(schema, item)| inside(schema, item)))
+            value.as_array().is_none_or(|items| {
+                schemas
+                    .zip(items)
+                    .all(|(schema, item)| inside(schema, item))
+            })
         }
         "items" => {
             let first = schema["prefixItems"].as_array().map_or(0, Vec::len);
-            value.as_array().is_none_or(|items| items.iter().skip(first).all(|item| inside(says, item)))
+            value
+                .as_array()
+                .is_none_or(|items| items.iter().skip(first).all(|item| inside(says, item)))
         }
-        "pattern" => value.as_str().is_none_or(|text| fits(says.as_str().unwrap_or(""), text)),
-        "format" => value.as_str().is_none_or(|text| is_written_as(says.as_str().unwrap_or(""), text)),
+        "pattern" => value
+            .as_str()
+            .is_none_or(|text| fits(says.as_str().unwrap_or(""), text)),
+        "format" => value
+            .as_str()
+            .is_none_or(|text| is_written_as(says.as_str().unwrap_or(""), text)),
         "minItems" if value.is_array() => length >= number(says),
         "maxItems" if value.is_array() => length <= number(says),
         "maxProperties" if value.is_object() => length <= number(says),
@@ -68,8 +111,8 @@ fn keyword_holds(root: &Value, schema: &Value, keyword: &str, says: &Value, valu
         "maximum" if value.is_number() => number(value) <= number(says),
         "exclusiveMinimum" if value.is_number() => number(value) > number(says),
         "multipleOf" if value.is_number() => number(value) % number(says) == 0.0,
-        "maxProperties" | "exclusiveMinimum" | "multipleOf" | "minItems" | "maxItems" | "minLength" | "maxLength"
-        | "minimum" | "maximum" | "$defs" | "title" => true,
+        "maxProperties" | "exclusiveMinimum" | "multipleOf" | "minItems" | "maxItems"
+        | "minLength" | "maxLength" | "minimum" | "maximum" | "$defs" | "title" => true,
         _ => false,
     }
 }
@@ -102,32 +145,42 @@ fn fits(pattern: &str, text: &str) -> bool {
     }
 }
 
-/// Whether a text is written in a format: those that are asked for here. As in the engine, each year has a 29th of February.
+/// Whether a text is written in a format: those that are asked for here. As in the engine, each
+/// year has a 29th of February.
 fn is_written_as(format: &str, text: &str) -> bool {
     match format {
         "date" => {
-            let parts: Vec<u8> = text.split('-').skip(1).filter_map(|part| part.parse().ok()).collect();
+            let parts: Vec<u8> = text
+                .split('-')
+                .skip(1)
+                .filter_map(|part| part.parse().ok())
+                .collect();
             let shape: Vec<usize> = text.split('-').map(str::len).collect();
             let days = |month| match month {
                 2 => 29,
                 4 | 6 | 9 | 11 => 30,
                 _ => 31,
             };
-            let is_digits = text.bytes().all(|byte| byte == b'-' || byte.is_ascii_digit());
-            let is_day =
-                matches!(parts[..], [month, day] if (1..=12).contains(&month) && (1..=days(month)).contains(&day));
+            let is_digits = text
+                .bytes()
+                .all(|byte| byte == b'-' || byte.is_ascii_digit());
+            let is_day = matches!(parts[..], [month, day] if (1..=12).contains(&month) && (1..=days(month)).contains(&day));
             shape == [4, 2, 2] && is_digits && is_day
         }
         "ipv4" => text.parse::<std::net::Ipv4Addr>().is_ok(),
         "uuid" => {
             let shape: Vec<usize> = text.split('-').map(str::len).collect();
-            shape == [8, 4, 4, 4, 12] && text.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit())
+            shape == [8, 4, 4, 4, 12]
+                && text
+                    .bytes()
+                    .all(|byte| byte == b'-' || byte.is_ascii_hexdigit())
         }
         _ => false,
     }
 }
 
-/// Short schemas of many kinds, with a question for each. None is recursive: nothing would bound how long an answer is.
+/// Short schemas of many kinds, with a question for each. None is recursive: nothing would bound
+/// how long an answer is.
 pub(crate) fn schemas() -> Vec<(&'static str, Value)> {
     use serde_json::json;
     let object = |properties: Value, required: Value| json!({"type": "object", "properties": properties, "required": required, "additionalProperties": false});
@@ -157,7 +210,10 @@ pub(crate) fn schemas() -> Vec<(&'static str, Value)> {
                     "name": {"type": "string", "maxLength": 10}}, "required": ["name"], "additionalProperties": false}]}}),
                 json!(["name", "child"]))}}),
         ),
-        ("How old is the Earth, in billions of years?", json!({"type": "integer", "minimum": 0, "maximum": 100})),
+        (
+            "How old is the Earth, in billions of years?",
+            json!({"type": "integer", "minimum": 0, "maximum": 100}),
+        ),
         (
             "Where is Paris?",
             object(

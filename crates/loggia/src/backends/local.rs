@@ -1,4 +1,5 @@
-//! The model files that the embedded engine is to have: found in the store, or where the configuration says.
+//! The model files that the embedded engine is to have: found in the store, or where the
+//! configuration says.
 
 use std::path::{Path, PathBuf};
 
@@ -49,11 +50,17 @@ pub(crate) enum LocalError {
     #[error("this build has no embedded engine; name a backend with --ollama or --openai")]
     NoEngine,
     #[error("there is no file {path}{}", .nearest.as_ref().map(|file| format!("; did you mean {}?", file.display())).unwrap_or_default())]
-    NoFile { path: PathBuf, nearest: Option<PathBuf> },
+    NoFile {
+        path: PathBuf,
+        nearest: Option<PathBuf>,
+    },
     #[error("{path} is not a GGUF file: {contents}")]
     NotGguf { path: PathBuf, contents: Contents },
     #[error("cannot read {path}: {cause}")]
-    Read { path: PathBuf, cause: std::io::Error },
+    Read {
+        path: PathBuf,
+        cause: std::io::Error,
+    },
     #[error(transparent)]
     Folder(#[from] FolderError),
     /// It can be fetched, by this name.
@@ -61,7 +68,11 @@ pub(crate) enum LocalError {
     NotHere(String, String),
     /// Nobody knows it.
     #[error("there is no model `{name}`{}", hint(.nearest.as_ref(), .here))]
-    Unknown { name: String, nearest: Option<Nearest>, here: Vec<String> },
+    Unknown {
+        name: String,
+        nearest: Option<Nearest>,
+        here: Vec<String>,
+    },
     #[error("`{0}` is here in part only; fetch the rest with: loggia pull {0}")]
     Incomplete(String),
     #[error("two models would be called `{0}`; name only one of them")]
@@ -83,10 +94,16 @@ pub(crate) enum Nearest {
 fn hint(nearest: Option<&Nearest>, here: &[String]) -> String {
     let meant = match nearest {
         Some(Nearest::Here(name)) => format!(". Did you mean `{name}`?"),
-        Some(Nearest::ToPull(name)) => format!(". Did you mean `{name}`? Fetch it with: loggia pull {name}"),
+        Some(Nearest::ToPull(name)) => {
+            format!(". Did you mean `{name}`? Fetch it with: loggia pull {name}")
+        }
         None => String::new(),
     };
-    let here = if here.is_empty() { String::new() } else { format!(" On this machine: {}.", here.join(", ")) };
+    let here = if here.is_empty() {
+        String::new()
+    } else {
+        format!(" On this machine: {}.", here.join(", "))
+    };
     let short: Vec<&str> = models::short_names().collect();
     format!(
         "{meant}{}{here} Short names: {}. A file is named by its path, a repository on Hugging Face as hf:OWNER/REPO.",
@@ -95,13 +112,23 @@ fn hint(nearest: Option<&Nearest>, here: &[String]) -> String {
     )
 }
 
-/// The models that are here, and those that are not, as they were asked for. The default one is meant where no backend is named.
+/// The models that are here, and those that are not, as they were asked for. The default one is
+/// meant where no backend is named.
 pub(super) fn find_all(config: &Config) -> (Vec<Local>, Vec<(String, LocalError)>) {
     let store = Store::new(&config.data_dir);
-    let default = config.names_no_backend().then(|| ModelName(models::DEFAULT.to_owned()));
+    let default = config
+        .names_no_backend()
+        .then(|| ModelName(models::DEFAULT.to_owned()));
     let (mut here, mut missing) = (Vec::<Local>::new(), Vec::new());
-    let plain = config.models.iter().chain(&default).map(|asked| (&asked.0, find(asked, &store)));
-    let adapted = config.lora.iter().map(|lora| (&lora.name, find_adapted(lora, &store)));
+    let plain = config
+        .models
+        .iter()
+        .chain(&default)
+        .map(|asked| (&asked.0, find(asked, &store)));
+    let adapted = config
+        .lora
+        .iter()
+        .map(|lora| (&lora.name, find_adapted(lora, &store)));
     for (asked, found) in plain.chain(adapted) {
         match found {
             Ok(model) if here.iter().any(|other| other.name == model.name) => {
@@ -118,15 +145,26 @@ pub(super) fn find_all(config: &Config) -> (Vec<Local>, Vec<(String, LocalError)
 fn find_adapted(lora: &Lora, store: &Store) -> Result<Local, LocalError> {
     let base = find(&lora.base, store)?;
     let file = find(&lora.file, store)?.file;
-    let adapter = Adapter { base: base.name, file, scale: lora.scale };
-    Ok(Local { name: lora.name.clone(), adapter: Some(adapter), ..base })
+    let adapter = Adapter {
+        base: base.name,
+        file,
+        scale: lora.scale,
+    };
+    Ok(Local {
+        name: lora.name.clone(),
+        adapter: Some(adapter),
+        ..base
+    })
 }
 
 /// With the projector that the configuration names for it, if it does.
 fn with_projector(mut model: Local, asked: &str, config: &Config) -> Local {
     let base = model.adapter.as_ref().map(|adapter| adapter.base.as_str());
     let is_meant = |name: &str| name == model.name || name == asked || Some(name) == base;
-    let named = config.mmproj.iter().rfind(|mmproj| mmproj.model.as_deref().is_none_or(is_meant));
+    let named = config
+        .mmproj
+        .iter()
+        .rfind(|mmproj| mmproj.model.as_deref().is_none_or(is_meant));
     if let Some(mmproj) = named {
         model.mmproj.clone_from(&mmproj.file);
     }
@@ -152,9 +190,13 @@ pub(super) fn check_projectors(
                 );
             }
             Some(name)
-                if !here.iter().any(is_meant) && !is_asked(name) && missing.iter().all(|(other, _)| other != name) =>
+                if !here.iter().any(is_meant)
+                    && !is_asked(name)
+                    && missing.iter().all(|(other, _)| other != name) =>
             {
-                return Err(format!("mmproj: no model of the built-in engine is called `{name}`"));
+                return Err(format!(
+                    "mmproj: no model of the built-in engine is called `{name}`"
+                ));
             }
             _ => {}
         }
@@ -165,14 +207,24 @@ pub(super) fn check_projectors(
     Ok(())
 }
 
-/// Gives the models the drafts that are set for them. Says what is wrong with the first that cannot be had, or that is nobody's.
-pub(super) fn give_drafts(here: &mut [Local], missing: &[(String, LocalError)], config: &Config) -> Result<(), String> {
+/// Gives the models the drafts that are set for them. Says what is wrong with the first that cannot
+/// be had, or that is nobody's.
+pub(super) fn give_drafts(
+    here: &mut [Local],
+    missing: &[(String, LocalError)],
+    config: &Config,
+) -> Result<(), String> {
     let store = Store::new(&config.data_dir);
     // Of a model that is not here that is said, and no more.
-    let to_be_had = config.per_model.iter().filter(|(name, _)| missing.iter().all(|(other, _)| other != *name));
+    let to_be_had = config
+        .per_model
+        .iter()
+        .filter(|(name, _)| missing.iter().all(|(other, _)| other != *name));
     for (name, its) in to_be_had {
         let of_its = |what: &dyn std::fmt::Display| format!("per_model.{name}: {what}");
-        let Some(draft) = draft(its, &store).map_err(|what| of_its(&what))? else { continue };
+        let Some(draft) = draft(its, &store).map_err(|what| of_its(&what))? else {
+            continue;
+        };
         let model = here.iter_mut().find(|model| model.name == *name);
         let model = model.ok_or_else(|| {
             of_its(&"it has a `draft`, and no embedded model is called so: an alias has none of its own")
@@ -191,12 +243,22 @@ fn draft(its: &PerModel, store: &Store) -> Result<Option<Draft>, String> {
             Err("it says how to draft, and not with which model: `draft` names it".to_owned())
         };
     };
-    let file = find(asked, store).map_err(|error| format!("draft: {error}"))?.file;
-    let (tokens, always) = (its.draft_tokens.unwrap_or(DRAFT_TOKENS), its.draft_always.unwrap_or(false));
-    Ok(Some(Draft { file, tokens, always }))
+    let file = find(asked, store)
+        .map_err(|error| format!("draft: {error}"))?
+        .file;
+    let (tokens, always) = (
+        its.draft_tokens.unwrap_or(DRAFT_TOKENS),
+        its.draft_always.unwrap_or(false),
+    );
+    Ok(Some(Draft {
+        file,
+        tokens,
+        always,
+    }))
 }
 
-/// A file or folder that exists is that one, where it is named as one; else the store is asked first.
+/// A file or folder that exists is that one, where it is named as one; else the store is asked
+/// first.
 fn find(asked: &ModelName, store: &Store) -> Result<Local, LocalError> {
     if cfg!(not(feature = "embedded")) {
         return Err(LocalError::NoEngine);
@@ -207,7 +269,9 @@ fn find(asked: &ModelName, store: &Store) -> Result<Local, LocalError> {
         None => match store.find(&asked.0) {
             Ok(model) => (model, true),
             Err(StoreError::NotHere { .. }) if path.is_file() => (loose(path)?, false),
-            Err(StoreError::NotHere { .. }) if path.is_dir() => (loose(&models::the_model_in(path)?)?, false),
+            Err(StoreError::NotHere { .. }) if path.is_dir() => {
+                (loose(&models::the_model_in(path)?)?, false)
+            }
             Err(StoreError::NotHere { here, .. }) => return Err(not_here(asked, here)),
             Err(error) => return Err(error.into()),
         },
@@ -216,31 +280,54 @@ fn find(asked: &ModelName, store: &Store) -> Result<Local, LocalError> {
         return Err(LocalError::Incomplete(asked.0.clone()));
     }
     let mmproj = models::projector_beside(&model.file);
-    Ok(Local { name: model.name, file: model.file, stored, adapter: None, mmproj, draft: None })
+    Ok(Local {
+        name: model.name,
+        file: model.file,
+        stored,
+        adapter: None,
+        mmproj,
+        draft: None,
+    })
 }
 
 /// A file, which has to be a GGUF file by its first bytes. What it is called says nothing.
 fn loose(file: &Path) -> Result<Model, LocalError> {
     match Contents::of(file) {
         Ok(Contents::Gguf) => Ok(models::of_loose_file(file)),
-        Ok(contents) => Err(LocalError::NotGguf { path: file.to_owned(), contents }),
-        Err(cause) => Err(LocalError::Read { path: file.to_owned(), cause }),
+        Ok(contents) => Err(LocalError::NotGguf {
+            path: file.to_owned(),
+            contents,
+        }),
+        Err(cause) => Err(LocalError::Read {
+            path: file.to_owned(),
+            cause,
+        }),
     }
 }
 
-/// What to do about a model that is not here: a command that fetches it, where there is one, or what was probably meant.
+/// What to do about a model that is not here: a command that fetches it, where there is one, or
+/// what was probably meant.
 fn not_here(asked: &ModelName, here: Vec<String>) -> LocalError {
     let path = Path::new(&asked.0);
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
     let is_path = asked.file().is_some() || path.is_absolute() || folder.is_some_and(Path::is_dir);
     if is_path {
-        return LocalError::NoFile { path: path.to_owned(), nearest: beside(path) };
+        return LocalError::NoFile {
+            path: path.to_owned(),
+            nearest: beside(path),
+        };
     }
     if let Ok(source @ (Source::Known(_) | Source::Hub { .. })) = Source::parse(&asked.0) {
         return LocalError::NotHere(asked.0.clone(), source.to_string());
     }
     let nearest = nearest_of(&asked.0, &here);
-    LocalError::Unknown { name: asked.0.clone(), nearest, here }
+    LocalError::Unknown {
+        name: asked.0.clone(),
+        nearest,
+        here,
+    }
 }
 
 /// The model that was probably meant, among those of the store and the short names.
@@ -248,16 +335,22 @@ fn nearest_of(asked: &str, here: &[String]) -> Option<Nearest> {
     let mut candidates: Vec<&str> = here.iter().map(String::as_str).collect();
     models::short_names().for_each(|name| candidates.push(name));
     let found = nearest(asked, candidates)?;
-    let to_pull = models::short_names().find(|short| *short == found && here.iter().all(|model| model != short));
+    let to_pull = models::short_names()
+        .find(|short| *short == found && here.iter().all(|model| model != short));
     Some(to_pull.map_or_else(|| Nearest::Here(found.to_owned()), Nearest::ToPull))
 }
 
 /// The file in the same folder that was probably meant.
 fn beside(path: &Path) -> Option<PathBuf> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     let entries = std::fs::read_dir(folder).ok()?.take(1_000).flatten();
     let files: Vec<String> = entries
-        .filter(|entry| Contents::of(&entry.path()).is_ok_and(|contents| contents == Contents::Gguf))
+        .filter(|entry| {
+            Contents::of(&entry.path()).is_ok_and(|contents| contents == Contents::Gguf)
+        })
         .filter_map(|entry| entry.file_name().into_string().ok())
         .collect();
     let name = path.file_name()?.to_str()?;

@@ -1,6 +1,8 @@
-//! From a configuration to what stands behind the API: every backend, in order of precedence, behind one roster.
+//! From a configuration to what stands behind the API: every backend, in order of precedence,
+//! behind one roster.
 //!
-//! Nothing here is asked or loaded: putting together costs nothing, so `loggia check` does it as `loggia serve` does.
+//! Nothing here is asked or loaded: putting together costs nothing, so `loggia check` does it as
+//! `loggia serve` does.
 
 #[cfg(feature = "embedded")]
 mod embedded;
@@ -35,7 +37,8 @@ pub(crate) struct Backends {
     pub(crate) embedded: Vec<String>,
     /// Which models of the embedded engine have a draft, and which.
     pub(crate) drafts: Vec<(String, Draft)>,
-    /// Loads the models of the embedded engine. Until it is done they are listed, and a chat waits for them.
+    /// Loads the models of the embedded engine. Until it is done they are listed, and a chat waits
+    /// for them.
     pub(crate) load: BoxFuture<'static, anyhow::Result<()>>,
 }
 
@@ -59,7 +62,8 @@ pub(crate) enum SetupError {
 type Named = (String, String, Arc<dyn Backend>);
 
 impl Backends {
-    /// The embedded engine first, then each Ollama, then each engine that speaks OpenAI: a bare model name means the first that has it.
+    /// The embedded engine first, then each Ollama, then each engine that speaks OpenAI: a bare
+    /// model name means the first that has it.
     pub(crate) fn of(config: &Config) -> Result<Self, SetupError> {
         let (mut here, missing) = local::find_all(config);
         local::give_drafts(&mut here, &missing, config).map_err(SetupError::PerModel)?;
@@ -68,17 +72,37 @@ impl Backends {
         check_adapters(&here, config).map_err(SetupError::Adapter)?;
         check_per_model(&here, &aliases, config).map_err(SetupError::PerModel)?;
         let (engine, load) = engine(&here, config);
-        let all: Vec<Named> = engine.into_iter().chain(ollama(config)).chain(openai(config)).collect();
-        let places = all.iter().map(|(name, place, _)| (name.clone(), place.clone())).collect();
-        let members = all.into_iter().map(|(name, _, backend)| (name.into(), backend));
+        let all: Vec<Named> = engine
+            .into_iter()
+            .chain(ollama(config))
+            .chain(openai(config))
+            .collect();
+        let places = all
+            .iter()
+            .map(|(name, place, _)| (name.clone(), place.clone()))
+            .collect();
+        let members = all
+            .into_iter()
+            .map(|(name, _, backend)| (name.into(), backend));
         let roster = Arc::new(Roster::new(members, aliases)?);
         let embedded = here.iter().map(|model| model.name.clone()).collect();
-        let drafts = here.into_iter().filter_map(|model| Some((model.name, model.draft?))).collect();
-        Ok(Backends { roster, places, missing, embedded, drafts, load })
+        let drafts = here
+            .into_iter()
+            .filter_map(|model| Some((model.name, model.draft?)))
+            .collect();
+        Ok(Backends {
+            roster,
+            places,
+            missing,
+            embedded,
+            drafts,
+            load,
+        })
     }
 }
 
-/// Those of the configuration, and for a model of this program the short name without its size: `smollm2` for `smollm2:135m`.
+/// Those of the configuration, and for a model of this program the short name without its size:
+/// `smollm2` for `smollm2:135m`.
 fn aliases(config: &Config, here: &[Local]) -> Vec<Alias> {
     let mut aliases = config.aliases.to_vec();
     for model in here {
@@ -94,12 +118,19 @@ fn aliases(config: &Config, here: &[Local]) -> Vec<Alias> {
 
 /// The embedded engine, where it has a model to run.
 #[cfg(feature = "embedded")]
-fn engine(models: &[Local], config: &Config) -> (Option<Named>, BoxFuture<'static, anyhow::Result<()>>) {
+fn engine(
+    models: &[Local],
+    config: &Config,
+) -> (Option<Named>, BoxFuture<'static, anyhow::Result<()>>) {
     if models.is_empty() {
         return (None, Box::pin(std::future::ready(Ok(()))));
     }
     let engine = Arc::new(Embedded::new(models, config));
-    let named: Named = ("embedded".to_owned(), "this machine".to_owned(), engine.clone());
+    let named: Named = (
+        "embedded".to_owned(),
+        "this machine".to_owned(),
+        engine.clone(),
+    );
     (Some(named), Box::pin(async move { engine.load().await }))
 }
 
@@ -130,7 +161,11 @@ fn engine(_: &[Local], _: &Config) -> (Option<Named>, BoxFuture<'static, anyhow:
 fn ollama(config: &Config) -> impl Iterator<Item = Named> {
     let client = client(config);
     config.ollama.iter().enumerate().map(move |(at, url)| {
-        let name = if at == 0 { "ollama".to_owned() } else { format!("ollama-{}", at + 1) };
+        let name = if at == 0 {
+            "ollama".to_owned()
+        } else {
+            format!("ollama-{}", at + 1)
+        };
         let upstream = Upstream::new(client.clone(), url.base.clone(), None);
         let backend: Arc<dyn Backend> = Arc::new(Ollama::new(name.as_str(), upstream));
         (name, url.to_string(), backend)
@@ -141,7 +176,12 @@ fn openai(config: &Config) -> impl Iterator<Item = Named> {
     let client = client(config);
     config.openai.iter().map(move |engine| {
         let key = engine.key.as_ref().map(|secret| secret.0.clone());
-        let backend = OpenAi::new(engine.name.as_str(), client.clone(), engine.url.base.clone(), key);
+        let backend = OpenAi::new(
+            engine.name.as_str(),
+            client.clone(),
+            engine.url.base.clone(),
+            key,
+        );
         let backend: Arc<dyn Backend> = Arc::new(backend);
         (engine.name.clone(), engine.url.to_string(), backend)
     })

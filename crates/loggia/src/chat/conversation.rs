@@ -30,7 +30,11 @@ pub(super) struct Conversation {
 
 impl Conversation {
     pub(super) fn new(model: String, system: Option<String>) -> Self {
-        Self { model, system, turns: Vec::new() }
+        Self {
+            model,
+            system,
+            turns: Vec::new(),
+        }
     }
 
     pub(super) fn model(&self) -> &str {
@@ -53,10 +57,12 @@ impl Conversation {
         self.turns.clear();
     }
 
-    /// Asks, and hands on what is said as it comes. An answer that was stopped is kept as far as it went.
+    /// Asks, and hands on what is said as it comes. An answer that was stopped is kept as far as it
+    /// went.
     ///
     /// # Errors
-    /// Where the server refuses or fails, or what is said cannot be shown. The conversation is then as it was before.
+    /// Where the server refuses or fails, or what is said cannot be shown. The conversation is then
+    /// as it was before.
     pub(super) async fn ask(
         &mut self,
         server: &Server,
@@ -71,13 +77,17 @@ impl Conversation {
             _ = tokio::signal::ctrl_c() => Ending::Stopped,
         };
         if !(answer.is_empty() && ending == Ending::Stopped) {
-            self.turns.extend([asked, json!({"role": "assistant", "content": answer})]);
+            self.turns
+                .extend([asked, json!({"role": "assistant", "content": answer})]);
         }
         Ok(ending)
     }
 
     fn request(&self, asked: &Value) -> anyhow::Result<Arc<ChatCompletionRequest>> {
-        let system = self.system.as_ref().map(|text| json!({"role": "system", "content": text}));
+        let system = self
+            .system
+            .as_ref()
+            .map(|text| json!({"role": "system", "content": text}));
         let messages: Vec<&Value> = system.iter().chain(&self.turns).chain([asked]).collect();
         let body = json!({"model": self.model, "messages": messages, "stream": true});
         Ok(Arc::new(serde_json::from_value(body)?))
@@ -89,7 +99,9 @@ fn user(text: &str, pictures: &[String]) -> Value {
         return json!({"role": "user", "content": text});
     }
     let words = (!text.is_empty()).then(|| json!({"type": "text", "text": text}));
-    let pictures = pictures.iter().map(|url| json!({"type": "image_url", "image_url": {"url": url}}));
+    let pictures = pictures
+        .iter()
+        .map(|url| json!({"type": "image_url", "image_url": {"url": url}}));
     json!({"role": "user", "content": words.into_iter().chain(pictures).collect::<Vec<_>>()})
 }
 
@@ -113,7 +125,9 @@ async fn read(
 ) -> anyhow::Result<Option<FinishReason>> {
     let mut reason = None;
     while let Some(event) = events.next().await {
-        let Event::Chunk(chunk) = event? else { continue };
+        let Event::Chunk(chunk) = event? else {
+            continue;
+        };
         for choice in chunk.choices {
             let delta = choice.delta;
             if let Some(thought) = delta.reasoning_content.or(delta.reasoning) {
@@ -139,14 +153,39 @@ mod tests {
     #[test]
     fn a_request_has_the_instructions_first_and_the_pictures_after_the_words() {
         let mut conversation = Conversation::new("m".to_owned(), Some("Be brief.".to_owned()));
-        conversation.turns.push(json!({"role": "user", "content": "Hi"}));
-        conversation.turns.push(json!({"role": "assistant", "content": "Hello."}));
-        let request = conversation.request(&user("What is it?", &["data:image/png;base64,AA==".to_owned()])).unwrap();
+        conversation
+            .turns
+            .push(json!({"role": "user", "content": "Hi"}));
+        conversation
+            .turns
+            .push(json!({"role": "assistant", "content": "Hello."}));
+        let request = conversation
+            .request(&user(
+                "What is it?",
+                &["data:image/png;base64,AA==".to_owned()],
+            ))
+            .unwrap();
         let messages = serde_json::to_value(&request.messages).unwrap();
-        assert_eq!(messages[0], json!({"role": "system", "content": "Be brief."}));
-        assert_eq!(messages[3]["content"][0], json!({"type": "text", "text": "What is it?"}));
-        assert_eq!(messages[3]["content"][1]["image_url"]["url"], "data:image/png;base64,AA==");
+        assert_eq!(
+            messages[0],
+            json!({"role": "system", "content": "Be brief."})
+        );
+        assert_eq!(
+            messages[3]["content"][0],
+            json!({"type": "text", "text": "What is it?"})
+        );
+        assert_eq!(
+            messages[3]["content"][1]["image_url"]["url"],
+            "data:image/png;base64,AA=="
+        );
         conversation.clear();
-        assert_eq!(conversation.request(&user("Hi", &[])).unwrap().messages.len(), 2);
+        assert_eq!(
+            conversation
+                .request(&user("Hi", &[]))
+                .unwrap()
+                .messages
+                .len(),
+            2
+        );
     }
 }

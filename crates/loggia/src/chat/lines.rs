@@ -1,4 +1,5 @@
-//! Lines from the keyboard, with editing and earlier lines by the arrow keys; or from a pipe or a file, one message a line.
+//! Lines from the keyboard, with editing and earlier lines by the arrow keys; or from a pipe or a
+//! file, one message a line.
 
 use std::io::{BufRead as _, IsTerminal as _};
 
@@ -21,7 +22,9 @@ impl Lines {
         if !(std::io::stdin().is_terminal() && std::io::stdout().is_terminal()) {
             return Ok(Self::Pipe);
         }
-        Ok(Self::Keyboard(Box::new(DefaultEditor::new().context("cannot read this terminal")?)))
+        Ok(Self::Keyboard(Box::new(
+            DefaultEditor::new().context("cannot read this terminal")?,
+        )))
     }
 
     /// Whether a person types.
@@ -33,7 +36,9 @@ impl Lines {
     pub(super) async fn next(&mut self) -> anyhow::Result<Option<String>> {
         let lines = std::mem::replace(self, Self::Away);
         // Both wait, and what else this thread has to do goes on meanwhile.
-        let (lines, read) = tokio::task::spawn_blocking(move || lines.read()).await.context("cannot read a line")?;
+        let (lines, read) = tokio::task::spawn_blocking(move || lines.read())
+            .await
+            .context("cannot read a line")?;
         *self = lines;
         read
     }
@@ -53,7 +58,9 @@ fn typed(editor: &mut DefaultEditor) -> anyhow::Result<Option<String>> {
     loop {
         match editor.readline(PROMPT) {
             Ok(line) => {
-                editor.add_history_entry(&line).context("cannot keep the line")?;
+                editor
+                    .add_history_entry(&line)
+                    .context("cannot keep the line")?;
                 return Ok(Some(line));
             }
             Err(ReadlineError::Interrupted) => {}
@@ -65,6 +72,9 @@ fn typed(editor: &mut DefaultEditor) -> anyhow::Result<Option<String>> {
 
 fn piped() -> anyhow::Result<Option<String>> {
     let mut line = String::new();
-    let read = std::io::stdin().lock().read_line(&mut line).context("cannot read a line from standard input")?;
+    let read = std::io::stdin()
+        .lock()
+        .read_line(&mut line)
+        .context("cannot read a line from standard input")?;
     Ok((read > 0).then_some(line))
 }

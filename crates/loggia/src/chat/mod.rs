@@ -1,7 +1,8 @@
 //! `loggia chat`: a plain chat in the terminal, with a running server or with one of its own.
 //!
-//! Reading order: this file (the loop), `server` (whom it talks to), `typed` (what a line means), `conversation` (what is sent, and
-//! what comes back), `lines` (reading the keyboard). It is a client like any other: the conversation goes through the HTTP API.
+//! Reading order: this file (the loop), `server` (whom it talks to), `typed` (what a line means),
+//! `conversation` (what is sent, and what comes back), `lines` (reading the keyboard). It is a
+//! client like any other: the conversation goes through the HTTP API.
 
 mod conversation;
 mod lines;
@@ -33,10 +34,16 @@ Ctrl-C stops an answer. The path of a PNG, JPEG, GIF or WebP file in a message a
 pub(crate) async fn chat(args: &ChatArgs, config: &Config) -> anyhow::Result<()> {
     let server = Server::find(args, config).await?;
     let model = server.choose(args.name.as_deref()).await?;
-    let mut chat = Chat { server, conversation: Conversation::new(model, args.system.clone()), lines: Lines::new()? };
+    let mut chat = Chat {
+        server,
+        conversation: Conversation::new(model, args.system.clone()),
+        lines: Lines::new()?,
+    };
     if chat.lines.by_hand() {
         let (place, model) = (chat.server.place(), chat.conversation.model());
-        say(&format!("loggia: {model} at {place}. /help lists the commands, Ctrl-D ends."))?;
+        say(&format!(
+            "loggia: {model} at {place}. /help lists the commands, Ctrl-D ends."
+        ))?;
     }
     while let Some(line) = chat.lines.next().await? {
         if !chat.take(&line).await? {
@@ -64,7 +71,9 @@ impl Chat {
                 Ok(None) => {}
                 Err(error) => complain(&format!("{error:#}")),
             },
-            Typed::Unknown(command) => complain(&format!("there is no command {command}; /help lists those there are")),
+            Typed::Unknown(command) => complain(&format!(
+                "there is no command {command}; /help lists those there are"
+            )),
         }
         Ok(true)
     }
@@ -73,13 +82,21 @@ impl Chat {
     async fn obey(&mut self, command: Command) -> anyhow::Result<Option<String>> {
         Ok(match command {
             Command::Help => Some(HELP.to_owned()),
-            Command::Models => Some(marked(&self.server.models().await?, self.conversation.model())),
+            Command::Models => Some(marked(
+                &self.server.models().await?,
+                self.conversation.model(),
+            )),
             Command::Model(name) => {
                 let model = self.server.choose(Some(&name)).await?;
                 self.conversation.set_model(model);
                 Some(format!("now {}", self.conversation.model()))
             }
-            Command::ShowSystem => Some(self.conversation.system().unwrap_or("no instructions").to_owned()),
+            Command::ShowSystem => Some(
+                self.conversation
+                    .system()
+                    .unwrap_or("no instructions")
+                    .to_owned(),
+            ),
             Command::System(text) => {
                 self.conversation.set_system(text);
                 None
@@ -92,7 +109,8 @@ impl Chat {
         })
     }
 
-    /// Sends a message and prints the answer as it comes. What fails leaves the conversation as it was.
+    /// Sends a message and prints the answer as it comes. What fails leaves the conversation as it
+    /// was.
     async fn ask(&mut self, text: &str) -> anyhow::Result<()> {
         let (text, pictures) = match pictures::attached(text) {
             Ok(found) => found,
@@ -101,8 +119,14 @@ impl Chat {
                 return Ok(());
             }
         };
-        let mut screen = Screen { thinks: false, tells_thoughts: std::io::stdout().is_terminal() };
-        let ending = self.conversation.ask(&self.server, &text, &pictures, |piece| screen.show(piece)).await;
+        let mut screen = Screen {
+            thinks: false,
+            tells_thoughts: std::io::stdout().is_terminal(),
+        };
+        let ending = self
+            .conversation
+            .ask(&self.server, &text, &pictures, |piece| screen.show(piece))
+            .await;
         screen.end()?;
         match ending {
             Ok(Ending::Whole) => {}
@@ -138,20 +162,31 @@ impl Screen {
                 write(&format!("{dim}{}", plain(text)))
             }
             Piece::Text(text) => {
-                let end = if std::mem::take(&mut self.thinks) { "\x1b[0m\n" } else { "" };
+                let end = if std::mem::take(&mut self.thinks) {
+                    "\x1b[0m\n"
+                } else {
+                    ""
+                };
                 write(&format!("{end}{}", plain(text)))
             }
         }
     }
 
     fn end(&mut self) -> anyhow::Result<()> {
-        write(if std::mem::take(&mut self.thinks) { "\x1b[0m\n" } else { "\n" })
+        write(if std::mem::take(&mut self.thinks) {
+            "\x1b[0m\n"
+        } else {
+            "\n"
+        })
     }
 }
 
-/// A model's text without characters that command a terminal: an answer may not move the cursor or change the title.
+/// A model's text without characters that command a terminal: an answer may not move the cursor or
+/// change the title.
 fn plain(text: &str) -> String {
-    text.chars().filter(|&letter| matches!(letter, '\n' | '\t') || !letter.is_control()).collect()
+    text.chars()
+        .filter(|&letter| matches!(letter, '\n' | '\t') || !letter.is_control())
+        .collect()
 }
 
 fn marked(models: &[String], current: &str) -> String {
@@ -165,7 +200,9 @@ fn say(text: &str) -> anyhow::Result<()> {
 
 fn write(text: &str) -> anyhow::Result<()> {
     let mut out = std::io::stdout();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("cannot write to standard output")
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .context("cannot write to standard output")
 }
 
 fn complain(text: &str) {
@@ -178,7 +215,10 @@ mod tests {
 
     #[test]
     fn an_answer_cannot_command_the_terminal() {
-        assert_eq!(plain("a\x1b]0;title\x07b\r\n\tc\u{9b}2J"), "a]0;titleb\n\tc2J");
+        assert_eq!(
+            plain("a\x1b]0;title\x07b\r\n\tc\u{9b}2J"),
+            "a]0;titleb\n\tc2J"
+        );
     }
 
     #[test]

@@ -29,27 +29,41 @@ pub(super) fn attached(message: &str) -> anyhow::Result<(String, Vec<String>)> {
     let (mut text, mut urls, mut taken) = (String::new(), Vec::new(), 0);
     for word in words(message) {
         let path = home(&word.text);
-        let Some(kind) = kind(&word.text).filter(|_| path.is_file()) else { continue };
+        let Some(kind) = kind(&word.text).filter(|_| path.is_file()) else {
+            continue;
+        };
         urls.push(data_url(&path, kind)?);
         text.push_str(&message[taken..word.place.start]);
         taken = word.place.end;
     }
     text.push_str(&message[taken..]);
-    let text = if urls.is_empty() { text } else { text.trim().to_owned() };
+    let text = if urls.is_empty() {
+        text
+    } else {
+        text.trim().to_owned()
+    };
     Ok((text, urls))
 }
 
 fn data_url(path: &PathBuf, kind: &str) -> anyhow::Result<String> {
     let shown = path.display();
-    let bytes = std::fs::metadata(path).with_context(|| format!("cannot read {shown}"))?.len();
-    anyhow::ensure!(bytes <= MOST_BYTES, "{shown} has {bytes} bytes; a picture may have {MOST_BYTES}");
+    let bytes = std::fs::metadata(path)
+        .with_context(|| format!("cannot read {shown}"))?
+        .len();
+    anyhow::ensure!(
+        bytes <= MOST_BYTES,
+        "{shown} has {bytes} bytes; a picture may have {MOST_BYTES}"
+    );
     let bytes = std::fs::read(path).with_context(|| format!("cannot read {shown}"))?;
     Ok(format!("data:{kind};base64,{}", STANDARD.encode(bytes)))
 }
 
 fn kind(name: &str) -> Option<&'static str> {
     let (_, ending) = name.rsplit_once('.')?;
-    TYPES.iter().find(|(known, _)| ending.eq_ignore_ascii_case(known)).map(|&(_, kind)| kind)
+    TYPES
+        .iter()
+        .find(|(known, _)| ending.eq_ignore_ascii_case(known))
+        .map(|&(_, kind)| kind)
 }
 
 fn home(path: &str) -> PathBuf {
@@ -65,7 +79,8 @@ struct Word {
     place: Range<usize>,
 }
 
-/// The words of a line. Terminals write the path of a file that is dropped onto them in quotes, or with backslashes before spaces.
+/// The words of a line. Terminals write the path of a file that is dropped onto them in quotes, or
+/// with backslashes before spaces.
 fn words(line: &str) -> Vec<Word> {
     let mut words = Vec::new();
     let (mut word, mut start, mut quote) = (String::new(), None, None);
@@ -74,12 +89,19 @@ fn words(line: &str) -> Vec<Word> {
         match (quote, letter) {
             (Some(open), _) if open == letter => quote = None,
             (None, '\'' | '"') if start.is_none() => quote = Some(letter),
-            (None, '\\') if letters.peek().is_some_and(|(_, next)| " '\"()[]&\\".contains(*next)) => {
+            (None, '\\')
+                if letters
+                    .peek()
+                    .is_some_and(|(_, next)| " '\"()[]&\\".contains(*next)) =>
+            {
                 word.extend(letters.next().map(|(_, next)| next));
             }
             (None, _) if letter.is_whitespace() => {
                 if let Some(start) = start.take() {
-                    words.push(Word { text: std::mem::take(&mut word), place: start..at });
+                    words.push(Word {
+                        text: std::mem::take(&mut word),
+                        place: start..at,
+                    });
                 }
                 continue;
             }
@@ -87,7 +109,10 @@ fn words(line: &str) -> Vec<Word> {
         }
         start.get_or_insert(at);
     }
-    words.extend(start.map(|start| Word { text: word, place: start..line.len() }));
+    words.extend(start.map(|start| Word {
+        text: word,
+        place: start..line.len(),
+    }));
     words
 }
 
@@ -104,7 +129,10 @@ mod tests {
         let escaped = path.replace(' ', "\\ ");
         for written in [format!("'{path}'"), format!("\"{path}\""), escaped] {
             let (text, pictures) = attached(&format!("what is {written} ?")).unwrap();
-            assert_eq!((text.as_str(), pictures), ("what is  ?", vec!["data:image/png;base64,cG5n".to_owned()]));
+            assert_eq!(
+                (text.as_str(), pictures),
+                ("what is  ?", vec!["data:image/png;base64,cG5n".to_owned()])
+            );
         }
         let (text, pictures) = attached(&format!("'{path}'")).unwrap();
         assert_eq!((text.as_str(), pictures.len()), ("", 1));
@@ -112,7 +140,13 @@ mod tests {
 
     #[test]
     fn what_names_no_file_stays_text() {
-        for line in ["look at nothing.png please", "it's a \"quote", "don't", "a\\ b", ""] {
+        for line in [
+            "look at nothing.png please",
+            "it's a \"quote",
+            "don't",
+            "a\\ b",
+            "",
+        ] {
             assert_eq!(attached(line).unwrap(), (line.to_owned(), Vec::new()));
         }
     }

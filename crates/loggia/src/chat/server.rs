@@ -36,7 +36,8 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// `--server`, else what listens where the configuration says, else one of its own with the configuration's backends.
+    /// `--server`, else what listens where the configuration says, else one of its own with the
+    /// configuration's backends.
     pub(super) async fn find(args: &ChatArgs, config: &Config) -> anyhow::Result<Self> {
         let key = args.key.as_ref().map(|key| key.0.clone());
         if let Some(url) = &args.server {
@@ -51,7 +52,11 @@ impl Server {
             }
         }
         // Nobody else on this machine can use it.
-        let key: String = rand::rng().sample_iter(Alphanumeric).take(KEY_LENGTH).map(char::from).collect();
+        let key: String = rand::rng()
+            .sample_iter(Alphanumeric)
+            .take(KEY_LENGTH)
+            .map(char::from)
+            .collect();
         let address = serve::serve_beside(config, &key).await?;
         Self::on(address, config, Some(key.parse()?))
     }
@@ -62,11 +67,18 @@ impl Server {
     }
 
     fn at(url: BaseUrl, place: String, config: &Config, key: Option<Key>) -> Self {
-        let limits =
-            Limits { connect: *config.connect_timeout, headers: *config.headers_timeout, idle: *config.idle_timeout };
+        let limits = Limits {
+            connect: *config.connect_timeout,
+            headers: *config.headers_timeout,
+            idle: *config.idle_timeout,
+        };
         let client = Client::new(limits);
         let upstream = Upstream::new(client.clone(), url.clone().or_v1(), key.clone());
-        Self { place, api: OpenAi::new("loggia", client, url, key), upstream }
+        Self {
+            place,
+            api: OpenAi::new("loggia", client, url, key),
+            upstream,
+        }
     }
 
     /// Its address.
@@ -76,33 +88,59 @@ impl Server {
 
     /// The names of its models.
     pub(super) async fn models(&self) -> Result<Vec<String>, BackendError> {
-        Ok(self.api.models().await?.into_iter().map(|model| model.id).collect())
+        Ok(self
+            .api
+            .models()
+            .await?
+            .into_iter()
+            .map(|model| model.id)
+            .collect())
     }
 
     /// The model of this name, or the first one that can hold a chat.
     pub(super) async fn choose(&self, name: Option<&str>) -> anyhow::Result<String> {
-        let models = self.models().await.with_context(|| format!("the server at {}", self.place))?;
-        let Some(name) = name else { return self.first_that_chats(models).await };
+        let models = self
+            .models()
+            .await
+            .with_context(|| format!("the server at {}", self.place))?;
+        let Some(name) = name else {
+            return self.first_that_chats(models).await;
+        };
         // An alias is in no list.
         if models.iter().any(|model| model == name) || self.card(name).await.is_some() {
             return Ok(name.to_owned());
         }
-        anyhow::bail!("the server at {} has no model `{name}`; it has: {}", self.place, models.join(", "))
+        anyhow::bail!(
+            "the server at {} has no model `{name}`; it has: {}",
+            self.place,
+            models.join(", ")
+        )
     }
 
     async fn first_that_chats(&self, models: Vec<String>) -> anyhow::Result<String> {
         for model in models {
-            if self.card(&model).await.is_none_or(|card| serve::holds_chats(card.extra.get("capabilities"))) {
+            if self
+                .card(&model)
+                .await
+                .is_none_or(|card| serve::holds_chats(card.extra.get("capabilities")))
+            {
                 return Ok(model);
             }
         }
-        anyhow::bail!("the server at {} has no model that can chat; `loggia pull` fetches one", self.place)
+        anyhow::bail!(
+            "the server at {} has no model that can chat; `loggia pull` fetches one",
+            self.place
+        )
     }
 
-    /// What the server tells of one model, where it does. A server that is no Loggia may have a list alone.
+    /// What the server tells of one model, where it does. A server that is no Loggia may have a
+    /// list alone.
     async fn card(&self, model: &str) -> Option<Model> {
         let path = format!("/models/{}", utf8_percent_encode(model, NON_ALPHANUMERIC));
-        let uri = self.upstream.base().join(&PathAndQuery::try_from(path).ok()?);
+        let uri = self
+            .upstream
+            .base()
+            .join(&PathAndQuery::try_from(path).ok()?);
         let response = self.upstream.get(&uri).await.ok()?;
         if !response.status().is_success() {
             return None;
@@ -111,12 +149,23 @@ impl Server {
     }
 
     /// Starts an answer.
-    pub(super) async fn ask(&self, request: Arc<ChatCompletionRequest>) -> Result<Events, BackendError> {
-        let call = ChatCall { id: "chat".into(), request, profile: Profile::Openai, head: None };
+    pub(super) async fn ask(
+        &self,
+        request: Arc<ChatCompletionRequest>,
+    ) -> Result<Events, BackendError> {
+        let call = ChatCall {
+            id: "chat".into(),
+            request,
+            profile: Profile::Openai,
+            head: None,
+        };
         Ok(self.api.chat(call).await?.events)
     }
 }
 
 async fn answers(address: SocketAddr) -> bool {
-    matches!(tokio::time::timeout(HERE_WITHIN, TcpStream::connect(address)).await, Ok(Ok(_)))
+    matches!(
+        tokio::time::timeout(HERE_WITHIN, TcpStream::connect(address)).await,
+        Ok(Ok(_))
+    )
 }

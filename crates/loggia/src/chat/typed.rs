@@ -25,13 +25,16 @@ pub(super) enum Command {
 }
 
 impl Typed {
-    /// A line that begins with `/` and a word is a command, unless that word has a second slash: then it is a path.
+    /// A line that begins with `/` and a word is a command, unless that word has a second slash:
+    /// then it is a path.
     pub(super) fn parse(line: &str) -> Self {
         let line = line.trim();
         if line.is_empty() {
             return Self::Nothing;
         }
-        let Some(rest) = line.strip_prefix('/') else { return Self::Message(line.to_owned()) };
+        let Some(rest) = line.strip_prefix('/') else {
+            return Self::Message(line.to_owned());
+        };
         let (word, rest) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
         if word.is_empty() || word.contains(['/', '.']) {
             return Self::Message(line.to_owned());
@@ -61,11 +64,23 @@ mod tests {
         assert_eq!(Typed::parse("  hello \n"), message("hello"));
         assert_eq!(Typed::parse(" \n"), Typed::Nothing);
         assert_eq!(Typed::parse("/model"), Typed::Command(Command::Models));
-        assert_eq!(Typed::parse("/model a:b "), Typed::Command(Command::Model("a:b".to_owned())));
-        assert_eq!(Typed::parse("/system Be brief."), Typed::Command(Command::System(Some("Be brief.".to_owned()))));
-        assert_eq!(Typed::parse("/system -"), Typed::Command(Command::System(None)));
+        assert_eq!(
+            Typed::parse("/model a:b "),
+            Typed::Command(Command::Model("a:b".to_owned()))
+        );
+        assert_eq!(
+            Typed::parse("/system Be brief."),
+            Typed::Command(Command::System(Some("Be brief.".to_owned())))
+        );
+        assert_eq!(
+            Typed::parse("/system -"),
+            Typed::Command(Command::System(None))
+        );
         assert_eq!(Typed::parse("/quit"), Typed::Command(Command::Bye));
-        assert_eq!(Typed::parse("/modell x"), Typed::Unknown("/modell".to_owned()));
+        assert_eq!(
+            Typed::parse("/modell x"),
+            Typed::Unknown("/modell".to_owned())
+        );
     }
 
     #[test]

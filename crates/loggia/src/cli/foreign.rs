@@ -1,4 +1,5 @@
-//! What people type who come from other programs (llama-server, ollama, vllm): put into our words, or answered with them.
+//! What people type who come from other programs (llama-server, ollama, vllm): put into our words,
+//! or answered with them.
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -7,8 +8,8 @@ use crate::models;
 
 /// Commands, and their other names, as clap knows them.
 const COMMANDS: [&str; 18] = [
-    "chat", "serve", "run", "start", "server", "up", "pull", "download", "get", "models", "list", "ls", "rm", "remove",
-    "check", "help", "engine", "delete",
+    "chat", "serve", "run", "start", "server", "up", "pull", "download", "get", "models", "list",
+    "ls", "rm", "remove", "check", "help", "engine", "delete",
 ];
 
 /// Flags of several letters behind one dash, which clap would take for as many flags.
@@ -24,7 +25,13 @@ const ONE_DASH: [(&str, &str); 6] = [
 /// Flags of others that are none here, and what to do instead.
 const FLAGS: &[(&[&str], &str)] = &[
     (
-        &["--api-key", "--api-keys", "--api-key-file", "--key", "--token"],
+        &[
+            "--api-key",
+            "--api-keys",
+            "--api-key-file",
+            "--key",
+            "--token",
+        ],
         "an API key is never a flag, where every user of this machine could read it. Set LOGGIA_KEYS=alice and \
          LOGGIA_KEY_ALICE=<the key>, or write a [[key]] table into the --config file (docs/configuration.md, Keys)",
     ),
@@ -33,20 +40,47 @@ const FLAGS: &[(&[&str], &str)] = &[
         "another name for a model is --alias NAME=MODEL, for example --alias gpt-4o=smollm2:135m",
     ),
     (
-        &["--url", "--base-url", "--upstream", "--backend", "--api-base", "--openai-api-base"],
+        &[
+            "--url",
+            "--base-url",
+            "--upstream",
+            "--backend",
+            "--api-base",
+            "--openai-api-base",
+        ],
         "name the server behind Loggia with --openai NAME=URL, or with --ollama URL",
     ),
     (
-        &["-n", "--n-predict", "--predict", "--max-tokens", "--num-predict"],
+        &[
+            "-n",
+            "--n-predict",
+            "--predict",
+            "--max-tokens",
+            "--num-predict",
+        ],
         "how long an answer may be is `max_tokens` in the request; for all requests without one, `answer_tokens` under [ceilings] in the \
          --config file",
     ),
     (
-        &["--temp", "--temperature", "--top-p", "--top-k", "--min-p", "--repeat-penalty", "--seed", "-s"],
+        &[
+            "--temp",
+            "--temperature",
+            "--top-p",
+            "--top-k",
+            "--min-p",
+            "--repeat-penalty",
+            "--seed",
+            "-s",
+        ],
         "sampling is set in the request; for a model's requests that do not set it, `options` under [per_model.NAME] in the --config file",
     ),
     (
-        &["--chat-template", "--chat-template-file", "--jinja", "--no-jinja"],
+        &[
+            "--chat-template",
+            "--chat-template-file",
+            "--jinja",
+            "--no-jinja",
+        ],
         "leave it out: the model's own chat template is used",
     ),
     (
@@ -75,7 +109,15 @@ const FLAGS: &[(&[&str], &str)] = &[
         "leave it out: the built-in engine decides this by itself",
     ),
     (
-        &["-tp", "--tensor-parallel-size", "--gpu-memory-utilization", "--tensor-split", "-ts", "--main-gpu", "-mg"],
+        &[
+            "-tp",
+            "--tensor-parallel-size",
+            "--gpu-memory-utilization",
+            "--tensor-split",
+            "-ts",
+            "--main-gpu",
+            "-mg",
+        ],
         "the built-in engine has no such setting; `loggia serve --help` lists those it has (--gpu-layers, LOGGIA_MEMORY)",
     ),
     (
@@ -83,15 +125,34 @@ const FLAGS: &[(&[&str], &str)] = &[
         "a draft model is set by `draft = \"NAME\"` under [per_model.NAME] in the --config file",
     ),
     (
-        &["--ssl-key-file", "--ssl-cert-file", "--ssl-keyfile", "--ssl-certfile", "--tls"],
+        &[
+            "--ssl-key-file",
+            "--ssl-cert-file",
+            "--ssl-keyfile",
+            "--ssl-certfile",
+            "--tls",
+        ],
         "Loggia serves plain HTTP; for https, put a reverse proxy before it",
     ),
     (
-        &["--cors", "--cors-origins", "--allowed-origins", "--allow-origins"],
+        &[
+            "--cors",
+            "--cors-origins",
+            "--allowed-origins",
+            "--allow-origins",
+        ],
         "which web pages may use the API is LOGGIA_CORS_ORIGINS, or cors_origins in the --config file",
     ),
     (
-        &["-v", "--verbose", "--debug", "--log-level", "--log-verbosity", "-lv", "--uvicorn-log-level"],
+        &[
+            "-v",
+            "--verbose",
+            "--debug",
+            "--log-level",
+            "--log-verbosity",
+            "-lv",
+            "--uvicorn-log-level",
+        ],
         "what is logged is set by LOGGIA_LOG, for example LOGGIA_LOG=debug",
     ),
     (
@@ -110,12 +171,18 @@ const FLAGS: &[(&[&str], &str)] = &[
 
 /// Commands of others that are none here.
 const OTHER_COMMANDS: &[(&[&str], &str)] = &[
-    (&["cli", "generate", "complete"], "`loggia chat` chats in the terminal; `loggia serve` starts the API"),
+    (
+        &["cli", "generate", "complete"],
+        "`loggia chat` chats in the terminal; `loggia serve` starts the API",
+    ),
     (
         &["ps", "status", "top"],
         "GET /v1/models lists what a running server has, and `loggia check` what can be reached",
     ),
-    (&["stop", "kill"], "Ctrl-C, or SIGTERM, stops a running server"),
+    (
+        &["stop", "kill"],
+        "Ctrl-C, or SIGTERM, stops a running server",
+    ),
     (
         &["show", "info"],
         "GET /v1/models/NAME of a running server describes a model; `loggia models` lists those on this machine",
@@ -128,7 +195,10 @@ const OTHER_COMMANDS: &[(&[&str], &str)] = &[
         &["search"],
         "look for a model whose name ends in -GGUF on https://huggingface.co, and fetch it with: loggia pull hf:OWNER/REPO",
     ),
-    (&["config", "doctor", "test"], "`loggia check` prints the configuration, and what can be reached with it"),
+    (
+        &["config", "doctor", "test"],
+        "`loggia check` prints the configuration, and what can be reached with it",
+    ),
     (&["version"], "`loggia --version` prints it"),
 ];
 
@@ -142,17 +212,25 @@ pub(super) fn in_our_words(arguments: impl IntoIterator<Item = OsString>) -> Vec
 }
 
 fn with_two_dashes(argument: OsString) -> OsString {
-    let Some(text) = argument.to_str() else { return argument };
-    let (flag, value) = text.split_once('=').map_or((text, None), |(flag, value)| (flag, Some(value)));
+    let Some(text) = argument.to_str() else {
+        return argument;
+    };
+    let (flag, value) = text
+        .split_once('=')
+        .map_or((text, None), |(flag, value)| (flag, Some(value)));
     match ONE_DASH.iter().find(|(one, _)| *one == flag) {
-        Some((_, two)) => value.map_or_else(|| (*two).into(), |value| format!("{two}={value}").into()),
+        Some((_, two)) => {
+            value.map_or_else(|| (*two).into(), |value| format!("{two}={value}").into())
+        }
         None => argument,
     }
 }
 
 /// `loggia model.gguf`, `loggia --port 8080`.
 fn means_serving(first: &OsStr) -> bool {
-    let Some(text) = first.to_str() else { return Path::new(first).exists() };
+    let Some(text) = first.to_str() else {
+        return Path::new(first).exists();
+    };
     if COMMANDS.contains(&text) {
         return false;
     }
@@ -160,14 +238,19 @@ fn means_serving(first: &OsStr) -> bool {
         return !matches!(text, "-h" | "--help" | "-V" | "--version");
     }
     let path = Path::new(text);
-    let is_named_like_a_file = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("gguf"));
+    let is_named_like_a_file = path
+        .extension()
+        .is_some_and(|ending| ending.eq_ignore_ascii_case("gguf"));
     is_named_like_a_file || text.starts_with("hf:") || models::is_short_name(text) || path.exists()
 }
 
 /// What to say to a flag that there is not.
 pub(super) fn about_flag(flag: &str) -> Option<String> {
     let name = flag.split('=').next().unwrap_or_default();
-    let advice = FLAGS.iter().find(|(flags, _)| flags.contains(&name)).map(|(_, advice)| format!("{name}: {advice}"));
+    let advice = FLAGS
+        .iter()
+        .find(|(flags, _)| flags.contains(&name))
+        .map(|(_, advice)| format!("{name}: {advice}"));
     advice.or_else(|| {
         let example = crate::config::variable_of(name.strip_prefix("--")?)?;
         Some(format!("{name}: this setting has no flag; set the variable {example}, or its key in the --config file"))
@@ -176,7 +259,10 @@ pub(super) fn about_flag(flag: &str) -> Option<String> {
 
 /// What to say to a command that there is not.
 pub(super) fn about_command(command: &str) -> Option<&'static str> {
-    OTHER_COMMANDS.iter().find(|(commands, _)| commands.contains(&command)).map(|(_, advice)| *advice)
+    OTHER_COMMANDS
+        .iter()
+        .find(|(commands, _)| commands.contains(&command))
+        .map(|(_, advice)| *advice)
 }
 
 #[cfg(test)]
@@ -185,14 +271,24 @@ mod tests {
 
     fn read(line: &str) -> String {
         let words = in_our_words(line.split(' ').map(OsString::from));
-        words.iter().map(|word| word.to_str().unwrap()).collect::<Vec<_>>().join(" ")
+        words
+            .iter()
+            .map(|word| word.to_str().unwrap())
+            .collect::<Vec<_>>()
+            .join(" ")
     }
 
     #[test]
     fn flags_with_one_dash_and_a_lacking_serve_are_put_into_our_words() {
         for (line, ours) in [
-            ("loggia serve -hf o/r:Q8_0 -ngl 99 -np=2", "loggia serve --hf o/r:Q8_0 --gpu-layers 99 --parallel=2"),
-            ("loggia model.gguf --port 8080", "loggia serve model.gguf --port 8080"),
+            (
+                "loggia serve -hf o/r:Q8_0 -ngl 99 -np=2",
+                "loggia serve --hf o/r:Q8_0 --gpu-layers 99 --parallel=2",
+            ),
+            (
+                "loggia model.gguf --port 8080",
+                "loggia serve model.gguf --port 8080",
+            ),
             ("loggia smollm2", "loggia serve smollm2"),
             ("loggia --port 8080", "loggia serve --port 8080"),
             ("loggia -m model.gguf", "loggia serve -m model.gguf"),
@@ -222,15 +318,32 @@ mod tests {
         let command = super::super::Cli::command();
         let serve = command.find_subcommand("serve").unwrap();
         for flag in serve.get_arguments() {
-            let long = flag.get_long_and_visible_aliases().into_iter().flatten().map(|long| format!("--{long}"));
-            let hidden = flag.get_all_aliases().into_iter().flatten().map(|long| format!("--{long}"));
+            let long = flag
+                .get_long_and_visible_aliases()
+                .into_iter()
+                .flatten()
+                .map(|long| format!("--{long}"));
+            let hidden = flag
+                .get_all_aliases()
+                .into_iter()
+                .flatten()
+                .map(|long| format!("--{long}"));
             let short = flag.get_short().map(|short| format!("-{short}"));
             for name in long.chain(hidden).chain(short) {
-                assert!(!FLAGS.iter().any(|(flags, _)| flags.contains(&name.as_str())), "{name}");
+                assert!(
+                    !FLAGS
+                        .iter()
+                        .any(|(flags, _)| flags.contains(&name.as_str())),
+                    "{name}"
+                );
             }
         }
         assert!(about_flag("--api-key=secret").is_some_and(|said| !said.contains("secret")));
-        assert!(about_flag("--body-limit").unwrap().contains("LOGGIA_BODY_LIMIT=32MiB"));
+        assert!(
+            about_flag("--body-limit")
+                .unwrap()
+                .contains("LOGGIA_BODY_LIMIT=32MiB")
+        );
         assert_eq!(about_flag("--nothing-of-the-kind"), None);
     }
 }

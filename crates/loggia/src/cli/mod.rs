@@ -1,5 +1,5 @@
-//! The command line: what can be typed, and the help a newcomer reads. What a setting means is in `config`; what people type who come
-//! from other programs, in `foreign`.
+//! The command line: what can be typed, and the help a newcomer reads. What a setting means is in
+//! `config`; what people type who come from other programs, in `foreign`.
 
 mod foreign;
 
@@ -11,7 +11,9 @@ use std::process::ExitCode;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{Alias, Engine, Host, Listen, Lora, Mmproj, ModelName, SamplingProfile, Secret, Tokens, Url};
+use crate::config::{
+    Alias, Engine, Host, Listen, Lora, Mmproj, ModelName, SamplingProfile, Secret, Tokens, Url,
+};
 use crate::models::{Source, SourceError};
 
 /// The OpenAI API for the models you run yourself.
@@ -23,7 +25,8 @@ pub(crate) struct Cli {
 }
 
 impl Cli {
-    /// Reads the command line. Where it cannot be read, or asks for help, says so and gives the exit code.
+    /// Reads the command line. Where it cannot be read, or asks for help, says so and gives the
+    /// exit code.
     pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, ExitCode> {
         let error = match Self::try_parse_from(foreign::in_our_words(arguments)) {
             Ok(cli) => return Ok(cli),
@@ -93,10 +96,12 @@ Examples:
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Serve the OpenAI API; without a model, --ollama or --openai, with the default model on the built-in engine
+    /// Serve the OpenAI API; without a model, --ollama or --openai, with the default model on the
+    /// built-in engine
     #[command(aliases = ["run", "start", "server", "up"], after_help = SERVE_AFTER)]
     Serve(ServeArgs),
-    /// Fetch a model: by a short name, from a repository on Hugging Face, or from a file on this machine
+    /// Fetch a model: by a short name, from a repository on Hugging Face, or from a file on this
+    /// machine
     #[command(aliases = ["download", "get"], after_help = PULL_AFTER)]
     Pull {
         /// What to fetch
@@ -119,14 +124,17 @@ pub(crate) enum Command {
         #[command(flatten)]
         place: StoreArgs,
     },
-    /// Chat in the terminal: with the server that runs on this machine, or, where none runs, with an engine of its own
+    /// Chat in the terminal: with the server that runs on this machine, or, where none runs, with
+    /// an engine of its own
     ///
     /// Takes the flags of `serve` too, for the engine of its own.
     #[command(after_help = CHAT_AFTER, mut_arg("named", |named| named.hide(true)))]
     Chat(ChatArgs),
-    /// Print the configuration that results from flags, environment and file, and what can be reached with it
+    /// Print the configuration that results from flags, environment and file, and what can be
+    /// reached with it
     ///
-    /// Takes the same flags as `serve`. Exits with 1 where something that is named cannot be reached.
+    /// Takes the same flags as `serve`. Exits with 1 where something that is named cannot be
+    /// reached.
     Check(ServeArgs),
     /// What `serve` runs for each model that it loads
     #[cfg(feature = "embedded")]
@@ -138,13 +146,17 @@ pub(crate) enum Command {
 }
 
 /// Where the configuration and the models are.
-#[expect(clippy::doc_markdown, reason = "these are help texts: backticks would be shown")]
+#[expect(
+    clippy::doc_markdown,
+    reason = "these are help texts: backticks would be shown"
+)]
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct StoreArgs {
     /// A TOML file with settings (docs/configuration.md) [env: LOGGIA_CONFIG]
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// The folder that holds the models [env: LOGGIA_DATA_DIR] [default: the user's data folder, as ~/.local/share/loggia]
+    /// The folder that holds the models [env: LOGGIA_DATA_DIR] [default: the user's data folder, as
+    /// ~/.local/share/loggia]
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
 }
@@ -155,7 +167,8 @@ pub(crate) struct ChatArgs {
     /// The model to begin with [default: the first that can chat]
     #[arg(value_name = "MODEL")]
     pub(crate) name: Option<String>,
-    /// A server to chat with [default: the one that listens where `serve` would, else an engine of its own]
+    /// A server to chat with [default: the one that listens where `serve` would, else an engine of
+    /// its own]
     #[arg(long, value_name = "URL")]
     pub(crate) server: Option<Url>,
     /// An API key for that server
@@ -169,7 +182,10 @@ pub(crate) struct ChatArgs {
 }
 
 /// Everything that `serve` can be told by flags.
-#[expect(clippy::doc_markdown, reason = "these are help texts: backticks would be shown")]
+#[expect(
+    clippy::doc_markdown,
+    reason = "these are help texts: backticks would be shown"
+)]
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct ServeArgs {
     /// A model for the built-in engine, as with --model
@@ -177,7 +193,8 @@ pub(crate) struct ServeArgs {
     pub(crate) named: Vec<ModelName>,
     #[command(flatten)]
     pub(crate) place: StoreArgs,
-    /// The address and port to listen on, or one of them; 0.0.0.0:11435 for every interface [env: LOGGIA_LISTEN] [default: 127.0.0.1:11435]
+    /// The address and port to listen on, or one of them; 0.0.0.0:11435 for every interface [env:
+    /// LOGGIA_LISTEN] [default: 127.0.0.1:11435]
     #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["host", "port"])]
     pub(crate) listen: Option<Listen>,
     /// The host of --listen alone
@@ -186,28 +203,36 @@ pub(crate) struct ServeArgs {
     /// The port of --listen alone
     #[arg(long, value_name = "PORT")]
     pub(crate) port: Option<u16>,
-    /// Refuse what a backend would ignore: hints without effect, unknown fields [env: LOGGIA_STRICT]
+    /// Refuse what a backend would ignore: hints without effect, unknown fields [env:
+    /// LOGGIA_STRICT]
     #[arg(long, conflicts_with = "lenient")]
     pub(crate) strict: bool,
-    /// Drop the fields that a backend cannot honour instead of refusing the request, and name them in x-loggia-ignored [env: LOGGIA_LENIENT]
+    /// Drop the fields that a backend cannot honour instead of refusing the request, and name them
+    /// in x-loggia-ignored [env: LOGGIA_LENIENT]
     #[arg(long)]
     pub(crate) lenient: bool,
-    /// How sampling fields are read: as OpenAI defines them, or as Ollama's first OpenAI layer did [env: LOGGIA_SAMPLING_PROFILE] [default: openai]
+    /// How sampling fields are read: as OpenAI defines them, or as Ollama's first OpenAI layer did
+    /// [env: LOGGIA_SAMPLING_PROFILE] [default: openai]
     #[arg(long, value_name = "openai|original")]
     pub(crate) sampling_profile: Option<SamplingProfile>,
-    /// A model for the built-in engine, by its name, its GGUF file or a folder with one; may be repeated [env: LOGGIA_MODELS]
+    /// A model for the built-in engine, by its name, its GGUF file or a folder with one; may be
+    /// repeated [env: LOGGIA_MODELS]
     #[arg(short, long = "model", value_name = "NAME|FILE.gguf")]
     pub(crate) models: Vec<ModelName>,
     /// A model that was pulled from Hugging Face, as --model hf:OWNER/REPO names it
     #[arg(long, alias = "hf-repo", value_name = "OWNER/REPO[:QUANT]", value_parser = of_hub)]
     pub(crate) hf: Vec<ModelName>,
-    /// A model with a LoRA adapter laid over it, under a name of its own; @0.5 behind it takes half of it; may be repeated [env: LOGGIA_LORA]
+    /// A model with a LoRA adapter laid over it, under a name of its own; @0.5 behind it takes half
+    /// of it; may be repeated [env: LOGGIA_LORA]
     #[arg(long, value_name = "NAME=BASE+FILE.gguf")]
     pub(crate) lora: Vec<Lora>,
-    /// The projector with which such a model sees or hears; NAME may be left out where there is one model; may be repeated [env: LOGGIA_MMPROJ] [default: the one beside the model, where there is no doubt]
+    /// The projector with which such a model sees or hears; NAME may be left out where there is one
+    /// model; may be repeated [env: LOGGIA_MMPROJ] [default: the one beside the model, where there
+    /// is no doubt]
     #[arg(long, value_name = "NAME=FILE.gguf")]
     pub(crate) mmproj: Vec<Mmproj>,
-    /// The context of such a model in tokens, prompt and answer together [env: LOGGIA_CONTEXT] [default: what it was trained for, at most 4096]
+    /// The context of such a model in tokens, prompt and answer together [env: LOGGIA_CONTEXT]
+    /// [default: what it was trained for, at most 4096]
     #[arg(short, long, value_name = "N", aliases = ["ctx-size", "max-model-len", "num-ctx"])]
     pub(crate) context: Option<Tokens>,
     /// How many requests such a model works on at once [env: LOGGIA_PARALLEL] [default: 4]
@@ -216,17 +241,20 @@ pub(crate) struct ServeArgs {
     /// The threads such a model computes with [env: LOGGIA_THREADS] [default: the machine's cores]
     #[arg(short, long, value_name = "N")]
     pub(crate) threads: Option<NonZeroU32>,
-    /// How many layers of such a model a GPU computes; 0 is none [env: LOGGIA_GPU_LAYERS] [default: all, where there is a GPU that this build can use]
+    /// How many layers of such a model a GPU computes; 0 is none [env: LOGGIA_GPU_LAYERS] [default:
+    /// all, where there is a GPU that this build can use]
     #[arg(long, value_name = "N", aliases = ["n-gpu-layers", "ngl"])]
     pub(crate) gpu_layers: Option<u32>,
-    /// An Ollama server to put behind the API, as http://127.0.0.1:11434; may be repeated [env: LOGGIA_OLLAMA]
+    /// An Ollama server to put behind the API, as http://127.0.0.1:11434; may be repeated [env:
+    /// LOGGIA_OLLAMA]
     #[arg(long, value_name = "URL")]
     pub(crate) ollama: Vec<Url>,
     /// An engine that speaks OpenAI already (vLLM, llama-server), under a name; its key comes from
     /// LOGGIA_OPENAI_<NAME>_KEY or the file; may be repeated [env: LOGGIA_OPENAI]
     #[arg(long, value_name = "NAME=URL")]
     pub(crate) openai: Vec<Engine>,
-    /// Another name for a model; `*` stands for any text, as in gpt-*=smollm2:135m; may be repeated [env: LOGGIA_ALIASES]
+    /// Another name for a model; `*` stands for any text, as in gpt-*=smollm2:135m; may be repeated
+    /// [env: LOGGIA_ALIASES]
     #[arg(long = "alias", value_name = "FROM=TO")]
     pub(crate) aliases: Vec<Alias>,
 }
@@ -234,7 +262,11 @@ pub(crate) struct ServeArgs {
 impl ServeArgs {
     /// Every model that a flag or an argument names, in the order of their kinds.
     pub(crate) fn models(&self) -> Vec<ModelName> {
-        [&self.named, &self.models, &self.hf].into_iter().flatten().cloned().collect()
+        [&self.named, &self.models, &self.hf]
+            .into_iter()
+            .flatten()
+            .cloned()
+            .collect()
     }
 }
 
@@ -258,19 +290,40 @@ mod tests {
     #[test]
     fn lists_are_given_by_repeating_a_flag() {
         let line = "loggia serve --ollama http://a:1 --ollama http://b:2 --openai v=http://c:3/v1 --alias gpt-*=m --model m --model f.gguf";
-        let Command::Serve(args) = Cli::try_parse_from(line.split(' ')).unwrap().command else { panic!() };
-        assert_eq!((args.ollama.len(), args.openai.len(), args.aliases.len(), args.models.len()), (2, 1, 1, 2));
+        let Command::Serve(args) = Cli::try_parse_from(line.split(' ')).unwrap().command else {
+            panic!()
+        };
+        assert_eq!(
+            (
+                args.ollama.len(),
+                args.openai.len(),
+                args.aliases.len(),
+                args.models.len()
+            ),
+            (2, 1, 1, 2)
+        );
     }
 
     #[test]
     fn flags_of_other_programs_are_understood() {
         let line = "loggia run own.gguf -m m --hf o/r:Q8_0 --host 0.0.0.0 --port 8080 --ctx-size 8k -t 2 --n-gpu-layers 0 --max-num-seqs 3";
-        let Command::Serve(args) = Cli::try_parse_from(line.split(' ')).unwrap().command else { panic!() };
+        let Command::Serve(args) = Cli::try_parse_from(line.split(' ')).unwrap().command else {
+            panic!()
+        };
         let models: Vec<String> = args.models().into_iter().map(|model| model.0).collect();
         assert_eq!(models, ["own.gguf", "m", "hf:o/r:Q8_0"]);
-        assert_eq!((args.host, args.port), (Some(Host("0.0.0.0".to_owned())), Some(8080)));
+        assert_eq!(
+            (args.host, args.port),
+            (Some(Host("0.0.0.0".to_owned())), Some(8080))
+        );
         let number = |number: Option<NonZeroU32>| number.map(NonZeroU32::get);
-        assert_eq!((args.context.map(|tokens| tokens.0.get()), number(args.threads)), (Some(8192), Some(2)));
+        assert_eq!(
+            (
+                args.context.map(|tokens| tokens.0.get()),
+                number(args.threads)
+            ),
+            (Some(8192), Some(2))
+        );
         assert_eq!((args.gpu_layers, number(args.parallel)), (Some(0), Some(3)));
     }
 

@@ -1,4 +1,5 @@
-//! The two tables of bounds on single requests: `[ceilings]` and `[images]`. Each key that is there replaces one default.
+//! The two tables of bounds on single requests: `[ceilings]` and `[images]`. Each key that is there
+//! replaces one default.
 
 use std::num::NonZeroU32;
 
@@ -44,9 +45,14 @@ impl CeilingsTable {
             schema_depth: self.schema_depth.unwrap_or(default.schema_depth),
             logit_bias: self.logit_bias.unwrap_or(default.logit_bias),
             stop_bytes: self.stop_bytes.map_or(default.stop_bytes, bytes),
-            answer_tokens: self.answer_tokens.map(NonZeroU32::get).or(default.answer_tokens),
+            answer_tokens: self
+                .answer_tokens
+                .map(NonZeroU32::get)
+                .or(default.answer_tokens),
             // Zero is no limit, as with the heartbeat.
-            whole_time: self.whole_time.map_or(default.whole_time, |time| Some(time.0).filter(|time| !time.is_zero())),
+            whole_time: self.whole_time.map_or(default.whole_time, |time| {
+                Some(time.0).filter(|time| !time.is_zero())
+            }),
         }
     }
 }
@@ -91,5 +97,9 @@ fn bytes(size: ByteSize) -> usize {
 
 fn networks<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Vec<media::Network>>, D::Error> {
     let texts = Vec::<String>::deserialize(input)?;
-    texts.iter().map(|text| text.parse().map_err(D::Error::custom)).collect::<Result<_, _>>().map(Some)
+    texts
+        .iter()
+        .map(|text| text.parse().map_err(D::Error::custom))
+        .collect::<Result<_, _>>()
+        .map(Some)
 }

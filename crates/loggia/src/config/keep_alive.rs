@@ -1,4 +1,5 @@
-//! How long a model stays loaded after its last request: the setting, and Ollama's field of that name in a request.
+//! How long a model stays loaded after its last request: the setting, and Ollama's field of that
+//! name in a request.
 
 use std::fmt;
 use std::str::FromStr;
@@ -24,7 +25,8 @@ impl FromStr for KeepAlive {
         }
         let seconds = text.parse().ok().map(Duration::from_secs);
         let span = seconds.map_or_else(|| humantime::parse_duration(text), Ok);
-        span.map(|span| Self(Some(span))).map_err(|_| ValueError::KeepAlive(text.to_owned()))
+        span.map(|span| Self(Some(span)))
+            .map_err(|_| ValueError::KeepAlive(text.to_owned()))
     }
 }
 
@@ -37,14 +39,20 @@ impl TryFrom<String> for KeepAlive {
 }
 
 impl KeepAlive {
-    /// What a request says: a duration as text, or a number of seconds. None where it says nothing that can be read.
-    #[cfg_attr(not(feature = "embedded"), expect(dead_code, reason = "only the embedded engine unloads models"))]
+    /// What a request says: a duration as text, or a number of seconds. None where it says nothing
+    /// that can be read.
+    #[cfg_attr(
+        not(feature = "embedded"),
+        expect(dead_code, reason = "only the embedded engine unloads models")
+    )]
     pub(crate) fn of(value: &serde_json::Value) -> Option<Self> {
         match value {
             serde_json::Value::String(text) => text.parse().ok(),
             serde_json::Value::Number(number) => {
                 let seconds = number.as_f64()?;
-                let span = (seconds >= 0.0).then(|| Duration::try_from_secs_f64(seconds)).transpose();
+                let span = (seconds >= 0.0)
+                    .then(|| Duration::try_from_secs_f64(seconds))
+                    .transpose();
                 Some(Self(span.ok()?))
             }
             _ => None,
@@ -74,7 +82,13 @@ mod tests {
         assert_eq!(read(json!("90")), Some(Some(Duration::from_secs(90))));
         assert_eq!(read(json!(0)), Some(Some(Duration::ZERO)));
         assert_eq!(read(json!(1.5)), Some(Some(Duration::from_millis(1500))));
-        assert_eq!((read(json!(-1)), read(json!("-1m")), read(json!("forever"))), (Some(None), Some(None), Some(None)));
-        assert_eq!((read(json!("soon")), read(json!([])), read(json!(1e300))), (None, None, None));
+        assert_eq!(
+            (read(json!(-1)), read(json!("-1m")), read(json!("forever"))),
+            (Some(None), Some(None), Some(None))
+        );
+        assert_eq!(
+            (read(json!("soon")), read(json!([])), read(json!(1e300))),
+            (None, None, None)
+        );
     }
 }

@@ -1,5 +1,5 @@
-//! `[[key]]`: who may use the API. A key is read from the file or from a variable, never from a flag, where every user of the machine could
-//! see it; what is kept of it is its SHA-256.
+//! `[[key]]`: who may use the API. A key is read from the file or from a variable, never from a
+//! flag, where every user of the machine could see it; what is kept of it is its SHA-256.
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -17,7 +17,8 @@ const SHORTEST: usize = 16;
 /// How the variables that hold keys begin.
 const PREFIX: &str = "LOGGIA_KEY_";
 
-/// A key, by its name. Where its text is to come from the environment, its digest is not here before [`with_digests`].
+/// A key, by its name. Where its text is to come from the environment, its digest is not here
+/// before [`with_digests`].
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "KeyTable")]
 pub(crate) struct ApiKey {
@@ -49,18 +50,37 @@ impl TryFrom<KeyTable> for ApiKey {
     type Error = ValueError;
 
     fn try_from(table: KeyTable) -> Result<Self, ValueError> {
-        let KeyTable { name, key, sha256, strict, lenient, models, may_delete_models } = table;
+        let KeyTable {
+            name,
+            key,
+            sha256,
+            strict,
+            lenient,
+            models,
+            may_delete_models,
+        } = table;
         if !is_plain_name(&name) {
             return Err(ValueError::KeyName(name));
         }
         let digest = match (key, sha256) {
             (Some(_), Some(_)) => return Err(ValueError::KeyTwice(name)),
             (Some(key), None) => Some(digest(&key)?),
-            (None, Some(sha256)) => Some(KeyDigest::from_hex(&sha256).ok_or(ValueError::KeyDigest)?),
+            (None, Some(sha256)) => {
+                Some(KeyDigest::from_hex(&sha256).ok_or(ValueError::KeyDigest)?)
+            }
             (None, None) => None,
         };
-        let models = models.map(|models| models.iter().map(|model| model.parse()).collect()).transpose()?;
-        Ok(Self { name, digest, strict, lenient, models, may_delete_models })
+        let models = models
+            .map(|models| models.iter().map(|model| model.parse()).collect())
+            .transpose()?;
+        Ok(Self {
+            name,
+            digest,
+            strict,
+            lenient,
+            models,
+            may_delete_models,
+        })
     }
 }
 
@@ -101,11 +121,18 @@ impl ApiKey {
 
 /// The keys as the server wants them.
 pub(crate) fn keys(all: &[ApiKey]) -> Keys {
-    Keys::new(all.iter().filter_map(|key| Some((key.digest?, key.caller()))))
+    Keys::new(
+        all.iter()
+            .filter_map(|key| Some((key.digest?, key.caller()))),
+    )
 }
 
-/// Gives each key what the environment holds for its name. Every key has a name and a text of its own.
-pub(super) fn with_digests(mut keys: Set<Vec<ApiKey>>, env: Environment<'_>) -> Result<Set<Vec<ApiKey>>, ConfigError> {
+/// Gives each key what the environment holds for its name. Every key has a name and a text of its
+/// own.
+pub(super) fn with_digests(
+    mut keys: Set<Vec<ApiKey>>,
+    env: Environment<'_>,
+) -> Result<Set<Vec<ApiKey>>, ConfigError> {
     for at in 0..keys.value.len() {
         let (before, rest) = keys.value.split_at_mut(at);
         let key = &mut rest[0];
@@ -113,12 +140,19 @@ pub(super) fn with_digests(mut keys: Set<Vec<ApiKey>>, env: Environment<'_>) -> 
         if let Some(text) = env(&name) {
             // Files that hold a key tend to end with a line end.
             let found = digest(text.trim());
-            key.digest = Some(found.map_err(|why| ConfigError::Variable { name, why: why.to_string() })?);
+            key.digest = Some(found.map_err(|why| ConfigError::Variable {
+                name,
+                why: why.to_string(),
+            })?);
         } else if key.digest.is_none() {
-            return Err(ConfigError::NoKey { name: key.name.clone(), variable: name });
+            return Err(ConfigError::NoKey {
+                name: key.name.clone(),
+                variable: name,
+            });
         }
-        if let Some(other) =
-            before.iter().find(|other| other.variable() == key.variable() || other.digest == key.digest)
+        if let Some(other) = before
+            .iter()
+            .find(|other| other.variable() == key.variable() || other.digest == key.digest)
         {
             return Err(ConfigError::TwoKeys(other.name.clone(), key.name.clone()));
         }
@@ -126,10 +160,17 @@ pub(super) fn with_digests(mut keys: Set<Vec<ApiKey>>, env: Environment<'_>) -> 
     Ok(keys)
 }
 
-/// A variable that looks as if it held a key, and holds none: whoever set it believes that it opens something, or keeps others out.
-pub(crate) fn of_nobody(keys: &[ApiKey], mut variables: impl Iterator<Item = String>) -> Result<(), ConfigError> {
-    let is_of_nobody = |name: &String| name.starts_with(PREFIX) && !keys.iter().any(|key| key.variable() == *name);
-    variables.find(is_of_nobody).map_or(Ok(()), |name| Err(ConfigError::KeyOfNobody(name)))
+/// A variable that looks as if it held a key, and holds none: whoever set it believes that it opens
+/// something, or keeps others out.
+pub(crate) fn of_nobody(
+    keys: &[ApiKey],
+    mut variables: impl Iterator<Item = String>,
+) -> Result<(), ConfigError> {
+    let is_of_nobody =
+        |name: &String| name.starts_with(PREFIX) && !keys.iter().any(|key| key.variable() == *name);
+    variables
+        .find(is_of_nobody)
+        .map_or(Ok(()), |name| Err(ConfigError::KeyOfNobody(name)))
 }
 
 fn digest(key: &str) -> Result<KeyDigest, ValueError> {

@@ -1,4 +1,5 @@
-//! What one source says: flags, the environment or a file. A setting that it does not speak of is left open.
+//! What one source says: flags, the environment or a file. A setting that it does not speak of is
+//! left open.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Display};
@@ -31,9 +32,16 @@ use crate::cli::ServeArgs;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfigError {
     #[error("cannot read the configuration file {path}: {cause}")]
-    Read { path: PathBuf, cause: std::io::Error },
+    Read {
+        path: PathBuf,
+        cause: std::io::Error,
+    },
     #[error("the configuration file {path}, line {line}: {why}")]
-    Parse { path: PathBuf, line: usize, why: String },
+    Parse {
+        path: PathBuf,
+        line: usize,
+        why: String,
+    },
     #[error("the environment variable {name}: {why}")]
     Variable { name: String, why: String },
     #[error("strict and lenient exclude each other; {0} sets both")]
@@ -42,18 +50,22 @@ pub(crate) enum ConfigError {
     TwoEngines(String),
     #[error("the key `{name}` has no text; set {variable}, or `key` or `sha256` in the file")]
     NoKey { name: String, variable: String },
-    #[error("the keys `{0}` and `{1}` are the same, or named alike; each needs a name and a text of its own")]
+    #[error(
+        "the keys `{0}` and `{1}` are the same, or named alike; each needs a name and a text of its own"
+    )]
     TwoKeys(String, String),
     #[error(
         "the environment variable {0} holds a key of nobody; name its holder with LOGGIA_KEYS, or with [[key]] in the file"
     )]
     KeyOfNobody(String),
-    #[error("there is no home directory to keep models in; name a folder with --data-dir or LOGGIA_DATA_DIR")]
+    #[error(
+        "there is no home directory to keep models in; name a folder with --data-dir or LOGGIA_DATA_DIR"
+    )]
     NoDataDir,
 }
 
-/// One source's wishes; its names are the keys of the file. A key that means nothing is an error: it would be a setting that its writer
-/// believes in.
+/// One source's wishes; its names are the keys of the file. A key that means nothing is an error:
+/// it would be a setting that its writer believes in.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Layer {
@@ -178,23 +190,41 @@ impl Layer {
         layer.checked("the environment")
     }
 
-    /// A TOML file. What it names by a relative path lies beside it, wherever the program was started.
+    /// A TOML file. What it names by a relative path lies beside it, wherever the program was
+    /// started.
     pub(super) fn from_file(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|cause| ConfigError::Read { path: path.to_owned(), cause })?;
-        let wrong = |Mistake { line, why }| ConfigError::Parse { path: path.to_owned(), line, why };
-        let parsed = toml::Deserializer::parse(&text).map_err(|error| wrong(Mistake::of_syntax(&text, &error)))?;
+        let text = std::fs::read_to_string(path).map_err(|cause| ConfigError::Read {
+            path: path.to_owned(),
+            cause,
+        })?;
+        let wrong = |Mistake { line, why }| ConfigError::Parse {
+            path: path.to_owned(),
+            line,
+            why,
+        };
+        let parsed = toml::Deserializer::parse(&text)
+            .map_err(|error| wrong(Mistake::of_syntax(&text, &error)))?;
         let mut layer: Layer = serde_path_to_error::deserialize(parsed)
             .map_err(|error| wrong(Mistake::at(&text, &error.path().to_string(), error.inner())))?;
-        let beside = |named: &Path| path.parent().map_or_else(|| named.to_owned(), |folder| folder.join(named));
+        let beside = |named: &Path| {
+            path.parent()
+                .map_or_else(|| named.to_owned(), |folder| folder.join(named))
+        };
         layer.data_dir = layer.data_dir.as_deref().map(beside);
         for model in layer.models.iter_mut().flatten() {
             *model = model.beside(&beside);
         }
-        layer.mmproj = layer.mmproj.map(|all| all.into_iter().map(|mmproj| mmproj.beside(&beside)).collect());
+        layer.mmproj = layer.mmproj.map(|all| {
+            all.into_iter()
+                .map(|mmproj| mmproj.beside(&beside))
+                .collect()
+        });
         for its in layer.per_model.iter_mut().flat_map(BTreeMap::values_mut) {
             its.draft = its.draft.as_ref().map(|draft| draft.beside(&beside));
         }
-        layer.lora = layer.lora.map(|all| all.into_iter().map(|lora| lora.beside(&beside)).collect());
+        layer.lora = layer
+            .lora
+            .map(|all| all.into_iter().map(|lora| lora.beside(&beside)).collect());
         layer.checked(&path.display().to_string())
     }
 
@@ -210,10 +240,20 @@ impl Layer {
         }
         let mut models = self.per_model.iter().flatten();
         if let Some((model, _)) = models.find(|(_, its)| both(its.strict, its.lenient)) {
-            return Err(ConfigError::StrictAndLenient(format!("{source}, for the model `{model}`,")));
+            return Err(ConfigError::StrictAndLenient(format!(
+                "{source}, for the model `{model}`,"
+            )));
         }
-        if let Some(key) = self.key.iter().flatten().find(|key| both(key.strict, key.lenient)) {
-            return Err(ConfigError::StrictAndLenient(format!("{source}, for the key `{}`,", key.name)));
+        if let Some(key) = self
+            .key
+            .iter()
+            .flatten()
+            .find(|key| both(key.strict, key.lenient))
+        {
+            return Err(ConfigError::StrictAndLenient(format!(
+                "{source}, for the key `{}`,",
+                key.name
+            )));
         }
         Ok(self)
     }
@@ -226,12 +266,16 @@ fn some<T: Clone>(list: &[T]) -> Option<Vec<T>> {
 /// A table in the file: `"gpt-*" = "smollm2:135m"`.
 fn aliases<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Vec<Alias>>, D::Error> {
     let table = BTreeMap::<String, String>::deserialize(input)?;
-    let aliases = table.into_iter().map(|(from, to)| Alias::new(from, to).map_err(D::Error::custom));
+    let aliases = table
+        .into_iter()
+        .map(|(from, to)| Alias::new(from, to).map_err(D::Error::custom));
     aliases.collect::<Result<_, _>>().map(Some)
 }
 
 /// A list; one text stands for a list of it.
-pub(super) fn list<'de, D: Deserializer<'de>, T: Deserialize<'de>>(input: D) -> Result<Option<Vec<T>>, D::Error> {
+pub(super) fn list<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    input: D,
+) -> Result<Option<Vec<T>>, D::Error> {
     struct List<T>(PhantomData<T>);
 
     impl<'de, T: Deserialize<'de>> Visitor<'de> for List<T> {
@@ -278,15 +322,27 @@ impl Variables<'_> {
 
     fn list<T: FromStr<Err: Display>>(&self, name: &str) -> Result<Option<Vec<T>>, ConfigError> {
         let name = format!("LOGGIA_{name}");
-        let Some(text) = (self.0)(&name) else { return Ok(None) };
-        let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
-        items.map(|item| parse(&name, item)).collect::<Result<_, _>>().map(Some)
+        let Some(text) = (self.0)(&name) else {
+            return Ok(None);
+        };
+        let items = text
+            .split(',')
+            .map(str::trim)
+            .filter(|item| !item.is_empty());
+        items
+            .map(|item| parse(&name, item))
+            .collect::<Result<_, _>>()
+            .map(Some)
     }
 }
 
 fn parse<T: FromStr<Err: Display>>(name: &str, text: &str) -> Result<T, ConfigError> {
     text.trim().parse().map_err(|why: T::Err| {
-        let example = settings::example_of_variable(&name.trim_start_matches("LOGGIA_").to_ascii_lowercase());
-        ConfigError::Variable { name: name.to_owned(), why: format!("{why}; for example {example}") }
+        let example =
+            settings::example_of_variable(&name.trim_start_matches("LOGGIA_").to_ascii_lowercase());
+        ConfigError::Variable {
+            name: name.to_owned(),
+            why: format!("{why}; for example {example}"),
+        }
     })
 }

@@ -15,7 +15,8 @@ const PORT: u16 = 11435;
 /// This machine only.
 const HOST: &str = "127.0.0.1";
 
-/// A host, as an address or a name, and a port. Names are resolved when the server starts to listen.
+/// A host, as an address or a name, and a port. Names are resolved when the server starts to
+/// listen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Listen {
     pub(crate) host: String,
@@ -24,41 +25,67 @@ pub(crate) struct Listen {
 
 impl Default for Listen {
     fn default() -> Self {
-        Self { host: HOST.to_owned(), port: PORT }
+        Self {
+            host: HOST.to_owned(),
+            port: PORT,
+        }
     }
 }
 
 impl FromStr for Listen {
     type Err = ValueError;
 
-    /// `127.0.0.1:8080`, `localhost:8080`, `[::1]:8080`; a port alone (`8080`, `:8080`), on this machine only; a host alone (`0.0.0.0`, `::1`).
+    /// `127.0.0.1:8080`, `localhost:8080`, `[::1]:8080`; a port alone (`8080`, `:8080`), on this
+    /// machine only; a host alone (`0.0.0.0`, `::1`).
     fn from_str(text: &str) -> Result<Self, ValueError> {
         let wrong = || ValueError::Listen(text.to_owned());
         let trimmed = text.trim();
-        let bare = trimmed.strip_prefix("http://").unwrap_or(trimmed).trim_end_matches('/');
+        let bare = trimmed
+            .strip_prefix("http://")
+            .unwrap_or(trimmed)
+            .trim_end_matches('/');
         if bare.is_empty() {
             return Err(wrong());
         }
         if bare.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Ok(Self { port: bare.parse().map_err(|_| wrong())?, ..Self::default() });
+            return Ok(Self {
+                port: bare.parse().map_err(|_| wrong())?,
+                ..Self::default()
+            });
         }
         let (host, port) = if let Some(rest) = bare.strip_prefix('[') {
             let (host, rest) = rest.split_once(']').ok_or_else(wrong)?;
             host.parse::<Ipv6Addr>().map_err(|_| wrong())?;
-            (host, if rest.is_empty() { None } else { Some(rest.strip_prefix(':').ok_or_else(wrong)?) })
+            (
+                host,
+                if rest.is_empty() {
+                    None
+                } else {
+                    Some(rest.strip_prefix(':').ok_or_else(wrong)?)
+                },
+            )
         } else if bare.parse::<Ipv6Addr>().is_ok() {
             (bare, None)
         } else {
-            bare.split_once(':').map_or((bare, None), |(host, port)| (host, Some(port)))
+            bare.split_once(':')
+                .map_or((bare, None), |(host, port)| (host, Some(port)))
         };
         let port = port.map_or(Ok(PORT), |port| port.parse().map_err(|_| wrong()))?;
-        Ok(Self { host: if host.is_empty() { HOST.to_owned() } else { self::host(host).ok_or_else(wrong)? }, port })
+        Ok(Self {
+            host: if host.is_empty() {
+                HOST.to_owned()
+            } else {
+                self::host(host).ok_or_else(wrong)?
+            },
+            port,
+        })
     }
 }
 
 /// A host as it is listened on.
 fn host(text: &str) -> Option<String> {
-    let is_plain = |char: char| char.is_alphanumeric() || matches!(char, '.' | '-' | '_' | ':' | '%');
+    let is_plain =
+        |char: char| char.is_alphanumeric() || matches!(char, '.' | '-' | '_' | ':' | '%');
     match text {
         "*" => Some("0.0.0.0".to_owned()),
         text => (!text.is_empty() && text.chars().all(is_plain)).then(|| text.to_owned()),
@@ -69,7 +96,11 @@ fn host(text: &str) -> Option<String> {
 impl fmt::Display for Listen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { host, port } = self;
-        if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
+        if host.contains(':') {
+            write!(f, "[{host}]:{port}")
+        } else {
+            write!(f, "{host}:{port}")
+        }
     }
 }
 
@@ -82,10 +113,16 @@ impl FromStr for Host {
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
         let text = text.trim();
-        let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+        let bare = text
+            .strip_prefix('[')
+            .and_then(|text| text.strip_suffix(']'))
+            .unwrap_or(text);
         // With a port it is another flag's value.
         let is_with_port = bare.contains(':') && bare.parse::<Ipv6Addr>().is_err();
-        host(bare).filter(|_| !is_with_port).map(Self).ok_or_else(|| ValueError::Host(text.to_owned()))
+        host(bare)
+            .filter(|_| !is_with_port)
+            .map(Self)
+            .ok_or_else(|| ValueError::Host(text.to_owned()))
     }
 }
 
@@ -99,7 +136,10 @@ impl<'de> Deserialize<'de> for Listen {
             Text(String),
         }
         match Written::deserialize(input)? {
-            Written::Port(port) => Ok(Self { port, ..Self::default() }),
+            Written::Port(port) => Ok(Self {
+                port,
+                ..Self::default()
+            }),
             Written::Text(text) => text.parse().map_err(D::Error::custom),
         }
     }
@@ -108,7 +148,9 @@ impl<'de> Deserialize<'de> for Listen {
 impl Listen {
     /// The addresses that it names, those of IPv4 first: `localhost` is 127.0.0.1 to most clients.
     pub(crate) async fn addresses(&self) -> std::io::Result<Vec<SocketAddr>> {
-        let mut found: Vec<SocketAddr> = tokio::net::lookup_host((self.host.as_str(), self.port)).await?.collect();
+        let mut found: Vec<SocketAddr> = tokio::net::lookup_host((self.host.as_str(), self.port))
+            .await?
+            .collect();
         found.sort_by_key(SocketAddr::is_ipv6);
         Ok(found)
     }
@@ -156,7 +198,10 @@ mod tests {
             "https://a:80/x",
         ] {
             let error = text.parse::<Listen>().unwrap_err().to_string();
-            assert!(error.contains("127.0.0.1:8080") && error.contains("0.0.0.0:8080"), "{text}: {error}");
+            assert!(
+                error.contains("127.0.0.1:8080") && error.contains("0.0.0.0:8080"),
+                "{text}: {error}"
+            );
         }
     }
 
@@ -165,6 +210,9 @@ mod tests {
         let host = |text: &str| text.parse::<Host>().map(|host| host.0).ok();
         assert_eq!(host("0.0.0.0").as_deref(), Some("0.0.0.0"));
         assert_eq!(host("[::]").as_deref(), Some("::"));
-        assert_eq!((host("0.0.0.0:80"), host(""), host("a b")), (None, None, None));
+        assert_eq!(
+            (host("0.0.0.0:80"), host(""), host("a b")),
+            (None, None, None)
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! LoRA adapters as models with names of their own: `--lora NAME=BASE+FILE`, or `[lora."NAME"]` in the file.
+//! LoRA adapters as models with names of their own: `--lora NAME=BASE+FILE`, or `[lora."NAME"]` in
+//! the file.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -42,7 +43,12 @@ impl Lora {
         if !scale.is_finite() {
             return Err(ValueError::LoraScale(scale.to_string()));
         }
-        Ok(Lora { name: name.to_owned(), base, file, scale })
+        Ok(Lora {
+            name: name.to_owned(),
+            base,
+            file,
+            scale,
+        })
     }
 
     /// The same with files that lie in a folder.
@@ -57,7 +63,9 @@ impl Lora {
 /// The tables of a file.
 pub(super) fn tables<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Vec<Lora>>, D::Error> {
     let tables = BTreeMap::<String, Table>::deserialize(input)?;
-    let loras = tables.into_iter().map(|(name, table)| Lora::of(&name, table).map_err(D::Error::custom));
+    let loras = tables
+        .into_iter()
+        .map(|(name, table)| Lora::of(&name, table).map_err(D::Error::custom));
     loras.collect::<Result<_, _>>().map(Some)
 }
 
@@ -65,20 +73,38 @@ impl FromStr for Lora {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
-        let parts = text.split_once('=').and_then(|(name, rest)| Some((name, rest.split_once('+')?)));
-        let Some((name, (base, file))) = parts.filter(|(_, (base, file))| !base.is_empty() && !file.is_empty()) else {
+        let parts = text
+            .split_once('=')
+            .and_then(|(name, rest)| Some((name, rest.split_once('+')?)));
+        let Some((name, (base, file))) =
+            parts.filter(|(_, (base, file))| !base.is_empty() && !file.is_empty())
+        else {
             return Err(ValueError::Lora(text.to_owned()));
         };
-        // What follows the last `@` is the scale where it is a number: a file may be called anything.
-        let scaled = file.rsplit_once('@').and_then(|(file, scale)| Some((file, scale.parse().ok()?)));
+        // What follows the last `@` is the scale where it is a number: a file may be called
+        // anything.
+        let scaled = file
+            .rsplit_once('@')
+            .and_then(|(file, scale)| Some((file, scale.parse().ok()?)));
         let (file, scale) = scaled.map_or((file, None), |(file, scale)| (file, Some(scale)));
-        Lora::of(name, Table { base: ModelName(base.to_owned()), file: ModelName(file.to_owned()), scale })
+        Lora::of(
+            name,
+            Table {
+                base: ModelName(base.to_owned()),
+                file: ModelName(file.to_owned()),
+                scale,
+            },
+        )
     }
 }
 
 impl fmt::Display for Lora {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}={}+{}@{}", self.name, self.base.0, self.file.0, self.scale)
+        write!(
+            f,
+            "{}={}+{}@{}",
+            self.name, self.base.0, self.file.0, self.scale
+        )
     }
 }
 
@@ -87,18 +113,38 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> (String, String, String, f32) {
-        let Lora { name, base, file, scale } = text.parse().unwrap();
+        let Lora {
+            name,
+            base,
+            file,
+            scale,
+        } = text.parse().unwrap();
         (name, base.0, file.0, scale)
     }
 
     #[test]
     fn an_adapter_has_a_name_a_base_a_file_and_a_scale() {
-        let own =
-            |name: &str, base: &str, file: &str, scale| (name.to_owned(), base.to_owned(), file.to_owned(), scale);
-        assert_eq!(read("my=smollm2:135m+a.gguf"), own("my", "smollm2:135m", "a.gguf", 1.0));
-        assert_eq!(read("my=m.gguf+a/b+c.gguf@0.5"), own("my", "m.gguf", "a/b+c.gguf", 0.5));
+        let own = |name: &str, base: &str, file: &str, scale| {
+            (name.to_owned(), base.to_owned(), file.to_owned(), scale)
+        };
+        assert_eq!(
+            read("my=smollm2:135m+a.gguf"),
+            own("my", "smollm2:135m", "a.gguf", 1.0)
+        );
+        assert_eq!(
+            read("my=m.gguf+a/b+c.gguf@0.5"),
+            own("my", "m.gguf", "a/b+c.gguf", 0.5)
+        );
         assert_eq!(read("my=m+a@home.gguf"), own("my", "m", "a@home.gguf", 1.0));
-        for bad in ["my", "my=m", "my=+a", "my=m+", "=m+a", "m*=m+a", "my=m+a@inf"] {
+        for bad in [
+            "my",
+            "my=m",
+            "my=+a",
+            "my=m+",
+            "=m+a",
+            "m*=m+a",
+            "my=m+a@inf",
+        ] {
             assert!(bad.parse::<Lora>().is_err(), "{bad}");
         }
     }

@@ -1,4 +1,5 @@
-//! What is wrong with a configuration file, in words that name the line, the key, and what it could be.
+//! What is wrong with a configuration file, in words that name the line, the key, and what it could
+//! be.
 
 use toml::de::Error;
 
@@ -21,9 +22,10 @@ impl Mistake {
                 "`{key}`: {message}; in a text in double quotes `\\` begins an escape, in single quotes it is as it is: 'C:\\models'"
             ),
             Some(key) => {
+                let example = settings::find(key)
+                    .map(|Setting { key, value, .. }| format!(" For example: {key} = {value}"));
                 let example =
-                    settings::find(key).map(|Setting { key, value, .. }| format!(" For example: {key} = {value}"));
-                let example = example.unwrap_or_else(|| format!(" For example: {key} = \"a text\""));
+                    example.unwrap_or_else(|| format!(" For example: {key} = \"a text\""));
                 format!(
                     "the value of `{key}` cannot be read ({message}). Texts stand in quotes, lists in brackets.{example}"
                 )
@@ -39,12 +41,18 @@ impl Mistake {
             Some(rest) => unknown(rest),
             None => wrong(path, error.message()),
         };
-        Self { line: line_of(text, error), why }
+        Self {
+            line: line_of(text, error),
+            why,
+        }
     }
 }
 
 fn line_of(text: &str, error: &Error) -> usize {
-    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    let before = error
+        .span()
+        .and_then(|span| text.get(..span.start))
+        .unwrap_or_default();
     before.matches('\n').count() + 1
 }
 
@@ -62,25 +70,45 @@ fn unknown(rest: &str) -> String {
     let key = words.next().unwrap_or_default();
     let known: Vec<&str> = words.skip(1).step_by(2).collect();
     let meant = settings::meant(key, &known).map(|meant| match settings::find(meant) {
-        Some(Setting { value, .. }) if known.len() > 10 => format!("; did you mean: {meant} = {value}"),
+        Some(Setting { value, .. }) if known.len() > 10 => {
+            format!("; did you mean: {meant} = {value}")
+        }
         _ => format!("; did you mean `{meant}`?"),
     });
-    format!("unknown field `{key}`{}\nThe fields here are {}.", meant.unwrap_or_default(), known.join(", "))
+    format!(
+        "unknown field `{key}`{}\nThe fields here are {}.",
+        meant.unwrap_or_default(),
+        known.join(", ")
+    )
 }
 
 /// What is there, what is wanted, and an example. What a key is set to is not repeated.
 fn wrong(path: &str, message: &str) -> String {
     let top = path.split(['.', '[']).next().unwrap_or_default();
-    let example = settings::find(top).map(|Setting { key, value, .. }| format!("; for example: {key} = {value}"));
+    let example = settings::find(top)
+        .map(|Setting { key, value, .. }| format!("; for example: {key} = {value}"));
     let example = example.unwrap_or_default();
-    let kinds = message.strip_prefix("invalid type: ").or_else(|| message.strip_prefix("invalid value: "));
-    let named = if path.is_empty() || path == "." { String::new() } else { format!("`{path}`") };
+    let kinds = message
+        .strip_prefix("invalid type: ")
+        .or_else(|| message.strip_prefix("invalid value: "));
+    let named = if path.is_empty() || path == "." {
+        String::new()
+    } else {
+        format!("`{path}`")
+    };
     match kinds.and_then(|rest| rest.rsplit_once(", expected ")) {
         Some((_, wanted)) if top == "key" => {
-            format!("{named} is of the wrong kind: {} is wanted{example}", wanted_kind(wanted))
+            format!(
+                "{named} is of the wrong kind: {} is wanted{example}",
+                wanted_kind(wanted)
+            )
         }
         Some((found, wanted)) => {
-            format!("{named} is {}, and {} is wanted{example}", found_kind(found), wanted_kind(wanted))
+            format!(
+                "{named} is {}, and {} is wanted{example}",
+                found_kind(found),
+                wanted_kind(wanted)
+            )
         }
         None if named.is_empty() => message.to_owned(),
         None => format!("{named}: {message}{example}"),
@@ -92,7 +120,10 @@ fn found_kind(found: &str) -> String {
     match kind {
         "string" => format!("the text {value}"),
         "integer" => format!("the number {}", value.trim_matches('`')),
-        "floating" => format!("the number {}", value.trim_start_matches("point ").trim_matches('`')),
+        "floating" => format!(
+            "the number {}",
+            value.trim_start_matches("point ").trim_matches('`')
+        ),
         "boolean" => value.trim_matches('`').to_owned(),
         "sequence" => "a list".to_owned(),
         "map" => "a table".to_owned(),

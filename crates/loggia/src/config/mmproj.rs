@@ -1,4 +1,5 @@
-//! Which projector a model of the embedded engine sees or hears with: `--mmproj NAME=FILE`, or `[mmproj]` in the file.
+//! Which projector a model of the embedded engine sees or hears with: `--mmproj NAME=FILE`, or
+//! `[mmproj]` in the file.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -27,7 +28,10 @@ impl Mmproj {
             return Err(ValueError::Mmproj(file.to_owned()));
         }
         let file = (file != NONE).then(|| PathBuf::from(file));
-        Ok(Self { model: model.map(str::to_owned), file })
+        Ok(Self {
+            model: model.map(str::to_owned),
+            file,
+        })
     }
 
     /// The same with a file that lies in a folder.
@@ -40,7 +44,9 @@ impl Mmproj {
 /// The table of a file.
 pub(super) fn table<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Vec<Mmproj>>, D::Error> {
     let table = BTreeMap::<String, String>::deserialize(input)?;
-    let all = table.into_iter().map(|(model, file)| Mmproj::of(Some(&model), &file).map_err(serde::de::Error::custom));
+    let all = table
+        .into_iter()
+        .map(|(model, file)| Mmproj::of(Some(&model), &file).map_err(serde::de::Error::custom));
     all.collect::<Result<_, _>>().map(Some)
 }
 
@@ -72,9 +78,16 @@ mod tests {
     fn a_projector_has_a_model_and_a_file_or_says_that_there_is_none() {
         let read = |text: &str| text.parse::<Mmproj>().map(|read| (read.model, read.file));
         let own = |text: &str| Some(text.to_owned());
-        assert_eq!(read("m:7b=a/mmproj.gguf"), Ok((own("m:7b"), Some("a/mmproj.gguf".into()))));
+        assert_eq!(
+            read("m:7b=a/mmproj.gguf"),
+            Ok((own("m:7b"), Some("a/mmproj.gguf".into())))
+        );
         assert_eq!(read("mmproj.gguf"), Ok((None, Some("mmproj.gguf".into()))));
         assert_eq!(read("m=none"), Ok((own("m"), None)));
-        assert!(["", "m=", "=mmproj.gguf"].iter().all(|bad| read(bad).is_err()));
+        assert!(
+            ["", "m=", "=mmproj.gguf"]
+                .iter()
+                .all(|bad| read(bad).is_err())
+        );
     }
 }

@@ -1,7 +1,9 @@
-//! What the program is told: flags, then the environment, then one file, then defaults; the first that speaks of a setting decides it.
+//! What the program is told: flags, then the environment, then one file, then defaults; the first
+//! that speaks of a setting decides it.
 //!
-//! Reading order: [`Config`] (every setting and its default), `layer` (one source's wishes), `value` (what a setting can be), `show`
-//! (printing it, for `loggia check`). Nothing here opens a connection or a model.
+//! Reading order: [`Config`] (every setting and its default), `layer` (one source's wishes),
+//! `value` (what a setting can be), `show` (printing it, for `loggia check`). Nothing here opens a
+//! connection or a model.
 
 mod bounds;
 mod keep_alive;
@@ -53,7 +55,8 @@ pub(crate) struct Config {
     pub(crate) models: Set<Vec<ModelName>>,
     /// Models of the embedded engine with an adapter laid over them.
     pub(crate) lora: Set<Vec<Lora>>,
-    /// What models of the embedded engine see or hear with, where it is not to be what lies beside them.
+    /// What models of the embedded engine see or hear with, where it is not to be what lies beside
+    /// them.
     pub(crate) mmproj: Set<Vec<Mmproj>>,
     pub(crate) context: Set<Option<NonZeroU32>>,
     pub(crate) parallel: Set<NonZeroU32>,
@@ -64,7 +67,8 @@ pub(crate) struct Config {
     pub(crate) memory: Set<Option<ByteSize>>,
     pub(crate) keep_alive: Set<KeepAlive>,
     pub(crate) ollama: Set<Vec<Url>>,
-    /// Engines that speak OpenAI, in order: an earlier one's model names win. Their keys are here already.
+    /// Engines that speak OpenAI, in order: an earlier one's model names win. Their keys are here
+    /// already.
     pub(crate) openai: Set<Vec<Engine>>,
     pub(crate) aliases: Set<Vec<Alias>>,
     /// Those that the API asks for, their digests here already. None: it is open.
@@ -131,13 +135,19 @@ pub(crate) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// This process's environment; a variable that is set to nothing counts as not set.
 pub(crate) fn environment(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.trim().is_empty())
+    std::env::var(name)
+        .ok()
+        .filter(|value| !value.trim().is_empty())
 }
 
 impl Config {
     /// What results from these flags, the environment, and the file that either of them names.
     pub(crate) fn load(args: &ServeArgs, env: Environment<'_>) -> Result<Self, ConfigError> {
-        let file = args.place.config.clone().or_else(|| env("LOGGIA_CONFIG").map(PathBuf::from));
+        let file = args
+            .place
+            .config
+            .clone()
+            .or_else(|| env("LOGGIA_CONFIG").map(PathBuf::from));
         let file = file.map_or_else(|| Ok(Layer::default()), |path| Layer::from_file(&path))?;
         let layers = [
             (Origin::Flag, Layer::from_flags(args)),
@@ -148,19 +158,33 @@ impl Config {
     }
 
     /// The same for the commands that only need to know where the models are.
-    pub(crate) fn load_for_store(place: &StoreArgs, env: Environment<'_>) -> Result<Self, ConfigError> {
+    pub(crate) fn load_for_store(
+        place: &StoreArgs,
+        env: Environment<'_>,
+    ) -> Result<Self, ConfigError> {
         check_variables()?;
-        Config::load(&ServeArgs { place: place.clone(), ..ServeArgs::default() }, env)
+        Config::load(
+            &ServeArgs {
+                place: place.clone(),
+                ..ServeArgs::default()
+            },
+            env,
+        )
     }
 
     fn resolve(layers: &Layers, env: Environment<'_>) -> Result<Self, ConfigError> {
         let (limits, seconds) = (Limits::default(), Duration::from_secs);
-        let span = |of: fn(&Layer) -> Option<Span>, default| layers.pick(|layer| of(layer).map(|span| span.0), default);
+        let span = |of: fn(&Layer) -> Option<Span>, default| {
+            layers.pick(|layer| of(layer).map(|span| span.0), default)
+        };
         Ok(Config {
             listen: layers.listen(),
             data_dir: match layers.find(|layer| layer.data_dir.clone()) {
                 Some(set) => set,
-                None => Set { value: default_data_dir(env).ok_or(ConfigError::NoDataDir)?, from: Origin::Default },
+                None => Set {
+                    value: default_data_dir(env).ok_or(ConfigError::NoDataDir)?,
+                    from: Origin::Default,
+                },
             },
             strictness: layers.pick(Layer::strictness, Strictness::Plain),
             sampling_profile: layers.pick(|layer| layer.sampling_profile, SamplingProfile::Openai),
@@ -168,20 +192,40 @@ impl Config {
             lora: layers.pick(|layer| layer.lora.clone(), Vec::new()),
             mmproj: layers.pick(|layer| layer.mmproj.clone(), Vec::new()),
             context: layers.pick(|layer| layer.context.map(|tokens| Some(tokens.0)), None),
-            parallel: layers.pick(|layer| layer.parallel, const { NonZeroU32::new(4).unwrap() }),
+            parallel: layers.pick(
+                |layer| layer.parallel,
+                const { NonZeroU32::new(4).unwrap() },
+            ),
             threads: layers.pick(|layer| layer.threads.map(Some), None),
             gpu_layers: layers.pick(|layer| layer.gpu_layers.map(Some), None),
             memory: layers.pick(|layer| layer.memory.map(Some), None),
-            keep_alive: layers.pick(|layer| layer.keep_alive, KeepAlive(Some(Duration::from_hours(1)))),
-            ollama: layers
-                .pick(|layer| Some(layer.ollama.clone()?.into_iter().map(Url::of_ollama).collect()), Vec::new()),
+            keep_alive: layers.pick(
+                |layer| layer.keep_alive,
+                KeepAlive(Some(Duration::from_hours(1))),
+            ),
+            ollama: layers.pick(
+                |layer| {
+                    Some(
+                        layer
+                            .ollama
+                            .clone()?
+                            .into_iter()
+                            .map(Url::of_ollama)
+                            .collect(),
+                    )
+                },
+                Vec::new(),
+            ),
             openai: with_keys(layers.pick(|layer| layer.openai.clone(), Vec::new()), env)?,
             aliases: layers.pick(|layer| layer.aliases.clone(), Vec::new()),
             key: keys::with_digests(layers.pick(|layer| layer.key.clone(), Vec::new()), env)?,
             cors_origins: layers.pick(|layer| layer.cors_origins.clone().map(Some), None),
             body_limit: layers.pick(|layer| layer.body_limit, ByteSize::mib(32)),
             workers: layers.pick(|layer| layer.workers.map(Some), None),
-            max_connections: layers.pick(|layer| layer.max_connections, const { NonZeroU32::new(4096).unwrap() }),
+            max_connections: layers.pick(
+                |layer| layer.max_connections,
+                const { NonZeroU32::new(4096).unwrap() },
+            ),
             head_timeout: span(|layer| layer.head_timeout, seconds(75)),
             body_timeout: span(|layer| layer.body_timeout, Duration::from_mins(2)),
             connect_timeout: span(|layer| layer.connect_timeout, limits.connect),
@@ -192,8 +236,14 @@ impl Config {
             heartbeat_every: span(|layer| layer.heartbeat_every, seconds(10)),
             ready_timeout: span(|layer| layer.ready_timeout, seconds(5)),
             shutdown_timeout: span(|layer| layer.shutdown_timeout, seconds(30)),
-            ceilings: layers.pick(|layer| layer.ceilings.as_ref().map(CeilingsTable::ceilings), Ceilings::default()),
-            images: layers.pick(|layer| layer.images.as_ref().map(ImagesTable::limits), media::Limits::default()),
+            ceilings: layers.pick(
+                |layer| layer.ceilings.as_ref().map(CeilingsTable::ceilings),
+                Ceilings::default(),
+            ),
+            images: layers.pick(
+                |layer| layer.images.as_ref().map(ImagesTable::limits),
+                media::Limits::default(),
+            ),
             per_model: layers.pick(|layer| layer.per_model.clone(), BTreeMap::new()),
         })
     }
@@ -209,20 +259,26 @@ impl Config {
     /// What was understood although it is not written so: for people, a line each.
     pub(crate) fn notices(&self) -> Vec<String> {
         let of_engine = |engine: &Engine| (engine.name.clone(), engine.url.clone());
-        let ollama = self.ollama.iter().map(|url| ("ollama".to_owned(), url.clone()));
+        let ollama = self
+            .ollama
+            .iter()
+            .map(|url| ("ollama".to_owned(), url.clone()));
         let urls = ollama.chain(self.openai.iter().map(of_engine));
         let dropped = urls.filter_map(|(name, url)| Some((name, url.dropped.clone()?, url)));
         let notice = |(name, dropped, url): (String, String, Url)| {
             format!("{name}: its URL ends with the path of one route, {dropped}; {url} is used")
         };
-        let keys =
-            of_no_engine(&self.openai).map(|name| format!("{name} is set, and no engine of that name is configured"));
+        let keys = of_no_engine(&self.openai)
+            .map(|name| format!("{name} is set, and no engine of that name is configured"));
         dropped.map(notice).chain(keys).collect()
     }
 
     /// Whether nothing is named that could answer, so that the default model is meant.
     pub(crate) fn names_no_backend(&self) -> bool {
-        self.models.is_empty() && self.lora.is_empty() && self.ollama.is_empty() && self.openai.is_empty()
+        self.models.is_empty()
+            && self.lora.is_empty()
+            && self.ollama.is_empty()
+            && self.openai.is_empty()
     }
 }
 
@@ -236,8 +292,8 @@ pub(crate) fn variable_of(flag: &str) -> Option<String> {
 
 /// The variables of this process that are set to something.
 fn variables() -> impl Iterator<Item = (String, String)> {
-    let all =
-        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let all = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     all.filter(|(_, value)| !value.trim().is_empty())
 }
 
@@ -264,28 +320,55 @@ struct Layers([(Origin, Layer); 3]);
 
 impl Layers {
     fn find<T>(&self, of: impl Fn(&Layer) -> Option<T>) -> Option<Set<T>> {
-        self.0.iter().find_map(|(from, layer)| Some(Set { value: of(layer)?, from: *from }))
+        self.0.iter().find_map(|(from, layer)| {
+            Some(Set {
+                value: of(layer)?,
+                from: *from,
+            })
+        })
     }
 
     /// Where to listen: what the strongest says, with the halves that `--host` and `--port` are.
     fn listen(&self) -> Set<Listen> {
         let mut listen = self.pick(|layer| layer.listen.clone(), Listen::default());
-        if let Some(Set { value: Host(host), from }) = self.find(|layer| layer.host.clone()) {
-            listen = Set { value: Listen { host, ..listen.value }, from };
+        if let Some(Set {
+            value: Host(host),
+            from,
+        }) = self.find(|layer| layer.host.clone())
+        {
+            listen = Set {
+                value: Listen {
+                    host,
+                    ..listen.value
+                },
+                from,
+            };
         }
         if let Some(Set { value: port, from }) = self.find(|layer| layer.port) {
-            listen = Set { value: Listen { port, ..listen.value }, from };
+            listen = Set {
+                value: Listen {
+                    port,
+                    ..listen.value
+                },
+                from,
+            };
         }
         listen
     }
 
     fn pick<T>(&self, of: impl Fn(&Layer) -> Option<T>, default: T) -> Set<T> {
-        self.find(of).unwrap_or(Set { value: default, from: Origin::Default })
+        self.find(of).unwrap_or(Set {
+            value: default,
+            from: Origin::Default,
+        })
     }
 }
 
 /// Gives each engine the key that the environment holds for its name; one name means one engine.
-fn with_keys(mut engines: Set<Vec<Engine>>, env: Environment<'_>) -> Result<Set<Vec<Engine>>, ConfigError> {
+fn with_keys(
+    mut engines: Set<Vec<Engine>>,
+    env: Environment<'_>,
+) -> Result<Set<Vec<Engine>>, ConfigError> {
     for at in 0..engines.value.len() {
         let (before, rest) = engines.value.split_at_mut(at);
         let engine = &mut rest[0];
@@ -295,7 +378,11 @@ fn with_keys(mut engines: Set<Vec<Engine>>, env: Environment<'_>) -> Result<Set<
         let name = engine.key_variable();
         if let Some(key) = env(&name) {
             let key: Secret =
-                key.parse().map_err(|why: value::ValueError| ConfigError::Variable { name, why: why.to_string() })?;
+                key.parse()
+                    .map_err(|why: value::ValueError| ConfigError::Variable {
+                        name,
+                        why: why.to_string(),
+                    })?;
             engine.key = Some(key);
         }
     }
@@ -310,7 +397,9 @@ fn default_data_dir(env: Environment<'_>) -> Option<PathBuf> {
         home().map(|home| home.join("Library/Application Support"))
     } else {
         // The XDG specification has a relative path ignored.
-        let named = env("XDG_DATA_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+        let named = env("XDG_DATA_HOME")
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute());
         named.or_else(|| home().map(|home| home.join(".local/share")))
     };
     base.map(|base| base.join("loggia"))

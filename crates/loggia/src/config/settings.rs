@@ -1,4 +1,5 @@
-//! The settings by name, with an example of each: what error messages show, and what a mistyped name is compared with.
+//! The settings by name, with an example of each: what error messages show, and what a mistyped
+//! name is compared with.
 
 use loggia_backend::nearest;
 
@@ -8,16 +9,25 @@ pub(super) struct Setting {
     pub(super) key: &'static str,
     /// A value for it in the file, as TOML.
     pub(super) value: &'static str,
-    /// A value for its variable, `LOGGIA_` and the key in capitals. Without one it is for the file alone.
+    /// A value for its variable, `LOGGIA_` and the key in capitals. Without one it is for the file
+    /// alone.
     pub(super) variable: Option<&'static str>,
 }
 
 const fn of(key: &'static str, value: &'static str, variable: &'static str) -> Setting {
-    Setting { key, value, variable: Some(variable) }
+    Setting {
+        key,
+        value,
+        variable: Some(variable),
+    }
 }
 
 const fn of_file(key: &'static str, value: &'static str) -> Setting {
-    Setting { key, value, variable: None }
+    Setting {
+        key,
+        value,
+        variable: None,
+    }
 }
 
 /// Every setting, in the order of the documentation.
@@ -28,19 +38,43 @@ pub(super) const SETTINGS: &[Setting] = &[
     of("lenient", "true", "true"),
     of("sampling_profile", r#""openai""#, "openai"),
     of("models", r#"["smollm2:135m"]"#, "smollm2:135m"),
-    of("lora", r#"{ tuned = { base = "smollm2:135m", file = "adapter.gguf" } }"#, "tuned=smollm2:135m+adapter.gguf"),
-    of("mmproj", r#"{ smolvlm = "mmproj.gguf" }"#, "smolvlm=mmproj.gguf"),
+    of(
+        "lora",
+        r#"{ tuned = { base = "smollm2:135m", file = "adapter.gguf" } }"#,
+        "tuned=smollm2:135m+adapter.gguf",
+    ),
+    of(
+        "mmproj",
+        r#"{ smolvlm = "mmproj.gguf" }"#,
+        "smolvlm=mmproj.gguf",
+    ),
     of("context", "8192", "8192"),
     of("parallel", "4", "4"),
     of("threads", "4", "4"),
     of("gpu_layers", "20", "20"),
     of("memory", r#""12GiB""#, "12GiB"),
     of("keep_alive", r#""1h""#, "1h"),
-    of("ollama", r#"["http://127.0.0.1:11434"]"#, "http://127.0.0.1:11434"),
-    of("openai", r#"[{ name = "vllm", url = "http://127.0.0.1:8000/v1" }]"#, "vllm=http://127.0.0.1:8000/v1"),
-    of("aliases", r#"{ "gpt-*" = "smollm2:135m" }"#, "gpt-*=smollm2:135m"),
+    of(
+        "ollama",
+        r#"["http://127.0.0.1:11434"]"#,
+        "http://127.0.0.1:11434",
+    ),
+    of(
+        "openai",
+        r#"[{ name = "vllm", url = "http://127.0.0.1:8000/v1" }]"#,
+        "vllm=http://127.0.0.1:8000/v1",
+    ),
+    of(
+        "aliases",
+        r#"{ "gpt-*" = "smollm2:135m" }"#,
+        "gpt-*=smollm2:135m",
+    ),
     of_file("key", r#"[{ name = "alice" }]"#),
-    of("cors_origins", r#"["https://chat.example"]"#, "https://chat.example"),
+    of(
+        "cors_origins",
+        r#"["https://chat.example"]"#,
+        "https://chat.example",
+    ),
     of("workers", "2", "2"),
     of("body_limit", r#""32MiB""#, "32MiB"),
     of("max_connections", "4096", "4096"),
@@ -59,7 +93,8 @@ pub(super) const SETTINGS: &[Setting] = &[
     of_file("per_model", r#"{ "smollm2:135m" = { strict = true } }"#),
 ];
 
-/// Variables that are no settings: where the file is, what is logged, whose keys there are, which key `loggia chat` has.
+/// Variables that are no settings: where the file is, what is logged, whose keys there are, which
+/// key `loggia chat` has.
 const OTHER_VARIABLES: [&str; 4] = ["CONFIG", "LOG", "KEYS", "CHAT_KEY"];
 
 /// What other programs call a setting, and what it is called here.
@@ -123,35 +158,64 @@ pub(super) fn find(key: &str) -> Option<&'static Setting> {
 /// The key that somebody means who writes this one, among those that may stand there.
 pub(super) fn meant<'a>(key: &str, among: &[&'a str]) -> Option<&'a str> {
     let key = key.to_ascii_lowercase().replace('-', "_");
-    let synonym = SYNONYMS.iter().find(|(other, _)| *other == key).map(|(_, meant)| *meant);
+    let synonym = SYNONYMS
+        .iter()
+        .find(|(other, _)| *other == key)
+        .map(|(_, meant)| *meant);
     // The file has a table for each key.
-    let synonym = synonym.map(|meant| if meant == "keys" && among.contains(&"key") { "key" } else { meant });
-    let named = synonym.and_then(|meant| among.iter().find(|candidate| **candidate == meant).copied());
+    let synonym = synonym.map(|meant| {
+        if meant == "keys" && among.contains(&"key") {
+            "key"
+        } else {
+            meant
+        }
+    });
+    let named =
+        synonym.and_then(|meant| among.iter().find(|candidate| **candidate == meant).copied());
     named.or_else(|| nearest(&key, among.iter().copied()))
 }
 
-/// What is wrong with a variable of this name, where Loggia has no such one. It is set to something.
+/// What is wrong with a variable of this name, where Loggia has no such one. It is set to
+/// something.
 pub(super) fn what_is_wrong_with(name: &str, value: &str) -> Option<String> {
     let its = name.strip_prefix("LOGGIA_")?;
     let key = its.to_ascii_lowercase();
-    if OTHER_VARIABLES.contains(&its) || is_of_a_key(its) || is_of_the_tests(its) || is_of_kubernetes(name, value) {
+    if OTHER_VARIABLES.contains(&its)
+        || is_of_a_key(its)
+        || is_of_the_tests(its)
+        || is_of_kubernetes(name, value)
+    {
         return None;
     }
     match find(&key) {
-        Some(Setting { variable: Some(_), .. }) => return None,
-        Some(Setting { key, value, variable: None }) if *key != "key" => {
-            return Some(format!("`{key}` is a setting of the file alone: {key} = {value}"));
+        Some(Setting {
+            variable: Some(_), ..
+        }) => return None,
+        Some(Setting {
+            key,
+            value,
+            variable: None,
+        }) if *key != "key" => {
+            return Some(format!(
+                "`{key}` is a setting of the file alone: {key} = {value}"
+            ));
         }
         _ => {}
     }
-    let with_variables = SETTINGS.iter().filter(|setting| setting.variable.is_some()).map(|setting| setting.key);
+    let with_variables = SETTINGS
+        .iter()
+        .filter(|setting| setting.variable.is_some())
+        .map(|setting| setting.key);
     let all: Vec<&str> = with_variables.chain(["config", "log", "keys"]).collect();
     let Some(meant) = meant(&key, &all) else {
         return Some(
             "there is no such setting; docs/configuration.md lists them, and `loggia serve --help` most".to_owned(),
         );
     };
-    Some(format!("there is no such setting; did you mean {}?", example_of_variable(meant)))
+    Some(format!(
+        "there is no such setting; did you mean {}?",
+        example_of_variable(meant)
+    ))
 }
 
 /// `LOGGIA_LISTEN=127.0.0.1:11435`.
@@ -160,7 +224,9 @@ pub(super) fn example_of_variable(key: &str) -> String {
         "config" => "loggia.toml",
         "log" => "debug",
         "keys" => "alice, with her key in LOGGIA_KEY_ALICE",
-        key => find(key).and_then(|setting| setting.variable).unwrap_or_default(),
+        key => find(key)
+            .and_then(|setting| setting.variable)
+            .unwrap_or_default(),
     };
     format!("LOGGIA_{}={value}", key.to_ascii_uppercase())
 }
@@ -172,17 +238,26 @@ fn is_of_a_key(its: &str) -> bool {
 
 /// What the project's own scripts and tests are told by, where they start the program.
 fn is_of_the_tests(its: &str) -> bool {
-    its.starts_with("TEST_") || matches!(its, "PROGRAM" | "PYTHON" | "NODE" | "ASYNC_OPENAI" | "TEMPLATES")
+    its.starts_with("TEST_")
+        || matches!(
+            its,
+            "PROGRAM" | "PYTHON" | "NODE" | "ASYNC_OPENAI" | "TEMPLATES"
+        )
 }
 
-/// What Kubernetes, and Docker's links, set in every container beside a service that is called `loggia`, or `loggia-…`:
-/// `LOGGIA_PORT=tcp://10.0.0.1:80`, `LOGGIA_SERVICE_HOST`, `LOGGIA_PORT_80_TCP_ADDR`.
+/// What Kubernetes, and Docker's links, set in every container beside a service that is called
+/// `loggia`, or `loggia-…`: `LOGGIA_PORT=tcp://10.0.0.1:80`, `LOGGIA_SERVICE_HOST`,
+/// `LOGGIA_PORT_80_TCP_ADDR`.
 fn is_of_kubernetes(name: &str, value: &str) -> bool {
     let of_port = |protocol: &str| name.contains("_PORT_") && name.contains(protocol);
-    ["tcp://", "udp://", "sctp://"].iter().any(|scheme| value.starts_with(scheme))
+    ["tcp://", "udp://", "sctp://"]
+        .iter()
+        .any(|scheme| value.starts_with(scheme))
         || name.ends_with("_SERVICE_HOST")
         || name.contains("_SERVICE_PORT")
-        || ["_TCP", "_UDP", "_SCTP"].iter().any(|protocol| of_port(protocol))
+        || ["_TCP", "_UDP", "_SCTP"]
+            .iter()
+            .any(|protocol| of_port(protocol))
 }
 
 #[cfg(test)]
@@ -192,7 +267,13 @@ mod tests {
     #[test]
     fn every_setting_that_a_file_may_have_is_here_with_an_example_that_is_one() {
         let error = toml::from_str::<super::super::layer::Layer>("nothing = 1").unwrap_err();
-        let known: Vec<&str> = error.message().split('`').skip(1).step_by(2).skip(1).collect();
+        let known: Vec<&str> = error
+            .message()
+            .split('`')
+            .skip(1)
+            .step_by(2)
+            .skip(1)
+            .collect();
         assert!(known.len() > 30);
         for key in known {
             let Setting { value, .. } = find(key).unwrap_or_else(|| panic!("{key} has no example"));
@@ -223,7 +304,8 @@ mod tests {
     #[test]
     fn variables_that_are_settings_or_nobodys_mistake_are_let_be() {
         let of_settings = SETTINGS.iter().filter(|setting| setting.variable.is_some());
-        let names = of_settings.map(|setting| format!("LOGGIA_{}", setting.key.to_ascii_uppercase()));
+        let names =
+            of_settings.map(|setting| format!("LOGGIA_{}", setting.key.to_ascii_uppercase()));
         let others = [
             "LOGGIA_CONFIG",
             "LOGGIA_LOG",

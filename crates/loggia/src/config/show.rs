@@ -1,4 +1,5 @@
-//! A configuration as a TOML file that would make it, each line with who set it. Keys are never shown, only whether there is one.
+//! A configuration as a TOML file that would make it, each line with who set it. Keys are never
+//! shown, only whether there is one.
 
 use std::fmt::{self, Display};
 use std::time::Duration;
@@ -15,32 +16,76 @@ impl Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let config = self.0;
         Line::of("listen", &config.listen, |listen| text(listen)).fmt(f)?;
-        Line::of("data_dir", &config.data_dir, |folder| text(folder.display())).fmt(f)?;
-        Line::of("strict", &config.strictness, |it| (*it == Strictness::Strict).to_string()).fmt(f)?;
-        Line::of("lenient", &config.strictness, |it| (*it == Strictness::Lenient).to_string()).fmt(f)?;
-        Line::of("sampling_profile", &config.sampling_profile, |profile| text(profile)).fmt(f)?;
-        Line::of("models", &config.models, |models| list(models.iter().map(|model| &model.0))).fmt(f)?;
-        Line::optional("context", &config.context, "what the model was trained for, at most 4096").fmt(f)?;
+        Line::of("data_dir", &config.data_dir, |folder| {
+            text(folder.display())
+        })
+        .fmt(f)?;
+        Line::of("strict", &config.strictness, |it| {
+            (*it == Strictness::Strict).to_string()
+        })
+        .fmt(f)?;
+        Line::of("lenient", &config.strictness, |it| {
+            (*it == Strictness::Lenient).to_string()
+        })
+        .fmt(f)?;
+        Line::of("sampling_profile", &config.sampling_profile, |profile| {
+            text(profile)
+        })
+        .fmt(f)?;
+        Line::of("models", &config.models, |models| {
+            list(models.iter().map(|model| &model.0))
+        })
+        .fmt(f)?;
+        Line::optional(
+            "context",
+            &config.context,
+            "what the model was trained for, at most 4096",
+        )
+        .fmt(f)?;
         Line::of("parallel", &config.parallel, ToString::to_string).fmt(f)?;
         Line::optional("threads", &config.threads, "the machine's cores").fmt(f)?;
-        Line::optional("gpu_layers", &config.gpu_layers, "all, where there is a GPU").fmt(f)?;
+        Line::optional(
+            "gpu_layers",
+            &config.gpu_layers,
+            "all, where there is a GPU",
+        )
+        .fmt(f)?;
         match &*config.memory {
             Some(memory) => {
                 let memory = size(usize::try_from(memory.as_u64()).unwrap_or(usize::MAX));
                 Line::new("memory", memory, config.memory.from).fmt(f)?;
             }
-            None => Line::open("memory", "what is available at the start", config.memory.from).fmt(f)?,
+            None => Line::open(
+                "memory",
+                "what is available at the start",
+                config.memory.from,
+            )
+            .fmt(f)?,
         }
         Line::of("keep_alive", &config.keep_alive, |keep| text(keep)).fmt(f)?;
         Line::of("ollama", &config.ollama, |urls| list(urls)).fmt(f)?;
         match &*config.cors_origins {
-            Some(origins) => Line::new("cors_origins", list(origins), config.cors_origins.from).fmt(f)?,
-            None => Line::open("cors_origins", "the pages of this machine", config.cors_origins.from).fmt(f)?,
+            Some(origins) => {
+                Line::new("cors_origins", list(origins), config.cors_origins.from).fmt(f)?
+            }
+            None => Line::open(
+                "cors_origins",
+                "the pages of this machine",
+                config.cors_origins.from,
+            )
+            .fmt(f)?,
         }
-        Line::of("body_limit", &config.body_limit, |limit| size(usize::try_from(limit.as_u64()).unwrap_or(usize::MAX)))
-            .fmt(f)?;
+        Line::of("body_limit", &config.body_limit, |limit| {
+            size(usize::try_from(limit.as_u64()).unwrap_or(usize::MAX))
+        })
+        .fmt(f)?;
         Line::optional("workers", &config.workers, "one for every two cores").fmt(f)?;
-        Line::of("max_connections", &config.max_connections, ToString::to_string).fmt(f)?;
+        Line::of(
+            "max_connections",
+            &config.max_connections,
+            ToString::to_string,
+        )
+        .fmt(f)?;
         for (key, span) in [
             ("head_timeout", &config.head_timeout),
             ("body_timeout", &config.body_timeout),
@@ -63,24 +108,49 @@ impl Display for Shown<'_> {
 fn tables(config: &Config, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     for engine in &*config.openai {
         writeln!(f, "\n[[openai]]  # {}", config.openai.from)?;
-        writeln!(f, "name = {}\nurl = {}", text(&engine.name), text(&engine.url))?;
+        writeln!(
+            f,
+            "name = {}\nurl = {}",
+            text(&engine.name),
+            text(&engine.url)
+        )?;
         match &engine.key {
             Some(_) => writeln!(f, "# key: one is set")?,
-            None => writeln!(f, "# key: none; {} or `key` in the file would set one", engine.key_variable())?,
+            None => writeln!(
+                f,
+                "# key: none; {} or `key` in the file would set one",
+                engine.key_variable()
+            )?,
         }
     }
-    for Lora { name, base, file, scale } in &*config.lora {
+    for Lora {
+        name,
+        base,
+        file,
+        scale,
+    } in &*config.lora
+    {
         writeln!(f, "\n[lora.{}]  # {}", text(name), config.lora.from)?;
-        writeln!(f, "base = {}\nfile = {}\nscale = {scale:?}", text(&base.0), text(&file.0))?;
+        writeln!(
+            f,
+            "base = {}\nfile = {}\nscale = {scale:?}",
+            text(&base.0),
+            text(&file.0)
+        )?;
     }
-    // Without a model's name it is no line of a table; the flag that it comes from is in the way of a file anyhow.
+    // Without a model's name it is no line of a table; the flag that it comes from is in the way of
+    // a file anyhow.
     if config.mmproj.iter().any(|mmproj| mmproj.model.is_some()) {
         writeln!(f, "\n[mmproj]  # {}", config.mmproj.from)?;
     }
     for mmproj in &*config.mmproj {
         match &mmproj.model {
             Some(model) => writeln!(f, "{} = {}", text(model), text(mmproj))?,
-            None => writeln!(f, "# mmproj: {mmproj}, of the one model  # {}", config.mmproj.from)?,
+            None => writeln!(
+                f,
+                "# mmproj: {mmproj}, of the one model  # {}",
+                config.mmproj.from
+            )?,
         }
     }
     for key in &*config.key {
@@ -108,14 +178,23 @@ fn tables(config: &Config, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     ceilings(&config.ceilings, f)?;
     images(&config.images, f)?;
     for (model, settings) in &*config.per_model {
-        writeln!(f, "\n[per_model.{}]  # {}", text(model), config.per_model.from)?;
+        writeln!(
+            f,
+            "\n[per_model.{}]  # {}",
+            text(model),
+            config.per_model.from
+        )?;
         if let Some(profile) = settings.sampling_profile {
             writeln!(f, "sampling_profile = {}", text(profile))?;
         }
         flags(f, settings.strict, settings.lenient)?;
         drafting(f, settings)?;
         if !settings.options.is_empty() {
-            writeln!(f, "options = {}", toml::Value::from(settings.options.clone()))?;
+            writeln!(
+                f,
+                "options = {}",
+                toml::Value::from(settings.options.clone())
+            )?;
         }
     }
     Ok(())
@@ -144,27 +223,71 @@ fn drafting(f: &mut fmt::Formatter<'_>, its: &PerModel) -> fmt::Result {
 }
 
 fn ceilings(set: &Set<Ceilings>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let Ceilings { choices, messages, prompts, inputs, tools, media, schema_depth, logit_bias, .. } = &set.value;
+    let Ceilings {
+        choices,
+        messages,
+        prompts,
+        inputs,
+        tools,
+        media,
+        schema_depth,
+        logit_bias,
+        ..
+    } = &set.value;
     writeln!(f, "\n[ceilings]  # {}", set.from)?;
     writeln!(
         f,
         "choices = {choices}\nmessages = {messages}\nprompts = {prompts}\ninputs = {inputs}\ntools = {tools}\nmedia = {media}"
     )?;
-    writeln!(f, "media_bytes = {}\nschema_bytes = {}", size(set.media_bytes), size(set.schema_bytes))?;
-    writeln!(f, "schema_depth = {schema_depth}\nlogit_bias = {logit_bias}\nstop_bytes = {}", size(set.stop_bytes))?;
+    writeln!(
+        f,
+        "media_bytes = {}\nschema_bytes = {}",
+        size(set.media_bytes),
+        size(set.schema_bytes)
+    )?;
+    writeln!(
+        f,
+        "schema_depth = {schema_depth}\nlogit_bias = {logit_bias}\nstop_bytes = {}",
+        size(set.stop_bytes)
+    )?;
     match set.answer_tokens {
         Some(tokens) => writeln!(f, "answer_tokens = {tokens}")?,
         None => writeln!(f, "# answer_tokens: the model's context is the limit")?,
     }
-    writeln!(f, "whole_time = {}", time(&set.whole_time.unwrap_or_default()))
+    writeln!(
+        f,
+        "whole_time = {}",
+        time(&set.whole_time.unwrap_or_default())
+    )
 }
 
 fn images(set: &Set<media::Limits>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let media::Limits { images, fetches, side_by_side, redirects, ports, networks, .. } = &set.value;
+    let media::Limits {
+        images,
+        fetches,
+        side_by_side,
+        redirects,
+        ports,
+        networks,
+        ..
+    } = &set.value;
     writeln!(f, "\n[images]  # {}", set.from)?;
-    writeln!(f, "bytes = {}\ntotal_bytes = {}\nimages = {images}", size(set.bytes), size(set.total_bytes))?;
-    writeln!(f, "fetches = {fetches}\nside_by_side = {side_by_side}\ntime = {}", time(&set.time))?;
-    writeln!(f, "redirects = {redirects}\nports = {ports:?}\nnetworks = {}", list(networks))
+    writeln!(
+        f,
+        "bytes = {}\ntotal_bytes = {}\nimages = {images}",
+        size(set.bytes),
+        size(set.total_bytes)
+    )?;
+    writeln!(
+        f,
+        "fetches = {fetches}\nside_by_side = {side_by_side}\ntime = {}",
+        time(&set.time)
+    )?;
+    writeln!(
+        f,
+        "redirects = {redirects}\nports = {ports:?}\nnetworks = {}",
+        list(networks)
+    )
 }
 
 /// One setting: `key = value   # origin`.
@@ -175,12 +298,18 @@ struct Line {
 
 impl Line {
     fn new(key: &str, value: impl Display, from: Origin) -> Self {
-        Line { line: format!("{key} = {value}"), from }
+        Line {
+            line: format!("{key} = {value}"),
+            from,
+        }
     }
 
     /// A setting without a value has no line in TOML, only a remark.
     fn open(key: &str, meaning: &str, from: Origin) -> Self {
-        Line { line: format!("# {key}: {meaning}"), from }
+        Line {
+            line: format!("# {key}: {meaning}"),
+            from,
+        }
     }
 
     fn of<T>(key: &str, set: &Set<T>, write: impl Fn(&T) -> String) -> Self {
@@ -220,5 +349,8 @@ fn text(value: impl Display) -> String {
 }
 
 fn list<T: Display>(values: impl IntoIterator<Item = T>) -> String {
-    format!("[{}]", values.into_iter().map(text).collect::<Vec<_>>().join(", "))
+    format!(
+        "[{}]",
+        values.into_iter().map(text).collect::<Vec<_>>().join(", ")
+    )
 }

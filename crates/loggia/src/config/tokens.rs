@@ -22,8 +22,15 @@ impl FromStr for Tokens {
             Some(digits) => (digits, 1024),
             None => (text.trim(), 1),
         };
-        let tokens = digits.trim().parse::<u32>().ok().and_then(|number| number.checked_mul(times));
-        tokens.and_then(NonZeroU32::new).map(Self).ok_or_else(|| ValueError::Tokens(text.to_owned()))
+        let tokens = digits
+            .trim()
+            .parse::<u32>()
+            .ok()
+            .and_then(|number| number.checked_mul(times));
+        tokens
+            .and_then(NonZeroU32::new)
+            .map(Self)
+            .ok_or_else(|| ValueError::Tokens(text.to_owned()))
     }
 }
 

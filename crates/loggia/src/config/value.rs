@@ -18,7 +18,9 @@ pub(crate) enum ValueError {
         "`{0}` is no address to listen on; write 127.0.0.1:8080 for this machine, 0.0.0.0:8080 for every interface, or a port alone: 8080"
     )]
     Listen(String),
-    #[error("`{0}` is no host; write 127.0.0.1, 0.0.0.0 for every interface, or a name, and the port after --port")]
+    #[error(
+        "`{0}` is no host; write 127.0.0.1, 0.0.0.0 for every interface, or a name, and the port after --port"
+    )]
     Host(String),
     #[error("`{0}` is no number of tokens; write 8192, or 8k")]
     Tokens(String),
@@ -38,7 +40,9 @@ pub(crate) enum ValueError {
     KeepAlive(String),
     #[error("`{0}` is neither openai nor original")]
     SamplingProfile(String),
-    #[error("`{0}` is not NAME=BASE+FILE, as in tuned=smollm2:135m+adapter.gguf, with @0.5 behind it for half of it")]
+    #[error(
+        "`{0}` is not NAME=BASE+FILE, as in tuned=smollm2:135m+adapter.gguf, with @0.5 behind it for half of it"
+    )]
     Lora(String),
     #[error("`{0}` cannot name a model: it has to say something, without `*`")]
     LoraName(String),
@@ -48,7 +52,9 @@ pub(crate) enum ValueError {
     Mmproj(String),
     #[error("`{0}` cannot name a key: letters, digits, `-`, `_` and `.` can")]
     KeyName(String),
-    #[error("a key has at least 16 characters, all of them visible ASCII; `openssl rand -hex 32` makes one")]
+    #[error(
+        "a key has at least 16 characters, all of them visible ASCII; `openssl rand -hex 32` makes one"
+    )]
     ApiKey,
     #[error("`sha256` is not 64 hex digits; `printf %s \"$KEY\" | sha256sum` prints them")]
     KeyDigest,
@@ -105,15 +111,24 @@ impl ModelName {
     /// The file, where it is one that is meant.
     pub(crate) fn file(&self) -> Option<&std::path::Path> {
         let path = std::path::Path::new(&self.0);
-        let is_file = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("gguf"));
+        let is_file = path
+            .extension()
+            .is_some_and(|ending| ending.eq_ignore_ascii_case("gguf"));
         (is_file && !self.0.starts_with("hf:")).then_some(path)
     }
 
     /// The same, where a file or a folder is meant that lies in a folder.
     pub(super) fn beside(&self, beside: &dyn Fn(&std::path::Path) -> std::path::PathBuf) -> Self {
-        let is_path = ["./", "../", "/"].iter().any(|start| self.0.starts_with(start));
-        let path = self.file().or_else(|| is_path.then(|| std::path::Path::new(&self.0)));
-        path.map_or_else(|| self.clone(), |path| ModelName(beside(path).to_string_lossy().into_owned()))
+        let is_path = ["./", "../", "/"]
+            .iter()
+            .any(|start| self.0.starts_with(start));
+        let path = self
+            .file()
+            .or_else(|| is_path.then(|| std::path::Path::new(&self.0)));
+        path.map_or_else(
+            || self.clone(),
+            |path| ModelName(beside(path).to_string_lossy().into_owned()),
+        )
     }
 }
 
@@ -145,7 +160,10 @@ pub(crate) struct PerModel {
 
 impl PerModel {
     pub(crate) fn policy(&self) -> ModelPolicy {
-        let options = self.options.iter().filter_map(|(name, value)| Some((name.clone(), json(value)?)));
+        let options = self
+            .options
+            .iter()
+            .filter_map(|(name, value)| Some((name.clone(), json(value)?)));
         ModelPolicy {
             strictness: strictness(self.strict, self.lenient),
             profile: self.sampling_profile.map(Profile::from),
@@ -173,16 +191,31 @@ pub(super) fn strictness(strict: Option<bool>, lenient: Option<bool>) -> Option<
 #[serde(try_from = "String")]
 pub(crate) struct Url {
     pub(crate) base: BaseUrl,
-    /// What stood behind it and was left out: the path of a single route, such as `/chat/completions`.
+    /// What stood behind it and was left out: the path of a single route, such as
+    /// `/chat/completions`.
     pub(crate) dropped: Option<String>,
 }
 
 /// Routes that people copy together with the address of an engine that speaks OpenAI.
-const OPENAI_ROUTES: [&str; 5] = ["/chat/completions", "/completions", "/embeddings", "/responses", "/models"];
+const OPENAI_ROUTES: [&str; 5] = [
+    "/chat/completions",
+    "/completions",
+    "/embeddings",
+    "/responses",
+    "/models",
+];
 
 /// And with that of an Ollama, whose own API is not its layer for OpenAI's.
-const OLLAMA_ROUTES: [&str; 8] =
-    ["/api/chat", "/api/generate", "/api/tags", "/api/show", "/api/embed", "/api/version", "/api", "/v1"];
+const OLLAMA_ROUTES: [&str; 8] = [
+    "/api/chat",
+    "/api/generate",
+    "/api/tags",
+    "/api/show",
+    "/api/embed",
+    "/api/version",
+    "/api",
+    "/v1",
+];
 
 impl Url {
     /// The same, as that of an engine that speaks OpenAI.
@@ -196,8 +229,14 @@ impl Url {
     }
 
     fn without(self, routes: &[&str]) -> Self {
-        match routes.iter().find_map(|route| Some((self.base.without(route)?, *route))) {
-            Some((base, route)) => Self { base, dropped: Some([route, &self.dropped.unwrap_or_default()].concat()) },
+        match routes
+            .iter()
+            .find_map(|route| Some((self.base.without(route)?, *route)))
+        {
+            Some((base, route)) => Self {
+                base,
+                dropped: Some([route, &self.dropped.unwrap_or_default()].concat()),
+            },
             None => self,
         }
     }
@@ -207,7 +246,10 @@ impl FromStr for Url {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
-        Ok(Url { base: text.parse()?, dropped: None })
+        Ok(Url {
+            base: text.parse()?,
+            dropped: None,
+        })
     }
 }
 
@@ -244,7 +286,8 @@ impl<'de> Deserialize<'de> for Secret {
     }
 }
 
-/// A text that is a secret. What is none (a number, without quotes) is not quoted, as the parser's own message would.
+/// A text that is a secret. What is none (a number, without quotes) is not quoted, as the parser's
+/// own message would.
 pub(super) fn text<'de, D: Deserializer<'de>>(input: D) -> Result<String, D::Error> {
     match toml::Value::deserialize(input)? {
         toml::Value::String(text) => Ok(text),
@@ -276,7 +319,11 @@ impl TryFrom<EngineTable> for Engine {
         if !is_plain_name(&name) {
             return Err(ValueError::EngineName(name));
         }
-        Ok(Engine { name, url: url.of_openai(), key })
+        Ok(Engine {
+            name,
+            url: url.of_openai(),
+            key,
+        })
     }
 }
 
@@ -295,15 +342,30 @@ pub(super) fn is_plain_name(name: &str) -> bool {
 
 /// A name as it stands in that of a variable.
 pub(super) fn variable(name: &str) -> String {
-    name.chars().map(|char| if char.is_ascii_alphanumeric() { char.to_ascii_uppercase() } else { '_' }).collect()
+    name.chars()
+        .map(|char| {
+            if char.is_ascii_alphanumeric() {
+                char.to_ascii_uppercase()
+            } else {
+                '_'
+            }
+        })
+        .collect()
 }
 
 impl FromStr for Engine {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
-        let (name, url) = text.split_once('=').ok_or_else(|| ValueError::Engine(text.to_owned()))?;
-        EngineTable { name: name.to_owned(), url: url.parse()?, key: None }.try_into()
+        let (name, url) = text
+            .split_once('=')
+            .ok_or_else(|| ValueError::Engine(text.to_owned()))?;
+        EngineTable {
+            name: name.to_owned(),
+            url: url.parse()?,
+            key: None,
+        }
+        .try_into()
     }
 }
 
@@ -316,7 +378,9 @@ impl FromStr for Span {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
-        humantime::parse_duration(text).map(Span).map_err(|_| ValueError::Span(text.to_owned()))
+        humantime::parse_duration(text)
+            .map(Span)
+            .map_err(|_| ValueError::Span(text.to_owned()))
     }
 }
 
@@ -335,18 +399,33 @@ mod tests {
     #[test]
     fn an_engine_has_a_name_and_an_address() {
         let engine: Engine = "my-vllm=http://gpu:8000/v1/".parse().unwrap();
-        assert_eq!((engine.name.as_str(), engine.url.to_string()), ("my-vllm", "http://gpu:8000/v1".to_owned()));
+        assert_eq!(
+            (engine.name.as_str(), engine.url.to_string()),
+            ("my-vllm", "http://gpu:8000/v1".to_owned())
+        );
         assert_eq!(engine.key_variable(), "LOGGIA_OPENAI_MY_VLLM_KEY");
-        for bad in ["http://gpu:8000", "=http://gpu", "a/b=http://gpu", "v=gpu:8000", "v=file:///x", "v=http://gpu?x=1"]
-        {
+        for bad in [
+            "http://gpu:8000",
+            "=http://gpu",
+            "a/b=http://gpu",
+            "v=gpu:8000",
+            "v=file:///x",
+            "v=http://gpu?x=1",
+        ] {
             assert!(bad.parse::<Engine>().is_err(), "{bad}");
         }
     }
 
     #[test]
     fn nothing_secret_is_printed() {
-        let engine = Engine { key: Some("hunter2\n".parse().unwrap()), .."v=http://gpu".parse().unwrap() };
-        let printed = format!("{engine:?} {}", "v=http://me:hunter2@gpu".parse::<Engine>().unwrap_err());
+        let engine = Engine {
+            key: Some("hunter2\n".parse().unwrap()),
+            .."v=http://gpu".parse().unwrap()
+        };
+        let printed = format!(
+            "{engine:?} {}",
+            "v=http://me:hunter2@gpu".parse::<Engine>().unwrap_err()
+        );
         assert!(!printed.contains("hunter2"), "{printed}");
     }
 

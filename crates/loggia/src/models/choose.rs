@@ -1,7 +1,7 @@
 //! Which files of a repository are meant: pure, from the listing and what was asked for.
 //!
-//! A choice is one model: one file, or all parts of a split one. Where the request leaves room for doubt, nothing is guessed: the
-//! error lists what there is.
+//! A choice is one model: one file, or all parts of a split one. Where the request leaves room for
+//! doubt, nothing is guessed: the error lists what there is.
 
 use super::filename::{self, FileName};
 use super::hub::HubFile;
@@ -17,7 +17,10 @@ pub(crate) enum ChooseError {
     #[error("nothing here is `{asked}`; there {}", list(.there))]
     NotThere { asked: String, there: Vec<String> },
     #[error("`{asked}` could be any of {}; name the file", .candidates.join(", "))]
-    Ambiguous { asked: String, candidates: Vec<String> },
+    Ambiguous {
+        asked: String,
+        candidates: Vec<String>,
+    },
     #[error("no quantisation was named and there is no {USUAL}; add one after a colon: there {}", list(.there))]
     NoneNamed { there: Vec<String> },
     #[error("part `{0}` of this model is missing from the repository")]
@@ -25,11 +28,18 @@ pub(crate) enum ChooseError {
 }
 
 fn list(there: &[String]) -> String {
-    if there.len() == 1 { format!("is {}", there[0]) } else { format!("are {}", there.join(", ")) }
+    if there.len() == 1 {
+        format!("is {}", there[0])
+    } else {
+        format!("are {}", there.join(", "))
+    }
 }
 
 /// The files to fetch, in the order of their parts.
-pub(crate) fn choose<'a>(files: &'a [HubFile], pick: Option<&str>) -> Result<Vec<&'a HubFile>, ChooseError> {
+pub(crate) fn choose<'a>(
+    files: &'a [HubFile],
+    pick: Option<&str>,
+) -> Result<Vec<&'a HubFile>, ChooseError> {
     let models = models(files);
     if models.is_empty() {
         return Err(ChooseError::NoModel);
@@ -41,14 +51,23 @@ pub(crate) fn choose<'a>(files: &'a [HubFile], pick: Option<&str>) -> Result<Vec
     };
     filename::all_parts(&first.path)
         .into_iter()
-        .map(|part| files.iter().find(|file| file.path == part).ok_or(ChooseError::PartMissing(part)))
+        .map(|part| {
+            files
+                .iter()
+                .find(|file| file.path == part)
+                .ok_or(ChooseError::PartMissing(part))
+        })
         .collect()
 }
 
 /// The models of a listing, a split one by its first part.
 fn models(files: &[HubFile]) -> Vec<(&HubFile, FileName)> {
-    let named = files.iter().filter_map(|file| Some((file, FileName::parse(&file.path)?)));
-    named.filter(|(_, name)| name.is_model() && name.part.is_none_or(|part| part.number == 1)).collect()
+    let named = files
+        .iter()
+        .filter_map(|file| Some((file, FileName::parse(&file.path)?)));
+    named
+        .filter(|(_, name)| name.is_model() && name.part.is_none_or(|part| part.number == 1))
+        .collect()
 }
 
 fn by_file<'a>(models: &[(&'a HubFile, FileName)], pick: &str) -> Result<&'a HubFile, ChooseError> {
@@ -59,17 +78,25 @@ fn by_file<'a>(models: &[(&'a HubFile, FileName)], pick: &str) -> Result<&'a Hub
         return Ok(file);
     }
     let base = |path: &str| path.rsplit('/').next().unwrap_or(path).to_owned();
-    only(models.iter().filter(|(file, _)| base(&file.path) == wanted), pick, || {
-        models.iter().map(|(file, _)| file.path.clone()).collect()
-    })
+    only(
+        models.iter().filter(|(file, _)| base(&file.path) == wanted),
+        pick,
+        || models.iter().map(|(file, _)| file.path.clone()).collect(),
+    )
 }
 
-fn by_quant<'a>(models: &[(&'a HubFile, FileName)], pick: &str) -> Result<&'a HubFile, ChooseError> {
+fn by_quant<'a>(
+    models: &[(&'a HubFile, FileName)],
+    pick: &str,
+) -> Result<&'a HubFile, ChooseError> {
     let asked = pick.to_ascii_uppercase();
     let exact = |quant: &str| quant == asked;
     let without_prefix = |quant: &str| quant.strip_prefix("UD-") == Some(&asked);
     let having = |test: &dyn Fn(&str) -> bool| {
-        models.iter().filter(|(_, name)| name.quant.as_deref().is_some_and(test)).collect::<Vec<_>>()
+        models
+            .iter()
+            .filter(|(_, name)| name.quant.as_deref().is_some_and(test))
+            .collect::<Vec<_>>()
     };
     let mut found = having(&exact);
     if found.is_empty() {
@@ -97,17 +124,28 @@ fn only<'a: 'b, 'b>(
         (Some((file, _)), None) => Ok(file),
         (Some((first, _)), Some((second, _))) => {
             let rest = found.map(|(file, _)| file.path.clone());
-            let candidates = [first.path.clone(), second.path.clone()].into_iter().chain(rest).collect();
-            Err(ChooseError::Ambiguous { asked: asked.to_owned(), candidates })
+            let candidates = [first.path.clone(), second.path.clone()]
+                .into_iter()
+                .chain(rest)
+                .collect();
+            Err(ChooseError::Ambiguous {
+                asked: asked.to_owned(),
+                candidates,
+            })
         }
-        (None, _) => Err(ChooseError::NotThere { asked: asked.to_owned(), there: there() }),
+        (None, _) => Err(ChooseError::NotThere {
+            asked: asked.to_owned(),
+            there: there(),
+        }),
     }
 }
 
 /// What could have been asked for: quantisations, and names of files that carry none.
 fn choices(models: &[(&HubFile, FileName)]) -> Vec<String> {
-    let mut choices: Vec<String> =
-        models.iter().map(|(file, name)| name.quant.clone().unwrap_or_else(|| file.path.clone())).collect();
+    let mut choices: Vec<String> = models
+        .iter()
+        .map(|(file, name)| name.quant.clone().unwrap_or_else(|| file.path.clone()))
+        .collect();
     choices.sort();
     choices.dedup();
     choices
@@ -118,20 +156,37 @@ mod tests {
     use super::*;
 
     fn files(paths: &[&str]) -> Vec<HubFile> {
-        paths.iter().map(|path| HubFile { path: (*path).to_owned(), size: 1, sha256: None }).collect()
+        paths
+            .iter()
+            .map(|path| HubFile {
+                path: (*path).to_owned(),
+                size: 1,
+                sha256: None,
+            })
+            .collect()
     }
 
     fn chosen(paths: &[&str], pick: Option<&str>) -> Result<Vec<String>, ChooseError> {
-        choose(&files(paths), pick).map(|files| files.into_iter().map(|file| file.path.clone()).collect())
+        choose(&files(paths), pick)
+            .map(|files| files.into_iter().map(|file| file.path.clone()).collect())
     }
 
-    const REPO: &[&str] =
-        &["README.md", "mmproj-F16.gguf", "m-Q4_K_M.gguf", "m-Q8_0.gguf", "m-UD-Q2_K_XL.gguf", "m-UD-Q8_0.gguf"];
+    const REPO: &[&str] = &[
+        "README.md",
+        "mmproj-F16.gguf",
+        "m-Q4_K_M.gguf",
+        "m-Q8_0.gguf",
+        "m-UD-Q2_K_XL.gguf",
+        "m-UD-Q8_0.gguf",
+    ];
 
     #[test]
     fn a_quantisation_is_found_whatever_its_case() {
         assert_eq!(chosen(REPO, Some("q4_k_m")).unwrap(), ["m-Q4_K_M.gguf"]);
-        assert_eq!(chosen(REPO, Some("Q2_K_XL")).unwrap(), ["m-UD-Q2_K_XL.gguf"]);
+        assert_eq!(
+            chosen(REPO, Some("Q2_K_XL")).unwrap(),
+            ["m-UD-Q2_K_XL.gguf"]
+        );
         // The plain one is meant although the dynamic one ends alike.
         assert_eq!(chosen(REPO, Some("Q8_0")).unwrap(), ["m-Q8_0.gguf"]);
     }
@@ -139,25 +194,45 @@ mod tests {
     #[test]
     fn without_a_quantisation_the_usual_one_is_taken_or_the_only_one() {
         assert_eq!(chosen(REPO, None).unwrap(), ["m-Q4_K_M.gguf"]);
-        assert_eq!(chosen(&["m-Q8_0.gguf", "mmproj.gguf"], None).unwrap(), ["m-Q8_0.gguf"]);
-        let error = chosen(&["m-Q8_0.gguf", "m-F16.gguf"], None).unwrap_err().to_string();
+        assert_eq!(
+            chosen(&["m-Q8_0.gguf", "mmproj.gguf"], None).unwrap(),
+            ["m-Q8_0.gguf"]
+        );
+        let error = chosen(&["m-Q8_0.gguf", "m-F16.gguf"], None)
+            .unwrap_err()
+            .to_string();
         assert!(error.ends_with("there are F16, Q8_0"), "{error}");
     }
 
     #[test]
     fn doubt_is_an_error_that_lists_the_choices() {
         let error = chosen(&["a-Q8_0.gguf", "b-Q8_0.gguf"], Some("Q8_0")).unwrap_err();
-        assert_eq!(error.to_string(), "`Q8_0` could be any of a-Q8_0.gguf, b-Q8_0.gguf; name the file");
+        assert_eq!(
+            error.to_string(),
+            "`Q8_0` could be any of a-Q8_0.gguf, b-Q8_0.gguf; name the file"
+        );
         let error = chosen(REPO, Some("Q3_K_M")).unwrap_err().to_string();
-        assert_eq!(error, "nothing here is `Q3_K_M`; there are Q4_K_M, Q8_0, UD-Q2_K_XL, UD-Q8_0");
+        assert_eq!(
+            error,
+            "nothing here is `Q3_K_M`; there are Q4_K_M, Q8_0, UD-Q2_K_XL, UD-Q8_0"
+        );
     }
 
     #[test]
     fn a_split_model_is_all_of_its_parts() {
-        let repo = ["Q8_0/m-Q8_0-00002-of-00002.gguf", "Q8_0/m-Q8_0-00001-of-00002.gguf"];
-        let both = ["Q8_0/m-Q8_0-00001-of-00002.gguf", "Q8_0/m-Q8_0-00002-of-00002.gguf"];
+        let repo = [
+            "Q8_0/m-Q8_0-00002-of-00002.gguf",
+            "Q8_0/m-Q8_0-00001-of-00002.gguf",
+        ];
+        let both = [
+            "Q8_0/m-Q8_0-00001-of-00002.gguf",
+            "Q8_0/m-Q8_0-00002-of-00002.gguf",
+        ];
         assert_eq!(chosen(&repo, Some("Q8_0")).unwrap(), both);
-        assert_eq!(chosen(&repo, Some("m-Q8_0-00002-of-00002.gguf")).unwrap(), both);
+        assert_eq!(
+            chosen(&repo, Some("m-Q8_0-00002-of-00002.gguf")).unwrap(),
+            both
+        );
         assert_eq!(
             chosen(&repo[1..], None).unwrap_err(),
             ChooseError::PartMissing("Q8_0/m-Q8_0-00002-of-00002.gguf".to_owned())
@@ -166,6 +241,9 @@ mod tests {
 
     #[test]
     fn a_repository_without_a_model_says_so() {
-        assert_eq!(chosen(&["README.md", "mmproj-F16.gguf"], None), Err(ChooseError::NoModel));
+        assert_eq!(
+            chosen(&["README.md", "mmproj-F16.gguf"], None),
+            Err(ChooseError::NoModel)
+        );
     }
 }

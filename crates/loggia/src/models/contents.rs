@@ -1,4 +1,5 @@
-//! What a file is, by its first bytes: a GGUF file whatever its name, or something that people take for one.
+//! What a file is, by its first bytes: a GGUF file whatever its name, or something that people take
+//! for one.
 
 use std::fmt;
 use std::fs::File;
@@ -38,19 +39,31 @@ impl Contents {
     }
 
     fn of_first(first: &[u8]) -> Self {
-        let text = String::from_utf8_lossy(first).trim_start().to_ascii_lowercase();
+        let text = String::from_utf8_lossy(first)
+            .trim_start()
+            .to_ascii_lowercase();
         // Safetensors begin with the length of a JSON object, and the object.
-        let length = first.first_chunk::<8>().map(|length| u64::from_le_bytes(*length));
+        let length = first
+            .first_chunk::<8>()
+            .map(|length| u64::from_le_bytes(*length));
         match first {
             [] => Self::Empty,
             [b'G', b'G', b'U', b'F', ..] => Self::Gguf,
             [b'P', b'K', 3, 4, ..] => Self::Zip,
             [0x80, 2..=5, ..] => Self::Pickle,
             [0x1f, 0x8b, ..] => Self::Gzip,
-            [b'l' | b't' | b'f' | b'a', b'm' | b'j' | b'l', b'g', b'g', ..] => Self::OldGgml,
+            [
+                b'l' | b't' | b'f' | b'a',
+                b'm' | b'j' | b'l',
+                b'g',
+                b'g',
+                ..,
+            ] => Self::OldGgml,
             _ if text.starts_with("version https://git-lfs") => Self::LfsPointer,
             _ if text.starts_with("<!doctype") || text.starts_with("<html") => Self::Html,
-            _ if length.is_some_and(|length| length < 1 << 32) && first.get(8) == Some(&b'{') => Self::Safetensors,
+            _ if length.is_some_and(|length| length < 1 << 32) && first.get(8) == Some(&b'{') => {
+                Self::Safetensors
+            }
             _ if text.starts_with('{') => Self::Json,
             _ => Self::Other,
         }
@@ -96,7 +109,10 @@ mod tests {
             (b"lmgg\x01", Contents::OldGgml),
             (b"tjgg\x01", Contents::OldGgml),
             (b"\n<!DOCTYPE html><html>", Contents::Html),
-            (b"version https://git-lfs.github.com/spec/v1\noid sha256:", Contents::LfsPointer),
+            (
+                b"version https://git-lfs.github.com/spec/v1\noid sha256:",
+                Contents::LfsPointer,
+            ),
             (b"\x1f\x8b\x08", Contents::Gzip),
             (b"{\"architectures\": []}", Contents::Json),
             (b"GGU", Contents::Other),

@@ -14,7 +14,11 @@ impl Digest {
     }
 
     /// Takes in everything that is left in the reader; `seen` hears how much each step added.
-    pub(crate) fn read(&mut self, mut reader: impl Read, mut seen: impl FnMut(u64)) -> io::Result<()> {
+    pub(crate) fn read(
+        &mut self,
+        mut reader: impl Read,
+        mut seen: impl FnMut(u64),
+    ) -> io::Result<()> {
         let mut buffer = vec![0; 1 << 20];
         loop {
             match reader.read(&mut buffer)? {
@@ -29,16 +33,22 @@ impl Digest {
 
     pub(crate) fn hex(self) -> String {
         use std::fmt::Write as _;
-        self.0.finalize().iter().fold(String::with_capacity(64), |mut hex, byte| {
-            let _ = write!(hex, "{byte:02x}"); // writing to a String cannot fail
-            hex
-        })
+        self.0
+            .finalize()
+            .iter()
+            .fold(String::with_capacity(64), |mut hex, byte| {
+                let _ = write!(hex, "{byte:02x}"); // writing to a String cannot fail
+                hex
+            })
     }
 }
 
 /// Whether a text is a sha256 as we write it.
 pub(crate) fn is_hex(text: &str) -> bool {
-    text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    text.len() == 64
+        && text
+            .bytes()
+            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 #[cfg(test)]
@@ -51,7 +61,10 @@ mod tests {
         two.update(b"a");
         two.read(&b"bc"[..], |_| ()).unwrap();
         let hex = two.hex();
-        assert_eq!(hex, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        assert_eq!(
+            hex,
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
         assert!(is_hex(&hex) && !is_hex("BA78"));
     }
 }

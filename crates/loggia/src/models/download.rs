@@ -1,4 +1,5 @@
-//! One file from the hub, whole or not at all: tried again where the line breaks, continued where it broke.
+//! One file from the hub, whole or not at all: tried again where the line breaks, continued where
+//! it broke.
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,7 +11,8 @@ use super::place::{Part, PlaceError};
 use super::progress::{Meter, Progress};
 use super::source::Repo;
 
-/// Attempts in a row that bring less than [`A_STEP`] before we give up and leave the rest to the next `loggia pull`.
+/// Attempts in a row that bring less than [`A_STEP`] before we give up and leave the rest to the
+/// next `loggia pull`.
 const ATTEMPTS: u32 = 5;
 const A_STEP: u64 = 1 << 20;
 const FIRST_WAIT: Duration = Duration::from_millis(500);
@@ -22,7 +24,9 @@ pub(crate) enum DownloadError {
     Hub(#[from] HubError),
     #[error(transparent)]
     Place(#[from] PlaceError),
-    #[error("the connection ended at {got} of {size}; run the same command again, it goes on from there")]
+    #[error(
+        "the connection ended at {got} of {size}; run the same command again, it goes on from there"
+    )]
     Cut { got: ByteSize, size: ByteSize },
 }
 
@@ -45,7 +49,11 @@ pub(crate) struct Wanted<'a> {
 
 impl Wanted<'_> {
     /// Brings the file to `target`; returns its sha256.
-    pub(crate) async fn download(&self, target: &Path, progress: Progress) -> Result<String, DownloadError> {
+    pub(crate) async fn download(
+        &self,
+        target: &Path,
+        progress: Progress,
+    ) -> Result<String, DownloadError> {
         let sha256 = self.file.sha256.as_deref();
         let mut part = Part::open(target, self.file.size, sha256)?;
         let continued = part.len() > 0;
@@ -69,11 +77,17 @@ impl Wanted<'_> {
         let name = self.file.path.rsplit('/').next().unwrap_or(&self.file.path);
         let mut meter = progress.start(name, self.file.size);
         if part.len() > 0 {
-            meter.say(&format!("{name}: {} of {} are here already", ByteSize(part.len()), ByteSize(self.file.size)));
+            meter.say(&format!(
+                "{name}: {} of {} are here already",
+                ByteSize(part.len()),
+                ByteSize(self.file.size)
+            ));
         }
         let (mut reached, mut failures) = (part.len(), 0);
         while !part.is_whole() {
-            let Err(error) = self.attempt(part, &mut meter).await else { continue };
+            let Err(error) = self.attempt(part, &mut meter).await else {
+                continue;
+            };
             if part.len() >= reached + A_STEP {
                 (reached, failures) = (part.len(), 0);
             }
@@ -99,6 +113,9 @@ impl Wanted<'_> {
         if part.is_whole() {
             return Ok(());
         }
-        Err(DownloadError::Cut { got: ByteSize(part.len()), size: ByteSize(self.file.size) })
+        Err(DownloadError::Cut {
+            got: ByteSize(part.len()),
+            size: ByteSize(self.file.size),
+        })
     }
 }

@@ -1,7 +1,9 @@
-//! What the name of a GGUF file says: which part of a split model it is, and how its weights are quantised.
+//! What the name of a GGUF file says: which part of a split model it is, and how its weights are
+//! quantised.
 //!
-//! Only names are read here, never files. The conventions are those of llama.cpp's own tools: `-00001-of-00003` before the
-//! ending for parts, and a quantisation such as `Q4_K_M` set off by `-` or `.`.
+//! Only names are read here, never files. The conventions are those of llama.cpp's own tools:
+//! `-00001-of-00003` before the ending for parts, and a quantisation such as `Q4_K_M` set off by
+//! `-` or `.`.
 
 /// A GGUF file's name, taken apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,10 +35,15 @@ impl FileName {
             Some((stem, part)) => (stem, Some(part)),
             None => (stem, None),
         };
-        Some(FileName { stem: stem.to_owned(), part, quant: quant_of(stem) })
+        Some(FileName {
+            stem: stem.to_owned(),
+            part,
+            quant: quant_of(stem),
+        })
     }
 
-    /// Whether this is a model by itself. Projectors for images and matrices for quantising travel in the same repositories.
+    /// Whether this is a model by itself. Projectors for images and matrices for quantising travel
+    /// in the same repositories.
     pub(crate) fn is_model(&self) -> bool {
         let stem = self.stem.to_ascii_lowercase();
         !self.is_projector() && !stem.contains("imatrix") && !stem.starts_with("ggml-vocab")
@@ -49,28 +56,44 @@ impl FileName {
 
     /// The name without its quantisation: the same for all quantisations of one model.
     pub(crate) fn unquantised(&self) -> &str {
-        let at = self.quant.as_ref().and_then(|quant| self.stem.to_ascii_uppercase().rfind(quant.as_str()));
-        at.and_then(|at| self.stem.get(..at)).unwrap_or(&self.stem).trim_end_matches(['-', '.', '_'])
+        let at = self
+            .quant
+            .as_ref()
+            .and_then(|quant| self.stem.to_ascii_uppercase().rfind(quant.as_str()));
+        at.and_then(|at| self.stem.get(..at))
+            .unwrap_or(&self.stem)
+            .trim_end_matches(['-', '.', '_'])
     }
 }
 
-/// The names of all parts of the split model this name is one of, in order; the name alone where it is not split.
+/// The names of all parts of the split model this name is one of, in order; the name alone where it
+/// is not split.
 pub(crate) fn all_parts(name: &str) -> Vec<String> {
-    let Some(FileName { part: Some(part), .. }) = FileName::parse(name) else { return vec![name.to_owned()] };
-    let (Some((before, _)), ending) = (split_at_suffix(name), &name[name.len() - ".gguf".len()..]) else {
+    let Some(FileName {
+        part: Some(part), ..
+    }) = FileName::parse(name)
+    else {
         return vec![name.to_owned()];
     };
-    (1..=part.of).map(|number| format!("{before}-{number:05}-of-{:05}{ending}", part.of)).collect()
+    let (Some((before, _)), ending) = (split_at_suffix(name), &name[name.len() - ".gguf".len()..])
+    else {
+        return vec![name.to_owned()];
+    };
+    (1..=part.of)
+        .map(|number| format!("{before}-{number:05}-of-{:05}{ending}", part.of))
+        .collect()
 }
 
-/// More parts than any model has; a bound for what a name in someone else's listing may make us ask for.
+/// More parts than any model has; a bound for what a name in someone else's listing may make us ask
+/// for.
 const MOST_PARTS: u32 = 1_000;
 
 const SUFFIX: usize = "-00001-of-00003".len();
 
 fn split_at_suffix(name: &str) -> Option<(&str, &str)> {
     let stem = name.rsplit_once('.')?.0;
-    stem.is_char_boundary(stem.len().checked_sub(SUFFIX)?).then(|| stem.split_at(stem.len() - SUFFIX))
+    stem.is_char_boundary(stem.len().checked_sub(SUFFIX)?)
+        .then(|| stem.split_at(stem.len() - SUFFIX))
 }
 
 fn split_suffix(stem: &str) -> Option<(&str, Part)> {
@@ -81,15 +104,27 @@ fn split_suffix(stem: &str) -> Option<(&str, Part)> {
     if before.is_empty() || !digits(number) || !digits(of) {
         return None;
     }
-    let part = Part { number: number.parse().ok()?, of: of.parse().ok()? };
+    let part = Part {
+        number: number.parse().ok()?,
+        of: of.parse().ok()?,
+    };
     ((1..=part.of).contains(&part.number) && part.of <= MOST_PARTS).then_some((before, part))
 }
 
 fn quant_of(stem: &str) -> Option<String> {
-    let words: Vec<String> = stem.split(['-', '.']).map(str::to_ascii_uppercase).collect();
+    let words: Vec<String> = stem
+        .split(['-', '.'])
+        .map(str::to_ascii_uppercase)
+        .collect();
     let at = words.iter().rposition(|word| is_quant(word))?;
-    let dynamic = at.checked_sub(1).is_some_and(|before| words[before] == "UD");
-    Some(if dynamic { format!("UD-{}", words[at]) } else { words[at].clone() })
+    let dynamic = at
+        .checked_sub(1)
+        .is_some_and(|before| words[before] == "UD");
+    Some(if dynamic {
+        format!("UD-{}", words[at])
+    } else {
+        words[at].clone()
+    })
 }
 
 /// Whether a folder is named after a quantisation, as the parts of large models lie in such.
@@ -102,9 +137,16 @@ fn is_quant(word: &str) -> bool {
     if matches!(word, "F16" | "FP16" | "BF16" | "F32" | "FP32") || word.starts_with("MXFP4") {
         return true;
     }
-    let Some(bits) = ["IQ", "TQ", "Q"].iter().find_map(|family| word.strip_prefix(family)) else { return false };
+    let Some(bits) = ["IQ", "TQ", "Q"]
+        .iter()
+        .find_map(|family| word.strip_prefix(family))
+    else {
+        return false;
+    };
     let mut rest = bits.chars();
-    rest.next().is_some_and(|bit| bit.is_ascii_digit()) && rest.next() == Some('_') && rest.next().is_some()
+    rest.next().is_some_and(|bit| bit.is_ascii_digit())
+        && rest.next() == Some('_')
+        && rest.next().is_some()
 }
 
 #[cfg(test)]
@@ -125,17 +167,28 @@ mod tests {
             ("model.gguf", None),
             ("Qwen-Q-star.gguf", None),
         ] {
-            assert_eq!(FileName::parse(name).unwrap().quant.as_deref(), quant, "{name}");
+            assert_eq!(
+                FileName::parse(name).unwrap().quant.as_deref(),
+                quant,
+                "{name}"
+            );
         }
     }
 
     #[test]
     fn a_part_is_numbered_and_leaves_the_stem() {
         let name = FileName::parse("a/big-Q8_0-00002-of-00003.gguf").unwrap();
-        assert_eq!((name.stem.as_str(), name.part), ("big-Q8_0", Some(Part { number: 2, of: 3 })));
+        assert_eq!(
+            (name.stem.as_str(), name.part),
+            ("big-Q8_0", Some(Part { number: 2, of: 3 }))
+        );
         assert_eq!(
             all_parts("a/big-Q8_0-00002-of-00003.gguf"),
-            ["a/big-Q8_0-00001-of-00003.gguf", "a/big-Q8_0-00002-of-00003.gguf", "a/big-Q8_0-00003-of-00003.gguf"]
+            [
+                "a/big-Q8_0-00001-of-00003.gguf",
+                "a/big-Q8_0-00002-of-00003.gguf",
+                "a/big-Q8_0-00003-of-00003.gguf"
+            ]
         );
         assert_eq!(all_parts("a/whole.gguf"), ["a/whole.gguf"]);
     }

@@ -1,7 +1,9 @@
-//! Hugging Face's HTTP API, as much of it as a download needs: what is in a repository, and one file from some byte on.
+//! Hugging Face's HTTP API, as much of it as a download needs: what is in a repository, and one
+//! file from some byte on.
 //!
-//! The token goes to the hub itself and nowhere else: downloads are redirected to storage on other hosts, and reqwest takes the
-//! `authorization` header off when the host or the port changes. The listing's own links are followed on the hub only.
+//! The token goes to the hub itself and nowhere else: downloads are redirected to storage on other
+//! hosts, and reqwest takes the `authorization` header off when the host or the port changes. The
+//! listing's own links are followed on the hub only.
 
 use std::time::Duration;
 
@@ -57,7 +59,9 @@ pub(crate) enum HubError {
          (made at https://huggingface.co/settings/tokens)"
     )]
     Gated { repo: String, page: String },
-    #[error("the account of HF_TOKEN may not read {repo}: accept its licence at {page}, or set another HF_TOKEN")]
+    #[error(
+        "the account of HF_TOKEN may not read {repo}: accept its licence at {page}, or set another HF_TOKEN"
+    )]
     Forbidden { repo: String, page: String },
     #[error("there is no {repo} on this hub, or it is private; for a private one set HF_TOKEN")]
     NoRepo { repo: String },
@@ -74,7 +78,9 @@ impl HubError {
     pub(crate) fn is_passing(&self) -> bool {
         match self {
             HubError::Http(error) => !error.is_builder() && !error.is_redirect(),
-            HubError::Status { status, .. } => status.is_server_error() || *status == StatusCode::TOO_MANY_REQUESTS,
+            HubError::Status { status, .. } => {
+                status.is_server_error() || *status == StatusCode::TOO_MANY_REQUESTS
+            }
             _ => false,
         }
     }
@@ -102,15 +108,27 @@ fn chain(error: &reqwest::Error) -> String {
 impl Hub {
     /// The hub that `HF_ENDPOINT` and `HF_TOKEN` name, as Hugging Face's own tools read them.
     pub(crate) fn from_environment() -> Result<Self, HubError> {
-        let var = |name| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
-        Hub::new(var("HF_ENDPOINT").as_deref().unwrap_or(ENDPOINT), var("HF_TOKEN").as_deref())
+        let var = |name| {
+            std::env::var(name)
+                .ok()
+                .filter(|value| !value.trim().is_empty())
+        };
+        Hub::new(
+            var("HF_ENDPOINT").as_deref().unwrap_or(ENDPOINT),
+            var("HF_TOKEN").as_deref(),
+        )
     }
 
     fn new(endpoint: &str, token: Option<&str>) -> Result<Self, HubError> {
-        let url = Url::parse(endpoint.trim()).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
-        let endpoint = url.filter(Url::has_host).ok_or_else(|| HubError::Endpoint(endpoint.to_owned()))?;
+        let url = Url::parse(endpoint.trim())
+            .ok()
+            .filter(|url| matches!(url.scheme(), "http" | "https"));
+        let endpoint = url
+            .filter(Url::has_host)
+            .ok_or_else(|| HubError::Endpoint(endpoint.to_owned()))?;
         let token = token.map(|token| {
-            let mut value = HeaderValue::from_str(&format!("Bearer {}", token.trim())).map_err(|_| HubError::Token)?;
+            let mut value = HeaderValue::from_str(&format!("Bearer {}", token.trim()))
+                .map_err(|_| HubError::Token)?;
             value.set_sensitive(true);
             Ok::<_, HubError>(value)
         });
@@ -122,7 +140,11 @@ impl Hub {
             // Between two reads, not for the whole: a large file may take hours.
             .read_timeout(Duration::from_mins(1))
             .build()?;
-        Ok(Hub { client, endpoint, token: token.transpose()? })
+        Ok(Hub {
+            client,
+            endpoint,
+            token: token.transpose()?,
+        })
     }
 
     /// Every file of the repository's main branch.
@@ -134,28 +156,44 @@ impl Hub {
             let response = self.ask(url, repo, None, 0).await?;
             let next = self.next_page(response.headers(), repo)?;
             let page = whole(response, repo).await?;
-            let entries: Vec<Entry> = serde_json::from_slice(&page).map_err(|error| unusable(repo, &error))?;
+            let entries: Vec<Entry> =
+                serde_json::from_slice(&page).map_err(|error| unusable(repo, &error))?;
             files.extend(entries.into_iter().filter_map(Entry::file));
             match next {
                 Some(next) => url = next,
                 None => return Ok(files),
             }
         }
-        Err(unusable(repo, &format!("it has more than {MOST_PAGES} pages")))
+        Err(unusable(
+            repo,
+            &format!("it has more than {MOST_PAGES} pages"),
+        ))
     }
 
     /// One file, from a byte on if the server can.
-    pub(crate) async fn open(&self, repo: &Repo, file: &HubFile, from: u64) -> Result<Opened, HubError> {
-        let path: Vec<&str> =
-            [repo.owner.as_str(), &repo.name, "resolve", "main"].into_iter().chain(file.path.split('/')).collect();
-        let response = self.ask(self.url(&path), repo, Some(&file.path), from).await?;
+    pub(crate) async fn open(
+        &self,
+        repo: &Repo,
+        file: &HubFile,
+        from: u64,
+    ) -> Result<Opened, HubError> {
+        let path: Vec<&str> = [repo.owner.as_str(), &repo.name, "resolve", "main"]
+            .into_iter()
+            .chain(file.path.split('/'))
+            .collect();
+        let response = self
+            .ask(self.url(&path), repo, Some(&file.path), from)
+            .await?;
         match response.status() {
             StatusCode::PARTIAL_CONTENT if range_fits(response.headers(), from, file.size) => {
                 Ok(Opened { response, at: from })
             }
             StatusCode::OK => Ok(Opened { response, at: 0 }),
             // Some other piece, or none (416): from the beginning, then.
-            _ => Ok(Opened { response: self.ask(self.url(&path), repo, Some(&file.path), 0).await?, at: 0 }),
+            _ => Ok(Opened {
+                response: self.ask(self.url(&path), repo, Some(&file.path), 0).await?,
+                at: 0,
+            }),
         }
     }
 
@@ -167,7 +205,13 @@ impl Hub {
         url
     }
 
-    async fn ask(&self, url: Url, repo: &Repo, path: Option<&str>, from: u64) -> Result<Response, HubError> {
+    async fn ask(
+        &self,
+        url: Url,
+        repo: &Repo,
+        path: Option<&str>,
+        from: u64,
+    ) -> Result<Response, HubError> {
         let mut request = self.client.get(url);
         if let Some(token) = &self.token {
             request = request.header(AUTHORIZATION, token);
@@ -183,32 +227,58 @@ impl Hub {
         Err(self.refusal(&response, repo, path))
     }
 
-    /// What a refusal means for the person at the terminal. The hub answers 401 for what does not exist, too.
+    /// What a refusal means for the person at the terminal. The hub answers 401 for what does not
+    /// exist, too.
     fn refusal(&self, response: &Response, repo: &Repo, path: Option<&str>) -> HubError {
-        let code = response.headers().get("x-error-code").and_then(|code| code.to_str().ok()).unwrap_or_default();
-        let (name, page) = (repo.to_string(), self.url(&[&repo.owner, &repo.name]).to_string());
+        let code = response
+            .headers()
+            .get("x-error-code")
+            .and_then(|code| code.to_str().ok())
+            .unwrap_or_default();
+        let (name, page) = (
+            repo.to_string(),
+            self.url(&[&repo.owner, &repo.name]).to_string(),
+        );
         match (response.status(), code, path) {
             (_, "GatedRepo", _) | (StatusCode::FORBIDDEN, ..) if self.token.is_some() => {
                 HubError::Forbidden { repo: name, page }
             }
-            (_, "GatedRepo", _) | (StatusCode::FORBIDDEN, ..) => HubError::Gated { repo: name, page },
-            (_, "RepoNotFound", _) | (StatusCode::NOT_FOUND, _, None) => HubError::NoRepo { repo: name },
-            (StatusCode::NOT_FOUND, _, Some(path)) => HubError::NoFile { repo: name, path: path.to_owned() },
-            (StatusCode::UNAUTHORIZED, ..) if self.token.is_some() => HubError::Forbidden { repo: name, page },
+            (_, "GatedRepo", _) | (StatusCode::FORBIDDEN, ..) => {
+                HubError::Gated { repo: name, page }
+            }
+            (_, "RepoNotFound", _) | (StatusCode::NOT_FOUND, _, None) => {
+                HubError::NoRepo { repo: name }
+            }
+            (StatusCode::NOT_FOUND, _, Some(path)) => HubError::NoFile {
+                repo: name,
+                path: path.to_owned(),
+            },
+            (StatusCode::UNAUTHORIZED, ..) if self.token.is_some() => {
+                HubError::Forbidden { repo: name, page }
+            }
             (StatusCode::UNAUTHORIZED, _, Some(_)) => HubError::Gated { repo: name, page },
             (StatusCode::UNAUTHORIZED, _, None) => HubError::NoRepo { repo: name },
             (status, ..) => HubError::Status { repo: name, status },
         }
     }
 
-    /// The address of the listing's next page, which must be on the same hub: the token goes with the request.
+    /// The address of the listing's next page, which must be on the same hub: the token goes with
+    /// the request.
     fn next_page(&self, headers: &HeaderMap, repo: &Repo) -> Result<Option<Url>, HubError> {
-        let Some(link) = headers.get(LINK).and_then(|link| link.to_str().ok()) else { return Ok(None) };
-        let next = link.split(',').find(|link| link.contains("rel=\"next\""));
-        let Some(next) = next.and_then(|link| link.split_once('<')?.1.split_once('>')).map(|(url, _)| url) else {
+        let Some(link) = headers.get(LINK).and_then(|link| link.to_str().ok()) else {
             return Ok(None);
         };
-        let url = self.endpoint.join(next).map_err(|error| unusable(repo, &error))?;
+        let next = link.split(',').find(|link| link.contains("rel=\"next\""));
+        let Some(next) = next
+            .and_then(|link| link.split_once('<')?.1.split_once('>'))
+            .map(|(url, _)| url)
+        else {
+            return Ok(None);
+        };
+        let url = self
+            .endpoint
+            .join(next)
+            .map_err(|error| unusable(repo, &error))?;
         if url.origin() == self.endpoint.origin() {
             Ok(Some(url))
         } else {
@@ -218,7 +288,10 @@ impl Hub {
 }
 
 fn unusable(repo: &Repo, why: &dyn std::fmt::Display) -> HubError {
-    HubError::Listing { repo: repo.to_string(), why: why.to_string() }
+    HubError::Listing {
+        repo: repo.to_string(),
+        why: why.to_string(),
+    }
 }
 
 async fn whole(mut response: Response, repo: &Repo) -> Result<Vec<u8>, HubError> {
@@ -234,11 +307,21 @@ async fn whole(mut response: Response, repo: &Repo) -> Result<Vec<u8>, HubError>
 
 /// `content-range: bytes 5-9/10` for byte 5 of a file of 10.
 fn range_fits(headers: &HeaderMap, from: u64, size: u64) -> bool {
-    let Some(range) = headers.get(CONTENT_RANGE).and_then(|range| range.to_str().ok()) else { return false };
-    let Some((range, total)) = range.strip_prefix("bytes ").and_then(|range| range.split_once('/')) else {
+    let Some(range) = headers
+        .get(CONTENT_RANGE)
+        .and_then(|range| range.to_str().ok())
+    else {
         return false;
     };
-    let first = range.split_once('-').and_then(|(first, _)| first.parse::<u64>().ok());
+    let Some((range, total)) = range
+        .strip_prefix("bytes ")
+        .and_then(|range| range.split_once('/'))
+    else {
+        return false;
+    };
+    let first = range
+        .split_once('-')
+        .and_then(|(first, _)| first.parse::<u64>().ok());
     first == Some(from) && (total == "*" || total.parse() == Ok(size))
 }
 
@@ -261,12 +344,20 @@ struct Lfs {
 impl Entry {
     /// Folders, and paths that would lead out of the store, are left out.
     fn file(self) -> Option<HubFile> {
-        let plain = |part: &str| !part.is_empty() && !part.starts_with('.') && !part.contains(['\\', ':', '\0']);
+        let plain = |part: &str| {
+            !part.is_empty() && !part.starts_with('.') && !part.contains(['\\', ':', '\0'])
+        };
         if self.r#type != "file" || !self.path.split('/').all(plain) {
             return None;
         }
-        let (size, sha256) = self.lfs.map_or((self.size, None), |lfs| (lfs.size, Some(lfs.oid)));
-        Some(HubFile { path: self.path, size, sha256: sha256.filter(|hex| digest::is_hex(hex)) })
+        let (size, sha256) = self
+            .lfs
+            .map_or((self.size, None), |lfs| (lfs.size, Some(lfs.oid)));
+        Some(HubFile {
+            path: self.path,
+            size,
+            sha256: sha256.filter(|hex| digest::is_hex(hex)),
+        })
     }
 }
 
@@ -277,10 +368,24 @@ mod tests {
     #[test]
     fn a_path_that_leads_out_of_the_store_is_no_file() {
         let file = |path: &str| {
-            Entry { r#type: "file".into(), path: path.into(), size: 3, lfs: None }.file().map(|file| file.path)
+            Entry {
+                r#type: "file".into(),
+                path: path.into(),
+                size: 3,
+                lfs: None,
+            }
+            .file()
+            .map(|file| file.path)
         };
         assert_eq!(file("a/m.gguf").as_deref(), Some("a/m.gguf"));
-        for bad in ["../m.gguf", "/m.gguf", "a//m.gguf", "a\\..\\m.gguf", ".part", "c:/m.gguf"] {
+        for bad in [
+            "../m.gguf",
+            "/m.gguf",
+            "a//m.gguf",
+            "a\\..\\m.gguf",
+            ".part",
+            "c:/m.gguf",
+        ] {
             assert_eq!(file(bad), None, "{bad}");
         }
     }
@@ -298,22 +403,45 @@ mod tests {
     #[test]
     fn the_next_page_is_on_the_same_hub_or_nowhere() {
         let hub = Hub::new("http://127.0.0.1:9/base/", Some("t")).unwrap();
-        let repo = Repo { owner: "o".into(), name: "r".into() };
-        let next =
-            |link: &str| hub.next_page(&HeaderMap::from_iter([(LINK, HeaderValue::from_str(link).unwrap())]), &repo);
+        let repo = Repo {
+            owner: "o".into(),
+            name: "r".into(),
+        };
+        let next = |link: &str| {
+            hub.next_page(
+                &HeaderMap::from_iter([(LINK, HeaderValue::from_str(link).unwrap())]),
+                &repo,
+            )
+        };
         assert_eq!(
-            next("<http://127.0.0.1:9/x?c=1>; rel=\"next\"").unwrap().unwrap().as_str(),
+            next("<http://127.0.0.1:9/x?c=1>; rel=\"next\"")
+                .unwrap()
+                .unwrap()
+                .as_str(),
             "http://127.0.0.1:9/x?c=1"
         );
         assert!(next("<http://127.0.0.1:10/x>; rel=\"next\"").is_err());
-        assert!(next("<http://127.0.0.1:10/x>; rel=\"prev\"").unwrap().is_none());
+        assert!(
+            next("<http://127.0.0.1:10/x>; rel=\"prev\"")
+                .unwrap()
+                .is_none()
+        );
         assert_eq!(hub.url(&["o", "r"]).as_str(), "http://127.0.0.1:9/base/o/r");
     }
 
     #[test]
     fn an_endpoint_that_is_no_address_is_named() {
-        assert!(matches!(Hub::new("ftp://x", None), Err(HubError::Endpoint(_))));
-        assert!(matches!(Hub::new("huggingface.co", None), Err(HubError::Endpoint(_))));
-        assert!(matches!(Hub::new("http://x", Some("a\nb")), Err(HubError::Token)));
+        assert!(matches!(
+            Hub::new("ftp://x", None),
+            Err(HubError::Endpoint(_))
+        ));
+        assert!(matches!(
+            Hub::new("huggingface.co", None),
+            Err(HubError::Endpoint(_))
+        ));
+        assert!(matches!(
+            Hub::new("http://x", Some("a\nb")),
+            Err(HubError::Token)
+        ));
     }
 }

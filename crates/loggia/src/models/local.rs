@@ -1,6 +1,7 @@
 //! A GGUF file that is on this machine already, taken into the store.
 //!
-//! Linked where both are on one file system, so that it costs no room; copied through a part otherwise.
+//! Linked where both are on one file system, so that it costs no room; copied through a part
+//! otherwise.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
@@ -34,38 +35,64 @@ pub(crate) struct Taken {
     pub(crate) name: String,
 }
 
-/// Every file of the model this file is one of, checked to begin as a GGUF file does; of a folder, the one model in it.
+/// Every file of the model this file is one of, checked to begin as a GGUF file does; of a folder,
+/// the one model in it.
 ///
-/// A link keeps its own name, as those of Hugging Face's cache do; a name without `.gguf`, as those of Ollama's, gets it.
+/// A link keeps its own name, as those of Hugging Face's cache do; a name without `.gguf`, as those
+/// of Ollama's, gets it.
 pub(crate) fn parts(path: &Path) -> Result<Vec<Taken>, LocalError> {
     let read_error = |path: &Path| {
         let path = path.to_owned();
         move |cause| LocalError::Read { path, cause }
     };
-    let path = if path.is_dir() { folder::the_model_in(path)? } else { path.to_owned() };
-    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let path = if path.is_dir() {
+        folder::the_model_in(path)?
+    } else {
+        path.to_owned()
+    };
+    let name = path
+        .file_name()
+        .and_then(|name| name.to_str())
+        .unwrap_or_default();
     let parts = filename::all_parts(name);
     let taken = parts.into_iter().map(|name| {
         let part = path.with_file_name(&name);
         let contents = Contents::of(&part).map_err(read_error(&part))?;
         if contents != Contents::Gguf {
-            return Err(LocalError::NotGguf { path: part, contents });
+            return Err(LocalError::NotGguf {
+                path: part,
+                contents,
+            });
         }
         let file = fs::canonicalize(&part).map_err(read_error(&part))?;
         let is_named_so = filename::FileName::parse(&name).is_some();
-        Ok(Taken { file, name: if is_named_so { name } else { format!("{name}.gguf") } })
+        Ok(Taken {
+            file,
+            name: if is_named_so {
+                name
+            } else {
+                format!("{name}.gguf")
+            },
+        })
     });
     taken.collect()
 }
 
 /// Brings one file to `target`.
 pub(crate) fn take_in(file: &Path, target: &Path, progress: Progress) -> Result<(), LocalError> {
-    let read_error = |cause| LocalError::Read { path: file.to_owned(), cause };
+    let read_error = |cause| LocalError::Read {
+        path: file.to_owned(),
+        cause,
+    };
     match fs::hard_link(file, target) {
         Ok(()) => return Ok(()),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             let same = same_bytes(file, target).map_err(read_error)?;
-            return if same { Ok(()) } else { Err(LocalError::Taken(target.to_owned())) };
+            return if same {
+                Ok(())
+            } else {
+                Err(LocalError::Taken(target.to_owned()))
+            };
         }
         // Another file system, or one that knows no links.
         Err(_) => {}
@@ -73,7 +100,10 @@ pub(crate) fn take_in(file: &Path, target: &Path, progress: Progress) -> Result<
     let mut from = File::open(file).map_err(read_error)?;
     let size = from.metadata().map_err(read_error)?.len();
     let mut part = Part::open(target, size, None)?;
-    let mut meter = progress.start(&target.file_name().unwrap_or_default().to_string_lossy(), size);
+    let mut meter = progress.start(
+        &target.file_name().unwrap_or_default().to_string_lossy(),
+        size,
+    );
     let mut buffer = vec![0; 1 << 20];
     loop {
         match from.read(&mut buffer).map_err(read_error)? {
@@ -118,24 +148,43 @@ mod tests {
     #[test]
     fn a_link_keeps_its_name_and_a_name_without_an_ending_gets_it() {
         let dir = tempfile::tempdir().unwrap();
-        let (blob, link) = (dir.path().join("sha256-0123"), dir.path().join("m-Q8_0.gguf"));
+        let (blob, link) = (
+            dir.path().join("sha256-0123"),
+            dir.path().join("m-Q8_0.gguf"),
+        );
         fs::write(&blob, "GGUF1").unwrap();
         std::os::unix::fs::symlink(&blob, &link).unwrap();
-        let names = |path: &Path| parts(path).unwrap().into_iter().map(|part| part.name).collect::<Vec<_>>();
+        let names = |path: &Path| {
+            parts(path)
+                .unwrap()
+                .into_iter()
+                .map(|part| part.name)
+                .collect::<Vec<_>>()
+        };
         assert_eq!(names(&link), ["m-Q8_0.gguf"]);
         assert_eq!(names(&blob), ["sha256-0123.gguf"]);
-        assert_eq!(parts(&link).unwrap()[0].file, fs::canonicalize(&blob).unwrap());
+        assert_eq!(
+            parts(&link).unwrap()[0].file,
+            fs::canonicalize(&blob).unwrap()
+        );
     }
 
     #[test]
     fn a_file_does_not_take_the_name_of_another() {
         let dir = tempfile::tempdir().unwrap();
-        let (a, b, target) = (dir.path().join("a.gguf"), dir.path().join("b.gguf"), dir.path().join("t.gguf"));
+        let (a, b, target) = (
+            dir.path().join("a.gguf"),
+            dir.path().join("b.gguf"),
+            dir.path().join("t.gguf"),
+        );
         fs::write(&a, "GGUF1").unwrap();
         fs::write(&b, "GGUF2").unwrap();
         take_in(&a, &target, Progress::Lines).unwrap();
         take_in(&a, &target, Progress::Lines).unwrap();
-        assert!(matches!(take_in(&b, &target, Progress::Lines), Err(LocalError::Taken(_))));
+        assert!(matches!(
+            take_in(&b, &target, Progress::Lines),
+            Err(LocalError::Taken(_))
+        ));
         assert_eq!(fs::read(&target).unwrap(), b"GGUF1");
     }
 }

@@ -1,9 +1,11 @@
 //! The model files on this machine, and how they get here.
 //!
-//! Reading order: `source` (what a person may ask for), `store` (what is here, and under which name), `pull` (the one way in),
-//! then what `pull` stands on: `hub` (Hugging Face's HTTP API), `choose` (which file of a repository), `download` (one file, whole
-//! or not at all), `local` (a file that is on this machine already), `contents` and `folder` (what a file is, which of a folder is meant),
-//! `projector` (what a model sees or hears with). Nothing here loads a model; that is the engine's.
+//! Reading order: `source` (what a person may ask for), `store` (what is here, and under which
+//! name), `pull` (the one way in), then what `pull` stands on: `hub` (Hugging Face's HTTP API),
+//! `choose` (which file of a repository), `download` (one file, whole or not at all), `local` (a
+//! file that is on this machine already), `contents` and `folder` (what a file is, which of a
+//! folder is meant), `projector` (what a model sees or hears with). Nothing here loads a model;
+//! that is the engine's.
 
 mod catalogue;
 mod choose;

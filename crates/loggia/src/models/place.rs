@@ -1,7 +1,9 @@
-//! One file's place in the store: a part beside it until it is whole, a lock while someone writes, then one rename.
+//! One file's place in the store: a part beside it until it is whole, a lock while someone writes,
+//! then one rename.
 //!
-//! The final name is only ever given to a file that was checked and written through to the disk. The part's name carries the
-//! beginning of the sha256 that the file is to have, so that a part of an older file is never continued with a newer one's bytes.
+//! The final name is only ever given to a file that was checked and written through to the disk.
+//! The part's name carries the beginning of the sha256 that the file is to have, so that a part of
+//! an older file is never continued with a newer one's bytes.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
@@ -17,11 +19,18 @@ pub(crate) enum PlaceError {
     #[error(
         "the disk is full: {path} has no room for {needed} more; free some and run the same command again, it goes on from there"
     )]
-    Full { path: PathBuf, needed: bytesize::ByteSize },
+    Full {
+        path: PathBuf,
+        needed: bytesize::ByteSize,
+    },
     #[error("cannot write {path}: {cause}")]
     Write { path: PathBuf, cause: io::Error },
     #[error("the sha256 of {name} is {got} instead of {wanted}; what arrived was thrown away")]
-    Digest { name: String, wanted: String, got: String },
+    Digest {
+        name: String,
+        wanted: String,
+        got: String,
+    },
     #[error("{name} is not a GGUF file; what arrived was thrown away")]
     NotGguf { name: String },
     #[error("{name} is longer than the {size} bytes it should have; what arrived was thrown away")]
@@ -38,12 +47,19 @@ impl Lock {
     /// Takes the lock of the model whose first file this is; `Locked` if someone else has it.
     pub(crate) fn take(target: &Path) -> Result<Self, PlaceError> {
         let path = hidden(target, ".lock");
-        let write_error = |cause| PlaceError::Write { path: path.clone(), cause };
+        let write_error = |cause| PlaceError::Write {
+            path: path.clone(),
+            cause,
+        };
         loop {
             if let Some(folder) = target.parent() {
                 fs::create_dir_all(folder).map_err(write_error)?;
             }
-            let file = OpenOptions::new().create(true).append(true).open(&path).map_err(write_error)?;
+            let file = OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(&path)
+                .map_err(write_error)?;
             match file.try_lock() {
                 Ok(()) if is_still(&path, &file) => return Ok(Lock { path, _file: file }),
                 // Its holder ended, and took it away, between our two steps.
@@ -64,9 +80,12 @@ impl Drop for Lock {
 
 /// Whether the open file is the one that the path leads to now.
 fn is_still(path: &Path, file: &File) -> bool {
-    let (Ok(there), Ok(open)) = (fs::metadata(path), file.metadata()) else { return false };
+    let (Ok(there), Ok(open)) = (fs::metadata(path), file.metadata()) else {
+        return false;
+    };
     #[cfg(unix)]
-    return std::os::unix::fs::MetadataExt::ino(&there) == std::os::unix::fs::MetadataExt::ino(&open);
+    return std::os::unix::fs::MetadataExt::ino(&there)
+        == std::os::unix::fs::MetadataExt::ino(&open);
     #[cfg(not(unix))]
     return there.len() == open.len();
 }
@@ -82,23 +101,47 @@ pub(crate) struct Part {
 }
 
 impl Part {
-    /// Opens what an earlier attempt left, or begins. `sha256` is what the whole must have; without it nothing can be continued,
-    /// for nobody could tell whether both pieces are of the same file.
+    /// Opens what an earlier attempt left, or begins. `sha256` is what the whole must have; without
+    /// it nothing can be continued, for nobody could tell whether both pieces are of the same file.
     pub(crate) fn open(target: &Path, size: u64, sha256: Option<&str>) -> Result<Self, PlaceError> {
-        let path = hidden(target, &format!(".{}{PART}", sha256.map_or("new", |hex| &hex[..12])));
-        let write_error = |cause| PlaceError::Write { path: path.clone(), cause };
+        let path = hidden(
+            target,
+            &format!(".{}{PART}", sha256.map_or("new", |hex| &hex[..12])),
+        );
+        let write_error = |cause| PlaceError::Write {
+            path: path.clone(),
+            cause,
+        };
         if let Some(folder) = target.parent() {
             fs::create_dir_all(folder).map_err(write_error)?;
         }
-        let options = OpenOptions::new().create(true).read(true).write(true).truncate(false).open(&path);
+        let options = OpenOptions::new()
+            .create(true)
+            .read(true)
+            .write(true)
+            .truncate(false)
+            .open(&path);
         let file = options.map_err(write_error)?;
-        let mut part = Part { target: target.to_owned(), path, file, digest: Digest::default(), len: 0, size };
-        let there = part.file.metadata().map_err(|cause| part.write_error(cause))?.len();
+        let mut part = Part {
+            target: target.to_owned(),
+            path,
+            file,
+            digest: Digest::default(),
+            len: 0,
+            size,
+        };
+        let there = part
+            .file
+            .metadata()
+            .map_err(|cause| part.write_error(cause))?
+            .len();
         if sha256.is_none() || there > size {
             part.restart()?;
         } else {
             let mut digest = Digest::default();
-            digest.read(&part.file, |read| part.len += read).map_err(|cause| part.write_error(cause))?;
+            digest
+                .read(&part.file, |read| part.len += read)
+                .map_err(|cause| part.write_error(cause))?;
             part.digest = digest;
         }
         Ok(part)
@@ -117,7 +160,10 @@ impl Part {
     pub(crate) fn restart(&mut self) -> Result<(), PlaceError> {
         self.digest = Digest::default();
         self.len = 0;
-        self.file.set_len(0).and_then(|()| self.file.rewind()).map_err(|cause| self.write_error(cause))
+        self.file
+            .set_len(0)
+            .and_then(|()| self.file.rewind())
+            .map_err(|cause| self.write_error(cause))
     }
 
     /// Takes away a part that never began: what was refused leaves nothing in the store.
@@ -131,24 +177,39 @@ impl Part {
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), PlaceError> {
         let len = self.len + bytes.len() as u64;
         if len > self.size {
-            return Err(self.thrown_away(|name, part| PlaceError::TooLong { name, size: part.size }));
+            return Err(self.thrown_away(|name, part| PlaceError::TooLong {
+                name,
+                size: part.size,
+            }));
         }
-        self.file.write_all(bytes).map_err(|cause| self.write_error(cause))?;
+        self.file
+            .write_all(bytes)
+            .map_err(|cause| self.write_error(cause))?;
         self.digest.update(bytes);
         self.len = len;
         Ok(())
     }
 
-    /// Checks the whole, writes it through to the disk and gives it its final name. Returns the sha256 it has.
+    /// Checks the whole, writes it through to the disk and gives it its final name. Returns the
+    /// sha256 it has.
     pub(crate) fn finish(mut self, sha256: Option<&str>) -> Result<String, PlaceError> {
         let got = self.digest.clone().hex();
         if let Some(wanted) = sha256.filter(|wanted| **wanted != got) {
-            return Err(self.thrown_away(|name, _| PlaceError::Digest { name, wanted: wanted.to_owned(), got }));
+            return Err(self.thrown_away(|name, _| PlaceError::Digest {
+                name,
+                wanted: wanted.to_owned(),
+                got,
+            }));
         }
-        if !self.begins_as_gguf().map_err(|cause| self.write_error(cause))? {
+        if !self
+            .begins_as_gguf()
+            .map_err(|cause| self.write_error(cause))?
+        {
             return Err(self.thrown_away(|name, _| PlaceError::NotGguf { name }));
         }
-        self.file.sync_all().map_err(|cause| self.write_error(cause))?;
+        self.file
+            .sync_all()
+            .map_err(|cause| self.write_error(cause))?;
         settle(&self.path, &self.target).map_err(|cause| self.write_error(cause))?;
         remove_parts(&self.target);
         Ok(got)
@@ -167,8 +228,14 @@ impl Part {
 
     fn write_error(&self, cause: io::Error) -> PlaceError {
         let path = self.path.clone();
-        if matches!(cause.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
-            return PlaceError::Full { path, needed: bytesize::ByteSize(self.size.saturating_sub(self.len)) };
+        if matches!(
+            cause.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+        ) {
+            return PlaceError::Full {
+                path,
+                needed: bytesize::ByteSize(self.size.saturating_sub(self.len)),
+            };
         }
         PlaceError::Write { path, cause }
     }
@@ -183,10 +250,12 @@ pub(crate) fn is_gguf(mut reader: impl io::Read) -> io::Result<bool> {
     Ok(magic == b"GGUF")
 }
 
-/// Gives a finished file its final name; after this a power cut finds either the old state or the new one.
+/// Gives a finished file its final name; after this a power cut finds either the old state or the
+/// new one.
 fn settle(from: &Path, to: &Path) -> io::Result<()> {
     fs::rename(from, to)?;
-    // A rename is on the disk once its folder is. Windows neither can nor need open a folder for that.
+    // A rename is on the disk once its folder is. Windows neither can nor need open a folder for
+    // that.
     #[cfg(unix)]
     if let Some(folder) = to.parent() {
         File::open(folder)?.sync_all()?;
@@ -196,13 +265,18 @@ fn settle(from: &Path, to: &Path) -> io::Result<()> {
 
 /// The target's file if this is the name of one of its parts: `.NAME.1234567890ab.part`.
 pub(crate) fn target_of_part(name: &str) -> Option<&str> {
-    let (target, id) = name.strip_prefix('.')?.strip_suffix(PART)?.rsplit_once('.')?;
+    let (target, id) = name
+        .strip_prefix('.')?
+        .strip_suffix(PART)?
+        .rsplit_once('.')?;
     (!id.is_empty()).then_some(target)
 }
 
 /// Removes every part of this file, also those of older versions of it.
 pub(crate) fn remove_parts(target: &Path) {
-    let Some(entries) = target.parent().and_then(|folder| fs::read_dir(folder).ok()) else { return };
+    let Some(entries) = target.parent().and_then(|folder| fs::read_dir(folder).ok()) else {
+        return;
+    };
     for entry in entries.flatten() {
         if entry.file_name().to_str().and_then(target_of_part) == Some(file_name(target)) {
             // A part that cannot be removed costs room, and `loggia rm` says why.
@@ -216,7 +290,10 @@ fn hidden(target: &Path, ending: &str) -> PathBuf {
 }
 
 fn file_name(target: &Path) -> &str {
-    target.file_name().and_then(|name| name.to_str()).unwrap_or("model.gguf")
+    target
+        .file_name()
+        .and_then(|name| name.to_str())
+        .unwrap_or("model.gguf")
 }
 
 #[cfg(test)]
@@ -228,10 +305,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let target = dir.path().join("m.gguf");
         let (old, new) = ("a".repeat(64), "b".repeat(64));
-        Part::open(&target, 10, Some(&old)).unwrap().write(b"GGUF1").unwrap();
+        Part::open(&target, 10, Some(&old))
+            .unwrap()
+            .write(b"GGUF1")
+            .unwrap();
         assert_eq!(Part::open(&target, 10, Some(&old)).unwrap().len(), 5);
         assert_eq!(Part::open(&target, 10, Some(&new)).unwrap().len(), 0);
-        Part::open(&target, 10, None).unwrap().write(b"GGUF").unwrap();
+        Part::open(&target, 10, None)
+            .unwrap()
+            .write(b"GGUF")
+            .unwrap();
         assert_eq!(Part::open(&target, 10, None).unwrap().len(), 0);
         // Longer than the file can be: whatever it is, it is no beginning of it.
         assert_eq!(Part::open(&target, 4, Some(&old)).unwrap().len(), 0);
@@ -240,10 +323,17 @@ mod tests {
     #[test]
     fn a_full_disk_says_how_much_room_is_wanted_and_that_nothing_is_lost() {
         let dir = tempfile::tempdir().unwrap();
-        let mut part = Part::open(&dir.path().join("m.gguf"), 3 << 20, Some(&"a".repeat(64))).unwrap();
+        let mut part =
+            Part::open(&dir.path().join("m.gguf"), 3 << 20, Some(&"a".repeat(64))).unwrap();
         part.write(&vec![0; 1 << 20]).unwrap();
-        let error = part.write_error(io::ErrorKind::StorageFull.into()).to_string();
-        assert!(error.contains("no room for 2.0 MiB more") && error.contains("run the same command again"), "{error}");
+        let error = part
+            .write_error(io::ErrorKind::StorageFull.into())
+            .to_string();
+        assert!(
+            error.contains("no room for 2.0 MiB more")
+                && error.contains("run the same command again"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -255,10 +345,16 @@ mod tests {
         assert!(matches!(part.finish(None), Err(PlaceError::NotGguf { .. })));
         let mut part = Part::open(&target, 5, None).unwrap();
         part.write(b"GGUF!").unwrap();
-        assert!(matches!(part.finish(Some(&"0".repeat(64))), Err(PlaceError::Digest { .. })));
+        assert!(matches!(
+            part.finish(Some(&"0".repeat(64))),
+            Err(PlaceError::Digest { .. })
+        ));
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
         let mut part = Part::open(&target, 5, None).unwrap();
-        assert!(matches!(part.write(b"GGUF!!"), Err(PlaceError::TooLong { .. })));
+        assert!(matches!(
+            part.write(b"GGUF!!"),
+            Err(PlaceError::TooLong { .. })
+        ));
         let mut part = Part::open(&target, 5, None).unwrap();
         part.write(b"GGUF!").unwrap();
         part.finish(None).unwrap();
@@ -278,7 +374,10 @@ mod tests {
 
     #[test]
     fn the_name_of_a_part_tells_its_file() {
-        assert_eq!(target_of_part(".m-Q4.gguf.0123456789ab.part"), Some("m-Q4.gguf"));
+        assert_eq!(
+            target_of_part(".m-Q4.gguf.0123456789ab.part"),
+            Some("m-Q4.gguf")
+        );
         assert_eq!(target_of_part("m-Q4.gguf"), None);
         assert_eq!(target_of_part(".m-Q4.gguf.lock"), None);
     }

@@ -1,4 +1,5 @@
-//! How far a long step is: a bar where someone watches a terminal, a line now and then where the output goes into a file.
+//! How far a long step is: a bar where someone watches a terminal, a line now and then where the
+//! output goes into a file.
 
 use std::io::IsTerminal as _;
 
@@ -15,20 +16,35 @@ pub(crate) enum Progress {
 impl Progress {
     /// On standard error: a bar if that is a terminal.
     pub(crate) fn on_stderr() -> Self {
-        if std::io::stderr().is_terminal() { Progress::Bar } else { Progress::Lines }
+        if std::io::stderr().is_terminal() {
+            Progress::Bar
+        } else {
+            Progress::Lines
+        }
     }
 
     /// Begins to show one step of `total` bytes.
     pub(crate) fn start(self, what: &str, total: u64) -> Meter {
         match self {
             Progress::Bar => {
-                let style =
-                    ProgressStyle::with_template("{msg} [{bar:32}] {bytes}/{total_bytes} {bytes_per_sec} {eta} left");
+                let style = ProgressStyle::with_template(
+                    "{msg} [{bar:32}] {bytes}/{total_bytes} {bytes_per_sec} {eta} left",
+                );
                 // The template is the constant above; were it wrong, the plain bar would do.
-                let style = style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ");
-                Meter::Bar(ProgressBar::new(total).with_style(style).with_message(what.to_owned()))
+                let style = style
+                    .unwrap_or_else(|_| ProgressStyle::default_bar())
+                    .progress_chars("=> ");
+                Meter::Bar(
+                    ProgressBar::new(total)
+                        .with_style(style)
+                        .with_message(what.to_owned()),
+                )
             }
-            Progress::Lines => Meter::Lines(Lines { what: what.to_owned(), total, tenth: 0 }),
+            Progress::Lines => Meter::Lines(Lines {
+                what: what.to_owned(),
+                total,
+                tenth: 0,
+            }),
         }
     }
 }
@@ -83,7 +99,13 @@ impl Lines {
             return None;
         }
         self.tenth = tenth;
-        Some(format!("{} {}%: {} of {}", self.what, tenth * 10, ByteSize(done), ByteSize(self.total)))
+        Some(format!(
+            "{} {}%: {} of {}",
+            self.what,
+            tenth * 10,
+            ByteSize(done),
+            ByteSize(self.total)
+        ))
     }
 }
 
@@ -93,11 +115,29 @@ mod tests {
 
     #[test]
     fn a_log_gets_one_line_for_each_tenth() {
-        let mut lines = Lines { what: "m.gguf".to_owned(), total: 200 << 20, tenth: 0 };
+        let mut lines = Lines {
+            what: "m.gguf".to_owned(),
+            total: 200 << 20,
+            tenth: 0,
+        };
         assert_eq!(lines.next(1), None);
-        assert_eq!(lines.next(50 << 20).as_deref(), Some("m.gguf 20%: 50.0 MiB of 200.0 MiB"));
+        assert_eq!(
+            lines.next(50 << 20).as_deref(),
+            Some("m.gguf 20%: 50.0 MiB of 200.0 MiB")
+        );
         assert_eq!(lines.next(51 << 20), None);
-        assert_eq!(lines.next(200 << 20).as_deref(), Some("m.gguf 100%: 200.0 MiB of 200.0 MiB"));
-        assert_eq!(Lines { what: String::new(), total: 0, tenth: 0 }.next(0), None);
+        assert_eq!(
+            lines.next(200 << 20).as_deref(),
+            Some("m.gguf 100%: 200.0 MiB of 200.0 MiB")
+        );
+        assert_eq!(
+            Lines {
+                what: String::new(),
+                total: 0,
+                tenth: 0
+            }
+            .next(0),
+            None
+        );
     }
 }

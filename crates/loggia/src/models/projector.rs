@@ -1,5 +1,5 @@
-//! Which projector (`mmproj`) a model sees or hears with: found beside the model, or in a repository's listing. By names alone; what is in the files
-//! is the engine's to judge.
+//! Which projector (`mmproj`) a model sees or hears with: found beside the model, or in a
+//! repository's listing. By names alone; what is in the files is the engine's to judge.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,15 +7,19 @@ use std::path::{Path, PathBuf};
 use super::filename::{self, FileName};
 use super::hub::HubFile;
 
-/// The projector beside a model's file, where there is no doubt: one projector, and no other model that it could be for. Where the model lies in a
-/// folder named after its quantisation, the folder above counts as beside.
+/// The projector beside a model's file, where there is no doubt: one projector, and no other model
+/// that it could be for. Where the model lies in a folder named after its quantisation, the folder
+/// above counts as beside.
 pub(crate) fn beside(model: &Path) -> Option<PathBuf> {
     let folder = model.parent()?;
     let own = name_of(model)?;
     if let Some(found) = only_in(folder, &own) {
         return Some(found);
     }
-    let of_quant = folder.file_name().and_then(|name| name.to_str()).is_some_and(filename::is_of_quant);
+    let of_quant = folder
+        .file_name()
+        .and_then(|name| name.to_str())
+        .is_some_and(filename::is_of_quant);
     only_in(folder.parent().filter(|_| of_quant)?, &own)
 }
 
@@ -23,22 +27,36 @@ pub(crate) fn beside(model: &Path) -> Option<PathBuf> {
 pub(super) fn left_in(folder: &Path) -> Vec<PathBuf> {
     let files = files_in(folder);
     let has_model = files.iter().any(|(_, name)| name.is_model());
-    let projectors = files.into_iter().filter(|(_, name)| !has_model && name.is_projector());
+    let projectors = files
+        .into_iter()
+        .filter(|(_, name)| !has_model && name.is_projector());
     projectors.map(|(file, _)| file).collect()
 }
 
-/// The one to fetch with a model: of several, that with 16 bits a weight, which projectors are made in.
+/// The one to fetch with a model: of several, that with 16 bits a weight, which projectors are made
+/// in.
 pub(crate) fn of_listing(files: &[HubFile]) -> Option<&HubFile> {
-    let named = || files.iter().filter_map(|file| Some((file, FileName::parse(&file.path)?)));
+    let named = || {
+        files
+            .iter()
+            .filter_map(|file| Some((file, FileName::parse(&file.path)?)))
+    };
     let projectors: Vec<_> = named().filter(|(_, name)| name.is_projector()).collect();
     if let [(only, _)] = projectors[..] {
         return Some(only);
     }
     let of = |quant: &str| {
-        let mut found = projectors.iter().filter(|(_, name)| name.quant.as_deref() == Some(quant));
-        found.next().filter(|_| found.next().is_none()).map(|(file, _)| *file)
+        let mut found = projectors
+            .iter()
+            .filter(|(_, name)| name.quant.as_deref() == Some(quant));
+        found
+            .next()
+            .filter(|_| found.next().is_none())
+            .map(|(file, _)| *file)
     };
-    ["F16", "FP16", "BF16", "Q8_0", "F32"].into_iter().find_map(of)
+    ["F16", "FP16", "BF16", "Q8_0", "F32"]
+        .into_iter()
+        .find_map(of)
 }
 
 fn only_in(folder: &Path, own: &FileName) -> Option<PathBuf> {
@@ -52,10 +70,18 @@ fn only_in(folder: &Path, own: &FileName) -> Option<PathBuf> {
 
 fn files_in(folder: &Path) -> Vec<(PathBuf, FileName)> {
     // Of a file that is named alone, the folder is this one.
-    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let folder = if folder.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        folder
+    };
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let files = entries.map(|entry| entry.path()).filter(|path| path.is_file());
-    files.filter_map(|path| name_of(&path).map(|name| (path, name))).collect()
+    let files = entries
+        .map(|entry| entry.path())
+        .filter(|path| path.is_file());
+    files
+        .filter_map(|path| name_of(&path).map(|name| (path, name)))
+        .collect()
 }
 
 fn name_of(file: &Path) -> Option<FileName> {
@@ -74,36 +100,82 @@ mod tests {
             fs::write(file, "GGUF").unwrap();
         }
         let found = beside(&folder.path().join(model))?;
-        Some(found.strip_prefix(folder.path()).unwrap().to_string_lossy().into_owned())
+        Some(
+            found
+                .strip_prefix(folder.path())
+                .unwrap()
+                .to_string_lossy()
+                .into_owned(),
+        )
     }
 
     #[test]
     fn the_one_projector_beside_a_model_is_its_own() {
         let projector = Some("mmproj-F16.gguf".to_owned());
-        assert_eq!(found(&["m-Q4_K_M.gguf", "mmproj-F16.gguf"], "m-Q4_K_M.gguf"), projector);
-        assert_eq!(found(&["m-Q4_K_M.gguf", "m-Q8_0.gguf", "mmproj-F16.gguf"], "m-Q8_0.gguf"), projector);
-        let parts = ["Q8_0/m-Q8_0-00001-of-00002.gguf", "Q8_0/m-Q8_0-00002-of-00002.gguf", "mmproj-F16.gguf"];
+        assert_eq!(
+            found(&["m-Q4_K_M.gguf", "mmproj-F16.gguf"], "m-Q4_K_M.gguf"),
+            projector
+        );
+        assert_eq!(
+            found(
+                &["m-Q4_K_M.gguf", "m-Q8_0.gguf", "mmproj-F16.gguf"],
+                "m-Q8_0.gguf"
+            ),
+            projector
+        );
+        let parts = [
+            "Q8_0/m-Q8_0-00001-of-00002.gguf",
+            "Q8_0/m-Q8_0-00002-of-00002.gguf",
+            "mmproj-F16.gguf",
+        ];
         assert_eq!(found(&parts, parts[0]), projector);
-        assert_eq!(found(&["m.gguf", "m.mmproj-q8_0.gguf"], "m.gguf"), Some("m.mmproj-q8_0.gguf".to_owned()));
+        assert_eq!(
+            found(&["m.gguf", "m.mmproj-q8_0.gguf"], "m.gguf"),
+            Some("m.mmproj-q8_0.gguf".to_owned())
+        );
     }
 
     #[test]
     fn where_there_is_doubt_none_is_taken() {
         assert_eq!(found(&["m.gguf"], "m.gguf"), None);
-        assert_eq!(found(&["m.gguf", "mmproj-F16.gguf", "mmproj-F32.gguf"], "m.gguf"), None);
-        assert_eq!(found(&["m.gguf", "other.gguf", "mmproj-F16.gguf"], "m.gguf"), None);
-        assert_eq!(found(&["folder/m.gguf", "mmproj-F16.gguf"], "folder/m.gguf"), None);
+        assert_eq!(
+            found(&["m.gguf", "mmproj-F16.gguf", "mmproj-F32.gguf"], "m.gguf"),
+            None
+        );
+        assert_eq!(
+            found(&["m.gguf", "other.gguf", "mmproj-F16.gguf"], "m.gguf"),
+            None
+        );
+        assert_eq!(
+            found(&["folder/m.gguf", "mmproj-F16.gguf"], "folder/m.gguf"),
+            None
+        );
     }
 
     #[test]
     fn of_a_repositorys_projectors_the_one_with_16_bits_is_fetched() {
         let listing = |paths: &[&str]| -> Vec<HubFile> {
-            paths.iter().map(|path| HubFile { path: (*path).to_owned(), size: 1, sha256: None }).collect()
+            paths
+                .iter()
+                .map(|path| HubFile {
+                    path: (*path).to_owned(),
+                    size: 1,
+                    sha256: None,
+                })
+                .collect()
         };
         let chosen = |paths: &[&str]| of_listing(&listing(paths)).map(|file| file.path.clone());
         assert_eq!(chosen(&["m-Q8_0.gguf"]), None);
-        assert_eq!(chosen(&["m-Q8_0.gguf", "mmproj-model.gguf"]).as_deref(), Some("mmproj-model.gguf"));
-        let all = ["mmproj-BF16.gguf", "mmproj-F16.gguf", "mmproj-F32.gguf", "m.gguf"];
+        assert_eq!(
+            chosen(&["m-Q8_0.gguf", "mmproj-model.gguf"]).as_deref(),
+            Some("mmproj-model.gguf")
+        );
+        let all = [
+            "mmproj-BF16.gguf",
+            "mmproj-F16.gguf",
+            "mmproj-F32.gguf",
+            "m.gguf",
+        ];
         assert_eq!(chosen(&all).as_deref(), Some("mmproj-F16.gguf"));
         assert_eq!(chosen(&["mmproj-a.gguf", "mmproj-b.gguf"]), None);
     }

@@ -37,24 +37,43 @@ pub(crate) enum PullError {
         "the hub's file for {name} is not the one this version knows (sha256 {wanted}); \
          to take it all the same, name it: hf:{repo}:{pick}"
     )]
-    Pinned { name: &'static str, repo: &'static str, pick: &'static str, wanted: &'static str },
+    Pinned {
+        name: &'static str,
+        repo: &'static str,
+        pick: &'static str,
+        wanted: &'static str,
+    },
     #[error("{0} vanished while it was pulled")]
     Vanished(String),
 }
 
 /// Brings a model into the store and returns it under the name it has there.
-pub(crate) async fn pull(source: &Source, store: &Store, progress: Progress) -> Result<Model, PullError> {
+pub(crate) async fn pull(
+    source: &Source,
+    store: &Store,
+    progress: Progress,
+) -> Result<Model, PullError> {
     match source {
         Source::File(file) => from_file(file, store, progress),
         Source::Known(known) => match here_already(known, store) {
             Some(model) => Ok(model),
-            None => from_hub(&Repo::parse(known.repo)?, Some(known.pick), Some(known), store, progress).await,
+            None => {
+                from_hub(
+                    &Repo::parse(known.repo)?,
+                    Some(known.pick),
+                    Some(known),
+                    store,
+                    progress,
+                )
+                .await
+            }
         },
         Source::Hub { repo, pick } => from_hub(repo, pick.as_deref(), None, store, progress).await,
     }
 }
 
-/// A model whose sha256 this version knows need not be asked for when it is here, whoever put it there.
+/// A model whose sha256 this version knows need not be asked for when it is here, whoever put it
+/// there.
 fn here_already(known: &Known, store: &Store) -> Option<Model> {
     let model = store.find(known.name).ok().filter(|model| model.complete)?;
     let digest = digest_of(&model.file).ok()?;
@@ -70,20 +89,34 @@ async fn from_hub(
 ) -> Result<Model, PullError> {
     let hub = Hub::from_environment()?;
     let listing = hub.files(repo).await?;
-    let files = choose::choose(&listing, pick).map_err(|cause| PullError::Choose { repo: repo.to_string(), cause })?;
+    let files = choose::choose(&listing, pick).map_err(|cause| PullError::Choose {
+        repo: repo.to_string(),
+        cause,
+    })?;
     if let Some(known) = known {
         pinned(known, &files)?;
     }
-    let files: Vec<&HubFile> = files.into_iter().chain(projector::of_listing(&listing)).collect();
+    let files: Vec<&HubFile> = files
+        .into_iter()
+        .chain(projector::of_listing(&listing))
+        .collect();
     let first = store.repo_file(repo, &files[0].path);
     if let Err(error) = fetch(&hub, repo, &files, store, progress).await {
         store.tidy(&first);
         return Err(error);
     }
-    store.of_file(&first)?.ok_or_else(|| PullError::Vanished(repo.to_string()))
+    store
+        .of_file(&first)?
+        .ok_or_else(|| PullError::Vanished(repo.to_string()))
 }
 
-async fn fetch(hub: &Hub, repo: &Repo, files: &[&HubFile], store: &Store, progress: Progress) -> Result<(), PullError> {
+async fn fetch(
+    hub: &Hub,
+    repo: &Repo,
+    files: &[&HubFile],
+    store: &Store,
+    progress: Progress,
+) -> Result<(), PullError> {
     let _lock = Lock::take(&store.repo_file(repo, &files[0].path))?;
     for file in files {
         let target = store.repo_file(repo, &file.path);
@@ -91,10 +124,15 @@ async fn fetch(hub: &Hub, repo: &Repo, files: &[&HubFile], store: &Store, progre
             eprintln!("{} is here already", file.path);
             continue;
         }
-        let sha256 = Wanted { hub, repo, file }.download(&target, progress).await?;
+        let sha256 = Wanted { hub, repo, file }
+            .download(&target, progress)
+            .await?;
         match file.sha256 {
             Some(_) => eprintln!("{}: sha256 {sha256}, as the hub says", file.path),
-            None => eprintln!("{}: sha256 {sha256}; the hub names none to compare it with", file.path),
+            None => eprintln!(
+                "{}: sha256 {sha256}; the hub names none to compare it with",
+                file.path
+            ),
         }
     }
     Ok(())
@@ -102,16 +140,30 @@ async fn fetch(hub: &Hub, repo: &Repo, files: &[&HubFile], store: &Store, progre
 
 /// A short name with a sha256 means that very file, also if the hub has another by now.
 fn pinned(known: &Known, files: &[&HubFile]) -> Result<(), PullError> {
-    let Some(wanted) = known.sha256 else { return Ok(()) };
-    if files.iter().all(|file| file.sha256.as_deref() == Some(wanted)) {
+    let Some(wanted) = known.sha256 else {
+        return Ok(());
+    };
+    if files
+        .iter()
+        .all(|file| file.sha256.as_deref() == Some(wanted))
+    {
         return Ok(());
     }
-    Err(PullError::Pinned { name: known.name, repo: known.repo, pick: known.pick, wanted })
+    Err(PullError::Pinned {
+        name: known.name,
+        repo: known.repo,
+        pick: known.pick,
+        wanted,
+    })
 }
 
 fn is_the_same(target: &Path, file: &HubFile) -> bool {
     let size = fs::metadata(target).ok().map(|metadata| metadata.len());
-    size == Some(file.size) && file.sha256.as_ref().is_none_or(|sha256| digest_of(target).ok().as_ref() == Some(sha256))
+    size == Some(file.size)
+        && file
+            .sha256
+            .as_ref()
+            .is_none_or(|sha256| digest_of(target).ok().as_ref() == Some(sha256))
 }
 
 fn digest_of(file: &Path) -> io::Result<String> {
@@ -128,5 +180,7 @@ fn from_file(file: &Path, store: &Store, progress: Progress) -> Result<Model, Pu
         local::take_in(&part.file, &store.own_file(&part.name), progress)?;
     }
     drop(lock);
-    store.of_file(&first)?.ok_or_else(|| PullError::Vanished(file.display().to_string()))
+    store
+        .of_file(&first)?
+        .ok_or_else(|| PullError::Vanished(file.display().to_string()))
 }

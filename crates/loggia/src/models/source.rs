@@ -1,4 +1,5 @@
-//! What a person may hand to `loggia pull`: a short name, a repository on the hub, or a file on this machine.
+//! What a person may hand to `loggia pull`: a short name, a repository on the hub, or a file on
+//! this machine.
 
 use std::path::PathBuf;
 
@@ -33,7 +34,9 @@ impl std::fmt::Display for Repo {
 /// Why a text names no source.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SourceError {
-    #[error("`{0}` is not OWNER/REPO; write hf:OWNER/REPO, hf:OWNER/REPO:Q4_K_M or hf:OWNER/REPO:FILE.gguf")]
+    #[error(
+        "`{0}` is not OWNER/REPO; write hf:OWNER/REPO, hf:OWNER/REPO:Q4_K_M or hf:OWNER/REPO:FILE.gguf"
+    )]
     Repo(String),
     #[error(
         "`{name}` is no short name and no file here{}; the short names are {}; \
@@ -46,13 +49,17 @@ pub(crate) enum SourceError {
          http://127.0.0.1:11434`. For the built-in engine, take the model's GGUF from Hugging Face: loggia pull hf:OWNER/REPO"
     )]
     OfOllama(String),
-    #[error("{0} is no page of Hugging Face's; download the file, and pull that: loggia pull FILE.gguf")]
+    #[error(
+        "{0} is no page of Hugging Face's; download the file, and pull that: loggia pull FILE.gguf"
+    )]
     Page(String),
 }
 
 fn did_you_mean(name: &str) -> String {
     let meant = nearest(name, catalogue::short_names());
-    meant.map(|meant| format!(". Did you mean `{meant}`? loggia pull {meant}")).unwrap_or_default()
+    meant
+        .map(|meant| format!(". Did you mean `{meant}`? loggia pull {meant}"))
+        .unwrap_or_default()
 }
 
 fn known() -> String {
@@ -69,22 +76,35 @@ impl Source {
         if let Some(page) = of_page(text)? {
             return Ok(page);
         }
-        if let Some(name) = text.strip_prefix("ollama:").or_else(|| text.strip_prefix("registry.ollama.ai/")) {
-            return Err(SourceError::OfOllama(name.trim_start_matches("library/").trim_start_matches('/').to_owned()));
+        if let Some(name) = text
+            .strip_prefix("ollama:")
+            .or_else(|| text.strip_prefix("registry.ollama.ai/"))
+        {
+            return Err(SourceError::OfOllama(
+                name.trim_start_matches("library/")
+                    .trim_start_matches('/')
+                    .to_owned(),
+            ));
         }
         if let Some(known) = catalogue::find(text) {
             return Ok(Source::Known(known));
         }
         let path = PathBuf::from(text);
-        let named_like_a_file = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("gguf"));
+        let named_like_a_file = path
+            .extension()
+            .is_some_and(|ending| ending.eq_ignore_ascii_case("gguf"));
         if named_like_a_file || path.exists() {
             return Ok(Source::File(path));
         }
         // As vllm and llama-server have it. What lies in a folder that is here would be a file.
-        let is_in_a_folder = path.parent().is_some_and(|folder| !folder.as_os_str().is_empty() && folder.is_dir());
+        let is_in_a_folder = path
+            .parent()
+            .is_some_and(|folder| !folder.as_os_str().is_empty() && folder.is_dir());
         match Self::of_hub(text) {
             Ok(hub) if !is_in_a_folder => Ok(hub),
-            _ => Err(SourceError::Unknown { name: text.to_owned() }),
+            _ => Err(SourceError::Unknown {
+                name: text.to_owned(),
+            }),
         }
     }
 
@@ -95,7 +115,10 @@ impl Source {
             Some((repo, _)) => (repo, None),
             None => (text, None),
         };
-        Ok(Source::Hub { repo: Repo::parse(repo)?, pick })
+        Ok(Source::Hub {
+            repo: Repo::parse(repo)?,
+            pick,
+        })
     }
 }
 
@@ -105,30 +128,50 @@ impl std::fmt::Display for Source {
         match self {
             Source::Known(known) => f.write_str(known.name),
             Source::Hub { repo, pick: None } => write!(f, "hf:{repo}"),
-            Source::Hub { repo, pick: Some(pick) } => write!(f, "hf:{repo}:{pick}"),
+            Source::Hub {
+                repo,
+                pick: Some(pick),
+            } => write!(f, "hf:{repo}:{pick}"),
             Source::File(path) => path.display().fmt(f),
         }
     }
 }
 
-/// The address of a repository's page, or of a file's on it: `https://huggingface.co/OWNER/REPO/blob/main/FILE.gguf`, `hf.co/OWNER/REPO:Q8_0`.
+/// The address of a repository's page, or of a file's on it:
+/// `https://huggingface.co/OWNER/REPO/blob/main/FILE.gguf`, `hf.co/OWNER/REPO:Q8_0`.
 fn of_page(text: &str) -> Result<Option<Source>, SourceError> {
-    let bare = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let bare = text
+        .strip_prefix("https://")
+        .or_else(|| text.strip_prefix("http://"));
     let address = bare.unwrap_or(text);
     let hosts = ["huggingface.co/", "www.huggingface.co/", "hf.co/"];
     let Some(path) = hosts.iter().find_map(|host| address.strip_prefix(host)) else {
-        return if bare.is_some() { Err(SourceError::Page(text.to_owned())) } else { Ok(None) };
+        return if bare.is_some() {
+            Err(SourceError::Page(text.to_owned()))
+        } else {
+            Ok(None)
+        };
     };
-    let path = path.split(['?', '#']).next().unwrap_or_default().trim_matches('/');
+    let path = path
+        .split(['?', '#'])
+        .next()
+        .unwrap_or_default()
+        .trim_matches('/');
     let parts: Vec<&str> = path.split('/').collect();
     let (repo, file) = match parts[..] {
-        [owner, repo, "blob" | "resolve" | "raw", _branch, ref file @ ..] if !file.is_empty() => {
-            (format!("{owner}/{repo}"), Some(file.join("/")))
-        }
+        [
+            owner,
+            repo,
+            "blob" | "resolve" | "raw",
+            _branch,
+            ref file @ ..,
+        ] if !file.is_empty() => (format!("{owner}/{repo}"), Some(file.join("/"))),
         [owner, repo, "tree", ..] => (format!("{owner}/{repo}"), None),
         _ => (path.to_owned(), None),
     };
-    let file = file.map(|file| format!(":{}", file.replace("%2F", "/").replace("%20", " "))).unwrap_or_default();
+    let file = file
+        .map(|file| format!(":{}", file.replace("%2F", "/").replace("%20", " ")))
+        .unwrap_or_default();
     Source::of_hub(&format!("{repo}{file}")).map(Some)
 }
 
@@ -137,7 +180,10 @@ impl Repo {
         let wrong = || SourceError::Repo(text.to_owned());
         let (owner, name) = text.split_once('/').ok_or_else(wrong)?;
         if is_plain(owner) && is_plain(name) {
-            Ok(Repo { owner: owner.to_owned(), name: name.to_owned() })
+            Ok(Repo {
+                owner: owner.to_owned(),
+                name: name.to_owned(),
+            })
         } else {
             Err(wrong())
         }
@@ -149,7 +195,9 @@ fn is_plain(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= 96
         && !name.starts_with('.')
-        && name.chars().all(|char| char.is_ascii_alphanumeric() || matches!(char, '-' | '_' | '.'))
+        && name
+            .chars()
+            .all(|char| char.is_ascii_alphanumeric() || matches!(char, '-' | '_' | '.'))
 }
 
 #[cfg(test)]
@@ -157,15 +205,27 @@ mod tests {
     use super::*;
 
     fn hub(owner: &str, name: &str, pick: Option<&str>) -> Source {
-        Source::Hub { repo: Repo { owner: owner.into(), name: name.into() }, pick: pick.map(str::to_owned) }
+        Source::Hub {
+            repo: Repo {
+                owner: owner.into(),
+                name: name.into(),
+            },
+            pick: pick.map(str::to_owned),
+        }
     }
 
     #[test]
     fn a_repository_may_name_a_file_or_a_quantisation() {
         assert_eq!(Source::parse("hf:o/r"), Ok(hub("o", "r", None)));
         assert_eq!(Source::parse("hf:o/r:"), Ok(hub("o", "r", None)));
-        assert_eq!(Source::parse("hf:o/r:Q4_K_M"), Ok(hub("o", "r", Some("Q4_K_M"))));
-        assert_eq!(Source::parse("hf:o/r:sub/m.gguf"), Ok(hub("o", "r", Some("sub/m.gguf"))));
+        assert_eq!(
+            Source::parse("hf:o/r:Q4_K_M"),
+            Ok(hub("o", "r", Some("Q4_K_M")))
+        );
+        assert_eq!(
+            Source::parse("hf:o/r:sub/m.gguf"),
+            Ok(hub("o", "r", Some("sub/m.gguf")))
+        );
     }
 
     #[test]
@@ -187,10 +247,19 @@ mod tests {
             let text = format!("https://huggingface.co/o/r/{text}/sub/m-Q8_0.gguf?download=true");
             assert_eq!(Source::parse(&text).as_ref(), Ok(&file), "{text}");
         }
-        assert_eq!(Source::parse("hf.co/o/r:Q8_0"), Ok(hub("o", "r", Some("Q8_0"))));
+        assert_eq!(
+            Source::parse("hf.co/o/r:Q8_0"),
+            Ok(hub("o", "r", Some("Q8_0")))
+        );
         assert_eq!(Source::parse("o/r:Q8_0"), Ok(hub("o", "r", Some("Q8_0"))));
-        assert!(matches!(Source::parse("https://example.com/m.gguf"), Err(SourceError::Page(_))));
-        assert!(matches!(Source::parse("https://huggingface.co/../.."), Err(SourceError::Repo(_))));
+        assert!(matches!(
+            Source::parse("https://example.com/m.gguf"),
+            Err(SourceError::Page(_))
+        ));
+        assert!(matches!(
+            Source::parse("https://huggingface.co/../.."),
+            Err(SourceError::Repo(_))
+        ));
         for text in ["hf:o/r", "hf:o/r:Q8_0", "smollm2:135m"] {
             assert_eq!(Source::parse(text).unwrap().to_string(), text);
         }
@@ -198,26 +267,53 @@ mod tests {
 
     #[test]
     fn a_model_of_ollamas_is_answered_with_the_way_to_it() {
-        for text in ["ollama:llama3.1:8b", "registry.ollama.ai/library/llama3.1:8b"] {
+        for text in [
+            "ollama:llama3.1:8b",
+            "registry.ollama.ai/library/llama3.1:8b",
+        ] {
             let error = Source::parse(text).unwrap_err().to_string();
-            assert!(error.contains("`ollama pull llama3.1:8b`") && error.contains("--ollama"), "{error}");
+            assert!(
+                error.contains("`ollama pull llama3.1:8b`") && error.contains("--ollama"),
+                "{error}"
+            );
         }
     }
 
     #[test]
     fn a_repository_cannot_lead_out_of_the_store() {
-        for bad in ["hf:../..", "hf:o", "hf:o/", "hf:/r", "hf:o/..", "hf:o/r/x", "hf:o\\x/r", "hf:o/.hidden"] {
-            assert!(matches!(Source::parse(bad), Err(SourceError::Repo(_))), "{bad}");
+        for bad in [
+            "hf:../..",
+            "hf:o",
+            "hf:o/",
+            "hf:/r",
+            "hf:o/..",
+            "hf:o/r/x",
+            "hf:o\\x/r",
+            "hf:o/.hidden",
+        ] {
+            assert!(
+                matches!(Source::parse(bad), Err(SourceError::Repo(_))),
+                "{bad}"
+            );
         }
     }
 
     #[test]
     fn an_unknown_name_is_answered_with_the_known_ones() {
         let error = Source::parse("smollm:135m").unwrap_err().to_string();
-        assert!(error.contains("Did you mean `smollm2:135m`? loggia pull smollm2:135m"), "{error}");
+        assert!(
+            error.contains("Did you mean `smollm2:135m`? loggia pull smollm2:135m"),
+            "{error}"
+        );
         let error = Source::parse("something").unwrap_err().to_string();
         assert!(!error.contains("Did you mean"), "{error}");
-        assert!(error.contains("smollm2:135m") && error.contains("hf:OWNER/REPO"), "{error}");
-        assert_eq!(Source::parse("somewhere/m.gguf"), Ok(Source::File("somewhere/m.gguf".into())));
+        assert!(
+            error.contains("smollm2:135m") && error.contains("hf:OWNER/REPO"),
+            "{error}"
+        );
+        assert_eq!(
+            Source::parse("somewhere/m.gguf"),
+            Ok(Source::File("somewhere/m.gguf".into()))
+        );
     }
 }

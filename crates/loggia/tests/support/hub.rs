@@ -1,4 +1,5 @@
-//! A hub as `loggia pull` knows it: a listing with sha256 and sizes, and files that are redirected to storage on another port.
+//! A hub as `loggia pull` knows it: a listing with sha256 and sizes, and files that are redirected
+//! to storage on another port.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -31,7 +32,8 @@ pub(crate) struct Shelf {
     pub(crate) stalls_after: Option<usize>,
     /// The listing comes in pages of one entry.
     pub(crate) pages: bool,
-    /// Every request of a file: its path, its `range`, its `authorization`; those to the storage begin with `storage:`.
+    /// Every request of a file: its path, its `range`, its `authorization`; those to the storage
+    /// begin with `storage:`.
     pub(crate) requests: Vec<(String, Option<String>, Option<String>)>,
     storage: Option<SocketAddr>,
 }
@@ -45,13 +47,35 @@ pub(crate) struct Hub {
 
 impl Hub {
     pub(crate) fn with(files: &[(&str, &[u8])]) -> Self {
-        let files = files.iter().map(|(path, bytes)| ((*path).to_owned(), bytes.to_vec())).collect();
-        let shelf = Arc::new(Mutex::new(Shelf { files, ..Shelf::default() }));
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let storage = listen(&runtime, Router::new().fallback(storage).with_state(Arc::clone(&shelf)));
-        let address = listen(&runtime, Router::new().fallback(hub).with_state(Arc::clone(&shelf)));
+        let files = files
+            .iter()
+            .map(|(path, bytes)| ((*path).to_owned(), bytes.to_vec()))
+            .collect();
+        let shelf = Arc::new(Mutex::new(Shelf {
+            files,
+            ..Shelf::default()
+        }));
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let storage = listen(
+            &runtime,
+            Router::new()
+                .fallback(storage)
+                .with_state(Arc::clone(&shelf)),
+        );
+        let address = listen(
+            &runtime,
+            Router::new().fallback(hub).with_state(Arc::clone(&shelf)),
+        );
         shelf.lock().unwrap().storage = Some(storage);
-        Hub { address, shelf, _runtime: runtime }
+        Hub {
+            address,
+            shelf,
+            _runtime: runtime,
+        }
     }
 
     /// What `HF_ENDPOINT` is to say.
@@ -66,12 +90,18 @@ impl Hub {
     /// The ranges that the storage was asked for, in order.
     pub(crate) fn ranges(&self) -> Vec<Option<String>> {
         let requests = &self.shelf().requests;
-        requests.iter().filter(|(path, ..)| path.starts_with("storage:")).map(|(_, range, _)| range.clone()).collect()
+        requests
+            .iter()
+            .filter(|(path, ..)| path.starts_with("storage:"))
+            .map(|(_, range, _)| range.clone())
+            .collect()
     }
 }
 
 fn listen(runtime: &tokio::runtime::Runtime, app: Router) -> SocketAddr {
-    let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+    let listener = runtime
+        .block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))
+        .unwrap();
     let address = listener.local_addr().unwrap();
     runtime.spawn(async move { axum::serve(listener, app).await });
     address
@@ -82,22 +112,45 @@ type Shared = State<Arc<Mutex<Shelf>>>;
 async fn hub(State(shelf): Shared, request: Request) -> Response {
     let mut shelf = shelf.lock().unwrap();
     let path = request.uri().path().to_owned();
-    if let Some(repo) = path.strip_prefix("/api/models/").and_then(|rest| rest.strip_suffix("/tree/main")) {
-        assert!(request.uri().query().unwrap_or_default().contains("recursive=true"));
+    if let Some(repo) = path
+        .strip_prefix("/api/models/")
+        .and_then(|rest| rest.strip_suffix("/tree/main"))
+    {
+        assert!(
+            request
+                .uri()
+                .query()
+                .unwrap_or_default()
+                .contains("recursive=true")
+        );
         return listing(&shelf, repo, request.uri().query().unwrap_or_default());
     }
     let file = path[1..].replacen("/resolve/main/", "/", 1);
     note(&mut shelf, &file, request.headers());
     let wanted = shelf.token.as_ref().map(|token| format!("Bearer {token}"));
-    let brought = request.headers().get(AUTHORIZATION).map(|value| value.to_str().unwrap().to_owned());
+    let brought = request
+        .headers()
+        .get(AUTHORIZATION)
+        .map(|value| value.to_str().unwrap().to_owned());
     if wanted.is_some() && wanted != brought {
-        let status = if brought.is_some() { StatusCode::FORBIDDEN } else { StatusCode::UNAUTHORIZED };
+        let status = if brought.is_some() {
+            StatusCode::FORBIDDEN
+        } else {
+            StatusCode::UNAUTHORIZED
+        };
         return (status, [("x-error-code", "GatedRepo")], "gated").into_response();
     }
     if !shelf.files.contains_key(&file) {
         return (StatusCode::NOT_FOUND, [("x-error-code", "EntryNotFound")]).into_response();
     }
-    (StatusCode::FOUND, [(LOCATION, format!("http://{}/{file}", shelf.storage.unwrap()))]).into_response()
+    (
+        StatusCode::FOUND,
+        [(
+            LOCATION,
+            format!("http://{}/{file}", shelf.storage.unwrap()),
+        )],
+    )
+        .into_response()
 }
 
 fn listing(shelf: &Shelf, repo: &str, query: &str) -> Response {
@@ -110,19 +163,30 @@ fn listing(shelf: &Shelf, repo: &str, query: &str) -> Response {
         return (StatusCode::UNAUTHORIZED, [("x-error-code", "RepoNotFound")]).into_response();
     }
     let entry = |(path, bytes): &(&str, &Vec<u8>)| {
-        let sha256 = shelf.claimed_sha256.clone().unwrap_or_else(|| sha256(bytes));
+        let sha256 = shelf
+            .claimed_sha256
+            .clone()
+            .unwrap_or_else(|| sha256(bytes));
         serde_json::json!({
             "type": "file", "path": path, "size": bytes.len(), "oid": "0123456789012345678901234567890123456789",
             "lfs": { "oid": sha256, "size": bytes.len(), "pointerSize": 134 },
         })
     };
     let folder = serde_json::json!({ "type": "directory", "path": "a", "size": 0, "oid": "01" });
-    let mut entries: Vec<_> = [folder].into_iter().chain(files.iter().map(entry)).collect();
+    let mut entries: Vec<_> = [folder]
+        .into_iter()
+        .chain(files.iter().map(entry))
+        .collect();
     let mut headers = HeaderMap::new();
     if shelf.pages {
-        let page: usize = query.rsplit_once("cursor=").map_or(0, |(_, page)| page.parse().unwrap());
+        let page: usize = query
+            .rsplit_once("cursor=")
+            .map_or(0, |(_, page)| page.parse().unwrap());
         if page + 1 < entries.len() {
-            let next = format!("</api/models/{repo}/tree/main?recursive=true&cursor={}>; rel=\"next\"", page + 1);
+            let next = format!(
+                "</api/models/{repo}/tree/main?recursive=true&cursor={}>; rel=\"next\"",
+                page + 1
+            );
             headers.insert(LINK, next.parse().unwrap());
         }
         entries = vec![entries.swap_remove(page)];
@@ -134,19 +198,41 @@ async fn storage(State(shelf): Shared, request: Request) -> Response {
     let mut shelf = shelf.lock().unwrap();
     let path = request.uri().path()[1..].to_owned();
     note(&mut shelf, &format!("storage:{path}"), request.headers());
-    let Some(bytes) = shelf.files.get(&path).cloned() else { return StatusCode::NOT_FOUND.into_response() };
-    let range = request.headers().get(RANGE).filter(|_| !shelf.ignores_ranges).map(|range| range.to_str().unwrap());
-    let from = range.and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok()).unwrap_or(0);
+    let Some(bytes) = shelf.files.get(&path).cloned() else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
+    let range = request
+        .headers()
+        .get(RANGE)
+        .filter(|_| !shelf.ignores_ranges)
+        .map(|range| range.to_str().unwrap());
+    let from = range
+        .and_then(|range| {
+            range
+                .strip_prefix("bytes=")?
+                .strip_suffix('-')?
+                .parse()
+                .ok()
+        })
+        .unwrap_or(0);
     let size = bytes.len();
     let rest = Bytes::from(bytes).slice(from..);
     let mut headers = HeaderMap::from_iter([(CONTENT_LENGTH, rest.len().into())]);
     let status = if range.is_some() {
-        headers.insert(CONTENT_RANGE, format!("bytes {from}-{}/{size}", size - 1).parse().unwrap());
+        headers.insert(
+            CONTENT_RANGE,
+            format!("bytes {from}-{}/{size}", size - 1).parse().unwrap(),
+        );
         StatusCode::PARTIAL_CONTENT
     } else {
         StatusCode::OK
     };
-    (status, headers, body(rest, shelf.cut_after.take(), shelf.stalls_after)).into_response()
+    (
+        status,
+        headers,
+        body(rest, shelf.cut_after.take(), shelf.stalls_after),
+    )
+        .into_response()
 }
 
 fn body(rest: Bytes, cut_after: Option<usize>, stalls_after: Option<usize>) -> Body {
@@ -160,19 +246,29 @@ fn body(rest: Bytes, cut_after: Option<usize>, stalls_after: Option<usize>) -> B
             });
             Body::from_stream(first(end).chain(broken))
         }
-        (None, Some(end)) => Body::from_stream(first(end).chain(stream::pending::<Result<Bytes, std::io::Error>>())),
+        (None, Some(end)) => {
+            Body::from_stream(first(end).chain(stream::pending::<Result<Bytes, std::io::Error>>()))
+        }
         (None, None) => Body::from(rest),
     }
 }
 
 fn note(shelf: &mut Shelf, path: &str, headers: &HeaderMap) {
-    let text = |name| headers.get(name).map(|value| value.to_str().unwrap().to_owned());
-    shelf.requests.push((path.to_owned(), text(RANGE), text(AUTHORIZATION)));
+    let text = |name| {
+        headers
+            .get(name)
+            .map(|value| value.to_str().unwrap().to_owned())
+    };
+    shelf
+        .requests
+        .push((path.to_owned(), text(RANGE), text(AUTHORIZATION)));
 }
 
 pub(crate) fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().fold(String::new(), |mut hex, byte| {
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
+    Sha256::digest(bytes)
+        .iter()
+        .fold(String::new(), |mut hex, byte| {
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        })
 }

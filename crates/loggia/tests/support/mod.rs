@@ -1,7 +1,11 @@
-//! What the tests of the program share: the program itself, run with an environment of its own, and a small hub on loopback.
+//! What the tests of the program share: the program itself, run with an environment of its own, and
+//! a small hub on loopback.
 
 #![allow(dead_code, reason = "not every test uses all of it")]
-#![allow(clippy::unwrap_used, reason = "a panic is the failure we want; clippy only knows functions marked as tests")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a panic is the failure we want; clippy only knows functions marked as tests"
+)]
 
 #[path = "../../../llama/tests/support/gguf.rs"]
 pub(crate) mod gguf;
@@ -22,7 +26,10 @@ pub(crate) struct Program {
 
 impl Program {
     pub(crate) fn new() -> Self {
-        Program { folder: tempfile::tempdir().unwrap(), variables: Vec::new() }
+        Program {
+            folder: tempfile::tempdir().unwrap(),
+            variables: Vec::new(),
+        }
     }
 
     /// With one more variable in its environment.
@@ -58,7 +65,13 @@ impl Program {
                 if path.is_dir() {
                     walk(root, &path, found);
                 } else {
-                    found.push(path.strip_prefix(root).unwrap().to_str().unwrap().replace('\\', "/"));
+                    found.push(
+                        path.strip_prefix(root)
+                            .unwrap()
+                            .to_str()
+                            .unwrap()
+                            .replace('\\', "/"),
+                    );
                 }
             }
         }
@@ -71,7 +84,11 @@ impl Program {
 
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_loggia"));
-        command.args(arguments).env_clear().current_dir(self.folder.path()).env("LOGGIA_DATA_DIR", self.path("data"));
+        command
+            .args(arguments)
+            .env_clear()
+            .current_dir(self.folder.path())
+            .env("LOGGIA_DATA_DIR", self.path("data"));
         for (name, value) in &self.variables {
             command.env(name, value);
         }
@@ -79,14 +96,27 @@ impl Program {
     }
 
     pub(crate) fn run(&self, arguments: &[&str]) -> Run {
-        let Output { status, stdout, stderr } = self.command(arguments).output().unwrap();
+        let Output {
+            status,
+            stdout,
+            stderr,
+        } = self.command(arguments).output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
-        Run { code: status.code(), out: text(stdout), err: text(stderr) }
+        Run {
+            code: status.code(),
+            out: text(stdout),
+            err: text(stderr),
+        }
     }
 
     pub(crate) fn start(&self, arguments: &[&str]) -> Running {
         Running(
-            self.command(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap(),
+            self.command(arguments)
+                .stdin(Stdio::null())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap(),
         )
     }
 }

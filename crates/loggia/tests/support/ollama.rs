@@ -1,4 +1,5 @@
-//! The least that passes for an Ollama: one model that chats behind one that does not, and an answer that can be held back.
+//! The least that passes for an Ollama: one model that chats behind one that does not, and an
+//! answer that can be held back.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,18 +23,34 @@ pub(crate) struct Ollama {
 impl Ollama {
     pub(crate) fn start() -> Self {
         let go_on = Arc::new(Semaphore::new(0));
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let listener = runtime
+            .block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))
+            .unwrap();
         let address = listener.local_addr().unwrap();
         let held = Arc::clone(&go_on);
         let app = Router::new()
             .route("/api/tags", get(|| async { TAGS }))
             .route("/api/version", get(|| async { r#"{"version":"0.30.0"}"# }))
             .route("/api/ps", get(|| async { r#"{"models":[]}"# }))
-            .route("/api/show", post(|asked: String| std::future::ready(show(&asked))))
-            .route("/api/chat", post(move || std::future::ready(chat(Arc::clone(&held)))));
+            .route(
+                "/api/show",
+                post(|asked: String| std::future::ready(show(&asked))),
+            )
+            .route(
+                "/api/chat",
+                post(move || std::future::ready(chat(Arc::clone(&held)))),
+            );
         runtime.spawn(async move { axum::serve(listener, app).await });
-        Ollama { address, go_on, _runtime: runtime }
+        Ollama {
+            address,
+            go_on,
+            _runtime: runtime,
+        }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -42,7 +59,11 @@ impl Ollama {
 }
 
 fn show(asked: &str) -> String {
-    let can = if asked.contains("embed") { "embedding" } else { "completion" };
+    let can = if asked.contains("embed") {
+        "embedding"
+    } else {
+        "completion"
+    };
     format!(r#"{{"capabilities":["{can}"],"model_info":{{}},"details":{{}}}}"#)
 }
 

@@ -20,23 +20,49 @@ impl Served {
     }
 
     pub(crate) fn start_at(program: Program, listen: &str, arguments: &[&str]) -> Self {
-        let arguments: Vec<&str> = ["serve", "--listen", listen].iter().chain(arguments).copied().collect();
+        let arguments: Vec<&str> = ["serve", "--listen", listen]
+            .iter()
+            .chain(arguments)
+            .copied()
+            .collect();
         let mut running = program.start(&arguments);
         let mut lines = BufReader::new(running.0.stdout.take().unwrap()).lines();
         let first = lines.next().unwrap().unwrap();
-        let address = first.strip_prefix("loggia: listening on http://").expect(&first).parse().unwrap();
+        let address = first
+            .strip_prefix("loggia: listening on http://")
+            .expect(&first)
+            .parse()
+            .unwrap();
         if lines.next().is_none() {
             let mut log = String::new();
-            running.0.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+            running
+                .0
+                .stderr
+                .take()
+                .unwrap()
+                .read_to_string(&mut log)
+                .unwrap();
             panic!("it ended: {log}");
         }
-        Self { running, address, _program: Some(program) }
+        Self {
+            running,
+            address,
+            _program: Some(program),
+        }
     }
 
     /// One that has been started, by the first line that it wrote.
     pub(crate) fn at(running: Running, first: &str) -> Self {
-        let address = first.strip_prefix("loggia: listening on http://").expect(first).parse().unwrap();
-        Self { running, address, _program: None }
+        let address = first
+            .strip_prefix("loggia: listening on http://")
+            .expect(first)
+            .parse()
+            .unwrap();
+        Self {
+            running,
+            address,
+            _program: None,
+        }
     }
 
     /// The body of an answer, as JSON, and its status.
@@ -50,18 +76,27 @@ impl Served {
     }
 
     pub(crate) fn get(&self, path: &str) -> (u16, Value) {
-        self.send(&format!("GET {path} HTTP/1.1\r\nhost: loggia\r\nconnection: close\r\n\r\n"))
+        self.send(&format!(
+            "GET {path} HTTP/1.1\r\nhost: loggia\r\nconnection: close\r\n\r\n"
+        ))
     }
 
     /// Sends a request without a body, with more headers where each ends its line.
     pub(crate) fn ask(&self, method: &str, path: &str, headers: &str) -> (u16, Value) {
-        self.send(&format!("{method} {path} HTTP/1.1\r\nhost: loggia\r\nconnection: close\r\n{headers}\r\n"))
+        self.send(&format!(
+            "{method} {path} HTTP/1.1\r\nhost: loggia\r\nconnection: close\r\n{headers}\r\n"
+        ))
     }
 
     /// The ids of `GET /v1/models`.
     pub(crate) fn models(&self) -> Vec<String> {
         let (_, list) = self.get("/v1/models");
-        list["data"].as_array().unwrap().iter().map(|model| model["id"].as_str().unwrap().to_owned()).collect()
+        list["data"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|model| model["id"].as_str().unwrap().to_owned())
+            .collect()
     }
 
     fn send(&self, request: &str) -> (u16, Value) {

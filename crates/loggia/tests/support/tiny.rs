@@ -1,4 +1,5 @@
-//! A model of some 70 KiB with weights drawn by lot: it says nothing, but llama.cpp loads it, and 200 of it take seconds.
+//! A model of some 70 KiB with weights drawn by lot: it says nothing, but llama.cpp loads it, and
+//! 200 of it take seconds.
 
 use super::gguf::{self, BYTES as VOCABULARY, Entry, Shape, array, float, number, text, value};
 
@@ -9,11 +10,16 @@ pub(crate) fn gguf() -> Vec<u8> {
     file(&metadata(), &tensors(), 7)
 }
 
-/// The same with tokens to fill in the middle with, those of the bytes 1, 2 and 3, under these keys; and with nothing added before a text.
+/// The same with tokens to fill in the middle with, those of the bytes 1, 2 and 3, under these
+/// keys; and with nothing added before a text.
 pub(crate) fn inserting(keys: [&'static str; 3]) -> Vec<u8> {
     let mut metadata = metadata();
     metadata.push(("tokenizer.ggml.add_space_prefix".to_owned(), value(7, &[0])));
-    metadata.extend(keys.into_iter().zip(1..).map(|(key, byte)| (key.to_owned(), number(token(byte)))));
+    metadata.extend(
+        keys.into_iter()
+            .zip(1..)
+            .map(|(key, byte)| (key.to_owned(), number(token(byte)))),
+    );
     file(&metadata, &tensors(), 7)
 }
 
@@ -26,11 +32,16 @@ pub(crate) fn embedding() -> Vec<u8> {
 
 /// The same as a model that knows places in a picture (M-RoPE).
 pub(crate) fn of_places() -> Vec<u8> {
-    let mut metadata: Vec<Entry> =
-        metadata().into_iter().map(|(key, value)| (key.replace("llama.", "qwen2vl."), value)).collect();
+    let mut metadata: Vec<Entry> = metadata()
+        .into_iter()
+        .map(|(key, value)| (key.replace("llama.", "qwen2vl."), value))
+        .collect();
     metadata[0].1 = text("qwen2vl");
     let sections = [4_u32, 2, 2, 0].map(u32::to_le_bytes).concat();
-    metadata.push(("qwen2vl.rope.dimension_sections".to_owned(), array(4, 4, sections)));
+    metadata.push((
+        "qwen2vl.rope.dimension_sections".to_owned(),
+        array(4, 4, sections),
+    ));
     file(&metadata, &tensors(), 7)
 }
 
@@ -47,16 +58,33 @@ pub(crate) fn adapter() -> Vec<u8> {
         ("adapter.type", text("lora")),
         ("adapter.lora.alpha", float(2.0)),
     ];
-    let changed = [("blk.0.attn_q", WIDTH, WIDTH), ("blk.0.ffn_down", 2 * WIDTH, WIDTH), ("output", WIDTH, VOCABULARY)];
+    let changed = [
+        ("blk.0.attn_q", WIDTH, WIDTH),
+        ("blk.0.ffn_down", 2 * WIDTH, WIDTH),
+        ("output", WIDTH, VOCABULARY),
+    ];
     let halves = |(name, from, to)| {
-        [(format!("{name}.weight.lora_a"), vec![from, 2]), (format!("{name}.weight.lora_b"), vec![2, to])]
+        [
+            (format!("{name}.weight.lora_a"), vec![from, 2]),
+            (format!("{name}.weight.lora_b"), vec![2, to]),
+        ]
     };
-    file(&metadata, &changed.into_iter().flat_map(halves).collect::<Vec<_>>(), 11)
+    file(
+        &metadata,
+        &changed.into_iter().flat_map(halves).collect::<Vec<_>>(),
+        11,
+    )
 }
 
 fn file(metadata: &[(impl AsRef<str>, Vec<u8>)], tensors: &[Shape], lot: u64) -> Vec<u8> {
     let mut chance = Chance(lot);
-    let weight = |name: &str| if name.contains("norm") { 1.0 } else { f32::from(chance.byte()) / 2560.0 - 0.05 };
+    let weight = |name: &str| {
+        if name.contains("norm") {
+            1.0
+        } else {
+            f32::from(chance.byte()) / 2560.0 - 0.05
+        }
+    };
     gguf::file(metadata, tensors, weight)
 }
 
@@ -77,7 +105,9 @@ fn tensors() -> Vec<Shape> {
         ("output_norm.weight".to_owned(), vec![WIDTH]),
         ("output.weight".to_owned(), vec![WIDTH, VOCABULARY]),
     ];
-    let layer = of_layer.into_iter().map(|(name, shape)| (format!("blk.0.{name}.weight"), shape));
+    let layer = of_layer
+        .into_iter()
+        .map(|(name, shape)| (format!("blk.0.{name}.weight"), shape));
     around.into_iter().chain(layer).collect()
 }
 
@@ -93,7 +123,11 @@ fn metadata() -> Vec<Entry> {
         ("llama.attention.layer_norm_rms_epsilon", float(1e-5)),
         ("llama.rope.dimension_count", number(16)),
     ];
-    of_its.map(|(key, value)| (key.to_owned(), value)).into_iter().chain(gguf::of_bytes()).collect()
+    of_its
+        .map(|(key, value)| (key.to_owned(), value))
+        .into_iter()
+        .chain(gguf::of_bytes())
+        .collect()
 }
 
 /// Numbers that look drawn by lot and are the same each time.
@@ -116,7 +150,8 @@ impl Chance {
         usize::try_from(self.number() % bound as u64).unwrap()
     }
 
-    /// Damages a file in one of several ways, two of them in what is said in its first bytes, so many.
+    /// Damages a file in one of several ways, two of them in what is said in its first bytes, so
+    /// many.
     pub(crate) fn damage(&mut self, file: &mut Vec<u8>, header: usize) {
         match self.below(5) {
             0 => {

@@ -16,7 +16,10 @@ async fn every_answer_bears_a_request_id() {
     ];
     for (request, status) in asked {
         let answer = stand.ask(&request).await;
-        assert!(answer.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{answer}");
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status}\r\n")),
+            "{answer}"
+        );
         let id = header(&answer, "x-request-id").unwrap_or_else(|| panic!("no id in {answer}"));
         assert!(id.starts_with("req_") && id.len() == 36, "{id}");
     }
@@ -30,8 +33,11 @@ async fn every_answer_bears_a_request_id() {
 #[tokio::test]
 async fn a_clients_own_request_id_comes_back_where_it_is_fit() {
     let stand = Stand::up().await;
-    let with =
-        |id: &str| format!("GET /healthz HTTP/1.1\r\nhost: loggia\r\nconnection: close\r\nx-request-id: {id}\r\n\r\n");
+    let with = |id: &str| {
+        format!(
+            "GET /healthz HTTP/1.1\r\nhost: loggia\r\nconnection: close\r\nx-request-id: {id}\r\n\r\n"
+        )
+    };
     let answer = stand.ask(&with("trace-17")).await;
     assert_eq!(header(&answer, "x-request-id"), Some("trace-17"));
     for unfit in ["two words", &"x".repeat(200), "é"] {
@@ -46,9 +52,14 @@ async fn a_panic_is_a_500_in_openais_shape_and_the_server_goes_on() {
     let stand = Stand::up().await;
     stand.becomes(Readiness::Panics);
     let mut client = stand.client().await;
-    client.send("GET /readyz HTTP/1.1\r\nhost: loggia\r\n\r\n").await;
+    client
+        .send("GET /readyz HTTP/1.1\r\nhost: loggia\r\n\r\n")
+        .await;
     let answer = client.read_until("}}").await;
-    assert!(answer.starts_with("HTTP/1.1 500 Internal Server Error\r\n"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 500 Internal Server Error\r\n"),
+        "{answer}"
+    );
     assert_eq!(header(&answer, "content-type"), Some("application/json"));
     assert_eq!(
         body(&answer),
@@ -65,7 +76,10 @@ async fn a_panic_in_a_backend_is_a_500_too_and_quotes_nothing() {
     let mut client = stand.client().await;
     client.send(&chat("clumsy", false)).await;
     let answer = client.read_until("}}").await;
-    assert!(answer.starts_with("HTTP/1.1 500 Internal Server Error\r\n"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 500 Internal Server Error\r\n"),
+        "{answer}"
+    );
     assert!(!answer.contains("secret words"), "{answer}");
     assert_eq!(stand.in_flight.count(), 0);
 }
@@ -81,7 +95,10 @@ async fn a_panic_in_the_middle_of_a_stream_ends_it_as_any_failure_does() {
     performance.stumble().await;
     let rest = client.read_until("\r\n0\r\n\r\n").await;
     let event = r#"data: {"error":{"message":"the server made a mistake over this request; its operator finds it in the log by the answer's x-request-id","type":"server_error","param":null,"code":"internal_error"}}"#;
-    assert!(rest.ends_with(&format!("\r\n{event}\n\n\r\n0\r\n\r\n")), "{rest}");
+    assert!(
+        rest.ends_with(&format!("\r\n{event}\n\n\r\n0\r\n\r\n")),
+        "{rest}"
+    );
     // The very same connection serves on.
     client.send(&last("GET /healthz")).await;
     assert!(client.rest().await.starts_with("HTTP/1.1 200 OK\r\n"));

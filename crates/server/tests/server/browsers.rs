@@ -18,7 +18,14 @@ fn from(origin: &str, path: &str) -> String {
 }
 
 async fn letting_in(origins: Origins) -> Stand {
-    Stand::with(ServerOptions { origins, ..ServerOptions::default() }, Policy::default()).await
+    Stand::with(
+        ServerOptions {
+            origins,
+            ..ServerOptions::default()
+        },
+        Policy::default(),
+    )
+    .await
 }
 
 #[tokio::test]
@@ -26,8 +33,14 @@ async fn a_preflight_is_answered_with_every_header_it_asks_for() {
     let stand = Stand::up().await;
     let answer = stand.ask(&preflight("http://localhost:3000")).await;
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
-    assert_eq!(header(&answer, "access-control-allow-origin"), Some("http://localhost:3000"));
-    assert_eq!(header(&answer, "access-control-allow-methods"), Some("GET,POST"));
+    assert_eq!(
+        header(&answer, "access-control-allow-origin"),
+        Some("http://localhost:3000")
+    );
+    assert_eq!(
+        header(&answer, "access-control-allow-methods"),
+        Some("GET,POST")
+    );
     assert_eq!(
         header(&answer, "access-control-allow-headers"),
         Some("authorization,content-type,x-stainless-lang,x-stainless-retry-count")
@@ -42,12 +55,20 @@ async fn a_page_may_read_the_answers_own_headers_and_errors_too() {
     let stand = Stand::up().await;
     for path in ["/healthz", "/nowhere"] {
         let answer = stand.ask(&from("http://localhost:3000", path)).await;
-        assert_eq!(header(&answer, "access-control-allow-origin"), Some("http://localhost:3000"));
+        assert_eq!(
+            header(&answer, "access-control-allow-origin"),
+            Some("http://localhost:3000")
+        );
         assert_eq!(
             header(&answer, "access-control-expose-headers"),
-            Some("x-request-id,x-loggia-served-by,x-loggia-ignored,x-loggia-changed,retry-after,retry-after-ms")
+            Some(
+                "x-request-id,x-loggia-served-by,x-loggia-ignored,x-loggia-changed,retry-after,retry-after-ms"
+            )
         );
-        assert!(header(&answer, "vary").is_some_and(|vary| vary.contains("origin")), "{answer}");
+        assert!(
+            header(&answer, "vary").is_some_and(|vary| vary.contains("origin")),
+            "{answer}"
+        );
     }
 }
 
@@ -55,33 +76,75 @@ async fn a_page_may_read_the_answers_own_headers_and_errors_too() {
 async fn a_page_from_elsewhere_is_not_let_in_unless_it_is_named() {
     let elsewhere = "https://chat.example";
     let stand = Stand::up().await;
-    assert_eq!(header(&stand.ask(&preflight(elsewhere)).await, "access-control-allow-origin"), None);
+    assert_eq!(
+        header(
+            &stand.ask(&preflight(elsewhere)).await,
+            "access-control-allow-origin"
+        ),
+        None
+    );
 
     let stand = letting_in(Origins::parse([elsewhere]).unwrap()).await;
-    assert_eq!(header(&stand.ask(&preflight(elsewhere)).await, "access-control-allow-origin"), Some(elsewhere));
-    assert_eq!(header(&stand.ask(&preflight("http://localhost:3000")).await, "access-control-allow-origin"), None);
+    assert_eq!(
+        header(
+            &stand.ask(&preflight(elsewhere)).await,
+            "access-control-allow-origin"
+        ),
+        Some(elsewhere)
+    );
+    assert_eq!(
+        header(
+            &stand.ask(&preflight("http://localhost:3000")).await,
+            "access-control-allow-origin"
+        ),
+        None
+    );
 
     let stand = letting_in(Origins::parse(["*"]).unwrap()).await;
-    assert_eq!(header(&stand.ask(&preflight(elsewhere)).await, "access-control-allow-origin"), Some("*"));
+    assert_eq!(
+        header(
+            &stand.ask(&preflight(elsewhere)).await,
+            "access-control-allow-origin"
+        ),
+        Some("*")
+    );
 }
 
 #[tokio::test]
 async fn a_program_is_told_nothing_of_pages() {
     let stand = Stand::up().await;
     let answer = stand.ask(&last("GET /healthz")).await;
-    assert!(!answer.contains("access-control") && !answer.contains("vary"), "{answer}");
+    assert!(
+        !answer.contains("access-control") && !answer.contains("vary"),
+        "{answer}"
+    );
     let answer = stand.ask(&last("OPTIONS /v1/models")).await;
-    assert!(answer.starts_with("HTTP/1.1 405 Method Not Allowed\r\n"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 405 Method Not Allowed\r\n"),
+        "{answer}"
+    );
 }
 
 #[tokio::test]
 async fn a_page_may_send_delete_only_where_the_api_asks_for_keys() {
     let methods = async |keys: Keys| {
-        let stand = Stand::with(ServerOptions { keys, ..ServerOptions::default() }, Policy::default()).await;
+        let stand = Stand::with(
+            ServerOptions {
+                keys,
+                ..ServerOptions::default()
+            },
+            Policy::default(),
+        )
+        .await;
         let answer = stand.ask(&preflight("http://localhost:3000")).await;
         header(&answer, "access-control-allow-methods").map(str::to_owned)
     };
-    let caller = Caller { name: "alice".into(), strictness: None, models: None, may_delete_models: true };
+    let caller = Caller {
+        name: "alice".into(),
+        strictness: None,
+        models: None,
+        may_delete_models: true,
+    };
     assert_eq!(methods(Keys::default()).await.as_deref(), Some("GET,POST"));
     let keys = Keys::new([(KeyDigest::of("sk-of-alice-0123456789"), caller)]);
     assert_eq!(methods(keys).await.as_deref(), Some("GET,POST,DELETE"));

@@ -9,7 +9,10 @@ use crate::stand::{Stand, chat, last, soon, until};
 
 #[tokio::test]
 async fn a_client_that_is_slow_over_the_head_of_its_request_is_cut() {
-    let options = ServerOptions { head_timeout: Duration::from_millis(50), ..ServerOptions::default() };
+    let options = ServerOptions {
+        head_timeout: Duration::from_millis(50),
+        ..ServerOptions::default()
+    };
     let stand = Stand::with(options, Policy::default()).await;
     let mut slow = stand.client().await;
     slow.send("GET /healthz HTTP/1.1\r\nhost: log").await;
@@ -20,7 +23,10 @@ async fn a_client_that_is_slow_over_the_head_of_its_request_is_cut() {
 
 #[tokio::test]
 async fn past_the_bound_a_new_connection_waits_for_one_to_end() {
-    let options = ServerOptions { max_connections: 1, ..ServerOptions::default() };
+    let options = ServerOptions {
+        max_connections: 1,
+        ..ServerOptions::default()
+    };
     let mut stand = Stand::with(options, Policy::default()).await;
     let mut first = stand.client().await;
     first.send(&chat("stage", true)).await;
@@ -40,20 +46,29 @@ async fn past_the_bound_a_new_connection_waits_for_one_to_end() {
 
 #[tokio::test]
 async fn a_refusal_of_a_large_body_arrives_although_the_client_sends_all_of_it_first() {
-    let policy = Policy { body_limit: 1 << 10, ..Policy::default() };
+    let policy = Policy {
+        body_limit: 1 << 10,
+        ..Policy::default()
+    };
     let stand = Stand::with(ServerOptions::default(), policy).await;
     let mut client = stand.client().await;
     let length = 32 << 20;
     client.send(&format!("POST /v1/chat/completions HTTP/1.1\r\nhost: loggia\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n")).await;
     client.send(&" ".repeat(length)).await;
     let answer = client.rest().await;
-    assert!(answer.starts_with("HTTP/1.1 413 Payload Too Large\r\n"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 413 Payload Too Large\r\n"),
+        "{answer}"
+    );
 }
 
 #[tokio::test]
 #[cfg(target_os = "linux")]
 async fn a_client_that_takes_nothing_of_its_answer_is_cut() {
-    let options = ServerOptions { stall_timeout: Duration::from_millis(500), ..ServerOptions::default() };
+    let options = ServerOptions {
+        stall_timeout: Duration::from_millis(500),
+        ..ServerOptions::default()
+    };
     let mut stand = Stand::with(options, Policy::default()).await;
     let mut client = stand.client().await;
     client.send(&chat("stage", true)).await;

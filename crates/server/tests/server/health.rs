@@ -26,7 +26,10 @@ async fn it_is_ready_only_when_a_model_can_answer() {
 
     stand.becomes(Readiness::Down);
     let answer = stand.ask(&last("GET /readyz")).await;
-    assert!(answer.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 503 Service Unavailable\r\n"),
+        "{answer}"
+    );
     assert_eq!(header(&answer, "retry-after"), Some("1"));
     assert_eq!(
         body(&answer),
@@ -36,11 +39,17 @@ async fn it_is_ready_only_when_a_model_can_answer() {
 
 #[tokio::test]
 async fn a_backend_that_says_nothing_is_not_ready() {
-    let options = ServerOptions { ready_timeout: Duration::from_millis(20), ..ServerOptions::default() };
+    let options = ServerOptions {
+        ready_timeout: Duration::from_millis(20),
+        ..ServerOptions::default()
+    };
     let stand = Stand::with(options, Policy::default()).await;
     stand.becomes(Readiness::Silent);
     let answer = stand.ask(&last("GET /readyz")).await;
-    assert!(answer.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 503 Service Unavailable\r\n"),
+        "{answer}"
+    );
     assert_eq!(
         body(&answer),
         r#"{"error":{"message":"not ready: no word from the backend within 0.02 s","type":"server_error","param":null,"code":"not_ready"}}"#
@@ -51,12 +60,18 @@ async fn a_backend_that_says_nothing_is_not_ready() {
 async fn another_method_on_the_servers_own_routes_is_a_405_in_openais_shape() {
     let stand = Stand::up().await;
     let answer = stand.ask(&last("DELETE /healthz")).await;
-    assert!(answer.starts_with("HTTP/1.1 405 Method Not Allowed\r\n"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 405 Method Not Allowed\r\n"),
+        "{answer}"
+    );
     assert_eq!(header(&answer, "allow"), Some("GET, HEAD"));
     assert_eq!(
         body(&answer),
         r#"{"error":{"message":"Not allowed to DELETE on /healthz; use GET.","type":"invalid_request_error","param":null,"code":"method_not_supported"}}"#
     );
     let answer = stand.ask(&last("HEAD /healthz")).await;
-    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && body(&answer).is_empty(), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 200 OK\r\n") && body(&answer).is_empty(),
+        "{answer}"
+    );
 }

@@ -10,7 +10,12 @@ use crate::stand::{Stand, body, chat, header, last};
 const KEY: &str = "sk-of-alice-0123456789";
 
 fn alice() -> Caller {
-    Caller { name: "alice".into(), strictness: None, models: None, may_delete_models: false }
+    Caller {
+        name: "alice".into(),
+        strictness: None,
+        models: None,
+        may_delete_models: false,
+    }
 }
 
 async fn asking_for_keys() -> Stand {
@@ -18,8 +23,18 @@ async fn asking_for_keys() -> Stand {
 }
 
 async fn with(caller: Caller) -> Stand {
-    let keys = Keys::new([(KeyDigest::of("another-0123456789"), alice()), (KeyDigest::of(KEY), caller)]);
-    Stand::with(ServerOptions { keys, ..ServerOptions::default() }, Policy::default()).await
+    let keys = Keys::new([
+        (KeyDigest::of("another-0123456789"), alice()),
+        (KeyDigest::of(KEY), caller),
+    ]);
+    Stand::with(
+        ServerOptions {
+            keys,
+            ..ServerOptions::default()
+        },
+        Policy::default(),
+    )
+    .await
 }
 
 /// The request, with this key.
@@ -30,11 +45,18 @@ fn bearing(key: &str, request: &str) -> String {
 #[tokio::test]
 async fn every_route_of_the_api_asks_for_a_key_and_the_servers_own_do_not() {
     let stand = asking_for_keys().await;
-    for line in
-        ["GET /v1/models", "GET /v1/models/stage", "POST /v1/chat/completions", "GET /nowhere", "OPTIONS /v1/models"]
-    {
+    for line in [
+        "GET /v1/models",
+        "GET /v1/models/stage",
+        "POST /v1/chat/completions",
+        "GET /nowhere",
+        "OPTIONS /v1/models",
+    ] {
         let answer = stand.ask(&last(line)).await;
-        assert!(answer.starts_with("HTTP/1.1 401 Unauthorized\r\n"), "{answer}");
+        assert!(
+            answer.starts_with("HTTP/1.1 401 Unauthorized\r\n"),
+            "{answer}"
+        );
         assert_eq!(header(&answer, "www-authenticate"), Some("Bearer"));
         assert_eq!(header(&answer, "content-type"), Some("application/json"));
         assert!(header(&answer, "x-request-id").is_some(), "{answer}");
@@ -44,23 +66,46 @@ async fn every_route_of_the_api_asks_for_a_key_and_the_servers_own_do_not() {
         );
     }
     for path in ["/healthz", "/readyz"] {
-        assert!(stand.ask(&last(&format!("GET {path}"))).await.starts_with("HTTP/1.1 200 OK\r\n"));
+        assert!(
+            stand
+                .ask(&last(&format!("GET {path}")))
+                .await
+                .starts_with("HTTP/1.1 200 OK\r\n")
+        );
     }
 }
 
 #[tokio::test]
 async fn a_key_lets_in_and_another_does_not() {
     let mut stand = asking_for_keys().await;
-    assert!(stand.ask(&bearing(KEY, &last("GET /v1/models"))).await.starts_with("HTTP/1.1 200 OK\r\n"));
-    assert!(stand.ask(&bearing(KEY, &last("GET /nowhere"))).await.starts_with("HTTP/1.1 404 Not Found\r\n"));
+    assert!(
+        stand
+            .ask(&bearing(KEY, &last("GET /v1/models")))
+            .await
+            .starts_with("HTTP/1.1 200 OK\r\n")
+    );
+    assert!(
+        stand
+            .ask(&bearing(KEY, &last("GET /nowhere")))
+            .await
+            .starts_with("HTTP/1.1 404 Not Found\r\n")
+    );
     let mut client = stand.client().await;
     client.send(&bearing(KEY, &chat("stage", true))).await;
     stand.chat().await.finish().await;
-    assert!(client.read_until("data: [DONE]\n\n").await.starts_with("HTTP/1.1 200 OK\r\n"));
+    assert!(
+        client
+            .read_until("data: [DONE]\n\n")
+            .await
+            .starts_with("HTTP/1.1 200 OK\r\n")
+    );
 
     let wrong = "sk-of-nobody-987654321";
     let answer = stand.ask(&bearing(wrong, &last("GET /v1/models"))).await;
-    assert!(answer.starts_with("HTTP/1.1 401 Unauthorized\r\n") && !answer.contains("987"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 401 Unauthorized\r\n") && !answer.contains("987"),
+        "{answer}"
+    );
     assert_eq!(header(&answer, "www-authenticate"), Some("Bearer"));
     assert_eq!(
         body(&answer),
@@ -76,7 +121,10 @@ async fn a_refused_request_is_answered_before_its_body_is_read() {
         .send("POST /v1/chat/completions HTTP/1.1\r\nhost: loggia\r\ncontent-type: application/json\r\ncontent-length: 1000000\r\n\r\n{")
         .await;
     let answer = client.read_until("}}").await;
-    assert!(answer.starts_with("HTTP/1.1 401 Unauthorized\r\n"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 401 Unauthorized\r\n"),
+        "{answer}"
+    );
 }
 
 #[tokio::test]
@@ -86,31 +134,72 @@ async fn a_preflight_needs_no_key_and_a_page_can_read_the_refusal() {
                      access-control-request-method: POST\r\naccess-control-request-headers: authorization\r\n\r\n";
     let answer = stand.ask(preflight).await;
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
-    assert_eq!(header(&answer, "access-control-allow-headers"), Some("authorization"));
+    assert_eq!(
+        header(&answer, "access-control-allow-headers"),
+        Some("authorization")
+    );
     let page = "GET /v1/models HTTP/1.1\r\nhost: loggia\r\nconnection: close\r\norigin: http://localhost:3000\r\n\r\n";
     let answer = stand.ask(page).await;
-    assert!(answer.starts_with("HTTP/1.1 401 Unauthorized\r\n"), "{answer}");
-    assert_eq!(header(&answer, "access-control-allow-origin"), Some("http://localhost:3000"));
+    assert!(
+        answer.starts_with("HTTP/1.1 401 Unauthorized\r\n"),
+        "{answer}"
+    );
+    assert_eq!(
+        header(&answer, "access-control-allow-origin"),
+        Some("http://localhost:3000")
+    );
 }
 
 #[tokio::test]
 async fn a_keys_models_and_strictness_reach_the_door() {
     let models = Arc::from(["other*".parse().expect("a pattern")]);
-    let stand = with(Caller { strictness: Some(Strictness::Strict), models: Some(models), ..alice() }).await;
-    let answer = stand.ask(&bearing(KEY, &last("GET /v1/models/stage"))).await;
-    assert!(answer.starts_with("HTTP/1.1 404 Not Found\r\n") && answer.contains("model_not_found"), "{answer}");
+    let stand = with(Caller {
+        strictness: Some(Strictness::Strict),
+        models: Some(models),
+        ..alice()
+    })
+    .await;
+    let answer = stand
+        .ask(&bearing(KEY, &last("GET /v1/models/stage")))
+        .await;
+    assert!(
+        answer.starts_with("HTTP/1.1 404 Not Found\r\n") && answer.contains("model_not_found"),
+        "{answer}"
+    );
     let list = stand.ask(&bearing(KEY, &last("GET /v1/models"))).await;
     assert_eq!(body(&list), r#"{"object":"list","data":[]}"#);
-    let stand = with(Caller { strictness: Some(Strictness::Strict), ..alice() }).await;
+    let stand = with(Caller {
+        strictness: Some(Strictness::Strict),
+        ..alice()
+    })
+    .await;
     let mut client = stand.client().await;
-    client.send(&bearing(KEY, &chat("stage", false).replacen("\"stream\"", "\"streem\"", 1))).await;
+    client
+        .send(&bearing(
+            KEY,
+            &chat("stage", false).replacen("\"stream\"", "\"streem\"", 1),
+        ))
+        .await;
     let answer = client.read_until("}}").await;
-    assert!(answer.starts_with("HTTP/1.1 400 Bad Request\r\n") && answer.contains("streem"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 400 Bad Request\r\n") && answer.contains("streem"),
+        "{answer}"
+    );
 }
 
 #[tokio::test]
 async fn without_keys_none_is_asked_for_and_any_is_taken() {
     let stand = Stand::up().await;
-    assert!(stand.ask(&bearing("unused", &last("GET /v1/models"))).await.starts_with("HTTP/1.1 200 OK\r\n"));
-    assert!(stand.ask(&last("GET /v1/models")).await.starts_with("HTTP/1.1 200 OK\r\n"));
+    assert!(
+        stand
+            .ask(&bearing("unused", &last("GET /v1/models")))
+            .await
+            .starts_with("HTTP/1.1 200 OK\r\n")
+    );
+    assert!(
+        stand
+            .ask(&last("GET /v1/models"))
+            .await
+            .starts_with("HTTP/1.1 200 OK\r\n")
+    );
 }

@@ -18,7 +18,10 @@ impl Log {
     /// Everything that is logged on this thread, which the test and its server share, from now on.
     fn everything(&self) -> tracing::subscriber::DefaultGuard {
         let level = tracing::Level::TRACE;
-        let subscriber = tracing_subscriber::fmt().with_max_level(level).with_ansi(false).with_writer(self.clone());
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(level)
+            .with_ansi(false)
+            .with_writer(self.clone());
         tracing::subscriber::set_default(subscriber.finish())
     }
 
@@ -26,17 +29,22 @@ impl Log {
         String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
     }
 
-    /// The lines of requests, from the id on: without time, level and place, and without the milliseconds.
+    /// The lines of requests, from the id on: without time, level and place, and without the
+    /// milliseconds.
     fn answered(&self) -> Vec<String> {
         let text = self.text();
-        let lines =
-            text.lines().filter_map(|line| line.split_once("loggia_server::access: answered ").map(|(_, rest)| rest));
+        let lines = text.lines().filter_map(|line| {
+            line.split_once("loggia_server::access: answered ")
+                .map(|(_, rest)| rest)
+        });
         lines.map(without_what_varies).collect()
     }
 }
 
 fn without_what_varies(line: &str) -> String {
-    let steady = line.split(' ').filter(|word| !word.starts_with("ms=") && !word.starts_with("request_id="));
+    let steady = line
+        .split(' ')
+        .filter(|word| !word.starts_with("ms=") && !word.starts_with("request_id="));
     steady.collect::<Vec<_>>().join(" ")
 }
 
@@ -62,7 +70,10 @@ impl<'a> MakeWriter<'a> for Log {
 async fn each_request_is_one_line_that_tells_how_it_ended() {
     let log = Log::default();
     let _logging = log.everything();
-    let here = ServerOptions { workers: 0, ..ServerOptions::default() };
+    let here = ServerOptions {
+        workers: 0,
+        ..ServerOptions::default()
+    };
     let mut stand = Stand::with(here, Policy::default()).await;
     let in_flight = stand.in_flight.clone();
     let ended = || until(|| in_flight.count() == 0);
@@ -116,11 +127,30 @@ async fn each_request_is_one_line_that_tells_how_it_ended() {
 async fn the_line_names_the_key_by_its_name_and_never_by_itself() {
     let log = Log::default();
     let _logging = log.everything();
-    let alice = Caller { name: "alice".into(), strictness: None, models: None, may_delete_models: false };
+    let alice = Caller {
+        name: "alice".into(),
+        strictness: None,
+        models: None,
+        may_delete_models: false,
+    };
     let keys = Keys::new([(KeyDigest::of("secret-of-alice-1"), alice)]);
-    let stand = Stand::with(ServerOptions { workers: 0, keys, ..ServerOptions::default() }, Policy::default()).await;
+    let stand = Stand::with(
+        ServerOptions {
+            workers: 0,
+            keys,
+            ..ServerOptions::default()
+        },
+        Policy::default(),
+    )
+    .await;
     for key in ["secret-of-alice-1", "secret-of-nobody-1"] {
-        stand.ask(&last("GET /v1/models").replacen("\r\n", &format!("\r\nauthorization: Bearer {key}\r\n"), 1)).await;
+        stand
+            .ask(&last("GET /v1/models").replacen(
+                "\r\n",
+                &format!("\r\nauthorization: Bearer {key}\r\n"),
+                1,
+            ))
+            .await;
     }
     until(|| stand.in_flight.count() == 0).await;
     assert_eq!(
@@ -137,13 +167,23 @@ async fn the_line_names_the_key_by_its_name_and_never_by_itself() {
 async fn a_client_that_speaks_tls_to_a_plain_port_is_told_of_once() {
     let log = Log::default();
     let _logging = log.everything();
-    let here = ServerOptions { workers: 0, ..ServerOptions::default() };
+    let here = ServerOptions {
+        workers: 0,
+        ..ServerOptions::default()
+    };
     let stand = Stand::with(here, Policy::default()).await;
     for _ in 0..3 {
         // The beginning of a ClientHello.
-        stand.ask("\x16\x03\x01\x02\x00\x01\x00\x01\x7c\x03\x03").await;
+        stand
+            .ask("\x16\x03\x01\x02\x00\x01\x00\x01\x7c\x03\x03")
+            .await;
     }
     until(|| log.text().contains("spoke TLS to this port")).await;
     stand.ask("no HTTP either\r\n\r\n").await;
-    assert_eq!(log.text().matches("begin with http://").count(), 1, "{}", log.text());
+    assert_eq!(
+        log.text().matches("begin with http://").count(),
+        1,
+        "{}",
+        log.text()
+    );
 }

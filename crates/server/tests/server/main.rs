@@ -1,4 +1,5 @@
-//! The server from outside: bytes over a socket, and a backend that says what the test tells it to say.
+//! The server from outside: bytes over a socket, and a backend that says what the test tells it to
+//! say.
 
 mod answers;
 mod browsers;

@@ -26,14 +26,20 @@ async fn a_stream_under_way_finishes_and_no_new_connection_is_taken() {
     performance.say("two").await;
     performance.finish().await;
     let rest = client.rest().await;
-    assert!(rest.contains("\"two\"") && rest.contains("data: [DONE]\n\n"), "{rest}");
+    assert!(
+        rest.contains("\"two\"") && rest.contains("data: [DONE]\n\n"),
+        "{rest}"
+    );
     assert!(rest.ends_with("\r\n0\r\n\r\n"), "{rest}");
     stand.stopped().await;
 }
 
 #[tokio::test]
 async fn a_stream_that_never_ends_is_cut_at_the_deadline() {
-    let options = ServerOptions { shutdown_timeout: Duration::from_millis(50), ..ServerOptions::default() };
+    let options = ServerOptions {
+        shutdown_timeout: Duration::from_millis(50),
+        ..ServerOptions::default()
+    };
     let mut stand = Stand::with(options, Policy::default()).await;
     let mut client = stand.client().await;
     client.send(&chat("stage", true)).await;
@@ -53,7 +59,8 @@ async fn connections_that_ask_for_nothing_hold_nothing_up() {
     let mut stand = Stand::up().await;
     let mut silent = stand.client().await;
     let mut idle = stand.client().await;
-    idle.send("GET /healthz HTTP/1.1\r\nhost: loggia\r\n\r\n").await;
+    idle.send("GET /healthz HTTP/1.1\r\nhost: loggia\r\n\r\n")
+        .await;
     idle.read_until(r#"{"status":"ok"}"#).await;
     stand.stop();
     stand.stopped().await;
@@ -63,7 +70,10 @@ async fn connections_that_ask_for_nothing_hold_nothing_up() {
 /// What a backend begins on one thread may serve the streams of every thread.
 #[tokio::test]
 async fn no_thread_ends_before_the_last_stream_has() {
-    let options = ServerOptions { workers: 2, ..ServerOptions::default() };
+    let options = ServerOptions {
+        workers: 2,
+        ..ServerOptions::default()
+    };
     let mut stand = Stand::with(options, Policy::default()).await;
     let mut first = stand.client().await;
     first.send(&chat("elsewhere", true)).await;
@@ -80,6 +90,9 @@ async fn no_thread_ends_before_the_last_stream_has() {
     performance.say("two").await;
     performance.finish().await;
     let rest = second.rest().await;
-    assert!(rest.contains("\"two\"") && rest.contains("data: [DONE]\n\n"), "{rest}");
+    assert!(
+        rest.contains("\"two\"") && rest.contains("data: [DONE]\n\n"),
+        "{rest}"
+    );
     stand.stopped().await;
 }

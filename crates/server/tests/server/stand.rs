@@ -1,4 +1,5 @@
-//! What the tests stand on: a server on a port of its own, a backend under the test's control, a client that sends and sees bytes.
+//! What the tests stand on: a server on a port of its own, a backend under the test's control, a
+//! client that sends and sees bytes.
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 use std::net::SocketAddr;
@@ -7,7 +8,9 @@ use std::time::Duration;
 
 use futures_core::future::BoxFuture;
 use loggia_api::Policy;
-use loggia_backend::{Abilities, Backend, BackendError, ChatCall, Chunk, Event, Reply, ServedBy, Waiting};
+use loggia_backend::{
+    Abilities, Backend, BackendError, ChatCall, Chunk, Event, Reply, ServedBy, Waiting,
+};
 use loggia_server::{AppState, InFlight, ServerOptions, app, run};
 use loggia_wire::openai::{ChunkChoice, CompletionUsage, Delta, FinishReason, Model};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -24,7 +27,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Waits for what must happen.
 pub(crate) async fn soon<T>(what: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, what).await.expect("it should have happened by now")
+    tokio::time::timeout(PATIENCE, what)
+        .await
+        .expect("it should have happened by now")
 }
 
 /// Waits for what must become true and tells nobody when it does.
@@ -50,7 +55,8 @@ pub(crate) enum Readiness {
 pub(crate) struct Stage {
     readiness: Mutex<Readiness>,
     chats: mpsc::Sender<Performance>,
-    /// The runtime that the first chat was asked on. The work of a chat with `elsewhere` is done there, whoever asks.
+    /// The runtime that the first chat was asked on. The work of a chat with `elsewhere` is done
+    /// there, whoever asks.
     first: OnceLock<Handle>,
     /// Told when a chat that was never accepted is given up.
     given_up: Arc<Notify>,
@@ -67,7 +73,9 @@ impl Performance {
     /// Says it, where somebody still listens.
     pub(crate) async fn is_heard(&self, text: &str) -> bool {
         let choice = ChunkChoice::delta(0, Delta::content(text));
-        soon(self.0.send(Event::Chunk(Chunk::of(choice)))).await.is_ok()
+        soon(self.0.send(Event::Chunk(Chunk::of(choice))))
+            .await
+            .is_ok()
     }
 
     /// Panics.
@@ -77,8 +85,14 @@ impl Performance {
 
     pub(crate) async fn finish(self) {
         let choice = ChunkChoice::finish(0, FinishReason::Stop);
-        self.0.send(Event::Chunk(Chunk::of(choice))).await.expect("somebody listens");
-        self.0.send(Event::Usage(CompletionUsage::new(3, 2))).await.expect("somebody listens");
+        self.0
+            .send(Event::Chunk(Chunk::of(choice)))
+            .await
+            .expect("somebody listens");
+        self.0
+            .send(Event::Usage(CompletionUsage::new(3, 2)))
+            .await
+            .expect("somebody listens");
     }
 
     /// Resolves once nobody listens any more.
@@ -88,15 +102,25 @@ impl Performance {
 }
 
 impl Backend for Stage {
-    fn abilities<'a>(&'a self, model: &'a str) -> BoxFuture<'a, Result<Arc<Abilities>, BackendError>> {
+    fn abilities<'a>(
+        &'a self,
+        model: &'a str,
+    ) -> BoxFuture<'a, Result<Arc<Abilities>, BackendError>> {
         Box::pin(async move {
-            if model == "nobody" { Err(BackendError::model_not_found(model)) } else { Ok(Arc::default()) }
+            if model == "nobody" {
+                Err(BackendError::model_not_found(model))
+            } else {
+                Ok(Arc::default())
+            }
         })
     }
 
     fn chat(&self, call: ChatCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
         Box::pin(async move {
-            assert_ne!(call.request.model, "clumsy", "a panic that quotes: secret words");
+            assert_ne!(
+                call.request.model, "clumsy",
+                "a panic that quotes: secret words"
+            );
             let (events, mut reply) = mpsc::channel(8);
             let first = self.first.get_or_init(Handle::current);
             if call.request.model == "elsewhere" {
@@ -108,7 +132,10 @@ impl Backend for Stage {
                     }
                 });
             }
-            self.chats.send(Performance(events)).await.expect("the test still runs");
+            self.chats
+                .send(Performance(events))
+                .await
+                .expect("the test still runs");
             if call.request.model == "undecided" {
                 let _told_when_dropped = Told(self.given_up.clone());
                 std::future::pending::<()>().await;
@@ -125,7 +152,10 @@ impl Backend for Stage {
                 assert_ne!(event, Some(STUMBLE), "a panic that quotes: secret words");
                 event.map(|event| (Ok(event), reply))
             });
-            Ok(Reply { served_by, events: Box::pin(events) })
+            Ok(Reply {
+                served_by,
+                events: Box::pin(events),
+            })
         })
     }
 
@@ -138,7 +168,9 @@ impl Backend for Stage {
         Box::pin(async move {
             match readiness {
                 Readiness::Ready => Ok(()),
-                Readiness::Down => Err(BackendError::Unreachable { backend: "stage".to_owned() }),
+                Readiness::Down => Err(BackendError::Unreachable {
+                    backend: "stage".to_owned(),
+                }),
                 Readiness::Silent => std::future::pending().await,
                 Readiness::Panics => panic!("a panic that quotes: secret words"),
             }
@@ -185,8 +217,17 @@ impl Stand {
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
         let shutdown = async move { stopped.await.expect("the test says when") };
-        let running = tokio::spawn(async move { run(listener, app(state), shutdown, &options).await });
-        Self { address, in_flight, given_up, stage: backend, chats, stop: Some(stop), running }
+        let running =
+            tokio::spawn(async move { run(listener, app(state), shutdown, &options).await });
+        Self {
+            address,
+            in_flight,
+            given_up,
+            stage: backend,
+            chats,
+            stop: Some(stop),
+            running,
+        }
     }
 
     pub(crate) fn becomes(&self, readiness: Readiness) {
@@ -245,7 +286,9 @@ impl Client {
     /// What comes until the server closes, properly.
     pub(crate) async fn rest(&mut self) -> String {
         let mut seen = String::new();
-        soon(self.0.read_to_string(&mut seen)).await.unwrap_or_else(|error| panic!("{error} after {seen:?}"));
+        soon(self.0.read_to_string(&mut seen))
+            .await
+            .unwrap_or_else(|error| panic!("{error} after {seen:?}"));
         seen
     }
 
@@ -264,8 +307,9 @@ pub(crate) fn last(line: &str) -> String {
 
 /// `POST /v1/chat/completions` to this model.
 pub(crate) fn chat(model: &str, stream: bool) -> String {
-    let body =
-        format!(r#"{{"model":"{model}","stream":{stream},"messages":[{{"role":"user","content":"secret words"}}]}}"#);
+    let body = format!(
+        r#"{{"model":"{model}","stream":{stream},"messages":[{{"role":"user","content":"secret words"}}]}}"#
+    );
     let length = body.len();
     format!(
         "POST /v1/chat/completions HTTP/1.1\r\nhost: loggia\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
@@ -275,10 +319,14 @@ pub(crate) fn chat(model: &str, stream: bool) -> String {
 /// The value of a header.
 pub(crate) fn header<'a>(answer: &'a str, name: &str) -> Option<&'a str> {
     let head = answer.split("\r\n\r\n").next()?;
-    head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+    head.lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
 }
 
 /// What follows the head.
 pub(crate) fn body(answer: &str) -> &str {
-    answer.split_once("\r\n\r\n").map(|(_, body)| body).expect("a head")
+    answer
+        .split_once("\r\n\r\n")
+        .map(|(_, body)| body)
+        .expect("a head")
 }

@@ -12,7 +12,8 @@ pub struct LineTooLong {
 
 /// Cuts bytes into lines, ended by `\n` or `\r\n`.
 ///
-/// A line that lies whole in what was pushed last is handed out without a copy; only a line that spans packets is put together.
+/// A line that lies whole in what was pushed last is handed out without a copy; only a line that
+/// spans packets is put together.
 #[derive(Debug)]
 pub struct Lines {
     /// The beginning of a line whose end has not come.
@@ -25,7 +26,11 @@ pub struct Lines {
 impl Lines {
     /// A reader that accepts lines of up to `limit` bytes.
     pub fn new(limit: usize) -> Self {
-        Self { partial: BytesMut::new(), ahead: Bytes::new(), limit }
+        Self {
+            partial: BytesMut::new(),
+            ahead: Bytes::new(),
+            limit,
+        }
     }
 
     /// Feeds the next bytes. Read all lines with [`Lines::next_line`] before feeding more.
@@ -45,7 +50,8 @@ impl Lines {
         let Some(end) = memchr::memchr(b'\n', &self.ahead) else {
             self.check(self.ahead.len())?;
             self.partial.extend_from_slice(&self.ahead);
-            // An empty rest would still hold the packet, and whoever read it could not use its buffer again.
+            // An empty rest would still hold the packet, and whoever read it could not use its
+            // buffer again.
             self.ahead = Bytes::new();
             return Ok(None);
         };
@@ -68,7 +74,11 @@ impl Lines {
     }
 
     fn check(&self, more: usize) -> Result<(), LineTooLong> {
-        if self.partial.len() + more > self.limit { Err(LineTooLong { limit: self.limit }) } else { Ok(()) }
+        if self.partial.len() + more > self.limit {
+            Err(LineTooLong { limit: self.limit })
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -85,7 +95,10 @@ mod tests {
 
     use super::*;
 
-    fn read(pieces: impl IntoIterator<Item = Bytes>, limit: usize) -> Result<Vec<Bytes>, LineTooLong> {
+    fn read(
+        pieces: impl IntoIterator<Item = Bytes>,
+        limit: usize,
+    ) -> Result<Vec<Bytes>, LineTooLong> {
         let mut lines = Lines::new(limit);
         let mut read = Vec::new();
         for piece in pieces {
@@ -114,9 +127,18 @@ mod tests {
 
     #[test]
     fn a_line_over_the_limit_is_an_error_however_it_comes() {
-        assert_eq!(read([Bytes::from("12345\n")], 4), Err(LineTooLong { limit: 4 }));
-        assert_eq!(read([Bytes::from("123"), Bytes::from("45")], 4), Err(LineTooLong { limit: 4 }));
-        assert_eq!(read([Bytes::from("1234\n1234\n")], 4).map(|lines| lines.len()), Ok(2));
+        assert_eq!(
+            read([Bytes::from("12345\n")], 4),
+            Err(LineTooLong { limit: 4 })
+        );
+        assert_eq!(
+            read([Bytes::from("123"), Bytes::from("45")], 4),
+            Err(LineTooLong { limit: 4 })
+        );
+        assert_eq!(
+            read([Bytes::from("1234\n1234\n")], 4).map(|lines| lines.len()),
+            Ok(2)
+        );
     }
 
     #[test]

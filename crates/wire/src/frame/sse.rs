@@ -1,6 +1,7 @@
 //! Server-sent events, as OpenAI's streams use them: reading, and writing.
 //!
-//! Lines end with `\n` or `\r\n`; a lone `\r`, which the standard also allows and no engine sends, ends none.
+//! Lines end with `\n` or `\r\n`; a lone `\r`, which the standard also allows and no engine sends,
+//! ends none.
 
 use bytes::{Buf, BufMut, Bytes};
 use serde::Serialize;
@@ -29,7 +30,13 @@ pub struct Events {
 impl Events {
     /// A reader that accepts lines, and events, of up to `limit` bytes.
     pub fn new(limit: usize) -> Self {
-        Self { lines: Lines::new(limit), started: false, name: None, data: None, limit }
+        Self {
+            lines: Lines::new(limit),
+            started: false,
+            name: None,
+            data: None,
+            limit,
+        }
     }
 
     /// Feeds the next bytes. Read all events with [`Events::next_event`] before feeding more.
@@ -76,12 +83,14 @@ impl Events {
         match &line[..] {
             b"data" => self.add_data(value)?,
             b"event" => self.name = Some(String::from_utf8_lossy(&value).into_owned()),
-            // The standard has no such field; llama-server up to 2025 writes an error as `error: {…}`.
+            // The standard has no such field; llama-server up to 2025 writes an error as `error:
+            // {…}`.
             b"error" => {
                 self.name = Some("error".to_owned());
                 self.add_data(value)?;
             }
-            // A comment has an empty name; `id` and `retry` mean nothing to a reader that never reconnects.
+            // A comment has an empty name; `id` and `retry` mean nothing to a reader that never
+            // reconnects.
             _ => {}
         }
         Ok(None)
@@ -90,7 +99,9 @@ impl Events {
     fn add_data(&mut self, more: Bytes) -> Result<(), LineTooLong> {
         self.data = Some(match self.data.take() {
             None => more,
-            Some(data) if data.len() + more.len() >= self.limit => return Err(LineTooLong { limit: self.limit }),
+            Some(data) if data.len() + more.len() >= self.limit => {
+                return Err(LineTooLong { limit: self.limit });
+            }
             Some(data) => [&data[..], &more[..]].join(&b'\n').into(),
         });
         Ok(())
@@ -105,7 +116,8 @@ impl Events {
 /// Writes `value` as the data of one event, straight into `out`.
 ///
 /// # Errors
-/// Where `value` cannot be written as JSON (a map whose keys are no strings); `out` may then hold a part of it.
+/// Where `value` cannot be written as JSON (a map whose keys are no strings); `out` may then hold a
+/// part of it.
 pub fn write(out: &mut impl BufMut, value: &impl Serialize) -> serde_json::Result<()> {
     out.put_slice(b"data: ");
     serde_json::to_writer((&mut *out).writer(), value)?;
@@ -113,7 +125,8 @@ pub fn write(out: &mut impl BufMut, value: &impl Serialize) -> serde_json::Resul
     Ok(())
 }
 
-/// Writes a comment, which keeps a connection alive and which clients skip. `text` must be one line.
+/// Writes a comment, which keeps a connection alive and which clients skip. `text` must be one
+/// line.
 pub fn write_comment(out: &mut impl BufMut, text: &str) {
     out.put_slice(b": ");
     out.put_slice(text.as_bytes());
@@ -146,7 +159,10 @@ mod tests {
     }
 
     fn event(data: &'static str) -> Event {
-        Event { name: None, data: Bytes::from(data) }
+        Event {
+            name: None,
+            data: Bytes::from(data),
+        }
     }
 
     proptest! {
@@ -177,15 +193,28 @@ mod tests {
 
     #[test]
     fn several_data_lines_are_one_event_and_comments_none() {
-        let text = "\u{feff}: hello\n\ndata: a\ndata:b\n\nevent: error\r\ndata: {}\r\n\r\ndata: last";
-        let named = Event { name: Some("error".to_owned()), data: Bytes::from("{}") };
-        assert_eq!(read([Bytes::from(text)]), [event("a\nb"), named, event("last")]);
+        let text =
+            "\u{feff}: hello\n\ndata: a\ndata:b\n\nevent: error\r\ndata: {}\r\n\r\ndata: last";
+        let named = Event {
+            name: Some("error".to_owned()),
+            data: Bytes::from("{}"),
+        };
+        assert_eq!(
+            read([Bytes::from(text)]),
+            [event("a\nb"), named, event("last")]
+        );
     }
 
     #[test]
     fn an_error_line_is_an_event_named_error() {
-        let error = Event { name: Some("error".to_owned()), data: Bytes::from("{}") };
-        assert_eq!(read([Bytes::from("data: 1\n\nerror: {}\n\n")]), [event("1"), error]);
+        let error = Event {
+            name: Some("error".to_owned()),
+            data: Bytes::from("{}"),
+        };
+        assert_eq!(
+            read([Bytes::from("data: 1\n\nerror: {}\n\n")]),
+            [event("1"), error]
+        );
     }
 
     #[test]

@@ -50,7 +50,8 @@ pub struct ChatRequest {
 /// A message of the request.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct ChatMessage {
-    /// `system`, `user`, `assistant`, `tool`. Ollama accepts any other in silence, and templates drop it.
+    /// `system`, `user`, `assistant`, `tool`. Ollama accepts any other in silence, and templates
+    /// drop it.
     pub role: &'static str,
     /// The text.
     pub content: String,

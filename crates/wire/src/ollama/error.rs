@@ -35,7 +35,8 @@ impl InnerError {
         struct Wrapped {
             error: InnerError,
         }
-        // The JSON may follow words of Ollama's own; they say nothing that the inner message does not.
+        // The JSON may follow words of Ollama's own; they say nothing that the inner message does
+        // not.
         let start = text.find('{')?;
         let mut values = serde_json::Deserializer::from_str(&text[start..]).into_iter::<Wrapped>();
         values.next()?.ok().map(|wrapped| wrapped.error)
@@ -50,7 +51,10 @@ mod tests {
     fn an_engines_error_is_taken_out_of_the_string() {
         let text = r#"{"error":{"code":400,"message":"too long","type":"exceed_context_size_error","n_prompt_tokens":1210,"n_ctx":512}}"#;
         let inner = InnerError::inside(text).expect("an inner error");
-        assert_eq!((inner.n_prompt_tokens, inner.n_ctx), (Some(1210), Some(512)));
+        assert_eq!(
+            (inner.n_prompt_tokens, inner.n_ctx),
+            (Some(1210), Some(512))
+        );
         assert_eq!(InnerError::inside("model 'nope' not found"), None);
         assert_eq!(InnerError::inside("strange { text"), None);
     }

@@ -13,9 +13,11 @@ use crate::openai::TokenLogprob;
 pub struct GenerateRequest {
     /// The model's name.
     pub model: String,
-    /// What is to be continued. Empty only loads the model (`fixtures/ollama/generate/empty-prompt-loads`).
+    /// What is to be continued. Empty only loads the model
+    /// (`fixtures/ollama/generate/empty-prompt-loads`).
     pub prompt: String,
-    /// What comes after it. Then the model's template puts the two together, so `raw` must not be set.
+    /// What comes after it. Then the model's template puts the two together, so `raw` must not be
+    /// set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub suffix: Option<String>,
     /// Whether the prompt is read as it is, without a template.
@@ -74,9 +76,29 @@ pub struct GenerateLine<'a> {
 
 impl<'a> From<GenerateLine<'a>> for ChatLine<'a> {
     fn from(line: GenerateLine<'a>) -> Self {
-        let GenerateLine { created_at, response, done, done_reason, prompt_eval_count, eval_count, logprobs, error } =
-            line;
-        let message = response.map(|content| LineMessage { content, ..LineMessage::default() });
-        Self { created_at, message, done, done_reason, prompt_eval_count, eval_count, logprobs, error }
+        let GenerateLine {
+            created_at,
+            response,
+            done,
+            done_reason,
+            prompt_eval_count,
+            eval_count,
+            logprobs,
+            error,
+        } = line;
+        let message = response.map(|content| LineMessage {
+            content,
+            ..LineMessage::default()
+        });
+        Self {
+            created_at,
+            message,
+            done,
+            done_reason,
+            prompt_eval_count,
+            eval_count,
+            logprobs,
+            error,
+        }
     }
 }

@@ -1,8 +1,8 @@
-//! Ollama's native API: `/api/chat`, `/api/generate`, `/api/embed`, `/api/tags`, `/api/show`, `/api/ps`, `/api/version`, `/api/delete` and
-//! its errors.
+//! Ollama's native API: `/api/chat`, `/api/generate`, `/api/embed`, `/api/tags`, `/api/show`,
+//! `/api/ps`, `/api/version`, `/api/delete` and its errors.
 //!
-//! What is only read borrows from the bytes it was read from; what is only written owns nothing it need not.
-//! Facts are from recordings of a real server (`fixtures/ollama`), not from its manual.
+//! What is only read borrows from the bytes it was read from; what is only written owns nothing it
+//! need not. Facts are from recordings of a real server (`fixtures/ollama`), not from its manual.
 
 mod chat;
 mod embed;
@@ -11,11 +11,13 @@ mod generate;
 mod models;
 
 pub use chat::{
-    ChatLine, ChatMessage, ChatRequest, FunctionCall, LineFunction, LineMessage, LineToolCall, Options, Think, ToolCall,
+    ChatLine, ChatMessage, ChatRequest, FunctionCall, LineFunction, LineMessage, LineToolCall,
+    Options, Think, ToolCall,
 };
 pub use embed::{EmbedAnswer, EmbedRequest};
 pub use error::{ErrorLine, InnerError};
 pub use generate::{GenerateLine, GenerateRequest};
 pub use models::{
-    DeleteRequest, Details, ListedModel, RunningModel, RunningModels, Show, ShowRequest, Tags, UnloadRequest, Version,
+    DeleteRequest, Details, ListedModel, RunningModel, RunningModels, Show, ShowRequest, Tags,
+    UnloadRequest, Version,
 };

@@ -1,4 +1,5 @@
-//! What models there are (`/api/tags`), what each can do (`/api/show`), which are loaded (`/api/ps`).
+//! What models there are (`/api/tags`), what each can do (`/api/show`), which are loaded
+//! (`/api/ps`).
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -60,7 +61,8 @@ pub struct DeleteRequest<'a> {
     pub model: &'a str,
 }
 
-/// The request of `POST /api/generate` that unloads a model once its answers have ended: no prompt, and a time to stay of zero.
+/// The request of `POST /api/generate` that unloads a model once its answers have ended: no prompt,
+/// and a time to stay of zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct UnloadRequest<'a> {
     /// The model's name.
@@ -72,7 +74,10 @@ pub struct UnloadRequest<'a> {
 impl<'a> UnloadRequest<'a> {
     /// Unloads this model.
     pub fn new(model: &'a str) -> Self {
-        Self { model, keep_alive: 0 }
+        Self {
+            model,
+            keep_alive: 0,
+        }
     }
 }
 
@@ -96,13 +101,20 @@ pub struct Show {
 impl Show {
     /// The context size that the model was trained for, in tokens.
     pub fn context_length(&self) -> Option<u64> {
-        let architecture = self.model_info.get("general.architecture").and_then(Value::as_str)?;
-        self.model_info.get(&format!("{architecture}.context_length")).and_then(Value::as_u64)
+        let architecture = self
+            .model_info
+            .get("general.architecture")
+            .and_then(Value::as_str)?;
+        self.model_info
+            .get(&format!("{architecture}.context_length"))
+            .and_then(Value::as_u64)
     }
 
     /// The context size that the Modelfile sets, in tokens.
     pub fn num_ctx(&self) -> Option<u64> {
-        self.parameters.lines().find_map(|line| line.strip_prefix("num_ctx")?.trim().parse().ok())
+        self.parameters
+            .lines()
+            .find_map(|line| line.strip_prefix("num_ctx")?.trim().parse().ok())
     }
 }
 

@@ -132,7 +132,8 @@ object! {
 }
 
 impl CompletionUsage {
-    /// The two counts and their sum; how many of them were cached or reasoning is 0 until said otherwise.
+    /// The two counts and their sum; how many of them were cached or reasoning is 0 until said
+    /// otherwise.
     pub fn new(prompt_tokens: u64, completion_tokens: u64) -> Self {
         Self {
             prompt_tokens,

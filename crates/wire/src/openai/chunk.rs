@@ -100,13 +100,20 @@ impl Default for Delta {
 impl Delta {
     /// More of what is said.
     pub fn content(text: impl Into<String>) -> Self {
-        Self { content: Some(text.into()), ..Self::default() }
+        Self {
+            content: Some(text.into()),
+            ..Self::default()
+        }
     }
 
     /// More of the reasoning, under both of its names: clients in use read one or the other.
     pub fn reasoning(text: impl Into<String>) -> Self {
         let text = text.into();
-        Self { reasoning_content: Some(text.clone()), reasoning: Some(text), ..Self::default() }
+        Self {
+            reasoning_content: Some(text.clone()),
+            reasoning: Some(text),
+            ..Self::default()
+        }
     }
 
     /// Whether it says nothing at all, the role apart.
@@ -124,11 +131,20 @@ impl Delta {
 impl ChunkChoice {
     /// A delta of the choice `index`.
     pub fn delta(index: u32, delta: Delta) -> Self {
-        Self { index, delta, logprobs: None, finish_reason: None, extra: Extra::new() }
+        Self {
+            index,
+            delta,
+            logprobs: None,
+            finish_reason: None,
+            extra: Extra::new(),
+        }
     }
 
     /// The end of the choice `index`.
     pub fn finish(index: u32, reason: FinishReason) -> Self {
-        Self { finish_reason: Some(reason), ..Self::delta(index, Delta::default()) }
+        Self {
+            finish_reason: Some(reason),
+            ..Self::delta(index, Delta::default())
+        }
     }
 }

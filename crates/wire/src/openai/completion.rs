@@ -74,15 +74,23 @@ impl CompletionRequest {
 
     /// How many texts are wanted for each prompt; at least one.
     pub fn choices(&self) -> usize {
-        self.n.and_then(|n| usize::try_from(n).ok()).unwrap_or(1).max(1)
+        self.n
+            .and_then(|n| usize::try_from(n).ok())
+            .unwrap_or(1)
+            .max(1)
     }
 
-    /// How many texts are to be made for each prompt, the best of which are given; at least as many as are given.
+    /// How many texts are to be made for each prompt, the best of which are given; at least as many
+    /// as are given.
     pub fn candidates(&self) -> usize {
-        self.best_of.and_then(|best_of| usize::try_from(best_of).ok()).unwrap_or(0).max(self.choices())
+        self.best_of
+            .and_then(|best_of| usize::try_from(best_of).ok())
+            .unwrap_or(0)
+            .max(self.choices())
     }
 
-    /// The fields that a chat request has too, as one without messages: what reads those reads these.
+    /// The fields that a chat request has too, as one without messages: what reads those reads
+    /// these.
     pub fn as_chat(&self) -> ChatCompletionRequest {
         ChatCompletionRequest {
             model: self.model.clone(),
@@ -166,7 +174,8 @@ object! {
 pub struct CompletionLogprobs {
     /// The tokens; one that is no whole character is `bytes:\x…`.
     pub tokens: Vec<String>,
-    /// The natural logarithm of each one's probability; none of the first token of an echoed prompt, which nothing comes before.
+    /// The natural logarithm of each one's probability; none of the first token of an echoed
+    /// prompt, which nothing comes before.
     pub token_logprobs: Vec<Option<f64>>,
     /// The likeliest tokens in the place of each, and the one that stands there.
     pub top_logprobs: Vec<Option<BTreeMap<String, f64>>>,

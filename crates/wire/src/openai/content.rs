@@ -20,11 +20,16 @@ pub enum Content {
 }
 
 impl Content {
-    /// The text of it: the string, or the text and refusal parts joined without anything between them.
+    /// The text of it: the string, or the text and refusal parts joined without anything between
+    /// them.
     pub fn joined_text(&self) -> Cow<'_, str> {
         match self {
             Self::Text(text) => Cow::Borrowed(text),
-            Self::Parts(parts) => parts.iter().filter_map(Part::as_text).collect::<String>().into(),
+            Self::Parts(parts) => parts
+                .iter()
+                .filter_map(Part::as_text)
+                .collect::<String>()
+                .into(),
         }
     }
 
@@ -139,8 +144,14 @@ impl AnyPart {
         let left = [
             ("text", self.text.map(Value::String)),
             ("refusal", self.refusal.map(Value::String)),
-            ("image_url", self.image_url.map(serde_json::to_value).transpose()?),
-            ("input_audio", self.input_audio.map(serde_json::to_value).transpose()?),
+            (
+                "image_url",
+                self.image_url.map(serde_json::to_value).transpose()?,
+            ),
+            (
+                "input_audio",
+                self.input_audio.map(serde_json::to_value).transpose()?,
+            ),
             ("file", self.file.map(serde_json::to_value).transpose()?),
         ];
         for (name, value) in left {
@@ -192,17 +203,43 @@ impl<'de> Deserialize<'de> for Part {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut part = AnyPart::deserialize(deserializer)?;
         let kind = match part.kind {
-            Kind::Text => PartKind::Text(part.text.take().ok_or_else(|| D::Error::missing_field("text"))?),
-            Kind::Refusal => PartKind::Refusal(part.refusal.take().ok_or_else(|| D::Error::missing_field("refusal"))?),
+            Kind::Text => PartKind::Text(
+                part.text
+                    .take()
+                    .ok_or_else(|| D::Error::missing_field("text"))?,
+            ),
+            Kind::Refusal => PartKind::Refusal(
+                part.refusal
+                    .take()
+                    .ok_or_else(|| D::Error::missing_field("refusal"))?,
+            ),
             Kind::ImageUrl => {
-                let image = part.image_url.take().ok_or_else(|| D::Error::missing_field("image_url"))?;
-                PartKind::ImageUrl { url: image.url, detail: image.detail, extra: image.extra }
+                let image = part
+                    .image_url
+                    .take()
+                    .ok_or_else(|| D::Error::missing_field("image_url"))?;
+                PartKind::ImageUrl {
+                    url: image.url,
+                    detail: image.detail,
+                    extra: image.extra,
+                }
             }
             Kind::InputAudio => {
-                let audio = part.input_audio.take().ok_or_else(|| D::Error::missing_field("input_audio"))?;
-                PartKind::InputAudio { data: audio.data, format: audio.format, extra: audio.extra }
+                let audio = part
+                    .input_audio
+                    .take()
+                    .ok_or_else(|| D::Error::missing_field("input_audio"))?;
+                PartKind::InputAudio {
+                    data: audio.data,
+                    format: audio.format,
+                    extra: audio.extra,
+                }
             }
-            Kind::File => PartKind::File(part.file.take().ok_or_else(|| D::Error::missing_field("file"))?),
+            Kind::File => PartKind::File(
+                part.file
+                    .take()
+                    .ok_or_else(|| D::Error::missing_field("file"))?,
+            ),
         };
         let extra = part.with_what_is_left().map_err(D::Error::custom)?;
         Ok(Self { kind, extra })
@@ -216,11 +253,23 @@ impl Serialize for Part {
             PartKind::Text(text) => entry(&mut map, "text", text)?,
             PartKind::Refusal(text) => entry(&mut map, "refusal", text)?,
             PartKind::ImageUrl { url, detail, extra } => {
-                let image = ImageUrl { url: url.clone(), detail: detail.clone(), extra: extra.clone() };
+                let image = ImageUrl {
+                    url: url.clone(),
+                    detail: detail.clone(),
+                    extra: extra.clone(),
+                };
                 entry(&mut map, "image_url", &image)?;
             }
-            PartKind::InputAudio { data, format, extra } => {
-                let audio = InputAudio { data: data.clone(), format: format.clone(), extra: extra.clone() };
+            PartKind::InputAudio {
+                data,
+                format,
+                extra,
+            } => {
+                let audio = InputAudio {
+                    data: data.clone(),
+                    format: format.clone(),
+                    extra: extra.clone(),
+                };
                 entry(&mut map, "input_audio", &audio)?;
             }
             PartKind::File(file) => entry(&mut map, "file", file)?,
@@ -233,7 +282,11 @@ impl Serialize for Part {
 }
 
 /// Writes a part's `type` and the field of the same name.
-fn entry<M: SerializeMap>(map: &mut M, kind: &'static str, value: &impl Serialize) -> Result<(), M::Error> {
+fn entry<M: SerializeMap>(
+    map: &mut M,
+    kind: &'static str,
+    value: &impl Serialize,
+) -> Result<(), M::Error> {
     map.serialize_entry("type", kind)?;
     map.serialize_entry(kind, value)
 }

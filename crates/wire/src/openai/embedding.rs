@@ -99,7 +99,10 @@ impl Serialize for Vector {
         match self {
             Self::Float(numbers) => numbers.serialize(serializer),
             Self::Base64(numbers) => {
-                let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
+                let bytes: Vec<u8> = numbers
+                    .iter()
+                    .flat_map(|number| number.to_le_bytes())
+                    .collect();
                 serializer.serialize_str(&STANDARD.encode(bytes))
             }
         }
@@ -115,10 +118,17 @@ impl<'de> Deserialize<'de> for Vector {
                 f.write_str("an array of numbers, or their base64")
             }
             fn visit_str<E: Error>(self, encoded: &str) -> Result<Vector, E> {
-                let bytes = STANDARD.decode(encoded).map_err(|_| E::custom("it is not base64"))?;
+                let bytes = STANDARD
+                    .decode(encoded)
+                    .map_err(|_| E::custom("it is not base64"))?;
                 let (numbers, left) = bytes.as_chunks();
                 if left.is_empty() {
-                    Ok(Vector::Base64(numbers.iter().map(|number| f32::from_le_bytes(*number)).collect()))
+                    Ok(Vector::Base64(
+                        numbers
+                            .iter()
+                            .map(|number| f32::from_le_bytes(*number))
+                            .collect(),
+                    ))
                 } else {
                     Err(E::custom("its length is no multiple of four bytes"))
                 }
@@ -146,13 +156,25 @@ mod tests {
         let vector = Vector::Base64(vec![1.0, -0.5]);
         let written = serde_json::to_value(&vector).expect("JSON");
         assert_eq!(written, json!("AACAPwAAAL8="));
-        assert_eq!(serde_json::from_value::<Vector>(written).expect("a vector"), vector);
-        assert!(serde_json::from_value::<Vector>(json!("AACA")).is_err(), "three bytes");
-        assert!(serde_json::from_value::<Vector>(json!("=")).is_err(), "no base64");
+        assert_eq!(
+            serde_json::from_value::<Vector>(written).expect("a vector"),
+            vector
+        );
+        assert!(
+            serde_json::from_value::<Vector>(json!("AACA")).is_err(),
+            "three bytes"
+        );
+        assert!(
+            serde_json::from_value::<Vector>(json!("=")).is_err(),
+            "no base64"
+        );
     }
 
     #[test]
     fn numbers_are_written_as_short_as_they_can_be_read_back() {
-        assert_eq!(serde_json::to_string(&Vector::Float(vec![0.061_737_943, 1.0])).expect("JSON"), "[0.061737943,1.0]");
+        assert_eq!(
+            serde_json::to_string(&Vector::Float(vec![0.061_737_943, 1.0])).expect("JSON"),
+            "[0.061737943,1.0]"
+        );
     }
 }

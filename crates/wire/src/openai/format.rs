@@ -58,9 +58,10 @@ impl<'de> Deserialize<'de> for ResponseFormat {
         match format.kind {
             Kind::Text => Ok(Self::Text),
             Kind::JsonObject => Ok(Self::JsonObject),
-            Kind::JsonSchema => {
-                format.json_schema.map(Self::JsonSchema).ok_or_else(|| D::Error::missing_field("json_schema"))
-            }
+            Kind::JsonSchema => format
+                .json_schema
+                .map(Self::JsonSchema)
+                .ok_or_else(|| D::Error::missing_field("json_schema")),
         }
     }
 }
@@ -80,8 +81,14 @@ impl Serialize for ResponseFormat {
     }
 }
 
-/// Where there is no room to keep unknown fields, they are refused: they must not be lost unseen. `place` is where the object is within what
-/// is being read, with a dot after it.
-pub(super) fn none_unknown<E: Error>(extra: &Extra, place: &str, known: &'static [&'static str]) -> Result<(), E> {
-    extra.keys().next().map_or(Ok(()), |field| Err(E::unknown_field(&format!("{place}{field}"), known)))
+/// Where there is no room to keep unknown fields, they are refused: they must not be lost unseen.
+/// `place` is where the object is within what is being read, with a dot after it.
+pub(super) fn none_unknown<E: Error>(
+    extra: &Extra,
+    place: &str,
+    known: &'static [&'static str],
+) -> Result<(), E> {
+    extra.keys().next().map_or(Ok(()), |field| {
+        Err(E::unknown_field(&format!("{place}{field}"), known))
+    })
 }

@@ -69,6 +69,8 @@ impl Message {
 
     /// The assistant's earlier reasoning, whichever of its two names was used.
     pub fn earlier_reasoning(&self) -> Option<&str> {
-        self.reasoning_content.as_deref().or(self.reasoning.as_deref())
+        self.reasoning_content
+            .as_deref()
+            .or(self.reasoning.as_deref())
     }
 }

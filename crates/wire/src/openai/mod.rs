@@ -1,7 +1,8 @@
-//! OpenAI's API: `CreateChatCompletionRequest`, its answers whole and in chunks, the older completions, embeddings, errors and models.
+//! OpenAI's API: `CreateChatCompletionRequest`, its answers whole and in chunks, the older
+//! completions, embeddings, errors and models.
 //!
-//! Shapes follow OpenAI's published specification (mid 2026); fields that only local engines know (`reasoning_content`)
-//! are named as those who write them name them.
+//! Shapes follow OpenAI's published specification (mid 2026); fields that only local engines know
+//! (`reasoning_content`) are named as those who write them name them.
 
 mod answer;
 mod chunk;
@@ -17,17 +18,21 @@ mod request;
 mod tools;
 
 pub use answer::{
-    ChatCompletion, Choice, CompletionTokensDetails, CompletionUsage, FinishReason, Logprobs, PromptTokensDetails,
-    ResponseMessage, TokenLogprob, TopLogprob,
+    ChatCompletion, Choice, CompletionTokensDetails, CompletionUsage, FinishReason, Logprobs,
+    PromptTokensDetails, ResponseMessage, TokenLogprob, TopLogprob,
 };
 pub use chunk::{ChatCompletionChunk, ChunkChoice, Delta, FunctionCallDelta, ToolCallDelta};
 pub use completion::{Completion, CompletionChoice, CompletionLogprobs, CompletionRequest};
 pub use content::{Content, File, Part, PartKind};
-pub use embedding::{Embedding, EmbeddingList, EmbeddingRequest, EmbeddingUsage, EncodingFormat, Vector};
+pub use embedding::{
+    Embedding, EmbeddingList, EmbeddingRequest, EmbeddingUsage, EncodingFormat, Vector,
+};
 pub use error::{ErrorBody, ErrorObject};
 pub use format::{JsonSchemaFormat, ResponseFormat};
 pub use message::{Message, Role};
 pub use model::{DeletedModel, Model, ModelList};
 pub use prompt::{OnePrompt, Prompt};
 pub use request::{ChatCompletionRequest, Stop, StreamOptions};
-pub use tools::{FunctionCall, FunctionDefinition, FunctionName, Tool, ToolCall, ToolChoice, ToolMode};
+pub use tools::{
+    FunctionCall, FunctionDefinition, FunctionName, Tool, ToolCall, ToolChoice, ToolMode,
+};

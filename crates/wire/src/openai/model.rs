@@ -22,7 +22,13 @@ impl Model {
     /// A model with OpenAI's four fields.
     pub fn new(id: impl Into<String>, created: u64, owned_by: impl Into<String>) -> Self {
         let extra = crate::Extra::new();
-        Self { id: id.into(), object: "model".to_owned(), created, owned_by: owned_by.into(), extra }
+        Self {
+            id: id.into(),
+            object: "model".to_owned(),
+            created,
+            owned_by: owned_by.into(),
+            extra,
+        }
     }
 }
 
@@ -40,7 +46,11 @@ pub struct DeletedModel {
 impl DeletedModel {
     /// The model of this id is deleted.
     pub fn new(id: impl Into<String>) -> Self {
-        Self { id: id.into(), object: "model".to_owned(), deleted: true }
+        Self {
+            id: id.into(),
+            object: "model".to_owned(),
+            deleted: true,
+        }
     }
 }
 
@@ -56,6 +66,9 @@ pub struct ModelList {
 impl ModelList {
     /// A list of these.
     pub fn new(data: Vec<Model>) -> Self {
-        Self { object: "list".to_owned(), data }
+        Self {
+            object: "list".to_owned(),
+            data,
+        }
     }
 }

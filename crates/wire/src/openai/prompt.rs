@@ -151,11 +151,19 @@ mod tests {
 
     #[test]
     fn each_of_the_four_forms_is_read_and_written_as_it_was() {
-        for (form, count) in
-            [(json!("a"), 1), (json!(["a", "b"]), 2), (json!([1, 2, 3]), 1), (json!([[1], [2, 3]]), 2), (json!([]), 0)]
-        {
+        for (form, count) in [
+            (json!("a"), 1),
+            (json!(["a", "b"]), 2),
+            (json!([1, 2, 3]), 1),
+            (json!([[1], [2, 3]]), 2),
+            (json!([]), 0),
+        ] {
             let prompt: Prompt = serde_json::from_value(form.clone()).unwrap();
-            assert_eq!((prompt.count(), prompt.each().count()), (count, count), "{form}");
+            assert_eq!(
+                (prompt.count(), prompt.each().count()),
+                (count, count),
+                "{form}"
+            );
             assert_eq!(serde_json::to_value(&prompt).unwrap(), form);
         }
     }
@@ -172,7 +180,10 @@ mod tests {
             json!(5),
             json!({}),
         ] {
-            assert!(serde_json::from_value::<Prompt>(form.clone()).is_err(), "{form}");
+            assert!(
+                serde_json::from_value::<Prompt>(form.clone()).is_err(),
+                "{form}"
+            );
         }
     }
 }

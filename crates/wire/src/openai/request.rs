@@ -1,6 +1,7 @@
 //! `POST /v1/chat/completions`: what a client asks.
 //!
-//! Types and names only. Ranges (`temperature` from 0 to 2, four stop strings) are checked once, at the door (`loggia-api`).
+//! Types and names only. Ranges (`temperature` from 0 to 2, four stop strings) are checked once, at
+//! the door (`loggia-api`).
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -103,7 +104,8 @@ impl ChatCompletionRequest {
         self.stream.unwrap_or(false)
     }
 
-    /// Whether the model must call something: `tool_choice` `required`, a tool, or required ones of `allowed_tools`.
+    /// Whether the model must call something: `tool_choice` `required`, a tool, or required ones of
+    /// `allowed_tools`.
     pub fn must_call(&self) -> bool {
         match &self.tool_choice {
             Some(ToolChoice::Required | ToolChoice::Function(_) | ToolChoice::Other(_)) => true,
@@ -112,22 +114,32 @@ impl ChatCompletionRequest {
         }
     }
 
-    /// The functions that the model may call: none where `tool_choice` is `none`, only those named where it names some.
+    /// The functions that the model may call: none where `tool_choice` is `none`, only those named
+    /// where it names some.
     pub fn callable_functions(&self) -> Vec<&FunctionDefinition> {
-        let offered = self.tools.iter().flatten().filter_map(|tool| tool.function.as_ref());
+        let offered = self
+            .tools
+            .iter()
+            .flatten()
+            .filter_map(|tool| tool.function.as_ref());
         match &self.tool_choice {
             Some(ToolChoice::None | ToolChoice::Other(_)) => Vec::new(),
-            Some(ToolChoice::Function(one)) => offered.filter(|function| function.name == one.name).collect(),
-            Some(ToolChoice::Allowed { functions, .. }) => {
-                offered.filter(|function| functions.iter().any(|one| one.name == function.name)).collect()
-            }
+            Some(ToolChoice::Function(one)) => offered
+                .filter(|function| function.name == one.name)
+                .collect(),
+            Some(ToolChoice::Allowed { functions, .. }) => offered
+                .filter(|function| functions.iter().any(|one| one.name == function.name))
+                .collect(),
             Some(ToolChoice::Auto | ToolChoice::Required) | None => offered.collect(),
         }
     }
 
     /// How many answers are wanted; at least one.
     pub fn choices(&self) -> usize {
-        self.n.and_then(|n| usize::try_from(n).ok()).unwrap_or(1).max(1)
+        self.n
+            .and_then(|n| usize::try_from(n).ok())
+            .unwrap_or(1)
+            .max(1)
     }
 }
 
@@ -143,7 +155,11 @@ object! {
 
 impl Default for StreamOptions {
     fn default() -> Self {
-        Self { include_usage: None, include_obfuscation: None, extra: crate::Extra::new() }
+        Self {
+            include_usage: None,
+            include_obfuscation: None,
+            extra: crate::Extra::new(),
+        }
     }
 }
 

@@ -15,7 +15,8 @@ use crate::object::{Key, keep, object, words};
 /// One entry of `tools`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tool {
-    /// `function`, or another type (`custom`, `web_search`, `mcp`, …), whose fields are all in `extra`.
+    /// `function`, or another type (`custom`, `web_search`, `mcp`, …), whose fields are all in
+    /// `extra`.
     pub kind: String,
     /// The function, where `type` is `function`.
     pub function: Option<FunctionDefinition>,
@@ -37,8 +38,11 @@ impl<'de> Deserialize<'de> for Tool {
                     match &*key {
                         "type" if kind.is_some() => return Err(A::Error::duplicate_field("type")),
                         "type" => kind = Some(map.next_value()?),
-                        "function" if function.is_some() => return Err(A::Error::duplicate_field("function")),
-                        // In a tool of another type it can be anything. Clients write the type first.
+                        "function" if function.is_some() => {
+                            return Err(A::Error::duplicate_field("function"));
+                        }
+                        // In a tool of another type it can be anything. Clients write the type
+                        // first.
                         "function" if kind.as_deref().is_none_or(|kind| kind == "function") => {
                             function = map.next_value()?;
                         }
@@ -46,7 +50,11 @@ impl<'de> Deserialize<'de> for Tool {
                     }
                 }
                 let kind = kind.ok_or_else(|| A::Error::missing_field("type"))?;
-                Ok(Tool { kind, function, extra })
+                Ok(Tool {
+                    kind,
+                    function,
+                    extra,
+                })
             }
         }
         deserializer.deserialize_map(ToolVisitor)
@@ -88,7 +96,8 @@ pub struct ToolCall {
     pub id: String,
     /// `function`, or `custom` for a call of a tool that takes free text.
     pub kind: String,
-    /// What was called, and with what. The free text of a `custom` call is its only argument, `input`.
+    /// What was called, and with what. The free text of a `custom` call is its only argument,
+    /// `input`.
     pub function: FunctionCall,
     /// Fields that OpenAI's API does not have, or that came later than this type.
     pub extra: Extra,
@@ -120,22 +129,58 @@ object! {
 
 impl<'de> Deserialize<'de> for ToolCall {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let AnyCall { id, kind, function, custom, mut extra } = AnyCall::deserialize(deserializer)?;
+        let AnyCall {
+            id,
+            kind,
+            function,
+            custom,
+            mut extra,
+        } = AnyCall::deserialize(deserializer)?;
         match (function, custom) {
-            (None, Some(CustomCall { name, input, extra: within })) if kind == CUSTOM => {
+            (
+                None,
+                Some(CustomCall {
+                    name,
+                    input,
+                    extra: within,
+                }),
+            ) if kind == CUSTOM => {
                 let arguments = json!({ CUSTOM_INPUT: input }).to_string();
-                Ok(Self { id, kind, function: FunctionCall { name, arguments, extra: within }, extra })
+                Ok(Self {
+                    id,
+                    kind,
+                    function: FunctionCall {
+                        name,
+                        arguments,
+                        extra: within,
+                    },
+                    extra,
+                })
             }
             (Some(function), custom) => {
-                let custom = custom.map(serde_json::to_value).transpose().map_err(D::Error::custom)?;
+                let custom = custom
+                    .map(serde_json::to_value)
+                    .transpose()
+                    .map_err(D::Error::custom)?;
                 extra.extend(custom.map(|custom| (CUSTOM.to_owned(), custom)));
-                Ok(Self { id, kind, function, extra })
+                Ok(Self {
+                    id,
+                    kind,
+                    function,
+                    extra,
+                })
             }
             (None, _) if kind == "function" || kind == CUSTOM => {
-                Err(D::Error::missing_field(if kind == CUSTOM { CUSTOM } else { "function" }))
+                Err(D::Error::missing_field(if kind == CUSTOM {
+                    CUSTOM
+                } else {
+                    "function"
+                }))
             }
             // One of another type has what it calls elsewhere.
-            (None, _) => Err(D::Error::custom(format_args!("unknown type `{kind}`, expected `function`"))),
+            (None, _) => Err(D::Error::custom(format_args!(
+                "unknown type `{kind}`, expected `function`"
+            ))),
         }
     }
 }
@@ -185,7 +230,8 @@ impl Serialize for ToolCall {
 pub struct FunctionCall {
     /// The function's name.
     pub name: String,
-    /// JSON, as a string. What a client sends as an object is its text here, and what it leaves out is empty.
+    /// JSON, as a string. What a client sends as an object is its text here, and what it leaves out
+    /// is empty.
     pub arguments: String,
     /// Fields that OpenAI's API does not have, or that came later than this type.
     pub extra: Extra,
@@ -201,8 +247,16 @@ object! {
 
 impl<'de> Deserialize<'de> for FunctionCall {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let AnyFunctionCall { name, arguments, extra } = AnyFunctionCall::deserialize(deserializer)?;
-        Ok(Self { name, arguments: arguments.unwrap_or_default().0, extra })
+        let AnyFunctionCall {
+            name,
+            arguments,
+            extra,
+        } = AnyFunctionCall::deserialize(deserializer)?;
+        Ok(Self {
+            name,
+            arguments: arguments.unwrap_or_default().0,
+            extra,
+        })
     }
 }
 
@@ -323,9 +377,16 @@ impl<'de> Deserialize<'de> for ToolChoice {
 impl AnyChoice {
     fn known<E: Error>(self) -> Result<ToolChoice, E> {
         let (own, misplaced) = match self.kind.as_str() {
-            "function" => ("function", self.allowed_tools.as_ref().map(|_| "allowed_tools")),
+            "function" => (
+                "function",
+                self.allowed_tools.as_ref().map(|_| "allowed_tools"),
+            ),
             "allowed_tools" => ("allowed_tools", self.function.as_ref().map(|_| "function")),
-            _ => return serde_json::to_value(self).map(ToolChoice::Other).map_err(E::custom),
+            _ => {
+                return serde_json::to_value(self)
+                    .map(ToolChoice::Other)
+                    .map_err(E::custom);
+            }
         };
         none_unknown(&self.extra, "", &["type", "function", "allowed_tools"])?;
         if let Some(field) = misplaced {
@@ -353,7 +414,11 @@ impl AnyAllowed {
             let function = tool.function.ok_or_else(|| E::missing_field("function"))?;
             functions.push(function.known(&format!("{place}function."))?);
         }
-        Ok(ToolChoice::Allowed { mode: self.mode, functions, others })
+        Ok(ToolChoice::Allowed {
+            mode: self.mode,
+            functions,
+            others,
+        })
     }
 }
 
@@ -373,9 +438,18 @@ impl Serialize for ToolChoice {
             Self::Required => serializer.serialize_str("required"),
             Self::Function(name) => function(name).serialize(serializer),
             Self::Other(choice) => choice.serialize(serializer),
-            Self::Allowed { mode, functions, others } => {
-                let tools: Vec<Value> = functions.iter().map(function).chain(others.iter().cloned()).collect();
-                json!({"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools}}).serialize(serializer)
+            Self::Allowed {
+                mode,
+                functions,
+                others,
+            } => {
+                let tools: Vec<Value> = functions
+                    .iter()
+                    .map(function)
+                    .chain(others.iter().cloned())
+                    .collect();
+                json!({"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools}})
+                    .serialize(serializer)
             }
         }
     }

@@ -1,21 +1,29 @@
-//! Drives a running loggia with the crate `async-openai`: one topic a run, named by the first argument.
+//! Drives a running loggia with the crate `async-openai`: one topic a run, named by the first
+//! argument.
 //!
 //!     async-openai-client whole|stream|models|missing|call URL MODEL
 //!
-//! Ends with 0 where all was as it should be, else with a panic that says what was not. `test_async_openai.py` runs it.
+//! Ends with 0 where all was as it should be, else with a panic that says what was not.
+//! `test_async_openai.py` runs it.
 
 use async_openai::Client;
 use async_openai::config::OpenAIConfig;
 use async_openai::error::OpenAIError;
-use async_openai::types::chat::{ChatCompletionMessageToolCalls, CreateChatCompletionRequest, FinishReason};
+use async_openai::types::chat::{
+    ChatCompletionMessageToolCalls, CreateChatCompletionRequest, FinishReason,
+};
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [topic, url, model] = arguments.as_slice() else { panic!("topic, URL and model, please") };
-    let config = OpenAIConfig::new().with_api_base(format!("{url}/v1")).with_api_key("unused");
+    let [topic, url, model] = arguments.as_slice() else {
+        panic!("topic, URL and model, please")
+    };
+    let config = OpenAIConfig::new()
+        .with_api_base(format!("{url}/v1"))
+        .with_api_key("unused");
     let client = Client::with_config(config);
     match topic.as_str() {
         "whole" => whole(&client, model).await,
@@ -40,16 +48,38 @@ fn question(model: &str, more: Value) -> CreateChatCompletionRequest {
 }
 
 async fn whole(client: &Client<OpenAIConfig>, model: &str) {
-    let answer = client.chat().create(question(model, json!({}))).await.expect("an answer");
-    let [choice] = answer.choices.as_slice() else { panic!("one choice") };
-    assert!(!choice.message.content.as_deref().unwrap_or_default().is_empty());
-    assert!(matches!(choice.finish_reason, Some(FinishReason::Stop | FinishReason::Length)));
+    let answer = client
+        .chat()
+        .create(question(model, json!({})))
+        .await
+        .expect("an answer");
+    let [choice] = answer.choices.as_slice() else {
+        panic!("one choice")
+    };
+    assert!(
+        !choice
+            .message
+            .content
+            .as_deref()
+            .unwrap_or_default()
+            .is_empty()
+    );
+    assert!(matches!(
+        choice.finish_reason,
+        Some(FinishReason::Stop | FinishReason::Length)
+    ));
     let usage = answer.usage.expect("usage");
-    assert_eq!(usage.total_tokens, usage.prompt_tokens + usage.completion_tokens);
+    assert_eq!(
+        usage.total_tokens,
+        usage.prompt_tokens + usage.completion_tokens
+    );
 }
 
 async fn stream(client: &Client<OpenAIConfig>, model: &str) {
-    let asked = question(model, json!({"stream": true, "stream_options": {"include_usage": true}}));
+    let asked = question(
+        model,
+        json!({"stream": true, "stream_options": {"include_usage": true}}),
+    );
     let mut chunks = client.chat().create_stream(asked).await.expect("a stream");
     let (mut text, mut finished, mut usage) = (String::new(), 0, None);
     while let Some(chunk) = chunks.next().await {
@@ -66,7 +96,10 @@ async fn stream(client: &Client<OpenAIConfig>, model: &str) {
 async fn models(client: &Client<OpenAIConfig>, model: &str) {
     let models = client.models().list().await.expect("a list");
     assert!(models.data.iter().any(|each| each.id == model));
-    assert_eq!(client.models().retrieve(model).await.expect("a model").id, model);
+    assert_eq!(
+        client.models().retrieve(model).await.expect("a model").id,
+        model
+    );
 }
 
 async fn missing(client: &Client<OpenAIConfig>) {
@@ -97,8 +130,14 @@ async fn call(client: &Client<OpenAIConfig>, model: &str) {
         }
         Err(other) => panic!("{other}"),
     };
-    let calls = answer.choices[0].message.tool_calls.as_deref().unwrap_or_default();
-    let [ChatCompletionMessageToolCalls::Function(call)] = calls else { panic!("one call of a function") };
+    let calls = answer.choices[0]
+        .message
+        .tool_calls
+        .as_deref()
+        .unwrap_or_default();
+    let [ChatCompletionMessageToolCalls::Function(call)] = calls else {
+        panic!("one call of a function")
+    };
     assert_eq!(call.function.name, "get_weather");
     let arguments: Value = serde_json::from_str(&call.function.arguments).expect("JSON");
     assert!(arguments["city"].is_string());

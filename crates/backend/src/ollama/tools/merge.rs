@@ -1,10 +1,12 @@
-//! Schemas of objects put together: those of an `allOf`, which all hold, and those of an `anyOf` at the root, one of which does.
+//! Schemas of objects put together: those of an `allOf`, which all hold, and those of an `anyOf` at
+//! the root, one of which does.
 
 use serde_json::{Map, Value};
 
 use super::property;
 
-/// Puts a schema into another that holds as well. Tells whether all of it could be put there; what could not is left out.
+/// Puts a schema into another that holds as well. Tells whether all of it could be put there; what
+/// could not is left out.
 pub(super) fn merge(into: &mut Map<String, Value>, schema: Map<String, Value>) -> bool {
     let mut whole = true;
     for (keyword, value) in schema {
@@ -17,7 +19,10 @@ pub(super) fn merge(into: &mut Map<String, Value>, schema: Map<String, Value>) -
             ("description" | "title" | "default" | "examples", _, _) => true,
             ("properties", Value::Object(there), Value::Object(more)) => properties(there, more),
             ("required", Value::Array(there), Value::Array(more)) => {
-                let new: Vec<Value> = more.into_iter().filter(|name| !there.contains(name)).collect();
+                let new: Vec<Value> = more
+                    .into_iter()
+                    .filter(|name| !there.contains(name))
+                    .collect();
                 there.extend(new);
                 true
             }
@@ -54,10 +59,20 @@ fn in_common(there: &mut Value, more: &Value) -> bool {
         kind => vec![kind.clone()],
     };
     let (one, other) = (list(there), list(more));
-    let allows =
-        |kinds: &[Value], kind: &Value| kinds.contains(kind) || (kind == "integer" && kinds.contains(&"number".into()));
-    let mut common: Vec<Value> = one.iter().filter(|kind| allows(&other, kind)).cloned().collect();
-    common.extend(other.iter().filter(|kind| allows(&one, kind) && !one.contains(kind)).cloned());
+    let allows = |kinds: &[Value], kind: &Value| {
+        kinds.contains(kind) || (kind == "integer" && kinds.contains(&"number".into()))
+    };
+    let mut common: Vec<Value> = one
+        .iter()
+        .filter(|kind| allows(&other, kind))
+        .cloned()
+        .collect();
+    common.extend(
+        other
+            .iter()
+            .filter(|kind| allows(&one, kind) && !one.contains(kind))
+            .cloned(),
+    );
     match common.as_slice() {
         [] => return false,
         [kind] => *there = kind.clone(),
@@ -66,26 +81,38 @@ fn in_common(there: &mut Value, more: &Value) -> bool {
     true
 }
 
-/// Puts alternatives of an object into one that has the properties of all, and requires what each requires. Properties that differ
-/// have alternatives themselves.
-pub(super) fn merge_variants(into: &mut Map<String, Value>, variants: Vec<Value>, lost: &mut Vec<String>) {
+/// Puts alternatives of an object into one that has the properties of all, and requires what each
+/// requires. Properties that differ have alternatives themselves.
+pub(super) fn merge_variants(
+    into: &mut Map<String, Value>,
+    variants: Vec<Value>,
+    lost: &mut Vec<String>,
+) {
     let mut required: Option<Vec<Value>> = None;
     let mut all: Map<String, Value> = Map::new();
     for variant in variants {
-        let Value::Object(mut variant) = property(variant, "/anyOf", lost) else { continue };
+        let Value::Object(mut variant) = property(variant, "/anyOf", lost) else {
+            continue;
+        };
         let its = match variant.shift_remove("required") {
             Some(Value::Array(names)) => names,
             _ => Vec::new(),
         };
-        required =
-            Some(required.map_or(its.clone(), |all| all.into_iter().filter(|name| its.contains(name)).collect()));
+        required = Some(required.map_or(its.clone(), |all| {
+            all.into_iter().filter(|name| its.contains(name)).collect()
+        }));
         if let Some(Value::Object(properties)) = variant.shift_remove("properties") {
-            properties.into_iter().for_each(|(name, schema)| either(&mut all, name, schema));
+            properties
+                .into_iter()
+                .for_each(|(name, schema)| either(&mut all, name, schema));
         }
     }
     let mut merged = Map::new();
     merged.insert("properties".to_owned(), Value::Object(all));
-    merged.insert("required".to_owned(), Value::Array(required.unwrap_or_default()));
+    merged.insert(
+        "required".to_owned(),
+        Value::Array(required.unwrap_or_default()),
+    );
     merge(into, merged);
 }
 

@@ -6,21 +6,40 @@ use super::*;
 
 /// What is sent of one property, and what is lost of it.
 fn sent(schema: &Value) -> (Value, Vec<String>) {
-    let (mut shown, lost) = shown(&json!({"type": "object", "properties": {"x": schema}, "$defs": {
-        "Guest": {"type": "object", "title": "Guest", "properties": {"name": {"type": "string", "minLength": 1}}},
-        "Kind": {"enum": ["single", "double"], "type": "string"}
-    }}));
-    let lost = lost.iter().map(|place| place.strip_prefix("/properties/x").unwrap_or(place).to_owned()).collect();
+    let (mut shown, lost) = shown(
+        &json!({"type": "object", "properties": {"x": schema}, "$defs": {
+            "Guest": {"type": "object", "title": "Guest", "properties": {"name": {"type": "string", "minLength": 1}}},
+            "Kind": {"enum": ["single", "double"], "type": "string"}
+        }}),
+    );
+    let lost = lost
+        .iter()
+        .map(|place| {
+            place
+                .strip_prefix("/properties/x")
+                .unwrap_or(place)
+                .to_owned()
+        })
+        .collect();
     (shown["properties"]["x"].take(), lost)
 }
 
 #[test]
 fn what_can_be_said_in_ollamas_words_is_said_in_them() {
     for (schema, expected) in [
-        (json!({"$ref": "#/$defs/Kind"}), json!({"enum": ["single", "double"], "type": "string"})),
+        (
+            json!({"$ref": "#/$defs/Kind"}),
+            json!({"enum": ["single", "double"], "type": "string"}),
+        ),
         (json!({"const": "double"}), json!({"enum": ["double"]})),
-        (json!({"type": "string", "const": "double"}), json!({"type": "string", "enum": ["double"]})),
-        (json!({"oneOf": [{"type": "string"}, {"const": 1}]}), json!({"anyOf": [{"type": "string"}, {"enum": [1]}]})),
+        (
+            json!({"type": "string", "const": "double"}),
+            json!({"type": "string", "enum": ["double"]}),
+        ),
+        (
+            json!({"oneOf": [{"type": "string"}, {"const": 1}]}),
+            json!({"anyOf": [{"type": "string"}, {"enum": [1]}]}),
+        ),
         (
             json!({"allOf": [{"$ref": "#/$defs/Kind"}], "description": "which", "default": "single"}),
             json!({"description": "which", "enum": ["single", "double"], "type": "string"}),
@@ -33,8 +52,14 @@ fn what_can_be_said_in_ollamas_words_is_said_in_them() {
             json!({"type": "object", "properties": {"a": {"type": "string", "description": "one"}, "b": {"type": "number"}},
                 "required": ["a", "b"]}),
         ),
-        (json!({"properties": {"a": true}}), json!({"properties": {"a": {}}, "type": "object"})),
-        (json!({"items": {"const": 1}}), json!({"items": {"const": 1}, "type": "array"})),
+        (
+            json!({"properties": {"a": true}}),
+            json!({"properties": {"a": {}}, "type": "object"}),
+        ),
+        (
+            json!({"items": {"const": 1}}),
+            json!({"items": {"const": 1}, "type": "array"}),
+        ),
         (json!(true), json!({})),
         (
             json!({"type": ["string", "null"], "enum": ["a", null]}),
@@ -45,36 +70,78 @@ fn what_can_be_said_in_ollamas_words_is_said_in_them() {
     }
     let (schema, lost) = sent(&json!({"$ref": "#/$defs/Guest", "description": "Who comes."}));
     let expected = json!({"type": "object", "properties": {"name": {"type": "string"}}, "description": "Who comes."});
-    assert_eq!((schema, lost), (expected, vec!["/properties/name/minLength".to_owned()]));
+    assert_eq!(
+        (schema, lost),
+        (expected, vec!["/properties/name/minLength".to_owned()])
+    );
 }
 
 #[test]
 fn what_is_left_over_is_named_with_its_place_and_what_says_nothing_is_not() {
     for (schema, expected) in [
-        (json!({"type": "string", "pattern": "^a$", "format": "email"}), vec!["/pattern", "/format"]),
-        (json!({"type": "integer", "minimum": 1, "maximum": 9_007_199_254_740_991_u64}), vec!["/minimum"]),
-        (json!({"type": "object", "additionalProperties": {"type": "integer"}}), vec!["/additionalProperties"]),
+        (
+            json!({"type": "string", "pattern": "^a$", "format": "email"}),
+            vec!["/pattern", "/format"],
+        ),
+        (
+            json!({"type": "integer", "minimum": 1, "maximum": 9_007_199_254_740_991_u64}),
+            vec!["/minimum"],
+        ),
+        (
+            json!({"type": "object", "additionalProperties": {"type": "integer"}}),
+            vec!["/additionalProperties"],
+        ),
         (
             json!({"anyOf": [{"type": "string", "maxLength": 3}, {"not": {}}]}),
             vec!["/anyOf/0/maxLength", "/anyOf/1/not"],
         ),
-        (json!({"type": "object", "properties": {"a/b": {"multipleOf": 2}}}), vec!["/properties/a~1b/multipleOf"]),
+        (
+            json!({"type": "object", "properties": {"a/b": {"multipleOf": 2}}}),
+            vec!["/properties/a~1b/multipleOf"],
+        ),
         (json!({"anyOf": [{}], "oneOf": [{}]}), vec!["/oneOf"]),
-        (json!({"allOf": [{"type": "string"}, {"type": "object"}]}), vec!["/allOf"]),
-        (json!({"$ref": "https://example.com/a"}), vec!["/$ref", "/$ref"]),
-        (json!({"type": 7, "required": [1], "enum": "a"}), vec!["/type", "/required", "/enum"]),
+        (
+            json!({"allOf": [{"type": "string"}, {"type": "object"}]}),
+            vec!["/allOf"],
+        ),
+        (
+            json!({"$ref": "https://example.com/a"}),
+            vec!["/$ref", "/$ref"],
+        ),
+        (
+            json!({"type": 7, "required": [1], "enum": "a"}),
+            vec!["/type", "/required", "/enum"],
+        ),
         (json!(false), vec![""]),
         // Ollama keeps all that is in `items`.
-        (json!({"type": "array", "items": {"type": "string", "pattern": "^a$"}}), vec![]),
+        (
+            json!({"type": "array", "items": {"type": "string", "pattern": "^a$"}}),
+            vec![],
+        ),
         (
             json!({"type": "string", "title": "X", "default": "a", "examples": ["a"], "example": "a", "nullable": true}),
             vec![],
         ),
-        (json!({"$comment": "c", "deprecated": true, "readOnly": true, "x-order": 1, "enumNames": ["a"]}), vec![]),
-        (json!({"type": "object", "additionalProperties": false, "unevaluatedProperties": true}), vec![]),
-        (json!({"type": "object", "propertyNames": {"type": "string"}, "additionalProperties": {}}), vec![]),
-        (json!({"type": "array", "minItems": 0, "uniqueItems": false}), vec![]),
-        (json!({"type": "integer", "minimum": -9_007_199_254_740_991_i64}), vec![]),
+        (
+            json!({"$comment": "c", "deprecated": true, "readOnly": true, "x-order": 1, "enumNames": ["a"]}),
+            vec![],
+        ),
+        (
+            json!({"type": "object", "additionalProperties": false, "unevaluatedProperties": true}),
+            vec![],
+        ),
+        (
+            json!({"type": "object", "propertyNames": {"type": "string"}, "additionalProperties": {}}),
+            vec![],
+        ),
+        (
+            json!({"type": "array", "minItems": 0, "uniqueItems": false}),
+            vec![],
+        ),
+        (
+            json!({"type": "integer", "minimum": -9_007_199_254_740_991_i64}),
+            vec![],
+        ),
     ] {
         let mut lost = sent(&schema).1;
         lost.dedup();
@@ -87,7 +154,11 @@ fn what_is_left_over_is_named_with_its_place_and_what_says_nothing_is_not() {
 #[test]
 fn the_parameters_as_a_whole_are_an_object_with_properties() {
     for (parameters, expected, lost) in [
-        (json!({}), json!({"type": "object", "properties": {}}), vec![]),
+        (
+            json!({}),
+            json!({"type": "object", "properties": {}}),
+            vec![],
+        ),
         (
             json!({"$schema": "https://json-schema.org/draft/2020-12/schema", "type": ["object"], "additionalProperties": false}),
             json!({"type": "object", "properties": {}}),
@@ -112,23 +183,29 @@ fn the_parameters_as_a_whole_are_an_object_with_properties() {
             json!({"type": "object", "properties": {}}),
             vec!["/minProperties"],
         ),
-        (json!(true), json!({"type": "object", "properties": {}}), vec![]),
+        (
+            json!(true),
+            json!({"type": "object", "properties": {}}),
+            vec![],
+        ),
     ] {
         let (mut shown, mut places) = shown(&parameters);
         if shown["required"] == json!([]) {
             shown.as_object_mut().unwrap().remove("required");
         }
         places.sort();
-        assert_eq!((shown, places), (expected, lost.into_iter().map(str::to_owned).collect()), "{parameters}");
+        assert_eq!(
+            (shown, places),
+            (expected, lost.into_iter().map(str::to_owned).collect()),
+            "{parameters}"
+        );
     }
 }
 
 #[test]
 fn a_tree_is_written_out_once_and_named_and_keeps_its_definitions() {
-    let node =
-        json!({"type": "object", "properties": {"children": {"type": "array", "items": {"$ref": "#/$defs/Node"}}}});
-    let parameters =
-        json!({"type": "object", "properties": {"root": {"$ref": "#/$defs/Node"}}, "$defs": {"Node": node}});
+    let node = json!({"type": "object", "properties": {"children": {"type": "array", "items": {"$ref": "#/$defs/Node"}}}});
+    let parameters = json!({"type": "object", "properties": {"root": {"$ref": "#/$defs/Node"}}, "$defs": {"Node": node}});
     let (shown, lost) = shown(&parameters);
     assert_eq!(lost, ["/properties/root/properties/children/items/$ref"]);
     assert_eq!(
@@ -146,7 +223,10 @@ fn only_tools_that_are_sent_as_tools_lose_anything() {
     };
     let asked = |more: Value| -> Vec<String> {
         let mut request = json!({"model": "m", "messages": [], "tools": [tool("f"), tool("g")]});
-        request.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        request
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
         lost_of_tools(&serde_json::from_value(request).unwrap())
     };
     let of = |index: u32| format!("tools[{index}].function.parameters#/properties/x/pattern");
@@ -162,5 +242,8 @@ fn only_tools_that_are_sent_as_tools_lose_anything() {
         assert_eq!(asked(more.clone()), Vec::<String>::new(), "{more}");
     }
     let functions = json!([{"name": "f", "parameters": {"properties": {"x": {"pattern": "^a$"}}}}]);
-    assert_eq!(asked(json!({"tools": [], "functions": functions})), ["functions[0].parameters#/properties/x/pattern"]);
+    assert_eq!(
+        asked(json!({"tools": [], "functions": functions})),
+        ["functions[0].parameters#/properties/x/pattern"]
+    );
 }

@@ -1,13 +1,18 @@
-//! Which keywords of a JSON schema Ollama keeps of a property, and which of the others would have told a model something.
+//! Which keywords of a JSON schema Ollama keeps of a property, and which of the others would have
+//! told a model something.
 
 use serde_json::Value;
 
 /// Whether Ollama keeps this keyword of a property.
 pub(super) fn is_kept(keyword: &str) -> bool {
-    matches!(keyword, "type" | "anyOf" | "items" | "description" | "enum" | "properties" | "required")
+    matches!(
+        keyword,
+        "type" | "anyOf" | "items" | "description" | "enum" | "properties" | "required"
+    )
 }
 
-/// Keywords that limit what a value may be, and that Ollama does not keep. What JSON Schema does not know is an annotation.
+/// Keywords that limit what a value may be, and that Ollama does not keep. What JSON Schema does
+/// not know is an annotation.
 const LIMITS: [&str; 33] = [
     "additionalItems",
     "additionalProperties",
@@ -44,7 +49,8 @@ const LIMITS: [&str; 33] = [
     "then",
 ];
 
-/// The largest whole number that a double holds exactly. Zod writes it as the limit of each integer.
+/// The largest whole number that a double holds exactly. Zod writes it as the limit of each
+/// integer.
 const SAFE: f64 = 9_007_199_254_740_991.0;
 
 /// Whether a keyword that is not kept would have said something of what is valid.
@@ -55,13 +61,16 @@ pub(super) fn says_something(keyword: &str, value: &Value) -> bool {
         "minimum" => value.as_f64() != Some(-SAFE),
         "maximum" => value.as_f64() != Some(SAFE),
         // Closed or open: a model writes the properties that it is shown.
-        "additionalProperties" | "unevaluatedProperties" | "additionalItems" | "unevaluatedItems" => {
-            value.as_object().is_some_and(|schema| !schema.is_empty())
-        }
+        "additionalProperties"
+        | "unevaluatedProperties"
+        | "additionalItems"
+        | "unevaluatedItems" => value.as_object().is_some_and(|schema| !schema.is_empty()),
         // Names are strings anyway.
-        "propertyNames" => value
-            .as_object()
-            .is_some_and(|schema| schema.iter().any(|(name, value)| name != "type" || value != "string")),
+        "propertyNames" => value.as_object().is_some_and(|schema| {
+            schema
+                .iter()
+                .any(|(name, value)| name != "type" || value != "string")
+        }),
         _ => LIMITS.contains(&keyword),
     }
 }

@@ -1,8 +1,9 @@
-//! Guessing ahead: a draft model says how answers may go on, and the model itself looks at several tokens of each in one step.
+//! Guessing ahead: a draft model says how answers may go on, and the model itself looks at several
+//! tokens of each in one step.
 //!
-//! What is said does not depend on it: each token is chosen by the request's own sampler from the model's own logits, and a guess only
-//! counts where it is the token that was chosen anyway. Reading order: [`Drafts`] (the draft's context, and its guesses), `trial` (whether
-//! they pay).
+//! What is said does not depend on it: each token is chosen by the request's own sampler from the
+//! model's own logits, and a guess only counts where it is the token that was chosen anyway.
+//! Reading order: [`Drafts`] (the draft's context, and its guesses), `trial` (whether they pay).
 
 mod trial;
 
@@ -21,7 +22,8 @@ use trial::{Trial, Verdict};
 /// A guess that the draft itself thinks less likely than this is not worth a look of the model.
 const SURE_ENOUGH: f32 = 0.5;
 
-/// What the draft takes to read what was said before is reckoned to its guesses little by little, over about so many steps.
+/// What the draft takes to read what was said before is reckoned to its guesses little by little,
+/// over about so many steps.
 const READING_IS_SPREAD_OVER: u32 = 64;
 
 /// The draft model's side of the slots.
@@ -29,7 +31,8 @@ pub(super) struct Drafts<'model> {
     cache: Cache<'model>,
     /// What the draft's context holds of each sequence, from position 0.
     held: Vec<Vec<Token>>,
-    /// How many tokens to guess for each: fewer after a guess that was wrong, more after one that was right.
+    /// How many tokens to guess for each: fewer after a guess that was wrong, more after one that
+    /// was right.
     lengths: Vec<usize>,
     most: usize,
     /// Whether guesses are made whatever they cost.
@@ -69,9 +72,14 @@ pub(super) struct Guess {
 impl<'model> Drafts<'model> {
     /// Reserves the draft's memory; none where the model has no draft.
     pub(super) fn new(model: &'model Model, sizes: Sizes) -> Result<Option<Self>, LoadError> {
-        let Some(draft) = &model.draft else { return Ok(None) };
+        let Some(draft) = &model.draft else {
+            return Ok(None);
+        };
         let sizes = sizes.of_draft(draft.context);
-        let no_memory = LoadError::Context { context: sizes.context, parallel: sizes.parallel };
+        let no_memory = LoadError::Context {
+            context: sizes.context,
+            parallel: sizes.parallel,
+        };
         let parallel = sizes.parallel as usize;
         let most = draft.options.tokens as usize;
         Ok(Some(Self {
@@ -115,30 +123,54 @@ impl<'model> Drafts<'model> {
         self.lengths.fill(self.most);
     }
 
-    /// Guesses how answers go on, where that is of use in this step. `room` is how many tokens the model can look at for each of them.
+    /// Guesses how answers go on, where that is of use in this step. `room` is how many tokens the
+    /// model can look at for each of them.
     pub(super) fn guess(&mut self, slots: &[Slot], room: usize) -> Result<Vec<Guess>, String> {
         self.step = None;
         let began = Instant::now();
         // Beside a prompt there is no room for guesses: they would make it wait.
-        if slots.iter().any(|slot| slot.work.as_ref().is_some_and(|work| work.next.is_none())) {
+        if slots
+            .iter()
+            .any(|slot| slot.work.as_ref().is_some_and(|work| work.next.is_none()))
+        {
             return Ok(Vec::new());
         }
-        let writing = || slots.iter().enumerate().filter_map(|(at, slot)| Some((at, slot, slot.work.as_ref()?)));
-        let answers = writing().filter(|(_, _, work)| work.outlet.has_room()).count();
+        let writing = || {
+            slots
+                .iter()
+                .enumerate()
+                .filter_map(|(at, slot)| Some((at, slot, slot.work.as_ref()?)))
+        };
+        let answers = writing()
+            .filter(|(_, _, work)| work.outlet.has_room())
+            .count();
         let by_the_clock = !self.always;
-        // A seed is to give a request that is alone the same text another time: what the clock says must have no part in it, since tokens that
-        // are looked at together are summed in another order.
-        let is_seeded = by_the_clock && writing().count() == 1 && writing().any(|(_, _, work)| work.is_reproducible);
+        // A seed is to give a request that is alone the same text another time: what the clock says
+        // must have no part in it, since tokens that are looked at together are summed in another
+        // order.
+        let is_seeded = by_the_clock
+            && writing().count() == 1
+            && writing().any(|(_, _, work)| work.is_reproducible);
         if answers == 0 || is_seeded {
             return Ok(Vec::new());
         }
         if by_the_clock && !self.trial.is_to_guess(answers) {
-            self.step = Some(Step { began, answers, guessing: false });
+            self.step = Some(Step {
+                began,
+                answers,
+                guessing: false,
+            });
             return Ok(Vec::new());
         }
         let guess = |(sequence, slot, work): (Sequence, &Slot, &Work)| {
-            let room = room.min(work.most_guesses()).min(self.room(sequence, slot, work));
-            (room > 0).then_some(Guess { sequence, tokens: Vec::new(), room })
+            let room = room
+                .min(work.most_guesses())
+                .min(self.room(sequence, slot, work));
+            (room > 0).then_some(Guess {
+                sequence,
+                tokens: Vec::new(),
+                room,
+            })
         };
         let mut guesses: Vec<Guess> = writing().filter_map(guess).collect();
         if guesses.is_empty() {
@@ -149,27 +181,42 @@ impl<'model> Drafts<'model> {
             return Ok(Vec::new());
         }
         self.go_on(&mut guesses)?;
-        self.step = Some(Step { began, answers, guessing: true });
+        self.step = Some(Step {
+            began,
+            answers,
+            guessing: true,
+        });
         guesses.retain(|guess| !guess.tokens.is_empty());
         Ok(guesses)
     }
 
-    /// How many tokens the draft can guess for a sequence: none where it has something in it that the draft does not know, as pictures are.
+    /// How many tokens the draft can guess for a sequence: none where it has something in it that
+    /// the draft does not know, as pictures are.
     fn room(&self, sequence: Sequence, slot: &Slot, work: &Work) -> usize {
         let read = common(&self.held[sequence], &slot.held);
         let mut unread = slot.held[read..].iter().chain(&work.next);
         let is_known = unread.all(|&token| (token as usize) < self.own_vocabulary);
-        if is_known { self.context.saturating_sub(slot.held.len()) } else { 0 }
+        if is_known {
+            self.context.saturating_sub(slot.held.len())
+        } else {
+            0
+        }
     }
 
-    /// Reads what the draft has not seen of the sequences, and guesses the first token of each; `false` where it has to read on in another
-    /// step.
+    /// Reads what the draft has not seen of the sequences, and guesses the first token of each;
+    /// `false` where it has to read on in another step.
     fn catch_up(&mut self, slots: &[Slot], guesses: &mut [Guess]) -> Result<bool, String> {
         self.cache.begin();
         let mut left = self.piece.max(guesses.len());
         let mut rows = Vec::new();
         for (at, guess) in guesses.iter().enumerate() {
-            let Some(next) = slots[guess.sequence].work.as_ref().and_then(|work| work.next) else { continue };
+            let Some(next) = slots[guess.sequence]
+                .work
+                .as_ref()
+                .and_then(|work| work.next)
+            else {
+                continue;
+            };
             let (theirs, own) = (&slots[guess.sequence].held, &mut self.held[guess.sequence]);
             let known = common(own, theirs);
             if known < own.len() {
@@ -197,14 +244,19 @@ impl<'model> Drafts<'model> {
         Ok(true)
     }
 
-    /// Guesses the second token of each, the third, and so on, where the one before was sure enough.
+    /// Guesses the second token of each, the third, and so on, where the one before was sure
+    /// enough.
     fn go_on(&mut self, guesses: &mut [Guess]) -> Result<(), String> {
         for round in 1..self.most {
             self.cache.begin();
             let mut rows = Vec::new();
             for (at, guess) in guesses.iter().enumerate() {
                 let length = self.lengths[guess.sequence].min(guess.room);
-                let Some(&token) = guess.tokens.last().filter(|_| guess.tokens.len() == round && round < length) else {
+                let Some(&token) = guess
+                    .tokens
+                    .last()
+                    .filter(|_| guess.tokens.len() == round && round < length)
+                else {
                     continue;
                 };
                 let own = &mut self.held[guess.sequence];
@@ -236,27 +288,52 @@ impl<'model> Drafts<'model> {
     pub(super) fn learn(&mut self, sequence: Sequence, guessed: usize, right: usize) {
         self.guessed += guessed;
         self.right += right;
-        self.lengths[sequence] =
-            if right == guessed { (self.lengths[sequence] + 2).min(self.most) } else { (right + 1).min(self.most) };
+        self.lengths[sequence] = if right == guessed {
+            (self.lengths[sequence] + 2).min(self.most)
+        } else {
+            (right + 1).min(self.most)
+        };
     }
 
     /// Takes note of what came of the step: how many tokens, all answers together.
     pub(super) fn step_is_over(&mut self, tokens: usize) {
-        let Some(Step { began, answers, guessing }) = self.step.take() else { return };
+        let Some(Step {
+            began,
+            answers,
+            guessing,
+        }) = self.step.take()
+        else {
+            return;
+        };
         let mut time = began.elapsed();
         if guessing {
             let part = self.reading / READING_IS_SPREAD_OVER;
             self.reading -= part;
             time += part;
         }
-        let Some(verdict) = self.trial.note(answers, guessing, time, tokens) else { return };
-        let (guessed, right) = (std::mem::take(&mut self.guessed), std::mem::take(&mut self.right));
+        let Some(verdict) = self.trial.note(answers, guessing, time, tokens) else {
+            return;
+        };
+        let (guessed, right) = (
+            std::mem::take(&mut self.guessed),
+            std::mem::take(&mut self.right),
+        );
         say(&verdict, answers, guessed, right);
     }
 }
 
 /// A change of mind is for everybody who runs this; that it stays the same, for who looks closer.
-fn say(&Verdict { guesses, plain, guessing, is_news }: &Verdict, answers: usize, guessed: usize, right: usize) {
+fn say(
+    &Verdict {
+        guesses,
+        plain,
+        guessing,
+        is_news,
+    }: &Verdict,
+    answers: usize,
+    guessed: usize,
+    right: usize,
+) {
     let (without, with) = (1.0 / plain, 1.0 / guessing);
     let from_now_on = if guesses { "guesses" } else { "stands idle" };
     let figures = format!(

@@ -1,19 +1,22 @@
-//! Whether guessing ahead pays, by measuring: for each number of answers at once, some steps with guesses and some without, and then the
-//! quicker way for a good while. Pure: times come from the caller.
+//! Whether guessing ahead pays, by measuring: for each number of answers at once, some steps with
+//! guesses and some without, and then the quicker way for a good while. Pure: times come from the
+//! caller.
 
 use std::time::Duration;
 
 /// Steps of a trial of one way.
 const TRIAL: u32 = 16;
 
-/// Steps of the quicker way between two trials of the other, at first; doubled each time that the other loses again.
+/// Steps of the quicker way between two trials of the other, at first; doubled each time that the
+/// other loses again.
 const FIRST_PAUSE: u32 = 256;
 const LONGEST_PAUSE: u32 = 8192;
 
 /// More answers at once than this are measured together.
 const MOST_ANSWERS: usize = 16;
 
-/// One measurement for each number of answers at once: what a step costs depends on it more than on anything else.
+/// One measurement for each number of answers at once: what a step costs depends on it more than on
+/// anything else.
 pub(super) struct Trial(Vec<Course>);
 
 /// What a trial has shown.
@@ -80,9 +83,19 @@ impl Trial {
     }
 
     /// Takes note of a step; says where a trial has ended with it.
-    pub(super) fn note(&mut self, answers: usize, guessing: bool, time: Duration, tokens: usize) -> Option<Verdict> {
+    pub(super) fn note(
+        &mut self,
+        answers: usize,
+        guessing: bool,
+        time: Duration,
+        tokens: usize,
+    ) -> Option<Verdict> {
         let course = self.course(answers);
-        let rate = if guessing { &mut course.guessing } else { &mut course.plain };
+        let rate = if guessing {
+            &mut course.guessing
+        } else {
+            &mut course.plain
+        };
         rate.add(time, tokens);
         if guessing != course.is_guessing {
             return None;
@@ -110,11 +123,20 @@ impl Course {
         let (plain, guessing) = (self.plain.of_token(), self.guessing.of_token());
         let guesses = guessing < plain;
         let is_news = self.verdict != Some(guesses);
-        self.pause = if is_news { FIRST_PAUSE } else { (self.pause * 2).min(LONGEST_PAUSE) };
+        self.pause = if is_news {
+            FIRST_PAUSE
+        } else {
+            (self.pause * 2).min(LONGEST_PAUSE)
+        };
         self.verdict = Some(guesses);
         self.is_guessing = guesses;
         self.left = self.pause;
-        Some(Verdict { guesses, plain, guessing, is_news })
+        Some(Verdict {
+            guesses,
+            plain,
+            guessing,
+            is_news,
+        })
     }
 }
 
@@ -122,16 +144,25 @@ impl Course {
 mod tests {
     use super::*;
 
-    /// Goes so many steps, each token of which takes so many milliseconds in either way; says how many were with guesses, and what was shown.
+    /// Goes so many steps, each token of which takes so many milliseconds in either way; says how
+    /// many were with guesses, and what was shown.
     fn go(trial: &mut Trial, steps: u32, plain: u64, guessing: u64) -> (u32, Vec<bool>) {
         let (mut with, mut shown) = (0, Vec::new());
         for _ in 0..steps {
             let is_guessing = trial.is_to_guess(1);
             with += u32::from(is_guessing);
-            let (tokens, each) = if is_guessing { (3, guessing) } else { (1, plain) };
+            let (tokens, each) = if is_guessing {
+                (3, guessing)
+            } else {
+                (1, plain)
+            };
             let time = Duration::from_millis(each * tokens);
             let verdict = trial.note(1, is_guessing, time, usize::try_from(tokens).unwrap());
-            shown.extend(verdict.filter(|verdict| verdict.is_news).map(|verdict| verdict.guesses));
+            shown.extend(
+                verdict
+                    .filter(|verdict| verdict.is_news)
+                    .map(|verdict| verdict.guesses),
+            );
         }
         (with, shown)
     }
@@ -141,7 +172,10 @@ mod tests {
         let mut trial = Trial::new(4);
         assert_eq!(go(&mut trial, 2 * TRIAL, 10, 15), (TRIAL, vec![false]));
         let (with, shown) = go(&mut trial, 10_000, 10, 15);
-        assert!(with < 10_000 / 50 && shown.is_empty(), "{with} steps of 10,000");
+        assert!(
+            with < 10_000 / 50 && shown.is_empty(),
+            "{with} steps of 10,000"
+        );
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Places in the rules, each with the way back to where its rule was entered; and where a step leads.
+//! Places in the rules, each with the way back to where its rule was entered; and where a step
+//! leads.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -37,8 +38,17 @@ const MOST_AT_ONCE: usize = 500;
 
 impl Places {
     pub(super) fn new(rules: Rules) -> Self {
-        let end = Point { rule: u32::MAX, alternative: 0, element: 0, back: END };
-        Self { rules: Arc::new(rules), points: vec![end], known: HashMap::new() }
+        let end = Point {
+            rule: u32::MAX,
+            alternative: 0,
+            element: 0,
+            back: END,
+        };
+        Self {
+            rules: Arc::new(rules),
+            points: vec![end],
+            known: HashMap::new(),
+        }
     }
 
     /// The places before the first character. None where there are too many.
@@ -54,7 +64,13 @@ impl Places {
         for &place in places {
             if self.fits(place, character, character) {
                 let point = self.points[place as usize];
-                self.resolve(Point { element: point.element + 1, ..point }, &mut found)?;
+                self.resolve(
+                    Point {
+                        element: point.element + 1,
+                        ..point
+                    },
+                    &mut found,
+                )?;
             }
         }
         Some(sorted(found))
@@ -71,7 +87,8 @@ impl Places {
 
     fn element(&self, point: Point) -> Option<&Element> {
         let rule = self.rules.rules.get(point.rule as usize)?;
-        rule.get(point.alternative as usize)?.get(point.element as usize)
+        rule.get(point.alternative as usize)?
+            .get(point.element as usize)
     }
 
     /// The beginnings of a rule's alternatives.
@@ -80,7 +97,12 @@ impl Places {
         let rule_number = u32::try_from(rule).ok()?;
         let mut pending: Vec<Point> = Vec::new();
         for alternative in 0..u32::try_from(rules.rules.get(rule)?.len()).ok()? {
-            pending.push(Point { rule: rule_number, alternative, element: 0, back });
+            pending.push(Point {
+                rule: rule_number,
+                alternative,
+                element: 0,
+                back,
+            });
         }
         self.resolve_all(pending, found)
     }
@@ -94,7 +116,10 @@ impl Places {
         let rules = Arc::clone(&self.rules);
         let mut seen: HashSet<Point> = pending.iter().copied().collect();
         while let Some(point) = pending.pop() {
-            let alternative = rules.rules.get(point.rule as usize)?.get(point.alternative as usize)?;
+            let alternative = rules
+                .rules
+                .get(point.rule as usize)?
+                .get(point.alternative as usize)?;
             let next = match alternative.get(point.element as usize) {
                 None if point.back == END => {
                     found.insert(END);
@@ -110,13 +135,28 @@ impl Places {
                     continue;
                 }
                 Some(&Element::Rule(inner)) => {
-                    // After the last element there is nothing to come back to but what is behind it.
+                    // After the last element there is nothing to come back to but what is behind
+                    // it.
                     let is_last = point.element as usize + 1 == alternative.len();
-                    let after = Point { element: point.element + 1, ..point };
-                    let back = if is_last { point.back } else { self.number(after)? };
+                    let after = Point {
+                        element: point.element + 1,
+                        ..point
+                    };
+                    let back = if is_last {
+                        point.back
+                    } else {
+                        self.number(after)?
+                    };
                     let rule = u32::try_from(inner).ok()?;
                     let count = u32::try_from(rules.rules.get(inner)?.len()).ok()?;
-                    (0..count).map(|alternative| Point { rule, alternative, element: 0, back }).collect()
+                    (0..count)
+                        .map(|alternative| Point {
+                            rule,
+                            alternative,
+                            element: 0,
+                            back,
+                        })
+                        .collect()
                 }
             };
             if seen.len() > MOST_AT_ONCE * 16 {
@@ -131,7 +171,9 @@ impl Places {
         if let Some(&known) = self.known.get(&point) {
             return Some(known);
         }
-        let number = Place::try_from(self.points.len()).ok().filter(|_| self.points.len() < MOST_PLACES)?;
+        let number = Place::try_from(self.points.len())
+            .ok()
+            .filter(|_| self.points.len() < MOST_PLACES)?;
         self.points.push(point);
         self.known.insert(point, number);
         Some(number)

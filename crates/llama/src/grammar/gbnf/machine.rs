@@ -1,5 +1,5 @@
-//! Steps through the rules byte by byte, over the trie of the vocabulary. What was worked out once is remembered: in a part of a grammar
-//! that does not nest, a step is a look into a table.
+//! Steps through the rules byte by byte, over the trie of the vocabulary. What was worked out once
+//! is remembered: in a part of a grammar that does not nest, a step is a look into a table.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -73,7 +73,12 @@ impl Machine {
         let first = table.places.first();
         table.is_full = first.is_none();
         let at = table.state(first.unwrap_or_default().into(), Begun::default());
-        Self { vocabulary, table, at, masks: HashMap::new() }
+        Self {
+            vocabulary,
+            table,
+            at,
+            masks: HashMap::new(),
+        }
     }
 
     pub(in crate::grammar) fn allowed(&mut self) -> Result<SimpleVob, Stuck> {
@@ -82,15 +87,29 @@ impl Machine {
         }
         let vocabulary = Arc::clone(&self.vocabulary);
         let mut mask = vocabulary.trie().alloc_token_set();
-        vocabulary.trie().add_bias(&mut Walk { table: &mut self.table, path: vec![self.at] }, &mut mask, &[]);
+        vocabulary.trie().add_bias(
+            &mut Walk {
+                table: &mut self.table,
+                path: vec![self.at],
+            },
+            &mut mask,
+            &[],
+        );
         if self.table.is_full {
-            return Err(Stuck("the grammar has too many ways to read the same text".to_owned()));
+            return Err(Stuck(
+                "the grammar has too many ways to read the same text".to_owned(),
+            ));
         }
         if self.may_end() {
-            vocabulary.all_ends().iter().for_each(|&token| mask.allow_token(token));
+            vocabulary
+                .all_ends()
+                .iter()
+                .for_each(|&token| mask.allow_token(token));
         }
         if mask.num_set() == 0 {
-            return Err(Stuck("the grammar goes on in a way that the model has no tokens for".to_owned()));
+            return Err(Stuck(
+                "the grammar goes on in a way that the model has no tokens for".to_owned(),
+            ));
         }
         if self.masks.len() >= MOST_MASKS {
             self.masks.clear();
@@ -106,14 +125,19 @@ impl Machine {
         for &byte in self.vocabulary.text(token) {
             self.at = self.table.step(self.at, byte);
             if self.at == DEAD {
-                return Err(Stuck("the grammar does not allow what was chosen".to_owned()));
+                return Err(Stuck(
+                    "the grammar does not allow what was chosen".to_owned(),
+                ));
             }
         }
         Ok(())
     }
 
     pub(in crate::grammar) fn is_over(&self) -> bool {
-        self.table.states.get(self.at as usize).is_some_and(|(places, begun)| **places == [END] && begun.missing == 0)
+        self.table
+            .states
+            .get(self.at as usize)
+            .is_some_and(|(places, begun)| **places == [END] && begun.missing == 0)
     }
 
     fn may_end(&self) -> bool {
@@ -161,7 +185,10 @@ impl Table {
         let begun = begun.with(byte)?;
         if begun.missing > 0 {
             let (first, last) = begun.range();
-            return self.places.any(&places, first, last).then(|| self.state(places, begun));
+            return self
+                .places
+                .any(&places, first, last)
+                .then(|| self.state(places, begun));
         }
         if !self.places.any(&places, begun.bits, begun.bits) {
             return None;
@@ -179,15 +206,35 @@ impl Begun {
     fn with(self, byte: u8) -> Option<Self> {
         let bits = u32::from(byte);
         if self.missing > 0 {
-            let begun = Self { bits: self.bits << 6 | bits & 0x3f, missing: self.missing - 1, least: self.least };
+            let begun = Self {
+                bits: self.bits << 6 | bits & 0x3f,
+                missing: self.missing - 1,
+                least: self.least,
+            };
             let (_, last) = begun.range();
             return (byte & 0xc0 == 0x80 && last >= begun.least).then_some(begun);
         }
         match byte {
-            0..=0x7f => Some(Self { bits, missing: 0, least: 0 }),
-            0xc2..=0xdf => Some(Self { bits: bits & 0x1f, missing: 1, least: 0x80 }),
-            0xe0..=0xef => Some(Self { bits: bits & 0x0f, missing: 2, least: 0x800 }),
-            0xf0..=0xf4 => Some(Self { bits: bits & 0x07, missing: 3, least: 0x1_0000 }),
+            0..=0x7f => Some(Self {
+                bits,
+                missing: 0,
+                least: 0,
+            }),
+            0xc2..=0xdf => Some(Self {
+                bits: bits & 0x1f,
+                missing: 1,
+                least: 0x80,
+            }),
+            0xe0..=0xef => Some(Self {
+                bits: bits & 0x0f,
+                missing: 2,
+                least: 0x800,
+            }),
+            0xf0..=0xf4 => Some(Self {
+                bits: bits & 0x07,
+                missing: 3,
+                least: 0x1_0000,
+            }),
             _ => None,
         }
     }
@@ -208,7 +255,8 @@ struct Walk<'a> {
 
 impl Recognizer for Walk<'_> {
     fn pop_bytes(&mut self, count: usize) {
-        self.path.truncate(self.path.len().saturating_sub(count).max(1));
+        self.path
+            .truncate(self.path.len().saturating_sub(count).max(1));
     }
 
     fn collapse(&mut self) {
@@ -220,7 +268,9 @@ impl Recognizer for Walk<'_> {
     }
 
     fn try_push_byte(&mut self, byte: u8) -> bool {
-        let Some(&from) = self.path.last() else { return false };
+        let Some(&from) = self.path.last() else {
+            return false;
+        };
         let to = self.table.step(from, byte);
         if to != DEAD {
             self.path.push(to);

@@ -1,4 +1,5 @@
-//! Reads GBNF: `name ::= "text" [a-z]* (other | .)? more{2,5}`. Whatever is wrong is told with its line and column.
+//! Reads GBNF: `name ::= "text" [a-z]* (other | .)? more{2,5}`. Whatever is wrong is told with its
+//! line and column.
 
 use std::collections::HashMap;
 
@@ -23,7 +24,14 @@ const DEEPEST: usize = 100;
 
 /// Makes rules of a text.
 pub(in crate::grammar) fn read(text: &str) -> Result<Rules, Wrong> {
-    let mut reader = Reader { text, at: 0, rules: Vec::new(), names: HashMap::new(), wanted: Vec::new(), elements: 0 };
+    let mut reader = Reader {
+        text,
+        at: 0,
+        rules: Vec::new(),
+        names: HashMap::new(),
+        wanted: Vec::new(),
+        elements: 0,
+    };
     reader.grammar()?;
     reader.check()
 }
@@ -46,7 +54,9 @@ impl<'a> Reader<'a> {
         self.spaces(true);
         while self.at < self.text.len() {
             let start = self.at;
-            let name = self.name().ok_or_else(|| self.wrong("expected the name of a rule"))?;
+            let name = self
+                .name()
+                .ok_or_else(|| self.wrong("expected the name of a rule"))?;
             let rule = self.rule_of(name, start);
             self.spaces(false);
             self.expect("::=")?;
@@ -58,7 +68,9 @@ impl<'a> Reader<'a> {
             match self.peek() {
                 None => {}
                 Some('\n' | '\r') => self.spaces(true),
-                Some(other) => return Err(self.wrong(&format!("unexpected '{}'", other.escape_default()))),
+                Some(other) => {
+                    return Err(self.wrong(&format!("unexpected '{}'", other.escape_default())));
+                }
             }
         }
         Ok(())
@@ -71,12 +83,19 @@ impl<'a> Reader<'a> {
             return Err(self.wrong_at(self.wanted[missing], what));
         }
         let Some(&root) = self.names.get("root") else {
-            return Err(self.wrong_at(0, "there is no rule 'root', with which a grammar begins".to_owned()));
+            return Err(self.wrong_at(
+                0,
+                "there is no rule 'root', with which a grammar begins".to_owned(),
+            ));
         };
-        let rules = Rules { rules: self.rules.iter().flatten().cloned().collect(), root };
+        let rules = Rules {
+            rules: self.rules.iter().flatten().cloned().collect(),
+            root,
+        };
         if let Some(rule) = rules.left_recursive() {
             let name = self.name_of(rule);
-            let what = format!("{name} begins with itself, or repeats what may be empty: left recursion");
+            let what =
+                format!("{name} begins with itself, or repeats what may be empty: left recursion");
             return Err(self.wrong_at(self.wanted[rule], what));
         }
         Ok(rules)
@@ -85,7 +104,10 @@ impl<'a> Reader<'a> {
     /// What a rule is called; those of repetitions and parentheses have no name.
     fn name_of(&self, rule: usize) -> String {
         let named = self.names.iter().find(|(_, number)| **number == rule);
-        named.map_or_else(|| "what stands there".to_owned(), |(name, _)| format!("the rule '{name}'"))
+        named.map_or_else(
+            || "what stands there".to_owned(),
+            |(name, _)| format!("the rule '{name}'"),
+        )
     }
 
     fn alternatives(&mut self, depth: usize) -> Read<Vec<Alternative>> {
@@ -123,7 +145,9 @@ impl<'a> Reader<'a> {
                     let name = self.name().unwrap_or_default();
                     vec![Element::Rule(self.rule_of(name, start))]
                 }
-                Some(c @ ('<' | '!')) => return Err(self.wrong(&format!("tokens ('{c}…') cannot be named here"))),
+                Some(c @ ('<' | '!')) => {
+                    return Err(self.wrong(&format!("tokens ('{c}…') cannot be named here")));
+                }
                 Some('*' | '+' | '?' | '{') => return Err(self.wrong("there is nothing to repeat")),
                 _ => return Ok(sequence),
             };
@@ -166,13 +190,24 @@ impl<'a> Reader<'a> {
     /// `{2}`, `{2,}`, `{2,5}`: how long it is, and what it says.
     fn times(&self) -> Read<(usize, (usize, Option<usize>))> {
         let start = self.at;
-        let length = self.text[start..].find('}').ok_or_else(|| self.wrong("'{' is not closed"))?;
+        let length = self.text[start..]
+            .find('}')
+            .ok_or_else(|| self.wrong("'{' is not closed"))?;
         let inside = &self.text[start + 1..start + length];
-        let number = |text: &str| text.trim().parse::<usize>().ok().filter(|&number| number <= MOST_ELEMENTS);
+        let number = |text: &str| {
+            text.trim()
+                .parse::<usize>()
+                .ok()
+                .filter(|&number| number <= MOST_ELEMENTS)
+        };
         let times = match inside.split_once(',') {
             None => number(inside).map(|times| (times, Some(times))),
-            Some((least, most)) if most.trim().is_empty() => number(least).map(|least| (least, None)),
-            Some((least, most)) => number(least).zip(number(most)).map(|(least, most)| (least, Some(most))),
+            Some((least, most)) if most.trim().is_empty() => {
+                number(least).map(|least| (least, None))
+            }
+            Some((least, most)) => number(least)
+                .zip(number(most))
+                .map(|(least, most)| (least, Some(most))),
         };
         let times = times.filter(|(least, most)| most.is_none_or(|most| *least <= most));
         let times = times.ok_or_else(|| self.wrong("this is no number of times"))?;
@@ -189,7 +224,9 @@ impl<'a> Reader<'a> {
                     self.at += 1;
                     return Ok(elements);
                 }
-                None | Some('\n') => return Err(self.wrong_at(start, "'\"' is not closed".to_owned())),
+                None | Some('\n') => {
+                    return Err(self.wrong_at(start, "'\"' is not closed".to_owned()));
+                }
                 Some(_) => {
                     let c = self.character()?;
                     self.count(1)?;
@@ -211,7 +248,9 @@ impl<'a> Reader<'a> {
                     self.at += 1;
                     break;
                 }
-                None | Some('\n') => return Err(self.wrong_at(start, "'[' is not closed".to_owned())),
+                None | Some('\n') => {
+                    return Err(self.wrong_at(start, "'[' is not closed".to_owned()));
+                }
                 Some(_) => {}
             }
             let from = self.character()?;
@@ -224,16 +263,24 @@ impl<'a> Reader<'a> {
             ranges.push((from, to));
         }
         let class = class(ranges, negated);
-        if class.is_empty() { Err(self.wrong_at(start, "no character is in this class".to_owned())) } else { Ok(class) }
+        if class.is_empty() {
+            Err(self.wrong_at(start, "no character is in this class".to_owned()))
+        } else {
+            Ok(class)
+        }
     }
 
     fn character(&mut self) -> Read<u32> {
-        let c = self.peek().ok_or_else(|| self.wrong("the grammar ends here"))?;
+        let c = self
+            .peek()
+            .ok_or_else(|| self.wrong("the grammar ends here"))?;
         self.at += c.len_utf8();
         if c != '\\' {
             return Ok(c.into());
         }
-        let escaped = self.peek().ok_or_else(|| self.wrong("the grammar ends here"))?;
+        let escaped = self
+            .peek()
+            .ok_or_else(|| self.wrong("the grammar ends here"))?;
         self.at += escaped.len_utf8();
         match escaped {
             't' => Ok(9),
@@ -248,9 +295,15 @@ impl<'a> Reader<'a> {
     }
 
     fn hex(&mut self, digits: usize) -> Read<u32> {
-        let text = self.text.get(self.at..self.at + digits).filter(|text| text.bytes().all(|b| b.is_ascii_hexdigit()));
-        let value = text.and_then(|text| u32::from_str_radix(text, 16).ok()).filter(|&value| value <= 0x10_ffff);
-        let value = value.ok_or_else(|| self.wrong(&format!("expected the {digits} digits of a character")))?;
+        let text = self
+            .text
+            .get(self.at..self.at + digits)
+            .filter(|text| text.bytes().all(|b| b.is_ascii_hexdigit()));
+        let value = text
+            .and_then(|text| u32::from_str_radix(text, 16).ok())
+            .filter(|&value| value <= 0x10_ffff);
+        let value = value
+            .ok_or_else(|| self.wrong(&format!("expected the {digits} digits of a character")))?;
         self.at += digits;
         Ok(value)
     }
@@ -280,7 +333,11 @@ impl<'a> Reader<'a> {
 
     fn count(&mut self, more: usize) -> Read<()> {
         self.elements = self.elements.saturating_add(more);
-        if self.elements > MOST_ELEMENTS { Err(self.wrong("the grammar is too large")) } else { Ok(()) }
+        if self.elements > MOST_ELEMENTS {
+            Err(self.wrong("the grammar is too large"))
+        } else {
+            Ok(())
+        }
     }
 
     fn peek(&self) -> Option<char> {
@@ -299,7 +356,11 @@ impl<'a> Reader<'a> {
     fn spaces(&mut self, lines: bool) {
         while let Some(c) = self.peek() {
             match c {
-                '#' => self.at += self.text[self.at..].find(['\n', '\r']).unwrap_or(self.text.len() - self.at),
+                '#' => {
+                    self.at += self.text[self.at..]
+                        .find(['\n', '\r'])
+                        .unwrap_or(self.text.len() - self.at)
+                }
                 ' ' | '\t' => self.at += 1,
                 '\n' | '\r' if lines => self.at += 1,
                 _ => return,
@@ -314,7 +375,11 @@ impl<'a> Reader<'a> {
     fn wrong_at(&self, at: usize, what: String) -> Wrong {
         let before = &self.text[..at];
         let line = before.rfind('\n').map_or(0, |end| end + 1);
-        Wrong { line: before.matches('\n').count() + 1, column: before[line..].chars().count() + 1, what }
+        Wrong {
+            line: before.matches('\n').count() + 1,
+            column: before[line..].chars().count() + 1,
+            what,
+        }
     }
 }
 

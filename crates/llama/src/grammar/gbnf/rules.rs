@@ -25,7 +25,8 @@ pub(in crate::grammar) struct Rules {
 /// The last character there is.
 const LAST: u32 = 0x10_ffff;
 
-/// The characters of these ranges, or all others: in order, and without surrogates, which no text has.
+/// The characters of these ranges, or all others: in order, and without surrogates, which no text
+/// has.
 pub(super) fn class(mut ranges: Vec<(u32, u32)>, negated: bool) -> Class {
     ranges.sort_unstable();
     let mut merged: Class = Vec::new();
@@ -36,8 +37,9 @@ pub(super) fn class(mut ranges: Vec<(u32, u32)>, negated: bool) -> Class {
         }
     }
     let positive = if negated { complement(&merged) } else { merged };
-    let without_surrogates =
-        positive.into_iter().flat_map(|(from, to)| [(from, to.min(0xd7ff)), (from.max(0xe000), to)]);
+    let without_surrogates = positive
+        .into_iter()
+        .flat_map(|(from, to)| [(from, to.min(0xd7ff)), (from.max(0xe000), to)]);
     without_surrogates.filter(|(from, to)| from <= to).collect()
 }
 
@@ -58,21 +60,29 @@ fn complement(ranges: &Class) -> Class {
 
 /// Whether a class has a character from `from` to `to`.
 pub(super) fn meets(class: &Class, from: u32, to: u32) -> bool {
-    class.iter().any(|&(first, last)| first <= to && from <= last)
+    class
+        .iter()
+        .any(|&(first, last)| first <= to && from <= last)
 }
 
 impl Rules {
-    /// A rule that would have to satisfy itself before its first character: no way through it can be found.
+    /// A rule that would have to satisfy itself before its first character: no way through it can
+    /// be found.
     pub(super) fn left_recursive(&self) -> Option<usize> {
         let nullable = self.nullable();
-        let firsts: Vec<Vec<usize>> = self.rules.iter().map(|rule| first_rules(rule, &nullable)).collect();
+        let firsts: Vec<Vec<usize>> = self
+            .rules
+            .iter()
+            .map(|rule| first_rules(rule, &nullable))
+            .collect();
         let mut done = vec![false; self.rules.len()];
         (0..self.rules.len()).find_map(|start| circle(start, &firsts, &mut done))
     }
 
     /// Which rules nothing satisfies.
     fn nullable(&self) -> Vec<bool> {
-        // Of each alternative that consists of rules alone, how many of them are not known to be nullable; and who waits for whom.
+        // Of each alternative that consists of rules alone, how many of them are not known to be
+        // nullable; and who waits for whom.
         let mut missing = Vec::new();
         let mut waiting: Vec<Vec<usize>> = vec![Vec::new(); self.rules.len()];
         let mut found: Vec<usize> = Vec::new();
@@ -81,9 +91,14 @@ impl Rules {
                 if alternative.is_empty() {
                     found.push(number);
                 }
-                if alternative.iter().all(|element| matches!(element, Element::Rule(_))) {
+                if alternative
+                    .iter()
+                    .all(|element| matches!(element, Element::Rule(_)))
+                {
                     for element in alternative {
-                        let Element::Rule(inner) = element else { continue };
+                        let Element::Rule(inner) = element else {
+                            continue;
+                        };
                         waiting[*inner].push(missing.len());
                     }
                     missing.push((number, alternative.len()));
@@ -122,7 +137,8 @@ fn first_rules(rule: &[Alternative], nullable: &[bool]) -> Vec<usize> {
     found
 }
 
-/// A rule that is come to again on the way from this one. Walks without recursion: there may be a hundred thousand rules in a row.
+/// A rule that is come to again on the way from this one. Walks without recursion: there may be a
+/// hundred thousand rules in a row.
 fn circle(start: usize, firsts: &[Vec<usize>], done: &mut [bool]) -> Option<usize> {
     let mut on_path = std::collections::HashSet::from([start]);
     let mut path = vec![(start, 0)];

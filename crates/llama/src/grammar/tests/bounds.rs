@@ -19,8 +19,14 @@ fn a_grammar_is_compiled_once_and_those_unused_for_longest_go() {
 #[test]
 fn chains_of_references_end_in_an_answer() {
     for length in [500, 5000] {
-        let mut all: Map<String, Value> =
-            (0..length).map(|i| (format!("a{i}"), json!({"$ref": format!("#/$defs/a{}", i + 1)}))).collect();
+        let mut all: Map<String, Value> = (0..length)
+            .map(|i| {
+                (
+                    format!("a{i}"),
+                    json!({"$ref": format!("#/$defs/a{}", i + 1)}),
+                )
+            })
+            .collect();
         all.insert(format!("a{length}"), json!({"type": "integer"}));
         let held = of_schema(&grammars(), &json!({"$ref": "#/$defs/a0", "$defs": all}));
         assert_eq!(held.is_ok(), length == 500, "{:?}", held.err());
@@ -30,7 +36,9 @@ fn chains_of_references_end_in_an_answer() {
 #[test]
 fn schemas_that_would_take_for_ever_are_cut_short() {
     let several = |number: usize| -> Value {
-        (0..number).map(|i| json!({"properties": {format!("p{i}"): {"type": "integer"}}})).collect()
+        (0..number)
+            .map(|i| json!({"properties": {format!("p{i}"): {"type": "integer"}}}))
+            .collect()
     };
     let hostile = [
         json!({"allOf": vec![json!({"anyOf": several(30)}); 8]}),
@@ -43,15 +51,28 @@ fn schemas_that_would_take_for_ever_are_cut_short() {
     for schema in hostile {
         let began = Instant::now();
         let _ = of_schema(&grammars(), &schema);
-        assert!(began.elapsed() < Duration::from_secs(20), "{:.80}", schema.to_string());
+        assert!(
+            began.elapsed() < Duration::from_secs(20),
+            "{:.80}",
+            schema.to_string()
+        );
     }
 }
 
 #[test]
 fn a_vocabulary_that_cannot_be_held_is_none_and_no_panic() {
-    let words = |tokens: Vec<Vec<u8>>| Words { tokens, ..Words::default() };
+    let words = |tokens: Vec<Vec<u8>>| Words {
+        tokens,
+        ..Words::default()
+    };
     assert!(Vocabulary::new(words(Vec::new())).is_none());
     assert!(Vocabulary::new(words(vec![vec![b'x'; 900]; 10_000])).is_none());
     assert!(Vocabulary::new(words(vec![vec![b'x'; 5000], b"a".to_vec(), b"a".to_vec()])).is_some());
-    assert!(Vocabulary::new(Words { ends: vec![7], ..words(vec![b"a".to_vec()]) }).is_none());
+    assert!(
+        Vocabulary::new(Words {
+            ends: vec![7],
+            ..words(vec![b"a".to_vec()])
+        })
+        .is_none()
+    );
 }

@@ -1,4 +1,5 @@
-//! Calls in each family's syntax: a grammar lets nothing but calls through, and what it lets through is read as calls.
+//! Calls in each family's syntax: a grammar lets nothing but calls through, and what it lets
+//! through is read as calls.
 
 use loggia_wire::openai::{FunctionDefinition, Tool};
 use serde_json::json;
@@ -8,12 +9,30 @@ use crate::syntax::{Offered, Pace, Reader, Said, Watch};
 
 /// Templates that are nothing but what a family is known by, and a call in its syntax.
 pub(super) const FAMILIES: [(&str, &str); 10] = [
-    ("tools <tool_call>", "<tool_call>\n{\"name\": \"time\", \"arguments\": {\"zone\":\"CET\"}}\n</tool_call>"),
-    ("tools <|python_tag|>", "{\"name\": \"time\", \"parameters\": {\"zone\":\"CET\"}}"),
-    ("tools [TOOL_CALLS]", "[TOOL_CALLS][{\"name\": \"time\", \"arguments\": {\"zone\":\"CET\"}}]"),
-    ("tools [TOOL_CALLS] [ARGS]", "[TOOL_CALLS]time[ARGS]{\"zone\":\"CET\"}"),
-    ("tools ```tool_code", "```tool_code\n{\"name\": \"time\", \"arguments\": {\"zone\":\"CET\"}}\n```"),
-    ("tools <|tool_call|>", "<|tool_call|>[{\"name\": \"time\", \"arguments\": {\"zone\":\"CET\"}}]<|/tool_call|>"),
+    (
+        "tools <tool_call>",
+        "<tool_call>\n{\"name\": \"time\", \"arguments\": {\"zone\":\"CET\"}}\n</tool_call>",
+    ),
+    (
+        "tools <|python_tag|>",
+        "{\"name\": \"time\", \"parameters\": {\"zone\":\"CET\"}}",
+    ),
+    (
+        "tools [TOOL_CALLS]",
+        "[TOOL_CALLS][{\"name\": \"time\", \"arguments\": {\"zone\":\"CET\"}}]",
+    ),
+    (
+        "tools [TOOL_CALLS] [ARGS]",
+        "[TOOL_CALLS]time[ARGS]{\"zone\":\"CET\"}",
+    ),
+    (
+        "tools ```tool_code",
+        "```tool_code\n{\"name\": \"time\", \"arguments\": {\"zone\":\"CET\"}}\n```",
+    ),
+    (
+        "tools <|tool_call|>",
+        "<|tool_call|>[{\"name\": \"time\", \"arguments\": {\"zone\":\"CET\"}}]<|/tool_call|>",
+    ),
     (
         "tools <｜tool▁calls▁begin｜>",
         "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>time<｜tool▁sep｜>{\"zone\":\"CET\"}<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
@@ -26,7 +45,10 @@ pub(super) const FAMILIES: [(&str, &str); 10] = [
         "tools <|channel|> <|message|>",
         "<|channel|>commentary to=functions.time <|constrain|>json<|message|>{\"zone\":\"CET\"}",
     ),
-    ("tools", "{\"name\": \"time\", \"arguments\": {\"zone\":\"CET\"}}"),
+    (
+        "tools",
+        "{\"name\": \"time\", \"arguments\": {\"zone\":\"CET\"}}",
+    ),
 ];
 
 pub(super) fn functions() -> Vec<FunctionDefinition> {
@@ -45,9 +67,24 @@ fn forced(template: &str, several: bool) -> Held {
     let (grammars, functions) = (grammars(), functions());
     let functions: Vec<&FunctionDefinition> = functions.iter().collect();
     let syntax = Syntax::of(template, |_| false);
-    let writer = Writer { syntax: &syntax, vocabulary: grammars.vocabulary() };
-    let grammar = compile(&grammars, writer.calls(Calls { functions: &functions, several, all_strict: true })).unwrap();
-    let beginning = Beginning { reasoning: syntax.reasoning(), begins: Begins::Text, trigger: None };
+    let writer = Writer {
+        syntax: &syntax,
+        vocabulary: grammars.vocabulary(),
+    };
+    let grammar = compile(
+        &grammars,
+        writer.calls(Calls {
+            functions: &functions,
+            several,
+            all_strict: true,
+        }),
+    )
+    .unwrap();
+    let beginning = Beginning {
+        reasoning: syntax.reasoning(),
+        begins: Begins::Text,
+        trigger: None,
+    };
     Held::new(grammars.vocabulary(), grammar, beginning)
 }
 
@@ -60,7 +97,12 @@ pub(super) fn read_as(syntax: Syntax, text: &str) -> Vec<Said> {
         .into_iter()
         .map(|f| serde_json::from_value(json!({"type": "function", "function": f})).unwrap())
         .collect();
-    let mut reader = Reader::new(syntax, Arc::new(Offered::of(&tools)), Begins::Text, Pace::Whole);
+    let mut reader = Reader::new(
+        syntax,
+        Arc::new(Offered::of(&tools)),
+        Begins::Text,
+        Pace::Whole,
+    );
     let mut said: Vec<Said> = reader.push(text).collect();
     said.extend(reader.finish());
     said
@@ -74,12 +116,26 @@ fn each_family_must_call_and_what_it_writes_is_read_as_a_call() {
             "{template}: {:?}",
             goes_along(&mut forced(template, false), call)
         );
-        for wrong in [call.replace("CET", "PST"), call.replace("time", "date"), "Hello".to_owned(), String::new()] {
-            assert!(!may_be(forced(template, false), &wrong), "{template}: {wrong}");
+        for wrong in [
+            call.replace("CET", "PST"),
+            call.replace("time", "date"),
+            "Hello".to_owned(),
+            String::new(),
+        ] {
+            assert!(
+                !may_be(forced(template, false), &wrong),
+                "{template}: {wrong}"
+            );
         }
         let expected = [
-            Said::CallBegun { index: 0, name: "time".to_owned() },
-            Said::CallArguments { index: 0, more: "{\"zone\":\"CET\"}".to_owned() },
+            Said::CallBegun {
+                index: 0,
+                name: "time".to_owned(),
+            },
+            Said::CallArguments {
+                index: 0,
+                more: "{\"zone\":\"CET\"}".to_owned(),
+            },
         ];
         assert_eq!(read(template, call), expected, "{template}");
     }
@@ -95,10 +151,12 @@ fn several_calls_come_only_where_they_may() {
             "{\"name\": \"stop\", \"arguments\": {}}"
         )
     );
-    assert!(may_be(forced("tools <tool_call>", true), &two) && !may_be(forced("tools <tool_call>", false), &two));
+    assert!(
+        may_be(forced("tools <tool_call>", true), &two)
+            && !may_be(forced("tools <tool_call>", false), &two)
+    );
     assert_eq!(read("tools <tool_call>", &two).len(), 4);
-    let listed =
-        "[TOOL_CALLS][{\"name\": \"stop\", \"arguments\": {}}, {\"name\": \"timer\", \"arguments\": {\"s\":5}}]";
+    let listed = "[TOOL_CALLS][{\"name\": \"stop\", \"arguments\": {}}, {\"name\": \"timer\", \"arguments\": {\"s\":5}}]";
     assert!(may_be(forced("tools [TOOL_CALLS]", true), listed));
     assert_eq!(read("tools [TOOL_CALLS]", listed).len(), 4);
 }
@@ -107,8 +165,14 @@ fn several_calls_come_only_where_they_may() {
 fn arguments_are_an_object_whatever_the_schema_leaves_open() {
     let call = |arguments: &str| format!("{{\"name\": \"stop\", \"arguments\": {arguments}}}");
     // A function without parameters is called with none.
-    assert!(may_be(forced("tools", false), &call("{}")) && !may_be(forced("tools", false), &call("{\"why\":[1]}")));
-    assert!(!may_be(forced("tools", false), &call("[1]")) && !may_be(forced("tools", false), &call("\"x\"")));
+    assert!(
+        may_be(forced("tools", false), &call("{}"))
+            && !may_be(forced("tools", false), &call("{\"why\":[1]}"))
+    );
+    assert!(
+        !may_be(forced("tools", false), &call("[1]"))
+            && !may_be(forced("tools", false), &call("\"x\""))
+    );
 }
 
 #[test]
@@ -116,13 +180,26 @@ fn an_answer_may_be_a_value_or_a_call_where_both_may_come() {
     let (grammars, functions) = (grammars(), functions());
     let functions: Vec<&FunctionDefinition> = functions.iter().collect();
     let syntax = Syntax::of("tools <tool_call>", |_| false);
-    let writer = Writer { syntax: &syntax, vocabulary: grammars.vocabulary() };
+    let writer = Writer {
+        syntax: &syntax,
+        vocabulary: grammars.vocabulary(),
+    };
     let value = Part::new("value", "the.schema", &json!({"type": "integer"}));
-    let calls = Calls { functions: &functions, several: false, all_strict: false };
+    let calls = Calls {
+        functions: &functions,
+        several: false,
+        all_strict: false,
+    };
     let grammar = compile(&grammars, writer.answer(value, Some(calls))).unwrap();
-    let beginning = Beginning { reasoning: None, begins: Begins::Text, trigger: None };
+    let beginning = Beginning {
+        reasoning: None,
+        begins: Begins::Text,
+        trigger: None,
+    };
     let held = Held::new(grammars.vocabulary(), grammar, beginning);
-    assert!(may_be(held.clone(), "12") && may_be(held.clone(), FAMILIES[0].1) && !may_be(held, "x"));
+    assert!(
+        may_be(held.clone(), "12") && may_be(held.clone(), FAMILIES[0].1) && !may_be(held, "x")
+    );
 }
 
 /// A model that may call or not, whose `strict` functions keep to their schemas.
@@ -130,28 +207,63 @@ fn may_call() -> Held {
     let (grammars, functions) = (grammars(), functions());
     let functions: Vec<&FunctionDefinition> = functions.iter().collect();
     let syntax = Syntax::of("tools <tool_call> <think>", |_| false);
-    let writer = Writer { syntax: &syntax, vocabulary: grammars.vocabulary() };
-    let Some(Watch::Mark(trigger)) = syntax.watch() else { panic!("no marker") };
-    let calls = Calls { functions: &functions, several: true, all_strict: false };
+    let writer = Writer {
+        syntax: &syntax,
+        vocabulary: grammars.vocabulary(),
+    };
+    let Some(Watch::Mark(trigger)) = syntax.watch() else {
+        panic!("no marker")
+    };
+    let calls = Calls {
+        functions: &functions,
+        several: true,
+        all_strict: false,
+    };
     let grammar = compile(&grammars, writer.rest_of_calls(calls, trigger.mark)).unwrap();
-    let beginning = Beginning { reasoning: syntax.reasoning(), begins: Begins::Text, trigger: Some(trigger) };
+    let beginning = Beginning {
+        reasoning: syntax.reasoning(),
+        begins: Begins::Text,
+        trigger: Some(trigger),
+    };
     Held::new(grammars.vocabulary(), grammar, beginning)
 }
 
 #[test]
 fn a_call_that_need_not_be_made_is_held_from_its_marker_on() {
     let timer = |seconds: &str| {
-        format!("<tool_call>\n{{\"name\": \"timer\", \"arguments\": {{\"s\":{seconds}}}}}\n</tool_call>")
+        format!(
+            "<tool_call>\n{{\"name\": \"timer\", \"arguments\": {{\"s\":{seconds}}}}}\n</tool_call>"
+        )
     };
     assert!(may_be(may_call(), "Just text, < and } and all."));
-    for before in ["", "I set it: ", "<think>a <tool_call> thought of</think>\n", "<"] {
-        assert!(may_be(may_call(), &format!("{before}{}", timer("5"))), "{before}");
-        assert!(!may_be(may_call(), &format!("{before}{}", timer("\"5\""))), "{before}");
+    for before in [
+        "",
+        "I set it: ",
+        "<think>a <tool_call> thought of</think>\n",
+        "<",
+    ] {
+        assert!(
+            may_be(may_call(), &format!("{before}{}", timer("5"))),
+            "{before}"
+        );
+        assert!(
+            !may_be(may_call(), &format!("{before}{}", timer("\"5\""))),
+            "{before}"
+        );
     }
-    assert!(may_be(may_call(), &format!("{}\nand\n{} done", timer("5"), timer("6"))));
-    assert!(!may_be(may_call(), &format!("{}{}", timer("5"), timer("x"))));
+    assert!(may_be(
+        may_call(),
+        &format!("{}\nand\n{} done", timer("5"), timer("6"))
+    ));
+    assert!(!may_be(
+        may_call(),
+        &format!("{}{}", timer("5"), timer("x"))
+    ));
     // Functions that are not strict: any object.
-    assert!(may_be(may_call(), "<tool_call>\n{\"name\": \"time\", \"arguments\": {\"zone\":\"PST\"}}\n</tool_call>"));
+    assert!(may_be(
+        may_call(),
+        "<tool_call>\n{\"name\": \"time\", \"arguments\": {\"zone\":\"PST\"}}\n</tool_call>"
+    ));
     // The other way to write a call, which no grammar holds, cannot be begun.
     assert!(goes_along(&mut may_call(), "x<function=").is_err());
 }
@@ -172,7 +284,8 @@ proptest::proptest! {
             let mut row = vec![0.0; 256 + 2 + MARKERS.len() + LONGER.len()];
             proptest::prop_assert!(held.mask(&mut row).is_ok(), "after {}", String::from_utf8_lossy(&text));
             let next: Vec<Token> = (0..).zip(&row).filter(|(_, logit)| logit.is_finite()).map(|(token, _)| token).collect();
-            // What closes something is likelier than chance would have it, or no text would ever end.
+            // What closes something is likelier than chance would have it, or no text would ever
+            // end.
             let closes = |token: &Token| grammar_word(*token).chars().all(|c| "}]\", \n".contains(c));
             let closers: Vec<Token> = next.iter().copied().filter(closes).collect();
             let from = if draw % 2 == 0 && !closers.is_empty() { &closers } else { &next };

@@ -1,5 +1,6 @@
 //! What a grammar costs on a model's own vocabulary; run by hand, `docs/engine.md` has the figures:
-//! `LOGGIA_TEST_MODEL=FILE cargo test --release -p loggia-llama --lib what_a_grammar_costs -- --ignored --nocapture`.
+//! `LOGGIA_TEST_MODEL=FILE cargo test --release -p loggia-llama --lib what_a_grammar_costs --
+//! --ignored --nocapture`.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +19,11 @@ fn what_a_grammar_costs() {
     let model = Model::load(&LlamaOptions::new(path, "x")).unwrap();
     let began = Instant::now();
     let words = model.words();
-    println!("{} tokens read in {:?}", words.tokens.len(), began.elapsed());
+    println!(
+        "{} tokens read in {:?}",
+        words.tokens.len(),
+        began.elapsed()
+    );
     let began = Instant::now();
     let grammars = Grammars::new(Vocabulary::new(words).unwrap()).unwrap();
     println!("the trie takes {:?}", began.elapsed());
@@ -28,16 +33,26 @@ fn what_a_grammar_costs() {
     let gbnf = "root ::= \"{\" pair (\", \" pair)* \"}\"\npair ::= string \": \" value\nvalue ::= string | [0-9]+ | \"[\" value (\", \" value)* \"]\"\nstring ::= \"\\\"\" [^\"\\\\]* \"\\\"\"";
     for (name, source) in [
         ("a schema", schema_source(&grammars, &object)),
-        ("any object", schema_source(&grammars, &json!({"type": "object"}))),
+        (
+            "any object",
+            schema_source(&grammars, &json!({"type": "object"})),
+        ),
         ("gbnf", Source::Gbnf(gbnf.to_owned())),
     ] {
         let began = Instant::now();
         let grammar = compile(&grammars, source).unwrap();
         let compiled = began.elapsed();
-        let beginning = Beginning { reasoning: None, begins: Begins::Text, trigger: None };
+        let beginning = Beginning {
+            reasoning: None,
+            begins: Begins::Text,
+            trigger: None,
+        };
         let began = Instant::now();
         let held = Held::new(grammars.vocabulary(), grammar, beginning);
-        println!("{name}: compiled in {compiled:?}, begun in {:?}", began.elapsed());
+        println!(
+            "{name}: compiled in {compiled:?}, begun in {:?}",
+            began.elapsed()
+        );
         for round in ["the first time", "again"] {
             steps(&model, held.clone(), round);
         }
@@ -45,12 +60,18 @@ fn what_a_grammar_costs() {
 }
 
 fn schema_source(grammars: &Grammars, schema: &Value) -> Source {
-    let writer = Writer { syntax: &plain_syntax(), vocabulary: grammars.vocabulary() };
+    let writer = Writer {
+        syntax: &plain_syntax(),
+        vocabulary: grammars.vocabulary(),
+    };
     writer.answer(Part::new("value", "x", schema), None)
 }
 
 fn steps(model: &Model, mut held: Held, round: &str) {
-    let tokens = model.llama.vocab().tokenize(ARGUMENTS.as_bytes(), false, false);
+    let tokens = model
+        .llama
+        .vocab()
+        .tokenize(ARGUMENTS.as_bytes(), false, false);
     let mut row = vec![0.0; model.facts.vocabulary];
     let mut times: Vec<Duration> = Vec::new();
     for token in &tokens {

@@ -1,5 +1,6 @@
-//! A format, reasoning and tools in one request: after its reasoning, which is free, an answer is a value of the schema or a call, in
-//! each family's syntax; what the grammar lets through is read as what it is.
+//! A format, reasoning and tools in one request: after its reasoning, which is free, an answer is a
+//! value of the schema or a call, in each family's syntax; what the grammar lets through is read as
+//! what it is.
 
 use loggia_wire::openai::FunctionDefinition;
 use serde_json::{Value, json};
@@ -14,8 +15,13 @@ fn families() -> impl Iterator<Item = (Syntax, String, bool)> {
         let syntax = Syntax::of(&format!("{template} <think>"), |_| false);
         (syntax, call.to_owned(), template.contains("<|channel|>"))
     });
-    let told = "<tool_call>{\"name\": \"time\", \"arguments\": {\"zone\":\"CET\"}}</tool_call>".to_owned();
-    known.chain([(Syntax::of("<think>", |_| false).told_of_tools(), told, false)])
+    let told =
+        "<tool_call>{\"name\": \"time\", \"arguments\": {\"zone\":\"CET\"}}</tool_call>".to_owned();
+    known.chain([(
+        Syntax::of("<think>", |_| false).told_of_tools(),
+        told,
+        false,
+    )])
 }
 
 fn chain() -> Value {
@@ -26,11 +32,26 @@ fn chain() -> Value {
 fn held(syntax: Syntax) -> Held {
     let (grammars, functions) = (grammars(), functions());
     let functions: Vec<&FunctionDefinition> = functions.iter().collect();
-    let writer = Writer { syntax: &syntax, vocabulary: grammars.vocabulary() };
-    let calls = Calls { functions: &functions, several: true, all_strict: true };
+    let writer = Writer {
+        syntax: &syntax,
+        vocabulary: grammars.vocabulary(),
+    };
+    let calls = Calls {
+        functions: &functions,
+        several: true,
+        all_strict: true,
+    };
     let source = writer.answer(Part::new("value", "the.schema", &chain()), Some(calls));
-    let beginning = Beginning { reasoning: syntax.reasoning(), begins: Begins::Text, trigger: None };
-    Held::new(grammars.vocabulary(), compile(&grammars, source).unwrap(), beginning)
+    let beginning = Beginning {
+        reasoning: syntax.reasoning(),
+        begins: Begins::Text,
+        trigger: None,
+    };
+    Held::new(
+        grammars.vocabulary(),
+        compile(&grammars, source).unwrap(),
+        beginning,
+    )
 }
 
 #[test]
@@ -38,14 +59,23 @@ fn after_free_reasoning_an_answer_is_a_value_of_the_schema_or_a_call_in_each_fam
     let value = r#"{"n": 1, "next": {"n": 2, "next": null}}"#;
     for (syntax, call, has_channels) in families() {
         let (thought, head) = if has_channels {
-            ("<|channel|>analysis<|message|>{\"n\": \"x\"}<|end|><|start|>assistant", "<|channel|>final<|message|>")
+            (
+                "<|channel|>analysis<|message|>{\"n\": \"x\"}<|end|><|start|>assistant",
+                "<|channel|>final<|message|>",
+            )
         } else {
             ("<think>{\"n\": \"x\"}</think>\n\n", "")
         };
         let reasoned = Said::Reasoning("{\"n\": \"x\"}".to_owned());
         let called = [
-            Said::CallBegun { index: 0, name: "time".to_owned() },
-            Said::CallArguments { index: 0, more: "{\"zone\":\"CET\"}".to_owned() },
+            Said::CallBegun {
+                index: 0,
+                name: "time".to_owned(),
+            },
+            Said::CallArguments {
+                index: 0,
+                more: "{\"zone\":\"CET\"}".to_owned(),
+            },
         ];
         for (before, first) in [("", None), (thought, Some(reasoned))] {
             let of_value = format!("{before}{head}{value}");
@@ -54,10 +84,18 @@ fn after_free_reasoning_an_answer_is_a_value_of_the_schema_or_a_call_in_each_fam
                 "{of_value} {call} {:?}",
                 goes_along(&mut held(syntax), &of_value)
             );
-            let said: Vec<Said> = first.iter().cloned().chain([Said::Text(value.to_owned())]).collect();
+            let said: Vec<Said> = first
+                .iter()
+                .cloned()
+                .chain([Said::Text(value.to_owned())])
+                .collect();
             assert_eq!(joined(read_as(syntax, &of_value)), said, "{of_value}");
             let of_call = format!("{before}{call}");
-            assert!(may_be(held(syntax), &of_call), "{of_call} {:?}", goes_along(&mut held(syntax), &of_call));
+            assert!(
+                may_be(held(syntax), &of_call),
+                "{of_call} {:?}",
+                goes_along(&mut held(syntax), &of_call)
+            );
             let said: Vec<Said> = first.iter().cloned().chain(called.clone()).collect();
             assert_eq!(joined(read_as(syntax, &of_call)), said, "{of_call}");
             for wrong in [
@@ -83,16 +121,29 @@ fn a_call_that_is_an_object_keeps_to_what_its_schema_refers_to() {
     .unwrap();
     let grammars = grammars();
     let syntax = Syntax::of("tools", |_| false);
-    let writer = Writer { syntax: &syntax, vocabulary: grammars.vocabulary() };
-    let calls = Calls { functions: &[&function], several: false, all_strict: true };
+    let writer = Writer {
+        syntax: &syntax,
+        vocabulary: grammars.vocabulary(),
+    };
+    let calls = Calls {
+        functions: &[&function],
+        several: false,
+        all_strict: true,
+    };
     let value = Part::new("value", "the.schema", &json!({"type": "integer"}));
     let grammar = compile(&grammars, writer.answer(value, Some(calls))).unwrap();
-    let beginning = Beginning { reasoning: None, begins: Begins::Text, trigger: None };
+    let beginning = Beginning {
+        reasoning: None,
+        begins: Begins::Text,
+        trigger: None,
+    };
     let held = Held::new(grammars.vocabulary(), grammar, beginning);
     let call = |arguments: &str| format!("{{\"name\": \"plan\", \"arguments\": {arguments}}}");
-    for right in
-        [r#"{"const": "Monday"}"#, r##"{"const": {"$ref": "#/$defs/day"}}"##, r#"{"next": {"const": "Monday"}}"#]
-    {
+    for right in [
+        r#"{"const": "Monday"}"#,
+        r##"{"const": {"$ref": "#/$defs/day"}}"##,
+        r#"{"next": {"const": "Monday"}}"#,
+    ] {
         assert!(may_be(held.clone(), &call(right)), "{right}");
     }
     for wrong in [r#"{"const": "Sunday"}"#, r#"{"next": {"const": 1}}"#, "7"] {
@@ -105,7 +156,8 @@ fn joined(said: Vec<Said>) -> Vec<Said> {
     let mut all: Vec<Said> = Vec::new();
     for one in said {
         match (all.last_mut(), one) {
-            (Some(Said::Text(before)), Said::Text(more)) | (Some(Said::Reasoning(before)), Said::Reasoning(more)) => {
+            (Some(Said::Text(before)), Said::Text(more))
+            | (Some(Said::Reasoning(before)), Said::Reasoning(more)) => {
                 before.push_str(&more);
             }
             (_, one) => all.push(one),

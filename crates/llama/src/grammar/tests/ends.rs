@@ -1,4 +1,5 @@
-//! Every type and every format ends, also where a model would write one token wherever it may: as with a `logit_bias` of 100.
+//! Every type and every format ends, also where a model would write one token wherever it may: as
+//! with a `logit_bias` of 100.
 
 use loggia_wire::openai::FunctionDefinition;
 use serde_json::json;
@@ -8,8 +9,8 @@ use super::*;
 
 /// What a model that goes on without end goes on with.
 const FAVOURITES: [&[u8]; 22] = [
-    b"0", b"1", b"9", b"12", b".", b"-", b"+", b"e", b"E", b"a", b":", b"/", b"Z", b"%", b" ", b"\n", b"[", b"{",
-    b"\"", b"\\", b",", b"\n  ",
+    b"0", b"1", b"9", b"12", b".", b"-", b"+", b"e", b"E", b"a", b":", b"/", b"Z", b"%", b" ",
+    b"\n", b"[", b"{", b"\"", b"\\", b",", b"\n  ",
 ];
 
 fn text_of(token: Token) -> Vec<u8> {
@@ -25,36 +26,65 @@ fn token_of(text: &[u8]) -> Token {
     match text {
         [byte] => Token::from(*byte),
         longer => {
-            FIRST_LONGER + Token::try_from(LONGER.iter().position(|word| word.as_bytes() == longer).unwrap()).unwrap()
+            FIRST_LONGER
+                + Token::try_from(
+                    LONGER
+                        .iter()
+                        .position(|word| word.as_bytes() == longer)
+                        .unwrap(),
+                )
+                .unwrap()
         }
     }
 }
 
-/// An answer that has a favourite token wherever that may come, and ends what it can where it may not; none where it has no end within so
-/// many tokens.
+/// An answer that has a favourite token wherever that may come, and ends what it can where it may
+/// not; none where it has no end within so many tokens.
 fn written(mut held: Held, favourite: Token, most: usize) -> Option<String> {
     let mut text = Vec::new();
     for step in 0..most {
-        let next = if held.is_over() { vec![END] } else { allowed(&mut held) };
-        let ends = [favourite, END, Token::from(b'}'), Token::from(b']'), Token::from(b'"')];
-        let chosen = ends.into_iter().find(|end| next.contains(end)).unwrap_or_else(|| next[step * 7 % next.len()]);
+        let next = if held.is_over() {
+            vec![END]
+        } else {
+            allowed(&mut held)
+        };
+        let ends = [
+            favourite,
+            END,
+            Token::from(b'}'),
+            Token::from(b']'),
+            Token::from(b'"'),
+        ];
+        let chosen = ends
+            .into_iter()
+            .find(|end| next.contains(end))
+            .unwrap_or_else(|| next[step * 7 % next.len()]);
         if chosen == END {
             return Some(String::from_utf8(text).unwrap());
         }
         text.extend_from_slice(&text_of(chosen));
         held.accept(chosen).unwrap();
     }
-    println!("{}", String::from_utf8_lossy(&text).chars().take(300).collect::<String>());
+    println!(
+        "{}",
+        String::from_utf8_lossy(&text)
+            .chars()
+            .take(300)
+            .collect::<String>()
+    );
     None
 }
 
 /// The longest answer of any favourite.
 fn longest(held: &Held, most: usize) -> String {
     let answers = FAVOURITES.into_iter().map(|favourite| {
-        written(held.clone(), token_of(favourite), most).unwrap_or_else(|| panic!("no end of {favourite:?}"))
+        written(held.clone(), token_of(favourite), most)
+            .unwrap_or_else(|| panic!("no end of {favourite:?}"))
     });
     answers
-        .inspect(|text| drop(serde_json::from_str::<Value>(text).unwrap_or_else(|why| panic!("{why}: {text}"))))
+        .inspect(|text| {
+            drop(serde_json::from_str::<Value>(text).unwrap_or_else(|why| panic!("{why}: {text}")))
+        })
         .max_by_key(String::len)
         .unwrap()
 }
@@ -68,18 +98,30 @@ fn numbers_end_with_a_favourite_digit_too() {
         (json!({"type": "integer", "minimum": -5}), 19),
         (json!({"type": "integer", "maximum": 10}), 20),
         (json!({"type": "integer", "multipleOf": 10}), 20),
-        (json!({"type": "integer", "multipleOf": 7, "minimum": 3}), 19),
-        (json!({"type": "integer", "minimum": 10_000_000_000_000_000_i64}), 19),
+        (
+            json!({"type": "integer", "multipleOf": 7, "minimum": 3}),
+            19,
+        ),
+        (
+            json!({"type": "integer", "minimum": 10_000_000_000_000_000_i64}),
+            19,
+        ),
         (json!({"type": ["integer", "null"]}), 20),
         (json!({"allOf": [{"type": "integer"}, {"minimum": 5}]}), 19),
-        (json!({"anyOf": [{"type": "integer"}, {"type": "string", "maxLength": 3}]}), 20),
+        (
+            json!({"anyOf": [{"type": "integer"}, {"type": "string", "maxLength": 3}]}),
+            20,
+        ),
         (json!({"enum": [1, 12, 121_212]}), 6),
         (json!({"type": "number"}), 44),
         (json!({"type": "number", "minimum": 0}), 39),
         (json!({"type": "number", "minimum": 1e17}), 38),
         (json!({"type": "number", "exclusiveMinimum": 0}), 39),
         (json!({"type": "number", "exclusiveMaximum": 0}), 40),
-        (json!({"type": "number", "exclusiveMinimum": 0.5, "maximum": 1}), 21),
+        (
+            json!({"type": "number", "exclusiveMinimum": 0.5, "maximum": 1}),
+            21,
+        ),
         (json!({"type": "number", "minimum": 0, "maximum": 1}), 21),
         (json!({"type": "number", "multipleOf": 0.01}), 23),
         (json!({"type": "number", "multipleOf": 100}), 20),
@@ -87,15 +129,22 @@ fn numbers_end_with_a_favourite_digit_too() {
     ] {
         let text = longest(&of_schema(&grammars(), &schema).unwrap(), 100);
         assert!(text.len() <= most, "{schema}: {text}");
-        assert!(serde_json::from_str::<f64>(&text).is_ok_and(f64::is_finite), "{schema}: {text}");
+        assert!(
+            serde_json::from_str::<f64>(&text).is_ok_and(f64::is_finite),
+            "{schema}: {text}"
+        );
     }
 }
 
 #[test]
 fn numbers_that_people_write_have_room() {
     let grammars = grammars();
-    let may =
-        |schema: Value, text: &str| assert!(may_be(of_schema(&grammars, &schema).unwrap(), text), "{schema}: {text}");
+    let may = |schema: Value, text: &str| {
+        assert!(
+            may_be(of_schema(&grammars, &schema).unwrap(), text),
+            "{schema}: {text}"
+        )
+    };
     // The id of a message at a chat service, and the largest that is exact in JavaScript.
     may(json!({"type": "integer"}), "1403721284563271693");
     may(json!({"type": "integer", "minimum": 0}), "9007199254740991");
@@ -106,14 +155,22 @@ fn numbers_that_people_write_have_room() {
     may(json!({"type": "number"}), "6.62607015e-34");
     may(json!({"type": "number"}), "-1.7e280");
     may(json!({"type": "number"}), "0.000000000000000001");
-    may(json!({"type": "number", "minimum": 0}), "3.14159265358979323");
-    may(json!({"type": "array", "items": {"type": "number"}}), "[1,2.50,3e4,-0]");
+    may(
+        json!({"type": "number", "minimum": 0}),
+        "3.14159265358979323",
+    );
+    may(
+        json!({"type": "array", "items": {"type": "number"}}),
+        "[1,2.50,3e4,-0]",
+    );
 }
 
 #[test]
 fn each_format_and_each_pattern_of_codes_ends_with_a_favourite_character_too() {
     let within = |most: usize, schema: Value| {
-        let text: String = serde_json::from_str(&longest(&of_schema(&grammars(), &schema).unwrap(), 6000)).unwrap();
+        let text: String =
+            serde_json::from_str(&longest(&of_schema(&grammars(), &schema).unwrap(), 6000))
+                .unwrap();
         assert!(text.chars().count() <= most, "{schema}: {text}");
     };
     for (format, most) in [
@@ -131,13 +188,27 @@ fn each_format_and_each_pattern_of_codes_ends_with_a_favourite_character_too() {
         within(most, json!({"type": "string", "format": format}));
         within(most, json!({"type": ["string", "null"], "format": format}));
     }
-    for pattern in ["^[0-9]+$", "^([a-z]+-)*[a-z]+$", r"^\S+$", r"^\w+([\.-]?\w+)*@\w+([\.-]?\w+)*(\.\w{2,})+$"] {
+    for pattern in [
+        "^[0-9]+$",
+        "^([a-z]+-)*[a-z]+$",
+        r"^\S+$",
+        r"^\w+([\.-]?\w+)*@\w+([\.-]?\w+)*(\.\w{2,})+$",
+    ] {
         within(1024, json!({"type": "string", "pattern": pattern}));
     }
     // A bound of the client's own is that.
-    within(10, json!({"type": "string", "pattern": "^[0-9]+$", "maxLength": 10}));
-    within(3000, json!({"type": "string", "format": "uri", "maxLength": 3000}));
-    within(1028, json!({"type": "string", "pattern": "^[0-9]+$", "minLength": 4}));
+    within(
+        10,
+        json!({"type": "string", "pattern": "^[0-9]+$", "maxLength": 10}),
+    );
+    within(
+        3000,
+        json!({"type": "string", "format": "uri", "maxLength": 3000}),
+    );
+    within(
+        1028,
+        json!({"type": "string", "pattern": "^[0-9]+$", "minLength": 4}),
+    );
 }
 
 #[test]
@@ -157,7 +228,12 @@ fn texts_and_lists_end_too_though_late_and_brackets_within_brackets_do() {
         json!(true),
         tree,
     ] {
-        let text = longest(&of_schema(&grammars(), &schema).unwrap().ending_sooner(30, 200), 20_000);
+        let text = longest(
+            &of_schema(&grammars(), &schema)
+                .unwrap()
+                .ending_sooner(30, 200),
+            20_000,
+        );
         let mut depth = 0_usize;
         let deepest = text.bytes().map(|byte| {
             depth = match byte {
@@ -167,7 +243,10 @@ fn texts_and_lists_end_too_though_late_and_brackets_within_brackets_do() {
             };
             depth
         });
-        assert!(text.contains('"') || deepest.max() <= Some(64), "{schema}: {text}");
+        assert!(
+            text.contains('"') || deepest.max() <= Some(64),
+            "{schema}: {text}"
+        );
     }
 }
 
@@ -185,12 +264,26 @@ fn the_arguments_of_a_call_end_in_each_familys_syntax_and_so_do_calls_after_it()
         for several in [false, true] {
             for function in &functions {
                 let syntax = Syntax::of(template, |_| false);
-                let writer = Writer { syntax: &syntax, vocabulary: grammars.vocabulary() };
-                let calls = Calls { functions: &[function], several, all_strict: true };
+                let writer = Writer {
+                    syntax: &syntax,
+                    vocabulary: grammars.vocabulary(),
+                };
+                let calls = Calls {
+                    functions: &[function],
+                    several,
+                    all_strict: true,
+                };
                 let grammar = compile(&grammars, writer.calls(calls)).unwrap();
-                let beginning = Beginning { reasoning: None, begins: Begins::Text, trigger: None };
-                let held = Held::new(grammars.vocabulary(), grammar, beginning).ending_sooner(4, 10);
-                let favourites = [&b"0"[..], b".", b"e", b"{", b",", b"\n"].map(token_of).into_iter();
+                let beginning = Beginning {
+                    reasoning: None,
+                    begins: Begins::Text,
+                    trigger: None,
+                };
+                let held =
+                    Held::new(grammars.vocabulary(), grammar, beginning).ending_sooner(4, 10);
+                let favourites = [&b"0"[..], b".", b"e", b"{", b",", b"\n"]
+                    .map(token_of)
+                    .into_iter();
                 for favourite in favourites.chain(FIRST_MARKER..FIRST_LONGER) {
                     let text = written(held.clone(), favourite, 20_000);
                     assert!(text.is_some(), "{template} {} {favourite}", function.name);
@@ -209,7 +302,11 @@ fn a_number_in_free_text_is_as_long_as_it_is() {
     let functions: Vec<&FunctionDefinition> = functions.iter().collect();
     let long = "3.14159265358979323846264338327950288419716939937510";
     for (template, before, call) in [
-        ("tools <|python_tag|>", "", "{\"name\": \"g\", \"parameters\": "),
+        (
+            "tools <|python_tag|>",
+            "",
+            "{\"name\": \"g\", \"parameters\": ",
+        ),
         (
             "tools <|channel|> <|message|>",
             "<|channel|>final<|message|>",
@@ -218,12 +315,39 @@ fn a_number_in_free_text_is_as_long_as_it_is() {
     ] {
         let grammars = grammars();
         let syntax = Syntax::of(template, |_| true).watched();
-        let writer = Writer { syntax: &syntax, vocabulary: grammars.vocabulary() };
-        let source = writer.text_or_calls(Calls { functions: &functions, several: true, all_strict: false });
-        let beginning = Beginning { reasoning: None, begins: Begins::Text, trigger: None };
-        let held = Held::new(grammars.vocabulary(), compile(&grammars, source).unwrap(), beginning);
-        assert!(may_be(held.clone(), &format!("{before}It is \"{long}\": {long}, [{long}].")), "{template}");
-        assert!(goes_along(&mut held.clone(), &format!("{call}{{\"x\": 3.14159265}}")).is_ok(), "{template}");
-        assert!(goes_along(&mut held.clone(), &format!("{call}{{\"x\": {long}}}")).is_err(), "{template}");
+        let writer = Writer {
+            syntax: &syntax,
+            vocabulary: grammars.vocabulary(),
+        };
+        let source = writer.text_or_calls(Calls {
+            functions: &functions,
+            several: true,
+            all_strict: false,
+        });
+        let beginning = Beginning {
+            reasoning: None,
+            begins: Begins::Text,
+            trigger: None,
+        };
+        let held = Held::new(
+            grammars.vocabulary(),
+            compile(&grammars, source).unwrap(),
+            beginning,
+        );
+        assert!(
+            may_be(
+                held.clone(),
+                &format!("{before}It is \"{long}\": {long}, [{long}].")
+            ),
+            "{template}"
+        );
+        assert!(
+            goes_along(&mut held.clone(), &format!("{call}{{\"x\": 3.14159265}}")).is_ok(),
+            "{template}"
+        );
+        assert!(
+            goes_along(&mut held.clone(), &format!("{call}{{\"x\": {long}}}")).is_err(),
+            "{template}"
+        );
     }
 }

@@ -1,5 +1,5 @@
-//! Calls that may be made or left, in syntaxes where no marker begins one: what is let through as text is read as text, and what is
-//! read as a call keeps to its schema.
+//! Calls that may be made or left, in syntaxes where no marker begins one: what is let through as
+//! text is read as text, and what is read as a call keeps to its schema.
 
 use loggia_wire::openai::FunctionDefinition;
 
@@ -20,10 +20,25 @@ fn held(template: &str, several: bool) -> Held {
     let functions: Vec<&FunctionDefinition> = functions.iter().collect();
     let syntax = syntax(template);
     assert_eq!(syntax.watch(), Some(Watch::Whole));
-    let writer = Writer { syntax: &syntax, vocabulary: grammars.vocabulary() };
-    let source = writer.text_or_calls(Calls { functions: &functions, several, all_strict: false });
-    let beginning = Beginning { reasoning: None, begins: Begins::Text, trigger: None };
-    Held::new(grammars.vocabulary(), compile(&grammars, source).unwrap(), beginning)
+    let writer = Writer {
+        syntax: &syntax,
+        vocabulary: grammars.vocabulary(),
+    };
+    let source = writer.text_or_calls(Calls {
+        functions: &functions,
+        several,
+        all_strict: false,
+    });
+    let beginning = Beginning {
+        reasoning: None,
+        begins: Begins::Text,
+        trigger: None,
+    };
+    Held::new(
+        grammars.vocabulary(),
+        compile(&grammars, source).unwrap(),
+        beginning,
+    )
 }
 
 /// What is read of an answer that the grammar lets through; none where it does not.
@@ -32,7 +47,16 @@ fn said(template: &str, text: &str) -> Option<Vec<Said>> {
 }
 
 fn call(index: u32, name: &str, arguments: &str) -> [Said; 2] {
-    [Said::CallBegun { index, name: name.to_owned() }, Said::CallArguments { index, more: arguments.to_owned() }]
+    [
+        Said::CallBegun {
+            index,
+            name: name.to_owned(),
+        },
+        Said::CallArguments {
+            index,
+            more: arguments.to_owned(),
+        },
+    ]
 }
 
 fn text(text: &str) -> Said {
@@ -47,15 +71,31 @@ fn llama_calls_with_an_object_that_keeps_to_its_schema_and_any_other_text_is_fre
         "{\n  \"name\": \"timer\",\n  \"parameters\": {\"s\":5}\n}",
         r#"<|python_tag|>{"name": "timer", "parameters": {"s":5}}"#,
     ] {
-        assert_eq!(said(LLAMA, written), Some(call(0, "timer", r#"{"s":5}"#).to_vec()), "{written}");
+        assert_eq!(
+            said(LLAMA, written),
+            Some(call(0, "timer", r#"{"s":5}"#).to_vec()),
+            "{written}"
+        );
     }
-    for broken in
-        [r#"{"name": "timer", "parameters": {"s":"5"}}"#, r#"{"name": "timer"}"#, r#"{"name": "timer", "s": 5}"#]
-    {
+    for broken in [
+        r#"{"name": "timer", "parameters": {"s":"5"}}"#,
+        r#"{"name": "timer"}"#,
+        r#"{"name": "timer", "s": 5}"#,
+    ] {
         assert_eq!(said(LLAMA, broken), None, "{broken}");
     }
-    let two = r#"{"name": "timer", "parameters": {"s":5}}; {"name": "stop", "parameters": {"any":[1]}}"#;
-    assert_eq!(said(LLAMA, two), Some([call(0, "timer", r#"{"s":5}"#), call(1, "stop", r#"{"any":[1]}"#)].concat()));
+    let two =
+        r#"{"name": "timer", "parameters": {"s":5}}; {"name": "stop", "parameters": {"any":[1]}}"#;
+    assert_eq!(
+        said(LLAMA, two),
+        Some(
+            [
+                call(0, "timer", r#"{"s":5}"#),
+                call(1, "stop", r#"{"any":[1]}"#)
+            ]
+            .concat()
+        )
+    );
     assert!(!may_be(held(LLAMA, false), two));
     for free in [
         "Hello, {\"name\": \"timer\"} is how.",
@@ -72,9 +112,11 @@ fn llama_calls_with_an_object_that_keeps_to_its_schema_and_any_other_text_is_fre
         assert_eq!(said(LLAMA, free), Some(vec![text(free)]), "{free}");
     }
     assert_eq!(said(LLAMA, ""), Some(vec![]));
-    for hidden in
-        [r#"{"n\u0061me": "timer"}"#, r#"{'name': "timer", "parameters": {}}"#, "x <|python_tag|>{\"name\": \"timer\"}"]
-    {
+    for hidden in [
+        r#"{"n\u0061me": "timer"}"#,
+        r#"{'name': "timer", "parameters": {}}"#,
+        "x <|python_tag|>{\"name\": \"timer\"}",
+    ] {
         assert_eq!(said(LLAMA, hidden), None, "{hidden}");
     }
 }
@@ -89,22 +131,52 @@ fn harmony_calls_with_a_message_that_keeps_to_its_schema_and_any_other_message_i
         " to=functions.timer<|channel|>commentary json<|message|>",
     ] {
         let written = format!("{thought}{header}{{\"s\":5}}");
-        let expected = [vec![reasoned.clone()], call(0, "timer", r#"{"s":5}"#).to_vec()].concat();
+        let expected = [
+            vec![reasoned.clone()],
+            call(0, "timer", r#"{"s":5}"#).to_vec(),
+        ]
+        .concat();
         assert_eq!(said(HARMONY, &written), Some(expected), "{header}");
-        assert_eq!(said(HARMONY, &written.replace('5', "\"5\"")), None, "{header}");
-        assert_eq!(said(HARMONY, &format!("{header}{{\"s\":\"5\"}}")), None, "{header}");
-        assert_eq!(said(HARMONY, &header.replace("timer", "nobody")), None, "{header}");
+        assert_eq!(
+            said(HARMONY, &written.replace('5', "\"5\"")),
+            None,
+            "{header}"
+        );
+        assert_eq!(
+            said(HARMONY, &format!("{header}{{\"s\":\"5\"}}")),
+            None,
+            "{header}"
+        );
+        assert_eq!(
+            said(HARMONY, &header.replace("timer", "nobody")),
+            None,
+            "{header}"
+        );
     }
     let preamble = "<|channel|>commentary<|message|>I set it.<|end|><|start|>assistant<|channel|>commentary to=functions.stop <|constrain|>json<|message|>{\"any\":1}";
-    let expected = [vec![text("I set it.")], call(0, "stop", r#"{"any":1}"#).to_vec()].concat();
+    let expected = [
+        vec![text("I set it.")],
+        call(0, "stop", r#"{"any":1}"#).to_vec(),
+    ]
+    .concat();
     assert_eq!(said(HARMONY, preamble), Some(expected));
-    let answer = format!("{thought}<|channel|>final<|message|>Done, {{\"s\": 5}} to=functions.timer it is.");
-    assert_eq!(said(HARMONY, &answer), Some(vec![reasoned, text("Done, {\"s\": 5} to=functions.timer it is.")]));
+    let answer =
+        format!("{thought}<|channel|>final<|message|>Done, {{\"s\": 5}} to=functions.timer it is.");
+    assert_eq!(
+        said(HARMONY, &answer),
+        Some(vec![
+            reasoned,
+            text("Done, {\"s\": 5} to=functions.timer it is.")
+        ])
+    );
 }
 
 #[test]
 fn free_text_costs_little_for_each_token() {
-    for (template, begin) in [(LLAMA, "Hello "), (HARMONY, "<|channel|>final<|message|>Hello ")] {
+    for (template, begin) in [
+        (LLAMA, "Hello "),
+        (HARMONY, "<|channel|>final<|message|>Hello "),
+    ] {
         let mut held = held(template, true);
         goes_along(&mut held, begin).unwrap();
         let began = std::time::Instant::now();
@@ -112,6 +184,9 @@ fn free_text_costs_little_for_each_token() {
             assert!(goes_along(&mut held, "and on").is_ok());
         }
         let each = began.elapsed() / 1200;
-        assert!(each < std::time::Duration::from_millis(20), "{template}: {each:?}");
+        assert!(
+            each < std::time::Duration::from_millis(20),
+            "{template}: {each:?}"
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! Grammars on a small vocabulary: every byte, some longer tokens, two that end an answer, and markers. No model and no C++.
+//! Grammars on a small vocabulary: every byte, some longer tokens, two that end an answer, and
+//! markers. No model and no C++.
 
 mod beginnings;
 mod bounds;
@@ -38,8 +39,10 @@ const MARKERS: [&str; 13] = [
     "<|tool_call|>",
     "<|python_tag|>",
 ];
-const LONGER: [&str; 16] =
-    ["{\"", "\": ", "true", "\n\n", "nul", "12", ">{", "ab", "}}", "}\n", "}\n\n", " }", "},", "\n  ", "\n}", "  "];
+const LONGER: [&str; 16] = [
+    "{\"", "\": ", "true", "\n\n", "nul", "12", ">{", "ab", "}}", "}\n", "}\n\n", " }", "},",
+    "\n  ", "\n}", "  ",
+];
 
 fn grammars() -> Grammars {
     let bytes = (0..=255).map(|byte: u8| vec![byte]);
@@ -61,7 +64,10 @@ fn grammars() -> Grammars {
 
 /// Compiles, where there is no runtime.
 fn compile(grammars: &Grammars, source: Source) -> Result<super::compile::Grammar, Refused> {
-    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(grammars.compile(source))
+    tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap()
+        .block_on(grammars.compile(source))
 }
 
 fn plain_syntax() -> Syntax {
@@ -70,17 +76,32 @@ fn plain_syntax() -> Syntax {
 
 /// An answer that is a value of this schema.
 fn of_schema(grammars: &Grammars, schema: &Value) -> Result<Held, Refused> {
-    let writer = Writer { syntax: &plain_syntax(), vocabulary: grammars.vocabulary() };
+    let writer = Writer {
+        syntax: &plain_syntax(),
+        vocabulary: grammars.vocabulary(),
+    };
     let source = writer.answer(Part::new("value", "the.schema", schema), None);
-    let beginning = Beginning { reasoning: None, begins: Begins::Text, trigger: None };
-    Ok(Held::new(grammars.vocabulary(), compile(grammars, source)?, beginning))
+    let beginning = Beginning {
+        reasoning: None,
+        begins: Begins::Text,
+        trigger: None,
+    };
+    Ok(Held::new(
+        grammars.vocabulary(),
+        compile(grammars, source)?,
+        beginning,
+    ))
 }
 
 /// Which tokens may come next.
 fn allowed(held: &mut Held) -> Vec<Token> {
     let mut row = vec![0.0; 256 + 2 + MARKERS.len() + LONGER.len()];
     held.mask(&mut row).unwrap();
-    (0..).zip(&row).filter(|(_, logit)| logit.is_finite()).map(|(token, _)| token).collect()
+    (0..)
+        .zip(&row)
+        .filter(|(_, logit)| logit.is_finite())
+        .map(|(token, _)| token)
+        .collect()
 }
 
 /// The token of an empty line.
@@ -91,8 +112,11 @@ fn tokens(text: &str) -> Vec<Token> {
     let (mut rest, mut tokens) = (text.as_bytes(), Vec::new());
     while let Some(&byte) = rest.first() {
         let known = MARKERS.iter().zip(FIRST_MARKER..).chain([(&"\n\n", LINES)]);
-        let marker = known.into_iter().find(|(mark, _)| rest.starts_with(mark.as_bytes()));
-        let (token, length) = marker.map_or((Token::from(byte), 1), |(mark, token)| (token, mark.len()));
+        let marker = known
+            .into_iter()
+            .find(|(mark, _)| rest.starts_with(mark.as_bytes()));
+        let (token, length) =
+            marker.map_or((Token::from(byte), 1), |(mark, token)| (token, mark.len()));
         tokens.push(token);
         rest = &rest[length..];
     }

@@ -15,16 +15,22 @@ fn properties_come_in_the_order_of_the_schema() {
         "required": ["b", "a"], "additionalProperties": false});
     assert!(keeps(&schema, r#"{"b":1,"a":true}"#));
     assert!(keeps(&schema, "{\n  \"b\": -20,\n  \"a\": false\n}"));
-    for wrong in
-        [r#"{"a":true,"b":1}"#, r#"{"b":1}"#, r#"{"b":1,"a":true,"c":1}"#, r#"{"b":"1","a":true}"#, " {}", "[]"]
-    {
+    for wrong in [
+        r#"{"a":true,"b":1}"#,
+        r#"{"b":1}"#,
+        r#"{"b":1,"a":true,"c":1}"#,
+        r#"{"b":"1","a":true}"#,
+        " {}",
+        "[]",
+    ] {
         assert!(!keeps(&schema, wrong), "{wrong}");
     }
 }
 
 #[test]
 fn an_object_that_names_its_properties_and_says_nothing_of_others_gets_no_others() {
-    let city = json!({"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]});
+    let city =
+        json!({"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]});
     let cities = json!({"$defs": {"city": city}, "type": "object", "properties": {"all": {"type": "array", "items": {"$ref": "#/$defs/city"}}}});
     assert!(keeps(&city, r#"{"name":"a"}"#) && !keeps(&city, r#"{"name":"a","b":1}"#));
     assert!(keeps(&cities, r#"{"all":[{"name":"a"}]}"#) && !keeps(&cities, r#"{"x":1}"#));
@@ -33,14 +39,24 @@ fn an_object_that_names_its_properties_and_says_nothing_of_others_gets_no_others
     let mut open = city.clone();
     open["additionalProperties"] = json!(true);
     assert!(keeps(&open, r#"{"name":"a","b":1}"#));
-    assert!(keeps(&json!({"properties": {"a": {"type": "null"}}, "required": ["b"], "type": "object"}), r#"{"b":1}"#));
-    assert!(keeps(&json!({"type": "object", "properties": {}}), r#"{"b":1}"#));
+    assert!(keeps(
+        &json!({"properties": {"a": {"type": "null"}}, "required": ["b"], "type": "object"}),
+        r#"{"b":1}"#
+    ));
+    assert!(keeps(
+        &json!({"type": "object", "properties": {}}),
+        r#"{"b":1}"#
+    ));
 }
 
 #[test]
 fn a_format_of_numbers_is_a_note() {
     let schema = json!({"type": "object", "properties": {"a": {"type": ["integer", "null"], "format": "int32"}}, "required": ["a"]});
-    assert!(keeps(&schema, r#"{"a":12}"#) && keeps(&schema, r#"{"a":null}"#) && !keeps(&schema, r#"{"a":"x"}"#));
+    assert!(
+        keeps(&schema, r#"{"a":12}"#)
+            && keeps(&schema, r#"{"a":null}"#)
+            && !keeps(&schema, r#"{"a":"x"}"#)
+    );
 }
 
 #[test]
@@ -61,8 +77,14 @@ fn objects_are_closed_one_by_one() {
         "b": {"allOf": [point, {"type": "object", "properties": {"y": {"type": "null"}}, "required": ["y"]}]}}, "required": ["a", "b"]});
     let b = r#""b":{"x":null,"y":null}"#;
     assert!(keeps(&schema, &format!(r#"{{"a":{{"x":null}},{b}}}"#)));
-    assert!(!keeps(&schema, &format!(r#"{{"a":{{"x":null,"z":1}},{b}}}"#)));
-    assert!(!keeps(&schema, &format!(r#"{{"a":{{"x":null}},{b},"z":1}}"#)));
+    assert!(!keeps(
+        &schema,
+        &format!(r#"{{"a":{{"x":null,"z":1}},{b}}}"#)
+    ));
+    assert!(!keeps(
+        &schema,
+        &format!(r#"{{"a":{{"x":null}},{b},"z":1}}"#)
+    ));
     // What another schema speaks of as well stays open where it is, and where it is referred to.
     let shared = json!({"$defs": {"point": point}, "allOf": [{"$ref": "#/$defs/point"}, {"properties": {"y": {"type": "null"}}, "required": ["y"]}]});
     assert!(keeps(&shared, r#"{"x":null,"y":null}"#));
@@ -71,8 +93,7 @@ fn objects_are_closed_one_by_one() {
 #[test]
 fn an_object_is_meant_where_properties_are_named_without_a_type() {
     let page = |name: &str| json!({"properties": {name: {"type": "string", "maxLength": 3}}, "required": [name]});
-    let union =
-        json!({"type": "object", "properties": {"parent": {"anyOf": [page("p"), page("q")]}}, "required": ["parent"]});
+    let union = json!({"type": "object", "properties": {"parent": {"anyOf": [page("p"), page("q")]}}, "required": ["parent"]});
     assert!(
         keeps(&union, r#"{"parent":{"q":"a"}}"#)
             && !keeps(&union, r#"{"parent":"a"}"#)
@@ -93,7 +114,12 @@ fn an_answer_ends_where_its_value_does() {
     let mut number = of_schema(&grammars, &json!({"type": "integer"})).unwrap();
     assert!(!allowed(&mut number).contains(&END));
     goes_along(&mut number, "12").unwrap();
-    assert!(!number.is_over() && [END, OTHER_END].iter().all(|end| allowed(&mut number).contains(end)));
+    assert!(
+        !number.is_over()
+            && [END, OTHER_END]
+                .iter()
+                .all(|end| allowed(&mut number).contains(end))
+    );
 }
 
 #[test]
@@ -117,8 +143,7 @@ fn no_string_holds_a_marker_or_half_a_character() {
 
 #[test]
 fn a_name_that_is_taken_cannot_come_again_in_other_letters() {
-    let schema =
-        json!({"type": "object", "properties": {"a": {"type": "integer"}}, "additionalProperties": {"type": "string"}});
+    let schema = json!({"type": "object", "properties": {"a": {"type": "integer"}}, "additionalProperties": {"type": "string"}});
     assert!(keeps(&schema, r#"{"a":1,"b":"x"}"#));
     assert!(!keeps(&schema, r#"{"a":1,"\u0061":"x"}"#) && !keeps(&schema, r#"{"a":1,"a":"x"}"#));
 }
@@ -126,16 +151,52 @@ fn a_name_that_is_taken_cannot_come_again_in_other_letters() {
 #[test]
 fn keywords_hold() {
     let cases = [
-        (json!({"enum": ["a", 2, null, {"x": [1]}]}), vec!["\"a\"", "2", "null", r#"{"x":[1]}"#], vec!["\"b\"", "3"]),
+        (
+            json!({"enum": ["a", 2, null, {"x": [1]}]}),
+            vec!["\"a\"", "2", "null", r#"{"x":[1]}"#],
+            vec!["\"b\"", "3"],
+        ),
         (json!({"const": "é"}), vec!["\"é\""], vec!["\"e\"", "\"é"]),
-        (json!({"type": ["string", "null"], "maxLength": 2}), vec!["null", "\"ab\""], vec!["\"abc\"", "1"]),
-        (json!({"type": "string", "minLength": 2}), vec!["\"ab\"", "\"éé\""], vec!["\"é\""]),
-        (json!({"type": "string", "pattern": "^[A-Z]{2}\\d+$"}), vec!["\"AB12\""], vec!["\"A1\"", "\"AB12 \""]),
-        (json!({"type": "string", "pattern": "b"}), vec!["\"abc\""], vec!["\"ac\""]),
-        (json!({"type": "string", "format": "date"}), vec!["\"2024-02-29\""], vec!["\"2024-02-30\"", "\"24-1-1\""]),
-        (json!({"type": "integer", "minimum": 3, "maximum": 12}), vec!["3", "12"], vec!["2", "13", "3.0"]),
-        (json!({"type": "number", "exclusiveMinimum": 0.5}), vec!["0.51", "7"], vec!["0.5", "-1"]),
-        (json!({"type": "integer", "multipleOf": 7}), vec!["49", "-7", "0"], vec!["48"]),
+        (
+            json!({"type": ["string", "null"], "maxLength": 2}),
+            vec!["null", "\"ab\""],
+            vec!["\"abc\"", "1"],
+        ),
+        (
+            json!({"type": "string", "minLength": 2}),
+            vec!["\"ab\"", "\"éé\""],
+            vec!["\"é\""],
+        ),
+        (
+            json!({"type": "string", "pattern": "^[A-Z]{2}\\d+$"}),
+            vec!["\"AB12\""],
+            vec!["\"A1\"", "\"AB12 \""],
+        ),
+        (
+            json!({"type": "string", "pattern": "b"}),
+            vec!["\"abc\""],
+            vec!["\"ac\""],
+        ),
+        (
+            json!({"type": "string", "format": "date"}),
+            vec!["\"2024-02-29\""],
+            vec!["\"2024-02-30\"", "\"24-1-1\""],
+        ),
+        (
+            json!({"type": "integer", "minimum": 3, "maximum": 12}),
+            vec!["3", "12"],
+            vec!["2", "13", "3.0"],
+        ),
+        (
+            json!({"type": "number", "exclusiveMinimum": 0.5}),
+            vec!["0.51", "7"],
+            vec!["0.5", "-1"],
+        ),
+        (
+            json!({"type": "integer", "multipleOf": 7}),
+            vec!["49", "-7", "0"],
+            vec!["48"],
+        ),
         (
             json!({"type": "array", "items": {"type": "boolean"}, "minItems": 1, "maxItems": 2}),
             vec!["[true]", "[true,false]"],
@@ -151,8 +212,16 @@ fn keywords_hold() {
             vec!["1", "[1]"],
             vec!["\"1\""],
         ),
-        (json!({"oneOf": [{"type": "integer"}, {"type": "string"}]}), vec!["1", "\"a\""], vec!["null"]),
-        (json!({"allOf": [{"type": "integer"}, {"minimum": 5}]}), vec!["5"], vec!["4", "\"a\""]),
+        (
+            json!({"oneOf": [{"type": "integer"}, {"type": "string"}]}),
+            vec!["1", "\"a\""],
+            vec!["null"],
+        ),
+        (
+            json!({"allOf": [{"type": "integer"}, {"minimum": 5}]}),
+            vec!["5"],
+            vec!["4", "\"a\""],
+        ),
         (
             json!({"$ref": "#/$defs/tree", "$defs": {"tree": {"type": "object", "properties": {"next": {"$ref": "#/$defs/tree"}},
             "additionalProperties": false}}}),
@@ -173,8 +242,14 @@ fn keywords_hold() {
         (json!({}), vec!["1", r#"{"a":null}"#], vec!["x"]),
     ];
     for (schema, right, wrong) in cases {
-        assert!(right.iter().all(|text| keeps(&schema, text)), "{schema}: {right:?}");
-        assert!(!wrong.iter().any(|text| keeps(&schema, text)), "{schema}: {wrong:?}");
+        assert!(
+            right.iter().all(|text| keeps(&schema, text)),
+            "{schema}: {right:?}"
+        );
+        assert!(
+            !wrong.iter().any(|text| keeps(&schema, text)),
+            "{schema}: {wrong:?}"
+        );
     }
 }
 
@@ -182,12 +257,21 @@ fn keywords_hold() {
 fn what_cannot_be_enforced_or_satisfied_is_refused_with_its_field() {
     let refusal = |schema: Value| of_schema(&grammars(), &schema).map(|_| ()).unwrap_err();
     for (schema, says) in [
-        (json!({"type": "string", "format": "uri", "minLength": 2500}), "is empty"),
-        (json!({"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/a"}}}), "nothing satisfies it"),
+        (
+            json!({"type": "string", "format": "uri", "minLength": 2500}),
+            "is empty",
+        ),
+        (
+            json!({"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/a"}}}),
+            "nothing satisfies it",
+        ),
         (json!(false), "false"),
     ] {
         let refused = refusal(schema.clone());
-        assert!(refused.param == "the.schema" && refused.message.contains(says), "{schema}: {refused:?}");
+        assert!(
+            refused.param == "the.schema" && refused.message.contains(says),
+            "{schema}: {refused:?}"
+        );
     }
 }
 
@@ -232,7 +316,8 @@ fn values() -> impl Strategy<Value = Value> {
     leaf.prop_recursive(2, 6, 3, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..3).prop_map(Value::from),
-            prop::collection::vec(("[a-d]{1,2}", inner), 0..3).prop_map(|all| Value::Object(all.into_iter().collect())),
+            prop::collection::vec(("[a-d]{1,2}", inner), 0..3)
+                .prop_map(|all| Value::Object(all.into_iter().collect())),
         ]
     })
 }
@@ -240,15 +325,25 @@ fn values() -> impl Strategy<Value = Value> {
 impl Kind {
     fn schema(&self) -> Value {
         match self {
-            Self::Integer(least, most) => json!({"type": "integer", "minimum": least, "maximum": most}),
+            Self::Integer(least, most) => {
+                json!({"type": "integer", "minimum": least, "maximum": most})
+            }
             Self::Text(most) => json!({"type": "string", "maxLength": most}),
             Self::Bool => json!({"type": "boolean"}),
             Self::OneOf(all) => json!({"enum": all}),
-            Self::List(kind, most) => json!({"type": "array", "items": kind.schema(), "maxItems": most}),
+            Self::List(kind, most) => {
+                json!({"type": "array", "items": kind.schema(), "maxItems": most})
+            }
             Self::Object(all) => {
-                let properties: Map<String, Value> =
-                    all.iter().map(|(name, kind, _)| (name.clone(), kind.schema())).collect();
-                let required: Vec<&str> = all.iter().filter(|one| one.2).map(|one| one.0.as_str()).collect();
+                let properties: Map<String, Value> = all
+                    .iter()
+                    .map(|(name, kind, _)| (name.clone(), kind.schema()))
+                    .collect();
+                let required: Vec<&str> = all
+                    .iter()
+                    .filter(|one| one.2)
+                    .map(|one| one.0.as_str())
+                    .collect();
                 json!({"type": "object", "properties": properties, "required": required, "additionalProperties": false})
             }
         }
@@ -257,17 +352,32 @@ impl Kind {
     /// A value that conforms, chosen by a number.
     fn value(&self, by: usize) -> Value {
         match self {
-            Self::Integer(least, most) => Value::from(least + i64::try_from(by).unwrap() % (most - least + 1)),
-            Self::Text(most) => {
-                Value::from("aé\"\\\n "[..].chars().cycle().skip(by).take(by % (most + 1)).collect::<String>())
+            Self::Integer(least, most) => {
+                Value::from(least + i64::try_from(by).unwrap() % (most - least + 1))
             }
+            Self::Text(most) => Value::from(
+                "aé\"\\\n "[..]
+                    .chars()
+                    .cycle()
+                    .skip(by)
+                    .take(by % (most + 1))
+                    .collect::<String>(),
+            ),
             Self::Bool => Value::from(by.is_multiple_of(2)),
             Self::OneOf(all) => Value::from(all[by % all.len()].as_str()),
-            Self::List(kind, most) => (0..by % (most + 1)).map(|i| kind.value(by / 2 + i)).collect(),
+            Self::List(kind, most) => (0..by % (most + 1))
+                .map(|i| kind.value(by / 2 + i))
+                .collect(),
             Self::Object(all) => {
-                let there =
-                    all.iter().enumerate().filter(|(i, (_, _, required))| *required || (by >> i).is_multiple_of(2));
-                Value::Object(there.map(|(i, (name, kind, _))| (name.clone(), kind.value(by / 3 + i))).collect())
+                let there = all
+                    .iter()
+                    .enumerate()
+                    .filter(|(i, (_, _, required))| *required || (by >> i).is_multiple_of(2));
+                Value::Object(
+                    there
+                        .map(|(i, (name, kind, _))| (name.clone(), kind.value(by / 3 + i)))
+                        .collect(),
+                )
             }
         }
     }
@@ -275,9 +385,9 @@ impl Kind {
     /// Whether a value conforms, with its properties in the schema's order.
     fn holds(&self, value: &Value) -> bool {
         match (self, value) {
-            (Self::Integer(least, most), Value::Number(number)) => {
-                number.as_i64().is_some_and(|n| (*least..=*most).contains(&n))
-            }
+            (Self::Integer(least, most), Value::Number(number)) => number
+                .as_i64()
+                .is_some_and(|n| (*least..=*most).contains(&n)),
             (Self::Text(most), Value::String(text)) => text.chars().count() <= *most,
             (Self::Bool, Value::Bool(_)) => true,
             (Self::OneOf(all), Value::String(text)) => all.contains(text),
@@ -288,8 +398,12 @@ impl Kind {
                 let place = |name: &str| all.iter().position(|one| one.0 == name);
                 let places: Option<Vec<usize>> = fields.keys().map(|name| place(name)).collect();
                 places.is_some_and(|places| places.is_sorted())
-                    && all.iter().all(|(name, _, required)| !required || fields.contains_key(name))
-                    && fields.iter().all(|(name, value)| place(name).is_some_and(|place| all[place].1.holds(value)))
+                    && all
+                        .iter()
+                        .all(|(name, _, required)| !required || fields.contains_key(name))
+                    && fields.iter().all(|(name, value)| {
+                        place(name).is_some_and(|place| all[place].1.holds(value))
+                    })
             }
             _ => false,
         }

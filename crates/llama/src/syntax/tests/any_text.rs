@@ -1,4 +1,5 @@
-//! What holds whatever is written: nothing panics, nothing is lost, and the same comes out wherever the text is cut.
+//! What holds whatever is written: nothing panics, nothing is lost, and the same comes out wherever
+//! the text is cut.
 
 use proptest::prelude::*;
 
@@ -72,7 +73,11 @@ fn written() -> impl Strategy<Value = String> {
     prop::collection::vec(piece, 0..30).prop_map(|pieces| {
         let mut text = String::new();
         for (number, piece) in pieces.iter().enumerate() {
-            if *piece == "\u{1}" { text.extend(["w", &number.to_string(), "w"]) } else { text.push_str(piece) }
+            if *piece == "\u{1}" {
+                text.extend(["w", &number.to_string(), "w"])
+            } else {
+                text.push_str(piece)
+            }
         }
         text
     })

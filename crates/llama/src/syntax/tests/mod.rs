@@ -1,4 +1,5 @@
-//! What models of each family write, and what is read of it. The texts are in the manner of the families and none of theirs.
+//! What models of each family write, and what is read of it. The texts are in the manner of the
+//! families and none of theirs.
 
 mod any_text;
 mod families;
@@ -32,7 +33,12 @@ fn offered() -> Arc<Offered> {
 }
 
 fn reader(template: &str, pace: Pace) -> Reader {
-    Reader::new(Syntax::of(template, |_| false), offered(), Begins::Text, pace)
+    Reader::new(
+        Syntax::of(template, |_| false),
+        offered(),
+        Begins::Text,
+        pace,
+    )
 }
 
 /// Reads the pieces to their end, neighbours of a kind in one.
@@ -42,12 +48,14 @@ fn read(reader: &mut Reader, pieces: impl Iterator<Item = String>) -> Vec<Said> 
     all.extend(reader.finish());
     for next in all {
         match (said.last_mut(), next) {
-            (Some(Said::Text(text)), Said::Text(more)) | (Some(Said::Reasoning(text)), Said::Reasoning(more)) => {
+            (Some(Said::Text(text)), Said::Text(more))
+            | (Some(Said::Reasoning(text)), Said::Reasoning(more)) => {
                 text.push_str(&more);
             }
-            (Some(Said::CallArguments { index, more: text }), Said::CallArguments { index: same, more })
-                if *index == same =>
-            {
+            (
+                Some(Said::CallArguments { index, more: text }),
+                Said::CallArguments { index: same, more },
+            ) if *index == same => {
                 text.push_str(&more);
             }
             (_, next) => said.push(next),
@@ -59,14 +67,21 @@ fn read(reader: &mut Reader, pieces: impl Iterator<Item = String>) -> Vec<Said> 
 /// What is read of a text that comes in pieces of `size` characters.
 fn cut(template: &str, text: &str, size: usize, pace: Pace) -> Vec<Said> {
     let characters: Vec<char> = text.chars().collect();
-    read(&mut reader(template, pace), characters.chunks(size).map(|piece| piece.iter().collect()))
+    read(
+        &mut reader(template, pace),
+        characters.chunks(size).map(|piece| piece.iter().collect()),
+    )
 }
 
 /// What is read of a text, which must be the same wherever it is cut.
 fn said(template: &str, text: &str) -> Vec<Said> {
     let whole = cut(template, text, usize::MAX, Pace::AsItComes);
     for size in 1..=7 {
-        assert_eq!(cut(template, text, size, Pace::AsItComes), whole, "{text} in pieces of {size}");
+        assert_eq!(
+            cut(template, text, size, Pace::AsItComes),
+            whole,
+            "{text} in pieces of {size}"
+        );
     }
     whole
 }
@@ -80,9 +95,22 @@ fn reasoning(text: &str) -> Said {
 }
 
 fn call(index: u32, name: &str, arguments: &str) -> [Said; 2] {
-    [Said::CallBegun { index, name: name.to_owned() }, Said::CallArguments { index, more: arguments.to_owned() }]
+    [
+        Said::CallBegun {
+            index,
+            name: name.to_owned(),
+        },
+        Said::CallArguments {
+            index,
+            more: arguments.to_owned(),
+        },
+    ]
 }
 
 fn calls(calls: &[(&str, &str)]) -> Vec<Said> {
-    calls.iter().zip(0..).flat_map(|((name, arguments), index)| call(index, name, arguments)).collect()
+    calls
+        .iter()
+        .zip(0..)
+        .flat_map(|((name, arguments), index)| call(index, name, arguments))
+        .collect()
 }

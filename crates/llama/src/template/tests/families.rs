@@ -1,6 +1,8 @@
-//! The well-known families' own templates, and what their makers' own tool prints with them, byte by byte: `fixtures/templates`.
+//! The well-known families' own templates, and what their makers' own tool prints with them, byte
+//! by byte: `fixtures/templates`.
 //!
-//! Those that cannot be kept here for their licences are looked for in the folder that `LOGGIA_TEMPLATES` names.
+//! Those that cannot be kept here for their licences are looked for in the folder that
+//! `LOGGIA_TEMPLATES` names.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -71,8 +73,13 @@ fn each_familys_own_template_prints_what_its_makers_own_tool_does() {
         };
         let recorded: Recorded = read(&format!("{name}.json"));
         let digest = Sha256::digest(&source);
-        let sha256 = digest.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
-        assert_eq!(sha256, recorded.sha256, "{name}: another version of the template");
+        let sha256 = digest
+            .iter()
+            .fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
+        assert_eq!(
+            sha256, recorded.sha256,
+            "{name}: another version of the template"
+        );
         for (of, rendering) in &recorded.renderings {
             let ours = rendered(&source, family, &conversations[of]);
             let theirs = match (&rendering.prompt, &rendering.refused) {
@@ -89,17 +96,41 @@ fn each_familys_own_template_prints_what_its_makers_own_tool_does() {
 }
 
 fn rendered(source: &str, family: &Family, asked: &Asked) -> Result<String, TemplateError> {
-    let special = Special { bos: family.bos.clone(), eos: family.eos.clone() };
+    let special = Special {
+        bos: family.bos.clone(),
+        eos: family.eos.clone(),
+    };
     let (messages, tools, effort) = (&asked.messages, &asked.tools, asked.effort.as_deref());
     let now = "2026-03-09T12:00:00Z".parse().unwrap();
-    let rendered = Template::new(Some(source), None, special)?.render(&Conversation { messages, tools, effort, now });
+    let rendered = Template::new(Some(source), None, special)?.render(&Conversation {
+        messages,
+        tools,
+        effort,
+        now,
+    });
     rendered.map(|rendered| rendered.text)
 }
 
 /// Where two renderings begin to differ.
-fn difference(theirs: Result<String, TemplateError>, ours: Result<String, TemplateError>) -> String {
+fn difference(
+    theirs: Result<String, TemplateError>,
+    ours: Result<String, TemplateError>,
+) -> String {
     let [theirs, ours] = [theirs, ours].map(|one| one.unwrap_or_else(|error| error.to_string()));
-    let same = theirs.chars().zip(ours.chars()).take_while(|(a, b)| a == b).count();
-    let from = |text: &str| text.chars().skip(same.saturating_sub(30)).take(130).collect::<String>();
-    format!("\n  theirs: …{:?}\n  ours:   …{:?}", from(&theirs), from(&ours))
+    let same = theirs
+        .chars()
+        .zip(ours.chars())
+        .take_while(|(a, b)| a == b)
+        .count();
+    let from = |text: &str| {
+        text.chars()
+            .skip(same.saturating_sub(30))
+            .take(130)
+            .collect::<String>()
+    };
+    format!(
+        "\n  theirs: …{:?}\n  ours:   …{:?}",
+        from(&theirs),
+        from(&ours)
+    )
 }

@@ -1,4 +1,5 @@
-//! Conversations that OpenAI's API takes, with every template there is: each renders, and shows what was said.
+//! Conversations that OpenAI's API takes, with every template there is: each renders, and shows
+//! what was said.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,14 +18,26 @@ const NAMED: &str = "named_tool";
 const ARGUMENT: &str = "AN-ARGUMENT";
 const RESULT: &str = "A-RESULT";
 
-/// Every template by its name: those that are kept here, and those in the folder that `LOGGIA_TEMPLATES` names.
+/// Every template by its name: those that are kept here, and those in the folder that
+/// `LOGGIA_TEMPLATES` names.
 fn templates() -> BTreeMap<String, String> {
     let elsewhere = std::env::var_os("LOGGIA_TEMPLATES").map(std::path::PathBuf::from);
-    let files = [folder()].into_iter().chain(elsewhere).flat_map(|folder| fs::read_dir(folder).unwrap());
+    let files = [folder()]
+        .into_iter()
+        .chain(elsewhere)
+        .flat_map(|folder| fs::read_dir(folder).unwrap());
     let paths = files.map(|file| file.unwrap().path());
-    let paths = paths.filter(|path| path.extension().is_some_and(|extension| extension == "jinja"));
+    let paths = paths.filter(|path| {
+        path.extension()
+            .is_some_and(|extension| extension == "jinja")
+    });
     paths
-        .map(|path| (path.file_stem().unwrap().to_string_lossy().into_owned(), fs::read_to_string(&path).unwrap()))
+        .map(|path| {
+            (
+                path.file_stem().unwrap().to_string_lossy().into_owned(),
+                fs::read_to_string(&path).unwrap(),
+            )
+        })
         .collect()
 }
 
@@ -49,33 +62,99 @@ fn conversations() -> Vec<(String, Vec<Value>)> {
         ("plain", vec![last()]),
         ("system", vec![say("system", SYSTEM), last()]),
         ("developer", vec![say("developer", SYSTEM), last()]),
-        ("system later", vec![say("system", SYSTEM), a.clone(), b.clone(), say("system", LATER), last()]),
-        ("only later system", vec![a.clone(), b.clone(), say("system", LATER), last()]),
-        ("system at the end", vec![say("system", SYSTEM), last(), say("system", LATER)]),
-        ("system after an answer at the end", vec![last(), b.clone(), say("developer", LATER)]),
-        ("two systems", vec![say("system", SYSTEM), say("developer", LATER), last()]),
+        (
+            "system later",
+            vec![
+                say("system", SYSTEM),
+                a.clone(),
+                b.clone(),
+                say("system", LATER),
+                last(),
+            ],
+        ),
+        (
+            "only later system",
+            vec![a.clone(), b.clone(), say("system", LATER), last()],
+        ),
+        (
+            "system at the end",
+            vec![say("system", SYSTEM), last(), say("system", LATER)],
+        ),
+        (
+            "system after an answer at the end",
+            vec![last(), b.clone(), say("developer", LATER)],
+        ),
+        (
+            "two systems",
+            vec![say("system", SYSTEM), say("developer", LATER), last()],
+        ),
         (
             "three systems apart",
-            vec![say("system", SYSTEM), a.clone(), say("system", LATER), b.clone(), say("system", LATER), last()],
+            vec![
+                say("system", SYSTEM),
+                a.clone(),
+                say("system", LATER),
+                b.clone(),
+                say("system", LATER),
+                last(),
+            ],
         ),
         ("only system", vec![say("system", SYSTEM)]),
-        ("only systems", vec![say("system", SYSTEM), say("system", LATER)]),
+        (
+            "only systems",
+            vec![say("system", SYSTEM), say("system", LATER)],
+        ),
         ("system and answer", vec![say("system", SYSTEM), b.clone()]),
         ("two users", vec![a.clone(), last()]),
-        ("three users and a system", vec![say("system", SYSTEM), a.clone(), a.clone(), last()]),
-        ("two answers", vec![a.clone(), b.clone(), say("assistant", "C"), last()]),
+        (
+            "three users and a system",
+            vec![say("system", SYSTEM), a.clone(), a.clone(), last()],
+        ),
+        (
+            "two answers",
+            vec![a.clone(), b.clone(), say("assistant", "C"), last()],
+        ),
         ("answer first", vec![b.clone(), last()]),
-        ("system and answer first", vec![say("system", SYSTEM), b.clone(), last()]),
+        (
+            "system and answer first",
+            vec![say("system", SYSTEM), b.clone(), last()],
+        ),
         ("only answer", vec![b.clone()]),
-        ("empty answer", vec![a.clone(), say("assistant", ""), last()]),
-        ("null answer", vec![a.clone(), json!({"role": "assistant", "content": null}), last()]),
-        ("blank answer", vec![a.clone(), say("assistant", " \n"), last()]),
-        ("refusal", vec![a.clone(), json!({"role": "assistant", "refusal": "No."}), last()]),
+        (
+            "empty answer",
+            vec![a.clone(), say("assistant", ""), last()],
+        ),
+        (
+            "null answer",
+            vec![
+                a.clone(),
+                json!({"role": "assistant", "content": null}),
+                last(),
+            ],
+        ),
+        (
+            "blank answer",
+            vec![a.clone(), say("assistant", " \n"), last()],
+        ),
+        (
+            "refusal",
+            vec![
+                a.clone(),
+                json!({"role": "assistant", "refusal": "No."}),
+                last(),
+            ],
+        ),
         ("empty user", vec![say("user", ""), b.clone(), last()]),
         ("empty system", vec![say("system", ""), last()]),
-        ("empty last user", vec![say("system", SYSTEM), a.clone(), b.clone(), say("user", "")]),
+        (
+            "empty last user",
+            vec![say("system", SYSTEM), a.clone(), b.clone(), say("user", "")],
+        ),
         ("ends with an answer", vec![last(), b.clone()]),
-        ("ends with an empty answer", vec![last(), say("assistant", "")]),
+        (
+            "ends with an empty answer",
+            vec![last(), say("assistant", "")],
+        ),
         (
             "parts",
             vec![
@@ -83,8 +162,21 @@ fn conversations() -> Vec<(String, Vec<Value>)> {
                 json!({"role": "user", "content": [{"type": "text", "text": "A"}, {"type": "text", "text": LAST}]}),
             ],
         ),
-        ("parts of two users", vec![json!({"role": "user", "content": [{"type": "text", "text": "A"}]}), last()]),
-        ("reasoning", vec![a.clone(), json!({"role": "assistant", "content": "B", "reasoning_content": "R"}), last()]),
+        (
+            "parts of two users",
+            vec![
+                json!({"role": "user", "content": [{"type": "text", "text": "A"}]}),
+                last(),
+            ],
+        ),
+        (
+            "reasoning",
+            vec![
+                a.clone(),
+                json!({"role": "assistant", "content": "B", "reasoning_content": "R"}),
+                last(),
+            ],
+        ),
         (
             "names",
             vec![
@@ -104,15 +196,28 @@ fn conversations() -> Vec<(String, Vec<Value>)> {
                 last(),
             ],
         ),
-        ("think tags", vec![a.clone(), say("assistant", "<think>hm</think>B"), last()]),
+        (
+            "think tags",
+            vec![a.clone(), say("assistant", "<think>hm</think>B"), last()],
+        ),
         (
             "function result without a call",
-            vec![a.clone(), json!({"role": "tool", "name": "f", "tool_call_id": "call_9", "content": RESULT}), last()],
+            vec![
+                a.clone(),
+                json!({"role": "tool", "name": "f", "tool_call_id": "call_9", "content": RESULT}),
+                last(),
+            ],
         ),
     ];
-    let mut all: Vec<(String, Vec<Value>)> =
-        plain.into_iter().map(|(name, messages)| (name.to_owned(), messages)).collect();
-    all.extend(ARGUMENTS.into_iter().flat_map(|(what, arguments)| with_calls(what, arguments)));
+    let mut all: Vec<(String, Vec<Value>)> = plain
+        .into_iter()
+        .map(|(name, messages)| (name.to_owned(), messages))
+        .collect();
+    all.extend(
+        ARGUMENTS
+            .into_iter()
+            .flat_map(|(what, arguments)| with_calls(what, arguments)),
+    );
     all
 }
 
@@ -123,16 +228,37 @@ fn with_calls(what: &str, arguments: &str) -> Vec<(String, Vec<Value>)> {
     let mut all = Vec::new();
     let call = || calls(&[("call_1234567890", NAMED, arguments)]);
     let answered = || [last(), call(), result("call_1234567890")].to_vec();
-    let mut add = |shape: &str, messages: Vec<Value>| all.push((format!("{shape}, {what}"), messages));
+    let mut add =
+        |shape: &str, messages: Vec<Value>| all.push((format!("{shape}, {what}"), messages));
     add("call and result", answered());
     add(
         "call, result, answer, user",
-        [vec![a.clone(), call(), result("call_1234567890"), b.clone()], vec![last()]].concat(),
+        [
+            vec![a.clone(), call(), result("call_1234567890"), b.clone()],
+            vec![last()],
+        ]
+        .concat(),
     );
-    add("call, result, user", [vec![a.clone(), call(), result("call_1234567890")], vec![last()]].concat());
+    add(
+        "call, result, user",
+        [
+            vec![a.clone(), call(), result("call_1234567890")],
+            vec![last()],
+        ]
+        .concat(),
+    );
     add(
         "call, result, system, user",
-        [vec![a.clone(), call(), result("call_1234567890"), say("system", LATER)], vec![last()]].concat(),
+        [
+            vec![
+                a.clone(),
+                call(),
+                result("call_1234567890"),
+                say("system", LATER),
+            ],
+            vec![last()],
+        ]
+        .concat(),
     );
     add("text beside a call", {
         let mut beside = call();
@@ -140,9 +266,23 @@ fn with_calls(what: &str, arguments: &str) -> Vec<(String, Vec<Value>)> {
         beside["reasoning_content"] = json!("Hm.");
         vec![last(), beside, result("call_1234567890")]
     });
-    add("answer and call", vec![last(), b.clone(), call(), result("call_1234567890")]);
-    add("call first", vec![call(), result("call_1234567890"), last()]);
-    add("system and call first", vec![say("system", SYSTEM), call(), result("call_1234567890"), last()]);
+    add(
+        "answer and call",
+        vec![last(), b.clone(), call(), result("call_1234567890")],
+    );
+    add(
+        "call first",
+        vec![call(), result("call_1234567890"), last()],
+    );
+    add(
+        "system and call first",
+        vec![
+            say("system", SYSTEM),
+            call(),
+            result("call_1234567890"),
+            last(),
+        ],
+    );
     add(
         "two calls",
         vec![
@@ -154,7 +294,13 @@ fn with_calls(what: &str, arguments: &str) -> Vec<(String, Vec<Value>)> {
     );
     add(
         "call after call",
-        vec![last(), call(), result("call_1234567890"), calls(&[("call_2", "g", arguments)]), result("call_2")],
+        vec![
+            last(),
+            call(),
+            result("call_1234567890"),
+            calls(&[("call_2", "g", arguments)]),
+            result("call_2"),
+        ],
     );
     add(
         "result of parts",
@@ -166,7 +312,11 @@ fn with_calls(what: &str, arguments: &str) -> Vec<(String, Vec<Value>)> {
     );
     add(
         "empty result",
-        vec![last(), call(), json!({"role": "tool", "tool_call_id": "call_1234567890", "content": ""})],
+        vec![
+            last(),
+            call(),
+            json!({"role": "tool", "tool_call_id": "call_1234567890", "content": ""}),
+        ],
     );
     all
 }
@@ -189,7 +339,9 @@ const ARGUMENTS: [(&str, &str); 9] = [
 /// Lists of tools by what is odd about them.
 fn tools() -> Vec<(&'static str, Value)> {
     let function = |function: Value| json!([{"type": "function", "function": function}]);
-    let with = |parameters: Value| function(json!({"name": NAMED, "description": DESCRIBED, "parameters": parameters}));
+    let with = |parameters: Value| {
+        function(json!({"name": NAMED, "description": DESCRIBED, "parameters": parameters}))
+    };
     vec![
         ("no tools", json!([])),
         (
@@ -204,42 +356,67 @@ fn tools() -> Vec<(&'static str, Value)> {
                 json!({"name": NAMED, "parameters": {"type": "object", "properties": {"of": {"type": "string"}}}}),
             ),
         ),
-        ("no parameters", function(json!({"name": NAMED, "description": DESCRIBED}))),
+        (
+            "no parameters",
+            function(json!({"name": NAMED, "description": DESCRIBED})),
+        ),
         ("bare", function(json!({"name": NAMED}))),
         ("empty parameters", with(json!({}))),
         ("no properties", with(json!({"type": "object"}))),
         ("no type", with(json!({"properties": {"of": {}}}))),
         (
             "properties without types",
-            with(json!({"type": "object", "properties": {"of": {"description": "X"}, "in": {}, "is": true}})),
+            with(
+                json!({"type": "object", "properties": {"of": {"description": "X"}, "in": {}, "is": true}}),
+            ),
         ),
         (
             "unions",
-            with(json!({"type": "object", "properties": {"of": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+            with(
+                json!({"type": "object", "properties": {"of": {"anyOf": [{"type": "string"}, {"type": "null"}]},
             "in": {"type": ["string", "null"], "default": null}, "is": {"enum": [1, "a", null]}, "at": {"$ref": "#/$defs/A"}, "as": {"const": 5},
             "list": {"type": "array"}, "of_lists": {"type": "array", "items": {"type": "array", "items": {}}}, "map": {"type": "object", "additionalProperties": {"type": "number"}},
             "inner": {"type": "object", "properties": {"x": {"oneOf": [{"type": "integer"}, {"type": "array", "items": true}]}}}},
-            "$defs": {"A": {"type": "object", "properties": {"b": {"type": "integer", "minimum": 0}}}}})),
+            "$defs": {"A": {"type": "object", "properties": {"b": {"type": "integer", "minimum": 0}}}}}),
+            ),
         ),
         (
             "a union at the root",
-            with(json!({"anyOf": [{"type": "object", "properties": {"a": {"type": "string"}}}, {"type": "object"}]})),
+            with(
+                json!({"anyOf": [{"type": "object", "properties": {"a": {"type": "string"}}}, {"type": "object"}]}),
+            ),
         ),
         (
             "strict",
-            function(json!({"name": NAMED, "description": DESCRIBED, "strict": true,
-            "parameters": {"type": "object", "properties": {}, "additionalProperties": false, "required": []}})),
+            function(
+                json!({"name": NAMED, "description": DESCRIBED, "strict": true,
+            "parameters": {"type": "object", "properties": {}, "additionalProperties": false, "required": []}}),
+            ),
         ),
     ]
 }
 
 /// What is wrong with a rendering.
-fn fault(template: &Template, messages: &[Value], tools: &Value, template_shows: usize) -> Option<String> {
+fn fault(
+    template: &Template,
+    messages: &[Value],
+    tools: &Value,
+    template_shows: usize,
+) -> Option<String> {
     let messages: Vec<Message> = serde_json::from_value(json!(messages)).unwrap();
     let tools: Vec<Tool> = serde_json::from_value(tools.clone()).unwrap();
     let now = "2026-03-09T12:00:00Z".parse().unwrap();
-    let shown = if template.shows_tools() { &tools[..] } else { &[] };
-    let text = match template.render(&Conversation { messages: &messages, tools: shown, effort: None, now }) {
+    let shown = if template.shows_tools() {
+        &tools[..]
+    } else {
+        &[]
+    };
+    let text = match template.render(&Conversation {
+        messages: &messages,
+        tools: shown,
+        effort: None,
+        now,
+    }) {
         Ok(rendered) => rendered.text,
         Err(error) => return Some(error.to_string()),
     };
@@ -266,7 +443,10 @@ fn every_template_takes_what_openai_takes_and_shows_it() {
     let mut wrong = Vec::new();
     let mut tried = 0;
     for (name, source) in templates() {
-        let special = Special { bos: "<s>".to_owned(), eos: "</s>".to_owned() };
+        let special = Special {
+            bos: "<s>".to_owned(),
+            eos: "</s>".to_owned(),
+        };
         let template = Template::new(Some(&source), None, special).unwrap();
         if !template.traits.works {
             // It wants variables that nobody but its makers passes.
@@ -274,7 +454,11 @@ fn every_template_takes_what_openai_takes_and_shows_it() {
             continue;
         }
         // One shows each tool twice whatever the conversation.
-        let template_shows = if name == "meetkai-functionary-medium-v3.1" { 2 } else { 1 };
+        let template_shows = if name == "meetkai-functionary-medium-v3.1" {
+            2
+        } else {
+            1
+        };
         for (what, messages) in &conversations {
             for (with, tools) in &tools {
                 tried += 1;
@@ -284,5 +468,10 @@ fn every_template_takes_what_openai_takes_and_shows_it() {
             }
         }
     }
-    assert!(wrong.is_empty(), "{} of {tried}:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} of {tried}:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
 }

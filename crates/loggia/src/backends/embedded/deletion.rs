@@ -1,4 +1,5 @@
-//! Which embedded models may be deleted over the API: those that the program keeps in its own store, and that no other model needs.
+//! Which embedded models may be deleted over the API: those that the program keeps in its own
+//! store, and that no other model needs.
 
 use std::path::Path;
 
@@ -20,22 +21,39 @@ pub(super) struct Deletion {
 impl Deletion {
     pub(super) fn of(models: &[Local], config: &Config) -> Self {
         let stored = models.iter().map(|model| model.stored).collect();
-        Self { store: Store::new(&config.data_dir), stored }
+        Self {
+            store: Store::new(&config.data_dir),
+            stored,
+        }
     }
 
     /// Fails where this model may not be deleted.
     pub(super) fn check(&self, at: usize, pool: &Pool) -> Result<(), BackendError> {
         let opening = &pool.openings()[at];
-        let refused = |why| Err(BackendError::NotDeleted { model: opening.name.clone(), why });
+        let refused = |why| {
+            Err(BackendError::NotDeleted {
+                model: opening.name.clone(),
+                why,
+            })
+        };
         if opening.adapter.is_some() {
             return refused(NotDeleted::Adapter);
         }
         if self.stored.get(at) != Some(&true) {
             return refused(NotDeleted::OwnFile);
         }
-        let others = pool.openings().iter().enumerate().filter(|(other, _)| *other != at && pool.has(*other));
-        match others.map(|(_, other)| other).find(|other| uses(other, &opening.file)) {
-            Some(other) => refused(NotDeleted::NeededBy { other: other.name.clone() }),
+        let others = pool
+            .openings()
+            .iter()
+            .enumerate()
+            .filter(|(other, _)| *other != at && pool.has(*other));
+        match others
+            .map(|(_, other)| other)
+            .find(|other| uses(other, &opening.file))
+        {
+            Some(other) => refused(NotDeleted::NeededBy {
+                other: other.name.clone(),
+            }),
             None => Ok(()),
         }
     }
@@ -43,15 +61,26 @@ impl Deletion {
 
 /// Whether a model is loaded from this file, or with it.
 fn uses(opening: &Opening, file: &Path) -> bool {
-    let Opening { file: own, adapter, mmproj, draft, .. } = opening;
-    let with =
-        [adapter.as_ref().map(|adapter| &adapter.file), mmproj.as_ref(), draft.as_ref().map(|draft| &draft.file)];
+    let Opening {
+        file: own,
+        adapter,
+        mmproj,
+        draft,
+        ..
+    } = opening;
+    let with = [
+        adapter.as_ref().map(|adapter| &adapter.file),
+        mmproj.as_ref(),
+        draft.as_ref().map(|draft| &draft.file),
+    ];
     own == file || with.into_iter().flatten().any(|other| other == file)
 }
 
 /// Removes a model's files, as `loggia rm` does, and nothing outside the store.
 pub(super) fn remove(store: &Store, file: &Path) -> Result<(), NotDeleted> {
-    let Some(model) = store.of_file(file).map_err(|error| stays(&error))? else { return Ok(()) };
+    let Some(model) = store.of_file(file).map_err(|error| stays(&error))? else {
+        return Ok(());
+    };
     if !store.owns(&model) {
         return Err(NotDeleted::OwnFile);
     }

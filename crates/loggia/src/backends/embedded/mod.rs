@@ -1,8 +1,9 @@
 //! The embedded engine: its models under one name, each in a process of its own once it is loaded.
 //!
-//! Weights are untrusted input, and llama.cpp ends the process over some of them; so may a GPU's fault or a lack of memory. In a process
-//! of its own a model takes only its own answers with it. Reading order: [`Embedded`] (the backend), `pool` (which models are loaded),
-//! `process` (one of them), `deletion` (which may be deleted).
+//! Weights are untrusted input, and llama.cpp ends the process over some of them; so may a GPU's
+//! fault or a lack of memory. In a process of its own a model takes only its own answers with it.
+//! Reading order: [`Embedded`] (the backend), `pool` (which models are loaded), `process` (one of
+//! them), `deletion` (which may be deleted).
 
 mod deletion;
 mod per_model;
@@ -17,7 +18,8 @@ use anyhow::Context as _;
 use futures_util::future::BoxFuture;
 use futures_util::{Stream, StreamExt as _, stream};
 use loggia_backend::{
-    Abilities, Backend, BackendError, ChatCall, CompletionCall, EmbeddingCall, Embeddings, Event, Reply,
+    Abilities, Backend, BackendError, ChatCall, CompletionCall, EmbeddingCall, Embeddings, Event,
+    Reply,
 };
 use loggia_llama::{Draft, Forecast, LlamaOptions, Lora};
 use loggia_wire::Extra;
@@ -40,14 +42,29 @@ pub(crate) struct Embedded {
 impl Embedded {
     /// Models that are still to be loaded.
     pub(super) fn new(models: &[Local], config: &Config) -> Self {
-        let memory = config.memory.map(|memory| memory.as_u64()).or_else(pool::memory_of_this_machine);
-        let openings = models.iter().map(|model| Opening::of(model, config)).collect();
-        let pool = Arc::new(Pool::new(openings, Arc::new(process::Processes), memory, *config.keep_alive));
-        Embedded { pool, deletion: Deletion::of(models, config) }
+        let memory = config
+            .memory
+            .map(|memory| memory.as_u64())
+            .or_else(pool::memory_of_this_machine);
+        let openings = models
+            .iter()
+            .map(|model| Opening::of(model, config))
+            .collect();
+        let pool = Arc::new(Pool::new(
+            openings,
+            Arc::new(process::Processes),
+            memory,
+            *config.keep_alive,
+        ));
+        Embedded {
+            pool,
+            deletion: Deletion::of(models, config),
+        }
     }
 
-    /// Loads the models, in order, as far as the memory goes; the others are loaded when they are asked for. Fails with the first that
-    /// cannot be loaded. Goes on for ever, with what has to be done beside requests.
+    /// Loads the models, in order, as far as the memory goes; the others are loaded when they are
+    /// asked for. Fails with the first that cannot be loaded. Goes on for ever, with what has to be
+    /// done beside requests.
     pub(crate) async fn load(&self) -> anyhow::Result<()> {
         for (at, opening) in self.pool.openings().iter().enumerate() {
             let file = opening.file.display();
@@ -58,13 +75,22 @@ impl Embedded {
                 Err(error) => return Err(error).with_context(|| format!("cannot load {file}")),
             }
         }
-        self.pool.load_what_fits().await.map_err(anyhow::Error::msg)?;
+        self.pool
+            .load_what_fits()
+            .await
+            .map_err(anyhow::Error::msg)?;
         tokio::spawn(Arc::clone(&self.pool).unload_the_idle());
         Ok(())
     }
 
-    /// Asks the engine of a model, and once more where its process ends before it has said anything.
-    async fn ask<T, F>(&self, model: &str, extra: &Extra, start: F) -> Result<(T, Lease), BackendError>
+    /// Asks the engine of a model, and once more where its process ends before it has said
+    /// anything.
+    async fn ask<T, F>(
+        &self,
+        model: &str,
+        extra: &Extra,
+        start: F,
+    ) -> Result<(T, Lease), BackendError>
     where
         F: for<'a> Fn(&'a dyn Backend) -> BoxFuture<'a, Result<T, BackendError>> + Send + Sync,
     {
@@ -75,7 +101,10 @@ impl Embedded {
             let lease = self.pool.acquire(at, keep_alive).await?;
             match start(lease.backend()).await {
                 Err(BackendError::CutShort { .. }) if !tried => {
-                    tracing::warn!(model, "a request is tried again: its engine ended before it began");
+                    tracing::warn!(
+                        model,
+                        "a request is tried again: its engine ended before it began"
+                    );
                     lease.is_lost();
                     tried = true;
                 }
@@ -88,20 +117,27 @@ impl Embedded {
 /// How many threads each model computes with.
 pub(crate) fn threads(config: &Config) -> i32 {
     let threads = config.threads.map(NonZeroU32::get);
-    LlamaOptions { threads, ..LlamaOptions::new("", "") }.threads()
+    LlamaOptions {
+        threads,
+        ..LlamaOptions::new("", "")
+    }
+    .threads()
 }
 
 /// Says what is wrong with the first adapter that cannot be laid over its model.
 pub(super) fn check_adapters(models: &[Local], config: &Config) -> Result<(), String> {
     for model in models.iter().filter(|model| model.adapter.is_some()) {
-        Forecast::of(&Opening::of(model, config).options()).map_err(|why| format!("lora.{}: {why}", model.name))?;
+        Forecast::of(&Opening::of(model, config).options())
+            .map_err(|why| format!("lora.{}: {why}", model.name))?;
     }
     Ok(())
 }
 
 /// What the request says of how long its model is to stay.
 fn keep_alive(extra: &Extra) -> Result<Option<KeepAlive>, BackendError> {
-    let Some(value) = extra.get("keep_alive").filter(|value| !value.is_null()) else { return Ok(None) };
+    let Some(value) = extra.get("keep_alive").filter(|value| !value.is_null()) else {
+        return Ok(None);
+    };
     KeepAlive::of(value).map(Some).ok_or_else(|| BackendError::InvalidRequest {
         message: "'keep_alive' is a duration, as \"5m\", or a number of seconds; negative means for ever.".to_owned(),
         param: Some("keep_alive".to_owned()),
@@ -110,17 +146,28 @@ fn keep_alive(extra: &Extra) -> Result<Option<KeepAlive>, BackendError> {
 }
 
 /// An answer up to its first event that says something: by then it has begun.
-fn begun(starting: BoxFuture<'_, Result<Reply, BackendError>>) -> BoxFuture<'_, Result<Reply, BackendError>> {
+fn begun(
+    starting: BoxFuture<'_, Result<Reply, BackendError>>,
+) -> BoxFuture<'_, Result<Reply, BackendError>> {
     Box::pin(async move {
         let mut reply = starting.await?;
         let first = reply.first_word().await?;
-        Ok(Reply { events: stream::iter(first.map(Ok)).chain(reply.events).boxed(), ..reply })
+        Ok(Reply {
+            events: stream::iter(first.map(Ok)).chain(reply.events).boxed(),
+            ..reply
+        })
     })
 }
 
 /// The same reply, which keeps its model from being unloaded.
 fn holding((reply, lease): (Reply, Lease)) -> Reply {
-    Reply { events: Box::pin(Holding { events: reply.events, _lease: lease }), ..reply }
+    Reply {
+        events: Box::pin(Holding {
+            events: reply.events,
+            _lease: lease,
+        }),
+        ..reply
+    }
 }
 
 struct Holding {
@@ -140,7 +187,10 @@ impl Stream for Holding {
 }
 
 impl Backend for Embedded {
-    fn abilities<'a>(&'a self, model: &'a str) -> BoxFuture<'a, Result<Arc<Abilities>, BackendError>> {
+    fn abilities<'a>(
+        &'a self,
+        model: &'a str,
+    ) -> BoxFuture<'a, Result<Arc<Abilities>, BackendError>> {
         Box::pin(async move {
             let at = self.pool.find(model)?;
             // Known once it has been loaded.
@@ -151,7 +201,9 @@ impl Backend for Embedded {
     fn chat(&self, call: ChatCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
         Box::pin(async move {
             let request = &call.request;
-            let asked = self.ask(&request.model, &request.extra, |backend| begun(backend.chat(call.clone())));
+            let asked = self.ask(&request.model, &request.extra, |backend| {
+                begun(backend.chat(call.clone()))
+            });
             asked.await.map(holding)
         })
     }
@@ -159,7 +211,9 @@ impl Backend for Embedded {
     fn complete(&self, call: CompletionCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
         Box::pin(async move {
             let request = &call.request;
-            let asked = self.ask(&request.model, &request.extra, |backend| begun(backend.complete(call.clone())));
+            let asked = self.ask(&request.model, &request.extra, |backend| {
+                begun(backend.complete(call.clone()))
+            });
             asked.await.map(holding)
         })
     }
@@ -167,7 +221,9 @@ impl Backend for Embedded {
     fn embed(&self, call: EmbeddingCall) -> BoxFuture<'_, Result<Embeddings, BackendError>> {
         Box::pin(async move {
             let request = &call.request;
-            let asked = self.ask(&request.model, &request.extra, |backend| backend.embed(call.clone()));
+            let asked = self.ask(&request.model, &request.extra, |backend| {
+                backend.embed(call.clone())
+            });
             asked.await.map(|(embeddings, _)| embeddings)
         })
     }
@@ -179,7 +235,10 @@ impl Backend for Embedded {
             let card = known.unwrap_or_else(|| unloaded(opening, self.pool.forecast(at)));
             with_base(card, opening)
         };
-        let cards = openings.filter(|(at, _)| self.pool.has(*at)).map(card).collect();
+        let cards = openings
+            .filter(|(at, _)| self.pool.has(*at))
+            .map(card)
+            .collect();
         Box::pin(std::future::ready(Ok(cards)))
     }
 
@@ -187,8 +246,13 @@ impl Backend for Embedded {
         Box::pin(async move {
             let at = self.pool.find(id)?;
             self.deletion.check(at, &self.pool)?;
-            let (store, file) = (self.deletion.store.clone(), self.pool.openings()[at].file.clone());
-            self.pool.delete(at, move || deletion::remove(&store, &file)).await
+            let (store, file) = (
+                self.deletion.store.clone(),
+                self.pool.openings()[at].file.clone(),
+            );
+            self.pool
+                .delete(at, move || deletion::remove(&store, &file))
+                .await
         })
     }
 
@@ -199,13 +263,21 @@ impl Backend for Embedded {
 
 /// What is known of a model before it is loaded.
 fn unloaded(opening: &Opening, forecast: Option<Forecast>) -> Model {
-    let modified = std::fs::metadata(&opening.file).and_then(|metadata| metadata.modified()).ok();
+    let modified = std::fs::metadata(&opening.file)
+        .and_then(|metadata| metadata.modified())
+        .ok();
     let age = modified.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
-    let mut card = Model::new(opening.name.as_str(), age.map_or(0, |age| age.as_secs()), "embedded");
+    let mut card = Model::new(
+        opening.name.as_str(),
+        age.map_or(0, |age| age.as_secs()),
+        "embedded",
+    );
     if let Some(forecast) = forecast {
-        card.extra.insert("context_length".to_owned(), forecast.context.into());
+        card.extra
+            .insert("context_length".to_owned(), forecast.context.into());
         if forecast.embeds {
-            card.extra.insert("capabilities".to_owned(), vec!["embedding"].into());
+            card.extra
+                .insert("capabilities".to_owned(), vec!["embedding"].into());
         }
     }
     card
@@ -214,7 +286,8 @@ fn unloaded(opening: &Opening, forecast: Option<Forecast>) -> Model {
 /// A card that says which model it is without its adapter.
 fn with_base(mut card: Model, opening: &Opening) -> Model {
     if let Some(adapter) = &opening.adapter {
-        card.extra.insert("base".to_owned(), adapter.base.as_str().into());
+        card.extra
+            .insert("base".to_owned(), adapter.base.as_str().into());
     }
     card
 }
@@ -236,9 +309,15 @@ impl Opening {
 
     /// The same, for the engine.
     fn options(&self) -> LlamaOptions {
-        let lora = |adapter: &Adapter| Lora { path: adapter.file.clone(), scale: adapter.scale };
-        let draft =
-            |draft: &local::Draft| Draft { path: draft.file.clone(), tokens: draft.tokens, always: draft.always };
+        let lora = |adapter: &Adapter| Lora {
+            path: adapter.file.clone(),
+            scale: adapter.scale,
+        };
+        let draft = |draft: &local::Draft| Draft {
+            path: draft.file.clone(),
+            tokens: draft.tokens,
+            always: draft.always,
+        };
         LlamaOptions {
             lora: self.adapter.as_ref().map(lora),
             mmproj: self.mmproj.clone(),

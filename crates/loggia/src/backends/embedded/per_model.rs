@@ -1,4 +1,5 @@
-//! What the configuration gives to single models, where these are embedded ones: it has to be what the engine honours.
+//! What the configuration gives to single models, where these are embedded ones: it has to be what
+//! the engine honours.
 
 use loggia_backend::roster::Alias;
 use loggia_llama::{Forecast, check_options};
@@ -7,8 +8,13 @@ use super::super::local::Local;
 use super::Opening;
 use crate::config::Config;
 
-/// Says what is wrong with the first entry of `per_model` that an embedded model cannot honour. Entries of other models are their engines'.
-pub(in crate::backends) fn check(models: &[Local], aliases: &[Alias], config: &Config) -> Result<(), String> {
+/// Says what is wrong with the first entry of `per_model` that an embedded model cannot honour.
+/// Entries of other models are their engines'.
+pub(in crate::backends) fn check(
+    models: &[Local],
+    aliases: &[Alias],
+    config: &Config,
+) -> Result<(), String> {
     let is_alone = config.ollama.is_empty() && config.openai.is_empty();
     for model in models.iter().filter(|model| model.draft.is_some()) {
         Forecast::of(&Opening::of(model, config).options())
@@ -16,21 +22,33 @@ pub(in crate::backends) fn check(models: &[Local], aliases: &[Alias], config: &C
     }
     for (name, its) in &*config.per_model {
         let options = its.policy().options;
-        let Some(model) = embedded(name, models, aliases, is_alone).filter(|_| !options.is_empty()) else { continue };
+        let Some(model) = embedded(name, models, aliases, is_alone).filter(|_| !options.is_empty())
+        else {
+            continue;
+        };
         // A file that cannot be read is told of when it is loaded.
-        let Ok(forecast) = Forecast::of(&Opening::of(model, config).options()) else { continue };
+        let Ok(forecast) = Forecast::of(&Opening::of(model, config).options()) else {
+            continue;
+        };
         if forecast.embeds {
             return Err(format!(
                 "per_model.{name}: options: the embedded engine has none for a model that makes embeddings"
             ));
         }
-        check_options(&options, forecast.context).map_err(|why| format!("per_model.{name}: {why}"))?;
+        check_options(&options, forecast.context)
+            .map_err(|why| format!("per_model.{name}: {why}"))?;
     }
     Ok(())
 }
 
-/// The embedded model that a name leads to. Patterns apply to names that no model has, so they are followed only where all models are known.
-fn embedded<'a>(name: &str, models: &'a [Local], aliases: &[Alias], is_alone: bool) -> Option<&'a Local> {
+/// The embedded model that a name leads to. Patterns apply to names that no model has, so they are
+/// followed only where all models are known.
+fn embedded<'a>(
+    name: &str,
+    models: &'a [Local],
+    aliases: &[Alias],
+    is_alone: bool,
+) -> Option<&'a Local> {
     let mut name = name.to_owned();
     // The roster applies no alias twice.
     for _ in 0..=aliases.len() {
@@ -39,10 +57,16 @@ fn embedded<'a>(name: &str, models: &'a [Local], aliases: &[Alias], is_alone: bo
             continue;
         }
         let bare = name.strip_prefix("embedded/").unwrap_or(&name);
-        if let Some(model) = models.iter().find(|model| model.name == bare || model.name == name) {
+        if let Some(model) = models
+            .iter()
+            .find(|model| model.name == bare || model.name == name)
+        {
             return Some(model);
         }
-        let patterns = aliases.iter().filter(|_| is_alone).filter_map(|alias| Some((alias, starred(alias, &name)?)));
+        let patterns = aliases
+            .iter()
+            .filter(|_| is_alone)
+            .filter_map(|alias| Some((alias, starred(alias, &name)?)));
         let (alias, text) = patterns.max_by_key(|(alias, _)| alias.from().len())?;
         name = alias.to().replacen('*', text, 1);
     }
@@ -73,15 +97,26 @@ mod tests {
             name: name.to_owned(),
         };
         let models = [local("smollm2:135m"), local("qwen3:4b")];
-        let aliases = [("agent", "qwen3:4b"), ("other", "llama3:8b"), ("gpt-*", "agent"), ("gpt-4*", "smollm2:135m")];
+        let aliases = [
+            ("agent", "qwen3:4b"),
+            ("other", "llama3:8b"),
+            ("gpt-*", "agent"),
+            ("gpt-4*", "smollm2:135m"),
+        ];
         let aliases = aliases.map(|(from, to)| Alias::new(from, to).unwrap());
-        let leads_to = |name, is_alone| embedded(name, &models, &aliases, is_alone).map(|model| model.name.as_str());
+        let leads_to = |name, is_alone| {
+            embedded(name, &models, &aliases, is_alone).map(|model| model.name.as_str())
+        };
         assert_eq!(leads_to("qwen3:4b", false), Some("qwen3:4b"));
         assert_eq!(leads_to("embedded/qwen3:4b", false), Some("qwen3:4b"));
         assert_eq!(leads_to("agent", false), Some("qwen3:4b"));
         assert_eq!(leads_to("other", true), None);
         assert_eq!(leads_to("gpt-3", true), Some("qwen3:4b"));
         assert_eq!(leads_to("gpt-4o", true), Some("smollm2:135m"));
-        assert_eq!(leads_to("gpt-4o", false), None, "another backend may have a model of this name");
+        assert_eq!(
+            leads_to("gpt-4o", false),
+            None,
+            "another backend may have a model of this name"
+        );
     }
 }

@@ -1,7 +1,8 @@
-//! Which models are loaded: on first use, as far as the memory goes, and not longer than they are wanted.
+//! Which models are loaded: on first use, as far as the memory goes, and not longer than they are
+//! wanted.
 //!
-//! One lock holds what all models are doing, so that every decision sees them together. No process is started or waited for under it.
-//! How a model leaves for good is in `delete.rs`.
+//! One lock holds what all models are doing, so that every decision sees them together. No process
+//! is started or waited for under it. How a model leaves for good is in `delete.rs`.
 
 mod delete;
 
@@ -28,7 +29,8 @@ const LONG_ENOUGH: Duration = Duration::from_mins(1);
 /// The longest wait between two tries at an engine that keeps ending.
 const LONGEST_BACKOFF: Duration = Duration::from_mins(1);
 
-/// How long a request waits for room beside models that are always in use, before those get no new requests until it has been had.
+/// How long a request waits for room beside models that are always in use, before those get no new
+/// requests until it has been had.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// How long a model waits for its first use, however short it is to be kept.
@@ -63,7 +65,8 @@ pub(super) struct Pool {
     models: Mutex<Vec<Entry>>,
     /// Something changed that somebody may be waiting for.
     changed: Notify,
-    /// Where engines are started: the program's own runtime, while requests come from those of the server's threads.
+    /// Where engines are started: the program's own runtime, while requests come from those of the
+    /// server's threads.
     runtime: SetOnce<Handle>,
 }
 
@@ -130,7 +133,8 @@ impl Entry {
         !is_used && self.waiters == 0
     }
 
-    /// Whether it was loaded for requests that have not come to it yet: they are not to find it gone.
+    /// Whether it was loaded for requests that have not come to it yet: they are not to find it
+    /// gone.
     fn is_awaited(&self) -> bool {
         self.waiters > 0 && matches!(&self.state, State::Loaded(loaded) if !loaded.served)
     }
@@ -206,7 +210,15 @@ impl Pool {
             leaving: false,
         };
         let models = Mutex::new(openings.iter().map(entry).collect());
-        Self { openings, start, memory, keep_alive, models, changed: Notify::new(), runtime: SetOnce::new() }
+        Self {
+            openings,
+            start,
+            memory,
+            keep_alive,
+            models,
+            changed: Notify::new(),
+            runtime: SetOnce::new(),
+        }
     }
 
     pub(super) fn openings(&self) -> &[Opening] {
@@ -215,8 +227,12 @@ impl Pool {
 
     /// Where a model is among them.
     pub(super) fn find(&self, name: &str) -> Result<usize, BackendError> {
-        let at = self.openings.iter().position(|opening| opening.name == name);
-        at.filter(|&at| self.has(at)).ok_or_else(|| BackendError::model_not_found(name))
+        let at = self
+            .openings
+            .iter()
+            .position(|opening| opening.name == name);
+        at.filter(|&at| self.has(at))
+            .ok_or_else(|| BackendError::model_not_found(name))
     }
 
     /// Whether a model has not been deleted.
@@ -239,14 +255,16 @@ impl Pool {
         self.lock()[at].forecast = Some(forecast);
     }
 
-    /// Loads models in order while there is room, one after the other: they would only wait for the same disk. Engines are started in
-    /// this runtime from now on. Fails with the first that cannot be loaded.
+    /// Loads models in order while there is room, one after the other: they would only wait for the
+    /// same disk. Engines are started in this runtime from now on. Fails with the first that cannot
+    /// be loaded.
     pub(super) async fn load_what_fits(self: &Arc<Self>) -> Result<(), String> {
         let _ = self.runtime.set(Handle::current());
         for at in 0..self.openings.len() {
             {
                 let mut models = self.lock();
-                self.fits_at_all(at, &models).map_err(|error| error.to_string())?;
+                self.fits_at_all(at, &models)
+                    .map_err(|error| error.to_string())?;
                 // A request may have been quicker.
                 let is_begun = !matches!(models[at].state, State::Unloaded);
                 if !is_begun && !self.has_room(at, &models) {
@@ -256,15 +274,24 @@ impl Pool {
                     self.begin(at, &mut models[at]);
                 }
             }
-            self.until(|models| !matches!(models[at].state, State::Loading)).await;
-            if let State::Down { why: Why::NotLoaded(why) | Why::Ended(why), .. } = &self.lock()[at].state {
-                return Err(format!("cannot load {}: {why}", self.openings[at].file.display()));
+            self.until(|models| !matches!(models[at].state, State::Loading))
+                .await;
+            if let State::Down {
+                why: Why::NotLoaded(why) | Why::Ended(why),
+                ..
+            } = &self.lock()[at].state
+            {
+                return Err(format!(
+                    "cannot load {}: {why}",
+                    self.openings[at].file.display()
+                ));
             }
         }
         Ok(())
     }
 
-    /// The use of a model, which is loaded first where it is not. `keep_alive` says how long it is to stay after this use.
+    /// The use of a model, which is loaded first where it is not. `keep_alive` says how long it is
+    /// to stay after this use.
     pub(super) async fn acquire(
         self: &Arc<Self>,
         at: usize,
@@ -279,7 +306,10 @@ impl Pool {
     }
 
     /// What a model says of itself, for which it has to have been loaded once.
-    pub(super) async fn learn(self: &Arc<Self>, at: usize) -> Result<(Model, Arc<Abilities>), BackendError> {
+    pub(super) async fn learn(
+        self: &Arc<Self>,
+        at: usize,
+    ) -> Result<(Model, Arc<Abilities>), BackendError> {
         loop {
             if let Some(known) = self.known(at) {
                 return Ok(known);
@@ -288,7 +318,11 @@ impl Pool {
         }
     }
 
-    async fn wait_for(self: &Arc<Self>, at: usize, want: Want) -> Result<Option<Lease>, BackendError> {
+    async fn wait_for(
+        self: &Arc<Self>,
+        at: usize,
+        want: Want,
+    ) -> Result<Option<Lease>, BackendError> {
         // Before the program's own runtime is known nothing is started.
         self.runtime.wait().await;
         let mut waiter = None;
@@ -313,19 +347,34 @@ impl Pool {
     /// Whether a model can answer, or could be loaded to.
     pub(super) fn ready(&self) -> Result<(), BackendError> {
         let models = self.lock();
-        if models.iter().any(|entry| matches!(entry.state, State::Loaded(_))) {
+        if models
+            .iter()
+            .any(|entry| matches!(entry.state, State::Loaded(_)))
+        {
             return Ok(());
         }
-        let wanting = models.iter().zip(&self.openings).find_map(|(entry, opening)| match &entry.state {
-            State::Loading => Some(format!("{} is being loaded", opening.name)),
-            State::Down { why: Why::NotLoaded(_), .. } => {
-                Some(format!("{} cannot be loaded; the log says why", opening.name))
-            }
-            State::Down { why: Why::Ended(how), .. } => Some(format!("the process of {} ended ({how})", opening.name)),
-            // Nothing has been loaded yet.
-            State::Unloaded if entry.known.is_none() => Some(format!("{} is about to be loaded", opening.name)),
-            _ => None,
-        });
+        let wanting = models
+            .iter()
+            .zip(&self.openings)
+            .find_map(|(entry, opening)| match &entry.state {
+                State::Loading => Some(format!("{} is being loaded", opening.name)),
+                State::Down {
+                    why: Why::NotLoaded(_),
+                    ..
+                } => Some(format!(
+                    "{} cannot be loaded; the log says why",
+                    opening.name
+                )),
+                State::Down {
+                    why: Why::Ended(how),
+                    ..
+                } => Some(format!("the process of {} ended ({how})", opening.name)),
+                // Nothing has been loaded yet.
+                State::Unloaded if entry.known.is_none() => {
+                    Some(format!("{} is about to be loaded", opening.name))
+                }
+                _ => None,
+            });
         if models.iter().all(|entry| entry.leaving) {
             return Err(BackendError::NoModels);
         }
@@ -364,33 +413,57 @@ impl Pool {
 
     fn step(self: &Arc<Self>, at: usize, want: Want) -> Step {
         let mut models = self.lock();
-        let another_starves = models
-            .iter()
-            .enumerate()
-            .any(|(other, entry)| other != at && entry.hungry_since.is_some_and(|since| since.elapsed() >= PATIENCE));
+        let another_starves = models.iter().enumerate().any(|(other, entry)| {
+            other != at
+                && entry
+                    .hungry_since
+                    .is_some_and(|since| since.elapsed() >= PATIENCE)
+        });
         if models[at].leaving {
             return Step::Fail(BackendError::model_not_found(&self.openings[at].name));
         }
         let process = models[at].process;
         match (&mut models[at].state, want) {
             (State::Loaded(_), Want::Knowledge) => return Step::Known,
-            // One that has just been loaded has its turn first, or two would unload each other for ever.
+            // One that has just been loaded has its turn first, or two would unload each other for
+            // ever.
             (State::Loaded(loaded), _) if another_starves && loaded.served => return Step::Wait,
             (State::Loaded(loaded), Want::Use(keep_alive)) => {
                 loaded.users += 1;
                 loaded.served = true;
                 loaded.keep_alive = keep_alive.unwrap_or(self.keep_alive);
                 let backend = Arc::clone(&loaded.backend);
-                return Step::Have(Lease { pool: Arc::clone(self), at, process, backend });
+                return Step::Have(Lease {
+                    pool: Arc::clone(self),
+                    at,
+                    process,
+                    backend,
+                });
             }
             (State::Loading | State::Unloading, _) => return Step::Wait,
-            (State::Deleted, _) => return Step::Fail(BackendError::model_not_found(&self.openings[at].name)),
-            (State::Down { why: Why::NotLoaded(_), until }, _) if *until > Instant::now() => {
-                let message =
-                    format!("the model `{}` cannot be loaded; the server's log says why", self.openings[at].name);
+            (State::Deleted, _) => {
+                return Step::Fail(BackendError::model_not_found(&self.openings[at].name));
+            }
+            (
+                State::Down {
+                    why: Why::NotLoaded(_),
+                    until,
+                },
+                _,
+            ) if *until > Instant::now() => {
+                let message = format!(
+                    "the model `{}` cannot be loaded; the server's log says why",
+                    self.openings[at].name
+                );
                 return Step::Fail(BackendError::Engine { message });
             }
-            (State::Down { why: Why::Ended(_), until }, _) if *until > Instant::now() => {
+            (
+                State::Down {
+                    why: Why::Ended(_),
+                    until,
+                },
+                _,
+            ) if *until > Instant::now() => {
                 let retry_after = Some(until.duration_since(Instant::now()));
                 return Step::Fail(BackendError::Busy { retry_after });
             }
@@ -409,14 +482,29 @@ impl Pool {
     }
 
     fn fits_at_all(&self, at: usize, models: &[Entry]) -> Result<(), BackendError> {
-        let (Some(memory), Some(forecast)) = (self.memory, models[at].forecast) else { return Ok(()) };
+        let (Some(memory), Some(forecast)) = (self.memory, models[at].forecast) else {
+            return Ok(());
+        };
         if forecast.bytes() <= memory {
             return Ok(());
         }
-        let Forecast { weights, adapter, projector, draft, cache, compute, context, .. } = forecast;
+        let Forecast {
+            weights,
+            adapter,
+            projector,
+            draft,
+            cache,
+            compute,
+            context,
+            ..
+        } = forecast;
         let (parallel, name) = (self.openings[at].parallel, &self.openings[at].name);
         let show = |bytes| ByteSize(bytes).display().iec().to_string();
-        let of_draft = if draft > 0 { format!(", {} for its draft", show(draft)) } else { String::new() };
+        let of_draft = if draft > 0 {
+            format!(", {} for its draft", show(draft))
+        } else {
+            String::new()
+        };
         Err(BackendError::Engine {
             message: format!(
                 "the model `{name}` needs {} of memory ({} of weights, {} for {parallel} × {context} tokens of context, {} to \
@@ -431,22 +519,39 @@ impl Pool {
     }
 
     fn has_room(&self, at: usize, models: &[Entry]) -> bool {
-        let Some(memory) = self.memory else { return true };
-        let has_memory = |entry: &Entry| matches!(entry.state, State::Loading | State::Loaded(_) | State::Unloading);
+        let Some(memory) = self.memory else {
+            return true;
+        };
+        let has_memory = |entry: &Entry| {
+            matches!(
+                entry.state,
+                State::Loading | State::Loaded(_) | State::Unloading
+            )
+        };
         let all = models.iter().zip(&self.openings).enumerate();
         let all = all.filter(|(other, (entry, _))| *other == at || has_memory(entry));
-        together(all.filter_map(|(_, (entry, opening))| Some((opening.file.as_path(), entry.forecast?)))) <= memory
+        together(
+            all.filter_map(|(_, (entry, opening))| Some((opening.file.as_path(), entry.forecast?))),
+        ) <= memory
     }
 
     /// Unloads the model that has been idle for longest, if none is being unloaded already.
     fn make_room(self: &Arc<Self>, models: &mut [Entry]) {
-        if models.iter().any(|entry| matches!(entry.state, State::Unloading)) {
+        if models
+            .iter()
+            .any(|entry| matches!(entry.state, State::Unloading))
+        {
             return;
         }
-        let idle = models.iter().enumerate().filter_map(|(at, entry)| match &entry.state {
-            State::Loaded(loaded) if loaded.users == 0 && !entry.is_awaited() => Some((loaded.idle_since, at)),
-            _ => None,
-        });
+        let idle = models
+            .iter()
+            .enumerate()
+            .filter_map(|(at, entry)| match &entry.state {
+                State::Loaded(loaded) if loaded.users == 0 && !entry.is_awaited() => {
+                    Some((loaded.idle_since, at))
+                }
+                _ => None,
+            });
         if let Some((_, at)) = idle.min() {
             self.unload(at, &mut models[at], "another needs its room");
         }
@@ -457,15 +562,22 @@ impl Pool {
         let (mut models, now) = (self.lock(), Instant::now());
         let mut next: Option<Instant> = None;
         for at in 0..models.len() {
-            let State::Loaded(Loaded { users: 0, served, idle_since, keep_alive: KeepAlive(Some(keep)), .. }) =
-                models[at].state
+            let State::Loaded(Loaded {
+                users: 0,
+                served,
+                idle_since,
+                keep_alive: KeepAlive(Some(keep)),
+                ..
+            }) = models[at].state
             else {
                 continue;
             };
             // Who had it loaded is on his way to it.
             let keep = if served { keep } else { keep.max(FIRST_USE) };
             match idle_since.checked_add(keep) {
-                Some(end) if end <= now => self.unload(at, &mut models[at], "nobody has used it for a while"),
+                Some(end) if end <= now => {
+                    self.unload(at, &mut models[at], "nobody has used it for a while")
+                }
                 Some(end) => next = Some(next.map_or(end, |next| next.min(end))),
                 None => {}
             }
@@ -477,14 +589,17 @@ impl Pool {
         let name = &self.openings[at].name;
         tracing::info!(model = name, why, "unloading a model");
         let before = std::mem::replace(&mut entry.state, State::Unloading);
-        let (State::Loaded(loaded), Some(runtime)) = (before, self.runtime.get()) else { return };
+        let (State::Loaded(loaded), Some(runtime)) = (before, self.runtime.get()) else {
+            return;
+        };
         let (pool, process) = (Arc::clone(self), entry.process);
         runtime.spawn(async move {
             // Dropped here, not under the lock: the engine's process sees the end of its input.
             let Loaded { backend, kill, .. } = loaded;
             drop(backend);
-            let ended =
-                pool.until(|models| models[at].process != process || !matches!(models[at].state, State::Unloading));
+            let ended = pool.until(|models| {
+                models[at].process != process || !matches!(models[at].state, State::Unloading)
+            });
             if tokio::time::timeout(GRACE, ended).await.is_err() {
                 kill.notify_one();
             }
@@ -493,7 +608,9 @@ impl Pool {
 
     /// Starts loading.
     fn begin(self: &Arc<Self>, at: usize, entry: &mut Entry) {
-        let Some(runtime) = self.runtime.get().filter(|_| !entry.leaving) else { return };
+        let Some(runtime) = self.runtime.get().filter(|_| !entry.leaving) else {
+            return;
+        };
         entry.state = State::Loading;
         entry.hungry_since = None;
         entry.process += 1;
@@ -512,7 +629,12 @@ impl Pool {
     }
 
     fn loaded(&self, at: usize, process: u64, started: Started) -> BoxFuture<'static, String> {
-        let Started { backend, known, exited, kill } = started;
+        let Started {
+            backend,
+            known,
+            exited,
+            kill,
+        } = started;
         let now = Instant::now();
         let keep_alive = self.keep_alive;
         {
@@ -520,7 +642,10 @@ impl Pool {
             if entry.process != process {
                 return exited;
             }
-            entry.known = known.into_iter().next().map(|(card, abilities)| (card, Arc::new(unloadable(&abilities))));
+            entry.known = known
+                .into_iter()
+                .next()
+                .map(|(card, abilities)| (card, Arc::new(unloadable(&abilities))));
             entry.state = State::Loaded(Loaded {
                 backend,
                 kill,
@@ -537,7 +662,11 @@ impl Pool {
     }
 
     fn failed(self: &Arc<Self>, at: usize, process: u64, why: String) {
-        tracing::error!(model = self.openings[at].name, why, "a model cannot be loaded");
+        tracing::error!(
+            model = self.openings[at].name,
+            why,
+            "a model cannot be loaded"
+        );
         let again = {
             let entry = &mut self.lock()[at];
             if entry.process != process {
@@ -545,7 +674,10 @@ impl Pool {
             }
             entry.deaths = entry.deaths.saturating_add(1);
             let until = Instant::now() + backoff(entry.deaths);
-            entry.state = State::Down { why: Why::NotLoaded(why), until };
+            entry.state = State::Down {
+                why: Why::NotLoaded(why),
+                until,
+            };
             // What could be loaded once may be again, when there is memory for it, say.
             entry.known.is_some().then_some(until)
         };
@@ -569,13 +701,24 @@ impl Pool {
                 }
                 State::Loaded(loaded) => {
                     // The first time, or after a good while, at once.
-                    entry.deaths = if loaded.since.elapsed() >= LONG_ENOUGH { 0 } else { entry.deaths };
+                    entry.deaths = if loaded.since.elapsed() >= LONG_ENOUGH {
+                        0
+                    } else {
+                        entry.deaths
+                    };
                     let until = Instant::now() + backoff(entry.deaths);
                     entry.deaths = entry.deaths.saturating_add(1);
-                    tracing::error!(model = self.openings[at].name, how, "an engine's process has ended");
+                    tracing::error!(
+                        model = self.openings[at].name,
+                        how,
+                        "an engine's process has ended"
+                    );
                     // One that says nonsense may still be there.
                     loaded.kill.notify_one();
-                    entry.state = State::Down { why: Why::Ended(how.to_owned()), until };
+                    entry.state = State::Down {
+                        why: Why::Ended(how.to_owned()),
+                        until,
+                    };
                     Some(until)
                 }
                 _ => return,
@@ -588,7 +731,9 @@ impl Pool {
     }
 
     fn start_again_at(self: &Arc<Self>, at: usize, until: Instant) {
-        let (pool, Some(runtime)) = (Arc::clone(self), self.runtime.get()) else { return };
+        let (pool, Some(runtime)) = (Arc::clone(self), self.runtime.get()) else {
+            return;
+        };
         runtime.spawn(async move {
             tokio::time::sleep_until(until).await;
             pool.start_again(at);
@@ -597,7 +742,8 @@ impl Pool {
 
     fn start_again(self: &Arc<Self>, at: usize) {
         let mut models = self.lock();
-        let is_due = matches!(models[at].state, State::Down { until, .. } if until <= Instant::now());
+        let is_due =
+            matches!(models[at].state, State::Down { until, .. } if until <= Instant::now());
         if is_due && self.has_room(at, &models) {
             self.begin(at, &mut models[at]);
         }
@@ -608,7 +754,11 @@ impl Pool {
 fn together<'a>(models: impl Iterator<Item = (&'a Path, Forecast)>) -> u64 {
     let (mut files, mut bytes) = (HashSet::new(), 0_u64);
     for (file, forecast) in models {
-        let shared = if files.insert(file) { 0 } else { forecast.shared };
+        let shared = if files.insert(file) {
+            0
+        } else {
+            forecast.shared
+        };
         bytes = bytes.saturating_add(forecast.bytes().saturating_sub(shared));
     }
     bytes
@@ -616,13 +766,17 @@ fn together<'a>(models: impl Iterator<Item = (&'a Path, Forecast)>) -> u64 {
 
 /// The same abilities in a pool, which unloads what nobody uses.
 fn unloadable(abilities: &Abilities) -> Abilities {
-    Abilities { can: abilities.can.with(Ability::KeepAlive), ..abilities.clone() }
+    Abilities {
+        can: abilities.can.with(Ability::KeepAlive),
+        ..abilities.clone()
+    }
 }
 
 /// How long to wait after so many deaths in a row: not at all after none, then 1 s, 2 s, 4 s, …
 fn backoff(deaths: u32) -> Duration {
-    let doubled =
-        deaths.checked_sub(1).map(|doublings| Duration::from_secs(1) * 2_u32.saturating_pow(doublings.min(16)));
+    let doubled = deaths
+        .checked_sub(1)
+        .map(|doublings| Duration::from_secs(1) * 2_u32.saturating_pow(doublings.min(16)));
     doubled.unwrap_or_default().min(LONGEST_BACKOFF)
 }
 
@@ -653,15 +807,17 @@ impl Drop for Lease {
     }
 }
 
-/// Memory that models may have where nobody says: what is available now, of the machine or of the container. Nobody knows where a GPU
-/// holds the weights.
+/// Memory that models may have where nobody says: what is available now, of the machine or of the
+/// container. Nobody knows where a GPU holds the weights.
 pub(super) fn memory_of_this_machine() -> Option<u64> {
     if cfg!(any(feature = "cuda", feature = "metal", feature = "vulkan")) {
         return None;
     }
     let mut system = sysinfo::System::new();
     system.refresh_memory();
-    let of_container = system.cgroup_limits().map_or(u64::MAX, |limits| limits.free_memory);
+    let of_container = system
+        .cgroup_limits()
+        .map_or(u64::MAX, |limits| limits.free_memory);
     Some(system.available_memory().min(of_container)).filter(|&bytes| bytes > 0)
 }
 

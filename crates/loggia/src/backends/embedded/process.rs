@@ -1,5 +1,6 @@
-//! One loaded model as a process: this program again, as `loggia engine`. What it is to load comes on its standard input; so do calls,
-//! and what is said goes to its standard output. Its log goes where ours goes.
+//! One loaded model as a process: this program again, as `loggia engine`. What it is to load comes
+//! on its standard input; so do calls, and what is said goes to its standard output. Its log goes
+//! where ours goes.
 
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
@@ -40,26 +41,44 @@ impl Start for Processes {
 }
 
 async fn start(opening: &Opening) -> Result<Started, String> {
-    let program = std::env::current_exe().map_err(|error| format!("this program does not find itself: {error}"))?;
+    let program = std::env::current_exe()
+        .map_err(|error| format!("this program does not find itself: {error}"))?;
     let mut command = Command::new(program);
     // The name is for people who look at the list of processes.
-    command.arg("engine").arg(&opening.name).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
-    // What it is to load comes over its input. Keys of clients and of other engines are no business of a process that runs a model.
+    command
+        .arg("engine")
+        .arg(&opening.name)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true);
+    // What it is to load comes over its input. Keys of clients and of other engines are no business
+    // of a process that runs a model.
     for (name, _) in std::env::vars_os() {
-        if name.to_str().is_some_and(|name| name.starts_with("LOGGIA_") && name != "LOGGIA_LOG") {
+        if name
+            .to_str()
+            .is_some_and(|name| name.starts_with("LOGGIA_") && name != "LOGGIA_LOG")
+        {
             command.env_remove(name);
         }
     }
     if let Some(filter) = crate::logs::for_other_processes() {
         command.env("LOGGIA_LOG", filter);
     }
-    command.envs(loggia_llama::waiting(|name| std::env::var_os(name).is_some()).iter().copied());
+    command.envs(
+        loggia_llama::waiting(|name| std::env::var_os(name).is_some())
+            .iter()
+            .copied(),
+    );
     // A Ctrl-C is for the program: its answers under way may end.
     #[cfg(unix)]
     command.process_group(0);
-    let mut child = command.spawn().map_err(|error| format!("its process cannot be started: {error}"))?;
+    let mut child = command
+        .spawn()
+        .map_err(|error| format!("its process cannot be started: {error}"))?;
     let pipes = (child.stdout.take(), child.stdin.take());
-    let (Some(output), Some(input)) = pipes else { return Err("its process has no pipes".to_owned()) };
+    let (Some(output), Some(input)) = pipes else {
+        return Err("its process has no pipes".to_owned());
+    };
     match Remote::connect("embedded", opening, output, input).await {
         Ok(remote) => Ok(started(remote, child)),
         Err(ConnectError::Failed(why)) => Err(why),
@@ -80,12 +99,20 @@ fn started(remote: Remote, mut child: Child) -> Started {
         };
         ended.map_or_else(|error| error.to_string(), how)
     };
-    Started { known: remote.known().to_vec(), backend: Arc::new(remote), exited: Box::pin(exited), kill }
+    Started {
+        known: remote.known().to_vec(),
+        backend: Arc::new(remote),
+        exited: Box::pin(exited),
+        kill,
+    }
 }
 
 /// Why a process is gone that said nothing: most often llama.cpp has ended it.
 async fn ended_while_loading(child: &mut Child) -> String {
-    let how = child.wait().await.map_or_else(|error| error.to_string(), how);
+    let how = child
+        .wait()
+        .await
+        .map_or_else(|error| error.to_string(), how);
     format!(
         "its process ended while it was loading ({how}); the file may be damaged: fetch it again, and compare its \
          checksum with the publisher's. Or there was no memory for it: lower --context or --parallel"
@@ -116,14 +143,20 @@ pub(crate) async fn run() -> anyhow::Result<()> {
     }
 }
 
-/// Standard input and output, which are pipes: each read and write is one system call, without a thread between.
+/// Standard input and output, which are pipes: each read and write is one system call, without a
+/// thread between.
 #[cfg(unix)]
-fn standard_pipes() -> anyhow::Result<(tokio::net::unix::pipe::Receiver, tokio::net::unix::pipe::Sender)> {
+fn standard_pipes() -> anyhow::Result<(
+    tokio::net::unix::pipe::Receiver,
+    tokio::net::unix::pipe::Sender,
+)> {
     use std::os::fd::AsFd as _;
     use tokio::net::unix::pipe;
     let no_pipe = "`loggia engine` is started by `loggia serve`, over pipes";
-    let input = pipe::Receiver::from_owned_fd(std::io::stdin().as_fd().try_clone_to_owned()?).context(no_pipe)?;
-    let output = pipe::Sender::from_owned_fd(std::io::stdout().as_fd().try_clone_to_owned()?).context(no_pipe)?;
+    let input = pipe::Receiver::from_owned_fd(std::io::stdin().as_fd().try_clone_to_owned()?)
+        .context(no_pipe)?;
+    let output = pipe::Sender::from_owned_fd(std::io::stdout().as_fd().try_clone_to_owned()?)
+        .context(no_pipe)?;
     Ok((input, output))
 }
 
@@ -133,7 +166,8 @@ fn standard_pipes() -> anyhow::Result<(tokio::io::Stdin, tokio::io::Stdout)> {
     Ok((tokio::io::stdin(), tokio::io::stdout()))
 }
 
-/// Who tells every process of a service to end means the program; it ends its engines when its answers have ended.
+/// Who tells every process of a service to end means the program; it ends its engines when its
+/// answers have ended.
 #[cfg(unix)]
 fn ignore_signals() -> anyhow::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};

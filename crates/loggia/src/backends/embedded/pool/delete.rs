@@ -14,8 +14,9 @@ const UNUSED_WITHIN: Duration = Duration::from_secs(5);
 const UNLOADED_WITHIN: Duration = GRACE.saturating_mul(2);
 
 impl Pool {
-    /// Deletes a model: no request gets it from now on, its engine ends, and `remove` removes its files, on a thread that may wait.
-    /// Where that fails, the model stays. One that is being loaded or used gets a moment to finish, and else is not deleted.
+    /// Deletes a model: no request gets it from now on, its engine ends, and `remove` removes its
+    /// files, on a thread that may wait. Where that fails, the model stays. One that is being
+    /// loaded or used gets a moment to finish, and else is not deleted.
     ///
     /// Goes on to its end also where nobody waits for it any more.
     pub(in crate::backends) async fn delete(
@@ -24,8 +25,13 @@ impl Pool {
         remove: impl FnOnce() -> Result<(), NotDeleted> + Send + 'static,
     ) -> Result<(), BackendError> {
         let model = self.openings()[at].name.clone();
-        let refused = |why| BackendError::NotDeleted { model: model.clone(), why };
-        let Some(runtime) = self.runtime.get() else { return Err(refused(NotDeleted::InUse)) };
+        let refused = |why| BackendError::NotDeleted {
+            model: model.clone(),
+            why,
+        };
+        let Some(runtime) = self.runtime.get() else {
+            return Err(refused(NotDeleted::InUse));
+        };
         let unused = self.until(|models| models[at].is_unused());
         let _however_it_ends = tokio::time::timeout(UNUSED_WITHIN, unused).await;
         self.take_leave(at)?;
@@ -53,7 +59,10 @@ impl Pool {
             return Err(BackendError::model_not_found(&self.openings[at].name));
         }
         if !entry.is_unused() {
-            return Err(BackendError::NotDeleted { model: self.openings[at].name.clone(), why: NotDeleted::InUse });
+            return Err(BackendError::NotDeleted {
+                model: self.openings[at].name.clone(),
+                why: NotDeleted::InUse,
+            });
         }
         entry.leaving = true;
         if matches!(entry.state, State::Loaded(_)) {
@@ -68,8 +77,12 @@ impl Pool {
         remove: impl FnOnce() -> Result<(), NotDeleted> + Send + 'static,
     ) -> Result<(), NotDeleted> {
         let ended = self.until(|models| !matches!(models[at].state, State::Unloading));
-        tokio::time::timeout(UNLOADED_WITHIN, ended).await.map_err(|_| NotDeleted::InUse)?;
-        tokio::task::spawn_blocking(remove).await.unwrap_or(Err(NotDeleted::FileStays))
+        tokio::time::timeout(UNLOADED_WITHIN, ended)
+            .await
+            .map_err(|_| NotDeleted::InUse)?;
+        tokio::task::spawn_blocking(remove)
+            .await
+            .unwrap_or(Err(NotDeleted::FileStays))
     }
 
     fn has_left(&self, at: usize, for_good: bool) {

@@ -25,19 +25,26 @@ impl Backend for Engine {
     }
 }
 
-/// Tells the pool that the process has ended when its engine is dropped, as a closed pipe ends a real one.
+/// Tells the pool that the process has ended when its engine is dropped, as a closed pipe ends a
+/// real one.
 struct Ends(Option<oneshot::Sender<String>>);
 
 impl Drop for Ends {
     fn drop(&mut self) {
-        let _ = self.0.take().map(|ended| ended.send("ended as told".to_owned()));
+        let _ = self
+            .0
+            .take()
+            .map(|ended| ended.send("ended as told".to_owned()));
     }
 }
 
 struct EndsWith(Engine, #[expect(dead_code, reason = "it is dropped")] Ends);
 
 impl Backend for EndsWith {
-    fn abilities<'a>(&'a self, model: &'a str) -> BoxFuture<'a, Result<Arc<Abilities>, BackendError>> {
+    fn abilities<'a>(
+        &'a self,
+        model: &'a str,
+    ) -> BoxFuture<'a, Result<Arc<Abilities>, BackendError>> {
         self.0.abilities(model)
     }
 
@@ -85,7 +92,12 @@ impl Start for Stage {
             }
         };
         let known = vec![(card, Arc::default())];
-        let started = Started { backend, known, exited: exited.boxed(), kill: Arc::default() };
+        let started = Started {
+            backend,
+            known,
+            exited: exited.boxed(),
+            kill: Arc::default(),
+        };
         let takes = self.takes;
         Box::pin(async move {
             tokio::time::sleep(takes).await;
@@ -100,7 +112,13 @@ impl Stage {
     }
 
     async fn crash(&self) {
-        self.crash.lock().unwrap().take().expect("an engine").send(()).expect("it is watched");
+        self.crash
+            .lock()
+            .unwrap()
+            .take()
+            .expect("an engine")
+            .send(())
+            .expect("it is watched");
         settle().await;
     }
 }
@@ -111,7 +129,12 @@ async fn settle() {
 }
 
 /// Models that need so many bytes each, with so many to be had.
-fn pool(stage: &Arc<Stage>, needs: &[(&str, u64)], memory: u64, keep_alive: Option<Duration>) -> Arc<Pool> {
+fn pool(
+    stage: &Arc<Stage>,
+    needs: &[(&str, u64)],
+    memory: u64,
+    keep_alive: Option<Duration>,
+) -> Arc<Pool> {
     let opening = |&(name, _): &(&str, u64)| Opening {
         name: name.to_owned(),
         file: format!("{name}.gguf").into(),
@@ -124,7 +147,12 @@ fn pool(stage: &Arc<Stage>, needs: &[(&str, u64)], memory: u64, keep_alive: Opti
         gpu_layers: None,
     };
     let openings = needs.iter().map(opening).collect();
-    let pool = Arc::new(Pool::new(openings, stage.clone(), Some(memory), KeepAlive(keep_alive)));
+    let pool = Arc::new(Pool::new(
+        openings,
+        stage.clone(),
+        Some(memory),
+        KeepAlive(keep_alive),
+    ));
     for (at, &(_, bytes)) in needs.iter().enumerate() {
         pool.foresee(at, forecast(bytes, 0));
     }
@@ -132,18 +160,40 @@ fn pool(stage: &Arc<Stage>, needs: &[(&str, u64)], memory: u64, keep_alive: Opti
 }
 
 fn forecast(weights: u64, shared: u64) -> Forecast {
-    Forecast { weights, shared, adapter: 0, projector: 0, draft: 0, cache: 0, compute: 0, context: 4096, embeds: false }
+    Forecast {
+        weights,
+        shared,
+        adapter: 0,
+        projector: 0,
+        draft: 0,
+        cache: 0,
+        compute: 0,
+        context: 4096,
+        embeds: false,
+    }
 }
 
 #[test]
 fn models_from_one_file_have_what_they_share_once() {
     let base = forecast(100, 80);
-    let adapted = Forecast { adapter: 7, cache: 20, ..base };
-    let of = |all: &[(&str, Forecast)]| together(all.iter().map(|(file, forecast)| (Path::new(*file), *forecast)));
+    let adapted = Forecast {
+        adapter: 7,
+        cache: 20,
+        ..base
+    };
+    let of = |all: &[(&str, Forecast)]| {
+        together(
+            all.iter()
+                .map(|(file, forecast)| (Path::new(*file), *forecast)),
+        )
+    };
     assert_eq!(of(&[("a", base)]), 100);
     assert_eq!(of(&[("a", base), ("b", base)]), 200);
     assert_eq!(of(&[("a", base), ("a", adapted)]), 100 + 20 + 7 + 20);
-    assert_eq!(of(&[("a", adapted), ("b", base), ("a", adapted)]), 127 + 100 + 47);
+    assert_eq!(
+        of(&[("a", adapted), ("b", base), ("a", adapted)]),
+        127 + 100 + 47
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -154,7 +204,10 @@ async fn what_fits_is_loaded_at_the_start_and_the_rest_when_it_is_asked_for() {
     pool.load_what_fits().await.expect("no refusal");
     assert_eq!(stage.started(), ["a", "c"]);
     assert!(pool.ready().is_ok());
-    let lease = pool.acquire(1, None).await.expect("there is room once the others are gone");
+    let lease = pool
+        .acquire(1, None)
+        .await
+        .expect("there is room once the others are gone");
     assert_eq!(stage.started(), ["a", "c", "b"]);
     assert_eq!(lease.backend().models().await.expect("a model")[0].id, "b");
 }
@@ -166,7 +219,11 @@ async fn a_model_in_use_is_never_unloaded_and_one_that_waits_gets_its_room_after
     pool.load_what_fits().await.expect("no refusal");
     let in_use = pool.acquire(0, None).await.expect("loaded");
     let mut waiting = Box::pin(pool.acquire(1, None));
-    assert!(tokio::time::timeout(Duration::from_secs(5), &mut waiting).await.is_err());
+    assert!(
+        tokio::time::timeout(Duration::from_secs(5), &mut waiting)
+            .await
+            .is_err()
+    );
     assert_eq!(stage.started(), ["a"]);
     drop(in_use);
     waiting.await.expect("there is room");
@@ -182,7 +239,9 @@ async fn a_model_that_is_always_in_use_does_not_starve_another() {
     let busy = Arc::clone(&pool);
     let users = tokio::spawn(async move {
         let mut lease = busy.acquire(0, None).await.expect("loaded");
-        while let Ok(next) = tokio::time::timeout(Duration::from_secs(1), busy.acquire(0, None)).await {
+        while let Ok(next) =
+            tokio::time::timeout(Duration::from_secs(1), busy.acquire(0, None)).await
+        {
             lease = next.expect("loaded");
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
@@ -191,7 +250,11 @@ async fn a_model_that_is_always_in_use_does_not_starve_another() {
     settle().await;
     let began = Instant::now();
     pool.acquire(1, None).await.expect("its turn comes");
-    assert!(began.elapsed() >= PATIENCE && began.elapsed() < 3 * PATIENCE, "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() >= PATIENCE && began.elapsed() < 3 * PATIENCE,
+        "{:?}",
+        began.elapsed()
+    );
     users.await.expect("no panic");
 }
 
@@ -206,11 +269,22 @@ async fn an_idle_model_is_unloaded_when_its_time_is_over_and_a_request_says_how_
     assert!(is_loaded());
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert!(matches!(pool.lock()[0].state, State::Unloaded));
-    assert!(pool.ready().is_ok() && pool.known(0).is_some(), "it can be loaded again, and is known");
-    drop(pool.acquire(0, Some(KeepAlive(None))).await.expect("loaded again"));
+    assert!(
+        pool.ready().is_ok() && pool.known(0).is_some(),
+        "it can be loaded again, and is known"
+    );
+    drop(
+        pool.acquire(0, Some(KeepAlive(None)))
+            .await
+            .expect("loaded again"),
+    );
     tokio::time::sleep(Duration::from_hours(100)).await;
     assert!(is_loaded(), "for ever");
-    drop(pool.acquire(0, Some(KeepAlive(Some(Duration::ZERO)))).await.expect("loaded"));
+    drop(
+        pool.acquire(0, Some(KeepAlive(Some(Duration::ZERO))))
+            .await
+            .expect("loaded"),
+    );
     settle().await;
     assert!(!is_loaded(), "at once");
     assert_eq!(stage.started(), ["a", "a"]);
@@ -221,7 +295,10 @@ async fn what_can_never_fit_is_refused_before_anything_is_started() {
     let stage = Arc::new(Stage::default());
     let pool = pool(&stage, &[("a", 6), ("huge", 3 << 30)], 1 << 30, None);
     let refused = pool.load_what_fits().await.expect_err("it cannot fit");
-    assert!(refused.contains("`huge` needs 3.0 GiB") && refused.contains("1.0 GiB may be used"), "{refused}");
+    assert!(
+        refused.contains("`huge` needs 3.0 GiB") && refused.contains("1.0 GiB may be used"),
+        "{refused}"
+    );
     assert_eq!(stage.started(), ["a"]);
 }
 
@@ -239,7 +316,12 @@ async fn an_engine_that_ends_is_started_anew_at_once_and_then_ever_later() {
         matches!(refused, BackendError::Busy { retry_after: Some(after) } if after <= Duration::from_secs(1)),
         "{refused:?}"
     );
-    assert!(pool.ready().expect_err("down").to_string().contains("signal: 9"));
+    assert!(
+        pool.ready()
+            .expect_err("down")
+            .to_string()
+            .contains("signal: 9")
+    );
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(stage.started().len(), 3);
     tokio::time::sleep(LONG_ENOUGH).await;
@@ -253,7 +335,10 @@ async fn what_is_heard_of_an_old_process_does_not_touch_the_new_one() {
     let stage = Arc::new(Stage::default());
     let pool = pool(&stage, &[("a", 6)], 10, None);
     pool.load_what_fits().await.expect("no refusal");
-    let (one, two) = (pool.acquire(0, None).await.expect("loaded"), pool.acquire(0, None).await.expect("loaded"));
+    let (one, two) = (
+        pool.acquire(0, None).await.expect("loaded"),
+        pool.acquire(0, None).await.expect("loaded"),
+    );
     one.is_lost();
     settle().await;
     two.is_lost();
@@ -268,10 +353,22 @@ async fn a_model_that_cannot_be_loaded_is_named_without_its_path_and_tried_again
     let stage = Arc::new(Stage::default());
     let pool = pool(&stage, &[("a", 6)], 10, None);
     pool.load_what_fits().await.expect("no refusal");
-    stage.refusals.lock().unwrap().push_back("/secret/a.gguf is broken".to_owned());
+    stage
+        .refusals
+        .lock()
+        .unwrap()
+        .push_back("/secret/a.gguf is broken".to_owned());
     stage.crash().await;
-    let refused = pool.acquire(0, None).await.err().expect("it cannot be loaded").to_string();
-    assert!(refused.contains("`a` cannot be loaded") && !refused.contains("secret"), "{refused}");
+    let refused = pool
+        .acquire(0, None)
+        .await
+        .err()
+        .expect("it cannot be loaded")
+        .to_string();
+    assert!(
+        refused.contains("`a` cannot be loaded") && !refused.contains("secret"),
+        "{refused}"
+    );
     tokio::time::sleep(Duration::from_secs(3)).await;
     pool.acquire(0, None).await.expect("tried again");
 }
@@ -282,7 +379,12 @@ async fn who_gives_up_waiting_leaves_the_others_alone() {
     let pool = pool(&stage, &[("a", 6), ("b", 6)], 10, None);
     pool.load_what_fits().await.expect("no refusal");
     let in_use = pool.acquire(0, None).await.expect("loaded");
-    assert!(tokio::time::timeout(3 * PATIENCE, pool.acquire(1, None)).await.is_err(), "there is no room");
+    assert!(
+        tokio::time::timeout(3 * PATIENCE, pool.acquire(1, None))
+            .await
+            .is_err(),
+        "there is no room"
+    );
     let another = tokio::time::timeout(Duration::from_secs(1), pool.acquire(0, None)).await;
     another.expect("nobody starves any more").expect("loaded");
     drop(in_use);
@@ -299,12 +401,18 @@ async fn a_model_that_is_not_kept_at_all_is_there_for_who_had_it_loaded() {
     drop(pool.acquire(0, None).await.expect("loaded"));
     assert_eq!(stage.started(), ["a"], "once");
     settle().await;
-    assert!(matches!(pool.lock()[0].state, State::Unloaded), "and gone after its use");
+    assert!(
+        matches!(pool.lock()[0].state, State::Unloaded),
+        "and gone after its use"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn two_that_do_not_fit_together_take_turns_however_long_they_load() {
-    let stage = Arc::new(Stage { takes: 2 * PATIENCE, ..Stage::default() });
+    let stage = Arc::new(Stage {
+        takes: 2 * PATIENCE,
+        ..Stage::default()
+    });
     let pool = pool(&stage, &[("a", 6), ("b", 6)], 10, None);
     pool.load_what_fits().await.expect("no refusal");
     let use_once = |at: usize| {
@@ -317,7 +425,9 @@ async fn two_that_do_not_fit_together_take_turns_however_long_they_load() {
         }
     };
     let both = async { tokio::join!(use_once(0), use_once(1)) };
-    tokio::time::timeout(20 * PATIENCE, both).await.expect("both are served");
+    tokio::time::timeout(20 * PATIENCE, both)
+        .await
+        .expect("both are served");
 }
 
 /// What removes no files, and says so.
@@ -338,39 +448,69 @@ async fn a_deleted_model_is_unloaded_and_no_request_gets_it() {
     let looks_and_removes = {
         let remove = removing(&removed);
         move || {
-            assert!(matches!(unloaded.lock()[0].state, State::Unloaded), "its engine ends first");
+            assert!(
+                matches!(unloaded.lock()[0].state, State::Unloaded),
+                "its engine ends first"
+            );
             remove()
         }
     };
-    pool.delete(0, looks_and_removes).await.expect("nobody uses it");
+    pool.delete(0, looks_and_removes)
+        .await
+        .expect("nobody uses it");
     assert_eq!(*removed.lock().unwrap(), 1);
     let gone = BackendError::model_not_found("a");
     assert_eq!(pool.find("a"), Err(gone.clone()));
     assert_eq!(pool.acquire(0, None).await.err(), Some(gone.clone()));
     assert_eq!(pool.delete(0, removing(&removed)).await, Err(gone));
     assert!(pool.ready().is_ok() && pool.find("b") == Ok(1));
-    pool.delete(1, removing(&removed)).await.expect("nobody uses it");
+    pool.delete(1, removing(&removed))
+        .await
+        .expect("nobody uses it");
     assert_eq!(pool.ready(), Err(BackendError::NoModels));
     assert_eq!((stage.started().len(), *removed.lock().unwrap()), (2, 2));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_model_that_is_asked_for_is_not_deleted_and_goes_on() {
-    let (stage, removed) = (Arc::new(Stage { takes: PATIENCE, ..Stage::default() }), Arc::new(Mutex::new(0)));
+    let (stage, removed) = (
+        Arc::new(Stage {
+            takes: PATIENCE,
+            ..Stage::default()
+        }),
+        Arc::new(Mutex::new(0)),
+    );
     let pool = pool(&stage, &[("a", 6)], 10, None);
-    let in_use = Err(BackendError::NotDeleted { model: "a".to_owned(), why: NotDeleted::InUse });
+    let in_use = Err(BackendError::NotDeleted {
+        model: "a".to_owned(),
+        why: NotDeleted::InUse,
+    });
     let loading = tokio::spawn({
         let pool = Arc::clone(&pool);
         async move { pool.load_what_fits().await }
     });
     settle().await;
-    assert_eq!(pool.delete(0, removing(&removed)).await, in_use, "it is being loaded");
+    assert_eq!(
+        pool.delete(0, removing(&removed)).await,
+        in_use,
+        "it is being loaded"
+    );
     loading.await.expect("no panic").expect("no refusal");
     let lease = pool.acquire(0, None).await.expect("loaded");
-    assert_eq!(pool.delete(0, removing(&removed)).await, in_use, "it answers");
+    assert_eq!(
+        pool.delete(0, removing(&removed)).await,
+        in_use,
+        "it answers"
+    );
     drop(lease);
     let kept = pool.delete(0, || Err(NotDeleted::FileStays)).await;
-    assert_eq!(kept, Err(BackendError::NotDeleted { model: "a".to_owned(), why: NotDeleted::FileStays }));
+    assert_eq!(
+        kept,
+        Err(BackendError::NotDeleted {
+            model: "a".to_owned(),
+            why: NotDeleted::FileStays
+        })
+    );
     assert_eq!(*removed.lock().unwrap(), 0);
     pool.acquire(0, None).await.expect("it is loaded again");
 }
