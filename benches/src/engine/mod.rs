@@ -182,9 +182,9 @@ fn note(table: &mut Vec<Compared>, figure: Figure, value: f64, is_loggia: bool) 
         });
     let row = &mut table[row];
     if is_loggia {
-        row.loggia.push(value)
+        row.loggia.push(value);
     } else {
-        row.llama_server.push(value)
+        row.llama_server.push(value);
     }
 }
 

@@ -6,8 +6,9 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use futures_core::future::BoxFuture;
+use http::request::Parts;
 use loggia_backend::{
-    Abilities, Backend, BackendError, ChatCall, CompletionCall, EmbeddingCall, Embeddings, Reply,
+    Abilities, Backend, BackendError, Call, EmbeddingCall, Embeddings, Reply, Wrap,
 };
 use loggia_wire::openai::Model;
 use thiserror::Error;
@@ -27,6 +28,14 @@ pub struct Caller {
     pub models: Option<Arc<[ModelPattern]>>,
     /// Whether this caller may delete models: those that are there for it.
     pub may_delete_models: bool,
+}
+
+impl Caller {
+    /// The name of the API key of a request, where there is one.
+    pub(crate) fn name_of(parts: &Parts) -> Option<Arc<str>> {
+        let caller = parts.extensions.get::<Self>()?;
+        Some(Arc::clone(&caller.name))
+    }
 }
 
 /// A model's name, or several: one `*` stands for any text, as in an alias (`gpt-*`).
@@ -96,7 +105,11 @@ impl Only {
     }
 }
 
-impl Backend for Only {
+impl Wrap for Only {
+    fn inner(&self) -> &dyn Backend {
+        &*self.backend
+    }
+
     fn abilities<'a>(
         &'a self,
         model: &'a str,
@@ -104,16 +117,12 @@ impl Backend for Only {
         Box::pin(async move { self.find(model)?.abilities(model).await })
     }
 
-    fn chat(&self, call: ChatCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
-        Box::pin(async move { self.find(&call.request.model)?.chat(call).await })
-    }
-
-    fn complete(&self, call: CompletionCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
-        Box::pin(async move { self.find(&call.request.model)?.complete(call).await })
+    fn start(&self, call: Call) -> BoxFuture<'_, Result<Reply, BackendError>> {
+        Box::pin(async move { self.find(call.work.model())?.start(call).await })
     }
 
     fn embed(&self, call: EmbeddingCall) -> BoxFuture<'_, Result<Embeddings, BackendError>> {
-        Box::pin(async move { self.find(&call.request.model)?.embed(call).await })
+        Box::pin(async move { self.find(&call.work.model)?.embed(call).await })
     }
 
     fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, BackendError>> {
@@ -130,10 +139,6 @@ impl Backend for Only {
 
     fn delete_model<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), BackendError>> {
         Box::pin(async move { self.find(id)?.delete_model(id).await })
-    }
-
-    fn ready(&self) -> BoxFuture<'_, Result<(), BackendError>> {
-        self.backend.ready()
     }
 }
 

@@ -10,8 +10,8 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Request, Response};
 use loggia_backend::{
-    Ability, Backend, BackendError, ChatCall, CompletionCall, EarlyEnd, Event, Events, Profile,
-    Reply, ServedBy, Work,
+    Ability, Backend, BackendError, Call, CallHead, EarlyEnd, Event, Events, Profile, ServedBy,
+    Work, WorkKind,
 };
 use loggia_wire::openai::{
     ChatCompletionRequest, CompletionRequest, CompletionUsage, StreamOptions,
@@ -25,8 +25,8 @@ use crate::ignored::listed;
 use crate::stream::{Beginning, Begun, EventStream, NotBegun, Speech, took_too_long};
 use crate::together::{self, settle_stream_options};
 use crate::{
-    ApiError, Body, Door, Ended, Outcome, RequestId, Strictness, completion, engine_options,
-    fields, files, id, read, request,
+    ApiError, Body, Caller, Door, Ended, Outcome, RequestId, Strictness, completion,
+    engine_options, fields, files, id, read, request,
 };
 
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
@@ -60,6 +60,8 @@ struct Asked {
 struct Given {
     profile: Profile,
     strictness: Strictness,
+    /// The name of the API key that the client used.
+    caller: Option<Arc<str>>,
     /// The head of the client's request, where it goes along. Else it goes at once: what waits for
     /// an engine should hold little.
     forwarded: Option<Arc<Parts>>,
@@ -73,31 +75,18 @@ struct Admitted {
     ignored: String,
 }
 
-/// What the backend is asked.
-enum Call {
-    Chat(ChatCall),
-    Completion(CompletionCall),
-}
-
-impl Call {
-    async fn start(self, backend: &dyn Backend) -> Result<Reply, BackendError> {
-        match self {
-            Self::Chat(call) => backend.chat(call).await,
-            Self::Completion(call) => backend.complete(call).await,
-        }
-    }
-}
-
 impl Asked {
     fn new(door: &Door, parts: Parts, question: Question, profile: Profile) -> Self {
         let request_id = RequestId::of(&parts);
         let strictness = door.strictness_for(&parts, question.model());
+        let caller = Caller::name_of(&parts);
         let forwarded = door.forwards_head.then(|| Arc::new(parts));
         Self {
             question,
             given: Given {
                 profile,
                 strictness,
+                caller,
                 forwarded,
             },
             request_id,
@@ -184,6 +173,7 @@ impl Door {
         let Given {
             profile,
             strictness,
+            caller,
             forwarded,
         } = given;
         // Nobody else holds it yet, so nothing is copied.
@@ -192,7 +182,9 @@ impl Door {
         let can = self.abilities(&request.model).await;
         let can = can.map_err(|error| log.refused(error))?;
         if !can.has(Ability::Chat) {
-            return Err(log.refused(BackendError::Unsupported { work: Work::Chat }));
+            return Err(log.refused(BackendError::Unsupported {
+                work: WorkKind::Chat,
+            }));
         }
         files::unpack(request, &can)?;
         ignored.extend(fields::settle(request, &can, strictness)?);
@@ -213,12 +205,15 @@ impl Door {
             include_usage: wants_usage(request.stream_options.as_ref()),
         };
         let id = Arc::clone(&head.id);
-        let call = Call::Chat(ChatCall {
-            id,
-            request: shared,
-            profile,
-            head: forwarded,
-        });
+        let call = Call {
+            head: CallHead {
+                id,
+                caller,
+                profile,
+                forwarded,
+            },
+            work: Work::Chat(shared),
+        };
         Ok(Admitted {
             call,
             head,
@@ -235,6 +230,7 @@ impl Door {
         let Given {
             profile,
             strictness,
+            caller,
             forwarded,
         } = given;
         let request = Arc::make_mut(&mut shared);
@@ -244,7 +240,7 @@ impl Door {
         let can = can.map_err(|error| log.refused(error))?;
         if !can.has(Ability::Chat) {
             return Err(log.refused(BackendError::Unsupported {
-                work: Work::Completions,
+                work: WorkKind::Completions,
             }));
         }
         ignored.extend(completion::settle(request, &can, strictness)?);
@@ -265,12 +261,15 @@ impl Door {
             include_usage: wants_usage(request.stream_options.as_ref()),
         };
         let id = Arc::clone(&head.id);
-        let call = Call::Completion(CompletionCall {
-            id,
-            request: shared,
-            profile,
-            head: forwarded,
-        });
+        let call = Call {
+            head: CallHead {
+                id,
+                caller,
+                profile,
+                forwarded,
+            },
+            work: Work::Completion(shared),
+        };
         Ok(Admitted {
             call,
             head,
@@ -425,7 +424,7 @@ async fn answer_whole(
     call: Call,
     head: &Head,
 ) -> Result<Whole, BackendError> {
-    let mut reply = call.start(backend).await?;
+    let mut reply = backend.start(call).await?;
     let mut collector = Collector::new(head.choices);
     while let Some(event) = reply.events.next().await {
         collector.push(event?);
@@ -464,7 +463,7 @@ async fn first_event(
     backend: &dyn Backend,
     call: Call,
 ) -> Result<(ServedBy, Option<Event>, Events), BackendError> {
-    let mut reply = call.start(backend).await?;
+    let mut reply = backend.start(call).await?;
     let first = reply.first_word().await?;
     Ok((reply.served_by, first, reply.events))
 }

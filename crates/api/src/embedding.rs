@@ -7,7 +7,9 @@ use bytes::{Buf, Bytes};
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http::{HeaderValue, Request, Response};
-use loggia_backend::{Abilities, Ability, BackendError, EmbeddingCall, Embeddings, Work};
+use loggia_backend::{
+    Abilities, Ability, BackendError, CallHead, EmbeddingCall, Embeddings, WorkKind,
+};
 use loggia_wire::openai::{
     CompletionUsage, Embedding, EmbeddingList, EmbeddingRequest, EmbeddingUsage, EncodingFormat,
     OnePrompt, Prompt, Vector,
@@ -18,14 +20,16 @@ use crate::ignored::listed;
 use crate::request::{between, check_model, tracked};
 use crate::stream::took_too_long;
 use crate::{
-    ApiError, Body, Door, Ended, Outcome, Policy, RequestId, Strictness, ceilings, engine_options,
-    id, read,
+    ApiError, Body, Caller, Door, Ended, Outcome, Policy, RequestId, Strictness, ceilings,
+    engine_options, id, read,
 };
 
 /// A request that was read: everything about it but what its model can do.
 struct Asked {
     request: EmbeddingRequest,
     strictness: Strictness,
+    /// The name of the API key that the client used.
+    caller: Option<Arc<str>>,
     /// The head of the client's request, where it goes along.
     forwarded: Option<Arc<Parts>>,
     request_id: Option<Arc<str>>,
@@ -47,6 +51,7 @@ impl Door {
         let profile = self.policy.profile_of(&request.model);
         let strictness = self.strictness_for(&parts, &request.model);
         let request_id = RequestId::of(&parts);
+        let caller = Caller::name_of(&parts);
         let forwarded = self.forwards_head.then(|| Arc::new(parts));
         let mut ignored = String::new();
         let limit = self.policy.ceilings.whole_time;
@@ -60,6 +65,7 @@ impl Door {
             let asked = Asked {
                 request,
                 strictness,
+                caller,
                 forwarded,
                 request_id: request_id.clone(),
             };
@@ -75,6 +81,7 @@ impl Door {
         let Asked {
             mut request,
             strictness,
+            caller,
             forwarded,
             request_id,
         } = asked;
@@ -82,7 +89,7 @@ impl Door {
         let can = self.abilities(&request.model).await.map_err(failed)?;
         if !can.has(Ability::Embeddings) {
             return Err(failed(BackendError::Unsupported {
-                work: Work::Embeddings,
+                work: WorkKind::Embeddings,
             }));
         }
         let without_effect = settle(&mut request, &can, strictness)?;
@@ -97,9 +104,12 @@ impl Door {
             request.encoding_format.unwrap_or(EncodingFormat::Float),
         );
         let call = EmbeddingCall {
-            id: id::embedding(),
-            request: Arc::new(request),
-            head: forwarded,
+            head: CallHead {
+                caller,
+                forwarded,
+                ..CallHead::new(id::embedding())
+            },
+            work: Arc::new(request),
         };
         let made = self.backend.embed(call).await.map_err(failed)?;
         response(made, model, format).map_err(failed)

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
-use loggia_backend::{BackendError, NotDeleted, Phase, Profile, Work};
+use loggia_backend::{BackendError, NotDeleted, Phase, Profile, WorkKind};
 use loggia_wire::openai::{ErrorBody, ErrorObject};
 
 use crate::{Body, packed};
@@ -314,6 +314,7 @@ fn rate_limited(message: String, code: Option<String>, retry_after: Option<Durat
 }
 
 impl From<BackendError> for ApiError {
+    #[expect(clippy::too_many_lines, reason = "a table")]
     fn from(error: BackendError) -> Self {
         let message = error.to_string();
         match error {
@@ -346,10 +347,10 @@ impl From<BackendError> for ApiError {
             // As OpenAI does: a 404 where the model is not made for the route, a 403 where it makes
             // no embeddings.
             BackendError::Unsupported {
-                work: Work::Chat | Work::Completions,
+                work: WorkKind::Chat | WorkKind::Completions,
             } => Self::new(StatusCode::NOT_FOUND, message).about("model"),
             BackendError::Unsupported {
-                work: Work::Embeddings,
+                work: WorkKind::Embeddings,
             } => Self::new(StatusCode::FORBIDDEN, message).about("model"),
             BackendError::NotDeleted { why, .. } => {
                 let (status, code) = if why.is_conflict() {

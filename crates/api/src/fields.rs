@@ -99,7 +99,7 @@ pub(crate) static FIELDS: &[Field<Request>] = &[
     ),
     effect("tools", Ability::Tools, offers_tools, |r| r.tools = None),
     effect("functions", Ability::Tools, offers_functions, |r| {
-        r.functions = None
+        r.functions = None;
     }),
     effect(
         "tool_choice.allowed_tools.tools",
@@ -200,7 +200,7 @@ pub(crate) static FIELDS: &[Field<Request>] = &[
         |r| r.audio = None,
     ),
     effect("modalities", Ability::HostedFields, wants_sound, |r| {
-        r.modalities = None
+        r.modalities = None;
     }),
     effect(
         "web_search_options",
@@ -514,7 +514,7 @@ fn unknown(request: &Request) -> BTreeSet<String> {
             match &part.kind {
                 PartKind::ImageUrl { extra, .. } => add("messages[].content[].image_url", extra),
                 PartKind::InputAudio { extra, .. } => {
-                    add("messages[].content[].input_audio", extra)
+                    add("messages[].content[].input_audio", extra);
                 }
                 _ => {}
             }

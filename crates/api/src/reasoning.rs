@@ -250,10 +250,10 @@ impl Words {
         for (name, value) in fields.iter().filter(|(_, value)| !value.is_null()) {
             match (name.as_str(), value) {
                 ("effort", Value::String(word)) => {
-                    self.say_or_name("reasoning.effort", Wish::of_effort(word))
+                    self.say_or_name("reasoning.effort", Wish::of_effort(word));
                 }
                 ("enabled", Value::Bool(on)) => {
-                    self.say_or_name("reasoning.enabled", Some(Wish::of_switch(*on)))
+                    self.say_or_name("reasoning.enabled", Some(Wish::of_switch(*on)));
                 }
                 _ => self.unread.push(format!("reasoning.{name}")),
             }

@@ -1,24 +1,10 @@
-//! Embeddings: what is asked of a backend, and what it gives. One answer and no stream: there is
-//! nothing to show before the vectors are there.
-
-use std::sync::Arc;
+//! Embeddings: what a backend makes of an [`EmbeddingCall`](crate::EmbeddingCall). One answer and no
+//! stream: there is nothing to show before the vectors are there.
 
 use loggia_wire::openai::{EmbeddingRequest, OnePrompt};
 use serde::{Deserialize, Serialize};
 
 use crate::{BackendError, ServedBy};
-
-/// Inputs to embed.
-#[derive(Clone, Debug)]
-pub struct EmbeddingCall {
-    /// For logs, and to tell calls apart; no answer shows it.
-    pub id: Arc<str>,
-    /// What is asked, checked. Its `model` is the name that the backend knows. How the vectors are
-    /// written is the door's affair, whatever `encoding_format` says.
-    pub request: Arc<EmbeddingRequest>,
-    /// The head of the client's own HTTP request, as in [`ChatCall`](crate::ChatCall).
-    pub head: Option<Arc<::http::request::Parts>>,
-}
 
 /// The vectors of a call.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -57,7 +57,7 @@ pub enum BackendError {
     #[error("{}", .work.refusal())]
     Unsupported {
         /// What was asked for.
-        work: Work,
+        work: WorkKind,
     },
     /// The model is there, but it is not deleted.
     #[error("{}", .why.sentence(.model))]
@@ -163,7 +163,7 @@ pub enum BackendError {
 /// The kinds of work that a model can be asked for. Few are made for all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Work {
+pub enum WorkKind {
     /// `/v1/chat/completions`.
     Chat,
     /// `/v1/completions`.
@@ -172,7 +172,7 @@ pub enum Work {
     Embeddings,
 }
 
-impl Work {
+impl WorkKind {
     /// OpenAI's words for a model that does not do it, and where to see which does.
     fn refusal(self) -> &'static str {
         match self {

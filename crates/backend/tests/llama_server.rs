@@ -11,8 +11,7 @@ use loggia_backend::conversation::Change;
 use loggia_backend::http::Client;
 use loggia_backend::openai::OpenAi;
 use loggia_backend::{
-    Abilities, Ability, Backend, BackendError, ChatCall, CompletionCall, Event, Profile, Reply,
-    SchemaEngine,
+    Abilities, Ability, Backend, BackendError, ChatCall, CompletionCall, Event, Reply, SchemaEngine,
 };
 use raw::{RawEngine, Step, json, piece, stream_end, stream_head};
 use serde_json::{Value, json};
@@ -45,7 +44,7 @@ async fn answered(tools: bool, fields: Value) -> (Reply, Value) {
     let answer = json!({"choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Hi"}}]});
     let (engine, backend) = behind([props(tools, ""), json("200 OK", &answer.to_string())]).await;
     backend.abilities("a b").await.unwrap();
-    let reply = backend.chat(chat(&fields)).await.unwrap();
+    let reply = backend.start(chat(&fields).into()).await.unwrap();
     (
         reply,
         serde_json::from_str(engine.bodies().last().unwrap()).unwrap(),
@@ -59,12 +58,7 @@ fn chat(fields: &Value) -> ChatCall {
         .unwrap()
         .extend(fields.as_object().unwrap().clone());
     let request = Arc::new(serde_json::from_value(request).unwrap());
-    ChatCall {
-        id: "chatcmpl-1".into(),
-        request,
-        profile: Profile::Openai,
-        head: None,
-    }
+    ChatCall::new("chatcmpl-1", request)
 }
 
 #[tokio::test]
@@ -259,7 +253,7 @@ async fn a_token_that_its_model_does_not_have_is_refused_by_name() {
     let (engine, backend) = behind([props(true, "")]).await;
     backend.abilities("a b").await.unwrap();
     let refused = backend
-        .chat(chat(&json!({"logit_bias": {"99": 1, "100": 1}})))
+        .start(chat(&json!({"logit_bias": {"99": 1, "100": 1}})).into())
         .await
         .err();
     let Some(BackendError::InvalidRequest { param, .. }) = refused else {
@@ -270,14 +264,9 @@ async fn a_token_that_its_model_does_not_have_is_refused_by_name() {
         serde_json::from_value(json!({"model": "a b", "prompt": "x", "logit_bias": {"x": 1}}))
             .unwrap(),
     );
-    let call = CompletionCall {
-        id: "cmpl-1".into(),
-        request,
-        profile: Profile::Openai,
-        head: None,
-    };
+    let call = CompletionCall::new("cmpl-1", request);
     assert!(matches!(
-        backend.complete(call).await,
+        backend.start(call.into()).await,
         Err(BackendError::InvalidRequest { .. })
     ));
     assert_eq!(engine.requests().len(), 2, "neither was asked");
@@ -294,7 +283,7 @@ async fn called(answer: Vec<Step>) -> (Vec<Value>, usize) {
     backend.abilities("a b").await.unwrap();
     let fields =
         json!({"stream": true, "tools": [{"type": "function", "function": {"name": "f"}}]});
-    let mut events = backend.chat(chat(&fields)).await.unwrap().events;
+    let mut events = backend.start(chat(&fields).into()).await.unwrap().events;
     let mut deltas = Vec::new();
     while let Some(event) = events.next().await {
         match event {
@@ -385,7 +374,7 @@ async fn a_conversation_that_its_template_refuses_is_asked_again_in_a_plainer_fo
         let (engine, backend) = behind([props(true, ""), template_refuses(status), hi()]).await;
         backend.abilities("a b").await.unwrap();
         let reply = backend
-            .chat(chat(&json!({"messages": messages})))
+            .start(chat(&json!({"messages": messages})).into())
             .await
             .unwrap();
         assert_eq!(
@@ -411,7 +400,7 @@ async fn what_its_template_refuses_in_any_form_is_a_400_about_the_messages() {
         let (_engine, backend) = behind([props(true, "")].into_iter().chain(refusals())).await;
         backend.abilities("a b").await.unwrap();
         let error = backend
-            .chat(chat(&json!({"messages": messages})))
+            .start(chat(&json!({"messages": messages})).into())
             .await
             .unwrap_err();
         let expected = "This model's chat template does not take these messages: System message must be at the beginning.";

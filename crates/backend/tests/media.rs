@@ -12,9 +12,9 @@ use std::time::Duration;
 use futures_core::future::BoxFuture;
 use loggia_backend::media::{ImageKind, Inline, Limits, Resolve, is_public};
 use loggia_backend::{
-    Abilities, Ability, AbilitySet, Backend, BackendError, ChatCall, Profile, Reply, ServedBy,
+    Abilities, Ability, AbilitySet, Backend, BackendError, Call, ChatCall, Reply, ServedBy, Work,
 };
-use loggia_wire::openai::Model;
+use loggia_wire::openai::{ChatCompletionRequest, Model};
 use proptest::prelude::*;
 use raw::{RawEngine, Step, answer};
 use serde_json::{Value, json};
@@ -39,11 +39,11 @@ impl Backend for Inner {
         })
     }
 
-    fn chat(&self, call: ChatCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
+    fn start(&self, call: Call) -> BoxFuture<'_, Result<Reply, BackendError>> {
         self.asked
             .lock()
             .unwrap()
-            .push(serde_json::to_value(&*call.request).unwrap());
+            .push(serde_json::to_value(chat_of(&call)).unwrap());
         let served_by = ServedBy {
             backend: "b".into(),
             model: "m".into(),
@@ -61,6 +61,13 @@ impl Backend for Inner {
 
     fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, BackendError>> {
         Box::pin(async { Ok(Vec::new()) })
+    }
+}
+
+fn chat_of(call: &Call) -> &ChatCompletionRequest {
+    match &call.work {
+        Work::Chat(request) => request,
+        other => panic!("a chat, not {other:?}"),
     }
 }
 
@@ -138,13 +145,8 @@ impl Setup {
         let request = json!({"model": "m", "messages": [
             {"role": "system", "content": "a"}, {"role": "user", "content": parts}]});
         let request = Arc::new(serde_json::from_value(request).unwrap());
-        let call = ChatCall {
-            id: "chatcmpl-1".into(),
-            request,
-            profile: Profile::Openai,
-            head: None,
-        };
-        self.inline.chat(call).await?;
+        let call = ChatCall::new("chatcmpl-1", request);
+        self.inline.start(call.into()).await?;
         let asked = self.inner.asked.lock().unwrap().pop().unwrap();
         let parts = asked["messages"][1]["content"].as_array().unwrap().clone();
         assert!(

@@ -11,7 +11,7 @@ use futures_util::StreamExt;
 use loggia_backend::http::{Client, Limits};
 use loggia_backend::openai::OpenAi;
 use loggia_backend::{
-    Backend, BackendError, ChatCall, CompletionCall, Event, NotDeleted, Phase, Profile, Reply,
+    Backend, BackendError, ChatCall, CompletionCall, Event, NotDeleted, Phase, Reply,
 };
 use raw::{RawEngine, Step, answer, json, piece, stream_end, stream_head};
 use serde_json::{Value, json};
@@ -26,12 +26,7 @@ fn engine_at(url: &str) -> OpenAi {
 
 fn call(request: Value) -> ChatCall {
     let request = Arc::new(serde_json::from_value(request).unwrap());
-    ChatCall {
-        id: "chatcmpl-1".into(),
-        request,
-        profile: Profile::Openai,
-        head: None,
-    }
+    ChatCall::new("chatcmpl-1", request)
 }
 
 fn whole_call() -> ChatCall {
@@ -65,12 +60,15 @@ async fn told(reply: Reply) -> (Vec<Value>, Option<BackendError>) {
 
 async fn stream_of(text: &str) -> Result<(Vec<Value>, Option<BackendError>), BackendError> {
     let engine = RawEngine::start([vec![stream_head(), piece(text), stream_end()]]).await;
-    Ok(told(engine_at(&engine.url).chat(stream_call()).await?).await)
+    Ok(told(engine_at(&engine.url).start(stream_call().into()).await?).await)
 }
 
 async fn refused_with(status: &str, headers: &str, body: &str) -> BackendError {
     let engine = RawEngine::start([answer(status, headers, body)]).await;
-    engine_at(&engine.url).chat(whole_call()).await.unwrap_err()
+    engine_at(&engine.url)
+        .start(whole_call().into())
+        .await
+        .unwrap_err()
 }
 
 /// What llama-server sends, with its own fields, and its usage in a frame of its own.
@@ -108,7 +106,7 @@ async fn the_request_goes_out_as_it_came_with_its_unknown_fields() {
         "model": "m", "messages": [{"role": "developer", "content": [{"type": "text", "text": "Hi"}], "cache": true}],
         "temperature": 0.5, "min_p": 0.1, "chat_template_kwargs": {"enable_thinking": false}, "seed": 1,
     });
-    let _ = backend.chat(call(request.clone())).await;
+    let _ = backend.start(call(request.clone()).into()).await;
     let sent = engine.requests().remove(0);
     let (head, body) = sent.split_once("\r\n\r\n").unwrap();
     assert!(
@@ -138,7 +136,11 @@ async fn a_stream_always_asks_for_usage_and_keeps_its_other_options() {
         if !options.is_null() {
             request["stream_options"] = options;
         }
-        let _ = tokio::time::timeout(Duration::from_millis(200), backend.chat(call(request))).await;
+        let _ = tokio::time::timeout(
+            Duration::from_millis(200),
+            backend.start(call(request).into()),
+        )
+        .await;
     }
     assert_eq!(
         engine.bodies(),
@@ -159,7 +161,10 @@ async fn a_stream_passes_frame_by_frame_with_the_engines_own_fields() {
 async fn the_first_chunk_is_there_before_the_second_frame() {
     let first = &STREAM[..STREAM.find(": a comment").unwrap()];
     let engine = RawEngine::start([vec![stream_head(), piece(first), Step::Hang]]).await;
-    let mut reply = engine_at(&engine.url).chat(stream_call()).await.unwrap();
+    let mut reply = engine_at(&engine.url)
+        .start(stream_call().into())
+        .await
+        .unwrap();
     assert!(matches!(
         reply.events.next().await,
         Some(Ok(Event::Chunk(_)))
@@ -179,14 +184,18 @@ async fn the_connection_serves_again_after_a_stream() {
     let engine = RawEngine::start([last_bytes_late.clone(), last_bytes_late]).await;
     let backend = engine_at(&engine.url);
     assert_eq!(
-        told(backend.chat(stream_call()).await.unwrap()).await.1,
+        told(backend.start(stream_call().into()).await.unwrap())
+            .await
+            .1,
         None
     );
     // The end of the answer does not wait for the last bytes; the pool has the connection back once
     // they have come.
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(
-        told(backend.chat(stream_call()).await.unwrap()).await.1,
+        told(backend.start(stream_call().into()).await.unwrap())
+            .await
+            .1,
         None
     );
     assert_eq!(engine.connections(), 1);
@@ -209,7 +218,10 @@ async fn a_stream_that_ends_early_is_cut_short() {
         Err(cut_short.clone().unwrap())
     );
     let engine = RawEngine::start([vec![stream_head(), piece(&STREAM[..two]), Step::Close]]).await;
-    let reply = engine_at(&engine.url).chat(stream_call()).await.unwrap();
+    let reply = engine_at(&engine.url)
+        .start(stream_call().into())
+        .await
+        .unwrap();
     assert_eq!(told(reply).await, (stream_told()[..2].to_vec(), cut_short));
 }
 
@@ -224,7 +236,7 @@ async fn a_stream_without_done_is_whole_once_every_choice_has_ended() {
     );
     let engine = RawEngine::start([vec![stream_head(), piece(without_done), stream_end()]]).await;
     let two = call(json!({"model": "m", "messages": [], "stream": true, "n": 2}));
-    let (_, error) = told(engine_at(&engine.url).chat(two).await.unwrap()).await;
+    let (_, error) = told(engine_at(&engine.url).start(two.into()).await.unwrap()).await;
     assert_eq!(
         error,
         Some(BackendError::CutShort {
@@ -238,7 +250,13 @@ async fn a_stream_without_done_is_whole_once_every_choice_has_ended() {
 async fn a_stream_that_falls_silent_is_given_up() {
     let first = &STREAM[..STREAM.find(": a comment").unwrap()];
     let engine = RawEngine::start([vec![stream_head(), piece(first), Step::Hang]]).await;
-    let (events, error) = told(engine_at(&engine.url).chat(stream_call()).await.unwrap()).await;
+    let (events, error) = told(
+        engine_at(&engine.url)
+            .start(stream_call().into())
+            .await
+            .unwrap(),
+    )
+    .await;
     assert_eq!(events, stream_told()[..1]);
     assert!(
         matches!(
@@ -257,7 +275,13 @@ async fn a_connection_that_breaks_after_every_choice_has_ended_takes_nothing_fro
     let without_done = STREAM.strip_suffix("data: [DONE]\n\n").unwrap();
     let engine = RawEngine::start([vec![stream_head(), piece(without_done), Step::Close]]).await;
     assert_eq!(
-        told(engine_at(&engine.url).chat(stream_call()).await.unwrap()).await,
+        told(
+            engine_at(&engine.url)
+                .start(stream_call().into())
+                .await
+                .unwrap()
+        )
+        .await,
         (stream_told(), None)
     );
 }
@@ -342,7 +366,7 @@ async fn what_is_no_frame_is_a_bad_answer_and_is_not_repeated() {
     steps.extend(std::iter::repeat_n(piece(&endless), 20));
     let engine = RawEngine::start([steps]).await;
     let error = engine_at(&engine.url)
-        .chat(stream_call())
+        .start(stream_call().into())
         .await
         .unwrap_err();
     assert!(matches!(error, BackendError::BadAnswer { .. }), "{error:?}");
@@ -410,7 +434,13 @@ async fn a_token_has_as_many_alternatives_as_were_asked_for() {
         if let Some(asked) = asked {
             request["top_logprobs"] = json!(asked);
         }
-        let (events, error) = told(engine_at(&engine.url).chat(call(request)).await.unwrap()).await;
+        let (events, error) = told(
+            engine_at(&engine.url)
+                .start(call(request).into())
+                .await
+                .unwrap(),
+        )
+        .await;
         assert_eq!(error, None);
         let token = &events[0]["choices"][0]["logprobs"]["content"][0];
         assert_eq!(
@@ -476,7 +506,10 @@ const WHOLE: &str = r#"{"id":"chatcmpl-x","object":"chat.completion","created":1
 #[tokio::test]
 async fn a_whole_answer_is_one_chunk_and_its_usage() {
     let engine = RawEngine::start([json("200 OK", WHOLE)]).await;
-    let reply = engine_at(&engine.url).chat(whole_call()).await.unwrap();
+    let reply = engine_at(&engine.url)
+        .start(whole_call().into())
+        .await
+        .unwrap();
     assert_eq!(
         (&*reply.served_by.backend, &*reply.served_by.model),
         ("gpu", "m")
@@ -503,7 +536,13 @@ async fn a_whole_answer_is_one_chunk_and_its_usage() {
 #[tokio::test]
 async fn an_engine_that_answers_a_stream_whole_is_understood() {
     let engine = RawEngine::start([json("200 OK", WHOLE)]).await;
-    let (events, error) = told(engine_at(&engine.url).chat(stream_call()).await.unwrap()).await;
+    let (events, error) = told(
+        engine_at(&engine.url)
+            .start(stream_call().into())
+            .await
+            .unwrap(),
+    )
+    .await;
     assert_eq!((events.len(), error), (2, None));
 }
 
@@ -511,7 +550,13 @@ async fn an_engine_that_answers_a_stream_whole_is_understood() {
 async fn a_whole_answer_that_lacks_what_nobody_needs_is_mended() {
     let bare = r#"{"choices":[{"message":{"content":"Hi"},"finish_reason":"end_turn"}]}"#;
     let engine = RawEngine::start([json("200 OK", bare)]).await;
-    let (events, _) = told(engine_at(&engine.url).chat(whole_call()).await.unwrap()).await;
+    let (events, _) = told(
+        engine_at(&engine.url)
+            .start(whole_call().into())
+            .await
+            .unwrap(),
+    )
+    .await;
     let choice = json!({"index": 0, "delta": {"role": "assistant", "content": "Hi"}, "logprobs": null, "finish_reason": "stop"});
     assert_eq!(
         events,
@@ -555,7 +600,7 @@ async fn the_fingerprint_changes_with_the_engines_build_and_only_then() {
         ]])
         .await;
         engine_at(&engine.url)
-            .chat(stream_call())
+            .start(stream_call().into())
             .await
             .unwrap()
             .served_by
@@ -613,6 +658,7 @@ async fn what_llama_server_cannot_read_is_a_400_about_its_field() {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 async fn each_refusal_is_understood_whatever_its_shape() {
     let invalid =
         |message: &str, param: Option<&str>, code: Option<&str>| BackendError::InvalidRequest {
@@ -828,7 +874,7 @@ async fn a_refused_key_of_the_servers_own_is_told_with_the_engines_words() {
     .await;
     let url = engine.url.parse().unwrap();
     let backend = OpenAi::new("gpu", Client::default(), url, Some("sk-1".parse().unwrap()));
-    let error = backend.chat(whole_call()).await.unwrap_err();
+    let error = backend.start(whole_call().into()).await.unwrap_err();
     assert_eq!(error, credentials("wrong key"));
     assert!(
         error
@@ -836,12 +882,12 @@ async fn a_refused_key_of_the_servers_own_is_told_with_the_engines_words() {
             .ends_with("missing or wrong. It says: wrong key"),
         "{error}"
     );
-    let refused = backend.chat(whole_call()).await.unwrap_err();
+    let refused = backend.start(whole_call().into()).await.unwrap_err();
     assert_eq!(
         refused,
         credentials("the engine refused the request with status 401")
     );
-    let refused = backend.chat(whole_call()).await.unwrap_err();
+    let refused = backend.start(whole_call().into()).await.unwrap_err();
     assert!(
         matches!(refused, BackendError::Refused { status: 402, message, .. } if message == "pay")
     );
@@ -912,7 +958,7 @@ async fn calls_after_the_first_are_left_out_where_one_was_asked_for() {
             json!({"model": "m", "messages": [], "stream": true, "parallel_tool_calls": parallel});
         let (events, _) = told(
             engine_at(&engine.url)
-                .chat(self::call(asked))
+                .start(self::call(asked).into())
                 .await
                 .unwrap(),
         )
@@ -1019,12 +1065,7 @@ fn completion_call(more: &Value) -> CompletionCall {
         .unwrap()
         .extend(more.as_object().unwrap().clone());
     let request = Arc::new(serde_json::from_value(request).unwrap());
-    CompletionCall {
-        id: "cmpl-1".into(),
-        request,
-        profile: Profile::Openai,
-        head: None,
-    }
+    CompletionCall::new("cmpl-1", request)
 }
 
 #[tokio::test]
@@ -1045,8 +1086,8 @@ async fn the_older_completions_of_an_engine_are_read_in_either_shape_of_log_prob
     )])
     .await;
     let call = completion_call(&json!({}));
-    let asked = serde_json::to_value(&*call.request).unwrap();
-    let (told, error) = told(engine_at(&engine.url).complete(call).await.unwrap()).await;
+    let asked = serde_json::to_value(&*call.work).unwrap();
+    let (told, error) = told(engine_at(&engine.url).start(call.into()).await.unwrap()).await;
     assert_eq!(error, None);
     let sent = engine.requests().remove(0);
     let (head, body) = sent.split_once("\r\n\r\n").unwrap();
@@ -1090,7 +1131,7 @@ async fn a_streamed_completion_of_an_engine_is_whole_when_every_prompts_choices_
     let engine = RawEngine::start([all]).await;
     let (told, error) = told(
         engine_at(&engine.url)
-            .complete(completion_call(&json!({"stream": true})))
+            .start(completion_call(&json!({"stream": true})).into())
             .await
             .unwrap(),
     )
@@ -1114,7 +1155,7 @@ async fn a_streamed_completion_of_an_engine_is_whole_when_every_prompts_choices_
     let engine = RawEngine::start([cut]).await;
     let (_, error) = self::told(
         engine_at(&engine.url)
-            .complete(completion_call(&json!({"stream": true})))
+            .start(completion_call(&json!({"stream": true})).into())
             .await
             .unwrap(),
     )
@@ -1157,7 +1198,13 @@ async fn reasoning_that_an_engine_leaves_in_the_text_is_told_apart() {
 
     let whole = r#"{"choices":[{"index":0,"message":{"role":"assistant","content":"<think>Hm</think>Paris."},"finish_reason":"stop"}]}"#;
     let engine = RawEngine::start([json("200 OK", whole)]).await;
-    let (events, _) = told(engine_at(&engine.url).chat(whole_call()).await.unwrap()).await;
+    let (events, _) = told(
+        engine_at(&engine.url)
+            .start(whole_call().into())
+            .await
+            .unwrap(),
+    )
+    .await;
     let expected = json!({"role": "assistant", "content": "Paris.", "reasoning_content": "Hm", "reasoning": "Hm"});
     assert_eq!(events[0]["choices"][0]["delta"], expected);
 }
@@ -1166,7 +1213,13 @@ async fn reasoning_that_an_engine_leaves_in_the_text_is_told_apart() {
 async fn a_client_that_wants_reasoning_left_in_the_text_has_it_there() {
     let engine = RawEngine::start([vec![stream_head(), piece(THOUGHTS), stream_end()]]).await;
     let request = json!({"model": "m", "messages": [], "stream": true, "reasoning_format": "none"});
-    let (events, _) = told(engine_at(&engine.url).chat(call(request)).await.unwrap()).await;
+    let (events, _) = told(
+        engine_at(&engine.url)
+            .start(call(request).into())
+            .await
+            .unwrap(),
+    )
+    .await;
     let text: String = events
         .iter()
         .filter_map(|event| event["choices"][0]["delta"]["content"].as_str())

@@ -8,20 +8,14 @@ use std::sync::Arc;
 
 use loggia_backend::http::Client;
 use loggia_backend::openai::OpenAi;
-use loggia_backend::{Backend, BackendError, EmbeddingCall, Embeddings, Work};
+use loggia_backend::{Backend, BackendError, EmbeddingCall, Embeddings, WorkKind};
 use raw::{RawEngine, answer, json};
 use serde_json::{Value, json};
 
 async fn embed(engine: &RawEngine, request: Value) -> Result<Embeddings, BackendError> {
     let backend = OpenAi::new("gpu", Client::default(), engine.url.parse().unwrap(), None);
     let request = Arc::new(serde_json::from_value(request).unwrap());
-    backend
-        .embed(EmbeddingCall {
-            id: "embd-1".into(),
-            request,
-            head: None,
-        })
-        .await
+    backend.embed(EmbeddingCall::new("embd-1", request)).await
 }
 
 async fn told(body: &str, request: Value) -> Result<Embeddings, BackendError> {
@@ -134,7 +128,7 @@ async fn an_engine_that_makes_no_embeddings_says_so_in_one_of_many_ways() {
         assert_eq!(
             error,
             BackendError::Unsupported {
-                work: Work::Embeddings
+                work: WorkKind::Embeddings
             },
             "{body}"
         );

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use loggia_backend::http::Client;
 use loggia_backend::openai::OpenAi;
-use loggia_backend::{Backend, BackendError, ChatCall, CompletionCall, Event, Profile, Reply};
+use loggia_backend::{Backend, BackendError, ChatCall, CompletionCall, Event, Reply};
 use loggia_wire::openai::{ChunkChoice, CompletionUsage, FinishReason};
 use raw::{RawEngine, Step, json, piece, stream_end, stream_head};
 use serde_json::{Value, json};
@@ -69,12 +69,7 @@ fn chat(more: &Value) -> ChatCall {
         .unwrap()
         .extend(more.as_object().unwrap().clone());
     let request = Arc::new(serde_json::from_value(request).unwrap());
-    ChatCall {
-        id: "chatcmpl-1".into(),
-        request,
-        profile: Profile::Openai,
-        head: None,
-    }
+    ChatCall::new("chatcmpl-1", request)
 }
 
 fn completion(more: &Value) -> CompletionCall {
@@ -84,12 +79,7 @@ fn completion(more: &Value) -> CompletionCall {
         .unwrap()
         .extend(more.as_object().unwrap().clone());
     let request = Arc::new(serde_json::from_value(request).unwrap());
-    CompletionCall {
-        id: "cmpl-1".into(),
-        request,
-        profile: Profile::Openai,
-        head: None,
-    }
+    CompletionCall::new("cmpl-1", request)
 }
 
 async fn engine(steps: Vec<Step>) -> (RawEngine, OpenAi) {
@@ -111,12 +101,12 @@ async fn streamed(events: &[&str], more: Value) -> Told {
     let (_engine, backend) = engine(vec![stream_head(), piece(frames(events)), stream_end()]).await;
     let mut asked = more;
     asked["stream"] = json!(true);
-    told(backend.chat(chat(&asked)).await).await
+    told(backend.start(chat(&asked).into()).await).await
 }
 
 async fn whole(answer: &str, more: Value) -> Told {
     let (_engine, backend) = engine(json("200 OK", answer)).await;
-    told(backend.chat(chat(&more)).await).await
+    told(backend.start(chat(&more).into()).await).await
 }
 
 fn cut_short() -> BackendError {
@@ -254,7 +244,7 @@ async fn a_stream_that_does_not_end_well_is_an_error_and_has_no_reason() {
         Step::Close,
     ];
     let (_engine, backend) = engine(broken).await;
-    let told = told(backend.chat(chat(&json!({"stream": true}))).await).await;
+    let told = told(backend.start(chat(&json!({"stream": true})).into()).await).await;
     assert_eq!(
         (told.text(), told.error),
         ("Hi".to_owned(), Some(cut_short()))
@@ -497,7 +487,12 @@ async fn the_older_completions_end_with_a_reason_too() {
     ] {
         let (_engine, backend) =
             engine(vec![stream_head(), piece(frames(&events)), stream_end()]).await;
-        let told = told(backend.complete(completion(&json!({"stream": true}))).await).await;
+        let told = told(
+            backend
+                .start(completion(&json!({"stream": true})).into())
+                .await,
+        )
+        .await;
         assert_eq!(told.text(), "Hi");
         assert_eq!(told.error.is_some(), expected.is_err(), "{events:?}");
         assert_eq!(
@@ -519,7 +514,7 @@ async fn the_older_completions_end_with_a_reason_too() {
     ] {
         let (_engine, backend) =
             engine(json("200 OK", &json!({"choices": [choice]}).to_string())).await;
-        let told = told(backend.complete(completion(&json!({}))).await).await;
+        let told = told(backend.start(completion(&json!({})).into()).await).await;
         assert_eq!(
             (told.text().as_str(), told.ends(), told.error),
             ("Hi", vec![(0, expected)], None),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use loggia_backend::http::Client;
 use loggia_backend::openai::OpenAi;
-use loggia_backend::{Backend, BackendError, ChatCall, Event, Profile};
+use loggia_backend::{Backend, BackendError, ChatCall, Event};
 use loggia_wire::openai::FinishReason;
 use proptest::prelude::*;
 use raw::{RawEngine, Step};
@@ -33,17 +33,12 @@ async fn engine(steps: Vec<Step>) -> (RawEngine, OpenAi) {
 
 fn call() -> ChatCall {
     let request = Arc::new(serde_json::from_str(STREAM_REQUEST).unwrap());
-    ChatCall {
-        id: "chatcmpl-1".into(),
-        request,
-        profile: Profile::Openai,
-        head: None,
-    }
+    ChatCall::new("chatcmpl-1", request)
 }
 
 async fn events(steps: Vec<Step>) -> Result<Vec<Event>, BackendError> {
     let (_engine, backend) = engine(steps).await;
-    let events: Vec<_> = backend.chat(call()).await?.events.collect().await;
+    let events: Vec<_> = backend.start(call().into()).await?.events.collect().await;
     events.into_iter().collect()
 }
 

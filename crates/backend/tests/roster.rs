@@ -8,8 +8,8 @@ use std::time::Duration;
 use futures_core::future::BoxFuture;
 use loggia_backend::roster::{Found, Roster, RosterError, SurveyedAlias};
 use loggia_backend::{
-    Abilities, Backend, BackendError, ChatCall, EmbeddingCall, Embeddings, NotDeleted, Profile,
-    Reply, ServedBy,
+    Abilities, Backend, BackendError, Call, ChatCall, EmbeddingCall, Embeddings, NotDeleted, Reply,
+    ServedBy,
 };
 use loggia_wire::openai::Model;
 use serde_json::json;
@@ -76,8 +76,8 @@ impl Backend for Fake {
         })
     }
 
-    fn chat(&self, call: ChatCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
-        let model = call.request.model.as_str().into();
+    fn start(&self, call: Call) -> BoxFuture<'_, Result<Reply, BackendError>> {
+        let model = call.work.model().into();
         let served_by = ServedBy {
             backend: self.name.into(),
             model,
@@ -95,7 +95,7 @@ impl Backend for Fake {
     }
 
     fn embed(&self, call: EmbeddingCall) -> BoxFuture<'_, Result<Embeddings, BackendError>> {
-        let model = call.request.model.as_str().into();
+        let model = call.work.model.as_str().into();
         let served_by = ServedBy {
             backend: self.name.into(),
             model,
@@ -150,13 +150,8 @@ fn roster(backends: &[&Arc<Fake>], aliases: &[&str]) -> Roster {
 /// The backend and the model that a name leads to, as `NAME:model`.
 async fn served(roster: &Roster, model: &str) -> Result<String, BackendError> {
     let request = serde_json::from_value(json!({"model": model, "messages": []})).unwrap();
-    let call = ChatCall {
-        id: "chatcmpl-1".into(),
-        request: Arc::new(request),
-        profile: Profile::Openai,
-        head: None,
-    };
-    let served_by = roster.chat(call).await?.served_by;
+    let call = ChatCall::new("chatcmpl-1", Arc::new(request));
+    let served_by = roster.start(call.into()).await?.served_by;
     Ok(format!("{} {}", served_by.backend, served_by.model))
 }
 
@@ -256,11 +251,7 @@ async fn names_and_aliases_lead_embeddings_where_they_lead_chats() {
         let request =
             Arc::new(serde_json::from_value(json!({"model": name, "input": "a cat"})).unwrap());
         let made = roster
-            .embed(EmbeddingCall {
-                id: "embd-1".into(),
-                request,
-                head: None,
-            })
+            .embed(EmbeddingCall::new("embd-1", request))
             .await
             .unwrap();
         assert_eq!(

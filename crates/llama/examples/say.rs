@@ -5,7 +5,7 @@ use std::io::Write;
 use std::time::Instant;
 
 use futures_util::StreamExt;
-use loggia_backend::{Backend, ChatCall, Event, Profile};
+use loggia_backend::{Backend, ChatCall, Event};
 use loggia_llama::{Llama, LlamaOptions};
 use serde_json::json;
 
@@ -27,14 +27,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut body = json!({"model": "model", "messages": [{"role": "user", "content": question}], "stream": true});
     body.as_object_mut().ok_or("no object")?.extend(fields);
     let request = serde_json::from_value(body)?;
-    let call = ChatCall {
-        id: "chatcmpl-1".into(),
-        request: std::sync::Arc::new(request),
-        profile: Profile::Openai,
-        head: None,
-    };
+    let call = ChatCall::new("chatcmpl-1", std::sync::Arc::new(request));
     let began = Instant::now();
-    let mut events = llama.chat(call).await?.events;
+    let mut events = llama.start(call.into()).await?.events;
     while let Some(event) = events.next().await {
         match event? {
             Event::Chunk(chunk) => {

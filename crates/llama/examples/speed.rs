@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use futures_util::StreamExt;
 use futures_util::future::join_all;
-use loggia_backend::{Backend, ChatCall, Event, Profile};
+use loggia_backend::{Backend, ChatCall, Event};
 use loggia_llama::{Draft, Llama, LlamaOptions};
 use serde_json::json;
 
@@ -68,13 +68,8 @@ async fn answer(llama: &Llama, question: &str, most: u32) -> Result<(u64, u64), 
         "model": "model", "messages": [{"role": "user", "content": question}], "max_tokens": most,
         "temperature": 0.8, "logit_bias": {"0": -100, "2": -100}
     }))?;
-    let call = ChatCall {
-        id: "chatcmpl-1".into(),
-        request: Arc::new(request),
-        profile: Profile::Openai,
-        head: None,
-    };
-    let mut events = llama.chat(call).await?.events;
+    let call = ChatCall::new("chatcmpl-1", Arc::new(request));
+    let mut events = llama.start(call.into()).await?.events;
     let mut counted = (0, 0);
     while let Some(event) = events.next().await {
         if let Event::Usage(usage) = event? {

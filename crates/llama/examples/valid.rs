@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use futures_util::StreamExt;
 use futures_util::stream;
-use loggia_backend::{Backend, ChatCall, Event, Profile};
+use loggia_backend::{Backend, ChatCall, Event};
 use loggia_llama::{Llama, LlamaOptions};
 use serde_json::{Value, json};
 
@@ -57,13 +57,8 @@ async fn judge(llama: &Llama, question: &str, schema: &Value) -> Result<(bool, u
         "model": "model", "messages": [{"role": "user", "content": question}], "temperature": 1, "max_tokens": 400,
         "response_format": {"type": "json_schema", "json_schema": {"name": "answer", "strict": true, "schema": schema}}
     }))?;
-    let call = ChatCall {
-        id: "chatcmpl-1".into(),
-        request: Arc::new(request),
-        profile: Profile::Openai,
-        head: None,
-    };
-    let mut events = llama.chat(call).await?.events;
+    let call = ChatCall::new("chatcmpl-1", Arc::new(request));
+    let mut events = llama.start(call.into()).await?.events;
     let (mut text, mut tokens) = (String::new(), 0);
     while let Some(event) = events.next().await {
         match event? {

@@ -6,8 +6,8 @@ use std::time::SystemTime;
 use futures_core::future::BoxFuture;
 use loggia_backend::conversation::Change;
 use loggia_backend::{
-    Abilities, Ability, AbilitySet, Backend, BackendError, ChatCall, CompletionCall, OptionNames,
-    Reply, SchemaEngine, ServedBy, fingerprint,
+    Abilities, Ability, AbilitySet, Backend, BackendError, Call, ChatCall, CompletionCall,
+    OptionNames, Reply, SchemaEngine, ServedBy, Work, fingerprint,
 };
 use loggia_wire::openai::{ChatCompletionRequest, Model as ModelCard};
 use serde_json::json;
@@ -151,12 +151,72 @@ impl Llama {
         }
     }
 
+    async fn chat(&self, call: ChatCall) -> Result<Reply, BackendError> {
+        self.check_name(&call.work.model)?;
+        let syntax = hold::syntax(&call.work, self.model.syntax);
+        let options = EngineOptions::of(&call.work, self.engine.context())?;
+        let Question {
+            passage,
+            begins,
+            changed,
+        } = self.question(&call, options.context).await?;
+        let held = self.hold(&call.work, syntax, begins).await?;
+        let deltas = deltas::of(&call.work, &call.head.id, syntax, begins);
+        let known = Known {
+            profile: call.head.profile,
+            vocabulary: self.model.facts.vocabulary,
+            options: &options,
+        };
+        let generations = request::generations(&call.work, &known, &passage, held)?;
+        let answers = self
+            .engine
+            .generate(generations)
+            .map_err(|error| explain(&error))?;
+        let served_by = ServedBy {
+            changed,
+            ..self.served_by.clone()
+        };
+        Ok(Reply {
+            served_by,
+            events: Box::pin(Events::new(answers, deltas, false, hold::field(&call.work))),
+        })
+    }
+
+    async fn complete(&self, call: CompletionCall) -> Result<Reply, BackendError> {
+        let request = call.work.as_chat();
+        self.check_name(&request.model)?;
+        let options = EngineOptions::of(&request, self.engine.context())?;
+        let mut continued = self.continued(&call, options.context).await?;
+        let prompt = std::mem::take(&mut continued.tokens).into();
+        let held = self.hold(&request, Syntax::of_text(), Begins::Text).await?;
+        let known = Known {
+            profile: call.head.profile,
+            vocabulary: self.model.facts.vocabulary,
+            options: &options,
+        };
+        let mut generations = request::generations(&request, &known, &prompt, held)?;
+        let is_scored = continued.ask(&call.work, &mut generations);
+        let answers = self
+            .engine
+            .generate(generations)
+            .map_err(|error| explain(&error))?;
+        let deltas = deltas::of_texts(
+            request.choices(),
+            if is_scored { "" } else { &continued.echo },
+        );
+        let events = Events::new(answers, deltas, is_scored, hold::field(&request));
+        Ok(Reply {
+            served_by: self.served_by.clone(),
+            events: Box::pin(events),
+        })
+    }
+
     /// What is read before the answer, for a context of so many tokens.
     async fn question(&self, call: &ChatCall, context: usize) -> Result<Question, BackendError> {
-        let marked = media::marked(&call.request).await?;
+        let marked = media::marked(&call.work).await?;
         let Some(marked) = marked else {
             let (prompt, changed) = self
-                .on_text(&call.request, context, |model, text| model.prompt(&text))
+                .on_text(&call.work, context, |model, text| model.prompt(&text))
                 .await?;
             return Ok(Question {
                 passage: prompt.tokens.into(),
@@ -228,7 +288,7 @@ impl Llama {
         call: &CompletionCall,
         context: usize,
     ) -> Result<Continued, BackendError> {
-        let (model, request) = (Arc::clone(&self.model), Arc::clone(&call.request));
+        let (model, request) = (Arc::clone(&self.model), Arc::clone(&call.work));
         read(completion::size(&request), "the prompt", move || {
             completion::continued(&model, &request, context)
         })
@@ -293,73 +353,13 @@ impl Backend for Llama {
         Box::pin(async move { self.check_name(model).map(|()| Arc::clone(&self.abilities)) })
     }
 
-    fn chat(&self, call: ChatCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
-        Box::pin(async move {
-            self.check_name(&call.request.model)?;
-            let syntax = hold::syntax(&call.request, self.model.syntax);
-            let options = EngineOptions::of(&call.request, self.engine.context())?;
-            let Question {
-                passage,
-                begins,
-                changed,
-            } = self.question(&call, options.context).await?;
-            let held = self.hold(&call.request, syntax, begins).await?;
-            let deltas = deltas::of(&call.request, &call.id, syntax, begins);
-            let known = Known {
-                profile: call.profile,
-                vocabulary: self.model.facts.vocabulary,
-                options: &options,
-            };
-            let generations = request::generations(&call.request, &known, &passage, held)?;
-            let answers = self
-                .engine
-                .generate(generations)
-                .map_err(|error| explain(&error))?;
-            let served_by = ServedBy {
-                changed,
-                ..self.served_by.clone()
-            };
-            Ok(Reply {
-                served_by,
-                events: Box::pin(Events::new(
-                    answers,
-                    deltas,
-                    false,
-                    hold::field(&call.request),
-                )),
-            })
-        })
-    }
-
-    fn complete(&self, call: CompletionCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
-        Box::pin(async move {
-            let request = call.request.as_chat();
-            self.check_name(&request.model)?;
-            let options = EngineOptions::of(&request, self.engine.context())?;
-            let mut continued = self.continued(&call, options.context).await?;
-            let prompt = std::mem::take(&mut continued.tokens).into();
-            let held = self.hold(&request, Syntax::of_text(), Begins::Text).await?;
-            let known = Known {
-                profile: call.profile,
-                vocabulary: self.model.facts.vocabulary,
-                options: &options,
-            };
-            let mut generations = request::generations(&request, &known, &prompt, held)?;
-            let is_scored = continued.ask(&call.request, &mut generations);
-            let answers = self
-                .engine
-                .generate(generations)
-                .map_err(|error| explain(&error))?;
-            let deltas = deltas::of_texts(
-                request.choices(),
-                if is_scored { "" } else { &continued.echo },
-            );
-            let events = Events::new(answers, deltas, is_scored, hold::field(&request));
-            Ok(Reply {
-                served_by: self.served_by.clone(),
-                events: Box::pin(events),
-            })
-        })
+    fn start(&self, call: Call) -> BoxFuture<'_, Result<Reply, BackendError>> {
+        let Call { head, work } = call;
+        match work {
+            Work::Chat(work) => Box::pin(self.chat(ChatCall { head, work })),
+            Work::Completion(work) => Box::pin(self.complete(CompletionCall { head, work })),
+            other => Box::pin(std::future::ready(Err(other.unsupported()))),
+        }
     }
 
     fn models(&self) -> BoxFuture<'_, Result<Vec<ModelCard>, BackendError>> {

@@ -175,10 +175,10 @@ impl Deltas {
                             extra: Extra::new(),
                         }),
                         extra: Extra::new(),
-                    })
+                    });
             }
             Said::CallArguments { index, more } => {
-                arguments(delta.tool_calls.get_or_insert_default(), index, more)
+                arguments(delta.tool_calls.get_or_insert_default(), index, more);
             }
         }
     }

@@ -126,7 +126,7 @@ impl EngineOptions {
             "presence_penalty" => self.presence_penalty = Some(said.number(-100.0..=100.0)?),
             "frequency_penalty" => self.frequency_penalty = Some(said.number(-100.0..=100.0)?),
             "repeat_penalty" => {
-                self.repeat_penalty = Some(said.number(0.0..=100.0)?.max(f32::MIN_POSITIVE))
+                self.repeat_penalty = Some(said.number(0.0..=100.0)?.max(f32::MIN_POSITIVE));
             }
             // 0 and less: all of them.
             "top_k" => self.top_k = Some(u32::try_from(said.whole()?.max(0)).unwrap_or(u32::MAX)),
@@ -134,7 +134,7 @@ impl EngineOptions {
             "seed" => self.seed = Some(said.whole()?).filter(|&seed| seed != -1),
             // 0 and less: no limit but the context.
             "num_predict" => {
-                self.num_predict = usize::try_from(said.whole()?).ok().filter(|&most| most > 0)
+                self.num_predict = usize::try_from(said.whole()?).ok().filter(|&most| most > 0);
             }
             // -1: all of the context.
             "repeat_last_n" => {

@@ -104,7 +104,7 @@ async fn a_prompt_that_does_not_fit_is_refused_with_both_numbers() {
 async fn a_prompt_that_is_too_long_for_sure_is_refused_without_being_counted() {
     let llama = open(|options| options.context = Some(256));
     let refused = llama
-        .chat(call(&long_text("Count this.", 200_000), json!({})))
+        .start(call(&long_text("Count this.", 200_000), json!({})).into())
         .await
         .err();
     assert_eq!(
@@ -141,7 +141,7 @@ async fn characters_of_several_tokens_leave_whole() {
     let llama = open(|_| ());
     let repeat = "Repeat exactly: 🦀🦀🦀 née 東京 🦀";
     let reply = llama
-        .chat(call(repeat, json!({"temperature": 0, "max_tokens": 60})))
+        .start(call(repeat, json!({"temperature": 0, "max_tokens": 60})).into())
         .await
         .unwrap();
     let mut events = reply.events;
@@ -237,10 +237,13 @@ async fn a_stop_string_takes_the_log_probabilities_of_its_tokens_along() {
 async fn several_choices_come_side_by_side_and_are_counted_together() {
     let llama = open(|_| ());
     let reply = llama
-        .chat(call(
-            "Name a colour.",
-            json!({"n": 3, "seed": 1, "max_tokens": 5}),
-        ))
+        .start(
+            call(
+                "Name a colour.",
+                json!({"n": 3, "seed": 1, "max_tokens": 5}),
+            )
+            .into(),
+        )
         .await
         .unwrap();
     let events: Vec<Event> = reply.events.map(Result::unwrap).collect().await;

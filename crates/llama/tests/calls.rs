@@ -167,7 +167,7 @@ async fn a_model_whose_template_knows_nothing_of_tools_is_told_of_them_and_may_c
     assert!(none.calls.is_empty() && none.finish.is_some(), "{none:?}");
     let free = call(
         "Say hello.",
-        json!({"tools": weather(&json!({})).request.tools, "temperature": 0, "max_tokens": 30}),
+        json!({"tools": weather(&json!({})).work.tools, "temperature": 0, "max_tokens": 30}),
     );
     let free = ask(&llama, free).await;
     assert!(!free.text.is_empty() && free.calls.is_empty(), "{free:?}");

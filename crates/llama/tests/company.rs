@@ -27,16 +27,13 @@ fn endless(text: &str) -> loggia_backend::ChatCall {
 async fn streams_go_on_while_a_long_prompt_is_read() {
     let llama = open(|_| ());
     let mut stream = llama
-        .chat(endless("Tell me a story."))
+        .start(endless("Tell me a story.").into())
         .await
         .unwrap()
         .events;
     next_text(&mut stream).await;
     let mut newcomer = llama
-        .chat(call(
-            &long_text("Read this:", 2000),
-            json!({"max_tokens": 3}),
-        ))
+        .start(call(&long_text("Read this:", 2000), json!({"max_tokens": 3})).into())
         .await
         .unwrap()
         .events;
@@ -62,7 +59,7 @@ async fn streams_go_on_while_a_long_prompt_is_read() {
 async fn a_reader_that_stalls_changes_no_other_stream() {
     let llama = open(|options| options.reader_buffer = 2);
     let mut stalled = llama
-        .chat(endless("Tell me a story."))
+        .start(endless("Tell me a story.").into())
         .await
         .unwrap()
         .events;
@@ -104,7 +101,7 @@ async fn what_a_stalled_reader_gets_in_the_end_is_what_it_would_have_got() {
         )
     };
     let usual = ask(&llama, question()).await;
-    let mut events = llama.chat(question()).await.unwrap().events;
+    let mut events = llama.start(question().into()).await.unwrap().events;
     let mut slow = next_text(&mut events).await;
     // Long enough for the engine to fill the two places and to find no room.
     tokio::time::sleep(Duration::from_millis(300)).await;
@@ -116,7 +113,7 @@ async fn what_a_stalled_reader_gets_in_the_end_is_what_it_would_have_got() {
 async fn a_client_that_leaves_frees_its_slot() {
     let llama = open(|options| options.parallel = 1);
     let mut leaving = llama
-        .chat(endless("Tell me a story."))
+        .start(endless("Tell me a story.").into())
         .await
         .unwrap()
         .events;
@@ -138,7 +135,7 @@ async fn a_client_that_leaves_while_its_prompt_is_read_frees_its_slot_within_a_s
     assert_eq!(whole.finish, Some(FinishReason::Length));
 
     let mut leaving = llama
-        .chat(call(&long_text("Now this:", 3000), json!({})))
+        .start(call(&long_text("Now this:", 3000), json!({})).into())
         .await
         .unwrap()
         .events;
@@ -160,14 +157,17 @@ async fn a_client_that_leaves_the_queue_is_never_begun() {
         options.queue = Some(1);
     });
     let mut busy = llama
-        .chat(endless("Tell me a story."))
+        .start(endless("Tell me a story.").into())
         .await
         .unwrap()
         .events;
     next_text(&mut busy).await;
-    let waiting = llama.chat(call("I wait.", json!({}))).await.unwrap();
+    let waiting = llama
+        .start(call("I wait.", json!({})).into())
+        .await
+        .unwrap();
     let refused = llama
-        .chat(call("I am one too many.", json!({})))
+        .start(call("I am one too many.", json!({})).into())
         .await
         .unwrap_err();
     assert!(
@@ -176,7 +176,7 @@ async fn a_client_that_leaves_the_queue_is_never_begun() {
     drop(waiting);
     // Its place in the queue is free at once.
     let next = llama
-        .chat(call("And I?", json!({"max_tokens": 2})))
+        .start(call("And I?", json!({"max_tokens": 2})).into())
         .await
         .unwrap();
     drop(busy);
@@ -231,7 +231,7 @@ async fn a_beginning_that_eight_share_is_read_once() {
 async fn when_the_engine_goes_its_streams_end_with_an_error() {
     let llama = open(|_| ());
     let mut events = llama
-        .chat(endless("Tell me a story."))
+        .start(endless("Tell me a story.").into())
         .await
         .unwrap()
         .events;

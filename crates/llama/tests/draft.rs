@@ -207,7 +207,7 @@ async fn a_slow_reader_loses_nothing_of_what_was_guessed() {
     let drafting = drafting(&model(), |options| options.reader_buffer = 3);
     let fields = json!({"temperature": 0, "max_tokens": 40});
     let usual = ask(&plain, story(&fields)).await;
-    let mut events = drafting.chat(story(&fields)).await.unwrap().events;
+    let mut events = drafting.start(story(&fields).into()).await.unwrap().events;
     let mut slow = next_text(&mut events).await;
     // Long enough for the engine to fill all places and to find no room.
     tokio::time::sleep(std::time::Duration::from_millis(300)).await;
@@ -236,7 +236,7 @@ async fn an_answer_ends_where_the_context_ends_with_a_draft_too() {
 async fn whether_a_draft_pays_is_measured_and_changes_no_word() {
     let plain = plain();
     let measured = drafting(&model(), |options| {
-        options.draft.as_mut().unwrap().always = false
+        options.draft.as_mut().unwrap().always = false;
     });
     // Longer than the trials of both ways.
     let fields = json!({"temperature": 0, "max_tokens": 150, "logit_bias": {"0": -100, "2": -100}});
@@ -312,7 +312,7 @@ async fn what_somebody_who_left_had_guessed_is_nobodys() {
     let (plain, drafting) = (plain(), drafting(garbled(), |options| options.parallel = 1));
     let fields = json!({"temperature": 0, "max_tokens": 30});
     let mut left = drafting
-        .chat(story(&json!({"temperature": 0})))
+        .start(story(&json!({"temperature": 0})).into())
         .await
         .unwrap()
         .events;

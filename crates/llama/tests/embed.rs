@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use loggia_backend::{
-    Ability, Backend, BackendError, ChatCall, EmbeddingCall, Embeddings, Profile, Work,
+    Ability, Backend, BackendError, ChatCall, EmbeddingCall, Embeddings, WorkKind,
 };
 use loggia_llama::{Forecast, LlamaEmbedder, LlamaOptions, LoadError};
 use serde_json::{Value, json};
@@ -53,11 +53,10 @@ fn call(fields: &Value) -> EmbeddingCall {
         .as_object_mut()
         .unwrap()
         .extend(fields.as_object().unwrap().clone());
-    EmbeddingCall {
-        id: "embd-test".into(),
-        request: Arc::new(serde_json::from_value(request).unwrap()),
-        head: None,
-    }
+    EmbeddingCall::new(
+        "embd-test",
+        Arc::new(serde_json::from_value(request).unwrap()),
+    )
 }
 
 async fn embed(engine: &LlamaEmbedder, fields: Value) -> Result<Embeddings, BackendError> {
@@ -297,15 +296,12 @@ async fn it_says_what_it_is_and_holds_no_chats() {
     );
     let request = json!({"model": "all-minilm", "messages": [{"role": "user", "content": "Hi"}]});
     let request = Arc::new(serde_json::from_value(request).unwrap());
-    let chat = ChatCall {
-        id: "chatcmpl-1".into(),
-        request,
-        profile: Profile::Openai,
-        head: None,
-    };
+    let chat = ChatCall::new("chatcmpl-1", request);
     assert_eq!(
-        engine.chat(chat).await.err(),
-        Some(BackendError::Unsupported { work: Work::Chat })
+        engine.start(chat.into()).await.err(),
+        Some(BackendError::Unsupported {
+            work: WorkKind::Chat
+        })
     );
     assert_eq!(engine.ready().await, Ok(()));
 }
@@ -331,7 +327,7 @@ async fn a_chat_model_makes_no_embeddings_and_is_opened_as_what_it_is() {
     assert_eq!(
         refused,
         BackendError::Unsupported {
-            work: Work::Embeddings
+            work: WorkKind::Embeddings
         }
     );
 }

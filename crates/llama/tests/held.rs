@@ -74,7 +74,11 @@ async fn a_json_object_is_one_and_its_deltas_leave_as_they_are_generated() {
     let fields =
         json!({"response_format": {"type": "json_object"}, "temperature": 0, "max_tokens": 300});
     let question = "Repeat: {\"city\": \"Rome\", \"country\": \"Italy\"}";
-    let mut events = llama.chat(call(question, fields)).await.unwrap().events;
+    let mut events = llama
+        .start(call(question, fields).into())
+        .await
+        .unwrap()
+        .events;
     let mut deltas = Vec::new();
     while let Some(event) = events.next().await {
         if let Event::Chunk(chunk) = event.unwrap() {

@@ -214,7 +214,7 @@ async fn a_sound_is_heard() {
 #[tokio::test]
 async fn rows_that_see_each_other_are_read_in_one_step_however_small_steps_are() {
     let llama = open_with(Kind::SeesAllAtOnce, |options| {
-        (options.piece, options.batch) = (4, 8)
+        (options.piece, options.batch) = (4, 8);
     });
     let (one, other) = (ask(&llama, look(0)).await, ask(&llama, look(250)).await);
     assert_ne!(first(&one), first(&other));
@@ -226,7 +226,7 @@ async fn a_picture_read_in_pieces_is_the_same_picture() {
     let whole = ask(&open_with(Kind::SeesAndHears, |_| ()), look(0)).await;
     let pieces = ask(
         &open_with(Kind::SeesAndHears, |options| {
-            (options.piece, options.batch) = (3, 5)
+            (options.piece, options.batch) = (3, 5);
         }),
         look(0),
     )
@@ -268,7 +268,7 @@ async fn streams_go_on_while_others_show_pictures() {
     let llama = open_with(Kind::SeesAndHears, |options| options.context = Some(2048));
     let endless = json!({"max_tokens": 120, "logit_bias": {"0": -100, "2": -100}});
     let mut events = llama
-        .chat(call("Tell me a long story.", endless))
+        .start(call("Tell me a long story.", endless).into())
         .await
         .unwrap()
         .events;
@@ -336,7 +336,7 @@ async fn pictures_that_do_not_fit_the_context_are_refused_with_both_numbers() {
     let context = u32::try_from(fits).unwrap() - 10;
     match ask(
         &open_with(Kind::SeesAndHears, |options| {
-            options.context = Some(context)
+            options.context = Some(context);
         }),
         about_two(),
     )
@@ -449,12 +449,12 @@ async fn choices_about_a_picture_are_what_one_would_be() {
 #[tokio::test]
 async fn those_who_leave_while_their_pictures_are_looked_at_hold_nobody_up() {
     let llama = open_with(Kind::SeesAndHears, |options| {
-        (options.parallel, options.queue) = (1, Some(2))
+        (options.parallel, options.queue) = (1, Some(2));
     });
     for light in 0..60 {
         // Wherever it is by then: decoding, waiting for the projector, or in it.
         let wait = Duration::from_micros(u64::from(light) * 150);
-        let _ = tokio::time::timeout(wait, llama.chat(look(light))).await;
+        let _ = tokio::time::timeout(wait, llama.start(look(light).into())).await;
     }
     assert_eq!(ask(&llama, look(200)).await.error, None);
 }
@@ -462,7 +462,7 @@ async fn those_who_leave_while_their_pictures_are_looked_at_hold_nobody_up() {
 #[tokio::test]
 async fn more_than_may_wait_are_told_to_come_back() {
     let llama = open_with(Kind::SeesAndHears, |options| {
-        (options.parallel, options.queue) = (1, Some(1))
+        (options.parallel, options.queue) = (1, Some(1));
     });
     let asked = (0..8_u8).map(|light| ask(&llama, look(light * 30)));
     let errors: Vec<_> = futures_util::future::join_all(asked)
@@ -545,17 +545,17 @@ async fn a_model_says_whether_it_sees_and_hears() {
 #[tokio::test]
 async fn another_projector_is_another_model_to_a_fingerprint() {
     let with = open_with(Kind::SeesAndHears, |_| ())
-        .chat(look(0))
+        .start(look(0).into())
         .await
         .unwrap()
         .served_by;
     let other = open_with(Kind::SeesAllAtOnce, |_| ())
-        .chat(look(0))
+        .start(look(0).into())
         .await
         .unwrap()
         .served_by;
     let without = open(|_| ())
-        .chat(call("Hi", json!({})))
+        .start(call("Hi", json!({})).into())
         .await
         .unwrap()
         .served_by;

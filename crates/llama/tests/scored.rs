@@ -44,8 +44,8 @@ async fn complete(llama: &Llama, fields: Value) -> Whole {
 /// Several texts of one request, each with its log-probabilities.
 async fn complete_several(llama: &Llama, fields: Value) -> Vec<(String, Vec<TokenLogprob>)> {
     let call = call(&fields);
-    let mut all = vec![(String::new(), Vec::new()); call.request.choices()];
-    let mut events = llama.complete(call).await.unwrap().events;
+    let mut all = vec![(String::new(), Vec::new()); call.work.choices()];
+    let mut events = llama.start(call.into()).await.unwrap().events;
     while let Some(event) = events.next().await {
         if let Event::Chunk(chunk) = event.unwrap() {
             for choice in chunk.choices {
@@ -326,7 +326,7 @@ async fn characters_that_straddle_tokens_are_whole_in_the_text_and_in_parts_in_t
     let llama = open(|_| ());
     let text = "né — 🦀 終わり ".repeat(12);
     let mut events = llama
-        .complete(call(&json!({"prompt": text, "max_tokens": 0})))
+        .start(call(&json!({"prompt": text, "max_tokens": 0})).into())
         .await
         .unwrap()
         .events;
@@ -375,7 +375,7 @@ async fn a_stream_goes_on_while_a_prompt_is_scored() {
     let llama = open(|_| ());
     let endless = json!({"temperature": 0, "logit_bias": {"0": -100, "2": -100}});
     let mut stream = llama
-        .chat(chat("Tell me a story.", endless))
+        .start(chat("Tell me a story.", endless).into())
         .await
         .unwrap()
         .events;
@@ -403,7 +403,7 @@ async fn who_does_not_read_his_scores_holds_nobody_up_and_misses_nothing() {
     let llama = open(|options| options.reader_buffer = 2);
     let text = "The quick brown fox jumps over the lazy dog. ".repeat(60);
     let mut stalled = llama
-        .complete(call(&json!({"prompt": text, "max_tokens": 0})))
+        .start(call(&json!({"prompt": text, "max_tokens": 0})).into())
         .await
         .unwrap()
         .events;
@@ -446,7 +446,7 @@ async fn who_leaves_while_his_prompt_is_scored_gives_his_place_back() {
     });
     let text = "The quick brown fox jumps over the lazy dog. ".repeat(100);
     let mut leaving = llama
-        .complete(call(&json!({"prompt": text})))
+        .start(call(&json!({"prompt": text})).into())
         .await
         .unwrap()
         .events;

@@ -464,6 +464,7 @@ fn a_url_that_ends_with_the_path_of_a_route_is_understood_and_said() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn a_mistake_in_the_file_names_its_key_and_shows_how_it_is_written() {
     let program = Program::new();
     for (file, said) in [

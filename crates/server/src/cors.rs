@@ -44,7 +44,7 @@ impl Origins {
             match origin.as_ref() {
                 "*" => return Ok(Self::Any),
                 origin => {
-                    these.push(parse_one(origin).ok_or_else(|| BadOrigin(origin.to_owned()))?)
+                    these.push(parse_one(origin).ok_or_else(|| BadOrigin(origin.to_owned()))?);
                 }
             }
         }

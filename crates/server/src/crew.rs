@@ -150,7 +150,7 @@ impl Shift {
                 connections.spawn(connection.serve(stream, place));
             }
             Err(error) => {
-                tracing::warn!(%error, "a connection was dropped: its thread could not take it")
+                tracing::warn!(%error, "a connection was dropped: its thread could not take it");
             }
         }
     }

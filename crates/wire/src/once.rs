@@ -59,7 +59,7 @@ where
         while let Some(key) = fields.next_key::<String>()? {
             match all.entry(key) {
                 btree_map::Entry::Vacant(place) => {
-                    _ = place.insert(fields.next_value::<Once<T>>()?.0)
+                    _ = place.insert(fields.next_value::<Once<T>>()?.0);
                 }
                 btree_map::Entry::Occupied(place) => return Err(twice(place.key())),
             }
@@ -118,7 +118,7 @@ impl<'de> Visitor<'de> for AnyVisitor {
         while let Some(key) = fields.next_key::<String>()? {
             match all.entry(key) {
                 map::Entry::Vacant(place) => {
-                    _ = place.insert(fields.next_value::<Once<Value>>()?.0)
+                    _ = place.insert(fields.next_value::<Once<Value>>()?.0);
                 }
                 map::Entry::Occupied(place) => return Err(twice(place.key())),
             }

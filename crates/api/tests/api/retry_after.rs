@@ -7,10 +7,11 @@ use std::time::Duration;
 use http::StatusCode;
 use loggia_api::ApiError;
 use loggia_backend::http::TlsFault;
-use loggia_backend::{BackendError, NotDeleted, Phase, Work};
+use loggia_backend::{BackendError, NotDeleted, Phase, WorkKind};
 
 /// An error of each kind, with the status of its answer. The match below does not compile when a
 /// kind is added.
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn every_kind() -> Vec<(BackendError, u16)> {
     let backend = || "b".to_owned();
     let text = || "x".to_owned();
@@ -59,10 +60,15 @@ fn every_kind() -> Vec<(BackendError, u16)> {
             },
             400,
         ),
-        (BackendError::Unsupported { work: Work::Chat }, 404),
         (
             BackendError::Unsupported {
-                work: Work::Embeddings,
+                work: WorkKind::Chat,
+            },
+            404,
+        ),
+        (
+            BackendError::Unsupported {
+                work: WorkKind::Embeddings,
             },
             403,
         ),

@@ -13,7 +13,7 @@ use http::{Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody};
 use loggia_api::{Door, OpenAiLayer, Policy};
-use loggia_backend::{Abilities, Backend, BackendError, ChatCall, Reply};
+use loggia_backend::{Abilities, Backend, BackendError, Call, Reply};
 use loggia_wire::openai::Model;
 use tokio::sync::{mpsc, oneshot};
 use tower::{Layer, ServiceExt, service_fn};
@@ -179,7 +179,7 @@ impl Backend for Loading {
         })
     }
 
-    fn chat(&self, _: ChatCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
+    fn start(&self, _: Call) -> BoxFuture<'_, Result<Reply, BackendError>> {
         Box::pin(async { Err(BackendError::NoModels) })
     }
 

@@ -46,7 +46,7 @@ pub(crate) async fn or_plainer<F>(
 where
     F: Future<Output = Result<Reply, BackendError>>,
 {
-    if !plain::is_odd(&call.request.messages) {
+    if !plain::is_odd(&call.work.messages) {
         return ask(call).await.map_err(told);
     }
     let mut error = match ask(call.clone()).await {
@@ -55,20 +55,20 @@ where
     };
     let mut before = Vec::new();
     for form in FORMS {
-        let (plainer, needed) = with(&call.request, form);
+        let (plainer, needed) = with(&call.work, form);
         if needed == before {
             continue;
         }
         before.clone_from(&needed);
         match ask(ChatCall {
-            request: Arc::new(plainer),
-            ..call.clone()
+            head: call.head.clone(),
+            work: Arc::new(plainer),
         })
         .await
         {
             Ok(mut reply) => {
                 tracing::debug!(
-                    id = &*call.id,
+                    id = &*call.head.id,
                     "a conversation that the model's template refuses was made plainer"
                 );
                 reply.served_by.changed.extend(needed);

@@ -39,9 +39,9 @@ impl Calling {
     where
         F: Future<Output = Result<Reply, BackendError>>,
     {
-        let (asked, id) = (Arc::clone(&call.request), Arc::clone(&call.id));
-        let request = Arc::new(self.asked(&asked));
-        Ok(self.back(start(ChatCall { request, ..call }).await?, &asked, &id))
+        let (asked, id) = (Arc::clone(&call.work), Arc::clone(&call.head.id));
+        let work = Arc::new(self.asked(&asked));
+        Ok(self.back(start(ChatCall { work, ..call }).await?, &asked, &id))
     }
 
     /// The request as the engine is asked.

@@ -52,7 +52,7 @@ pub fn spelled_out(
             let text = result(name.or(message.name.as_deref()), &text(message));
             match out.last_mut().filter(|_| after_result) {
                 Some(last) => {
-                    last.content = Some(Content::Text(format!("{}\n\n{text}", self::text(last))))
+                    last.content = Some(Content::Text(format!("{}\n\n{text}", self::text(last))));
                 }
                 None => out.push(Message::text(Role::User, text)),
             }

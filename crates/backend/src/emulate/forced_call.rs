@@ -29,12 +29,9 @@ pub(crate) async fn started<F>(
 where
     F: Future<Output = Result<Reply, BackendError>>,
 {
-    let id = Arc::clone(&call.id);
-    let request = Arc::new(as_a_schema(&call.request)?);
-    Ok(back_to_a_call(
-        start(ChatCall { request, ..call }).await?,
-        &id,
-    ))
+    let id = Arc::clone(&call.head.id);
+    let work = Arc::new(as_a_schema(&call.work)?);
+    Ok(back_to_a_call(start(ChatCall { work, ..call }).await?, &id))
 }
 
 /// The request with the calls described in a system message and the answer held to one of them. It

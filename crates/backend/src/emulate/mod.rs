@@ -26,8 +26,9 @@ use futures_core::future::BoxFuture;
 use futures_util::future::try_join_all;
 use loggia_wire::openai::ChatCompletionRequest;
 
-use crate::passed_on::passed_on;
-use crate::{Abilities, Ability, Backend, BackendError, ChatCall, CompletionCall, Reply};
+use crate::{
+    Abilities, Ability, Backend, BackendError, Call, ChatCall, CompletionCall, Reply, Work, Wrap,
+};
 
 /// Adds `n`, `tool_choice` and the older `functions` to a backend that lacks them; and to its
 /// completions several prompts, `best_of` and `echo`.
@@ -42,9 +43,9 @@ impl Emulate {
         Self { inner }
     }
 
-    async fn start(&self, call: ChatCall) -> Result<Reply, BackendError> {
-        let can = self.inner.abilities(&call.request.model).await?;
-        let wanted = call.request.choices();
+    async fn chat(&self, call: ChatCall) -> Result<Reply, BackendError> {
+        let can = self.inner.abilities(&call.work.model).await?;
+        let wanted = call.work.choices();
         if wanted <= 1 || can.has(Ability::SeveralChoices) {
             return self.start_one(call, &can).await;
         }
@@ -53,12 +54,12 @@ impl Emulate {
     }
 
     async fn start_one(&self, mut call: ChatCall, can: &Abilities) -> Result<Reply, BackendError> {
-        if !legacy::is_used(&call.request) {
+        if !legacy::is_used(&call.work) {
             return self.start_newer(call, can).await;
         }
         // Who offers `tools` is answered so, whatever the form of what came before.
-        let in_older_words = call.request.functions.is_some();
-        call.request = Arc::new(legacy::as_tools(&call.request));
+        let in_older_words = call.work.functions.is_some();
+        call.work = Arc::new(legacy::as_tools(&call.work));
         let reply = self.start_newer(call, can).await;
         if !in_older_words {
             return reply;
@@ -69,10 +70,18 @@ impl Emulate {
     }
 
     async fn start_newer(&self, call: ChatCall, can: &Abilities) -> Result<Reply, BackendError> {
-        if can.has(Ability::ToolChoice) || !call.request.must_call() {
-            return self.inner.chat(call).await;
+        if can.has(Ability::ToolChoice) || !call.work.must_call() {
+            return self.inner.start(call.into()).await;
         }
-        forced_call::started(call, |call| self.inner.chat(call)).await
+        forced_call::started(call, |call| self.inner.start(call.into())).await
+    }
+
+    async fn completion(&self, call: CompletionCall) -> Result<Reply, BackendError> {
+        let can = self.inner.abilities(&call.work.model).await?;
+        if texts::fits_one_call(&call.work, &can) {
+            return self.inner.start(call.into()).await;
+        }
+        texts::start(&self.inner, &call, &can).await
     }
 }
 
@@ -84,19 +93,22 @@ fn asks_for_nothing(request: &ChatCompletionRequest) -> bool {
 /// The call for one of several choices: with an id of its own, for the ids of tool calls, and a
 /// seed of its own, without which all choices would be the same.
 fn nth(call: &ChatCall, index: usize) -> ChatCall {
-    let mut request = ChatCompletionRequest::clone(&call.request);
+    let mut request = ChatCompletionRequest::clone(&call.work);
     request.n = None;
     request.seed = request
         .seed
         .map(|seed| seed.wrapping_add(i64::try_from(index).unwrap_or_default()));
     ChatCall {
-        id: format!("{}-{index}", call.id).into(),
-        request: Arc::new(request),
-        ..call.clone()
+        head: call.head.with_id(format!("{}-{index}", call.head.id)),
+        work: Arc::new(request),
     }
 }
 
-impl Backend for Emulate {
+impl Wrap for Emulate {
+    fn inner(&self) -> &dyn Backend {
+        &*self.inner
+    }
+
     fn abilities<'a>(
         &'a self,
         model: &'a str,
@@ -125,23 +137,14 @@ impl Backend for Emulate {
         })
     }
 
-    fn chat(&self, call: ChatCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
-        if asks_for_nothing(&call.request) {
-            self.inner.chat(call)
-        } else {
-            Box::pin(self.start(call))
+    fn start(&self, call: Call) -> BoxFuture<'_, Result<Reply, BackendError>> {
+        let head = call.head;
+        match call.work {
+            Work::Chat(work) if !asks_for_nothing(&work) => {
+                Box::pin(self.chat(ChatCall { head, work }))
+            }
+            Work::Completion(work) => Box::pin(self.completion(CompletionCall { head, work })),
+            work => self.inner.start(Call { head, work }),
         }
     }
-
-    fn complete(&self, call: CompletionCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
-        Box::pin(async move {
-            let can = self.inner.abilities(&call.request.model).await?;
-            if texts::fits_one_call(&call.request, &can) {
-                return self.inner.complete(call).await;
-            }
-            texts::start(&self.inner, &call, &can).await
-        })
-    }
-
-    passed_on!(inner: embed models model delete_model ready);
 }

@@ -83,7 +83,7 @@ pub(super) async fn start(
     call: &CompletionCall,
     can: &Abilities,
 ) -> Result<Reply, BackendError> {
-    let request = &*call.request;
+    let request = &*call.work;
     let best = request.candidates() > request.choices();
     let echo = Echo::of(request, can)?;
     let mut parts = parts(call, can, echo);
@@ -130,7 +130,7 @@ async fn begin(inner: Arc<dyn Backend>, part: Part) -> Result<(OfPrompt, ServedB
         first,
         call,
     } = part;
-    let reply = inner.complete(call).await?;
+    let reply = inner.start(call.into()).await?;
     let events = reply
         .events
         .map(move |event| (prompt, event.map(|event| moved(event, first))));
@@ -152,14 +152,14 @@ fn moved(mut event: Event, first: u32) -> Event {
 /// seed of its own then, without which all would be the same. After those of all prompts come the
 /// calls for the prompts themselves, where there are such.
 fn parts(call: &CompletionCall, can: &Abilities, echo: Echo) -> Vec<Part> {
-    let candidates = call.request.candidates();
+    let candidates = call.work.candidates();
     let (calls, texts) = if can.has(Ability::SeveralChoices) {
         (1, candidates)
     } else {
         (candidates, 1)
     };
     let empty = Prompt::Text(String::new());
-    let prompt = call.request.prompt.as_ref().unwrap_or(&empty);
+    let prompt = call.work.prompt.as_ref().unwrap_or(&empty);
     let of_prompt = |(prompt, one): (usize, OnePrompt<'_>)| -> Vec<Part> {
         let of_call = |number: usize| {
             let mut request = CompletionRequest {
@@ -169,7 +169,7 @@ fn parts(call: &CompletionCall, can: &Abilities, echo: Echo) -> Vec<Part> {
             request.n = (texts > 1).then(|| i64::try_from(texts).unwrap_or(i64::MAX));
             request.best_of = None;
             request.echo = request.echo.filter(|_| echo == Echo::Backend);
-            if candidates > call.request.choices() {
+            if candidates > call.work.choices() {
                 request.logprobs = Some(request.logprobs.unwrap_or(0));
             }
             request.seed = request
@@ -183,7 +183,7 @@ fn parts(call: &CompletionCall, can: &Abilities, echo: Echo) -> Vec<Part> {
         let request = CompletionRequest {
             prompt: Some(one.into()),
             max_tokens: Some(0),
-            logprobs: Some(call.request.logprobs.unwrap_or(0)),
+            logprobs: Some(call.work.logprobs.unwrap_or(0)),
             n: None,
             best_of: None,
             ..without_prompt(call)
@@ -191,7 +191,7 @@ fn parts(call: &CompletionCall, can: &Abilities, echo: Echo) -> Vec<Part> {
         Part::new(
             call,
             prompt,
-            call.request.prompts() * candidates + prompt,
+            call.work.prompts() * candidates + prompt,
             request,
         )
     };
@@ -211,15 +211,14 @@ fn parts(call: &CompletionCall, can: &Abilities, echo: Echo) -> Vec<Part> {
 impl Part {
     /// A call about the prompt with this number; its texts are numbered from `first` on.
     fn new(call: &CompletionCall, prompt: usize, first: usize, request: CompletionRequest) -> Self {
-        let id = format!("{}-{first}", call.id).into();
+        let head = call.head.with_id(format!("{}-{first}", call.head.id));
         let first = u32::try_from(first).unwrap_or(u32::MAX);
         Self {
             prompt,
             first,
             call: CompletionCall {
-                id,
-                request: Arc::new(request),
-                ..call.clone()
+                head,
+                work: Arc::new(request),
             },
         }
     }
@@ -227,7 +226,7 @@ impl Part {
 
 /// The request without its prompts, which may be long.
 fn without_prompt(call: &CompletionCall) -> CompletionRequest {
-    let all = &*call.request;
+    let all = &*call.work;
     CompletionRequest {
         model: all.model.clone(),
         prompt: None,

@@ -27,8 +27,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use loggia_wire::openai::ChatCompletionRequest;
 use tokio::time::Instant;
 
-use crate::passed_on::passed_on;
-use crate::{Abilities, Ability, Backend, BackendError, ChatCall, Reply};
+use crate::{Abilities, Ability, Backend, BackendError, Call, CallHead, Reply, Work, Wrap};
 use fetch::{Allowance, Fetcher};
 use plan::Plan;
 
@@ -63,12 +62,17 @@ impl Inline {
         }
     }
 
-    async fn start(&self, mut call: ChatCall) -> Result<Reply, BackendError> {
-        let can = self.inner.abilities(&call.request.model).await?;
+    async fn chat(
+        &self,
+        head: CallHead,
+        mut request: Arc<ChatCompletionRequest>,
+    ) -> Result<Reply, BackendError> {
+        let can = self.inner.abilities(&request.model).await?;
         if can.has(Ability::Images) && !can.has(Ability::RemoteImages) {
-            self.inline(&mut call.request).await?;
+            self.inline(&mut request).await?;
         }
-        self.inner.chat(call).await
+        let work = Work::Chat(request);
+        self.inner.start(Call { head, work }).await
     }
 
     async fn inline(&self, request: &mut Arc<ChatCompletionRequest>) -> Result<(), BackendError> {
@@ -92,7 +96,11 @@ impl Inline {
     }
 }
 
-impl Backend for Inline {
+impl Wrap for Inline {
+    fn inner(&self) -> &dyn Backend {
+        &*self.inner
+    }
+
     fn abilities<'a>(
         &'a self,
         model: &'a str,
@@ -109,13 +117,11 @@ impl Backend for Inline {
         })
     }
 
-    fn chat(&self, call: ChatCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
-        if plan::has_images(&call.request) {
-            Box::pin(self.start(call))
-        } else {
-            self.inner.chat(call)
+    fn start(&self, call: Call) -> BoxFuture<'_, Result<Reply, BackendError>> {
+        let Call { head, work } = call;
+        match work {
+            Work::Chat(request) if plan::has_images(&request) => Box::pin(self.chat(head, request)),
+            work => self.inner.start(Call { head, work }),
         }
     }
-
-    passed_on!(inner: complete embed models model delete_model ready);
 }

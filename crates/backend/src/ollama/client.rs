@@ -32,8 +32,8 @@ use crate::emulate::forced_call;
 use crate::retry_after::retry_after;
 use crate::thoughts::Apart;
 use crate::{
-    Abilities, Backend, BackendError, ChatCall, CompletionCall, EmbeddingCall, Embeddings, Events,
-    Profile, Reply, ServedBy,
+    Abilities, Backend, BackendError, Call, ChatCall, CompletionCall, EmbeddingCall, Embeddings,
+    Events, Profile, Reply, ServedBy, Work,
 };
 
 /// The most bytes of an answer that is not a chat: a list of a thousand models is 500 KiB.
@@ -117,19 +117,19 @@ where
 
     /// Starts a chat; one with tools is asked again where Ollama swallows a call (`swallowed.rs`).
     async fn start_chat(&self, call: ChatCall) -> Result<Reply, BackendError> {
-        let has_tools = !call.request.callable_functions().is_empty();
-        if has_tools && !call.request.must_call() {
-            let knows_tools = self.known(&call.request.model).await?.knows_tools;
-            match Calling::needed(&call.request, knows_tools) {
+        let has_tools = !call.work.callable_functions().is_empty();
+        if has_tools && !call.work.must_call() {
+            let knows_tools = self.known(&call.work.model).await?.knows_tools;
+            match Calling::needed(&call.work, knows_tools) {
                 // The original knew nothing of calls.
-                Some(Calling::CallOrAnswer) if call.profile == Profile::Original => {}
+                Some(Calling::CallOrAnswer) if call.head.profile == Profile::Original => {}
                 Some(way) => {
                     return Box::pin(way.started(call, |call| self.start_once(call))).await;
                 }
                 None => {}
             }
         }
-        if call.profile == Profile::Original || !has_tools {
+        if call.head.profile == Profile::Original || !has_tools {
             return self.start_once(call).await;
         }
         // Boxed, as whatever is rare here: every chat would carry the room for it.
@@ -140,7 +140,7 @@ where
         let (this, again) = (self.clone(), call.clone());
         let again = Box::pin(async move {
             tracing::info!(
-                id = &*again.id,
+                id = &*again.head.id,
                 "a call that Ollama swallowed is asked for again, held to its schema"
             );
             Ok(forced_call::started(again, |call| this.start_once(call))
@@ -160,18 +160,23 @@ where
     }
 
     async fn start_as_it_is(&self, call: ChatCall) -> Result<Reply, BackendError> {
-        let asked = &*call.request;
+        let asked = &*call.work;
         let known = self.known(&asked.model).await?;
-        let mut question = Question::Chat(chat_request(&shown(asked, &known), call.profile)?);
+        let mut question = Question::Chat(chat_request(&shown(asked, &known), call.head.profile)?);
         let room = Room {
             need: context::need(asked),
             answer: context::answer(asked),
         };
         let response = self
-            .ask_sized(&mut question, &known, room, call.head.as_deref())
+            .ask_sized(&mut question, &known, room, call.head.forwarded.as_deref())
             .await?;
         let single_call = asked.parallel_tool_calls == Some(false);
-        let answer = Answer::new(&call.id, Arc::clone(&self.name), call.profile, single_call);
+        let answer = Answer::new(
+            &call.head.id,
+            Arc::clone(&self.name),
+            call.head.profile,
+            single_call,
+        );
         let answer = if asked.streams() {
             answer
         } else {
@@ -185,14 +190,14 @@ where
         reply
             .served_by
             .changed
-            .extend(asks_the_system(asked, call.profile).then_some(Change::SystemAsUser));
+            .extend(asks_the_system(asked, call.head.profile).then_some(Change::SystemAsUser));
         Ok(reply)
     }
 
     /// Starts a completion of one prompt.
     async fn start_completion(&self, call: CompletionCall) -> Result<Reply, BackendError> {
-        let asked = &*call.request;
-        let request = generate_request(asked, call.profile)?;
+        let asked = &*call.work;
+        let request = generate_request(asked, call.head.profile)?;
         let known = self.known(&asked.model).await?;
         let answer = context::answer(&asked.as_chat());
         let room = Room {
@@ -201,9 +206,15 @@ where
         };
         let mut question = Question::Generate(request);
         let response = self
-            .ask_sized(&mut question, &known, room, call.head.as_deref())
+            .ask_sized(&mut question, &known, room, call.head.forwarded.as_deref())
             .await?;
-        let answer = Answer::new(&call.id, Arc::clone(&self.name), call.profile, false).of_text();
+        let answer = Answer::new(
+            &call.head.id,
+            Arc::clone(&self.name),
+            call.head.profile,
+            false,
+        )
+        .of_text();
         let answer = if asked.streams() {
             answer
         } else {
@@ -425,12 +436,14 @@ where
         }
     }
 
-    fn chat(&self, call: ChatCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
-        Box::pin(self.start_chat(call))
-    }
-
-    fn complete(&self, call: CompletionCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
-        Box::pin(self.start_completion(call))
+    fn start(&self, call: Call) -> BoxFuture<'_, Result<Reply, BackendError>> {
+        let Call { head, work } = call;
+        match work {
+            Work::Chat(work) => Box::pin(self.start_chat(ChatCall { head, work })),
+            Work::Completion(work) => {
+                Box::pin(self.start_completion(CompletionCall { head, work }))
+            }
+        }
     }
 
     fn embed(&self, call: EmbeddingCall) -> BoxFuture<'_, Result<Embeddings, BackendError>> {

@@ -22,7 +22,7 @@ where
         &self,
         call: EmbeddingCall,
     ) -> Result<Embeddings, BackendError> {
-        let (request, head) = (&*call.request, call.head.as_deref());
+        let (request, head) = (&*call.work, call.head.forwarded.as_deref());
         let known = self.known(&request.model).await?;
         let options = self.options_for(request, &known).await;
         let options = &options;

@@ -7,7 +7,7 @@ use loggia_wire::ollama::{ErrorLine, InnerError};
 use tower::BoxError;
 
 use crate::openai::with_its_status;
-use crate::{BackendError, Work};
+use crate::{BackendError, WorkKind};
 
 /// A refusal before the answer: a status and a body of `{"error": "…"}`, or of plain text on an
 /// unknown route.
@@ -34,9 +34,11 @@ pub(super) fn refusal(
     match status.as_u16() {
         404 if text.contains("not found") => BackendError::model_not_found(model),
         501 if text.contains("support embeddings") => BackendError::Unsupported {
-            work: Work::Embeddings,
+            work: WorkKind::Embeddings,
         },
-        400 if text.contains("support chat") => BackendError::Unsupported { work: Work::Chat },
+        400 if text.contains("support chat") => BackendError::Unsupported {
+            work: WorkKind::Chat,
+        },
         // An input of `/api/embed`; a prompt that is too long is an engine's error, above.
         400 if text.contains("context length") => BackendError::InputTooLong {
             index: None,

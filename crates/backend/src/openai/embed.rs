@@ -17,7 +17,7 @@ impl OpenAi {
         &self,
         call: EmbeddingCall,
     ) -> Result<Embeddings, BackendError> {
-        let request = &*call.request;
+        let request = &*call.work;
         match self.ask_embedding(request).await {
             Err(too_long @ BackendError::InputTooLong { index: None, .. }) => {
                 let ask = |one| async move { self.ask_embedding(&one).await.map(drop) };

@@ -25,8 +25,8 @@ use crate::retry_after::retry_after;
 use crate::thoughts::Apart;
 use crate::tool_calls::ToolCalls;
 use crate::{
-    Abilities, Ability, AbilitySet, Backend, BackendError, ChatCall, Chunk, CompletionCall,
-    EmbeddingCall, Embeddings, Event, Events, Reply, ServedBy, Work, fingerprint,
+    Abilities, Ability, AbilitySet, Backend, BackendError, Call, ChatCall, Chunk, CompletionCall,
+    EmbeddingCall, Embeddings, Event, Events, Reply, ServedBy, Work, WorkKind, fingerprint,
 };
 
 /// The most bytes of a whole answer or a list of models.
@@ -80,11 +80,11 @@ impl OpenAi {
     }
 
     async fn start_chat(&self, mut call: ChatCall) -> Result<Reply, BackendError> {
-        let takes_text = self.takes_text(&call.request.model);
+        let takes_text = self.takes_text(&call.work.model);
         let changed = if takes_text {
             Vec::new()
         } else {
-            conversation::for_a_template(&mut call.request)
+            conversation::for_a_template(&mut call.work)
         };
         let mut reply = self.start_mended(call).await?;
         reply.served_by.changed.splice(0..0, changed);
@@ -92,15 +92,15 @@ impl OpenAi {
     }
 
     async fn start_mended(&self, mut call: ChatCall) -> Result<Reply, BackendError> {
-        if let Some(facts) = self.llama_server(&call.request.model) {
-            facts.check(call.request.logit_bias.iter().flat_map(|all| all.keys()))?;
-            if let Some(request) = facts.kept(&call.request) {
-                call.request = Arc::new(request);
+        if let Some(facts) = self.llama_server(&call.work.model) {
+            facts.check(call.work.logit_bias.iter().flat_map(|all| all.keys()))?;
+            if let Some(request) = facts.kept(&call.work) {
+                call.work = Arc::new(request);
             }
-            if let Some(way) = facts.calling(&call.request) {
+            if let Some(way) = facts.calling(&call.work) {
                 return Box::pin(way.started(call, |call| self.start_as_it_is(call))).await;
             }
-            if !call.request.callable_functions().is_empty() {
+            if !call.work.callable_functions().is_empty() {
                 return Box::pin(self.start_with_tools(call)).await;
             }
         }
@@ -112,7 +112,7 @@ impl OpenAi {
         let (this, again) = (self.clone(), call.clone());
         let again = Box::pin(async move {
             tracing::info!(
-                id = &*again.id,
+                id = &*again.head.id,
                 "a call that llama-server could not read is asked for again, held to its schema"
             );
             forced_call::started(again, |call| this.start_as_it_is(call)).await
@@ -122,28 +122,28 @@ impl OpenAi {
 
     async fn start_as_it_is(&self, call: ChatCall) -> Result<Reply, BackendError> {
         // Engines that render the model's chat template are known by what they make of arguments.
-        if self.takes_text(&call.request.model) {
+        if self.takes_text(&call.work.model) {
             return self.start_once(call).await;
         }
         Box::pin(retry::or_plainer(call, |call| self.start_once(call))).await
     }
 
     async fn start_once(&self, mut call: ChatCall) -> Result<Reply, BackendError> {
-        if call.request.streams() && !asks_for_usage(call.request.stream_options.as_ref()) {
+        if call.work.streams() && !asks_for_usage(call.work.stream_options.as_ref()) {
             // Copies the conversation only where somebody else still holds it.
-            ask_for_usage(&mut Arc::make_mut(&mut call.request).stream_options);
+            ask_for_usage(&mut Arc::make_mut(&mut call.work).stream_options);
         }
-        if call.request.top_logprobs == Some(0) {
+        if call.work.top_logprobs == Some(0) {
             // Nothing else than leaving it out, but llama-server then sends no log-probabilities at
             // all.
-            Arc::make_mut(&mut call.request).top_logprobs = None;
+            Arc::make_mut(&mut call.work).top_logprobs = None;
         }
-        if self.llama_server(&call.request.model).is_some()
-            && let Some(format) = llama_server::fitted_format(&call.request)
+        if self.llama_server(&call.work.model).is_some()
+            && let Some(format) = llama_server::fitted_format(&call.work)
         {
-            Arc::make_mut(&mut call.request).response_format = Some(format);
+            Arc::make_mut(&mut call.work).response_format = Some(format);
         }
-        let request = &*call.request;
+        let request = &*call.work;
         let (stream, choices) = (request.streams(), request.choices());
         let most = || {
             request
@@ -159,7 +159,7 @@ impl OpenAi {
             .is_none_or(|format| format != "none");
         let single_call = request.parallel_tool_calls == Some(false);
         let model = request.model.as_str().into();
-        let id = Arc::clone(&call.id);
+        let id = Arc::clone(&call.head.id);
         let asked = Asked {
             id,
             kind: Kind::Chat,
@@ -170,21 +170,21 @@ impl OpenAi {
             thoughts_apart,
             single_call,
         };
-        self.start(&self.chat, to_json(request)?, asked).await
+        self.send(&self.chat, to_json(request)?, asked).await
     }
 
     async fn start_completion(&self, mut call: CompletionCall) -> Result<Reply, BackendError> {
-        if let Some(facts) = self.llama_server(&call.request.model) {
-            facts.check(call.request.logit_bias.iter().flat_map(|all| all.keys()))?;
+        if let Some(facts) = self.llama_server(&call.work.model) {
+            facts.check(call.work.logit_bias.iter().flat_map(|all| all.keys()))?;
         }
-        if call.request.streams() && !asks_for_usage(call.request.stream_options.as_ref()) {
-            ask_for_usage(&mut Arc::make_mut(&mut call.request).stream_options);
+        if call.work.streams() && !asks_for_usage(call.work.stream_options.as_ref()) {
+            ask_for_usage(&mut Arc::make_mut(&mut call.work).stream_options);
         }
-        let request = &*call.request;
+        let request = &*call.work;
         let (stream, choices) = (request.streams(), request.prompts() * request.choices());
         let model = request.model.as_str().into();
         let asked = Asked {
-            id: Arc::clone(&call.id),
+            id: Arc::clone(&call.head.id),
             kind: Kind::Completion,
             model,
             stream,
@@ -193,11 +193,10 @@ impl OpenAi {
             thoughts_apart: false,
             single_call: false,
         };
-        self.start(&self.completions, to_json(request)?, asked)
-            .await
+        self.send(&self.completions, to_json(request)?, asked).await
     }
 
-    async fn start(&self, uri: &Uri, body: Bytes, asked: Asked) -> Result<Reply, BackendError> {
+    async fn send(&self, uri: &Uri, body: Bytes, asked: Asked) -> Result<Reply, BackendError> {
         let accept = if asked.stream {
             "text/event-stream"
         } else {
@@ -459,12 +458,14 @@ impl Backend for OpenAi {
         })
     }
 
-    fn chat(&self, call: ChatCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
-        Box::pin(self.start_chat(call))
-    }
-
-    fn complete(&self, call: CompletionCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
-        Box::pin(self.start_completion(call))
+    fn start(&self, call: Call) -> BoxFuture<'_, Result<Reply, BackendError>> {
+        let Call { head, work } = call;
+        match work {
+            Work::Chat(work) => Box::pin(self.start_chat(ChatCall { head, work })),
+            Work::Completion(work) => {
+                Box::pin(self.start_completion(CompletionCall { head, work }))
+            }
+        }
     }
 
     fn embed(&self, call: EmbeddingCall) -> BoxFuture<'_, Result<Embeddings, BackendError>> {
@@ -547,9 +548,9 @@ struct Asked {
 impl Asked {
     fn unsupported(&self) -> BackendError {
         let work = if matches!(self.kind, Kind::Chat) {
-            Work::Chat
+            WorkKind::Chat
         } else {
-            Work::Completions
+            WorkKind::Completions
         };
         BackendError::Unsupported { work }
     }

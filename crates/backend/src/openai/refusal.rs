@@ -9,7 +9,7 @@ use loggia_wire::openai::EmbeddingRequest;
 use serde_json::Value;
 
 use super::context::{self, Overflow};
-use crate::{BackendError, Work};
+use crate::{BackendError, WorkKind};
 
 /// A refusal before the answer.
 pub(super) fn before_the_answer(
@@ -142,7 +142,7 @@ pub(super) fn of_embeddings(
         || (matches!(status, 404 | 405 | 501) && !told.is_about_the_model(&request.model))
     {
         return BackendError::Unsupported {
-            work: Work::Embeddings,
+            work: WorkKind::Embeddings,
         };
     }
     // With one input it is plain which one is too long.

@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use super::LONGEST_LINE;
-use crate::{Abilities, BackendError, Embeddings, Event, Profile, ServedBy};
+use crate::{Abilities, BackendError, Embeddings, Event, Profile, ServedBy, WorkKind};
 
 /// The number of a call, chosen by who calls.
 pub(super) type CallNumber = u64;
@@ -22,25 +22,13 @@ pub(super) type CallNumber = u64;
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum ToHost {
-    /// Hold this chat. The request is read by itself, so that one that cannot be read costs nothing
-    /// but its own answer.
-    Chat {
+    /// A call. The request is parsed by itself, so that one that is invalid fails alone.
+    Call {
         call: CallNumber,
         id: Arc<str>,
+        caller: Option<Arc<str>>,
         profile: Profile,
-        request: Box<RawValue>,
-    },
-    /// Continue these texts.
-    Complete {
-        call: CallNumber,
-        id: Arc<str>,
-        profile: Profile,
-        request: Box<RawValue>,
-    },
-    /// Make these embeddings.
-    Embed {
-        call: CallNumber,
-        id: Arc<str>,
+        work: WorkKind,
         request: Box<RawValue>,
     },
     /// The reader has taken so many events.
@@ -140,7 +128,7 @@ impl<R: AsyncRead + Unpin> Frames<R> {
         let line = self.line().await?;
         serde_json::from_slice(&line)
             .inspect_err(|error| {
-                tracing::error!(line = error.line(), column = error.column(), "no frame")
+                tracing::error!(line = error.line(), column = error.column(), "no frame");
             })
             .ok()
     }

@@ -9,6 +9,7 @@ use bytes::BytesMut;
 use futures_util::{FutureExt as _, StreamExt as _};
 use loggia_wire::frame::ndjson;
 use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::AbortHandle;
@@ -16,7 +17,7 @@ use tokio::task::AbortHandle;
 use super::WINDOW;
 use super::frames::{CallNumber, Frames, FromHost, Hello, Said, ToHost};
 use crate::{
-    Abilities, Backend, BackendError, ChatCall, CompletionCall, EmbeddingCall, Event, Reply,
+    Abilities, Backend, BackendError, Call, CallHead, EmbeddingCall, Event, Reply, Work, WorkKind,
 };
 
 /// Frames that may wait for the pipe.
@@ -96,11 +97,25 @@ where
     }
 }
 
-/// What is asked in a call.
+/// A call as it was received.
 enum Asked {
-    Chat(ChatCall),
-    Complete(CompletionCall),
+    Start(Call),
     Embed(EmbeddingCall),
+}
+
+impl Asked {
+    fn parse(head: CallHead, work: WorkKind, request: &RawValue) -> serde_json::Result<Self> {
+        let request = request.get();
+        let work = match work {
+            WorkKind::Chat => Work::Chat(serde_json::from_str(request)?),
+            WorkKind::Completions => Work::Completion(serde_json::from_str(request)?),
+            WorkKind::Embeddings => {
+                let work = serde_json::from_str(request)?;
+                return Ok(Self::Embed(EmbeddingCall { head, work }));
+            }
+        };
+        Ok(Self::Start(Call { head, work }))
+    }
 }
 
 /// A call under way: how it is ended, and how many events it may still send.
@@ -119,54 +134,20 @@ impl Calls {
     async fn take<R: AsyncRead + Unpin>(&self, frames: &mut Frames<R>) {
         while let Some(frame) = frames.next().await {
             match frame {
-                ToHost::Chat {
+                ToHost::Call {
                     call,
                     id,
+                    caller,
                     profile,
+                    work,
                     request,
                 } => {
-                    let request = serde_json::from_str(request.get());
-                    self.begin(
-                        call,
-                        request.map(|request| {
-                            Asked::Chat(ChatCall {
-                                id,
-                                request,
-                                profile,
-                                head: None,
-                            })
-                        }),
-                    );
-                }
-                ToHost::Complete {
-                    call,
-                    id,
-                    profile,
-                    request,
-                } => {
-                    let request = serde_json::from_str(request.get());
-                    let asked = |request| {
-                        Asked::Complete(CompletionCall {
-                            id,
-                            request,
-                            profile,
-                            head: None,
-                        })
+                    let head = CallHead {
+                        caller,
+                        profile,
+                        ..CallHead::new(id)
                     };
-                    self.begin(call, request.map(asked));
-                }
-                ToHost::Embed { call, id, request } => {
-                    let request = serde_json::from_str(request.get());
-                    self.begin(
-                        call,
-                        request.map(|request| {
-                            Asked::Embed(EmbeddingCall {
-                                id,
-                                request,
-                                head: None,
-                            })
-                        }),
-                    );
+                    self.begin(call, Asked::parse(head, work, &request));
                 }
                 ToHost::Taken { call, events } => self.give_room(call, events),
                 ToHost::Left { call } => self.end(call),
@@ -259,8 +240,7 @@ impl Teller {
 
     async fn hold(&self, backend: &dyn Backend, asked: Asked) -> Said {
         match asked {
-            Asked::Chat(call) => self.answer(backend.chat(call).await).await,
-            Asked::Complete(call) => self.answer(backend.complete(call).await).await,
+            Asked::Start(call) => self.answer(backend.start(call).await).await,
             Asked::Embed(call) => match backend.embed(call).await {
                 Ok(embeddings) => Said::Embedded(embeddings.into()),
                 Err(error) => Said::Failed(error),

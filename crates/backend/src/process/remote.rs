@@ -12,15 +12,15 @@ use futures_core::future::BoxFuture;
 use loggia_wire::frame::ndjson;
 use loggia_wire::openai::Model;
 use serde::Serialize;
-use serde_json::value::{RawValue, to_raw_value};
+use serde_json::value::to_raw_value;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::{mpsc, watch};
 
 use super::WINDOW;
 use super::frames::{CallNumber, Frames, FromHost, Hello, Said, ToHost};
 use crate::{
-    Abilities, Backend, BackendError, ChatCall, CompletionCall, EmbeddingCall, Embeddings, Event,
-    Reply,
+    Abilities, Backend, BackendError, Call, CallHead, EmbeddingCall, Embeddings, Event, Reply,
+    Work, WorkKind,
 };
 
 /// Why there is no backend at the other end.
@@ -129,12 +129,12 @@ impl Shared {
         }
     }
 
-    /// Sends a call, and gives what will hear its answer. `frame` makes of its number and its
-    /// request what is sent.
+    /// Sends a call, and returns what receives its answer.
     fn call(
         self: &Arc<Self>,
+        head: CallHead,
+        work: WorkKind,
         request: &impl Serialize,
-        frame: impl FnOnce(CallNumber, Box<RawValue>) -> ToHost,
     ) -> Result<Answer, BackendError> {
         let number = self.next_call.fetch_add(1, Ordering::Relaxed);
         // Room for the window, `Accepted` and the end.
@@ -158,9 +158,15 @@ impl Shared {
         let request = request.map_err(|error| BackendError::Engine {
             message: error.to_string(),
         })?;
-        self.outgoing
-            .send(frame(number, request))
-            .map_err(|_| self.cut_short())?;
+        let frame = ToHost::Call {
+            call: number,
+            id: head.id,
+            caller: head.caller,
+            profile: head.profile,
+            work,
+            request,
+        };
+        self.outgoing.send(frame).map_err(|_| self.cut_short())?;
         Ok(answer)
     }
 
@@ -195,54 +201,21 @@ impl Backend for Remote {
         ))
     }
 
-    fn chat(&self, call: ChatCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
+    fn start(&self, call: Call) -> BoxFuture<'_, Result<Reply, BackendError>> {
         Box::pin(async move {
-            let ChatCall {
-                id,
-                request,
-                profile,
-                head: _,
-            } = call;
-            let frame = |call, request| ToHost::Chat {
-                call,
-                id,
-                profile,
-                request,
+            let Call { head, work } = call;
+            let answer = match &work {
+                Work::Chat(request) => self.shared.call(head, work.kind(), &**request),
+                Work::Completion(request) => self.shared.call(head, work.kind(), &**request),
             };
-            self.shared.call(&*request, frame)?.begun().await
-        })
-    }
-
-    fn complete(&self, call: CompletionCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
-        Box::pin(async move {
-            let CompletionCall {
-                id,
-                request,
-                profile,
-                head: _,
-            } = call;
-            let frame = |call, request| ToHost::Complete {
-                call,
-                id,
-                profile,
-                request,
-            };
-            self.shared.call(&*request, frame)?.begun().await
+            answer?.begun().await
         })
     }
 
     fn embed(&self, call: EmbeddingCall) -> BoxFuture<'_, Result<Embeddings, BackendError>> {
         Box::pin(async move {
-            let EmbeddingCall {
-                id,
-                request,
-                head: _,
-            } = call;
-            let mut answer = self.shared.call(&*request, |call, request| ToHost::Embed {
-                call,
-                id,
-                request,
-            })?;
+            let EmbeddingCall { head, work } = call;
+            let mut answer = self.shared.call(head, WorkKind::Embeddings, &*work)?;
             match answer.first().await? {
                 Said::Embedded(packed) => {
                     answer.over = true;

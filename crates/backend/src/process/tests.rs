@@ -12,8 +12,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 
 use super::*;
 use crate::{
-    Abilities, Ability, AbilitySet, Backend, BackendError, ChatCall, Chunk, EmbeddingCall,
-    Embeddings, Event, Profile, Reply, ServedBy, Waiting,
+    Abilities, Ability, AbilitySet, Backend, BackendError, Call, ChatCall, Chunk, EmbeddingCall,
+    Embeddings, Event, Reply, ServedBy, Waiting, Work,
 };
 
 /// Counts as far as it is asked to, and what it holds.
@@ -64,9 +64,12 @@ impl Backend for Counting {
         Box::pin(async { Ok(Arc::new(abilities)) })
     }
 
-    fn chat(&self, call: ChatCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
+    fn start(&self, call: Call) -> BoxFuture<'_, Result<Reply, BackendError>> {
         Box::pin(async move {
-            let count = call.request.max_tokens.unwrap_or(0);
+            let Work::Chat(request) = call.work else {
+                return Err(call.work.unsupported());
+            };
+            let count = request.max_tokens.unwrap_or(0);
             assert!(count != -2, "a panic, as the test wants it");
             if count < 0 {
                 return Err(BackendError::Busy {
@@ -101,10 +104,10 @@ impl Backend for Counting {
         Box::pin(async move {
             let _guard = UnderWay(Arc::clone(&self.under_way));
             self.under_way.fetch_add(1, Ordering::SeqCst);
-            if call.request.input.is_tokens() {
+            if call.work.input.is_tokens() {
                 std::future::pending::<()>().await;
             }
-            if call.request.dimensions == Some(0) {
+            if call.work.dimensions == Some(0) {
                 return Err(BackendError::InputTooLong {
                     index: Some(1),
                     tokens: Some(9),
@@ -112,7 +115,7 @@ impl Backend for Counting {
                 });
             }
             let vectors = (0_u8..)
-                .zip(call.request.input.each())
+                .zip(call.work.input.each())
                 .map(|(at, _)| vec![f32::from(at), 0.1])
                 .collect();
             Ok(Embeddings {
@@ -131,12 +134,7 @@ impl Backend for Counting {
 fn call(count: i64) -> ChatCall {
     let request = json!({"model": "m", "messages": [{"role": "user", "content": "count", "own": 1}], "max_tokens": count});
     let request: ChatCompletionRequest = serde_json::from_value(request).unwrap();
-    ChatCall {
-        id: "chatcmpl-1".into(),
-        request: Arc::new(request),
-        profile: Profile::Openai,
-        head: None,
-    }
+    ChatCall::new("chatcmpl-1", Arc::new(request))
 }
 
 fn embedding(fields: &Value) -> EmbeddingCall {
@@ -145,11 +143,7 @@ fn embedding(fields: &Value) -> EmbeddingCall {
         .as_object_mut()
         .unwrap()
         .extend(fields.as_object().unwrap().clone());
-    EmbeddingCall {
-        id: "embd-1".into(),
-        request: Arc::new(serde_json::from_value(request).unwrap()),
-        head: None,
-    }
+    EmbeddingCall::new("embd-1", Arc::new(serde_json::from_value(request).unwrap()))
 }
 
 /// A process with this backend, as far as its pipes show.
@@ -190,7 +184,7 @@ async fn settle() {
 #[tokio::test(start_paused = true)]
 async fn an_answer_arrives_as_it_was_given() {
     let remote = connected(Arc::new(Counting::default())).await;
-    let reply = remote.chat(call(200)).await.expect("accepted");
+    let reply = remote.start(call(200).into()).await.expect("accepted");
     assert_eq!(reply.served_by, served_by());
     let events: Vec<Event> = reply
         .events
@@ -255,7 +249,7 @@ async fn who_leaves_before_his_embeddings_are_there_ends_the_call_at_the_other_e
 #[tokio::test(start_paused = true)]
 async fn a_refusal_is_the_same_error() {
     let remote = connected(Arc::new(Counting::default())).await;
-    let refused = remote.chat(call(-1)).await.err();
+    let refused = remote.start(call(-1).into()).await.err();
     assert_eq!(
         refused,
         Some(BackendError::Busy {
@@ -267,9 +261,9 @@ async fn a_refusal_is_the_same_error() {
 #[tokio::test(start_paused = true)]
 async fn a_panic_or_a_request_that_cannot_be_read_ends_its_own_answer_only() {
     let remote = connected(Arc::new(Counting::default())).await;
-    let other = remote.chat(call(1000)).await.expect("accepted");
+    let other = remote.start(call(1000).into()).await.expect("accepted");
     assert!(matches!(
-        remote.chat(call(-2)).await.err(),
+        remote.start(call(-2).into()).await.err(),
         Some(BackendError::Engine { .. })
     ));
     let mut deep = call(1);
@@ -278,10 +272,10 @@ async fn a_panic_or_a_request_that_cannot_be_read_ends_its_own_answer_only() {
         "[".repeat(126),
         "]".repeat(126)
     );
-    deep.request = Arc::new(serde_json::from_str(&at_the_door).expect("the door takes it"));
+    deep.work = Arc::new(serde_json::from_str(&at_the_door).expect("the door takes it"));
     assert_eq!(
         remote
-            .chat(deep)
+            .start(deep.into())
             .await
             .expect("accepted")
             .events
@@ -296,14 +290,14 @@ async fn a_panic_or_a_request_that_cannot_be_read_ends_its_own_answer_only() {
 async fn a_reader_who_takes_nothing_holds_up_nobody_else() {
     let backend = Arc::new(Counting::default());
     let remote = connected(backend.clone()).await;
-    let stalled = remote.chat(call(100_000)).await.expect("accepted");
+    let stalled = remote.start(call(100_000).into()).await.expect("accepted");
     settle().await;
     let given = backend.given.load(Ordering::SeqCst);
     assert!(
         given <= WINDOW as usize + 1,
         "{given} events for a reader who takes none"
     );
-    let other = remote.chat(call(1000)).await.expect("accepted");
+    let other = remote.start(call(1000).into()).await.expect("accepted");
     assert_eq!(other.events.count().await, 1002);
     let rest = stalled.events.take(1000).count().await;
     assert_eq!(rest, 1000, "and it goes on where it stood");
@@ -313,7 +307,7 @@ async fn a_reader_who_takes_nothing_holds_up_nobody_else() {
 async fn who_leaves_ends_the_call_at_the_other_end() {
     let backend = Arc::new(Counting::default());
     let remote = connected(backend.clone()).await;
-    let mut reply = remote.chat(call(100_000)).await.expect("accepted");
+    let mut reply = remote.start(call(100_000).into()).await.expect("accepted");
     assert!(reply.events.next().await.is_some());
     assert_eq!(backend.under_way.load(Ordering::SeqCst), 1);
     drop(reply);
@@ -326,7 +320,7 @@ async fn when_the_process_ends_its_answers_are_cut_short_and_new_ones_refused() 
     let (ours, theirs) = pipes();
     let process = tokio::spawn(host(theirs, Arc::new(Counting::default())));
     let remote = connect(ours).await.expect("it serves");
-    let mut reply = remote.chat(call(100_000)).await.expect("accepted");
+    let mut reply = remote.start(call(100_000).into()).await.expect("accepted");
     assert!(remote.ended().now_or_never().is_none());
     process.abort();
     remote.ended().await;
@@ -341,7 +335,10 @@ async fn when_the_process_ends_its_answers_are_cut_short_and_new_ones_refused() 
     };
     assert_eq!(last, Some(Err(cut_short.clone())));
     assert_eq!(reply.events.next().await, None);
-    assert_eq!(remote.chat(call(1)).await.err(), Some(cut_short.clone()));
+    assert_eq!(
+        remote.start(call(1).into()).await.err(),
+        Some(cut_short.clone())
+    );
     assert_eq!(remote.ready().await, Err(cut_short));
 }
 
@@ -367,7 +364,7 @@ async fn without_its_user_the_process_sees_the_end_of_its_input() {
     let (ours, theirs) = pipes();
     let process = tokio::spawn(host(theirs, Arc::new(Counting::default())));
     let remote = connect(ours).await.expect("it serves");
-    let reply = remote.chat(call(100_000)).await.expect("accepted");
+    let reply = remote.start(call(100_000).into()).await.expect("accepted");
     drop(remote);
     settle().await;
     assert!(!process.is_finished(), "an answer is still read");

@@ -13,10 +13,7 @@ use thiserror::Error;
 
 use super::alias::{Alias, AliasError, Aliases};
 use super::member::{Member, Models, Said};
-use crate::{
-    Abilities, Backend, BackendError, ChatCall, CompletionCall, EmbeddingCall, Embeddings,
-    NotDeleted, Reply,
-};
+use crate::{Abilities, Backend, BackendError, Call, EmbeddingCall, Embeddings, NotDeleted, Reply};
 
 /// How often, at most, backends are asked because of a name that nobody has.
 const ASKED_AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -270,32 +267,21 @@ impl Backend for Roster {
         })
     }
 
-    fn chat(&self, mut call: ChatCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
+    fn start(&self, mut call: Call) -> BoxFuture<'_, Result<Reply, BackendError>> {
         Box::pin(async move {
-            let place = self.find(&call.request.model).await?;
-            if place.model != call.request.model {
-                // Copies the conversation only where somebody else still holds it.
-                Arc::make_mut(&mut call.request).model = place.model;
+            let place = self.find(call.work.model()).await?;
+            if place.model != call.work.model() {
+                call.work.set_model(place.model);
             }
-            place.member.backend.chat(call).await
-        })
-    }
-
-    fn complete(&self, mut call: CompletionCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
-        Box::pin(async move {
-            let place = self.find(&call.request.model).await?;
-            if place.model != call.request.model {
-                Arc::make_mut(&mut call.request).model = place.model;
-            }
-            place.member.backend.complete(call).await
+            place.member.backend.start(call).await
         })
     }
 
     fn embed(&self, mut call: EmbeddingCall) -> BoxFuture<'_, Result<Embeddings, BackendError>> {
         Box::pin(async move {
-            let place = self.find(&call.request.model).await?;
-            if place.model != call.request.model {
-                Arc::make_mut(&mut call.request).model = place.model;
+            let place = self.find(&call.work.model).await?;
+            if place.model != call.work.model {
+                Arc::make_mut(&mut call.work).model = place.model;
             }
             place.member.backend.embed(call).await
         })

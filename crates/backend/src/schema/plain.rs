@@ -113,7 +113,7 @@ pub(super) fn inferred_type(own: &Map<String, Value>) -> Option<&'static str> {
 fn allow_null(own: &mut Map<String, Value>) {
     match own.get_mut("type") {
         Some(Value::Array(types)) if !types.iter().any(|one| one == "null") => {
-            types.push(json!("null"))
+            types.push(json!("null"));
         }
         Some(Value::String(one)) if one != "null" => {
             let types = json!([one, "null"]);

@@ -306,6 +306,7 @@ fn llama_cpp_takes_one_way_and_passes_over_what_stands_beside_it() {
 
 /// What is written in other words for the same.
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn each_odd_form_is_the_plain_one() {
     let page =
         json!({"type": "object", "properties": {"id": {"type": "string"}}, "required": ["id"]});

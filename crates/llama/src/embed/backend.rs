@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use futures_core::future::BoxFuture;
 use loggia_backend::{
-    Abilities, Ability, AbilitySet, Backend, BackendError, ChatCall, EmbeddingCall, Embeddings,
-    Reply, ServedBy, Work, fingerprint,
+    Abilities, Ability, AbilitySet, Backend, BackendError, Call, EmbeddingCall, Embeddings, Reply,
+    ServedBy, fingerprint,
 };
 use loggia_wire::openai::{EmbeddingRequest, Model as ModelCard, OnePrompt};
 use serde_json::json;
@@ -127,17 +127,15 @@ impl Backend for LlamaEmbedder {
         Box::pin(async move { self.check_name(model).map(|()| Arc::clone(&self.abilities)) })
     }
 
-    fn chat(&self, _call: ChatCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
-        Box::pin(std::future::ready(Err(BackendError::Unsupported {
-            work: Work::Chat,
-        })))
+    fn start(&self, call: Call) -> BoxFuture<'_, Result<Reply, BackendError>> {
+        Box::pin(std::future::ready(Err(call.work.unsupported())))
     }
 
     fn embed(&self, call: EmbeddingCall) -> BoxFuture<'_, Result<Embeddings, BackendError>> {
         Box::pin(async move {
-            self.check_name(&call.request.model)?;
+            self.check_name(&call.work.model)?;
             let place = self.engine.place().map_err(|error| explain(&error))?;
-            let inputs = self.tokens(&call.request).await?;
+            let inputs = self.tokens(&call.work).await?;
             let prompt_tokens = inputs.iter().map(|input| input.len() as u64).sum();
             let vectors = self
                 .engine
@@ -149,7 +147,7 @@ impl Backend for LlamaEmbedder {
                 vectors,
                 prompt_tokens,
             }
-            .checked(&call.request)
+            .checked(&call.work)
         })
     }
 

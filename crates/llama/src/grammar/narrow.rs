@@ -79,7 +79,7 @@ fn close_each(schema: &mut Value, place: &str, may_close: bool, open: &HashSet<S
     for (keyword, value) in fields {
         let mut steps = Vec::new();
         each_within(keyword, value, |step, _, relation| {
-            steps.push((step, relation))
+            steps.push((step, relation));
         });
         for (step, relation) in steps {
             let inner = if step.is_empty() {
@@ -135,7 +135,7 @@ fn each_within(keyword: &str, value: &Value, mut visit: impl FnMut(String, &Valu
                 .for_each(|(index, schema)| visit(format!("/{index}"), schema, relation));
         }
         ("items" | "additionalItems" | "additionalProperties", schema) => {
-            visit(String::new(), schema, Relation::Own)
+            visit(String::new(), schema, Relation::Own);
         }
         _ => {}
     }

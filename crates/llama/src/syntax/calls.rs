@@ -120,7 +120,7 @@ impl Calls {
         match self.said.last_mut() {
             _ if more.is_empty() => {}
             Some(Said::CallArguments { index, more: text }) if *index == current => {
-                text.push_str(more)
+                text.push_str(more);
             }
             _ => self.said.push(Said::CallArguments {
                 index: current,

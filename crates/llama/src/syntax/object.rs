@@ -142,7 +142,7 @@ impl ObjectCall {
             Key::Other => return true,
             Key::Name => match serde_json::from_str::<String>(value) {
                 Ok(name) if !name.is_empty() && name.len() <= LONGEST_NAME && is_name(&name) => {
-                    self.name = Some(name)
+                    self.name = Some(name);
                 }
                 _ => return false,
             },

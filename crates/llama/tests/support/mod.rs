@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures_util::StreamExt;
-use loggia_backend::{Backend, BackendError, ChatCall, CompletionCall, Event, Events, Profile};
+use loggia_backend::{Backend, BackendError, ChatCall, CompletionCall, Event, Events};
 use loggia_llama::{Llama, LlamaOptions};
 use loggia_wire::openai::{CompletionUsage, FinishReason, TokenLogprob, ToolCallDelta};
 use serde_json::{Value, json};
@@ -55,12 +55,10 @@ pub(crate) fn call_with(messages: Value, fields: Value) -> ChatCall {
     body.as_object_mut()
         .unwrap()
         .extend(fields.as_object().unwrap().clone());
-    ChatCall {
-        id: "chatcmpl-test".into(),
-        request: Arc::new(serde_json::from_value(body).unwrap()),
-        profile: Profile::Openai,
-        head: None,
-    }
+    ChatCall::new(
+        "chatcmpl-test",
+        Arc::new(serde_json::from_value(body).unwrap()),
+    )
 }
 
 /// An older completion, greedy and streamed, with these fields; what is in both lists is as in the
@@ -73,12 +71,7 @@ pub(crate) fn completion(usual: &Value, fields: &Value) -> CompletionCall {
             .extend(fields.as_object().unwrap().clone());
     }
     let request = Arc::new(serde_json::from_value(body).unwrap());
-    CompletionCall {
-        id: "cmpl-test".into(),
-        request,
-        profile: Profile::Openai,
-        head: None,
-    }
+    CompletionCall::new("cmpl-test", request)
 }
 
 /// Some text of about this many tokens, which begins with what `head` says.
@@ -147,7 +140,7 @@ impl Whole {
 
 /// Asks, and reads to the end.
 pub(crate) async fn ask(llama: &Llama, call: ChatCall) -> Whole {
-    match llama.chat(call).await {
+    match llama.start(call.into()).await {
         Ok(reply) => read(reply.events).await,
         Err(error) => Whole {
             error: Some(error),
@@ -158,7 +151,7 @@ pub(crate) async fn ask(llama: &Llama, call: ChatCall) -> Whole {
 
 /// The same for an older completion.
 pub(crate) async fn complete(llama: &Llama, call: CompletionCall) -> Whole {
-    match llama.complete(call).await {
+    match llama.start(call.into()).await {
         Ok(reply) => read(reply.events).await,
         Err(error) => Whole {
             error: Some(error),
@@ -195,8 +188,8 @@ pub(crate) async fn next_text(events: &mut Events) -> String {
 
 /// The texts of all choices.
 pub(crate) async fn ask_choices(llama: &Llama, call: ChatCall) -> Vec<String> {
-    let mut texts = vec![String::new(); call.request.choices()];
-    let mut events = llama.chat(call).await.unwrap().events;
+    let mut texts = vec![String::new(); call.work.choices()];
+    let mut events = llama.start(call.into()).await.unwrap().events;
     while let Some(event) = events.next().await {
         if let Event::Chunk(chunk) = event.unwrap() {
             for choice in chunk.choices {

@@ -112,7 +112,7 @@ fn tensors(kind: Kind, model_width: u64) -> Vec<(String, Vec<u64>)> {
             ("mm.model.mlp.3.bias", &[model_width]),
         ])),
         Kind::SeesAmongMarks => {
-            all.extend(named(&[("mm.model.fc.weight", &[4 * WIDTH, model_width])]))
+            all.extend(named(&[("mm.model.fc.weight", &[4 * WIDTH, model_width])]));
         }
         Kind::SeesPlaces => all.extend(named(&[
             ("mm.0.weight", &[4 * WIDTH, 4 * WIDTH]),

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use http::uri::PathAndQuery;
 use loggia_backend::http::{BaseUrl, Client, Key, Limits, Upstream, read};
 use loggia_backend::openai::OpenAi;
-use loggia_backend::{Backend as _, BackendError, ChatCall, Events, Profile};
+use loggia_backend::{Backend as _, BackendError, ChatCall, Events};
 use loggia_wire::openai::{ChatCompletionRequest, Model};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use rand::RngExt as _;
@@ -153,13 +153,8 @@ impl Server {
         &self,
         request: Arc<ChatCompletionRequest>,
     ) -> Result<Events, BackendError> {
-        let call = ChatCall {
-            id: "chat".into(),
-            request,
-            profile: Profile::Openai,
-            head: None,
-        };
-        Ok(self.api.chat(call).await?.events)
+        let call = ChatCall::new("chat", request);
+        Ok(self.api.start(call.into()).await?.events)
     }
 }
 

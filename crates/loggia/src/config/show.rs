@@ -66,7 +66,7 @@ impl Display for Shown<'_> {
         Line::of("ollama", &config.ollama, |urls| list(urls)).fmt(f)?;
         match &*config.cors_origins {
             Some(origins) => {
-                Line::new("cors_origins", list(origins), config.cors_origins.from).fmt(f)?
+                Line::new("cors_origins", list(origins), config.cors_origins.from).fmt(f)?;
             }
             None => Line::open(
                 "cors_origins",

@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_core::future::BoxFuture;
 use loggia_api::Policy;
 use loggia_backend::{
-    Abilities, Backend, BackendError, ChatCall, Chunk, Event, Reply, ServedBy, Waiting,
+    Abilities, Backend, BackendError, Call, Chunk, Event, Reply, ServedBy, Waiting,
 };
 use loggia_server::{AppState, InFlight, ServerOptions, app, run};
 use loggia_wire::openai::{ChunkChoice, CompletionUsage, Delta, FinishReason, Model};
@@ -115,15 +115,16 @@ impl Backend for Stage {
         })
     }
 
-    fn chat(&self, call: ChatCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
+    fn start(&self, call: Call) -> BoxFuture<'_, Result<Reply, BackendError>> {
         Box::pin(async move {
             assert_ne!(
-                call.request.model, "clumsy",
+                call.work.model(),
+                "clumsy",
                 "a panic that quotes: secret words"
             );
             let (events, mut reply) = mpsc::channel(8);
             let first = self.first.get_or_init(Handle::current);
-            if call.request.model == "elsewhere" {
+            if call.work.model() == "elsewhere" {
                 let (onward, end) = mpsc::channel(1);
                 let mut source = std::mem::replace(&mut reply, end);
                 first.spawn(async move {
@@ -136,7 +137,7 @@ impl Backend for Stage {
                 .send(Performance(events))
                 .await
                 .expect("the test still runs");
-            if call.request.model == "undecided" {
+            if call.work.model() == "undecided" {
                 let _told_when_dropped = Told(self.given_up.clone());
                 std::future::pending::<()>().await;
             }

@@ -359,7 +359,7 @@ impl<'a> Reader<'a> {
                 '#' => {
                     self.at += self.text[self.at..]
                         .find(['\n', '\r'])
-                        .unwrap_or(self.text.len() - self.at)
+                        .unwrap_or(self.text.len() - self.at);
                 }
                 ' ' | '\t' => self.at += 1,
                 '\n' | '\r' if lines => self.at += 1,

@@ -83,7 +83,7 @@ fn longest(held: &Held, most: usize) -> String {
     });
     answers
         .inspect(|text| {
-            drop(serde_json::from_str::<Value>(text).unwrap_or_else(|why| panic!("{why}: {text}")))
+            drop(serde_json::from_str::<Value>(text).unwrap_or_else(|why| panic!("{why}: {text}")));
         })
         .max_by_key(String::len)
         .unwrap()
@@ -143,7 +143,7 @@ fn numbers_that_people_write_have_room() {
         assert!(
             may_be(of_schema(&grammars, &schema).unwrap(), text),
             "{schema}: {text}"
-        )
+        );
     };
     // The id of a message at a chat service, and the largest that is exact in JavaScript.
     may(json!({"type": "integer"}), "1403721284563271693");

@@ -149,6 +149,7 @@ fn a_name_that_is_taken_cannot_come_again_in_other_letters() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn keywords_hold() {
     let cases = [
         (

@@ -74,9 +74,9 @@ fn written() -> impl Strategy<Value = String> {
         let mut text = String::new();
         for (number, piece) in pieces.iter().enumerate() {
             if *piece == "\u{1}" {
-                text.extend(["w", &number.to_string(), "w"])
+                text.extend(["w", &number.to_string(), "w"]);
             } else {
-                text.push_str(piece)
+                text.push_str(piece);
             }
         }
         text

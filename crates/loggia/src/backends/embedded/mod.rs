@@ -18,8 +18,7 @@ use anyhow::Context as _;
 use futures_util::future::BoxFuture;
 use futures_util::{Stream, StreamExt as _, stream};
 use loggia_backend::{
-    Abilities, Backend, BackendError, ChatCall, CompletionCall, EmbeddingCall, Embeddings, Event,
-    Reply,
+    Abilities, Backend, BackendError, Call, EmbeddingCall, Embeddings, Event, Reply,
 };
 use loggia_llama::{Draft, Forecast, LlamaOptions, Lora};
 use loggia_wire::Extra;
@@ -198,21 +197,11 @@ impl Backend for Embedded {
         })
     }
 
-    fn chat(&self, call: ChatCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
+    fn start(&self, call: Call) -> BoxFuture<'_, Result<Reply, BackendError>> {
         Box::pin(async move {
-            let request = &call.request;
-            let asked = self.ask(&request.model, &request.extra, |backend| {
-                begun(backend.chat(call.clone()))
-            });
-            asked.await.map(holding)
-        })
-    }
-
-    fn complete(&self, call: CompletionCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
-        Box::pin(async move {
-            let request = &call.request;
-            let asked = self.ask(&request.model, &request.extra, |backend| {
-                begun(backend.complete(call.clone()))
+            let work = &call.work;
+            let asked = self.ask(work.model(), work.extra(), |backend| {
+                begun(backend.start(call.clone()))
             });
             asked.await.map(holding)
         })
@@ -220,7 +209,7 @@ impl Backend for Embedded {
 
     fn embed(&self, call: EmbeddingCall) -> BoxFuture<'_, Result<Embeddings, BackendError>> {
         Box::pin(async move {
-            let request = &call.request;
+            let request = &call.work;
             let asked = self.ask(&request.model, &request.extra, |backend| {
                 backend.embed(call.clone())
             });

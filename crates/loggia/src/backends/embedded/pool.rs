@@ -576,7 +576,7 @@ impl Pool {
             let keep = if served { keep } else { keep.max(FIRST_USE) };
             match idle_since.checked_add(keep) {
                 Some(end) if end <= now => {
-                    self.unload(at, &mut models[at], "nobody has used it for a while")
+                    self.unload(at, &mut models[at], "nobody has used it for a while");
                 }
                 Some(end) => next = Some(next.map_or(end, |next| next.min(end))),
                 None => {}

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use futures_util::FutureExt as _;
-use loggia_backend::{ChatCall, NotDeleted, Reply};
+use loggia_backend::{Call, NotDeleted, Reply};
 use tokio::sync::oneshot;
 
 use super::*;
@@ -16,7 +16,7 @@ impl Backend for Engine {
         Box::pin(std::future::ready(Ok(Arc::default())))
     }
 
-    fn chat(&self, _: ChatCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
+    fn start(&self, _: Call) -> BoxFuture<'_, Result<Reply, BackendError>> {
         Box::pin(std::future::ready(Err(BackendError::NoModels)))
     }
 
@@ -48,8 +48,8 @@ impl Backend for EndsWith {
         self.0.abilities(model)
     }
 
-    fn chat(&self, call: ChatCall) -> BoxFuture<'_, Result<Reply, BackendError>> {
-        self.0.chat(call)
+    fn start(&self, call: Call) -> BoxFuture<'_, Result<Reply, BackendError>> {
+        self.0.start(call)
     }
 
     fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, BackendError>> {

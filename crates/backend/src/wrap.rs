@@ -1,0 +1,233 @@
+//! How to wrap a backend: state what changes, and everything else is forwarded.
+
+use std::sync::Arc;
+
+use futures_core::future::BoxFuture;
+use loggia_wire::openai::Model;
+
+use crate::{Abilities, Backend, BackendError, Call, EmbeddingCall, Embeddings, Reply};
+
+/// A backend around another backend. Each method forwards to [`inner`](Self::inner) by default, so
+/// an implementation states only what it changes; implementing `Wrap` implements [`Backend`].
+///
+/// A wrapper that refuses one model and leaves the others alone:
+///
+/// ```
+/// use std::sync::Arc;
+/// use futures_core::future::BoxFuture;
+/// use loggia_backend::{Backend, BackendError, Call, Reply, Wrap};
+///
+/// struct Without {
+///     model: String,
+///     inner: Arc<dyn Backend>,
+/// }
+///
+/// impl Wrap for Without {
+///     fn inner(&self) -> &dyn Backend {
+///         &*self.inner
+///     }
+///
+///     fn start(&self, call: Call) -> BoxFuture<'_, Result<Reply, BackendError>> {
+///         if call.work.model() == self.model {
+///             let error = BackendError::model_not_found(&*self.model);
+///             return Box::pin(std::future::ready(Err(error)));
+///         }
+///         self.inner.start(call)
+///     }
+/// }
+/// ```
+pub trait Wrap: Send + Sync {
+    /// The backend inside.
+    fn inner(&self) -> &dyn Backend;
+
+    /// See [`Backend::abilities`].
+    fn abilities<'a>(
+        &'a self,
+        model: &'a str,
+    ) -> BoxFuture<'a, Result<Arc<Abilities>, BackendError>> {
+        self.inner().abilities(model)
+    }
+
+    /// See [`Backend::start`].
+    fn start(&self, call: Call) -> BoxFuture<'_, Result<Reply, BackendError>> {
+        self.inner().start(call)
+    }
+
+    /// See [`Backend::embed`].
+    fn embed(&self, call: EmbeddingCall) -> BoxFuture<'_, Result<Embeddings, BackendError>> {
+        self.inner().embed(call)
+    }
+
+    /// See [`Backend::models`].
+    fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, BackendError>> {
+        self.inner().models()
+    }
+
+    /// See [`Backend::model`].
+    fn model<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Model, BackendError>> {
+        self.inner().model(id)
+    }
+
+    /// See [`Backend::delete_model`].
+    fn delete_model<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), BackendError>> {
+        self.inner().delete_model(id)
+    }
+
+    /// See [`Backend::is_called`].
+    fn is_called(&self, listed: &str, asked: &str) -> bool {
+        self.inner().is_called(listed, asked)
+    }
+
+    /// See [`Backend::ready`].
+    fn ready(&self) -> BoxFuture<'_, Result<(), BackendError>> {
+        self.inner().ready()
+    }
+}
+
+impl<W: Wrap> Backend for W {
+    fn abilities<'a>(
+        &'a self,
+        model: &'a str,
+    ) -> BoxFuture<'a, Result<Arc<Abilities>, BackendError>> {
+        Wrap::abilities(self, model)
+    }
+
+    fn start(&self, call: Call) -> BoxFuture<'_, Result<Reply, BackendError>> {
+        Wrap::start(self, call)
+    }
+
+    fn embed(&self, call: EmbeddingCall) -> BoxFuture<'_, Result<Embeddings, BackendError>> {
+        Wrap::embed(self, call)
+    }
+
+    fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, BackendError>> {
+        Wrap::models(self)
+    }
+
+    fn model<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Model, BackendError>> {
+        Wrap::model(self, id)
+    }
+
+    fn delete_model<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), BackendError>> {
+        Wrap::delete_model(self, id)
+    }
+
+    fn is_called(&self, listed: &str, asked: &str) -> bool {
+        Wrap::is_called(self, listed, asked)
+    }
+
+    fn ready(&self) -> BoxFuture<'_, Result<(), BackendError>> {
+        Wrap::ready(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    /// Notes which of its methods are called.
+    #[derive(Default)]
+    struct Noting(Mutex<Vec<&'static str>>);
+
+    impl Noting {
+        fn note<T: Send + 'static>(
+            &self,
+            method: &'static str,
+        ) -> BoxFuture<'_, Result<T, BackendError>> {
+            self.0.lock().unwrap().push(method);
+            Box::pin(std::future::ready(Err(BackendError::NoModels)))
+        }
+    }
+
+    impl Backend for Noting {
+        fn abilities<'a>(
+            &'a self,
+            _: &'a str,
+        ) -> BoxFuture<'a, Result<Arc<Abilities>, BackendError>> {
+            self.note("abilities")
+        }
+
+        fn start(&self, _: Call) -> BoxFuture<'_, Result<Reply, BackendError>> {
+            self.note("start")
+        }
+
+        fn embed(&self, _: EmbeddingCall) -> BoxFuture<'_, Result<Embeddings, BackendError>> {
+            self.note("embed")
+        }
+
+        fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, BackendError>> {
+            self.note("models")
+        }
+
+        fn model<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Model, BackendError>> {
+            self.note("model")
+        }
+
+        fn delete_model<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<(), BackendError>> {
+            self.note("delete_model")
+        }
+
+        fn is_called(&self, _: &str, _: &str) -> bool {
+            self.0.lock().unwrap().push("is_called");
+            true
+        }
+
+        fn ready(&self) -> BoxFuture<'_, Result<(), BackendError>> {
+            self.note("ready")
+        }
+    }
+
+    struct Nothing(Arc<Noting>);
+
+    impl Wrap for Nothing {
+        fn inner(&self) -> &dyn Backend {
+            &*self.0
+        }
+    }
+
+    /// A method with a default in `Backend` must be forwarded too: the default would answer in the
+    /// inner backend's place. The source of `Backend` says which methods there are.
+    #[test]
+    fn a_wrapper_that_changes_nothing_forwards_every_method() {
+        let noting = Arc::new(Noting::default());
+        let wrapper: &dyn Backend = &Nothing(Arc::clone(&noting));
+        let chat = serde_json::json!({"model": "m", "messages": []});
+        let chat: loggia_wire::openai::ChatCompletionRequest =
+            serde_json::from_value(chat).unwrap();
+        let embedding = serde_json::json!({"model": "m", "input": "x"});
+        let embedding: loggia_wire::openai::EmbeddingRequest =
+            serde_json::from_value(embedding).unwrap();
+        assert!(wrapper.is_called("m", "m"));
+        let _ = wrapper.abilities("m").now_or_never().unwrap();
+        let _ = wrapper
+            .start(Call::new("1", Arc::new(chat)))
+            .now_or_never()
+            .unwrap();
+        let _ = wrapper
+            .embed(EmbeddingCall::new("2", embedding))
+            .now_or_never()
+            .unwrap();
+        let _ = wrapper.models().now_or_never().unwrap();
+        let _ = wrapper.model("m").now_or_never().unwrap();
+        let _ = wrapper.delete_model("m").now_or_never().unwrap();
+        let _ = wrapper.ready().now_or_never().unwrap();
+
+        let mut called = noting.0.lock().unwrap().clone();
+        called.sort_unstable();
+        let source = include_str!("backend.rs");
+        let mut methods: Vec<_> = source
+            .split("pub trait Backend")
+            .nth(1)
+            .unwrap()
+            .split("\n    fn ")
+            .skip(1)
+            .map(|rest| rest.split(['(', '<']).next().unwrap())
+            .collect();
+        methods.sort_unstable();
+        assert_eq!(called, methods);
+    }
+}
