@@ -21,12 +21,12 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use bytesize::ByteSize;
 
-use cli::{ChatArgs, Cli, Command, ServeArgs, StoreArgs};
+use cli::{ChatArgs, Cli, Command, Flags, RunArgs, StoreArgs};
 use config::{Config, environment};
 use models::{Model, Progress, Source, Store};
 
 fn main() -> ExitCode {
-    let cli = match Cli::read(std::env::args_os()) {
+    let cli = match Cli::read(std::env::args_os(), about_model) {
         Ok(cli) => cli,
         Err(code) => return code,
     };
@@ -44,28 +44,32 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Pull { source, place } => pull(&source, &place),
         Command::Models { place } => list(&place),
         Command::Rm { name, place } => remove(&name, &place),
-        Command::Serve(args) => serve(&args),
-        Command::Chat(args) => chat(&args),
-        Command::Check(args) => check(&args),
+        Command::Serve(args) => serve(&args.into_flags()),
+        Command::Chat(args) => chat(&args, None),
+        Command::Run(RunArgs { chat: args, prompt }) => {
+            let prompt = prompt.join(" ");
+            chat(&args, Some(&*prompt).filter(|prompt| !prompt.is_empty()))
+        }
+        Command::Check(args) => check(&args.into_flags()),
         #[cfg(feature = "embedded")]
         Command::Engine { .. } => engine(),
     }
 }
 
-fn serve(args: &ServeArgs) -> anyhow::Result<ExitCode> {
+fn serve(flags: &Flags) -> anyhow::Result<ExitCode> {
     logs::start(logs::SERVING);
     loggia_server::log_panics_without_their_words();
-    let config = Config::of_this_process(args)?;
+    let config = Config::of_this_process(flags)?;
     allow_many_files();
     runtime()?.block_on(serve::serve(&config))?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// The log of an engine of its own would be in the way of the conversation: errors alone.
-fn chat(args: &ChatArgs) -> anyhow::Result<ExitCode> {
+fn chat(args: &ChatArgs, prompt: Option<&str>) -> anyhow::Result<ExitCode> {
     logs::start("error");
-    let config = Config::of_this_process(&args.serve)?;
-    runtime()?.block_on(chat::chat(args, &config))?;
+    let config = Config::of_this_process(&args.flags)?;
+    runtime()?.block_on(chat::chat(args, prompt, config))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -78,9 +82,9 @@ fn engine() -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn check(args: &ServeArgs) -> anyhow::Result<ExitCode> {
+fn check(flags: &Flags) -> anyhow::Result<ExitCode> {
     logs::start("error");
-    let config = Config::of_this_process(args)?;
+    let config = Config::of_this_process(flags)?;
     let (output, all_well) = runtime()?.block_on(check::check(&config))?;
     print(&output)?;
     Ok(if all_well {
@@ -88,6 +92,14 @@ fn check(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// What to do about a word on the command line that is no command: it may be a model.
+fn about_model(name: &str) -> String {
+    match store(&StoreArgs::default()) {
+        Ok(store) => backends::about_model(name, &store),
+        Err(error) => format!("{error:#}"),
+    }
 }
 
 fn pull(source: &str, place: &StoreArgs) -> anyhow::Result<ExitCode> {

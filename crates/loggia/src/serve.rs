@@ -31,7 +31,7 @@ pub(crate) async fn serve(config: &Config) -> anyhow::Result<()> {
     for notice in config.notices() {
         tracing::warn!("{notice}");
     }
-    let backends = everything(config).await?;
+    let backends = everything(config, config.names_no_backend()).await?;
     let described = Described::of(&backends, config);
     // Not before: until here there is nothing to end with care, and a signal may do what it always
     // does.
@@ -55,9 +55,20 @@ pub(crate) async fn serve(config: &Config) -> anyhow::Result<()> {
     }
 }
 
-/// Serves beside what this process does otherwise, for this process alone: on a free port of the
-/// loopback interface, with `key` as the only API key, until the process ends.
-pub(crate) async fn serve_beside(config: &Config, key: &str) -> anyhow::Result<SocketAddr> {
+/// A server beside what this process does otherwise.
+pub(crate) struct Beside {
+    pub(crate) address: SocketAddr,
+    /// The models of the embedded engine, by their names.
+    pub(crate) embedded: Vec<String>,
+}
+
+/// Serves for this process alone: on a free port of the loopback interface, with `key` as the only
+/// API key, until the process ends. With `fetches`, a model that is not here is fetched.
+pub(crate) async fn serve_beside(
+    config: &Config,
+    key: &str,
+    fetches: bool,
+) -> anyhow::Result<Beside> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
         .await
         .context("cannot listen on a free port")?;
@@ -77,7 +88,8 @@ pub(crate) async fn serve_beside(config: &Config, key: &str) -> anyhow::Result<S
         workers: 1,
         ..options
     };
-    let backends = everything(config).await?;
+    let backends = everything(config, fetches).await?;
+    let embedded = backends.embedded.clone();
     let app = app(AppState::new(
         backend(&backends, config),
         policy,
@@ -92,7 +104,7 @@ pub(crate) async fn serve_beside(config: &Config, key: &str) -> anyhow::Result<S
     tokio::spawn(async move {
         loggia_server::run(listener, app, std::future::pending(), &options).await
     });
-    Ok(address)
+    Ok(Beside { address, embedded })
 }
 
 /// From the inside out. What is fetched is shared by the calls that several choices become.
@@ -115,25 +127,20 @@ async fn listen(on: &Listen) -> anyhow::Result<TcpListener> {
     TcpListener::bind(&*addresses).await.with_context(failed)
 }
 
-/// Every backend that is named; a model that is not here is an error, but for the default one,
-/// which is fetched.
-async fn everything(config: &Config) -> anyhow::Result<Backends> {
+/// Every backend that is named. A model that is not here is an error, or is fetched first.
+async fn everything(config: &Config, fetches: bool) -> anyhow::Result<Backends> {
     let mut backends = Backends::of(config)?;
-    if config.names_no_backend() && matches!(backends.missing[..], [(_, LocalError::NotHere(..))]) {
-        say(&format!(
-            "loggia: no backend is named and the default model, {}, is not here yet: fetching it",
-            models::DEFAULT
-        ));
-        let source = Source::parse(models::DEFAULT)?;
-        let pulled = models::pull(
-            &source,
-            &Store::new(&config.data_dir),
-            Progress::on_stderr(),
-        )
-        .await;
-        pulled.context(
-            "the default model cannot be had; name another backend (loggia serve --help)",
-        )?;
+    if fetches && let [(name, LocalError::NotHere(_, source))] = &backends.missing[..] {
+        if config.names_no_backend() {
+            eprintln!(
+                "loggia: no backend is named and the default model, {name}, is not here yet: fetching it"
+            );
+        } else {
+            eprintln!("loggia: {name} is not here yet: fetching it");
+        }
+        fetch(source, config).await.with_context(|| {
+            format!("{name} cannot be fetched; name another model or backend (loggia serve --help)")
+        })?;
         backends = Backends::of(config)?;
     }
     match backends.missing.into_iter().next() {
@@ -143,6 +150,13 @@ async fn everything(config: &Config) -> anyhow::Result<Backends> {
             ..backends
         }),
     }
+}
+
+async fn fetch(source: &str, config: &Config) -> anyhow::Result<()> {
+    let source = Source::parse(source)?;
+    let store = Store::new(&config.data_dir);
+    models::pull(&source, &store, Progress::on_stderr()).await?;
+    Ok(())
 }
 
 fn policy(config: &Config) -> Policy {

@@ -17,8 +17,11 @@ use support::served::Served;
 
 /// Types lines, and gives back what was printed and what was complained about.
 fn chat(program: &Program, arguments: &[&str], lines: &str) -> (Option<i32>, String, String) {
-    let arguments: Vec<&str> = ["chat"].iter().chain(arguments).copied().collect();
-    let mut command = program.command(&arguments);
+    typed(program, &[&["chat"], arguments].concat(), lines)
+}
+
+fn typed(program: &Program, arguments: &[&str], lines: &str) -> (Option<i32>, String, String) {
+    let mut command = program.command(arguments);
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -118,4 +121,87 @@ fn a_chat_finds_the_server_that_runs() {
     let address = served.address.to_string();
     let (code, out, err) = chat(&Program::new(), &["--listen", &address], "Hi\n");
     assert_eq!((code, out.as_str(), err.as_str()), (Some(0), "Hello\n", ""));
+}
+
+#[test]
+fn run_with_a_prompt_prints_one_answer_and_ends() {
+    let ollama = ollama();
+    let url = ollama.url();
+    let program = Program::new();
+    let run = |words: &[&str]| {
+        let arguments = [&["run"], words, NOBODY, &["--ollama", &url]].concat();
+        typed(&program, &arguments, "never read\n")
+    };
+    assert_eq!(
+        run(&[MODEL, "Why is it so?"]),
+        (Some(0), "Hello\n".to_owned(), String::new())
+    );
+    assert_eq!(
+        run(&[MODEL, "why", "so?"]),
+        (Some(0), "Hello\n".to_owned(), String::new())
+    );
+    // What fails is the end of it.
+    let (code, out, err) = run(&["none", "Hi"]);
+    assert_eq!((code, out.as_str()), (Some(1), ""));
+    assert!(err.contains("has no model `none`"), "{err}");
+    let (code, _, err) = run(&[MODEL, "Look at /nowhere.png"]);
+    assert_eq!(code, Some(0), "no picture of that name is a text: {err}");
+}
+
+#[test]
+fn run_without_a_prompt_is_a_chat_with_that_model() {
+    let ollama = ollama();
+    let url = ollama.url();
+    let arguments = [&["run", MODEL], NOBODY, &["--ollama", &url]].concat();
+    let (code, out, err) = typed(&Program::new(), &arguments, "Hi\n/model\n");
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    assert_eq!(out, format!("Hello\n  embed:latest\n* {MODEL}\n"));
+}
+
+#[cfg(feature = "embedded")]
+#[test]
+fn a_model_that_the_running_server_does_not_have_is_run_for_the_chat() {
+    let ollama = ollama();
+    let served = Served::start(Program::new(), &["--ollama", &ollama.url()]);
+    let address = served.address.to_string();
+    let program = Program::new();
+    program.write("m.gguf", support::tiny::gguf());
+    let listen = ["--listen", &address, "--context", "64", "--threads", "1"];
+    let ask = |words: &[&str]| typed(&program, &[words, &listen].concat(), "/model\n");
+    // A file goes by the name of the model in it.
+    for words in [&["run", "./m.gguf"], &["chat", "m.gguf"]] {
+        let (code, out, err) = ask(words);
+        assert_eq!((code, out.as_str()), (Some(0), "* m\n"), "{err}");
+        assert!(err.contains("it runs here for this chat"), "{err}");
+    }
+    // One that is nowhere is the server's to refuse; one that it has is its own.
+    let (code, _, err) = ask(&["run", "none"]);
+    assert_eq!(code, Some(1));
+    assert!(
+        err.contains("has no model `none`; it has: embed:latest"),
+        "{err}"
+    );
+    let (code, out, err) = ask(&["run", MODEL, "Hi"]);
+    assert_eq!((code, out.as_str(), err.as_str()), (Some(0), "Hello\n", ""));
+}
+
+#[cfg(feature = "embedded")]
+#[test]
+fn a_model_that_is_not_here_is_fetched_for_run() {
+    let model = support::tiny::gguf();
+    let hub = support::hub::Hub::with(&[("someone/Small-GGUF/m-Q8_0.gguf", model.as_slice())]);
+    let program = Program::new().with("HF_ENDPOINT", &hub.endpoint());
+    let flags = [NOBODY, &["--context", "64", "--threads", "1"]].concat();
+    let arguments = [&["run", "someone/Small-GGUF"], &flags[..]].concat();
+    let (code, out, err) = typed(&program, &arguments, "/model\n");
+    assert_eq!(
+        (code, out.as_str()),
+        (Some(0), "* someone/Small-GGUF:Q8_0\n"),
+        "{err}"
+    );
+    assert!(
+        err.contains("someone/Small-GGUF is not here yet: fetching it"),
+        "{err}"
+    );
+    assert_eq!(program.files(), ["hf/someone/Small-GGUF/m-Q8_0.gguf"]);
 }

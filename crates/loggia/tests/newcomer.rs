@@ -74,6 +74,7 @@ fn what_is_no_address_is_answered_with_examples() {
             run.err.contains("127.0.0.1:8080") && run.err.contains("0.0.0.0:8080"),
             "{run:?}"
         );
+        assert!(!run.err.contains("--help"), "{run:?}");
     }
     let run = program.run(&[
         "serve",
@@ -86,6 +87,79 @@ fn what_is_no_address_is_answered_with_examples() {
         "cannot listen on no-such-host.invalid:80",
         "--listen 127.0.0.1:8080",
     ]);
+}
+
+#[test]
+fn a_wrong_value_of_a_flag_is_answered_with_what_the_flag_takes() {
+    let program = Program::new();
+    for (flags, said) in [
+        (
+            &["--port", "http"][..],
+            "--port: `http` is not a port, a number up to 65535; for example --port 8080",
+        ),
+        (
+            &["--host", "0.0.0.0:80"],
+            "--host: `0.0.0.0:80` is no host; write 127.0.0.1",
+        ),
+        (
+            &["-t", "0"],
+            "--threads: `0` is not a whole number from 1; for example --threads 4",
+        ),
+        (
+            &["-np", "many"],
+            "--parallel: `many` is not a whole number from 1; for example --parallel 4",
+        ),
+        (
+            &["-ngl", "-1"],
+            "--gpu-layers: `-1` is not a whole number; for example --gpu-layers 20",
+        ),
+        (
+            &["--context", "lots"],
+            "--context: `lots` is no number of tokens; write 8192, or 8k; for example --context 8192",
+        ),
+        (
+            &["--sampling-profile", "best"],
+            "`best` is neither openai nor original; for example --sampling-profile openai",
+        ),
+        (
+            &["--openai", "http://a"],
+            "; for example --openai vllm=http://127.0.0.1:8000/v1",
+        ),
+        (
+            &["--ollama", "a:1"],
+            "; for example --ollama http://127.0.0.1:11434",
+        ),
+        (
+            &["--alias", "x"],
+            "; for example --alias gpt-*=smollm2:135m",
+        ),
+        (&["--hf", "x"], "; for example --hf bartowski/"),
+        (&["--lora", "x"], "; for example --lora tuned="),
+        (&["--port"], "--port needs a value, for example --port 8080"),
+        (
+            &["--listen", "8080", "--port", "8080"],
+            "--listen and --port exclude each other; leave one out",
+        ),
+        (
+            &["--strict", "--lenient"],
+            "--strict and --lenient exclude each other; leave one out",
+        ),
+        (
+            &["--port", "1", "--port", "2"],
+            "--port is given twice; leave one out",
+        ),
+    ] {
+        for command in ["check", "serve"] {
+            let run = program.run(&[&[command], flags].concat());
+            assert_eq!(run.code, Some(2), "{run:?}");
+            assert!(run.err.contains(said), "no `{said}` in {}", run.err);
+            assert!(!run.err.contains("--help"), "{run:?}");
+            assert_eq!(run.err.lines().count(), 1, "{run:?}");
+        }
+    }
+    let run = program.run(&["chat", "--key", "a secret\nkey"]);
+    assert_eq!(run.code, Some(2), "{run:?}");
+    assert!(!run.err.contains("secret"), "{run:?}");
 }
 
 #[test]
@@ -125,7 +199,7 @@ fn other_programs_words_for_serving_a_model_are_understood() {
     for words in [
         &["serve", "nothing.gguf"][..],
         &["serve", "-m", "nothing.gguf"],
-        &["run", "nothing.gguf"],
+        &["start", "nothing.gguf"],
         &["start", "--model", "nothing.gguf"],
         &["nothing.gguf"],
         &["-m", "nothing.gguf"],
@@ -193,7 +267,7 @@ fn flags_and_commands_that_there_are_not_are_answered_with_those_that_there_are(
         (&["serve", "-v"], "LOGGIA_LOG=debug"),
         (&["generate"], "loggia chat"),
         (&["ps"], "GET /v1/models"),
-        (&["llama9"], "loggia serve llama9"),
+        (&["serv"], "did you mean `loggia serve`?"),
     ] {
         let run = program.run(words);
         assert_eq!(
@@ -320,13 +394,12 @@ fn a_mistyped_model_is_answered_with_the_one_that_was_meant_and_no_hint_leads_to
         assert_eq!(run.code, Some(1), "{run:?}");
         run.err
     };
-    assert!(
-        said("llama3")
-            .contains("Did you mean `llama3.2:3b`? Fetch it with: loggia pull llama3.2:3b")
-    );
+    assert!(said("llama3").contains(
+        "Did you mean `llama3.2:3b`? Fetch it with `loggia pull llama3.2:3b`. On this machine: mine-Q8_0. Short names: smollm2:135m, "
+    ));
     assert!(
         said("smolm2:135m")
-            .contains("Did you mean `smollm2:135m`? Fetch it with: loggia pull smollm2:135m")
+            .contains("Did you mean `smollm2:135m`? Fetch it with `loggia pull smollm2:135m`.")
     );
     let own = said("mine-q8");
     assert!(
@@ -358,6 +431,44 @@ fn a_mistyped_model_is_answered_with_the_one_that_was_meant_and_no_hint_leads_to
     program
         .run(&["pull", "ollama:llama3.1:8b"])
         .failed_saying(&["`ollama pull llama3.1:8b`"]);
+}
+
+#[cfg(feature = "embedded")]
+#[test]
+fn a_model_without_a_command_is_answered_with_commands_that_work() {
+    let program = Program::new();
+    program.write("data/models/mine-Q8_0.gguf", support::tiny::gguf());
+    let said = |word: &str| {
+        let run = program.run(&[word]);
+        assert_eq!(run.code, Some(2), "{run:?}");
+        assert!(
+            run.err.contains(&format!("there is no command `{word}`")),
+            "{run:?}"
+        );
+        assert!(
+            !run.err.contains(&format!("loggia serve {word}` would")),
+            "{run:?}"
+        );
+        run.err
+    };
+    // One that is here: the command that is shown finds it.
+    assert!(said("mine-q8_0").contains("`loggia serve mine-q8_0` serves"));
+    let served = program.run(&["check", "--model", "mine-q8_0"]).succeeded();
+    assert!(served.out.contains("#   mine-Q8_0"), "{served:?}");
+    // One that can be fetched, one that is nearly right, one that nobody knows.
+    assert!(
+        said("llama3")
+            .contains("Did you mean `llama3.2:3b`? Fetch it with `loggia pull llama3.2:3b`.")
+    );
+    assert!(
+        said("someone/Small-GGUF:Q8_0")
+            .contains("fetch it with: loggia pull hf:someone/Small-GGUF:Q8_0")
+    );
+    let unknown = said("nothing-like-it");
+    assert!(
+        unknown.contains("On this machine: mine-Q8_0.") && unknown.contains("Short names:"),
+        "{unknown}"
+    );
 }
 
 /// A server that says `first` to whatever comes, on a port of its own.
@@ -463,6 +574,65 @@ fn a_url_that_ends_with_the_path_of_a_route_is_understood_and_said() {
     assert!(!run.out.contains("the path of one route"), "{run:?}");
 }
 
+/// Checks a file with a mistake, of which all this is to be said.
+#[track_caller]
+fn mistaken(program: &Program, file: &str, said: &[&str]) {
+    program.write("loggia.toml", file);
+    let run = checked(program, &["--config", "loggia.toml"]);
+    assert_eq!(run.code, Some(1), "{file}: {run:?}");
+    for word in said {
+        assert!(run.err.contains(word), "no {word} for {file}: {}", run.err);
+    }
+}
+
+#[test]
+fn a_mistake_in_a_table_of_the_file_shows_what_stands_in_that_table() {
+    let program = Program::new();
+    for (file, said) in [
+        (
+            "[ceilings]\nchoices = \"many\"",
+            &[
+                "line 2",
+                "`ceilings.choices` is the text \"many\", and a whole number is wanted; for example: choices = 16",
+            ][..],
+        ),
+        (
+            "[ceilings]\nchoices = many",
+            &["line 2", "`choices`", "For example: choices = 16"],
+        ),
+        (
+            "[ceilings]\nmedia_bytes = []",
+            &["`ceilings.media_bytes`", "media_bytes = \"24MiB\""],
+        ),
+        (
+            "[ceilings]\nanswer_tokens = 0",
+            &["`ceilings.answer_tokens`", "answer_tokens = 4096"],
+        ),
+        (
+            "[ceilings]\nwhole_time = \"soon\"",
+            &["`ceilings.whole_time`", "whole_time = \"1h\""],
+        ),
+        (
+            "[images]\ntime = 10s",
+            &["line 2", "`time`", "For example: time = \"10s\""],
+        ),
+        (
+            "[images]\nports = \"80\"",
+            &["`images.ports`", "a list", "ports = [80, 443]"],
+        ),
+        (
+            "[images]\nnetworks = [\"10\"]",
+            &["`images.networks", "networks = [\"10.1.2.0/24\"]"],
+        ),
+        (
+            "[[openai]]\nname = \"v\"\nurl = http://a",
+            &["line 3", "`url`", "For example: url = \"a text\""],
+        ),
+    ] {
+        mistaken(&program, file, said);
+    }
+}
+
 #[test]
 #[expect(clippy::too_many_lines, reason = "a table")]
 fn a_mistake_in_the_file_names_its_key_and_shows_how_it_is_written() {
@@ -548,12 +718,7 @@ fn a_mistake_in_the_file_names_its_key_and_shows_how_it_is_written() {
             &["`listen`", "127.0.0.1:8080"],
         ),
     ] {
-        program.write("loggia.toml", file);
-        let run = checked(&program, &["--config", "loggia.toml"]);
-        assert_eq!(run.code, Some(1), "{file}: {run:?}");
-        for word in said {
-            assert!(run.err.contains(word), "no {word} for {file}: {}", run.err);
-        }
+        mistaken(&program, file, said);
     }
     // What may be a key is not repeated.
     for file in [

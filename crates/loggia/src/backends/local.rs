@@ -95,7 +95,7 @@ fn hint(nearest: Option<&Nearest>, here: &[String]) -> String {
     let meant = match nearest {
         Some(Nearest::Here(name)) => format!(". Did you mean `{name}`?"),
         Some(Nearest::ToPull(name)) => {
-            format!(". Did you mean `{name}`? Fetch it with: loggia pull {name}")
+            format!(". Did you mean `{name}`? Fetch it with `loggia pull {name}`.")
         }
         None => String::new(),
     };
@@ -110,6 +110,16 @@ fn hint(nearest: Option<&Nearest>, here: &[String]) -> String {
         if nearest.is_none() { "." } else { "" },
         short.join(", ")
     )
+}
+
+/// What to do with a model of this name: for somebody who named it alone.
+pub(crate) fn about_model(name: &str, store: &Store) -> String {
+    match find(&ModelName(name.to_owned()), store) {
+        Ok(_) => format!(
+            "`loggia serve {name}` serves the model of this name, `loggia run {name}` chats with it"
+        ),
+        Err(error) => error.to_string(),
+    }
 }
 
 /// The models that are here, and those that are not, as they were asked for. The default one is

@@ -24,7 +24,7 @@ use embedded::{Embedded, check_adapters, check_per_model};
 #[cfg(feature = "embedded")]
 pub(crate) use embedded::{run as run_engine, threads};
 use local::Local;
-pub(crate) use local::{Draft, LocalError};
+pub(crate) use local::{Draft, LocalError, about_model};
 
 /// Everything that a configuration names.
 pub(crate) struct Backends {

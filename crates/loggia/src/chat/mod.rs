@@ -30,27 +30,22 @@ const HELP: &str = "\
 /bye           end (Ctrl-D too)
 Ctrl-C stops an answer. The path of a PNG, JPEG, GIF or WebP file in a message attaches the picture.";
 
-/// Chats until the input ends.
-pub(crate) async fn chat(args: &ChatArgs, config: &Config) -> anyhow::Result<()> {
-    let server = Server::find(args, config).await?;
-    let model = server.choose(args.name.as_deref()).await?;
+/// Chats until the input ends; with a prompt, only until that is answered.
+pub(crate) async fn chat(
+    args: &ChatArgs,
+    prompt: Option<&str>,
+    config: Config,
+) -> anyhow::Result<()> {
+    let (server, model) = Server::find(args, config).await?;
     let mut chat = Chat {
         server,
         conversation: Conversation::new(model, args.system.clone()),
         lines: Lines::new()?,
     };
-    if chat.lines.by_hand() {
-        let (place, model) = (chat.server.place(), chat.conversation.model());
-        say(&format!(
-            "loggia: {model} at {place}. /help lists the commands, Ctrl-D ends."
-        ))?;
+    match prompt {
+        Some(prompt) => chat.answer(prompt).await,
+        None => chat.talk().await,
     }
-    while let Some(line) = chat.lines.next().await? {
-        if !chat.take(&line).await? {
-            break;
-        }
-    }
-    Ok(())
 }
 
 struct Chat {
@@ -60,11 +55,26 @@ struct Chat {
 }
 
 impl Chat {
+    async fn talk(&mut self) -> anyhow::Result<()> {
+        if self.lines.by_hand() {
+            let (place, model) = (self.server.place(), self.conversation.model());
+            say(&format!(
+                "loggia: {model} at {place}. /help lists the commands, Ctrl-D ends."
+            ))?;
+        }
+        while let Some(line) = self.lines.next().await? {
+            if !self.take(&line).await? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// Does what a line asks for. False where that is the end.
     async fn take(&mut self, line: &str) -> anyhow::Result<bool> {
         match Typed::parse(line) {
             Typed::Nothing => {}
-            Typed::Message(text) => self.ask(&text).await?,
+            Typed::Message(text) => self.ask(&text).await,
             Typed::Command(Command::Bye) => return Ok(false),
             Typed::Command(command) => match self.obey(command).await {
                 Ok(Some(text)) => say(&text)?,
@@ -109,16 +119,17 @@ impl Chat {
         })
     }
 
-    /// Sends a message and prints the answer as it comes. What fails leaves the conversation as it
-    /// was.
-    async fn ask(&mut self, text: &str) -> anyhow::Result<()> {
-        let (text, pictures) = match pictures::attached(text) {
-            Ok(found) => found,
-            Err(error) => {
-                complain(&format!("{error:#}"));
-                return Ok(());
-            }
-        };
+    /// Sends a message and prints the answer as it comes. What fails is complained of, and leaves
+    /// the conversation as it was.
+    async fn ask(&mut self, text: &str) {
+        if let Err(error) = self.answer(text).await {
+            complain(&format!("{error:#}"));
+        }
+    }
+
+    /// Sends a message and prints the answer as it comes.
+    async fn answer(&mut self, text: &str) -> anyhow::Result<()> {
+        let (text, pictures) = pictures::attached(text)?;
         let mut screen = Screen {
             thinks: false,
             tells_thoughts: std::io::stdout().is_terminal(),
@@ -128,11 +139,10 @@ impl Chat {
             .ask(&self.server, &text, &pictures, |piece| screen.show(piece))
             .await;
         screen.end()?;
-        match ending {
-            Ok(Ending::Whole) => {}
-            Ok(Ending::Stopped) => complain("stopped"),
-            Ok(Ending::Length) => complain("the answer was cut: it reached the limit of tokens"),
-            Err(error) => complain(&format!("{error:#}")),
+        match ending? {
+            Ending::Whole => {}
+            Ending::Stopped => complain("stopped"),
+            Ending::Length => complain("the answer was cut: it reached the limit of tokens"),
         }
         Ok(())
     }

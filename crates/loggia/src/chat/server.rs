@@ -15,9 +15,10 @@ use rand::RngExt as _;
 use rand::distr::Alphanumeric;
 use tokio::net::TcpStream;
 
+use crate::backends::{Backends, LocalError};
 use crate::cli::ChatArgs;
 use crate::config::Config;
-use crate::serve;
+use crate::serve::{self, Beside};
 
 /// How long a server on this machine may take to accept a connection before none is taken to run.
 const HERE_WITHIN: Duration = Duration::from_secs(1);
@@ -37,19 +38,34 @@ pub(super) struct Server {
 
 impl Server {
     /// `--server`, else what listens where the configuration says, else one of its own with the
-    /// configuration's backends.
-    pub(super) async fn find(args: &ChatArgs, config: &Config) -> anyhow::Result<Self> {
+    /// configuration's backends; and the model to begin with.
+    ///
+    /// A model that the running server does not have is run by one of its own, where it is here or
+    /// can be fetched.
+    pub(super) async fn find(args: &ChatArgs, config: Config) -> anyhow::Result<(Self, String)> {
         let key = args.key.as_ref().map(|key| key.0.clone());
+        let name = args.name.as_deref();
         if let Some(url) = &args.server {
             let url = url.clone().of_openai();
-            return Ok(Self::at(url.base.clone(), url.to_string(), config, key));
+            let server = Self::at(url.base.clone(), url.to_string(), &config, key);
+            return server.with(name).await;
         }
-        // On a name that means nothing here nobody listens.
-        for address in config.listen.addresses().await.unwrap_or_default() {
-            let listens = serve::reachable(address);
-            if listens.port() != 0 && answers(listens).await {
-                return Self::on(listens, config, key);
+        let is_for_own_engine = config.names_no_backend();
+        let own = match name.filter(|_| is_for_own_engine) {
+            Some(name) => config.with_model(name),
+            None => config,
+        };
+        if let Some(running) = Self::running(&own, key).await? {
+            let Some(name) = name.filter(|_| is_for_own_engine) else {
+                return running.with(name).await;
+            };
+            if !running.lacks(name).await || !can_be_had(&own) {
+                return running.with(Some(name)).await;
             }
+            eprintln!(
+                "loggia: the server at {} has no model `{name}`; it runs here for this chat",
+                running.place
+            );
         }
         // Nobody else on this machine can use it.
         let key: String = rand::rng()
@@ -57,8 +73,39 @@ impl Server {
             .take(KEY_LENGTH)
             .map(char::from)
             .collect();
-        let address = serve::serve_beside(config, &key).await?;
-        Self::on(address, config, Some(key.parse()?))
+        let Beside { address, embedded } =
+            serve::serve_beside(&own, &key, is_for_own_engine).await?;
+        let server = Self::on(address, &own, Some(key.parse()?))?;
+        // A file is named otherwise than the model in it.
+        let only = embedded.first().filter(|_| is_for_own_engine);
+        server.with(only.map(String::as_str).or(name)).await
+    }
+
+    /// The server that listens where the configuration says.
+    async fn running(config: &Config, key: Option<Key>) -> anyhow::Result<Option<Self>> {
+        // On a name that means nothing here nobody listens.
+        for address in config.listen.addresses().await.unwrap_or_default() {
+            let listens = serve::reachable(address);
+            if listens.port() != 0 && answers(listens).await {
+                return Self::on(listens, config, key).map(Some);
+            }
+        }
+        Ok(None)
+    }
+
+    async fn with(self, name: Option<&str>) -> anyhow::Result<(Self, String)> {
+        let model = self.choose(name).await?;
+        Ok((self, model))
+    }
+
+    /// Whether it lists its models, and not this one.
+    async fn lacks(&self, name: &str) -> bool {
+        let is_listed = match self.models().await {
+            Ok(models) => models.iter().any(|model| model == name),
+            Err(_) => return false,
+        };
+        // An alias is in no list.
+        !is_listed && self.card(name).await.is_none()
     }
 
     fn on(address: SocketAddr, config: &Config, key: Option<Key>) -> anyhow::Result<Self> {
@@ -106,7 +153,6 @@ impl Server {
         let Some(name) = name else {
             return self.first_that_chats(models).await;
         };
-        // An alias is in no list.
         if models.iter().any(|model| model == name) || self.card(name).await.is_some() {
             return Ok(name.to_owned());
         }
@@ -156,6 +202,12 @@ impl Server {
         let call = ChatCall::new("chat", request);
         Ok(self.api.start(call.into()).await?.events)
     }
+}
+
+/// Whether the embedded engine could run what this configuration names, once it is fetched.
+fn can_be_had(config: &Config) -> bool {
+    let can = |missing: &LocalError| matches!(missing, LocalError::NotHere(..));
+    Backends::of(config).is_ok_and(|all| all.missing.iter().all(|(_, why)| can(why)))
 }
 
 async fn answers(address: SocketAddr) -> bool {

@@ -161,7 +161,7 @@ const FLAGS: &[(&[&str], &str)] = &[
     ),
     (
         &["-p", "--prompt", "-i", "--interactive"],
-        "a prompt is sent with a request, as `loggia serve` shows when it runs, or typed in `loggia chat`",
+        "a prompt is sent with a request, as `loggia serve` shows when it runs, typed in `loggia chat`, or given to `loggia run MODEL PROMPT`",
     ),
     (
         &["-d", "--detach", "--daemon"],
@@ -173,7 +173,7 @@ const FLAGS: &[(&[&str], &str)] = &[
 const OTHER_COMMANDS: &[(&[&str], &str)] = &[
     (
         &["cli", "generate", "complete"],
-        "`loggia chat` chats in the terminal; `loggia serve` starts the API",
+        "`loggia chat` chats in the terminal, `loggia run MODEL PROMPT` answers one prompt, `loggia serve` starts the API",
     ),
     (
         &["ps", "status", "top"],

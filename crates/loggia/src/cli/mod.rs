@@ -1,18 +1,20 @@
 //! The command line: what can be typed, and the help a newcomer reads. What a setting means is in
-//! `config`; what people type who come from other programs, in `foreign`.
+//! `config`; what people type who come from other programs, in `foreign`; how a mistake is
+//! explained, in `mistake`.
 
 mod foreign;
+mod mistake;
 
 use std::ffi::OsString;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{
     Alias, Engine, Host, Listen, Lora, Mmproj, ModelName, SamplingProfile, Secret, Tokens, Url,
+    count, layers, port,
 };
 use crate::models::{Source, SourceError};
 
@@ -27,28 +29,18 @@ pub(crate) struct Cli {
 impl Cli {
     /// Reads the command line. Where it cannot be read, or asks for help, says so and gives the
     /// exit code.
-    pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, ExitCode> {
+    ///
+    /// `about_model` says what to do about a word that is no command and may be a model.
+    pub(crate) fn read(
+        arguments: impl IntoIterator<Item = OsString>,
+        about_model: impl FnOnce(&str) -> String,
+    ) -> Result<Self, ExitCode> {
         let error = match Self::try_parse_from(foreign::in_our_words(arguments)) {
             Ok(cli) => return Ok(cli),
             Err(error) => error,
         };
-        let named = |kind| match error.get(kind) {
-            Some(ContextValue::String(name)) => Some(name.as_str()),
-            _ => None,
-        };
-        let advice = match error.kind() {
-            ErrorKind::UnknownArgument => named(ContextKind::InvalidArg).and_then(foreign::about_flag),
-            ErrorKind::InvalidSubcommand => named(ContextKind::InvalidSubcommand).map(|command| match foreign::about_command(command) {
-                Some(advice) => format!("{command}: {advice}"),
-                None => format!(
-                    "there is no command `{command}`, and no model or file of that name; `loggia serve {command}` would serve a model, \
-                     and `loggia --help` lists the commands"
-                ),
-            }),
-            _ => None,
-        };
-        match advice {
-            Some(advice) => eprintln!("loggia: {advice}"),
+        match mistake::explained(&error, about_model) {
+            Some(explained) => eprintln!("loggia: {explained}"),
             None => drop(error.print()),
         }
         Err(u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from))
@@ -93,12 +85,18 @@ Examples:
 
 /help in the chat lists its commands.";
 
+const RUN_AFTER: &str = "\
+Examples:
+  loggia run smollm2:135m                           a chat with this model
+  loggia run smollm2:135m 'Why is the sky blue?'    one answer, on standard output
+  loggia run ~/Downloads/model.gguf                 a file of yours";
+
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Serve the OpenAI API; without a model, --ollama or --openai, with the default model on the
     /// built-in engine
-    #[command(aliases = ["run", "start", "server", "up"], after_help = SERVE_AFTER)]
+    #[command(aliases = ["start", "server", "up"], after_help = SERVE_AFTER)]
     Serve(ServeArgs),
     /// Fetch a model: by a short name, from a repository on Hugging Face, or from a file on this
     /// machine
@@ -128,8 +126,13 @@ pub(crate) enum Command {
     /// an engine of its own
     ///
     /// Takes the flags of `serve` too, for the engine of its own.
-    #[command(after_help = CHAT_AFTER, mut_arg("named", |named| named.hide(true)))]
+    #[command(after_help = CHAT_AFTER)]
     Chat(ChatArgs),
+    /// Chat with a model, or have it answer one prompt
+    ///
+    /// Without a prompt it is `loggia chat MODEL`. A model that is not here is fetched first.
+    #[command(after_help = RUN_AFTER)]
+    Run(RunArgs),
     /// Print the configuration that results from flags, environment and file, and what can be
     /// reached with it
     ///
@@ -178,7 +181,38 @@ pub(crate) struct ChatArgs {
     #[arg(long, value_name = "TEXT")]
     pub(crate) system: Option<String>,
     #[command(flatten)]
-    pub(crate) serve: ServeArgs,
+    pub(crate) flags: Flags,
+}
+
+/// Which model to chat with, and the one prompt where it is to answer that alone.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    pub(crate) chat: ChatArgs,
+    /// The prompt to answer [default: a chat]
+    #[arg(value_name = "PROMPT")]
+    pub(crate) prompt: Vec<String>,
+}
+
+/// What `serve` and `check` take: models by their names alone, and flags.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct ServeArgs {
+    /// A model for the built-in engine, as with --model
+    #[arg(value_name = "MODEL")]
+    named: Vec<ModelName>,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+impl ServeArgs {
+    /// The flags, with the models that are named alone as if `--model` stood before each.
+    pub(crate) fn into_flags(self) -> Flags {
+        let models = self.named.into_iter().chain(self.flags.models).collect();
+        Flags {
+            models,
+            ..self.flags
+        }
+    }
 }
 
 /// Everything that `serve` can be told by flags.
@@ -187,10 +221,7 @@ pub(crate) struct ChatArgs {
     reason = "these are help texts: backticks would be shown"
 )]
 #[derive(Debug, Clone, Default, Args)]
-pub(crate) struct ServeArgs {
-    /// A model for the built-in engine, as with --model
-    #[arg(value_name = "MODEL")]
-    pub(crate) named: Vec<ModelName>,
+pub(crate) struct Flags {
     #[command(flatten)]
     pub(crate) place: StoreArgs,
     /// The address and port to listen on, or one of them; 0.0.0.0:11435 for every interface [env:
@@ -201,7 +232,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "HOST")]
     pub(crate) host: Option<Host>,
     /// The port of --listen alone
-    #[arg(long, value_name = "PORT")]
+    #[arg(long, value_name = "PORT", allow_negative_numbers = true, value_parser = port)]
     pub(crate) port: Option<u16>,
     /// Refuse what a backend would ignore: hints without effect, unknown fields [env:
     /// LOGGIA_STRICT]
@@ -236,14 +267,14 @@ pub(crate) struct ServeArgs {
     #[arg(short, long, value_name = "N", aliases = ["ctx-size", "max-model-len", "num-ctx"])]
     pub(crate) context: Option<Tokens>,
     /// How many requests such a model works on at once [env: LOGGIA_PARALLEL] [default: 4]
-    #[arg(long, value_name = "N", aliases = ["max-num-seqs", "num-parallel"])]
+    #[arg(long, value_name = "N", aliases = ["max-num-seqs", "num-parallel"], allow_negative_numbers = true, value_parser = count)]
     pub(crate) parallel: Option<NonZeroU32>,
     /// The threads such a model computes with [env: LOGGIA_THREADS] [default: the machine's cores]
-    #[arg(short, long, value_name = "N")]
+    #[arg(short, long, value_name = "N", allow_negative_numbers = true, value_parser = count)]
     pub(crate) threads: Option<NonZeroU32>,
     /// How many layers of such a model a GPU computes; 0 is none [env: LOGGIA_GPU_LAYERS] [default:
     /// all, where there is a GPU that this build can use]
-    #[arg(long, value_name = "N", aliases = ["n-gpu-layers", "ngl"])]
+    #[arg(long, value_name = "N", aliases = ["n-gpu-layers", "ngl"], allow_negative_numbers = true, value_parser = layers)]
     pub(crate) gpu_layers: Option<u32>,
     /// An Ollama server to put behind the API, as http://127.0.0.1:11434; may be repeated [env:
     /// LOGGIA_OLLAMA]
@@ -259,10 +290,10 @@ pub(crate) struct ServeArgs {
     pub(crate) aliases: Vec<Alias>,
 }
 
-impl ServeArgs {
+impl Flags {
     /// Every model that a flag or an argument names, in the order of their kinds.
     pub(crate) fn models(&self) -> Vec<ModelName> {
-        [&self.named, &self.models, &self.hf]
+        [&self.models, &self.hf]
             .into_iter()
             .flatten()
             .cloned()
@@ -293,6 +324,7 @@ mod tests {
         let Command::Serve(args) = Cli::try_parse_from(line.split(' ')).unwrap().command else {
             panic!()
         };
+        let args = args.into_flags();
         assert_eq!(
             (
                 args.ollama.len(),
@@ -306,10 +338,11 @@ mod tests {
 
     #[test]
     fn flags_of_other_programs_are_understood() {
-        let line = "loggia run own.gguf -m m --hf o/r:Q8_0 --host 0.0.0.0 --port 8080 --ctx-size 8k -t 2 --n-gpu-layers 0 --max-num-seqs 3";
+        let line = "loggia start own.gguf -m m --hf o/r:Q8_0 --host 0.0.0.0 --port 8080 --ctx-size 8k -t 2 --n-gpu-layers 0 --max-num-seqs 3";
         let Command::Serve(args) = Cli::try_parse_from(line.split(' ')).unwrap().command else {
             panic!()
         };
+        let args = args.into_flags();
         let models: Vec<String> = args.models().into_iter().map(|model| model.0).collect();
         assert_eq!(models, ["own.gguf", "m", "hf:o/r:Q8_0"]);
         assert_eq!(
@@ -325,6 +358,24 @@ mod tests {
             (Some(8192), Some(2))
         );
         assert_eq!((args.gpu_layers, number(args.parallel)), (Some(0), Some(3)));
+    }
+
+    #[test]
+    fn what_follows_the_model_of_run_is_its_prompt() {
+        let read = |line: &[&str]| match Cli::try_parse_from(line).unwrap().command {
+            Command::Run(RunArgs { chat, prompt }) => (chat.name.unwrap_or_default(), prompt),
+            other => panic!("{other:?}"),
+        };
+        let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
+        assert_eq!(
+            read(&["loggia", "run", "m", "Why is it so?"]),
+            ("m".to_owned(), words(&["Why is it so?"]))
+        );
+        assert_eq!(
+            read(&["loggia", "run", "m", "-c", "4k", "why", "so?"]),
+            ("m".to_owned(), words(&["why", "so?"]))
+        );
+        assert_eq!(read(&["loggia", "run", "m"]), ("m".to_owned(), Vec::new()));
     }
 
     #[test]

@@ -26,7 +26,7 @@ use super::mmproj::Mmproj;
 use super::settings;
 use super::tokens::Tokens;
 use super::value::{Engine, ModelName, PerModel, SamplingProfile, Span, Url, ValueError};
-use crate::cli::ServeArgs;
+use crate::cli::Flags;
 
 /// Why no configuration results.
 #[derive(Debug, thiserror::Error)]
@@ -119,7 +119,7 @@ pub(crate) struct Layer {
 
 impl Layer {
     /// The flags.
-    pub(super) fn from_flags(args: &ServeArgs) -> Self {
+    pub(super) fn from_flags(args: &Flags) -> Self {
         Layer {
             listen: args.listen.clone(),
             host: args.host.clone(),

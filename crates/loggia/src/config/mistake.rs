@@ -4,6 +4,7 @@
 use toml::de::Error;
 
 use super::settings::{self, Setting};
+use super::show;
 
 /// A mistake in a file: its line, and what to say of it.
 pub(super) struct Mistake {
@@ -22,12 +23,10 @@ impl Mistake {
                 "`{key}`: {message}; in a text in double quotes `\\` begins an escape, in single quotes it is as it is: 'C:\\models'"
             ),
             Some(key) => {
-                let example = settings::find(key)
-                    .map(|Setting { key, value, .. }| format!(" For example: {key} = {value}"));
-                let example =
-                    example.unwrap_or_else(|| format!(" For example: {key} = \"a text\""));
+                let example = example(table_of(text, line), key)
+                    .unwrap_or_else(|| format!("{key} = \"a text\""));
                 format!(
-                    "the value of `{key}` cannot be read ({message}). Texts stand in quotes, lists in brackets.{example}"
+                    "the value of `{key}` cannot be read ({message}). Texts stand in quotes, lists in brackets. For example: {example}"
                 )
             }
             None => message.to_owned(),
@@ -54,6 +53,30 @@ fn line_of(text: &str, error: &Error) -> usize {
         .and_then(|span| text.get(..span.start))
         .unwrap_or_default();
     before.matches('\n').count() + 1
+}
+
+/// The table that a line stands in, by the first part of its name.
+fn table_of(text: &str, line: usize) -> Option<&str> {
+    let before: Vec<&str> = text.lines().take(line - 1).collect();
+    let header = before
+        .iter()
+        .rev()
+        .find(|line| line.trim_start().starts_with('['))?;
+    let name = header.trim_start().trim_start_matches('[');
+    name.split(['.', ']']).next().map(str::trim)
+}
+
+/// The settings that tables have too, with the same values.
+const ALSO_IN_TABLES: [&str; 4] = ["strict", "lenient", "sampling_profile", "models"];
+
+/// An example of a line that sets a key, at the top of the file or in a table.
+fn example(table: Option<&str>, key: &str) -> Option<String> {
+    if let Some(table) = table
+        && !ALSO_IN_TABLES.contains(&key)
+    {
+        return show::bound(table, key);
+    }
+    settings::find(key).map(|Setting { key, value, .. }| format!("{key} = {value}"))
 }
 
 /// The bare key that a line sets.
@@ -85,8 +108,9 @@ fn unknown(rest: &str) -> String {
 /// What is there, what is wanted, and an example. What a key is set to is not repeated.
 fn wrong(path: &str, message: &str) -> String {
     let top = path.split(['.', '[']).next().unwrap_or_default();
-    let example = settings::find(top)
-        .map(|Setting { key, value, .. }| format!("; for example: {key} = {value}"));
+    let of_its_table = path.split('.').nth(1).and_then(|key| show::bound(top, key));
+    let example = of_its_table.or_else(|| example(None, top));
+    let example = example.map(|example| format!("; for example: {example}"));
     let example = example.unwrap_or_default();
     let kinds = message
         .strip_prefix("invalid type: ")

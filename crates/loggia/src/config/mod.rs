@@ -30,7 +30,7 @@ use loggia_backend::http::Limits;
 use loggia_backend::media;
 pub(crate) use loggia_backend::roster::Alias;
 
-use crate::cli::{ServeArgs, StoreArgs};
+use crate::cli::{Flags, StoreArgs};
 use bounds::{CeilingsTable, ImagesTable};
 pub(crate) use keep_alive::KeepAlive;
 pub(crate) use keys::{ApiKey, keys};
@@ -42,7 +42,9 @@ pub(crate) use mmproj::Mmproj;
 pub(crate) use show::Shown;
 pub(crate) use tokens::Tokens;
 use value::Span;
-pub(crate) use value::{Engine, ModelName, PerModel, SamplingProfile, Secret, Url};
+pub(crate) use value::{
+    Engine, ModelName, PerModel, SamplingProfile, Secret, Url, count, layers, port,
+};
 
 /// Every setting, decided.
 #[derive(Debug)]
@@ -142,7 +144,7 @@ pub(crate) fn environment(name: &str) -> Option<String> {
 
 impl Config {
     /// What results from these flags, the environment, and the file that either of them names.
-    pub(crate) fn load(args: &ServeArgs, env: Environment<'_>) -> Result<Self, ConfigError> {
+    pub(crate) fn load(args: &Flags, env: Environment<'_>) -> Result<Self, ConfigError> {
         let file = args
             .place
             .config
@@ -164,9 +166,9 @@ impl Config {
     ) -> Result<Self, ConfigError> {
         check_variables()?;
         Config::load(
-            &ServeArgs {
+            &Flags {
                 place: place.clone(),
-                ..ServeArgs::default()
+                ..Flags::default()
             },
             env,
         )
@@ -249,7 +251,7 @@ impl Config {
     }
 
     /// The same from this process's own environment, whose every variable can be looked at.
-    pub(crate) fn of_this_process(args: &ServeArgs) -> Result<Self, ConfigError> {
+    pub(crate) fn of_this_process(args: &Flags) -> Result<Self, ConfigError> {
         check_variables()?;
         let config = Config::load(args, &environment)?;
         keys::of_nobody(&config.key, variables().map(|(name, _)| name))?;
@@ -273,6 +275,18 @@ impl Config {
         dropped.map(notice).chain(keys).collect()
     }
 
+    /// The same with a model for the embedded engine and nothing else.
+    pub(crate) fn with_model(self, name: &str) -> Self {
+        let models = vec![ModelName(name.to_owned())];
+        Self {
+            models: Set {
+                value: models,
+                from: Origin::Flag,
+            },
+            ..self
+        }
+    }
+
     /// Whether nothing is named that could answer, so that the default model is meant.
     pub(crate) fn names_no_backend(&self) -> bool {
         self.models.is_empty()
@@ -288,6 +302,19 @@ pub(crate) fn variable_of(flag: &str) -> Option<String> {
     settings::find(&key)
         .filter(|setting| setting.variable.is_some())
         .map(|setting| settings::example_of_variable(setting.key))
+}
+
+/// An example of what a flag can be set to, by its name.
+pub(crate) fn example_of_flag(flag: &str) -> Option<&'static str> {
+    let key = match flag {
+        "--host" => return Some("0.0.0.0"),
+        "--port" => return Some("8080"),
+        "--hf" => return Some("bartowski/Qwen2.5-7B-Instruct-GGUF:Q4_K_M"),
+        "--model" => "models",
+        "--alias" => "aliases",
+        _ => &flag.strip_prefix("--")?.replace('-', "_"),
+    };
+    settings::find(key)?.variable
 }
 
 /// The variables of this process that are set to something.

@@ -222,7 +222,7 @@ fn drafting(f: &mut fmt::Formatter<'_>, its: &PerModel) -> fmt::Result {
     Ok(())
 }
 
-fn ceilings(set: &Set<Ceilings>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+fn ceilings(set: &Set<Ceilings>, f: &mut impl fmt::Write) -> fmt::Result {
     let Ceilings {
         choices,
         messages,
@@ -261,7 +261,7 @@ fn ceilings(set: &Set<Ceilings>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     )
 }
 
-fn images(set: &Set<media::Limits>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+fn images(set: &Set<media::Limits>, f: &mut impl fmt::Write) -> fmt::Result {
     let media::Limits {
         images,
         fetches,
@@ -288,6 +288,35 @@ fn images(set: &Set<media::Limits>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         "redirects = {redirects}\nports = {ports:?}\nnetworks = {}",
         list(networks)
     )
+}
+
+/// A line of `[ceilings]` or `[images]`, as it is where nobody sets it: an example for error
+/// messages.
+pub(super) fn bound(table: &str, key: &str) -> Option<String> {
+    // Those that are not there, or empty, where nobody sets them.
+    match key {
+        "answer_tokens" if table == "ceilings" => return Some("answer_tokens = 4096".to_owned()),
+        "networks" if table == "images" => return Some(r#"networks = ["10.1.2.0/24"]"#.to_owned()),
+        _ => {}
+    }
+    let mut default = String::new();
+    let _ = match table {
+        "ceilings" => ceilings(&of_nobody(), &mut default),
+        "images" => images(&of_nobody(), &mut default),
+        _ => Ok(()),
+    };
+    let start = format!("{key} = ");
+    default
+        .lines()
+        .find(|line| line.starts_with(&start))
+        .map(str::to_owned)
+}
+
+fn of_nobody<T: Default>() -> Set<T> {
+    Set {
+        value: T::default(),
+        from: Origin::Default,
+    }
 }
 
 /// One setting: `key = value   # origin`.

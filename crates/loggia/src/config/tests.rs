@@ -63,12 +63,13 @@ draft_always = true
 options = { num_ctx = 32768, top_k = 20 }
 "#;
 
-fn args(config: Option<&std::path::Path>, flags: &[&str]) -> ServeArgs {
+fn args(config: Option<&std::path::Path>, flags: &[&str]) -> Flags {
     use clap::Parser as _;
     let line = ["loggia", "serve"].into_iter().chain(flags.iter().copied());
-    let crate::cli::Command::Serve(mut args) = crate::cli::Cli::parse_from(line).command else {
+    let crate::cli::Command::Serve(args) = crate::cli::Cli::parse_from(line).command else {
         panic!()
     };
+    let mut args = args.into_flags();
     args.place.config = config.map(Into::into);
     args
 }

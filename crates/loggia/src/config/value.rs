@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::fmt;
+use std::num::NonZeroU32;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -24,6 +25,12 @@ pub(crate) enum ValueError {
     Host(String),
     #[error("`{0}` is no number of tokens; write 8192, or 8k")]
     Tokens(String),
+    #[error("`{0}` is not a whole number from 1")]
+    Count(String),
+    #[error("`{0}` is not a whole number")]
+    Number(String),
+    #[error("`{0}` is not a port, a number up to 65535")]
+    Port(String),
     #[error("`{0}` is neither true nor false")]
     Flag(String),
     #[error("`{0}` is not NAME=URL, as in vllm=http://127.0.0.1:8000/v1")]
@@ -62,6 +69,27 @@ pub(crate) enum ValueError {
     KeyTwice(String),
     #[error(transparent)]
     ModelPattern(#[from] BadModelPattern),
+}
+
+/// A whole number from 1.
+pub(crate) fn count(text: &str) -> Result<NonZeroU32, ValueError> {
+    text.trim()
+        .parse()
+        .map_err(|_| ValueError::Count(text.to_owned()))
+}
+
+/// A number of layers; none will do.
+pub(crate) fn layers(text: &str) -> Result<u32, ValueError> {
+    text.trim()
+        .parse()
+        .map_err(|_| ValueError::Number(text.to_owned()))
+}
+
+/// A port. 0 is one that is free.
+pub(crate) fn port(text: &str) -> Result<u16, ValueError> {
+    text.trim()
+        .parse()
+        .map_err(|_| ValueError::Port(text.to_owned()))
 }
 
 /// How sampling fields are read.

@@ -1,0 +1,84 @@
+//! What is wrong with a command line, and what would be right: where clap would send a reader to
+//! `--help`.
+
+use std::error::Error as _;
+
+use clap::CommandFactory as _;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+use super::{Cli, foreign};
+use crate::config;
+
+/// Explains a mistake; `None` where clap's own words do. `about_model` says what to do about a word
+/// that is no command and may be a model.
+pub(super) fn explained(
+    error: &clap::Error,
+    about_model: impl FnOnce(&str) -> String,
+) -> Option<String> {
+    match error.kind() {
+        ErrorKind::UnknownArgument => foreign::about_flag(text(error, ContextKind::InvalidArg)?),
+        ErrorKind::InvalidSubcommand => {
+            let word = text(error, ContextKind::InvalidSubcommand)?;
+            Some(about_word(error, word, about_model))
+        }
+        ErrorKind::ValueValidation | ErrorKind::InvalidValue => about_value(error),
+        ErrorKind::ArgumentConflict => about_conflict(error),
+        _ => None,
+    }
+}
+
+fn text(error: &clap::Error, kind: ContextKind) -> Option<&str> {
+    match error.get(kind)? {
+        ContextValue::String(text) => Some(text),
+        ContextValue::Strings(texts) => texts.first().map(String::as_str),
+        _ => None,
+    }
+}
+
+fn about_word(error: &clap::Error, word: &str, about_model: impl FnOnce(&str) -> String) -> String {
+    if let Some(advice) = foreign::about_command(word) {
+        return format!("{word}: {advice}");
+    }
+    let all = Cli::command();
+    // It may be another name of a command.
+    let meant = text(error, ContextKind::SuggestedSubcommand)
+        .and_then(|name| all.find_subcommand(name))
+        .map(clap::Command::get_name);
+    let instead = match meant {
+        Some(command) => format!("did you mean `loggia {command}`?"),
+        None => about_model(word),
+    };
+    format!("there is no command `{word}` (`loggia --help` lists the commands); {instead}")
+}
+
+/// What a flag wants in place of its value. The value itself may be a secret: only the setting's own
+/// words quote it.
+fn about_value(error: &clap::Error) -> Option<String> {
+    let flag = name(text(error, ContextKind::InvalidArg)?);
+    let example = config::example_of_flag(flag);
+    let such_as = |before: &str| {
+        example
+            .as_ref()
+            .map(|example| format!("{before}for example {flag} {example}"))
+            .unwrap_or_default()
+    };
+    Some(match error.source() {
+        Some(why) => format!("{flag}: {why}{}", such_as("; ")),
+        None => format!("{flag} needs a value{}", such_as(", ")),
+    })
+}
+
+fn about_conflict(error: &clap::Error) -> Option<String> {
+    let flag = name(text(error, ContextKind::InvalidArg)?);
+    let other = name(text(error, ContextKind::PriorArg)?);
+    Some(if flag == other {
+        format!("{flag} is given twice; leave one out")
+    } else {
+        format!("{flag} and {other} exclude each other; leave one out")
+    })
+}
+
+/// The flag alone: `--listen` of `--listen <ADDRESS>`.
+fn name(argument: &str) -> &str {
+    argument.split([' ', '=']).next().unwrap_or(argument)
+}
