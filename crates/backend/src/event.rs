@@ -99,6 +99,8 @@ pub enum Waiting {
 pub enum EarlyEnd {
     /// The answer repeated itself.
     Repetition,
+    /// The context was full before the answer had the tokens that the client allowed.
+    Context,
     /// The engine does not say.
     Unknown,
 }
@@ -108,6 +110,7 @@ impl EarlyEnd {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Repetition => "repetition",
+            Self::Context => "context",
             Self::Unknown => "unknown",
         }
     }

@@ -108,7 +108,7 @@ impl Deltas {
                 FinishReason::ToolCalls
             }
             Finish::Stop => FinishReason::Stop,
-            Finish::Length => FinishReason::Length,
+            Finish::Length | Finish::ContextFull => FinishReason::Length,
         });
         let says_something =
             !choice.delta.is_empty() || choice.logprobs.is_some() || choice.finish_reason.is_some();

@@ -4,12 +4,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
-use loggia_backend::{BackendError, Chunk, Event, Waiting};
+use loggia_backend::{BackendError, Chunk, EarlyEnd, Event, Waiting};
 use loggia_wire::openai::{CompletionTokensDetails, CompletionUsage, PromptTokensDetails};
 
 use crate::backend::explain;
 use crate::deltas::Deltas;
-use crate::engine::{Answer, Output, Piece, Usage};
+use crate::engine::{Answer, Finish, Output, Piece, Usage};
 use crate::error::EngineError;
 
 /// The answers of all choices as one stream of events: first come first served, and the usage of
@@ -27,6 +27,8 @@ pub(crate) struct Events {
     /// Whose turn it is to be asked first, so that a quick one does not hide the others.
     first: usize,
     used: Option<Usage>,
+    /// What follows the event that was given out last.
+    next: Option<Event>,
     over: bool,
 }
 
@@ -45,6 +47,7 @@ impl Events {
             held_to,
             first: 0,
             used: None,
+            next: None,
             over: false,
         }
     }
@@ -131,10 +134,17 @@ impl Events {
                 None => return Poll::Ready(None),
                 Some((_, Err(error))) => return Poll::Ready(Some(Err(error))),
                 Some((_, Ok(Output::Reading))) => Event::Waiting(Waiting::ReadingPrompt),
-                Some((choice, Ok(Output::Piece(piece)))) => match self.chunk(choice, piece) {
-                    Some(chunk) => Event::Chunk(chunk),
-                    None => continue,
-                },
+                Some((choice, Ok(Output::Piece(piece)))) => {
+                    let finish = piece.end.map(|end| end.finish);
+                    match self.chunk(choice, piece).map(Event::Chunk) {
+                        Some(chunk) if finish == Some(Finish::ContextFull) => {
+                            self.next = Some(chunk);
+                            Event::EndedEarly(EarlyEnd::Context)
+                        }
+                        Some(chunk) => chunk,
+                        None => continue,
+                    }
+                }
             };
             return Poll::Ready(Some(Ok(event)));
         }
@@ -145,6 +155,9 @@ impl Stream for Events {
     type Item = Result<Event, BackendError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if let Some(event) = self.next.take() {
+            return Poll::Ready(Some(Ok(event)));
+        }
         if self.over {
             return Poll::Ready(None);
         }

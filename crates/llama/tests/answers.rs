@@ -4,7 +4,7 @@
 mod support;
 
 use futures_util::StreamExt;
-use loggia_backend::{Backend, BackendError, Event};
+use loggia_backend::{Backend, BackendError, EarlyEnd, Event};
 use loggia_wire::openai::FinishReason;
 use serde_json::json;
 use support::{ask, call, call_with, long_text, open};
@@ -39,24 +39,31 @@ async fn max_tokens_is_kept_to_the_token() {
             (whole.finish, whole.usage().completion_tokens),
             (Some(FinishReason::Length), most)
         );
+        assert_eq!(whole.ended_early, None);
     }
 }
 
 #[tokio::test]
 async fn an_answer_ends_where_the_context_does() {
     let llama = open(|options| options.context = Some(96));
-    let whole = ask(
-        &llama,
-        call(
-            "Tell me a very long story about the sea.",
-            json!({"temperature": 0, "logit_bias": {"0": -100, "2": -100}}),
-        ),
-    )
-    .await;
+    let story = "Tell me a very long story about the sea.";
+    let mut fields = json!({"temperature": 0, "logit_bias": {"0": -100, "2": -100}});
+    let whole = ask(&llama, call(story, fields.clone())).await;
+    let usage = whole.usage().clone();
     assert_eq!(
-        (whole.finish, whole.usage().total_tokens),
-        (Some(FinishReason::Length), 96)
+        (whole.finish, usage.total_tokens, whole.ended_early),
+        (Some(FinishReason::Length), 96, Some(EarlyEnd::Context))
     );
+    // The limit that the client sets is reached, or not.
+    for (more, ended_early) in [(0, None), (1, Some(EarlyEnd::Context))] {
+        fields["max_tokens"] = json!(usage.completion_tokens + more);
+        let whole = ask(&llama, call(story, fields.clone())).await;
+        assert_eq!(
+            (whole.finish, whole.usage().total_tokens, whole.ended_early),
+            (Some(FinishReason::Length), 96, ended_early),
+            "{more}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -43,6 +43,91 @@ async fn a_long_prompt_gets_the_smallest_step_that_holds_it_and_no_more_than_the
     assert_eq!(asked_for(&ollama(None), saying(100_000)).await, 8192);
 }
 
+/// Agents send such limits with every request. A context that holds them would take gigabytes.
+#[tokio::test]
+async fn the_limit_of_an_answer_reserves_no_more_than_4096_tokens() {
+    let (_, show) = recording("server/show");
+    let mut show: Value = serde_json::from_slice(&show).expect("JSON");
+    show["model_info"]["llama.context_length"] = json!(131_072);
+    let inner = || {
+        ollama(None).on("/api/show", 200, [show.to_string()]).on(
+            "/api/generate",
+            200,
+            [recording("generate/raw-whole").1],
+        )
+    };
+    for (letters, limit, size) in [
+        (100, 100, Value::Null),
+        (100, 4_090, json!(8192)),
+        (100, 32_000, json!(8192)),
+        (100, 128_000, json!(8192)),
+        (100, 4_294_967_295_u64, json!(8192)),
+        (9_000, 3_000, json!(8192)),
+        (9_000, 32_000, json!(16_384)),
+        (60_000, 128_000, json!(65_536)),
+    ] {
+        for field in ["max_tokens", "max_completion_tokens"] {
+            let (inner, mut body) = (inner(), saying(letters));
+            body[field] = json!(limit);
+            assert_eq!(asked_for(&inner, body).await, size, "{letters} {limit}");
+            assert_eq!(inner.last_chat()["options"]["num_predict"], limit);
+        }
+        let inner = inner();
+        let body =
+            json!({"model": "smollm2:135m", "prompt": "a".repeat(letters), "max_tokens": limit});
+        let completion = crate::support::post("/v1/completions", body.to_string());
+        let answer = send(&layered(&inner, Policy::default()), completion).await;
+        assert_eq!(answer.status(), 200, "{}", answer.text());
+        let options = &inner.last("/api/generate")["options"];
+        assert_eq!(
+            (&options["num_ctx"], &options["num_predict"]),
+            (&size, &json!(limit))
+        );
+    }
+}
+
+/// The recorded answer has 234 tokens of 400 that were allowed, in a context of 256.
+#[tokio::test]
+async fn an_answer_that_ends_with_the_context_says_so() {
+    let recorded = || ollama(None).recorded("chat/generation-past-context-shift-false");
+    let whole = async |fields: Value| chat(&recorded(), Policy::default(), hello(fields)).await;
+    for (fields, cut_short) in [
+        (json!({"max_tokens": 400}), Some("context")),
+        (json!({"options": {"num_predict": 235}}), Some("context")),
+        (json!({"options": {"num_predict": -1}}), Some("context")),
+        (json!({}), Some("context")),
+        (json!({"max_tokens": 234}), None),
+        (json!({"options": {"num_predict": 234}}), None),
+    ] {
+        let answer = whole(fields.clone()).await;
+        assert_eq!(
+            answer.header("x-loggia-cut-short"),
+            cut_short,
+            "{fields} {}",
+            answer.text()
+        );
+        let choice = &answer.json()["choices"][0];
+        assert_eq!(choice["finish_reason"], "length");
+        assert_eq!(answer.json()["usage"]["completion_tokens"], 234);
+        let mut fields = fields;
+        fields["stream"] = json!(true);
+        let text = whole(fields.clone()).await.text().to_owned();
+        assert_eq!(
+            text.contains(": x-loggia-cut-short: context\n\n"),
+            cut_short.is_some(),
+            "{fields} {text}"
+        );
+        assert!(text.ends_with("\"finish_reason\":\"length\"}]}\n\ndata: [DONE]\n\n"));
+    }
+    // The limit of the model's own Modelfile.
+    let (_, show) = recording("server/show");
+    let mut show: Value = serde_json::from_slice(&show).expect("JSON");
+    show["parameters"] = json!("num_predict                    234");
+    let inner = recorded().on("/api/show", 200, [show.to_string()]);
+    let answer = chat(&inner, Policy::default(), hello(json!({}))).await;
+    assert_eq!(answer.header("x-loggia-cut-short"), None);
+}
+
 #[tokio::test]
 async fn a_size_once_chosen_is_kept() {
     let inner = ollama(None);

@@ -87,15 +87,23 @@ impl Scripted {
         self.on("/api/chat", status, [body])
     }
 
-    /// The JSON of each request to `/api/chat`.
-    pub(crate) fn chats(&self) -> Vec<Value> {
+    /// The JSON of each request to `path`.
+    fn asked(&self, path: &str) -> Vec<Value> {
         let seen = self.seen.lock().expect("no panic");
-        let chats = seen
-            .iter()
-            .filter(|(head, _)| head.uri().path() == "/api/chat");
-        chats
+        let asked = seen.iter().filter(|(head, _)| head.uri().path() == path);
+        asked
             .map(|(_, body)| serde_json::from_slice(body).expect("JSON"))
             .collect()
+    }
+
+    /// The JSON of each request to `/api/chat`.
+    pub(crate) fn chats(&self) -> Vec<Value> {
+        self.asked("/api/chat")
+    }
+
+    /// The JSON of the last request to `path`.
+    pub(crate) fn last(&self, path: &str) -> Value {
+        self.asked(path).pop().expect("a request")
     }
 
     /// The last of them.
@@ -192,7 +200,7 @@ impl Answer {
         std::str::from_utf8(&self.body).expect("UTF-8")
     }
 
-    /// The data of each event.
+    /// The data of each event; comments are none.
     pub(crate) fn events(&self) -> Vec<&str> {
         let text = self.text();
         assert!(
@@ -200,6 +208,7 @@ impl Answer {
             "the last event has no end: {text:?}"
         );
         text.split_terminator("\n\n")
+            .filter(|event| !event.starts_with(": "))
             .map(|event| event.strip_prefix("data: ").expect("data"))
             .collect()
     }

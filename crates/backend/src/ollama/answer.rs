@@ -25,6 +25,8 @@ pub struct Answer {
     lines: Lines,
     /// Whether calls after the first are dropped (`parallel_tool_calls: false`).
     single_call: bool,
+    /// The most tokens that the client allows.
+    limit: Option<u64>,
     form: Form,
     begun: bool,
     done: bool,
@@ -61,6 +63,7 @@ impl Answer {
             profile,
             lines: Lines::OfChat,
             single_call,
+            limit: None,
             form: Form::Streamed,
             begun: false,
             done: false,
@@ -76,6 +79,13 @@ impl Answer {
             form: Form::Whole,
             ..self
         }
+    }
+
+    /// The same, of at most so many tokens where there is a limit. Ollama says `length` at this
+    /// limit and at the end of the context, and only the limit tells which it was.
+    #[must_use]
+    pub fn limited_to(self, limit: Option<u64>) -> Self {
+        Self { limit, ..self }
     }
 
     /// The same, of lines of `/api/generate`.
@@ -121,10 +131,21 @@ impl Answer {
         let chunk = self.chunk(&line, message)?;
         self.done = line.done;
         let usage = line.done.then(|| usage(&line));
-        Ok(chunk
-            .map(Event::Chunk)
+        let ended_early = self.is_at_the_end_of_the_context(&line);
+        Ok(ended_early
+            .then_some(Event::EndedEarly(EarlyEnd::Context))
             .into_iter()
+            .chain(chunk.map(Event::Chunk))
             .chain(usage.map(Event::Usage)))
+    }
+
+    fn is_at_the_end_of_the_context(&self, line: &ChatLine<'_>) -> bool {
+        line.done
+            && line.done_reason.as_deref() == Some("length")
+            && self.profile == Profile::Openai
+            && line
+                .eval_count
+                .is_some_and(|count| self.limit.is_none_or(|limit| count < limit))
     }
 
     /// Whether the last line has come.

@@ -176,7 +176,8 @@ where
             Arc::clone(&self.name),
             call.head.profile,
             single_call,
-        );
+        )
+        .limited_to(limit(&mut question, &known));
         let answer = if asked.streams() {
             answer
         } else {
@@ -214,6 +215,7 @@ where
             call.head.profile,
             false,
         )
+        .limited_to(limit(&mut question, &known))
         .of_text();
         let answer = if asked.streams() {
             answer
@@ -564,6 +566,13 @@ impl Question {
 struct Room {
     need: u64,
     answer: u64,
+}
+
+/// The most tokens that the answer may have.
+fn limit(question: &mut Question, known: &Known) -> Option<u64> {
+    let limit = question.options().limit().or(known.num_predict)?;
+    // A number below 0 sets no limit.
+    u64::try_from(limit).ok()
 }
 
 fn set_context(question: &mut Question, known: &Known, size: u64) {

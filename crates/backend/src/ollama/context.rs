@@ -14,6 +14,11 @@ const SMALLEST: u64 = 4096;
 /// Tokens kept for an answer whose length the client does not limit.
 const ANSWER: u64 = 1024;
 
+/// The most tokens kept for an answer. Agents send limits of 32,000 and 128,000 with every request
+/// and seldom use them, but a context that holds them takes memory from the start. An answer may
+/// still go on to the end of the context.
+const LONGEST_ANSWER: u64 = 4096;
+
 /// What a template writes around a message.
 const PER_MESSAGE: u64 = 16;
 
@@ -43,7 +48,7 @@ pub(super) fn answer(request: &ChatCompletionRequest) -> u64 {
     request
         .token_limit()
         .and_then(|limit| u64::try_from(limit).ok())
-        .unwrap_or(ANSWER)
+        .map_or(ANSWER, |limit| limit.min(LONGEST_ANSWER))
 }
 
 /// The size to ask for: the smallest step that holds what is needed, never below what is loaded,

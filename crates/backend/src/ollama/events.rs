@@ -1,5 +1,6 @@
 //! The body of an Ollama answer as a stream of events.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -26,7 +27,7 @@ pin_project_lite::pin_project! {
         answer: Answer,
         backend: Arc<str>,
         // What the last line stands for beyond its first event.
-        next: Option<Event>,
+        later: VecDeque<Event>,
         body_ended: bool,
         ended: bool,
     }
@@ -43,7 +44,7 @@ where
             lines,
             answer,
             backend,
-            next: None,
+            later: VecDeque::new(),
             body_ended: false,
             ended: false,
         }
@@ -59,12 +60,12 @@ where
             let Some(line) = line else {
                 let mut events = this.answer.finish()?;
                 let event = events.next();
-                *this.next = events.next();
+                this.later.extend(events);
                 return Poll::Ready(Ok(event));
             };
             let mut events = this.answer.push(&line)?;
             if let Some(event) = events.next() {
-                *this.next = events.next();
+                this.later.extend(events);
                 return Poll::Ready(Ok(Some(event)));
             }
         }
@@ -117,7 +118,7 @@ where
     type Item = Result<Event, BackendError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if let Some(event) = self.as_mut().project().next.take() {
+        if let Some(event) = self.as_mut().project().later.pop_front() {
             return Poll::Ready(Some(Ok(event)));
         }
         if self.ended {

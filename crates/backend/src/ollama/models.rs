@@ -56,6 +56,8 @@ pub(super) struct Known {
     /// The most tokens that Loggia may ask a context to hold. `None` where nothing is known, or the
     /// Modelfile sets the size.
     pub(super) context_most: Option<u64>,
+    /// The most tokens of an answer, where the Modelfile sets it; no limit below 0.
+    pub(super) num_predict: Option<i64>,
     /// The context size that was last chosen or found loaded; 0 where neither has happened.
     context_kept: AtomicU64,
 }
@@ -79,6 +81,7 @@ impl Known {
             fingerprint: fingerprint(&["ollama", backend, digest, version]),
             knows_tools: is_told(show, "tools"),
             context_most: show.context_length().filter(|_| show.num_ctx().is_none()),
+            num_predict: show.num_predict(),
             context_kept: AtomicU64::new(0),
         }
     }
@@ -95,6 +98,7 @@ impl Known {
             fingerprint: fingerprint(&["ollama", backend, model]),
             knows_tools: true,
             context_most: None,
+            num_predict: None,
             context_kept: AtomicU64::new(0),
         }
     }

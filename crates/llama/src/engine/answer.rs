@@ -48,8 +48,10 @@ pub(crate) struct End {
 pub(crate) enum Finish {
     /// The model said so, or a stop string came.
     Stop,
-    /// The most tokens asked for, or the end of the context.
+    /// It has the most tokens that the client allows.
     Length,
+    /// The context is full.
+    ContextFull,
 }
 
 /// Tokens, counted exactly.

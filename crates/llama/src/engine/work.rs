@@ -35,6 +35,8 @@ pub(super) struct Work {
     text: Text,
     generated: usize,
     most: usize,
+    /// Why the answer ends once it has that many tokens.
+    at_most: Finish,
     top_logprobs: Option<usize>,
     shows_end: bool,
     /// The part of the prompt that is scored, until the answer begins.
@@ -67,6 +69,10 @@ impl Work {
             text: Text::new(generation.stop),
             generated: 0,
             most: generation.max_tokens.unwrap_or(room).min(room),
+            at_most: match generation.max_tokens {
+                Some(most) if most <= room => Finish::Length,
+                _ => Finish::ContextFull,
+            },
             top_logprobs: generation.top_logprobs,
             shows_end: generation.shows_end,
             scores: generation
@@ -219,7 +225,7 @@ impl Work {
         }
         if self.generated >= self.most {
             self.text.finish(&mut out);
-            return (out, Some(Finish::Length));
+            return (out, Some(self.at_most));
         }
         (out, None)
     }

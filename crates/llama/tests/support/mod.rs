@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures_util::StreamExt;
-use loggia_backend::{Backend, BackendError, ChatCall, CompletionCall, Event, Events};
+use loggia_backend::{Backend, BackendError, ChatCall, CompletionCall, EarlyEnd, Event, Events};
 use loggia_llama::{Llama, LlamaOptions};
 use loggia_wire::openai::{CompletionUsage, FinishReason, TokenLogprob, ToolCallDelta};
 use serde_json::{Value, json};
@@ -90,6 +90,7 @@ pub(crate) struct Whole {
     /// The calls' deltas, in order.
     pub(crate) calls: Vec<ToolCallDelta>,
     pub(crate) finish: Option<FinishReason>,
+    pub(crate) ended_early: Option<EarlyEnd>,
     pub(crate) logprobs: Vec<TokenLogprob>,
     pub(crate) usage: Option<CompletionUsage>,
     pub(crate) error: Option<BackendError>,
@@ -110,7 +111,8 @@ impl Whole {
 
     fn take(&mut self, event: Event) {
         match event {
-            Event::Waiting(_) | Event::EndedEarly(_) => {}
+            Event::Waiting(_) => {}
+            Event::EndedEarly(why) => self.ended_early = Some(why),
             Event::Usage(usage) => self.usage = Some(usage),
             Event::Chunk(chunk) => {
                 for choice in chunk.choices {

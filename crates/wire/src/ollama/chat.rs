@@ -125,6 +125,12 @@ pub struct Options {
 }
 
 impl Options {
+    /// `num_predict`, whether it is set by its own field or among the others.
+    pub fn limit(&self) -> Option<i64> {
+        let in_others = || self.others.get("num_predict")?.as_i64();
+        self.num_predict.or_else(in_others)
+    }
+
     /// Whether nothing is set.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()

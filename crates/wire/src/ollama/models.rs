@@ -1,6 +1,8 @@
 //! What models there are (`/api/tags`), what each can do (`/api/show`), which are loaded
 //! (`/api/ps`).
 
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -112,9 +114,18 @@ impl Show {
 
     /// The context size that the Modelfile sets, in tokens.
     pub fn num_ctx(&self) -> Option<u64> {
+        self.parameter("num_ctx")
+    }
+
+    /// The most tokens of an answer that the Modelfile sets; none below 0.
+    pub fn num_predict(&self) -> Option<i64> {
+        self.parameter("num_predict")
+    }
+
+    fn parameter<T: FromStr>(&self, name: &str) -> Option<T> {
         self.parameters
             .lines()
-            .find_map(|line| line.strip_prefix("num_ctx")?.trim().parse().ok())
+            .find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
     }
 }
 
