@@ -1,18 +1,11 @@
 //! What somebody types who has not read the manual: it is understood, or answered with what to type
 //! instead.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a panic is the failure we want; clippy only knows functions marked as tests"
-)]
-
-mod support;
-
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
 
-use support::ollama::Ollama;
-use support::{Program, Run};
+use crate::support::ollama::Ollama;
+use crate::support::{Program, Run};
 
 /// A server behind Loggia that nobody asks.
 const NOBODY: [&str; 2] = ["--ollama", "http://127.0.0.1:9"];
@@ -294,7 +287,7 @@ fn flags_and_commands_that_there_are_not_are_answered_with_those_that_there_are(
 #[test]
 fn a_folder_or_a_file_of_any_name_is_looked_into() {
     let program = Program::new();
-    let model = support::tiny::gguf();
+    let model = crate::support::tiny::gguf();
     program.write("one/model-Q8_0.gguf", &model);
     program.write("one/README.md", "# A model");
     program.write("blobs/sha256-0123456789abcdef", &model);
@@ -388,7 +381,7 @@ fn a_blob_a_link_and_a_folder_can_be_pulled() {
 #[test]
 fn a_mistyped_model_is_answered_with_the_one_that_was_meant_and_no_hint_leads_to_an_error() {
     let program = Program::new();
-    program.write("data/models/mine-Q8_0.gguf", support::tiny::gguf());
+    program.write("data/models/mine-Q8_0.gguf", crate::support::tiny::gguf());
     let said = |model: &str| {
         let run = program.run(&["serve", "--listen", "127.0.0.1:0", "--model", model]);
         assert_eq!(run.code, Some(1), "{run:?}");
@@ -437,7 +430,7 @@ fn a_mistyped_model_is_answered_with_the_one_that_was_meant_and_no_hint_leads_to
 #[test]
 fn a_model_without_a_command_is_answered_with_commands_that_work() {
     let program = Program::new();
-    program.write("data/models/mine-Q8_0.gguf", support::tiny::gguf());
+    program.write("data/models/mine-Q8_0.gguf", crate::support::tiny::gguf());
     let said = |word: &str| {
         let run = program.run(&[word]);
         assert_eq!(run.code, Some(2), "{run:?}");
@@ -808,7 +801,7 @@ fn a_variable_that_is_no_setting_is_an_error_with_the_one_that_was_meant() {
 #[test]
 fn a_context_that_is_too_small_says_what_would_do() {
     let program = Program::new();
-    program.write("m.gguf", support::tiny::gguf());
+    program.write("m.gguf", crate::support::tiny::gguf());
     let run = program.run(&[
         "serve",
         "--listen",
@@ -827,7 +820,7 @@ fn a_context_that_is_too_small_says_what_would_do() {
 #[test]
 fn the_address_of_a_hubs_page_can_be_pulled() {
     let file = b"GGUF and the rest of it".as_slice();
-    let hub = support::hub::Hub::with(&[
+    let hub = crate::support::hub::Hub::with(&[
         ("someone/Small-GGUF/m-Q8_0.gguf", file),
         ("someone/Small-GGUF/m-Q4_K_M.gguf", file),
     ]);
@@ -879,7 +872,7 @@ fn a_running_server_says_what_it_serves_with_what() {
 #[test]
 fn a_running_server_says_the_context_and_threads_of_its_model() {
     let program = Program::new();
-    program.write("m.gguf", support::tiny::gguf());
+    program.write("m.gguf", crate::support::tiny::gguf());
     let mut running = program.start(&[
         "serve", "--port", "0", "m.gguf", "-c", "64", "-np", "2", "-t", "1",
     ]);

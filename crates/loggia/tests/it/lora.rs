@@ -2,14 +2,12 @@
 
 #![cfg(all(unix, feature = "embedded"))]
 
-mod support;
-
 use std::io::{BufRead as _, BufReader, Read as _};
 
+use crate::support::Program;
+use crate::support::served::Served;
+use crate::support::tiny::{self, Chance};
 use serde_json::{Value, json};
-use support::Program;
-use support::served::Served;
-use support::tiny::{self, Chance};
 
 /// A folder with the tiny model and an adapter for it.
 fn program() -> Program {

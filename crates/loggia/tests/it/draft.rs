@@ -1,17 +1,10 @@
 //! Draft models, through the whole program.
 
 #![cfg(all(unix, feature = "embedded"))]
-#![expect(
-    clippy::unwrap_used,
-    reason = "a panic is the failure we want; clippy only knows functions marked as tests"
-)]
-
-mod support;
-
+use crate::support::Program;
+use crate::support::served::Served;
+use crate::support::tiny;
 use serde_json::{Value, json};
-use support::Program;
-use support::served::Served;
-use support::tiny;
 
 /// The tiny model, and the same with another text for a token.
 fn program() -> Program {

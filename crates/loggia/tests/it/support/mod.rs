@@ -1,13 +1,12 @@
 //! What the tests of the program share: the program itself, run with an environment of its own, and
 //! a small hub on loopback.
 
-#![allow(dead_code, reason = "not every test uses all of it")]
 #![allow(
-    clippy::unwrap_used,
-    reason = "a panic is the failure we want; clippy only knows functions marked as tests"
+    dead_code,
+    reason = "without the embedded engine, some of it is not used"
 )]
 
-#[path = "../../../llama/tests/support/gguf.rs"]
+#[path = "../../../../llama/tests/support/gguf.rs"]
 pub(crate) mod gguf;
 pub(crate) mod hub;
 pub(crate) mod ollama;

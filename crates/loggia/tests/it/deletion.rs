@@ -1,16 +1,9 @@
 //! `DELETE /v1/models/{id}` of embedded models: what goes, what stays, and who may.
 
 #![cfg(all(unix, feature = "embedded"))]
-#![expect(
-    clippy::unwrap_used,
-    reason = "a panic is the failure we want; clippy only knows functions marked as tests"
-)]
-
-mod support;
-
+use crate::support::served::Served;
+use crate::support::{Program, tiny};
 use serde_json::json;
-use support::served::Served;
-use support::{Program, tiny};
 
 /// A program with a pulled model, `pulled`, another in the store, `second`, and one of the user's
 /// own beside the store.

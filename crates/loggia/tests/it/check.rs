@@ -1,14 +1,7 @@
 //! `loggia check`: what results, what can be reached, and what is never shown.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a panic is the failure we want; clippy only knows functions marked as tests"
-)]
-
-mod support;
-
-use support::Program;
-use support::ollama::Ollama;
+use crate::support::Program;
+use crate::support::ollama::Ollama;
 
 /// An address where nobody listens.
 fn nobody() -> String {
@@ -172,7 +165,7 @@ fn the_keys_of_the_api_are_shown_by_name_alone() {
 #[cfg(feature = "embedded")]
 fn what_an_embedded_model_cannot_honour_is_a_mistake_in_the_configuration() {
     let program = Program::new();
-    let file = program.write("tiny.gguf", support::tiny::gguf());
+    let file = program.write("tiny.gguf", crate::support::tiny::gguf());
     let head = format!(
         "models = [{:?}]\ncontext = 64\n[aliases]\nagent = \"tiny\"\n",
         file.to_str().unwrap()
@@ -197,7 +190,7 @@ fn what_an_embedded_model_cannot_honour_is_a_mistake_in_the_configuration() {
         .failed_saying(&["per_model.tiny: ", "'mirostat'"]);
     with("[per_model.agent]\noptions = { num_ctx = 64, temperature = 0.5 }").succeeded();
     with("[per_model.another]\noptions = { mirostat = 1 }").succeeded();
-    program.write("tiny.gguf", support::tiny::embedding());
+    program.write("tiny.gguf", crate::support::tiny::embedding());
     let saying =
         "per_model.agent: options: the embedded engine has none for a model that makes embeddings";
     with("[per_model.agent]\noptions = { num_ctx = 64 }").failed_saying(&[saying]);

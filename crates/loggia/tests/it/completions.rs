@@ -3,12 +3,10 @@
 
 #![cfg(all(unix, feature = "embedded"))]
 
-mod support;
-
+use crate::support::Program;
+use crate::support::served::Served;
+use crate::support::tiny::{self, token};
 use serde_json::{Value, json};
-use support::Program;
-use support::served::Served;
-use support::tiny::{self, token};
 
 const KEYS: [&str; 3] = [
     "tokenizer.ggml.fim_pre_token_id",

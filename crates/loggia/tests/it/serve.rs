@@ -1,19 +1,12 @@
 //! `loggia serve`, as a process: what it prints, what it answers, and how it ends.
 
 #![cfg(unix)]
-#![expect(
-    clippy::unwrap_used,
-    reason = "a panic is the failure we want; clippy only knows functions marked as tests"
-)]
-
-mod support;
-
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::process::ChildStdout;
 
-use support::ollama::{MODEL, Ollama};
-use support::{Program, Running};
+use crate::support::ollama::{MODEL, Ollama};
+use crate::support::{Program, Running};
 
 /// A program that serves, where, and the rest of what it prints.
 struct Served {
@@ -164,7 +157,7 @@ fn a_stream_under_way_ends_properly_after_sigterm_and_the_program_with_0() {
     }
     served.signal("TERM");
     // No new connection is taken from then on.
-    support::eventually("the listener is closed", || {
+    crate::support::eventually("the listener is closed", || {
         TcpStream::connect(served.address).is_err()
     });
     ollama.go_on.add_permits(1);

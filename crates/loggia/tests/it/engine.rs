@@ -1,19 +1,12 @@
 //! Each model in a process of its own: what happens when that ends, and what does not.
 
 #![cfg(all(unix, feature = "embedded"))]
-#![expect(
-    clippy::unwrap_used,
-    reason = "a panic is the failure we want; clippy only knows functions marked as tests"
-)]
-
-mod support;
-
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 
-use support::tiny::{self, Chance};
-use support::{Program, Running, eventually};
+use crate::support::tiny::{self, Chance};
+use crate::support::{Program, Running, eventually};
 
 /// A program that serves the tiny model.
 struct Served {

@@ -3,20 +3,19 @@
 
 #![cfg(all(unix, feature = "embedded"))]
 
-#[path = "../../llama/tests/support/projector.rs"]
+#[path = "../../../llama/tests/support/projector.rs"]
 mod projector;
-mod support;
 
 use std::io::{BufRead as _, BufReader, Read as _};
 
+use crate::support::Program;
+use crate::support::gguf;
+use crate::support::served::Served;
+use crate::support::tiny::{self, Chance};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use projector::Kind;
 use serde_json::{Value, json};
-use support::Program;
-use support::gguf;
-use support::served::Served;
-use support::tiny::{self, Chance};
 
 /// One red pixel as PNG, and one blue.
 const RED: &str =
@@ -282,7 +281,7 @@ fn forty_damaged_projectors_end_nothing_but_their_own_model() {
             matches!(status, 200 | 400 | 500..=503),
             "file {number}: {answer}"
         );
-        support::eventually("texts are answered", || {
+        crate::support::eventually("texts are answered", || {
             let text = about("tiny", &json!([{"type": "text", "text": "hi"}]));
             served.post("/v1/chat/completions", &text).0 == 200
         });

@@ -1,11 +1,9 @@
 //! `loggia pull`, `models` and `rm`, as a person runs them, against a small hub on loopback.
 
-mod support;
-
 use std::fs;
 
-use support::hub::Hub;
-use support::{Program, Running, eventually};
+use crate::support::hub::Hub;
+use crate::support::{Program, Running, eventually};
 
 const REPO: &str = "someone/Small-GGUF";
 

@@ -1,19 +1,12 @@
 //! `loggia chat`, as a process whose input is a pipe: one message a line.
 
 #![cfg(unix)]
-#![expect(
-    clippy::unwrap_used,
-    reason = "a panic is the failure we want; clippy only knows functions marked as tests"
-)]
-
-mod support;
-
 use std::io::Write as _;
 use std::process::{Output, Stdio};
 
-use support::Program;
-use support::ollama::{MODEL, Ollama};
-use support::served::Served;
+use crate::support::Program;
+use crate::support::ollama::{MODEL, Ollama};
+use crate::support::served::Served;
 
 /// Types lines, and gives back what was printed and what was complained about.
 fn chat(program: &Program, arguments: &[&str], lines: &str) -> (Option<i32>, String, String) {
@@ -165,7 +158,7 @@ fn a_model_that_the_running_server_does_not_have_is_run_for_the_chat() {
     let served = Served::start(Program::new(), &["--ollama", &ollama.url()]);
     let address = served.address.to_string();
     let program = Program::new();
-    program.write("m.gguf", support::tiny::gguf());
+    program.write("m.gguf", crate::support::tiny::gguf());
     let listen = ["--listen", &address, "--context", "64", "--threads", "1"];
     let ask = |words: &[&str]| typed(&program, &[words, &listen].concat(), "/model\n");
     // A file goes by the name of the model in it.
@@ -188,8 +181,9 @@ fn a_model_that_the_running_server_does_not_have_is_run_for_the_chat() {
 #[cfg(feature = "embedded")]
 #[test]
 fn a_model_that_is_not_here_is_fetched_for_run() {
-    let model = support::tiny::gguf();
-    let hub = support::hub::Hub::with(&[("someone/Small-GGUF/m-Q8_0.gguf", model.as_slice())]);
+    let model = crate::support::tiny::gguf();
+    let hub =
+        crate::support::hub::Hub::with(&[("someone/Small-GGUF/m-Q8_0.gguf", model.as_slice())]);
     let program = Program::new().with("HF_ENDPOINT", &hub.endpoint());
     let flags = [NOBODY, &["--context", "64", "--threads", "1"]].concat();
     let arguments = [&["run", "someone/Small-GGUF"], &flags[..]].concat();

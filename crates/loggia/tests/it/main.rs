@@ -1,0 +1,21 @@
+//! The program as a process: what it prints, what it answers, and how it ends.
+//!
+//! Each module is one subject; `support` is what they share.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a panic is the failure we want; clippy only knows functions marked as tests"
+)]
+
+mod chat;
+mod check;
+mod completions;
+mod deletion;
+mod draft;
+mod engine;
+mod lora;
+mod media;
+mod newcomer;
+mod pull;
+mod serve;
+mod support;
