@@ -371,6 +371,8 @@ pub(crate) fn settle(
     )?);
     ignored.extend(engine_options::settle_outdone(request, can, strictness)?);
     let mut names = unknown(request);
+    // What is left of them is what the template reads.
+    names.remove(reasoning::TEMPLATE);
     names.extend(request.messages.iter_mut().flat_map(misplaced::drop_from));
     request.messages.iter_mut().for_each(misplaced::say_refusal);
     request

@@ -20,10 +20,13 @@ const EFFORTS: &[&str] = &["none", "minimal", "low", "medium", "high", "xhigh", 
 const LEVELS: &[&str] = &["high", "medium", "low", "max"];
 
 /// Variables for chat templates, which llama.cpp's server, vLLM and `SGLang` read.
-const TEMPLATE: &str = "chat_template_kwargs";
+pub(crate) const TEMPLATE: &str = "chat_template_kwargs";
 
 /// The most bytes of values for a chat template. It may repeat them with each message.
 const MOST_VARIABLES: usize = 16 << 10;
+
+/// How deep a value for a chat template may be nested.
+const DEEPEST: usize = 16;
 
 /// How much a client wants the model to reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -306,7 +309,8 @@ impl Words {
                 continue;
             }
             let size = value.to_string().len();
-            if can.template_variables.contains(&name) && size <= room {
+            let fits = size <= room && !is_deeper(&value, DEEPEST);
+            if can.template_variables.contains(&name) && fits {
                 room -= size;
                 kept.insert(name, value);
             } else {
@@ -314,6 +318,16 @@ impl Words {
             }
         }
         kept
+    }
+}
+
+/// Whether a value is nested deeper than this.
+fn is_deeper(value: &Value, most: usize) -> bool {
+    let deeper = |inner: &Value| most == 0 || is_deeper(inner, most - 1);
+    match value {
+        Value::Array(items) => items.iter().any(deeper),
+        Value::Object(fields) => fields.values().any(deeper),
+        _ => false,
     }
 }
 
@@ -356,5 +370,78 @@ fn put(request: &mut Request, wish: Option<Wish>, passes_template: bool, can: &A
         }
         // A model that is told nothing does what it does by itself.
         Some(Wish::On) | None => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use loggia_backend::AbilitySet;
+    use serde_json::json;
+
+    use super::*;
+    use crate::fields;
+
+    /// What becomes of variables for a template that reads `date_string` and `documents_style`.
+    fn settled(variables: &Value, strictness: Strictness) -> Result<(Value, Vec<String>), String> {
+        let asked = json!({"model": "m", "messages": [], TEMPLATE: variables});
+        let mut request: Request = serde_json::from_value(asked).unwrap();
+        let can = Abilities {
+            can: AbilitySet::of(&[Ability::Reasoning, Ability::NoReasoning]),
+            template_variables: ["date_string", "documents_style"].map(str::to_owned).into(),
+            ..Abilities::default()
+        };
+        let ignored = fields::settle(&mut request, &can, strictness)
+            .map_err(|refused| refused.error.param.unwrap_or_default())?;
+        let kept = request.extra.get(TEMPLATE).cloned();
+        Ok((kept.unwrap_or_default(), ignored))
+    }
+
+    #[test]
+    fn variables_that_the_template_reads_reach_it_and_others_are_named() {
+        let deep = |levels: usize| (0..levels).fold(json!(1), |inner, _| json!([inner]));
+        let text = |bytes: usize| "x".repeat(bytes);
+        for (variables, kept, named) in [
+            (
+                json!({"date_string": "1 May", "other": 1}),
+                json!({"date_string": "1 May"}),
+                Some("other"),
+            ),
+            (
+                json!({"enable_thinking": false, "date_string": 5}),
+                json!({"date_string": 5}),
+                None,
+            ),
+            (
+                json!({"date_string": null, "messages": []}),
+                Value::Null,
+                Some("messages"),
+            ),
+            (
+                json!({"date_string": deep(16)}),
+                json!({"date_string": deep(16)}),
+                None,
+            ),
+            (
+                json!({"date_string": deep(17)}),
+                Value::Null,
+                Some("date_string"),
+            ),
+            (
+                json!({"date_string": text(10_000), "documents_style": text(10_000)}),
+                json!({"date_string": text(10_000)}),
+                Some("documents_style"),
+            ),
+        ] {
+            let names: Vec<String> = named
+                .map(|name| format!("{TEMPLATE}.{name}"))
+                .into_iter()
+                .collect();
+            assert_eq!(
+                settled(&variables, Strictness::Plain),
+                Ok((kept, names.clone()))
+            );
+            let strict = settled(&variables, Strictness::Strict);
+            assert_eq!(strict.err(), names.first().cloned());
+        }
     }
 }

@@ -127,6 +127,9 @@ impl Llama {
         );
         let mut abilities = abilities(engine.context(), model.syntax, can);
         abilities.vocabulary = u64::try_from(model.facts.vocabulary).ok();
+        abilities
+            .template_variables
+            .clone_from(model.template_variables());
         if model.fill_in_the_middle.is_some() {
             abilities.can = abilities.can.with(Ability::FillInTheMiddle);
         }
@@ -267,6 +270,7 @@ impl Llama {
                 messages: &messages,
                 tools: &tools,
                 effort,
+                variables: &model.template_variables_of(&request.extra),
                 now,
             });
             let Rendered { text, changed } = text.map_err(|error| explain_template(&error))?;

@@ -1,6 +1,7 @@
 //! A loaded model: its file, its vocabulary, its chat template. Immutable, and shared by the engine
 //! and whoever makes prompts.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -9,6 +10,8 @@ use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::model::params::LlamaModelParams;
 use llama_cpp_2::token::LlamaToken;
 use llama_cpp_2::{LogOptions, send_logs_to_tracing};
+use loggia_wire::Extra;
+use minijinja::Value;
 
 use crate::adapter::Adapter;
 use crate::completion::FillInTheMiddle;
@@ -141,6 +144,16 @@ impl Model {
         conversation: &Conversation<'_>,
     ) -> Result<Rendered, TemplateError> {
         self.template.render(conversation)
+    }
+
+    /// The variables of the chat template that a client may set.
+    pub(crate) fn template_variables(&self) -> &BTreeSet<String> {
+        self.template.variables()
+    }
+
+    /// The values that a request has for them.
+    pub(crate) fn template_variables_of(&self, extra: &Extra) -> Value {
+        self.template.variables_of(extra)
     }
 
     /// The tokens of such a text.

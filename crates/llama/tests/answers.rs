@@ -329,3 +329,19 @@ async fn a_bias_for_an_unknown_token_is_refused_by_name() {
         matches!(whole.error, Some(BackendError::InvalidRequest { param: Some(param), .. }) if param == "logit_bias.999999")
     );
 }
+
+#[tokio::test]
+async fn variables_for_the_chat_template_reach_it_where_it_reads_them() {
+    let template = "{{ extra }}{% for message in messages %}{{ message.content }}{% endfor %}";
+    let llama = open(|options| options.chat_template = Some(template.to_owned()));
+    let can = llama.abilities("smollm2").await.unwrap();
+    assert!(can.template_variables.iter().eq(["extra"]));
+    let tokens = async |variables| {
+        let fields = json!({"max_tokens": 1, "chat_template_kwargs": variables});
+        ask(&llama, call("Hi", fields)).await.usage().prompt_tokens
+    };
+    let plain = tokens(json!({})).await;
+    assert_eq!(tokens(json!({"extra": " one two three"})).await, plain + 3);
+    let others = json!({"messages": [], "unread": " one two three"});
+    assert_eq!(tokens(others).await, plain);
+}

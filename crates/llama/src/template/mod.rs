@@ -1,8 +1,9 @@
 //! Renders a conversation the way the model's makers do: with the Jinja template in its GGUF file.
 //!
 //! Reading order: [`Template`], `environment` (what a template can reach), `messages` and `number`
-//! (what it is given), `traits` (what is found out of it by trial), `attempts` (a conversation that
-//! it refuses, made plainer until it takes it), `earlier` (calls that it does not show).
+//! (what it is given), `variables` (what the client may set beside it), `traits` (what is found out
+//! of it by trial), `attempts` (a conversation that it refuses, made plainer until it takes it),
+//! `earlier` (calls that it does not show).
 //!
 //! A template is untrusted input: it runs with a bound on its steps, and can reach nothing but the
 //! values it is given. Turning the text into tokens is `model.rs`'s work.
@@ -15,9 +16,14 @@ mod messages;
 mod number;
 mod source;
 mod traits;
+mod variables;
+
+use std::collections::BTreeSet;
 
 use loggia_backend::conversation::Change;
+use loggia_wire::Extra;
 use loggia_wire::openai::{Message, Tool};
+use minijinja::value::merge_maps;
 use minijinja::{Environment, Error, ErrorKind, Value, context};
 use thiserror::Error as ThisError;
 
@@ -65,6 +71,8 @@ pub(crate) struct Template {
     /// How the model writes calls.
     form: CallForm,
     traits: Traits,
+    /// The variables that a client may set.
+    variables: BTreeSet<String>,
 }
 
 /// The texts of tokens that templates write.
@@ -82,6 +90,8 @@ pub(crate) struct Conversation<'a> {
     /// How much the model is to think: `none`, or what its template knows. None where that is left
     /// to the template.
     pub(crate) effort: Option<&'a str>,
+    /// The variables that the client sets, by [`Template::variables_of`].
+    pub(crate) variables: &'a Value,
     /// The time that `strftime_now` tells.
     pub(crate) now: jiff::Timestamp,
 }
@@ -124,8 +134,13 @@ impl Template {
             for_tools,
             form,
             traits: Traits::default(),
+            variables: BTreeSet::new(),
         };
-        template.traits = Traits::of(&template);
+        let (traits, looked_up) = Traits::of(&template);
+        template.traits = traits;
+        let read = variables::read_by(&template.environment, &["usual", "tools"]);
+        template.variables =
+            variables::settable(&template.environment, read.into_iter().chain(looked_up));
         if !template.traits.shows_tools {
             template.form = syntax.without_tools().form();
         }
@@ -136,6 +151,17 @@ impl Template {
     /// Whether it shows the tools that it is given.
     pub(crate) fn shows_tools(&self) -> bool {
         self.traits.shows_tools
+    }
+
+    /// The variables that a client may set with `chat_template_kwargs`: those that the template reads
+    /// and that nothing else sets.
+    pub(crate) fn variables(&self) -> &BTreeSet<String> {
+        &self.variables
+    }
+
+    /// The values that a request has for them.
+    pub(crate) fn variables_of(&self, extra: &Extra) -> Value {
+        variables::of_request(extra, &self.variables)
     }
 
     /// The prompt for a conversation. Where the template refuses it, or would leave something out,
@@ -204,7 +230,7 @@ impl Template {
             bos_token => self.special.bos.as_str(),
             eos_token => self.special.eos.as_str(),
             now_in_seconds => other.now.as_second(),
-            ..effort(other.effort)
+            ..merge_maps([effort(other.effort), other.variables.clone()])
         })
     }
 

@@ -7,6 +7,7 @@ use super::*;
 
 mod families;
 mod odd;
+mod variables;
 
 const LLAMA_3: &str = r#"{{- bos_token }}
 {%- if not date_string is defined %}
@@ -131,6 +132,7 @@ fn render_with_tools(
             messages,
             tools,
             effort: None,
+            variables: &Value::default(),
             now,
         })
         .map(|rendered| rendered.text)
@@ -317,6 +319,7 @@ fn a_file_without_a_template_is_chatml() {
         messages: &[user("Hi")],
         tools: &[],
         effort: None,
+        variables: &Value::default(),
         now: jiff::Timestamp::UNIX_EPOCH,
     });
     assert_eq!(
@@ -336,6 +339,7 @@ fn a_template_is_told_of_thinking_only_where_the_client_asks() {
                 messages: &[user("x")],
                 tools: &[],
                 effort,
+                variables: &Value::default(),
                 now,
             })
             .unwrap()
@@ -391,6 +395,7 @@ fn phi_4_mini_finds_its_tools_in_the_system_message() {
                 messages,
                 tools,
                 effort: None,
+                variables: &Value::default(),
                 now,
             })
             .unwrap()

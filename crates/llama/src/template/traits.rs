@@ -1,12 +1,17 @@
 //! What is found out of a template by trial: what it shows, and how it wants it. Its text would
 //! tell less: a name in it may stand in a comment, or for something else.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use loggia_backend::conversation::Change;
 use loggia_backend::emulate::Shows;
 use loggia_wire::Extra;
 use loggia_wire::openai::{FunctionCall, FunctionDefinition, Message, Role, Tool, ToolCall};
+use minijinja::Value;
 use serde_json::json;
 
+use super::variables::Lookups;
 use super::{Conversation, Template, earlier};
 
 /// What is known of a template.
@@ -66,23 +71,25 @@ const LONG_ID: &str = "call_Tr1alTr1alTr1alTr1al";
 const NOBODY: &str = "nobody_at_all";
 
 impl Traits {
-    /// Tries a template out.
-    pub(super) fn of(template: &Template) -> Self {
+    /// Tries a template out. Gives back the variables that it looked up on the way, too.
+    pub(super) fn of(template: &Template) -> (Self, BTreeSet<String>) {
+        let lookups = Arc::new(Lookups::default());
         let mut trial = Trial {
             template,
             traits: Self::default(),
+            variables: Value::from_dyn_object(Arc::clone(&lookups)),
         };
         trial.traits.works = trial.render(&asked(), false).is_some();
         if !trial.traits.works {
             // It works for nobody, and may take its time over it.
-            return trial.traits;
+            return (trial.traits, BTreeSet::new());
         }
         trial.tools();
         trial.ids();
         trial.content();
         trial.traits.shows = [false, true].map(|tools| trial.earlier(tools));
         trial.traits.changes = [false, true].map(|tools| trial.changes(tools));
-        trial.traits
+        (trial.traits, lookups.names())
     }
 }
 
@@ -90,6 +97,8 @@ impl Traits {
 struct Trial<'a> {
     template: &'a Template,
     traits: Traits,
+    /// None, but for taking note of what is looked up.
+    variables: Value,
 }
 
 impl Trial<'_> {
@@ -109,6 +118,7 @@ impl Trial<'_> {
             messages,
             tools,
             effort: None,
+            variables: &self.variables,
             now,
         };
         self.template

@@ -106,6 +106,7 @@ fn rendered(source: &str, family: &Family, asked: &Asked) -> Result<String, Temp
         messages,
         tools,
         effort,
+        variables: &Value::default(),
         now,
     });
     rendered.map(|rendered| rendered.text)

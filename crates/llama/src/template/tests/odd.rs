@@ -416,6 +416,7 @@ fn fault(
         messages: &messages,
         tools: shown,
         effort: None,
+        variables: &minijinja::Value::default(),
         now,
     }) {
         Ok(rendered) => rendered.text,
