@@ -488,13 +488,20 @@ fn failed(message: &str) -> BackendError {
 }
 
 fn explain_template(error: &TemplateError) -> BackendError {
+    // Never a 500, which clients send again: the template would fail again.
     match error {
-        TemplateError::Refused(_) | TemplateError::Failed(_) => BackendError::InvalidRequest {
+        TemplateError::Broken(what) => BackendError::InvalidRequest {
+            message: format!(
+                "This model's chat template cannot render any conversation: {what}. Use another model, or /v1/completions; the server's operator can load a file with a working template."
+            ),
+            param: Some("model".to_owned()),
+            code: Some("chat_template_failed".to_owned()),
+        },
+        _ => BackendError::InvalidRequest {
             message: error.to_string(),
             param: Some("messages".to_owned()),
             code: None,
         },
-        TemplateError::Broken(_) => failed(&error.to_string()),
     }
 }
 

@@ -345,3 +345,58 @@ async fn variables_for_the_chat_template_reach_it_where_it_reads_them() {
     let others = json!({"messages": [], "unread": " one two three"});
     assert_eq!(tokens(others).await, plain);
 }
+
+/// Clients send a 500 again, 3 to 30 times, and the template would fail each time.
+#[tokio::test]
+async fn a_template_that_fails_is_a_400_without_a_word_of_the_conversation() {
+    let always = ("model", Some("chat_template_failed"));
+    let endless = "{% for a in range(99999) %}{% for b in range(99999) %}{{ 'x' if false }}{% endfor %}{% endfor %}";
+    let at_secrets = |does: &str| {
+        format!(
+            "{{% if 'secret' in messages[0].content %}}{does}{{% endif %}}{{{{ messages[0].content }}}}"
+        )
+    };
+    for (template, (field, expected)) in [
+        (
+            "{{ messages[0].content | nosuchfilter }}".to_owned(),
+            always,
+        ),
+        ("{{ nothing.at.all }}".to_owned(), always),
+        (endless.to_owned(), always),
+        (
+            at_secrets("{{ messages | nosuchfilter }}"),
+            ("messages", None),
+        ),
+        (at_secrets(endless), ("messages", None)),
+        (
+            "{{ raise_exception('No.') }}".to_owned(),
+            ("messages", None),
+        ),
+    ] {
+        let llama = open(|options| options.chat_template = Some(template.clone()));
+        match ask(&llama, call("my secret", json!({"max_tokens": 1})))
+            .await
+            .error
+        {
+            Some(BackendError::InvalidRequest {
+                message,
+                param,
+                code,
+            }) => {
+                assert_eq!(
+                    (param.as_deref(), code.as_deref()),
+                    (Some(field), expected),
+                    "{template}"
+                );
+                assert!(
+                    message.contains("chat template") && !message.contains("secret"),
+                    "{message}"
+                );
+            }
+            other => panic!("{template}: {other:?}"),
+        }
+        // A text needs no template.
+        let text = support::completion(&json!({"max_tokens": 1}), &json!({"prompt": "Hi"}));
+        assert_eq!(support::complete(&llama, text).await.error, None);
+    }
+}

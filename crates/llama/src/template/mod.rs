@@ -55,6 +55,11 @@ pub enum TemplateError {
         "This model's chat template fails at these messages: {0}. Send them without what is unusual in them."
     )]
     Failed(String),
+    /// The template needs too many steps for this conversation.
+    #[error(
+        "This model's chat template takes too many steps for these messages. Send fewer or shorter ones."
+    )]
+    TooLong,
     /// The template does not work for any conversation. The message speaks of the template only,
     /// never of what was in the conversation.
     #[error("the model's chat template fails: {0}")]
@@ -240,10 +245,9 @@ impl Template {
             .and_then(|detail| detail.strip_prefix(REFUSAL))
         {
             Some(message) => TemplateError::Refused(message.to_owned()),
-            None if self.traits.works && error.kind() != ErrorKind::OutOfFuel => {
-                TemplateError::Failed(place(error))
-            }
-            None => broken(error),
+            None if !self.traits.works => broken(error),
+            None if error.kind() == ErrorKind::OutOfFuel => TemplateError::TooLong,
+            None => TemplateError::Failed(place(error)),
         }
     }
 }
