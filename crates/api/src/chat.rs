@@ -18,16 +18,20 @@ use loggia_wire::openai::{
 };
 use tokio::time::Instant;
 
-use crate::answer::{name_early_end, name_ignored, name_server, refused, within};
-use crate::collect::Collector;
-use crate::encode::{Encoder, Head, Shape};
-use crate::ignored::listed;
-use crate::stream::{Beginning, Begun, EventStream, NotBegun, Speech, took_too_long};
-use crate::together::{self, settle_stream_options};
-use crate::{
-    ApiError, Body, Caller, Door, Ended, Outcome, RequestId, Strictness, completion,
-    engine_options, fields, files, id, read, request,
-};
+use crate::admit::chat;
+use crate::admit::combinations::{self, settle_stream_options};
+use crate::admit::completion;
+use crate::admit::engine_options;
+use crate::admit::fields;
+use crate::admit::unpack_files;
+use crate::answer::collect::Collector;
+use crate::answer::encode::{Encoder, Head, Shape};
+use crate::answer::headers::{name_early_end, name_ignored, name_server, refused, within};
+use crate::answer::id;
+use crate::answer::ignored::listed;
+use crate::answer::stream::{Beginning, Begun, EventStream, NotBegun, Speech, took_too_long};
+use crate::door::read;
+use crate::{ApiError, Body, Caller, Door, Ended, Outcome, RequestId, Strictness};
 
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
@@ -117,7 +121,7 @@ impl Door {
     {
         let (parts, body) = request.into_parts();
         let read = read::json_body(&parts.headers, body, &self.policy).await;
-        let parsed = read.and_then(|bytes| request::parse_chat(&bytes, &self.policy));
+        let parsed = read.and_then(|bytes| chat::parse_chat(&bytes, &self.policy));
         let asked = parsed
             .map(|(request, profile)| Asked::new(self, parts, Question::Chat(request), profile));
         self.answer_to(asked).await
@@ -178,7 +182,7 @@ impl Door {
         } = given;
         // Nobody else holds it yet, so nothing is copied.
         let request = Arc::make_mut(&mut shared);
-        let mut ignored = together::settle(request, strictness)?;
+        let mut ignored = combinations::settle(request, strictness)?;
         let can = self.abilities(&request.model).await;
         let can = can.map_err(|error| log.refused(error))?;
         if !can.has(Ability::Chat) {
@@ -186,7 +190,7 @@ impl Door {
                 work: WorkKind::Chat,
             }));
         }
-        files::unpack(request, &can)?;
+        unpack_files::unpack(request, &can)?;
         ignored.extend(fields::settle(request, &can, strictness)?);
         if let Some(options) = self.policy.options_of(&request.model)
             && can.has(Ability::EngineOptions)

@@ -8,7 +8,8 @@ use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
 use loggia_backend::{BackendError, NotDeleted, Phase, Profile, WorkKind};
 use loggia_wire::openai::{ErrorBody, ErrorObject};
 
-use crate::{Body, packed};
+use crate::Body;
+use crate::door::content_encoding;
 
 /// How long a client should wait where nobody says it: for an engine that is busy or down, for a
 /// limit of the engine's, for a model to be pulled. Some clients give up for good on a 429 or 503
@@ -257,7 +258,10 @@ impl ApiError {
             );
         }
         if self.status == StatusCode::UNSUPPORTED_MEDIA_TYPE {
-            headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(packed::KNOWN));
+            headers.insert(
+                ACCEPT_ENCODING,
+                HeaderValue::from_static(content_encoding::KNOWN),
+            );
         }
         if self.status == StatusCode::UNAUTHORIZED {
             // HTTP wants it told how.

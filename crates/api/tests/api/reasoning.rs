@@ -1,5 +1,5 @@
 //! How much a model is to reason, in each of the words in which clients say it
-//! (`crates/api/src/reasoning.rs`).
+//! (`crates/api/src/admit/reasoning.rs`).
 
 use crate::support::{Answer, Scripted, chat, hello, plain_model, strict};
 use loggia_api::Policy;

@@ -10,9 +10,9 @@ use loggia_wire::openai::{
     ToolCallDelta,
 };
 
-use crate::encode::Head;
-use crate::id;
-use crate::text::TextChoice;
+use crate::answer::encode::Head;
+use crate::answer::id;
+use crate::answer::text::TextChoice;
 
 /// An answer as far as it has come.
 #[derive(Debug)]

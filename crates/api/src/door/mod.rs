@@ -1,5 +1,11 @@
 //! The one door: every request of OpenAI's API goes through [`Door::serve`].
 
+pub(crate) mod caller;
+pub(crate) mod content_encoding;
+pub(crate) mod policy;
+pub(crate) mod read;
+pub(crate) mod routes;
+
 use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +18,7 @@ use loggia_backend::{Abilities, Backend, BackendError, nearest};
 use loggia_wire::openai::{DeletedModel, ModelList};
 use serde::Serialize;
 
-use crate::caller::Only;
+use crate::door::caller::Only;
 use crate::{ApiError, Body, Caller, Policy, Route, Strictness};
 
 /// The request's id, put among the request's extensions by a server that has one; it goes into the

@@ -15,14 +15,15 @@ use loggia_wire::openai::{
     OnePrompt, Prompt, Vector,
 };
 
-use crate::answer::{name_ignored, name_server, refused, within};
-use crate::ignored::listed;
-use crate::request::{between, check_model, tracked};
-use crate::stream::took_too_long;
-use crate::{
-    ApiError, Body, Caller, Door, Ended, Outcome, Policy, RequestId, Strictness, ceilings,
-    engine_options, id, read,
-};
+use crate::admit::ceilings;
+use crate::admit::chat::{between, check_model, tracked};
+use crate::admit::engine_options;
+use crate::answer::headers::{name_ignored, name_server, refused, within};
+use crate::answer::id;
+use crate::answer::ignored::listed;
+use crate::answer::stream::took_too_long;
+use crate::door::read;
+use crate::{ApiError, Body, Caller, Door, Ended, Outcome, Policy, RequestId, Strictness};
 
 /// A request that was read: everything about it but what its model can do.
 struct Asked {

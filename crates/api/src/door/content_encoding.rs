@@ -10,7 +10,7 @@ use http::header::CONTENT_ENCODING;
 use http::{HeaderMap, StatusCode};
 
 use crate::ApiError;
-use crate::read::too_large;
+use crate::door::read::too_large;
 
 /// What is unpacked, as a `415` names it, in its message and in `Accept-Encoding`.
 pub(crate) const KNOWN: &str = "gzip, deflate, br, zstd";

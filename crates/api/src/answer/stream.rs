@@ -11,8 +11,9 @@ use loggia_backend::{BackendError, Event, Events, Profile, ServedBy};
 use loggia_wire::frame::sse;
 use tokio::time::{Instant, Sleep};
 
-use crate::encode::{self, Encoder};
-use crate::{ApiError, Ended, Outcome, answer};
+use crate::answer::encode::{self, Encoder};
+use crate::answer::headers;
+use crate::{ApiError, Ended, Outcome};
 
 /// How much is gathered before it is handed on. Events that are ready together leave together.
 const GATHER: usize = 16 << 10;
@@ -156,7 +157,7 @@ impl EventStream {
         {
             sse::write_comment(
                 out,
-                &format!("x-loggia-changed: {}", answer::changes(&begun.served_by)),
+                &format!("x-loggia-changed: {}", headers::changes(&begun.served_by)),
             );
         }
         match begun {

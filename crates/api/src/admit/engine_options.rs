@@ -243,7 +243,7 @@ pub(crate) fn add(extra: &mut Extra, options: &Map<String, Value>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fields::settle;
+    use crate::admit::fields::settle;
     use loggia_backend::{AbilitySet, OptionNames};
 
     #[test]

@@ -10,9 +10,10 @@ use loggia_wire::frame::sse;
 use loggia_wire::openai::{ChunkChoice, CompletionUsage, Delta, Role};
 use serde::Serialize;
 
-use crate::answer::X_LOGGIA_CUT_SHORT;
-use crate::text::TextChoice;
-use crate::{ApiError, id};
+use crate::ApiError;
+use crate::answer::headers::X_LOGGIA_CUT_SHORT;
+use crate::answer::id;
+use crate::answer::text::TextChoice;
 
 /// What is the same in every chunk of an answer.
 #[derive(Clone, Debug)]

@@ -8,8 +8,11 @@ use loggia_backend::{Abilities, Ability, Profile};
 use loggia_wire::Extra;
 use loggia_wire::openai::{CompletionRequest as Request, OnePrompt, Prompt};
 
-use crate::fields::{self, Field, effect, guarantee};
-use crate::{ApiError, Policy, Strictness, ceilings, engine_options, request};
+use crate::admit::ceilings;
+use crate::admit::chat;
+use crate::admit::engine_options;
+use crate::admit::fields::{self, Field, effect, guarantee};
+use crate::{ApiError, Policy, Strictness};
 
 /// The most tokens of a text where the client says nothing: OpenAI's own default.
 const USUAL_TOKENS: i64 = 16;
@@ -76,23 +79,23 @@ static FIELDS: &[Field<Request>] = &[
 /// # Errors
 /// A 400 with the path of the field at fault in `param`.
 pub fn parse_completion(body: &[u8], policy: &Policy) -> Result<(Arc<Request>, Profile), ApiError> {
-    let profile = request::profile_of(body, policy);
-    let mut request: Request = request::tracked(body)?;
-    request::check_model(&request.model)?;
+    let profile = chat::profile_of(body, policy);
+    let mut request: Request = chat::tracked(body)?;
+    chat::check_model(&request.model)?;
     let shared = request.as_chat();
-    request::check_sampling(&shared)?;
+    chat::check_sampling(&shared)?;
     check(&request)?;
     ceilings::check_completion(&request, &shared, &policy.ceilings)?;
     if let Some(stop) = &mut request.stop {
-        request::drop_empty(stop);
+        chat::drop_empty(stop);
     }
     Ok((Arc::new(request), profile))
 }
 
 fn check(request: &Request) -> Result<(), ApiError> {
-    request::between("max_tokens", request.max_tokens, 0, i64::from(u32::MAX))?;
-    request::between("logprobs", request.logprobs, 0, 5)?;
-    request::between("best_of", request.best_of, 0, 20)?;
+    chat::between("max_tokens", request.max_tokens, 0, i64::from(u32::MAX))?;
+    chat::between("logprobs", request.logprobs, 0, 5)?;
+    chat::between("best_of", request.best_of, 0, 20)?;
     if request.prompts() == 0 {
         return Err(ApiError::invalid(
             "prompt",

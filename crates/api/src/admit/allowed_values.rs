@@ -12,7 +12,7 @@ use loggia_wire::openai::{ChatCompletionRequest, Content, Message, Part, PartKin
 use serde_json::Value;
 
 use crate::ApiError;
-use crate::request::missing;
+use crate::admit::chat::missing;
 
 const SERVICE_TIERS: &[&str] = &[
     "auto",

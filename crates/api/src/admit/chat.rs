@@ -11,7 +11,10 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::{ApiError, Policy, ceilings, conversation, original};
+use crate::admit::ceilings;
+use crate::admit::messages;
+use crate::admit::original;
+use crate::{ApiError, Policy};
 
 /// The most stop strings, as in OpenAI's API.
 pub const MAX_STOP_STRINGS: usize = 4;
@@ -49,7 +52,7 @@ pub fn parse_chat(
     check(&request)?;
     // The original took whatever stood in a message.
     if profile == Profile::Openai {
-        conversation::check(&request.messages)?;
+        messages::check(&request.messages)?;
     }
     ceilings::check(&request, &policy.ceilings)?;
     if let Some(stop) = &mut Arc::make_mut(&mut request).stop {

@@ -8,7 +8,8 @@ use http::{HeaderMap, StatusCode};
 use http_body::Body;
 use http_body_util::BodyExt;
 
-use crate::{ApiError, Policy, packed};
+use crate::door::content_encoding;
+use crate::{ApiError, Policy};
 
 /// Reads a JSON body, unpacked: 415 for another type, 413 past the limit, 408 where it does not
 /// come.
@@ -21,7 +22,7 @@ where
     B: Body<Data: Buf, Error: Display> + Send,
 {
     check_type(headers)?;
-    let codings = packed::codings(headers)?;
+    let codings = content_encoding::codings(headers)?;
     let limit = policy.body_limit;
     let length = headers
         .get(CONTENT_LENGTH)
@@ -38,7 +39,7 @@ where
     if codings.is_empty() {
         Ok(body)
     } else {
-        packed::unpack(body, codings, limit).await
+        content_encoding::unpack(body, codings, limit).await
     }
 }
 

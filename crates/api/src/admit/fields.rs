@@ -12,10 +12,15 @@ use loggia_wire::openai::{
 };
 use serde_json::Value;
 
-use crate::{
-    ApiError, Strictness, conversation, engine_options, misplaced, reasoning, schema, tool_choice,
-    unseen, words,
-};
+use crate::admit::allowed_values;
+use crate::admit::engine_options;
+use crate::admit::messages;
+use crate::admit::misplaced;
+use crate::admit::placeholders;
+use crate::admit::reasoning;
+use crate::admit::schema;
+use crate::admit::tool_choice;
+use crate::{ApiError, Strictness};
 
 /// One thing that a request can ask for.
 pub(crate) struct Field<R> {
@@ -173,25 +178,25 @@ pub(crate) static FIELDS: &[Field<Request>] = &[
         "messages[].content[].image_url",
         Ability::Images,
         |r| has_part(r, is_image),
-        |r| unseen::replace(r, is_image),
+        |r| placeholders::replace(r, is_image),
     ),
     effect(
         "messages[].content[].input_audio",
         Ability::Audio,
         |r| has_part(r, is_audio),
-        |r| unseen::replace(r, is_audio),
+        |r| placeholders::replace(r, is_audio),
     ),
     effect(
         "messages[].content[].file",
         Ability::Files,
         |r| has_part(r, is_file),
-        |r| unseen::replace(r, is_file),
+        |r| placeholders::replace(r, is_file),
     ),
     effect(
         "messages[].audio",
         Ability::HostedFields,
         |r| any(r, |m| m.audio.is_some()),
-        unseen::drop_spoken,
+        placeholders::drop_spoken,
     ),
     effect(
         "audio",
@@ -340,11 +345,11 @@ pub(crate) fn settle(
     strictness: Strictness,
 ) -> Result<Vec<String>, ApiError> {
     if strictness == Strictness::Strict && !can.has(Ability::UnknownFields) {
-        words::check(request)?;
+        allowed_values::check(request)?;
     }
     let known = can.chat_fields();
     if strictness == Strictness::Strict && !can.has(Ability::TextArguments) {
-        conversation::check_arguments(&request.messages)?;
+        messages::check_arguments(&request.messages)?;
     }
     // Before others are left out: places are those in the client's own list.
     let of_schemas = schema::settle(request, can, strictness)?;
@@ -695,7 +700,7 @@ fn has_breakpoint(request: &Request) -> bool {
         .filter_map(|message| message.content.as_ref());
     contents.flat_map(Content::parts).any(|part| {
         part.extra
-            .get(words::BREAKPOINT)
+            .get(allowed_values::BREAKPOINT)
             .is_some_and(|mark| !mark.is_null())
     })
 }

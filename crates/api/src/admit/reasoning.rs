@@ -11,7 +11,8 @@ use loggia_wire::Extra;
 use loggia_wire::openai::ChatCompletionRequest as Request;
 use serde_json::{Map, Value};
 
-use crate::{ApiError, Strictness, words};
+use crate::admit::allowed_values;
+use crate::{ApiError, Strictness};
 
 /// What `reasoning_effort` can be.
 const EFFORTS: &[&str] = &["none", "minimal", "low", "medium", "high", "xhigh", "max"];
@@ -139,7 +140,7 @@ fn settle_effort_alone(
         return Ok(Vec::new());
     }
     if strictness == Strictness::Strict {
-        words::one_of("reasoning_effort", Some(effort), EFFORTS)?;
+        allowed_values::one_of("reasoning_effort", Some(effort), EFFORTS)?;
         return Err(ApiError::unsupported("reasoning_effort"));
     }
     request.reasoning_effort = None;
@@ -173,7 +174,7 @@ fn take(
     }
     if let Some(effort) = request.reasoning_effort.take() {
         if strictness == Strictness::Strict {
-            words::one_of("reasoning_effort", Some(&effort), EFFORTS)?;
+            allowed_values::one_of("reasoning_effort", Some(&effort), EFFORTS)?;
         }
         words.say_or_name("reasoning_effort", Wish::of_effort(&effort));
     }
@@ -230,7 +231,7 @@ impl Words {
             Value::Bool(on) => self.say_or_name("think", Some(Wish::of_switch(on))),
             Value::String(level) => {
                 if strictness == Strictness::Strict {
-                    words::one_of("think", Some(&level), LEVELS)?;
+                    allowed_values::one_of("think", Some(&level), LEVELS)?;
                 }
                 let level = LEVELS
                     .contains(&level.as_str())

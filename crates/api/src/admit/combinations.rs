@@ -3,7 +3,8 @@
 
 use loggia_wire::openai::{ChatCompletionRequest, StreamOptions};
 
-use crate::{ApiError, Strictness, tool_choice};
+use crate::admit::tool_choice;
+use crate::{ApiError, Strictness};
 
 /// Settles the fields of a chat that do not go together. Gives back the names of what was dropped.
 ///

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use loggia_wire::openai::CompletionUsage;
 
-use crate::stream::EventStream;
+use crate::answer::stream::EventStream;
 
 /// How an answer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
