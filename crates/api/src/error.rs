@@ -8,8 +8,8 @@ use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
 use loggia_backend::{BackendError, NotDeleted, Phase, Profile, WorkKind};
 use loggia_wire::openai::{ErrorBody, ErrorObject};
 
-use crate::Body;
 use crate::door::content_encoding;
+use crate::{Body, wording};
 
 /// How long a client should wait where nobody says it: for an engine that is busy or down, for a
 /// limit of the engine's, for a model to be pulled. Some clients give up for good on a 429 or 503
@@ -203,24 +203,6 @@ impl ApiError {
         self
     }
 
-    /// The same about a request that has a prompt where a chat has messages.
-    #[must_use]
-    pub(crate) fn of_a_prompt(mut self) -> Self {
-        if self.error.param.as_deref() == Some("messages") {
-            self.error.param = Some("prompt".to_owned());
-            let words = [
-                ("our messages are", "our prompt is"),
-                ("messages", "prompt"),
-            ];
-            self.error.message = words
-                .iter()
-                .fold(self.error.message, |message, (chats, prompts)| {
-                    message.replace(chats, prompts)
-                });
-        }
-        self
-    }
-
     /// The body of a refusal, or the data of an error event.
     pub fn body(&self) -> ErrorBody {
         ErrorBody {
@@ -318,8 +300,14 @@ fn rate_limited(message: String, code: Option<String>, retry_after: Option<Durat
 }
 
 impl From<BackendError> for ApiError {
-    #[expect(clippy::too_many_lines, reason = "a table")]
     fn from(error: BackendError) -> Self {
+        Self::about_work(error, WorkKind::Chat)
+    }
+}
+
+impl ApiError {
+    /// A backend's failure as the client of this kind of work sees it.
+    pub(crate) fn about_work(error: BackendError, work: WorkKind) -> Self {
         let message = error.to_string();
         match error {
             BackendError::ModelNotFound { .. } => {
@@ -333,51 +321,41 @@ impl From<BackendError> for ApiError {
             }
             BackendError::InvalidRequest { param, code, .. } => {
                 let mut refused = Self::new(StatusCode::BAD_REQUEST, message);
-                refused.error = ErrorObject {
-                    param,
-                    code,
-                    ..refused.error
-                };
+                refused.error.param = param.map(|param| wording::param(work, param));
+                refused.error.code = code;
                 refused
             }
-            BackendError::ContextLengthExceeded { .. } => {
-                Self::invalid("messages", "context_length_exceeded", message)
+            BackendError::EmptyPrompt => {
+                let mut refused = Self::new(StatusCode::BAD_REQUEST, wording::empty_prompt(work));
+                refused.error.param = Some(wording::prompt(work).to_owned());
+                refused
             }
-            BackendError::InputTooLong { index, .. } => {
-                let param =
-                    index.map_or_else(|| "input".to_owned(), |index| format!("input[{index}]"));
+            BackendError::ContextLengthExceeded {
+                prompt_tokens,
+                context,
+            } => {
+                let message = wording::context_exceeded(work, prompt_tokens, context);
+                Self::invalid(wording::prompt(work), "context_length_exceeded", message)
+            }
+            BackendError::InputTooLong {
+                index,
+                tokens,
+                most,
+            } => {
+                let param = wording::input(index);
+                let message = wording::input_too_long(&param, tokens, most);
                 Self::invalid(param, "context_length_exceeded", message)
             }
             // As OpenAI does: a 404 where the model is not made for the route, a 403 where it makes
             // no embeddings.
-            BackendError::Unsupported {
-                work: WorkKind::Chat | WorkKind::Completions,
-            } => Self::new(StatusCode::NOT_FOUND, message).about("model"),
-            BackendError::Unsupported {
-                work: WorkKind::Embeddings,
-            } => Self::new(StatusCode::FORBIDDEN, message).about("model"),
-            BackendError::NotDeleted { why, .. } => {
-                let (status, code) = if why.is_conflict() {
-                    (StatusCode::CONFLICT, "model_in_use")
-                } else {
-                    (StatusCode::FORBIDDEN, "model_not_deletable")
+            BackendError::Unsupported { work } => {
+                let status = match work {
+                    WorkKind::Chat | WorkKind::Completions => StatusCode::NOT_FOUND,
+                    WorkKind::Embeddings => StatusCode::FORBIDDEN,
                 };
-                let refused = Self::new(status, message).about("model").coded(code);
-                // The SDKs repeat a 409 by themselves: of use only where the model will be free in
-                // a moment.
-                if why == NotDeleted::InUse {
-                    refused
-                } else {
-                    refused.not_again()
-                }
+                Self::new(status, wording::unsupported(work)).about("model")
             }
-            BackendError::Busy { retry_after } => {
-                let busy = Self::new(StatusCode::SERVICE_UNAVAILABLE, message).coded("engine_busy");
-                busy.again_after(retry_after)
-            }
-            BackendError::RateLimited {
-                code, retry_after, ..
-            } => rate_limited(message, code, retry_after),
+            BackendError::NotDeleted { why, .. } => not_deleted(message, &why),
             BackendError::Refused {
                 status,
                 param,
@@ -390,44 +368,62 @@ impl From<BackendError> for ApiError {
                     .filter(StatusCode::is_client_error);
                 let status = status.unwrap_or(StatusCode::BAD_REQUEST);
                 let mut refused = Self::new(status, message);
-                refused.error = ErrorObject {
-                    param: param.map(bounded),
-                    code: code.map(bounded),
-                    ..refused.error
-                };
+                let param = param.map(|param| wording::param(work, param));
+                refused.error.param = param.map(bounded);
+                refused.error.code = code.map(bounded);
                 refused
             }
-            BackendError::Credentials { .. } => Self::new(StatusCode::BAD_GATEWAY, message)
-                .coded("backend_credentials")
-                .not_again(),
-            BackendError::Unreachable { .. } => {
-                Self::new(StatusCode::BAD_GATEWAY, message).coded("backend_unreachable")
-            }
-            // As long as the configuration says what it says, no try will help.
-            BackendError::Tls { .. } => Self::new(StatusCode::BAD_GATEWAY, message)
-                .coded("backend_unreachable")
-                .not_again(),
-            // A prompt that took too long once would be read from its beginning again.
-            BackendError::TimedOut { phase, .. } => {
-                let late = Self::new(StatusCode::GATEWAY_TIMEOUT, message).coded("backend_timeout");
-                if phase == Phase::Connect {
-                    late
-                } else {
-                    late.not_again()
-                }
-            }
-            BackendError::BadAnswer { .. } => Self::new(StatusCode::BAD_GATEWAY, message)
-                .coded("backend_bad_answer")
-                .not_again(),
-            BackendError::CutShort { .. } | BackendError::Unfinished => {
-                Self::new(StatusCode::BAD_GATEWAY, message).coded("backend_cut_short")
-            }
-            BackendError::Overdue { .. } => Self::new(StatusCode::GATEWAY_TIMEOUT, message)
-                .coded("backend_timeout")
-                .not_again(),
-            BackendError::Engine { .. } => {
-                Self::new(StatusCode::INTERNAL_SERVER_ERROR, message).coded("engine_error")
-            }
+            BackendError::RateLimited {
+                code, retry_after, ..
+            } => rate_limited(message, code, retry_after),
+            failed => failure(&failed, message),
         }
+    }
+}
+
+fn not_deleted(message: String, why: &NotDeleted) -> ApiError {
+    let (status, code) = if why.is_conflict() {
+        (StatusCode::CONFLICT, "model_in_use")
+    } else {
+        (StatusCode::FORBIDDEN, "model_not_deletable")
+    };
+    let refused = ApiError::new(status, message).about("model").coded(code);
+    // The SDKs repeat a 409 by themselves: of use only where the model will be free in a moment.
+    if *why == NotDeleted::InUse {
+        refused
+    } else {
+        refused.not_again()
+    }
+}
+
+/// A fault of the engine, or of the way to it.
+fn failure(error: &BackendError, message: String) -> ApiError {
+    let (status, code, is_worth_another_try) = match error {
+        BackendError::Busy { retry_after } => {
+            let busy = ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message);
+            return busy.coded("engine_busy").again_after(*retry_after);
+        }
+        BackendError::Credentials { .. } => (StatusCode::BAD_GATEWAY, "backend_credentials", false),
+        BackendError::Unreachable { .. } => (StatusCode::BAD_GATEWAY, "backend_unreachable", true),
+        // As long as the configuration says what it says, no try will help.
+        BackendError::Tls { .. } => (StatusCode::BAD_GATEWAY, "backend_unreachable", false),
+        // A prompt that took too long once would be read from its beginning again.
+        BackendError::TimedOut { phase, .. } => (
+            StatusCode::GATEWAY_TIMEOUT,
+            "backend_timeout",
+            *phase == Phase::Connect,
+        ),
+        BackendError::BadAnswer { .. } => (StatusCode::BAD_GATEWAY, "backend_bad_answer", false),
+        BackendError::CutShort { .. } | BackendError::Unfinished => {
+            (StatusCode::BAD_GATEWAY, "backend_cut_short", true)
+        }
+        BackendError::Overdue { .. } => (StatusCode::GATEWAY_TIMEOUT, "backend_timeout", false),
+        _ => (StatusCode::INTERNAL_SERVER_ERROR, "engine_error", true),
+    };
+    let failed = ApiError::new(status, message).coded(code);
+    if is_worth_another_try {
+        failed
+    } else {
+        failed.not_again()
     }
 }

@@ -36,15 +36,18 @@ pub enum BackendError {
         code: Option<String>,
     },
     /// Prompt and answer do not fit the context.
-    #[error("{}", context_message(*.prompt_tokens, *.context))]
+    #[error("the prompt{} does not fit this model's context{}", of_tokens(*.prompt_tokens), of_tokens(*.context))]
     ContextLengthExceeded {
         /// Tokens of the prompt, where known.
         prompt_tokens: Option<u64>,
         /// Tokens that fit, where known.
         context: Option<u64>,
     },
+    /// There is nothing to read: the prompt has no token.
+    #[error("the prompt is empty: there is nothing to answer")]
+    EmptyPrompt,
     /// One of several inputs is longer than the model reads at once.
-    #[error("{}", input_message(*.index, *.tokens, *.most))]
+    #[error("an input{} is longer than this model reads at once{}", of_tokens(*.tokens), of_tokens(*.most))]
     InputTooLong {
         /// Which of them, from 0, where known.
         index: Option<usize>,
@@ -54,7 +57,7 @@ pub enum BackendError {
         most: Option<u64>,
     },
     /// The model, or its backend, is not made for this kind of work.
-    #[error("{}", .work.refusal())]
+    #[error("this model does not do {work}")]
     Unsupported {
         /// What was asked for.
         work: WorkKind,
@@ -172,23 +175,13 @@ pub enum WorkKind {
     Embeddings,
 }
 
-impl WorkKind {
-    /// OpenAI's words for a model that does not do it, and where to see which does.
-    fn refusal(self) -> &'static str {
-        match self {
-            Self::Chat => {
-                "This is not a chat model and thus not supported in the v1/chat/completions endpoint. Did you mean to use \
-                 v1/embeddings? `capabilities` in GET /v1/models/{id} tells what a model is made for."
-            }
-            Self::Completions => {
-                "This model is not supported in the v1/completions endpoint. Did you mean to use v1/chat/completions or \
-                 v1/embeddings? `capabilities` in GET /v1/models/{id} tells what a model is made for."
-            }
-            Self::Embeddings => {
-                "You are not allowed to generate embeddings from this model: it is not an embedding model. `capabilities` in \
-                 GET /v1/models/{id} tells what a model is made for."
-            }
-        }
+impl std::fmt::Display for WorkKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Chat => "chats",
+            Self::Completions => "completions",
+            Self::Embeddings => "embeddings",
+        })
     }
 }
 
@@ -330,6 +323,7 @@ impl BackendError {
             Self::NoModels => "no_models",
             Self::InvalidRequest { .. } => "invalid_request",
             Self::ContextLengthExceeded { .. } => "context_length_exceeded",
+            Self::EmptyPrompt => "empty_prompt",
             Self::InputTooLong { .. } => "input_too_long",
             Self::Unsupported { .. } => "unsupported",
             Self::NotDeleted { .. } => "not_deleted",
@@ -390,36 +384,8 @@ fn did_you_mean(nearest: Option<&str>) -> String {
         .unwrap_or_default()
 }
 
-fn input_message(index: Option<usize>, tokens: Option<u64>, most: Option<u64>) -> String {
-    let which = index.map_or_else(|| "input".to_owned(), |index| format!("input[{index}]"));
-    match (tokens, most) {
-        (Some(tokens), Some(most)) => {
-            format!(
-                "Invalid '{which}': maximum input length is {most} tokens, but it has {tokens}. Nothing is cut."
-            )
-        }
-        (None, Some(most)) => {
-            format!(
-                "Invalid '{which}': maximum input length is {most} tokens, and it has more. Nothing is cut."
-            )
-        }
-        (_, None) => format!(
-            "Invalid '{which}': it is longer than this model reads at once. Nothing is cut."
-        ),
-    }
-}
-
-fn context_message(prompt_tokens: Option<u64>, context: Option<u64>) -> String {
-    match (prompt_tokens, context) {
-        (Some(prompt), Some(context)) => format!(
-            "This model's maximum context length is {context} tokens. However, your messages resulted in {prompt} tokens. \
-             Please reduce the length of the messages."
-        ),
-        (None, Some(context)) => format!(
-            "This model's maximum context length is {context} tokens, and your messages are longer. Please reduce the length of the messages."
-        ),
-        (_, None) => {
-            "Your messages are longer than this model's context. Please reduce the length of the messages.".to_owned()
-        }
-    }
+fn of_tokens(tokens: Option<u64>) -> String {
+    tokens
+        .map(|tokens| format!(" of {tokens} tokens"))
+        .unwrap_or_default()
 }

@@ -517,11 +517,7 @@ pub(crate) fn explain(error: &EngineError) -> BackendError {
             prompt_tokens: Some(*prompt_tokens as u64),
             context: Some(*context as u64),
         },
-        EngineError::EmptyPrompt => BackendError::InvalidRequest {
-            message: "The messages are empty: there is nothing to answer.".to_owned(),
-            param: Some("messages".to_owned()),
-            code: None,
-        },
+        EngineError::EmptyPrompt => BackendError::EmptyPrompt,
         EngineError::Compute(_) | EngineError::Constraint(_) => failed(&error.to_string()),
         EngineError::Stopped => BackendError::CutShort {
             backend: "embedded".to_owned(),

@@ -101,10 +101,7 @@ impl Account {
             method: request.method().clone(),
             route: route(request),
             status: None,
-            ended: Ended {
-                outcome: Outcome::Abandoned,
-                usage: None,
-            },
+            ended: Ended::new(Outcome::Abandoned),
             begun: Instant::now(),
             _entered: in_flight.enter(),
         }
@@ -217,10 +214,11 @@ impl AccountedBody {
     /// Closes the account: as the body itself says, where it does.
     fn close(&mut self, outcome: Outcome) {
         if let Some(mut account) = self.account.take() {
-            account.ended = self.inner.ended().cloned().unwrap_or(Ended {
-                outcome,
-                usage: None,
-            });
+            account.ended = self
+                .inner
+                .ended()
+                .cloned()
+                .unwrap_or_else(|| Ended::new(outcome));
         }
     }
 }

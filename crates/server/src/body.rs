@@ -18,7 +18,7 @@ pub(crate) struct AnswerBody(Kind);
 enum Kind {
     Door(loggia_api::Body),
     /// The door's, which is not to be touched again.
-    Panicked(Ended),
+    Panicked(Box<Ended>),
     Own(OwnBody),
 }
 
@@ -70,10 +70,7 @@ impl Body for AnswerBody {
                 frame.map(|frame| frame.map(|frame| frame.map_err(|never| match never {})))
             }
             Err(_words) => {
-                self.0 = Kind::Panicked(Ended {
-                    outcome: Outcome::Failed,
-                    usage: None,
-                });
+                self.0 = Kind::Panicked(Box::new(Ended::new(Outcome::Failed)));
                 // What can panic by now is a stream; a whole answer lies ready.
                 Poll::Ready(Some(Ok(Frame::data(panic::last_event()))))
             }

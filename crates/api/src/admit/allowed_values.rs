@@ -12,7 +12,7 @@ use loggia_wire::openai::{ChatCompletionRequest, Content, Message, Part, PartKin
 use serde_json::Value;
 
 use crate::ApiError;
-use crate::admit::chat::missing;
+use crate::admit::checks::{missing, one_of};
 
 const SERVICE_TIERS: &[&str] = &[
     "auto",
@@ -306,25 +306,6 @@ fn no(expected: &str, param: &str) -> ApiError {
         "invalid_type",
         format!("Invalid type for '{param}': expected {expected}."),
     )
-}
-
-pub(crate) fn one_of(
-    param: impl Display,
-    word: Option<&str>,
-    known: &[&str],
-) -> Result<(), ApiError> {
-    let Some(word) = word.filter(|word| !known.contains(word)) else {
-        return Ok(());
-    };
-    let message = format!(
-        "Invalid value: '{word}'. Supported values are: '{}'.",
-        known.join("', '")
-    );
-    Err(ApiError::invalid(
-        param.to_string(),
-        "invalid_value",
-        message,
-    ))
 }
 
 fn at_most(param: &str, most: usize, text: &str) -> Result<(), ApiError> {

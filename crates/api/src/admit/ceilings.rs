@@ -9,7 +9,7 @@ use loggia_wire::openai::{
 };
 use serde_json::Value;
 
-use crate::admit::chat::too_long;
+use crate::admit::checks::too_long;
 use crate::{ApiError, Ceilings};
 
 pub(crate) fn check(request: &ChatCompletionRequest, most: &Ceilings) -> Result<(), ApiError> {

@@ -2,22 +2,83 @@
 
 use std::sync::Arc;
 
-use loggia_backend::Profile;
-use loggia_wire::Once;
-use loggia_wire::openai::{
-    ChatCompletionRequest, FunctionDefinition, ResponseFormat, Stop, ToolChoice,
-};
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use loggia_backend::{Abilities, Ability, Profile, Work, WorkKind};
+use loggia_wire::openai::{ChatCompletionRequest, FunctionDefinition, ResponseFormat, ToolChoice};
+use loggia_wire::{Extra, Once};
 use serde_json::Value;
 
-use crate::admit::ceilings;
+use crate::admit::checks::{
+    between, check_model, check_name, drop_empty, is_object, missing, too_long, within,
+};
 use crate::admit::messages;
 use crate::admit::original;
-use crate::{ApiError, Policy};
+use crate::admit::parse::{profile_of, tracked, typed};
+use crate::admit::{Ask, ceilings, combinations, engine_options, fields, unpack_files};
+use crate::answer::id;
+use crate::answer::writer::Shape;
+use crate::generate::Generate;
+use crate::{ApiError, Ceilings, Policy, Strictness};
 
 /// The most stop strings, as in OpenAI's API.
 pub const MAX_STOP_STRINGS: usize = 4;
+
+impl Ask for ChatCompletionRequest {
+    const WORK: WorkKind = WorkKind::Chat;
+    const NEEDS: Ability = Ability::Chat;
+
+    fn parse(body: &[u8], policy: &Policy) -> Result<(Arc<Self>, Profile), ApiError> {
+        parse_chat(body, policy)
+    }
+
+    fn id(profile: Profile) -> Arc<str> {
+        id::new(id::CHAT, profile)
+    }
+
+    fn model(&self) -> &str {
+        &self.model
+    }
+
+    fn extra(&mut self) -> &mut Extra {
+        &mut self.extra
+    }
+
+    fn settle_combinations(&mut self, strictness: Strictness) -> Result<Vec<String>, ApiError> {
+        combinations::settle(self, strictness)
+    }
+
+    fn settle(&mut self, can: &Abilities, strictness: Strictness) -> Result<Vec<String>, ApiError> {
+        unpack_files::unpack(self, can)?;
+        fields::settle(self, can, strictness)
+    }
+
+    fn limit(&mut self, ceilings: &Ceilings) {
+        if self.token_limit().is_none() && !engine_options::limit_the_answer(&self.extra) {
+            self.max_completion_tokens = ceilings.answer_tokens.map(i64::from);
+        }
+    }
+}
+
+impl Generate for ChatCompletionRequest {
+    fn streams(&self) -> bool {
+        self.streams()
+    }
+
+    fn shape(&self) -> Shape {
+        Shape::Chat
+    }
+
+    fn choices(&self) -> usize {
+        self.choices()
+    }
+
+    fn include_usage(&self) -> bool {
+        combinations::wants_usage(self.stream_options.as_ref())
+    }
+
+    fn work(request: Arc<Self>) -> Work {
+        Work::Chat(request)
+    }
+}
 
 /// Parses and checks the body of `POST /v1/chat/completions`; gives back the profile of its model
 /// too.
@@ -61,149 +122,6 @@ pub fn parse_chat(
     Ok((request, profile))
 }
 
-/// An empty stop string asks for nothing; an engine would find it at once, everywhere.
-pub(crate) fn drop_empty(stop: &mut Stop) {
-    stop.0.retain(|string| !string.is_empty());
-}
-
-/// How the sampling fields of this body are read.
-pub(crate) fn profile_of(body: &[u8], policy: &Policy) -> Profile {
-    if policy.models.is_empty() {
-        policy.profile
-    } else {
-        policy.profile_of(&model_of(body))
-    }
-}
-
-/// A body as a request, with the path of the field at fault where it is none.
-pub(crate) fn tracked<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
-    let mut json = serde_json::Deserializer::from_slice(body);
-    let request = typed(&mut json)?;
-    json.end().map_err(|error| broken(&error))?;
-    Ok(request)
-}
-
-/// The model's name, for the profile alone; whatever is wrong with the body is found when it is
-/// parsed.
-fn model_of(body: &[u8]) -> String {
-    #[derive(Default, Deserialize)]
-    struct Model {
-        #[serde(default)]
-        model: String,
-    }
-    serde_json::from_slice::<Model>(body)
-        .unwrap_or_default()
-        .model
-}
-
-fn typed<'de, T, D>(json: D) -> Result<T, ApiError>
-where
-    T: Deserialize<'de>,
-    D: serde::Deserializer<'de, Error = serde_json::Error>,
-{
-    serde_path_to_error::deserialize(json).map_err(|error| {
-        let path = error.path().to_string();
-        wrong(&path, error.inner())
-    })
-}
-
-/// JSON that is none.
-fn broken(error: &serde_json::Error) -> ApiError {
-    let message = format!("We could not parse the JSON body of your request: {error}.");
-    ApiError::new(http::StatusCode::BAD_REQUEST, message)
-}
-
-/// JSON of another shape: OpenAI's codes for a missing field, a wrong type, a value it does not
-/// know.
-fn wrong(path: &str, error: &serde_json::Error) -> ApiError {
-    if !error.is_data() {
-        return broken(error);
-    }
-    let text = error.to_string();
-    let text = text
-        .rsplit_once(" at line ")
-        .map_or(text.as_str(), |(text, _)| text);
-    let path = if path == "." { "" } else { path };
-    if let Some(field) = text
-        .strip_prefix("missing field `")
-        .and_then(|rest| rest.strip_suffix('`'))
-    {
-        return missing(if path.is_empty() {
-            field.to_owned()
-        } else {
-            format!("{path}.{field}")
-        });
-    }
-    if let Some(field) = text
-        .strip_prefix("duplicate field `")
-        .and_then(|rest| rest.strip_suffix('`'))
-    {
-        let param = if path.is_empty() {
-            field.to_owned()
-        } else {
-            format!("{path}.{field}")
-        };
-        let message = format!("Duplicate parameter: '{param}' is there twice; send it once.");
-        return ApiError::invalid(param, "duplicate_parameter", message);
-    }
-    if let Some(field) = text
-        .strip_prefix("unknown field `")
-        .and_then(|rest| rest.split('`').next())
-    {
-        return ApiError::unknown(&format!("{path}.{field}"));
-    }
-    for (what, within) in [("unknown variant `", ""), ("unknown type `", ".type")] {
-        if let Some((word, known)) = text
-            .strip_prefix(what)
-            .and_then(|rest| rest.rsplit_once("`, expected "))
-        {
-            let known = known
-                .trim_start_matches("one of ")
-                .replace(" or ", ", ")
-                .replace('`', "'");
-            let message = format!("Invalid value: '{word}'. Supported values are: {known}.");
-            return ApiError::invalid(format!("{path}{within}"), "invalid_value", message);
-        }
-    }
-    if path.is_empty() {
-        let message = format!("The body of the request must be a JSON object: {text}.");
-        return ApiError::new(http::StatusCode::BAD_REQUEST, message).coded("invalid_type");
-    }
-    ApiError::invalid(
-        path,
-        "invalid_type",
-        format!("Invalid value for '{path}': {}.", in_jsons_words(text)),
-    )
-}
-
-pub(crate) fn missing(param: String) -> ApiError {
-    let message = format!("Missing required parameter: '{param}'.");
-    ApiError::invalid(param, "missing_required_parameter", message)
-}
-
-/// What was expected, as JSON names it and not Rust.
-fn in_jsons_words(text: &str) -> String {
-    let integer = if text.starts_with("invalid value: integer") {
-        "an integer of 64 bits"
-    } else {
-        "an integer"
-    };
-    let words = [
-        ("i64", integer),
-        ("f64", "a number"),
-        ("u32", "a token id, an integer of at least 0"),
-        ("a sequence", "an array"),
-        ("a map", "an object"),
-    ];
-    let expected = words
-        .iter()
-        .find_map(|(rust, json)| Some((text.strip_suffix(rust)?, json)));
-    expected.map_or_else(
-        || text.to_owned(),
-        |(before, json)| format!("{before}{json}"),
-    )
-}
-
 fn check(request: &ChatCompletionRequest) -> Result<(), ApiError> {
     if request.messages.is_empty() {
         return Err(ApiError::invalid(
@@ -214,29 +132,19 @@ fn check(request: &ChatCompletionRequest) -> Result<(), ApiError> {
     }
     check_model(&request.model)?;
     check_sampling(request)?;
-    between("max_tokens", request.max_tokens, 1, i64::from(u32::MAX))?;
+    // What is below 1 is settled in `combinations.rs`: `--lenient` accepts it.
+    let most = i64::from(u32::MAX);
+    between("max_tokens", request.max_tokens, i64::MIN, most)?;
     between(
         "max_completion_tokens",
         request.max_completion_tokens,
-        1,
-        i64::from(u32::MAX),
+        i64::MIN,
+        most,
     )?;
     between("top_logprobs", request.top_logprobs, 0, 20)?;
     check_functions(request)?;
     check_format(request)?;
     check_together(request)
-}
-
-/// No model is named by nothing. OpenAI's own words.
-pub(crate) fn check_model(name: &str) -> Result<(), ApiError> {
-    if name.is_empty() {
-        return Err(ApiError::invalid(
-            "model",
-            "missing_required_parameter",
-            "you must provide a model parameter",
-        ));
-    }
-    Ok(())
 }
 
 /// What a request for completions has too.
@@ -285,43 +193,7 @@ fn check_format(request: &ChatCompletionRequest) -> Result<(), ApiError> {
     is_object("response_format.json_schema.schema", format.schema.as_ref())
 }
 
-/// Names of functions and schemas are 1 to 64 letters, digits, underscores and dashes.
-fn check_name(param: &str, name: &str) -> Result<(), ApiError> {
-    if name.is_empty() {
-        let message =
-            format!("Invalid '{param}': empty string. Expected a string with minimum length 1.");
-        return Err(ApiError::invalid(param, "empty_string", message));
-    }
-    if name.len() > 64 {
-        let message = format!(
-            "Invalid '{param}': string too long. Expected a string with maximum length 64."
-        );
-        return Err(ApiError::invalid(param, "string_above_max_length", message));
-    }
-    if !name
-        .bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
-    {
-        let message = format!(
-            "Invalid '{param}': string does not match pattern. Expected a string that matches the pattern '^[a-zA-Z0-9_-]+$'."
-        );
-        return Err(ApiError::invalid(param, "invalid_value", message));
-    }
-    Ok(())
-}
-
-fn is_object(param: &str, value: Option<&Value>) -> Result<(), ApiError> {
-    if value.is_none_or(Value::is_object) {
-        return Ok(());
-    }
-    Err(ApiError::invalid(
-        param,
-        "invalid_type",
-        format!("Invalid type for '{param}': expected an object."),
-    ))
-}
-
-/// Fields that need one another. What else does not go together is settled in `together.rs`.
+/// Fields that need one another. What else does not go together is settled in `combinations.rs`.
 fn check_together(request: &ChatCompletionRequest) -> Result<(), ApiError> {
     if request.top_logprobs.is_some() && request.logprobs != Some(true) {
         let message = "The 'top_logprobs' parameter is only allowed when 'logprobs' is enabled.";
@@ -385,50 +257,4 @@ fn check_function_call(request: &ChatCompletionRequest) -> Result<(), ApiError> 
     }
     let message = "Invalid value for 'function_call': expected 'none', 'auto', or an object with the name of one of 'functions'.";
     Err(ApiError::invalid("function_call", "invalid_value", message))
-}
-
-fn within(param: &str, value: Option<f64>, least: f64, most: f64) -> Result<(), ApiError> {
-    let Some(value) = value else { return Ok(()) };
-    if value < least {
-        let message = format!(
-            "Invalid '{param}': decimal below minimum value. Expected a value >= {least}, but got {value} instead."
-        );
-        return Err(ApiError::invalid(param, "decimal_below_min_value", message));
-    }
-    if value > most {
-        let message = format!(
-            "Invalid '{param}': decimal above maximum value. Expected a value <= {most}, but got {value} instead."
-        );
-        return Err(ApiError::invalid(param, "decimal_above_max_value", message));
-    }
-    Ok(())
-}
-
-pub(crate) fn between(
-    param: &str,
-    value: Option<i64>,
-    least: i64,
-    most: i64,
-) -> Result<(), ApiError> {
-    let Some(value) = value else { return Ok(()) };
-    if value < least {
-        let message = format!(
-            "Invalid '{param}': integer below minimum value. Expected a value >= {least}, but got {value} instead."
-        );
-        return Err(ApiError::invalid(param, "integer_below_min_value", message));
-    }
-    if value > most {
-        let message = format!(
-            "Invalid '{param}': integer above maximum value. Expected a value <= {most}, but got {value} instead."
-        );
-        return Err(ApiError::invalid(param, "integer_above_max_value", message));
-    }
-    Ok(())
-}
-
-pub(crate) fn too_long(param: &str, most: usize, length: usize) -> ApiError {
-    let message = format!(
-        "Invalid '{param}': array too long. Expected an array with maximum length {most}, but got an array with length {length} instead."
-    );
-    ApiError::invalid(param, "array_above_max_length", message)
 }

@@ -1,8 +1,9 @@
-//! Fields that do not go together, whatever the model can do: refused as OpenAI does it, and
-//! dropped under `--lenient`.
+//! Fields that exclude one another, and values that only `--lenient` accepts, whatever the model can
+//! do: refused as OpenAI does it, and dropped under `--lenient`.
 
 use loggia_wire::openai::{ChatCompletionRequest, StreamOptions};
 
+use crate::admit::checks::between;
 use crate::admit::tool_choice;
 use crate::{ApiError, Strictness};
 
@@ -16,6 +17,12 @@ pub(crate) fn settle(
 ) -> Result<Vec<String>, ApiError> {
     let streams = request.streams();
     let mut dropped = settle_stream_options(streams, &mut request.stream_options, strictness)?;
+    for (param, limit) in [
+        ("max_tokens", &mut request.max_tokens),
+        ("max_completion_tokens", &mut request.max_completion_tokens),
+    ] {
+        dropped.extend(settle_limit(param, limit, strictness)?);
+    }
     if offers_some(request.tools.as_deref()) && offers_some(request.functions.as_deref()) {
         if strictness != Strictness::Lenient {
             let message = "'functions' is not allowed beside 'tools', which is its newer form; send all in 'tools'.";
@@ -57,4 +64,25 @@ pub(crate) fn settle_stream_options(
 
 fn offers_some<T>(list: Option<&[T]>) -> bool {
     list.is_some_and(|list| !list.is_empty())
+}
+
+/// Settles a limit of tokens below 1, of which nothing could be answered. Returns its name where it
+/// was dropped.
+pub(crate) fn settle_limit(
+    param: &str,
+    limit: &mut Option<i64>,
+    strictness: Strictness,
+) -> Result<Option<String>, ApiError> {
+    match between(param, *limit, 1, i64::MAX) {
+        Err(_) if strictness == Strictness::Lenient => {
+            *limit = None;
+            Ok(Some(param.to_owned()))
+        }
+        checked => checked.map(|()| None),
+    }
+}
+
+/// Whether a stream is to end with a chunk that has the usage.
+pub(crate) fn wants_usage(options: Option<&StreamOptions>) -> bool {
+    options.and_then(|options| options.include_usage) == Some(true)
 }

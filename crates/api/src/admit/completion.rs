@@ -1,18 +1,22 @@
-//! What is particular to the older completions: how a request for them is read, checked and
-//! settled. What follows is as with a chat (`chat.rs`).
+//! What is particular to the older completions: how a request for them is parsed, checked and
+//! settled.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use loggia_backend::{Abilities, Ability, Profile};
+use loggia_backend::{Abilities, Ability, Profile, Work, WorkKind};
 use loggia_wire::Extra;
 use loggia_wire::openai::{CompletionRequest as Request, OnePrompt, Prompt};
 
-use crate::admit::ceilings;
-use crate::admit::chat;
-use crate::admit::engine_options;
+use crate::admit::checks::{between, check_model, drop_empty};
+use crate::admit::combinations::{settle_stream_options, wants_usage};
 use crate::admit::fields::{self, Field, effect, guarantee};
-use crate::{ApiError, Policy, Strictness};
+use crate::admit::parse::{profile_of, tracked};
+use crate::admit::{Ask, ceilings, chat, engine_options};
+use crate::answer::id;
+use crate::answer::writer::Shape;
+use crate::generate::Generate;
+use crate::{ApiError, Ceilings, Policy, Strictness};
 
 /// The most tokens of a text where the client says nothing: OpenAI's own default.
 const USUAL_TOKENS: i64 = 16;
@@ -74,28 +78,89 @@ static FIELDS: &[Field<Request>] = &[
     effect("user", Ability::HostedFields, |r| r.user.is_some(), |_| ()),
 ];
 
+impl Ask for Request {
+    const WORK: WorkKind = WorkKind::Completions;
+    const NEEDS: Ability = Ability::Chat;
+
+    fn parse(body: &[u8], policy: &Policy) -> Result<(Arc<Self>, Profile), ApiError> {
+        parse_completion(body, policy)
+    }
+
+    fn id(profile: Profile) -> Arc<str> {
+        id::new(id::COMPLETION, profile)
+    }
+
+    fn model(&self) -> &str {
+        &self.model
+    }
+
+    fn extra(&mut self) -> &mut Extra {
+        &mut self.extra
+    }
+
+    fn settle_combinations(&mut self, strictness: Strictness) -> Result<Vec<String>, ApiError> {
+        settle_stream_options(self.streams(), &mut self.stream_options, strictness)
+    }
+
+    fn settle(&mut self, can: &Abilities, strictness: Strictness) -> Result<Vec<String>, ApiError> {
+        settle(self, can, strictness)
+    }
+
+    /// OpenAI's own default, unless the client or `options` (which may be the configuration's) say
+    /// otherwise.
+    fn limit(&mut self, _: &Ceilings) {
+        if self.max_tokens.is_none() && !engine_options::limit_the_answer(&self.extra) {
+            self.max_tokens = Some(USUAL_TOKENS);
+        }
+    }
+}
+
+impl Generate for Request {
+    fn streams(&self) -> bool {
+        self.streams()
+    }
+
+    fn shape(&self) -> Shape {
+        Shape::Text {
+            echoes: self.echoes(),
+        }
+    }
+
+    fn choices(&self) -> usize {
+        self.prompts() * Request::choices(self)
+    }
+
+    fn include_usage(&self) -> bool {
+        wants_usage(self.stream_options.as_ref())
+    }
+
+    fn work(request: Arc<Self>) -> Work {
+        Work::Completion(request)
+    }
+}
+
 /// Parses and checks the body of `POST /v1/completions`; gives back the profile of its model too.
 ///
 /// # Errors
 /// A 400 with the path of the field at fault in `param`.
 pub fn parse_completion(body: &[u8], policy: &Policy) -> Result<(Arc<Request>, Profile), ApiError> {
-    let profile = chat::profile_of(body, policy);
-    let mut request: Request = chat::tracked(body)?;
-    chat::check_model(&request.model)?;
+    let profile = profile_of(body, policy);
+    let mut request: Request = tracked(body)?;
+    check_model(&request.model)?;
     let shared = request.as_chat();
     chat::check_sampling(&shared)?;
     check(&request)?;
     ceilings::check_completion(&request, &shared, &policy.ceilings)?;
     if let Some(stop) = &mut request.stop {
-        chat::drop_empty(stop);
+        drop_empty(stop);
     }
     Ok((Arc::new(request), profile))
 }
 
 fn check(request: &Request) -> Result<(), ApiError> {
-    chat::between("max_tokens", request.max_tokens, 0, i64::from(u32::MAX))?;
-    chat::between("logprobs", request.logprobs, 0, 5)?;
-    chat::between("best_of", request.best_of, 0, 20)?;
+    between("max_tokens", request.max_tokens, 0, i64::from(u32::MAX))?;
+    between("logprobs", request.logprobs, 0, 5)?;
+    between("best_of", request.best_of, 0, 20)?;
     if request.prompts() == 0 {
         return Err(ApiError::invalid(
             "prompt",
@@ -137,7 +202,7 @@ fn check(request: &Request) -> Result<(), ApiError> {
 ///
 /// # Errors
 /// `unsupported_parameter` for the first field that is refused.
-pub(crate) fn settle(
+fn settle(
     request: &mut Request,
     can: &Abilities,
     strictness: Strictness,
@@ -202,6 +267,7 @@ fn settle_together(
     let refused = |param: &str, message: &str| {
         Err(ApiError::invalid(param, "unsupported_parameter", message))
     };
+    let mut dropped = Vec::new();
     if request.prompt.as_ref().is_some_and(Prompt::is_tokens) && !can.has(Ability::TokenPrompts) {
         return refused(
             "prompt",
@@ -209,35 +275,24 @@ fn settle_together(
         );
     }
     if can.has(Ability::PromptLogprobs) {
-        return Ok(Vec::new());
+        return Ok(dropped);
     }
     if request.max_tokens == Some(0) {
-        return refused(
-            "max_tokens",
-            "'max_tokens' must be at least 1 with this model.",
-        );
+        if strictness != Strictness::Lenient {
+            let message = "'max_tokens' must be at least 1 with this model.";
+            return refused("max_tokens", message);
+        }
+        request.max_tokens = None;
+        dropped.push("max_tokens".to_owned());
     }
     if !request.echoes() || request.logprobs.is_none() {
-        return Ok(Vec::new());
+        return Ok(dropped);
     }
     if strictness == Strictness::Strict {
         let message = "'echo' together with 'logprobs' is not supported with this model: it does not tell those of the prompt.";
         return refused("echo", message);
     }
     request.logprobs = None;
-    Ok(vec!["logprobs".to_owned()])
-}
-
-/// How long a text may be where nobody says: neither the client, nor `options`, which may be the
-/// configuration's.
-pub(crate) fn limit(request: &mut Request) {
-    let says_so = |extra: &Extra| {
-        extra
-            .get("options")
-            .and_then(|options| options.get("num_predict"))
-            .is_some()
-    };
-    if request.max_tokens.is_none() && !says_so(&request.extra) {
-        request.max_tokens = Some(USUAL_TOKENS);
-    }
+    dropped.push("logprobs".to_owned());
+    Ok(dropped)
 }

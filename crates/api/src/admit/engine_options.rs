@@ -32,6 +32,12 @@ pub(crate) fn drop_unsaid(extra: &mut Extra) {
     }
 }
 
+/// Whether `options` limit the length of the answer.
+pub(crate) fn limit_the_answer(extra: &Extra) -> bool {
+    let options = extra.get("options");
+    options.is_some_and(|options| options.get("num_predict").is_some())
+}
+
 /// The options that the engine does not know. It is sent them all the same: another version of it
 /// may know them.
 pub(crate) fn unknown(extra: &Extra, can: &Abilities) -> Vec<String> {

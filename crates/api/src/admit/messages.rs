@@ -10,7 +10,7 @@ use loggia_backend::conversation::arguments;
 use loggia_wire::openai::{FunctionCall, Message, Role};
 
 use crate::ApiError;
-use crate::admit::chat::missing;
+use crate::admit::checks::missing;
 
 /// Every message has what its role needs; the results of calls stand right after the calls, one
 /// each.

@@ -1,17 +1,138 @@
-//! What is let in: a request is parsed, checked, and compared with what the model can do.
+//! What is let in: a request is parsed, checked, and compared with what its model can do.
+//!
+//! Which rule goes where:
+//!
+//! | the rule is about | it goes into |
+//! |---|---|
+//! | JSON that cannot be parsed, a missing or duplicate field, a wrong type | `parse.rs`, and the types in `loggia-wire` |
+//! | one value alone, whatever the model: a range, a length, a name's letters | `chat.rs`, `completion.rs`, `embedding.rs`, with the shared checks of `checks.rs` |
+//! | the order and the roles of messages | `messages.rs` |
+//! | a limit that an operator can set | `ceilings.rs` |
+//! | two fields that exclude one another, or a value that only `--lenient` accepts | `combinations.rs` |
+//! | a field that some model or backend cannot honour | the table in `fields.rs` |
+//! | `tool_choice`, reasoning, JSON schemas, Ollama's own fields | `tool_choice.rs`, `reasoning.rs`, `schema.rs`, `engine_options.rs` |
+//! | a value that only `--strict` refuses because OpenAI's specification does not list it | `allowed_values.rs` |
+//! | a field in the wrong message, a content part that the model cannot take | `misplaced.rs`, `placeholders.rs`, `unpack_files.rs` |
+//! | what the 2024 middleware accepted | `original.rs` |
+//!
+//! The first five do not need the model; a request that fails there is refused before any backend
+//! is asked. Everything else runs in [`admit`], once the model's abilities are known.
 
 pub(crate) mod allowed_values;
 pub(crate) mod ceilings;
 pub(crate) mod chat;
+pub(crate) mod checks;
 pub(crate) mod combinations;
 pub(crate) mod completion;
+pub(crate) mod embedding;
 pub(crate) mod engine_options;
 pub(crate) mod fields;
 pub(crate) mod messages;
 pub(crate) mod misplaced;
 pub(crate) mod original;
+pub(crate) mod parse;
 pub(crate) mod placeholders;
 pub(crate) mod reasoning;
 pub(crate) mod schema;
 pub(crate) mod tool_choice;
 pub(crate) mod unpack_files;
+
+use std::sync::Arc;
+
+use http::request::Parts;
+use loggia_backend::{Abilities, Ability, BackendError, CallHead, Profile, WorkKind};
+use loggia_wire::Extra;
+
+use crate::answer::ended::Progress;
+use crate::answer::refusal::Refusals;
+use crate::{ApiError, Caller, Ceilings, Door, Policy, Strictness};
+
+/// A request that asks a model for work: a chat, a completion, embeddings.
+pub(crate) trait Ask: Clone + Send + Sync + Sized + 'static {
+    /// Which kind of work it asks for.
+    const WORK: WorkKind;
+
+    /// What a model needs in order to do it.
+    const NEEDS: Ability;
+
+    /// Parses and checks a body. Returns the profile of its model too.
+    fn parse(body: &[u8], policy: &Policy) -> Result<(Arc<Self>, Profile), ApiError>;
+
+    /// A new id for the answer.
+    fn id(profile: Profile) -> Arc<str>;
+
+    /// The model's name, as the client wrote it.
+    fn model(&self) -> &str;
+
+    /// The fields that OpenAI's API does not have.
+    fn extra(&mut self) -> &mut Extra;
+
+    /// Settles the fields that exclude one another. Returns the names of those that were dropped.
+    fn settle_combinations(&mut self, strictness: Strictness) -> Result<Vec<String>, ApiError>;
+
+    /// Settles every field that the model may not be able to honour: drops it, or refuses the
+    /// request. Returns the names of those that have no effect.
+    fn settle(&mut self, can: &Abilities, strictness: Strictness) -> Result<Vec<String>, ApiError>;
+
+    /// Limits the length of the answer where neither the client nor the configuration does.
+    fn limit(&mut self, ceilings: &Ceilings);
+}
+
+/// A request that was parsed and checked: everything but what its model can do is known.
+pub(crate) struct Asked<R> {
+    /// The request. Nobody else holds it yet.
+    pub(crate) request: Arc<R>,
+    /// The head of the call that it becomes. The head of the client's own request is forwarded
+    /// where the backend needs it; else it is dropped at once: a request that waits for an engine
+    /// should hold little.
+    pub(crate) head: CallHead,
+    pub(crate) strictness: Strictness,
+    pub(crate) refusals: Refusals,
+    pub(crate) progress: Progress,
+}
+
+impl<R: Ask> Asked<R> {
+    pub(crate) fn new(door: &Door, parts: Parts, request: Arc<R>, profile: Profile) -> Self {
+        let strictness = door.strictness_for(&parts, request.model());
+        let refusals = Refusals::new(&parts, R::WORK);
+        let progress = Progress::new(request.model());
+        let head = CallHead {
+            id: R::id(profile),
+            caller: Caller::name_of(&parts),
+            profile,
+            forwarded: door.forwards_head.then(|| Arc::new(parts)),
+        };
+        Self {
+            request,
+            head,
+            strictness,
+            refusals,
+            progress,
+        }
+    }
+}
+
+/// Compares a request with what its model can do, and settles the rest of it. Returns the names of
+/// what has no effect. Waits where the model has to be loaded to know.
+pub(crate) async fn admit<R: Ask>(
+    door: &Door,
+    asked: &mut Asked<R>,
+) -> Result<Vec<String>, ApiError> {
+    let (strictness, refusals) = (asked.strictness, &asked.refusals);
+    // Nobody else holds it yet, so nothing is copied.
+    let request = Arc::make_mut(&mut asked.request);
+    let mut ignored = request.settle_combinations(strictness)?;
+    let can = door.abilities(request.model()).await;
+    let can = can.map_err(|error| refusals.refuse(error))?;
+    if !can.has(R::NEEDS) {
+        return Err(refusals.refuse(BackendError::Unsupported { work: R::WORK }));
+    }
+    ignored.extend(request.settle(&can, strictness)?);
+    if can.has(Ability::EngineOptions)
+        && let Some(options) = door.policy.options_of(request.model())
+    {
+        engine_options::add(request.extra(), options);
+    }
+    request.limit(&door.policy.ceilings);
+    Ok(ignored)
+}

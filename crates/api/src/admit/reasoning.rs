@@ -11,7 +11,7 @@ use loggia_wire::Extra;
 use loggia_wire::openai::ChatCompletionRequest as Request;
 use serde_json::{Map, Value};
 
-use crate::admit::allowed_values;
+use crate::admit::checks::one_of;
 use crate::{ApiError, Strictness};
 
 /// What `reasoning_effort` can be.
@@ -140,7 +140,7 @@ fn settle_effort_alone(
         return Ok(Vec::new());
     }
     if strictness == Strictness::Strict {
-        allowed_values::one_of("reasoning_effort", Some(effort), EFFORTS)?;
+        one_of("reasoning_effort", Some(effort), EFFORTS)?;
         return Err(ApiError::unsupported("reasoning_effort"));
     }
     request.reasoning_effort = None;
@@ -174,7 +174,7 @@ fn take(
     }
     if let Some(effort) = request.reasoning_effort.take() {
         if strictness == Strictness::Strict {
-            allowed_values::one_of("reasoning_effort", Some(&effort), EFFORTS)?;
+            one_of("reasoning_effort", Some(&effort), EFFORTS)?;
         }
         words.say_or_name("reasoning_effort", Wish::of_effort(&effort));
     }
@@ -231,7 +231,7 @@ impl Words {
             Value::Bool(on) => self.say_or_name("think", Some(Wish::of_switch(on))),
             Value::String(level) => {
                 if strictness == Strictness::Strict {
-                    allowed_values::one_of("think", Some(&level), LEVELS)?;
+                    one_of("think", Some(&level), LEVELS)?;
                 }
                 let level = LEVELS
                     .contains(&level.as_str())

@@ -6,67 +6,38 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
-use loggia_wire::openai::CompletionUsage;
 
+use crate::answer::ended::{Ended, Outcome};
 use crate::answer::stream::EventStream;
-
-/// How an answer ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// It was given to its end.
-    Complete,
-    /// It went wrong, and the client was told.
-    Failed,
-    /// The client left before its end.
-    Abandoned,
-}
-
-/// How an answer ended, and what it cost.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Ended {
-    /// How.
-    pub outcome: Outcome,
-    /// What it cost, as far as known by then.
-    pub usage: Option<CompletionUsage>,
-}
 
 /// The body of an answer. What it holds (the connection to the engine, its slot) goes when it is
 /// dropped.
 pub struct Body(Kind);
 
 enum Kind {
-    Whole { bytes: Option<Bytes>, ended: Ended },
+    Whole {
+        bytes: Option<Bytes>,
+        ended: Box<Ended>,
+    },
     Stream(Box<EventStream>),
 }
 
 impl Body {
     /// A whole body.
     pub fn whole(bytes: impl Into<Bytes>) -> Self {
-        Self::ending(
-            bytes,
-            Ended {
-                outcome: Outcome::Complete,
-                usage: None,
-            },
-        )
+        Self::ending(bytes, Ended::new(Outcome::Complete))
     }
 
     /// A whole body that tells a failure.
     pub(crate) fn failed(bytes: impl Into<Bytes>) -> Self {
-        Self::ending(
-            bytes,
-            Ended {
-                outcome: Outcome::Failed,
-                usage: None,
-            },
-        )
+        Self::ending(bytes, Ended::new(Outcome::Failed))
     }
 
     /// A whole body that ends so.
     pub(crate) fn ending(bytes: impl Into<Bytes>, ended: Ended) -> Self {
         Self(Kind::Whole {
             bytes: Some(bytes.into()).filter(|bytes| !bytes.is_empty()),
-            ended,
+            ended: Box::new(ended),
         })
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use loggia_backend::{BackendError, Chunk, EarlyEnd, Event, Profile, ServedBy};
+use loggia_backend::{BackendError, Chunk, EarlyEnd, Event, ServedBy};
 use loggia_wire::Extra;
 use loggia_wire::openai::{
     ChatCompletion, Choice, ChunkChoice, Completion, CompletionChoice, CompletionUsage, Delta,
@@ -10,9 +10,10 @@ use loggia_wire::openai::{
     ToolCallDelta,
 };
 
-use crate::answer::encode::Head;
+use crate::answer::chunks::put_json;
 use crate::answer::id;
 use crate::answer::text::TextChoice;
+use crate::answer::writer::{Head, Shape};
 
 /// An answer as far as it has come.
 #[derive(Debug)]
@@ -66,12 +67,24 @@ impl Collector {
         }
     }
 
-    /// The whole answer; one whose choices have not all ended was cut short.
-    pub(crate) fn finish(
+    /// Writes the whole answer as JSON, in the shape that the client asked for.
+    ///
+    /// # Errors
+    /// Where a choice has not ended: the answer was cut short.
+    pub(crate) fn write(
         self,
         head: &Head,
         served_by: &ServedBy,
-    ) -> Result<ChatCompletion, BackendError> {
+        out: &mut Vec<u8>,
+    ) -> Result<(), BackendError> {
+        match head.shape {
+            Shape::Chat => put_json(out, &self.finish(head, served_by)?),
+            Shape::Text { echoes } => put_json(out, &self.finish_text(head, served_by, echoes)?),
+        }
+    }
+
+    /// The whole answer; one whose choices have not all ended was cut short.
+    fn finish(self, head: &Head, served_by: &ServedBy) -> Result<ChatCompletion, BackendError> {
         let backend = &served_by.backend;
         let numbered = (0..).zip(self.choices);
         let choices = numbered
@@ -84,14 +97,14 @@ impl Collector {
             model: head.model.to_string(),
             choices,
             usage: self.usage,
-            system_fingerprint: Some(fingerprint(head, served_by)),
+            system_fingerprint: Some(head.fingerprint(served_by).to_string()),
             extra: self.extra,
         })
     }
 
     /// The whole answer as the older completions have it; with `echoes` each text begins with its
     /// prompt.
-    pub(crate) fn finish_text(
+    fn finish_text(
         self,
         head: &Head,
         served_by: &ServedBy,
@@ -107,7 +120,7 @@ impl Collector {
             model: head.model.to_string(),
             choices: choices.collect::<Result<_, _>>()?,
             usage: self.usage,
-            system_fingerprint: Some(fingerprint(head, served_by)),
+            system_fingerprint: Some(head.fingerprint(served_by).to_string()),
             extra: self.extra,
         })
     }
@@ -120,13 +133,6 @@ impl Collector {
                 collected.add(choice);
             }
         }
-    }
-}
-
-fn fingerprint(head: &Head, served_by: &ServedBy) -> String {
-    match head.profile {
-        Profile::Openai => served_by.fingerprint.to_string(),
-        Profile::Original => "fp_ollama".to_owned(),
     }
 }
 

@@ -1,12 +1,11 @@
-//! What the answers to every kind of work have in common: their headers, the time they may take,
-//! and how a refusal is logged.
+//! What the answers to every kind of work have in common: their headers, and the time they may take.
 
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Response};
-use loggia_backend::{BackendError, EarlyEnd, ServedBy};
+use loggia_backend::{EarlyEnd, ServedBy};
 
-use crate::{ApiError, Body};
+use crate::Body;
 
 const X_LOGGIA_CHANGED: HeaderName = HeaderName::from_static("x-loggia-changed");
 const X_LOGGIA_IGNORED: HeaderName = HeaderName::from_static("x-loggia-ignored");
@@ -24,28 +23,6 @@ pub(crate) async fn within<F: Future + Unpin>(
         Some(time) => tokio::time::timeout(time, future).await.ok(),
         None => Some(future.await),
     }
-}
-
-/// Logs a refusal, once, without a word of the client's.
-pub(crate) fn refused(error: BackendError, request_id: Option<&str>) -> ApiError {
-    let cause = error.kind();
-    let error = ApiError::from(error);
-    if error.status.is_server_error() {
-        tracing::warn!(
-            request_id,
-            cause,
-            status = error.status.as_u16(),
-            "a request failed"
-        );
-    } else {
-        tracing::debug!(
-            request_id,
-            cause,
-            status = error.status.as_u16(),
-            "a request was refused"
-        );
-    }
-    error
 }
 
 /// Names who gave the answer, and what was changed in the conversation for that.

@@ -1,7 +1,6 @@
 //! The body of a streamed answer: pulls events, writes them, tells how it ended.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -11,9 +10,11 @@ use loggia_backend::{BackendError, Event, Events, Profile, ServedBy};
 use loggia_wire::frame::sse;
 use tokio::time::{Instant, Sleep};
 
-use crate::answer::encode::{self, Encoder};
-use crate::answer::headers;
-use crate::{ApiError, Ended, Outcome};
+use crate::ApiError;
+use crate::answer::ended::{Ended, Outcome, Progress};
+use crate::answer::headers::{self, X_LOGGIA_CUT_SHORT};
+use crate::answer::refusal::Refusals;
+use crate::answer::writer::{Writer, write_failure};
 
 /// How much is gathered before it is handed on. Events that are ready together leave together.
 const GATHER: usize = 16 << 10;
@@ -37,7 +38,8 @@ pub(crate) struct Speech {
     /// The first event that says something.
     pub(crate) first: Option<Event>,
     pub(crate) events: Events,
-    pub(crate) encoder: Encoder,
+    pub(crate) writer: Box<dyn Writer>,
+    pub(crate) progress: Progress,
 }
 
 /// An answer that was refused.
@@ -56,7 +58,7 @@ pub(crate) struct EventStream {
     heartbeat: Option<Heartbeat>,
     /// When it must have ended, and how long that was.
     deadline: Option<(Pin<Box<Sleep>>, Duration)>,
-    request_id: Option<Arc<str>>,
+    refusals: Refusals,
 }
 
 #[expect(
@@ -76,12 +78,12 @@ struct Heartbeat {
 
 impl EventStream {
     /// The body of an answer that has begun.
-    pub(crate) fn speaking(speech: Speech, request_id: Option<Arc<str>>) -> Self {
+    pub(crate) fn speaking(speech: Speech, refusals: Refusals) -> Self {
         Self {
             state: State::Speaking(speech),
             heartbeat: None,
             deadline: None,
-            request_id,
+            refusals,
         }
     }
 
@@ -90,7 +92,7 @@ impl EventStream {
         beginning: Beginning,
         profile: Profile,
         heartbeat: Duration,
-        request_id: Option<Arc<str>>,
+        refusals: Refusals,
     ) -> Self {
         // The first heartbeat leaves at once: the client has waited long enough to see something.
         let heartbeat = Heartbeat {
@@ -101,7 +103,7 @@ impl EventStream {
             state: State::Beginning(beginning, profile),
             heartbeat: Some(heartbeat),
             deadline: None,
-            request_id,
+            refusals,
         }
     }
 
@@ -172,7 +174,8 @@ impl EventStream {
             && let State::Speaking(Speech {
                 first,
                 events,
-                encoder,
+                writer,
+                progress,
             }) = &mut self.state
         {
             let event = match first.take() {
@@ -184,19 +187,20 @@ impl EventStream {
             };
             make_room(out);
             let written = match event {
-                Some(Ok(event)) => encoder.push(event, out).map(|()| false),
+                Some(Ok(event)) => {
+                    progress.note(&event);
+                    if let Event::EndedEarly(why) = &event {
+                        // The headers are gone.
+                        sse::write_comment(out, &format!("{X_LOGGIA_CUT_SHORT}: {}", why.as_str()));
+                    }
+                    writer.push(event, out).map(|()| false)
+                }
                 Some(Err(error)) => Err(error),
-                None => encoder.finish(out).map(|()| true),
+                None => writer.finish(out).map(|()| true),
             };
             match written {
                 Ok(false) => {}
-                Ok(true) => {
-                    let usage = encoder.usage().cloned();
-                    self.state = State::Ended(Ended {
-                        outcome: Outcome::Complete,
-                        usage,
-                    });
-                }
+                Ok(true) => self.state = State::Ended(progress.end(Outcome::Complete)),
                 Err(error) => self.fail(error, out),
             }
         }
@@ -219,21 +223,15 @@ impl EventStream {
 
     /// Ends an answer that failed under way, and logs it.
     fn fail(&mut self, error: BackendError, out: &mut Vec<u8>) {
-        tracing::warn!(
-            request_id = self.request_id.as_deref(),
-            cause = error.kind(),
-            "a stream failed"
-        );
-        let error = ApiError::from(error);
-        match &self.state {
-            State::Beginning(_, profile) => self.refuse(&error, *profile, out),
+        let error = self.refusals.fail(error);
+        match &mut self.state {
+            State::Beginning(_, profile) => {
+                let profile = *profile;
+                self.refuse(&error, profile, out);
+            }
             State::Speaking(speech) => {
-                speech.encoder.fail(error, out);
-                let usage = speech.encoder.usage().cloned();
-                self.state = State::Ended(Ended {
-                    outcome: Outcome::Failed,
-                    usage,
-                });
+                speech.writer.fail(&error, out);
+                self.state = State::Ended(speech.progress.end(Outcome::Failed));
             }
             State::Ended(_) => {}
         }
@@ -241,11 +239,8 @@ impl EventStream {
 
     /// Ends an answer that never began.
     fn refuse(&mut self, error: &ApiError, profile: Profile, out: &mut Vec<u8>) {
-        encode::write_failure(error, profile, out);
-        self.state = State::Ended(Ended {
-            outcome: Outcome::Failed,
-            usage: None,
-        });
+        write_failure(error, profile, out);
+        self.state = State::Ended(Ended::new(Outcome::Failed));
     }
 
     fn poll_heartbeat(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) {

@@ -1,15 +1,87 @@
-//! A choice as the older completions show it: text, and log-probabilities in a shape of their own.
-//! Pure, and stepped chunk by chunk.
+//! A completion's stream: text, and log-probabilities in a shape of their own.
 
 use std::collections::BTreeMap;
 
+use loggia_backend::{BackendError, Event, ServedBy};
+use loggia_wire::Extra;
 use loggia_wire::openai::{
-    ChunkChoice, CompletionChoice, CompletionLogprobs, FinishReason, TokenLogprob,
+    ChunkChoice, CompletionChoice, CompletionLogprobs, Delta, FinishReason, TokenLogprob,
 };
+
+use crate::ApiError;
+use crate::answer::chunks::Chunks;
+use crate::answer::writer::{Head, Writer};
 
 /// What a log-probability that was none has become by then: JSON has no infinity, and a chat's
 /// cannot be null.
 const IMPOSSIBLE: f64 = -9999.0;
+
+/// Writes a text: `text_completion`.
+pub(crate) struct TextWriter {
+    chunks: Chunks,
+    /// How far each choice has come in its text.
+    texts: Vec<TextChoice>,
+}
+
+impl TextWriter {
+    /// With `echoes` each text begins with its prompt.
+    pub(crate) fn new(head: Head, served_by: &ServedBy, echoes: bool) -> Self {
+        let texts = vec![TextChoice::new(echoes); head.choices];
+        Self {
+            chunks: Chunks::new(head, served_by, "text_completion"),
+            texts,
+        }
+    }
+
+    /// Writes more of a text: the reason of its end after everything else, on a chunk of its own.
+    fn choice(
+        &mut self,
+        mut choice: ChunkChoice,
+        extra: &Extra,
+        out: &mut Vec<u8>,
+    ) -> Result<(), BackendError> {
+        if self.chunks.progress(&choice).is_none() {
+            return Ok(());
+        }
+        let (index, reason) = (choice.index, choice.finish_reason.take());
+        let Some(text) = self.texts.get_mut(index as usize) else {
+            return Ok(());
+        };
+        let content = choice.delta.content.as_deref().unwrap_or_default();
+        let says_nothing = content.is_empty() && choice.logprobs.is_none();
+        if !says_nothing {
+            let more = text.of(choice);
+            let none = Extra::new();
+            let extra = if reason.is_none() { extra } else { &none };
+            self.chunks.write(&more, extra, out)?;
+            choice = ChunkChoice::delta(index, Delta::default());
+        }
+        let Some(reason) = reason else { return Ok(()) };
+        choice.finish_reason = Some(reason);
+        self.chunks.write(&text.of(choice), extra, out)
+    }
+}
+
+impl Writer for TextWriter {
+    fn push(&mut self, event: Event, out: &mut Vec<u8>) -> Result<(), BackendError> {
+        let Some(chunk) = self.chunks.chunk_of(event)? else {
+            return Ok(());
+        };
+        let mut extra = chunk.extra;
+        for choice in chunk.choices {
+            self.choice(choice, &std::mem::take(&mut extra), out)?;
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, out: &mut Vec<u8>) -> Result<(), BackendError> {
+        self.chunks.finish(out)
+    }
+
+    fn fail(&mut self, error: &ApiError, out: &mut Vec<u8>) {
+        self.chunks.fail(error, out);
+    }
+}
 
 /// One choice's text as far as it has come.
 #[derive(Clone, Debug)]

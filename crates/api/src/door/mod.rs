@@ -7,17 +7,19 @@ pub(crate) mod read;
 pub(crate) mod routes;
 
 use std::fmt::Display;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Buf;
-use http::header::{CONTENT_TYPE, ORIGIN};
 use http::request::Parts;
-use http::{Extensions, HeaderValue, Request, Response};
+use http::{Extensions, Request, Response};
 use loggia_backend::{Abilities, Backend, BackendError, nearest};
-use loggia_wire::openai::{DeletedModel, ModelList};
-use serde::Serialize;
+use loggia_wire::openai::{ChatCompletionRequest, CompletionRequest};
 
+use crate::answer::headers::within;
+use crate::answer::refusal::Refusals;
+use crate::answer::stream::took_too_long;
 use crate::door::caller::Only;
 use crate::{ApiError, Body, Caller, Policy, Route, Strictness};
 
@@ -86,9 +88,11 @@ impl Door {
         let door = restricted.as_ref().unwrap_or(self);
         match Route::of(request.method(), request.uri()) {
             // Not by way of `answer`: a future within a future would carry the request once more.
-            Ok(Route::Chat) => door.chat(request).await,
+            Ok(Route::Chat) => door.generate::<ChatCompletionRequest, B>(request).await,
             // Boxed, since they are rarer: every chat would carry the room for them.
-            Ok(Route::Completions) => Box::pin(door.complete(request)).await,
+            Ok(Route::Completions) => {
+                Box::pin(door.generate::<CompletionRequest, B>(request)).await
+            }
             Ok(Route::Embeddings) => Box::pin(door.embeddings(request)).await,
             Ok(Route::Models) => door.models().await,
             Ok(Route::Model(id)) => door.model(&id).await,
@@ -105,8 +109,8 @@ impl Door {
         let restricted = self.restricted(request.extensions());
         let door = restricted.as_ref().unwrap_or(self);
         match route {
-            Route::Chat => door.chat(request).await,
-            Route::Completions => Box::pin(door.complete(request)).await,
+            Route::Chat => door.generate::<ChatCompletionRequest, B>(request).await,
+            Route::Completions => Box::pin(door.generate::<CompletionRequest, B>(request)).await,
             Route::Embeddings => Box::pin(door.embeddings(request)).await,
             Route::Models => door.models().await,
             Route::Model(id) => door.model(&id).await,
@@ -143,7 +147,7 @@ impl Door {
 
     /// An unknown model's error with the name that was probably meant: one on this caller's own
     /// list.
-    async fn with_nearest(&self, error: BackendError) -> BackendError {
+    pub(crate) async fn with_nearest(&self, error: BackendError) -> BackendError {
         let BackendError::ModelNotFound { model, .. } = error else {
             return error;
         };
@@ -157,67 +161,20 @@ impl Door {
         }
     }
 
-    /// `GET /v1/models`.
-    async fn models(&self) -> Response<Body> {
-        self.json(self.backend.models().await.map(ModelList::new), "model")
-    }
-
-    /// `GET /v1/models/{id}`.
-    async fn model(&self, id: &str) -> Response<Body> {
-        let answer = match self.backend.model(id).await {
-            Err(error) => Err(self.with_nearest(error).await),
-            found => found,
-        };
-        self.json(answer, "model")
-    }
-
-    /// `DELETE /v1/models/{id}`.
-    async fn delete_model(&self, id: &str, parts: &Parts) -> Response<Body> {
-        if let Err(error) = self.may_delete(parts) {
-            return self.refuse(error);
-        }
-        let answer = match self.backend.delete_model(id).await {
-            Err(error) => Err(self.with_nearest(error).await),
-            Ok(()) => Ok(DeletedModel::new(id)),
-        };
-        self.json(answer, "model")
-    }
-
-    /// Whether this request may delete models. Browsers name the page that a request comes from:
-    /// any page that somebody has open could otherwise delete the models of a server on this
-    /// machine, by having its own name lead here.
-    fn may_delete(&self, parts: &Parts) -> Result<(), ApiError> {
-        match parts.extensions.get::<Caller>() {
-            Some(caller) if caller.may_delete_models => Ok(()),
-            Some(_) => Err(ApiError::may_not_delete()),
-            None if !self.policy.deletes_without_key => Err(ApiError::deletes_for_keys_only()),
-            None if parts.headers.contains_key(ORIGIN) => Err(ApiError::no_page_deletes()),
-            None => Ok(()),
-        }
-    }
-
-    /// An answer in JSON, or the refusal in its place; `param` is what a model that is not there
-    /// was named by.
-    fn json(&self, answer: Result<impl Serialize, BackendError>, param: &str) -> Response<Body> {
-        let written = answer.map(|answer| serde_json::to_vec(&answer));
-        match written {
-            Ok(Ok(json)) => {
-                let mut response = Response::new(Body::whole(json));
-                response
-                    .headers_mut()
-                    .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-                response
-            }
-            Ok(Err(_)) => {
-                let error = BackendError::Engine {
-                    message: "a list that cannot be written as JSON".to_owned(),
-                };
-                self.refuse(ApiError::from(error))
-            }
-            Err(error @ BackendError::ModelNotFound { .. }) => {
-                self.refuse(ApiError::from(error).about(param))
-            }
-            Err(error) => self.refuse(ApiError::from(error)),
-        }
+    /// A whole answer, or the error of one that took longer than any may.
+    pub(crate) async fn in_time<F>(
+        &self,
+        refusals: &Refusals,
+        mut answering: Pin<&mut F>,
+    ) -> Result<Response<Body>, ApiError>
+    where
+        F: Future<Output = Result<Response<Body>, ApiError>>,
+    {
+        let limit = self.policy.ceilings.whole_time;
+        let answered = within(limit, &mut answering).await;
+        answered.unwrap_or_else(|| {
+            let overdue = took_too_long(limit.unwrap_or_default());
+            Err(refusals.refuse(overdue))
+        })
     }
 }

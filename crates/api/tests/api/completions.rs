@@ -396,6 +396,20 @@ async fn what_ollama_cannot_do_of_a_completion_is_dropped_and_named_and_strict_r
 }
 
 #[tokio::test]
+async fn lenient_drops_a_limit_of_no_tokens_where_the_model_must_write_some() {
+    let policy = Policy {
+        strictness: Strictness::Lenient,
+        ..Policy::default()
+    };
+    let none = json!({"max_tokens": 0});
+    let answer = complete(&recorded("generate/raw-whole"), policy, none).await;
+    assert_eq!(
+        (answer.status(), answer.header("x-loggia-ignored")),
+        (200, Some("max_tokens"))
+    );
+}
+
+#[tokio::test]
 async fn lenient_drops_the_stream_options_of_a_completion_that_does_not_stream() {
     let fields = json!({"stream_options": {"include_usage": true}});
     refused(

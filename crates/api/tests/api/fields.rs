@@ -1084,6 +1084,43 @@ async fn an_answer_without_a_limit_gets_the_servers() {
     let inner = plain_model();
     chat(&inner, policy.clone(), hello(json!({}))).await;
     assert_eq!(inner.last_chat()["options"]["num_predict"], 50);
-    chat(&inner, policy, hello(json!({"max_tokens": 7}))).await;
+    chat(&inner, policy.clone(), hello(json!({"max_tokens": 7}))).await;
     assert_eq!(inner.last_chat()["options"]["num_predict"], 7);
+    let in_options = hello(json!({"options": {"num_predict": 9}}));
+    chat(&inner, policy.clone(), in_options).await;
+    assert_eq!(inner.last_chat()["options"]["num_predict"], 9);
+    let mut configured = ModelPolicy::default();
+    configured
+        .options
+        .insert("num_predict".to_owned(), 11.into());
+    policy.models.insert("smollm2:135m".to_owned(), configured);
+    chat(&inner, policy, hello(json!({}))).await;
+    assert_eq!(inner.last_chat()["options"]["num_predict"], 11);
+}
+
+#[tokio::test]
+async fn a_limit_below_1_is_refused_and_dropped_by_lenient_alone() {
+    for (strictness, is_served) in [
+        (Strictness::Strict, false),
+        (Strictness::Plain, false),
+        (Strictness::Lenient, true),
+    ] {
+        for param in ["max_tokens", "max_completion_tokens"] {
+            for limit in [0, -1, i64::MIN] {
+                let inner = plain_model();
+                let answer = chat(&inner, with(strictness), hello(json!({param: limit}))).await;
+                if is_served {
+                    assert_eq!(
+                        (answer.status(), answer.header("x-loggia-ignored")),
+                        (200, Some(param))
+                    );
+                    assert_eq!(inner.last_chat()["options"].get("num_predict"), None);
+                } else {
+                    let error = answer.json()["error"].clone();
+                    assert_eq!((answer.status(), &error["param"]), (400, &json!(param)));
+                    assert_eq!(error["code"], "integer_below_min_value");
+                }
+            }
+        }
+    }
 }

@@ -52,6 +52,7 @@ fn every_kind() -> Vec<(BackendError, u16)> {
             },
             400,
         ),
+        (BackendError::EmptyPrompt, 400),
         (
             BackendError::InputTooLong {
                 index: None,
@@ -171,6 +172,7 @@ fn is_in_the_list(error: &BackendError) {
         | BackendError::NoModels
         | BackendError::InvalidRequest { .. }
         | BackendError::ContextLengthExceeded { .. }
+        | BackendError::EmptyPrompt
         | BackendError::InputTooLong { .. }
         | BackendError::Unsupported { .. }
         | BackendError::NotDeleted { .. }

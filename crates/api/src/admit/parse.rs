@@ -1,0 +1,141 @@
+//! Bytes → a request of any kind, with the path of the field at fault where it cannot be parsed.
+
+use loggia_backend::Profile;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::admit::checks::missing;
+use crate::{ApiError, Policy};
+
+/// How the sampling fields of this body are read.
+pub(crate) fn profile_of(body: &[u8], policy: &Policy) -> Profile {
+    if policy.models.is_empty() {
+        policy.profile
+    } else {
+        policy.profile_of(&model_of(body))
+    }
+}
+
+/// A body as a request, with the path of the field at fault where it is none.
+pub(crate) fn tracked<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let request = typed(&mut json)?;
+    json.end().map_err(|error| broken(&error))?;
+    Ok(request)
+}
+
+/// The model's name, for the profile alone; whatever is wrong with the body is found when it is
+/// parsed.
+fn model_of(body: &[u8]) -> String {
+    #[derive(Default, Deserialize)]
+    struct Model {
+        #[serde(default)]
+        model: String,
+    }
+    serde_json::from_slice::<Model>(body)
+        .unwrap_or_default()
+        .model
+}
+
+pub(crate) fn typed<'de, T, D>(json: D) -> Result<T, ApiError>
+where
+    T: Deserialize<'de>,
+    D: serde::Deserializer<'de, Error = serde_json::Error>,
+{
+    serde_path_to_error::deserialize(json).map_err(|error| {
+        let path = error.path().to_string();
+        wrong(&path, error.inner())
+    })
+}
+
+/// JSON that is none.
+fn broken(error: &serde_json::Error) -> ApiError {
+    let message = format!("We could not parse the JSON body of your request: {error}.");
+    ApiError::new(http::StatusCode::BAD_REQUEST, message)
+}
+
+/// JSON of another shape: OpenAI's codes for a missing field, a wrong type, a value it does not
+/// know.
+fn wrong(path: &str, error: &serde_json::Error) -> ApiError {
+    if !error.is_data() {
+        return broken(error);
+    }
+    let text = error.to_string();
+    let text = text
+        .rsplit_once(" at line ")
+        .map_or(text.as_str(), |(text, _)| text);
+    let path = if path == "." { "" } else { path };
+    if let Some(field) = text
+        .strip_prefix("missing field `")
+        .and_then(|rest| rest.strip_suffix('`'))
+    {
+        return missing(if path.is_empty() {
+            field.to_owned()
+        } else {
+            format!("{path}.{field}")
+        });
+    }
+    if let Some(field) = text
+        .strip_prefix("duplicate field `")
+        .and_then(|rest| rest.strip_suffix('`'))
+    {
+        let param = if path.is_empty() {
+            field.to_owned()
+        } else {
+            format!("{path}.{field}")
+        };
+        let message = format!("Duplicate parameter: '{param}' is there twice; send it once.");
+        return ApiError::invalid(param, "duplicate_parameter", message);
+    }
+    if let Some(field) = text
+        .strip_prefix("unknown field `")
+        .and_then(|rest| rest.split('`').next())
+    {
+        return ApiError::unknown(&format!("{path}.{field}"));
+    }
+    for (what, within) in [("unknown variant `", ""), ("unknown type `", ".type")] {
+        if let Some((word, known)) = text
+            .strip_prefix(what)
+            .and_then(|rest| rest.rsplit_once("`, expected "))
+        {
+            let known = known
+                .trim_start_matches("one of ")
+                .replace(" or ", ", ")
+                .replace('`', "'");
+            let message = format!("Invalid value: '{word}'. Supported values are: {known}.");
+            return ApiError::invalid(format!("{path}{within}"), "invalid_value", message);
+        }
+    }
+    if path.is_empty() {
+        let message = format!("The body of the request must be a JSON object: {text}.");
+        return ApiError::new(http::StatusCode::BAD_REQUEST, message).coded("invalid_type");
+    }
+    ApiError::invalid(
+        path,
+        "invalid_type",
+        format!("Invalid value for '{path}': {}.", in_jsons_words(text)),
+    )
+}
+
+/// What was expected, as JSON names it and not Rust.
+fn in_jsons_words(text: &str) -> String {
+    let integer = if text.starts_with("invalid value: integer") {
+        "an integer of 64 bits"
+    } else {
+        "an integer"
+    };
+    let words = [
+        ("i64", integer),
+        ("f64", "a number"),
+        ("u32", "a token id, an integer of at least 0"),
+        ("a sequence", "an array"),
+        ("a map", "an object"),
+    ];
+    let expected = words
+        .iter()
+        .find_map(|(rust, json)| Some((text.strip_suffix(rust)?, json)));
+    expected.map_or_else(
+        || text.to_owned(),
+        |(before, json)| format!("{before}{json}"),
+    )
+}

@@ -1,0 +1,185 @@
+//! What the streams of chats and of texts have in common: chunks that begin alike, how far each
+//! choice has come, the usage if asked for, `[DONE]`.
+
+use std::sync::Arc;
+
+use bytes::BufMut;
+use loggia_backend::{BackendError, Chunk, Event, ServedBy};
+use loggia_wire::Extra;
+use loggia_wire::frame::sse;
+use loggia_wire::openai::{ChunkChoice, CompletionUsage};
+use serde::Serialize;
+
+use crate::ApiError;
+use crate::answer::id;
+use crate::answer::writer::{Head, write_failure};
+
+/// The chunks of one streamed answer.
+#[derive(Debug)]
+pub(crate) struct Chunks {
+    pub(crate) head: Head,
+    object: &'static str,
+    fingerprint: Arc<str>,
+    /// `data: {"id":…,"choices":`, once the first chunk has come.
+    prefix: Vec<u8>,
+    choices: Vec<Progress>,
+    usage: Option<CompletionUsage>,
+}
+
+/// How far a choice has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    Waiting,
+    Speaking,
+    Finished,
+}
+
+/// The fields before `choices`.
+#[derive(Serialize)]
+struct Prefix<'a> {
+    id: &'a str,
+    object: &'static str,
+    created: u64,
+    model: &'a str,
+    system_fingerprint: Option<&'a str>,
+}
+
+impl Chunks {
+    pub(crate) fn new(head: Head, served_by: &ServedBy, object: &'static str) -> Self {
+        Self {
+            fingerprint: head.fingerprint(served_by),
+            object,
+            prefix: Vec::new(),
+            choices: vec![Progress::Waiting; head.choices],
+            usage: None,
+            head,
+        }
+    }
+
+    /// The chunk of an event that has one; its head is written from here on.
+    pub(crate) fn chunk_of(&mut self, event: Event) -> Result<Option<Chunk>, BackendError> {
+        match event {
+            Event::Waiting(_) | Event::EndedEarly(_) => Ok(None),
+            Event::Usage(usage) => {
+                self.usage = Some(usage);
+                Ok(None)
+            }
+            Event::Chunk(chunk) => {
+                if self.prefix.is_empty() {
+                    self.begin(chunk.created)?;
+                }
+                Ok(Some(chunk))
+            }
+        }
+    }
+
+    fn begin(&mut self, created: Option<u64>) -> Result<(), BackendError> {
+        let prefix = Prefix {
+            id: &self.head.id,
+            object: self.object,
+            created: created.unwrap_or_else(id::now),
+            model: &self.head.model,
+            system_fingerprint: Some(&self.fingerprint),
+        };
+        self.prefix.put_slice(b"data: ");
+        put_json(&mut self.prefix, &prefix)?;
+        // The object is left open for `choices`.
+        self.prefix.truncate(self.prefix.len() - 1);
+        self.prefix.put_slice(b",\"choices\":");
+        Ok(())
+    }
+
+    /// How far the choice had come before this piece of it; `None` where there is no such choice,
+    /// or it has ended already.
+    pub(crate) fn progress(&mut self, choice: &ChunkChoice) -> Option<Progress> {
+        let progress = self.choices.get_mut(choice.index as usize)?;
+        let before = *progress;
+        if before == Progress::Finished {
+            return None;
+        }
+        *progress = if choice.finish_reason.is_some() {
+            Progress::Finished
+        } else {
+            Progress::Speaking
+        };
+        Some(before)
+    }
+
+    /// Writes a chunk with this choice.
+    pub(crate) fn write(
+        &self,
+        choice: &impl Serialize,
+        extra: &Extra,
+        out: &mut Vec<u8>,
+    ) -> Result<(), BackendError> {
+        out.put_slice(&self.prefix);
+        put_json(out, &[choice])?;
+        self.write_rest(extra, out)
+    }
+
+    /// Writes a chunk of a choice that is only text: the same bytes as [`write`](Self::write),
+    /// without a look at each field that is absent.
+    pub(crate) fn write_text(
+        &self,
+        index: u32,
+        text: &str,
+        extra: &Extra,
+        out: &mut Vec<u8>,
+    ) -> Result<(), BackendError> {
+        out.put_slice(&self.prefix);
+        out.put_slice(b"[{\"index\":");
+        put_json(out, &index)?;
+        out.put_slice(b",\"delta\":{\"content\":");
+        put_json(out, text)?;
+        out.put_slice(b"},\"logprobs\":null,\"finish_reason\":null}]");
+        self.write_rest(extra, out)
+    }
+
+    /// What stands after the choices.
+    fn write_rest(&self, extra: &Extra, out: &mut Vec<u8>) -> Result<(), BackendError> {
+        if self.head.include_usage {
+            out.put_slice(b",\"usage\":null");
+        }
+        for (key, value) in extra {
+            out.put_u8(b',');
+            put_json(out, key)?;
+            out.put_u8(b':');
+            put_json(out, value)?;
+        }
+        out.put_slice(b"}\n\n");
+        Ok(())
+    }
+
+    /// Writes the end of an answer that went well.
+    pub(crate) fn finish(&self, out: &mut Vec<u8>) -> Result<(), BackendError> {
+        let has_ended = |choice: &Progress| *choice == Progress::Finished;
+        if !self.choices.iter().all(has_ended) {
+            return Err(BackendError::Unfinished);
+        }
+        if self.head.include_usage {
+            out.put_slice(&self.prefix);
+            out.put_slice(b"[],\"usage\":");
+            match &self.usage {
+                Some(usage) => put_json(out, usage)?,
+                None => out.put_slice(b"null"),
+            }
+            out.put_slice(b"}\n\n");
+        }
+        sse::write_done(out);
+        Ok(())
+    }
+
+    /// Writes the event that reports a failure; no `[DONE]` follows.
+    pub(crate) fn fail(&self, error: &ApiError, out: &mut Vec<u8>) {
+        write_failure(error, self.head.profile, out);
+    }
+}
+
+pub(crate) fn put_json<T: Serialize + ?Sized>(
+    out: &mut Vec<u8>,
+    value: &T,
+) -> Result<(), BackendError> {
+    serde_json::to_writer(out, value).map_err(|_| BackendError::Engine {
+        message: "an answer that cannot be written as JSON".to_owned(),
+    })
+}

@@ -1,0 +1,48 @@
+//! How a failure is logged and worded: once, without a word of the client's, in the noun of the
+//! request (a chat's messages, a completion's prompt).
+
+use std::sync::Arc;
+
+use http::request::Parts;
+use loggia_backend::{BackendError, WorkKind};
+
+use crate::{ApiError, RequestId};
+
+/// Turns the failures of one request into what its client sees.
+#[derive(Clone, Debug)]
+pub(crate) struct Refusals {
+    pub(crate) request_id: Option<Arc<str>>,
+    work: WorkKind,
+}
+
+impl Refusals {
+    pub(crate) fn new(parts: &Parts, work: WorkKind) -> Self {
+        Self {
+            request_id: RequestId::of(parts),
+            work,
+        }
+    }
+
+    /// The error of an answer that has not begun; logs it.
+    pub(crate) fn refuse(&self, error: BackendError) -> ApiError {
+        let cause = error.kind();
+        let error = ApiError::about_work(error, self.work);
+        let (request_id, status) = (self.request_id.as_deref(), error.status.as_u16());
+        if error.status.is_server_error() {
+            tracing::warn!(request_id, cause, status, "a request failed");
+        } else {
+            tracing::debug!(request_id, cause, status, "a request was refused");
+        }
+        error
+    }
+
+    /// The error of a stream that had begun; logs it.
+    pub(crate) fn fail(&self, error: BackendError) -> ApiError {
+        tracing::warn!(
+            request_id = self.request_id.as_deref(),
+            cause = error.kind(),
+            "a stream failed"
+        );
+        ApiError::about_work(error, self.work)
+    }
+}

@@ -1,0 +1,262 @@
+//! One request whose answer is generated, a chat or a completion: parse, find, ask, answer.
+
+use std::pin::pin;
+use std::sync::Arc;
+
+use bytes::{Buf, Bytes};
+use futures_util::StreamExt;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderName, HeaderValue, Request, Response};
+use loggia_backend::{Backend, BackendError, Call, EarlyEnd, Profile, ServedBy, Work};
+use tokio::time::Instant;
+
+use crate::admit::{Ask, Asked, admit};
+use crate::answer::collect::Collector;
+use crate::answer::ended::{Outcome, Progress};
+use crate::answer::headers::{name_early_end, name_ignored, name_server, within};
+use crate::answer::ignored::listed;
+use crate::answer::stream::{Beginning, Begun, EventStream, NotBegun, Speech, took_too_long};
+use crate::answer::writer::{Head, Shape};
+use crate::door::read;
+use crate::{ApiError, Body, Door, Ended};
+
+const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+/// What the buffer of a whole answer holds at first: a short one. It grows for a longer one.
+const FIRST_BUFFER: usize = 1000;
+
+/// A request whose answer is generated, whole or as a stream of events.
+pub(crate) trait Generate: Ask {
+    fn streams(&self) -> bool;
+
+    /// What the answer looks like.
+    fn shape(&self) -> Shape;
+
+    /// How many choices it has.
+    fn choices(&self) -> usize;
+
+    /// Whether the client wants a chunk with the usage.
+    fn include_usage(&self) -> bool;
+
+    fn work(request: Arc<Self>) -> Work;
+}
+
+/// A request that was let in.
+struct Admitted {
+    call: Call,
+    head: Head,
+    progress: Progress,
+    /// What has no effect, for `x-loggia-ignored`.
+    ignored: String,
+}
+
+/// Lets a request in, as a call to the backend.
+async fn admitted<R: Generate>(door: &Door, mut asked: Asked<R>) -> Result<Admitted, ApiError> {
+    let ignored = admit(door, &mut asked).await?;
+    let Asked {
+        request,
+        head,
+        progress,
+        ..
+    } = asked;
+    let answer = Head {
+        id: Arc::clone(&head.id),
+        model: request.model().into(),
+        profile: head.profile,
+        shape: request.shape(),
+        choices: request.choices(),
+        include_usage: request.include_usage(),
+    };
+    let work = R::work(request);
+    Ok(Admitted {
+        call: Call { head, work },
+        head: answer,
+        progress,
+        ignored: listed(&ignored),
+    })
+}
+
+impl Door {
+    /// `POST /v1/chat/completions`, `POST /v1/completions`.
+    pub(crate) async fn generate<R, B>(&self, request: Request<B>) -> Response<Body>
+    where
+        R: Generate,
+        B: http_body::Body<Data: Buf, Error: std::fmt::Display> + Send,
+    {
+        let (parts, body) = request.into_parts();
+        let read = read::json_body(&parts.headers, body, &self.policy).await;
+        let parsed = read.and_then(|bytes| R::parse(&bytes, &self.policy));
+        match parsed.map(|(request, profile)| Asked::new(self, parts, request, profile)) {
+            Ok(asked) if asked.request.streams() => self.stream(asked).await,
+            Ok(asked) => self.whole(asked).await,
+            // From before the model, and so its profile, was known.
+            Err(error) => self.refuse(error),
+        }
+    }
+
+    async fn whole<R: Generate>(&self, asked: Asked<R>) -> Response<Body> {
+        let profile = asked.head.profile;
+        let refusals = asked.refusals.clone();
+        let mut ignored = String::new();
+        let answered = {
+            let answering = pin!(self.answer_whole(asked, &mut ignored));
+            self.in_time(&refusals, answering).await
+        };
+        respond(answered, profile, &ignored)
+    }
+
+    async fn answer_whole<R: Generate>(
+        &self,
+        asked: Asked<R>,
+        ignored: &mut String,
+    ) -> Result<Response<Body>, ApiError> {
+        let refusals = asked.refusals.clone();
+        let admitted = admitted(self, asked).await?;
+        ignored.clone_from(&admitted.ignored);
+        let answered = collect(&*self.backend, admitted).await;
+        let Whole {
+            served_by,
+            json,
+            ended,
+            ended_early,
+        } = answered.map_err(|error| refusals.refuse(error))?;
+        let mut response = Response::new(Body::ending(json, ended));
+        response
+            .headers_mut()
+            .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        name_server(&mut response, &served_by);
+        name_early_end(&mut response, ended_early);
+        Ok(response)
+    }
+
+    /// A stream is begun when its first event is there: whatever goes wrong by then is a status
+    /// code. Past `heartbeat_after` it is begun all the same, so that no client or proxy on the way
+    /// gives up.
+    async fn stream<R: Generate>(&self, asked: Asked<R>) -> Response<Body> {
+        let (profile, refusals) = (asked.head.profile, asked.refusals.clone());
+        let mut beginning: Beginning = Box::pin(self.clone().begin(asked));
+        let whole = self.policy.ceilings.whole_time;
+        let until = whole.map(|time| (Instant::now() + time, time));
+        let beats = self
+            .policy
+            .heartbeat_after
+            .filter(|after| whole.is_none_or(|whole| *after < whole));
+        let Some(begun) = within(beats.or(whole), &mut beginning).await else {
+            if beats.is_none() {
+                let overdue = took_too_long(whole.unwrap_or_default());
+                return refusals.refuse(overdue).under(profile).response();
+            }
+            let every = self.policy.heartbeat_every;
+            let events = EventStream::beginning(beginning, profile, every, refusals);
+            return event_stream(events.until(until));
+        };
+        match begun {
+            Ok(Begun {
+                ignored,
+                served_by,
+                speech,
+            }) => {
+                let events = EventStream::speaking(speech, refusals);
+                let mut response = event_stream(events.until(until));
+                name_server(&mut response, &served_by);
+                name_ignored(&mut response, &ignored);
+                response
+            }
+            Err(NotBegun { error, ignored }) => respond(Err(error), profile, &ignored),
+        }
+    }
+
+    /// Asks the engine, and waits for the first event that says something.
+    async fn begin<R: Generate>(self, asked: Asked<R>) -> Result<Begun, NotBegun> {
+        let refusals = asked.refusals.clone();
+        let not_begun = |error| NotBegun {
+            error,
+            ignored: String::new(),
+        };
+        let admitted = admitted(&self, asked).await.map_err(not_begun)?;
+        let Admitted {
+            call,
+            head,
+            mut progress,
+            ignored,
+        } = admitted;
+        let begun = async {
+            let mut reply = self.backend.start(call).await?;
+            progress.accepted(&reply.served_by);
+            let first = reply.first_word().await?;
+            Ok((reply, first))
+        };
+        let begun: Result<_, BackendError> = begun.await;
+        match begun {
+            Ok((reply, first)) => Ok(Begun {
+                ignored,
+                speech: Speech {
+                    first,
+                    writer: head.writer(&reply.served_by),
+                    events: reply.events,
+                    progress,
+                },
+                served_by: reply.served_by,
+            }),
+            Err(error) => Err(NotBegun {
+                error: refusals.refuse(error),
+                ignored,
+            }),
+        }
+    }
+}
+
+/// A whole answer, or the refusal in its place, with the names of what has no effect.
+pub(crate) fn respond(
+    answered: Result<Response<Body>, ApiError>,
+    profile: Profile,
+    ignored: &str,
+) -> Response<Body> {
+    let mut response = answered.unwrap_or_else(|error| error.under(profile).response());
+    name_ignored(&mut response, ignored);
+    response
+}
+
+/// An answer that is all there.
+struct Whole {
+    served_by: ServedBy,
+    json: Bytes,
+    ended: Ended,
+    ended_early: Option<EarlyEnd>,
+}
+
+async fn collect(backend: &dyn Backend, admitted: Admitted) -> Result<Whole, BackendError> {
+    let Admitted {
+        call,
+        head,
+        mut progress,
+        ignored: _,
+    } = admitted;
+    let mut reply = backend.start(call).await?;
+    progress.accepted(&reply.served_by);
+    let mut collector = Collector::new(head.choices);
+    while let Some(event) = reply.events.next().await {
+        let event = event?;
+        progress.note(&event);
+        collector.push(event);
+    }
+    let ended_early = collector.ended_early();
+    let mut json = Vec::with_capacity(FIRST_BUFFER);
+    collector.write(&head, &reply.served_by, &mut json)?;
+    Ok(Whole {
+        served_by: reply.served_by,
+        json: json.into(),
+        ended: progress.end(Outcome::Complete),
+        ended_early,
+    })
+}
+
+fn event_stream(events: EventStream) -> Response<Body> {
+    let mut response = Response::new(Body::stream(events));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    // nginx holds a stream back unless told not to.
+    headers.insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
+    response
+}

@@ -1,0 +1,76 @@
+//! `/v1/models`: the list, one model, and its deletion.
+
+use http::header::{CONTENT_TYPE, ORIGIN};
+use http::request::Parts;
+use http::{HeaderValue, Response};
+use loggia_backend::BackendError;
+use loggia_wire::openai::{DeletedModel, ModelList};
+use serde::Serialize;
+
+use crate::{ApiError, Body, Caller, Door};
+
+impl Door {
+    /// `GET /v1/models`.
+    pub(crate) async fn models(&self) -> Response<Body> {
+        self.json(self.backend.models().await.map(ModelList::new), "model")
+    }
+
+    /// `GET /v1/models/{id}`.
+    pub(crate) async fn model(&self, id: &str) -> Response<Body> {
+        let answer = match self.backend.model(id).await {
+            Err(error) => Err(self.with_nearest(error).await),
+            found => found,
+        };
+        self.json(answer, "model")
+    }
+
+    /// `DELETE /v1/models/{id}`.
+    pub(crate) async fn delete_model(&self, id: &str, parts: &Parts) -> Response<Body> {
+        if let Err(error) = self.may_delete(parts) {
+            return self.refuse(error);
+        }
+        let answer = match self.backend.delete_model(id).await {
+            Err(error) => Err(self.with_nearest(error).await),
+            Ok(()) => Ok(DeletedModel::new(id)),
+        };
+        self.json(answer, "model")
+    }
+
+    /// Whether this request may delete models. Browsers name the page that a request comes from:
+    /// any page that somebody has open could otherwise delete the models of a server on this
+    /// machine, by having its own name lead here.
+    fn may_delete(&self, parts: &Parts) -> Result<(), ApiError> {
+        match parts.extensions.get::<Caller>() {
+            Some(caller) if caller.may_delete_models => Ok(()),
+            Some(_) => Err(ApiError::may_not_delete()),
+            None if !self.policy.deletes_without_key => Err(ApiError::deletes_for_keys_only()),
+            None if parts.headers.contains_key(ORIGIN) => Err(ApiError::no_page_deletes()),
+            None => Ok(()),
+        }
+    }
+
+    /// An answer in JSON, or the refusal in its place; `param` is what a model that is not there
+    /// was named by.
+    fn json(&self, answer: Result<impl Serialize, BackendError>, param: &str) -> Response<Body> {
+        let written = answer.map(|answer| serde_json::to_vec(&answer));
+        match written {
+            Ok(Ok(json)) => {
+                let mut response = Response::new(Body::whole(json));
+                response
+                    .headers_mut()
+                    .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+                response
+            }
+            Ok(Err(_)) => {
+                let error = BackendError::Engine {
+                    message: "a list that cannot be written as JSON".to_owned(),
+                };
+                self.refuse(ApiError::from(error))
+            }
+            Err(error @ BackendError::ModelNotFound { .. }) => {
+                self.refuse(ApiError::from(error).about(param))
+            }
+            Err(error) => self.refuse(ApiError::from(error)),
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! How a backend's facts are worded: in the noun of what the client sent (a chat's messages, a
+//! completion's prompt, the input of embeddings), and in OpenAI's own words where it has some.
+
+use loggia_backend::WorkKind;
+
+/// The field that holds what the model reads.
+pub(crate) fn prompt(work: WorkKind) -> &'static str {
+    match work {
+        WorkKind::Chat => "messages",
+        WorkKind::Completions => "prompt",
+        WorkKind::Embeddings => "input",
+    }
+}
+
+/// The field at fault, which backends name as a chat has it.
+pub(crate) fn param(work: WorkKind, param: String) -> String {
+    if param == "messages" {
+        prompt(work).to_owned()
+    } else {
+        param
+    }
+}
+
+pub(crate) fn empty_prompt(work: WorkKind) -> String {
+    let (noun, are) = (prompt(work), are(work));
+    format!("The {noun} {are} empty: there is nothing to answer.")
+}
+
+pub(crate) fn context_exceeded(
+    work: WorkKind,
+    prompt_tokens: Option<u64>,
+    context: Option<u64>,
+) -> String {
+    let (noun, are) = (prompt(work), are(work));
+    match (prompt_tokens, context) {
+        (Some(tokens), Some(context)) => format!(
+            "This model's maximum context length is {context} tokens. However, your {noun} resulted in {tokens} tokens. \
+             Please reduce the length of the {noun}."
+        ),
+        (None, Some(context)) => format!(
+            "This model's maximum context length is {context} tokens, and your {noun} {are} longer. Please reduce the length of the {noun}."
+        ),
+        (_, None) => format!(
+            "Your {noun} {are} longer than this model's context. Please reduce the length of the {noun}."
+        ),
+    }
+}
+
+fn are(work: WorkKind) -> &'static str {
+    if work == WorkKind::Chat { "are" } else { "is" }
+}
+
+/// One of several inputs.
+pub(crate) fn input(index: Option<usize>) -> String {
+    index.map_or_else(|| "input".to_owned(), |index| format!("input[{index}]"))
+}
+
+pub(crate) fn input_too_long(param: &str, tokens: Option<u64>, most: Option<u64>) -> String {
+    match (tokens, most) {
+        (Some(tokens), Some(most)) => format!(
+            "Invalid '{param}': maximum input length is {most} tokens, but it has {tokens}. Nothing is cut."
+        ),
+        (None, Some(most)) => format!(
+            "Invalid '{param}': maximum input length is {most} tokens, and it has more. Nothing is cut."
+        ),
+        (_, None) => format!(
+            "Invalid '{param}': it is longer than this model reads at once. Nothing is cut."
+        ),
+    }
+}
+
+/// OpenAI's words for a model that does not do this work, and where to see which does.
+pub(crate) fn unsupported(work: WorkKind) -> &'static str {
+    match work {
+        WorkKind::Chat => {
+            "This is not a chat model and thus not supported in the v1/chat/completions endpoint. Did you mean to use \
+             v1/embeddings? `capabilities` in GET /v1/models/{id} tells what a model is made for."
+        }
+        WorkKind::Completions => {
+            "This model is not supported in the v1/completions endpoint. Did you mean to use v1/chat/completions or \
+             v1/embeddings? `capabilities` in GET /v1/models/{id} tells what a model is made for."
+        }
+        WorkKind::Embeddings => {
+            "You are not allowed to generate embeddings from this model: it is not an embedding model. `capabilities` in \
+             GET /v1/models/{id} tells what a model is made for."
+        }
+    }
+}
