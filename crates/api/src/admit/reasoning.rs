@@ -380,7 +380,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::fields;
+    use crate::admit::fields;
 
     /// What becomes of variables for a template that reads `date_string` and `documents_style`.
     fn settled(variables: &Value, strictness: Strictness) -> Result<(Value, Vec<String>), String> {
