@@ -41,7 +41,7 @@ pub struct ApiError {
     /// nothing left.
     pub retry_after: Option<Duration>,
     /// The methods that the route has, on a 405.
-    pub allow: &'static [Method],
+    pub allow: Vec<Method>,
 }
 
 impl ApiError {
@@ -64,7 +64,7 @@ impl ApiError {
             error,
             should_retry: None,
             retry_after,
-            allow: &[],
+            allow: Vec::new(),
         }
     }
 
@@ -159,10 +159,10 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, message).coded("unknown_url")
     }
 
-    pub(crate) fn wrong_method(method: &Method, path: &str, allowed: &'static [Method]) -> Self {
+    pub(crate) fn wrong_method(method: &Method, path: &str, allowed: Vec<Method>) -> Self {
         let message = format!(
             "Not allowed to {method} on {path}; use {}.",
-            listed(allowed, " or ")
+            listed(&allowed, " or ")
         );
         let mut error =
             Self::new(StatusCode::METHOD_NOT_ALLOWED, message).coded("method_not_supported");
@@ -250,7 +250,7 @@ impl ApiError {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         if !self.allow.is_empty()
-            && let Ok(allow) = HeaderValue::from_str(&listed(self.allow, ", "))
+            && let Ok(allow) = HeaderValue::from_str(&listed(&self.allow, ", "))
         {
             headers.insert(ALLOW, allow);
         }

@@ -132,13 +132,8 @@ impl Drop for Account {
 /// the client's own is logged.
 fn route<B>(request: &Request<B>) -> Option<&'static str> {
     own_route(request.uri().path()).or_else(|| {
-        Some(match Route::of(request.method(), request.uri()).ok()? {
-            Route::Chat => "/v1/chat/completions",
-            Route::Completions => "/v1/completions",
-            Route::Embeddings => "/v1/embeddings",
-            Route::Models => "/v1/models",
-            Route::Model(_) | Route::DeleteModel(_) => "/v1/models/{id}",
-        })
+        let route = Route::of(request.method(), request.uri()).ok()?;
+        Some(route.path())
     })
 }
 

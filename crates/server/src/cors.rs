@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures_util::future::Either;
 use http::header::{ORIGIN, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Method, Request, Response, Uri};
+use loggia_api::Route;
 use thiserror::Error;
 use tower::{Layer, Service};
 use tower_http::cors::{AllowHeaders, AllowOrigin, Cors, CorsLayer};
@@ -75,9 +76,9 @@ impl PagesLayer {
     ///
     /// Where the API asks for keys, pages may send DELETE too: what it may do is the key's matter.
     pub(crate) fn new(origins: &Origins, asks_for_a_key: bool) -> Self {
-        let methods = [Method::GET, Method::POST]
+        let methods = Route::methods()
             .into_iter()
-            .chain(asks_for_a_key.then_some(Method::DELETE));
+            .filter(|method| asks_for_a_key || *method != Method::DELETE);
         let exposed = [
             X_REQUEST_ID,
             HeaderName::from_static("x-loggia-served-by"),

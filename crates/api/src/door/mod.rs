@@ -21,6 +21,7 @@ use crate::answer::headers::within;
 use crate::answer::refusal::Refusals;
 use crate::answer::stream::took_too_long;
 use crate::door::caller::Only;
+use crate::door::routes::Handler;
 use crate::{ApiError, Body, Caller, Policy, Route, Strictness};
 
 /// The request's id, put among the request's extensions by a server that has one; it goes into the
@@ -80,41 +81,36 @@ impl Door {
     }
 
     /// Answers one request: a route of OpenAI's API, or 404 or 405 in OpenAI's error shape.
-    pub async fn serve<B>(&self, request: Request<B>) -> Response<Body>
+    pub fn serve<B>(&self, request: Request<B>) -> impl Future<Output = Response<Body>> + Send + '_
     where
-        B: http_body::Body<Data: Buf, Error: Display> + Send,
+        B: http_body::Body<Data: Buf, Error: Display> + Send + 'static,
     {
-        let restricted = self.restricted(request.extensions());
-        let door = restricted.as_ref().unwrap_or(self);
-        match Route::of(request.method(), request.uri()) {
-            // Not by way of `answer`: a future within a future would carry the request once more.
-            Ok(Route::Chat) => door.generate::<ChatCompletionRequest, B>(request).await,
-            // Boxed, since they are rarer: every chat would carry the room for them.
-            Ok(Route::Completions) => {
-                Box::pin(door.generate::<CompletionRequest, B>(request)).await
-            }
-            Ok(Route::Embeddings) => Box::pin(door.embeddings(request)).await,
-            Ok(Route::Models) => door.models().await,
-            Ok(Route::Model(id)) => door.model(&id).await,
-            Ok(Route::DeleteModel(id)) => door.delete_model(&id, &request.into_parts().0).await,
-            Err(error) => self.refuse(error),
-        }
+        self.answer(Route::of(request.method(), request.uri()), request)
     }
 
-    /// Answers a request whose route is known.
-    pub async fn answer<B>(&self, route: Route, request: Request<B>) -> Response<Body>
+    /// Answers a request whose route was looked up before.
+    pub async fn answer<B>(
+        &self,
+        route: Result<Route, ApiError>,
+        request: Request<B>,
+    ) -> Response<Body>
     where
         B: http_body::Body<Data: Buf, Error: Display> + Send,
     {
+        let route = match route {
+            Ok(route) => route,
+            Err(error) => return self.refuse(error),
+        };
         let restricted = self.restricted(request.extensions());
         let door = restricted.as_ref().unwrap_or(self);
-        match route {
-            Route::Chat => door.generate::<ChatCompletionRequest, B>(request).await,
-            Route::Completions => Box::pin(door.generate::<CompletionRequest, B>(request)).await,
-            Route::Embeddings => Box::pin(door.embeddings(request)).await,
-            Route::Models => door.models().await,
-            Route::Model(id) => door.model(&id).await,
-            Route::DeleteModel(id) => door.delete_model(&id, &request.into_parts().0).await,
+        match route.handler() {
+            Handler::Chat => door.generate::<ChatCompletionRequest, B>(request).await,
+            // Boxed, since they are rarer: every chat would carry the room for them.
+            Handler::Completions => Box::pin(door.generate::<CompletionRequest, B>(request)).await,
+            Handler::Embeddings => Box::pin(door.embeddings(request)).await,
+            Handler::Models => door.models().await,
+            Handler::Model => door.model(route.id()).await,
+            Handler::DeleteModel => door.delete_model(route.id(), &request.into_parts().0).await,
         }
     }
 

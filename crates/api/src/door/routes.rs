@@ -1,79 +1,152 @@
-//! Which requests are OpenAI's API.
+//! The routes of the API: one table, which dispatch, 404, 405, the log's names and CORS read.
+//!
+//! To add a route, add a row to [`ROUTES`] and a [`Handler`]; the compiler then asks for its answer
+//! in `Door::answer`.
 
 use http::{Method, Uri};
 use percent_encoding::percent_decode_str;
 
 use crate::ApiError;
 
-/// A route of OpenAI's API.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Route {
-    /// `POST /v1/chat/completions`.
+/// What answers a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Handler {
     Chat,
-    /// `POST /v1/completions`.
     Completions,
-    /// `POST /v1/embeddings`.
     Embeddings,
-    /// `GET /v1/models`.
     Models,
-    /// `GET /v1/models/{id}`; the id may hold slashes and colons, encoded or not.
-    Model(String),
-    /// `DELETE /v1/models/{id}`; the id as above.
-    DeleteModel(String),
+    Model,
+    DeleteModel,
 }
 
-const GET: &[Method] = &[Method::GET];
-const POST: &[Method] = &[Method::POST];
-const GET_OR_DELETE: &[Method] = &[Method::GET, Method::DELETE];
+/// One row of the table.
+#[derive(Debug)]
+struct Row {
+    method: Method,
+    /// With `{id}` at its end for a name that may hold slashes and colons, encoded or not.
+    path: &'static str,
+    handler: Handler,
+    /// Words in unknown paths that were probably meant for this one: OpenAI's own, those of its
+    /// other APIs, and those of Ollama's.
+    words: &'static [&'static str],
+}
+
+const fn row(
+    method: Method,
+    path: &'static str,
+    handler: Handler,
+    words: &'static [&'static str],
+) -> Row {
+    Row {
+        method,
+        path,
+        handler,
+        words,
+    }
+}
+
+/// Every route. The first row whose path matches decides; of several whose words are found in an
+/// unknown path, the first is suggested.
+static ROUTES: &[Row] = &[
+    row(
+        Method::POST,
+        "/v1/chat/completions",
+        Handler::Chat,
+        &["chat", "responses", "messages"],
+    ),
+    row(
+        Method::POST,
+        "/v1/completions",
+        Handler::Completions,
+        &["completions", "completion", "generate"],
+    ),
+    row(
+        Method::POST,
+        "/v1/embeddings",
+        Handler::Embeddings,
+        &["embeddings", "embedding", "embed"],
+    ),
+    row(
+        Method::GET,
+        "/v1/models",
+        Handler::Models,
+        &["models", "model", "tags", "show"],
+    ),
+    row(Method::GET, "/v1/models/{id}", Handler::Model, &[]),
+    row(Method::DELETE, "/v1/models/{id}", Handler::DeleteModel, &[]),
+];
+
+/// A route of OpenAI's API, found for a request.
+#[derive(Clone, Debug)]
+pub struct Route {
+    row: &'static Row,
+    id: String,
+}
 
 impl Route {
     /// The route of a request; 404 where OpenAI's API (as far as Loggia has it) has none, 405 where
     /// it has another method.
     pub fn of(method: &Method, uri: &Uri) -> Result<Self, ApiError> {
         let path = uri.path();
-        let unknown = || ApiError::unknown_route(method, path, meant(path));
-        let (route, allowed) = match path
-            .strip_prefix("/v1/")
-            .ok_or_else(unknown)?
-            .trim_end_matches('/')
-        {
-            "chat/completions" => (Self::Chat, POST),
-            "completions" => (Self::Completions, POST),
-            "embeddings" => (Self::Embeddings, POST),
-            "models" => (Self::Models, GET),
-            rest => {
-                let id = rest.strip_prefix("models/").ok_or_else(unknown)?;
-                let id = percent_decode_str(id).decode_utf8_lossy().into_owned();
-                let is_deletion = *method == Method::DELETE;
-                (
-                    if is_deletion {
-                        Self::DeleteModel(id)
-                    } else {
-                        Self::Model(id)
-                    },
-                    GET_OR_DELETE,
-                )
-            }
-        };
-        if allowed.contains(method) {
-            Ok(route)
-        } else {
-            Err(ApiError::wrong_method(method, path, allowed))
+        let mut rows = ROUTES
+            .iter()
+            .filter_map(|row| Some((row, row.id_in(path)?)))
+            .peekable();
+        if rows.peek().is_none() {
+            return Err(ApiError::unknown_route(method, path, meant(path)));
         }
+        let mut allowed = Vec::new();
+        for (row, id) in rows {
+            if row.method == *method {
+                let id = percent_decode_str(id).decode_utf8_lossy().into_owned();
+                return Ok(Self { row, id });
+            }
+            allowed.push(row.method.clone());
+        }
+        Err(ApiError::wrong_method(method, path, allowed))
+    }
+
+    /// Its path as a routing table has it, `/v1/models/{id}` for one: what logs may show, since it
+    /// holds nothing that a client wrote.
+    pub fn path(&self) -> &'static str {
+        self.row.path
+    }
+
+    /// Every method that some route has, each once.
+    pub fn methods() -> Vec<Method> {
+        [
+            Method::GET,
+            Method::POST,
+            Method::PUT,
+            Method::PATCH,
+            Method::DELETE,
+        ]
+        .into_iter()
+        .filter(|method| ROUTES.iter().any(|row| row.method == *method))
+        .collect()
+    }
+
+    pub(crate) fn handler(&self) -> Handler {
+        self.row.handler
+    }
+
+    /// What stands in place of `{id}`, decoded; empty where the path has none.
+    pub(crate) fn id(&self) -> &str {
+        &self.id
     }
 }
 
-/// What stands in paths that were meant for a route: OpenAI's own words, those of its other APIs,
-/// and those of Ollama's. The first that is found decides.
-const MEANT: [(&str, &[&str]); 4] = [
-    ("/v1/chat/completions", &["chat", "responses", "messages"]),
-    (
-        "/v1/completions",
-        &["completions", "completion", "generate"],
-    ),
-    ("/v1/embeddings", &["embeddings", "embedding", "embed"]),
-    ("/v1/models", &["models", "model", "tags", "show"]),
-];
+impl Row {
+    /// What stands in place of `{id}` in this path, still encoded; empty where the row has no
+    /// `{id}`. `None` where the path is another.
+    fn id_in<'a>(&self, path: &'a str) -> Option<&'a str> {
+        let path = path.trim_end_matches('/');
+        match self.path.strip_suffix("{id}") {
+            Some(before) => path.strip_prefix(before).filter(|id| !id.is_empty()),
+            None => (path == self.path).then_some(""),
+        }
+    }
+}
 
 /// The longest part of a path that may be a mistyped word, and the most letters that may be wrong
 /// in it.
@@ -90,14 +163,14 @@ fn meant(path: &str) -> Option<&'static str> {
     let has =
         |word: &str, wrong| parts().any(|part| is_like(&part.to_ascii_lowercase(), word, wrong));
     if has("chat", MISTYPED) && has("completions", MISTYPED) {
-        return Some(MEANT[0].0);
+        return Some("/v1/chat/completions");
     }
     let find = |wrong| {
-        MEANT
+        ROUTES
             .iter()
-            .find(|(_, words)| words.iter().any(|word| has(word, wrong)))
+            .find(|row| row.words.iter().any(|word| has(word, wrong)))
     };
-    find(0).or_else(|| find(MISTYPED)).map(|(route, _)| *route)
+    find(0).or_else(|| find(MISTYPED)).map(|row| row.path)
 }
 
 /// Whether a part of a path is a word with so many letters wrong, of a short word fewer.
@@ -171,10 +244,33 @@ mod tests {
     fn a_models_id_may_hold_slashes_and_colons_encoded_or_not() {
         for path in ["/v1/models/a/b:1", "/v1/models/a%2Fb%3A1"] {
             let route = Route::of(&Method::GET, &path.parse().expect("a path")).expect("a route");
-            assert_eq!(route, Route::Model("a/b:1".to_owned()));
+            assert_eq!((route.handler(), route.id()), (Handler::Model, "a/b:1"));
             let route =
                 Route::of(&Method::DELETE, &path.parse().expect("a path")).expect("a route");
-            assert_eq!(route, Route::DeleteModel("a/b:1".to_owned()));
+            assert_eq!(
+                (route.handler(), route.id()),
+                (Handler::DeleteModel, "a/b:1")
+            );
+        }
+    }
+
+    /// Whatever is added to the table: each row is found by its own path and method, any other
+    /// method is a 405 that lists all methods of the path.
+    #[test]
+    fn every_row_is_found_and_another_method_is_told_those_there_are() {
+        for row in ROUTES {
+            let path = row.path.replace("{id}", "a%2Fb");
+            let uri: Uri = path.parse().expect("a path");
+            let route = Route::of(&row.method, &uri).expect("a route");
+            assert_eq!((route.path(), route.handler()), (row.path, row.handler));
+            let error = Route::of(&Method::TRACE, &uri).expect_err("no route has it");
+            assert_eq!(error.status, http::StatusCode::METHOD_NOT_ALLOWED);
+            let methods: Vec<Method> = ROUTES
+                .iter()
+                .filter(|other| other.path == row.path)
+                .map(|other| other.method.clone())
+                .collect();
+            assert_eq!(error.allow, methods);
         }
     }
 }

@@ -83,9 +83,12 @@ where
                 let backend = Emulate::new(Arc::new(backend));
                 let door =
                     Door::before_the_service_itself(Arc::new(backend), Arc::clone(&self.policy));
-                Box::pin(
-                    async move { Ok(door.answer(route, request).await.map(EitherBody::openai)) },
-                )
+                Box::pin(async move {
+                    Ok(door
+                        .answer(Ok(route), request)
+                        .await
+                        .map(EitherBody::openai))
+                })
             }
             Err(error) if is_ours(&error, request.method()) => {
                 let response = error.response().map(EitherBody::openai);
