@@ -15,7 +15,7 @@ use loggia_api::{Caller, Door, Policy};
 use loggia_backend::Backend;
 use tower::{Service, ServiceBuilder};
 
-use crate::access::AccessLayer;
+use crate::account::{AccountLayer, Log};
 use crate::body::AnswerBody;
 use crate::cors::PagesLayer;
 use crate::keys::CallerLayer;
@@ -75,9 +75,8 @@ pub fn app(state: AppState) -> Router {
             // Says whose key it is, to the log too, and leaves refusing to the routes: a preflight
             // bears no key.
             .layer(CallerLayer::new(options.keys.clone()))
-            // Sees the status that the client sees; its line and its gauge last as long as the
-            // body.
-            .layer(AccessLayer::new(in_flight))
+            // Sees the status that the client sees; its account lasts as long as the body.
+            .layer(AccountLayer::new(in_flight, vec![Box::new(Log)]))
             // Answers preflights before anything asks for a key, and lets a page read every error,
             // a panic's too.
             .layer(PagesLayer::new(&options.origins, !options.keys.is_empty()))

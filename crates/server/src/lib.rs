@@ -7,23 +7,22 @@
 //! configuration files are the program's.
 #![forbid(unsafe_code)]
 
-mod access;
+mod account;
 mod app;
 mod body;
 mod connection;
 mod cors;
 mod crew;
 mod health;
-mod in_flight;
 mod keys;
 mod options;
 mod panic;
 mod request_id;
 mod run;
 
+pub use account::InFlight;
 pub use app::{AppState, app};
 pub use cors::{BadOrigin, Origins};
-pub use in_flight::InFlight;
 pub use keys::{KeyDigest, Keys};
 pub use options::ServerOptions;
 pub use panic::log_panics_without_their_words;

@@ -1,15 +1,18 @@
-//! One line in the log for each request, once its answer has ended; and the gauge of those under
-//! way.
+//! The account of each request: opened at its head, closed once when its answer has ended, however
+//! it ends. Whoever wants to know of requests (the log; metrics, limits and ledgers when they come)
+//! is a [`Listener`] and hears of each closed account.
 //!
-//! The line names method, route, status, whose key it was, how it ended, how long it took, and the
-//! tokens that it cost. Never a path, a query, a header or a body: what the client sent is the
-//! client's.
+//! Nothing here but the gauge lasts longer than the answer: the account lives in the response's
+//! body.
+
+mod in_flight;
+mod log;
 
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
@@ -18,42 +21,71 @@ use loggia_api::{Caller, Ended, Outcome, RequestId, Route};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
-use crate::InFlight;
 use crate::app::own_route;
 use crate::body::AnswerBody;
-use crate::in_flight::Entered;
+use in_flight::Entered;
 
-/// Accounts for every request.
-#[derive(Clone, Debug)]
-pub(crate) struct AccessLayer {
+pub use in_flight::InFlight;
+pub(crate) use log::Log;
+
+/// Hears of every request once its answer has ended.
+pub(crate) trait Listener: Send + Sync {
+    /// Called once per request, from wherever its body was dropped: return at once.
+    fn closed(&self, closed: &Closed<'_>);
+}
+
+/// A request whose answer has ended, and what is known of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Closed<'a> {
+    pub(crate) id: Option<&'a RequestId>,
+    /// The name of the API key, where keys are configured.
+    pub(crate) key: Option<&'a str>,
+    pub(crate) method: &'a Method,
+    /// The route as a routing table has it; `None` where there is none.
+    pub(crate) route: Option<&'static str>,
+    /// `None` where the client left before there was a status.
+    pub(crate) status: Option<StatusCode>,
+    /// How the answer ended, and what it cost.
+    pub(crate) ended: &'a Ended,
+    /// From the head of the request to the end of the answer.
+    pub(crate) took: Duration,
+}
+
+/// Opens an account for every request.
+#[derive(Clone)]
+pub(crate) struct AccountLayer {
     in_flight: InFlight,
+    listeners: Arc<[Box<dyn Listener>]>,
 }
 
-impl AccessLayer {
-    pub(crate) fn new(in_flight: InFlight) -> Self {
-        Self { in_flight }
-    }
-}
-
-impl<S> Layer<S> for AccessLayer {
-    type Service = Access<S>;
-
-    fn layer(&self, inner: S) -> Self::Service {
-        Access {
-            inner,
-            in_flight: self.in_flight.clone(),
+impl AccountLayer {
+    pub(crate) fn new(in_flight: InFlight, listeners: Vec<Box<dyn Listener>>) -> Self {
+        Self {
+            in_flight,
+            listeners: listeners.into(),
         }
     }
 }
 
-/// See [`AccessLayer`].
-#[derive(Clone, Debug)]
-pub(crate) struct Access<S> {
-    inner: S,
-    in_flight: InFlight,
+impl<S> Layer<S> for AccountLayer {
+    type Service = Accounts<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Accounts {
+            inner,
+            layer: self.clone(),
+        }
+    }
 }
 
-impl<S, B> Service<Request<B>> for Access<S>
+/// See [`AccountLayer`].
+#[derive(Clone)]
+pub(crate) struct Accounts<S> {
+    inner: S,
+    layer: AccountLayer,
+}
+
+impl<S, B> Service<Request<B>> for Accounts<S>
 where
     S: Service<Request<B>, Response = Response<AnswerBody>>,
 {
@@ -67,7 +99,7 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         // Boxed: it is handed from future to response to body.
-        let account = Box::new(Account::open(&request, &self.in_flight));
+        let account = Box::new(Account::open(&request, &self.layer));
         Accounted {
             inner: self.inner.call(request),
             account: Some(account),
@@ -77,7 +109,6 @@ where
 
 /// What is known of one request. Closed by being dropped, which happens once, however it ends:
 /// until something else is known, the client has left.
-#[derive(Debug)]
 struct Account {
     id: Option<RequestId>,
     /// The name of the key, where there are keys.
@@ -86,12 +117,13 @@ struct Account {
     route: Option<&'static str>,
     status: Option<StatusCode>,
     ended: Ended,
-    begun: Instant,
+    opened: Instant,
+    listeners: Arc<[Box<dyn Listener>]>,
     _entered: Entered,
 }
 
 impl Account {
-    fn open<B>(request: &Request<B>, in_flight: &InFlight) -> Self {
+    fn open<B>(request: &Request<B>, layer: &AccountLayer) -> Self {
         Self {
             id: request.extensions().get().cloned(),
             key: request
@@ -102,29 +134,27 @@ impl Account {
             route: route(request),
             status: None,
             ended: Ended::new(Outcome::Abandoned),
-            begun: Instant::now(),
-            _entered: in_flight.enter(),
+            opened: Instant::now(),
+            listeners: Arc::clone(&layer.listeners),
+            _entered: layer.in_flight.enter(),
         }
     }
 }
 
 impl Drop for Account {
     fn drop(&mut self) {
-        let usage = self.ended.usage.as_ref();
-        // To the microsecond; the digits after that say nothing.
-        let ms = (self.begun.elapsed().as_secs_f64() * 1e6).round() / 1e3;
-        tracing::info!(
-            request_id = self.id.as_ref().map(|id| &*id.0),
-            method = known(&self.method),
-            route = self.route,
-            status = self.status.map(|status| status.as_u16()),
-            key = self.key.as_deref(),
-            outcome = word(self.ended.outcome),
-            ms,
-            prompt_tokens = usage.map(|usage| usage.prompt_tokens),
-            completion_tokens = usage.map(|usage| usage.completion_tokens),
-            "answered"
-        );
+        let closed = Closed {
+            id: self.id.as_ref(),
+            key: self.key.as_deref(),
+            method: &self.method,
+            route: self.route,
+            status: self.status,
+            ended: &self.ended,
+            took: self.opened.elapsed(),
+        };
+        for listener in &*self.listeners {
+            listener.closed(&closed);
+        }
     }
 }
 
@@ -135,28 +165,6 @@ fn route<B>(request: &Request<B>) -> Option<&'static str> {
         let route = Route::of(request.method(), request.uri()).ok()?;
         Some(route.path())
     })
-}
-
-fn word(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Complete => "complete",
-        Outcome::Failed => "failed",
-        Outcome::Abandoned => "abandoned",
-    }
-}
-
-/// A method of HTTP's own; any other is a word of the client's.
-fn known(method: &Method) -> &str {
-    match *method {
-        Method::GET
-        | Method::HEAD
-        | Method::POST
-        | Method::PUT
-        | Method::PATCH
-        | Method::DELETE
-        | Method::OPTIONS => method.as_str(),
-        _ => "other",
-    }
 }
 
 pin_project! {
