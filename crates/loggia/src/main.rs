@@ -21,8 +21,8 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use bytesize::ByteSize;
 
-use cli::{ChatArgs, Cli, Command, Flags, RunArgs, StoreArgs};
-use config::{Config, environment};
+use cli::{ChatArgs, Cli, Command, RunArgs};
+use config::{Config, Flags, StoreFlags};
 use models::{Model, Progress, Source, Store};
 
 fn main() -> ExitCode {
@@ -96,13 +96,13 @@ fn check(flags: &Flags) -> anyhow::Result<ExitCode> {
 
 /// What to do about a word on the command line that is no command: it may be a model.
 fn about_model(name: &str) -> String {
-    match store(&StoreArgs::default()) {
+    match store(&StoreFlags::default()) {
         Ok(store) => backends::about_model(name, &store),
         Err(error) => format!("{error:#}"),
     }
 }
 
-fn pull(source: &str, place: &StoreArgs) -> anyhow::Result<ExitCode> {
+fn pull(source: &str, place: &StoreFlags) -> anyhow::Result<ExitCode> {
     logs::start("warn");
     let source = Source::parse(source)?;
     let store = store(place)?;
@@ -115,7 +115,7 @@ fn pull(source: &str, place: &StoreArgs) -> anyhow::Result<ExitCode> {
     ))
 }
 
-fn list(place: &StoreArgs) -> anyhow::Result<ExitCode> {
+fn list(place: &StoreFlags) -> anyhow::Result<ExitCode> {
     let store = store(place)?;
     let models = store.models()?;
     if models.is_empty() {
@@ -128,7 +128,7 @@ fn list(place: &StoreArgs) -> anyhow::Result<ExitCode> {
     print(&table(&models))
 }
 
-fn remove(name: &str, place: &StoreArgs) -> anyhow::Result<ExitCode> {
+fn remove(name: &str, place: &StoreFlags) -> anyhow::Result<ExitCode> {
     let store = store(place)?;
     let model = store.find(name)?;
     store.remove(&model)?;
@@ -139,10 +139,9 @@ fn remove(name: &str, place: &StoreArgs) -> anyhow::Result<ExitCode> {
     ))
 }
 
-fn store(place: &StoreArgs) -> anyhow::Result<Store> {
-    Ok(Store::new(
-        &Config::load_for_store(place, &environment)?.data_dir,
-    ))
+fn store(place: &StoreFlags) -> anyhow::Result<Store> {
+    let data_dir = Config::data_dir_of_this_process(&place.clone().into())?;
+    Ok(Store::new(&data_dir))
 }
 
 fn table(models: &[Model]) -> String {

@@ -110,10 +110,7 @@ pub(crate) async fn serve_beside(
 /// From the inside out. What is fetched is shared by the calls that several choices become.
 fn backend(backends: &Backends, config: &Config) -> Arc<dyn Backend> {
     let emulating = Emulate::new(backends.roster.clone());
-    Arc::new(Inline::new(
-        Arc::new(emulating),
-        config.images.value.clone(),
-    ))
+    Arc::new(Inline::new(Arc::new(emulating), config.images.limits()))
 }
 
 /// Listens on the first address that a name means and that can be had.
@@ -162,17 +159,18 @@ async fn fetch(source: &str, config: &Config) -> anyhow::Result<()> {
 fn policy(config: &Config) -> Policy {
     let models = config
         .per_model
+        .0
         .iter()
         .map(|(model, its)| (model.clone(), its.policy()));
     Policy {
-        strictness: *config.strictness,
+        strictness: config.strictness(),
         profile: (*config.sampling_profile).into(),
         models: models.collect(),
-        body_limit: usize::try_from(config.body_limit.as_u64()).unwrap_or(usize::MAX),
-        body_within: *config.body_timeout,
-        heartbeat_after: Some(*config.heartbeat_after).filter(|after| !after.is_zero()),
-        heartbeat_every: *config.heartbeat_every,
-        ceilings: config.ceilings.value.clone(),
+        body_limit: config.body_limit.length(),
+        body_within: config.body_timeout.0,
+        heartbeat_after: Some(config.heartbeat_after.0).filter(|after| !after.is_zero()),
+        heartbeat_every: config.heartbeat_every.0,
+        ceilings: config.ceilings.limits(),
         deletes_without_key: false,
     }
 }
@@ -187,11 +185,11 @@ fn options(config: &Config) -> anyhow::Result<ServerOptions> {
         workers: config
             .workers
             .map_or(of_this_machine, |workers| workers.get() as usize),
-        head_timeout: *config.head_timeout,
-        stall_timeout: *config.stall_timeout,
-        ready_timeout: *config.ready_timeout,
+        head_timeout: config.head_timeout.0,
+        stall_timeout: config.stall_timeout.0,
+        ready_timeout: config.ready_timeout.0,
         max_connections: config.max_connections.get() as usize,
-        shutdown_timeout: *config.shutdown_timeout,
+        shutdown_timeout: config.shutdown_timeout.0,
         origins,
         keys: config::keys(&config.key),
     })
@@ -402,6 +400,24 @@ mod tests {
             "{line}"
         );
         assert!(line.contains("/v1/embeddings "), "{line}");
+    }
+
+    #[test]
+    fn the_programs_defaults_are_those_of_its_libraries() {
+        let home = |name: &str| (name == "HOME").then(|| "/home/someone".to_owned());
+        let config = Config::load(&config::Flags::default(), &home).unwrap();
+        assert_eq!(
+            format!("{:?}", policy(&config)),
+            format!("{:?}", Policy::default())
+        );
+        assert_eq!(
+            format!("{:?}", options(&config).unwrap()),
+            format!("{:?}", ServerOptions::default())
+        );
+        assert_eq!(
+            config.images.limits(),
+            loggia_backend::media::Limits::default()
+        );
     }
 
     #[test]

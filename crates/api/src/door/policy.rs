@@ -121,7 +121,7 @@ impl Default for Policy {
             profile: Profile::default(),
             models: HashMap::new(),
             body_limit: 32 << 20,
-            body_within: Duration::from_mins(1),
+            body_within: Duration::from_mins(2),
             heartbeat_after: Some(Duration::from_secs(10)),
             heartbeat_every: Duration::from_secs(10),
             ceilings: Ceilings::default(),

@@ -228,6 +228,7 @@ pub(super) fn give_drafts(
     // Of a model that is not here that is said, and no more.
     let to_be_had = config
         .per_model
+        .0
         .iter()
         .filter(|(name, _)| missing.iter().all(|(other, _)| other != *name));
     for (name, its) in to_be_had {

@@ -189,8 +189,8 @@ fn openai(config: &Config) -> impl Iterator<Item = Named> {
 
 fn client(config: &Config) -> Client {
     Client::new(Limits {
-        connect: *config.connect_timeout,
-        headers: *config.headers_timeout,
-        idle: *config.idle_timeout,
+        connect: config.connect_timeout.0,
+        headers: config.headers_timeout.0,
+        idle: config.idle_timeout.0,
     })
 }

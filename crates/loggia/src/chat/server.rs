@@ -115,9 +115,9 @@ impl Server {
 
     fn at(url: BaseUrl, place: String, config: &Config, key: Option<Key>) -> Self {
         let limits = Limits {
-            connect: *config.connect_timeout,
-            headers: *config.headers_timeout,
-            idle: *config.idle_timeout,
+            connect: config.connect_timeout.0,
+            headers: config.headers_timeout.0,
+            idle: config.idle_timeout.0,
         };
         let client = Client::new(limits);
         let upstream = Upstream::new(client.clone(), url.clone().or_v1(), key.clone());

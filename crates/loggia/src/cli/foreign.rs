@@ -58,8 +58,7 @@ const FLAGS: &[(&[&str], &str)] = &[
             "--max-tokens",
             "--num-predict",
         ],
-        "how long an answer may be is `max_tokens` in the request; for all requests without one, `answer_tokens` under [ceilings] in the \
-         --config file",
+        "how long an answer may be is `max_tokens` in the request; for all requests without one, --ceilings answer_tokens=N",
     ),
     (
         &[
@@ -72,7 +71,7 @@ const FLAGS: &[(&[&str], &str)] = &[
             "--seed",
             "-s",
         ],
-        "sampling is set in the request; for a model's requests that do not set it, `options` under [per_model.NAME] in the --config file",
+        "sampling is set in the request; for a model's requests that do not set it, --per-model NAME={options={temperature=0.5}}",
     ),
     (
         &[
@@ -118,11 +117,11 @@ const FLAGS: &[(&[&str], &str)] = &[
             "--main-gpu",
             "-mg",
         ],
-        "the built-in engine has no such setting; `loggia serve --help` lists those it has (--gpu-layers, LOGGIA_MEMORY)",
+        "the built-in engine has no such setting; `loggia serve --help` lists those it has (--gpu-layers, --memory)",
     ),
     (
         &["-md", "--model-draft", "--draft", "--speculative-config"],
-        "a draft model is set by `draft = \"NAME\"` under [per_model.NAME] in the --config file",
+        "a draft model is set by --per-model NAME={draft=\"OTHER\"}, or under [per_model.NAME] in the --config file",
     ),
     (
         &[
@@ -135,13 +134,8 @@ const FLAGS: &[(&[&str], &str)] = &[
         "Loggia serves plain HTTP; for https, put a reverse proxy before it",
     ),
     (
-        &[
-            "--cors",
-            "--cors-origins",
-            "--allowed-origins",
-            "--allow-origins",
-        ],
-        "which web pages may use the API is LOGGIA_CORS_ORIGINS, or cors_origins in the --config file",
+        &["--cors", "--allowed-origins", "--allow-origins"],
+        "name each web page that may use the API with --cors-origins",
     ),
     (
         &[
@@ -157,7 +151,7 @@ const FLAGS: &[(&[&str], &str)] = &[
     ),
     (
         &["--timeout", "-to"],
-        "the time limits are LOGGIA_HEADERS_TIMEOUT, LOGGIA_IDLE_TIMEOUT and others (docs/configuration.md)",
+        "the time limits are --headers-timeout, --idle-timeout and others (`loggia serve --help`)",
     ),
     (
         &["-p", "--prompt", "-i", "--interactive"],
@@ -247,14 +241,10 @@ fn means_serving(first: &OsStr) -> bool {
 /// What to say to a flag that there is not.
 pub(super) fn about_flag(flag: &str) -> Option<String> {
     let name = flag.split('=').next().unwrap_or_default();
-    let advice = FLAGS
+    FLAGS
         .iter()
         .find(|(flags, _)| flags.contains(&name))
-        .map(|(_, advice)| format!("{name}: {advice}"));
-    advice.or_else(|| {
-        let example = crate::config::variable_of(name.strip_prefix("--")?)?;
-        Some(format!("{name}: this setting has no flag; set the variable {example}, or its key in the --config file"))
-    })
+        .map(|(_, advice)| format!("{name}: {advice}"))
 }
 
 /// What to say to a command that there is not.
@@ -339,11 +329,6 @@ mod tests {
             }
         }
         assert!(about_flag("--api-key=secret").is_some_and(|said| !said.contains("secret")));
-        assert!(
-            about_flag("--body-limit")
-                .unwrap()
-                .contains("LOGGIA_BODY_LIMIT=32MiB")
-        );
         assert_eq!(about_flag("--nothing-of-the-kind"), None);
     }
 }

@@ -80,5 +80,5 @@ fn about_conflict(error: &clap::Error) -> Option<String> {
 
 /// The flag alone: `--listen` of `--listen <ADDRESS>`.
 fn name(argument: &str) -> &str {
-    argument.split([' ', '=']).next().unwrap_or(argument)
+    argument.split([' ', '=', '[']).next().unwrap_or(argument)
 }

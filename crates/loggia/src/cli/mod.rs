@@ -6,17 +6,11 @@ mod foreign;
 mod mistake;
 
 use std::ffi::OsString;
-use std::num::NonZeroU32;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Arg, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use crate::config::{
-    Alias, Engine, Host, Listen, Lora, Mmproj, ModelName, SamplingProfile, Secret, Tokens, Url,
-    count, layers, port,
-};
-use crate::models::{Source, SourceError};
+use crate::config::{self, Flags, ModelName, Secret, StoreFlags, Url};
 
 /// The OpenAI API for the models you run yourself.
 #[derive(Debug, Parser)]
@@ -35,7 +29,10 @@ impl Cli {
         arguments: impl IntoIterator<Item = OsString>,
         about_model: impl FnOnce(&str) -> String,
     ) -> Result<Self, ExitCode> {
-        let error = match Self::try_parse_from(foreign::in_our_words(arguments)) {
+        let read = Self::with_sources()
+            .try_get_matches_from(foreign::in_our_words(arguments))
+            .and_then(|matches| Self::from_arg_matches(&matches));
+        let error = match read {
             Ok(cli) => return Ok(cli),
             Err(error) => error,
         };
@@ -45,6 +42,23 @@ impl Cli {
         }
         Err(u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from))
     }
+
+    /// The command line; the help of each setting's flag names its variable and its default.
+    fn with_sources() -> clap::Command {
+        Self::command().mut_subcommands(|command| command.mut_args(with_source))
+    }
+}
+
+fn with_source(flag: Arg) -> Arg {
+    let Some(setting) = config::find(flag.get_id().as_str()) else {
+        return flag;
+    };
+    let help = flag.get_help().map(ToString::to_string).unwrap_or_default();
+    let help = format!("{help} [env: {}]", setting.variable());
+    flag.help(match setting.shown_default() {
+        Some(default) => format!("{help} [default: {default}]"),
+        None => help,
+    })
 }
 
 const AFTER: &str = "\
@@ -52,8 +66,9 @@ To begin:  loggia pull smollm2:135m   (98 MB)
            loggia serve
 then point any OpenAI client at http://127.0.0.1:11435/v1.
 
-Every setting can be a flag, an environment variable (LOGGIA_…) or a line of a file (--config); a flag is stronger than the \
-environment, the environment stronger than the file. LOGGIA_LOG sets what is logged: info, debug, loggia=debug, …";
+Every setting can be a flag (`loggia serve --help` lists them), an environment variable (LOGGIA_…) or a line of a file (--config), except API \
+keys, which are never flags. A flag overrides the environment, the environment overrides the file. LOGGIA_LOG sets the log level: info, debug, \
+loggia=debug, …";
 
 const SERVE_AFTER: &str = "\
 Examples:
@@ -106,13 +121,13 @@ pub(crate) enum Command {
         #[arg(value_name = "NAME|hf:OWNER/REPO[:FILE or QUANT]|FILE")]
         source: String,
         #[command(flatten)]
-        place: StoreArgs,
+        place: StoreFlags,
     },
     /// List the models on this machine
     #[command(aliases = ["list", "ls"])]
     Models {
         #[command(flatten)]
-        place: StoreArgs,
+        place: StoreFlags,
     },
     /// Remove a model from this machine
     #[command(aliases = ["remove", "delete"])]
@@ -120,7 +135,7 @@ pub(crate) enum Command {
         /// Its name, as `loggia models` shows it
         name: String,
         #[command(flatten)]
-        place: StoreArgs,
+        place: StoreFlags,
     },
     /// Chat in the terminal: with the server that runs on this machine, or, where none runs, with
     /// an engine of its own
@@ -146,22 +161,6 @@ pub(crate) enum Command {
         /// The model, for those who look at the list of processes
         name: String,
     },
-}
-
-/// Where the configuration and the models are.
-#[expect(
-    clippy::doc_markdown,
-    reason = "these are help texts: backticks would be shown"
-)]
-#[derive(Debug, Clone, Default, Args)]
-pub(crate) struct StoreArgs {
-    /// A TOML file with settings (docs/configuration.md) [env: LOGGIA_CONFIG]
-    #[arg(long, value_name = "FILE")]
-    pub(crate) config: Option<PathBuf>,
-    /// The folder that holds the models [env: LOGGIA_DATA_DIR] [default: the user's data folder, as
-    /// ~/.local/share/loggia]
-    #[arg(long, value_name = "DIR")]
-    pub(crate) data_dir: Option<PathBuf>,
 }
 
 /// Whom to chat with, and about what.
@@ -207,157 +206,17 @@ pub(crate) struct ServeArgs {
 impl ServeArgs {
     /// The flags, with the models that are named alone as if `--model` stood before each.
     pub(crate) fn into_flags(self) -> Flags {
-        let models = self.named.into_iter().chain(self.flags.models).collect();
-        Flags {
-            models,
-            ..self.flags
-        }
+        self.flags.with_models(self.named)
     }
-}
-
-/// Everything that `serve` can be told by flags.
-#[expect(
-    clippy::doc_markdown,
-    reason = "these are help texts: backticks would be shown"
-)]
-#[derive(Debug, Clone, Default, Args)]
-pub(crate) struct Flags {
-    #[command(flatten)]
-    pub(crate) place: StoreArgs,
-    /// The address and port to listen on, or one of them; 0.0.0.0:11435 for every interface [env:
-    /// LOGGIA_LISTEN] [default: 127.0.0.1:11435]
-    #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["host", "port"])]
-    pub(crate) listen: Option<Listen>,
-    /// The host of --listen alone
-    #[arg(long, value_name = "HOST")]
-    pub(crate) host: Option<Host>,
-    /// The port of --listen alone
-    #[arg(long, value_name = "PORT", allow_negative_numbers = true, value_parser = port)]
-    pub(crate) port: Option<u16>,
-    /// Refuse what a backend would ignore: hints without effect, unknown fields [env:
-    /// LOGGIA_STRICT]
-    #[arg(long, conflicts_with = "lenient")]
-    pub(crate) strict: bool,
-    /// Drop the fields that a backend cannot honour instead of refusing the request, and name them
-    /// in x-loggia-ignored [env: LOGGIA_LENIENT]
-    #[arg(long)]
-    pub(crate) lenient: bool,
-    /// How sampling fields are read: as OpenAI defines them, or as Ollama's first OpenAI layer did
-    /// [env: LOGGIA_SAMPLING_PROFILE] [default: openai]
-    #[arg(long, value_name = "openai|original")]
-    pub(crate) sampling_profile: Option<SamplingProfile>,
-    /// A model for the built-in engine, by its name, its GGUF file or a folder with one; may be
-    /// repeated [env: LOGGIA_MODELS]
-    #[arg(short, long = "model", value_name = "NAME|FILE.gguf")]
-    pub(crate) models: Vec<ModelName>,
-    /// A model that was pulled from Hugging Face, as --model hf:OWNER/REPO names it
-    #[arg(long, alias = "hf-repo", value_name = "OWNER/REPO[:QUANT]", value_parser = of_hub)]
-    pub(crate) hf: Vec<ModelName>,
-    /// A model with a LoRA adapter laid over it, under a name of its own; @0.5 behind it takes half
-    /// of it; may be repeated [env: LOGGIA_LORA]
-    #[arg(long, value_name = "NAME=BASE+FILE.gguf")]
-    pub(crate) lora: Vec<Lora>,
-    /// The projector with which such a model sees or hears; NAME may be left out where there is one
-    /// model; may be repeated [env: LOGGIA_MMPROJ] [default: the one beside the model, where there
-    /// is no doubt]
-    #[arg(long, value_name = "NAME=FILE.gguf")]
-    pub(crate) mmproj: Vec<Mmproj>,
-    /// The context of such a model in tokens, prompt and answer together [env: LOGGIA_CONTEXT]
-    /// [default: what it was trained for, at most 4096]
-    #[arg(short, long, value_name = "N", aliases = ["ctx-size", "max-model-len", "num-ctx"])]
-    pub(crate) context: Option<Tokens>,
-    /// How many requests such a model works on at once [env: LOGGIA_PARALLEL] [default: 4]
-    #[arg(long, value_name = "N", aliases = ["max-num-seqs", "num-parallel"], allow_negative_numbers = true, value_parser = count)]
-    pub(crate) parallel: Option<NonZeroU32>,
-    /// The threads such a model computes with [env: LOGGIA_THREADS] [default: the machine's cores]
-    #[arg(short, long, value_name = "N", allow_negative_numbers = true, value_parser = count)]
-    pub(crate) threads: Option<NonZeroU32>,
-    /// How many layers of such a model a GPU computes; 0 is none [env: LOGGIA_GPU_LAYERS] [default:
-    /// all, where there is a GPU that this build can use]
-    #[arg(long, value_name = "N", aliases = ["n-gpu-layers", "ngl"], allow_negative_numbers = true, value_parser = layers)]
-    pub(crate) gpu_layers: Option<u32>,
-    /// An Ollama server to put behind the API, as http://127.0.0.1:11434; may be repeated [env:
-    /// LOGGIA_OLLAMA]
-    #[arg(long, value_name = "URL")]
-    pub(crate) ollama: Vec<Url>,
-    /// An engine that speaks OpenAI already (vLLM, llama-server), under a name; its key comes from
-    /// LOGGIA_OPENAI_<NAME>_KEY or the file; may be repeated [env: LOGGIA_OPENAI]
-    #[arg(long, value_name = "NAME=URL")]
-    pub(crate) openai: Vec<Engine>,
-    /// Another name for a model; `*` stands for any text, as in gpt-*=smollm2:135m; may be repeated
-    /// [env: LOGGIA_ALIASES]
-    #[arg(long = "alias", value_name = "FROM=TO")]
-    pub(crate) aliases: Vec<Alias>,
-}
-
-impl Flags {
-    /// Every model that a flag or an argument names, in the order of their kinds.
-    pub(crate) fn models(&self) -> Vec<ModelName> {
-        [&self.models, &self.hf]
-            .into_iter()
-            .flatten()
-            .cloned()
-            .collect()
-    }
-}
-
-/// `OWNER/REPO[:QUANT]` as a model's name.
-fn of_hub(text: &str) -> Result<ModelName, SourceError> {
-    let name = format!("hf:{}", text.strip_prefix("hf:").unwrap_or(text));
-    Source::parse(&name).map(|_| ModelName(name))
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]
     fn the_command_line_is_well_formed() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn lists_are_given_by_repeating_a_flag() {
-        let line = "loggia serve --ollama http://a:1 --ollama http://b:2 --openai v=http://c:3/v1 --alias gpt-*=m --model m --model f.gguf";
-        let Command::Serve(args) = Cli::try_parse_from(line.split(' ')).unwrap().command else {
-            panic!()
-        };
-        let args = args.into_flags();
-        assert_eq!(
-            (
-                args.ollama.len(),
-                args.openai.len(),
-                args.aliases.len(),
-                args.models.len()
-            ),
-            (2, 1, 1, 2)
-        );
-    }
-
-    #[test]
-    fn flags_of_other_programs_are_understood() {
-        let line = "loggia start own.gguf -m m --hf o/r:Q8_0 --host 0.0.0.0 --port 8080 --ctx-size 8k -t 2 --n-gpu-layers 0 --max-num-seqs 3";
-        let Command::Serve(args) = Cli::try_parse_from(line.split(' ')).unwrap().command else {
-            panic!()
-        };
-        let args = args.into_flags();
-        let models: Vec<String> = args.models().into_iter().map(|model| model.0).collect();
-        assert_eq!(models, ["own.gguf", "m", "hf:o/r:Q8_0"]);
-        assert_eq!(
-            (args.host, args.port),
-            (Some(Host("0.0.0.0".to_owned())), Some(8080))
-        );
-        let number = |number: Option<NonZeroU32>| number.map(NonZeroU32::get);
-        assert_eq!(
-            (
-                args.context.map(|tokens| tokens.0.get()),
-                number(args.threads)
-            ),
-            (Some(8192), Some(2))
-        );
-        assert_eq!((args.gpu_layers, number(args.parallel)), (Some(0), Some(3)));
+        Cli::with_sources().debug_assert();
     }
 
     #[test]
@@ -379,7 +238,48 @@ mod tests {
     }
 
     #[test]
-    fn strict_and_lenient_exclude_each_other() {
-        assert!(Cli::try_parse_from(["loggia", "serve", "--strict", "--lenient"]).is_err());
+    fn flags_of_other_programs_are_settings_of_ours() {
+        let line = "loggia start own.gguf -m m --host 0.0.0.0 --port 8080 --ctx-size 8k -t 2 --n-gpu-layers 0 --max-num-seqs 3";
+        let Command::Serve(args) = Cli::try_parse_from(line.split(' ')).unwrap().command else {
+            panic!()
+        };
+        let home = |name: &str| (name == "HOME").then(|| "/home/someone".to_owned());
+        let config = config::Config::load(&args.into_flags(), &home).unwrap();
+        let models: Vec<&str> = config.models.iter().map(|model| &*model.0).collect();
+        assert_eq!(models, ["own.gguf", "m"]);
+        assert_eq!(config.listen.to_string(), "0.0.0.0:8080");
+        assert_eq!(config.context.map(|tokens| tokens.0.get()), Some(8192));
+        assert_eq!(
+            config.threads.as_ref().map(ToString::to_string),
+            Some("2".to_owned())
+        );
+        assert_eq!(config.gpu_layers.map(|layers| layers.0), Some(0));
+        assert_eq!(config.parallel.get(), 3);
+    }
+
+    #[test]
+    fn the_help_of_every_setting_names_its_variable_and_its_default() {
+        let mut command = Cli::with_sources();
+        let serve = command.find_subcommand_mut("serve").unwrap();
+        let help = serve.render_long_help().to_string();
+        let words = help.split_whitespace().collect::<Vec<_>>().join(" ");
+        for (flag, said) in [
+            (
+                "--memory <SIZE>",
+                "[env: LOGGIA_MEMORY] [default: the memory available at the start; no limit in a GPU build]",
+            ),
+            ("--parallel <N>", "[env: LOGGIA_PARALLEL] [default: 4]"),
+            (
+                "--idle-timeout <DURATION>",
+                "[env: LOGGIA_IDLE_TIMEOUT] [default: 2m]",
+            ),
+            (
+                "--ollama <URL>",
+                "may be repeated [env: LOGGIA_OLLAMA] --openai",
+            ),
+        ] {
+            assert!(words.contains(flag), "no {flag} in {help}");
+            assert!(words.contains(said), "no {said} in {help}");
+        }
     }
 }

@@ -1,98 +1,214 @@
-//! The two tables of bounds on single requests: `[ceilings]` and `[images]`. Each key that is there
-//! replaces one default.
+//! The two tables of limits for one request: `[ceilings]` and `[images]`. Each entry replaces one
+//! default.
 
-use std::num::NonZeroU32;
+use std::str::FromStr;
+use std::time::Duration;
 
-use bytesize::ByteSize;
 use loggia_api::Ceilings;
 use loggia_backend::media;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 
-use super::value::Span;
+use super::entries::entries;
+use super::number::{Count, Size};
+use super::origin::Origin;
+use super::sources::Merge;
+use super::table::{Value, Written};
+use super::value::{Span, ValueError};
+use super::written;
 
-/// `[ceilings]`: the most that one request may ask for.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct CeilingsTable {
-    choices: Option<usize>,
-    messages: Option<usize>,
-    prompts: Option<usize>,
-    inputs: Option<usize>,
-    tools: Option<usize>,
-    media: Option<usize>,
-    media_bytes: Option<ByteSize>,
-    schema_bytes: Option<ByteSize>,
-    schema_depth: Option<usize>,
-    logit_bias: Option<usize>,
-    stop_bytes: Option<ByteSize>,
-    answer_tokens: Option<NonZeroU32>,
-    whole_time: Option<Span>,
+/// An entry of a table, for a limit of a library.
+trait Entry<Limit>: Sized {
+    fn limit(&self) -> Limit;
+
+    /// A limit as TOML; `None` where there is none.
+    fn toml(limit: &Limit) -> Option<String>;
 }
 
-impl CeilingsTable {
-    pub(super) fn ceilings(&self) -> Ceilings {
-        let default = Ceilings::default();
-        Ceilings {
-            choices: self.choices.unwrap_or(default.choices),
-            messages: self.messages.unwrap_or(default.messages),
-            prompts: self.prompts.unwrap_or(default.prompts),
-            inputs: self.inputs.unwrap_or(default.inputs),
-            tools: self.tools.unwrap_or(default.tools),
-            media: self.media.unwrap_or(default.media),
-            media_bytes: self.media_bytes.map_or(default.media_bytes, bytes),
-            schema_bytes: self.schema_bytes.map_or(default.schema_bytes, bytes),
-            schema_depth: self.schema_depth.unwrap_or(default.schema_depth),
-            logit_bias: self.logit_bias.unwrap_or(default.logit_bias),
-            stop_bytes: self.stop_bytes.map_or(default.stop_bytes, bytes),
-            answer_tokens: self
-                .answer_tokens
-                .map(NonZeroU32::get)
-                .or(default.answer_tokens),
-            // Zero is no limit, as with the heartbeat.
-            whole_time: self.whole_time.map_or(default.whole_time, |time| {
-                Some(time.0).filter(|time| !time.is_zero())
-            }),
+/// Makes a table from its entries, which are called as the limits that they set.
+macro_rules! table {
+    ($name:literal, $(#[$about:meta])* $table:ident, $limits:ty {
+        $($(#[$attribute:meta])* $entry:ident: $type:ty $(, example $example:literal)?;)*
+    }) => {
+        $(#[$about])*
+        #[derive(Debug, Clone, Default, Deserialize)]
+        #[serde(deny_unknown_fields, default)]
+        pub(crate) struct $table {
+            $($(#[$attribute])* $entry: Option<$type>,)*
         }
+
+        impl $table {
+            /// The limits, with the defaults for what is not set.
+            pub(crate) fn limits(&self) -> $limits {
+                let mut limits = <$limits>::default();
+                $(
+                    if let Some(entry) = &self.$entry {
+                        limits.$entry = entry.limit();
+                    }
+                )*
+                limits
+            }
+
+            /// A line that sets an entry, for error messages.
+            fn example(entry: &str) -> Option<String> {
+                let limits = <$limits>::default();
+                $(
+                    if entry == stringify!($entry) {
+                        let value = [$(Some($example.to_owned()),)? <$type as Entry<_>>::toml(&limits.$entry)];
+                        return Some(format!("{entry} = {}", value.into_iter().flatten().next()?));
+                    }
+                )*
+                None
+            }
+        }
+
+        impl Merge for $table {
+            fn or(self, weaker: Self) -> Self {
+                Self { $($entry: self.$entry.or(weaker.$entry),)* }
+            }
+        }
+
+        impl FromStr for $table {
+            type Err = ValueError;
+
+            fn from_str(text: &str) -> Result<Self, ValueError> {
+                entries(text)
+            }
+        }
+
+        impl Value for $table {
+            fn of_text(text: &str) -> Result<Self, String> {
+                text.parse().map_err(|why: ValueError| why.to_string())
+            }
+
+            fn written(&self, from: Origin) -> Written {
+                let limits = self.limits();
+                let mut text = format!("\n[{}]  # {from}\n", $name);
+                $(
+                    text.push_str(&match <$type as Entry<_>>::toml(&limits.$entry) {
+                        Some(toml) => format!("{} = {toml}\n", stringify!($entry)),
+                        None => format!("# {}: no limit of its own\n", stringify!($entry)),
+                    });
+                )*
+                Written::Tables(text)
+            }
+        }
+    };
+}
+
+table! { "ceilings",
+    /// `[ceilings]`: the most that one request may ask for.
+    CeilingsTable, Ceilings {
+        choices: usize;
+        messages: usize;
+        prompts: usize;
+        inputs: usize;
+        tools: usize;
+        media: usize;
+        media_bytes: Size;
+        schema_bytes: Size;
+        schema_depth: usize;
+        logit_bias: usize;
+        stop_bytes: Size;
+        answer_tokens: Count, example "4096";
+        whole_time: Span;
     }
 }
 
-/// `[images]`: what fetching the images of one request may cost, and where they may come from.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct ImagesTable {
-    bytes: Option<ByteSize>,
-    total_bytes: Option<ByteSize>,
-    images: Option<usize>,
-    fetches: Option<usize>,
-    side_by_side: Option<usize>,
-    time: Option<Span>,
-    redirects: Option<usize>,
-    ports: Option<Vec<u16>>,
-    #[serde(deserialize_with = "networks")]
-    networks: Option<Vec<media::Network>>,
-}
-
-impl ImagesTable {
-    pub(super) fn limits(&self) -> media::Limits {
-        let default = media::Limits::default();
-        media::Limits {
-            bytes: self.bytes.map_or(default.bytes, bytes),
-            total_bytes: self.total_bytes.map_or(default.total_bytes, bytes),
-            images: self.images.unwrap_or(default.images),
-            fetches: self.fetches.unwrap_or(default.fetches),
-            side_by_side: self.side_by_side.unwrap_or(default.side_by_side),
-            time: self.time.map_or(default.time, |time| time.0),
-            redirects: self.redirects.unwrap_or(default.redirects),
-            ports: self.ports.clone().unwrap_or(default.ports),
-            networks: self.networks.clone().unwrap_or(default.networks),
-            ..default
-        }
+table! { "images",
+    /// `[images]`: what fetching the images of one request may cost, and where they may come from.
+    ImagesTable, media::Limits {
+        bytes: Size;
+        total_bytes: Size;
+        images: usize;
+        fetches: usize;
+        side_by_side: usize;
+        time: Span;
+        redirects: usize;
+        ports: Vec<u16>;
+        #[serde(deserialize_with = "networks")]
+        networks: Vec<media::Network>, example r#"["10.1.2.0/24"]"#;
     }
 }
 
-fn bytes(size: ByteSize) -> usize {
-    usize::try_from(size.as_u64()).unwrap_or(usize::MAX)
+/// A line that sets an entry of one of these tables, for error messages.
+pub(super) fn example(table: &str, entry: &str) -> Option<String> {
+    match table {
+        "ceilings" => CeilingsTable::example(entry),
+        "images" => ImagesTable::example(entry),
+        _ => None,
+    }
+}
+
+impl Entry<usize> for usize {
+    fn limit(&self) -> usize {
+        *self
+    }
+
+    fn toml(limit: &usize) -> Option<String> {
+        Some(limit.to_string())
+    }
+}
+
+impl Entry<usize> for Size {
+    fn limit(&self) -> usize {
+        self.length()
+    }
+
+    fn toml(limit: &usize) -> Option<String> {
+        Some(Size::of(*limit).toml())
+    }
+}
+
+impl Entry<Option<u32>> for Count {
+    fn limit(&self) -> Option<u32> {
+        Some(self.get())
+    }
+
+    fn toml(limit: &Option<u32>) -> Option<String> {
+        limit.map(|limit| limit.to_string())
+    }
+}
+
+impl Entry<Duration> for Span {
+    fn limit(&self) -> Duration {
+        self.0
+    }
+
+    fn toml(limit: &Duration) -> Option<String> {
+        Some(Span(*limit).toml())
+    }
+}
+
+impl Entry<Option<Duration>> for Span {
+    /// Zero is no limit, as with the heartbeat.
+    fn limit(&self) -> Option<Duration> {
+        Some(self.0).filter(|time| !time.is_zero())
+    }
+
+    fn toml(limit: &Option<Duration>) -> Option<String> {
+        Some(Span(limit.unwrap_or_default()).toml())
+    }
+}
+
+impl Entry<Self> for Vec<u16> {
+    fn limit(&self) -> Self {
+        self.clone()
+    }
+
+    fn toml(limit: &Self) -> Option<String> {
+        Some(format!("{limit:?}"))
+    }
+}
+
+impl Entry<Self> for Vec<media::Network> {
+    fn limit(&self) -> Self {
+        self.clone()
+    }
+
+    fn toml(limit: &Self) -> Option<String> {
+        Some(written::list(limit))
+    }
 }
 
 fn networks<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Vec<media::Network>>, D::Error> {

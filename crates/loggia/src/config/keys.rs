@@ -8,8 +8,10 @@ use loggia_api::{Caller, ModelPattern};
 use loggia_server::{KeyDigest, Keys};
 use serde::{Deserialize, Deserializer};
 
+use super::environment::Environment;
+use super::error::ConfigError;
+use super::list::list;
 use super::value::{ValueError, is_plain_name, strictness, text, variable};
-use super::{ConfigError, Environment, Set};
 
 /// The shortest key. 16 random characters are some 95 bits: nobody guesses them.
 const SHORTEST: usize = 16;
@@ -18,7 +20,7 @@ const SHORTEST: usize = 16;
 const PREFIX: &str = "LOGGIA_KEY_";
 
 /// A key, by its name. Where its text is to come from the environment, its digest is not here
-/// before [`with_digests`].
+/// before [`give_digests`].
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "KeyTable")]
 pub(crate) struct ApiKey {
@@ -40,7 +42,7 @@ struct KeyTable {
     sha256: Option<String>,
     strict: Option<bool>,
     lenient: Option<bool>,
-    #[serde(default, deserialize_with = "super::layer::list")]
+    #[serde(default, deserialize_with = "list")]
     models: Option<Vec<String>>,
     #[serde(default)]
     may_delete_models: bool,
@@ -129,12 +131,9 @@ pub(crate) fn keys(all: &[ApiKey]) -> Keys {
 
 /// Gives each key what the environment holds for its name. Every key has a name and a text of its
 /// own.
-pub(super) fn with_digests(
-    mut keys: Set<Vec<ApiKey>>,
-    env: Environment<'_>,
-) -> Result<Set<Vec<ApiKey>>, ConfigError> {
-    for at in 0..keys.value.len() {
-        let (before, rest) = keys.value.split_at_mut(at);
+pub(super) fn give_digests(keys: &mut [ApiKey], env: Environment<'_>) -> Result<(), ConfigError> {
+    for at in 0..keys.len() {
+        let (before, rest) = keys.split_at_mut(at);
         let key = &mut rest[0];
         let name = key.variable();
         if let Some(text) = env(&name) {
@@ -157,7 +156,7 @@ pub(super) fn with_digests(
             return Err(ConfigError::TwoKeys(other.name.clone(), key.name.clone()));
         }
     }
-    Ok(keys)
+    Ok(())
 }
 
 /// A variable that looks as if it held a key, and holds none: whoever set it believes that it opens

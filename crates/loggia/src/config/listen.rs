@@ -126,6 +126,20 @@ impl FromStr for Host {
     }
 }
 
+/// `--port`: the half of [`Listen`] behind the host. 0 is one that is free.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Port(pub(crate) u16);
+
+impl FromStr for Port {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let port = text.trim().parse();
+        port.map(Self)
+            .map_err(|_| ValueError::Port(text.to_owned()))
+    }
+}
+
 impl<'de> Deserialize<'de> for Listen {
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
         /// A port alone is a number.

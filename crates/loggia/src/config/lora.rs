@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::Path;
 use std::str::FromStr;
 
 use serde::de::Error as _;
@@ -49,14 +48,6 @@ impl Lora {
             file,
             scale,
         })
-    }
-
-    /// The same with files that lie in a folder.
-    pub(super) fn beside(mut self, beside: &dyn Fn(&Path) -> std::path::PathBuf) -> Self {
-        for named in [&mut self.base, &mut self.file] {
-            *named = named.beside(beside);
-        }
-        self
     }
 }
 

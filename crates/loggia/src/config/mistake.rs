@@ -3,8 +3,10 @@
 
 use toml::de::Error;
 
-use super::settings::{self, Setting};
-use super::show;
+use super::bounds;
+use super::names;
+use super::settings;
+use super::table::Setting;
 
 /// A mistake in a file: its line, and what to say of it.
 pub(super) struct Mistake {
@@ -74,9 +76,9 @@ fn example(table: Option<&str>, key: &str) -> Option<String> {
     if let Some(table) = table
         && !ALSO_IN_TABLES.contains(&key)
     {
-        return show::bound(table, key);
+        return bounds::example(table, key);
     }
-    settings::find(key).map(|Setting { key, value, .. }| format!("{key} = {value}"))
+    settings::find(key).map(Setting::line)
 }
 
 /// The bare key that a line sets.
@@ -92,10 +94,9 @@ fn unknown(rest: &str) -> String {
     let mut words = rest.split('`');
     let key = words.next().unwrap_or_default();
     let known: Vec<&str> = words.skip(1).step_by(2).collect();
-    let meant = settings::meant(key, &known).map(|meant| match settings::find(meant) {
-        Some(Setting { value, .. }) if known.len() > 10 => {
-            format!("; did you mean: {meant} = {value}")
-        }
+    let meant = names::meant(key, &known).map(|meant| match settings::find(meant) {
+        // At the top of the file.
+        Some(setting) if known.len() > 20 => format!("; did you mean: {}", setting.line()),
         _ => format!("; did you mean `{meant}`?"),
     });
     format!(
@@ -108,7 +109,10 @@ fn unknown(rest: &str) -> String {
 /// What is there, what is wanted, and an example. What a key is set to is not repeated.
 fn wrong(path: &str, message: &str) -> String {
     let top = path.split(['.', '[']).next().unwrap_or_default();
-    let of_its_table = path.split('.').nth(1).and_then(|key| show::bound(top, key));
+    let of_its_table = path
+        .split('.')
+        .nth(1)
+        .and_then(|key| bounds::example(top, key));
     let example = of_its_table.or_else(|| example(None, top));
     let example = example.map(|example| format!("; for example: {example}"));
     let example = example.unwrap_or_default();

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer};
@@ -32,12 +32,6 @@ impl Mmproj {
             model: model.map(str::to_owned),
             file,
         })
-    }
-
-    /// The same with a file that lies in a folder.
-    pub(super) fn beside(mut self, beside: &dyn Fn(&Path) -> PathBuf) -> Self {
-        self.file = self.file.as_deref().map(beside);
-        self
     }
 }
 

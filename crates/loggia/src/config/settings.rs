@@ -1,332 +1,238 @@
-//! The settings by name, with an example of each: what error messages show, and what a mistyped
-//! name is compared with.
+//! The table of settings. A new setting is a line here, and whatever uses it: its flag, its
+//! variable, its key in the file, its line in `loggia check` and in `--help` are made from it, and a
+//! test compares `docs/configuration.md` with it.
 
-use loggia_backend::nearest;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
 
-/// One setting.
-pub(super) struct Setting {
-    /// Its key in the file.
-    pub(super) key: &'static str,
-    /// A value for it in the file, as TOML.
-    pub(super) value: &'static str,
-    /// A value for its variable, `LOGGIA_` and the key in capitals. Without one it is for the file
-    /// alone.
-    pub(super) variable: Option<&'static str>,
-}
+use loggia_api::Policy;
+use loggia_backend::http::Limits;
+use loggia_backend::roster::Alias;
+use loggia_server::ServerOptions;
 
-const fn of(key: &'static str, value: &'static str, variable: &'static str) -> Setting {
-    Setting {
-        key,
-        value,
-        variable: Some(variable),
+use super::bounds::{CeilingsTable, ImagesTable};
+use super::environment::Environment;
+use super::error::ConfigError;
+use super::keep_alive::KeepAlive;
+use super::keys::ApiKey;
+use super::list::list;
+use super::listen::Listen;
+use super::lora::Lora;
+use super::mmproj::Mmproj;
+use super::number::{Count, Layers, Size, Switch};
+use super::origin::{Origin, Set};
+use super::per_model::PerModels;
+use super::sources::{Sources, of_variable};
+use super::table::{Setting, Value, Written, settings};
+use super::tokens::Tokens;
+use super::value::{Engine, ModelName, SamplingProfile, Span, Url};
+
+/// Groups of flags in `--help`.
+pub(super) const ENGINE: &str = "The built-in engine";
+const BACKENDS: &str = "Other backends";
+const LIMITS: &str = "Limits";
+
+settings! {
+    /// The address and port to listen on, or one of them; 0.0.0.0:11435 for every interface
+    #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["host", "port"])]
+    listen: Listen { default(Listen::default()) }
+
+    /// The folder that holds the models
+    #[arg(long, value_name = "DIR")]
+    data_dir: PathBuf { required("the user's data folder"), example "/var/lib/loggia" }
+
+    /// Refuse what a backend would ignore: hints without effect, unknown fields
+    #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true", conflicts_with = "lenient")]
+    strict: Switch { default(Switch(false)), example "true" }
+
+    /// Drop the fields that a backend cannot honour instead of refusing the request, and name them
+    /// in x-loggia-ignored
+    #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    lenient: Switch { default(Switch(false)), example "true" }
+
+    /// How sampling fields are read: as OpenAI defines them, or as Ollama's first OpenAI layer did
+    #[arg(long, value_name = "openai|original")]
+    sampling_profile: SamplingProfile { default(SamplingProfile::Openai) }
+
+    /// A model for the built-in engine, by its name, its GGUF file or a folder with one; may be
+    /// repeated
+    #[arg(short, long = "model", value_name = "NAME|FILE.gguf", help_heading = ENGINE)]
+    #[serde(deserialize_with = "list")]
+    models: Vec<ModelName> {
+        empty("smollm2:135m if no backend is configured"),
+        example "smollm2:135m"
+    }
+
+    /// A model with a LoRA adapter, under a name of its own; @0.5 after the file applies half of
+    /// it; may be repeated
+    #[arg(long, value_name = "NAME=BASE+FILE.gguf", help_heading = ENGINE)]
+    #[serde(deserialize_with = "super::lora::tables")]
+    lora: Vec<Lora> {
+        empty("empty"),
+        example "tuned=smollm2:135m+adapter.gguf",
+        table r#"{ tuned = { base = "smollm2:135m", file = "adapter.gguf" } }"#
+    }
+
+    /// The projector with which a model sees or hears; NAME may be left out if there is one model;
+    /// may be repeated
+    #[arg(long, value_name = "NAME=FILE.gguf", help_heading = ENGINE)]
+    #[serde(deserialize_with = "super::mmproj::table")]
+    mmproj: Vec<Mmproj> {
+        empty("the projector beside the model"),
+        example "smolvlm=mmproj.gguf",
+        table r#"{ smolvlm = "mmproj.gguf" }"#
+    }
+
+    /// The context of a model in tokens, prompt and answer together
+    #[arg(short, long, value_name = "N", aliases = ["ctx-size", "max-model-len", "num-ctx"], help_heading = ENGINE)]
+    context: Tokens { unset("the model's own, at most 4,096 tokens"), example "8192" }
+
+    /// How many requests a model answers at once; others wait
+    #[arg(long, value_name = "N", allow_negative_numbers = true, aliases = ["max-num-seqs", "num-parallel"], help_heading = ENGINE)]
+    parallel: Count { default(Count(const { NonZeroU32::new(4).unwrap() })) }
+
+    /// The threads that a model computes with
+    #[arg(short, long, value_name = "N", allow_negative_numbers = true, help_heading = ENGINE)]
+    threads: Count { unset("one per core that the process may use"), example "4" }
+
+    /// How many layers of a model the GPU computes; 0 uses the CPU only
+    #[arg(long, value_name = "N", allow_negative_numbers = true, aliases = ["n-gpu-layers", "ngl"], help_heading = ENGINE)]
+    gpu_layers: Layers { unset("all layers, if the build has a usable GPU"), example "20" }
+
+    /// What all loaded models use together: weights, context and compute buffers
+    #[arg(long, value_name = "SIZE", help_heading = ENGINE)]
+    memory: Size {
+        unset("the memory available at the start; no limit in a GPU build"),
+        example "12GiB"
+    }
+
+    /// How long a model stays loaded after its last request; forever keeps it
+    #[arg(long, value_name = "DURATION", allow_negative_numbers = true, help_heading = ENGINE)]
+    keep_alive: KeepAlive { default(KeepAlive(Some(Duration::from_hours(1)))) }
+
+    /// An Ollama server to put behind the API, as http://127.0.0.1:11434; may be repeated
+    #[arg(long, value_name = "URL", help_heading = BACKENDS)]
+    #[serde(deserialize_with = "list")]
+    ollama: Vec<Url> { empty("empty"), example "http://127.0.0.1:11434" }
+
+    /// An engine that speaks OpenAI already (vLLM, llama-server), under a name; its key comes from
+    /// LOGGIA_OPENAI_<NAME>_KEY or the file; may be repeated
+    #[arg(long, value_name = "NAME=URL", help_heading = BACKENDS)]
+    openai: Vec<Engine> {
+        empty("empty"),
+        example "vllm=http://127.0.0.1:8000/v1",
+        table r#"[{ name = "vllm", url = "http://127.0.0.1:8000/v1" }]"#
+    }
+
+    /// The API keys. Without one, no key is required. A key is never a flag: every user of the
+    /// machine could read it
+    #[arg(skip)]
+    key: Vec<ApiKey> {
+        empty("empty: no key is required"),
+        example "alice",
+        table r#"[{ name = "alice" }]"#,
+        variable "keys"
+    }
+
+    /// Another name for a model; * stands for any text, as in gpt-*=smollm2:135m; may be repeated
+    #[arg(long = "alias", value_name = "FROM=TO")]
+    #[serde(deserialize_with = "super::aliases::table")]
+    aliases: Vec<Alias> {
+        empty("empty"),
+        example "gpt-*=smollm2:135m",
+        table r#"{ "gpt-*" = "smollm2:135m" }"#
+    }
+
+    /// A web page whose scripts may use the API, as https://chat.example; * for every page; may be
+    /// repeated
+    #[arg(long, value_name = "ORIGIN")]
+    #[serde(deserialize_with = "list")]
+    cors_origins: Vec<String> {
+        unset("localhost, 127.0.0.1 and [::1], any port"),
+        example "https://chat.example"
+    }
+
+    /// The threads that serve connections
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    workers: Count { unset("half the number of cores"), example "2" }
+
+    /// The largest body of a request
+    #[arg(long, value_name = "SIZE", help_heading = LIMITS)]
+    body_limit: Size { default(Size::of(Policy::default().body_limit)) }
+
+    /// The most connections open at once; others wait in the kernel's queue
+    #[arg(long, value_name = "N", allow_negative_numbers = true, help_heading = LIMITS)]
+    max_connections: Count { default(Count::of(ServerOptions::default().max_connections)) }
+
+    /// The time for the head of a request, and for an idle connection
+    #[arg(long, value_name = "DURATION", help_heading = LIMITS)]
+    head_timeout: Span { default(Span(ServerOptions::default().head_timeout)), example "75s" }
+
+    /// The time in which a client must send the body of a request
+    #[arg(long, value_name = "DURATION", help_heading = LIMITS)]
+    body_timeout: Span { default(Span(Policy::default().body_within)) }
+
+    /// The time to connect to a backend, with name resolution and TLS
+    #[arg(long, value_name = "DURATION", help_heading = LIMITS)]
+    connect_timeout: Span { default(Span(Limits::default().connect)) }
+
+    /// The time until a backend begins its answer; it may have to load a model first
+    #[arg(long, value_name = "DURATION", help_heading = LIMITS)]
+    headers_timeout: Span { default(Span(Limits::default().headers)) }
+
+    /// The time between two pieces of a backend's answer
+    #[arg(long, value_name = "DURATION", help_heading = LIMITS)]
+    idle_timeout: Span { default(Span(Limits::default().idle)) }
+
+    /// When a stream whose engine has not begun is started with comment lines; 0s for never
+    #[arg(long, value_name = "DURATION", help_heading = LIMITS)]
+    heartbeat_after: Span { default(Span(Policy::default().heartbeat_after.unwrap_or_default())) }
+
+    /// The time between two such comment lines; 0s sends only the first
+    #[arg(long, value_name = "DURATION", help_heading = LIMITS)]
+    heartbeat_every: Span { default(Span(Policy::default().heartbeat_every)) }
+
+    /// How long a client may leave its answer unread before its connection is closed (Linux)
+    #[arg(long, value_name = "DURATION", help_heading = LIMITS)]
+    stall_timeout: Span { default(Span(ServerOptions::default().stall_timeout)) }
+
+    /// How long GET /readyz waits for the backends
+    #[arg(long, value_name = "DURATION", help_heading = LIMITS)]
+    ready_timeout: Span { default(Span(ServerOptions::default().ready_timeout)) }
+
+    /// How long running answers may take after SIGTERM or Ctrl-C
+    #[arg(long, value_name = "DURATION", help_heading = LIMITS)]
+    shutdown_timeout: Span { default(Span(ServerOptions::default().shutdown_timeout)) }
+
+    /// What one request may ask for, as choices=8,answer_tokens=4096; all entries are in
+    /// docs/configuration.md
+    #[arg(long, value_name = "ENTRY=VALUE,…", help_heading = LIMITS)]
+    ceilings: CeilingsTable {
+        merged("below"),
+        example "choices=16",
+        table "{ choices = 16 }"
+    }
+
+    /// What fetching the images of one request may cost, as bytes=5MiB,fetches=4; all entries are
+    /// in docs/configuration.md
+    #[arg(long, value_name = "ENTRY=VALUE,…", help_heading = LIMITS)]
+    images: ImagesTable {
+        merged("below"),
+        example "bytes=10MiB",
+        table r#"{ bytes = "10MiB" }"#
+    }
+
+    /// Settings of single models, as smollm2:135m={strict=true}
+    #[arg(long, value_name = "MODEL={KEY=VALUE,…}")]
+    per_model: PerModels {
+        empty("empty"),
+        example "smollm2:135m={strict=true}",
+        table r#"{ "smollm2:135m" = { strict = true } }"#
     }
 }
-
-const fn of_file(key: &'static str, value: &'static str) -> Setting {
-    Setting {
-        key,
-        value,
-        variable: None,
-    }
-}
-
-/// Every setting, in the order of the documentation.
-pub(super) const SETTINGS: &[Setting] = &[
-    of("listen", r#""127.0.0.1:11435""#, "127.0.0.1:11435"),
-    of("data_dir", r#""/var/lib/loggia""#, "/var/lib/loggia"),
-    of("strict", "true", "true"),
-    of("lenient", "true", "true"),
-    of("sampling_profile", r#""openai""#, "openai"),
-    of("models", r#"["smollm2:135m"]"#, "smollm2:135m"),
-    of(
-        "lora",
-        r#"{ tuned = { base = "smollm2:135m", file = "adapter.gguf" } }"#,
-        "tuned=smollm2:135m+adapter.gguf",
-    ),
-    of(
-        "mmproj",
-        r#"{ smolvlm = "mmproj.gguf" }"#,
-        "smolvlm=mmproj.gguf",
-    ),
-    of("context", "8192", "8192"),
-    of("parallel", "4", "4"),
-    of("threads", "4", "4"),
-    of("gpu_layers", "20", "20"),
-    of("memory", r#""12GiB""#, "12GiB"),
-    of("keep_alive", r#""1h""#, "1h"),
-    of(
-        "ollama",
-        r#"["http://127.0.0.1:11434"]"#,
-        "http://127.0.0.1:11434",
-    ),
-    of(
-        "openai",
-        r#"[{ name = "vllm", url = "http://127.0.0.1:8000/v1" }]"#,
-        "vllm=http://127.0.0.1:8000/v1",
-    ),
-    of(
-        "aliases",
-        r#"{ "gpt-*" = "smollm2:135m" }"#,
-        "gpt-*=smollm2:135m",
-    ),
-    of_file("key", r#"[{ name = "alice" }]"#),
-    of(
-        "cors_origins",
-        r#"["https://chat.example"]"#,
-        "https://chat.example",
-    ),
-    of("workers", "2", "2"),
-    of("body_limit", r#""32MiB""#, "32MiB"),
-    of("max_connections", "4096", "4096"),
-    of("head_timeout", r#""75s""#, "75s"),
-    of("body_timeout", r#""2m""#, "2m"),
-    of("connect_timeout", r#""5s""#, "5s"),
-    of("headers_timeout", r#""10m""#, "10m"),
-    of("idle_timeout", r#""2m""#, "2m"),
-    of("heartbeat_after", r#""10s""#, "10s"),
-    of("heartbeat_every", r#""10s""#, "10s"),
-    of("stall_timeout", r#""1m""#, "1m"),
-    of("ready_timeout", r#""5s""#, "5s"),
-    of("shutdown_timeout", r#""30s""#, "30s"),
-    of_file("ceilings", "{ choices = 16 }"),
-    of_file("images", r#"{ bytes = "10MiB" }"#),
-    of_file("per_model", r#"{ "smollm2:135m" = { strict = true } }"#),
-];
-
-/// Variables that are no settings: where the file is, what is logged, whose keys there are, which
-/// key `loggia chat` has.
-const OTHER_VARIABLES: [&str; 4] = ["CONFIG", "LOG", "KEYS", "CHAT_KEY"];
-
-/// What other programs call a setting, and what it is called here.
-const SYNONYMS: &[(&str, &str)] = &[
-    ("port", "listen"),
-    ("host", "listen"),
-    ("bind", "listen"),
-    ("address", "listen"),
-    ("addr", "listen"),
-    ("model", "models"),
-    ("model_path", "models"),
-    ("hf", "models"),
-    ("ctx", "context"),
-    ("ctx_size", "context"),
-    ("num_ctx", "context"),
-    ("n_ctx", "context"),
-    ("context_length", "context"),
-    ("max_model_len", "context"),
-    ("np", "parallel"),
-    ("num_parallel", "parallel"),
-    ("max_num_seqs", "parallel"),
-    ("num_thread", "threads"),
-    ("n_threads", "threads"),
-    ("ngl", "gpu_layers"),
-    ("n_gpu_layers", "gpu_layers"),
-    ("num_gpu", "gpu_layers"),
-    ("data", "data_dir"),
-    ("home", "data_dir"),
-    ("models_dir", "data_dir"),
-    ("model_dir", "data_dir"),
-    ("ollama_url", "ollama"),
-    ("ollama_host", "ollama"),
-    ("ollama_base_url", "ollama"),
-    ("base_url", "openai"),
-    ("openai_url", "openai"),
-    ("openai_base_url", "openai"),
-    ("upstream", "openai"),
-    ("backend", "openai"),
-    ("backends", "openai"),
-    ("api_key", "keys"),
-    ("api_keys", "keys"),
-    ("key", "keys"),
-    ("token", "keys"),
-    ("origins", "cors_origins"),
-    ("cors", "cors_origins"),
-    ("allowed_origins", "cors_origins"),
-    ("log_level", "log"),
-    ("loglevel", "log"),
-    ("debug", "log"),
-    ("verbose", "log"),
-    ("config_file", "config"),
-    ("timeout", "headers_timeout"),
-    ("request_timeout", "headers_timeout"),
-];
 
 /// A setting by its key.
-pub(super) fn find(key: &str) -> Option<&'static Setting> {
+pub(crate) fn find(key: &str) -> Option<&'static Setting> {
     SETTINGS.iter().find(|setting| setting.key == key)
-}
-
-/// The key that somebody means who writes this one, among those that may stand there.
-pub(super) fn meant<'a>(key: &str, among: &[&'a str]) -> Option<&'a str> {
-    let key = key.to_ascii_lowercase().replace('-', "_");
-    let synonym = SYNONYMS
-        .iter()
-        .find(|(other, _)| *other == key)
-        .map(|(_, meant)| *meant);
-    // The file has a table for each key.
-    let synonym = synonym.map(|meant| {
-        if meant == "keys" && among.contains(&"key") {
-            "key"
-        } else {
-            meant
-        }
-    });
-    let named =
-        synonym.and_then(|meant| among.iter().find(|candidate| **candidate == meant).copied());
-    named.or_else(|| nearest(&key, among.iter().copied()))
-}
-
-/// What is wrong with a variable of this name, where Loggia has no such one. It is set to
-/// something.
-pub(super) fn what_is_wrong_with(name: &str, value: &str) -> Option<String> {
-    let its = name.strip_prefix("LOGGIA_")?;
-    let key = its.to_ascii_lowercase();
-    if OTHER_VARIABLES.contains(&its)
-        || is_of_a_key(its)
-        || is_of_the_tests(its)
-        || is_of_kubernetes(name, value)
-    {
-        return None;
-    }
-    match find(&key) {
-        Some(Setting {
-            variable: Some(_), ..
-        }) => return None,
-        Some(Setting {
-            key,
-            value,
-            variable: None,
-        }) if *key != "key" => {
-            return Some(format!(
-                "`{key}` is a setting of the file alone: {key} = {value}"
-            ));
-        }
-        _ => {}
-    }
-    let with_variables = SETTINGS
-        .iter()
-        .filter(|setting| setting.variable.is_some())
-        .map(|setting| setting.key);
-    let all: Vec<&str> = with_variables.chain(["config", "log", "keys"]).collect();
-    let Some(meant) = meant(&key, &all) else {
-        return Some(
-            "there is no such setting; docs/configuration.md lists them, and `loggia serve --help` most".to_owned(),
-        );
-    };
-    Some(format!(
-        "there is no such setting; did you mean {}?",
-        example_of_variable(meant)
-    ))
-}
-
-/// `LOGGIA_LISTEN=127.0.0.1:11435`.
-pub(super) fn example_of_variable(key: &str) -> String {
-    let value = match key {
-        "config" => "loggia.toml",
-        "log" => "debug",
-        "keys" => "alice, with her key in LOGGIA_KEY_ALICE",
-        key => find(key)
-            .and_then(|setting| setting.variable)
-            .unwrap_or_default(),
-    };
-    format!("LOGGIA_{}={value}", key.to_ascii_uppercase())
-}
-
-/// Those are looked at where it is known whose keys there are.
-fn is_of_a_key(its: &str) -> bool {
-    its.starts_with("KEY_") || (its.starts_with("OPENAI_") && its.ends_with("_KEY"))
-}
-
-/// What the project's own scripts and tests are told by, where they start the program.
-fn is_of_the_tests(its: &str) -> bool {
-    its.starts_with("TEST_")
-        || matches!(
-            its,
-            "PROGRAM" | "PYTHON" | "NODE" | "ASYNC_OPENAI" | "TEMPLATES"
-        )
-}
-
-/// What Kubernetes, and Docker's links, set in every container beside a service that is called
-/// `loggia`, or `loggia-…`: `LOGGIA_PORT=tcp://10.0.0.1:80`, `LOGGIA_SERVICE_HOST`,
-/// `LOGGIA_PORT_80_TCP_ADDR`.
-fn is_of_kubernetes(name: &str, value: &str) -> bool {
-    let of_port = |protocol: &str| name.contains("_PORT_") && name.contains(protocol);
-    ["tcp://", "udp://", "sctp://"]
-        .iter()
-        .any(|scheme| value.starts_with(scheme))
-        || name.ends_with("_SERVICE_HOST")
-        || name.contains("_SERVICE_PORT")
-        || ["_TCP", "_UDP", "_SCTP"]
-            .iter()
-            .any(|protocol| of_port(protocol))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_setting_that_a_file_may_have_is_here_with_an_example_that_is_one() {
-        let error = toml::from_str::<super::super::layer::Layer>("nothing = 1").unwrap_err();
-        let known: Vec<&str> = error
-            .message()
-            .split('`')
-            .skip(1)
-            .step_by(2)
-            .skip(1)
-            .collect();
-        assert!(known.len() > 30);
-        for key in known {
-            let Setting { value, .. } = find(key).unwrap_or_else(|| panic!("{key} has no example"));
-            toml::from_str::<super::super::layer::Layer>(&format!("{key} = {value}")).unwrap();
-        }
-    }
-
-    #[test]
-    fn a_variable_that_is_no_setting_is_answered_with_the_one_that_was_meant() {
-        let said = |name: &str| what_is_wrong_with(name, "1").unwrap_or_default();
-        for (name, meant) in [
-            ("LOGGIA_PORT", "LOGGIA_LISTEN=127.0.0.1:11435"),
-            ("LOGGIA_HOST", "LOGGIA_LISTEN=127.0.0.1:11435"),
-            ("LOGGIA_MODEL", "LOGGIA_MODELS=smollm2:135m"),
-            ("LOGGIA_DATADIR", "LOGGIA_DATA_DIR=/var/lib/loggia"),
-            ("LOGGIA_KEEPALIVE", "LOGGIA_KEEP_ALIVE=1h"),
-            ("LOGGIA_API_KEY", "LOGGIA_KEYS=alice"),
-            ("LOGGIA_KEY", "LOGGIA_KEYS=alice"),
-            ("LOGGIA_LOG_LEVEL", "LOGGIA_LOG=debug"),
-            ("LOGGIA_OLLAMA_URL", "LOGGIA_OLLAMA=http://127.0.0.1:11434"),
-            ("LOGGIA_CEILINGS", "of the file alone"),
-        ] {
-            assert!(said(name).contains(meant), "{name}: {}", said(name));
-        }
-        assert!(said("LOGGIA_XYZZY").contains("docs/configuration.md"));
-    }
-
-    #[test]
-    fn variables_that_are_settings_or_nobodys_mistake_are_let_be() {
-        let of_settings = SETTINGS.iter().filter(|setting| setting.variable.is_some());
-        let names =
-            of_settings.map(|setting| format!("LOGGIA_{}", setting.key.to_ascii_uppercase()));
-        let others = [
-            "LOGGIA_CONFIG",
-            "LOGGIA_LOG",
-            "LOGGIA_KEYS",
-            "LOGGIA_KEY_ALICE",
-            "LOGGIA_OPENAI_VLLM_KEY",
-            "LOGGIA_CHAT_KEY",
-            "HOME",
-        ];
-        let of_tests = ["LOGGIA_TEST_MODEL", "LOGGIA_PROGRAM"];
-        for name in names.chain(others.into_iter().chain(of_tests).map(str::to_owned)) {
-            assert_eq!(what_is_wrong_with(&name, "1"), None, "{name}");
-        }
-        for (name, value) in [
-            ("LOGGIA_PORT", "tcp://10.0.0.1:80"),
-            ("LOGGIA_SERVICE_HOST", "10.0.0.1"),
-            ("LOGGIA_SERVICE_PORT_HTTP", "80"),
-            ("LOGGIA_PORT_80_TCP_ADDR", "10.0.0.1"),
-            ("LOGGIA_GPU_PORT", "tcp://10.0.0.1:80"),
-        ] {
-            assert_eq!(what_is_wrong_with(name, value), None, "{name}");
-        }
-    }
 }

@@ -2,8 +2,14 @@
 
 use std::time::Duration;
 
+use clap::{Args as _, FromArgMatches as _};
+use loggia_api::Strictness;
 use loggia_server::KeyDigest;
 
+use super::error::ConfigError;
+use super::origin::Origin;
+use super::settings::SETTINGS;
+use super::table::Written;
 use super::*;
 
 const FILE: &str = r#"
@@ -63,14 +69,14 @@ draft_always = true
 options = { num_ctx = 32768, top_k = 20 }
 "#;
 
+fn command() -> clap::Command {
+    Flags::augment_args(clap::Command::new("loggia").no_binary_name(true))
+}
+
 fn args(config: Option<&std::path::Path>, flags: &[&str]) -> Flags {
-    use clap::Parser as _;
-    let line = ["loggia", "serve"].into_iter().chain(flags.iter().copied());
-    let crate::cli::Command::Serve(args) = crate::cli::Cli::parse_from(line).command else {
-        panic!()
-    };
-    let mut args = args.into_flags();
-    args.place.config = config.map(Into::into);
+    let matches = command().get_matches_from(flags);
+    let mut args = Flags::from_arg_matches(&matches).unwrap();
+    args.config = config.map(Into::into);
     args
 }
 
@@ -94,12 +100,12 @@ fn a_flag_is_stronger_than_the_environment_and_that_than_the_file() {
     let config = load(Some(FILE), &env, &["--listen", "127.0.0.1:1"]).unwrap();
     assert_eq!((config.listen.port, config.listen.from), (1, Origin::Flag));
     assert_eq!(
-        (config.context.map(NonZeroU32::get), config.context.from),
+        (config.context.map(tokens::Tokens::get), config.context.from),
         (Some(2), Origin::Environment)
     );
     assert_eq!(
-        (*config.body_limit, config.body_limit.from),
-        (ByteSize::mib(3), Origin::File)
+        (config.body_limit.bytes(), config.body_limit.from),
+        (3 << 20, Origin::File)
     );
     assert_eq!(
         (config.parallel.get(), config.parallel.from),
@@ -130,18 +136,24 @@ fn a_list_is_replaced_by_a_stronger_one_not_added_to() {
 #[test]
 fn a_weaker_source_can_be_strict_and_a_stronger_one_not() {
     assert_eq!(
-        *load(Some(FILE), &[], &[]).unwrap().strictness,
+        load(Some(FILE), &[], &[]).unwrap().strictness(),
         Strictness::Strict
     );
     assert_eq!(
-        *load(Some(FILE), &[("LOGGIA_STRICT", "false")], &[])
+        load(Some(FILE), &[("LOGGIA_STRICT", "false")], &[])
             .unwrap()
-            .strictness,
+            .strictness(),
         Strictness::Plain
     );
     assert_eq!(
-        *load(Some(FILE), &[], &["--lenient"]).unwrap().strictness,
+        load(Some(FILE), &[], &["--lenient"]).unwrap().strictness(),
         Strictness::Lenient
+    );
+    assert_eq!(
+        load(Some(FILE), &[], &["--strict=false"])
+            .unwrap()
+            .strictness(),
+        Strictness::Plain
     );
     let both = load(
         None,
@@ -300,26 +312,20 @@ fn what_is_shown_is_a_file_that_means_the_same_without_its_keys() {
     }
     assert_eq!(again.openai.value, keyless);
     assert_eq!(
-        (again.idle_timeout.value, again.body_limit.value),
-        (Duration::from_mins(3), ByteSize::mib(3))
+        (again.idle_timeout.0, again.body_limit.bytes()),
+        (Duration::from_mins(3), 3 << 20)
     );
     assert_eq!(again.per_model.value, config.per_model.value);
+    let (ceilings, images) = (again.ceilings.limits(), again.images.limits());
     assert_eq!(
-        (&again.ceilings.value, &again.images.value),
-        (&config.ceilings.value, &config.images.value)
+        (&ceilings, &images),
+        (&config.ceilings.limits(), &config.images.limits())
     );
     assert_eq!(
-        (
-            again.ceilings.choices,
-            again.ceilings.messages,
-            again.ceilings.whole_time
-        ),
+        (ceilings.choices, ceilings.messages, ceilings.whole_time),
         (3, 4096, None)
     );
-    assert_eq!(
-        (again.images.total_bytes, again.images.networks.len()),
-        (1536 << 10, 1)
-    );
+    assert_eq!((images.total_bytes, images.networks.len()), (1536 << 10, 1));
     assert_eq!(again.aliases.value, config.aliases.value);
     assert_eq!(again.lora.value, config.lora.value);
     assert_eq!(again.lora[0].scale.to_string(), "0.7");
@@ -343,7 +349,7 @@ fn nothing_named_means_the_default_model() {
 #[test]
 fn a_model_or_an_alias_has_settings_of_its_own() {
     let config = load(Some(FILE), &[], &[]).unwrap();
-    let policy = config.per_model["agent"].policy();
+    let policy = config.per_model.0["agent"].policy();
     assert_eq!(
         (policy.strictness, policy.profile),
         (Some(Strictness::Strict), None)
@@ -471,5 +477,174 @@ fn a_variable_with_a_key_of_nobody_is_named() {
     assert!(
         said.contains("LOGGIA_KEY_MALLORY holds a key of nobody"),
         "{said}"
+    );
+}
+
+/// The flag of a setting, `key` aside, which has none.
+fn flag(key: &str) -> Option<String> {
+    let command = command();
+    let flag = command.get_arguments().find(|flag| flag.get_id() == key)?;
+    flag.get_long().map(|long| format!("--{long}"))
+}
+
+#[test]
+fn every_setting_but_keys_is_a_flag_a_variable_a_key_of_the_file_and_a_part_of_check() {
+    for setting in SETTINGS {
+        let (key, example) = (setting.key, (setting.example)());
+        let source = |config: Config| {
+            let written = config.written();
+            let found = written.into_iter().find(|(name, ..)| *name == key);
+            found.map(|(_, written, from)| (written, from)).unwrap()
+        };
+        let file = format!("{}\n", setting.line());
+        let alice = ("LOGGIA_KEY_ALICE", "sk-of-alice-0123456789");
+        let in_file = load(Some(&file), &[alice], &[]);
+        let (written, from) = source(in_file.unwrap_or_else(|why| panic!("{file}: {why}")));
+        assert_eq!(from, Origin::File, "{key}");
+        assert!(!matches!(written, Written::Unset(_)), "{key}");
+        let variable = setting.variable();
+        let env = load(None, &[(&variable, &example), alice], &[]);
+        let (_, from) = source(env.unwrap_or_else(|why| panic!("{variable}: {why}")));
+        assert_eq!(from, Origin::Environment, "{key}");
+        let Some(flag) = flag(key) else {
+            assert_eq!(key, "key", "no flag");
+            continue;
+        };
+        let flags = load(None, &[], &[&format!("{flag}={example}")]);
+        let (_, from) = source(flags.unwrap_or_else(|why| panic!("{flag}: {why}")));
+        assert_eq!(from, Origin::Flag, "{key}");
+    }
+}
+
+/// A cell of a table in Markdown, as plain text.
+fn plain(cell: &str) -> String {
+    let mut text = String::new();
+    let mut rest = cell.trim();
+    while let Some((before, link)) = rest.split_once("](") {
+        text.push_str(&before.replacen('[', "", 1));
+        rest = link.split_once(')').map_or("", |(_, after)| after);
+    }
+    text.push_str(rest);
+    text.replace('`', "")
+}
+
+#[test]
+fn the_table_in_the_documentation_is_the_table_of_settings() {
+    let page = include_str!("../../../../docs/configuration.md");
+    let rows: Vec<Vec<String>> = page
+        .lines()
+        .skip_while(|line| !line.starts_with("| key in the file |"))
+        .skip(2)
+        .take_while(|line| line.starts_with('|'))
+        .map(|line| line.trim_matches('|').split('|').map(plain).collect())
+        .collect();
+    let keys: Vec<&str> = rows
+        .iter()
+        .map(|row| row[0].split(' ').next().unwrap_or_default())
+        .collect();
+    let settings: Vec<&str> = SETTINGS.iter().map(|setting| setting.key).collect();
+    assert_eq!(keys, settings);
+    for (row, setting) in rows.iter().zip(SETTINGS) {
+        let (key, default) = (setting.key, (setting.default)());
+        assert_eq!(row[1].is_empty(), flag(key).is_none(), "{row:?}");
+        assert!(
+            row[1].starts_with(&flag(key).unwrap_or_default()),
+            "{row:?}"
+        );
+        assert!(row[2].starts_with(&setting.variable()), "{row:?}");
+        assert!(row[3].starts_with(&default), "{row:?}: {default}");
+    }
+}
+
+#[test]
+fn the_limits_in_the_documentation_are_the_defaults() {
+    let page = include_str!("../../../../docs/configuration.md");
+    let (_, limits) = page.split_once("```toml\n[ceilings]").unwrap();
+    let (limits, _) = limits.split_once("```").unwrap();
+    let documented = load(Some(&format!("[ceilings]{limits}")), &[], &[]).unwrap();
+    let default = load(None, &[], &[]).unwrap();
+    let text = |config: &Config, key: &str| {
+        let mut written = config.written().into_iter();
+        match written.find(|(name, ..)| *name == key) {
+            Some((_, Written::Tables(text), _)) => text.replace("# file", "# default"),
+            _ => panic!("{key} is no table"),
+        }
+    };
+    for key in ["ceilings", "images"] {
+        let defaults = text(&default, key);
+        assert_eq!(text(&documented, key), defaults);
+        let entries = defaults.lines().skip(2);
+        for entry in
+            entries.filter_map(|line| line.trim_start_matches("# ").split([' ', ':']).next())
+        {
+            assert!(
+                limits.contains(&format!("\n{entry} = "))
+                    || limits.contains(&format!("# {entry} = ")),
+                "{entry}"
+            );
+        }
+    }
+}
+
+#[test]
+fn each_source_sets_single_entries_of_the_limits_for_one_request() {
+    let file = "[ceilings]\nchoices = 3\ntools = 7\nmessages = 9\n";
+    let env = [("LOGGIA_CEILINGS", "choices=4, tools=8")];
+    let flags = ["--ceilings", "choices=5,whole_time=10m,media_bytes=1MiB"];
+    let config = load(Some(file), &env, &flags).unwrap();
+    let limits = config.ceilings.limits();
+    assert_eq!(
+        (limits.choices, limits.tools, limits.messages, limits.inputs),
+        (5, 8, 9, 2048)
+    );
+    assert_eq!(
+        (limits.whole_time, limits.media_bytes),
+        (Some(Duration::from_mins(10)), 1 << 20)
+    );
+    assert_eq!(config.ceilings.from, Origin::Flag);
+    let images = ["--images", r#"ports=[80, 8080],networks=["10.0.0.0/8"]"#];
+    let images = load(None, &[], &images).unwrap().images.limits();
+    assert_eq!((images.ports, images.networks.len()), (vec![80, 8080], 1));
+    let models = "m:1b={strict=true, options={top_k=3}}";
+    let models = load(None, &[("LOGGIA_PER_MODEL", models)], &[]).unwrap();
+    assert_eq!(models.per_model.0["m:1b"].strict, Some(true));
+    let said = |text: &str| load(None, &[("LOGGIA_CEILINGS", text)], &[]).unwrap_err();
+    for (text, why) in [
+        ("choises=3", "unknown field `choises`"),
+        ("choices=many", "`choices`: invalid type"),
+        ("choices", "`choices` is not ENTRY=VALUE"),
+    ] {
+        assert!(said(text).to_string().contains(why), "{}", said(text));
+    }
+    assert!(
+        said("x")
+            .to_string()
+            .ends_with("LOGGIA_CEILINGS=choices=16")
+    );
+}
+
+#[test]
+fn a_flag_with_an_empty_text_empties_the_list_of_pages() {
+    let none = load(None, &[], &["--cors-origins", ""]).unwrap();
+    assert_eq!(none.cors_origins.value, Some(Vec::new()));
+    let none = load(None, &[("LOGGIA_CORS_ORIGINS", ",")], &[]).unwrap();
+    assert_eq!(none.cors_origins.value, Some(Vec::new()));
+    let open = load(None, &[], &[]).unwrap();
+    assert_eq!(open.cors_origins.value, None);
+}
+
+#[test]
+fn lists_are_given_by_repeating_a_flag() {
+    let line = "--ollama http://a:1 --ollama http://b:2 --openai v=http://c:3/v1 --alias gpt-*=m --model m --model f.gguf --hf o/r";
+    let config = load(None, &[], &line.split(' ').collect::<Vec<_>>()).unwrap();
+    let models: Vec<&str> = config.models.iter().map(|model| &*model.0).collect();
+    assert_eq!(models, ["m", "f.gguf", "hf:o/r"]);
+    assert_eq!(
+        (
+            config.ollama.len(),
+            config.openai.len(),
+            config.aliases.len()
+        ),
+        (2, 1, 1)
     );
 }

@@ -34,6 +34,12 @@ impl FromStr for Tokens {
     }
 }
 
+impl Tokens {
+    pub(crate) fn get(self) -> u32 {
+        self.0.get()
+    }
+}
+
 impl fmt::Display for Tokens {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)

@@ -2,11 +2,10 @@
 
 use std::convert::Infallible;
 use std::fmt;
-use std::num::NonZeroU32;
 use std::str::FromStr;
 use std::time::Duration;
 
-use loggia_api::{BadModelPattern, ModelPolicy, Strictness};
+use loggia_api::{BadModelPattern, Strictness};
 use loggia_backend::Profile;
 use loggia_backend::http::{BaseUrl, BaseUrlError, Key, KeyError};
 use serde::de::Error as _;
@@ -32,7 +31,13 @@ pub(crate) enum ValueError {
     #[error("`{0}` is not a port, a number up to 65535")]
     Port(String),
     #[error("`{0}` is neither true nor false")]
-    Flag(String),
+    Switch(String),
+    #[error("`{0}` is not a size, as 512KiB, 32MiB and 12GiB are")]
+    Size(String),
+    #[error("`{0}` is not ENTRY=VALUE; several entries stand between commas")]
+    Entries(String),
+    #[error("{0}")]
+    Entry(String),
     #[error("`{0}` is not NAME=URL, as in vllm=http://127.0.0.1:8000/v1")]
     Engine(String),
     #[error("`{0}` cannot name a backend: letters, digits, `-`, `_` and `.` can")]
@@ -69,27 +74,6 @@ pub(crate) enum ValueError {
     KeyTwice(String),
     #[error(transparent)]
     ModelPattern(#[from] BadModelPattern),
-}
-
-/// A whole number from 1.
-pub(crate) fn count(text: &str) -> Result<NonZeroU32, ValueError> {
-    text.trim()
-        .parse()
-        .map_err(|_| ValueError::Count(text.to_owned()))
-}
-
-/// A number of layers; none will do.
-pub(crate) fn layers(text: &str) -> Result<u32, ValueError> {
-    text.trim()
-        .parse()
-        .map_err(|_| ValueError::Number(text.to_owned()))
-}
-
-/// A port. 0 is one that is free.
-pub(crate) fn port(text: &str) -> Result<u16, ValueError> {
-    text.trim()
-        .parse()
-        .map_err(|_| ValueError::Port(text.to_owned()))
 }
 
 /// How sampling fields are read.
@@ -166,42 +150,6 @@ impl FromStr for ModelName {
     fn from_str(text: &str) -> Result<Self, Infallible> {
         Ok(ModelName(text.to_owned()))
     }
-}
-
-/// The settings that one model, or one alias, can have to itself.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct PerModel {
-    pub(crate) sampling_profile: Option<SamplingProfile>,
-    pub(crate) strict: Option<bool>,
-    pub(crate) lenient: Option<bool>,
-    /// Ollama's options, for requests that do not say otherwise.
-    #[serde(default)]
-    pub(crate) options: toml::Table,
-    /// A smaller model that guesses ahead for an embedded one.
-    pub(crate) draft: Option<ModelName>,
-    /// The most tokens that it guesses in a step.
-    pub(crate) draft_tokens: Option<u32>,
-    /// Whether it guesses without measuring whether that pays.
-    pub(crate) draft_always: Option<bool>,
-}
-
-impl PerModel {
-    pub(crate) fn policy(&self) -> ModelPolicy {
-        let options = self
-            .options
-            .iter()
-            .filter_map(|(name, value)| Some((name.clone(), json(value)?)));
-        ModelPolicy {
-            strictness: strictness(self.strict, self.lenient),
-            profile: self.sampling_profile.map(Profile::from),
-            options: options.collect(),
-        }
-    }
-}
-
-fn json(value: &toml::Value) -> Option<serde_json::Value> {
-    serde_json::to_value(value).ok()
 }
 
 /// What the two flags that are one setting say.

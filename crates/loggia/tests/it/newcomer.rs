@@ -253,10 +253,8 @@ fn flags_and_commands_that_there_are_not_are_answered_with_those_that_there_are(
         (&["serve", "--tensor-parallel-size", "2"], "--gpu-layers"),
         (&["serve", "--flash-attn"], "leave it out"),
         (&["serve", "--base-url", "http://a"], "--openai NAME=URL"),
-        (
-            &["serve", "--body-limit", "1MiB"],
-            "LOGGIA_BODY_LIMIT=32MiB",
-        ),
+        (&["serve", "--cors", "*"], "--cors-origins"),
+        (&["serve", "--timeout", "10"], "--headers-timeout"),
         (&["serve", "-v"], "LOGGIA_LOG=debug"),
         (&["generate"], "loggia chat"),
         (&["ps"], "GET /v1/models"),
@@ -627,7 +625,6 @@ fn a_mistake_in_a_table_of_the_file_shows_what_stands_in_that_table() {
 }
 
 #[test]
-#[expect(clippy::too_many_lines, reason = "a table")]
 fn a_mistake_in_the_file_names_its_key_and_shows_how_it_is_written() {
     let program = Program::new();
     for (file, said) in [

@@ -10,7 +10,6 @@ mod per_model;
 mod pool;
 mod process;
 
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -25,7 +24,7 @@ use loggia_wire::Extra;
 use loggia_wire::openai::Model;
 
 use super::local::{self, Adapter, Local};
-use crate::config::{Config, KeepAlive};
+use crate::config::{Config, Count, KeepAlive, Size, Tokens};
 use deletion::Deletion;
 pub(super) use per_model::check as check_per_model;
 use pool::{Lease, Pool};
@@ -43,7 +42,7 @@ impl Embedded {
     pub(super) fn new(models: &[Local], config: &Config) -> Self {
         let memory = config
             .memory
-            .map(|memory| memory.as_u64())
+            .map(Size::bytes)
             .or_else(pool::memory_of_this_machine);
         let openings = models
             .iter()
@@ -115,7 +114,7 @@ impl Embedded {
 
 /// How many threads each model computes with.
 pub(crate) fn threads(config: &Config) -> i32 {
-    let threads = config.threads.map(NonZeroU32::get);
+    let threads = config.threads.map(Count::get);
     LlamaOptions {
         threads,
         ..LlamaOptions::new("", "")
@@ -289,10 +288,10 @@ impl Opening {
             adapter: model.adapter.clone(),
             mmproj: model.mmproj.clone(),
             draft: model.draft.clone(),
-            context: config.context.map(NonZeroU32::get),
+            context: config.context.map(Tokens::get),
             parallel: config.parallel.get(),
-            threads: config.threads.map(NonZeroU32::get),
-            gpu_layers: *config.gpu_layers,
+            threads: config.threads.map(Count::get),
+            gpu_layers: config.gpu_layers.map(|layers| layers.0),
         }
     }
 

@@ -20,7 +20,7 @@ pub(in crate::backends) fn check(
         Forecast::of(&Opening::of(model, config).options())
             .map_err(|why| format!("per_model.{}: {why}", model.name))?;
     }
-    for (name, its) in &*config.per_model {
+    for (name, its) in &config.per_model.0 {
         let options = its.policy().options;
         let Some(model) = embedded(name, models, aliases, is_alone).filter(|_| !options.is_empty())
         else {

@@ -1,0 +1,162 @@
+//! From the sources to a configuration.
+
+use std::path::PathBuf;
+
+use loggia_api::Strictness;
+
+use super::environment::{Environment, environment, variables};
+use super::error::ConfigError;
+use super::flags::Flags;
+use super::keys;
+use super::listen::Listen;
+use super::names::check_variables;
+use super::origin::{Origin, Set};
+use super::settings::{Config, Settings};
+use super::sources::Sources;
+use super::value::{Engine, ModelName, Secret, Url, ValueError, strictness};
+
+impl Config {
+    /// What results from these flags, the environment, and the file that either of them names.
+    pub(crate) fn load(flags: &Flags, env: Environment<'_>) -> Result<Self, ConfigError> {
+        let file = flags.config.clone();
+        let file = file.or_else(|| env("LOGGIA_CONFIG").map(PathBuf::from));
+        let file = file.map_or_else(|| Ok(Settings::default()), |path| Settings::of_file(&path))?;
+        let found_out = Settings {
+            data_dir: default_data_dir(env),
+            ..Settings::default()
+        };
+        let sources = Sources(vec![
+            (Origin::Flag, flags.settings().checked("a flag")?),
+            (Origin::Environment, Settings::of_environment(env)?),
+            (Origin::File, file),
+            (Origin::Default, found_out),
+        ]);
+        let mut config = Self::resolve(&sources)?;
+        config.listen = with_halves(config.listen, flags);
+        for url in &mut config.ollama.value {
+            *url = url.clone().of_ollama();
+        }
+        give_keys(&mut config.openai.value, env)?;
+        keys::give_digests(&mut config.key.value, env)?;
+        Ok(config)
+    }
+
+    /// The same from this process's own environment, whose every variable can be looked at.
+    pub(crate) fn of_this_process(flags: &Flags) -> Result<Self, ConfigError> {
+        check_variables()?;
+        let config = Self::load(flags, &environment)?;
+        keys::of_nobody(&config.key, variables().map(|(name, _)| name))?;
+        Ok(config)
+    }
+
+    /// The folder with the models, for the commands that need nothing else.
+    pub(crate) fn data_dir_of_this_process(flags: &Flags) -> Result<PathBuf, ConfigError> {
+        check_variables()?;
+        Ok(Self::load(flags, &environment)?.data_dir.value)
+    }
+
+    /// What a backend may leave out of a request.
+    pub(crate) fn strictness(&self) -> Strictness {
+        strictness(Some(self.strict.0), Some(self.lenient.0)).unwrap_or_default()
+    }
+
+    /// What was understood although it is not written so: for people, a line each.
+    pub(crate) fn notices(&self) -> Vec<String> {
+        let of_engine = |engine: &Engine| (engine.name.clone(), engine.url.clone());
+        let ollama = self
+            .ollama
+            .iter()
+            .map(|url| ("ollama".to_owned(), url.clone()));
+        let urls = ollama.chain(self.openai.iter().map(of_engine));
+        let dropped = urls.filter_map(|(name, url)| Some((name, url.dropped.clone()?, url)));
+        let notice = |(name, dropped, url): (String, String, Url)| {
+            format!("{name}: its URL ends with the path of one route, {dropped}; {url} is used")
+        };
+        let keys = of_no_engine(&self.openai)
+            .map(|name| format!("{name} is set, and no engine of that name is configured"));
+        dropped.map(notice).chain(keys).collect()
+    }
+
+    /// The same with a model for the embedded engine and nothing else.
+    pub(crate) fn with_model(self, name: &str) -> Self {
+        let models = vec![ModelName(name.to_owned())];
+        Self {
+            models: Set {
+                value: models,
+                from: Origin::Flag,
+            },
+            ..self
+        }
+    }
+
+    /// Whether nothing is named that could answer, so that the default model is meant.
+    pub(crate) fn names_no_backend(&self) -> bool {
+        self.models.is_empty()
+            && self.lora.is_empty()
+            && self.ollama.is_empty()
+            && self.openai.is_empty()
+    }
+}
+
+/// Where to listen, with the halves that `--host` and `--port` are.
+fn with_halves(listen: Set<Listen>, flags: &Flags) -> Set<Listen> {
+    let (host, port) = (flags.host.clone(), flags.port);
+    if host.is_none() && port.is_none() {
+        return listen;
+    }
+    let value = Listen {
+        host: host.map_or(listen.value.host, |host| host.0),
+        port: port.map_or(listen.value.port, |port| port.0),
+    };
+    Set {
+        value,
+        from: Origin::Flag,
+    }
+}
+
+/// Gives each engine the key that the environment holds for its name; one name means one engine.
+fn give_keys(engines: &mut [Engine], env: Environment<'_>) -> Result<(), ConfigError> {
+    for at in 0..engines.len() {
+        let (before, rest) = engines.split_at_mut(at);
+        let engine = &mut rest[0];
+        if before.iter().any(|other| other.name == engine.name) {
+            return Err(ConfigError::TwoEngines(engine.name.clone()));
+        }
+        let name = engine.key_variable();
+        if let Some(key) = env(&name) {
+            let key: Secret = key
+                .parse()
+                .map_err(|why: ValueError| ConfigError::Variable {
+                    name,
+                    why: why.to_string(),
+                })?;
+            engine.key = Some(key);
+        }
+    }
+    Ok(())
+}
+
+/// Variables with keys of engines that are not configured: harmless, and likely a slip in the name.
+fn of_no_engine(engines: &[Engine]) -> impl Iterator<Item = String> {
+    let is_of_none = |name: &String| {
+        let is_key = name.starts_with("LOGGIA_OPENAI_") && name.ends_with("_KEY");
+        is_key && !engines.iter().any(|engine| engine.key_variable() == *name)
+    };
+    variables().map(|(name, _)| name).filter(is_of_none)
+}
+
+fn default_data_dir(env: Environment<'_>) -> Option<PathBuf> {
+    let home = || env("HOME").map(PathBuf::from);
+    let base = if cfg!(windows) {
+        env("LOCALAPPDATA").map(PathBuf::from)
+    } else if cfg!(target_os = "macos") {
+        home().map(|home| home.join("Library/Application Support"))
+    } else {
+        // The XDG specification has a relative path ignored.
+        let named = env("XDG_DATA_HOME")
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute());
+        named.or_else(|| home().map(|home| home.join(".local/share")))
+    };
+    base.map(|base| base.join("loggia"))
+}

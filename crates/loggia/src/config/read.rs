@@ -1,0 +1,84 @@
+//! Reading settings from the environment and from a file.
+
+use std::path::Path;
+
+use super::environment::Environment;
+use super::error::ConfigError;
+use super::mistake::Mistake;
+use super::number::Switch;
+use super::settings::Settings;
+
+impl Settings {
+    /// What the environment says.
+    pub(super) fn of_environment(env: Environment<'_>) -> Result<Self, ConfigError> {
+        let mut settings = Self::of_variables(env)?;
+        // A list of nobody must not open what the file keeps closed.
+        settings.key = settings.key.filter(|keys| !keys.is_empty());
+        settings.checked("the environment")
+    }
+
+    /// What a TOML file says. What it names by a relative path lies beside it, wherever the program
+    /// was started.
+    pub(super) fn of_file(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|cause| ConfigError::Read {
+            path: path.to_owned(),
+            cause,
+        })?;
+        let wrong = |Mistake { line, why }| ConfigError::Parse {
+            path: path.to_owned(),
+            line,
+            why,
+        };
+        let parsed = toml::Deserializer::parse(&text)
+            .map_err(|error| wrong(Mistake::of_syntax(&text, &error)))?;
+        let settings: Self = serde_path_to_error::deserialize(parsed)
+            .map_err(|error| wrong(Mistake::at(&text, &error.path().to_string(), error.inner())))?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        settings.beside(folder).checked(&path.display().to_string())
+    }
+
+    /// The same with relative paths from a folder.
+    fn beside(mut self, folder: &Path) -> Self {
+        let beside = |named: &Path| folder.join(named);
+        self.data_dir = self.data_dir.as_deref().map(beside);
+        for model in self.models.iter_mut().flatten() {
+            *model = model.beside(&beside);
+        }
+        for mmproj in self.mmproj.iter_mut().flatten() {
+            mmproj.file = mmproj.file.as_deref().map(beside);
+        }
+        for lora in self.lora.iter_mut().flatten() {
+            lora.base = lora.base.beside(&beside);
+            lora.file = lora.file.beside(&beside);
+        }
+        let models = self.per_model.iter_mut();
+        for its in models.flat_map(|models| models.0.values_mut()) {
+            its.draft = its.draft.as_ref().map(|draft| draft.beside(&beside));
+        }
+        self
+    }
+
+    /// `strict` and `lenient` are one setting: who sets one of them sets the other too, and none of
+    /// them sets both.
+    pub(super) fn checked(mut self, source: &str) -> Result<Self, ConfigError> {
+        let both = |strict, lenient| (strict, lenient) == (Some(true), Some(true));
+        let on = |switch: Option<Switch>| switch.map(|Switch(is_on)| is_on);
+        let fail = |of: &str| Err(ConfigError::StrictAndLenient(format!("{source}{of}")));
+        if both(on(self.strict), on(self.lenient)) {
+            return fail("");
+        }
+        let mut models = self.per_model.iter().flat_map(|models| &models.0);
+        if let Some((model, _)) = models.find(|(_, its)| both(its.strict, its.lenient)) {
+            return fail(&format!(", for the model `{model}`,"));
+        }
+        let mut keys = self.key.iter().flatten();
+        if let Some(key) = keys.find(|key| both(key.strict, key.lenient)) {
+            return fail(&format!(", for the key `{}`,", key.name));
+        }
+        if self.strict.is_some() || self.lenient.is_some() {
+            self.strict.get_or_insert(Switch(false));
+            self.lenient.get_or_insert(Switch(false));
+        }
+        Ok(self)
+    }
+}

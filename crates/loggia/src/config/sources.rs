@@ -1,0 +1,63 @@
+//! The sources of settings: flags, then the environment, then one file; the first that sets a
+//! setting decides it.
+
+use super::environment::Environment;
+use super::error::ConfigError;
+use super::origin::{Origin, Set};
+use super::table::{Setting, Value};
+
+/// A table of which each source sets some entries.
+pub(super) trait Merge: Default {
+    /// The same, with the other's entries where it has none.
+    fn or(self, weaker: Self) -> Self;
+}
+
+/// What each source says, the strongest first.
+pub(super) struct Sources<S>(pub(super) Vec<(Origin, S)>);
+
+impl<S> Sources<S> {
+    /// What the strongest source says that says something.
+    pub(super) fn find<T>(&self, of: impl Fn(&S) -> Option<T>) -> Option<Set<T>> {
+        self.0.iter().find_map(|(from, settings)| {
+            Some(Set {
+                value: of(settings)?,
+                from: *from,
+            })
+        })
+    }
+
+    pub(super) fn pick<T>(
+        &self,
+        of: impl Fn(&S) -> Option<T>,
+        default: impl FnOnce() -> T,
+    ) -> Set<T> {
+        self.find(of).unwrap_or_else(|| Set {
+            value: default(),
+            from: Origin::Default,
+        })
+    }
+
+    /// What all sources say together. It is from the strongest that says something.
+    pub(super) fn merge<T: Merge>(&self, of: impl Fn(&S) -> Option<T>) -> Set<T> {
+        let from = self.find(&of).map_or(Origin::Default, |set| set.from);
+        let all = self.0.iter().filter_map(|(_, settings)| of(settings));
+        let value = all.fold(T::default(), Merge::or);
+        Set { value, from }
+    }
+}
+
+/// What a variable says of a setting.
+pub(super) fn of_variable<T: Value>(
+    env: Environment<'_>,
+    setting: &Setting,
+) -> Result<Option<T>, ConfigError> {
+    let name = setting.variable();
+    let Some(text) = env(&name) else {
+        return Ok(None);
+    };
+    let read = T::of_text(text.trim()).map_err(|why| ConfigError::Variable {
+        why: format!("{why}; for example {name}={}", (setting.example)()),
+        name,
+    });
+    read.map(Some)
+}
