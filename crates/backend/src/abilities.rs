@@ -36,7 +36,7 @@ pub enum Ability {
     Seed,
     /// `image_url` parts.
     Images,
-    /// `image_url` parts with http(s) URLs, which it fetches by itself ([`media`](crate::media)
+    /// `image_url` parts with http(s) URLs, which it fetches by itself ([`fetch_images`](crate::fetch_images)
     /// does it for others).
     RemoteImages,
     /// `input_audio` parts.

@@ -3,7 +3,7 @@
 //! Reading order: [`Backend`] (what a backend is), [`Call`] (what goes in), [`Reply`] and [`Event`]
 //! (what comes out), [`Embeddings`] (the same for vectors), [`Wrap`] (a backend around another), [`BackendError`] (how it goes wrong), [`Abilities`] (what a model's backend can
 //! honour), then the backends themselves: [`ollama`] translates; [`openai`] passes through;
-//! [`roster`] finds the backend that has a model; [`emulate`] and [`media`] stand around a backend
+//! [`roster`] finds the backend that has a model; [`emulate`] and [`fetch_images`] stand around a backend
 //! and do what it cannot; [`process`] reaches one in another process; [`conversation`] is what they
 //! share: conversations in a form that engines and chat templates take.
 //!
@@ -19,18 +19,18 @@ mod embedding;
 pub mod emulate;
 mod error;
 mod event;
+pub mod fetch_images;
 pub mod http;
-pub mod media;
 mod nearest;
 pub mod ollama;
 pub mod openai;
 pub mod process;
+mod reasoning;
 pub mod references;
 mod retry_after;
 pub mod roster;
 pub mod schema;
-mod thoughts;
-mod tool_calls;
+pub mod tool_calls;
 mod wrap;
 
 pub use abilities::{

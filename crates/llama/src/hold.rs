@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use loggia_backend::BackendError;
-use loggia_backend::emulate::told;
+use loggia_backend::tool_calls::told;
 use loggia_wire::openai::{
     ChatCompletionRequest, FunctionDefinition, Message, ResponseFormat, Tool, ToolChoice,
 };

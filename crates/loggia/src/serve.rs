@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use loggia_api::{Caller, Policy};
 use loggia_backend::Backend;
 use loggia_backend::emulate::Emulate;
-use loggia_backend::media::Inline;
+use loggia_backend::fetch_images::FetchImages;
 use loggia_server::{AppState, KeyDigest, Keys, Origins, ServerOptions, app};
 use loggia_wire::openai::Model;
 use serde_json::Value;
@@ -110,7 +110,10 @@ pub(crate) async fn serve_beside(
 /// From the inside out. What is fetched is shared by the calls that several choices become.
 fn backend(backends: &Backends, config: &Config) -> Arc<dyn Backend> {
     let emulating = Emulate::new(backends.roster.clone());
-    Arc::new(Inline::new(Arc::new(emulating), config.images.limits()))
+    Arc::new(FetchImages::new(
+        Arc::new(emulating),
+        config.images.limits(),
+    ))
 }
 
 /// Listens on the first address that a name means and that can be had.
@@ -416,7 +419,7 @@ mod tests {
         );
         assert_eq!(
             config.images.limits(),
-            loggia_backend::media::Limits::default()
+            loggia_backend::fetch_images::Limits::default()
         );
     }
 

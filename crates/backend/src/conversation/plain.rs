@@ -8,7 +8,7 @@ use loggia_wire::Extra;
 use loggia_wire::openai::{Content, Message, Part, PartKind, Role, ToolCall};
 
 use super::Change;
-use crate::emulate::{Shows, spelled_out};
+use crate::tool_calls::{Shows, spelled_out};
 
 /// What stands between two texts that become one.
 const BETWEEN: &str = "\n\n";

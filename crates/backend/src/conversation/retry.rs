@@ -9,7 +9,7 @@ use std::sync::Arc;
 use loggia_wire::openai::{ChatCompletionRequest, ToolCall};
 
 use super::{Change, plain};
-use crate::emulate::written;
+use crate::tool_calls::written;
 use crate::{BackendError, ChatCall, Reply};
 
 /// The changes that keep most of a conversation as it is, and all of them.

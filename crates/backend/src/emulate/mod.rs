@@ -1,24 +1,13 @@
 //! A backend around a backend that does what the inner one cannot, with more work for the same
-//! result: several choices, and several prompts, as calls side by side, a call that must be made as
-//! an answer held to a schema. Ollama itself uses the latter, and `call_or_answer.rs`, where its
-//! own calls fail.
+//! result: several choices, and several prompts, as calls side by side; a call that must be made,
+//! as an answer held to a schema; the older `functions` as tools.
 //!
-//! For models whose template knows nothing of tools, `told.rs` says which there are, `marked.rs`
-//! reads the calls that come of it, and `earlier.rs` shows them those that were made: the embedded
-//! engine and Ollama use them.
+//! How calls are described to a model and read from its text is in
+//! [`tool_calls`](crate::tool_calls).
 
-mod call_or_answer;
-pub(crate) mod calling;
 mod choices;
-mod earlier;
-pub(crate) mod forced_call;
 mod legacy;
-mod marked;
 mod texts;
-mod told;
-
-pub use earlier::{Shows, has_calls, spelled_out};
-pub use told::{told, written};
 
 use std::sync::Arc;
 
@@ -26,6 +15,7 @@ use futures_core::future::BoxFuture;
 use futures_util::future::try_join_all;
 use loggia_wire::openai::ChatCompletionRequest;
 
+use crate::tool_calls::forced_call;
 use crate::{
     Abilities, Ability, Backend, BackendError, Call, ChatCall, CompletionCall, Reply, Work, Wrap,
 };

@@ -14,7 +14,7 @@ use loggia_wire::openai::{
 
 use super::error::error_in_stream;
 use super::repetition::Tail;
-use crate::tool_calls::{NO_INDEX, ToolCalls};
+use crate::tool_calls::regular::{NO_INDEX, ToolCalls};
 use crate::{BackendError, Chunk, EarlyEnd, Event, Profile};
 
 /// Turns the lines of one answer, streamed or whole, into events.

@@ -27,10 +27,10 @@ use super::names;
 use super::request::{asks_the_system, chat_request, generate_request};
 use super::swallowed::NotSwallowed;
 use crate::conversation::{Change, arguments, retry};
-use crate::emulate::calling::{Calling, earlier_as_text};
-use crate::emulate::forced_call;
+use crate::reasoning::Apart;
 use crate::retry_after::retry_after;
-use crate::thoughts::Apart;
+use crate::tool_calls::calling::{Calling, earlier_as_text};
+use crate::tool_calls::forced_call;
 use crate::{
     Abilities, Backend, BackendError, Call, ChatCall, CompletionCall, EmbeddingCall, Embeddings,
     Events, Profile, Reply, ServedBy, Work,

@@ -22,7 +22,7 @@ const REMEMBERED: usize = 1024;
 /// What Ollama can do whatever the model.
 const ALWAYS: [Ability; 9] = [
     // Where its template knows nothing of them, tools are told in the system message
-    // (`emulate::told`).
+    // (`tool_calls::told`).
     Ability::Tools,
     Ability::SingleToolCall,
     Ability::JsonObject,

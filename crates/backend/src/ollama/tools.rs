@@ -14,8 +14,8 @@ use serde_json::{Map, Value, json};
 
 use self::merge::{merge, merge_variants};
 use self::words::{is_kept, says_something};
-use crate::emulate::calling::Calling;
 use crate::references::inlined;
+use crate::tool_calls::calling::Calling;
 
 /// What no template of Ollama's is shown of the tools that a model may call: keywords, each with
 /// its place.

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::frame::{Frame, Kind};
 use super::{mend, refusal};
-use crate::tool_calls::ToolCalls;
+use crate::tool_calls::regular::ToolCalls;
 use crate::{BackendError, Chunk};
 
 /// One answer, on its way.

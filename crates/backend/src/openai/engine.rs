@@ -19,11 +19,11 @@ use super::frame::Kind;
 use super::known::Listed;
 use super::{llama_server, misread, models, refusal, whole};
 use crate::conversation::{self, retry};
-use crate::emulate::forced_call;
 use crate::http::{BaseUrl, Body, Client, Key, Upstream, read};
+use crate::reasoning::Apart;
 use crate::retry_after::retry_after;
-use crate::thoughts::Apart;
-use crate::tool_calls::ToolCalls;
+use crate::tool_calls::forced_call;
+use crate::tool_calls::regular::ToolCalls;
 use crate::{
     Abilities, Ability, AbilitySet, Backend, BackendError, Call, ChatCall, Chunk, CompletionCall,
     EmbeddingCall, Embeddings, Event, Events, Reply, ServedBy, Work, WorkKind, fingerprint,

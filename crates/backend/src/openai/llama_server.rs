@@ -14,8 +14,8 @@ use loggia_wire::openai::{
 use serde_json::Value;
 
 use crate::data_url::{self, DataUrl};
-use crate::emulate::calling::{Calling, earlier_as_text};
 use crate::schema::fitted;
+use crate::tool_calls::calling::{Calling, earlier_as_text};
 use crate::{Abilities, Ability, AbilitySet, BackendError, KnownFields, OptionNames, SchemaEngine};
 
 /// What it writes into `owned_by` of a model.

@@ -5,7 +5,7 @@
 use loggia_wire::openai::{ChunkChoice, CompletionUsage};
 use serde_json::{Map, Value, json};
 
-use crate::tool_calls::NO_INDEX;
+use crate::tool_calls::regular::NO_INDEX;
 
 /// What stands for a log-probability of minus infinity, which JSON cannot say: OpenAI's own value.
 const IMPOSSIBLE: f64 = -9999.0;

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::frame::{Kind, Unreadable};
 use super::{mend, older};
 use crate::Chunk;
-use crate::tool_calls::{NO_INDEX, ToolCalls};
+use crate::tool_calls::regular::{NO_INDEX, ToolCalls};
 
 /// A whole answer, taken apart.
 #[derive(Debug, PartialEq)]

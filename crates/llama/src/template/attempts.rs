@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 
 use loggia_backend::conversation::{Change, arguments, plain, tools};
-use loggia_backend::emulate::has_calls;
+use loggia_backend::tool_calls::has_calls;
 use loggia_wire::openai::{FunctionDefinition, Message, Role, Tool, ToolCall};
 use minijinja::{Error, ErrorKind};
 

@@ -2,14 +2,14 @@
 //! (`loggia_backend::emulate`).
 
 use loggia_backend::conversation::arguments;
-use loggia_backend::emulate::{self, Shows};
+use loggia_backend::tool_calls::{self, Shows};
 use loggia_wire::openai::{Message, ToolCall};
 
 use crate::syntax::CallForm;
 
 /// The messages, with what is not shown written into their contents in this form.
 pub(super) fn spelled_out(messages: &[Message], shows: Shows, form: CallForm) -> Vec<Message> {
-    emulate::spelled_out(messages, shows, |calls| written(calls, form))
+    tool_calls::spelled_out(messages, shows, |calls| written(calls, form))
 }
 
 /// The calls of a message in this form.

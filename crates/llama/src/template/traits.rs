@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use loggia_backend::conversation::Change;
-use loggia_backend::emulate::Shows;
+use loggia_backend::tool_calls::Shows;
 use loggia_wire::Extra;
 use loggia_wire::openai::{FunctionCall, FunctionDefinition, Message, Role, Tool, ToolCall};
 use minijinja::Value;

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use loggia_api::Ceilings;
-use loggia_backend::media;
+use loggia_backend::fetch_images;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 
@@ -117,7 +117,7 @@ table! { "ceilings",
 
 table! { "images",
     /// `[images]`: what fetching the images of one request may cost, and where they may come from.
-    ImagesTable, media::Limits {
+    ImagesTable, fetch_images::Limits {
         bytes: Size;
         total_bytes: Size;
         images: usize;
@@ -127,7 +127,7 @@ table! { "images",
         redirects: usize;
         ports: Vec<u16>;
         #[serde(deserialize_with = "networks")]
-        networks: Vec<media::Network>, example r#"["10.1.2.0/24"]"#;
+        networks: Vec<fetch_images::Network>, example r#"["10.1.2.0/24"]"#;
     }
 }
 
@@ -201,7 +201,7 @@ impl Entry<Self> for Vec<u16> {
     }
 }
 
-impl Entry<Self> for Vec<media::Network> {
+impl Entry<Self> for Vec<fetch_images::Network> {
     fn limit(&self) -> Self {
         self.clone()
     }
@@ -211,7 +211,9 @@ impl Entry<Self> for Vec<media::Network> {
     }
 }
 
-fn networks<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Vec<media::Network>>, D::Error> {
+fn networks<'de, D: Deserializer<'de>>(
+    input: D,
+) -> Result<Option<Vec<fetch_images::Network>>, D::Error> {
     let texts = Vec::<String>::deserialize(input)?;
     texts
         .iter()

@@ -43,12 +43,12 @@ pub use network::{Network, NetworkError};
 /// Belongs outside of [`Emulate`](crate::emulate::Emulate), so that the calls of several choices
 /// share what was fetched.
 #[derive(Clone)]
-pub struct Inline {
+pub struct FetchImages {
     inner: Arc<dyn Backend>,
     fetcher: Arc<Fetcher>,
 }
 
-impl Inline {
+impl FetchImages {
     /// Around this backend, with the names of this machine's resolver.
     pub fn new(inner: Arc<dyn Backend>, limits: Limits) -> Self {
         Self::resolving(inner, limits, Arc::new(SystemResolver))
@@ -96,7 +96,7 @@ impl Inline {
     }
 }
 
-impl Wrap for Inline {
+impl Wrap for FetchImages {
     fn inner(&self) -> &dyn Backend {
         &*self.inner
     }

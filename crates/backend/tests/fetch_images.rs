@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_core::future::BoxFuture;
-use loggia_backend::media::{ImageKind, Inline, Limits, Resolve, is_public};
+use loggia_backend::fetch_images::{FetchImages, ImageKind, Limits, Resolve, is_public};
 use loggia_backend::{
     Abilities, Ability, AbilitySet, Backend, BackendError, Call, ChatCall, Reply, ServedBy, Work,
 };
@@ -94,11 +94,11 @@ impl Resolve for Names {
     }
 }
 
-/// Whatever is asked of `Inline` here.
+/// Whatever is asked of `FetchImages` here.
 struct Setup {
     inner: Arc<Inner>,
     names: Arc<Names>,
-    inline: Inline,
+    inline: FetchImages,
 }
 
 fn setup(limits: Limits, names: &[(&'static str, &[&'static str])]) -> Setup {
@@ -126,7 +126,7 @@ fn setup_around(
         addresses,
         ..Names::default()
     });
-    let inline = Inline::resolving(inner.clone(), limits, names.clone());
+    let inline = FetchImages::resolving(inner.clone(), limits, names.clone());
     Setup {
         inner,
         names,
@@ -465,7 +465,7 @@ async fn a_name_that_changes_between_redirects_is_judged_again() {
     let engine = RawEngine::start([redirect("/b")]).await;
     let mut setup = setup(allowing(&[&engine]), &[]);
     let resolver = Arc::new(Rebinding(Mutex::new(vec!["10.0.0.1", "127.0.0.1"])));
-    setup.inline = Inline::resolving(setup.inner.clone(), allowing(&[&engine]), resolver);
+    setup.inline = FetchImages::resolving(setup.inner.clone(), allowing(&[&engine]), resolver);
     let reason = setup
         .reason(&format!("http://turncoat.example:{}/", port(&engine)))
         .await;

@@ -1,0 +1,295 @@
+//! The calls of one answer, made regular: the same calls come out however an engine sends them.
+//!
+//! Engines differ in how they send tool calls: without an `index` or with the same one for each
+//! call, with the `id`, `type` or name repeated on each piece, with one `id` for two calls, with
+//! empty lists, with `finish_reason: "stop"` behind them. [`ToolCalls`] turns each piece into what
+//! OpenAI sends: indexes in the order of appearance; `id`, `type` and name once, on the first piece
+//! of a call; ids that differ. Streamed and whole answers of every engine go through it. It does
+//! not read calls out of text: `marked.rs` does.
+//!
+//! Reading order: [`ToolCalls`], [`Pieces`] (which call a piece belongs to), `json.rs` (whether
+//! arguments are complete).
+
+mod json;
+mod pieces;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use loggia_wire::Extra;
+use loggia_wire::openai::{ChunkChoice, FinishReason, FunctionCallDelta, ToolCallDelta};
+
+use self::pieces::{Call, Pieces};
+
+/// Stands for the `index` of a piece that came without one.
+pub(crate) const NO_INDEX: u32 = u32::MAX;
+
+/// The most calls of one answer, all choices together. Models make a handful.
+const MOST_CALLS: usize = 1024;
+
+/// The most bytes of arguments that wait for the name of their function.
+const MOST_HELD: usize = 1 << 20;
+
+/// What is wrong with an engine's calls. It never quotes them.
+pub(crate) type Malformed = &'static str;
+
+/// The calls of one answer.
+#[derive(Debug)]
+pub(crate) struct ToolCalls {
+    /// Ids that are made here begin with it.
+    answer: Arc<str>,
+    choices: Vec<OfChoice>,
+    /// The ids of all calls so far, as the client sees them.
+    ids: HashSet<String>,
+    count: usize,
+}
+
+/// The calls of one choice.
+#[derive(Debug, Default)]
+struct OfChoice {
+    pieces: Pieces,
+    /// How many calls have been passed on.
+    sent: u32,
+    /// The name in the older form, `function_call`, once it has come.
+    function: Option<String>,
+}
+
+impl ToolCalls {
+    /// The calls of the answer with this id, which has so many choices.
+    pub(crate) fn new(answer: &str, choices: usize) -> Self {
+        let answer = answer.strip_prefix("chatcmpl-").unwrap_or(answer).into();
+        let choices = (0..choices).map(|_| OfChoice::default()).collect();
+        Self {
+            answer,
+            choices,
+            ids: HashSet::new(),
+            count: 0,
+        }
+    }
+
+    /// Makes the calls in a piece of a streamed answer regular, and the reason of the end where the
+    /// piece has one.
+    ///
+    /// # Errors
+    /// For calls that no client could make, and for more than any answer has.
+    pub(crate) fn piece(&mut self, choice: &mut ChunkChoice) -> Result<(), Malformed> {
+        // Nearly all pieces are only text.
+        if choice.delta.tool_calls.is_none()
+            && choice.delta.function_call.is_none()
+            && choice.finish_reason.is_none()
+        {
+            return Ok(());
+        }
+        self.regular(choice, false)
+    }
+
+    /// Makes the calls of a whole answer regular: each entry is a call of its own.
+    ///
+    /// # Errors
+    /// As for [`piece`](Self::piece).
+    pub(crate) fn whole(&mut self, choice: &mut ChunkChoice) -> Result<(), Malformed> {
+        self.regular(choice, true)
+    }
+
+    /// Why a choice ended: with calls, where it made some, whatever word the engine has for it.
+    ///
+    /// # Errors
+    /// Where a call never got a name.
+    pub(crate) fn end(&self, choice: u32, reason: FinishReason) -> Result<FinishReason, Malformed> {
+        let Some(of) = self.of(choice) else {
+            return Ok(reason);
+        };
+        if of.pieces.calls().iter().any(Call::lacks_its_name) {
+            return Err("a call without the name of a function");
+        }
+        let called = match (of.sent > 0, of.function.is_some()) {
+            (true, _) => FinishReason::ToolCalls,
+            (false, true) => FinishReason::FunctionCall,
+            (false, false) => FinishReason::Stop,
+        };
+        Ok(match reason {
+            FinishReason::Stop | FinishReason::ToolCalls | FinishReason::FunctionCall => called,
+            FinishReason::Length | FinishReason::ContentFilter => reason,
+        })
+    }
+
+    fn regular(&mut self, choice: &mut ChunkChoice, whole: bool) -> Result<(), Malformed> {
+        if let Some(pieces) = choice.delta.tool_calls.take() {
+            let calls = self.calls(choice.index, pieces, whole)?;
+            choice.delta.tool_calls = (!calls.is_empty()).then_some(calls);
+        }
+        if let Some(piece) = choice.delta.function_call.take() {
+            choice.delta.function_call = self.function(choice.index, piece);
+        }
+        if let Some(reason) = choice.finish_reason {
+            choice.finish_reason = Some(self.end(choice.index, reason)?);
+        }
+        Ok(())
+    }
+
+    fn calls(
+        &mut self,
+        choice: u32,
+        pieces: Vec<ToolCallDelta>,
+        whole: bool,
+    ) -> Result<Vec<ToolCallDelta>, Malformed> {
+        let mut regular = Vec::with_capacity(pieces.len());
+        if let Some(of) = self.of_mut(choice) {
+            of.pieces.begin_list(whole);
+        }
+        for piece in pieces {
+            regular.extend(self.call(choice, piece)?);
+        }
+        Ok(regular)
+    }
+
+    /// What is passed on of one piece; nothing where nobody knows yet what it calls, or it says
+    /// nothing new.
+    fn call(
+        &mut self,
+        choice: u32,
+        mut piece: ToolCallDelta,
+    ) -> Result<Option<ToolCallDelta>, Malformed> {
+        // A choice that nobody asked for is dropped by the door.
+        let Some(of) = usize::try_from(choice)
+            .ok()
+            .and_then(|choice| self.choices.get_mut(choice))
+        else {
+            return Ok(None);
+        };
+        let function = piece.function.take().unwrap_or_else(nothing);
+        let name = function.name.filter(|name| !name.is_empty());
+        let arguments = function.arguments.unwrap_or_default();
+        let id = piece.id.take().filter(|id| !id.is_empty());
+        let index = (piece.index != NO_INDEX).then_some(piece.index);
+        let Some((call, named)) = of
+            .pieces
+            .add(index, id.as_deref(), name.as_deref(), &arguments)
+        else {
+            return Ok(None);
+        };
+        call.is_custom |= piece.extra.contains_key("custom");
+        if let Some(index) = call.sent {
+            let says_nothing = named.is_none() && arguments.is_empty() && function.extra.is_empty();
+            if says_nothing && piece.extra.is_empty() {
+                return Ok(None);
+            }
+            let function = FunctionCallDelta {
+                name: named,
+                arguments: Some(arguments),
+                extra: function.extra,
+            };
+            let function = (!says_nothing).then_some(function);
+            return Ok(Some(ToolCallDelta {
+                index,
+                id: None,
+                kind: None,
+                function,
+                extra: piece.extra,
+            }));
+        }
+        call.held.push_str(&arguments);
+        call.held_extra.extend(function.extra);
+        call.extra.extend(piece.extra);
+        if call.held.len() > MOST_HELD {
+            return Err("a call without the name of a function");
+        }
+        if call.name.is_empty() && !call.is_custom {
+            return Ok(None);
+        }
+        if self.count >= MOST_CALLS {
+            return Err("more calls than any answer has");
+        }
+        call.sent = Some(of.sent);
+        let first = first_piece(
+            call,
+            of.sent,
+            own_id(&mut self.ids, call.id.as_deref(), &self.answer, self.count),
+        );
+        of.sent += 1;
+        self.count += 1;
+        Ok(Some(first))
+    }
+
+    /// The older form: a choice makes one call, whose name comes once.
+    fn function(&mut self, choice: u32, piece: FunctionCallDelta) -> Option<FunctionCallDelta> {
+        let of = self.of_mut(choice)?;
+        let FunctionCallDelta {
+            name,
+            arguments,
+            extra,
+        } = piece;
+        let name = name.filter(|name| !name.is_empty());
+        let arguments = arguments.unwrap_or_default();
+        let first = of.function.is_none();
+        match (&of.function, &name) {
+            (None, None) => return None,
+            (None, Some(name)) => of.function = Some(name.clone()),
+            (Some(_), _) if arguments.is_empty() => return None,
+            (Some(_), _) => {}
+        }
+        Some(FunctionCallDelta {
+            name: name.filter(|_| first),
+            arguments: Some(arguments),
+            extra,
+        })
+    }
+
+    fn of(&self, choice: u32) -> Option<&OfChoice> {
+        usize::try_from(choice)
+            .ok()
+            .and_then(|choice| self.choices.get(choice))
+    }
+
+    fn of_mut(&mut self, choice: u32) -> Option<&mut OfChoice> {
+        usize::try_from(choice)
+            .ok()
+            .and_then(|choice| self.choices.get_mut(choice))
+    }
+}
+
+/// The piece with which a call begins: all that is known of it by now.
+fn first_piece(call: &mut Call, index: u32, id: String) -> ToolCallDelta {
+    let kind = if call.is_custom { "custom" } else { "function" };
+    let function = FunctionCallDelta {
+        name: Some(call.name.clone()),
+        arguments: Some(std::mem::take(&mut call.held)),
+        extra: std::mem::take(&mut call.held_extra),
+    };
+    let function = (!call.is_custom).then_some(function);
+    let extra = std::mem::take(&mut call.extra);
+    ToolCallDelta {
+        index,
+        id: Some(id),
+        kind: Some(kind.to_owned()),
+        function,
+        extra,
+    }
+}
+
+/// The engine's id for a call; another where it has none, or has given it before.
+fn own_id(
+    ids: &mut HashSet<String>,
+    engines_own: Option<&str>,
+    answer: &str,
+    number: usize,
+) -> String {
+    let mut id = engines_own.map_or_else(|| format!("call_{answer}_{number}"), str::to_owned);
+    let mut attempt = number;
+    while !ids.insert(id.clone()) {
+        id = format!("call_{answer}_{attempt}");
+        attempt += 1;
+    }
+    id
+}
+
+fn nothing() -> FunctionCallDelta {
+    FunctionCallDelta {
+        name: None,
+        arguments: None,
+        extra: Extra::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests;
