@@ -757,6 +757,22 @@ async fn each_refusal_is_understood_whatever_its_shape() {
         ),
         (
             "404 Not Found",
+            r#"{"error":{"message":"no such thing","type":"x","param":null,"code":"model_not_found"}}"#,
+            BackendError::model_not_found("m"),
+        ),
+        // OpenAI's words, and Loggia's, for a model of another kind.
+        (
+            "404 Not Found",
+            r#"{"error":{"message":"This is not a chat model and thus not supported in the v1/chat/completions endpoint. Did you mean to use v1/embeddings?","type":"invalid_request_error","param":"model","code":null}}"#,
+            BackendError::Refused {
+                status: 404,
+                message: "This is not a chat model and thus not supported in the v1/chat/completions endpoint. Did you mean to use v1/embeddings?".to_owned(),
+                param: Some("model".to_owned()),
+                code: None,
+            },
+        ),
+        (
+            "404 Not Found",
             r#"{"detail":"Not Found"}"#,
             bad("status 404; check that its URL is the base of an OpenAI API"),
         ),

@@ -95,7 +95,8 @@ fn from_status(
     let named = told.field_in_its_words();
     let unread = told.field_it_cannot_read();
     match status {
-        404 if told.is_about_the_model(model) => BackendError::model_not_found(model),
+        404 if told.says_that_there_is_no_model(model) => BackendError::model_not_found(model),
+        404 if told.is_about_the_model(model) => passed_on(status, retry_after, told),
         503 => BackendError::Busy { retry_after },
         401..=403 | 408 | 409 | 422 | 429 => passed_on(status, retry_after, told),
         // 501 is llama-server's word for what its model, or its build, cannot do.
@@ -416,6 +417,22 @@ fn field_path(path: &[Value]) -> String {
             Value::String(name) if written.is_empty() => written.push_str(name),
             Value::String(name) => written.extend([".", name]),
             position => written.extend(["[", &position.to_string(), "]"]),
+    /// Whether the model does not exist. It may also be one of another kind than was asked for.
+    fn says_that_there_is_no_model(&self, model: &str) -> bool {
+        let message = self.message.as_deref().unwrap_or_default();
+        let is_named = self.code.as_deref() == Some("model_not_found");
+        let words = [
+            "not exist",
+            "not found",
+            "no such model",
+            "no model named",
+            "unknown model",
+        ];
+        let lower = message.to_ascii_lowercase();
+        self.is_about_the_model(model)
+            && (is_named || message.is_empty() || words.iter().any(|words| lower.contains(words)))
+    }
+
         }
     }
     written
