@@ -1,6 +1,7 @@
 """A real engine that speaks OpenAI already: llama.cpp's own server, out of the wheel `xllamacpp`, with the default model, or with one that makes embeddings.
 
     llamacpp_server.py MODEL.gguf
+    llamacpp_server.py MODEL.gguf TEMPLATE.jinja
     llamacpp_server.py EMBEDDING-MODEL.gguf NAME
 
 Listens on a free port, prints its address, and ends when its standard input does.
@@ -8,6 +9,7 @@ Listens on a free port, prints its address, and ends when its standard input doe
 
 import os
 import sys
+from pathlib import Path
 
 import xllamacpp
 
@@ -18,8 +20,12 @@ THREADS = 1
 def main() -> None:
     params = xllamacpp.CommonParams()
     params.model.path = sys.argv[1]
-    params.embedding = len(sys.argv) > 2
-    params.model_alias = {sys.argv[2] if params.embedding else "smollm2"}
+    second = sys.argv[2] if len(sys.argv) > 2 else None
+    has_template = second is not None and second.endswith(".jinja")
+    if has_template:
+        params.chat_template = Path(second).read_text()
+    params.embedding = second is not None and not has_template
+    params.model_alias = {second if params.embedding else "smollm2"}
     params.hostnames = ["127.0.0.1"]
     params.port = 0
     params.n_ctx = 2048

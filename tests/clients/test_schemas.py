@@ -3,12 +3,13 @@
 A newer llama.cpp whose converter of schemas reads more, or less, is noticed here (`crates/backend/src/schema/llama_cpp.rs`).
 """
 
+import contextlib
 import copy
 
 import openai
 import pytest
 
-from targets import ALL, fetch
+from targets import ALL, HERE, MODEL, fetch, loggia, printing_its_address
 
 TEXT = {"type": "string"}
 NUMBER = {"type": "integer"}
@@ -89,6 +90,60 @@ def test_what_the_server_never_comes_back_from_does_not_reach_it(official, llama
         official.chat.completions.create(**asked(llama_server, LIST | more))
     assert "no value can keep to" in refusal.value.message
     assert official.chat.completions.create(**asked(llama_server, LIST)).choices
+
+
+# What clients send as the parameters of a tool, and one of them is enough for the server to refuse the whole request.
+ODD_PARAMETERS = [
+    {"properties": {"a": TEXT, "b": True}},
+    {"properties": {"a": TEXT, "b": False}},
+    {"properties": {"a": {"type": "array", "items": True}}},
+    {"properties": {"a": {"anyOf": [True, {"type": "null"}]}}},
+    {"properties": {"a": {"$ref": "#/$defs/X"}}, "$defs": {"X": True}},
+    {"properties": {"a": {"$ref": "#/$defs/a~1b"}}, "$defs": {"a/b": TEXT}},
+    {"properties": {"a": {"$ref": "#/$defs/a%20b"}}, "$defs": {"a b": TEXT}},
+    {"properties": {"child": {"$ref": "#"}}},
+    {"properties": {"a": {"$ref": "https://example.com/x.json"}}},
+]
+
+
+@pytest.fixture(scope="module", params=["embedded", "openai"])
+def with_tools(request):
+    """The engine, and llama.cpp's own server with a template that knows tools."""
+    template = HERE.parents[1] / "fixtures/templates/qwen-3.jinja"
+    with contextlib.ExitStack() as stack:
+        if request.param == "embedded":
+            url = stack.enter_context(loggia("--model", str(MODEL), "--context", "2048", "--threads", "1"))
+        else:
+            upstream = stack.enter_context(printing_its_address(HERE / "llamacpp_server.py", str(MODEL), str(template)))
+            url = stack.enter_context(loggia("--openai", f"llamacpp={upstream}/v1"))
+        client = stack.enter_context(openai.OpenAI(base_url=f"{url}/v1", api_key="unused", max_retries=0))
+        yield client, fetch(f"{url}/v1/models")["data"][0]["id"]
+
+
+@pytest.mark.parametrize("choice", ["auto", "required"])
+@pytest.mark.parametrize("parameters", ODD_PARAMETERS, ids=str)
+def test_a_tool_in_an_odd_form_is_served(with_tools, parameters, choice):
+    client, model = with_tools
+    answer = client.chat.completions.create(**offering(model, parameters, choice))
+    assert answer.choices[0].finish_reason in ("stop", "length", "tool_calls")
+
+
+@pytest.mark.parametrize("choice", ["auto", "required"])
+def test_a_reference_that_leads_nowhere_is_a_400_about_its_tool(with_tools, choice):
+    client, model = with_tools
+    asked = offering(model, {"type": "object", "properties": {"a": {"$ref": "#/$defs/None"}}}, choice)
+    if choice == "auto" and model != "smollm2":
+        # The engine reads no schema of a call that need not be made.
+        assert client.chat.completions.create(**asked).choices
+        return
+    with pytest.raises(openai.BadRequestError) as refusal:
+        client.chat.completions.create(**asked)
+    assert (refusal.value.code, refusal.value.param) == ("invalid_json_schema", "tools[0].function.parameters")
+
+
+def offering(model: str, parameters: dict, choice: str) -> dict:
+    tool = {"type": "function", "function": {"name": "f", "parameters": parameters}}
+    return {"model": model, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1, "tools": [tool], "tool_choice": choice}
 
 
 def asked(target, schema: dict, strict: bool = False) -> dict:

@@ -413,3 +413,46 @@ async fn what_its_template_refuses_in_any_form_is_a_400_about_the_messages() {
         );
     }
 }
+
+/// One boolean in place of a schema, in one of many tools, would be a 400 for the whole request.
+#[tokio::test]
+async fn tools_that_it_would_refuse_to_read_are_written_so_that_it_reads_them() {
+    let tool = |parameters: Value| json!({"type": "function", "function": {"name": "f", "description": "d", "parameters": parameters}});
+    let plain = json!({"type": "object", "properties": {"a": {"type": "string"}}});
+    let odd = json!({"type": "object", "properties": {"a": {"type": "string", "title": "A"}, "b": true, "c": {"$ref": "#"}}});
+    let sent = sent(true, json!({"tools": [tool(plain.clone()), tool(odd)]})).await;
+    assert_eq!(sent["tools"][0], tool(plain));
+    let properties = &sent["tools"][1]["function"]["parameters"]["properties"];
+    assert_eq!(
+        (&properties["a"], &properties["b"], &properties["c"]["type"]),
+        (
+            &json!({"type": "string", "title": "A"}),
+            &json!({}),
+            &json!("object")
+        )
+    );
+}
+
+#[tokio::test]
+async fn a_schema_that_it_cannot_read_is_a_400_about_the_field_that_has_it() {
+    let words = "Unable to generate parser for this template. Automatic parser generation failed: JSON schema error at #/properties/a: unrecognized type x";
+    let refusal =
+        json!({"error": {"code": 400, "message": words, "type": "invalid_request_error"}});
+    let schema = json!({"type": "object", "properties": {"a": {"type": "x"}}});
+    let tools = json!([{"type": "function", "function": {"name": "f", "parameters": schema}}]);
+    let format = json!({"type": "json_schema", "json_schema": {"name": "s", "schema": schema}});
+    for (fields, field) in [
+        (json!({"tools": tools}), "tools"),
+        (json!({"response_format": format}), "response_format"),
+    ] {
+        let refused = json("400 Bad Request", &refusal.to_string());
+        let (_, backend) = behind([props(true, ""), refused]).await;
+        backend.abilities("a b").await.unwrap();
+        match backend.start(chat(&fields).into()).await {
+            Err(BackendError::InvalidRequest { param, .. }) => {
+                assert_eq!(param.as_deref(), Some(field))
+            }
+            other => panic!("{:?}", other.err()),
+        }
+    }
+}

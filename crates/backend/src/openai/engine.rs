@@ -169,6 +169,10 @@ impl OpenAi {
             alternatives,
             thoughts_apart,
             single_call,
+            schema_field: match request.response_format {
+                None if request.tools.is_some() => "tools",
+                _ => refusal::FORMAT,
+            },
         };
         self.send(&self.chat, to_json(request)?, asked).await
     }
@@ -192,6 +196,7 @@ impl OpenAi {
             alternatives: None,
             thoughts_apart: false,
             single_call: false,
+            schema_field: refusal::FORMAT,
         };
         self.send(&self.completions, to_json(request)?, asked).await
     }
@@ -212,7 +217,7 @@ impl OpenAi {
             return Err(if refusal::is_about_no_text(&error) {
                 asked.unsupported()
             } else {
-                error
+                refusal::about_schemas_of(asked.schema_field, error)
             });
         }
         let server = response
@@ -543,6 +548,8 @@ struct Asked {
     /// Whether calls after the first are left out: not every engine takes `parallel_tool_calls:
     /// false` at its word.
     single_call: bool,
+    /// The field that has its schemas.
+    schema_field: &'static str,
 }
 
 impl Asked {

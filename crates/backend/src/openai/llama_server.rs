@@ -9,12 +9,12 @@ use std::sync::{Arc, LazyLock};
 
 use loggia_wire::openai::{
     ChatCompletionRequest, Content, JsonSchemaFormat, Message, Model, Part, PartKind,
-    ResponseFormat,
+    ResponseFormat, Tool,
 };
 use serde_json::Value;
 
 use crate::data_url::{self, DataUrl};
-use crate::schema::fitted;
+use crate::schema::{fitted, readable};
 use crate::tool_calls::calling::{Calling, earlier_as_text};
 use crate::{Abilities, Ability, AbilitySet, BackendError, KnownFields, OptionNames, SchemaEngine};
 
@@ -283,8 +283,10 @@ impl Facts {
                 }
             }
         }
-        Some(ChatCompletionRequest {
-            messages: messages?,
+        let tools = request.tools.as_deref().and_then(readable_tools);
+        (messages.is_some() || tools.is_some()).then(|| ChatCompletionRequest {
+            messages: messages.unwrap_or_else(|| request.messages.clone()),
+            tools: tools.or_else(|| request.tools.clone()),
             ..request.clone()
         })
     }
@@ -350,6 +352,23 @@ fn in_canonical_base64(part: &PartKind) -> Option<PartKind> {
         }
         _ => None,
     }
+}
+
+/// The tools with parameters that the server reads, where it would refuse some of them.
+fn readable_tools(tools: &[Tool]) -> Option<Vec<Tool>> {
+    let parameters = |tool: &Tool| readable(tool.function.as_ref()?.parameters.as_ref()?);
+    if tools.iter().all(|tool| parameters(tool).is_none()) {
+        return None;
+    }
+    let mut tools = tools.to_vec();
+    for tool in &mut tools {
+        if let Some(written) = parameters(tool)
+            && let Some(function) = &mut tool.function
+        {
+            function.parameters = Some(written);
+        }
+    }
+    Some(tools)
 }
 
 /// A schema in the form in which its converter reads it rightly, where it has another.

@@ -130,6 +130,23 @@ pub(super) fn is_about_no_text(error: &BackendError) -> bool {
     matches!(error, BackendError::Engine { message } if message.contains("does not support logits computation"))
 }
 
+/// The same error, about this field where it is about a schema: llama-server does not say whose
+/// schema it cannot read.
+pub(super) fn about_schemas_of(field: &str, error: BackendError) -> BackendError {
+    match error {
+        BackendError::InvalidRequest {
+            message,
+            param: Some(param),
+            code,
+        } if param == FORMAT => BackendError::InvalidRequest {
+            message,
+            param: Some(field.to_owned()),
+            code,
+        },
+        other => other,
+    }
+}
+
 /// A refusal of embeddings: an engine that makes none says so in one of many ways.
 pub(super) fn of_embeddings(
     status: u16,
@@ -214,14 +231,17 @@ pub(super) struct Told {
     pub(super) context: Option<u64>,
 }
 
+/// The field that has a schema, where it is not one of tools.
+pub(super) const FORMAT: &str = "response_format";
+
 /// What llama-server says of a field without naming it.
 const UNREAD: [(&str, &str); 8] = [
     ("input is not supported", "messages"),
     ("unsupported content[].type", "messages"),
     ("Failed to parse messages", "messages"),
     ("Failed to parse tools", "tools"),
-    ("JSON schema error at ", "response_format"),
-    ("JSON schema conversion failed", "response_format"),
+    ("JSON schema error at ", FORMAT),
+    ("JSON schema conversion failed", FORMAT),
     ("logprobs is not supported with tools", "logprobs"),
     ("Cannot use custom grammar constraints", "grammar"),
 ];
@@ -397,6 +417,22 @@ impl Told {
             .map(|(_, field)| *field)
     }
 
+    /// Whether the model does not exist. It may also be one of another kind than was asked for.
+    fn says_that_there_is_no_model(&self, model: &str) -> bool {
+        let message = self.message.as_deref().unwrap_or_default();
+        let is_named = self.code.as_deref() == Some("model_not_found");
+        let words = [
+            "not exist",
+            "not found",
+            "no such model",
+            "no model named",
+            "unknown model",
+        ];
+        let lower = message.to_ascii_lowercase();
+        self.is_about_the_model(model)
+            && (is_named || message.is_empty() || words.iter().any(|words| lower.contains(words)))
+    }
+
     /// A 404 may also mean that the whole path is not there.
     fn is_about_the_model(&self, model: &str) -> bool {
         let names = |text: &Option<String>, what: &str| {
@@ -417,22 +453,6 @@ fn field_path(path: &[Value]) -> String {
             Value::String(name) if written.is_empty() => written.push_str(name),
             Value::String(name) => written.extend([".", name]),
             position => written.extend(["[", &position.to_string(), "]"]),
-    /// Whether the model does not exist. It may also be one of another kind than was asked for.
-    fn says_that_there_is_no_model(&self, model: &str) -> bool {
-        let message = self.message.as_deref().unwrap_or_default();
-        let is_named = self.code.as_deref() == Some("model_not_found");
-        let words = [
-            "not exist",
-            "not found",
-            "no such model",
-            "no model named",
-            "unknown model",
-        ];
-        let lower = message.to_ascii_lowercase();
-        self.is_about_the_model(model)
-            && (is_named || message.is_empty() || words.iter().any(|words| lower.contains(words)))
-    }
-
         }
     }
     written

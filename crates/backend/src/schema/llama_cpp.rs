@@ -128,11 +128,13 @@ fn among(all: Option<&Value>, values: &[&Value]) -> bool {
 
 /// A reference within the schema, without signs that stand for others.
 fn refers(fields: &Map<String, Value>, root: &Value) -> bool {
-    let reference = fields
-        .get("$ref")
-        .and_then(Value::as_str)
-        .and_then(|reference| reference.strip_prefix('#'));
-    reference.is_some_and(|place| {
+    let reference = fields.get("$ref").and_then(Value::as_str);
+    reference.is_some_and(|reference| is_followed(reference, root))
+}
+
+/// Whether it follows this reference.
+pub(super) fn is_followed(reference: &str, root: &Value) -> bool {
+    reference.strip_prefix('#').is_some_and(|place| {
         place.len() > 1 && !place.contains(['~', '%']) && root.pointer(place).is_some()
     })
 }

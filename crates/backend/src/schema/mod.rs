@@ -4,7 +4,8 @@
 //! Reading order: [`fitted`] and [`faults`] (this file), `plain.rs` (one schema by itself in its
 //! plain form), `keywords.rs` (what the specification knows), `llama_cpp.rs` (with `pattern.rs` and
 //! `disjoint.rs`) and `llguidance.rs` (what each engine makes something of), [`arguments`] (the
-//! schema of a function's arguments). Everything here is pure.
+//! schema of a function's arguments), `readable.rs` (schemas that llama.cpp's server would refuse).
+//! Everything here is pure.
 
 mod arguments;
 mod disjoint;
@@ -13,10 +14,12 @@ mod llama_cpp;
 mod llguidance;
 mod pattern;
 mod plain;
+mod readable;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 pub use arguments::arguments;
+pub(crate) use readable::readable;
 
 use crate::SchemaEngine;
 
@@ -255,7 +258,12 @@ impl<'a> Fit<'a> {
 
     fn deeper(&mut self, step: &str, schema: &Value) -> Value {
         self.place.push(step.to_owned());
-        let fitted = self.one(schema);
+        let fitted = match schema {
+            // Its converter takes no booleans for schemas.
+            Value::Bool(true) if self.engine == SchemaEngine::LlamaCpp => json!({}),
+            Value::Bool(false) if self.engine == SchemaEngine::LlamaCpp => json!({"not": {}}),
+            schema => self.one(schema),
+        };
         self.place.pop();
         fitted
     }

@@ -545,3 +545,19 @@ fn a_function_without_parameters_is_called_with_none() {
         assert!(!closed(some.clone()), "{some}");
     }
 }
+
+#[test]
+fn llama_cpp_is_sent_no_boolean_in_place_of_a_schema() {
+    let refers =
+        |to: Value| json!({"properties": {"a": {"$ref": "#/$defs/X"}}, "$defs": {"X": to}});
+    for (boolean, expected) in [(true, json!({})), (false, json!({"not": {}}))] {
+        let fitted = fitted(&refers(json!(boolean)), SchemaEngine::LlamaCpp);
+        assert_eq!(fitted["$defs"]["X"], expected);
+        let alternatives = json!({"anyOf": [{"type": "string"}, boolean]});
+        let fitted = super::fitted(&alternatives, SchemaEngine::LlamaCpp);
+        assert!(
+            !fitted.to_string().contains(&boolean.to_string()),
+            "{fitted}"
+        );
+    }
+}
