@@ -6,8 +6,8 @@ use std::path::Path;
 use loggia_backend::{BackendError, NotDeleted};
 
 use super::super::local::Local;
+use super::model_spec::ModelSpec;
 use super::pool::Pool;
-use super::process::Opening;
 use crate::config::Config;
 use crate::models::{PlaceError, Store, StoreError};
 
@@ -29,27 +29,27 @@ impl Deletion {
 
     /// Fails where this model may not be deleted.
     pub(super) fn check(&self, at: usize, pool: &Pool) -> Result<(), BackendError> {
-        let opening = &pool.openings()[at];
+        let spec = &pool.specs()[at];
         let refused = |why| {
             Err(BackendError::NotDeleted {
-                model: opening.name.clone(),
+                model: spec.name.clone(),
                 why,
             })
         };
-        if opening.adapter.is_some() {
+        if spec.adapter.is_some() {
             return refused(NotDeleted::Adapter);
         }
         if self.stored.get(at) != Some(&true) {
             return refused(NotDeleted::OwnFile);
         }
         let others = pool
-            .openings()
+            .specs()
             .iter()
             .enumerate()
             .filter(|(other, _)| *other != at && pool.has(*other));
         match others
             .map(|(_, other)| other)
-            .find(|other| uses(other, &opening.file))
+            .find(|other| uses(other, &spec.file))
         {
             Some(other) => refused(NotDeleted::NeededBy {
                 other: other.name.clone(),
@@ -60,14 +60,14 @@ impl Deletion {
 }
 
 /// Whether a model is loaded from this file, or with it.
-fn uses(opening: &Opening, file: &Path) -> bool {
-    let Opening {
+fn uses(spec: &ModelSpec, file: &Path) -> bool {
+    let ModelSpec {
         file: own,
         adapter,
         mmproj,
         draft,
         ..
-    } = opening;
+    } = spec;
     let with = [
         adapter.as_ref().map(|adapter| &adapter.file),
         mmproj.as_ref(),

@@ -2,13 +2,15 @@
 //!
 //! Weights are untrusted input, and llama.cpp ends the process over some of them; so may a GPU's
 //! fault or a lack of memory. In a process of its own a model takes only its own answers with it.
-//! Reading order: [`Embedded`] (the backend), `pool` (which models are loaded), `process` (one of
-//! them), `deletion` (which may be deleted).
+//! Reading order: [`Embedded`] (the backend), `model_spec` (what is loaded for a model), `pool`
+//! (which models are loaded), `start` and `process` (one of them), `deletion` (which may be deleted).
 
 mod deletion;
+mod model_spec;
 mod per_model;
 mod pool;
 mod process;
+mod start;
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -19,16 +21,16 @@ use futures_util::{Stream, StreamExt as _, stream};
 use loggia_backend::{
     Abilities, Backend, BackendError, Call, EmbeddingCall, Embeddings, Event, Reply,
 };
-use loggia_llama::{Draft, Forecast, LlamaOptions, Lora};
+use loggia_llama::{Forecast, LlamaOptions};
 use loggia_wire::Extra;
 use loggia_wire::openai::Model;
 
-use super::local::{self, Adapter, Local};
-use crate::config::{Config, Count, KeepAlive, Size, Tokens};
+use super::local::Local;
+use crate::config::{Config, Count, KeepAlive, Size};
 use deletion::Deletion;
+use model_spec::ModelSpec;
 pub(super) use per_model::check as check_per_model;
 use pool::{Lease, Pool};
-use process::Opening;
 pub(crate) use process::run;
 
 /// The models of this program.
@@ -44,12 +46,12 @@ impl Embedded {
             .memory
             .map(Size::bytes)
             .or_else(pool::memory_of_this_machine);
-        let openings = models
+        let specs = models
             .iter()
-            .map(|model| Opening::of(model, config))
+            .map(|model| ModelSpec::of(model, config))
             .collect();
         let pool = Arc::new(Pool::new(
-            openings,
+            specs,
             Arc::new(process::Processes),
             memory,
             *config.keep_alive,
@@ -64,9 +66,9 @@ impl Embedded {
     /// asked for. Fails with the first that cannot be loaded. Goes on for ever, with what has to be
     /// done beside requests.
     pub(crate) async fn load(&self) -> anyhow::Result<()> {
-        for (at, opening) in self.pool.openings().iter().enumerate() {
-            let file = opening.file.display();
-            match Forecast::of(&opening.options()) {
+        for (at, spec) in self.pool.specs().iter().enumerate() {
+            let file = spec.file.display();
+            match Forecast::of(&spec.options()) {
                 Ok(forecast) => self.pool.foresee(at, forecast),
                 // Deleted while the others were looked at.
                 Err(_) if !self.pool.has(at) => {}
@@ -125,7 +127,7 @@ pub(crate) fn threads(config: &Config) -> i32 {
 /// Says what is wrong with the first adapter that cannot be laid over its model.
 pub(super) fn check_adapters(models: &[Local], config: &Config) -> Result<(), String> {
     for model in models.iter().filter(|model| model.adapter.is_some()) {
-        Forecast::of(&Opening::of(model, config).options())
+        Forecast::of(&ModelSpec::of(model, config).options())
             .map_err(|why| format!("lora.{}: {why}", model.name))?;
     }
     Ok(())
@@ -217,13 +219,13 @@ impl Backend for Embedded {
     }
 
     fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, BackendError>> {
-        let openings = self.pool.openings().iter().enumerate();
-        let card = |(at, opening)| {
+        let specs = self.pool.specs().iter().enumerate();
+        let card = |(at, spec)| {
             let known = self.pool.known(at).map(|(card, _)| card);
-            let card = known.unwrap_or_else(|| unloaded(opening, self.pool.forecast(at)));
-            with_base(card, opening)
+            let card = known.unwrap_or_else(|| unloaded(spec, self.pool.forecast(at)));
+            with_base(card, spec)
         };
-        let cards = openings
+        let cards = specs
             .filter(|(at, _)| self.pool.has(*at))
             .map(card)
             .collect();
@@ -236,7 +238,7 @@ impl Backend for Embedded {
             self.deletion.check(at, &self.pool)?;
             let (store, file) = (
                 self.deletion.store.clone(),
-                self.pool.openings()[at].file.clone(),
+                self.pool.specs()[at].file.clone(),
             );
             self.pool
                 .delete(at, move || deletion::remove(&store, &file))
@@ -250,13 +252,13 @@ impl Backend for Embedded {
 }
 
 /// What is known of a model before it is loaded.
-fn unloaded(opening: &Opening, forecast: Option<Forecast>) -> Model {
-    let modified = std::fs::metadata(&opening.file)
+fn unloaded(spec: &ModelSpec, forecast: Option<Forecast>) -> Model {
+    let modified = std::fs::metadata(&spec.file)
         .and_then(|metadata| metadata.modified())
         .ok();
     let age = modified.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
     let mut card = Model::new(
-        opening.name.as_str(),
+        spec.name.as_str(),
         age.map_or(0, |age| age.as_secs()),
         "embedded",
     );
@@ -272,49 +274,10 @@ fn unloaded(opening: &Opening, forecast: Option<Forecast>) -> Model {
 }
 
 /// A card that says which model it is without its adapter.
-fn with_base(mut card: Model, opening: &Opening) -> Model {
-    if let Some(adapter) = &opening.adapter {
+fn with_base(mut card: Model, spec: &ModelSpec) -> Model {
+    if let Some(adapter) = &spec.adapter {
         card.extra
             .insert("base".to_owned(), adapter.base.as_str().into());
     }
     card
-}
-
-impl Opening {
-    fn of(model: &Local, config: &Config) -> Self {
-        Self {
-            name: model.name.clone(),
-            file: model.file.clone(),
-            adapter: model.adapter.clone(),
-            mmproj: model.mmproj.clone(),
-            draft: model.draft.clone(),
-            context: config.context.map(Tokens::get),
-            parallel: config.parallel.get(),
-            threads: config.threads.map(Count::get),
-            gpu_layers: config.gpu_layers.map(|layers| layers.0),
-        }
-    }
-
-    /// The same, for the engine.
-    fn options(&self) -> LlamaOptions {
-        let lora = |adapter: &Adapter| Lora {
-            path: adapter.file.clone(),
-            scale: adapter.scale,
-        };
-        let draft = |draft: &local::Draft| Draft {
-            path: draft.file.clone(),
-            tokens: draft.tokens,
-            always: draft.always,
-        };
-        LlamaOptions {
-            lora: self.adapter.as_ref().map(lora),
-            mmproj: self.mmproj.clone(),
-            draft: self.draft.as_ref().map(draft),
-            context: self.context,
-            parallel: self.parallel,
-            threads: self.threads,
-            gpu_layers: self.gpu_layers,
-            ..LlamaOptions::new(&self.file, &self.name)
-        }
-    }
 }

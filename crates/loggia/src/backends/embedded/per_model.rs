@@ -5,7 +5,7 @@ use loggia_backend::roster::Alias;
 use loggia_llama::{Forecast, check_options};
 
 use super::super::local::Local;
-use super::Opening;
+use super::model_spec::ModelSpec;
 use crate::config::Config;
 
 /// Says what is wrong with the first entry of `per_model` that an embedded model cannot honour.
@@ -17,7 +17,7 @@ pub(in crate::backends) fn check(
 ) -> Result<(), String> {
     let is_alone = config.ollama.is_empty() && config.openai.is_empty();
     for model in models.iter().filter(|model| model.draft.is_some()) {
-        Forecast::of(&Opening::of(model, config).options())
+        Forecast::of(&ModelSpec::of(model, config).options())
             .map_err(|why| format!("per_model.{}: {why}", model.name))?;
     }
     for (name, its) in &config.per_model.0 {
@@ -27,7 +27,7 @@ pub(in crate::backends) fn check(
             continue;
         };
         // A file that cannot be read is told of when it is loaded.
-        let Ok(forecast) = Forecast::of(&Opening::of(model, config).options()) else {
+        let Ok(forecast) = Forecast::of(&ModelSpec::of(model, config).options()) else {
             continue;
         };
         if forecast.embeds {

@@ -2,52 +2,36 @@
 //! on its standard input; so do calls, and what is said goes to its standard output. Its log goes
 //! where ours goes.
 
-use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use futures_util::future::BoxFuture;
 use loggia_backend::process::{ConnectError, Host, Remote};
-use serde::{Deserialize, Serialize};
 use tokio::process::{Child, Command};
 use tokio::sync::Notify;
 
-use super::super::local::{Adapter, Draft};
-use super::pool::{Start, Started};
-
-/// What an engine's process is to load.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Opening {
-    pub(crate) name: String,
-    pub(crate) file: PathBuf,
-    pub(crate) adapter: Option<Adapter>,
-    pub(crate) mmproj: Option<PathBuf>,
-    pub(crate) draft: Option<Draft>,
-    pub(crate) context: Option<u32>,
-    pub(crate) parallel: u32,
-    pub(crate) threads: Option<u32>,
-    pub(crate) gpu_layers: Option<u32>,
-}
+use super::model_spec::ModelSpec;
+use super::start::{Start, Started};
 
 /// Starts engines as processes.
 pub(super) struct Processes;
 
 impl Start for Processes {
-    fn start(&self, opening: &Opening) -> BoxFuture<'static, Result<Started, String>> {
-        let opening = opening.clone();
-        Box::pin(async move { start(&opening).await })
+    fn start(&self, spec: &ModelSpec) -> BoxFuture<'static, Result<Started, String>> {
+        let spec = spec.clone();
+        Box::pin(async move { start(&spec).await })
     }
 }
 
-async fn start(opening: &Opening) -> Result<Started, String> {
+async fn start(spec: &ModelSpec) -> Result<Started, String> {
     let program = std::env::current_exe()
         .map_err(|error| format!("this program does not find itself: {error}"))?;
     let mut command = Command::new(program);
     // The name is for people who look at the list of processes.
     command
         .arg("engine")
-        .arg(&opening.name)
+        .arg(&spec.name)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .kill_on_drop(true);
@@ -79,7 +63,7 @@ async fn start(opening: &Opening) -> Result<Started, String> {
     let (Some(output), Some(input)) = pipes else {
         return Err("its process has no pipes".to_owned());
     };
-    match Remote::connect("embedded", opening, output, input).await {
+    match Remote::connect("embedded", spec, output, input).await {
         Ok(remote) => Ok(started(remote, child)),
         Err(ConnectError::Failed(why)) => Err(why),
         Err(ConnectError::Ended) => Err(ended_while_loading(&mut child).await),
@@ -128,11 +112,11 @@ pub(crate) async fn run() -> anyhow::Result<()> {
     ignore_signals()?;
     let (input, output) = standard_pipes()?;
     let mut host = Host::new(input, output);
-    let opening: Option<Opening> = host.opening().await;
-    let Some(opening) = opening else {
+    let spec: Option<ModelSpec> = host.opening().await;
+    let Some(spec) = spec else {
         anyhow::bail!("`loggia engine` is started by `loggia serve`, which tells it what to load");
     };
-    let options = opening.options();
+    let options = spec.options();
     tracing::info!(model = options.name, file = %options.path.display(), "loading a model");
     match tokio::task::spawn_blocking(move || loggia_llama::open(&options)).await? {
         Ok(llama) => Ok(host.serve(llama).await?),

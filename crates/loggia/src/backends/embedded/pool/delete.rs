@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use loggia_backend::{BackendError, NotDeleted};
 
-use super::{GRACE, Pool, State};
+use super::Pool;
+use super::entry::State;
+use super::running::GRACE;
 
 /// How long answers under way may take to end before a deletion is refused for them.
 const UNUSED_WITHIN: Duration = Duration::from_secs(5);
@@ -24,7 +26,7 @@ impl Pool {
         at: usize,
         remove: impl FnOnce() -> Result<(), NotDeleted> + Send + 'static,
     ) -> Result<(), BackendError> {
-        let model = self.openings()[at].name.clone();
+        let model = self.specs()[at].name.clone();
         let refused = |why| BackendError::NotDeleted {
             model: model.clone(),
             why,
@@ -56,11 +58,11 @@ impl Pool {
         let mut models = self.lock();
         let entry = &mut models[at];
         if entry.leaving {
-            return Err(BackendError::model_not_found(&self.openings[at].name));
+            return Err(BackendError::model_not_found(&self.specs[at].name));
         }
         if !entry.is_unused() {
             return Err(BackendError::NotDeleted {
-                model: self.openings[at].name.clone(),
+                model: self.specs[at].name.clone(),
                 why: NotDeleted::InUse,
             });
         }

@@ -1,12 +1,19 @@
 //! The pool with engines that a test ends as it likes.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use loggia_backend::{Call, NotDeleted, Reply};
+use futures_util::future::BoxFuture;
+use loggia_backend::{Abilities, Call, NotDeleted, Reply};
+use loggia_wire::openai::Model;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
+use super::entry::LONG_ENOUGH;
+use super::waiting::PATIENCE;
 use super::*;
+use crate::backends::embedded::start::Started;
 
 /// An engine that only exists.
 struct Engine(Model);
@@ -69,15 +76,15 @@ struct Stage {
 }
 
 impl Start for Stage {
-    fn start(&self, opening: &Opening) -> BoxFuture<'static, Result<Started, String>> {
-        self.started.lock().unwrap().push(opening.name.clone());
+    fn start(&self, spec: &ModelSpec) -> BoxFuture<'static, Result<Started, String>> {
+        self.started.lock().unwrap().push(spec.name.clone());
         if let Some(why) = self.refusals.lock().unwrap().pop_front() {
             return Box::pin(std::future::ready(Err(why)));
         }
         let (told, ends) = oneshot::channel();
         let (crash, crashes) = oneshot::channel::<()>();
         *self.crash.lock().unwrap() = Some(crash);
-        let card = Model::new(opening.name.as_str(), 0, "stage");
+        let card = Model::new(spec.name.as_str(), 0, "stage");
         let backend = Arc::new(EndsWith(Engine(card.clone()), Ends(Some(told))));
         let exited = async move {
             // A sender that is gone without a word has not crashed.
@@ -135,7 +142,7 @@ fn pool(
     memory: u64,
     keep_alive: Option<Duration>,
 ) -> Arc<Pool> {
-    let opening = |&(name, _): &(&str, u64)| Opening {
+    let spec = |&(name, _): &(&str, u64)| ModelSpec {
         name: name.to_owned(),
         file: format!("{name}.gguf").into(),
         adapter: None,
@@ -146,9 +153,9 @@ fn pool(
         threads: None,
         gpu_layers: None,
     };
-    let openings = needs.iter().map(opening).collect();
+    let specs = needs.iter().map(spec).collect();
     let pool = Arc::new(Pool::new(
-        openings,
+        specs,
         stage.clone(),
         Some(memory),
         KeepAlive(keep_alive),
@@ -159,7 +166,7 @@ fn pool(
     pool
 }
 
-fn forecast(weights: u64, shared: u64) -> Forecast {
+pub(super) fn forecast(weights: u64, shared: u64) -> Forecast {
     Forecast {
         weights,
         shared,
@@ -171,29 +178,6 @@ fn forecast(weights: u64, shared: u64) -> Forecast {
         context: 4096,
         embeds: false,
     }
-}
-
-#[test]
-fn models_from_one_file_have_what_they_share_once() {
-    let base = forecast(100, 80);
-    let adapted = Forecast {
-        adapter: 7,
-        cache: 20,
-        ..base
-    };
-    let of = |all: &[(&str, Forecast)]| {
-        together(
-            all.iter()
-                .map(|(file, forecast)| (Path::new(*file), *forecast)),
-        )
-    };
-    assert_eq!(of(&[("a", base)]), 100);
-    assert_eq!(of(&[("a", base), ("b", base)]), 200);
-    assert_eq!(of(&[("a", base), ("a", adapted)]), 100 + 20 + 7 + 20);
-    assert_eq!(
-        of(&[("a", adapted), ("b", base), ("a", adapted)]),
-        127 + 100 + 47
-    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -513,11 +497,4 @@ async fn a_model_that_is_asked_for_is_not_deleted_and_goes_on() {
     );
     assert_eq!(*removed.lock().unwrap(), 0);
     pool.acquire(0, None).await.expect("it is loaded again");
-}
-
-#[test]
-fn waits_double_up_to_a_minute() {
-    let seconds: Vec<u64> = (0..9).map(|deaths| backoff(deaths).as_secs()).collect();
-    assert_eq!(seconds, [0, 1, 2, 4, 8, 16, 32, 60, 60]);
-    assert_eq!(backoff(u32::MAX), LONGEST_BACKOFF);
 }

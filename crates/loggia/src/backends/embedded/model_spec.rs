@@ -1,0 +1,62 @@
+//! What an engine's process loads.
+
+use std::path::PathBuf;
+
+use loggia_llama::{Draft, LlamaOptions, Lora};
+use serde::{Deserialize, Serialize};
+
+use super::super::local::{self, Adapter, Local};
+use crate::config::{Config, Count, Tokens};
+
+/// A model, and how it is to be loaded.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ModelSpec {
+    pub(crate) name: String,
+    pub(crate) file: PathBuf,
+    pub(crate) adapter: Option<Adapter>,
+    pub(crate) mmproj: Option<PathBuf>,
+    pub(crate) draft: Option<local::Draft>,
+    pub(crate) context: Option<u32>,
+    pub(crate) parallel: u32,
+    pub(crate) threads: Option<u32>,
+    pub(crate) gpu_layers: Option<u32>,
+}
+
+impl ModelSpec {
+    pub(super) fn of(model: &Local, config: &Config) -> Self {
+        Self {
+            name: model.name.clone(),
+            file: model.file.clone(),
+            adapter: model.adapter.clone(),
+            mmproj: model.mmproj.clone(),
+            draft: model.draft.clone(),
+            context: config.context.map(Tokens::get),
+            parallel: config.parallel.get(),
+            threads: config.threads.map(Count::get),
+            gpu_layers: config.gpu_layers.map(|layers| layers.0),
+        }
+    }
+
+    /// The same, for the engine.
+    pub(super) fn options(&self) -> LlamaOptions {
+        let lora = |adapter: &Adapter| Lora {
+            path: adapter.file.clone(),
+            scale: adapter.scale,
+        };
+        let draft = |draft: &local::Draft| Draft {
+            path: draft.file.clone(),
+            tokens: draft.tokens,
+            always: draft.always,
+        };
+        LlamaOptions {
+            lora: self.adapter.as_ref().map(lora),
+            mmproj: self.mmproj.clone(),
+            draft: self.draft.as_ref().map(draft),
+            context: self.context,
+            parallel: self.parallel,
+            threads: self.threads,
+            gpu_layers: self.gpu_layers,
+            ..LlamaOptions::new(&self.file, &self.name)
+        }
+    }
+}

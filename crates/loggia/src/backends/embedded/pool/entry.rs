@@ -1,0 +1,483 @@
+//! One model: what it is doing, and what becomes of that. Nothing here waits, starts anything or
+//! looks at a clock: each step is a function of the entry and of the time that it is given.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use loggia_backend::Abilities;
+use loggia_llama::Forecast;
+use loggia_wire::openai::Model;
+use tokio::time::Instant;
+
+use crate::config::KeepAlive;
+
+/// A process that lived this long before it ended may be started again at once.
+pub(super) const LONG_ENOUGH: Duration = Duration::from_mins(1);
+
+/// The longest wait between two tries at an engine that keeps ending.
+const LONGEST_BACKOFF: Duration = Duration::from_mins(1);
+
+/// How long a model waits for its first use, however short it is to be kept.
+const FIRST_USE: Duration = Duration::from_secs(10);
+
+/// What a model says of itself.
+pub(super) type Known = (Model, Arc<Abilities>);
+
+/// A model, whose loaded engine is an `E`.
+pub(super) struct Entry<E> {
+    pub(super) state: State<E>,
+    /// Counts its processes, so that news of an old one does not touch a new one.
+    process: u64,
+    pub(super) forecast: Option<Forecast>,
+    /// Kept when the model is unloaded.
+    pub(super) known: Option<Known>,
+    /// How often in a row its process has ended without being told to.
+    deaths: u32,
+    /// Requests that wait for it.
+    pub(super) waiters: usize,
+    /// Since when one of them waits for memory.
+    pub(super) hungry_since: Option<Instant>,
+    /// Whether it is being deleted, or has been: it is not started, and no request gets it.
+    pub(super) leaving: bool,
+}
+
+pub(super) enum State<E> {
+    Unloaded,
+    Loading,
+    Loaded(Loaded<E>),
+    /// Its process has been told to end.
+    Unloading,
+    /// There is no such model any more.
+    Deleted,
+    /// Not tried again before `until`.
+    Down {
+        why: Why,
+        until: Instant,
+    },
+}
+
+/// Why a model is down.
+pub(super) enum Why {
+    /// It could not be loaded. The text may name files: it is for the log, not for clients.
+    NotLoaded(String),
+    /// Its process has ended, and how.
+    Ended(String),
+}
+
+pub(super) struct Loaded<E> {
+    engine: E,
+    since: Instant,
+    pub(super) users: usize,
+    /// Whether it has had a user at all.
+    served: bool,
+    idle_since: Instant,
+    keep_alive: KeepAlive,
+}
+
+/// What a request wants of a model.
+#[derive(Clone, Copy)]
+pub(super) enum Want {
+    /// To use it; it stays loaded for so long after that.
+    Use(KeepAlive),
+    /// To know what it can do.
+    Knowledge,
+}
+
+/// What a request for a model comes to, for now.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Step<E> {
+    /// It has the engine of this process, and counts as a user.
+    Have(E, u64),
+    /// It has been loaded, so it is known.
+    Known,
+    /// Something has to change first.
+    Wait,
+    /// It has to be loaded.
+    Load,
+    /// There is no such model.
+    Gone,
+    /// The model could not be loaded, a short while ago.
+    NotLoaded,
+    /// The engine will be started again after so long.
+    Restarting(Duration),
+}
+
+/// What the end of a process means.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum End<E> {
+    /// It is an old process, or its end is known.
+    Nothing,
+    /// It was told to end.
+    Unloaded,
+    /// Nobody told it to: it is to be started again at this time.
+    Sudden { engine: E, again: Instant },
+}
+
+impl<E: Clone> Entry<E> {
+    pub(super) fn new() -> Self {
+        Self {
+            state: State::Unloaded,
+            process: 0,
+            forecast: None,
+            known: None,
+            deaths: 0,
+            waiters: 0,
+            hungry_since: None,
+            leaving: false,
+        }
+    }
+
+    /// A request comes, or looks again. `another_starves`: another model has waited for memory for
+    /// longer than a request should.
+    pub(super) fn step(&mut self, want: Want, another_starves: bool, now: Instant) -> Step<E> {
+        if self.leaving {
+            return Step::Gone;
+        }
+        let process = self.process;
+        match (&mut self.state, want) {
+            (State::Loaded(_), Want::Knowledge) => Step::Known,
+            // One that has just been loaded has its turn first, or two would unload each other for
+            // ever.
+            (State::Loaded(loaded), Want::Use(_)) if another_starves && loaded.served => Step::Wait,
+            (State::Loaded(loaded), Want::Use(keep_alive)) => {
+                loaded.users += 1;
+                loaded.served = true;
+                loaded.keep_alive = keep_alive;
+                Step::Have(loaded.engine.clone(), process)
+            }
+            (State::Loading | State::Unloading, _) => Step::Wait,
+            (State::Deleted, _) => Step::Gone,
+            (State::Down { why, until }, _) if *until > now => match why {
+                Why::NotLoaded(_) => Step::NotLoaded,
+                Why::Ended(_) => Step::Restarting(until.duration_since(now)),
+            },
+            (State::Down { .. } | State::Unloaded, _) => Step::Load,
+        }
+    }
+
+    /// Loading begins, with this process. `None`: the model is being deleted.
+    pub(super) fn begin(&mut self) -> Option<u64> {
+        if self.leaving {
+            return None;
+        }
+        self.state = State::Loading;
+        self.hungry_since = None;
+        self.process += 1;
+        Some(self.process)
+    }
+
+    /// A process has loaded its model. False where it is an old one.
+    pub(super) fn loaded(
+        &mut self,
+        process: u64,
+        engine: E,
+        known: Option<Known>,
+        keep_alive: KeepAlive,
+        now: Instant,
+    ) -> bool {
+        if self.process != process {
+            return false;
+        }
+        self.known = known;
+        self.state = State::Loaded(Loaded {
+            engine,
+            since: now,
+            users: 0,
+            served: false,
+            idle_since: now,
+            keep_alive,
+        });
+        true
+    }
+
+    /// A process could not load its model. A model that could be loaded once is tried again, at
+    /// this time.
+    pub(super) fn failed(&mut self, process: u64, why: String, now: Instant) -> Option<Instant> {
+        if self.process != process {
+            return None;
+        }
+        self.deaths = self.deaths.saturating_add(1);
+        let until = now + backoff(self.deaths);
+        self.state = State::Down {
+            why: Why::NotLoaded(why),
+            until,
+        };
+        self.known.is_some().then_some(until)
+    }
+
+    /// A process has ended, as it was told to or by itself.
+    pub(super) fn ended(&mut self, process: u64, how: &str, now: Instant) -> End<E> {
+        if self.process != process {
+            return End::Nothing;
+        }
+        match &self.state {
+            State::Unloading => {
+                self.state = State::Unloaded;
+                End::Unloaded
+            }
+            State::Loaded(loaded) => {
+                let engine = loaded.engine.clone();
+                // The first time, or after a good while, at once.
+                if now.duration_since(loaded.since) >= LONG_ENOUGH {
+                    self.deaths = 0;
+                }
+                let again = now + backoff(self.deaths);
+                self.deaths = self.deaths.saturating_add(1);
+                self.state = State::Down {
+                    why: Why::Ended(how.to_owned()),
+                    until: again,
+                };
+                End::Sudden { engine, again }
+            }
+            _ => End::Nothing,
+        }
+    }
+
+    /// Whether it is time to start it again.
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        matches!(self.state, State::Down { until, .. } if until <= now)
+    }
+
+    /// A user of this process is done.
+    pub(super) fn release(&mut self, process: u64, now: Instant) {
+        if self.process != process {
+            return;
+        }
+        if let State::Loaded(loaded) = &mut self.state {
+            loaded.users = loaded.users.saturating_sub(1);
+            loaded.idle_since = now;
+        }
+    }
+
+    /// When it is to be unloaded, where nobody uses it until then.
+    pub(super) fn expires(&self) -> Option<Instant> {
+        let State::Loaded(Loaded {
+            users: 0,
+            served,
+            idle_since,
+            keep_alive: KeepAlive(Some(keep)),
+            ..
+        }) = self.state
+        else {
+            return None;
+        };
+        // The request that had it loaded is on its way.
+        let keep = if served { keep } else { keep.max(FIRST_USE) };
+        idle_since.checked_add(keep)
+    }
+
+    /// Since when it could be unloaded for another.
+    pub(super) fn idle_since(&self) -> Option<Instant> {
+        match &self.state {
+            State::Loaded(loaded) if loaded.users == 0 && !self.is_awaited() => {
+                Some(loaded.idle_since)
+            }
+            _ => None,
+        }
+    }
+
+    /// Its process is told to end: by the end of its input, which is part of what is returned.
+    pub(super) fn unload(&mut self) -> Option<(E, u64)> {
+        match std::mem::replace(&mut self.state, State::Unloading) {
+            State::Loaded(loaded) => Some((loaded.engine, self.process)),
+            other => {
+                self.state = other;
+                None
+            }
+        }
+    }
+
+    /// Whether this process is still to end.
+    pub(super) fn is_unloading(&self, process: u64) -> bool {
+        self.process == process && matches!(self.state, State::Unloading)
+    }
+
+    /// Whether it takes up memory, or is about to.
+    pub(super) fn has_memory(&self) -> bool {
+        matches!(
+            self.state,
+            State::Loading | State::Loaded(_) | State::Unloading
+        )
+    }
+
+    /// Whether no request has it or waits for it, and it is not being loaded for one.
+    pub(super) fn is_unused(&self) -> bool {
+        let is_used = match &self.state {
+            State::Loaded(loaded) => loaded.users > 0,
+            State::Loading => true,
+            _ => false,
+        };
+        !is_used && self.waiters == 0
+    }
+
+    /// Whether it was loaded for requests that have not come to it yet: they are not to find it
+    /// gone.
+    fn is_awaited(&self) -> bool {
+        self.waiters > 0 && matches!(&self.state, State::Loaded(loaded) if !loaded.served)
+    }
+}
+
+/// How long to wait after so many deaths in a row: not at all after none, then 1 s, 2 s, 4 s, …
+fn backoff(deaths: u32) -> Duration {
+    let doubled = deaths
+        .checked_sub(1)
+        .map(|doublings| Duration::from_secs(1) * 2_u32.saturating_pow(doublings.min(16)));
+    doubled.unwrap_or_default().min(LONGEST_BACKOFF)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEEP: KeepAlive = KeepAlive(Some(Duration::from_mins(5)));
+    const FOR_EVER: KeepAlive = KeepAlive(None);
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    /// A model that process 1, called "one", has loaded.
+    fn loaded(now: Instant) -> Entry<&'static str> {
+        let mut entry = Entry::new();
+        assert_eq!(entry.begin(), Some(1));
+        assert!(entry.loaded(1, "one", None, KEEP, now));
+        entry
+    }
+
+    #[test]
+    fn a_request_loads_waits_uses_and_releases() {
+        let now = Instant::now();
+        let mut entry = Entry::new();
+        let step = |entry: &mut Entry<_>, want| entry.step(want, false, now);
+        assert_eq!(step(&mut entry, Want::Use(KEEP)), Step::Load);
+        assert_eq!(entry.begin(), Some(1));
+        assert_eq!(step(&mut entry, Want::Use(KEEP)), Step::Wait);
+        assert_eq!(step(&mut entry, Want::Knowledge), Step::Wait);
+        assert!(entry.loaded(1, "one", None, KEEP, now));
+        assert_eq!(step(&mut entry, Want::Knowledge), Step::Known);
+        assert!(entry.is_unused());
+        assert_eq!(step(&mut entry, Want::Use(KEEP)), Step::Have("one", 1));
+        assert!(!entry.is_unused());
+        entry.release(1, now);
+        assert!(entry.is_unused());
+        assert_eq!(entry.unload(), Some(("one", 1)));
+        assert_eq!(step(&mut entry, Want::Use(KEEP)), Step::Wait);
+        assert_eq!(entry.ended(1, "as told", now), End::Unloaded);
+        assert_eq!(step(&mut entry, Want::Use(KEEP)), Step::Load);
+    }
+
+    #[test]
+    fn a_model_that_has_served_makes_way_for_one_that_starves_and_a_fresh_one_does_not() {
+        let now = Instant::now();
+        let mut entry = loaded(now);
+        let starving = |entry: &mut Entry<_>| entry.step(Want::Use(KEEP), true, now);
+        assert_eq!(starving(&mut entry), Step::Have("one", 1));
+        assert_eq!(starving(&mut entry), Step::Wait);
+    }
+
+    #[test]
+    fn it_expires_after_its_last_use_and_not_before_its_first() {
+        let now = Instant::now();
+        let mut entry = loaded(now);
+        assert_eq!(entry.expires(), Some(now + seconds(300)));
+        let none = KeepAlive(Some(Duration::ZERO));
+        let mut fresh = Entry::new();
+        fresh.begin();
+        fresh.loaded(1, "one", None, none, now);
+        assert_eq!(fresh.expires(), Some(now + FIRST_USE));
+        fresh.step(Want::Use(none), false, now);
+        assert_eq!((fresh.expires(), fresh.idle_since()), (None, None));
+        fresh.release(1, now + seconds(3));
+        assert_eq!(fresh.expires(), Some(now + seconds(3)));
+        assert_eq!(fresh.idle_since(), Some(now + seconds(3)));
+        entry.step(Want::Use(FOR_EVER), false, now);
+        entry.release(1, now);
+        assert_eq!(entry.expires(), None);
+    }
+
+    #[test]
+    fn one_that_was_loaded_for_a_waiting_request_is_not_unloaded_for_another() {
+        let now = Instant::now();
+        let mut entry = loaded(now);
+        entry.waiters = 1;
+        assert_eq!(entry.idle_since(), None);
+        assert!(!entry.is_unused());
+        entry.step(Want::Use(KEEP), false, now);
+        entry.release(1, now);
+        assert_eq!(entry.idle_since(), Some(now));
+    }
+
+    #[test]
+    fn a_process_that_ends_is_started_again_at_once_then_later_and_after_a_good_while_at_once() {
+        let mut now = Instant::now();
+        let mut entry = loaded(now);
+        let mut process = 1;
+        for (lived, wait) in [(0, 0), (0, 1), (0, 2), (0, 4), (60, 0), (59, 1)] {
+            now += seconds(lived);
+            let again = now + seconds(wait);
+            let end = entry.ended(process, "signal: 9", now);
+            assert_eq!(
+                end,
+                End::Sudden {
+                    engine: "one",
+                    again
+                }
+            );
+            assert_eq!(entry.is_due(now), wait == 0);
+            assert!(entry.is_due(again));
+            if wait > 0 {
+                let step = entry.step(Want::Use(KEEP), false, now);
+                assert_eq!(step, Step::Restarting(seconds(wait)));
+            }
+            process = entry.begin().unwrap();
+            assert!(entry.loaded(process, "one", None, KEEP, now));
+        }
+    }
+
+    #[test]
+    fn what_could_be_loaded_once_is_tried_again() {
+        let now = Instant::now();
+        let mut entry = Entry::<&str>::new();
+        entry.begin();
+        assert_eq!(entry.failed(1, "broken".to_owned(), now), None);
+        assert_eq!(entry.step(Want::Knowledge, false, now), Step::NotLoaded);
+        let later = now + seconds(1);
+        assert_eq!(entry.step(Want::Knowledge, false, later), Step::Load);
+        entry.known = Some((Model::new("m", 0, "test"), Arc::default()));
+        entry.begin();
+        let again = entry.failed(2, "no memory".to_owned(), later);
+        assert_eq!(again, Some(later + seconds(2)));
+    }
+
+    #[test]
+    fn news_of_an_old_process_changes_nothing() {
+        let now = Instant::now();
+        let mut entry = loaded(now);
+        entry.ended(1, "signal: 9", now);
+        assert_eq!(entry.begin(), Some(2));
+        assert!(!entry.loaded(1, "old", None, KEEP, now));
+        assert_eq!(entry.failed(1, "old".to_owned(), now), None);
+        assert!(entry.loaded(2, "two", None, KEEP, now));
+        assert_eq!(entry.ended(1, "old", now), End::Nothing);
+        entry.step(Want::Use(KEEP), false, now);
+        entry.release(1, now);
+        assert!(!entry.is_unused(), "a user of the old process");
+        assert!(!entry.is_unloading(1));
+    }
+
+    #[test]
+    fn one_that_is_being_deleted_is_gone_and_not_started() {
+        let now = Instant::now();
+        let mut entry = Entry::<&str>::new();
+        entry.leaving = true;
+        assert_eq!(entry.step(Want::Knowledge, false, now), Step::Gone);
+        assert_eq!((entry.begin(), entry.unload()), (None, None));
+    }
+
+    #[test]
+    fn waits_double_up_to_a_minute() {
+        let seconds: Vec<u64> = (0..9).map(|deaths| backoff(deaths).as_secs()).collect();
+        assert_eq!(seconds, [0, 1, 2, 4, 8, 16, 32, 60, 60]);
+        assert_eq!(backoff(u32::MAX), LONGEST_BACKOFF);
+    }
+}

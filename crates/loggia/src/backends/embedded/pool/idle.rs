@@ -1,0 +1,38 @@
+//! Unloading the models that nobody has used for as long as they were to be kept.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::Pool;
+
+impl Pool {
+    /// Unloads what nobody has used for as long as it was to be kept. Goes on for ever.
+    pub(in super::super) async fn unload_the_idle(self: Arc<Self>) {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            match self.unload_what_has_expired() {
+                Some(next) => drop(tokio::time::timeout_at(next, changed).await),
+                None => changed.await,
+            }
+        }
+    }
+
+    /// Unloads what has expired, and says when the next model does.
+    fn unload_what_has_expired(self: &Arc<Self>) -> Option<Instant> {
+        let (mut models, now) = (self.lock(), Instant::now());
+        let mut next: Option<Instant> = None;
+        for (at, entry) in models.iter_mut().enumerate() {
+            match entry.expires() {
+                Some(end) if end <= now => {
+                    self.unload(at, entry, "it has been idle for long enough");
+                }
+                Some(end) => next = Some(next.map_or(end, |next| next.min(end))),
+                None => {}
+            }
+        }
+        next
+    }
+}

@@ -1,0 +1,138 @@
+//! Memory: which models fit beside each other, and which makes room for another.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytesize::ByteSize;
+use loggia_backend::BackendError;
+use loggia_llama::Forecast;
+
+use super::super::model_spec::ModelSpec;
+use super::entry::State;
+use super::{Entry, Pool};
+
+impl Pool {
+    /// Fails where a model needs more than all models may have.
+    pub(super) fn fits_at_all(&self, at: usize, models: &[Entry]) -> Result<(), BackendError> {
+        match (self.memory, models[at].forecast) {
+            (Some(memory), Some(forecast)) if forecast.bytes() > memory => {
+                let message = too_large(&self.specs[at], &forecast, memory);
+                Err(BackendError::Engine { message })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a model fits beside those that are loaded.
+    pub(super) fn has_room(&self, at: usize, models: &[Entry]) -> bool {
+        let Some(memory) = self.memory else {
+            return true;
+        };
+        let all = models.iter().zip(&self.specs).enumerate();
+        let beside = all.filter(|(other, (entry, _))| *other == at || entry.has_memory());
+        let forecasts =
+            beside.filter_map(|(_, (entry, spec))| Some((spec.file.as_path(), entry.forecast?)));
+        together(forecasts) <= memory
+    }
+
+    /// Unloads the model that has been idle for longest, if none is being unloaded already.
+    pub(super) fn make_room(self: &Arc<Self>, models: &mut [Entry]) {
+        let is_unloading = |entry: &Entry| matches!(entry.state, State::Unloading);
+        if models.iter().any(is_unloading) {
+            return;
+        }
+        let idle = models.iter().enumerate();
+        let idle = idle.filter_map(|(at, entry)| Some((entry.idle_since()?, at)));
+        if let Some((_, at)) = idle.min() {
+            self.unload(at, &mut models[at], "another model needs its memory");
+        }
+    }
+}
+
+/// What a model needs, what there is, and what to do about it.
+fn too_large(spec: &ModelSpec, forecast: &Forecast, memory: u64) -> String {
+    let Forecast {
+        weights,
+        adapter,
+        projector,
+        draft,
+        cache,
+        compute,
+        context,
+        ..
+    } = *forecast;
+    let (parallel, name) = (spec.parallel, &spec.name);
+    let show = |bytes| ByteSize(bytes).display().iec().to_string();
+    let of_draft = if draft > 0 {
+        format!(", {} for its draft", show(draft))
+    } else {
+        String::new()
+    };
+    format!(
+        "the model `{name}` needs {} of memory ({} of weights, {} for {parallel} × {context} tokens of context, {} to \
+         compute in{of_draft}) and {} may be used: lower --context or --parallel, take a smaller quantisation, or raise --memory",
+        show(forecast.bytes()),
+        show(weights.saturating_add(adapter).saturating_add(projector)),
+        show(cache),
+        show(compute),
+        show(memory),
+    )
+}
+
+/// Bytes that models have together: what those from the same file share is counted once.
+fn together<'a>(models: impl Iterator<Item = (&'a Path, Forecast)>) -> u64 {
+    let (mut files, mut bytes) = (HashSet::new(), 0_u64);
+    for (file, forecast) in models {
+        let shared = if files.insert(file) {
+            0
+        } else {
+            forecast.shared
+        };
+        bytes = bytes.saturating_add(forecast.bytes().saturating_sub(shared));
+    }
+    bytes
+}
+
+/// The memory that models may have if no setting limits it: what is available now, of the machine
+/// or of the container. `None` in builds for GPUs, where the weights may be in the GPU's memory.
+pub(in super::super) fn of_this_machine() -> Option<u64> {
+    if cfg!(any(feature = "cuda", feature = "metal", feature = "vulkan")) {
+        return None;
+    }
+    let mut system = sysinfo::System::new();
+    system.refresh_memory();
+    let of_container = system
+        .cgroup_limits()
+        .map_or(u64::MAX, |limits| limits.free_memory);
+    Some(system.available_memory().min(of_container)).filter(|&bytes| bytes > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::forecast;
+    use super::*;
+
+    #[test]
+    fn models_from_one_file_have_what_they_share_once() {
+        let base = forecast(100, 80);
+        let adapted = Forecast {
+            adapter: 7,
+            cache: 20,
+            ..base
+        };
+        let of = |all: &[(&str, Forecast)]| {
+            together(
+                all.iter()
+                    .map(|(file, forecast)| (Path::new(*file), *forecast)),
+            )
+        };
+        assert_eq!(of(&[("a", base)]), 100);
+        assert_eq!(of(&[("a", base), ("b", base)]), 200);
+        assert_eq!(of(&[("a", base), ("a", adapted)]), 100 + 20 + 7 + 20);
+        assert_eq!(
+            of(&[("a", adapted), ("b", base), ("a", adapted)]),
+            127 + 100 + 47
+        );
+    }
+}

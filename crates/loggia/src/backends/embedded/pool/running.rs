@@ -1,0 +1,165 @@
+//! Starting engines, watching them end, and starting them again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use loggia_backend::{Abilities, Ability};
+use tokio::runtime::Handle;
+use tokio::time::Instant;
+
+use super::super::start::Started;
+use super::entry::{End, State, Why};
+use super::{Engine, Entry, Pool};
+
+/// How long an engine may take to end when it is told to; then it is killed.
+pub(super) const GRACE: Duration = Duration::from_secs(10);
+
+impl Pool {
+    /// Loads models in order while there is room, one after the other: they would only wait for the
+    /// same disk. Engines are started in this runtime from now on. Fails with the first that cannot
+    /// be loaded.
+    pub(in super::super) async fn load_what_fits(self: &Arc<Self>) -> Result<(), String> {
+        let _ = self.runtime.set(Handle::current());
+        for at in 0..self.specs.len() {
+            if !self.begin_if_it_fits(at)? {
+                continue;
+            }
+            self.until(|models| !matches!(models[at].state, State::Loading))
+                .await;
+            if let State::Down {
+                why: Why::NotLoaded(why) | Why::Ended(why),
+                ..
+            } = &self.lock()[at].state
+            {
+                let file = self.specs[at].file.display();
+                return Err(format!("cannot load {file}: {why}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a model is being loaded from now on, or was before: a request may have been quicker.
+    fn begin_if_it_fits(self: &Arc<Self>, at: usize) -> Result<bool, String> {
+        let mut models = self.lock();
+        self.fits_at_all(at, &models)
+            .map_err(|error| error.to_string())?;
+        if !matches!(models[at].state, State::Unloaded) {
+            return Ok(true);
+        }
+        let has_room = self.has_room(at, &models);
+        if has_room {
+            self.begin(at, &mut models[at]);
+        }
+        Ok(has_room)
+    }
+
+    /// Starts loading.
+    pub(super) fn begin(self: &Arc<Self>, at: usize, entry: &mut Entry) {
+        let Some(runtime) = self.runtime.get() else {
+            return;
+        };
+        let Some(process) = entry.begin() else {
+            return;
+        };
+        let pool = Arc::clone(self);
+        let starting = self.start.start(&self.specs[at]);
+        runtime.spawn(async move {
+            match starting.await {
+                Ok(started) => {
+                    let exited = pool.loaded(at, process, started);
+                    let how = exited.await;
+                    pool.ended(at, process, &how);
+                }
+                Err(why) => pool.failed(at, process, why),
+            }
+        });
+    }
+
+    fn loaded(&self, at: usize, process: u64, started: Started) -> BoxFuture<'static, String> {
+        let Started {
+            backend,
+            known,
+            exited,
+            kill,
+        } = started;
+        let known = known.into_iter().next();
+        let known = known.map(|(card, abilities)| (card, Arc::new(unloadable(&abilities))));
+        let engine = Engine { backend, kill };
+        let is_new =
+            self.lock()[at].loaded(process, engine, known, self.keep_alive, Instant::now());
+        if is_new {
+            tracing::info!(model = self.specs[at].name, "a model is loaded");
+            self.changed.notify_waiters();
+        }
+        exited
+    }
+
+    fn failed(self: &Arc<Self>, at: usize, process: u64, why: String) {
+        let model = &self.specs[at].name;
+        tracing::error!(model, why, "a model cannot be loaded");
+        let again = self.lock()[at].failed(process, why, Instant::now());
+        self.changed.notify_waiters();
+        if let Some(again) = again {
+            self.start_again_at(at, again);
+        }
+    }
+
+    /// A process has ended, as it was told to or by itself. The first who notices reports it.
+    pub(super) fn ended(self: &Arc<Self>, at: usize, process: u64, how: &str) {
+        let end = self.lock()[at].ended(process, how, Instant::now());
+        if matches!(end, End::Nothing) {
+            return;
+        }
+        self.changed.notify_waiters();
+        if let End::Sudden { engine, again } = end {
+            let model = &self.specs[at].name;
+            tracing::error!(model, how, "an engine's process has ended");
+            // One whose output cannot be read may still run.
+            engine.kill.notify_one();
+            self.start_again_at(at, again);
+        }
+    }
+
+    fn start_again_at(self: &Arc<Self>, at: usize, again: Instant) {
+        let (pool, Some(runtime)) = (Arc::clone(self), self.runtime.get()) else {
+            return;
+        };
+        runtime.spawn(async move {
+            tokio::time::sleep_until(again).await;
+            let mut models = pool.lock();
+            if models[at].is_due(Instant::now()) && pool.has_room(at, &models) {
+                pool.begin(at, &mut models[at]);
+            }
+        });
+    }
+
+    /// Tells an engine to end, and kills it where it does not.
+    pub(super) fn unload(self: &Arc<Self>, at: usize, entry: &mut Entry, why: &str) {
+        let Some((engine, process)) = entry.unload() else {
+            return;
+        };
+        tracing::info!(model = self.specs[at].name, why, "unloading a model");
+        let Some(runtime) = self.runtime.get() else {
+            return;
+        };
+        let pool = Arc::clone(self);
+        runtime.spawn(async move {
+            let Engine { backend, kill } = engine;
+            // Here and not under the lock: the engine's process sees the end of its input.
+            drop(backend);
+            let ended = pool.until(|models| !models[at].is_unloading(process));
+            if tokio::time::timeout(GRACE, ended).await.is_err() {
+                kill.notify_one();
+            }
+        });
+    }
+}
+
+/// The same abilities in a pool, which unloads what nobody uses.
+fn unloadable(abilities: &Abilities) -> Abilities {
+    Abilities {
+        can: abilities.can.with(Ability::KeepAlive),
+        ..abilities.clone()
+    }
+}
