@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 
 /// One thing that a request can ask for and not every backend can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u8)]
 pub enum Ability {
     /// `tools`: the model may call.
     Tools,
@@ -79,41 +78,76 @@ pub enum Ability {
 
 /// A set of abilities.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AbilitySet(u32);
+pub struct AbilitySet(u64);
 
 impl Default for AbilitySet {
-    /// To hold a chat, and nothing besides.
+    /// To answer chats, and nothing else.
     fn default() -> Self {
-        Self(1 << Ability::Chat as u8)
+        Self::EMPTY.with(Ability::Chat)
     }
 }
 
 impl AbilitySet {
-    /// All of them.
-    pub const ALL: Self = Self(u32::MAX);
+    const EMPTY: Self = Self(0);
 
-    /// These, and to hold a chat.
+    /// What is assumed of an engine that speaks OpenAI's API and of which nothing else is known: it
+    /// refuses what it cannot do.
+    ///
+    /// A list, so that an ability that is added later is not claimed for every such engine.
+    pub const OPENAI_ENGINE: Self = Self::EMPTY
+        .with(Ability::Tools)
+        .with(Ability::ToolChoice)
+        .with(Ability::TextArguments)
+        .with(Ability::StrictTools)
+        .with(Ability::SingleToolCall)
+        .with(Ability::JsonObject)
+        .with(Ability::JsonSchema)
+        .with(Ability::Grammar)
+        .with(Ability::LogitBias)
+        .with(Ability::Logprobs)
+        .with(Ability::SeveralChoices)
+        .with(Ability::Seed)
+        .with(Ability::Images)
+        .with(Ability::RemoteImages)
+        .with(Ability::Audio)
+        .with(Ability::Files)
+        .with(Ability::Reasoning)
+        .with(Ability::NoReasoning)
+        .with(Ability::KeepAlive)
+        .with(Ability::EngineOptions)
+        .with(Ability::FillInTheMiddle)
+        .with(Ability::TokenPrompts)
+        .with(Ability::SeveralPrompts)
+        .with(Ability::BestOf)
+        .with(Ability::Echo)
+        .with(Ability::PromptLogprobs)
+        .with(Ability::UnknownFields)
+        .with(Ability::Chat)
+        .with(Ability::Embeddings)
+        .with(Ability::HostedFields);
+
+    /// These abilities, and to answer chats.
     pub fn of(abilities: &[Ability]) -> Self {
         abilities
             .iter()
             .fold(Self::default(), |set, &ability| set.with(ability))
     }
 
-    /// This one too.
+    /// The set with this ability.
     #[must_use]
-    pub fn with(self, ability: Ability) -> Self {
-        Self(self.0 | 1 << ability as u8)
+    pub const fn with(self, ability: Ability) -> Self {
+        Self(self.0 | 1 << ability as u64)
     }
 
-    /// All but this one.
+    /// The set without this ability.
     #[must_use]
-    pub fn without(self, ability: Ability) -> Self {
-        Self(self.0 & !(1 << ability as u8))
+    pub const fn without(self, ability: Ability) -> Self {
+        Self(self.0 & !(1 << ability as u64))
     }
 
-    /// Whether it is among them.
-    pub fn has(self, ability: Ability) -> bool {
-        self.0 & 1 << ability as u8 != 0
+    /// Whether the set has this ability.
+    pub const fn has(self, ability: Ability) -> bool {
+        self.0 & 1 << ability as u64 != 0
     }
 }
 
@@ -255,7 +289,7 @@ mod tests {
     fn a_set_holds_what_was_put_in() {
         let set = AbilitySet::of(&[Ability::Tools, Ability::HostedFields]).without(Ability::Tools);
         assert!(set.has(Ability::HostedFields) && !set.has(Ability::Tools));
-        assert!(AbilitySet::ALL.has(Ability::UnknownFields));
+        assert!(AbilitySet::OPENAI_ENGINE.has(Ability::UnknownFields));
         assert!(set.has(Ability::Chat) && !set.without(Ability::Chat).has(Ability::Chat));
     }
 }

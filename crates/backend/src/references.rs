@@ -197,8 +197,37 @@ fn size(value: &Value) -> usize {
     }
 }
 
+/// A schema that stands inside another from now on: its references to itself lead to its new place,
+/// such as `#/properties/arguments`. What only looks like a reference (in `const`, `enum`,
+/// `default`, `examples`, or a property called `$ref`) stays.
+pub fn moved(schema: Value, to: &str) -> Value {
+    let inside = |(keyword, value): (String, Value)| {
+        let value = match (keyword.as_str(), value) {
+            ("$ref", Value::String(at)) => match at.strip_prefix('#') {
+                Some(rest) => [to, rest].concat().into(),
+                None => at.into(),
+            },
+            ("const" | "enum" | "default" | "examples" | "example", value) => value,
+            (
+                "properties" | "patternProperties" | "dependentSchemas" | "$defs" | "definitions",
+                Value::Object(named),
+            ) => named
+                .into_iter()
+                .map(|(name, schema)| (name, moved(schema, to)))
+                .collect(),
+            (_, value) => moved(value, to),
+        };
+        (keyword, value)
+    };
+    match schema {
+        Value::Object(fields) => fields.into_iter().map(inside).collect(),
+        Value::Array(all) => all.into_iter().map(|one| moved(one, to)).collect(),
+        other => other,
+    }
+}
+
 /// What a reference into a schema leads to.
-fn find<'a>(root: &'a Value, reference: &str) -> Option<&'a Value> {
+pub(crate) fn find<'a>(root: &'a Value, reference: &str) -> Option<&'a Value> {
     let pointer = reference.strip_prefix('#')?;
     root.pointer(pointer)
         .or_else(|| root.pointer(&percent_decode_str(pointer).decode_utf8().ok()?))
@@ -209,6 +238,35 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn what_moves_are_references_and_nothing_that_only_looks_like_one() {
+        let like = json!({"$ref": "#/$defs/a"});
+        let schema = json!({
+            "properties": {
+                "$ref": {"$ref": "#/$defs/a"},
+                "const": {"$ref": "#"},
+                "elsewhere": {"$ref": "https://example.com/#/a"},
+                "value": {"const": like, "default": like, "examples": [like], "enum": [like]},
+            },
+            "items": [{"$ref": "#/$defs/a"}],
+            "$defs": {"a": {"type": "string"}, "enum": {"$ref": "#/$defs/a"}},
+        });
+        let there = json!({"$ref": "#/properties/x/$defs/a"});
+        assert_eq!(
+            moved(schema, "#/properties/x"),
+            json!({
+                "properties": {
+                    "$ref": there,
+                    "const": {"$ref": "#/properties/x"},
+                    "elsewhere": {"$ref": "https://example.com/#/a"},
+                    "value": {"const": like, "default": like, "examples": [like], "enum": [like]},
+                },
+                "items": [there],
+                "$defs": {"a": {"type": "string"}, "enum": there},
+            })
+        );
+    }
 
     #[test]
     fn a_reference_is_replaced_by_what_it_leads_to_and_what_stands_beside_it_stays() {

@@ -103,7 +103,7 @@ struct Setup {
 
 fn setup(limits: Limits, names: &[(&'static str, &[&'static str])]) -> Setup {
     setup_around(
-        AbilitySet::ALL.without(Ability::RemoteImages),
+        AbilitySet::OPENAI_ENGINE.without(Ability::RemoteImages),
         limits,
         names,
     )
@@ -294,8 +294,8 @@ async fn several_images_are_fetched_side_by_side_up_to_a_bound() {
 #[tokio::test]
 async fn a_backend_that_fetches_by_itself_or_sees_nothing_gets_the_request_as_it_was() {
     for can in [
-        AbilitySet::ALL,
-        AbilitySet::ALL
+        AbilitySet::OPENAI_ENGINE,
+        AbilitySet::OPENAI_ENGINE
             .without(Ability::Images)
             .without(Ability::RemoteImages),
     ] {
@@ -307,7 +307,7 @@ async fn a_backend_that_fetches_by_itself_or_sees_nothing_gets_the_request_as_it
     let seeing = setup(Limits::default(), &[]);
     assert_eq!(
         seeing.inline.abilities("m").await.unwrap().can,
-        AbilitySet::ALL
+        AbilitySet::OPENAI_ENGINE
     );
 }
 
@@ -623,7 +623,6 @@ async fn what_is_no_url_or_no_base64_is_refused_before_anything_is_fetched() {
     let setup = setup(
         Limits {
             bytes: 5,
-            images: 3,
             fetches: 1,
             ..Limits::default()
         },
@@ -631,7 +630,7 @@ async fn what_is_no_url_or_no_base64_is_refused_before_anything_is_fetched() {
     );
     let gif = "data:image/gif;base64,R0lGODlh";
     let small = "data:image/gif;base64,AA==";
-    let cases: [(&[&str], usize, &str); 6] = [
+    let cases: [(&[&str], usize, &str); 5] = [
         (
             &[small, "data:image/png;base64,A"],
             1,
@@ -648,11 +647,6 @@ async fn what_is_no_url_or_no_base64_is_refused_before_anything_is_fetched() {
             "an image is a data: URL in base64",
         ),
         (&[gif], 0, "it is larger than 5 bytes"),
-        (
-            &[small, small, small, small],
-            3,
-            "the request has more than 3 images",
-        ),
         (
             &["http://a.example/1", "http://a.example/2"],
             1,

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use loggia_backend::BackendError;
+use loggia_backend::tool_calls::keep_first_call;
 use loggia_wire::Extra;
 use loggia_wire::openai::{
     ChatCompletionRequest, ChunkChoice, Delta, FinishReason, FunctionCallDelta, Logprobs,
@@ -146,6 +147,9 @@ impl Deltas {
         for said in said {
             self.append(&mut delta, said);
         }
+        if self.single_call {
+            keep_first_call(&mut delta);
+        }
         delta
     }
 
@@ -159,8 +163,6 @@ impl Deltas {
                     .push_str(&more);
                 delta.reasoning.get_or_insert_default().push_str(&more);
             }
-            Said::CallBegun { index, .. } | Said::CallArguments { index, .. }
-                if self.single_call && index > 0 => {}
             Said::CallBegun { index, name } => {
                 delta
                     .tool_calls

@@ -784,7 +784,7 @@ mod tests {
             "metadata": {"tags": ["a"]}, "prediction": {"type": "other"}});
         let mut request = serde_json::from_value(asked.clone()).unwrap();
         let can = Abilities {
-            can: AbilitySet::ALL,
+            can: AbilitySet::OPENAI_ENGINE,
             ..Abilities::default()
         };
         assert!(
@@ -809,7 +809,7 @@ mod tests {
             ..KnownFields::default()
         };
         let can = Abilities {
-            can: AbilitySet::ALL,
+            can: AbilitySet::OPENAI_ENGINE,
             fields: Some(Arc::new(fields)),
             ..Abilities::default()
         };

@@ -13,9 +13,6 @@ pub struct Limits {
     /// Bytes of all images, decoded; one that is used twice counts twice. 32 MiB by default, as
     /// much as the body of a request may have.
     pub total_bytes: usize,
-    /// All images, `data:` URLs included. 128 by default: a long conversation carries its earlier
-    /// images along.
-    pub images: usize,
     /// Different URLs to fetch. 16 by default.
     pub fetches: usize,
     /// Fetches at one time. 4 by default.
@@ -39,7 +36,6 @@ impl Default for Limits {
         Self {
             bytes: 10 << 20,
             total_bytes: 32 << 20,
-            images: 128,
             fetches: 16,
             side_by_side: 4,
             time: Duration::from_secs(10),

@@ -54,12 +54,8 @@ impl Plan {
             bytes_left: limits.total_bytes,
         };
         let mut known = HashMap::new();
-        for (count, (place, url)) in images(request).enumerate() {
-            let added = if count < limits.images {
-                plan.add(place, url, &mut known, limits)
-            } else {
-                Err(Refusal::TooManyImages(limits.images))
-            };
+        for (place, url) in images(request) {
+            let added = plan.add(place, url, &mut known, limits);
             added.map_err(|refusal| refusal.into_backend(place.param(), None))?;
         }
         Ok(plan)

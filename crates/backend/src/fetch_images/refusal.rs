@@ -16,8 +16,6 @@ pub(super) enum Refusal {
         "the data: URL is not base64; it must read data:image/png;base64,… with the standard alphabet"
     )]
     NoBase64,
-    #[error("the request has more than {0} images")]
-    TooManyImages(usize),
     #[error("the request has more than {0} images that would have to be fetched")]
     TooManyFetches(usize),
     #[error("it is larger than {0} bytes")]
@@ -77,7 +75,6 @@ impl Refusal {
         match self {
             Self::NoUrl | Self::NoBase64 => None,
             Self::TooLarge(_) | Self::TooLargeTogether(_) => Some("send a smaller one"),
-            Self::TooManyImages(_) => Some("send fewer"),
             _ => Some("send the image itself, as a data: URL (data:image/png;base64,…)"),
         }
     }

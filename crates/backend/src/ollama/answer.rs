@@ -14,6 +14,7 @@ use loggia_wire::openai::{
 
 use super::error::error_in_stream;
 use super::repetition::Tail;
+use crate::tool_calls::keep_first_call;
 use crate::tool_calls::regular::{NO_INDEX, ToolCalls};
 use crate::{BackendError, Chunk, EarlyEnd, Event, Profile};
 
@@ -214,11 +215,8 @@ impl Answer {
         self.calls
             .whole(&mut choice)
             .map_err(|what| self.bad(what))?;
-        if self.single_call
-            && let Some(calls) = &mut choice.delta.tool_calls
-        {
-            calls.retain(|call| call.index == 0);
-            choice.delta.tool_calls.take_if(|calls| calls.is_empty());
+        if self.single_call {
+            keep_first_call(&mut choice.delta);
         }
         if line.done && self.profile == Profile::Original {
             // The original knew no other.

@@ -22,8 +22,8 @@ use crate::conversation::{self, retry};
 use crate::http::{BaseUrl, Body, Client, Key, Upstream, read};
 use crate::reasoning::Apart;
 use crate::retry_after::retry_after;
-use crate::tool_calls::forced_call;
 use crate::tool_calls::regular::ToolCalls;
+use crate::tool_calls::{forced_call, keep_first_call};
 use crate::{
     Abilities, Ability, AbilitySet, Backend, BackendError, Call, ChatCall, Chunk, CompletionCall,
     EmbeddingCall, Embeddings, Event, Events, Reply, ServedBy, Work, WorkKind, fingerprint,
@@ -456,7 +456,7 @@ impl Backend for OpenAi {
             Ok(match self.listed(model) {
                 Some(listed) => Arc::clone(&listed.known(&self.upstream).await.abilities),
                 None => Arc::new(Abilities {
-                    can: AbilitySet::ALL,
+                    can: AbilitySet::OPENAI_ENGINE,
                     ..Abilities::default()
                 }),
             })
@@ -577,7 +577,8 @@ impl Asked {
                         keep_alternatives(chunk, most);
                     }
                     if single_call {
-                        keep_first_call(chunk);
+                        let deltas = chunk.choices.iter_mut().map(|choice| &mut choice.delta);
+                        deltas.for_each(keep_first_call);
                     }
                 }
                 event
@@ -610,17 +611,6 @@ fn keep_alternatives(chunk: &mut Chunk, most: usize) {
             .flatten()
         {
             token.top_logprobs.truncate(most);
-        }
-    }
-}
-
-fn keep_first_call(chunk: &mut Chunk) {
-    for choice in &mut chunk.choices {
-        if let Some(calls) = &mut choice.delta.tool_calls {
-            calls.retain(|call| call.index == 0);
-            if calls.is_empty() {
-                choice.delta.tool_calls = None;
-            }
         }
     }
 }

@@ -37,7 +37,7 @@ impl Known {
     /// All is tried: the engine itself refuses what it cannot do.
     fn all(context_length: Option<u64>) -> Self {
         let abilities = Abilities {
-            can: AbilitySet::ALL,
+            can: AbilitySet::OPENAI_ENGINE,
             context_length,
             ..Abilities::default()
         };
@@ -50,7 +50,7 @@ impl Known {
     /// All is tried but what these engines are known to fail at: they read the arguments of earlier
     /// calls as JSON.
     fn self_describing(context_length: Option<u64>, fields: Option<KnownFields>) -> Self {
-        let can = AbilitySet::ALL.without(Ability::TextArguments);
+        let can = AbilitySet::OPENAI_ENGINE.without(Ability::TextArguments);
         let abilities = Abilities {
             can,
             context_length,

@@ -186,7 +186,7 @@ impl Facts {
             knows_tools: true,
             can: WITHOUT
                 .into_iter()
-                .fold(AbilitySet::ALL, AbilitySet::without),
+                .fold(AbilitySet::OPENAI_ENGINE, AbilitySet::without),
         }
     }
 

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use super::keywords::{TYPES, types_of};
 use super::plain::inferred_type;
+use crate::references::find;
 
 /// How deep schemas are compared; what lies deeper may overlap.
 const DEPTH: u32 = 8;
@@ -118,9 +119,7 @@ pub(super) fn resolved<'a>(schema: &'a Value, root: &'a Value) -> Option<&'a Map
         let Some(reference) = schema.get("$ref") else {
             return Some(schema);
         };
-        schema = root
-            .pointer(reference.as_str()?.strip_prefix('#')?)?
-            .as_object()?;
+        schema = find(root, reference.as_str()?)?.as_object()?;
     }
     None
 }

@@ -12,8 +12,9 @@ use loggia_wire::Extra;
 use loggia_wire::openai::{ChatCompletionRequest, JsonSchemaFormat, ResponseFormat};
 use serde_json::{Value, json};
 
-use super::forced_call::{Call, call_id, calls, list, moved, one_of};
+use super::forced_call::{Call, call_id, calls, list, one_of};
 use super::told::tell;
+use crate::references::moved;
 use crate::{BackendError, Chunk, Event, Events, Reply};
 
 /// Whether the model may call, and need not, and its answer is held to a form if it does not.
@@ -46,7 +47,7 @@ pub(crate) fn as_a_schema(request: &ChatCompletionRequest) -> ChatCompletionRequ
         list(&functions)
     );
     let mut alternatives = calls(&functions);
-    alternatives.push(("answer".to_owned(), moved(&answer, "/$defs/answer")));
+    alternatives.push(("answer".to_owned(), moved(answer, "#/$defs/answer")));
     let mut either = request.clone();
     tell(&mut either.messages, &text);
     either.response_format = Some(ResponseFormat::JsonSchema(JsonSchemaFormat {

@@ -17,6 +17,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::told::tell;
+use crate::references::moved;
 use crate::schema::arguments;
 use crate::{BackendError, ChatCall, Chunk, Event, Events, Reply};
 
@@ -134,32 +135,10 @@ fn refers(schema: &Value) -> bool {
 }
 
 fn call_schema(function: &FunctionDefinition, place: &str) -> Value {
-    let arguments = moved(
-        &arguments(function),
-        &format!("{place}/properties/arguments"),
-    );
+    let to = format!("#{place}/properties/arguments");
+    let arguments = moved(arguments(function), &to);
     json!({"type": "object", "properties": {"name": {"const": function.name}, "arguments": arguments},
         "required": ["name", "arguments"], "additionalProperties": false})
-}
-
-/// A schema that stands within another from now on: its references to itself are led to its new
-/// place.
-pub(super) fn moved(schema: &Value, place: &str) -> Value {
-    match schema {
-        Value::Object(fields) => {
-            let fields = fields
-                .iter()
-                .map(|(name, value)| match (name.as_str(), value) {
-                    ("$ref", Value::String(to)) if to.starts_with('#') => {
-                        (name.clone(), json!(format!("#{place}{}", &to[1..])))
-                    }
-                    _ => (name.clone(), moved(value, place)),
-                });
-            Value::Object(fields.collect())
-        }
-        Value::Array(items) => items.iter().map(|item| moved(item, place)).collect(),
-        value => value.clone(),
-    }
 }
 
 /// The reply with its text made into a call.

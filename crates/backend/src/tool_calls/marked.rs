@@ -17,6 +17,7 @@ use loggia_wire::openai::{
 use serde_json::Value;
 
 use super::forced_call::{Call, call_id};
+use super::keep_first_call;
 use super::told::{CLOSE, OPEN, told};
 use crate::{BackendError, Chunk, Event, Events, Reply};
 
@@ -250,9 +251,6 @@ impl Reader {
         let Some(body) = self.call.take() else { return };
         let Some(call) = body.call() else { return };
         self.after_call = true;
-        if self.single_call && self.calls > 0 {
-            return;
-        }
         let index = self.calls;
         self.calls += 1;
         let arguments = Some(call.arguments.get().to_owned());
@@ -268,16 +266,16 @@ impl Reader {
             function: Some(function),
             extra: Extra::new(),
         };
-        add(
-            out,
-            ChunkChoice::delta(
-                0,
-                Delta {
-                    tool_calls: Some(vec![call]),
-                    ..Delta::default()
-                },
-            ),
-        );
+        let mut delta = Delta {
+            tool_calls: Some(vec![call]),
+            ..Delta::default()
+        };
+        if self.single_call {
+            keep_first_call(&mut delta);
+        }
+        if !delta.is_empty() {
+            add(out, ChunkChoice::delta(0, delta));
+        }
     }
 
     /// What was taken for a call is none.

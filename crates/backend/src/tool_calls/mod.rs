@@ -17,5 +17,16 @@ mod marked;
 pub(crate) mod regular;
 mod told;
 
+use loggia_wire::openai::Delta;
+
 pub use earlier::{Shows, has_calls, spelled_out};
 pub use told::{told, written};
+
+/// Leaves a delta the pieces of the first call alone: what `parallel_tool_calls: false` asks for,
+/// whatever the engine makes of it.
+pub fn keep_first_call(delta: &mut Delta) {
+    if let Some(calls) = &mut delta.tool_calls {
+        calls.retain(|call| call.index == 0);
+        delta.tool_calls.take_if(|calls| calls.is_empty());
+    }
+}

@@ -5,6 +5,7 @@
 use std::fmt::Write;
 
 use loggia_backend::SchemaEngine;
+use loggia_backend::references;
 use loggia_backend::schema::{arguments, fitted};
 use loggia_wire::openai::FunctionDefinition;
 use serde_json::{Map, Value, json};
@@ -111,7 +112,7 @@ impl Part {
     ) -> Self {
         let mut arguments = arguments_schema(function, keeps_to_schema);
         arguments.retain(|keyword, _| !matches!(keyword.as_str(), "$id" | "$schema"));
-        let arguments = moved(Value::Object(arguments), &format!("#/properties/{key}"));
+        let arguments = references::moved(Value::Object(arguments), &format!("#/properties/{key}"));
         let schema = json!({"type": "object", "properties": {"name": {"const": function.name}, key: arguments},
             "required": ["name", key], "additionalProperties": false});
         Self::new(name, param(function), &schema)
@@ -127,33 +128,6 @@ fn arguments_schema(function: &FunctionDefinition, keeps_to_schema: bool) -> Map
     match arguments(function) {
         Value::Object(fields) if keeps_to_schema => fields,
         _ => Map::from_iter([("type".to_owned(), json!("object"))]),
-    }
-}
-
-/// A schema that stands inside another: what refers to its root refers to where that is now.
-fn moved(schema: Value, to: &str) -> Value {
-    let inside = |(keyword, value): (String, Value)| {
-        let value = match (keyword.as_str(), value) {
-            ("$ref", Value::String(at)) => Value::from(
-                at.strip_prefix('#')
-                    .map_or(at.clone(), |rest| to.to_owned() + rest),
-            ),
-            ("const" | "enum" | "default" | "examples", value) => value,
-            (
-                "properties" | "patternProperties" | "$defs" | "definitions",
-                Value::Object(named),
-            ) => named
-                .into_iter()
-                .map(|(name, schema)| (name, moved(schema, to)))
-                .collect(),
-            (_, value) => moved(value, to),
-        };
-        (keyword, value)
-    };
-    match schema {
-        Value::Object(fields) => fields.into_iter().map(inside).collect(),
-        Value::Array(all) => all.into_iter().map(|one| moved(one, to)).collect(),
-        other => other,
     }
 }
 

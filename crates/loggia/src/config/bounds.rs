@@ -120,7 +120,6 @@ table! { "images",
     ImagesTable, fetch_images::Limits {
         bytes: Size;
         total_bytes: Size;
-        images: usize;
         fetches: usize;
         side_by_side: usize;
         time: Span;
