@@ -22,7 +22,7 @@ use crate::keys::CallerLayer;
 use crate::request_id::RequestIdLayer;
 use crate::{InFlight, ServerOptions, health, keys, panic};
 
-/// What the app is made of.
+/// The parts of the app: a backend, what the API allows, and the server's limits.
 #[derive(Clone)]
 pub struct AppState {
     backend: Arc<dyn Backend>,
@@ -32,7 +32,7 @@ pub struct AppState {
 }
 
 impl AppState {
-    /// The API over this backend, as the policy says.
+    /// Serves the API over this backend, under this policy.
     pub fn new(backend: Arc<dyn Backend>, policy: Policy, options: ServerOptions) -> Self {
         let door = Door::new(backend.clone(), policy);
         Self {
@@ -43,13 +43,13 @@ impl AppState {
         }
     }
 
-    /// How many requests are under way.
+    /// The number of requests that are being answered.
     pub fn in_flight(&self) -> &InFlight {
         &self.in_flight
     }
 }
 
-/// The app as a value: nothing listens yet.
+/// Builds the app: OpenAI's routes, `/healthz`, `/readyz`, and all layers. It does not listen yet.
 pub fn app(state: AppState) -> Router {
     let AppState {
         backend,
@@ -65,20 +65,21 @@ pub fn app(state: AppState) -> Router {
             get(move || health::readyz(backend, ready_within)),
         )
         .method_not_allowed_fallback(health::only_get);
-    // One service, and not a handler within axum's layers: those are put together anew, and boxed,
-    // for each request.
+    // One service instead of a handler inside axum's layers: axum builds and boxes those again for
+    // each request.
     Router::new().fallback_service(
         // Outermost first.
         ServiceBuilder::new()
-            // Every answer bears its id: a preflight, a panic's 500 and an unknown route too.
+            // Adds `x-request-id` to every answer, including preflights, 404s and the 500 of a
+            // panic.
             .layer(RequestIdLayer)
-            // Says whose key it is, to the log too, and leaves refusing to the routes: a preflight
-            // bears no key.
+            // Finds the caller by the API key, for the log too. The routes refuse requests without
+            // a valid key, because preflights have none.
             .layer(CallerLayer::new(options.keys.clone()))
-            // Sees the status that the client sees; its account lasts as long as the body.
+            // Counts and logs the request with the status that the client receives, until the body
+            // ends.
             .layer(AccountLayer::new(in_flight, vec![Box::new(Log)]))
-            // Answers preflights before anything asks for a key, and lets a page read every error,
-            // a panic's too.
+            // Answers preflights before a key is required, and lets pages read every error.
             .layer(PagesLayer::new(&options.origins, !options.keys.is_empty()))
             .service(Routes {
                 door,
@@ -88,18 +89,17 @@ pub fn app(state: AppState) -> Router {
     )
 }
 
-/// The paths of the server's own; all others are the door's.
+/// The server's own path that this is; `None` for OpenAI's routes.
 pub(crate) fn own_route(path: &str) -> Option<&'static str> {
     ["/healthz", "/readyz"].into_iter().find(|own| *own == path)
 }
 
-/// All routes, within the panic guard: what panics is a route's code, and the layers still see
-/// its 500.
+/// All routes, inside the panic guard. A panic in a route is a 500 that the layers see.
 #[derive(Clone)]
 struct Routes {
     door: Door,
     own: Router,
-    /// Of all routes but the server's own.
+    /// Whether OpenAI's routes require an API key. The server's own never do.
     asks_for_a_key: bool,
 }
 
@@ -124,7 +124,7 @@ impl Service<Request> for Routes {
         }
         let door = self.door.clone();
         if self.asks_for_a_key && request.extensions().get::<Caller>().is_none() {
-            // Before its body is read.
+            // Before reading the body.
             let refused = door.refuse(keys::refusal(request.headers()));
             return Box::pin(async move { Ok(refused.map(AnswerBody::from)) });
         }

@@ -1,5 +1,5 @@
-//! The body of an answer, the door's or the server's own: it can say how it ended, and a panic in
-//! the middle of it ends it as any other failure would.
+//! The body of an answer: OpenAI's routes' or the server's own. It reports how it ended. A panic
+//! while it is written ends it with an error event.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -17,13 +17,13 @@ pub(crate) struct AnswerBody(Kind);
 
 enum Kind {
     Door(loggia_api::Body),
-    /// The door's, which is not to be touched again.
+    /// A body that panicked; it is not polled again.
     Panicked(Box<Ended>),
     Own(OwnBody),
 }
 
 impl AnswerBody {
-    /// How it ended, once it has; the server's own do not tell.
+    /// How the body ended, once it has. `None` for the server's own bodies.
     pub(crate) fn ended(&self) -> Option<&Ended> {
         match &self.0 {
             Kind::Door(body) => body.ended(),
@@ -45,7 +45,7 @@ impl From<OwnBody> for AnswerBody {
     }
 }
 
-/// A preflight's.
+/// An empty body, for preflights.
 impl Default for AnswerBody {
     fn default() -> Self {
         Self(Kind::Own(OwnBody::empty()))
@@ -71,7 +71,7 @@ impl Body for AnswerBody {
             }
             Err(_words) => {
                 self.0 = Kind::Panicked(Box::new(Ended::new(Outcome::Failed)));
-                // What can panic by now is a stream; a whole answer lies ready.
+                // Only a stream can panic here; a whole answer is already encoded.
                 Poll::Ready(Some(Ok(Frame::data(panic::last_event()))))
             }
         }

@@ -1,6 +1,7 @@
-//! One connection, from its first byte to its last.
+//! Serves one connection, from its first byte to its last.
 
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -19,18 +20,17 @@ use tower::Service;
 
 use crate::ServerOptions;
 
-/// How long a client that has its last answer may go on sending, in all, and how long it may pause
-/// meanwhile.
+/// How long a client may continue to send after its last answer: in total, and between two pieces.
 const LINGER: Duration = Duration::from_secs(30);
 const LINGER_PAUSE: Duration = Duration::from_secs(2);
 
-/// How a client of TLS begins: a record of type "handshake", of version 3.
+/// The first bytes of a TLS client: a record of type "handshake", version 3.
 const TLS_GREETING: &[u8] = &[0x16, 0x03];
 
-/// How often the log tells of such clients.
+/// The time between two warnings about TLS clients.
 const NOTICES_APART: Duration = Duration::from_mins(1);
 
-/// Tells the operator that a client speaks TLS where there is none; not for each of its tries.
+/// Warns that a client uses TLS, which this server does not support; at most once a minute.
 #[derive(Clone, Default)]
 struct TlsNotice(Arc<Mutex<Option<Instant>>>);
 
@@ -40,19 +40,19 @@ impl TlsNotice {
         if last.is_none_or(|last| last.elapsed() >= NOTICES_APART) {
             *last = Some(Instant::now());
             tracing::warn!(
-                "a client spoke TLS to this port, which serves plain HTTP: its URL has to begin with http://, not https://"
+                "a client used TLS, but this port serves plain HTTP: the URL must begin with http://, not https://"
             );
         }
     }
 }
 
-/// What each connection needs.
+/// Serves connections: the app, HTTP settings, and the signal to close.
 #[derive(Clone)]
 pub(crate) struct Connection {
     http: http1::Builder,
     app: Router,
     stall_timeout: Duration,
-    /// Its other end is dropped when the server is told to stop.
+    /// Resolves when the server stops.
     closed: watch::Receiver<()>,
     tls_notice: TlsNotice,
 }
@@ -71,8 +71,8 @@ impl Connection {
         }
     }
 
-    /// Answers what is asked on it until one side has had enough, or the server is told to stop.
-    /// `_place` is given back when it ends.
+    /// Serves the connection until either side closes it or the server stops. Dropping `_place`
+    /// frees its place among the open connections.
     pub(crate) async fn serve(mut self, stream: TcpStream, _place: OwnedSemaphorePermit) {
         self.tune(&stream);
         let asked = Arc::new(AtomicBool::new(false));
@@ -87,54 +87,55 @@ impl Connection {
         let mut connection = self.http.serve_connection(TokioIo::new(stream), service);
         let ended = tokio::select! {
             biased;
-            ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => ended,
-            _ = self.closed.changed() => {
-                // One that has asked nothing yet would be waited for.
-                if asked.load(Ordering::Relaxed) {
-                    Pin::new(&mut connection).graceful_shutdown();
-                    // By reference: moved, it would take up its room twice.
-                    broke((&mut connection).await);
-                }
-                return;
-            }
+            ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => Some(ended),
+            _ = self.closed.changed() => None,
         };
         match ended {
-            Ok(()) => Box::pin(part(connection.into_parts().io.into_inner())).await,
-            Err(error) => {
+            // The server stops. A client that has sent no request is not waited for.
+            None if asked.load(Ordering::Relaxed) => {
+                Pin::new(&mut connection).graceful_shutdown();
+                // By reference: moving it would need its size twice.
+                log_error((&mut connection).await);
+            }
+            None => {}
+            Some(Ok(())) => Box::pin(close(connection.into_parts().io.into_inner())).await,
+            Some(Err(error)) => {
                 if error.is_parse() && connection.into_parts().read_buf.starts_with(TLS_GREETING) {
                     self.tls_notice.give();
                 }
-                broke(Err(error));
+                log_error(Err(error));
             }
         }
     }
 
     fn tune(&self, stream: &TcpStream) {
-        // Without it, each piece of a streamed answer may wait 40 ms for the client's delayed ACK.
+        // With Nagle's algorithm, each piece of a streamed answer could wait 40 ms for the client's
+        // delayed ACK.
         let mut tuned = stream.set_nodelay(true);
-        // The kernel alone sees whether a client takes what it is sent: it ends a connection on
-        // which bytes wait for longer.
+        // Only the kernel knows whether the client receives what is sent. It closes a connection
+        // whose bytes stay unacknowledged for longer than this.
         #[cfg(target_os = "linux")]
         if tuned.is_ok() {
             tuned = socket2::SockRef::from(stream).set_tcp_user_timeout(Some(self.stall_timeout));
         }
         if let Err(error) = tuned {
-            tracing::debug!(%error, "a connection could not be tuned");
+            tracing::debug!(%error, "cannot set the options of a connection");
         }
     }
 }
 
-/// A client that leaves, or talks something other than HTTP, is no fault of the server's.
-fn broke(ended: hyper::Result<()>) {
+/// Logs a broken connection at debug level: a client that leaves or does not speak HTTP is not a
+/// server error.
+fn log_error(ended: hyper::Result<()>) {
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection broke");
     }
 }
 
-/// Closes a connection so that its last answer arrives. A refusal may come before the request was
-/// read (413); a socket that is closed with bytes still coming resets, and a reset can overtake the
-/// answer. So this side says that it has ended, and reads on for a while.
-async fn part(mut stream: TcpStream) {
+/// Closes a connection so that the client receives the last answer. An answer may be sent before
+/// the request was read completely (413). Closing a socket with unread bytes sends a reset, which
+/// can overtake the answer. So this shuts down the sending side first and reads for a while.
+async fn close(mut stream: TcpStream) {
     let to_its_end = async {
         stream.shutdown().await?;
         let mut unwanted = vec![0; 16 << 10];

@@ -1,4 +1,4 @@
-//! Which web pages may use the API from a browser.
+//! CORS: which web pages may use the API from a browser.
 
 use std::mem;
 use std::sync::Arc;
@@ -15,30 +15,28 @@ use tower_http::cors::{AllowHeaders, AllowOrigin, Cors, CorsLayer};
 
 use crate::request_id::X_REQUEST_ID;
 
-/// The pages that may, by their origin (`https://chat.example`).
+/// The allowed web pages, by origin (`https://chat.example`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Origins {
-    /// Those that this machine serves itself: `localhost`, `127.0.0.1` and `[::1]`, on any port.
-    /// Any other page that the user happens to have open could otherwise use a server that asks for
-    /// no key.
+    /// Pages that this machine serves: `localhost`, `127.0.0.1` and `[::1]`, on any port. Without
+    /// this limit, any page that the user has open could use a server without API keys.
     #[default]
     ThisMachine,
-    /// Every page there is.
+    /// Every page.
     Any,
-    /// These, and no others.
+    /// Only these pages.
     These(Vec<HeaderValue>),
 }
 
-/// An origin that no browser sends.
+/// The error for a text that is not an origin.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error(
-    "`{0}` is no origin; write scheme and host, and the port where there is one: https://chat.example:8443, or * for every page"
+    "`{0}` is not an origin; write a scheme, a host and, if necessary, a port: https://chat.example:8443, or * for every page"
 )]
 pub struct BadOrigin(String);
 
 impl Origins {
-    /// From a list as a person writes it: origins, or `*` among them for all. An empty list lets no
-    /// page in.
+    /// Parses a list of origins; `*` among them allows every page. An empty list allows no page.
     pub fn parse<S: AsRef<str>>(list: impl IntoIterator<Item = S>) -> Result<Self, BadOrigin> {
         let mut these = Vec::new();
         for origin in list {
@@ -53,8 +51,8 @@ impl Origins {
     }
 }
 
-/// A browser sends scheme, host and a port that is not the scheme's own; no path, not even `/`.
-/// Compared byte by byte, so lower case.
+/// Parses an origin as browsers send it: scheme, host, and a port that is not the default one; no
+/// path, not even `/`. Browsers send it in lower case.
 fn parse_one(origin: &str) -> Option<HeaderValue> {
     let (scheme, host) = origin.split_once("://")?;
     let plain = !host.is_empty() && !host.contains(['/', '?', '#', '@', '*']) && !scheme.is_empty();
@@ -63,18 +61,18 @@ fn parse_one(origin: &str) -> Option<HeaderValue> {
         .then(|| HeaderValue::from_str(&origin.to_ascii_lowercase()).ok())?
 }
 
-/// What a browser app needs, for requests that come from a page, which name their origin. All
-/// others pass by: writing down for each program what pages may do takes longer than the whole of
-/// the other layers.
+/// Adds CORS headers to requests with an `Origin` header, and answers preflights. Other requests
+/// skip it: computing the headers takes longer than all other layers together.
 #[derive(Clone, Debug)]
 pub(crate) struct PagesLayer(Arc<CorsLayer>);
 
 impl PagesLayer {
-    /// Preflights answered (they carry no key), any header that they ask for (the `openai` package
-    /// sends `authorization`, `content-type` and a handful of `x-stainless-*`), and leave to read
-    /// the answer's own headers.
+    /// Answers preflights without requiring a key, allows every requested header (the `openai`
+    /// package sends `authorization`, `content-type` and several `x-stainless-*`), and exposes the
+    /// answer's own headers.
     ///
-    /// Where the API asks for keys, pages may send DELETE too: what it may do is the key's matter.
+    /// Pages may send DELETE only if API keys are required; the key then decides what it may
+    /// delete.
     pub(crate) fn new(origins: &Origins, asks_for_a_key: bool) -> Self {
         let methods = Route::methods()
             .into_iter()
@@ -92,7 +90,7 @@ impl PagesLayer {
             .allow_methods(methods.collect::<Vec<_>>())
             .allow_headers(AllowHeaders::mirror_request())
             .expose_headers(exposed)
-            // Two hours is the most that any browser keeps a preflight.
+            // Two hours is the longest time for which any browser caches a preflight.
             .max_age(Duration::from_hours(2));
         Self(Arc::new(cors))
     }
@@ -133,7 +131,7 @@ where
         if !request.headers().contains_key(ORIGIN) {
             return Either::Right(self.inner.call(request));
         }
-        // The one that is ready, and not its copy.
+        // The service that is ready, not its clone.
         let copy = self.inner.clone();
         let ready = mem::replace(&mut self.inner, copy);
         Either::Left(self.cors.layer(ready).call(request))

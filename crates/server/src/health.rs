@@ -1,4 +1,4 @@
-//! `/healthz` and `/readyz`: what tells whoever runs the server how it is.
+//! `/healthz` and `/readyz`, for whoever operates the server.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,18 +10,21 @@ use http::{HeaderValue, Response, StatusCode};
 use loggia_api::ApiError;
 use loggia_backend::Backend;
 
-/// The process runs. Nothing else is asked: a backend that is down is no reason to kill what stands
-/// in front of it.
+/// Answers 200 as long as the process runs. It does not ask the backends: restarting this process
+/// would not help if one of them is down.
 pub(crate) async fn healthz() -> Response<Body> {
     json(r#"{"status":"ok"}"#)
 }
 
-/// Whether a model could answer now, and if not, why not.
+/// Answers 200 if a model could answer now, else 503 with the reason.
 pub(crate) async fn readyz(backend: Arc<dyn Backend>, limit: Duration) -> Response<Body> {
     let reason = match tokio::time::timeout(limit, backend.ready()).await {
         Ok(Ok(())) => return json(r#"{"status":"ready"}"#),
         Ok(Err(error)) => error.to_string(),
-        Err(_) => format!("no word from the backend within {} s", limit.as_secs_f32()),
+        Err(_) => format!(
+            "no answer from the backend within {} s",
+            limit.as_secs_f32()
+        ),
     };
     let message = format!("not ready: {reason}");
     ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message)
@@ -30,7 +33,7 @@ pub(crate) async fn readyz(backend: Arc<dyn Backend>, limit: Duration) -> Respon
         .map(Body::new)
 }
 
-/// Either of them asked with another method.
+/// Answers 405 to other methods.
 pub(crate) async fn only_get(request: Request) -> Response<Body> {
     let message = format!(
         "Not allowed to {} on {}; use GET.",

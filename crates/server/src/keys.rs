@@ -1,8 +1,8 @@
-//! The keys that the API asks for, and whose one is. Where they come from is the program's affair;
-//! what a caller may do is the door's.
+//! API keys: which are valid, and who their callers are. The program reads them; the API decides
+//! what a caller may do.
 //!
-//! A key itself is not kept: only its SHA-256, with which that of a client's key is compared, all
-//! of it and with every one there is, so that the time it takes tells nothing.
+//! Keys are not stored, only their SHA-256 digests. A client's digest is compared with every stored
+//! one in constant time.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,18 +15,18 @@ use sha2::{Digest, Sha256};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 use tower::{Layer, Service};
 
-/// SHA-256 of a key. A key has to be long and random for that to be enough: there is no salt, and
-/// it is quick to compute.
+/// The SHA-256 digest of an API key. A key must be long and random: the digest has no salt and is
+/// fast to compute.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct KeyDigest([u8; 32]);
 
 impl KeyDigest {
-    /// Of this key.
+    /// Hashes a key.
     pub fn of(key: impl AsRef<[u8]>) -> Self {
         Self(Sha256::digest(key).into())
     }
 
-    /// From 64 hex digits.
+    /// Parses 64 hex digits.
     pub fn from_hex(text: &str) -> Option<Self> {
         let digits = text.as_bytes();
         if digits.len() != 64 {
@@ -45,29 +45,29 @@ impl KeyDigest {
     }
 }
 
-/// Not the digest either: of a short key it is as good as the key.
+/// Does not show the digest: a short key can be guessed from it.
 impl fmt::Debug for KeyDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("KeyDigest(…)")
     }
 }
 
-/// All keys. Where there is none, none is asked for. Clones share them.
+/// The configured API keys. If empty, no key is required. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Keys(Arc<[(KeyDigest, Caller)]>);
 
 impl Keys {
-    /// These keys, each with what it makes of its holder.
+    /// Accepts these keys, each for its caller.
     pub fn new(keys: impl IntoIterator<Item = (KeyDigest, Caller)>) -> Self {
         Self(keys.into_iter().collect())
     }
 
-    /// Whether there is none, so that none is asked for.
+    /// Whether no key is configured, so that none is required.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whose key a request bears, if it is one of these.
+    /// The caller whose key the request has; `None` without a valid key.
     fn caller(&self, headers: &HeaderMap) -> Option<&Caller> {
         let theirs = KeyDigest::of(bearer(headers)?);
         let mut place = u32::MAX;
@@ -79,7 +79,7 @@ impl Keys {
     }
 }
 
-/// Why a request without a [`Caller`] is not let in.
+/// The error for a request without a valid key.
 pub(crate) fn refusal(headers: &HeaderMap) -> ApiError {
     if bearer(headers).is_some() {
         ApiError::wrong_key()
@@ -88,7 +88,7 @@ pub(crate) fn refusal(headers: &HeaderMap) -> ApiError {
     }
 }
 
-/// What stands behind `Bearer`.
+/// The key after `Bearer`.
 fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     let value = headers.get(AUTHORIZATION)?.as_bytes();
     let (scheme, key) = value.split_at_checked(b"Bearer ".len())?;
@@ -96,8 +96,8 @@ fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     (scheme.eq_ignore_ascii_case(b"Bearer ") && !key.is_empty()).then_some(key)
 }
 
-/// Puts the [`Caller`] among the extensions of a request that bears one of the keys. It refuses
-/// nobody.
+/// Adds the [`Caller`] to the extensions of a request with a valid key. It does not refuse
+/// requests.
 #[derive(Clone, Debug)]
 pub(crate) struct CallerLayer {
     keys: Keys,

@@ -1,10 +1,10 @@
 //! Loggia's HTTP server as a value: an axum app around the door of `loggia-api`, and the loop that
 //! serves it.
 //!
-//! Reading order: [`app`] (the routes, and every layer around them), [`run`] (connections, and how
-//! they end), [`ServerOptions`] (each limit and its default), [`Keys`] (whom it lets in). What
-//! OpenAI's routes answer is `loggia-api`; who answers is `loggia-backend`; arguments and
-//! configuration files are the program's.
+//! Reading order: [`app`] (the routes, and every layer around them), [`run`] (accepting connections,
+//! and stopping), [`ServerOptions`] (each limit and its default), [`Keys`] (the API keys). What
+//! OpenAI's routes answer is in `loggia-api`, the backends are in `loggia-backend`; arguments and
+//! configuration files belong to the program.
 #![forbid(unsafe_code)]
 
 mod account;
@@ -12,13 +12,13 @@ mod app;
 mod body;
 mod connection;
 mod cors;
-mod crew;
 mod health;
 mod keys;
 mod options;
 mod panic;
 mod request_id;
 mod run;
+mod threads;
 
 pub use account::InFlight;
 pub use app::{AppState, app};

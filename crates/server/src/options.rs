@@ -1,38 +1,37 @@
-//! What the server allows, and for how long. Plain values: where they come from is the program's
-//! affair.
+//! The server's limits, as plain values. The program reads them from its configuration.
 
 use std::time::Duration;
 
 use crate::{Keys, Origins};
 
-/// The server's limits.
+/// The limits of the server, each with a default.
 #[derive(Clone, Debug)]
 pub struct ServerOptions {
-    /// How many threads serve, each with a runtime of its own. One for every two cores: a thread
-    /// serves some ten thousand requests a second, two that share the work wake up twice as often
-    /// for it, and engines have a use for the cores. 0: none; the runtime that calls
-    /// [`run`](crate::run) serves.
+    /// The number of threads that serve connections, each with its own runtime. The default is one
+    /// per two cores: a thread serves some ten thousand requests a second, more threads wake up
+    /// more often for the same work, and engines need the cores. 0: no thread; the runtime that
+    /// calls [`run`](crate::run) serves.
     pub workers: usize,
-    /// The most connections open at once; past that, new ones wait in the kernel's queue. 4,096: at
-    /// some 30 KiB a stream they stay near 120 MiB, and under the 65,536 file descriptors that
-    /// services are commonly given, one more for each upstream included.
+    /// The largest number of open connections; others wait in the kernel's queue. The default is
+    /// 4,096. At about 30 KiB a stream that is 120 MiB, and with one connection to a backend each
+    /// it stays below the common limit of 65,536 file descriptors.
     pub max_connections: usize,
-    /// How long a client may take over the head of a request, the wait for it on an idle connection
-    /// included. 75 s: longer than the 60 s after which common load balancers drop an idle
-    /// connection, so that it is they who close it.
+    /// The time for the head of a request, and the longest time that a connection may be idle. The
+    /// default is 75 s: load balancers commonly close idle connections after 60 s, and the server
+    /// should not close first.
     pub head_timeout: Duration,
-    /// How long a client may leave bytes of its answer untaken before the connection is cut, so
-    /// that one that stopped reading holds no slot of an engine for ever. 60 s. Linux only;
-    /// elsewhere the kernel's own patience holds.
+    /// How long sent bytes may stay unacknowledged before the connection is closed, so that a
+    /// client that stopped reading does not occupy an engine's slot. The default is 60 s. Linux
+    /// only; other systems use their kernel's timeout.
     pub stall_timeout: Duration,
-    /// How long `/readyz` waits for the backend's word. 5 s.
+    /// How long `/readyz` waits for the backend. The default is 5 s.
     pub ready_timeout: Duration,
-    /// How long answers under way may go on once the server is told to stop. 30 s, as long as
-    /// Kubernetes waits.
+    /// How long running answers may continue after the server is told to stop. The default is 30 s,
+    /// as in Kubernetes.
     pub shutdown_timeout: Duration,
-    /// The pages that may use the API from a browser. Those of this machine.
+    /// The web pages that may use the API. The default is those of this machine.
     pub origins: Origins,
-    /// The keys that the API asks for. None: it is open to everybody who reaches it.
+    /// The API keys. Without any, no key is required, which is the default.
     pub keys: Keys,
 }
 

@@ -1,5 +1,5 @@
-//! When a request's code panics: that request gets a 500, and nobody gets its words, which may be
-//! the user's.
+//! Panics while answering: the request gets a 500. The panic message is neither sent nor logged,
+//! because it may quote what the user sent.
 
 use std::any::Any;
 
@@ -8,29 +8,29 @@ use http::{Response, StatusCode};
 use loggia_api::{ApiError, Body};
 use loggia_wire::frame::sse;
 
-/// What a panic says.
+/// The message of a panic.
 pub(crate) type Words = Box<dyn Any + Send>;
 
-/// The answer to a request whose code panicked.
+/// The 500 for a request whose code panicked.
 pub(crate) fn answer(_: Words) -> Response<Body> {
     error().response()
 }
 
-/// The last event of a stream whose code panicked.
+/// The error event that ends a stream whose code panicked.
 pub(crate) fn last_event() -> Bytes {
     let mut event = BytesMut::new();
-    // Four strings are always JSON.
+    // Serializing four strings cannot fail.
     let _written = sse::write(&mut event, &error().body());
     event.freeze()
 }
 
 fn error() -> ApiError {
-    let message = "the server made a mistake over this request; its operator finds it in the log by the answer's x-request-id";
+    let message = "The server had an internal error. Its operator can find it in the log by the x-request-id of this answer.";
     ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, message).coded("internal_error")
 }
 
-/// Has every panic of the process logged by its place in the code alone: its words can quote what a
-/// client sent (`str` slicing does). For the program to call once, first thing.
+/// Logs every panic of the process with its place in the code, without its message: the message may
+/// quote what a client sent (slicing a `str` does). The program calls this once at its start.
 pub fn log_panics_without_their_words() {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string);
@@ -38,7 +38,7 @@ pub fn log_panics_without_their_words() {
         tracing::error!(
             place,
             thread = thread.name(),
-            "panicked; this is a defect, please report its place"
+            "panic: this is a bug, please report it with its place"
         );
     }));
 }

@@ -1,4 +1,4 @@
-//! `x-request-id`: the client's own where it is fit to be logged, else a new one; on every answer.
+//! `x-request-id` on every answer: the client's own id if it can be logged, else a new one.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -14,10 +14,10 @@ pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-i
 
 const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
-/// The longest id taken from a client.
+/// The longest id that is accepted from a client.
 const LONGEST: usize = 128;
 
-/// Gives every request its id, as [`RequestId`] among its extensions, and every answer the header.
+/// Adds the id to the request's extensions, as [`RequestId`], and to the answer's headers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RequestIdLayer;
 
@@ -62,7 +62,7 @@ where
 }
 
 pin_project! {
-    /// The answer, which will bear the id.
+    /// Adds the header to the answer.
     pub(crate) struct Answer<F> {
         #[pin]
         inner: F,
@@ -86,8 +86,8 @@ where
     }
 }
 
-/// The client's id, where it is short and all visible ASCII, so that it can neither forge nor flood
-/// a log.
+/// The client's id, if it is short and consists of visible ASCII: it must not forge or flood log
+/// lines.
 fn clients_own(header: &HeaderValue) -> Option<(Arc<str>, HeaderValue)> {
     let fit =
         (1..=LONGEST).contains(&header.len()) && header.as_bytes().iter().all(u8::is_ascii_graphic);
@@ -95,7 +95,7 @@ fn clients_own(header: &HeaderValue) -> Option<(Arc<str>, HeaderValue)> {
     Some((id.into(), header.clone()))
 }
 
-/// `req_` and 32 hex digits, as OpenAI's look.
+/// A new id: `req_` and 32 hex digits, as OpenAI's.
 fn new() -> (Arc<str>, HeaderValue) {
     let mut id = *b"req_________________________________";
     let random: [u8; 16] = rand::random();

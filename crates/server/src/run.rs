@@ -1,6 +1,6 @@
-//! Takes connections in, as many as there is room for, until the server is told to stop.
+//! Accepts connections, up to the limit, until the server stops.
 //!
-//! Who serves them is `crew.rs`; what happens on one of them, `connection.rs`.
+//! The threads that serve them are in `threads.rs`; one connection is in `connection.rs`.
 
 use std::future::Future;
 use std::io;
@@ -13,23 +13,25 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::ServerOptions;
-use crate::crew::Crew;
+use crate::threads::Threads;
 
-/// How long to wait after an accept that failed for want of something (descriptors, memory), which
-/// only closing connections can give.
+/// The pause after an accept that failed because file descriptors or memory are exhausted. Only
+/// closing connections helps then.
 const BREATHER: Duration = Duration::from_millis(100);
 
-/// Serves until `shutdown` is done; then takes no connection any more, lets answers under way
+/// Serves until `shutdown` resolves. Then it accepts no more connections, lets running answers
 /// finish for as long as the options allow, and cuts the rest.
 ///
-/// Fails where threads cannot be started, or the listener is of no use.
+/// # Errors
+///
+/// If threads cannot be started, or the listener fails for good.
 pub async fn run(
     listener: TcpListener,
     app: Router,
     shutdown: impl Future<Output = ()>,
     options: &ServerOptions,
 ) -> io::Result<()> {
-    let mut crew = Crew::start(&app, options)?;
+    let mut threads = Threads::start(&app, options)?;
     let room = Arc::new(Semaphore::new(options.max_connections));
     let mut shutdown = pin!(shutdown);
     let ended = loop {
@@ -37,17 +39,17 @@ pub async fn run(
             biased;
             () = &mut shutdown => break Ok(()),
             accepted = accept(&listener, &room) => match accepted {
-                Ok((stream, place)) => crew.take(stream, place),
+                Ok((stream, place)) => threads.take(stream, place),
                 Err(error) => break Err(error),
             },
         }
     };
     drop(listener);
-    crew.finish().await;
+    threads.finish().await;
     ended
 }
 
-/// The next connection, once there is a place for it.
+/// Accepts the next connection, once the number of open ones allows it.
 async fn accept(
     listener: &TcpListener,
     room: &Arc<Semaphore>,
@@ -67,7 +69,7 @@ async fn accept(
             Next::AtOnce => {}
             Next::AfterABreather => {
                 if !told {
-                    tracing::warn!(%error, "cannot accept connections for now; is the limit of open files too low?");
+                    tracing::warn!(%error, "cannot accept connections for now; the limit of open files may be too low");
                     told = true;
                 }
                 tokio::time::sleep(BREATHER).await;
@@ -77,14 +79,14 @@ async fn accept(
     }
 }
 
-/// When to accept again after an accept that failed.
+/// What to do after an accept that failed.
 #[derive(Debug, PartialEq, Eq)]
 enum Next {
-    /// That one connection broke before it was taken.
+    /// Only this connection failed.
     AtOnce,
-    /// Something is lacking: descriptors, memory.
+    /// File descriptors or memory are exhausted.
     AfterABreather,
-    /// This is no listener.
+    /// The listener is unusable.
     Never,
 }
 

@@ -63,7 +63,7 @@ async fn a_panic_is_a_500_in_openais_shape_and_the_server_goes_on() {
     assert_eq!(header(&answer, "content-type"), Some("application/json"));
     assert_eq!(
         body(&answer),
-        r#"{"error":{"message":"the server made a mistake over this request; its operator finds it in the log by the answer's x-request-id","type":"server_error","param":null,"code":"internal_error"}}"#
+        r#"{"error":{"message":"The server had an internal error. Its operator can find it in the log by the x-request-id of this answer.","type":"server_error","param":null,"code":"internal_error"}}"#
     );
     // The very same connection serves on.
     client.send(&last("GET /healthz")).await;
@@ -94,7 +94,7 @@ async fn a_panic_in_the_middle_of_a_stream_ends_it_as_any_failure_does() {
     client.read_until("\"one\"").await;
     performance.stumble().await;
     let rest = client.read_until("\r\n0\r\n\r\n").await;
-    let event = r#"data: {"error":{"message":"the server made a mistake over this request; its operator finds it in the log by the answer's x-request-id","type":"server_error","param":null,"code":"internal_error"}}"#;
+    let event = r#"data: {"error":{"message":"The server had an internal error. Its operator can find it in the log by the x-request-id of this answer.","type":"server_error","param":null,"code":"internal_error"}}"#;
     assert!(
         rest.ends_with(&format!("\r\n{event}\n\n\r\n0\r\n\r\n")),
         "{rest}"

@@ -52,7 +52,7 @@ async fn a_backend_that_says_nothing_is_not_ready() {
     );
     assert_eq!(
         body(&answer),
-        r#"{"error":{"message":"not ready: no word from the backend within 0.02 s","type":"server_error","param":null,"code":"not_ready"}}"#
+        r#"{"error":{"message":"not ready: no answer from the backend within 0.02 s","type":"server_error","param":null,"code":"not_ready"}}"#
     );
 }
 

@@ -178,7 +178,7 @@ async fn a_client_that_speaks_tls_to_a_plain_port_is_told_of_once() {
             .ask("\x16\x03\x01\x02\x00\x01\x00\x01\x7c\x03\x03")
             .await;
     }
-    until(|| log.text().contains("spoke TLS to this port")).await;
+    until(|| log.text().contains("a client used TLS")).await;
     stand.ask("no HTTP either\r\n\r\n").await;
     assert_eq!(
         log.text().matches("begin with http://").count(),

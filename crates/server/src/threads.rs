@@ -1,8 +1,8 @@
-//! The threads that serve: each has a runtime of its own and keeps its connections to itself.
+//! The threads that serve connections. Each has its own runtime, and a connection stays on its
+//! thread.
 //!
-//! A connection that stays on one thread costs less than one that any thread may pick up
-//! (`docs/decisions/0007-runtime.md`): nothing is locked, and what wakes it is there already. Which
-//! thread gets it is decided once, in turn.
+//! That costs less than a shared runtime (`docs/decisions/0007-runtime.md`): there are no locks,
+//! and fewer wake-ups between threads. Threads get connections in turn.
 
 use std::io;
 use std::net::TcpStream as Socket;
@@ -18,14 +18,14 @@ use tokio::task::JoinSet;
 use crate::ServerOptions;
 use crate::connection::Connection;
 
-/// A connection on its way to its thread, and the place that it takes up.
+/// An accepted connection, and its place among the open ones.
 type Accepted = (Socket, OwnedSemaphorePermit);
 
-/// The threads.
-pub(crate) struct Crew {
+/// All threads.
+pub(crate) struct Threads {
     workers: Vec<Worker>,
     next: usize,
-    /// Dropped when the server is told to stop.
+    /// Dropping it tells all connections to close.
     closing: watch::Sender<()>,
 }
 
@@ -34,9 +34,8 @@ struct Worker {
     ended: oneshot::Receiver<()>,
 }
 
-impl Crew {
-    /// Starts as many threads as the options say; with none, the runtime that this is called on
-    /// does their work.
+impl Threads {
+    /// Starts the configured number of threads. With 0, the current runtime does their work.
     pub(crate) fn start(app: &Router, options: &ServerOptions) -> io::Result<Self> {
         let (closing, closed) = watch::channel(());
         let connection = Connection::new(app.clone(), options, closed);
@@ -44,9 +43,9 @@ impl Crew {
         let all_drained = Arc::new(Barrier::new(count));
         let mut workers = Vec::with_capacity(count);
         for number in 1..=count {
-            // There are never more connections than places, so this is never full.
+            // The number of open connections is limited, so this channel is never full.
             let (accepted, receiver) = mpsc::channel(options.max_connections.max(1));
-            let shift = Shift {
+            let thread = WorkerThread {
                 accepted: receiver,
                 connection: connection.clone(),
                 shutdown_timeout: options.shutdown_timeout,
@@ -54,9 +53,9 @@ impl Crew {
             };
             let (end, ended) = oneshot::channel();
             if options.workers == 0 {
-                tokio::spawn(shift.work(end));
+                tokio::spawn(thread.work(end));
             } else {
-                shift.on_a_thread(number, end)?;
+                thread.spawn(number, end)?;
             }
             workers.push(Worker { accepted, ended });
         }
@@ -67,7 +66,7 @@ impl Crew {
         })
     }
 
-    /// Gives a connection to the thread whose turn it is.
+    /// Hands a connection to the next thread.
     pub(crate) fn take(&mut self, stream: TcpStream, place: OwnedSemaphorePermit) {
         let worker = &self.workers[self.next];
         self.next = (self.next + 1) % self.workers.len();
@@ -75,38 +74,37 @@ impl Crew {
             .into_std()
             .map(|socket| worker.accepted.try_send((socket, place)).is_ok());
         if !matches!(given, Ok(true)) {
-            tracing::warn!("a connection was dropped: it could not be given to a thread");
+            tracing::warn!("a connection was dropped: cannot hand it to a thread");
         }
     }
 
-    /// Lets what is under way finish, and ends the threads.
+    /// Lets running answers finish, and ends the threads.
     pub(crate) async fn finish(self) {
         drop(self.closing);
-        // All of them before the first is waited for: they end together.
+        // Collected before the first is awaited: all threads end at the same time.
         let ends: Vec<_> = self
             .workers
             .into_iter()
             .map(|worker| worker.ended)
             .collect();
         for ended in ends {
-            // An error means as much: the thread is gone.
+            // An error means that the thread is gone, too.
             let _gone = ended.await;
         }
     }
 }
 
-/// What one thread does.
-struct Shift {
+/// The work of one thread.
+struct WorkerThread {
     accepted: mpsc::Receiver<Accepted>,
     connection: Connection,
     shutdown_timeout: Duration,
-    /// What was begun on one runtime may be waited for on another: none may end before all are
-    /// done.
+    /// No runtime ends before the others are done: a task may wait for a task of another runtime.
     all_drained: Arc<Barrier>,
 }
 
-impl Shift {
-    fn on_a_thread(self, number: usize, end: oneshot::Sender<()>) -> io::Result<()> {
+impl WorkerThread {
+    fn spawn(self, number: usize, end: oneshot::Sender<()>) -> io::Result<()> {
         let runtime = runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
@@ -134,12 +132,12 @@ impl Shift {
         {
             tracing::warn!(
                 connections = connections.len(),
-                "cut what had not finished in time"
+                "closed connections whose answers did not finish in time"
             );
             connections.shutdown().await;
         }
         self.all_drained.wait().await;
-        // Nobody listens where `run` itself was given up.
+        // Fails if `run` was dropped, which is fine.
         let _heard = end.send(());
     }
 
@@ -150,7 +148,7 @@ impl Shift {
                 connections.spawn(connection.serve(stream, place));
             }
             Err(error) => {
-                tracing::warn!(%error, "a connection was dropped: its thread could not take it");
+                tracing::warn!(%error, "a connection was dropped: its thread cannot register it");
             }
         }
     }
