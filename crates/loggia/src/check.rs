@@ -4,20 +4,21 @@
 use std::fmt::Write as _;
 
 use loggia_backend::roster::{Survey, SurveyedAlias, SurveyedBackend};
+use tokio::runtime::Handle;
 
 use crate::backends::{Backends, Draft, LocalError, SetupError};
 use crate::config::{Config, Shown};
 use crate::models;
 
 /// The whole output, and whether everything that is named can be reached.
-pub(crate) async fn check(config: &Config) -> Result<(String, bool), SetupError> {
+pub(crate) async fn check(config: &Config, runtime: &Handle) -> Result<(String, bool), SetupError> {
     let Backends {
         roster,
         places,
         mut missing,
         drafts,
         ..
-    } = Backends::of(config)?;
+    } = Backends::of(config, runtime)?;
     let mut text = format!("{}\n", Shown(config));
     for notice in config.notices() {
         let _ = writeln!(text, "# {notice}");

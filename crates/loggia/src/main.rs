@@ -61,7 +61,8 @@ fn serve(flags: &Flags) -> anyhow::Result<ExitCode> {
     loggia_server::log_panics_without_their_words();
     let config = Config::of_this_process(flags)?;
     allow_many_files();
-    runtime()?.block_on(serve::serve(&config))?;
+    let runtime = runtime()?;
+    runtime.block_on(serve::serve(&config, runtime.handle()))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -69,7 +70,8 @@ fn serve(flags: &Flags) -> anyhow::Result<ExitCode> {
 fn chat(args: &ChatArgs, prompt: Option<&str>) -> anyhow::Result<ExitCode> {
     logs::start("error");
     let config = Config::of_this_process(&args.flags)?;
-    runtime()?.block_on(chat::chat(args, prompt, config))?;
+    let runtime = runtime()?;
+    runtime.block_on(chat::chat(args, prompt, config, runtime.handle()))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -85,7 +87,8 @@ fn engine() -> anyhow::Result<ExitCode> {
 fn check(flags: &Flags) -> anyhow::Result<ExitCode> {
     logs::start("error");
     let config = Config::of_this_process(flags)?;
-    let (output, all_well) = runtime()?.block_on(check::check(&config))?;
+    let runtime = runtime()?;
+    let (output, all_well) = runtime.block_on(check::check(&config, runtime.handle()))?;
     print(&output)?;
     Ok(if all_well {
         ExitCode::SUCCESS
@@ -174,7 +177,8 @@ fn allow_many_files() {
     }
 }
 
-/// One thread: the server brings its own for connections.
+/// The program's runtime, on this thread. The server has threads of its own for connections; what
+/// outlives requests runs here.
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()

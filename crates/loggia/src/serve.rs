@@ -15,6 +15,7 @@ use loggia_server::{AppState, KeyDigest, Keys, Origins, ServerOptions, app};
 use loggia_wire::openai::Model;
 use serde_json::Value;
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 
 use crate::backends::{Backends, LocalError, threads};
 use crate::config::{self, Config, Listen};
@@ -22,7 +23,7 @@ use crate::models::{self, Progress, Source, Store};
 
 /// Serves until told to stop; what is under way then may end within the time that the configuration
 /// allows.
-pub(crate) async fn serve(config: &Config) -> anyhow::Result<()> {
+pub(crate) async fn serve(config: &Config, runtime: &Handle) -> anyhow::Result<()> {
     let (mut policy, options) = (policy(config), options(config)?);
     let listener = listen(&config.listen).await?;
     let address = listener.local_addr()?;
@@ -31,7 +32,7 @@ pub(crate) async fn serve(config: &Config) -> anyhow::Result<()> {
     for notice in config.notices() {
         tracing::warn!("{notice}");
     }
-    let backends = everything(config, config.names_no_backend()).await?;
+    let backends = everything(config, config.names_no_backend(), runtime).await?;
     let described = Described::of(&backends, config);
     // Not before: until here there is nothing to end with care, and a signal may do what it always
     // does.
@@ -68,6 +69,7 @@ pub(crate) async fn serve_beside(
     config: &Config,
     key: &str,
     fetches: bool,
+    runtime: &Handle,
 ) -> anyhow::Result<Beside> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
         .await
@@ -88,7 +90,7 @@ pub(crate) async fn serve_beside(
         workers: 1,
         ..options
     };
-    let backends = everything(config, fetches).await?;
+    let backends = everything(config, fetches, runtime).await?;
     let embedded = backends.embedded.clone();
     let app = app(AppState::new(
         backend(&backends, config),
@@ -96,12 +98,12 @@ pub(crate) async fn serve_beside(
         options.clone(),
     ));
     let load = backends.load;
-    tokio::spawn(async move {
+    runtime.spawn(async move {
         if let Err(error) = load.await {
             tracing::error!("{error:#}");
         }
     });
-    tokio::spawn(async move {
+    runtime.spawn(async move {
         loggia_server::run(listener, app, std::future::pending(), &options).await
     });
     Ok(Beside { address, embedded })
@@ -128,8 +130,8 @@ async fn listen(on: &Listen) -> anyhow::Result<TcpListener> {
 }
 
 /// Every backend that is named. A model that is not here is an error, or is fetched first.
-async fn everything(config: &Config, fetches: bool) -> anyhow::Result<Backends> {
-    let mut backends = Backends::of(config)?;
+async fn everything(config: &Config, fetches: bool, runtime: &Handle) -> anyhow::Result<Backends> {
+    let mut backends = Backends::of(config, runtime)?;
     if fetches && let [(name, LocalError::NotHere(_, source))] = &backends.missing[..] {
         if config.names_no_backend() {
             eprintln!(
@@ -141,7 +143,7 @@ async fn everything(config: &Config, fetches: bool) -> anyhow::Result<Backends> 
         fetch(source, config).await.with_context(|| {
             format!("{name} cannot be fetched; name another model or backend (loggia serve --help)")
         })?;
-        backends = Backends::of(config)?;
+        backends = Backends::of(config, runtime)?;
     }
     match backends.missing.into_iter().next() {
         Some((_, error)) => Err(error.into()),

@@ -16,6 +16,7 @@ use loggia_backend::http::{Client, Limits, Upstream};
 use loggia_backend::ollama::Ollama;
 use loggia_backend::openai::OpenAi;
 use loggia_backend::roster::{Roster, RosterError};
+use tokio::runtime::Handle;
 
 use crate::config::{Alias, Config};
 use crate::models;
@@ -63,15 +64,15 @@ type Named = (String, String, Arc<dyn Backend>);
 
 impl Backends {
     /// The embedded engine first, then each Ollama, then each engine that speaks OpenAI: a bare
-    /// model name means the first that has it.
-    pub(crate) fn of(config: &Config) -> Result<Self, SetupError> {
+    /// model name means the first that has it. What outlives requests runs on `runtime`.
+    pub(crate) fn of(config: &Config, runtime: &Handle) -> Result<Self, SetupError> {
         let (mut here, missing) = local::find_all(config);
         local::give_drafts(&mut here, &missing, config).map_err(SetupError::PerModel)?;
         let aliases = aliases(config, &here);
         local::check_projectors(&here, &missing, config).map_err(SetupError::Projector)?;
         check_adapters(&here, config).map_err(SetupError::Adapter)?;
         check_per_model(&here, &aliases, config).map_err(SetupError::PerModel)?;
-        let (engine, load) = engine(&here, config);
+        let (engine, load) = engine(&here, config, runtime);
         let all: Vec<Named> = engine
             .into_iter()
             .chain(ollama(config))
@@ -121,11 +122,12 @@ fn aliases(config: &Config, here: &[Local]) -> Vec<Alias> {
 fn engine(
     models: &[Local],
     config: &Config,
+    runtime: &Handle,
 ) -> (Option<Named>, BoxFuture<'static, anyhow::Result<()>>) {
     if models.is_empty() {
         return (None, Box::pin(std::future::ready(Ok(()))));
     }
-    let engine = Arc::new(Embedded::new(models, config));
+    let engine = Arc::new(Embedded::new(models, config, runtime));
     let named: Named = (
         "embedded".to_owned(),
         "this machine".to_owned(),
@@ -154,7 +156,11 @@ fn check_adapters(_: &[Local], _: &Config) -> Result<(), String> {
 
 /// There is none in this build, and `local` finds no model for it.
 #[cfg(not(feature = "embedded"))]
-fn engine(_: &[Local], _: &Config) -> (Option<Named>, BoxFuture<'static, anyhow::Result<()>>) {
+fn engine(
+    _: &[Local],
+    _: &Config,
+    _: &Handle,
+) -> (Option<Named>, BoxFuture<'static, anyhow::Result<()>>) {
     (None, Box::pin(std::future::ready(Ok(()))))
 }
 

@@ -13,6 +13,7 @@ mod typed;
 use std::io::{IsTerminal as _, Write as _};
 
 use anyhow::Context as _;
+use tokio::runtime::Handle;
 
 use crate::cli::ChatArgs;
 use crate::config::Config;
@@ -35,8 +36,9 @@ pub(crate) async fn chat(
     args: &ChatArgs,
     prompt: Option<&str>,
     config: Config,
+    runtime: &Handle,
 ) -> anyhow::Result<()> {
-    let (server, model) = Server::find(args, config).await?;
+    let (server, model) = Server::find(args, config, runtime).await?;
     let mut chat = Chat {
         server,
         conversation: Conversation::new(model, args.system.clone()),

@@ -14,6 +14,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use rand::RngExt as _;
 use rand::distr::Alphanumeric;
 use tokio::net::TcpStream;
+use tokio::runtime::Handle;
 
 use crate::backends::{Backends, LocalError};
 use crate::cli::ChatArgs;
@@ -42,7 +43,11 @@ impl Server {
     ///
     /// A model that the running server does not have is run by one of its own, where it is here or
     /// can be fetched.
-    pub(super) async fn find(args: &ChatArgs, config: Config) -> anyhow::Result<(Self, String)> {
+    pub(super) async fn find(
+        args: &ChatArgs,
+        config: Config,
+        runtime: &Handle,
+    ) -> anyhow::Result<(Self, String)> {
         let key = args.key.as_ref().map(|key| key.0.clone());
         let name = args.name.as_deref();
         if let Some(url) = &args.server {
@@ -59,7 +64,7 @@ impl Server {
             let Some(name) = name.filter(|_| is_for_own_engine) else {
                 return running.with(name).await;
             };
-            if !running.lacks(name).await || !can_be_had(&own) {
+            if !running.lacks(name).await || !can_be_had(&own, runtime) {
                 return running.with(Some(name)).await;
             }
             eprintln!(
@@ -74,7 +79,7 @@ impl Server {
             .map(char::from)
             .collect();
         let Beside { address, embedded } =
-            serve::serve_beside(&own, &key, is_for_own_engine).await?;
+            serve::serve_beside(&own, &key, is_for_own_engine, runtime).await?;
         let server = Self::on(address, &own, Some(key.parse()?))?;
         // A file is named otherwise than the model in it.
         let only = embedded.first().filter(|_| is_for_own_engine);
@@ -205,9 +210,9 @@ impl Server {
 }
 
 /// Whether the embedded engine could run what this configuration names, once it is fetched.
-fn can_be_had(config: &Config) -> bool {
+fn can_be_had(config: &Config, runtime: &Handle) -> bool {
     let can = |missing: &LocalError| matches!(missing, LocalError::NotHere(..));
-    Backends::of(config).is_ok_and(|all| all.missing.iter().all(|(_, why)| can(why)))
+    Backends::of(config, runtime).is_ok_and(|all| all.missing.iter().all(|(_, why)| can(why)))
 }
 
 async fn answers(address: SocketAddr) -> bool {

@@ -24,6 +24,7 @@ use loggia_backend::{
 use loggia_llama::{Forecast, LlamaOptions};
 use loggia_wire::Extra;
 use loggia_wire::openai::Model;
+use tokio::runtime::Handle;
 
 use super::local::Local;
 use crate::config::{Config, Count, KeepAlive, Size};
@@ -41,7 +42,7 @@ pub(crate) struct Embedded {
 
 impl Embedded {
     /// Models that are still to be loaded.
-    pub(super) fn new(models: &[Local], config: &Config) -> Self {
+    pub(super) fn new(models: &[Local], config: &Config, runtime: &Handle) -> Self {
         let memory = config
             .memory
             .map(Size::bytes)
@@ -55,6 +56,7 @@ impl Embedded {
             Arc::new(process::Processes),
             memory,
             *config.keep_alive,
+            runtime.clone(),
         ));
         Embedded {
             pool,

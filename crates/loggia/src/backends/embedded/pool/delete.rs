@@ -31,14 +31,14 @@ impl Pool {
             model: model.clone(),
             why,
         };
-        let Some(runtime) = self.runtime.get() else {
+        if self.is_open.get().is_none() {
             return Err(refused(NotDeleted::InUse));
-        };
+        }
         let unused = self.until(|models| models[at].is_unused());
         let _however_it_ends = tokio::time::timeout(UNUSED_WITHIN, unused).await;
         self.take_leave(at)?;
         let pool = Arc::clone(self);
-        let deleting = runtime.spawn(async move {
+        let deleting = self.runtime.spawn(async move {
             let deleted = pool.deleted(at, remove).await;
             pool.has_left(at, deleted.is_ok());
             deleted

@@ -39,9 +39,11 @@ pub(super) struct Pool {
     models: Mutex<Vec<Entry>>,
     /// Something changed that somebody may be waiting for.
     changed: Notify,
-    /// Where engines are started: the program's own runtime, while requests come from those of the
-    /// server's threads.
-    runtime: SetOnce<Handle>,
+    /// Where engines are started and watched: the program's own runtime. Requests run on those of
+    /// the server's threads, which may end before.
+    runtime: Handle,
+    /// Set when the models that fit at the start are being loaded; requests wait for it.
+    is_open: SetOnce<()>,
 }
 
 /// A running engine.
@@ -60,6 +62,7 @@ impl Pool {
         start: Arc<dyn Start>,
         memory: Option<u64>,
         keep_alive: KeepAlive,
+        runtime: Handle,
     ) -> Self {
         let models = Mutex::new(specs.iter().map(|_| Entry::new()).collect());
         Self {
@@ -69,7 +72,8 @@ impl Pool {
             keep_alive,
             models,
             changed: Notify::new(),
-            runtime: SetOnce::new(),
+            runtime,
+            is_open: SetOnce::new(),
         }
     }
 

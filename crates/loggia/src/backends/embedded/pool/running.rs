@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use loggia_backend::{Abilities, Ability};
-use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use super::super::start::Started;
@@ -17,10 +16,9 @@ pub(super) const GRACE: Duration = Duration::from_secs(10);
 
 impl Pool {
     /// Loads models in order while there is room, one after the other: they would only wait for the
-    /// same disk. Engines are started in this runtime from now on. Fails with the first that cannot
-    /// be loaded.
+    /// same disk. From now on requests load models, too. Fails with the first that cannot be loaded.
     pub(in super::super) async fn load_what_fits(self: &Arc<Self>) -> Result<(), String> {
-        let _ = self.runtime.set(Handle::current());
+        let _ = self.is_open.set(());
         for at in 0..self.specs.len() {
             if !self.begin_if_it_fits(at)? {
                 continue;
@@ -56,15 +54,12 @@ impl Pool {
 
     /// Starts loading.
     pub(super) fn begin(self: &Arc<Self>, at: usize, entry: &mut Entry) {
-        let Some(runtime) = self.runtime.get() else {
-            return;
-        };
         let Some(process) = entry.begin() else {
             return;
         };
         let pool = Arc::clone(self);
         let starting = self.start.start(&self.specs[at]);
-        runtime.spawn(async move {
+        self.runtime.spawn(async move {
             match starting.await {
                 Ok(started) => {
                     let exited = pool.loaded(at, process, started);
@@ -122,10 +117,8 @@ impl Pool {
     }
 
     fn start_again_at(self: &Arc<Self>, at: usize, again: Instant) {
-        let (pool, Some(runtime)) = (Arc::clone(self), self.runtime.get()) else {
-            return;
-        };
-        runtime.spawn(async move {
+        let pool = Arc::clone(self);
+        self.runtime.spawn(async move {
             tokio::time::sleep_until(again).await;
             let mut models = pool.lock();
             if models[at].is_due(Instant::now()) && pool.has_room(at, &models) {
@@ -140,11 +133,8 @@ impl Pool {
             return;
         };
         tracing::info!(model = self.specs[at].name, why, "unloading a model");
-        let Some(runtime) = self.runtime.get() else {
-            return;
-        };
         let pool = Arc::clone(self);
-        runtime.spawn(async move {
+        self.runtime.spawn(async move {
             let Engine { backend, kill } = engine;
             // Here and not under the lock: the engine's process sees the end of its input.
             drop(backend);

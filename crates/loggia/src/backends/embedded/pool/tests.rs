@@ -159,6 +159,7 @@ fn pool(
         stage.clone(),
         Some(memory),
         KeepAlive(keep_alive),
+        Handle::current(),
     ));
     for (at, &(_, bytes)) in needs.iter().enumerate() {
         pool.foresee(at, forecast(bytes, 0));

@@ -50,8 +50,7 @@ impl Pool {
         at: usize,
         want: Want,
     ) -> Result<Option<Lease>, BackendError> {
-        // Before the program's own runtime is known nothing is started.
-        self.runtime.wait().await;
+        self.is_open.wait().await;
         let mut waiter = None;
         loop {
             let changed = self.changed.notified();
