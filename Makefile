@@ -7,7 +7,7 @@
 SHELL := /usr/bin/env bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test test-rust test-clients test-live setup model lint check-gpu fmt bench fuzz odd soak dist clean
+.PHONY: help run test test-rust test-clients test-live setup model lint public-api check-gpu fmt bench fuzz odd soak dist clean
 
 # A fresh rustup is often not on the path of the shell that installed it.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -67,6 +67,9 @@ lint: ## formatting, clippy, and what may depend on what under which licence
 
 check-gpu: ## compile the features for GPUs whose toolchains are here
 	@scripts/check-gpu
+
+public-api: ## write the public items of the libraries anew (crates/*/public-api.txt)
+	@scripts/public-api write
 
 fmt: ## format the Rust code
 	cargo fmt --all

@@ -65,6 +65,20 @@ pub struct ServedBy {
     pub changed: Vec<Change>,
 }
 
+impl ServedBy {
+    /// An answer of this backend to this model, with a fingerprint made of both, from no particular
+    /// machine and with nothing changed in the conversation.
+    pub fn new(backend: &str, model: &str) -> Self {
+        Self {
+            backend: backend.into(),
+            model: model.into(),
+            node: None,
+            fingerprint: fingerprint(&[backend, model]),
+            changed: Vec::new(),
+        }
+    }
+}
+
 /// What happens next in an answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

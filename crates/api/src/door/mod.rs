@@ -39,7 +39,38 @@ impl RequestId {
 /// How long the list of models may take to find the one that was probably meant.
 const LISTED_WITHIN: Duration = Duration::from_secs(1);
 
-/// OpenAI's API over a backend.
+/// OpenAI's API over a backend: any HTTP request in, OpenAI's answer out.
+///
+/// ```
+/// use std::sync::Arc;
+/// use http_body_util::{BodyExt, Full};
+/// use loggia_api::{Door, Policy};
+/// # use futures_core::future::BoxFuture;
+/// # use loggia_backend::{Abilities, Backend, BackendError, Call, Reply};
+/// # use loggia_wire::openai::Model;
+/// # struct MyBackend;
+/// # impl Backend for MyBackend {
+/// #     fn abilities<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Arc<Abilities>, BackendError>> {
+/// #         Box::pin(async { Ok(Arc::default()) })
+/// #     }
+/// #     fn start(&self, call: Call) -> BoxFuture<'_, Result<Reply, BackendError>> {
+/// #         Box::pin(async move { Err(call.work.unsupported()) })
+/// #     }
+/// #     fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, BackendError>> {
+/// #         Box::pin(async { Ok(vec![Model::new("mine", 0, "me")]) })
+/// #     }
+/// # }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let door = Door::new(Arc::new(MyBackend), Policy::default());
+/// let request = http::Request::get("/v1/models").body(Full::<bytes::Bytes>::default());
+/// let answer = door.serve(request.expect("a request")).await;
+/// assert_eq!(answer.status(), 200);
+/// let body = answer.into_body().collect().await.expect("a body").to_bytes();
+/// assert!(body.starts_with(br#"{"object":"list","data":[{"id":"mine""#));
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Door {
     pub(crate) backend: Arc<dyn Backend>,

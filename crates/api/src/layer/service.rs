@@ -20,6 +20,16 @@ use crate::{ApiError, Door, Policy, Route};
 /// wrapped service's `/api/chat`, `/api/tags` and `/api/show`; every other request reaches it as it
 /// is. The headers and extensions of a chat request go along, so that what the service reads from
 /// them (a key, a tenant) still works.
+///
+/// ```
+/// use loggia_api::OpenAiLayer;
+/// use tower::Layer;
+///
+/// // Any axum app that has Ollama's routes.
+/// let ollama = axum::Router::new();
+/// let app = axum::Router::new().fallback_service(OpenAiLayer::new().layer(ollama));
+/// # let _: axum::Router = app;
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct OpenAiLayer {
     policy: Arc<Policy>,

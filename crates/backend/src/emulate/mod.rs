@@ -22,6 +22,18 @@ use crate::{
 
 /// Adds `n`, `tool_choice` and the older `functions` to a backend that lacks them; and to its
 /// completions several prompts, `best_of` and `echo`.
+///
+/// Put it around a [`Roster`](crate::roster::Roster) or a single backend:
+///
+/// ```
+/// use std::sync::Arc;
+/// use loggia_backend::Backend;
+/// use loggia_backend::emulate::Emulate;
+///
+/// fn with_n(engine: Arc<dyn Backend>) -> Arc<dyn Backend> {
+///     Arc::new(Emulate::new(engine))
+/// }
+/// ```
 #[derive(Clone)]
 pub struct Emulate {
     inner: Arc<dyn Backend>,

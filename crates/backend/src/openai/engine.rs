@@ -35,6 +35,15 @@ pub(super) const ANSWER_LIMIT: usize = 32 << 20;
 const REFUSAL_LIMIT: usize = 1 << 20;
 
 /// One engine that speaks OpenAI's API. Clones share what is known of it.
+///
+/// ```
+/// use loggia_backend::http::Client;
+/// use loggia_backend::openai::OpenAi;
+///
+/// let client = Client::new(loggia_backend::http::Limits::default());
+/// let url = "http://127.0.0.1:8000/v1".parse().expect("a URL");
+/// let vllm = OpenAi::new("vllm", client, url, None);
+/// ```
 #[derive(Clone, Debug)]
 pub struct OpenAi {
     name: Arc<str>,

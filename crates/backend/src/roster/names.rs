@@ -19,6 +19,19 @@ use crate::{Abilities, Backend, BackendError, Call, EmbeddingCall, Embeddings, N
 const ASKED_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// Many backends as one.
+///
+/// ```
+/// use std::sync::Arc;
+/// use loggia_backend::Backend;
+/// use loggia_backend::roster::{Alias, Roster, RosterError};
+///
+/// /// `gpt-4o` leads to smollm2, wherever that is; `lab/…` only to the second backend.
+/// fn both(laptop: Arc<dyn Backend>, lab: Arc<dyn Backend>) -> Result<Roster, RosterError> {
+///     let backends = [("laptop".into(), laptop), ("lab".into(), lab)];
+///     Roster::new(backends, vec![Alias::new("gpt-4o", "smollm2:135m")?])
+/// }
+/// # assert!(Roster::new([], vec![]).is_ok());
+/// ```
 pub struct Roster {
     pub(super) members: Vec<Arc<Member>>,
     pub(super) aliases: Aliases,

@@ -4,6 +4,7 @@
 mod answers;
 mod browsers;
 mod connections;
+mod example;
 mod health;
 mod keys;
 mod log;

@@ -14,6 +14,19 @@ pub struct LineTooLong {
 ///
 /// A line that lies whole in what was pushed last is handed out without a copy; only a line that
 /// spans packets is put together.
+///
+/// ```
+/// use bytes::Bytes;
+/// use loggia_wire::frame::Lines;
+///
+/// let mut lines = Lines::new(1024);
+/// lines.push(Bytes::from_static(b"{\"done\": false}\n{\"done\""));
+/// assert_eq!(lines.next_line()?, Some(Bytes::from_static(b"{\"done\": false}")));
+/// assert_eq!(lines.next_line()?, None); // the rest has not arrived
+/// lines.push(Bytes::from_static(b": true}\r\n"));
+/// assert_eq!(lines.next_line()?, Some(Bytes::from_static(b"{\"done\": true}")));
+/// # Ok::<(), loggia_wire::frame::LineTooLong>(())
+/// ```
 #[derive(Debug)]
 pub struct Lines {
     /// The beginning of a line whose end has not come.

@@ -18,6 +18,20 @@ pub struct Event {
 }
 
 /// Cuts bytes into events.
+///
+/// ```
+/// use bytes::Bytes;
+/// use loggia_wire::frame::sse::Events;
+///
+/// let mut events = Events::new(1024);
+/// events.push(Bytes::from_static(b": a comment\ndata: {\"id\": 1}\n\ndata: [DONE]\n\n"));
+/// let mut data = Vec::new();
+/// while let Some(event) = events.next_event()? {
+///     data.push(event.data);
+/// }
+/// assert_eq!(data, ["{\"id\": 1}", "[DONE]"]);
+/// # Ok::<(), loggia_wire::frame::LineTooLong>(())
+/// ```
 #[derive(Debug)]
 pub struct Events {
     lines: Lines,

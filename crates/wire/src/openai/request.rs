@@ -15,6 +15,18 @@ use crate::object::object;
 
 object! {
     /// `CreateChatCompletionRequest`.
+    ///
+    /// Fields that the type does not know are kept in `extra` and written again:
+    ///
+    /// ```
+    /// use loggia_wire::openai::ChatCompletionRequest;
+    ///
+    /// let json = r#"{"model":"m","messages":[{"role":"user","content":"Hi"}],"top_k":5}"#;
+    /// let request: ChatCompletionRequest = serde_json::from_str(json)?;
+    /// assert_eq!(request.extra["top_k"], 5);
+    /// assert_eq!(serde_json::to_string(&request)?, json);
+    /// # Ok::<(), serde_json::Error>(())
+    /// ```
     pub struct ChatCompletionRequest {
         /// The model's name or an alias of it.
         required model: String = "model",
