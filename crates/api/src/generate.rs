@@ -14,7 +14,7 @@ use crate::admit::{Ask, Asked, admit};
 use crate::answer::collect::Collector;
 use crate::answer::ended::{Outcome, Progress};
 use crate::answer::headers::{name_early_end, name_ignored, name_server, within};
-use crate::answer::ignored::listed;
+use crate::answer::ignored::{add_listed, listed};
 use crate::answer::stream::{Beginning, Begun, EventStream, NotBegun, Speech, took_too_long};
 use crate::answer::writer::{Head, Shape};
 use crate::door::read;
@@ -124,6 +124,7 @@ impl Door {
         response
             .headers_mut()
             .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        add_listed(ignored, &served_by.ignored);
         name_server(&mut response, &served_by);
         name_early_end(&mut response, ended_early);
         Ok(response)
@@ -178,7 +179,7 @@ impl Door {
             call,
             head,
             mut progress,
-            ignored,
+            mut ignored,
         } = admitted;
         let begun = async {
             let mut reply = self.backend.start(call).await?;
@@ -188,16 +189,19 @@ impl Door {
         };
         let begun: Result<_, BackendError> = begun.await;
         match begun {
-            Ok((reply, first)) => Ok(Begun {
-                ignored,
-                speech: Speech {
-                    first,
-                    writer: head.writer(&reply.served_by),
-                    events: reply.events,
-                    progress,
-                },
-                served_by: reply.served_by,
-            }),
+            Ok((reply, first)) => {
+                add_listed(&mut ignored, &reply.served_by.ignored);
+                Ok(Begun {
+                    ignored,
+                    speech: Speech {
+                        first,
+                        writer: head.writer(&reply.served_by),
+                        events: reply.events,
+                        progress,
+                    },
+                    served_by: reply.served_by,
+                })
+            }
             Err(error) => Err(NotBegun {
                 error: refusals.refuse(error),
                 ignored,

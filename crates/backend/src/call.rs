@@ -54,6 +54,8 @@ pub struct CallHead {
     pub caller: Option<Arc<str>>,
     /// How sampling fields are read.
     pub profile: Profile,
+    /// Whether a backend refuses what turns out to be impossible, rather than leaving it out.
+    pub strict: bool,
     /// The head of the client's own HTTP request, where the backend is the service behind it
     /// ([`ollama::Ollama`](crate::ollama::Ollama) under `OpenAiLayer`): its headers and extensions
     /// are sent along. `None` on the way to another host.
@@ -67,6 +69,7 @@ impl CallHead {
             id: id.into(),
             caller: None,
             profile: Profile::default(),
+            strict: false,
             forwarded: None,
         }
     }

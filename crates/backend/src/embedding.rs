@@ -149,6 +149,7 @@ mod tests {
             node: None,
             fingerprint: "fp_0".into(),
             changed: Vec::new(),
+            ignored: Vec::new(),
         };
         Embeddings {
             served_by,

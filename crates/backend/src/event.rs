@@ -49,7 +49,8 @@ impl fmt::Debug for Reply {
     }
 }
 
-/// Who gives an answer, and to what: what `x-loggia-served-by` and `x-loggia-changed` tell.
+/// Who gives an answer, and to what: what `x-loggia-served-by`, `x-loggia-changed` and
+/// a part of `x-loggia-ignored` tell.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServedBy {
     /// The backend's name: `embedded`, `ollama`, or the NAME of `--openai NAME=URL`.
@@ -63,6 +64,10 @@ pub struct ServedBy {
     /// What the backend changed in the conversation so that the model can be asked: what
     /// `x-loggia-changed` tells.
     pub changed: Vec<Change>,
+    /// What of the request turned out to have no effect when the backend was asked, by name: what
+    /// `x-loggia-ignored` lists beside what was known before.
+    #[serde(default)]
+    pub ignored: Vec<String>,
 }
 
 impl ServedBy {

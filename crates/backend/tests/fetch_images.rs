@@ -50,6 +50,7 @@ impl Backend for Inner {
             node: None,
             fingerprint: "fp".into(),
             changed: Vec::new(),
+            ignored: Vec::new(),
         };
         Box::pin(async {
             Ok(Reply {

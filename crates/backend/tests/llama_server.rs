@@ -450,7 +450,7 @@ async fn a_schema_that_it_cannot_read_is_a_400_about_the_field_that_has_it() {
         backend.abilities("a b").await.unwrap();
         match backend.start(chat(&fields).into()).await {
             Err(BackendError::InvalidRequest { param, .. }) => {
-                assert_eq!(param.as_deref(), Some(field))
+                assert_eq!(param.as_deref(), Some(field));
             }
             other => panic!("{:?}", other.err()),
         }

@@ -84,6 +84,7 @@ impl Backend for Fake {
             node: None,
             fingerprint: "fp_0".into(),
             changed: Vec::new(),
+            ignored: Vec::new(),
         };
         Box::pin(async move {
             self.models.lock().unwrap().clone()?;
@@ -102,6 +103,7 @@ impl Backend for Fake {
             node: None,
             fingerprint: "fp_0".into(),
             changed: Vec::new(),
+            ignored: Vec::new(),
         };
         Box::pin(std::future::ready(Ok(Embeddings {
             served_by,

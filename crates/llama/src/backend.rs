@@ -6,8 +6,8 @@ use std::time::SystemTime;
 use futures_core::future::BoxFuture;
 use loggia_backend::conversation::Change;
 use loggia_backend::{
-    Abilities, Ability, AbilitySet, Backend, BackendError, Call, ChatCall, CompletionCall,
-    OptionNames, Reply, SchemaEngine, ServedBy, Work, fingerprint,
+    Abilities, Ability, AbilitySet, Backend, BackendError, Call, CallHead, ChatCall,
+    CompletionCall, OptionNames, Reply, SchemaEngine, ServedBy, Work, fingerprint,
 };
 use loggia_wire::openai::{ChatCompletionRequest, Model as ModelCard};
 use serde_json::json;
@@ -111,6 +111,7 @@ impl Llama {
             node: None,
             fingerprint: fingerprint(&["embedded", &model.facts.identity, &seen_with, LLAMA_CPP]),
             changed: Vec::new(),
+            ignored: Vec::new(),
         };
         tracing::info!(
             model = options.name,
@@ -163,7 +164,7 @@ impl Llama {
             begins,
             changed,
         } = self.question(&call, options.context).await?;
-        let held = self.hold(&call.work, syntax, begins).await?;
+        let (held, ignored) = self.hold(&call.head, &call.work, syntax, begins).await?;
         let deltas = deltas::of(&call.work, &call.head.id, syntax, begins);
         let known = Known {
             profile: call.head.profile,
@@ -177,6 +178,7 @@ impl Llama {
             .map_err(|error| explain(&error))?;
         let served_by = ServedBy {
             changed,
+            ignored,
             ..self.served_by.clone()
         };
         Ok(Reply {
@@ -191,7 +193,8 @@ impl Llama {
         let options = EngineOptions::of(&request, self.engine.context())?;
         let mut continued = self.continued(&call, options.context).await?;
         let prompt = std::mem::take(&mut continued.tokens).into();
-        let held = self.hold(&request, Syntax::of_text(), Begins::Text).await?;
+        let text = Syntax::of_text();
+        let (held, _) = self.hold(&call.head, &request, text, Begins::Text).await?;
         let known = Known {
             profile: call.head.profile,
             vocabulary: self.model.facts.vocabulary,
@@ -299,23 +302,23 @@ impl Llama {
         .await
     }
 
-    /// What the answer is held to, compiled.
+    /// What the answer is held to, compiled, and what had to be left out of it.
     async fn hold(
         &self,
+        head: &CallHead,
         request: &ChatCompletionRequest,
         syntax: Syntax,
         begins: Begins,
-    ) -> Result<Option<Held>, BackendError> {
-        let Some(wanted) = hold::wanted(request, syntax)? else {
-            return Ok(None);
+    ) -> Result<(Option<Held>, Vec<String>), BackendError> {
+        let grammars = async || {
+            let make = || grammars(Arc::clone(&self.model));
+            self.grammars.get_or_try_init(make).await
         };
-        let grammars = self
-            .grammars
-            .get_or_try_init(|| grammars(Arc::clone(&self.model)))
-            .await?;
-        hold::hold(request, wanted, grammars, syntax, begins)
-            .await
-            .map(Some)
+        let holding = hold::hold(request, head.strict, grammars, syntax, begins).await?;
+        Ok(match holding {
+            Some((it, left_out)) => (Some(it), left_out),
+            None => (None, Vec::new()),
+        })
     }
 }
 

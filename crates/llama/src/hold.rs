@@ -13,11 +13,12 @@ use loggia_wire::openai::{
 use serde_json::{Value, json};
 
 use crate::grammar::{Beginning, Calls, Grammars, Held, Part, Refused, Source, Writer};
+use crate::loosen;
 use crate::syntax::{Begins, Syntax, Tags, Watch};
 
 /// What a request wants its answer to be.
 #[derive(Debug)]
-pub(crate) enum Wanted<'a> {
+enum Wanted<'a> {
     /// Calls and nothing else.
     Calls(Functions<'a>),
     /// A JSON value, or calls where the model may make some.
@@ -33,7 +34,7 @@ pub(crate) enum Wanted<'a> {
 
 /// The functions that may be called.
 #[derive(Debug)]
-pub(crate) struct Functions<'a> {
+struct Functions<'a> {
     all: Vec<&'a FunctionDefinition>,
     several: bool,
 }
@@ -82,7 +83,7 @@ fn is_strict(function: &FunctionDefinition) -> bool {
 }
 
 /// What a request wants; none where any answer will do.
-pub(crate) fn wanted(
+fn wanted(
     request: &ChatCompletionRequest,
     syntax: Syntax,
 ) -> Result<Option<Wanted<'_>>, BackendError> {
@@ -133,14 +134,140 @@ pub(crate) fn field(request: &ChatCompletionRequest) -> &'static str {
     }
 }
 
-/// Compiles what is wanted, for an answer that begins so.
-pub(crate) async fn hold(
+/// What an answer is held to, compiled, and the names of what had to be left out of it.
+pub(crate) type Holding = (Held, Vec<String>);
+
+/// Compiles what a request wants, for an answer that begins so. `strict` says that nothing may be
+/// left out. None where any answer will do.
+pub(crate) async fn hold<'g>(
     request: &ChatCompletionRequest,
+    strict: bool,
+    grammars: impl AsyncFnOnce() -> Result<&'g Grammars, BackendError>,
+    syntax: Syntax,
+    begins: Begins,
+) -> Result<Option<Holding>, BackendError> {
+    let Some(wanted) = wanted(request, syntax)? else {
+        return Ok(None);
+    };
+    let compiler = Compiler {
+        grammars: grammars().await?,
+        syntax,
+        begins,
+    };
+    let refused = match compiler.compile(wanted, Told::All).await {
+        Ok(held) => return Ok(Some((held, Vec::new()))),
+        Err(refused) => at_its_place(refused, request),
+    };
+    let loosened = if strict {
+        Err(refused)
+    } else {
+        compiler.loosened(request, refused).await
+    };
+    match loosened {
+        Ok((held, names)) => {
+            // Calls that need not be made are promised nothing.
+            let is_promised = request.must_call() || value(request).is_some();
+            Ok(Some((held, if is_promised { names } else { Vec::new() })))
+        }
+        Err(refused) if syntax.is_told_of_tools() && !request.must_call() => {
+            let Some(wanted) = self::wanted(request, syntax)? else {
+                return Ok(None);
+            };
+            let held = compiler.compile(wanted, Told::Strict).await;
+            held.map(|held| Some((held, Vec::new())))
+                .map_err(|_| explain(refused))
+        }
+        Err(refused) => Err(explain(refused)),
+    }
+}
+
+/// Which functions of a model that is told of them in words are held to their schemas.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Told {
+    All,
+    Strict,
+}
+
+/// The most schemas that are made simpler for one request.
+const MOST_LOOSENED: usize = 16;
+
+/// Compiles for one model and one beginning of an answer.
+#[derive(Clone, Copy)]
+struct Compiler<'a> {
+    grammars: &'a Grammars,
+    syntax: Syntax,
+    begins: Begins,
+}
+
+impl Compiler<'_> {
+    /// What a request wants with simpler schemas in place of those that are too complex, and what
+    /// was left out of these.
+    async fn loosened(
+        self,
+        request: &ChatCompletionRequest,
+        mut refused: Refused,
+    ) -> Result<Holding, Refused> {
+        let mut request = ChatCompletionRequest {
+            messages: Vec::new(),
+            ..request.clone()
+        };
+        let mut names = Vec::new();
+        'schemas: for _ in 0..MOST_LOOSENED {
+            let param = refused.param.clone();
+            let Some((Some(schema), false)) = loosen::schema_of(&mut request, &param)
+                .map(|(schema, strict)| (schema.clone(), strict))
+            else {
+                break;
+            };
+            for simpler in loosen::simpler(&schema) {
+                if let Some((schema, _)) = loosen::schema_of(&mut request, &param) {
+                    *schema = Some(simpler.schema);
+                }
+                let left_out = simpler.without.iter().map(|name| format!("{param}{name}"));
+                let Ok(Some(wanted)) = wanted(&request, self.syntax) else {
+                    return Err(refused);
+                };
+                match self.compile(wanted, Told::All).await {
+                    Ok(held) => {
+                        names.extend(left_out);
+                        return Ok((held, names));
+                    }
+                    Err(other) => {
+                        let other = at_its_place(other, &request);
+                        if other.param != param {
+                            // This one will do; another schema will not.
+                            names.extend(left_out);
+                            refused = other;
+                            continue 'schemas;
+                        }
+                    }
+                }
+            }
+            break;
+        }
+        Err(refused)
+    }
+
+    async fn compile(self, wanted: Wanted<'_>, told: Told) -> Result<Held, Refused> {
+        let Self {
+            grammars,
+            syntax,
+            begins,
+        } = self;
+        let (source, beginning) = source(wanted, grammars, syntax, begins, told);
+        let grammar = grammars.compile(source).await?;
+        Ok(Held::new(grammars.vocabulary(), grammar, beginning))
+    }
+}
+
+/// What is compiled, and how the answer begins.
+fn source(
     wanted: Wanted<'_>,
     grammars: &Grammars,
     syntax: Syntax,
     begins: Begins,
-) -> Result<Held, BackendError> {
+    told: Told,
+) -> (Source, Beginning) {
     let writer = Writer {
         syntax: &syntax,
         vocabulary: grammars.vocabulary(),
@@ -157,15 +284,8 @@ pub(crate) async fn hold(
         }
         Wanted::FreeCalls(functions, Watch::Mark(trigger)) => {
             beginning.trigger = Some(trigger);
-            if syntax.is_told_of_tools() {
-                // All are held to their schemas where these can be held to; else those that are
-                // `strict`, or there is an error.
-                let all = writer.rest_of_calls(functions.calls(true), trigger.mark);
-                if let Ok(grammar) = grammars.compile(all).await {
-                    return Ok(Held::new(grammars.vocabulary(), grammar, beginning));
-                }
-            }
-            writer.rest_of_calls(functions.calls(false), trigger.mark)
+            let all = syntax.is_told_of_tools() && told == Told::All;
+            writer.rest_of_calls(functions.calls(all), trigger.mark)
         }
         Wanted::FreeCalls(functions, Watch::Whole) => {
             if !syntax.answer_head().is_empty() {
@@ -190,11 +310,7 @@ pub(crate) async fn hold(
             Source::Gbnf(text.to_owned())
         }
     };
-    let grammar = grammars
-        .compile(source)
-        .await
-        .map_err(|why| refused(why, request))?;
-    Ok(Held::new(grammars.vocabulary(), grammar, beginning))
+    (source, beginning)
 }
 
 fn functions(request: &ChatCompletionRequest) -> Result<Functions<'_>, BackendError> {
@@ -257,8 +373,14 @@ fn place(param: String, request: &ChatCompletionRequest) -> String {
     at.map_or_else(|| param.clone(), |at| format!("tools[{at}]{within}"))
 }
 
-fn refused(Refused { param, message }: Refused, request: &ChatCompletionRequest) -> BackendError {
-    let param = place(param, request);
+fn at_its_place(refused: Refused, request: &ChatCompletionRequest) -> Refused {
+    Refused {
+        param: place(refused.param, request),
+        ..refused
+    }
+}
+
+fn explain(Refused { param, message }: Refused) -> BackendError {
     if param.is_empty() {
         return BackendError::Engine { message };
     }

@@ -31,6 +31,7 @@ mod grammar;
 mod hold;
 #[cfg(feature = "portable")]
 mod libraries;
+mod loosen;
 mod media;
 mod memory;
 mod model;

@@ -218,7 +218,7 @@ async fn a_grammar_of_the_clients_own_holds() {
 async fn what_cannot_be_held_is_refused_before_anything_is_generated() {
     let llama = open(|_| ());
     let unheld = json!({"type": "object", "properties": {"a": {"type": "string", "format": "uri", "minLength": 2500}}});
-    let unheld = json!({"type": "function", "function": {"name": "f", "parameters": unheld}});
+    let unheld = json!({"type": "function", "function": {"name": "f", "strict": true, "parameters": unheld}});
     let tool = json!({"type": "function", "function": {"name": "g"}});
     for (fields, param, says) in [
         (
@@ -292,5 +292,76 @@ async fn a_form_that_turns_out_too_complex_is_the_requests_fault_and_its_field_i
             }
             other => panic!("{field}: {other:?}"),
         }
+    }
+}
+
+/// A link of at least so many characters: past some length too complex to compile.
+fn long_link() -> serde_json::Value {
+    json!({"type": "object", "properties": {
+        "link": {"type": "string", "format": "uri", "minLength": 2500},
+        "short": {"type": "string", "maxLength": 3}
+    }, "required": ["short"]})
+}
+
+#[tokio::test]
+async fn a_schema_that_is_too_complex_loses_what_makes_it_so_unless_it_is_strict() {
+    let llama = open(|_| ());
+    let format = |strict: bool, schema: serde_json::Value| {
+        json!({"temperature": 0, "max_tokens": 60, "response_format": {"type": "json_schema",
+            "json_schema": {"name": "s", "strict": strict, "schema": schema}}})
+    };
+    let field = "response_format.json_schema.schema";
+    let values: Vec<_> = (0..2500).map(|_| json!({"$ref": "#/$defs/a"})).collect();
+    let references = json!({"type": "object", "properties": {"all": {"anyOf": values}}, "$defs": {"a": {"type": "string"}}});
+    for (schema, ignored) in [
+        (long_link(), format!("{field}#/properties/link/minLength")),
+        (references, field.to_owned()),
+    ] {
+        let reply = llama
+            .start(call("Hi", format(false, schema.clone())).into())
+            .await
+            .unwrap();
+        assert_eq!(reply.served_by.ignored, [ignored]);
+        let text = support::read(reply.events).await.text;
+        assert!(text.starts_with('{'), "{text}");
+
+        let mut by_server = call("Hi", format(false, schema.clone()));
+        by_server.head.strict = true;
+        for refused in [by_server, call("Hi", format(true, schema))] {
+            match ask(&llama, refused).await.error {
+                Some(BackendError::InvalidRequest { param, code, .. }) => {
+                    assert_eq!(param.as_deref(), Some(field));
+                    assert_eq!(code.as_deref(), Some("invalid_json_schema"));
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn of_several_tools_the_one_that_is_too_complex_loses_its_bounds_alone() {
+    let llama = open(|_| ());
+    let tool = |name: &str, strict: bool, parameters: serde_json::Value| json!({"type": "function", "function": {"name": name, "strict": strict, "parameters": parameters}});
+    let plain = json!({"type": "object", "properties": {"a": {"type": "string", "maxLength": 3}}, "required": ["a"]});
+    let asked = |strict: bool| {
+        let tools = json!([
+            tool("plain", false, plain.clone()),
+            tool("odd", strict, long_link())
+        ]);
+        call(
+            "Hi",
+            json!({"temperature": 0, "max_tokens": 60, "tools": tools, "tool_choice": "required"}),
+        )
+    };
+    let reply = llama.start(asked(false).into()).await.unwrap();
+    let named = "tools[1].function.parameters#/properties/link/minLength";
+    assert_eq!(reply.served_by.ignored, [named]);
+    assert!(!support::read(reply.events).await.calls.is_empty());
+    match ask(&llama, asked(true)).await.error {
+        Some(BackendError::InvalidRequest { param, .. }) => {
+            assert_eq!(param.as_deref(), Some("tools[1].function.parameters"));
+        }
+        other => panic!("{other:?}"),
     }
 }

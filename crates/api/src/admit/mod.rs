@@ -100,6 +100,7 @@ impl<R: Ask> Asked<R> {
             id: R::id(profile),
             caller: Caller::name_of(&parts),
             profile,
+            strict: strictness == Strictness::Strict,
             forwarded: door.forwards_head.then(|| Arc::new(parts)),
         };
         Self {

@@ -142,6 +142,7 @@ mod tests {
             node: None,
             fingerprint: "fp_0".into(),
             changed: Vec::new(),
+            ignored: Vec::new(),
         };
         let writer = ChatWriter::new(head, &served_by);
         for text in ["", " the", "\"\\\n\u{1}</é😀"] {

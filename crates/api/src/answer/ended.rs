@@ -124,6 +124,7 @@ mod tests {
             node: None,
             fingerprint: "fp_0".into(),
             changed: Vec::new(),
+            ignored: Vec::new(),
         };
         progress.accepted(&served_by);
         progress.note(&Event::Waiting(Waiting::Queued));

@@ -22,6 +22,14 @@ pub(crate) fn listed(names: &[String]) -> String {
     list
 }
 
+/// Adds names that were not known before to such a list.
+pub(crate) fn add_listed(list: &mut String, names: &[String]) {
+    if !list.is_empty() && !names.is_empty() {
+        list.push_str(", ");
+    }
+    list.push_str(&listed(names));
+}
+
 fn push_encoded(list: &mut String, name: &str) {
     if name.is_empty() {
         list.push_str("\"\"");
@@ -55,5 +63,15 @@ mod tests {
         );
         assert_eq!(list(&["a", &"b".repeat(1 << 20), "c"]), "a, (2 more)");
         assert!(list(&vec!["name"; 5000]).len() < LONGEST_LIST + 20);
+        for (before, more, after) in [
+            (&["a"][..], &["b"][..], "a, b"),
+            (&[], &["b"], "b"),
+            (&["a"], &[], "a"),
+        ] {
+            let mut all = list(before);
+            let more: Vec<String> = more.iter().map(|&name| name.to_owned()).collect();
+            add_listed(&mut all, &more);
+            assert_eq!(all, after);
+        }
     }
 }

@@ -238,6 +238,7 @@ where
             node: None,
             fingerprint: Arc::clone(&known.fingerprint),
             changed: Vec::new(),
+            ignored: Vec::new(),
         };
         let may_have_thoughts = answer.may_have_thoughts_in_its_text();
         let events = OllamaEvents::new(response.into_body(), answer, Arc::clone(&self.name));

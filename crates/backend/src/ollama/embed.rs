@@ -41,6 +41,7 @@ where
             node: None,
             fingerprint: known.fingerprint.clone(),
             changed: Vec::new(),
+            ignored: Vec::new(),
         };
         let prompt_tokens = answer.prompt_eval_count.unwrap_or(0);
         Embeddings {

@@ -314,6 +314,7 @@ impl OpenAi {
             node: None,
             fingerprint,
             changed: Vec::new(),
+            ignored: Vec::new(),
         }
     }
 

@@ -28,6 +28,7 @@ pub(super) enum ToHost {
         id: Arc<str>,
         caller: Option<Arc<str>>,
         profile: Profile,
+        strict: bool,
         work: WorkKind,
         request: Box<RawValue>,
     },

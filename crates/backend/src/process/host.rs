@@ -139,12 +139,14 @@ impl Calls {
                     id,
                     caller,
                     profile,
+                    strict,
                     work,
                     request,
                 } => {
                     let head = CallHead {
                         caller,
                         profile,
+                        strict,
                         ..CallHead::new(id)
                     };
                     self.begin(call, Asked::parse(head, work, &request));

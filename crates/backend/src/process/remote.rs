@@ -163,6 +163,7 @@ impl Shared {
             id: head.id,
             caller: head.caller,
             profile: head.profile,
+            strict: head.strict,
             work,
             request,
         };

@@ -51,6 +51,7 @@ fn served_by() -> ServedBy {
         node: None,
         fingerprint: "fp_0".into(),
         changed: Vec::new(),
+        ignored: vec!["response_format".to_owned()],
     }
 }
 

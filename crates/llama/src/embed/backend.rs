@@ -55,6 +55,7 @@ impl LlamaEmbedder {
             node: None,
             fingerprint: fingerprint(&["embedded", &model.facts.identity, LLAMA_CPP]),
             changed: Vec::new(),
+            ignored: Vec::new(),
         };
         let sizes = model.sizes;
         tracing::info!(

@@ -147,6 +147,7 @@ impl Backend for Stage {
                 node: None,
                 fingerprint: "fp_0000000000".into(),
                 changed: Vec::new(),
+                ignored: Vec::new(),
             };
             let events = futures_util::stream::unfold(reply, async |mut reply| {
                 let event = reply.recv().await;

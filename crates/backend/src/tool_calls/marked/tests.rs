@@ -41,6 +41,7 @@ fn chunks(
         node: None,
         fingerprint: "f".into(),
         changed: Vec::new(),
+        ignored: Vec::new(),
     };
     let reply = Reply {
         served_by,
