@@ -9,6 +9,7 @@ mod earlier_calls;
 mod embeddings;
 mod engine_options;
 mod fields;
+mod heartbeats;
 mod misplaced;
 mod odd;
 mod older_functions;
