@@ -80,6 +80,7 @@ impl ServedBy {
             node: None,
             fingerprint: fingerprint(&[backend, model]),
             changed: Vec::new(),
+            ignored: Vec::new(),
         }
     }
 }
