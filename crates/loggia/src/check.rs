@@ -1,5 +1,5 @@
-//! `loggia check`: the configuration that results, and what can be reached with it. Everything but
-//! the settings is a TOML comment, so that the output is itself a configuration file.
+//! `loggia check`: prints the resulting configuration and tests what can be reached. Everything
+//! except the settings is a TOML comment, so the output is itself a configuration file.
 
 use std::fmt::Write as _;
 
@@ -10,7 +10,7 @@ use crate::backends::{Backends, Draft, LocalError, SetupError};
 use crate::config::{Config, Shown};
 use crate::models;
 
-/// The whole output, and whether everything that is named can be reached.
+/// The output, and whether everything that is configured can be reached.
 pub(crate) async fn check(config: &Config, runtime: &Handle) -> Result<(String, bool), SetupError> {
     let Backends {
         roster,
@@ -24,11 +24,11 @@ pub(crate) async fn check(config: &Config, runtime: &Handle) -> Result<(String, 
         let _ = writeln!(text, "# {notice}");
     }
     if config.names_no_backend() && matches!(missing[..], [(_, LocalError::NotHere(..))]) {
-        // Not named, so not missed.
+        // The default model was not asked for, so it may be missing.
         missing.clear();
         let _ = writeln!(
             text,
-            "# embedded: the default model, {}, is not here yet; `loggia serve` fetches it",
+            "# embedded: the default model, {}, is missing; `loggia serve` downloads it",
             models::DEFAULT
         );
     }
@@ -47,11 +47,11 @@ pub(crate) async fn check(config: &Config, runtime: &Handle) -> Result<(String, 
         let when = if *always {
             "in every step"
         } else {
-            "where that is measured to pay"
+            "if it is measured to be faster"
         };
         let _ = writeln!(
             text,
-            "# embedded: {model} has a draft, {}: {tokens} tokens at most, {when}",
+            "# embedded: {model} has the draft model {}: at most {tokens} tokens, {when}",
             file.display()
         );
     }
@@ -63,7 +63,7 @@ pub(crate) async fn check(config: &Config, runtime: &Handle) -> Result<(String, 
     Ok((text, all_well))
 }
 
-/// An alias whose target is known leads to a model or is a mistake.
+/// Whether an alias with a fixed target leads to no model.
 fn is_dangling(alias: &SurveyedAlias) -> bool {
     alias.leads_to.is_none() && !alias.to.contains('*')
 }
@@ -96,7 +96,7 @@ fn report(survey: &Survey, places: &[(String, String)]) -> String {
             None if is_dangling(alias) => {
                 writeln!(
                     text,
-                    "# alias {from} means {to}: NOT REACHED: no model is called so"
+                    "# alias {from} means {to}: NOT REACHED: there is no such model"
                 )
             }
             None => writeln!(text, "# alias {from} means {to}"),
@@ -180,7 +180,7 @@ mod tests {
 # down at http://d: NOT REACHED: the backend `down` cannot be reached; check that it is running
 # alias gpt-* means n, that is vllm/n
 # alias openai/* means *
-# alias x means nothing: NOT REACHED: no model is called so
+# alias x means nothing: NOT REACHED: there is no such model
 "
         );
     }

@@ -1,5 +1,4 @@
-//! Where logs go and how much is said: text on standard error, from `LOGGIA_LOG`, or `RUST_LOG`
-//! where that is not set.
+//! The log: text on standard error. `LOGGIA_LOG` sets the level, or `RUST_LOG` if it is not set.
 
 use std::fmt::Debug;
 use std::io::IsTerminal as _;
@@ -11,16 +10,15 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, fmt, registry};
 
-/// What is logged by a server that nobody told otherwise: of llama.cpp's own words, which are some
-/// hundred lines a model, only warnings; of its binding's, which warn of llama.cpp's progress dots,
-/// only errors.
+/// The default levels of `serve`: only warnings of llama.cpp, which logs some hundred lines per
+/// model, and only errors of its Rust binding, which warns about llama.cpp's progress dots.
 pub(crate) const SERVING: &str = "info,llama-cpp-2=warn,llama_cpp_2=error";
 
-/// The filter that holds where neither variable is set.
+/// The levels if neither variable is set.
 static DEFAULT: OnceLock<&str> = OnceLock::new();
 
-/// What `LOGGIA_LOG` must be for a process of ours to log as this one does, where nothing else
-/// tells it.
+/// The value of `LOGGIA_LOG` for child processes, so that they log as this process does; `None` if
+/// they inherit a variable.
 pub(crate) fn for_other_processes() -> Option<&'static str> {
     let is_set = ["LOGGIA_LOG", "RUST_LOG"]
         .into_iter()
@@ -28,15 +26,15 @@ pub(crate) fn for_other_processes() -> Option<&'static str> {
     DEFAULT.get().copied().filter(|_| !is_set)
 }
 
-/// Starts logging; `otherwise` is the filter where neither variable is set. An invalid filter is
-/// reported, and does not stop the program.
+/// Starts logging, with the levels `otherwise` if neither variable is set. An invalid value is
+/// reported and replaced by them.
 pub(crate) fn start(otherwise: &'static str) {
     let _ = DEFAULT.set(otherwise);
     let wanted =
         crate::config::environment("LOGGIA_LOG").or_else(|| crate::config::environment("RUST_LOG"));
     let filter = EnvFilter::try_new(wanted.as_deref().unwrap_or(otherwise));
     if let Err(error) = &filter {
-        eprintln!("loggia: LOGGIA_LOG cannot be read ({error}); `{otherwise}` it is");
+        eprintln!("loggia: LOGGIA_LOG is invalid ({error}); using `{otherwise}`");
     }
     let filter = filter.unwrap_or_else(|_| EnvFilter::new(otherwise));
     let ansi = std::io::stderr().is_terminal() && crate::config::environment("NO_COLOR").is_none();
@@ -48,9 +46,8 @@ pub(crate) fn start(otherwise: &'static str) {
         .init();
 }
 
-/// Leaves out one warning of llama.cpp's: that its context is longer than what the model was
-/// trained for. The context there is the pool of all requests that are answered at once; none of
-/// them gets more than its part, and a part that is too long is our own warning.
+/// Drops one warning of llama.cpp: that its context is longer than the model was trained for. That
+/// context is the sum over all slots. If one slot's context is too long, Loggia warns itself.
 struct WithoutPoolSize;
 
 impl<S: Subscriber> Layer<S> for WithoutPoolSize {
@@ -63,7 +60,7 @@ impl<S: Subscriber> Layer<S> for WithoutPoolSize {
     }
 }
 
-/// Whether an event is that warning.
+/// Whether an event is this warning.
 struct SaysPoolSize(bool);
 
 impl Visit for SaysPoolSize {

@@ -1,9 +1,9 @@
-//! `loggia`: the OpenAI API for the models you run yourself, as a program.
+//! `loggia`, the program: the OpenAI API for the models you run yourself.
 //!
-//! Reading order: `cli` (what can be typed), `config` (what results from flags, environment and
-//! file), `models` (the files on this machine), `serve` (server and engine, put together), `chat`
-//! (a client in the terminal), `check` (what can be reached). What a request does is in the crates
-//! below.
+//! Reading order: `cli` (the command line), `config` (settings from flags, environment and file),
+//! `models` (the model files on this machine), `backends` (from the configuration to backends),
+//! `serve` (starting the server), `chat` (a client in the terminal), `check` (testing the
+//! configuration). How a request is answered is in the crates below.
 #![forbid(unsafe_code)]
 
 mod backends;
@@ -66,7 +66,7 @@ fn serve(flags: &Flags) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The log of an engine of its own would be in the way of the conversation: errors alone.
+/// Only errors are logged: other log lines would disturb the conversation.
 fn chat(args: &ChatArgs, prompt: Option<&str>) -> anyhow::Result<ExitCode> {
     logs::start("error");
     let config = Config::of_this_process(&args.flags)?;
@@ -75,7 +75,7 @@ fn chat(args: &ChatArgs, prompt: Option<&str>) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// One model, in a process of its own.
+/// Runs one model; `serve` starts such a process for each model that it loads.
 #[cfg(feature = "embedded")]
 fn engine() -> anyhow::Result<ExitCode> {
     logs::start(logs::SERVING);
@@ -97,7 +97,7 @@ fn check(flags: &Flags) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// What to do about a word on the command line that is no command: it may be a model.
+/// The advice for a word on the command line that is not a command, but may be a model.
 fn about_model(name: &str) -> String {
     match store(&StoreFlags::default()) {
         Ok(store) => backends::about_model(name, &store),
@@ -123,7 +123,7 @@ fn list(place: &StoreFlags) -> anyhow::Result<ExitCode> {
     let models = store.models()?;
     if models.is_empty() {
         eprintln!(
-            "no model in {} yet; begin with: loggia pull {}",
+            "there is no model in {} yet; to download one: loggia pull {}",
             store.root().display(),
             models::DEFAULT
         );
@@ -136,7 +136,7 @@ fn remove(name: &str, place: &StoreFlags) -> anyhow::Result<ExitCode> {
     let model = store.find(name)?;
     store.remove(&model)?;
     print(&format!(
-        "{} is gone, {} are free\n",
+        "removed {}, {} freed\n",
         model.name,
         ByteSize(model.bytes)
     ))
@@ -169,24 +169,25 @@ fn table(models: &[Model]) -> String {
     models.iter().map(row).collect()
 }
 
-/// Each connection is a file, to clients and to backends, and shells commonly allow 1,024.
+/// Raises the limit of open files as far as possible: every connection to a client or a backend is
+/// one, and shells commonly allow 1,024.
 fn allow_many_files() {
     match rlimit::increase_nofile_limit(u64::MAX) {
-        Ok(files) => tracing::debug!(files, "files that may be open at once"),
-        Err(error) => tracing::warn!(%error, "the number of files that may be open stays as it is"),
+        Ok(files) => tracing::debug!(files, "limit of open files"),
+        Err(error) => tracing::warn!(%error, "cannot raise the limit of open files"),
     }
 }
 
-/// The program's runtime, on this thread. The server has threads of its own for connections; what
-/// outlives requests runs here.
+/// The program's runtime, on this thread. Tasks that outlive requests run here; the server has
+/// threads of its own for connections.
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .context("cannot wait for the network")
+        .context("cannot start the runtime")
 }
 
-/// Writes to standard output; a reader who has left, as `head` does, is no failure.
+/// Writes to standard output. It is no error if the reader has left, as `head` does.
 fn print(text: &str) -> anyhow::Result<ExitCode> {
     match std::io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {

@@ -1,5 +1,4 @@
-//! `loggia serve`: server and engine, put together; from the first check of the configuration to
-//! the last answer.
+//! `loggia serve`: builds the backends and the app, and serves until it is told to stop.
 
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -21,30 +20,29 @@ use crate::backends::{Backends, LocalError, threads};
 use crate::config::{self, Config, Listen};
 use crate::models::{self, Progress, Source, Store};
 
-/// Serves until told to stop; what is under way then may end within the time that the configuration
-/// allows.
+/// Serves until SIGTERM or Ctrl-C. Running answers may then finish within `shutdown_timeout`.
 pub(crate) async fn serve(config: &Config, runtime: &Handle) -> anyhow::Result<()> {
     let (mut policy, options) = (policy(config), options(config)?);
     let listener = listen(&config.listen).await?;
     let address = listener.local_addr()?;
-    // Whoever reaches an open server from elsewhere may use its models, and no more.
+    // Without API keys, only clients on this machine may delete models.
     policy.deletes_without_key = address.ip().is_loopback();
     for notice in config.notices() {
         tracing::warn!("{notice}");
     }
     let backends = everything(config, config.names_no_backend(), runtime).await?;
     let described = Described::of(&backends, config);
-    // Not before: until here there is nothing to end with care, and a signal may do what it always
-    // does.
+    // Signals are handled from here on. Before, nothing needs to be shut down, and a signal may end
+    // the process as usual.
     let shutdown = told_to_stop()?;
     let backend = backend(&backends, config);
     let app = app(AppState::new(backend.clone(), policy, options.clone()));
     say(&format!("loggia: listening on http://{address}"));
     let asks_for_a_key = !config.key.is_empty();
     if !asks_for_a_key && !address.ip().is_loopback() {
-        tracing::warn!(%address, "open to everybody who reaches this address: no key is asked for; [[key]] in the file makes one");
+        tracing::warn!(%address, "no API key is required, and this address can be reached from other machines; configure keys with LOGGIA_KEYS or [[key]] tables");
     }
-    // Beside serving: what it starts ends with it.
+    // Runs beside the server, and its tasks end with it.
     let beside = async {
         backends.load.await?;
         example(&*backend, &described, reachable(address), asks_for_a_key).await;
@@ -56,15 +54,15 @@ pub(crate) async fn serve(config: &Config, runtime: &Handle) -> anyhow::Result<(
     }
 }
 
-/// A server beside what this process does otherwise.
+/// A server that runs beside other work of this process.
 pub(crate) struct Beside {
     pub(crate) address: SocketAddr,
-    /// The models of the embedded engine, by their names.
+    /// The names of the embedded models.
     pub(crate) embedded: Vec<String>,
 }
 
-/// Serves for this process alone: on a free port of the loopback interface, with `key` as the only
-/// API key, until the process ends. With `fetches`, a model that is not here is fetched.
+/// Serves for this process only: on a free port of the loopback interface, with `key` as the only
+/// API key, until the process ends. With `fetches`, it downloads a missing model first.
 pub(crate) async fn serve_beside(
     config: &Config,
     key: &str,
@@ -109,7 +107,8 @@ pub(crate) async fn serve_beside(
     Ok(Beside { address, embedded })
 }
 
-/// From the inside out. What is fetched is shared by the calls that several choices become.
+/// The roster, wrapped from the inside out. The images are fetched once for all parallel calls of a
+/// request.
 fn backend(backends: &Backends, config: &Config) -> Arc<dyn Backend> {
     let emulating = Emulate::new(backends.roster.clone());
     Arc::new(FetchImages::new(
@@ -118,30 +117,28 @@ fn backend(backends: &Backends, config: &Config) -> Arc<dyn Backend> {
     ))
 }
 
-/// Listens on the first address that a name means and that can be had.
+/// Listens on the first address of the host name that is available.
 async fn listen(on: &Listen) -> anyhow::Result<TcpListener> {
     let failed = || {
         format!(
-            "cannot listen on {on}; --listen names another address, for example --listen 127.0.0.1:8080"
+            "cannot listen on {on}; choose another address, for example --listen 127.0.0.1:8080"
         )
     };
     let addresses = on.addresses().await.with_context(failed)?;
     TcpListener::bind(&*addresses).await.with_context(failed)
 }
 
-/// Every backend that is named. A model that is not here is an error, or is fetched first.
+/// All configured backends. A missing model is an error, or is downloaded first with `fetches`.
 async fn everything(config: &Config, fetches: bool, runtime: &Handle) -> anyhow::Result<Backends> {
     let mut backends = Backends::of(config, runtime)?;
     if fetches && let [(name, LocalError::NotHere(_, source))] = &backends.missing[..] {
         if config.names_no_backend() {
-            eprintln!(
-                "loggia: no backend is named and the default model, {name}, is not here yet: fetching it"
-            );
+            eprintln!("loggia: no backend is configured; downloading the default model, {name}");
         } else {
-            eprintln!("loggia: {name} is not here yet: fetching it");
+            eprintln!("loggia: downloading {name}");
         }
         fetch(source, config).await.with_context(|| {
-            format!("{name} cannot be fetched; name another model or backend (loggia serve --help)")
+            format!("cannot download {name}; use another model or backend (loggia serve --help)")
         })?;
         backends = Backends::of(config, runtime)?;
     }
@@ -200,8 +197,7 @@ fn options(config: &Config) -> anyhow::Result<ServerOptions> {
     })
 }
 
-/// Resolves at the first SIGTERM or Ctrl-C. The second Ctrl-C is for people who do not want to
-/// wait: it ends the program at once.
+/// Resolves at the first SIGTERM or Ctrl-C. A second Ctrl-C ends the program at once.
 fn told_to_stop() -> anyhow::Result<impl Future<Output = ()>> {
     #[cfg(unix)]
     let mut terminate = {
@@ -216,7 +212,7 @@ fn told_to_stop() -> anyhow::Result<impl Future<Output = ()>> {
         }
         #[cfg(not(unix))]
         let _ = tokio::signal::ctrl_c().await;
-        tracing::info!("told to stop; answers under way may end, Ctrl-C ends them now");
+        tracing::info!("stopping; running answers may finish, another Ctrl-C ends them now");
         tokio::spawn(async {
             if tokio::signal::ctrl_c().await.is_ok() {
                 std::process::exit(130);
@@ -225,8 +221,7 @@ fn told_to_stop() -> anyhow::Result<impl Future<Output = ()>> {
     })
 }
 
-/// Prints a line that can be pasted into another terminal, with a model that is there: one that can
-/// hold a chat, if there is one.
+/// Prints what is served, and a curl command to try: with a model that can chat, if there is one.
 async fn example(
     backend: &dyn Backend,
     described: &Described,
@@ -240,7 +235,7 @@ async fn example(
     };
     let Ok(Some((models, model))) = tokio::time::timeout(Duration::from_secs(5), models).await
     else {
-        say("loggia: no model can be reached yet; `loggia check` with the same flags says why");
+        say("loggia: no model is available yet; `loggia check` with the same flags shows why");
         return;
     };
     say(&format!(
@@ -253,8 +248,8 @@ async fn example(
     ));
 }
 
-/// What is served, for people: the embedded models with what they have, and how many others there
-/// are.
+/// What the start message tells of the models: the embedded ones with their settings, and the
+/// number of others.
 struct Described {
     embedded: Vec<String>,
     parallel: u32,
@@ -271,8 +266,7 @@ impl Described {
     }
 
     fn models(&self, models: &[Model]) -> String {
-        // The first, by whose context the others are told apart, and their number where they are
-        // many.
+        // The embedded models with their contexts; the number of all others.
         let own: Vec<&Model> = models
             .iter()
             .filter(|model| self.embedded.contains(&model.id))
@@ -295,7 +289,7 @@ impl Described {
         }
         if others > 0 {
             parts.push(format!(
-                "{others} model{} of other servers",
+                "{others} model{} on other servers",
                 if others == 1 { "" } else { "s" }
             ));
         }
@@ -303,7 +297,7 @@ impl Described {
     }
 }
 
-/// An embedded model and its context.
+/// An embedded model, with its context.
 fn with_context(model: &Model) -> String {
     match model.extra.get("context_length") {
         Some(context) => format!("{}: context {context} tokens", model.id),
@@ -311,20 +305,19 @@ fn with_context(model: &Model) -> String {
     }
 }
 
-/// A model, and what it can be asked for.
+/// A model for the curl command, by what it can do.
 enum ToTry {
     Chat(String),
     Embeddings(String),
 }
 
-/// Whether a model can chat, by its `capabilities`. One that does not tell may.
+/// Whether a model can chat according to its `capabilities`. A model without them is assumed to.
 pub(crate) fn holds_chats(capabilities: Option<&Value>) -> bool {
     let capabilities = capabilities.and_then(Value::as_array);
     capabilities.is_none_or(|can| can.is_empty() || can.iter().any(|can| can == "completion"))
 }
 
-/// The first that does not say that it holds no chats: models for embeddings stand in Ollama's list
-/// too. Else the first that makes those.
+/// The first model that can chat, else the first that makes embeddings. Ollama lists both.
 async fn a_model_to_try(backend: &dyn Backend, models: &[Model]) -> Option<ToTry> {
     let mut otherwise = models.first().map(|model| ToTry::Chat(model.id.clone()));
     for model in models {
@@ -345,7 +338,7 @@ async fn a_model_to_try(backend: &dyn Backend, models: &[Model]) -> Option<ToTry
     otherwise
 }
 
-/// To standard output, whether or not anybody still reads it.
+/// Prints to standard output, and ignores a reader that has left.
 fn say(text: &str) {
     let _ = writeln!(std::io::stdout(), "{text}");
 }
@@ -357,7 +350,8 @@ fn curl(address: SocketAddr, model: &ToTry, asks_for_a_key: bool) -> String {
         ""
     };
     let (path, model, rest) = match model {
-        // Streamed and with an end: without one, a small model may write until its context is full.
+        // Streamed and with a limit: without one, a small model may write until its context is
+        // full.
         ToTry::Chat(model) => (
             "chat/completions",
             model,
@@ -366,14 +360,15 @@ fn curl(address: SocketAddr, model: &ToTry, asks_for_a_key: bool) -> String {
         ToTry::Embeddings(model) => ("embeddings", model, r#""input":"Say hello.""#),
     };
     let body = format!(r#"{{"model":{},{rest}}}"#, Value::from(model.as_str()));
-    // A model's name may hold what a shell reads as its own.
+    // A single quote in a model's name must be escaped for the shell.
     let body = body.replace('\'', r"'\''");
     format!(
         "  curl -N http://{address}/v1/{path} -H 'content-type: application/json'{key} -d '{body}'"
     )
 }
 
-/// The address under which this machine reaches what listens on every interface.
+/// An address that clients on this machine can connect to, also if the server listens on every
+/// interface.
 pub(crate) fn reachable(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         let local: IpAddr = if address.is_ipv4() {

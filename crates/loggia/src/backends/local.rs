@@ -1,5 +1,4 @@
-//! The model files that the embedded engine is to have: found in the store, or where the
-//! configuration says.
+//! Finds the files of the embedded models: in the model folder, or at the configured path.
 
 use std::path::{Path, PathBuf};
 
@@ -9,18 +8,18 @@ use serde::{Deserialize, Serialize};
 use crate::config::{Config, Lora, Mmproj, ModelName, PerModel};
 use crate::models::{self, Contents, FolderError, Model, Source, Store, StoreError};
 
-/// A model file, under the name that clients use.
+/// A model of the embedded engine, with its files.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Local {
     pub(crate) name: String,
     pub(crate) file: PathBuf,
-    /// Whether it was found in the store by its name, and not given by its path.
+    /// Whether it was found by its name in the model folder, not by its path.
     pub(crate) stored: bool,
-    /// What is laid over it.
+    /// Its LoRA adapter.
     pub(crate) adapter: Option<Adapter>,
-    /// What it sees or hears with.
+    /// Its projector, for pictures and sounds.
     pub(crate) mmproj: Option<PathBuf>,
-    /// What guesses ahead for it.
+    /// Its draft model, for speculative decoding.
     pub(crate) draft: Option<Draft>,
 }
 
@@ -32,22 +31,22 @@ pub(crate) struct Draft {
     pub(crate) always: bool,
 }
 
-/// How many tokens a draft guesses where nobody says.
+/// The default number of tokens that a draft model proposes in a step.
 const DRAFT_TOKENS: u32 = 4;
 
 /// A LoRA adapter of a model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Adapter {
-    /// The name that the model has without it.
+    /// The name of the model without the adapter.
     pub(crate) base: String,
     pub(crate) file: PathBuf,
     pub(crate) scale: f32,
 }
 
-/// Why a model cannot be given to the embedded engine.
+/// Why a model cannot be loaded by the embedded engine.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LocalError {
-    #[error("this build has no embedded engine; name a backend with --ollama or --openai")]
+    #[error("this build has no embedded engine; configure a backend with --ollama or --openai")]
     NoEngine,
     #[error("there is no file {path}{}", .nearest.as_ref().map(|file| format!("; did you mean {}?", file.display())).unwrap_or_default())]
     NoFile {
@@ -63,39 +62,39 @@ pub(crate) enum LocalError {
     },
     #[error(transparent)]
     Folder(#[from] FolderError),
-    /// It can be fetched, by this name.
-    #[error("`{0}` is not here yet; fetch it with: loggia pull {1}")]
+    /// It can be downloaded, by this name.
+    #[error("the model `{0}` is not on this machine; download it with: loggia pull {1}")]
     NotHere(String, String),
-    /// Nobody knows it.
+    /// Unknown.
     #[error("there is no model `{name}`{}", hint(.nearest.as_ref(), .here))]
     Unknown {
         name: String,
         nearest: Option<Nearest>,
         here: Vec<String>,
     },
-    #[error("`{0}` is here in part only; fetch the rest with: loggia pull {0}")]
+    #[error("the download of `{0}` is incomplete; continue it with: loggia pull {0}")]
     Incomplete(String),
-    #[error("two models would be called `{0}`; name only one of them")]
+    #[error("two configured models have the name `{0}`; remove one of them")]
     TwoAlike(String),
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// The model that was probably meant.
+/// The most similar model.
 #[derive(Debug)]
 pub(crate) enum Nearest {
-    /// It is in the store.
+    /// It is on this machine.
     Here(String),
-    /// It has a short name, and is not here yet.
+    /// It has a short name and can be downloaded.
     ToPull(&'static str),
 }
 
-/// What to do about a model that nobody knows.
+/// The rest of the message about an unknown model: what was probably meant, and what there is.
 fn hint(nearest: Option<&Nearest>, here: &[String]) -> String {
     let meant = match nearest {
         Some(Nearest::Here(name)) => format!(". Did you mean `{name}`?"),
         Some(Nearest::ToPull(name)) => {
-            format!(". Did you mean `{name}`? Fetch it with `loggia pull {name}`.")
+            format!(". Did you mean `{name}`? Download it with `loggia pull {name}`.")
         }
         None => String::new(),
     };
@@ -106,24 +105,24 @@ fn hint(nearest: Option<&Nearest>, here: &[String]) -> String {
     };
     let short: Vec<&str> = models::short_names().collect();
     format!(
-        "{meant}{}{here} Short names: {}. A file is named by its path, a repository on Hugging Face as hf:OWNER/REPO.",
+        "{meant}{}{here} Short names: {}. Other models: the path of a GGUF file, or hf:OWNER/REPO for a repository on Hugging Face.",
         if nearest.is_none() { "." } else { "" },
         short.join(", ")
     )
 }
 
-/// What to do with a model of this name: for somebody who named it alone.
+/// The advice for someone who typed only the name of a model.
 pub(crate) fn about_model(name: &str, store: &Store) -> String {
     match find(&ModelName(name.to_owned()), store) {
         Ok(_) => format!(
-            "`loggia serve {name}` serves the model of this name, `loggia run {name}` chats with it"
+            "for the model with this name: `loggia serve {name}` serves it, `loggia run {name}` chats with it"
         ),
         Err(error) => error.to_string(),
     }
 }
 
-/// The models that are here, and those that are not, as they were asked for. The default one is
-/// meant where no backend is named.
+/// Finds the configured models: those that are on this machine, and those that are missing, with
+/// the reason. Without a configured backend, the default model counts as configured.
 pub(super) fn find_all(config: &Config) -> (Vec<Local>, Vec<(String, LocalError)>) {
     let store = Store::new(&config.data_dir);
     let default = config
@@ -151,7 +150,7 @@ pub(super) fn find_all(config: &Config) -> (Vec<Local>, Vec<(String, LocalError)
     (here, missing)
 }
 
-/// The base, under the name that it has with its adapter.
+/// The base model with its adapter, under the adapter's name.
 fn find_adapted(lora: &Lora, store: &Store) -> Result<Local, LocalError> {
     let base = find(&lora.base, store)?;
     let file = find(&lora.file, store)?.file;
@@ -167,7 +166,7 @@ fn find_adapted(lora: &Lora, store: &Store) -> Result<Local, LocalError> {
     })
 }
 
-/// With the projector that the configuration names for it, if it does.
+/// Sets the configured projector, if there is one.
 fn with_projector(mut model: Local, asked: &str, config: &Config) -> Local {
     let base = model.adapter.as_ref().map(|adapter| adapter.base.as_str());
     let is_meant = |name: &str| name == model.name || name == asked || Some(name) == base;
@@ -181,7 +180,11 @@ fn with_projector(mut model: Local, asked: &str, config: &Config) -> Local {
     model
 }
 
-/// Says what is wrong with the first projector that the configuration names.
+/// Checks the configured projectors.
+///
+/// # Errors
+///
+/// The message about the first wrong one.
 pub(super) fn check_projectors(
     here: &[Local],
     missing: &[(String, LocalError)],
@@ -196,7 +199,7 @@ pub(super) fn check_projectors(
         match model {
             None if here.len() + missing.len() != 1 => {
                 return Err(
-                    "--mmproj: there are several models, or none; say which is meant: --mmproj NAME=FILE".to_owned()
+                    "--mmproj: there is not exactly one model; write the name of the model, too: --mmproj NAME=FILE".to_owned()
                 );
             }
             Some(name)
@@ -204,9 +207,7 @@ pub(super) fn check_projectors(
                     && !is_asked(name)
                     && missing.iter().all(|(other, _)| other != name) =>
             {
-                return Err(format!(
-                    "mmproj: no model of the built-in engine is called `{name}`"
-                ));
+                return Err(format!("mmproj: there is no embedded model `{name}`"));
             }
             _ => {}
         }
@@ -217,15 +218,18 @@ pub(super) fn check_projectors(
     Ok(())
 }
 
-/// Gives the models the drafts that are set for them. Says what is wrong with the first that cannot
-/// be had, or that is nobody's.
+/// Sets the configured draft models.
+///
+/// # Errors
+///
+/// The message about the first one that is missing or belongs to no embedded model.
 pub(super) fn give_drafts(
     here: &mut [Local],
     missing: &[(String, LocalError)],
     config: &Config,
 ) -> Result<(), String> {
     let store = Store::new(&config.data_dir);
-    // Of a model that is not here that is said, and no more.
+    // A missing model is reported elsewhere.
     let to_be_had = config
         .per_model
         .0
@@ -238,7 +242,7 @@ pub(super) fn give_drafts(
         };
         let model = here.iter_mut().find(|model| model.name == *name);
         let model = model.ok_or_else(|| {
-            of_its(&"it has a `draft`, and no embedded model is called so: an alias has none of its own")
+            of_its(&"it has a `draft`, but there is no embedded model with this name (aliases cannot have one)")
         })?;
         model.draft = Some(draft);
     }
@@ -251,7 +255,10 @@ fn draft(its: &PerModel, store: &Store) -> Result<Option<Draft>, String> {
         return if is_named {
             Ok(None)
         } else {
-            Err("it says how to draft, and not with which model: `draft` names it".to_owned())
+            Err(
+                "`draft_tokens` and `draft_always` need `draft`, the name of the draft model"
+                    .to_owned(),
+            )
         };
     };
     let file = find(asked, store)
@@ -268,8 +275,7 @@ fn draft(its: &PerModel, store: &Store) -> Result<Option<Draft>, String> {
     }))
 }
 
-/// A file or folder that exists is that one, where it is named as one; else the store is asked
-/// first.
+/// Finds a model: at its path, if the name looks like one and it exists; else in the model folder.
 fn find(asked: &ModelName, store: &Store) -> Result<Local, LocalError> {
     if cfg!(not(feature = "embedded")) {
         return Err(LocalError::NoEngine);
@@ -301,7 +307,8 @@ fn find(asked: &ModelName, store: &Store) -> Result<Local, LocalError> {
     })
 }
 
-/// A file, which has to be a GGUF file by its first bytes. What it is called says nothing.
+/// A model outside of the model folder. It must be a GGUF file by its first bytes; its name does
+/// not matter.
 fn loose(file: &Path) -> Result<Model, LocalError> {
     match Contents::of(file) {
         Ok(Contents::Gguf) => Ok(models::of_loose_file(file)),
@@ -316,8 +323,7 @@ fn loose(file: &Path) -> Result<Model, LocalError> {
     }
 }
 
-/// What to do about a model that is not here: a command that fetches it, where there is one, or
-/// what was probably meant.
+/// The error for a missing model: how to download it, or what was probably meant.
 fn not_here(asked: &ModelName, here: Vec<String>) -> LocalError {
     let path = Path::new(&asked.0);
     let folder = path
@@ -341,7 +347,7 @@ fn not_here(asked: &ModelName, here: Vec<String>) -> LocalError {
     }
 }
 
-/// The model that was probably meant, among those of the store and the short names.
+/// The most similar model among those on this machine and the short names.
 fn nearest_of(asked: &str, here: &[String]) -> Option<Nearest> {
     let mut candidates: Vec<&str> = here.iter().map(String::as_str).collect();
     models::short_names().for_each(|name| candidates.push(name));
@@ -351,7 +357,7 @@ fn nearest_of(asked: &str, here: &[String]) -> Option<Nearest> {
     Some(to_pull.map_or_else(|| Nearest::Here(found.to_owned()), Nearest::ToPull))
 }
 
-/// The file in the same folder that was probably meant.
+/// The most similar GGUF file in the same folder.
 fn beside(path: &Path) -> Option<PathBuf> {
     let folder = path
         .parent()

@@ -1,8 +1,6 @@
-//! From a configuration to what stands behind the API: every backend, in order of precedence,
-//! behind one roster.
+//! Builds the backends of a configuration, behind one roster.
 //!
-//! Nothing here is asked or loaded: putting together costs nothing, so `loggia check` does it as
-//! `loggia serve` does.
+//! This neither connects nor loads anything, so `loggia check` does the same as `loggia serve`.
 
 #[cfg(feature = "embedded")]
 mod embedded;
@@ -27,44 +25,45 @@ pub(crate) use embedded::{run as run_engine, threads};
 use local::Local;
 pub(crate) use local::{Draft, LocalError, about_model};
 
-/// Everything that a configuration names.
+/// The backends of a configuration.
 pub(crate) struct Backends {
     pub(crate) roster: Arc<Roster>,
-    /// Where each backend is, by its name in the roster.
+    /// The location of each backend, by its name in the roster.
     pub(crate) places: Vec<(String, String)>,
-    /// Models for the embedded engine that are not to be had, as they were asked for, and why.
+    /// Configured embedded models that are missing, and why.
     pub(crate) missing: Vec<(String, LocalError)>,
-    /// The models of the embedded engine, by their names.
+    /// The names of the embedded models.
     pub(crate) embedded: Vec<String>,
-    /// Which models of the embedded engine have a draft, and which.
+    /// The draft models, by the names of their models.
     pub(crate) drafts: Vec<(String, Draft)>,
-    /// Loads the models of the embedded engine. Until it is done they are listed, and a chat waits
-    /// for them.
+    /// Loads the embedded models. Until it has finished they are listed, and requests wait for
+    /// them.
     pub(crate) load: BoxFuture<'static, anyhow::Result<()>>,
 }
 
-/// Why what a configuration names cannot be put together.
+/// Why the backends of a configuration cannot be built.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SetupError {
     #[error(transparent)]
     Roster(#[from] RosterError),
-    /// What is given to one model, and why it cannot be.
+    /// A wrong entry of `per_model`.
     #[error("{0}")]
     PerModel(String),
-    /// Which model has an adapter that does not go with it, and why not.
+    /// A model and an adapter that do not fit.
     #[error("{0}")]
     Adapter(String),
-    /// Which projector is not had, or does not go with its model, and why not.
+    /// A projector that is missing or does not fit its model.
     #[error("{0}")]
     Projector(String),
 }
 
-/// A backend's name, where it is, and how it is reached.
+/// A backend, with its name and location.
 type Named = (String, String, Arc<dyn Backend>);
 
 impl Backends {
-    /// The embedded engine first, then each Ollama, then each engine that speaks OpenAI: a bare
-    /// model name means the first that has it. What outlives requests runs on `runtime`.
+    /// The backends in order of precedence: the embedded engine, then Ollama servers, then OpenAI
+    /// engines. A plain model name means the first that has the model. Tasks that outlive requests
+    /// run on `runtime`.
     pub(crate) fn of(config: &Config, runtime: &Handle) -> Result<Self, SetupError> {
         let (mut here, missing) = local::find_all(config);
         local::give_drafts(&mut here, &missing, config).map_err(SetupError::PerModel)?;
@@ -102,8 +101,8 @@ impl Backends {
     }
 }
 
-/// Those of the configuration, and for a model of this program the short name without its size:
-/// `smollm2` for `smollm2:135m`.
+/// The configured aliases, and the short name without the size for each embedded model: `smollm2`
+/// for `smollm2:135m`.
 fn aliases(config: &Config, here: &[Local]) -> Vec<Alias> {
     let mut aliases = config.aliases.to_vec();
     for model in here {
@@ -117,7 +116,7 @@ fn aliases(config: &Config, here: &[Local]) -> Vec<Alias> {
     aliases
 }
 
-/// The embedded engine, where it has a model to run.
+/// The embedded engine, if it has models.
 #[cfg(feature = "embedded")]
 fn engine(
     models: &[Local],
@@ -136,25 +135,25 @@ fn engine(
     (Some(named), Box::pin(async move { engine.load().await }))
 }
 
-/// None computes in this build.
+/// This build has no embedded engine.
 #[cfg(not(feature = "embedded"))]
 pub(crate) fn threads(_: &Config) -> i32 {
     0
 }
 
-/// There is no embedded model that anything could be given to.
+/// This build has no embedded models.
 #[cfg(not(feature = "embedded"))]
 fn check_per_model(_: &[Local], _: &[Alias], _: &Config) -> Result<(), String> {
     Ok(())
 }
 
-/// There is no embedded model that an adapter could be laid over.
+/// This build has no embedded models.
 #[cfg(not(feature = "embedded"))]
 fn check_adapters(_: &[Local], _: &Config) -> Result<(), String> {
     Ok(())
 }
 
-/// There is none in this build, and `local` finds no model for it.
+/// This build has no embedded engine, and `local` finds no models for it.
 #[cfg(not(feature = "embedded"))]
 fn engine(
     _: &[Local],

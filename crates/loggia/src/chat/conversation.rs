@@ -1,4 +1,4 @@
-//! A conversation: what is sent of it, and what becomes of an answer.
+//! A conversation: builds the requests and reads the answers.
 
 use std::sync::Arc;
 
@@ -14,13 +14,13 @@ use super::server::Server;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Ending {
     Whole,
-    /// By Ctrl-C.
+    /// Stopped by Ctrl-C.
     Stopped,
-    /// It reached the limit of tokens.
+    /// Cut at the token limit.
     Length,
 }
 
-/// The turns so far.
+/// The model, the system prompt and the turns so far.
 #[derive(Debug)]
 pub(super) struct Conversation {
     model: String,
@@ -57,12 +57,12 @@ impl Conversation {
         self.turns.clear();
     }
 
-    /// Asks, and hands on what is said as it comes. An answer that was stopped is kept as far as it
-    /// went.
+    /// Sends a message and passes the pieces of the answer to `show`. The conversation keeps the
+    /// part of an answer that was stopped.
     ///
     /// # Errors
-    /// Where the server refuses or fails, or what is said cannot be shown. The conversation is then
-    /// as it was before.
+    ///
+    /// If the server refuses or fails, or `show` does. The conversation is then unchanged.
     pub(super) async fn ask(
         &mut self,
         server: &Server,

@@ -1,5 +1,5 @@
-//! Lines from the keyboard, with editing and earlier lines by the arrow keys; or from a pipe or a
-//! file, one message a line.
+//! Input lines: from the keyboard, with editing and history; or from a pipe or file, one message
+//! per line.
 
 use std::io::{BufRead as _, IsTerminal as _};
 
@@ -9,11 +9,11 @@ use rustyline::error::ReadlineError;
 
 const PROMPT: &str = "> ";
 
-/// Where lines come from. Earlier lines are kept in memory alone, not in a file.
+/// The source of lines. The history is only in memory, not in a file.
 pub(super) enum Lines {
     Keyboard(Box<DefaultEditor>),
     Pipe,
-    /// An editor is at work in another thread.
+    /// The editor is in use on another thread.
     Away,
 }
 
@@ -27,15 +27,15 @@ impl Lines {
         )))
     }
 
-    /// Whether a person types.
+    /// Whether the input is a keyboard.
     pub(super) fn by_hand(&self) -> bool {
         !matches!(self, Self::Pipe)
     }
 
-    /// The next line; `None` at the end. Ctrl-C empties the line.
+    /// The next line; `None` at the end of the input. Ctrl-C clears the line.
     pub(super) async fn next(&mut self) -> anyhow::Result<Option<String>> {
         let lines = std::mem::replace(self, Self::Away);
-        // Both wait, and what else this thread has to do goes on meanwhile.
+        // Reading blocks, and the tasks of this thread must go on.
         let (lines, read) = tokio::task::spawn_blocking(move || lines.read())
             .await
             .context("cannot read a line")?;
@@ -60,7 +60,7 @@ fn typed(editor: &mut DefaultEditor) -> anyhow::Result<Option<String>> {
             Ok(line) => {
                 editor
                     .add_history_entry(&line)
-                    .context("cannot keep the line")?;
+                    .context("cannot add the line to the history")?;
                 return Ok(Some(line));
             }
             Err(ReadlineError::Interrupted) => {}

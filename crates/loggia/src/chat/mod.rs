@@ -1,8 +1,8 @@
-//! `loggia chat`: a plain chat in the terminal, with a running server or with one of its own.
+//! `loggia chat` and `loggia run`: a chat in the terminal, with a running server or one of its own.
 //!
-//! Reading order: this file (the loop), `server` (whom it talks to), `typed` (what a line means),
-//! `conversation` (what is sent, and what comes back), `lines` (reading the keyboard). It is a
-//! client like any other: the conversation goes through the HTTP API.
+//! Reading order: this file (the loop), `server` (choosing the server), `typed` (parsing a line),
+//! `conversation` (requests and answers), `lines` (the keyboard). It is a client like any other:
+//! the conversation uses the HTTP API.
 
 mod conversation;
 mod lines;
@@ -31,7 +31,7 @@ const HELP: &str = "\
 /bye           end (Ctrl-D too)
 Ctrl-C stops an answer. The path of a PNG, JPEG, GIF or WebP file in a message attaches the picture.";
 
-/// Chats until the input ends; with a prompt, only until that is answered.
+/// Chats until the input ends. With a prompt, only prints the answer to it.
 pub(crate) async fn chat(
     args: &ChatArgs,
     prompt: Option<&str>,
@@ -72,7 +72,7 @@ impl Chat {
         Ok(())
     }
 
-    /// Does what a line asks for. False where that is the end.
+    /// Handles a line. Returns false at the end of the chat.
     async fn take(&mut self, line: &str) -> anyhow::Result<bool> {
         match Typed::parse(line) {
             Typed::Nothing => {}
@@ -90,7 +90,7 @@ impl Chat {
         Ok(true)
     }
 
-    /// Does what a command asks for, and gives back what to say of it.
+    /// Runs a command, and returns what to print.
     async fn obey(&mut self, command: Command) -> anyhow::Result<Option<String>> {
         Ok(match command {
             Command::Help => Some(HELP.to_owned()),
@@ -121,8 +121,8 @@ impl Chat {
         })
     }
 
-    /// Sends a message and prints the answer as it comes. What fails is complained of, and leaves
-    /// the conversation as it was.
+    /// Sends a message and prints the answer as it arrives. An error is printed and leaves the
+    /// conversation unchanged.
     async fn ask(&mut self, text: &str) {
         if let Err(error) = self.answer(text).await {
             complain(&format!("{error:#}"));
@@ -150,21 +150,21 @@ impl Chat {
     }
 }
 
-/// A piece of an answer.
+/// A piece of an answer: of its reasoning or its text.
 #[derive(Clone, Copy)]
 enum Piece<'a> {
     Thought(&'a str),
     Text(&'a str),
 }
 
-/// Where an answer is written.
+/// Prints an answer.
 struct Screen {
     thinks: bool,
     tells_thoughts: bool,
 }
 
 impl Screen {
-    /// Thoughts are dimmed on a terminal, and left out elsewhere.
+    /// Reasoning is dimmed on a terminal, and left out elsewhere.
     fn show(&mut self, piece: Piece<'_>) -> anyhow::Result<()> {
         match piece {
             Piece::Thought(_) if !self.tells_thoughts => Ok(()),
@@ -193,8 +193,8 @@ impl Screen {
     }
 }
 
-/// A model's text without characters that command a terminal: an answer may not move the cursor or
-/// change the title.
+/// Removes control characters from a model's text, so that it cannot move the cursor or change the
+/// title of the terminal.
 fn plain(text: &str) -> String {
     text.chars()
         .filter(|&letter| matches!(letter, '\n' | '\t') || !letter.is_control())

@@ -1,4 +1,4 @@
-//! Pictures by path: words of a message that name an image file are read and attached.
+//! Pictures by path: image files that a message names are attached to it.
 
 use std::ops::Range;
 use std::path::PathBuf;
@@ -7,10 +7,10 @@ use anyhow::Context as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-/// The largest picture that is read: what a server takes of all pictures of a request by default.
+/// The largest picture: by default, servers accept as much for all pictures of a request.
 const MOST_BYTES: u64 = 24 << 20;
 
-/// Types by the endings of file names.
+/// Media types by file extension.
 const TYPES: &[(&str, &str)] = &[
     ("png", "image/png"),
     ("jpg", "image/jpeg"),
@@ -19,12 +19,13 @@ const TYPES: &[(&str, &str)] = &[
     ("webp", "image/webp"),
 ];
 
-/// The message without the paths of its pictures, and these as `data:` URLs.
+/// Splits a message into its text and its pictures, as `data:` URLs.
 ///
-/// A word that ends as a picture's name does and names no file stays text.
+/// A word that looks like the path of a picture, but is not a file, remains text.
 ///
 /// # Errors
-/// Where a picture is there and cannot be read, or is too large.
+///
+/// If a picture cannot be read or is too large.
 pub(super) fn attached(message: &str) -> anyhow::Result<(String, Vec<String>)> {
     let (mut text, mut urls, mut taken) = (String::new(), Vec::new(), 0);
     for word in words(message) {
@@ -73,14 +74,14 @@ fn home(path: &str) -> PathBuf {
     }
 }
 
-/// A word, as a shell would read it, and where it stands.
+/// A word, read as by a shell, and its position.
 struct Word {
     text: String,
     place: Range<usize>,
 }
 
-/// The words of a line. Terminals write the path of a file that is dropped onto them in quotes, or
-/// with backslashes before spaces.
+/// The words of a line. Terminals write the path of a dropped file in quotes, or with backslashes
+/// before spaces.
 fn words(line: &str) -> Vec<Word> {
     let mut words = Vec::new();
     let (mut word, mut start, mut quote) = (String::new(), None, None);

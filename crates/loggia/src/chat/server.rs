@@ -1,4 +1,5 @@
-//! Whom `loggia chat` talks to: the server that is named, the one that runs, or one of its own.
+//! The server of a chat: the one of `--server`, the one that runs on this machine, or one of its
+//! own.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,13 +22,13 @@ use crate::cli::ChatArgs;
 use crate::config::Config;
 use crate::serve::{self, Beside};
 
-/// How long a server on this machine may take to accept a connection before none is taken to run.
+/// How long to wait for a connection before assuming that no server runs on this machine.
 const HERE_WITHIN: Duration = Duration::from_secs(1);
 
-/// Characters of the key of a server of its own: some 190 bits.
+/// The length of the API key of its own server: some 190 bits.
 const KEY_LENGTH: usize = 32;
 
-/// The most bytes of what is told of one model.
+/// The largest description of a model, in bytes.
 const CARD_LIMIT: usize = 1 << 20;
 
 /// A server, over its HTTP API.
@@ -38,11 +39,11 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// `--server`, else what listens where the configuration says, else one of its own with the
-    /// configuration's backends; and the model to begin with.
+    /// Chooses the server and the first model: `--server`, else the server at the configured
+    /// address, else one of its own.
     ///
-    /// A model that the running server does not have is run by one of its own, where it is here or
-    /// can be fetched.
+    /// If the running server does not have the model, it is run here, provided that it is on this
+    /// machine or can be downloaded.
     pub(super) async fn find(
         args: &ChatArgs,
         config: Config,
@@ -68,11 +69,11 @@ impl Server {
                 return running.with(Some(name)).await;
             }
             eprintln!(
-                "loggia: the server at {} has no model `{name}`; it runs here for this chat",
+                "loggia: the server at {} does not have the model `{name}`; running it here for this chat",
                 running.place
             );
         }
-        // Nobody else on this machine can use it.
+        // Only this process knows the key.
         let key: String = rand::rng()
             .sample_iter(Alphanumeric)
             .take(KEY_LENGTH)
@@ -81,14 +82,14 @@ impl Server {
         let Beside { address, embedded } =
             serve::serve_beside(&own, &key, is_for_own_engine, runtime).await?;
         let server = Self::on(address, &own, Some(key.parse()?))?;
-        // A file is named otherwise than the model in it.
+        // The name of a model is not its path.
         let only = embedded.first().filter(|_| is_for_own_engine);
         server.with(only.map(String::as_str).or(name)).await
     }
 
-    /// The server that listens where the configuration says.
+    /// The server at the configured address, if one runs.
     async fn running(config: &Config, key: Option<Key>) -> anyhow::Result<Option<Self>> {
-        // On a name that means nothing here nobody listens.
+        // No server runs at a host name that cannot be resolved.
         for address in config.listen.addresses().await.unwrap_or_default() {
             let listens = serve::reachable(address);
             if listens.port() != 0 && answers(listens).await {
@@ -103,13 +104,13 @@ impl Server {
         Ok((self, model))
     }
 
-    /// Whether it lists its models, and not this one.
+    /// Whether the server does not have this model. False if it cannot tell.
     async fn lacks(&self, name: &str) -> bool {
         let is_listed = match self.models().await {
             Ok(models) => models.iter().any(|model| model == name),
             Err(_) => return false,
         };
-        // An alias is in no list.
+        // Lists do not contain aliases.
         !is_listed && self.card(name).await.is_none()
     }
 
@@ -149,7 +150,7 @@ impl Server {
             .collect())
     }
 
-    /// The model of this name, or the first one that can hold a chat.
+    /// The model with this name; without a name, the first that can chat.
     pub(super) async fn choose(&self, name: Option<&str>) -> anyhow::Result<String> {
         let models = self
             .models()
@@ -179,13 +180,12 @@ impl Server {
             }
         }
         anyhow::bail!(
-            "the server at {} has no model that can chat; `loggia pull` fetches one",
+            "the server at {} has no model that can chat; download one with `loggia pull`",
             self.place
         )
     }
 
-    /// What the server tells of one model, where it does. A server that is no Loggia may have a
-    /// list alone.
+    /// The server's description of a model. Servers other than Loggia may not have it.
     async fn card(&self, model: &str) -> Option<Model> {
         let path = format!("/models/{}", utf8_percent_encode(model, NON_ALPHANUMERIC));
         let uri = self
@@ -209,7 +209,7 @@ impl Server {
     }
 }
 
-/// Whether the embedded engine could run what this configuration names, once it is fetched.
+/// Whether the configured models are on this machine or can be downloaded.
 fn can_be_had(config: &Config, runtime: &Handle) -> bool {
     let can = |missing: &LocalError| matches!(missing, LocalError::NotHere(..));
     Backends::of(config, runtime).is_ok_and(|all| all.missing.iter().all(|(_, why)| can(why)))

@@ -1,6 +1,6 @@
-//! What a typed line means: pure.
+//! Parses the lines of a chat.
 
-/// What a line says.
+/// A parsed line.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Typed {
     Nothing,
@@ -11,7 +11,7 @@ pub(super) enum Typed {
     Unknown(String),
 }
 
-/// A line that is not for the model.
+/// A command of the chat.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Command {
     Help,

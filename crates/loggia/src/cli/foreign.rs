@@ -1,18 +1,18 @@
-//! What people type who come from other programs (llama-server, ollama, vllm): put into our words,
-//! or answered with them.
+//! Words and flags of other programs (llama-server, Ollama, vLLM): translated to Loggia's, or
+//! answered with advice.
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 use crate::models;
 
-/// Commands, and their other names, as clap knows them.
+/// All names of commands.
 const COMMANDS: [&str; 18] = [
     "chat", "serve", "run", "start", "server", "up", "pull", "download", "get", "models", "list",
     "ls", "rm", "remove", "check", "help", "engine", "delete",
 ];
 
-/// Flags of several letters behind one dash, which clap would take for as many flags.
+/// Flags with several letters after one dash, which clap would read as several flags.
 const ONE_DASH: [(&str, &str); 6] = [
     ("-hf", "--hf"),
     ("-hfr", "--hf"),
@@ -22,7 +22,7 @@ const ONE_DASH: [(&str, &str); 6] = [
     ("-port", "--port"),
 ];
 
-/// Flags of others that are none here, and what to do instead.
+/// Flags of other programs that Loggia does not have, and what to do instead.
 const FLAGS: &[(&[&str], &str)] = &[
     (
         &[
@@ -37,7 +37,7 @@ const FLAGS: &[(&[&str], &str)] = &[
     ),
     (
         &["--served-model-name", "--model-alias", "-a"],
-        "another name for a model is --alias NAME=MODEL, for example --alias gpt-4o=smollm2:135m",
+        "use --alias NAME=MODEL for another name of a model, for example --alias gpt-4o=smollm2:135m",
     ),
     (
         &[
@@ -48,7 +48,7 @@ const FLAGS: &[(&[&str], &str)] = &[
             "--api-base",
             "--openai-api-base",
         ],
-        "name the server behind Loggia with --openai NAME=URL, or with --ollama URL",
+        "use --openai NAME=URL or --ollama URL for the server behind Loggia",
     ),
     (
         &[
@@ -58,7 +58,7 @@ const FLAGS: &[(&[&str], &str)] = &[
             "--max-tokens",
             "--num-predict",
         ],
-        "how long an answer may be is `max_tokens` in the request; for all requests without one, --ceilings answer_tokens=N",
+        "set `max_tokens` in the request, or --ceilings answer_tokens=N for all requests without it",
     ),
     (
         &[
@@ -71,7 +71,7 @@ const FLAGS: &[(&[&str], &str)] = &[
             "--seed",
             "-s",
         ],
-        "sampling is set in the request; for a model's requests that do not set it, --per-model NAME={options={temperature=0.5}}",
+        "set sampling fields in the request, or --per-model NAME={options={temperature=0.5}} for requests without them",
     ),
     (
         &[
@@ -105,7 +105,7 @@ const FLAGS: &[(&[&str], &str)] = &[
             "--trust-remote-code",
             "--no-webui",
         ],
-        "leave it out: the built-in engine decides this by itself",
+        "leave it out: the built-in engine chooses this itself",
     ),
     (
         &[
@@ -117,11 +117,11 @@ const FLAGS: &[(&[&str], &str)] = &[
             "--main-gpu",
             "-mg",
         ],
-        "the built-in engine has no such setting; `loggia serve --help` lists those it has (--gpu-layers, --memory)",
+        "the built-in engine does not have this setting; `loggia serve --help` lists its settings (--gpu-layers, --memory)",
     ),
     (
         &["-md", "--model-draft", "--draft", "--speculative-config"],
-        "a draft model is set by --per-model NAME={draft=\"OTHER\"}, or under [per_model.NAME] in the --config file",
+        "use --per-model NAME={draft=\"OTHER\"}, or `draft` under [per_model.NAME] in the --config file, for a draft model",
     ),
     (
         &[
@@ -131,11 +131,11 @@ const FLAGS: &[(&[&str], &str)] = &[
             "--ssl-certfile",
             "--tls",
         ],
-        "Loggia serves plain HTTP; for https, put a reverse proxy before it",
+        "Loggia serves plain HTTP; use a reverse proxy for HTTPS",
     ),
     (
         &["--cors", "--allowed-origins", "--allow-origins"],
-        "name each web page that may use the API with --cors-origins",
+        "use --cors-origins ORIGIN for each web page that may use the API",
     ),
     (
         &[
@@ -147,7 +147,7 @@ const FLAGS: &[(&[&str], &str)] = &[
             "-lv",
             "--uvicorn-log-level",
         ],
-        "what is logged is set by LOGGIA_LOG, for example LOGGIA_LOG=debug",
+        "LOGGIA_LOG sets the log level, for example LOGGIA_LOG=debug",
     ),
     (
         &["--timeout", "-to"],
@@ -155,15 +155,15 @@ const FLAGS: &[(&[&str], &str)] = &[
     ),
     (
         &["-p", "--prompt", "-i", "--interactive"],
-        "a prompt is sent with a request, as `loggia serve` shows when it runs, typed in `loggia chat`, or given to `loggia run MODEL PROMPT`",
+        "`loggia run MODEL PROMPT` answers one prompt, `loggia chat` is a chat in the terminal",
     ),
     (
         &["-d", "--detach", "--daemon"],
-        "Loggia runs until it is told to stop; a service manager or `&` keeps it in the background",
+        "Loggia runs in the foreground; use a service manager or `&` to run it in the background",
     ),
 ];
 
-/// Commands of others that are none here.
+/// Commands of other programs that Loggia does not have.
 const OTHER_COMMANDS: &[(&[&str], &str)] = &[
     (
         &["cli", "generate", "complete"],
@@ -171,7 +171,7 @@ const OTHER_COMMANDS: &[(&[&str], &str)] = &[
     ),
     (
         &["ps", "status", "top"],
-        "GET /v1/models lists what a running server has, and `loggia check` what can be reached",
+        "GET /v1/models of a running server lists its models; `loggia check` tests what can be reached",
     ),
     (
         &["stop", "kill"],
@@ -187,16 +187,16 @@ const OTHER_COMMANDS: &[(&[&str], &str)] = &[
     ),
     (
         &["search"],
-        "look for a model whose name ends in -GGUF on https://huggingface.co, and fetch it with: loggia pull hf:OWNER/REPO",
+        "search https://huggingface.co for a model whose name ends with -GGUF, and download it with: loggia pull hf:OWNER/REPO",
     ),
     (
         &["config", "doctor", "test"],
-        "`loggia check` prints the configuration, and what can be reached with it",
+        "`loggia check` prints the resulting configuration and tests what can be reached",
     ),
     (&["version"], "`loggia --version` prints it"),
 ];
 
-/// The arguments in our words: flags with one dash, and `serve` where only it can be meant.
+/// Translates flags with one dash, and adds `serve` if the first argument is a model or a flag.
 pub(super) fn in_our_words(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = arguments.into_iter().map(with_two_dashes).collect();
     if arguments.get(1).is_some_and(|first| means_serving(first)) {
@@ -220,7 +220,7 @@ fn with_two_dashes(argument: OsString) -> OsString {
     }
 }
 
-/// `loggia model.gguf`, `loggia --port 8080`.
+/// Whether the first argument means `serve`: `loggia model.gguf`, `loggia --port 8080`.
 fn means_serving(first: &OsStr) -> bool {
     let Some(text) = first.to_str() else {
         return Path::new(first).exists();
@@ -238,7 +238,7 @@ fn means_serving(first: &OsStr) -> bool {
     is_named_like_a_file || text.starts_with("hf:") || models::is_short_name(text) || path.exists()
 }
 
-/// What to say to a flag that there is not.
+/// The advice for an unknown flag.
 pub(super) fn about_flag(flag: &str) -> Option<String> {
     let name = flag.split('=').next().unwrap_or_default();
     FLAGS
@@ -247,7 +247,7 @@ pub(super) fn about_flag(flag: &str) -> Option<String> {
         .map(|(_, advice)| format!("{name}: {advice}"))
 }
 
-/// What to say to a command that there is not.
+/// The advice for an unknown command.
 pub(super) fn about_command(command: &str) -> Option<&'static str> {
     OTHER_COMMANDS
         .iter()

@@ -1,5 +1,5 @@
-//! What is wrong with a command line, and what would be right: where clap would send a reader to
-//! `--help`.
+//! Messages about mistakes on the command line: what is wrong, and what to type instead, where clap
+//! would only point to `--help`.
 
 use std::error::Error as _;
 
@@ -9,8 +9,8 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use super::{Cli, foreign};
 use crate::config;
 
-/// Explains a mistake; `None` where clap's own words do. `about_model` says what to do about a word
-/// that is no command and may be a model.
+/// The message about a mistake; `None` if clap's own message is good enough. `about_model` gives
+/// the advice for a word that is not a command, but may be a model.
 pub(super) fn explained(
     error: &clap::Error,
     about_model: impl FnOnce(&str) -> String,
@@ -40,7 +40,7 @@ fn about_word(error: &clap::Error, word: &str, about_model: impl FnOnce(&str) ->
         return format!("{word}: {advice}");
     }
     let all = Cli::command();
-    // It may be another name of a command.
+    // The suggestion may be an alias of a command.
     let meant = text(error, ContextKind::SuggestedSubcommand)
         .and_then(|name| all.find_subcommand(name))
         .map(clap::Command::get_name);
@@ -51,8 +51,8 @@ fn about_word(error: &clap::Error, word: &str, about_model: impl FnOnce(&str) ->
     format!("there is no command `{word}` (`loggia --help` lists the commands); {instead}")
 }
 
-/// What a flag wants in place of its value. The value itself may be a secret: only the setting's own
-/// words quote it.
+/// Explains a wrong or missing value. The value itself is not shown, because it may be a secret;
+/// only the setting's own message quotes it.
 fn about_value(error: &clap::Error) -> Option<String> {
     let flag = name(text(error, ContextKind::InvalidArg)?);
     let example = config::example_of_flag(flag);
@@ -74,11 +74,11 @@ fn about_conflict(error: &clap::Error) -> Option<String> {
     Some(if flag == other {
         format!("{flag} is given twice; leave one out")
     } else {
-        format!("{flag} and {other} exclude each other; leave one out")
+        format!("{flag} and {other} cannot be used together; leave one out")
     })
 }
 
-/// The flag alone: `--listen` of `--listen <ADDRESS>`.
+/// The flag without its value name: `--listen` of `--listen <ADDRESS>`.
 fn name(argument: &str) -> &str {
     argument.split([' ', '=', '[']).next().unwrap_or(argument)
 }

@@ -1,6 +1,5 @@
-//! The command line: what can be typed, and the help a newcomer reads. What a setting means is in
-//! `config`; what people type who come from other programs, in `foreign`; how a mistake is
-//! explained, in `mistake`.
+//! The command line: commands, their arguments and their help texts. Settings are in `config`;
+//! words and flags of other programs, in `foreign`; messages about mistakes, in `mistake`.
 
 mod foreign;
 mod mistake;
@@ -21,10 +20,10 @@ pub(crate) struct Cli {
 }
 
 impl Cli {
-    /// Reads the command line. Where it cannot be read, or asks for help, says so and gives the
-    /// exit code.
+    /// Parses the command line. After `--help` or a mistake, prints the text and returns the exit
+    /// code.
     ///
-    /// `about_model` says what to do about a word that is no command and may be a model.
+    /// `about_model` gives the advice for a word that is not a command, but may be a model.
     pub(crate) fn read(
         arguments: impl IntoIterator<Item = OsString>,
         about_model: impl FnOnce(&str) -> String,
@@ -43,7 +42,7 @@ impl Cli {
         Err(u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from))
     }
 
-    /// The command line; the help of each setting's flag names its variable and its default.
+    /// The command line, with each setting's variable and default in its flag's help.
     fn with_sources() -> clap::Command {
         Self::command().mut_subcommands(|command| command.mut_args(with_source))
     }
@@ -83,12 +82,12 @@ Examples:
   loggia pull smollm2:135m                           a short name (smollm2 alone means the same)
   loggia pull hf:bartowski/Qwen2.5-7B-Instruct-GGUF  a repository on Hugging Face: its Q4_K_M, or its only file
   loggia pull hf:bartowski/Qwen2.5-7B-Instruct-GGUF:Q8_0
-  loggia pull hf:OWNER/REPO:file.gguf                one file of it; of a split model, any part
+  loggia pull hf:OWNER/REPO:file.gguf                one file of it; any part of a split model
   loggia pull https://huggingface.co/OWNER/REPO      its page, or that of a file of it
   loggia pull ~/Downloads/model.gguf                 a file on this machine, or a folder with one
 
-HF_TOKEN is sent to the hub for gated and private repositories; HF_ENDPOINT names another hub.
-What was interrupted goes on where it ended: run the same command again.";
+HF_TOKEN is the token for gated and private repositories; HF_ENDPOINT is the URL of another hub.
+An interrupted download continues where it ended: run the same command again.";
 
 const CHAT_AFTER: &str = "\
 Examples:
@@ -98,7 +97,7 @@ Examples:
   loggia chat --model ~/Downloads/model.gguf   a file of yours, without a server
   echo 'Say hello.' | loggia chat              one message a line, answers on standard output
 
-/help in the chat lists its commands.";
+/help lists the commands of the chat.";
 
 const RUN_AFTER: &str = "\
 Examples:
@@ -106,18 +105,18 @@ Examples:
   loggia run smollm2:135m 'Why is the sky blue?'    one answer, on standard output
   loggia run ~/Downloads/model.gguf                 a file of yours";
 
-/// What to do.
+/// The commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Serve the OpenAI API; without a model, --ollama or --openai, with the default model on the
+    /// Serve the OpenAI API; without a model, --ollama or --openai, the default model runs on the
     /// built-in engine
     #[command(aliases = ["start", "server", "up"], after_help = SERVE_AFTER)]
     Serve(ServeArgs),
-    /// Fetch a model: by a short name, from a repository on Hugging Face, or from a file on this
-    /// machine
+    /// Download a model: by a short name or from a repository on Hugging Face; or copy a file of
+    /// this machine
     #[command(aliases = ["download", "get"], after_help = PULL_AFTER)]
     Pull {
-        /// What to fetch
+        /// What to download
         #[arg(value_name = "NAME|hf:OWNER/REPO[:FILE or QUANT]|FILE")]
         source: String,
         #[command(flatten)]
@@ -137,40 +136,39 @@ pub(crate) enum Command {
         #[command(flatten)]
         place: StoreFlags,
     },
-    /// Chat in the terminal: with the server that runs on this machine, or, where none runs, with
-    /// an engine of its own
+    /// Chat in the terminal, with the server that runs on this machine or, if none runs, with an
+    /// engine of its own
     ///
-    /// Takes the flags of `serve` too, for the engine of its own.
+    /// Accepts the flags of `serve` too, for its own engine.
     #[command(after_help = CHAT_AFTER)]
     Chat(ChatArgs),
-    /// Chat with a model, or have it answer one prompt
+    /// Chat with a model, or print its answer to one prompt
     ///
-    /// Without a prompt it is `loggia chat MODEL`. A model that is not here is fetched first.
+    /// Without a prompt it is the same as `loggia chat MODEL`. A missing model is downloaded first.
     #[command(after_help = RUN_AFTER)]
     Run(RunArgs),
-    /// Print the configuration that results from flags, environment and file, and what can be
-    /// reached with it
+    /// Print the resulting configuration, and test what can be reached
     ///
-    /// Takes the same flags as `serve`. Exits with 1 where something that is named cannot be
-    /// reached.
+    /// Accepts the same flags as `serve`. The exit code is 1 if something that is configured cannot
+    /// be reached.
     Check(ServeArgs),
-    /// What `serve` runs for each model that it loads
+    /// The process that `serve` starts for each model that it loads
     #[cfg(feature = "embedded")]
     #[command(hide = true)]
     Engine {
-        /// The model, for those who look at the list of processes
+        /// The model's name, for lists of processes
         name: String,
     },
 }
 
-/// Whom to chat with, and about what.
+/// The arguments of `chat`.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct ChatArgs {
     /// The model to begin with [default: the first that can chat]
     #[arg(value_name = "MODEL")]
     pub(crate) name: Option<String>,
-    /// A server to chat with [default: the one that listens where `serve` would, else an engine of
-    /// its own]
+    /// A server to chat with [default: the one at the address of --listen, else an engine of its
+    /// own]
     #[arg(long, value_name = "URL")]
     pub(crate) server: Option<Url>,
     /// An API key for that server
@@ -183,7 +181,7 @@ pub(crate) struct ChatArgs {
     pub(crate) flags: Flags,
 }
 
-/// Which model to chat with, and the one prompt where it is to answer that alone.
+/// The arguments of `run`.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct RunArgs {
     #[command(flatten)]
@@ -193,7 +191,7 @@ pub(crate) struct RunArgs {
     pub(crate) prompt: Vec<String>,
 }
 
-/// What `serve` and `check` take: models by their names alone, and flags.
+/// The arguments of `serve` and `check`: models, and flags.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct ServeArgs {
     /// A model for the built-in engine, as with --model
@@ -204,7 +202,7 @@ pub(crate) struct ServeArgs {
 }
 
 impl ServeArgs {
-    /// The flags, with the models that are named alone as if `--model` stood before each.
+    /// The flags, with the positional models added to `--model`.
     pub(crate) fn into_flags(self) -> Flags {
         self.flags.with_models(self.named)
     }

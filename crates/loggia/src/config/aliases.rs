@@ -6,7 +6,7 @@ use loggia_backend::roster::Alias;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
-/// A table in the file: `"gpt-*" = "smollm2:135m"`.
+/// Reads the table: `"gpt-*" = "smollm2:135m"`.
 pub(super) fn table<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Vec<Alias>>, D::Error> {
     let table = BTreeMap::<String, String>::deserialize(input)?;
     let aliases = table

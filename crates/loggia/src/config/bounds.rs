@@ -17,15 +17,15 @@ use super::table::{Value, Written};
 use super::value::{Span, ValueError};
 use super::written;
 
-/// An entry of a table, for a limit of a library.
+/// The type of an entry, for a limit of a library.
 trait Entry<Limit>: Sized {
     fn limit(&self) -> Limit;
 
-    /// A limit as TOML; `None` where there is none.
+    /// A limit as TOML; `None` if there is no limit.
     fn toml(limit: &Limit) -> Option<String>;
 }
 
-/// Makes a table from its entries, which are called as the limits that they set.
+/// Defines a table. Its entries have the names of the limits that they set.
 macro_rules! table {
     ($name:literal, $(#[$about:meta])* $table:ident, $limits:ty {
         $($(#[$attribute:meta])* $entry:ident: $type:ty $(, example $example:literal)?;)*
@@ -38,7 +38,7 @@ macro_rules! table {
         }
 
         impl $table {
-            /// The limits, with the defaults for what is not set.
+            /// The limits; entries that are not set have their defaults.
             pub(crate) fn limits(&self) -> $limits {
                 let mut limits = <$limits>::default();
                 $(
@@ -49,7 +49,7 @@ macro_rules! table {
                 limits
             }
 
-            /// A line that sets an entry, for error messages.
+            /// An example of a line that sets an entry, for error messages.
             fn example(entry: &str) -> Option<String> {
                 let limits = <$limits>::default();
                 $(
@@ -130,7 +130,7 @@ table! { "images",
     }
 }
 
-/// A line that sets an entry of one of these tables, for error messages.
+/// An example of a line that sets an entry of one of these tables, for error messages.
 pub(super) fn example(table: &str, entry: &str) -> Option<String> {
     match table {
         "ceilings" => CeilingsTable::example(entry),
@@ -180,7 +180,7 @@ impl Entry<Duration> for Span {
 }
 
 impl Entry<Option<Duration>> for Span {
-    /// Zero is no limit, as with the heartbeat.
+    /// Zero means no limit, as for the heartbeat.
     fn limit(&self) -> Option<Duration> {
         Some(self.0).filter(|time| !time.is_zero())
     }

@@ -1,11 +1,11 @@
-//! A table of the file as one text, for a flag or a variable: `choices=8,whole_time=10m`.
+//! A table as a single text, for a flag or variable: `choices=8,whole_time=10m`.
 
 use serde::de::DeserializeOwned;
 
 use super::value::ValueError;
 
-/// Reads `KEY=VALUE,…`, or an inline table of TOML: `{ choices = 8 }`. A value that is no TOML is a
-/// text: `whole_time=10m`.
+/// Parses `KEY=VALUE,…`, or an inline TOML table: `{ choices = 8 }`. A value that is not TOML is a
+/// string: `whole_time=10m`.
 pub(super) fn entries<T: DeserializeOwned>(text: &str) -> Result<T, ValueError> {
     let table = match text.trim() {
         inline if inline.starts_with('{') => match value(inline) {
@@ -30,7 +30,7 @@ pub(super) fn entries<T: DeserializeOwned>(text: &str) -> Result<T, ValueError> 
     })
 }
 
-/// A value as TOML has it, or as a text.
+/// Parses a TOML value; anything else is a string.
 fn value(text: &str) -> toml::Value {
     toml::from_str::<toml::Table>(&format!("it = {text}"))
         .ok()
@@ -38,7 +38,7 @@ fn value(text: &str) -> toml::Value {
         .unwrap_or_else(|| toml::Value::String(text.to_owned()))
 }
 
-/// The parts between commas, but for commas within brackets and quotes.
+/// Splits at commas, but not inside of brackets and quotes.
 fn split(text: &str) -> impl Iterator<Item = &str> {
     let (mut depth, mut is_quoted) = (0_usize, false);
     text.split(move |letter| {

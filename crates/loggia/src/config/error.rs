@@ -1,4 +1,4 @@
-//! Why no configuration results.
+//! The errors of a configuration.
 
 use std::path::PathBuf;
 
@@ -18,22 +18,22 @@ pub(crate) enum ConfigError {
     },
     #[error("the environment variable {name}: {why}")]
     Variable { name: String, why: String },
-    #[error("strict and lenient exclude each other; {0} sets both")]
+    #[error("strict and lenient cannot be used together; {0} sets both")]
     StrictAndLenient(String),
-    #[error("two engines are called `{0}`; each needs a name of its own")]
+    #[error("two engines have the name `{0}`; each needs its own")]
     TwoEngines(String),
-    #[error("the key `{name}` has no text; set {variable}, or `key` or `sha256` in the file")]
-    NoKey { name: String, variable: String },
     #[error(
-        "the keys `{0}` and `{1}` are the same, or named alike; each needs a name and a text of its own"
+        "the API key `{name}` has no value; set the variable {variable}, or `key` or `sha256` in the file"
     )]
+    NoKey { name: String, variable: String },
+    #[error("the API keys `{0}` and `{1}` have the same value or variable; each needs its own")]
     TwoKeys(String, String),
     #[error(
-        "the environment variable {0} holds a key of nobody; name its holder with LOGGIA_KEYS, or with [[key]] in the file"
+        "{0} is set, but no API key with that name is configured; add the name to LOGGIA_KEYS or to a [[key]] table"
     )]
     KeyOfNobody(String),
     #[error(
-        "there is no home directory to keep models in; name a folder with --data-dir or LOGGIA_DATA_DIR"
+        "there is no home directory for the models; choose a folder with --data-dir or LOGGIA_DATA_DIR"
     )]
     NoDataDir,
 }

@@ -1,4 +1,4 @@
-//! What flags say: the settings, and what a flag alone can say of them.
+//! The flags: the settings, and flags that set a part of one.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use super::settings::{ENGINE, Settings};
 use super::value::ModelName;
 use crate::models::{Source, SourceError};
 
-/// Where the configuration and the models are.
+/// The flags of commands that only need the model folder.
 #[expect(
     clippy::doc_markdown,
     reason = "these are help texts: backticks would be shown"
@@ -22,7 +22,7 @@ pub(crate) struct StoreFlags {
     pub(super) data_dir: Option<PathBuf>,
 }
 
-/// Everything that flags say.
+/// All flags of `serve`.
 #[expect(
     clippy::doc_markdown,
     reason = "these are help texts: backticks would be shown"
@@ -32,13 +32,13 @@ pub(crate) struct Flags {
     /// A TOML file with settings (docs/configuration.md) [env: LOGGIA_CONFIG]
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
-    /// The host of --listen alone
+    /// Only the host of --listen
     #[arg(long, value_name = "HOST")]
     pub(super) host: Option<Host>,
-    /// The port of --listen alone
+    /// Only the port of --listen
     #[arg(long, value_name = "PORT", allow_negative_numbers = true)]
     pub(super) port: Option<Port>,
-    /// A model that was pulled from Hugging Face, as --model hf:OWNER/REPO names it
+    /// A downloaded model from Hugging Face, the same as --model hf:OWNER/REPO
     #[arg(long, alias = "hf-repo", value_name = "OWNER/REPO[:QUANT]", help_heading = ENGINE, value_parser = of_hub)]
     hf: Vec<ModelName>,
     #[command(flatten)]
@@ -46,7 +46,7 @@ pub(crate) struct Flags {
 }
 
 impl Flags {
-    /// The same with models that are named without a flag, before the others.
+    /// Adds models before those of the flags.
     pub(crate) fn with_models(mut self, named: Vec<ModelName>) -> Self {
         if !named.is_empty() {
             self.settings
@@ -57,7 +57,7 @@ impl Flags {
         self
     }
 
-    /// What the flags say of the settings. A flag with an empty text says that a list is empty.
+    /// The settings that the flags set. An empty text for a list flag means an empty list.
     pub(super) fn settings(&self) -> Settings {
         let mut settings = self.settings.clone();
         if !self.hf.is_empty() {
@@ -85,7 +85,7 @@ impl From<StoreFlags> for Flags {
     }
 }
 
-/// `OWNER/REPO[:QUANT]` as a model's name.
+/// Parses `OWNER/REPO[:QUANT]`.
 fn of_hub(text: &str) -> Result<ModelName, SourceError> {
     let name = format!("hf:{}", text.strip_prefix("hf:").unwrap_or(text));
     Source::parse(&name).map(|_| ModelName(name))

@@ -1,5 +1,5 @@
-//! How long a model stays loaded after its last request: the setting, and Ollama's field of that
-//! name in a request.
+//! `keep_alive`: how long a model stays loaded after its last request, as a setting and as Ollama's
+//! field in requests.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::value::ValueError;
 
-/// How long; for ever where there is none.
+/// The duration; `None` means forever.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub(crate) struct KeepAlive(pub(crate) Option<Duration>);
@@ -17,7 +17,7 @@ pub(crate) struct KeepAlive(pub(crate) Option<Duration>);
 impl FromStr for KeepAlive {
     type Err = ValueError;
 
-    /// A duration, as `5m`; `forever`, or anything negative, for no end, as Ollama has it.
+    /// Parses a duration, as `5m`; `forever` and negative numbers mean forever, as in Ollama.
     fn from_str(text: &str) -> Result<Self, ValueError> {
         let text = text.trim();
         if text == "forever" || text.starts_with('-') {
@@ -39,8 +39,7 @@ impl TryFrom<String> for KeepAlive {
 }
 
 impl KeepAlive {
-    /// What a request says: a duration as text, or a number of seconds. None where it says nothing
-    /// that can be read.
+    /// Reads the field of a request: a duration or a number of seconds. `None` if it is invalid.
     #[cfg_attr(
         not(feature = "embedded"),
         expect(dead_code, reason = "only the embedded engine unloads models")

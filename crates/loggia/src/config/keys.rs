@@ -1,5 +1,5 @@
-//! `[[key]]`: who may use the API. A key is read from the file or from a variable, never from a
-//! flag, where every user of the machine could see it; what is kept of it is its SHA-256.
+//! `[[key]]`: the API keys. They come from the file or from variables, never from flags, which
+//! every user of the machine can read. Only their SHA-256 digests are kept.
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -13,14 +13,13 @@ use super::error::ConfigError;
 use super::list::list;
 use super::value::{ValueError, is_plain_name, strictness, text, variable};
 
-/// The shortest key. 16 random characters are some 95 bits: nobody guesses them.
+/// The shortest accepted key: 16 random characters are about 95 bits.
 const SHORTEST: usize = 16;
 
-/// How the variables that hold keys begin.
+/// The prefix of variables that have keys.
 const PREFIX: &str = "LOGGIA_KEY_";
 
-/// A key, by its name. Where its text is to come from the environment, its digest is not here
-/// before [`give_digests`].
+/// An API key. If its value is in the environment, [`give_digests`] sets the digest.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "KeyTable")]
 pub(crate) struct ApiKey {
@@ -86,7 +85,7 @@ impl TryFrom<KeyTable> for ApiKey {
     }
 }
 
-/// A name alone, as `LOGGIA_KEYS` lists them.
+/// Only a name, as in `LOGGIA_KEYS`.
 impl FromStr for ApiKey {
     type Err = ValueError;
 
@@ -106,7 +105,7 @@ impl FromStr for ApiKey {
 }
 
 impl ApiKey {
-    /// The environment variable that holds it: `LOGGIA_KEY_MY_PHONE` for `my-phone`.
+    /// The variable that has this key: `LOGGIA_KEY_MY_PHONE` for `my-phone`.
     pub(crate) fn variable(&self) -> String {
         format!("{PREFIX}{}", variable(&self.name))
     }
@@ -121,7 +120,7 @@ impl ApiKey {
     }
 }
 
-/// The keys as the server wants them.
+/// The keys for the server.
 pub(crate) fn keys(all: &[ApiKey]) -> Keys {
     Keys::new(
         all.iter()
@@ -129,15 +128,15 @@ pub(crate) fn keys(all: &[ApiKey]) -> Keys {
     )
 }
 
-/// Gives each key what the environment holds for its name. Every key has a name and a text of its
-/// own.
+/// Sets the digests of keys whose values are in the environment. Every key needs a name and a value
+/// of its own.
 pub(super) fn give_digests(keys: &mut [ApiKey], env: Environment<'_>) -> Result<(), ConfigError> {
     for at in 0..keys.len() {
         let (before, rest) = keys.split_at_mut(at);
         let key = &mut rest[0];
         let name = key.variable();
         if let Some(text) = env(&name) {
-            // Files that hold a key tend to end with a line end.
+            // Files with a key often end with a newline.
             let found = digest(text.trim());
             key.digest = Some(found.map_err(|why| ConfigError::Variable {
                 name,
@@ -159,8 +158,7 @@ pub(super) fn give_digests(keys: &mut [ApiKey], env: Environment<'_>) -> Result<
     Ok(())
 }
 
-/// A variable that looks as if it held a key, and holds none: whoever set it believes that it opens
-/// something, or keeps others out.
+/// Fails if a variable has a key that is not configured: it would have no effect.
 pub(crate) fn of_nobody(
     keys: &[ApiKey],
     mut variables: impl Iterator<Item = String>,

@@ -1,4 +1,4 @@
-//! `listen`: where the server listens, in the ways that people write it.
+//! `listen`: the server's address, in all usual forms.
 
 use std::fmt;
 use std::net::{Ipv6Addr, SocketAddr};
@@ -9,14 +9,13 @@ use serde::{Deserialize, Deserializer};
 
 use super::value::ValueError;
 
-/// The port where nobody names one.
+/// The default port.
 const PORT: u16 = 11435;
 
-/// This machine only.
+/// The default host: this machine only.
 const HOST: &str = "127.0.0.1";
 
-/// A host, as an address or a name, and a port. Names are resolved when the server starts to
-/// listen.
+/// A host (an address or a name) and a port. The name is resolved when the server starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Listen {
     pub(crate) host: String,
@@ -35,8 +34,8 @@ impl Default for Listen {
 impl FromStr for Listen {
     type Err = ValueError;
 
-    /// `127.0.0.1:8080`, `localhost:8080`, `[::1]:8080`; a port alone (`8080`, `:8080`), on this
-    /// machine only; a host alone (`0.0.0.0`, `::1`).
+    /// Parses `127.0.0.1:8080`, `localhost:8080`, `[::1]:8080`; only a port (`8080`, `:8080`), on
+    /// this machine; or only a host (`0.0.0.0`, `::1`).
     fn from_str(text: &str) -> Result<Self, ValueError> {
         let wrong = || ValueError::Listen(text.to_owned());
         let trimmed = text.trim();
@@ -82,7 +81,7 @@ impl FromStr for Listen {
     }
 }
 
-/// A host as it is listened on.
+/// Checks a host; `*` means every interface.
 fn host(text: &str) -> Option<String> {
     let is_plain =
         |char: char| char.is_alphanumeric() || matches!(char, '.' | '-' | '_' | ':' | '%');
@@ -92,7 +91,7 @@ fn host(text: &str) -> Option<String> {
     }
 }
 
-/// Shows what it is read from; an IPv6 address in brackets.
+/// Shows what can be parsed again; an IPv6 address is in brackets.
 impl fmt::Display for Listen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { host, port } = self;
@@ -104,7 +103,7 @@ impl fmt::Display for Listen {
     }
 }
 
-/// `--host`: the half of [`Listen`] before the port.
+/// `--host`: only the host of [`Listen`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Host(pub(crate) String);
 
@@ -117,7 +116,7 @@ impl FromStr for Host {
             .strip_prefix('[')
             .and_then(|text| text.strip_suffix(']'))
             .unwrap_or(text);
-        // With a port it is another flag's value.
+        // A host with a port is for --listen.
         let is_with_port = bare.contains(':') && bare.parse::<Ipv6Addr>().is_err();
         host(bare)
             .filter(|_| !is_with_port)
@@ -126,7 +125,7 @@ impl FromStr for Host {
     }
 }
 
-/// `--port`: the half of [`Listen`] behind the host. 0 is one that is free.
+/// `--port`: only the port of [`Listen`]. 0 means any free port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Port(pub(crate) u16);
 
@@ -142,7 +141,7 @@ impl FromStr for Port {
 
 impl<'de> Deserialize<'de> for Listen {
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        /// A port alone is a number.
+        /// A number is a port.
         #[derive(Deserialize)]
         #[serde(untagged, expecting = "an address in quotes or a port")]
         enum Written {
@@ -160,7 +159,7 @@ impl<'de> Deserialize<'de> for Listen {
 }
 
 impl Listen {
-    /// The addresses that it names, those of IPv4 first: `localhost` is 127.0.0.1 to most clients.
+    /// Resolves the host, IPv4 addresses first: most clients expect `localhost` to be 127.0.0.1.
     pub(crate) async fn addresses(&self) -> std::io::Result<Vec<SocketAddr>> {
         let mut found: Vec<SocketAddr> = tokio::net::lookup_host((self.host.as_str(), self.port))
             .await?

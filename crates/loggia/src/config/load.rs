@@ -1,4 +1,4 @@
-//! From the sources to a configuration.
+//! Builds the configuration from its sources.
 
 use std::path::PathBuf;
 
@@ -16,7 +16,7 @@ use super::sources::Sources;
 use super::value::{Engine, ModelName, Secret, Url, ValueError, strictness};
 
 impl Config {
-    /// What results from these flags, the environment, and the file that either of them names.
+    /// Builds the configuration from flags, environment, and the file that either of them selects.
     pub(crate) fn load(flags: &Flags, env: Environment<'_>) -> Result<Self, ConfigError> {
         let file = flags.config.clone();
         let file = file.or_else(|| env("LOGGIA_CONFIG").map(PathBuf::from));
@@ -41,7 +41,8 @@ impl Config {
         Ok(config)
     }
 
-    /// The same from this process's own environment, whose every variable can be looked at.
+    /// Builds the configuration from this process's environment, and checks that every `LOGGIA_…`
+    /// variable is known.
     pub(crate) fn of_this_process(flags: &Flags) -> Result<Self, ConfigError> {
         check_variables()?;
         let config = Self::load(flags, &environment)?;
@@ -49,18 +50,18 @@ impl Config {
         Ok(config)
     }
 
-    /// The folder with the models, for the commands that need nothing else.
+    /// The model folder, for commands that need nothing else.
     pub(crate) fn data_dir_of_this_process(flags: &Flags) -> Result<PathBuf, ConfigError> {
         check_variables()?;
         Ok(Self::load(flags, &environment)?.data_dir.value)
     }
 
-    /// What a backend may leave out of a request.
+    /// How requests with fields that cannot be honoured are treated.
     pub(crate) fn strictness(&self) -> Strictness {
         strictness(Some(self.strict.0), Some(self.lenient.0)).unwrap_or_default()
     }
 
-    /// What was understood although it is not written so: for people, a line each.
+    /// Remarks on settings that are accepted, but likely mistakes.
     pub(crate) fn notices(&self) -> Vec<String> {
         let of_engine = |engine: &Engine| (engine.name.clone(), engine.url.clone());
         let ollama = self
@@ -70,14 +71,14 @@ impl Config {
         let urls = ollama.chain(self.openai.iter().map(of_engine));
         let dropped = urls.filter_map(|(name, url)| Some((name, url.dropped.clone()?, url)));
         let notice = |(name, dropped, url): (String, String, Url)| {
-            format!("{name}: its URL ends with the path of one route, {dropped}; {url} is used")
+            format!("{name}: the URL ends with the path of a route, {dropped}; using {url}")
         };
         let keys = of_no_engine(&self.openai)
-            .map(|name| format!("{name} is set, and no engine of that name is configured"));
+            .map(|name| format!("{name} is set, but no engine with that name is configured"));
         dropped.map(notice).chain(keys).collect()
     }
 
-    /// The same with a model for the embedded engine and nothing else.
+    /// Configures this model for the embedded engine, and no other.
     pub(crate) fn with_model(self, name: &str) -> Self {
         let models = vec![ModelName(name.to_owned())];
         Self {
@@ -89,7 +90,7 @@ impl Config {
         }
     }
 
-    /// Whether nothing is named that could answer, so that the default model is meant.
+    /// Whether no backend and no model is configured, so that the default model is used.
     pub(crate) fn names_no_backend(&self) -> bool {
         self.models.is_empty()
             && self.lora.is_empty()
@@ -98,7 +99,7 @@ impl Config {
     }
 }
 
-/// Where to listen, with the halves that `--host` and `--port` are.
+/// Applies `--host` and `--port`.
 fn with_halves(listen: Set<Listen>, flags: &Flags) -> Set<Listen> {
     let (host, port) = (flags.host.clone(), flags.port);
     if host.is_none() && port.is_none() {
@@ -114,7 +115,7 @@ fn with_halves(listen: Set<Listen>, flags: &Flags) -> Set<Listen> {
     }
 }
 
-/// Gives each engine the key that the environment holds for its name; one name means one engine.
+/// Sets the API keys of engines from the environment. Each engine needs its own name.
 fn give_keys(engines: &mut [Engine], env: Environment<'_>) -> Result<(), ConfigError> {
     for at in 0..engines.len() {
         let (before, rest) = engines.split_at_mut(at);
@@ -136,7 +137,7 @@ fn give_keys(engines: &mut [Engine], env: Environment<'_>) -> Result<(), ConfigE
     Ok(())
 }
 
-/// Variables with keys of engines that are not configured: harmless, and likely a slip in the name.
+/// Variables with keys of engines that are not configured: harmless, but likely a typing mistake.
 fn of_no_engine(engines: &[Engine]) -> impl Iterator<Item = String> {
     let is_of_none = |name: &String| {
         let is_key = name.starts_with("LOGGIA_OPENAI_") && name.ends_with("_KEY");
@@ -152,7 +153,7 @@ fn default_data_dir(env: Environment<'_>) -> Option<PathBuf> {
     } else if cfg!(target_os = "macos") {
         home().map(|home| home.join("Library/Application Support"))
     } else {
-        // The XDG specification has a relative path ignored.
+        // The XDG specification requires that relative paths are ignored.
         let named = env("XDG_DATA_HOME")
             .map(PathBuf::from)
             .filter(|path| path.is_absolute());

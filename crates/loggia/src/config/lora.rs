@@ -1,5 +1,5 @@
-//! LoRA adapters as models with names of their own: `--lora NAME=BASE+FILE`, or `[lora."NAME"]` in
-//! the file.
+//! LoRA adapters: each makes a model with its own name. `--lora NAME=BASE+FILE`, or `[lora."NAME"]`
+//! in the file.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,19 +10,19 @@ use serde::{Deserialize, Deserializer};
 
 use super::value::{ModelName, ValueError};
 
-/// An adapter laid over a model, under a name.
+/// An adapter, its base model and the name of both together.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Lora {
-    /// What clients ask for.
+    /// The model name for clients.
     pub(crate) name: String,
-    /// The model that it changes.
+    /// The base model.
     pub(crate) base: ModelName,
-    /// The adapter: a file, or its name in the store.
+    /// The adapter: a path, or a name in the model folder.
     pub(crate) file: ModelName,
     pub(crate) scale: f32,
 }
 
-/// One in the configuration file.
+/// An adapter in the file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Table {
@@ -35,7 +35,7 @@ impl Lora {
     fn of(name: &str, table: Table) -> Result<Self, ValueError> {
         let Table { base, file, scale } = table;
         let scale = scale.unwrap_or(1.0);
-        // A star would be a pattern where an alias has one.
+        // A `*` would be a pattern in an alias.
         if name.trim().is_empty() || name.contains('*') {
             return Err(ValueError::LoraName(name.to_owned()));
         }
@@ -51,7 +51,7 @@ impl Lora {
     }
 }
 
-/// The tables of a file.
+/// Reads the tables of a file.
 pub(super) fn tables<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Vec<Lora>>, D::Error> {
     let tables = BTreeMap::<String, Table>::deserialize(input)?;
     let loras = tables
@@ -72,8 +72,8 @@ impl FromStr for Lora {
         else {
             return Err(ValueError::Lora(text.to_owned()));
         };
-        // What follows the last `@` is the scale where it is a number: a file may be called
-        // anything.
+        // The text after the last `@` is the scale only if it is a number: file names may contain
+        // `@`.
         let scaled = file
             .rsplit_once('@')
             .and_then(|(file, scale)| Some((file, scale.parse().ok()?)));

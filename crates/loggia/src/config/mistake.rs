@@ -1,5 +1,4 @@
-//! What is wrong with a configuration file, in words that name the line, the key, and what it could
-//! be.
+//! Messages about mistakes in a configuration file, with the line, the key and an example.
 
 use toml::de::Error;
 
@@ -8,27 +7,27 @@ use super::names;
 use super::settings;
 use super::table::Setting;
 
-/// A mistake in a file: its line, and what to say of it.
+/// A mistake: its line, and the message.
 pub(super) struct Mistake {
     pub(super) line: usize,
     pub(super) why: String,
 }
 
 impl Mistake {
-    /// The file is no TOML. Nothing of it but a key is repeated: the rest may be a secret.
+    /// A TOML syntax error. Only the key is quoted, because the rest may be a secret.
     pub(super) fn of_syntax(text: &str, error: &Error) -> Self {
         let line = line_of(text, error);
         let key = text.lines().nth(line - 1).and_then(key_of);
         let message = error.message();
         let why = match key {
             Some(key) if message.contains("escape") || message.contains("unicode") => format!(
-                "`{key}`: {message}; in a text in double quotes `\\` begins an escape, in single quotes it is as it is: 'C:\\models'"
+                "`{key}`: {message}; in double quotes `\\` begins an escape sequence, in single quotes it does not: 'C:\\models'"
             ),
             Some(key) => {
                 let example = example(table_of(text, line), key)
                     .unwrap_or_else(|| format!("{key} = \"a text\""));
                 format!(
-                    "the value of `{key}` cannot be read ({message}). Texts stand in quotes, lists in brackets. For example: {example}"
+                    "the value of `{key}` is invalid ({message}). Texts need quotes, lists need brackets. For example: {example}"
                 )
             }
             None => message.to_owned(),
@@ -36,7 +35,7 @@ impl Mistake {
         Self { line, why }
     }
 
-    /// A key that means nothing, or a value of the wrong kind.
+    /// An unknown key, or a value of the wrong type.
     pub(super) fn at(text: &str, path: &str, error: &Error) -> Self {
         let why = match error.message().strip_prefix("unknown field `") {
             Some(rest) => unknown(rest),
@@ -57,7 +56,7 @@ fn line_of(text: &str, error: &Error) -> usize {
     before.matches('\n').count() + 1
 }
 
-/// The table that a line stands in, by the first part of its name.
+/// The table of a line: the first part of its name.
 fn table_of(text: &str, line: usize) -> Option<&str> {
     let before: Vec<&str> = text.lines().take(line - 1).collect();
     let header = before
@@ -68,7 +67,7 @@ fn table_of(text: &str, line: usize) -> Option<&str> {
     name.split(['.', ']']).next().map(str::trim)
 }
 
-/// The settings that tables have too, with the same values.
+/// Settings that also exist in tables, with the same values.
 const ALSO_IN_TABLES: [&str; 4] = ["strict", "lenient", "sampling_profile", "models"];
 
 /// An example of a line that sets a key, at the top of the file or in a table.
@@ -89,13 +88,13 @@ fn key_of(line: &str) -> Option<&str> {
     (!key.is_empty() && key.bytes().all(is_bare)).then_some(key)
 }
 
-/// From serde's words: ``lissten`, expected one of `listen`, `data_dir`…``.
+/// Rewords serde's message: ``lissten`, expected one of `listen`, `data_dir`…``.
 fn unknown(rest: &str) -> String {
     let mut words = rest.split('`');
     let key = words.next().unwrap_or_default();
     let known: Vec<&str> = words.skip(1).step_by(2).collect();
     let meant = names::meant(key, &known).map(|meant| match settings::find(meant) {
-        // At the top of the file.
+        // This is the top of the file.
         Some(setting) if known.len() > 20 => format!("; did you mean: {}", setting.line()),
         _ => format!("; did you mean `{meant}`?"),
     });
@@ -106,7 +105,7 @@ fn unknown(rest: &str) -> String {
     )
 }
 
-/// What is there, what is wanted, and an example. What a key is set to is not repeated.
+/// The found type, the expected type, and an example. The value of a key is not quoted.
 fn wrong(path: &str, message: &str) -> String {
     let top = path.split(['.', '[']).next().unwrap_or_default();
     let of_its_table = path
@@ -127,13 +126,13 @@ fn wrong(path: &str, message: &str) -> String {
     match kinds.and_then(|rest| rest.rsplit_once(", expected ")) {
         Some((_, wanted)) if top == "key" => {
             format!(
-                "{named} is of the wrong kind: {} is wanted{example}",
+                "{named} has the wrong type; expected {}{example}",
                 wanted_kind(wanted)
             )
         }
         Some((found, wanted)) => {
             format!(
-                "{named} is {}, and {} is wanted{example}",
+                "{named} is {}; expected {}{example}",
                 found_kind(found),
                 wanted_kind(wanted)
             )

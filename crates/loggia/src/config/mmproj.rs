@@ -1,5 +1,5 @@
-//! Which projector a model of the embedded engine sees or hears with: `--mmproj NAME=FILE`, or
-//! `[mmproj]` in the file.
+//! Projectors, with which models process pictures and sounds: `--mmproj NAME=FILE`, or `[mmproj]`
+//! in the file.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,16 +10,16 @@ use serde::{Deserialize, Deserializer};
 
 use super::value::ValueError;
 
-/// A projector of a model, or that it is to have none.
+/// The projector of a model, or that it has none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Mmproj {
-    /// The model, by its name or as it stands in `models`; nothing where only one is named.
+    /// The model, by its name or as in `models`; `None` if there is only one model.
     pub(crate) model: Option<String>,
-    /// `None`: none, whatever lies beside the model.
+    /// `None`: no projector, even if one is beside the model.
     pub(crate) file: Option<PathBuf>,
 }
 
-/// What says that there is to be none.
+/// The value for no projector.
 const NONE: &str = "none";
 
 impl Mmproj {
@@ -35,7 +35,7 @@ impl Mmproj {
     }
 }
 
-/// The table of a file.
+/// Reads the table of a file.
 pub(super) fn table<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Vec<Mmproj>>, D::Error> {
     let table = BTreeMap::<String, String>::deserialize(input)?;
     let all = table

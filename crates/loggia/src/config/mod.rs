@@ -1,11 +1,11 @@
-//! What the program is told: flags, then the environment, then one file, then defaults; the first
-//! that sets a setting decides it.
+//! The configuration: flags override the environment, which overrides the file, which overrides the
+//! defaults.
 //!
-//! Reading order: `settings` (the table of all settings), `table` (what is made from it), `flags`,
-//! `read` (the environment and the file), `sources` (who wins), `load` (all of it together),
-//! `value` and the files beside it (what a setting can be), `written` and
-//! `show` (printing a configuration, for `loggia check`), `mistake` and `names` (what is wrong, and what was meant). Nothing here
-//! opens a connection or a model.
+//! Reading order: `settings` (the table of all settings), `table` (what is generated from it),
+//! `flags`, `read` (the environment and the file), `sources` (which source wins), `load` (all of it
+//! together), `value` and the files beside it (the types), `written` and `show` (printing a
+//! configuration, for `loggia check`), `mistake` and `names` (error messages). Nothing here
+//! connects to a backend or opens a model.
 
 mod aliases;
 mod bounds;

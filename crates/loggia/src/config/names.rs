@@ -1,4 +1,4 @@
-//! Names that are no settings: what was meant by them, in a file, as a variable or as a flag.
+//! Unknown names of keys, variables and flags, and what was meant by them.
 
 use loggia_backend::nearest;
 
@@ -6,10 +6,10 @@ use super::environment::variables;
 use super::error::ConfigError;
 use super::settings::{SETTINGS, find};
 
-/// Variables that are no settings: where the file is, what is logged, which key `loggia chat` has.
+/// Variables that are not settings: the path of the file, the log level, the key of `loggia chat`.
 const OTHER_VARIABLES: [&str; 3] = ["CONFIG", "LOG", "CHAT_KEY"];
 
-/// What other programs call a setting, and what it is called here.
+/// Names of other programs for Loggia's settings.
 const SYNONYMS: &[(&str, &str)] = &[
     ("port", "listen"),
     ("host", "listen"),
@@ -62,8 +62,7 @@ const SYNONYMS: &[(&str, &str)] = &[
     ("request_timeout", "headers_timeout"),
 ];
 
-/// Fails at a variable of this process that looks like a setting and is none: whoever set it
-/// believes that it has an effect.
+/// Fails at an unknown `LOGGIA_…` variable of this process: it would have no effect.
 pub(super) fn check_variables() -> Result<(), ConfigError> {
     let wrong = |(name, value): (String, String)| {
         let why = what_is_wrong_with(&name, &value)?;
@@ -72,14 +71,14 @@ pub(super) fn check_variables() -> Result<(), ConfigError> {
     variables().find_map(wrong).map_or(Ok(()), Err)
 }
 
-/// The key that somebody means who writes this one, among those that may stand there.
+/// The key among these that was probably meant.
 pub(super) fn meant<'a>(key: &str, among: &[&'a str]) -> Option<&'a str> {
     let key = key.to_ascii_lowercase().replace('-', "_");
     let synonym = SYNONYMS
         .iter()
         .find(|(other, _)| *other == key)
         .map(|(_, meant)| *meant);
-    // The file has a table for each key.
+    // The file has one table per key.
     let synonym = synonym.map(|meant| {
         if meant == "keys" && among.contains(&"key") {
             "key"
@@ -92,8 +91,7 @@ pub(super) fn meant<'a>(key: &str, among: &[&'a str]) -> Option<&'a str> {
     named.or_else(|| nearest(&key, among.iter().copied()))
 }
 
-/// What is wrong with a variable of this name, where Loggia has no such one. It is set to
-/// something.
+/// The message about a variable that is set, if Loggia does not have it.
 pub(super) fn what_is_wrong_with(name: &str, value: &str) -> Option<String> {
     let its = name.strip_prefix("LOGGIA_")?;
     let key = its.to_ascii_lowercase();
@@ -121,12 +119,12 @@ pub(super) fn what_is_wrong_with(name: &str, value: &str) -> Option<String> {
     ))
 }
 
-/// `LOGGIA_LISTEN=127.0.0.1:11435`, by the name of the variable in small letters.
+/// An example, as `LOGGIA_LISTEN=127.0.0.1:11435`, by the name of the variable in lower case.
 fn example_of_variable(name: &str) -> String {
     let value = match name {
         "config" => "loggia.toml".to_owned(),
         "log" => "debug".to_owned(),
-        "keys" => "alice, with her key in LOGGIA_KEY_ALICE".to_owned(),
+        "keys" => "alice, and the key in LOGGIA_KEY_ALICE".to_owned(),
         name => SETTINGS
             .iter()
             .find(|setting| setting.variable == name)
@@ -136,7 +134,7 @@ fn example_of_variable(name: &str) -> String {
     format!("LOGGIA_{}={value}", name.to_ascii_uppercase())
 }
 
-/// An example of what a flag can be set to.
+/// An example of a flag's value.
 pub(crate) fn example_of_flag(flag: &str) -> Option<String> {
     let key = match flag {
         "--host" => return Some("0.0.0.0".to_owned()),
@@ -149,12 +147,12 @@ pub(crate) fn example_of_flag(flag: &str) -> Option<String> {
     find(key).map(|setting| (setting.example)())
 }
 
-/// Those are looked at where it is known whose keys there are.
+/// Checked where the configured keys are known.
 fn is_of_a_key(its: &str) -> bool {
     its.starts_with("KEY_") || (its.starts_with("OPENAI_") && its.ends_with("_KEY"))
 }
 
-/// What the project's own scripts and tests are told by, where they start the program.
+/// Variables of the project's own scripts and tests.
 fn is_of_the_tests(its: &str) -> bool {
     its.starts_with("TEST_")
         || matches!(
@@ -163,9 +161,8 @@ fn is_of_the_tests(its: &str) -> bool {
         )
 }
 
-/// What Kubernetes, and Docker's links, set in every container beside a service that is called
-/// `loggia`, or `loggia-…`: `LOGGIA_PORT=tcp://10.0.0.1:80`, `LOGGIA_SERVICE_HOST`,
-/// `LOGGIA_PORT_80_TCP_ADDR`.
+/// Variables that Kubernetes and Docker's links set for a service called `loggia` or `loggia-…`:
+/// `LOGGIA_PORT=tcp://10.0.0.1:80`, `LOGGIA_SERVICE_HOST`, `LOGGIA_PORT_80_TCP_ADDR`.
 fn is_of_kubernetes(name: &str, value: &str) -> bool {
     let of_port = |protocol: &str| name.contains("_PORT_") && name.contains(protocol);
     ["tcp://", "udp://", "sctp://"]

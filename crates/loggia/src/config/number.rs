@@ -1,4 +1,4 @@
-//! Numbers, sizes and switches as settings: read with words that say what is wanted.
+//! Numbers, sizes and switches.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -15,7 +15,7 @@ use super::value::ValueError;
 pub(crate) struct Count(pub(super) NonZeroU32);
 
 impl Count {
-    /// A number of the program's own; one that does not fit is the nearest that does.
+    /// Converts a number of the program, clamped to the range.
     pub(super) fn of(number: usize) -> Self {
         let number = u32::try_from(number).unwrap_or(u32::MAX);
         Self(NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN))
@@ -79,7 +79,7 @@ impl Size {
         self.0.as_u64()
     }
 
-    /// The same as a length in memory, as far as this machine has one.
+    /// As a length in memory, clamped to the machine's range.
     pub(crate) fn length(self) -> usize {
         usize::try_from(self.bytes()).unwrap_or(usize::MAX)
     }
@@ -95,7 +95,7 @@ impl FromStr for Size {
     }
 }
 
-/// Mebibytes or kibibytes if that is exact.
+/// In mebibytes or kibibytes if that is exact.
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.bytes() {
@@ -107,7 +107,7 @@ impl fmt::Display for Size {
     }
 }
 
-/// What is on or off.
+/// A setting that is on or off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct Switch(pub(crate) bool);

@@ -1,8 +1,8 @@
-//! Who set a value.
+//! Where a value comes from.
 
 use std::fmt;
 
-/// A value and who set it.
+/// A value and its source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Set<T> {
     pub(crate) value: T,

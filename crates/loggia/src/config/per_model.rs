@@ -1,4 +1,4 @@
-//! `[per_model."NAME"]`: settings of one model, or of one alias.
+//! `[per_model."NAME"]`: settings of one model or alias.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -10,7 +10,7 @@ use serde::Deserialize;
 use super::entries::entries;
 use super::value::{ModelName, SamplingProfile, ValueError, strictness};
 
-/// The settings of single models, by their names.
+/// The settings of single models, by model name.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct PerModels(pub(crate) BTreeMap<String, PerModel>);
@@ -23,21 +23,21 @@ impl FromStr for PerModels {
     }
 }
 
-/// The settings that one model, or one alias, can have to itself.
+/// The settings of one model or alias.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PerModel {
     pub(crate) sampling_profile: Option<SamplingProfile>,
     pub(crate) strict: Option<bool>,
     pub(crate) lenient: Option<bool>,
-    /// Ollama's options, for requests that do not say otherwise.
+    /// Ollama's options, for requests that do not set them.
     #[serde(default)]
     pub(crate) options: toml::Table,
-    /// A smaller model that guesses ahead for an embedded one.
+    /// The draft model of an embedded model, for speculative decoding.
     pub(crate) draft: Option<ModelName>,
-    /// The most tokens that it guesses in a step.
+    /// The most tokens that the draft proposes in a step.
     pub(crate) draft_tokens: Option<u32>,
-    /// Whether it guesses without measuring whether that pays.
+    /// Whether to use the draft even if it is measured to be slower.
     pub(crate) draft_always: Option<bool>,
 }
 

@@ -1,4 +1,4 @@
-//! Reading settings from the environment and from a file.
+//! Reads settings from the environment and from a file.
 
 use std::path::Path;
 
@@ -9,16 +9,15 @@ use super::number::Switch;
 use super::settings::Settings;
 
 impl Settings {
-    /// What the environment says.
+    /// The settings of the environment.
     pub(super) fn of_environment(env: Environment<'_>) -> Result<Self, ConfigError> {
         let mut settings = Self::of_variables(env)?;
-        // A list of nobody must not open what the file keeps closed.
+        // An empty list of keys must not disable the keys of the file.
         settings.key = settings.key.filter(|keys| !keys.is_empty());
         settings.checked("the environment")
     }
 
-    /// What a TOML file says. What it names by a relative path lies beside it, wherever the program
-    /// was started.
+    /// The settings of a TOML file. Relative paths in it are relative to its folder.
     pub(super) fn of_file(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|cause| ConfigError::Read {
             path: path.to_owned(),
@@ -37,7 +36,7 @@ impl Settings {
         settings.beside(folder).checked(&path.display().to_string())
     }
 
-    /// The same with relative paths from a folder.
+    /// Makes relative paths relative to a folder.
     fn beside(mut self, folder: &Path) -> Self {
         let beside = |named: &Path| folder.join(named);
         self.data_dir = self.data_dir.as_deref().map(beside);
@@ -58,8 +57,8 @@ impl Settings {
         self
     }
 
-    /// `strict` and `lenient` are one setting: who sets one of them sets the other too, and none of
-    /// them sets both.
+    /// Checks that a source does not set both `strict` and `lenient`. A source that sets one of
+    /// them also turns the other off.
     pub(super) fn checked(mut self, source: &str) -> Result<Self, ConfigError> {
         let both = |strict, lenient| (strict, lenient) == (Some(true), Some(true));
         let on = |switch: Option<Switch>| switch.map(|Switch(is_on)| is_on);

@@ -1,6 +1,6 @@
-//! The table of settings. A new setting is a line here, and whatever uses it: its flag, its
-//! variable, its key in the file, its line in `loggia check` and in `--help` are made from it, and a
-//! test compares `docs/configuration.md` with it.
+//! The table of settings. A new setting is one line here, plus the code that uses it. Its flag,
+//! variable, key in the file, help text and line in `loggia check` are generated, and a test
+//! compares `docs/configuration.md` with this table.
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;

@@ -5,7 +5,8 @@ use std::fmt::{self, Display};
 use super::settings::Config;
 use super::table::Written;
 
-/// Prints a configuration as a file that would make it, each setting with who set it.
+/// Prints a configuration as a file that results in the same configuration, with the source of each
+/// setting.
 pub(crate) struct Shown<'a>(pub(crate) &'a Config);
 
 impl Display for Shown<'_> {
@@ -22,7 +23,7 @@ impl Display for Shown<'_> {
             };
             writeln!(f, "{line:40}  # {from}")?;
         }
-        // TOML wants tables behind all lines.
+        // In TOML, tables come after all other lines.
         f.write_str(&tables)
     }
 }

@@ -1,22 +1,21 @@
-//! The sources of settings: flags, then the environment, then one file; the first that sets a
-//! setting decides it.
+//! The sources of settings. The first one that sets a setting wins.
 
 use super::environment::Environment;
 use super::error::ConfigError;
 use super::origin::{Origin, Set};
 use super::table::{Setting, Value};
 
-/// A table of which each source sets some entries.
+/// A table whose entries may come from different sources.
 pub(super) trait Merge: Default {
-    /// The same, with the other's entries where it has none.
+    /// Adds the other's entries that are not set here.
     fn or(self, weaker: Self) -> Self;
 }
 
-/// What each source says, the strongest first.
+/// The settings of each source, the strongest first.
 pub(super) struct Sources<S>(pub(super) Vec<(Origin, S)>);
 
 impl<S> Sources<S> {
-    /// What the strongest source says that says something.
+    /// The value from the strongest source that sets it.
     pub(super) fn find<T>(&self, of: impl Fn(&S) -> Option<T>) -> Option<Set<T>> {
         self.0.iter().find_map(|(from, settings)| {
             Some(Set {
@@ -37,7 +36,7 @@ impl<S> Sources<S> {
         })
     }
 
-    /// What all sources say together. It is from the strongest that says something.
+    /// The entries of all sources. The origin is the strongest source that sets one.
     pub(super) fn merge<T: Merge>(&self, of: impl Fn(&S) -> Option<T>) -> Set<T> {
         let from = self.find(&of).map_or(Origin::Default, |set| set.from);
         let all = self.0.iter().filter_map(|(_, settings)| of(settings));
@@ -46,7 +45,7 @@ impl<S> Sources<S> {
     }
 }
 
-/// What a variable says of a setting.
+/// Reads the variable of a setting.
 pub(super) fn of_variable<T: Value>(
     env: Environment<'_>,
     setting: &Setting,

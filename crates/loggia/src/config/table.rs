@@ -1,19 +1,18 @@
-//! The macro that makes everything about settings from one table: where each one may stand, what it
-//! is there, and what it is where nobody sets it. The table itself is in `settings`.
+//! The macro that generates everything about settings from one table, which is in `settings`.
 
 use super::origin::Origin;
 
-/// What error messages, `--help` and the documentation need to know about a setting.
+/// A setting, for error messages, `--help` and the documentation.
 pub(crate) struct Setting {
     /// Its key in the file.
     pub(crate) key: &'static str,
-    /// Its environment variable, without `LOGGIA_` and in small letters: most often the key.
+    /// Its environment variable in lower case, without `LOGGIA_`: usually the key.
     pub(super) variable: &'static str,
-    /// Its default, in words or as text.
+    /// Its default value, or what happens by default.
     pub(super) default: fn() -> String,
-    /// What its variable, or a flag, can be set to.
+    /// An example for its variable or flag.
     pub(super) example: fn() -> String,
-    /// The same as TOML.
+    /// The example as TOML.
     pub(super) in_file: fn() -> String,
 }
 
@@ -23,7 +22,7 @@ impl Setting {
         format!("LOGGIA_{}", self.variable.to_ascii_uppercase())
     }
 
-    /// The default as `--help` shows it: not that a list is empty.
+    /// The default for `--help`; `None` for empty lists.
     pub(crate) fn shown_default(&self) -> Option<String> {
         Some((self.default)()).filter(|default| !matches!(&**default, "empty" | "below"))
     }
@@ -34,25 +33,25 @@ impl Setting {
     }
 }
 
-/// How a value stands in a configuration file.
+/// How a value is written in a configuration file.
 pub(super) enum Written {
-    /// Behind its key.
+    /// As a value after its key.
     Line(String),
-    /// As tables, which TOML wants behind all lines.
+    /// As tables, which come after all other lines.
     Tables(String),
-    /// Not at all: nobody has set it, and this happens.
+    /// Not at all, because it is not set; this is what happens.
     Unset(&'static str),
 }
 
-/// What a setting can be.
+/// The type of a setting.
 pub(super) trait Value: Sized {
-    /// Reads the text of a variable.
+    /// Parses the text of a variable.
     fn of_text(text: &str) -> Result<Self, String>;
 
-    /// Writes it for a file.
+    /// Writes the value for a file.
     fn written(&self, from: Origin) -> Written;
 
-    /// Itself as TOML; nothing for what stands in tables.
+    /// The value as TOML; empty for tables.
     fn toml(&self) -> String {
         match self.written(Origin::Default) {
             Written::Line(toml) => toml,
@@ -60,23 +59,27 @@ pub(super) trait Value: Sized {
         }
     }
 
-    /// Itself as in a variable, where that is one word.
+    /// The value as the text of a variable.
     fn plain(&self) -> String {
         self.toml().trim_matches('"').to_owned()
     }
 }
 
-/// Makes from a table of settings: [`Settings`](super::Settings), what one source says;
-/// [`Config`](super::Config), what all of them come to; and the list of [`Setting`]s.
+/// Generates from a table of settings: [`Settings`](super::Settings), the settings of one source;
+/// [`Config`](super::Config), the resulting configuration; and the list of [`Setting`]s.
 ///
-/// A line is `key: Type { what it is otherwise, example "…", table "…", variable "…" }`, with its
-/// help as its comment. What it is otherwise is one of
+/// An entry is `key: Type { default, example "…", table "…", variable "…" }`, with its help as doc
+/// comment. The default is one of
 ///
-/// - `default(value)`;
-/// - `unset("what happens then")`: the configuration has an `Option`;
-/// - `empty("what that means")`, for lists;
-/// - `merged("what that is")`, for tables of which each source sets some entries;
-/// - `required("what the program finds out for itself")`.
+/// - `default(value)`
+///
+/// - `unset("what happens then")`: the configuration has an `Option`
+///
+/// - `empty("what that means")`, for lists
+///
+/// - `merged("what that is")`, for tables whose entries may come from different sources
+///
+/// - `required("what is used otherwise")`, for values that the program always finds
 macro_rules! settings {
     ($(
         $(#[doc = $help:literal])*
@@ -89,10 +92,10 @@ macro_rules! settings {
             $(, variable $variable:literal)?
         }
     )*) => {
-        /// What one source says: flags, the environment or a file. Its names are the keys of the
-        /// file. A setting that it does not speak of is left open.
+        /// The settings of one source: flags, environment or file. The names are the keys of the
+        /// file.
         ///
-        /// A key that means nothing is an error: its writer believes that it has an effect.
+        /// An unknown key is an error, because it would have no effect.
         #[expect(clippy::doc_markdown, reason = "these are help texts: backticks would be shown")]
         #[derive(Debug, Clone, Default, clap::Args, serde::Deserialize)]
         #[serde(default, deny_unknown_fields)]
@@ -105,7 +108,7 @@ macro_rules! settings {
             )*
         }
 
-        /// Every setting, resolved.
+        /// The resulting configuration.
         #[expect(clippy::doc_markdown, reason = "these are help texts: backticks would be shown")]
         #[derive(Debug)]
         pub(crate) struct Config {
@@ -116,7 +119,7 @@ macro_rules! settings {
         }
 
         impl Settings {
-            /// The variables `LOGGIA_…`.
+            /// Reads the variables `LOGGIA_…`.
             pub(super) fn of_variables(env: Environment<'_>) -> Result<Self, ConfigError> {
                 Ok(Self {
                     $($key: of_variable(env, &setting::$key)?,)*
@@ -125,14 +128,14 @@ macro_rules! settings {
         }
 
         impl Config {
-            /// What the sources come to.
+            /// Resolves the sources.
             pub(super) fn resolve(sources: &Sources<Settings>) -> Result<Self, ConfigError> {
                 Ok(Self {
                     $($key: settings!(@resolve $otherwise $given, sources, $key),)*
                 })
             }
 
-            /// How each setting stands in a file, with who set it.
+            /// Each setting as written in a file, with its source.
             pub(super) fn written(&self) -> Vec<(&'static str, Written, Origin)> {
                 vec![$((
                     stringify!($key),
@@ -165,7 +168,7 @@ macro_rules! settings {
             )*
         }
 
-        /// Every setting, in the order of the documentation.
+        /// All settings, in the order of the documentation.
         pub(crate) const SETTINGS: &[Setting] = &[$(setting::$key),*];
     };
 

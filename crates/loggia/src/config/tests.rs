@@ -163,7 +163,7 @@ fn a_weaker_source_can_be_strict_and_a_stronger_one_not() {
     .unwrap_err();
     assert_eq!(
         both.to_string(),
-        "strict and lenient exclude each other; the environment sets both"
+        "strict and lenient cannot be used together; the environment sets both"
     );
 }
 
@@ -220,7 +220,7 @@ fn a_wrong_variable_is_named() {
         .to_string();
     assert_eq!(
         error,
-        "the environment variable LOGGIA_IDLE_TIMEOUT: `120` is no duration, as 500ms, 10s, 2min and 1h are; for example \
+        "the environment variable LOGGIA_IDLE_TIMEOUT: `120` is not a duration; write 500ms, 10s, 2min or 1h; for example \
          LOGGIA_IDLE_TIMEOUT=2m"
     );
     assert!(load(None, &[("LOGGIA_CONTEXT", "0")], &[]).is_err());
@@ -251,7 +251,7 @@ fn two_engines_do_not_share_a_name() {
     .unwrap_err();
     assert_eq!(
         error.to_string(),
-        "two engines are called `v`; each needs a name of its own"
+        "two engines have the name `v`; each needs its own"
     );
 }
 
@@ -418,7 +418,10 @@ fn an_api_key_that_opens_nothing_or_to_anybody_is_a_mistake() {
     let said =
         |file: &str, env: &[(&str, &str)]| load(Some(file), env, &[]).unwrap_err().to_string();
     let nameless = "[[key]]\nname = \"bob\"\n";
-    assert!(said(nameless, &[]).contains("the key `bob` has no text; set LOGGIA_KEY_BOB"));
+    assert!(
+        said(nameless, &[])
+            .contains("the API key `bob` has no value; set the variable LOGGIA_KEY_BOB")
+    );
     for (field, why) in [
         ("key = \"hunter2\"", "at least 16 characters"),
         ("key = \"hunter2 hunter2 hunter2\"", "visible ASCII"),
@@ -426,7 +429,7 @@ fn an_api_key_that_opens_nothing_or_to_anybody_is_a_mistake() {
         ("sha256 = \"hunter2\"", "64 hex digits"),
         (
             "key = \"hunter2-hunter2-hunter2\"\nsha256 = \"hunter2\"",
-            "keep one",
+            "remove one",
         ),
         (
             "key = \"hunter2-hunter2-hunter2\"\nmodels = [\"a*b*\"]",
@@ -445,10 +448,11 @@ fn an_api_key_that_opens_nothing_or_to_anybody_is_a_mistake() {
     }
     let short = said(nameless, &[("LOGGIA_KEY_BOB", "hunter2")]);
     assert!(
-        short.contains("LOGGIA_KEY_BOB: a key has at least 16") && !short.contains("hunter2"),
+        short.contains("LOGGIA_KEY_BOB: an API key needs at least 16")
+            && !short.contains("hunter2"),
         "{short}"
     );
-    assert!(said("[[key]]\nname = \"b/b\"\n", &[]).contains("cannot name a key"));
+    assert!(said("[[key]]\nname = \"b/b\"\n", &[]).contains("not a valid name for an API key"));
     let same = |one: &str, other: &str| {
         let key = |name: &str, key: &str| format!("[[key]]\nname = \"{name}\"\nkey = \"{key}\"\n");
         said(
@@ -456,8 +460,8 @@ fn an_api_key_that_opens_nothing_or_to_anybody_is_a_mistake() {
             &[],
         )
     };
-    assert!(same("a-b", "another-0123456789").contains("the keys `a.b` and `a-b`"));
-    assert!(same("c", "hunter2-hunter2-hunter2").contains("the keys `a.b` and `c`"));
+    assert!(same("a-b", "another-0123456789").contains("the API keys `a.b` and `a-b`"));
+    assert!(same("c", "hunter2-hunter2-hunter2").contains("the API keys `a.b` and `c`"));
 }
 
 #[test]
@@ -475,7 +479,7 @@ fn a_variable_with_a_key_of_nobody_is_named() {
     .unwrap();
     let said = of(&["HOME", "LOGGIA_KEY_MALLORY"]).unwrap_err().to_string();
     assert!(
-        said.contains("LOGGIA_KEY_MALLORY holds a key of nobody"),
+        said.contains("LOGGIA_KEY_MALLORY is set, but no API key with that name"),
         "{said}"
     );
 }

@@ -1,4 +1,4 @@
-//! A number of tokens as people write it: `8192`, or `8k`.
+//! A number of tokens: `8192` or `8k`.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -9,14 +9,14 @@ use serde::{Deserialize, Deserializer};
 
 use super::value::ValueError;
 
-/// A number of tokens that is not zero.
+/// A number of tokens, at least 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Tokens(pub(crate) NonZeroU32);
 
 impl FromStr for Tokens {
     type Err = ValueError;
 
-    /// A `k` stands for 1,024, as in the names of models.
+    /// `k` means 1,024, as in the names of models.
     fn from_str(text: &str) -> Result<Self, ValueError> {
         let (digits, times) = match text.trim().strip_suffix(['k', 'K']) {
             Some(digits) => (digits, 1024),

@@ -1,4 +1,4 @@
-//! What a setting can be, read once from text and right from then on.
+//! Types of settings: names, URLs, secrets, durations.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -11,72 +11,72 @@ use loggia_backend::http::{BaseUrl, BaseUrlError, Key, KeyError};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
-/// Why a text is not what a setting wants.
+/// Why a text is not a valid value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ValueError {
     #[error(
-        "`{0}` is no address to listen on; write 127.0.0.1:8080 for this machine, 0.0.0.0:8080 for every interface, or a port alone: 8080"
+        "`{0}` is not an address to listen on; write 127.0.0.1:8080 for this machine, 0.0.0.0:8080 for every interface, or a port alone: 8080"
     )]
     Listen(String),
     #[error(
-        "`{0}` is no host; write 127.0.0.1, 0.0.0.0 for every interface, or a name, and the port after --port"
+        "`{0}` is not a host; write 127.0.0.1, 0.0.0.0 for every interface, or a name, and use --port for the port"
     )]
     Host(String),
-    #[error("`{0}` is no number of tokens; write 8192, or 8k")]
+    #[error("`{0}` is not a number of tokens; write 8192 or 8k")]
     Tokens(String),
     #[error("`{0}` is not a whole number from 1")]
     Count(String),
     #[error("`{0}` is not a whole number")]
     Number(String),
-    #[error("`{0}` is not a port, a number up to 65535")]
+    #[error("`{0}` is not a port number (0 to 65535)")]
     Port(String),
     #[error("`{0}` is neither true nor false")]
     Switch(String),
-    #[error("`{0}` is not a size, as 512KiB, 32MiB and 12GiB are")]
+    #[error("`{0}` is not a size; write 512KiB, 32MiB or 12GiB")]
     Size(String),
-    #[error("`{0}` is not ENTRY=VALUE; several entries stand between commas")]
+    #[error("`{0}` is not ENTRY=VALUE; separate several entries with commas")]
     Entries(String),
     #[error("{0}")]
     Entry(String),
     #[error("`{0}` is not NAME=URL, as in vllm=http://127.0.0.1:8000/v1")]
     Engine(String),
-    #[error("`{0}` cannot name a backend: letters, digits, `-`, `_` and `.` can")]
+    #[error("`{0}` is not a valid name for a backend; use letters, digits, `-`, `_` and `.`")]
     EngineName(String),
     #[error(transparent)]
     Url(#[from] BaseUrlError),
     #[error(transparent)]
     Key(#[from] KeyError),
-    #[error("`{0}` is no duration, as 500ms, 10s, 2min and 1h are")]
+    #[error("`{0}` is not a duration; write 500ms, 10s, 2min or 1h")]
     Span(String),
-    #[error("`{0}` is neither a duration, as 5m is, nor `forever`")]
+    #[error("`{0}` is neither a duration, as 5m, nor `forever`")]
     KeepAlive(String),
     #[error("`{0}` is neither openai nor original")]
     SamplingProfile(String),
     #[error(
-        "`{0}` is not NAME=BASE+FILE, as in tuned=smollm2:135m+adapter.gguf, with @0.5 behind it for half of it"
+        "`{0}` is not NAME=BASE+FILE, as in tuned=smollm2:135m+adapter.gguf; add @0.5 for a scale of 0.5"
     )]
     Lora(String),
-    #[error("`{0}` cannot name a model: it has to say something, without `*`")]
+    #[error("`{0}` is not a valid name for a model; it must not be empty or contain `*`")]
     LoraName(String),
-    #[error("the scale of an adapter is a number, as 1.0 is, and not {0}")]
+    #[error("{0} is not a valid scale for an adapter; write a number, as 1.0")]
     LoraScale(String),
-    #[error("`{0}` is not NAME=FILE, as in smolvlm=mmproj.gguf; NAME=none takes none")]
+    #[error("`{0}` is not NAME=FILE, as in smolvlm=mmproj.gguf; NAME=none uses none")]
     Mmproj(String),
-    #[error("`{0}` cannot name a key: letters, digits, `-`, `_` and `.` can")]
+    #[error("`{0}` is not a valid name for an API key; use letters, digits, `-`, `_` and `.`")]
     KeyName(String),
     #[error(
-        "a key has at least 16 characters, all of them visible ASCII; `openssl rand -hex 32` makes one"
+        "an API key needs at least 16 characters, all of them visible ASCII; `openssl rand -hex 32` generates one"
     )]
     ApiKey,
-    #[error("`sha256` is not 64 hex digits; `printf %s \"$KEY\" | sha256sum` prints them")]
+    #[error("`sha256` must be 64 hex digits; `printf %s \"$KEY\" | sha256sum` prints them")]
     KeyDigest,
-    #[error("the key `{0}` has both `key` and `sha256`; keep one")]
+    #[error("the API key `{0}` has both `key` and `sha256`; remove one")]
     KeyTwice(String),
     #[error(transparent)]
     ModelPattern(#[from] BadModelPattern),
 }
 
-/// How sampling fields are read.
+/// How sampling fields are interpreted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum SamplingProfile {
@@ -114,13 +114,13 @@ impl fmt::Display for SamplingProfile {
     }
 }
 
-/// A model of the embedded engine, by its name in the store or by its file.
+/// A model of the embedded engine: a name or a path.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct ModelName(pub(crate) String);
 
 impl ModelName {
-    /// The file, where it is one that is meant.
+    /// The path, if the text looks like the path of a GGUF file.
     pub(crate) fn file(&self) -> Option<&std::path::Path> {
         let path = std::path::Path::new(&self.0);
         let is_file = path
@@ -129,7 +129,7 @@ impl ModelName {
         (is_file && !self.0.starts_with("hf:")).then_some(path)
     }
 
-    /// The same, where a file or a folder is meant that lies in a folder.
+    /// Makes a relative path relative to a folder.
     pub(super) fn beside(&self, beside: &dyn Fn(&std::path::Path) -> std::path::PathBuf) -> Self {
         let is_path = ["./", "../", "/"]
             .iter()
@@ -152,7 +152,7 @@ impl FromStr for ModelName {
     }
 }
 
-/// What the two flags that are one setting say.
+/// Combines `strict` and `lenient`.
 pub(super) fn strictness(strict: Option<bool>, lenient: Option<bool>) -> Option<Strictness> {
     match (strict, lenient) {
         (None, None) => None,
@@ -162,17 +162,16 @@ pub(super) fn strictness(strict: Option<bool>, lenient: Option<bool>) -> Option<
     }
 }
 
-/// The address of a server.
+/// The URL of a server.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub(crate) struct Url {
     pub(crate) base: BaseUrl,
-    /// What stood behind it and was left out: the path of a single route, such as
-    /// `/chat/completions`.
+    /// The path of a route that was removed from the end, such as `/chat/completions`.
     pub(crate) dropped: Option<String>,
 }
 
-/// Routes that people copy together with the address of an engine that speaks OpenAI.
+/// Routes that people copy together with the URL of an OpenAI engine.
 const OPENAI_ROUTES: [&str; 5] = [
     "/chat/completions",
     "/completions",
@@ -181,7 +180,8 @@ const OPENAI_ROUTES: [&str; 5] = [
     "/models",
 ];
 
-/// And with that of an Ollama, whose own API is not its layer for OpenAI's.
+/// Routes that people copy together with the URL of an Ollama server. Its own API is not under
+/// `/v1`.
 const OLLAMA_ROUTES: [&str; 8] = [
     "/api/chat",
     "/api/generate",
@@ -194,12 +194,12 @@ const OLLAMA_ROUTES: [&str; 8] = [
 ];
 
 impl Url {
-    /// The same, as that of an engine that speaks OpenAI.
+    /// Removes the path of a route, for an OpenAI engine.
     pub(crate) fn of_openai(self) -> Self {
         self.without(&OPENAI_ROUTES)
     }
 
-    /// The same, as that of an Ollama.
+    /// Removes the path of a route, for an Ollama server.
     pub(super) fn of_ollama(self) -> Self {
         self.without(&OPENAI_ROUTES).without(&OLLAMA_ROUTES)
     }
@@ -243,7 +243,7 @@ impl fmt::Display for Url {
     }
 }
 
-/// The key of an engine; printing it shows nothing.
+/// An API key of a server. It is never printed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Secret(pub(crate) Key);
 
@@ -262,16 +262,16 @@ impl<'de> Deserialize<'de> for Secret {
     }
 }
 
-/// A text that is a secret. What is none (a number, without quotes) is not quoted, as the parser's
-/// own message would.
+/// Reads a secret. The parser's own message would quote a value of another type, such as a number
+/// without quotes.
 pub(super) fn text<'de, D: Deserializer<'de>>(input: D) -> Result<String, D::Error> {
     match toml::Value::deserialize(input)? {
         toml::Value::String(text) => Ok(text),
-        _ => Err(D::Error::custom("a secret is a text, in quotes")),
+        _ => Err(D::Error::custom("a secret must be a text in quotes")),
     }
 }
 
-/// An engine that speaks OpenAI: `--openai NAME=URL`, or `[[openai]]` in the file.
+/// An OpenAI engine: `--openai NAME=URL`, or `[[openai]]` in the file.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "EngineTable")]
 pub(crate) struct Engine {
@@ -304,19 +304,19 @@ impl TryFrom<EngineTable> for Engine {
 }
 
 impl Engine {
-    /// The environment variable that holds its key: `LOGGIA_OPENAI_MY_VLLM_KEY` for `my-vllm`.
+    /// The variable that has its API key: `LOGGIA_OPENAI_MY_VLLM_KEY` for `my-vllm`.
     pub(crate) fn key_variable(&self) -> String {
         format!("LOGGIA_OPENAI_{}_KEY", variable(&self.name))
     }
 }
 
-/// Whether this can name an engine or a key.
+/// Whether this is a valid name for an engine or a key.
 pub(super) fn is_plain_name(name: &str) -> bool {
     let plain = |char: char| char.is_ascii_alphanumeric() || matches!(char, '-' | '_' | '.');
     !name.is_empty() && name.chars().all(plain)
 }
 
-/// A name as it stands in that of a variable.
+/// A name as a part of a variable's name.
 pub(super) fn variable(name: &str) -> String {
     name.chars()
         .map(|char| {
@@ -345,7 +345,7 @@ impl FromStr for Engine {
     }
 }
 
-/// A duration as a person writes it: `10s`, `2min`.
+/// A duration: `10s`, `2min`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub(crate) struct Span(pub(crate) Duration);

@@ -1,5 +1,5 @@
-//! How each type of settings is read from a variable, and written for a file. Keys are never
-//! written, only whether there is one.
+//! How each type of setting is read from a variable and written in a file. API keys are never
+//! written, only whether they are set.
 
 use std::fmt::{self, Display, Write as _};
 use std::path::PathBuf;
@@ -19,18 +19,18 @@ use super::table::{Value, Written};
 use super::tokens::Tokens;
 use super::value::{Engine, ModelName, SamplingProfile, Span, Url};
 
-/// A text as TOML.
+/// A TOML string.
 fn text(value: impl Display) -> String {
     toml::Value::String(value.to_string()).to_string()
 }
 
-/// A list of texts as TOML.
+/// A TOML list of strings.
 pub(super) fn list<T: Display>(values: impl IntoIterator<Item = T>) -> String {
     let values: Vec<String> = values.into_iter().map(text).collect();
     format!("[{}]", values.join(", "))
 }
 
-/// Types with one value: texts stand in quotes, numbers do not.
+/// Types with a single value: a string in quotes or a number.
 macro_rules! one_value {
     ($($type:ty => $toml:expr,)*) => {$(
         impl Value for $type {
@@ -59,13 +59,13 @@ one_value! {
     Layers => ToString::to_string,
 }
 
-/// What can be in a list.
+/// The type of a list's elements.
 trait Item: FromStr<Err: Display> {
     fn written(all: &[Self], from: Origin) -> Written;
 }
 
 impl<T: Item> Value for Vec<T> {
-    /// Between commas.
+    /// Parses elements between commas.
     fn of_text(text: &str) -> Result<Self, String> {
         text.split(',')
             .map(str::trim)
@@ -97,7 +97,7 @@ impl Item for String {
     }
 }
 
-/// Tables, a piece of text for each; a `String` takes every piece.
+/// Writes tables, one piece of text per element. Writing to a `String` never fails.
 fn tables<T>(all: &[T], mut write: impl FnMut(&mut String, &T) -> fmt::Result) -> Written {
     let mut tables = String::new();
     for one in all {
@@ -139,8 +139,8 @@ impl Item for Lora {
 impl Item for Mmproj {
     fn written(all: &[Self], from: Origin) -> Written {
         let mut written = String::new();
-        // Without a model's name it is no line of a table; the flag that it comes from is stronger
-        // than a file anyhow.
+        // An entry without a model's name cannot be in the table. It comes from a flag, which is
+        // stronger than the file anyway.
         if all.iter().any(|mmproj| mmproj.model.is_some()) {
             let _always_taken = writeln!(written, "\n[mmproj]  # {from}");
         }
@@ -212,7 +212,7 @@ impl Value for PerModels {
     }
 }
 
-/// A line of a table, where there is a value.
+/// A line of a table, if there is a value.
 fn entry<T: Display>(f: &mut String, key: &str, value: Option<T>) -> fmt::Result {
     value.map_or(Ok(()), |value| writeln!(f, "{key} = {value}"))
 }

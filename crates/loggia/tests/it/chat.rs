@@ -165,7 +165,7 @@ fn a_model_that_the_running_server_does_not_have_is_run_for_the_chat() {
     for words in [&["run", "./m.gguf"], &["chat", "m.gguf"]] {
         let (code, out, err) = ask(words);
         assert_eq!((code, out.as_str()), (Some(0), "* m\n"), "{err}");
-        assert!(err.contains("it runs here for this chat"), "{err}");
+        assert!(err.contains("running it here for this chat"), "{err}");
     }
     // One that is nowhere is the server's to refuse; one that it has is its own.
     let (code, _, err) = ask(&["run", "none"]);
@@ -194,7 +194,7 @@ fn a_model_that_is_not_here_is_fetched_for_run() {
         "{err}"
     );
     assert!(
-        err.contains("someone/Small-GGUF is not here yet: fetching it"),
+        err.contains("loggia: downloading someone/Small-GGUF"),
         "{err}"
     );
     assert_eq!(program.files(), ["hf/someone/Small-GGUF/m-Q8_0.gguf"]);

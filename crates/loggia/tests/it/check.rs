@@ -158,7 +158,7 @@ fn the_keys_of_the_api_are_shown_by_name_alone() {
         &ollama.url(),
     ]);
     assert!(!said.err.contains("secret"), "{said:?}");
-    said.failed_saying(&["LOGGIA_KEY_MALLORY holds a key of nobody"]);
+    said.failed_saying(&["LOGGIA_KEY_MALLORY is set, but no API key with that name is configured"]);
 }
 
 #[test]
@@ -192,7 +192,7 @@ fn what_an_embedded_model_cannot_honour_is_a_mistake_in_the_configuration() {
     with("[per_model.another]\noptions = { mirostat = 1 }").succeeded();
     program.write("tiny.gguf", crate::support::tiny::embedding());
     let saying =
-        "per_model.agent: options: the embedded engine has none for a model that makes embeddings";
+        "per_model.agent: options: embedding models on the embedded engine have no options";
     with("[per_model.agent]\noptions = { num_ctx = 64 }").failed_saying(&[saying]);
 }
 
@@ -214,7 +214,7 @@ fn a_mistake_in_the_file_is_named_with_file_and_line() {
     ];
     program
         .run(&twice)
-        .failed_saying(&["two engines are called `a`"]);
+        .failed_saying(&["two engines have the name `a`"]);
     program
         .run(&[
             "check",
@@ -309,7 +309,7 @@ fn a_named_model_that_is_not_here_names_the_pull_that_fetches_it() {
             .run(&["check"])
             .succeeded()
             .out
-            .contains("`loggia serve` fetches it")
+            .contains("`loggia serve` downloads it")
     );
 }
 

@@ -124,7 +124,7 @@ fn an_adapter_that_does_not_go_with_its_model_is_an_error_before_anything_is_loa
         "--lora",
         "tiny=tiny.gguf+adapter.gguf",
     ]);
-    alike.failed_saying(&["two models would be called `tiny`"]);
+    alike.failed_saying(&["two configured models have the name `tiny`"]);
 }
 
 #[test]

@@ -217,7 +217,7 @@ fn a_projector_that_cannot_be_meant_or_used_is_an_error_at_the_start() {
         )
     };
     run(&["--mmproj", "nobody=mmproj-tiny.gguf"])
-        .failed_saying(&["no model of the built-in engine is called `nobody`"]);
+        .failed_saying(&["there is no embedded model `nobody`"]);
     run(&["--mmproj", "nothing.gguf"]).failed_saying(&["there is no file nothing.gguf"]);
     run(&[
         "--model",
@@ -225,7 +225,7 @@ fn a_projector_that_cannot_be_meant_or_used_is_an_error_at_the_start() {
         "--mmproj",
         "mmproj-tiny.gguf",
     ])
-    .failed_saying(&["say which is meant"]);
+    .failed_saying(&["write the name of the model, too"]);
     run(&["--mmproj", "tiny.gguf"])
         .failed_saying(&["it is no projector: its architecture is \"llama\""]);
     run(&["--mmproj", "wrong.gguf"])

@@ -88,11 +88,11 @@ fn a_wrong_value_of_a_flag_is_answered_with_what_the_flag_takes() {
     for (flags, said) in [
         (
             &["--port", "http"][..],
-            "--port: `http` is not a port, a number up to 65535; for example --port 8080",
+            "--port: `http` is not a port number (0 to 65535); for example --port 8080",
         ),
         (
             &["--host", "0.0.0.0:80"],
-            "--host: `0.0.0.0:80` is no host; write 127.0.0.1",
+            "--host: `0.0.0.0:80` is not a host; write 127.0.0.1",
         ),
         (
             &["-t", "0"],
@@ -108,7 +108,7 @@ fn a_wrong_value_of_a_flag_is_answered_with_what_the_flag_takes() {
         ),
         (
             &["--context", "lots"],
-            "--context: `lots` is no number of tokens; write 8192, or 8k; for example --context 8192",
+            "--context: `lots` is not a number of tokens; write 8192 or 8k; for example --context 8192",
         ),
         (
             &["--sampling-profile", "best"],
@@ -131,11 +131,11 @@ fn a_wrong_value_of_a_flag_is_answered_with_what_the_flag_takes() {
         (&["--port"], "--port needs a value, for example --port 8080"),
         (
             &["--listen", "8080", "--port", "8080"],
-            "--listen and --port exclude each other; leave one out",
+            "--listen and --port cannot be used together; leave one out",
         ),
         (
             &["--strict", "--lenient"],
-            "--strict and --lenient exclude each other; leave one out",
+            "--strict and --lenient cannot be used together; leave one out",
         ),
         (
             &["--port", "1", "--port", "2"],
@@ -386,11 +386,11 @@ fn a_mistyped_model_is_answered_with_the_one_that_was_meant_and_no_hint_leads_to
         run.err
     };
     assert!(said("llama3").contains(
-        "Did you mean `llama3.2:3b`? Fetch it with `loggia pull llama3.2:3b`. On this machine: mine-Q8_0. Short names: smollm2:135m, "
+        "Did you mean `llama3.2:3b`? Download it with `loggia pull llama3.2:3b`. On this machine: mine-Q8_0. Short names: smollm2:135m, "
     ));
     assert!(
         said("smolm2:135m")
-            .contains("Did you mean `smollm2:135m`? Fetch it with `loggia pull smollm2:135m`.")
+            .contains("Did you mean `smollm2:135m`? Download it with `loggia pull smollm2:135m`.")
     );
     let own = said("mine-q8");
     assert!(
@@ -401,13 +401,13 @@ fn a_mistyped_model_is_answered_with_the_one_that_was_meant_and_no_hint_leads_to
     assert!(
         unknown.contains("smollm2:135m")
             && unknown.contains("mine-Q8_0")
-            && !unknown.contains("fetch"),
+            && !unknown.contains("ownload"),
         "{unknown}"
     );
-    assert!(said("qwen3:4b").contains("fetch it with: loggia pull qwen3:4b"));
+    assert!(said("qwen3:4b").contains("download it with: loggia pull qwen3:4b"));
     assert!(
         said("bartowski/Some-GGUF:Q8_0")
-            .contains("fetch it with: loggia pull hf:bartowski/Some-GGUF:Q8_0")
+            .contains("download it with: loggia pull hf:bartowski/Some-GGUF:Q8_0")
     );
     assert!(
         said("data/models/mine-Q4_0.gguf").contains("did you mean data/models/mine-Q8_0.gguf?")
@@ -449,11 +449,11 @@ fn a_model_without_a_command_is_answered_with_commands_that_work() {
     // One that can be fetched, one that is nearly right, one that nobody knows.
     assert!(
         said("llama3")
-            .contains("Did you mean `llama3.2:3b`? Fetch it with `loggia pull llama3.2:3b`.")
+            .contains("Did you mean `llama3.2:3b`? Download it with `loggia pull llama3.2:3b`.")
     );
     assert!(
         said("someone/Small-GGUF:Q8_0")
-            .contains("fetch it with: loggia pull hf:someone/Small-GGUF:Q8_0")
+            .contains("download it with: loggia pull hf:someone/Small-GGUF:Q8_0")
     );
     let unknown = said("nothing-like-it");
     assert!(
@@ -527,7 +527,7 @@ fn a_url_that_ends_with_the_path_of_a_route_is_understood_and_said() {
         );
         assert!(
             run.out.contains(&format!(
-                "# ollama: its URL ends with the path of one route, {}",
+                "# ollama: the URL ends with the path of a route, {}",
                 path.trim_end_matches('/')
             )),
             "{run:?}"
@@ -549,7 +549,7 @@ fn a_url_that_ends_with_the_path_of_a_route_is_understood_and_said() {
         );
         assert!(
             run.out
-                .contains("# x: its URL ends with the path of one route"),
+                .contains("# x: the URL ends with the path of a route"),
             "{run:?}"
         );
     }
@@ -562,7 +562,7 @@ fn a_url_that_ends_with_the_path_of_a_route_is_understood_and_said() {
             &ollama.url(),
         ],
     );
-    assert!(!run.out.contains("the path of one route"), "{run:?}");
+    assert!(!run.out.contains("the path of a route"), "{run:?}");
 }
 
 /// Checks a file with a mistake, of which all this is to be said.
@@ -584,7 +584,7 @@ fn a_mistake_in_a_table_of_the_file_shows_what_stands_in_that_table() {
             "[ceilings]\nchoices = \"many\"",
             &[
                 "line 2",
-                "`ceilings.choices` is the text \"many\", and a whole number is wanted; for example: choices = 16",
+                "`ceilings.choices` is the text \"many\"; expected a whole number; for example: choices = 16",
             ][..],
         ),
         (
@@ -650,7 +650,7 @@ fn a_mistake_in_the_file_names_its_key_and_shows_how_it_is_written() {
             "context = \"many\"",
             &[
                 "`context`",
-                "`many` is no number of tokens",
+                "`many` is not a number of tokens",
                 "context = 8192",
             ],
         ),
@@ -701,7 +701,7 @@ fn a_mistake_in_the_file_names_its_key_and_shows_how_it_is_written() {
         ),
         (
             "data_dir = \"C:\\Users\"",
-            &["`\\` begins an escape", "single quotes"],
+            &["`\\` begins an escape sequence", "single quotes"],
         ),
         (
             "listen = \"somewhere:else\"",
@@ -780,7 +780,7 @@ fn a_variable_that_is_no_setting_is_an_error_with_the_one_that_was_meant() {
     );
     assert!(
         slip.out
-            .contains("# LOGGIA_OPENAI_GUP_KEY is set, and no engine of that name is configured"),
+            .contains("# LOGGIA_OPENAI_GUP_KEY is set, but no engine with that name is configured"),
         "{slip:?}"
     );
     let wrong = Program::new()
@@ -851,7 +851,7 @@ fn a_running_server_says_what_it_serves_with_what() {
         .to_owned();
     assert_eq!(
         line(),
-        format!("loggia: serving 2 models of other servers on {address}")
+        format!("loggia: serving 2 models on other servers on {address}")
     );
     assert_eq!(line(), "try it:");
     let command = line();

@@ -107,7 +107,7 @@ fn the_printed_line_works_as_it_is() {
     assert!(
         served
             .line()
-            .starts_with("loggia: serving 2 models of other servers on http://127.0.0.1:")
+            .starts_with("loggia: serving 2 models on other servers on http://127.0.0.1:")
     );
     assert_eq!(served.line(), "try it:\n");
     let line = served.line();
@@ -288,7 +288,7 @@ fn whoever_listens_to_others_without_a_key_is_told_so_once() {
             .unwrap()
             .read_to_string(&mut log)
             .unwrap();
-        log.matches("no key is asked for").count()
+        log.matches("no API key is required").count()
     };
     assert_eq!(told(&Program::new(), "0.0.0.0:0"), 1);
     assert_eq!(told(&Program::new(), "127.0.0.1:0"), 0);

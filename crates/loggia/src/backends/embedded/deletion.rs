@@ -1,5 +1,5 @@
-//! Which embedded models may be deleted over the API: those that the program keeps in its own
-//! store, and that no other model needs.
+//! Deleting embedded models over the API: only files in the program's own model folder that no
+//! other model needs.
 
 use std::path::Path;
 
@@ -11,10 +11,10 @@ use super::pool::Pool;
 use crate::config::Config;
 use crate::models::{PlaceError, Store, StoreError};
 
-/// What is needed to decide it.
+/// What decides whether a model may be deleted.
 pub(super) struct Deletion {
     pub(super) store: Store,
-    /// Whether each model was found in the store by its name, in the order of the pool.
+    /// For each model of the pool, whether it was found by name in the model folder.
     stored: Vec<bool>,
 }
 
@@ -27,7 +27,7 @@ impl Deletion {
         }
     }
 
-    /// Fails where this model may not be deleted.
+    /// Fails if this model may not be deleted.
     pub(super) fn check(&self, at: usize, pool: &Pool) -> Result<(), BackendError> {
         let spec = &pool.specs()[at];
         let refused = |why| {
@@ -59,7 +59,7 @@ impl Deletion {
     }
 }
 
-/// Whether a model is loaded from this file, or with it.
+/// Whether a model needs this file.
 fn uses(spec: &ModelSpec, file: &Path) -> bool {
     let ModelSpec {
         file: own,
@@ -76,7 +76,7 @@ fn uses(spec: &ModelSpec, file: &Path) -> bool {
     own == file || with.into_iter().flatten().any(|other| other == file)
 }
 
-/// Removes a model's files, as `loggia rm` does, and nothing outside the store.
+/// Removes a model's files like `loggia rm`, and nothing outside of the model folder.
 pub(super) fn remove(store: &Store, file: &Path) -> Result<(), NotDeleted> {
     let Some(model) = store.of_file(file).map_err(|error| stays(&error))? else {
         return Ok(());
@@ -91,6 +91,6 @@ fn stays(error: &StoreError) -> NotDeleted {
     if matches!(error, StoreError::Place(PlaceError::Locked)) {
         return NotDeleted::InUse;
     }
-    tracing::error!(%error, "a model could not be deleted");
+    tracing::error!(%error, "cannot delete a model");
     NotDeleted::FileStays
 }

@@ -1,9 +1,9 @@
-//! The embedded engine: its models under one name, each in a process of its own once it is loaded.
+//! The embedded engine, as one backend: each loaded model has a process of its own.
 //!
-//! Weights are untrusted input, and llama.cpp ends the process over some of them; so may a GPU's
-//! fault or a lack of memory. In a process of its own a model takes only its own answers with it.
-//! Reading order: [`Embedded`] (the backend), `model_spec` (what is loaded for a model), `pool`
-//! (which models are loaded), `start` and `process` (one of them), `deletion` (which may be deleted).
+//! Weights are untrusted input, and llama.cpp aborts the process for some of them; GPU errors and
+//! lack of memory do, too. In a process of its own a model only takes its own answers with it.
+//! Reading order: [`Embedded`] (the backend), `model_spec` (how a model is loaded), `pool` (which
+//! models are loaded), `start` and `process` (one of them), `deletion`.
 
 mod deletion;
 mod model_spec;
@@ -34,14 +34,14 @@ pub(super) use per_model::check as check_per_model;
 use pool::{Lease, Pool};
 pub(crate) use process::run;
 
-/// The models of this program.
+/// The embedded models.
 pub(crate) struct Embedded {
     pool: Arc<Pool>,
     deletion: Deletion,
 }
 
 impl Embedded {
-    /// Models that are still to be loaded.
+    /// Creates the backend. [`load`](Self::load) loads the models.
     pub(super) fn new(models: &[Local], config: &Config, runtime: &Handle) -> Self {
         let memory = config
             .memory
@@ -64,15 +64,18 @@ impl Embedded {
         }
     }
 
-    /// Loads the models, in order, as far as the memory goes; the others are loaded when they are
-    /// asked for. Fails with the first that cannot be loaded. Goes on for ever, with what has to be
-    /// done beside requests.
+    /// Loads the models in order, as long as the memory suffices; others are loaded on request.
+    /// Afterwards it starts the task that unloads idle models.
+    ///
+    /// # Errors
+    ///
+    /// The first model that cannot be loaded.
     pub(crate) async fn load(&self) -> anyhow::Result<()> {
         for (at, spec) in self.pool.specs().iter().enumerate() {
             let file = spec.file.display();
             match Forecast::of(&spec.options()) {
                 Ok(forecast) => self.pool.foresee(at, forecast),
-                // Deleted while the others were looked at.
+                // Deleted meanwhile.
                 Err(_) if !self.pool.has(at) => {}
                 Err(error) => return Err(error).with_context(|| format!("cannot load {file}")),
             }
@@ -85,8 +88,8 @@ impl Embedded {
         Ok(())
     }
 
-    /// Asks the engine of a model, and once more where its process ends before it has said
-    /// anything.
+    /// Starts a call on the model's engine, and once more if its process ends before the answer
+    /// begins.
     async fn ask<T, F>(
         &self,
         model: &str,
@@ -105,7 +108,7 @@ impl Embedded {
                 Err(BackendError::CutShort { .. }) if !tried => {
                     tracing::warn!(
                         model,
-                        "a request is tried again: its engine ended before it began"
+                        "retrying a request whose engine ended before the answer began"
                     );
                     lease.is_lost();
                     tried = true;
@@ -116,7 +119,7 @@ impl Embedded {
     }
 }
 
-/// How many threads each model computes with.
+/// The number of threads that a model computes with.
 pub(crate) fn threads(config: &Config) -> i32 {
     let threads = config.threads.map(Count::get);
     LlamaOptions {
@@ -126,7 +129,11 @@ pub(crate) fn threads(config: &Config) -> i32 {
     .threads()
 }
 
-/// Says what is wrong with the first adapter that cannot be laid over its model.
+/// Checks that each adapter fits its base model.
+///
+/// # Errors
+///
+/// The message about the first one that does not.
 pub(super) fn check_adapters(models: &[Local], config: &Config) -> Result<(), String> {
     for model in models.iter().filter(|model| model.adapter.is_some()) {
         Forecast::of(&ModelSpec::of(model, config).options())
@@ -135,19 +142,19 @@ pub(super) fn check_adapters(models: &[Local], config: &Config) -> Result<(), St
     Ok(())
 }
 
-/// What the request says of how long its model is to stay.
+/// The request's own `keep_alive`.
 fn keep_alive(extra: &Extra) -> Result<Option<KeepAlive>, BackendError> {
     let Some(value) = extra.get("keep_alive").filter(|value| !value.is_null()) else {
         return Ok(None);
     };
     KeepAlive::of(value).map(Some).ok_or_else(|| BackendError::InvalidRequest {
-        message: "'keep_alive' is a duration, as \"5m\", or a number of seconds; negative means for ever.".to_owned(),
+        message: "'keep_alive' must be a duration, as \"5m\", or a number of seconds; negative means forever.".to_owned(),
         param: Some("keep_alive".to_owned()),
         code: Some("invalid_value".to_owned()),
     })
 }
 
-/// An answer up to its first event that says something: by then it has begun.
+/// Waits for the first event of the answer, so that a process that ends before can be replaced.
 fn begun(
     starting: BoxFuture<'_, Result<Reply, BackendError>>,
 ) -> BoxFuture<'_, Result<Reply, BackendError>> {
@@ -161,7 +168,7 @@ fn begun(
     })
 }
 
-/// The same reply, which keeps its model from being unloaded.
+/// Keeps the lease until the reply ends, so that the model is not unloaded.
 fn holding((reply, lease): (Reply, Lease)) -> Reply {
     Reply {
         events: Box::pin(Holding {
@@ -195,7 +202,7 @@ impl Backend for Embedded {
     ) -> BoxFuture<'a, Result<Arc<Abilities>, BackendError>> {
         Box::pin(async move {
             let at = self.pool.find(model)?;
-            // Known once it has been loaded.
+            // The abilities are known once the model has been loaded.
             self.pool.learn(at).await.map(|(_, abilities)| abilities)
         })
     }
@@ -253,7 +260,7 @@ impl Backend for Embedded {
     }
 }
 
-/// What is known of a model before it is loaded.
+/// The description of a model that has not been loaded.
 fn unloaded(spec: &ModelSpec, forecast: Option<Forecast>) -> Model {
     let modified = std::fs::metadata(&spec.file)
         .and_then(|metadata| metadata.modified())
@@ -275,7 +282,7 @@ fn unloaded(spec: &ModelSpec, forecast: Option<Forecast>) -> Model {
     card
 }
 
-/// A card that says which model it is without its adapter.
+/// Adds the name of the base model of an adapter.
 fn with_base(mut card: Model, spec: &ModelSpec) -> Model {
     if let Some(adapter) = &spec.adapter {
         card.extra

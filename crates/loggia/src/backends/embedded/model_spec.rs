@@ -1,4 +1,4 @@
-//! What an engine's process loads.
+//! How a model is loaded; sent to the engine's process.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::super::local::{self, Adapter, Local};
 use crate::config::{Config, Count, Tokens};
 
-/// A model, and how it is to be loaded.
+/// A model, its files, and its options.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ModelSpec {
     pub(crate) name: String,
@@ -37,7 +37,7 @@ impl ModelSpec {
         }
     }
 
-    /// The same, for the engine.
+    /// The options for the engine.
     pub(super) fn options(&self) -> LlamaOptions {
         let lora = |adapter: &Adapter| Lora {
             path: adapter.file.clone(),

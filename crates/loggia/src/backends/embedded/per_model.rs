@@ -1,5 +1,4 @@
-//! What the configuration gives to single models, where these are embedded ones: it has to be what
-//! the engine honours.
+//! Checks the `per_model` entries of embedded models: the engine must be able to honour them.
 
 use loggia_backend::roster::Alias;
 use loggia_llama::{Forecast, check_options};
@@ -8,8 +7,11 @@ use super::super::local::Local;
 use super::model_spec::ModelSpec;
 use crate::config::Config;
 
-/// Says what is wrong with the first entry of `per_model` that an embedded model cannot honour.
-/// Entries of other models are their engines'.
+/// Checks the entries for embedded models; entries for other models are passed to their backends.
+///
+/// # Errors
+///
+/// The message about the first wrong one.
 pub(in crate::backends) fn check(
     models: &[Local],
     aliases: &[Alias],
@@ -26,13 +28,13 @@ pub(in crate::backends) fn check(
         else {
             continue;
         };
-        // A file that cannot be read is told of when it is loaded.
+        // An unreadable file is reported when it is loaded.
         let Ok(forecast) = Forecast::of(&ModelSpec::of(model, config).options()) else {
             continue;
         };
         if forecast.embeds {
             return Err(format!(
-                "per_model.{name}: options: the embedded engine has none for a model that makes embeddings"
+                "per_model.{name}: options: embedding models on the embedded engine have no options"
             ));
         }
         check_options(&options, forecast.context)
@@ -41,8 +43,8 @@ pub(in crate::backends) fn check(
     Ok(())
 }
 
-/// The embedded model that a name leads to. Patterns apply to names that no model has, so they are
-/// followed only where all models are known.
+/// The embedded model that a name resolves to. Patterns only apply to names that no model has, so
+/// they are used only if all models are known.
 fn embedded<'a>(
     name: &str,
     models: &'a [Local],
@@ -50,7 +52,7 @@ fn embedded<'a>(
     is_alone: bool,
 ) -> Option<&'a Local> {
     let mut name = name.to_owned();
-    // The roster applies no alias twice.
+    // The roster does not apply an alias twice.
     for _ in 0..=aliases.len() {
         if let Some(alias) = aliases.iter().find(|alias| alias.from() == name) {
             alias.to().clone_into(&mut name);
@@ -73,7 +75,7 @@ fn embedded<'a>(
     None
 }
 
-/// What the star of a pattern stands for.
+/// The text that `*` of a pattern stands for.
 fn starred<'a>(alias: &Alias, name: &'a str) -> Option<&'a str> {
     let (before, after) = alias.from().split_once('*')?;
     name.strip_prefix(before)?.strip_suffix(after)

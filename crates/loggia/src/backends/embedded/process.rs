@@ -1,6 +1,6 @@
-//! One loaded model as a process: this program again, as `loggia engine`. What it is to load comes
-//! on its standard input; so do calls, and what is said goes to its standard output. Its log goes
-//! where ours goes.
+//! A loaded model as a process: this program, run as `loggia engine`. Its standard input has the
+//! model's options and then the calls, its standard output the answers. It logs where this process
+//! logs.
 
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use super::model_spec::ModelSpec;
 use super::start::{Start, Started};
 
-/// Starts engines as processes.
+/// Starts engines as child processes.
 pub(super) struct Processes;
 
 impl Start for Processes {
@@ -26,17 +26,17 @@ impl Start for Processes {
 
 async fn start(spec: &ModelSpec) -> Result<Started, String> {
     let program = std::env::current_exe()
-        .map_err(|error| format!("this program does not find itself: {error}"))?;
+        .map_err(|error| format!("cannot find the path of this program: {error}"))?;
     let mut command = Command::new(program);
-    // The name is for people who look at the list of processes.
+    // The name is only for lists of processes.
     command
         .arg("engine")
         .arg(&spec.name)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .kill_on_drop(true);
-    // What it is to load comes over its input. Keys of clients and of other engines are no business
-    // of a process that runs a model.
+    // The options come over standard input. The process must not see the API keys in the
+    // environment.
     for (name, _) in std::env::vars_os() {
         if name
             .to_str()
@@ -53,12 +53,12 @@ async fn start(spec: &ModelSpec) -> Result<Started, String> {
             .iter()
             .copied(),
     );
-    // A Ctrl-C is for the program: its answers under way may end.
+    // Ctrl-C must only reach the main process, so that running answers can finish.
     #[cfg(unix)]
     command.process_group(0);
     let mut child = command
         .spawn()
-        .map_err(|error| format!("its process cannot be started: {error}"))?;
+        .map_err(|error| format!("cannot start its process: {error}"))?;
     let pipes = (child.stdout.take(), child.stdin.take());
     let (Some(output), Some(input)) = pipes else {
         return Err("its process has no pipes".to_owned());
@@ -91,7 +91,7 @@ fn started(remote: Remote, mut child: Child) -> Started {
     }
 }
 
-/// Why a process is gone that said nothing: most often llama.cpp has ended it.
+/// Why a process ended without a message: most often llama.cpp aborted it.
 async fn ended_while_loading(child: &mut Child) -> String {
     let how = child
         .wait()
@@ -107,14 +107,14 @@ fn how(status: ExitStatus) -> String {
     status.to_string()
 }
 
-/// `loggia engine`: loads what it is told to, and serves it until its standard input ends.
+/// `loggia engine`: loads a model and serves it until standard input ends.
 pub(crate) async fn run() -> anyhow::Result<()> {
     ignore_signals()?;
     let (input, output) = standard_pipes()?;
     let mut host = Host::new(input, output);
     let spec: Option<ModelSpec> = host.opening().await;
     let Some(spec) = spec else {
-        anyhow::bail!("`loggia engine` is started by `loggia serve`, which tells it what to load");
+        anyhow::bail!("`loggia engine` is only for `loggia serve`, which starts it");
     };
     let options = spec.options();
     tracing::info!(model = options.name, file = %options.path.display(), "loading a model");
@@ -127,8 +127,8 @@ pub(crate) async fn run() -> anyhow::Result<()> {
     }
 }
 
-/// Standard input and output, which are pipes: each read and write is one system call, without a
-/// thread between.
+/// Standard input and output, as pipes: each read and write is one system call, without a helper
+/// thread.
 #[cfg(unix)]
 fn standard_pipes() -> anyhow::Result<(
     tokio::net::unix::pipe::Receiver,
@@ -136,7 +136,7 @@ fn standard_pipes() -> anyhow::Result<(
 )> {
     use std::os::fd::AsFd as _;
     use tokio::net::unix::pipe;
-    let no_pipe = "`loggia engine` is started by `loggia serve`, over pipes";
+    let no_pipe = "`loggia engine` is only for `loggia serve`, which starts it with pipes";
     let input = pipe::Receiver::from_owned_fd(std::io::stdin().as_fd().try_clone_to_owned()?)
         .context(no_pipe)?;
     let output = pipe::Sender::from_owned_fd(std::io::stdout().as_fd().try_clone_to_owned()?)
@@ -150,8 +150,8 @@ fn standard_pipes() -> anyhow::Result<(tokio::io::Stdin, tokio::io::Stdout)> {
     Ok((tokio::io::stdin(), tokio::io::stdout()))
 }
 
-/// Who tells every process of a service to end means the program; it ends its engines when its
-/// answers have ended.
+/// Ignores signals: a service manager signals every process of a service, but the main process ends
+/// its engines itself, after their answers.
 #[cfg(unix)]
 fn ignore_signals() -> anyhow::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};

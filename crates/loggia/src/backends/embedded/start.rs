@@ -1,4 +1,4 @@
-//! Starting an engine: what the pool needs of it, whether it is a process or a test's.
+//! Starting an engine: the pool's interface to processes, and to the engines of tests.
 
 use std::sync::Arc;
 
@@ -9,18 +9,18 @@ use tokio::sync::Notify;
 
 use super::model_spec::ModelSpec;
 
-/// What starts engines: processes, or what a test has for them.
+/// Starts engines.
 pub(super) trait Start: Send + Sync {
-    /// Starts one, and waits until it has loaded its model; or says why it cannot.
+    /// Starts an engine and waits until it has loaded its model. The error is the reason.
     fn start(&self, spec: &ModelSpec) -> BoxFuture<'static, Result<Started, String>>;
 }
 
-/// An engine that has loaded its model. It ends when its last call and `backend` are dropped.
+/// An engine that has loaded its model. It ends when the last call and `backend` are dropped.
 pub(super) struct Started {
     pub(super) backend: Arc<dyn Backend>,
     pub(super) known: Vec<(Model, Arc<Abilities>)>,
-    /// How it ended, when it has.
+    /// Resolves when it has ended, to how it ended.
     pub(super) exited: BoxFuture<'static, String>,
-    /// Ends it at once.
+    /// Notifying this kills it.
     pub(super) kill: Arc<Notify>,
 }

@@ -1,4 +1,4 @@
-//! How a model leaves the pool for good: unloaded first, then its files are removed.
+//! Deleting a model: it is unloaded first, then its files are removed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,18 +9,22 @@ use super::Pool;
 use super::entry::State;
 use super::running::GRACE;
 
-/// How long answers under way may take to end before a deletion is refused for them.
+/// How long to wait for running answers before refusing to delete.
 const UNUSED_WITHIN: Duration = Duration::from_secs(5);
 
-/// How long an engine that is told to end may take for it altogether: it is killed after [`GRACE`].
+/// The longest time that an engine needs to end: it is killed after [`GRACE`].
 const UNLOADED_WITHIN: Duration = GRACE.saturating_mul(2);
 
 impl Pool {
-    /// Deletes a model: no request gets it from now on, its engine ends, and `remove` removes its
-    /// files, on a thread that may wait. Where that fails, the model stays. One that is being
-    /// loaded or used gets a moment to finish, and else is not deleted.
+    /// Deletes a model: no new request uses it, its engine ends, and `remove` removes its files on
+    /// a blocking thread. If that fails, the model stays. A model that is being loaded or used gets
+    /// a moment to finish.
     ///
-    /// Goes on to its end also where nobody waits for it any more.
+    /// The deletion continues if the caller is dropped.
+    ///
+    /// # Errors
+    ///
+    /// If the model remains in use, or its files cannot be removed.
     pub(in crate::backends) async fn delete(
         self: &Arc<Self>,
         at: usize,
@@ -53,7 +57,7 @@ impl Pool {
         }
     }
 
-    /// Marks a model that nobody uses as leaving, and unloads it.
+    /// Marks an unused model as leaving, and unloads it.
     fn take_leave(self: &Arc<Self>, at: usize) -> Result<(), BackendError> {
         let mut models = self.lock();
         let entry = &mut models[at];

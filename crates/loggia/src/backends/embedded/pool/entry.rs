@@ -1,5 +1,5 @@
-//! One model: what it is doing, and what becomes of that. Nothing here waits, starts anything or
-//! looks at a clock: each step is a function of the entry and of the time that it is given.
+//! The state of one model, and its transitions. Nothing here waits, starts anything or reads the
+//! clock: each transition is a function of the entry and the time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,33 +11,33 @@ use tokio::time::Instant;
 
 use crate::config::KeepAlive;
 
-/// A process that lived this long before it ended may be started again at once.
+/// After a process that ran this long, the backoff starts again from zero.
 pub(super) const LONG_ENOUGH: Duration = Duration::from_mins(1);
 
-/// The longest wait between two tries at an engine that keeps ending.
+/// The longest backoff.
 const LONGEST_BACKOFF: Duration = Duration::from_mins(1);
 
-/// How long a model waits for its first use, however short it is to be kept.
+/// The shortest time that a model stays loaded before its first use, whatever its `keep_alive`.
 const FIRST_USE: Duration = Duration::from_secs(10);
 
-/// What a model says of itself.
+/// A model's description and abilities.
 pub(super) type Known = (Model, Arc<Abilities>);
 
-/// A model, whose loaded engine is an `E`.
+/// The state of a model. `E` is a running engine.
 pub(super) struct Entry<E> {
     pub(super) state: State<E>,
-    /// Counts its processes, so that news of an old one does not touch a new one.
+    /// Numbers the model's processes, so that late news of an old one is ignored.
     process: u64,
     pub(super) forecast: Option<Forecast>,
     /// Kept when the model is unloaded.
     pub(super) known: Option<Known>,
-    /// How often in a row its process has ended without being told to.
+    /// How often in a row its process ended unexpectedly.
     deaths: u32,
-    /// Requests that wait for it.
+    /// The number of waiting requests.
     pub(super) waiters: usize,
-    /// Since when one of them waits for memory.
+    /// Since when a request has been waiting for memory.
     pub(super) hungry_since: Option<Instant>,
-    /// Whether it is being deleted, or has been: it is not started, and no request gets it.
+    /// Whether it is being or has been deleted: it is not started, and requests do not get it.
     pub(super) leaving: bool,
 }
 
@@ -47,9 +47,9 @@ pub(super) enum State<E> {
     Loaded(Loaded<E>),
     /// Its process has been told to end.
     Unloading,
-    /// There is no such model any more.
+    /// It has been deleted.
     Deleted,
-    /// Not tried again before `until`.
+    /// It is not started again before `until`.
     Down {
         why: Why,
         until: Instant,
@@ -58,9 +58,9 @@ pub(super) enum State<E> {
 
 /// Why a model is down.
 pub(super) enum Why {
-    /// It could not be loaded. The text may name files: it is for the log, not for clients.
+    /// It could not be loaded. The reason may contain paths: it is for the log, not for clients.
     NotLoaded(String),
-    /// Its process has ended, and how.
+    /// Its process ended, with this status.
     Ended(String),
 }
 
@@ -68,48 +68,48 @@ pub(super) struct Loaded<E> {
     engine: E,
     since: Instant,
     pub(super) users: usize,
-    /// Whether it has had a user at all.
+    /// Whether a request has used it.
     served: bool,
     idle_since: Instant,
     keep_alive: KeepAlive,
 }
 
-/// What a request wants of a model.
+/// What a request needs.
 #[derive(Clone, Copy)]
 pub(super) enum Want {
-    /// To use it; it stays loaded for so long after that.
+    /// Use the model; it stays loaded for this time afterwards.
     Use(KeepAlive),
-    /// To know what it can do.
+    /// Know its abilities.
     Knowledge,
 }
 
-/// What a request for a model comes to, for now.
+/// What happens to a request now.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step<E> {
-    /// It has the engine of this process, and counts as a user.
+    /// It gets the engine of this process, and counts as a user.
     Have(E, u64),
-    /// It has been loaded, so it is known.
+    /// The abilities are known.
     Known,
-    /// Something has to change first.
+    /// It waits until something changes.
     Wait,
-    /// It has to be loaded.
+    /// The model must be loaded.
     Load,
     /// There is no such model.
     Gone,
-    /// The model could not be loaded, a short while ago.
+    /// Loading failed a short while ago.
     NotLoaded,
-    /// The engine will be started again after so long.
+    /// The engine is started again after this time.
     Restarting(Duration),
 }
 
-/// What the end of a process means.
+/// What follows from the end of a process.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum End<E> {
-    /// It is an old process, or its end is known.
+    /// Nothing: an old process, or its end is known.
     Nothing,
-    /// It was told to end.
+    /// It was unloaded.
     Unloaded,
-    /// Nobody told it to: it is to be started again at this time.
+    /// It ended unexpectedly, and is started again at this time.
     Sudden { engine: E, again: Instant },
 }
 
@@ -127,8 +127,8 @@ impl<E: Clone> Entry<E> {
         }
     }
 
-    /// A request comes, or looks again. `another_starves`: another model has waited for memory for
-    /// longer than a request should.
+    /// A request asks for the model, or asks again. `another_starves`: a request for another model
+    /// has been waiting for memory for too long.
     pub(super) fn step(&mut self, want: Want, another_starves: bool, now: Instant) -> Step<E> {
         if self.leaving {
             return Step::Gone;
@@ -136,8 +136,8 @@ impl<E: Clone> Entry<E> {
         let process = self.process;
         match (&mut self.state, want) {
             (State::Loaded(_), Want::Knowledge) => Step::Known,
-            // One that has just been loaded has its turn first, or two would unload each other for
-            // ever.
+            // A newly loaded model is used first; otherwise two models would unload each other
+            // forever.
             (State::Loaded(loaded), Want::Use(_)) if another_starves && loaded.served => Step::Wait,
             (State::Loaded(loaded), Want::Use(keep_alive)) => {
                 loaded.users += 1;
@@ -155,7 +155,7 @@ impl<E: Clone> Entry<E> {
         }
     }
 
-    /// Loading begins, with this process. `None`: the model is being deleted.
+    /// Starts loading, and returns the number of the process. `None` if the model is being deleted.
     pub(super) fn begin(&mut self) -> Option<u64> {
         if self.leaving {
             return None;
@@ -166,7 +166,7 @@ impl<E: Clone> Entry<E> {
         Some(self.process)
     }
 
-    /// A process has loaded its model. False where it is an old one.
+    /// A process has loaded the model. Returns false for an old process.
     pub(super) fn loaded(
         &mut self,
         process: u64,
@@ -190,8 +190,8 @@ impl<E: Clone> Entry<E> {
         true
     }
 
-    /// A process could not load its model. A model that could be loaded once is tried again, at
-    /// this time.
+    /// A process could not load the model. Returns when to try again, if the model could be loaded
+    /// before.
     pub(super) fn failed(&mut self, process: u64, why: String, now: Instant) -> Option<Instant> {
         if self.process != process {
             return None;
@@ -205,7 +205,7 @@ impl<E: Clone> Entry<E> {
         self.known.is_some().then_some(until)
     }
 
-    /// A process has ended, as it was told to or by itself.
+    /// A process has ended, expectedly or not.
     pub(super) fn ended(&mut self, process: u64, how: &str, now: Instant) -> End<E> {
         if self.process != process {
             return End::Nothing;
@@ -217,7 +217,7 @@ impl<E: Clone> Entry<E> {
             }
             State::Loaded(loaded) => {
                 let engine = loaded.engine.clone();
-                // The first time, or after a good while, at once.
+                // Without backoff the first time, or after a long run.
                 if now.duration_since(loaded.since) >= LONG_ENOUGH {
                     self.deaths = 0;
                 }
@@ -233,12 +233,12 @@ impl<E: Clone> Entry<E> {
         }
     }
 
-    /// Whether it is time to start it again.
+    /// Whether the backoff is over.
     pub(super) fn is_due(&self, now: Instant) -> bool {
         matches!(self.state, State::Down { until, .. } if until <= now)
     }
 
-    /// A user of this process is done.
+    /// A request that used this process has ended.
     pub(super) fn release(&mut self, process: u64, now: Instant) {
         if self.process != process {
             return;
@@ -249,7 +249,7 @@ impl<E: Clone> Entry<E> {
         }
     }
 
-    /// When it is to be unloaded, where nobody uses it until then.
+    /// When it is unloaded if nothing uses it.
     pub(super) fn expires(&self) -> Option<Instant> {
         let State::Loaded(Loaded {
             users: 0,
@@ -261,12 +261,12 @@ impl<E: Clone> Entry<E> {
         else {
             return None;
         };
-        // The request that had it loaded is on its way.
+        // The request that caused the loading has not used it yet.
         let keep = if served { keep } else { keep.max(FIRST_USE) };
         idle_since.checked_add(keep)
     }
 
-    /// Since when it could be unloaded for another.
+    /// Since when it has been idle, if it may be unloaded for another model.
     pub(super) fn idle_since(&self) -> Option<Instant> {
         match &self.state {
             State::Loaded(loaded) if loaded.users == 0 && !self.is_awaited() => {
@@ -276,7 +276,8 @@ impl<E: Clone> Entry<E> {
         }
     }
 
-    /// Its process is told to end: by the end of its input, which is part of what is returned.
+    /// Starts unloading, and returns the engine: dropping it closes the process's input, which ends
+    /// it.
     pub(super) fn unload(&mut self) -> Option<(E, u64)> {
         match std::mem::replace(&mut self.state, State::Unloading) {
             State::Loaded(loaded) => Some((loaded.engine, self.process)),
@@ -287,12 +288,12 @@ impl<E: Clone> Entry<E> {
         }
     }
 
-    /// Whether this process is still to end.
+    /// Whether this process has still not ended.
     pub(super) fn is_unloading(&self, process: u64) -> bool {
         self.process == process && matches!(self.state, State::Unloading)
     }
 
-    /// Whether it takes up memory, or is about to.
+    /// Whether it uses memory, or is about to.
     pub(super) fn has_memory(&self) -> bool {
         matches!(
             self.state,
@@ -300,7 +301,7 @@ impl<E: Clone> Entry<E> {
         )
     }
 
-    /// Whether no request has it or waits for it, and it is not being loaded for one.
+    /// Whether no request uses it or waits for it.
     pub(super) fn is_unused(&self) -> bool {
         let is_used = match &self.state {
             State::Loaded(loaded) => loaded.users > 0,
@@ -310,14 +311,13 @@ impl<E: Clone> Entry<E> {
         !is_used && self.waiters == 0
     }
 
-    /// Whether it was loaded for requests that have not come to it yet: they are not to find it
-    /// gone.
+    /// Whether it was loaded for a request that has not used it yet.
     fn is_awaited(&self) -> bool {
         self.waiters > 0 && matches!(&self.state, State::Loaded(loaded) if !loaded.served)
     }
 }
 
-/// How long to wait after so many deaths in a row: not at all after none, then 1 s, 2 s, 4 s, …
+/// The backoff after this many unexpected ends in a row: 0 s after none, then 1 s, 2 s, 4 s, …
 fn backoff(deaths: u32) -> Duration {
     let doubled = deaths
         .checked_sub(1)

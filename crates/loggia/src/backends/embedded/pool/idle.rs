@@ -1,4 +1,4 @@
-//! Unloading the models that nobody has used for as long as they were to be kept.
+//! Unloading idle models.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::Pool;
 
 impl Pool {
-    /// Unloads what nobody has used for as long as it was to be kept. Goes on for ever.
+    /// Unloads each model when its `keep_alive` is over. Never returns.
     pub(in super::super) async fn unload_the_idle(self: Arc<Self>) {
         loop {
             let changed = self.changed.notified();
@@ -20,7 +20,7 @@ impl Pool {
         }
     }
 
-    /// Unloads what has expired, and says when the next model does.
+    /// Unloads expired models, and returns when the next one expires.
     fn unload_what_has_expired(self: &Arc<Self>) -> Option<Instant> {
         let (mut models, now) = (self.lock(), Instant::now());
         let mut next: Option<Instant> = None;

@@ -1,4 +1,4 @@
-//! The use of a loaded model.
+//! A lease: the use of a loaded model.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{Engine, Pool};
 
-/// The use of a loaded model. While there is one, the model is not unloaded.
+/// The use of a loaded model. The model is not unloaded before the lease is dropped.
 pub(in super::super) struct Lease {
     pool: Arc<Pool>,
     at: usize,
@@ -29,7 +29,7 @@ impl Lease {
         &*self.engine.backend
     }
 
-    /// Its engine has ended: no other request is to get it.
+    /// Reports that the engine has ended, so that no other request gets it.
     pub(in super::super) fn is_lost(&self) {
         self.pool.ended(self.at, self.process, "it does not answer");
     }

@@ -1,4 +1,4 @@
-//! Memory: which models fit beside each other, and which makes room for another.
+//! Memory: which models fit together, and which one is unloaded for another.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -13,7 +13,7 @@ use super::entry::State;
 use super::{Entry, Pool};
 
 impl Pool {
-    /// Fails where a model needs more than all models may have.
+    /// Fails if a model needs more than the limit for all models.
     pub(super) fn fits_at_all(&self, at: usize, models: &[Entry]) -> Result<(), BackendError> {
         match (self.memory, models[at].forecast) {
             (Some(memory), Some(forecast)) if forecast.bytes() > memory => {
@@ -24,7 +24,7 @@ impl Pool {
         }
     }
 
-    /// Whether a model fits beside those that are loaded.
+    /// Whether a model fits in addition to the loaded ones.
     pub(super) fn has_room(&self, at: usize, models: &[Entry]) -> bool {
         let Some(memory) = self.memory else {
             return true;
@@ -36,7 +36,7 @@ impl Pool {
         together(forecasts) <= memory
     }
 
-    /// Unloads the model that has been idle for longest, if none is being unloaded already.
+    /// Unloads the model that has been idle for longest, unless one is being unloaded already.
     pub(super) fn make_room(self: &Arc<Self>, models: &mut [Entry]) {
         let is_unloading = |entry: &Entry| matches!(entry.state, State::Unloading);
         if models.iter().any(is_unloading) {
@@ -50,7 +50,7 @@ impl Pool {
     }
 }
 
-/// What a model needs, what there is, and what to do about it.
+/// The message about a model that is too large.
 fn too_large(spec: &ModelSpec, forecast: &Forecast, memory: u64) -> String {
     let Forecast {
         weights,
@@ -80,7 +80,7 @@ fn too_large(spec: &ModelSpec, forecast: &Forecast, memory: u64) -> String {
     )
 }
 
-/// Bytes that models have together: what those from the same file share is counted once.
+/// The memory of several models. What models from the same file share counts once.
 fn together<'a>(models: impl Iterator<Item = (&'a Path, Forecast)>) -> u64 {
     let (mut files, mut bytes) = (HashSet::new(), 0_u64);
     for (file, forecast) in models {
@@ -94,8 +94,8 @@ fn together<'a>(models: impl Iterator<Item = (&'a Path, Forecast)>) -> u64 {
     bytes
 }
 
-/// The memory that models may have if no setting limits it: what is available now, of the machine
-/// or of the container. `None` in builds for GPUs, where the weights may be in the GPU's memory.
+/// The default memory limit: what is available now on the machine or in the container. `None` in
+/// GPU builds, because the weights may be in the GPU's memory.
 pub(in super::super) fn of_this_machine() -> Option<u64> {
     if cfg!(any(feature = "cuda", feature = "metal", feature = "vulkan")) {
         return None;

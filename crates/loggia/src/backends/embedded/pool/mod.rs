@@ -1,11 +1,10 @@
-//! Which models are loaded: on first use, as far as the memory goes, and not longer than they are
-//! wanted.
+//! Which models are loaded: on first use, as far as the memory suffices, until they are idle for
+//! too long.
 //!
-//! One lock holds what all models are doing, so that every decision sees them together. No process
-//! is started or waited for under it. Reading order: this file (the models), `entry` (one model and
-//! what becomes of it, as functions of values), `memory` (what fits), `waiting` (requests), `lease`
-//! (the use of a model), `idle` (unloading what nobody uses), `running` (starting engines, and
-//! starting them again), `delete` (how a model leaves for good).
+//! One lock protects the states of all models, so that every decision sees all of them. No process
+//! is started or awaited while it is held. Reading order: this file (the models), `entry` (the
+//! state of one model, as pure functions), `memory` (what fits), `waiting` (requests), `lease`,
+//! `idle` (unloading), `running` (starting and restarting engines), `delete`.
 
 mod delete;
 mod entry;
@@ -29,20 +28,20 @@ use entry::{Known, State, Why};
 pub(super) use lease::Lease;
 pub(super) use memory::of_this_machine as memory_of_this_machine;
 
-/// The models, and what each of them is doing.
+/// The models and their states.
 pub(super) struct Pool {
     specs: Vec<ModelSpec>,
     start: Arc<dyn Start>,
-    /// Bytes that all loaded models may have together. `None`: no limit is known.
+    /// The memory limit for all loaded models, in bytes.
     memory: Option<u64>,
     keep_alive: KeepAlive,
     models: Mutex<Vec<Entry>>,
-    /// Something changed that somebody may be waiting for.
+    /// Notified when a state changes.
     changed: Notify,
-    /// Where engines are started and watched: the program's own runtime. Requests run on those of
-    /// the server's threads, which may end before.
+    /// The program's own runtime, where engines are started and watched. Requests run on the
+    /// runtimes of the server's threads, which may end earlier.
     runtime: Handle,
-    /// Set when the models that fit at the start are being loaded; requests wait for it.
+    /// Set when loading begins; requests wait for it.
     is_open: SetOnce<()>,
 }
 
@@ -50,7 +49,7 @@ pub(super) struct Pool {
 #[derive(Clone)]
 struct Engine {
     backend: Arc<dyn Backend>,
-    /// Ends it at once.
+    /// Notifying this kills it.
     kill: Arc<Notify>,
 }
 
@@ -81,34 +80,34 @@ impl Pool {
         &self.specs
     }
 
-    /// Where a model is among them.
+    /// The index of a model.
     pub(super) fn find(&self, name: &str) -> Result<usize, BackendError> {
         let at = self.specs.iter().position(|spec| spec.name == name);
         at.filter(|&at| self.has(at))
             .ok_or_else(|| BackendError::model_not_found(name))
     }
 
-    /// Whether a model has not been deleted.
+    /// Whether a model exists, that is, has not been deleted.
     pub(super) fn has(&self, at: usize) -> bool {
         !self.lock()[at].leaving
     }
 
-    /// What a model says of itself, once it has been loaded.
+    /// A model's description and abilities, once it has been loaded.
     pub(super) fn known(&self, at: usize) -> Option<Known> {
         self.lock()[at].known.clone()
     }
 
-    /// What a model will need, once its file has been read.
+    /// The memory that a model needs, once its file has been read.
     pub(super) fn forecast(&self, at: usize) -> Option<Forecast> {
         self.lock()[at].forecast
     }
 
-    /// Takes note of what a model will need.
+    /// Sets the memory that a model needs.
     pub(super) fn foresee(&self, at: usize, forecast: Forecast) {
         self.lock()[at].forecast = Some(forecast);
     }
 
-    /// Whether a model can answer, or could be loaded to.
+    /// Fails if no model can answer, with the reason.
     pub(super) fn ready(&self) -> Result<(), BackendError> {
         let models = self.lock();
         let is_loaded = |entry: &Entry| matches!(entry.state, State::Loaded(_));
@@ -127,12 +126,12 @@ impl Pool {
         self.models.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until something is so.
+    /// Waits until a condition holds.
     async fn until(&self, is_so: impl Fn(&[Entry]) -> bool) {
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
-            // From here on no change is missed.
+            // From here on, no notification is missed.
             changed.as_mut().enable();
             if is_so(&self.lock()) {
                 return;
@@ -142,7 +141,7 @@ impl Pool {
     }
 }
 
-/// Why a model cannot answer now. Nothing where it would be loaded for a request.
+/// Why a model cannot answer now; `None` if a request would load it.
 fn what_is_wanting(entry: &Entry, name: &str) -> Option<String> {
     match &entry.state {
         State::Loading => Some(format!("{name} is being loaded")),

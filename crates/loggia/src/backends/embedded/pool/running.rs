@@ -1,4 +1,4 @@
-//! Starting engines, watching them end, and starting them again.
+//! Starts engines, watches them, and starts them again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,12 +11,16 @@ use super::super::start::Started;
 use super::entry::{End, State, Why};
 use super::{Engine, Entry, Pool};
 
-/// How long an engine may take to end when it is told to; then it is killed.
+/// How long an engine may take to end before it is killed.
 pub(super) const GRACE: Duration = Duration::from_secs(10);
 
 impl Pool {
-    /// Loads models in order while there is room, one after the other: they would only wait for the
-    /// same disk. From now on requests load models, too. Fails with the first that cannot be loaded.
+    /// Loads models in order as long as they fit, one after the other, because all read the same
+    /// disk. From now on requests load models, too.
+    ///
+    /// # Errors
+    ///
+    /// The first model that cannot be loaded.
     pub(in super::super) async fn load_what_fits(self: &Arc<Self>) -> Result<(), String> {
         let _ = self.is_open.set(());
         for at in 0..self.specs.len() {
@@ -37,7 +41,7 @@ impl Pool {
         Ok(())
     }
 
-    /// Whether a model is being loaded from now on, or was before: a request may have been quicker.
+    /// Starts loading a model if it fits. Returns whether it is being loaded, also by a request.
     fn begin_if_it_fits(self: &Arc<Self>, at: usize) -> Result<bool, String> {
         let mut models = self.lock();
         self.fits_at_all(at, &models)
@@ -100,7 +104,7 @@ impl Pool {
         }
     }
 
-    /// A process has ended, as it was told to or by itself. The first who notices reports it.
+    /// A process has ended, expectedly or not. Called by whoever notices it first.
     pub(super) fn ended(self: &Arc<Self>, at: usize, process: u64, how: &str) {
         let end = self.lock()[at].ended(process, how, Instant::now());
         if matches!(end, End::Nothing) {
@@ -110,7 +114,7 @@ impl Pool {
         if let End::Sudden { engine, again } = end {
             let model = &self.specs[at].name;
             tracing::error!(model, how, "an engine's process has ended");
-            // One whose output cannot be read may still run.
+            // A process whose output is invalid may still be running.
             engine.kill.notify_one();
             self.start_again_at(at, again);
         }
@@ -127,7 +131,7 @@ impl Pool {
         });
     }
 
-    /// Tells an engine to end, and kills it where it does not.
+    /// Unloads a model: ends its engine, and kills it if it does not end in time.
     pub(super) fn unload(self: &Arc<Self>, at: usize, entry: &mut Entry, why: &str) {
         let Some((engine, process)) = entry.unload() else {
             return;
@@ -136,7 +140,7 @@ impl Pool {
         let pool = Arc::clone(self);
         self.runtime.spawn(async move {
             let Engine { backend, kill } = engine;
-            // Here and not under the lock: the engine's process sees the end of its input.
+            // Dropped here, without the lock: this closes the input of the engine's process.
             drop(backend);
             let ended = pool.until(|models| !models[at].is_unloading(process));
             if tokio::time::timeout(GRACE, ended).await.is_err() {
@@ -146,7 +150,7 @@ impl Pool {
     }
 }
 
-/// The same abilities in a pool, which unloads what nobody uses.
+/// The abilities of a model in a pool, which supports `keep_alive`.
 fn unloadable(abilities: &Abilities) -> Abilities {
     Abilities {
         can: abilities.can.with(Ability::KeepAlive),

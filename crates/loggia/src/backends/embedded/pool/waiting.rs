@@ -1,5 +1,4 @@
-//! Requests that want a model: each looks at it, and again whenever something changes, until it has
-//! what it wants.
+//! Requests that need a model: each checks it again whenever a state changes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,13 +10,13 @@ use super::entry::{Known, Step, Want};
 use super::{Entry, Lease, Pool};
 use crate::config::KeepAlive;
 
-/// How long a request waits for memory beside models that are always in use, before those get no
-/// new requests until it has been served.
+/// How long a request waits for memory while other models are in use, before those get no new
+/// requests until it has been served.
 pub(super) const PATIENCE: Duration = Duration::from_secs(15);
 
 impl Pool {
-    /// The use of a model, which is loaded first where it is not. `keep_alive` says how long it is
-    /// to stay after this use.
+    /// Leases a model, and loads it first if necessary. `keep_alive` overrides the setting after
+    /// this use.
     pub(in super::super) async fn acquire(
         self: &Arc<Self>,
         at: usize,
@@ -25,14 +24,14 @@ impl Pool {
     ) -> Result<Lease, BackendError> {
         let want = Want::Use(keep_alive.unwrap_or(self.keep_alive));
         loop {
-            // Never without a lease: that is what was wanted.
+            // Always a lease: that was requested.
             if let Some(lease) = self.wait_for(at, want).await? {
                 return Ok(lease);
             }
         }
     }
 
-    /// What a model says of itself, for which it has to have been loaded once.
+    /// A model's description and abilities. The model is loaded if that never happened.
     pub(in super::super) async fn learn(
         self: &Arc<Self>,
         at: usize,
@@ -62,14 +61,14 @@ impl Pool {
                 Look::Known => return Ok(None),
                 Look::Wait => {
                     waiter.get_or_insert_with(|| Waiter::new(self, at));
-                    // Patience runs out without any change.
+                    // The timeout is for `PATIENCE`, whose end changes no state.
                     let _ = tokio::time::timeout(PATIENCE, changed).await;
                 }
             }
         }
     }
 
-    /// Looks at a model once, and loads it, or makes room for it, where that is what it needs.
+    /// Checks a model once; starts loading it, or unloads another one for it.
     fn look(self: &Arc<Self>, at: usize, want: Want) -> Result<Look, BackendError> {
         let (mut models, now) = (self.lock(), Instant::now());
         let another_starves = another_starves(&models, at, now);
@@ -105,14 +104,14 @@ impl Pool {
     }
 }
 
-/// What a look at a model gives.
+/// The result of a check.
 enum Look {
     Have(Lease),
     Known,
     Wait,
 }
 
-/// Whether another model has waited for memory for too long.
+/// Whether a request for another model has been waiting for memory for too long.
 fn another_starves(models: &[Entry], at: usize, now: Instant) -> bool {
     let starves = |entry: &Entry| {
         entry
@@ -123,7 +122,7 @@ fn another_starves(models: &[Entry], at: usize, now: Instant) -> bool {
     others.any(|(_, entry)| starves(entry))
 }
 
-/// A request that waits for a model. One that gives up leaves no trace.
+/// A waiting request. Dropping it removes it.
 struct Waiter<'a> {
     pool: &'a Pool,
     at: usize,
