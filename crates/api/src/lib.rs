@@ -16,6 +16,7 @@ mod error;
 mod generate;
 mod layer;
 mod models;
+pub mod store;
 mod wording;
 
 pub use admit::chat::{MAX_STOP_STRINGS, parse_chat};
@@ -28,3 +29,4 @@ pub use door::routes::Route;
 pub use door::{Door, RequestId};
 pub use error::ApiError;
 pub use layer::{EitherBody, OpenAi, OpenAiLayer};
+pub use store::{MemoryStore, Store};

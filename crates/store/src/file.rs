@@ -1,0 +1,203 @@
+//! How the file is opened: readable by its owner only, in WAL mode, one connection that writes and
+//! a few that read.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use loggia_api::store::StoreError;
+use sqlx::ConnectOptions as _;
+use sqlx::sqlite::{
+    SqliteAutoVacuum, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions,
+    SqliteSynchronous,
+};
+use sqlx::{Executor as _, Row as _, SqlitePool};
+use tokio::sync::{Mutex, MutexGuard};
+
+use crate::error::{OpenError, fact};
+use crate::retention::Retention;
+use crate::schema;
+
+/// How long a write waits for another program that has the same file open.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How many reads run at once, and how long one waits for its turn.
+const READERS: u32 = 4;
+const READ_WITHIN: Duration = Duration::from_secs(5);
+
+/// The size that the write-ahead log is cut to when it was larger.
+const WAL_BYTES: &str = "4194304";
+
+/// The open file.
+#[derive(Debug)]
+pub(crate) struct Database {
+    path: PathBuf,
+    retention: Retention,
+    /// SQLite has one writer at a time; here they wait in turn. Empty while one has its turn, and
+    /// after one that did not end well.
+    writer: Mutex<Option<SqliteConnection>>,
+    pub(crate) readers: SqlitePool,
+}
+
+impl Database {
+    /// Opens the file, and makes it where there is none.
+    pub(crate) async fn open(path: &Path, retention: &Retention) -> Result<Self, OpenError> {
+        create(path).map_err(|source| OpenError::Create {
+            path: path.to_owned(),
+            source,
+        })?;
+        let failed = |source| OpenError::Open {
+            path: path.to_owned(),
+            source,
+        };
+        let mut writer = connect(path, retention).await.map_err(failed)?;
+        if let Some(found) = schema::migrate(&mut writer).await.map_err(failed)? {
+            return Err(OpenError::Newer {
+                path: path.to_owned(),
+                found,
+                known: schema::known(),
+            });
+        }
+        let readers = SqlitePoolOptions::new()
+            .min_connections(0)
+            .max_connections(READERS)
+            .acquire_timeout(READ_WITHIN)
+            .connect_lazy_with(reading(path));
+        Ok(Self {
+            path: path.to_owned(),
+            retention: *retention,
+            writer: Mutex::new(Some(writer)),
+            readers,
+        })
+    }
+
+    /// Waits for the turn to write.
+    pub(crate) async fn turn(&self) -> Result<Turn<'_>, StoreError> {
+        let mut place = self.writer.lock().await;
+        let connection = match place.take() {
+            Some(connection) => connection,
+            None => connect(&self.path, &self.retention)
+                .await
+                .map_err(|error| fact(&error))?,
+        };
+        Ok(Turn { place, connection })
+    }
+
+    /// Waits for the turn to write, and begins a transaction.
+    pub(crate) async fn begin(&self) -> Result<Turn<'_>, StoreError> {
+        let mut turn = self.turn().await?;
+        // At once, so that nothing that it reads is old when it writes.
+        turn.run("BEGIN IMMEDIATE").await?;
+        Ok(turn)
+    }
+}
+
+/// A writer's turn. Where it is dropped halfway, its connection is closed, and SQLite undoes what
+/// was not committed; the next one opens another.
+pub(crate) struct Turn<'a> {
+    place: MutexGuard<'a, Option<SqliteConnection>>,
+    pub(crate) connection: SqliteConnection,
+}
+
+impl Turn<'_> {
+    /// Runs a statement that returns nothing.
+    pub(crate) async fn run(&mut self, statement: &'static str) -> Result<(), StoreError> {
+        let done = self.connection.execute(statement).await;
+        done.map(|_| ()).map_err(|error| fact(&error))
+    }
+
+    /// Commits the transaction if all went well, and undoes it otherwise.
+    pub(crate) async fn end<T>(mut self, done: Result<T, StoreError>) -> Result<T, StoreError> {
+        match &done {
+            Ok(_) => self.run("COMMIT").await?,
+            // After these SQLite may have ended the transaction by itself.
+            Err(StoreError::Full | StoreError::Unavailable { .. }) => return done,
+            Err(_) => self.run("ROLLBACK").await?,
+        }
+        self.release();
+        done
+    }
+
+    /// Ends the turn of a connection that has no transaction.
+    pub(crate) fn release(self) {
+        let Self {
+            mut place,
+            connection,
+        } = self;
+        *place = Some(connection);
+    }
+}
+
+async fn connect(path: &Path, retention: &Retention) -> Result<SqliteConnection, sqlx::Error> {
+    let mut connection = writing(path).connect().await?;
+    limit(&mut connection, retention).await?;
+    Ok(connection)
+}
+
+fn writing(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(false)
+        .foreign_keys(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        // What was committed is on the disk, also when the machine loses its power.
+        .synchronous(SqliteSynchronous::Full)
+        .auto_vacuum(SqliteAutoVacuum::Incremental)
+        .busy_timeout(BUSY_TIMEOUT)
+        // Deleted text is overwritten, not only unlinked.
+        .pragma("secure_delete", "ON")
+        .pragma("journal_size_limit", WAL_BYTES)
+        // Statements hold text of clients.
+        .disable_statement_logging()
+}
+
+fn reading(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(false)
+        .read_only(true)
+        .busy_timeout(BUSY_TIMEOUT)
+        .disable_statement_logging()
+}
+
+/// SQLite itself refuses to grow past the hard limit, whatever happens between two looks at the
+/// size.
+async fn limit(
+    connection: &mut SqliteConnection,
+    retention: &Retention,
+) -> Result<(), sqlx::Error> {
+    let size: i64 = sqlx::query("PRAGMA page_size")
+        .fetch_one(&mut *connection)
+        .await?
+        .try_get(0)?;
+    let size = u64::try_from(size).unwrap_or(4096).max(1);
+    // SQLite's own limit is 2^32 - 2 pages.
+    let pages = (retention.hard_limit() / size).clamp(1, 0xffff_fffe);
+    connection
+        .execute(&*format!("PRAGMA max_page_count = {pages}"))
+        .await?;
+    Ok(())
+}
+
+/// Makes the file, and its folder, where there is none. Others may not read it; SQLite gives its
+/// second file, the log, the same mode.
+fn create(path: &Path) -> io::Result<()> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path).map(|_| ())
+}
+
+/// A connection that only looks: it makes no file, and changes none.
+pub(crate) async fn look(path: &Path) -> Result<SqliteConnection, OpenError> {
+    let options = reading(path);
+    options.connect().await.map_err(|source| OpenError::Open {
+        path: path.to_owned(),
+        source,
+    })
+}

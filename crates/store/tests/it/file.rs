@@ -1,0 +1,158 @@
+//! The file: what is in it after a restart, what is refused, and what becomes of a store whose file
+//! is away.
+
+use loggia_api::store::{Kind, Order, Owner, Store, StoreError};
+use loggia_store::{OpenError, Retention, SqliteStore, Survey, survey};
+use sqlx::{ConnectOptions as _, Executor as _};
+
+use crate::{at, chat, conversation, ids, items, page};
+
+fn open(path: &std::path::Path) -> SqliteStore {
+    SqliteStore::new(path, Retention::default())
+}
+
+#[tokio::test]
+async fn what_was_stored_is_there_when_the_file_is_opened_again_also_twice_at_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("state.db");
+    let (owner, kind) = (Owner::NOBODY, Kind::Conversation);
+    let first = open(&path);
+    assert_eq!(
+        first.create(&owner, conversation("a"), items(&["i"])).await,
+        Ok(())
+    );
+    // Not closed: a second program has the file open too.
+    let second = open(&path);
+    assert_eq!(
+        second
+            .create(&owner, conversation("b"), items(&["i"]))
+            .await,
+        Ok(())
+    );
+    for store in [&first, &second, &open(&path)] {
+        assert_eq!(ids(store, &owner, kind).await, ["a", "b"]);
+        let all = store
+            .items(at(&owner, kind, "b"), &page(9, Order::Ascending, None))
+            .await;
+        assert_eq!(all.map(|all| all.data), Ok(items(&["i"])));
+    }
+}
+
+#[tokio::test]
+async fn a_schema_that_is_newer_than_the_program_is_refused_and_left_as_it_is() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("state.db");
+    assert!(open(&path).open().await.is_ok());
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&path);
+    let mut connection = options.connect().await.expect("the file");
+    let newer = connection
+        .execute("UPDATE loggia_schema SET version = version + 7")
+        .await;
+    assert!(newer.is_ok());
+    let store = open(&path);
+    let refused = store.open().await.expect_err("too new");
+    let OpenError::Newer { found, known, .. } = &refused else {
+        panic!("{refused:?}");
+    };
+    assert_eq!(*found, known + 7);
+    assert!(
+        refused
+            .to_string()
+            .contains("use the version that wrote it"),
+        "{refused}"
+    );
+    assert!(matches!(
+        store.ready().await,
+        Err(StoreError::Unavailable { .. })
+    ));
+    let version = sqlx::query_scalar("SELECT version FROM loggia_schema");
+    let version: i64 = version.fetch_one(&mut connection).await.expect("a version");
+    assert_eq!(version, *found);
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_database_is_refused_and_left_as_it_is() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("state.db");
+    let text = "not a database, but somebody's file\n".repeat(100);
+    std::fs::write(&path, &text).expect("a file");
+    let store = open(&path);
+    assert!(matches!(store.open().await, Err(OpenError::Open { .. })));
+    let refused = store
+        .create(&Owner::NOBODY, conversation("a"), Vec::new())
+        .await;
+    assert!(matches!(refused, Err(StoreError::Unavailable { .. })));
+    assert!(survey(&path).await.is_err());
+    assert_eq!(std::fs::read_to_string(&path).expect("a file"), text);
+}
+
+#[tokio::test]
+async fn a_store_whose_folder_is_away_works_once_it_comes_back() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let place = folder.path().join("mounted");
+    std::fs::write(&place, "a file in the folder's place").expect("a file");
+    let store = open(&place.join("state.db"));
+    let owner = Owner::NOBODY;
+    for _ in 0..2 {
+        assert!(matches!(
+            store.ready().await,
+            Err(StoreError::Unavailable { .. })
+        ));
+        let refused = store.create(&owner, conversation("a"), Vec::new()).await;
+        assert!(matches!(refused, Err(StoreError::Unavailable { .. })));
+    }
+    std::fs::remove_file(&place).expect("a file");
+    assert_eq!(store.ready().await, Ok(()));
+    assert_eq!(
+        store.create(&owner, conversation("a"), Vec::new()).await,
+        Ok(())
+    );
+    assert_eq!(ids(&store, &owner, Kind::Conversation).await, ["a"]);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn nobody_else_on_the_machine_may_read_the_files() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(&folder.path().join("state.db"));
+    let created = store
+        .create(&Owner::NOBODY, conversation("a"), Vec::new())
+        .await;
+    assert_eq!(created, Ok(()));
+    let mut seen = 0;
+    for entry in std::fs::read_dir(folder.path()).expect("a folder") {
+        let entry = entry.expect("an entry");
+        let mode = entry.metadata().expect("a file").permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{:?}: {mode:o}", entry.file_name());
+        seen += 1;
+    }
+    assert!(seen >= 2, "the file and its log");
+}
+
+#[tokio::test]
+async fn a_survey_counts_and_makes_no_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("state.db");
+    assert!(matches!(survey(&path).await, Ok(None)));
+    assert!(!path.exists());
+    let store = open(&path);
+    for id in ["a", "b"] {
+        let created = store
+            .create(&Owner::NOBODY, conversation(id), Vec::new())
+            .await;
+        assert_eq!(created, Ok(()));
+    }
+    let created = store
+        .create(&Owner::NOBODY, chat("c", "m", &[]), Vec::new())
+        .await;
+    assert_eq!(created, Ok(()));
+    let found = survey(&path).await.expect("a file").expect("a file");
+    let Survey {
+        chat_completions,
+        conversations,
+        bytes,
+    } = found;
+    assert_eq!((chat_completions, conversations), (1, 2));
+    assert!((1 << 12..1 << 20).contains(&bytes), "{bytes}");
+}

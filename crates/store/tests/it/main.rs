@@ -1,0 +1,67 @@
+//! What every store must do, over the one in memory and the one in a file; and what is particular
+//! to the file.
+
+mod file;
+mod kill;
+mod retention;
+mod suite;
+
+use loggia_api::store::{
+    Filter, Item, Kind, Metadata, Object, ObjectRef, Order, Owner, Page, Store,
+};
+
+fn conversation(id: &str) -> Object {
+    Object {
+        kind: Kind::Conversation,
+        id: id.to_owned(),
+        created: 1_700_000_000,
+        model: None,
+        metadata: Metadata::new(),
+        body: format!(r#"{{"id":"{id}"}}"#),
+    }
+}
+
+fn chat(id: &str, model: &str, metadata: &[(&str, &str)]) -> Object {
+    Object {
+        kind: Kind::ChatCompletion,
+        model: Some(model.to_owned()),
+        metadata: labels(metadata),
+        ..conversation(id)
+    }
+}
+
+fn labels(labels: &[(&str, &str)]) -> Metadata {
+    let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    labels.iter().map(owned).collect()
+}
+
+fn items(ids: &[&str]) -> Vec<Item> {
+    let item = |id: &&str| Item {
+        id: (*id).to_owned(),
+        body: format!(r#"{{"id":"{id}","text":"says {id}"}}"#),
+    };
+    ids.iter().map(item).collect()
+}
+
+fn at<'a>(owner: &'a Owner, kind: Kind, id: &'a str) -> ObjectRef<'a> {
+    ObjectRef { owner, kind, id }
+}
+
+fn page(limit: usize, order: Order, after: Option<&str>) -> Page {
+    Page {
+        after: after.map(str::to_owned),
+        limit,
+        order,
+    }
+}
+
+/// All ids of an owner's objects of a kind.
+async fn ids(store: &dyn Store, owner: &Owner, kind: Kind) -> Vec<String> {
+    let all = page(usize::MAX, Order::Ascending, None);
+    let any = Filter::default();
+    let listed = store
+        .objects(owner, kind, &any, &all)
+        .await
+        .expect("a list");
+    listed.data.into_iter().map(|object| object.id).collect()
+}
