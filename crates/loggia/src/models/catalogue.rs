@@ -1,22 +1,22 @@
-//! The handful of short names that need no repository and no file name: `smollm2:135m`.
+//! Short names of models: `smollm2:135m`.
 //!
-//! Each is a pointer to a repository on the hub, not a promise about it; where the sha256 is
-//! written here, the file must have it.
+//! Each refers to a repository on Hugging Face. If an entry has a sha256, the downloaded file must
+//! match it.
 
-/// One short name and what it stands for.
+/// A short name and what it refers to.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Known {
-    /// `family:size`. The family alone means its first entry in the table.
+    /// `family:size`. The family alone means its first entry.
     pub(crate) name: &'static str,
     /// `OWNER/REPO` on the hub.
     pub(crate) repo: &'static str,
-    /// The file or the quantisation, as after the second colon of `hf:OWNER/REPO:…`.
+    /// The file or quantisation, as after the second colon of `hf:OWNER/REPO:…`.
     pub(crate) pick: &'static str,
-    /// What the file must hash to, where one file is meant and no other will do.
+    /// The required sha256 of the file, if only one file is acceptable.
     pub(crate) sha256: Option<&'static str>,
 }
 
-/// The model `loggia serve` runs when nothing is named.
+/// The default model of `loggia serve`.
 pub(crate) const DEFAULT: &str = "smollm2:135m";
 
 const fn known(name: &'static str, repo: &'static str, pick: &'static str) -> Known {
@@ -28,7 +28,7 @@ const fn known(name: &'static str, repo: &'static str, pick: &'static str) -> Kn
     }
 }
 
-/// Every short name, families together, the usual choice of a family first.
+/// All short names, by family, with the usual choice of a family first.
 pub(crate) const KNOWN: &[Known] = &[
     Known {
         sha256: Some("b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"),
@@ -67,14 +67,14 @@ pub(crate) const KNOWN: &[Known] = &[
     ),
 ];
 
-/// The entry of that name; a family without a size is its first entry.
+/// The entry with this name; a family without a size means its first entry.
 pub(crate) fn find(name: &str) -> Option<&'static Known> {
     KNOWN
         .iter()
         .find(|known| known.name == name || known.name.split(':').next() == Some(name))
 }
 
-/// Whether this is one of the short names, or a family of them.
+/// Whether this is a short name or a family.
 pub(crate) fn is_short_name(name: &str) -> bool {
     find(name).is_some()
 }
@@ -84,7 +84,7 @@ pub(crate) fn short_names() -> impl Iterator<Item = &'static str> {
     KNOWN.iter().map(|known| known.name)
 }
 
-/// The family alone, where it means this very entry: `smollm2` for `smollm2:135m`.
+/// The family, if it means this very entry: `smollm2` for `smollm2:135m`.
 pub(crate) fn family(name: &str) -> Option<&str> {
     let family = name.split(':').next()?;
     find(family)
@@ -92,13 +92,12 @@ pub(crate) fn family(name: &str) -> Option<&str> {
         .map(|_| family)
 }
 
-/// The entry whose file this is: by the name of the file, for files that were put into the store by
-/// hand.
+/// The entry of a file, by the file's name: for files that were copied into the model folder.
 pub(crate) fn of_file(file_name: &str) -> Option<&'static Known> {
     KNOWN.iter().find(|known| known.pick == file_name)
 }
 
-/// The entry that pulls this file, or this quantisation, from that repository.
+/// The entry that downloads this file or quantisation of the repository.
 pub(crate) fn of_repo(repo: &str, file_name: &str, quant: Option<&str>) -> Option<&'static Known> {
     KNOWN
         .iter()

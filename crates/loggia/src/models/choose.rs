@@ -1,27 +1,27 @@
-//! Which files of a repository are meant: pure, from the listing and what was asked for.
+//! Chooses the files of a repository to download.
 //!
-//! A choice is one model: one file, or all parts of a split one. Where the request leaves room for
-//! doubt, nothing is guessed: the error lists what there is.
+//! A choice is one model: a file, or all parts of a split one. If the request is ambiguous, the
+//! error lists the candidates.
 
 use super::filename::{self, FileName};
 use super::hub::HubFile;
 
-/// The quantisation that is taken when none is named: the usual balance of size and quality.
+/// The default quantisation: the usual balance of size and quality.
 pub(crate) const USUAL: &str = "Q4_K_M";
 
-/// Why no choice could be made.
+/// Why no files were chosen.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ChooseError {
     #[error("there is no GGUF model in this repository; look for one whose name ends in -GGUF")]
     NoModel,
-    #[error("nothing here is `{asked}`; there {}", list(.there))]
+    #[error("the repository has no `{asked}`; there {}", list(.there))]
     NotThere { asked: String, there: Vec<String> },
-    #[error("`{asked}` could be any of {}; name the file", .candidates.join(", "))]
+    #[error("`{asked}` is ambiguous; write the name of one of these files: {}", .candidates.join(", "))]
     Ambiguous {
         asked: String,
         candidates: Vec<String>,
     },
-    #[error("no quantisation was named and there is no {USUAL}; add one after a colon: there {}", list(.there))]
+    #[error("there is no {USUAL}; add another quantisation after a colon: there {}", list(.there))]
     NoneNamed { there: Vec<String> },
     #[error("part `{0}` of this model is missing from the repository")]
     PartMissing(String),
@@ -35,7 +35,7 @@ fn list(there: &[String]) -> String {
     }
 }
 
-/// The files to fetch, in the order of their parts.
+/// The files to download, in the order of their parts.
 pub(crate) fn choose<'a>(
     files: &'a [HubFile],
     pick: Option<&str>,
@@ -60,7 +60,7 @@ pub(crate) fn choose<'a>(
         .collect()
 }
 
-/// The models of a listing, a split one by its first part.
+/// The models of a listing; a split one by its first part.
 fn models(files: &[HubFile]) -> Vec<(&HubFile, FileName)> {
     let named = files
         .iter()
@@ -71,7 +71,7 @@ fn models(files: &[HubFile]) -> Vec<(&HubFile, FileName)> {
 }
 
 fn by_file<'a>(models: &[(&'a HubFile, FileName)], pick: &str) -> Result<&'a HubFile, ChooseError> {
-    // Any part of a split model may be named, and the folder may be left out.
+    // A request may name any part of a split model, and may omit the folder.
     let wanted = filename::all_parts(pick).swap_remove(0);
     let exact = models.iter().find(|(file, _)| file.path == wanted);
     if let Some((file, _)) = exact {
@@ -140,7 +140,7 @@ fn only<'a: 'b, 'b>(
     }
 }
 
-/// What could have been asked for: quantisations, and names of files that carry none.
+/// What a request could name: quantisations, and names of files without one.
 fn choices(models: &[(&HubFile, FileName)]) -> Vec<String> {
     let mut choices: Vec<String> = models
         .iter()
@@ -209,12 +209,12 @@ mod tests {
         let error = chosen(&["a-Q8_0.gguf", "b-Q8_0.gguf"], Some("Q8_0")).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "`Q8_0` could be any of a-Q8_0.gguf, b-Q8_0.gguf; name the file"
+            "`Q8_0` is ambiguous; write the name of one of these files: a-Q8_0.gguf, b-Q8_0.gguf"
         );
         let error = chosen(REPO, Some("Q3_K_M")).unwrap_err().to_string();
         assert_eq!(
             error,
-            "nothing here is `Q3_K_M`; there are Q4_K_M, Q8_0, UD-Q2_K_XL, UD-Q8_0"
+            "the repository has no `Q3_K_M`; there are Q4_K_M, Q8_0, UD-Q2_K_XL, UD-Q8_0"
         );
     }
 

@@ -1,37 +1,36 @@
-//! What a file is, by its first bytes: a GGUF file whatever its name, or something that people take
-//! for one.
+//! Detects the format of a file by its first bytes: GGUF, or formats that people mistake for it.
 
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
 
-/// What a file looks like.
+/// The format of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Contents {
     Gguf,
     Empty,
-    /// Weights as `transformers` has them.
+    /// Weights for `transformers`.
     Safetensors,
-    /// What `PyTorch` writes today.
+    /// A current `PyTorch` checkpoint.
     Zip,
-    /// What it wrote before.
+    /// An old `PyTorch` checkpoint.
     Pickle,
     /// llama.cpp's format before GGUF.
     OldGgml,
     Html,
-    /// What git leaves in a clone without git-lfs.
+    /// A placeholder that git leaves in a clone without git-lfs.
     LfsPointer,
     Gzip,
     Json,
     Other,
 }
 
-/// The most that is looked at.
+/// The number of bytes that are read.
 const FIRST: u64 = 256;
 
 impl Contents {
-    /// Looks at a file.
+    /// Detects the format of a file.
     pub(crate) fn of(file: &Path) -> io::Result<Self> {
         let mut first = Vec::new();
         File::open(file)?.take(FIRST).read_to_end(&mut first)?;
@@ -42,7 +41,7 @@ impl Contents {
         let text = String::from_utf8_lossy(first)
             .trim_start()
             .to_ascii_lowercase();
-        // Safetensors begin with the length of a JSON object, and the object.
+        // Safetensors files begin with the length of a JSON object, and the object.
         let length = first
             .first_chunk::<8>()
             .map(|length| u64::from_le_bytes(*length));
@@ -70,24 +69,24 @@ impl Contents {
     }
 }
 
-/// As the end of a sentence about a file that is to be a GGUF file.
+/// The format as the end of a sentence about a file that should be GGUF.
 impl fmt::Display for Contents {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Gguf => "it is a GGUF file",
             Self::Empty => "it is empty",
             Self::Safetensors => {
-                "it looks like safetensors, which the built-in engine does not load; fetch the model as GGUF, from a repository whose name \
+                "it looks like safetensors, which the built-in engine does not load; download the model as GGUF, from a repository whose name \
                  ends in -GGUF"
             }
-            Self::Zip => "it looks like a zip archive, as PyTorch's checkpoints are; fetch the model as GGUF, or unpack the archive",
-            Self::Pickle => "it looks like an old PyTorch checkpoint; fetch the model as GGUF",
-            Self::OldGgml => "it looks like GGML, the format before GGUF, which llama.cpp no longer loads; fetch the model as GGUF",
-            Self::Html => "it looks like a web page (HTML); what was saved is the page and not the file on it",
-            Self::LfsPointer => "it is a git-lfs pointer, which stands for the file; `git lfs pull` in its folder fetches the file itself",
+            Self::Zip => "it looks like a zip archive, as PyTorch's checkpoints are; download the model as GGUF, or unpack the archive",
+            Self::Pickle => "it looks like an old PyTorch checkpoint; download the model as GGUF",
+            Self::OldGgml => "it looks like GGML, the format before GGUF, which llama.cpp no longer loads; download the model as GGUF",
+            Self::Html => "it looks like a web page (HTML); probably the page was saved instead of the file",
+            Self::LfsPointer => "it is a git-lfs pointer, not the file itself; run `git lfs pull` in its folder to download the file",
             Self::Gzip => "it looks like a gzip archive; unpack it first",
             Self::Json => "it looks like JSON; the weights are in another file",
-            Self::Other => "its first bytes are not GGUF's",
+            Self::Other => "it does not begin as a GGUF file",
         })
     }
 }

@@ -1,10 +1,10 @@
-//! sha256 over files and over bytes as they arrive, written as 64 hex digits in lower case.
+//! sha256 of files and of arriving bytes, as 64 hex digits in lower case.
 
 use std::io::{self, Read};
 
 use sha2::{Digest as _, Sha256};
 
-/// A sha256 in the making.
+/// A sha256 that is being computed.
 #[derive(Clone, Default)]
 pub(crate) struct Digest(Sha256);
 
@@ -13,7 +13,7 @@ impl Digest {
         self.0.update(bytes);
     }
 
-    /// Takes in everything that is left in the reader; `seen` hears how much each step added.
+    /// Hashes the rest of the reader; `seen` is called with the size of each step.
     pub(crate) fn read(
         &mut self,
         mut reader: impl Read,
@@ -43,7 +43,7 @@ impl Digest {
     }
 }
 
-/// Whether a text is a sha256 as we write it.
+/// Whether a text is a sha256 in this form.
 pub(crate) fn is_hex(text: &str) -> bool {
     text.len() == 64
         && text

@@ -1,5 +1,5 @@
-//! One file from the hub, whole or not at all: tried again where the line breaks, continued where
-//! it broke.
+//! Downloads a file from the hub completely or not at all: with retries, and resuming where the
+//! connection broke.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,22 +11,20 @@ use super::place::{Part, PlaceError};
 use super::progress::{Meter, Progress};
 use super::source::Repo;
 
-/// Attempts in a row that bring less than [`A_STEP`] before we give up and leave the rest to the
-/// next `loggia pull`.
+/// The number of attempts in a row with less than [`A_STEP`] of progress before giving up. The next
+/// `loggia pull` resumes.
 const ATTEMPTS: u32 = 5;
 const A_STEP: u64 = 1 << 20;
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 
-/// Why a file did not arrive.
+/// Why a download failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DownloadError {
     #[error(transparent)]
     Hub(#[from] HubError),
     #[error(transparent)]
     Place(#[from] PlaceError),
-    #[error(
-        "the connection ended at {got} of {size}; run the same command again, it goes on from there"
-    )]
+    #[error("the connection ended at {got} of {size}; run the same command again to resume")]
     Cut { got: ByteSize, size: ByteSize },
 }
 
@@ -40,7 +38,7 @@ impl DownloadError {
     }
 }
 
-/// One file of a repository, and what it must be.
+/// A file of a repository, and its expected properties.
 pub(crate) struct Wanted<'a> {
     pub(crate) hub: &'a Hub,
     pub(crate) repo: &'a Repo,
@@ -48,7 +46,7 @@ pub(crate) struct Wanted<'a> {
 }
 
 impl Wanted<'_> {
-    /// Brings the file to `target`; returns its sha256.
+    /// Downloads the file to `target`; returns its sha256.
     pub(crate) async fn download(
         &self,
         target: &Path,
@@ -62,7 +60,7 @@ impl Wanted<'_> {
             return Err(error);
         }
         match part.finish(sha256) {
-            // The old piece may be what is wrong: once more, all of it.
+            // The part from an earlier attempt may be wrong: download everything once more.
             Err(PlaceError::Digest { .. }) if continued => {
                 let mut part = Part::open(target, self.file.size, sha256)?;
                 self.fill(&mut part, progress).await?;
@@ -72,13 +70,14 @@ impl Wanted<'_> {
         }
     }
 
-    /// Asks again, with growing pauses, until the part is whole or nothing comes any more.
+    /// Requests the file repeatedly, with growing pauses, until it is complete or there is no more
+    /// progress.
     async fn fill(&self, part: &mut Part, progress: Progress) -> Result<(), DownloadError> {
         let name = self.file.path.rsplit('/').next().unwrap_or(&self.file.path);
         let mut meter = progress.start(name, self.file.size);
         if part.len() > 0 {
             meter.say(&format!(
-                "{name}: {} of {} are here already",
+                "{name}: resuming at {} of {}",
                 ByteSize(part.len()),
                 ByteSize(self.file.size)
             ));
@@ -95,7 +94,7 @@ impl Wanted<'_> {
             if !error.is_passing() || failures == ATTEMPTS {
                 return Err(error);
             }
-            meter.say(&format!("{name}: {error}; trying again"));
+            meter.say(&format!("{name}: {error}; retrying"));
             tokio::time::sleep(FIRST_WAIT * 2_u32.pow(failures - 1)).await;
         }
         Ok(())

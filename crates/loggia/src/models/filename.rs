@@ -1,22 +1,21 @@
-//! What the name of a GGUF file says: which part of a split model it is, and how its weights are
-//! quantised.
+//! Parses the names of GGUF files: the part of a split model, and the quantisation.
 //!
-//! Only names are read here, never files. The conventions are those of llama.cpp's own tools:
-//! `-00001-of-00003` before the ending for parts, and a quantisation such as `Q4_K_M` set off by
-//! `-` or `.`.
+//! Only names are parsed, no files are read. The conventions are those of llama.cpp's tools:
+//! `-00001-of-00003` before the extension for parts, and a quantisation such as `Q4_K_M` after `-`
+//! or `.`.
 
-/// A GGUF file's name, taken apart.
+/// A parsed name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct FileName {
-    /// The name without `.gguf` and without the number of the part.
+    /// The name without `.gguf` and the part number.
     pub(crate) stem: String,
-    /// Which part of how many, where the model is split.
+    /// Which part of how many, if the model is split.
     pub(crate) part: Option<Part>,
-    /// The quantisation in capitals, with its `UD-` where it has one.
+    /// The quantisation in upper case, including `UD-`.
     pub(crate) quant: Option<String>,
 }
 
-/// The second of three: `-00002-of-00003`.
+/// A part, as `-00002-of-00003`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Part {
     pub(crate) number: u32,
@@ -24,7 +23,7 @@ pub(crate) struct Part {
 }
 
 impl FileName {
-    /// Reads the last component of a path; `None` for what is not a GGUF file.
+    /// Parses the last component of a path; `None` if it is not a GGUF file.
     pub(crate) fn parse(name: &str) -> Option<Self> {
         let base = name.rsplit('/').next().unwrap_or(name);
         let (stem, ending) = base.rsplit_once('.')?;
@@ -42,19 +41,19 @@ impl FileName {
         })
     }
 
-    /// Whether this is a model by itself. Projectors for images and matrices for quantising travel
-    /// in the same repositories.
+    /// Whether this is a model, not a projector or an importance matrix, which are in the same
+    /// repositories.
     pub(crate) fn is_model(&self) -> bool {
         let stem = self.stem.to_ascii_lowercase();
         !self.is_projector() && !stem.contains("imatrix") && !stem.starts_with("ggml-vocab")
     }
 
-    /// Whether this is what a model sees or hears with: `mmproj-F16.gguf`, `llava.mmproj-f16.gguf`.
+    /// Whether this is a projector: `mmproj-F16.gguf`, `llava.mmproj-f16.gguf`.
     pub(crate) fn is_projector(&self) -> bool {
         self.stem.to_ascii_lowercase().contains("mmproj")
     }
 
-    /// The name without its quantisation: the same for all quantisations of one model.
+    /// The name without its quantisation: the same for all quantisations of a model.
     pub(crate) fn unquantised(&self) -> &str {
         let at = self
             .quant
@@ -66,8 +65,8 @@ impl FileName {
     }
 }
 
-/// The names of all parts of the split model this name is one of, in order; the name alone where it
-/// is not split.
+/// The names of all parts of the split model that this name belongs to, in order; only the name if
+/// it is not split.
 pub(crate) fn all_parts(name: &str) -> Vec<String> {
     let Some(FileName {
         part: Some(part), ..
@@ -84,8 +83,7 @@ pub(crate) fn all_parts(name: &str) -> Vec<String> {
         .collect()
 }
 
-/// More parts than any model has; a bound for what a name in someone else's listing may make us ask
-/// for.
+/// An upper bound for the number of parts, because names may come from someone else's listing.
 const MOST_PARTS: u32 = 1_000;
 
 const SUFFIX: usize = "-00001-of-00003".len();
@@ -127,12 +125,13 @@ fn quant_of(stem: &str) -> Option<String> {
     })
 }
 
-/// Whether a folder is named after a quantisation, as the parts of large models lie in such.
+/// Whether a folder is named after a quantisation; parts of large models are in such folders.
 pub(crate) fn is_of_quant(folder: &str) -> bool {
     is_quant(&folder.to_ascii_uppercase())
 }
 
-/// `Q4_K_M`, `IQ2_XXS`, `TQ1_0`, `MXFP4`, `MXFP4_MOE`, `F16`, `BF16`, … in capitals.
+/// Whether a text is a quantisation, in upper case: `Q4_K_M`, `IQ2_XXS`, `TQ1_0`, `MXFP4`,
+/// `MXFP4_MOE`, `F16`, `BF16`, …
 fn is_quant(word: &str) -> bool {
     if matches!(word, "F16" | "FP16" | "BF16" | "F32" | "FP32") || word.starts_with("MXFP4") {
         return true;

@@ -1,4 +1,4 @@
-//! A folder in place of a model: the one GGUF file in it is meant.
+//! A folder as a model: its only GGUF file is used.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use super::contents::Contents;
 use super::filename::FileName;
 
-/// The most files of a folder that are looked at.
+/// The largest number of files of a folder that are read.
 const MOST: usize = 1_000;
 
-/// The most of them that an error lists.
+/// The largest number of files that an error lists.
 const LISTED: usize = 10;
 
-/// Why no model of a folder can be taken.
+/// Why a folder cannot be used as a model.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum FolderError {
     #[error("there is no GGUF file in the folder {folder}{}", .instead.map(|what| format!("; one of its files: {what}")).unwrap_or_default())]
@@ -20,7 +20,7 @@ pub(crate) enum FolderError {
         folder: PathBuf,
         instead: Option<Contents>,
     },
-    #[error("the folder {folder} has several models; name one of them: {}", listed(.files))]
+    #[error("the folder {folder} has several models; use one of these files: {}", listed(.files))]
     Several {
         folder: PathBuf,
         files: Vec<PathBuf>,
@@ -42,8 +42,7 @@ fn listed(files: &[PathBuf]) -> String {
     }
 }
 
-/// The one model in a folder: of a split one, its first part. What models see and hear with are no
-/// models.
+/// The only model in a folder; of a split one, its first part. Projectors are not models.
 pub(crate) fn the_model_in(folder: &Path) -> Result<PathBuf, FolderError> {
     let read_error = |error: std::io::Error| FolderError::Read {
         folder: folder.to_owned(),
@@ -65,7 +64,7 @@ pub(crate) fn the_model_in(folder: &Path) -> Result<PathBuf, FolderError> {
         if name.starts_with('.') || !path.is_file() {
             continue;
         }
-        // Whatever their names are, only what begins as GGUF does is one.
+        // Only files with GGUF contents count, whatever their names.
         match Contents::of(&path) {
             Ok(Contents::Gguf) if is_a_model(name) => found.push(path),
             Ok(other @ (Contents::Safetensors | Contents::Zip | Contents::LfsPointer)) => {
@@ -87,7 +86,7 @@ pub(crate) fn the_model_in(folder: &Path) -> Result<PathBuf, FolderError> {
     }
 }
 
-/// By its name. What is not called `.gguf` may be one.
+/// Whether a file may be a model by its name. Files without `.gguf` may be models.
 fn is_a_model(name: &str) -> bool {
     FileName::parse(name)
         .is_none_or(|name| name.is_model() && name.part.is_none_or(|part| part.number == 1))
@@ -135,7 +134,7 @@ mod tests {
         let several = found(&[("a.gguf", "GGUF"), ("b.gguf", "GGUF")]).unwrap_err();
         assert_eq!(
             several,
-            "the folder FOLDER has several models; name one of them: a.gguf, b.gguf"
+            "the folder FOLDER has several models; use one of these files: a.gguf, b.gguf"
         );
         assert_eq!(
             found(&[("a.txt", "hello")]).unwrap_err(),

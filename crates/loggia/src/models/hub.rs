@@ -1,9 +1,8 @@
-//! Hugging Face's HTTP API, as much of it as a download needs: what is in a repository, and one
-//! file from some byte on.
+//! Hugging Face's HTTP API: lists a repository, and downloads a file from a given byte on.
 //!
-//! The token goes to the hub itself and nowhere else: downloads are redirected to storage on other
-//! hosts, and reqwest takes the `authorization` header off when the host or the port changes. The
-//! listing's own links are followed on the hub only.
+//! The token is only sent to the hub: downloads are redirected to storage on other hosts, and
+//! reqwest removes the `authorization` header if the host or the port changes. Links to further
+//! pages of a listing are only followed on the hub.
 
 use std::time::Duration;
 
@@ -14,43 +13,44 @@ use serde::Deserialize;
 use super::digest;
 use super::source::Repo;
 
-/// The hub that is meant where `HF_ENDPOINT` names no other.
+/// The default hub; `HF_ENDPOINT` overrides it.
 const ENDPOINT: &str = "https://huggingface.co";
 
-/// Larger listings than any repository's: what a hub can make us hold.
+/// Limits of a listing, larger than any repository's: they bound the memory that a hub can use
+/// here.
 const MOST_PAGES: usize = 64;
 const LARGEST_PAGE: usize = 16 << 20;
 
-/// A hub at an address, with or without a token for it.
+/// A hub, with or without a token.
 pub(crate) struct Hub {
     client: Client,
     endpoint: Url,
     token: Option<HeaderValue>,
 }
 
-/// One file of a repository.
+/// A file of a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct HubFile {
     /// Its path in the repository; every component is a plain name.
     pub(crate) path: String,
     pub(crate) size: u64,
-    /// Known for every file that the hub keeps as a large one (LFS), which GGUF files are.
+    /// Known for every file in Git LFS, which includes GGUF files.
     pub(crate) sha256: Option<String>,
 }
 
-/// A file that has begun to arrive.
+/// A download that has begun.
 pub(crate) struct Opened {
     pub(crate) response: Response,
-    /// The byte it begins at: the one asked for, or 0 where the server would not start elsewhere.
+    /// The byte at which it begins: the requested one, or 0 if the server cannot resume.
     pub(crate) at: u64,
 }
 
-/// What the hub answered instead of what was asked.
+/// Why the hub did not answer as requested.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HubError {
-    #[error("HF_ENDPOINT is `{0}`, which is no http(s) address")]
+    #[error("HF_ENDPOINT is `{0}`, which is not an http(s) URL")]
     Endpoint(String),
-    #[error("HF_TOKEN holds characters that no token has")]
+    #[error("HF_TOKEN has characters that are not allowed in a token")]
     Token,
     #[error("cannot reach the hub: {}", chain(.0))]
     Http(reqwest::Error),
@@ -60,10 +60,12 @@ pub(crate) enum HubError {
     )]
     Gated { repo: String, page: String },
     #[error(
-        "the account of HF_TOKEN may not read {repo}: accept its licence at {page}, or set another HF_TOKEN"
+        "the account of HF_TOKEN may not read {repo}: accept its licence at {page}, or use another HF_TOKEN"
     )]
     Forbidden { repo: String, page: String },
-    #[error("there is no {repo} on this hub, or it is private; for a private one set HF_TOKEN")]
+    #[error(
+        "there is no {repo} on this hub, or it is private; set HF_TOKEN for private repositories"
+    )]
     NoRepo { repo: String },
     #[error("there is no {path} in {repo}")]
     NoFile { repo: String, path: String },
@@ -74,7 +76,7 @@ pub(crate) enum HubError {
 }
 
 impl HubError {
-    /// Whether the same question may well be answered a moment later.
+    /// Whether a retry may succeed.
     pub(crate) fn is_passing(&self) -> bool {
         match self {
             HubError::Http(error) => !error.is_builder() && !error.is_redirect(),
@@ -86,14 +88,14 @@ impl HubError {
     }
 }
 
-/// Not as a source of ours: the message has all of it already.
+/// Not an error source: the message already includes it.
 impl From<reqwest::Error> for HubError {
     fn from(error: reqwest::Error) -> Self {
         HubError::Http(error)
     }
 }
 
-/// reqwest's own message stops before the cause.
+/// reqwest's own message does not include the cause.
 fn chain(error: &reqwest::Error) -> String {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);
@@ -106,7 +108,7 @@ fn chain(error: &reqwest::Error) -> String {
 }
 
 impl Hub {
-    /// The hub that `HF_ENDPOINT` and `HF_TOKEN` name, as Hugging Face's own tools read them.
+    /// The hub of `HF_ENDPOINT` and `HF_TOKEN`, which Hugging Face's own tools use, too.
     pub(crate) fn from_environment() -> Result<Self, HubError> {
         let var = |name| {
             std::env::var(name)
@@ -132,12 +134,12 @@ impl Hub {
             value.set_sensitive(true);
             Ok::<_, HubError>(value)
         });
-        // Fails only where a provider is installed already, and then there is one.
+        // Fails only if a provider is already installed, which is fine.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder()
             .user_agent(concat!("loggia/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(Duration::from_secs(10))
-            // Between two reads, not for the whole: a large file may take hours.
+            // Between two reads, not for the whole download: a large file may take hours.
             .read_timeout(Duration::from_mins(1))
             .build()?;
         Ok(Hub {
@@ -147,7 +149,7 @@ impl Hub {
         })
     }
 
-    /// Every file of the repository's main branch.
+    /// All files of the repository's main branch.
     pub(crate) async fn files(&self, repo: &Repo) -> Result<Vec<HubFile>, HubError> {
         let mut url = self.url(&["api", "models", &repo.owner, &repo.name, "tree", "main"]);
         url.set_query(Some("recursive=true"));
@@ -170,7 +172,7 @@ impl Hub {
         ))
     }
 
-    /// One file, from a byte on if the server can.
+    /// Downloads a file, from a given byte on if the server can.
     pub(crate) async fn open(
         &self,
         repo: &Repo,
@@ -189,7 +191,7 @@ impl Hub {
                 Ok(Opened { response, at: from })
             }
             StatusCode::OK => Ok(Opened { response, at: 0 }),
-            // Some other piece, or none (416): from the beginning, then.
+            // Another range, or none (416): start at the beginning.
             _ => Ok(Opened {
                 response: self.ask(self.url(&path), repo, Some(&file.path), 0).await?,
                 at: 0,
@@ -227,8 +229,7 @@ impl Hub {
         Err(self.refusal(&response, repo, path))
     }
 
-    /// What a refusal means for the person at the terminal. The hub answers 401 for what does not
-    /// exist, too.
+    /// The error for a refusal. The hub also answers 401 for what does not exist.
     fn refusal(&self, response: &Response, repo: &Repo, path: Option<&str>) -> HubError {
         let code = response
             .headers()
@@ -262,8 +263,8 @@ impl Hub {
         }
     }
 
-    /// The address of the listing's next page, which must be on the same hub: the token goes with
-    /// the request.
+    /// The URL of the listing's next page. It must be on the same hub, because the token is sent
+    /// with the request.
     fn next_page(&self, headers: &HeaderMap, repo: &Repo) -> Result<Option<Url>, HubError> {
         let Some(link) = headers.get(LINK).and_then(|link| link.to_str().ok()) else {
             return Ok(None);
@@ -305,7 +306,7 @@ async fn whole(mut response: Response, repo: &Repo) -> Result<Vec<u8>, HubError>
     Ok(body)
 }
 
-/// `content-range: bytes 5-9/10` for byte 5 of a file of 10.
+/// Whether this is `content-range: bytes 5-9/10` for byte 5 of a file of 10.
 fn range_fits(headers: &HeaderMap, from: u64, size: u64) -> bool {
     let Some(range) = headers
         .get(CONTENT_RANGE)
@@ -325,7 +326,7 @@ fn range_fits(headers: &HeaderMap, from: u64, size: u64) -> bool {
     first == Some(from) && (total == "*" || total.parse() == Ok(size))
 }
 
-/// An entry of the listing, as the hub writes it.
+/// An entry of the listing, as the hub sends it.
 #[derive(Deserialize)]
 struct Entry {
     r#type: String,
@@ -342,7 +343,7 @@ struct Lfs {
 }
 
 impl Entry {
-    /// Folders, and paths that would lead out of the store, are left out.
+    /// Skips folders, and paths that would lead out of the model folder.
     fn file(self) -> Option<HubFile> {
         let plain = |part: &str| {
             !part.is_empty() && !part.starts_with('.') && !part.contains(['\\', ':', '\0'])

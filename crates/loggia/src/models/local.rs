@@ -1,7 +1,6 @@
-//! A GGUF file that is on this machine already, taken into the store.
+//! Adds a GGUF file of this machine to the model folder.
 //!
-//! Linked where both are on one file system, so that it costs no room; copied through a part
-//! otherwise.
+//! It is hard-linked if both are on the same file system, and copied otherwise.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
@@ -13,7 +12,7 @@ use super::folder::{self, FolderError};
 use super::place::{Part, PlaceError};
 use super::progress::Progress;
 
-/// Why a file could not be taken in.
+/// Why a file could not be added.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LocalError {
     #[error("cannot read {path}: {cause}")]
@@ -22,24 +21,24 @@ pub(crate) enum LocalError {
     NotGguf { path: PathBuf, contents: Contents },
     #[error(transparent)]
     Folder(#[from] FolderError),
-    #[error("there is another {0} already; remove it first with `loggia rm`")]
+    #[error("there already is another {0}; remove it first with `loggia rm`")]
     Taken(PathBuf),
     #[error(transparent)]
     Place(#[from] PlaceError),
 }
 
-/// A file of a model, and what it is called in the store.
+/// A file of a model, and its name in the model folder.
 #[derive(Debug)]
 pub(crate) struct Taken {
     pub(crate) file: PathBuf,
     pub(crate) name: String,
 }
 
-/// Every file of the model this file is one of, checked to begin as a GGUF file does; of a folder,
-/// the one model in it.
+/// All files of the model that this file belongs to, checked to be GGUF; of a folder, those of its
+/// only model.
 ///
-/// A link keeps its own name, as those of Hugging Face's cache do; a name without `.gguf`, as those
-/// of Ollama's, gets it.
+/// A symbolic link keeps its own name, as in Hugging Face's cache. A name without `.gguf`, as in
+/// Ollama's, gets the extension.
 pub(crate) fn parts(path: &Path) -> Result<Vec<Taken>, LocalError> {
     let read_error = |path: &Path| {
         let path = path.to_owned();
@@ -78,7 +77,7 @@ pub(crate) fn parts(path: &Path) -> Result<Vec<Taken>, LocalError> {
     taken.collect()
 }
 
-/// Brings one file to `target`.
+/// Adds one file as `target`.
 pub(crate) fn take_in(file: &Path, target: &Path, progress: Progress) -> Result<(), LocalError> {
     let read_error = |cause| LocalError::Read {
         path: file.to_owned(),
@@ -94,7 +93,7 @@ pub(crate) fn take_in(file: &Path, target: &Path, progress: Progress) -> Result<
                 Err(LocalError::Taken(target.to_owned()))
             };
         }
-        // Another file system, or one that knows no links.
+        // Another file system, or one without hard links.
         Err(_) => {}
     }
     let mut from = File::open(file).map_err(read_error)?;

@@ -1,11 +1,9 @@
-//! The model files on this machine, and how they get here.
+//! The model files on this machine, and downloading them.
 //!
-//! Reading order: `source` (what a person may ask for), `store` (what is here, and under which
-//! name), `pull` (the one way in), then what `pull` stands on: `hub` (Hugging Face's HTTP API),
-//! `choose` (which file of a repository), `download` (one file, whole or not at all), `local` (a
-//! file that is on this machine already), `contents` and `folder` (what a file is, which of a
-//! folder is meant), `projector` (what a model sees or hears with). Nothing here loads a model;
-//! that is the engine's.
+//! Reading order: `source` (what `loggia pull` accepts), `store` (the model folder and the names of
+//! models), `pull`, and its parts: `hub` (Hugging Face's HTTP API), `choose` (which files of a
+//! repository), `download` (one file), `local` (a file of this machine), `contents` and `folder`
+//! (formats of files, models in folders), `projector`. Nothing here loads a model; the engine does.
 
 mod catalogue;
 mod choose;

@@ -1,9 +1,8 @@
-//! One file's place in the store: a part beside it until it is whole, a lock while someone writes,
-//! then one rename.
+//! Writing a file into the model folder: to a part beside it, under a lock, then renamed.
 //!
-//! The final name is only ever given to a file that was checked and written through to the disk.
-//! The part's name carries the beginning of the sha256 that the file is to have, so that a part of
-//! an older file is never continued with a newer one's bytes.
+//! Only a file that was verified and synced to disk gets the final name. The part's name includes
+//! the beginning of the expected sha256, so that a part of an older version is never continued with
+//! bytes of a newer one.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
@@ -11,13 +10,13 @@ use std::path::{Path, PathBuf};
 
 use super::digest::Digest;
 
-/// Why a file could not be brought to its place.
+/// Why a file could not be written.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PlaceError {
-    #[error("another `loggia pull` is fetching this model; wait for it to end")]
+    #[error("another `loggia pull` is downloading this model; wait until it has finished")]
     Locked,
     #[error(
-        "the disk is full: {path} has no room for {needed} more; free some and run the same command again, it goes on from there"
+        "the disk is full: {path} needs {needed} more; free some space and run the same command again to resume"
     )]
     Full {
         path: PathBuf,
@@ -25,26 +24,27 @@ pub(crate) enum PlaceError {
     },
     #[error("cannot write {path}: {cause}")]
     Write { path: PathBuf, cause: io::Error },
-    #[error("the sha256 of {name} is {got} instead of {wanted}; what arrived was thrown away")]
+    #[error("the sha256 of {name} is {got} instead of {wanted}; the download was deleted")]
     Digest {
         name: String,
         wanted: String,
         got: String,
     },
-    #[error("{name} is not a GGUF file; what arrived was thrown away")]
+    #[error("{name} is not a GGUF file; the download was deleted")]
     NotGguf { name: String },
-    #[error("{name} is longer than the {size} bytes it should have; what arrived was thrown away")]
+    #[error("{name} is longer than the expected {size} bytes; the download was deleted")]
     TooLong { name: String, size: u64 },
 }
 
-/// Held while a model is written; the file system gives it back even if the program is killed.
+/// A lock on a model while it is written. The file system releases it even if the program is
+/// killed.
 pub(crate) struct Lock {
     path: PathBuf,
     _file: File,
 }
 
 impl Lock {
-    /// Takes the lock of the model whose first file this is; `Locked` if someone else has it.
+    /// Locks the model with this first file; `Locked` if another process holds the lock.
     pub(crate) fn take(target: &Path) -> Result<Self, PlaceError> {
         let path = hidden(target, ".lock");
         let write_error = |cause| PlaceError::Write {
@@ -62,7 +62,7 @@ impl Lock {
                 .map_err(write_error)?;
             match file.try_lock() {
                 Ok(()) if is_still(&path, &file) => return Ok(Lock { path, _file: file }),
-                // Its holder ended, and took it away, between our two steps.
+                // The holder removed it between the two steps.
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => return Err(PlaceError::Locked),
                 Err(TryLockError::Error(cause)) => return Err(write_error(cause)),
@@ -73,12 +73,12 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // A lock file that stays behind is untidy, nothing more.
+        // A remaining lock file is harmless.
         let _ = fs::remove_file(&self.path);
     }
 }
 
-/// Whether the open file is the one that the path leads to now.
+/// Whether the open file is still the one at the path.
 fn is_still(path: &Path, file: &File) -> bool {
     let (Ok(there), Ok(open)) = (fs::metadata(path), file.metadata()) else {
         return false;
@@ -90,7 +90,7 @@ fn is_still(path: &Path, file: &File) -> bool {
     return there.len() == open.len();
 }
 
-/// The beginning of a file: what has arrived so far, and its digest.
+/// A partly written file: what has arrived so far, and its digest.
 pub(crate) struct Part {
     target: PathBuf,
     path: PathBuf,
@@ -101,8 +101,8 @@ pub(crate) struct Part {
 }
 
 impl Part {
-    /// Opens what an earlier attempt left, or begins. `sha256` is what the whole must have; without
-    /// it nothing can be continued, for nobody could tell whether both pieces are of the same file.
+    /// Opens the part of an earlier attempt, or creates one. `sha256` is the expected digest.
+    /// Without it nothing is continued, because both pieces could be of different versions.
     pub(crate) fn open(target: &Path, size: u64, sha256: Option<&str>) -> Result<Self, PlaceError> {
         let path = hidden(
             target,
@@ -147,7 +147,7 @@ impl Part {
         Ok(part)
     }
 
-    /// How much is there.
+    /// The number of bytes so far.
     pub(crate) fn len(&self) -> u64 {
         self.len
     }
@@ -156,7 +156,7 @@ impl Part {
         self.len == self.size
     }
 
-    /// Forgets what is there.
+    /// Starts again from the beginning.
     pub(crate) fn restart(&mut self) -> Result<(), PlaceError> {
         self.digest = Digest::default();
         self.len = 0;
@@ -166,14 +166,14 @@ impl Part {
             .map_err(|cause| self.write_error(cause))
     }
 
-    /// Takes away a part that never began: what was refused leaves nothing in the store.
+    /// Removes an empty part: a refused download leaves nothing behind.
     pub(crate) fn discard_if_empty(self) {
         if self.len == 0 {
             let _ = fs::remove_file(&self.path);
         }
     }
 
-    /// Adds bytes at the end; never more than the file is to have.
+    /// Appends bytes, up to the expected size.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), PlaceError> {
         let len = self.len + bytes.len() as u64;
         if len > self.size {
@@ -190,8 +190,7 @@ impl Part {
         Ok(())
     }
 
-    /// Checks the whole, writes it through to the disk and gives it its final name. Returns the
-    /// sha256 it has.
+    /// Verifies the file, syncs it to disk and gives it its final name. Returns its sha256.
     pub(crate) fn finish(mut self, sha256: Option<&str>) -> Result<String, PlaceError> {
         let got = self.digest.clone().hex();
         if let Some(wanted) = sha256.filter(|wanted| **wanted != got) {
@@ -221,7 +220,7 @@ impl Part {
     }
 
     fn thrown_away(&self, error: impl FnOnce(String, &Self) -> PlaceError) -> PlaceError {
-        // If it cannot be removed now, its length or its digest will give it away the next time.
+        // If it cannot be removed now, its length or digest will be wrong the next time.
         let _ = fs::remove_file(&self.path);
         error(file_name(&self.target).to_owned(), self)
     }
@@ -243,19 +242,19 @@ impl Part {
 
 const PART: &str = ".part";
 
-/// Whether the bytes begin as every GGUF file does.
+/// Whether the bytes begin as a GGUF file.
 pub(crate) fn is_gguf(mut reader: impl io::Read) -> io::Result<bool> {
     let mut magic = Vec::with_capacity(4);
     reader.by_ref().take(4).read_to_end(&mut magic)?;
     Ok(magic == b"GGUF")
 }
 
-/// Gives a finished file its final name; after this a power cut finds either the old state or the
-/// new one.
+/// Gives a finished file its final name. After a power cut there is either the old state or the new
+/// one.
 fn settle(from: &Path, to: &Path) -> io::Result<()> {
     fs::rename(from, to)?;
-    // A rename is on the disk once its folder is. Windows neither can nor need open a folder for
-    // that.
+    // A rename is durable once its folder is synced. Windows cannot open a folder for that, and
+    // need not.
     #[cfg(unix)]
     if let Some(folder) = to.parent() {
         File::open(folder)?.sync_all()?;
@@ -263,7 +262,7 @@ fn settle(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The target's file if this is the name of one of its parts: `.NAME.1234567890ab.part`.
+/// The name of the file if this is the name of one of its parts: `.NAME.1234567890ab.part`.
 pub(crate) fn target_of_part(name: &str) -> Option<&str> {
     let (target, id) = name
         .strip_prefix('.')?
@@ -272,14 +271,14 @@ pub(crate) fn target_of_part(name: &str) -> Option<&str> {
     (!id.is_empty()).then_some(target)
 }
 
-/// Removes every part of this file, also those of older versions of it.
+/// Removes all parts of this file, including those of older versions.
 pub(crate) fn remove_parts(target: &Path) {
     let Some(entries) = target.parent().and_then(|folder| fs::read_dir(folder).ok()) else {
         return;
     };
     for entry in entries.flatten() {
         if entry.file_name().to_str().and_then(target_of_part) == Some(file_name(target)) {
-            // A part that cannot be removed costs room, and `loggia rm` says why.
+            // A part that cannot be removed only uses space; `loggia rm` reports the reason.
             let _ = fs::remove_file(entry.path());
         }
     }
@@ -330,8 +329,7 @@ mod tests {
             .write_error(io::ErrorKind::StorageFull.into())
             .to_string();
         assert!(
-            error.contains("no room for 2.0 MiB more")
-                && error.contains("run the same command again"),
+            error.contains("needs 2.0 MiB more") && error.contains("run the same command again"),
             "{error}"
         );
     }

@@ -1,5 +1,4 @@
-//! How far a long step is: a bar where someone watches a terminal, a line now and then where the
-//! output goes into a file.
+//! Progress of long steps: a bar on a terminal, else a line now and then.
 
 use std::io::IsTerminal as _;
 
@@ -23,14 +22,14 @@ impl Progress {
         }
     }
 
-    /// Begins to show one step of `total` bytes.
+    /// Starts to show a step of `total` bytes.
     pub(crate) fn start(self, what: &str, total: u64) -> Meter {
         match self {
             Progress::Bar => {
                 let style = ProgressStyle::with_template(
                     "{msg} [{bar:32}] {bytes}/{total_bytes} {bytes_per_sec} {eta} left",
                 );
-                // The template is the constant above; were it wrong, the plain bar would do.
+                // The template is the constant above; the default bar would be fine, too.
                 let style = style
                     .unwrap_or_else(|_| ProgressStyle::default_bar())
                     .progress_chars("=> ");
@@ -49,7 +48,7 @@ impl Progress {
     }
 }
 
-/// One step under way.
+/// The progress of one step.
 pub(crate) enum Meter {
     Bar(ProgressBar),
     Lines(Lines),
@@ -62,7 +61,7 @@ pub(crate) struct Lines {
 }
 
 impl Meter {
-    /// `done` bytes of the step are behind us; it may go back, where a download had to begin again.
+    /// Sets the number of finished bytes. It may decrease if a download starts again.
     pub(crate) fn at(&mut self, done: u64) {
         match self {
             Meter::Bar(bar) => bar.set_position(done),
@@ -74,7 +73,7 @@ impl Meter {
         }
     }
 
-    /// Says something without disturbing the bar.
+    /// Prints a line without disturbing the bar.
     pub(crate) fn say(&self, line: &str) {
         match self {
             Meter::Bar(bar) => bar.suspend(|| eprintln!("{line}")),
@@ -92,7 +91,7 @@ impl Drop for Meter {
 }
 
 impl Lines {
-    /// The line to print, once for each tenth.
+    /// The line to print, once per tenth.
     fn next(&mut self, done: u64) -> Option<String> {
         let tenth = done.saturating_mul(10).checked_div(self.total)?;
         if tenth <= self.tenth {

@@ -1,5 +1,5 @@
-//! Which projector (`mmproj`) a model sees or hears with: found beside the model, or in a
-//! repository's listing. By names alone; what is in the files is the engine's to judge.
+//! Finds the projector (`mmproj`) of a model, beside the model or in a repository's listing, by
+//! names alone. The engine checks the contents.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use super::filename::{self, FileName};
 use super::hub::HubFile;
 
-/// The projector beside a model's file, where there is no doubt: one projector, and no other model
-/// that it could be for. Where the model lies in a folder named after its quantisation, the folder
-/// above counts as beside.
+/// The projector beside a model's file, if it is unambiguous: there is one projector, and no other
+/// model that it could belong to. If the model is in a folder named after its quantisation, the
+/// folder above is searched, too.
 pub(crate) fn beside(model: &Path) -> Option<PathBuf> {
     let folder = model.parent()?;
     let own = name_of(model)?;
@@ -23,7 +23,7 @@ pub(crate) fn beside(model: &Path) -> Option<PathBuf> {
     only_in(folder.parent().filter(|_| of_quant)?, &own)
 }
 
-/// The projectors in a folder that has no model.
+/// The projectors in a folder without models.
 pub(super) fn left_in(folder: &Path) -> Vec<PathBuf> {
     let files = files_in(folder);
     let has_model = files.iter().any(|(_, name)| name.is_model());
@@ -33,8 +33,8 @@ pub(super) fn left_in(folder: &Path) -> Vec<PathBuf> {
     projectors.map(|(file, _)| file).collect()
 }
 
-/// The one to fetch with a model: of several, that with 16 bits a weight, which projectors are made
-/// in.
+/// The projector to download with a model: of several, the one with 16 bits per weight, the usual
+/// precision of projectors.
 pub(crate) fn of_listing(files: &[HubFile]) -> Option<&HubFile> {
     let named = || {
         files
@@ -69,7 +69,7 @@ fn only_in(folder: &Path, own: &FileName) -> Option<PathBuf> {
 }
 
 fn files_in(folder: &Path) -> Vec<(PathBuf, FileName)> {
-    // Of a file that is named alone, the folder is this one.
+    // A path without a folder is in the current one.
     let folder = if folder.as_os_str().is_empty() {
         Path::new(".")
     } else {

@@ -1,4 +1,4 @@
-//! `loggia pull`: from what was asked for to a model in the store.
+//! `loggia pull`: adds a model to the model folder.
 
 use std::fs::{self, File};
 use std::io;
@@ -16,7 +16,7 @@ use super::projector;
 use super::source::{Repo, Source, SourceError};
 use super::store::{Model, Store, StoreError};
 
-/// Why a model did not arrive.
+/// Why a model could not be added.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PullError {
     #[error(transparent)]
@@ -35,7 +35,7 @@ pub(crate) enum PullError {
     Store(#[from] StoreError),
     #[error(
         "the hub's file for {name} is not the one this version knows (sha256 {wanted}); \
-         to take it all the same, name it: hf:{repo}:{pick}"
+         to use it anyway, pull hf:{repo}:{pick}"
     )]
     Pinned {
         name: &'static str,
@@ -43,11 +43,11 @@ pub(crate) enum PullError {
         pick: &'static str,
         wanted: &'static str,
     },
-    #[error("{0} vanished while it was pulled")]
+    #[error("{0} was removed while it was being pulled")]
     Vanished(String),
 }
 
-/// Brings a model into the store and returns it under the name it has there.
+/// Adds a model, and returns it with its name there.
 pub(crate) async fn pull(
     source: &Source,
     store: &Store,
@@ -72,8 +72,7 @@ pub(crate) async fn pull(
     }
 }
 
-/// A model whose sha256 this version knows need not be asked for when it is here, whoever put it
-/// there.
+/// A model with a known sha256 that is on this machine already.
 fn here_already(known: &Known, store: &Store) -> Option<Model> {
     let model = store.find(known.name).ok().filter(|model| model.complete)?;
     let digest = digest_of(&model.file).ok()?;
@@ -121,16 +120,16 @@ async fn fetch(
     for file in files {
         let target = store.repo_file(repo, &file.path);
         if is_the_same(&target, file) {
-            eprintln!("{} is here already", file.path);
+            eprintln!("{} is already on this machine", file.path);
             continue;
         }
         let sha256 = Wanted { hub, repo, file }
             .download(&target, progress)
             .await?;
         match file.sha256 {
-            Some(_) => eprintln!("{}: sha256 {sha256}, as the hub says", file.path),
+            Some(_) => eprintln!("{}: sha256 {sha256}, verified", file.path),
             None => eprintln!(
-                "{}: sha256 {sha256}; the hub names none to compare it with",
+                "{}: sha256 {sha256}, not verified: the hub has no checksum",
                 file.path
             ),
         }
@@ -138,7 +137,7 @@ async fn fetch(
     Ok(())
 }
 
-/// A short name with a sha256 means that very file, also if the hub has another by now.
+/// A short name with a sha256 means exactly that file, even if the hub has a newer one.
 fn pinned(known: &Known, files: &[&HubFile]) -> Result<(), PullError> {
     let Some(wanted) = known.sha256 else {
         return Ok(());

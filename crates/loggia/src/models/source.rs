@@ -1,5 +1,4 @@
-//! What a person may hand to `loggia pull`: a short name, a repository on the hub, or a file on
-//! this machine.
+//! What `loggia pull` accepts: a short name, a repository on the hub, or a file on this machine.
 
 use std::path::PathBuf;
 
@@ -7,18 +6,18 @@ use loggia_backend::nearest;
 
 use super::catalogue::{self, Known};
 
-/// Where a model is to come from.
+/// The source of a model.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Source {
     /// A short name from the catalogue.
     Known(&'static Known),
     /// `hf:OWNER/REPO[:FILE or QUANT]`.
     Hub { repo: Repo, pick: Option<String> },
-    /// A GGUF file that is here already.
+    /// A GGUF file on this machine.
     File(PathBuf),
 }
 
-/// `OWNER/REPO`, checked: both become names of directories.
+/// `OWNER/REPO`, validated: both become names of folders.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Repo {
     pub(crate) owner: String,
@@ -31,7 +30,7 @@ impl std::fmt::Display for Repo {
     }
 }
 
-/// Why a text names no source.
+/// Why a text is not a source.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SourceError {
     #[error(
@@ -39,27 +38,28 @@ pub(crate) enum SourceError {
     )]
     Repo(String),
     #[error(
-        "`{name}` is no short name and no file here{}; the short names are {}; \
-         a repository on Hugging Face is written hf:OWNER/REPO[:FILE or QUANT]",
+        "`{name}` is neither a short name nor a file on this machine{} The short names are {}. \
+         For a repository on Hugging Face, write hf:OWNER/REPO[:FILE or QUANT].",
         did_you_mean(.name), known()
     )]
     Unknown { name: String },
     #[error(
-        "models of Ollama's registry are fetched by Ollama alone: `ollama pull {0}`, and then `loggia serve --ollama \
-         http://127.0.0.1:11434`. For the built-in engine, take the model's GGUF from Hugging Face: loggia pull hf:OWNER/REPO"
+        "only Ollama can download models of its registry: `ollama pull {0}`, then `loggia serve --ollama \
+         http://127.0.0.1:11434`. For the built-in engine, download the model as GGUF from Hugging Face: loggia pull hf:OWNER/REPO"
     )]
     OfOllama(String),
     #[error(
-        "{0} is no page of Hugging Face's; download the file, and pull that: loggia pull FILE.gguf"
+        "{0} is not a page of Hugging Face; download the file and pull that: loggia pull FILE.gguf"
     )]
     Page(String),
 }
 
 fn did_you_mean(name: &str) -> String {
     let meant = nearest(name, catalogue::short_names());
-    meant
-        .map(|meant| format!(". Did you mean `{meant}`? loggia pull {meant}"))
-        .unwrap_or_default()
+    meant.map_or_else(
+        || ".".to_owned(),
+        |meant| format!(". Did you mean `{meant}`? Download it with `loggia pull {meant}`."),
+    )
 }
 
 fn known() -> String {
@@ -67,7 +67,7 @@ fn known() -> String {
 }
 
 impl Source {
-    /// Reads what stands after `loggia pull`.
+    /// Parses the argument of `loggia pull`.
     pub(crate) fn parse(text: &str) -> Result<Self, SourceError> {
         let text = text.trim();
         if let Some(rest) = text.strip_prefix("hf:") {
@@ -96,7 +96,7 @@ impl Source {
         if named_like_a_file || path.exists() {
             return Ok(Source::File(path));
         }
-        // As vllm and llama-server have it. What lies in a folder that is here would be a file.
+        // Accepted by vllm and llama-server, too. A path into an existing folder would be a file.
         let is_in_a_folder = path
             .parent()
             .is_some_and(|folder| !folder.as_os_str().is_empty() && folder.is_dir());
@@ -108,7 +108,7 @@ impl Source {
         }
     }
 
-    /// `OWNER/REPO[:FILE or QUANT]`.
+    /// Parses `OWNER/REPO[:FILE or QUANT]`.
     fn of_hub(text: &str) -> Result<Self, SourceError> {
         let (repo, pick) = match text.split_once(':') {
             Some((repo, pick)) if !pick.is_empty() => (repo, Some(pick.to_owned())),
@@ -122,7 +122,7 @@ impl Source {
     }
 }
 
-/// As `loggia pull` takes it.
+/// As an argument of `loggia pull`.
 impl std::fmt::Display for Source {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -137,7 +137,7 @@ impl std::fmt::Display for Source {
     }
 }
 
-/// The address of a repository's page, or of a file's on it:
+/// Parses the URL of a repository's or file's page:
 /// `https://huggingface.co/OWNER/REPO/blob/main/FILE.gguf`, `hf.co/OWNER/REPO:Q8_0`.
 fn of_page(text: &str) -> Result<Option<Source>, SourceError> {
     let bare = text
@@ -190,7 +190,7 @@ impl Repo {
     }
 }
 
-/// What the hub allows in names, and what is safe as one component of a path.
+/// Whether the hub allows the name, and it is safe as a component of a path.
 fn is_plain(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= 96
@@ -302,7 +302,9 @@ mod tests {
     fn an_unknown_name_is_answered_with_the_known_ones() {
         let error = Source::parse("smollm:135m").unwrap_err().to_string();
         assert!(
-            error.contains("Did you mean `smollm2:135m`? loggia pull smollm2:135m"),
+            error.contains(
+                "Did you mean `smollm2:135m`? Download it with `loggia pull smollm2:135m`."
+            ),
             "{error}"
         );
         let error = Source::parse("something").unwrap_err().to_string();

@@ -1,8 +1,8 @@
-//! The models on this machine: the GGUF files under `DATA_DIR/models`, and nothing beside them.
+//! The model folder: the GGUF files under `DATA_DIR/models`.
 //!
-//! There is no index to fall out of step: a model's name follows from where its file lies. A file
-//! at the top goes by its entry in the catalogue or by its own name, a file at `hf/OWNER/REPO/` by
-//! `OWNER/REPO:QUANT`. A file put there by hand is a model too.
+//! There is no index that could be out of date: the name of a model follows from its path. A file
+//! at the top has the name of its catalogue entry or its own, a file in `hf/OWNER/REPO/` is
+//! `OWNER/REPO:QUANT`. Files that were copied there are models, too.
 
 use std::fs;
 use std::io;
@@ -16,35 +16,35 @@ use super::place::{self, Lock, PlaceError};
 use super::projector;
 use super::source::Repo;
 
-/// The folder that holds the models.
+/// The model folder.
 #[derive(Debug, Clone)]
 pub(crate) struct Store {
     root: PathBuf,
 }
 
-/// One model: a file, or the parts of a split one.
+/// A model: a file, or the parts of a split one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Model {
-    /// What it is called in requests, in `--model` and in `loggia rm`.
+    /// Its name in requests, in `--model` and in `loggia rm`.
     pub(crate) name: String,
     /// The file to load: the first part of a split model.
     pub(crate) file: PathBuf,
-    /// What of it is here, in bytes, parts still arriving included.
+    /// The size on this machine in bytes, including partial downloads.
     pub(crate) bytes: u64,
-    /// Whether every part is here.
+    /// Whether all parts are on this machine.
     pub(crate) complete: bool,
 }
 
-/// Why no model of that name can be given.
+/// Why a model was not found.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StoreError {
-    #[error("no model `{name}` in {root}; {}{}; `loggia pull` fetches one", listed(.here), did_you_mean(.name, .here))]
+    #[error("there is no model `{name}` in {root}; {}{}; `loggia pull` downloads models", listed(.here), did_you_mean(.name, .here))]
     NotHere {
         name: String,
         root: PathBuf,
         here: Vec<String>,
     },
-    #[error("`{name}` could be any of {}", .candidates.join(", "))]
+    #[error("`{name}` is ambiguous; use one of these names: {}", .candidates.join(", "))]
     Ambiguous {
         name: String,
         candidates: Vec<String>,
@@ -72,12 +72,11 @@ fn listed(names: &[String]) -> String {
     }
 }
 
-/// `hf/OWNER/REPO/a/folder/FILE` is the deepest we look; more folders than that are nobody's
-/// models.
+/// The depth of the deepest searched path, `hf/OWNER/REPO/a/folder/FILE`.
 const DEEPEST: usize = 6;
 
 impl Store {
-    /// The store of a data directory. Nothing is made until something is pulled.
+    /// The model folder of a data folder. It is created when something is pulled.
     pub(crate) fn new(data_dir: &Path) -> Self {
         Store {
             root: data_dir.join("models"),
@@ -88,12 +87,12 @@ impl Store {
         &self.root
     }
 
-    /// Where a file goes that has no repository.
+    /// The path for a file without a repository.
     pub(crate) fn own_file(&self, file_name: &str) -> PathBuf {
         self.root.join(file_name)
     }
 
-    /// Where a file of a repository goes.
+    /// The path for a file of a repository.
     pub(crate) fn repo_file(&self, repo: &Repo, path: &str) -> PathBuf {
         self.root
             .join("hf")
@@ -102,7 +101,7 @@ impl Store {
             .join(path)
     }
 
-    /// Every model, by name; the incomplete ones too.
+    /// All models by name, including incomplete ones.
     pub(crate) fn models(&self) -> Result<Vec<Model>, StoreError> {
         let mut found = Vec::new();
         walk(&self.root, 0, &mut found)
@@ -126,8 +125,8 @@ impl Store {
         Ok(models)
     }
 
-    /// The one model that is meant: by its name, by what `loggia pull` was given, by its file, by
-    /// its repository alone.
+    /// Finds a model by its name, by the argument of `loggia pull`, by its file, or by its
+    /// repository alone.
     pub(crate) fn find(&self, asked: &str) -> Result<Model, StoreError> {
         let mut models = self.models()?;
         let name = asked.strip_prefix("hf:").unwrap_or(asked);
@@ -162,13 +161,13 @@ impl Store {
         })
     }
 
-    /// The model whose file this is.
+    /// The model that has this file.
     pub(crate) fn of_file(&self, file: &Path) -> Result<Option<Model>, StoreError> {
         let first = first_part(file);
         Ok(self.models()?.into_iter().find(|model| model.file == first))
     }
 
-    /// Whether a model's files lie in this store, links between folders followed.
+    /// Whether a model's files are in this folder, after resolving links between folders.
     pub(crate) fn owns(&self, model: &Model) -> bool {
         let folder = |path: &Path| fs::canonicalize(path).ok();
         match (folder(&self.root), model.file.parent().and_then(folder)) {
@@ -177,7 +176,7 @@ impl Store {
         }
     }
 
-    /// Takes a model away: its parts, what has arrived of them, and folders that are empty then.
+    /// Removes a model: its files, partial downloads, and folders that become empty.
     pub(crate) fn remove(&self, model: &Model) -> Result<(), StoreError> {
         let lock = Lock::take(&model.file)?;
         for file in all_files(&model.file) {
@@ -189,7 +188,7 @@ impl Store {
                 _ => {}
             }
         }
-        // What the last model of a folder saw and heard with goes along.
+        // With the last model of a folder, its projector is removed, too.
         for projector in model
             .file
             .parent()
@@ -208,10 +207,10 @@ impl Store {
         Ok(())
     }
 
-    /// Removes the folders above a file that hold nothing.
+    /// Removes empty folders above a file.
     pub(crate) fn tidy(&self, file: &Path) {
         let mut folder = file.parent();
-        // Ends at the first folder that still holds something, or at the root.
+        // Stops at the first folder that is not empty, or at the root.
         while let Some(path) =
             folder.filter(|path| *path != self.root && fs::remove_dir(path).is_ok())
         {
@@ -225,8 +224,8 @@ impl Store {
             .map(|model| self.possible_names(&model.file))
             .collect();
         let mut taken = Vec::<String>::new();
-        // The short name of a catalogue entry goes to the first that claims it; a quantisation to
-        // whoever is alone with it.
+        // The first model of a catalogue entry gets its short name; a quantisation is a name if it
+        // is unique.
         for (at, model) in models.iter_mut().enumerate() {
             let alone =
                 |name: &String| names.iter().filter(|others| others.contains(name)).count() == 1;
@@ -239,7 +238,7 @@ impl Store {
         }
     }
 
-    /// What a file may be called, best first, the name that is always its own last.
+    /// The possible names of a file, the best first; its own path is always the last.
     fn possible_names(&self, file: &Path) -> Vec<String> {
         let parts = self.components(file);
         let base = parts.last().copied().unwrap_or_default();
@@ -286,7 +285,7 @@ impl Store {
                 .any(|possible| possible.eq_ignore_ascii_case(name))
     }
 
-    /// Where a file lies in the store, folder by folder.
+    /// The components of a file's path in the model folder.
     fn components<'a>(&self, file: &'a Path) -> Vec<&'a str> {
         file.strip_prefix(&self.root)
             .unwrap_or(file)
@@ -296,7 +295,7 @@ impl Store {
     }
 }
 
-/// A model by its file, which may lie anywhere; of a split one, any part.
+/// A model by the path of its file, which may be anywhere; of a split one, any part.
 pub(crate) fn of_loose_file(file: &Path) -> Model {
     let file = first_part(file);
     let base = file
@@ -320,7 +319,7 @@ pub(crate) fn of_loose_file(file: &Path) -> Model {
     }
 }
 
-/// Files and parts of files below a folder: the file it is or will be, and its bytes.
+/// Files and partial downloads below a folder: the final path, and the size.
 fn walk(
     folder: &Path,
     depth: usize,
@@ -337,12 +336,12 @@ fn walk(
         let Some(name) = file_name.to_str() else {
             continue;
         };
-        // Follows links: a model may be linked into the store.
+        // Follows links: a model may be linked into the folder.
         let Ok(metadata) = fs::metadata(&path) else {
             continue;
         };
         if metadata.is_dir() {
-            // A hidden folder is somebody's scratch, as that of `scripts/default-model`.
+            // Hidden folders are temporary, as that of `scripts/default-model`.
             if depth < DEEPEST && !name.starts_with('.') {
                 walk(&path, depth + 1, found)?;
             }

@@ -75,7 +75,7 @@ fn a_model_is_pulled_by_its_quantisation_listed_and_removed() {
         "{pulled:?}"
     );
     assert!(
-        pulled.err.contains("m-Q8_0.gguf 100%") && pulled.err.contains("as the hub says"),
+        pulled.err.contains("m-Q8_0.gguf 100%") && pulled.err.contains(", verified"),
         "{pulled:?}"
     );
     assert_eq!(program.files(), [stored("m-Q8_0.gguf")]);
@@ -107,7 +107,10 @@ fn a_model_that_is_here_is_not_fetched_again() {
     let (hub, program) = hub(&[("m-Q4_K_M.gguf", &bytes)]);
     program.run(&["pull", &format!("hf:{REPO}")]).succeeded();
     let again = program.run(&["pull", &format!("hf:{REPO}")]).succeeded();
-    assert!(again.err.contains("is here already"), "{again:?}");
+    assert!(
+        again.err.contains("is already on this machine"),
+        "{again:?}"
+    );
     assert_eq!(hub.ranges().len(), 1);
     // Another file under the same name by now: that one is meant.
     let newer = gguf(10, 9);
@@ -127,7 +130,7 @@ fn a_broken_line_is_taken_up_where_it_broke() {
     let (hub, program) = hub(&[("m.gguf", &bytes)]);
     hub.shelf().cut_after = Some(100 * 1024);
     let pulled = program.run(&["pull", &format!("hf:{REPO}")]).succeeded();
-    assert!(pulled.err.contains("trying again"), "{pulled:?}");
+    assert!(pulled.err.contains("retrying"), "{pulled:?}");
     assert_eq!(fs::read(program.model(&stored("m.gguf"))).unwrap(), bytes);
     let [None, Some(range)] = &hub.ranges()[..] else {
         panic!("{:?}", hub.ranges())
@@ -148,7 +151,7 @@ fn what_one_run_left_the_next_one_continues() {
     let (hub, program) = hub(&[("m.gguf", &bytes)]);
     pull_half(&hub, &program, 70_000);
     let pulled = program.run(&["pull", &format!("hf:{REPO}")]).succeeded();
-    assert!(pulled.err.contains("are here already"), "{pulled:?}");
+    assert!(pulled.err.contains("resuming at"), "{pulled:?}");
     assert_eq!(hub.ranges(), [Some("bytes=70000-".to_owned())]);
     assert_eq!(fs::read(program.model(&stored("m.gguf"))).unwrap(), bytes);
     assert_eq!(program.files(), [stored("m.gguf")]);
@@ -221,7 +224,7 @@ fn bytes_with_another_sha256_are_thrown_away() {
     hub.shelf().claimed_sha256 = Some(claimed.clone());
     program
         .run(&["pull", &format!("hf:{REPO}")])
-        .failed_saying(&["sha256 of m.gguf", &claimed, "thrown away"]);
+        .failed_saying(&["sha256 of m.gguf", &claimed, "the download was deleted"]);
     assert_eq!(program.files(), [""; 0]);
 }
 
@@ -244,13 +247,13 @@ fn doubt_is_answered_with_the_choices() {
     ]);
     program
         .run(&["pull", &format!("hf:{REPO}:Q8_0")])
-        .failed_saying(&["a-Q8_0.gguf, b-Q8_0.gguf", "name the file"]);
+        .failed_saying(&["a-Q8_0.gguf, b-Q8_0.gguf", "is ambiguous"]);
     program
         .run(&["pull", &format!("hf:{REPO}")])
-        .failed_saying(&["no quantisation was named", "F16, Q8_0"]);
+        .failed_saying(&["there is no Q4_K_M", "F16, Q8_0"]);
     program
         .run(&["pull", &format!("hf:{REPO}:Q2_K")])
-        .failed_saying(&["nothing here is `Q2_K`", "F16, Q8_0"]);
+        .failed_saying(&["the repository has no `Q2_K`", "F16, Q8_0"]);
     assert_eq!(hub.ranges(), []);
     program
         .run(&["pull", &format!("hf:{REPO}:b-Q8_0.gguf")])
