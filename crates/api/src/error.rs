@@ -8,7 +8,6 @@ use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
 use loggia_backend::{BackendError, NotDeleted, Phase, Profile, WorkKind};
 use loggia_wire::openai::{ErrorBody, ErrorObject};
 
-use crate::door::content_encoding;
 use crate::{Body, wording};
 
 /// How long a client should wait where nobody says it: for an engine that is busy or down, for a
@@ -20,6 +19,9 @@ const NO_MODELS_RETRY_AFTER: Duration = Duration::from_secs(30);
 
 /// The longest time that a client is told to wait: OpenAI's packages do not try again past it.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_mins(2);
+
+/// The codings of a request's body that are unpacked, as a 415 lists them in `Accept-Encoding`.
+pub(crate) const ACCEPTED_CODINGS: &str = "gzip, deflate, br, zstd";
 
 /// The most characters of a path that an error repeats.
 const LONGEST_PATH: usize = 256;
@@ -170,6 +172,14 @@ impl ApiError {
         error
     }
 
+    /// A body of more bytes than the server takes.
+    pub(crate) fn body_too_large(limit: usize) -> Self {
+        let message = format!(
+            "the body of the request is larger than {limit} bytes, the most this server takes"
+        );
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, message).coded("request_too_large")
+    }
+
     pub(crate) fn unknown(param: &str) -> Self {
         Self::invalid(
             param,
@@ -240,10 +250,7 @@ impl ApiError {
             );
         }
         if self.status == StatusCode::UNSUPPORTED_MEDIA_TYPE {
-            headers.insert(
-                ACCEPT_ENCODING,
-                HeaderValue::from_static(content_encoding::KNOWN),
-            );
+            headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(ACCEPTED_CODINGS));
         }
         if self.status == StatusCode::UNAUTHORIZED {
             // HTTP wants it told how.

@@ -11,6 +11,7 @@ use loggia_backend::{Backend, BackendError, Call, EarlyEnd, Profile, ServedBy, W
 use tokio::time::Instant;
 
 use crate::admit::{Ask, Asked, admit};
+use crate::answer;
 use crate::answer::collect::Collector;
 use crate::answer::ended::{Outcome, Progress};
 use crate::answer::headers::{name_early_end, name_ignored, name_server, within};
@@ -195,7 +196,7 @@ impl Door {
                     ignored,
                     speech: Speech {
                         first,
-                        writer: head.writer(&reply.served_by),
+                        writer: answer::writer(head, &reply.served_by),
                         events: reply.events,
                         progress,
                     },

@@ -17,3 +17,17 @@ pub(crate) mod refusal;
 pub(crate) mod stream;
 pub(crate) mod text;
 pub(crate) mod writer;
+
+use loggia_backend::ServedBy;
+
+use chat::ChatWriter;
+use text::TextWriter;
+use writer::{Head, Shape, Writer};
+
+/// The writer of a stream, once an engine has accepted.
+pub(crate) fn writer(head: Head, served_by: &ServedBy) -> Box<dyn Writer> {
+    match head.shape {
+        Shape::Chat => Box::new(ChatWriter::new(head, served_by)),
+        Shape::Text { echoes } => Box::new(TextWriter::new(head, served_by, echoes)),
+    }
+}

@@ -7,8 +7,6 @@ use loggia_backend::{BackendError, Event, Profile, ServedBy};
 use loggia_wire::frame::sse;
 
 use crate::ApiError;
-use crate::answer::chat::ChatWriter;
-use crate::answer::text::TextWriter;
 
 /// Writes one streamed answer. It is stepped by hand: no I/O, and no clock but for the time of an
 /// answer whose backend does not report it.
@@ -53,14 +51,6 @@ pub(crate) enum Shape {
 }
 
 impl Head {
-    /// The writer of the stream, once the engine has accepted.
-    pub(crate) fn writer(self, served_by: &ServedBy) -> Box<dyn Writer> {
-        match self.shape {
-            Shape::Chat => Box::new(ChatWriter::new(self, served_by)),
-            Shape::Text { echoes } => Box::new(TextWriter::new(self, served_by, echoes)),
-        }
-    }
-
     /// `system_fingerprint` of the answer.
     pub(crate) fn fingerprint(&self, served_by: &ServedBy) -> Arc<str> {
         match self.profile {

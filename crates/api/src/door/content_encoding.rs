@@ -10,10 +10,7 @@ use http::header::CONTENT_ENCODING;
 use http::{HeaderMap, StatusCode};
 
 use crate::ApiError;
-use crate::door::read::too_large;
-
-/// What is unpacked, as a `415` names it, in its message and in `Accept-Encoding`.
-pub(crate) const KNOWN: &str = "gzip, deflate, br, zstd";
+use crate::error::ACCEPTED_CODINGS;
 
 /// The most codings, one within the other.
 const MOST_CODINGS: usize = 3;
@@ -60,8 +57,9 @@ pub(crate) fn codings(headers: &HeaderMap) -> Result<Vec<Coding>, ApiError> {
 }
 
 fn unknown() -> ApiError {
-    let message =
-        format!("Unsupported content encoding. Supported are: {KNOWN}; or send the JSON as it is.");
+    let message = format!(
+        "Unsupported content encoding. Supported are: {ACCEPTED_CODINGS}; or send the JSON as it is."
+    );
     ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message).coded("unsupported_content_encoding")
 }
 
@@ -116,7 +114,7 @@ fn within(unpacked: impl Read, limit: usize) -> Result<Vec<u8>, ApiError> {
         .read_to_end(&mut body)
         .map_err(|_| broken())?;
     if body.len() > limit {
-        Err(too_large(limit))
+        Err(ApiError::body_too_large(limit))
     } else {
         Ok(body)
     }

@@ -28,7 +28,7 @@ where
         .get(CONTENT_LENGTH)
         .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if length.is_some_and(|length| length > limit as u64) {
-        return Err(too_large(limit));
+        return Err(ApiError::body_too_large(limit));
     }
     let body = tokio::time::timeout(policy.body_within, whole(body, limit)).await.unwrap_or_else(|_| {
         let seconds = policy.body_within.as_secs();
@@ -62,7 +62,7 @@ where
             continue;
         };
         if first.len().max(joined.len()) + piece.remaining() > limit {
-            return Err(too_large(limit));
+            return Err(ApiError::body_too_large(limit));
         }
         if first.is_empty() {
             first = piece.copy_to_bytes(piece.remaining());
@@ -103,10 +103,4 @@ fn check_type(headers: &HeaderMap) -> Result<(), ApiError> {
             "Unsupported content type; this API takes JSON: set the header 'content-type: application/json'.",
         )
     }
-}
-
-pub(crate) fn too_large(limit: usize) -> ApiError {
-    let message =
-        format!("the body of the request is larger than {limit} bytes, the most this server takes");
-    ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message).coded("request_too_large")
 }

@@ -7,9 +7,10 @@ use loggia_wire::ollama::{EmbedAnswer, EmbedRequest, Options};
 use loggia_wire::openai::{EmbeddingRequest, OnePrompt};
 use serde_json::Value;
 
-use super::client::{Ollama, OllamaService, post, to_json};
+use super::client::{Ollama, OllamaService};
 use super::context;
 use super::models::Known;
+use super::transport::{post, to_json};
 use crate::embedding::name_the_too_long;
 use crate::{BackendError, EmbeddingCall, Embeddings, ServedBy};
 

@@ -6,19 +6,24 @@
 //! wraps.
 
 mod answer;
+mod backend;
+mod chats;
 mod client;
 mod context;
 mod embed;
 mod error;
 mod events;
+mod facts;
 mod message;
 mod models;
 mod names;
 mod repetition;
 mod request;
 mod sampling;
+mod sized;
 mod swallowed;
 mod tools;
+mod transport;
 
 pub use answer::Answer;
 pub use client::{Ollama, OllamaService};

@@ -1,7 +1,7 @@
 //! Finds out of an engine's error whether the conversation did not fit, and the two numbers to
 //! name.
 
-use super::refusal::Told;
+use super::error_body::EngineError;
 
 /// What did not fit into what; each number where known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +35,7 @@ const BEFORE_PROMPT: [&str; 8] = [
 const AFTER_PROMPT: [&str; 2] = [" in the messages", " in the prompt"];
 
 /// Whether it says that the conversation did not fit, and with which numbers.
-pub(super) fn overflow(told: &Told) -> Option<Overflow> {
+pub(super) fn overflow(told: &EngineError) -> Option<Overflow> {
     let message = told.message.as_deref().unwrap_or_default();
     let named = [&told.kind, &told.code]
         .into_iter()
@@ -73,7 +73,7 @@ pub(super) fn overflow(told: &Told) -> Option<Overflow> {
 
 /// The same of llama-server's words for an input of embeddings, which it reads in one batch or not
 /// at all.
-pub(super) fn overflow_of_a_batch(told: &Told) -> Option<Overflow> {
+pub(super) fn overflow_of_a_batch(told: &EngineError) -> Option<Overflow> {
     let message = told
         .message
         .as_deref()
@@ -110,9 +110,9 @@ mod tests {
     use super::*;
 
     fn numbers(message: &str) -> Option<(Option<u64>, Option<u64>)> {
-        let told = Told {
+        let told = EngineError {
             message: Some(message.to_owned()),
-            ..Told::default()
+            ..EngineError::default()
         };
         overflow(&told).map(|overflow| (overflow.prompt_tokens, overflow.context))
     }

@@ -17,7 +17,7 @@ use super::answer::Answer;
 use super::events::OpenAiEvents;
 use super::frame::Kind;
 use super::known::Listed;
-use super::{llama_server, misread, models, refusal, whole};
+use super::{error_body, llama_server, misread, models, refusal, whole};
 use crate::conversation::{self, retry};
 use crate::http::{BaseUrl, Body, Client, Key, Upstream, read};
 use crate::reasoning::Apart;
@@ -180,7 +180,7 @@ impl OpenAi {
             single_call,
             schema_field: match request.response_format {
                 None if request.tools.is_some() => "tools",
-                _ => refusal::FORMAT,
+                _ => error_body::FORMAT,
             },
         };
         self.send(&self.chat, to_json(request)?, asked).await
@@ -205,7 +205,7 @@ impl OpenAi {
             alternatives: None,
             thoughts_apart: false,
             single_call: false,
-            schema_field: refusal::FORMAT,
+            schema_field: error_body::FORMAT,
         };
         self.send(&self.completions, to_json(request)?, asked).await
     }

@@ -12,6 +12,7 @@ mod answer;
 mod context;
 mod embed;
 mod engine;
+mod error_body;
 mod events;
 mod frame;
 mod known;

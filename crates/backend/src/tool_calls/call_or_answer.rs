@@ -12,8 +12,8 @@ use loggia_wire::Extra;
 use loggia_wire::openai::{ChatCompletionRequest, JsonSchemaFormat, ResponseFormat};
 use serde_json::{Value, json};
 
-use super::forced_call::{Call, call_id, calls, list, one_of};
-use super::told::tell;
+use super::forced_call::{Call, call_id, calls, one_of};
+use super::told::{list, tell};
 use crate::references::moved;
 use crate::{BackendError, Chunk, Event, Events, Reply};
 

@@ -1,7 +1,6 @@
 //! A call that must be made, as an answer held to a schema that only a call can satisfy; and the
 //! answer back into the call.
 
-use std::fmt::Write;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -16,7 +15,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
-use super::told::tell;
+use super::told::{list, tell};
 use crate::references::moved;
 use crate::schema::arguments;
 use crate::{BackendError, ChatCall, Chunk, Event, Events, Reply};
@@ -67,24 +66,6 @@ fn describe(functions: &[&FunctionDefinition]) -> String {
     let how = "Call one of these functions. Answer only with a JSON object of its name and its arguments: \
                {\"name\": …, \"arguments\": {…}}.\n";
     how.to_owned() + &list(functions)
-}
-
-/// A line a function.
-pub(super) fn list(functions: &[&FunctionDefinition]) -> String {
-    let mut text = String::new();
-    for function in functions {
-        let description = function.description.as_deref().unwrap_or_default();
-        let parameters = function
-            .parameters
-            .as_ref()
-            .map_or_else(|| "{}".to_owned(), Value::to_string);
-        let _ = writeln!(
-            text,
-            "- {}: {description} Arguments, as a JSON schema: {parameters}",
-            function.name
-        );
-    }
-    text
 }
 
 fn schema(functions: &[&FunctionDefinition]) -> Value {

@@ -4,9 +4,11 @@
 //! What is told here, [`marked`](super::marked) reads back from an engine's text; the embedded
 //! engine has a reader and a grammar of its own for it.
 
-use loggia_wire::openai::{ChatCompletionRequest, Content, FunctionDefinition, Message, Role};
+use std::fmt::Write as _;
 
-use super::forced_call::list;
+use loggia_wire::openai::{ChatCompletionRequest, Content, FunctionDefinition, Message, Role};
+use serde_json::Value;
+
 use crate::conversation::arguments;
 
 /// What a call begins with.
@@ -71,6 +73,24 @@ pub(super) fn tell(messages: &mut Vec<Message>, text: &str) {
         }
         _ => messages.insert(0, Message::text(Role::System, text)),
     }
+}
+
+/// The functions, a line each.
+pub(super) fn list(functions: &[&FunctionDefinition]) -> String {
+    let mut text = String::new();
+    for function in functions {
+        let description = function.description.as_deref().unwrap_or_default();
+        let parameters = function
+            .parameters
+            .as_ref()
+            .map_or_else(|| "{}".to_owned(), Value::to_string);
+        let _ = writeln!(
+            text,
+            "- {}: {description} Arguments, as a JSON schema: {parameters}",
+            function.name
+        );
+    }
+    text
 }
 
 #[cfg(test)]

@@ -8,8 +8,8 @@ use tokio::net::{TcpListener, TcpStream};
 mod your_own_backend;
 
 async fn ask(stream: bool) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("its address");
     let server = tokio::spawn(your_own_backend::serve(listener));
     let body = format!(
         r#"{{"model":"mirror","stream":{stream},"messages":[{{"role":"user","content":"first second"}}]}}"#
@@ -19,10 +19,12 @@ async fn ask(stream: bool) -> String {
          content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     );
-    let mut connection = TcpStream::connect(address).await.unwrap();
-    connection.write_all(request.as_bytes()).await.unwrap();
+    let mut connection = TcpStream::connect(address).await.expect("a server");
+    let sent = connection.write_all(request.as_bytes()).await;
+    sent.expect("the request is sent");
     let mut answer = String::new();
-    connection.read_to_string(&mut answer).await.unwrap();
+    let read = connection.read_to_string(&mut answer).await;
+    read.expect("an answer");
     server.abort();
     answer
 }

@@ -1,0 +1,183 @@
+//! Chats and completions: what Ollama is asked, and how its answer is read.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::Response;
+use loggia_wire::openai::ChatCompletionRequest;
+
+use super::answer::Answer;
+use super::client::{Ollama, OllamaService};
+use super::context;
+use super::events::OllamaEvents;
+use super::models::Known;
+use super::request::{asks_the_system, chat_request, generate_request};
+use super::sized::{Question, Room, limit};
+use super::swallowed::NotSwallowed;
+use crate::conversation::{Change, arguments, retry};
+use crate::reasoning::Apart;
+use crate::tool_calls::calling::{Calling, earlier_as_text};
+use crate::tool_calls::forced_call;
+use crate::{BackendError, ChatCall, CompletionCall, Events, Profile, Reply, ServedBy};
+
+impl<S, B> Ollama<S, B>
+where
+    S: OllamaService<B>,
+    B: From<Bytes> + Send + 'static,
+{
+    /// Starts a chat; one with tools is asked again where Ollama swallows a call (`swallowed.rs`).
+    pub(super) async fn start_chat(&self, call: ChatCall) -> Result<Reply, BackendError> {
+        let has_tools = !call.work.callable_functions().is_empty();
+        if has_tools && !call.work.must_call() {
+            let knows_tools = self.known(&call.work.model).await?.knows_tools;
+            match Calling::needed(&call.work, knows_tools) {
+                // The original knew nothing of calls.
+                Some(Calling::CallOrAnswer) if call.head.profile == Profile::Original => {}
+                Some(way) => {
+                    return Box::pin(way.started(call, |call| self.start_once(call))).await;
+                }
+                None => {}
+            }
+        }
+        if call.head.profile == Profile::Original || !has_tools {
+            return self.start_once(call).await;
+        }
+        // Boxed, as whatever is rare here: every chat would carry the room for it.
+        Box::pin(self.start_with_tools(call)).await
+    }
+
+    pub(super) async fn start_with_tools(&self, call: ChatCall) -> Result<Reply, BackendError> {
+        let (this, again) = (self.clone(), call.clone());
+        let again = Box::pin(async move {
+            tracing::info!(
+                id = &*again.head.id,
+                "a call that Ollama swallowed is asked for again, held to its schema"
+            );
+            Ok(forced_call::started(again, |call| this.start_once(call))
+                .await?
+                .events)
+        });
+        let reply = self.start_once(call).await?;
+        Ok(Reply {
+            served_by: reply.served_by,
+            events: Box::pin(NotSwallowed::new(reply.events, again)),
+        })
+    }
+
+    /// Starts a chat as it is; where the model's template refuses it, with a plainer conversation.
+    pub(super) async fn start_once(&self, call: ChatCall) -> Result<Reply, BackendError> {
+        Box::pin(retry::or_plainer(call, |call| self.start_as_it_is(call))).await
+    }
+
+    pub(super) async fn start_as_it_is(&self, call: ChatCall) -> Result<Reply, BackendError> {
+        let asked = &*call.work;
+        let known = self.known(&asked.model).await?;
+        let mut question = Question::Chat(chat_request(&shown(asked, &known), call.head.profile)?);
+        let room = Room {
+            need: context::need(asked),
+            answer: context::answer(asked),
+        };
+        let response = self
+            .ask_sized(&mut question, &known, room, call.head.forwarded.as_deref())
+            .await?;
+        let single_call = asked.parallel_tool_calls == Some(false);
+        let answer = Answer::new(
+            &call.head.id,
+            Arc::clone(&self.name),
+            call.head.profile,
+            single_call,
+        )
+        .limited_to(limit(&mut question, &known));
+        let answer = if asked.streams() {
+            answer
+        } else {
+            answer.in_one_line()
+        };
+        let mut reply = self.reply(response, answer, &asked.model, &known);
+        reply
+            .served_by
+            .changed
+            .extend(arguments::any_changed(&asked.messages).then_some(Change::Arguments));
+        reply
+            .served_by
+            .changed
+            .extend(asks_the_system(asked, call.head.profile).then_some(Change::SystemAsUser));
+        Ok(reply)
+    }
+
+    /// Starts a completion of one prompt.
+    pub(super) async fn start_completion(
+        &self,
+        call: CompletionCall,
+    ) -> Result<Reply, BackendError> {
+        let asked = &*call.work;
+        let request = generate_request(asked, call.head.profile)?;
+        let known = self.known(&asked.model).await?;
+        let answer = context::answer(&asked.as_chat());
+        let room = Room {
+            need: context::need_of_text(&request, answer),
+            answer,
+        };
+        let mut question = Question::Generate(request);
+        let response = self
+            .ask_sized(&mut question, &known, room, call.head.forwarded.as_deref())
+            .await?;
+        let answer = Answer::new(
+            &call.head.id,
+            Arc::clone(&self.name),
+            call.head.profile,
+            false,
+        )
+        .limited_to(limit(&mut question, &known))
+        .of_text();
+        let answer = if asked.streams() {
+            answer
+        } else {
+            answer.in_one_line()
+        };
+        Ok(self.reply(response, answer, &asked.model, &known))
+    }
+
+    pub(super) fn reply(
+        &self,
+        response: Response<S::Body>,
+        answer: Answer,
+        model: &str,
+        known: &Known,
+    ) -> Reply {
+        let served_by = ServedBy {
+            backend: Arc::clone(&self.name),
+            model: model.into(),
+            node: None,
+            fingerprint: Arc::clone(&known.fingerprint),
+            changed: Vec::new(),
+            ignored: Vec::new(),
+        };
+        let may_have_thoughts = answer.may_have_thoughts_in_its_text();
+        let events = OllamaEvents::new(response.into_body(), answer, Arc::clone(&self.name));
+        let events: Events = if may_have_thoughts {
+            Box::pin(Apart::new(events, 1))
+        } else {
+            Box::pin(events)
+        };
+        Reply { served_by, events }
+    }
+}
+
+/// The request with earlier calls and results in the contents, where the model's template has no
+/// place for them.
+fn shown<'a>(request: &'a ChatCompletionRequest, known: &Known) -> Cow<'a, ChatCompletionRequest> {
+    let messages = if known.knows_tools {
+        None
+    } else {
+        earlier_as_text(&request.messages)
+    };
+    match messages {
+        Some(messages) => Cow::Owned(ChatCompletionRequest {
+            messages,
+            ..request.clone()
+        }),
+        None => Cow::Borrowed(request),
+    }
+}

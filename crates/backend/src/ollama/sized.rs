@@ -1,0 +1,156 @@
+//! One question to Ollama, with a context that has room for it (`context.rs` says how much).
+
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use loggia_wire::ollama::{self, RunningModels};
+
+use super::client::{Ollama, OllamaService};
+use super::context;
+use super::models::{self, Known};
+use super::transport::{post, to_json};
+use crate::BackendError;
+
+/// What Ollama is asked.
+pub(super) enum Question {
+    Chat(ollama::ChatRequest),
+    Generate(ollama::GenerateRequest),
+}
+
+impl Question {
+    pub(super) fn model(&self) -> &str {
+        match self {
+            Self::Chat(request) => &request.model,
+            Self::Generate(request) => &request.model,
+        }
+    }
+
+    pub(super) fn options(&mut self) -> &mut ollama::Options {
+        match self {
+            Self::Chat(request) => &mut request.options,
+            Self::Generate(request) => &mut request.options,
+        }
+    }
+}
+
+/// Tokens that prompt and answer may need, and those of the answer among them.
+#[derive(Clone, Copy)]
+pub(super) struct Room {
+    pub(super) need: u64,
+    pub(super) answer: u64,
+}
+
+impl<S, B> Ollama<S, B>
+where
+    S: OllamaService<B>,
+    B: From<Bytes> + Send + 'static,
+{
+    /// Asks with room for the prompt; and once more with more of it, where the prompt turns out to
+    /// be longer than it was taken for.
+    pub(super) async fn ask_sized(
+        &self,
+        question: &mut Question,
+        known: &Known,
+        room: Room,
+        head: Option<&http::request::Parts>,
+    ) -> Result<Response<S::Body>, BackendError> {
+        let chosen = self.choose_context(question, known, room).await;
+        match self.ask_once(question, head).await {
+            Err(BackendError::ContextLengthExceeded {
+                prompt_tokens: Some(prompt),
+                ..
+            }) if chosen && grow_context(question, known, prompt, room.answer) => {
+                Box::pin(self.ask_once(question, head)).await
+            }
+            response => response,
+        }
+    }
+
+    pub(super) async fn ask_once(
+        &self,
+        question: &Question,
+        head: Option<&http::request::Parts>,
+    ) -> Result<Response<S::Body>, BackendError> {
+        let (path, body) = match question {
+            Question::Chat(request) => ("/api/chat", to_json(request, &self.name)?),
+            Question::Generate(request) => ("/api/generate", to_json(request, &self.name)?),
+        };
+        let response = self.send(post(path, body, head)).await?;
+        if response.status() == StatusCode::OK {
+            Ok(response)
+        } else {
+            match Box::pin(self.refused(response, question.model())).await {
+                // The words of Ollama's own runner, which tells no numbers; of an input they are
+                // said too.
+                BackendError::InputTooLong { .. } => Err(BackendError::ContextLengthExceeded {
+                    prompt_tokens: None,
+                    context: None,
+                }),
+                error => Err(error),
+            }
+        }
+    }
+
+    /// Sets the context size where the client asks for none; tells whether the size is Loggia's to
+    /// choose.
+    pub(super) async fn choose_context(
+        &self,
+        question: &mut Question,
+        known: &Known,
+        room: Room,
+    ) -> bool {
+        if known.context_most.is_none() || question.options().others.contains_key("num_ctx") {
+            return false;
+        }
+        if let Some(size) = self.choose_size(question.model(), room.need, known).await {
+            set_context(question, known, size);
+        }
+        true
+    }
+
+    /// The context size to ask for so that so many tokens fit; `None` where it is not Loggia's to
+    /// choose, or the default will do.
+    pub(super) async fn choose_size(&self, model: &str, need: u64, known: &Known) -> Option<u64> {
+        let most = known.context_most?;
+        let loaded = if let Some(kept) = known.context_kept() {
+            Some(kept)
+        } else {
+            let running = Box::pin(self.get::<RunningModels>("/api/ps")).await;
+            running
+                .ok()
+                .and_then(|running| models::loaded_context(&running, model))
+        };
+        context::choose(need, loaded, most)
+    }
+}
+
+/// The most tokens that the answer may have.
+pub(super) fn limit(question: &mut Question, known: &Known) -> Option<u64> {
+    let limit = question.options().limit().or(known.num_predict)?;
+    // A number below 0 sets no limit.
+    u64::try_from(limit).ok()
+}
+
+fn set_context(question: &mut Question, known: &Known, size: u64) {
+    question.options().num_ctx = Some(size);
+    if known.keep_context(size) {
+        tracing::info!(
+            model = question.model(),
+            num_ctx = size,
+            "the context size that Ollama is asked for"
+        );
+    }
+}
+
+/// Chooses again, now that the engine has told how long the prompt is; `false` where no larger
+/// context can help.
+fn grow_context(question: &mut Question, known: &Known, prompt: u64, answer: u64) -> bool {
+    let most = known.context_most.unwrap_or(0);
+    let before = question.options().num_ctx;
+    match context::choose(prompt + answer, before, most) {
+        Some(size) if size > prompt && Some(size) != before => {
+            set_context(question, known, size);
+            true
+        }
+        _ => false,
+    }
+}

@@ -1,0 +1,136 @@
+//! Requests to Ollama and its answers, as bytes and JSON.
+
+use bytes::Bytes;
+use futures_util::TryFutureExt;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Limited};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tower::ServiceExt;
+
+use super::client::{Ollama, OllamaService};
+use super::error::{refusal, transport_error};
+use crate::BackendError;
+use crate::retry_after::retry_after;
+
+/// The most bytes of an answer that is not a chat: a list of a thousand models is 500 KiB.
+const BODY_LIMIT: usize = 32 << 20;
+
+/// What the buffer of a request holds at first: a short conversation. It grows for a longer one.
+const FIRST_BUFFER: usize = 1000;
+
+impl<S, B> Ollama<S, B>
+where
+    S: OllamaService<B>,
+    B: From<Bytes> + Send + 'static,
+{
+    pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, BackendError> {
+        let mut request = Request::new(B::from(Bytes::new()));
+        *request.uri_mut() =
+            http::Uri::try_from(path).map_err(|_| self.bad("a path that is none"))?;
+        self.fetch(request, "").await
+    }
+
+    pub(super) async fn fetch<T: DeserializeOwned>(
+        &self,
+        request: Request<B>,
+        model: &str,
+    ) -> Result<T, BackendError> {
+        let response = self.send(request).await?;
+        if response.status() != StatusCode::OK {
+            return Err(self.refused(response, model).await);
+        }
+        let body = self.collect(response).await?;
+        serde_json::from_slice(&body).map_err(|_| self.bad("JSON that is not Ollama's"))
+    }
+
+    pub(super) fn send(
+        &self,
+        request: Request<B>,
+    ) -> impl Future<Output = Result<Response<S::Body>, BackendError>> + Send {
+        self.service
+            .clone()
+            .oneshot(request)
+            .map_err(|error| transport_error(error.into(), &self.name))
+    }
+
+    pub(super) async fn refused(&self, response: Response<S::Body>, model: &str) -> BackendError {
+        let status = response.status();
+        let retry_after = retry_after(response.headers());
+        match self.collect(response).await {
+            Ok(body) => refusal(status, retry_after, &body, model, &self.name),
+            Err(error) => error,
+        }
+    }
+
+    pub(super) async fn collect(&self, response: Response<S::Body>) -> Result<Bytes, BackendError> {
+        match Limited::new(response.into_body(), BODY_LIMIT)
+            .collect()
+            .await
+        {
+            Ok(body) => Ok(body.to_bytes()),
+            Err(error) if error.is::<http_body_util::LengthLimitError>() => {
+                Err(self.bad("more bytes than it should be"))
+            }
+            Err(error) => Err(transport_error(error, &self.name)),
+        }
+    }
+
+    pub(super) fn bad(&self, what: &str) -> BackendError {
+        BackendError::BadAnswer {
+            backend: self.name.to_string(),
+            what: what.to_owned(),
+        }
+    }
+}
+
+/// A POST of JSON, with the headers and extensions of the client's own request where the service is
+/// the one behind it.
+pub(super) fn post<B: From<Bytes>>(
+    path: &'static str,
+    body: Vec<u8>,
+    head: Option<&http::request::Parts>,
+) -> Request<B> {
+    let length = HeaderValue::from(body.len());
+    let mut request = Request::new(B::from(Bytes::from(body)));
+    if let Some(head) = head {
+        *request.version_mut() = head.version;
+        *request.extensions_mut() = head.extensions.clone();
+        *request.headers_mut() = without_body_headers(&head.headers);
+    }
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = http::Uri::from_static(path);
+    request.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
+    request.headers_mut().insert(header::CONTENT_LENGTH, length);
+    request
+}
+
+/// The client's headers without those that speak of its body, its connection, or the answer it
+/// would take compressed.
+fn without_body_headers(headers: &HeaderMap) -> HeaderMap {
+    let mut headers = headers.clone();
+    for name in [
+        header::CONTENT_ENCODING,
+        header::TRANSFER_ENCODING,
+        header::CONNECTION,
+        header::EXPECT,
+        header::ACCEPT,
+        header::ACCEPT_ENCODING,
+    ] {
+        headers.remove(name);
+    }
+    headers
+}
+
+pub(super) fn to_json(value: &impl Serialize, backend: &str) -> Result<Vec<u8>, BackendError> {
+    let mut json = Vec::with_capacity(FIRST_BUFFER);
+    match serde_json::to_writer(&mut json, value) {
+        Ok(()) => Ok(json),
+        Err(_) => Err(BackendError::Engine {
+            message: format!("the request for `{backend}` cannot be written as JSON"),
+        }),
+    }
+}
