@@ -1,11 +1,11 @@
-//! JSON that stays the text it is.
+//! JSON that keeps its original text.
 
 use serde::de::{Deserialize, Deserializer};
 use serde::ser::{Error as _, Serialize, Serializer};
 use serde_json::value::RawValue;
 
-/// The text of a JSON value. It is written as it stands, so that numbers keep digits that no `f64`
-/// or `i64` has.
+/// The original text of a JSON value. It is written unchanged, so numbers keep digits that neither
+/// `f64` nor `i64` can hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JsonText(pub String);
 
@@ -16,8 +16,8 @@ impl Serialize for JsonText {
     }
 }
 
-/// A string of JSON, as OpenAI's API has it. A value that a client did not write as a string is
-/// taken as its text, and `null` as an empty one.
+/// A JSON string, as OpenAI's API defines the field. If a client sends another JSON value, the
+/// string is the text of that value; `null` gives an empty string.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct StringOrJson(pub(crate) String);
 

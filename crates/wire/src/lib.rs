@@ -1,11 +1,10 @@
-//! What travels: the types of OpenAI's chat API and of Ollama's native API, and the framing of
-//! their streams.
+//! The types of OpenAI's API and of Ollama's native API, and the framing of their streams.
 //!
-//! No I/O, no clock, no decisions: what a field *means* for a backend is said in `loggia-backend`
-//! and `loggia-api`.
+//! This crate has no I/O, no clock and no decisions. `loggia-backend` and `loggia-api` define what
+//! a field means for a backend.
 //!
-//! Reading order: [`openai`] (requests, whole answers, chunks, errors, models), [`ollama`]
-//! (`/api/chat` and its kin), [`frame`] (bytes to lines and events, and back).
+//! Reading order: [`openai`] (requests, complete answers, chunks, errors, models), [`ollama`]
+//! (`/api/chat` and the other endpoints), [`frame`] (bytes to lines and events, and back).
 #![forbid(unsafe_code)]
 
 mod json_text;
@@ -19,5 +18,5 @@ pub mod openai;
 pub use json_text::JsonText;
 pub use once::Once;
 
-/// Fields of a JSON object that its type does not know: kept, so that they ride along.
+/// The unknown fields of a JSON object. They are kept and written again.
 pub type Extra = serde_json::Map<String, serde_json::Value>;

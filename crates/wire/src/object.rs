@@ -1,8 +1,8 @@
-//! `object!`: a JSON object as a struct that keeps the fields it does not know in `extra`.
+//! `object!` declares a struct for a JSON object that keeps unknown fields in `extra`.
 //!
-//! It stands in for `#[serde(flatten)]`, which buffers the whole object before it reads a field:
-//! that costs time on the streaming path, and loses the path of a wrong field, which belongs into
-//! an error's `param`.
+//! It replaces `#[serde(flatten)]`, which buffers the whole object before it reads a field. That
+//! costs time in streams, and loses the path of an invalid field, which an error needs for its
+//! `param`.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -14,7 +14,7 @@ use serde_json::map::Entry;
 use crate::Once;
 use crate::once::twice;
 
-/// A key of an object, borrowed from the input where it can be.
+/// A key of a JSON object, borrowed from the input if possible.
 pub(crate) struct Key<'de>(pub(crate) Cow<'de, str>);
 
 impl<'de> Deserialize<'de> for Key<'de> {
@@ -36,7 +36,7 @@ impl<'de> Deserialize<'de> for Key<'de> {
     }
 }
 
-/// Keeps a field that a type does not know.
+/// Adds an unknown field to `extra`.
 pub(crate) fn keep<E: Error>(
     extra: &mut crate::Extra,
     key: String,
@@ -49,12 +49,15 @@ pub(crate) fn keep<E: Error>(
     Ok(())
 }
 
-/// Declares a struct for a JSON object, with a public `extra` that holds every other field.
+/// Declares a struct for a JSON object, with a public field `extra` for unknown fields.
 ///
-/// A field that comes twice is an error: one of the two would be lost unseen. Each field is
-/// `required` (must be there, always written), `optional` (an `Option`; absent and `null` read the
-/// same, `None` is not written), `free` (as `optional`, and a [`Once`]: names within it are the
-/// client's) or `nullable` (an `Option`; `None` is written as `null`).
+/// A duplicate field is an error, because one of the two values would be lost. Each field is one of
+/// these:
+///
+/// - `required`: must be present, always written
+/// - `optional`: an `Option`; absent and `null` are the same, `None` is not written
+/// - `free`: as `optional`, and a [`Once`], because the client chooses the names inside it
+/// - `nullable`: an `Option`; `None` is written as `null`
 macro_rules! object {
     (
         $(#[$meta:meta])*
@@ -66,7 +69,7 @@ macro_rules! object {
         #[derive(Clone, Debug, PartialEq)]
         $vis struct $name {
             $( $(#[$field_meta])* pub $field: $crate::object::object!(@type $kind $type), )*
-            /// Fields that OpenAI's API does not have, or that came later than this type.
+            /// Fields that this type does not know: extensions of OpenAI's API, or newer fields.
             pub extra: $crate::Extra,
         }
 
@@ -133,8 +136,8 @@ macro_rules! object {
 
 pub(crate) use object;
 
-/// Declares an enum that is one of some words on the wire. What is no string is of the wrong type;
-/// a derived `Deserialize` would call it broken JSON.
+/// Declares an enum whose variants are JSON strings. A value that is not a string gives a type
+/// error; a derived `Deserialize` would report a syntax error.
 macro_rules! words {
     (
         $(#[$meta:meta])*
@@ -149,7 +152,7 @@ macro_rules! words {
         }
 
         impl $name {
-            /// The name on the wire.
+            /// The name in JSON.
             $vis fn as_str(self) -> &'static str {
                 match self {
                     $( Self::$variant => $word, )*

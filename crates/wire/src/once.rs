@@ -1,8 +1,8 @@
-//! `Once`: JSON of any shape in which no object has a field twice.
+//! `Once`: JSON of any shape that rejects duplicate fields in its objects.
 //!
-//! `serde_json::Value` and maps keep the last of two without a word; who wrote the first would
-//! never know that it is lost. The error is the one that serde has for a struct, ``duplicate field
-//! `…` ``, at the place of the object.
+//! `serde_json::Value` and maps silently keep the last of two duplicate fields, so the client would
+//! not learn that the first is lost. The error is serde's own for a struct, ``duplicate field `…`
+//! ``, and has the path of the object.
 
 use std::collections::{BTreeMap, btree_map};
 use std::fmt;
@@ -11,7 +11,7 @@ use std::marker::PhantomData;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value, map};
 
-/// A value, or a map of values, whose objects have each field once.
+/// A JSON value, or a map of values, whose objects have no duplicate fields.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Once<T>(pub T);
 

@@ -2,18 +2,18 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 
-/// A line longer than the limit: the peer is broken, or means harm.
+/// A line is longer than the limit: the peer is faulty or hostile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a line is longer than {limit} bytes")]
 pub struct LineTooLong {
-    /// The most bytes a line may have.
+    /// The maximum length of a line in bytes.
     pub limit: usize,
 }
 
-/// Cuts bytes into lines, ended by `\n` or `\r\n`.
+/// Splits a stream of bytes into lines that end with `\n` or `\r\n`.
 ///
-/// A line that lies whole in what was pushed last is handed out without a copy; only a line that
-/// spans packets is put together.
+/// A line that lies within one pushed packet is returned without a copy. Only a line that spans
+/// packets is copied together.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -29,15 +29,15 @@ pub struct LineTooLong {
 /// ```
 #[derive(Debug)]
 pub struct Lines {
-    /// The beginning of a line whose end has not come.
+    /// The beginning of an incomplete line.
     partial: BytesMut,
-    /// What was pushed and not yet read.
+    /// Bytes that were pushed and not read yet.
     ahead: Bytes,
     limit: usize,
 }
 
 impl Lines {
-    /// A reader that accepts lines of up to `limit` bytes.
+    /// Creates a reader that accepts lines of up to `limit` bytes.
     pub fn new(limit: usize) -> Self {
         Self {
             partial: BytesMut::new(),
@@ -46,7 +46,7 @@ impl Lines {
         }
     }
 
-    /// Feeds the next bytes. Read all lines with [`Lines::next_line`] before feeding more.
+    /// Adds the next bytes. Read all lines with [`Lines::next_line`] before you add more.
     pub fn push(&mut self, bytes: Bytes) {
         if self.ahead.is_empty() {
             self.ahead = bytes;
@@ -58,13 +58,13 @@ impl Lines {
         }
     }
 
-    /// The next whole line, without its ending.
+    /// Returns the next complete line, without its line ending.
     pub fn next_line(&mut self) -> Result<Option<Bytes>, LineTooLong> {
         let Some(end) = memchr::memchr(b'\n', &self.ahead) else {
             self.check(self.ahead.len())?;
             self.partial.extend_from_slice(&self.ahead);
-            // An empty rest would still hold the packet, and whoever read it could not use its
-            // buffer again.
+            // An empty remainder would still reference the packet, so its buffer could not be
+            // reused.
             self.ahead = Bytes::new();
             return Ok(None);
         };
@@ -80,7 +80,7 @@ impl Lines {
         Ok(Some(without_carriage_return(line)))
     }
 
-    /// What is left when the stream has ended: a last line without an ending.
+    /// Returns the last line if the stream ended without a line ending.
     pub fn finish(&mut self) -> Option<Bytes> {
         let line = std::mem::take(&mut self.partial).freeze();
         (!line.is_empty()).then(|| without_carriage_return(line))

@@ -1,8 +1,8 @@
-//! Framing: bytes to lines ([`Lines`], Ollama's NDJSON) and to server-sent events ([`sse`]), and
-//! back.
+//! Framing: splits bytes into lines ([`Lines`], for Ollama's NDJSON) and into server-sent events
+//! ([`sse`]), and writes both.
 //!
-//! The readers give the same result wherever the bytes are cut. They hold at most one line, up to a
-//! limit.
+//! The readers give the same result wherever the bytes are split. Their buffers hold at most one
+//! line, up to a limit.
 
 mod lines;
 pub mod ndjson;

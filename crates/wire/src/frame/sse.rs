@@ -1,23 +1,23 @@
-//! Server-sent events, as OpenAI's streams use them: reading, and writing.
+//! Reads and writes server-sent events, as OpenAI's streams use them.
 //!
-//! Lines end with `\n` or `\r\n`; a lone `\r`, which the standard also allows and no engine sends,
-//! ends none.
+//! Lines end with `\n` or `\r\n`. The standard also allows a lone `\r`; it does not end a line
+//! here, because no engine sends it.
 
 use bytes::{Buf, BufMut, Bytes};
 use serde::Serialize;
 
 use super::{LineTooLong, Lines};
 
-/// One event.
+/// A server-sent event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// Its `event` field, where it has one.
+    /// The `event` field, if present.
     pub name: Option<String>,
-    /// Its `data` lines, joined by `\n`.
+    /// The `data` lines, joined with `\n`.
     pub data: Bytes,
 }
 
-/// Cuts bytes into events.
+/// Splits a stream of bytes into server-sent events.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -42,7 +42,7 @@ pub struct Events {
 }
 
 impl Events {
-    /// A reader that accepts lines, and events, of up to `limit` bytes.
+    /// Creates a reader that accepts lines and events of up to `limit` bytes.
     pub fn new(limit: usize) -> Self {
         Self {
             lines: Lines::new(limit),
@@ -53,12 +53,12 @@ impl Events {
         }
     }
 
-    /// Feeds the next bytes. Read all events with [`Events::next_event`] before feeding more.
+    /// Adds the next bytes. Read all events with [`Events::next_event`] before you add more.
     pub fn push(&mut self, bytes: Bytes) {
         self.lines.push(bytes);
     }
 
-    /// The next whole event.
+    /// Returns the next complete event.
     pub fn next_event(&mut self) -> Result<Option<Event>, LineTooLong> {
         while let Some(line) = self.lines.next_line()? {
             if let Some(event) = self.line(line)? {
@@ -68,7 +68,7 @@ impl Events {
         Ok(None)
     }
 
-    /// What is left when the stream has ended: an event whose blank line never came.
+    /// Returns the last event if the stream ended without the blank line after it.
     pub fn finish(&mut self) -> Result<Option<Event>, LineTooLong> {
         if let Some(line) = self.lines.finish() {
             self.line(line)?;
@@ -97,14 +97,14 @@ impl Events {
         match &line[..] {
             b"data" => self.add_data(value)?,
             b"event" => self.name = Some(String::from_utf8_lossy(&value).into_owned()),
-            // The standard has no such field; llama-server up to 2025 writes an error as `error:
+            // The standard has no such field. llama-server (until 2025) writes an error as `error:
             // {…}`.
             b"error" => {
                 self.name = Some("error".to_owned());
                 self.add_data(value)?;
             }
-            // A comment has an empty name; `id` and `retry` mean nothing to a reader that never
-            // reconnects.
+            // A comment has an empty field name. `id` and `retry` have no effect on a reader that
+            // never reconnects.
             _ => {}
         }
         Ok(None)
@@ -127,11 +127,11 @@ impl Events {
     }
 }
 
-/// Writes `value` as the data of one event, straight into `out`.
+/// Writes `value` as the data of one event into `out`, without an intermediate buffer.
 ///
 /// # Errors
-/// Where `value` cannot be written as JSON (a map whose keys are no strings); `out` may then hold a
-/// part of it.
+/// Fails if `value` cannot be written as JSON (for example a map whose keys are not strings); `out`
+/// may then contain a part of it.
 pub fn write(out: &mut impl BufMut, value: &impl Serialize) -> serde_json::Result<()> {
     out.put_slice(b"data: ");
     serde_json::to_writer((&mut *out).writer(), value)?;
@@ -139,7 +139,7 @@ pub fn write(out: &mut impl BufMut, value: &impl Serialize) -> serde_json::Resul
     Ok(())
 }
 
-/// Writes a comment, which keeps a connection alive and which clients skip. `text` must be one
+/// Writes a comment, which keeps the connection alive and which clients ignore. `text` must be one
 /// line.
 pub fn write_comment(out: &mut impl BufMut, text: &str) {
     out.put_slice(b": ");
@@ -147,7 +147,7 @@ pub fn write_comment(out: &mut impl BufMut, text: &str) {
     out.put_slice(b"\n\n");
 }
 
-/// Writes `data: [DONE]`: all went well, and nothing follows. The only function that does.
+/// Writes `data: [DONE]`, the end of a successful stream. No other function writes it.
 pub fn write_done(out: &mut impl BufMut) {
     out.put_slice(b"data: [DONE]\n\n");
 }

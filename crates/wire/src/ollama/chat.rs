@@ -1,4 +1,4 @@
-//! `POST /api/chat`: the request, and the lines that come back.
+//! `POST /api/chat`: the request and the lines of the answer.
 
 use std::borrow::Cow;
 
@@ -9,169 +9,172 @@ use serde_json::value::RawValue;
 use crate::openai::{TokenLogprob, Tool};
 use crate::{Extra, JsonText};
 
-/// The request.
+/// The request of `POST /api/chat`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct ChatRequest {
-    /// The model's name.
+    /// The name of the model.
     pub model: String,
-    /// The conversation. Empty only loads the model.
+    /// The conversation. If empty, the request only loads the model.
     pub messages: Vec<ChatMessage>,
-    /// Always sent: Ollama's own default is true.
+    /// Whether to stream the answer. Always sent, because Ollama's default is true.
     pub stream: bool,
-    /// `"json"`, or a JSON schema.
+    /// The format of the answer: `"json"` or a JSON schema.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub format: Option<Value>,
-    /// Sampling and the engine.
+    /// Options of the sampler and the engine.
     #[serde(skip_serializing_if = "Options::is_empty")]
     pub options: Options,
-    /// How long the model stays loaded.
+    /// How long the model stays loaded after the request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep_alive: Option<Value>,
-    /// In OpenAI's shape.
+    /// The tools, in OpenAI's format.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tools: Vec<Tool>,
-    /// Whether, and how hard, to think.
+    /// Whether to reason, and how much.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub think: Option<Think>,
-    /// `false` makes a prompt that does not fit an error instead of a silent cut.
+    /// If `false`, a prompt that is too long is an error. By default Ollama truncates it silently.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub truncate: Option<bool>,
-    /// `false` ends a generation at the end of the context instead of dropping the beginning.
+    /// If `false`, generation stops at the end of the context. By default Ollama drops the
+    /// beginning of the context.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shift: Option<bool>,
-    /// Whether to send log-probabilities.
+    /// Whether to return log-probabilities.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub logprobs: Option<bool>,
-    /// How many alternatives with each token, 0 to 20.
+    /// The number of alternatives per token, 0 to 20.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub top_logprobs: Option<i64>,
 }
 
-/// A message of the request.
+/// A message of a chat request.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct ChatMessage {
-    /// `system`, `user`, `assistant`, `tool`. Ollama accepts any other in silence, and templates
-    /// drop it.
+    /// `system`, `user`, `assistant` or `tool`. Ollama accepts any other role silently, and
+    /// templates drop the message.
     pub role: &'static str,
-    /// The text.
+    /// The text of the message.
     pub content: String,
-    /// Earlier reasoning.
+    /// The reasoning of an earlier answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub thinking: Option<String>,
-    /// Base64.
+    /// Images, in base64.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub images: Vec<String>,
-    /// Earlier calls.
+    /// Tool calls of an earlier answer.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tool_calls: Vec<ToolCall>,
-    /// The function whose result this is.
+    /// The name of the function whose result this message contains.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tool_name: Option<String>,
-    /// The call whose result this is.
+    /// The id of the call whose result this message contains.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tool_call_id: Option<String>,
 }
 
-/// An earlier call.
+/// A tool call of an earlier answer.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ToolCall {
-    /// What the tool message that answers it names.
+    /// The id of the call, which the `tool` message with the result repeats.
     pub id: String,
-    /// What was called.
+    /// The called function.
     pub function: FunctionCall,
 }
 
-/// A called function.
+/// The name and arguments of a called function.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct FunctionCall {
-    /// Rising within a message.
+    /// The number of the call within the message, ascending.
     pub index: u32,
-    /// Its name.
+    /// The name of the function.
     pub name: String,
-    /// An object, not a string.
+    /// The arguments: a JSON object, not a string.
     pub arguments: JsonText,
 }
 
-/// `options`. Those that OpenAI's API has no field for go into `others` as they came.
+/// `options` of a request. Options without a counterpart in OpenAI's API are in `others`,
+/// unchanged.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Options {
-    /// The most tokens to generate. 0 would generate without an end.
+    /// The maximum number of tokens to generate. 0 means no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub num_predict: Option<i64>,
-    /// The context size in tokens; a change reloads the model.
+    /// The context size in tokens. Ollama reloads the model if it changes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub num_ctx: Option<u64>,
-    /// The seed.
+    /// The seed of the sampler.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<i64>,
-    /// Temperature.
+    /// The temperature of the sampler.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub temperature: Option<f64>,
-    /// Nucleus sampling.
+    /// The probability mass for nucleus sampling.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub top_p: Option<f64>,
-    /// Presence penalty.
+    /// The presence penalty.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub presence_penalty: Option<f64>,
-    /// Frequency penalty.
+    /// The frequency penalty.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub frequency_penalty: Option<f64>,
-    /// Stop strings.
+    /// The stop strings.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub stop: Vec<String>,
-    /// `top_k`, `min_p`, `num_gpu`, …
+    /// Other options: `top_k`, `min_p`, `num_gpu`, …
     #[serde(flatten)]
     pub others: Extra,
 }
 
 impl Options {
-    /// `num_predict`, whether it is set by its own field or among the others.
+    /// Returns `num_predict`, from its own field or from `others`.
     pub fn limit(&self) -> Option<i64> {
         let in_others = || self.others.get("num_predict")?.as_i64();
         self.num_predict.or_else(in_others)
     }
 
-    /// Whether nothing is set.
+    /// Returns whether no option is set.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 }
 
-/// `think`.
+/// `think`: whether to reason, and how much.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Think {
-    /// Yes or no.
+    /// Reasoning on or off.
     Switch(bool),
-    /// `low`, `medium`, `high`, `max`.
+    /// The effort: `low`, `medium`, `high` or `max`.
     Level(String),
 }
 
-/// One line of a streamed answer, or a whole one.
+/// One line of a streamed answer, or a complete answer.
 #[derive(Clone, Debug, Deserialize)]
 pub struct ChatLine<'a> {
-    /// RFC 3339 with nanoseconds.
+    /// The time of the line, as RFC 3339 with nanoseconds.
     #[serde(borrow, default)]
     pub created_at: Cow<'a, str>,
-    /// What is new; all of it where the answer is whole. Every line but one with an error has it.
+    /// The new part of the answer, or the complete answer without streaming. Absent only on a line
+    /// with an error.
     #[serde(borrow, default)]
     pub message: Option<LineMessage<'a>>,
     /// Whether this is the last line.
     #[serde(default)]
     pub done: bool,
-    /// `stop`, `length`, `load`, `unload`; on the last line.
+    /// `stop`, `length`, `load` or `unload`. Only on the last line.
     #[serde(borrow, default)]
     pub done_reason: Option<Cow<'a, str>>,
-    /// Tokens of the prompt, on the last line. A count of zero is left out.
+    /// The number of prompt tokens, on the last line. Ollama omits it if it is 0.
     #[serde(default)]
     pub prompt_eval_count: Option<u64>,
-    /// Tokens of the answer, on the last line. A count of zero is left out.
+    /// The number of generated tokens, on the last line. Ollama omits it if it is 0.
     #[serde(default)]
     pub eval_count: Option<u64>,
-    /// Log-probabilities of the tokens of this line.
+    /// The log-probabilities of the tokens of this line.
     #[serde(default)]
     pub logprobs: Option<Vec<TokenLogprob>>,
-    /// What went wrong after the stream had begun; such a line has nothing else.
+    /// An error after the stream began. Such a line has no other field.
     #[serde(borrow, default)]
     pub error: Option<Cow<'a, str>>,
 }
@@ -179,38 +182,39 @@ pub struct ChatLine<'a> {
 /// The message of a line.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct LineMessage<'a> {
-    /// More text.
+    /// A piece of the text.
     #[serde(borrow, default)]
     pub content: Cow<'a, str>,
-    /// More reasoning.
+    /// A piece of the reasoning.
     #[serde(borrow, default)]
     pub thinking: Option<Cow<'a, str>>,
-    /// Calls, each whole.
+    /// Tool calls. Each is complete.
     #[serde(borrow, default)]
     pub tool_calls: Vec<LineToolCall<'a>>,
 }
 
-/// A call, as a line brings it.
+/// A tool call on a line of the answer.
 #[derive(Clone, Debug, Deserialize)]
 pub struct LineToolCall<'a> {
-    /// `call_…`; older versions send none.
+    /// The id, `call_…`. Older versions of Ollama do not send it.
     #[serde(borrow, default)]
     pub id: Option<Cow<'a, str>>,
-    /// What is called.
+    /// The called function.
     #[serde(borrow)]
     pub function: LineFunction<'a>,
 }
 
-/// A called function, as a line brings it.
+/// The called function of a tool call on a line of the answer.
 #[derive(Clone, Debug, Deserialize)]
 pub struct LineFunction<'a> {
-    /// Rising through the answer; older versions send none.
+    /// The number of the call within the answer, ascending. Older versions of Ollama do not send
+    /// it.
     #[serde(default)]
     pub index: Option<u32>,
-    /// Its name.
+    /// The name of the function.
     #[serde(borrow)]
     pub name: Cow<'a, str>,
-    /// An object; kept as the bytes it came in.
+    /// The arguments: a JSON object, unparsed.
     #[serde(borrow, default)]
     pub arguments: Option<&'a RawValue>,
 }

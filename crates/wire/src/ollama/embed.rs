@@ -1,36 +1,37 @@
-//! `POST /api/embed`: the request, and its answer.
+//! `POST /api/embed`: the request and the answer.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Options;
 
-/// The request.
+/// The request of `POST /api/embed`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct EmbedRequest<'a> {
-    /// The model's name.
+    /// The name of the model.
     pub model: &'a str,
-    /// Texts. An empty one yields no vector.
+    /// The texts to embed. Ollama returns no vector for an empty text.
     pub input: &'a [&'a str],
-    /// `false` makes an input that does not fit an error instead of a silent cut.
+    /// If `false`, an input that is too long is an error. By default Ollama truncates it silently.
     pub truncate: bool,
-    /// How long the vectors are to be; ignored where it is more than the model makes.
+    /// The length of the vectors. Ollama ignores it if it exceeds the length that the model
+    /// produces.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dimensions: Option<i64>,
-    /// The engine.
+    /// Options of the engine.
     #[serde(skip_serializing_if = "Options::is_empty")]
     pub options: Options,
-    /// How long the model stays loaded.
+    /// How long the model stays loaded after the request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep_alive: Option<&'a Value>,
 }
 
-/// The answer.
+/// The answer of `POST /api/embed`.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct EmbedAnswer {
-    /// One for each text, in their order.
+    /// One vector per text, in the order of the texts.
     pub embeddings: Vec<Vec<f32>>,
-    /// Tokens of all texts together; older versions do not tell.
+    /// The number of tokens of all texts. Older versions of Ollama do not send it.
     #[serde(default)]
     pub prompt_eval_count: Option<u64>,
 }

@@ -1,42 +1,42 @@
-//! Ollama's errors: `{"error": "…"}`, before a stream or as a line of it.
+//! Ollama's errors: `{"error": "…"}`, as a response or as a line of a stream.
 
 use serde::Deserialize;
 
 /// An error as Ollama sends it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct ErrorLine {
-    /// For a person; or an engine's error as JSON inside this string (see [`InnerError`]).
+    /// A message for a person, or an error of the engine as JSON within the string (see
+    /// [`InnerError`]).
     pub error: String,
 }
 
-/// An engine's error, which Ollama passes on as JSON inside the string of its own.
+/// An error of the engine. Ollama passes it on as JSON within its own error string.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct InnerError {
-    /// The HTTP status the engine gave.
+    /// The HTTP status of the engine's response.
     #[serde(default)]
     pub code: Option<u16>,
-    /// For a person.
+    /// The message, for a person.
     pub message: String,
-    /// `exceed_context_size_error`, `invalid_request_error`, …
+    /// The type: `exceed_context_size_error`, `invalid_request_error`, …
     #[serde(rename = "type", default)]
     pub kind: Option<String>,
-    /// Tokens of a prompt that does not fit.
+    /// The number of tokens of a prompt that is too long.
     #[serde(default)]
     pub n_prompt_tokens: Option<u64>,
-    /// Tokens that would have fitted.
+    /// The context size in tokens.
     #[serde(default)]
     pub n_ctx: Option<u64>,
 }
 
 impl InnerError {
-    /// The engine's error inside the text of an Ollama error, where there is one.
+    /// Parses the engine's error from the text of an Ollama error, if it contains one.
     pub fn inside(text: &str) -> Option<Self> {
         #[derive(Deserialize)]
         struct Wrapped {
             error: InnerError,
         }
-        // The JSON may follow words of Ollama's own; they say nothing that the inner message does
-        // not.
+        // Ollama may write words before the JSON. They add nothing to the inner message.
         let start = text.find('{')?;
         let mut values = serde_json::Deserializer::from_str(&text[start..]).into_iter::<Wrapped>();
         values.next()?.ok().map(|wrapped| wrapped.error)

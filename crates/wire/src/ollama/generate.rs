@@ -1,4 +1,4 @@
-//! `POST /api/generate`: the request, and the lines that come back.
+//! `POST /api/generate`: the request and the lines of the answer.
 
 use std::borrow::Cow;
 
@@ -8,68 +8,70 @@ use serde_json::Value;
 use super::{ChatLine, LineMessage, Options};
 use crate::openai::TokenLogprob;
 
-/// The request.
+/// The request of `POST /api/generate`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct GenerateRequest {
-    /// The model's name.
+    /// The name of the model.
     pub model: String,
-    /// What is to be continued. Empty only loads the model
+    /// The text to continue. If empty, the request only loads the model
     /// (`fixtures/ollama/generate/empty-prompt-loads`).
     pub prompt: String,
-    /// What comes after it. Then the model's template puts the two together, so `raw` must not be
-    /// set.
+    /// The text after the gap to fill. The model's template combines it with the prompt, so `raw`
+    /// must not be set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub suffix: Option<String>,
-    /// Whether the prompt is read as it is, without a template.
+    /// Whether Ollama uses the prompt unchanged, without a template.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub raw: Option<bool>,
-    /// Always sent: Ollama's own default is true.
+    /// Whether to stream the answer. Always sent, because Ollama's default is true.
     pub stream: bool,
-    /// Sampling and the engine.
+    /// Options of the sampler and the engine.
     #[serde(skip_serializing_if = "Options::is_empty")]
     pub options: Options,
-    /// How long the model stays loaded.
+    /// How long the model stays loaded after the request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep_alive: Option<Value>,
-    /// `false` makes a prompt that does not fit an error instead of a silent cut.
+    /// If `false`, a prompt that is too long is an error. By default Ollama truncates it silently.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub truncate: Option<bool>,
-    /// `false` ends a generation at the end of the context instead of dropping the beginning.
+    /// If `false`, generation stops at the end of the context. By default Ollama drops the
+    /// beginning of the context.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shift: Option<bool>,
-    /// Whether to send log-probabilities.
+    /// Whether to return log-probabilities.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub logprobs: Option<bool>,
-    /// How many alternatives with each token, 0 to 20.
+    /// The number of alternatives per token, 0 to 20.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub top_logprobs: Option<i64>,
 }
 
-/// One line of a streamed answer, or a whole one: as a chat's, but for the text.
+/// One line of a streamed answer, or a complete answer. It differs from a chat's line only in the
+/// text field.
 #[derive(Clone, Debug, Deserialize)]
 pub struct GenerateLine<'a> {
-    /// RFC 3339 with nanoseconds.
+    /// The time of the line, as RFC 3339 with nanoseconds.
     #[serde(borrow, default)]
     pub created_at: Cow<'a, str>,
-    /// More text. Every line but one with an error has it.
+    /// A piece of the text. Absent only on a line with an error.
     #[serde(borrow, default)]
     pub response: Option<Cow<'a, str>>,
     /// Whether this is the last line.
     #[serde(default)]
     pub done: bool,
-    /// `stop`, `length`, `load`, `unload`; on the last line.
+    /// `stop`, `length`, `load` or `unload`. Only on the last line.
     #[serde(borrow, default)]
     pub done_reason: Option<Cow<'a, str>>,
-    /// Tokens of the prompt, on the last line.
+    /// The number of prompt tokens, on the last line.
     #[serde(default)]
     pub prompt_eval_count: Option<u64>,
-    /// Tokens of the answer, on the last line.
+    /// The number of generated tokens, on the last line.
     #[serde(default)]
     pub eval_count: Option<u64>,
-    /// Log-probabilities of the tokens of this line.
+    /// The log-probabilities of the tokens of this line.
     #[serde(default)]
     pub logprobs: Option<Vec<TokenLogprob>>,
-    /// What went wrong after the stream had begun; such a line has nothing else.
+    /// An error after the stream began. Such a line has no other field.
     #[serde(borrow, default)]
     pub error: Option<Cow<'a, str>>,
 }

@@ -1,8 +1,9 @@
 //! Ollama's native API: `/api/chat`, `/api/generate`, `/api/embed`, `/api/tags`, `/api/show`,
-//! `/api/ps`, `/api/version`, `/api/delete` and its errors.
+//! `/api/ps`, `/api/version`, `/api/delete`, and its errors.
 //!
-//! What is only read borrows from the bytes it was read from; what is only written owns nothing it
-//! need not. Facts are from recordings of a real server (`fixtures/ollama`), not from its manual.
+//! Types that are only read borrow from the input bytes. Types that are only written own as little
+//! as possible. The facts come from recordings of a real server (`fixtures/ollama`), not from
+//! Ollama's manual.
 
 mod chat;
 mod embed;

@@ -1,5 +1,5 @@
-//! What models there are (`/api/tags`), what each can do (`/api/show`), which are loaded
-//! (`/api/ps`).
+//! Models: the list (`/api/tags`), the properties of one (`/api/show`), the loaded ones
+//! (`/api/ps`), unloading and deleting.
 
 use std::str::FromStr;
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::Extra;
 
-/// `GET /api/tags`.
+/// The answer of `GET /api/tags`.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 pub struct Tags {
     /// The models on disk.
@@ -19,32 +19,32 @@ pub struct Tags {
 /// A model on disk.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct ListedModel {
-    /// With its tag: `smollm2:135m`.
+    /// The name with its tag: `smollm2:135m`.
     pub name: String,
-    /// RFC 3339.
+    /// The time of the last change, as RFC 3339.
     #[serde(default)]
     pub modified_at: String,
-    /// Bytes on disk.
+    /// The size on disk in bytes.
     #[serde(default)]
     pub size: u64,
-    /// Of its manifest.
+    /// The digest of the model's manifest.
     #[serde(default)]
     pub digest: String,
-    /// What it is.
+    /// The family, size and quantization.
     #[serde(default)]
     pub details: Details,
 }
 
-/// What a model is.
+/// The family, size and quantization of a model.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct Details {
-    /// `llama`, `gemma3`, …
+    /// The family: `llama`, `gemma3`, …
     #[serde(default)]
     pub family: String,
-    /// `134.52M`.
+    /// The number of parameters: `134.52M`.
     #[serde(default)]
     pub parameter_size: String,
-    /// `Q4_1`.
+    /// The quantization: `Q4_1`.
     #[serde(default)]
     pub quantization_level: String,
 }
@@ -52,29 +52,29 @@ pub struct Details {
 /// The request of `POST /api/show`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct ShowRequest<'a> {
-    /// The model's name.
+    /// The name of the model.
     pub model: &'a str,
 }
 
 /// The request of `DELETE /api/delete`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct DeleteRequest<'a> {
-    /// The model's name.
+    /// The name of the model.
     pub model: &'a str,
 }
 
-/// The request of `POST /api/generate` that unloads a model once its answers have ended: no prompt,
-/// and a time to stay of zero.
+/// The request of `POST /api/generate` that unloads a model after its running answers: it has no
+/// prompt, and its `keep_alive` is 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct UnloadRequest<'a> {
-    /// The model's name.
+    /// The name of the model.
     pub model: &'a str,
-    /// 0.
+    /// Always 0: unload at once.
     pub keep_alive: u32,
 }
 
 impl<'a> UnloadRequest<'a> {
-    /// Unloads this model.
+    /// Creates the request that unloads `model`.
     pub fn new(model: &'a str) -> Self {
         Self {
             model,
@@ -83,25 +83,25 @@ impl<'a> UnloadRequest<'a> {
     }
 }
 
-/// `POST /api/show`.
+/// The answer of `POST /api/show`.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 pub struct Show {
-    /// Parameters of the Modelfile, as text: one `name   value` a line.
+    /// The parameters of the Modelfile as text: one `name   value` per line.
     #[serde(default)]
     pub parameters: String,
-    /// What it is.
+    /// The family, size and quantization.
     #[serde(default)]
     pub details: Details,
-    /// The weights' own metadata, `<architecture>.context_length` among it.
+    /// The metadata of the model file, for example `<architecture>.context_length`.
     #[serde(default)]
     pub model_info: Extra,
-    /// `completion`, `tools`, `insert`, `vision`, `embedding`, `thinking`, `audio`.
+    /// Some of `completion`, `tools`, `insert`, `vision`, `embedding`, `thinking`, `audio`.
     #[serde(default)]
     pub capabilities: Vec<String>,
 }
 
 impl Show {
-    /// The context size that the model was trained for, in tokens.
+    /// The context size that the model was trained with, in tokens.
     pub fn context_length(&self) -> Option<u64> {
         let architecture = self
             .model_info
@@ -117,7 +117,8 @@ impl Show {
         self.parameter("num_ctx")
     }
 
-    /// The most tokens of an answer that the Modelfile sets; none below 0.
+    /// The maximum number of generated tokens that the Modelfile sets. A negative value means no
+    /// limit and gives `None`.
     pub fn num_predict(&self) -> Option<i64> {
         self.parameter("num_predict")
     }
@@ -129,27 +130,28 @@ impl Show {
     }
 }
 
-/// `GET /api/ps`.
+/// The answer of `GET /api/ps`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct RunningModels {
-    /// The models in memory.
+    /// The loaded models.
     #[serde(default)]
     pub models: Vec<RunningModel>,
 }
 
-/// A model in memory.
+/// A loaded model.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct RunningModel {
-    /// With its tag.
+    /// The name with its tag.
     pub name: String,
-    /// The context size it was loaded with, in tokens; older versions do not tell.
+    /// The context size that the model is loaded with, in tokens. Older versions of Ollama do not
+    /// send it.
     #[serde(default)]
     pub context_length: Option<u64>,
 }
 
-/// `GET /api/version`.
+/// The answer of `GET /api/version`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Version {
-    /// `0.33.0`.
+    /// The version: `0.33.0`.
     pub version: String,
 }

@@ -1,4 +1,4 @@
-//! A whole answer: `CreateChatCompletionResponse`, with its usage and log-probabilities.
+//! A complete chat answer: `CreateChatCompletionResponse`, with usage and log-probabilities.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -7,83 +7,83 @@ use super::{FunctionCall, Role, ToolCall};
 use crate::object::object;
 
 object! {
-    /// `CreateChatCompletionResponse`.
+    /// `CreateChatCompletionResponse`: a complete chat answer.
     pub struct ChatCompletion {
-        /// `chatcmpl-…`.
+        /// The id, `chatcmpl-…`.
         required id: String = "id",
-        /// `chat.completion`.
+        /// Always `chat.completion`.
         required object: String = "object",
-        /// Unix time in seconds.
+        /// The creation time, as Unix time in seconds.
         required created: u64 = "created",
-        /// The name the client asked for.
+        /// The model name that the client sent.
         required model: String = "model",
-        /// One answer for each of `n`.
+        /// The choices, `n` of them.
         required choices: Vec<Choice> = "choices",
-        /// What it cost.
+        /// The number of tokens used.
         optional usage: CompletionUsage = "usage",
-        /// Changes when backend, weights or engine version change.
+        /// Changes if the backend, the weights or the version of the engine change.
         optional system_fingerprint: String = "system_fingerprint",
     }
 }
 
 object! {
-    /// One answer.
+    /// A choice of a chat answer.
     pub struct Choice {
-        /// Which of `n`.
+        /// The number of the choice, from 0 to `n` − 1.
         required index: u32 = "index",
-        /// What was said.
+        /// The message of the model.
         required message: ResponseMessage = "message",
-        /// Log-probabilities, where asked for.
+        /// The log-probabilities, if the client requested them.
         nullable logprobs: Logprobs = "logprobs",
-        /// Why it ended.
+        /// The reason why generation stopped.
         nullable finish_reason: FinishReason = "finish_reason",
     }
 }
 
 object! {
-    /// `ChatCompletionResponseMessage`.
+    /// `ChatCompletionResponseMessage`: the message of the model.
     pub struct ResponseMessage {
-        /// `assistant`.
+        /// Always `assistant`.
         required role: Role = "role",
-        /// What was said; `null` where tools were called instead.
+        /// The text. `null` if the model called tools instead.
         nullable content: String = "content",
-        /// What the model refused to say.
+        /// The text of a refusal by the model.
         nullable refusal: String = "refusal",
-        /// The reasoning before the answer, as llama.cpp and `DeepSeek` name it.
+        /// The reasoning before the answer, under the name that llama.cpp and `DeepSeek` use.
         optional reasoning_content: String = "reasoning_content",
-        /// The same, as Ollama and vLLM name it.
+        /// The reasoning before the answer, under the name that Ollama and vLLM use.
         optional reasoning: String = "reasoning",
-        /// What was called.
+        /// The tool calls.
         optional tool_calls: Vec<ToolCall> = "tool_calls",
         /// The older form of `tool_calls`.
         optional function_call: FunctionCall = "function_call",
-        /// Citations; local models give none.
+        /// Citations. Local models do not return any.
         optional annotations: Vec<Value> = "annotations",
     }
 }
 
-/// Why an answer ended.
+/// The reason why generation stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FinishReason {
-    /// By itself, or at a stop string.
+    /// The model ended the answer, or a stop string matched.
     Stop,
-    /// At the most tokens asked for, or at the end of the context.
+    /// The token limit or the end of the context was reached.
     Length,
-    /// With calls.
+    /// The model called tools.
     ToolCalls,
-    /// Cut by a filter.
+    /// A content filter stopped the answer.
     ContentFilter,
-    /// With a call, the older form.
+    /// The model called a function (older form of `ToolCalls`).
     FunctionCall,
 }
 
 object! {
-    /// Log-probabilities of one choice, or of one chunk of it.
+    /// The log-probabilities of a choice, or of a chunk of it.
     pub struct Logprobs {
-        /// Of the tokens of the content.
+        /// The log-probabilities of the tokens of the content.
         nullable content: Vec<TokenLogprob> = "content",
-        /// Of the tokens of a refusal.
+        /// The log-probabilities of the tokens of a refusal.
         nullable refusal: Vec<TokenLogprob> = "refusal",
     }
 }
@@ -91,49 +91,48 @@ object! {
 /// A token and its log-probability.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TokenLogprob {
-    /// Its text; `U+FFFD` stands for bytes that are no whole character.
+    /// The text of the token. Bytes that are not a complete character appear as `U+FFFD`.
     pub token: String,
-    /// Natural logarithm.
+    /// The natural logarithm of the token's probability.
     pub logprob: f64,
-    /// Its bytes.
+    /// The bytes of the token.
     #[serde(default)]
     pub bytes: Option<Vec<u8>>,
-    /// The most probable tokens in its place.
+    /// The most probable tokens at this position.
     #[serde(default)]
     pub top_logprobs: Vec<TopLogprob>,
 }
 
-/// A token that might have stood there.
+/// An alternative to a token, and its log-probability.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TopLogprob {
-    /// Its text.
+    /// The text of the token.
     pub token: String,
-    /// Natural logarithm.
+    /// The natural logarithm of the token's probability.
     pub logprob: f64,
-    /// Its bytes.
+    /// The bytes of the token.
     #[serde(default)]
     pub bytes: Option<Vec<u8>>,
 }
 
 object! {
-    /// `CompletionUsage`: what an answer cost, in tokens.
+    /// `CompletionUsage`: the number of tokens that a request used.
     pub struct CompletionUsage {
-        /// Of the prompt, cached ones included.
+        /// The number of prompt tokens, cached tokens included.
         required prompt_tokens: u64 = "prompt_tokens",
-        /// Of the answer, reasoning included, all choices together.
+        /// The number of generated tokens of all choices, reasoning included.
         required completion_tokens: u64 = "completion_tokens",
-        /// Their sum.
+        /// The sum of prompt tokens and generated tokens.
         required total_tokens: u64 = "total_tokens",
-        /// Of the prompt, which kind.
+        /// Prompt tokens by kind.
         optional prompt_tokens_details: PromptTokensDetails = "prompt_tokens_details",
-        /// Of the answer, which kind.
+        /// Generated tokens by kind.
         optional completion_tokens_details: CompletionTokensDetails = "completion_tokens_details",
     }
 }
 
 impl CompletionUsage {
-    /// The two counts and their sum; how many of them were cached or reasoning is 0 until said
-    /// otherwise.
+    /// Creates the usage with the sum of both counts. Cached tokens and reasoning tokens are 0.
     pub fn new(prompt_tokens: u64, completion_tokens: u64) -> Self {
         Self {
             prompt_tokens,
@@ -146,30 +145,30 @@ impl CompletionUsage {
     }
 }
 
-/// `prompt_tokens_details`.
+/// `prompt_tokens_details`: prompt tokens by kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PromptTokensDetails {
-    /// Tokens that did not have to be read again.
+    /// Prompt tokens that the engine took from its cache.
     #[serde(default)]
     pub cached_tokens: u64,
-    /// Tokens of sound.
+    /// Audio tokens.
     #[serde(default)]
     pub audio_tokens: u64,
 }
 
-/// `completion_tokens_details`.
+/// `completion_tokens_details`: generated tokens by kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CompletionTokensDetails {
-    /// Tokens of reasoning.
+    /// Reasoning tokens.
     #[serde(default)]
     pub reasoning_tokens: u64,
-    /// Tokens of sound.
+    /// Audio tokens.
     #[serde(default)]
     pub audio_tokens: u64,
-    /// Tokens of a prediction that came true.
+    /// Tokens of `prediction` that the answer contains.
     #[serde(default)]
     pub accepted_prediction_tokens: u64,
-    /// Tokens of a prediction that did not.
+    /// Tokens of `prediction` that the answer does not contain.
     #[serde(default)]
     pub rejected_prediction_tokens: u64,
 }

@@ -1,57 +1,57 @@
-//! A streamed answer: `CreateChatCompletionStreamResponse`, one chunk at a time.
+//! A chunk of a streamed chat answer: `CreateChatCompletionStreamResponse`.
 
 use super::{CompletionUsage, FinishReason, Logprobs, Role};
 use crate::Extra;
 use crate::object::object;
 
 object! {
-    /// `CreateChatCompletionStreamResponse`.
+    /// `CreateChatCompletionStreamResponse`: a chunk of a streamed chat answer.
     pub struct ChatCompletionChunk {
-        /// The same through the whole stream.
+        /// The id, `chatcmpl-…`; equal in all chunks of a stream.
         required id: String = "id",
-        /// `chat.completion.chunk`.
+        /// Always `chat.completion.chunk`.
         required object: String = "object",
-        /// Unix time in seconds; the same through the whole stream.
+        /// The creation time, as Unix time in seconds; equal in all chunks of a stream.
         required created: u64 = "created",
-        /// The name the client asked for.
+        /// The model name that the client sent.
         required model: String = "model",
-        /// Changes when backend, weights or engine version change.
+        /// Changes if the backend, the weights or the version of the engine change.
         optional system_fingerprint: String = "system_fingerprint",
-        /// What is new; empty on the chunk with the usage.
+        /// The new parts of the choices. Empty in the chunk with the usage.
         required choices: Vec<ChunkChoice> = "choices",
-        /// On a last chunk of its own, where asked for.
+        /// The number of tokens used, in a separate last chunk, if the client requested it.
         optional usage: CompletionUsage = "usage",
     }
 }
 
 object! {
-    /// What is new of one choice.
+    /// The new part of one choice.
     pub struct ChunkChoice {
-        /// Which of `n`.
+        /// The number of the choice, from 0 to `n` − 1.
         required index: u32 = "index",
-        /// What is new.
+        /// The new part of the message.
         required delta: Delta = "delta",
-        /// Log-probabilities of the tokens of this delta, where asked for.
+        /// The log-probabilities of the tokens of this delta, if the client requested them.
         nullable logprobs: Logprobs = "logprobs",
-        /// Why it ended: on the last chunk of the choice.
+        /// The reason why generation stopped, in the last chunk of the choice.
         nullable finish_reason: FinishReason = "finish_reason",
     }
 }
 
 object! {
-    /// `ChatCompletionStreamResponseDelta`.
+    /// `ChatCompletionStreamResponseDelta`: the new part of a message.
     pub struct Delta {
-        /// `assistant`, on the first delta only.
+        /// `assistant`, in the first delta only.
         optional role: Role = "role",
-        /// More of what is said.
+        /// A piece of the text.
         optional content: String = "content",
-        /// More of what the model refuses to say.
+        /// A piece of a refusal.
         optional refusal: String = "refusal",
-        /// More of the reasoning, as llama.cpp and `DeepSeek` name it.
+        /// A piece of the reasoning, under the name that llama.cpp and `DeepSeek` use.
         optional reasoning_content: String = "reasoning_content",
-        /// The same, as Ollama and vLLM name it.
+        /// A piece of the reasoning, under the name that Ollama and vLLM use.
         optional reasoning: String = "reasoning",
-        /// More of the calls.
+        /// Pieces of tool calls.
         optional tool_calls: Vec<ToolCallDelta> = "tool_calls",
         /// The older form of `tool_calls`.
         optional function_call: FunctionCallDelta = "function_call",
@@ -59,25 +59,25 @@ object! {
 }
 
 object! {
-    /// More of one call.
+    /// A piece of a tool call.
     pub struct ToolCallDelta {
-        /// Which call.
+        /// The number of the call that the piece belongs to.
         required index: u32 = "index",
-        /// On its first delta.
+        /// The id of the call, in its first delta.
         optional id: String = "id",
-        /// `function`, on its first delta.
+        /// `function`, in the first delta of the call.
         optional kind: String = "type",
-        /// More of its name and arguments.
+        /// A piece of the function's name and arguments.
         optional function: FunctionCallDelta = "function",
     }
 }
 
 object! {
-    /// More of a called function.
+    /// A piece of a function's name and arguments.
     pub struct FunctionCallDelta {
-        /// Its name, on the first delta.
+        /// The name of the function, in the first delta of the call.
         optional name: String = "name",
-        /// More of its arguments.
+        /// A piece of the arguments.
         optional arguments: String = "arguments",
     }
 }
@@ -98,7 +98,7 @@ impl Default for Delta {
 }
 
 impl Delta {
-    /// More of what is said.
+    /// Creates a delta with a piece of the text.
     pub fn content(text: impl Into<String>) -> Self {
         Self {
             content: Some(text.into()),
@@ -106,7 +106,8 @@ impl Delta {
         }
     }
 
-    /// More of the reasoning, under both of its names: clients in use read one or the other.
+    /// Creates a delta with a piece of the reasoning, under both names: some clients read one, some
+    /// the other.
     pub fn reasoning(text: impl Into<String>) -> Self {
         let text = text.into();
         Self {
@@ -116,7 +117,7 @@ impl Delta {
         }
     }
 
-    /// Whether it says nothing at all, the role apart.
+    /// Returns whether the delta is empty, apart from the role.
     pub fn is_empty(&self) -> bool {
         self.content.is_none()
             && self.refusal.is_none()
@@ -129,7 +130,7 @@ impl Delta {
 }
 
 impl ChunkChoice {
-    /// A delta of the choice `index`.
+    /// Creates a chunk choice with a delta for the choice `index`.
     pub fn delta(index: u32, delta: Delta) -> Self {
         Self {
             index,
@@ -140,7 +141,7 @@ impl ChunkChoice {
         }
     }
 
-    /// The end of the choice `index`.
+    /// Creates the chunk choice that ends the choice `index`.
     pub fn finish(index: u32, reason: FinishReason) -> Self {
         Self {
             finish_reason: Some(reason),

@@ -1,6 +1,6 @@
-//! `POST /v1/completions`, the older way to ask: text to be continued, and what comes back.
+//! `POST /v1/completions`, the older endpoint that continues a text: the request and the answer.
 //!
-//! Types and names only, as in `request.rs`. Ranges are checked once, at the door (`loggia-api`).
+//! Types and names only, as in `request.rs`. `loggia-api` checks the ranges of the values.
 
 use std::collections::BTreeMap;
 
@@ -10,69 +10,70 @@ use super::{ChatCompletionRequest, CompletionUsage, FinishReason, Prompt, Stop, 
 use crate::object::object;
 
 object! {
-    /// `CreateCompletionRequest`.
+    /// `CreateCompletionRequest`: the request of `POST /v1/completions`.
     pub struct CompletionRequest {
-        /// The model's name or an alias of it.
+        /// The name or an alias of the model.
         required model: String = "model",
-        /// What is to be continued; where it is absent, a text from its beginning.
+        /// The text to continue. If absent, the model generates a new text.
         optional prompt: Prompt = "prompt",
-        /// What comes after the text that is asked for.
+        /// The text after the gap that the model fills.
         optional suffix: String = "suffix",
-        /// Whether the prompt is to stand before the text.
+        /// Whether the answer starts with the prompt.
         optional echo: bool = "echo",
-        /// The most tokens to generate; absent means 16.
+        /// The maximum number of tokens to generate. Default: 16.
         optional max_tokens: i64 = "max_tokens",
-        /// 0 to 2.
+        /// The temperature of the sampler, 0 to 2.
         optional temperature: f64 = "temperature",
-        /// 0 to 1.
+        /// The probability mass for nucleus sampling, 0 to 1.
         optional top_p: f64 = "top_p",
-        /// How many texts to give for each prompt.
+        /// The number of texts per prompt.
         optional n: i64 = "n",
-        /// How many to make of which the best `n` are given.
+        /// The number of candidates per prompt. The answer contains the best `n` of them.
         optional best_of: i64 = "best_of",
-        /// Where to stop: one string or several.
+        /// The stop strings: one or several.
         optional stop: Stop = "stop",
-        /// −2 to 2.
+        /// The presence penalty, −2 to 2.
         optional presence_penalty: f64 = "presence_penalty",
-        /// −2 to 2.
+        /// The frequency penalty, −2 to 2.
         optional frequency_penalty: f64 = "frequency_penalty",
-        /// The same seed, model and engine give the same text where the engine can.
+        /// The seed of the sampler. The same seed, model and engine give the same text if the
+        /// engine supports it.
         optional seed: i64 = "seed",
-        /// Token id (as text) to a bias from −100 to 100.
+        /// A map from token id (as text) to bias, −100 to 100.
         optional logit_bias: BTreeMap<String, f64> = "logit_bias",
-        /// Asks for log-probabilities, and says of how many alternatives for each token: 0 to 5.
+        /// Requests log-probabilities, with this number of alternatives per token, 0 to 5.
         optional logprobs: i64 = "logprobs",
-        /// Whether to send the text as server-sent events; absent means no.
+        /// Whether to send the text as server-sent events. Default: no.
         optional stream: bool = "stream",
-        /// What a stream carries besides the text.
+        /// Options of the stream.
         optional stream_options: StreamOptions = "stream_options",
-        /// A label for the end user.
+        /// A label of the client for its end user.
         optional user: String = "user",
     }
 }
 
 impl CompletionRequest {
-    /// Whether the text is to be streamed.
+    /// Returns whether the client requested a stream.
     pub fn streams(&self) -> bool {
         self.stream.unwrap_or(false)
     }
 
-    /// Whether the prompt is to stand before the text.
+    /// Returns whether the answer starts with the prompt.
     pub fn echoes(&self) -> bool {
         self.echo.unwrap_or(false)
     }
 
-    /// What comes after the text, where something does: an empty suffix asks for nothing.
+    /// Returns the suffix. An empty suffix counts as absent.
     pub fn suffix(&self) -> Option<&str> {
         self.suffix.as_deref().filter(|suffix| !suffix.is_empty())
     }
 
-    /// How many prompts there are; one that is absent is one.
+    /// Returns the number of prompts. An absent prompt counts as one.
     pub fn prompts(&self) -> usize {
         self.prompt.as_ref().map_or(1, Prompt::count)
     }
 
-    /// How many texts are wanted for each prompt; at least one.
+    /// Returns the number of texts per prompt, at least 1.
     pub fn choices(&self) -> usize {
         self.n
             .and_then(|n| usize::try_from(n).ok())
@@ -80,8 +81,7 @@ impl CompletionRequest {
             .max(1)
     }
 
-    /// How many texts are to be made for each prompt, the best of which are given; at least as many
-    /// as are given.
+    /// Returns the number of candidates per prompt, at least [`choices`](Self::choices).
     pub fn candidates(&self) -> usize {
         self.best_of
             .and_then(|best_of| usize::try_from(best_of).ok())
@@ -89,8 +89,8 @@ impl CompletionRequest {
             .max(self.choices())
     }
 
-    /// The fields that a chat request has too, as one without messages: what reads those reads
-    /// these.
+    /// Returns a chat request without messages that has the fields both endpoints share, so that
+    /// code for chat requests can read them.
     pub fn as_chat(&self) -> ChatCompletionRequest {
         ChatCompletionRequest {
             model: self.model.clone(),
@@ -136,49 +136,51 @@ impl CompletionRequest {
 }
 
 object! {
-    /// `CreateCompletionResponse`: a whole one, or a chunk of a stream; they have one shape.
+    /// `CreateCompletionResponse`: a complete answer, or a chunk of a stream. Both have the same
+    /// fields.
     pub struct Completion {
-        /// `cmpl-…`.
+        /// The id, `cmpl-…`.
         required id: String = "id",
-        /// `text_completion`.
+        /// Always `text_completion`.
         required object: String = "object",
-        /// Unix time in seconds.
+        /// The creation time, as Unix time in seconds.
         required created: u64 = "created",
-        /// The name the client asked for.
+        /// The model name that the client sent.
         required model: String = "model",
-        /// One text for each of `n` for each prompt, in the order of the prompts.
+        /// The texts: `n` per prompt, in the order of the prompts.
         required choices: Vec<CompletionChoice> = "choices",
-        /// What it cost.
+        /// The number of tokens used.
         optional usage: CompletionUsage = "usage",
-        /// Changes when backend, weights or engine version change.
+        /// Changes if the backend, the weights or the version of the engine change.
         optional system_fingerprint: String = "system_fingerprint",
     }
 }
 
 object! {
-    /// One text, or more of it.
+    /// A text, or a piece of it.
     pub struct CompletionChoice {
         /// The text.
         required text: String = "text",
-        /// The prompt's number times `n`, plus the number among its texts.
+        /// The number of the prompt times `n`, plus the number of the text among those of its
+        /// prompt.
         required index: u32 = "index",
-        /// Log-probabilities, where asked for.
+        /// The log-probabilities, if the client requested them.
         nullable logprobs: CompletionLogprobs = "logprobs",
-        /// Why it ended.
+        /// The reason why generation stopped.
         nullable finish_reason: FinishReason = "finish_reason",
     }
 }
 
-/// Log-probabilities in the older shape: four lists of one length.
+/// Log-probabilities in the older format: four lists of equal length.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CompletionLogprobs {
-    /// The tokens; one that is no whole character is `bytes:\x…`.
+    /// The tokens. A token that is not a complete character is written as `bytes:\x…`.
     pub tokens: Vec<String>,
-    /// The natural logarithm of each one's probability; none of the first token of an echoed
-    /// prompt, which nothing comes before.
+    /// The natural logarithm of each token's probability. `None` for the first token of an echoed
+    /// prompt, because no token precedes it.
     pub token_logprobs: Vec<Option<f64>>,
-    /// The likeliest tokens in the place of each, and the one that stands there.
+    /// The most probable tokens at each position, and the token that was chosen.
     pub top_logprobs: Vec<Option<BTreeMap<String, f64>>>,
-    /// Where each begins in the text, in characters.
+    /// The position of each token in the text, in characters.
     pub text_offset: Vec<u64>,
 }

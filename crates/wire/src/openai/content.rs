@@ -1,4 +1,4 @@
-//! The content of a message: one string, or parts.
+//! The content of a message: a string or an array of parts.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,18 +10,17 @@ use serde_json::Value;
 use crate::Extra;
 use crate::object::{object, words};
 
-/// What is said: `"…"` or `[{"type": "text", …}, …]`.
+/// The content of a message: `"…"` or `[{"type": "text", …}, …]`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Content {
-    /// One string.
+    /// A string.
     Text(String),
-    /// Parts, in order. They stay one message.
+    /// Parts of one message, in order.
     Parts(Vec<Part>),
 }
 
 impl Content {
-    /// The text of it: the string, or the text and refusal parts joined without anything between
-    /// them.
+    /// Returns the text: the string, or the text and refusal parts concatenated.
     pub fn joined_text(&self) -> Cow<'_, str> {
         match self {
             Self::Text(text) => Cow::Borrowed(text),
@@ -33,7 +32,7 @@ impl Content {
         }
     }
 
-    /// The parts, where it is made of parts.
+    /// Returns the parts, or an empty slice if the content is a string.
     pub fn parts(&self) -> &[Part] {
         match self {
             Self::Text(_) => &[],
@@ -42,46 +41,46 @@ impl Content {
     }
 }
 
-/// One part of a message, with the fields its type does not know.
+/// A part of a message, with its unknown fields.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Part {
-    /// What it is.
+    /// The type and value of the part.
     pub kind: PartKind,
-    /// Fields that OpenAI's API does not have (`cache_control`, say).
+    /// Unknown fields, for example `cache_control`.
     pub extra: Extra,
 }
 
-/// What a part holds.
+/// The type and value of a part.
 #[derive(Clone, Debug, PartialEq)]
 pub enum PartKind {
-    /// `text`.
+    /// `text`: text.
     Text(String),
-    /// `refusal`: what the assistant refused to say.
+    /// `refusal`: the text of an earlier refusal by the model.
     Refusal(String),
-    /// `image_url`: a `data:` or http(s) URL and how closely to look.
+    /// `image_url`: an image, by `data:` or http(s) URL.
     ImageUrl {
         /// `data:image/png;base64,…` or `https://…`.
         url: String,
-        /// `auto`, `low`, `high`, `original`.
+        /// The resolution: `auto`, `low`, `high` or `original`.
         detail: Option<String>,
-        /// Fields that OpenAI's API does not have, within `image_url`.
+        /// Unknown fields of `image_url`.
         extra: Extra,
     },
-    /// `input_audio`: base64 sound and its format.
+    /// `input_audio`: audio in base64.
     InputAudio {
-        /// Base64.
+        /// The audio, in base64.
         data: String,
         /// `wav` or `mp3`.
         format: String,
-        /// Fields that OpenAI's API does not have, within `input_audio`.
+        /// Unknown fields of `input_audio`.
         extra: Extra,
     },
-    /// `file`: its data and name, or the id of one that is stored.
+    /// `file`: a file by its data and name, or by the id of a stored file.
     File(File),
 }
 
 impl Part {
-    /// The text of a text or refusal part.
+    /// Returns the text of a text or refusal part.
     pub fn as_text(&self) -> Option<&str> {
         match &self.kind {
             PartKind::Text(text) | PartKind::Refusal(text) => Some(text),
@@ -126,7 +125,7 @@ impl Serialize for Content {
 }
 
 object! {
-    /// A part before its type is known.
+    /// A part, before its type is known.
     pub(super) struct AnyPart {
         required kind: Kind = "type",
         optional text: String = "text",
@@ -138,7 +137,7 @@ object! {
 }
 
 impl AnyPart {
-    /// The fields that its type does not know, and those that belong to a part of another type.
+    /// Returns the unknown fields, and the fields that belong to parts of another type.
     fn with_what_is_left(self) -> Result<Extra, serde_json::Error> {
         let mut extra = self.extra;
         let left = [
@@ -174,11 +173,11 @@ words! {
 object! {
     /// `file` of a part.
     pub struct File {
-        /// Base64, or a `data:` URL.
+        /// The content of the file, in base64 or as a `data:` URL.
         optional file_data: String = "file_data",
-        /// Its name.
+        /// The name of the file.
         optional filename: String = "filename",
-        /// Of a file that is stored.
+        /// The id of a stored file.
         optional file_id: String = "file_id",
     }
 }
@@ -281,7 +280,7 @@ impl Serialize for Part {
     }
 }
 
-/// Writes a part's `type` and the field of the same name.
+/// Writes the `type` of a part and the field of the same name.
 fn entry<M: SerializeMap>(
     map: &mut M,
     kind: &'static str,

@@ -1,4 +1,4 @@
-//! `POST /v1/embeddings`: texts, or tokens, in; a vector for each out.
+//! `POST /v1/embeddings`: computes a vector for each text or list of tokens.
 
 use std::fmt;
 
@@ -11,65 +11,65 @@ use super::Prompt;
 use crate::object::{object, words};
 
 object! {
-    /// `CreateEmbeddingRequest`.
+    /// `CreateEmbeddingRequest`: the request of `POST /v1/embeddings`.
     pub struct EmbeddingRequest {
-        /// The model's name or an alias of it.
+        /// The name or an alias of the model.
         required model: String = "model",
-        /// What to embed: each text, or each list of tokens, becomes one vector.
+        /// The inputs. Each text, or each list of tokens, gives one vector.
         required input: Prompt = "input",
-        /// How the vectors are written; absent means as numbers.
+        /// The format of the vectors. Default: numbers.
         optional encoding_format: EncodingFormat = "encoding_format",
-        /// How long the vectors are to be, where not as long as the model makes them.
+        /// The length of the vectors. Default: the length that the model produces.
         optional dimensions: i64 = "dimensions",
-        /// A label for the end user.
+        /// A label of the client for its end user.
         optional user: String = "user",
     }
 }
 
 words! {
-    /// `encoding_format`: how a vector is written.
+    /// `encoding_format`: the format of a vector.
     pub enum EncodingFormat {
-        /// As an array of numbers.
+        /// An array of numbers.
         Float = "float",
-        /// As the base64 of its numbers, each a little-endian IEEE 754 single.
+        /// The base64 of the numbers, each a little-endian IEEE 754 single.
         Base64 = "base64",
     }
 }
 
-/// `CreateEmbeddingResponse`.
+/// `CreateEmbeddingResponse`: the answer of `POST /v1/embeddings`.
 #[derive(Clone, Debug, PartialEq, Serialize, serde::Deserialize)]
 pub struct EmbeddingList {
-    /// `list`.
+    /// Always `list`.
     pub object: String,
-    /// One for each input, in their order.
+    /// One vector per input, in the order of the inputs.
     pub data: Vec<Embedding>,
-    /// The model.
+    /// The name of the model.
     pub model: String,
-    /// What it cost.
+    /// The number of tokens used.
     pub usage: EmbeddingUsage,
 }
 
-/// One vector of an answer.
+/// A vector of the answer.
 #[derive(Clone, Debug, PartialEq, Serialize, serde::Deserialize)]
 pub struct Embedding {
-    /// `embedding`.
+    /// Always `embedding`.
     pub object: String,
-    /// Which input it stands for, from 0.
+    /// The number of the input, from 0.
     pub index: usize,
     /// The vector.
     pub embedding: Vector,
 }
 
-/// `usage` of an answer with embeddings: there is no completion to count.
+/// `usage` of an answer with embeddings. It counts no generated tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, serde::Deserialize)]
 pub struct EmbeddingUsage {
-    /// Tokens of all inputs together.
+    /// The number of tokens of all inputs.
     pub prompt_tokens: u64,
-    /// The same.
+    /// The number of tokens of all inputs, as `prompt_tokens`.
     pub total_tokens: u64,
 }
 
-/// A vector as it is written: an array of numbers, or their base64. Either is read.
+/// A vector and the format in which it is written: numbers or base64. Both formats are read.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Vector {
     /// Written as an array of numbers.
@@ -79,7 +79,7 @@ pub enum Vector {
 }
 
 impl Vector {
-    /// These numbers, to be written so.
+    /// Creates a vector that is written in this format.
     pub fn new(numbers: Vec<f32>, format: EncodingFormat) -> Self {
         match format {
             EncodingFormat::Float => Self::Float(numbers),
@@ -87,7 +87,7 @@ impl Vector {
         }
     }
 
-    /// The numbers.
+    /// Returns the numbers of the vector.
     pub fn into_numbers(self) -> Vec<f32> {
         let (Self::Float(numbers) | Self::Base64(numbers)) = self;
         numbers
@@ -120,7 +120,7 @@ impl<'de> Deserialize<'de> for Vector {
             fn visit_str<E: Error>(self, encoded: &str) -> Result<Vector, E> {
                 let bytes = STANDARD
                     .decode(encoded)
-                    .map_err(|_| E::custom("it is not base64"))?;
+                    .map_err(|_| E::custom("invalid base64"))?;
                 let (numbers, left) = bytes.as_chunks();
                 if left.is_empty() {
                     Ok(Vector::Base64(
@@ -130,7 +130,9 @@ impl<'de> Deserialize<'de> for Vector {
                             .collect(),
                     ))
                 } else {
-                    Err(E::custom("its length is no multiple of four bytes"))
+                    Err(E::custom(
+                        "the length of its bytes is not a multiple of four",
+                    ))
                 }
             }
             fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Vector, A::Error> {

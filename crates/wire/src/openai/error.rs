@@ -2,23 +2,23 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The body of a refusal, and the event of a stream that failed.
+/// The body of an error response, and the error event of a failed stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorBody {
-    /// What went wrong.
+    /// The error.
     pub error: ErrorObject,
 }
 
-/// What went wrong. All four fields are always there.
+/// An error. All four fields are always present.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorObject {
-    /// For a person: what happened and what to do next.
+    /// A message for a person: what is wrong and what to do.
     pub message: String,
-    /// `invalid_request_error`, `server_error`, …
+    /// The type: `invalid_request_error`, `server_error`, …
     #[serde(rename = "type")]
     pub kind: String,
-    /// The field at fault.
+    /// The path of the invalid field.
     pub param: Option<String>,
-    /// For a program: `model_not_found`, `context_length_exceeded`, …
+    /// A code for programs: `model_not_found`, `context_length_exceeded`, …
     pub code: Option<String>,
 }

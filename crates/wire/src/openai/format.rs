@@ -1,4 +1,4 @@
-//! `response_format`: text, any JSON, or JSON of a schema.
+//! `response_format`: text, any JSON object, or JSON that matches a schema.
 
 use serde::de::{Deserialize, Deserializer, Error};
 use serde::ser::{Serialize, SerializeMap, Serializer};
@@ -7,33 +7,33 @@ use serde_json::Value;
 use crate::Extra;
 use crate::object::{object, words};
 
-/// What form the answer has.
+/// `response_format`: the format of the answer.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ResponseFormat {
-    /// `text`: any.
+    /// `text`: no constraint.
     Text,
     /// `json_object`: any JSON object.
     JsonObject,
-    /// `json_schema`: JSON that keeps to a schema.
+    /// `json_schema`: JSON that matches a schema.
     JsonSchema(JsonSchemaFormat),
 }
 
 object! {
     /// `json_schema` of a response format.
     pub struct JsonSchemaFormat {
-        /// The client's name for it.
+        /// The client's name for the schema.
         required name: String = "name",
-        /// What it is for, for the model.
+        /// A description of the schema, for the model.
         optional description: String = "description",
-        /// The schema, an object; absent means any object.
+        /// The schema, an object. If absent, any object matches.
         free schema: Value = "schema",
-        /// Whether the answer must keep to it to the letter.
+        /// Whether the answer must match the schema exactly.
         optional strict: bool = "strict",
     }
 }
 
 object! {
-    /// A response format before its type is known.
+    /// A response format, before its type is known.
     pub(super) struct AnyFormat {
         required kind: Kind = "type",
         optional json_schema: JsonSchemaFormat = "json_schema",
@@ -81,8 +81,8 @@ impl Serialize for ResponseFormat {
     }
 }
 
-/// Where there is no room to keep unknown fields, they are refused: they must not be lost unseen.
-/// `place` is where the object is within what is being read, with a dot after it.
+/// Fails if there are unknown fields, for types without a place to keep them: they must not be lost
+/// silently. `place` is the path of the object within the value that is read, and ends with a dot.
 pub(super) fn none_unknown<E: Error>(
     extra: &Extra,
     place: &str,

@@ -6,51 +6,51 @@ use super::{Content, FunctionCall, ToolCall};
 use crate::object::{object, words};
 
 words! {
-    /// Who speaks.
+    /// The role of a message: its author.
     pub enum Role {
-        /// Instructions, by the newer name.
+        /// Instructions (newer name of `system`).
         Developer = "developer",
         /// Instructions.
         System = "system",
-        /// The person.
+        /// The end user.
         User = "user",
         /// The model.
         Assistant = "assistant",
         /// The result of a tool call.
         Tool = "tool",
-        /// The result of a function call, the older form.
+        /// The result of a function call (older form of `tool`).
         Function = "function",
     }
 }
 
 object! {
-    /// `ChatCompletionRequestMessage`, of any role.
+    /// `ChatCompletionRequestMessage`: a message of any role.
     pub struct Message {
-        /// Who speaks.
+        /// The author of the message.
         required role: Role = "role",
-        /// What is said; absent or `null` where the assistant only called tools.
+        /// The content. Absent or `null` if the assistant only called tools.
         optional content: Content = "content",
-        /// The speaker's name, or the function's where the role is `function`.
+        /// The name of the author, or of the function if the role is `function`.
         optional name: String = "name",
-        /// What the assistant called.
+        /// Tool calls of an earlier answer.
         optional tool_calls: Vec<ToolCall> = "tool_calls",
-        /// Which call a `tool` message answers.
+        /// The id of the call whose result a `tool` message contains.
         optional tool_call_id: String = "tool_call_id",
-        /// What the assistant refused to say.
+        /// The text of an earlier refusal by the model.
         optional refusal: String = "refusal",
         /// The older form of `tool_calls`.
         optional function_call: FunctionCall = "function_call",
-        /// The assistant's earlier reasoning, as llama.cpp and `DeepSeek` name it.
+        /// The reasoning of an earlier answer, under the name that llama.cpp and `DeepSeek` use.
         optional reasoning_content: String = "reasoning_content",
-        /// The assistant's earlier reasoning, as Ollama and vLLM name it.
+        /// The reasoning of an earlier answer, under the name that Ollama and vLLM use.
         optional reasoning: String = "reasoning",
-        /// An earlier answer in sound.
+        /// An earlier audio answer.
         free audio: Value = "audio",
     }
 }
 
 impl Message {
-    /// A message that is only text.
+    /// Creates a message that contains only text.
     pub fn text(role: Role, text: impl Into<String>) -> Self {
         Self {
             role,
@@ -67,7 +67,7 @@ impl Message {
         }
     }
 
-    /// The assistant's earlier reasoning, whichever of its two names was used.
+    /// Returns the reasoning of an earlier answer, from either of its two fields.
     pub fn earlier_reasoning(&self) -> Option<&str> {
         self.reasoning_content
             .as_deref()

@@ -1,8 +1,8 @@
-//! OpenAI's API: `CreateChatCompletionRequest`, its answers whole and in chunks, the older
-//! completions, embeddings, errors and models.
+//! OpenAI's API: chat completions (complete and streamed), the older completions, embeddings,
+//! errors and models.
 //!
-//! Shapes follow OpenAI's published specification (mid 2026); fields that only local engines know
-//! (`reasoning_content`) are named as those who write them name them.
+//! The types follow OpenAI's published specification (mid 2026). Fields that only local engines
+//! have, such as `reasoning_content`, keep the names that these engines use.
 
 mod answer;
 mod chunk;

@@ -5,21 +5,22 @@ use serde::{Deserialize, Serialize};
 use crate::object::object;
 
 object! {
-    /// One model. What OpenAI's API has no field for (context length, abilities) is in `extra`.
+    /// A model. `extra` contains properties that OpenAI's API does not have (context length,
+    /// abilities).
     pub struct Model {
-        /// What to put into `model`.
+        /// The name to send as `model` in a request.
         required id: String = "id",
-        /// `model`.
+        /// Always `model`.
         required object: String = "object",
-        /// Unix time in seconds.
+        /// The creation time, as Unix time in seconds.
         required created: u64 = "created",
-        /// Whose it is: the backend's name for the owner.
+        /// The owner: the name of the backend.
         required owned_by: String = "owned_by",
     }
 }
 
 impl Model {
-    /// A model with OpenAI's four fields.
+    /// Creates a model with OpenAI's four fields.
     pub fn new(id: impl Into<String>, created: u64, owned_by: impl Into<String>) -> Self {
         let extra = crate::Extra::new();
         Self {
@@ -32,19 +33,19 @@ impl Model {
     }
 }
 
-/// `DeleteModelResponse`: the answer to `DELETE /v1/models/{id}`.
+/// `DeleteModelResponse`: the answer of `DELETE /v1/models/{id}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeletedModel {
-    /// The id that the client named.
+    /// The id that the client sent.
     pub id: String,
-    /// `model`.
+    /// Always `model`.
     pub object: String,
-    /// `true`.
+    /// Always `true`.
     pub deleted: bool,
 }
 
 impl DeletedModel {
-    /// The model of this id is deleted.
+    /// Creates the answer for the deleted model `id`.
     pub fn new(id: impl Into<String>) -> Self {
         Self {
             id: id.into(),
@@ -54,17 +55,17 @@ impl DeletedModel {
     }
 }
 
-/// `ListModelsResponse`.
+/// `ListModelsResponse`: the answer of `GET /v1/models`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ModelList {
-    /// `list`.
+    /// Always `list`.
     pub object: String,
     /// The models.
     pub data: Vec<Model>,
 }
 
 impl ModelList {
-    /// A list of these.
+    /// Creates a list of models.
     pub fn new(data: Vec<Model>) -> Self {
         Self {
             object: "list".to_owned(),

@@ -1,25 +1,26 @@
-//! Text or token ids, one or several: what OpenAI's API takes as a `prompt`.
+//! One or several prompts, as text or token ids: the type of OpenAI's `prompt` and `input`.
 
 use std::fmt;
 
 use serde::Serialize;
 use serde::de::{self, Deserialize, Deserializer, SeqAccess, Visitor};
 
-/// A string, an array of strings, an array of token ids, or an array of arrays of token ids.
+/// One or several prompts: a string, an array of strings, an array of token ids, or an array of
+/// arrays of token ids.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Prompt {
-    /// One text.
+    /// One prompt, as text.
     Text(String),
-    /// Several texts. An empty array is this.
+    /// Several prompts, as text. An empty array gives this variant.
     Texts(Vec<String>),
-    /// One text, as the model's tokens.
+    /// One prompt, as the model's tokens.
     Tokens(Vec<u32>),
-    /// Several of these.
+    /// Several prompts, as the model's tokens.
     TokenLists(Vec<Vec<u32>>),
 }
 
-/// One prompt of a [`Prompt`].
+/// One of the prompts of a [`Prompt`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnePrompt<'a> {
     /// A text.
@@ -29,7 +30,7 @@ pub enum OnePrompt<'a> {
 }
 
 impl Prompt {
-    /// How many there are.
+    /// Returns the number of prompts.
     pub fn count(&self) -> usize {
         match self {
             Self::Text(_) | Self::Tokens(_) => 1,
@@ -38,7 +39,7 @@ impl Prompt {
         }
     }
 
-    /// Each of them, in order.
+    /// Returns the prompts, in order.
     pub fn each(&self) -> impl Iterator<Item = OnePrompt<'_>> {
         let (texts, lists): (&[String], &[Vec<u32>]) = match self {
             Self::Text(text) => (std::slice::from_ref(text), &[]),
@@ -50,7 +51,7 @@ impl Prompt {
         texts.chain(lists.iter().map(|tokens| OnePrompt::Tokens(tokens)))
     }
 
-    /// Whether they are token ids.
+    /// Returns whether the prompts are token ids.
     pub fn is_tokens(&self) -> bool {
         matches!(self, Self::Tokens(_) | Self::TokenLists(_))
     }
@@ -83,7 +84,7 @@ impl<'de> Deserialize<'de> for Prompt {
                     Some(Item::Token(token)) => Prompt::Tokens(vec![token]),
                     Some(Item::Tokens(tokens)) => Prompt::TokenLists(vec![tokens]),
                 };
-                // What follows must be of the same kind.
+                // The remaining items must have the type of the first.
                 loop {
                     let is_over = match &mut prompt {
                         Prompt::Texts(texts) => push(texts, items.next_element()?),
@@ -101,14 +102,14 @@ impl<'de> Deserialize<'de> for Prompt {
     }
 }
 
-/// Adds an item; says whether there was none.
+/// Adds an item. Returns true if `item` is `None`: the array has ended.
 fn push<T>(items: &mut Vec<T>, item: Option<T>) -> bool {
     let is_over = item.is_none();
     items.extend(item);
     is_over
 }
 
-/// What an array of prompts may begin with.
+/// The possible types of an item in an array of prompts.
 enum Item {
     Text(String),
     Token(u32),

@@ -1,7 +1,7 @@
-//! `POST /v1/chat/completions`: what a client asks.
+//! The request of `POST /v1/chat/completions`.
 //!
-//! Types and names only. Ranges (`temperature` from 0 to 2, four stop strings) are checked once, at
-//! the door (`loggia-api`).
+//! Types and names only. `loggia-api` checks the ranges of the values (`temperature` from 0 to 2,
+//! at most four stop strings).
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,9 +14,9 @@ use super::{FunctionDefinition, Message, ResponseFormat, Tool, ToolChoice, ToolM
 use crate::object::object;
 
 object! {
-    /// `CreateChatCompletionRequest`.
+    /// `CreateChatCompletionRequest`: the request of `POST /v1/chat/completions`.
     ///
-    /// Fields that the type does not know are kept in `extra` and written again:
+    /// Unknown fields are kept in `extra` and written again:
     ///
     /// ```
     /// use loggia_wire::openai::ChatCompletionRequest;
@@ -28,96 +28,98 @@ object! {
     /// # Ok::<(), serde_json::Error>(())
     /// ```
     pub struct ChatCompletionRequest {
-        /// The model's name or an alias of it.
+        /// The name or an alias of the model.
         required model: String = "model",
-        /// The conversation so far. Empty is refused at the door.
+        /// The conversation. `loggia-api` refuses an empty one.
         required messages: Vec<Message> = "messages",
-        /// Whether to send the answer as server-sent events; absent means no.
+        /// Whether to send the answer as server-sent events. Default: no.
         optional stream: bool = "stream",
-        /// What a stream carries besides the answer.
+        /// Options of the stream.
         optional stream_options: StreamOptions = "stream_options",
-        /// The older name of `max_completion_tokens`, which wins where both are there.
+        /// The older name of `max_completion_tokens`, which takes precedence if both are present.
         optional max_tokens: i64 = "max_tokens",
-        /// The most tokens to generate, reasoning included.
+        /// The maximum number of tokens to generate, reasoning included.
         optional max_completion_tokens: i64 = "max_completion_tokens",
-        /// 0 to 2.
+        /// The temperature of the sampler, 0 to 2.
         optional temperature: f64 = "temperature",
-        /// 0 to 1.
+        /// The probability mass for nucleus sampling, 0 to 1.
         optional top_p: f64 = "top_p",
-        /// How many answers to give.
+        /// The number of choices.
         optional n: i64 = "n",
-        /// Where to stop: one string or several.
+        /// The stop strings: one or several.
         optional stop: Stop = "stop",
-        /// −2 to 2.
+        /// The presence penalty, −2 to 2.
         optional presence_penalty: f64 = "presence_penalty",
-        /// −2 to 2.
+        /// The frequency penalty, −2 to 2.
         optional frequency_penalty: f64 = "frequency_penalty",
-        /// The same seed, model and engine give the same answer where the engine can.
+        /// The seed of the sampler. The same seed, model and engine give the same answer if the
+        /// engine supports it.
         optional seed: i64 = "seed",
-        /// Token id (as text) to a bias from −100 to 100.
+        /// A map from token id (as text) to bias, −100 to 100.
         free logit_bias: BTreeMap<String, f64> = "logit_bias",
-        /// Whether to send log-probabilities of the tokens of the answer.
+        /// Whether to return log-probabilities of the generated tokens.
         optional logprobs: bool = "logprobs",
-        /// How many alternatives with each token, 0 to 20; needs `logprobs`.
+        /// The number of alternatives per token, 0 to 20. Requires `logprobs`.
         optional top_logprobs: i64 = "top_logprobs",
-        /// Text, any JSON, or JSON of a schema.
+        /// The format of the answer: text, any JSON object, or JSON that matches a schema.
         optional response_format: ResponseFormat = "response_format",
-        /// What the model may call.
+        /// The tools that the model may call.
         optional tools: Vec<Tool> = "tools",
-        /// Whether it may, must, or must not call, and what.
+        /// Whether the model may, must or must not call tools, and which.
         optional tool_choice: ToolChoice = "tool_choice",
-        /// Whether several calls may come in one answer; absent means yes.
+        /// Whether one answer may contain several tool calls. Default: yes.
         optional parallel_tool_calls: bool = "parallel_tool_calls",
         /// The older form of `tools`.
         optional functions: Vec<FunctionDefinition> = "functions",
         /// The older form of `tool_choice`: `"none"`, `"auto"` or `{"name": …}`.
         free function_call: Value = "function_call",
-        /// `none`, `minimal`, `low`, `medium`, `high`, `xhigh`: how long to think.
+        /// How much to reason: `none`, `minimal`, `low`, `medium`, `high` or `xhigh`.
         optional reasoning_effort: String = "reasoning_effort",
-        /// Labels of the client's own.
+        /// Labels of the client.
         free metadata: BTreeMap<String, Value> = "metadata",
-        /// Whether OpenAI keeps the answer.
+        /// Whether to store the answer.
         optional store: bool = "store",
         /// The older name of `safety_identifier`.
         optional user: String = "user",
-        /// A label for the end user.
+        /// A label of the client for its end user.
         optional safety_identifier: String = "safety_identifier",
-        /// A hint for the prompt cache.
+        /// A hint for the prompt cache: requests with the same key share prefixes.
         optional prompt_cache_key: String = "prompt_cache_key",
-        /// A hint for the prompt cache.
+        /// A hint for the prompt cache: how long to keep it.
         optional prompt_cache_retention: String = "prompt_cache_retention",
-        /// A hint for the prompt cache.
+        /// A hint for the prompt cache: further options.
         free prompt_cache_options: Value = "prompt_cache_options",
-        /// A hint for OpenAI's scheduling.
+        /// A hint for the scheduling at OpenAI.
         optional service_tier: String = "service_tier",
-        /// A hint: how long-winded the answer should be.
+        /// A hint: how verbose the answer should be.
         optional verbosity: String = "verbosity",
         /// A hint: text that the answer will probably contain.
         free prediction: Value = "prediction",
-        /// What the answer is made of; `["text"]` asks for nothing special.
+        /// The kinds of output. `["text"]` is the default.
         optional modalities: Vec<String> = "modalities",
-        /// The voice and format of an answer in sound.
+        /// The voice and format of an audio answer.
         free audio: Value = "audio",
-        /// Asks for a search of the web.
+        /// Options of a web search.
         free web_search_options: Value = "web_search_options",
-        /// Asks for moderation of prompt and answer.
+        /// Options of the moderation of prompt and answer.
         free moderation: Value = "moderation",
     }
 }
 
 impl ChatCompletionRequest {
-    /// The most tokens to generate, whichever of its two names was used; the newer wins.
+    /// Returns the maximum number of tokens to generate, from either of its two fields. The newer
+    /// takes precedence.
     pub fn token_limit(&self) -> Option<i64> {
         self.max_completion_tokens.or(self.max_tokens)
     }
 
-    /// Whether the answer is to be streamed.
+    /// Returns whether the client requested a stream.
     pub fn streams(&self) -> bool {
         self.stream.unwrap_or(false)
     }
 
-    /// Whether the model must call something: `tool_choice` `required`, a tool, or required ones of
-    /// `allowed_tools`.
+    /// Returns whether the model must call a tool: `tool_choice` is `required`, a tool, or
+    /// `allowed_tools` in mode `required`.
     pub fn must_call(&self) -> bool {
         match &self.tool_choice {
             Some(ToolChoice::Required | ToolChoice::Function(_) | ToolChoice::Other(_)) => true,
@@ -126,8 +128,8 @@ impl ChatCompletionRequest {
         }
     }
 
-    /// The functions that the model may call: none where `tool_choice` is `none`, only those named
-    /// where it names some.
+    /// Returns the functions that the model may call: no function if `tool_choice` is `none`, and
+    /// only the listed functions if `tool_choice` lists some.
     pub fn callable_functions(&self) -> Vec<&FunctionDefinition> {
         let offered = self
             .tools
@@ -146,7 +148,7 @@ impl ChatCompletionRequest {
         }
     }
 
-    /// How many answers are wanted; at least one.
+    /// Returns the number of choices, at least 1.
     pub fn choices(&self) -> usize {
         self.n
             .and_then(|n| usize::try_from(n).ok())
@@ -156,11 +158,11 @@ impl ChatCompletionRequest {
 }
 
 object! {
-    /// `stream_options`.
+    /// `stream_options`: options of the stream.
     pub struct StreamOptions {
-        /// Whether a last chunk with the usage is wanted.
+        /// Whether to send the usage in a last chunk.
         optional include_usage: bool = "include_usage",
-        /// Random padding against eavesdroppers on the length; a hint.
+        /// A hint: whether to add random padding, against eavesdroppers who measure lengths.
         optional include_obfuscation: bool = "include_obfuscation",
     }
 }
@@ -175,7 +177,7 @@ impl Default for StreamOptions {
     }
 }
 
-/// The strings at which to stop: `"…"` or `["…", …]`.
+/// The stop strings: `"…"` or `["…", …]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Stop(pub Vec<String>);
 

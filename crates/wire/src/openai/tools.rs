@@ -1,4 +1,4 @@
-//! Tools: what may be called, whether it must be, and the calls themselves.
+//! Tools: their definitions, `tool_choice`, and tool calls.
 
 use std::fmt;
 
@@ -12,15 +12,15 @@ use crate::Extra;
 use crate::json_text::StringOrJson;
 use crate::object::{Key, keep, object, words};
 
-/// One entry of `tools`.
+/// An entry of `tools`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tool {
-    /// `function`, or another type (`custom`, `web_search`, `mcp`, …), whose fields are all in
-    /// `extra`.
+    /// `function`, or another type (`custom`, `web_search`, `mcp`, …). All fields of another type
+    /// are in `extra`.
     pub kind: String,
-    /// The function, where `type` is `function`.
+    /// The function, if `type` is `function`.
     pub function: Option<FunctionDefinition>,
-    /// Fields that OpenAI's API does not have, or that belong to a tool of another type.
+    /// Unknown fields, or the fields of a tool of another type.
     pub extra: Extra,
 }
 
@@ -41,7 +41,7 @@ impl<'de> Deserialize<'de> for Tool {
                         "function" if function.is_some() => {
                             return Err(A::Error::duplicate_field("function"));
                         }
-                        // In a tool of another type it can be anything. Clients write the type
+                        // A tool of another type can have any value here. Clients write the type
                         // first.
                         "function" if kind.as_deref().is_none_or(|kind| kind == "function") => {
                             function = map.next_value()?;
@@ -78,39 +78,39 @@ impl Serialize for Tool {
 object! {
     /// A function that the model may call.
     pub struct FunctionDefinition {
-        /// What the call names.
+        /// The name of the function, which calls repeat.
         required name: String = "name",
-        /// What it does, for the model.
+        /// A description of the function, for the model.
         optional description: String = "description",
-        /// A JSON schema of its arguments.
+        /// A JSON schema of the arguments.
         free parameters: Value = "parameters",
-        /// Whether the arguments must keep to the schema.
+        /// Whether the arguments must match the schema exactly.
         optional strict: bool = "strict",
     }
 }
 
-/// A call that the model made.
+/// A tool call of the model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ToolCall {
-    /// What the tool message that answers it names.
+    /// The id of the call, which the `tool` message with the result repeats.
     pub id: String,
-    /// `function`, or `custom` for a call of a tool that takes free text.
+    /// `function`, or `custom` for a tool that takes free text.
     pub kind: String,
-    /// What was called, and with what. The free text of a `custom` call is its only argument,
+    /// The function and its arguments. The free text of a `custom` call is its only argument,
     /// `input`.
     pub function: FunctionCall,
-    /// Fields that OpenAI's API does not have, or that came later than this type.
+    /// Fields that this type does not know: extensions of OpenAI's API, or newer fields.
     pub extra: Extra,
 }
 
-/// The type of calls of tools that take free text.
+/// The type of a call of a tool that takes free text.
 const CUSTOM: &str = "custom";
 
-/// The argument under which the free text of a `custom` call is kept.
+/// The name of the argument that holds the free text of a `custom` call.
 const CUSTOM_INPUT: &str = "input";
 
 object! {
-    /// A call before its type is known.
+    /// A tool call, before its type is known.
     struct AnyCall {
         required id: String = "id",
         required kind: String = "type",
@@ -120,7 +120,7 @@ object! {
 }
 
 object! {
-    /// `custom` of a call.
+    /// `custom` of a tool call.
     struct CustomCall {
         required name: String = "name",
         required input: String = "input",
@@ -177,7 +177,7 @@ impl<'de> Deserialize<'de> for ToolCall {
                     "function"
                 }))
             }
-            // One of another type has what it calls elsewhere.
+            // A call of another type stores its function elsewhere.
             (None, _) => Err(D::Error::custom(format_args!(
                 "unknown type `{kind}`, expected `function`"
             ))),
@@ -186,17 +186,17 @@ impl<'de> Deserialize<'de> for ToolCall {
 }
 
 impl ToolCall {
-    /// Whether this is a call of a `custom` tool, which takes free text.
+    /// Returns whether this is a call of a `custom` tool, which takes free text.
     pub fn is_custom(&self) -> bool {
         self.kind == CUSTOM
     }
 
-    /// Makes it the call of a function whose only argument is the free text.
+    /// Turns a `custom` call into the call of a function whose only argument is the free text.
     pub fn as_function(&mut self) {
         "function".clone_into(&mut self.kind);
     }
 
-    /// The free text, where this is a call of a `custom` tool.
+    /// Returns the free text if this is a call of a `custom` tool.
     pub fn custom_input(&self) -> Option<String> {
         if !self.is_custom() {
             return None;
@@ -225,20 +225,20 @@ impl Serialize for ToolCall {
     }
 }
 
-/// The called function's name and its arguments.
+/// The name and arguments of a called function.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FunctionCall {
-    /// The function's name.
+    /// The name of the function.
     pub name: String,
-    /// JSON, as a string. What a client sends as an object is its text here, and what it leaves out
-    /// is empty.
+    /// The arguments: JSON, as a string. If a client sends an object, this is its text; if absent,
+    /// this is empty.
     pub arguments: String,
-    /// Fields that OpenAI's API does not have, or that came later than this type.
+    /// Fields that this type does not know: extensions of OpenAI's API, or newer fields.
     pub extra: Extra,
 }
 
 object! {
-    /// A called function as clients send it.
+    /// A called function, as clients send it.
     struct AnyFunctionCall {
         required name: String = "name",
         optional arguments: StringOrJson = "arguments",
@@ -272,27 +272,27 @@ impl Serialize for FunctionCall {
     }
 }
 
-/// `tool_choice`.
+/// `tool_choice`: whether the model may or must call tools, and which.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ToolChoice {
-    /// `"none"`: no call.
+    /// `"none"`: the model must not call tools.
     None,
     /// `"auto"`: the model decides.
     Auto,
-    /// `"required"`: at least one call.
+    /// `"required"`: the model must call at least one tool.
     Required,
-    /// `{"type": "function", "function": {"name": …}}`: this one.
+    /// `{"type": "function", "function": {"name": …}}`: the model must call this function.
     Function(FunctionName),
-    /// `{"type": "allowed_tools", …}`: only some of the tools.
+    /// `{"type": "allowed_tools", …}`: the model may use only some of the tools.
     Allowed {
-        /// Whether one of them must be called.
+        /// Whether the model must call one of the tools.
         mode: ToolMode,
-        /// The names of the functions among them.
+        /// The names of the allowed functions.
         functions: Vec<FunctionName>,
-        /// Tools of other types among them, as they came.
+        /// The allowed tools of other types, unchanged.
         others: Vec<Value>,
     },
-    /// A tool of another type (`{"type": "custom", …}`, `{"type": "web_search"}`), as it came.
+    /// A tool of another type (`{"type": "custom", …}`, `{"type": "web_search"}`), unchanged.
     Other(Value),
 }
 
@@ -301,15 +301,15 @@ words! {
     pub enum ToolMode {
         /// The model decides.
         Auto = "auto",
-        /// At least one call.
+        /// The model must call at least one tool.
         Required = "required",
     }
 }
 
-/// A function's name, as `tool_choice` wraps it.
+/// A function's name, in the format of `tool_choice`.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct FunctionName {
-    /// The function's name.
+    /// The name of the function.
     pub name: String,
 }
 
@@ -343,7 +343,7 @@ object! {
 }
 
 object! {
-    /// A choice before its type is known.
+    /// A `tool_choice`, before its type is known.
     struct AnyChoice {
         required kind: String = "type",
         optional function: AnyName = "function",
