@@ -49,7 +49,7 @@ impl Server {
         config: Config,
         runtime: &Handle,
     ) -> anyhow::Result<(Self, String)> {
-        let key = args.key.as_ref().map(|key| key.0.clone());
+        let key = args.server_key.as_ref().map(|key| key.0.clone());
         let name = args.name.as_deref();
         if let Some(url) = &args.server {
             let url = url.clone().of_openai();

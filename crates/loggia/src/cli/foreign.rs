@@ -22,6 +22,9 @@ const ONE_DASH: [(&str, &str); 6] = [
     ("-port", "--port"),
 ];
 
+/// Flags whose value is optional.
+const SWITCHES: [&str; 2] = ["--strict", "--lenient"];
+
 /// Flags of other programs that Loggia does not have, and what to do instead.
 const FLAGS: &[(&[&str], &str)] = &[
     (
@@ -198,11 +201,27 @@ const OTHER_COMMANDS: &[(&[&str], &str)] = &[
 
 /// Translates flags with one dash, and adds `serve` if the first argument is a model or a flag.
 pub(super) fn in_our_words(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
-    let mut arguments: Vec<OsString> = arguments.into_iter().map(with_two_dashes).collect();
+    let mut arguments = switches_joined(arguments.into_iter().map(with_two_dashes));
     if arguments.get(1).is_some_and(|first| means_serving(first)) {
         arguments.insert(1, "serve".into());
     }
     arguments
+}
+
+/// Joins a switch and its value: `--strict true` means `--strict=true`.
+fn switches_joined(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut joined: Vec<OsString> = Vec::new();
+    for argument in arguments {
+        let is_value = argument == "true" || argument == "false";
+        match joined.last_mut() {
+            Some(switch) if is_value && SWITCHES.iter().any(|name| switch == name) => {
+                switch.push("=");
+                switch.push(argument);
+            }
+            _ => joined.push(argument),
+        }
+    }
+    joined
 }
 
 fn with_two_dashes(argument: OsString) -> OsString {
@@ -282,6 +301,10 @@ mod tests {
             ("loggia smollm2", "loggia serve smollm2"),
             ("loggia --port 8080", "loggia serve --port 8080"),
             ("loggia -m model.gguf", "loggia serve -m model.gguf"),
+            (
+                "loggia serve --strict false true --lenient m",
+                "loggia serve --strict=false true --lenient m",
+            ),
             ("loggia --version", "loggia --version"),
             ("loggia", "loggia"),
             ("loggia pull smollm2", "loggia pull smollm2"),

@@ -16,7 +16,7 @@ pub(super) fn explained(
     about_model: impl FnOnce(&str) -> String,
 ) -> Option<String> {
     match error.kind() {
-        ErrorKind::UnknownArgument => foreign::about_flag(text(error, ContextKind::InvalidArg)?),
+        ErrorKind::UnknownArgument => about_flag(error),
         ErrorKind::InvalidSubcommand => {
             let word = text(error, ContextKind::InvalidSubcommand)?;
             Some(about_word(error, word, about_model))
@@ -33,6 +33,14 @@ fn text(error: &clap::Error, kind: ContextKind) -> Option<&str> {
         ContextValue::Strings(texts) => texts.first().map(String::as_str),
         _ => None,
     }
+}
+
+fn about_flag(error: &clap::Error) -> Option<String> {
+    let flag = name(text(error, ContextKind::InvalidArg)?);
+    foreign::about_flag(flag).or_else(|| {
+        let meant = text(error, ContextKind::SuggestedArg)?;
+        Some(format!("there is no flag {flag}; did you mean {meant}?"))
+    })
 }
 
 fn about_word(error: &clap::Error, word: &str, about_model: impl FnOnce(&str) -> String) -> String {
@@ -59,7 +67,7 @@ fn about_value(error: &clap::Error) -> Option<String> {
     let such_as = |before: &str| {
         example
             .as_ref()
-            .map(|example| format!("{before}for example {flag} {example}"))
+            .map(|example| format!("{before}for example {example}"))
             .unwrap_or_default()
     };
     Some(match error.source() {

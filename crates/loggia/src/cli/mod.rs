@@ -172,8 +172,13 @@ pub(crate) struct ChatArgs {
     #[arg(long, value_name = "URL")]
     pub(crate) server: Option<Url>,
     /// An API key for that server
-    #[arg(long, env = "LOGGIA_CHAT_KEY", hide_env_values = true)]
-    pub(crate) key: Option<Secret>,
+    #[arg(
+        long = "key",
+        value_name = "KEY",
+        env = "LOGGIA_CHAT_KEY",
+        hide_env_values = true
+    )]
+    pub(crate) server_key: Option<Secret>,
     /// Instructions for the model
     #[arg(long, value_name = "TEXT")]
     pub(crate) system: Option<String>,
@@ -279,5 +284,9 @@ mod tests {
             assert!(words.contains(flag), "no {flag} in {help}");
             assert!(words.contains(said), "no {said} in {help}");
         }
+        // The key of a server to chat with is not the setting of that name.
+        let chat = command.find_subcommand_mut("chat").unwrap();
+        let help = chat.render_long_help().to_string();
+        assert!(!help.contains("LOGGIA_KEYS"), "{help}");
     }
 }

@@ -1,7 +1,9 @@
 //! A table as a single text, for a flag or variable: `choices=8,whole_time=10m`.
 
+use loggia_backend::nearest;
 use serde::de::DeserializeOwned;
 
+use super::serde_message;
 use super::value::ValueError;
 
 /// Parses `KEY=VALUE,…`, or an inline TOML table: `{ choices = 8 }`. A value that is not TOML is a
@@ -21,13 +23,28 @@ pub(super) fn entries<T: DeserializeOwned>(text: &str) -> Result<T, ValueError> 
             })
             .collect::<Result<_, ValueError>>()?,
     };
-    serde_path_to_error::deserialize(table).map_err(|error| {
-        let path = error.path().to_string();
-        ValueError::Entry(match path.as_str() {
-            "." => error.inner().message().to_owned(),
-            path => format!("`{path}`: {}", error.inner().message()),
-        })
-    })
+    serde_path_to_error::deserialize(table)
+        .map_err(|error| ValueError::Entry(explained(&error.path().to_string(), error.inner())))
+}
+
+/// What is wrong with an entry. The path of an unknown one ends with it.
+fn explained(path: &str, error: &toml::de::Error) -> String {
+    let message = error.message();
+    if let Some((key, known)) = serde_message::unknown_field(message) {
+        let meant = nearest(key, known.iter().copied());
+        return match meant {
+            Some(meant) => format!("unknown entry `{key}`; did you mean `{meant}`?"),
+            None => format!(
+                "unknown entry `{key}`; the entries are {}",
+                known.join(", ")
+            ),
+        };
+    }
+    match serde_message::wrong_type(message) {
+        Some((found, wanted)) => format!("`{path}` is {found}; expected {wanted}"),
+        None if path == "." => message.to_owned(),
+        None => format!("`{path}`: {message}"),
+    }
 }
 
 /// Parses a TOML value; anything else is a string.

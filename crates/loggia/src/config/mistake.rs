@@ -4,6 +4,7 @@ use toml::de::Error;
 
 use super::bounds;
 use super::names;
+use super::serde_message;
 use super::settings;
 use super::table::Setting;
 
@@ -37,8 +38,8 @@ impl Mistake {
 
     /// An unknown key, or a value of the wrong type.
     pub(super) fn at(text: &str, path: &str, error: &Error) -> Self {
-        let why = match error.message().strip_prefix("unknown field `") {
-            Some(rest) => unknown(rest),
+        let why = match serde_message::unknown_field(error.message()) {
+            Some((key, known)) => unknown(key, &known),
             None => wrong(path, error.message()),
         };
         Self {
@@ -88,12 +89,9 @@ fn key_of(line: &str) -> Option<&str> {
     (!key.is_empty() && key.bytes().all(is_bare)).then_some(key)
 }
 
-/// Rewords serde's message: ``lissten`, expected one of `listen`, `data_dir`…``.
-fn unknown(rest: &str) -> String {
-    let mut words = rest.split('`');
-    let key = words.next().unwrap_or_default();
-    let known: Vec<&str> = words.skip(1).step_by(2).collect();
-    let meant = names::meant(key, &known).map(|meant| match settings::find(meant) {
+/// The message about an unknown key, among these.
+fn unknown(key: &str, known: &[&str]) -> String {
+    let meant = names::meant(key, known).map(|meant| match settings::find(meant) {
         // This is the top of the file.
         Some(setting) if known.len() > 20 => format!("; did you mean: {}", setting.line()),
         _ => format!("; did you mean `{meant}`?"),
@@ -115,59 +113,17 @@ fn wrong(path: &str, message: &str) -> String {
     let example = of_its_table.or_else(|| example(None, top));
     let example = example.map(|example| format!("; for example: {example}"));
     let example = example.unwrap_or_default();
-    let kinds = message
-        .strip_prefix("invalid type: ")
-        .or_else(|| message.strip_prefix("invalid value: "));
     let named = if path.is_empty() || path == "." {
         String::new()
     } else {
         format!("`{path}`")
     };
-    match kinds.and_then(|rest| rest.rsplit_once(", expected ")) {
+    match serde_message::wrong_type(message) {
         Some((_, wanted)) if top == "key" => {
-            format!(
-                "{named} has the wrong type; expected {}{example}",
-                wanted_kind(wanted)
-            )
+            format!("{named} has the wrong type; expected {wanted}{example}")
         }
-        Some((found, wanted)) => {
-            format!(
-                "{named} is {}; expected {}{example}",
-                found_kind(found),
-                wanted_kind(wanted)
-            )
-        }
+        Some((found, wanted)) => format!("{named} is {found}; expected {wanted}{example}"),
         None if named.is_empty() => message.to_owned(),
         None => format!("{named}: {message}{example}"),
-    }
-}
-
-fn found_kind(found: &str) -> String {
-    let (kind, value) = found.split_once(' ').unwrap_or((found, ""));
-    match kind {
-        "string" => format!("the text {value}"),
-        "integer" => format!("the number {}", value.trim_matches('`')),
-        "floating" => format!(
-            "the number {}",
-            value.trim_start_matches("point ").trim_matches('`')
-        ),
-        "boolean" => value.trim_matches('`').to_owned(),
-        "sequence" => "a list".to_owned(),
-        "map" => "a table".to_owned(),
-        _ => found.to_owned(),
-    }
-}
-
-fn wanted_kind(wanted: &str) -> String {
-    let is_number = |word: &str| matches!(word, "u8" | "u16" | "u32" | "u64" | "usize" | "i64");
-    match wanted {
-        "a nonzero u32" => "a whole number from 1".to_owned(),
-        word if is_number(word) => "a whole number".to_owned(),
-        "a boolean" => "true or false".to_owned(),
-        "a string" | "path string" => "a text in quotes".to_owned(),
-        "a sequence" => "a list".to_owned(),
-        "a map" => "a table".to_owned(),
-        word if word.starts_with("struct ") => "a table".to_owned(),
-        word => word.to_owned(),
     }
 }

@@ -26,6 +26,7 @@ mod number;
 mod origin;
 mod per_model;
 mod read;
+mod serde_message;
 mod settings;
 mod show;
 mod sources;

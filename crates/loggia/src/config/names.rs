@@ -134,17 +134,22 @@ fn example_of_variable(name: &str) -> String {
     format!("LOGGIA_{}={value}", name.to_ascii_uppercase())
 }
 
-/// An example of a flag's value.
+/// An example of a flag, as it is typed in a shell.
 pub(crate) fn example_of_flag(flag: &str) -> Option<String> {
-    let key = match flag {
-        "--host" => return Some("0.0.0.0".to_owned()),
-        "--port" => return Some("8080".to_owned()),
-        "--hf" => return Some("bartowski/Qwen2.5-7B-Instruct-GGUF:Q4_K_M".to_owned()),
-        "--model" => "models",
-        "--alias" => "aliases",
-        _ => &flag.strip_prefix("--")?.replace('-', "_"),
+    let example = match flag {
+        "--host" => "0.0.0.0".to_owned(),
+        "--port" => "8080".to_owned(),
+        "--hf" => "bartowski/Qwen2.5-7B-Instruct-GGUF:Q4_K_M".to_owned(),
+        "--model" => (find("models")?.example)(),
+        "--alias" => (find("aliases")?.example)(),
+        _ => (find(&flag.strip_prefix("--")?.replace('-', "_"))?.example)(),
     };
-    find(key).map(|setting| (setting.example)())
+    Some(match flag {
+        // Their value is optional, so a word after them would be something else.
+        "--strict" | "--lenient" => format!("{flag}={example}"),
+        _ if example.contains(['*', '{']) => format!("{flag} '{example}'"),
+        _ => format!("{flag} {example}"),
+    })
 }
 
 /// Checked where the configured keys are known.

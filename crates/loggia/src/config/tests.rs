@@ -614,8 +614,15 @@ fn each_source_sets_single_entries_of_the_limits_for_one_request() {
     assert_eq!(models.per_model.0["m:1b"].strict, Some(true));
     let said = |text: &str| load(None, &[("LOGGIA_CEILINGS", text)], &[]).unwrap_err();
     for (text, why) in [
-        ("choises=3", "unknown field `choises`"),
-        ("choices=many", "`choices`: invalid type"),
+        (
+            "choises=3",
+            "unknown entry `choises`; did you mean `choices`?",
+        ),
+        ("xyzzy=3", "the entries are choices, messages, "),
+        (
+            "choices=many",
+            "`choices` is the text \"many\"; expected a whole number",
+        ),
         ("choices", "`choices` is not ENTRY=VALUE"),
     ] {
         assert!(said(text).to_string().contains(why), "{}", said(text));

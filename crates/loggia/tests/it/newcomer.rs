@@ -124,7 +124,27 @@ fn a_wrong_value_of_a_flag_is_answered_with_what_the_flag_takes() {
         ),
         (
             &["--alias", "x"],
-            "; for example --alias gpt-*=smollm2:135m",
+            "; for example --alias 'gpt-*=smollm2:135m'",
+        ),
+        (
+            &["--strict=maybe"],
+            "`maybe` is neither true nor false; for example --strict=true",
+        ),
+        (
+            &["--per-model", "x"],
+            "; for example --per-model 'smollm2:135m={strict=true}'",
+        ),
+        (
+            &["--ceilings", "choises=3"],
+            "unknown entry `choises`; did you mean `choices`?; for example --ceilings choices=16",
+        ),
+        (
+            &["--memory", "lots"],
+            "`lots` is not a size; write 512KiB, 32MiB or 12GiB; for example --memory 12GiB",
+        ),
+        (
+            &["--prot", "8080"],
+            "there is no flag --prot; did you mean --port?",
         ),
         (&["--hf", "x"], "; for example --hf bartowski/"),
         (&["--lora", "x"], "; for example --lora tuned="),
