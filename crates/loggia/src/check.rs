@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use loggia_backend::roster::{Survey, SurveyedAlias, SurveyedBackend};
 use tokio::runtime::Handle;
 
-use crate::backends::{Backends, Draft, LocalError, SetupError};
+use crate::backends::{Backends, Draft, ModelError, SetupError};
 use crate::config::{Config, Shown};
 use crate::models;
 
@@ -23,7 +23,7 @@ pub(crate) async fn check(config: &Config, runtime: &Handle) -> Result<(String, 
     for notice in config.notices() {
         let _ = writeln!(text, "# {notice}");
     }
-    if config.names_no_backend() && matches!(missing[..], [(_, LocalError::NotHere(..))]) {
+    if config.names_no_backend() && matches!(missing[..], [(_, ModelError::NotHere(..))]) {
         // The default model was not asked for, so it may be missing.
         missing.clear();
         let _ = writeln!(

@@ -16,7 +16,7 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 
-use crate::backends::{Backends, LocalError, threads};
+use crate::backends::{Backends, ModelError, threads};
 use crate::config::{self, Config, Listen};
 use crate::models::{self, Progress, Source, Store};
 
@@ -131,7 +131,7 @@ async fn listen(on: &Listen) -> anyhow::Result<TcpListener> {
 /// All configured backends. A missing model is an error, or is downloaded first with `fetches`.
 async fn everything(config: &Config, fetches: bool, runtime: &Handle) -> anyhow::Result<Backends> {
     let mut backends = Backends::of(config, runtime)?;
-    if fetches && let [(name, LocalError::NotHere(_, source))] = &backends.missing[..] {
+    if fetches && let [(name, ModelError::NotHere(_, source))] = &backends.missing[..] {
         if config.names_no_backend() {
             eprintln!("loggia: no backend is configured; downloading the default model, {name}");
         } else {

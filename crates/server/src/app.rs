@@ -89,11 +89,6 @@ pub fn app(state: AppState) -> Router {
     )
 }
 
-/// The server's own path that this is; `None` for OpenAI's routes.
-pub(crate) fn own_route(path: &str) -> Option<&'static str> {
-    ["/healthz", "/readyz"].into_iter().find(|own| *own == path)
-}
-
 /// All routes, inside the panic guard. A panic in a route is a 500 that the layers see.
 #[derive(Clone)]
 struct Routes {
@@ -113,7 +108,7 @@ impl Service<Request> for Routes {
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        if own_route(request.uri().path()).is_some() {
+        if health::own_route(request.uri().path()).is_some() {
             let mut own = self.own.clone();
             return Box::pin(async move {
                 match AssertUnwindSafe(own.call(request)).catch_unwind().await {

@@ -10,6 +10,11 @@ use http::{HeaderValue, Response, StatusCode};
 use loggia_api::ApiError;
 use loggia_backend::Backend;
 
+/// The server's own path that this is; `None` for OpenAI's routes.
+pub(crate) fn own_route(path: &str) -> Option<&'static str> {
+    ["/healthz", "/readyz"].into_iter().find(|own| *own == path)
+}
+
 /// Answers 200 as long as the process runs. It does not ask the backends: restarting this process
 /// would not help if one of them is down.
 pub(crate) async fn healthz() -> Response<Body> {

@@ -4,7 +4,7 @@
 
 #[cfg(feature = "embedded")]
 mod embedded;
-mod local;
+mod model_files;
 
 use std::sync::Arc;
 
@@ -22,8 +22,8 @@ use crate::models;
 use embedded::{Embedded, check_adapters, check_per_model};
 #[cfg(feature = "embedded")]
 pub(crate) use embedded::{run as run_engine, threads};
-use local::Local;
-pub(crate) use local::{Draft, LocalError, about_model};
+use model_files::EmbeddedModel;
+pub(crate) use model_files::{Draft, ModelError, about_model};
 
 /// The backends of a configuration.
 pub(crate) struct Backends {
@@ -31,7 +31,7 @@ pub(crate) struct Backends {
     /// The location of each backend, by its name in the roster.
     pub(crate) places: Vec<(String, String)>,
     /// Configured embedded models that are missing, and why.
-    pub(crate) missing: Vec<(String, LocalError)>,
+    pub(crate) missing: Vec<(String, ModelError)>,
     /// The names of the embedded models.
     pub(crate) embedded: Vec<String>,
     /// The draft models, by the names of their models.
@@ -65,10 +65,10 @@ impl Backends {
     /// engines. A plain model name means the first that has the model. Tasks that outlive requests
     /// run on `runtime`.
     pub(crate) fn of(config: &Config, runtime: &Handle) -> Result<Self, SetupError> {
-        let (mut here, missing) = local::find_all(config);
-        local::give_drafts(&mut here, &missing, config).map_err(SetupError::PerModel)?;
+        let (mut here, missing) = model_files::find_all(config);
+        model_files::give_drafts(&mut here, &missing, config).map_err(SetupError::PerModel)?;
         let aliases = aliases(config, &here);
-        local::check_projectors(&here, &missing, config).map_err(SetupError::Projector)?;
+        model_files::check_projectors(&here, &missing, config).map_err(SetupError::Projector)?;
         check_adapters(&here, config).map_err(SetupError::Adapter)?;
         check_per_model(&here, &aliases, config).map_err(SetupError::PerModel)?;
         let (engine, load) = engine(&here, config, runtime);
@@ -103,7 +103,7 @@ impl Backends {
 
 /// The configured aliases, and the short name without the size for each embedded model: `smollm2`
 /// for `smollm2:135m`.
-fn aliases(config: &Config, here: &[Local]) -> Vec<Alias> {
+fn aliases(config: &Config, here: &[EmbeddedModel]) -> Vec<Alias> {
     let mut aliases = config.aliases.to_vec();
     for model in here {
         if let Some(family) = models::family(&model.name)
@@ -119,7 +119,7 @@ fn aliases(config: &Config, here: &[Local]) -> Vec<Alias> {
 /// The embedded engine, if it has models.
 #[cfg(feature = "embedded")]
 fn engine(
-    models: &[Local],
+    models: &[EmbeddedModel],
     config: &Config,
     runtime: &Handle,
 ) -> (Option<Named>, BoxFuture<'static, anyhow::Result<()>>) {
@@ -143,20 +143,20 @@ pub(crate) fn threads(_: &Config) -> i32 {
 
 /// This build has no embedded models.
 #[cfg(not(feature = "embedded"))]
-fn check_per_model(_: &[Local], _: &[Alias], _: &Config) -> Result<(), String> {
+fn check_per_model(_: &[EmbeddedModel], _: &[Alias], _: &Config) -> Result<(), String> {
     Ok(())
 }
 
 /// This build has no embedded models.
 #[cfg(not(feature = "embedded"))]
-fn check_adapters(_: &[Local], _: &Config) -> Result<(), String> {
+fn check_adapters(_: &[EmbeddedModel], _: &Config) -> Result<(), String> {
     Ok(())
 }
 
-/// This build has no embedded engine, and `local` finds no models for it.
+/// This build has no embedded engine, and `model_files` finds no models for it.
 #[cfg(not(feature = "embedded"))]
 fn engine(
-    _: &[Local],
+    _: &[EmbeddedModel],
     _: &Config,
     _: &Handle,
 ) -> (Option<Named>, BoxFuture<'static, anyhow::Result<()>>) {

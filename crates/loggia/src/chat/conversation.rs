@@ -7,7 +7,7 @@ use loggia_backend::{BackendError, Event, Events};
 use loggia_wire::openai::{ChatCompletionRequest, FinishReason};
 use serde_json::{Value, json};
 
-use super::Piece;
+use super::screen::Piece;
 use super::server::Server;
 
 /// How an answer ended.
@@ -131,7 +131,7 @@ async fn read(
         for choice in chunk.choices {
             let delta = choice.delta;
             if let Some(thought) = delta.reasoning_content.or(delta.reasoning) {
-                show(Piece::Thought(&thought))?;
+                show(Piece::Reasoning(&thought))?;
             }
             if let Some(text) = delta.content {
                 show(Piece::Text(&text))?;

@@ -1,26 +1,25 @@
 //! `loggia chat` and `loggia run`: a chat in the terminal, with a running server or one of its own.
 //!
-//! Reading order: this file (the loop), `server` (choosing the server), `typed` (parsing a line),
+//! Reading order: this file (the loop), `server` (choosing the server), `input` (parsing a line),
 //! `conversation` (requests and answers), `lines` (the keyboard). It is a client like any other:
 //! the conversation uses the HTTP API.
 
 mod conversation;
+mod input;
 mod lines;
 mod pictures;
+mod screen;
 mod server;
-mod typed;
 
-use std::io::{IsTerminal as _, Write as _};
-
-use anyhow::Context as _;
 use tokio::runtime::Handle;
 
 use crate::cli::ChatArgs;
 use crate::config::Config;
 use conversation::{Conversation, Ending};
+use input::{Command, Input};
 use lines::Lines;
+use screen::{Screen, write};
 use server::Server;
-use typed::{Command, Typed};
 
 const HELP: &str = "\
 /model         list the models
@@ -74,16 +73,16 @@ impl Chat {
 
     /// Handles a line. Returns false at the end of the chat.
     async fn take(&mut self, line: &str) -> anyhow::Result<bool> {
-        match Typed::parse(line) {
-            Typed::Nothing => {}
-            Typed::Message(text) => self.ask(&text).await,
-            Typed::Command(Command::Bye) => return Ok(false),
-            Typed::Command(command) => match self.obey(command).await {
+        match Input::parse(line) {
+            Input::Nothing => {}
+            Input::Message(text) => self.ask(&text).await,
+            Input::Command(Command::Bye) => return Ok(false),
+            Input::Command(command) => match self.obey(command).await {
                 Ok(Some(text)) => say(&text)?,
                 Ok(None) => {}
                 Err(error) => complain(&format!("{error:#}")),
             },
-            Typed::Unknown(command) => complain(&format!(
+            Input::Unknown(command) => complain(&format!(
                 "there is no command {command}; /help lists those there are"
             )),
         }
@@ -132,10 +131,7 @@ impl Chat {
     /// Sends a message and prints the answer as it comes.
     async fn answer(&mut self, text: &str) -> anyhow::Result<()> {
         let (text, pictures) = pictures::attached(text)?;
-        let mut screen = Screen {
-            thinks: false,
-            tells_thoughts: std::io::stdout().is_terminal(),
-        };
+        let mut screen = Screen::new();
         let ending = self
             .conversation
             .ask(&self.server, &text, &pictures, |piece| screen.show(piece))
@@ -150,57 +146,6 @@ impl Chat {
     }
 }
 
-/// A piece of an answer: of its reasoning or its text.
-#[derive(Clone, Copy)]
-enum Piece<'a> {
-    Thought(&'a str),
-    Text(&'a str),
-}
-
-/// Prints an answer.
-struct Screen {
-    thinks: bool,
-    tells_thoughts: bool,
-}
-
-impl Screen {
-    /// Reasoning is dimmed on a terminal, and left out elsewhere.
-    fn show(&mut self, piece: Piece<'_>) -> anyhow::Result<()> {
-        match piece {
-            Piece::Thought(_) if !self.tells_thoughts => Ok(()),
-            Piece::Thought(text) => {
-                let dim = if self.thinks { "" } else { "\x1b[2m" };
-                self.thinks = true;
-                write(&format!("{dim}{}", plain(text)))
-            }
-            Piece::Text(text) => {
-                let end = if std::mem::take(&mut self.thinks) {
-                    "\x1b[0m\n"
-                } else {
-                    ""
-                };
-                write(&format!("{end}{}", plain(text)))
-            }
-        }
-    }
-
-    fn end(&mut self) -> anyhow::Result<()> {
-        write(if std::mem::take(&mut self.thinks) {
-            "\x1b[0m\n"
-        } else {
-            "\n"
-        })
-    }
-}
-
-/// Removes control characters from a model's text, so that it cannot move the cursor or change the
-/// title of the terminal.
-fn plain(text: &str) -> String {
-    text.chars()
-        .filter(|&letter| matches!(letter, '\n' | '\t') || !letter.is_control())
-        .collect()
-}
-
 fn marked(models: &[String], current: &str) -> String {
     let line = |model: &String| format!("{} {model}", if model == current { '*' } else { ' ' });
     models.iter().map(line).collect::<Vec<_>>().join("\n")
@@ -210,13 +155,6 @@ fn say(text: &str) -> anyhow::Result<()> {
     write(&format!("{text}\n"))
 }
 
-fn write(text: &str) -> anyhow::Result<()> {
-    let mut out = std::io::stdout();
-    out.write_all(text.as_bytes())
-        .and_then(|()| out.flush())
-        .context("cannot write to standard output")
-}
-
 fn complain(text: &str) {
     eprintln!("loggia: {text}");
 }
@@ -224,14 +162,6 @@ fn complain(text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_answer_cannot_command_the_terminal() {
-        assert_eq!(
-            plain("a\x1b]0;title\x07b\r\n\tc\u{9b}2J"),
-            "a]0;titleb\n\tc2J"
-        );
-    }
 
     #[test]
     fn the_current_model_has_a_star() {

@@ -17,7 +17,7 @@ use rand::distr::Alphanumeric;
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 
-use crate::backends::{Backends, LocalError};
+use crate::backends::{Backends, ModelError};
 use crate::cli::ChatArgs;
 use crate::config::Config;
 use crate::serve::{self, Beside};
@@ -211,7 +211,7 @@ impl Server {
 
 /// Whether the configured models are on this machine or can be downloaded.
 fn can_be_had(config: &Config, runtime: &Handle) -> bool {
-    let can = |missing: &LocalError| matches!(missing, LocalError::NotHere(..));
+    let can = |missing: &ModelError| matches!(missing, ModelError::NotHere(..));
     Backends::of(config, runtime).is_ok_and(|all| all.missing.iter().all(|(_, why)| can(why)))
 }
 

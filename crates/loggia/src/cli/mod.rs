@@ -1,8 +1,8 @@
 //! The command line: commands, their arguments and their help texts. Settings are in `config`;
-//! words and flags of other programs, in `foreign`; messages about mistakes, in `mistake`.
+//! words and flags of other programs, in `other_programs`; messages about mistakes, in `errors`.
 
-mod foreign;
-mod mistake;
+mod errors;
+mod other_programs;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -29,13 +29,13 @@ impl Cli {
         about_model: impl FnOnce(&str) -> String,
     ) -> Result<Self, ExitCode> {
         let read = Self::with_sources()
-            .try_get_matches_from(foreign::in_our_words(arguments))
+            .try_get_matches_from(other_programs::in_our_words(arguments))
             .and_then(|matches| Self::from_arg_matches(&matches));
         let error = match read {
             Ok(cli) => return Ok(cli),
             Err(error) => error,
         };
-        match mistake::explained(&error, about_model) {
+        match errors::explained(&error, about_model) {
             Some(explained) => eprintln!("loggia: {explained}"),
             None => drop(error.print()),
         }

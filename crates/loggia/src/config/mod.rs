@@ -4,7 +4,7 @@
 //! Reading order: `settings` (the table of all settings), `table` (what is generated from it),
 //! `flags`, `read` (the environment and the file), `sources` (which source wins), `load` (all of it
 //! together), `value` and the files beside it (the types), `written` and `show` (printing a
-//! configuration, for `loggia check`), `mistake` and `names` (error messages). Nothing here
+//! configuration, for `loggia check`), `file_errors` and `names` (error messages). Nothing here
 //! connects to a backend or opens a model.
 
 mod aliases;
@@ -12,6 +12,7 @@ mod bounds;
 mod entries;
 mod environment;
 mod error;
+mod file_errors;
 mod flags;
 mod keep_alive;
 mod keys;
@@ -19,7 +20,6 @@ mod list;
 mod listen;
 mod load;
 mod lora;
-mod mistake;
 mod mmproj;
 mod names;
 mod number;

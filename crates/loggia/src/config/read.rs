@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::environment::Environment;
 use super::error::ConfigError;
-use super::mistake::Mistake;
+use super::file_errors::Mistake;
 use super::number::Switch;
 use super::settings::Settings;
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 
 use super::hub::{Hub, HubError, HubFile};
-use super::place::{Part, PlaceError};
+use super::partial_file::{Part, WriteError};
 use super::progress::{Meter, Progress};
 use super::source::Repo;
 
@@ -23,7 +23,7 @@ pub(crate) enum DownloadError {
     #[error(transparent)]
     Hub(#[from] HubError),
     #[error(transparent)]
-    Place(#[from] PlaceError),
+    Write(#[from] WriteError),
     #[error("the connection ended at {got} of {size}; run the same command again to resume")]
     Cut { got: ByteSize, size: ByteSize },
 }
@@ -33,7 +33,7 @@ impl DownloadError {
         match self {
             DownloadError::Hub(error) => error.is_passing(),
             DownloadError::Cut { .. } => true,
-            DownloadError::Place(_) => false,
+            DownloadError::Write(_) => false,
         }
     }
 }
@@ -61,7 +61,7 @@ impl Wanted<'_> {
         }
         match part.finish(sha256) {
             // The part from an earlier attempt may be wrong: download everything once more.
-            Err(PlaceError::Digest { .. }) if continued => {
+            Err(WriteError::Digest { .. }) if continued => {
                 let mut part = Part::open(target, self.file.size, sha256)?;
                 self.fill(&mut part, progress).await?;
                 Ok(part.finish(sha256)?)

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::contents::Contents;
+use super::file_format::FileFormat;
 use super::filename::FileName;
 
 /// The largest number of files of a folder that are read.
@@ -18,7 +18,7 @@ pub(crate) enum FolderError {
     #[error("there is no GGUF file in the folder {folder}{}", .instead.map(|what| format!("; one of its files: {what}")).unwrap_or_default())]
     None {
         folder: PathBuf,
-        instead: Option<Contents>,
+        instead: Option<FileFormat>,
     },
     #[error("the folder {folder} has several models; use one of these files: {}", listed(.files))]
     Several {
@@ -65,9 +65,9 @@ pub(crate) fn the_model_in(folder: &Path) -> Result<PathBuf, FolderError> {
             continue;
         }
         // Only files with GGUF contents count, whatever their names.
-        match Contents::of(&path) {
-            Ok(Contents::Gguf) if is_a_model(name) => found.push(path),
-            Ok(other @ (Contents::Safetensors | Contents::Zip | Contents::LfsPointer)) => {
+        match FileFormat::of(&path) {
+            Ok(FileFormat::Gguf) if is_a_model(name) => found.push(path),
+            Ok(other @ (FileFormat::Safetensors | FileFormat::Zip | FileFormat::LfsPointer)) => {
                 instead = instead.or(Some(other));
             }
             _ => {}

@@ -4,13 +4,13 @@ use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
+use super::add_file::{self, AddFileError};
 use super::catalogue::Known;
 use super::choose::{self, ChooseError};
 use super::digest::Digest;
 use super::download::{DownloadError, Wanted};
 use super::hub::{Hub, HubError, HubFile};
-use super::local::{self, LocalError};
-use super::place::{Lock, PlaceError};
+use super::partial_file::{Lock, WriteError};
 use super::progress::Progress;
 use super::projector;
 use super::source::{Repo, Source, SourceError};
@@ -28,9 +28,9 @@ pub(crate) enum PullError {
     #[error(transparent)]
     Download(#[from] DownloadError),
     #[error(transparent)]
-    Local(#[from] LocalError),
+    Local(#[from] AddFileError),
     #[error(transparent)]
-    Place(#[from] PlaceError),
+    Write(#[from] WriteError),
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(
@@ -172,11 +172,11 @@ fn digest_of(file: &Path) -> io::Result<String> {
 }
 
 fn from_file(file: &Path, store: &Store, progress: Progress) -> Result<Model, PullError> {
-    let parts = local::parts(file)?;
+    let parts = add_file::parts(file)?;
     let first = store.own_file(&parts[0].name);
     let lock = Lock::take(&first)?;
     for part in &parts {
-        local::take_in(&part.file, &store.own_file(&part.name), progress)?;
+        add_file::take_in(&part.file, &store.own_file(&part.name), progress)?;
     }
     drop(lock);
     store

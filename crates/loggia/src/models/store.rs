@@ -12,7 +12,7 @@ use loggia_backend::nearest;
 
 use super::catalogue::{self, Known};
 use super::filename::{self, FileName};
-use super::place::{self, Lock, PlaceError};
+use super::partial_file::{self, Lock, WriteError};
 use super::projector;
 use super::source::Repo;
 
@@ -54,7 +54,7 @@ pub(crate) enum StoreError {
     #[error("cannot remove {path}: {cause}")]
     Remove { path: PathBuf, cause: io::Error },
     #[error(transparent)]
-    Place(#[from] PlaceError),
+    Write(#[from] WriteError),
 }
 
 fn did_you_mean(name: &str, here: &[String]) -> String {
@@ -180,7 +180,7 @@ impl Store {
     pub(crate) fn remove(&self, model: &Model) -> Result<(), StoreError> {
         let lock = Lock::take(&model.file)?;
         for file in all_files(&model.file) {
-            place::remove_parts(&file);
+            partial_file::remove_parts(&file);
             match fs::remove_file(&file) {
                 Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
                     return Err(StoreError::Remove { path: file, cause });
@@ -345,7 +345,7 @@ fn walk(
             if depth < DEEPEST && !name.starts_with('.') {
                 walk(&path, depth + 1, found)?;
             }
-        } else if let Some(target) = place::target_of_part(name) {
+        } else if let Some(target) = partial_file::target_of_part(name) {
             found.push((folder.join(target), metadata.len()));
         } else if metadata.is_file() && FileName::parse(name).is_some_and(|name| name.is_model()) {
             found.push((path, metadata.len()));

@@ -21,8 +21,8 @@ use loggia_api::{Caller, Ended, Outcome, RequestId, Route};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
-use crate::app::own_route;
 use crate::body::AnswerBody;
+use crate::health::own_route;
 use in_flight::Entered;
 
 pub use in_flight::InFlight;

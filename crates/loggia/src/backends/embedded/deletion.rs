@@ -5,11 +5,11 @@ use std::path::Path;
 
 use loggia_backend::{BackendError, NotDeleted};
 
-use super::super::local::Local;
+use super::super::model_files::EmbeddedModel;
 use super::model_spec::ModelSpec;
 use super::pool::Pool;
 use crate::config::Config;
-use crate::models::{PlaceError, Store, StoreError};
+use crate::models::{Store, StoreError, WriteError};
 
 /// What decides whether a model may be deleted.
 pub(super) struct Deletion {
@@ -19,7 +19,7 @@ pub(super) struct Deletion {
 }
 
 impl Deletion {
-    pub(super) fn of(models: &[Local], config: &Config) -> Self {
+    pub(super) fn of(models: &[EmbeddedModel], config: &Config) -> Self {
         let stored = models.iter().map(|model| model.stored).collect();
         Self {
             store: Store::new(&config.data_dir),
@@ -88,7 +88,7 @@ pub(super) fn remove(store: &Store, file: &Path) -> Result<(), NotDeleted> {
 }
 
 fn stays(error: &StoreError) -> NotDeleted {
-    if matches!(error, StoreError::Place(PlaceError::Locked)) {
+    if matches!(error, StoreError::Write(WriteError::Locked)) {
         return NotDeleted::InUse;
     }
     tracing::error!(%error, "cannot delete a model");

@@ -26,7 +26,7 @@ use loggia_wire::Extra;
 use loggia_wire::openai::Model;
 use tokio::runtime::Handle;
 
-use super::local::Local;
+use super::model_files::EmbeddedModel;
 use crate::config::{Config, Count, KeepAlive, Size};
 use deletion::Deletion;
 use model_spec::ModelSpec;
@@ -42,7 +42,7 @@ pub(crate) struct Embedded {
 
 impl Embedded {
     /// Creates the backend. [`load`](Self::load) loads the models.
-    pub(super) fn new(models: &[Local], config: &Config, runtime: &Handle) -> Self {
+    pub(super) fn new(models: &[EmbeddedModel], config: &Config, runtime: &Handle) -> Self {
         let memory = config
             .memory
             .map(Size::bytes)
@@ -134,7 +134,7 @@ pub(crate) fn threads(config: &Config) -> i32 {
 /// # Errors
 ///
 /// The message about the first one that does not.
-pub(super) fn check_adapters(models: &[Local], config: &Config) -> Result<(), String> {
+pub(super) fn check_adapters(models: &[EmbeddedModel], config: &Config) -> Result<(), String> {
     for model in models.iter().filter(|model| model.adapter.is_some()) {
         Forecast::of(&ModelSpec::of(model, config).options())
             .map_err(|why| format!("lora.{}: {why}", model.name))?;

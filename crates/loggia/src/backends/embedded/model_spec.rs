@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use loggia_llama::{Draft, LlamaOptions, Lora};
 use serde::{Deserialize, Serialize};
 
-use super::super::local::{self, Adapter, Local};
+use super::super::model_files::{self, Adapter, EmbeddedModel};
 use crate::config::{Config, Count, Tokens};
 
 /// A model, its files, and its options.
@@ -15,7 +15,7 @@ pub(crate) struct ModelSpec {
     pub(crate) file: PathBuf,
     pub(crate) adapter: Option<Adapter>,
     pub(crate) mmproj: Option<PathBuf>,
-    pub(crate) draft: Option<local::Draft>,
+    pub(crate) draft: Option<model_files::Draft>,
     pub(crate) context: Option<u32>,
     pub(crate) parallel: u32,
     pub(crate) threads: Option<u32>,
@@ -23,7 +23,7 @@ pub(crate) struct ModelSpec {
 }
 
 impl ModelSpec {
-    pub(super) fn of(model: &Local, config: &Config) -> Self {
+    pub(super) fn of(model: &EmbeddedModel, config: &Config) -> Self {
         Self {
             name: model.name.clone(),
             file: model.file.clone(),
@@ -43,7 +43,7 @@ impl ModelSpec {
             path: adapter.file.clone(),
             scale: adapter.scale,
         };
-        let draft = |draft: &local::Draft| Draft {
+        let draft = |draft: &model_files::Draft| Draft {
             path: draft.file.clone(),
             tokens: draft.tokens,
             always: draft.always,

@@ -3,7 +3,7 @@
 use loggia_backend::roster::Alias;
 use loggia_llama::{Forecast, check_options};
 
-use super::super::local::Local;
+use super::super::model_files::EmbeddedModel;
 use super::model_spec::ModelSpec;
 use crate::config::Config;
 
@@ -13,7 +13,7 @@ use crate::config::Config;
 ///
 /// The message about the first wrong one.
 pub(in crate::backends) fn check(
-    models: &[Local],
+    models: &[EmbeddedModel],
     aliases: &[Alias],
     config: &Config,
 ) -> Result<(), String> {
@@ -47,10 +47,10 @@ pub(in crate::backends) fn check(
 /// they are used only if all models are known.
 fn embedded<'a>(
     name: &str,
-    models: &'a [Local],
+    models: &'a [EmbeddedModel],
     aliases: &[Alias],
     is_alone: bool,
-) -> Option<&'a Local> {
+) -> Option<&'a EmbeddedModel> {
     let mut name = name.to_owned();
     // The roster does not apply an alias twice.
     for _ in 0..=aliases.len() {
@@ -90,7 +90,7 @@ mod tests {
     #[test]
     fn an_entry_is_an_embedded_models_by_its_name_or_by_an_alias() {
         let file = PathBuf::from("m.gguf");
-        let local = |name: &str| Local {
+        let local = |name: &str| EmbeddedModel {
             file: file.clone(),
             stored: true,
             adapter: None,

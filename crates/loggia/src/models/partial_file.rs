@@ -12,7 +12,7 @@ use super::digest::Digest;
 
 /// Why a file could not be written.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum PlaceError {
+pub(crate) enum WriteError {
     #[error("another `loggia pull` is downloading this model; wait until it has finished")]
     Locked,
     #[error(
@@ -45,9 +45,9 @@ pub(crate) struct Lock {
 
 impl Lock {
     /// Locks the model with this first file; `Locked` if another process holds the lock.
-    pub(crate) fn take(target: &Path) -> Result<Self, PlaceError> {
+    pub(crate) fn take(target: &Path) -> Result<Self, WriteError> {
         let path = hidden(target, ".lock");
-        let write_error = |cause| PlaceError::Write {
+        let write_error = |cause| WriteError::Write {
             path: path.clone(),
             cause,
         };
@@ -64,7 +64,7 @@ impl Lock {
                 Ok(()) if is_still(&path, &file) => return Ok(Lock { path, _file: file }),
                 // The holder removed it between the two steps.
                 Ok(()) => {}
-                Err(TryLockError::WouldBlock) => return Err(PlaceError::Locked),
+                Err(TryLockError::WouldBlock) => return Err(WriteError::Locked),
                 Err(TryLockError::Error(cause)) => return Err(write_error(cause)),
             }
         }
@@ -103,12 +103,12 @@ pub(crate) struct Part {
 impl Part {
     /// Opens the part of an earlier attempt, or creates one. `sha256` is the expected digest.
     /// Without it nothing is continued, because both pieces could be of different versions.
-    pub(crate) fn open(target: &Path, size: u64, sha256: Option<&str>) -> Result<Self, PlaceError> {
+    pub(crate) fn open(target: &Path, size: u64, sha256: Option<&str>) -> Result<Self, WriteError> {
         let path = hidden(
             target,
             &format!(".{}{PART}", sha256.map_or("new", |hex| &hex[..12])),
         );
-        let write_error = |cause| PlaceError::Write {
+        let write_error = |cause| WriteError::Write {
             path: path.clone(),
             cause,
         };
@@ -157,7 +157,7 @@ impl Part {
     }
 
     /// Starts again from the beginning.
-    pub(crate) fn restart(&mut self) -> Result<(), PlaceError> {
+    pub(crate) fn restart(&mut self) -> Result<(), WriteError> {
         self.digest = Digest::default();
         self.len = 0;
         self.file
@@ -174,10 +174,10 @@ impl Part {
     }
 
     /// Appends bytes, up to the expected size.
-    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), PlaceError> {
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), WriteError> {
         let len = self.len + bytes.len() as u64;
         if len > self.size {
-            return Err(self.thrown_away(|name, part| PlaceError::TooLong {
+            return Err(self.thrown_away(|name, part| WriteError::TooLong {
                 name,
                 size: part.size,
             }));
@@ -191,10 +191,10 @@ impl Part {
     }
 
     /// Verifies the file, syncs it to disk and gives it its final name. Returns its sha256.
-    pub(crate) fn finish(mut self, sha256: Option<&str>) -> Result<String, PlaceError> {
+    pub(crate) fn finish(mut self, sha256: Option<&str>) -> Result<String, WriteError> {
         let got = self.digest.clone().hex();
         if let Some(wanted) = sha256.filter(|wanted| **wanted != got) {
-            return Err(self.thrown_away(|name, _| PlaceError::Digest {
+            return Err(self.thrown_away(|name, _| WriteError::Digest {
                 name,
                 wanted: wanted.to_owned(),
                 got,
@@ -204,7 +204,7 @@ impl Part {
             .begins_as_gguf()
             .map_err(|cause| self.write_error(cause))?
         {
-            return Err(self.thrown_away(|name, _| PlaceError::NotGguf { name }));
+            return Err(self.thrown_away(|name, _| WriteError::NotGguf { name }));
         }
         self.file
             .sync_all()
@@ -219,24 +219,24 @@ impl Part {
         is_gguf(&self.file)
     }
 
-    fn thrown_away(&self, error: impl FnOnce(String, &Self) -> PlaceError) -> PlaceError {
+    fn thrown_away(&self, error: impl FnOnce(String, &Self) -> WriteError) -> WriteError {
         // If it cannot be removed now, its length or digest will be wrong the next time.
         let _ = fs::remove_file(&self.path);
         error(file_name(&self.target).to_owned(), self)
     }
 
-    fn write_error(&self, cause: io::Error) -> PlaceError {
+    fn write_error(&self, cause: io::Error) -> WriteError {
         let path = self.path.clone();
         if matches!(
             cause.kind(),
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
         ) {
-            return PlaceError::Full {
+            return WriteError::Full {
                 path,
                 needed: bytesize::ByteSize(self.size.saturating_sub(self.len)),
             };
         }
-        PlaceError::Write { path, cause }
+        WriteError::Write { path, cause }
     }
 }
 
@@ -340,18 +340,18 @@ mod tests {
         let target = dir.path().join("m.gguf");
         let mut part = Part::open(&target, 5, None).unwrap();
         part.write(b"hello").unwrap();
-        assert!(matches!(part.finish(None), Err(PlaceError::NotGguf { .. })));
+        assert!(matches!(part.finish(None), Err(WriteError::NotGguf { .. })));
         let mut part = Part::open(&target, 5, None).unwrap();
         part.write(b"GGUF!").unwrap();
         assert!(matches!(
             part.finish(Some(&"0".repeat(64))),
-            Err(PlaceError::Digest { .. })
+            Err(WriteError::Digest { .. })
         ));
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
         let mut part = Part::open(&target, 5, None).unwrap();
         assert!(matches!(
             part.write(b"GGUF!!"),
-            Err(PlaceError::TooLong { .. })
+            Err(WriteError::TooLong { .. })
         ));
         let mut part = Part::open(&target, 5, None).unwrap();
         part.write(b"GGUF!").unwrap();
@@ -364,7 +364,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let target = dir.path().join("m.gguf");
         let held = Lock::take(&target).unwrap();
-        assert!(matches!(Lock::take(&target), Err(PlaceError::Locked)));
+        assert!(matches!(Lock::take(&target), Err(WriteError::Locked)));
         drop(held);
         drop(Lock::take(&target).unwrap());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);

@@ -6,25 +6,25 @@ use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use super::contents::Contents;
+use super::file_format::FileFormat;
 use super::filename;
 use super::folder::{self, FolderError};
-use super::place::{Part, PlaceError};
+use super::partial_file::{Part, WriteError};
 use super::progress::Progress;
 
 /// Why a file could not be added.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum LocalError {
+pub(crate) enum AddFileError {
     #[error("cannot read {path}: {cause}")]
     Read { path: PathBuf, cause: io::Error },
     #[error("{path} is not a GGUF file: {contents}")]
-    NotGguf { path: PathBuf, contents: Contents },
+    NotGguf { path: PathBuf, contents: FileFormat },
     #[error(transparent)]
     Folder(#[from] FolderError),
     #[error("there already is another {0}; remove it first with `loggia rm`")]
     Taken(PathBuf),
     #[error(transparent)]
-    Place(#[from] PlaceError),
+    Write(#[from] WriteError),
 }
 
 /// A file of a model, and its name in the model folder.
@@ -39,10 +39,10 @@ pub(crate) struct Taken {
 ///
 /// A symbolic link keeps its own name, as in Hugging Face's cache. A name without `.gguf`, as in
 /// Ollama's, gets the extension.
-pub(crate) fn parts(path: &Path) -> Result<Vec<Taken>, LocalError> {
+pub(crate) fn parts(path: &Path) -> Result<Vec<Taken>, AddFileError> {
     let read_error = |path: &Path| {
         let path = path.to_owned();
-        move |cause| LocalError::Read { path, cause }
+        move |cause| AddFileError::Read { path, cause }
     };
     let path = if path.is_dir() {
         folder::the_model_in(path)?
@@ -56,9 +56,9 @@ pub(crate) fn parts(path: &Path) -> Result<Vec<Taken>, LocalError> {
     let parts = filename::all_parts(name);
     let taken = parts.into_iter().map(|name| {
         let part = path.with_file_name(&name);
-        let contents = Contents::of(&part).map_err(read_error(&part))?;
-        if contents != Contents::Gguf {
-            return Err(LocalError::NotGguf {
+        let contents = FileFormat::of(&part).map_err(read_error(&part))?;
+        if contents != FileFormat::Gguf {
+            return Err(AddFileError::NotGguf {
                 path: part,
                 contents,
             });
@@ -78,8 +78,8 @@ pub(crate) fn parts(path: &Path) -> Result<Vec<Taken>, LocalError> {
 }
 
 /// Adds one file as `target`.
-pub(crate) fn take_in(file: &Path, target: &Path, progress: Progress) -> Result<(), LocalError> {
-    let read_error = |cause| LocalError::Read {
+pub(crate) fn take_in(file: &Path, target: &Path, progress: Progress) -> Result<(), AddFileError> {
+    let read_error = |cause| AddFileError::Read {
         path: file.to_owned(),
         cause,
     };
@@ -90,7 +90,7 @@ pub(crate) fn take_in(file: &Path, target: &Path, progress: Progress) -> Result<
             return if same {
                 Ok(())
             } else {
-                Err(LocalError::Taken(target.to_owned()))
+                Err(AddFileError::Taken(target.to_owned()))
             };
         }
         // Another file system, or one without hard links.
@@ -136,11 +136,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let part = |number| dir.path().join(format!("m-0000{number}-of-00002.gguf"));
         fs::write(part(2), "GGUF2").unwrap();
-        assert!(matches!(parts(&part(2)), Err(LocalError::Read { .. })));
+        assert!(matches!(parts(&part(2)), Err(AddFileError::Read { .. })));
         fs::write(part(1), "GGUF1").unwrap();
         assert_eq!(parts(&part(2)).unwrap().len(), 2);
         fs::write(part(1), "what").unwrap();
-        assert!(matches!(parts(&part(2)), Err(LocalError::NotGguf { .. })));
+        assert!(matches!(parts(&part(2)), Err(AddFileError::NotGguf { .. })));
     }
 
     #[cfg(unix)]
@@ -182,7 +182,7 @@ mod tests {
         take_in(&a, &target, Progress::Lines).unwrap();
         assert!(matches!(
             take_in(&b, &target, Progress::Lines),
-            Err(LocalError::Taken(_))
+            Err(AddFileError::Taken(_))
         ));
         assert_eq!(fs::read(&target).unwrap(), b"GGUF1");
     }

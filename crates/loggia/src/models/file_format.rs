@@ -7,7 +7,7 @@ use std::path::Path;
 
 /// The format of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Contents {
+pub(crate) enum FileFormat {
     Gguf,
     Empty,
     /// Weights for `transformers`.
@@ -29,7 +29,7 @@ pub(crate) enum Contents {
 /// The number of bytes that are read.
 const FIRST: u64 = 256;
 
-impl Contents {
+impl FileFormat {
     /// Detects the format of a file.
     pub(crate) fn of(file: &Path) -> io::Result<Self> {
         let mut first = Vec::new();
@@ -70,7 +70,7 @@ impl Contents {
 }
 
 /// The format as the end of a sentence about a file that should be GGUF.
-impl fmt::Display for Contents {
+impl fmt::Display for FileFormat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Gguf => "it is a GGUF file",
@@ -100,24 +100,24 @@ mod tests {
         let mut safetensors = 120_u64.to_le_bytes().to_vec();
         safetensors.extend(br#"{"__metadata__":{}}"#);
         for (first, contents) in [
-            (&b""[..], Contents::Empty),
-            (b"GGUF\x03\0\0\0", Contents::Gguf),
-            (&safetensors, Contents::Safetensors),
-            (b"PK\x03\x04rest", Contents::Zip),
-            (b"\x80\x02}q", Contents::Pickle),
-            (b"lmgg\x01", Contents::OldGgml),
-            (b"tjgg\x01", Contents::OldGgml),
-            (b"\n<!DOCTYPE html><html>", Contents::Html),
+            (&b""[..], FileFormat::Empty),
+            (b"GGUF\x03\0\0\0", FileFormat::Gguf),
+            (&safetensors, FileFormat::Safetensors),
+            (b"PK\x03\x04rest", FileFormat::Zip),
+            (b"\x80\x02}q", FileFormat::Pickle),
+            (b"lmgg\x01", FileFormat::OldGgml),
+            (b"tjgg\x01", FileFormat::OldGgml),
+            (b"\n<!DOCTYPE html><html>", FileFormat::Html),
             (
                 b"version https://git-lfs.github.com/spec/v1\noid sha256:",
-                Contents::LfsPointer,
+                FileFormat::LfsPointer,
             ),
-            (b"\x1f\x8b\x08", Contents::Gzip),
-            (b"{\"architectures\": []}", Contents::Json),
-            (b"GGU", Contents::Other),
-            (b"hello", Contents::Other),
+            (b"\x1f\x8b\x08", FileFormat::Gzip),
+            (b"{\"architectures\": []}", FileFormat::Json),
+            (b"GGU", FileFormat::Other),
+            (b"hello", FileFormat::Other),
         ] {
-            assert_eq!(Contents::of_first(first), contents, "{first:?}");
+            assert_eq!(FileFormat::of_first(first), contents, "{first:?}");
         }
     }
 }

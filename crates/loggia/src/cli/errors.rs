@@ -6,7 +6,7 @@ use std::error::Error as _;
 use clap::CommandFactory as _;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use super::{Cli, foreign};
+use super::{Cli, other_programs};
 use crate::config;
 
 /// The message about a mistake; `None` if clap's own message is good enough. `about_model` gives
@@ -37,14 +37,14 @@ fn text(error: &clap::Error, kind: ContextKind) -> Option<&str> {
 
 fn about_flag(error: &clap::Error) -> Option<String> {
     let flag = name(text(error, ContextKind::InvalidArg)?);
-    foreign::about_flag(flag).or_else(|| {
+    other_programs::about_flag(flag).or_else(|| {
         let meant = text(error, ContextKind::SuggestedArg)?;
         Some(format!("there is no flag {flag}; did you mean {meant}?"))
     })
 }
 
 fn about_word(error: &clap::Error, word: &str, about_model: impl FnOnce(&str) -> String) -> String {
-    if let Some(advice) = foreign::about_command(word) {
+    if let Some(advice) = other_programs::about_command(word) {
         return format!("{word}: {advice}");
     }
     let all = Cli::command();

@@ -6,11 +6,11 @@ use loggia_backend::nearest;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, Lora, Mmproj, ModelName, PerModel};
-use crate::models::{self, Contents, FolderError, Model, Source, Store, StoreError};
+use crate::models::{self, FileFormat, FolderError, Model, Source, Store, StoreError};
 
 /// A model of the embedded engine, with its files.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Local {
+pub(crate) struct EmbeddedModel {
     pub(crate) name: String,
     pub(crate) file: PathBuf,
     /// Whether it was found by its name in the model folder, not by its path.
@@ -45,7 +45,7 @@ pub(crate) struct Adapter {
 
 /// Why a model cannot be loaded by the embedded engine.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum LocalError {
+pub(crate) enum ModelError {
     #[error("this build has no embedded engine; configure a backend with --ollama or --openai")]
     NoEngine,
     #[error("there is no file {path}{}", .nearest.as_ref().map(|file| format!("; did you mean {}?", file.display())).unwrap_or_default())]
@@ -54,7 +54,7 @@ pub(crate) enum LocalError {
         nearest: Option<PathBuf>,
     },
     #[error("{path} is not a GGUF file: {contents}")]
-    NotGguf { path: PathBuf, contents: Contents },
+    NotGguf { path: PathBuf, contents: FileFormat },
     #[error("cannot read {path}: {cause}")]
     Read {
         path: PathBuf,
@@ -123,12 +123,12 @@ pub(crate) fn about_model(name: &str, store: &Store) -> String {
 
 /// Finds the configured models: those that are on this machine, and those that are missing, with
 /// the reason. Without a configured backend, the default model counts as configured.
-pub(super) fn find_all(config: &Config) -> (Vec<Local>, Vec<(String, LocalError)>) {
+pub(super) fn find_all(config: &Config) -> (Vec<EmbeddedModel>, Vec<(String, ModelError)>) {
     let store = Store::new(&config.data_dir);
     let default = config
         .names_no_backend()
         .then(|| ModelName(models::DEFAULT.to_owned()));
-    let (mut here, mut missing) = (Vec::<Local>::new(), Vec::new());
+    let (mut here, mut missing) = (Vec::<EmbeddedModel>::new(), Vec::new());
     let plain = config
         .models
         .iter()
@@ -141,7 +141,7 @@ pub(super) fn find_all(config: &Config) -> (Vec<Local>, Vec<(String, LocalError)
     for (asked, found) in plain.chain(adapted) {
         match found {
             Ok(model) if here.iter().any(|other| other.name == model.name) => {
-                missing.push((asked.clone(), LocalError::TwoAlike(model.name)));
+                missing.push((asked.clone(), ModelError::TwoAlike(model.name)));
             }
             Ok(model) => here.push(with_projector(model, asked, config)),
             Err(error) => missing.push((asked.clone(), error)),
@@ -151,7 +151,7 @@ pub(super) fn find_all(config: &Config) -> (Vec<Local>, Vec<(String, LocalError)
 }
 
 /// The base model with its adapter, under the adapter's name.
-fn find_adapted(lora: &Lora, store: &Store) -> Result<Local, LocalError> {
+fn find_adapted(lora: &Lora, store: &Store) -> Result<EmbeddedModel, ModelError> {
     let base = find(&lora.base, store)?;
     let file = find(&lora.file, store)?.file;
     let adapter = Adapter {
@@ -159,7 +159,7 @@ fn find_adapted(lora: &Lora, store: &Store) -> Result<Local, LocalError> {
         file,
         scale: lora.scale,
     };
-    Ok(Local {
+    Ok(EmbeddedModel {
         name: lora.name.clone(),
         adapter: Some(adapter),
         ..base
@@ -167,7 +167,7 @@ fn find_adapted(lora: &Lora, store: &Store) -> Result<Local, LocalError> {
 }
 
 /// Sets the configured projector, if there is one.
-fn with_projector(mut model: Local, asked: &str, config: &Config) -> Local {
+fn with_projector(mut model: EmbeddedModel, asked: &str, config: &Config) -> EmbeddedModel {
     let base = model.adapter.as_ref().map(|adapter| adapter.base.as_str());
     let is_meant = |name: &str| name == model.name || name == asked || Some(name) == base;
     let named = config
@@ -186,12 +186,12 @@ fn with_projector(mut model: Local, asked: &str, config: &Config) -> Local {
 ///
 /// The message about the first wrong one.
 pub(super) fn check_projectors(
-    here: &[Local],
-    missing: &[(String, LocalError)],
+    here: &[EmbeddedModel],
+    missing: &[(String, ModelError)],
     config: &Config,
 ) -> Result<(), String> {
     for Mmproj { model, file } in &*config.mmproj {
-        let is_meant = |local: &Local| {
+        let is_meant = |local: &EmbeddedModel| {
             let base = local.adapter.as_ref().map(|adapter| &adapter.base);
             model.as_ref() == Some(&local.name) || model.as_ref() == base
         };
@@ -224,8 +224,8 @@ pub(super) fn check_projectors(
 ///
 /// The message about the first one that is missing or belongs to no embedded model.
 pub(super) fn give_drafts(
-    here: &mut [Local],
-    missing: &[(String, LocalError)],
+    here: &mut [EmbeddedModel],
+    missing: &[(String, ModelError)],
     config: &Config,
 ) -> Result<(), String> {
     let store = Store::new(&config.data_dir);
@@ -276,9 +276,9 @@ fn draft(its: &PerModel, store: &Store) -> Result<Option<Draft>, String> {
 }
 
 /// Finds a model: at its path, if the name looks like one and it exists; else in the model folder.
-fn find(asked: &ModelName, store: &Store) -> Result<Local, LocalError> {
+fn find(asked: &ModelName, store: &Store) -> Result<EmbeddedModel, ModelError> {
     if cfg!(not(feature = "embedded")) {
-        return Err(LocalError::NoEngine);
+        return Err(ModelError::NoEngine);
     }
     let path = Path::new(&asked.0);
     let (model, stored) = match asked.file().filter(|file| file.is_file()) {
@@ -294,10 +294,10 @@ fn find(asked: &ModelName, store: &Store) -> Result<Local, LocalError> {
         },
     };
     if !model.complete {
-        return Err(LocalError::Incomplete(asked.0.clone()));
+        return Err(ModelError::Incomplete(asked.0.clone()));
     }
     let mmproj = models::projector_beside(&model.file);
-    Ok(Local {
+    Ok(EmbeddedModel {
         name: model.name,
         file: model.file,
         stored,
@@ -309,14 +309,14 @@ fn find(asked: &ModelName, store: &Store) -> Result<Local, LocalError> {
 
 /// A model outside of the model folder. It must be a GGUF file by its first bytes; its name does
 /// not matter.
-fn loose(file: &Path) -> Result<Model, LocalError> {
-    match Contents::of(file) {
-        Ok(Contents::Gguf) => Ok(models::of_loose_file(file)),
-        Ok(contents) => Err(LocalError::NotGguf {
+fn loose(file: &Path) -> Result<Model, ModelError> {
+    match FileFormat::of(file) {
+        Ok(FileFormat::Gguf) => Ok(models::of_loose_file(file)),
+        Ok(contents) => Err(ModelError::NotGguf {
             path: file.to_owned(),
             contents,
         }),
-        Err(cause) => Err(LocalError::Read {
+        Err(cause) => Err(ModelError::Read {
             path: file.to_owned(),
             cause,
         }),
@@ -324,23 +324,23 @@ fn loose(file: &Path) -> Result<Model, LocalError> {
 }
 
 /// The error for a missing model: how to download it, or what was probably meant.
-fn not_here(asked: &ModelName, here: Vec<String>) -> LocalError {
+fn not_here(asked: &ModelName, here: Vec<String>) -> ModelError {
     let path = Path::new(&asked.0);
     let folder = path
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty());
     let is_path = asked.file().is_some() || path.is_absolute() || folder.is_some_and(Path::is_dir);
     if is_path {
-        return LocalError::NoFile {
+        return ModelError::NoFile {
             path: path.to_owned(),
             nearest: beside(path),
         };
     }
     if let Ok(source @ (Source::Known(_) | Source::Hub { .. })) = Source::parse(&asked.0) {
-        return LocalError::NotHere(asked.0.clone(), source.to_string());
+        return ModelError::NotHere(asked.0.clone(), source.to_string());
     }
     let nearest = nearest_of(&asked.0, &here);
-    LocalError::Unknown {
+    ModelError::Unknown {
         name: asked.0.clone(),
         nearest,
         here,
@@ -366,7 +366,7 @@ fn beside(path: &Path) -> Option<PathBuf> {
     let entries = std::fs::read_dir(folder).ok()?.take(1_000).flatten();
     let files: Vec<String> = entries
         .filter(|entry| {
-            Contents::of(&entry.path()).is_ok_and(|contents| contents == Contents::Gguf)
+            FileFormat::of(&entry.path()).is_ok_and(|contents| contents == FileFormat::Gguf)
         })
         .filter_map(|entry| entry.file_name().into_string().ok())
         .collect();

@@ -2,7 +2,7 @@
 
 /// A parsed line.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Typed {
+pub(super) enum Input {
     Nothing,
     /// A message for the model.
     Message(String),
@@ -24,7 +24,7 @@ pub(super) enum Command {
     Bye,
 }
 
-impl Typed {
+impl Input {
     /// A line that begins with `/` and a word is a command, unless that word has a second slash:
     /// then it is a path.
     pub(super) fn parse(line: &str) -> Self {
@@ -60,33 +60,33 @@ mod tests {
 
     #[test]
     fn a_line_is_a_message_or_a_command() {
-        let message = |text: &str| Typed::Message(text.to_owned());
-        assert_eq!(Typed::parse("  hello \n"), message("hello"));
-        assert_eq!(Typed::parse(" \n"), Typed::Nothing);
-        assert_eq!(Typed::parse("/model"), Typed::Command(Command::Models));
+        let message = |text: &str| Input::Message(text.to_owned());
+        assert_eq!(Input::parse("  hello \n"), message("hello"));
+        assert_eq!(Input::parse(" \n"), Input::Nothing);
+        assert_eq!(Input::parse("/model"), Input::Command(Command::Models));
         assert_eq!(
-            Typed::parse("/model a:b "),
-            Typed::Command(Command::Model("a:b".to_owned()))
+            Input::parse("/model a:b "),
+            Input::Command(Command::Model("a:b".to_owned()))
         );
         assert_eq!(
-            Typed::parse("/system Be brief."),
-            Typed::Command(Command::System(Some("Be brief.".to_owned())))
+            Input::parse("/system Be brief."),
+            Input::Command(Command::System(Some("Be brief.".to_owned())))
         );
         assert_eq!(
-            Typed::parse("/system -"),
-            Typed::Command(Command::System(None))
+            Input::parse("/system -"),
+            Input::Command(Command::System(None))
         );
-        assert_eq!(Typed::parse("/quit"), Typed::Command(Command::Bye));
+        assert_eq!(Input::parse("/quit"), Input::Command(Command::Bye));
         assert_eq!(
-            Typed::parse("/modell x"),
-            Typed::Unknown("/modell".to_owned())
+            Input::parse("/modell x"),
+            Input::Unknown("/modell".to_owned())
         );
     }
 
     #[test]
     fn a_path_at_the_beginning_is_no_command() {
         for line in ["/home/me/cat.png what is this?", "/cat.png", "/ is a slash"] {
-            assert_eq!(Typed::parse(line), Typed::Message(line.to_owned()));
+            assert_eq!(Input::parse(line), Input::Message(line.to_owned()));
         }
     }
 }
