@@ -13,6 +13,7 @@ use loggia_backend::openai::OpenAi;
 use loggia_backend::{
     Abilities, Ability, Backend, BackendError, ChatCall, CompletionCall, Event, Reply, SchemaEngine,
 };
+use loggia_wire::openai::ChatCompletionRequest;
 use raw::{RawEngine, Step, json, piece, stream_end, stream_head};
 use serde_json::{Value, json};
 
@@ -455,4 +456,21 @@ async fn a_schema_that_it_cannot_read_is_a_400_about_the_field_that_has_it() {
             other => panic!("{:?}", other.err()),
         }
     }
+}
+
+#[tokio::test]
+async fn numbers_in_a_tools_schema_reach_it_with_all_their_digits() {
+    let parameters = r#"{"type":"object","properties":{"a":{"enum":[25227143063332189585438,0.1234567890123456789]}}}"#;
+    let request = format!(
+        r#"{{"model":"a b","messages":[{{"role":"user","content":"Hi"}}],"tools":[{{"type":"function",
+            "function":{{"name":"f","description":"d","parameters":{parameters}}}}}]}}"#
+    );
+    let mut work: ChatCompletionRequest = serde_json::from_str(&request).unwrap();
+    work.keep_long_numbers(request.as_bytes());
+    let (engine, backend) = behind([props(true, ""), hi()]).await;
+    backend.abilities("a b").await.unwrap();
+    let call = ChatCall::new("chatcmpl-1", Arc::new(work));
+    backend.start(call.into()).await.unwrap();
+    let sent = engine.bodies().pop().unwrap();
+    assert!(sent.contains(parameters), "{sent}");
 }

@@ -110,6 +110,7 @@ pub fn parse_chat(
             Arc::new(typed(fields)?)
         }
     };
+    Arc::make_mut(&mut request).keep_long_numbers(body);
     check(&request)?;
     // The original took whatever stood in a message.
     if profile == Profile::Openai {

@@ -294,3 +294,23 @@ async fn what_ollama_drops_of_a_tool_is_written_in_its_words_or_named() {
             .contains("pattern")
     );
 }
+
+#[tokio::test]
+async fn numbers_in_a_tools_schema_reach_ollama_with_all_their_digits() {
+    let numbers = "[25227143063332189585438,0.1234567890123456789]";
+    let body = format!(
+        r#"{{"model":"smollm2:135m","messages":[{{"role":"user","content":"Hi"}}],"tools":[{{"type":"function",
+            "function":{{"name":"f","parameters":{{"type":"object","properties":{{"a":{{"enum":{numbers}}}}}}}}}}}]}}"#
+    );
+    let inner = with_tools();
+    let answer = send(
+        &layered(&inner, Policy::default()),
+        post("/v1/chat/completions", body),
+    )
+    .await;
+    assert_eq!(answer.status(), 200, "{}", answer.text());
+    let seen = inner.seen.lock().expect("no panic");
+    let (_, sent) = seen.last().expect("a request");
+    let sent = std::str::from_utf8(sent).expect("UTF-8");
+    assert!(sent.contains(&format!("\"enum\":{numbers}")), "{sent}");
+}

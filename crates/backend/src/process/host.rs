@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::BytesMut;
 use futures_util::{FutureExt as _, StreamExt as _};
 use loggia_wire::frame::ndjson;
+use loggia_wire::openai::ChatCompletionRequest;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
@@ -107,7 +108,11 @@ impl Asked {
     fn parse(head: CallHead, work: WorkKind, request: &RawValue) -> serde_json::Result<Self> {
         let request = request.get();
         let work = match work {
-            WorkKind::Chat => Work::Chat(serde_json::from_str(request)?),
+            WorkKind::Chat => {
+                let mut work: ChatCompletionRequest = serde_json::from_str(request)?;
+                work.keep_long_numbers(request.as_bytes());
+                Work::Chat(work.into())
+            }
             WorkKind::Completions => Work::Completion(serde_json::from_str(request)?),
             WorkKind::Embeddings => {
                 let work = serde_json::from_str(request)?;

@@ -106,13 +106,16 @@ fn turns<'a>(messages: &'a [Message], shape: Shape<'a>) -> Vec<Turn<'a>> {
         .collect()
 }
 
-/// The tools as a list of maps; none at all where there are none, as `transformers` passes it.
+/// The tools as a list of maps; none at all where there are none, as `transformers` passes it. By
+/// way of their text, in which numbers have all their digits.
 pub(super) fn tools(tools: &[Tool]) -> Value {
     if tools.is_empty() {
-        Value::from(())
-    } else {
-        Value::from(Serde(tools))
+        return Value::from(());
     }
+    serde_json::to_string(tools)
+        .ok()
+        .and_then(|json| number::value(&json))
+        .unwrap_or_default()
 }
 
 fn turn<'a>(message: &'a Message, names: &HashMap<&str, &'a str>, shape: Shape<'a>) -> Turn<'a> {

@@ -1,6 +1,6 @@
 //! Templates in the manner of the well-known families, and what their makers' own tool would print.
 
-use loggia_wire::openai::{Content, Message, Role, Tool};
+use loggia_wire::openai::{ChatCompletionRequest, Content, Message, Role, Tool};
 use serde_json::json;
 
 use super::*;
@@ -565,4 +565,19 @@ fn a_template_sees_arguments_that_are_no_object_as_one() {
         told.contains("<tool_call>{\"name\": \"add\", \"arguments\": {\"x\": 1}}</tool_call>"),
         "{told}"
     );
+}
+
+#[test]
+fn numbers_in_a_tools_schema_keep_their_digits() {
+    let written = r#"{"type": "object", "properties": {"id": {"enum": [25227143063332189585438, 0.1234567890123456789], "default": 1.50, "maximum": 18446744073709551616}}}"#;
+    let tool =
+        format!(r#"{{"type": "function", "function": {{"name": "f", "parameters": {written}}}}}"#);
+    let json = format!(r#"{{"model": "m", "messages": [], "tools": [{tool}]}}"#);
+    let mut request: ChatCompletionRequest = serde_json::from_str(&json).unwrap();
+    request.keep_long_numbers(json.as_bytes());
+    let tools = request.tools.unwrap();
+    let source = "{{ tools[0].function.parameters | tojson }}|{{ tools[0].function.parameters.properties.id.enum[0] }}";
+    let prompt = render_with_tools(source, &[user("x")], &tools).unwrap();
+    let shown = written.replace("1.50", "1.5");
+    assert_eq!(prompt, format!("{shown}|25227143063332189585438"));
 }

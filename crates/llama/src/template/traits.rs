@@ -306,6 +306,7 @@ fn tool() -> Tool {
         parameters: Some(
             json!({"type": "object", "properties": {"of": {"type": "string", "description": "What."}}}),
         ),
+        exact_parameters: None,
         strict: None,
         extra: Extra::new(),
     };

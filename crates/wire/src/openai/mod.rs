@@ -11,6 +11,7 @@ mod content;
 mod embedding;
 mod error;
 mod format;
+mod function;
 mod message;
 mod model;
 mod prompt;
@@ -29,10 +30,9 @@ pub use embedding::{
 };
 pub use error::{ErrorBody, ErrorObject};
 pub use format::{JsonSchemaFormat, ResponseFormat};
+pub use function::FunctionDefinition;
 pub use message::{Message, Role};
 pub use model::{DeletedModel, Model, ModelList};
 pub use prompt::{OnePrompt, Prompt};
 pub use request::{ChatCompletionRequest, Stop, StreamOptions};
-pub use tools::{
-    FunctionCall, FunctionDefinition, FunctionName, Tool, ToolCall, ToolChoice, ToolMode,
-};
+pub use tools::{FunctionCall, FunctionName, Tool, ToolCall, ToolChoice, ToolMode};

@@ -7,6 +7,7 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Value, json};
 
+use super::FunctionDefinition;
 use super::format::none_unknown;
 use crate::Extra;
 use crate::json_text::StringOrJson;
@@ -72,20 +73,6 @@ impl Serialize for Tool {
             map.serialize_entry(key, value)?;
         }
         map.end()
-    }
-}
-
-object! {
-    /// A function that the model may call.
-    pub struct FunctionDefinition {
-        /// The name of the function, which calls repeat.
-        required name: String = "name",
-        /// A description of the function, for the model.
-        optional description: String = "description",
-        /// A JSON schema of the arguments.
-        free parameters: Value = "parameters",
-        /// Whether the arguments must match the schema exactly.
-        optional strict: bool = "strict",
     }
 }
 

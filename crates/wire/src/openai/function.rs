@@ -1,0 +1,232 @@
+//! A function that a model may call, and the numbers in its schema.
+
+use std::sync::Arc;
+
+use serde::de::{Deserialize, Deserializer};
+use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::ChatCompletionRequest;
+use crate::Extra;
+use crate::object::object;
+
+/// A function that the model may call.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FunctionDefinition {
+    /// The name of the function, which calls repeat.
+    pub name: String,
+    /// A description of the function, for the model.
+    pub description: Option<String>,
+    /// A JSON schema of the arguments.
+    pub parameters: Option<Value>,
+    /// The text of `parameters`, if a number in it has more digits than a `Value` keeps. It is
+    /// written in their place for as long as it means the same.
+    pub exact_parameters: Option<Arc<str>>,
+    /// Whether the arguments must match the schema exactly.
+    pub strict: Option<bool>,
+    /// Fields that OpenAI's API does not have, or that came later than this type.
+    pub extra: Extra,
+}
+
+object! {
+    /// What is read of a function.
+    struct Read {
+        required name: String = "name",
+        optional description: String = "description",
+        free parameters: Value = "parameters",
+        optional strict: bool = "strict",
+    }
+}
+
+impl<'de> Deserialize<'de> for FunctionDefinition {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Read::deserialize(deserializer).map(|read| Self {
+            name: read.name,
+            description: read.description,
+            parameters: read.parameters,
+            exact_parameters: None,
+            strict: read.strict,
+            extra: read.extra,
+        })
+    }
+}
+
+impl Serialize for FunctionDefinition {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("name", &self.name)?;
+        if let Some(description) = &self.description {
+            map.serialize_entry("description", description)?;
+        }
+        match (self.exact(), &self.parameters) {
+            (Some(text), _) => map.serialize_entry("parameters", text)?,
+            (None, Some(parameters)) => map.serialize_entry("parameters", parameters)?,
+            (None, None) => {}
+        }
+        if let Some(strict) = &self.strict {
+            map.serialize_entry("strict", strict)?;
+        }
+        for (key, value) in &self.extra {
+            map.serialize_entry(key, value)?;
+        }
+        map.end()
+    }
+}
+
+impl FunctionDefinition {
+    /// The text of the parameters, if there is one and nobody has changed them since.
+    fn exact(&self) -> Option<&RawValue> {
+        let text = self.exact_parameters.as_deref()?;
+        let value: Value = serde_json::from_str(text).ok()?;
+        (Some(&value) == self.parameters.as_ref())
+            .then(|| serde_json::from_str(text).ok())
+            .flatten()
+    }
+}
+
+impl ChatCompletionRequest {
+    /// Keeps the text of the functions' parameters that have long numbers. `json` is what the
+    /// request was read from.
+    pub fn keep_long_numbers(&mut self, json: &[u8]) {
+        let has_functions = self.tools.is_some() || self.functions.is_some();
+        if !has_functions || !has_long_number(json) {
+            return;
+        }
+        let Ok(texts) = serde_json::from_slice::<Texts<'_>>(json) else {
+            return;
+        };
+        let of_tools = self.tools.iter_mut().flatten();
+        for (tool, text) in of_tools.zip(texts.tools.into_iter().flatten()) {
+            let text = text.function.map(RawValue::get);
+            if let (Some(function), Some(text)) = (&mut tool.function, text) {
+                function.keep(text);
+            }
+        }
+        let functions = self.functions.iter_mut().flatten();
+        for (function, text) in functions.zip(texts.functions.into_iter().flatten()) {
+            function.keep(text.get());
+        }
+    }
+}
+
+impl FunctionDefinition {
+    fn keep(&mut self, json: &str) {
+        let parameters = serde_json::from_str::<ParametersText<'_>>(json)
+            .ok()
+            .and_then(|text| text.parameters)
+            .map(RawValue::get);
+        self.exact_parameters = parameters
+            .filter(|text| has_long_number(text.as_bytes()))
+            .map(Into::into);
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct Texts<'a> {
+    #[serde(borrow)]
+    tools: Option<Vec<ToolText<'a>>>,
+    #[serde(borrow)]
+    functions: Option<Vec<&'a RawValue>>,
+}
+
+#[derive(serde::Deserialize)]
+struct ToolText<'a> {
+    #[serde(borrow)]
+    function: Option<&'a RawValue>,
+}
+
+#[derive(serde::Deserialize)]
+struct ParametersText<'a> {
+    #[serde(borrow)]
+    parameters: Option<&'a RawValue>,
+}
+
+/// Digits in a row, with a decimal point among them or not, that every number has which a `Value`
+/// does not hold exactly.
+const LONG: usize = 16;
+
+/// Whether there may be such a number: so many digits may also stand in a text.
+fn has_long_number(json: &[u8]) -> bool {
+    let is_part = |byte: &u8| byte.is_ascii_digit() || *byte == b'.';
+    // A run of so many has one at each multiple.
+    let mut at = LONG - 1;
+    while let Some(byte) = json.get(at) {
+        if !is_part(byte) {
+            at += LONG;
+            continue;
+        }
+        let before = json[..at]
+            .iter()
+            .rev()
+            .take_while(|byte| is_part(byte))
+            .count();
+        let after = json[at..].iter().take_while(|byte| is_part(byte)).count();
+        if before + after >= LONG {
+            return true;
+        }
+        at += after.max(1);
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NUMBERS: &str = r#"{"enum":[25227143063332189585438,0.1234567890123456789]}"#;
+
+    fn request(parameters: &str) -> (ChatCompletionRequest, String) {
+        let function = format!(r#"{{"name":"f","parameters":{parameters}}}"#);
+        let json = format!(
+            r#"{{"model":"m","messages":[],"tools":[{{"type":"web_search"}},{{"type":"function","function":{function}}}],"functions":[{function}]}}"#
+        );
+        let mut request: ChatCompletionRequest = serde_json::from_str(&json).unwrap();
+        request.keep_long_numbers(json.as_bytes());
+        (request, json)
+    }
+
+    #[test]
+    fn long_numbers_in_parameters_are_written_as_they_were_read() {
+        let (request, json) = request(NUMBERS);
+        assert_eq!(serde_json::to_string(&request).unwrap(), json);
+    }
+
+    #[test]
+    fn parameters_that_were_changed_are_written_as_they_are_now() {
+        let (mut request, _) = request(NUMBERS);
+        let functions = request.functions.as_mut().unwrap();
+        functions[0].parameters = Some(serde_json::json!({"type": "object"}));
+        assert_eq!(
+            serde_json::to_string(&functions[0]).unwrap(),
+            r#"{"name":"f","parameters":{"type":"object"}}"#
+        );
+    }
+
+    #[test]
+    fn texts_are_kept_only_where_a_number_is_long() {
+        for (parameters, kept) in [
+            (r#"{"maximum":9007199254740991}"#, true),
+            (r#"{"maximum":123456789012345}"#, false),
+            (r#"{"maximum":0.1,"minimum":1.25}"#, false),
+            (r#"{"maximum":0.12345678901234567}"#, true),
+            (
+                r#"{"description":"1234 and 12345678, 123456789012"}"#,
+                false,
+            ),
+        ] {
+            let (request, _) = request(parameters);
+            let functions = request.functions.unwrap();
+            assert_eq!(
+                functions[0].exact_parameters.is_some(),
+                kept,
+                "{parameters}"
+            );
+        }
+        for before in 0..40 {
+            let json = format!("{}{}", " ".repeat(before), "1".repeat(LONG));
+            assert!(has_long_number(json.as_bytes()), "{before}");
+            assert!(!has_long_number(&json.as_bytes()[1..][..before + LONG - 2]));
+        }
+    }
+}
