@@ -1,11 +1,9 @@
 //! llama.cpp's own server behind Loggia: what is learnt of it, and what it is asked in place of
 //! what it would pass over.
-#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
-
-mod raw;
 
 use std::sync::Arc;
 
+use crate::raw::{RawEngine, Step, json, piece, stream_end, stream_head};
 use futures_util::StreamExt;
 use loggia_backend::conversation::Change;
 use loggia_backend::http::Client;
@@ -14,7 +12,6 @@ use loggia_backend::{
     Abilities, Ability, Backend, BackendError, ChatCall, CompletionCall, Event, Reply, SchemaEngine,
 };
 use loggia_wire::openai::ChatCompletionRequest;
-use raw::{RawEngine, Step, json, piece, stream_end, stream_head};
 use serde_json::{Value, json};
 
 const LIST: &str = r#"{"object":"list","data":[{"id":"a b","object":"model","created":1,"owned_by":"llamacpp","meta":{"n_vocab":100}}]}"#;

@@ -1,17 +1,14 @@
 //! How an answer of an OpenAI-native engine ends: each that ends well with a reason, each that does
 //! not with an error.
-#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
-
-mod raw;
 
 use std::sync::Arc;
 
+use crate::raw::{RawEngine, Step, json, piece, stream_end, stream_head};
 use futures_util::StreamExt;
 use loggia_backend::http::Client;
 use loggia_backend::openai::OpenAi;
 use loggia_backend::{Backend, BackendError, ChatCall, CompletionCall, Event, Reply};
 use loggia_wire::openai::{ChunkChoice, CompletionUsage, FinishReason};
-use raw::{RawEngine, Step, json, piece, stream_end, stream_head};
 use serde_json::{Value, json};
 
 /// What came of an answer: each choice with all that it said, its usage, and the error that ended

@@ -1,29 +1,27 @@
 //! What llama.cpp's own server sent, byte for byte (`fixtures/openai/llama-server`).
-#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
-
-mod raw;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::raw::{RawEngine, Step};
 use futures_util::StreamExt;
 use loggia_backend::http::Client;
 use loggia_backend::openai::OpenAi;
 use loggia_backend::{Backend, BackendError, ChatCall, Event};
 use loggia_wire::openai::FinishReason;
 use proptest::prelude::*;
-use raw::{RawEngine, Step};
 
-const STREAM: &[u8] = include_bytes!("../../../fixtures/openai/llama-server/stream.http");
+const STREAM: &[u8] = include_bytes!("../../../../../fixtures/openai/llama-server/stream.http");
 const STREAM_REQUEST: &str =
-    include_str!("../../../fixtures/openai/llama-server/stream.request.json");
-const WHOLE: &[u8] = include_bytes!("../../../fixtures/openai/llama-server/whole.http");
-const TOO_LONG: &[u8] = include_bytes!("../../../fixtures/openai/llama-server/too-long.http");
-const BAD_GRAMMAR: &[u8] = include_bytes!("../../../fixtures/openai/llama-server/bad-grammar.http");
-const IMAGE: &[u8] = include_bytes!("../../../fixtures/openai/llama-server/image.http");
-const MODELS: &[u8] = include_bytes!("../../../fixtures/openai/llama-server/models.http");
+    include_str!("../../../../../fixtures/openai/llama-server/stream.request.json");
+const WHOLE: &[u8] = include_bytes!("../../../../../fixtures/openai/llama-server/whole.http");
+const TOO_LONG: &[u8] = include_bytes!("../../../../../fixtures/openai/llama-server/too-long.http");
+const BAD_GRAMMAR: &[u8] =
+    include_bytes!("../../../../../fixtures/openai/llama-server/bad-grammar.http");
+const IMAGE: &[u8] = include_bytes!("../../../../../fixtures/openai/llama-server/image.http");
+const MODELS: &[u8] = include_bytes!("../../../../../fixtures/openai/llama-server/models.http");
 const NO_SUCH_PATH: &[u8] =
-    include_bytes!("../../../fixtures/openai/llama-server/no-such-path.http");
+    include_bytes!("../../../../../fixtures/openai/llama-server/no-such-path.http");
 
 async fn engine(steps: Vec<Step>) -> (RawEngine, OpenAi) {
     let engine = RawEngine::start([steps]).await;

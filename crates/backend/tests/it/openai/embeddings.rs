@@ -1,15 +1,12 @@
 //! Embeddings of an OpenAI-native engine, from outside: what it is sent, and what becomes of what
 //! it sends.
-#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
-
-mod raw;
 
 use std::sync::Arc;
 
+use crate::raw::{RawEngine, answer, json};
 use loggia_backend::http::Client;
 use loggia_backend::openai::OpenAi;
 use loggia_backend::{Backend, BackendError, EmbeddingCall, Embeddings, WorkKind};
-use raw::{RawEngine, answer, json};
 use serde_json::{Value, json};
 
 async fn embed(engine: &RawEngine, request: Value) -> Result<Embeddings, BackendError> {

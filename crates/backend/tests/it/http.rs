@@ -1,16 +1,13 @@
 //! The pooled client against an engine that is only bytes.
-#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
-
-mod raw;
 
 use std::time::Duration;
 
+use crate::raw::{RawEngine, Step, answer, json, piece, stream_end, stream_head};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use loggia_backend::http::{Body, Client, Error, Limits, TlsFault, Upstream, read};
 use loggia_backend::{BackendError, Phase};
-use raw::{RawEngine, Step, answer, json, piece, stream_end, stream_head};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tower::{Service, ServiceExt};
 

@@ -1,7 +1,4 @@
 //! Images that a request names by URL, fetched from a server that is only bytes.
-#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
-
-mod raw;
 
 use std::collections::HashMap;
 use std::io;
@@ -9,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::raw::{RawEngine, Step, answer};
 use futures_core::future::BoxFuture;
 use loggia_backend::fetch_images::{FetchImages, ImageKind, Limits, Resolve, is_public};
 use loggia_backend::{
@@ -16,7 +14,6 @@ use loggia_backend::{
 };
 use loggia_wire::openai::{ChatCompletionRequest, Model};
 use proptest::prelude::*;
-use raw::{RawEngine, Step, answer};
 use serde_json::{Value, json};
 
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\nand so on";

@@ -1,5 +1,4 @@
 //! Many backends as one: which name leads where, and what it costs to know.
-#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
