@@ -1,33 +1,35 @@
-//! What a model's backend can honour, so that the door can refuse the rest by name.
+//! The abilities of a backend for one model: what it can honour. `loggia-api` refuses or lists the
+//! fields that need other abilities.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-/// One thing that a request can ask for and not every backend can do.
+/// A feature that requests can use and that some backends lack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Ability {
-    /// `tools`: the model may call.
+    /// `tools`: the model may call functions.
     Tools,
-    /// `tool_choice` `required`, a named function, `allowed_tools`: the model must call.
+    /// `tool_choice` with `required`, a function or `allowed_tools`: the model must call.
     ToolChoice,
-    /// Earlier calls whose arguments are no JSON object reach the engine as they are. Without it
-    /// they are made an object ([`conversation::arguments`](crate::conversation::arguments)).
+    /// The engine accepts earlier calls whose arguments are not a JSON object. For other engines
+    /// the arguments are made an object
+    /// ([`conversation::arguments`](crate::conversation::arguments)).
     TextArguments,
-    /// `strict` functions where the model may call or not: what it calls keeps to their schemas.
+    /// `strict` functions under `tool_choice: auto`: the arguments of a call match the schema.
     StrictTools,
-    /// `parallel_tool_calls: false` holds.
+    /// `parallel_tool_calls: false`: at most one call per answer.
     SingleToolCall,
     /// `response_format` `json_object`.
     JsonObject,
     /// `response_format` `json_schema`.
     JsonSchema,
-    /// `grammar`, in GBNF, which is llama.cpp's and not OpenAI's.
+    /// `grammar`, in GBNF: a field of llama.cpp, not of OpenAI.
     Grammar,
     /// `logit_bias`.
     LogitBias,
-    /// `logprobs`, `top_logprobs`.
+    /// `logprobs` and `top_logprobs`.
     Logprobs,
     /// `n` above 1.
     SeveralChoices,
@@ -35,25 +37,25 @@ pub enum Ability {
     Seed,
     /// `image_url` parts.
     Images,
-    /// `image_url` parts with http(s) URLs, which it fetches by itself ([`fetch_images`](crate::fetch_images)
-    /// does it for others).
+    /// `image_url` parts with http(s) URLs: the engine fetches the images.
+    /// [`fetch_images`](crate::fetch_images) does it for other engines.
     RemoteImages,
     /// `input_audio` parts.
     Audio,
     /// `file` parts.
     Files,
-    /// `reasoning_effort`: whether the model reasons, or how much, can be chosen.
+    /// `reasoning_effort`: the client can choose whether the model reasons, or how much.
     Reasoning,
     /// `reasoning_effort: none`: the model can answer without reasoning, or never reasons.
     NoReasoning,
-    /// `keep_alive`: the model is kept loaded for as long as the client says.
+    /// `keep_alive`: the client chooses how long the model stays loaded.
     KeepAlive,
-    /// Ollama's other fields in the body (`options`, `think`, `num_ctx`, `top_k`, `min_p`,
+    /// Other fields of Ollama's API in the body (`options`, `think`, `num_ctx`, `top_k`, `min_p`,
     /// `repeat_penalty`).
     EngineOptions,
-    /// `suffix` of a completion: the model has tokens for what comes before, after and between.
+    /// `suffix` of a completion: the model has special tokens for filling a gap.
     FillInTheMiddle,
-    /// Token ids as the `prompt` of a completion, or the `input` of embeddings.
+    /// Token ids as the `prompt` of a completion or the `input` of embeddings.
     TokenPrompts,
     /// Several prompts in one completion.
     SeveralPrompts,
@@ -61,17 +63,17 @@ pub enum Ability {
     BestOf,
     /// `echo` of a completion.
     Echo,
-    /// `echo` and `logprobs` together: those of the prompt's tokens too; and no token at all beyond
-    /// it (`max_tokens: 0`).
+    /// `echo` with `logprobs`: log-probabilities of the prompt's tokens too, and no further token
+    /// if `max_tokens` is 0.
     PromptLogprobs,
-    /// Fields that Loggia does not know reach an engine that may know them.
+    /// The engine receives fields that Loggia does not know.
     UnknownFields,
-    /// To generate text: `/v1/chat/completions` and `/v1/completions`. In every set but one that
-    /// says otherwise: it is what a backend is for.
+    /// Text generation: `/v1/chat/completions` and `/v1/completions`. Every set has this ability
+    /// unless it is removed.
     Chat,
     /// `/v1/embeddings`.
     Embeddings,
-    /// What OpenAI's API has and Loggia leaves to the engine: `web_search_options`, `audio`,
+    /// Fields of OpenAI's API that Loggia passes to the engine: `web_search_options`, `audio`,
     /// `modalities`, `moderation`, hints and labels.
     HostedFields,
 }
@@ -81,7 +83,7 @@ pub enum Ability {
 pub struct AbilitySet(u64);
 
 impl Default for AbilitySet {
-    /// To answer chats, and nothing else.
+    /// Returns the set that contains only [`Ability::Chat`].
     fn default() -> Self {
         Self::EMPTY.with(Ability::Chat)
     }
@@ -90,10 +92,10 @@ impl Default for AbilitySet {
 impl AbilitySet {
     const EMPTY: Self = Self(0);
 
-    /// What is assumed of an engine that speaks OpenAI's API and of which nothing else is known: it
-    /// refuses what it cannot do.
+    /// The abilities assumed for an unknown engine that speaks OpenAI's API. It refuses what it
+    /// cannot do.
     ///
-    /// A list, so that an ability that is added later is not claimed for every such engine.
+    /// The set is a list, so that no ability added later is claimed for such engines.
     pub const OPENAI_ENGINE: Self = Self::EMPTY
         .with(Ability::Tools)
         .with(Ability::ToolChoice)
@@ -126,72 +128,71 @@ impl AbilitySet {
         .with(Ability::Embeddings)
         .with(Ability::HostedFields);
 
-    /// These abilities, and to answer chats.
+    /// Creates a set with these abilities and [`Ability::Chat`].
     pub fn of(abilities: &[Ability]) -> Self {
         abilities
             .iter()
             .fold(Self::default(), |set, &ability| set.with(ability))
     }
 
-    /// The set with this ability.
+    /// Returns the set with this ability added.
     #[must_use]
     pub const fn with(self, ability: Ability) -> Self {
         Self(self.0 | 1 << ability as u64)
     }
 
-    /// The set without this ability.
+    /// Returns the set with this ability removed.
     #[must_use]
     pub const fn without(self, ability: Ability) -> Self {
         Self(self.0 & !(1 << ability as u64))
     }
 
-    /// Whether the set has this ability.
+    /// Returns whether the set contains this ability.
     pub const fn has(self, ability: Ability) -> bool {
         self.0 & 1 << ability as u64 != 0
     }
 }
 
-/// What holds an answer to a JSON schema: each knows other keywords of JSON Schema, and passes over
-/// the rest without a word.
+/// The implementation that constrains answers to a JSON schema. Each supports other keywords of
+/// JSON Schema and silently ignores the rest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SchemaEngine {
-    /// An engine that judges a schema by itself.
+    /// The engine checks the schema itself.
     #[default]
     Own,
-    /// llama.cpp's converter of JSON schemas to grammars, which is Ollama's too.
+    /// llama.cpp's converter from JSON schemas to grammars, which Ollama uses too.
     LlamaCpp,
     /// llguidance.
     Llguidance,
 }
 
-/// How much of a tool's `parameters` reaches a model that may call it.
+/// How much of a tool's `parameters` the model sees.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ToolSchemas {
-    /// All of it.
+    /// The complete schema.
     #[default]
     Whole,
-    /// What Ollama's own types keep ([`lost_of_tools`](crate::ollama::lost_of_tools)).
+    /// The part that Ollama's types keep ([`lost_of_tools`](crate::ollama::lost_of_tools)).
     Ollama,
 }
 
-/// Whose names stand in Ollama's `options`: each engine passes over those that it does not know
-/// without a word.
+/// The engine whose names `options` may contain. Each engine silently ignores unknown options.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OptionNames {
-    /// Nobody's that is known: there are no options here, or the engine judges them by itself.
+    /// No known names: the model has no options, or the engine checks them itself.
     #[default]
     None,
-    /// Ollama's.
+    /// The options of Ollama.
     Ollama,
-    /// The embedded engine's.
+    /// The options of the embedded engine.
     Embedded,
 }
 
 impl OptionNames {
-    /// The options that have an effect.
+    /// Returns the names of the options that have an effect.
     pub fn names(self) -> &'static [&'static str] {
         match self {
             Self::None => &[],
@@ -200,14 +201,14 @@ impl OptionNames {
         }
     }
 
-    /// Whether the engine refuses any other. Ollama passes it over: another version of it may know
-    /// it.
+    /// Returns whether the list of names is complete, so that the engine refuses others. Ollama's
+    /// list is not: another version may know more.
     pub fn are_all(self) -> bool {
         self == Self::Embedded
     }
 }
 
-/// What the embedded engine makes something of.
+/// The options that the embedded engine supports.
 const EMBEDDED_OPTIONS: &[&str] = &[
     "temperature",
     "top_p",
@@ -223,59 +224,58 @@ const EMBEDDED_OPTIONS: &[&str] = &[
     "repeat_last_n",
 ];
 
-/// The top-level fields that an engine reads of a request, where it is known: it passes over any
-/// other without a word.
+/// The top-level fields that an engine reads, if known. It silently ignores all others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KnownFields {
-    /// Those of `/v1/chat/completions`.
+    /// The fields of `/v1/chat/completions`.
     pub chat: Option<BTreeSet<String>>,
-    /// Those of `/v1/completions`.
+    /// The fields of `/v1/completions`.
     pub completion: Option<BTreeSet<String>>,
-    /// Those of `/v1/embeddings`.
+    /// The fields of `/v1/embeddings`.
     pub embedding: Option<BTreeSet<String>>,
 }
 
-/// What a backend can honour for one model.
+/// The abilities and properties of a backend for one model.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Abilities {
-    /// What it can do.
+    /// The set of abilities.
     pub can: AbilitySet,
-    /// The longest prompt and answer together, in tokens, where known.
+    /// The context length in tokens (prompt and answer together), if known.
     pub context_length: Option<u64>,
-    /// What holds an answer to a JSON schema.
+    /// The implementation that constrains answers to a JSON schema.
     pub schemas: SchemaEngine,
-    /// How much of the tools' parameters a model is shown.
+    /// How much of a tool's `parameters` the model sees.
     #[serde(default)]
     pub tool_schemas: ToolSchemas,
-    /// The names in `options` that it knows.
+    /// The engine whose names `options` may contain.
     pub options: OptionNames,
-    /// How many tokens the model's vocabulary has, where known.
+    /// The size of the model's vocabulary in tokens, if known.
     pub vocabulary: Option<u64>,
-    /// The variables of `chat_template_kwargs` that the model's chat template reads, where Loggia
-    /// renders it.
+    /// The variables of `chat_template_kwargs` that the model's chat template reads, if Loggia
+    /// renders the template.
     pub template_variables: BTreeSet<String>,
-    /// The fields that the engine reads, where that is known. It is not told across processes.
+    /// The top-level fields that the engine reads, if known. Not sent between processes.
     #[serde(skip)]
     pub fields: Option<Arc<KnownFields>>,
 }
 
 impl Abilities {
-    /// Whether it can do this.
+    /// Returns whether the backend has this ability.
     pub fn has(&self, ability: Ability) -> bool {
         self.can.has(ability)
     }
 
-    /// The top-level fields of a chat that the engine reads, where that is known.
+    /// Returns the top-level fields of a chat that the engine reads, if known.
     pub fn chat_fields(&self) -> Option<&BTreeSet<String>> {
         self.fields.as_ref()?.chat.as_ref()
     }
 
-    /// The top-level fields of a completion that the engine reads, where that is known.
+    /// Returns the top-level fields of a completion that the engine reads, if known.
     pub fn completion_fields(&self) -> Option<&BTreeSet<String>> {
         self.fields.as_ref()?.completion.as_ref()
     }
 
-    /// The top-level fields of a request for embeddings that the engine reads, where that is known.
+    /// Returns the top-level fields of an embeddings request that the engine reads, if known.
     pub fn embedding_fields(&self) -> Option<&BTreeSet<String>> {
         self.fields.as_ref()?.embedding.as_ref()
     }

@@ -1,4 +1,4 @@
-//! The seam: what every backend is.
+//! The trait [`Backend`], which every engine and every wrapper implements.
 
 use std::sync::Arc;
 
@@ -9,36 +9,37 @@ use crate::{
     Abilities, BackendError, Call, EmbeddingCall, Embeddings, NotDeleted, Reply, WorkKind,
 };
 
-/// Something that can hold a chat: an engine in the process, a server at an address, or a wrapper
-/// around one or many of these.
+/// A backend answers chats: an engine in this process, a server at an address, or a wrapper around
+/// one or several backends.
 pub trait Backend: Send + Sync {
-    /// What it can honour for this model. Asked before every chat: keep the answer.
+    /// Returns the abilities for this model. Called before every chat, so cache the result.
     fn abilities<'a>(
         &'a self,
         model: &'a str,
     ) -> BoxFuture<'a, Result<Arc<Abilities>, BackendError>>;
 
-    /// Starts the work of a call. Resolves once the engine has accepted it, so that a refusal can
-    /// still be a status code. Dropping the reply, or this future, at any time tells the engine to
+    /// Starts the work of a call. Resolves when the engine has accepted it, so that a refusal can
+    /// still be a status code. Dropping the future or the reply at any time tells the engine to
     /// stop.
     ///
-    /// The answer of a completion is content and nothing else. A backend that does not do a kind of
-    /// work answers [`Work::unsupported`](crate::Work::unsupported).
+    /// The answer of a completion contains only content. A backend that does not support a kind of
+    /// work returns [`Work::unsupported`](crate::Work::unsupported).
     fn start(&self, call: Call) -> BoxFuture<'_, Result<Reply, BackendError>>;
 
-    /// Makes vectors of inputs. Dropping the future tells the engine to stop.
+    /// Computes embeddings. Dropping the future tells the engine to stop.
     ///
-    /// A backend that overrides it says so by [`Ability::Embeddings`], model by model.
+    /// A backend that overrides this method reports [`Ability::Embeddings`] for each model that
+    /// supports it.
     fn embed(&self, _call: EmbeddingCall) -> BoxFuture<'_, Result<Embeddings, BackendError>> {
         Box::pin(std::future::ready(Err(BackendError::Unsupported {
             work: WorkKind::Embeddings,
         })))
     }
 
-    /// The models it has.
+    /// Lists the models.
     fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, BackendError>>;
 
-    /// One model, with all that is known of it.
+    /// Returns one model with all known properties.
     fn model<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Model, BackendError>> {
         Box::pin(async move {
             let models = self.models().await?;
@@ -49,10 +50,10 @@ pub trait Backend: Send + Sync {
         })
     }
 
-    /// Deletes one model for good, with its files, and takes it off the list.
+    /// Deletes a model permanently, with its files, and removes it from the list.
     ///
-    /// By default no model can be deleted: [`BackendError::NotDeleted`], or
-    /// [`BackendError::ModelNotFound`] for a name that no model has.
+    /// By default no model can be deleted: returns [`BackendError::NotDeleted`], or
+    /// [`BackendError::ModelNotFound`] for an unknown name.
     fn delete_model<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), BackendError>> {
         Box::pin(async move {
             self.model(id).await?;
@@ -63,13 +64,13 @@ pub trait Backend: Send + Sync {
         })
     }
 
-    /// Whether `asked` is another spelling of the name of its model `listed`: in another case, or
-    /// without a part that has a default.
+    /// Returns whether `asked` is another spelling of the name of the model `listed`: a different
+    /// case, or without a part that has a default.
     fn is_called(&self, _listed: &str, _asked: &str) -> bool {
         false
     }
 
-    /// Whether a model could answer now.
+    /// Checks whether a model could answer now.
     fn ready(&self) -> BoxFuture<'_, Result<(), BackendError>> {
         Box::pin(async move {
             if self.models().await?.is_empty() {

@@ -1,4 +1,4 @@
-//! A call: what a backend is asked, whatever the kind of work.
+//! [`Call`]: the input of a backend, for every kind of work.
 
 use std::sync::Arc;
 
@@ -8,10 +8,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{BackendError, WorkKind};
 
-/// One call to a backend: a head that is the same for every kind of work, and the work itself.
+/// A call to a backend. It has a head, which is the same for every kind of work, and the work
+/// itself.
 ///
-/// Wrappers that only look at one kind of work use [`ChatCall`], [`CompletionCall`] and
-/// [`EmbeddingCall`]; `call.into()` makes the first two a `Call` for
+/// Wrappers that handle only one kind of work use [`ChatCall`], [`CompletionCall`] and
+/// [`EmbeddingCall`]. `call.into()` turns the first two into a `Call` for
 /// [`Backend::start`](crate::Backend::start).
 ///
 /// ```
@@ -29,41 +30,41 @@ use crate::{BackendError, WorkKind};
 /// ```
 #[derive(Clone, Debug)]
 pub struct Call<W = Work> {
-    /// What is the same for every kind of work.
+    /// The part that is the same for every kind of work.
     pub head: CallHead,
-    /// The request, already checked. Its `model` is the name that the backend knows.
+    /// The request, already checked. Its `model` is the backend's own name for the model.
     pub work: W,
 }
 
-/// A chat.
+/// A call for a chat.
 pub type ChatCall = Call<Arc<ChatCompletionRequest>>;
 
-/// A completion: texts to continue. The choices of all prompts are numbered one after the other.
+/// A call for a completion: texts to continue. The choices of all prompts are numbered
+/// consecutively.
 pub type CompletionCall = Call<Arc<CompletionRequest>>;
 
-/// Embeddings: inputs to turn into vectors. The door writes the vectors as `encoding_format` asks;
-/// the backend ignores that field.
+/// A call for embeddings. `loggia-api` applies `encoding_format`; backends ignore that field.
 pub type EmbeddingCall = Call<Arc<EmbeddingRequest>>;
 
-/// What every call has, whatever its work.
+/// The part of a call that is the same for every kind of work.
 #[derive(Clone, Debug)]
 pub struct CallHead {
-    /// The id of the answer (`chatcmpl-…`, `cmpl-…`): for logs, and to tell calls apart.
+    /// The id of the answer (`chatcmpl-…`, `cmpl-…`), for logs and to distinguish calls.
     pub id: Arc<str>,
-    /// The name of the API key that the client used, for logs and limits. Never the key itself.
+    /// The name of the client's API key, for logs and limits. Never the key itself.
     pub caller: Option<Arc<str>>,
-    /// How sampling fields are read.
+    /// The profile: how sampling fields are interpreted.
     pub profile: Profile,
-    /// Whether a backend refuses what turns out to be impossible, rather than leaving it out.
+    /// Whether a backend refuses fields that it cannot honour. If false, it ignores them.
     pub strict: bool,
-    /// The head of the client's own HTTP request, where the backend is the service behind it
-    /// ([`ollama::Ollama`](crate::ollama::Ollama) under `OpenAiLayer`): its headers and extensions
-    /// are sent along. `None` on the way to another host.
+    /// The head of the client's HTTP request, if the backend is the service behind it
+    /// ([`ollama::Ollama`](crate::ollama::Ollama) under `OpenAiLayer`). Its headers and extensions
+    /// are forwarded. `None` if the backend is on another host.
     pub forwarded: Option<Arc<Parts>>,
 }
 
 impl CallHead {
-    /// A head with this id, the default profile, no caller and nothing to forward.
+    /// Creates a head with this id, the default profile, no caller and no request to forward.
     pub fn new(id: impl Into<Arc<str>>) -> Self {
         Self {
             id: id.into(),
@@ -74,7 +75,7 @@ impl CallHead {
         }
     }
 
-    /// The same head with another id.
+    /// Returns the same head with another id.
     #[must_use]
     pub fn with_id(&self, id: impl Into<Arc<str>>) -> Self {
         Self {
@@ -84,7 +85,7 @@ impl CallHead {
     }
 }
 
-/// The work of a call whose answer is a stream of events.
+/// The work of a call that is answered with a stream of events.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Work {
@@ -95,7 +96,7 @@ pub enum Work {
 }
 
 impl Work {
-    /// Which kind of work this is.
+    /// Returns the kind of the work.
     pub fn kind(&self) -> WorkKind {
         match self {
             Self::Chat(_) => WorkKind::Chat,
@@ -103,7 +104,7 @@ impl Work {
         }
     }
 
-    /// The model's name.
+    /// Returns the name of the model.
     pub fn model(&self) -> &str {
         match self {
             Self::Chat(request) => &request.model,
@@ -111,7 +112,7 @@ impl Work {
         }
     }
 
-    /// Puts another name of the model in. Copies the request only if somebody else holds it too.
+    /// Replaces the name of the model. Copies the request only if it is shared.
     pub fn set_model(&mut self, model: String) {
         match self {
             Self::Chat(request) => Arc::make_mut(request).model = model,
@@ -119,7 +120,7 @@ impl Work {
         }
     }
 
-    /// The fields of the request that OpenAI's API does not have.
+    /// Returns the fields of the request that OpenAI's API does not have.
     pub fn extra(&self) -> &loggia_wire::Extra {
         match self {
             Self::Chat(request) => &request.extra,
@@ -127,14 +128,14 @@ impl Work {
         }
     }
 
-    /// The error of a backend that does not do this kind of work.
+    /// Returns the error of a backend that does not support this kind of work.
     pub fn unsupported(&self) -> BackendError {
         BackendError::Unsupported { work: self.kind() }
     }
 }
 
 impl<W> Call<W> {
-    /// A call with this id and this work, and nothing else in its head.
+    /// Creates a call with this id and work, and defaults in the rest of its head.
     pub fn new(id: impl Into<Arc<str>>, work: impl Into<W>) -> Self {
         Self {
             head: CallHead::new(id),
@@ -173,15 +174,14 @@ impl From<CompletionCall> for Call {
     }
 }
 
-/// How sampling fields are read, and the quirks of an answer's shape.
+/// How sampling fields are interpreted, and details of the answer's format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Profile {
-    /// As OpenAI's API defines them. Fields that are absent are not sent, so that the model's own
-    /// defaults apply.
+    /// As OpenAI's API defines them. Absent fields are not sent, so the model's own defaults apply.
     #[default]
     Openai,
-    /// As the 2024 middleware did: doubled temperature and penalties, defaults of 1.0, a seed that
-    /// forces temperature 0, `fp_ollama`, three error types (`docs/dialects.md`, part 1).
+    /// As the middleware of 2024 did: doubled temperature and penalties, defaults of 1.0,
+    /// temperature 0 with a seed, `fp_ollama`, three error types (`docs/dialects.md`, part 1).
     Original,
 }

@@ -1,24 +1,22 @@
-//! `data:` URLs and base64 as the Fetch standard reads them: the scheme and `;base64` in any case,
-//! line breaks and spaces within, padding or none.
+//! Reads `data:` URLs and base64 as the Fetch standard defines them: any case of the scheme and
+//! `;base64`, whitespace within, optional padding.
 //!
-//! The one reader of both. Engines that are told base64 are told it in its canonical form
-//! ([`canonical`]).
+//! This is the only parser of both. Engines receive base64 in its canonical form ([`canonical`]).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-/// What a `data:` URL holds.
+/// A parsed `data:` URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DataUrl {
-    /// Its media type in small letters, without parameters: `image/png`. Empty where the URL names
-    /// none.
+    /// The media type in lower case, without parameters: `image/png`. Empty if the URL has none.
     pub media_type: String,
-    /// The bytes.
+    /// The decoded bytes.
     pub bytes: Vec<u8>,
 }
 
 impl DataUrl {
-    /// Reads a `data:` URL. `None` for any other text, and for base64 that is none.
+    /// Parses a `data:` URL. Returns `None` for any other text and for invalid base64.
     pub fn read(url: &str) -> Option<Self> {
         if let Some((media_type, base64)) = plain(url)
             && let Ok(bytes) = STANDARD.decode(base64)
@@ -36,7 +34,7 @@ impl DataUrl {
         })
     }
 
-    /// The URL with canonical base64. The media type is in small letters and without parameters.
+    /// Returns the URL with canonical base64. The media type is in lower case, without parameters.
     pub fn canonical(&self) -> String {
         let mut url = format!("data:{};base64,", self.media_type);
         STANDARD.encode_string(&self.bytes, &mut url);
@@ -44,14 +42,14 @@ impl DataUrl {
     }
 }
 
-/// Whether a text is a `data:` URL, well-formed or not.
+/// Returns whether a text is a `data:` URL, valid or not.
 pub fn is_data_url(url: &str) -> bool {
     url.trim_start()
         .get(..5)
         .is_some_and(|scheme| scheme.eq_ignore_ascii_case("data:"))
 }
 
-/// Reads base64, which may also stand in a `data:` URL. `None` where it is neither.
+/// Decodes base64, or the base64 of a `data:` URL. Returns `None` for anything else.
 pub fn base64(text: &str) -> Option<Vec<u8>> {
     if is_data_url(text) {
         return DataUrl::read(text).map(|url| url.bytes);
@@ -62,17 +60,17 @@ pub fn base64(text: &str) -> Option<Vec<u8>> {
         .or_else(|| data_url::forgiving_base64::decode_to_vec(text.as_bytes()).ok())
 }
 
-/// Base64 with the standard alphabet, padded, without line breaks.
+/// Encodes bytes as base64 with the standard alphabet, padding and no line breaks.
 pub fn canonical(bytes: &[u8]) -> String {
     STANDARD.encode(bytes)
 }
 
-/// The usual form, which is read without a look at each byte.
+/// Splits a URL in the usual form quickly, without checking each byte.
 fn plain(url: &str) -> Option<(&str, &str)> {
     url.strip_prefix("data:")?.split_once(";base64,")
 }
 
-/// What stands between the scheme and the comma.
+/// Returns the part between the scheme and the comma.
 fn header(url: &str) -> &str {
     let url = url.trim_start().get(5..).unwrap_or_default();
     url.split(',').next().unwrap_or_default()

@@ -1,5 +1,5 @@
-//! Embeddings: what a backend makes of an [`EmbeddingCall`](crate::EmbeddingCall). One answer and no
-//! stream: there is nothing to show before the vectors are there.
+//! [`Embeddings`]: the answer to an [`EmbeddingCall`](crate::EmbeddingCall). It is not a stream,
+//! because there is nothing to send before the vectors are complete.
 
 use loggia_wire::openai::{EmbeddingRequest, OnePrompt};
 use serde::{Deserialize, Serialize};
@@ -9,22 +9,22 @@ use crate::{BackendError, ServedBy};
 /// The vectors of a call.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Embeddings {
-    /// Who made them.
+    /// The backend and model that computed them.
     pub served_by: ServedBy,
-    /// One for each input, in their order, all of one length.
+    /// One vector per input, in the order of the inputs, all of equal length.
     pub vectors: Vec<Vec<f32>>,
-    /// Tokens of all inputs together.
+    /// The number of tokens of all inputs.
     pub prompt_tokens: u64,
 }
 
 impl Embeddings {
-    /// Checks that there is one vector for each input, all of one length, of numbers, and brings
-    /// them to the length that was asked for: cut, and scaled to a length of 1 again. That is what
-    /// `dimensions` means for models whose first numbers say the most (Matryoshka).
+    /// Checks that there is one vector of numbers per input and that all have equal length.
+    /// Shortens them to `dimensions` if requested, and scales them to length 1 again. This is the
+    /// meaning of `dimensions` for models whose first numbers matter most (Matryoshka).
     ///
     /// # Errors
-    /// [`InvalidRequest`](BackendError::InvalidRequest) where more numbers are asked for than the
-    /// model makes; [`BadAnswer`](BackendError::BadAnswer) where the vectors are none.
+    /// Returns [`InvalidRequest`](BackendError::InvalidRequest) if `dimensions` exceeds the length
+    /// of the vectors, and [`BadAnswer`](BackendError::BadAnswer) if the vectors are invalid.
     pub fn checked(mut self, request: &EmbeddingRequest) -> Result<Self, BackendError> {
         let bad = |what: &str| BackendError::BadAnswer {
             backend: self.served_by.backend.to_string(),
@@ -64,12 +64,12 @@ impl Embeddings {
     }
 }
 
-/// How many inputs are tried alone, the longest first, to find out which of several was refused as
-/// too long.
+/// The maximum number of inputs to try one by one, the longest first, to find the one that was
+/// refused as too long.
 const TRIED_ALONE: usize = 8;
 
-/// Which of several inputs it is that an engine refuses as too long without saying which: the
-/// longest most likely, and for sure one that is refused alone, which `ask` finds out.
+/// Finds out which input is too long if the engine does not report it. The longest input is the
+/// most likely one. An input that is refused alone is certain; `ask` tries that.
 pub(crate) async fn name_the_too_long<F>(
     request: &EmbeddingRequest,
     ask: impl Fn(EmbeddingRequest) -> F,
@@ -84,7 +84,7 @@ where
     let mut longest_first: Vec<(usize, OnePrompt<'_>)> = request.input.each().enumerate().collect();
     longest_first.sort_by_key(|&(_, one)| std::cmp::Reverse(length(one)));
     for (index, one) in longest_first.into_iter().take(TRIED_ALONE) {
-        // Field by field: a clone would copy all the others too.
+        // Copies field by field, because a clone would copy all inputs.
         let alone = EmbeddingRequest {
             model: request.model.clone(),
             input: one.into(),
@@ -104,7 +104,7 @@ where
     None
 }
 
-/// Scales a vector to a length of 1. One of zeros stays as it is.
+/// Scales a vector to length 1. A zero vector stays unchanged.
 pub fn normalise(vector: &mut [f32]) {
     let squares: f64 = vector
         .iter()
@@ -123,7 +123,7 @@ pub fn normalise(vector: &mut [f32]) {
     }
 }
 
-/// More numbers are asked for than the model makes.
+/// Returns the error for `dimensions` above the length of the model's vectors.
 fn too_many_dimensions(asked: usize, most: usize) -> BackendError {
     BackendError::InvalidRequest {
         message: format!(

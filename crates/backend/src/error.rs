@@ -1,5 +1,4 @@
-//! How a backend fails. What the client then sees is decided in one place: `loggia-api`,
-//! `error.rs`.
+//! [`BackendError`]: why a backend failed. `error.rs` of `loggia-api` decides what the client sees.
 
 use std::time::Duration;
 
@@ -8,162 +7,162 @@ use thiserror::Error;
 
 use crate::http::TlsFault;
 
-/// Why a backend could not answer, or not to the end. Messages are for the client: no address, no
-/// prompt text.
+/// The reason why a backend could not answer, or not completely. Messages are for the client and
+/// contain no address and no prompt text.
 #[derive(Clone, Debug, PartialEq, Eq, Error, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BackendError {
-    /// There is no such model.
+    /// The model does not exist.
     #[error("the model `{model}` does not exist; GET /v1/models lists those that do{}", did_you_mean(.nearest.as_deref()))]
     ModelNotFound {
-        /// The name asked for.
+        /// The requested name.
         model: String,
-        /// The model that was probably meant, among those that the client may use.
+        /// The most similar name among the models that the client may use.
         #[serde(default)]
         nearest: Option<String>,
     },
-    /// The backend has no model at all.
+    /// The backend has no models.
     #[error("no model is available: pull one, or name a backend that has one")]
     NoModels,
-    /// The engine refuses the request as the client wrote it.
+    /// The engine refuses the request as invalid.
     #[error("{message}")]
     InvalidRequest {
-        /// For a person.
+        /// A message for the client.
         message: String,
-        /// The field at fault, where known.
+        /// The path of the invalid field, if known.
         param: Option<String>,
-        /// For a program, where there is one.
+        /// A code for programs, if there is one.
         code: Option<String>,
     },
-    /// Prompt and answer do not fit the context.
+    /// The prompt and the answer do not fit into the context.
     #[error("the prompt{} does not fit this model's context{}", of_tokens(*.prompt_tokens), of_tokens(*.context))]
     ContextLengthExceeded {
-        /// Tokens of the prompt, where known.
+        /// The number of prompt tokens, if known.
         prompt_tokens: Option<u64>,
-        /// Tokens that fit, where known.
+        /// The context size in tokens, if known.
         context: Option<u64>,
     },
-    /// There is nothing to read: the prompt has no token.
+    /// The prompt has no tokens.
     #[error("the prompt is empty: there is nothing to answer")]
     EmptyPrompt,
-    /// One of several inputs is longer than the model reads at once.
+    /// One of several inputs is longer than the model can read at once.
     #[error("an input{} is longer than this model reads at once{}", of_tokens(*.tokens), of_tokens(*.most))]
     InputTooLong {
-        /// Which of them, from 0, where known.
+        /// The number of the input, from 0, if known.
         index: Option<usize>,
-        /// Its tokens, where known.
+        /// The number of its tokens, if known.
         tokens: Option<u64>,
-        /// Tokens that it may have, where known.
+        /// The maximum number of tokens, if known.
         most: Option<u64>,
     },
-    /// The model, or its backend, is not made for this kind of work.
+    /// The model or its backend does not support this kind of work.
     #[error("this model does not do {work}")]
     Unsupported {
-        /// What was asked for.
+        /// The requested kind of work.
         work: WorkKind,
     },
-    /// The model is there, but it is not deleted.
+    /// The model exists but was not deleted.
     #[error("{}", .why.sentence(.model))]
     NotDeleted {
         /// The model.
         model: String,
-        /// Why.
+        /// The reason.
         why: NotDeleted,
     },
-    /// The engine has its hands full; another try is safe.
+    /// The engine is overloaded. A retry is safe.
     #[error("the engine is busy; try again later")]
     Busy {
-        /// After how long, where known.
+        /// The time after which to retry, if known.
         retry_after: Option<Duration>,
     },
-    /// The engine, or what stands before it, limits how often it may be asked, or how much.
+    /// The engine or a proxy in front of it limits the rate or amount of requests.
     #[error("{message}")]
     RateLimited {
-        /// For a person.
+        /// A message for the client.
         message: String,
-        /// For a program; [`NO_QUOTA`](Self::NO_QUOTA) where no other try will help.
+        /// A code for programs. [`NO_QUOTA`](Self::NO_QUOTA) if no retry will help.
         code: Option<String>,
-        /// After how long it may be asked again, where known.
+        /// The time after which to retry, if known.
         retry_after: Option<Duration>,
     },
-    /// The engine refuses with a status that tells more than a 400 would: 401, 402, 403, 408,
-    /// 409, 422.
+    /// The engine refuses with a status that is more specific than 400: 401, 402, 403, 408, 409 or
+    /// 422.
     #[error("{message}")]
     Refused {
         /// The status.
         status: u16,
-        /// For a person.
+        /// A message for the client.
         message: String,
-        /// The field at fault, where known.
+        /// The path of the invalid field, if known.
         param: Option<String>,
-        /// For a program, where there is one.
+        /// A code for programs, if there is one.
         code: Option<String>,
     },
-    /// The engine does not accept the API key that the server's configuration has for it, or asks
-    /// Loggia itself for one. The client can do nothing about it.
+    /// The engine rejects the API key that the server's configuration has for it, or requires one.
+    /// The client cannot fix this.
     #[error("{}", credentials_message(backend, message.as_deref()))]
     Credentials {
-        /// The backend's name.
+        /// The name of the backend.
         backend: String,
-        /// The engine's own words, where it has any.
+        /// The engine's own message, if any.
         message: Option<String>,
     },
-    /// Nothing answers at the backend's address.
+    /// No connection to the backend's address is possible.
     #[error("the backend `{backend}` cannot be reached; check that it is running")]
     Unreachable {
-        /// The backend's name.
+        /// The name of the backend.
         backend: String,
     },
-    /// What answers at the backend's address speaks TLS and should not by its URL, or the reverse.
+    /// The backend speaks TLS although its URL does not say so, or the reverse.
     #[error("the backend `{backend}` {}", .fault.sentence())]
     Tls {
-        /// The backend's name.
+        /// The name of the backend.
         backend: String,
-        /// How its URL does not go with it.
+        /// The mismatch between the URL and the server.
         fault: TlsFault,
     },
-    /// The backend took too long.
+    /// The backend exceeded a time limit.
     #[error("the backend `{backend}` took longer than {} s {phase}", .after.as_secs_f32())]
     TimedOut {
-        /// The backend's name.
+        /// The name of the backend.
         backend: String,
-        /// Doing what.
+        /// The phase of the call that took too long.
         phase: Phase,
         /// The limit.
         after: Duration,
     },
-    /// What came back is no answer.
+    /// The response of the backend is invalid.
     #[error("the backend `{backend}` sent something that is no answer: {what}")]
     BadAnswer {
-        /// The backend's name.
+        /// The name of the backend.
         backend: String,
-        /// What was wrong with it; never its content.
+        /// The problem, without any content of the response.
         what: String,
     },
-    /// The connection broke, or the engine ended, before the answer did.
+    /// The connection broke, or the engine ended, before the answer was complete.
     #[error("the backend `{backend}` ended before the answer did")]
     CutShort {
-        /// The backend's name.
+        /// The name of the backend.
         backend: String,
     },
-    /// The answer ended without an end: a choice has no `finish_reason`.
+    /// The answer ended, but a choice has no `finish_reason`.
     #[error("the engine's answer broke off before its end")]
     Unfinished,
-    /// The answer took longer than any may: `Ceilings::whole_time` of the server.
+    /// The answer exceeded `Ceilings::whole_time` of the server.
     #[error("the answer took longer than {} s, which is the most this server allows", .after.as_secs_f32())]
     Overdue {
         /// The limit.
         after: Duration,
     },
-    /// The engine itself reports a fault.
+    /// The engine reports an internal error.
     #[error("{message}")]
     Engine {
-        /// The engine's own words.
+        /// The engine's own message.
         message: String,
     },
 }
 
-/// The kinds of work that a model can be asked for. Few are made for all of them.
+/// The kinds of work. Few models support all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WorkKind {
@@ -185,34 +184,34 @@ impl std::fmt::Display for WorkKind {
     }
 }
 
-/// Why a model is not deleted.
+/// The reason why a model was not deleted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NotDeleted {
-    /// The engine manages its own models and does not delete them over its API.
+    /// The engine manages its models itself and has no API to delete them.
     EngineKeepsIt,
     /// The name is an alias.
     Alias {
-        /// The model that it stands for.
+        /// The model that the alias stands for.
         of: String,
     },
-    /// The model is a file that the configuration names by its path, not one that was pulled.
+    /// The model is a file that the configuration names by its path. It was not pulled.
     OwnFile,
-    /// The model is a LoRA adapter laid over another model by the configuration.
+    /// The model is a LoRA adapter that the configuration applies to another model.
     Adapter,
     /// Another model uses the same file.
     NeededBy {
-        /// That model.
+        /// The name of the other model.
         other: String,
     },
-    /// The model is being loaded or is answering requests. Another try, later, may succeed.
+    /// The model is being loaded or is answering requests. A later retry may succeed.
     InUse,
-    /// The file could not be removed. The server's log says why.
+    /// The file could not be removed. The server's log has the reason.
     FileStays,
 }
 
 impl NotDeleted {
-    /// Whether the model could be deleted if other models or requests did not use it.
+    /// Returns whether the model could be deleted if no other model or request used it.
     pub fn is_conflict(&self) -> bool {
         matches!(self, Self::NeededBy { .. } | Self::InUse)
     }
@@ -253,15 +252,16 @@ impl NotDeleted {
     }
 }
 
-/// What a backend took too long for.
+/// A phase of a call that has a time limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
-    /// To accept a connection.
+    /// Connecting.
     Connect,
-    /// To begin an answer, loading the model and reading the prompt included.
+    /// Waiting for the head of the response. The engine may load the model and process the prompt
+    /// in this phase.
     Headers,
-    /// To send more of it.
+    /// Waiting for more of the response.
     Idle,
 }
 
@@ -276,10 +276,10 @@ impl std::fmt::Display for Phase {
 }
 
 impl BackendError {
-    /// OpenAI's code, and type, for an account that has nothing left.
+    /// OpenAI's code and type for an account without quota.
     pub const NO_QUOTA: &'static str = "insufficient_quota";
 
-    /// There is no such model.
+    /// Creates the error for a model that does not exist.
     pub fn model_not_found(model: impl Into<String>) -> Self {
         Self::ModelNotFound {
             model: model.into(),
@@ -287,7 +287,8 @@ impl BackendError {
         }
     }
 
-    /// `logit_bias` names a token that a vocabulary of so many does not have.
+    /// Creates the error for a `logit_bias` on a token outside of the vocabulary, which has
+    /// `vocabulary` tokens.
     pub fn no_such_token(token: &str, vocabulary: u64) -> Self {
         let last = vocabulary.saturating_sub(1);
         Self::InvalidRequest {
@@ -299,8 +300,8 @@ impl BackendError {
         }
     }
 
-    /// The same error where it is Loggia itself that is refused, and not a client's request: for
-    /// the models of a backend, for one.
+    /// Converts a refusal of Loggia's own API key, for requests that no client sent (for example
+    /// the list of models).
     #[must_use]
     pub(crate) fn of_credentials(self, backend: &str) -> Self {
         match self {
@@ -316,7 +317,8 @@ impl BackendError {
         }
     }
 
-    /// Its name, for logs: an engine's own words may hold what the client wrote.
+    /// Returns the name of the error, for logs. An engine's message is not logged, because it may
+    /// quote the client.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::ModelNotFound { .. } => "model_not_found",
@@ -352,8 +354,7 @@ impl BackendError {
         }
     }
 
-    /// Whether the same request may be sent again, here or elsewhere, without anything being done
-    /// twice.
+    /// Returns whether a retry, here or elsewhere, is safe: nothing would be done twice.
     pub fn may_try_again(&self) -> bool {
         match self {
             Self::Busy { .. }

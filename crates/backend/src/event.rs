@@ -1,4 +1,5 @@
-//! What a backend answers: a stream of events, the same for whole and streamed answers.
+//! [`Reply`] and [`Event`]: the answer of a backend as a stream of events, for complete and
+//! streamed answers.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,24 +14,24 @@ use sha2::{Digest, Sha256};
 use crate::BackendError;
 use crate::conversation::Change;
 
-/// The events of one answer. After an error, nothing follows.
+/// The events of an answer. No event follows an error.
 pub type Events = BoxStream<'static, Result<Event, BackendError>>;
 
 /// An answer that has begun.
 pub struct Reply {
-    /// Who gives it.
+    /// The backend and model that answer.
     pub served_by: ServedBy,
-    /// What is said, as it is said. Where the client asked for a whole answer, so does the backend
-    /// upstream, and it comes as one chunk.
+    /// The events. If the client requested a complete answer, the engine sends a complete one too,
+    /// and it arrives as one chunk.
     pub events: Events,
 }
 
 impl Reply {
-    /// Waits for the first event that says something: by then the answer has begun. None where it
-    /// ends without one.
+    /// Waits for the first event with content, which means that the answer has begun. Returns
+    /// `None` if the answer ends without one.
     ///
     /// # Errors
-    /// Where the answer fails before that.
+    /// Fails if the answer fails before that event.
     pub async fn first_word(&mut self) -> Result<Option<Event>, BackendError> {
         loop {
             match self.events.next().await.transpose()? {
@@ -49,30 +50,29 @@ impl fmt::Debug for Reply {
     }
 }
 
-/// Who gives an answer, and to what: what `x-loggia-served-by`, `x-loggia-changed` and
-/// a part of `x-loggia-ignored` tell.
+/// The backend and model that answer, and what they changed or ignored: the values of
+/// `x-loggia-served-by`, `x-loggia-changed` and a part of `x-loggia-ignored`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServedBy {
-    /// The backend's name: `embedded`, `ollama`, or the NAME of `--openai NAME=URL`.
+    /// The name of the backend: `embedded`, `ollama`, or the NAME of `--openai NAME=URL`.
     pub backend: Arc<str>,
-    /// The model, as the backend names it.
+    /// The backend's own name of the model.
     pub model: Arc<str>,
-    /// The machine, where the backend has several.
+    /// The machine, if the backend has several.
     pub node: Option<Arc<str>>,
     /// `system_fingerprint`: see [`fingerprint`].
     pub fingerprint: Arc<str>,
-    /// What the backend changed in the conversation so that the model can be asked: what
-    /// `x-loggia-changed` tells.
+    /// What the backend changed in the conversation, for the header `x-loggia-changed`.
     pub changed: Vec<Change>,
-    /// What of the request turned out to have no effect when the backend was asked, by name: what
-    /// `x-loggia-ignored` lists beside what was known before.
+    /// Fields that the backend ignored, for the header `x-loggia-ignored`. It also lists those that
+    /// were known before the call.
     #[serde(default)]
     pub ignored: Vec<String>,
 }
 
 impl ServedBy {
-    /// An answer of this backend to this model, with a fingerprint made of both, from no particular
-    /// machine and with nothing changed in the conversation.
+    /// Creates the value for an answer of this backend and model: the fingerprint is derived from
+    /// both, there is no machine, and nothing is changed or ignored.
     pub fn new(backend: &str, model: &str) -> Self {
         Self {
             backend: backend.into(),
@@ -85,48 +85,49 @@ impl ServedBy {
     }
 }
 
-/// What happens next in an answer.
+/// An event of an answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Event {
-    /// Nothing to show yet, and why: what heartbeats stand for.
+    /// There is no content yet, for this reason. Heartbeats are sent meanwhile.
     Waiting(Waiting),
-    /// More of the answer.
+    /// A piece of the answer.
     Chunk(Chunk),
-    /// The engine ended the answer before its model did: the `finish_reason` that follows is
+    /// The engine ended the answer before the model did. The `finish_reason` that follows is
     /// `length`.
     EndedEarly(EarlyEnd),
-    /// What it cost, once, after the last chunk: whether or not the client asked to see it.
+    /// The number of tokens used. Sent once, after the last chunk, even if the client did not
+    /// request it.
     Usage(CompletionUsage),
 }
 
-/// Why there is nothing to show yet.
+/// The reason why there is no content yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Waiting {
-    /// Others are before it.
+    /// The request is in the queue.
     Queued,
     /// The model is being loaded.
     LoadingModel,
-    /// The prompt is being read.
+    /// The engine is processing the prompt.
     ReadingPrompt,
 }
 
-/// Why an engine ended an answer before its model did, at no limit that the client set:
-/// `x-loggia-cut-short` tells it.
+/// The reason why an engine ended an answer before the model did, without reaching a limit of the
+/// client. The value of `x-loggia-cut-short`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EarlyEnd {
     /// The answer repeated itself.
     Repetition,
-    /// The context was full before the answer had the tokens that the client allowed.
+    /// The context was full before the answer reached the client's token limit.
     Context,
-    /// The engine does not say.
+    /// The engine does not report the reason.
     Unknown,
 }
 
 impl EarlyEnd {
-    /// Its name in `x-loggia-cut-short`.
+    /// Returns the value of `x-loggia-cut-short`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Repetition => "repetition",
@@ -136,25 +137,25 @@ impl EarlyEnd {
     }
 }
 
-/// What varies from chunk to chunk. The rest of a `chat.completion.chunk` (id, model, fingerprint)
-/// belongs to the answer as a whole and is written by the door, so that no backend can get it
-/// wrong.
+/// The part of a chunk that varies within an answer. `loggia-api` adds the rest of a
+/// `chat.completion.chunk` (id, model, fingerprint), so that no backend can get it wrong.
 ///
-/// A backend need not name the role, nor keep content and `finish_reason` apart: the door does
-/// both. Every choice must end with a `finish_reason`; an answer that lacks one is a failed one.
+/// A backend may omit the role, and may send content and `finish_reason` together: `loggia-api`
+/// adds and separates them. Every choice must end with a `finish_reason`; an answer without one
+/// counts as failed.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Chunk {
-    /// When the answer began, in Unix seconds, where the engine tells; only the first chunk's
-    /// counts.
+    /// The time when the answer began, as Unix time in seconds, if the engine reports it. Only the
+    /// first chunk's value is used.
     pub created: Option<u64>,
-    /// What is new.
+    /// The new parts of the choices.
     pub choices: Vec<ChunkChoice>,
-    /// Fields of an engine's own, beside `choices`.
+    /// Fields of the engine beside `choices`.
     pub extra: Extra,
 }
 
 impl Chunk {
-    /// More of one choice.
+    /// Creates a chunk with a piece of one choice.
     pub fn of(choice: ChunkChoice) -> Self {
         Self {
             choices: vec![choice],
@@ -163,8 +164,8 @@ impl Chunk {
     }
 }
 
-/// `fp_` and ten hex digits that change when one of `parts` (backend, weights, engine version)
-/// does, and only then.
+/// Returns `fp_` and ten hexadecimal digits that change if and only if one of `parts` (backend,
+/// weights, engine version) changes.
 pub fn fingerprint(parts: &[&str]) -> Arc<str> {
     let mut hash = Sha256::new();
     for part in parts {

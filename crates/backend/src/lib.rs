@@ -1,13 +1,15 @@
-//! The seam between OpenAI's API and whatever holds a model, and what stands behind it without C++.
+//! The trait [`Backend`] between OpenAI's API and the engines, and the backends that need no C++.
 //!
-//! Reading order: [`Backend`] (what a backend is), [`Call`] (what goes in), [`Reply`] and [`Event`]
-//! (what comes out), [`Embeddings`] (the same for vectors), [`Wrap`] (a backend around another), [`BackendError`] (how it goes wrong), [`Abilities`] (what a model's backend can
-//! honour), then the backends themselves: [`ollama`] translates; [`openai`] passes through;
-//! [`roster`] finds the backend that has a model; [`emulate`] and [`fetch_images`] stand around a backend
-//! and do what it cannot; [`process`] reaches one in another process; [`conversation`] is what they
-//! share: conversations in a form that engines and chat templates take.
+//! Reading order: [`Backend`] (the trait), [`Call`] (its input), [`Reply`] and [`Event`] (its
+//! output), [`Embeddings`] (its output for embeddings), [`Wrap`] (a wrapper around a backend),
+//! [`BackendError`] (errors), [`Abilities`] (what a backend can honour for a model).
 //!
-//! To add a backend, implement [`Backend`]; three methods are needed.
+//! Then the backends: [`ollama`] translates, [`openai`] passes through, [`roster`] finds the
+//! backend that has a model, [`emulate`] and [`fetch_images`] wrap a backend and add what it lacks,
+//! [`process`] connects to a backend in another process. [`conversation`] adapts conversations to
+//! engines and chat templates.
+//!
+//! To add a backend, implement [`Backend`]. Three methods are required.
 #![forbid(unsafe_code)]
 
 mod abilities;

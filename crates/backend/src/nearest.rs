@@ -1,20 +1,20 @@
-//! "Did you mean …?": the name that a mistyped one most likely stands for.
+//! "Did you mean …?": finds the name that is most similar to a mistyped one.
 
-/// The longest names that are compared: what a client sends may be longer, and comparing takes the
-/// square of it.
+/// The maximum length of compared names. Names from clients may be longer, and the comparison takes
+/// quadratic time.
 const LONGEST: usize = 100;
 
-/// The most candidates that are looked at.
+/// The maximum number of candidates.
 const MOST: usize = 1000;
 
-/// How alike two names have to be for one to be taken for the other.
+/// The minimum similarity of a suggestion.
 const ALIKE: f64 = 0.7;
 
-/// The candidate that is most like `asked`, where one is like it enough. For names of models,
-/// settings and commands.
+/// Returns the candidate that is most similar to `asked`, if it is similar enough. For names of
+/// models, settings and commands.
 ///
-/// Case, and the difference between `-`, `_`, `.`, `:` and `/`, count for little; so does what
-/// stands before a slash or after a colon, an owner or a tag, and what is missing at the end.
+/// Differences in case, or between `-`, `_`, `.`, `:` and `/`, count little. So do a missing prefix
+/// before a slash (owner), a missing suffix after a colon (tag), and a missing end.
 ///
 /// ```
 /// let models = ["smollm2:135m", "llama3.2:3b"];
@@ -33,7 +33,7 @@ pub fn nearest<'a>(asked: &str, candidates: impl IntoIterator<Item = &'a str>) -
     let alike = candidates
         .map(|candidate| (likeness(asked, candidate), candidate))
         .filter(|(like, _)| *like >= ALIKE);
-    // Of several that are as like, the first.
+    // The first of equally similar candidates wins.
     let best = alike.reduce(|best, next| if next.0 > best.0 { next } else { best });
     best.map(|(_, candidate)| candidate)
 }
@@ -42,7 +42,7 @@ fn likeness(asked: &str, candidate: &str) -> f64 {
     let (asked, candidate) = (plain(asked), plain(candidate));
     let (own, its_own) = (without_owner(&asked), without_owner(&candidate));
     let family = |name: &str| name.split(':').next().unwrap_or_default().to_owned();
-    // What is left out makes it somewhat less likely that this one is meant.
+    // Each omitted part makes the candidate somewhat less likely.
     [
         of_texts(&asked, &candidate),
         0.98 * of_texts(own, its_own),
@@ -53,8 +53,8 @@ fn likeness(asked: &str, candidate: &str) -> f64 {
     .fold(0.0, f64::max)
 }
 
-/// In small letters, and with one sign for all that set parts of a name apart, but for those around
-/// an owner and before a tag.
+/// Returns the name in lower case with one separator, except for the slash after an owner and the
+/// colon before a tag.
 fn plain(name: &str) -> String {
     name.chars()
         .map(|char| {
@@ -77,7 +77,7 @@ fn of_texts(one: &str, other: &str) -> f64 {
     } else {
         (other, one)
     };
-    // The beginning of a name stands for it, the more of it the likelier.
+    // A prefix stands for the name. The longer it is, the more likely.
     if short.len() >= 3 && long.starts_with(short) {
         #[expect(clippy::cast_precision_loss, reason = "names are short")]
         return 0.8 + 0.2 * short.len() as f64 / long.len() as f64;

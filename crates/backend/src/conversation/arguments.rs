@@ -1,8 +1,8 @@
-//! The arguments of an earlier call as a JSON object.
+//! Turns the arguments of an earlier call into a JSON object.
 //!
-//! OpenAI's API takes any string there, and returns to clients whatever a model wrote: arguments
-//! that `max_tokens` cut, none at all, `null`. Most chat templates, Ollama and llama.cpp's server
-//! fail at a string that is no JSON object, and the client sends it again with every turn.
+//! OpenAI's API accepts any string there and returns whatever the model wrote: arguments that
+//! `max_tokens` truncated, empty ones, `null`. Most chat templates, Ollama and llama-server fail at
+//! a string that is not a JSON object, and the client sends it again in every turn.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -12,36 +12,35 @@ use serde_json::Value;
 
 use super::Change;
 
-/// The field of the object that holds arguments that are no object themselves.
+/// The field that holds arguments which are not an object.
 const FIELD: &str = "arguments";
 
-/// The most levels of nesting that are read. Templates and engines go through the levels by
-/// recursion.
+/// The maximum nesting depth. Templates and engines process the levels recursively.
 const MOST_LEVELS: usize = 96;
 
-/// The arguments as the text of a JSON object, numbers with the digits that they have.
+/// Returns the arguments as the text of a JSON object. Numbers keep their digits.
 ///
-/// An empty text and `null` are `{}`. Text that was cut is completed: open strings, lists and
-/// objects are closed, and an entry without a value is left out. An object that was encoded twice
-/// is decoded once. Anything else becomes the only field of an object.
+/// An empty text and `null` give `{}`. Truncated text is completed: open strings, lists and objects
+/// are closed, and an entry without a value is dropped. An object that was encoded twice is decoded
+/// once. Anything else becomes the only field of an object.
 pub fn as_object(text: &str) -> Cow<'_, str> {
     as_object_or_in_one(text.trim(), true)
 }
 
-/// Whether [`as_object`] adds to or changes what these arguments say. Empty arguments and `{}` say
-/// the same.
+/// Returns whether [`as_object`] changes the meaning of these arguments. Empty arguments and `{}`
+/// mean the same.
 pub fn are_changed(text: &str) -> bool {
     let text = text.trim();
     !is_nothing(text) && as_object(text) != text
 }
 
-/// Whether any earlier call of these messages has arguments that [`as_object`] changes.
+/// Returns whether an earlier call in these messages has arguments that [`as_object`] changes.
 pub fn any_changed(messages: &[Message]) -> bool {
     calls(messages).any(|call| are_changed(&call.arguments))
 }
 
-/// Makes the arguments of all earlier calls objects, and says whether that changed what they say.
-/// Copies the request only where there is something to do and somebody else holds it.
+/// Turns the arguments of all earlier calls into objects, and returns a change if their meaning
+/// changed. Copies the request only if there is something to do and the request is shared.
 pub(crate) fn mend_all(request: &mut Arc<ChatCompletionRequest>) -> Vec<Change> {
     if calls(&request.messages).all(|call| as_object(&call.arguments) == call.arguments) {
         return Vec::new();
@@ -86,8 +85,8 @@ fn as_object_or_in_one(text: &str, may_be_encoded: bool) -> Cow<'_, str> {
         out: String::with_capacity(text.len() + 8),
     };
     let read = reader.value(MOST_LEVELS);
-    // Models write a bracket too many. Anything else after the value means that the value is not
-    // what was meant.
+    // Models sometimes write one bracket too many. Any other text after the value means that the
+    // value was parsed wrongly.
     let rest = text[reader.at..]
         .trim_start_matches(|after: char| after.is_whitespace() || matches!(after, '}' | ']'));
     if read.is_err() || !rest.is_empty() || reader.out.is_empty() {
@@ -101,7 +100,8 @@ fn as_object_or_in_one(text: &str, may_be_encoded: bool) -> Cow<'_, str> {
     }
 }
 
-/// What a string of JSON holds, where that is an object; else the string as the only field of one.
+/// Returns the content of a JSON string if it is an object, otherwise an object with the string as
+/// its only field.
 fn decoded(string: &str) -> String {
     let text: String = serde_json::from_str(string).unwrap_or_default();
     let text = text.trim();
@@ -116,19 +116,19 @@ fn in_one(value: &str) -> String {
     format!("{{\"{FIELD}\": {value}}}")
 }
 
-/// What a value ended with.
+/// How a value ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Ended {
-    /// Its own end.
+    /// The value is complete.
     Whole,
-    /// The end of the text; what was written is closed.
+    /// The text ended first. The output has been closed.
     Cut,
 }
 
-/// The text is no JSON, wherever it was cut.
+/// The text is not JSON, not even truncated JSON.
 struct Invalid;
 
-/// Copies JSON, and completes it where it ends too early.
+/// Copies JSON and completes it if the text ends too early.
 struct Reader<'a> {
     text: &'a str,
     at: usize,
@@ -136,7 +136,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// Copies a value. One that was cut before it said anything leaves nothing.
+    /// Copies a value. A value that was truncated before its first part is dropped.
     fn value(&mut self, levels: usize) -> Result<Ended, Invalid> {
         match self.next() {
             None => Ok(Ended::Cut),
@@ -150,11 +150,11 @@ impl Reader<'_> {
         }
     }
 
-    /// Copies a list, or an object, that ends with `close`.
+    /// Copies a list or an object that ends with `close`.
     fn list(&mut self, close: u8, levels: usize) -> Result<Ended, Invalid> {
         let levels = levels.checked_sub(1).ok_or(Invalid)?;
         self.copy(1);
-        // Up to here it is whole, but for its end.
+        // The output up to here is complete, apart from the closing bracket.
         let mut whole = self.out.len();
         loop {
             self.spaces();
@@ -188,7 +188,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Copies an entry of a list or of an object; `None` where it was cut before it had a value.
+    /// Copies an entry of a list or an object. Returns `None` if it was truncated before its value.
     fn entry(&mut self, close: u8, levels: usize) -> Result<Option<Ended>, Invalid> {
         if close == b'}' {
             if self.next().is_some_and(|next| next != b'"') {
@@ -210,8 +210,8 @@ impl Reader<'_> {
         Ok((self.out.len() > before).then_some(ended))
     }
 
-    /// Copies a string. What JSON does not allow in one, and models write, is escaped: line breaks,
-    /// halves of characters.
+    /// Copies a string. Escapes what models write and JSON does not allow in a string: line breaks
+    /// and lone surrogates.
     fn string(&mut self) -> Result<Ended, Invalid> {
         self.copy(1);
         loop {
@@ -239,7 +239,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Copies an escape of a string; one that was cut is left out.
+    /// Copies an escape of a string. Drops a truncated one.
     fn escape(&mut self) -> Result<(), Invalid> {
         match self.text.as_bytes().get(self.at + 1) {
             None => self.at += 1,
@@ -248,7 +248,7 @@ impl Reader<'_> {
                 None => self.code_that_was_cut()?,
                 Some(0xd800..=0xdbff) => match self.code(self.at + CODE) {
                     Some(0xdc00..=0xdfff) => self.copy(2 * CODE),
-                    // Nothing but the end of the text after it: it is cut in its middle.
+                    // The text ends within the escape: it is truncated.
                     _ if self.text[self.at + CODE..].len() < CODE
                         && !self.text[self.at + CODE..].contains('"') =>
                     {
@@ -264,7 +264,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// The code of an escape like `\u00e9` at this place.
+    /// Returns the code of an escape such as `\u00e9` at this position.
     fn code(&self, at: usize) -> Option<u32> {
         let digits = self.text.get(at..at + CODE)?.strip_prefix("\\u")?;
         digits
@@ -300,7 +300,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Copies a number; of one that was cut, the digits that are a number.
+    /// Copies a number. Of a truncated one, copies the digits that form a number.
     fn number(&mut self) -> Result<Ended, Invalid> {
         let rest = &self.text[self.at..];
         let length = rest
@@ -310,7 +310,7 @@ impl Reader<'_> {
             self.copy(length);
             return Ok(Ended::Whole);
         }
-        // `-`, `1.`, `1e`, `1e+`: at most two characters are missing their digits.
+        // `-`, `1.`, `1e`, `1e+`: at most two trailing characters lack their digits.
         let whole = (length.saturating_sub(2)..length)
             .rev()
             .find(|&shorter| is_number(&rest[..shorter]));
@@ -345,10 +345,10 @@ impl Reader<'_> {
     }
 }
 
-/// Bytes of an escape like `\u00e9`.
+/// The length of an escape such as `\u00e9`, in bytes.
 const CODE: usize = 6;
 
-/// Whether a text is a number as JSON writes it, of any length.
+/// Returns whether a text is a JSON number, of any length.
 fn is_number(text: &str) -> bool {
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|digit| digit.is_ascii_digit());
     let (text, exponent) = match text.find(['e', 'E']) {

@@ -1,10 +1,10 @@
-//! Conversations that OpenAI's API accepts and not every engine or chat template does, in a form
-//! that they take.
+//! Adapts conversations that OpenAI's API accepts to the form that an engine or a chat template
+//! accepts.
 //!
-//! Reading order: [`Change`] (what was changed, for the answer's header), [`arguments`] (earlier
-//! calls whose arguments are no JSON object), [`tools`] (functions without a description, or
-//! without parameters), [`plain`] (messages in an order that a template refuses), `retry` (the same
-//! for engines that render the template themselves). Pure: values in, values out.
+//! Reading order: [`Change`] (a change, for the answer's header), [`arguments`] (earlier calls
+//! whose arguments are not a JSON object), [`tools`] (functions without a description or
+//! parameters), [`plain`] (messages in an order that a template refuses), `retry` (the same for
+//! engines that render the template themselves). All functions are pure.
 
 pub mod arguments;
 pub mod plain;
@@ -16,41 +16,41 @@ use std::sync::Arc;
 use loggia_wire::openai::ChatCompletionRequest;
 use serde::{Deserialize, Serialize};
 
-/// What a backend changed in a conversation so that its engine, or the model's chat template, takes
-/// it. `x-loggia-changed` lists the changes.
+/// A change to a conversation so that the engine or the model's chat template accepts it. The
+/// header `x-loggia-changed` lists the changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Change {
-    /// Arguments of an earlier call that were no JSON object were made one.
+    /// Arguments of an earlier call became a JSON object.
     Arguments,
-    /// System messages that stand later joined the first one.
+    /// Later system messages were merged into the first one.
     SystemMoved,
-    /// Answers of the assistant's without a text and without a call were left out.
+    /// Assistant messages without text and calls were dropped.
     EmptyDropped,
-    /// Neighbours of one role became one message.
+    /// Consecutive messages of one role were merged.
     Merged,
-    /// An empty message of the user's was put before the assistant's first.
+    /// An empty user message was inserted before the first assistant message.
     UserFirst,
-    /// An answer was put between the result of a call and the user's next message.
+    /// An assistant message was inserted between the result of a call and the next user message.
     AnswerBetween,
-    /// Of nothing but system messages the last became the user's.
+    /// The last system message became a user message, because there were only system messages.
     SystemAsUser,
-    /// A message of the user's was put at the end, after an answer.
+    /// A user message was appended after a final assistant message.
     UserLast,
-    /// Results that no call before them asks for became the user's.
+    /// Results without an earlier call became user messages.
     ResultsAsText,
-    /// A text that stood beside a call got a message of its own.
+    /// Text beside a call became a separate message.
     CallApart,
-    /// The calls of one message got a message each.
+    /// Several calls of one message became one message per call.
     CallsSplit,
-    /// Calls and their results were written into the contents.
+    /// Calls and their results became text of the messages.
     CallsAsText,
-    /// System messages became the user's.
+    /// System messages became user messages.
     SystemIntoUser,
 }
 
 impl Change {
-    /// What makes a conversation plainer, the mildest change first.
+    /// The changes that simplify a conversation, from the mildest on.
     pub const PLAINER: [Self; 12] = [
         Self::SystemMoved,
         Self::EmptyDropped,
@@ -66,8 +66,8 @@ impl Change {
         Self::SystemIntoUser,
     ];
 
-    /// The change as the header has it: what was changed, and how. Without commas, which separate
-    /// the entries of a header.
+    /// Returns the change as the header shows it. The text has no commas, because they separate the
+    /// entries of the header.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Arguments => {
@@ -91,9 +91,9 @@ impl Change {
     }
 }
 
-/// Makes a request one that an engine takes which renders the model's own chat template: arguments
-/// are objects, and functions have a description and parameters. Copies the request only where
-/// there is something to do and somebody else holds it.
+/// Adapts a request for an engine that renders the model's own chat template: arguments become
+/// objects, and functions get a description and parameters. Copies the request only if there is
+/// something to do and the request is shared.
 pub(crate) fn for_a_template(request: &mut Arc<ChatCompletionRequest>) -> Vec<Change> {
     if let Some(tools) = request.tools.as_deref().and_then(tools::described_all) {
         Arc::make_mut(request).tools = Some(tools);

@@ -1,7 +1,7 @@
-//! A conversation in a plainer form: what a strict chat template asks for, and OpenAI's API does
+//! Simplifies a conversation to the form that a strict chat template requires and OpenAI's API does
 //! not.
 //!
-//! Each [`Change`] is one such rule. Who asks a template tries them in the order of
+//! Each [`Change`] is one such rule. The code that renders a template tries them in the order of
 //! [`Change::PLAINER`], the mildest first.
 
 use loggia_wire::Extra;
@@ -10,18 +10,18 @@ use loggia_wire::openai::{Content, Message, Part, PartKind, Role, ToolCall};
 use super::Change;
 use crate::tool_calls::{Shows, spelled_out};
 
-/// What stands between two texts that become one.
+/// The separator between two merged texts.
 const BETWEEN: &str = "\n\n";
 
-/// What the user says after an answer, where a template wants the user to speak last.
+/// The user message after an assistant message, for templates that require the user's message last.
 const GO_ON: &str = "Continue.";
 
-/// What the assistant says between a result and the user's next message, where a template wants it
-/// to say something.
+/// The assistant message between a result and the next user message, for templates that require
+/// one.
 const NOTED: &str = "OK.";
 
-/// The messages with these changes, each where there is something to change; `write` writes the
-/// calls of one message as text. Gives the changes that were needed.
+/// Applies these changes to the messages where they have an effect. `write` writes the calls of one
+/// message as text. Returns the messages and the changes that had an effect.
 pub fn changed(
     messages: &[Message],
     changes: &[Change],
@@ -29,7 +29,7 @@ pub fn changed(
 ) -> (Vec<Message>, Vec<Change>) {
     let mut messages = messages.to_vec();
     let mut needed = Vec::new();
-    // In this order: what one leaves behind another may have to deal with.
+    // The order matters: later changes handle the results of earlier ones.
     for change in ORDER.into_iter().filter(|change| changes.contains(change)) {
         if let Some(changed) = apply(change, &messages, &write) {
             messages = changed;
@@ -76,7 +76,7 @@ fn apply(
     }
 }
 
-/// Whether there is anything in a conversation that a strict template may refuse.
+/// Returns whether a strict template could refuse the conversation.
 pub(crate) fn is_odd(messages: &[Message]) -> bool {
     let all = || messages.iter();
     let next_to = |pair: &[Message]| is_system(&pair[1]) || pair[0].role == pair[1].role;
@@ -101,7 +101,7 @@ fn calls_as_text(
     has_any.then(|| spelled_out(messages, Shows::default(), write))
 }
 
-/// Results that no call before them asks for, as `function` messages may be, become the user's.
+/// Turns results without an earlier call into user messages. `function` messages may lack one.
 fn results_as_text(messages: &[Message]) -> Option<Vec<Message>> {
     let mut asked: Vec<&str> = Vec::new();
     let mut changed = false;
@@ -135,7 +135,7 @@ fn results_as_text(messages: &[Message]) -> Option<Vec<Message>> {
     changed.then_some(out)
 }
 
-/// What the assistant says before a call is a message of its own.
+/// Moves text beside a call into a separate message.
 fn call_apart(messages: &[Message]) -> Option<Vec<Message>> {
     let mut out = Vec::with_capacity(messages.len() + 1);
     for message in messages {
@@ -157,7 +157,7 @@ fn call_apart(messages: &[Message]) -> Option<Vec<Message>> {
     (out.len() > messages.len()).then_some(out)
 }
 
-/// Each call has a message of its own, and its result behind it.
+/// Splits a message with several calls: each call gets a message, followed by its result.
 fn calls_split(messages: &[Message]) -> Option<Vec<Message>> {
     let calls = |message: &Message| message.tool_calls.as_ref().map_or(0, Vec::len);
     if !messages.iter().any(|message| calls(message) > 1) {
@@ -202,7 +202,7 @@ fn empty_dropped(messages: &[Message]) -> Option<Vec<Message>> {
     let is_empty = |message: &Message| {
         message.role == Role::Assistant && !has_calls(message) && !says_something(message)
     };
-    // One that is all there is stays.
+    // Keeps an empty message if it is the only one.
     let others = messages.iter().filter(|message| !is_empty(message)).count();
     (others > 0 && others < messages.len()).then(|| {
         messages
@@ -213,7 +213,7 @@ fn empty_dropped(messages: &[Message]) -> Option<Vec<Message>> {
     })
 }
 
-/// Instructions that come later join the first ones, at the beginning.
+/// Merges later system messages into the first one, at the beginning.
 fn system_moved(messages: &[Message]) -> Option<Vec<Message>> {
     let later = messages.iter().skip(1).any(is_system);
     if !later {
@@ -238,7 +238,7 @@ fn system_moved(messages: &[Message]) -> Option<Vec<Message>> {
     )
 }
 
-/// Instructions become the user's, each in front of what the user says next.
+/// Turns system messages into user messages, each merged into the next user message.
 fn system_into_user(messages: &[Message]) -> Option<Vec<Message>> {
     if !messages.iter().any(is_system) {
         return None;
@@ -260,7 +260,7 @@ fn system_into_user(messages: &[Message]) -> Option<Vec<Message>> {
     Some(out)
 }
 
-/// Where there is nothing but instructions, the last ones are what the user asks.
+/// Turns the last system message into a user message if there are only system messages.
 fn system_as_user(messages: &[Message]) -> Option<Vec<Message>> {
     if messages.is_empty() || !messages.iter().all(is_system) {
         return None;
@@ -270,7 +270,7 @@ fn system_as_user(messages: &[Message]) -> Option<Vec<Message>> {
     Some(messages)
 }
 
-/// The user says something, if only an empty text, before the assistant does.
+/// Inserts an empty user message before the first assistant message.
 fn user_first(messages: &[Message]) -> Option<Vec<Message>> {
     let first = messages.iter().position(|message| !is_system(message))?;
     if messages[first].role == Role::User {
@@ -281,7 +281,7 @@ fn user_first(messages: &[Message]) -> Option<Vec<Message>> {
     Some(messages)
 }
 
-/// The last message is the user's, or a result: where it is an answer, the user asks for more.
+/// Appends a user message that asks to continue if the last message is from the assistant.
 fn user_last(messages: &[Message]) -> Option<Vec<Message>> {
     let last = messages.last()?;
     if last.role != Role::Assistant && !is_system(last) {
@@ -292,8 +292,7 @@ fn user_last(messages: &[Message]) -> Option<Vec<Message>> {
     Some(messages)
 }
 
-/// Messages of one role that follow one another become one. Results stay as they are: each answers
-/// a call.
+/// Merges consecutive messages of one role. Results stay separate, because each belongs to a call.
 fn merged(messages: &[Message]) -> Option<Vec<Message>> {
     let mut out: Vec<Message> = Vec::with_capacity(messages.len());
     for message in messages {
@@ -313,7 +312,7 @@ fn are_neighbours(one: &Message, next: &Message) -> bool {
     may_join && (one.role == next.role || is_system(one) && is_system(next)) && !has_calls(one)
 }
 
-/// The assistant says something between a result and what the user says next.
+/// Inserts an assistant message between a result and the next user message.
 fn answer_between(messages: &[Message]) -> Option<Vec<Message>> {
     let mut out: Vec<Message> = Vec::with_capacity(messages.len() + 1);
     for message in messages {
@@ -325,7 +324,7 @@ fn answer_between(messages: &[Message]) -> Option<Vec<Message>> {
     (out.len() > messages.len()).then_some(out)
 }
 
-/// Two messages of one role as one: what the later one has besides its content is kept.
+/// Merges two messages of one role. Keeps the fields that the second one has besides its content.
 fn joined(first: Message, next: Message) -> Message {
     let content = match (first.content, next.content) {
         (Some(first), Some(next)) => Some(joined_content(first, next)),

@@ -1,8 +1,8 @@
-//! A conversation that the chat template behind an engine refuses is asked once more in a plainer
-//! form.
+//! Retries a chat once with a simplified conversation if the chat template behind the engine
+//! refuses it.
 //!
-//! Ollama, llama.cpp's server and their kin render the template themselves. They refuse before they
-//! compute anything, so that asking again costs little.
+//! Ollama, llama-server and similar engines render the template themselves. They refuse before they
+//! compute anything, so the retry is cheap.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use super::{Change, plain};
 use crate::tool_calls::written;
 use crate::{BackendError, ChatCall, Reply};
 
-/// The changes that keep most of a conversation as it is, and all of them.
+/// The sets of changes to try: those that keep most of the conversation, then all.
 const FORMS: [&[Change]; 2] = [
     &[
         Change::SystemMoved,
@@ -26,7 +26,8 @@ const FORMS: [&[Change]; 2] = [
     &Change::PLAINER,
 ];
 
-/// What engines say of a template that refuses a conversation, or fails at it, in small letters.
+/// Words in the errors of engines whose template refuses a conversation or fails at it, in lower
+/// case.
 const TEMPLATE_WORDS: [&str; 8] = [
     "template",
     "jinja",
@@ -38,7 +39,8 @@ const TEMPLATE_WORDS: [&str; 8] = [
     "raise_exception",
 ];
 
-/// Asks, and where the model's template refuses the conversation asks with a plainer one.
+/// Sends the chat. If the model's template refuses it, sends it again with a simplified
+/// conversation.
 pub(crate) async fn or_plainer<F>(
     call: ChatCall,
     ask: impl Fn(ChatCall) -> F,
@@ -98,8 +100,8 @@ fn with(request: &ChatCompletionRequest, form: &[Change]) -> (ChatCompletionRequ
     )
 }
 
-/// Whether an error is about the template. Where it names another field than the messages, it is
-/// not.
+/// Returns whether an error is about the template. An error about a field other than the messages
+/// is not.
 fn is_of_a_template(error: &BackendError) -> bool {
     let message = match error {
         BackendError::InvalidRequest { message, param, .. }
@@ -114,8 +116,8 @@ fn is_of_a_template(error: &BackendError) -> bool {
     TEMPLATE_WORDS.iter().any(|word| message.contains(word))
 }
 
-/// The error about the template in its own words, as a refusal of the messages: an engine's 500
-/// would be asked again for nothing.
+/// Turns the error about the template into a refusal of the messages with the template's own words.
+/// Clients would retry the engine's 500 in vain.
 fn told(error: BackendError) -> BackendError {
     let (BackendError::InvalidRequest {
         message,
@@ -126,14 +128,14 @@ fn told(error: BackendError) -> BackendError {
     else {
         return error;
     };
-    // llama.cpp's words: where in the template it is, and then what the template says.
+    // llama.cpp's error: the position in the template, then the template's message.
     let of_llama_cpp = message.split_once("Jinja Exception: ").or_else(|| {
         let is_failure = message.contains("While executing");
         message.split_once("\nError: ").filter(|_| is_failure)
     });
     let words = match of_llama_cpp {
         Some((_, words)) => words.lines().next().unwrap_or_default(),
-        // Go's words, which Ollama passes on.
+        // Go's error, which Ollama passes on.
         None if message.starts_with("template: ") => message,
         None => return error,
     };

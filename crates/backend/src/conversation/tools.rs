@@ -1,14 +1,14 @@
-//! Functions with the fields that OpenAI's API leaves optional, for engines and chat templates that
-//! read them without a look whether they are there.
+//! Adds optional fields to functions, for engines and chat templates that read them without
+//! checking whether they are present.
 
 use loggia_wire::openai::{FunctionDefinition, Tool};
 use serde_json::{Map, Value, json};
 
-/// Keywords beside which a schema says elsewhere what its properties are.
+/// Keywords of a schema that define properties elsewhere.
 const ELSEWHERE: [&str; 4] = ["$ref", "allOf", "anyOf", "oneOf"];
 
-/// The function with a description, and with parameters where it has none: those of a function that
-/// takes none.
+/// Returns the function with a description, and with the parameters of a function without arguments
+/// if it has none.
 pub fn described(function: &FunctionDefinition) -> FunctionDefinition {
     let mut function = function.clone();
     function.description.get_or_insert_default();
@@ -18,8 +18,8 @@ pub fn described(function: &FunctionDefinition) -> FunctionDefinition {
     function
 }
 
-/// The same, and its parameters have a `type` and `properties`. For what is shown to a model; as a
-/// schema they may allow less than before.
+/// Returns the function with a description, and with `type` and `properties` in its parameters. For
+/// display to a model: as a schema, the result may allow less than before.
 pub fn completed(function: &FunctionDefinition) -> FunctionDefinition {
     let mut function = described(function);
     if let Some(Value::Object(parameters)) = &mut function.parameters
@@ -35,8 +35,8 @@ pub fn completed(function: &FunctionDefinition) -> FunctionDefinition {
     function
 }
 
-/// The same in the least that a template may read of a function: each property has one type and a
-/// description, and whatever else its schema says stands in the description.
+/// Returns the function in the simplest form that a template may expect: each property has one type
+/// and a description, and the rest of its schema is text in the description.
 pub fn simplified(function: &FunctionDefinition) -> FunctionDefinition {
     let mut function = completed(function);
     let Some(Value::Object(parameters)) = function.parameters.take() else {
@@ -69,7 +69,7 @@ pub fn simplified(function: &FunctionDefinition) -> FunctionDefinition {
     function
 }
 
-/// What of a function's parameters is shown beside its properties.
+/// The keywords of a function's parameters that are kept beside its properties.
 const SHOWN: [&str; 4] = ["type", "properties", "required", "additionalProperties"];
 
 fn property(schema: &Value) -> Value {
@@ -79,7 +79,7 @@ fn property(schema: &Value) -> Value {
         .as_object()
         .is_some_and(|all| all.keys().all(|key| key == "type" || key == "description"));
     let kind = says("type");
-    // Of a list or an object a template may ask of what.
+    // A template may read the item type of a list, or the properties of an object.
     match kind.filter(|kind| !matches!(*kind, "array" | "object")) {
         Some(kind) if is_plain => json!({"type": kind, "description": description}),
         kind => {
@@ -112,7 +112,7 @@ fn and_as_json(description: &str, schema: &Value) -> String {
     format!("{description}{between}JSON schema: {schema}")
 }
 
-/// Tools whose functions are [`described`], or none where all are.
+/// Returns the tools with [`described`] functions, or `None` if nothing changes.
 pub(crate) fn described_all(tools: &[Tool]) -> Option<Vec<Tool>> {
     let lacks = |tool: &Tool| {
         let function = tool.function.as_ref();

@@ -1,4 +1,4 @@
-//! Several answers to one question, asked side by side, as the choices of one.
+//! Runs several calls in parallel and returns them as the choices of one answer.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -10,7 +10,7 @@ use loggia_wire::openai::{CompletionTokensDetails, CompletionUsage};
 
 use crate::{BackendError, Event, Events, Reply};
 
-/// Makes one answer of several; `replies` must not be empty, and an empty one yields an answer that
+/// Merges several replies into one. `replies` must not be empty; an empty list gives an answer that
 /// was cut short.
 pub(super) fn side_by_side(mut replies: Vec<Reply>) -> Reply {
     let served_by = replies[0].served_by.clone();
@@ -32,7 +32,7 @@ pub(super) fn side_by_side(mut replies: Vec<Reply>) -> Reply {
     }
 }
 
-/// The events of all choices as they come; the usage once, at the end.
+/// The events of all choices in the order of arrival, then the usage once.
 struct Choices {
     events: SelectAll<Events>,
     usage: Option<CompletionUsage>,
@@ -73,8 +73,8 @@ fn of_choice(mut event: Event, index: u32) -> Event {
     event
 }
 
-/// The prompt counts once, as with OpenAI: it is the same for all choices. What was generated adds
-/// up.
+/// Adds the usage of another choice. The prompt counts once, as with OpenAI, because all choices
+/// share it. Generated tokens are added.
 pub(super) fn add(all: &mut Option<CompletionUsage>, more: CompletionUsage) {
     let Some(all) = all else {
         *all = Some(more);

@@ -1,5 +1,5 @@
-//! `functions` and `function_call`, the older form of `tools` and `tool_choice`, as the newer; and
-//! calls back as the older.
+//! Translates `functions` and `function_call`, the older form of `tools` and `tool_choice`, to the
+//! newer form, and calls back to the older form.
 
 use futures_util::StreamExt;
 use loggia_wire::Extra;
@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::{BackendError, Event, Reply};
 
-/// Whether a request uses the older form anywhere.
+/// Returns whether a request uses the older form anywhere.
 pub(super) fn is_used(request: &ChatCompletionRequest) -> bool {
     let in_message =
         |message: &Message| message.role == Role::Function || message.function_call.is_some();
@@ -20,7 +20,7 @@ pub(super) fn is_used(request: &ChatCompletionRequest) -> bool {
         || request.messages.iter().any(in_message)
 }
 
-/// The same request in the newer form.
+/// Returns the request in the newer form.
 pub(super) fn as_tools(request: &ChatCompletionRequest) -> ChatCompletionRequest {
     let mut request = request.clone();
     if let Some(functions) = request.functions.take() {
@@ -37,9 +37,9 @@ pub(super) fn as_tools(request: &ChatCompletionRequest) -> ChatCompletionRequest
     if let Some(choice) = request.function_call.take() {
         request.tool_choice = request.tool_choice.or(tool_choice(&choice));
     }
-    // A result names the function, not the call: it answers the last call before it, where that was
-    // of this function. The name stays: where it was not, or where a client has cut off what came
-    // before, the name alone says whose result it is.
+    // A result names the function, not the call. It belongs to the preceding call if that was of
+    // this function. The result keeps the name: without such a call, or if a client dropped the
+    // messages before it, the name alone identifies the function.
     let (mut call_id, mut called) = (String::new(), String::new());
     for (index, message) in request.messages.iter_mut().enumerate() {
         if let Some(function) = message.function_call.take() {
@@ -82,7 +82,7 @@ fn tool_choice(choice: &Value) -> Option<ToolChoice> {
     }
 }
 
-/// The reply with its first call in the older form, which knows only one.
+/// Returns the reply with its first call in the older form, which allows only one call.
 pub(super) fn back_to_a_function(reply: Reply) -> Reply {
     let events = reply.events.map(|event| event.map(with_function)).boxed();
     Reply {
@@ -91,7 +91,8 @@ pub(super) fn back_to_a_function(reply: Reply) -> Reply {
     }
 }
 
-/// A refusal of the newer form about what the client wrote in the older one.
+/// Rewrites a refusal about the newer form to name the field that the client sent in the older
+/// form.
 pub(super) fn in_older_words(refusal: BackendError) -> BackendError {
     let BackendError::InvalidRequest {
         message,

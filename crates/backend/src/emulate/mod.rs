@@ -1,9 +1,8 @@
-//! A backend around a backend that does what the inner one cannot, with more work for the same
-//! result: several choices, and several prompts, as calls side by side; a call that must be made,
-//! as an answer held to a schema; the older `functions` as tools.
+//! A wrapper that emulates what the inner backend lacks: several choices and several prompts with
+//! parallel calls, forced calls with an answer that must match a schema, the older `functions` with
+//! tools.
 //!
-//! How calls are described to a model and read from its text is in
-//! [`tool_calls`](crate::tool_calls).
+//! [`tool_calls`](crate::tool_calls) describes tools to a model and parses calls from its text.
 
 mod choices;
 mod legacy;
@@ -20,10 +19,10 @@ use crate::{
     Abilities, Ability, Backend, BackendError, Call, ChatCall, CompletionCall, Reply, Work, Wrap,
 };
 
-/// Adds `n`, `tool_choice` and the older `functions` to a backend that lacks them; and to its
-/// completions several prompts, `best_of` and `echo`.
+/// Adds `n`, `tool_choice` and the older `functions` to a backend that lacks them, and several
+/// prompts, `best_of` and `echo` to its completions.
 ///
-/// Put it around a [`Roster`](crate::roster::Roster) or a single backend:
+/// Wrap it around a [`Roster`](crate::roster::Roster) or a single backend:
 ///
 /// ```
 /// use std::sync::Arc;
@@ -40,7 +39,7 @@ pub struct Emulate {
 }
 
 impl Emulate {
-    /// Around this backend.
+    /// Wraps this backend.
     pub fn new(inner: Arc<dyn Backend>) -> Self {
         Self { inner }
     }
@@ -59,7 +58,8 @@ impl Emulate {
         if !legacy::is_used(&call.work) {
             return self.start_newer(call, can).await;
         }
-        // Who offers `tools` is answered so, whatever the form of what came before.
+        // A client that sends `tools` gets the newer form in the answer, whatever the form of the
+        // history.
         let in_older_words = call.work.functions.is_some();
         call.work = Arc::new(legacy::as_tools(&call.work));
         let reply = self.start_newer(call, can).await;
@@ -87,13 +87,13 @@ impl Emulate {
     }
 }
 
-/// Whether a request has nothing in it that is ever emulated, as most have.
+/// Returns whether a request needs no emulation, as most requests do.
 fn asks_for_nothing(request: &ChatCompletionRequest) -> bool {
     request.choices() == 1 && !request.must_call() && !legacy::is_used(request)
 }
 
-/// The call for one of several choices: with an id of its own, for the ids of tool calls, and a
-/// seed of its own, without which all choices would be the same.
+/// Returns the call for one of several choices. It has its own id, for the ids of tool calls, and
+/// its own seed, without which all choices would be equal.
 fn nth(call: &ChatCall, index: usize) -> ChatCall {
     let mut request = ChatCompletionRequest::clone(&call.work);
     request.n = None;

@@ -1,5 +1,5 @@
-//! Completions of several prompts, several choices of each, the best of several, with the prompt
-//! before them: as calls for one prompt each, a few of them at a time.
+//! Emulates completions with several prompts, several choices, `best_of` and `echo`: one call per
+//! prompt, a few of them in parallel.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -21,11 +21,11 @@ use crate::{
     Abilities, Ability, Backend, BackendError, Chunk, CompletionCall, Event, Reply, ServedBy,
 };
 
-/// How many texts are under way at once, or those of one prompt where they are more. An engine
-/// works on a few at a time anyway, and others wait for it too.
+/// The maximum number of texts generated in parallel, or the texts of one prompt if they are more.
+/// An engine processes only a few at a time, and other requests wait for it.
 const SIDE_BY_SIDE: usize = 4;
 
-/// Whether the backend can do all that is asked in one call.
+/// Returns whether the backend can do everything in one call.
 pub(super) fn fits_one_call(request: &CompletionRequest, can: &Abilities) -> bool {
     (request.prompts() == 1 || can.has(Ability::SeveralPrompts))
         && (request.choices() == 1 || can.has(Ability::SeveralChoices))
@@ -33,15 +33,15 @@ pub(super) fn fits_one_call(request: &CompletionRequest, can: &Abilities) -> boo
         && (!request.echoes() || can.has(Ability::Echo))
 }
 
-/// Who puts the prompt before each text.
+/// How the prompt gets before each text.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Echo {
-    /// The backend, or nobody: it is not asked for.
+    /// The backend adds it, or the client did not request it.
     Backend,
-    /// It is put there here, as it was sent.
+    /// Added here, as the client sent it.
     Here,
-    /// The same, and the backend is asked for it in a call of its own for each prompt: what is said
-    /// of the prompt's tokens must have no part in which text is the best.
+    /// Added here, with log-probabilities from a separate call per prompt, because they must not
+    /// influence `best_of`.
     Apart,
 }
 
@@ -72,12 +72,12 @@ impl Echo {
 struct Part {
     /// The number of its prompt.
     prompt: usize,
-    /// The number of its first text among those of all prompts.
+    /// The number of its first text among the texts of all prompts.
     first: u32,
     call: CompletionCall,
 }
 
-/// Starts the first few calls, and the others as these end.
+/// Starts the first calls, and the others as these end.
 pub(super) async fn start(
     inner: &Arc<dyn Backend>,
     call: &CompletionCall,
@@ -111,7 +111,7 @@ pub(super) async fn start(
     })
 }
 
-/// How many calls at once: fewer where each is for several texts.
+/// Returns the number of parallel calls: fewer if each call generates several texts.
 fn at_once(request: &CompletionRequest, can: &Abilities) -> usize {
     let texts = if can.has(Ability::SeveralChoices) {
         request.candidates()
@@ -137,7 +137,7 @@ async fn begin(inner: Arc<dyn Backend>, part: Part) -> Result<(OfPrompt, ServedB
     Ok((events.boxed(), reply.served_by))
 }
 
-/// The same event with its choices numbered among those of all prompts.
+/// Renumbers the choices of an event for the texts of all prompts.
 fn moved(mut event: Event, first: u32) -> Event {
     if let Event::Chunk(chunk) = &mut event {
         chunk
@@ -148,9 +148,9 @@ fn moved(mut event: Event, first: u32) -> Event {
     event
 }
 
-/// A call for each prompt, or for each text of it where the backend makes one at a time: with a
-/// seed of its own then, without which all would be the same. After those of all prompts come the
-/// calls for the prompts themselves, where there are such.
+/// Returns one call per prompt, or one call per text if the backend generates one at a time; each
+/// text then has its own seed, without which all would be equal. If `echo` needs separate calls,
+/// they follow at the end.
 fn parts(call: &CompletionCall, can: &Abilities, echo: Echo) -> Vec<Part> {
     let candidates = call.work.candidates();
     let (calls, texts) = if can.has(Ability::SeveralChoices) {
@@ -209,7 +209,7 @@ fn parts(call: &CompletionCall, can: &Abilities, echo: Echo) -> Vec<Part> {
 }
 
 impl Part {
-    /// A call about the prompt with this number; its texts are numbered from `first` on.
+    /// Creates a call for the prompt with this number. Its texts are numbered from `first` on.
     fn new(call: &CompletionCall, prompt: usize, first: usize, request: CompletionRequest) -> Self {
         let head = call.head.with_id(format!("{}-{first}", call.head.id));
         let first = u32::try_from(first).unwrap_or(u32::MAX);
@@ -224,7 +224,7 @@ impl Part {
     }
 }
 
-/// The request without its prompts, which may be long.
+/// Returns the request without its prompts, which may be long.
 fn without_prompt(call: &CompletionCall) -> CompletionRequest {
     let all = &*call.work;
     CompletionRequest {
@@ -240,14 +240,14 @@ fn without_prompt(call: &CompletionCall) -> CompletionRequest {
     }
 }
 
-/// The texts of all prompts as one answer: their prompts before them, the best of them where that
-/// is asked for, the usage of all at the end.
+/// Merges the texts of all prompts into one answer: adds the prompts, selects the best texts, and
+/// sends the total usage at the end.
 struct Texts {
     events: OfPrompt,
-    /// What is still to be said before each text.
+    /// The prompt that is still to be sent before each text.
     echo: Vec<Option<String>>,
     best: Option<Best>,
-    /// By the number of the prompt.
+    /// The usage, by the number of the prompt.
     usage: Vec<Option<CompletionUsage>>,
     ready: VecDeque<Event>,
     ended: bool,
@@ -305,7 +305,7 @@ impl Texts {
         }
     }
 
-    /// All has been said: what was held back, and the usage.
+    /// Ends the answer: sends the selected texts and the usage.
     fn end(&mut self) {
         self.ended = true;
         if let Some(best) = self.best.take() {
@@ -338,7 +338,7 @@ impl Stream for Texts {
                 Some((_, Ok(waiting))) => return Poll::Ready(Some(Ok(waiting))),
                 Some((_, Err(error))) => {
                     self.ended = true;
-                    // The engines of the others are told to stop.
+                    // Dropping the other streams tells their engines to stop.
                     self.events = stream::empty().boxed();
                     return Poll::Ready(Some(Err(error)));
                 }
@@ -348,7 +348,7 @@ impl Stream for Texts {
     }
 }
 
-/// The usage of two prompts.
+/// Adds the usage of two prompts.
 fn together(one: CompletionUsage, other: CompletionUsage) -> CompletionUsage {
     let sum = CompletionUsage::new(
         one.prompt_tokens.saturating_add(other.prompt_tokens),
@@ -368,12 +368,12 @@ fn together(one: CompletionUsage, other: CompletionUsage) -> CompletionUsage {
     }
 }
 
-/// The texts of which the best are given.
+/// The candidates from which the best texts are selected.
 struct Best {
     made: Vec<Candidate>,
-    /// What stands before those of each prompt, where the backend was asked for it.
+    /// The echoed prompts, if the backend returns them.
     prompts: Vec<Candidate>,
-    /// How many are made for each prompt, and how many of them are given.
+    /// The number of candidates per prompt, and how many of them are returned.
     of_prompt: usize,
     wanted: usize,
     shows_logprobs: bool,
@@ -381,7 +381,7 @@ struct Best {
 
 #[derive(Default)]
 struct Candidate {
-    /// All of it so far.
+    /// The text so far.
     choice: Option<ChunkChoice>,
     logprobs: Vec<TokenLogprob>,
 }
@@ -419,7 +419,7 @@ impl Best {
         all.extra.extend(extra);
     }
 
-    /// The best of each prompt, the best first.
+    /// Returns the best texts of each prompt, the best first.
     fn chosen(self) -> impl Iterator<Item = ChunkChoice> {
         let Self {
             mut made,
@@ -451,7 +451,7 @@ impl Best {
 }
 
 impl Candidate {
-    /// The same with its prompt before it.
+    /// Returns this text with its prompt before it.
     fn after(mut self, prompt: &Self) -> Self {
         self.logprobs.splice(0..0, prompt.logprobs.iter().cloned());
         let text = prompt
@@ -468,7 +468,7 @@ impl Candidate {
         self
     }
 
-    /// The mean of its tokens' log-probabilities; one without any is the last.
+    /// Returns the mean log-probability of the tokens. A text without log-probabilities ranks last.
     fn score(&self) -> f64 {
         let sum: f64 = self.logprobs.iter().map(|token| token.logprob).sum();
         #[expect(

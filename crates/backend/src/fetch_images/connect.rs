@@ -1,5 +1,5 @@
-//! From a target to a connection with an address that was judged: the name is looked up once, and
-//! what is connected to is what was found.
+//! Connects to a target. The name is resolved once, its addresses are checked, and the connection
+//! goes to a checked address.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -21,21 +21,21 @@ use super::refusal::Refusal;
 use super::target::Target;
 use super::{Limits, is_public};
 
-/// How many addresses of a name are tried, one after the other.
+/// The maximum number of addresses to try per name, one after the other.
 const ADDRESSES: usize = 4;
-/// How long each is tried for: a machine may have an address of IPv6 and no way there.
+/// The time limit per address. A machine may have an IPv6 address but no IPv6 route.
 const EACH: Duration = Duration::from_millis(2500);
 
-/// What a fetch runs over.
+/// The connection of a fetch.
 pub(super) type Transport = MaybeHttpsStream<TokioIo<TcpStream>>;
 
-/// Finds the addresses of a name.
+/// Resolves names to addresses.
 pub trait Resolve: Send + Sync {
-    /// The addresses of a name. Asked once for each connection.
+    /// Returns the addresses of a name. Called once per connection.
     fn resolve<'a>(&'a self, name: &'a str) -> BoxFuture<'a, io::Result<Vec<IpAddr>>>;
 }
 
-/// The resolver of this machine.
+/// The resolver of the operating system.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemResolver;
 
@@ -50,11 +50,11 @@ impl Resolve for SystemResolver {
     }
 }
 
-/// Makes connections to targets.
+/// Connects to targets.
 pub(super) struct Connector {
     resolver: Arc<dyn Resolve>,
-    /// Read when it is first needed: most servers never fetch anything. None where the machine has
-    /// no certificates.
+    /// Initialised on first use, because most servers never fetch an image. `None` if the machine
+    /// has no root certificates.
     tls: OnceCell<Option<TlsConnector>>,
 }
 
@@ -66,7 +66,7 @@ impl Connector {
         }
     }
 
-    /// A connection to an address that was judged.
+    /// Connects to a checked address of the target.
     pub(super) async fn connect(
         &self,
         target: &Target,
@@ -90,7 +90,8 @@ impl Connector {
         Ok(MaybeHttpsStream::Https(TokioIo::new(stream)))
     }
 
-    /// The addresses of a target. One that is not allowed spoils all: an honest name has none.
+    /// Returns the addresses of a target. One forbidden address makes the target forbidden: a
+    /// legitimate name has none.
     async fn addresses(&self, target: &Target, limits: &Limits) -> Result<Vec<IpAddr>, Refusal> {
         let found = match target.address() {
             Some(address) => vec![address],
@@ -125,7 +126,7 @@ async fn first_that_answers(addresses: &[IpAddr], port: u16) -> Result<TcpStream
     Err(Refusal::Unreachable)
 }
 
-/// The name that the certificate must be for, which is also the one that the server is told.
+/// Returns the name that the certificate must match, which is also the SNI name.
 fn server_name(target: &Target) -> Result<ServerName<'static>, Refusal> {
     match target.address() {
         Some(address) => Ok(address.into()),
@@ -133,7 +134,8 @@ fn server_name(target: &Target) -> Result<ServerName<'static>, Refusal> {
     }
 }
 
-/// Reads this machine's certificates of authorities, which are files, off the threads that serve.
+/// Reads the root certificates of this machine. They are files, so this happens outside of the
+/// serving threads.
 async fn tls() -> Option<TlsConnector> {
     let read = || {
         let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));

@@ -1,10 +1,10 @@
-//! `data:` URLs of images: how many bytes one holds, and how one is written.
+//! `data:` URLs of images: their size, and how they are written.
 
 use super::ImageKind;
 use super::refusal::Refusal;
 use crate::data_url::DataUrl;
 
-/// The URL of these bytes.
+/// Returns the `data:` URL of these bytes.
 pub(super) fn of(kind: ImageKind, bytes: Vec<u8>) -> String {
     DataUrl {
         media_type: kind.media_type().to_owned(),
@@ -13,8 +13,8 @@ pub(super) fn of(kind: ImageKind, bytes: Vec<u8>) -> String {
     .canonical()
 }
 
-/// How many bytes a `data:` URL holds. It must be readable through and through: an engine would
-/// otherwise fail at it later, in its own words.
+/// Returns the number of bytes in a `data:` URL. Checks the complete URL, because an engine would
+/// otherwise fail later with a less helpful error.
 pub(super) fn size(url: &str) -> Result<usize, Refusal> {
     DataUrl::read(url)
         .map(|url| url.bytes.len())

@@ -1,4 +1,4 @@
-//! One image: asked for, followed, read, within what is allowed.
+//! Fetches one image: sends the request, follows redirects and reads the image within the limits.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,7 +20,7 @@ use super::target::Target;
 use super::{ImageKind, Limits, data_url};
 use crate::BackendError;
 
-/// The most that the head of an answer may take, and the most that waits to be read.
+/// The maximum size of the response head, and of unread data.
 const READ_BUFFER: usize = 64 << 10;
 
 /// Fetches images.
@@ -29,7 +29,7 @@ pub(super) struct Fetcher {
     connector: Connector,
 }
 
-/// What the fetches of one request share.
+/// The limits that the fetches of one request share.
 pub(super) struct Allowance {
     bytes: AtomicUsize,
     until: Instant,
@@ -43,7 +43,7 @@ impl Allowance {
         }
     }
 
-    /// Whether there was as much left.
+    /// Takes `bytes` from the allowance. Returns false if less is left.
     fn take(&self, bytes: usize) -> bool {
         let less = |left: usize| left.checked_sub(bytes);
         self.bytes
@@ -52,13 +52,13 @@ impl Allowance {
     }
 }
 
-/// What came for a request: an image to be read, or somewhere else to ask.
+/// The response to a request: an image, or a redirect.
 enum Answer {
     Image(Response<Incoming>),
     Elsewhere(Target),
 }
 
-/// The connection under an answer: what drives it ends with it.
+/// The task that drives the connection of a response. It ends with the response.
 type Driver = JoinSet<()>;
 
 impl Fetcher {
@@ -73,7 +73,7 @@ impl Fetcher {
         &self.limits
     }
 
-    /// The `data:` URL of what is found at a URL.
+    /// Fetches a URL and returns the image as a `data:` URL.
     pub(super) async fn fetch(
         &self,
         remote: &Remote,
@@ -129,7 +129,7 @@ impl Fetcher {
             .map_err(|_| Refusal::CutShort)?;
         let mut driver = Driver::new();
         driver.spawn(async move {
-            // How it ends, the answer and its body tell.
+            // The response and its body report errors of the connection.
             let _ = connection.await;
         });
         let response = requests
@@ -160,7 +160,7 @@ impl Fetcher {
         }
     }
 
-    /// Reads an image that will be used so many times.
+    /// Reads an image that is used `uses` times.
     async fn read(
         &self,
         response: Response<Incoming>,
@@ -190,7 +190,7 @@ impl Fetcher {
     }
 }
 
-/// The same for everyone, but for where it goes: nothing of the client or of its request is in it.
+/// Creates the request. It contains nothing of the client or its request, apart from the target.
 fn request(target: &Target) -> Result<Request<Empty<Bytes>>, Refusal> {
     Request::get(target.path_and_query())
         .header(HOST, target.authority())

@@ -1,6 +1,6 @@
-//! What an image is, by its first bytes. What a server calls it counts for nothing.
+//! Detects the type of an image from its first bytes. The `content-type` of the server is ignored.
 
-/// A kind of image.
+/// A type of image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ImageKind {
     /// `image/png`.
@@ -14,10 +14,10 @@ pub enum ImageKind {
 }
 
 impl ImageKind {
-    /// All that are known: those that OpenAI takes.
+    /// All known types: those that OpenAI accepts.
     pub const ALL: [Self; 4] = [Self::Png, Self::Jpeg, Self::Gif, Self::Webp];
 
-    /// Of what begins with these bytes.
+    /// Returns the type of an image that begins with these bytes.
     pub fn of(bytes: &[u8]) -> Option<Self> {
         match bytes {
             [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1a, b'\n', ..] => Some(Self::Png),
@@ -42,7 +42,7 @@ impl ImageKind {
         }
     }
 
-    /// Its media type.
+    /// Returns the media type.
     pub fn media_type(self) -> &'static str {
         match self {
             Self::Png => "image/png",

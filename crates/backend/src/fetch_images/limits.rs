@@ -1,33 +1,32 @@
-//! What the images of one request may cost, and where they may come from.
+//! Limits for the images of one request: sizes, times and allowed networks.
 
 use std::time::Duration;
 
 use super::{ImageKind, Network};
 
-/// What the images of one request may cost, and where they may come from.
+/// Limits for the images of one request: sizes, times and allowed networks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of one image, decoded, fetched or sent as `data:` URL. 10 MiB by default: twice what a
-    /// phone's camera makes.
+    /// The maximum size of one image in bytes, decoded, whether fetched or sent as a `data:` URL.
+    /// Default: 10 MiB, twice the size of a phone's photo.
     pub bytes: usize,
-    /// Bytes of all images, decoded; one that is used twice counts twice. 32 MiB by default, as
-    /// much as the body of a request may have.
+    /// The maximum size of all images in bytes, decoded. An image used twice counts twice. Default:
+    /// 32 MiB, the limit for the body of a request.
     pub total_bytes: usize,
-    /// Different URLs to fetch. 16 by default.
+    /// The maximum number of different URLs. Default: 16.
     pub fetches: usize,
-    /// Fetches at one time. 4 by default.
+    /// The maximum number of parallel fetches. Default: 4.
     pub side_by_side: usize,
-    /// For all fetches together, from the look-up of the first name to the last byte. 10 s by
-    /// default.
+    /// The time limit for all fetches together, from the first name lookup to the last byte.
+    /// Default: 10 s.
     pub time: Duration,
-    /// Redirects that are followed for one image. 3 by default.
+    /// The maximum number of redirects per image. Default: 3.
     pub redirects: usize,
-    /// What may be fetched; an image's first bytes say what it is. All that are known by default.
+    /// The allowed types of images, detected from their first bytes. Default: all known types.
     pub kinds: Vec<ImageKind>,
-    /// Ports that may be connected to. 80 and 443 by default.
+    /// The allowed ports. Default: 80 and 443.
     pub ports: Vec<u16>,
-    /// Networks that may be connected to although they are not public
-    /// ([`is_public`](super::is_public)). None by default.
+    /// Allowed networks that are not public ([`is_public`](super::is_public)). Default: none.
     pub networks: Vec<Network>,
 }
 

@@ -1,13 +1,13 @@
-//! A backend around a backend that cannot fetch images by itself: http(s) `image_url`s of a chat
-//! become `data:` URLs of what is found there, before the chat is held.
+//! A wrapper for backends that cannot fetch images: it replaces http(s) `image_url`s of a chat with
+//! `data:` URLs of the fetched images before the chat starts.
 //!
-//! A client decides where a server connects to, so this is built for the worst of clients. A name
-//! is looked up once, every address of it is judged ([`is_public`]), the connection goes to exactly
-//! the address that was judged, and the same again after a redirect. What a client sees of a
-//! failure is the host it named and a reason.
+//! A client decides which hosts the server connects to, so the code assumes hostile clients. Each
+//! name is resolved once, all of its addresses are checked ([`is_public`]), and the connection goes
+//! to a checked address. The same applies to each redirect. The error that a client sees contains
+//! only the host that it sent and a reason.
 //!
-//! Reading order: [`Limits`], `plan` (what is to be fetched, and where it goes), `target` (which
-//! URLs), `address` (which addresses), `connect`, `fetch`, `refusal` (every way it can go wrong).
+//! Reading order: [`Limits`], `plan` (what to fetch, and where to insert it), `target` (allowed
+//! URLs), `address` (allowed addresses), `connect`, `fetch`, `refusal` (all errors).
 
 mod address;
 mod connect;
@@ -37,11 +37,11 @@ pub use kind::ImageKind;
 pub use limits::Limits;
 pub use network::{Network, NetworkError};
 
-/// Adds http(s) images to a backend that takes images and fetches none. Others' requests pass
-/// untouched.
+/// Adds http(s) images to a backend that accepts images but does not fetch them. Requests to other
+/// backends pass unchanged.
 ///
-/// Belongs outside of [`Emulate`](crate::emulate::Emulate), so that the calls of several choices
-/// share what was fetched.
+/// Wrap it around [`Emulate`](crate::emulate::Emulate), so that the calls of several choices share
+/// the fetched images.
 #[derive(Clone)]
 pub struct FetchImages {
     inner: Arc<dyn Backend>,
@@ -49,12 +49,12 @@ pub struct FetchImages {
 }
 
 impl FetchImages {
-    /// Around this backend, with the names of this machine's resolver.
+    /// Wraps this backend and uses the resolver of the operating system.
     pub fn new(inner: Arc<dyn Backend>, limits: Limits) -> Self {
         Self::resolving(inner, limits, Arc::new(SystemResolver))
     }
 
-    /// Around this backend, with names looked up elsewhere. What is found is judged all the same.
+    /// Wraps this backend and uses another resolver. Its addresses are checked too.
     pub fn resolving(inner: Arc<dyn Backend>, limits: Limits, resolver: Arc<dyn Resolve>) -> Self {
         Self {
             inner,
@@ -86,7 +86,7 @@ impl FetchImages {
             .remote
             .iter()
             .map(|remote| self.fetcher.fetch(remote, &allowance));
-        // In the order of the request: of several that fail, the client hears of the first.
+        // Fetches in the order of the request, so that the client sees the first of several errors.
         let urls: Vec<_> = stream::iter(fetches.collect::<Vec<_>>())
             .buffered(limits.side_by_side.max(1))
             .try_collect()

@@ -1,4 +1,4 @@
-//! A range of addresses: `10.0.0.0/8`, `fd00::/8`, or one address alone.
+//! A range of addresses: `10.0.0.0/8`, `fd00::/8`, or a single address.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -6,15 +6,15 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-/// A range of addresses.
+/// A range of IP addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network {
     address: IpAddr,
-    /// How many bits count. Never more than the address has.
+    /// The number of significant bits, at most the length of the address.
     prefix: u8,
 }
 
-/// It is not a range of addresses.
+/// The text is not a range of addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("a network is an address, or an address and a prefix: 10.0.0.0/8, fd00::/8, 192.168.1.7")]
 pub struct NetworkError;
@@ -28,7 +28,7 @@ impl Network {
         }
     }
 
-    /// The first two groups; the others are zero.
+    /// Creates a network from the first two groups. The other groups are zero.
     pub(super) const fn v6(first: u16, second: u16, prefix: u8) -> Self {
         Self {
             address: IpAddr::V6(Ipv6Addr::new(first, second, 0, 0, 0, 0, 0, 0)),
@@ -36,8 +36,8 @@ impl Network {
         }
     }
 
-    /// Whether an address is in it. An IPv4 address in IPv6 form (`::ffff:10.0.0.1`) is the IPv4
-    /// address.
+    /// Returns whether the network contains an address. An IPv4-mapped IPv6 address
+    /// (`::ffff:10.0.0.1`) counts as its IPv4 address.
     pub fn contains(&self, address: IpAddr) -> bool {
         match (self.address, address.to_canonical()) {
             (IpAddr::V4(network), IpAddr::V4(address)) => {

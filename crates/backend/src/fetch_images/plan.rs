@@ -1,4 +1,4 @@
-//! What of a request is to be fetched, and where it goes then: pure.
+//! Plans which images of a request to fetch and where to insert them. Pure.
 
 use std::collections::HashMap;
 
@@ -10,23 +10,23 @@ use super::{Limits, data_url};
 use crate::BackendError;
 use crate::data_url::is_data_url;
 
-/// What is to be fetched.
+/// The images to fetch.
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) remote: Vec<Remote>,
-    /// Bytes that the images which came with the request leave to the others.
+    /// The number of bytes that remain after the images sent with the request.
     pub(super) bytes_left: usize,
 }
 
-/// One URL, to be fetched once.
+/// A URL to fetch once.
 #[derive(Debug)]
 pub(super) struct Remote {
     pub(super) target: Target,
-    /// Every place it is used at; at least one.
+    /// All positions of this URL in the request, at least one.
     pub(super) places: Vec<Place>,
 }
 
-/// The part of a message.
+/// The position of a part in the messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     message: usize,
@@ -34,7 +34,7 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// As an error names it.
+    /// Returns the position as the `param` of an error.
     pub(super) fn param(self) -> String {
         format!(
             "messages[{}].content[{}].image_url.url",
@@ -44,7 +44,7 @@ impl Place {
 }
 
 impl Plan {
-    /// Reads the images of a request, and checks all that can be checked without the network.
+    /// Reads the images of a request and checks everything that needs no network.
     pub(super) fn of(
         request: &ChatCompletionRequest,
         limits: &Limits,
@@ -96,8 +96,7 @@ impl Plan {
         Ok(())
     }
 
-    /// Puts `urls`, one for each of what was to be fetched, where they belong in the request that
-    /// this is the plan of.
+    /// Inserts `urls`, one per planned fetch, into the request that this plan was made from.
     pub(super) fn put(&self, request: &mut ChatCompletionRequest, urls: &[String]) {
         for (remote, new) in self.remote.iter().zip(urls) {
             for place in &remote.places {
@@ -109,12 +108,12 @@ impl Plan {
     }
 }
 
-/// Whether there is anything to plan.
+/// Returns whether the request contains images.
 pub(super) fn has_images(request: &ChatCompletionRequest) -> bool {
     images(request).next().is_some()
 }
 
-/// The images of a request, in order.
+/// Returns the images of a request, in order.
 fn images(request: &ChatCompletionRequest) -> impl Iterator<Item = (Place, &str)> {
     request
         .messages

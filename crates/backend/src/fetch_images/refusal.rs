@@ -1,5 +1,5 @@
-//! Every way in which an image is not had, and what the client hears of it: the host that it named,
-//! a reason, and what to do.
+//! The reasons why an image could not be fetched, and the error for the client: the host that it
+//! sent, a reason and advice.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use crate::BackendError;
 
-/// Why an image is not had. Nothing of an address, a path or a server's own words is in it.
+/// The reason why an image could not be fetched. Contains no address, path or text of the server.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub(super) enum Refusal {
     #[error("an image is a data: URL in base64 (data:image/png;base64,…) or an http(s) URL")]
@@ -53,7 +53,7 @@ pub(super) enum Refusal {
 }
 
 impl Refusal {
-    /// For the client, about the part at `param`; `host` where something was to be fetched.
+    /// Returns the error for the part at `param`. `host` is present if the image was to be fetched.
     pub(super) fn into_backend(self, param: String, host: Option<&str>) -> BackendError {
         let message = match (host, self.advice()) {
             (Some(host), Some(advice)) => {
@@ -70,7 +70,7 @@ impl Refusal {
         }
     }
 
-    /// What to do, where the reason does not say it.
+    /// Returns advice, if the reason does not contain it.
     fn advice(&self) -> Option<&'static str> {
         match self {
             Self::NoUrl | Self::NoBase64 => None,

@@ -1,4 +1,4 @@
-//! Which URLs are fetched at all: what can be said before any name is looked up.
+//! Checks URLs before any name is resolved.
 
 use std::net::IpAddr;
 
@@ -7,23 +7,23 @@ use url::{Host, Url};
 use super::Limits;
 use super::refusal::Refusal;
 
-/// The longest URL, in bytes; the longest that browsers and proxies agree on. Also bounds a
-/// redirect's.
+/// The maximum length of a URL in bytes, which browsers and proxies agree on. Applies to redirects
+/// too.
 const LONGEST_URL: usize = 8 << 10;
-/// The longest name of a host, in bytes (RFC 1035).
+/// The maximum length of a host name in bytes (RFC 1035).
 const LONGEST_HOST: usize = 253;
 
-/// A URL that may be fetched, if its host may.
+/// A URL that may be fetched if its host is allowed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Target {
-    /// http or https, with a host, without credentials and fragment.
+    /// An http or https URL with a host, without credentials and fragment.
     url: Url,
     host: String,
     port: u16,
 }
 
 impl Target {
-    /// What a client wrote.
+    /// Parses a URL of the client.
     pub(super) fn parse(text: &str, limits: &Limits) -> Result<Self, Refusal> {
         let url = Some(text)
             .filter(|text| text.len() <= LONGEST_URL)
@@ -31,7 +31,7 @@ impl Target {
         Self::check(url.ok_or(Refusal::NoUrl)?, limits, Refusal::NoUrl)
     }
 
-    /// Where a server sends us on to.
+    /// Parses the location of a redirect.
     pub(super) fn redirected(&self, location: &str, limits: &Limits) -> Result<Self, Refusal> {
         let url = Some(location)
             .filter(|text| text.len() <= LONGEST_URL)
@@ -72,7 +72,7 @@ impl Target {
         self.url.scheme() == "https"
     }
 
-    /// As in the URL: a name, an IPv4 address, or an IPv6 address in brackets.
+    /// Returns the host as the URL has it: a name, an IPv4 address, or an IPv6 address in brackets.
     pub(super) fn host(&self) -> &str {
         &self.host
     }
@@ -81,7 +81,7 @@ impl Target {
         self.port
     }
 
-    /// The address, where the URL names one and no name.
+    /// Returns the address if the host is an address, not a name.
     pub(super) fn address(&self) -> Option<IpAddr> {
         match self.url.host()? {
             Host::Domain(_) => None,
@@ -90,14 +90,14 @@ impl Target {
         }
     }
 
-    /// The value of `host`: with the port, where it is not the scheme's own.
+    /// Returns the value of the `host` header. It has the port if that is not the scheme's default.
     pub(super) fn authority(&self) -> String {
         self.url
             .port()
             .map_or_else(|| self.host.clone(), |port| format!("{}:{port}", self.host))
     }
 
-    /// What is asked for at the host.
+    /// Returns the path and query.
     pub(super) fn path_and_query(&self) -> &str {
         &self.url[url::Position::BeforePath..url::Position::AfterQuery]
     }

@@ -1,4 +1,4 @@
-//! Where an engine is: a scheme, an authority, and the path under which its API lies.
+//! [`BaseUrl`]: the address of an engine, as a scheme, an authority and the path of its API.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,8 +8,8 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderValue, Uri};
 use thiserror::Error;
 
-/// Where an engine is: `http://localhost:8000`, `https://gpu.example/engines/a/v1`. A slash at its
-/// end makes no difference.
+/// The address of an engine: `http://localhost:8000`, `https://gpu.example/engines/a/v1`. A
+/// trailing slash makes no difference.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BaseUrl {
     scheme: Scheme,
@@ -18,27 +18,28 @@ pub struct BaseUrl {
     prefix: String,
 }
 
-/// Why a text is no base URL. The text is not repeated: it may hold a password.
+/// The reason why a text is not a base URL. It does not quote the text, which may contain a
+/// password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum BaseUrlError {
-    /// `localhost:8000`, `ftp://…`.
-    #[error("a backend's URL begins with http:// or https://, as in http://localhost:8000")]
-    Scheme,
-    /// `http://`, `http://:80`, `http://a b`.
-    #[error("a backend's URL names a host, as in http://localhost:8000")]
-    Host,
-    /// `http://user:password@host`.
+    /// The scheme is missing or unsupported: `localhost:8000`, `ftp://…`.
     #[error(
-        "a backend's URL holds no user or password; its key belongs into the environment or the configuration file"
+        "the URL of a backend must begin with http:// or https://, for example http://localhost:8000"
+    )]
+    Scheme,
+    /// The host is missing or invalid: `http://`, `http://:80`, `http://a b`.
+    #[error("the URL of a backend must have a host, for example http://localhost:8000")]
+    Host,
+    /// The URL contains credentials: `http://user:password@host`.
+    #[error(
+        "the URL of a backend must not contain a user or password; set its API key in the environment or the configuration file"
     )]
     Credentials,
-    /// `http://host/v1?key=…`.
-    #[error("a backend's URL ends with its path: no `?` and no `#`")]
+    /// The URL has a query: `http://host/v1?key=…`.
+    #[error("the URL of a backend must not contain `?` or `#`")]
     Query,
-    /// `http://host/a b`.
-    #[error(
-        "the path of a backend's URL holds something that belongs into no path; write it as in http://localhost:8000/v1"
-    )]
+    /// The path is invalid: `http://host/a b`.
+    #[error("the path of a backend's URL is invalid; a valid URL is http://localhost:8000/v1")]
     Path,
 }
 
@@ -82,8 +83,8 @@ impl fmt::Display for BaseUrl {
 }
 
 impl BaseUrl {
-    /// This URL, or, where it has no path, the path `/v1` on it: OpenAI's API lies there with every
-    /// engine, and people write both `http://localhost:8000` and `http://localhost:8000/v1`.
+    /// Returns this URL, with the path `/v1` if it has none. Every engine has OpenAI's API there,
+    /// and people write both `http://localhost:8000` and `http://localhost:8000/v1`.
     #[must_use]
     pub fn or_v1(mut self) -> Self {
         if self.prefix.is_empty() {
@@ -92,7 +93,8 @@ impl BaseUrl {
         self
     }
 
-    /// This URL without `ending`, a path, at the end of its own; `None` where it does not end so.
+    /// Returns this URL without `ending`, the last part of its path. `None` if it does not end with
+    /// it.
     pub fn without(&self, ending: &str) -> Option<Self> {
         let prefix = self
             .prefix
@@ -105,12 +107,12 @@ impl BaseUrl {
         })
     }
 
-    /// Whether its path is exactly `/v1`.
+    /// Returns whether the path is exactly `/v1`.
     pub fn is_v1(&self) -> bool {
         self.prefix == "/v1"
     }
 
-    /// The same host, without a path.
+    /// Returns this URL without its path.
     #[must_use]
     pub fn root(&self) -> Self {
         Self {
@@ -119,26 +121,26 @@ impl BaseUrl {
         }
     }
 
-    /// The absolute URI of `path` under this URL. Without a path of its own, nothing is copied.
+    /// Returns the absolute URI of `path` under this URL. Nothing is copied if this URL has no
+    /// path.
     pub fn join(&self, path: &PathAndQuery) -> Uri {
         let path = if self.prefix.is_empty() {
             path.clone()
         } else {
             let joined = Bytes::from(format!("{}{path}", self.prefix));
-            // Both halves are paths, and the second begins with a slash: this cannot fail, and
-            // would it, the engine says 404.
+            // Both halves are paths, and the second begins with a slash, so this cannot fail. If it
+            // did, the engine would return 404.
             PathAndQuery::from_maybe_shared(joined).unwrap_or_else(|_| path.clone())
         };
         let mut parts = http::uri::Parts::default();
         parts.scheme = Some(self.scheme.clone());
         parts.authority = Some(self.authority.clone());
         parts.path_and_query = Some(path);
-        // Scheme, authority and path are all there: the one thing that makes this fail is the lack
-        // of one of them.
+        // Fails only if the scheme, authority or path is missing, and all are present.
         Uri::from_parts(parts).unwrap_or_default()
     }
 
-    /// The value of `host`.
+    /// Returns the value of the `host` header.
     pub(super) fn host(&self) -> Option<HeaderValue> {
         HeaderValue::from_str(self.authority.as_str()).ok()
     }

@@ -1,4 +1,4 @@
-//! The body of an answer, with a limit on its silences.
+//! The body of a response, with a limit on the time between two pieces.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
@@ -14,20 +14,20 @@ use super::pool::Lease;
 use super::{Error, Limits};
 use crate::Phase;
 
-/// The body of an answer. After an error nothing follows, and the connection is closed.
+/// The body of a response. After an error no more data follows, and the connection is closed.
 #[derive(Debug)]
 pub struct Body {
     open: Option<Open>,
     limits: Limits,
     began: bool,
-    /// Since when there has been nothing to read.
+    /// The time since which no data has arrived.
     silent_since: Option<Instant>,
-    /// Made when the body is first found silent: most whole answers never are. Moved only when it
-    /// fires or is too late, not with every frame.
+    /// Created when the body first waits for data, which most complete answers never do.
+    /// Rescheduled only when it fires or is too late, not for every frame.
     alarm: Option<Pin<Box<Sleep>>>,
 }
 
-/// A body whose end has not come, and the connection it comes on.
+/// A body that has not ended, and its connection.
 #[derive(Debug)]
 struct Open {
     incoming: Incoming,
@@ -35,12 +35,12 @@ struct Open {
 }
 
 impl Open {
-    /// What has come. Where nothing waits, the connection is driven first.
+    /// Returns the next frame. If none is available, drives the connection first.
     fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        // Only the connection, driven right here, adds to what has come: it need not wake anyone.
+        // Only the connection, which is driven here, can add data, so it need not wake a task.
         let mut unheard = Context::from_waker(Waker::noop());
         let waiting = Pin::new(&mut self.incoming).poll_frame(&mut unheard);
         if waiting.is_ready() {
@@ -62,7 +62,7 @@ impl Body {
         }
     }
 
-    /// The end has come: the connection is free for another request.
+    /// Returns the connection to the pool after the end of the body.
     fn let_go(&mut self) {
         if let Some(Open { incoming, lease }) = self.open.take() {
             drop(incoming);
@@ -78,7 +78,7 @@ impl Body {
         }
     }
 
-    /// Resolves when it has been silent for too long.
+    /// Resolves when no data has arrived for too long.
     fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
         let (phase, after) = self.limit();
         let since = *self.silent_since.get_or_insert_with(Instant::now);
@@ -143,7 +143,7 @@ impl http_body::Body for Body {
 }
 
 impl Drop for Body {
-    /// A reader that knows the length need not ask for the end.
+    /// A reader that knows the length need not read the end of the body.
     fn drop(&mut self) {
         if self.is_end_stream() {
             self.let_go();
@@ -151,7 +151,7 @@ impl Drop for Body {
     }
 }
 
-/// Reads a whole body of up to `limit` bytes. One that came in one piece is not copied.
+/// Reads a complete body of up to `limit` bytes. A body that arrives in one piece is not copied.
 pub async fn read(mut body: Body, limit: usize) -> Result<Bytes, Error> {
     let mut first = Bytes::new();
     let mut joined = BytesMut::new();

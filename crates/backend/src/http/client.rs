@@ -1,4 +1,4 @@
-//! Calls through a pool of connections, as a `tower::Service`.
+//! A pooled HTTP client, as a `tower::Service`.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,10 +20,10 @@ use super::pool::{Lease, Pool};
 use super::{Body, Error, Limits, TlsFault};
 use crate::Phase;
 
-/// The head of an answer, to come.
+/// A future of the head of a response.
 pub type ResponseFuture = BoxFuture<'static, Result<Response<Body>, Error>>;
 
-/// A pool of connections to any number of addresses; clones share it.
+/// A pool of connections to any number of addresses. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Client(Arc<Shared>);
 
@@ -32,13 +32,12 @@ struct Shared {
     connector: Connector,
     pool: Pool,
     limits: Limits,
-    /// Where something answered without TLS, or did not want TLS either: the addresses of the
-    /// backends.
+    /// The addresses that answered over plain HTTP, or that were found not to speak TLS.
     spoken_to: Mutex<HashSet<Authority>>,
 }
 
 impl Client {
-    /// An empty pool. Calls need a tokio runtime.
+    /// Creates an empty pool. Calls need a tokio runtime.
     pub fn new(limits: Limits) -> Self {
         let connector = Connector::new(limits.connect);
         Self(Arc::new(Shared {
@@ -49,7 +48,7 @@ impl Client {
         }))
     }
 
-    /// What [`Service::call`] does, for those who hold the client shared.
+    /// Does the same as [`Service::call`] through a shared reference.
     pub fn send(&self, request: Request<Full<Bytes>>) -> ResponseFuture {
         let shared = Arc::clone(&self.0);
         Box::pin(async move {
@@ -69,11 +68,10 @@ impl Default for Client {
     }
 }
 
-/// The request's URI must be absolute; [`super::Upstream`] sees to that. Dropping the future, or
-/// the body, closes the connection.
+/// The URI of the request must be absolute, as [`super::Upstream`] makes it. Dropping the future or
+/// the body closes the connection.
 ///
-/// A request is sent again where a pooled connection turns out to be closed before any of it was on
-/// its way.
+/// A request is sent again if its pooled connection was closed before any of it was sent.
 impl Service<Request<Full<Bytes>>> for Client {
     type Response = Response<Body>;
     type Error = Error;
@@ -88,8 +86,8 @@ impl Service<Request<Full<Bytes>>> for Client {
     }
 }
 
-/// Whether nothing has come that an engine would say: no HTTP at all, or the 400 of a server that
-/// wants TLS, which is no JSON.
+/// Returns whether the response is not from an engine: it is not HTTP, or it is the 400 without
+/// JSON of a server that requires TLS.
 fn is_no_answer(asked: &Result<Response<Incoming>, Box<Unanswered>>) -> bool {
     match asked {
         Ok(response) if response.status() == StatusCode::BAD_REQUEST => {
@@ -122,7 +120,7 @@ impl Shared {
                 },
             }
         }
-        // Boxed, since it is rare and large: every call would carry the room for it.
+        // Boxed because it is rare and large; every call would reserve memory for it.
         let connection = Box::pin(self.connect(&to)).await?;
         let mut lease = self.pool.adopt(connection, &to);
         let asked = lease.connection().ask(request).await;
@@ -135,8 +133,8 @@ impl Shared {
         }
     }
 
-    /// Whether a server that was asked for the first time without TLS is one that speaks TLS.
-    /// Looked into once for each address.
+    /// Returns whether a server that was first contacted without TLS speaks TLS. Checked once per
+    /// address.
     async fn wants_tls(
         &self,
         to: &Uri,

@@ -1,5 +1,4 @@
-//! Makes connections, plain or TLS, within a limit that covers the look-up of the name, TCP and TLS
-//! together.
+//! Connects with or without TLS. One time limit covers the name lookup, TCP and TLS.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -20,32 +19,32 @@ use tower::Service;
 
 use super::tls;
 
-/// Makes connections, plain or TLS.
+/// Connects with or without TLS.
 #[derive(Clone, Debug)]
 pub(super) struct Connector {
     transport: Transport,
     limit: Duration,
 }
 
-/// A machine without certificates of authorities can still reach what speaks plain HTTP.
+/// Without root certificates, a machine can still use plain HTTP.
 #[derive(Clone, Debug)]
 enum Transport {
     Any(HttpsConnector<HttpConnector>),
     PlainOnly(HttpConnector),
 }
 
-/// What a connection runs over, plain or TLS: behind a pointer, since the state of TLS takes a
-/// kilobyte that plain connections have no use for.
+/// A connection with or without TLS. Boxed, because the state of TLS takes a kilobyte that plain
+/// connections do not need.
 pub(super) type Stream = Box<dyn Io>;
 
 pub(super) trait Io: Read + Write + fmt::Debug + Unpin + Send {}
 
 impl<T: Read + Write + fmt::Debug + Unpin + Send> Io for T {}
 
-/// How long it may take to find out whether a server speaks TLS.
+/// The time limit for the check whether a server speaks TLS.
 const LOOKED_INTO_WITHIN: Duration = Duration::from_secs(1);
 
-/// It took longer than this to have a connection.
+/// The connection took longer than this limit.
 #[derive(Debug, Error)]
 #[error("no connection within {} s", .after.as_secs_f32())]
 pub(super) struct ConnectTimedOut {
@@ -58,11 +57,11 @@ pub(super) struct ConnectTimedOut {
 )]
 struct NoCertificates;
 
-/// The same for all clients: to read the certificates of authorities takes a while.
+/// Shared by all clients, because reading the root certificates takes a while.
 static TRANSPORT: LazyLock<Transport> = LazyLock::new(|| {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
-    // Without it, a streamed answer waits 40 ms for a delayed acknowledgement.
+    // Otherwise a streamed answer waits 40 ms for a delayed acknowledgement.
     tcp.set_nodelay(true);
     match HttpsConnectorBuilder::new().with_native_roots() {
         Ok(builder) => Transport::Any(builder.https_or_http().enable_http1().wrap_connector(tcp)),
@@ -85,8 +84,8 @@ impl Connector {
 }
 
 impl Connector {
-    /// Whether a server that is reached without TLS speaks it. A failed call is looked into so; it
-    /// waits no longer for that than it has to.
+    /// Returns whether a server that was contacted without TLS speaks TLS. Used after a failed
+    /// call, with a short time limit.
     pub(super) async fn answers_tls(&self, to: &Uri) -> bool {
         let (Transport::Any(https), true) = (&self.transport, to.scheme() == Some(&Scheme::HTTP))
         else {

@@ -1,9 +1,9 @@
-//! One connection to an engine, which moves only when it is polled.
+//! A connection to an engine that is driven by polling.
 //!
-//! hyper gives a connection and a handle to it, and would have the connection live in a task of its
-//! own. Here whoever waits for an answer drives it: nothing is handed from task to task, and all
-//! that has come is there at once. With a task of its own each token cost a switch to it and a
-//! write to the client (`docs/decisions/0007-runtime.md`).
+//! hyper returns a connection and a handle, and expects a separate task for the connection. Here
+//! the task that waits for the answer drives the connection, so there is no switch between tasks
+//! and all received data is available at once. A separate task would cost one switch and one write
+//! to the client per token (`docs/decisions/0007-runtime.md`).
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -17,18 +17,18 @@ use hyper::client::conn::{TrySendError, http1};
 
 use super::connect::Stream;
 
-/// The most bytes that wait, of one connection, for a slow reader; also the most that headers may
-/// take.
+/// The maximum number of bytes buffered per connection for a slow reader, and the maximum size of
+/// the headers.
 const READ_BUFFER: usize = 64 << 10;
 
-/// A request that was not answered; with it, where none of it was on its way, the request.
+/// The error of a request without a response. It contains the request if nothing of it was sent.
 pub(super) type Unanswered = TrySendError<Request<Full<Bytes>>>;
 
-/// One connection. Dropping it closes it.
+/// A connection to an engine. Dropping it closes it.
 #[derive(Debug)]
 pub(super) struct Connection {
     requests: http1::SendRequest<Full<Bytes>>,
-    /// None once it has ended.
+    /// `None` after the connection has ended.
     driver: Option<Driver>,
 }
 
@@ -46,7 +46,7 @@ impl Connection {
         })
     }
 
-    /// Sends a request and waits for the head of its answer. The body needs to be driven.
+    /// Sends a request and waits for the head of the response. The body must be driven.
     pub(super) async fn ask(
         &mut self,
         request: Request<Full<Bytes>>,
@@ -54,7 +54,7 @@ impl Connection {
         let mut answer = pin!(self.requests.try_send_request(request));
         poll_fn(|cx| {
             drive(&mut self.driver, cx);
-            // Nobody but the driver can complete the answer: it need not wake anyone.
+            // Only the driver can complete the answer, so it need not wake a task.
             answer
                 .as_mut()
                 .poll(&mut Context::from_waker(Waker::noop()))
@@ -63,12 +63,13 @@ impl Connection {
         .await
     }
 
-    /// Reads what has come and writes what waits. How it ends, bodies and answers hear.
+    /// Reads available data and writes pending data. Bodies and responses report how the connection
+    /// ends.
     pub(super) fn drive(&mut self, cx: &mut Context<'_>) {
         drive(&mut self.driver, cx);
     }
 
-    /// Whether it can take a request, as far as is known without waiting.
+    /// Returns whether the connection can take a request, as far as known without waiting.
     pub(super) fn is_ready(&mut self) -> bool {
         self.drive(&mut Context::from_waker(Waker::noop()));
         self.driver.is_some() && self.requests.is_ready()

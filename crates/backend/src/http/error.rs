@@ -1,4 +1,4 @@
-//! How a call goes wrong before anybody has looked at what it says.
+//! Errors of HTTP calls, independent of the content of responses.
 
 use std::error::Error as StdError;
 use std::io;
@@ -12,41 +12,40 @@ use crate::{BackendError, Phase};
 
 type Cause = Box<dyn StdError + Send + Sync>;
 
-/// How a call went wrong, and in which phase.
+/// The reason why a call failed, and in which phase.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// There is no connection, or it was gone before the request was on its way: another try is
-    /// safe.
+    /// There is no connection, or it was closed before the request was sent. A retry is safe.
     #[error("no connection could be made")]
     Unreachable(#[source] Cause),
-    /// The URL says that TLS is spoken, and it is not; or the reverse; or the certificate is not
-    /// trusted.
+    /// The URL says that the server speaks TLS and it does not, or the reverse, or the certificate
+    /// is not trusted.
     #[error("the server {}", .0.sentence())]
     Tls(TlsFault),
-    /// A phase took too long.
+    /// A phase exceeded its time limit.
     #[error("it took longer than {} s {phase}", .after.as_secs_f32())]
     TimedOut {
-        /// Which.
+        /// The phase.
         phase: Phase,
-        /// Its limit.
+        /// The limit.
         after: Duration,
     },
-    /// The connection broke before the answer was whole.
+    /// The connection broke before the response was complete.
     #[error("the connection broke before the answer was whole")]
     CutShort(#[source] Cause),
-    /// What came back is not HTTP.
+    /// The response is not HTTP.
     #[error("what came back is not HTTP")]
     NotHttp(#[source] Cause),
-    /// A whole answer over the limit.
+    /// A complete response exceeds the size limit.
     #[error("the answer is longer than {limit} bytes")]
     TooLong {
-        /// The most bytes that are read.
+        /// The limit in bytes.
         limit: usize,
     },
 }
 
 impl Error {
-    /// What the client is told. The cause, which may hold an address, goes into the log here and
+    /// Converts the error for the client. Logs the cause, which may contain an address; it appears
     /// nowhere else.
     pub fn into_backend(self, backend: &str) -> BackendError {
         if let Some(cause) = self.source() {
@@ -78,7 +77,7 @@ impl Error {
         }
     }
 
-    /// Before there is a connection.
+    /// Converts an error that occurred before there was a connection.
     pub(super) fn of_connecting(error: Cause) -> Self {
         match (find::<ConnectTimedOut>(&*error), TlsFault::of(&*error)) {
             (Some(timed_out), _) => Self::TimedOut {
@@ -90,9 +89,9 @@ impl Error {
         }
     }
 
-    /// Before the headers of an answer.
+    /// Converts an error that occurred before the head of the response.
     pub(super) fn of_request(error: hyper::Error) -> Self {
-        // Never sent.
+        // The request was never sent.
         if error.is_canceled() {
             return Self::Unreachable(error.into());
         }
@@ -102,7 +101,7 @@ impl Error {
         Self::CutShort(error.into())
     }
 
-    /// After the headers of an answer.
+    /// Converts an error that occurred after the head of the response.
     pub(super) fn of_body(error: hyper::Error) -> Self {
         let malformed = |kind| {
             matches!(
@@ -119,13 +118,13 @@ impl Error {
     }
 }
 
-/// The first error of type `E` in the chain of causes.
+/// Returns the first error of type `E` in the chain of causes.
 fn find<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a E> {
     std::iter::successors(Some(error), |&error| error.source())
         .find_map(|error| error.downcast_ref())
 }
 
-/// An error with all its causes.
+/// Displays an error with all of its causes.
 struct Chain<'a>(&'a (dyn StdError + 'static));
 
 impl std::fmt::Display for Chain<'_> {

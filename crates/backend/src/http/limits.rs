@@ -1,19 +1,20 @@
-//! How long each phase of a call may take.
+//! Time limits for the phases of a call.
 
 use std::time::Duration;
 
-/// How long each phase of a call may take. There is no limit on the whole: an answer may be long.
+/// Time limits for the phases of a call. There is no limit for the whole call, because an answer
+/// may be long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// To have a connection: name looked up, TCP and TLS agreed. 5 s by default; on one network it
+    /// The limit for connecting: name lookup, TCP and TLS. Default: 5 s. Within one network it
     /// takes milliseconds.
     pub connect: Duration,
-    /// To begin an answer, and again to send the first byte of its body. 10 minutes by default: an
-    /// engine loads a model of many gigabytes, waits for its turn and reads the prompt before the
-    /// first (Ollama) or between the two (vLLM).
+    /// The limit for the head of the response, and again for the first byte of its body. Default:
+    /// 10 minutes. An engine loads a model of many gigabytes, waits in its queue and processes the
+    /// prompt before the head (Ollama) or between head and body (vLLM).
     pub headers: Duration,
-    /// Between any two pieces of a body after the first. 2 minutes by default: far above the
-    /// slowest token, far below a client's patience.
+    /// The limit between two pieces of the body after the first. Default: 2 minutes, far above the
+    /// slowest token and far below the patience of a client.
     pub idle: Duration,
 }
 

@@ -1,8 +1,8 @@
-//! The pooled HTTP client through which both network backends reach their engines.
+//! The pooled HTTP client that both network backends use.
 //!
-//! Reading order: [`Upstream`] (one engine's address; what a backend holds), [`Client`] (the pool
-//! under it), [`Limits`] (how long each phase may take), [`Error`] (which phase went wrong). It
-//! knows nothing of OpenAI or Ollama.
+//! Reading order: [`Upstream`] (the address of one engine, held by a backend), [`Client`] (the
+//! pool), [`Limits`] (time limits per phase), [`Error`] (which phase failed). It knows nothing of
+//! OpenAI or Ollama.
 
 mod base_url;
 mod body;

@@ -1,7 +1,7 @@
-//! Connections that wait for their next request.
+//! A pool of idle connections.
 //!
-//! A connection stays with the runtime that made it: another would be woken through it, at the cost
-//! of a system call for each piece.
+//! A connection stays with the runtime that created it. Another runtime would be woken through it,
+//! which costs a system call per piece of data.
 
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -14,20 +14,20 @@ use tokio::time::{Instant, sleep};
 
 use super::connection::Connection;
 
-/// How long an unused connection is kept. uvicorn (vLLM) and cpp-httplib (llama-server) close
-/// theirs after 5 s: a request sent into that moment would be lost.
+/// How long an idle connection is kept. uvicorn (vLLM) and cpp-httplib (llama-server) close theirs
+/// after 5 s, and a request sent at that moment would be lost.
 const IDLE_CONNECTION: Duration = Duration::from_secs(4);
-/// The most unused connections to one address.
+/// The maximum number of idle connections per address.
 const IDLE_CONNECTIONS: usize = 512;
 
-/// Connections that wait for their next request; clones share them.
+/// A pool of idle connections. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Pool(Arc<Mutex<Shelves>>);
 
-/// One for each place. They are few, and to compare them takes less than to hash one.
+/// One shelf per place. A linear search beats hashing, because they are few.
 type Shelves = Vec<Shelf>;
 
-/// Where a connection leads, and the runtime it lives on.
+/// The destination of a connection, and its runtime.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Place {
     scheme: Option<Scheme>,
@@ -38,11 +38,11 @@ struct Place {
 #[derive(Debug)]
 struct Shelf {
     place: Place,
-    /// The last used is the last.
+    /// The most recently used connection is last.
     waiting: Vec<(Connection, Instant)>,
 }
 
-/// A connection in use, and the way back to its place.
+/// A connection in use, and its place in the pool.
 #[derive(Debug)]
 pub(super) struct Lease {
     connection: Connection,
@@ -51,7 +51,7 @@ pub(super) struct Lease {
 }
 
 impl Pool {
-    /// A connection to where this URI leads that is still open, as far as is known.
+    /// Takes an idle connection to the destination of this URI that is still open, as far as known.
     pub(super) fn take(&self, uri: &Uri) -> Option<Lease> {
         let place = Place::of(uri);
         loop {
@@ -63,7 +63,7 @@ impl Pool {
         }
     }
 
-    /// A new connection to where this URI leads.
+    /// Adds a new connection to the destination of this URI.
     pub(super) fn adopt(&self, connection: Connection, uri: &Uri) -> Lease {
         self.lease(connection, Place::of(uri))
     }
@@ -82,8 +82,8 @@ impl Lease {
         &mut self.connection
     }
 
-    /// Gives the connection back, once its answer has been read to the end. One that cannot take
-    /// another request is closed.
+    /// Returns the connection to the pool after its response was read to the end. Closes it if it
+    /// cannot take another request.
     pub(super) fn give_back(mut self) {
         let (Some(pool), Ok(here)) = (self.pool.upgrade(), Handle::try_current()) else {
             return;
@@ -108,7 +108,7 @@ impl Lease {
 }
 
 impl Place {
-    /// Calls need a runtime, so there is one.
+    /// A runtime exists, because calls need one.
     fn of(uri: &Uri) -> Self {
         Self {
             scheme: uri.scheme().cloned(),
@@ -118,7 +118,7 @@ impl Place {
     }
 }
 
-/// Closes what nobody has used for long, until nothing is left; then the shelf goes too.
+/// Closes connections that have been idle for too long. Removes the shelf when it is empty.
 async fn clear(pool: Weak<Mutex<Shelves>>, place: Place) {
     loop {
         sleep(IDLE_CONNECTION).await;

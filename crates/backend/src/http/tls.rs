@@ -1,5 +1,5 @@
-//! Whether the other side speaks TLS, where a connection fails over that: `https://` for a server
-//! that speaks plain HTTP, and the reverse.
+//! Detects a mismatch about TLS when a connection fails: an `https://` URL for a server that speaks
+//! plain HTTP, or the reverse.
 
 use std::error::Error as StdError;
 use std::io;
@@ -12,20 +12,21 @@ use serde::{Deserialize, Serialize};
 use tokio_rustls::rustls;
 use tower::ServiceExt;
 
-/// How the URL of a backend does not go with what answers there.
+/// A mismatch between the URL of a backend and its server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TlsFault {
-    /// The URL says `https://`, and the server speaks without TLS.
+    /// The URL starts with `https://`, but the server does not speak TLS.
     AnswersPlain,
-    /// The URL says `http://`, and the server speaks TLS.
+    /// The URL starts with `http://`, but the server speaks TLS.
     AnswersTls,
-    /// The server's certificate is not trusted on this machine.
+    /// This machine does not trust the certificate of the server.
     Untrusted,
 }
 
 impl TlsFault {
-    /// What is wrong, and what to change, to stand behind the backend's name.
+    /// Returns the problem and its solution as the end of a sentence that starts with the backend's
+    /// name.
     pub(crate) fn sentence(self) -> &'static str {
         match self {
             Self::AnswersPlain => "answers without TLS: change https:// to http:// in its URL",
@@ -37,10 +38,10 @@ impl TlsFault {
         }
     }
 
-    /// Why a TLS connection could not be made, as far as it is about TLS.
+    /// Returns the TLS-related reason why a connection failed, if there is one.
     pub(super) fn of(error: &(dyn StdError + 'static)) -> Option<Self> {
         match cause(error)? {
-            // What is no record of TLS at all, such as `HTTP/1.1 400`.
+            // The data is not a TLS record, for example `HTTP/1.1 400`.
             rustls::Error::InvalidMessage(_) => Some(Self::AnswersPlain),
             rustls::Error::InvalidCertificate(_) => Some(Self::Untrusted),
             _ => None,
@@ -48,8 +49,8 @@ impl TlsFault {
     }
 }
 
-/// Whether a server that was spoken to without TLS would have it with: it greets, or refuses in
-/// TLS's own words.
+/// Returns whether a server that was contacted without TLS speaks TLS: it completes a handshake, or
+/// refuses with a TLS alert.
 pub(super) async fn answers_tls(to: &Uri, https: HttpsConnector<HttpConnector>) -> bool {
     let mut parts = to.clone().into_parts();
     parts.scheme = Some(Scheme::HTTPS);
@@ -64,13 +65,14 @@ pub(super) async fn answers_tls(to: &Uri, https: HttpsConnector<HttpConnector>) 
     }
 }
 
-/// The error of TLS among the causes.
+/// Returns the TLS error among the causes.
 fn cause<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> {
     std::iter::successors(Some(error), |error| beneath(*error))
         .find_map(|error| error.downcast_ref())
 }
 
-/// What an [`io::Error`] wraps is not its source: that is the source of what it wraps.
+/// Returns the next cause. For an [`io::Error`], [`source`](StdError::source) skips the error that
+/// it wraps.
 fn beneath<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
     match error
         .downcast_ref::<io::Error>()

@@ -1,4 +1,4 @@
-//! One engine's address, its key, and the pool through which it is reached.
+//! [`Upstream`]: the address of one engine, its API key and the connection pool.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,14 +14,14 @@ use tower::Service;
 
 use super::{BaseUrl, Body, Client, Error, ResponseFuture};
 
-/// A secret that opens an engine: sent as `authorization: Bearer …`, shown nowhere.
+/// The API key for an engine. Sent as `authorization: Bearer …`, never displayed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Key(HeaderValue);
 
-/// A key that cannot stand in a header.
+/// The API key contains characters that a header cannot contain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error(
-    "a backend's key is one line of visible ASCII characters; look for a stray line end or quote"
+    "the API key of a backend must be one line of visible ASCII characters; check it for line breaks and quotes"
 )]
 pub struct KeyError;
 
@@ -44,7 +44,7 @@ impl fmt::Debug for Key {
     }
 }
 
-/// One engine's API: a request for a path becomes a request for that path at its address. Clones
+/// The API of one engine. A request for a path is sent to that path at the engine's address. Clones
 /// share it.
 #[derive(Clone, Debug)]
 pub struct Upstream(Arc<Api>);
@@ -58,7 +58,7 @@ struct Api {
 }
 
 impl Upstream {
-    /// The API at `base`, through this pool.
+    /// Creates the API at `base`, with connections from this pool.
     pub fn new(client: Client, base: BaseUrl, key: Option<Key>) -> Self {
         let host = base.host();
         Self(Arc::new(Api {
@@ -69,22 +69,23 @@ impl Upstream {
         }))
     }
 
-    /// Where it is.
+    /// Returns the base URL.
     pub fn base(&self) -> &BaseUrl {
         &self.0.base
     }
 
-    /// Whether requests carry an API key.
+    /// Returns whether requests carry an API key.
     pub fn has_key(&self) -> bool {
         self.0.key.is_some()
     }
 
-    /// The absolute URI of a path, for [`Upstream::get`] and [`Upstream::post_json`]: make it once.
+    /// Returns the absolute URI of a path, for [`Upstream::get`] and [`Upstream::post_json`].
+    /// Create it once and keep it.
     pub fn uri(&self, path: &'static str) -> Uri {
         self.0.base.join(&PathAndQuery::from_static(path))
     }
 
-    /// Asks for a resource.
+    /// Sends a GET request.
     pub async fn get(&self, uri: &Uri) -> Result<Response<Body>, Error> {
         let mut request = Request::new(Full::default());
         *request.uri_mut() = uri.clone();
@@ -94,7 +95,7 @@ impl Upstream {
         self.send(request).await
     }
 
-    /// Sends JSON.
+    /// Sends a POST request with JSON.
     pub async fn post_json(
         &self,
         uri: &Uri,
@@ -113,8 +114,8 @@ impl Upstream {
         self.send(request).await
     }
 
-    /// Sends a request whose URI is absolute already. The key, the host and the program's name are
-    /// put into its headers.
+    /// Sends a request whose URI is absolute. Adds the headers for the API key, the host and the
+    /// user agent.
     fn send(&self, mut request: Request<Full<Bytes>>) -> ResponseFuture {
         let Api {
             client, host, key, ..
@@ -133,7 +134,7 @@ impl Upstream {
     }
 }
 
-/// Whatever scheme and authority a request's URI has, its path is asked for at this address.
+/// Replaces the scheme and authority of a request's URI by those of this address.
 impl Service<Request<Full<Bytes>>> for Upstream {
     type Response = Response<Body>;
     type Error = Error;
