@@ -83,7 +83,11 @@ where
     Err(told(error))
 }
 
-fn with(request: &ChatCompletionRequest, form: &[Change]) -> (ChatCompletionRequest, Vec<Change>) {
+/// The request with these changes, and those of them that were needed.
+pub(crate) fn with(
+    request: &ChatCompletionRequest,
+    form: &[Change],
+) -> (ChatCompletionRequest, Vec<Change>) {
     let write = |calls: &[ToolCall]| {
         calls
             .iter()

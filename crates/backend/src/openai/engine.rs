@@ -9,7 +9,7 @@ use futures_core::future::BoxFuture;
 use futures_util::StreamExt as _;
 use http::header::{CONTENT_TYPE, SERVER};
 use http::{HeaderMap, Response, StatusCode, Uri};
-use loggia_wire::openai::{EmbeddingRequest, Model, StreamOptions};
+use loggia_wire::openai::{EmbeddingRequest, Message, Model, Role, StreamOptions};
 use serde::Serialize;
 use tokio::sync::OnceCell;
 
@@ -18,7 +18,7 @@ use super::events::OpenAiEvents;
 use super::frame::Kind;
 use super::known::Listed;
 use super::{error_body, llama_server, misread, models, refusal, whole};
-use crate::conversation::{self, retry};
+use crate::conversation::{self, Change, retry};
 use crate::http::{BaseUrl, Body, Client, Key, Upstream, read};
 use crate::reasoning::Apart;
 use crate::retry_after::retry_after;
@@ -90,11 +90,19 @@ impl OpenAi {
 
     async fn start_chat(&self, mut call: ChatCall) -> Result<Reply, BackendError> {
         let takes_text = self.takes_text(&call.work.model);
-        let changed = if takes_text {
+        let mut changed = if takes_text {
             Vec::new()
         } else {
             conversation::for_a_template(&mut call.work)
         };
+        let facts = self.llama_server(&call.work.model);
+        if facts.is_some_and(|facts| facts.drops_later_system())
+            && has_later_system(&call.work.messages)
+        {
+            let (shown, needed) = retry::with(&call.work, &[Change::SystemMoved]);
+            call.work = Arc::new(shown);
+            changed.extend(needed);
+        }
         let mut reply = self.start_mended(call).await?;
         reply.served_by.changed.splice(0..0, changed);
         Ok(reply)
@@ -606,6 +614,11 @@ impl Asked {
             Box::pin(events)
         }
     }
+}
+
+fn has_later_system(messages: &[Message]) -> bool {
+    let is_system = |message: &Message| matches!(message.role, Role::System | Role::Developer);
+    messages.iter().skip(1).any(is_system)
 }
 
 /// Leaves each token so many `top_logprobs`; llama-server sends the likeliest first.

@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use http::Uri;
 use http::uri::PathAndQuery;
+use http::{Response, Uri};
 use loggia_wire::openai::Model;
 use serde_json::Value;
 
 use super::llama_server;
-use crate::http::{Upstream, read};
+use crate::http::{Body, Upstream, read};
 use crate::{Abilities, Ability, AbilitySet, KnownFields};
 
 /// How long what an engine told besides is believed: it may come back with another template, or in
@@ -82,7 +82,12 @@ pub(super) struct Listed {
 
 #[derive(Debug, PartialEq)]
 enum Kind {
-    LlamaServer(Uri, llama_server::Facts),
+    LlamaServer {
+        props: Uri,
+        apply_template: Uri,
+        model: String,
+        facts: llama_server::Facts,
+    },
     SelfDescribing(Uri),
     Other,
 }
@@ -98,8 +103,16 @@ impl Listed {
                 .then(|| upstream.base().root().join(&path))
         };
         let kind = if llama_server::is_one(model) {
-            beside(llama_server::properties_of(&model.id))
-                .map(|uri| Kind::LlamaServer(uri, llama_server::Facts::of(model)))
+            let props = beside(llama_server::properties_of(&model.id));
+            let apply_template = beside(llama_server::APPLY_TEMPLATE.to_owned());
+            props
+                .zip(apply_template)
+                .map(|(props, apply_template)| Kind::LlamaServer {
+                    props,
+                    apply_template,
+                    model: model.id.clone(),
+                    facts: llama_server::Facts::of(model),
+                })
         } else if SELF_DESCRIBING.contains(&model.owned_by.as_str()) {
             beside("/openapi.json".to_owned()).map(Kind::SelfDescribing)
         } else {
@@ -162,9 +175,22 @@ impl Listed {
                     description.as_ref().and_then(described_fields),
                 )
             }
-            Kind::LlamaServer(uri, facts) => {
-                let props = tell(upstream, uri).await;
-                let facts = props.map_or(*facts, |props| facts.with_props(&props));
+            Kind::LlamaServer {
+                props,
+                apply_template,
+                model,
+                facts,
+            } => {
+                let mut facts = *facts;
+                if let Some(props) = tell(upstream, props).await {
+                    facts = facts.with_props(&props);
+                    // A model that has told its properties is loaded.
+                    if let Some(trial) = llama_server::trial(&props, model)
+                        && let Some(rendered) = tell_of(upstream, apply_template, &trial).await
+                    {
+                        facts = facts.with_trial(&rendered);
+                    }
+                }
                 Known::of_llama_server(facts, self.context_length)
             }
         }
@@ -173,15 +199,27 @@ impl Listed {
 
 /// What an engine answers, where it is JSON and comes soon.
 async fn tell(upstream: &Upstream, uri: &Uri) -> Option<Value> {
-    let asked = async {
-        let response = upstream.get(uri).await.ok()?;
+    told(upstream.get(uri)).await
+}
+
+/// What it answers to a question.
+async fn tell_of(upstream: &Upstream, uri: &Uri, question: &Value) -> Option<Value> {
+    let question = serde_json::to_vec(question).ok()?;
+    told(upstream.post_json(uri, question.into(), "application/json")).await
+}
+
+async fn told(
+    asked: impl Future<Output = Result<Response<Body>, crate::http::Error>>,
+) -> Option<Value> {
+    let told = async {
+        let response = asked.await.ok()?;
         if response.status() != http::StatusCode::OK {
             return None;
         }
         let body = read(response.into_body(), TOLD_LIMIT).await.ok()?;
         serde_json::from_slice(&body).ok()
     };
-    tokio::time::timeout(PATIENCE, asked).await.ok().flatten()
+    tokio::time::timeout(PATIENCE, told).await.ok().flatten()
 }
 
 /// The fields of requests in an engine's description of its API, and those that Loggia makes others

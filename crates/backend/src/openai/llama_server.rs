@@ -11,7 +11,7 @@ use loggia_wire::openai::{
     ChatCompletionRequest, Content, JsonSchemaFormat, Message, Model, Part, PartKind,
     ResponseFormat, Tool,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::data_url::{self, DataUrl};
 use crate::schema::{fitted, readable};
@@ -163,6 +163,29 @@ pub(super) fn properties_of(model: &str) -> String {
     format!("/props?{}", query.finish())
 }
 
+/// Where it renders a conversation without answering it.
+pub(super) const APPLY_TEMPLATE: &str = "/apply-template";
+
+/// Words that no template has.
+const TRIAL_SYSTEM: &str = "<trial of a system message>";
+const TRIAL_QUESTION: &str = "<trial of a question>";
+
+/// A conversation with a later system message, to be rendered by the server: templates that look
+/// for one in the first message may leave it out without a word. None for other templates.
+pub(super) fn trial(props: &Value, model: &str) -> Option<Value> {
+    let template = props.get("chat_template")?.as_str()?;
+    let message = |role: &str, content: &str| json!({"role": role, "content": content});
+    let messages = [
+        message("user", "Hi"),
+        message("assistant", "Hi"),
+        message("system", TRIAL_SYSTEM),
+        message("user", TRIAL_QUESTION),
+    ];
+    template
+        .contains("messages[0]")
+        .then(|| json!({"model": model, "messages": messages}))
+}
+
 /// What is known of a model of llama.cpp's server.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Facts {
@@ -170,6 +193,8 @@ pub(super) struct Facts {
     vocabulary: Option<u64>,
     /// Whether its template has a place for tools.
     knows_tools: bool,
+    /// Whether its template leaves out system messages that do not stand first.
+    drops_later_system: bool,
     can: AbilitySet,
 }
 
@@ -184,6 +209,7 @@ impl Facts {
         Self {
             vocabulary,
             knows_tools: true,
+            drops_later_system: false,
             can: WITHOUT
                 .into_iter()
                 .fold(AbilitySet::OPENAI_ENGINE, AbilitySet::without),
@@ -216,6 +242,23 @@ impl Facts {
             can: lacks.fold(self.can, AbilitySet::without),
             ..self
         }
+    }
+
+    /// With what the server makes of [`trial`].
+    pub(super) fn with_trial(self, rendered: &Value) -> Self {
+        let prompt = rendered.get("prompt").and_then(Value::as_str);
+        let drops_later_system = prompt.is_some_and(|prompt| {
+            prompt.contains(TRIAL_QUESTION) && !prompt.contains(TRIAL_SYSTEM)
+        });
+        Self {
+            drops_later_system,
+            ..self
+        }
+    }
+
+    /// Whether the model would not see system messages that do not stand first.
+    pub(super) fn drops_later_system(&self) -> bool {
+        self.drops_later_system
     }
 
     /// What it can honour for this model.

@@ -471,3 +471,62 @@ async fn numbers_in_a_tools_schema_reach_it_with_all_their_digits() {
     let sent = engine.bodies().pop().unwrap();
     assert!(sent.contains(parameters), "{sent}");
 }
+
+/// A template that looks for instructions in the first message, and what the server makes of a
+/// conversation with later ones.
+#[tokio::test]
+async fn later_instructions_join_the_first_ones_where_its_template_leaves_them_out() {
+    let looks_first = "{% if messages[0].role == 'system' %}{{ messages[0].content }}{% endif %}";
+    let conversation = json!({"messages": [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Hi"},
+        {"role": "system", "content": "Be kind."},
+        {"role": "user", "content": "Well?"},
+    ]});
+    let question = "<trial of a question>";
+    for (template, rendered, moved) in [
+        (looks_first, Some(json!({"prompt": question})), true),
+        (
+            looks_first,
+            Some(json!({"prompt": format!("<trial of a system message>{question}")})),
+            false,
+        ),
+        (looks_first, Some(json!({"error": "refused"})), false),
+        // Every message is looked at: nothing to try.
+        (
+            "{% for m in messages %}{{ m.content }}{% endfor %}",
+            None,
+            false,
+        ),
+    ] {
+        let rendered = rendered.map(|rendered| json("200 OK", &rendered.to_string()));
+        let answers = [Some(props(true, template)), rendered, Some(hi())];
+        let (engine, backend) = behind(answers.into_iter().flatten()).await;
+        backend.abilities("a b").await.unwrap();
+        let reply = backend.start(chat(&conversation).into()).await.unwrap();
+        let sent: Value = serde_json::from_str(engine.bodies().last().unwrap()).unwrap();
+        let roles: Vec<&str> = sent["messages"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|message| message["role"].as_str().unwrap())
+            .collect();
+        if moved {
+            assert_eq!(roles[..2], ["system", "user"], "{roles:?}");
+            assert!(!roles[1..].contains(&"system"), "{roles:?}");
+            let text = sent["messages"][0]["content"].to_string();
+            assert!(
+                text.contains("Be brief.") && text.contains("Be kind."),
+                "{text}"
+            );
+        } else {
+            assert_eq!(roles, ["system", "user", "system", "user"]);
+        }
+        let expected = if moved {
+            vec![Change::SystemMoved]
+        } else {
+            Vec::new()
+        };
+        assert_eq!(reply.served_by.changed, expected);
+    }
+}
