@@ -19,6 +19,7 @@ static DEFAULT: OnceLock<&str> = OnceLock::new();
 
 /// The value of `LOGGIA_LOG` for child processes, so that they log as this process does; `None` if
 /// they inherit a variable.
+#[cfg(feature = "embedded")]
 pub(crate) fn for_other_processes() -> Option<&'static str> {
     let is_set = ["LOGGIA_LOG", "RUST_LOG"]
         .into_iter()

@@ -143,12 +143,14 @@ pub(crate) fn threads(_: &Config) -> i32 {
 
 /// This build has no embedded models.
 #[cfg(not(feature = "embedded"))]
+#[expect(clippy::unnecessary_wraps, reason = "as with the engine")]
 fn check_per_model(_: &[EmbeddedModel], _: &[Alias], _: &Config) -> Result<(), String> {
     Ok(())
 }
 
 /// This build has no embedded models.
 #[cfg(not(feature = "embedded"))]
+#[expect(clippy::unnecessary_wraps, reason = "as with the engine")]
 fn check_adapters(_: &[EmbeddedModel], _: &Config) -> Result<(), String> {
     Ok(())
 }

@@ -40,10 +40,7 @@ impl TryFrom<String> for KeepAlive {
 
 impl KeepAlive {
     /// Reads the field of a request: a duration or a number of seconds. `None` if it is invalid.
-    #[cfg_attr(
-        not(feature = "embedded"),
-        expect(dead_code, reason = "only the embedded engine unloads models")
-    )]
+    #[cfg(any(feature = "embedded", test))]
     pub(crate) fn of(value: &serde_json::Value) -> Option<Self> {
         match value {
             serde_json::Value::String(text) => text.parse().ok(),

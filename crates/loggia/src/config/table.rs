@@ -65,8 +65,8 @@ pub(super) trait Value: Sized {
     }
 }
 
-/// Generates from a table of settings: [`Settings`](super::Settings), the settings of one source;
-/// [`Config`](super::Config), the resulting configuration; and the list of [`Setting`]s.
+/// Generates from a table of settings: [`Settings`](super::settings::Settings), the settings of one source;
+/// [`Config`](super::settings::Config), the resulting configuration; and the list of [`Setting`]s.
 ///
 /// An entry is `key: Type { default, example "…", table "…", variable "…" }`, with its help as doc
 /// comment. The default is one of

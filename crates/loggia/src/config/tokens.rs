@@ -34,6 +34,7 @@ impl FromStr for Tokens {
     }
 }
 
+#[cfg(any(feature = "embedded", test))]
 impl Tokens {
     pub(crate) fn get(self) -> u32 {
         self.0.get()

@@ -24,6 +24,7 @@ mod store;
 pub(crate) use catalogue::{DEFAULT, family, is_short_name, short_names};
 pub(crate) use file_format::FileFormat;
 pub(crate) use folder::{FolderError, the_model_in};
+#[cfg(feature = "embedded")]
 pub(crate) use partial_file::WriteError;
 pub(crate) use progress::Progress;
 pub(crate) use projector::beside as projector_beside;

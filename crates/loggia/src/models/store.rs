@@ -168,6 +168,7 @@ impl Store {
     }
 
     /// Whether a model's files are in this folder, after resolving links between folders.
+    #[cfg(feature = "embedded")]
     pub(crate) fn owns(&self, model: &Model) -> bool {
         let folder = |path: &Path| fs::canonicalize(path).ok();
         match (folder(&self.root), model.file.parent().and_then(folder)) {

@@ -1,4 +1,4 @@
-//! `loggia chat`, as a process whose input is a pipe: one message a line.
+//! `loggia chat` and `loggia run` as processes with a pipe as input, one message per line.
 
 #![cfg(unix)]
 use std::io::Write as _;
@@ -8,7 +8,7 @@ use crate::support::Program;
 use crate::support::ollama::{MODEL, Ollama};
 use crate::support::served::Served;
 
-/// Types lines, and gives back what was printed and what was complained about.
+/// Runs a chat with these lines as input. Returns the exit code, the output and the errors.
 fn chat(program: &Program, arguments: &[&str], lines: &str) -> (Option<i32>, String, String) {
     typed(program, &[&["chat"], arguments].concat(), lines)
 }
@@ -21,7 +21,7 @@ fn typed(program: &Program, arguments: &[&str], lines: &str) -> (Option<i32>, St
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // A program that ends at once does not read it all.
+    // The program may end before it has read everything.
     let _ = child.stdin.take().unwrap().write_all(lines.as_bytes());
     let Output {
         status,
@@ -133,7 +133,7 @@ fn run_with_a_prompt_prints_one_answer_and_ends() {
         run(&[MODEL, "why", "so?"]),
         (Some(0), "Hello\n".to_owned(), String::new())
     );
-    // What fails is the end of it.
+    // An error ends it.
     let (code, out, err) = run(&["none", "Hi"]);
     assert_eq!((code, out.as_str()), (Some(1), ""));
     assert!(err.contains("has no model `none`"), "{err}");
@@ -161,13 +161,13 @@ fn a_model_that_the_running_server_does_not_have_is_run_for_the_chat() {
     program.write("m.gguf", crate::support::tiny::gguf());
     let listen = ["--listen", &address, "--context", "64", "--threads", "1"];
     let ask = |words: &[&str]| typed(&program, &[words, &listen].concat(), "/model\n");
-    // A file goes by the name of the model in it.
+    // The name of a model is the name in its file, not its path.
     for words in [&["run", "./m.gguf"], &["chat", "m.gguf"]] {
         let (code, out, err) = ask(words);
         assert_eq!((code, out.as_str()), (Some(0), "* m\n"), "{err}");
         assert!(err.contains("running it here for this chat"), "{err}");
     }
-    // One that is nowhere is the server's to refuse; one that it has is its own.
+    // A model that does not exist is refused by the server; a model that it has is used there.
     let (code, _, err) = ask(&["run", "none"]);
     assert_eq!(code, Some(1));
     assert!(

@@ -1,9 +1,9 @@
-//! `loggia check`: what results, what can be reached, and what is never shown.
+//! `loggia check`: the resulting configuration, what can be reached, and that keys are never shown.
 
 use crate::support::Program;
 use crate::support::ollama::Ollama;
 
-/// An address where nobody listens.
+/// An address without a server.
 fn nobody() -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     format!("http://{}", listener.local_addr().unwrap())
@@ -51,7 +51,7 @@ fn what_results_is_printed_with_who_set_it_and_what_is_there() {
         line("# alias"),
         "# alias gpt-* means small, that is ollama/small:latest"
     );
-    // What it prints is a file that means the same.
+    // The output is a configuration file with the same meaning.
     program.write("again.toml", &checked.out);
     let again = program
         .run(&["check", "--config", "again.toml"])
@@ -241,7 +241,7 @@ fn every_example_of_the_documentation_is_a_configuration_file() {
     let program = Program::new();
     for example in examples {
         program.write("loggia.toml", example);
-        // Reads the file, and connects to nobody.
+        // Reads the file and does not connect to anything.
         let run = program.run(&["models", "--config", "loggia.toml"]);
         assert_eq!(run.code, Some(0), "{example}\n{run:?}");
     }
@@ -303,7 +303,7 @@ fn a_named_model_that_is_not_here_names_the_pull_that_fetches_it() {
             "127.0.0.1:0",
         ])
         .failed_saying(&["there is no file no/file.gguf"]);
-    // The default one is not named, and fetched by `serve`.
+    // The default model was not configured; `serve` downloads it.
     assert!(
         program
             .run(&["check"])

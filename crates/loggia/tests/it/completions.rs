@@ -1,5 +1,4 @@
-//! The older completions of an embedded model, through the whole program: what is filled in between
-//! two texts.
+//! The older completions API with an embedded model, including filling in the middle.
 
 #![cfg(all(unix, feature = "embedded"))]
 
@@ -36,7 +35,7 @@ fn complete(served: &Served, fields: &Value) -> (u16, Value) {
     served.post("/v1/completions", &body)
 }
 
-/// How many tokens the prompt had, and how many of them were those of prompts before it.
+/// The number of tokens of the prompt, and of those that were cached from earlier prompts.
 fn counted(served: &Served, fields: &Value) -> (Value, Value) {
     let (status, answer) = complete(served, fields);
     assert_eq!(status, 200, "{answer}");
@@ -58,9 +57,8 @@ fn a_suffix_is_asked_for_by_the_models_own_tokens_before_after_and_between() {
             ),
             (json!(24), json!(0))
         );
-        // The token that begins a text, then what llama.cpp's own server makes of a prefix and a
-        // suffix. What is asked for next begins with the very same tokens, and so none of them has
-        // to be computed.
+        // The BOS token, then what llama.cpp's own server builds from a prefix and a suffix. The
+        // next prompt begins with the same tokens, so all of them are cached.
         let [before, after, between] = [1, 2, 3].map(token);
         let prefix: Vec<u32> = (b'a'..=b'p').map(token).collect();
         let suffix: Vec<u32> = (b'q'..=b't').map(token).collect();
@@ -76,7 +74,7 @@ fn a_suffix_is_asked_for_by_the_models_own_tokens_before_after_and_between() {
             counted(&served, &json!({"prompt": tokens})),
             (json!(25), json!(24))
         );
-        // What comes before may be token ids; the last token of a prompt is always computed.
+        // The prefix may be token ids. The last token of a prompt is always computed.
         let ids = json!({"prompt": prefix, "suffix": "qrst"});
         assert_eq!(counted(&served, &ids), (json!(24), json!(23)));
         let (_, card) = served.get("/v1/models/tiny");
@@ -119,7 +117,7 @@ fn several_prompts_of_token_ids_are_answered_each_by_itself_and_counted_together
         let (_, alone) = complete(&served, &json!({"prompt": lists[prompt]}));
         assert_eq!(choices[choice]["text"], alone["choices"][0]["text"]);
     }
-    // The prompts once each, the texts all.
+    // The prompts count once each, all answers count.
     let usage = &answer["usage"];
     assert_eq!(
         (&usage["prompt_tokens"], &usage["completion_tokens"]),
@@ -142,8 +140,7 @@ fn many_texts_of_several_prompts_wait_for_each_other_instead_of_filling_the_queu
     );
 }
 
-/// What a whole answer and a stream say of the first text: the text, and its lists of
-/// log-probabilities.
+/// The text and the log-probabilities of the first choice, from a whole answer and from a stream.
 fn scored(served: &Served, fields: &Value) -> (String, Value) {
     let (status, answer) = complete(served, fields);
     assert_eq!(status, 200, "{answer}");
@@ -160,8 +157,7 @@ fn an_echoed_prompt_has_its_log_probabilities_as_openai_shows_them() {
     let ask = json!({"prompt": "abcd", "echo": true, "logprobs": 2, "max_tokens": 3});
     let (text, logprobs) = scored(&served, &ask);
     assert!(text.starts_with("abcd"), "{text}");
-    // The token that the engine puts before every text was not sent by the client, and is not
-    // shown.
+    // The BOS token was not sent by the client, and is not returned.
     assert_eq!(
         logprobs["tokens"].as_array().expect("a list")[..4],
         ["a", "b", "c", "d"]
@@ -182,7 +178,7 @@ fn an_echoed_prompt_has_its_log_probabilities_as_openai_shows_them() {
     for list in ["tokens", "token_logprobs", "top_logprobs", "text_offset"] {
         assert_eq!(logprobs[list].as_array().map(Vec::len), Some(7), "{list}");
     }
-    // Token ids are scored from the first on, whatever it is.
+    // With token ids, every token has a score except the first.
     let ids = json!({"prompt": [1, token(b'a'), token(b'b')], "echo": true, "logprobs": 2, "max_tokens": 0});
     let (text, of_ids) = scored(&served, &ids);
     assert_eq!(
@@ -193,7 +189,7 @@ fn an_echoed_prompt_has_its_log_probabilities_as_openai_shows_them() {
     assert!(of_ids["token_logprobs"][1].as_f64().is_some());
 }
 
-/// The numbers of a list; none for what is null.
+/// The numbers of a list; `None` for null.
 fn numbers(list: &Value) -> Vec<Option<f64>> {
     list.as_array()
         .expect("a list")
@@ -279,7 +275,7 @@ fn the_best_texts_stand_after_their_prompt_whose_log_probabilities_do_not_decide
             text.iter().sum::<f64>()
         };
         assert!(mean_of(0) >= mean_of(1), "the best first: {answer}");
-        // Without log-probabilities the same texts are given.
+        // The texts are the same without log-probabilities.
         let mut plain = asked.clone();
         plain["logprobs"] = Value::Null;
         let (_, plain) = complete(&served, &plain);

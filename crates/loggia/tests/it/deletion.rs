@@ -1,18 +1,17 @@
-//! `DELETE /v1/models/{id}` of embedded models: what goes, what stays, and who may.
+//! `DELETE /v1/models/{id}` for embedded models: which can be deleted, and by whom.
 
 #![cfg(all(unix, feature = "embedded"))]
 use crate::support::served::Served;
 use crate::support::{Program, tiny};
 use serde_json::json;
 
-/// A program with a pulled model, `pulled`, another in the store, `second`, and one of the user's
-/// own beside the store.
+/// A program with two models in its model folder, `pulled` and `second`, and one outside of it.
 fn program() -> Program {
     let program = Program::new();
     for name in ["pulled", "second"] {
         program.write(&format!("{name}.gguf"), tiny::gguf());
         program.run(&["pull", &format!("{name}.gguf")]).succeeded();
-        // The store has it now, whatever becomes of the original.
+        // The model folder has its own copy now.
         std::fs::remove_file(program.path(&format!("{name}.gguf"))).unwrap();
     }
     program.write("own.gguf", tiny::gguf());

@@ -1,4 +1,4 @@
-//! Draft models, through the whole program.
+//! Draft models, tested with the whole program.
 
 #![cfg(all(unix, feature = "embedded"))]
 use crate::support::Program;
@@ -6,7 +6,7 @@ use crate::support::served::Served;
 use crate::support::tiny;
 use serde_json::{Value, json};
 
-/// The tiny model, and the same with another text for a token.
+/// The tiny model, and one with another vocabulary.
 fn program() -> Program {
     let program = Program::new()
         .with("LOGGIA_THREADS", "1")

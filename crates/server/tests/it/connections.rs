@@ -1,4 +1,4 @@
-//! What bounds a connection, and what its end ends.
+//! Limits of connections, and what happens when one ends.
 
 use std::time::Duration;
 

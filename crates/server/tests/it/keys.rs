@@ -1,4 +1,4 @@
-//! Keys: who is let in, what the others are told, and that no key is seen anywhere.
+//! API keys: who has access, the errors for others, and that no key is logged.
 
 use std::sync::Arc;
 
@@ -37,7 +37,7 @@ async fn with(caller: Caller) -> Stand {
     .await
 }
 
-/// The request, with this key.
+/// Adds an API key to a request.
 fn bearing(key: &str, request: &str) -> String {
     request.replacen("\r\n", &format!("\r\nauthorization: Bearer {key}\r\n"), 1)
 }

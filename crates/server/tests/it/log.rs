@@ -1,4 +1,4 @@
-//! The log: one line for each request, and nothing in it that a client sent.
+//! The log: one line per request, without anything that the client sent.
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 use std::io;
@@ -10,12 +10,12 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::stand::{Performance, Stand, chat, last, until};
 
-/// The log's lines, as they would be written.
+/// The lines of the log.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
-    /// Everything that is logged on this thread, which the test and its server share, from now on.
+    /// Everything that this thread logs from now on; test and server share the thread.
     fn everything(&self) -> tracing::subscriber::DefaultGuard {
         let level = tracing::Level::TRACE;
         let subscriber = tracing_subscriber::fmt()
@@ -29,8 +29,7 @@ impl Log {
         String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
     }
 
-    /// The lines of requests, from the id on: without time, level and place, and without the
-    /// milliseconds.
+    /// The lines of requests from the id on: without time, level, target and duration.
     fn answered(&self) -> Vec<String> {
         let text = self.text();
         let lines = text.lines().filter_map(|line| {

@@ -1,5 +1,4 @@
-//! The server from outside: bytes over a socket, and a backend that says what the test tells it to
-//! say.
+//! Tests of the server over sockets, with a backend that the tests control.
 
 mod answers;
 mod browsers;

@@ -1,4 +1,4 @@
-//! What a server that is told to stop does with what is under way.
+//! Stopping the server: what happens to running requests.
 
 use std::time::Duration;
 
@@ -67,7 +67,7 @@ async fn connections_that_ask_for_nothing_hold_nothing_up() {
     assert!(silent.is_cut().await && idle.is_cut().await);
 }
 
-/// What a backend begins on one thread may serve the streams of every thread.
+/// A task that a backend starts on one thread may serve streams of all threads.
 #[tokio::test]
 async fn no_thread_ends_before_the_last_stream_has() {
     let options = ServerOptions {

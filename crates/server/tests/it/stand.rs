@@ -1,5 +1,5 @@
-//! What the tests stand on: a server on a port of its own, a backend under the test's control, a
-//! client that sends and sees bytes.
+//! Shared by the tests: a server on its own port, a backend that the test controls, and a client
+//! that sends and receives bytes.
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 use std::net::SocketAddr;
@@ -19,20 +19,20 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-/// What makes a stream panic.
+/// Makes a stream panic.
 const STUMBLE: Event = Event::Waiting(Waiting::LoadingModel);
 
-/// Nothing here takes long; what does is broken.
+/// The limit for every wait: nothing here takes long.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Waits for what must happen.
+/// Waits for a future that must resolve.
 pub(crate) async fn soon<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, what)
         .await
         .expect("it should have happened by now")
 }
 
-/// Waits for what must become true and tells nobody when it does.
+/// Polls until a condition holds that sends no notification.
 pub(crate) async fn until(mut is_so: impl FnMut() -> bool) {
     soon(async {
         while !is_so() {
@@ -42,7 +42,7 @@ pub(crate) async fn until(mut is_so: impl FnMut() -> bool) {
     .await;
 }
 
-/// Whether a model could answer, by the test's word.
+/// The readiness that the test sets.
 #[derive(Clone, Copy)]
 pub(crate) enum Readiness {
     Ready,
@@ -55,14 +55,13 @@ pub(crate) enum Readiness {
 pub(crate) struct Stage {
     readiness: Mutex<Readiness>,
     chats: mpsc::Sender<Performance>,
-    /// The runtime that the first chat was asked on. The work of a chat with `elsewhere` is done
-    /// there, whoever asks.
+    /// The runtime of the first chat. Chats with `elsewhere` run their work there.
     first: OnceLock<Handle>,
-    /// Told when a chat that was never accepted is given up.
+    /// Notified when a chat is dropped that was never accepted.
     given_up: Arc<Notify>,
 }
 
-/// One chat, as the test gives it. Dropping it before its end is an engine that dies.
+/// A chat that the test answers. Dropping it before its end is an engine that dies.
 pub(crate) struct Performance(mpsc::Sender<Event>);
 
 impl Performance {
@@ -70,7 +69,7 @@ impl Performance {
         assert!(self.is_heard(text).await, "nobody listens");
     }
 
-    /// Says it, where somebody still listens.
+    /// Sends an event, if the reader is still there.
     pub(crate) async fn is_heard(&self, text: &str) -> bool {
         let choice = ChunkChoice::delta(0, Delta::content(text));
         soon(self.0.send(Event::Chunk(Chunk::of(choice))))
@@ -95,7 +94,7 @@ impl Performance {
             .expect("somebody listens");
     }
 
-    /// Resolves once nobody listens any more.
+    /// Resolves when the reader is gone.
     pub(crate) async fn dropped(&self) {
         soon(self.0.closed()).await;
     }
@@ -188,7 +187,7 @@ impl Drop for Told {
     }
 }
 
-/// A server that runs.
+/// A running server.
 pub(crate) struct Stand {
     pub(crate) address: SocketAddr,
     pub(crate) in_flight: InFlight,
@@ -236,7 +235,7 @@ impl Stand {
         *self.stage.readiness.lock().unwrap() = readiness;
     }
 
-    /// The chat that the server has just asked for.
+    /// The next chat that the server starts.
     pub(crate) async fn chat(&mut self) -> Performance {
         soon(self.chats.recv()).await.unwrap()
     }
@@ -245,14 +244,14 @@ impl Stand {
         Client(TcpStream::connect(self.address).await.unwrap())
     }
 
-    /// One request on a connection of its own, to its end.
+    /// Sends one request on its own connection, and reads the answer.
     pub(crate) async fn ask(&self, request: &str) -> String {
         let mut client = self.client().await;
         client.send(request).await;
         client.rest().await
     }
 
-    /// What SIGTERM does.
+    /// Stops the server as SIGTERM does.
     pub(crate) fn stop(&mut self) {
         self.stop.take().unwrap().send(()).unwrap();
     }
@@ -262,7 +261,7 @@ impl Stand {
     }
 }
 
-/// A client that knows nothing of HTTP.
+/// A client without HTTP: it sends and receives bytes.
 pub(crate) struct Client(TcpStream);
 
 impl Client {
@@ -270,7 +269,7 @@ impl Client {
         self.0.write_all(bytes.as_bytes()).await.unwrap();
     }
 
-    /// What comes, up to and including `end`.
+    /// Reads up to and including `end`.
     pub(crate) async fn read_until(&mut self, end: &str) -> String {
         let mut seen = Vec::new();
         soon(async {
@@ -285,7 +284,7 @@ impl Client {
         String::from_utf8(seen).unwrap()
     }
 
-    /// What comes until the server closes, properly.
+    /// Reads until the server closes the connection properly.
     pub(crate) async fn rest(&mut self) -> String {
         let mut seen = String::new();
         soon(self.0.read_to_string(&mut seen))
@@ -294,7 +293,7 @@ impl Client {
         seen
     }
 
-    /// Whether the server closes, properly or not, without another word.
+    /// Whether the server closes the connection without sending anything.
     pub(crate) async fn is_cut(&mut self) -> bool {
         let mut seen = Vec::new();
         let _either_way = soon(self.0.read_to_end(&mut seen)).await;
@@ -302,12 +301,12 @@ impl Client {
     }
 }
 
-/// A request without a body, the last on its connection.
+/// A request without a body that closes the connection.
 pub(crate) fn last(line: &str) -> String {
     format!("{line} HTTP/1.1\r\nhost: loggia\r\nconnection: close\r\n\r\n")
 }
 
-/// `POST /v1/chat/completions` to this model.
+/// A chat request for this model.
 pub(crate) fn chat(model: &str, stream: bool) -> String {
     let body = format!(
         r#"{{"model":"{model}","stream":{stream},"messages":[{{"role":"user","content":"secret words"}}]}}"#
@@ -325,7 +324,7 @@ pub(crate) fn header<'a>(answer: &'a str, name: &str) -> Option<&'a str> {
         .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
 }
 
-/// What follows the head.
+/// The body of an answer.
 pub(crate) fn body(answer: &str) -> &str {
     answer
         .split_once("\r\n\r\n")

@@ -1,5 +1,5 @@
-//! A hub as `loggia pull` knows it: a listing with sha256 and sizes, and files that are redirected
-//! to storage on another port.
+//! A hub for `loggia pull`: a listing with sha256 and sizes, and files that are redirected to
+//! storage on another port.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -15,30 +15,30 @@ use axum::response::{IntoResponse as _, Response};
 use futures_util::{StreamExt as _, stream};
 use sha2::{Digest as _, Sha256};
 
-/// What the hub has and how it behaves; may be changed while it runs.
+/// The files and the behaviour of the hub; can be changed while it runs.
 #[derive(Default)]
 pub(crate) struct Shelf {
-    /// By `OWNER/REPO/path`.
+    /// The files by `OWNER/REPO/path`.
     pub(crate) files: BTreeMap<String, Vec<u8>>,
-    /// What the listing says instead of the truth.
+    /// Wrong properties in the listing.
     pub(crate) claimed_sha256: Option<String>,
-    /// Files are given only to who brings this token.
+    /// Files require this token.
     pub(crate) token: Option<String>,
-    /// The storage answers every request from the beginning.
+    /// The storage ignores ranges and always starts at the beginning.
     pub(crate) ignores_ranges: bool,
-    /// The next answer of the storage ends after so many bytes, as a broken line does.
+    /// The next answer of the storage breaks off after this many bytes.
     pub(crate) cut_after: Option<usize>,
-    /// Every answer of the storage stops after so many bytes and waits.
+    /// Every answer of the storage stalls after this many bytes.
     pub(crate) stalls_after: Option<usize>,
-    /// The listing comes in pages of one entry.
+    /// The listing has one entry per page.
     pub(crate) pages: bool,
-    /// Every request of a file: its path, its `range`, its `authorization`; those to the storage
-    /// begin with `storage:`.
+    /// All requests for files: path, `range`, `authorization`. Those to the storage begin with
+    /// `storage:`.
     pub(crate) requests: Vec<(String, Option<String>, Option<String>)>,
     storage: Option<SocketAddr>,
 }
 
-/// A hub that runs as long as this value lives.
+/// A hub that runs until it is dropped.
 pub(crate) struct Hub {
     address: SocketAddr,
     shelf: Arc<Mutex<Shelf>>,
@@ -78,7 +78,7 @@ impl Hub {
         }
     }
 
-    /// What `HF_ENDPOINT` is to say.
+    /// The value for `HF_ENDPOINT`.
     pub(crate) fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }
@@ -87,7 +87,7 @@ impl Hub {
         self.shelf.lock().unwrap()
     }
 
-    /// The ranges that the storage was asked for, in order.
+    /// The requested ranges of the storage, in order.
     pub(crate) fn ranges(&self) -> Vec<Option<String>> {
         let requests = &self.shelf().requests;
         requests
@@ -239,7 +239,7 @@ fn body(rest: Bytes, cut_after: Option<usize>, stalls_after: Option<usize>) -> B
     let first = |end: usize| stream::iter([Ok(rest.slice(..end.min(rest.len())))]);
     match (cut_after, stalls_after) {
         (Some(end), _) => {
-            // Two frames apart, so that the bytes are out before the line breaks.
+            // Two frames, so that the bytes are sent before the connection breaks.
             let broken = stream::once(async {
                 tokio::task::yield_now().await;
                 Err(std::io::Error::other("the line breaks here"))

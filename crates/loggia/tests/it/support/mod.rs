@@ -1,5 +1,5 @@
-//! What the tests of the program share: the program itself, run with an environment of its own, and
-//! a small hub on loopback.
+//! Shared by the tests of the program: running it with its own environment, and servers on
+//! loopback.
 
 #![allow(
     dead_code,
@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-/// The program with a data folder and an environment of its own.
+/// The program, with its own data folder and environment.
 pub(crate) struct Program {
     folder: tempfile::TempDir,
     variables: Vec<(String, String)>,
@@ -31,7 +31,7 @@ impl Program {
         }
     }
 
-    /// With one more variable in its environment.
+    /// Adds a variable to its environment.
     #[must_use]
     pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
         self.variables.retain(|(other, _)| other != name);
@@ -39,12 +39,12 @@ impl Program {
         self
     }
 
-    /// A file or folder beside its data.
+    /// A path in its working directory.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    /// A file in its store.
+    /// A path in its model folder.
     pub(crate) fn model(&self, name: &str) -> PathBuf {
         self.path("data/models").join(name)
     }
@@ -56,7 +56,7 @@ impl Program {
         path
     }
 
-    /// Everything in its store, hidden files too, by paths from there.
+    /// All files in its model folder, also hidden ones, as relative paths.
     pub(crate) fn files(&self) -> Vec<String> {
         fn walk(root: &Path, folder: &Path, found: &mut Vec<String>) {
             for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -120,7 +120,7 @@ impl Program {
     }
 }
 
-/// How a run of the program ended.
+/// The result of a run of the program.
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) code: Option<i32>,
@@ -135,7 +135,7 @@ impl Run {
         self
     }
 
-    /// Failed, and said all of this on the way.
+    /// Asserts that it failed with an error that contains all these texts.
     #[track_caller]
     pub(crate) fn failed_saying(self, words: &[&str]) -> Self {
         assert_eq!(self.code, Some(1), "{self:?}");
@@ -146,7 +146,7 @@ impl Run {
     }
 }
 
-/// A program that is under way; killed at the end of the test.
+/// A running program; killed when dropped.
 pub(crate) struct Running(pub(crate) Child);
 
 impl Drop for Running {
@@ -156,7 +156,7 @@ impl Drop for Running {
     }
 }
 
-/// Waits until something is so; fails where that takes longer than anything here may.
+/// Waits until a condition holds; fails after a long time.
 #[track_caller]
 pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     let end = Instant::now() + Duration::from_secs(30);

@@ -1,5 +1,5 @@
-//! The least that passes for an Ollama: one model that chats behind one that does not, and an
-//! answer that can be held back.
+//! A minimal Ollama: a model for embeddings, then one that chats, and answers that can be held
+//! back.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 
 pub(crate) const MODEL: &str = "small:latest";
 
-/// An Ollama that runs as long as this value lives.
+/// A server that runs until it is dropped.
 pub(crate) struct Ollama {
     pub(crate) address: SocketAddr,
     /// The second half of each answer waits for a permit.

@@ -1,4 +1,4 @@
-//! The program while it serves embedded models, and a client that says what an answer was.
+//! A running program that serves embedded models, and a client for it.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{Program, Running};
 
-/// A program that serves, with every model loaded that it loads at the start.
+/// A running program that has loaded the models that it loads at the start.
 pub(crate) struct Served {
     pub(crate) running: Running,
     pub(crate) address: SocketAddr,
@@ -51,7 +51,7 @@ impl Served {
         }
     }
 
-    /// One that has been started, by the first line that it wrote.
+    /// A program that has been started, by the first line of its output.
     pub(crate) fn at(running: Running, first: &str) -> Self {
         let address = first
             .strip_prefix("loggia: listening on http://")
@@ -65,7 +65,7 @@ impl Served {
         }
     }
 
-    /// The body of an answer, as JSON, and its status.
+    /// Sends a request. Returns the status, and the body as JSON.
     pub(crate) fn post(&self, path: &str, body: &Value) -> (u16, Value) {
         let body = body.to_string();
         let length = body.len();
@@ -81,7 +81,7 @@ impl Served {
         ))
     }
 
-    /// Sends a request without a body, with more headers where each ends its line.
+    /// Sends a request without a body; each further header ends with a line break.
     pub(crate) fn ask(&self, method: &str, path: &str, headers: &str) -> (u16, Value) {
         self.send(&format!(
             "{method} {path} HTTP/1.1\r\nhost: loggia\r\nconnection: close\r\n{headers}\r\n"

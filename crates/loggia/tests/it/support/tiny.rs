@@ -1,5 +1,5 @@
-//! A model of some 70 KiB with weights drawn by lot: it says nothing, but llama.cpp loads it, and
-//! 200 of it take seconds.
+//! A model of about 70 KiB with random weights. Its answers are meaningless, but llama.cpp loads
+//! it, and 200 of them load in seconds.
 
 use super::gguf::{self, BYTES as VOCABULARY, Entry, Shape, array, float, number, text, value};
 
@@ -10,8 +10,8 @@ pub(crate) fn gguf() -> Vec<u8> {
     file(&metadata(), &tensors(), 7)
 }
 
-/// The same with tokens to fill in the middle with, those of the bytes 1, 2 and 3, under these
-/// keys; and with nothing added before a text.
+/// The model with fill-in-the-middle tokens (the bytes 1, 2 and 3) under these keys, and without a
+/// BOS token.
 pub(crate) fn inserting(keys: [&'static str; 3]) -> Vec<u8> {
     let mut metadata = metadata();
     metadata.push(("tokenizer.ggml.add_space_prefix".to_owned(), value(7, &[0])));
@@ -23,14 +23,14 @@ pub(crate) fn inserting(keys: [&'static str; 3]) -> Vec<u8> {
     file(&metadata, &tensors(), 7)
 }
 
-/// The same as a model that makes embeddings: it pools by the last token.
+/// The model as an embedding model with last-token pooling.
 pub(crate) fn embedding() -> Vec<u8> {
     let mut metadata = metadata();
     metadata.push(("llama.pooling_type".to_owned(), number(3)));
     file(&metadata, &tensors(), 7)
 }
 
-/// The same as a model that knows places in a picture (M-RoPE).
+/// The model with positions in pictures (M-RoPE).
 pub(crate) fn of_places() -> Vec<u8> {
     let mut metadata: Vec<Entry> = metadata()
         .into_iter()
@@ -45,12 +45,12 @@ pub(crate) fn of_places() -> Vec<u8> {
     file(&metadata, &tensors(), 7)
 }
 
-/// The token that is this byte.
+/// The token of a byte.
 pub(crate) fn token(byte: u8) -> u32 {
     3 + u32::from(byte)
 }
 
-/// A LoRA adapter for it, of rank 2, with weights drawn by another lot.
+/// A LoRA adapter of rank 2 for it, with other random weights.
 pub(crate) fn adapter() -> Vec<u8> {
     let metadata = [
         ("general.type", text("adapter")),
@@ -130,7 +130,7 @@ fn metadata() -> Vec<Entry> {
         .collect()
 }
 
-/// Numbers that look drawn by lot and are the same each time.
+/// Pseudo-random numbers with a fixed seed.
 pub(crate) struct Chance(pub(crate) u64);
 
 impl Chance {
@@ -145,13 +145,12 @@ impl Chance {
         self.number().to_le_bytes()[3]
     }
 
-    /// A number below this one.
+    /// A number below this limit.
     pub(crate) fn below(&mut self, bound: usize) -> usize {
         usize::try_from(self.number() % bound as u64).unwrap()
     }
 
-    /// Damages a file in one of several ways, two of them in what is said in its first bytes, so
-    /// many.
+    /// Damages a file in one of several ways; two of them affect this many bytes at its beginning.
     pub(crate) fn damage(&mut self, file: &mut Vec<u8>, header: usize) {
         match self.below(5) {
             0 => {
