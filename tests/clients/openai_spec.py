@@ -22,6 +22,7 @@ OLDER_CHUNK = "a chunk of a CreateCompletionResponse"
 # What each route answers: whole, and as the events of a stream. Models have their id in the path.
 ROUTES = {
     ("POST", "/v1/chat/completions"): ("CreateChatCompletionResponse", "CreateChatCompletionStreamResponse"),
+    ("POST", "/v1/responses"): ("Response", "ResponseStreamEvent"),
     ("POST", "/v1/completions"): ("CreateCompletionResponse", OLDER_CHUNK),
     ("POST", "/v1/embeddings"): ("CreateEmbeddingResponse", None),
     ("GET", "/v1/models"): ("ListModelsResponse", None),

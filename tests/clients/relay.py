@@ -154,11 +154,19 @@ class Answers(Messages):
     def event(self, event: str) -> None:
         if event.startswith(":"):
             return
+        name = None
+        if self.asking[1].partition("?")[0] == "/v1/responses":
+            # Events of responses have their names on a line of their own.
+            first, _, event = event.partition("\n")
+            name = first.removeprefix("event: ")
         if self.done or not event.startswith("data: ") or "\n" in event:
             self.fault(self.asking, f"no event that belongs here: {event[:200]!r}")
             return
         data = event.removeprefix("data: ")
         self.done = data == "[DONE]"
+        if name is not None and (self.done or json.loads(data)["type"] != name):
+            self.fault(self.asking, f"an event called {name!r} is none of that name: {data[:200]!r}")
+            return
         self.held(lambda: openai_spec.check_event(*self.asking, data))
 
     def end(self) -> None:

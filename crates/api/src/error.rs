@@ -8,6 +8,7 @@ use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
 use loggia_backend::{BackendError, NotDeleted, Phase, Profile, WorkKind};
 use loggia_wire::openai::{ErrorBody, ErrorObject};
 
+use crate::wording::Dialect;
 use crate::{Body, wording};
 
 /// How long a client should wait where nobody says it: for an engine that is busy or down, for a
@@ -308,13 +309,13 @@ fn rate_limited(message: String, code: Option<String>, retry_after: Option<Durat
 
 impl From<BackendError> for ApiError {
     fn from(error: BackendError) -> Self {
-        Self::about_work(error, WorkKind::Chat)
+        Self::worded(error, Dialect::Chat)
     }
 }
 
 impl ApiError {
-    /// A backend's failure as the client of this kind of work sees it.
-    pub(crate) fn about_work(error: BackendError, work: WorkKind) -> Self {
+    /// A backend's failure as the client of this dialect sees it.
+    pub(crate) fn worded(error: BackendError, dialect: Dialect) -> Self {
         let message = error.to_string();
         match error {
             BackendError::ModelNotFound { .. } => {
@@ -328,21 +329,22 @@ impl ApiError {
             }
             BackendError::InvalidRequest { param, code, .. } => {
                 let mut refused = Self::new(StatusCode::BAD_REQUEST, message);
-                refused.error.param = param.map(|param| wording::param(work, param));
+                refused.error.param = param.map(|param| wording::param(dialect, param));
                 refused.error.code = code;
                 refused
             }
             BackendError::EmptyPrompt => {
-                let mut refused = Self::new(StatusCode::BAD_REQUEST, wording::empty_prompt(work));
-                refused.error.param = Some(wording::prompt(work).to_owned());
+                let mut refused =
+                    Self::new(StatusCode::BAD_REQUEST, wording::empty_prompt(dialect));
+                refused.error.param = Some(wording::prompt(dialect).to_owned());
                 refused
             }
             BackendError::ContextLengthExceeded {
                 prompt_tokens,
                 context,
             } => {
-                let message = wording::context_exceeded(work, prompt_tokens, context);
-                Self::invalid(wording::prompt(work), "context_length_exceeded", message)
+                let message = wording::context_exceeded(dialect, prompt_tokens, context);
+                Self::invalid(wording::prompt(dialect), "context_length_exceeded", message)
             }
             BackendError::InputTooLong {
                 index,
@@ -360,7 +362,7 @@ impl ApiError {
                     WorkKind::Chat | WorkKind::Completions => StatusCode::NOT_FOUND,
                     WorkKind::Embeddings => StatusCode::FORBIDDEN,
                 };
-                Self::new(status, wording::unsupported(work)).about("model")
+                Self::new(status, wording::unsupported(work, dialect)).about("model")
             }
             BackendError::NotDeleted { why, .. } => not_deleted(message, &why),
             BackendError::Refused {
@@ -375,7 +377,7 @@ impl ApiError {
                     .filter(StatusCode::is_client_error);
                 let status = status.unwrap_or(StatusCode::BAD_REQUEST);
                 let mut refused = Self::new(status, message);
-                let param = param.map(|param| wording::param(work, param));
+                let param = param.map(|param| wording::param(dialect, param));
                 refused.error.param = param.map(bounded);
                 refused.error.code = code.map(bounded);
                 refused

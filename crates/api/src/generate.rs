@@ -1,4 +1,5 @@
-//! One request whose answer is generated, a chat or a completion: parse, find, ask, answer.
+//! One request whose answer is generated, a chat, a completion or a response: parse, find, ask,
+//! answer.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use bytes::{Buf, Bytes};
 use futures_util::StreamExt;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, Request, Response};
-use loggia_backend::{Backend, BackendError, Call, EarlyEnd, Profile, ServedBy, Work};
+use loggia_backend::{Backend, BackendError, Call, CallHead, EarlyEnd, Profile, ServedBy, Work};
 use tokio::time::Instant;
 
 use crate::admit::{Ask, Asked, admit};
@@ -19,7 +20,7 @@ use crate::answer::ignored::{add_listed, listed};
 use crate::answer::stream::{Beginning, Begun, EventStream, NotBegun, Speech, took_too_long};
 use crate::answer::writer::{Head, Shape};
 use crate::door::read;
-use crate::{ApiError, Body, Door, Ended};
+use crate::{ApiError, Body, Door, Ended, wording};
 
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
@@ -51,6 +52,18 @@ struct Admitted {
     ignored: String,
 }
 
+/// What is the same in every piece of the answer to a request.
+fn head_of<R: Generate>(head: &CallHead, request: &R) -> Head {
+    Head {
+        id: Arc::clone(&head.id),
+        model: request.model().into(),
+        profile: head.profile,
+        shape: request.shape(),
+        choices: request.choices(),
+        include_usage: request.include_usage(),
+    }
+}
+
 /// Lets a request in, as a call to the backend.
 async fn admitted<R: Generate>(door: &Door, mut asked: Asked<R>) -> Result<Admitted, ApiError> {
     let ignored = admit(door, &mut asked).await?;
@@ -60,14 +73,7 @@ async fn admitted<R: Generate>(door: &Door, mut asked: Asked<R>) -> Result<Admit
         progress,
         ..
     } = asked;
-    let answer = Head {
-        id: Arc::clone(&head.id),
-        model: request.model().into(),
-        profile: head.profile,
-        shape: request.shape(),
-        choices: request.choices(),
-        include_usage: request.include_usage(),
-    };
+    let answer = head_of(&head, &*request);
     let work = R::work(request);
     Ok(Admitted {
         call: Call { head, work },
@@ -78,7 +84,7 @@ async fn admitted<R: Generate>(door: &Door, mut asked: Asked<R>) -> Result<Admit
 }
 
 impl Door {
-    /// `POST /v1/chat/completions`, `POST /v1/completions`.
+    /// `POST /v1/chat/completions`, `POST /v1/completions`, `POST /v1/responses`.
     pub(crate) async fn generate<R, B>(&self, request: Request<B>) -> Response<Body>
     where
         R: Generate,
@@ -125,7 +131,7 @@ impl Door {
         response
             .headers_mut()
             .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        add_listed(ignored, &served_by.ignored);
+        add_listed(ignored, &ignored_late::<R>(&served_by));
         name_server(&mut response, &served_by);
         name_early_end(&mut response, ended_early);
         Ok(response)
@@ -136,6 +142,7 @@ impl Door {
     /// gives up.
     async fn stream<R: Generate>(&self, asked: Asked<R>) -> Response<Body> {
         let (profile, refusals) = (asked.head.profile, asked.refusals.clone());
+        let head = head_of(&asked.head, &*asked.request);
         let mut beginning: Beginning = Box::pin(self.clone().begin(asked));
         let whole = self.policy.ceilings.whole_time;
         let until = whole.map(|time| (Instant::now() + time, time));
@@ -149,7 +156,7 @@ impl Door {
                 return refusals.refuse(overdue).under(profile).response();
             }
             let every = self.policy.heartbeat_every;
-            let events = EventStream::beginning(beginning, profile, every, refusals);
+            let events = EventStream::beginning(beginning, head, every, refusals);
             return event_stream(events.until(until));
         };
         match begun {
@@ -191,7 +198,7 @@ impl Door {
         let begun: Result<_, BackendError> = begun.await;
         match begun {
             Ok((reply, first)) => {
-                add_listed(&mut ignored, &reply.served_by.ignored);
+                add_listed(&mut ignored, &ignored_late::<R>(&reply.served_by));
                 Ok(Begun {
                     ignored,
                     speech: Speech {
@@ -209,6 +216,12 @@ impl Door {
             }),
         }
     }
+}
+
+/// What turned out to have no effect when the engine accepted, by the client's own names.
+fn ignored_late<R: Ask>(served_by: &ServedBy) -> Vec<String> {
+    let names = served_by.ignored.iter().cloned();
+    names.map(|name| wording::param(R::DIALECT, name)).collect()
 }
 
 /// A whole answer, or the refusal in its place, with the names of what has no effect.
@@ -239,11 +252,11 @@ async fn collect(backend: &dyn Backend, admitted: Admitted) -> Result<Whole, Bac
     } = admitted;
     let mut reply = backend.start(call).await?;
     progress.accepted(&reply.served_by);
-    let mut collector = Collector::new(head.choices);
+    let mut collector = Collector::new(&head);
     while let Some(event) = reply.events.next().await {
         let event = event?;
         progress.note(&event);
-        collector.push(event);
+        collector.push(event)?;
     }
     let ended_early = collector.ended_early();
     let mut json = Vec::with_capacity(FIRST_BUFFER);

@@ -16,6 +16,7 @@ mod error;
 mod generate;
 mod layer;
 mod models;
+mod responses;
 pub mod store;
 mod wording;
 

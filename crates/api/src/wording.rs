@@ -3,35 +3,46 @@
 
 use loggia_backend::WorkKind;
 
+use crate::responses::names;
+
+/// Which endpoint's words a client reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    Chat,
+    Completions,
+    Embeddings,
+    Responses,
+}
+
 /// The field that holds what the model reads.
-pub(crate) fn prompt(work: WorkKind) -> &'static str {
-    match work {
-        WorkKind::Chat => "messages",
-        WorkKind::Completions => "prompt",
-        WorkKind::Embeddings => "input",
+pub(crate) fn prompt(dialect: Dialect) -> &'static str {
+    match dialect {
+        Dialect::Chat => "messages",
+        Dialect::Completions => "prompt",
+        Dialect::Embeddings | Dialect::Responses => "input",
     }
 }
 
 /// The field at fault, which backends name as a chat has it.
-pub(crate) fn param(work: WorkKind, param: String) -> String {
-    if param == "messages" {
-        prompt(work).to_owned()
-    } else {
-        param
+pub(crate) fn param(dialect: Dialect, param: String) -> String {
+    match dialect {
+        Dialect::Responses => names::of_response(&param, &names::Places::default()),
+        _ if param == "messages" => prompt(dialect).to_owned(),
+        _ => param,
     }
 }
 
-pub(crate) fn empty_prompt(work: WorkKind) -> String {
-    let (noun, are) = (prompt(work), are(work));
+pub(crate) fn empty_prompt(dialect: Dialect) -> String {
+    let (noun, are) = (prompt(dialect), are(dialect));
     format!("The {noun} {are} empty: there is nothing to answer.")
 }
 
 pub(crate) fn context_exceeded(
-    work: WorkKind,
+    dialect: Dialect,
     prompt_tokens: Option<u64>,
     context: Option<u64>,
 ) -> String {
-    let (noun, are) = (prompt(work), are(work));
+    let (noun, are) = (prompt(dialect), are(dialect));
     match (prompt_tokens, context) {
         (Some(tokens), Some(context)) => format!(
             "This model's maximum context length is {context} tokens. However, your {noun} resulted in {tokens} tokens. \
@@ -46,8 +57,12 @@ pub(crate) fn context_exceeded(
     }
 }
 
-fn are(work: WorkKind) -> &'static str {
-    if work == WorkKind::Chat { "are" } else { "is" }
+fn are(dialect: Dialect) -> &'static str {
+    if dialect == Dialect::Chat {
+        "are"
+    } else {
+        "is"
+    }
 }
 
 /// One of several inputs.
@@ -70,8 +85,12 @@ pub(crate) fn input_too_long(param: &str, tokens: Option<u64>, most: Option<u64>
 }
 
 /// OpenAI's words for a model that does not do this work, and where to see which does.
-pub(crate) fn unsupported(work: WorkKind) -> &'static str {
+pub(crate) fn unsupported(work: WorkKind, dialect: Dialect) -> &'static str {
     match work {
+        WorkKind::Chat if dialect == Dialect::Responses => {
+            "This model is not supported in the v1/responses endpoint. Did you mean to use v1/embeddings? `capabilities` in \
+             GET /v1/models/{id} tells what a model is made for."
+        }
         WorkKind::Chat => {
             "This is not a chat model and thus not supported in the v1/chat/completions endpoint. Did you mean to use \
              v1/embeddings? `capabilities` in GET /v1/models/{id} tells what a model is made for."

@@ -17,6 +17,7 @@ use crate::admit::{Ask, ceilings, combinations, engine_options, fields, unpack_f
 use crate::answer::id;
 use crate::answer::writer::Shape;
 use crate::generate::Generate;
+use crate::wording::Dialect;
 use crate::{ApiError, Ceilings, Policy, Strictness};
 
 /// The most stop strings, as in OpenAI's API.
@@ -24,6 +25,7 @@ pub const MAX_STOP_STRINGS: usize = 4;
 
 impl Ask for ChatCompletionRequest {
     const WORK: WorkKind = WorkKind::Chat;
+    const DIALECT: Dialect = Dialect::Chat;
     const NEEDS: Ability = Ability::Chat;
 
     fn parse(body: &[u8], policy: &Policy) -> Result<(Arc<Self>, Profile), ApiError> {
@@ -121,6 +123,20 @@ pub fn parse_chat(
         drop_empty(stop);
     }
     Ok((request, profile))
+}
+
+/// Checks a chat that was made of a request of another dialect.
+pub(crate) fn check_whole(
+    request: &mut ChatCompletionRequest,
+    ceilings: &Ceilings,
+) -> Result<(), ApiError> {
+    check(request)?;
+    messages::check(&request.messages)?;
+    ceilings::check(request, ceilings)?;
+    if let Some(stop) = &mut request.stop {
+        drop_empty(stop);
+    }
+    Ok(())
 }
 
 fn check(request: &ChatCompletionRequest) -> Result<(), ApiError> {

@@ -16,6 +16,7 @@ use crate::admit::{Ask, ceilings, chat, engine_options};
 use crate::answer::id;
 use crate::answer::writer::Shape;
 use crate::generate::Generate;
+use crate::wording::Dialect;
 use crate::{ApiError, Ceilings, Policy, Strictness};
 
 /// The most tokens of a text where the client says nothing: OpenAI's own default.
@@ -80,6 +81,7 @@ static FIELDS: &[Field<Request>] = &[
 
 impl Ask for Request {
     const WORK: WorkKind = WorkKind::Completions;
+    const DIALECT: Dialect = Dialect::Completions;
     const NEEDS: Ability = Ability::Chat;
 
     fn parse(body: &[u8], policy: &Policy) -> Result<(Arc<Self>, Profile), ApiError> {

@@ -10,10 +10,12 @@ use crate::admit::checks::{between, check_model};
 use crate::admit::parse::tracked;
 use crate::admit::{Ask, ceilings, engine_options};
 use crate::answer::id;
+use crate::wording::Dialect;
 use crate::{ApiError, Ceilings, Policy, Strictness};
 
 impl Ask for EmbeddingRequest {
     const WORK: WorkKind = WorkKind::Embeddings;
+    const DIALECT: Dialect = Dialect::Embeddings;
     const NEEDS: Ability = Ability::Embeddings;
 
     fn parse(body: &[u8], policy: &Policy) -> Result<(Arc<Self>, Profile), ApiError> {

@@ -45,12 +45,16 @@ use loggia_wire::Extra;
 
 use crate::answer::ended::Progress;
 use crate::answer::refusal::Refusals;
+use crate::wording::Dialect;
 use crate::{ApiError, Caller, Ceilings, Door, Policy, Strictness};
 
 /// A request that asks a model for work: a chat, a completion, embeddings.
 pub(crate) trait Ask: Clone + Send + Sync + Sized + 'static {
     /// Which kind of work it asks for.
     const WORK: WorkKind;
+
+    /// Whose words its errors use.
+    const DIALECT: Dialect;
 
     /// What a model needs in order to do it.
     const NEEDS: Ability;
@@ -94,7 +98,7 @@ pub(crate) struct Asked<R> {
 impl<R: Ask> Asked<R> {
     pub(crate) fn new(door: &Door, parts: Parts, request: Arc<R>, profile: Profile) -> Self {
         let strictness = door.strictness_for(&parts, request.model());
-        let refusals = Refusals::new(&parts, R::WORK);
+        let refusals = Refusals::new(&parts, R::DIALECT);
         let progress = Progress::new(request.model());
         let head = CallHead {
             id: R::id(profile),

@@ -48,6 +48,21 @@ where
     })
 }
 
+/// The error of a value that stands at `place` in the request: the path within it is made the whole
+/// path.
+pub(crate) fn wrong_at(place: &str, error: ApiError) -> ApiError {
+    let Some(path) = error.error.param.clone() else {
+        let message = format!("Invalid value for '{place}': it has the wrong type.");
+        return ApiError::invalid(place, "invalid_type", message);
+    };
+    let between = if path.starts_with('[') { "" } else { "." };
+    let whole = format!("{place}{between}{path}");
+    let mut error = error.about(whole.clone());
+    let (before, after) = (format!("'{path}'"), format!("'{whole}'"));
+    error.error.message = error.error.message.replace(&before, &after);
+    error
+}
+
 /// JSON that is none.
 fn broken(error: &serde_json::Error) -> ApiError {
     let message = format!("We could not parse the JSON body of your request: {error}.");

@@ -1,6 +1,7 @@
-//! Events → one whole answer, of a chat or of a completion.
+//! Events → one whole answer, of a chat, a completion or a response.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use loggia_backend::{BackendError, Chunk, EarlyEnd, Event, ServedBy};
 use loggia_wire::Extra;
@@ -13,11 +14,71 @@ use loggia_wire::openai::{
 use crate::answer::chunks::put_json;
 use crate::answer::id;
 use crate::answer::text::TextChoice;
-use crate::answer::writer::{Head, Shape};
+use crate::answer::writer::{Head, Shape, Writer};
+use crate::responses::writer::ResponseWriter;
 
-/// An answer as far as it has come.
+/// An answer that is sent whole, as far as it has come.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the largest is that of chats, which nearly all answers are"
+)]
+pub(crate) enum Collector {
+    Choices(AllChoices),
+    Response(Box<ResponseWriter>),
+}
+
+impl Collector {
+    pub(crate) fn new(head: &Head) -> Self {
+        match &head.shape {
+            Shape::Chat | Shape::Text { .. } => Self::Choices(AllChoices::new(head.choices)),
+            Shape::Response(shape) => {
+                let writer = ResponseWriter::whole(head, Arc::clone(shape));
+                Self::Response(Box::new(writer))
+            }
+        }
+    }
+
+    pub(crate) fn push(&mut self, event: Event) -> Result<(), BackendError> {
+        match self {
+            Self::Choices(choices) => {
+                choices.push(event);
+                Ok(())
+            }
+            Self::Response(response) => response.push(event, &mut Vec::new()),
+        }
+    }
+
+    /// Why the engine ended it before the model did, where it did.
+    pub(crate) fn ended_early(&self) -> Option<EarlyEnd> {
+        match self {
+            Self::Choices(choices) => choices.ended_early,
+            Self::Response(response) => response.ended_early(),
+        }
+    }
+
+    /// Writes the whole answer as JSON, in the shape that the client asked for.
+    ///
+    /// # Errors
+    /// Where it has not ended: the answer was cut short.
+    pub(crate) fn write(
+        self,
+        head: &Head,
+        served_by: &ServedBy,
+        out: &mut Vec<u8>,
+    ) -> Result<(), BackendError> {
+        match (self, &head.shape) {
+            (Self::Response(response), _) => response.write_whole(out),
+            (Self::Choices(choices), Shape::Text { echoes }) => {
+                put_json(out, &choices.finish_text(head, served_by, *echoes)?)
+            }
+            (Self::Choices(choices), _) => put_json(out, &choices.finish(head, served_by)?),
+        }
+    }
+}
+
+/// The choices of a chat or a completion as far as they have come.
 #[derive(Debug)]
-pub(crate) struct Collector {
+pub(crate) struct AllChoices {
     created: Option<u64>,
     choices: Vec<Collected>,
     usage: Option<CompletionUsage>,
@@ -41,8 +102,8 @@ struct Collected {
     message_extra: Extra,
 }
 
-impl Collector {
-    pub(crate) fn new(choices: usize) -> Self {
+impl AllChoices {
+    fn new(choices: usize) -> Self {
         let choices = (0..choices).map(|_| Collected::default()).collect();
         Self {
             created: None,
@@ -53,33 +114,12 @@ impl Collector {
         }
     }
 
-    /// Why the engine ended it before the model did, where it did.
-    pub(crate) fn ended_early(&self) -> Option<EarlyEnd> {
-        self.ended_early
-    }
-
-    pub(crate) fn push(&mut self, event: Event) {
+    fn push(&mut self, event: Event) {
         match event {
             Event::Waiting(_) => {}
             Event::EndedEarly(why) => self.ended_early = Some(why),
             Event::Usage(usage) => self.usage = Some(usage),
             Event::Chunk(chunk) => self.chunk(chunk),
-        }
-    }
-
-    /// Writes the whole answer as JSON, in the shape that the client asked for.
-    ///
-    /// # Errors
-    /// Where a choice has not ended: the answer was cut short.
-    pub(crate) fn write(
-        self,
-        head: &Head,
-        served_by: &ServedBy,
-        out: &mut Vec<u8>,
-    ) -> Result<(), BackendError> {
-        match head.shape {
-            Shape::Chat => put_json(out, &self.finish(head, served_by)?),
-            Shape::Text { echoes } => put_json(out, &self.finish_text(head, served_by, echoes)?),
         }
     }
 

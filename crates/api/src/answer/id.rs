@@ -10,6 +10,8 @@ use rand::distr::Alphanumeric;
 /// What the ids of chats begin with, and those of completions.
 pub(crate) const CHAT: &str = "chatcmpl-";
 pub(crate) const COMPLETION: &str = "cmpl-";
+/// What the ids of responses begin with: clients tell them from others by it.
+pub(crate) const RESPONSE: &str = "resp_";
 
 /// The random characters of an id: 62^29 of them, so that none is ever given twice.
 const ID_LENGTH: usize = 29;
@@ -20,6 +22,11 @@ pub(crate) fn new(kind: &str, profile: Profile) -> Arc<str> {
         Profile::Openai => random(kind),
         Profile::Original => format!("{kind}{}", rand::rng().random_range(0..999)).into(),
     }
+}
+
+/// The id of a new response.
+pub(crate) fn response() -> Arc<str> {
+    random(RESPONSE)
 }
 
 /// The id of a call for embeddings, for logs alone: no answer shows it.

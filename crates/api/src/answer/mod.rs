@@ -18,16 +18,35 @@ pub(crate) mod stream;
 pub(crate) mod text;
 pub(crate) mod writer;
 
+use std::sync::Arc;
+
 use loggia_backend::ServedBy;
 
 use chat::ChatWriter;
 use text::TextWriter;
 use writer::{Head, Shape, Writer};
 
+use crate::ApiError;
+use crate::responses::writer::ResponseWriter;
+
 /// The writer of a stream, once an engine has accepted.
 pub(crate) fn writer(head: Head, served_by: &ServedBy) -> Box<dyn Writer> {
-    match head.shape {
+    match &head.shape {
         Shape::Chat => Box::new(ChatWriter::new(head, served_by)),
-        Shape::Text { echoes } => Box::new(TextWriter::new(head, served_by, echoes)),
+        Shape::Text { echoes } => {
+            let echoes = *echoes;
+            Box::new(TextWriter::new(head, served_by, echoes))
+        }
+        Shape::Response(shape) => Box::new(ResponseWriter::streaming(&head, Arc::clone(shape))),
+    }
+}
+
+/// Writes the failure of a stream in which nothing has been said.
+pub(crate) fn write_failure(head: &Head, error: &ApiError, out: &mut Vec<u8>) {
+    match &head.shape {
+        Shape::Chat | Shape::Text { .. } => writer::write_failure(error, head.profile, out),
+        Shape::Response(shape) => {
+            ResponseWriter::streaming(head, Arc::clone(shape)).fail(error, out);
+        }
     }
 }

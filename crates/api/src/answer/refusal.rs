@@ -4,29 +4,30 @@
 use std::sync::Arc;
 
 use http::request::Parts;
-use loggia_backend::{BackendError, WorkKind};
+use loggia_backend::BackendError;
 
+use crate::wording::Dialect;
 use crate::{ApiError, RequestId};
 
 /// Turns the failures of one request into what its client sees.
 #[derive(Clone, Debug)]
 pub(crate) struct Refusals {
     pub(crate) request_id: Option<Arc<str>>,
-    work: WorkKind,
+    dialect: Dialect,
 }
 
 impl Refusals {
-    pub(crate) fn new(parts: &Parts, work: WorkKind) -> Self {
+    pub(crate) fn new(parts: &Parts, dialect: Dialect) -> Self {
         Self {
             request_id: RequestId::of(parts),
-            work,
+            dialect,
         }
     }
 
     /// The error of an answer that has not begun; logs it.
     pub(crate) fn refuse(&self, error: BackendError) -> ApiError {
         let cause = error.kind();
-        let error = ApiError::about_work(error, self.work);
+        let error = ApiError::worded(error, self.dialect);
         let (request_id, status) = (self.request_id.as_deref(), error.status.as_u16());
         if error.status.is_server_error() {
             tracing::warn!(request_id, cause, status, "a request failed");
@@ -43,6 +44,6 @@ impl Refusals {
             cause = error.kind(),
             "a stream failed"
         );
-        ApiError::about_work(error, self.work)
+        ApiError::worded(error, self.dialect)
     }
 }

@@ -6,15 +6,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_core::future::BoxFuture;
-use loggia_backend::{BackendError, Event, Events, Profile, ServedBy};
+use loggia_backend::{BackendError, Event, Events, ServedBy};
 use loggia_wire::frame::sse;
 use tokio::time::{Instant, Sleep};
 
 use crate::ApiError;
+use crate::answer;
 use crate::answer::ended::{Ended, Outcome, Progress};
 use crate::answer::headers::{self, X_LOGGIA_CUT_SHORT};
 use crate::answer::refusal::Refusals;
-use crate::answer::writer::{Writer, write_failure};
+use crate::answer::writer::{Head, Writer};
 
 /// How much is gathered before it is handed on. Events that are ready together leave together.
 const GATHER: usize = 16 << 10;
@@ -66,7 +67,7 @@ pub(crate) struct EventStream {
     reason = "the largest is the one that a stream is in almost all the time"
 )]
 enum State {
-    Beginning(Beginning, Profile),
+    Beginning(Beginning, Box<Head>),
     Speaking(Speech),
     Ended(Ended),
 }
@@ -90,7 +91,7 @@ impl EventStream {
     /// The body of an answer that has not: heartbeats, until it has.
     pub(crate) fn beginning(
         beginning: Beginning,
-        profile: Profile,
+        head: Head,
         heartbeat: Duration,
         refusals: Refusals,
     ) -> Self {
@@ -100,7 +101,7 @@ impl EventStream {
             next: Box::pin(tokio::time::sleep(Duration::ZERO)),
         };
         Self {
-            state: State::Beginning(beginning, profile),
+            state: State::Beginning(beginning, Box::new(head)),
             heartbeat: Some(heartbeat),
             deadline: None,
             refusals,
@@ -139,13 +140,12 @@ impl EventStream {
 
     /// Sees whether an answer that was not begun is by now.
     fn poll_begun(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) {
-        let State::Beginning(beginning, profile) = &mut self.state else {
+        let State::Beginning(beginning, _) = &mut self.state else {
             return;
         };
         let Poll::Ready(begun) = beginning.as_mut().poll(cx) else {
             return;
         };
-        let profile = *profile;
         let ignored = match &begun {
             Ok(begun) => &begun.ignored,
             Err(not_begun) => &not_begun.ignored,
@@ -164,7 +164,7 @@ impl EventStream {
         }
         match begun {
             Ok(begun) => self.state = State::Speaking(begun.speech),
-            Err(NotBegun { error, .. }) => self.refuse(&error, profile, out),
+            Err(NotBegun { error, .. }) => self.refuse(&error, out),
         }
     }
 
@@ -225,10 +225,7 @@ impl EventStream {
     fn fail(&mut self, error: BackendError, out: &mut Vec<u8>) {
         let error = self.refusals.fail(error);
         match &mut self.state {
-            State::Beginning(_, profile) => {
-                let profile = *profile;
-                self.refuse(&error, profile, out);
-            }
+            State::Beginning(..) => self.refuse(&error, out),
             State::Speaking(speech) => {
                 speech.writer.fail(&error, out);
                 self.state = State::Ended(speech.progress.end(Outcome::Failed));
@@ -238,8 +235,10 @@ impl EventStream {
     }
 
     /// Ends an answer that never began.
-    fn refuse(&mut self, error: &ApiError, profile: Profile, out: &mut Vec<u8>) {
-        write_failure(error, profile, out);
+    fn refuse(&mut self, error: &ApiError, out: &mut Vec<u8>) {
+        if let State::Beginning(_, head) = &self.state {
+            answer::write_failure(head, error, out);
+        }
         self.state = State::Ended(Ended::new(Outcome::Failed));
     }
 

@@ -7,6 +7,7 @@ use loggia_backend::{BackendError, Event, Profile, ServedBy};
 use loggia_wire::frame::sse;
 
 use crate::ApiError;
+use crate::responses::ResponseShape;
 
 /// Writes one streamed answer. It is stepped by hand: no I/O, and no clock but for the time of an
 /// answer whose backend does not report it.
@@ -24,7 +25,7 @@ pub(crate) trait Writer: Send {
 /// What is the same in every piece of an answer.
 #[derive(Clone, Debug)]
 pub(crate) struct Head {
-    /// `chatcmpl-…`, `cmpl-…`.
+    /// `chatcmpl-…`, `cmpl-…`, `resp_…`.
     pub(crate) id: Arc<str>,
     /// The name the client asked for.
     pub(crate) model: Arc<str>,
@@ -39,7 +40,7 @@ pub(crate) struct Head {
 }
 
 /// What kind of answer it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) enum Shape {
     /// A chat's: `chat.completion`.
     Chat,
@@ -48,6 +49,8 @@ pub(crate) enum Shape {
         /// Whether it begins with the prompt.
         echoes: bool,
     },
+    /// A response: `response`.
+    Response(Arc<ResponseShape>),
 }
 
 impl Head {

@@ -22,6 +22,7 @@ use crate::answer::refusal::Refusals;
 use crate::answer::stream::took_too_long;
 use crate::door::caller::Only;
 use crate::door::routes::Handler;
+use crate::responses::AskedResponse;
 use crate::{ApiError, Body, Caller, Policy, Route, Strictness};
 
 /// The request's id, put among the request's extensions by a server that has one; it goes into the
@@ -138,6 +139,7 @@ impl Door {
             Handler::Chat => door.generate::<ChatCompletionRequest, B>(request).await,
             // Boxed, since they are rarer: every chat would carry the room for them.
             Handler::Completions => Box::pin(door.generate::<CompletionRequest, B>(request)).await,
+            Handler::Responses => Box::pin(door.generate::<AskedResponse, B>(request)).await,
             Handler::Embeddings => Box::pin(door.embeddings(request)).await,
             Handler::Models => door.models().await,
             Handler::Model => door.model(route.id()).await,

@@ -13,6 +13,7 @@ use crate::ApiError;
 pub(crate) enum Handler {
     Chat,
     Completions,
+    Responses,
     Embeddings,
     Models,
     Model,
@@ -52,13 +53,19 @@ static ROUTES: &[Row] = &[
         Method::POST,
         "/v1/chat/completions",
         Handler::Chat,
-        &["chat", "responses", "messages"],
+        &["chat", "messages"],
     ),
     row(
         Method::POST,
         "/v1/completions",
         Handler::Completions,
         &["completions", "completion", "generate"],
+    ),
+    row(
+        Method::POST,
+        "/v1/responses",
+        Handler::Responses,
+        &["responses", "response"],
     ),
     row(
         Method::POST,
@@ -198,7 +205,8 @@ mod tests {
                 "/v1/chat/completions",
             ),
             ("/api/chat", "/v1/chat/completions"),
-            ("/v1/responses", "/v1/chat/completions"),
+            ("/responses", "/v1/responses"),
+            ("/v1/responses/responses", "/v1/responses"),
             ("/v1/messages", "/v1/chat/completions"),
             ("/v1/messages/count_tokens", "/v1/chat/completions"),
             ("/v1/chat", "/v1/chat/completions"),

@@ -17,6 +17,7 @@ mod ollama_answers;
 mod original;
 mod packed;
 mod reasoning;
+mod responses;
 mod retry_after;
 mod spec;
 mod streaming;

@@ -72,6 +72,16 @@ fn no_field_of_the_request_for_embeddings_is_missing_from_its_own_table() {
     assert!(missing.is_empty(), "not in docs/dialects.md: {missing:?}");
 }
 
+#[test]
+fn no_field_of_the_request_for_a_response_is_missing_from_its_own_table() {
+    let all = include_str!("../../../../docs/dialects.md");
+    let (_, table) = all
+        .split_once("## 9. Responses\n")
+        .expect("a part for them");
+    let missing = missing("CreateResponse", 25, table);
+    assert!(missing.is_empty(), "not in docs/dialects.md: {missing:?}");
+}
+
 /// The words of every closed enumeration in a schema and in what it refers to.
 fn words(spec: &Value, schema: &Value, seen: &mut BTreeSet<String>, found: &mut BTreeSet<String>) {
     if let Some(name) = schema["$ref"]

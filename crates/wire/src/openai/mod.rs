@@ -16,6 +16,7 @@ mod message;
 mod model;
 mod prompt;
 mod request;
+pub mod responses;
 mod tools;
 
 pub use answer::{

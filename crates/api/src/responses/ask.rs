@@ -1,0 +1,158 @@
+//! A request for a response, as one that is let in and answered like any other.
+
+use std::sync::Arc;
+
+use loggia_backend::{Abilities, Ability, Profile, Work, WorkKind};
+use loggia_wire::Extra;
+use loggia_wire::openai::ChatCompletionRequest;
+use loggia_wire::openai::responses::ResponseRequest;
+
+use crate::admit::parse::{profile_of, tracked};
+use crate::admit::{Ask, chat};
+use crate::answer::id;
+use crate::answer::writer::Shape;
+use crate::generate::Generate;
+use crate::responses::names::{self, Places};
+use crate::responses::request::{Translated, translate};
+use crate::responses::shape::ResponseShape;
+use crate::wording::Dialect;
+use crate::{ApiError, Ceilings, Policy, Strictness};
+
+/// A request for a response that was parsed and became a chat.
+#[derive(Clone, Debug)]
+pub(crate) struct AskedResponse {
+    chat: Arc<ChatCompletionRequest>,
+    /// What its fields are called in the client's request.
+    places: Arc<Places>,
+    /// What has no effect, whatever the model can do.
+    ignored: Vec<String>,
+    shape: Arc<ResponseShape>,
+}
+
+impl AskedResponse {
+    /// The chat. Nobody else holds it yet, so nothing is copied.
+    fn chat(&mut self) -> &mut ChatCompletionRequest {
+        Arc::make_mut(&mut self.chat)
+    }
+
+    /// An error and a list of fields, by the names that the client knows.
+    fn named(&self, settled: Result<Vec<String>, ApiError>) -> Result<Vec<String>, ApiError> {
+        let name = |field: &String| names::of_response(field, &self.places);
+        settled
+            .map(|fields| fields.iter().map(name).collect())
+            .map_err(|error| renamed(error, &self.places))
+    }
+}
+
+impl Ask for AskedResponse {
+    const WORK: WorkKind = WorkKind::Chat;
+    const DIALECT: Dialect = Dialect::Responses;
+    const NEEDS: Ability = Ability::Chat;
+
+    fn parse(body: &[u8], policy: &Policy) -> Result<(Arc<Self>, Profile), ApiError> {
+        let request: ResponseRequest = match str::from_utf8(body).map(serde_json::from_str) {
+            Ok(Ok(request)) => request,
+            // Keeping track of the path costs time: only where something is wrong.
+            _ => tracked(body)?,
+        };
+        let Translated {
+            mut chat,
+            places,
+            ignored,
+            shape,
+        } = translate(request)?;
+        chat::check_whole(&mut chat, &policy.ceilings).map_err(|error| renamed(error, &places))?;
+        let asked = Self {
+            chat: Arc::new(chat),
+            places: Arc::new(places),
+            ignored,
+            shape: Arc::new(shape),
+        };
+        Ok((Arc::new(asked), profile_of(body, policy)))
+    }
+
+    fn id(_: Profile) -> Arc<str> {
+        id::response()
+    }
+
+    fn model(&self) -> &str {
+        &self.chat.model
+    }
+
+    fn extra(&mut self) -> &mut Extra {
+        &mut self.chat().extra
+    }
+
+    fn settle_combinations(&mut self, strictness: Strictness) -> Result<Vec<String>, ApiError> {
+        if strictness == Strictness::Strict
+            && let Some(first) = self.ignored.first()
+        {
+            return Err(ApiError::unsupported(first));
+        }
+        let settled = self.chat().settle_combinations(strictness);
+        let mut ignored = std::mem::take(&mut self.ignored);
+        ignored.extend(self.named(settled)?);
+        Ok(ignored)
+    }
+
+    fn settle(&mut self, can: &Abilities, strictness: Strictness) -> Result<Vec<String>, ApiError> {
+        let settled = self.chat().settle(can, strictness);
+        self.named(settled)
+    }
+
+    fn limit(&mut self, ceilings: &Ceilings) {
+        self.chat().limit(ceilings);
+    }
+}
+
+impl Generate for AskedResponse {
+    fn streams(&self) -> bool {
+        self.chat.streams()
+    }
+
+    fn shape(&self) -> Shape {
+        Shape::Response(Arc::clone(&self.shape))
+    }
+
+    fn choices(&self) -> usize {
+        1
+    }
+
+    fn include_usage(&self) -> bool {
+        false
+    }
+
+    fn work(request: Arc<Self>) -> Work {
+        Work::Chat(Arc::clone(&request.chat))
+    }
+}
+
+/// The same error about the client's own field. Where its text quotes the chat's, it quotes that.
+fn renamed(mut error: ApiError, places: &Places) -> ApiError {
+    let Some(param) = error.error.param.take() else {
+        return error;
+    };
+    let name = names::of_response(&param, places);
+    if name != param {
+        let (before, after) = (format!("'{param}'"), format!("'{name}'"));
+        error.error.message = error.error.message.replace(&before, &after);
+    }
+    error.about(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_errors_text_quotes_the_clients_name() {
+        let message = "Invalid 'max_completion_tokens': integer below minimum value.";
+        let error = ApiError::invalid("max_completion_tokens", "integer_below_min_value", message);
+        let renamed = renamed(error, &Places::default());
+        assert_eq!(renamed.error.param.as_deref(), Some("max_output_tokens"));
+        assert_eq!(
+            renamed.error.message,
+            "Invalid 'max_output_tokens': integer below minimum value."
+        );
+    }
+}

@@ -1,0 +1,145 @@
+//! A call of a function that stands for another tool → the item that the client knows.
+
+use loggia_wire::openai::responses::{
+    ApplyPatchCall, CustomToolCall, FunctionToolCall, ItemStatus, LocalShellCall, OutputItem,
+    ShellCall, ToolSearchCall,
+};
+use serde_json::{Map, Value, json};
+
+use crate::responses::tools::{CUSTOM_INPUT, OfferedTool, ToolKind};
+
+/// The item of a call whose arguments are all there. Where they do not have what the item needs, it
+/// is the call of a function: the client can tell the model what is wrong.
+pub(crate) fn item(
+    tool: &OfferedTool,
+    call_id: String,
+    arguments: &str,
+    item_id: &dyn Fn(&str) -> String,
+) -> OutputItem {
+    if tool.kind == ToolKind::Custom {
+        return OutputItem::CustomToolCall(CustomToolCall {
+            id: item_id("ctc_"),
+            status: ItemStatus::InProgress,
+            call_id,
+            name: tool.name.clone(),
+            namespace: tool.namespace.clone(),
+            input: custom_input(arguments),
+            is_async: tool.is_async,
+        });
+    }
+    let fields = match serde_json::from_str(arguments) {
+        Ok(Value::Object(fields)) => Some(fields),
+        _ => None,
+    };
+    let known = fields.and_then(|fields| match tool.kind {
+        ToolKind::LocalShell => Some(OutputItem::LocalShellCall(LocalShellCall {
+            id: item_id("lsh_"),
+            status: ItemStatus::InProgress,
+            call_id: call_id.clone(),
+            action: exec(fields)?,
+        })),
+        ToolKind::Shell => Some(OutputItem::ShellCall(ShellCall {
+            id: item_id("sh_"),
+            status: ItemStatus::InProgress,
+            call_id: call_id.clone(),
+            action: commands(fields)?,
+            environment: json!({"type": "local"}),
+        })),
+        ToolKind::ApplyPatch => Some(OutputItem::ApplyPatchCall(ApplyPatchCall {
+            id: item_id("apc_"),
+            status: ItemStatus::InProgress,
+            call_id: call_id.clone(),
+            operation: operation(&fields)?,
+        })),
+        ToolKind::ToolSearch => Some(OutputItem::ToolSearchCall(ToolSearchCall {
+            id: item_id("tsc_"),
+            status: ItemStatus::InProgress,
+            call_id: call_id.clone(),
+            execution: "client".to_owned(),
+            arguments: Value::Object(fields),
+        })),
+        ToolKind::Function | ToolKind::Custom => None,
+    });
+    known.unwrap_or_else(|| {
+        OutputItem::FunctionCall(FunctionToolCall {
+            id: item_id("fc_"),
+            status: ItemStatus::InProgress,
+            call_id,
+            name: tool.name.clone(),
+            namespace: tool.namespace.clone(),
+            arguments: arguments.to_owned(),
+            is_async: tool.is_async,
+        })
+    })
+}
+
+/// The text of a custom tool's call, however well the model kept to its only argument.
+fn custom_input(arguments: &str) -> String {
+    match serde_json::from_str(arguments) {
+        Ok(Value::String(input)) => input,
+        Ok(Value::Object(mut fields)) => {
+            let only = if fields.len() == 1 {
+                fields
+                    .values()
+                    .next()
+                    .and_then(Value::as_str)
+                    .map(str::to_owned)
+            } else {
+                None
+            };
+            match fields.remove(CUSTOM_INPUT) {
+                Some(Value::String(input)) => input,
+                _ => only.unwrap_or_else(|| arguments.to_owned()),
+            }
+        }
+        _ => arguments.to_owned(),
+    }
+}
+
+/// `LocalShellExecAction`.
+fn exec(mut fields: Map<String, Value>) -> Option<Value> {
+    let command = match fields.remove("command")? {
+        Value::String(line) => json!(["bash", "-lc", line]),
+        command if is_texts(&command) => command,
+        _ => return None,
+    };
+    let mut action = json!({"type": "exec", "command": command, "env": {}});
+    for key in ["working_directory", "timeout_ms"] {
+        if let Some(value) = fields.remove(key) {
+            action[key] = value;
+        }
+    }
+    Some(action)
+}
+
+/// `FunctionShellAction`.
+fn commands(mut fields: Map<String, Value>) -> Option<Value> {
+    let commands = match fields.remove("commands")? {
+        Value::String(line) => json!([line]),
+        commands if is_texts(&commands) => commands,
+        _ => return None,
+    };
+    let mut number = |key| fields.remove(key).filter(Value::is_i64).unwrap_or_default();
+    Some(
+        json!({"commands": commands, "timeout_ms": number("timeout_ms"),
+        "max_output_length": number("max_output_length")}),
+    )
+}
+
+/// An operation of `apply_patch`.
+fn operation(fields: &Map<String, Value>) -> Option<Value> {
+    let text = |key: &str| fields.get(key).and_then(Value::as_str);
+    let (kind, path) = (text("type")?, text("path")?);
+    match kind {
+        "delete_file" => Some(json!({"type": kind, "path": path})),
+        "create_file" | "update_file" => {
+            Some(json!({"type": kind, "path": path, "diff": text("diff")?}))
+        }
+        _ => None,
+    }
+}
+
+fn is_texts(value: &Value) -> bool {
+    let texts = value.as_array();
+    texts.is_some_and(|texts| !texts.is_empty() && texts.iter().all(Value::is_string))
+}

@@ -1,0 +1,670 @@
+//! Input items → the messages of a chat.
+//!
+//! What the assistant did between two messages of others (reasoning, text, calls) is one message of
+//! a chat; the outputs of its calls stand right after it, wherever they stand in the input.
+
+use std::collections::HashMap;
+
+use loggia_wire::Extra;
+use loggia_wire::openai::responses::{Item, ItemPart, Reasoning, TextFormat};
+use loggia_wire::openai::{Content, File, FunctionCall, Message, Part, PartKind, Role, ToolCall};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::ApiError;
+use crate::admit::checks::missing;
+use crate::admit::parse::{typed, wrong_at};
+use crate::responses::names::Places;
+use crate::responses::tools::{CUSTOM_INPUT, Offered, ToolKind, Tools};
+
+/// What a model reads in place of an output that comes later.
+const NOT_YET: &str = "The output of this call is not there yet.";
+
+/// A conversation as a chat has it.
+#[derive(Debug, Default)]
+pub(crate) struct Conversation {
+    pub(crate) messages: Vec<Message>,
+    /// Where each message came from.
+    pub(crate) places: Vec<String>,
+    /// What has no effect.
+    pub(crate) ignored: Vec<String>,
+    /// What the last change of the configuration says.
+    pub(crate) effort: Option<String>,
+    pub(crate) format: Option<TextFormat>,
+}
+
+/// Adds the tools that stand among the items: those that a search found, and those that were added
+/// under way.
+pub(crate) fn add_tools(items: &[Item], tools: &mut Tools) -> Result<(), ApiError> {
+    for (index, item) in items.iter().enumerate() {
+        let kind = item.kind.as_deref();
+        if let (Some("tool_search_output" | "additional_tools"), Some(found)) = (kind, &item.tools)
+        {
+            let place = format!("input[{index}].tools");
+            let found: Vec<_> = typed_at(&place, found.clone())?;
+            tools.add_all(&place, &found)?;
+        }
+    }
+    Ok(())
+}
+
+/// The items as messages.
+///
+/// # Errors
+/// A 400 for an item that cannot be read, and for a call or an output without the other.
+pub(crate) fn conversation(items: Vec<Item>, offered: &Offered) -> Result<Conversation, ApiError> {
+    let mut reader = Reader {
+        outputs: paired(&items)?,
+        offered,
+        conversation: Conversation::default(),
+        turn: None,
+    };
+    for (index, item) in items.into_iter().enumerate() {
+        reader.item(index, item)?;
+    }
+    reader.end_turn()?;
+    Ok(reader.conversation)
+}
+
+/// A JSON value as what has to stand at `place`.
+pub(crate) fn typed_at<T: DeserializeOwned>(place: &str, value: Value) -> Result<T, ApiError> {
+    typed(value).map_err(|error| wrong_at(place, error))
+}
+
+/// Which kind of call, or of output, an item is.
+fn call_kind(kind: &str) -> Option<ToolKind> {
+    Some(match kind {
+        "function_call" => ToolKind::Function,
+        "custom_tool_call" => ToolKind::Custom,
+        "local_shell_call" => ToolKind::LocalShell,
+        "shell_call" => ToolKind::Shell,
+        "apply_patch_call" => ToolKind::ApplyPatch,
+        "tool_search_call" => ToolKind::ToolSearch,
+        _ => return None,
+    })
+}
+
+fn output_kind(kind: &str) -> Option<ToolKind> {
+    call_kind(kind.strip_suffix("_output").map(|call| match call {
+        "tool_search" => "tool_search_call",
+        call => call,
+    })?)
+}
+
+/// The id of a call; older shells have it as their item's id.
+fn call_id(item: &Item) -> Option<&str> {
+    let id = item.call_id.as_deref().filter(|id| !id.is_empty());
+    id.or_else(|| {
+        let is_shell = item
+            .kind
+            .as_deref()
+            .is_some_and(|kind| kind.starts_with("local_shell"));
+        item.id.as_deref().filter(|_| is_shell)
+    })
+}
+
+/// A call and what it gave.
+struct Output {
+    /// The index of its item.
+    at: usize,
+    text: String,
+    /// Images and files: a chat's tool message has no room for them.
+    media: Vec<Part>,
+}
+
+/// The outputs by the index of the call that each answers: by id, else by name, else in order.
+fn paired(items: &[Item]) -> Result<HashMap<usize, Output>, ApiError> {
+    let mut open: Vec<usize> = Vec::new();
+    let mut outputs = HashMap::new();
+    for (index, item) in items.iter().enumerate() {
+        let kind = item.kind.as_deref().unwrap_or_default();
+        if call_kind(kind).is_some() {
+            open.push(index);
+            continue;
+        }
+        let Some(kind) = output_kind(kind) else {
+            continue;
+        };
+        let place = format!("input[{index}]");
+        let at = answered(items, &open, item, &place)?;
+        open.retain(|call| *call != at);
+        let (text, media) = output(&place, kind, item)?;
+        let output = Output {
+            at: index,
+            text,
+            media,
+        };
+        outputs.insert(at, output);
+    }
+    Ok(outputs)
+}
+
+/// The index of the call that an output answers.
+fn answered(items: &[Item], open: &[usize], output: &Item, place: &str) -> Result<usize, ApiError> {
+    let invalid = |message| Err(ApiError::invalid("input", "invalid_value", message));
+    if let Some(id) = call_id(output) {
+        let call = open.iter().find(|at| call_id(&items[**at]) == Some(id));
+        return match call {
+            Some(at) => Ok(*at),
+            None => invalid(format!(
+                "No tool call found for function call output with call_id {id}."
+            )),
+        };
+    }
+    let of_name = |at: &&usize| {
+        let call = &items[**at];
+        let named = |wanted: &Option<String>, is: &Option<String>| wanted.is_none() || wanted == is;
+        named(&output.name, &call.name) && named(&output.namespace, &call.namespace)
+    };
+    let mut calls = open.iter().filter(of_name);
+    match (calls.next(), calls.next()) {
+        (None, _) => invalid(format!(
+            "No tool call found for the output at {place}, which has no call_id."
+        )),
+        (Some(_), Some(_)) if output.name.is_some() => invalid(format!(
+            "The output at {place} has no call_id, and several calls have its name; name the call_id."
+        )),
+        (Some(first), _) => Ok(*first),
+    }
+}
+
+/// What a call gave: its text, and what is no text.
+fn output(place: &str, kind: ToolKind, item: &Item) -> Result<(String, Vec<Part>), ApiError> {
+    let nothing = Value::Null;
+    let given = item.output.as_ref().unwrap_or(&nothing);
+    match kind {
+        ToolKind::Function | ToolKind::Custom => match given {
+            Value::Null => Err(missing(format!("{place}.output"))),
+            Value::Array(_) => {
+                let place = format!("{place}.output");
+                let parts: Vec<ItemPart> = typed_at(&place, given.clone())?;
+                let parts = parts
+                    .into_iter()
+                    .enumerate()
+                    .map(|(at, part)| chat_part(&format!("{place}[{at}]"), part));
+                let parts: Vec<Part> = parts
+                    .collect::<Result<Vec<_>, _>>()?
+                    .into_iter()
+                    .flatten()
+                    .collect();
+                let (texts, media): (Vec<Part>, Vec<Part>) =
+                    parts.into_iter().partition(|part| part.as_text().is_some());
+                Ok((texts.iter().filter_map(Part::as_text).collect(), media))
+            }
+            given => Ok((as_text(given), Vec::new())),
+        },
+        ToolKind::ToolSearch => {
+            let found = item.tools.as_ref().and_then(Value::as_array);
+            let names: Vec<String> = found.into_iter().flatten().flat_map(tool_names).collect();
+            let text = if names.is_empty() {
+                "No tool was found.".to_owned()
+            } else {
+                format!("These tools can be called now: {}.", names.join(", "))
+            };
+            Ok((text, Vec::new()))
+        }
+        ToolKind::ApplyPatch => {
+            let status = item.status.as_deref().unwrap_or("completed");
+            let text = as_text(given);
+            let text = if text.is_empty() {
+                status.to_owned()
+            } else {
+                format!("{status}: {text}")
+            };
+            Ok((text, Vec::new()))
+        }
+        ToolKind::LocalShell | ToolKind::Shell => Ok((as_text(given), Vec::new())),
+    }
+}
+
+/// A text as it is, nothing as nothing, any other value as JSON.
+fn as_text(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// The names of a tool, or of those in a namespace.
+fn tool_names(tool: &Value) -> Vec<String> {
+    let name = |tool: &Value| tool.get("name").and_then(Value::as_str).map(str::to_owned);
+    match tool.get("tools").and_then(Value::as_array) {
+        Some(inner) => inner.iter().filter_map(name).collect(),
+        None => name(tool).into_iter().collect(),
+    }
+}
+
+/// What the assistant did before somebody else has the word.
+#[derive(Default)]
+struct Turn {
+    /// Where it begins.
+    place: String,
+    reasoning: Option<String>,
+    content: Vec<Part>,
+    calls: Vec<Call>,
+}
+
+/// A call of the assistant's, and the index of its item.
+struct Call {
+    at: usize,
+    made: ToolCall,
+    is_async: bool,
+}
+
+struct Reader<'a> {
+    outputs: HashMap<usize, Output>,
+    offered: &'a Offered,
+    conversation: Conversation,
+    turn: Option<Turn>,
+}
+
+impl Reader<'_> {
+    fn item(&mut self, index: usize, item: Item) -> Result<(), ApiError> {
+        let place = format!("input[{index}]");
+        self.name_extras(&item);
+        let kind = match item.kind.as_deref() {
+            Some(kind) => kind.to_owned(),
+            None if item.role.is_none() && item.id.is_some() => "item_reference".to_owned(),
+            None => "message".to_owned(),
+        };
+        match kind.as_str() {
+            "message" => self.message(place, item),
+            "reasoning" => self.reasoning(place, &item),
+            "item_reference" => Err(no_such_item(&place, item.id.as_deref())),
+            "configuration_update" => self.configuration(&place, item),
+            // Their tools were added before.
+            "additional_tools" => Ok(()),
+            kind if output_kind(kind).is_some() => {
+                // It was paired with its call, after which it stands.
+                self.end_turn()
+            }
+            kind => {
+                if let Some(kind) = call_kind(kind) {
+                    return self.call(place, index, kind, &item);
+                }
+                self.ignore(format!("input[].{kind}"));
+                Ok(())
+            }
+        }
+    }
+
+    fn message(&mut self, place: String, item: Item) -> Result<(), ApiError> {
+        let role = match item.role.as_deref() {
+            Some("user") => Role::User,
+            Some("assistant") => Role::Assistant,
+            Some("system") => Role::System,
+            Some("developer") => Role::Developer,
+            None => return Err(missing(format!("{place}.role"))),
+            Some(other) => {
+                let message = format!(
+                    "Invalid value: '{other}'. Supported values are: 'assistant', 'system', 'developer', and 'user'."
+                );
+                let param = format!("{place}.role");
+                return Err(ApiError::invalid(param, "invalid_value", message));
+            }
+        };
+        let content = match item.content {
+            Some(content) => self.content(&format!("{place}.content"), content)?,
+            None if role == Role::Assistant => Vec::new(),
+            None => return Err(missing(format!("{place}.content"))),
+        };
+        if role == Role::Assistant {
+            // A second text of the assistant's is a message of its own, unless calls stand between.
+            let speaks = |turn: &Turn| !turn.content.is_empty() && turn.calls.is_empty();
+            if self.turn.as_ref().is_some_and(speaks) {
+                self.end_turn()?;
+            }
+            self.turn(place).content.extend(content);
+            return Ok(());
+        }
+        self.end_turn()?;
+        self.push(
+            place,
+            Message {
+                content: Some(joined(content)),
+                ..Message::text(role, "")
+            },
+        );
+        Ok(())
+    }
+
+    /// A text or parts, as parts.
+    fn content(&mut self, place: &str, content: Value) -> Result<Vec<Part>, ApiError> {
+        if let Value::String(text) = content {
+            return Ok(vec![text_part(text)]);
+        }
+        let parts: Vec<ItemPart> = typed_at(place, content)?;
+        let mut content = Vec::new();
+        for (at, part) in parts.into_iter().enumerate() {
+            let kind = part.kind.clone();
+            match chat_part(&format!("{place}[{at}]"), part)? {
+                Some(part) => content.push(part),
+                None => self.ignore(format!("input[].content[].{kind}")),
+            }
+        }
+        Ok(content)
+    }
+
+    /// What the assistant thought goes before what it says and calls next.
+    fn reasoning(&mut self, place: String, item: &Item) -> Result<(), ApiError> {
+        if item.encrypted_content.is_some() {
+            self.ignore("input[].encrypted_content".to_owned());
+        }
+        let text = readable(item.content.as_ref(), "").filter(|text| !text.is_empty());
+        let text = text.or_else(|| readable(item.summary.as_ref(), "\n\n"));
+        let Some(text) = text.filter(|text| !text.is_empty()) else {
+            return Ok(());
+        };
+        let acts = |turn: &Turn| !turn.content.is_empty() || !turn.calls.is_empty();
+        if self.turn.as_ref().is_some_and(acts) {
+            self.end_turn()?;
+        }
+        let turn = self.turn(place);
+        match &mut turn.reasoning {
+            Some(before) => {
+                before.push_str("\n\n");
+                before.push_str(&text);
+            }
+            None => turn.reasoning = Some(text),
+        }
+        Ok(())
+    }
+
+    fn configuration(&mut self, place: &str, item: Item) -> Result<(), ApiError> {
+        if let Some(reasoning) = item.reasoning {
+            let reasoning: Reasoning = typed_at(&format!("{place}.reasoning"), reasoning)?;
+            if reasoning.effort.is_some() {
+                self.conversation.effort = reasoning.effort;
+            }
+        }
+        if let Some(mut text) = item.text {
+            let format = text.get_mut("format").map(Value::take);
+            if let Some(format) = format.filter(|format| !format.is_null()) {
+                let place = format!("{place}.text.format");
+                self.conversation.format = Some(typed_at(&place, format)?);
+            }
+        }
+        Ok(())
+    }
+
+    fn call(
+        &mut self,
+        place: String,
+        at: usize,
+        kind: ToolKind,
+        item: &Item,
+    ) -> Result<(), ApiError> {
+        let id = call_id(item).ok_or_else(|| missing(format!("{place}.call_id")))?;
+        let (name, arguments) = match kind {
+            ToolKind::Function => (item.name.as_deref(), item.arguments.as_ref().map(as_text)),
+            ToolKind::Custom => {
+                let input = item.input.as_ref().map(as_text);
+                let arguments = input.map(|input| json!({ CUSTOM_INPUT: input }).to_string());
+                (item.name.as_deref(), arguments)
+            }
+            ToolKind::LocalShell => (Some("local_shell"), item.action.as_ref().map(action)),
+            ToolKind::Shell => (Some("shell"), item.action.as_ref().map(action)),
+            ToolKind::ApplyPatch => (Some("apply_patch"), item.operation.as_ref().map(as_text)),
+            ToolKind::ToolSearch => (Some("tool_search"), item.arguments.as_ref().map(as_text)),
+        };
+        let name = name.ok_or_else(|| missing(format!("{place}.name")))?;
+        let function = self
+            .offered
+            .function_of(kind, name, item.namespace.as_deref());
+        let is_async = item.is_async == Some(true) || self.offered.is_async(&function);
+        let call = ToolCall {
+            id: id.to_owned(),
+            kind: "function".to_owned(),
+            function: FunctionCall {
+                name: function,
+                arguments: arguments.unwrap_or_default(),
+                extra: Extra::new(),
+            },
+            extra: Extra::new(),
+        };
+        // A call that was answered before this one has been made belongs to an earlier message.
+        self.turn(place).calls.push(Call {
+            at,
+            made: call,
+            is_async,
+        });
+        Ok(())
+    }
+
+    fn turn(&mut self, place: String) -> &mut Turn {
+        self.turn.get_or_insert_with(|| Turn {
+            place,
+            ..Turn::default()
+        })
+    }
+
+    /// Writes what the assistant did, and what its calls gave.
+    fn end_turn(&mut self) -> Result<(), ApiError> {
+        let Some(turn) = self.turn.take() else {
+            return Ok(());
+        };
+        let Turn {
+            place,
+            reasoning,
+            content,
+            calls,
+        } = turn;
+        if content.is_empty() && calls.is_empty() {
+            if reasoning.is_some() {
+                self.ignore("input[].reasoning".to_owned());
+            }
+            return Ok(());
+        }
+        let made: Vec<ToolCall> = calls.iter().map(|call| call.made.clone()).collect();
+        self.push(
+            place,
+            Message {
+                content: (!content.is_empty()).then(|| joined(content)),
+                tool_calls: (!made.is_empty()).then_some(made),
+                reasoning_content: reasoning,
+                ..Message::text(Role::Assistant, "")
+            },
+        );
+        let mut shown = Vec::new();
+        for Call { at, made, is_async } in calls {
+            let (place, text) = match self.outputs.remove(&at) {
+                Some(output) => {
+                    shown.extend(output.media);
+                    (format!("input[{}]", output.at), output.text)
+                }
+                None if is_async => (format!("input[{at}]"), NOT_YET.to_owned()),
+                None => {
+                    let message = format!("No tool output found for function call {}.", made.id);
+                    return Err(ApiError::invalid("input", "invalid_value", message));
+                }
+            };
+            self.push(
+                place,
+                Message {
+                    tool_call_id: Some(made.id),
+                    ..Message::text(Role::Tool, text)
+                },
+            );
+        }
+        if !shown.is_empty() {
+            let place = self.conversation.places.last().cloned().unwrap_or_default();
+            self.push(
+                place,
+                Message {
+                    content: Some(Content::Parts(shown)),
+                    ..Message::text(Role::User, "")
+                },
+            );
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, place: String, message: Message) {
+        self.conversation.messages.push(message);
+        self.conversation.places.push(place);
+    }
+
+    fn ignore(&mut self, name: String) {
+        if !self.conversation.ignored.contains(&name) {
+            self.conversation.ignored.push(name);
+        }
+    }
+
+    /// Fields that no item of OpenAI's has, on items that are read.
+    fn name_extras(&mut self, item: &Item) {
+        // What the server itself, or the SDKs, put on items; it means nothing to a model.
+        const LABELS: &[&str] = &[
+            "phase",
+            "caller",
+            "created_by",
+            "execution",
+            "environment",
+            "max_output_length",
+            "role",
+        ];
+        let is_read = item.kind.as_deref().is_none_or(|kind| {
+            kind == "message" || call_kind(kind).is_some() || output_kind(kind).is_some()
+        });
+        if !is_read {
+            return;
+        }
+        for key in item.extra.keys() {
+            if !LABELS.contains(&key.as_str()) {
+                self.ignore(format!("input[].{key}"));
+            }
+        }
+    }
+}
+
+/// What a shell did, as its function has it.
+fn action(action: &Value) -> String {
+    let mut action = action.clone();
+    if let Some(fields) = action.as_object_mut() {
+        fields.remove("type");
+        fields.retain(|_, value| !value.is_null());
+    }
+    action.to_string()
+}
+
+/// The texts of parts, joined.
+fn readable(parts: Option<&Value>, between: &str) -> Option<String> {
+    let texts = parts?.as_array()?.iter();
+    let texts: Vec<&str> = texts
+        .filter_map(|part| part.get("text").and_then(Value::as_str))
+        .collect();
+    (!texts.is_empty()).then(|| texts.join(between))
+}
+
+fn text_part(text: String) -> Part {
+    Part {
+        kind: PartKind::Text(text),
+        extra: Extra::new(),
+    }
+}
+
+/// One text as a text, anything else as parts.
+fn joined(mut parts: Vec<Part>) -> Content {
+    match parts.as_mut_slice() {
+        [] => Content::Text(String::new()),
+        [
+            Part {
+                kind: PartKind::Text(text),
+                extra,
+            },
+        ] if extra.is_empty() => Content::Text(std::mem::take(text)),
+        _ => Content::Parts(parts),
+    }
+}
+
+/// A part as a chat has it; `None` for a type that no chat has.
+fn chat_part(place: &str, part: ItemPart) -> Result<Option<Part>, ApiError> {
+    let needed = |field: &str| missing(format!("{place}.{field}"));
+    let ItemPart {
+        kind,
+        text,
+        refusal,
+        image_url,
+        detail,
+        file_id,
+        file_url,
+        file_data,
+        filename,
+        input_audio,
+        mut extra,
+    } = part;
+    let kind = match kind.as_str() {
+        "input_text" | "output_text" | "text" | "summary_text" | "reasoning_text" => {
+            extra.remove("annotations");
+            extra.remove("logprobs");
+            PartKind::Text(text.ok_or_else(|| needed("text"))?)
+        }
+        "refusal" => PartKind::Refusal(refusal.ok_or_else(|| needed("refusal"))?),
+        "input_image" => {
+            if image_url.is_none() && file_id.is_some() {
+                return Err(no_such_file(place));
+            }
+            PartKind::ImageUrl {
+                url: image_url.ok_or_else(|| needed("image_url"))?,
+                detail,
+                extra: Extra::new(),
+            }
+        }
+        "input_file" => {
+            if file_data.is_none() && file_id.is_some() {
+                return Err(no_such_file(place));
+            }
+            if file_data.is_none() && file_url.is_some() {
+                let message =
+                    "This server does not fetch files; send the file itself as 'file_data'.";
+                let param = format!("{place}.file_url");
+                return Err(ApiError::invalid(param, "unsupported_parameter", message));
+            }
+            PartKind::File(File {
+                file_data: Some(file_data.ok_or_else(|| needed("file_data"))?),
+                filename,
+                file_id: None,
+                extra: Extra::new(),
+            })
+        }
+        "input_audio" => {
+            let audio = input_audio.ok_or_else(|| needed("input_audio"))?;
+            PartKind::InputAudio {
+                data: audio.data,
+                format: audio.format,
+                extra: audio.extra,
+            }
+        }
+        _ => return Ok(None),
+    };
+    Ok(Some(Part { kind, extra }))
+}
+
+fn no_such_file(place: &str) -> ApiError {
+    let message = "This server keeps no files, so that a file cannot be named by its id; send the file itself.";
+    ApiError::invalid(format!("{place}.file_id"), "invalid_value", message)
+}
+
+fn no_such_item(place: &str, id: Option<&str>) -> ApiError {
+    let id = id.unwrap_or_default();
+    let message = format!(
+        "Item with id '{id}' not found. This server keeps no responses yet; send the item itself in 'input' (in the AI SDK: `store: false`)."
+    );
+    ApiError::invalid(format!("{place}.id"), "invalid_value", message)
+}
+
+impl Conversation {
+    /// Puts a message before all others.
+    pub(crate) fn begin_with(&mut self, place: &str, message: Message) {
+        self.messages.insert(0, message);
+        self.places.insert(0, place.to_owned());
+    }
+
+    /// Where its messages and these tools came from.
+    pub(crate) fn places(&mut self, tools: Vec<String>) -> Places {
+        Places {
+            messages: std::mem::take(&mut self.places),
+            tools,
+        }
+    }
+}

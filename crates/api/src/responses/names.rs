@@ -1,0 +1,149 @@
+//! What a field of the chat is called in the request for a response that the chat was made of: one
+//! table, for `param` of errors and for `x-loggia-ignored`.
+
+/// Where the messages and tools of the chat came from: `input[3]`, `tools[0].tools[2]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Places {
+    pub(crate) messages: Vec<String>,
+    pub(crate) tools: Vec<String>,
+}
+
+/// A field of a chat, or what its path begins with, and the field of a response. The first that
+/// fits counts.
+const FIELDS: &[(&str, &str)] = &[
+    ("max_completion_tokens", "max_output_tokens"),
+    ("max_tokens", "max_output_tokens"),
+    ("response_format.json_schema", "text.format"),
+    ("response_format", "text.format"),
+    ("reasoning_effort", "reasoning.effort"),
+    ("verbosity", "text.verbosity"),
+    ("logprobs", "top_logprobs"),
+    ("tool_choice.allowed_tools", "tool_choice"),
+    ("tool_choice.function", "tool_choice"),
+];
+
+/// Within a message, and within a tool: what a path has there, and what stands for it here.
+const WITHIN: &[(&str, &str)] = &[
+    (".function.arguments", ".arguments"),
+    (".function", ""),
+    (".image_url.url", ".image_url"),
+    (".file.file_data", ".file_data"),
+];
+
+/// The parts of a message, where they are what is at fault.
+const PARTS: &[(&str, &str)] = &[
+    ("content[].image_url", "content[].input_image"),
+    ("content[].input_audio", "content[].input_audio"),
+    ("content[].file", "content[].input_file"),
+];
+
+/// A chat's field as the client of a response knows it.
+pub(crate) fn of_response(field: &str, places: &Places) -> String {
+    if let Some(rest) = within(field, "messages") {
+        return in_list("input", rest, &places.messages);
+    }
+    if let Some(rest) = within(field, "tools") {
+        return in_list("tools", rest, &places.tools);
+    }
+    let found = FIELDS
+        .iter()
+        .find_map(|(chat, response)| within(field, chat).map(|rest| format!("{response}{rest}")));
+    found.unwrap_or_else(|| field.to_owned())
+}
+
+/// What follows a name at the beginning of a path.
+fn within<'a>(path: &'a str, name: &str) -> Option<&'a str> {
+    let rest = path.strip_prefix(name)?;
+    (rest.is_empty() || rest.starts_with(['.', '['])).then_some(rest)
+}
+
+/// A path into a list: an entry of it by the place that it came from, or all of them.
+fn in_list(list: &str, rest: &str, places: &[String]) -> String {
+    let Some((index, rest)) = rest.strip_prefix('[').and_then(|rest| rest.split_once(']')) else {
+        return format!("{list}{rest}");
+    };
+    let rest = respelled(rest);
+    if index.is_empty() {
+        return format!("{list}[]{rest}");
+    }
+    let place = index.parse::<usize>().ok().and_then(|at| places.get(at));
+    place.map_or_else(|| list.to_owned(), |place| format!("{place}{rest}"))
+}
+
+fn respelled(rest: &str) -> String {
+    let mut rest = rest.to_owned();
+    // A call is an item of its own here, not an entry of a message.
+    if let Some(after) = rest.strip_prefix(".tool_calls[")
+        && let Some((_, after)) = after.split_once(']')
+    {
+        rest = after.to_owned();
+    }
+    for (chat, response) in PARTS {
+        if let Some(after) = rest
+            .strip_prefix('.')
+            .and_then(|rest| rest.strip_prefix(chat))
+        {
+            return format!(".{response}{after}");
+        }
+    }
+    for (chat, response) in WITHIN {
+        if let Some(at) = rest.find(chat) {
+            rest.replace_range(at..at + chat.len(), response);
+            break;
+        }
+    }
+    rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chats_field_has_the_clients_name() {
+        let places = Places {
+            messages: vec!["instructions".to_owned(), "input[4]".to_owned()],
+            tools: vec!["tools[2].tools[0]".to_owned()],
+        };
+        for (chat, response) in [
+            ("messages", "input"),
+            ("messages[0]", "instructions"),
+            (
+                "messages[1].content[0].image_url.url",
+                "input[4].content[0].image_url",
+            ),
+            (
+                "messages[1].tool_calls[0].function.arguments",
+                "input[4].arguments",
+            ),
+            ("messages[7].content", "input"),
+            (
+                "messages[].content[].image_url",
+                "input[].content[].input_image",
+            ),
+            (
+                "messages[].content[].image_url.detail",
+                "input[].content[].input_image.detail",
+            ),
+            ("messages[].content[].file", "input[].content[].input_file"),
+            ("tools", "tools"),
+            (
+                "tools[0].function.parameters",
+                "tools[2].tools[0].parameters",
+            ),
+            ("tools[].function.strict", "tools[].strict"),
+            ("response_format.json_schema.schema", "text.format.schema"),
+            ("response_format", "text.format"),
+            ("max_completion_tokens", "max_output_tokens"),
+            ("reasoning_effort", "reasoning.effort"),
+            ("verbosity", "text.verbosity"),
+            ("logprobs", "top_logprobs"),
+            ("top_logprobs", "top_logprobs"),
+            ("tool_choice.type", "tool_choice.type"),
+            ("temperature", "temperature"),
+            ("toolshed", "toolshed"),
+        ] {
+            assert_eq!(of_response(chat, &places), response, "{chat}");
+        }
+    }
+}

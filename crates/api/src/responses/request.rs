@@ -1,0 +1,384 @@
+//! The fields of a request for a response → those of a chat.
+
+use loggia_wire::Extra;
+use loggia_wire::openai::responses::{
+    Input, Item, Reasoning, Response, ResponseRequest, ResponseStatus, TextConfig, TextFormat,
+};
+use loggia_wire::openai::{
+    ChatCompletionRequest, JsonSchemaFormat, Message, ResponseFormat, Role, StreamOptions,
+    ToolChoice,
+};
+use serde_json::{Value, json};
+
+use crate::ApiError;
+use crate::admit::checks::{between, check_model, missing};
+use crate::responses::items::{self, Conversation};
+use crate::responses::names::Places;
+use crate::responses::shape::ResponseShape;
+use crate::responses::tools::{self, Tools};
+
+/// `include`: log-probabilities of the text.
+const LOGPROBS: &str = "message.output_text.logprobs";
+
+/// Fields of chats that responses do not have: a client that sends them means something else.
+const OF_CHATS: &[&str] = &[
+    "messages",
+    "max_tokens",
+    "max_completion_tokens",
+    "n",
+    "logit_bias",
+    "logprobs",
+    "response_format",
+    "functions",
+    "function_call",
+    "reasoning_effort",
+    "prediction",
+    "modalities",
+    "audio",
+    "web_search_options",
+];
+
+/// A request for a response as a chat, and what the response needs to know of it.
+#[derive(Debug)]
+pub(crate) struct Translated {
+    pub(crate) chat: ChatCompletionRequest,
+    pub(crate) places: Places,
+    /// What has no effect, by its name in the client's request.
+    pub(crate) ignored: Vec<String>,
+    pub(crate) shape: ResponseShape,
+}
+
+/// Makes a chat of a request.
+///
+/// # Errors
+/// A 400 about the field at fault, by its name in the client's request.
+pub(crate) fn translate(mut request: ResponseRequest) -> Result<Translated, ApiError> {
+    check(&request)?;
+    let mut ignored = unread(&mut request);
+
+    let items = match request.input.take() {
+        Some(Input::Text(text)) => vec![user(&text)],
+        Some(Input::Items(items)) => items,
+        None => return Err(missing("input".to_owned())),
+    };
+    let mut tools = Tools::default();
+    tools.add_all("tools", request.tools.as_deref().unwrap_or_default())?;
+    items::add_tools(&items, &mut tools)?;
+    let choice = request.tool_choice.as_ref();
+    let tool_choice = choice.map(|choice| tools.choice(choice)).transpose()?;
+
+    let mut conversation = items::conversation(items, &tools.offered)?;
+    if let Some(instructions) = &request.instructions {
+        let message = Message::text(Role::System, instructions.as_str());
+        conversation.begin_with("instructions", message);
+    }
+    if conversation.messages.is_empty() {
+        return Err(nothing_to_read());
+    }
+    ignored.append(&mut tools.ignored);
+    ignored.append(&mut conversation.ignored);
+
+    let effort = conversation.effort.take();
+    let format = conversation.format.take();
+    set_effort(&mut request, effort);
+    let place = if format.is_some() {
+        "input"
+    } else {
+        "text.format"
+    };
+    let asked = request.text.as_ref().and_then(|text| text.format.clone());
+    let format = format.or(asked);
+    let response_format = format.as_ref().map(|format| chat_format(place, format));
+    let shape = ResponseShape {
+        template: template(&request, format.as_ref()),
+        offered: tools.offered,
+        summarizes: summary(request.reasoning.as_ref()).is_some(),
+    };
+    let places = conversation.places(tools.places);
+    let mut chat = chat(request, conversation);
+    chat.response_format = response_format.transpose()?;
+    if !tools.functions.is_empty() {
+        chat.tools = Some(tools.functions);
+    }
+    chat.tool_choice = tool_choice.flatten();
+    if chat.tool_choice == Some(ToolChoice::None) && chat.tools.is_none() {
+        chat.tool_choice = None;
+    }
+    Ok(Translated {
+        chat,
+        places,
+        ignored,
+        shape,
+    })
+}
+
+/// What is wrong whatever the model can do, but for what chats are checked for too.
+fn check(request: &ResponseRequest) -> Result<(), ApiError> {
+    check_model(&request.model)?;
+    between(
+        "max_output_tokens",
+        request.max_output_tokens,
+        i64::MIN,
+        i64::from(u32::MAX),
+    )?;
+    between("top_logprobs", request.top_logprobs, 0, 20)?;
+    between("max_tool_calls", request.max_tool_calls, 0, i64::MAX)?;
+    check_memory(request)?;
+    if request.prompt.is_some() {
+        let message = "This server has no prompt templates; send the prompt itself in 'instructions' and 'input'.";
+        return Err(ApiError::invalid(
+            "prompt",
+            "unsupported_parameter",
+            message,
+        ));
+    }
+    let words = [("truncation", &request.truncation, &["auto", "disabled"])];
+    words.into_iter().try_for_each(|(param, word, known)| {
+        crate::admit::checks::one_of(param, word.as_deref(), known)
+    })
+}
+
+/// Nothing is kept yet: what needs an earlier response, or one that outlives its client, is refused.
+fn check_memory(request: &ResponseRequest) -> Result<(), ApiError> {
+    let both = request.previous_response_id.is_some() && request.conversation.is_some();
+    if both {
+        let message = "Mutually exclusive parameters: 'previous_response_id' and 'conversation'. Send only one of them.";
+        return Err(ApiError::invalid(
+            "previous_response_id",
+            "mutually_exclusive_parameters",
+            message,
+        ));
+    }
+    if let Some(id) = &request.previous_response_id {
+        let message = format!(
+            "Previous response with id '{id}' not found. This server keeps no responses yet; send the whole conversation in 'input'."
+        );
+        return Err(ApiError::invalid(
+            "previous_response_id",
+            "previous_response_not_found",
+            message,
+        ));
+    }
+    if request.conversation.is_some() {
+        let message = "This server keeps no conversations for responses yet; send the whole conversation in 'input'.";
+        return Err(ApiError::invalid(
+            "conversation",
+            "unsupported_parameter",
+            message,
+        ));
+    }
+    if request.background == Some(true) {
+        let message = "This server keeps no responses yet, so that none can be fetched later; leave 'background' out.";
+        return Err(ApiError::invalid(
+            "background",
+            "unsupported_parameter",
+            message,
+        ));
+    }
+    Ok(())
+}
+
+fn nothing_to_read() -> ApiError {
+    let message = "The input is empty: there is nothing to answer.";
+    ApiError::invalid("input", "empty_array", message)
+}
+
+/// Takes out what has no effect here, and names it.
+fn unread(request: &mut ResponseRequest) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    if request.store == Some(true) {
+        names.push("store".to_owned());
+    }
+    if request.truncation.as_deref() == Some("auto") {
+        names.push("truncation".to_owned());
+    }
+    if request.max_tool_calls.is_some() {
+        names.push("max_tool_calls".to_owned());
+    }
+    let labels = [
+        ("background_options", request.background_options.is_some()),
+        ("context_management", request.context_management.is_some()),
+        ("client_metadata", request.client_metadata.is_some()),
+        ("access_programs", request.access_programs.is_some()),
+        ("image", request.image.is_some()),
+    ];
+    let labels = labels.into_iter().filter(|(_, is_there)| *is_there);
+    names.extend(labels.map(|(name, _)| name.to_owned()));
+    let more = request.include.iter().flatten();
+    let more = more.filter(|what| *what != LOGPROBS);
+    names.extend(more.map(|what| format!("include.{what}")));
+    if let Some(reasoning) = &request.reasoning {
+        let unread = [("context", &reasoning.context), ("mode", &reasoning.mode)];
+        let unread = unread.iter().filter(|(_, value)| value.is_some());
+        names.extend(unread.map(|(name, _)| format!("reasoning.{name}")));
+        names.extend(reasoning.extra.keys().map(|key| format!("reasoning.{key}")));
+    }
+    if let Some(text) = &request.text {
+        names.extend(text.extra.keys().map(|key| format!("text.{key}")));
+    }
+    if let Some(options) = &request.stream_options {
+        let extra = options.extra.keys();
+        names.extend(extra.map(|key| format!("stream_options.{key}")));
+    }
+    for field in OF_CHATS {
+        names.extend(request.extra.remove(*field).map(|_| (*field).to_owned()));
+    }
+    names
+}
+
+fn user(text: &str) -> Item {
+    let item = json!({"type": "message", "role": "user", "content": text});
+    // Three texts are always an item.
+    serde_json::from_value(item).unwrap_or_else(|_| unreachable!("an item of three texts"))
+}
+
+/// A change of the configuration, if there was one, holds over what the request says.
+fn set_effort(request: &mut ResponseRequest, effort: Option<String>) {
+    let Some(effort) = effort else { return };
+    let reasoning = request.reasoning.get_or_insert_with(|| Reasoning {
+        effort: None,
+        summary: None,
+        generate_summary: None,
+        context: None,
+        mode: None,
+        extra: Extra::new(),
+    });
+    reasoning.effort = Some(effort);
+}
+
+/// Whether reasoning is to be shown as a summary.
+fn summary(reasoning: Option<&Reasoning>) -> Option<&str> {
+    let reasoning = reasoning?;
+    let asked = reasoning.summary.as_ref();
+    asked
+        .or(reasoning.generate_summary.as_ref())
+        .map(String::as_str)
+}
+
+fn chat_format(place: &str, format: &TextFormat) -> Result<ResponseFormat, ApiError> {
+    match format.kind.as_str() {
+        "text" => Ok(ResponseFormat::Text),
+        "json_object" => Ok(ResponseFormat::JsonObject),
+        "json_schema" => {
+            let name = format.name.clone();
+            let schema = format.schema.clone();
+            Ok(ResponseFormat::JsonSchema(JsonSchemaFormat {
+                name: name.ok_or_else(|| missing(format!("{place}.name")))?,
+                description: format.description.clone(),
+                schema: Some(schema.ok_or_else(|| missing(format!("{place}.schema")))?),
+                strict: format.strict,
+                extra: format.extra.clone(),
+            }))
+        }
+        other => {
+            let message = format!(
+                "Invalid value: '{other}'. Supported values are: 'text', 'json_object', and 'json_schema'."
+            );
+            let param = format!("{place}.type");
+            Err(ApiError::invalid(param, "invalid_value", message))
+        }
+    }
+}
+
+/// The chat, but for its tools and its format.
+fn chat(request: ResponseRequest, conversation: Conversation) -> ChatCompletionRequest {
+    let wants_logprobs =
+        request.includes(LOGPROBS) || request.top_logprobs.is_some_and(|top| top > 0);
+    let verbosity = request.text.and_then(|text: TextConfig| text.verbosity);
+    let streams = request.stream == Some(true);
+    let obfuscation = request.stream_options.map(|options| StreamOptions {
+        include_obfuscation: options.include_obfuscation,
+        ..StreamOptions::default()
+    });
+    ChatCompletionRequest {
+        model: request.model,
+        messages: conversation.messages,
+        stream: request.stream,
+        // Without a stream, a response takes them without a word.
+        stream_options: obfuscation.filter(|_| streams),
+        max_tokens: None,
+        max_completion_tokens: request.max_output_tokens,
+        temperature: request.temperature,
+        top_p: request.top_p,
+        n: None,
+        stop: request.stop,
+        presence_penalty: request.presence_penalty,
+        frequency_penalty: request.frequency_penalty,
+        seed: request.seed,
+        logit_bias: None,
+        logprobs: wants_logprobs.then_some(true),
+        top_logprobs: request.top_logprobs.filter(|_| wants_logprobs),
+        response_format: None,
+        tools: None,
+        tool_choice: None,
+        parallel_tool_calls: request.parallel_tool_calls,
+        functions: None,
+        function_call: None,
+        reasoning_effort: request.reasoning.and_then(|reasoning| reasoning.effort),
+        // The response repeats it.
+        metadata: None,
+        store: None,
+        user: request.user,
+        safety_identifier: request.safety_identifier,
+        prompt_cache_key: request.prompt_cache_key,
+        prompt_cache_retention: request.prompt_cache_retention,
+        prompt_cache_options: request.prompt_cache_options,
+        service_tier: request.service_tier,
+        verbosity: verbosity.or(request.verbosity),
+        prediction: None,
+        modalities: None,
+        audio: None,
+        web_search_options: None,
+        moderation: request.moderation,
+        extra: request.extra,
+    }
+}
+
+/// The response before anything was answered: what it repeats of the request.
+fn template(request: &ResponseRequest, format: Option<&TextFormat>) -> Response {
+    let format = format.and_then(|format| serde_json::to_value(format).ok());
+    let mut text = json!({"format": format.unwrap_or_else(|| json!({"type": "text"}))});
+    let verbosity = request
+        .text
+        .as_ref()
+        .and_then(|text| text.verbosity.as_ref());
+    if let Some(verbosity) = verbosity.or(request.verbosity.as_ref()) {
+        text["verbosity"] = json!(verbosity);
+    }
+    let reasoning = request.reasoning.as_ref();
+    let effort = reasoning.and_then(|reasoning| reasoning.effort.as_ref());
+    let reasoning = json!({"effort": effort, "summary": summary(reasoning)});
+    let tools = request.tools.iter().flatten();
+    Response {
+        id: String::new(),
+        object: "response".to_owned(),
+        created_at: 0,
+        status: ResponseStatus::InProgress,
+        background: false,
+        completed_at: None,
+        error: None,
+        incomplete_details: None,
+        instructions: request.instructions.clone(),
+        max_output_tokens: request.max_output_tokens,
+        max_tool_calls: request.max_tool_calls,
+        model: request.model.clone(),
+        output: Vec::new(),
+        parallel_tool_calls: request.parallel_tool_calls.unwrap_or(true),
+        previous_response_id: None,
+        prompt_cache_key: request.prompt_cache_key.clone(),
+        reasoning,
+        safety_identifier: request.safety_identifier.clone(),
+        service_tier: "default".to_owned(),
+        store: false,
+        temperature: request.temperature,
+        text,
+        tool_choice: request.tool_choice.clone().unwrap_or_else(|| json!("auto")),
+        tools: tools.map(tools::echoed).collect::<Vec<Value>>(),
+        top_logprobs: request.top_logprobs.unwrap_or(0),
+        top_p: request.top_p,
+        truncation: "disabled".to_owned(),
+        usage: None,
+        user: request.user.clone(),
+        metadata: request.metadata.clone().unwrap_or_default(),
+    }
+}

@@ -1,0 +1,24 @@
+//! What a response looks like, whatever is answered.
+
+use loggia_wire::openai::responses::Response;
+
+use crate::responses::tools::{Offered, ToolKind};
+
+/// What a response looks like, whatever is answered.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ResponseShape {
+    /// What it repeats of the request.
+    pub(crate) template: Response,
+    /// What the model may call.
+    pub(crate) offered: Offered,
+    /// Whether reasoning is shown as a summary; else as it is.
+    pub(crate) summarizes: bool,
+}
+
+impl ResponseShape {
+    /// What a call of this function becomes.
+    pub(crate) fn kind_of(&self, function: &str) -> ToolKind {
+        let tool = self.offered.called(function);
+        tool.map_or(ToolKind::Function, |tool| tool.kind)
+    }
+}

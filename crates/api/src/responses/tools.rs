@@ -1,0 +1,481 @@
+//! Tools of every type → functions, which is all that a local model can call; and back, by the name
+//! of the function that was called.
+//!
+//! A custom tool is a function with one text, a tool that the client runs (a shell, patches, a
+//! search for tools) a function with the fields of its call, a function of a namespace one with a
+//! longer name. Hosted tools are left out and named.
+
+use loggia_wire::Extra;
+use loggia_wire::openai::responses::ResponseTool;
+use loggia_wire::openai::{FunctionDefinition, FunctionName, Tool, ToolChoice, ToolMode};
+use serde_json::{Value, json};
+
+use crate::ApiError;
+use crate::admit::checks::{check_name, is_object, missing};
+
+/// The longest name of a function.
+const LONGEST_NAME: usize = 64;
+
+/// What stands between a namespace and a name in it.
+const BETWEEN: &str = "__";
+
+/// The argument that a custom tool's text is, as a function has it.
+pub(crate) const CUSTOM_INPUT: &str = "input";
+
+/// What a call of a tool becomes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ToolKind {
+    Function,
+    Custom,
+    LocalShell,
+    Shell,
+    ApplyPatch,
+    ToolSearch,
+}
+
+/// A tool as the model knows it, and as the client does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct OfferedTool {
+    /// The name that the model calls.
+    pub(crate) function: String,
+    pub(crate) kind: ToolKind,
+    pub(crate) name: String,
+    pub(crate) namespace: Option<String>,
+    pub(crate) is_async: bool,
+}
+
+/// The tools that the model may call.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Offered(Vec<OfferedTool>);
+
+impl Offered {
+    /// The tool that the model calls so.
+    pub(crate) fn called(&self, function: &str) -> Option<&OfferedTool> {
+        self.0.iter().find(|tool| tool.function == function)
+    }
+
+    /// The tool of this type, name and namespace. A function may be looked up without its
+    /// namespace where only one has the name.
+    fn find(&self, kind: ToolKind, name: &str, namespace: Option<&str>) -> Option<&OfferedTool> {
+        let mut named = self
+            .0
+            .iter()
+            .filter(|tool| tool.kind == kind && tool.name == name);
+        let exact = named
+            .clone()
+            .find(|tool| tool.namespace.as_deref() == namespace);
+        exact.or_else(|| match (namespace, named.next(), named.next()) {
+            (None, Some(only), None) => Some(only),
+            _ => None,
+        })
+    }
+
+    /// What the model knows an earlier call by, offered again or not.
+    pub(crate) fn function_of(
+        &self,
+        kind: ToolKind,
+        name: &str,
+        namespace: Option<&str>,
+    ) -> String {
+        self.find(kind, name, namespace)
+            .map_or_else(|| flat(name, namespace), |tool| tool.function.clone())
+    }
+
+    /// Whether calls of this tool may be answered later.
+    pub(crate) fn is_async(&self, function: &str) -> bool {
+        self.called(function).is_some_and(|tool| tool.is_async)
+    }
+}
+
+/// The tools of a request as a chat has them.
+#[derive(Debug, Default)]
+pub(crate) struct Tools {
+    pub(crate) offered: Offered,
+    pub(crate) functions: Vec<Tool>,
+    /// Where each function came from.
+    pub(crate) places: Vec<String>,
+    /// What has no effect.
+    pub(crate) ignored: Vec<String>,
+}
+
+impl Tools {
+    /// Adds a list of tools that stands at `place`.
+    pub(crate) fn add_all(&mut self, place: &str, tools: &[ResponseTool]) -> Result<(), ApiError> {
+        (0..).zip(tools).try_for_each(|(index, tool): (usize, _)| {
+            self.add(&format!("{place}[{index}]"), tool, None)
+        })
+    }
+
+    fn add(
+        &mut self,
+        place: &str,
+        tool: &ResponseTool,
+        namespace: Option<&str>,
+    ) -> Result<(), ApiError> {
+        self.name_extras(tool);
+        let runs_here = |tool: &ResponseTool| {
+            let environment = tool
+                .extra
+                .get("environment")
+                .and_then(|env| env.get("type"));
+            environment.is_none_or(|kind| kind == "local")
+        };
+        match tool.kind.as_str() {
+            "function" => self.add_function(place, tool, namespace),
+            "custom" => self.add_custom(place, tool, namespace),
+            "namespace" if namespace.is_none() => self.add_namespace(place, tool),
+            "local_shell" => {
+                self.add_client_tool(place, ToolKind::LocalShell, tool, local_shell());
+                Ok(())
+            }
+            "shell" if runs_here(tool) => {
+                self.add_client_tool(place, ToolKind::Shell, tool, shell());
+                Ok(())
+            }
+            "apply_patch" => {
+                self.add_client_tool(place, ToolKind::ApplyPatch, tool, apply_patch());
+                Ok(())
+            }
+            "tool_search" if tool.execution.as_deref() == Some("client") => {
+                self.add_client_tool(place, ToolKind::ToolSearch, tool, tool_search(tool));
+                Ok(())
+            }
+            // One that a server runs: nothing is deferred here, so that nothing has to be found.
+            hosted => {
+                self.ignore(format!("tools[].{hosted}"));
+                Ok(())
+            }
+        }
+    }
+
+    fn add_function(
+        &mut self,
+        place: &str,
+        tool: &ResponseTool,
+        namespace: Option<&str>,
+    ) -> Result<(), ApiError> {
+        let name = needed_name(place, tool)?;
+        check_name(&format!("{place}.name"), name)?;
+        is_object(&format!("{place}.parameters"), tool.parameters.as_ref())?;
+        let definition = FunctionDefinition {
+            name: String::new(),
+            description: tool.description.clone(),
+            parameters: tool.parameters.clone(),
+            exact_parameters: None,
+            strict: tool.strict.filter(|strict| *strict),
+            extra: Extra::new(),
+        };
+        self.offer(place, ToolKind::Function, name, namespace, tool, definition);
+        Ok(())
+    }
+
+    /// A tool that takes free text: a function with one text.
+    fn add_custom(
+        &mut self,
+        place: &str,
+        tool: &ResponseTool,
+        namespace: Option<&str>,
+    ) -> Result<(), ApiError> {
+        let name = needed_name(place, tool)?;
+        check_name(&format!("{place}.name"), name)?;
+        let mut input =
+            json!({"type": "string", "description": "The whole input of the tool, as plain text."});
+        let grammar = tool
+            .format
+            .as_ref()
+            .filter(|format| format["type"] == "grammar");
+        let mut description = tool.description.clone().unwrap_or_default();
+        if let Some(grammar) = grammar {
+            let (syntax, definition) = (text(grammar, "syntax"), text(grammar, "definition"));
+            input["description"] =
+                json!("The whole input of the tool, as plain text that keeps to its grammar.");
+            description = format!(
+                "{description}\n\nThe input keeps to this grammar ({syntax}):\n{definition}"
+            );
+            // The model is shown it, and nothing holds the model to it.
+            self.ignore("tools[].format".to_owned());
+        }
+        let parameters = json!({"type": "object", "properties": {CUSTOM_INPUT: input},
+            "required": [CUSTOM_INPUT], "additionalProperties": false});
+        let definition = definition(description.trim(), parameters);
+        self.offer(place, ToolKind::Custom, name, namespace, tool, definition);
+        Ok(())
+    }
+
+    fn add_namespace(&mut self, place: &str, tool: &ResponseTool) -> Result<(), ApiError> {
+        let namespace = needed_name(place, tool)?;
+        if tool
+            .description
+            .as_deref()
+            .is_some_and(|text| !text.is_empty())
+        {
+            self.ignore("tools[].namespace.description".to_owned());
+        }
+        for (index, inner) in (0..).zip(tool.tools.iter().flatten()) {
+            let index: usize = index;
+            self.add(&format!("{place}.tools[{index}]"), inner, Some(namespace))?;
+        }
+        Ok(())
+    }
+
+    /// A tool that has one name alone, its type's.
+    fn add_client_tool(
+        &mut self,
+        place: &str,
+        kind: ToolKind,
+        tool: &ResponseTool,
+        definition: FunctionDefinition,
+    ) {
+        self.offer(place, kind, &tool.kind, None, tool, definition);
+    }
+
+    fn offer(
+        &mut self,
+        place: &str,
+        kind: ToolKind,
+        name: &str,
+        namespace: Option<&str>,
+        tool: &ResponseTool,
+        mut definition: FunctionDefinition,
+    ) {
+        let is_there = |known: &OfferedTool| {
+            known.kind == kind && known.name == name && known.namespace.as_deref() == namespace
+        };
+        // What a search found is offered once, however often it was found.
+        if self.offered.0.iter().any(is_there) {
+            return;
+        }
+        let function = self.free_name(&flat(name, namespace));
+        definition.name.clone_from(&function);
+        self.functions.push(Tool {
+            kind: "function".to_owned(),
+            function: Some(definition),
+            extra: Extra::new(),
+        });
+        self.places.push(place.to_owned());
+        self.offered.0.push(OfferedTool {
+            function,
+            kind,
+            name: name.to_owned(),
+            namespace: namespace.map(str::to_owned),
+            is_async: tool.is_async == Some(true),
+        });
+    }
+
+    /// The name, or one like it that no other function has.
+    fn free_name(&self, name: &str) -> String {
+        let is_free = |name: &str| self.offered.called(name).is_none();
+        let numbered = |number: usize| {
+            let number = format!("_{number}");
+            let kept = name.len().min(LONGEST_NAME - number.len());
+            format!("{}{number}", &name[..kept])
+        };
+        // One of so many is free.
+        let most = self.offered.0.len() + 2;
+        std::iter::once(name.to_owned())
+            .chain((2..=most).map(numbered))
+            .find(|name| is_free(name))
+            .unwrap_or_default()
+    }
+
+    fn ignore(&mut self, name: String) {
+        if !self.ignored.contains(&name) {
+            self.ignored.push(name);
+        }
+    }
+
+    /// Fields of tools that are offered, of which nothing is made.
+    fn name_extras(&mut self, tool: &ResponseTool) {
+        if matches!(tool.kind.as_str(), "function" | "custom" | "namespace") {
+            for key in tool.extra.keys() {
+                self.ignore(format!("tools[].{key}"));
+            }
+        }
+    }
+
+    /// `tool_choice`, as a chat has it; `None` where it asks for nothing.
+    pub(crate) fn choice(&self, choice: &Value) -> Result<Option<ToolChoice>, ApiError> {
+        if let Some(word) = choice.as_str() {
+            return match word {
+                "none" => Ok(Some(ToolChoice::None)),
+                // It is the default, and there may be nothing left to choose from.
+                "auto" => Ok(None),
+                "required" => Ok(Some(ToolChoice::Required)),
+                other => {
+                    let message = format!(
+                        "Invalid value: '{other}'. Supported values are: 'none', 'auto', and 'required'."
+                    );
+                    Err(ApiError::invalid("tool_choice", "invalid_value", message))
+                }
+            };
+        }
+        let Some(kind) = choice.get("type").and_then(Value::as_str) else {
+            return Err(if choice.is_object() {
+                missing("tool_choice.type".to_owned())
+            } else {
+                let message = "Invalid value for 'tool_choice': expected a string or an object.";
+                ApiError::invalid("tool_choice", "invalid_type", message)
+            });
+        };
+        if kind == "allowed_tools" {
+            return self.allowed(choice).map(Some);
+        }
+        if matches!(kind, "function" | "custom") && choice.get("name").is_none() {
+            return Err(missing("tool_choice.name".to_owned()));
+        }
+        Ok(Some(match self.chosen(choice) {
+            Some(name) => ToolChoice::Function(FunctionName { name }),
+            None => ToolChoice::Other(choice.clone()),
+        }))
+    }
+
+    fn allowed(&self, choice: &Value) -> Result<ToolChoice, ApiError> {
+        let mode = match choice.get("mode").and_then(Value::as_str) {
+            None | Some("auto") => ToolMode::Auto,
+            Some("required") => ToolMode::Required,
+            Some(other) => {
+                let message = format!(
+                    "Invalid value: '{other}'. Supported values are: 'auto' and 'required'."
+                );
+                return Err(ApiError::invalid(
+                    "tool_choice.mode",
+                    "invalid_value",
+                    message,
+                ));
+            }
+        };
+        let Some(tools) = choice.get("tools").and_then(Value::as_array) else {
+            return Err(missing("tool_choice.tools".to_owned()));
+        };
+        let (mut functions, mut others) = (Vec::new(), Vec::new());
+        for tool in tools {
+            match self.chosen(tool) {
+                Some(name) => functions.push(FunctionName { name }),
+                None => others.push(tool.clone()),
+            }
+        }
+        Ok(ToolChoice::Allowed {
+            mode,
+            functions,
+            others,
+        })
+    }
+
+    /// The function that a choice of one tool means. A name that is not offered stays as it is, for
+    /// the check of chats to refuse.
+    fn chosen(&self, tool: &Value) -> Option<String> {
+        let namespace = tool.get("namespace").and_then(Value::as_str);
+        let kind = match tool.get("type").and_then(Value::as_str)? {
+            "function" => ToolKind::Function,
+            "custom" => ToolKind::Custom,
+            "local_shell" => return self.only(ToolKind::LocalShell),
+            "shell" => return self.only(ToolKind::Shell),
+            "apply_patch" => return self.only(ToolKind::ApplyPatch),
+            "tool_search" => return self.only(ToolKind::ToolSearch),
+            _ => return None,
+        };
+        let name = tool.get("name").and_then(Value::as_str)?;
+        let offered = self.offered.find(kind, name, namespace);
+        Some(offered.map_or_else(|| name.to_owned(), |tool| tool.function.clone()))
+    }
+
+    fn only(&self, kind: ToolKind) -> Option<String> {
+        let found = self.offered.0.iter().find(|tool| tool.kind == kind);
+        found.map(|tool| tool.function.clone())
+    }
+}
+
+fn needed_name<'a>(place: &str, tool: &'a ResponseTool) -> Result<&'a str, ApiError> {
+    tool.name
+        .as_deref()
+        .ok_or_else(|| missing(format!("{place}.name")))
+}
+
+fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+    value.get(key).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// One name of a namespace's and a function's.
+fn flat(name: &str, namespace: Option<&str>) -> String {
+    let Some(namespace) = namespace else {
+        return name.to_owned();
+    };
+    let joined = [namespace, BETWEEN, name].concat();
+    let letters = joined.chars().map(|letter| match letter {
+        'a'..='z' | 'A'..='Z' | '0'..='9' | '_' | '-' => letter,
+        _ => '_',
+    });
+    letters.take(LONGEST_NAME).collect()
+}
+
+fn definition(description: &str, parameters: Value) -> FunctionDefinition {
+    FunctionDefinition {
+        name: String::new(),
+        description: Some(description.to_owned()).filter(|text| !text.is_empty()),
+        parameters: Some(parameters),
+        exact_parameters: None,
+        strict: None,
+        extra: Extra::new(),
+    }
+}
+
+/// What `local_shell_call` has in its action.
+fn local_shell() -> FunctionDefinition {
+    let parameters = json!({"type": "object", "properties": {
+        "command": {"type": "array", "items": {"type": "string"}, "description": "The program and its arguments."},
+        "working_directory": {"type": "string"},
+        "timeout_ms": {"type": "integer"}
+    }, "required": ["command"], "additionalProperties": false});
+    definition(
+        "Runs a command on the user's machine and returns its output.",
+        parameters,
+    )
+}
+
+/// What `shell_call` has in its action.
+fn shell() -> FunctionDefinition {
+    let parameters = json!({"type": "object", "properties": {
+        "commands": {"type": "array", "items": {"type": "string"}, "description": "Command lines, each for a shell."},
+        "timeout_ms": {"type": "integer"},
+        "max_output_length": {"type": "integer"}
+    }, "required": ["commands"], "additionalProperties": false});
+    definition(
+        "Runs commands in a shell on the user's machine and returns their output.",
+        parameters,
+    )
+}
+
+/// What `apply_patch_call` has in its operation.
+fn apply_patch() -> FunctionDefinition {
+    let parameters = json!({"type": "object", "properties": {
+        "type": {"type": "string", "enum": ["create_file", "update_file", "delete_file"]},
+        "path": {"type": "string"},
+        "diff": {"type": "string", "description": "The change in the V4A diff format; of a new file, its lines with a + before each."}
+    }, "required": ["type", "path"], "additionalProperties": false});
+    definition(
+        "Creates, changes or deletes a file on the user's machine.",
+        parameters,
+    )
+}
+
+fn tool_search(tool: &ResponseTool) -> FunctionDefinition {
+    let by_query = || json!({"type": "object", "properties": {"query": {"type": "string"}}, "required": ["query"]});
+    let parameters = tool.parameters.clone().filter(Value::is_object);
+    let description = tool.description.as_deref();
+    definition(
+        description.unwrap_or("Searches for more tools that can be called."),
+        parameters.unwrap_or_else(by_query),
+    )
+}
+
+/// A tool as the response repeats it: a function has all four fields.
+pub(crate) fn echoed(tool: &ResponseTool) -> Value {
+    let mut echo = serde_json::to_value(tool).unwrap_or_default();
+    if tool.kind == "function"
+        && let Some(fields) = echo.as_object_mut()
+    {
+        fields.entry("parameters").or_insert(Value::Null);
+        fields.entry("strict").or_insert(Value::Bool(false));
+    }
+    echo
+}

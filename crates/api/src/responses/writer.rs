@@ -1,0 +1,704 @@
+//! A chat's events → the events of a streamed response, and the whole response.
+//!
+//! One state machine makes both: the response that it keeps is what `response.completed` has, and
+//! what a client gets that asked for a whole one.
+
+use std::sync::Arc;
+
+use loggia_backend::{BackendError, Chunk, EarlyEnd, Event};
+use loggia_wire::openai::responses::{
+    FunctionToolCall, IncompleteDetails, ItemStatus, OutputItem, OutputMessage, OutputPart,
+    OutputText, ReasoningItem, ReasoningText, RefusalText, Response, ResponseError, ResponseEvent,
+    ResponseStatus, SummaryPart, write_event,
+};
+use loggia_wire::openai::{ChunkChoice, Delta, FinishReason, TokenLogprob, ToolCallDelta};
+
+use crate::ApiError;
+use crate::answer::chunks::put_json;
+use crate::answer::id;
+use crate::answer::writer::{Head, Writer};
+use crate::responses::called;
+use crate::responses::shape::ResponseShape;
+use crate::responses::tools::ToolKind;
+
+/// Writes one response. It is stepped by hand.
+pub(crate) struct ResponseWriter {
+    response: Response,
+    shape: Arc<ResponseShape>,
+    /// The random part of the response's id, which its items' ids have too.
+    tail: String,
+    events: Events,
+    has_begun: bool,
+    open: Open,
+    /// The index of the first call that has not begun.
+    next_call: u32,
+    /// Of tokens whose text has not come yet.
+    logprobs: Vec<TokenLogprob>,
+    finish_reason: Option<FinishReason>,
+    ended_early: Option<EarlyEnd>,
+}
+
+/// The item that is under way: the last one of the output, or a call that is not shown yet.
+#[derive(Debug)]
+enum Open {
+    Nothing,
+    Reasoning,
+    Message,
+    Call(Call),
+}
+
+/// A call as far as it has come.
+#[derive(Debug)]
+struct Call {
+    index: u32,
+    id: Option<String>,
+    name: String,
+    arguments: String,
+    /// Whether it is an item of the output already.
+    is_shown: bool,
+}
+
+/// Where events go: numbered, into a stream; or nowhere, of a whole response.
+#[derive(Debug)]
+struct Events {
+    are_written: bool,
+    next: u64,
+}
+
+impl Events {
+    fn write(&mut self, event: &ResponseEvent<'_>, out: &mut Vec<u8>) -> Result<(), BackendError> {
+        if self.are_written {
+            write_event(out, event, self.next).map_err(|_| BackendError::Engine {
+                message: "an event that cannot be written as JSON".to_owned(),
+            })?;
+            self.next += 1;
+        }
+        Ok(())
+    }
+}
+
+type Written = Result<(), BackendError>;
+
+impl ResponseWriter {
+    /// The writer of a stream.
+    pub(crate) fn streaming(head: &Head, shape: Arc<ResponseShape>) -> Self {
+        Self::new(head, shape, true)
+    }
+
+    /// The same without events, for [`write_whole`](Self::write_whole).
+    pub(crate) fn whole(head: &Head, shape: Arc<ResponseShape>) -> Self {
+        Self::new(head, shape, false)
+    }
+
+    fn new(head: &Head, shape: Arc<ResponseShape>, are_written: bool) -> Self {
+        let mut response = shape.template.clone();
+        response.id = head.id.to_string();
+        response.created_at = id::now();
+        Self {
+            tail: head.id.trim_start_matches(id::RESPONSE).to_owned(),
+            response,
+            shape,
+            events: Events {
+                are_written,
+                next: 0,
+            },
+            has_begun: false,
+            open: Open::Nothing,
+            next_call: 0,
+            logprobs: Vec::new(),
+            finish_reason: None,
+            ended_early: None,
+        }
+    }
+
+    /// Why the engine ended it before the model did, where it did.
+    pub(crate) fn ended_early(&self) -> Option<EarlyEnd> {
+        self.ended_early
+    }
+
+    /// Writes the whole response as JSON.
+    ///
+    /// # Errors
+    /// Where it has not ended.
+    pub(crate) fn write_whole(mut self, out: &mut Vec<u8>) -> Written {
+        self.finish(&mut Vec::new())?;
+        put_json(out, &self.response)
+    }
+
+    fn begin(&mut self, out: &mut Vec<u8>) -> Written {
+        if std::mem::replace(&mut self.has_begun, true) {
+            return Ok(());
+        }
+        let response = &self.response;
+        self.events
+            .write(&ResponseEvent::Created { response }, out)?;
+        self.events
+            .write(&ResponseEvent::InProgress { response }, out)
+    }
+
+    fn chunk(&mut self, chunk: Chunk, out: &mut Vec<u8>) -> Written {
+        self.begin(out)?;
+        for choice in chunk.choices {
+            if choice.index == 0 && self.finish_reason.is_none() {
+                self.choice(choice, out)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn choice(&mut self, choice: ChunkChoice, out: &mut Vec<u8>) -> Written {
+        let Delta {
+            reasoning_content,
+            reasoning,
+            content,
+            refusal,
+            tool_calls,
+            ..
+        } = choice.delta;
+        if let Some(text) = said(reasoning_content.or(reasoning)) {
+            self.reasoning(&text, out)?;
+        }
+        if let (Some(_), Some(logprobs)) = (&content, choice.logprobs) {
+            let tokens = logprobs.content.into_iter().flatten();
+            self.logprobs.extend(tokens.map(with_bytes));
+        }
+        if let Some(text) = said(content) {
+            self.text(&text, out)?;
+        }
+        if let Some(text) = said(refusal) {
+            self.refusal(&text, out)?;
+        }
+        for call in tool_calls.into_iter().flatten() {
+            self.call(call, out)?;
+        }
+        if let Some(reason) = choice.finish_reason {
+            self.finish_reason = Some(reason);
+            self.end_output(reason, out)?;
+        }
+        Ok(())
+    }
+
+    /// The choice has ended: the last item too.
+    fn end_output(&mut self, reason: FinishReason, out: &mut Vec<u8>) -> Written {
+        let was_cut = matches!(reason, FinishReason::Length | FinishReason::ContentFilter);
+        let says_nothing = self
+            .response
+            .output
+            .iter()
+            .all(|item| matches!(item, OutputItem::Reasoning(_)));
+        // A response has a message, empty where the model said nothing.
+        if says_nothing && !matches!(self.open, Open::Call(_)) && !(was_cut && self.has_output()) {
+            self.in_message(out)?;
+            self.begin_part(OutputPart::OutputText(OutputText::default()), out)?;
+        }
+        let status = if was_cut {
+            ItemStatus::Incomplete
+        } else {
+            ItemStatus::Completed
+        };
+        self.close(status, out)
+    }
+
+    fn has_output(&self) -> bool {
+        !self.response.output.is_empty()
+    }
+
+    fn reasoning(&mut self, text: &str, out: &mut Vec<u8>) -> Written {
+        if !matches!(self.open, Open::Reasoning) {
+            self.close(ItemStatus::Completed, out)?;
+            let item = OutputItem::Reasoning(ReasoningItem {
+                id: self.item_id("rs_"),
+                summary: Vec::new(),
+                content: Vec::new(),
+                status: Some(ItemStatus::InProgress),
+            });
+            self.add(item, out)?;
+            self.open = Open::Reasoning;
+            if self.shape.summarizes {
+                self.begin_summary(out)?;
+            } else {
+                self.begin_part(OutputPart::ReasoningText(ReasoningText::default()), out)?;
+            }
+        }
+        let output_index = self.response.output.len() - 1;
+        let Some(OutputItem::Reasoning(item)) = self.response.output.last_mut() else {
+            return Ok(());
+        };
+        let (item_id, delta) = (item.id.as_str(), text);
+        if let Some(SummaryPart::SummaryText { text: all }) = item.summary.last_mut() {
+            all.push_str(text);
+            let summary_index = 0;
+            let event = ResponseEvent::SummaryTextDelta {
+                item_id,
+                output_index,
+                summary_index,
+                delta,
+            };
+            return self.events.write(&event, out);
+        }
+        if let Some(OutputPart::ReasoningText(part)) = item.content.last_mut() {
+            part.text.push_str(text);
+        }
+        let event = ResponseEvent::ReasoningTextDelta {
+            item_id,
+            output_index,
+            content_index: 0,
+            delta,
+        };
+        self.events.write(&event, out)
+    }
+
+    fn begin_summary(&mut self, out: &mut Vec<u8>) -> Written {
+        let output_index = self.response.output.len() - 1;
+        let Some(OutputItem::Reasoning(item)) = self.response.output.last_mut() else {
+            return Ok(());
+        };
+        item.summary.push(SummaryPart::SummaryText {
+            text: String::new(),
+        });
+        let event = ResponseEvent::SummaryPartAdded {
+            item_id: &item.id,
+            output_index,
+            summary_index: 0,
+            part: &item.summary[0],
+        };
+        self.events.write(&event, out)
+    }
+
+    /// Sees to it that a message is under way.
+    fn in_message(&mut self, out: &mut Vec<u8>) -> Written {
+        if matches!(self.open, Open::Message) {
+            return Ok(());
+        }
+        self.close(ItemStatus::Completed, out)?;
+        let item = OutputItem::Message(OutputMessage {
+            id: self.item_id("msg_"),
+            status: ItemStatus::InProgress,
+            role: "assistant".to_owned(),
+            content: Vec::new(),
+        });
+        self.add(item, out)?;
+        self.open = Open::Message;
+        Ok(())
+    }
+
+    fn text(&mut self, text: &str, out: &mut Vec<u8>) -> Written {
+        self.in_message(out)?;
+        if !matches!(self.last_part(), Some(OutputPart::OutputText(_))) {
+            self.end_part(out)?;
+            self.begin_part(OutputPart::OutputText(OutputText::default()), out)?;
+        }
+        let logprobs = std::mem::take(&mut self.logprobs);
+        let output_index = self.response.output.len() - 1;
+        let Some(OutputItem::Message(item)) = self.response.output.last_mut() else {
+            return Ok(());
+        };
+        let content_index = item.content.len() - 1;
+        let event = ResponseEvent::OutputTextDelta {
+            item_id: &item.id,
+            output_index,
+            content_index,
+            delta: text,
+            logprobs: &logprobs,
+        };
+        self.events.write(&event, out)?;
+        if let Some(OutputPart::OutputText(part)) = item.content.last_mut() {
+            part.text.push_str(text);
+            part.logprobs.extend(logprobs);
+        }
+        Ok(())
+    }
+
+    fn refusal(&mut self, text: &str, out: &mut Vec<u8>) -> Written {
+        self.in_message(out)?;
+        if !matches!(self.last_part(), Some(OutputPart::Refusal(_))) {
+            self.end_part(out)?;
+            self.begin_part(OutputPart::Refusal(RefusalText::default()), out)?;
+        }
+        let output_index = self.response.output.len() - 1;
+        let Some(OutputItem::Message(item)) = self.response.output.last_mut() else {
+            return Ok(());
+        };
+        let content_index = item.content.len() - 1;
+        let event = ResponseEvent::RefusalDelta {
+            item_id: &item.id,
+            output_index,
+            content_index,
+            delta: text,
+        };
+        self.events.write(&event, out)?;
+        if let Some(OutputPart::Refusal(part)) = item.content.last_mut() {
+            part.refusal.push_str(text);
+        }
+        Ok(())
+    }
+
+    fn call(&mut self, more: ToolCallDelta, out: &mut Vec<u8>) -> Written {
+        let is_open = matches!(&self.open, Open::Call(call) if call.index == more.index);
+        if !is_open {
+            if more.index < self.next_call {
+                // Its item is done and gone: no event can add to it.
+                return Err(BackendError::Engine {
+                    message: "more of a call after the next one had begun".to_owned(),
+                });
+            }
+            self.close(ItemStatus::Completed, out)?;
+            self.next_call = more.index.saturating_add(1);
+            self.open = Open::Call(Call {
+                index: more.index,
+                id: None,
+                name: String::new(),
+                arguments: String::new(),
+                is_shown: false,
+            });
+        }
+        let Open::Call(call) = &mut self.open else {
+            return Ok(());
+        };
+        call.id = call.id.take().or(more.id);
+        let (name, arguments) = more
+            .function
+            .map_or((None, None), |function| (function.name, function.arguments));
+        if !call.is_shown {
+            call.name.push_str(&name.unwrap_or_default());
+        }
+        let arguments = arguments.unwrap_or_default();
+        call.arguments.push_str(&arguments);
+        if call.is_shown {
+            return self.arguments(&arguments, out);
+        }
+        // The name is whole once the arguments have begun.
+        let is_known = !call.name.is_empty() && !call.arguments.is_empty();
+        if is_known && self.shape.kind_of(&call.name) == ToolKind::Function {
+            self.show_call(out)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the call of a function that is under way an item of the output.
+    fn show_call(&mut self, out: &mut Vec<u8>) -> Written {
+        let id = self.item_id("fc_");
+        let Open::Call(call) = &mut self.open else {
+            return Ok(());
+        };
+        call.is_shown = true;
+        let arguments = std::mem::take(&mut call.arguments);
+        let call_id = call.id.clone();
+        let call_id = call_id.unwrap_or_else(|| format!("call_{}{:02}", self.tail, call.index));
+        let tool = self.shape.offered.called(&call.name);
+        let item = OutputItem::FunctionCall(FunctionToolCall {
+            id,
+            status: ItemStatus::InProgress,
+            call_id,
+            name: tool.map_or_else(|| call.name.clone(), |tool| tool.name.clone()),
+            namespace: tool.and_then(|tool| tool.namespace.clone()),
+            arguments: String::new(),
+            is_async: tool.is_some_and(|tool| tool.is_async),
+        });
+        self.add(item, out)?;
+        self.arguments(&arguments, out)
+    }
+
+    fn arguments(&mut self, delta: &str, out: &mut Vec<u8>) -> Written {
+        let output_index = self.response.output.len() - 1;
+        let Some(OutputItem::FunctionCall(item)) = self.response.output.last_mut() else {
+            return Ok(());
+        };
+        if delta.is_empty() {
+            return Ok(());
+        }
+        item.arguments.push_str(delta);
+        let event = ResponseEvent::ArgumentsDelta {
+            item_id: &item.id,
+            output_index,
+            delta,
+        };
+        self.events.write(&event, out)
+    }
+
+    /// Ends the item that is under way.
+    fn close(&mut self, status: ItemStatus, out: &mut Vec<u8>) -> Written {
+        match &self.open {
+            Open::Nothing => return Ok(()),
+            Open::Reasoning | Open::Message => self.end_part(out)?,
+            Open::Call(call) if call.is_shown => self.end_arguments(out)?,
+            Open::Call(call) => match self.shape.kind_of(&call.name) {
+                ToolKind::Function => {
+                    self.show_call(out)?;
+                    self.end_arguments(out)?;
+                }
+                _ => self.show_whole_call(out)?,
+            },
+        }
+        self.open = Open::Nothing;
+        let output_index = self.response.output.len() - 1;
+        if let Some(item) = self.response.output.last_mut() {
+            item.set_status(status);
+            let event = ResponseEvent::OutputItemDone { output_index, item };
+            self.events.write(&event, out)?;
+        }
+        Ok(())
+    }
+
+    fn end_arguments(&mut self, out: &mut Vec<u8>) -> Written {
+        let output_index = self.response.output.len() - 1;
+        let Some(OutputItem::FunctionCall(item)) = self.response.output.last() else {
+            return Ok(());
+        };
+        let event = ResponseEvent::ArgumentsDone {
+            item_id: &item.id,
+            output_index,
+            name: &item.name,
+            arguments: &item.arguments,
+        };
+        self.events.write(&event, out)
+    }
+
+    /// Makes a call of a tool that is emulated an item: only now is all of it known.
+    fn show_whole_call(&mut self, out: &mut Vec<u8>) -> Written {
+        let Open::Call(call) = &self.open else {
+            return Ok(());
+        };
+        let call_id = call.id.clone();
+        let call_id = call_id.unwrap_or_else(|| format!("call_{}{:02}", self.tail, call.index));
+        let Some(tool) = self.shape.offered.called(&call.name) else {
+            return Ok(());
+        };
+        let item_id = |prefix: &str| self.item_id(prefix);
+        let item = called::item(tool, call_id, &call.arguments, &item_id);
+        let OutputItem::CustomToolCall(mut whole) = item else {
+            // What its arguments say is not known before they end: it is there at once.
+            let is_function = matches!(item, OutputItem::FunctionCall(_));
+            self.add(item, out)?;
+            return if is_function {
+                self.end_arguments(out)
+            } else {
+                Ok(())
+            };
+        };
+        let input = std::mem::take(&mut whole.input);
+        self.add(OutputItem::CustomToolCall(whole), out)?;
+        let output_index = self.response.output.len() - 1;
+        let Some(OutputItem::CustomToolCall(item)) = self.response.output.last_mut() else {
+            return Ok(());
+        };
+        item.input = input;
+        let (item_id, input) = (item.id.as_str(), item.input.as_str());
+        if !input.is_empty() {
+            let event = ResponseEvent::CustomInputDelta {
+                item_id,
+                output_index,
+                delta: input,
+            };
+            self.events.write(&event, out)?;
+        }
+        let event = ResponseEvent::CustomInputDone {
+            item_id,
+            output_index,
+            input,
+        };
+        self.events.write(&event, out)
+    }
+
+    /// Adds an item to the output.
+    fn add(&mut self, item: OutputItem, out: &mut Vec<u8>) -> Written {
+        self.response.output.push(item);
+        let output_index = self.response.output.len() - 1;
+        let item = &self.response.output[output_index];
+        let event = ResponseEvent::OutputItemAdded { output_index, item };
+        self.events.write(&event, out)
+    }
+
+    /// The parts of the item that is under way.
+    fn parts(&self) -> &[OutputPart] {
+        match self.response.output.last() {
+            Some(OutputItem::Message(item)) => &item.content,
+            Some(OutputItem::Reasoning(item)) => &item.content,
+            _ => &[],
+        }
+    }
+
+    fn last_part(&self) -> Option<&OutputPart> {
+        self.parts().last()
+    }
+
+    fn begin_part(&mut self, part: OutputPart, out: &mut Vec<u8>) -> Written {
+        let output_index = self.response.output.len() - 1;
+        let (item_id, content) = match self.response.output.last_mut() {
+            Some(OutputItem::Message(item)) => (&item.id, &mut item.content),
+            Some(OutputItem::Reasoning(item)) => (&item.id, &mut item.content),
+            _ => return Ok(()),
+        };
+        content.push(part);
+        let content_index = content.len() - 1;
+        let event = ResponseEvent::ContentPartAdded {
+            item_id,
+            output_index,
+            content_index,
+            part: &content[content_index],
+        };
+        self.events.write(&event, out)
+    }
+
+    /// Ends the part that is under way, where one is.
+    fn end_part(&mut self, out: &mut Vec<u8>) -> Written {
+        let output_index = self.response.output.len().saturating_sub(1);
+        let (item_id, content, summary) = match self.response.output.last_mut() {
+            Some(OutputItem::Message(item)) => (&item.id, &mut item.content, None),
+            Some(OutputItem::Reasoning(item)) => {
+                (&item.id, &mut item.content, item.summary.first())
+            }
+            _ => return Ok(()),
+        };
+        if let Some(part @ SummaryPart::SummaryText { text }) = summary {
+            let summary_index = 0;
+            let event = ResponseEvent::SummaryTextDone {
+                item_id,
+                output_index,
+                summary_index,
+                text,
+            };
+            self.events.write(&event, out)?;
+            let event = ResponseEvent::SummaryPartDone {
+                item_id,
+                output_index,
+                summary_index,
+                part,
+            };
+            return self.events.write(&event, out);
+        }
+        let content_index = content.len().saturating_sub(1);
+        let Some(part) = content.last_mut() else {
+            return Ok(());
+        };
+        if let OutputPart::OutputText(part) = part {
+            part.logprobs.append(&mut self.logprobs);
+        }
+        let done = match part {
+            OutputPart::OutputText(OutputText { text, logprobs, .. }) => {
+                ResponseEvent::OutputTextDone {
+                    item_id,
+                    output_index,
+                    content_index,
+                    text,
+                    logprobs,
+                }
+            }
+            OutputPart::Refusal(RefusalText { refusal }) => ResponseEvent::RefusalDone {
+                item_id,
+                output_index,
+                content_index,
+                refusal,
+            },
+            OutputPart::ReasoningText(ReasoningText { text }) => ResponseEvent::ReasoningTextDone {
+                item_id,
+                output_index,
+                content_index,
+                text,
+            },
+        };
+        self.events.write(&done, out)?;
+        let event = ResponseEvent::ContentPartDone {
+            item_id,
+            output_index,
+            content_index,
+            part,
+        };
+        self.events.write(&event, out)
+    }
+
+    /// The id of the next item: the same in every run of the same response.
+    fn item_id(&self, prefix: &str) -> String {
+        format!("{prefix}{}{:02}", self.tail, self.response.output.len())
+    }
+}
+
+impl Writer for ResponseWriter {
+    fn push(&mut self, event: Event, out: &mut Vec<u8>) -> Written {
+        match event {
+            Event::Waiting(_) => Ok(()),
+            Event::EndedEarly(why) => {
+                self.ended_early = Some(why);
+                Ok(())
+            }
+            Event::Usage(usage) => {
+                self.response.usage = Some((&usage).into());
+                Ok(())
+            }
+            Event::Chunk(chunk) => self.chunk(chunk, out),
+        }
+    }
+
+    fn finish(&mut self, out: &mut Vec<u8>) -> Written {
+        let reason = match self.finish_reason.ok_or(BackendError::Unfinished)? {
+            FinishReason::Length => Some("max_output_tokens"),
+            FinishReason::ContentFilter => Some("content_filter"),
+            FinishReason::Stop | FinishReason::ToolCalls | FinishReason::FunctionCall => None,
+        };
+        let Some(reason) = reason else {
+            self.response.status = ResponseStatus::Completed;
+            self.response.completed_at = Some(id::now());
+            let response = &self.response;
+            return self
+                .events
+                .write(&ResponseEvent::Completed { response }, out);
+        };
+        self.response.status = ResponseStatus::Incomplete;
+        self.response.incomplete_details = Some(IncompleteDetails {
+            reason: reason.to_owned(),
+        });
+        let response = &self.response;
+        self.events
+            .write(&ResponseEvent::Incomplete { response }, out)
+    }
+
+    /// What is under way stays as it is: an item that was not done is no ground to act on.
+    fn fail(&mut self, error: &ApiError, out: &mut Vec<u8>) {
+        let is_under_way = !matches!(self.open, Open::Nothing);
+        if let Some(item) = self.response.output.last_mut()
+            && is_under_way
+        {
+            item.set_status(ItemStatus::Incomplete);
+        }
+        // The response that is created has no output yet.
+        let output = std::mem::take(&mut self.response.output);
+        // A response is always JSON, as often as it was written before.
+        let _ = self.begin(out);
+        self.response.output = output;
+        self.response.status = ResponseStatus::Failed;
+        self.response.error = Some(ResponseError {
+            code: code(error).to_owned(),
+            message: error.error.message.clone(),
+            param: error.error.param.clone(),
+            kind: Some(error.error.kind.clone()),
+        });
+        let response = &self.response;
+        let _ = self.events.write(&ResponseEvent::Failed { response }, out);
+    }
+}
+
+/// OpenAI's code of a failed response. Codex ends its turn on `context_length_exceeded` and tries
+/// again on any other.
+fn code(error: &ApiError) -> &'static str {
+    match (error.error.code.as_deref(), error.status.as_u16()) {
+        (Some("context_length_exceeded"), _) => "context_length_exceeded",
+        (_, 429) => "rate_limit_exceeded",
+        (_, 400..=499) => "invalid_prompt",
+        _ => "server_error",
+    }
+}
+
+/// A text that says something.
+fn said(text: Option<String>) -> Option<String> {
+    text.filter(|text| !text.is_empty())
+}
+
+/// Responses have the bytes of every token.
+fn with_bytes(mut token: TokenLogprob) -> TokenLogprob {
+    let bytes_of = |text: &str| Some(text.as_bytes().to_vec());
+    token.bytes = token.bytes.take().or_else(|| bytes_of(&token.token));
+    for top in &mut token.top_logprobs {
+        top.bytes = top.bytes.take().or_else(|| bytes_of(&top.token));
+    }
+    token
+}

@@ -1,0 +1,69 @@
+//! What needs a memory, which there is none of yet.
+
+use super::stand_in::{KINDS, Kind, hi, ignored, refusal};
+use serde_json::json;
+
+#[tokio::test]
+async fn what_needs_an_earlier_response_is_refused_by_name() {
+    for (more, code, param) in [
+        (
+            json!({"previous_response_id": "resp_1"}),
+            "previous_response_not_found",
+            "previous_response_id",
+        ),
+        (
+            json!({"conversation": "conv_1"}),
+            "unsupported_parameter",
+            "conversation",
+        ),
+        (
+            json!({"conversation": {"id": "conv_1"}}),
+            "unsupported_parameter",
+            "conversation",
+        ),
+        (
+            json!({"conversation": "conv_1", "previous_response_id": "resp_1"}),
+            "mutually_exclusive_parameters",
+            "previous_response_id",
+        ),
+        (
+            json!({"background": true}),
+            "unsupported_parameter",
+            "background",
+        ),
+        (
+            json!({"prompt": {"id": "pmpt_1"}}),
+            "unsupported_parameter",
+            "prompt",
+        ),
+        (
+            json!({"input": [{"type": "item_reference", "id": "rs_1"}]}),
+            "invalid_value",
+            "input[0].id",
+        ),
+        (
+            json!({"input": [{"role": "user", "content": "a"}, {"id": "rs_1"}]}),
+            "invalid_value",
+            "input[1].id",
+        ),
+        (
+            json!({"input": [{"role": "user", "content": [{"type": "input_image", "file_id": "file-1"}]}]}),
+            "invalid_value",
+            "input[0].content[0].file_id",
+        ),
+    ] {
+        let expected = (400, code.to_owned(), param.to_owned());
+        assert_eq!(refusal(&hi(more.clone())).await, expected, "{more}");
+    }
+}
+
+#[tokio::test]
+async fn store_is_named_only_where_the_client_asked_for_it() {
+    for kind in KINDS {
+        assert_eq!(ignored(kind, &hi(json!({"store": true}))).await, "store");
+        assert_eq!(ignored(kind, &hi(json!({"store": false}))).await, "");
+    }
+    let nulls = json!({"store": null, "previous_response_id": null, "conversation": null, "background": false,
+        "prompt": null, "include": [], "metadata": null, "tools": null, "instructions": null});
+    assert_eq!(ignored(Kind::Ollama, &hi(nulls)).await, "");
+}

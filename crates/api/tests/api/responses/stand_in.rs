@@ -1,0 +1,293 @@
+//! An engine that says what a test has it say, behind a door; and the questions.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_core::future::BoxFuture;
+use futures_util::StreamExt;
+use futures_util::stream;
+use http::Request;
+use http_body_util::{BodyExt, Full};
+use loggia_api::{Door, Policy, Strictness};
+use loggia_backend::emulate::Emulate;
+use loggia_backend::{
+    Abilities, Ability, AbilitySet, Backend, BackendError, Call, Chunk, Event, Reply, ServedBy,
+    Work,
+};
+use loggia_wire::openai::{
+    ChatCompletionRequest, ChunkChoice, CompletionUsage, FinishReason, Model,
+};
+use serde_json::{Value, json};
+
+use super::state_machine::checked;
+use crate::support::Answer;
+
+/// An engine of a kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// All that OpenAI's own API can do.
+    OpenAi,
+    /// What the embedded engine can do.
+    Embedded,
+    /// What an Ollama can do with a model that knows tools.
+    Ollama,
+}
+
+pub(crate) const KINDS: [Kind; 3] = [Kind::OpenAi, Kind::Embedded, Kind::Ollama];
+
+impl Kind {
+    fn abilities(self) -> Abilities {
+        use Ability as A;
+        let embedded = [
+            A::Tools,
+            A::ToolChoice,
+            A::StrictTools,
+            A::SingleToolCall,
+            A::JsonObject,
+            A::JsonSchema,
+            A::Grammar,
+            A::LogitBias,
+            A::Logprobs,
+            A::Seed,
+            A::Reasoning,
+            A::NoReasoning,
+            A::Images,
+        ];
+        let ollama = [
+            A::Tools,
+            A::JsonObject,
+            A::JsonSchema,
+            A::Logprobs,
+            A::Seed,
+            A::EngineOptions,
+            A::Reasoning,
+            A::NoReasoning,
+            A::Images,
+        ];
+        let can = match self {
+            Self::OpenAi => AbilitySet::OPENAI_ENGINE,
+            Self::Embedded => AbilitySet::of(&embedded),
+            Self::Ollama => AbilitySet::of(&ollama),
+        };
+        Abilities {
+            can,
+            ..Abilities::default()
+        }
+    }
+}
+
+/// Says the same to everybody, and keeps what it was asked.
+pub(crate) struct StandIn {
+    kind: Kind,
+    events: Vec<Event>,
+    /// Whether it dies after that.
+    dies: bool,
+    /// How long it takes to accept a request.
+    accepts_after: Duration,
+    asked: Mutex<Option<ChatCompletionRequest>>,
+}
+
+impl StandIn {
+    /// An engine that says these deltas and ends so.
+    pub(crate) fn says(deltas: &[Value], reason: FinishReason) -> Self {
+        let mut events: Vec<Event> = deltas.iter().map(delta).collect();
+        events.push(Event::Chunk(Chunk::of(ChunkChoice::finish(0, reason))));
+        let mut usage = CompletionUsage::new(20, 7);
+        if let Some(details) = &mut usage.prompt_tokens_details {
+            details.cached_tokens = 16;
+        }
+        if let Some(details) = &mut usage.completion_tokens_details {
+            details.reasoning_tokens = 3;
+        }
+        events.push(Event::Usage(usage));
+        Self::with(events)
+    }
+
+    pub(crate) fn with(events: Vec<Event>) -> Self {
+        Self {
+            kind: Kind::OpenAi,
+            events,
+            dies: false,
+            accepts_after: Duration::ZERO,
+            asked: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn of(mut self, kind: Kind) -> Self {
+        self.kind = kind;
+        self
+    }
+
+    /// The same, but that it dies before its end.
+    pub(crate) fn dies(mut self) -> Self {
+        self.events.truncate(self.events.len().saturating_sub(2));
+        self.dies = true;
+        self
+    }
+
+    pub(crate) fn accepts_after(mut self, time: Duration) -> Self {
+        self.accepts_after = time;
+        self
+    }
+
+    /// An engine that says hello.
+    pub(crate) fn hello() -> Self {
+        Self::says(
+            &[json!({"content": "Hello"}), json!({"content": "!"})],
+            FinishReason::Stop,
+        )
+    }
+
+    /// What it was asked last.
+    pub(crate) fn asked(&self) -> Value {
+        let asked = self.asked.lock().expect("no panic");
+        serde_json::to_value(asked.as_ref().expect("a chat")).expect("JSON")
+    }
+}
+
+/// A piece of a chat's answer.
+pub(crate) fn delta(delta: &Value) -> Event {
+    let mut choice = json!({"index": 0, "delta": delta, "finish_reason": null});
+    if let Some(logprobs) = delta.get("logprobs") {
+        choice["logprobs"] = logprobs.clone();
+        choice["delta"]
+            .as_object_mut()
+            .expect("an object")
+            .remove("logprobs");
+    }
+    Event::Chunk(Chunk::of(serde_json::from_value(choice).expect("a choice")))
+}
+
+/// Pieces of a call: the first with its id and name.
+pub(crate) fn call(index: u32, id: &str, name: &str, arguments: &[&str]) -> Vec<Value> {
+    let first = json!({"tool_calls": [{"index": index, "id": id, "type": "function", "function": {"name": name, "arguments": ""}}]});
+    let more = arguments
+        .iter()
+        .map(|piece| json!({"tool_calls": [{"index": index, "function": {"arguments": piece}}]}));
+    std::iter::once(first).chain(more).collect()
+}
+
+impl Backend for StandIn {
+    fn abilities<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Arc<Abilities>, BackendError>> {
+        Box::pin(std::future::ready(Ok(Arc::new(self.kind.abilities()))))
+    }
+
+    fn start(&self, call: Call) -> BoxFuture<'_, Result<Reply, BackendError>> {
+        let Work::Chat(request) = call.work else {
+            panic!("a response is a chat");
+        };
+        *self.asked.lock().expect("no panic") = Some((*request).clone());
+        let said: Vec<Result<Event, BackendError>> = self.events.iter().cloned().map(Ok).collect();
+        let death = self.dies.then(|| {
+            Err(BackendError::CutShort {
+                backend: "stand-in".to_owned(),
+            })
+        });
+        let served_by = ServedBy::new("stand-in", "m");
+        let events = stream::iter(said.into_iter().chain(death)).boxed();
+        let after = self.accepts_after;
+        Box::pin(async move {
+            if !after.is_zero() {
+                tokio::time::sleep(after).await;
+            }
+            Ok(Reply { served_by, events })
+        })
+    }
+
+    fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, BackendError>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+}
+
+/// A request that says one thing, with more fields.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "a literal is what every caller has"
+)]
+pub(crate) fn hi(more: Value) -> Value {
+    let mut body = json!({"model": "m", "input": "Hi"});
+    let fields = body.as_object_mut().expect("an object");
+    fields.extend(more.as_object().cloned().unwrap_or_default());
+    body
+}
+
+/// What a door before this engine answers.
+pub(crate) async fn ask(engine: &Arc<StandIn>, policy: Policy, body: &Value) -> Answer {
+    let request = Request::post("/v1/responses")
+        .header("content-type", "application/json")
+        .body(Full::new(Bytes::from(body.to_string())))
+        .expect("a request");
+    let backend = Emulate::new(Arc::clone(engine) as Arc<dyn Backend>);
+    let response = Door::new(Arc::new(backend), policy).serve(request).await;
+    let (parts, body) = response.into_parts();
+    let body = body.collect().await.expect("no error").to_bytes();
+    Answer {
+        head: http::Response::from_parts(parts, ()),
+        body,
+    }
+}
+
+/// The response, whole and streamed: the same, and the stream keeps to the rules.
+pub(crate) async fn response(engine: StandIn, body: &Value) -> (Value, Arc<StandIn>) {
+    let engine = Arc::new(engine);
+    let whole = ask(&engine, Policy::default(), body).await;
+    assert_eq!(whole.status(), 200, "{}", whole.text());
+    let mut streamed = body.clone();
+    streamed["stream"] = json!(true);
+    let stream = ask(&engine, Policy::default(), &streamed).await;
+    assert_eq!(stream.header("content-type"), Some("text/event-stream"));
+    let end = checked(stream.text());
+    let (whole, end) = (without_ids(whole.json()), without_ids(end));
+    assert_eq!(whole, end, "a whole response is what a stream ends with");
+    (end, engine)
+}
+
+/// A response without what is new each time: ids have their beginnings.
+pub(crate) fn without_ids(mut response: Value) -> Value {
+    let shorten = |id: &mut Value| {
+        let text = id.as_str().unwrap_or_default();
+        *id = json!(text.split_inclusive('_').next().unwrap_or_default());
+    };
+    shorten(&mut response["id"]);
+    for item in response["output"].as_array_mut().expect("a list") {
+        shorten(&mut item["id"]);
+    }
+    for time in ["created_at", "completed_at"] {
+        if response[time].is_number() {
+            response[time] = json!(1);
+        }
+    }
+    response
+}
+
+/// The error of a request that is refused: status, code, param.
+pub(crate) async fn refusal(body: &Value) -> (u16, String, String) {
+    refusal_under(Strictness::Plain, Kind::Ollama, body).await
+}
+
+pub(crate) async fn refusal_under(
+    strictness: Strictness,
+    kind: Kind,
+    body: &Value,
+) -> (u16, String, String) {
+    let policy = Policy {
+        strictness,
+        ..Policy::default()
+    };
+    let answer = ask(&Arc::new(StandIn::hello().of(kind)), policy, body).await;
+    let error = answer.json()["error"].clone();
+    let text = |key: &str| error[key].as_str().unwrap_or_default().to_owned();
+    (answer.status(), text("code"), text("param"))
+}
+
+/// What `x-loggia-ignored` names.
+pub(crate) async fn ignored(kind: Kind, body: &Value) -> String {
+    let engine = Arc::new(StandIn::hello().of(kind));
+    let answer = ask(&engine, Policy::default(), body).await;
+    assert_eq!(answer.status(), 200, "{}", answer.text());
+    answer
+        .header("x-loggia-ignored")
+        .unwrap_or_default()
+        .to_owned()
+}
