@@ -20,6 +20,7 @@ use crate::answer::ignored::{add_listed, listed};
 use crate::answer::stream::{Beginning, Begun, EventStream, NotBegun, Speech, took_too_long};
 use crate::answer::writer::{Head, Shape};
 use crate::door::read;
+use crate::stored::keep::{Keep, Keeping, ToStore};
 use crate::{ApiError, Body, Door, Ended, wording};
 
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
@@ -41,6 +42,13 @@ pub(crate) trait Generate: Ask {
     fn include_usage(&self) -> bool;
 
     fn work(request: Arc<Self>) -> Work;
+
+    /// Takes out what the door itself honours because it has a store. `None` where nothing is to be
+    /// stored.
+    fn take_stored(&mut self, id: &str) -> Result<Option<ToStore>, ApiError> {
+        let _ = id;
+        Ok(None)
+    }
 }
 
 /// A request that was let in.
@@ -50,6 +58,8 @@ struct Admitted {
     progress: Progress,
     /// What has no effect, for `x-loggia-ignored`.
     ignored: String,
+    /// What is to be stored with the answer.
+    keep: Option<Keep>,
 }
 
 /// What is the same in every piece of the answer to a request.
@@ -66,6 +76,8 @@ fn head_of<R: Generate>(head: &CallHead, request: &R) -> Head {
 
 /// Lets a request in, as a call to the backend.
 async fn admitted<R: Generate>(door: &Door, mut asked: Asked<R>) -> Result<Admitted, ApiError> {
+    // First: what is stored is what the client sent.
+    let keep = Keep::of(door, &mut asked).await?;
     let ignored = admit(door, &mut asked).await?;
     let Asked {
         request,
@@ -80,6 +92,7 @@ async fn admitted<R: Generate>(door: &Door, mut asked: Asked<R>) -> Result<Admit
         head: answer,
         progress,
         ignored: listed(&ignored),
+        keep,
     })
 }
 
@@ -118,8 +131,12 @@ impl Door {
         ignored: &mut String,
     ) -> Result<Response<Body>, ApiError> {
         let refusals = asked.refusals.clone();
-        let admitted = admitted(self, asked).await?;
+        let mut admitted = admitted(self, asked).await?;
         ignored.clone_from(&admitted.ignored);
+        let stored = admitted
+            .keep
+            .take()
+            .map(|keep| (keep, admitted.head.clone()));
         let answered = collect(&*self.backend, admitted).await;
         let Whole {
             served_by,
@@ -127,6 +144,9 @@ impl Door {
             ended,
             ended_early,
         } = answered.map_err(|error| refusals.refuse(error))?;
+        if let Some((keep, head)) = stored {
+            keep.store(&head, &json).await?;
+        }
         let mut response = Response::new(Body::ending(json, ended));
         response
             .headers_mut()
@@ -188,6 +208,7 @@ impl Door {
             head,
             mut progress,
             mut ignored,
+            keep,
         } = admitted;
         let begun = async {
             let mut reply = self.backend.start(call).await?;
@@ -202,6 +223,8 @@ impl Door {
                 Ok(Begun {
                     ignored,
                     speech: Speech {
+                        keeping: keep
+                            .map(|keep| Keeping::new(keep, head.clone(), reply.served_by.clone())),
                         first,
                         writer: answer::writer(head, &reply.served_by),
                         events: reply.events,
@@ -249,6 +272,7 @@ async fn collect(backend: &dyn Backend, admitted: Admitted) -> Result<Whole, Bac
         head,
         mut progress,
         ignored: _,
+        keep: _,
     } = admitted;
     let mut reply = backend.start(call).await?;
     progress.accepted(&reply.served_by);

@@ -5,7 +5,7 @@
 //!
 //! Reading order: `door/` (which requests are served, and for whom), `generate.rs` and `embeddings.rs`
 //! (one request: parse, find, ask, answer), `admit/` (what is let in: its first page says which rule
-//! goes where), `answer/` (what goes out), `error.rs` (what a client sees when it goes wrong).
+//! goes where), `answer/` (what goes out), `stored/` (what is kept between requests), `error.rs` (what a client sees when it goes wrong).
 #![forbid(unsafe_code)]
 
 mod admit;
@@ -18,6 +18,7 @@ mod layer;
 mod models;
 mod responses;
 pub mod store;
+mod stored;
 mod wording;
 
 pub use admit::chat::{MAX_STOP_STRINGS, parse_chat};

@@ -5,6 +5,7 @@
 //! Not for engines that speak OpenAI themselves: they may know other words, and judge by
 //! themselves.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use loggia_wire::Extra;
@@ -67,7 +68,7 @@ pub(crate) fn check(request: &ChatCompletionRequest) -> Result<(), ApiError> {
     if let Some(identifier) = &request.safety_identifier {
         at_most("safety_identifier", LONGEST_IDENTIFIER, identifier)?;
     }
-    check_metadata(request)?;
+    request.metadata.as_ref().map_or(Ok(()), check_metadata)?;
     check_hosted(request)?;
     request
         .tools
@@ -82,10 +83,8 @@ pub(crate) fn check(request: &ChatCompletionRequest) -> Result<(), ApiError> {
         .try_for_each(|(index, message)| check_message(index, message))
 }
 
-fn check_metadata(request: &ChatCompletionRequest) -> Result<(), ApiError> {
-    let Some(metadata) = &request.metadata else {
-        return Ok(());
-    };
+/// Labels within OpenAI's limits.
+pub(crate) fn check_metadata(metadata: &BTreeMap<String, Value>) -> Result<(), ApiError> {
     let (entries, name_length, length) = MOST_METADATA;
     if metadata.len() > entries {
         let message = format!(

@@ -17,6 +17,7 @@ use crate::admit::{Ask, ceilings, combinations, engine_options, fields, unpack_f
 use crate::answer::id;
 use crate::answer::writer::Shape;
 use crate::generate::Generate;
+use crate::stored::keep::ToStore;
 use crate::wording::Dialect;
 use crate::{ApiError, Ceilings, Policy, Strictness};
 
@@ -79,6 +80,10 @@ impl Generate for ChatCompletionRequest {
 
     fn work(request: Arc<Self>) -> Work {
         Work::Chat(request)
+    }
+
+    fn take_stored(&mut self, id: &str) -> Result<Option<ToStore>, ApiError> {
+        ToStore::take_from(self, id)
     }
 }
 

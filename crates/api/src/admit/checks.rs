@@ -122,16 +122,17 @@ pub(crate) fn one_of(
     word: Option<&str>,
     known: &[&str],
 ) -> Result<(), ApiError> {
-    let Some(word) = word.filter(|word| !known.contains(word)) else {
-        return Ok(());
-    };
+    match word.filter(|word| !known.contains(word)) {
+        Some(word) => Err(not_among(param, word, known)),
+        None => Ok(()),
+    }
+}
+
+/// A word that is none of those that are known.
+pub(crate) fn not_among(param: impl Display, word: &str, known: &[&str]) -> ApiError {
     let message = format!(
         "Invalid value: '{word}'. Supported values are: '{}'.",
         known.join("', '")
     );
-    Err(ApiError::invalid(
-        param.to_string(),
-        "invalid_value",
-        message,
-    ))
+    ApiError::invalid(param.to_string(), "invalid_value", message)
 }

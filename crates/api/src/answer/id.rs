@@ -34,6 +34,16 @@ pub(crate) fn embedding() -> Arc<str> {
     random("embd-")
 }
 
+/// The id of a new conversation.
+pub(crate) fn conversation() -> String {
+    random("conv_").to_string()
+}
+
+/// The id of a new item of a conversation, which begins so.
+pub(crate) fn item(kind: &str) -> String {
+    random(kind).to_string()
+}
+
 fn random(kind: &str) -> Arc<str> {
     let mut random = rand::rng();
     let mut id = String::with_capacity(kind.len() + ID_LENGTH);

@@ -16,6 +16,7 @@ use crate::answer::ended::{Ended, Outcome, Progress};
 use crate::answer::headers::{self, X_LOGGIA_CUT_SHORT};
 use crate::answer::refusal::Refusals;
 use crate::answer::writer::{Head, Writer};
+use crate::stored::keep::Keeping;
 
 /// How much is gathered before it is handed on. Events that are ready together leave together.
 const GATHER: usize = 16 << 10;
@@ -41,6 +42,8 @@ pub(crate) struct Speech {
     pub(crate) events: Events,
     pub(crate) writer: Box<dyn Writer>,
     pub(crate) progress: Progress,
+    /// Where the answer is to be stored.
+    pub(crate) keeping: Option<Keeping>,
 }
 
 /// An answer that was refused.
@@ -176,10 +179,12 @@ impl EventStream {
                 events,
                 writer,
                 progress,
+                keeping,
             }) = &mut self.state
         {
             let event = match first.take() {
                 Some(event) => Some(Ok(event)),
+                None if keeping.as_ref().is_some_and(Keeping::is_storing) => None,
                 None => match events.as_mut().poll_next(cx) {
                     Poll::Ready(event) => event,
                     Poll::Pending => return,
@@ -189,6 +194,9 @@ impl EventStream {
             let written = match event {
                 Some(Ok(event)) => {
                     progress.note(&event);
+                    if let Some(keeping) = keeping {
+                        keeping.note(&event);
+                    }
                     if let Event::EndedEarly(why) = &event {
                         // The headers are gone.
                         sse::write_comment(out, &format!("{X_LOGGIA_CUT_SHORT}: {}", why.as_str()));
@@ -196,7 +204,17 @@ impl EventStream {
                     writer.push(event, out).map(|()| false)
                 }
                 Some(Err(error)) => Err(error),
-                None => writer.finish(out).map(|()| true),
+                None => {
+                    match keeping.as_mut().map(|keeping| keeping.poll_stored(cx)) {
+                        Some(Poll::Pending) => return,
+                        Some(Poll::Ready(Err(error))) => {
+                            self.fail_with(&error, out);
+                            return;
+                        }
+                        Some(Poll::Ready(Ok(()))) | None => {}
+                    }
+                    writer.finish(out).map(|()| true)
+                }
             };
             match written {
                 Ok(false) => {}
@@ -224,10 +242,14 @@ impl EventStream {
     /// Ends an answer that failed under way, and logs it.
     fn fail(&mut self, error: BackendError, out: &mut Vec<u8>) {
         let error = self.refusals.fail(error);
+        self.fail_with(&error, out);
+    }
+
+    fn fail_with(&mut self, error: &ApiError, out: &mut Vec<u8>) {
         match &mut self.state {
-            State::Beginning(..) => self.refuse(&error, out),
+            State::Beginning(..) => self.refuse(error, out),
             State::Speaking(speech) => {
-                speech.writer.fail(&error, out);
+                speech.writer.fail(error, out);
                 self.state = State::Ended(speech.progress.end(Outcome::Failed));
             }
             State::Ended(_) => {}

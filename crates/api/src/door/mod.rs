@@ -3,6 +3,7 @@
 pub(crate) mod caller;
 pub(crate) mod content_encoding;
 pub(crate) mod policy;
+pub(crate) mod query;
 pub(crate) mod read;
 pub(crate) mod routes;
 
@@ -23,7 +24,7 @@ use crate::answer::stream::took_too_long;
 use crate::door::caller::Only;
 use crate::door::routes::Handler;
 use crate::responses::AskedResponse;
-use crate::{ApiError, Body, Caller, Policy, Route, Strictness};
+use crate::{ApiError, Body, Caller, Policy, Route, Store, Strictness};
 
 /// The request's id, put among the request's extensions by a server that has one; it goes into the
 /// log.
@@ -76,6 +77,7 @@ const LISTED_WITHIN: Duration = Duration::from_secs(1);
 pub struct Door {
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) policy: Arc<Policy>,
+    pub(crate) store: Option<Arc<dyn Store>>,
     /// Whether the head of the client's request goes along to the backend.
     pub(crate) forwards_head: bool,
 }
@@ -86,7 +88,18 @@ impl Door {
         Self {
             backend,
             policy: Arc::new(policy),
+            store: None,
             forwards_head: false,
+        }
+    }
+
+    /// The same door with a store: it honours `store: true` in chats, and has the routes of stored
+    /// chat completions and of conversations.
+    #[must_use]
+    pub fn with_store(self, store: Arc<dyn Store>) -> Self {
+        Self {
+            store: Some(store),
+            ..self
         }
     }
 
@@ -99,6 +112,7 @@ impl Door {
         Self {
             backend,
             policy,
+            store: None,
             forwards_head: true,
         }
     }
@@ -117,7 +131,8 @@ impl Door {
     where
         B: http_body::Body<Data: Buf, Error: Display> + Send + 'static,
     {
-        self.answer(Route::of(request.method(), request.uri()), request)
+        let route = Route::among(request.method(), request.uri(), self.store.is_some());
+        self.answer(route, request)
     }
 
     /// Answers a request whose route was looked up before.
@@ -144,6 +159,19 @@ impl Door {
             Handler::Models => door.models().await,
             Handler::Model => door.model(route.id()).await,
             Handler::DeleteModel => door.delete_model(route.id(), &request.into_parts().0).await,
+            Handler::Chats
+            | Handler::StoredChat
+            | Handler::UpdateChat
+            | Handler::DeleteChat
+            | Handler::ChatMessages
+            | Handler::CreateConversation
+            | Handler::Conversation
+            | Handler::UpdateConversation
+            | Handler::DeleteConversation
+            | Handler::CreateItems
+            | Handler::Items
+            | Handler::Item
+            | Handler::DeleteItem => Box::pin(door.stored(&route, request)).await,
         }
     }
 
@@ -159,6 +187,7 @@ impl Door {
         Some(Self {
             backend,
             policy: Arc::clone(&self.policy),
+            store: self.store.clone(),
             forwards_head: self.forwards_head,
         })
     }

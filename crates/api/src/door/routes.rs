@@ -18,18 +18,34 @@ pub(crate) enum Handler {
     Models,
     Model,
     DeleteModel,
+    Chats,
+    StoredChat,
+    UpdateChat,
+    DeleteChat,
+    ChatMessages,
+    CreateConversation,
+    Conversation,
+    UpdateConversation,
+    DeleteConversation,
+    CreateItems,
+    Items,
+    Item,
+    DeleteItem,
 }
 
 /// One row of the table.
 #[derive(Debug)]
 struct Row {
     method: Method,
-    /// With `{id}` at its end for a name that may hold slashes and colons, encoded or not.
+    /// A part in braces stands for one part of a path; `{id}`, at the end only, for all the rest: a
+    /// model's name may hold slashes, encoded or not.
     path: &'static str,
     handler: Handler,
     /// Words in unknown paths that were probably meant for this one: OpenAI's own, those of its
     /// other APIs, and those of Ollama's.
     words: &'static [&'static str],
+    /// Whether the route is only there where a door has a store.
+    stored: bool,
 }
 
 const fn row(
@@ -43,6 +59,22 @@ const fn row(
         path,
         handler,
         words,
+        stored: false,
+    }
+}
+
+const fn stored(
+    method: Method,
+    path: &'static str,
+    handler: Handler,
+    words: &'static [&'static str],
+) -> Row {
+    Row {
+        method,
+        path,
+        handler,
+        words,
+        stored: true,
     }
 }
 
@@ -81,32 +113,71 @@ static ROUTES: &[Row] = &[
     ),
     row(Method::GET, "/v1/models/{id}", Handler::Model, &[]),
     row(Method::DELETE, "/v1/models/{id}", Handler::DeleteModel, &[]),
+    stored(Method::GET, "/v1/chat/completions", Handler::Chats, &[]),
+    stored(Method::GET, CHAT, Handler::StoredChat, &[]),
+    stored(Method::POST, CHAT, Handler::UpdateChat, &[]),
+    stored(Method::DELETE, CHAT, Handler::DeleteChat, &[]),
+    stored(
+        Method::GET,
+        "/v1/chat/completions/{completion_id}/messages",
+        Handler::ChatMessages,
+        &[],
+    ),
+    stored(
+        Method::POST,
+        "/v1/conversations",
+        Handler::CreateConversation,
+        &["conversations", "conversation"],
+    ),
+    stored(Method::GET, CONVERSATION, Handler::Conversation, &[]),
+    stored(Method::POST, CONVERSATION, Handler::UpdateConversation, &[]),
+    stored(
+        Method::DELETE,
+        CONVERSATION,
+        Handler::DeleteConversation,
+        &[],
+    ),
+    stored(Method::POST, ITEMS, Handler::CreateItems, &[]),
+    stored(Method::GET, ITEMS, Handler::Items, &[]),
+    stored(Method::GET, ITEM, Handler::Item, &[]),
+    stored(Method::DELETE, ITEM, Handler::DeleteItem, &[]),
 ];
+
+const CHAT: &str = "/v1/chat/completions/{completion_id}";
+const CONVERSATION: &str = "/v1/conversations/{conversation_id}";
+const ITEMS: &str = "/v1/conversations/{conversation_id}/items";
+const ITEM: &str = "/v1/conversations/{conversation_id}/items/{item_id}";
 
 /// A route of OpenAI's API, found for a request.
 #[derive(Clone, Debug)]
 pub struct Route {
     row: &'static Row,
-    id: String,
+    /// What stands in place of the parts in braces, decoded.
+    ids: Vec<String>,
 }
 
 impl Route {
     /// The route of a request; 404 where OpenAI's API (as far as Loggia has it) has none, 405 where
     /// it has another method.
     pub fn of(method: &Method, uri: &Uri) -> Result<Self, ApiError> {
+        Self::among(method, uri, true)
+    }
+
+    /// The same for a door that has a store, or none.
+    pub(crate) fn among(method: &Method, uri: &Uri, stores: bool) -> Result<Self, ApiError> {
         let path = uri.path();
-        let mut rows = ROUTES
-            .iter()
-            .filter_map(|row| Some((row, row.id_in(path)?)))
+        let mut rows = rows(stores)
+            .filter_map(|row| Some((row, row.ids_in(path)?)))
             .peekable();
         if rows.peek().is_none() {
-            return Err(ApiError::unknown_route(method, path, meant(path)));
+            return Err(ApiError::unknown_route(method, path, meant(path, stores)));
         }
         let mut allowed = Vec::new();
-        for (row, id) in rows {
+        for (row, ids) in rows {
             if row.method == *method {
-                let id = percent_decode_str(id).decode_utf8_lossy().into_owned();
-                return Ok(Self { row, id });
+                let decoded = |id: &str| percent_decode_str(id).decode_utf8_lossy().into_owned();
+                let ids = ids.into_iter().map(decoded).collect();
+                return Ok(Self { row, ids });
             }
             allowed.push(row.method.clone());
         }
@@ -137,21 +208,46 @@ impl Route {
         self.row.handler
     }
 
-    /// What stands in place of `{id}`, decoded; empty where the path has none.
+    /// What stands in place of the first part in braces, decoded; empty where the path has none.
     pub(crate) fn id(&self) -> &str {
-        &self.id
+        self.ids.first().map_or("", String::as_str)
+    }
+
+    /// What stands in place of the second.
+    pub(crate) fn item(&self) -> &str {
+        self.ids.get(1).map_or("", String::as_str)
     }
 }
 
+/// The rows that a door has.
+fn rows(stores: bool) -> impl Iterator<Item = &'static Row> {
+    ROUTES.iter().filter(move |row| stores || !row.stored)
+}
+
 impl Row {
-    /// What stands in place of `{id}` in this path, still encoded; empty where the row has no
-    /// `{id}`. `None` where the path is another.
-    fn id_in<'a>(&self, path: &'a str) -> Option<&'a str> {
-        let path = path.trim_end_matches('/');
-        match self.path.strip_suffix("{id}") {
-            Some(before) => path.strip_prefix(before).filter(|id| !id.is_empty()),
-            None => (path == self.path).then_some(""),
+    /// What stands in place of the parts in braces in this path, still encoded. `None` where the
+    /// path is another.
+    fn ids_in<'a>(&self, path: &'a str) -> Option<Vec<&'a str>> {
+        let mut rest = Some(path.trim_end_matches('/').strip_prefix('/')?);
+        let mut ids = Vec::new();
+        for part in self.path.split('/').skip(1) {
+            let all = rest?;
+            let (one, after) = match all.split_once('/') {
+                Some((one, after)) if part != "{id}" => (one, Some(after)),
+                _ => (all, None),
+            };
+            if !part.starts_with('{') {
+                if one != part {
+                    return None;
+                }
+            } else if one.is_empty() {
+                return None;
+            } else {
+                ids.push(one);
+            }
+            rest = after;
         }
+        rest.is_none().then_some(ids)
     }
 }
 
@@ -162,7 +258,7 @@ const MISTYPED: usize = 2;
 
 /// The route that an unknown path looks like: without `/v1`, with too much of it, with a slash too
 /// many, mistyped.
-fn meant(path: &str) -> Option<&'static str> {
+fn meant(path: &str, stores: bool) -> Option<&'static str> {
     let parts = || {
         path.split('/')
             .filter(|part| !part.is_empty() && part.len() <= LONGEST_WORD)
@@ -172,11 +268,7 @@ fn meant(path: &str) -> Option<&'static str> {
     if has("chat", MISTYPED) && has("completions", MISTYPED) {
         return Some("/v1/chat/completions");
     }
-    let find = |wrong| {
-        ROUTES
-            .iter()
-            .find(|row| row.words.iter().any(|word| has(word, wrong)))
-    };
+    let find = |wrong| rows(stores).find(|row| row.words.iter().any(|word| has(word, wrong)));
     find(0).or_else(|| find(MISTYPED)).map(|row| row.path)
 }
 

@@ -87,7 +87,7 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let inner = self.inner.clone();
-        match Route::of(request.method(), request.uri()) {
+        match Route::among(request.method(), request.uri(), false) {
             Ok(route) => {
                 let backend = Ollama::new("ollama", inner).remembering(self.memory.clone());
                 let backend = Emulate::new(Arc::new(backend));

@@ -20,6 +20,7 @@ mod reasoning;
 mod responses;
 mod retry_after;
 mod spec;
+mod stored;
 mod streaming;
 mod support;
 mod thoughts;

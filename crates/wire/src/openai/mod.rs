@@ -17,6 +17,7 @@ mod model;
 mod prompt;
 mod request;
 pub mod responses;
+mod stored;
 mod tools;
 
 pub use answer::{
@@ -36,4 +37,5 @@ pub use message::{Message, Role};
 pub use model::{DeletedModel, Model, ModelList};
 pub use prompt::{OnePrompt, Prompt};
 pub use request::{ChatCompletionRequest, Stop, StreamOptions};
+pub use stored::{CreateConversation, CreateItems, Deleted, Page, UpdateMetadata};
 pub use tools::{FunctionCall, FunctionName, Tool, ToolCall, ToolChoice, ToolMode};

@@ -1,0 +1,218 @@
+//! The endpoints of what is stored: chat completions (`chats.rs`) and conversations
+//! (`conversations.rs`, `items.rs`). `keep.rs` stores a chat when its answer has ended. The store
+//! itself is [`store`](crate::store).
+
+mod chats;
+mod conversations;
+mod items;
+pub(crate) mod keep;
+mod metadata;
+mod page;
+
+use std::sync::Arc;
+
+use bytes::Buf;
+use http::header::CONTENT_TYPE;
+use http::request::Parts;
+use http::{HeaderValue, Request, Response, StatusCode};
+use loggia_wire::Extra;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::answer::headers::name_ignored;
+use crate::answer::ignored::listed;
+use crate::door::query::Query;
+use crate::door::read;
+use crate::door::routes::Handler;
+use crate::store::{Kind, Object, ObjectRef, Owner, StoreError};
+use crate::{ApiError, Body, Caller, Door, RequestId, Route, Store, Strictness};
+
+/// An answer as JSON, with the names of the fields of the request that have no effect.
+pub(crate) struct Answer {
+    json: Vec<u8>,
+    ignored: Vec<String>,
+}
+
+impl Answer {
+    fn new(answer: &impl Serialize) -> Result<Self, ApiError> {
+        let json = serde_json::to_vec(answer).map_err(|_| damaged())?;
+        let ignored = Vec::new();
+        Ok(Self { json, ignored })
+    }
+}
+
+/// A request for something stored, its body read.
+struct Asked<'a> {
+    store: &'a dyn Store,
+    owner: Owner,
+    route: &'a Route,
+    query: Query,
+    body: bytes::Bytes,
+    strictness: Strictness,
+    request_id: Option<Arc<str>>,
+}
+
+impl Door {
+    /// Answers a request for something stored.
+    pub(crate) async fn stored<B>(&self, route: &Route, request: Request<B>) -> Response<Body>
+    where
+        B: http_body::Body<Data: Buf, Error: std::fmt::Display> + Send,
+    {
+        match Box::pin(self.answer_stored(route, request)).await {
+            Ok(Answer { json, ignored }) => {
+                let mut response = Response::new(Body::whole(json));
+                let headers = response.headers_mut();
+                headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+                name_ignored(&mut response, &listed(&ignored));
+                response
+            }
+            Err(error) => self.refuse(error),
+        }
+    }
+
+    async fn answer_stored<B>(&self, route: &Route, request: Request<B>) -> Result<Answer, ApiError>
+    where
+        B: http_body::Body<Data: Buf, Error: std::fmt::Display> + Send,
+    {
+        // Routes that need a store are only found where there is one.
+        let store = self.store.clone().ok_or_else(damaged)?;
+        let (parts, body) = request.into_parts();
+        let body = match parts.method {
+            http::Method::POST => read::json_body(&parts.headers, body, &self.policy).await?,
+            _ => bytes::Bytes::new(),
+        };
+        let asked = Asked {
+            store: &*store,
+            owner: owner(&parts),
+            route,
+            query: Query::of(&parts.uri),
+            body,
+            strictness: self.strictness_for(&parts, ""),
+            request_id: RequestId::of(&parts),
+        };
+        match route.handler() {
+            Handler::Chats => asked.chats().await,
+            Handler::StoredChat => asked.chat().await,
+            Handler::UpdateChat => asked.update(Kind::ChatCompletion).await,
+            Handler::DeleteChat => asked.delete(Kind::ChatCompletion).await,
+            Handler::ChatMessages => asked.messages().await,
+            Handler::CreateConversation => asked.create_conversation().await,
+            Handler::Conversation => asked.conversation().await,
+            Handler::UpdateConversation => asked.update(Kind::Conversation).await,
+            Handler::DeleteConversation => asked.delete(Kind::Conversation).await,
+            Handler::CreateItems => asked.create_items().await,
+            Handler::Items => asked.items().await,
+            Handler::Item => asked.item().await,
+            Handler::DeleteItem => asked.delete_item().await,
+            _ => Err(damaged()),
+        }
+    }
+}
+
+/// Whose the objects are that a request makes and sees.
+pub(crate) fn owner(parts: &Parts) -> Owner {
+    Owner::new(Caller::name_of(parts))
+}
+
+impl Asked<'_> {
+    /// The object that the path names.
+    fn at(&self, kind: Kind) -> ObjectRef<'_> {
+        ObjectRef {
+            owner: &self.owner,
+            kind,
+            id: self.route.id(),
+        }
+    }
+
+    /// What a client sees of an error of the store's.
+    fn refused(&self, kind: Kind) -> impl FnOnce(StoreError) -> ApiError + '_ {
+        move |error| {
+            log(&error, self.request_id.as_deref());
+            let after = self.query.get("after").unwrap_or_default();
+            worded(&error, kind, self.route, after)
+        }
+    }
+
+    /// Names fields that OpenAI's API does not have, or refuses them.
+    fn unknown(&self, extra: &Extra) -> Result<Vec<String>, ApiError> {
+        match extra.keys().next() {
+            Some(first) if self.strictness == Strictness::Strict => Err(ApiError::unknown(first)),
+            _ => Ok(extra.keys().cloned().collect()),
+        }
+    }
+}
+
+/// Logs a store that does not work, without a word of the client's.
+pub(crate) fn log(error: &StoreError, request_id: Option<&str>) {
+    match error {
+        StoreError::Full | StoreError::Unavailable { .. } => {
+            tracing::warn!(request_id, %error, "the store failed");
+        }
+        _ => {}
+    }
+}
+
+/// A store that does not work, as a client sees it: the operator's log has the cause.
+pub(crate) fn failed(error: &StoreError) -> ApiError {
+    let (code, message) = match error {
+        StoreError::Full => (
+            "store_full",
+            "There is no room to store this; nothing was stored. Make it smaller, or try again without 'store'.",
+        ),
+        _ => (
+            "store_unavailable",
+            "The store of this server does not work at the moment; nothing was stored. Try again later, or without 'store'.",
+        ),
+    };
+    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message).coded(code)
+}
+
+/// An error of the store's in OpenAI's words.
+fn worded(error: &StoreError, kind: Kind, route: &Route, after: &str) -> ApiError {
+    let not_found = |noun: &str, id: &str| {
+        ApiError::new(
+            StatusCode::NOT_FOUND,
+            format!("{noun} with id '{id}' not found."),
+        )
+    };
+    let noun = match kind {
+        Kind::ChatCompletion => "Chat completion",
+        Kind::Conversation => "Conversation",
+    };
+    match error {
+        StoreError::NotFound => not_found(noun, route.id()),
+        StoreError::ItemNotFound => not_found("Item", route.item()),
+        StoreError::AfterNotFound => {
+            let noun = match route.handler() {
+                Handler::ChatMessages => "Message",
+                Handler::Items => "Item",
+                _ => noun,
+            };
+            not_found(noun, after).about("after")
+        }
+        StoreError::Duplicate { id } => {
+            let message = format!(
+                "Duplicate item found with id {id}. Remove duplicate items from your input and try again."
+            );
+            ApiError::new(StatusCode::BAD_REQUEST, message).about("items")
+        }
+        StoreError::Full | StoreError::Unavailable { .. } => failed(error),
+    }
+}
+
+/// Something stored that is not what was stored.
+fn damaged() -> ApiError {
+    failed(&StoreError::Unavailable {
+        cause: String::new(),
+    })
+}
+
+/// An object as its route answers it: what was stored, with its metadata.
+fn shown(object: Object) -> Result<Map<String, Value>, ApiError> {
+    let mut shown: Map<String, Value> =
+        serde_json::from_str(&object.body).map_err(|_| damaged())?;
+    let metadata = object.metadata.into_iter();
+    let metadata: Map<_, _> = metadata.map(|(name, value)| (name, value.into())).collect();
+    shown.insert("metadata".to_owned(), metadata.into());
+    Ok(shown)
+}

@@ -1,0 +1,46 @@
+//! Which part of a list a request asks for: `after`, `limit`, `order`, and the filters.
+
+use crate::ApiError;
+use crate::admit::checks::{between, one_of};
+use crate::door::query::Query;
+use crate::store::{Filter, Order, Page};
+
+/// The most entries of a part, and how many there are if the client does not say.
+const MOST: i64 = 100;
+const USUAL: i64 = 20;
+
+/// The part that a query asks for; `otherwise` is the order of the route.
+///
+/// # Errors
+/// A 400 for a limit that is no number from 0 to 100, and for another order.
+pub(crate) fn of(query: &Query, otherwise: Order) -> Result<Page, ApiError> {
+    let limit = match query.get("limit").map(str::parse::<i64>) {
+        None => USUAL,
+        Some(Ok(limit)) => limit,
+        Some(Err(_)) => {
+            let message = "Invalid type for 'limit': expected an integer.";
+            return Err(ApiError::invalid("limit", "invalid_type", message));
+        }
+    };
+    between("limit", Some(limit), 0, MOST)?;
+    let order = query.get("order");
+    one_of("order", order, &["asc", "desc"])?;
+    Ok(Page {
+        after: query.get("after").map(str::to_owned),
+        limit: usize::try_from(limit).unwrap_or_default(),
+        order: match order {
+            Some("asc") => Order::Ascending,
+            Some(_) => Order::Descending,
+            None => otherwise,
+        },
+    })
+}
+
+/// The chat completions that a query asks for.
+pub(crate) fn filter(query: &Query) -> Filter {
+    let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+    Filter {
+        model: query.get("model").map(str::to_owned),
+        metadata: query.map("metadata").map(owned).collect(),
+    }
+}
