@@ -150,11 +150,11 @@ def held_against_the_spec(url: str):
 
 
 @contextlib.contextmanager
-def loggia(*arguments: str, log: Path | None = None, environment: dict[str, str] | None = None, until: str = "/readyz"):
+def loggia(*arguments: str, log: Path | None = None, environment: dict[str, str] | None = None, until: str = "/readyz", data: Path | None = None):
     """A running `loggia serve` on a free port: gives its address once `until` answers 200, and sees that it ends with 0 when told to stop."""
     with tempfile.TemporaryDirectory(prefix="loggia-test-") as folder:
         log = log or Path(folder) / "log"
-        command = [str(PROGRAM), "serve", "--listen", "127.0.0.1:0", "--data-dir", folder, *arguments]
+        command = [str(PROGRAM), "serve", "--listen", "127.0.0.1:0", "--data-dir", str(data or folder), *arguments]
         # Only what this test says: no setting of the person who runs it.
         clean = {name: value for name, value in os.environ.items() if not name.startswith("LOGGIA_")}
         with log.open("wb") as output:

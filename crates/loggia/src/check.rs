@@ -9,6 +9,7 @@ use tokio::runtime::Handle;
 use crate::backends::{Backends, Draft, ModelError, SetupError};
 use crate::config::{Config, Shown};
 use crate::models;
+use crate::state;
 
 /// The output, and whether everything that is configured can be reached.
 pub(crate) async fn check(config: &Config, runtime: &Handle) -> Result<(String, bool), SetupError> {
@@ -55,9 +56,12 @@ pub(crate) async fn check(config: &Config, runtime: &Handle) -> Result<(String, 
             file.display()
         );
     }
+    let (store, store_is_well) = state::described(config).await;
+    text.push_str(&store);
     let survey = roster.survey().await;
     text.push_str(&report(&survey, &places));
-    let all_well = missing.is_empty()
+    let all_well = store_is_well
+        && missing.is_empty()
         && survey.backends.iter().all(|backend| backend.models.is_ok())
         && survey.aliases.iter().all(|alias| !is_dangling(alias));
     Ok((text, all_well))

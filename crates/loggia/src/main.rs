@@ -14,6 +14,7 @@ mod config;
 mod logs;
 mod models;
 mod serve;
+mod state;
 
 use std::io::Write as _;
 use std::process::ExitCode;

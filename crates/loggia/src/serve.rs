@@ -19,6 +19,7 @@ use tokio::runtime::Handle;
 use crate::backends::{Backends, ModelError, threads};
 use crate::config::{self, Config, Listen};
 use crate::models::{self, Progress, Source, Store};
+use crate::state;
 
 /// Serves until SIGTERM or Ctrl-C. Running answers may then finish within `shutdown_timeout`.
 pub(crate) async fn serve(config: &Config, runtime: &Handle) -> anyhow::Result<()> {
@@ -36,7 +37,12 @@ pub(crate) async fn serve(config: &Config, runtime: &Handle) -> anyhow::Result<(
     // the process as usual.
     let shutdown = told_to_stop()?;
     let backend = backend(&backends, config);
-    let app = app(AppState::new(backend.clone(), policy, options.clone()));
+    let mut state = AppState::new(backend.clone(), policy, options.clone());
+    if let Some(store) = state::open(config).await? {
+        runtime.spawn(state::clean(Arc::clone(&store)));
+        state = state.with_store(store);
+    }
+    let app = app(state);
     say(&format!("loggia: listening on http://{address}"));
     let asks_for_a_key = !config.key.is_empty();
     if !asks_for_a_key && !address.ip().is_loopback() {

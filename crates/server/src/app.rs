@@ -11,7 +11,7 @@ use axum::routing::get;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::Response;
-use loggia_api::{Caller, Door, Policy};
+use loggia_api::{Caller, Door, Policy, Store};
 use loggia_backend::Backend;
 use tower::{Service, ServiceBuilder};
 
@@ -40,6 +40,15 @@ impl AppState {
             door,
             options,
             in_flight: InFlight::default(),
+        }
+    }
+
+    /// The same app with a store: it serves stored chat completions and conversations too.
+    #[must_use]
+    pub fn with_store(self, store: Arc<dyn Store>) -> Self {
+        Self {
+            door: self.door.with_store(store),
+            ..self
         }
     }
 

@@ -10,6 +10,7 @@ use loggia_api::Policy;
 use loggia_backend::http::Limits;
 use loggia_backend::roster::Alias;
 use loggia_server::ServerOptions;
+use loggia_store::Retention;
 
 use super::bounds::{CeilingsTable, ImagesTable};
 use super::environment::Environment;
@@ -31,6 +32,7 @@ use super::value::{Engine, ModelName, SamplingProfile, Span, Url};
 /// Groups of flags in `--help`.
 pub(super) const ENGINE: &str = "The built-in engine";
 const BACKENDS: &str = "Other backends";
+const STORE: &str = "Stored chats and conversations";
 const LIMITS: &str = "Limits";
 
 settings! {
@@ -41,6 +43,18 @@ settings! {
     /// The folder that holds the models
     #[arg(long, value_name = "DIR")]
     data_dir: PathBuf { required("the user's data folder"), example "/var/lib/loggia" }
+
+    /// Keep chat completions with store: true, and conversations, in a file in the data folder
+    #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = STORE)]
+    store: Switch { default(Switch(true)), example "false" }
+
+    /// How long a stored object is kept after its last change; 0s for no limit
+    #[arg(long, value_name = "DURATION", allow_negative_numbers = true, help_heading = STORE)]
+    store_age: Span { default(Span(Retention::default().age.unwrap_or_default())), example "7days" }
+
+    /// The size of all stored objects together; the oldest make room for new ones
+    #[arg(long, value_name = "SIZE", help_heading = STORE)]
+    store_size: Size { default(Size::of(usize::try_from(Retention::default().bytes).unwrap_or(usize::MAX))), example "1GiB" }
 
     /// Refuse what a backend would ignore: hints without effect, unknown fields
     #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true", conflicts_with = "lenient")]
