@@ -1,5 +1,6 @@
-//! A LoRA adapter: a small file with what is added to a model's weights. Checked against the
-//! model's header, loaded beside the model, and laid over each context that computes with it.
+//! A LoRA adapter: a small file with changes to a model's weights. It is checked against the
+//! model's header, loaded together with the model, and applied to each context that computes with
+//! the model.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -13,17 +14,17 @@ use crate::error::LoadError;
 use crate::gguf::{Gguf, GgufError};
 use crate::options::Lora;
 
-/// An adapter that llama.cpp has loaded. Its memory is the model's, and goes with it.
+/// An adapter that llama.cpp has loaded. The model owns its memory and frees it.
 pub(crate) struct Adapter {
-    /// llama.cpp wants to change it when it is laid over a context.
+    /// Behind a mutex because llama.cpp needs mutable access to apply it to a context.
     loaded: Mutex<LlamaLoraAdapter>,
     scale: f32,
-    /// Stands for the adapter and its scale in a fingerprint.
+    /// Identifies the adapter and its scale in a fingerprint.
     pub(crate) identity: String,
 }
 
 impl Adapter {
-    /// Loads an adapter whose header has been read.
+    /// Loads an adapter whose header has been checked.
     pub(crate) fn load(
         lora: &Lora,
         header: &Gguf,
@@ -48,14 +49,14 @@ impl Adapter {
         })
     }
 
-    /// Has a context compute with it; `false` where llama.cpp does not want to.
+    /// Applies the adapter to a context. Returns `false` if llama.cpp refuses it.
     pub(crate) fn lay_over(&self, context: &mut LlamaContext<'_>) -> bool {
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         context.lora_adapter_set(&mut loaded, self.scale).is_ok()
     }
 }
 
-/// The header of an adapter that goes with a model, and can be laid over it.
+/// Reads the header of an adapter and checks that the adapter fits the model.
 pub(crate) fn read(lora: &Lora, base: &Gguf) -> Result<Gguf, LoadError> {
     if !lora.scale.is_finite() {
         return Err(LoadError::Setting(format!(
@@ -66,7 +67,7 @@ pub(crate) fn read(lora: &Lora, base: &Gguf) -> Result<Gguf, LoadError> {
     Ok(Gguf::read_adapter(&lora.path, base)?)
 }
 
-/// A hash over all of the file: adapters from one training differ in nothing but their numbers.
+/// A hash of the whole file, because adapters from one training differ only in their numbers.
 fn identity(lora: &Lora) -> std::io::Result<String> {
     let mut file = File::open(&lora.path)?;
     let mut hash = Sha256::new();

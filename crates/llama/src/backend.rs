@@ -31,15 +31,15 @@ use crate::request::{self, Known};
 use crate::syntax::{Begins, Syntax};
 use crate::template::{Conversation, Rendered, TemplateError};
 
-/// Prompts and inputs of more bytes than this are made into tokens on a thread that may block: it
-/// takes milliseconds by then.
+/// Texts of more bytes than this are tokenized on a blocking thread, because that takes
+/// milliseconds.
 const LONG_PROMPT: usize = 16 << 10;
 
-/// Loads a model, and starts the engine for what it is made for: chats, or embeddings. Takes
-/// seconds: call it where blocking is allowed.
+/// Loads a model and starts the engine for its purpose: chats or embeddings. It blocks for seconds;
+/// call it on a thread that may block.
 ///
 /// # Errors
-/// Where the file cannot be loaded, or is a model of a third kind.
+/// If the file cannot be loaded, or the model is for neither chats nor embeddings.
 pub fn open(options: &LlamaOptions) -> Result<Arc<dyn Backend>, LoadError> {
     let kind = Pooling::of(&Gguf::read(&options.path)?);
     match kind.map_err(|what| LoadError::Kind {
@@ -51,16 +51,16 @@ pub fn open(options: &LlamaOptions) -> Result<Arc<dyn Backend>, LoadError> {
     }
 }
 
-/// The embedded backend of a model that holds chats.
+/// The embedded backend of a chat model.
 pub struct Llama {
     model: Arc<Model>,
     engine: Engine,
-    /// What it sees and hears with, where it does.
+    /// The projector for images and sounds, if one is configured.
     media: Option<Media>,
     served_by: ServedBy,
     abilities: Arc<Abilities>,
     card: ModelCard,
-    /// Made when the first answer is to be held to something.
+    /// Initialized with the first constrained answer.
     grammars: OnceCell<Grammars>,
 }
 
@@ -72,20 +72,22 @@ impl std::fmt::Debug for Llama {
     }
 }
 
-/// What the engine is asked to answer.
+/// A request, translated for the engine.
 struct Question {
-    /// What is read before the answer.
+    /// The prompt.
     passage: Passage,
-    /// What the answer begins with.
+    /// How the answer begins.
     begins: Begins,
-    /// What was changed in the conversation so that the model's template takes it.
+    /// The changes that were made to the conversation because the model's template would not accept
+    /// it unchanged.
     changed: Vec<Change>,
 }
 
 impl Llama {
-    /// Loads a model and starts an engine for it. Takes seconds: call it where blocking is allowed.
+    /// Loads a model and starts an engine for it. It blocks for seconds; call it on a thread that
+    /// may block.
     pub fn open(options: &LlamaOptions) -> Result<Self, LoadError> {
-        // Before llama.cpp loads gigabytes for it in vain.
+        // Checked before llama.cpp loads gigabytes for nothing.
         let projector = options
             .mmproj
             .as_deref()
@@ -217,7 +219,7 @@ impl Llama {
         })
     }
 
-    /// What is read before the answer, for a context of so many tokens.
+    /// Builds the prompt of a chat for a context of `context` tokens.
     async fn question(&self, call: &ChatCall, context: usize) -> Result<Question, BackendError> {
         let marked = media::marked(&call.work).await?;
         let Some(marked) = marked else {
@@ -244,8 +246,8 @@ impl Llama {
         })
     }
 
-    /// Does something with the text that a conversation is for the model; and what was changed in
-    /// the conversation for that.
+    /// Renders the conversation with the model's template and passes the text to a function. Also
+    /// returns the changes that the template needed.
     async fn on_text<T: Send + 'static>(
         &self,
         request: &Arc<ChatCompletionRequest>,
@@ -289,7 +291,7 @@ impl Llama {
         read(size, "the prompt", render).await
     }
 
-    /// The text that is to be continued, as tokens.
+    /// Tokenizes the text that a completion continues.
     async fn continued(
         &self,
         call: &CompletionCall,
@@ -302,7 +304,7 @@ impl Llama {
         .await
     }
 
-    /// What the answer is held to, compiled, and what had to be left out of it.
+    /// Compiles the constraint of the answer. Also returns the parts of it that had to be left out.
     async fn hold(
         &self,
         head: &CallHead,
@@ -322,7 +324,7 @@ impl Llama {
     }
 }
 
-/// Makes tokens of so many bytes of something where that holds nobody up.
+/// Tokenizes an input of `bytes` bytes: short ones directly, long ones on a blocking thread.
 pub(crate) async fn read<T: Send + 'static>(
     size: usize,
     what: &str,
@@ -337,7 +339,7 @@ pub(crate) async fn read<T: Send + 'static>(
     }
 }
 
-/// The grammars of a model: a look at its whole vocabulary, and a trie of it.
+/// Builds the grammar engine of a model: it scans the whole vocabulary and builds a trie of it.
 async fn grammars(model: Arc<Model>) -> Result<Grammars, BackendError> {
     let make = move || {
         let vocabulary = Vocabulary::new(model.words()).ok_or("its vocabulary is too large")?;
@@ -384,8 +386,8 @@ impl Backend for Llama {
     }
 }
 
-/// The version of llama.cpp that a fingerprint stands for: that of the bindings, which bring their
-/// own.
+/// The version of llama.cpp in a fingerprint: the version of the bindings, which include their own
+/// llama.cpp.
 pub(crate) const LLAMA_CPP: &str = "llama-cpp-2 0.1.160";
 
 fn abilities(context: usize, syntax: Syntax, can_take: media::Facts) -> Abilities {
@@ -395,7 +397,7 @@ fn abilities(context: usize, syntax: Syntax, can_take: media::Facts) -> Abilitie
         TokenPrompts, ToolChoice, Tools,
     };
     let sampled = [LogitBias, Logprobs, SeveralChoices, Seed, EngineOptions];
-    // Where the template knows nothing of tools, the model is told of them.
+    // If the template does not support tools, the model learns of them from the prompt.
     let held = [
         JsonObject,
         JsonSchema,
@@ -435,12 +437,12 @@ fn abilities(context: usize, syntax: Syntax, can_take: media::Facts) -> Abilitie
     }
 }
 
-/// In Ollama's words where it has some.
+/// The model's capabilities, in Ollama's words where it has them.
 fn capabilities(abilities: &Abilities, syntax: Syntax) -> Vec<&'static str> {
     let all = [
         ("completion", true),
         ("insert", abilities.has(Ability::FillInTheMiddle)),
-        // That its template knows of them. Told of them it can be in any case.
+        // Whether the template supports tools. Tools also work without that, through the prompt.
         ("tools", syntax.knows_tools()),
         ("thinking", syntax.reasons()),
         ("vision", abilities.has(Ability::Images)),
@@ -466,7 +468,7 @@ fn card(options: &LlamaOptions, model: &Model, abilities: &Abilities) -> ModelCa
     card
 }
 
-/// What is told of every model, whatever it is made for.
+/// The part of a model card that is the same for every kind of model.
 pub(crate) fn bare_card(options: &LlamaOptions, facts: &Facts) -> ModelCard {
     let modified = std::fs::metadata(&options.path)
         .and_then(|metadata| metadata.modified())
@@ -491,7 +493,7 @@ fn failed(message: &str) -> BackendError {
 }
 
 fn explain_template(error: &TemplateError) -> BackendError {
-    // Never a 500, which clients send again: the template would fail again.
+    // Never a 500: clients retry those, and the template would fail again.
     match error {
         TemplateError::Broken(what) => BackendError::InvalidRequest {
             message: format!(

@@ -1,9 +1,9 @@
-//! The older completions: the tokens that the model is to go on with. No template here: a text is
-//! read as it is, and what is to stand between two texts is asked for by the model's own tokens for
-//! that.
+//! Text completions (`/v1/completions`): the tokens that the model continues. No chat template is
+//! used. The text is tokenized as it is; a suffix is requested with the model's own
+//! fill-in-the-middle tokens.
 //!
-//! What is asked of the engine besides, and what comes of its answer, is as with a chat (`request`,
-//! `backend`).
+//! The rest is shared with chats: the other settings of the engine (`request`), and its answer
+//! (`backend`).
 
 use std::ops::Range;
 
@@ -14,9 +14,9 @@ use crate::Token;
 use crate::engine::{Generation, Scored};
 use crate::model::Model;
 
-/// The tokens with which a model is told what comes before, what comes after, and that what is
-/// between is wanted. llama.cpp finds them by the file's metadata
-/// (`tokenizer.ggml.fim_pre_token_id`, …, and the older `prefix_token_id`, …) or by their texts.
+/// The fill-in-the-middle tokens of a model: prefix, suffix and middle. llama.cpp finds them by the
+/// file's metadata (`tokenizer.ggml.fim_pre_token_id`, …, and the older `prefix_token_id`, …) or by
+/// their texts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FillInTheMiddle {
     pub(crate) before: Token,
@@ -24,20 +24,20 @@ pub(crate) struct FillInTheMiddle {
     pub(crate) between: Token,
 }
 
-/// What is to be continued.
+/// The prompt of a text completion.
 #[derive(Debug)]
 pub(crate) struct Continued {
     pub(crate) tokens: Vec<Token>,
-    /// What is to stand before the text; nothing where that is not asked for.
+    /// The text to put before the answer (`echo`). Empty if the request does not set `echo`.
     pub(crate) echo: String,
-    /// Which of the tokens are the prompt as it was sent: neither the one that begins every text,
-    /// nor those around a suffix.
+    /// The range of tokens that are the client's own prompt, without the token that begins every
+    /// text and the tokens around a suffix.
     pub(crate) own: Range<usize>,
 }
 
 impl Continued {
-    /// The part of the prompt whose log-probabilities are to stand before those of the text, where
-    /// that is asked for.
+    /// The part of the prompt whose log-probabilities the request wants before those of the answer,
+    /// if any.
     fn scored(&self, request: &CompletionRequest) -> Option<Scored> {
         let is_wanted = request.echoes() && request.logprobs.is_some() && !self.own.is_empty();
         is_wanted.then(|| Scored {
@@ -46,9 +46,9 @@ impl Continued {
         })
     }
 
-    /// Asks for what the older completions have and a chat has not: the end of a text among the
-    /// log-probabilities, and those of the prompt. Says whether the echo comes with these. The
-    /// first text has them for all: each has the same prompt.
+    /// Sets what only text completions have: the log-probability of the end of the text, and those
+    /// of the prompt. Returns whether the echo comes with the log-probabilities. Only the first
+    /// choice computes those of the prompt, because all choices have the same prompt.
     pub(crate) fn ask(&self, request: &CompletionRequest, generations: &mut [Generation]) -> bool {
         for generation in &mut *generations {
             generation.shows_end = true;
@@ -62,7 +62,7 @@ impl Continued {
 }
 
 impl FillInTheMiddle {
-    /// The prompt, in the order of llama.cpp's server: before, after, and what is between last.
+    /// The prompt tokens in the order of llama.cpp's server: prefix, suffix, middle.
     fn around(self, begin: Option<Token>, before: &[Token], after: &[Token]) -> Vec<Token> {
         let before = [self.before].into_iter().chain(before.iter().copied());
         let after = [self.after].into_iter().chain(after.iter().copied());

@@ -1,8 +1,8 @@
-//! Ollama's options in a request, as far as this engine has the like: within `options`, and some of
-//! them beside OpenAI's own fields.
+//! Ollama's options in a request, as far as this engine supports them. They stand in `options`;
+//! some may also stand beside OpenAI's own fields.
 //!
-//! Read once, before the prompt: `num_ctx` bounds that too. OpenAI's own fields win over what is
-//! here; that is `request.rs`.
+//! They are read before the prompt, because `num_ctx` also limits the prompt. OpenAI's own fields
+//! take precedence; `request.rs` does that.
 
 use std::ops::RangeInclusive;
 
@@ -10,19 +10,20 @@ use loggia_backend::BackendError;
 use loggia_wire::openai::ChatCompletionRequest;
 use serde_json::{Map, Value};
 
-/// Those that clients put beside OpenAI's fields too. There they win over the same within
-/// `options`.
+/// The options that clients also send beside OpenAI's fields. There they take precedence over the
+/// same names in `options`.
 const BESIDE: [&str; 4] = ["top_k", "min_p", "repeat_penalty", "num_ctx"];
 
-/// Stop strings that `options` may have, and bytes that each may have: every token is looked at for
-/// all of them.
+/// The maximum number of stop strings in `options`, and the maximum bytes of each. Every generated
+/// token is compared with all of them.
 const MOST_STOPS: usize = 16;
 const LONGEST_STOP: usize = 512;
 
-/// What a request says so; none where it does not.
+/// The Ollama options of one request. An option that the request does not set is `None`.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct EngineOptions {
-    /// The most tokens that its prompt and answer may have together: `num_ctx`, or the server's.
+    /// The maximum number of tokens, prompt and answer together: `num_ctx`, or the server's
+    /// context.
     pub(crate) context: usize,
     pub(crate) temperature: Option<f32>,
     pub(crate) top_p: Option<f32>,
@@ -37,11 +38,12 @@ pub(crate) struct EngineOptions {
     pub(crate) repeat_last_n: Option<usize>,
 }
 
-/// Whether every request to an embedded model with this context may have these `options`: what a
-/// configuration gives to all of them is to be refused at the start, not in a client's face.
+/// Checks `options` that a configuration sets for every request to an embedded model with this
+/// context. Invalid ones are refused at the start of the server, not later in an answer to a
+/// client.
 ///
 /// # Errors
-/// What is wrong with the first of them that is not honoured, in words.
+/// A message about the first option that is not supported or is invalid.
 pub fn check_options(options: &Map<String, Value>, context: u32) -> Result<(), String> {
     match EngineOptions::read(
         Some(options),
@@ -57,7 +59,7 @@ pub fn check_options(options: &Map<String, Value>, context: u32) -> Result<(), S
 }
 
 impl EngineOptions {
-    /// Those of a request to an engine with this context.
+    /// Reads the options of a request to an engine with this context.
     pub(crate) fn of(
         request: &ChatCompletionRequest,
         context: usize,
@@ -100,7 +102,7 @@ impl EngineOptions {
         Ok(options)
     }
 
-    /// Nothing said.
+    /// The options of a request that sets none.
     pub(crate) fn none(context: usize) -> Self {
         Self {
             context,
@@ -128,15 +130,15 @@ impl EngineOptions {
             "repeat_penalty" => {
                 self.repeat_penalty = Some(said.number(0.0..=100.0)?.max(f32::MIN_POSITIVE));
             }
-            // 0 and less: all of them.
+            // 0 and negative numbers disable the limit.
             "top_k" => self.top_k = Some(u32::try_from(said.whole()?.max(0)).unwrap_or(u32::MAX)),
-            // -1 is Ollama's word for one of its own choice.
+            // -1 lets Ollama choose a seed.
             "seed" => self.seed = Some(said.whole()?).filter(|&seed| seed != -1),
-            // 0 and less: no limit but the context.
+            // 0 and negative numbers: only the context limits the answer.
             "num_predict" => {
                 self.num_predict = usize::try_from(said.whole()?).ok().filter(|&most| most > 0);
             }
-            // -1: all of the context.
+            // -1: the whole context.
             "repeat_last_n" => {
                 self.repeat_last_n =
                     Some(usize::try_from(said.whole()?).map_or(context, |last| last.min(context)));
@@ -164,7 +166,7 @@ fn within(request: &ChatCompletionRequest) -> Result<Option<&Map<String, Value>>
     }
 }
 
-/// An option's value, and where it stands.
+/// The value of an option, and its path in the request.
 struct Said<'a> {
     value: &'a Value,
     path: String,
@@ -193,7 +195,8 @@ impl Said<'_> {
             .ok_or_else(|| self.invalid("must be a whole number"))
     }
 
-    /// Memory is reserved at the start: less of it can be had, more cannot.
+    /// Reads `num_ctx`. Memory is reserved at the start, so a request can use less of the context,
+    /// but not more.
     fn context(&self, most: usize) -> Result<usize, BackendError> {
         match usize::try_from(self.whole()?) {
             Err(_) | Ok(0) => Err(self.invalid("must be a whole number above 0")),
@@ -219,7 +222,7 @@ impl Said<'_> {
             ))
         };
         let texts = texts.ok_or_else(must)?;
-        // An empty one asks for nothing.
+        // An empty stop string has no effect.
         Ok(texts
             .into_iter()
             .filter(|text| !text.is_empty())

@@ -1,4 +1,4 @@
-//! How loading a model fails, and how a request does.
+//! The errors of loading a model, and of a request.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,24 +8,25 @@ use thiserror::Error;
 use crate::gguf::GgufError;
 use crate::template::TemplateError;
 
-/// Why a model is not loaded.
+/// Why a model could not be loaded.
 #[derive(Debug, Error)]
 pub enum LoadError {
-    /// The file is missing, cut short or damaged.
+    /// The file is missing, truncated or damaged.
     #[error(transparent)]
     File(#[from] GgufError),
-    /// llama.cpp does not take the file; what it said is in the log.
+    /// llama.cpp cannot load the file. Its message is in the log.
     #[error("llama.cpp cannot load {path}: the log has its reason; an architecture that is newer than this build is the usual one", path = .path.display())]
     Refused {
-        /// Which file.
+        /// The model's file.
         path: PathBuf,
     },
-    /// The file is a model of another kind than it is to be loaded as.
+    /// The model is of a different kind than the one to be loaded, for example an embedding model
+    /// as a chat model.
     #[error("{path} cannot be served: {what}", path = .path.display())]
     Kind {
-        /// Which file.
+        /// The model's file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         what: String,
     },
     /// There is not enough memory for the context.
@@ -33,30 +34,30 @@ pub enum LoadError {
         "no memory for a context of {context} tokens for each of {parallel} requests: lower --context or --parallel"
     )]
     Context {
-        /// Tokens of one request.
+        /// The context of one request, in tokens.
         context: u32,
-        /// Requests at once.
+        /// The number of parallel requests.
         parallel: u32,
     },
-    /// The file's chat template is unusable.
+    /// The file's chat template cannot be used.
     #[error("{path}: {source}", path = .path.display())]
     Template {
-        /// Which file.
+        /// The model's file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The error in the template.
         source: TemplateError,
     },
-    /// llama.cpp does not take the projector; what it said is in the log.
+    /// llama.cpp cannot load the projector. Its message is in the log.
     #[error(
         "llama.cpp cannot load the projector {path}: the log has its reason; one that was made for another model is the usual one. \
          With `none` as its mmproj, the model is loaded without",
         path = .path.display()
     )]
     Projector {
-        /// Which file.
+        /// The projector's file.
         path: PathBuf,
     },
-    /// A setting makes no sense.
+    /// A setting is invalid.
     #[error("{0}")]
     Setting(String),
     /// The processor lacks instructions that this program was built for.
@@ -64,57 +65,57 @@ pub enum LoadError {
         "this build needs a processor with {missing}, which this machine lacks; a portable build runs on every processor (docs/hardware.md)"
     )]
     Processor {
-        /// Which instructions are lacking.
+        /// The missing instructions.
         missing: String,
     },
-    /// Layers are asked to be on a GPU.
+    /// The settings put layers on a GPU, but no usable GPU was found.
     #[error(
         "gpu_layers asks for a GPU, and there is none that this build can use; leave it out, or see docs/hardware.md for builds and drivers"
     )]
     NoGpu,
-    /// There is nothing to compute on, not even the processor: a portable build without its
+    /// No compute device was found, not even the processor: a portable build is missing its
     /// libraries.
     #[error(
         "ggml's libraries (libggml-cpu-*) are not where they belong: in ../lib/loggia from the program's folder, or beside the program"
     )]
     Libraries,
-    /// The system gives no thread.
+    /// The operating system could not start a thread.
     #[error("cannot start the engine's thread: {0}")]
     Thread(std::io::Error),
 }
 
-/// Why a request gets no answer, or not all of it.
+/// Why a request failed, before or during its answer.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum EngineError {
     /// The queue is full.
     #[error("the engine is busy: {waiting} requests wait already")]
     Busy {
-        /// How many wait.
+        /// The number of waiting requests.
         waiting: usize,
-        /// When a place may be free.
+        /// The estimated time until a place in the queue is free.
         retry_after: Duration,
     },
-    /// The prompt leaves no room for an answer.
+    /// The prompt leaves no room for an answer in the context.
     #[error(
         "the prompt has {prompt_tokens} tokens, and the context holds {context} with the answer"
     )]
     ContextLengthExceeded {
-        /// Tokens of the prompt.
+        /// The number of tokens in the prompt.
         prompt_tokens: usize,
-        /// Tokens of prompt and answer together.
+        /// The context, in tokens: prompt and answer together.
         context: usize,
     },
-    /// There is nothing to continue.
+    /// The prompt is empty.
     #[error("the prompt is empty")]
     EmptyPrompt,
     /// llama.cpp could not compute a step.
     #[error("the engine failed at computing: {0}")]
     Compute(String),
-    /// What the answer is held to cannot be followed further: it is too complex, or the model has
-    /// no tokens for it.
+    /// The constraint of the answer (a grammar or schema) cannot be followed further: it is too
+    /// complex, or the model's vocabulary has no matching tokens.
     #[error("the answer cannot be held to its grammar: {0}")]
     Constraint(String),
-    /// The engine has been stopped, or has died.
+    /// The engine has stopped or crashed.
     #[error("the engine has stopped")]
     Stopped,
 }

@@ -1,18 +1,19 @@
-//! The embedded llama.cpp backend: a GGUF file in, OpenAI's chat or embeddings out, in the caller's
-//! process.
+//! The embedded llama.cpp backend. It loads a GGUF file and answers OpenAI's chats, completions or
+//! embeddings in the caller's process.
 //!
-//! Reading order: `options` (what can be set), `model` (a loaded file), `adapter` (what is laid
-//! over it), `draft` (a smaller one beside it), `template` (conversation to prompt), `engine` (the
-//! thread that answers several requests in one batch), `sample` (logits to token), `grammar` (which
-//! tokens may come, where the answer has a form), `text` (tokens to text), `syntax` and `deltas`
-//! (text to reasoning, calls and answer), `hold` (what an answer is held to), `completion` (a text
-//! as a prompt), `backend` and `events` (all of it as a [`loggia_backend::Backend`]), `media`
-//! (pictures and sounds), `embed` (models that make vectors, and an engine of their own), `gguf`
-//! (the check of a file before llama.cpp sees it), `memory` (what it will need), `processor`,
-//! `threads`, `devices` and `libraries` (the machine). `docs/engine.md` tells it in words.
+//! Reading order: `options` (the settings), `model` (a loaded file), `adapter` (a LoRA adapter for
+//! it), `draft` (a draft model for speculative decoding), `template` (conversation to prompt),
+//! `engine` (the thread that answers several requests in one batch), `sample` (logits to token),
+//! `grammar` (the tokens that a constrained answer may continue with), `text` (tokens to text),
+//! `syntax` and `deltas` (text to reasoning, tool calls and answer), `hold` (the constraint of an
+//! answer), `completion` (the prompt of a text completion), `backend` and `events` (all of it as a
+//! [`loggia_backend::Backend`]), `media` (images and sounds), `embed` (embedding models, with an
+//! engine of their own), `gguf` (the check of a file before llama.cpp loads it), `memory` (the
+//! memory that a model needs), `processor`, `threads`, `devices` and `libraries` (the machine).
+//! `docs/engine.md` explains it in prose.
 //!
-//! llama.cpp is reached through `llama-cpp-2`; what that leaves to trust, and the one module with
-//! `unsafe` in it (`raw`), is in `docs/decisions/0005-llama-cpp-2.md`.
+//! llama.cpp is called through `llama-cpp-2`. `docs/decisions/0005-llama-cpp-2.md` lists what these
+//! bindings leave to trust, and describes the only module with `unsafe` code (`raw`).
 #![deny(unsafe_code)]
 
 mod adapter;
@@ -55,5 +56,5 @@ pub use options::{DEFAULT_CONTEXT, Draft, LlamaOptions, Lora};
 pub use template::TemplateError;
 pub use threads::waiting;
 
-/// A token's number in the model's vocabulary. llama.cpp counts them with 31 bits.
+/// The number of a token in the model's vocabulary. llama.cpp's token numbers have 31 bits.
 pub(crate) type Token = u32;

@@ -1,89 +1,88 @@
-//! What an embedded engine can be told, with defaults chosen by measuring (`docs/engine.md` has the
+//! The settings of an embedded engine. The defaults are measured (`docs/engine.md` has the
 //! figures).
 
 use std::path::PathBuf;
 
 use crate::threads;
 
-/// How a model is loaded and served.
+/// The settings with which a model is loaded and served.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LlamaOptions {
-    /// The GGUF file; the first one where the model is split into several.
+    /// The GGUF file. If the model is split into several files, the first one.
     pub path: PathBuf,
-    /// What clients put into `model`.
+    /// The name of the model in a request's `model` field.
     pub name: String,
-    /// A LoRA adapter that every request is computed with.
+    /// A LoRA adapter, applied to every request.
     pub lora: Option<Lora>,
-    /// The projector (`mmproj`) with which the model sees or hears: a GGUF file of the architecture
-    /// `clip`.
+    /// The projector (`mmproj`) for image or sound input: a GGUF file of the architecture `clip`.
     pub mmproj: Option<PathBuf>,
-    /// A smaller model that guesses what this one will say, where that makes it quicker. What is
-    /// said does not change by it.
+    /// A draft model for speculative decoding, used where it makes answers faster. It does not
+    /// change the answers.
     pub draft: Option<Draft>,
-    /// The most tokens that prompt and answer of one request may have together. By default what the
-    /// model was trained for, at most [`DEFAULT_CONTEXT`]. Every request of the `parallel` ones can
-    /// have all of it: memory for `parallel × context` tokens is reserved at the start.
+    /// The maximum number of tokens of one request, prompt and answer together. The default is the
+    /// context that the model was trained for, at most [`DEFAULT_CONTEXT`]. Each of the `parallel`
+    /// requests can use all of it: memory for `parallel × context` tokens is reserved at the start.
     pub context: Option<u32>,
-    /// How many requests are answered at once; others wait.
+    /// The number of requests that are answered at the same time. Others wait.
     pub parallel: u32,
-    /// How many requests may wait; those past it are refused at once. By default eight for each of
-    /// `parallel`.
+    /// The maximum number of waiting requests. Further requests are refused at once. The default is
+    /// eight for each of `parallel`.
     pub queue: Option<usize>,
-    /// Threads that do the arithmetic. By default one for each core that the process may use
+    /// The number of compute threads. The default is one for each core that the process may use
     /// (`threads.rs` counts them).
     pub threads: Option<u32>,
-    /// The most tokens that one step reads of each waiting prompt while answers are being generated
-    /// (of all together `batch`): it bounds how long a stream pauses when a newcomer's prompt is
-    /// read.
+    /// The maximum number of prompt tokens per step and prompt while answers are being generated
+    /// (`batch` limits the sum over all prompts). It bounds how long a stream pauses while a new
+    /// prompt is read.
     pub piece: u32,
-    /// The most tokens of prompts that one step reads while nothing is being generated; also what
-    /// llama.cpp computes at once.
+    /// The maximum number of prompt tokens per step while no answer is being generated. It is also
+    /// the batch size of llama.cpp.
     pub batch: u32,
-    /// A chat template in place of the file's own: for files whose template is missing, broken, or
-    /// silent about tools.
+    /// A chat template that replaces the one in the file. It is for files whose template is
+    /// missing, broken, or without support for tools.
     pub chat_template: Option<String>,
-    /// Layers that are computed on a GPU. All by default, where the build knows GPUs and the
-    /// machine has one; 0 is none. A number above 0 where there is none is an error.
+    /// The number of layers on a GPU. The default is all of them, if the build supports GPUs and
+    /// the machine has one. 0 means that no GPU is used. A number above 0 is an error if there is
+    /// no usable GPU.
     pub gpu_layers: Option<u32>,
-    /// Tokens of an answer that may wait for a slow reader before its slot sits out.
+    /// The number of answer tokens that may wait for a slow reader. When the buffer is full, the
+    /// slot pauses.
     pub reader_buffer: usize,
 }
 
-/// A LoRA adapter: a GGUF file (`general.type` is `adapter`) with what is added to a model's
-/// weights.
+/// A LoRA adapter: a GGUF file (`general.type` is `adapter`) with changes to a model's weights.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Lora {
-    /// Its file.
+    /// The adapter's file.
     pub path: PathBuf,
-    /// How much of it is added: 1 is as it was trained, 0 nothing. It has to be finite.
+    /// The strength of the adapter: 1 is as trained, 0 has no effect. It must be finite.
     pub scale: f32,
 }
 
-/// A draft model: a smaller one with the same vocabulary.
+/// A draft model: a smaller model with the same vocabulary, for speculative decoding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Draft {
-    /// Its file.
+    /// The draft model's file.
     pub path: PathBuf,
-    /// The most tokens that it guesses in a step, for each answer: 1 to 16.
+    /// The maximum number of drafted tokens per step and answer: 1 to 16.
     pub tokens: u32,
-    /// Whether it guesses in every step it can, without measuring whether that pays, and for
-    /// requests with a seed, too.
+    /// Whether to draft in every possible step, without measuring whether that is faster, and also
+    /// for requests with a seed.
     pub always: bool,
 }
 
-/// The context where none is given and the model was trained for more: memory is reserved for all
-/// of it.
+/// The default context of a model that was trained for more. Memory is reserved for all of it.
 pub const DEFAULT_CONTEXT: u32 = 4096;
 
-/// Tokens of prompts in a step. A processor reads no prompt cheaper by more at once
-/// (`docs/engine.md` has the figures). A GPU is idle for most of so small a step, and reads
-/// hundreds of tokens in the time of a few; 512 is llama.cpp's own choice.
+/// The default of [`LlamaOptions::piece`]. On a processor, reading more tokens at once makes no
+/// prompt cheaper (`docs/engine.md` has the figures). A GPU is mostly idle in so small a step, and
+/// reads hundreds of tokens in the time of a few; 512 is llama.cpp's own choice.
 const PIECE: u32 = if HAS_GPU { 256 } else { 64 };
 const BATCH: u32 = if HAS_GPU { 512 } else { 256 };
 const HAS_GPU: bool = cfg!(any(feature = "cuda", feature = "metal", feature = "vulkan"));
 
 impl LlamaOptions {
-    /// The defaults for a file, under a name.
+    /// Returns the default settings for a file and a model name.
     pub fn new(path: impl Into<PathBuf>, name: impl Into<String>) -> Self {
         Self {
             path: path.into(),
@@ -103,8 +102,8 @@ impl LlamaOptions {
         }
     }
 
-    /// How many threads compute with these options: as many as they say, or one for each core that
-    /// the process may use.
+    /// The number of compute threads: the configured number, or one for each core that the process
+    /// may use.
     pub fn threads(&self) -> i32 {
         let threads = self
             .threads
@@ -112,7 +111,7 @@ impl LlamaOptions {
         i32::try_from(threads.clamp(1, 512)).unwrap_or(1)
     }
 
-    /// How many requests may wait.
+    /// The maximum number of waiting requests.
     pub(crate) fn queue(&self) -> usize {
         self.queue.unwrap_or(8 * self.parallel as usize)
     }

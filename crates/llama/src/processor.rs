@@ -1,14 +1,13 @@
-//! The instructions of the processor that the arithmetic uses: which those are, and whether this
-//! one has them. Without that check, the first product of two matrices would end the process with
-//! an illegal instruction.
+//! The processor instructions that the build needs, and the check that this processor has them.
+//! Without that check, the first matrix product would end the process with an illegal instruction.
 //!
-//! For x86-64 `llama-cpp-sys-2` turns on those below, whichever machine compiles; other
-//! architectures build for their baseline. A portable build has the arithmetic once for each
-//! generation of processors (`libraries`), and leaves out nobody.
+//! On x86-64 `llama-cpp-sys-2` enables the instructions below, whichever machine compiles. Other
+//! architectures build for their baseline. A portable build includes the compute code once for each
+//! generation of processors (`libraries`), and runs on every processor.
 
 use crate::error::LoadError;
 
-/// Whether this processor can run the build.
+/// Returns an error if this processor cannot run the build.
 pub(crate) fn check() -> Result<(), LoadError> {
     let missing: Vec<&str> = needed()
         .into_iter()
@@ -24,8 +23,8 @@ pub(crate) fn check() -> Result<(), LoadError> {
     }
 }
 
-/// What the arithmetic is computed with, for people: instructions, or a generation of processors
-/// that has them.
+/// The instructions that the engine computes with, for people: their names, or a generation of
+/// processors that has them.
 #[cfg(not(feature = "portable"))]
 pub(crate) fn instructions() -> String {
     let mut names: Vec<&str> = needed().into_iter().map(|(name, _)| name).collect();
@@ -42,7 +41,7 @@ pub(crate) fn instructions() -> String {
     crate::libraries::loaded_for().unwrap_or_else(|| "chosen by ggml".to_owned())
 }
 
-/// Instructions that the build cannot do without, and whether they are there.
+/// The instructions that the build needs, and whether this processor has each.
 #[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
 fn needed() -> Vec<(&'static str, bool)> {
     vec![
@@ -60,8 +59,8 @@ fn needed() -> Vec<(&'static str, bool)> {
     Vec::new()
 }
 
-/// What `-C target-cpu=native` adds; Rust's own code has them then too, so there is nothing left to
-/// check.
+/// The instructions that `-C target-cpu=native` enables. With it, Rust's own code needs them too,
+/// so a check here would come too late.
 #[cfg(not(feature = "portable"))]
 fn of_this_very_machine() -> impl Iterator<Item = &'static str> {
     let built_for = [

@@ -1,24 +1,24 @@
-//! The few calls into llama.cpp that `llama-cpp-2` has no safe wrapper for: what a projector has
-//! made of a picture or a sound, and a step of the model over that instead of over tokens. The one
-//! module of Loggia with `unsafe` in it; nothing unsafe leaves it.
+//! The few calls into llama.cpp that `llama-cpp-2` has no safe wrapper for: the rows that a
+//! projector encodes from an image or a sound, and a decoding step over these rows instead of
+//! tokens. This is the only module of Loggia with `unsafe` code, and its interface is safe.
 //!
-//! # What holds here
-//! 1. **Pointers.** The bindings keep theirs to themselves; the one thing they say of them is their
-//!    `Debug` output, which names the address (and exposes its provenance, as `{:p}` does).
-//!    [`address`] takes it from there, for as long as the borrow that it is called with, and gives
-//!    nothing where the output reads otherwise: another version of the bindings is an error, never
-//!    a wrong pointer.
-//! 2. **Ownership.** The bindings' own values free what they own. What is taken here is borrowed,
-//!    and never kept.
-//! 3. **The model outlives its projector**, which holds on to its vocabulary: [`Projector`] has
-//!    both, and drops the model last.
-//! 4. **Lengths.** llama.cpp says that what was encoded has `llama_model_n_embd_inp` numbers for
-//!    each token of the chunk, and checks when a projector is loaded that its width is the model's.
-//!    It is read directly after the encoding, of the same chunk, and copied.
-//! 5. **Threads.** Encoding takes `&mut`; a context is used by one thread, that has it as `&mut`.
-//! 6. **Batches.** Every list of a batch is as long as the batch says and lives until the call
-//!    returns; llama.cpp copies what it needs. No more rows than `n_batch` (`n_ubatch` where
-//!    attention is not causal): llama.cpp would assert. Sequences and positions it checks itself.
+//! # Safety rules
+//! 1. **Pointers.** The bindings keep their pointers private; only their `Debug` output shows the
+//!    address (and exposes its provenance, as `{:p}` does). [`address`] reads it from there, for as
+//!    long as the borrow that it is called with. It returns `None` if the output has a different
+//!    form, so another version of the bindings leads to an error, never to a wrong pointer.
+//! 2. **Ownership.** The bindings' own values free what they own. Pointers taken here are borrowed
+//!    and never stored.
+//! 3. **The model outlives its projector**, which keeps a pointer to the model's vocabulary:
+//!    [`Projector`] owns both, and drops the model last.
+//! 4. **Lengths.** llama.cpp documents that the encoded output has `llama_model_n_embd_inp` numbers
+//!    for each token of the chunk, and checks when a projector is loaded that its width is the
+//!    model's. The output is read directly after the encoding of the same chunk, and copied.
+//! 5. **Threads.** Encoding takes `&mut`. A context is used by one thread, which has it as `&mut`.
+//! 6. **Batches.** Every list of a batch has the length that the batch states, and lives until the
+//!    call returns; llama.cpp copies what it needs. A batch has at most `n_batch` rows (`n_ubatch`
+//!    if attention is not causal), because llama.cpp would abort otherwise. llama.cpp checks
+//!    sequences and positions itself.
 #![expect(
     unsafe_code,
     reason = "these calls have no safe wrapper; what they rely on stands above"
@@ -39,48 +39,49 @@ use llama_cpp_sys_2 as sys;
 
 use crate::model::Model;
 
-/// How many numbers a position is in models that know places in a picture (M-RoPE): in time, from
-/// above, from the left, and one unused.
+/// The numbers of one position in models with positions inside an image (M-RoPE): time, row,
+/// column, and one unused.
 const PLANES: usize = 4;
 
-/// A projector: what makes a picture or a sound into rows that the model reads like tokens.
+/// A projector: it encodes an image or a sound into rows that the model reads like tokens.
 pub(crate) struct Projector {
     context: MtmdContext,
-    // After the context: fields are dropped in this order.
+    // Must stay after the context: fields are dropped in this order.
     model: Arc<Model>,
 }
 
-/// What a projector made of one picture or sound, or of a part of one.
+/// The rows that a projector encoded from one image or sound, or from a part of one.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Rows {
-    /// One after the other.
+    /// The values of all rows, one row after the other.
     pub(crate) values: Vec<f32>,
-    /// Numbers of one row.
+    /// The number of values in one row.
     pub(crate) width: usize,
-    /// Where each row stands, counted from the first.
+    /// The position of each row, relative to the first.
     pub(crate) places: Vec<[i32; PLANES]>,
-    /// How many positions they take in the text: as many as there are rows, but for models that
-    /// know places in a picture.
+    /// The number of positions that the rows take in the text. It equals the number of rows, except
+    /// in models with positions inside an image.
     pub(crate) positions: usize,
-    /// Whether a row sees only those before it. Where it sees all, they are computed in one step.
+    /// Whether attention is causal: a row attends only to the rows before it. If not, all rows are
+    /// computed in one step.
     pub(crate) causal: bool,
-    /// Stands for what was seen or heard, and which part of it this is.
+    /// Identifies the image or sound, and which part of it this is.
     pub(crate) identity: [u8; 32],
 }
 
-/// A row of a step: whose, and which one.
+/// A row of a step: the rows that it belongs to, and its index.
 #[derive(Clone, Copy)]
 pub(crate) struct Row<'a> {
     pub(crate) sequence: i32,
-    /// The position of the first row of its kind.
+    /// The position of the first of these rows in the sequence.
     pub(crate) base: i32,
     pub(crate) rows: &'a Rows,
     pub(crate) index: usize,
 }
 
 impl Projector {
-    /// Loads one for a model; `None` where llama.cpp does not take the file, which its log
-    /// explains.
+    /// Loads the projector for a model. Returns `None` if llama.cpp cannot load the file; its log
+    /// has the reason.
     pub(crate) fn load(
         path: &Path,
         model: Arc<Model>,
@@ -97,20 +98,20 @@ impl Projector {
         Some(Self { context, model })
     }
 
-    /// Whether it takes pictures.
+    /// Whether the projector takes images.
     pub(crate) fn sees(&self) -> bool {
         self.context.support_vision()
     }
 
-    /// The samples a second that it takes of sounds, where it takes them.
+    /// The sample rate (samples per second) of sound input, if the projector takes sounds.
     pub(crate) fn hears(&self) -> Option<u32> {
         self.context
             .get_audio_sample_rate()
             .filter(|_| self.context.support_audio())
     }
 
-    /// What a picture or a sound becomes: chunks of tokens that go around it, and of its own that
-    /// are still to be encoded.
+    /// Splits an image or a sound into chunks: the text tokens around it, and its own tokens, which
+    /// still have to be encoded.
     pub(crate) fn chunks(&self, bitmap: &MtmdBitmap) -> Option<MtmdInputChunks> {
         let marker = llama_cpp_2::mtmd::mtmd_default_marker().to_owned();
         let text = MtmdInputText {
@@ -121,7 +122,7 @@ impl Projector {
         self.context.tokenize(text, &[bitmap]).ok()
     }
 
-    /// Encodes a chunk of a picture or a sound. Takes as long as the projector is large.
+    /// Encodes a chunk of an image or a sound. The time depends on the size of the projector.
     pub(crate) fn encode(
         &mut self,
         chunk: &MtmdInputChunk<'_>,
@@ -132,7 +133,7 @@ impl Projector {
         self.context.encode_chunk(chunk).ok()?;
         let context: NonNull<sys::mtmd_context> =
             address(&self.context, "MtmdContext { context: ")?;
-        // SAFETY: 1, 4 and 5 above: the context is alive and borrowed as `&mut`, and has just
+        // SAFETY: rules 1, 4 and 5 above: the context is alive and borrowed as `&mut`, and has just
         // encoded this chunk.
         let values = unsafe {
             let rows = sys::mtmd_get_output_embd(context.as_ptr());
@@ -142,8 +143,7 @@ impl Projector {
             std::slice::from_raw_parts(rows, count.checked_mul(width)?).to_vec()
         };
         let positions = usize::try_from(chunk.n_positions()).ok()?;
-        // Of those projectors that are asked for the other kind, all make pictures of what they
-        // encode.
+        // All projectors with non-causal attention encode images.
         let is_picture = chunk.chunk_type() == MtmdInputChunkType::Image;
         let causal = !(is_picture && self.context.decode_use_non_causal());
         Some(Rows {
@@ -156,33 +156,34 @@ impl Projector {
         })
     }
 
-    /// Whether the parts of a picture are to be computed in one step each.
+    /// Whether the rows of an image part must be computed in one step (attention is not causal).
     pub(crate) fn sees_all_at_once(&self) -> bool {
         self.sees() && self.context.decode_use_non_causal()
     }
 
     fn width(&self) -> Option<usize> {
         let model: NonNull<sys::llama_model> = address(&self.model.llama, "LlamaModel { model: ")?;
-        // SAFETY: 1 and 3 above: the model is alive, and the call reads one number of it.
+        // SAFETY: rules 1 and 3 above: the model is alive, and the call reads one number of it.
         usize::try_from(unsafe { sys::llama_model_n_embd_inp(model.as_ptr()) })
             .ok()
             .filter(|&width| width > 0)
     }
 
-    /// Where the rows of a chunk stand, counted from the first.
+    /// The positions of the rows of a chunk, relative to the first.
     fn places(&self, chunk: &MtmdInputChunk<'_>, count: usize) -> Option<Vec<[i32; PLANES]>> {
         let line = |at: usize| i32::try_from(at).ok().map(|at| [at, at, at, 0]);
         if !self.context.decode_use_mrope() {
             return (0..count).map(line).collect();
         }
         let chunk: NonNull<sys::mtmd_input_chunk> = address(chunk, "MtmdInputChunk { chunk: ")?;
-        // SAFETY: 1 above; for what is no picture, the answer is null.
+        // SAFETY: rule 1 above; if the chunk is not an image, the result is null.
         let tokens = unsafe { sys::mtmd_input_chunk_get_tokens_image(chunk.as_ptr()) };
         if tokens.is_null() {
             return (0..count).map(line).collect();
         }
         let place = |at: usize| {
-            // SAFETY: the tokens are the chunk's, which is borrowed, and it has `count` of them.
+            // SAFETY: the tokens belong to the chunk, which is borrowed, and it has `count` of
+            // them.
             let place = unsafe { sys::mtmd_image_tokens_get_decoder_pos(tokens, 0, at) };
             let number = |number| i32::try_from(number).ok();
             Some([
@@ -196,7 +197,7 @@ impl Projector {
     }
 }
 
-/// Computes a step over rows in place of tokens: they enter the cache, and no logits are had of
+/// Decodes a step of rows instead of tokens. They enter the KV cache; no logits are computed for
 /// them.
 pub(crate) fn decode(
     context: &mut LlamaContext<'_>,
@@ -220,8 +221,8 @@ pub(crate) fn decode(
     let context: NonNull<sys::llama_context> = address(context, "LlamaContext { context: ")
         .ok_or("the bindings are of another version")?;
     let batch = lists.batch(count);
-    // SAFETY: 1, 5 and 6 above: `context` is borrowed as `&mut` for all of this function, `lists`
-    // lives to its end.
+    // SAFETY: rules 1, 5 and 6 above: `context` is borrowed as `&mut` for all of this function, and
+    // `lists` lives to its end.
     let code = unsafe {
         if !causal {
             sys::llama_set_causal_attn(context.as_ptr(), false);
@@ -239,16 +240,16 @@ pub(crate) fn decode(
     }
 }
 
-/// How many numbers a position is for this model.
+/// The number of values in one position of this model.
 pub(crate) fn planes(llama: &LlamaModel) -> Option<usize> {
     let pointer: NonNull<sys::llama_model> = address(llama, "LlamaModel { model: ")?;
-    // SAFETY: 1 above: the model is alive, and the call reads one number of it.
+    // SAFETY: rule 1 above: the model is alive, and the call reads one number of it.
     let rope = unsafe { sys::llama_model_rope_type(pointer.as_ptr()) };
     let in_pictures = [sys::LLAMA_ROPE_TYPE_MROPE, sys::LLAMA_ROPE_TYPE_IMROPE].contains(&rope);
     Some(if in_pictures { PLANES } else { 1 })
 }
 
-/// What a batch points at.
+/// The lists that a batch points to.
 struct Lists {
     values: Vec<f32>,
     positions: Vec<i32>,
@@ -259,7 +260,8 @@ struct Lists {
 }
 
 impl Lists {
-    /// All of the same width, each with a position for each of the planes.
+    /// Builds the lists of a step. All rows must have the same width; each gets a position for
+    /// every plane.
     fn of(step: &[Row<'_>], planes: usize) -> Result<Self, String> {
         let width = step.first().map_or(0, |row| row.rows.width);
         let mut values = Vec::with_capacity(step.len() * width);
@@ -275,7 +277,7 @@ impl Lists {
         for plane in 0..planes {
             for row in step {
                 let place = row.rows.places.get(row.index).ok_or("a row has no place")?;
-                // The last plane is unused, and 0 for all.
+                // The last plane is unused, and 0 for all rows.
                 let base = if plane + 1 == PLANES { 0 } else { row.base };
                 positions.push(base.saturating_add(place[plane]));
             }
@@ -314,7 +316,7 @@ impl Lists {
     }
 }
 
-/// The pointer that the bindings' value shows after `before` in its debugging output.
+/// Reads the pointer that follows `before` in the `Debug` output of a value of the bindings.
 fn address<T>(of: &impl Debug, before: &str) -> Option<NonNull<T>> {
     let shown = format!("{of:?}");
     let digits = shown.strip_prefix(before)?.strip_prefix("0x")?;

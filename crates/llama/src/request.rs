@@ -1,4 +1,4 @@
-//! From OpenAI's request to what the engine is asked: a pure translation.
+//! Translates an OpenAI request into the engine's generations. Pure functions.
 
 use loggia_backend::{BackendError, Profile};
 use loggia_wire::openai::{ChatCompletionRequest, Tool};
@@ -9,16 +9,16 @@ use crate::engine_options::EngineOptions;
 use crate::grammar::Held;
 use crate::sample::Sampling;
 
-/// What is known of a request before it is translated.
+/// The facts that a request is translated with.
 #[derive(Debug)]
 pub(crate) struct Known<'a> {
     pub(crate) profile: Profile,
-    /// How many tokens the model has.
+    /// The size of the model's vocabulary.
     pub(crate) vocabulary: usize,
     pub(crate) options: &'a EngineOptions,
 }
 
-/// What the engine is asked for each of the choices.
+/// The generations of a request, one for each choice.
 pub(crate) fn generations(
     request: &ChatCompletionRequest,
     known: &Known<'_>,
@@ -51,7 +51,7 @@ pub(crate) fn generations(
         .collect())
 }
 
-/// The tools that the template is shown: those that may be called.
+/// The tools that the template shows the model: those that the model may call.
 pub(crate) fn tools(request: &ChatCompletionRequest) -> Vec<Tool> {
     let callable = request.callable_functions();
     let is_callable = |tool: &&Tool| {
@@ -69,8 +69,8 @@ pub(crate) fn tools(request: &ChatCompletionRequest) -> Vec<Tool> {
 }
 
 impl Generation {
-    /// The same for another choice: each has a seed of its own, the first the one that was asked
-    /// for.
+    /// The same settings for another choice. Each choice has its own seed; the first has the
+    /// requested one.
     fn choice(&self, choice: usize) -> Self {
         let mut generation = self.clone();
         generation.sampling.seed = self
@@ -95,7 +95,7 @@ fn top_logprobs(request: &ChatCompletionRequest) -> Option<usize> {
 fn sampling(request: &ChatCompletionRequest, known: &Known<'_>) -> Result<Sampling, BackendError> {
     let (usual, options) = (Sampling::default(), known.options);
     let of_openai = of_openai(request, known.profile);
-    // OpenAI's own field, Ollama's, the default.
+    // In this order: OpenAI's own field, Ollama's option, the default.
     let either = |own: Option<f32>, option: Option<f32>, usual| own.or(option).unwrap_or(usual);
     Ok(Sampling {
         temperature: either(
@@ -106,7 +106,7 @@ fn sampling(request: &ChatCompletionRequest, known: &Known<'_>) -> Result<Sampli
         top_p: either(of_openai.top_p, options.top_p, usual.top_p),
         top_k: options.top_k.unwrap_or(usual.top_k),
         min_p: options.min_p.unwrap_or(usual.min_p),
-        // The bits, so that a negative seed is one too.
+        // The bits are taken unchanged, so that a negative seed is valid.
         seed: request.seed.or(options.seed).map(i64::cast_unsigned),
         presence_penalty: either(
             of_openai.presence_penalty,
@@ -124,7 +124,7 @@ fn sampling(request: &ChatCompletionRequest, known: &Known<'_>) -> Result<Sampli
     })
 }
 
-/// OpenAI's sampling fields, as the profile reads them.
+/// OpenAI's sampling fields, after the profile was applied.
 struct OfOpenAi {
     temperature: Option<f32>,
     top_p: Option<f32>,
@@ -151,7 +151,7 @@ fn of_openai(request: &ChatCompletionRequest, profile: Profile) -> OfOpenAi {
     }
 }
 
-/// `docs/dialects.md`, part 1: what the 2024 middleware made of sampling fields.
+/// The sampling fields as the Go middleware of 2024 translated them (`docs/dialects.md`, part 1).
 fn as_the_original_did(fields: &OfOpenAi, has_seed: bool) -> OfOpenAi {
     let doubled = |field: Option<f32>| field.map(|value| value * 2.0);
     OfOpenAi {

@@ -1,30 +1,28 @@
-//! From the bytes of tokens to text that may leave: whole characters only, and nothing that might
-//! turn out to be a stop string.
+//! Turns the bytes of tokens into text that may be sent: whole characters only, and nothing that
+//! may be the beginning of a stop string.
 //!
-//! Pure and stepped by hand. Which tokens there are, and when to end for other reasons, is decided
-//! elsewhere.
+//! Pure code, without I/O. Other modules choose the tokens and the other reasons to end.
 
-/// What became of the text that was pushed.
+/// The result of pushing a token's bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Pushed {
-    /// Everything but a possible beginning of a stop string or of a character has been released.
+    /// All text was released, except a possible beginning of a stop string or of a character.
     More,
-    /// A stop string was completed; what came before it has been released, and nothing will be any
-    /// more.
+    /// A stop string is complete. The text before it was released; nothing more will be.
     Stopped,
 }
 
-/// Holds back what may not leave yet. However the bytes are cut into pushes, the text released is
-/// the same.
+/// Holds text back until it may be sent. The released text does not depend on how the bytes are
+/// divided into pushes.
 #[derive(Debug)]
 pub(crate) struct Text {
     stops: Vec<String>,
-    /// Bytes of a character that is not whole yet: three at most.
+    /// The bytes of an incomplete character: at most three.
     bytes: Vec<u8>,
-    /// Characters held back because they may begin a stop string: fewer bytes than the longest of
-    /// these.
+    /// Text held back because it may begin a stop string. It is shorter than the longest stop
+    /// string.
     held: String,
-    /// How many bytes of text have been seen, released or not.
+    /// The number of text bytes so far, released or not.
     seen: usize,
 }
 
@@ -39,7 +37,7 @@ impl Text {
         }
     }
 
-    /// Takes the bytes of one token, and appends to `out` what may leave now.
+    /// Takes the bytes of one token, and appends to `out` the text that may be sent now.
     pub(crate) fn push(&mut self, token: &[u8], out: &mut String) -> Pushed {
         self.bytes.extend_from_slice(token);
         let before = self.held.len();
@@ -48,8 +46,7 @@ impl Text {
         self.release(out)
     }
 
-    /// No more tokens will come. A character that was cut short leaves as U+FFFD, as any decoder
-    /// shows it.
+    /// Ends the text. An incomplete character becomes U+FFFD, as in any decoder.
     pub(crate) fn finish(&mut self, out: &mut String) {
         out.push_str(&self.held);
         self.held.clear();
@@ -59,12 +56,12 @@ impl Text {
         }
     }
 
-    /// How many bytes of text have been seen so far, released or held back; whole characters only.
+    /// The number of text bytes so far, released or held back, in whole characters only.
     pub(crate) fn seen(&self) -> usize {
         self.seen
     }
 
-    /// How many bytes of text have been released or dropped for good.
+    /// The number of text bytes that were released or dropped.
     pub(crate) fn released(&self) -> usize {
         self.seen - self.held.len()
     }
@@ -72,7 +69,7 @@ impl Text {
     fn release(&mut self, out: &mut String) -> Pushed {
         if let Some(start) = first_stop(&self.held, &self.stops) {
             out.push_str(&self.held[..start]);
-            // What follows the beginning of the stop string was never text.
+            // Bytes after the beginning of the stop string do not count as text.
             self.seen -= self.held.len() - start;
             self.held.clear();
             self.bytes.clear();
@@ -86,7 +83,7 @@ impl Text {
     }
 }
 
-/// Moves whole characters from `bytes` to `text`; what can never become one is replaced by U+FFFD.
+/// Moves whole characters from `bytes` to `text`. Invalid bytes are replaced by U+FFFD.
 fn take_characters(bytes: &mut Vec<u8>, text: &mut String) {
     let mut taken = 0;
     while taken < bytes.len() {
@@ -108,8 +105,8 @@ fn take_characters(bytes: &mut Vec<u8>, text: &mut String) {
     bytes.drain(..taken);
 }
 
-/// Where the stop string that is completed first begins. First completed, and not first begun: a
-/// reader who sees the text come in character by character can choose by nothing else.
+/// The start of the stop string that is completed first. It is not the one that begins first,
+/// because a reader of the stream, character by character, could not know that one.
 fn first_stop(text: &str, stops: &[String]) -> Option<usize> {
     let found = stops.iter().filter_map(|stop| {
         text.find(stop.as_str())
@@ -118,7 +115,7 @@ fn first_stop(text: &str, stops: &[String]) -> Option<usize> {
     found.min().map(|(_end, start)| start)
 }
 
-/// The length of the longest end of `text` that a stop string begins with.
+/// The length of the longest suffix of `text` that is the beginning of a stop string.
 fn possible_stop(text: &str, stops: &[String]) -> usize {
     let longest = |stop: &String| {
         let most = text.len().min(stop.len() - 1);
@@ -128,8 +125,8 @@ fn possible_stop(text: &str, stops: &[String]) -> usize {
             .unwrap_or(0)
     };
     let keep = stops.iter().map(longest).max().unwrap_or(0);
-    // A stop string's first bytes may end inside a character only where that character is not
-    // whole, and `text` has whole ones.
+    // The first bytes of a stop string can end inside a character only if that character is
+    // incomplete, and `text` has only whole ones.
     debug_assert!(
         text.is_char_boundary(text.len() - keep),
         "a stop string begins with a whole character"
@@ -141,7 +138,7 @@ fn possible_stop(text: &str, stops: &[String]) -> usize {
 mod tests {
     use super::*;
 
-    /// Everything that leaves when `bytes` arrive cut at every `step` bytes, and whether a stop
+    /// Pushes `bytes` in pieces of `step` bytes. Returns all released text, and whether a stop
     /// string ended it.
     fn run(bytes: &[u8], step: usize, stops: &[&str]) -> (String, bool) {
         let mut text = Text::new(stops.iter().map(|&stop| stop.to_owned()).collect());

@@ -1,21 +1,22 @@
-//! How many threads compute a step, where nobody says: one for each core that this process may use.
-//! And how they wait for each other.
+//! The default number of compute threads, one for each core that this process may use, and how
+//! threads wait for each other.
 //!
-//! Threads of a step wait for each other in every layer, so the slowest sets the pace. Two on one
-//! core (hyperthreads) share its arithmetic and gain nothing; one on a core that is slower by
-//! design holds up all others. llama.cpp's own programs count the same way.
+//! The threads of a step wait for each other in every layer, so the slowest sets the pace. Two
+//! threads on one core (hyperthreads) share its arithmetic units and gain nothing. A thread on a
+//! core that is slower by design slows down all others. llama.cpp's own programs count the same
+//! way.
 
-/// Physical cores, the fast ones where there are two kinds, within what affinity and the
-/// container's quota leave to this process.
+/// The number of physical cores within the affinity and the container quota of this process. If the
+/// machine has fast and slow cores, only the fast ones count.
 pub(crate) fn of_this_machine() -> usize {
-    // The kernel's word on affinity and on the quota of a control group. Hyperthreads are
-    // processors to it.
+    // The kernel's answer includes affinity and the quota of the control group. It counts
+    // hyperthreads as processors.
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     cores_of_this_process().map_or(processors, |cores| cores.clamp(1, processors))
 }
 
-/// Variables by which a user chooses how threads wait; the OpenMP runtimes of GCC, LLVM, Intel and
-/// Microsoft read them.
+/// Environment variables with which a user chooses how threads wait. The OpenMP runtimes of GCC,
+/// LLVM, Intel and Microsoft read them.
 const CHOSEN_BY_USERS: [&str; 4] = [
     "OMP_WAIT_POLICY",
     "GOMP_SPINCOUNT",
@@ -23,25 +24,26 @@ const CHOSEN_BY_USERS: [&str; 4] = [
     "KMP_LIBRARY",
 ];
 
-/// For GCC's runtime. The value is measured (`docs/engine.md`): some 10 microseconds, which is what
-/// it costs to sleep and to be woken. The others keep their own: the values that make them sleep at
-/// once cost half of the speed and more on a quiet machine.
+/// The setting for GCC's runtime. Its value is measured (`docs/engine.md`): about 10 microseconds,
+/// the cost of sleeping and being woken. Other runtimes keep their defaults, because the values
+/// that make them sleep at once cost half of the speed or more on a quiet machine.
 const CHOSEN: &[(&str, &str)] = &[("GOMP_SPINCOUNT", SPINS)];
 
-/// A turn of GCC's loop has a `pause` in it on x86, and nothing that takes time elsewhere.
+/// A turn of GCC's loop includes a `pause` on x86. Elsewhere it has nothing that takes time, so
+/// more turns are needed.
 const SPINS: &str = if cfg!(any(target_arch = "x86", target_arch = "x86_64")) {
     "500"
 } else {
     "10000"
 };
 
-/// Environment variables for a process that runs an engine: how long threads of a step that wait
-/// for each other spin before they sleep.
+/// Environment variables for a process that runs an engine. They set how long the threads of a step
+/// spin before they sleep while they wait for each other.
 ///
-/// Without them, OpenMP runtimes spin for milliseconds at every layer. On a machine whose
-/// processors are all in use, a spinning thread keeps the processor from the very thread that it
-/// waits for, and an engine makes a tenth of its tokens or less. Nothing is returned where one of
-/// the variables is set, as `is_set` says: the user has chosen.
+/// Without them, OpenMP runtimes spin for milliseconds in every layer. On a machine whose
+/// processors are all busy, a spinning thread keeps the processor from the thread that it waits
+/// for, and an engine generates a tenth of its tokens or less. The list is empty if `is_set`
+/// reports that one of the variables is already set, because then the user has chosen.
 ///
 /// The runtimes read their variables when they are loaded, so a process cannot set them for itself.
 /// Set them where the process is started:
@@ -65,34 +67,34 @@ fn cores_of_this_process() -> Option<usize> {
     let allowed = status
         .lines()
         .find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
-    // There on processors of Intel with two kinds of cores, and names the fast ones.
+    // This file exists on Intel processors with two kinds of cores, and lists the fast ones.
     let fast = read_to_string("/sys/devices/cpu_core/cpus").ok();
     let siblings = |processor: u32| {
         let folder = format!("/sys/devices/system/cpu/cpu{processor}/topology");
         let list = read_to_string(format!("{folder}/core_cpus_list"));
-        // Its name before Linux 5.
+        // The file's name before Linux 5.
         list.or_else(|_| read_to_string(format!("{folder}/thread_siblings_list")))
             .ok()
     };
     linux::cores(allowed, fast.as_deref(), siblings)
 }
 
-/// Not told by files there: every processor counts.
+/// Other systems have no such files: every processor counts.
 #[cfg(not(target_os = "linux"))]
 fn cores_of_this_process() -> Option<usize> {
     None
 }
 
-/// The pure part: Linux's lists of processors.
+/// Parses Linux's lists of processors. Pure functions.
 #[cfg(any(target_os = "linux", test))]
 mod linux {
     use std::collections::BTreeSet;
 
-    /// Linux is never built for more.
+    /// The maximum number of processors that Linux can be built for.
     const MOST: u32 = 8192;
 
-    /// Distinct cores of the allowed processors; of the fast ones alone, where any of them is
-    /// allowed. Lists are Linux's: `0-3,8`.
+    /// The number of distinct cores among the allowed processors. If some of the allowed ones are
+    /// fast, only those count. The lists have Linux's format: `0-3,8`.
     pub(super) fn cores(
         allowed: &str,
         fast: Option<&str>,
@@ -105,7 +107,7 @@ mod linux {
         let counted: BTreeSet<u32> = fast
             .filter(|fast: &BTreeSet<u32>| !fast.is_empty())
             .unwrap_or(allowed);
-        // A core goes by its first processor.
+        // A core is identified by its first processor.
         let core = |&processor: &u32| {
             siblings(processor)
                 .as_deref()
@@ -134,7 +136,7 @@ mod linux {
 mod tests {
     use super::linux::cores;
 
-    /// Processors in pairs: 0 and 4, 1 and 5, …
+    /// Pairs of processors: 0 and 4, 1 and 5, …
     #[expect(clippy::unnecessary_wraps, reason = "the shape of what is asked")]
     fn paired(processor: u32) -> Option<String> {
         Some(format!("{},{}\n", processor % 4, processor % 4 + 4))
@@ -154,7 +156,7 @@ mod tests {
 
     #[test]
     fn slow_cores_are_left_out_where_a_fast_one_is_allowed() {
-        // Four fast cores of two hyperthreads, and four slow ones.
+        // Four fast cores with two hyperthreads each, and four slow ones.
         let siblings = |processor: u32| {
             if processor < 8 {
                 paired(processor)
