@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{ACCEPT_ENCODING, ALLOW, CONTENT_TYPE, RETRY_AFTER, UPGRADE, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
 use loggia_backend::{BackendError, NotDeleted, Phase, Profile, WorkKind};
 use loggia_wire::openai::{ErrorBody, ErrorObject};
@@ -181,6 +181,23 @@ impl ApiError {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, message).coded("request_too_large")
     }
 
+    /// The error of a client that wants a WebSocket on a route that has only other methods: Codex
+    /// goes on with POST after a 426, and repeats the request after any other status.
+    #[must_use]
+    pub(crate) fn without_websocket(self) -> Self {
+        if self.status != StatusCode::METHOD_NOT_ALLOWED {
+            return self;
+        }
+        let message = format!(
+            "This server does not offer WebSocket; use {}.",
+            listed(&self.allow, " or ")
+        );
+        let mut error =
+            Self::new(StatusCode::UPGRADE_REQUIRED, message).coded("method_not_supported");
+        error.allow = self.allow;
+        error
+    }
+
     pub(crate) fn unknown(param: &str) -> Self {
         Self::invalid(
             param,
@@ -256,6 +273,10 @@ impl ApiError {
         if self.status == StatusCode::UNAUTHORIZED {
             // HTTP wants it told how.
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if self.status == StatusCode::UPGRADE_REQUIRED {
+            // HTTP wants to be told which protocol it is to be.
+            headers.insert(UPGRADE, HeaderValue::from_static("HTTP/1.1"));
         }
         if !self.allow.is_empty()
             && let Ok(allow) = HeaderValue::from_str(&listed(&self.allow, ", "))

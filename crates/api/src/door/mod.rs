@@ -13,8 +13,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Buf;
+use http::header::UPGRADE;
 use http::request::Parts;
-use http::{Extensions, Request, Response};
+use http::{Extensions, HeaderMap, Request, Response};
 use loggia_backend::{Abilities, Backend, BackendError, nearest};
 use loggia_wire::openai::{ChatCompletionRequest, CompletionRequest};
 
@@ -146,6 +147,9 @@ impl Door {
     {
         let route = match route {
             Ok(route) => route,
+            Err(error) if wants_websocket(request.headers()) => {
+                return self.refuse(error.without_websocket());
+            }
             Err(error) => return self.refuse(error),
         };
         let restricted = self.restricted(request.extensions());
@@ -235,4 +239,10 @@ impl Door {
             Err(refusals.refuse(overdue))
         })
     }
+}
+
+/// Whether a client asks for a WebSocket.
+fn wants_websocket(headers: &HeaderMap) -> bool {
+    let upgrade = headers.get(UPGRADE).and_then(|value| value.to_str().ok());
+    upgrade.is_some_and(|protocol| protocol.eq_ignore_ascii_case("websocket"))
 }

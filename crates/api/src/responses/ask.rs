@@ -60,7 +60,7 @@ impl Ask for AskedResponse {
             places,
             ignored,
             shape,
-        } = translate(request)?;
+        } = translate(request, &policy.ceilings)?;
         chat::check_whole(&mut chat, &policy.ceilings).map_err(|error| renamed(error, &places))?;
         let asked = Self {
             chat: Arc::new(chat),

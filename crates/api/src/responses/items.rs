@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use crate::ApiError;
 use crate::admit::checks::missing;
 use crate::admit::parse::{typed, wrong_at};
+use crate::responses::ignored::Ignored;
 use crate::responses::names::Places;
 use crate::responses::tools::{CUSTOM_INPUT, Offered, ToolKind, Tools};
 
@@ -27,7 +28,7 @@ pub(crate) struct Conversation {
     /// Where each message came from.
     pub(crate) places: Vec<String>,
     /// What has no effect.
-    pub(crate) ignored: Vec<String>,
+    pub(crate) ignored: Ignored,
     /// What the last change of the configuration says.
     pub(crate) effort: Option<String>,
     pub(crate) format: Option<TextFormat>,
@@ -506,9 +507,7 @@ impl Reader<'_> {
     }
 
     fn ignore(&mut self, name: String) {
-        if !self.conversation.ignored.contains(&name) {
-            self.conversation.ignored.push(name);
-        }
+        self.conversation.ignored.add(name);
     }
 
     /// Fields that no item of OpenAI's has, on items that are read.

@@ -8,6 +8,7 @@
 
 mod ask;
 mod called;
+mod ignored;
 mod items;
 pub(crate) mod names;
 mod request;

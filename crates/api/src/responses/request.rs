@@ -10,12 +10,12 @@ use loggia_wire::openai::{
 };
 use serde_json::{Value, json};
 
-use crate::ApiError;
-use crate::admit::checks::{between, check_model, missing};
+use crate::admit::checks::{between, check_model, missing, one_of, too_long};
 use crate::responses::items::{self, Conversation};
 use crate::responses::names::Places;
 use crate::responses::shape::ResponseShape;
 use crate::responses::tools::{self, Tools};
+use crate::{ApiError, Ceilings};
 
 /// `include`: log-probabilities of the text.
 const LOGPROBS: &str = "message.output_text.logprobs";
@@ -52,7 +52,10 @@ pub(crate) struct Translated {
 ///
 /// # Errors
 /// A 400 about the field at fault, by its name in the client's request.
-pub(crate) fn translate(mut request: ResponseRequest) -> Result<Translated, ApiError> {
+pub(crate) fn translate(
+    mut request: ResponseRequest,
+    most: &Ceilings,
+) -> Result<Translated, ApiError> {
     check(&request)?;
     let mut ignored = unread(&mut request);
 
@@ -61,7 +64,11 @@ pub(crate) fn translate(mut request: ResponseRequest) -> Result<Translated, ApiE
         Some(Input::Items(items)) => items,
         None => return Err(missing("input".to_owned())),
     };
-    let mut tools = Tools::default();
+    // Before each item is compared with others.
+    if items.len() > most.messages {
+        return Err(too_long("input", most.messages, items.len()));
+    }
+    let mut tools = Tools::at_most(most.tools);
     tools.add_all("tools", request.tools.as_deref().unwrap_or_default())?;
     items::add_tools(&items, &mut tools)?;
     let choice = request.tool_choice.as_ref();
@@ -75,8 +82,9 @@ pub(crate) fn translate(mut request: ResponseRequest) -> Result<Translated, ApiE
     if conversation.messages.is_empty() {
         return Err(nothing_to_read());
     }
-    ignored.append(&mut tools.ignored);
-    ignored.append(&mut conversation.ignored);
+    ignored.extend(tools.ignored.into_names());
+    let of_items = std::mem::take(&mut conversation.ignored);
+    ignored.extend(of_items.into_names());
 
     let effort = conversation.effort.take();
     let format = conversation.format.take();
@@ -132,10 +140,11 @@ fn check(request: &ResponseRequest) -> Result<(), ApiError> {
             message,
         ));
     }
-    let words = [("truncation", &request.truncation, &["auto", "disabled"])];
-    words.into_iter().try_for_each(|(param, word, known)| {
-        crate::admit::checks::one_of(param, word.as_deref(), known)
-    })
+    one_of(
+        "truncation",
+        request.truncation.as_deref(),
+        &["auto", "disabled"],
+    )
 }
 
 /// Nothing is kept yet: what needs an earlier response, or one that outlives its client, is refused.

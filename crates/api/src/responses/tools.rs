@@ -11,7 +11,8 @@ use loggia_wire::openai::{FunctionDefinition, FunctionName, Tool, ToolChoice, To
 use serde_json::{Value, json};
 
 use crate::ApiError;
-use crate::admit::checks::{check_name, is_object, missing};
+use crate::admit::checks::{check_name, is_object, missing, too_long};
+use crate::responses::ignored::Ignored;
 
 /// The longest name of a function.
 const LONGEST_NAME: usize = 64;
@@ -95,12 +96,28 @@ pub(crate) struct Tools {
     /// Where each function came from.
     pub(crate) places: Vec<String>,
     /// What has no effect.
-    pub(crate) ignored: Vec<String>,
+    pub(crate) ignored: Ignored,
+    /// How many tools there may be.
+    most: usize,
 }
 
 impl Tools {
+    /// No tools yet, and never more than this.
+    pub(crate) fn at_most(most: usize) -> Self {
+        Self {
+            most,
+            ..Self::default()
+        }
+    }
+
     /// Adds a list of tools that stands at `place`.
     pub(crate) fn add_all(&mut self, place: &str, tools: &[ResponseTool]) -> Result<(), ApiError> {
+        // Before each is compared with all others.
+        let inner = |tool: &ResponseTool| tool.tools.as_ref().map_or(1, Vec::len);
+        let all = self.functions.len() + tools.iter().map(inner).sum::<usize>();
+        if all > self.most {
+            return Err(too_long(place, self.most, all));
+        }
         (0..).zip(tools).try_for_each(|(index, tool): (usize, _)| {
             self.add(&format!("{place}[{index}]"), tool, None)
         })
@@ -142,7 +159,7 @@ impl Tools {
             }
             // One that a server runs: nothing is deferred here, so that nothing has to be found.
             hosted => {
-                self.ignore(format!("tools[].{hosted}"));
+                self.ignored.add(format!("tools[].{hosted}"));
                 Ok(())
             }
         }
@@ -193,7 +210,7 @@ impl Tools {
                 "{description}\n\nThe input keeps to this grammar ({syntax}):\n{definition}"
             );
             // The model is shown it, and nothing holds the model to it.
-            self.ignore("tools[].format".to_owned());
+            self.ignored.add("tools[].format".to_owned());
         }
         let parameters = json!({"type": "object", "properties": {CUSTOM_INPUT: input},
             "required": [CUSTOM_INPUT], "additionalProperties": false});
@@ -209,7 +226,7 @@ impl Tools {
             .as_deref()
             .is_some_and(|text| !text.is_empty())
         {
-            self.ignore("tools[].namespace.description".to_owned());
+            self.ignored.add("tools[].namespace.description".to_owned());
         }
         for (index, inner) in (0..).zip(tool.tools.iter().flatten()) {
             let index: usize = index;
@@ -278,17 +295,11 @@ impl Tools {
             .unwrap_or_default()
     }
 
-    fn ignore(&mut self, name: String) {
-        if !self.ignored.contains(&name) {
-            self.ignored.push(name);
-        }
-    }
-
     /// Fields of tools that are offered, of which nothing is made.
     fn name_extras(&mut self, tool: &ResponseTool) {
         if matches!(tool.kind.as_str(), "function" | "custom" | "namespace") {
             for key in tool.extra.keys() {
-                self.ignore(format!("tools[].{key}"));
+                self.ignored.add(format!("tools[].{key}"));
             }
         }
     }

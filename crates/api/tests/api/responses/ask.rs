@@ -407,3 +407,42 @@ async fn hints_and_labels_are_named_where_they_have_no_effect() {
         "stream_options.include_obfuscation"
     );
 }
+
+#[tokio::test]
+async fn more_items_or_tools_than_a_server_takes_are_refused_at_once() {
+    let items: Vec<Value> = (0..4097)
+        .map(|index| json!({"type": "function_call", "call_id": format!("call_{index}"), "name": "f", "arguments": "{}"}))
+        .collect();
+    let inner: Vec<Value> = (0..200)
+        .map(|index| json!({"type": "function", "name": format!("f{index}")}))
+        .collect();
+    let namespace = json!({"type": "namespace", "name": "n", "tools": inner});
+    let found = json!([{"role": "user", "content": "a"}, {"type": "additional_tools", "role": "developer", "tools": inner}]);
+    assert_refused(&[
+        (json!({"input": items}), "array_above_max_length", "input"),
+        (
+            json!({"tools": [namespace]}),
+            "array_above_max_length",
+            "tools",
+        ),
+        (
+            json!({"input": found}),
+            "array_above_max_length",
+            "input[1].tools",
+        ),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn many_names_without_effect_are_listed_once_each_and_at_once() {
+    let mut item = json!({"type": "message", "role": "user", "content": "a"});
+    let fields = item.as_object_mut().expect("an object");
+    for index in 0..100_000 {
+        fields.insert(format!("made_up_{index}"), Value::Null);
+    }
+    let started = std::time::Instant::now();
+    let named = ignored(Kind::Ollama, &hi(json!({"input": [item, item]}))).await;
+    assert!(named.ends_with("more)") && named.len() < 3000, "{named}");
+    assert!(started.elapsed().as_secs() < 20, "{:?}", started.elapsed());
+}

@@ -1,6 +1,12 @@
 //! What needs a memory, which there is none of yet.
 
-use super::stand_in::{KINDS, Kind, hi, ignored, refusal};
+use super::stand_in::{KINDS, Kind, StandIn, hi, ignored, refusal};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::Request;
+use http_body_util::Full;
+use loggia_api::{Door, Policy};
 use serde_json::json;
 
 #[tokio::test]
@@ -66,4 +72,20 @@ async fn store_is_named_only_where_the_client_asked_for_it() {
     let nulls = json!({"store": null, "previous_response_id": null, "conversation": null, "background": false,
         "prompt": null, "include": [], "metadata": null, "tools": null, "instructions": null});
     assert_eq!(ignored(Kind::Ollama, &hi(nulls)).await, "");
+}
+
+#[tokio::test]
+async fn a_websocket_is_refused_so_that_clients_go_on_with_post() {
+    let door = Door::new(Arc::new(StandIn::hello()), Policy::default());
+    let get = |path: &str, upgrade: &str| {
+        let request = Request::get(path).header("upgrade", upgrade);
+        request.body(Full::<Bytes>::default()).expect("a request")
+    };
+    let refused = door.serve(get("/v1/responses", "WebSocket")).await;
+    assert_eq!(refused.status(), 426);
+    assert_eq!(refused.headers()["allow"], "POST");
+    let other = door.serve(get("/v1/responses", "h2c")).await;
+    assert_eq!(other.status(), 405);
+    let unknown = door.serve(get("/v1/nothing", "websocket")).await;
+    assert_eq!(unknown.status(), 404);
 }
