@@ -148,12 +148,17 @@ def dropped_unseen(stand: Stand, odd: odd_inputs.Odd, answer: raw.Answer, asked:
         return None
     if odd.what == "unknown" and not is_free_form(odd.place):
         return "an unknown field that is not named"
-    if stand.asked is None or is_an_annotation(odd.place):
+    if stand.asked is None or is_an_annotation(odd.place) or is_stored(odd):
         return None
     before, asked_before = ask(stand, odd.route, json.dumps(odd.before).encode())
     if before.status != 200 or asked != asked_before or shape(answer) != shape(before):
         return None
     return None if says_the_same(odd) else "a field without effect that is not named"
+
+
+def is_stored(odd: odd_inputs.Odd) -> bool:
+    """What Loggia keeps: neither the backend nor the answer shows it."""
+    return odd.route == "/v1/chat/completions" and json.loads(odd.body).get("store") is True and odd.place.partition(".")[0] in ("store", "metadata")
 
 
 def says_the_same(odd: odd_inputs.Odd) -> bool:

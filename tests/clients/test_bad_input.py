@@ -113,7 +113,7 @@ def test_a_body_over_the_limit(target):
     [
         ("GET", "/v1/nothing", 404),
         ("GET", "/nothing", 404),
-        ("GET", "/v1/chat/completions", 405),
+        ("PUT", "/v1/chat/completions", 405),
         ("POST", "/v1/models", 405),
     ],
 )

@@ -27,7 +27,6 @@ NAMED = {
     "prompt_cache_retention",
     "safety_identifier",
     "service_tier",
-    "store",
     "user",
     "verbosity",
 }
@@ -50,6 +49,7 @@ HONOURED = {
     "response_format": "test_structured.py",
     "seed": "test_chat.py",
     "stop": "test_chat.py",
+    "store": "test_stored.py",
     "stream": "test_stream.py",
     "stream_options": "test_stream.py",
     "temperature": "here",

@@ -21,7 +21,6 @@ HINTS = {
     "messages[].content[].prompt_cache_breakpoint": {},
     "messages[].content[].wat": {},
     "metadata": {"metadata": {"a": "b"}},
-    "store": {"store": True},
     "user": {"user": "u"},
     "safety_identifier": {"safety_identifier": "s"},
     "service_tier": {"service_tier": "flex"},
@@ -33,6 +32,9 @@ HINTS = {
     "audio": {"audio": {"voice": "alloy", "format": "wav"}},
     "temprature": {"temprature": 1},
 }
+
+# What Loggia itself honours, whatever the backend: `test_stored.py`.
+KEPT = {"store": True, "metadata": {"a": "b"}}
 
 # What asks for nothing: as if it were not there.
 NOTHING = {
@@ -118,6 +120,11 @@ def test_what_has_no_effect_is_named_and_nothing_else(client, target, stream):
     names = {*HINTS, "stream_options.include_obfuscation"} if stream else {*HINTS}
     assert sorted(answer.headers["x-loggia-ignored"].split(", ")) == sorted(names)
     assert list(answer.parse()) if stream else answer.parse().choices[0].message.content
+
+
+def test_what_loggia_honours_itself_is_not_named(client, target):
+    answer = ask(client, target, **KEPT)
+    assert "x-loggia-ignored" not in answer.headers and answer.parse().choices[0].message.content
 
 
 def test_what_asks_for_nothing_is_not_named(client, target):

@@ -139,7 +139,7 @@ DOOR = {
     "403": (lambda client: client.embeddings.create(model="m", input="x"), openai.PermissionDeniedError, 403, None, "model"),
     "404 model": (lambda client: client.chat.completions.create(model="nope", messages=SAID), openai.NotFoundError, 404, "model_not_found", None),
     "404 route": (lambda client: client.post("/nothing", cast_to=object), openai.NotFoundError, 404, "unknown_url", None),
-    "405": (lambda client: client.get("/chat/completions", cast_to=object), openai.APIStatusError, 405, "method_not_supported", None),
+    "405": (lambda client: client.get("/completions", cast_to=object), openai.APIStatusError, 405, "method_not_supported", None),
     "413": (lambda client: client.chat.completions.create(model="m", messages=[{"role": "user", "content": "x" * 70_000}]), openai.APIStatusError, 413, "request_too_large", None),
     "415": (
         lambda client: client.chat.completions.create(model="m", messages=SAID, extra_headers={"content-type": "text/plain"}),
