@@ -3,9 +3,9 @@
 
 #![expect(clippy::unwrap_used, reason = "what the tests share is test code")]
 
-#[path = "../tests/support/gguf.rs"]
+#[path = "../tests/it/support/gguf.rs"]
 mod gguf;
-#[path = "../tests/support/projector.rs"]
+#[path = "../tests/it/support/projector.rs"]
 mod projector;
 
 /// Numbers of the default model's embeddings.

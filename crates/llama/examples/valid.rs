@@ -2,9 +2,9 @@
 //! --example valid -- FILE [answers] [at once]`.
 //!
 //! Short schemas of several kinds, at temperature 1. Each answer is read as JSON and compared with
-//! its schema by code that knows nothing of the engine (`tests/support/shape.rs`).
+//! its schema by code that knows nothing of the engine (`tests/it/support/shape.rs`).
 
-#[path = "../tests/support/shape.rs"]
+#[path = "../tests/it/support/shape.rs"]
 mod shape;
 
 use std::sync::Arc;

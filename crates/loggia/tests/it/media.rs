@@ -2,7 +2,7 @@
 
 #![cfg(all(unix, feature = "embedded"))]
 
-#[path = "../../../llama/tests/support/projector.rs"]
+#[path = "../../../llama/tests/it/support/projector.rs"]
 mod projector;
 
 use std::io::{BufRead as _, BufReader, Read as _};

@@ -6,7 +6,7 @@
     reason = "without the embedded engine, some of it is not used"
 )]
 
-#[path = "../../../../llama/tests/support/gguf.rs"]
+#[path = "../../../../llama/tests/it/support/gguf.rs"]
 pub(crate) mod gguf;
 pub(crate) mod hub;
 pub(crate) mod ollama;

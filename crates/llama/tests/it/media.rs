@@ -8,24 +8,19 @@
     reason = "what fails here fails the test, and `json!` is taken as it comes"
 )]
 
-#[path = "support/projector.rs"]
-mod projector;
-mod support;
-
 use std::io::Cursor;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::support::projector::{self, Kind};
+use crate::support::{Whole, ask, call, call_with, model, next_text, open};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::StreamExt as _;
 use image::{ImageFormat, Rgb, RgbImage};
 use loggia_backend::{Ability, Backend, BackendError, ChatCall, Event};
 use loggia_llama::{Forecast, Llama, LlamaOptions, LoadError};
-use projector::Kind;
 use serde_json::{Value, json};
-use support::gguf;
-use support::{Whole, ask, call, call_with, model, next_text, open};
 
 /// Numbers of the default model's embeddings.
 const MODEL_WIDTH: u64 = 576;

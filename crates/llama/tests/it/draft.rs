@@ -4,17 +4,15 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
-mod support;
-
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use crate::support::family::{self, Family};
+use crate::support::{Whole, ask, call, model, next_text, open, read};
 use loggia_backend::{Backend, ChatCall};
 use loggia_llama::{Draft, Llama, LlamaOptions};
 use loggia_wire::openai::FinishReason;
 use serde_json::{Value, json};
-use support::family::{self, Family};
-use support::{Whole, ask, call, model, next_text, open, read};
 
 /// Enough for what is asked here: several engines are at work at once.
 const CONTEXT: u32 = 512;
@@ -185,11 +183,15 @@ async fn several_at_once_and_the_next_turn_are_the_same_with_a_draft() {
             {"role": "user", "content": questions[0]}, {"role": "assistant", "content": together[0].text},
             {"role": "user", "content": "And now backwards."}
         ]);
-        let next = ask(&drafting, support::call_with(turn.clone(), greedy.clone())).await;
+        let next = ask(
+            &drafting,
+            crate::support::call_with(turn.clone(), greedy.clone()),
+        )
+        .await;
         assert!(next.cached() > 30, "{next:?}");
         agree(
             &next,
-            &ask(&plain, support::call_with(turn, greedy.clone())).await,
+            &ask(&plain, crate::support::call_with(turn, greedy.clone())).await,
         );
         let hello = json!({"temperature": 0, "n": 3, "max_tokens": 8, "logit_bias": {"0": -100, "2": -100}});
         let choices = ask(&drafting, call("Say hello.", hello)).await;

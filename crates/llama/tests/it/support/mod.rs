@@ -9,6 +9,8 @@
 
 pub(crate) mod family;
 pub(crate) mod gguf;
+pub(crate) mod projector;
+pub(crate) mod shape;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -3,12 +3,12 @@
 //! engine.
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
-mod support;
-
 use std::mem::ManuallyDrop;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use crate::support::family;
+use crate::support::{Whole, ask, call as chat, completion, model, next_text, open, read};
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use llama_cpp_2::context::params::LlamaContextParams;
@@ -21,8 +21,6 @@ use loggia_backend::{Backend, BackendError, CompletionCall, Event};
 use loggia_llama::Llama;
 use loggia_wire::openai::{FinishReason, TokenLogprob};
 use serde_json::{Value, json};
-use support::family;
-use support::{Whole, ask, call as chat, completion, model, next_text, open, read};
 
 /// Longer than any of this takes; a test that hangs fails.
 const LONG: Duration = Duration::from_mins(2);
@@ -38,7 +36,7 @@ fn call(fields: &Value) -> CompletionCall {
 }
 
 async fn complete(llama: &Llama, fields: Value) -> Whole {
-    support::complete(llama, call(&fields)).await
+    crate::support::complete(llama, call(&fields)).await
 }
 
 /// Several texts of one request, each with its log-probabilities.

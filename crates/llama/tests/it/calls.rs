@@ -1,13 +1,11 @@
 //! Tools and reasoning on a real model. It is small and was not trained for either: the earlier
 //! turns show it the form, and the form is all that is tested.
 
-mod support;
-
+use crate::support::{Whole, ask, call, call_with, open};
 use loggia_backend::{Ability, Backend, ChatCall};
 use loggia_llama::Llama;
 use loggia_wire::openai::FinishReason;
 use serde_json::{Value, json};
-use support::{Whole, ask, call, call_with, open};
 
 /// The default model's template, with a place for tools and one for thoughts.
 const TEMPLATE: &str = "{% if tools %}<|im_start|>system\nYou call tools.{% for tool in tools %}\n{{ tool | tojson }}{% endfor %}<|im_end|>\n{% endif %}\

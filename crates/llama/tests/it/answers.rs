@@ -1,13 +1,11 @@
 //! What a request gets: text, endings, counts, log-probabilities, refusals. Each against the
 //! default model.
 
-mod support;
-
+use crate::support::{ask, call, call_with, long_text, open};
 use futures_util::StreamExt;
 use loggia_backend::{Backend, BackendError, EarlyEnd, Event};
 use loggia_wire::openai::FinishReason;
 use serde_json::json;
-use support::{ask, call, call_with, long_text, open};
 
 #[tokio::test]
 async fn a_greeting_is_answered_and_counted() {
@@ -396,7 +394,7 @@ async fn a_template_that_fails_is_a_400_without_a_word_of_the_conversation() {
             other => panic!("{template}: {other:?}"),
         }
         // A text needs no template.
-        let text = support::completion(&json!({"max_tokens": 1}), &json!({"prompt": "Hi"}));
-        assert_eq!(support::complete(&llama, text).await.error, None);
+        let text = crate::support::completion(&json!({"max_tokens": 1}), &json!({"prompt": "Hi"}));
+        assert_eq!(crate::support::complete(&llama, text).await.error, None);
     }
 }

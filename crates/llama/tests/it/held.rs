@@ -1,16 +1,13 @@
 //! Answers that are held to a form, by a model so small that it would not find it alone: at
 //! temperature 1, several at once.
 
-#[path = "support/shape.rs"]
-mod shape;
-mod support;
-
+use crate::support::shape;
+use crate::support::{Whole, ask, ask_choices, call, open};
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use loggia_backend::{Backend, BackendError, Event};
 use loggia_wire::openai::FinishReason;
 use serde_json::{Value, json};
-use support::{Whole, ask, ask_choices, call, open};
 
 fn json_schema(schema: &Value) -> Value {
     json!({"type": "json_schema", "json_schema": {"name": "answer", "strict": true, "schema": schema}})
@@ -322,7 +319,7 @@ async fn a_schema_that_is_too_complex_loses_what_makes_it_so_unless_it_is_strict
             .await
             .unwrap();
         assert_eq!(reply.served_by.ignored, [ignored]);
-        let text = support::read(reply.events).await.text;
+        let text = crate::support::read(reply.events).await.text;
         assert!(text.starts_with('{'), "{text}");
 
         let mut by_server = call("Hi", format(false, schema.clone()));
@@ -357,7 +354,7 @@ async fn of_several_tools_the_one_that_is_too_complex_loses_its_bounds_alone() {
     let reply = llama.start(asked(false).into()).await.unwrap();
     let named = "tools[1].function.parameters#/properties/link/minLength";
     assert_eq!(reply.served_by.ignored, [named]);
-    assert!(!support::read(reply.events).await.calls.is_empty());
+    assert!(!crate::support::read(reply.events).await.calls.is_empty());
     match ask(&llama, asked(true)).await.error {
         Some(BackendError::InvalidRequest { param, .. }) => {
             assert_eq!(param.as_deref(), Some("tools[1].function.parameters"));

@@ -4,14 +4,12 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
-mod support;
-
+use crate::support::family::{self, Family};
+use crate::support::{Whole, ask, ask_choices, call_with, open};
 use futures_util::future::join_all;
 use loggia_backend::ChatCall;
 use loggia_llama::{Forecast, Llama, LlamaOptions};
 use serde_json::json;
-use support::family::{self, Family};
-use support::{Whole, ask, ask_choices, call_with, open};
 
 fn open_family(family: Family) -> Llama {
     let folder = tempfile::tempdir().unwrap();

@@ -2,13 +2,11 @@
 //! default model; what llama.cpp's own server makes of the same prompts is what is expected.
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
-mod support;
-
+use crate::support::{Whole, completion, open};
 use loggia_backend::{Ability, Backend, BackendError, CompletionCall};
 use loggia_llama::Llama;
 use loggia_wire::openai::FinishReason;
 use serde_json::{Value, json};
-use support::{Whole, completion, open};
 
 /// `Once upon a time`.
 const ONCE: [u32; 4] = [6403, 1980, 253, 655];
@@ -18,7 +16,7 @@ fn call(fields: &Value) -> CompletionCall {
 }
 
 async fn complete(llama: &Llama, fields: Value) -> Whole {
-    support::complete(llama, call(&fields)).await
+    crate::support::complete(llama, call(&fields)).await
 }
 
 async fn refused(llama: &Llama, fields: Value) -> (String, String) {

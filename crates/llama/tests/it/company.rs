@@ -1,16 +1,14 @@
 //! What requests do to each other: nothing that one of them could complain of. Each against the
 //! default model.
 
-mod support;
-
 use std::time::{Duration, Instant};
 
+use crate::support::{ask, call, long_text, next_text, open, read};
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use loggia_backend::{Backend, BackendError, Event};
 use loggia_wire::openai::FinishReason;
 use serde_json::json;
-use support::{ask, call, long_text, next_text, open, read};
 
 /// Longer than any of this takes; a test that hangs fails.
 const LONG: Duration = Duration::from_mins(2);
@@ -213,7 +211,7 @@ async fn a_beginning_that_eight_share_is_read_once() {
     let shared = long_text("You answer in one word.", 600);
     let question = |i: usize| {
         let messages = json!([{"role": "system", "content": shared}, {"role": "user", "content": format!("{i}?")}]);
-        support::call_with(messages, json!({"max_tokens": 2}))
+        crate::support::call_with(messages, json!({"max_tokens": 2}))
     };
     let answers = join_all((0..8).map(|i| ask(&llama, question(i)))).await;
     let read: u64 = answers
