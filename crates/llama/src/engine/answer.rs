@@ -1,5 +1,5 @@
-//! The channel from the engine to one reader. The engine never waits at it; the reader's leaving is
-//! heard at it.
+//! The channel from the engine to one reader. The engine never waits for the reader, and notices
+//! when the reader leaves.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use super::inbox::Inbox;
 use super::score::ScoredPiece;
 use crate::error::EngineError;
 
-/// What a reader gets.
+/// The output that a reader receives.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Output {
     /// The request has a slot, and its prompt is being read.
@@ -23,20 +23,20 @@ pub(crate) enum Output {
     Piece(Piece),
 }
 
-/// More of an answer: whole characters only. Nothing follows one that has an end.
+/// More of an answer, in whole characters. A piece with an end is the last one.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Piece {
-    /// More of the prompt, where it is scored. It comes before the answer.
+    /// More of the prompt, if it is scored. It comes before the answer.
     pub(crate) prompt: Option<ScoredPiece>,
     pub(crate) text: String,
-    /// How many tokens the answer has by now.
+    /// The number of tokens of the answer so far.
     pub(crate) tokens: usize,
-    /// Of the tokens whose text has been released, where asked for.
+    /// The log-probabilities of the tokens whose text has been released, if requested.
     pub(crate) logprobs: Vec<TokenLogprob>,
     pub(crate) end: Option<End>,
 }
 
-/// How an answer ended, and what it took.
+/// Why an answer ended, and its usage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct End {
     pub(crate) finish: Finish,
@@ -46,33 +46,33 @@ pub(crate) struct End {
 /// Why an answer ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Finish {
-    /// The model said so, or a stop string came.
+    /// The model ended it, or a stop string was generated.
     Stop,
-    /// It has the most tokens that the client allows.
+    /// It has the maximum number of tokens that the client allows.
     Length,
     /// The context is full.
     ContextFull,
 }
 
-/// Tokens, counted exactly.
+/// Token counts. They are exact.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Usage {
     pub(crate) prompt: usize,
-    /// Tokens of the prompt that were in the cache and did not have to be computed.
+    /// The tokens of the prompt that were in the cache and did not have to be computed.
     pub(crate) cached: usize,
-    /// Tokens that were chosen, but for the one with which the model says that it has finished.
+    /// The generated tokens, without the one that ends the model's answer.
     pub(crate) completion: usize,
 }
 
-/// The engine's end.
+/// The engine's side of the channel.
 #[derive(Debug)]
 pub(super) struct Outlet {
     sender: mpsc::Sender<Result<Output, EngineError>>,
     full: Arc<AtomicBool>,
 }
 
-/// The reader's end: a stream of outputs. Dropping it gives the slot back, whatever the engine was
-/// doing for it.
+/// The reader's side of the channel: a stream of outputs. Dropping it frees the slot, at any stage
+/// of the request.
 #[derive(Debug)]
 pub(crate) struct Answer {
     receiver: mpsc::Receiver<Result<Output, EngineError>>,
@@ -103,25 +103,24 @@ impl Outlet {
         self.sender.is_closed()
     }
 
-    /// Whether there is room for another output. Where there is none, the reader rings the bell
-    /// when there is.
+    /// Whether there is room for another output. If not, the reader wakes the engine when there is.
     pub(super) fn has_room(&self) -> bool {
         if self.sender.capacity() > 0 {
             return true;
         }
-        // The order matters: the reader makes room first and looks at this afterwards, so one of
+        // The order matters: the reader makes room first and reads this flag afterwards, so one of
         // the two sees the other.
         self.full.store(true, Ordering::SeqCst);
         self.sender.capacity() > 0
     }
 
-    /// How many outputs there is room for, without a word to the reader.
+    /// The number of outputs that there is room for. Does not ask the reader to wake the engine.
     pub(super) fn room(&self) -> usize {
         self.sender.capacity()
     }
 
-    /// Sends without waiting. A step sends one output to each reader, and one more for each guess
-    /// that was right; it takes part only where there is room for all of them.
+    /// Sends without waiting. A step sends one output to each reader, and one more for each
+    /// accepted draft token. A reader only takes part in a step if there is room for all of them.
     pub(super) fn send(&self, output: Result<Output, EngineError>) {
         if let Err(mpsc::error::TrySendError::Full(_)) = self.sender.try_send(output) {
             tracing::error!(

@@ -1,9 +1,9 @@
-//! The calls into llama.cpp that compute: a context in which each sequence has a stream of its own,
-//! and the batch of a step.
+//! The calls into llama.cpp that compute: a context in which each sequence has its own stream, and
+//! the batch of a step.
 //!
-//! A sequence is a slot's. Its tokens lie at the positions 0, 1, 2, … without a gap: who calls
-//! keeps a list of them and makes them agree with what is done here. Decision 10 tells why streams,
-//! and what they ask of the numbers of those who are at work.
+//! Each slot has one sequence. Its tokens have the positions 0, 1, 2, … without a gap. The caller
+//! keeps a list of these tokens and keeps it equal to the cache. Decision 10 explains the streams,
+//! and why the active sequences should have adjacent numbers.
 
 use std::num::NonZeroU32;
 
@@ -22,15 +22,15 @@ use crate::raw::{self, Row, Rows};
 pub(super) struct Cache<'model> {
     context: LlamaContext<'model>,
     batch: LlamaBatch<'static>,
-    /// Numbers of a row's position.
+    /// The numbers in the position of one row.
     planes: usize,
 }
 
-/// A slot's number, which is its sequence's in llama.cpp.
+/// The number of a slot, which is also the number of its sequence in llama.cpp.
 pub(super) type Sequence = usize;
 
 impl<'model> Cache<'model> {
-    /// Reserves the memory; `None` where llama.cpp cannot.
+    /// Reserves the memory. Returns `None` if llama.cpp cannot.
     pub(super) fn new(model: &'model Model, sizes: Sizes) -> Option<Self> {
         let mut cache = Self::over(&model.llama, sizes)?;
         let is_laid_over = |adapter: &Adapter| adapter.lay_over(&mut cache.context);
@@ -41,7 +41,7 @@ impl<'model> Cache<'model> {
             .then_some(cache)
     }
 
-    /// The same for a model that is nothing but its weights.
+    /// The same for a bare llama.cpp model.
     pub(super) fn over(llama: &'model LlamaModel, sizes: Sizes) -> Option<Self> {
         let params = LlamaContextParams::default()
             .with_n_ctx(NonZeroU32::new(sizes.context * sizes.parallel))
@@ -50,9 +50,10 @@ impl<'model> Cache<'model> {
             .with_n_ubatch(sizes.batch)
             .with_n_threads(sizes.threads)
             .with_n_threads_batch(sizes.threads)
-            // A row looks at its own sequence's cells and at no other's.
+            // A row attends to the cells of its own sequence only.
             .with_kv_unified(false)
-            // Whole windows are kept, so that a sequence can be cut anywhere.
+            // The full cache is kept for sliding windows, so that a sequence can be truncated
+            // anywhere.
             .with_swa_full(true)
             .with_no_perf(true);
         let context = llama.new_context(backend(), params).ok()?;
@@ -70,8 +71,8 @@ impl<'model> Cache<'model> {
         self.batch.clear();
     }
 
-    /// Adds a token to the step. With `wanted`, its logits can be read afterwards under the number
-    /// that comes back.
+    /// Adds a token to the step. With `wanted`, returns the row under which its logits can be read
+    /// afterwards.
     pub(super) fn add(
         &mut self,
         sequence: Sequence,
@@ -91,7 +92,7 @@ impl<'model> Cache<'model> {
         Ok(row)
     }
 
-    /// Whether nothing has been added to the step.
+    /// Whether the step is empty.
     pub(super) fn is_empty_step(&self) -> bool {
         self.batch.n_tokens() == 0
     }
@@ -103,8 +104,8 @@ impl<'model> Cache<'model> {
             .map_err(|error| error.to_string())
     }
 
-    /// Computes rows of a picture or a sound at once, beside the step that is being put together;
-    /// no logits come of them.
+    /// Computes rows of an image or a sound immediately, separately from the step that is being
+    /// built. They have no logits.
     pub(super) fn read_rows(
         &mut self,
         sequence: Sequence,
@@ -124,12 +125,13 @@ impl<'model> Cache<'model> {
         raw::decode(&mut self.context, &step, self.planes)
     }
 
-    /// The logits of a token of the step that was added as wanted.
+    /// The logits of a token that was added to the step as wanted.
     pub(super) fn logits(&self, row: i32) -> &[f32] {
         self.context.get_logits_ith(row)
     }
 
-    /// Forgets a sequence from this position on; `false` where the model cannot forget a part.
+    /// Removes the tokens of a sequence from this position on. Returns `false` if the model cannot
+    /// remove a part.
     pub(super) fn cut(&mut self, sequence: Sequence, position: usize) -> bool {
         let from = u32::try_from(position).ok();
         self.context
@@ -137,9 +139,9 @@ impl<'model> Cache<'model> {
             .is_ok()
     }
 
-    /// Makes a sequence what another is up to `end`: the whole stream is copied with the next step,
-    /// whatever its length, and what is too much of it forgotten at once. `false` where the model
-    /// cannot forget a part and there is one to forget.
+    /// Copies a sequence to another up to `end`. The whole stream is copied with the next step,
+    /// whatever its length, and the rest is removed at once. Returns `false` if the model cannot
+    /// remove a part and there is one to remove.
     pub(super) fn copy(&mut self, from: Sequence, to: Sequence, end: usize) -> bool {
         self.context
             .kv_cache_seq_cp(to_i32(from), to_i32(to), None, None)
@@ -147,7 +149,7 @@ impl<'model> Cache<'model> {
             && self.cut(to, end)
     }
 
-    /// Forgets everything.
+    /// Clears the cache.
     pub(super) fn clear(&mut self) {
         self.context.clear_kv_cache();
     }

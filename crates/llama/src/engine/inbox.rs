@@ -1,4 +1,4 @@
-//! Who waits for the engine, and the bell that wakes it.
+//! The queue of requests that wait for the engine, and the signal ("bell") that wakes it.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -8,19 +8,19 @@ use super::answer::Outlet;
 use super::{Generation, retry_after};
 use crate::error::EngineError;
 
-/// A request that waits.
+/// A waiting request.
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) generation: Generation,
     pub(super) outlet: Outlet,
 }
 
-/// Shared by callers, readers and the engine's thread.
+/// The queue that callers, readers and the engine's thread share.
 #[derive(Debug)]
 pub(super) struct Inbox {
     state: Mutex<State>,
     bell: Condvar,
-    /// Requests that may wait, beside those for which there is a free slot.
+    /// The maximum number of waiting requests, not counting those for which a slot is free.
     most: usize,
     parallel: usize,
 }
@@ -28,13 +28,13 @@ pub(super) struct Inbox {
 #[derive(Debug)]
 struct State {
     waiting: VecDeque<Job>,
-    /// Slots without work, as the engine last said.
+    /// The number of idle slots, as last reported by the engine.
     idle: usize,
-    /// Something has happened since the engine last looked.
+    /// Whether something has happened since the engine last checked.
     rung: bool,
     stopping: bool,
     stopped: bool,
-    /// How long requests took of late.
+    /// The average time of recent requests.
     usual: Duration,
 }
 
@@ -56,7 +56,7 @@ impl Inbox {
         }
     }
 
-    /// Puts requests at the end of the queue, all or none.
+    /// Puts requests at the end of the queue: all or none.
     pub(super) fn submit(&self, jobs: Vec<Job>) -> Result<(), EngineError> {
         let mut state = self.lock();
         if state.stopping || state.stopped {
@@ -76,7 +76,7 @@ impl Inbox {
         Ok(())
     }
 
-    /// Wakes the engine: a reader has read on, or has left.
+    /// Wakes the engine, because a reader has read or has left.
     pub(super) fn ring(&self) {
         self.ring_with(self.lock());
     }
@@ -87,7 +87,7 @@ impl Inbox {
         self.bell.notify_one();
     }
 
-    /// Tells the engine to end.
+    /// Tells the engine to stop.
     pub(super) fn stop(&self) {
         self.lock().stopping = true;
         self.ring();
@@ -98,8 +98,8 @@ impl Inbox {
         state.stopping || state.stopped
     }
 
-    /// For the engine: up to `idle` requests whose readers are still there, first come first
-    /// served; `None` when it is to end.
+    /// For the engine: returns up to `idle` requests whose readers are still there, in order of
+    /// arrival; `None` when the engine has to stop.
     pub(super) fn take(&self, idle: usize) -> Option<Vec<Job>> {
         let mut state = self.lock();
         if state.stopping {
@@ -122,13 +122,14 @@ impl Inbox {
         );
     }
 
-    /// For the engine: a request was answered in this time.
+    /// For the engine: records the time that a request took.
     pub(super) fn answered_in(&self, time: Duration) {
         let mut state = self.lock();
         state.usual = (state.usual * 7 + time) / 8;
     }
 
-    /// For the engine's last moment, however it comes: nobody waits for what will not be.
+    /// For the end of the engine's thread, also after a panic: all waiting requests are dropped, so
+    /// that their callers do not wait forever.
     pub(super) fn close(&self) {
         let mut state = self.lock();
         state.stopped = true;
@@ -136,7 +137,7 @@ impl Inbox {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // No code that holds the lock can panic half way through a change.
+        // No code that holds the lock can panic halfway through a change.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

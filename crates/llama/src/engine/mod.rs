@@ -1,10 +1,11 @@
 //! The engine: one thread that owns llama.cpp's context and answers several requests in one batch.
 //!
-//! Reading order: [`Engine`] (what callers hold), `answer` (what a reader gets, and how the engine
-//! hears that he left), `inbox` (who waits), `worker` (the loop: admit, share, plan, compute,
-//! choose), `passage` (what is read), `slots` (who has which part of the cache), `plan` (how the
-//! room in a step is divided), `work` (one request under way), `score` (log-probabilities of its
-//! prompt), `draft` (guesses), `cache` (the calls into llama.cpp).
+//! Reading order: [`Engine`] (the interface for callers), `answer` (the output for a reader, and
+//! how the engine notices that the reader left), `inbox` (the queue), `worker` (the loop: admit,
+//! share, plan, compute, choose), `passage` (the prompt), `slots` (the assignment of the cache),
+//! `plan` (how a step is divided among prompts), `work` (one request in progress), `score`
+//! (log-probabilities of its prompt), `draft` (speculative decoding), `cache` (the calls into
+//! llama.cpp).
 //!
 //! No HTTP here, and no templates: tokens in, text out.
 
@@ -36,40 +37,40 @@ use crate::options::{DEFAULT_CONTEXT, LlamaOptions};
 use crate::sample::Sampling;
 use inbox::{Inbox, Job};
 
-/// The smallest context: less holds no conversation.
+/// The minimum context. A smaller one is useless for a conversation.
 const SMALLEST_CONTEXT: u32 = 16;
 
-/// One text to be continued.
+/// One text to continue.
 #[derive(Debug, Clone)]
 pub(crate) struct Generation {
     pub(crate) prompt: Passage,
-    /// The most tokens that prompt and answer may have together; no more than the engine's.
+    /// The maximum number of tokens, prompt and answer together; at most the engine's context.
     pub(crate) context: usize,
-    /// The most tokens to generate; the context's end is the limit where there is none. With 0 the
-    /// prompt is read, and nothing else.
+    /// The maximum number of tokens to generate. Without it, only the context limits the answer.
+    /// With 0, only the prompt is read.
     pub(crate) max_tokens: Option<usize>,
-    /// Texts that end the answer and are not part of it.
+    /// Stop strings. They are not part of the answer.
     pub(crate) stop: Vec<String>,
     pub(crate) sampling: Sampling,
-    /// What the answer is held to.
+    /// The constraint of the answer.
     pub(crate) held: Option<Held>,
-    /// Whether log-probabilities are wanted, and of how many alternatives for each token.
+    /// The number of alternatives for each token, if log-probabilities are requested.
     pub(crate) top_logprobs: Option<usize>,
-    /// Whether the token with which the model ends is among the log-probabilities.
+    /// Whether the log-probabilities include the token that ends the answer.
     pub(crate) shows_end: bool,
-    /// The part of the prompt whose log-probabilities are wanted, too.
+    /// The part of the prompt whose log-probabilities are also requested.
     pub(crate) scored: Option<Scored>,
 }
 
 impl Generation {
-    /// Whether the same text is to come of it another time: where chance plays a part, and the
-    /// client names the seed.
+    /// Whether a repetition has to give the same text: the request samples at random, and sets a
+    /// seed.
     fn is_to_be_reproducible(&self) -> bool {
         self.sampling.seed.is_some() && self.sampling.temperature > 0.0
     }
 }
 
-/// A running engine. Dropping it ends its thread, after the step that it is at.
+/// A running engine. Dropping it ends its thread after the current step.
 #[derive(Debug)]
 pub(crate) struct Engine {
     inbox: Arc<Inbox>,
@@ -78,19 +79,19 @@ pub(crate) struct Engine {
     reader_buffer: usize,
 }
 
-/// Sizes that follow from the options and the model.
+/// The sizes that follow from the options and the model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Sizes {
-    /// Tokens of one request, prompt and answer.
+    /// The context of one request, in tokens: prompt and answer.
     pub(crate) context: u32,
-    /// Requests at once.
+    /// The number of parallel requests.
     pub(crate) parallel: u32,
-    /// Tokens of one prompt in a step while something is being generated: the option, and one that
-    /// is computed with the answers'.
+    /// The maximum number of tokens per prompt in a step while answers are generated: the option,
+    /// and one more, which is computed together with those of the answers.
     pub(crate) piece: u32,
-    /// Prompt tokens in a step otherwise.
+    /// The maximum number of prompt tokens in a step otherwise.
     pub(crate) alone: u32,
-    /// Tokens that a step can have at all.
+    /// The maximum number of tokens in any step.
     pub(crate) batch: u32,
     pub(crate) threads: i32,
 }
@@ -121,7 +122,7 @@ impl Engine {
         }
     }
 
-    /// Takes on some requests that belong together (the choices of one), all or none.
+    /// Accepts requests that belong together (the choices of one): all or none.
     pub(crate) fn generate(
         &self,
         generations: Vec<Generation>,
@@ -137,12 +138,12 @@ impl Engine {
         Ok(answers)
     }
 
-    /// The most tokens that prompt and answer of one request may have together.
+    /// The maximum number of tokens of one request, prompt and answer together.
     pub(crate) fn context(&self) -> usize {
         self.context
     }
 
-    /// Whether it still answers.
+    /// Whether the engine is still running.
     pub(crate) fn is_running(&self) -> bool {
         !self.inbox.has_stopped()
     }
@@ -153,7 +154,7 @@ impl Engine {
             return Err(EngineError::EmptyPrompt);
         }
         let context = generation.context.min(self.context);
-        // An answer needs room for a token at least.
+        // An answer needs room for at least one token.
         let room = usize::from(generation.max_tokens != Some(0));
         if prompt_tokens + room > context {
             return Err(EngineError::ContextLengthExceeded {
@@ -183,7 +184,7 @@ impl Drop for Engine {
 
 impl Sizes {
     pub(crate) fn of(options: &LlamaOptions, trained: u32) -> Result<Self, LoadError> {
-        // llama.cpp has room for the ids of 256 sequences.
+        // llama.cpp supports at most 256 sequences.
         if !(1..=256).contains(&options.parallel) {
             return Err(LoadError::Setting(format!(
                 "parallel is {}; it can be 1 to 256",
@@ -230,12 +231,12 @@ impl Sizes {
         })
     }
 
-    /// The cells of the cache: llama.cpp rounds each sequence's up to a multiple of 256.
+    /// The cells of the cache: llama.cpp rounds those of each sequence up to a multiple of 256.
     pub(crate) fn cells(&self) -> u64 {
         u64::from(self.context).next_multiple_of(256) * u64::from(self.parallel)
     }
 
-    /// The sizes for a draft that was trained for so many tokens: it guesses nothing beyond them.
+    /// The sizes for a draft model with this trained context. It drafts nothing beyond that.
     pub(crate) fn of_draft(self, trained: u32) -> Self {
         Self {
             context: self.context.min(trained),
@@ -244,8 +245,8 @@ impl Sizes {
     }
 }
 
-/// How long a client whom the queue refuses should wait: what the requests before it will take, by
-/// what the last ones took.
+/// The `Retry-After` time for a client that the full queue refuses: the estimated time of the
+/// requests before it, from the times of recent requests.
 fn retry_after(waiting: usize, parallel: usize, usual: Duration) -> Duration {
     let rounds = u32::try_from(waiting / parallel.max(1) + 1).unwrap_or(u32::MAX);
     usual

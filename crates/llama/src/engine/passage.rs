@@ -1,10 +1,10 @@
-//! What is read before an answer: tokens, and in their midst the rows that stand for pictures and
-//! sounds. Pure.
+//! The input that is read before an answer: tokens, and between them the rows of images and sounds.
+//! Pure.
 //!
-//! A row has the number of a token that no model has, drawn from what was seen: so that lists of
-//! tokens can be compared as ever, and what begins with the same picture begins alike. A part of a
-//! picture is taken over whole or not at all, which makes a mistake as likely as two files with the
-//! same hash.
+//! A row is represented by a token number above the vocabulary, derived from the hash of the image
+//! or sound. So passages can be compared like lists of tokens, and passages that begin with the
+//! same image have a common beginning. A part of an image is reused whole or not at all, so a
+//! mistake is as likely as two files with the same hash.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -12,14 +12,14 @@ use std::sync::Arc;
 use crate::Token;
 use crate::raw::Rows;
 
-/// Tokens and rows, in order. It reads like a list of tokens.
+/// Tokens and rows, in order. It can be read like a list of tokens.
 #[derive(Debug, Clone)]
 pub(crate) struct Passage {
     tokens: Arc<[Token]>,
     spans: Arc<[Span]>,
 }
 
-/// Where the rows of one part of a picture or sound stand.
+/// The range of the rows of one part of an image or sound.
 #[derive(Debug, Clone)]
 pub(crate) struct Span {
     pub(crate) start: usize,
@@ -49,7 +49,7 @@ impl From<Vec<Token>> for Passage {
     }
 }
 
-/// Puts a passage together.
+/// Builds a passage.
 #[derive(Debug, Default)]
 pub(crate) struct Builder {
     tokens: Vec<Token>,
@@ -73,7 +73,7 @@ impl Builder {
             .extend((0..rows.places.len()).map(|at| stand_in(&rows.identity, at)));
     }
 
-    /// `None` where it ends with a row: nothing would follow from it.
+    /// Returns `None` if the passage ends with a row, because rows have no logits to continue from.
     pub(crate) fn build(self) -> Option<Passage> {
         let ends_with_rows = self
             .spans
@@ -86,7 +86,7 @@ impl Builder {
     }
 }
 
-/// The number of a row, above all tokens.
+/// The token number that represents a row. It is above all real tokens.
 fn stand_in(identity: &[u8; 32], at: usize) -> Token {
     let byte = |index: usize| u32::from(identity[(4 * at + index) % 32]);
     let word = byte(0) | byte(1) << 8 | byte(2) << 16 | byte(3) << 24;
@@ -95,7 +95,7 @@ fn stand_in(identity: &[u8; 32], at: usize) -> Token {
 }
 
 impl Passage {
-    /// The rows that begin or go on here, and which of them is the one here.
+    /// The rows at this index, and which of them it is.
     pub(super) fn rows_at(&self, index: usize) -> Option<(&Span, usize)> {
         let span = self
             .spans
@@ -104,8 +104,8 @@ impl Passage {
         Some((span, index - span.start))
     }
 
-    /// How many tokens follow from here before the next rows, or the end; none in the midst of
-    /// rows.
+    /// The number of tokens from here to the next rows or to the end; 0 if the index is in the
+    /// middle of rows.
     pub(super) fn tokens_from(&self, index: usize) -> usize {
         if self.rows_at(index).is_some() {
             return 0;
@@ -118,18 +118,18 @@ impl Passage {
         next.unwrap_or(self.tokens.len()) - index
     }
 
-    /// The same length, or a shorter one that leaves no part of a picture cut.
+    /// The same length, or a shorter one that does not split a part of an image.
     pub(super) fn uncut(&self, length: usize) -> usize {
         self.rows_at(length).map_or(length, |(span, _)| span.start)
     }
 
-    /// The position of what stands here, or follows later. Where a model knows places in a picture,
-    /// its rows take fewer positions than they are.
+    /// The position of the token or row at this index. In models with positions inside an image,
+    /// rows take fewer positions than their number.
     pub(super) fn position(&self, index: usize) -> usize {
         let before = self.spans.iter().filter(|span| span.end() <= index);
         let saved = |span: &Span| span.rows.places.len().saturating_sub(span.rows.positions);
         match self.rows_at(index) {
-            // All rows of a span are counted from its first one.
+            // All rows of a span have positions relative to its first one.
             Some((span, at)) if span.rows.positions != span.rows.places.len() => {
                 index - at - before.map(saved).sum::<usize>()
             }

@@ -1,11 +1,11 @@
-//! How the room in a step is divided among prompts. Pure.
+//! Divides the room in a step among prompts. Pure.
 
-/// A part of this many rows is computed well: llama.cpp's attention goes by tiles of 64 rows. And
-/// one, which goes with the tokens of the answers under way.
+/// A part of this many rows is efficient: llama.cpp's attention works in tiles of 64 rows. One more
+/// is computed together with the tokens of the running answers.
 pub(super) const QUANTUM: usize = 65;
 
-/// Gives those who want tokens a part of the room each, those who come first first: a quantum or
-/// what is wanted, and another as long as there is room.
+/// Gives each prompt a share of the room, in order: first a quantum (or less, if it needs less),
+/// then another one as long as there is room.
 pub(super) fn share(room: usize, wants: &[usize]) -> Vec<usize> {
     let mut parts = vec![0; wants.len()];
     let mut left = room;

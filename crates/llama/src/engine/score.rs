@@ -1,7 +1,7 @@
-//! The log-probabilities of a prompt's tokens: which rows of logits they need, and what of them can
-//! be sent.
+//! The log-probabilities of a prompt's tokens: which logits they need, and which of them can be
+//! sent.
 //!
-//! The row of a token says how likely each token after it is, so the first token that is scored has
+//! The logits of a token are the probabilities of the token after it, so the first scored token has
 //! none.
 
 use std::ops::Range;
@@ -14,27 +14,27 @@ use crate::sample::rank;
 
 use super::work::logprob;
 
-/// Rows of logits for prompts in one step. Each takes four bytes for every token of the vocabulary,
-/// which llama.cpp does not give back.
+/// The maximum number of logit rows for scored prompts in one step. Each takes four bytes for every
+/// token of the vocabulary, and llama.cpp does not free that memory.
 pub(crate) const MOST_ROWS: usize = 64;
 
-/// The part of a prompt whose log-probabilities are wanted.
+/// The part of a prompt whose log-probabilities are requested.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Scored {
-    /// The places of its tokens in the prompt; at least one.
+    /// The indexes of its tokens in the prompt; at least one.
     pub(crate) tokens: Range<usize>,
-    /// What it is as text.
+    /// Its text.
     pub(crate) text: String,
 }
 
-/// More of a prompt that is scored.
+/// More of a scored prompt.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct ScoredPiece {
     /// More of its text, in whole characters.
     pub(crate) text: String,
-    /// Of its next tokens.
+    /// The log-probabilities of its next tokens.
     pub(crate) logprobs: Vec<TokenLogprob>,
-    /// Whether nothing of it follows.
+    /// Whether this is the last piece.
     pub(crate) is_last: bool,
 }
 
@@ -44,13 +44,13 @@ impl ScoredPiece {
     }
 }
 
-/// A part of a prompt on its way to the reader.
+/// The state of scoring one prompt.
 #[derive(Debug)]
 pub(super) struct Scores {
     asked: Scored,
-    /// How many alternatives are wanted for each token.
+    /// The number of alternatives for each token.
     top: usize,
-    /// Bytes of the tokens so far, and how many of the text have been sent.
+    /// The bytes of the tokens so far, and how many bytes of the text have been sent.
     seen: usize,
     sent: usize,
     ready: ScoredPiece,
@@ -67,23 +67,24 @@ impl Scores {
         }
     }
 
-    /// Where it begins: tokens from here on are to be computed, whoever has them in his cache.
+    /// The index where it begins. Tokens from here on must be computed, even if they are in the
+    /// cache.
     pub(super) fn start(&self) -> usize {
         self.asked.tokens.start
     }
 
-    /// Whether the logits of the token at this place are needed.
+    /// Whether the logits of the token at this index are needed.
     pub(super) fn need(&self, place: usize) -> bool {
         self.asked.tokens.contains(&place) && self.asked.tokens.contains(&(place + 1))
     }
 
-    /// Whether there are tokens of it from this place on.
+    /// Whether scored tokens follow from this index on.
     pub(super) fn go_on_at(&self, place: usize) -> bool {
         place < self.asked.tokens.end
     }
 
-    /// Takes note of the token at this place of the prompt, which has been computed. `logits` is
-    /// only called where they are needed.
+    /// Records the token at this index of the prompt, which has been computed. `logits` is only
+    /// called if they are needed.
     pub(super) fn push<'a>(
         &mut self,
         prompt: &[Token],
@@ -98,7 +99,8 @@ impl Scores {
                 bytes.remove(0);
             }
             let token = String::from_utf8_lossy(&bytes).into_owned();
-            // The door knows the first one by this, and shows none.
+            // The API layer recognizes the first token by this value, and sends no log-probability
+            // for it.
             self.add(TokenLogprob {
                 token,
                 logprob: f64::from(-9999_i16),
@@ -111,13 +113,13 @@ impl Scores {
             self.add(logprob(model, ranked, written(model, next)));
         }
         if place + 1 == self.asked.tokens.end {
-            // Where the tokens do not spell out the text, this is the rest of it.
+            // If the tokens do not add up to the text, this sends the rest of it.
             self.release(self.asked.text.len());
             self.ready.is_last = true;
         }
     }
 
-    /// What has not been sent yet; none where there is nothing new.
+    /// Takes the part that has not been sent yet; `None` if there is nothing new.
     pub(super) fn take(&mut self) -> Option<ScoredPiece> {
         let piece = std::mem::take(&mut self.ready);
         (piece != ScoredPiece::default()).then_some(piece)
@@ -129,7 +131,7 @@ impl Scores {
         self.release(self.seen);
     }
 
-    /// Releases the text up to so many bytes, or to the end of the last whole character before.
+    /// Releases the text up to `end` bytes, or to the last complete character before.
     fn release(&mut self, end: usize) {
         let end = self.asked.text.floor_char_boundary(end);
         if let Some(more) = self.asked.text.get(self.sent..end) {
@@ -139,7 +141,7 @@ impl Scores {
     }
 }
 
-/// The bytes of a token, a special one written out: the prompt has it.
+/// The bytes of a token. A special token is written out, because the prompt contains it.
 fn written(model: &Model, token: Token) -> Vec<u8> {
     let mut bytes = Vec::new();
     model.append_written(token, &mut bytes);

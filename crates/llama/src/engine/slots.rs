@@ -1,29 +1,29 @@
-//! Who has which part of the cache: which slot a request gets, what it finds there, and what it can
-//! take over from others. Pure.
+//! Assigns the slots of the cache: which slot a request gets, what is already cached there, and
+//! what it can copy from other slots. Pure.
 //!
-//! Taking over copies a whole stream ([`worth`] tells from when on that pays), and a step computes
-//! neighbours in one pass: so a request gets a place beside those at work, and what lay there moves
-//! to the place of what nobody has used for longest.
+//! A copy takes a whole stream ([`worth`] says from which length on that is faster than reading). A
+//! step computes adjacent slots in one pass, so a request gets a slot beside the active ones. The
+//! previous content of that slot moves to the least recently used slot.
 
 use super::cache::Sequence;
 use super::work::Work;
 use crate::Token;
 
-/// A place for one request at a time, and what its sequence in the cache holds.
+/// A slot for one request at a time, and the cached tokens of its sequence.
 pub(super) struct Slot {
-    /// The tokens in the cache, from position 0. They stay when a request ends: the next may begin
-    /// the same way.
+    /// The tokens in the cache, from position 0. They stay after a request ends, because the next
+    /// request may have the same beginning.
     pub(super) held: Vec<Token>,
     pub(super) work: Option<Work>,
-    /// When its last request ended, on a clock that only counts.
+    /// When its last request ended, by a counter.
     pub(super) last_used: u64,
 }
 
-/// Where a request goes.
+/// The slot for a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) slot: Sequence,
-    /// The slot, of those free, that is to hold what this one holds now.
+    /// The free slot to which the current content of this one moves.
     pub(super) moved_to: Option<Sequence>,
 }
 
@@ -36,21 +36,21 @@ impl Slot {
         }
     }
 
-    /// The request whose prompt is still being read.
+    /// The request, if its prompt is still being read.
     fn reading(&self) -> Option<&Work> {
         self.work.as_ref().filter(|work| work.next.is_none())
     }
 }
 
-/// So many tokens take longer to read than a stream of this many takes to copy, on every model and
-/// machine that was tried: fewer are read again.
+/// The minimum number of tokens for a copy. So many take longer to read than a stream takes to
+/// copy, on every model and machine that was measured. Fewer are read again.
 pub(super) fn worth(context: usize) -> usize {
     8 + context / 512
 }
 
-/// The place for a prompt: the free slot that holds most of its beginning, unless that would throw
-/// much else away; otherwise the one that nobody has used for longest. Where others are at work and
-/// the model `can_cut` sequences, it is one beside them.
+/// The slot for a prompt: the free slot with the longest common beginning, unless much of its other
+/// content would be lost; otherwise the least recently used one. If other requests are active and
+/// the model `can_cut` sequences, it is a slot beside them.
 pub(super) fn place(
     slots: &[Slot],
     prompt: &[Token],
@@ -94,7 +94,7 @@ pub(super) fn place(
             moved_to: None,
         });
     }
-    // What the request goes on from must still be there to be taken over.
+    // The cached beginning of this prompt must still be there for the copy.
     let moved_to = oldest_but(&[Some(beside), goes_on]);
     Some(moved_to.map_or(stay, |_| Place {
         slot: beside,
@@ -102,8 +102,8 @@ pub(super) fn place(
     }))
 }
 
-/// The free slot that holds most of the prompt's beginning, where that is a good part of what it
-/// holds: all of it, where it cannot be cut.
+/// The free slot with the longest common beginning, if that is a good part of its content, or all
+/// of it for a model that cannot truncate.
 fn going_on(slots: &[Slot], prompt: &[Token], can_cut: bool) -> Option<Sequence> {
     let free = slots
         .iter()
@@ -116,9 +116,8 @@ fn going_on(slots: &[Slot], prompt: &[Token], can_cut: bool) -> Option<Sequence>
     (common > 0 && common * 2 >= slots[best].held.len()).then_some(best)
 }
 
-/// Where a slot that is reading can take over `worth` tokens or more that another holds: from whom,
-/// and up to which position. Unless the model `can_cut` sequences, that is all that the other
-/// holds.
+/// The slot from which a reading slot can copy `worth` tokens or more, and up to which position.
+/// Unless the model `can_cut` sequences, all of the other slot's content must be shared.
 pub(super) fn source(
     slots: &[Slot],
     reader: Sequence,
@@ -137,8 +136,8 @@ pub(super) fn source(
         .max_by_key(|&(_, end)| end)
 }
 
-/// For whom a slot had better wait: one that came before it is reading `worth` tokens or more that
-/// it needs, too; and up to where.
+/// The slot that a request should wait for: an earlier request is reading `worth` or more tokens
+/// that both need. Also returns up to which position.
 pub(super) fn waits_for(
     slots: &[Slot],
     reader: Sequence,
@@ -163,19 +162,19 @@ pub(super) fn waits_for(
         .enumerate()
         .filter_map(will_have)
         .filter(|&(_, end, _)| end >= have + worth);
-    // Of several the one that came first: the others may be waiting themselves.
+    // The earliest of several, because the others may be waiting themselves.
     ends.max_by_key(|&(_, end, number)| (end, std::cmp::Reverse(number)))
         .map(|(i, end, _)| (i, end))
 }
 
-/// How many tokens at the beginning of a request's prompt can be taken over from these: no more
-/// than it shares, and no picture is cut.
+/// The number of cached tokens at the beginning that a request's prompt can reuse: at most its
+/// shareable part, and no image is split.
 pub(super) fn beginning(held: &[Token], work: &Work) -> usize {
     work.prompt
         .uncut(common(held, &work.prompt).min(work.most_shared()))
 }
 
-/// How many tokens two sequences have in common from their beginning.
+/// The length of the common beginning of two sequences.
 pub(super) fn common(a: &[Token], b: &[Token]) -> usize {
     const STRIDE: usize = 64;
     let most = a.len().min(b.len());

@@ -1,4 +1,4 @@
-//! One request under way: what it has said, and what its next token makes of that.
+//! One request in progress: its answer so far, and the effect of the next token.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -18,30 +18,30 @@ use crate::text::{Pushed, Text};
 
 pub(super) struct Work {
     pub(super) prompt: Passage,
-    /// Tokens of the prompt that were found in the cache.
+    /// The number of prompt tokens that were found in the cache.
     pub(super) cached: usize,
-    /// The token that was chosen last and is to be computed next; none while the prompt is being
-    /// read.
+    /// The last chosen token, to be computed next; `None` while the prompt is being read.
     pub(super) next: Option<Token>,
-    /// Requests are numbered as they come.
+    /// The number of the request, in order of arrival.
     pub(super) number: u64,
-    /// When a step last read of its prompt, or else when it came.
+    /// When a step last read from its prompt, or else when it arrived.
     pub(super) served: u64,
     pub(super) outlet: Outlet,
     pub(super) began: Instant,
-    /// Whether its seed is to give the same text another time.
+    /// Whether its seed has to give the same text again.
     pub(super) is_reproducible: bool,
     sampler: Sampler,
     text: Text,
     generated: usize,
     most: usize,
-    /// Why the answer ends once it has that many tokens.
+    /// Why the answer ends when it reaches its maximum number of tokens.
     at_most: Finish,
     top_logprobs: Option<usize>,
     shows_end: bool,
-    /// The part of the prompt that is scored, until the answer begins.
+    /// The scored part of the prompt, until the answer begins.
     scores: Option<Scores>,
-    /// Log-probabilities of tokens whose text is still held back, each with where its text ends.
+    /// The log-probabilities of tokens whose text is still held back, each with the end of its
+    /// text.
     held_logprobs: VecDeque<(usize, TokenLogprob)>,
 }
 
@@ -83,8 +83,8 @@ impl Work {
         }
     }
 
-    /// How many tokens of the prompt may be taken over from another's cache. The last one is always
-    /// computed, for its logits, and so is what is scored.
+    /// The maximum number of prompt tokens that may be copied from another slot. The last token is
+    /// always computed, because its logits are needed, and so is the scored part.
     pub(super) fn most_shared(&self) -> usize {
         let last = self.prompt.len() - 1;
         self.scores
@@ -92,27 +92,27 @@ impl Work {
             .map_or(last, |scores| scores.start().min(last))
     }
 
-    /// Whether its prompt is not read on for now: scores are sent while it is, and there is no room
-    /// for them.
+    /// Whether reading the prompt is paused: its scores are sent while it is read, and the reader
+    /// has no room for them.
     pub(super) fn is_held_up(&self) -> bool {
         self.scores.is_some() && !self.outlet.has_room()
     }
 
-    /// Whether there are tokens to be scored from this place of the prompt on.
+    /// Whether scored tokens follow from this index of the prompt on.
     pub(super) fn scores_go_on_at(&self, place: usize) -> bool {
         self.scores
             .as_ref()
             .is_some_and(|scores| scores.go_on_at(place))
     }
 
-    /// Whether the logits of the token at this place of the prompt are needed for the scores.
+    /// Whether scoring needs the logits of the token at this index of the prompt.
     pub(super) fn scores_need(&self, place: usize) -> bool {
         self.scores
             .as_ref()
             .is_some_and(|scores| scores.need(place))
     }
 
-    /// Takes note of the logits of a token of the prompt.
+    /// Scores a token of the prompt.
     pub(super) fn score<'a>(
         &mut self,
         place: usize,
@@ -124,7 +124,7 @@ impl Work {
         }
     }
 
-    /// Sends what has been scored so far.
+    /// Sends the scores so far.
     pub(super) fn send_scores(&mut self) {
         if let Some(prompt) = self.take_scores() {
             self.outlet.send(Ok(Output::Piece(Piece {
@@ -138,7 +138,8 @@ impl Work {
         self.scores.as_mut().and_then(Scores::take)
     }
 
-    /// Chooses the next token and sends what it lets go. Says whether the answer has ended.
+    /// Chooses the next token and sends the text that it releases. Returns whether the answer has
+    /// ended.
     pub(super) fn step(&mut self, logits: &[f32], model: &Model, scratch: &mut Scratch) -> bool {
         let prompt = self.take_scores();
         if self.most == 0 {
@@ -179,14 +180,14 @@ impl Work {
         end.is_some()
     }
 
-    /// How many guesses a step may look at: after them one more token is chosen, and each is an
-    /// output of its own.
+    /// The maximum number of draft tokens that a step may verify. One more token is chosen after
+    /// them, and each is a separate output.
     pub(super) fn most_guesses(&self) -> usize {
         let left = self.most.saturating_sub(self.generated);
         left.min(self.outlet.room()).saturating_sub(1)
     }
 
-    /// The computation failed; there will be no more.
+    /// Ends the request with an error, because the computation failed.
     pub(super) fn fail(self, error: EngineError) {
         self.outlet.send(Err(error));
     }
@@ -208,7 +209,7 @@ impl Work {
         model.append_piece(token, &mut bytes);
         let before = self.text.seen();
         let pushed = self.text.push(&bytes, &mut out);
-        // A token that is nothing but the end of a stop string is no part of the answer.
+        // A token that consists only of the end of a stop string is not part of the answer.
         let is_said = pushed == Pushed::More || self.text.seen() > before;
         if let Some(top) = self.top_logprobs.filter(|_| is_said) {
             self.held_logprobs.push_back((
@@ -256,8 +257,9 @@ fn boxed(held: Held) -> Box<dyn Constraint> {
     Box::new(held)
 }
 
-/// A token's log-probability as OpenAI's API shows it: a text for people, and the bytes. Special
-/// tokens that might have stood there are written out: without a text they could not be told apart.
+/// A token's log-probability in the form of OpenAI's API: a readable text, and the bytes. Special
+/// tokens among the alternatives are written out, because they could not be distinguished without a
+/// text.
 pub(super) fn logprob(
     model: &Model,
     (chosen, top): (Ranked, Vec<Ranked>),
@@ -285,7 +287,7 @@ pub(super) fn logprob(
     }
 }
 
-/// JSON has no infinity; OpenAI writes -9999 for what is next to impossible.
+/// JSON has no infinity. OpenAI writes -9999 for a nearly impossible token.
 fn finite(logprob: f32) -> f64 {
     if logprob.is_finite() {
         f64::from(logprob)
@@ -296,7 +298,7 @@ fn finite(logprob: f32) -> f64 {
 
 #[cfg(test)]
 impl Work {
-    /// A request that is nothing but its prompt, for tests of who reads what.
+    /// A request that consists only of its prompt, for tests of the reading order.
     pub(super) fn of_prompt(prompt: &[Token], number: u64) -> Self {
         let inbox = std::sync::Arc::new(super::inbox::Inbox::new(0, 1));
         let (outlet, _answer) = super::answer::channel(1, inbox);

@@ -1,8 +1,8 @@
-//! The engine's thread: admit, share, plan, compute, choose, and again.
+//! The engine's thread: admit, share, plan, compute, choose, in a loop.
 //!
-//! One step computes the next token of every answer and, in the room that is left, pieces of
-//! prompts. Nothing here waits for a reader: one without room for another output sits the step out,
-//! one who has left loses his slot before the next.
+//! One step computes the next token of every answer and, in the remaining room, pieces of prompts.
+//! The thread never waits for a reader: a reader without room for another output skips the step,
+//! and one that has left loses its slot before the next step.
 
 mod choose;
 mod score;
@@ -22,7 +22,7 @@ use crate::model::Model;
 use crate::sample::Scratch;
 use score::ScoredRow;
 
-/// Runs until the inbox says stop.
+/// Runs until the inbox is stopped.
 pub(super) fn run(
     model: &Model,
     sizes: Sizes,
@@ -55,7 +55,7 @@ pub(super) fn run(
     }
 }
 
-/// Closes the inbox when the thread ends, also by a panic: whoever waits is told.
+/// Closes the inbox when the thread ends, even by a panic, so that waiting callers get an error.
 struct Closing<'a>(&'a Inbox);
 
 impl Drop for Closing<'_> {
@@ -69,35 +69,35 @@ struct Worker<'a> {
     sizes: Sizes,
     inbox: &'a Inbox,
     cache: Cache<'a>,
-    /// Guesses how answers go on, where the model has a draft.
+    /// Speculative decoding, if the model has a draft model.
     drafts: Option<Drafts<'a>>,
     slots: Vec<Slot>,
     scratch: Scratch,
-    /// Counts requests as they come and go, and steps.
+    /// Counts arriving and ending requests, and steps.
     clock: u64,
-    /// From how many tokens on taking over from another slot pays.
+    /// The minimum number of tokens for a copy from another slot.
     worth: usize,
-    /// Whether rows were computed in this step, beside its tokens.
+    /// Whether rows of images or sounds were computed in this step, beside its tokens.
     has_read_rows: bool,
 }
 
-/// A token of the step whose logits are wanted: whose, and in which row they will be. In the rows
-/// after it are those of the guesses that follow it.
+/// A token of the step whose logits are needed: its sequence, and the row of its logits. The rows
+/// after it belong to the draft tokens that follow it.
 struct Wanted {
     sequence: Sequence,
     row: i32,
     guesses: usize,
 }
 
-/// What a step is wanted for, beside the cache that it fills.
+/// What a step computes, apart from filling the cache.
 #[derive(Default)]
 struct Step {
     wanted: Vec<Wanted>,
     scored: Vec<ScoredRow>,
 }
 
-/// A prompt that is being read: how many tokens it has before the next rows, its end, or where it
-/// is to stop.
+/// A prompt that is being read: the number of its tokens before the next rows, its end, or the
+/// index where it has to stop.
 struct Reader {
     sequence: Sequence,
     left: usize,
@@ -129,8 +129,8 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Computes one token for nobody: brings the weights into memory, and shows that the model
-    /// works at all, and its draft.
+    /// Computes one token and discards it. This brings the weights into memory, and proves that the
+    /// model and its draft model work.
     fn warm_up(&mut self) -> Result<(), String> {
         self.cache.begin();
         self.cache.add(0, 0, 0, true)?;
@@ -139,7 +139,7 @@ impl<'a> Worker<'a> {
         self.drafts.as_mut().map_or(Ok(()), Drafts::warm_up)
     }
 
-    /// One round. Says whether there is to be another.
+    /// One iteration of the loop. Returns whether to continue.
     fn turn(&mut self) -> bool {
         self.release_the_abandoned();
         let idle = self.slots.iter().filter(|slot| slot.work.is_none()).count();
@@ -166,8 +166,7 @@ impl<'a> Worker<'a> {
         true
     }
 
-    /// Frees the slots whose readers have left. What the cache holds of them stays for whoever asks
-    /// something similar.
+    /// Frees the slots whose readers have left. Their cached tokens stay, for similar requests.
     fn release_the_abandoned(&mut self) {
         for sequence in 0..self.slots.len() {
             if self.slots[sequence]
@@ -193,7 +192,7 @@ impl<'a> Worker<'a> {
         for job in jobs {
             let alone = self.slots.iter().all(|slot| slot.work.is_none());
             let prompt = &job.generation.prompt;
-            // There is a free slot for each of them: the inbox was asked for no more.
+            // There is a free slot for each of them, because the inbox returns no more.
             let Some(place) = slots::place(&self.slots, prompt, self.worth, self.can_roll_back())
             else {
                 continue;
@@ -204,9 +203,9 @@ impl<'a> Worker<'a> {
                 self.slots[elsewhere].last_used = self.slots[place.slot].last_used;
             }
             if alone && job.generation.is_to_be_reproducible() {
-                // From an empty stream the same arithmetic follows, bit by bit. From a part that
-                // others' steps have computed it is only nearly the same, and that is enough for
-                // another token to be drawn.
+                // An empty stream gives the same arithmetic, bit by bit. A beginning that steps of
+                // other requests computed is only nearly the same, which is enough for another
+                // token to be sampled.
                 self.cut(place.slot, 0, 0);
                 if let Some(drafts) = &mut self.drafts {
                     drafts.forget(place.slot);
@@ -224,7 +223,8 @@ impl<'a> Worker<'a> {
         self.model.facts.can_roll_back
     }
 
-    /// Cuts what a slot holds down to what of the prompt need not be computed.
+    /// Truncates a slot's cache to the beginning of the prompt that need not be computed. Returns
+    /// its length.
     fn keep_beginning(&mut self, sequence: Sequence, work: &Work) -> usize {
         let held = &self.slots[sequence].held;
         let common = slots::beginning(held, work);
@@ -234,8 +234,8 @@ impl<'a> Worker<'a> {
         self.slots[sequence].held.len()
     }
 
-    /// Forgets what a slot holds but for so many tokens, which end at this position; all of it
-    /// where the model cannot forget a part.
+    /// Truncates a slot's cache to `kept` tokens, which end at this position, or clears it if the
+    /// model cannot truncate.
     fn cut(&mut self, sequence: Sequence, kept: usize, position: usize) {
         let kept = if self.can_roll_back() && self.cache.cut(sequence, position) {
             kept
@@ -248,8 +248,8 @@ impl<'a> Worker<'a> {
         self.slots[sequence].held.truncate(kept);
     }
 
-    /// Makes a slot hold what another does up to `end`, which is at this position. Says whether it
-    /// does.
+    /// Copies another slot's cache up to `end`, which is at this position. Returns whether that
+    /// worked.
     fn copy(&mut self, from: Sequence, to: Sequence, end: usize, position: usize) -> bool {
         let copied = self.cache.copy(from, to, position);
         let tokens = if copied {
@@ -264,7 +264,7 @@ impl<'a> Worker<'a> {
         copied
     }
 
-    /// Gives those who read what others have read already.
+    /// Copies beginnings that another slot has already read to the requests that need them.
     fn share_beginnings(&mut self) {
         for reader in 0..self.slots.len() {
             let Some((from, end)) =
@@ -287,14 +287,13 @@ impl<'a> Worker<'a> {
             }
             let source = &mut self.slots[from];
             if source.work.is_none() && source.held.len() == end {
-                // All of it is in the other now: the first to make room.
+                // The other slot has all of it now, so this one is reused first.
                 source.last_used = 0;
             }
         }
     }
 
-    /// Puts the step together: a token of every answer whose reader has room, and pieces of
-    /// prompts.
+    /// Builds the step: a token of every answer whose reader has room, and pieces of prompts.
     fn prepare(&mut self) -> Result<Step, String> {
         self.cache.begin();
         self.has_read_rows = false;
@@ -305,7 +304,7 @@ impl<'a> Worker<'a> {
                 continue;
             };
             let Some(token) = work.next else { continue };
-            // Both are in the order of the slots.
+            // Both lists are in the order of the slots.
             let own = all_guesses.next_if(|guess| guess.sequence == sequence);
             let own = own.map_or_else(Vec::new, |guess| guess.tokens);
             let row =
@@ -334,18 +333,18 @@ impl<'a> Worker<'a> {
         Ok(step)
     }
 
-    /// So many tokens for each prompt that is being read, and so many at most.
+    /// Adds up to `each` tokens of each prompt that is being read, and at most `most` in total.
     fn prepare_prompts(&mut self, each: usize, most: usize, step: &mut Step) -> Result<(), String> {
         self.clock += 1;
         let mut readers = self.readers();
-        // One prompt's picture a step: each is a computation of its own.
+        // At most one prompt's image in a step, because each is a separate computation.
         let seer = readers
             .iter()
             .position(|reader| reader.is_at_rows)
             .map(|at| readers[at].sequence);
         readers.retain(|reader| !reader.is_at_rows);
         self.bound_scored(&mut readers);
-        // Half of the room is for those who read tokens.
+        // Half of the room is for prompts that read tokens.
         let room = if readers.is_empty() {
             each.min(most)
         } else {
@@ -367,7 +366,7 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    /// Adds so many tokens of a prompt to the step.
+    /// Adds tokens of a prompt to the step.
     fn read_tokens(
         &mut self,
         sequence: Sequence,
@@ -408,8 +407,8 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    /// Computes rows of the picture or sound that a prompt has come to: at most so many, but for
-    /// those that have to be computed together. Says how much of the room they took.
+    /// Computes the next rows of the image or sound in a prompt: at most `room`, unless more have
+    /// to be computed together. Returns how much of the room they used.
     fn read_rows(&mut self, sequence: Sequence, room: usize) -> Result<usize, String> {
         let slot = &mut self.slots[sequence];
         let start = slot.held.len();
@@ -438,9 +437,9 @@ impl<'a> Worker<'a> {
         Ok(count.min(room))
     }
 
-    /// Who reads his prompt in this step, those who were not served for longest first. He who waits
-    /// for what another reads does not, and the other reads no further than to where that is there,
-    /// so that nobody waits for what he does not need.
+    /// The prompts that read in this step, the longest unserved first. A prompt that waits for
+    /// tokens that another one is reading does not read. That other one stops where the shared part
+    /// ends, so that the first does not wait longer than necessary.
     fn readers(&self) -> Vec<Reader> {
         let mut until = vec![usize::MAX; self.slots.len()];
         let mut readers: Vec<(u64, u64, Sequence)> = Vec::new();
@@ -469,8 +468,8 @@ impl<'a> Worker<'a> {
         readers.into_iter().filter_map(reader).collect()
     }
 
-    /// After a failed step nothing is known of the cache: everybody is told, and the engine begins
-    /// anew.
+    /// After a failed step the state of the cache is unknown: all requests get an error, and the
+    /// cache is cleared.
     fn fail_all(&mut self, what: &str) {
         tracing::error!(
             what,

@@ -1,9 +1,10 @@
-//! Guessing ahead: a draft model says how answers may go on, and the model itself looks at several
-//! tokens of each in one step.
+//! Speculative decoding: a draft model proposes the next tokens of answers, and the model verifies
+//! several of them in one step.
 //!
-//! What is said does not depend on it: each token is chosen by the request's own sampler from the
-//! model's own logits, and a guess only counts where it is the token that was chosen anyway.
-//! Reading order: [`Drafts`] (the draft's context, and its guesses), `trial` (whether they pay).
+//! The answers do not depend on it: the request's own sampler chooses each token from the model's
+//! own logits, and a draft token is only accepted if it equals the chosen one. Reading order:
+//! [`Drafts`] (the draft model's context, and its proposals), `trial` (whether drafting makes
+//! answers faster).
 
 mod trial;
 
@@ -19,58 +20,58 @@ use crate::model::Model;
 use crate::sample::{likeliest, rank};
 use trial::{Trial, Verdict};
 
-/// A guess that the draft itself thinks less likely than this is not worth a look of the model.
+/// A draft token with a lower probability than this (in the draft model) is not worth verifying.
 const SURE_ENOUGH: f32 = 0.5;
 
-/// What the draft takes to read what was said before is reckoned to its guesses little by little,
-/// over about so many steps.
+/// The time that the draft model takes to catch up with the text is added to the cost of drafting
+/// gradually, over about this many steps.
 const READING_IS_SPREAD_OVER: u32 = 64;
 
-/// The draft model's side of the slots.
+/// The draft model's state for all slots.
 pub(super) struct Drafts<'model> {
     cache: Cache<'model>,
-    /// What the draft's context holds of each sequence, from position 0.
+    /// The tokens of each sequence in the draft model's context, from position 0.
     held: Vec<Vec<Token>>,
-    /// How many tokens to guess for each: fewer after a guess that was wrong, more after one that
-    /// was right.
+    /// The number of tokens to draft for each sequence. It shrinks after a rejected token and grows
+    /// after an accepted one.
     lengths: Vec<usize>,
     most: usize,
-    /// Whether guesses are made whatever they cost.
+    /// Whether to draft regardless of the cost.
     always: bool,
-    /// How many tokens the model knows, and how many the draft does.
+    /// The sizes of the model's and of the draft model's vocabulary.
     vocabulary: usize,
     own_vocabulary: usize,
-    /// The most tokens of a sequence that it reads.
+    /// The maximum number of tokens of a sequence in the draft model's context.
     context: usize,
-    /// Tokens that it reads in a step to catch up.
+    /// The number of tokens that it reads in a step to catch up.
     piece: usize,
     trial: Trial,
-    /// What reading took that has not been reckoned yet.
+    /// The reading time that has not been added to the cost yet.
     reading: Duration,
-    /// The step under way, where it counts.
+    /// The current step, if it is measured.
     step: Option<Step>,
-    /// Guesses since the last verdict, and how many of them were right.
+    /// The number of draft tokens since the last verdict, and of the accepted ones among them.
     guessed: usize,
     right: usize,
 }
 
-/// A step that is being timed.
+/// A step whose time is measured.
 struct Step {
     began: Instant,
     answers: usize,
     guessing: bool,
 }
 
-/// Guesses for one sequence: they follow its next token.
+/// The draft tokens for one sequence. They follow its next token.
 pub(super) struct Guess {
     pub(super) sequence: Sequence,
     pub(super) tokens: Vec<Token>,
-    /// How many there may be at most.
+    /// The maximum number of draft tokens.
     room: usize,
 }
 
 impl<'model> Drafts<'model> {
-    /// Reserves the draft's memory; none where the model has no draft.
+    /// Reserves the draft model's memory. Returns `None` if the model has no draft model.
     pub(super) fn new(model: &'model Model, sizes: Sizes) -> Result<Option<Self>, LoadError> {
         let Some(draft) = &model.draft else {
             return Ok(None);
@@ -100,7 +101,8 @@ impl<'model> Drafts<'model> {
         }))
     }
 
-    /// Computes one token for nobody, so that the weights are in memory before anything is timed.
+    /// Computes one token and discards it, so that the weights are in memory before anything is
+    /// measured.
     pub(super) fn warm_up(&mut self) -> Result<(), String> {
         self.cache.begin();
         self.cache.add(0, 0, 0, true)?;
@@ -109,26 +111,26 @@ impl<'model> Drafts<'model> {
         Ok(())
     }
 
-    /// Forgets a sequence, so that from it the same guesses follow another time.
+    /// Clears a sequence, so that the same tokens are drafted again from the same beginning.
     pub(super) fn forget(&mut self, sequence: Sequence) {
         self.cache.cut(sequence, 0);
         self.held[sequence].clear();
         self.lengths[sequence] = self.most;
     }
 
-    /// Forgets everything.
+    /// Clears all sequences.
     pub(super) fn clear(&mut self) {
         self.cache.clear();
         self.held.iter_mut().for_each(Vec::clear);
         self.lengths.fill(self.most);
     }
 
-    /// Guesses how answers go on, where that is of use in this step. `room` is how many tokens the
-    /// model can look at for each of them.
+    /// Drafts the next tokens of answers, if that is useful in this step. `room` is the number of
+    /// tokens that the model can verify for each answer.
     pub(super) fn guess(&mut self, slots: &[Slot], room: usize) -> Result<Vec<Guess>, String> {
         self.step = None;
         let began = Instant::now();
-        // Beside a prompt there is no room for guesses: they would make it wait.
+        // A step with a prompt has no room for draft tokens: they would delay the prompt.
         if slots
             .iter()
             .any(|slot| slot.work.as_ref().is_some_and(|work| work.next.is_none()))
@@ -145,9 +147,8 @@ impl<'model> Drafts<'model> {
             .filter(|(_, _, work)| work.outlet.has_room())
             .count();
         let by_the_clock = !self.always;
-        // A seed is to give a request that is alone the same text another time: what the clock says
-        // must have no part in it, since tokens that are looked at together are summed in another
-        // order.
+        // A seed has to give the same text again if the request runs alone. So measured times must
+        // not influence it, because tokens that are verified together are summed in another order.
         let is_seeded = by_the_clock
             && writing().count() == 1
             && writing().any(|(_, _, work)| work.is_reproducible);
@@ -190,8 +191,8 @@ impl<'model> Drafts<'model> {
         Ok(guesses)
     }
 
-    /// How many tokens the draft can guess for a sequence: none where it has something in it that
-    /// the draft does not know, as pictures are.
+    /// The number of tokens that can be drafted for a sequence: 0 if the sequence contains
+    /// something that the draft model cannot read, such as an image.
     fn room(&self, sequence: Sequence, slot: &Slot, work: &Work) -> usize {
         let read = common(&self.held[sequence], &slot.held);
         let mut unread = slot.held[read..].iter().chain(&work.next);
@@ -203,8 +204,8 @@ impl<'model> Drafts<'model> {
         }
     }
 
-    /// Reads what the draft has not seen of the sequences, and guesses the first token of each;
-    /// `false` where it has to read on in another step.
+    /// Reads the new tokens of the sequences into the draft model, and drafts the first token of
+    /// each. Returns `false` if it needs another step to catch up.
     fn catch_up(&mut self, slots: &[Slot], guesses: &mut [Guess]) -> Result<bool, String> {
         self.cache.begin();
         let mut left = self.piece.max(guesses.len());
@@ -244,8 +245,8 @@ impl<'model> Drafts<'model> {
         Ok(true)
     }
 
-    /// Guesses the second token of each, the third, and so on, where the one before was sure
-    /// enough.
+    /// Drafts the second token of each sequence, the third, and so on, as long as the previous one
+    /// was probable enough.
     fn go_on(&mut self, guesses: &mut [Guess]) -> Result<(), String> {
         for round in 1..self.most {
             self.cache.begin();
@@ -277,14 +278,14 @@ impl<'model> Drafts<'model> {
             let logits = self.cache.logits(row);
             let token = likeliest(logits);
             let (chance, _) = rank(logits, token, 0);
-            // A token of the padding is none that the model knows.
+            // The model does not know the padding tokens of the draft model.
             if chance.logprob >= SURE_ENOUGH.ln() && (token as usize) < self.vocabulary {
                 guesses[at].tokens.push(token);
             }
         }
     }
 
-    /// Takes note of how many of a sequence's guesses were right.
+    /// Records how many draft tokens of a sequence were accepted.
     pub(super) fn learn(&mut self, sequence: Sequence, guessed: usize, right: usize) {
         self.guessed += guessed;
         self.right += right;
@@ -295,7 +296,7 @@ impl<'model> Drafts<'model> {
         };
     }
 
-    /// Takes note of what came of the step: how many tokens, all answers together.
+    /// Records the result of the step: the number of tokens of all answers.
     pub(super) fn step_is_over(&mut self, tokens: usize) {
         let Some(Step {
             began,
@@ -322,7 +323,8 @@ impl<'model> Drafts<'model> {
     }
 }
 
-/// A change of mind is for everybody who runs this; that it stays the same, for who looks closer.
+/// Logs a changed verdict for all operators, and an unchanged one only at a more detailed log
+/// level.
 fn say(
     &Verdict {
         guesses,

@@ -1,33 +1,33 @@
-//! Whether guessing ahead pays, by measuring: for each number of answers at once, some steps with
-//! guesses and some without, and then the quicker way for a good while. Pure: times come from the
-//! caller.
+//! Measures whether speculative decoding makes answers faster. For each number of parallel answers,
+//! it tries some steps with drafting and some without, and then uses the faster way for a longer
+//! time. Pure: the caller measures the times.
 
 use std::time::Duration;
 
-/// Steps of a trial of one way.
+/// The number of steps to try one way.
 const TRIAL: u32 = 16;
 
-/// Steps of the quicker way between two trials of the other, at first; doubled each time that the
-/// other loses again.
+/// The number of steps with the faster way before the other is tried again. It doubles each time
+/// the other loses again.
 const FIRST_PAUSE: u32 = 256;
 const LONGEST_PAUSE: u32 = 8192;
 
-/// More answers at once than this are measured together.
+/// More parallel answers than this are measured together.
 const MOST_ANSWERS: usize = 16;
 
-/// One measurement for each number of answers at once: what a step costs depends on it more than on
-/// anything else.
+/// One measurement for each number of parallel answers, because the cost of a step depends on it
+/// more than on anything else.
 pub(super) struct Trial(Vec<Course>);
 
-/// What a trial has shown.
+/// The result of a trial.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Verdict {
-    /// Whether guesses are made from now on.
+    /// Whether drafting is used from now on.
     pub(super) guesses: bool,
-    /// Seconds for a token without guesses, and with them.
+    /// The seconds for a token without drafting, and with it.
     pub(super) plain: f64,
     pub(super) guessing: f64,
-    /// Whether it differs from the last one.
+    /// Whether the verdict differs from the last one.
     pub(super) is_news: bool,
 }
 
@@ -35,15 +35,15 @@ pub(super) struct Verdict {
 struct Course {
     plain: Rate,
     guessing: Rate,
-    /// Which way the steps go now, and for how many more.
+    /// Whether the current steps draft, and how many more steps follow this way.
     is_guessing: bool,
     left: u32,
-    /// The way that was quicker, once both have been tried.
+    /// Whether drafting was faster, once both ways have been tried.
     verdict: Option<bool>,
     pause: u32,
 }
 
-/// What a token has cost of late.
+/// The recent cost of a token.
 #[derive(Debug, Clone, Copy, Default)]
 struct Rate {
     seconds: f64,
@@ -52,7 +52,7 @@ struct Rate {
 
 impl Rate {
     fn add(&mut self, time: Duration, tokens: usize) {
-        // What was long ago counts for less: texts change, and so do machines.
+        // Older measurements count less, because texts change, and so does the load of the machine.
         self.seconds = self.seconds * 0.95 + time.as_secs_f64();
         #[expect(clippy::cast_precision_loss, reason = "tokens of one step")]
         let tokens = tokens as f64;
@@ -77,12 +77,12 @@ impl Trial {
         Self(vec![course; parallel.clamp(1, MOST_ANSWERS)])
     }
 
-    /// Whether the next step of so many answers is to be one with guesses.
+    /// Whether the next step with `answers` answers is to draft.
     pub(super) fn is_to_guess(&mut self, answers: usize) -> bool {
         self.course(answers).is_guessing
     }
 
-    /// Takes note of a step; says where a trial has ended with it.
+    /// Records a step. Returns a verdict if a trial has ended with it.
     pub(super) fn note(
         &mut self,
         answers: usize,
@@ -111,10 +111,10 @@ impl Trial {
 }
 
 impl Course {
-    /// The way has been gone for as long as it was to be.
+    /// Chooses the next way when the current one has had all its steps.
     fn turn(&mut self) -> Option<Verdict> {
         let both = self.plain.tokens > 0.0 && self.guessing.tokens > 0.0;
-        // After the first way the second, and after a pause the one that lost.
+        // The second way follows the first; after a pause follows the one that lost.
         if !both || self.verdict == Some(self.is_guessing) {
             self.is_guessing = !self.is_guessing;
             self.left = TRIAL;
@@ -144,8 +144,8 @@ impl Course {
 mod tests {
     use super::*;
 
-    /// Goes so many steps, each token of which takes so many milliseconds in either way; says how
-    /// many were with guesses, and what was shown.
+    /// Runs `steps` steps whose tokens take the given milliseconds with each way. Returns how many
+    /// steps drafted, and the verdicts.
     fn go(trial: &mut Trial, steps: u32, plain: u64, guessing: u64) -> (u32, Vec<bool>) {
         let (mut with, mut shown) = (0, Vec::new());
         for _ in 0..steps {
@@ -199,7 +199,7 @@ mod tests {
         go(&mut trial, 2 * TRIAL, 10, 15);
         assert!(!trial.is_to_guess(1));
         assert!(trial.is_to_guess(2));
-        // More than there can be are the most that there can be.
+        // Numbers above the maximum count as the maximum.
         trial.note(9, true, Duration::from_millis(1), 1);
         assert!(trial.is_to_guess(4));
     }

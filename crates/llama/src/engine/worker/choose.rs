@@ -1,16 +1,16 @@
-//! A step's two ends: what is guessed before it, and what is chosen from its logits.
+//! The two ends of a step: drafting before it, and sampling from its logits.
 
 use super::{Slot, Wanted, Worker};
 use crate::engine::draft::Guess;
 
 impl Worker<'_> {
-    /// Has the draft model guess; where it fails, the engine goes on without it.
+    /// Drafts tokens. If the draft model fails, the engine continues without it.
     pub(super) fn guess(&mut self) -> Vec<Guess> {
         let Some(drafts) = &mut self.drafts else {
             return Vec::new();
         };
-        // The step is shared evenly, and each answer has a token in it besides. No piece of a
-        // prompt is in it.
+        // The room is divided evenly among the answers. Each also has its next token in the step,
+        // and the step has no piece of a prompt.
         let room = self.sizes.batch / self.sizes.parallel;
         drafts
             .guess(&self.slots, room.saturating_sub(1) as usize)
@@ -41,8 +41,8 @@ impl Worker<'_> {
         }
     }
 
-    /// Chooses a token of an answer, and another for as long as the one before is what was guessed.
-    /// Says how many guesses were, and whether the answer is over.
+    /// Samples a token of an answer, and another one for as long as the last equals the drafted
+    /// token. Returns the number of accepted draft tokens, and whether the answer has ended.
     fn choose_for(&mut self, wanted: &Wanted) -> (usize, bool) {
         let Slot {
             held,
@@ -64,7 +64,7 @@ impl Worker<'_> {
         (guesses.len(), false)
     }
 
-    /// Takes the guesses that were wrong out of the cache.
+    /// Removes the rejected draft tokens from the cache.
     fn take_back(&mut self, wanted: &Wanted, right: usize) {
         let &Wanted {
             sequence, guesses, ..

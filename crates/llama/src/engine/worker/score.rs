@@ -1,10 +1,10 @@
-//! A step's part in the log-probabilities of prompts.
+//! The log-probabilities of prompts in a step.
 
 use super::{Reader, Worker};
 use crate::engine::cache::Sequence;
 use crate::engine::score::MOST_ROWS;
 
-/// A token of a prompt that is scored: whose, where in the prompt, and in which row of the step.
+/// A scored token of a prompt: its sequence, its index in the prompt, and its row in the step.
 pub(super) struct ScoredRow {
     pub(super) sequence: Sequence,
     pub(super) place: usize,
@@ -12,8 +12,8 @@ pub(super) struct ScoredRow {
 }
 
 impl Worker<'_> {
-    /// Bounds how much is read of prompts that are scored, for all of them together: those who come
-    /// first have it first.
+    /// Limits how many scored tokens are read in a step, for all prompts together, in order of
+    /// arrival.
     pub(super) fn bound_scored(&self, readers: &mut [Reader]) {
         let mut left = MOST_ROWS;
         for reader in readers {
@@ -29,8 +29,8 @@ impl Worker<'_> {
         }
     }
 
-    /// Takes the log-probabilities out of the step's logits, and sends them; those at the end of a
-    /// prompt go with the answer's first token.
+    /// Reads the log-probabilities from the step's logits, and sends them. Those at the end of a
+    /// prompt are sent with the answer's first token.
     pub(super) fn score(&mut self, rows: &[ScoredRow]) {
         for of_one in rows.chunk_by(|one, next| one.sequence == next.sequence) {
             let slot = of_one
