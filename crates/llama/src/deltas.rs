@@ -1,8 +1,7 @@
-//! What the engine says of one choice, as OpenAI's deltas: reasoning and calls apart from the text,
-//! ids for the calls, tokens of reasoning counted.
+//! Turns the engine's output for one choice into OpenAI's deltas: separates reasoning and tool
+//! calls from the text, gives the calls ids, and counts the tokens of reasoning.
 //!
-//! What is reasoning and what is a call is found out in `syntax`; who is asked for what, in
-//! `backend`.
+//! `syntax` recognizes reasoning and calls; `backend` decides what is requested from the engine.
 
 use std::sync::Arc;
 
@@ -19,24 +18,24 @@ use crate::engine::{Finish, Piece, ScoredPiece};
 use crate::request;
 use crate::syntax::{Begins, Offered, Pace, Reader, Said, Syntax};
 
-/// One choice's answer, piece by piece.
+/// The answer of one choice, piece by piece.
 #[derive(Debug)]
 pub(crate) struct Deltas {
-    /// None where all is text: the model does not reason, and nothing can be called.
+    /// `None` if everything is text: the model does not reason, and no tool can be called.
     reader: Option<Reader>,
     index: u32,
-    /// What is still to be said before the rest.
+    /// Text that is sent before the rest.
     before: String,
-    /// What the ids of calls begin with.
+    /// The prefix of the ids of calls.
     id: String,
     /// Whether only the first call counts.
     single_call: bool,
-    /// Tokens of the answer so far, and those of reasoning among them.
+    /// The number of tokens of the answer so far, and of reasoning among them.
     tokens: usize,
     reasoning_tokens: usize,
 }
 
-/// The readers for all choices of a request, whose prompt leaves the answer to begin so.
+/// The readers for all choices of a request whose prompt makes the answer begin with `begins`.
 pub(crate) fn of(
     request: &ChatCompletionRequest,
     id: &str,
@@ -67,7 +66,8 @@ pub(crate) fn of(
     (0..request.choices()).map(of_choice).collect()
 }
 
-/// Readers for so many texts, each with this before it: there is nothing in them to be told apart.
+/// The readers for `count` plain texts, each with `before` in front. Nothing in them is reasoning
+/// or a call.
 pub(crate) fn of_texts(count: usize, before: &str) -> Vec<Deltas> {
     let of_text = |choice: usize| Deltas {
         reader: None,
@@ -82,12 +82,13 @@ pub(crate) fn of_texts(count: usize, before: &str) -> Vec<Deltas> {
 }
 
 impl Deltas {
-    /// What a piece says, and more of the prompt before it; none where it says nothing yet.
+    /// The delta of a piece, and of more of the prompt before it. `None` if there is nothing to
+    /// send yet.
     pub(crate) fn read(&mut self, piece: Piece, prompt: ScoredPiece) -> Option<ChunkChoice> {
         let was_text = self.is_text();
         self.before.push_str(&prompt.text);
         let delta = self.delta(&piece);
-        // Log-probabilities are of the tokens of the content.
+        // Log-probabilities are only sent for tokens of the content.
         let of_content = was_text && self.is_text();
         let mut choice = ChunkChoice::delta(self.index, delta);
         let mut logprobs = prompt.logprobs;
@@ -116,7 +117,7 @@ impl Deltas {
         says_something.then_some(choice)
     }
 
-    /// Tokens of reasoning so far, its tags included.
+    /// The number of tokens of reasoning so far, including its tags.
     pub(crate) fn reasoning_tokens(&self) -> usize {
         self.reasoning_tokens
     }
@@ -186,7 +187,7 @@ impl Deltas {
     }
 }
 
-/// Appends to the call's arguments, in its delta where there is one in this chunk.
+/// Appends to the arguments of a call, in its existing delta if this chunk has one.
 fn arguments(calls: &mut Vec<ToolCallDelta>, index: u32, more: String) {
     if let Some(ToolCallDelta {
         index: last,
@@ -212,8 +213,8 @@ fn arguments(calls: &mut Vec<ToolCallDelta>, index: u32, more: String) {
     });
 }
 
-/// How much the model is to think: `reasoning_effort`, or Ollama's own `think`, which wins. None
-/// where nothing is asked for.
+/// The reasoning effort: `reasoning_effort`, or Ollama's own `think`, which takes precedence.
+/// `None` if the request sets neither.
 pub(crate) fn effort(
     request: &ChatCompletionRequest,
     syntax: Syntax,
@@ -239,7 +240,7 @@ pub(crate) fn effort(
         "none" if syntax.reasons() => refused("This model cannot answer without reasoning."),
         "none" => Ok(None),
         _ if !syntax.takes_effort() => refused("This model's reasoning cannot be chosen."),
-        // What templates know of them.
+        // Mapped to the values that templates know.
         "minimal" => Ok(Some("low")),
         "xhigh" | "max" => Ok(Some("high")),
         _ => Ok(Some(asked)),
@@ -266,7 +267,7 @@ mod tests {
         Syntax::of("tools <tool_call> <think> enable_thinking", |_| false)
     }
 
-    /// The deltas of a text, a token for each word.
+    /// The deltas of a text, with one token for each word.
     fn deltas(fields: &Value, text: &str, finish: Finish) -> (Vec<Value>, usize) {
         let mut deltas = of(&request(fields), "chatcmpl-abc", syntax(), Begins::Text).remove(0);
         let mut chunks = Vec::new();

@@ -1,5 +1,5 @@
-//! What a model is computed on: GPUs, where the build knows them and the machine has them, and the
-//! processor.
+//! The devices that a model is computed on: GPUs, if the build supports them and the machine has
+//! them, and the processor.
 
 use llama_cpp_2::{
     LlamaBackendDevice, LlamaBackendDeviceType as Kind, list_llama_ggml_backend_devices,
@@ -7,11 +7,11 @@ use llama_cpp_2::{
 
 use crate::error::LoadError;
 
-/// Those that a model with these `gpu_layers` is computed on, in words: `Vulkan0 (AMD Radeon RX
-/// 7900 XTX), CPU (AMD Ryzen 9 7950X)`. llama.cpp must have begun.
+/// Describes the devices for a model with these `gpu_layers`, for example `Vulkan0 (AMD Radeon RX
+/// 7900 XTX), CPU (AMD Ryzen 9 7950X)`. llama.cpp must be initialized.
 ///
 /// # Errors
-/// Where there is no device at all, or a GPU is asked for and there is none.
+/// If there is no device at all, or if `gpu_layers` needs a GPU and there is none.
 pub(crate) fn for_layers(gpu_layers: Option<u32>) -> Result<String, LoadError> {
     choose(&list_llama_ggml_backend_devices(), gpu_layers)
 }

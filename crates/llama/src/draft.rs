@@ -1,6 +1,5 @@
-//! A draft model: a smaller one with the same vocabulary, which guesses what the model itself will
-//! say. Its file is checked and loaded here, and its vocabulary compared; the guessing is
-//! `engine/draft`'s.
+//! A draft model: a smaller model with the same vocabulary, for speculative decoding. This file
+//! checks and loads it, and compares the vocabularies; `engine/draft` does the drafting.
 
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::token::LlamaToken;
@@ -11,24 +10,25 @@ use crate::gguf::Gguf;
 use crate::model::{keeps_one_state, load_weights};
 use crate::options::Draft;
 
-/// Vocabularies of one family may differ by what pads them to a round number.
+/// Vocabularies of one family may differ by up to this many tokens, which pad them to a round
+/// number.
 const PADDING: u64 = 128;
 
-/// The most tokens that are guessed in one step.
+/// The maximum number of drafted tokens in one step.
 const MOST: u32 = 16;
 
-/// A draft model that has been loaded.
+/// A loaded draft model.
 pub(crate) struct DraftModel {
     pub(crate) llama: LlamaModel,
-    /// How it is asked.
+    /// The settings of the drafting.
     pub(crate) options: Draft,
-    /// Tokens that it was trained to read: beyond them it guesses nothing.
+    /// The context that the draft model was trained for. It drafts nothing beyond that.
     pub(crate) context: u32,
 }
 
 impl DraftModel {
-    /// Loads a draft whose header has been read, and compares what it and the model take tokens
-    /// for.
+    /// Loads a draft model whose header has been checked, and compares its vocabulary with the
+    /// model's.
     pub(crate) fn load(
         options: &Draft,
         header: &Gguf,
@@ -68,7 +68,7 @@ impl DraftModel {
     }
 }
 
-/// The header of a draft for a model, and a look at how it is to be asked.
+/// Reads the header of a draft model and checks it and its settings.
 pub(crate) fn read(options: &Draft, model: &Gguf) -> Result<Gguf, LoadError> {
     if !(1..=MOST).contains(&options.tokens) {
         let tokens = options.tokens;
@@ -98,7 +98,7 @@ fn unfit(options: &Draft, what: &str) -> LoadError {
     ))
 }
 
-/// The first token that two vocabularies do not have in common, of those that both have.
+/// The first token that differs between two vocabularies, up to the length of the shorter one.
 fn difference(target: &LlamaModel, draft: &LlamaModel) -> Option<i32> {
     let text = |model: &LlamaModel, token| {
         let mut bytes = Vec::new();

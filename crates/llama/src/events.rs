@@ -1,4 +1,4 @@
-//! The answers of all choices of one request as one stream of events.
+//! Merges the answers of all choices of one request into one stream of events.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -12,22 +12,22 @@ use crate::deltas::Deltas;
 use crate::engine::{Answer, Finish, Output, Piece, Usage};
 use crate::error::EngineError;
 
-/// The answers of all choices as one stream of events: first come first served, and the usage of
-/// all at the end.
+/// The answers of all choices as one stream of events, in the order in which output arrives, with
+/// the sum of their usage at the end.
 pub(crate) struct Events {
-    /// Those that have not ended yet, by their choice's number.
+    /// The answers by the number of their choice. Those that have ended are `None`.
     answers: Vec<Option<Answer>>,
-    /// What is read of each.
+    /// The reader of each choice.
     deltas: Vec<Deltas>,
-    /// Whether the prompt is being scored: that comes from the first choice, for all of them, and
+    /// Whether the prompt is being scored. The first choice sends these scores for all choices, so
     /// the others have to wait for it.
     is_being_scored: bool,
-    /// The field of the request that says what the answers are held to.
+    /// The request field with the constraint of the answers.
     held_to: &'static str,
-    /// Whose turn it is to be asked first, so that a quick one does not hide the others.
+    /// The choice to poll first. It rotates, so that a fast choice cannot starve the others.
     first: usize,
     used: Option<Usage>,
-    /// What follows the event that was given out last.
+    /// The event that follows the last one that was returned.
     next: Option<Event>,
     over: bool,
 }
@@ -52,8 +52,8 @@ impl Events {
         }
     }
 
-    /// A form that turns out to be too complex is the client's, and would be too complex another
-    /// time.
+    /// Translates an engine error. A constraint that is too complex is an error of the client,
+    /// because a retry would fail again.
     fn explain(&self, error: &EngineError) -> BackendError {
         let EngineError::Constraint(what) = error else {
             return explain(error);
@@ -97,7 +97,7 @@ impl Events {
         }
     }
 
-    /// What a piece says; none where it says nothing yet.
+    /// The chunk of a piece, or `None` if there is nothing to send yet.
     fn chunk(&mut self, choice: usize, mut piece: Piece) -> Option<Chunk> {
         if let Some(end) = piece.end {
             self.answers[choice] = None;
@@ -164,7 +164,7 @@ impl Stream for Events {
         Poll::Ready(Some(match ready!(self.poll_said(cx)) {
             Some(Ok(event)) => Ok(event),
             Some(Err(error)) => {
-                // Dropping the other answers gives their slots back.
+                // Dropping the other answers frees their slots.
                 self.answers.clear();
                 self.over = true;
                 Err(self.explain(&error))
@@ -181,7 +181,7 @@ impl Stream for Events {
     }
 }
 
-/// The usage of two choices of one request: the prompt is theirs together.
+/// The usage of two choices of one request. The prompt is counted once.
 fn together(one: Usage, other: Usage) -> Usage {
     Usage {
         prompt: one.prompt,

@@ -1,7 +1,7 @@
-//! What an answer is held to: from a request's `response_format`, `tool_choice`, `strict` and
+//! The constraint of an answer, from a request's `response_format`, `tool_choice`, `strict` and
 //! `grammar`.
 //!
-//! Pure but for the compiling, which `grammar` does.
+//! Pure, except for the compiling, which `grammar` does.
 
 use std::borrow::Cow;
 
@@ -16,19 +16,19 @@ use crate::grammar::{Beginning, Calls, Grammars, Held, Part, Refused, Source, Wr
 use crate::loosen;
 use crate::syntax::{Begins, Syntax, Tags, Watch};
 
-/// What a request wants its answer to be.
+/// The constraint that a request puts on its answer.
 #[derive(Debug)]
 enum Wanted<'a> {
-    /// Calls and nothing else.
+    /// Calls only.
     Calls(Functions<'a>),
-    /// A JSON value, or calls where the model may make some.
+    /// A JSON value, or calls if the model may make some.
     Json {
         value: Part,
         calls: Option<Functions<'a>>,
     },
-    /// Anything; but calls, once begun, keep to their schemas.
+    /// Free text; but a call, once it has begun, follows its schema.
     FreeCalls(Functions<'a>, Watch),
-    /// What a grammar of the client's own allows.
+    /// A text that matches the client's own grammar.
     Gbnf(&'a str),
 }
 
@@ -49,8 +49,8 @@ impl Functions<'_> {
     }
 }
 
-/// The syntax that an answer is read by: that of the tools which the model is told of, where its
-/// template knows nothing of any.
+/// The syntax that an answer is parsed with. If the prompt describes the tools because the template
+/// does not support them, it is the syntax of that description.
 pub(crate) fn syntax(request: &ChatCompletionRequest, model: Syntax) -> Syntax {
     let functions = request.callable_functions();
     if !functions.is_empty() && !model.knows_tools() {
@@ -62,8 +62,8 @@ pub(crate) fn syntax(request: &ChatCompletionRequest, model: Syntax) -> Syntax {
     }
 }
 
-/// The messages as the template is to show them: with the functions told, where it cannot show
-/// tools itself.
+/// The messages for the template. If it does not support tools, they include a description of the
+/// functions.
 pub(crate) fn messages(request: &ChatCompletionRequest, model: Syntax) -> Cow<'_, [Message]> {
     if model.knows_tools() || request.callable_functions().is_empty() {
         Cow::Borrowed(&request.messages)
@@ -72,7 +72,7 @@ pub(crate) fn messages(request: &ChatCompletionRequest, model: Syntax) -> Cow<'_
     }
 }
 
-/// Whether nothing but its calls' schemas is asked of the answer's form.
+/// Whether the schemas of its calls are the only constraint on the answer.
 fn is_free(request: &ChatCompletionRequest) -> bool {
     let any_text = matches!(request.response_format, None | Some(ResponseFormat::Text));
     any_text && !request.must_call() && gbnf(request).is_ok_and(|gbnf| gbnf.is_none())
@@ -82,7 +82,7 @@ fn is_strict(function: &FunctionDefinition) -> bool {
     function.strict == Some(true)
 }
 
-/// What a request wants; none where any answer will do.
+/// The constraint of a request; `None` if any answer is valid.
 fn wanted(
     request: &ChatCompletionRequest,
     syntax: Syntax,
@@ -112,7 +112,7 @@ fn wanted(
             calls: may_call.then_some(functions),
         }));
     }
-    // A model that was not trained to call is held to the form in any case.
+    // A model that was not trained to make calls is always constrained to their form.
     let held =
         may_call && (syntax.is_told_of_tools() || functions.all.iter().copied().any(is_strict));
     Ok(syntax
@@ -121,7 +121,7 @@ fn wanted(
         .map(|watch| Wanted::FreeCalls(functions, watch)))
 }
 
-/// The field of a request that says what its answer is held to.
+/// The request field with the constraint of the answer.
 pub(crate) fn field(request: &ChatCompletionRequest) -> &'static str {
     if gbnf(request).is_ok_and(|gbnf| gbnf.is_some()) {
         "grammar"
@@ -134,11 +134,11 @@ pub(crate) fn field(request: &ChatCompletionRequest) -> &'static str {
     }
 }
 
-/// What an answer is held to, compiled, and the names of what had to be left out of it.
+/// The compiled constraint of an answer, and the names of the parts that were left out of it.
 pub(crate) type Holding = (Held, Vec<String>);
 
-/// Compiles what a request wants, for an answer that begins so. `strict` says that nothing may be
-/// left out. None where any answer will do.
+/// Compiles the constraint of a request, for an answer that begins with `begins`. With `strict`,
+/// nothing may be left out. Returns `None` if any answer is valid.
 pub(crate) async fn hold<'g>(
     request: &ChatCompletionRequest,
     strict: bool,
@@ -165,7 +165,7 @@ pub(crate) async fn hold<'g>(
     };
     match loosened {
         Ok((held, names)) => {
-            // Calls that need not be made are promised nothing.
+            // Calls that are optional carry no guarantee.
             let is_promised = request.must_call() || value(request).is_some();
             Ok(Some((held, if is_promised { names } else { Vec::new() })))
         }
@@ -181,14 +181,15 @@ pub(crate) async fn hold<'g>(
     }
 }
 
-/// Which functions of a model that is told of them in words are held to their schemas.
+/// Which functions are constrained to their schemas, for a model that learns of them from the
+/// prompt.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Told {
     All,
     Strict,
 }
 
-/// The most schemas that are made simpler for one request.
+/// The maximum number of schemas that are simplified for one request.
 const MOST_LOOSENED: usize = 16;
 
 /// Compiles for one model and one beginning of an answer.
@@ -200,8 +201,8 @@ struct Compiler<'a> {
 }
 
 impl Compiler<'_> {
-    /// What a request wants with simpler schemas in place of those that are too complex, and what
-    /// was left out of these.
+    /// Compiles a constraint with simpler schemas in place of those that are too complex. Returns
+    /// the names of the left-out parts too.
     async fn loosened(
         self,
         request: &ChatCompletionRequest,
@@ -235,7 +236,8 @@ impl Compiler<'_> {
                     Err(other) => {
                         let other = at_its_place(other, &request);
                         if other.param != param {
-                            // This one will do; another schema will not.
+                            // This simplification was enough for this schema; another schema is at
+                            // fault now.
                             names.extend(left_out);
                             refused = other;
                             continue 'schemas;
@@ -260,7 +262,7 @@ impl Compiler<'_> {
     }
 }
 
-/// What is compiled, and how the answer begins.
+/// The source to compile, and how the answer begins.
 fn source(
     wanted: Wanted<'_>,
     grammars: &Grammars,
@@ -289,14 +291,14 @@ fn source(
         }
         Wanted::FreeCalls(functions, Watch::Whole) => {
             if !syntax.answer_head().is_empty() {
-                // The grammar has the reasoning too.
+                // The grammar covers the reasoning too.
                 beginning.reasoning = None;
             }
             writer.text_or_calls(functions.calls(false))
         }
         Wanted::Gbnf(text) => {
             if !syntax.answer_head().is_empty() {
-                // All that comes before the answer's own message is free.
+                // Everything before the final message is unconstrained.
                 let before = Tags {
                     open: syntax.answer_head(),
                     close: syntax.answer_head(),
@@ -355,8 +357,8 @@ fn gbnf(request: &ChatCompletionRequest) -> Result<Option<&str>, BackendError> {
     }
 }
 
-/// Where the client wrote what a grammar knows by the name of its function: `tools[NAME]…` by its
-/// place.
+/// Translates the name of a field in a grammar error to the client's own: `tools[NAME]…` becomes
+/// the index of the tool.
 fn place(param: String, request: &ChatCompletionRequest) -> String {
     let named = param
         .strip_prefix("tools[")

@@ -1,38 +1,38 @@
-//! A portable build's libraries: ggml's arithmetic is there once for each generation of processors,
-//! and the best that this one can run is loaded at the start. Which that is decides ggml itself:
-//! each library tells, before anything else of it runs, how well it fits.
+//! The libraries of a portable build. ggml's compute code is included once for each generation of
+//! processors, and the best one for this processor is loaded at the start. ggml itself chooses it:
+//! each library reports how well it fits before any other code of it runs.
 //!
-//! Nothing here is in other builds: they have one such library, within the program.
+//! Other builds do not use this module: their single library is part of the program.
 
 use std::path::{Path, PathBuf};
 
-/// What the names of ggml's libraries begin with, and of those with arithmetic for processors.
+/// The file name prefixes of all ggml libraries, and of those that compute on processors.
 const ANY: &str = "libggml-";
 const FOR_PROCESSORS: &str = "libggml-cpu-";
 
-/// Loads the best library of each kind. Before llama.cpp is told to begin; where nothing is found,
-/// it then has no device to compute on.
+/// Loads the best library of each kind. Must be called before llama.cpp is initialized. If no
+/// library is found, llama.cpp has no device to compute on.
 pub(crate) fn load() {
     let program = std::env::current_exe().ok();
     match program
         .as_deref()
         .and_then(|program| folder(program, holds_libraries))
     {
-        // llama.cpp takes UTF-8 only.
+        // llama.cpp only accepts UTF-8.
         Some(folder) if folder.to_str().is_some() => {
             llama_cpp_2::llama_backend::load_backends_from_path(&folder)
         }
         Some(folder) => {
             tracing::error!(folder = %folder.display(), "the folder of the libraries has a name that is no UTF-8")
         }
-        // Tests and examples, which cargo puts elsewhere: where the libraries were built.
+        // Cargo puts tests and examples elsewhere; they load the libraries from where they were
+        // built.
         None => llama_cpp_2::llama_backend::load_backends(),
     }
 }
 
-/// Where the libraries of this program are: what is built with `make dist` has them in
-/// `lib/loggia`, beside `bin`. Or right beside the program, for those who unpack all into one
-/// folder.
+/// The folder with the libraries of this program. `make dist` puts them into `lib/loggia`, beside
+/// `bin`. They may also be beside the program, for users who unpack everything into one folder.
 fn folder(program: &Path, holds_libraries: impl Fn(&Path) -> bool) -> Option<PathBuf> {
     let bin = program.parent()?;
     let beside_bin = bin.parent().map(|root| root.join("lib/loggia"));
@@ -51,14 +51,14 @@ fn holds_libraries(folder: &Path) -> bool {
     })
 }
 
-/// The generation of processors that the loaded library is for, as ggml names it: `haswell`,
-/// `zen4`. None where the system does not tell what is loaded.
+/// The processor generation of the loaded library, as ggml names it: `haswell`, `zen4`. `None` if
+/// the operating system does not list the loaded libraries.
 pub(crate) fn loaded_for() -> Option<String> {
     let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
     maps.lines().find_map(generation).map(str::to_owned)
 }
 
-/// Of a line that ends with the path of such a library.
+/// The generation in a line that ends with the path of such a library.
 fn generation(line: &str) -> Option<&str> {
     let name = line.rsplit('/').next()?;
     name.strip_prefix(FOR_PROCESSORS)?.split('.').next()

@@ -1,14 +1,15 @@
-//! Schemas that are too complex for a grammar, made simpler where the client does not ask for a
-//! guarantee (`strict`): without the one keyword that makes them so, else without every keyword
-//! that only bounds values, else as any value.
+//! Simplifies schemas that are too complex for a grammar, if the client does not require a
+//! guarantee (`strict`). It first leaves out the single keyword that makes the schema too complex,
+//! else every keyword that only bounds values, else everything (any value is valid).
 //!
-//! Pure: what is compiled, and whether it can be, is known in `hold.rs`.
+//! Pure. `hold.rs` compiles the schemas and knows whether that succeeds.
 
 use loggia_wire::openai::{ChatCompletionRequest, ResponseFormat};
 use serde_json::{Map, Value, json};
 
-/// Keywords that bound a value and say nothing of its shape. A number of characters or items is the
-/// likeliest to make a grammar too large, and goes first; a format says the most, and goes last.
+/// Keywords that bound a value and do not describe its structure, in the order in which they are
+/// left out. A number of characters or items is the most likely to make a grammar too large, so it
+/// comes first. A format is the most informative, so it comes last.
 const BOUNDS: [&str; 14] = [
     "minLength",
     "maxLength",
@@ -26,19 +27,19 @@ const BOUNDS: [&str; 14] = [
     "format",
 ];
 
-/// The most keywords that are left out one at a time, to see which it is.
+/// The maximum number of keywords that are left out one at a time, to find the one at fault.
 const MOST_TRIED: usize = 24;
 
-/// A simpler schema.
+/// A simplified schema.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Simpler {
     pub(crate) schema: Value,
-    /// What is left out, as `x-loggia-ignored` names it after the schema's field: `#/a/b/keyword`,
-    /// or nothing where that is all of it.
+    /// The names of the left-out parts, as `x-loggia-ignored` appends them to the name of the
+    /// schema's field: `#/a/b/keyword`, or empty if the whole schema was left out.
     pub(crate) without: Vec<String>,
 }
 
-/// Ever simpler forms of a schema.
+/// Returns simpler and simpler forms of a schema.
 pub(crate) fn simpler(schema: &Value) -> impl Iterator<Item = Simpler> + use<> {
     let mut bounds = Vec::new();
     collect(schema, &mut Vec::new(), &mut bounds);
@@ -57,8 +58,8 @@ pub(crate) fn simpler(schema: &Value) -> impl Iterator<Item = Simpler> + use<> {
     one_by_one.into_iter().chain(all).chain(any)
 }
 
-/// The schema that a field of a request holds, by the name that errors have for the field, and
-/// whether it is a guarantee.
+/// The schema in a field of the request, found by the field's name in errors, and whether the
+/// schema is a guarantee (`strict`).
 pub(crate) fn schema_of<'a>(
     request: &'a mut ChatCompletionRequest,
     param: &str,
@@ -78,7 +79,7 @@ pub(crate) fn schema_of<'a>(
     }
 }
 
-/// The way to a schema, and a keyword of it.
+/// The path to a schema, and one of its keywords.
 type Bound = (Vec<String>, &'static str);
 
 fn collect(schema: &Value, place: &mut Vec<String>, found: &mut Vec<Bound>) {
@@ -137,7 +138,7 @@ fn without(schema: &Value, bounds: &[Bound]) -> Simpler {
     }
 }
 
-/// Any value of the type that the schema says for the whole.
+/// A schema for any value of the type at the top of `schema`.
 fn any_value(schema: &Value) -> Value {
     let kind = schema.get("type").filter(|kind| kind.is_string());
     match kind {

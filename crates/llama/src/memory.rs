@@ -1,5 +1,4 @@
-//! What a model will need of the machine, from its file's header alone: known before anything is
-//! allocated.
+//! Estimates the memory of a model from its file's header, before anything is allocated.
 
 use crate::embed::{self, Pooling};
 use crate::engine::{MOST_ROWS, Sizes};
@@ -8,44 +7,45 @@ use crate::gguf::Gguf;
 use crate::options::LlamaOptions;
 use crate::{adapter, draft};
 
-/// What a model will be like once it is loaded.
+/// The estimated memory and the main properties of a model before it is loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Forecast {
-    /// Bytes of weights, as in the file.
+    /// The bytes of the weights in the file.
     pub weights: u64,
-    /// Those of the weights that are used as they lie in the file: models that are loaded from the
-    /// same file have them in memory once, together, though each in a process of its own. A lower
-    /// bound: some types are arranged anew on some processors only.
+    /// The bytes of the weights that are used directly from the mapped file. Processes that load
+    /// models from the same file share this memory. It is a lower bound: some types are rearranged
+    /// in memory on some processors only.
     pub shared: u64,
-    /// Bytes of the LoRA adapter; 0 where there is none.
+    /// The bytes of the LoRA adapter; 0 without an adapter.
     pub adapter: u64,
-    /// Bytes of the projector with which the model sees or hears, and what it computes in; 0 where
-    /// there is none.
+    /// The bytes of the projector for images and sounds, including its compute buffers; 0 without a
+    /// projector.
     pub projector: u64,
-    /// Bytes of the draft model, all that it needs; 0 where there is none.
+    /// The bytes of the draft model, including its cache and compute buffers; 0 without a draft
+    /// model.
     pub draft: u64,
-    /// Bytes of the KV cache, for all requests at once. An upper bound: layers with a window, or
-    /// without attention, need less.
+    /// The bytes of the KV cache for all parallel requests. It is an upper bound: layers with a
+    /// sliding window, or without attention, need less.
     pub cache: u64,
-    /// Bytes that one step computes in. An estimate, within a fifth for the models that it was
-    /// compared with.
+    /// The bytes of the compute buffers of one step. It is an estimate, within a fifth for the
+    /// models that it was compared with.
     pub compute: u64,
-    /// The most tokens that prompt and answer of one request may have together, or one input of
+    /// The maximum number of tokens of one request, prompt and answer together, or of one input for
     /// embeddings.
     pub context: u32,
-    /// Whether it makes embeddings, and nothing else.
+    /// Whether the model is an embedding model. It then does nothing else.
     pub embeds: bool,
 }
 
 impl Forecast {
-    /// Reads the headers of the files that the options name.
+    /// Reads the headers of the files in the options and estimates the memory.
     ///
     /// # Errors
-    /// Where a file is no GGUF, or broken, an adapter does not go with its model, or an option
-    /// makes no sense.
+    /// If a file is not a valid GGUF file, an adapter does not fit its model, or an option is
+    /// invalid.
     pub fn of(options: &LlamaOptions) -> Result<Self, LoadError> {
         let gguf = Gguf::read(&options.path)?;
-        // What cannot be served fails when it is loaded, and says why.
+        // Unsupported models fail later, when they are loaded, with a precise error.
         if let Ok(Some(_)) = Pooling::of(&gguf) {
             return Ok(Self::of_embeddings(
                 &gguf,
@@ -84,7 +84,7 @@ impl Forecast {
         })
     }
 
-    /// All of it.
+    /// The sum of all parts.
     pub fn bytes(&self) -> u64 {
         let all = [
             self.weights,
@@ -97,8 +97,8 @@ impl Forecast {
         all.into_iter().fold(0, u64::saturating_add)
     }
 
-    /// Nothing is kept from one batch to the next; an encoder keeps nothing within one either, and
-    /// computes no words.
+    /// An embedding model keeps nothing between batches. An encoder also keeps nothing within a
+    /// batch, and computes no logits.
     fn of_embeddings(gguf: &Gguf, sizes: embed::Sizes) -> Self {
         let batch = u64::from(sizes.batch);
         let cache = if sizes.has_cache {
@@ -128,7 +128,7 @@ impl Forecast {
         }
     }
 
-    /// The weights and nothing else.
+    /// The weights only.
     fn of_weights(gguf: &Gguf) -> Self {
         let (weights, shared) = (gguf.size(), gguf.shareable());
         Self {
@@ -145,8 +145,8 @@ impl Forecast {
     }
 }
 
-/// Bytes that a step over so many tokens computes in, with the likelihood of every word for each of
-/// them, or without.
+/// The bytes of the compute buffers of a step over `batch` tokens, with or without the logits of
+/// each token.
 fn compute(gguf: &Gguf, batch: u64, with_words: bool) -> u64 {
     let width = gguf.of_architecture("embedding_length").unwrap_or(0);
     let feed_forward = gguf
@@ -163,7 +163,7 @@ fn compute(gguf: &Gguf, batch: u64, with_words: bool) -> u64 {
     row.saturating_mul(4).saturating_mul(batch)
 }
 
-/// Bytes of the logits of prompts that are scored: as many as a step can have.
+/// The bytes of the logits of scored prompts, for the maximum number in one step.
 fn scores(gguf: &Gguf) -> u64 {
     let vocabulary = gguf.array_length("tokenizer.ggml.tokens").unwrap_or(0);
     vocabulary
@@ -171,44 +171,45 @@ fn scores(gguf: &Gguf) -> u64 {
         .saturating_mul(MOST_ROWS as u64)
 }
 
-/// Bytes of the keys and values of so many tokens.
+/// The bytes of the keys and values of `tokens` tokens.
 fn cache(gguf: &Gguf, tokens: u64) -> u64 {
     let number = |key: &str, otherwise: u64| gguf.of_architecture(key).unwrap_or(otherwise);
     let (width, layers) = (number("embedding_length", 0), number("block_count", 0));
     let heads = number("attention.head_count", 1);
     if heads == 0 {
-        // A recurrent model's header says so: it keeps no tokens.
+        // The header of a recurrent model states this: it caches no tokens.
         return 0;
     }
     let key_heads = number("attention.head_count_kv", heads);
     let a_head = |key: &str| number(key, width / heads);
     let of_a_token =
         key_heads.saturating_mul(a_head("attention.key_length") + a_head("attention.value_length"));
-    // Two bytes a number.
+    // Two bytes for each number.
     layers
         .saturating_mul(of_a_token)
         .saturating_mul(tokens)
         .saturating_mul(2)
 }
 
-/// Bytes of what a sequence of a recurrent or hybrid model is kept in: a state, and the last tokens
-/// of its convolution, for each layer (Mamba's; a hybrid's layers of attention are counted too).
+/// The bytes of one sequence's state in a recurrent or hybrid model: for each layer, a state and
+/// the last tokens of its convolution (as in Mamba; the attention layers of a hybrid are counted
+/// too).
 fn states(gguf: &Gguf) -> u64 {
     let number = |key: &str| gguf.of_architecture(key).unwrap_or(0);
     let of_layer = number("ssm.inner_size")
         .saturating_mul(number("ssm.state_size").saturating_add(number("ssm.conv_kernel")));
-    // Four bytes a number.
+    // Four bytes for each number.
     number("block_count")
         .saturating_mul(of_layer)
         .saturating_mul(4)
 }
 
-/// A projector's weights, and what it computes in: for each patch of the picture that it was made
-/// for, eight times its width, and attention to all others.
+/// The bytes of a projector's weights and compute buffers: for each patch of an image of its native
+/// size, eight times its width, and attention to all other patches.
 fn of_projector(gguf: &Gguf) -> u64 {
     let number = |key: &str| gguf.number(key).unwrap_or(0);
     let side = number("clip.vision.image_size") / number("clip.vision.patch_size").max(1);
-    // A sound is 1,500 of them, for 30 seconds.
+    // A sound has 1,500 of them, for 30 seconds.
     let patches = side.saturating_mul(side).max(1500);
     let width = number("clip.vision.embedding_length").max(number("clip.audio.embedding_length"));
     let of_each = width.saturating_mul(8).saturating_add(patches);

@@ -1,5 +1,5 @@
-//! A loaded model: its file, its vocabulary, its chat template. Immutable, and shared by the engine
-//! and whoever makes prompts.
+//! A loaded model: its file, vocabulary and chat template. Immutable, and shared by the engine and
+//! the code that builds prompts.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -24,23 +24,23 @@ use crate::syntax::{Begins, Syntax};
 use crate::template::{Conversation, Rendered, Special, Template, TemplateError};
 use crate::{Token, adapter, devices, draft, processor};
 
-/// The model that llama.cpp loaded, and what its header says.
+/// The model that llama.cpp loaded, and the facts from its header.
 pub(crate) struct Model {
     pub(crate) llama: LlamaModel,
     pub(crate) facts: Facts,
     pub(crate) syntax: Syntax,
-    /// What every context is to compute with.
+    /// The adapter that is applied to every context.
     pub(crate) adapter: Option<Adapter>,
-    /// What it is computed on, in words.
+    /// The devices that it is computed on, for people.
     pub(crate) devices: String,
-    /// None where the model was not trained for it.
+    /// `None` if the model was not trained for fill-in-the-middle.
     pub(crate) fill_in_the_middle: Option<FillInTheMiddle>,
-    /// What guesses for it.
+    /// The draft model for speculative decoding.
     pub(crate) draft: Option<DraftModel>,
     template: Template,
-    /// Control tokens that are markers of the syntax: their text is read.
+    /// Control tokens that are markers of the syntax. Their text is part of the output.
     markers: Vec<Token>,
-    /// Bytes of the longest token.
+    /// The length of the longest token, in bytes.
     longest: usize,
 }
 
@@ -51,7 +51,7 @@ pub(crate) struct Prompt {
     pub(crate) begins: Begins,
 }
 
-/// What does not change while the model is loaded.
+/// The facts that do not change while the model is loaded.
 #[derive(Debug, Clone)]
 pub(crate) struct Facts {
     pub(crate) architecture: String,
@@ -59,15 +59,15 @@ pub(crate) struct Facts {
     pub(crate) trained_context: u32,
     pub(crate) parameters: u64,
     pub(crate) file_bytes: u64,
-    /// Stands for the weights in a fingerprint.
+    /// Identifies the weights in a fingerprint.
     pub(crate) identity: String,
-    /// Whether a sequence can be cut anywhere. Recurrent and hybrid models keep one state, not one
-    /// for each token.
+    /// Whether a sequence can be truncated anywhere. Recurrent and hybrid models cannot: they keep
+    /// one state, not one for each token.
     pub(crate) can_roll_back: bool,
 }
 
 impl Facts {
-    /// From a file's header, and from what llama.cpp makes of it.
+    /// Collects the facts from a file's header and from the model that llama.cpp loaded.
     pub(crate) fn of(gguf: &Gguf, llama: &LlamaModel) -> Self {
         Self {
             architecture: gguf
@@ -85,10 +85,10 @@ impl Facts {
 }
 
 impl Model {
-    /// Loads a file: seconds of work, and not for an async thread.
+    /// Loads a model. It blocks for seconds; do not call it on an async thread.
     pub(crate) fn load(options: &LlamaOptions) -> Result<Self, LoadError> {
         let gguf = Gguf::read(&options.path)?;
-        // Before llama.cpp loads gigabytes for it in vain.
+        // Checked before llama.cpp loads gigabytes for nothing.
         let lora = options
             .lora
             .as_ref()
@@ -138,7 +138,7 @@ impl Model {
         Ok(model)
     }
 
-    /// A conversation as the text that the model is to go on with.
+    /// Renders a conversation as the text that the model continues.
     pub(crate) fn render(
         &self,
         conversation: &Conversation<'_>,
@@ -146,17 +146,17 @@ impl Model {
         self.template.render(conversation)
     }
 
-    /// The variables of the chat template that a client may set.
+    /// The template variables that a client may set.
     pub(crate) fn template_variables(&self) -> &BTreeSet<String> {
         self.template.variables()
     }
 
-    /// The values that a request has for them.
+    /// The values that a request sets for them.
     pub(crate) fn template_variables_of(&self, extra: &Extra) -> Value {
         self.template.variables_of(extra)
     }
 
-    /// The tokens of such a text.
+    /// Tokenizes a rendered conversation.
     pub(crate) fn prompt(&self, text: &str) -> Prompt {
         Prompt {
             tokens: self.tokenize(text),
@@ -164,15 +164,15 @@ impl Model {
         }
     }
 
-    /// Whether a text has more than so many tokens, for sure and without a look at it: to count the
+    /// Whether a text certainly has more than `tokens` tokens, without tokenizing it: to count the
     /// tokens of megabytes takes seconds.
     pub(crate) fn is_longer_for_sure(&self, text: &str, tokens: usize) -> bool {
-        // Twice, for what a tokenizer may leave out of a text.
+        // Twice, because a tokenizer may drop parts of a text.
         text.len() > 2 * self.longest.saturating_mul(tokens)
     }
 
-    /// The tokens of a text in which special tokens are written out, with the one that begins every
-    /// text where the model wants it and the text does not have it.
+    /// Tokenizes a text in which special tokens are written out. The token that begins every text
+    /// is added if the model needs it and the text does not have it.
     pub(crate) fn tokenize(&self, text: &str) -> Vec<Token> {
         let mut tokens = self.tokenize_on(text);
         if let Some(bos) = self.begin().filter(|bos| tokens.first() != Some(bos)) {
@@ -181,12 +181,12 @@ impl Model {
         tokens
     }
 
-    /// The tokens of a text that something goes before, in which special tokens are written out.
+    /// Tokenizes a text that follows another one. Special tokens are written out in it.
     pub(crate) fn tokenize_on(&self, text: &str) -> Vec<Token> {
         self.tokens(text, true)
     }
 
-    /// The tokens of a text in which nothing is a special token.
+    /// Tokenizes a text as plain text, without special tokens.
     pub(crate) fn tokenize_plain(&self, text: &str) -> Vec<Token> {
         self.tokens(text, false)
     }
@@ -199,18 +199,18 @@ impl Model {
             .collect()
     }
 
-    /// The token that begins every text, where the model wants one.
+    /// The token that begins every text, if the model needs one.
     pub(crate) fn begin(&self) -> Option<Token> {
         self.first().filter(|_| self.llama.vocab().should_add_bos())
     }
 
-    /// The token that can begin a text, where the model has one.
+    /// The token that can begin a text, if the model has one.
     pub(crate) fn first(&self) -> Option<Token> {
         Token::try_from(self.llama.vocab().bos().0).ok()
     }
 
-    /// Appends the bytes of a token's text; control tokens have none, but for the markers that are
-    /// read.
+    /// Appends the bytes of a token's text. Control tokens have no text, except for the markers of
+    /// the syntax.
     pub(crate) fn append_piece(&self, token: Token, bytes: &mut Vec<u8>) {
         bytes.reserve(32);
         self.llama.vocab().token_to_piece_into(
@@ -221,7 +221,7 @@ impl Model {
         );
     }
 
-    /// Appends the bytes of a token's text, special tokens written out.
+    /// Appends the bytes of a token's text. Special tokens are written out.
     pub(crate) fn append_written(&self, token: Token, bytes: &mut Vec<u8>) {
         self.llama
             .vocab()
@@ -235,12 +235,12 @@ impl Model {
             self.append_piece(token, &mut bytes);
             bytes.len()
         });
-        // Control tokens have no text here, and are written out in prompts: none is longer than
+        // Control tokens have no text here but are written out in prompts; none is longer than
         // this.
         lengths.max().unwrap_or(0).max(64)
     }
 
-    /// The vocabulary as grammars need it: a look at every token.
+    /// The vocabulary in the form that grammars need. Reads every token.
     pub(crate) fn words(&self) -> Words {
         let tokens = || 0..Token::try_from(self.facts.vocabulary).unwrap_or(0);
         let text = |token| {
@@ -260,19 +260,20 @@ impl Model {
         }
     }
 
-    /// Whether the model says with this token that it has finished.
+    /// Whether the token ends the model's answer.
     pub(crate) fn ends(&self, token: Token) -> bool {
         self.llama.vocab().is_eog(LlamaToken(token.cast_signed()))
     }
 }
 
-/// Whether a model keeps one state for all tokens, and not a part for each of them: then nothing
-/// can be taken back.
+/// Whether a model keeps one state for all tokens instead of one for each. Then no token can be
+/// removed again.
 pub(crate) fn keeps_one_state(llama: &LlamaModel) -> bool {
     llama.is_recurrent() || llama.is_hybrid()
 }
 
-/// Has llama.cpp load a file whose header has been checked. Tells what it will be computed on, too.
+/// Loads a file whose header has been checked with llama.cpp. Also returns the description of the
+/// devices.
 pub(crate) fn load_weights(
     path: &Path,
     gpu_layers: Option<u32>,
@@ -292,20 +293,20 @@ pub(crate) fn load_weights(
     Ok((llama, devices))
 }
 
-/// llama.cpp's global state, made once and kept to the end of the process; its log goes to
-/// `tracing` from then on.
+/// llama.cpp's global state, initialized once and kept until the process ends. From then on its log
+/// goes to `tracing`.
 pub(crate) fn backend() -> &'static LlamaBackend {
     static BACKEND: OnceLock<LlamaBackend> = OnceLock::new();
     BACKEND.get_or_init(|| {
         send_logs_to_tracing(LogOptions::default());
         #[cfg(feature = "portable")]
         crate::libraries::load();
-        // It fails only where it has been made before, and this is the one place that makes it.
+        // It fails only if it was initialized before, and only this line initializes it.
         LlamaBackend::init().unwrap_or(LlamaBackend {})
     })
 }
 
-/// The chat templates of a model: the usual one, and the one for tools where there is one.
+/// The chat templates of a model: the default one, and the one for tools, if present.
 struct Sources<'a> {
     usual: Option<&'a str>,
     for_tools: Option<&'a str>,
@@ -351,7 +352,7 @@ impl<'a> Sources<'a> {
     }
 }
 
-/// The token that a text is, where it is one.
+/// The token of a text, if the text is a single token.
 fn single_token(llama: &LlamaModel, text: &str) -> Option<Token> {
     match llama
         .vocab()
