@@ -48,6 +48,20 @@ def test_stream_adds_up_to_an_answer_with_usage(target):
     assert len(chunks) > 2 and answer.text and answer.usage_metadata["total_tokens"] > 0
 
 
+def responses(target) -> ChatOpenAI:
+    """The same by `/v1/responses`, of whose fields the package does not know `seed`."""
+    return chat(target, use_responses_api=True, seed=None, extra_body={"seed": 7})
+
+
+def test_responses_give_the_same_text_whole_and_streamed(target):
+    whole = responses(target).invoke(CAPITAL)
+    chunks = list(responses(target).stream(CAPITAL))
+    streamed = sum(chunks[1:], chunks[0])
+    assert whole.text == streamed.text == chat(target).invoke(CAPITAL).text != ""
+    assert whole.response_metadata["id"].startswith("resp_")
+    assert whole.usage_metadata["total_tokens"] == streamed.usage_metadata["total_tokens"] > 0
+
+
 def test_a_missing_model_is_langchains_own_exception_and_openais(target):
     with pytest.raises(ModelNotFoundError) as failure:
         chat(target, model="nope").invoke(CAPITAL)
