@@ -152,10 +152,13 @@ impl Server {
 
     /// The model with this name; without a name, the first that can chat.
     pub(super) async fn choose(&self, name: Option<&str>) -> anyhow::Result<String> {
-        let models = self
-            .models()
-            .await
-            .with_context(|| format!("the server at {}", self.place))?;
+        let models = match self.models().await {
+            Err(BackendError::Credentials { .. }) => anyhow::bail!(
+                "the server at {} requires a valid API key; set LOGGIA_CHAT_KEY or use --key",
+                self.place
+            ),
+            models => models.with_context(|| format!("the server at {}", self.place))?,
+        };
         let Some(name) = name else {
             return self.first_that_chats(models).await;
         };

@@ -199,3 +199,23 @@ fn a_model_that_is_not_here_is_fetched_for_run() {
     );
     assert_eq!(program.files(), ["hf/someone/Small-GGUF/m-Q8_0.gguf"]);
 }
+
+#[test]
+fn a_server_that_requires_a_key_is_said_to_and_the_key_is_used() {
+    let ollama = ollama();
+    let keyed = Program::new()
+        .with("LOGGIA_KEYS", "alice")
+        .with("LOGGIA_KEY_ALICE", "sk-of-alice-0123456789");
+    let served = Served::start(keyed, &["--ollama", &ollama.url()]);
+    let address = served.address.to_string();
+    let arguments = ["run", MODEL, "Hi", "--listen", &address];
+    let (code, out, err) = typed(&Program::new(), &arguments, "");
+    assert_eq!((code, out.as_str()), (Some(1), ""));
+    assert!(
+        err.contains("requires a valid API key; set LOGGIA_CHAT_KEY or use --key"),
+        "{err}"
+    );
+    let with_key = Program::new().with("LOGGIA_CHAT_KEY", "sk-of-alice-0123456789");
+    let (code, out, err) = typed(&with_key, &arguments, "");
+    assert_eq!((code, out.as_str(), err.as_str()), (Some(0), "Hello\n", ""));
+}
