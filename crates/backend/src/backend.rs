@@ -28,7 +28,7 @@ pub trait Backend: Send + Sync {
 
     /// Computes embeddings. Dropping the future tells the engine to stop.
     ///
-    /// A backend that overrides this method reports [`Ability::Embeddings`] for each model that
+    /// A backend that overrides this method reports [`Ability::Embeddings`](crate::Ability::Embeddings) for each model that
     /// supports it.
     fn embed(&self, _call: EmbeddingCall) -> BoxFuture<'_, Result<Embeddings, BackendError>> {
         Box::pin(std::future::ready(Err(BackendError::Unsupported {

@@ -1,34 +1,32 @@
-//! JSON schemas with their references written out: each `$ref` into the schema itself is replaced
-//! by what it leads to.
+//! Expands references in JSON schemas: replaces each `$ref` within the schema by its target.
 //!
-//! For engines and templates that know no `$ref`. A schema that refers to itself has no end when it
-//! is written out, and one whose parts refer to each other twice over is far longer than it was: so
-//! there are limits, and what lies beyond them stays a reference.
+//! For engines and templates that do not support `$ref`. The expansion of a recursive schema never
+//! ends, and parts that refer to each other several times grow exponentially. So there are limits,
+//! and references beyond them stay.
 
 use std::collections::HashMap;
 
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
 
-/// The most bytes, about, that are written in place of references: as much as a whole schema may
-/// have.
+/// The approximate maximum number of bytes written for references: the maximum size of a schema.
 const MOST_WRITTEN: usize = 256 << 10;
 
-/// How deep references are followed into what they lead to.
+/// The maximum depth of references within references.
 const DEEPEST: usize = 16;
 
-/// A schema with its references written out.
+/// A schema with expanded references.
 #[derive(Debug, PartialEq)]
 pub struct Inlined {
-    /// The schema. It keeps its definitions only where some references are left.
+    /// The schema. It keeps its definitions only if some references are left.
     pub schema: Value,
-    /// Where in it a reference is left, as JSON pointers: it leads to itself, nowhere, or beyond
-    /// the limits.
+    /// The references that are left, as JSON pointers: recursive ones, those without a target, and
+    /// those beyond the limits.
     pub left: Vec<String>,
 }
 
-/// Writes the references of a schema out. What stands beside a reference stays: a description is
-/// more to the point than that of the definition.
+/// Expands the references of a schema. Keywords beside a reference are kept: a description there is
+/// more specific than that of the definition.
 pub fn inlined(root: &Value) -> Inlined {
     let mut writer = Writer {
         root,
@@ -52,18 +50,18 @@ pub fn inlined(root: &Value) -> Inlined {
 
 struct Writer<'a> {
     root: &'a Value,
-    /// The references that are being written out.
+    /// The references that are being expanded.
     open: Vec<&'a str>,
-    /// How many bytes may still be written in place of references.
+    /// The number of bytes that may still be written for references.
     room: usize,
-    /// The sizes of what references lead to.
+    /// The sizes of the targets of references.
     sizes: HashMap<&'a str, usize>,
     left: Vec<String>,
 }
 
 impl<'a> Writer<'a> {
-    /// `place` is where it stands in what is written; `schema` says whether it is one, or an object
-    /// of schemas by names of the client's.
+    /// Writes a value. `place` is its path in the output. `is_schema` is false for an object whose
+    /// keys the client chose and whose values are schemas.
     fn write(&mut self, value: &'a Value, place: &mut String, is_schema: bool) -> Value {
         match value {
             Value::Object(fields) => self.object(fields, place, is_schema),
@@ -103,7 +101,7 @@ impl<'a> Writer<'a> {
         self.open.push(reference);
         let mut written = match self.write(target, place, true) {
             Value::Object(written) => written,
-            // `true` allows anything: what stands beside the reference is all there is to say.
+            // `true` allows anything, so only the keywords beside the reference matter.
             _ => Map::new(),
         };
         self.open.pop();
@@ -119,8 +117,8 @@ impl<'a> Writer<'a> {
     ) -> Map<String, Value> {
         let written = fields.iter().map(|(name, value)| {
             let written = match name.as_str() {
-                // Values, and no schemas; and definitions, which are written where they are
-                // referred to.
+                // These are values, not schemas; and definitions, which are written where they are
+                // used.
                 "enum" | "const" | "default" | "examples" | "example" | "required" | "$defs"
                 | "definitions"
                     if is_schema =>
@@ -137,7 +135,7 @@ impl<'a> Writer<'a> {
         written.collect()
     }
 
-    /// What stands beside a reference.
+    /// Returns the keywords beside a reference.
     fn beside(&mut self, fields: &'a Map<String, Value>, place: &mut String) -> Map<String, Value> {
         let mut fields = self.fields(fields, place, true);
         fields.shift_remove("$ref");
@@ -158,7 +156,7 @@ impl<'a> Writer<'a> {
         written
     }
 
-    /// What a reference leads to, where it is to be written out.
+    /// Returns the target of a reference if it is to be expanded.
     fn target(&mut self, reference: &'a str) -> Option<&'a Value> {
         if self.open.len() >= DEEPEST || self.open.contains(&reference) {
             return None;
@@ -170,7 +168,7 @@ impl<'a> Writer<'a> {
         Some(target)
     }
 
-    /// What can be said of a target in one line, where it is not written out.
+    /// Returns a one-line summary of a target that is not expanded.
     fn shape(&self, reference: &str) -> Map<String, Value> {
         let target = find(self.root, reference).and_then(Value::as_object);
         let kept = ["type", "description"]
@@ -182,7 +180,7 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// How many bytes a value has as JSON, about.
+/// Returns the approximate size of a value as JSON, in bytes.
 fn size(value: &Value) -> usize {
     match value {
         Value::Object(fields) => {
@@ -197,9 +195,9 @@ fn size(value: &Value) -> usize {
     }
 }
 
-/// A schema that stands inside another from now on: its references to itself lead to its new place,
-/// such as `#/properties/arguments`. What only looks like a reference (in `const`, `enum`,
-/// `default`, `examples`, or a property called `$ref`) stays.
+/// Adapts a schema that is moved into another: its references to itself get the new path, such as
+/// `#/properties/arguments`. Text that only looks like a reference (in `const`, `enum`, `default`,
+/// `examples`, or a property called `$ref`) stays unchanged.
 pub fn moved(schema: Value, to: &str) -> Value {
     let inside = |(keyword, value): (String, Value)| {
         let value = match (keyword.as_str(), value) {
@@ -226,7 +224,7 @@ pub fn moved(schema: Value, to: &str) -> Value {
     }
 }
 
-/// What a reference into a schema leads to.
+/// Returns the target of a reference within a schema.
 pub(crate) fn find<'a>(root: &'a Value, reference: &str) -> Option<&'a Value> {
     let pointer = reference.strip_prefix('#')?;
     root.pointer(pointer)

@@ -1,14 +1,14 @@
-//! When an engine says that another try is worth it.
+//! Parses the time after which an engine wants a retry.
 
 use std::time::Duration;
 
 use http::HeaderMap;
 use http::header::RETRY_AFTER;
 
-/// The header that is exact, which OpenAI's own clients read first.
+/// The more exact header, which OpenAI's clients read first.
 const MILLISECONDS: &str = "retry-after-ms";
 
-/// Milliseconds or seconds; the third form, a date, is not worth a clock.
+/// Parses milliseconds or seconds. The third form, a date, would need a clock and is ignored.
 pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<f64>().ok();
     let seconds = number(MILLISECONDS)

@@ -1,4 +1,5 @@
-//! How to wrap a backend: state what changes, and everything else is forwarded.
+//! [`Wrap`]: a trait for wrappers around a backend, which define what changes and forward
+//! everything else.
 
 use std::sync::Arc;
 
@@ -7,10 +8,10 @@ use loggia_wire::openai::Model;
 
 use crate::{Abilities, Backend, BackendError, Call, EmbeddingCall, Embeddings, Reply};
 
-/// A backend around another backend. Each method forwards to [`inner`](Self::inner) by default, so
-/// an implementation states only what it changes; implementing `Wrap` implements [`Backend`].
+/// A wrapper around a backend. Each method forwards to [`inner`](Self::inner) by default, so an
+/// implementation defines only what it changes. Implementing `Wrap` implements [`Backend`].
 ///
-/// A wrapper that refuses one model and leaves the others alone:
+/// For example, a wrapper that refuses one model:
 ///
 /// ```
 /// use std::sync::Arc;
@@ -37,7 +38,7 @@ use crate::{Abilities, Backend, BackendError, Call, EmbeddingCall, Embeddings, R
 /// }
 /// ```
 pub trait Wrap: Send + Sync {
-    /// The backend inside.
+    /// Returns the wrapped backend.
     fn inner(&self) -> &dyn Backend;
 
     /// See [`Backend::abilities`].
@@ -129,7 +130,7 @@ mod tests {
 
     use super::*;
 
-    /// Notes which of its methods are called.
+    /// Records which of its methods are called.
     #[derive(Default)]
     struct Noting(Mutex<Vec<&'static str>>);
 
@@ -189,8 +190,9 @@ mod tests {
         }
     }
 
-    /// A method with a default in `Backend` must be forwarded too: the default would answer in the
-    /// inner backend's place. The source of `Backend` says which methods there are.
+    /// A wrapper must also forward methods that have a default in `Backend`, because the default
+    /// would answer instead of the inner backend. The test reads the methods from the source of
+    /// `Backend`.
     #[test]
     fn a_wrapper_that_changes_nothing_forwards_every_method() {
         let noting = Arc::new(Noting::default());

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use loggia_backend::BackendError;
-use loggia_backend::tool_calls::told;
+use loggia_backend::tool_calls::with_described_tools;
 use loggia_wire::openai::{
     ChatCompletionRequest, FunctionDefinition, Message, ResponseFormat, Tool, ToolChoice,
 };
@@ -68,7 +68,7 @@ pub(crate) fn messages(request: &ChatCompletionRequest, model: Syntax) -> Cow<'_
     if model.knows_tools() || request.callable_functions().is_empty() {
         Cow::Borrowed(&request.messages)
     } else {
-        Cow::Owned(told(request))
+        Cow::Owned(with_described_tools(request))
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use loggia_wire::openai::{ChatCompletionRequest, ToolCall};
 
 use super::{Change, plain};
-use crate::tool_calls::written;
+use crate::tool_calls::call_as_text;
 use crate::{BackendError, ChatCall, Reply};
 
 /// The sets of changes to try: those that keep most of the conversation, then all.
@@ -49,7 +49,7 @@ where
     F: Future<Output = Result<Reply, BackendError>>,
 {
     if !plain::is_odd(&call.work.messages) {
-        return ask(call).await.map_err(told);
+        return ask(call).await.map_err(as_refusal);
     }
     let mut error = match ask(call.clone()).await {
         Err(error) if is_of_a_template(&error) => error,
@@ -80,7 +80,7 @@ where
             Err(other) => return Err(other),
         }
     }
-    Err(told(error))
+    Err(as_refusal(error))
 }
 
 /// The request with these changes, and those of them that were needed.
@@ -91,7 +91,7 @@ pub(crate) fn with(
     let write = |calls: &[ToolCall]| {
         calls
             .iter()
-            .map(|call| written(&call.function.name, &call.function.arguments))
+            .map(|call| call_as_text(&call.function.name, &call.function.arguments))
             .collect::<String>()
     };
     let (messages, needed) = plain::changed(&request.messages, form, write);
@@ -122,7 +122,7 @@ fn is_of_a_template(error: &BackendError) -> bool {
 
 /// Turns the error about the template into a refusal of the messages with the template's own words.
 /// Clients would retry the engine's 500 in vain.
-fn told(error: BackendError) -> BackendError {
+fn as_refusal(error: BackendError) -> BackendError {
     let (BackendError::InvalidRequest {
         message,
         param: None,
@@ -188,7 +188,7 @@ mod tests {
             code: None,
         };
         assert_eq!(
-            told(BackendError::Engine {
+            as_refusal(BackendError::Engine {
                 message: message.to_owned()
             }),
             expected

@@ -1,6 +1,6 @@
-//! Ollama's answer, line by line → the events of an answer.
+//! Translates Ollama's answer, line by line, into the events of an answer.
 //!
-//! No I/O and no clock: bytes are cut into lines in `wire::frame`, the id comes from the caller.
+//! No I/O and no clock: `wire::frame` splits the bytes into lines, and the caller supplies the id.
 
 use std::sync::Arc;
 
@@ -18,44 +18,44 @@ use crate::tool_calls::keep_first_call;
 use crate::tool_calls::regular::{NO_INDEX, ToolCalls};
 use crate::{BackendError, Chunk, EarlyEnd, Event, Profile};
 
-/// Turns the lines of one answer, streamed or whole, into events.
+/// Translates the lines of one answer, streamed or complete, into events.
 #[derive(Debug)]
 pub struct Answer {
     backend: Arc<str>,
     profile: Profile,
     lines: Lines,
-    /// Whether calls after the first are dropped (`parallel_tool_calls: false`).
+    /// Whether to drop calls after the first (`parallel_tool_calls: false`).
     single_call: bool,
-    /// The most tokens that the client allows.
+    /// The client's limit for generated tokens.
     limit: Option<u64>,
     form: Form,
     begun: bool,
     done: bool,
     calls: ToolCalls,
-    /// The end of what was said, reasoning included.
+    /// The end of the text so far, reasoning included.
     tail: Tail,
 }
 
-/// What the lines of an answer look like.
+/// The format of the lines.
 #[derive(Clone, Copy, Debug)]
 enum Lines {
-    /// Those of `/api/chat`.
+    /// Lines of `/api/chat`.
     OfChat,
-    /// Those of `/api/generate`.
+    /// Lines of `/api/generate`.
     OfGenerate,
 }
 
-/// How an answer was asked for.
+/// How the answer is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {
-    /// Line by line.
+    /// One line per piece.
     Streamed,
-    /// In one line.
+    /// One line for the complete answer.
     Whole,
 }
 
 impl Answer {
-    /// An answer with this id from the backend of this name.
+    /// Creates the translation for an answer with this id, from the backend with this name.
     pub fn new(id: &str, backend: Arc<str>, profile: Profile, single_call: bool) -> Self {
         let calls = ToolCalls::new(id, 1);
         let tail = Tail::default();
@@ -73,7 +73,7 @@ impl Answer {
         }
     }
 
-    /// The same, that was not asked for as a stream.
+    /// Returns the translation for an answer that was not streamed.
     #[must_use]
     pub fn in_one_line(self) -> Self {
         Self {
@@ -82,14 +82,14 @@ impl Answer {
         }
     }
 
-    /// The same, of at most so many tokens where there is a limit. Ollama says `length` at this
-    /// limit and at the end of the context, and only the limit tells which it was.
+    /// Returns the translation for an answer with this token limit. Ollama reports `length` at this
+    /// limit and at the end of the context; only the limit distinguishes them.
     #[must_use]
     pub fn limited_to(self, limit: Option<u64>) -> Self {
         Self { limit, ..self }
     }
 
-    /// The same, of lines of `/api/generate`.
+    /// Returns the translation for lines of `/api/generate`.
     #[must_use]
     pub fn of_text(self) -> Self {
         Self {
@@ -98,14 +98,13 @@ impl Answer {
         }
     }
 
-    /// Whether tags of reasoning in its text mean anything: the original left all in the text, and
-    /// a text that is continued is text.
+    /// Returns whether tags in the text mark reasoning. They do not in the original profile, which
+    /// left reasoning in the text, nor in a continued text.
     pub(super) fn may_have_thoughts_in_its_text(&self) -> bool {
         self.profile == Profile::Openai && matches!(self.lines, Lines::OfChat)
     }
 
-    /// Feeds the next line; gives back what it stands for: nothing, a chunk, or the last chunk and
-    /// the usage.
+    /// Adds the next line. Returns its events: none, a chunk, or the last chunk and the usage.
     pub fn push(
         &mut self,
         line: &[u8],
@@ -122,8 +121,8 @@ impl Answer {
             .as_ref()
             .ok_or_else(|| self.bad("a line without a message"))?;
         if line.done && matches!(line.done_reason.as_deref(), Some("load" | "unload")) {
-            // No end of an answer: Ollama's cloud says it of a conversation to which it has nothing
-            // to say.
+            // Not the end of an answer. Ollama's cloud sends it for a conversation that leaves the
+            // model nothing to answer.
             return Err(self.bad("it loaded or unloaded the model, and generated nothing"));
         }
         self.tail
@@ -149,17 +148,17 @@ impl Answer {
                 .is_some_and(|count| self.limit.is_none_or(|limit| count < limit))
     }
 
-    /// Whether the last line has come.
+    /// Returns whether the last line has arrived.
     pub fn is_done(&self) -> bool {
         self.done
     }
 
-    /// What it means that the lines have ended, where no connection broke: nothing after the last
-    /// one. Else Ollama ended the answer before the model did, which it does where an answer
-    /// repeats itself; or the answer was cut short on the way.
+    /// Handles the end of the lines when no connection broke. After the last line there is nothing
+    /// to do. Otherwise Ollama ended the answer before the model did, as it does when an answer
+    /// repeats itself, or the answer was cut short.
     ///
-    /// Ollama's last line says `done: false` then (`fixtures/ollama/chat/repetition`). A whole
-    /// answer of that kind is all there; of a stream only its text tells.
+    /// Ollama's last line then has `done: false` (`fixtures/ollama/chat/repetition`). A complete
+    /// answer of that kind is used. For a stream, the text decides.
     pub fn finish(&mut self) -> Result<impl Iterator<Item = Event> + use<>, BackendError> {
         let ended_early = match (self.done, self.tail.repeats()) {
             (true, _) => None,
@@ -189,7 +188,7 @@ impl Answer {
         message: &LineMessage<'_>,
     ) -> Result<Option<Chunk>, BackendError> {
         let choice = self.choice(line, message)?;
-        // The original sent a chunk for every line; ours has none for a line that says nothing.
+        // The original sent a chunk for every line. This code sends none for an empty line.
         let says_nothing =
             choice.delta.is_empty() && choice.finish_reason.is_none() && choice.logprobs.is_none();
         if says_nothing && self.profile == Profile::Openai {
@@ -211,7 +210,7 @@ impl Answer {
         let mut choice = ChunkChoice::delta(0, delta(message));
         choice.logprobs = line.logprobs.clone().map(logprobs);
         choice.finish_reason = line.done.then(|| finish_reason(line));
-        // A call comes whole.
+        // Each call arrives complete.
         self.calls
             .whole(&mut choice)
             .map_err(|what| self.bad(what))?;
@@ -219,7 +218,7 @@ impl Answer {
             keep_first_call(&mut choice.delta);
         }
         if line.done && self.profile == Profile::Original {
-            // The original knew no other.
+            // The original sent no other reason.
             choice.finish_reason = Some(FinishReason::Stop);
         }
         Ok(choice)
@@ -247,7 +246,8 @@ fn delta(message: &LineMessage<'_>) -> Delta {
     delta
 }
 
-/// Older versions send no id; what they send as an index is not needed, for each call comes whole.
+/// Translates a call. Older versions send no id. Their index is not needed, because each call
+/// arrives complete.
 fn tool_call(call: &LineToolCall<'_>) -> ToolCallDelta {
     let arguments = call
         .function
@@ -268,7 +268,7 @@ fn tool_call(call: &LineToolCall<'_>) -> ToolCallDelta {
     }
 }
 
-/// Ollama says "stop" after calls too; `tool_calls` knows of them.
+/// Returns the finish reason. Ollama sends "stop" after calls too, so the calls decide.
 fn finish_reason(line: &ChatLine<'_>) -> FinishReason {
     match line.done_reason.as_deref() {
         Some("length") => FinishReason::Length,
@@ -276,8 +276,8 @@ fn finish_reason(line: &ChatLine<'_>) -> FinishReason {
     }
 }
 
-/// A line that is known to be UTF-8 as a whole need not be checked string by string, which takes
-/// longer than to parse it.
+/// Parses a line. Checking the complete line for UTF-8 once is faster than checking each string,
+/// which would take longer than parsing.
 fn parsed(line: &[u8], lines: Lines) -> serde_json::Result<ChatLine<'_>> {
     match (lines, str::from_utf8(line)) {
         (Lines::OfGenerate, _) => {
@@ -288,7 +288,7 @@ fn parsed(line: &[u8], lines: Lines) -> serde_json::Result<ChatLine<'_>> {
     }
 }
 
-/// What is wrong with a line, without any of its text.
+/// Describes the error in a line without quoting the line.
 fn describe(error: &serde_json::Error) -> String {
     format!(
         "a line that is not Ollama's ({:?} at column {})",
@@ -302,8 +302,8 @@ fn created(line: &ChatLine<'_>) -> Option<u64> {
     u64::try_from(created.as_second()).ok()
 }
 
-/// A count that is missing is zero: Ollama leaves zeros out, and older versions left the prompt's
-/// out when it was cached.
+/// Returns the usage. A missing count is zero: Ollama omits zeros, and older versions omitted the
+/// count of a cached prompt.
 fn usage(line: &ChatLine<'_>) -> CompletionUsage {
     CompletionUsage::new(
         line.prompt_eval_count.unwrap_or(0),

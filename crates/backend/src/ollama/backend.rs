@@ -1,4 +1,4 @@
-//! Ollama as a [`Backend`]: what it can do, its models, and their deletion.
+//! Implements [`Backend`] for Ollama: abilities, the list of models, and deletion.
 
 use std::future::ready;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::{
     Reply, Work,
 };
 
-/// How long Ollama may take to unload a model that is to be deleted.
+/// The time limit for unloading a model before it is deleted.
 const UNLOADED_WITHIN: Duration = Duration::from_secs(10);
 
 impl<S, B> Backend for Ollama<S, B>
@@ -79,12 +79,12 @@ where
         })
     }
 
-    /// As `ollama rm` does it: the model is unloaded first, once its answers have ended.
+    /// Deletes a model as `ollama rm` does: unloads it first, after its running answers.
     fn delete_model<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), BackendError>> {
         Box::pin(async move {
             let unload = to_json(&ollama::UnloadRequest::new(id), &self.name)?;
-            // Of use, and not needed: Ollama deletes loaded models too, which then take memory
-            // until their time is over.
+            // Unloading is optional. Ollama also deletes loaded models, but they then occupy memory
+            // until their `keep_alive` ends.
             let _unloaded = tokio::time::timeout(
                 UNLOADED_WITHIN,
                 self.send(post("/api/generate", unload, None)),

@@ -1,4 +1,4 @@
-//! Chats and completions: what Ollama is asked, and how its answer is read.
+//! Chats and completions: sends requests to Ollama and reads the answers.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -26,13 +26,13 @@ where
     S: OllamaService<B>,
     B: From<Bytes> + Send + 'static,
 {
-    /// Starts a chat; one with tools is asked again where Ollama swallows a call (`swallowed.rs`).
+    /// Starts a chat. A chat with tools is sent again if Ollama drops a call (`swallowed.rs`).
     pub(super) async fn start_chat(&self, call: ChatCall) -> Result<Reply, BackendError> {
         let has_tools = !call.work.callable_functions().is_empty();
         if has_tools && !call.work.must_call() {
             let knows_tools = self.known(&call.work.model).await?.knows_tools;
             match Calling::needed(&call.work, knows_tools) {
-                // The original knew nothing of calls.
+                // The original did not support tool calls.
                 Some(Calling::CallOrAnswer) if call.head.profile == Profile::Original => {}
                 Some(way) => {
                     return Box::pin(way.started(call, |call| self.start_once(call))).await;
@@ -43,7 +43,7 @@ where
         if call.head.profile == Profile::Original || !has_tools {
             return self.start_once(call).await;
         }
-        // Boxed, as whatever is rare here: every chat would carry the room for it.
+        // Boxed because it is rare; every chat would reserve memory for it.
         Box::pin(self.start_with_tools(call)).await
     }
 
@@ -65,7 +65,7 @@ where
         })
     }
 
-    /// Starts a chat as it is; where the model's template refuses it, with a plainer conversation.
+    /// Starts a chat. If the model's template refuses it, sends a simplified conversation.
     pub(super) async fn start_once(&self, call: ChatCall) -> Result<Reply, BackendError> {
         Box::pin(retry::or_plainer(call, |call| self.start_as_it_is(call))).await
     }
@@ -165,8 +165,8 @@ where
     }
 }
 
-/// The request with earlier calls and results in the contents, where the model's template has no
-/// place for them.
+/// Returns the request with earlier calls and results as text, if the model's template does not
+/// support them.
 fn shown<'a>(request: &'a ChatCompletionRequest, known: &Known) -> Cow<'a, ChatCompletionRequest> {
     let messages = if known.knows_tools {
         None

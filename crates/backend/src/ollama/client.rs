@@ -1,5 +1,5 @@
-//! [`Ollama`], over any service that speaks Ollama's API. What it does is in the files beside:
-//! `backend.rs`, `chats.rs`, `embed.rs`, `sized.rs`, `facts.rs`, `transport.rs`.
+//! [`Ollama`], the client of any service that speaks Ollama's API. Its methods are in `backend.rs`,
+//! `chats.rs`, `embed.rs`, `sized.rs`, `facts.rs` and `transport.rs`.
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -11,9 +11,9 @@ use tower::{BoxError, Service};
 
 use super::models::ModelMemory;
 
-/// Ollama behind any tower service that speaks its API.
+/// A backend over any tower service that speaks Ollama's API.
 ///
-/// `B` is the body that the service takes. Clones share what is known of the models.
+/// `B` is the body type of the service's requests. Clones share the cached properties of models.
 pub struct Ollama<S, B> {
     pub(super) service: S,
     pub(super) name: Arc<str>,
@@ -32,8 +32,8 @@ impl<S: Clone, B> Clone for Ollama<S, B> {
     }
 }
 
-/// A service that speaks Ollama's API, as [`Ollama`] needs it: any body that can be made from bytes
-/// in, any body out.
+/// A service that speaks Ollama's API, as [`Ollama`] needs it: its requests have any body that can
+/// be made from bytes, its responses any body.
 pub trait OllamaService<B>:
     Service<Request<B>, Response = Response<Self::Body>, Error: Into<BoxError>, Future: Send>
     + Clone
@@ -41,7 +41,7 @@ pub trait OllamaService<B>:
     + Sync
     + 'static
 {
-    /// The body of its answers.
+    /// The body of responses.
     type Body: Body<Data: Buf + Send, Error: Into<BoxError>> + Send + 'static;
 }
 
@@ -62,7 +62,8 @@ where
     S: OllamaService<B>,
     B: From<Bytes> + Send + 'static,
 {
-    /// Ollama behind this service. `name` is what errors and `x-loggia-served-by` call it.
+    /// Creates the backend over this service. `name` is its name in errors and in
+    /// `x-loggia-served-by`.
     pub fn new(name: impl Into<Arc<str>>, service: S) -> Self {
         Self {
             service,
@@ -72,7 +73,7 @@ where
         }
     }
 
-    /// With what another [`Ollama`] in front of the same models has learnt of them.
+    /// Shares the cached properties of models with another [`Ollama`] for the same server.
     #[must_use]
     pub fn remembering(self, memory: ModelMemory) -> Self {
         Self {

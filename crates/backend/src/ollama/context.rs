@@ -1,33 +1,33 @@
-//! Which context size to ask Ollama for, where the client asks for none.
+//! Chooses the context size for Ollama if the client sets none.
 //!
-//! Ollama's default (4,096 tokens on small machines) is too small for what agents send, and it cuts
-//! what does not fit. A change of the size loads the model anew, so sizes are few, and a size once
-//! chosen is kept.
+//! Ollama's default (4,096 tokens on small machines) is too small for agents, and Ollama truncates
+//! longer prompts. A change of the size reloads the model. So there are few sizes, and a chosen
+//! size is kept.
 
 use loggia_wire::ollama;
 use loggia_wire::openai::{ChatCompletionRequest, Content, Message, PartKind};
 
-/// The smallest size: what Ollama takes by itself on a small machine. Each step is twice the one
-/// before.
+/// The smallest size: Ollama's default on a small machine. Each step is twice the previous one.
 const SMALLEST: u64 = 4096;
 
-/// Tokens kept for an answer whose length the client does not limit.
+/// The number of tokens reserved for an answer without a limit.
 const ANSWER: u64 = 1024;
 
-/// The most tokens kept for an answer. Agents send limits of 32,000 and 128,000 with every request
-/// and seldom use them, but a context that holds them takes memory from the start. An answer may
-/// still go on to the end of the context.
+/// The maximum number of tokens reserved for an answer. Agents send limits of 32,000 and 128,000
+/// with every request and rarely need them, but a context of that size takes memory from the start.
+/// An answer may still continue to the end of the context.
 const LONGEST_ANSWER: u64 = 4096;
 
-/// What a template writes around a message.
+/// The number of tokens that a template adds per message.
 const PER_MESSAGE: u64 = 16;
 
-/// What models that see make of an image, at most: Gemma 256, Llava 576, Qwen up to about a
-/// thousand.
+/// The maximum number of tokens that vision models need per image: Gemma 256, Llava 576, Qwen about
+/// a thousand.
 const PER_IMAGE: u64 = 1024;
 
-/// Tokens that prompt and answer may need: an upper estimate for text in any language. Base64 and
-/// the like, which it may underrate, are caught when Ollama refuses them with the true number.
+/// Returns an upper estimate of the tokens that prompt and answer need, for text in any language.
+/// It may be too low for base64 and similar data; Ollama then refuses the prompt and reports the
+/// exact number.
 pub(super) fn need(request: &ChatCompletionRequest) -> u64 {
     let prompt: u64 = request.messages.iter().map(of_message).sum();
     let tools = request
@@ -38,12 +38,12 @@ pub(super) fn need(request: &ChatCompletionRequest) -> u64 {
     prompt + tools + answer(request)
 }
 
-/// The same of a completion: its prompt, and what comes after it.
+/// Returns the estimate for a completion: its prompt and its answer.
 pub(super) fn need_of_text(request: &ollama::GenerateRequest, answer: u64) -> u64 {
     PER_MESSAGE + of_text(&request.prompt) + request.suffix.as_deref().map_or(0, of_text) + answer
 }
 
-/// Tokens kept for the answer.
+/// Returns the number of tokens reserved for the answer.
 pub(super) fn answer(request: &ChatCompletionRequest) -> u64 {
     request
         .token_limit()
@@ -51,8 +51,9 @@ pub(super) fn answer(request: &ChatCompletionRequest) -> u64 {
         .map_or(ANSWER, |limit| limit.min(LONGEST_ANSWER))
 }
 
-/// The size to ask for: the smallest step that holds what is needed, never below what is loaded,
-/// never above what the model can. `None` where Ollama's own default will do and nothing is loaded.
+/// Returns the size to request: the smallest step that is large enough, at least the loaded size,
+/// at most the model's maximum. Returns `None` if Ollama's default is enough and the model is not
+/// loaded.
 pub(super) fn choose(need: u64, loaded: Option<u64>, most: u64) -> Option<u64> {
     if loaded.is_none() && need <= SMALLEST {
         return None;
@@ -84,8 +85,8 @@ fn of_part(part: &PartKind) -> u64 {
     }
 }
 
-/// Half a token for an ASCII character (prose has a quarter, code a third), two for any other
-/// (Chinese has one, rare scripts three).
+/// Estimates the tokens of a text: half a token per ASCII character (prose needs a quarter, code a
+/// third), two per other character (Chinese needs one, rare scripts three).
 pub(super) fn of_text(text: &str) -> u64 {
     let ascii = text.bytes().filter(u8::is_ascii).count() as u64;
     let others = text.chars().count() as u64 - ascii;

@@ -28,7 +28,7 @@ where
         let options = self.options_for(request, &known).await;
         let options = &options;
         let answer = match self.ask_embedding(request, options, head).await {
-            // Ollama does not say which text it was.
+            // Ollama does not report which text is too long.
             Err(too_long @ BackendError::InputTooLong { .. }) => {
                 let ask =
                     |one| async move { self.ask_embedding(&one, options, head).await.map(drop) };
@@ -53,8 +53,8 @@ where
         .checked(request)
     }
 
-    /// The client's options, and the context size where that is Loggia's to choose: for the longest
-    /// text, as each is read by itself.
+    /// Returns the client's options, with a context size if Loggia may choose it: large enough for
+    /// the longest text, because each text is read separately.
     async fn options_for(&self, request: &EmbeddingRequest, known: &Known) -> Options {
         let mut options = Options::default();
         if let Some(Value::Object(others)) = request.extra.get("options") {
@@ -103,7 +103,8 @@ where
     }
 }
 
-/// Ollama takes texts alone: tokens are a 400 there (`fixtures/ollama/embed/tokens`).
+/// Returns the input texts. Ollama accepts only texts and answers 400 to tokens
+/// (`fixtures/ollama/embed/tokens`).
 fn texts(request: &EmbeddingRequest) -> Result<Vec<&str>, BackendError> {
     let text = |one| match one {
         OnePrompt::Text(text) => Ok(text),

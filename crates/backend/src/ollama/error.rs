@@ -1,4 +1,4 @@
-//! Ollama's refusals → [`BackendError`].
+//! Translates Ollama's errors into [`BackendError`].
 
 use std::time::Duration;
 
@@ -9,8 +9,8 @@ use tower::BoxError;
 use crate::openai::with_its_status;
 use crate::{BackendError, WorkKind};
 
-/// A refusal before the answer: a status and a body of `{"error": "…"}`, or of plain text on an
-/// unknown route.
+/// Translates a refusal before the answer: a status and a body of `{"error": "…"}`, or plain text
+/// for an unknown route.
 pub(super) fn refusal(
     status: StatusCode,
     retry_after: Option<Duration>,
@@ -39,7 +39,8 @@ pub(super) fn refusal(
         400 if text.contains("support chat") => BackendError::Unsupported {
             work: WorkKind::Chat,
         },
-        // An input of `/api/embed`; a prompt that is too long is an engine's error, above.
+        // This is an input of `/api/embed`. A prompt that is too long is an engine's error, handled
+        // above.
         400 if text.contains("context length") => BackendError::InputTooLong {
             index: None,
             tokens: None,
@@ -54,15 +55,15 @@ pub(super) fn refusal(
         }
         503 => BackendError::Busy { retry_after },
         400..=499 => invalid(text),
-        // Ollama answers a wrong option or format of the client's with a 500
+        // Ollama answers 500 to an invalid option or format of the client
         // (`fixtures/ollama/chat/option-wrong-type`).
         _ if is_the_clients_fault(&text) => invalid(text),
         _ => BackendError::Engine { message: text },
     }
 }
 
-/// Ollama says no more than "unauthorized" of a model in its cloud, where nobody is signed in on
-/// its machine.
+/// Adds advice to "unauthorized", which is all that Ollama reports for a model in its cloud if its
+/// machine is not signed in.
 fn signed_in(error: BackendError, backend: &str) -> BackendError {
     match error {
         BackendError::Refused {
@@ -85,7 +86,7 @@ fn signed_in(error: BackendError, backend: &str) -> BackendError {
     }
 }
 
-/// An error line in the middle of a 200.
+/// Translates an error line within a 200 response.
 pub(super) fn error_in_stream(text: &str) -> BackendError {
     match InnerError::inside(text) {
         Some(inner) => from_engine(inner, StatusCode::INTERNAL_SERVER_ERROR),
@@ -125,8 +126,8 @@ fn invalid(message: String) -> BackendError {
     }
 }
 
-/// What it means that the service below failed without an answer: the error it says, or that the
-/// connection broke.
+/// Translates the error of a service that failed without an answer: an error of the HTTP client, or
+/// a broken connection.
 pub(super) fn transport_error(error: BoxError, backend: &str) -> BackendError {
     let error = match error.downcast::<BackendError>() {
         Ok(error) => return *error,

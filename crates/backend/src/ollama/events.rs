@@ -1,4 +1,4 @@
-//! The body of an Ollama answer as a stream of events.
+//! Reads the body of an Ollama answer as a stream of events.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -15,18 +15,18 @@ use super::answer::Answer;
 use super::error::transport_error;
 use crate::{BackendError, Event};
 
-/// The longest line: a whole answer is one, log-probabilities included.
+/// The maximum length of a line. A complete answer is one line, log-probabilities included.
 const LINE_LIMIT: usize = 16 << 20;
 
 pin_project_lite::pin_project! {
-    /// Reads no further ahead than one packet.
+    /// Reads ahead by at most one packet.
     pub(super) struct OllamaEvents<R> {
         #[pin]
         body: R,
         lines: Lines,
         answer: Answer,
         backend: Arc<str>,
-        // What the last line stands for beyond its first event.
+        // The further events of the last line.
         later: VecDeque<Event>,
         body_ended: bool,
         ended: bool,
@@ -71,7 +71,7 @@ where
         }
     }
 
-    /// The next line that is not blank; none when the body has ended.
+    /// Returns the next line that is not blank, or `None` at the end of the body.
     fn poll_line(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -99,8 +99,7 @@ where
                         this.lines.push(data.copy_to_bytes(data.remaining()));
                     }
                 }
-                // Whatever befalls the connection after the last line takes nothing from the
-                // answer.
+                // An error of the connection after the last line does not affect the answer.
                 None | Some(Err(_)) if this.answer.is_done() => *this.body_ended = true,
                 None => *this.body_ended = true,
                 Some(Err(error)) => {

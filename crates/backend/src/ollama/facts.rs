@@ -1,4 +1,4 @@
-//! What is known of a model: asked once and kept for a while (`models.rs`).
+//! Queries the properties of a model and caches them for a while (`models.rs`).
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ where
     S: OllamaService<B>,
     B: From<Bytes> + Send + 'static,
 {
-    /// What is known of a model, asked once and kept for a while.
+    /// Returns the properties of a model, from the cache if possible.
     pub(super) async fn known(&self, model: &str) -> Result<Arc<Known>, BackendError> {
         if let Some(known) = self.known.recall(model) {
             return Ok(known);
@@ -25,7 +25,8 @@ where
         Ok(known)
     }
 
-    /// A service that knows only `/api/chat` is one too: then nothing is known, and all is tried.
+    /// Queries the properties of a model. If the service supports only `/api/chat`, nothing is
+    /// known and all features are tried.
     pub(super) async fn ask(&self, model: &str) -> Result<Known, BackendError> {
         let show: Show = match self.show(model).await {
             Ok(show) => show,
@@ -57,7 +58,7 @@ where
     }
 }
 
-/// Whether a chat would fail in the same way: there is no such model, or nobody answers.
+/// Returns whether a chat would fail too: the model does not exist, or the server does not answer.
 fn is_no_matter_of_show(error: &BackendError) -> bool {
     use BackendError::{Busy, ModelNotFound, RateLimited, TimedOut, Tls, Unreachable};
     matches!(

@@ -1,4 +1,4 @@
-//! OpenAI's messages → Ollama's: one for one.
+//! Translates OpenAI's messages to Ollama's, one to one.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ use crate::BackendError;
 use crate::conversation::arguments;
 use crate::data_url::{self, DataUrl};
 
-/// Translates a conversation. Several parts stay one message.
+/// Translates a conversation. A message with several parts stays one message.
 pub(super) fn chat_messages(messages: &[Message]) -> Result<Vec<ChatMessage>, BackendError> {
     let names = called_names(messages);
     messages
@@ -20,7 +20,7 @@ pub(super) fn chat_messages(messages: &[Message]) -> Result<Vec<ChatMessage>, Ba
         .collect()
 }
 
-/// The name of the function behind each call id, for the tool messages that answer them.
+/// Returns the function names by call id, for the tool messages with the results.
 fn called_names(messages: &[Message]) -> HashMap<&str, &str> {
     let calls = messages
         .iter()
@@ -58,9 +58,9 @@ fn chat_message(
 
 fn role(role: Role) -> &'static str {
     match role {
-        // Ollama takes any role in silence, and templates drop those they do not know.
+        // Ollama accepts any role silently, and templates drop unknown ones.
         Role::Developer => "system",
-        // The older form has been made into the newer (`emulate`).
+        // `emulate` has translated the older form to the newer.
         Role::Function => "tool",
         other => other.as_str(),
     }
@@ -74,7 +74,8 @@ fn text(message: &Message) -> String {
     }
 }
 
-/// The base64 of an image or a sound; Ollama takes both in `images`, in the canonical form alone.
+/// Returns the base64 of an image or audio. Ollama takes both in `images`, only in the canonical
+/// form.
 fn media(message: usize, part: usize, content: &Part) -> Result<Option<String>, BackendError> {
     let place = |field: &str| format!("messages[{message}].content[{part}].{field}");
     match &content.kind {
@@ -109,7 +110,7 @@ fn tool_calls(message: &Message) -> Vec<ToolCall> {
         .collect()
 }
 
-/// Ollama wants arguments as an object, where OpenAI has a string of JSON.
+/// Translates a call. Ollama's arguments are an object, OpenAI's a string of JSON.
 fn tool_call(index: u32, call: &openai::ToolCall) -> ToolCall {
     let arguments = JsonText(arguments::as_object(&call.function.arguments).into_owned());
     ToolCall {
@@ -122,7 +123,7 @@ fn tool_call(index: u32, call: &openai::ToolCall) -> ToolCall {
     }
 }
 
-/// The name of the function that was called, or the result's own where the call is not there.
+/// Returns the name of the called function, or the message's own name if the call is missing.
 fn tool_name(message: &Message, names: &HashMap<&str, &str>) -> Option<String> {
     if message.role != Role::Tool {
         return None;

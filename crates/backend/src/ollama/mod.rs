@@ -1,9 +1,8 @@
-//! Ollama: OpenAI's requests become its own, its answers become OpenAI's.
+//! Ollama: translates OpenAI's requests to Ollama's API, and its answers back.
 //!
-//! The translation is pure and in two halves: [`chat_request`] and [`generate_request`] (request)
-//! and [`Answer`] (answer, line by line). [`Ollama`] is the thin client around them, over any tower
-//! service that speaks Ollama's API: a pooled HTTP client, or the very service that `OpenAiLayer`
-//! wraps.
+//! The translation is pure: [`chat_request`] and [`generate_request`] for requests, [`Answer`] for
+//! answers (line by line). [`Ollama`] is the thin client around them, over any tower service that
+//! speaks Ollama's API: a pooled HTTP client, or the service that `OpenAiLayer` wraps.
 
 mod answer;
 mod backend;

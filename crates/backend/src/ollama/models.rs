@@ -1,4 +1,4 @@
-//! `/api/tags`, `/api/show`, `/api/ps` → OpenAI's models, and what each can do.
+//! Translates `/api/tags`, `/api/show` and `/api/ps` to OpenAI's models and their abilities.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,16 +13,16 @@ use serde_json::json;
 use super::names;
 use crate::{Abilities, Ability, AbilitySet, OptionNames, SchemaEngine, ToolSchemas, fingerprint};
 
-/// How long what is known of a model is believed: a model can be made anew under the same name.
+/// How long properties are cached. A model can be replaced under the same name.
 const BELIEVED_FOR: Duration = Duration::from_mins(5);
 
-/// How many models are remembered. Names come from clients, so there must be an end to them.
+/// The maximum number of cached models. Clients choose the names, so the number must be limited.
 const REMEMBERED: usize = 1024;
 
-/// What Ollama can do whatever the model.
+/// Abilities of Ollama that do not depend on the model.
 const ALWAYS: [Ability; 9] = [
-    // Where its template knows nothing of them, tools are told in the system message
-    // (`tool_calls::told`).
+    // If the template does not support tools, the system message describes them
+    // (`tool_calls::with_described_tools`).
     Ability::Tools,
     Ability::SingleToolCall,
     Ability::JsonObject,
@@ -31,44 +31,44 @@ const ALWAYS: [Ability; 9] = [
     Ability::Seed,
     Ability::KeepAlive,
     Ability::EngineOptions,
-    // `think: false`, which a model that does not reason takes too.
+    // `think: false`, which models without reasoning accept too.
     Ability::NoReasoning,
 ];
 
-/// What a model can do, by Ollama's name for it.
+/// The abilities for Ollama's capabilities of a model.
 const CAPABILITIES: [(&str, Ability); 6] = [
     ("completion", Ability::Chat),
     ("embedding", Ability::Embeddings),
     ("thinking", Ability::Reasoning),
     ("vision", Ability::Images),
     ("audio", Ability::Audio),
-    // Its template has a place for what comes after.
+    // The model's template supports a suffix.
     ("insert", Ability::FillInTheMiddle),
 ];
 
-/// What is known of one model.
+/// The known properties of one model.
 #[derive(Debug)]
 pub(super) struct Known {
     pub(super) abilities: Arc<Abilities>,
     pub(super) fingerprint: Arc<str>,
-    /// Whether its template has a place for tools, calls and results.
+    /// Whether the model's template supports tools, calls and results.
     pub(super) knows_tools: bool,
-    /// The most tokens that Loggia may ask a context to hold. `None` where nothing is known, or the
+    /// The largest context size that Loggia may request. `None` if it is unknown, or if the
     /// Modelfile sets the size.
     pub(super) context_most: Option<u64>,
-    /// The most tokens of an answer, where the Modelfile sets it; no limit below 0.
+    /// The token limit for answers, if the Modelfile sets one. A negative value means no limit.
     pub(super) num_predict: Option<i64>,
-    /// The context size that was last chosen or found loaded; 0 where neither has happened.
+    /// The context size that was last chosen or found loaded. 0 if neither has happened.
     context_kept: AtomicU64,
 }
 
 impl Known {
-    /// The context size that was last chosen or found loaded.
+    /// Returns the context size that was last chosen or found loaded.
     pub(super) fn context_kept(&self) -> Option<u64> {
         Some(self.context_kept.load(Ordering::Relaxed)).filter(|&size| size > 0)
     }
 
-    /// Remembers a context size; tells whether it is a new one.
+    /// Stores a context size. Returns whether it is new.
     pub(super) fn keep_context(&self, size: u64) -> bool {
         self.context_kept.swap(size, Ordering::Relaxed) != size
     }
@@ -86,7 +86,8 @@ impl Known {
         }
     }
 
-    /// The service does not tell: everything is tried.
+    /// Returns the properties of a model that the service reports nothing about: all features are
+    /// tried.
     pub(super) fn nothing(backend: &str, model: &str) -> Self {
         let can = CAPABILITIES
             .iter()
@@ -104,15 +105,15 @@ impl Known {
     }
 }
 
-/// What is known of the models asked about lately. Clones share it.
+/// A cache of the properties of recently used models. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct ModelMemory {
     models: Arc<Mutex<Remembered>>,
-    /// Whether the log tells that this Ollama is old.
+    /// Whether the warning about an old Ollama has been logged.
     told_old: Arc<AtomicBool>,
 }
 
-/// By the model's name, and since when.
+/// The properties and their age, by the model's name.
 type Remembered = HashMap<String, (Instant, Arc<Known>)>;
 
 impl ModelMemory {
@@ -130,7 +131,7 @@ impl ModelMemory {
         known.insert(model.to_owned(), (Instant::now(), what));
     }
 
-    /// What is known of a model that is there no more.
+    /// Removes a deleted model from the cache.
     pub(super) fn forget(&self, model: &str) {
         self.models
             .lock()
@@ -138,17 +139,18 @@ impl ModelMemory {
             .remove(model);
     }
 
-    /// Whether this version cuts long prompts in silence and nobody has been told yet: true once.
+    /// Returns true once, if this version truncates long prompts silently and no warning has been
+    /// logged yet.
     pub(super) fn is_first_to_tell_old(&self, version: &str) -> bool {
         cuts_in_silence(version) && !self.told_old.swap(true, Ordering::Relaxed)
     }
 }
 
-/// The first version that knows `truncate` and `shift`.
+/// The first version that supports `truncate` and `shift`.
 const FIRST_NOT_TO_CUT: [u32; 3] = [0, 12, 6];
 
-/// Whether a version is older than that. One built without a number says `0.0.0`, which tells
-/// nothing.
+/// Returns whether a version is older than that. Builds without a version report `0.0.0`, which
+/// counts as new.
 fn cuts_in_silence(version: &str) -> bool {
     let numbers = version
         .split(['-', '+'])
@@ -170,7 +172,7 @@ fn abilities(show: &Show) -> Abilities {
             set.without(ability)
         };
     }
-    // Where its template knows nothing of tools they are told of in a message.
+    // If the template does not support tools, a message describes them.
     let tool_schemas = if is_told(show, "tools") {
         ToolSchemas::Ollama
     } else {
@@ -182,8 +184,8 @@ fn abilities(show: &Show) -> Abilities {
     }
 }
 
-/// Whether Ollama tells of this capability. Versions before 0.6 tell of none: then everything is
-/// tried.
+/// Returns whether Ollama reports this capability. Versions before 0.6 report none, and all
+/// features are tried.
 fn is_told(show: &Show, name: &str) -> bool {
     show.capabilities.is_empty()
         || show
@@ -203,7 +205,7 @@ fn able(can: AbilitySet, context_length: Option<u64>) -> Abilities {
     }
 }
 
-/// `/v1/models`.
+/// Returns the list for `/v1/models`.
 pub(super) fn list(tags: &Tags) -> Vec<Model> {
     tags.models
         .iter()
@@ -211,7 +213,7 @@ pub(super) fn list(tags: &Tags) -> Vec<Model> {
         .collect()
 }
 
-/// The model of this name, as Ollama reads names; one that is called exactly so comes first.
+/// Returns the model with this name, as Ollama compares names. An exact match takes precedence.
 pub(super) fn find<'a>(tags: &'a Tags, id: &str) -> Option<&'a ListedModel> {
     let exactly = tags.models.iter().find(|listed| listed.name == id);
     exactly.or_else(|| {
@@ -221,12 +223,12 @@ pub(super) fn find<'a>(tags: &'a Tags, id: &str) -> Option<&'a ListedModel> {
     })
 }
 
-/// The digest of this model's manifest.
+/// Returns the digest of this model's manifest.
 pub(super) fn digest(tags: &Tags, id: &str) -> Option<String> {
     find(tags, id).map(|listed| listed.digest.clone())
 }
 
-/// `/v1/models/{id}`: what OpenAI's API has no field for rides beside its four.
+/// Returns the model for `/v1/models/{id}`, with properties that OpenAI's API does not have.
 pub(super) fn described(
     id: &str,
     listed: &ListedModel,
@@ -255,7 +257,7 @@ pub(super) fn described(
     model
 }
 
-/// The context size that a model is loaded with, where it is.
+/// Returns the context size that a model is loaded with, if it is loaded.
 pub(super) fn loaded_context(running: &RunningModels, id: &str) -> Option<u64> {
     running
         .models
@@ -272,7 +274,8 @@ fn model(id: &str, listed: &ListedModel) -> Model {
     Model::new(id, created, owner(id))
 }
 
-/// `library` for Ollama's own, else the name before the slash: as Ollama's own layer has it.
+/// Returns `library` for Ollama's own models, otherwise the part before the slash, as Ollama's own
+/// `/v1` does.
 fn owner(id: &str) -> &str {
     id.rsplit_once('/').map_or("library", |(owner, _)| owner)
 }

@@ -1,12 +1,12 @@
-//! How Ollama reads a model's name: `[host/][namespace/]model[:tag]`, without regard to case, each
-//! part but the model with a default.
+//! Compares model names as Ollama does: `[host/][namespace/]model[:tag]`, case-insensitive, with a
+//! default for each part but the model.
 
-/// What stands for the parts that a name leaves out.
+/// The defaults for omitted parts.
 const HOST: &str = "registry.ollama.ai";
 const NAMESPACE: &str = "library";
 const TAG: &str = "latest";
 
-/// A name, taken apart.
+/// A parsed model name.
 #[derive(Clone, Copy)]
 struct Name<'a> {
     host: &'a str,
@@ -49,7 +49,7 @@ impl<'a> Name<'a> {
     }
 }
 
-/// Whether both are names of one model.
+/// Returns whether both names refer to the same model.
 pub(super) fn are_same(one: &str, other: &str) -> bool {
     let (one, other) = (Name::read(one).parts(), Name::read(other).parts());
     one.iter()

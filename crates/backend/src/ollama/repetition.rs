@@ -1,11 +1,11 @@
-//! Whether an answer ends in a repetition. Ollama ends an answer after some 30 equal tokens in a
-//! row, without a last line that says so.
+//! Detects whether an answer ends in a repetition. Ollama ends an answer after about 30 equal
+//! tokens in a row, without a last line that reports it.
 
-/// The most bytes of an answer that are kept to look at.
+/// The maximum number of bytes kept from the end of an answer.
 const KEPT: usize = 4096;
 
-/// How often the same text must stand at the end. Ollama allows 31 times, and its parsers of calls
-/// and reasoning may hold some of them back.
+/// The minimum number of repetitions. Ollama allows 31, and its parsers of calls and reasoning may
+/// hold some of them back.
 const TIMES: usize = 24;
 
 /// The end of an answer.
@@ -13,7 +13,7 @@ const TIMES: usize = 24;
 pub(super) struct Tail(String);
 
 impl Tail {
-    /// More of the answer.
+    /// Adds a piece of the answer.
     pub(super) fn push(&mut self, text: &str) {
         let text = &text[text.ceil_char_boundary(text.len().saturating_sub(KEPT))..];
         if self.0.len() + text.len() > 2 * KEPT {
@@ -23,13 +23,13 @@ impl Tail {
         self.0.push_str(text);
     }
 
-    /// Whether anything was said.
+    /// Returns whether the answer is empty.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether it ends in the same text many times over. Spaces do not count, as Ollama compares
-    /// tokens without those around them.
+    /// Returns whether the answer ends with many repetitions of the same text. Spaces are ignored,
+    /// because Ollama trims tokens before it compares them.
     pub(super) fn repeats(&self) -> bool {
         let spaces = self
             .0

@@ -1,4 +1,4 @@
-//! OpenAI's requests → Ollama's.
+//! Translates OpenAI's requests to Ollama's.
 
 use loggia_wire::Extra;
 use loggia_wire::ollama::{self, Think};
@@ -15,12 +15,12 @@ use crate::conversation::tools::completed;
 use crate::schema::fitted;
 use crate::{BackendError, Profile, SchemaEngine};
 
-/// Translates a checked request. What Ollama has no field for must have been refused or emulated
-/// before.
+/// Translates a checked request. Fields without a counterpart in Ollama must have been refused or
+/// emulated before.
 ///
-/// `truncate: false` and `shift: false` are always sent: without them Ollama cuts a prompt that
-/// does not fit, and drops the beginning of an answer that does not, in silence
-/// (`fixtures/ollama/chat/overflow-default`).
+/// `truncate: false` and `shift: false` are always sent. Without them Ollama silently truncates a
+/// prompt that is too long, and silently drops the beginning of the context when an answer is too
+/// long (`fixtures/ollama/chat/overflow-default`).
 pub fn chat_request(
     request: &ChatCompletionRequest,
     profile: Profile,
@@ -51,19 +51,19 @@ pub fn chat_request(
     })
 }
 
-/// Whether there are only system messages, so that the last one is asked as the user's: Ollama's
-/// cloud would only load the model, and many templates give a model nothing to answer to.
+/// Returns whether there are only system messages. The last one is then sent as a user message:
+/// Ollama's cloud would only load the model, and many templates leave the model nothing to answer.
 pub(super) fn asks_the_system(request: &ChatCompletionRequest, profile: Profile) -> bool {
     let is_system = |message: &Message| matches!(message.role, Role::System | Role::Developer);
     profile == Profile::Openai && request.messages.iter().all(is_system)
 }
 
-/// Translates a checked request for a completion of one prompt. A text is continued as it is,
-/// without the model's template; but what is to stand before a `suffix` only the template can ask
-/// for.
+/// Translates a checked request for a completion of one prompt. The text is continued without the
+/// model's template, except with a `suffix`, which only the template can express.
 ///
 /// # Errors
-/// Where the prompt is no text, or empty: then Ollama would only load the model.
+/// Fails if the prompt is not text, or is empty. Ollama would only load the model for an empty
+/// prompt.
 pub fn generate_request(
     request: &CompletionRequest,
     profile: Profile,
@@ -126,7 +126,7 @@ fn format(format: &ResponseFormat) -> Option<Value> {
     }
 }
 
-/// The functions that the model may call. A tool of another type has been refused at the door.
+/// Returns the functions that the model may call. `loggia-api` has refused tools of other types.
 fn tools(request: &ChatCompletionRequest) -> Vec<Tool> {
     let functions = request.callable_functions().into_iter().map(|function| {
         let function = completed(function);
@@ -144,7 +144,7 @@ fn tools(request: &ChatCompletionRequest) -> Vec<Tool> {
         .collect()
 }
 
-/// `reasoning_effort`, or Ollama's own `think`, which wins.
+/// Returns the value of `think`: Ollama's own field takes precedence over `reasoning_effort`.
 fn think(request: &ChatCompletionRequest) -> Option<Think> {
     match request.extra.get("think") {
         Some(Value::Bool(switch)) => return Some(Think::Switch(*switch)),

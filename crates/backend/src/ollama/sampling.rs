@@ -1,4 +1,4 @@
-//! Sampling fields → `options`, under either profile.
+//! Translates sampling fields to Ollama's `options`, for both profiles.
 
 use loggia_wire::ollama::Options;
 use loggia_wire::openai::ChatCompletionRequest;
@@ -6,10 +6,10 @@ use serde_json::Value;
 
 use crate::Profile;
 
-/// Ollama's own options that clients put beside OpenAI's fields.
+/// Ollama's options that clients send beside OpenAI's fields.
 const TOP_LEVEL: [&str; 4] = ["top_k", "min_p", "repeat_penalty", "num_ctx"];
 
-/// Every option that Ollama knows. It takes any other in silence
+/// All options that Ollama supports. It silently accepts any other
 /// (`fixtures/ollama/chat/option-unknown`).
 pub(crate) const OPTIONS: &[&str] = &[
     "num_ctx",
@@ -33,8 +33,8 @@ pub(crate) const OPTIONS: &[&str] = &[
     "num_thread",
 ];
 
-/// OpenAI's sampling fields as Ollama's options. OpenAI's fields win over the same thing in
-/// `options`.
+/// Translates OpenAI's sampling fields to Ollama's options. They take precedence over the same
+/// settings in `options`.
 pub(super) fn options(request: &ChatCompletionRequest, profile: Profile) -> Options {
     let mut options = match profile {
         Profile::Openai => as_openai_defines(request),
@@ -61,8 +61,8 @@ fn as_openai_defines(request: &ChatCompletionRequest) -> Options {
     }
 }
 
-/// The 2024 middleware took OpenAI's scale of 0 to 2 for half of Ollama's, filled in OpenAI's
-/// defaults, and took a seed for a wish for the same answer every time.
+/// Translates as the middleware of 2024 did: it halved OpenAI's scale from 0 to 2, sent OpenAI's
+/// defaults, and took a seed as a request for identical answers.
 fn as_the_original_did(request: &ChatCompletionRequest) -> Options {
     let temperature = match (request.seed, request.temperature) {
         (Some(_), _) => 0.0,

@@ -1,4 +1,4 @@
-//! One question to Ollama, with a context that has room for it (`context.rs` says how much).
+//! Sends a request to Ollama with a context that is large enough (`context.rs` computes the size).
 
 use bytes::Bytes;
 use http::{Response, StatusCode};
@@ -10,7 +10,7 @@ use super::models::{self, Known};
 use super::transport::{post, to_json};
 use crate::BackendError;
 
-/// What Ollama is asked.
+/// A request to Ollama.
 pub(super) enum Question {
     Chat(ollama::ChatRequest),
     Generate(ollama::GenerateRequest),
@@ -32,7 +32,7 @@ impl Question {
     }
 }
 
-/// Tokens that prompt and answer may need, and those of the answer among them.
+/// The number of tokens that prompt and answer need, and the part for the answer.
 #[derive(Clone, Copy)]
 pub(super) struct Room {
     pub(super) need: u64,
@@ -44,8 +44,8 @@ where
     S: OllamaService<B>,
     B: From<Bytes> + Send + 'static,
 {
-    /// Asks with room for the prompt; and once more with more of it, where the prompt turns out to
-    /// be longer than it was taken for.
+    /// Sends the request with a context large enough for the prompt. If the prompt is longer than
+    /// estimated, sends it once more with a larger context.
     pub(super) async fn ask_sized(
         &self,
         question: &mut Question,
@@ -79,8 +79,8 @@ where
             Ok(response)
         } else {
             match Box::pin(self.refused(response, question.model())).await {
-                // The words of Ollama's own runner, which tells no numbers; of an input they are
-                // said too.
+                // An error of Ollama's own runner, without numbers. It uses the same words for an
+                // input of embeddings.
                 BackendError::InputTooLong { .. } => Err(BackendError::ContextLengthExceeded {
                     prompt_tokens: None,
                     context: None,
@@ -90,8 +90,7 @@ where
         }
     }
 
-    /// Sets the context size where the client asks for none; tells whether the size is Loggia's to
-    /// choose.
+    /// Sets the context size if the client sets none. Returns whether Loggia may choose the size.
     pub(super) async fn choose_context(
         &self,
         question: &mut Question,
@@ -107,8 +106,8 @@ where
         true
     }
 
-    /// The context size to ask for so that so many tokens fit; `None` where it is not Loggia's to
-    /// choose, or the default will do.
+    /// Returns the context size to request for this number of tokens. `None` if Loggia may not
+    /// choose it, or if the default is enough.
     pub(super) async fn choose_size(&self, model: &str, need: u64, known: &Known) -> Option<u64> {
         let most = known.context_most?;
         let loaded = if let Some(kept) = known.context_kept() {
@@ -123,10 +122,10 @@ where
     }
 }
 
-/// The most tokens that the answer may have.
+/// Returns the token limit of the answer.
 pub(super) fn limit(question: &mut Question, known: &Known) -> Option<u64> {
     let limit = question.options().limit().or(known.num_predict)?;
-    // A number below 0 sets no limit.
+    // A negative number means no limit.
     u64::try_from(limit).ok()
 }
 
@@ -141,8 +140,8 @@ fn set_context(question: &mut Question, known: &Known, size: u64) {
     }
 }
 
-/// Chooses again, now that the engine has told how long the prompt is; `false` where no larger
-/// context can help.
+/// Increases the context size after the engine has reported the length of the prompt. Returns false
+/// if no larger context can help.
 fn grow_context(question: &mut Question, known: &Known, prompt: u64, answer: u64) -> bool {
     let most = known.context_most.unwrap_or(0);
     let before = question.options().num_ctx;

@@ -1,6 +1,6 @@
-//! A call that the model wrote wrongly: Ollama swallows it and sends an empty answer whose tokens
-//! it counts (`fixtures/ollama/chat/whole-broken-tool-call`). It is asked again, once, with the
-//! answer held to the calls' schema.
+//! Retries a chat whose call was dropped. If a model writes a call incorrectly, Ollama drops it and
+//! sends an empty answer, but counts its tokens (`fixtures/ollama/chat/whole-broken-tool-call`).
+//! The retry, once, constrains the answer to the schema of the calls.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -11,25 +11,25 @@ use loggia_wire::openai::CompletionUsage;
 
 use crate::{BackendError, Chunk, Event, Events};
 
-/// The most tokens that an answer of nothing honestly has: the one that ends it, and one for a
-/// template's taste.
+/// The maximum number of tokens of an answer that is really empty: the end token, and one that a
+/// template may add.
 const NOTHING: u64 = 2;
 
-/// Asks again.
+/// The retry.
 type Again = BoxFuture<'static, Result<Events, BackendError>>;
 
-/// An answer that is asked for again where it turns out to be swallowed.
+/// An answer that is requested again if its call was dropped.
 pub(super) struct NotSwallowed {
     state: State,
-    /// Polled only when needed.
+    /// Polled only if needed.
     again: Option<Again>,
-    /// Whether anything has been passed on.
+    /// Whether any content has been sent.
     said_something: bool,
-    /// The end of an answer of nothing, until its usage tells whether it was one.
+    /// The end of an empty answer, held until the usage shows whether a call was dropped.
     held: Option<Chunk>,
-    /// What follows the event that was given out last.
+    /// The event after the last one.
     next: Option<Event>,
-    /// What the swallowed answer cost.
+    /// The number of tokens of the dropped call.
     wasted: u64,
 }
 
@@ -39,7 +39,7 @@ enum State {
 }
 
 impl NotSwallowed {
-    /// `again` must hold its answer to a schema.
+    /// Creates the stream. `again` must constrain its answer to a schema.
     pub(super) fn new(events: Events, again: Again) -> Self {
         let again = Some(again);
         Self {
@@ -52,7 +52,7 @@ impl NotSwallowed {
         }
     }
 
-    /// What to give out for an event of the first answer.
+    /// Returns the event to send for an event of the first answer.
     fn first(&mut self, event: Event) -> Option<Event> {
         match event {
             Event::Chunk(chunk) if !self.said_something && says_nothing(&chunk) => {
@@ -78,7 +78,7 @@ impl NotSwallowed {
         }
     }
 
-    /// The tokens of the swallowed answer were generated too.
+    /// Adds the tokens of the dropped call to the usage, because they were generated too.
     fn with_wasted(&self, usage: CompletionUsage) -> CompletionUsage {
         let completion_tokens = usage.completion_tokens + self.wasted;
         CompletionUsage {
@@ -126,7 +126,7 @@ impl Stream for NotSwallowed {
     }
 }
 
-/// Whether a chunk is the end of an answer, and nothing else.
+/// Returns whether a chunk only ends the answer.
 fn says_nothing(chunk: &Chunk) -> bool {
     chunk
         .choices

@@ -1,10 +1,11 @@
-//! The parameters of tools, as far as Ollama's own types keep them.
+//! Rewrites the parameters of tools to the keywords that Ollama's types keep.
 //!
-//! Ollama reads a tool into types of its own before a model's template sees it. Of a property they
-//! keep `type`, `anyOf`, `items`, `description`, `enum`, `properties` and `required`; of the
-//! parameters as a whole `type`, `$defs`, `items`, `required` and `properties` (`api/types.go` of
-//! 0.34.0, `ToolProperty` and `ToolFunctionParameters`). Anything else is dropped in silence. So
-//! what can be said in those words is said in them, and the rest is named: [`lost_of_tools`].
+//! Ollama parses a tool into its own types before a model's template sees it. They keep these
+//! keywords of a property: `type`, `anyOf`, `items`, `description`, `enum`, `properties` and
+//! `required`. Of the parameters as a whole they keep `type`, `$defs`, `items`, `required` and
+//! `properties` (`api/types.go` of 0.34.0, `ToolProperty` and `ToolFunctionParameters`). Everything
+//! else is dropped silently. So this module expresses other keywords with these where possible, and
+//! reports the rest: [`lost_of_tools`].
 
 mod merge;
 mod words;
@@ -17,11 +18,11 @@ use self::words::{is_kept, says_something};
 use crate::references::inlined;
 use crate::tool_calls::calling::Calling;
 
-/// What no template of Ollama's is shown of the tools that a model may call: keywords, each with
-/// its place.
+/// Returns the keywords of the callable tools that Ollama's templates never see, each with its
+/// path.
 ///
-/// Nothing where the tools are not sent as tools: a call that must be made, or one beside a
-/// `response_format`, is described in a message.
+/// Returns nothing if the tools are described in a message: for a forced call, or beside a
+/// `response_format`.
 pub fn lost_of_tools(request: &ChatCompletionRequest) -> Vec<String> {
     if request.must_call() || Calling::needed(request, true).is_some() {
         return Vec::new();
@@ -56,7 +57,7 @@ pub fn lost_of_tools(request: &ChatCompletionRequest) -> Vec<String> {
     all.collect()
 }
 
-/// A function's parameters as Ollama is sent them, and the places of the keywords that are lost.
+/// Returns a function's parameters as they are sent to Ollama, and the paths of the lost keywords.
 pub(super) fn shown(parameters: &Value) -> (Value, Vec<String>) {
     let written = inlined(parameters);
     let mut lost: Vec<String> = written
@@ -87,12 +88,13 @@ pub(super) fn shown(parameters: &Value) -> (Value, Vec<String>) {
         is_kept
     });
     keep_known_forms(&mut fields, "", &mut lost);
-    // The type of the parameters as a whole has no default: without properties it would be `null`.
+    // The type of the parameters as a whole has no default: without properties Ollama would send
+    // `null`.
     fields.entry("properties").or_insert_with(|| json!({}));
     (Value::Object(fields), lost)
 }
 
-/// A property, or one of its alternatives.
+/// Rewrites a property, or one of its alternatives.
 fn property(schema: Value, place: &str, lost: &mut Vec<String>) -> Value {
     let mut fields = match schema {
         Value::Object(fields) => fields,
@@ -114,7 +116,7 @@ fn property(schema: Value, place: &str, lost: &mut Vec<String>) -> Value {
     Value::Object(fields)
 }
 
-/// The schemas of `allOf` become one with the schema that they stand in.
+/// Merges the schemas of `allOf` into the schema that contains them.
 fn put_together(fields: &mut Map<String, Value>, place: &str, lost: &mut Vec<String>) {
     let Some(all) = fields.shift_remove("allOf") else {
         return;
@@ -133,7 +135,7 @@ fn put_together(fields: &mut Map<String, Value>, place: &str, lost: &mut Vec<Str
     }
 }
 
-/// `const` and `oneOf` in words that Ollama keeps.
+/// Expresses `const` and `oneOf` with keywords that Ollama keeps.
 fn in_its_words(fields: &mut Map<String, Value>, place: &str, lost: &mut Vec<String>) {
     if let Some(only) = fields.shift_remove("const") {
         fields.insert("enum".to_owned(), json!([only]));
@@ -163,7 +165,7 @@ fn in_its_words(fields: &mut Map<String, Value>, place: &str, lost: &mut Vec<Str
     }
 }
 
-/// Ollama refuses a tool whole where a keyword has a value of another form than its type has.
+/// Drops keywords whose value has the wrong type. Ollama would refuse the complete tool.
 fn keep_known_forms(fields: &mut Map<String, Value>, place: &str, lost: &mut Vec<String>) {
     let mut known = Map::new();
     for (keyword, value) in std::mem::take(fields) {
@@ -184,7 +186,7 @@ fn keep_known_forms(fields: &mut Map<String, Value>, place: &str, lost: &mut Vec
             ("required", names) if is_list_of_strings(&names) => Some(names),
             ("enum", values) if values.is_array() => Some(values),
             ("description", text) if text.is_string() => Some(text),
-            // Kept as they are, whatever is in them.
+            // Kept unchanged.
             ("items" | "$defs", any) => Some(any),
             _ => None,
         };

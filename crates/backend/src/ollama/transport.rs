@@ -1,4 +1,4 @@
-//! Requests to Ollama and its answers, as bytes and JSON.
+//! Sends requests to Ollama and reads its responses, as bytes and JSON.
 
 use bytes::Bytes;
 use futures_util::TryFutureExt;
@@ -13,10 +13,10 @@ use super::error::{refusal, transport_error};
 use crate::BackendError;
 use crate::retry_after::retry_after;
 
-/// The most bytes of an answer that is not a chat: a list of a thousand models is 500 KiB.
+/// The maximum size of a response other than a chat. A list of a thousand models has 500 KiB.
 const BODY_LIMIT: usize = 32 << 20;
 
-/// What the buffer of a request holds at first: a short conversation. It grows for a longer one.
+/// The initial capacity of the buffer of a request: a short conversation. It grows if needed.
 const FIRST_BUFFER: usize = 1000;
 
 impl<S, B> Ollama<S, B>
@@ -84,8 +84,8 @@ where
     }
 }
 
-/// A POST of JSON, with the headers and extensions of the client's own request where the service is
-/// the one behind it.
+/// Creates a POST request with JSON. It has the headers and extensions of the client's request if
+/// the service is behind it.
 pub(super) fn post<B: From<Bytes>>(
     path: &'static str,
     body: Vec<u8>,
@@ -108,8 +108,7 @@ pub(super) fn post<B: From<Bytes>>(
     request
 }
 
-/// The client's headers without those that speak of its body, its connection, or the answer it
-/// would take compressed.
+/// Returns the client's headers without those about its body, its connection and compression.
 fn without_body_headers(headers: &HeaderMap) -> HeaderMap {
     let mut headers = headers.clone();
     for name in [

@@ -1,4 +1,5 @@
-//! Turns an engine's stream, event by event, into what the door expects. No I/O and no clock.
+//! Turns an engine's stream, event by event, into the chunks that `loggia-api` expects. No I/O and
+//! no clock.
 
 use std::sync::Arc;
 
@@ -7,18 +8,18 @@ use loggia_wire::frame::sse;
 use loggia_wire::openai::{ChunkChoice, CompletionUsage, FinishReason};
 use serde_json::Value;
 
-use super::frame::{Frame, Kind};
+use super::frame::{Frame, RequestKind};
 use super::{mend, refusal};
 use crate::tool_calls::regular::ToolCalls;
 use crate::{BackendError, Chunk};
 
-/// One answer, on its way.
+/// The state of one answer.
 #[derive(Debug)]
 pub(super) struct Answer {
     backend: Arc<str>,
     model: Arc<str>,
-    kind: Kind,
-    /// How far each of the choices that were asked for has come.
+    kind: RequestKind,
+    /// The progress of each requested choice.
     choices: Vec<Progress>,
     calls: ToolCalls,
     usage: Option<CompletionUsage>,
@@ -26,7 +27,7 @@ pub(super) struct Answer {
     done: bool,
 }
 
-/// How far a choice has come.
+/// The progress of a choice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Progress {
     Waiting,
@@ -35,12 +36,12 @@ enum Progress {
 }
 
 impl Answer {
-    /// The answer with this id, of so many choices.
+    /// Creates the state for an answer with this id and this number of choices.
     pub(super) fn new(
         id: &str,
         backend: Arc<str>,
         model: Arc<str>,
-        kind: Kind,
+        kind: RequestKind,
         choices: usize,
     ) -> Self {
         let calls = ToolCalls::new(id, choices);
@@ -57,7 +58,7 @@ impl Answer {
         }
     }
 
-    /// Feeds the next event; gives back the chunk it stands for, where it stands for one.
+    /// Adds the next event. Returns its chunk, if it has one.
     pub(super) fn push(&mut self, event: &sse::Event) -> Result<Option<Chunk>, BackendError> {
         if self.done || event.data.is_empty() {
             return Ok(None);
@@ -75,12 +76,12 @@ impl Answer {
         }
         let mut frame = match Frame::read(&event.data, self.kind) {
             Ok(frame) => frame,
-            // What is broken behind the end of every choice takes nothing from the answer.
+            // Invalid data after the end of every choice does not affect the answer.
             Err(_) if self.is_whole() => return Ok(None),
             Err(what) => return Err(self.bad(what)),
         };
         if frame.choices.is_none() && frame.extra.contains_key("message") {
-            // An older vLLM's errors have no `error`, but `"object": "error"`.
+            // Older versions of vLLM send errors without `error`, but with `"object": "error"`.
             frame.error = Some(Value::Object(std::mem::take(&mut frame.extra)));
         }
         if let Some(error) = &frame.error {
@@ -91,8 +92,8 @@ impl Answer {
 
     fn chunk(&mut self, frame: Frame) -> Result<Option<Chunk>, BackendError> {
         if frame.usage.is_some() {
-            // Some send a running count with every frame (vLLM's `continuous_usage_stats`): the
-            // last is the whole.
+            // Some engines send a running total with every frame (vLLM's `continuous_usage_stats`).
+            // The last one is final.
             self.usage = frame.usage;
         }
         if self.system_fingerprint.is_none() {
@@ -116,8 +117,7 @@ impl Answer {
         }))
     }
 
-    /// Keeps count of how far a choice has come. Tells whether this piece of it says anything that
-    /// was not said before.
+    /// Updates the progress of a choice. Returns whether this piece contains anything new.
     fn is_new(&mut self, choice: &ChunkChoice, beside: &Extra) -> bool {
         let Some(progress) = usize::try_from(choice.index)
             .ok()
@@ -142,7 +142,7 @@ impl Answer {
             || !beside.is_empty()
     }
 
-    /// `[DONE]` ends each choice that has begun, where the engine gave no reason of its own.
+    /// `[DONE]` ends each choice that has begun and has no finish reason from the engine.
     fn missing_ends(&mut self) -> Result<Option<Chunk>, BackendError> {
         let mut choices = Vec::new();
         for (index, progress) in (0..).zip(&mut self.choices) {
@@ -161,17 +161,17 @@ impl Answer {
         }))
     }
 
-    /// The engine's own fingerprint, known from the first chunk on.
+    /// Returns the engine's own fingerprint, known from the first chunk on.
     pub(super) fn system_fingerprint(&self) -> Option<&str> {
         self.system_fingerprint.as_deref()
     }
 
-    /// Whether the engine has said that nothing follows.
+    /// Returns whether the engine has sent `[DONE]`.
     pub(super) fn is_done(&self) -> bool {
         self.done
     }
 
-    /// Whether nothing is lost if nothing follows.
+    /// Returns whether the answer is complete, so that a broken connection does no harm.
     pub(super) fn is_whole(&self) -> bool {
         self.done
             || self
@@ -180,8 +180,8 @@ impl Answer {
                 .all(|progress| *progress == Progress::Finished)
     }
 
-    /// The stream has ended: what it cost, where the engine told. It was cut short if neither
-    /// `[DONE]` came nor every choice's end.
+    /// Handles the end of the stream. Returns the usage, if the engine sent it. Fails if neither
+    /// `[DONE]` nor the end of every choice has arrived.
     pub(super) fn finish(&mut self) -> Result<Option<CompletionUsage>, BackendError> {
         if self.is_whole() {
             Ok(self.usage.take())

@@ -1,16 +1,15 @@
-//! Finds out of an engine's error whether the conversation did not fit, and the two numbers to
-//! name.
+//! Detects errors about a prompt that exceeds the context, and parses their numbers.
 
 use super::error_body::EngineError;
 
-/// What did not fit into what; each number where known.
+/// A prompt that exceeds the context. Each number is present if known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Overflow {
     pub(super) prompt_tokens: Option<u64>,
     pub(super) context: Option<u64>,
 }
 
-/// What vLLM (by version), llama-server and OpenAI write before the number of tokens that fit.
+/// The words of vLLM (several versions), llama-server and OpenAI before the context size.
 const BEFORE_CONTEXT: [&str; 5] = [
     "maximum context length is ",
     "context length is only ",
@@ -19,7 +18,7 @@ const BEFORE_CONTEXT: [&str; 5] = [
     "context length of ",
 ];
 
-/// What they write before the number of tokens of the prompt, …
+/// Their words before the number of prompt tokens.
 const BEFORE_PROMPT: [&str; 8] = [
     "resulted in ",
     "your request has ",
@@ -31,10 +30,10 @@ const BEFORE_PROMPT: [&str; 8] = [
     "prompt contains ",
 ];
 
-/// … or after it.
+/// Their words after the number of prompt tokens.
 const AFTER_PROMPT: [&str; 2] = [" in the messages", " in the prompt"];
 
-/// Whether it says that the conversation did not fit, and with which numbers.
+/// Returns the numbers if the error is about a prompt that exceeds the context.
 pub(super) fn overflow(told: &EngineError) -> Option<Overflow> {
     let message = told.message.as_deref().unwrap_or_default();
     let named = [&told.kind, &told.code]
@@ -71,8 +70,8 @@ pub(super) fn overflow(told: &EngineError) -> Option<Overflow> {
     })
 }
 
-/// The same of llama-server's words for an input of embeddings, which it reads in one batch or not
-/// at all.
+/// Returns the numbers of llama-server's error about an input of embeddings, which must fit into
+/// one batch.
 pub(super) fn overflow_of_a_batch(told: &EngineError) -> Option<Overflow> {
     let message = told
         .message

@@ -1,5 +1,5 @@
-//! Embeddings of an engine: asked for as numbers, whatever the client wants, since not every engine
-//! knows base64; and made regular.
+//! Embeddings of an engine. They are requested as numbers, because not every engine supports
+//! base64, and normalised.
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -71,7 +71,8 @@ impl OpenAi {
     }
 }
 
-/// `CreateEmbeddingResponse`, as far as it is needed and as loosely as engines write it.
+/// The fields of `CreateEmbeddingResponse` that are used, parsed as leniently as engines write
+/// them.
 #[derive(Deserialize)]
 struct List {
     data: Vec<Item>,
@@ -94,8 +95,8 @@ struct Usage {
     total_tokens: Option<u64>,
 }
 
-/// The vectors by their indexes; where none has an index, as they come. `None` where two have the
-/// same.
+/// Returns the vectors ordered by index, or in the order of arrival if none has an index. `None` if
+/// two have the same index.
 fn in_order(items: Vec<Item>) -> Option<Vec<Vec<f32>>> {
     if items.iter().all(|item| item.index.is_none()) {
         return Some(
@@ -115,7 +116,7 @@ fn in_order(items: Vec<Item>) -> Option<Vec<Vec<f32>>> {
     vectors.into_iter().collect()
 }
 
-/// What an engine that counts nothing leaves to be known: the tokens of inputs that are tokens.
+/// Counts the tokens of an input of tokens, for engines that report no usage.
 fn counted(request: &EmbeddingRequest) -> u64 {
     let tokens = request.input.each().map(|one| match one {
         OnePrompt::Tokens(tokens) => tokens.len() as u64,

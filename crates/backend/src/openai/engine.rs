@@ -1,4 +1,4 @@
-//! One engine that speaks OpenAI's API: asks it, and hands on what it says.
+//! [`OpenAi`]: the client of one engine that speaks OpenAI's API.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -15,9 +15,9 @@ use tokio::sync::OnceCell;
 
 use super::answer::Answer;
 use super::events::OpenAiEvents;
-use super::frame::Kind;
+use super::frame::RequestKind;
 use super::known::Listed;
-use super::{error_body, llama_server, misread, models, refusal, whole};
+use super::{error_body, llama_server, models, refusal, retry_unparsed_call, whole};
 use crate::conversation::{self, Change, retry};
 use crate::http::{BaseUrl, Body, Client, Key, Upstream, read};
 use crate::reasoning::Apart;
@@ -29,12 +29,13 @@ use crate::{
     EmbeddingCall, Embeddings, Event, Events, Reply, ServedBy, Work, WorkKind, fingerprint,
 };
 
-/// The most bytes of a whole answer or a list of models.
+/// The maximum size of a complete answer or a list of models, in bytes.
 pub(super) const ANSWER_LIMIT: usize = 32 << 20;
-/// The most bytes of an error that are looked at.
+/// The maximum number of bytes that are read from an error.
 const REFUSAL_LIMIT: usize = 1 << 20;
 
-/// One engine that speaks OpenAI's API. Clones share what is known of it.
+/// A backend for one engine that speaks OpenAI's API. Clones share the cached properties of its
+/// models.
 ///
 /// ```
 /// use loggia_backend::http::Client;
@@ -52,17 +53,17 @@ pub struct OpenAi {
     completions: Uri,
     pub(super) embeddings: Uri,
     models: Uri,
-    /// Where engines tell that they are still loading (llama-server) or dead (vLLM); it lies
-    /// outside `/v1`.
+    /// The health endpoint: llama-server reports there that it is still loading, vLLM that it has
+    /// failed. It is outside of `/v1`.
     health: Option<Uri>,
-    /// From the last list of models.
+    /// The models of the last list.
     known: Arc<RwLock<HashMap<String, Arc<Listed>>>>,
-    /// Whether that list was ever asked for.
+    /// Whether the list has ever been requested.
     asked: Arc<OnceCell<()>>,
 }
 
 impl OpenAi {
-    /// The engine at `url`, called `name`. A URL without a path means `/v1` on it.
+    /// Creates a backend for the engine at `url`, with this name. A URL without a path gets `/v1`.
     pub fn new(name: impl Into<Arc<str>>, client: Client, url: BaseUrl, key: Option<Key>) -> Self {
         let base = url.or_v1();
         let health = base.is_v1().then(|| {
@@ -124,7 +125,8 @@ impl OpenAi {
         self.start_as_it_is(call).await
     }
 
-    /// llama.cpp's server reads the calls itself, where the model writes them well.
+    /// Starts a chat with tools. llama-server parses calls itself if the model writes them
+    /// correctly.
     async fn start_with_tools(&self, call: ChatCall) -> Result<Reply, BackendError> {
         let (this, again) = (self.clone(), call.clone());
         let again = Box::pin(async move {
@@ -134,11 +136,12 @@ impl OpenAi {
             );
             forced_call::started(again, |call| this.start_as_it_is(call)).await
         });
-        misread::or_again(self.start_as_it_is(call).await, again).await
+        retry_unparsed_call::or_again(self.start_as_it_is(call).await, again).await
     }
 
     async fn start_as_it_is(&self, call: ChatCall) -> Result<Reply, BackendError> {
-        // Engines that render the model's chat template are known by what they make of arguments.
+        // Engines that render the model's chat template are those that do not accept any text as
+        // arguments.
         if self.takes_text(&call.work.model) {
             return self.start_once(call).await;
         }
@@ -147,12 +150,11 @@ impl OpenAi {
 
     async fn start_once(&self, mut call: ChatCall) -> Result<Reply, BackendError> {
         if call.work.streams() && !asks_for_usage(call.work.stream_options.as_ref()) {
-            // Copies the conversation only where somebody else still holds it.
+            // Copies the conversation only if it is shared.
             ask_for_usage(&mut Arc::make_mut(&mut call.work).stream_options);
         }
         if call.work.top_logprobs == Some(0) {
-            // Nothing else than leaving it out, but llama-server then sends no log-probabilities at
-            // all.
+            // 0 means the same as absent, but llama-server would send no log-probabilities at all.
             Arc::make_mut(&mut call.work).top_logprobs = None;
         }
         if self.llama_server(&call.work.model).is_some()
@@ -169,22 +171,22 @@ impl OpenAi {
                 .unwrap_or(0)
         };
         let alternatives = (request.logprobs == Some(true)).then(most);
-        // Where the client asks llama-server to leave reasoning in the text, it stays there.
-        let thoughts_apart = request
+        // If the client asks llama-server to leave reasoning in the text, it stays there.
+        let separates_reasoning = request
             .extra
             .get("reasoning_format")
             .is_none_or(|format| format != "none");
         let single_call = request.parallel_tool_calls == Some(false);
         let model = request.model.as_str().into();
         let id = Arc::clone(&call.head.id);
-        let asked = Asked {
+        let asked = RequestTraits {
             id,
-            kind: Kind::Chat,
+            kind: RequestKind::Chat,
             model,
             stream,
             choices,
             alternatives,
-            thoughts_apart,
+            separates_reasoning,
             single_call,
             schema_field: match request.response_format {
                 None if request.tools.is_some() => "tools",
@@ -204,21 +206,26 @@ impl OpenAi {
         let request = &*call.work;
         let (stream, choices) = (request.streams(), request.prompts() * request.choices());
         let model = request.model.as_str().into();
-        let asked = Asked {
+        let asked = RequestTraits {
             id: Arc::clone(&call.head.id),
-            kind: Kind::Completion,
+            kind: RequestKind::Completion,
             model,
             stream,
             choices,
             alternatives: None,
-            thoughts_apart: false,
+            separates_reasoning: false,
             single_call: false,
             schema_field: error_body::FORMAT,
         };
         self.send(&self.completions, to_json(request)?, asked).await
     }
 
-    async fn send(&self, uri: &Uri, body: Bytes, asked: Asked) -> Result<Reply, BackendError> {
+    async fn send(
+        &self,
+        uri: &Uri,
+        body: Bytes,
+        asked: RequestTraits,
+    ) -> Result<Reply, BackendError> {
         let accept = if asked.stream {
             "text/event-stream"
         } else {
@@ -243,7 +250,7 @@ impl OpenAi {
             .and_then(|server| server.to_str().ok())
             .unwrap_or_default()
             .to_owned();
-        // An engine that cannot stream answers whole, and says so.
+        // An engine that cannot stream sends a complete answer, with the content type of JSON.
         if asked.stream && !is_json(response.headers()) {
             self.streamed(response.into_body(), asked, &server).await
         } else {
@@ -254,7 +261,7 @@ impl OpenAi {
     async fn streamed(
         &self,
         body: Body,
-        asked: Asked,
+        asked: RequestTraits,
         server: &str,
     ) -> Result<Reply, BackendError> {
         let (backend, model) = (Arc::clone(&self.name), Arc::clone(&asked.model));
@@ -268,11 +275,16 @@ impl OpenAi {
         );
         Ok(Reply {
             served_by,
-            events: asked.told(events),
+            events: asked.adapt(events),
         })
     }
 
-    async fn whole(&self, body: Body, asked: Asked, server: &str) -> Result<Reply, BackendError> {
+    async fn whole(
+        &self,
+        body: Body,
+        asked: RequestTraits,
+        server: &str,
+    ) -> Result<Reply, BackendError> {
         let body = read(body, ANSWER_LIMIT)
             .await
             .map_err(|error| self.failed(error))?;
@@ -297,12 +309,12 @@ impl OpenAi {
         let events = futures_util::stream::iter(events.into_iter().flatten().map(Ok));
         Ok(Reply {
             served_by,
-            events: asked.told(events),
+            events: asked.adapt(events),
         })
     }
 
-    /// What the engine tells of itself goes into the fingerprint: its own (llama-server's names the
-    /// build) or its `server` header.
+    /// Returns the backend and model, with the engine's identity in the fingerprint: its own
+    /// fingerprint (llama-server's contains the build) or its `server` header.
     pub(super) fn served_by(
         &self,
         model: Arc<str>,
@@ -344,7 +356,8 @@ impl OpenAi {
         Ok(models)
     }
 
-    /// Keeps what models are listed. What was told of one that is listed as it was stays.
+    /// Stores the list of models. Keeps the cached properties of models whose entry has not
+    /// changed.
     fn keep(&self, models: &[Model]) {
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         let before = std::mem::take(&mut *known);
@@ -369,13 +382,13 @@ impl OpenAi {
             .map(Arc::clone)
     }
 
-    /// Whether the engine of this model takes any text as the arguments of a call.
+    /// Returns whether the engine of this model accepts any text as the arguments of a call.
     fn takes_text(&self, model: &str) -> bool {
         let known = self.listed(model).and_then(|listed| listed.recall());
         known.is_none_or(|known| known.abilities.has(Ability::TextArguments))
     }
 
-    /// What is known of a model of llama.cpp's server.
+    /// Returns the known properties of a model of llama-server.
     fn llama_server(&self, model: &str) -> Option<llama_server::Facts> {
         self.listed(model)?.recall()?.llama_server
     }
@@ -395,8 +408,8 @@ impl OpenAi {
         self.about_the_key(error)
     }
 
-    /// A 401 or 403 is about the API key that this server sends, where it sends one. Without one a
-    /// 401 asks for it.
+    /// Interprets a 401 or 403. It is about the API key that this server sends. If it sends none, a
+    /// 401 asks for one.
     fn about_the_key(&self, error: BackendError) -> BackendError {
         match error {
             BackendError::Refused {
@@ -412,8 +425,8 @@ impl OpenAi {
                     "{message} (No API key is configured for the backend `{}`, and none was sent.)",
                     self.name
                 );
-                // The engine's own code says "invalid_api_key", which the client would take for its
-                // own key here.
+                // The engine's code is "invalid_api_key", which the client would relate to its own
+                // key.
                 BackendError::Refused {
                     status: 401,
                     message,
@@ -460,14 +473,14 @@ impl OpenAi {
 }
 
 impl Backend for OpenAi {
-    /// All of them, for the engine refuses what it cannot do; but for engines that are known to
-    /// pass over some.
+    /// Returns all abilities, because the engine refuses what it cannot do. Some known engines
+    /// ignore fields; they have fewer.
     fn abilities<'a>(
         &'a self,
         model: &'a str,
     ) -> BoxFuture<'a, Result<Arc<Abilities>, BackendError>> {
         Box::pin(async move {
-            // Asked once at most: where there is no list, the chat itself will tell why.
+            // Requested at most once. If there is no list, the chat itself will report the reason.
             self.asked
                 .get_or_init(|| async { drop(self.list().await) })
                 .await;
@@ -498,13 +511,13 @@ impl Backend for OpenAi {
     fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, BackendError>> {
         Box::pin(async move {
             let models = self.list().await;
-            // Nobody who has just asked needs `abilities` to ask again.
+            // The list was just requested, so `abilities` need not request it.
             drop(self.asked.set(()));
             models
         })
     }
 
-    /// As it is listed, with what llama.cpp's server tells besides.
+    /// Returns the model as listed, with further properties if the engine is llama-server.
     fn model<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Model, BackendError>> {
         Box::pin(async move {
             let found = self
@@ -525,7 +538,7 @@ impl Backend for OpenAi {
         })
     }
 
-    /// It has a model, and does not say that it is still loading it.
+    /// The engine is ready if it lists a model and does not report that it is loading.
     fn ready(&self) -> BoxFuture<'_, Result<(), BackendError>> {
         Box::pin(async move {
             if self.models().await?.is_empty() {
@@ -540,7 +553,7 @@ impl Backend for OpenAi {
                 .await
                 .map_err(|error| self.failed(error))?;
             match health.status().as_u16() {
-                // Anything else (404, 401) says that there is no such question to be asked.
+                // Any other status (404, 401) means that there is no such endpoint.
                 500..=599 => Err(BackendError::Busy {
                     retry_after: retry_after(health.headers()),
                 }),
@@ -550,29 +563,29 @@ impl Backend for OpenAi {
     }
 }
 
-/// What of a request matters for its answer.
-struct Asked {
+/// The properties of a request that its answer depends on.
+struct RequestTraits {
     /// The id of the answer.
     id: Arc<str>,
-    kind: Kind,
+    kind: RequestKind,
     model: Arc<str>,
     stream: bool,
     choices: usize,
-    /// How many `top_logprobs` a token of a chat is to have, where log-probabilities are asked for:
-    /// llama-server sends 20 where nobody says.
+    /// The number of `top_logprobs` per token of a chat, if log-probabilities are requested.
+    /// llama-server sends 20 by default.
     alternatives: Option<usize>,
-    /// Whether reasoning in the text is told apart.
-    thoughts_apart: bool,
-    /// Whether calls after the first are left out: not every engine takes `parallel_tool_calls:
-    /// false` at its word.
+    /// Whether to separate reasoning from the text.
+    separates_reasoning: bool,
+    /// Whether to drop calls after the first. Not every engine honours `parallel_tool_calls:
+    /// false`.
     single_call: bool,
-    /// The field that has its schemas.
+    /// The field of the request that contains its schemas.
     schema_field: &'static str,
 }
 
-impl Asked {
+impl RequestTraits {
     fn unsupported(&self) -> BackendError {
-        let work = if matches!(self.kind, Kind::Chat) {
+        let work = if matches!(self.kind, RequestKind::Chat) {
             WorkKind::Chat
         } else {
             WorkKind::Completions
@@ -580,15 +593,15 @@ impl Asked {
         BackendError::Unsupported { work }
     }
 
-    fn told(
+    fn adapt(
         &self,
         events: impl Stream<Item = Result<Event, BackendError>> + Send + 'static,
     ) -> Events {
         let (most, single_call) = (self.alternatives, self.single_call);
         if most.is_none() && !single_call {
-            return self.thoughts_told(events);
+            return self.separate_reasoning(events);
         }
-        self.thoughts_told(events.map(move |event| {
+        self.separate_reasoning(events.map(move |event| {
             event.map(|mut event| {
                 if let Event::Chunk(chunk) = &mut event {
                     if let Some(most) = most {
@@ -604,11 +617,11 @@ impl Asked {
         }))
     }
 
-    fn thoughts_told(
+    fn separate_reasoning(
         &self,
         events: impl Stream<Item = Result<Event, BackendError>> + Send + 'static,
     ) -> Events {
-        if self.thoughts_apart {
+        if self.separates_reasoning {
             Box::pin(Apart::new(events, self.choices))
         } else {
             Box::pin(events)
@@ -621,7 +634,7 @@ fn has_later_system(messages: &[Message]) -> bool {
     messages.iter().skip(1).any(is_system)
 }
 
-/// Leaves each token so many `top_logprobs`; llama-server sends the likeliest first.
+/// Limits the `top_logprobs` of each token. llama-server sends the most probable first.
 fn keep_alternatives(chunk: &mut Chunk, most: usize) {
     for logprobs in chunk
         .choices
@@ -642,12 +655,12 @@ fn asks_for_usage(options: Option<&StreamOptions>) -> bool {
     options.is_some_and(|options| options.include_usage == Some(true))
 }
 
-/// Usage is always asked for, for meters and limits need it.
+/// Requests the usage always, because metrics and limits need it.
 fn ask_for_usage(options: &mut Option<StreamOptions>) {
     options.get_or_insert_default().include_usage = Some(true);
 }
 
-/// The request as it came, fields that nobody knows included.
+/// Serialises the request with its unknown fields.
 fn to_json(request: &impl Serialize) -> Result<Bytes, BackendError> {
     let json = serde_json::to_vec(request);
     json.map(Bytes::from).map_err(|_| BackendError::Engine {

@@ -1,28 +1,27 @@
-//! The bodies of engines' errors, whatever their shape: `{"error": {…}}` with codes that are numbers
-//! or words, `{"object": "error", …}`, `FastAPI`'s `detail`, plain text, and any of these as JSON in a
-//! string.
+//! Parses the error bodies of engines: `{"error": {…}}` with numeric or text codes, `{"object":
+//! "error", …}`, `FastAPI`'s `detail`, plain text, and any of these as JSON within a string.
 
 use serde_json::Value;
 
 use crate::BackendError;
 
-/// What an engine reports of an error.
+/// A parsed error of an engine.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct EngineError {
     pub(super) message: Option<String>,
     pub(super) kind: Option<String>,
     pub(super) param: Option<String>,
     pub(super) code: Option<String>,
-    /// `code`, where it is a status.
+    /// `code`, if it is an HTTP status.
     pub(super) code_status: Option<u16>,
     pub(super) prompt_tokens: Option<u64>,
     pub(super) context: Option<u64>,
 }
 
-/// The field that has a schema, where it is not one of tools.
+/// The field that contains the schema, unless it is a schema of tools.
 pub(super) const FORMAT: &str = "response_format";
 
-/// What llama-server says of a field without naming it.
+/// Parts of llama-server's messages and the fields that they are about.
 const UNREAD: [(&str, &str); 8] = [
     ("input is not supported", "messages"),
     ("unsupported content[].type", "messages"),
@@ -34,8 +33,8 @@ const UNREAD: [(&str, &str); 8] = [
     ("Cannot use custom grammar constraints", "grammar"),
 ];
 
-/// How deep an error may be wrapped in a string of JSON, and how long a plain text may be to count
-/// as a message.
+/// The maximum depth of errors wrapped in JSON strings, and the maximum length of plain text that
+/// counts as a message.
 pub(super) const WRAPPED: usize = 3;
 const PLAIN_TEXT: usize = 300;
 
@@ -47,7 +46,7 @@ impl EngineError {
         }
     }
 
-    /// Plain text is a message; a page of HTML is none.
+    /// Plain text counts as a message, a page of HTML does not.
     fn from_text(text: &str) -> Option<Self> {
         let text = text.trim();
         let is_message = !text.is_empty() && text.len() <= PLAIN_TEXT && !text.starts_with('<');
@@ -125,8 +124,8 @@ impl EngineError {
         (told != Self::default()).then_some(told)
     }
 
-    /// `FastAPI`'s list of what is wrong with a request. Its `input`, which repeats the client's
-    /// own words, is left out.
+    /// Parses `FastAPI`'s list of validation errors. `input`, which repeats the client's data, is
+    /// dropped.
     fn from_validation(items: &[Value]) -> Option<Self> {
         let first = items.first()?;
         let path = first
@@ -173,7 +172,8 @@ impl EngineError {
         })
     }
 
-    /// llama-server, and vLLM by version.
+    /// Returns whether the model does not support embeddings, in the words of llama-server or a
+    /// version of vLLM.
     pub(super) fn is_about_no_embeddings(&self) -> bool {
         let message = self
             .message
@@ -183,8 +183,8 @@ impl EngineError {
         message.contains("not support embedding") || message.contains("not support the embedding")
     }
 
-    /// llama-server names a field in words alone: `Field 'n': Value must be …`, `[json.exception.…]
-    /// key 'prompt' not found`.
+    /// Returns the field that llama-server names only in its message: `Field 'n': Value must be …`,
+    /// `[json.exception.…] key 'prompt' not found`.
     pub(super) fn field_in_its_words(&self) -> Option<String> {
         let message = self.message.as_deref()?;
         let wrong = message
@@ -194,8 +194,8 @@ impl EngineError {
         wrong.or_else(missing).map(|(field, _)| field.to_owned())
     }
 
-    /// The field that llama-server cannot read. It answers 500 to an image where its model reads
-    /// none, and to a tool that is no function: sending either again will not help.
+    /// Returns the field that llama-server cannot read. It answers 500 to an image for a model
+    /// without vision, and to a tool that is not a function. A retry will not help.
     pub(super) fn field_it_cannot_read(&self) -> Option<&'static str> {
         let message = self.message.as_deref()?;
         let says = |words: &str| message.contains(words);
@@ -205,7 +205,7 @@ impl EngineError {
             .map(|(_, field)| *field)
     }
 
-    /// Whether the model does not exist. It may also be one of another kind than was asked for.
+    /// Returns whether the model does not exist. It may also be a model for another kind of work.
     pub(super) fn says_that_there_is_no_model(&self, model: &str) -> bool {
         let message = self.message.as_deref().unwrap_or_default();
         let is_named = self.code.as_deref() == Some("model_not_found");
@@ -221,7 +221,8 @@ impl EngineError {
             && (is_named || message.is_empty() || words.iter().any(|words| lower.contains(words)))
     }
 
-    /// A 404 may also mean that the whole path is not there.
+    /// Returns whether the error is about the model. A 404 may also mean that the path does not
+    /// exist.
     pub(super) fn is_about_the_model(&self, model: &str) -> bool {
         let names = |text: &Option<String>, what: &str| {
             text.as_deref().is_some_and(|text| text.contains(what))
@@ -233,7 +234,7 @@ impl EngineError {
     }
 }
 
-/// `["body", "messages", 0, "role"]` → `messages[0].role`, as OpenAI writes it.
+/// Converts `["body", "messages", 0, "role"]` to `messages[0].role`, as OpenAI writes it.
 fn field_path(path: &[Value]) -> String {
     let mut written = String::new();
     for step in path.iter().skip_while(|step| step.as_str() == Some("body")) {

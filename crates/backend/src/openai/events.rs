@@ -1,4 +1,4 @@
-//! The body of a streamed answer as a stream of events.
+//! Reads the body of a streamed answer as a stream of events.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -15,22 +15,22 @@ use super::answer::Answer;
 use crate::http::Body;
 use crate::{BackendError, Event};
 
-/// The most bytes of one frame, log-probabilities included.
+/// The maximum size of a frame in bytes, log-probabilities included.
 const FRAME_LIMIT: usize = 16 << 20;
 
-/// How long the end of the body may take after `[DONE]`; past that, its connection is not worth
-/// keeping.
+/// The time limit for the end of the body after `[DONE]`. After it, the connection is closed
+/// instead of reused.
 const LAST_BYTES: Duration = Duration::from_secs(1);
 
-/// A streamed answer. Reads no further ahead than one packet.
+/// A streamed answer. Reads ahead by at most one packet.
 #[derive(Debug)]
 pub(super) struct OpenAiEvents {
-    /// Gone when there is nothing more to read.
+    /// `None` after the end of the body.
     body: Option<Body>,
     frames: sse::Events,
     answer: Answer,
     backend: Arc<str>,
-    /// What was looked at before the answer was handed out, or follows at once. At most two.
+    /// Events that were read before the answer was returned, or that follow at once. At most two.
     ahead: VecDeque<Result<Event, BackendError>>,
 }
 
@@ -45,8 +45,8 @@ impl OpenAiEvents {
         }
     }
 
-    /// Waits for the first chunk: with it the engine has accepted, and until then what it says can
-    /// still be a status code.
+    /// Waits for the first chunk. It shows that the engine has accepted the request; an error
+    /// before it can still be a status code.
     pub(super) async fn begin(&mut self) -> Result<(), BackendError> {
         if let Some(first) = std::future::poll_fn(|cx| self.poll_event(cx)).await {
             self.ahead.push_front(Ok(first?));
@@ -54,7 +54,7 @@ impl OpenAiEvents {
         Ok(())
     }
 
-    /// The engine's own fingerprint, where it has one.
+    /// Returns the engine's own fingerprint, if it has one.
     pub(super) fn system_fingerprint(&self) -> Option<&str> {
         self.answer.system_fingerprint()
     }
@@ -82,8 +82,8 @@ impl OpenAiEvents {
                         self.frames.push(data);
                     }
                 }
-                // Whatever befalls the connection after the end of every choice takes nothing from
-                // the answer.
+                // An error of the connection after the end of every choice does not affect the
+                // answer.
                 Some(Err(_)) if self.answer.is_whole() => {
                     return Poll::Ready(self.end_without_done());
                 }
@@ -96,7 +96,7 @@ impl OpenAiEvents {
         }
     }
 
-    /// The body has ended without `[DONE]`: perhaps within an event whose blank line never came.
+    /// Handles the end of the body without `[DONE]`. The last event may lack its blank line.
     fn end_without_done(&mut self) -> Option<Result<Event, BackendError>> {
         self.body = None;
         let last = match self.frames.finish() {
@@ -117,7 +117,7 @@ impl OpenAiEvents {
         self.ahead.pop_front()
     }
 
-    /// `[DONE]`: the connection can serve again once its last bytes are read.
+    /// Handles `[DONE]`. The connection can be reused after its last bytes are read.
     fn end(&mut self, cx: &mut Context<'_>) -> Option<Result<Event, BackendError>> {
         if let Some(mut body) = self.body.take()
             && Pin::new(&mut body).poll_frame(cx).is_pending()

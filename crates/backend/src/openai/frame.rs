@@ -1,7 +1,7 @@
-//! One `chat.completion.chunk` of an engine, as far as it matters here.
+//! A `chat.completion.chunk` of an engine, with only the fields that are used.
 //!
-//! Not [`loggia_wire::openai::ChatCompletionChunk`]: what the door writes anew for every answer
-//! (id, object, model) is not even read, and nothing is required.
+//! It is not [`loggia_wire::openai::ChatCompletionChunk`]: the fields that `loggia-api` writes
+//! itself (id, object, model) are not read, and no field is required.
 
 use std::fmt;
 
@@ -12,39 +12,39 @@ use serde_json::Value;
 
 use super::{mend, older};
 
-/// One frame of a stream.
+/// A frame of a stream.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Frame {
     pub(super) created: Option<u64>,
     pub(super) system_fingerprint: Option<String>,
-    /// `None` where there is no such field: then it is no chunk, and may be an error.
+    /// `None` if the field is absent. The frame is then not a chunk; it may be an error.
     pub(super) choices: Option<Vec<ChunkChoice>>,
     pub(super) usage: Option<CompletionUsage>,
     pub(super) error: Option<Value>,
     pub(super) extra: Extra,
 }
 
-/// What an engine was asked for.
+/// The kind of the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum RequestKind {
     Chat,
     Completion,
 }
 
-/// What cannot be read as a frame; never its content.
+/// The reason why a frame is invalid, without any of its content.
 pub(super) type Unreadable = &'static str;
 
 impl Frame {
-    /// Reads a frame: at once where it is as OpenAI's specification has it, else after mending.
-    pub(super) fn read(json: &[u8], kind: Kind) -> Result<Self, Unreadable> {
-        if kind == Kind::Chat
+    /// Parses a frame. If it does not follow OpenAI's specification, repairs it first.
+    pub(super) fn read(json: &[u8], kind: RequestKind) -> Result<Self, Unreadable> {
+        if kind == RequestKind::Chat
             && let Ok(frame) = serde_json::from_slice(json)
         {
             return Ok(frame);
         }
         let mut value: Value =
             serde_json::from_slice(json).map_err(|_| "a frame of its stream is not JSON")?;
-        if kind == Kind::Completion {
+        if kind == RequestKind::Completion {
             older::as_a_chat(&mut value, "delta");
         }
         mend::chunk(&mut value);

@@ -1,5 +1,5 @@
-//! What is known of an engine's models: from its list of them, and from what some kinds of engine
-//! tell besides.
+//! The known properties of an engine's models: from its list of models, and from further endpoints
+//! of some engines.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,19 +14,19 @@ use super::llama_server;
 use crate::http::{Body, Upstream, read};
 use crate::{Abilities, Ability, AbilitySet, KnownFields};
 
-/// How long what an engine told besides is believed: it may come back with another template, or in
-/// another version.
+/// How long the answers of further endpoints are cached. The engine may restart with another
+/// template or version.
 const BELIEVED_FOR: Duration = Duration::from_mins(1);
-/// How long it may take to tell it. A chat waits for it.
+/// The time limit for these requests. A chat waits for them.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// The most bytes of it: vLLM's description of its own API is some 300 KiB.
+/// The maximum size of their answers. vLLM's description of its API has about 300 KiB.
 const TOLD_LIMIT: usize = 8 << 20;
 
-/// Engines that describe their own API in `/openapi.json`, as `FastAPI` makes it, by the `owned_by`
+/// Engines that describe their API in `/openapi.json`, as `FastAPI` generates it, by the `owned_by`
 /// of their models.
 const SELF_DESCRIBING: [&str; 4] = ["vllm", "sglang", "lmdeploy", "aphrodite"];
 
-/// What is known of one model.
+/// The known properties of one model.
 #[derive(Debug)]
 pub(super) struct Known {
     pub(super) abilities: Arc<Abilities>,
@@ -34,7 +34,7 @@ pub(super) struct Known {
 }
 
 impl Known {
-    /// All is tried: the engine itself refuses what it cannot do.
+    /// Returns all abilities: the engine itself refuses what it cannot do.
     fn all(context_length: Option<u64>) -> Self {
         let abilities = Abilities {
             can: AbilitySet::OPENAI_ENGINE,
@@ -47,8 +47,8 @@ impl Known {
         }
     }
 
-    /// All is tried but what these engines are known to fail at: they read the arguments of earlier
-    /// calls as JSON.
+    /// Returns all abilities, except those that these engines are known to lack: they parse the
+    /// arguments of earlier calls as JSON.
     fn self_describing(context_length: Option<u64>, fields: Option<KnownFields>) -> Self {
         let can = AbilitySet::OPENAI_ENGINE.without(Ability::TextArguments);
         let abilities = Abilities {
@@ -71,17 +71,17 @@ impl Known {
     }
 }
 
-/// A model of a list, and what its engine told besides.
+/// A model of a list, and the answers of further endpoints.
 #[derive(Debug)]
 pub(super) struct Listed {
-    kind: Kind,
+    kind: EngineKind,
     context_length: Option<u64>,
     told: Mutex<Option<(Instant, Arc<Known>)>>,
     asking: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, PartialEq)]
-enum Kind {
+enum EngineKind {
     LlamaServer {
         props: Uri,
         apply_template: Uri,
@@ -94,7 +94,7 @@ enum Kind {
 
 impl Listed {
     pub(super) fn new(model: &Model, upstream: &Upstream) -> Self {
-        // What lies outside `/v1` is the engine's own only where nothing else stands before it.
+        // Paths outside of `/v1` belong to the engine only if no proxy adds a prefix.
         let beside = |path: String| -> Option<Uri> {
             let path = PathAndQuery::from_maybe_shared(path).ok()?;
             upstream
@@ -107,37 +107,37 @@ impl Listed {
             let apply_template = beside(llama_server::APPLY_TEMPLATE.to_owned());
             props
                 .zip(apply_template)
-                .map(|(props, apply_template)| Kind::LlamaServer {
+                .map(|(props, apply_template)| EngineKind::LlamaServer {
                     props,
                     apply_template,
                     model: model.id.clone(),
                     facts: llama_server::Facts::of(model),
                 })
         } else if SELF_DESCRIBING.contains(&model.owned_by.as_str()) {
-            beside("/openapi.json".to_owned()).map(Kind::SelfDescribing)
+            beside("/openapi.json".to_owned()).map(EngineKind::SelfDescribing)
         } else {
             None
         };
         Self {
-            kind: kind.unwrap_or(Kind::Other),
+            kind: kind.unwrap_or(EngineKind::Other),
             context_length: model.extra.get("context_length").and_then(Value::as_u64),
             told: Mutex::default(),
             asking: tokio::sync::Mutex::default(),
         }
     }
 
-    /// Whether both are listed alike.
+    /// Returns whether both entries of the list are equal.
     pub(super) fn is_as(&self, other: &Self) -> bool {
         self.kind == other.kind && self.context_length == other.context_length
     }
 
-    /// What was told last, however long ago.
+    /// Returns the last known properties, whatever their age.
     pub(super) fn recall(&self) -> Option<Arc<Known>> {
         self.last().map(|(_, known)| known)
     }
 
-    /// What is known, asked anew where that is a while ago. Where another asks already, what was
-    /// told before will do.
+    /// Returns the properties, and requests them again if they are old. If another task is
+    /// requesting them, returns the old ones.
     pub(super) async fn known(&self, upstream: &Upstream) -> Arc<Known> {
         let asking = match (self.last(), self.asking.try_lock()) {
             (Some((at, known)), _) if at.elapsed() < BELIEVED_FOR => return known,
@@ -145,7 +145,7 @@ impl Listed {
             (_, Ok(asking)) => asking,
             (None, Err(_)) => self.asking.lock().await,
         };
-        // Somebody else may have asked while this one waited.
+        // Another task may have requested them during the wait.
         if let Some((at, known)) = self.last()
             && at.elapsed() < BELIEVED_FOR
         {
@@ -167,15 +167,15 @@ impl Listed {
 
     async fn ask(&self, upstream: &Upstream) -> Known {
         match &self.kind {
-            Kind::Other => Known::all(self.context_length),
-            Kind::SelfDescribing(uri) => {
+            EngineKind::Other => Known::all(self.context_length),
+            EngineKind::SelfDescribing(uri) => {
                 let description = tell(upstream, uri).await;
                 Known::self_describing(
                     self.context_length,
                     description.as_ref().and_then(described_fields),
                 )
             }
-            Kind::LlamaServer {
+            EngineKind::LlamaServer {
                 props,
                 apply_template,
                 model,
@@ -197,7 +197,7 @@ impl Listed {
     }
 }
 
-/// What an engine answers, where it is JSON and comes soon.
+/// Requests JSON from the engine, with a time limit.
 async fn tell(upstream: &Upstream, uri: &Uri) -> Option<Value> {
     told(upstream.get(uri)).await
 }
@@ -222,8 +222,8 @@ async fn told(
     tokio::time::timeout(PATIENCE, told).await.ok().flatten()
 }
 
-/// The fields of requests in an engine's description of its API, and those that Loggia makes others
-/// of.
+/// Returns the fields of requests in an engine's description of its API, plus those that Loggia
+/// translates to others.
 fn described_fields(description: &Value) -> Option<KnownFields> {
     let of = |name: &str, made_here: &[&str]| -> Option<BTreeSet<String>> {
         let fields = description

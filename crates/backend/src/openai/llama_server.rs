@@ -1,9 +1,8 @@
-//! llama.cpp's own server: what it makes nothing of, without a word, and what Loggia asks of it
-//! instead.
+//! llama-server: the fields that it silently ignores, and what Loggia sends instead.
 //!
-//! It is known by the `owned_by` of its models, and `GET /props` tells what the model's template
-//! knows. The facts here are those of `tools/server/server-schema.cpp` and `server-common.cpp`, and
-//! were held against build 11549.
+//! It is recognised by the `owned_by` of its models. `GET /props` reports what the model's template
+//! supports. The facts come from `tools/server/server-schema.cpp` and `server-common.cpp` and were
+//! checked against build 11549.
 
 use std::sync::{Arc, LazyLock};
 
@@ -18,11 +17,11 @@ use crate::schema::{fitted, readable};
 use crate::tool_calls::calling::{Calling, earlier_as_text};
 use crate::{Abilities, Ability, AbilitySet, BackendError, KnownFields, OptionNames, SchemaEngine};
 
-/// What it writes into `owned_by` of a model.
+/// The `owned_by` of its models.
 const OWNER: &str = "llamacpp";
 
-/// The fields of a chat that it reads, its own among them. `functions` and `function_call` become
-/// tools before they get there.
+/// The fields of a chat that it reads, its own included. `functions` and `function_call` are
+/// translated to tools before.
 const CHAT_FIELDS: &[&str] = &[
     "add_generation_prompt",
     "chat_template_kwargs",
@@ -43,7 +42,7 @@ const CHAT_FIELDS: &[&str] = &[
 /// The fields of a completion that it reads and a chat does not have.
 const COMPLETION_FIELDS: &[&str] = &["best_of", "echo", "json_schema", "prompt", "suffix"];
 
-/// The fields of a request for embeddings that it reads.
+/// The fields of an embeddings request that it reads.
 const EMBEDDING_FIELDS: &[&str] = &[
     "content",
     "dimensions",
@@ -53,7 +52,7 @@ const EMBEDDING_FIELDS: &[&str] = &[
     "model",
 ];
 
-/// What it reads of a chat and of a completion.
+/// The fields of both chats and completions that it reads.
 const FIELDS: &[&str] = &[
     "adaptive_decay",
     "adaptive_target",
@@ -124,10 +123,10 @@ const FIELDS: &[&str] = &[
     "xtc_threshold",
 ];
 
-/// What it cannot do, or does so that the answer would not be what was asked for: it takes a named
-/// function for `auto`, lets text come before a call that must be made, counts the tokens of one
-/// choice and one prompt alone (and has no more choices than slots), and ignores `echo`, `best_of`
-/// and `suffix`, or refuses them, by version.
+/// Abilities that it lacks or implements incorrectly. It treats a named function as `auto`, and
+/// allows text before a forced call. It counts the tokens of only one choice and one prompt, and
+/// has no more choices than slots. It ignores or refuses (depending on the version) `echo`,
+/// `best_of` and `suffix`.
 const WITHOUT: [Ability; 13] = [
     Ability::HostedFields,
     Ability::UnknownFields,
@@ -144,17 +143,17 @@ const WITHOUT: [Ability; 13] = [
     Ability::TextArguments,
 ];
 
-/// What a template mentions that does something with `reasoning_effort`: llama.cpp hands it the
-/// effort, and `none` as a switch.
+/// Words in a template that show support for `reasoning_effort`. llama.cpp passes the effort to the
+/// template, and `none` as a switch.
 const EFFORT: [&str; 3] = ["reasoning_effort", "enable_thinking", "thinking"];
 
-/// Whether a model in a list is one of llama.cpp's server.
+/// Returns whether a model in a list belongs to llama-server.
 pub(super) fn is_one(model: &Model) -> bool {
     model.owned_by == OWNER
 }
 
-/// Where it tells of a model: the one it has, or, where it has several, this one, which is not
-/// loaded for that.
+/// Returns the path of the properties of this model. A server with several models does not load it
+/// for that.
 pub(super) fn properties_of(model: &str) -> String {
     let mut query = url::form_urlencoded::Serializer::new(String::new());
     query
@@ -186,12 +185,12 @@ pub(super) fn trial(props: &Value, model: &str) -> Option<Value> {
         .then(|| json!({"model": model, "messages": messages}))
 }
 
-/// What is known of a model of llama.cpp's server.
+/// The known properties of a model of llama-server.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Facts {
-    /// How many tokens its vocabulary has.
+    /// The size of its vocabulary in tokens.
     vocabulary: Option<u64>,
-    /// Whether its template has a place for tools.
+    /// Whether its template supports tools.
     knows_tools: bool,
     /// Whether its template leaves out system messages that do not stand first.
     drops_later_system: bool,
@@ -199,8 +198,8 @@ pub(super) struct Facts {
 }
 
 impl Facts {
-    /// What the list of models tells, where there are no properties to be had: the rest is then
-    /// tried.
+    /// Returns the properties from the list of models, for servers without `/props`. Everything
+    /// else is tried.
     pub(super) fn of(model: &Model) -> Self {
         let vocabulary = model
             .extra
@@ -216,7 +215,7 @@ impl Facts {
         }
     }
 
-    /// With what `GET /props` tells; an older one tells less.
+    /// Adds the properties from `GET /props`. Older versions report fewer.
     pub(super) fn with_props(self, props: &Value) -> Self {
         let says = |path: &str| props.pointer(path).and_then(Value::as_bool);
         let cap = |name: &str| says(&format!("/chat_template_caps/{name}"));
@@ -261,7 +260,7 @@ impl Facts {
         self.drops_later_system
     }
 
-    /// What it can honour for this model.
+    /// Returns the abilities for this model.
     pub(super) fn abilities(&self, context_length: Option<u64>) -> Abilities {
         Abilities {
             can: self.can,
@@ -274,7 +273,7 @@ impl Facts {
         }
     }
 
-    /// What the model is able to, in the words of the embedded engine and Ollama.
+    /// Returns the capabilities of the model, in the words of the embedded engine and Ollama.
     pub(super) fn capabilities(&self) -> Vec<&'static str> {
         let all = [
             ("completion", true),
@@ -292,13 +291,13 @@ impl Facts {
             .collect()
     }
 
-    /// How tools have to be offered, where not as they are.
+    /// Returns how to offer tools, if the model does not support them directly.
     pub(super) fn calling(&self, request: &ChatCompletionRequest) -> Option<Calling> {
         Calling::needed(request, self.knows_tools)
     }
 
-    /// The request, with what it would lose put where it does not, or nothing where there is
-    /// nothing of the kind.
+    /// Returns the request with fields that the server would ignore rewritten, or `None` if there
+    /// are none.
     pub(super) fn kept(&self, request: &ChatCompletionRequest) -> Option<ChatCompletionRequest> {
         let mut messages = if self.knows_tools {
             None
@@ -335,8 +334,8 @@ impl Facts {
     }
 
     /// # Errors
-    /// The first of these tokens of `logit_bias` that the model does not have: the server would
-    /// pass it over.
+    /// Fails for the first token of `logit_bias` that the model does not have. The server would
+    /// ignore it.
     pub(super) fn check<'a>(
         &self,
         mut tokens: impl Iterator<Item = &'a String>,
@@ -367,8 +366,8 @@ static KNOWN_FIELDS: LazyLock<Arc<KnownFields>> = LazyLock::new(|| {
     })
 });
 
-/// An image or a sound in the one form of base64 that the server reads, where it is in another: at
-/// a line break it would stop.
+/// Rewrites an image or audio to canonical base64, the only form that the server reads completely:
+/// it would stop at a line break. Returns `None` if it is canonical already.
 fn in_canonical_base64(part: &PartKind) -> Option<PartKind> {
     match part {
         PartKind::ImageUrl { url, detail, extra } if data_url::is_data_url(url) => {
@@ -397,7 +396,8 @@ fn in_canonical_base64(part: &PartKind) -> Option<PartKind> {
     }
 }
 
-/// The tools with parameters that the server reads, where it would refuse some of them.
+/// Returns the tools with parameters that the server can read, or `None` if it can read all of
+/// them.
 fn readable_tools(tools: &[Tool]) -> Option<Vec<Tool>> {
     let parameters = |tool: &Tool| readable(tool.function.as_ref()?.parameters.as_ref()?);
     if tools.iter().all(|tool| parameters(tool).is_none()) {
@@ -414,7 +414,8 @@ fn readable_tools(tools: &[Tool]) -> Option<Vec<Tool>> {
     Some(tools)
 }
 
-/// A schema in the form in which its converter reads it rightly, where it has another.
+/// Returns the schema in a form that the converter reads correctly, or `None` if it is in that
+/// form.
 pub(super) fn fitted_format(request: &ChatCompletionRequest) -> Option<ResponseFormat> {
     let Some(ResponseFormat::JsonSchema(format)) = &request.response_format else {
         return None;
@@ -429,7 +430,7 @@ pub(super) fn fitted_format(request: &ChatCompletionRequest) -> Option<ResponseF
     })
 }
 
-/// Whether a message says no in a way that the server does not know.
+/// Returns whether a message contains a refusal in a form that the server does not know.
 fn refuses(message: &Message) -> bool {
     let is_refusal = |part: &Part| matches!(part.kind, PartKind::Refusal(_));
     message.refusal.is_some()
@@ -440,7 +441,7 @@ fn refuses(message: &Message) -> bool {
             .any(is_refusal)
 }
 
-/// A refusal is what the assistant said.
+/// Moves the refusal into the content of the message.
 fn refusal_as_content(message: &mut Message) {
     if let Some(Content::Parts(parts)) = &mut message.content {
         for part in parts {

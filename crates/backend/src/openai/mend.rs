@@ -1,21 +1,22 @@
-//! Makes regular what engines send irregularly, so that it can be read as OpenAI's types.
+//! Repairs irregular JSON of engines, so that it can be parsed as OpenAI's types.
 //!
-//! Run only on what could not be read at once. What it does not know it leaves alone.
+//! It runs only on JSON that could not be parsed. It leaves unknown fields unchanged.
 
 use loggia_wire::openai::{ChunkChoice, CompletionUsage};
 use serde_json::{Map, Value, json};
 
 use crate::tool_calls::regular::NO_INDEX;
 
-/// What stands for a log-probability of minus infinity, which JSON cannot say: OpenAI's own value.
+/// The value for a log-probability of minus infinity, which JSON cannot express. OpenAI uses it
+/// too.
 const IMPOSSIBLE: f64 = -9999.0;
 
-/// A `chat.completion.chunk`.
+/// Repairs a `chat.completion.chunk`.
 pub(super) fn chunk(value: &mut Value) {
     answer(value, "delta");
 }
 
-/// A `chat.completion`.
+/// Repairs a `chat.completion`.
 pub(super) fn completion(value: &mut Value) {
     let Value::Object(object) = value else { return };
     for (key, absent) in [
@@ -33,7 +34,8 @@ pub(super) fn completion(value: &mut Value) {
     }
 }
 
-/// `said` is the field of a choice that holds what was said: `delta` or `message`.
+/// Repairs an answer. `said` is the field of a choice that contains the message: `delta` or
+/// `message`.
 fn answer(value: &mut Value, said: &str) {
     let Value::Object(object) = value else { return };
     match object.get("created").map(Value::as_f64) {
@@ -88,7 +90,7 @@ fn choice(choice: &mut Value, position: usize, said: &str) {
         no_null_logprob(logprobs);
     }
     if choice.get(said).is_none_or(Value::is_null) {
-        // Some stream messages, and some answer whole with a delta.
+        // Some engines stream messages, and some send a complete answer with a delta.
         let other = if said == "delta" { "message" } else { "delta" };
         let other = choice
             .remove(other)
@@ -102,7 +104,7 @@ fn choice(choice: &mut Value, position: usize, said: &str) {
     }
 }
 
-/// Role and content. A whole message must have a role, a delta need not.
+/// Repairs role and content. A complete message must have a role, a delta need not.
 fn text(message: &mut Map<String, Value>, whole: bool) {
     if whole {
         message.insert("role".to_owned(), json!("assistant"));
@@ -141,7 +143,8 @@ fn calls(message: &mut Map<String, Value>, whole: bool) {
     }
 }
 
-/// One call, or a piece of one. What it lacks is left to `tool_calls`, which knows the others.
+/// Repairs a call or a piece of one. `tool_calls` adds missing fields, because it knows the other
+/// calls.
 fn tool_call(call: &mut Map<String, Value>, whole: bool) {
     if !whole {
         let index = call
@@ -159,7 +162,7 @@ fn tool_call(call: &mut Map<String, Value>, whole: bool) {
         call.remove("type");
     }
     if !call.get("function").is_some_and(Value::is_object) {
-        // Some leave the function's own object out.
+        // Some engines omit the object `function`.
         let own = ["name", "arguments"]
             .into_iter()
             .filter_map(|key| Some((key.to_owned(), call.remove(key)?)));
@@ -182,7 +185,7 @@ fn function(function: &mut Map<String, Value>, whole: bool) {
     match function.get_mut("arguments") {
         None | Some(Value::String(_)) => {}
         Some(Value::Null) => drop(function.remove("arguments")),
-        // Ollama's form of arguments: JSON itself, not JSON in a string.
+        // Ollama's form of arguments is a JSON object, not a string.
         Some(arguments) => *arguments = json!(arguments.to_string()),
     }
     if whole {
@@ -192,7 +195,7 @@ fn function(function: &mut Map<String, Value>, whole: bool) {
     }
 }
 
-/// A whole number, also where it is written as a float or a string.
+/// Returns an integer, which may be written as a float or a string.
 fn number(value: &Value) -> Option<u64> {
     match value {
         Value::String(text) => text.parse().ok(),
@@ -220,14 +223,13 @@ fn finish_reason(reason: &mut Value) {
         Some("tool_call" | "tool_use") => json!("tool_calls"),
         Some("safety" | "SAFETY") => json!("content_filter"),
         None if matches!(reason, Value::Null | Value::Bool(false)) => Value::Null,
-        // `eos_token`, `stop_sequence`, `end_turn`, …: every engine has a word of its own for an
-        // end by itself.
+        // `eos_token`, `stop_sequence`, `end_turn`, …: each engine has its own word for a normal
+        // end.
         _ => json!("stop"),
     };
 }
 
-/// No `finish_reason` of OpenAI's says that the engine gave up (vLLM's `abort`), so it becomes an
-/// error.
+/// The engine gave up (vLLM's `abort`). OpenAI has no such `finish_reason`, so it becomes an error.
 const ABORTED: &str = "abort";
 
 fn was_aborted(choice: &Value) -> bool {
@@ -250,8 +252,7 @@ fn no_null_logprob(value: &mut Value) {
     }
 }
 
-/// The usage that some engines tell within a choice (Moonshot), where OpenAI tells it beside the
-/// choices.
+/// Takes the usage out of a choice, where some engines (Moonshot) put it.
 pub(super) fn usage_within(choice: &mut ChunkChoice) -> Option<CompletionUsage> {
     if choice.extra.is_empty() {
         return None;
@@ -261,7 +262,7 @@ pub(super) fn usage_within(choice: &mut ChunkChoice) -> Option<CompletionUsage> 
     serde_json::from_value(counts).ok()
 }
 
-/// Counts that cannot be read are unknown, which is no reason to lose an answer.
+/// Repairs the usage. Invalid counts become unknown, so that the answer is not lost.
 fn usage(usage: &mut Value) {
     let Value::Object(counts) = usage else {
         *usage = Value::Null;

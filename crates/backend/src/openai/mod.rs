@@ -1,11 +1,10 @@
-//! A backend that speaks OpenAI's API already: vLLM, llama-server and their kin, by name, URL and
-//! key.
+//! A backend for engines that speak OpenAI's API (vLLM, llama-server, …), by name, URL and API key.
 //!
-//! Reading order: [`OpenAi`] (`engine.rs`), `embed.rs` (vectors), `answer.rs` (a stream, frame by
-//! frame) and `whole.rs` (an answer in one piece), `frame.rs` and `mend.rs` (what engines send,
-//! made regular), `older.rs` (completions as chats), `refusal.rs` (their errors), `models.rs`;
-//! `known.rs` (what an engine is known to do) and `llama_server.rs` (llama.cpp's, which passes over
-//! a good deal in silence), `misread.rs` (calls that it cannot read). Only `engine.rs`, `embed.rs`,
+//! Reading order: [`OpenAi`] (`engine.rs`), `embed.rs` (embeddings), `answer.rs` (streamed answers)
+//! and `whole.rs` (complete answers), `frame.rs` and `mend.rs` (parsing and repair of engines'
+//! JSON), `older.rs` (completions as chats), `refusal.rs` (errors), `models.rs`, `known.rs`
+//! (abilities of engines), `llama_server.rs` (fields that llama-server ignores),
+//! `retry_unparsed_call.rs` (calls that llama-server cannot parse). Only `engine.rs`, `embed.rs`,
 //! `events.rs` and `known.rs` do I/O.
 
 mod answer;
@@ -18,10 +17,10 @@ mod frame;
 mod known;
 mod llama_server;
 mod mend;
-mod misread;
 mod models;
 mod older;
 mod refusal;
+mod retry_unparsed_call;
 mod whole;
 
 pub use engine::OpenAi;

@@ -1,9 +1,9 @@
-//! An engine's `GET /models` → OpenAI's models. What else the engine tells of a model rides along.
+//! Parses an engine's `GET /models`. Further properties of a model are kept.
 
 use loggia_wire::openai::Model;
 use serde_json::{Value, json};
 
-/// The models of a list, or nothing where it is no list.
+/// Returns the models of a list, or `None` if the JSON is not a list.
 pub(super) fn read(json: &[u8], backend: &str) -> Option<Vec<Model>> {
     let mut list: Value = serde_json::from_slice(json).ok()?;
     let Value::Array(models) = list.get_mut("data")?.take() else {
@@ -42,8 +42,8 @@ fn model(mut model: Value, backend: &str) -> Option<Model> {
     serde_json::from_value(model).ok()
 }
 
-/// The longest prompt and answer together, as vLLM and llama-server tell it: what the engine was
-/// started with, before what the model was trained with.
+/// Returns the context length as vLLM and llama-server report it. The value that the engine was
+/// started with takes precedence over that of the training.
 fn context_length(model: &Value) -> Option<u64> {
     [
         "/context_length",

@@ -1,12 +1,13 @@
-//! The older completions of an engine in the shape of a chat: text as content, log-probabilities as
-//! a chat has them. The door turns them back, the same for every engine.
+//! Converts an engine's older completions to the format of a chat: text becomes content, and
+//! log-probabilities get the newer format. `loggia-api` converts them back, the same way for every
+//! engine.
 //!
-//! llama-server sends text beside log-probabilities that are a chat's already; vLLM has the older
-//! ones.
+//! llama-server already sends log-probabilities in the newer format, vLLM in the older.
 
 use serde_json::{Map, Value, json};
 
-/// A chunk, or a whole answer; `said` is where a chat has what is said: `delta` or `message`.
+/// Converts a chunk or a complete answer. `said` is the field of a chat that contains the message:
+/// `delta` or `message`.
 pub(super) fn as_a_chat(answer: &mut Value, said: &str) {
     let choices = answer.get_mut("choices").and_then(Value::as_array_mut);
     for choice in choices
@@ -27,7 +28,7 @@ pub(super) fn as_a_chat(answer: &mut Value, said: &str) {
     }
 }
 
-/// Lists side by side as one list of tokens; none where they are no such lists.
+/// Converts parallel lists to one list of tokens. `None` if they are not such lists.
 fn newer(older: &Value) -> Option<Vec<Value>> {
     let tokens = older.get("tokens")?.as_array()?;
     let at = |list: &str, index: usize| older.get(list).and_then(|list| list.get(index));
@@ -55,7 +56,7 @@ fn likeliest_first(top: &Map<String, Value>) -> Vec<Value> {
         .collect()
 }
 
-/// A token with its log-probability. One that is null is mended like any other (`mend.rs`).
+/// Returns a token with its log-probability. `mend.rs` repairs one that is null.
 fn named(token: &str, logprob: Option<&Value>) -> Map<String, Value> {
     let logprob = logprob.cloned().unwrap_or(Value::Null);
     let entry = json!({"token": token, "logprob": logprob, "bytes": bytes(token)});
@@ -66,7 +67,8 @@ fn named(token: &str, logprob: Option<&Value>) -> Map<String, Value> {
     }
 }
 
-/// The bytes of a token: `bytes:\xf0\x9f` is how OpenAI writes one that is no whole character.
+/// Returns the bytes of a token. OpenAI writes a token that is not a complete character as
+/// `bytes:\xf0\x9f`.
 fn bytes(token: &str) -> Vec<u8> {
     let escaped = token.strip_prefix("bytes:\\x");
     let read = escaped.and_then(|hex| {

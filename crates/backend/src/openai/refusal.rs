@@ -1,7 +1,7 @@
-//! An engine's errors → [`BackendError`]: as a status and a body, or in the middle of a stream.
+//! Translates an engine's error, before the answer or within a stream, into [`BackendError`].
 //!
-//! Every engine has a shape of its own (`{"error": {…}}` with codes that are numbers or words,
-//! `{"object": "error", …}`, `FastAPI`'s `detail`, plain text), and some wrap one in another.
+//! Engines have different formats (`{"error": {…}}` with numeric or text codes, `{"object":
+//! "error", …}`, `FastAPI`'s `detail`, plain text), and some wrap one in another.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::context::{self, Overflow};
 use super::error_body::{EngineError, FORMAT, WRAPPED};
 use crate::{BackendError, WorkKind};
 
-/// A refusal before the answer.
+/// Translates a refusal before the answer.
 pub(super) fn before_the_answer(
     status: u16,
     retry_after: Option<Duration>,
@@ -24,21 +24,20 @@ pub(super) fn before_the_answer(
     from_status(status, retry_after, told, model, backend)
 }
 
-/// An error in place of an answer, or in the middle of one: its own code must stand in for the
-/// status.
+/// Translates an error that replaces an answer or interrupts it. Its code is used as the status.
 pub(super) fn instead(error: &Value, model: &str, backend: &str) -> BackendError {
     let told = EngineError::from_value(error, WRAPPED).unwrap_or_default();
     from_status(told.status(), None, told, model, backend)
 }
 
-/// The same, not read yet.
+/// Parses and translates such an error.
 pub(super) fn instead_unread(error: &[u8], model: &str, backend: &str) -> BackendError {
     let told = EngineError::read(error).unwrap_or_default();
     from_status(told.status(), None, told, model, backend)
 }
 
-/// Statuses that clients act on, or that tell a person what to do: 401 to 403 (a subscription, a
-/// sign-in), 408, 409, 422, 429. An Ollama, or a proxy before it, sends them too.
+/// Keeps a status that clients act on, or that gives a person advice: 401 to 403 (subscription,
+/// sign-in), 408, 409, 422, 429. Ollama or a proxy in front of it sends them too.
 pub(crate) fn with_its_status(
     status: u16,
     retry_after: Option<Duration>,
@@ -105,7 +104,7 @@ fn from_status(
         404 if told.is_about_the_model(model) => passed_on(status, retry_after, told),
         503 => BackendError::Busy { retry_after },
         401..=403 | 408 | 409 | 422 | 429 => passed_on(status, retry_after, told),
-        // 501 is llama-server's word for what its model, or its build, cannot do.
+        // llama-server answers 501 if its model or its build does not support the request.
         400 | 413 | 501 => BackendError::InvalidRequest {
             message: told
                 .message
@@ -131,13 +130,13 @@ fn from_status(
     }
 }
 
-/// llama-server's word for a model that makes embeddings and no text.
+/// Returns whether llama-server reports that the model supports only embeddings.
 pub(super) fn is_about_no_text(error: &BackendError) -> bool {
     matches!(error, BackendError::Engine { message } if message.contains("does not support logits computation"))
 }
 
-/// The same error, about this field where it is about a schema: llama-server does not say whose
-/// schema it cannot read.
+/// Sets the field of an error about a schema. llama-server does not report which schema it cannot
+/// read.
 pub(super) fn about_schemas_of(field: &str, error: BackendError) -> BackendError {
     match error {
         BackendError::InvalidRequest {
@@ -153,7 +152,7 @@ pub(super) fn about_schemas_of(field: &str, error: BackendError) -> BackendError
     }
 }
 
-/// A refusal of embeddings: an engine that makes none says so in one of many ways.
+/// Translates a refusal of embeddings. Engines without embeddings report it in many ways.
 pub(super) fn of_embeddings(
     status: u16,
     retry_after: Option<Duration>,
@@ -169,7 +168,7 @@ pub(super) fn of_embeddings(
             work: WorkKind::Embeddings,
         };
     }
-    // With one input it is plain which one is too long.
+    // With a single input, it is clear which one is too long.
     let index = (request.input.count() == 1).then_some(0);
     if let Some(Overflow {
         prompt_tokens,
@@ -195,8 +194,8 @@ pub(super) fn of_embeddings(
     }
 }
 
-/// Where only the answer asked for is too long, the engine's own words say so better than "your
-/// messages are too long" would.
+/// If only the requested answer is too long, keeps the engine's message, which is more accurate
+/// than "your messages are too long".
 fn too_long(overflow: Overflow, told: EngineError) -> BackendError {
     let Overflow {
         prompt_tokens,

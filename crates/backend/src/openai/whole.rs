@@ -1,4 +1,4 @@
-//! A whole answer of an engine → one chunk and its usage.
+//! Converts a complete answer of an engine to one chunk and its usage.
 
 use loggia_wire::Extra;
 use loggia_wire::openai::{
@@ -7,12 +7,12 @@ use loggia_wire::openai::{
 };
 use serde_json::Value;
 
-use super::frame::{Kind, Unreadable};
+use super::frame::{RequestKind, Unreadable};
 use super::{mend, older};
 use crate::Chunk;
 use crate::tool_calls::regular::{NO_INDEX, ToolCalls};
 
-/// A whole answer, taken apart.
+/// A parsed complete answer.
 #[derive(Debug, PartialEq)]
 pub(super) struct Whole {
     pub(super) chunk: Chunk,
@@ -20,23 +20,23 @@ pub(super) struct Whole {
     pub(super) system_fingerprint: Option<String>,
 }
 
-/// What an engine may send in place of an answer, with status 200 too.
+/// The possible content of a response with status 200: an answer or an error.
 pub(super) enum Read {
     Answer(Box<Whole>),
     Error(Value),
 }
 
-/// Reads a whole answer: at once where it is as OpenAI's specification has it, else after mending.
-/// Its calls go through `calls`.
-pub(super) fn read(json: &[u8], kind: Kind, calls: ToolCalls) -> Result<Read, Unreadable> {
-    if kind == Kind::Chat
+/// Parses a complete answer. If it does not follow OpenAI's specification, repairs it first. Its
+/// calls are normalised by `calls`.
+pub(super) fn read(json: &[u8], kind: RequestKind, calls: ToolCalls) -> Result<Read, Unreadable> {
+    if kind == RequestKind::Chat
         && let Ok(completion) = serde_json::from_slice::<ChatCompletion>(json)
         && !completion.extra.contains_key("error")
     {
         return taken_apart(completion, calls).map(Read::Answer);
     }
     let mut value: Value = serde_json::from_slice(json).map_err(|_| "it is not JSON")?;
-    if kind == Kind::Completion {
+    if kind == RequestKind::Completion {
         older::as_a_chat(&mut value, "message");
     }
     mend::completion(&mut value);
@@ -61,7 +61,7 @@ fn taken_apart(completion: ChatCompletion, mut calls: ToolCalls) -> Result<Box<W
     let mut choices: Vec<ChunkChoice> = choices.into_iter().map(chunk_choice).collect();
     for choice in &mut choices {
         usage = usage.or(mend::usage_within(choice));
-        // It is whole: where the engine gives no reason, it ended by itself.
+        // The answer is complete. Without a reason from the engine, the model ended it.
         choice.finish_reason.get_or_insert(FinishReason::Stop);
         calls.whole(choice)?;
     }

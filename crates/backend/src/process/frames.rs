@@ -1,6 +1,6 @@
-//! What travels between the two processes, one JSON value a line.
+//! The messages between both processes, one JSON value per line.
 //!
-//! Both ends are the same build of the same program, so that no version is negotiated.
+//! Both ends are the same build of the same program, so they negotiate no version.
 
 use std::sync::Arc;
 
@@ -15,14 +15,14 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 use super::LONGEST_LINE;
 use crate::{Abilities, BackendError, Embeddings, Event, Profile, ServedBy, WorkKind};
 
-/// The number of a call, chosen by who calls.
+/// The number of a call, chosen by the caller.
 pub(super) type CallNumber = u64;
 
-/// To the process with the backend.
+/// A message to the process with the backend.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum ToHost {
-    /// A call. The request is parsed by itself, so that one that is invalid fails alone.
+    /// A call. The request is parsed separately, so that an invalid one fails alone.
     Call {
         call: CallNumber,
         id: Arc<str>,
@@ -32,45 +32,45 @@ pub(super) enum ToHost {
         work: WorkKind,
         request: Box<RawValue>,
     },
-    /// The reader has taken so many events.
+    /// The reader has consumed this number of events.
     Taken { call: CallNumber, events: u32 },
-    /// The reader has left.
+    /// The reader has dropped the reply.
     Left { call: CallNumber },
 }
 
-/// From the process with the backend.
+/// A message from the process with the backend.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum FromHost {
-    /// It can take calls.
+    /// The backend can take calls.
     Ready(Hello),
-    /// There will be no backend, and why.
+    /// The backend could not be created, for this reason.
     Failed { why: String },
-    /// Something of a call.
-    Call { call: CallNumber, said: Said },
+    /// A message about a call.
+    Call { call: CallNumber, said: CallMessage },
 }
 
-/// What is known of a backend from the start.
+/// The models of the backend, sent once at the start.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Hello {
     pub(super) models: Vec<(Model, Abilities)>,
 }
 
-/// What is said of a call.
+/// A message about a call.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Said {
+pub(super) enum CallMessage {
     Accepted(ServedBy),
     Event(Event),
-    /// The vectors that were asked for. Nothing follows.
+    /// The embeddings. The last message of the call.
     Embedded(Packed),
-    /// Nothing follows.
+    /// The call failed. The last message of the call.
     Failed(BackendError),
-    /// Nothing follows: all went well.
+    /// The call succeeded. The last message of the call.
     End,
 }
 
-/// Embeddings, their vectors in base64: half as long as in decimals, and quicker to read.
+/// Embeddings with their vectors in base64, which is half as long as decimals and faster to parse.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Packed {
     served_by: ServedBy,
@@ -108,7 +108,7 @@ impl From<Packed> for Embeddings {
     }
 }
 
-/// Reads frames.
+/// Reads messages.
 pub(super) struct Frames<R> {
     input: R,
     lines: Lines,
@@ -124,7 +124,7 @@ impl<R: AsyncRead + Unpin> Frames<R> {
         }
     }
 
-    /// The next frame; `None` where the other side has ended, or sends what is no frame.
+    /// Returns the next message. `None` if the other side has ended or sends invalid data.
     pub(super) async fn next<T: DeserializeOwned>(&mut self) -> Option<T> {
         let line = self.line().await?;
         serde_json::from_slice(&line)

@@ -1,5 +1,4 @@
-//! The process that holds the backend: takes calls from one pipe, and tells their events on the
-//! other.
+//! The process with the backend: reads calls from one pipe and writes their events to the other.
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
@@ -16,18 +15,18 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::AbortHandle;
 
 use super::WINDOW;
-use super::frames::{CallNumber, Frames, FromHost, Hello, Said, ToHost};
+use super::frames::{CallMessage, CallNumber, Frames, FromHost, Hello, ToHost};
 use crate::{
     Abilities, Backend, BackendError, Call, CallHead, EmbeddingCall, Event, Reply, Work, WorkKind,
 };
 
-/// Frames that may wait for the pipe.
+/// The maximum number of messages that wait for the pipe.
 const OUTGOING: usize = 256;
 
-/// Gathered frames of this many bytes are written before more are.
+/// Messages are collected up to this number of bytes before a write.
 const GATHER: usize = 64 << 10;
 
-/// The serving end.
+/// Serves a backend over a pair of pipes.
 pub struct Host<R, W> {
     frames: Frames<R>,
     output: W,
@@ -38,7 +37,7 @@ where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    /// Over these pipes.
+    /// Creates a host over these pipes.
     pub fn new(input: R, output: W) -> Self {
         Self {
             frames: Frames::new(input),
@@ -46,13 +45,13 @@ where
         }
     }
 
-    /// What [`Remote::connect`](super::Remote::connect) was told to open; `None` where nobody is
-    /// there to say.
+    /// Returns the value that the caller passed to [`Remote::connect`](super::Remote::connect).
+    /// `None` if the caller has ended.
     pub async fn opening<T: DeserializeOwned>(&mut self) -> Option<T> {
         self.frames.next().await
     }
 
-    /// Says that there will be no backend, and why.
+    /// Reports that the backend could not be created, and why.
     pub async fn failed(mut self, why: &str) {
         let mut line = BytesMut::new();
         if ndjson::write(
@@ -63,17 +62,16 @@ where
         )
         .is_ok()
         {
-            // Nobody may be left to hear it.
+            // The other side may have ended already.
             let _ = self.output.write_all(&line).await;
             let _ = self.output.flush().await;
         }
     }
 
-    /// Serves until the other side ends. Call it in a Tokio runtime: each call is a task of its
-    /// own.
+    /// Serves until the other side ends. Call it in a Tokio runtime: each call becomes a task.
     ///
     /// # Errors
-    /// Where the backend cannot say which models it has.
+    /// Fails if the backend cannot list its models.
     pub async fn serve(self, backend: Arc<dyn Backend>) -> Result<(), BackendError> {
         let Self { mut frames, output } = self;
         let mut models = Vec::new();
@@ -82,7 +80,7 @@ where
             models.push((model, Abilities::clone(&abilities)));
         }
         let (outgoing, incoming) = mpsc::channel(OUTGOING);
-        // The first frame: the channel is empty.
+        // This is the first message, so the channel is empty.
         let _ = outgoing.send(FromHost::Ready(Hello { models })).await;
         let calls = Calls {
             backend,
@@ -98,13 +96,13 @@ where
     }
 }
 
-/// A call as it was received.
-enum Asked {
+/// A received call.
+enum ReceivedCall {
     Start(Call),
     Embed(EmbeddingCall),
 }
 
-impl Asked {
+impl ReceivedCall {
     fn parse(head: CallHead, work: WorkKind, request: &RawValue) -> serde_json::Result<Self> {
         let request = request.get();
         let work = match work {
@@ -123,7 +121,7 @@ impl Asked {
     }
 }
 
-/// A call under way: how it is ended, and how many events it may still send.
+/// A running call: the handle to end it, and the number of events that it may still send.
 struct UnderWay {
     task: AbortHandle,
     room: Arc<Semaphore>,
@@ -154,7 +152,7 @@ impl Calls {
                         strict,
                         ..CallHead::new(id)
                     };
-                    self.begin(call, Asked::parse(head, work, &request));
+                    self.begin(call, ReceivedCall::parse(head, work, &request));
                 }
                 ToHost::Taken { call, events } => self.give_room(call, events),
                 ToHost::Left { call } => self.end(call),
@@ -162,25 +160,25 @@ impl Calls {
         }
     }
 
-    fn begin(&self, call: CallNumber, asked: serde_json::Result<Asked>) {
+    fn begin(&self, call: CallNumber, asked: serde_json::Result<ReceivedCall>) {
         let room = Arc::new(Semaphore::new(WINDOW as usize));
-        let teller = Teller {
+        let sender = CallSender {
             call,
             outgoing: self.outgoing.clone(),
             room: Arc::clone(&room),
         };
         let (backend, under_way) = (Arc::clone(&self.backend), Arc::clone(&self.under_way));
-        // The lock is held until the task is in the table, so that it cannot take itself out
+        // The lock is held until the task is in the table, so that the task cannot remove itself
         // before.
         let mut table = lock(&self.under_way);
         let task = tokio::spawn(async move {
             let last = match asked {
-                Ok(asked) => teller.hold_whatever_happens(&*backend, asked).await,
-                Err(_) => {
-                    Said::Failed(failed("the request cannot be read by the engine's process"))
-                }
+                Ok(asked) => sender.run_catching_panics(&*backend, asked).await,
+                Err(_) => CallMessage::Failed(failed(
+                    "the request cannot be read by the engine's process",
+                )),
             };
-            teller.say(last).await;
+            sender.say(last).await;
             lock(&under_way).remove(&call);
         });
         table.insert(
@@ -194,13 +192,13 @@ impl Calls {
 
     fn give_room(&self, call: CallNumber, events: u32) {
         if let Some(under_way) = lock(&self.under_way).get(&call) {
-            // No more than there ever was, whatever the other side says.
+            // Never above the initial number, whatever the other side sends.
             let most = (WINDOW as usize).saturating_sub(under_way.room.available_permits());
             under_way.room.add_permits(most.min(events as usize));
         }
     }
 
-    /// Dropping the task drops the backend's reply, which tells the engine to stop.
+    /// Ends a call. Dropping the task drops the backend's reply, which tells the engine to stop.
     fn end(&self, call: CallNumber) {
         if let Some(under_way) = lock(&self.under_way).remove(&call) {
             under_way.task.abort();
@@ -224,66 +222,66 @@ fn failed(message: &str) -> BackendError {
     }
 }
 
-/// Tells of one call.
-struct Teller {
+/// Sends the messages of one call.
+struct CallSender {
     call: CallNumber,
     outgoing: mpsc::Sender<FromHost>,
     room: Arc<Semaphore>,
 }
 
-impl Teller {
-    /// What ends the call; a panic of the backend's ends it too, and nothing else. What it says is
-    /// not told: it may quote the client.
-    async fn hold_whatever_happens(&self, backend: &dyn Backend, asked: Asked) -> Said {
-        let held = AssertUnwindSafe(self.hold(backend, asked))
+impl CallSender {
+    /// Runs a call and returns its last message. A panic of the backend ends only this call. Its
+    /// message is not sent, because it may quote the client.
+    async fn run_catching_panics(&self, backend: &dyn Backend, asked: ReceivedCall) -> CallMessage {
+        let held = AssertUnwindSafe(self.run(backend, asked))
             .catch_unwind()
             .await;
         held.unwrap_or_else(|_| {
-            Said::Failed(failed(
+            CallMessage::Failed(failed(
                 "the engine failed at this request; its log names the place",
             ))
         })
     }
 
-    async fn hold(&self, backend: &dyn Backend, asked: Asked) -> Said {
+    async fn run(&self, backend: &dyn Backend, asked: ReceivedCall) -> CallMessage {
         match asked {
-            Asked::Start(call) => self.answer(backend.start(call).await).await,
-            Asked::Embed(call) => match backend.embed(call).await {
-                Ok(embeddings) => Said::Embedded(embeddings.into()),
-                Err(error) => Said::Failed(error),
+            ReceivedCall::Start(call) => self.answer(backend.start(call).await).await,
+            ReceivedCall::Embed(call) => match backend.embed(call).await {
+                Ok(embeddings) => CallMessage::Embedded(embeddings.into()),
+                Err(error) => CallMessage::Failed(error),
             },
         }
     }
 
-    async fn answer(&self, begun: Result<Reply, BackendError>) -> Said {
+    async fn answer(&self, begun: Result<Reply, BackendError>) -> CallMessage {
         match begun {
             Ok(reply) => {
-                self.say(Said::Accepted(reply.served_by)).await;
+                self.say(CallMessage::Accepted(reply.served_by)).await;
                 self.relay(reply.events).await
             }
-            Err(error) => Said::Failed(error),
+            Err(error) => CallMessage::Failed(error),
         }
     }
 
-    async fn relay(&self, mut events: crate::Events) -> Said {
+    async fn relay(&self, mut events: crate::Events) -> CallMessage {
         while let Some(event) = events.next().await {
             match event {
                 Ok(event) => self.event(event).await,
-                Err(error) => return Said::Failed(error),
+                Err(error) => return CallMessage::Failed(error),
             }
         }
-        Said::End
+        CallMessage::End
     }
 
     async fn event(&self, event: Event) {
         if let Ok(room) = self.room.acquire().await {
             room.forget();
         }
-        self.say(Said::Event(event)).await;
+        self.say(CallMessage::Event(event)).await;
     }
 
-    async fn say(&self, said: Said) {
-        // Where the writer has ended, so has the other side, and this task is about to be.
+    async fn say(&self, said: CallMessage) {
+        // If the writer has ended, the other side has too, and this task is about to end.
         let _ = self
             .outgoing
             .send(FromHost::Call {
@@ -294,7 +292,7 @@ impl Teller {
     }
 }
 
-/// Writes frames, all that are ready together.
+/// Writes messages, all that are ready in one write.
 async fn write<W: AsyncWrite + Unpin>(mut frames: mpsc::Receiver<FromHost>, mut output: W) {
     let mut buffer = BytesMut::new();
     while let Some(frame) = frames.recv().await {

@@ -1,11 +1,12 @@
-//! A backend in another process, over a pair of pipes: what one process can lose without the other.
+//! A backend in another process, over a pair of pipes, so that a crash of one process does not
+//! affect the other.
 //!
-//! [`Remote`] is the backend as its user sees it, [`Host`] the process that holds it. Between them
-//! go lines of JSON (`frames`): a call and its events, each call with a number. How the process is
-//! started, and when it is started again, is its user's affair.
+//! [`Remote`] is the backend for the caller, [`Host`] serves it in the other process. They exchange
+//! lines of JSON (`frames`): calls and their events, each with the number of the call. The caller
+//! starts and restarts the process.
 //!
-//! No reader can make another wait: of each answer only [`WINDOW`] events are under way at once,
-//! and its reader asks for more.
+//! No slow reader delays others: at most 64 events of each answer (`WINDOW`) are sent ahead of its
+//! reader.
 
 mod frames;
 mod host;
@@ -14,11 +15,11 @@ mod remote;
 pub use host::Host;
 pub use remote::{ConnectError, Remote};
 
-/// How many events of one answer may be on the way to a reader who has not taken them.
+/// The maximum number of events of one answer that its reader has not consumed.
 const WINDOW: u32 = 64;
 
-/// The longest line. What a client sends is bounded long before; this is for a peer that has gone
-/// mad.
+/// The maximum length of a line. Requests of clients are limited to much less; this is for a faulty
+/// peer.
 const LONGEST_LINE: usize = 256 << 20;
 
 #[cfg(test)]

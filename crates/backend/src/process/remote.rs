@@ -1,4 +1,4 @@
-//! The backend as its user sees it: calls go into one pipe, their events come out of the other.
+//! The caller's side: writes calls to one pipe and reads their events from the other.
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -17,35 +17,34 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::{mpsc, watch};
 
 use super::WINDOW;
-use super::frames::{CallNumber, Frames, FromHost, Hello, Said, ToHost};
+use super::frames::{CallMessage, CallNumber, Frames, FromHost, Hello, ToHost};
 use crate::{
     Abilities, Backend, BackendError, Call, CallHead, EmbeddingCall, Embeddings, Event, Reply,
     Work, WorkKind,
 };
 
-/// Why there is no backend at the other end.
+/// The reason why there is no backend at the other end.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConnectError {
-    /// The other process says so.
+    /// The other process could not create it.
     #[error("{0}")]
     Failed(String),
-    /// It ended before it said anything.
+    /// The other process ended before it sent a message.
     #[error("the process ended before it was ready")]
     Ended,
 }
 
-/// A backend in another process. Dropping it, and every reply of it, closes the pipe to that
-/// process, which ends it.
+/// A backend in another process. Dropping it and all of its replies closes the pipe to that
+/// process, which then ends.
 pub struct Remote {
     shared: Arc<Shared>,
 }
 
 struct Shared {
-    /// What errors call the backend.
+    /// The name of the backend in errors.
     name: Arc<str>,
     models: Vec<(Model, Arc<Abilities>)>,
-    /// Has no bound of its own: there are never more frames in it than a few for each call under
-    /// way.
+    /// Unbounded, but never holds more than a few messages per running call.
     outgoing: mpsc::UnboundedSender<ToHost>,
     readers: Mutex<Readers>,
     next_call: AtomicU64,
@@ -54,17 +53,17 @@ struct Shared {
 
 #[derive(Default)]
 struct Readers {
-    of_calls: HashMap<CallNumber, mpsc::Sender<Said>>,
-    /// The other process has ended: there will be no more of them.
+    of_calls: HashMap<CallNumber, mpsc::Sender<CallMessage>>,
+    /// Whether the other process has ended, so that no new readers are accepted.
     over: bool,
 }
 
 impl Remote {
-    /// Tells the process at the other end what to open, and waits until it has. Call it in the
-    /// Tokio runtime that is to carry the frames.
+    /// Tells the other process what to open, and waits until it has. Call it in the Tokio runtime
+    /// that will exchange the messages.
     ///
     /// # Errors
-    /// Where the other process says that it cannot, or ends.
+    /// Fails if the other process reports an error or ends.
     pub async fn connect<R, W>(
         name: impl Into<Arc<str>>,
         opening: &(impl Serialize + Sync),
@@ -99,8 +98,8 @@ impl Remote {
             over,
         });
         tokio::spawn(write(calls, output));
-        // It holds no `Shared` while it waits: the pipe closes when the last reply and the `Remote`
-        // are gone.
+        // The task holds no `Shared` while it waits, so the pipe closes when the last reply and the
+        // `Remote` are dropped.
         tokio::spawn(read(frames, Arc::downgrade(&shared), ending));
         Ok(Self { shared })
     }
@@ -108,11 +107,11 @@ impl Remote {
     /// Resolves when the other process has ended.
     pub async fn ended(&self) {
         let mut over = self.shared.over.clone();
-        // An error means that the reading task is gone, which is the same.
+        // An error means that the reading task has ended, which is the same.
         let _ = over.wait_for(|over| *over).await;
     }
 
-    /// What each model can do.
+    /// Returns the models and their abilities.
     pub fn known(&self) -> &[(Model, Arc<Abilities>)] {
         &self.shared.models
     }
@@ -129,7 +128,7 @@ impl Shared {
         }
     }
 
-    /// Sends a call, and returns what receives its answer.
+    /// Sends a call and returns the receiver of its answer.
     fn call(
         self: &Arc<Self>,
         head: CallHead,
@@ -137,16 +136,16 @@ impl Shared {
         request: &impl Serialize,
     ) -> Result<Answer, BackendError> {
         let number = self.next_call.fetch_add(1, Ordering::Relaxed);
-        // Room for the window, `Accepted` and the end.
-        let (teller, said) = mpsc::channel(WINDOW as usize + 2);
+        // The window, plus `Accepted` and the last message.
+        let (sender, said) = mpsc::channel(WINDOW as usize + 2);
         {
             let mut readers = self.readers();
             if readers.over {
                 return Err(self.cut_short());
             }
-            readers.of_calls.insert(number, teller);
+            readers.of_calls.insert(number, sender);
         }
-        // Made before the frame is sent, so that a call is taken back whatever happens.
+        // Created before the message is sent, so that the call is cancelled whatever happens.
         let answer = Answer {
             shared: Arc::clone(self),
             number,
@@ -171,10 +170,10 @@ impl Shared {
         Ok(answer)
     }
 
-    fn tell(&self, call: CallNumber, said: Said) {
+    fn tell(&self, call: CallNumber, said: CallMessage) {
         let mut readers = self.readers();
-        // Who has left is told nothing. Nobody is told more than his channel holds, unless the
-        // other side has gone mad.
+        // A reader that has left gets nothing. A correct peer never sends more than the channel
+        // holds.
         if let Some(reader) = readers.of_calls.get(&call)
             && reader.try_send(said).is_err()
         {
@@ -182,7 +181,7 @@ impl Shared {
         }
     }
 
-    /// Without their tellers, the readers see that it is over.
+    /// Ends all readers by dropping their senders.
     fn end(&self) {
         let mut readers = self.readers();
         readers.over = true;
@@ -218,7 +217,7 @@ impl Backend for Remote {
             let EmbeddingCall { head, work } = call;
             let mut answer = self.shared.call(head, WorkKind::Embeddings, &*work)?;
             match answer.first().await? {
-                Said::Embedded(packed) => {
+                CallMessage::Embedded(packed) => {
                     answer.over = true;
                     Ok(packed.into())
                 }
@@ -251,17 +250,17 @@ impl Backend for Remote {
 struct Answer {
     shared: Arc<Shared>,
     number: CallNumber,
-    said: mpsc::Receiver<Said>,
-    /// Events taken that the other side has not been told of.
+    said: mpsc::Receiver<CallMessage>,
+    /// The number of consumed events that the other side has not been told about.
     taken: u32,
     over: bool,
 }
 
 impl Answer {
-    /// The first that is said, unless it is that the call failed.
-    async fn first(&mut self) -> Result<Said, BackendError> {
+    /// Returns the first message, or the error of the call.
+    async fn first(&mut self) -> Result<CallMessage, BackendError> {
         match self.said.recv().await {
-            Some(Said::Failed(error)) => {
+            Some(CallMessage::Failed(error)) => {
                 self.over = true;
                 Err(error)
             }
@@ -269,10 +268,10 @@ impl Answer {
         }
     }
 
-    /// The reply that this answer is, once the other side has accepted.
+    /// Returns the reply, after the other side has accepted the call.
     async fn begun(mut self) -> Result<Reply, BackendError> {
         match self.first().await? {
-            Said::Accepted(served_by) => Ok(Reply {
+            CallMessage::Accepted(served_by) => Ok(Reply {
                 served_by,
                 events: Box::pin(self),
             }),
@@ -280,7 +279,8 @@ impl Answer {
         }
     }
 
-    /// Half a window at a time: the other side never waits for a reader who keeps up.
+    /// Reports consumed events in steps of half a window, so that the other side never waits for a
+    /// fast reader.
     fn take_note(&mut self) {
         self.taken += 1;
         if self.taken >= WINDOW / 2 {
@@ -301,14 +301,14 @@ impl Stream for Answer {
             return Poll::Ready(None);
         }
         let said = ready!(self.said.poll_recv(cx));
-        if let Some(Said::Event(event)) = said {
+        if let Some(CallMessage::Event(event)) = said {
             self.take_note();
             return Poll::Ready(Some(Ok(event)));
         }
         self.over = true;
         Poll::Ready(match said {
-            Some(Said::End) => None,
-            Some(Said::Failed(error)) => Some(Err(error)),
+            Some(CallMessage::End) => None,
+            Some(CallMessage::Failed(error)) => Some(Err(error)),
             _ => Some(Err(self.shared.cut_short())),
         })
     }

@@ -1,4 +1,4 @@
-//! Both ends over pipes within one process.
+//! Tests with both ends connected by pipes within one process.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,15 +16,15 @@ use crate::{
     Embeddings, Event, Reply, ServedBy, Waiting, Work,
 };
 
-/// Counts as far as it is asked to, and what it holds.
+/// A backend that counts up to the requested number, and counts its running calls.
 #[derive(Default)]
 struct Counting {
     under_way: Arc<AtomicUsize>,
-    /// Events that were asked of it, all calls together.
+    /// The number of events that all calls have sent.
     given: Arc<AtomicUsize>,
 }
 
-/// Counts the calls that are under way.
+/// Counts the running calls.
 struct UnderWay(Arc<AtomicUsize>);
 
 impl Drop for UnderWay {
@@ -100,7 +100,7 @@ impl Backend for Counting {
         })
     }
 
-    /// As many vectors as there are inputs; never any for tokens.
+    /// Returns one vector per input, and an error for tokens.
     fn embed(&self, call: EmbeddingCall) -> BoxFuture<'_, Result<Embeddings, BackendError>> {
         Box::pin(async move {
             let _guard = UnderWay(Arc::clone(&self.under_way));
@@ -147,14 +147,14 @@ fn embedding(fields: &Value) -> EmbeddingCall {
     EmbeddingCall::new("embd-1", Arc::new(serde_json::from_value(request).unwrap()))
 }
 
-/// A process with this backend, as far as its pipes show.
+/// Returns a backend in "another process", as far as its pipes show.
 async fn connected(backend: Arc<dyn Backend>) -> Remote {
     let (ours, theirs) = pipes();
     tokio::spawn(host(theirs, backend));
     connect(ours).await.expect("it serves")
 }
 
-/// One end of two pipes: what it reads, and what it writes.
+/// One end of two pipes: reader and writer.
 type Pipes = (DuplexStream, DuplexStream);
 
 fn pipes() -> (Pipes, Pipes) {
@@ -177,7 +177,7 @@ async fn connect(pipes: Pipes) -> Result<Remote, ConnectError> {
     Remote::connect("engine", &json!({}), input, output).await
 }
 
-/// Runs what is ready until nothing is.
+/// Runs tasks until none is ready.
 async fn settle() {
     tokio::time::sleep(Duration::from_millis(1)).await;
 }

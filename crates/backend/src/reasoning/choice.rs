@@ -1,7 +1,6 @@
-//! The text of one choice, piece by piece: reasoning between tags at its beginning, and what
-//! follows.
+//! Separates the text of one choice into reasoning (between tags at the beginning) and content.
 //!
-//! The same comes out wherever the text is cut. Held back is what may be the beginning of a tag,
+//! The result is the same wherever the text is split. A possible beginning of a tag is held back,
 //! with the spaces before it.
 
 use loggia_wire::Extra;
@@ -10,20 +9,21 @@ use loggia_wire::openai::{ChunkChoice, Delta, Logprobs, TokenLogprob};
 const OPEN: &str = "<think>";
 const CLOSE: &str = "</think>";
 
-/// The most bytes of spaces before the tag, as in the embedded engine.
+/// The maximum number of space bytes before the tag, as in the embedded engine.
 const LONGEST_SPACE: usize = 64;
 
-/// The most tokens whose log-probabilities wait until it is known what they belong to. Those of a
-/// tag and its spaces are fewer.
+/// The maximum number of tokens whose log-probabilities are held until it is known where they
+/// belong. A tag and its spaces have fewer.
 const MOST_TOKENS: usize = 128;
 
-/// One choice's answer.
+/// The state of one choice.
 #[derive(Debug, Default)]
 pub(super) struct Choice {
     at: At,
-    /// What has come and is not told yet.
+    /// Text that was received and not sent yet.
     held: String,
-    /// How many bytes of the text were reasoning, its tags and the spaces around.
+    /// The number of bytes of the text that belong to reasoning, with its tags and the spaces
+    /// around them.
     thought: usize,
     tokens: Tokens,
 }
@@ -33,18 +33,17 @@ enum At {
     /// Before anything but spaces.
     #[default]
     Beginning,
-    /// Behind the first tag: spaces here are nobody's.
+    /// After the opening tag: spaces here are dropped.
     Opened,
     Thoughts,
-    /// Behind the second tag: so are these.
+    /// After the closing tag: spaces here are dropped too.
     Closed,
-    /// All that follows is the answer itself.
+    /// In the content.
     Text,
 }
 
 impl Choice {
-    /// Reads what an engine says, and writes what it means in its place. `false` where that is
-    /// nothing yet.
+    /// Separates a piece from the engine in place. Returns false if there is nothing to send yet.
     pub(super) fn read(&mut self, said: &mut ChunkChoice) -> bool {
         if self.at == At::Text
             || (self.at == At::Beginning && self.held.is_empty() && self.begins_otherwise(said))
@@ -83,12 +82,13 @@ impl Choice {
             || !said.extra.is_empty()
     }
 
-    /// Tokens of reasoning, tags included, as far as they came one by one.
+    /// Returns the number of reasoning tokens, tags included, as far as they arrived one by one.
     pub(super) fn thought_tokens(&self) -> u64 {
         self.tokens.thought
     }
 
-    /// Whether the answer has begun with something else, which most do: then nothing need be moved.
+    /// Returns whether the answer begins with something other than reasoning, as most do. Then the
+    /// text need not be moved.
     fn begins_otherwise(&self, said: &ChunkChoice) -> bool {
         let text = said
             .delta
@@ -100,7 +100,7 @@ impl Choice {
         self.tokens.held.is_empty() && (is_text || says_otherwise(&said.delta))
     }
 
-    /// Tells what can be told; says whether there may be more to tell.
+    /// Moves what can be sent into the delta. Returns whether there may be more.
     fn step(&mut self, delta: &mut Delta) -> bool {
         match self.at {
             At::Beginning => self.beginning(),
@@ -151,8 +151,8 @@ impl Choice {
         end.is_some()
     }
 
-    /// The text has ended. What was never closed is reasoning all the same: the answer was cut
-    /// within it.
+    /// Handles the end of the text. Text after an opening tag without a closing tag is reasoning:
+    /// the answer was truncated.
     fn finish(&mut self, delta: &mut Delta) {
         match self.at {
             At::Beginning | At::Text => {
@@ -173,13 +173,13 @@ impl Choice {
     }
 }
 
-/// The tokens whose log-probabilities came: `logprobs.content` is of the tokens of the content.
+/// Tokens with log-probabilities. `logprobs.content` must contain only the tokens of the content.
 #[derive(Debug, Default)]
 struct Tokens {
     held: Vec<TokenLogprob>,
-    /// Where in the text the first of them begins, in bytes.
+    /// The position of the first token in the text, in bytes.
     start: usize,
-    /// How many were of reasoning.
+    /// The number of reasoning tokens.
     thought: u64,
 }
 
@@ -188,7 +188,7 @@ impl Tokens {
         self.held.extend(more);
     }
 
-    /// Tokens that stand for no text yet are nothing to wait for.
+    /// Passes tokens on that have no text yet.
     fn pass(&mut self, said: &ChunkChoice) {
         let tokens = said
             .logprobs
@@ -197,7 +197,7 @@ impl Tokens {
         self.start += tokens.into_iter().flatten().map(length).sum::<usize>();
     }
 
-    /// Those of the content, now that so many bytes of the text are known to be reasoning.
+    /// Returns the tokens of the content, given the number of bytes that belong to reasoning.
     fn take(&mut self, thought: usize, at: At) -> Vec<TokenLogprob> {
         if at == At::Beginning {
             return Vec::new();
@@ -208,8 +208,8 @@ impl Tokens {
             ends = begins.saturating_add(length(token));
             ends <= thought && begins < thought
         });
-        // An engine whose tokens are not those of its text must not make more and more of them
-        // wait.
+        // If the tokens of an engine do not match its text, the number of held tokens must not
+        // grow.
         let surplus = if at == At::Text {
             0
         } else {
@@ -231,8 +231,8 @@ fn length(token: &TokenLogprob) -> usize {
     token.bytes.as_ref().map_or(token.token.len(), Vec::len)
 }
 
-/// Whether a delta has what no reasoning in the text comes before: the engine's own, a call, a
-/// refusal.
+/// Returns whether a delta shows that no reasoning in the text follows: it has separate reasoning,
+/// a call or a refusal.
 fn says_otherwise(delta: &Delta) -> bool {
     let says = |text: &Option<String>| text.as_deref().is_some_and(|text| !text.is_empty());
     says(&delta.reasoning_content)

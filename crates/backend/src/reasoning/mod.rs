@@ -1,9 +1,9 @@
-//! Reasoning that a model writes into its text, told apart from it: `<think>…</think>` at the very
-//! beginning becomes `reasoning_content` and `reasoning`. For engines that leave it where it is;
-//! what an engine has told apart itself passes as it is.
+//! Separates reasoning from the text: `<think>…</think>` at the beginning becomes
+//! `reasoning_content` and `reasoning`. For engines that leave it in the text. Reasoning that an
+//! engine has separated passes unchanged.
 //!
-//! [`Apart`] stands around the events of an answer; `choice.rs` reads the text of one choice. Not
-//! for the embedded engine, which reads the syntax of a model's own family.
+//! [`Apart`] wraps the events of an answer; `choice.rs` handles the text of one choice. Not for the
+//! embedded engine, which knows the syntax of each model family.
 
 mod choice;
 
@@ -17,7 +17,7 @@ use self::choice::Choice;
 use crate::{BackendError, Chunk, Event};
 
 pin_project_lite::pin_project! {
-    /// An answer with its reasoning told apart.
+    /// The events of an answer, with its reasoning separated.
     #[derive(Debug)]
     pub(crate) struct Apart<S> {
         #[pin]
@@ -27,7 +27,7 @@ pin_project_lite::pin_project! {
 }
 
 impl<S> Apart<S> {
-    /// Around the events of an answer of so many choices.
+    /// Wraps the events of an answer with this number of choices.
     pub(crate) fn new(events: S, choices: usize) -> Self {
         let answer = Answer {
             choices: (0..choices).map(|_| Choice::default()).collect(),
@@ -58,21 +58,21 @@ impl<S: Stream<Item = Result<Event, BackendError>>> Stream for Apart<S> {
     }
 }
 
-/// What is known of an answer, chunk by chunk.
+/// The state of an answer.
 #[derive(Debug, Default)]
 struct Answer {
     choices: Vec<Choice>,
-    /// Of a first chunk that was held back.
+    /// The creation time, from a first chunk that was held back.
     created: Option<u64>,
 }
 
 impl Answer {
-    /// What a chunk says; none where all of it is held back.
+    /// Separates the content of a chunk. Returns `None` if all of it is held back.
     fn read(&mut self, mut chunk: Chunk) -> Option<Chunk> {
         let was_empty = chunk.choices.is_empty();
         chunk.choices.retain_mut(|said| {
             under_both_names(&mut said.delta);
-            // An index that was not asked for is none of this module's business.
+            // A choice that was not requested is ignored here.
             let choice = usize::try_from(said.index)
                 .ok()
                 .and_then(|index| self.choices.get_mut(index));
@@ -86,8 +86,8 @@ impl Answer {
         Some(chunk)
     }
 
-    /// Tokens of reasoning can be counted where each token came by itself, with its
-    /// log-probability. What the engine has counted holds.
+    /// Adds the number of reasoning tokens, if each token arrived separately with its
+    /// log-probability. A count of the engine takes precedence.
     fn with_thoughts(&self, mut usage: CompletionUsage) -> CompletionUsage {
         let thoughts: u64 = self.choices.iter().map(Choice::thought_tokens).sum();
         if thoughts > 0 {
@@ -100,7 +100,7 @@ impl Answer {
     }
 }
 
-/// Engines write reasoning under one name, and clients read one or the other.
+/// Copies reasoning to both field names: engines use one, and clients read one or the other.
 fn under_both_names(delta: &mut Delta) {
     match (&delta.reasoning_content, &delta.reasoning) {
         (Some(text), None) => delta.reasoning = Some(text.clone()),

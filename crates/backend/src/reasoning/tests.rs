@@ -5,8 +5,8 @@ use super::Answer;
 use super::choice::Choice;
 use crate::Chunk;
 
-/// A text in these pieces, then the end: reasoning and answer, as a client puts the pieces
-/// together.
+/// Returns the reasoning and the content of a text that arrives in these pieces, as a client
+/// assembles them.
 fn read(pieces: &[&str]) -> (String, String) {
     let (mut reasoning, mut content) = (String::new(), String::new());
     for delta in deltas(pieces) {
@@ -40,7 +40,7 @@ fn choices(said: impl IntoIterator<Item = Value>) -> Vec<Value> {
     chunks.map(|chunk| json!(chunk.choices[0])).collect()
 }
 
-/// Texts, with what is reasoning in them and what is not.
+/// Texts, with their reasoning and their content.
 const TEXTS: [(&str, &str, &str); 12] = [
     (
         "<think>\nHm, né.\n</think>\n\nParis.",

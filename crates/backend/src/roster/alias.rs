@@ -1,40 +1,40 @@
-//! Aliases: other names for models, exact or with one `*`. No I/O; whether a name is a model's is
-//! not known here.
+//! Aliases: other names for models, exact or with one `*`. No I/O; this module does not know the
+//! models.
 
 use std::collections::HashMap;
 use std::str::FromStr;
 
 use thiserror::Error;
 
-/// `FROM=TO`. FROM may have one `*`, which stands for any text; a `*` in TO stands for the same
-/// text: `gpt-*=smollm2:135m`, `openai/*=*`.
+/// An alias `FROM=TO`. FROM may contain one `*`, which matches any text; a `*` in TO stands for the
+/// same text: `gpt-*=smollm2:135m`, `openai/*=*`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Alias {
     from: String,
     to: String,
 }
 
-/// Why aliases cannot be.
+/// The reason why aliases are invalid.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum AliasError {
-    /// No `=`, or nothing on one side of it.
+    /// There is no `=`, or one side is empty.
     #[error("`{0}` is no alias; write it as FROM=TO, as in gpt-4o=smollm2")]
     Shape(String),
-    /// More than one `*` on a side, or one in TO alone.
+    /// A side has more than one `*`, or only TO has one.
     #[error(
         "the alias `{0}` may have one `*` before the `=`, and one after it only if there is one before it"
     )]
     Stars(String),
-    /// The same FROM twice.
+    /// FROM is used twice.
     #[error("there are two aliases for `{0}`; keep one")]
     Twice(String),
-    /// They lead back to where they began.
+    /// The aliases form a loop.
     #[error("the alias for `{0}` leads back to itself through its target; point it at a model")]
     Loop(String),
 }
 
 impl Alias {
-    /// The name that `from` gives to `to`.
+    /// Creates an alias `from` for `to`.
     pub fn new(from: impl Into<String>, to: impl Into<String>) -> Result<Self, AliasError> {
         let (from, to) = (from.into(), to.into());
         let written = || format!("{from}={to}");
@@ -48,17 +48,17 @@ impl Alias {
         Ok(Self { from, to })
     }
 
-    /// What it applies to.
+    /// Returns the name or pattern of the alias.
     pub fn from(&self) -> &str {
         &self.from
     }
 
-    /// What it stands for.
+    /// Returns the target.
     pub fn to(&self) -> &str {
         &self.to
     }
 
-    /// What this name becomes, where the alias applies to it.
+    /// Returns the target for this name, if the alias matches it.
     fn apply(&self, name: &str) -> Option<String> {
         let Some((before, after)) = self.from.split_once('*') else {
             return (self.from == name).then(|| self.to.clone());
@@ -83,7 +83,7 @@ impl FromStr for Alias {
 #[derive(Debug, Default)]
 pub(super) struct Aliases {
     exact: HashMap<String, Alias>,
-    /// The longest text before the `*` first, then the longest after it.
+    /// Ordered by the length of the text before the `*`, then after it, the longest first.
     patterns: Vec<Alias>,
 }
 
@@ -114,27 +114,27 @@ impl Aliases {
         self.exact.values().chain(&self.patterns)
     }
 
-    /// The exact aliases.
+    /// Returns the exact aliases.
     pub(super) fn exact_ones(&self) -> impl Iterator<Item = &Alias> {
         self.exact.values()
     }
 
-    /// The exact alias for this name, and what the name becomes.
+    /// Returns the exact alias for this name, and the resulting name.
     pub(super) fn exact(&self, name: &str) -> Option<(&Alias, String)> {
         self.exact.get(name).map(|alias| (alias, alias.to.clone()))
     }
 
-    /// The first pattern that fits this name, and what the name becomes.
+    /// Returns the first pattern that matches this name, and the resulting name.
     pub(super) fn pattern(&self, name: &str) -> Option<(&Alias, String)> {
         self.patterns
             .iter()
             .find_map(|alias| Some((alias, alias.apply(name)?)))
     }
 
-    /// Follows one alias as if no name were a model's. A pattern whose target fits it again
-    /// (`gpt-*=gpt-oss`) ends there.
+    /// Follows an alias as if no model existed, to detect loops. A pattern whose target matches
+    /// itself (`gpt-*=gpt-oss`) ends there.
     fn check_ends(&self, start: &Alias) -> Result<(), AliasError> {
-        // Stands for whatever a `*` may stand for; no name has it.
+        // Stands for any text that `*` matches. No name contains it.
         let mut name = start.to.replacen('*', "\u{1}", 1);
         let mut applied = vec![start];
         loop {

@@ -1,7 +1,7 @@
-//! One backend of a roster, and what it said last about its models.
+//! One backend of a roster, with its cached list of models.
 //!
-//! A lookup must not cost a call: what was said is believed for a while, and asked anew behind the
-//! caller's back. Whoever asks, there is one call at a time to each backend.
+//! A lookup must not cost a call. So the list is cached for a while and refreshed in the
+//! background. There is at most one request at a time to each backend.
 
 use std::collections::HashSet;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -13,23 +13,23 @@ use tokio::time::Instant;
 
 use crate::{Backend, BackendError};
 
-/// How old an answer may be before it is asked for anew, while the old one still serves.
+/// The age after which the list is refreshed, while the old list is still used.
 const BELIEVED_FOR: Duration = Duration::from_secs(10);
 
 /// A backend and its name.
 pub(super) struct Member {
     pub(super) name: Arc<str>,
     pub(super) backend: Arc<dyn Backend>,
-    said: RwLock<Said>,
+    said: RwLock<LastList>,
     asking: Arc<Mutex<()>>,
 }
 
-/// What a backend said last.
+/// The last list of a backend.
 #[derive(Clone, Default)]
-pub(super) struct Said {
-    /// And when.
+pub(super) struct LastList {
+    /// The last answer and its time.
     answer: Option<(Instant, Result<Arc<Models>, BackendError>)>,
-    /// What it had when it last answered, although it is down now.
+    /// The last successful list, if the backend does not answer now.
     before: Option<Arc<Models>>,
 }
 
@@ -46,18 +46,18 @@ impl Models {
         Self { list, names }
     }
 
-    /// The name under which it has this model: as asked.
+    /// Returns the backend's name for this model if it matches exactly.
     pub(super) fn exactly(&self, name: &str) -> Option<String> {
         self.names.get(name).cloned()
     }
 
-    /// The name under which it has this model, read as Ollama reads names: without a tag, the tag
-    /// is `latest`.
+    /// Returns the backend's name for this model, with the default tag `latest`, as Ollama reads
+    /// names.
     pub(super) fn latest(&self, name: &str) -> Option<String> {
         self.names.get(&format!("{name}:latest")).cloned()
     }
 
-    /// The name under which it has this model in another spelling, as the backend reads names.
+    /// Returns the backend's name for this model in another spelling that the backend accepts.
     fn spelled(&self, name: &str, backend: &dyn Backend) -> Option<String> {
         self.list
             .iter()
@@ -66,18 +66,18 @@ impl Models {
     }
 }
 
-impl Said {
-    /// What it has, if it answered.
+impl LastList {
+    /// Returns the models if the backend answers.
     pub(super) fn up(&self) -> Option<&Arc<Models>> {
         self.answer.as_ref()?.1.as_ref().ok()
     }
 
-    /// What it had, if it does not answer now.
+    /// Returns the last known models if the backend does not answer now.
     pub(super) fn down(&self) -> Option<&Arc<Models>> {
         self.error().and(self.before.as_ref())
     }
 
-    /// Why it does not answer.
+    /// Returns the error if the backend does not answer.
     pub(super) fn error(&self) -> Option<&BackendError> {
         self.answer.as_ref()?.1.as_ref().err()
     }
@@ -97,14 +97,13 @@ impl Member {
         }
     }
 
-    /// The name under which it has this model in another spelling.
+    /// Returns the backend's name for this model in another spelling.
     pub(super) fn spelled(&self, models: &Models, name: &str) -> Option<String> {
         models.spelled(name, &*self.backend)
     }
 
-    /// What it said last, if it was ever asked. Where that is a while ago, it is asked anew, and
-    /// nobody waits for it.
-    pub(super) fn said(self: &Arc<Self>) -> Said {
+    /// Returns the last list, if there is one. If it is old, refreshes it in the background.
+    pub(super) fn last_list(self: &Arc<Self>) -> LastList {
         let said = self.recall();
         if said.age().is_some_and(|age| age >= BELIEVED_FOR)
             && let Ok(asking) = Arc::clone(&self.asking).try_lock_owned()
@@ -118,7 +117,7 @@ impl Member {
         said
     }
 
-    /// Whether it was ever asked.
+    /// Returns whether the list has ever been requested.
     pub(super) fn was_asked(&self) -> bool {
         self.said
             .read()
@@ -127,14 +126,14 @@ impl Member {
             .is_some()
     }
 
-    /// Asks what it has, unless the last answer is younger than this.
+    /// Requests the list, unless the last answer is younger than this.
     pub(super) async fn refresh(&self, unless_younger: Duration) {
         let young = || self.recall().age().is_some_and(|age| age < unless_younger);
         if young() {
             return;
         }
         let _asking = self.asking.lock().await;
-        // Somebody else may have asked while this one waited.
+        // Another task may have requested it during the wait.
         if !young() {
             self.ask().await;
         }
@@ -153,7 +152,7 @@ impl Member {
         said.answer = Some((Instant::now(), answer));
     }
 
-    fn recall(&self) -> Said {
+    fn recall(&self) -> LastList {
         self.said
             .read()
             .unwrap_or_else(PoisonError::into_inner)

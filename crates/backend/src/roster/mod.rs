@@ -1,20 +1,19 @@
-//! Many backends as one: each model's name leads to the backend that has it.
+//! Combines several backends into one: each model name leads to the backend that has the model.
 //!
-//! How a name is read, in this order:
-//! 1. An exact alias (`gpt-4o=smollm2`) is replaced by what it stands for, and that is read anew.
-//! 2. `NAME/model` is that model of the backend NAME, whatever else is called so; if NAME does not
-//!    have it, it is nowhere.
-//! 3. A bare name is the model of the first backend, in the order they were named, that has it;
-//!    failing that, of the first that has it as `…:latest`, as Ollama reads names; failing that, of
-//!    the first that reads the name as another spelling of one of its own
-//!    ([`is_called`](crate::Backend::is_called)): Ollama compares names without case, and fills in
-//!    its own host, namespace and tag.
-//! 4. An alias with a `*` (`gpt-*=smollm2`), the one with the longest text before the `*` first. A
-//!    model that exists is never hidden by a pattern: with `gpt-*`, a real `gpt-oss:20b` is still
-//!    itself.
+//! A name is resolved in this order:
+//! 1. An exact alias (`gpt-4o=smollm2`) is replaced by its target, which is resolved again.
+//! 2. `NAME/model` is that model of the backend NAME, even if another model has that name. If NAME
+//!    does not have it, it does not exist.
+//! 3. A bare name is the model of the first backend, in configuration order, that has it. Otherwise
+//!    it is that of the first backend that has it as `…:latest`, as Ollama reads names. Otherwise
+//!    it is that of the first backend that accepts the name as another spelling
+//!    ([`is_called`](crate::Backend::is_called)): Ollama ignores case, and adds its default host,
+//!    namespace and tag.
+//! 4. A pattern alias (`gpt-*=smollm2`) with the longest text before the `*`. A pattern never hides
+//!    an existing model: with `gpt-*`, a real `gpt-oss:20b` is still itself.
 //!
-//! Reading order: [`Alias`] (`alias.rs`), `member.rs` (what is known of each backend, and for how
-//! long), [`Roster`], [`Survey`].
+//! Reading order: [`Alias`] (`alias.rs`), `member.rs` (the cached models of each backend),
+//! [`Roster`], [`Survey`].
 
 mod alias;
 mod member;

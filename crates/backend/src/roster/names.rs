@@ -1,4 +1,4 @@
-//! The roster: finds the backend that a name leads to, and hands the call on.
+//! [`Roster`]: finds the backend for a model name and forwards the call.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -12,13 +12,13 @@ use serde_json::json;
 use thiserror::Error;
 
 use super::alias::{Alias, AliasError, Aliases};
-use super::member::{Member, Models, Said};
+use super::member::{LastList, Member, Models};
 use crate::{Abilities, Backend, BackendError, Call, EmbeddingCall, Embeddings, NotDeleted, Reply};
 
-/// How often, at most, backends are asked because of a name that nobody has.
+/// The minimum interval between refreshes that an unknown name causes.
 const ASKED_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
-/// Many backends as one.
+/// Combines several backends into one.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -37,33 +37,33 @@ pub struct Roster {
     pub(super) aliases: Aliases,
 }
 
-/// Why a roster cannot be.
+/// The reason why a roster is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum RosterError {
-    /// Two backends of one name.
+    /// Two backends have the same name.
     #[error("two backends are called `{0}`; give one of them another name")]
     Twice(String),
-    /// A name that could not stand before a slash.
+    /// The name cannot be used before a slash.
     #[error(
         "`{0}` is no name for a backend: it must not be empty, nor hold a slash, a star, an equals sign or a space"
     )]
     Name(String),
-    /// An alias that cannot be.
+    /// An alias is invalid.
     #[error(transparent)]
     Alias(#[from] AliasError),
 }
 
-/// Where a name leads.
+/// The result of resolving a name.
 pub(super) struct Place<'a> {
     pub(super) member: &'a Arc<Member>,
     /// The backend's own name for the model.
     pub(super) model: String,
-    /// Whether an alias led here, exact or with a `*`.
+    /// Whether an alias was applied, exact or with a `*`.
     pub(super) by_alias: bool,
 }
 
 impl Place<'_> {
-    /// The same place, found after these aliases were applied.
+    /// Returns this result with the aliases that were applied before.
     fn after(self, aliases: &[&Alias]) -> Self {
         Self {
             by_alias: !aliases.is_empty(),
@@ -73,8 +73,8 @@ impl Place<'_> {
 }
 
 impl Roster {
-    /// These backends, each with its name, the first before the others where several have a model
-    /// of one name.
+    /// Creates a roster of these backends with their names. If several have a model of the same
+    /// name, the first wins.
     pub fn new(
         backends: impl IntoIterator<Item = (Arc<str>, Arc<dyn Backend>)>,
         aliases: Vec<Alias>,
@@ -97,9 +97,9 @@ impl Roster {
         })
     }
 
-    /// Where a name leads, asking the backends again where it leads nowhere.
+    /// Resolves a name. Refreshes the lists of the backends if it is unknown.
     async fn find(&self, name: &str) -> Result<Place<'_>, BackendError> {
-        // Boxed, since it is rare and large: every chat would carry the room for it.
+        // Boxed because it is rare and large; every chat would reserve memory for it.
         if !self.members.iter().all(|member| member.was_asked()) {
             Box::pin(self.refresh(Duration::MAX)).await;
         }
@@ -110,7 +110,7 @@ impl Roster {
         self.place(name).ok_or_else(|| self.nobody_has(name))
     }
 
-    /// Asks every backend, side by side.
+    /// Refreshes all backends in parallel.
     pub(super) async fn refresh(&self, unless_younger: Duration) {
         join_all(
             self.members
@@ -120,7 +120,7 @@ impl Roster {
         .await;
     }
 
-    /// Where a name leads, as far as is known. No alias is applied twice, so this ends.
+    /// Resolves a name with the known lists. Terminates because no alias is applied twice.
     pub(super) fn place(&self, asked: &str) -> Option<Place<'_>> {
         let mut name = Cow::Borrowed(asked);
         let mut applied: Vec<&Alias> = Vec::new();
@@ -144,7 +144,7 @@ impl Roster {
         }
     }
 
-    /// `NAME/model`, taken apart, where NAME is a backend.
+    /// Splits `NAME/model` if NAME is a backend.
     fn at_backend<'a>(&self, name: &'a str) -> Option<(&Arc<Member>, &'a str)> {
         let (member, model) = name.split_once('/')?;
         self.members
@@ -154,19 +154,19 @@ impl Roster {
     }
 
     fn place_of_bare(&self, name: &str) -> Option<Place<'_>> {
-        let first = |has: &dyn Fn(&Member, &Said) -> Option<String>| {
+        let first = |has: &dyn Fn(&Member, &LastList) -> Option<String>| {
             let place = |member| {
                 Some(Place {
                     member,
-                    model: has(member, &member.said())?,
+                    model: has(member, &member.last_list())?,
                     by_alias: false,
                 })
             };
             self.members.iter().find_map(place)
         };
         let up = |how: Reading| first(&|member, said| how(member, said.up()?, name));
-        // Last, those that are down and had it: they may be back, and if not, their own failure is
-        // the honest answer.
+        // Last, backends that had the model and do not answer now. They may be back; if not, their
+        // own error is the correct answer.
         let down = |how: Reading| first(&|member, said| how(member, said.down()?, name));
         READINGS
             .into_iter()
@@ -174,7 +174,7 @@ impl Roster {
             .or_else(|| READINGS.into_iter().find_map(down))
     }
 
-    /// "There is no such model" is the truth only where everybody has answered.
+    /// Returns "model not found" only if all backends have answered.
     fn nobody_has(&self, name: &str) -> BackendError {
         if self.at_backend(name).is_some() {
             return BackendError::model_not_found(name);
@@ -182,25 +182,25 @@ impl Roster {
         let error = self
             .members
             .iter()
-            .find_map(|member| member.said().error().cloned());
+            .find_map(|member| member.last_list().error().cloned());
         error.unwrap_or_else(|| BackendError::model_not_found(name))
     }
 
-    /// The first error, where not one backend answered.
+    /// Returns the first error if no backend answered.
     fn nobody_answers(&self) -> Option<BackendError> {
-        let said: Vec<Said> = self.members.iter().map(Member::said).collect();
+        let said: Vec<LastList> = self.members.iter().map(Member::last_list).collect();
         if said.iter().any(|said| said.up().is_some()) {
             return None;
         }
         said.iter().find_map(|said| said.error().cloned())
     }
 
-    /// All names: models bare where the bare name leads to them, else as `NAME/model`; and exact
-    /// aliases.
+    /// Returns all names: a model by its bare name if that leads to it, otherwise as `NAME/model`,
+    /// and exact aliases.
     fn listed(&self) -> Vec<Model> {
         let mut listed = Vec::new();
         for member in &self.members {
-            let said = member.said();
+            let said = member.last_list();
             for model in said.up().map(|models| &*models.list).unwrap_or_default() {
                 let mut model = model.clone();
                 if !self.leads_to(&model.id, member, &model.id) {
@@ -219,10 +219,10 @@ impl Roster {
         listed
     }
 
-    /// An alias as a model, where what it stands for is there.
+    /// Returns an alias as a model, if its target exists.
     fn as_model(&self, alias: &Alias) -> Option<Model> {
         let place = self.place(alias.from())?;
-        let said = place.member.said();
+        let said = place.member.last_list();
         let mut model = said
             .up()?
             .list
@@ -240,10 +240,10 @@ impl Roster {
     }
 }
 
-/// A way to read a name: the name under which a backend has that model.
+/// A rule that finds the backend's own name for a requested name.
 type Reading = fn(&Member, &Models, &str) -> Option<String>;
 
-/// From the strictest to the loosest: a name that is there as it was asked for is never hidden by
+/// The rules from the strictest to the most lenient, so that an exact match is never hidden by
 /// another.
 const READINGS: [Reading; 3] = [
     |_, models, name| models.exactly(name),
@@ -251,11 +251,11 @@ const READINGS: [Reading; 3] = [
     |member, models, name| member.spelled(models, name),
 ];
 
-/// A model of this very backend. One that is down may be back: then the call itself tells. But
-/// where the list does not have it, it is not there, whatever the engine would answer: llama-server
-/// takes any name for the one model it has.
+/// Resolves a model of this backend. If the backend does not answer, the call itself is tried. If
+/// its list lacks the model, the model does not exist, whatever the engine would answer:
+/// llama-server accepts any name for its only model.
 fn place_at<'a>(member: &'a Arc<Member>, model: &str) -> Option<Place<'a>> {
-    let said = member.said();
+    let said = member.last_list();
     let model = match said.up() {
         Some(models) => READINGS
             .into_iter()
@@ -300,7 +300,7 @@ impl Backend for Roster {
         })
     }
 
-    /// Backends that are down hide their models; where all are, that is an error.
+    /// Lists the models of the backends that answer. Fails if none answers.
     fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, BackendError>> {
         Box::pin(async move {
             self.refresh(ASKED_AGAIN_AFTER).await;
@@ -317,8 +317,8 @@ impl Backend for Roster {
         })
     }
 
-    /// An alias is not followed: who deletes a model names it. The list is asked for anew, so that
-    /// it lacks the model at once.
+    /// Deletes a model. Aliases are not followed: a deletion must use the model's own name. The
+    /// list is refreshed, so that it lacks the model at once.
     fn delete_model<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), BackendError>> {
         Box::pin(async move {
             let Place {
@@ -340,7 +340,7 @@ impl Backend for Roster {
         })
     }
 
-    /// As soon as one backend is.
+    /// The roster is ready if one backend is.
     fn ready(&self) -> BoxFuture<'_, Result<(), BackendError>> {
         Box::pin(async move {
             let mut answers: FuturesUnordered<_> = self

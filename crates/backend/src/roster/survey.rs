@@ -1,4 +1,5 @@
-//! What a roster finds at its backends, and who shadows whom: what `loggia check` prints.
+//! [`Survey`]: the models and aliases of a roster and the names that hide others, for `loggia
+//! check`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use super::Roster;
 use super::names::Place;
 use crate::BackendError;
 
-/// What a roster finds.
+/// The models and aliases of a roster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Survey {
     /// The backends, in order.
@@ -16,42 +17,43 @@ pub struct Survey {
     pub aliases: Vec<SurveyedAlias>,
 }
 
-/// One backend.
+/// A backend of a survey.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SurveyedBackend {
     /// Its name.
     pub name: Arc<str>,
-    /// Its models, or why it does not tell.
+    /// Its models, or the error of the request.
     pub models: Result<Vec<Found>, BackendError>,
 }
 
-/// One model of a backend.
+/// A model of a backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
-    /// The backend's name for it.
+    /// The backend's name for the model.
     pub id: String,
-    /// Where its bare name leads instead, as `NAME/model`. Then only `NAME/id` leads to it.
+    /// The model that the bare name leads to instead, as `NAME/model`. Only `NAME/id` leads to this
+    /// model then.
     pub shadowed_by: Option<String>,
 }
 
-/// One alias.
+/// An alias of a survey.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SurveyedAlias {
-    /// What it applies to.
+    /// The name or pattern.
     pub from: String,
-    /// What it stands for, as it was written.
+    /// The target, as configured.
     pub to: String,
-    /// Where it leads, as `NAME/model`; `None` where nowhere, and for a pattern whose target
-    /// depends on the name.
+    /// The resulting model, as `NAME/model`. `None` if there is none, and for a pattern whose
+    /// target depends on the name.
     pub leads_to: Option<String>,
 }
 
 impl Roster {
-    /// Asks every backend now.
+    /// Requests the models of all backends now.
     pub async fn survey(&self) -> Survey {
         self.refresh(Duration::ZERO).await;
         let backends = self.members.iter().map(|member| {
-            let said = member.said();
+            let said = member.last_list();
             let found = |id: &String| Found {
                 id: id.clone(),
                 shadowed_by: self

@@ -1,11 +1,10 @@
-//! The schema that a function's arguments keep to.
+//! The schema of a function's arguments.
 
 use loggia_wire::openai::FunctionDefinition;
 use serde_json::{Map, Value, json};
 
-/// The schema of a function's arguments, in the client's own words as far as there are any. They
-/// are always an object; a function without parameters, or with none among its `properties`, is
-/// called with none.
+/// Returns the schema of a function's arguments. It is always an object. A function without
+/// parameters or `properties` gets a schema that allows no properties.
 pub fn arguments(function: &FunctionDefinition) -> Value {
     let mut fields = match &function.parameters {
         Some(Value::Object(fields)) => fields.clone(),

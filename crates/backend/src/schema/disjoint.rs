@@ -1,4 +1,5 @@
-//! Whether no value keeps to two schemas at once, so that "one of them" is "any of them".
+//! Decides whether schemas are disjoint: no value matches two of them, so that `oneOf` equals
+//! `anyOf`.
 
 use std::cell::Cell;
 
@@ -8,14 +9,14 @@ use super::keywords::{TYPES, types_of};
 use super::plain::inferred_type;
 use crate::references::find;
 
-/// How deep schemas are compared; what lies deeper may overlap.
+/// The maximum depth of the comparison. Deeper parts count as overlapping.
 const DEPTH: u32 = 8;
 
-/// How many pairs are compared, those within them included. Past that they may overlap: a client's
-/// schema is not to cost seconds.
+/// The maximum number of compared pairs, nested ones included. Further pairs count as overlapping,
+/// because a client's schema must not cost seconds.
 const MOST_PAIRS: u32 = 10_000;
 
-/// Whether each pair of these has nothing in common. `root` is what references lead into.
+/// Returns whether the schemas are pairwise disjoint. `root` is the target of references.
 pub(super) fn are_apart(schemas: &[Value], root: &Value) -> bool {
     let comparison = Comparison {
         root,
@@ -67,7 +68,7 @@ impl Comparison<'_> {
         (types == ["object"] || others == ["object"]) && self.tells_apart(one, other, depth)
     }
 
-    /// Whether so many more pairs may be compared.
+    /// Takes `pairs` from the remaining comparisons. Returns false if too few are left.
     fn may_compare(&self, pairs: usize) -> bool {
         let left = u32::try_from(pairs)
             .ok()
@@ -76,7 +77,7 @@ impl Comparison<'_> {
         left.is_some()
     }
 
-    /// Whether a property that both must have is never the same in both.
+    /// Returns whether a property that both require can never be equal.
     fn tells_apart(
         &self,
         one: &Map<String, Value>,
@@ -93,7 +94,7 @@ impl Comparison<'_> {
 }
 
 fn required(fields: &Map<String, Value>) -> impl Iterator<Item = &str> {
-    // Those that tell alternatives apart stand first in practice.
+    // Properties that distinguish alternatives usually come first.
     fields
         .get("required")
         .and_then(Value::as_array)
@@ -111,8 +112,8 @@ fn property<'a>(
     resolved(fields.get("properties")?.get(name)?, root)
 }
 
-/// The schema that a reference leads to in the end; nothing where it leads nowhere or in a circle,
-/// or where the schema is no object.
+/// Follows references to a schema. `None` if the target does not exist, is circular or is not an
+/// object.
 pub(super) fn resolved<'a>(schema: &'a Value, root: &'a Value) -> Option<&'a Map<String, Value>> {
     let mut schema = schema.as_object()?;
     for _ in 0..DEPTH {
@@ -124,7 +125,7 @@ pub(super) fn resolved<'a>(schema: &'a Value, root: &'a Value) -> Option<&'a Map
     None
 }
 
-/// All values that there are, where they are listed.
+/// Returns all allowed values, if the schema lists them.
 fn values(fields: &Map<String, Value>) -> Option<Vec<&Value>> {
     match (fields.get("const"), fields.get("enum")) {
         (Some(value), _) => Some(vec![value]),
@@ -133,7 +134,7 @@ fn values(fields: &Map<String, Value>) -> Option<Vec<&Value>> {
     }
 }
 
-/// The types that a value can have.
+/// Returns the allowed types.
 fn types(fields: &Map<String, Value>) -> Vec<&str> {
     if let Some(values) = values(fields) {
         return values.into_iter().flat_map(types_of).copied().collect();
@@ -143,7 +144,7 @@ fn types(fields: &Map<String, Value>) -> Vec<&str> {
         Some(Value::Array(several)) => several.iter().filter_map(Value::as_str).collect(),
         _ => return inferred_type(fields).map_or_else(|| TYPES.to_vec(), |one| vec![one]),
     };
-    // A whole number is a number too.
+    // An integer is a number too.
     let numbers = if said.contains(&"number") {
         vec!["integer"]
     } else {

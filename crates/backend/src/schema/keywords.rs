@@ -1,17 +1,15 @@
-//! The keywords that say something of what is valid, which values each can have, and which types
-//! each is about.
+//! The keywords that constrain values, their valid forms, and the types that they apply to.
 //!
-//! Everything else is an annotation, as the specification has it: keywords and formats that it does
-//! not know, too.
+//! All other keywords, and unknown formats, are annotations according to the specification.
 
 use serde_json::Value;
 
-/// What `type` can be.
+/// The valid values of `type`.
 pub(super) const TYPES: [&str; 7] = [
     "array", "boolean", "integer", "null", "number", "object", "string",
 ];
 
-/// The keywords that say something of objects, of arrays, of strings, and of numbers.
+/// The keywords that apply to objects, arrays, strings and numbers.
 const OF_OBJECTS: [&str; 11] = [
     "properties",
     "required",
@@ -44,7 +42,7 @@ const OF_NUMBERS: [&str; 5] = [
     "multipleOf",
 ];
 
-/// The keywords that say something of any value.
+/// The keywords that apply to any value.
 const OF_ALL: [&str; 11] = [
     "type",
     "enum",
@@ -59,8 +57,8 @@ const OF_ALL: [&str; 11] = [
     "if",
 ];
 
-/// The formats of strings that the specification knows. Any other is a note, for numbers (`int32`)
-/// or for who reads it (`password`).
+/// The string formats of the specification. Any other is an annotation, for numbers (`int32`) or
+/// for readers (`password`).
 const FORMATS: [&str; 19] = [
     "date-time",
     "date",
@@ -83,7 +81,7 @@ const FORMATS: [&str; 19] = [
     "regex",
 ];
 
-/// The type that a keyword is about; nothing where it is about any.
+/// Returns the type that a keyword applies to. `None` if it applies to any.
 pub(super) fn type_of(keyword: &str) -> Option<&'static str> {
     let all: [(&[&str], &str); 4] = [
         (&OF_OBJECTS, "object"),
@@ -96,7 +94,7 @@ pub(super) fn type_of(keyword: &str) -> Option<&'static str> {
         .map(|(_, one)| one)
 }
 
-/// Whether a keyword says something of what is valid. One whose value asks for nothing does not.
+/// Returns whether a keyword constrains values. A value without effect does not.
 pub(super) fn asserts(keyword: &str, value: &Value) -> bool {
     let is_known = OF_ALL.contains(&keyword) || type_of(keyword).is_some();
     is_known && !asks_for_nothing(keyword, value)
@@ -105,7 +103,7 @@ pub(super) fn asserts(keyword: &str, value: &Value) -> bool {
 fn asks_for_nothing(keyword: &str, value: &Value) -> bool {
     match keyword {
         "const" => false,
-        // What writes `null` for a list that is not there (Go does) asks for nothing.
+        // `null` for a missing list, as Go writes it, has no effect.
         _ if value.is_null() => true,
         "format" => value
             .as_str()
@@ -121,7 +119,7 @@ fn asks_for_nothing(keyword: &str, value: &Value) -> bool {
     }
 }
 
-/// Whether a schema lets every string through: names of properties are strings.
+/// Returns whether a schema allows every string. Property names are strings.
 fn is_any_string(schema: &Value) -> bool {
     says_nothing(schema)
         || schema.as_object().is_some_and(|fields| {
@@ -132,7 +130,7 @@ fn is_any_string(schema: &Value) -> bool {
         })
 }
 
-/// Whether a schema lets every value through.
+/// Returns whether a schema allows every value.
 pub(super) fn says_nothing(schema: &Value) -> bool {
     match schema {
         Value::Bool(any) => *any,
@@ -143,7 +141,7 @@ pub(super) fn says_nothing(schema: &Value) -> bool {
     }
 }
 
-/// Whether a keyword has a value that the specification gives it. Engines take another for none.
+/// Returns whether a keyword has a valid value. Engines ignore invalid ones.
 pub(super) fn is_well_formed(keyword: &str, value: &Value) -> bool {
     let schemas = |items: &Value| {
         items
@@ -179,14 +177,14 @@ pub(super) fn is_well_formed(keyword: &str, value: &Value) -> bool {
                 .is_some_and(|count| count >= 0.0 && count.fract() == 0.0)
         }
         "minimum" | "maximum" | "multipleOf" => value.is_number(),
-        // Draft 4, and OpenAPI 3.0 with it, have a boolean beside the bound.
+        // In draft 4 and `OpenAPI` 3.0 this is a boolean beside the bound.
         "exclusiveMinimum" | "exclusiveMaximum" => value.is_number() || value.is_boolean(),
         "pattern" | "format" | "$ref" => value.is_string(),
         _ => true,
     }
 }
 
-/// `true` and `false` are schemas too.
+/// Returns whether a value is a schema: an object, `true` or `false`.
 pub(super) fn is_schema(value: &Value) -> bool {
     value.is_object() || value.is_boolean()
 }
@@ -195,7 +193,7 @@ fn is_type(value: &Value) -> bool {
     value.as_str().is_some_and(|name| TYPES.contains(&name))
 }
 
-/// The types that a value is of.
+/// Returns the types of a value.
 pub(super) fn types_of(value: &Value) -> &'static [&'static str] {
     match value {
         Value::Null => &["null"],

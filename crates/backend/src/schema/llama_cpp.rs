@@ -1,8 +1,8 @@
-//! llama.cpp's converter of schemas to grammars, which is Ollama's too: it takes one way for a
-//! schema, by the first keyword that it finds, and passes over whatever else the schema says.
+//! llama.cpp's converter from schemas to grammars, which Ollama uses too. It handles a schema by
+//! the first keyword that it finds, and silently ignores the others.
 //!
-//! The facts are those of `common/json-schema-to-grammar.cpp`, held against the grammars of build
-//! 11549; where versions differ, what holds in all.
+//! The facts come from `common/json-schema-to-grammar.cpp` and were checked against the grammars of
+//! build 11549. If versions differ, the facts hold for all.
 
 use serde_json::{Map, Value};
 
@@ -10,7 +10,7 @@ use super::disjoint::{are_apart, resolved};
 use super::keywords::types_of;
 use super::pattern::{MOST_TIMES, is_held};
 
-/// The formats of strings that it knows.
+/// The string formats that it supports.
 const FORMATS: [&str; 10] = [
     "date",
     "time",
@@ -24,10 +24,10 @@ const FORMATS: [&str; 10] = [
     "uuid-string",
 ];
 
-/// Whole numbers of more digits it does not write.
+/// The largest number that it supports. It writes no integers with more digits.
 const LARGEST: f64 = 999_999_999_999_999.0;
 
-/// The first keyword of these that it passes over.
+/// Returns the first keyword that it ignores.
 pub(super) fn passed_over<'a>(fields: &'a Map<String, Value>, root: &Value) -> Option<&'a String> {
     let way = Way::of(fields);
     fields
@@ -35,12 +35,12 @@ pub(super) fn passed_over<'a>(fields: &'a Map<String, Value>, root: &Value) -> O
         .find(|keyword| !way.holds(keyword, fields, root))
 }
 
-/// By what a schema is read.
+/// How the converter handles a schema.
 enum Way<'a> {
     Reference,
     Alternatives(&'static str),
     Values(Vec<&'a Value>),
-    /// One after another, each as if it were alone.
+    /// By type: each type as if it were the only one.
     Types(Vec<Option<&'a str>>),
 }
 
@@ -90,7 +90,7 @@ impl<'a> Way<'a> {
                 _ => false,
             },
             Self::Types(types) => {
-                // What says nothing of any of them holds.
+                // A keyword that applies to none of the types has no effect.
                 let mut concerned = types.iter().filter(|one| concerns(keyword, **one));
                 concerned.all(|one| holds_for(*one, keyword, fields, root))
             }
@@ -105,7 +105,7 @@ fn types(fields: &Map<String, Value>) -> Vec<Option<&str>> {
     }
 }
 
-/// Whether an alternative allows no type beyond these.
+/// Returns whether an alternative allows only these types.
 fn is_narrower(alternative: &Value, said: &[Option<&str>], root: &Value) -> bool {
     let Some(fields) = resolved(alternative, root) else {
         return false;
@@ -126,20 +126,20 @@ fn among(all: Option<&Value>, values: &[&Value]) -> bool {
     all.is_some_and(|all| values.iter().all(|value| all.contains(value)))
 }
 
-/// A reference within the schema, without signs that stand for others.
+/// Returns whether the schema is a reference within the root schema, without escape sequences.
 fn refers(fields: &Map<String, Value>, root: &Value) -> bool {
     let reference = fields.get("$ref").and_then(Value::as_str);
     reference.is_some_and(|reference| is_followed(reference, root))
 }
 
-/// Whether it follows this reference.
+/// Returns whether the converter follows this reference.
 pub(super) fn is_followed(reference: &str, root: &Value) -> bool {
     reference.strip_prefix('#').is_some_and(|place| {
         place.len() > 1 && !place.contains(['~', '%']) && root.pointer(place).is_some()
     })
 }
 
-/// Whether a keyword says anything of values of this type.
+/// Returns whether a keyword applies to this type.
 fn concerns(keyword: &str, one: Option<&str>) -> bool {
     let Some(one) = one else { return true };
     match keyword {
@@ -155,7 +155,7 @@ fn concerns(keyword: &str, one: Option<&str>) -> bool {
         | "unevaluatedProperties" => one == "object",
         "items" | "prefixItems" | "additionalItems" | "minItems" | "maxItems" | "uniqueItems"
         | "contains" | "minContains" | "maxContains" | "unevaluatedItems" => one == "array",
-        // As a format of numbers `int32`, `double` and their kin are notes for who reads them.
+        // As a format of numbers, `int32`, `double` and similar are annotations.
         "pattern" | "format" | "minLength" | "maxLength" | "contentEncoding"
         | "contentMediaType" => one == "string",
         "minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum" | "multipleOf" => {
@@ -165,7 +165,8 @@ fn concerns(keyword: &str, one: Option<&str>) -> bool {
     }
 }
 
-/// Whether a keyword holds for values of one type, or of any where none is said.
+/// Returns whether the converter enforces a keyword for values of one type, or of any if none is
+/// given.
 fn holds_for(one: Option<&str>, keyword: &str, fields: &Map<String, Value>, root: &Value) -> bool {
     let is = |name: &str| one.is_none_or(|one| one == name);
     let has = |keyword: &str| fields.contains_key(keyword);
@@ -209,7 +210,7 @@ fn holds_for(one: Option<&str>, keyword: &str, fields: &Map<String, Value>, root
     }
 }
 
-/// Schemas that are `true` or `false` it does not take.
+/// The converter does not support the schemas `true` and `false`.
 fn are_objects(named: &Value) -> bool {
     named
         .as_object()
@@ -230,7 +231,7 @@ fn is_count(value: Option<&Value>) -> bool {
     })
 }
 
-/// Names that are required and not among the properties it passes over.
+/// Returns whether all required names are among the properties. It ignores others.
 fn are_named(fields: &Map<String, Value>) -> bool {
     let named = fields.get("properties").and_then(Value::as_object);
     let is_named = |name: &Value| {
@@ -243,8 +244,8 @@ fn are_named(fields: &Map<String, Value>) -> bool {
         .is_some_and(|names| names.iter().all(is_named))
 }
 
-/// Objects that become one, with all their properties required; of anything else in there it makes
-/// nothing.
+/// Returns whether these are objects that can be merged, with all properties required. It ignores
+/// everything else in `allOf`.
 fn are_mergeable(all: Option<&Value>, root: &Value) -> bool {
     let is_plain = |one: &Value| {
         resolved(one, root)
@@ -254,7 +255,8 @@ fn are_mergeable(all: Option<&Value>, root: &Value) -> bool {
         .is_some_and(|all| all.iter().all(is_plain))
 }
 
-/// `items` wins over `prefixItems`; as a list, or alone, either is all that there may be.
+/// `items` takes precedence over `prefixItems`. A list of items, or a single keyword, describes the
+/// complete array.
 fn holds_for_array(keyword: &str, fields: &Map<String, Value>) -> bool {
     let exactly = match (fields.get("items"), fields.get("prefixItems")) {
         (Some(Value::Array(items)), _) | (None, Some(Value::Array(items))) => Some(items.len()),
@@ -274,7 +276,7 @@ fn holds_for_array(keyword: &str, fields: &Map<String, Value>) -> bool {
     }
 }
 
-/// Bounds that are whole numbers; of two for one side it takes one.
+/// Bounds must be integers. Of two bounds for one side, the converter uses one.
 fn holds_for_integer(keyword: &str, fields: &Map<String, Value>) -> bool {
     let outdone = match keyword {
         "exclusiveMinimum" => fields.contains_key("minimum"),

@@ -1,11 +1,11 @@
-//! What llguidance, which holds the embedded engine's answers, makes something of.
+//! llguidance, which constrains the answers of the embedded engine: the keywords that it enforces.
 
 use regex_syntax::hir::{Look, LookSet};
 use serde_json::{Map, Value};
 
 use super::disjoint::are_apart;
 
-/// The keywords that it knows (its `src/json/schema.rs`).
+/// The keywords that it supports (its `src/json/schema.rs`).
 const KEYWORDS: [&str; 29] = [
     "type",
     "properties",
@@ -38,7 +38,7 @@ const KEYWORDS: [&str; 29] = [
     "multipleOf",
 ];
 
-/// The formats of strings that it knows.
+/// The string formats that it supports.
 const FORMATS: [&str; 10] = [
     "date-time",
     "time",
@@ -52,10 +52,11 @@ const FORMATS: [&str; 10] = [
     "uri",
 ];
 
-/// Whole numbers past this are not told apart by an engine that reads them as floats.
+/// The largest exact integer. Larger ones are not distinguished by an engine that reads them as
+/// floats.
 const LARGEST_EXACT: f64 = 9_007_199_254_740_991.0;
 
-/// The first keyword of these that it passes over, or refuses.
+/// Returns the first keyword that it ignores or refuses.
 pub(super) fn passed_over<'a>(fields: &'a Map<String, Value>, root: &Value) -> Option<&'a String> {
     let holds = |keyword: &str, value: &Value| match (keyword, value) {
         ("oneOf", Value::Array(all)) => are_apart(all, root),
@@ -67,13 +68,13 @@ pub(super) fn passed_over<'a>(fields: &'a Map<String, Value>, root: &Value) -> O
         .map(|(keyword, _)| keyword)
 }
 
-/// Whether a keyword of a schema holds. llguidance says by itself what it cannot make a grammar of
-/// where that is rare. Here is what it would pass over, or refuses often: names that come twice and
-/// count twice, numbers that a float does not hold, characters that only an escape can write.
+/// Returns whether a keyword is enforced. llguidance itself reports rare keywords that it cannot
+/// convert. This function finds those that it would ignore or that it often refuses: duplicate
+/// names, which it counts twice; numbers that a float cannot hold; characters that need an escape.
 fn enforces(schema: &Map<String, Value>, keyword: &str, value: &Value) -> bool {
     let text = value.as_str();
     match keyword {
-        // `int32`, `double` and their kin are notes for who reads them.
+        // `int32`, `double` and similar formats are annotations.
         "format" => !may_be_text(schema) || text.is_some_and(|format| FORMATS.contains(&format)),
         "$ref" => text.is_some_and(|reference| {
             reference == "#" || reference.starts_with("#/") && !reference.contains(['~', '%'])
@@ -102,8 +103,8 @@ fn enforces(schema: &Map<String, Value>, keyword: &str, value: &Value) -> bool {
     }
 }
 
-/// Whether it reads a pattern: not with look-around (which Zod writes for each e-mail address),
-/// references back, or boundaries of words.
+/// Returns whether it supports a pattern. It does not support look-around (which Zod writes for
+/// each e-mail address), back-references and word boundaries.
 fn is_readable(pattern: &str) -> bool {
     let anchors = LookSet::empty().insert(Look::Start).insert(Look::End);
     regex_syntax::parse(pattern)
@@ -118,7 +119,7 @@ fn may_be_text(schema: &Map<String, Value>) -> bool {
     }
 }
 
-/// Whether a value can be written exactly.
+/// Returns whether a value can be written exactly.
 fn can_be_written(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(_) => true,

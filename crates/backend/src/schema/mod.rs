@@ -1,11 +1,11 @@
-//! JSON schemas as an engine can hold an answer to them: in one plain form, and without what the
-//! engine passes over.
+//! Converts JSON schemas to the form that an engine can enforce: normalised, without ignored
+//! keywords.
 //!
-//! Reading order: [`fitted`] and [`faults`] (this file), `plain.rs` (one schema by itself in its
-//! plain form), `keywords.rs` (what the specification knows), `llama_cpp.rs` (with `pattern.rs` and
-//! `disjoint.rs`) and `llguidance.rs` (what each engine makes something of), [`arguments`] (the
-//! schema of a function's arguments), `readable.rs` (schemas that llama.cpp's server would refuse).
-//! Everything here is pure.
+//! Reading order: [`fitted`] and [`faults`] (this file), `plain.rs` (the normal form of one
+//! schema), `keywords.rs` (the keywords of the specification), `llama_cpp.rs` (with `pattern.rs`
+//! and `disjoint.rs`) and `llguidance.rs` (the keywords that each engine enforces), [`arguments()`]
+//! (the schema of a function's arguments), `readable.rs` (schemas that llama-server would refuse).
+//! All functions are pure.
 
 mod arguments;
 mod disjoint;
@@ -23,52 +23,50 @@ pub(crate) use readable::readable;
 
 use crate::SchemaEngine;
 
-/// A keyword of a schema that cannot be held as it stands.
+/// A keyword of a schema that cannot be enforced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SchemaFault {
-    /// Where it is in the client's own schema: the names and numbers on the way.
+    /// The path of the keyword in the client's schema: names and indexes.
     pub place: Vec<String>,
     /// The keyword.
     pub keyword: String,
-    /// What is wrong with it.
+    /// The problem.
     pub kind: SchemaFaultKind,
 }
 
-/// What is wrong with a keyword.
+/// The problem of a keyword.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SchemaFaultKind {
-    /// The engine passes over it.
+    /// The engine ignores it.
     Unenforced,
-    /// JSON Schema does not give it such a value (`"properties": 7`).
+    /// JSON Schema does not allow its value (`"properties": 7`).
     Malformed,
-    /// No value satisfies it and what stands beside it (`"minItems": 3` beside `"maxItems": 2`).
+    /// No value matches it together with a keyword beside it (`"minItems": 3` and `"maxItems": 2`).
     Impossible,
-    /// It is a reference within the schema to what is not there.
+    /// It is a reference within the schema whose target does not exist.
     LeadsNowhere,
 }
 
-/// The schema that an engine is given: the plain form of the client's schema, without the keywords
-/// among its [`faults`].
+/// Returns the schema for an engine: the normal form of the client's schema, without the keywords
+/// in its [`faults`].
 ///
-/// Titles, defaults and other annotations are left out; prompts are to show the client's own
-/// schema.
+/// Titles, defaults and other annotations are dropped. Prompts should show the client's own schema.
 pub fn fitted(schema: &Value, engine: SchemaEngine) -> Value {
     Fit::new(schema, engine).all(schema).0
 }
 
-/// What an engine cannot hold of a schema, in the order of the schema.
+/// Returns the keywords of a schema that an engine cannot enforce, in the order of the schema.
 pub fn faults(schema: &Value, engine: SchemaEngine) -> Vec<SchemaFault> {
     Fit::new(schema, engine).all(schema).1
 }
 
-/// One walk over a schema. References are not followed: what they lead to is in the schema, and
-/// walked there.
+/// One pass over a schema. References are not followed, because their targets are within the schema
+/// and visited there.
 struct Fit<'a> {
     engine: SchemaEngine,
-    /// What references lead into.
+    /// The target of references.
     root: &'a Value,
-    /// Whether schemas that only stand around another are taken away: not where a reference leads
-    /// through one.
+    /// Whether to remove schemas that only wrap another. False if a reference leads through one.
     unwraps: bool,
     place: Vec<String>,
     faults: Vec<SchemaFault>,
@@ -93,7 +91,7 @@ impl<'a> Fit<'a> {
     fn one(&mut self, schema: &Value) -> Value {
         let depth = self.place.len();
         let (mut schema, mut is_nullable) = (schema, false);
-        // A schema that only stands around another is that other; its definitions stay.
+        // A schema that only wraps another is replaced by it. Its definitions stay.
         let mut around: Vec<(&String, &Value)> = Vec::new();
         while let Some((keyword, inner)) = schema
             .as_object()
@@ -116,7 +114,7 @@ impl<'a> Fit<'a> {
         self.place.extend(steps);
         let mut fitted = match schema {
             Value::Object(fields) => self.object(fields, depth == 0),
-            // What is no schema at all was found where it stands.
+            // An invalid schema is reported at its own place.
             other => other.clone(),
         };
         if is_nullable {
@@ -148,7 +146,8 @@ impl<'a> Fit<'a> {
             && !own.contains_key("anyOf")
             && self.is_any_of(&own)
         {
-            // It does not look through references for what tells alternatives apart.
+            // The converter does not follow references to find the property that distinguishes
+            // alternatives.
             own = own
                 .into_iter()
                 .map(|(keyword, value)| {
@@ -175,7 +174,7 @@ impl<'a> Fit<'a> {
         }
     }
 
-    /// Whether no value can be one of two alternatives of `oneOf`.
+    /// Returns whether no value matches two alternatives of `oneOf`.
     fn is_any_of(&self, own: &Map<String, Value>) -> bool {
         own.get("oneOf")
             .and_then(Value::as_array)
@@ -183,7 +182,7 @@ impl<'a> Fit<'a> {
     }
 
     fn asserts(&self, keyword: &str, value: &Value, is_root: bool) -> bool {
-        // A name of its own would make references in there mean something else.
+        // A new base URI would change the meaning of references inside.
         let is_renamed = keyword == "$id" && !is_root && self.engine == SchemaEngine::Llguidance;
         is_renamed && value.is_string() || keywords::asserts(keyword, value)
     }
@@ -217,7 +216,7 @@ impl<'a> Fit<'a> {
             let Some(keyword) = lost else { return };
             let value = own.shift_remove(&keyword);
             self.found(&keyword, SchemaFaultKind::Unenforced);
-            // Which one of them it is, is lost; that it is one of them is not.
+            // "Exactly one" cannot be enforced, but "at least one" can.
             if keyword == "oneOf" && !own.contains_key("anyOf") {
                 own.extend(value.map(|value| ("anyOf".to_owned(), value)));
             }
@@ -233,7 +232,7 @@ impl<'a> Fit<'a> {
         });
     }
 
-    /// What a keyword holds, with the schemas in it fitted.
+    /// Returns the value of a keyword, with the schemas in it converted.
     fn within(&mut self, keyword: &str, value: &Value) -> Value {
         self.place.push(keyword.to_owned());
         let fitted = match (keyword, value) {
@@ -259,7 +258,7 @@ impl<'a> Fit<'a> {
     fn deeper(&mut self, step: &str, schema: &Value) -> Value {
         self.place.push(step.to_owned());
         let fitted = match schema {
-            // Its converter takes no booleans for schemas.
+            // The converter does not support booleans as schemas.
             Value::Bool(true) if self.engine == SchemaEngine::LlamaCpp => json!({}),
             Value::Bool(false) if self.engine == SchemaEngine::LlamaCpp => json!({"not": {}}),
             schema => self.one(schema),
@@ -269,7 +268,7 @@ impl<'a> Fit<'a> {
     }
 }
 
-/// The greater of two bounds that leave nothing between them.
+/// Returns the greater of two bounds that allow no value.
 fn impossible(fields: &Map<String, Value>) -> Option<String> {
     let bounds = [
         ("minLength", "maxLength"),

@@ -1,19 +1,19 @@
-//! Which patterns llama.cpp's converter of schemas makes a grammar of that lets what matches
-//! through, and nothing else: within a JSON string.
+//! Decides which patterns llama.cpp's converter turns into a grammar that matches exactly the same
+//! text within a JSON string.
 //!
-//! From others it makes any string, or one with a quotation mark in it, which is no JSON. Held
-//! against build 11549.
+//! Other patterns give a grammar for any string, or for one with a quotation mark in it, which is
+//! invalid JSON. Checked against build 11549.
 
 use std::iter::Peekable;
 use std::str::Chars;
 
-/// The most that a count may say: past that llama.cpp's grammars refuse it, or take it for none.
+/// The maximum repetition count. llama.cpp's grammars refuse or ignore larger ones.
 pub(super) const MOST_TIMES: u64 = 1999;
 
-/// What stands for itself after a backslash.
+/// The characters that can be escaped with a backslash.
 const ESCAPED: &str = "^$.[]()|{}*+?-";
 
-/// Whether a string that matches this pattern, as a whole, is what the grammar lets through.
+/// Returns whether the grammar matches exactly the strings that match this pattern as a whole.
 pub(super) fn is_held(pattern: &str) -> bool {
     let inner = pattern
         .strip_prefix('^')
@@ -33,14 +33,14 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn reads_all(mut self) -> bool {
         let mut open = 0_u32;
-        // Whether what stands before can be repeated.
+        // Whether the preceding element can be repeated.
         let mut repeatable = false;
         while let Some(c) = self.rest.next() {
             let goes_on = match c {
                 '(' => {
                     open += 1;
                     repeatable = false;
-                    // `(?:…)`, `(?=…)` and their kin.
+                    // `(?:…)`, `(?=…)` and similar groups.
                     self.rest.peek() != Some(&'?')
                 }
                 ')' => {
@@ -80,7 +80,7 @@ impl Reader<'_> {
         open == 0
     }
 
-    /// What follows `{`.
+    /// Parses the rest of a count after `{`.
     fn count(&mut self) -> bool {
         let text: String = self.rest.by_ref().take_while(|c| *c != '}').collect();
         let number = |text: &str| {
@@ -97,7 +97,8 @@ impl Reader<'_> {
         }
     }
 
-    /// What follows `[`: not a class of all but some, for a quotation mark is among all.
+    /// Parses the rest of a character class after `[`. Negated classes are not supported, because
+    /// they contain the quotation mark.
     fn class(&mut self) -> bool {
         let mut before = None;
         let mut is_range = false;

@@ -1,13 +1,12 @@
-//! One schema by itself in its plain form: what is written in other words for the same, in the
-//! words that engines read.
+//! Normalises one schema: replaces equivalent keywords by those that engines read.
 
 use serde_json::{Map, Number, Value, json};
 
 use super::keywords::{asserts, says_nothing, type_of, types_of};
 use crate::SchemaEngine;
 
-/// The schema that this one only stands around, by the keyword that holds it: `allOf`, `anyOf` or
-/// `oneOf` of one, with nothing beside it but annotations and definitions.
+/// Returns the schema that this one only wraps, and the keyword: `allOf`, `anyOf` or `oneOf` with
+/// one entry and nothing beside it but annotations and definitions.
 pub(super) fn wrapped(fields: &Map<String, Value>) -> Option<(&str, &Value)> {
     let mut said = fields
         .iter()
@@ -20,7 +19,7 @@ pub(super) fn wrapped(fields: &Map<String, Value>) -> Option<(&str, &Value)> {
     }
 }
 
-/// Whether a reference leads to a place within such a schema, which would be gone.
+/// Returns whether a reference leads to a place within such a wrapper, which would disappear.
 pub(super) fn refers_through_wrappers(schema: &Value) -> bool {
     let leads = |to: &Value| {
         let steps = to.as_str().into_iter().flat_map(|to| to.split('/'));
@@ -37,13 +36,12 @@ pub(super) fn refers_through_wrappers(schema: &Value) -> bool {
     }
 }
 
-/// `nullable`, as `OpenAPI` 3.0 has it.
+/// Returns whether the schema is `nullable`, as in `OpenAPI` 3.0.
 pub(super) fn is_nullable(schema: &Value) -> bool {
     schema.get("nullable") == Some(&Value::Bool(true))
 }
 
-/// Whether a schema with a `type`, or with several alternatives or a reference, allows null beside
-/// what it says.
+/// Returns whether a schema with a `type`, alternatives or a reference also allows null.
 pub(super) fn is_nullable_by_type(fields: &Map<String, Value>) -> bool {
     let chooses = ["type", "$ref", "anyOf", "oneOf", "allOf"]
         .iter()
@@ -51,12 +49,12 @@ pub(super) fn is_nullable_by_type(fields: &Map<String, Value>) -> bool {
     chooses && fields.get("nullable") == Some(&Value::Bool(true))
 }
 
-/// This, or null.
+/// Returns a schema that allows `schema` or null.
 pub(super) fn or_null(schema: &Value) -> Value {
     json!({"anyOf": [schema, {"type": "null"}]})
 }
 
-/// Brings the assertions of one schema into the words that an engine reads.
+/// Normalises the assertions of one schema for an engine.
 pub(super) fn plain(own: &mut Map<String, Value>, is_nullable: bool, engine: SchemaEngine) {
     exclusive_bounds_are_numbers(own);
     if let Some(one) = inferred_type(own) {
@@ -83,8 +81,8 @@ pub(super) fn plain(own: &mut Map<String, Value>, is_nullable: bool, engine: Sch
     }
 }
 
-/// Draft 4, and `OpenAPI` 3.0 with it: `true` beside a bound says that the bound itself is
-/// excluded.
+/// Converts booleans to numbers: in draft 4 and `OpenAPI` 3.0, `true` beside a bound excludes the
+/// bound itself.
 fn exclusive_bounds_are_numbers(own: &mut Map<String, Value>) {
     for (exclusive, bound) in [
         ("exclusiveMinimum", "minimum"),
@@ -99,7 +97,7 @@ fn exclusive_bounds_are_numbers(own: &mut Map<String, Value>) {
     }
 }
 
-/// The type that is meant where none is said: that which all that is said is about.
+/// Returns the implied type of a schema without `type`: the one that all of its keywords apply to.
 pub(super) fn inferred_type(own: &Map<String, Value>) -> Option<&'static str> {
     let leads = ["type", "enum", "const", "$ref", "anyOf", "oneOf", "allOf"];
     if leads.iter().any(|keyword| own.contains_key(*keyword)) {
@@ -138,7 +136,7 @@ fn types(own: &Map<String, Value>) -> Option<Vec<&str>> {
     }
 }
 
-/// Of the values that are listed, those of another type than is said are none.
+/// Removes listed values whose type is not allowed.
 fn keep_values_of_type(own: &mut Map<String, Value>) {
     let Some(types) = types(own) else { return };
     let is_of_type = |value: &Value| types_of(value).iter().any(|one| types.contains(one));
@@ -155,8 +153,8 @@ fn keep_values_of_type(own: &mut Map<String, Value>) {
     }
 }
 
-/// What stands there without effect: what is about another type than is said, and parts of
-/// conditions without the condition.
+/// Removes keywords without effect: those for other types, and parts of conditions without the
+/// condition.
 fn drop_idle(own: &mut Map<String, Value>) {
     let said: Option<Vec<String>> =
         types(own).map(|types| types.into_iter().map(str::to_owned).collect());
@@ -180,7 +178,7 @@ fn drop_idle(own: &mut Map<String, Value>) {
     }
 }
 
-/// Names that are listed (`Record<"a" | "b", …>`) are properties.
+/// Turns listed names (`Record<"a" | "b", …>`) into properties.
 fn names_of_properties(own: &mut Map<String, Value>) {
     let names = own
         .get("propertyNames")
@@ -210,7 +208,7 @@ fn names_of_properties(own: &mut Map<String, Value>) {
     own.insert("additionalProperties".to_owned(), Value::Bool(false));
 }
 
-/// The embedded engine's integers have 64 bits at the most.
+/// Removes bounds beyond 64 bits, the size of the embedded engine's integers.
 fn drop_widest_bounds(own: &mut Map<String, Value>) {
     if own.get("type").is_none_or(|one| one != "integer") {
         return;
@@ -226,7 +224,7 @@ fn drop_widest_bounds(own: &mut Map<String, Value>) {
     own.retain(|keyword, bound| !bounds.contains(&keyword.as_str()) || says_more(keyword, bound));
 }
 
-/// What its converter reads in one form and not in another of the same meaning.
+/// Rewrites keywords that the converter supports only in another, equivalent form.
 fn for_llama_cpp(own: &mut Map<String, Value>) {
     let is = |own: &Map<String, Value>, name: &str| {
         types(own).is_some_and(|types| types.contains(&name))
@@ -265,7 +263,7 @@ fn for_llama_cpp(own: &mut Map<String, Value>) {
         if let Some(items) = own.get_mut("items") {
             as_object(items);
         }
-        // Of a tuple it makes exactly the items that are listed.
+        // The converter requires all listed items of a tuple, and no others.
         if own.contains_key("prefixItems")
             && own
                 .get("items")
@@ -288,7 +286,8 @@ fn for_llama_cpp(own: &mut Map<String, Value>) {
     }
 }
 
-/// Formats that it does not know, as patterns that it holds: of names, those that anybody has.
+/// Patterns for formats that the converter does not support. Those for host names and addresses
+/// cover the usual ones.
 const PATTERNS: [(&str, &str); 3] = [
     (
         "email",
@@ -315,20 +314,20 @@ fn format_as_pattern(own: &mut Map<String, Value>) {
     }
 }
 
-/// `true` as an object.
+/// Replaces `true` by an empty object.
 fn as_object(schema: &mut Value) {
     if schema == &Value::Bool(true) {
         *schema = json!({});
     }
 }
 
-/// Beyond this the embedded engine writes no integers.
+/// The limit of the integers that the embedded engine writes.
 const WIDEST: f64 = 9_223_372_036_854_774_784.0;
 
-/// The largest integer of which the converter writes a range.
+/// The largest integer for which the converter writes a range.
 const LARGEST: f64 = 999_999_999_999_999.0;
 
-/// Bounds of integers are integers, and one for each side.
+/// Rounds the bounds of integers, and keeps one per side.
 fn whole_bounds(own: &mut Map<String, Value>) {
     let bound = |own: &Map<String, Value>, keyword: &str| own.get(keyword).and_then(Value::as_f64);
     let least = bound(own, "minimum")

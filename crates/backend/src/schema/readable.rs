@@ -1,16 +1,15 @@
-//! Schemas that llama.cpp's server refuses to read, in a form that it reads: it answers 400 to the
-//! whole request for one boolean in place of a schema, or one reference that it cannot follow, in
-//! the parameters of any tool.
+//! Rewrites schemas that llama-server refuses. It answers 400 to the complete request for one
+//! boolean schema, or one reference that it cannot follow, in the parameters of any tool.
 //!
-//! Annotations stay: the model is shown these schemas. What an answer is held to is
-//! [`fitted`](super::fitted).
+//! Annotations stay, because the model sees these schemas. [`fitted`](super::fitted) returns the
+//! schema that constrains an answer.
 
 use serde_json::{Value, json};
 
 use super::llama_cpp::is_followed;
 use crate::references::inlined;
 
-/// The schema in such a form, or none where it is in one.
+/// Returns the rewritten schema, or `None` if nothing changes.
 pub(crate) fn readable(schema: &Value) -> Option<Value> {
     let mut written = if refers_elsewhere(schema, schema) {
         inlined(schema).schema
@@ -22,7 +21,7 @@ pub(crate) fn readable(schema: &Value) -> Option<Value> {
     (written != *schema).then_some(written)
 }
 
-/// Whether a reference leads to a place in the schema where the server does not follow it.
+/// Returns whether a reference leads to a place that the server does not follow.
 fn refers_elsewhere(schema: &Value, root: &Value) -> bool {
     match schema {
         Value::Object(fields) => {
@@ -54,7 +53,7 @@ fn mend(schema: &mut Value, root: &Value) {
     }
 }
 
-/// The schemas that a keyword holds.
+/// Calls `each` with the schemas that a keyword contains.
 fn schemas_in(keyword: &str, value: &mut Value, mut each: impl FnMut(&mut Value)) {
     match (keyword, value) {
         (
@@ -67,7 +66,7 @@ fn schemas_in(keyword: &str, value: &mut Value, mut each: impl FnMut(&mut Value)
         ("items" | "contains" | "not" | "if" | "then" | "else" | "propertyNames", schema) => {
             each(schema);
         }
-        // A boolean is what the server expects here.
+        // The server expects a boolean here.
         ("additionalProperties" | "additionalItems", schema @ Value::Object(_)) => each(schema),
         _ => {}
     }

@@ -1,11 +1,10 @@
-//! What each engine passes over is found with its place, and plain forms are read as what they
-//! mean.
+//! Ignored keywords are found with their path, and equivalent schemas have the same normal form.
 
 use serde_json::json;
 
 use super::*;
 
-/// The first keyword that an engine passes over, with its place.
+/// Returns the first keyword that an engine ignores, with its path.
 fn found(schema: &Value, engine: SchemaEngine) -> Option<(String, String)> {
     let fault = faults(schema, engine).into_iter().next()?;
     assert_eq!(fault.kind, SchemaFaultKind::Unenforced, "{schema}");
@@ -206,7 +205,7 @@ fn what_no_value_can_keep_to_is_found_with_its_place() {
     assert!(found(&just, SchemaEngine::LlamaCpp).is_none());
 }
 
-/// What Pydantic and Zod make of usual types.
+/// Typical schemas of Pydantic and Zod.
 #[test]
 fn usual_schemas_pass_llama_cpp() {
     let closed = |properties: Value| json!({"type": "object", "properties": properties, "required": ["a"], "additionalProperties": false});
@@ -304,7 +303,7 @@ fn llama_cpp_takes_one_way_and_passes_over_what_stands_beside_it() {
     }
 }
 
-/// What is written in other words for the same.
+/// Schemas that are written differently and mean the same.
 #[test]
 #[expect(clippy::too_many_lines, reason = "a table")]
 fn each_odd_form_is_the_plain_one() {

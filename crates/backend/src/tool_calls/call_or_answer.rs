@@ -1,6 +1,6 @@
-//! Tools that may be called beside a `response_format`, for an engine that can hold an answer to a
-//! schema or let it call, not both: the answer is held to a schema of either, and what is a call
-//! becomes one.
+//! Supports tools beside a `response_format` for engines that can enforce a schema or let the model
+//! call, but not both: the answer must match a schema of a call or the answer, and a call in the
+//! text becomes a tool call.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -12,17 +12,18 @@ use loggia_wire::Extra;
 use loggia_wire::openai::{ChatCompletionRequest, JsonSchemaFormat, ResponseFormat};
 use serde_json::{Value, json};
 
+use super::described_tools::{add_to_system, list};
 use super::forced_call::{Call, call_id, calls, one_of};
-use super::told::{list, tell};
 use crate::references::moved;
 use crate::{BackendError, Chunk, Event, Events, Reply};
 
-/// Whether the model may call, and need not, and its answer is held to a form if it does not.
+/// Returns whether the model may, but need not, call a tool, and its answer must otherwise have a
+/// format.
 pub(crate) fn is_asked_for(request: &ChatCompletionRequest) -> bool {
     answer(request).is_some() && !request.must_call() && !request.callable_functions().is_empty()
 }
 
-/// The schema of the answer, where there is one.
+/// Returns the schema of the answer, if there is one.
 fn answer(request: &ChatCompletionRequest) -> Option<Value> {
     match request.response_format.as_ref()? {
         ResponseFormat::Text => None,
@@ -36,8 +37,8 @@ fn answer(request: &ChatCompletionRequest) -> Option<Value> {
     }
 }
 
-/// The request with the calls described in a system message and the answer held to one of them or
-/// to its own schema.
+/// Returns the request with the tools described in a system message, and an answer that must match
+/// a call or the client's own schema.
 pub(crate) fn as_a_schema(request: &ChatCompletionRequest) -> ChatCompletionRequest {
     let functions = request.callable_functions();
     let answer = answer(request).unwrap_or_default();
@@ -49,7 +50,7 @@ pub(crate) fn as_a_schema(request: &ChatCompletionRequest) -> ChatCompletionRequ
     let mut alternatives = calls(&functions);
     alternatives.push(("answer".to_owned(), moved(answer, "#/$defs/answer")));
     let mut either = request.clone();
-    tell(&mut either.messages, &text);
+    add_to_system(&mut either.messages, &text);
     either.response_format = Some(ResponseFormat::JsonSchema(JsonSchemaFormat {
         name: "call_or_answer".to_owned(),
         description: None,
@@ -63,8 +64,8 @@ pub(crate) fn as_a_schema(request: &ChatCompletionRequest) -> ChatCompletionRequ
     either
 }
 
-/// The reply to such a request, of one choice, with a text that is a call made into one. `asked` is
-/// what the client asked.
+/// Converts the reply to such a request, of one choice: a text that is a call becomes a tool call.
+/// `asked` is the client's request.
 pub(crate) fn back(reply: Reply, asked: &ChatCompletionRequest, id: &Arc<str>) -> Reply {
     let functions = asked.callable_functions();
     let events = CallOrAnswer {
@@ -84,7 +85,7 @@ pub(crate) fn back(reply: Reply, asked: &ChatCompletionRequest, id: &Arc<str>) -
     }
 }
 
-/// Holds the text back for as long as it may be a call.
+/// Holds the text back as long as it may be a call.
 struct CallOrAnswer {
     events: Events,
     names: Vec<String>,
@@ -131,7 +132,7 @@ impl CallOrAnswer {
             && let Some(call) = self.call()
         {
             end.delta.content = None;
-            // They would be of tokens that the client does not see.
+            // The log-probabilities belong to tokens that the client does not see.
             end.logprobs = None;
             call.put_into(end, &self.call_id);
             self.held.clear();
@@ -152,7 +153,7 @@ impl CallOrAnswer {
         self.names.contains(&call.name).then_some(call)
     }
 
-    /// A call begins with its name: so the schema has it.
+    /// Returns whether the text may be a call. The schema puts the name first.
     fn may_be_a_call(&self) -> bool {
         self.names.iter().any(|name| {
             let beginning = format!("{{\"name\":\"{name}\"");

@@ -1,36 +1,35 @@
-//! How tools are offered to an engine that cannot take them as they are: told in words, or as a
-//! schema of a call or the answer.
+//! Chooses how to offer tools to an engine that does not support them directly: described in a
+//! message, or as a schema.
 
 use std::sync::Arc;
 
 use loggia_wire::openai::{ChatCompletionRequest, Message, ToolCall};
 
-use super::{Shows, call_or_answer, has_calls, marked, spelled_out, told};
+use super::{Shows, call_or_answer, described_tools, has_calls, marked, spelled_out};
 use crate::{BackendError, ChatCall, Reply};
 
-/// A way to offer tools that may be called.
+/// A way to offer tools that the model may call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Calling {
-    /// The model's template knows nothing of tools: they are told in the system message, and calls
-    /// are read from the text.
-    Told,
-    /// Beside a `response_format` the engine would let no call through: the answer is held to a
-    /// schema of one call or the answer.
+    /// The model's template does not support tools. The system message describes them, and calls
+    /// are parsed from the text.
+    Described,
+    /// Beside a `response_format` the engine would allow no call. The answer must match a schema of
+    /// one call or the answer.
     CallOrAnswer,
 }
 
 impl Calling {
-    /// The way that a request needs, or none where there is nothing to call, or a call must be
-    /// made.
+    /// Returns the way that a request needs. `None` if there are no tools, or if a call is forced.
     pub(crate) fn needed(request: &ChatCompletionRequest, knows_tools: bool) -> Option<Self> {
         if call_or_answer::is_asked_for(request) {
             return Some(Self::CallOrAnswer);
         }
         let may_call = !request.must_call() && !request.callable_functions().is_empty();
-        (may_call && !knows_tools).then_some(Self::Told)
+        (may_call && !knows_tools).then_some(Self::Described)
     }
 
-    /// Starts a chat this way: `start` asks the engine.
+    /// Starts a chat this way. `start` sends it to the engine.
     pub(crate) async fn started<F>(
         self,
         call: ChatCall,
@@ -44,30 +43,32 @@ impl Calling {
         Ok(self.back(start(ChatCall { work, ..call }).await?, &asked, &id))
     }
 
-    /// The request as the engine is asked.
+    /// Returns the request as it is sent to the engine.
     fn asked(self, request: &ChatCompletionRequest) -> ChatCompletionRequest {
         match self {
-            Self::Told => marked::as_text(request),
+            Self::Described => marked::as_text(request),
             Self::CallOrAnswer => call_or_answer::as_a_schema(request),
         }
     }
 
-    /// The engine's reply, of one choice, as one to what the client asked.
+    /// Converts the engine's reply, of one choice, to a reply to the client's request.
     fn back(self, reply: Reply, asked: &ChatCompletionRequest, id: &Arc<str>) -> Reply {
         match self {
-            Self::Told => marked::back(reply, asked, id),
+            Self::Described => marked::back(reply, asked, id),
             Self::CallOrAnswer => call_or_answer::back(reply, asked, id),
         }
     }
 }
 
-/// The messages with earlier calls and their results in the contents, for a template that has no
-/// place for them; `None` where there are none.
+/// Returns the messages with earlier calls and results as text, for a template that does not
+/// support them. `None` if there are none.
 pub(crate) fn earlier_as_text(messages: &[Message]) -> Option<Vec<Message>> {
     let write = |calls: &[ToolCall]| {
         calls
             .iter()
-            .map(|call| told::written(&call.function.name, &call.function.arguments))
+            .map(|call| {
+                described_tools::call_as_text(&call.function.name, &call.function.arguments)
+            })
             .collect::<String>()
     };
     has_calls(messages).then(|| {

@@ -1,33 +1,32 @@
-//! Earlier calls and their results, for templates that have no place for them.
+//! Writes earlier calls and their results as text, for templates that do not support them.
 //!
-//! What a template would leave out without a word is written into the contents that it does show:
-//! calls as the model itself has to write them, a result as a message of the user's that says whose
-//! it is.
+//! Such a template would silently omit them. Calls become text as the model itself has to write
+//! them, and a result becomes a user message that names its call.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use loggia_wire::openai::{Content, Message, Role, ToolCall};
 
-/// What a template shows of earlier calls.
+/// Which parts of earlier calls a template shows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Shows {
-    /// The calls.
+    /// Whether it shows the calls.
     pub calls: bool,
-    /// What came of them.
+    /// Whether it shows the results.
     pub results: bool,
 }
 
-/// Whether there is anything that a template may not show.
+/// Returns whether the messages contain calls or results.
 pub fn has_calls(messages: &[Message]) -> bool {
     messages
         .iter()
         .any(|message| message.tool_calls.is_some() || message.role == Role::Tool)
 }
 
-/// The messages, with what is not shown written into their contents; `write` writes the calls of
-/// one message. Results in a row become one message: many templates want the user and the assistant
-/// by turns.
+/// Returns the messages with the hidden parts as text. `write` writes the calls of one message.
+/// Consecutive results become one message, because many templates require user and assistant to
+/// alternate.
 pub fn spelled_out(
     messages: &[Message],
     shows: Shows,

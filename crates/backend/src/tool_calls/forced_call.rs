@@ -1,5 +1,5 @@
-//! A call that must be made, as an answer held to a schema that only a call can satisfy; and the
-//! answer back into the call.
+//! Emulates a forced call: the answer must match a schema of the calls, and is then converted to a
+//! call.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,13 +15,13 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
-use super::told::{list, tell};
+use super::described_tools::{add_to_system, list};
 use crate::references::moved;
 use crate::schema::arguments;
 use crate::{BackendError, ChatCall, Chunk, Event, Events, Reply};
 
-/// Starts a chat whose answer is a call: it is asked for held to the calls' schema, and what comes
-/// is made into the call.
+/// Starts a chat whose answer must be a call: sends it with the schema of the calls, and converts
+/// the answer.
 pub(crate) async fn started<F>(
     call: ChatCall,
     start: impl FnOnce(ChatCall) -> F,
@@ -34,8 +34,8 @@ where
     Ok(back_to_a_call(start(ChatCall { work, ..call }).await?, &id))
 }
 
-/// The request with the calls described in a system message and the answer held to one of them. It
-/// works with every model, also one whose template knows nothing of tools.
+/// Returns the request with the tools described in a system message and the schema of the calls. It
+/// works with every model, also if its template does not support tools.
 fn as_a_schema(request: &ChatCompletionRequest) -> Result<ChatCompletionRequest, BackendError> {
     let functions = request.callable_functions();
     if functions.is_empty() {
@@ -46,7 +46,7 @@ fn as_a_schema(request: &ChatCompletionRequest) -> Result<ChatCompletionRequest,
         });
     }
     let mut forced = request.clone();
-    tell(&mut forced.messages, &describe(&functions));
+    add_to_system(&mut forced.messages, &describe(&functions));
     forced.response_format = Some(ResponseFormat::JsonSchema(JsonSchemaFormat {
         name: "call".to_owned(),
         description: None,
@@ -60,8 +60,8 @@ fn as_a_schema(request: &ChatCompletionRequest) -> Result<ChatCompletionRequest,
     Ok(forced)
 }
 
-/// Functions as text, with the form that the schema holds a call to: `{"name": …, "arguments":
-/// {…}}`.
+/// Describes functions as text, with the format of a call that the schema requires: `{"name": …,
+/// "arguments": {…}}`.
 fn describe(functions: &[&FunctionDefinition]) -> String {
     let how = "Call one of these functions. Answer only with a JSON object of its name and its arguments: \
                {\"name\": …, \"arguments\": {…}}.\n";
@@ -75,7 +75,7 @@ fn schema(functions: &[&FunctionDefinition]) -> Value {
     }
 }
 
-/// What each function's call looks like, by a name for [`one_of`].
+/// Returns the schema of a call of each function, each with a name for [`one_of`].
 pub(super) fn calls(functions: &[&FunctionDefinition]) -> Vec<(String, Value)> {
     let named = functions
         .iter()
@@ -91,8 +91,8 @@ pub(super) fn calls(functions: &[&FunctionDefinition]) -> Vec<(String, Value)> {
         .collect()
 }
 
-/// A schema of several. Where one refers to its own parts each stands under a name, so that
-/// references can be led there.
+/// Combines several schemas with `anyOf`. If one refers to its own parts, each gets a name in the
+/// definitions, so that its references stay valid.
 pub(super) fn one_of(schemas: Vec<(String, Value)>) -> Value {
     if !schemas.iter().any(|(_, schema)| refers(schema)) {
         let schemas: Vec<Value> = schemas.into_iter().map(|(_, schema)| schema).collect();
@@ -122,7 +122,7 @@ fn call_schema(function: &FunctionDefinition, place: &str) -> Value {
         "required": ["name", "arguments"], "additionalProperties": false})
 }
 
-/// The reply with its text made into a call.
+/// Converts the text of the reply to a call.
 fn back_to_a_call(reply: Reply, id: &Arc<str>) -> Reply {
     let call_id = call_id(id);
     let events = Calls {
@@ -140,7 +140,7 @@ pub(super) fn call_id(id: &str) -> String {
     format!("call_{}", id.trim_start_matches("chatcmpl-"))
 }
 
-/// Holds the text back until it is whole: only then is it known to be a call.
+/// Holds the text back until it is complete, because only then it is known to be a call.
 struct Calls {
     events: Events,
     text: String,
@@ -170,7 +170,7 @@ impl Calls {
             if let Some(more) = choice.delta.content.take() {
                 self.text.push_str(&more);
             }
-            // They would be of tokens that the client does not see.
+            // The log-probabilities belong to tokens that the client does not see.
             choice.logprobs = None;
             if choice.finish_reason.is_some() {
                 self.finish(choice);
@@ -182,7 +182,8 @@ impl Calls {
         (!chunk.choices.is_empty()).then_some(chunk)
     }
 
-    /// What is no whole call (the limit of tokens cut it) is the client's to see, as text.
+    /// Ends the choice. Text that is not a complete call (truncated by the token limit) is sent as
+    /// text.
     fn finish(&mut self, choice: &mut ChunkChoice) {
         let text = std::mem::take(&mut self.text);
         match serde_json::from_str::<Call<'_>>(&text) {
@@ -192,7 +193,7 @@ impl Calls {
     }
 }
 
-/// What the schema holds the answer to.
+/// A call as the schema defines it.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Call<'a> {

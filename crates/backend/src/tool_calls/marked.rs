@@ -1,9 +1,8 @@
-//! Calls that a model writes between tags in its text (`told.rs` says how), for an engine that
-//! knows nothing of them.
+//! Parses calls that a model writes between tags in its text (`described_tools.rs` describes the
+//! format), for an engine that does not support tools.
 //!
-//! A piece of text that may hold the beginning of a tag is held back until it is known whether it
-//! does. What is no call of a function that is offered is the text it was: nothing here guarantees
-//! that a model writes calls well.
+//! Text that may be the beginning of a tag is held back. A call of an unknown function stays text:
+//! nothing guarantees that a model writes valid calls.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,18 +15,19 @@ use loggia_wire::openai::{
 };
 use serde_json::Value;
 
+use super::described_tools::{CLOSE, OPEN, with_described_tools};
 use super::forced_call::{Call, call_id};
 use super::keep_first_call;
-use super::told::{CLOSE, OPEN, told};
 use crate::{BackendError, Chunk, Event, Events, Reply};
 
-/// A call of more bytes than this is text: it waits in memory until it is whole.
+/// The maximum size of a call in bytes. A longer one counts as text, because it is buffered until
+/// it is complete.
 const LONGEST_CALL: usize = 256 << 10;
 
-/// The request with its functions told in the system message.
+/// Returns the request with its functions described in the system message.
 pub(crate) fn as_text(request: &ChatCompletionRequest) -> ChatCompletionRequest {
     ChatCompletionRequest {
-        messages: told(request),
+        messages: with_described_tools(request),
         tools: None,
         tool_choice: None,
         parallel_tool_calls: None,
@@ -35,8 +35,8 @@ pub(crate) fn as_text(request: &ChatCompletionRequest) -> ChatCompletionRequest 
     }
 }
 
-/// The reply to such a request, of one choice, with the calls in its text made into calls. `asked`
-/// is what the client asked.
+/// Converts the reply to such a request, of one choice: calls in its text become tool calls.
+/// `asked` is the client's request.
 pub(crate) fn back(reply: Reply, asked: &ChatCompletionRequest, id: &Arc<str>) -> Reply {
     let reader = Reader {
         names: asked
@@ -82,18 +82,17 @@ impl Stream for Marked {
     }
 }
 
-/// Tells calls from text, chunk by chunk.
+/// Separates calls from text, chunk by chunk.
 struct Reader {
     names: Vec<String>,
-    /// Whether calls after the first are left out.
+    /// Whether to drop calls after the first.
     single_call: bool,
     call_id: String,
-    /// Text that may hold the beginning of a tag, with what else its chunks said.
+    /// Text that may contain the beginning of a tag, with the other fields of its chunks.
     held: Vec<ChunkChoice>,
-    /// What follows a tag.
+    /// The text after a tag.
     call: Option<Body>,
-    /// Whether a call has ended and no text followed: spaces are nobody's then, and so is what ends
-    /// the call.
+    /// Whether a call has ended and no text followed. Spaces and the closing tag are dropped then.
     after_call: bool,
     calls: u32,
 }
@@ -131,7 +130,7 @@ impl Reader {
         });
     }
 
-    /// Reads a piece of text together with what is held.
+    /// Handles a piece of text together with the held text.
     fn text(&mut self, choice: ChunkChoice, out: &mut Option<ChunkChoice>) {
         if self.call.is_some() {
             let text = choice.delta.content.unwrap_or_default();
@@ -162,7 +161,7 @@ impl Reader {
             .collect()
     }
 
-    /// What stands between calls is nobody's; says whether more of it may come.
+    /// Drops text between calls. Returns whether more of it may follow.
     fn passes(&mut self) -> bool {
         let text = self.held_text();
         let mut rest = text.trim_start();
@@ -174,7 +173,7 @@ impl Reader {
         self.after_call
     }
 
-    /// Takes the first bytes of what is held away.
+    /// Drops the first bytes of the held text.
     fn forget(&mut self, mut bytes: usize) {
         self.held.retain_mut(|held| {
             let text = held.delta.content.get_or_insert_default();
@@ -185,13 +184,13 @@ impl Reader {
         });
     }
 
-    /// Lets the first bytes of what is held go as text; the rest is the tag's.
+    /// Sends the first bytes of the held text. The rest belongs to the tag.
     fn release(&mut self, mut bytes: usize, out: &mut Option<ChunkChoice>) {
         for mut held in std::mem::take(&mut self.held) {
             let text = held.delta.content.get_or_insert_default();
             if text.len() > bytes {
                 text.truncate(bytes);
-                // They would be of tokens that the client does not see.
+                // The log-probabilities belong to tokens that the client does not see.
                 held.logprobs = None;
             }
             bytes -= text.len();
@@ -201,7 +200,7 @@ impl Reader {
         }
     }
 
-    /// Lets the pieces go that lie before this byte altogether.
+    /// Sends the pieces that end before this byte.
     fn release_whole(&mut self, bytes: usize, out: &mut Option<ChunkChoice>) {
         let mut end = 0;
         let is_before = |held: &&ChunkChoice| {
@@ -212,7 +211,7 @@ impl Reader {
         self.held.drain(..count).for_each(|held| add(out, held));
     }
 
-    /// Reads on within a call.
+    /// Handles text within a call.
     fn inside(&mut self, text: &str, out: &mut Option<ChunkChoice>) {
         let Some(body) = &mut self.call else { return };
         for (at, c) in text.char_indices() {
@@ -278,7 +277,7 @@ impl Reader {
         }
     }
 
-    /// What was taken for a call is none.
+    /// Sends the text, which turned out not to be a call.
     fn is_text(&mut self, out: &mut Option<ChunkChoice>) {
         if let Some(body) = self.call.take() {
             add(
@@ -288,14 +287,14 @@ impl Reader {
         }
     }
 
-    /// The answer ends here.
+    /// Handles the end of the answer.
     fn end(&mut self, out: &mut Option<ChunkChoice>) {
         self.is_text(out);
         self.release_whole(usize::MAX, out);
     }
 }
 
-/// Joins what is said at once: calls after the text before them, as in any delta.
+/// Merges two pieces. Calls follow the text before them, as in any delta.
 fn add(out: &mut Option<ChunkChoice>, more: ChunkChoice) {
     let Some(out) = out else {
         *out = Some(more);
@@ -331,7 +330,7 @@ fn add(out: &mut Option<ChunkChoice>, more: ChunkChoice) {
     }
 }
 
-/// The object between the tags, as far as it has come.
+/// The object between the tags, as far as it has arrived.
 #[derive(Default)]
 struct Body {
     text: String,
@@ -342,9 +341,9 @@ struct Body {
 
 enum Went {
     On,
-    /// Its last bracket has come.
+    /// The object is complete.
     Whole,
-    /// It is no object; this character is not taken, and may begin another tag.
+    /// The text is not an object. This character is not consumed; it may begin another tag.
     Broken,
 }
 
@@ -370,7 +369,7 @@ impl Body {
         Went::On
     }
 
-    /// The call, where it is one: a name, and arguments that are an object.
+    /// Returns the call if the object is one: a name, and arguments that are an object.
     fn call(&self) -> Option<Call<'_>> {
         let call: Call<'_> = serde_json::from_str(&self.text).ok()?;
         serde_json::from_str::<Value>(call.arguments.get())

@@ -1,12 +1,12 @@
-//! Schemas of objects put together: those of an `allOf`, which all hold, and those of an `anyOf` at
-//! the root, one of which does.
+//! Merges schemas of objects: those of an `allOf`, all of which apply, and those of an `anyOf` at
+//! the root, one of which applies.
 
 use serde_json::{Map, Value};
 
 use super::property;
 
-/// Puts a schema into another that holds as well. Tells whether all of it could be put there; what
-/// could not is left out.
+/// Merges a schema into another that applies too. Returns whether everything could be merged. The
+/// rest is dropped.
 pub(super) fn merge(into: &mut Map<String, Value>, schema: Map<String, Value>) -> bool {
     let mut whole = true;
     for (keyword, value) in schema {
@@ -15,7 +15,7 @@ pub(super) fn merge(into: &mut Map<String, Value>, schema: Map<String, Value>) -
             continue;
         };
         whole &= match (keyword.as_str(), there, value) {
-            // What stands outside is more to the point.
+            // The outer value is more specific.
             ("description" | "title" | "default" | "examples", _, _) => true,
             ("properties", Value::Object(there), Value::Object(more)) => properties(there, more),
             ("required", Value::Array(there), Value::Array(more)) => {
@@ -52,7 +52,7 @@ fn properties(into: &mut Map<String, Value>, more: Map<String, Value>) -> bool {
     whole
 }
 
-/// Leaves the types that both allow; as they are where there are none.
+/// Keeps the types that both allow. Changes nothing if there are none.
 fn in_common(there: &mut Value, more: &Value) -> bool {
     let list = |kinds: &Value| match kinds {
         Value::Array(kinds) => kinds.clone(),
@@ -81,8 +81,8 @@ fn in_common(there: &mut Value, more: &Value) -> bool {
     true
 }
 
-/// Puts alternatives of an object into one that has the properties of all, and requires what each
-/// requires. Properties that differ have alternatives themselves.
+/// Merges alternatives of an object into one schema with the properties of all, which requires only
+/// what each requires. Properties that differ get alternatives.
 pub(super) fn merge_variants(
     into: &mut Map<String, Value>,
     variants: Vec<Value>,

@@ -1,10 +1,10 @@
-//! What Ollama is sent of a tool's parameters, and what is named as lost.
+//! The parameters that are sent to Ollama, and the keywords that are reported as lost.
 
 use serde_json::json;
 
 use super::*;
 
-/// What is sent of one property, and what is lost of it.
+/// Returns the property as it is sent, and its lost keywords.
 fn sent(schema: &Value) -> (Value, Vec<String>) {
     let (mut shown, lost) = shown(
         &json!({"type": "object", "properties": {"x": schema}, "$defs": {
@@ -113,7 +113,7 @@ fn what_is_left_over_is_named_with_its_place_and_what_says_nothing_is_not() {
             vec!["/type", "/required", "/enum"],
         ),
         (json!(false), vec![""]),
-        // Ollama keeps all that is in `items`.
+        // Ollama keeps everything in `items`.
         (
             json!({"type": "array", "items": {"type": "string", "pattern": "^a$"}}),
             vec![],

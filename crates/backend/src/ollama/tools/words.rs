@@ -1,9 +1,8 @@
-//! Which keywords of a JSON schema Ollama keeps of a property, and which of the others would have
-//! told a model something.
+//! Classifies keywords of a JSON schema: those that Ollama keeps, and those whose loss matters.
 
 use serde_json::Value;
 
-/// Whether Ollama keeps this keyword of a property.
+/// Returns whether Ollama keeps this keyword of a property.
 pub(super) fn is_kept(keyword: &str) -> bool {
     matches!(
         keyword,
@@ -11,8 +10,8 @@ pub(super) fn is_kept(keyword: &str) -> bool {
     )
 }
 
-/// Keywords that limit what a value may be, and that Ollama does not keep. What JSON Schema does
-/// not know is an annotation.
+/// Keywords that constrain a value and that Ollama drops. Keywords unknown to JSON Schema are
+/// annotations.
 const LIMITS: [&str; 33] = [
     "additionalItems",
     "additionalProperties",
@@ -49,23 +48,22 @@ const LIMITS: [&str; 33] = [
     "then",
 ];
 
-/// The largest whole number that a double holds exactly. Zod writes it as the limit of each
-/// integer.
+/// The largest integer that a double holds exactly. Zod writes it as the limit of each integer.
 const SAFE: f64 = 9_007_199_254_740_991.0;
 
-/// Whether a keyword that is not kept would have said something of what is valid.
+/// Returns whether a dropped keyword would have constrained the valid values.
 pub(super) fn says_something(keyword: &str, value: &Value) -> bool {
     match keyword {
         "minItems" | "minLength" | "minProperties" => value.as_u64() != Some(0),
         "uniqueItems" => value.as_bool() != Some(false),
         "minimum" => value.as_f64() != Some(-SAFE),
         "maximum" => value.as_f64() != Some(SAFE),
-        // Closed or open: a model writes the properties that it is shown.
+        // It makes no difference, because a model writes the properties that it sees.
         "additionalProperties"
         | "unevaluatedProperties"
         | "additionalItems"
         | "unevaluatedItems" => value.as_object().is_some_and(|schema| !schema.is_empty()),
-        // Names are strings anyway.
+        // Property names are strings anyway.
         "propertyNames" => value.as_object().is_some_and(|schema| {
             schema
                 .iter()

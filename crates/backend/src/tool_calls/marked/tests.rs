@@ -1,4 +1,4 @@
-//! What is read of a text between tags, wherever it is cut.
+//! The result of parsing is the same wherever the text is split.
 
 use futures_util::{FutureExt, StreamExt, stream};
 use serde_json::json;
@@ -63,7 +63,7 @@ fn chunks(
         .collect()
 }
 
-/// What is read of a text in pieces of so many characters.
+/// Returns the result for a text in pieces of `size` characters.
 fn read_in(fields: &Value, text: &str, size: usize, finish: FinishReason) -> Read {
     let characters: Vec<char> = text.chars().collect();
     let mut read = Read::default();
@@ -90,7 +90,7 @@ fn read_in(fields: &Value, text: &str, size: usize, finish: FinishReason) -> Rea
     read
 }
 
-/// What is read of a text, the same wherever it is cut.
+/// Returns the result for a text, and checks that it is the same for all piece sizes.
 fn read(fields: &Value, text: &str) -> Read {
     let whole = read_in(fields, text, usize::MAX, FinishReason::Stop);
     for size in 1..=9 {

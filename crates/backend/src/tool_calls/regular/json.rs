@@ -1,6 +1,6 @@
-//! Whether the arguments of a call are complete, as far as they have come.
+//! Detects whether the arguments of a call are complete.
 
-/// Follows a JSON object or array piece by piece. It does not check it.
+/// Tracks a JSON object or array piece by piece. It does not validate it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Json {
     depth: u32,
@@ -10,7 +10,7 @@ pub(super) struct Json {
 }
 
 impl Json {
-    /// Reads on.
+    /// Adds a piece.
     pub(super) fn push(&mut self, text: &str) {
         for byte in text.bytes() {
             if self.is_complete {
@@ -20,7 +20,7 @@ impl Json {
         }
     }
 
-    /// Whether an object or array has been closed.
+    /// Returns whether an object or array has been closed.
     pub(super) fn is_complete(self) -> bool {
         self.is_complete
     }

@@ -1,14 +1,13 @@
-//! The calls of one answer, made regular: the same calls come out however an engine sends them.
+//! Normalises the calls of one answer: the result is the same however an engine sends them.
 //!
-//! Engines differ in how they send tool calls: without an `index` or with the same one for each
-//! call, with the `id`, `type` or name repeated on each piece, with one `id` for two calls, with
-//! empty lists, with `finish_reason: "stop"` behind them. [`ToolCalls`] turns each piece into what
-//! OpenAI sends: indexes in the order of appearance; `id`, `type` and name once, on the first piece
-//! of a call; ids that differ. Streamed and whole answers of every engine go through it. It does
-//! not read calls out of text: `marked.rs` does.
+//! Engines differ. Some send no `index` or the same one for each call. Some repeat the `id`, `type`
+//! or name on each piece, use one `id` for two calls, send empty lists, or end with `finish_reason:
+//! "stop"`. [`ToolCalls`] converts each piece to OpenAI's form: indexes in the order of appearance;
+//! `id`, `type` and name once, in the first piece of a call; unique ids. Streamed and complete
+//! answers of every engine pass through it. It does not parse calls from text: `marked.rs` does.
 //!
-//! Reading order: [`ToolCalls`], [`Pieces`] (which call a piece belongs to), `json.rs` (whether
-//! arguments are complete).
+//! Reading order: [`ToolCalls`], [`Pieces`] (assigns pieces to calls), `json.rs` (detects complete
+//! arguments).
 
 mod json;
 mod pieces;
@@ -21,22 +20,22 @@ use loggia_wire::openai::{ChunkChoice, FinishReason, FunctionCallDelta, ToolCall
 
 use self::pieces::{Call, Pieces};
 
-/// Stands for the `index` of a piece that came without one.
+/// The `index` of a piece that has none.
 pub(crate) const NO_INDEX: u32 = u32::MAX;
 
-/// The most calls of one answer, all choices together. Models make a handful.
+/// The maximum number of calls per answer, all choices together. Models make a handful.
 const MOST_CALLS: usize = 1024;
 
-/// The most bytes of arguments that wait for the name of their function.
+/// The maximum size of arguments that wait for the name of their function, in bytes.
 const MOST_HELD: usize = 1 << 20;
 
-/// What is wrong with an engine's calls. It never quotes them.
+/// The problem with an engine's calls, without quoting them.
 pub(crate) type Malformed = &'static str;
 
-/// The calls of one answer.
+/// Normalises the calls of one answer.
 #[derive(Debug)]
 pub(crate) struct ToolCalls {
-    /// Ids that are made here begin with it.
+    /// The prefix of generated ids.
     answer: Arc<str>,
     choices: Vec<OfChoice>,
     /// The ids of all calls so far, as the client sees them.
@@ -48,14 +47,14 @@ pub(crate) struct ToolCalls {
 #[derive(Debug, Default)]
 struct OfChoice {
     pieces: Pieces,
-    /// How many calls have been passed on.
+    /// The number of calls that have been sent.
     sent: u32,
-    /// The name in the older form, `function_call`, once it has come.
+    /// The name of the function in the older form, `function_call`, once it has arrived.
     function: Option<String>,
 }
 
 impl ToolCalls {
-    /// The calls of the answer with this id, which has so many choices.
+    /// Creates the state for an answer with this id and number of choices.
     pub(crate) fn new(answer: &str, choices: usize) -> Self {
         let answer = answer.strip_prefix("chatcmpl-").unwrap_or(answer).into();
         let choices = (0..choices).map(|_| OfChoice::default()).collect();
@@ -67,13 +66,12 @@ impl ToolCalls {
         }
     }
 
-    /// Makes the calls in a piece of a streamed answer regular, and the reason of the end where the
-    /// piece has one.
+    /// Normalises the calls and the finish reason in a piece of a streamed answer.
     ///
     /// # Errors
-    /// For calls that no client could make, and for more than any answer has.
+    /// Fails for invalid calls, and for more calls than the limit.
     pub(crate) fn piece(&mut self, choice: &mut ChunkChoice) -> Result<(), Malformed> {
-        // Nearly all pieces are only text.
+        // Most pieces contain only text.
         if choice.delta.tool_calls.is_none()
             && choice.delta.function_call.is_none()
             && choice.finish_reason.is_none()
@@ -83,18 +81,18 @@ impl ToolCalls {
         self.regular(choice, false)
     }
 
-    /// Makes the calls of a whole answer regular: each entry is a call of its own.
+    /// Normalises the calls of a complete answer, where each entry is a separate call.
     ///
     /// # Errors
-    /// As for [`piece`](Self::piece).
+    /// Fails as [`piece`](Self::piece).
     pub(crate) fn whole(&mut self, choice: &mut ChunkChoice) -> Result<(), Malformed> {
         self.regular(choice, true)
     }
 
-    /// Why a choice ended: with calls, where it made some, whatever word the engine has for it.
+    /// Returns the finish reason of a choice: calls if it made some, whatever the engine reports.
     ///
     /// # Errors
-    /// Where a call never got a name.
+    /// Fails if a call never got a name.
     pub(crate) fn end(&self, choice: u32, reason: FinishReason) -> Result<FinishReason, Malformed> {
         let Some(of) = self.of(choice) else {
             return Ok(reason);
@@ -143,14 +141,14 @@ impl ToolCalls {
         Ok(regular)
     }
 
-    /// What is passed on of one piece; nothing where nobody knows yet what it calls, or it says
+    /// Returns the piece to send. `None` if the function is not known yet, or if the piece contains
     /// nothing new.
     fn call(
         &mut self,
         choice: u32,
         mut piece: ToolCallDelta,
     ) -> Result<Option<ToolCallDelta>, Malformed> {
-        // A choice that nobody asked for is dropped by the door.
+        // `loggia-api` drops a choice that was not requested.
         let Some(of) = usize::try_from(choice)
             .ok()
             .and_then(|choice| self.choices.get_mut(choice))
@@ -211,7 +209,7 @@ impl ToolCalls {
         Ok(Some(first))
     }
 
-    /// The older form: a choice makes one call, whose name comes once.
+    /// Normalises the older form, in which a choice makes one call and sends its name once.
     fn function(&mut self, choice: u32, piece: FunctionCallDelta) -> Option<FunctionCallDelta> {
         let of = self.of_mut(choice)?;
         let FunctionCallDelta {
@@ -248,7 +246,7 @@ impl ToolCalls {
     }
 }
 
-/// The piece with which a call begins: all that is known of it by now.
+/// Returns the first piece of a call, with everything that is known of it.
 fn first_piece(call: &mut Call, index: u32, id: String) -> ToolCallDelta {
     let kind = if call.is_custom { "custom" } else { "function" };
     let function = FunctionCallDelta {
@@ -267,7 +265,7 @@ fn first_piece(call: &mut Call, index: u32, id: String) -> ToolCallDelta {
     }
 }
 
-/// The engine's id for a call; another where it has none, or has given it before.
+/// Returns the engine's id for a call, or a generated one if it has none or has been used before.
 fn own_id(
     ids: &mut HashSet<String>,
     engines_own: Option<&str>,

@@ -1,4 +1,4 @@
-//! Which call a piece belongs to: one that has begun, or another.
+//! Assigns each piece to a call: one that has begun, or a new one.
 
 use loggia_wire::Extra;
 
@@ -8,31 +8,31 @@ use super::json::Json;
 #[derive(Debug, Default)]
 pub(super) struct Pieces {
     calls: Vec<Call>,
-    /// Whether each entry of the list that is being read is a call of its own.
+    /// Whether each entry of the current list is a separate call.
     whole: bool,
-    /// The call that the list's entry before this one belonged to.
+    /// The call of the previous entry of the list.
     before: Option<usize>,
 }
 
-/// A call as far as it has come.
+/// A call as far as it has arrived.
 #[derive(Debug, Default)]
 pub(super) struct Call {
-    /// The engine's index, where it has one.
+    /// The engine's index, if it has one.
     index: Option<u32>,
-    /// The engine's id, where it has one.
+    /// The engine's id, if it has one.
     pub(super) id: Option<String>,
     pub(super) name: String,
-    /// Whether it calls something else than a function: what, and with what, stands in fields of
-    /// its own.
+    /// Whether it is a call of a tool other than a function. Its name and input are in separate
+    /// fields.
     pub(super) is_custom: bool,
-    /// Whether any arguments have come.
+    /// Whether any arguments have arrived.
     has_arguments: bool,
-    /// How many pieces have come, and whether one after the first had no name: then names are not
-    /// repeated.
+    /// The number of pieces, and whether one after the first had no name, which shows that names
+    /// are not repeated.
     pieces: u32,
     has_unnamed: bool,
     arguments: Json,
-    /// The index that the client knows it by, once it was told of it.
+    /// The index for the client, after the call was first sent.
     pub(super) sent: Option<u32>,
     /// Arguments that wait for the name.
     pub(super) held: String,
@@ -41,13 +41,13 @@ pub(super) struct Call {
 }
 
 impl Call {
-    /// Whether it has arguments, and nobody knows for which function.
+    /// Returns whether it has arguments but no function name yet.
     pub(super) fn lacks_its_name(&self) -> bool {
         self.sent.is_none() && !self.held.trim().is_empty()
     }
 }
 
-/// What a piece says of the call that it belongs to.
+/// The properties of a piece that identify its call.
 #[derive(Clone, Copy)]
 struct Piece<'a> {
     index: Option<u32>,
@@ -57,19 +57,19 @@ struct Piece<'a> {
 }
 
 impl Pieces {
-    /// All calls so far.
+    /// Returns all calls so far.
     pub(super) fn calls(&self) -> &[Call] {
         &self.calls
     }
 
-    /// A list of pieces follows, or the whole list of an answer's calls.
+    /// Begins a list of pieces, or the complete list of an answer's calls.
     pub(super) fn begin_list(&mut self, whole: bool) {
         self.whole = whole;
         self.before = None;
     }
 
-    /// Adds a piece to its call; gives back the call, and more of its name where the piece has
-    /// some. `None` where the piece says nothing.
+    /// Adds a piece to its call. Returns the call, and the new part of its name if there is one.
+    /// `None` if the piece is empty.
     pub(super) fn add(
         &mut self,
         index: Option<u32>,
@@ -86,7 +86,7 @@ impl Pieces {
         let place = self.place(piece);
         if place.is_none() && id.is_none() && name.is_none() && arguments.is_empty() && !self.whole
         {
-            // An engine that announces a call before it knows anything of it: the index tells
+            // Some engines announce a call before anything of it is known. The index alone means
             // nothing.
             return None;
         }
@@ -111,7 +111,7 @@ impl Pieces {
         Some((call, more.map(str::to_owned)))
     }
 
-    /// The call that has begun and that this piece belongs to; `None` where it begins another.
+    /// Returns the existing call that this piece belongs to. `None` if it begins a new one.
     fn place(&self, piece: Piece<'_>) -> Option<usize> {
         if self.whole {
             return None;
@@ -122,31 +122,31 @@ impl Pieces {
             (Some(index), _) => latest(&|call| call.index == Some(index))?,
             (None, Some(id)) => match latest(&|call| call.id.as_deref() == Some(id)) {
                 Some(place) => place,
-                // An id that comes late, for a call that had none.
+                // A late id for a call without one.
                 None => last().filter(|&at| self.calls[at].id.is_none() && piece.name.is_none())?,
             },
             (None, None) => last()?,
         };
-        // Entries of one list are different calls, where each has a name.
+        // Entries of one list with names are different calls.
         let beside = piece.index.is_none() && piece.name.is_some() && self.before == Some(place);
         let begins_another = beside || begins_another(&self.calls[place], piece);
         (!begins_another).then_some(place)
     }
 }
 
-/// What is new of a name: nothing where it is repeated, and the rest where it is sent in parts,
+/// Returns the new part of a name: nothing if it is repeated, the rest if it is sent in parts,
 /// which come before the arguments.
 fn more_of_the_name<'a>(call: &Call, name: &'a str) -> Option<&'a str> {
     let rest = name.strip_prefix(call.name.as_str()).unwrap_or(name);
     (!rest.is_empty() && (call.name.is_empty() || !call.has_arguments)).then_some(rest)
 }
 
-/// Whether a piece that seems to belong to this call begins another.
+/// Returns whether a piece that seems to belong to this call begins a new one.
 fn begins_another(call: &Call, piece: Piece<'_>) -> bool {
     let other_id = matches!((piece.id, &call.id), (Some(id), Some(known)) if id != known);
     let is_complete = call.arguments.is_complete();
     match piece.name {
-        // Some engines give each piece of a call an id of its own, and then no name.
+        // Some engines send a new id and no name with each piece of a call.
         None => other_id && is_complete && !piece.arguments.trim().is_empty(),
         Some(_) if other_id => true,
         Some(_) if call.name.is_empty() => false,
@@ -155,15 +155,15 @@ fn begins_another(call: &Call, piece: Piece<'_>) -> bool {
     }
 }
 
-/// Whether a piece with the name of this call calls the same function once more, and does not only
-/// repeat the name.
+/// Returns whether a piece with the name of this call is a second call of the same function, not a
+/// repeated name.
 fn is_called_again(call: &Call, piece: Piece<'_>) -> bool {
     let is_complete = call.arguments.is_complete();
     if is_complete && piece.arguments.trim_start().starts_with('{') {
         return true;
     }
-    // Where names alone tell calls apart: this engine does not repeat them, or the call came whole
-    // in one piece.
+    // Only names separate the calls: this engine does not repeat them, or the call arrived in one
+    // piece.
     let has_only_names = piece.index.is_none() && piece.id.is_none() && call.id.is_none();
     has_only_names && (call.has_unnamed || (is_complete && call.pieces == 1))
 }

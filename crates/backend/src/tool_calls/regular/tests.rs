@@ -1,4 +1,4 @@
-//! The calls are the same whatever pieces they come in.
+//! The calls are the same whatever pieces they arrive in.
 
 use loggia_wire::openai::Delta;
 use proptest::prelude::*;
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
-/// A delta with these `tool_calls`, as an engine's frame is read.
+/// Returns a delta with these `tool_calls`, as parsed from an engine's frame.
 fn delta(pieces: &Value) -> ChunkChoice {
     let pieces = pieces.as_array().expect("a list").iter().map(|piece| {
         let mut piece = piece.clone();
@@ -23,7 +23,7 @@ fn delta(pieces: &Value) -> ChunkChoice {
     )
 }
 
-/// A call as a client puts it together.
+/// A call as a client assembles it.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Got {
     id: String,
@@ -31,8 +31,8 @@ struct Got {
     arguments: String,
 }
 
-/// What a client makes of the deltas: by index, with id, type and name from the first piece alone,
-/// as the AI SDK reads them.
+/// Assembles the deltas by index, with id, type and name only from the first piece, as the AI SDK
+/// does.
 fn put_together(deltas: &[ChunkChoice]) -> Vec<Got> {
     let mut calls: Vec<Got> = Vec::new();
     for piece in deltas
@@ -68,7 +68,7 @@ fn put_together(deltas: &[ChunkChoice]) -> Vec<Got> {
     calls
 }
 
-/// What comes of these lists of pieces, one after the other.
+/// Returns the calls for these lists of pieces, one after the other.
 fn made(lists: &[Value]) -> Vec<Got> {
     let mut calls = ToolCalls::new("chatcmpl-x", 1);
     let mut deltas: Vec<_> = lists.iter().map(delta).collect();
@@ -136,7 +136,7 @@ fn an_id_that_two_calls_have_is_kept_by_the_first_and_missing_ones_are_made() {
     ]);
     let ids: Vec<&str> = calls.iter().map(|call| call.id.as_str()).collect();
     assert_eq!(ids, ["call_0", "call_x_1", "call_x_2", "call_x_3"]);
-    // Not even one that an engine makes up as they are made here.
+    // Not even an id of an engine in the format of generated ids.
     let calls = made(&[
         piece(0, json!("call_x_1")),
         piece(1, json!(null)),
@@ -297,16 +297,16 @@ fn calls_that_nobody_could_make_are_an_error_and_not_without_bound() {
     assert!(calls.piece(&mut delta(&many)).is_err());
 }
 
-/// How an engine tells which call a piece belongs to.
+/// How an engine identifies the call of a piece.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Marks {
-    /// Each call has an index; pieces of several calls come in turns.
+    /// Each call has an index, and pieces of several calls alternate.
     Indexes,
-    /// Each call has an id, and no index.
+    /// Each call has an id and no index.
     Ids,
-    /// Each call has an id; the index is always 0.
+    /// Each call has an id, and the index is always 0.
     IdsAtZero,
-    /// There is neither: a name begins a call.
+    /// There is neither index nor id: a name begins a call.
     Names,
 }
 
@@ -315,14 +315,14 @@ enum Marks {
 enum Ids {
     Once,
     Repeated,
-    /// A new one on each piece.
+    /// A new id on each piece.
     Fresh,
-    /// One for all calls.
+    /// The same id for all calls.
     Same,
     Never,
 }
 
-/// How it sends names after the first piece.
+/// How the engine sends names after the first piece.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Names {
     Once,
@@ -336,7 +336,7 @@ struct Way {
     ids: Ids,
     names: Names,
     types: bool,
-    /// Whether a first piece comes before the arguments.
+    /// Whether a piece without arguments comes first.
     opens: bool,
     together: bool,
 }
@@ -365,15 +365,14 @@ fn ways() -> impl Strategy<Value = Way> {
         any::<bool>(),
     )
         .prop_map(|(marks, ids, names, types, opens, together)| {
-            // Without an index the ids must tell the calls apart, and without either the names
-            // must.
+            // Without an index the ids must distinguish the calls, and without ids the names must.
             let ids = match (marks, ids) {
                 (Marks::Indexes, ids) => ids,
                 (Marks::Ids | Marks::IdsAtZero, Ids::Repeated) => Ids::Repeated,
                 (Marks::Ids | Marks::IdsAtZero, _) => Ids::Once,
                 (Marks::Names, _) => Ids::Never,
             };
-            // With a name and an id of its own, a piece is a call.
+            // A piece with a name and a new id is a call.
             let unclear = names == Names::Repeated && (marks == Marks::Names || ids == Ids::Fresh);
             let names = if unclear { Names::Once } else { names };
             Way {
@@ -387,7 +386,7 @@ fn ways() -> impl Strategy<Value = Way> {
         })
 }
 
-/// The pieces of one call.
+/// Returns the pieces of one call.
 fn pieces(way: Way, number: usize, call: &Got, cuts: &[prop::sample::Index]) -> Vec<Value> {
     let mut cuts: Vec<usize> = cuts
         .iter()
@@ -443,8 +442,8 @@ proptest! {
         const NAMES: [&str; 3] = ["look", "look_up", "now"];
         const ARGUMENTS: [&str; 6] = ["{}", "", r#"{"at": "x"}"#, r#"{"a": {"b": ["}", "\"{"]}}"#, "{\n \"é\": \"\\\\\"\n}", r#"{"n": 12345678901234567890123}"#];
         let calls: Vec<Got> = wanted.iter().enumerate().map(|(number, &(name, arguments, _))| {
-            // Nothing tells the end of a call without arguments but the name, index or id of the
-            // next.
+            // Without arguments, only the name, index or id of the next call shows the end of a
+            // call.
             let arguments = if way.marks == Marks::Names && arguments == 1 { 0 } else { arguments };
             got(&format!("id_{number}"), NAMES[name], ARGUMENTS[arguments])
         }).collect();
@@ -453,7 +452,7 @@ proptest! {
         }).collect();
         let mut sent = Vec::new();
         if way.marks == Marks::Indexes {
-            // A call begins after the one before it has begun.
+            // A call begins after the previous one has begun.
             let mut begun = 1;
             for turn in turns {
                 let which = turn % begun.min(queues.len());
@@ -475,7 +474,7 @@ proptest! {
         }
     }
 
-    /// Whatever nonsense comes, nothing panics and what a client sees is well formed.
+    /// Random pieces never cause a panic, and the client always sees valid calls.
     #[test]
     fn odd_pieces_never_break_the_form(pieces in prop::collection::vec((
         prop::option::of(0..3_u32), prop::option::of("[ab]?"), prop::option::of("(f|fg|g)?"), prop::option::of("[{}\" \\\\a]{0,4}"),

@@ -1,19 +1,20 @@
-//! A call that the model wrote wrongly: llama.cpp's server cannot read it, and answers 500, or ends
-//! the stream with an error. It is asked again, once, with the answer held to the calls' schema.
+//! Retries a chat whose call llama-server could not parse, because the model wrote it incorrectly.
+//! The server answers 500 or ends the stream with an error. The retry, once, constrains the answer
+//! to the schema of the calls.
 
 use futures_core::future::BoxFuture;
 use futures_util::{StreamExt, stream};
 
 use crate::{BackendError, Event, Events, Reply};
 
-/// What the server says then; the second are the words of older ones.
+/// Parts of the server's message. The second is from older versions.
 const WORDS: [&str; 2] = ["does not match the expected", "Failed to parse input"];
 
-/// Asks again.
+/// The retry.
 pub(super) type Again = BoxFuture<'static, Result<Reply, BackendError>>;
 
-/// The answer, or the one that comes when it is asked again; where none does, the first error tells
-/// why.
+/// Returns the answer, or the answer of the retry. If the retry fails too, returns the first error,
+/// which has the reason.
 pub(super) async fn or_again(
     reply: Result<Reply, BackendError>,
     again: Again,
@@ -23,19 +24,19 @@ pub(super) async fn or_again(
             served_by,
             events: with_another(events, again),
         }),
-        Err(error) if is_misread(&error) => again.await.map_err(|_| error),
+        Err(error) if is_unparsed_call(&error) => again.await.map_err(|_| error),
         Err(error) => Err(error),
     }
 }
 
-/// The events, and in place of the error the events of another answer: not where a part of a call
-/// has been passed on.
+/// Replaces the error in a stream by the events of the retry, unless a piece of a call has been
+/// sent.
 fn with_another(events: Events, again: Again) -> Events {
     let began = (events, Some(again));
     let events = stream::unfold(began, |(mut events, mut again)| async move {
         loop {
             let event = match (events.next().await, again.take()) {
-                (Some(Err(error)), Some(again)) if is_misread(&error) => match again.await {
+                (Some(Err(error)), Some(again)) if is_unparsed_call(&error) => match again.await {
                     Ok(reply) => {
                         events = reply.events;
                         continue;
@@ -54,7 +55,7 @@ fn with_another(events: Events, again: Again) -> Events {
     Box::pin(events)
 }
 
-fn is_misread(error: &BackendError) -> bool {
+fn is_unparsed_call(error: &BackendError) -> bool {
     matches!(error, BackendError::Engine { message } if WORDS.iter().any(|words| message.contains(words)))
 }
 

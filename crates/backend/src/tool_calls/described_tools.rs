@@ -1,8 +1,8 @@
-//! Calls of a model whose template knows nothing of tools: the functions are told to it in the
-//! system message, and it writes a call between tags.
+//! Describes tools in the system message for a model whose template does not support them. The
+//! model writes calls between tags.
 //!
-//! What is told here, [`marked`](super::marked) reads back from an engine's text; the embedded
-//! engine has a reader and a grammar of its own for it.
+//! [`marked`](super::marked) parses the calls from an engine's text. The embedded engine has its
+//! own parser and grammar for them.
 
 use std::fmt::Write as _;
 
@@ -11,14 +11,14 @@ use serde_json::Value;
 
 use crate::conversation::arguments;
 
-/// What a call begins with.
+/// The tag before a call.
 pub(super) const OPEN: &str = "<tool_call>";
 
-/// What a call ends with.
+/// The tag after a call.
 pub(super) const CLOSE: &str = "</tool_call>";
 
-/// A call as the model is told to write it.
-pub fn written(name: &str, arguments: &str) -> String {
+/// Returns a call in the format that the model must use.
+pub fn call_as_text(name: &str, arguments: &str) -> String {
     let arguments = arguments::as_object(arguments);
     format!(
         "{OPEN}{{\"name\": {}, \"arguments\": {arguments}}}{CLOSE}",
@@ -26,13 +26,13 @@ pub fn written(name: &str, arguments: &str) -> String {
     )
 }
 
-/// The messages with the functions that a request lets the model call, told in the system message;
-/// as they are, where there are none.
-pub fn told(request: &ChatCompletionRequest) -> Vec<Message> {
+/// Returns the messages with the callable functions described in the system message. Without
+/// functions, the messages are unchanged.
+pub fn with_described_tools(request: &ChatCompletionRequest) -> Vec<Message> {
     let functions = request.callable_functions();
     let mut messages = request.messages.clone();
     if !functions.is_empty() {
-        tell(&mut messages, &text(&functions, request));
+        add_to_system(&mut messages, &text(&functions, request));
     }
     messages
 }
@@ -60,8 +60,8 @@ fn text(functions: &[&FunctionDefinition], request: &ChatCompletionRequest) -> S
     )
 }
 
-/// Says this in the system message: many templates know no second one.
-pub(super) fn tell(messages: &mut Vec<Message>, text: &str) {
+/// Adds text to the system message. Many templates do not support a second one.
+pub(super) fn add_to_system(messages: &mut Vec<Message>, text: &str) {
     match messages.first_mut() {
         Some(first) if matches!(first.role, Role::System | Role::Developer) => {
             let said = first
@@ -75,7 +75,7 @@ pub(super) fn tell(messages: &mut Vec<Message>, text: &str) {
     }
 }
 
-/// The functions, a line each.
+/// Returns the functions, one per line.
 pub(super) fn list(functions: &[&FunctionDefinition]) -> String {
     let mut text = String::new();
     for function in functions {
@@ -105,7 +105,7 @@ mod tests {
         body.as_object_mut()
             .unwrap()
             .extend(fields.as_object().unwrap().clone());
-        let messages = told(&serde_json::from_value(body).unwrap());
+        let messages = with_described_tools(&serde_json::from_value(body).unwrap());
         messages
             .iter()
             .map(|message| {
