@@ -1,33 +1,34 @@
-//! Bounds for what a schema lets go on without need: integers, and strings that are no text. Any
-//! answer to the narrower schema is one to the wider; a small model that may write one more digit
-//! often does, until its context is full.
+//! Adds bounds to the parts of a schema that are open-ended without need: integers, and strings
+//! that are not free text. An answer that is valid for the narrower schema is also valid for the
+//! original one. Without bounds, a small model often goes on writing digits until its context is
+//! full.
 //!
-//! What no keyword bounds is `ends`' work: fractions, exponents, brackets. Texts and lists are as
-//! long as the model makes them.
+//! `ends` limits the parts that no keyword can bound: fractions, exponents, nesting. Texts and
+//! lists stay as long as the model makes them.
 
 use regex_syntax::hir::{Class, Hir, HirKind};
 use serde_json::{Map, Value, json};
 
-/// The largest integer of 64 bits that a double holds, too: llguidance reads bounds as doubles.
+/// The largest 64-bit integer that a double represents exactly: llguidance reads bounds as doubles.
 const LARGEST: i64 = 9_223_372_036_854_774_784;
 
-/// The most characters that a string of a format has.
+/// The maximum number of characters of a string, by format.
 const FORMATS: [(&str, u64); 6] = [
-    // Nanoseconds, and an offset.
+    // With nanoseconds and an offset.
     ("date-time", 35),
     ("time", 24),
     ("duration", 40),
     // RFC 5321, and RFC 1035.
     ("email", 254),
     ("hostname", 253),
-    // What browsers, proxies and search engines all take.
+    // The limit that all browsers, proxies and search engines accept.
     ("uri", 2048),
 ];
 
-/// The most characters of a string with a pattern that no space can match.
+/// The maximum number of characters of a string whose pattern matches no space.
 const LONGEST_CODE: u64 = 1024;
 
-/// Bounds what a schema, and those within it, leave open.
+/// Adds the missing bounds to a schema and its subschemas.
 pub(super) fn bound(schema: &mut Value) {
     let Value::Object(fields) = schema else {
         return;
@@ -58,8 +59,7 @@ fn has_type(fields: &Map<String, Value>, name: &str) -> bool {
     }
 }
 
-/// Integers, and numbers that are multiples of something: those have no exponent that bounds would
-/// forbid.
+/// Bounds integers, and multiples of a number: bounds rule out exponents, and those have none.
 fn bound_integer(fields: &mut Map<String, Value>) {
     let is_integer = has_type(fields, "integer") && !has_type(fields, "number");
     if !(is_integer || has_type(fields, "number") && fields.contains_key("multipleOf")) {
@@ -103,7 +103,7 @@ fn bound_string(fields: &mut Map<String, Value>) {
     fields.insert("maxLength".to_owned(), json!(least.saturating_add(most)));
 }
 
-/// Whether a string with a space in it may match a pattern, or whether nobody knows.
+/// Whether a pattern may match a string with a space. Also `true` if that is unknown.
 fn may_be_text(pattern: &str) -> bool {
     let Ok(hir) = regex_syntax::parse(pattern) else {
         return true;

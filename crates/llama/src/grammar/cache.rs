@@ -1,16 +1,16 @@
-//! Compiled grammars by what they were compiled from: as many as fit, those unused for longest go
-//! first.
+//! A cache of compiled grammars by their sources. The least recently used ones are removed first.
 
 use super::compile::Grammar;
 use super::source::Source;
 
-/// The most grammars.
+/// The maximum number of grammars.
 const MOST: usize = 64;
 
-/// The most bytes of what they were compiled from: what a grammar takes in memory grows with it.
+/// The maximum size of all sources in bytes. The memory of a grammar grows with the size of its
+/// source.
 const MOST_BYTES: usize = 512 << 10;
 
-/// The most recently used is the last.
+/// In order of use; the most recently used is the last.
 #[derive(Default)]
 pub(super) struct Cache(Vec<(Source, Grammar)>);
 

@@ -1,5 +1,5 @@
-//! Compiles grammars, each once, on a thread of its own: bounded in size and steps, never on the
-//! engine's thread.
+//! Compiles grammars: each once, with limits on size and steps, and on a separate thread, never on
+//! the engine's.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,25 +15,25 @@ use super::machine::{Guided, Machine};
 use super::source::{Part, Source};
 use super::vocabulary::Vocabulary;
 
-/// The most bytes of a grammar's text.
+/// The maximum size of a grammar's text in bytes.
 const LONGEST_SOURCE: usize = 256 << 10;
 
-/// The most references in one schema: following one takes room on the stack.
+/// The maximum number of references in one schema: following one takes room on the stack.
 const MOST_REFERENCES: usize = 2000;
 
-/// Schemas are nested, and so is the work on them.
+/// The stack of the compiling thread. Schemas are nested, and compiling recurses.
 const STACK: usize = 64 << 20;
 
-/// Symbols of a grammar.
+/// The maximum number of symbols in a grammar.
 const MOST_SYMBOLS: usize = 200_000;
 
-/// States that the lexer of one answer may come to: some KiB each.
+/// The maximum number of lexer states of one answer: some KiB each.
 const MOST_STATES: usize = 50_000;
 
-/// Why there is no grammar, for the client.
+/// Why a grammar could not be compiled, for the client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Refused {
-    /// The field at fault; empty where it is none of the request's.
+    /// The request field at fault; empty if the cause is not in the request.
     pub(crate) param: String,
     pub(crate) message: String,
 }
@@ -49,7 +49,7 @@ impl std::fmt::Debug for Grammar {
 }
 
 impl Grammar {
-    /// At its beginning.
+    /// The grammar's state at the beginning of an answer.
     pub(super) fn begin(&self) -> Machine {
         self.0
             .lock()
@@ -58,12 +58,12 @@ impl Grammar {
     }
 }
 
-/// The grammars of one model.
+/// Compiles and caches the grammars of one model.
 pub(crate) struct Grammars {
     vocabulary: Arc<Vocabulary>,
     factory: Arc<ParserFactory>,
     cache: Arc<Mutex<Cache>>,
-    /// Compiling is somebody else's waiting time: one at a time.
+    /// Only one grammar is compiled at a time, because compiling takes time from other requests.
     turn: Arc<Semaphore>,
 }
 
@@ -76,7 +76,7 @@ impl std::fmt::Debug for Grammars {
 }
 
 impl Grammars {
-    /// For a vocabulary: some milliseconds of work.
+    /// Prepares compiling for a vocabulary. Takes some milliseconds.
     pub(crate) fn new(vocabulary: Vocabulary) -> Result<Self, String> {
         let mut factory =
             ParserFactory::new_simple(vocabulary.env()).map_err(|error| error.to_string())?;
@@ -97,7 +97,7 @@ impl Grammars {
         &self.vocabulary
     }
 
-    /// The grammar of a source: from the cache, or compiled now.
+    /// Returns the grammar of a source, from the cache or newly compiled.
     pub(crate) async fn compile(&self, source: Source) -> Result<Grammar, Refused> {
         if let Some(known) = self.known(&source) {
             return Ok(known);
@@ -127,7 +127,7 @@ impl Grammars {
             drop(turn);
             let _ = tell.send(compiled);
         };
-        // A panic ends the thread, and is heard as a closed channel.
+        // A panic ends the thread and closes the channel, which is reported as an error.
         let thread = std::thread::Builder::new()
             .name("loggia-grammar".to_owned())
             .stack_size(STACK)
@@ -185,8 +185,8 @@ fn compile(
             Machine::Gbnf(Box::new(gbnf::Machine::new(rules, Arc::clone(vocabulary))))
         }
     };
-    // What can never be satisfied shows at once; and the work on the first token is done once for
-    // all answers.
+    // This detects grammars that nothing can satisfy, and does the work for the first token once
+    // for all answers.
     machine
         .allowed()
         .map_err(|_| refused("nothing satisfies it".to_owned()))?;
@@ -222,7 +222,7 @@ fn json_value(value: &Part) -> Result<GrammarWithLexer, Refused> {
     })
 }
 
-/// Which of the schemas it was: each is tried alone.
+/// Finds the schema at fault by compiling each one alone.
 fn at_fault(factory: &ParserFactory, values: &[Part], message: &str) -> Refused {
     let alone = values.iter().find_map(|value| {
         let grammar = TopLevelGrammar::from_grammar(json_value(value).ok()?);
@@ -242,7 +242,7 @@ fn at_fault(factory: &ParserFactory, values: &[Part], message: &str) -> Refused 
     })
 }
 
-/// llguidance's message in one line, without the advice that is for those who call it.
+/// llguidance's message in one line, without its advice for developers.
 fn plain(message: &str) -> String {
     let message = message.replace(
         "Enable 'coerce_one_of' option to approximate oneOf with anyOf",

@@ -1,25 +1,26 @@
-//! Where a JSON value has to end although its grammar would let it go on: numbers, brackets within
-//! brackets, and, far off, strings and lists.
+//! Limits on a JSON value that its grammar does not have: on numbers, nesting, and (with high
+//! limits) strings and lists.
 //!
-//! A grammar says which tokens may come next; of those, the ones that lead past a limit are taken
-//! out, as long as others are left. What a schema bounds itself, or `bounds` bounds in it, never
-//! comes here.
+//! A grammar says which tokens may come next. Of these, the tokens that exceed a limit are removed,
+//! as long as others remain. Bounds in a schema, including those that `bounds` adds, are not
+//! handled here.
 
 use llguidance::toktrie::SimpleVob;
 
 use super::vocabulary::Vocabulary;
 
-/// How long the parts of a value may be.
+/// The maximum sizes of the parts of a value.
 #[derive(Debug, Clone, Copy)]
 struct Limits {
-    /// Digits before the point: any 64-bit integer but the largest.
+    /// Digits before the decimal point: any 64-bit integer but the largest.
     integer: u32,
-    /// Digits after the point: more than a double tells apart, and as many as the smallest unit of
-    /// any currency has.
+    /// Digits after the decimal point: more than a double can distinguish, and as many as the
+    /// smallest unit of any currency has.
     fraction: u32,
-    /// The exponent: with that many digits before the point, a double still holds the number.
+    /// The exponent. With that many digits before the point, a double can still represent the
+    /// number.
     exponent: u32,
-    /// Open brackets: parsers give up at 128.
+    /// Open brackets: parsers reject 128.
     depth: usize,
     /// Entries of one list or object.
     entries: u32,
@@ -27,7 +28,7 @@ struct Limits {
     characters: u32,
 }
 
-/// Texts and lists may be long: what bounds them in practice is the context of the model.
+/// The limits of texts and lists are high: in practice the model's context bounds them.
 const LIMITS: Limits = Limits {
     integer: 19,
     fraction: 18,
@@ -37,32 +38,32 @@ const LIMITS: Limits = Limits {
     characters: 1 << 20,
 };
 
-/// The most that one token adds to a count.
+/// The maximum that one token adds to a count.
 const STRIDE: u32 = 1000;
 
-/// The most brackets that a token opens which is not among the lengthy ones.
+/// The maximum number of brackets that a token opens, except for the "lengthy" tokens.
 const BRACKETS: usize = 8;
 
-/// The most digits in a row of a token which is not among the lengthy ones.
+/// The maximum number of consecutive digits in a token, except for the "lengthy" tokens.
 const DIGITS: usize = 18;
 
-/// The most bytes before the values that are kept: a header with a function's name in it.
+/// The maximum number of bytes to keep before the values: a header with the name of a function.
 const LONGEST_HEAD: usize = 512;
 
-/// Where in an answer its values begin.
+/// Where the JSON values of an answer begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Scope {
-    /// All of it is values, but for what stands around calls.
+    /// At once: everything is a value, except for the markup around calls.
     AtOnce,
-    /// After the key of a call's arguments; before that it may be any text.
+    /// After the key of a call's arguments; before it, any text is valid.
     AfterKey,
-    /// After a header that names a function; other messages are any text.
+    /// After a header with the name of a function; other messages may be any text.
     AfterHeader,
 }
 
 impl Scope {
-    /// Whether values begin after this text, which is without spaces. Takes off what will not be
-    /// needed.
+    /// Whether values begin after this text (without spaces). Removes the part of the text that is
+    /// no longer needed.
     fn has_begun(self, before: &mut Vec<u8>) -> bool {
         let begun = match self {
             Self::AtOnce => true,
@@ -84,11 +85,11 @@ impl Scope {
     }
 }
 
-/// One answer on its way.
+/// The state of the limits in one answer.
 #[derive(Debug, Clone)]
 pub(super) struct Ends {
     scope: Scope,
-    /// The end of what came before the values, without spaces, where values do not begin at once.
+    /// The end of the text before the values, without spaces. `None` if values begin at once.
     before: Option<Vec<u8>>,
     value: Value,
 }
@@ -103,7 +104,7 @@ impl Ends {
         }
     }
 
-    /// With texts and lists that end sooner.
+    /// The same with lower limits for texts and lists.
     #[cfg(test)]
     pub(super) fn end_sooner(&mut self, entries: u32, characters: u32) {
         self.value.limits = Limits {
@@ -113,7 +114,7 @@ impl Ends {
         };
     }
 
-    /// Takes note of a token's text.
+    /// Records a token's text.
     pub(super) fn read(&mut self, text: &[u8]) {
         for &byte in text {
             match &mut self.before {
@@ -131,8 +132,8 @@ impl Ends {
         }
     }
 
-    /// Takes the tokens out that lead past a limit, and says whether others are left; if not, all
-    /// are.
+    /// Removes the tokens that exceed a limit. If no other tokens remain, it removes none and
+    /// returns `false`.
     pub(super) fn narrow(&self, allowed: &mut SimpleVob, vocabulary: &Vocabulary) -> bool {
         if self.before.is_some() {
             return true;
@@ -182,13 +183,13 @@ impl Ends {
     }
 }
 
-/// Whether a number may go on with this text.
+/// Whether a number may continue with this text.
 pub(super) fn goes_on_with_a_number(text: &[u8]) -> bool {
     text.first()
         .is_some_and(|first| first.is_ascii_digit() || b".eE+-".contains(first))
 }
 
-/// Whether a text may lead past a limit where a value has only begun.
+/// Whether a text alone may exceed a limit, at the beginning of a value.
 pub(super) fn is_lengthy(text: &[u8]) -> bool {
     let digits = text
         .split(|byte| !byte.is_ascii_digit())
@@ -201,19 +202,19 @@ pub(super) fn is_lengthy(text: &[u8]) -> bool {
     digits.is_some_and(|digits| digits > DIGITS) || brackets > BRACKETS
 }
 
-/// What is open of a value.
+/// The open parts of a value.
 #[derive(Debug, Clone)]
 struct Value {
     limits: Limits,
     at: At,
-    /// The open brackets: how many entries each has had.
+    /// The open brackets, each with the number of its entries.
     open: Vec<u32>,
 }
 
 #[derive(Debug, Clone, Copy)]
 enum At {
     Between,
-    /// In a string, of so many characters.
+    /// In a string, with the number of its characters.
     Text {
         characters: u32,
         is_escaped: bool,
@@ -230,11 +231,11 @@ impl Value {
         }
     }
 
-    /// Whether a token could lead past a limit that is not about numbers.
+    /// Whether a token could exceed a limit other than those of numbers.
     fn is_near(&self) -> bool {
         let near = |count: u32, most: u32| count.saturating_add(STRIDE) > most;
         let is_long = matches!(self.at, At::Text { characters, .. } if near(characters, self.limits.characters));
-        // A token of so many brackets is among the lengthy ones.
+        // Tokens with so many brackets are "lengthy", and checked separately.
         let is_deep = self.open.len() + BRACKETS > self.limits.depth;
         is_long
             || is_deep
@@ -244,7 +245,7 @@ impl Value {
                 .is_some_and(|&entries| near(entries, self.limits.entries))
     }
 
-    /// Goes on by a byte. Says whether that is past a limit.
+    /// Reads one byte. Returns whether it exceeds a limit.
     fn step(&mut self, byte: u8) -> bool {
         match &mut self.at {
             At::Text { is_escaped, .. } if *is_escaped => *is_escaped = false,
@@ -301,13 +302,13 @@ impl Value {
     }
 }
 
-/// What has been written of a number.
+/// A number, as far as it was written.
 #[derive(Debug, Clone, Copy, Default)]
 struct Number {
     part: Part,
-    /// Of the part.
+    /// The number of digits of the current part.
     digits: u32,
-    /// Of the exponent.
+    /// The value of the exponent.
     value: u32,
     /// The first digit.
     first: u8,
@@ -328,7 +329,8 @@ impl Number {
             .any(|is_beyond| is_beyond)
     }
 
-    /// Whether it is past a limit with this byte; nothing where the byte is no part of it.
+    /// Whether the number exceeds a limit with this byte; `None` if the byte is not part of the
+    /// number.
     fn step(&mut self, byte: u8, limits: &Limits) -> Option<bool> {
         match (byte, self.part) {
             (b'0'..=b'9', _) => {
@@ -359,8 +361,8 @@ impl Number {
 
     fn is_beyond(&self, limits: &Limits) -> bool {
         match self.part {
-            // Of as many digits as the largest integer of 64 bits has, those that begin with a 9
-            // may be larger.
+            // Numbers with as many digits as the largest 64-bit integer may be larger if they begin
+            // with a 9.
             Part::Integer => self.digits > limits.integer - u32::from(self.first == b'9'),
             Part::Fraction => self.digits > limits.fraction,
             Part::Exponent => self.value > limits.exponent || self.digits > 3,

@@ -1,8 +1,8 @@
-//! Grammars of answers that are text or calls, where no marker begins a call: rules and regular
-//! expressions in llguidance's dialect of Lark.
+//! Grammars of answers that are text or calls, for syntaxes in which no marker begins a call: rules
+//! and regular expressions in llguidance's dialect of Lark.
 //!
-//! What these let through as text, the reader never takes for a call; what it takes for one, keeps
-//! to its schema.
+//! Everything that such a grammar allows as text is parsed as text, and everything that is parsed
+//! as a call follows its schema.
 
 use std::fmt::Write;
 
@@ -11,20 +11,19 @@ use loggia_wire::openai::FunctionDefinition;
 use super::ends::Scope;
 use super::source::{Calls, MORE_CALLS, Part, Source, Writer};
 
-/// Spaces between the parts of a call: as many as an indentation has.
+/// Space between the parts of a call, enough for an indentation.
 const SPACE: &str = r"[ \t\r\n]{0,16}";
 
-/// Spaces between the parts of a text that begins like a call and is none.
+/// Space between the parts of a text that only begins like a call.
 const SPACES: &str = r"[ \t\r\n]*";
 
-/// What may stand in a string of JSON, but for characters by their number: nothing can be spelled
-/// in two ways.
+/// The content of a JSON string, without `\u` escapes: so every string has only one spelling.
 const IN_STRING: &str = r#"([^"\\]|\\["\\\/bfnrt])*"#;
 
 /// The same between Python's quotes.
 const IN_QUOTES: &str = r"([^'\\]|\\['\\\/bfnrt])*";
 
-/// Text that is anything, and something.
+/// Any text that is not empty.
 const ANYTHING: &str = "(?s:.+)";
 
 pub(super) fn text_or_calls(writer: Writer<'_>, calls: Calls<'_>) -> Source {
@@ -35,8 +34,8 @@ pub(super) fn text_or_calls(writer: Writer<'_>, calls: Calls<'_>) -> Source {
     }
 }
 
-/// Llama 3: a call is an object that is all there is, and begins with the name of a function that
-/// is offered.
+/// Llama 3: a call is an object that is the whole answer and begins with the name of an offered
+/// function.
 fn objects(writer: Writer<'_>, calls: Calls<'_>) -> Source {
     let more = if calls.several {
         format!(" (SEMICOLON? call){MORE_CALLS}")
@@ -95,8 +94,8 @@ CLOSE: /{SPACE}\}}/
     }
 }
 
-/// Harmony: a call is a message whose header says for whom it is. The grammar holds all messages of
-/// the answer, reasoning too.
+/// Harmony: a call is a message whose header has the function as recipient. The grammar covers all
+/// messages of the answer, including reasoning.
 fn messages(writer: Writer<'_>, calls: Calls<'_>) -> Source {
     let mut rules = format!(
         r#"start: (words {end} {author})* (words | call)
@@ -144,7 +143,7 @@ fn arguments(number: usize, function: &FunctionDefinition, calls: Calls<'_>) -> 
     Part::arguments(format!("arguments{number}"), function, keeps)
 }
 
-/// A name in a regular expression: what is no letter, digit, `_` or `-` by its number.
+/// A name as a regular expression. Characters other than letters, digits, `_` and `-` are escaped.
 fn literal(name: &str) -> String {
     let mut written = String::with_capacity(name.len());
     for c in name.chars() {

@@ -1,7 +1,7 @@
-//! What holds one answer: its grammar, and when the grammar begins.
+//! The constraint of one answer: its grammar, and the point at which the grammar begins.
 //!
-//! Reasoning is free: the grammar begins where it has ended, or with the first token where there is
-//! none. Calls that the model may make or leave are held from the marker with which one begins.
+//! Reasoning is unconstrained: the grammar begins after it, or with the first token if there is
+//! none. Optional calls are constrained from the marker that begins one.
 
 use std::sync::Arc;
 
@@ -17,15 +17,16 @@ use crate::syntax::{Begins, Tags, Trigger};
 /// When the grammar begins.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Beginning {
-    /// The tags around reasoning, where the model reasons.
+    /// The tags around reasoning, if the model reasons.
     pub(crate) reasoning: Option<Tags>,
     /// What the answer begins with.
     pub(crate) begins: Begins,
-    /// The marker that the grammar waits for; none where it holds all that is not reasoning.
+    /// The marker that starts the grammar; `None` if the grammar covers everything but the
+    /// reasoning.
     pub(crate) trigger: Option<Trigger>,
 }
 
-/// An answer under its grammar.
+/// An answer with a grammar.
 #[derive(Clone)]
 pub(crate) struct Held {
     vocabulary: Arc<Vocabulary>,
@@ -33,25 +34,24 @@ pub(crate) struct Held {
     machine: Machine,
     beginning: Beginning,
     at: At,
-    /// What the grammar allowed when it was asked last.
+    /// The tokens that the grammar allowed last.
     allowed: SimpleVob,
-    /// Tokens that hold a whole marker and go beyond it, or one that may not come.
+    /// Tokens that contain a whole marker and more, or a marker that is not allowed.
     crossing: Arc<[Token]>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum At {
-    /// The answer begins: perhaps with reasoning, of whose tag so many bytes are there; perhaps
-    /// with itself.
+    /// The answer begins, with a partial reasoning tag of so many bytes, or with its own text.
     Opening {
         tag: usize,
         itself: bool,
     },
-    /// Within reasoning; the end of its text.
+    /// In the reasoning, with the end of its text.
     Reasoning(Vec<u8>),
-    /// Reasoning has ended, and a line may.
+    /// After the reasoning; a line break may follow.
     Between,
-    /// Text that is free until a marker comes; its end.
+    /// Unconstrained text before a marker, with the end of the text.
     Free(Vec<u8>),
     Held,
 }
@@ -97,7 +97,7 @@ impl Held {
         }
     }
 
-    /// With texts and lists that end sooner.
+    /// The same with lower limits for texts and lists.
     #[cfg(test)]
     pub(super) fn ending_sooner(mut self, entries: u32, characters: u32) -> Self {
         if let Machine::Guided(guided) = &mut self.machine {
@@ -113,7 +113,7 @@ impl Held {
         })
     }
 
-    /// What may come beside what the grammar allows.
+    /// The tokens that are allowed in addition to those of the grammar.
     fn also(&self) -> Vec<Token> {
         match self.at {
             At::Opening { tag, .. } => self
@@ -127,8 +127,9 @@ impl Held {
         }
     }
 
-    /// Forbids the tokens that would complete a marker and go beyond it, and those that complete a
-    /// marker that may not come. `end` is what has been said last: it may be the beginning of one.
+    /// Forbids tokens that would complete a marker and contain more, and those that complete a
+    /// forbidden marker. `end` is the last part of the text, which may be the beginning of a
+    /// marker.
     fn keep_to_markers(&self, end: &[u8], marks: impl Iterator<Item = Mark>, row: &mut [f32]) {
         self.crossing.iter().for_each(|&token| forbid(row, token));
         for mark in marks {
@@ -142,7 +143,7 @@ impl Held {
         }
     }
 
-    /// Takes a token of free text over; says whether the marker has come.
+    /// Records a token of unconstrained text. Returns whether the marker is complete.
     fn read(&mut self, token: Token, mark: &str) -> bool {
         let (At::Reasoning(end) | At::Free(end)) = &mut self.at else {
             return false;
@@ -161,7 +162,7 @@ impl Held {
         false
     }
 
-    /// The grammar begins, or free text.
+    /// Starts the grammar, or the unconstrained text before it.
     fn begin(&mut self) {
         self.machine = self.grammar.begin();
         self.at = match self.beginning.trigger {
@@ -170,7 +171,8 @@ impl Held {
         };
     }
 
-    /// Goes on in the opening, where tag and answer may begin alike.
+    /// Continues at the beginning of the answer, where the tag and the answer may have the same
+    /// first characters.
     fn open(&mut self, token: Token, tag: usize, itself: bool) -> Result<(), Stuck> {
         let open = self.tags().open.as_bytes();
         let text = self.vocabulary.text(token);
@@ -210,7 +212,7 @@ impl Held {
         (token as usize) < self.allowed.len() && self.allowed.is_allowed(token)
     }
 
-    /// The markers that free text is watched for.
+    /// The markers to look for in unconstrained text.
     fn marks(&self) -> impl Iterator<Item = Mark> + use<> {
         marks(&self.beginning)
     }
@@ -233,7 +235,7 @@ impl Held {
                 };
             }
         }
-        // A row that is longer than the vocabulary has nothing beyond it.
+        // The row may be longer than the vocabulary; tokens beyond the vocabulary are not allowed.
         row.iter_mut()
             .skip(self.vocabulary.len())
             .for_each(|logit| *logit = f32::NEG_INFINITY);
@@ -327,7 +329,7 @@ impl Constraint for Held {
     }
 }
 
-/// A marker in free text.
+/// A marker in unconstrained text.
 #[derive(Debug, Clone, Copy)]
 struct Mark {
     text: &'static str,
@@ -335,7 +337,7 @@ struct Mark {
 }
 
 impl Mark {
-    /// Whether a token completes what is missing of the marker where it must not.
+    /// Whether a token completes the `missing` part of the marker in a way that is not allowed.
     fn is_crossed(self, missing: &[u8], word: &[u8]) -> bool {
         word.strip_prefix(missing)
             .is_some_and(|beyond| !self.may_come || !beyond.trim_ascii().is_empty())
@@ -355,7 +357,8 @@ fn marks(beginning: &Beginning) -> impl Iterator<Item = Mark> + use<> {
     })
 }
 
-/// The tokens in which a whole marker stands that must not: looked for once, not for every token.
+/// The tokens that contain a whole marker and are not allowed. They are computed once, not for
+/// every token.
 fn crossing(vocabulary: &Vocabulary, beginning: &Beginning) -> Arc<[Token]> {
     let close = beginning.reasoning.map(|tags| Mark {
         text: tags.close,

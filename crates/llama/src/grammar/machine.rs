@@ -1,5 +1,4 @@
-//! A compiled grammar on its way through one answer: which tokens may come next, and whether any
-//! may.
+//! A compiled grammar during one answer: the tokens that may come next, and whether any may.
 
 use std::sync::Arc;
 
@@ -12,17 +11,17 @@ use super::vocabulary::Vocabulary;
 use crate::Token;
 use crate::sample::Stuck;
 
-/// How many tokens are tried, the shortest first, to find one after which a value may end.
+/// The number of tokens to try, the shortest first, to find one after which a value may end.
 const MOST_TRIED: usize = 300;
 
-/// Where an answer is in its grammar.
+/// The state of an answer in its grammar.
 #[derive(Clone)]
 pub(super) enum Machine {
     Guided(Box<Guided>),
     Gbnf(Box<gbnf::Machine>),
 }
 
-/// In a grammar of llguidance's.
+/// The state in a grammar of llguidance.
 pub(super) struct Guided {
     pub(super) matcher: Matcher,
     pub(super) ends: Ends,
@@ -41,9 +40,10 @@ impl Guided {
         Ok(allowed)
     }
 
-    /// Where all tokens lead past a limit, for the value lacks something yet: those after which it
-    /// may end, where there are such. A bound that is excluded (`"exclusiveMinimum": 0`) needs a
-    /// digit that is no 0, a pattern like `\S` a character that is no space.
+    /// For the case that every token exceeds a limit because the value is still incomplete: allows
+    /// the tokens after which the value may end, if there are any. For example, an excluded bound
+    /// (`"exclusiveMinimum": 0`) needs a digit other than 0, and a pattern like `\S` needs a
+    /// character other than a space.
     fn look_ahead(&self, allowed: &mut SimpleVob) {
         let mut tokens = allowed.to_list();
         tokens.sort_by_key(|token| self.vocabulary.text(*token).len());
@@ -74,7 +74,7 @@ impl Guided {
 }
 
 impl Clone for Guided {
-    /// With tables of its own: what one answer adds to them goes when it ends.
+    /// The clone has its own tables, so the memory that one answer adds is freed when it ends.
     fn clone(&self) -> Self {
         Self {
             matcher: self.matcher.deep_clone(),
@@ -85,7 +85,7 @@ impl Clone for Guided {
 }
 
 impl Machine {
-    /// The tokens that may come next; those that end the answer are among them where it may end.
+    /// The tokens that may come next. They include the tokens that end the answer if it may end.
     pub(super) fn allowed(&mut self) -> Result<SimpleVob, Stuck> {
         match self {
             Self::Guided(guided) => guided.allowed(),
@@ -93,7 +93,7 @@ impl Machine {
         }
     }
 
-    /// Goes on with a token that is allowed.
+    /// Advances by an allowed token.
     pub(super) fn accept(&mut self, token: Token) -> Result<(), Stuck> {
         match self {
             Self::Guided(guided) => guided.accept(token),

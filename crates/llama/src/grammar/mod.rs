@@ -1,10 +1,10 @@
-//! Grammars: what holds an answer to a JSON schema, to calls, or to a grammar of the client's own.
+//! Grammars: they constrain an answer to a JSON schema, to calls, or to the client's own grammar.
 //!
-//! Reading order: `source`, `narrow` and `free` (what is asked for, as text), [`Grammars`]
-//! (compiles it, and keeps what was compiled), `machine` (one answer's way through a grammar),
-//! `held` (when it begins: after the reasoning, or with a call), `vocabulary` (tokens as bytes),
-//! `gbnf` (the language of llama.cpp's grammars). JSON schemas are llguidance's work; why, is in
-//! `docs/decisions/0009-grammars.md`.
+//! Reading order: `source`, `narrow` and `free` (the text of a grammar), [`Grammars`] (compiles and
+//! caches), `machine` (the state of a grammar during one answer), `held` (when the grammar begins:
+//! after the reasoning, or with a call), `vocabulary` (tokens as bytes), `gbnf` (the language of
+//! llama.cpp's grammars). llguidance handles JSON schemas; `docs/decisions/0009-grammars.md` has
+//! the reasons.
 
 mod bounds;
 mod cache;

@@ -1,12 +1,12 @@
-//! Objects whose schema names their properties, and says nothing of others, get no others. Any
-//! answer to the narrower schema is one to the wider; a small model that may write properties of
-//! its own makes some up, and rarely comes back.
+//! Closes objects (no additional properties) if their schema names properties and does not mention
+//! others. An answer that is valid for the narrower schema is also valid for the original one. A
+//! small model that may add properties invents some, and rarely stops.
 
 use std::collections::HashSet;
 
 use serde_json::{Map, Value};
 
-/// What gives an object its properties, by itself or by way of another schema.
+/// The keywords that give an object its properties, directly or through another schema.
 const GIVING: [&str; 5] = [
     "properties",
     "required",
@@ -15,12 +15,11 @@ const GIVING: [&str; 5] = [
     "additionalProperties",
 ];
 
-/// Closes the objects of a schema, one by one, where it is plain that nothing valid is asked for
-/// beyond what they name.
+/// Closes each object of a schema if it is certain that valid answers need no other properties.
 pub(super) fn close(schema: &mut Value) {
     let mut open = HashSet::new();
     find_open(schema, false, &mut open);
-    // What an open definition refers to in its own place is open too.
+    // If a definition is open, the definitions that it refers to in its own place are open too.
     let mut waiting: Vec<String> = open.iter().cloned().collect();
     while let Some(reference) = waiting.pop() {
         let definition = reference
@@ -37,8 +36,7 @@ pub(super) fn close(schema: &mut Value) {
     close_each(schema, "#", !open.contains("#"), &open);
 }
 
-/// Finds the references that stand for a value of which other schemas speak, too: what they lead to
-/// must stay open.
+/// Finds references to values that other schemas describe too. Their targets must stay open.
 fn find_open(schema: &Value, is_open: bool, open: &mut HashSet<String>) {
     let Value::Object(fields) = schema else {
         return;
@@ -58,7 +56,7 @@ fn find_open(schema: &Value, is_open: bool, open: &mut HashSet<String>) {
     }
 }
 
-/// Whether several schemas speak of one value's properties.
+/// Whether several schemas describe the properties of one value.
 fn speaks_twice(fields: &Map<String, Value>) -> bool {
     let has = |keyword: &&str| fields.contains_key(*keyword);
     let leading = ["$ref", "anyOf", "oneOf", "allOf"]
@@ -100,18 +98,18 @@ fn close_each(schema: &mut Value, place: &str, may_close: bool, open: &HashSet<S
     }
 }
 
-/// How a schema within another stands to it.
+/// How a subschema relates to its parent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Relation {
-    /// It speaks of a value of its own.
+    /// It describes a separate value.
     Own,
-    /// Of the same value, or another does.
+    /// It describes the same value, as one of several alternatives.
     OneOf,
-    /// Of the same value, as all others do.
+    /// It describes the same value, together with the others.
     AllOf,
 }
 
-/// Goes over the schemas that a keyword holds, with the way to each.
+/// Visits the subschemas in a keyword, each with its path.
 fn each_within(keyword: &str, value: &Value, mut visit: impl FnMut(String, &Value, Relation)) {
     match (keyword, value) {
         ("properties" | "$defs" | "definitions" | "patternProperties", Value::Object(named)) => {
@@ -141,7 +139,7 @@ fn each_within(keyword: &str, value: &Value, mut visit: impl FnMut(String, &Valu
     }
 }
 
-/// Whether a schema names properties, all that are required among them, and says nothing of others.
+/// Whether a schema names properties, including all required ones, and does not mention others.
 fn is_open(fields: &Map<String, Value>) -> bool {
     let Some(Value::Object(named)) = fields.get("properties") else {
         return false;

@@ -1,6 +1,6 @@
-//! What an answer is held to, as text that a grammar is compiled from: pure.
+//! The source text that a grammar is compiled from. Pure.
 //!
-//! A source is what the cache of compiled grammars goes by: equal sources are the same grammar.
+//! The cache of compiled grammars uses it as its key: equal sources give the same grammar.
 
 use std::fmt::Write;
 
@@ -17,24 +17,24 @@ use super::narrow::close;
 use super::vocabulary::Vocabulary;
 use crate::syntax::{CallForm, Syntax};
 
-/// What a grammar is compiled from.
+/// The source of a grammar.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Source {
-    /// llguidance's language, with the JSON values that it names.
+    /// llguidance's language, with the JSON values that it refers to.
     Guided {
         /// Rules in its dialect of Lark.
         rules: String,
         /// The JSON values.
         values: Vec<Part>,
-        /// Where in the answer values begin.
+        /// Where in the answer the values begin.
         scope: Scope,
     },
-    /// A grammar of the client's own, in GBNF.
+    /// The client's own grammar, in GBNF.
     Gbnf(String),
 }
 
 impl Source {
-    /// Bytes of its text.
+    /// The size of its text in bytes.
     pub(super) fn size(&self) -> usize {
         match self {
             Self::Guided { rules, values, .. } => {
@@ -45,38 +45,38 @@ impl Source {
     }
 }
 
-/// A JSON value that is held to a schema.
+/// A JSON value with a schema.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Part {
-    /// How the rules name it.
+    /// Its name in the rules.
     pub(crate) name: String,
-    /// The field of the request that has the schema.
+    /// The request field with the schema.
     pub(crate) param: String,
     /// The schema, as text.
     pub(crate) schema: String,
 }
 
-/// Space between the parts of a value: one, or a line break and an indentation. A small model would
-/// go on with spaces for ever.
+/// Space between the parts of a value: one space, or a line break and an indentation. With more
+/// allowed, a small model would write spaces forever.
 const SPACE: &str = " |\\n[ ]{0,16}";
 
-/// Each character has one way to be written: otherwise a name that is taken could come again in
-/// other letters.
+/// Each character has only one spelling: otherwise a used property name could be repeated with
+/// other escapes.
 const ESCAPES: &str = "nrbtf\\\"";
 
-/// How many calls may come after the first in one answer: a small model makes the same one over and
-/// over.
+/// How many calls may follow the first one in an answer: a small model repeats the same one without
+/// end.
 pub(super) const MORE_CALLS: &str = "{0,63}";
 
 impl Part {
-    /// The schema that a field of the request has.
+    /// The schema in a request field.
     pub(crate) fn new(name: impl Into<String>, param: impl Into<String>, schema: &Value) -> Self {
         let mut closed = fitted(schema, SchemaEngine::Llguidance);
         close(&mut closed);
         bound(&mut closed);
         let mut schema = match closed {
             Value::Object(fields) => fields,
-            // `true` allows any value, and `false` none.
+            // `true` allows any value, `false` none.
             other => Map::from_iter([("allOf".to_owned(), json!([other]))]),
         };
         let how = json!({"whitespace_pattern": SPACE, "json_allowed_escapes": ESCAPES});
@@ -101,9 +101,9 @@ impl Part {
         )
     }
 
-    /// A call that is an object and all there is. Beside another value it has to be one of the same
-    /// kind: the grammar's lexer would take the letters that both begin with for the longer text,
-    /// and never come back.
+    /// A call that is an object and the whole answer. As an alternative to another value it must
+    /// have the same kind of rule: otherwise the grammar's lexer would assign their common first
+    /// characters to the longer text, and could not return.
     fn object_call(
         name: String,
         function: &FunctionDefinition,
@@ -119,7 +119,7 @@ impl Part {
     }
 }
 
-/// The field that has a function's schema.
+/// The request field with the function's schema.
 fn param(function: &FunctionDefinition) -> String {
     format!("tools[{}].function.parameters", function.name)
 }
@@ -131,17 +131,17 @@ fn arguments_schema(function: &FunctionDefinition, keeps_to_schema: bool) -> Map
     }
 }
 
-/// What may be called.
+/// The functions that may be called.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Calls<'a> {
     pub(crate) functions: &'a [&'a FunctionDefinition],
-    /// Whether several calls may come in one answer.
+    /// Whether an answer may have several calls.
     pub(crate) several: bool,
-    /// Whether all arguments keep to their schemas, or only those of functions that are `strict`.
+    /// Whether all arguments follow their schemas, or only those of functions that are `strict`.
     pub(crate) all_strict: bool,
 }
 
-/// Writes sources in the terms of one model.
+/// Writes sources for one model.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Writer<'a> {
     pub(crate) syntax: &'a Syntax,
@@ -149,7 +149,7 @@ pub(crate) struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    /// An answer that is a JSON value, or, where calls are given, calls in its place.
+    /// An answer that is a JSON value or, if `calls` is set, calls instead.
     pub(crate) fn answer(self, answer: Part, calls: Option<Calls<'_>>) -> Source {
         let either = if calls.is_some() {
             "(answer | calls)"
@@ -173,7 +173,7 @@ impl Writer<'_> {
         }
     }
 
-    /// Calls and nothing else.
+    /// Calls only.
     pub(crate) fn calls(self, calls: Calls<'_>) -> Source {
         let (mut rules, mut values) = (format!("start: {}calls", self.author()), Vec::new());
         self.calls_into(calls, &mut rules, &mut values);
@@ -184,7 +184,7 @@ impl Writer<'_> {
         }
     }
 
-    /// The rest of calls whose first marker has been written.
+    /// The rest of calls whose first marker has been generated.
     pub(crate) fn rest_of_calls(self, calls: Calls<'_>, mark: &str) -> Source {
         let form = self.syntax.form();
         let rest = |text: &'static str| text.strip_prefix(mark).unwrap_or(text);
@@ -209,8 +209,8 @@ impl Writer<'_> {
         }
     }
 
-    /// Text, or calls: for syntaxes in which no marker begins a call, but how the answer begins, or
-    /// a header.
+    /// Text, or calls, for syntaxes in which no marker begins a call, but the beginning of the
+    /// answer or a header does.
     pub(crate) fn text_or_calls(self, calls: Calls<'_>) -> Source {
         free::text_or_calls(self, calls)
     }
@@ -266,7 +266,7 @@ impl Writer<'_> {
             .unwrap_or_default()
     }
 
-    /// A text in the rules: markers as their tokens, the rest as strings.
+    /// A text in the rules: markers become their tokens, the rest strings.
     pub(super) fn text(self, text: &str) -> String {
         let (mut written, mut plain) = (String::new(), String::new());
         let mut rest = text;
@@ -285,7 +285,7 @@ impl Writer<'_> {
     }
 }
 
-/// One call, as an object and all there is.
+/// One call, as an object that is the whole answer.
 fn object_calls_into(key: &str, calls: Calls<'_>, rules: &mut String, values: &mut Vec<Part>) {
     rules.push_str("\ncalls: ");
     for (number, function) in calls.functions.iter().enumerate() {
@@ -303,7 +303,7 @@ fn string_into(written: &mut String, plain: &mut String) {
     }
 }
 
-/// A name as it stands in a call: in a string of JSON, what is special there is escaped.
+/// A name as it is written in a call. In a JSON string, special characters are escaped.
 fn written_name(name: &str, quoted: bool) -> String {
     if !quoted {
         return name.to_owned();

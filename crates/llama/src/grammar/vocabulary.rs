@@ -1,8 +1,8 @@
-//! The model's tokens as bytes, in the trie that masks are computed over.
+//! The model's tokens as bytes, in the trie over which token masks are computed.
 //!
-//! Markers of the model's syntax (`<tool_call>`, `</think>`, …) are tokens of their own kind: a
-//! grammar can ask for one, and no string of a JSON value can hold one. Control tokens that are no
-//! markers have no text, and no grammar lets them through.
+//! Markers of the model's syntax (`<tool_call>`, `</think>`, …) are special tokens: a grammar can
+//! require one, and no string of a JSON value can contain one. Other control tokens have no text,
+//! and no grammar allows them.
 
 use std::sync::Arc;
 
@@ -11,25 +11,24 @@ use llguidance::toktrie::{INVALID_TOKEN, TokEnv, TokRxInfo, TokTrie, TokenId, To
 use super::ends;
 use crate::Token;
 
-/// Tokens of more bytes than this are never chosen under a constraint: the trie holds no longer
-/// ones.
+/// Longer tokens (in bytes) are never chosen under a constraint, because the trie cannot hold them.
 const LONGEST_TOKEN: usize = 1000;
 
-/// The most bytes of all tokens together: the trie holds four million nodes.
+/// The maximum bytes of all tokens together: the trie holds four million nodes.
 const MOST_BYTES: usize = 4_000_000;
 
-/// What a vocabulary is made from.
+/// The input for a vocabulary.
 #[derive(Debug, Default)]
 pub(crate) struct Words {
     /// The bytes of each token, as they appear in an answer.
     pub(crate) tokens: Vec<Vec<u8>>,
-    /// The tokens with which the model ends an answer.
+    /// The tokens that end an answer.
     pub(crate) ends: Vec<Token>,
     /// The markers that are single tokens.
     pub(crate) markers: Vec<(&'static str, Token)>,
 }
 
-/// The tokens of a model, ready for masks.
+/// A model's tokens, prepared for masks.
 pub(crate) struct Vocabulary {
     env: TokEnv,
     words: Words,
@@ -46,8 +45,7 @@ impl std::fmt::Debug for Vocabulary {
 }
 
 impl Vocabulary {
-    /// Builds the trie: some milliseconds of work. None where the vocabulary is larger than it can
-    /// hold.
+    /// Builds the trie, in some milliseconds. Returns `None` if the vocabulary is too large.
     pub(crate) fn new(mut words: Words) -> Option<Self> {
         words.markers.retain(|(text, _)| is_bracketed(text));
         let size = u32::try_from(words.tokens.len())
@@ -94,12 +92,12 @@ impl Vocabulary {
         })
     }
 
-    /// The tokens that a number may go on with.
+    /// The tokens that may continue a number.
     pub(super) fn numeric(&self) -> &[Token] {
         &self.numeric
     }
 
-    /// The tokens that hold more of a number, or of brackets, than others do.
+    /// The tokens with unusually many digits or brackets.
     pub(super) fn lengthy(&self) -> &[Token] {
         &self.lengthy
     }
@@ -116,7 +114,7 @@ impl Vocabulary {
         self.words.tokens.len()
     }
 
-    /// What a token adds to an answer.
+    /// The text that a token adds to an answer.
     pub(super) fn text(&self, token: Token) -> &[u8] {
         if self.ends(token) {
             return &[];
@@ -135,7 +133,7 @@ impl Vocabulary {
         &self.words.ends
     }
 
-    /// The marker that begins a text: its length and its token.
+    /// The marker at the beginning of a text: its length and its token.
     pub(super) fn marker_at(&self, text: &str) -> Option<(usize, Token)> {
         let found = self
             .words
@@ -145,7 +143,7 @@ impl Vocabulary {
         found.map(|&(mark, token)| (mark.len(), token)).max()
     }
 
-    /// The tokens that a text may begin with: each with nothing beyond the text.
+    /// The tokens that a text may begin with. Each is a prefix of the text.
     pub(super) fn beginnings<'a>(&'a self, text: &'a [u8]) -> impl Iterator<Item = Token> + 'a {
         let ordinary =
             (1..=text.len()).filter_map(|end| self.trie().token_id_at_bytes(&text[..end]));
@@ -161,7 +159,7 @@ impl Vocabulary {
         )
     }
 
-    /// The tokens whose text satisfies this.
+    /// The tokens whose text satisfies a condition.
     pub(super) fn all_that<'a>(
         &'a self,
         test: impl Fn(&[u8]) -> bool + 'a,
@@ -173,8 +171,8 @@ impl Vocabulary {
     }
 }
 
-/// Some syntaxes have marks that are ordinary text as well: `}`, `;`, fences. Their tokens are
-/// needed for JSON.
+/// Whether a marker is delimited by brackets. Other markers of some syntaxes (`}`, `;`, fences) are
+/// also ordinary text, whose tokens are needed for JSON.
 fn is_bracketed(mark: &str) -> bool {
     mark.starts_with('<') && mark.ends_with('>') || mark.starts_with('[') && mark.ends_with(']')
 }
@@ -190,7 +188,7 @@ impl TokenizerEnv for Trie {
         self.0.greedy_tokenize(text)
     }
 
-    /// Nothing is forced by it: which tokens a text is made of is the model's choice.
+    /// The grammar does not force tokens: the model chooses how a text is divided into tokens.
     fn tokenize_is_canonical(&self) -> bool {
         false
     }

@@ -1,28 +1,28 @@
-//! Places in the rules, each with the way back to where its rule was entered; and where a step
-//! leads.
+//! The places in the rules, each with the place to return to after its rule, and the places that a
+//! step leads to.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::rules::{Element, Rules, meets};
 
-/// A place and the way back, by its number.
+/// A place and its way back, by number.
 pub(super) type Place = u32;
 
-/// Nothing is left of the grammar.
+/// The end of the grammar.
 pub(super) const END: Place = 0;
 
-/// Before an element of an alternative.
+/// The point before an element of an alternative.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Point {
     rule: u32,
     alternative: u32,
     element: u32,
-    /// Where to go on after the rule.
+    /// Where to continue after the rule.
     back: Place,
 }
 
-/// All places that were come to, each once.
+/// All places that were reached, each once.
 #[derive(Clone)]
 pub(super) struct Places {
     rules: Arc<Rules>,
@@ -30,10 +30,11 @@ pub(super) struct Places {
     known: HashMap<Point, Place>,
 }
 
-/// The most places that one answer may come to.
+/// The maximum number of places that one answer may reach.
 pub(super) const MOST_PLACES: usize = 200_000;
 
-/// The most places at once: more is a grammar with too many ways to read the same text.
+/// The maximum number of simultaneous places: a grammar that needs more has too many ways to parse
+/// the same text.
 const MOST_AT_ONCE: usize = 500;
 
 impl Places {
@@ -51,14 +52,14 @@ impl Places {
         }
     }
 
-    /// The places before the first character. None where there are too many.
+    /// The places before the first character. `None` if there are too many.
     pub(super) fn first(&mut self) -> Option<Vec<Place>> {
         let mut found = HashSet::new();
         self.enter(self.rules.root, END, &mut found)?;
         Some(sorted(found))
     }
 
-    /// The places after a character. None where there are too many.
+    /// The places after a character. `None` if there are too many.
     pub(super) fn after(&mut self, places: &[Place], character: u32) -> Option<Vec<Place>> {
         let mut found = HashSet::new();
         for &place in places {
@@ -91,7 +92,7 @@ impl Places {
             .get(point.element as usize)
     }
 
-    /// The beginnings of a rule's alternatives.
+    /// Enters a rule: adds the beginnings of its alternatives.
     fn enter(&mut self, rule: usize, back: Place, found: &mut HashSet<Place>) -> Option<()> {
         let rules = Arc::clone(&self.rules);
         let rule_number = u32::try_from(rule).ok()?;
@@ -111,7 +112,7 @@ impl Places {
         self.resolve_all(vec![point], found)
     }
 
-    /// Goes on from places without a character, to those before one.
+    /// Follows places that need no character to those before one.
     fn resolve_all(&mut self, mut pending: Vec<Point>, found: &mut HashSet<Place>) -> Option<()> {
         let rules = Arc::clone(&self.rules);
         let mut seen: HashSet<Point> = pending.iter().copied().collect();
@@ -135,8 +136,7 @@ impl Places {
                     continue;
                 }
                 Some(&Element::Rule(inner)) => {
-                    // After the last element there is nothing to come back to but what is behind
-                    // it.
+                    // After the last element, there is nothing to return to in this rule.
                     let is_last = point.element as usize + 1 == alternative.len();
                     let after = Point {
                         element: point.element + 1,

@@ -1,5 +1,5 @@
-//! Steps through the rules byte by byte, over the trie of the vocabulary. What was worked out once
-//! is remembered: in a part of a grammar that does not nest, a step is a look into a table.
+//! Steps through the rules byte by byte, over the trie of the vocabulary. Computed steps are
+//! cached: in a part of a grammar without nesting, a step is a table lookup.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,34 +12,35 @@ use crate::Token;
 use crate::grammar::vocabulary::Vocabulary;
 use crate::sample::Stuck;
 
-/// A state by its number: all places at once, and the bytes of a character that is not whole.
+/// A state, by number: all simultaneous places, and the bytes of an incomplete character.
 type State = u32;
 
-/// No way goes on.
+/// The state from which nothing can follow.
 const DEAD: State = u32::MAX;
 
-/// The most states of one answer.
+/// The maximum number of states of one answer.
 const MOST_STATES: usize = 50_000;
 
-/// The most places in all of them together: four bytes each.
+/// The maximum number of places in all states together: four bytes each.
 const MOST_STORED: usize = 2_000_000;
 
-/// Steps that are remembered; the others are worked out anew.
+/// The maximum number of cached steps; others are computed again.
 const MOST_STEPS: usize = 500_000;
 
-/// Masks that are remembered, some KiB each.
+/// The maximum number of cached masks, some KiB each.
 const MOST_MASKS: usize = 256;
 
-/// A character that has begun: its bits so far, and how many bytes are missing.
+/// An incomplete character: its bits so far, and the number of missing bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 struct Begun {
     bits: u32,
     missing: u8,
-    /// The least that it may become: shorter ways to write it are no UTF-8.
+    /// The minimum code point; a smaller one would be an overlong encoding, which is not valid
+    /// UTF-8.
     least: u32,
 }
 
-/// One answer's way through a grammar.
+/// The state of one answer in a grammar.
 #[derive(Clone)]
 pub(in crate::grammar) struct Machine {
     vocabulary: Arc<Vocabulary>,
@@ -54,9 +55,9 @@ struct Table {
     states: Vec<(Arc<[Place]>, Begun)>,
     known: HashMap<(Arc<[Place]>, Begun), State>,
     steps: HashMap<(State, u8), State>,
-    /// Places in all states together.
+    /// The number of places in all states together.
     stored: usize,
-    /// There was no room for a state: what came of it is not to be trusted.
+    /// A state could not be stored, so results since then are invalid.
     is_full: bool,
 }
 
@@ -166,7 +167,7 @@ impl Table {
     }
 
     fn step(&mut self, from: State, byte: u8) -> State {
-        // What is worked out of a full table is refused in the end: no more of it.
+        // With full tables the result will be refused, so nothing more is computed.
         if self.is_full {
             return DEAD;
         }
@@ -202,7 +203,7 @@ impl Table {
 }
 
 impl Begun {
-    /// With one more byte; none where that is no UTF-8.
+    /// The character with one more byte; `None` if that is not valid UTF-8.
     fn with(self, byte: u8) -> Option<Self> {
         let bits = u32::from(byte);
         if self.missing > 0 {
@@ -239,7 +240,7 @@ impl Begun {
         }
     }
 
-    /// The characters that it may become.
+    /// The range of characters that it may become.
     fn range(self) -> (u32, u32) {
         let shift = 6 * u32::from(self.missing);
         let first = self.bits << shift;

@@ -1,5 +1,4 @@
-//! Reads GBNF: `name ::= "text" [a-z]* (other | .)? more{2,5}`. Whatever is wrong is told with its
-//! line and column.
+//! Parses GBNF: `name ::= "text" [a-z]* (other | .)? more{2,5}`. Errors have a line and a column.
 
 use std::collections::HashMap;
 
@@ -7,7 +6,7 @@ use thiserror::Error;
 
 use super::rules::{Alternative, Class, Element, Rules, class};
 
-/// What is wrong with a grammar, and where.
+/// An error in a grammar, and its position.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{what} at line {line}, column {column}")]
 pub(in crate::grammar) struct Wrong {
@@ -16,13 +15,13 @@ pub(in crate::grammar) struct Wrong {
     what: String,
 }
 
-/// The most elements that repetitions may come to.
+/// The maximum number of elements that repetitions may expand to.
 const MOST_ELEMENTS: usize = 100_000;
 
-/// The deepest nesting of parentheses.
+/// The maximum nesting of parentheses.
 const DEEPEST: usize = 100;
 
-/// Makes rules of a text.
+/// Parses a text into rules.
 pub(in crate::grammar) fn read(text: &str) -> Result<Rules, Wrong> {
     let mut reader = Reader {
         text,
@@ -39,10 +38,10 @@ pub(in crate::grammar) fn read(text: &str) -> Result<Rules, Wrong> {
 struct Reader<'a> {
     text: &'a str,
     at: usize,
-    /// None for a rule that has been named and not written yet.
+    /// `None` for a rule that was referenced but is not defined yet.
     rules: Vec<Option<Vec<Alternative>>>,
     names: HashMap<&'a str, usize>,
-    /// Where each rule was named first.
+    /// The position of the first reference to each rule.
     wanted: Vec<usize>,
     elements: usize,
 }
@@ -76,7 +75,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// Every rule that is named is there, and none goes round in circles.
+    /// Checks that every referenced rule is defined, and that none is left-recursive.
     fn check(self) -> Read<Rules> {
         if let Some(missing) = self.rules.iter().position(Option::is_none) {
             let what = format!("{} is not written anywhere", self.name_of(missing));
@@ -101,7 +100,7 @@ impl<'a> Reader<'a> {
         Ok(rules)
     }
 
-    /// What a rule is called; those of repetitions and parentheses have no name.
+    /// The name of a rule, for errors. Rules of repetitions and parentheses have no name.
     fn name_of(&self, rule: usize) -> String {
         let named = self.names.iter().find(|(_, number)| **number == rule);
         named.map_or_else(
@@ -187,7 +186,7 @@ impl<'a> Reader<'a> {
         Ok(all)
     }
 
-    /// `{2}`, `{2,}`, `{2,5}`: how long it is, and what it says.
+    /// Parses `{2}`, `{2,}` or `{2,5}`. Returns its length and its bounds.
     fn times(&self) -> Read<(usize, (usize, Option<usize>))> {
         let start = self.at;
         let length = self.text[start..]
@@ -352,7 +351,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// Spaces and comments.
+    /// Skips spaces and comments.
     fn spaces(&mut self, lines: bool) {
         while let Some(c) = self.peek() {
             match c {

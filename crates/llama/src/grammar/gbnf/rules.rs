@@ -1,6 +1,7 @@
-//! A grammar as rules: what `read` makes and `machine` walks. A repetition is a rule of its own.
+//! A grammar as rules: `read` builds them and `machine` walks them. A repetition is a separate
+//! rule.
 
-/// A class of characters: ranges without gaps or overlaps, in order.
+/// A class of characters: ranges in order that neither touch nor overlap.
 pub(super) type Class = Vec<(u32, u32)>;
 
 /// A part of an alternative.
@@ -8,25 +9,25 @@ pub(super) type Class = Vec<(u32, u32)>;
 pub(super) enum Element {
     /// One character of a class.
     Char(Class),
-    /// What a rule says.
+    /// A reference to a rule.
     Rule(usize),
 }
 
-/// One way to satisfy a rule: its elements one after the other.
+/// One way to satisfy a rule: a sequence of elements.
 pub(super) type Alternative = Vec<Element>;
 
-/// All rules; each is its alternatives.
+/// All rules, each with its alternatives.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(in crate::grammar) struct Rules {
     pub(super) rules: Vec<Vec<Alternative>>,
     pub(super) root: usize,
 }
 
-/// The last character there is.
+/// The last code point of Unicode.
 const LAST: u32 = 0x10_ffff;
 
-/// The characters of these ranges, or all others: in order, and without surrogates, which no text
-/// has.
+/// The characters in these ranges, or all others if `negated`: in order, and without surrogates,
+/// which are never part of a text.
 pub(super) fn class(mut ranges: Vec<(u32, u32)>, negated: bool) -> Class {
     ranges.sort_unstable();
     let mut merged: Class = Vec::new();
@@ -58,7 +59,7 @@ fn complement(ranges: &Class) -> Class {
     others
 }
 
-/// Whether a class has a character from `from` to `to`.
+/// Whether a class contains a character from `from` to `to`.
 pub(super) fn meets(class: &Class, from: u32, to: u32) -> bool {
     class
         .iter()
@@ -66,8 +67,8 @@ pub(super) fn meets(class: &Class, from: u32, to: u32) -> bool {
 }
 
 impl Rules {
-    /// A rule that would have to satisfy itself before its first character: no way through it can
-    /// be found.
+    /// A left-recursive rule, if there is one: it refers to itself before its first character, so
+    /// no text can be parsed with it.
     pub(super) fn left_recursive(&self) -> Option<usize> {
         let nullable = self.nullable();
         let firsts: Vec<Vec<usize>> = self
@@ -79,10 +80,10 @@ impl Rules {
         (0..self.rules.len()).find_map(|start| circle(start, &firsts, &mut done))
     }
 
-    /// Which rules nothing satisfies.
+    /// Which rules match the empty text.
     fn nullable(&self) -> Vec<bool> {
-        // Of each alternative that consists of rules alone, how many of them are not known to be
-        // nullable; and who waits for whom.
+        // For each alternative that consists of rules only: how many of these are not yet known to
+        // be nullable, and which alternatives wait for which rule.
         let mut missing = Vec::new();
         let mut waiting: Vec<Vec<usize>> = vec![Vec::new(); self.rules.len()];
         let mut found: Vec<usize> = Vec::new();
@@ -137,8 +138,8 @@ fn first_rules(rule: &[Alternative], nullable: &[bool]) -> Vec<usize> {
     found
 }
 
-/// A rule that is come to again on the way from this one. Walks without recursion: there may be a
-/// hundred thousand rules in a row.
+/// A rule that is reached again on the way from this one. It does not recurse, because a chain may
+/// have a hundred thousand rules.
 fn circle(start: usize, firsts: &[Vec<usize>], done: &mut [bool]) -> Option<usize> {
     let mut on_path = std::collections::HashSet::from([start]);
     let mut path = vec![(start, 0)];
