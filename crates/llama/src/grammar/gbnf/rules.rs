@@ -1,7 +1,7 @@
 //! A grammar as rules: `read` builds them and `machine` walks them. A repetition is a separate
 //! rule.
 
-/// A class of characters: ranges in order that neither touch nor overlap.
+/// A class of characters: ranges in ascending order that neither touch nor overlap.
 pub(super) type Class = Vec<(u32, u32)>;
 
 /// A part of an alternative.
