@@ -3,28 +3,28 @@
 use super::Said;
 use super::json::Json;
 
-/// When a call leaves.
+/// When a call is released.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pace {
-    /// Its name as soon as its arguments begin, and of these each value as soon as it is whole.
-    /// What has left cannot be taken back: the arguments of a call that breaks off are closed, so
-    /// that they are JSON, and its text follows as text.
+    /// The name is released when the arguments begin, and each value of the arguments when it is
+    /// complete. Released parts cannot be taken back: if a call breaks off, its arguments are
+    /// closed to form valid JSON, and its text follows as text.
     AsItComes,
-    /// When it is whole. One that is not is text and nothing else.
+    /// When it is complete. An incomplete call is only text.
     Whole,
 }
 
-/// Gathers what is said, neighbours of a kind in one.
+/// Collects the output, and merges neighbours of the same kind.
 #[derive(Debug)]
 pub(super) struct Calls {
     said: Vec<Said>,
     pace: Pace,
-    /// The number of the call under way, or of the next.
+    /// The number of the current call, or of the next one.
     index: u32,
-    /// The call under way, where it has begun: what of its arguments has been said.
+    /// The current call, once it has begun: how much of its arguments is in the output.
     begun: Option<usize>,
-    /// Where the call under way begins in `said`; what is said from there on waits under
-    /// [`Pace::Whole`].
+    /// Where the current call begins in `said`. With [`Pace::Whole`], output from there on is held
+    /// back.
     start: usize,
     made: u32,
 }
@@ -41,12 +41,12 @@ impl Calls {
         }
     }
 
-    /// How many whole calls were made.
+    /// The number of complete calls.
     pub(super) fn made(&self) -> u32 {
         self.made
     }
 
-    /// What may leave now.
+    /// Takes the output that may be released now.
     pub(super) fn take(&mut self) -> Vec<Said> {
         if self.begun.is_some() && self.pace == Pace::Whole {
             let rest = self.said.split_off(self.start);
@@ -72,13 +72,13 @@ impl Calls {
         }
     }
 
-    /// The name of the call is known, and its arguments are an object: as much of it as is whole
-    /// can leave.
+    /// The name of the call is known, and its arguments are an object: its complete part can be
+    /// released.
     pub(super) fn arguments(&mut self, name: &str, json: &Json) {
         self.arguments_so_far(name, json.whole());
     }
 
-    /// The same for arguments whose text is given; it must begin with what was given before.
+    /// The same for arguments as text, which must begin with the text that was passed before.
     pub(super) fn arguments_so_far(&mut self, name: &str, text: &str) {
         let sent = *self.begun.get_or_insert_with(|| {
             self.start = self.said.len();
@@ -92,15 +92,15 @@ impl Calls {
         self.begun = Some(text.len());
     }
 
-    /// The call is whole.
+    /// The call is complete.
     pub(super) fn done(&mut self) {
         self.begun = None;
         self.index += 1;
         self.made += 1;
     }
 
-    /// The call is none after all: `closing` makes JSON of what has left of its arguments, and
-    /// `text` is what the model wrote.
+    /// The text was not a call after all: `closing` completes the released arguments to valid JSON,
+    /// and `text` is the model's original text.
     pub(super) fn broken(&mut self, closing: &str, text: &str) {
         if self.begun.is_some() {
             match self.pace {

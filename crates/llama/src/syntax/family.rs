@@ -1,5 +1,5 @@
-//! The families: which marker means what, and how a chat template shows whose syntax the model was
-//! trained on.
+//! The syntax families: the meaning of each marker, and how to recognize by a chat template which
+//! syntax the model was trained on.
 
 use super::reader::Begins;
 use super::region::{Form, Head};
@@ -8,27 +8,27 @@ use super::writing::CallForm;
 /// How a model writes calls and reasoning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Syntax {
-    /// None where the template does not speak of tools.
+    /// `None` if the template does not mention tools.
     pub(super) calls: Option<Family>,
     pub(super) thinks: Option<Tags>,
-    /// Whether a message begins with a header: Harmony.
+    /// Whether a message begins with a header, as in Harmony.
     pub(super) headers: bool,
     /// How a call is written.
     pub(super) form: CallForm,
     pub(super) effort: Effort,
-    /// Whether its markers are tokens of their own, which no text can spell.
+    /// Whether its markers are special tokens, which no ordinary text can produce.
     pub(super) marks_are_tokens: bool,
-    /// Whether an object that is all there is must begin with its name to be a call: a grammar lets
-    /// no other be one then.
+    /// Whether an object that is the whole answer is only a call if it begins with its name. A
+    /// grammar then allows no other object as a call.
     pub(super) name_first: bool,
 }
 
-/// What the template lets a client say of reasoning.
+/// How a client can control reasoning with this template.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Effort {
-    /// Whether there is to be any.
+    /// Whether reasoning can be turned on and off.
     is_switch: bool,
-    /// How much.
+    /// Whether its amount can be chosen.
     is_level: bool,
 }
 
@@ -48,16 +48,16 @@ const THINK_MISTRAL: Tags = Tags {
     close: "[/THINK]",
 };
 
-/// Whose syntax calls are written in.
+/// The family whose syntax calls are written in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Family {
     /// Hermes, Qwen, `SmolLM`: an object between tags. Qwen3-Coder: tags inside tags.
     Hermes,
-    /// Llama 3: the object is all there is, or follows a tag.
+    /// Llama 3: the object is the whole answer, or follows a tag.
     Llama,
-    /// Mistral: a list after a tag; later a name and its arguments.
+    /// Mistral: a list after a tag; in later versions a name and its arguments.
     Mistral,
-    /// Gemma, as those write templates for it that have it call: an object in a fence.
+    /// Gemma, with the templates that others wrote for calls: an object in a code fence.
     Fence,
     /// Phi-4 and Granite: a list after a tag.
     Phi,
@@ -65,11 +65,10 @@ pub(super) enum Family {
     DeepSeek,
     /// gpt-oss: a message to the function.
     Harmony,
-    /// The template knows nothing of tools: the model is told of them in the system message, and
-    /// how to call them.
+    /// The template does not support tools: the system message describes them and how to call them.
     Told,
-    /// The template speaks of tools and has no marker that is known: the object between tags, or
-    /// all there is.
+    /// The template mentions tools but has no known marker: the object is between tags, or the
+    /// whole answer.
     Other,
 }
 
@@ -93,14 +92,14 @@ const DEEPSEEK_NEXT: Form = Form::new(
     Head::Name(deepseek_name),
     DEEPSEEK_TAIL,
 );
-/// An object that is all there is: only the name of a function that is offered makes it a call.
+/// An object that is the whole answer. It is a call only if it has the name of an offered function.
 pub(super) static BARE: Form = Form::new("", Head::Objects, &[";"]).of_offered();
-/// The same, where it begins with its name.
+/// The same, for objects that begin with their name.
 pub(super) static BARE_NAME_FIRST: Form = BARE.name_first();
-/// The body of a message that a header says is for a function.
+/// The body of a message whose header names a function as its recipient.
 pub(super) static MESSAGE: Form = Form::new("", Head::Objects, &[]);
 
-/// What begins a header of Harmony, and what ends a message there.
+/// The markers that begin a Harmony header, and those that end a message.
 pub(super) const HEADERS: [&str; 2] = ["<|start|>", "<|channel|>"];
 pub(super) const HEADER_END: &str = "<|message|>";
 pub(super) const MESSAGE_ENDS: [&str; 3] = ["<|end|>", "<|return|>", "<|call|>"];
@@ -119,15 +118,15 @@ impl Family {
         }
     }
 
-    /// Whether an object that is all there is may be a call.
+    /// Whether an object that is the whole answer may be a call.
     pub(super) fn is_bare(self) -> bool {
         matches!(self, Self::Llama | Self::Other)
     }
 }
 
 impl Syntax {
-    /// The syntax that a chat template shows. `is_token` says whether a text is one token of the
-    /// model's: where a template leaves the tags of reasoning out, the vocabulary has them.
+    /// Recognizes the syntax by a chat template. `is_token` reports whether a text is a single
+    /// token of the model: if a template omits the tags of reasoning, the vocabulary has them.
     pub(crate) fn of(template: &str, is_token: impl Fn(&str) -> bool) -> Self {
         let has = |mark: &str| template.contains(mark);
         let headers = has("<|channel|>") && has("<|message|>");
@@ -138,8 +137,8 @@ impl Syntax {
         } else {
             (has("<think>") || has("</think>") || is_token("<think>")).then_some(THINK)
         };
-        // Not `tool_calls`, which every template copied from another may name: `tools` is where
-        // they are told to the model.
+        // Not `tool_calls`, which a template may mention only because it was copied from another.
+        // `tools` is how the model learns of them.
         let calls = has("tools").then(|| family(has, headers));
         let effort = Effort {
             is_switch: has("enable_thinking") || has("if thinking") || has("thinking is"),
@@ -175,17 +174,17 @@ impl Syntax {
         }
     }
 
-    /// That of a text which no template asked for: all of it is text.
+    /// The syntax of plain text: nothing in it is reasoning or a call.
     pub(crate) fn of_text() -> Self {
         Self::of("", |_| false)
     }
 
-    /// Whether the model can be told of tools.
+    /// Whether the template supports tools.
     pub(crate) fn knows_tools(&self) -> bool {
         self.calls.is_some()
     }
 
-    /// Whether reasoning is told apart from the answer.
+    /// Whether reasoning is separated from the answer.
     pub(crate) fn reasons(&self) -> bool {
         self.headers || self.thinks.is_some()
     }
@@ -195,12 +194,12 @@ impl Syntax {
         self.effort.is_switch || self.effort.is_level
     }
 
-    /// Whether the reasoning can be left out.
+    /// Whether reasoning can be turned off.
     pub(crate) fn can_be_silent(&self) -> bool {
         self.effort.is_switch
     }
 
-    /// What an answer begins with after this prompt: some templates open the reasoning themselves.
+    /// How an answer begins after this prompt: some templates open the reasoning themselves.
     pub(crate) fn begins_after(&self, prompt: &str) -> Begins {
         match self.thinks {
             Some(tags) if prompt.trim_end().ends_with(tags.open) => Begins::Reasoning,
@@ -208,8 +207,8 @@ impl Syntax {
         }
     }
 
-    /// The markers. Where one is a control token of the model's, its text has to be in the answer
-    /// that is read.
+    /// The markers. If one is a control token of the model, its text must be part of the output
+    /// that is parsed.
     pub(crate) fn marks(&self) -> impl Iterator<Item = &'static str> + use<> {
         let thinks = self
             .thinks

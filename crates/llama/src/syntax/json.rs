@@ -1,37 +1,37 @@
-//! One JSON value, read character by character, and written out as valid JSON.
+//! Parses one JSON value character by character, and writes it as valid JSON.
 //!
 //! Models write almost-JSON: line breaks inside strings, escapes that JSON does not have, a comma
-//! too many, Python's quotes and constants. What such writing means is plain, so it is mended;
-//! anything else is broken. Spaces outside strings are left out.
+//! too many, Python's quotes and constants. The meaning of these is clear, so they are repaired;
+//! anything else is invalid. Spaces outside strings are dropped.
 
 use std::fmt::Write;
 
-/// What became of a character.
+/// The result of one character.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
-    /// There is more to come.
+    /// The value is not complete yet.
     More,
     /// The value ends with this character.
     Done,
     /// The value had ended before this character, which is not part of it.
     Over,
-    /// This is no JSON value.
+    /// This is not a JSON value.
     Broken,
 }
 
-/// Arrays and objects inside each other; readers of JSON have limits of their own, 128 in the
-/// strictest that is in wide use.
+/// The maximum nesting of arrays and objects. JSON parsers have limits too; the strictest widely
+/// used one is 128.
 const DEPTH: usize = 64;
 
-/// A value under way.
+/// A value that is being parsed.
 #[derive(Debug)]
 pub(super) struct Json {
     out: String,
-    /// Up to where `out` needs nothing but its brackets closed.
+    /// The length of the part of `out` that becomes valid JSON by closing its brackets.
     whole: usize,
     open: Vec<char>,
     at: At,
-    /// A comma was read, and is written when something follows it.
+    /// A comma was read. It is written when another element follows.
     comma: bool,
 }
 
@@ -89,13 +89,13 @@ impl Json {
         }
     }
 
-    /// What has been written so far that no end of the text can make wrong: a value leaves when it
-    /// is whole.
+    /// The written part that the rest of the text cannot make invalid: each inner value is included
+    /// when it is complete.
     pub(super) fn whole(&self) -> &str {
         &self.out[..self.whole]
     }
 
-    /// What makes a valid value of [`Json::whole`].
+    /// The text that completes [`Json::whole`] to a valid value.
     pub(super) fn closing(&self) -> String {
         self.open.iter().rev().map(|&open| closer(open)).collect()
     }
@@ -114,7 +114,7 @@ impl Json {
                 self.whole = self.out.len();
                 self.go(if c == '{' { At::Key } else { At::Value })
             }
-            // An empty array, or a comma too many; not the value of a key.
+            // An empty array, or a trailing comma; but not instead of the value of a key.
             ']' if self.open.last() == Some(&'[') => self.close(),
             '"' | '\'' => self.quote(c, false),
             '-' | '0'..='9' | 'A'..='Z' | 'a'..='z' => {
@@ -202,12 +202,12 @@ fn closer(open: char) -> char {
     if open == '{' { '}' } else { ']' }
 }
 
-/// A string under way, after its opening quote.
+/// A string that is being parsed, after its opening quote.
 #[derive(Debug)]
 struct Quoted {
     quote: char,
     escape: Escape,
-    /// The first half of a character of two `\u`.
+    /// The first surrogate of a pair of two `\u` escapes.
     half: Option<u32>,
 }
 
@@ -271,7 +271,7 @@ impl Quoted {
             'b' => self.write('\u{8}', out),
             'f' => self.write('\u{c}', out),
             '"' | '\'' | '\\' | '/' => self.write(c, out),
-            // An escape that JSON does not have was meant as it stands: `\d`.
+            // An escape that JSON does not have is taken literally: `\d`.
             other => {
                 self.write('\\', out);
                 self.write(other, out);
@@ -279,7 +279,7 @@ impl Quoted {
         }
     }
 
-    /// A unit of UTF-16: a character, or half of one.
+    /// A UTF-16 unit: a character, or a surrogate.
     fn unit(&mut self, unit: u32, out: &mut String) {
         match (self.half.take(), unit) {
             (Some(half), 0xDC00..=0xDFFF) => {
@@ -304,7 +304,7 @@ impl Quoted {
         }
     }
 
-    /// Half a character alone is none.
+    /// A surrogate alone is not a character.
     fn end_half(&mut self, out: &mut String) {
         if self.half.take().is_some() {
             out.push(char::REPLACEMENT_CHARACTER);

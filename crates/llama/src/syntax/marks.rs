@@ -1,6 +1,6 @@
-//! Markers in a text that arrives in pieces.
+//! Finds markers in a text that arrives in pieces.
 
-/// The first of the markers in a text: where it begins, and which it is.
+/// The first marker in a text: its start, and the marker.
 pub(super) fn first<'a>(
     text: &str,
     marks: impl Iterator<Item = &'a str>,
@@ -10,7 +10,7 @@ pub(super) fn first<'a>(
         .min_by_key(|&(start, _)| start)
 }
 
-/// How many bytes at the end of a text may be the beginning of a marker.
+/// The length of the longest end of a text that may be the beginning of a marker.
 pub(super) fn possible<'a>(text: &str, marks: impl Iterator<Item = &'a str>) -> usize {
     let longest = |mark: &str| {
         let most = text.len().min(mark.len().saturating_sub(1));
@@ -22,7 +22,7 @@ pub(super) fn possible<'a>(text: &str, marks: impl Iterator<Item = &'a str>) -> 
     marks.map(longest).max().unwrap_or(0)
 }
 
-/// Whether a text is a marker's beginning and not all of it.
+/// Whether a text is a proper prefix of a marker.
 pub(super) fn begins(text: &str, mark: &str) -> bool {
     text.len() < mark.len() && mark.starts_with(text)
 }

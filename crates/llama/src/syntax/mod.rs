@@ -1,14 +1,14 @@
-//! What a model writes in its family's syntax, read from the stream: reasoning apart from the
-//! answer, calls apart from text.
+//! Parses the streamed output of a model in the syntax of its family: separates reasoning from the
+//! answer, and calls from text.
 //!
-//! Reading order: [`Said`] (what comes out), `family` (which syntax a chat template speaks),
-//! `reader` (the machine that is stepped), `region` (where a call stands in the text), `object` and
-//! `xml` (the two shapes of a call), `json` (one value, character by character), `calls` (what of a
-//! call has left already), `marks` (markers that may be cut anywhere); `writing` (the other way
-//! round: how a call is written, for grammars).
+//! Reading order: [`Said`] (the output), `family` (recognizes the syntax of a chat template),
+//! `reader` (the parser), `region` (the part of a text with calls), `object` and `xml` (the two
+//! forms of a call), `json` (one value, character by character), `calls` (the part of a call that
+//! has been released), `marks` (markers, which may be split anywhere); `writing` (the reverse: how
+//! a call is written, for grammars).
 //!
-//! Pure: no tokens, no clock, no OpenAI types but the tools that are offered. Whatever a model
-//! writes, nothing here fails: what is no call is text.
+//! Pure: no tokens, no clock, and no OpenAI types except the offered tools. No model output causes
+//! an error here: anything that is not a call is text.
 
 mod calls;
 mod family;
@@ -27,25 +27,25 @@ pub(crate) use self::{
     writing::{CallForm, Trigger, Watch},
 };
 
-/// A piece of what the model said.
+/// A piece of the model's output.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Said {
     /// More of the answer.
     Text(String),
     /// More of the reasoning before it.
     Reasoning(String),
-    /// A call; its arguments follow.
+    /// The beginning of a call; its arguments follow.
     CallBegun {
-        /// Calls are counted from 0.
+        /// The index of the call, from 0.
         index: u32,
         /// The function's name, as the model wrote it.
         name: String,
     },
     /// More of a call's arguments: all pieces together are one JSON object.
     CallArguments {
-        /// Which call.
+        /// The index of the call.
         index: u32,
-        /// What is appended.
+        /// The text to append.
         more: String,
     },
 }

@@ -1,13 +1,13 @@
-//! A call that is written as a JSON object: its function under `name`, its arguments under
-//! `arguments` or `parameters`.
+//! A call in the form of a JSON object: its function under `name`, its arguments under `arguments`
+//! or `parameters`.
 
 use super::calls::Calls;
 use super::json::{Json, Step};
 
-/// Names are short; what is longer is no name.
+/// Names are short; a longer text is not a name.
 const LONGEST_NAME: usize = 256;
 
-/// Such a call under way.
+/// A call in this form that is being parsed.
 #[derive(Debug)]
 pub(super) struct ObjectCall {
     at: At,
@@ -32,7 +32,8 @@ enum At {
 enum Key {
     Name,
     Arguments,
-    /// What some models write beside them and nobody needs: ids of their own, `"type": "function"`.
+    /// Other fields that some models write and that are ignored: their own ids, `"type":
+    /// "function"`.
     Other,
 }
 
@@ -48,7 +49,7 @@ impl ObjectCall {
         }
     }
 
-    /// Takes a character. `is_name` says which names there are, where that matters.
+    /// Parses one character. `is_name` reports whether a function exists, if that matters.
     pub(super) fn push(
         &mut self,
         c: char,
@@ -64,7 +65,7 @@ impl ObjectCall {
             At::Colon if c == ':' => self.go(At::Value),
             At::Next if c == ',' => self.go(At::Key),
             At::Next if c == '}' => self.end(calls),
-            // The last bracket is missing, and all that matters is there.
+            // The last bracket is missing, but the name and the arguments are complete.
             At::Next if self.name.is_some() && self.arguments.is_some() => match self.end(calls) {
                 Step::Done => Step::Over,
                 other => other,
@@ -73,13 +74,13 @@ impl ObjectCall {
         }
     }
 
-    /// The text ends here: whether the call is whole, but for its last bracket.
+    /// The text ends here. Returns whether the call is complete, except for its last bracket.
     pub(super) fn finish(&mut self, calls: &mut Calls) -> bool {
         let whole = self.at == At::Next && self.name.is_some() && self.arguments.is_some();
         whole && self.end(calls) == Step::Done
     }
 
-    /// What closes the arguments that have left.
+    /// The text that closes the released arguments.
     pub(super) fn closing(&self) -> String {
         if self.arguments.is_none() && self.key == Key::Arguments {
             self.json.closing()
@@ -169,8 +170,8 @@ impl ObjectCall {
     }
 }
 
-/// Arguments as an object: some models write one as a string, or `null` where there is nothing to
-/// say.
+/// Arguments as an object: some models write the object as a string, or `null` instead of an empty
+/// object.
 fn object_of(value: &str) -> Option<String> {
     if value.starts_with('{') {
         return Some(value.to_owned());

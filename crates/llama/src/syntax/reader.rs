@@ -1,8 +1,8 @@
-//! Reads what a model writes, piece by piece, and tells answer, reasoning and calls apart.
+//! Parses a model's output piece by piece, and separates answer, reasoning and calls.
 //!
-//! The same comes out wherever the text is cut. Held back is what may be the beginning of a marker,
-//! the spaces that an answer begins with (at most [`LONGEST_SPACE`] bytes of them), and the part of
-//! a call that is not whole.
+//! The result does not depend on where the text is split. Held back are: a possible beginning of a
+//! marker, the spaces at the beginning of an answer (at most [`LONGEST_SPACE`] bytes), and the
+//! incomplete part of a call.
 
 use std::sync::Arc;
 
@@ -16,17 +16,17 @@ use super::family::{
 use super::region::{Form, Region, Went};
 use super::{Said, marks};
 
-/// The most bytes of spaces at the beginning that wait for what follows them.
+/// The maximum bytes of leading spaces that are held back until more text follows.
 const LONGEST_SPACE: usize = 64;
 
-/// The most bytes of a header of Harmony.
+/// The maximum length of a Harmony header in bytes.
 const LONGEST_HEADER: usize = 512;
 
 /// What an answer begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Begins {
     Text,
-    /// The prompt has opened the reasoning already.
+    /// With reasoning: the prompt has already opened it.
     Reasoning,
 }
 
@@ -68,13 +68,13 @@ impl Offered {
     }
 }
 
-/// The machine.
+/// The parser.
 #[derive(Debug)]
 pub(crate) struct Reader {
     syntax: Syntax,
     offered: Arc<Offered>,
     at: At,
-    /// What has come and has not been read.
+    /// The text that has arrived and was not parsed yet.
     held: String,
     space: Space,
     calls: Calls,
@@ -88,19 +88,19 @@ enum At {
     Call(Region),
 }
 
-/// What spaces mean where the machine is.
+/// How spaces are treated in the current state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Space {
-    /// Nothing has been said: they count unless a marker follows.
+    /// At the beginning of the answer: they are text unless a marker follows.
     First,
-    /// They are between parts, and nobody's.
+    /// Between parts: they are dropped.
     Between,
     /// They are text.
     Counts,
 }
 
 impl Reader {
-    /// Without offered functions there are no calls, whatever is written.
+    /// Without offered functions, nothing is parsed as a call.
     pub(crate) fn new(syntax: Syntax, offered: Arc<Offered>, begins: Begins, pace: Pace) -> Self {
         let at = match begins {
             _ if syntax.headers => At::Header(String::new()),
@@ -122,14 +122,14 @@ impl Reader {
         }
     }
 
-    /// Takes more of the text; gives what can be told of it.
+    /// Takes more of the text, and returns the output that is certain now.
     pub(crate) fn push(&mut self, more: &str) -> impl Iterator<Item = Said> + use<> {
         self.held.push_str(more);
         while self.step() {}
         self.calls.take().into_iter()
     }
 
-    /// The text has ended: all that was held back.
+    /// Ends the text, and returns all that was held back.
     pub(crate) fn finish(&mut self) -> impl Iterator<Item = Said> + use<> {
         let held = std::mem::take(&mut self.held);
         match std::mem::replace(&mut self.at, At::Text) {
@@ -141,22 +141,22 @@ impl Reader {
         self.calls.take().into_iter()
     }
 
-    /// Whether it reads reasoning at the moment.
+    /// Whether the parser is in the reasoning.
     pub(crate) fn is_reasoning(&self) -> bool {
         matches!(self.at, At::Reasoning)
     }
 
-    /// Whether it reads the answer itself.
+    /// Whether the parser is in the text of the answer.
     pub(crate) fn is_text(&self) -> bool {
         matches!(self.at, At::Text)
     }
 
-    /// How many whole calls there were.
+    /// The number of complete calls.
     pub(crate) fn calls_made(&self) -> u32 {
         self.calls.made()
     }
 
-    /// Reads on; says whether there may be more to read.
+    /// Continues parsing. Returns whether there may be more to parse.
     fn step(&mut self) -> bool {
         match self.at {
             At::Text => self.text(),
@@ -185,8 +185,8 @@ impl Reader {
         self.text_until_a_mark()
     }
 
-    /// What only means something where nothing has been said before it. None where it is none of
-    /// this.
+    /// Parses what is only valid at the beginning of an answer. Returns `None` if nothing of this
+    /// applies.
     fn beginning(&mut self, spaces: usize) -> Option<bool> {
         let rest = &self.held[spaces..];
         if let Some(tags) = self.syntax.thinks {
@@ -279,7 +279,7 @@ impl Reader {
             return false;
         };
         self.calls.reasoning(&self.held[..start]);
-        // A marker of Harmony means something to what follows as well.
+        // A Harmony marker also affects the text after it.
         let end = if self.syntax.headers {
             start
         } else {
@@ -291,7 +291,7 @@ impl Reader {
         true
     }
 
-    /// Reads up to `<|message|>`, and goes where the header says.
+    /// Reads up to `<|message|>`, and continues as the header says.
     fn header(&mut self) -> bool {
         let At::Header(header) = &mut self.at else {
             return false;
@@ -371,29 +371,29 @@ impl Reader {
         false
     }
 
-    /// Whose calls are read: nobody's where nothing is offered.
+    /// The family whose calls are parsed; `None` if no function is offered.
     fn family(&self) -> Option<Family> {
         self.syntax.calls.filter(|_| !self.offered.is_empty())
     }
 }
 
-/// What a header of Harmony says: `assistant<|channel|>commentary to=functions.NAME
-/// <|constrain|>json`, in one order or another.
+/// A Harmony header: `assistant<|channel|>commentary to=functions.NAME <|constrain|>json`, in any
+/// order of its parts.
 struct Header<'a> {
     function: Option<&'a str>,
     is_analysis: bool,
 }
 
 impl<'a> Header<'a> {
-    /// None where it says anything else: a message to a tool that OpenAI has and nobody here, or no
-    /// header at all.
+    /// Returns `None` for other headers, such as a message to one of OpenAI's built-in tools, and
+    /// for a text that is not a header.
     fn read(text: &'a str) -> Option<Self> {
         let mut header = Self {
             function: None,
             is_analysis: false,
         };
         for part in text.split("<|") {
-            // What comes before `|>` is a marker's name.
+            // The text before `|>` is the name of a marker.
             let words = part.split_once("|>").map_or(part, |(_, words)| words);
             for word in words.split_whitespace() {
                 match (word, word.strip_prefix("to=functions.")) {

@@ -1,5 +1,4 @@
-//! The part of a text in which calls stand: from a marker, or a bracket, to where something else
-//! begins.
+//! The part of a text with calls: from a marker or a bracket to where something else begins.
 
 use super::calls::Calls;
 use super::json::{Json, Step};
@@ -8,11 +7,11 @@ use super::object::ObjectCall;
 use super::reader::Offered;
 use super::xml::TaggedCall;
 
-/// A call of more bytes than this is text: a call waits in memory, for a while or for as long as it
-/// lasts.
+/// The maximum size of a call in bytes. A longer one is text, because a call has to be kept in
+/// memory.
 pub(super) const LONGEST_CALL: usize = 256 << 10;
 
-/// The most bytes between a marker and the arguments.
+/// The maximum number of bytes between a marker and the arguments.
 const LONGEST_HEADER: usize = 512;
 
 /// How calls are written after a marker.
@@ -20,28 +19,28 @@ const LONGEST_HEADER: usize = 512;
 pub(super) struct Form {
     pub(super) mark: &'static str,
     head: Head,
-    /// What may follow a call and means nothing, in this order and each once.
+    /// Texts without meaning that may follow a call, in this order and each once.
     pub(super) tail: &'static [&'static str],
     in_list: bool,
-    /// Whether only the functions that are offered can be called: where nothing else tells a call
-    /// from other JSON.
+    /// Whether only offered functions can be called. This is needed if nothing else distinguishes a
+    /// call from other JSON.
     only_offered: bool,
     /// Whether an object must begin with its name.
     name_first: bool,
 }
 
-/// What stands between the marker and the arguments.
+/// The text between the marker and the arguments.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Head {
-    /// Nothing: one object that is the call, or a list of these.
+    /// Empty: one object that is the call, or a list of such objects.
     Objects,
     /// The same, or a call in tags.
     ObjectsOrTags,
     /// The rest of a call in tags.
     Tags,
-    /// The name, which this finds in what stands before the arguments.
+    /// The name, which this function extracts from the text before the arguments.
     Name(fn(&str) -> Option<&str>),
-    /// Either.
+    /// Either of these.
     ObjectsOrName(fn(&str) -> Option<&str>),
 }
 
@@ -80,15 +79,15 @@ impl Form {
     }
 }
 
-/// Such a part under way.
+/// A part with calls that is being parsed.
 #[derive(Debug)]
 pub(super) struct Region {
     form: &'static Form,
-    /// What has been read since the last whole call: the text of what turns out to be none.
+    /// The text since the last complete call. If it turns out not to be a call, it becomes text.
     raw: String,
     at: At,
     in_list: bool,
-    /// How many of the form's tail have been passed.
+    /// The number of texts of the form's tail that were read.
     passed: usize,
 }
 
@@ -101,13 +100,13 @@ enum At {
     Tail(String),
 }
 
-/// Where a character led.
+/// The result of one character.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Went {
     On,
-    /// The part has ended; this does not belong to it.
+    /// The part has ended; this text does not belong to it.
     Out(String),
-    /// It is no call.
+    /// The text is not a call.
     Broken,
 }
 
@@ -126,7 +125,7 @@ impl Region {
         }
     }
 
-    /// After these spaces, which are text if it is no call.
+    /// Sets the spaces before it, which become text if it is not a call.
     pub(super) fn after(self, spaces: String) -> Self {
         Self {
             raw: spaces + self.form.mark,
@@ -134,7 +133,7 @@ impl Region {
         }
     }
 
-    /// After a header that names the function.
+    /// Begins after a header that names the function.
     pub(super) fn named(form: &'static Form, name: &str, header: String) -> Self {
         let at = At::Named {
             name: name.to_owned(),
@@ -178,7 +177,7 @@ impl Region {
         }
     }
 
-    /// The text ends here. What is no call is given back as what it is: text.
+    /// The text ends here. If the rest is not a call, it is returned as text.
     pub(super) fn finish(mut self, calls: &mut Calls) {
         let whole = match &mut self.at {
             At::Tail(_) => true,
@@ -190,7 +189,7 @@ impl Region {
         }
     }
 
-    /// It is no call.
+    /// Ends a part that is not a call.
     pub(super) fn broken(self, calls: &mut Calls) {
         let closing = match &self.at {
             At::Object(call) => call.closing(),
@@ -254,7 +253,7 @@ impl Region {
         }
     }
 
-    /// Begins a call with this character, which is in `raw` already.
+    /// Begins a call with this character, which is already in `raw`.
     fn begin(&mut self, at: At, c: char, offered: &Offered, calls: &mut Calls) -> Went {
         self.at = at;
         self.raw.pop();
@@ -295,7 +294,7 @@ impl Region {
     }
 }
 
-/// Arguments that follow their function's name.
+/// Arguments that follow the name of their function.
 fn arguments(c: char, name: &str, json: &mut Json, calls: &mut Calls) -> Step {
     let step = json.push(c);
     if step == Step::Broken || !json.whole().is_empty() && !json.whole().starts_with('{') {
@@ -310,7 +309,7 @@ fn arguments(c: char, name: &str, json: &mut Json, calls: &mut Calls) -> Step {
     step
 }
 
-/// What stands alone before arguments is a name only where it looks like one.
+/// A text before arguments is only accepted as a name if it looks like one.
 fn is_name(name: &str) -> bool {
     !name.is_empty()
         && !name.contains(|c: char| c.is_whitespace() || c.is_control() || "<>[]{}\"".contains(c))

@@ -1,31 +1,33 @@
-//! How a call is written in each family's syntax, for a grammar that lets nothing but calls
-//! through; and where reasoning and answer begin, for one that leaves the reasoning alone.
+//! How a call is written in the syntax of each family, for a grammar that allows only calls; and
+//! where reasoning and answer begin, for a grammar that leaves the reasoning unconstrained.
 //!
-//! What is written so, `reader` reads as a call: `tests/written.rs` holds that for each family.
+//! `reader` parses text in this form as a call; `grammar/tests/calls.rs` verifies that for each
+//! family.
 
 use super::family::{Family, Syntax, Tags};
 
-/// A call in its family's syntax: text around the function's name and around its arguments.
+/// The form of a call in its family's syntax: the text around the function's name and around its
+/// arguments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct CallForm {
-    /// Before the first call.
+    /// The text before the first call.
     pub(crate) head: &'static str,
-    /// Before the name.
+    /// The text before the name.
     pub(crate) open: &'static str,
-    /// Between the name and the arguments.
+    /// The text between the name and the arguments.
     pub(crate) middle: &'static str,
-    /// After the arguments.
+    /// The text after the arguments.
     pub(crate) close: &'static str,
-    /// Between two calls; none where there can only be one.
+    /// The text between two calls; `None` if there can only be one.
     pub(crate) between: Option<&'static str>,
-    /// After the last call.
+    /// The text after the last call.
     pub(crate) tail: &'static str,
-    /// Whether the name stands in a string of JSON.
+    /// Whether the name is inside a JSON string.
     pub(crate) quoted: bool,
 }
 
 impl CallForm {
-    /// An object that is all there is.
+    /// An object that is the whole answer.
     const BARE: Self = Self {
         head: "",
         open: "{\"name\": \"",
@@ -42,7 +44,7 @@ impl CallForm {
         between: Some("\n"),
         ..Self::BARE
     };
-    /// As a model is told to write it whose template knows nothing of tools:
+    /// The form for a model whose template does not support tools, as its prompt describes it:
     /// `loggia_backend::emulate`.
     const TOLD: Self = Self {
         head: "<tool_call>",
@@ -104,8 +106,8 @@ impl CallForm {
         ..Self::BARE
     };
 
-    /// Calls as text: of each its name, and its arguments as JSON. Where there can only be one,
-    /// each further one has a line of its own.
+    /// Writes calls as text, each with its name and its arguments as JSON. If the form allows only
+    /// one call, each further one is on its own line.
     pub(crate) fn write<'a>(&self, calls: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
         let mut text = self.head.to_owned();
         for (at, (name, arguments)) in calls.into_iter().enumerate() {
@@ -130,13 +132,13 @@ impl CallForm {
         text
     }
 
-    /// The key of the arguments, where a call is an object and all there is.
+    /// The key of the arguments, if a call is an object and the whole answer.
     pub(crate) fn object_key(&self) -> Option<&'static str> {
         let is_bare = self.head.is_empty() && self.open.starts_with('{');
         self.middle.split('"').nth(2).filter(|_| is_bare)
     }
 
-    /// The form that a template shows.
+    /// The form of calls in a template.
     pub(super) fn of(family: Family, has: impl Fn(&str) -> bool) -> Self {
         match family {
             Family::Hermes => Self::HERMES,
@@ -154,29 +156,31 @@ impl CallForm {
     }
 }
 
-/// How calls that may be made or left are held to their schemas.
+/// How optional calls are constrained to their schemas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Watch {
-    /// From the marker on with which a call begins.
+    /// From the marker that begins a call.
     Mark(Trigger),
-    /// From the answer's first token on: a header, or how the answer begins, says what is a call.
+    /// From the first token of the answer: a header, or the beginning of the answer, distinguishes
+    /// calls from text.
     Whole,
 }
 
-/// The marker at which a call begins, where nothing else begins one.
+/// The marker that begins a call, if nothing else can begin one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Trigger {
     /// The marker.
     pub(crate) mark: &'static str,
-    /// What else the family's readers take for the beginning of a call.
+    /// Other texts that the family's parser accepts as the beginning of a call.
     pub(crate) others: &'static [&'static str],
     /// Whether the answer ends with the calls: a model that was not trained to wait for their
-    /// results would make some up.
+    /// results would invent some.
     pub(crate) ends: bool,
 }
 
 impl Syntax {
-    /// The same syntax for a model whose template knows nothing of tools, and who is told of some.
+    /// The same syntax for a model whose template does not support tools, and whose prompt
+    /// describes them.
     pub(crate) fn told_of_tools(self) -> Self {
         Self {
             calls: Some(Family::Told),
@@ -184,12 +188,12 @@ impl Syntax {
         }
     }
 
-    /// Whether the model is told of tools in the system message.
+    /// Whether the system message describes the tools.
     pub(crate) fn is_told_of_tools(&self) -> bool {
         self.calls == Some(Family::Told)
     }
 
-    /// The same syntax for an answer that is held as [`Watch`] says.
+    /// The same syntax for an answer that is constrained as [`Watch`] says.
     pub(crate) fn watched(self) -> Self {
         Self {
             name_first: self.calls == Some(Family::Llama) && self.watch() == Some(Watch::Whole),
@@ -197,7 +201,8 @@ impl Syntax {
         }
     }
 
-    /// How a call is written: as the model is told to, where its template knows nothing of tools.
+    /// How a call is written, or how the prompt tells the model to write it if the template does
+    /// not support tools.
     pub(crate) fn form(&self) -> CallForm {
         self.form
     }
@@ -215,13 +220,13 @@ impl Syntax {
         }
     }
 
-    /// What stands before every message, where it has to be written: Harmony's messages after the
-    /// first begin with their author.
+    /// The text before every message, if it has to be written: in Harmony, messages after the first
+    /// begin with their author.
     pub(crate) fn author(&self) -> Option<&'static str> {
         self.headers.then_some("<|start|>assistant")
     }
 
-    /// What stands before the answer itself.
+    /// The text before the final answer.
     pub(crate) fn answer_head(&self) -> &'static str {
         if self.headers {
             "<|channel|>final<|message|>"
@@ -230,8 +235,8 @@ impl Syntax {
         }
     }
 
-    /// How calls that may be made or left are held. None where nothing tells them from text for
-    /// sure.
+    /// How optional calls are constrained. `None` if they cannot be distinguished from text with
+    /// certainty.
     pub(crate) fn watch(&self) -> Option<Watch> {
         let at = |mark, others| {
             Some(Watch::Mark(Trigger {

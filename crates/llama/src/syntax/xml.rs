@@ -1,5 +1,5 @@
-//! A call that is written as tags: `<function=NAME><parameter=KEY>VALUE</parameter></function>`, as
-//! Qwen3-Coder does.
+//! A call in the form of tags: `<function=NAME><parameter=KEY>VALUE</parameter></function>`, as in
+//! Qwen3-Coder.
 
 use serde_json::Value;
 
@@ -14,11 +14,11 @@ const END_PARAMETER: &str = "</parameter>";
 const END_FUNCTION: &str = "</function>";
 const LONGEST_NAME: usize = 256;
 
-/// Such a call under way.
+/// A call in this form that is being parsed.
 #[derive(Debug)]
 pub(super) struct TaggedCall {
     at: At,
-    /// What has been read of the part that it is at.
+    /// The text of the current part so far.
     part: String,
     name: String,
     key: String,
@@ -47,7 +47,7 @@ impl TaggedCall {
         }
     }
 
-    /// After `<function=`.
+    /// Begins after `<function=`.
     pub(super) fn begun() -> Self {
         Self {
             at: At::Name,
@@ -74,7 +74,7 @@ impl TaggedCall {
         }
     }
 
-    /// What closes the arguments that have left.
+    /// The text that closes the released arguments.
     pub(super) fn closing(&self) -> &'static str {
         if self.arguments.is_empty() { "" } else { "}" }
     }
@@ -136,8 +136,8 @@ impl TaggedCall {
     }
 }
 
-/// A value's text as JSON, by its schema: a string where a string may stand, else what it says
-/// where that is JSON.
+/// A value as JSON, by its schema: a string if the schema allows one, else the JSON value of the
+/// text, if it is valid.
 fn as_json(text: &str, schema: Option<&Value>) -> String {
     let kind = schema.and_then(|schema| schema.get("type"));
     let may_be_text = match kind {
