@@ -1,8 +1,8 @@
-//! A conversation that a template refuses, or of which it would leave something out, made plainer
-//! until the template takes it.
+//! Simplifies a conversation that a template refuses, or of which it would omit a part, until the
+//! template accepts it.
 //!
-//! Templates are stricter than OpenAI's API: many take a system message at the beginning only, or
-//! want the user and the assistant by turns.
+//! Templates are stricter than OpenAI's API: many accept a system message only at the beginning, or
+//! require the user and the assistant to alternate.
 
 use std::borrow::Cow;
 
@@ -13,7 +13,7 @@ use minijinja::{Error, ErrorKind};
 
 use super::{Conversation, Rendered, Template, earlier};
 
-/// The changes by which a template that renders a conversation comes to show all of it.
+/// The changes with which a template that renders a conversation shows all of it.
 const SHOWING: [Change; 5] = [
     Change::SystemMoved,
     Change::SystemAsUser,
@@ -47,7 +47,7 @@ pub(super) fn render(
     };
     let (text, needed) = match attempts.as_few_as_needed() {
         Err(error) if error.kind() != ErrorKind::OutOfFuel && with_tools > 0 => {
-            // It may be the tools that it fails at.
+            // The tools may be the reason of the failure.
             let rewritten = [
                 rewritten(conversation.tools, tools::completed),
                 rewritten(conversation.tools, tools::simplified),
@@ -67,7 +67,7 @@ pub(super) fn render(
     Ok(Rendered { text, changed })
 }
 
-/// The tools with their functions written so; none where they are already.
+/// The tools with their functions rewritten; `None` if they already have this form.
 fn rewritten(
     tools: &[Tool],
     rewrite: impl Fn(&FunctionDefinition) -> FunctionDefinition,
@@ -84,11 +84,11 @@ fn rewritten(
 struct Attempts<'a> {
     template: &'a Template,
     conversation: Conversation<'a>,
-    /// The changes that this template needs in any case.
+    /// The changes that this template always needs.
     always: &'a [Change],
 }
 
-/// A rendering, and the changes that there was something to change for.
+/// A rendering, and the changes that had an effect.
 type Found = (String, Vec<Change>);
 
 impl Attempts<'_> {
@@ -109,7 +109,7 @@ impl Attempts<'_> {
         }
     }
 
-    /// The messages with these changes, and those of them that there was something to change for.
+    /// Applies changes to the messages. Also returns the changes that had an effect.
     fn changed(&self, changes: &[Change]) -> (Vec<Message>, Vec<Change>) {
         let write = |calls: &[ToolCall]| earlier::written(calls, self.template.form);
         plain::changed(self.conversation.messages, changes, write)
@@ -124,8 +124,7 @@ impl Attempts<'_> {
             .render_as(&conversation, "tool", &self.template.traits)
     }
 
-    /// Renders with ever more of these changes until the rendering will do, and then with as few of
-    /// them as will do.
+    /// Adds changes until the rendering is acceptable, and then removes those that are not needed.
     fn search(&self, candidates: &[Change], will_do: impl Fn(&str) -> bool) -> Option<Found> {
         let mut changes = self.always.to_vec();
         let mut before = self.changed(&changes).1;
@@ -151,7 +150,7 @@ impl Attempts<'_> {
             }
         }
         let mut found = found?;
-        // The last one was needed.
+        // The last change was necessary.
         for change in changes
             .clone()
             .into_iter()
@@ -172,7 +171,7 @@ impl Attempts<'_> {
         Some(found)
     }
 
-    /// Whether a prompt has all instructions and tools in it: some templates look for them in one
+    /// Whether a prompt contains all instructions and tools: some templates read them from one
     /// place only.
     fn shows_all(&self, prompt: &str) -> bool {
         let is_system = |message: &&Message| matches!(message.role, Role::System | Role::Developer);
@@ -194,8 +193,8 @@ impl Attempts<'_> {
     }
 }
 
-/// A part of a text that stands in a prompt as it is: some templates take words out of instructions
-/// that switch the reasoning on and off.
+/// A part of a text that appears unchanged in a prompt: some templates remove words from
+/// instructions that turn reasoning on and off.
 fn longest_line(text: &str) -> &str {
     let lines = text
         .split('\n')

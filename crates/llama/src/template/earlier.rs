@@ -1,4 +1,4 @@
-//! Earlier calls and results that a template does not show, written into the contents
+//! Writes earlier calls and results that a template does not show into the contents of messages
 //! (`loggia_backend::emulate`).
 
 use loggia_backend::conversation::arguments;
@@ -7,12 +7,13 @@ use loggia_wire::openai::{Message, ToolCall};
 
 use crate::syntax::CallForm;
 
-/// The messages, with what is not shown written into their contents in this form.
+/// Writes the parts that the template does not show into the contents of the messages, in this
+/// form.
 pub(super) fn spelled_out(messages: &[Message], shows: Shows, form: CallForm) -> Vec<Message> {
     tool_calls::spelled_out(messages, shows, |calls| written(calls, form))
 }
 
-/// The calls of a message in this form.
+/// Writes the calls of a message in this form.
 pub(super) fn written(calls: &[ToolCall], form: CallForm) -> String {
     let calls: Vec<_> = calls
         .iter()

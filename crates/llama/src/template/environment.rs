@@ -1,14 +1,14 @@
-//! The environment that templates are written for: the one of Hugging Face's `transformers`.
+//! The environment that templates are written for: that of Hugging Face's `transformers`.
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, Error, ErrorKind, Value};
 
 use super::json;
 
-/// How a refusal is told from a failure: what follows it is the template's own message.
+/// The prefix that distinguishes a refusal from a failure. The template's own message follows it.
 pub(super) const REFUSAL: &str = "raise_exception: ";
 
-/// An environment without templates. Each rendering in it may take so many steps.
+/// An environment without templates. Each rendering may take at most `fuel` steps.
 pub(super) fn environment(fuel: u64) -> Environment<'static> {
     let mut environment = Environment::new();
     environment.set_fuel(Some(fuel));
@@ -23,8 +23,7 @@ pub(super) fn environment(fuel: u64) -> Environment<'static> {
     environment
 }
 
-/// Block tags leave no empty lines behind. The delimiters are Jinja's own, so building this cannot
-/// fail.
+/// Block tags leave no empty lines. The delimiters are Jinja's defaults, so this cannot fail.
 fn syntax() -> SyntaxConfig {
     SyntaxConfig::builder()
         .trim_blocks(true)
@@ -33,13 +32,14 @@ fn syntax() -> SyntaxConfig {
         .unwrap_or_default()
 }
 
-/// Whether Python can go through it: minijinja could go through nothing at all, too.
+/// Whether Python can iterate over the value. Unlike Python, minijinja can also iterate over
+/// undefined values.
 fn is_iterable(value: &Value) -> bool {
     use minijinja::value::ValueKind::{Iterable, Undefined};
     is_sequence(value) || matches!(value.kind(), Iterable | Undefined)
 }
 
-/// Whether Python has places in it: in texts and maps as well.
+/// Whether the value is a sequence for Python: texts and maps are too.
 fn is_sequence(value: &Value) -> bool {
     use minijinja::value::ValueKind::{Bytes, Map, Seq, String, Undefined};
     matches!(value.kind(), String | Bytes | Seq | Map | Undefined)
@@ -52,7 +52,8 @@ fn raise_exception(message: &str) -> Result<Value, Error> {
     ))
 }
 
-/// The time in a format of Python's `strftime`, in UTC: a server has no place of its own.
+/// The time in a format of Python's `strftime`, in UTC, because a server has no time zone of its
+/// own.
 fn strftime_now(state: &minijinja::State<'_, '_>, format: &str) -> Result<String, Error> {
     let seconds = state
         .lookup("now_in_seconds")

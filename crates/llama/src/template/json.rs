@@ -1,5 +1,5 @@
-//! The filter `tojson` as `transformers` has it: Python's `json.dumps` with its spaces, and nothing
-//! escaped for HTML.
+//! The filter `tojson` as in `transformers`: Python's `json.dumps` with its spaces, without HTML
+//! escapes.
 
 use minijinja::value::{Kwargs, ValueKind};
 use minijinja::{Error, ErrorKind, Value};
@@ -19,7 +19,8 @@ pub(super) fn to_json(
     options: Kwargs,
 ) -> Result<Value, Error> {
     let indent = indent.or(options.get("indent")?);
-    // The others are accepted and change nothing: text is never escaped, and keys keep their order.
+    // The other arguments are accepted and ignored: text is never escaped, and keys keep their
+    // order.
     let _ = (
         options.get::<Option<bool>>("ensure_ascii")?,
         options.get::<Option<bool>>("sort_keys")?,
@@ -36,7 +37,7 @@ pub(super) fn to_json(
     json.map(Value::from_safe_string)
 }
 
-/// A value whose numbers keep their digits.
+/// A value whose numbers keep all their digits.
 struct Json<'a>(&'a Value);
 
 impl Serialize for Json<'_> {
@@ -74,7 +75,7 @@ impl Serialize for Json<'_> {
     }
 }
 
-/// The same of any value.
+/// Any value as JSON text in this format.
 pub(super) fn text(value: &impl Serialize) -> Result<String, Error> {
     write(value, Spaced)
 }
@@ -90,7 +91,7 @@ fn write(value: &impl Serialize, formatter: impl Formatter) -> Result<String, Er
     String::from_utf8(bytes).map_err(|error| failed(&error))
 }
 
-/// `{"a": 1, "b": [2, 3]}`.
+/// The format `{"a": 1, "b": [2, 3]}`.
 struct Spaced;
 
 impl Formatter for Spaced {

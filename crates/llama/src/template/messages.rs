@@ -1,5 +1,5 @@
-//! OpenAI's messages and tools as the values that templates expect: the shapes of Hugging Face's
-//! `transformers`.
+//! Converts OpenAI's messages and tools to the values that templates expect: those of Hugging
+//! Face's `transformers`.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -13,19 +13,19 @@ use sha2::{Digest, Sha256};
 
 use super::number;
 
-/// What a call's arguments, which OpenAI sends as a string of JSON, become.
+/// How to pass a call's arguments, which are a string of JSON in OpenAI's API.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Arguments {
-    /// The object that the string holds.
+    /// As the object in the string.
     Object,
-    /// The string.
+    /// As the string.
     Text,
 }
 
 #[derive(Serialize)]
 struct Turn<'a> {
     role: &'a str,
-    /// `null` where there is none, not left out.
+    /// `null` if there is no content, not omitted.
     content: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<&'a str>,
@@ -35,10 +35,11 @@ struct Turn<'a> {
     tool_call_id: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reasoning_content: Option<&'a str>,
-    /// The same, as gpt-oss's template names it, which refuses it beside a content.
+    /// The same under the name that gpt-oss's template uses. That template refuses it beside a
+    /// content.
     #[serde(skip_serializing_if = "Option::is_none")]
     thinking: Option<&'a str>,
-    /// The tools, where the template looks for them in the system message, as Phi-4-mini's does.
+    /// The tools, if the template reads them from the system message, as Phi-4-mini's does.
     #[serde(skip_serializing_if = "Option::is_none")]
     tools: Option<String>,
 }
@@ -56,20 +57,20 @@ struct Function<'a> {
     arguments: Value,
 }
 
-/// How a template wants calls.
+/// How a template expects calls.
 #[derive(Clone, Copy)]
 pub(super) struct Shape<'a> {
     pub(super) arguments: Arguments,
-    /// Whether it refuses ids that are not nine letters and digits, as Mistral's do.
+    /// Whether it only accepts ids of nine letters and digits, like Mistral's.
     pub(super) short_ids: bool,
-    /// Whether calls without a text have no content, rather than an empty one.
+    /// Whether calls without a text have `null` as their content, instead of an empty one.
     pub(super) no_content: bool,
     /// The role of results.
     pub(super) result_role: &'a str,
 }
 
-/// The messages as a list of maps, the first of them a system message that has the tools as JSON:
-/// for templates that look for them there.
+/// The messages as a list of maps. The first one is a system message with the tools as JSON, for
+/// templates that read them there.
 pub(super) fn values_with_tools(messages: &[Message], tools: &[Tool], shape: Shape<'_>) -> Value {
     let has_system = messages
         .first()
@@ -106,8 +107,8 @@ fn turns<'a>(messages: &'a [Message], shape: Shape<'a>) -> Vec<Turn<'a>> {
         .collect()
 }
 
-/// The tools as a list of maps; none at all where there are none, as `transformers` passes it. By
-/// way of their text, in which numbers have all their digits.
+/// The tools as a list of maps, or `None` without tools, as `transformers` passes it. They are
+/// converted from their JSON text, so that numbers keep all their digits.
 pub(super) fn tools(tools: &[Tool]) -> Value {
     if tools.is_empty() {
         return Value::from(());
@@ -123,7 +124,7 @@ fn turn<'a>(message: &'a Message, names: &HashMap<&str, &'a str>, shape: Shape<'
         .content
         .as_ref()
         .map(|content| content.joined_text().into_owned());
-    // No template has a place for a refusal, and it is what the assistant said.
+    // Templates have no field for a refusal, so it is passed as the assistant's content.
     let content = content
         .or_else(|| message.refusal.clone())
         .unwrap_or_default();
@@ -134,7 +135,7 @@ fn turn<'a>(message: &'a Message, names: &HashMap<&str, &'a str>, shape: Shape<'
     let reasoning = message.earlier_reasoning();
     Turn {
         role: match message.role {
-            // Templates know the older name only.
+            // Templates only know the older name.
             Role::Developer => "system",
             Role::Tool => shape.result_role,
             role => role.as_str(),
@@ -172,8 +173,8 @@ fn call<'a>(call: &'a ToolCall, shape: Shape<'_>) -> Call<'a> {
 
 const DIGITS: &[u8; 32] = b"0123456789abcdefghijklmnopqrstuv";
 
-/// A call's id as the template takes it. A short one stands for a long one: the same for the call
-/// and its result.
+/// A call's id in the form that the template accepts. A long id is replaced by a short one, the
+/// same for the call and its result.
 fn id<'a>(id: &'a str, shape: Shape<'_>) -> Cow<'a, str> {
     if !shape.short_ids || id.len() == 9 && id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
         return Cow::Borrowed(id);

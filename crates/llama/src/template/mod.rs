@@ -1,12 +1,12 @@
-//! Renders a conversation the way the model's makers do: with the Jinja template in its GGUF file.
+//! Renders a conversation with the model's own Jinja template from its GGUF file.
 //!
-//! Reading order: [`Template`], `environment` (what a template can reach), `messages` and `number`
-//! (what it is given), `variables` (what the client may set beside it), `traits` (what is found out
-//! of it by trial), `attempts` (a conversation that it refuses, made plainer until it takes it),
-//! `earlier` (calls that it does not show).
+//! Reading order: [`Template`], `environment` (the functions for a template), `messages` and
+//! `number` (its input), `variables` (the variables that a client may set), `traits` (the
+//! properties of a template, found by trial renderings), `attempts` (simplifies a conversation that
+//! the template refuses), `earlier` (calls that it does not show).
 //!
-//! A template is untrusted input: it runs with a bound on its steps, and can reach nothing but the
-//! values it is given. Turning the text into tokens is `model.rs`'s work.
+//! A template is untrusted input: it runs with a limit on its steps, and can only access the values
+//! that it is given. `model.rs` converts the text to tokens.
 
 mod attempts;
 mod earlier;
@@ -32,25 +32,26 @@ use environment::REFUSAL;
 use messages::{Arguments, Shape};
 use traits::Traits;
 
-/// Steps a rendering may take. The longest templates need some hundred steps a message.
+/// The maximum number of steps of a rendering. The longest templates need some hundred steps for
+/// each message.
 const FUEL: u64 = 10_000_000;
 
-/// Steps that a rendering of a few short messages may take, at the start.
+/// The maximum number of steps to render a few short messages, at the start.
 const TRIAL_FUEL: u64 = 1_000_000;
 
-/// What a file without a template gets, as llama.cpp does it: `ChatML`, which most base models have
-/// seen.
+/// The template for a file without one, as in llama.cpp: `ChatML`, which most base models have seen
+/// in training.
 const CHATML: &str = "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}\
     {% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
 
 /// Why a conversation cannot be rendered.
 #[derive(Debug, ThisError, PartialEq, Eq)]
 pub enum TemplateError {
-    /// The template itself says no: roles out of order, say.
+    /// The template itself refuses the conversation, for example because of the order of roles.
     #[error("This model's chat template does not take these messages: {0}")]
     Refused(String),
-    /// The template fails at what is in this conversation, and works for others. The message speaks
-    /// of the template only.
+    /// The template fails for this conversation, but works for others. The message only describes
+    /// the template.
     #[error(
         "This model's chat template fails at these messages: {0}. Send them without what is unusual in them."
     )]
@@ -60,18 +61,18 @@ pub enum TemplateError {
         "This model's chat template takes too many steps for these messages. Send fewer or shorter ones."
     )]
     TooLong,
-    /// The template does not work for any conversation. The message speaks of the template only,
-    /// never of what was in the conversation.
+    /// The template does not work for any conversation. The message only describes the template,
+    /// never the contents of the conversation.
     #[error("the model's chat template fails: {0}")]
     Broken(String),
 }
 
-/// A model's chat template, compiled.
+/// A model's compiled chat template.
 #[derive(Debug)]
 pub(crate) struct Template {
     environment: Environment<'static>,
     special: Special,
-    /// Whether there is a template of its own for conversations with tools.
+    /// Whether the file has a separate template for conversations with tools.
     for_tools: bool,
     /// How the model writes calls.
     form: CallForm,
@@ -80,40 +81,39 @@ pub(crate) struct Template {
     variables: BTreeSet<String>,
 }
 
-/// The texts of tokens that templates write.
+/// The texts of the tokens that templates write.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Special {
     pub(crate) bos: String,
     pub(crate) eos: String,
 }
 
-/// What a conversation is rendered from.
+/// The input of a rendering.
 #[derive(Clone, Copy)]
 pub(crate) struct Conversation<'a> {
     pub(crate) messages: &'a [Message],
     pub(crate) tools: &'a [Tool],
-    /// How much the model is to think: `none`, or what its template knows. None where that is left
-    /// to the template.
+    /// The reasoning effort: `none`, or a value that the template knows. `None` leaves it to the
+    /// template.
     pub(crate) effort: Option<&'a str>,
-    /// The variables that the client sets, by [`Template::variables_of`].
+    /// The variables that the client sets, from [`Template::variables_of`].
     pub(crate) variables: &'a Value,
-    /// The time that `strftime_now` tells.
+    /// The time for `strftime_now`.
     pub(crate) now: jiff::Timestamp,
 }
 
 /// A conversation as text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Rendered {
-    /// The prompt, up to where the assistant begins to speak.
+    /// The prompt, up to where the assistant's answer begins.
     pub(crate) text: String,
-    /// What had to be changed in the conversation so that the template takes it, and shows all of
-    /// it.
+    /// The changes to the conversation that the template needed to accept it and to show all of it.
     pub(crate) changed: Vec<Change>,
 }
 
 impl Template {
-    /// Compiles the templates of a file, the usual one, and the one for tools where there is one,
-    /// and tries them out.
+    /// Compiles the templates of a file (the default one, and the one for tools, if present) and
+    /// tries them out.
     pub(crate) fn new(
         usual: Option<&str>,
         for_tools: Option<&str>,
@@ -158,19 +158,19 @@ impl Template {
         self.traits.shows_tools
     }
 
-    /// The variables that a client may set with `chat_template_kwargs`: those that the template reads
-    /// and that nothing else sets.
+    /// The variables that a client may set with `chat_template_kwargs`: the template reads them,
+    /// and nothing else sets them.
     pub(crate) fn variables(&self) -> &BTreeSet<String> {
         &self.variables
     }
 
-    /// The values that a request has for them.
+    /// The values that a request sets for them.
     pub(crate) fn variables_of(&self, extra: &Extra) -> Value {
         variables::of_request(extra, &self.variables)
     }
 
-    /// The prompt for a conversation. Where the template refuses it, or would leave something out,
-    /// it is made as plain as needed.
+    /// The prompt for a conversation. If the template refuses the conversation or would omit a part
+    /// of it, the conversation is simplified as far as necessary.
     pub(crate) fn render(
         &self,
         conversation: &Conversation<'_>,
@@ -178,7 +178,7 @@ impl Template {
         attempts::render(self, conversation).map_err(|error| self.explain(&error))
     }
 
-    /// The same, with the messages as they are, results under this role, and these traits.
+    /// Renders the messages unchanged, with this role for results and these traits.
     fn render_as(
         &self,
         conversation: &Conversation<'_>,
@@ -207,8 +207,8 @@ impl Template {
             };
             self.run(name, &messages, &messages::tools(tools), conversation)
         };
-        // Most templates want a call's arguments as an object, a few put a string together with
-        // others.
+        // Most templates expect a call's arguments as an object; a few concatenate them with
+        // strings.
         render(Arguments::Object).or_else(|first| {
             let has_calls = messages.iter().any(|message| message.tool_calls.is_some());
             if has_calls {
@@ -229,7 +229,7 @@ impl Template {
         self.environment.get_template(name)?.render(context! {
             messages,
             tools,
-            // The names that the makers' own tool passes, whether or not there is anything to pass.
+            // The names that `transformers` always passes, even without a value.
             documents => (),
             add_generation_prompt => true,
             bos_token => self.special.bos.as_str(),
@@ -252,8 +252,8 @@ impl Template {
     }
 }
 
-/// The variables by which templates are told of thinking. None of them where nothing is asked for:
-/// each has a default of its own.
+/// The variables with which templates control reasoning. Without a requested effort none is set,
+/// because each template has its own default.
 fn effort(effort: Option<&str>) -> Value {
     match effort {
         None => context! {},
@@ -268,8 +268,8 @@ fn broken(error: &Error) -> TemplateError {
     TemplateError::Broken(place(error))
 }
 
-/// What went wrong, and where. Not the detail: it may quote a value, and a value may be the user's
-/// words.
+/// The kind of an error and its position, without its detail: that may quote a value from the
+/// user's messages.
 fn place(error: &Error) -> String {
     let line = error
         .line()

@@ -1,4 +1,4 @@
-//! JSON as the values of templates, with numbers that keep their digits.
+//! JSON as values for templates, with numbers that keep all their digits.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,12 +9,13 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// A number that neither an integer of 128 bits nor a double says with the same digits: its text.
+/// The text of a number that neither a 128-bit integer nor a double can represent with the same
+/// digits.
 #[derive(Debug)]
 pub(super) struct LongNumber(String);
 
 impl LongNumber {
-    /// The number as JSON writes it.
+    /// The number as JSON text.
     pub(super) fn as_str(&self) -> &str {
         &self.0
     }
@@ -30,7 +31,7 @@ impl Object for LongNumber {
     }
 }
 
-/// The value that a JSON text is; none where it is no JSON.
+/// Parses a JSON text to a value; `None` if it is invalid.
 pub(super) fn value(json: &str) -> Option<Value> {
     serde_json::from_str::<&RawValue>(json)
         .ok()
@@ -54,8 +55,8 @@ fn number(text: &str) -> Value {
     if let Ok(integer) = text.parse::<i64>().map(Value::from).or_else(|_| long()) {
         return integer;
     }
-    // Within these bounds a double is written with all its digits and nothing else, here and in
-    // Python.
+    // Within these bounds a double is written with all its digits and without an exponent, here and
+    // in Python.
     let is_plain = |float: f64| float == 0.0 || (1e-4..1e16).contains(&float.abs());
     match text.parse::<f64>() {
         Ok(float) if is_plain(float) && decimal(&float.to_string()) == decimal(text) => {
@@ -65,8 +66,8 @@ fn number(text: &str) -> Value {
     }
 }
 
-/// The digits of a number without zeros around them, and the power of ten of the last one: the same
-/// for the same number.
+/// The sign, the digits of a number without leading and trailing zeros, and the exponent of the
+/// last digit. Equal numbers give equal results.
 fn decimal(text: &str) -> Option<(bool, String, i64)> {
     let (text, exponent) = match text.split_once(['e', 'E']) {
         Some((text, exponent)) => (text, exponent.parse::<i64>().ok()?),
@@ -90,8 +91,8 @@ fn decimal(text: &str) -> Option<(bool, String, i64)> {
     ))
 }
 
-/// An object or an array. Each value in it is read by itself: only its text has all digits of a
-/// number.
+/// An object or an array. Its values are parsed separately, because only the text has all the
+/// digits of a number.
 struct List(Value);
 
 impl<'de> Deserialize<'de> for List {

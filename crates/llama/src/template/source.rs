@@ -1,10 +1,9 @@
-//! Makes a template's source one that minijinja reads: the few tags that only `transformers` has
-//! are taken out.
+//! Prepares a template's source for minijinja: removes the few tags that only `transformers` knows.
 
-/// Tags that mark what a model was trained on, and that print nothing.
+/// Tags around the text that a model was trained on. They print nothing.
 const TRAINING_TAGS: [&str; 2] = ["generation", "endgeneration"];
 
-/// The source without training tags; the spaces around them are trimmed as before.
+/// The source without training tags. The spaces around them are trimmed as before.
 pub(super) fn prepare(source: &str) -> String {
     let mut prepared = String::with_capacity(source.len());
     let mut rest = source;
@@ -16,7 +15,7 @@ pub(super) fn prepare(source: &str) -> String {
         let inside = &tag[2..tag.len() - 2];
         prepared.push_str(&rest[..start]);
         if TRAINING_TAGS.contains(&inside.trim_matches(['-', '+', ' ', '\n', '\t'])) {
-            // A comment of the same kind trims the same spaces.
+            // A comment with the same trim markers trims the same spaces.
             let before = if inside.starts_with('-') { "-" } else { "" };
             let after = if inside.ends_with('-') { "-" } else { "" };
             prepared.extend(["{#", before, " ", after, "#}"]);

@@ -1,5 +1,5 @@
-//! What is found out of a template by trial: what it shows, and how it wants it. Its text would
-//! tell less: a name in it may stand in a comment, or for something else.
+//! Properties of a template, found by trial renderings: what it shows, and in which form it expects
+//! it. Its source is less reliable: a name in it may be in a comment, or have another meaning.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,31 +14,33 @@ use serde_json::json;
 use super::variables::Lookups;
 use super::{Conversation, Template, earlier};
 
-/// What is known of a template.
+/// The properties of a template.
 #[derive(Debug, Clone)]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "each is a trait that a template has or has not, whatever the others"
 )]
 pub(super) struct Traits {
-    /// Whether it renders the plainest conversation.
+    /// Whether it renders the simplest conversation.
     pub(super) works: bool,
     /// Whether it shows tools.
     pub(super) shows_tools: bool,
-    /// Whether it looks for the tools in the system message, and nowhere else.
+    /// Whether it only reads the tools from the system message.
     pub(super) tools_in_system: bool,
-    /// Whether it refuses the ids of calls that are not nine letters and digits.
+    /// Whether it only accepts call ids of nine letters and digits.
     pub(super) short_ids: bool,
-    /// Whether calls without a text have no content at all for it, where others want an empty one.
+    /// Whether calls without a text need `null` as their content, where other templates need an
+    /// empty one.
     pub(super) no_content: bool,
-    /// What it shows of earlier calls, where no tools are given and where some are.
+    /// The parts of earlier calls that it shows, without tools and with tools.
     pub(super) shows: [Shows; 2],
-    /// What has to be changed in conversations so that it shows all of them, likewise.
+    /// The changes that conversations need so that it shows all of them, without tools and with
+    /// tools.
     pub(super) changes: [Vec<Change>; 2],
 }
 
 impl Default for Traits {
-    /// Those of a template that is not tried out.
+    /// The properties of a template that is not tried out.
     fn default() -> Self {
         Self {
             works: false,
@@ -55,7 +57,7 @@ impl Default for Traits {
     }
 }
 
-/// Words that no template has.
+/// Words that do not occur in any template.
 const ASKED: &str = "<asked>";
 const SYSTEM: &str = "<trial of a system message>";
 const ANSWER: &str = "<trial of an answer>";
@@ -63,15 +65,15 @@ const FUNCTION: &str = "trial_of_a_function";
 const CALLED: [&str; 2] = ["trial_of_a_call", "trial_of_another_call"];
 const ARGUMENTS: [&str; 2] = ["trial_of_an_argument", "trial_of_another_argument"];
 const RESULTS: [&str; 2] = ["<trial of a result>", "<trial of another result>"];
-/// Letters, as Mistral's templates want them.
+/// Nine letters, as Mistral's templates require.
 const IDS: [&str; 2] = ["trialcall", "trialsecd"];
-/// An id as OpenAI's API makes them.
+/// An id like those of OpenAI's API.
 const LONG_ID: &str = "call_Tr1alTr1alTr1alTr1al";
 /// A role that no template knows.
 const NOBODY: &str = "nobody_at_all";
 
 impl Traits {
-    /// Tries a template out. Gives back the variables that it looked up on the way, too.
+    /// Tries a template out. Also returns the variables that it looked up during that.
     pub(super) fn of(template: &Template) -> (Self, BTreeSet<String>) {
         let lookups = Arc::new(Lookups::default());
         let mut trial = Trial {
@@ -81,7 +83,7 @@ impl Traits {
         };
         trial.traits.works = trial.render(&asked(), false).is_some();
         if !trial.traits.works {
-            // It works for nobody, and may take its time over it.
+            // It fails for every conversation, and may take many steps to do so.
             return (trial.traits, BTreeSet::new());
         }
         trial.tools();
@@ -93,11 +95,11 @@ impl Traits {
     }
 }
 
-/// A template that is tried out, and what is known of it by now.
+/// A template that is being tried out, and its properties so far.
 struct Trial<'a> {
     template: &'a Template,
     traits: Traits,
-    /// None, but for taking note of what is looked up.
+    /// Has no values, and records the variables that are looked up.
     variables: Value,
 }
 
@@ -126,7 +128,7 @@ impl Trial<'_> {
             .ok()
     }
 
-    /// Whether tools are shown, and where they have to be for that.
+    /// Whether tools are shown, and where they must be passed for that.
     fn tools(&mut self) {
         let shown = |trial: &Self| {
             trial
@@ -141,7 +143,7 @@ impl Trial<'_> {
         self.traits.shows_tools = self.traits.tools_in_system;
     }
 
-    /// Whether long ids are refused, and short ones not.
+    /// Whether long ids are refused and short ones accepted.
     fn ids(&mut self) {
         let with = |id: &str| [&asked()[..], &[calls(&[(id, 0)])], &[result(id, 0)]].concat();
         let takes = |trial: &Self, id: &str| {
@@ -153,8 +155,8 @@ impl Trial<'_> {
         self.traits.short_ids = !takes(self, LONG_ID) && takes(self, IDS[0]);
     }
 
-    /// Whether a call without a text is shown otherwise when its content is `null`, and not as the
-    /// word for it.
+    /// Whether a call without a text is rendered differently if its content is `null`, and not as
+    /// the word for it.
     fn content(&mut self) {
         let conversation = [&asked()[..], &[calls(&[(IDS[0], 0)])], &[result(IDS[0], 0)]].concat();
         let nulls = |prompt: &str| prompt.to_lowercase().matches("none").count();
@@ -168,14 +170,14 @@ impl Trial<'_> {
         };
     }
 
-    /// What is shown of earlier calls: templates that know nothing of calls leave them out.
+    /// The parts of earlier calls that are shown: templates without support for calls omit them.
     fn earlier(&self, with_tools: bool) -> Shows {
         let conversation = [&asked()[..], &[calls(&[(IDS[0], 0)])], &[result(IDS[0], 0)]].concat();
         let shows_call = |messages: &[Message]| {
             let prompt = self.render(messages, with_tools);
             prompt.is_some_and(|prompt| has_call(&prompt, 0))
         };
-        // Some templates fail at results, and some at calls without any.
+        // Some templates fail at results, and some at calls without results.
         let calls = shows_call(&conversation) || shows_call(&conversation[..2]);
         let without = Shows {
             calls,
@@ -186,15 +188,15 @@ impl Trial<'_> {
             .render(&conversation, with_tools)
             .filter(|prompt| prompt.contains(RESULTS[0]));
         let results = prompt.is_some_and(|prompt| {
-            // A template that only writes out the role's name knows nothing of results, unless it
-            // does of calls.
+            // A template that only prints the name of the role does not support results, unless it
+            // supports calls.
             let by_nobody = || self.render_as(&conversation, with_tools, NOBODY);
             calls || by_nobody().is_none_or(|other| other.replace(NOBODY, "tool") != prompt)
         });
         Shows { calls, results }
     }
 
-    /// What has to be changed so that nothing is left out without a word, and nothing said twice.
+    /// The changes that are needed so that nothing is omitted or repeated.
     fn changes(&self, with_tools: bool) -> Vec<Change> {
         let shows = self.traits.shows[usize::from(with_tools)];
         let trials = [
@@ -224,14 +226,13 @@ impl Trial<'_> {
             .collect()
     }
 
-    /// Whether a system message is shown: templates without a place for one refuse it, or leave it
-    /// out.
+    /// Whether a system message is shown: templates without support for one refuse it, or omit it.
     fn shows_system(&self, with_tools: bool) -> bool {
         let prompt = self.render(&[&[system()], &asked()[..]].concat(), with_tools);
         prompt.is_some_and(|prompt| prompt.contains(SYSTEM))
     }
 
-    /// Whether the tools are shown anew with each system message.
+    /// Whether the tools are repeated with each system message.
     fn repeats_tools(&self, with_tools: bool) -> bool {
         let count = |messages: &[Message]| {
             let prompt = self.render(messages, with_tools);
@@ -242,7 +243,7 @@ impl Trial<'_> {
         with_tools && count(&twice) > count(&once)
     }
 
-    /// Whether both of two calls are shown, where one is.
+    /// Whether both of two calls are shown, if a single one is.
     fn shows_two_calls(&self, with_tools: bool) -> bool {
         let both = [(IDS[0], 0), (IDS[1], 1)];
         let conversation = [
@@ -255,7 +256,7 @@ impl Trial<'_> {
         prompt.is_some_and(|prompt| [0, 1].into_iter().all(|at| has_call(&prompt, at)))
     }
 
-    /// Whether a call is left out because a text stands beside it.
+    /// Whether a call is omitted if its message also has a text.
     fn loses_call_beside_text(&self, with_tools: bool) -> bool {
         let mut call = calls(&[(IDS[0], 0)]);
         call.content = answer().content;
@@ -266,7 +267,7 @@ impl Trial<'_> {
         prompt.is_some_and(|prompt| !has_call(&prompt, 0))
     }
 
-    /// Whether a call is left out because nobody asked for it.
+    /// Whether a call is omitted if no user message comes before it.
     fn loses_call_at_the_beginning(&self, with_tools: bool) -> bool {
         let prompt = self.render(
             &[&[calls(&[(IDS[0], 0)]), result(IDS[0], 0)], &asked()[..]].concat(),
@@ -275,7 +276,7 @@ impl Trial<'_> {
         prompt.is_some_and(|prompt| !has_call(&prompt, 0))
     }
 
-    /// Whether a result is left out because no call asks for it.
+    /// Whether a result is omitted if no call comes before it.
     fn loses_result_without_a_call(&self, with_tools: bool) -> bool {
         let prompt = self.render(&[&asked()[..], &[result(IDS[0], 0)]].concat(), with_tools);
         prompt.is_some_and(|prompt| !prompt.contains(RESULTS[0]))
@@ -298,7 +299,7 @@ fn asked() -> [Message; 1] {
     [Message::text(Role::User, ASKED)]
 }
 
-/// A function that nobody calls.
+/// A function that is never called.
 fn tool() -> Tool {
     let function = FunctionDefinition {
         name: FUNCTION.to_owned(),
@@ -317,7 +318,7 @@ fn tool() -> Tool {
     }
 }
 
-/// A message that calls, by their ids and their places among the words.
+/// A message with calls, given by their ids and their indexes among the words.
 fn calls(calls: &[(&str, usize)]) -> Message {
     let call = |&(id, at): &(&str, usize)| {
         let arguments = format!("{{\"of\": \"{}\"}}", ARGUMENTS[at]);

@@ -1,5 +1,5 @@
-//! Variables of a template that a client may set (`chat_template_kwargs`): those that it reads
-//! beside what every template is given.
+//! Template variables that a client may set (`chat_template_kwargs`): those that the template reads
+//! beside the standard ones.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,11 +11,11 @@ use serde_json::Map;
 
 use super::number;
 
-/// The field of a request that sets variables.
+/// The request field that sets variables.
 const FIELD: &str = "chat_template_kwargs";
 
-/// Variables that no client sets: what they hold comes from other fields of the request
-/// (`enable_thinking` and its like from `reasoning_effort`), or from the model.
+/// Variables that a client may not set: their values come from other fields of the request
+/// (`enable_thinking` and similar ones from `reasoning_effort`), or from the model.
 const RESERVED: [&str; 14] = [
     "messages",
     "tools",
@@ -33,8 +33,9 @@ const RESERVED: [&str; 14] = [
     "reasoning_effort",
 ];
 
-/// The variables that templates of these names read and never set, by their text. One that a
-/// template sets itself in some case (`{% set x = x | default(1) %}`) is found by [`Lookups`].
+/// The variables that templates with these names read and never set, by static analysis. A variable
+/// that a template sets itself in some cases (`{% set x = x | default(1) %}`) is found by
+/// [`Lookups`].
 pub(super) fn read_by(environment: &Environment<'_>, names: &[&str]) -> BTreeSet<String> {
     names
         .iter()
@@ -64,7 +65,7 @@ fn assigned<'a>(source: &'a str, tags: &'static [&str]) -> impl Iterator<Item = 
     })
 }
 
-/// Those of these variables that a client may set.
+/// The variables among these that a client may set.
 pub(super) fn settable(
     environment: &Environment<'_>,
     read: impl IntoIterator<Item = String>,
@@ -74,14 +75,14 @@ pub(super) fn settable(
         .into_iter()
         .filter(|name| !RESERVED.contains(&name.as_str()) && !functions.contains(name.as_str()))
         .collect();
-    // A macro that calls itself is looked up where it is not declared yet.
+    // A macro that calls itself is looked up before it is declared.
     for (_, template) in environment.templates() {
         assigned(template.source(), &["macro"]).for_each(|name| _ = settable.remove(name));
     }
     settable
 }
 
-/// The variables that a request sets, as far as they are among these.
+/// The variables that a request sets, restricted to the settable ones.
 pub(super) fn of_request(extra: &Extra, settable: &BTreeSet<String>) -> Value {
     let all = extra.get(FIELD).and_then(serde_json::Value::as_object);
     let set: Map<String, serde_json::Value> = all
@@ -93,7 +94,7 @@ pub(super) fn of_request(extra: &Extra, settable: &BTreeSet<String>) -> Value {
     number::value(&serde_json::Value::Object(set).to_string()).unwrap_or_default()
 }
 
-/// Variables without values that remember which of them were looked up.
+/// Variables without values, which record the names that were looked up.
 #[derive(Debug, Default)]
 pub(super) struct Lookups(Mutex<BTreeSet<String>>);
 
