@@ -1,5 +1,5 @@
-//! Log-probabilities from the logits as the model gave them, before any penalty, bias or
-//! temperature; only when asked for.
+//! Log-probabilities, from the model's unmodified logits: before any penalty, bias or temperature.
+//! They are only computed if requested.
 
 use super::weights::{exp, maximum, sum, to_token};
 use crate::Token;
@@ -11,7 +11,7 @@ pub(crate) struct Ranked {
     pub(crate) logprob: f32,
 }
 
-/// The log-probability of the token that was chosen, and the `top` likeliest ones, likeliest first.
+/// The log-probability of the chosen token, and the `top` most probable tokens in descending order.
 pub(crate) fn rank(logits: &[f32], chosen: Token, top: usize) -> (Ranked, Vec<Ranked>) {
     let norm = log_of_sum(logits);
     let with = |token: Token| Ranked {
@@ -24,7 +24,7 @@ pub(crate) fn rank(logits: &[f32], chosen: Token, top: usize) -> (Ranked, Vec<Ra
     (with(chosen), likeliest)
 }
 
-/// The logarithm of the sum of what the logits are logarithms of.
+/// The logarithm of the sum of the exponentials of the logits.
 fn log_of_sum(logits: &[f32]) -> f32 {
     let most = maximum(logits);
     let mut weights = [0.0_f32; 256];
@@ -44,7 +44,7 @@ fn log_of_sum(logits: &[f32]) -> f32 {
 }
 
 /// The tokens with the `count` highest logits, highest first. `count` is small (OpenAI allows 20),
-/// so a sorted list does.
+/// so a sorted list is fast enough.
 fn highest(logits: &[f32], count: usize) -> Vec<Token> {
     let mut best: Vec<(f32, Token)> = Vec::with_capacity(count + 1);
     let mut bar = f32::NEG_INFINITY;

@@ -1,9 +1,9 @@
-//! Chooses the next token from a row of logits: penalties and biases, temperature, `top_k`,
-//! `top_p`, `min_p`, and the draw.
+//! Samples the next token from a row of logits: penalties and biases, temperature, `top_k`,
+//! `top_p`, `min_p`, and the random draw.
 //!
-//! Greedy requests read the row once; the others read it twice, and sort only the tokens that
-//! `top_k` or `top_p` could keep. Nothing is allocated per token: the scratch space is the
-//! engine's, one for all requests. No clock, and no randomness but the seed's.
+//! Greedy requests read the row once. Others read it twice, and sort only the tokens that `top_k`
+//! or `top_p` could keep. Nothing is allocated per token: the engine owns one scratch space for all
+//! requests. No clock is used, and no randomness except the seed.
 
 mod logprobs;
 mod penalties;
@@ -18,28 +18,30 @@ use penalties::Penalties;
 use rng::Rng;
 pub(crate) use rng::any_seed;
 
-/// How tokens are chosen. The defaults are OpenAI's: the distribution as the model gives it.
+/// The settings of sampling. The defaults are OpenAI's: the model's unmodified distribution.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Sampling {
-    /// 0 takes the likeliest token each time; the logits are divided by anything above.
+    /// 0 always takes the most probable token; the logits are divided by any value above 0.
     pub(crate) temperature: f32,
-    /// Keeps the likeliest tokens that together have this much of the probability; 1 keeps all.
+    /// Keeps the most probable tokens that together have this probability; 1 keeps all.
     pub(crate) top_p: f32,
-    /// Keeps this many of the likeliest tokens; 0 keeps all.
+    /// Keeps this many of the most probable tokens; 0 keeps all.
     pub(crate) top_k: u32,
-    /// Keeps the tokens that are at least this fraction as likely as the likeliest; 0 keeps all.
+    /// Keeps the tokens whose probability is at least this fraction of the highest one; 0 keeps
+    /// all.
     pub(crate) min_p: f32,
-    /// The same seed gives the same text to a request that is alone on the engine. Without one,
-    /// each request draws its own.
+    /// With the same seed, a request that is alone on the engine gives the same text. Without one,
+    /// each request draws its own seed.
     pub(crate) seed: Option<u64>,
-    /// Subtracted once from each token that the answer has already (OpenAI's `presence_penalty`).
+    /// Subtracted once from each token that is already in the answer (OpenAI's `presence_penalty`).
     pub(crate) presence_penalty: f32,
-    /// Subtracted from a token for each time that the answer has it (OpenAI's `frequency_penalty`).
+    /// Subtracted from a token for each of its occurrences in the answer (OpenAI's
+    /// `frequency_penalty`).
     pub(crate) frequency_penalty: f32,
     /// Divides the positive logits (multiplies the negative ones) of tokens among the last
-    /// `repeat_last_n`; 1 changes nothing.
+    /// `repeat_last_n`; 1 has no effect.
     pub(crate) repeat_penalty: f32,
-    /// How far back `repeat_penalty` looks, over prompt and answer.
+    /// The number of tokens that `repeat_penalty` looks back over, in prompt and answer.
     pub(crate) repeat_last_n: usize,
     /// Added to the logits of these tokens.
     pub(crate) logit_bias: Vec<(Token, f32)>,
@@ -62,22 +64,22 @@ impl Default for Sampling {
     }
 }
 
-/// Says which tokens may come next; structured output and grammars are this.
+/// Restricts the tokens that may come next, for structured output and grammars.
 pub(crate) trait Constraint: Send {
-    /// Makes the logit of every token that may not come next negative infinity. One at least is
-    /// left.
+    /// Sets the logit of every token that may not come next to negative infinity. At least one
+    /// token remains.
     fn mask(&mut self, logits: &mut [f32]) -> Result<(), Stuck>;
-    /// Takes note of the token that was chosen.
+    /// Records the token that was chosen.
     fn accept(&mut self, token: Token) -> Result<(), Stuck>;
-    /// Whether nothing may follow: the answer is whole.
+    /// Whether nothing may follow because the answer is complete.
     fn is_over(&self) -> bool;
 }
 
-/// A constraint that cannot say how to go on: the answer cannot be what was asked for.
+/// The error of a constraint that cannot continue, so the answer cannot satisfy it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Stuck(pub(crate) String);
 
-/// The state of one request's choices.
+/// The sampling state of one request.
 pub(crate) struct Sampler {
     temperature: f32,
     keep: weights::Keep,
@@ -107,7 +109,7 @@ impl Sampler {
         }
     }
 
-    /// Chooses a token from a row of logits.
+    /// Samples a token from a row of logits.
     pub(crate) fn choose(&mut self, logits: &[f32], scratch: &mut Scratch) -> Result<Token, Stuck> {
         let token = if self.changes_logits() {
             let mut row = scratch.take_row(logits);
@@ -125,7 +127,7 @@ impl Sampler {
         Ok(token)
     }
 
-    /// Whether what was chosen so far is a whole answer, and nothing may follow.
+    /// Whether the answer so far is complete, and nothing may follow.
     pub(crate) fn is_over(&self) -> bool {
         self.constraint
             .as_ref()
@@ -136,7 +138,7 @@ impl Sampler {
         self.constraint.is_some() || !self.bias.is_empty() || self.penalties.have_effect()
     }
 
-    /// Each of these touches only the tokens that it is about.
+    /// Each of these changes only the logits of the tokens concerned.
     fn change(&mut self, row: &mut [f32]) -> Result<(), Stuck> {
         self.penalties.apply(row);
         for &(token, bias) in &self.bias {

@@ -1,17 +1,16 @@
-//! What a request holds against tokens that were there before: OpenAI's two penalties over the
-//! answer, llama.cpp's over a window.
+//! Penalties for repeated tokens: OpenAI's two over the answer, and llama.cpp's over a window.
 
 use std::collections::{HashMap, VecDeque};
 
 use super::Sampling;
 use crate::Token;
 
-/// Counts tokens as far as the settings ask for it, and not at all where they do not.
+/// Counts tokens as far as the settings need it, or not at all.
 pub(super) struct Penalties {
     presence: f32,
     frequency: f32,
     repeat: f32,
-    /// How many tokens the window of `repeat` has at most; 0 where there is no such penalty.
+    /// The size of the window of the repeat penalty; 0 without that penalty.
     window_size: usize,
     window: VecDeque<Token>,
     in_window: HashMap<Token, u32>,

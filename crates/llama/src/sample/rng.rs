@@ -1,7 +1,8 @@
 //! Random numbers that are the same everywhere for the same seed.
 //!
-//! `SplitMix64` (Steele, Lea, Flood 2014): one addition and three mixes, fixed for good, where a
-//! library's generator may change with a version and a seed's text with it. Not for secrets.
+//! `SplitMix64` (Steele, Lea, Flood 2014): one addition and three mixes. The algorithm never
+//! changes, while a library's generator may change with a version, and with it the text for a seed.
+//! Not for secrets.
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -31,7 +32,7 @@ impl Rng {
     }
 }
 
-/// A seed for a request that brought none: the standard library's own randomness.
+/// A seed for a request without one, from the standard library's randomness.
 pub(crate) fn any_seed() -> u64 {
     RandomState::new().hash_one(0_u8)
 }

@@ -1,14 +1,14 @@
-//! From logits to a token: weights relative to the likeliest token, and the draw.
+//! From logits to a token: weights relative to the most probable token, and the random draw.
 //!
-//! The loops over the whole vocabulary are written so that the compiler makes them SIMD; nothing in
-//! them branches.
+//! The loops over the whole vocabulary are written so that the compiler vectorizes them (SIMD);
+//! they have no branches.
 
 use crate::Token;
 
-/// Tokens are summed up in blocks of this many, so that the draw looks at few.
+/// The weights are summed in blocks of this many tokens, so that a draw reads only a few values.
 const BLOCK: usize = 256;
 
-/// Which of the tokens may be drawn.
+/// Limits which tokens may be drawn.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Keep {
     pub(super) top_k: usize,
@@ -22,7 +22,7 @@ impl Keep {
     }
 }
 
-/// Room for the work on one row of logits, used for every request in turn.
+/// Scratch memory for one row of logits, used for all requests in turn.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
     row: Vec<f32>,
@@ -31,7 +31,7 @@ pub(crate) struct Scratch {
     candidates: Vec<(f32, Token)>,
 }
 
-/// The position of the highest logit; of several the first.
+/// The index of the highest logit; of several equal ones the first.
 pub(crate) fn likeliest(logits: &[f32]) -> Token {
     let highest = maximum(logits);
     to_token(
@@ -42,7 +42,7 @@ pub(crate) fn likeliest(logits: &[f32]) -> Token {
     )
 }
 
-/// The highest of the values, NaN aside.
+/// The highest of the values, ignoring NaN.
 pub(super) fn maximum(values: &[f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; 16];
     let mut chunks = values.chunks_exact(16);
@@ -63,8 +63,8 @@ pub(super) fn maximum(values: &[f32]) -> f32 {
 pub(super) fn exp(x: f32) -> f32 {
     const LN_2_HIGH: f32 = 0.693_359_4;
     const LN_2_LOW: f32 = -2.121_944_4e-4;
-    // Adding and taking away 1.5 · 2^23 rounds to a whole number, and leaves it in the low bits on
-    // the way.
+    // Adding and subtracting 1.5 · 2^23 rounds to a whole number, and leaves it in the low bits of
+    // the intermediate sum.
     const ROUND: f32 = 12_582_912.0;
     let clamped = if x > -87.0 { x } else { -87.0 };
     let rounded = clamped * std::f32::consts::LOG2_E + ROUND;
@@ -83,7 +83,7 @@ pub(super) fn exp(x: f32) -> f32 {
 }
 
 impl Scratch {
-    /// A copy of the row that may be changed; `give_row` brings its memory back.
+    /// Returns a copy of the row that may be changed; `give_row` returns its memory.
     pub(super) fn take_row(&mut self, logits: &[f32]) -> Vec<f32> {
         let mut row = std::mem::take(&mut self.row);
         row.clear();
@@ -95,11 +95,11 @@ impl Scratch {
         self.row = row;
     }
 
-    /// Computes each token's weight, 1 for the likeliest, and the sum of each block.
+    /// Computes each token's weight, 1 for the most probable one, and the sum of each block.
     pub(super) fn weigh(&mut self, logits: &[f32], temperature: f32) {
         let highest = maximum(logits);
-        // All of them negative infinity, or NaN among them: a model gone wrong, where any choice is
-        // as good.
+        // All values are negative infinity or NaN: the model is broken, and any choice is as good
+        // as another.
         let highest = if highest.is_finite() { highest } else { 0.0 };
         let scale = temperature.recip();
         self.weights.clear();
@@ -145,7 +145,7 @@ impl Scratch {
         likeliest(&self.weights)
     }
 
-    /// Draws from the tokens that `keep` leaves: `top_k` first, then `top_p` of what that left,
+    /// Draws from the tokens that `keep` leaves: first `top_k`, then `top_p` of the remaining ones,
     /// then `min_p`.
     pub(super) fn draw_from(&mut self, keep: &Keep, unit: f64) -> Token {
         self.gather(keep);
@@ -175,13 +175,14 @@ impl Scratch {
         chosen
     }
 
-    /// Collects the tokens that might be kept, likeliest first. The bar is lowered until enough are
-    /// over it: to sort the whole vocabulary would cost more than to look at it three times.
+    /// Collects the tokens that might be kept, most probable first. The threshold is lowered until
+    /// enough tokens exceed it: sorting the whole vocabulary would be slower than scanning it three
+    /// times.
     fn gather(&mut self, keep: &Keep) {
         let total: f32 = self.sums.iter().sum();
         let mut bar = 1.0 / 64.0;
         loop {
-            // Nothing below `min_p` is ever kept, so the bar need not go lower.
+            // Nothing below `min_p` is ever kept, so the threshold need not be lower.
             let bar_now = f32::max(bar, keep.min_p);
             self.candidates.clear();
             let over = self
@@ -201,7 +202,8 @@ impl Scratch {
             }
             bar = if bar > 1e-12 { bar / 64.0 } else { 0.0 };
         }
-        // Equal weights in the order of their tokens: the same choice everywhere for the same seed.
+        // Equal weights are sorted by token, so that the same seed gives the same choice
+        // everywhere.
         let order = |a: &(f32, Token), b: &(f32, Token)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
         if keep.top_k > 0 && keep.top_k < self.candidates.len() {
             self.candidates
@@ -214,7 +216,7 @@ impl Scratch {
 
 #[cfg(test)]
 impl Scratch {
-    /// Where its memory lies, and how much there is: what changes when something is allocated.
+    /// The addresses and capacities of its buffers, which change if something is allocated.
     pub(super) fn places(&self) -> [(usize, usize); 4] {
         [
             (self.row.as_ptr().addr(), self.row.capacity()),
@@ -238,7 +240,7 @@ pub(super) fn sum(values: &[f32]) -> f32 {
     lanes.iter().sum::<f32>() + chunks.remainder().iter().sum::<f32>()
 }
 
-/// A position in the vocabulary, which llama.cpp counts with 32 bits.
+/// An index in the vocabulary, which has 32 bits in llama.cpp.
 pub(super) fn to_token(position: usize) -> Token {
     Token::try_from(position).unwrap_or(Token::MAX)
 }
@@ -253,7 +255,7 @@ mod tests {
         scratch
     }
 
-    /// Which tokens can be drawn, over many draws spread evenly.
+    /// The tokens that can be drawn, over many evenly distributed draws.
     fn drawn(scratch: &mut Scratch, keep: Keep) -> Vec<Token> {
         let mut tokens: Vec<Token> = (0..1000)
             .map(|i| scratch.draw_from(&keep, f64::from(i) / 1000.0))
