@@ -1,4 +1,5 @@
-//! Where pictures and sounds stand in a conversation, and what stands for them in its prompt: pure.
+//! Finds images and sounds in a conversation, and the marks that represent them in its prompt.
+//! Pure.
 
 use std::sync::Arc;
 
@@ -7,42 +8,41 @@ use loggia_backend::data_url::{self, DataUrl};
 use loggia_wire::Extra;
 use loggia_wire::openai::{ChatCompletionRequest, Content, Message, Part as MessagePart, PartKind};
 
-/// A picture or a sound of a request.
+/// An image or a sound in a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Asked {
-    /// The field, as an error names it.
+    /// The request field, for errors.
     pub(crate) param: String,
-    /// What a sound is called: `wav`, `mp3`. None for a picture.
+    /// The format of a sound in the request: `wav`, `mp3`. `None` for an image.
     pub(crate) format: Option<String>,
-    /// The file's bytes.
+    /// The bytes of the file.
     pub(crate) bytes: Vec<u8>,
 }
 
-/// A request whose pictures and sounds are marks in its texts.
+/// A request whose images and sounds are replaced by marks in its texts.
 #[derive(Debug)]
 pub(crate) struct Marked {
     pub(crate) request: Arc<ChatCompletionRequest>,
     pub(crate) asked: Vec<Arc<Asked>>,
-    /// Unlike anything that a client could have written.
+    /// A random number in the marks, so that a client's text cannot contain one.
     key: u64,
 }
 
-/// A piece of a prompt.
+/// A part of a prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Part<'a> {
     Text(&'a str),
-    /// Of those that were asked for, this one.
+    /// The image or sound with this index.
     Medium(usize),
 }
 
 impl Marked {
-    /// Whether there are any.
+    /// Whether the request has images or sounds.
     pub(crate) fn has_any(request: &ChatCompletionRequest) -> bool {
         request.messages.iter().any(has_media)
     }
 
-    /// Takes the pictures and sounds out of a request; `None` where there are none. `key` is drawn
-    /// by lot.
+    /// Takes the images and sounds out of a request; `None` if it has none. `key` must be random.
     pub(crate) fn of(
         request: &ChatCompletionRequest,
         key: u64,
@@ -68,8 +68,8 @@ impl Marked {
         }))
     }
 
-    /// The prompt that was rendered of the request, cut at its marks. Each medium is in it: a
-    /// template that leaves one out would answer without having seen it.
+    /// Splits the rendered prompt at its marks. It must contain every image and sound; otherwise
+    /// the template has omitted one, and the model would answer without it.
     pub(crate) fn parts<'a>(&self, prompt: &'a str) -> Result<Vec<Part<'a>>, BackendError> {
         let mut parts = Vec::new();
         let mut rest = prompt;
@@ -95,8 +95,8 @@ impl Marked {
         }
     }
 
-    /// What a model without a projector says. The door refuses it before; who uses the library
-    /// alone may not.
+    /// The error for a model without a projector. The API layer refuses such requests earlier, but
+    /// other users of the library may not.
     pub(crate) fn unseen(&self) -> BackendError {
         let message = "This model takes no pictures or sounds: it has no projector.";
         let param = self
@@ -171,7 +171,7 @@ fn marked(
     Ok(message)
 }
 
-/// The medium of a part, where it has one.
+/// The image or sound of a message part, if it is one.
 fn medium(part: &MessagePart, place: &str) -> Result<Option<Asked>, BackendError> {
     match &part.kind {
         PartKind::ImageUrl { url, .. } => {
@@ -203,7 +203,7 @@ fn medium(part: &MessagePart, place: &str) -> Result<Option<Asked>, BackendError
 }
 
 impl Asked {
-    /// What is wrong with it, for the client.
+    /// The error for an invalid file.
     pub(crate) fn refused(&self, why: &str) -> BackendError {
         match self.format {
             None => invalid(
@@ -219,8 +219,8 @@ impl Asked {
         }
     }
 
-    /// That the model takes none of its kind. The door says it before, as of a model without a
-    /// projector.
+    /// The error for a model that does not accept this kind of input. The API layer refuses such
+    /// requests earlier, as for a model without a projector.
     pub(crate) fn untaken(&self) -> BackendError {
         let kind = if self.format.is_none() {
             "pictures"

@@ -1,23 +1,24 @@
-//! The bytes of a picture as its pixels. Decoded in Rust: what clients send is not to be trusted.
+//! Decodes an image to pixels. The decoders are written in Rust, because files from clients are
+//! untrusted.
 
 use std::io::Cursor;
 
 use image::{DynamicImage, ImageDecoder as _, ImageReader, Limits};
 
-/// Pixels of the largest picture that is decoded: more than phones make.
+/// The pixels of the largest image that is decoded: more than phones produce.
 const MOST_PIXELS: u64 = 64 << 20;
-/// Pixels of the longest side.
+/// The maximum length of a side in pixels.
 const LONGEST_SIDE: u32 = 32_768;
-/// How many times as long as the other a side may be: projectors divide by what is left of the
-/// short one.
+/// The maximum ratio of the longer side to the shorter one: projectors divide by the scaled length
+/// of the shorter one.
 const MOST_LONGISH: u32 = 200;
-/// Bytes of the largest one as it is decoded, and of what a decoder that can be told so takes
-/// beside: four for each pixel. Those of 16 bits a channel may have half as many pixels.
+/// The memory of the largest decoded image, and of a decoder's buffers where it supports a limit:
+/// four bytes for each pixel. Images with 16 bits per channel may have half as many pixels.
 const MOST_MEMORY: u64 = 4 * MOST_PIXELS;
 
 const BROKEN: &str = "it is broken, or cut short";
 
-/// A picture, upright: three bytes a pixel, row by row.
+/// An upright image: three bytes for each pixel, row by row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Picture {
     pub(crate) width: u32,
@@ -25,9 +26,8 @@ pub(crate) struct Picture {
     pub(crate) rgb: Vec<u8>,
 }
 
-/// Decodes PNG, JPEG, WebP, and the first frame of a GIF. What is transparent loses its
-/// transparency, as in the tools that models are trained with. Says what is wrong in the words of
-/// an error message.
+/// Decodes PNG, JPEG, WebP, and the first frame of a GIF. Transparency is dropped, as in the tools
+/// that models are trained with. The error is the text for an error message.
 pub(crate) fn decode(bytes: &[u8]) -> Result<Picture, String> {
     let mut reader = ImageReader::new(Cursor::new(bytes))
         .with_guessed_format()
@@ -47,7 +47,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Picture, String> {
             "it has {width} × {height} pixels; send one of at most {MOST_PIXELS}"
         ));
     }
-    // What is decoded into is no part of the limits that the decoder was given.
+    // The decoder's limits do not include the memory for the decoded image.
     if decoder.total_bytes() > MOST_MEMORY {
         return Err(format!(
             "its {width} × {height} pixels take more than {MOST_MEMORY} bytes"
@@ -59,7 +59,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Picture, String> {
             "one side is more than {MOST_LONGISH} times as long as the other"
         ));
     }
-    // Without one that can be read, it is upright.
+    // Without a readable orientation, the image is upright.
     let orientation = decoder.orientation().ok();
     let rgb = DynamicImage::from_decoder(decoder)
         .map_err(explain)?
@@ -156,7 +156,7 @@ mod tests {
         assert!(error.starts_with("it has 20000 × 20000 pixels"), "{error}");
         let error = decode(&claiming(40_000, 1000, [8, 2])).unwrap_err();
         assert_eq!(error, "it is larger than 32768 pixels on a side");
-        // With 16 bits a channel, and four channels, each pixel takes twice as much.
+        // With 16 bits per channel and four channels, each pixel takes twice as much memory.
         let error = decode(&claiming(8000, 8000, [16, 6])).unwrap_err();
         assert!(
             error.starts_with("its 8000 × 8000 pixels take more than"),
@@ -164,7 +164,7 @@ mod tests {
         );
     }
 
-    /// A PNG whose header says this of it: its sides, and the bits and the kind of a pixel.
+    /// A PNG whose header claims these sides, and this bit depth and color type.
     fn claiming(width: u32, height: u32, pixel: [u8; 2]) -> Vec<u8> {
         let mut png = encoded(ImageFormat::Png);
         png[16..20].copy_from_slice(&width.to_be_bytes());
@@ -178,7 +178,7 @@ mod tests {
     #[test]
     fn a_picture_is_turned_as_the_camera_was_held() {
         let jpeg = encoded(ImageFormat::Jpeg);
-        // EXIF with one entry: orientation 6, turned by 90 degrees clockwise to be upright.
+        // EXIF with one entry: orientation 6, which needs a turn of 90 degrees clockwise.
         let mut exif =
             b"Exif\0\0MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0".to_vec();
         let length = u16::try_from(exif.len() + 2).unwrap().to_be_bytes();
@@ -189,7 +189,7 @@ mod tests {
         turned.extend(&jpeg[2..]);
         let picture = decode(&turned).unwrap();
         assert_eq!((picture.width, picture.height), (3, 5));
-        // What was left is now above.
+        // The left side is now at the top.
         assert!(picture.rgb[0] > 100 && picture.rgb[4 * 9] < 100);
     }
 

@@ -1,19 +1,19 @@
-//! What the projector has made of late, so that a conversation's next turn and the choices of one
-//! request cost no second look. Pure.
+//! A cache of recent projector output, so that the next turn of a conversation and the choices of
+//! one request need not encode an image again. Pure.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::projector::Seen;
 
-/// Bytes that are kept: some fifty pictures of 256 rows of a model of 2 billion parameters, or
+/// The maximum size in bytes: some fifty images of 256 rows for a model of 2 billion parameters, or
 /// twenty large ones.
 const MOST_BYTES: usize = 64 << 20;
 
-/// Stands for what was seen: a hash of the file's bytes and of how they are read.
+/// Identifies an image or sound: a hash of the file's bytes and of how they are decoded.
 pub(crate) type Identity = [u8; 32];
 
-/// The last used last.
+/// In order of use; the most recently used is the last.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
     seen: VecDeque<(Identity, Arc<Seen>)>,
@@ -21,7 +21,7 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    /// What was made of it.
+    /// The output for an image or sound, if it is in the cache.
     pub(super) fn find(&mut self, identity: &Identity) -> Option<Arc<Seen>> {
         let at = self.seen.iter().position(|(known, _)| known == identity)?;
         let found = self.seen.remove(at)?;
@@ -30,8 +30,8 @@ impl Kept {
         Some(seen)
     }
 
-    /// Keeps it, and lets go of what nobody has used for longest. What is larger than all of the
-    /// room is not kept.
+    /// Stores an output, and removes the least recently used ones. An output that is larger than
+    /// the whole cache is not stored.
     pub(super) fn keep(&mut self, identity: Identity, seen: &Arc<Seen>) {
         self.keep_within(identity, seen, MOST_BYTES);
     }
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
     use crate::media::projector::Piece;
 
-    /// So many bytes of rows.
+    /// An output with rows of `bytes` bytes.
     fn seen(bytes: usize) -> Arc<Seen> {
         let values = vec![0.0; bytes / 4];
         let rows = crate::raw::Rows {

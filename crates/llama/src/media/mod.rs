@@ -1,10 +1,10 @@
-//! Pictures and sounds in a conversation, for models that have a projector.
+//! Images and sounds in a conversation, for models with a projector.
 //!
-//! Reading order: `asked` (where they stand in the messages, and the marks that stand for them in
-//! the prompt), `image` and `sound` (bytes to pixels and samples), `projector` (the thread that
-//! makes rows of these, which the model reads like tokens), `kept` (what it has made of late),
-//! `reading` (the prompt that comes of it). `docs/engine.md` tells it in words,
-//! `docs/decisions/0011-pictures-and-sounds.md` why so.
+//! Reading order: `asked` (finds them in the messages, and replaces them by marks in the prompt),
+//! `image` and `sound` (decode bytes to pixels and samples), `projector` (the thread that encodes
+//! these into rows, which the model reads like tokens), `kept` (a cache of recent output),
+//! `reading` (the prompt with the rows). `docs/engine.md` explains it in prose,
+//! `docs/decisions/0011-pictures-and-sounds.md` the reasons.
 
 mod asked;
 mod image;
@@ -24,8 +24,8 @@ use loggia_wire::openai::ChatCompletionRequest;
 
 pub(crate) use asked::Marked;
 
-/// Takes the pictures and sounds out of a request; `None` where there are none. They are decoded
-/// where blocking is allowed: they may be large.
+/// Takes the images and sounds out of a request; `None` if it has none. Their base64 is decoded on
+/// a blocking thread, because they may be large.
 pub(crate) async fn marked(
     request: &Arc<ChatCompletionRequest>,
 ) -> Result<Option<Marked>, BackendError> {

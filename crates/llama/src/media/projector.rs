@@ -1,5 +1,5 @@
-//! The projector on a thread of its own: it makes rows of pictures and sounds, and no stream waits
-//! for it meanwhile.
+//! The projector on its own thread: it encodes images and sounds into rows, and no stream waits for
+//! it meanwhile.
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -21,41 +21,41 @@ use crate::model::Model;
 use crate::options::LlamaOptions;
 use crate::raw::{self, Rows};
 
-/// Files that are decoded, or wait decoded for the projector, or are at it: each may take hundreds
-/// of megabytes.
+/// The maximum number of files that are being decoded, wait for the projector, or are being
+/// encoded: each may take hundreds of megabytes.
 const DECODED_AT_ONCE: usize = 2;
 
-/// The most rows that the engine's steps are made larger for, where they see each other. What has
-/// more is refused when it is shown.
+/// The maximum number of rows without causal attention that the engine's steps are enlarged for. An
+/// image with more rows is refused.
 const MOST_ROWS_AT_ONCE: u32 = 4096;
 
-/// The sides of a picture that tells at the start how many rows of one there are at most.
+/// The sides of a trial image, with which the maximum number of rows of an image is found at the
+/// start.
 const TRIAL_SIDE: u32 = 2048;
 
-/// What a model can see and hear with, and the thread that does it. Dropping it ends the thread,
-/// after what it is at.
+/// The projector of a model, and its thread. Dropping it ends the thread after the current file.
 #[derive(Debug)]
 pub(crate) struct Media {
     facts: Facts,
     jobs: Option<SyncSender<Job>>,
     thread: Option<JoinHandle<()>>,
     kept: Arc<Mutex<Kept>>,
-    /// Places of those whose file is being looked at, or waits for that.
+    /// Places for requests whose file is being processed or waits for that.
     waiting: Semaphore,
     decoding: Arc<Semaphore>,
 }
 
-/// What does not change while it is loaded.
+/// The facts that do not change while it is loaded.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Facts {
     pub(crate) sees: bool,
-    /// Samples a second, where it hears.
+    /// The sample rate (samples per second) of sound input, if supported.
     pub(crate) hears: Option<u32>,
-    /// How many rows one step must have room for.
+    /// The number of rows that one step must have room for.
     pub(crate) rows_at_once: u32,
 }
 
-/// A picture or a sound as the model reads it.
+/// An image or a sound in the form that the model reads.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Seen {
     pub(crate) pieces: Vec<Piece>,
@@ -64,37 +64,37 @@ pub(crate) struct Seen {
 /// A part of it.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Piece {
-    /// What tells the model where it begins and ends.
+    /// The tokens that mark its beginning and end.
     Tokens(Vec<Token>),
     Rows(Arc<Rows>),
 }
 
-/// Why there is nothing to read.
+/// Why an image or sound cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Refused {
-    /// What is wrong with the file, in the words of an error message.
+    /// The file is invalid; the text is for an error message.
     File(String),
-    /// The projector takes none of its kind.
+    /// The projector does not accept this kind of input.
     Kind,
     /// It takes more tokens than there is room for.
     TooLong { tokens: usize },
-    /// Too many wait already.
+    /// Too many requests are waiting.
     Busy,
-    /// The projector failed, or has ended.
+    /// The projector failed, or has stopped.
     Failed(&'static str),
 }
 
-/// What is asked of the thread.
+/// A job for the thread.
 struct Job {
     identity: Identity,
     decoded: Decoded,
-    /// Tokens that it may take.
+    /// The maximum number of its tokens.
     room: usize,
     answer: oneshot::Sender<Result<Arc<Seen>, Refused>>,
 }
 
-/// A file's pixels or samples, and the leave to hold them: it goes with them wherever they go, also
-/// after the client has left.
+/// A file's pixels or samples, with the semaphore permit for their memory. The permit stays with
+/// the data wherever it goes, even after the client has left.
 struct Decoded {
     medium: Medium,
     _leave: OwnedSemaphorePermit,
@@ -106,7 +106,7 @@ enum Medium {
 }
 
 impl Seen {
-    /// How many places it takes in a prompt.
+    /// The number of tokens and rows that it takes in a prompt.
     pub(crate) fn tokens(&self) -> usize {
         self.pieces.iter().map(Piece::tokens).sum()
     }
@@ -130,8 +130,8 @@ impl Piece {
 }
 
 impl Media {
-    /// Loads the projector that the options name, where they name one, on a thread of its own, and
-    /// waits until it is there.
+    /// Loads the projector that the options name, if any, on its own thread, and waits until it is
+    /// loaded.
     pub(crate) fn of(
         options: &LlamaOptions,
         model: &Arc<Model>,
@@ -182,12 +182,12 @@ impl Media {
         })
     }
 
-    /// What it can do.
+    /// What the projector supports.
     pub(crate) fn facts(&self) -> Facts {
         self.facts
     }
 
-    /// A picture or a sound as the model reads it, which may take no more than so many tokens.
+    /// Encodes an image or a sound, which may take at most `room` tokens.
     pub(crate) async fn see(&self, asked: &Arc<Asked>, room: usize) -> Result<Arc<Seen>, Refused> {
         let takes = if asked.format.is_none() {
             self.facts.sees
@@ -206,7 +206,7 @@ impl Media {
             .acquire_owned()
             .await
             .map_err(|_| Refused::Failed(ENDED))?;
-        // Someone else may have shown the same meanwhile.
+        // Another request may have encoded the same file meanwhile.
         if let Some(seen) = lock(&self.kept).find(&identity) {
             return within(seen, room);
         }
@@ -220,7 +220,7 @@ impl Media {
             answer,
         })
         .map_err(|error| match error {
-            // There is room for all that may be decoded.
+            // Not reached in practice: the channel has room for all files that may be decoded.
             TrySendError::Full(_) => Refused::Busy,
             TrySendError::Disconnected(_) => Refused::Failed(ENDED),
         })?;
@@ -233,7 +233,7 @@ impl Media {
         leave: OwnedSemaphorePermit,
     ) -> Result<Decoded, Refused> {
         let (asked, rate) = (Arc::clone(asked), self.facts.hears.unwrap_or_default());
-        // It goes on to its end although the client may leave: so does the leave.
+        // Decoding continues even if the client leaves, so the permit moves into it.
         let decode = move || {
             let medium = match &asked.format {
                 None => image::decode(&asked.bytes).map(Medium::Picture),
@@ -273,7 +273,7 @@ fn identity(asked: &Asked) -> Identity {
     hash.finalize().into()
 }
 
-/// Stands for one part of it.
+/// Identifies one part of it.
 fn part_of(identity: Identity, at: usize) -> Identity {
     let mut hash = Sha256::new();
     hash.update(identity);
@@ -291,22 +291,22 @@ fn within(seen: Arc<Seen>, room: usize) -> Result<Arc<Seen>, Refused> {
 }
 
 fn lock(kept: &Mutex<Kept>) -> MutexGuard<'_, Kept> {
-    // No code that holds the lock can panic half way through a change.
+    // No code that holds the lock can panic halfway through a change.
     kept.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The thread's own.
+/// The state of the thread.
 struct Worker {
     projector: raw::Projector,
     kept: Arc<Mutex<Kept>>,
-    /// How many tokens the model knows.
+    /// The size of the model's vocabulary.
     vocabulary: usize,
-    /// The engine's steps have room for so many rows that see each other.
+    /// The number of rows without causal attention that a step of the engine has room for.
     rows_at_once: u32,
 }
 
 impl Worker {
-    /// What it can do; `None` where a picture, a blank one, cannot be had of it for this model.
+    /// What the projector supports; `None` if it cannot process a blank trial image for this model.
     fn facts(&self) -> Option<Facts> {
         let largest = if self.projector.sees() {
             self.largest_part()?
@@ -328,7 +328,7 @@ impl Worker {
         })
     }
 
-    /// The most rows of one part of a picture.
+    /// The maximum number of rows of one part of an image.
     fn largest_part(&self) -> Option<usize> {
         let blank = vec![0; TRIAL_SIDE as usize * TRIAL_SIDE as usize * 3];
         let bitmap = MtmdBitmap::from_image_data(TRIAL_SIDE, TRIAL_SIDE, &blank).ok()?;
@@ -344,9 +344,9 @@ impl Worker {
         Some(largest)
     }
 
-    /// The tokens of a part that is text. llama.cpp writes -1 where the model has no token that a
-    /// projector of this kind wants around its pictures, and a step with such a token fails for
-    /// everybody in it.
+    /// The tokens of a text part. llama.cpp writes -1 if the model lacks a token that this kind of
+    /// projector needs around its images. A step with such a token would fail for all requests in
+    /// it.
     fn tokens(&self, part: &MtmdInputChunk<'_>) -> Option<Vec<Token>> {
         let known = |token: &LlamaToken| {
             let token = Token::try_from(token.0)
@@ -377,7 +377,7 @@ impl Worker {
             if answer.is_closed() {
                 continue;
             }
-            // Someone else may have asked for the same meanwhile.
+            // Another request may have asked for the same file meanwhile.
             let known = lock(&self.kept).find(&identity);
             let seen = match known {
                 Some(seen) => within(seen, room),
@@ -389,7 +389,7 @@ impl Worker {
             if let Ok(seen) = &seen {
                 lock(&self.kept).keep(identity, seen);
             }
-            // Who asked may have left.
+            // The client may have left.
             let _ = answer.send(seen);
         }
     }

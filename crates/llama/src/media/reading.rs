@@ -1,5 +1,5 @@
-//! A prompt with pictures and sounds in it as what the engine reads: tokens where it is text, and
-//! what the projector has made of the rest.
+//! Builds the engine's input from a prompt with images and sounds: tokens for the text, and the
+//! projector's rows for the rest.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,10 +11,10 @@ use super::projector::{Media, Piece, Refused};
 use crate::engine::{Builder, Passage};
 use crate::model::Model;
 
-/// When a place before the projector may be free: a picture takes about as long.
+/// The `Retry-After` time if the projector is busy: about the time that an image takes.
 const BUSY_FOR: Duration = Duration::from_secs(2);
 
-/// Reads the prompt that was rendered of a request, for a context of so many tokens.
+/// Builds the input from the rendered prompt of a request, for a context of `context` tokens.
 pub(crate) async fn read(
     media: &Media,
     model: &Model,
@@ -37,7 +37,7 @@ pub(crate) async fn read(
             continue;
         };
         let asked = &marked.asked[*number];
-        // With a token for the answer.
+        // One token is for the answer.
         let room = context.saturating_sub(tokens + 1);
         let seen = media
             .see(asked, room)
@@ -58,8 +58,7 @@ pub(crate) async fn read(
     })
 }
 
-/// The tokens of a part that is text; the first may have to begin with the one that begins every
-/// text.
+/// The tokens of a text part. The first part may need the token that begins every text.
 fn tokens_of(model: &Model, at: usize, part: Part<'_>) -> Vec<crate::Token> {
     match part {
         Part::Text(text) if at == 0 => model.tokenize(text),

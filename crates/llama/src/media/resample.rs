@@ -1,12 +1,13 @@
-//! A sound at another number of samples a second: a windowed sinc, cut off below half of the lower
-//! of the two rates. Pure.
+//! Changes the sample rate of a sound with a windowed sinc filter, which cuts off below half of the
+//! lower rate. Pure.
 
 use std::f32::consts::PI;
 
-/// Zero crossings of the sinc on each side: enough that what cannot be kept is 60 dB down.
+/// The zero crossings of the sinc on each side: enough to attenuate the frequencies that cannot be
+/// kept by 60 dB.
 const CROSSINGS: f32 = 16.0;
 
-/// The same sound with `to` samples a second.
+/// The sound with a rate of `to` samples per second.
 #[expect(
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
@@ -22,8 +23,8 @@ pub(super) fn resample(samples: &[f32], from: u32, to: u32) -> Vec<f32> {
     let cut = (phases as f32 / step as f32).min(1.0);
     let reach = CROSSINGS / cut;
     let side = reach as usize + 1;
-    // Where a new sample may lie between two old ones is one of few places: what the old ones count
-    // there is worked out once.
+    // A new sample can have only a few positions relative to the old ones, so the filter weights of
+    // each position are computed once.
     let weights: Vec<Vec<f32>> = (0..phases)
         .map(|phase| {
             let part = phase as f32 / phases as f32;
@@ -51,7 +52,7 @@ fn gcd(a: u32, b: u32) -> u32 {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
-/// A sinc under a Hann window.
+/// A sinc with a Hann window.
 fn kernel(distance: f32, cut: f32, reach: f32) -> f32 {
     if distance.abs() >= reach {
         return 0.0;
@@ -76,7 +77,7 @@ mod tests {
             .collect()
     }
 
-    /// How loud it is away from its ends.
+    /// The loudness of a sound, without its ends.
     fn loudness(samples: &[f32]) -> f32 {
         let middle = &samples[samples.len() / 4..samples.len() * 3 / 4];
         (middle.iter().map(|sample| sample * sample).sum::<f32>() / middle.len() as f32).sqrt()

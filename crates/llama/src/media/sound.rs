@@ -1,13 +1,13 @@
-//! The bytes of a sound as its samples: one channel, as many a second as the projector wants.
-//! Decoded in Rust: what clients send is not to be trusted.
+//! Decodes a sound to samples: one channel, with the projector's sample rate. The decoders are
+//! written in Rust, because files from clients are untrusted.
 
 use std::io::Cursor;
 
 use super::resample::resample;
 
-/// The longest sound that is decoded.
+/// The maximum length of a sound in minutes.
 const MOST_MINUTES: usize = 10;
-/// Samples a second of the finest sound that is decoded.
+/// The maximum sample rate of a sound.
 const FINEST: u32 = 192_000;
 
 /// A sound before its rate is changed.
@@ -16,15 +16,16 @@ struct Heard {
     samples: Vec<f32>,
 }
 
-/// Decodes WAV (whole numbers of 8 to 32 bits, or fractions) or MP3. `format` is what the client
-/// calls it: `wav` or `mp3`. Says what is wrong in the words of an error message.
+/// Decodes WAV (integers of 8 to 32 bits, or floats) or MP3. `format` is the format in the request:
+/// `wav` or `mp3`. The error is the text for an error message.
 pub(crate) fn decode(bytes: &[u8], format: &str, rate: u32) -> Result<Vec<f32>, String> {
     let heard = match format {
         "wav" => wav(bytes)?,
         "mp3" => mp3(bytes)?,
         _ => return Err("its format is neither wav nor mp3".to_owned()),
     };
-    // A tenth of a second, as at OpenAI; projectors assume that there is something.
+    // The minimum is a tenth of a second, as at OpenAI. Projectors assume that the sound is not
+    // empty.
     if heard.samples.len() < heard.rate as usize / 10 {
         return Err("it is shorter than 0.1 seconds".to_owned());
     }
@@ -38,7 +39,8 @@ fn wav(bytes: &[u8]) -> Result<Heard, String> {
     let mut mixer = Mixer::new(spec.sample_rate, usize::from(spec.channels))?;
     if spec.sample_format == hound::SampleFormat::Float {
         for sample in reader.samples::<f32>() {
-            // Those who send while they record do not know the length: what is there counts.
+            // Clients that send while they record do not know the length, so a truncated file is
+            // accepted.
             let Ok(sample) = sample else { break };
             mixer.push(sample)?;
         }
@@ -62,14 +64,14 @@ fn mp3(bytes: &[u8]) -> Result<Heard, String> {
         return Err("it is no MP3 file".to_owned());
     };
     let mut mixer = Mixer::new(reader.sample_rate(), usize::from(channels.num()))?;
-    // One whose rate changes within is cut there, as players do it.
+    // A sound whose rate changes is cut at that point, as in players.
     while let Ok(Some(frame)) = reader.read_frame() {
         frame.iter().try_for_each(|&sample| mixer.push(sample))?;
     }
     Ok(mixer.heard())
 }
 
-/// Makes one channel of several.
+/// Mixes several channels to one.
 struct Mixer {
     rate: u32,
     channels: usize,
@@ -128,7 +130,7 @@ impl Mixer {
 mod tests {
     use super::*;
 
-    /// A WAV file of whole numbers.
+    /// A WAV file of integers.
     fn whole_numbers(channels: u16, bits: u16, samples: &[i32]) -> Vec<u8> {
         let sample_format = hound::SampleFormat::Int;
         let spec = hound::WavSpec {
