@@ -18,7 +18,7 @@ use crate::error::{EngineError, LoadError};
 use crate::options::LlamaOptions;
 use crate::processor;
 
-/// An embedded model that makes embeddings, and nothing else.
+/// The embedded backend of an embedding model.
 pub struct LlamaEmbedder {
     model: Arc<EmbeddingModel>,
     engine: Engine,
@@ -36,7 +36,8 @@ impl std::fmt::Debug for LlamaEmbedder {
 }
 
 impl LlamaEmbedder {
-    /// Loads a model and starts an engine for it. Takes seconds: call it where blocking is allowed.
+    /// Loads a model and starts an engine for it. It blocks for seconds; call it on a thread that
+    /// may block.
     pub fn open(options: &LlamaOptions) -> Result<Self, LoadError> {
         let model = Arc::new(EmbeddingModel::load(options)?);
         if options.mmproj.is_some() {
@@ -94,7 +95,7 @@ impl LlamaEmbedder {
         }
     }
 
-    /// The tokens of every input, or which of them cannot be read and why.
+    /// Tokenizes all inputs, or returns an error about the first invalid one.
     async fn tokens(
         &self,
         request: &Arc<EmbeddingRequest>,
@@ -166,7 +167,7 @@ impl Backend for LlamaEmbedder {
     }
 }
 
-/// In Ollama's words where it has some.
+/// The model card, with capabilities in Ollama's words where it has them.
 fn card(options: &LlamaOptions, model: &EmbeddingModel) -> ModelCard {
     let mut card = bare_card(options, &model.facts);
     let own = [

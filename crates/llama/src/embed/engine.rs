@@ -1,4 +1,4 @@
-//! What callers hold of an embedding engine: a place in its queue, and its answer.
+//! The callers' interface of an embedding engine: a place in its queue, and its answer.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
@@ -12,25 +12,25 @@ use super::worker;
 use crate::Token;
 use crate::error::{EngineError, LoadError};
 
-/// After how long a client that the queue refuses should try again: most requests take less.
+/// The `Retry-After` time if the queue is full: most requests take less.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Inputs that wait for their vectors.
 pub(super) struct Job {
     pub(super) inputs: Vec<Vec<Token>>,
-    /// Whoever waits for the answer; closed when he has left.
+    /// The channel to the caller; closed when the caller has left.
     pub(super) answer: oneshot::Sender<Result<Vec<Vec<f32>>, EngineError>>,
-    /// Kept until the job ends.
+    /// Held until the job ends.
     _place: Place,
 }
 
-/// A place in the queue. It is taken before the inputs are made into tokens, so that what waits for
-/// that is bounded too.
+/// A place in the queue. It is taken before the inputs are tokenized, so that requests waiting for
+/// that are limited too.
 pub(super) struct Place(
     #[expect(dead_code, reason = "it is given back when it is dropped")] OwnedSemaphorePermit,
 );
 
-/// A running engine. Dropping it ends its thread, after the batch that it is at.
+/// A running engine. Dropping it ends its thread after the current batch.
 pub(super) struct Engine {
     /// `None` only while it is being dropped.
     jobs: Option<mpsc::SyncSender<Job>>,
@@ -41,10 +41,10 @@ pub(super) struct Engine {
 }
 
 impl Engine {
-    /// Starts the engine's thread, and waits until it can compute. At most so many requests are
-    /// taken on at once.
+    /// Starts the engine's thread, and waits until it can compute. It accepts at most `most`
+    /// requests at a time.
     pub(super) fn start(model: Arc<EmbeddingModel>, most: usize) -> Result<Self, LoadError> {
-        // Every job has a place, so that the channel never has more.
+        // Every job has a place, so the channel cannot overflow.
         let (jobs, incoming) = mpsc::sync_channel(most);
         let (ready, started) = mpsc::sync_channel(1);
         let stopping = Arc::new(AtomicBool::new(false));
@@ -70,7 +70,7 @@ impl Engine {
         }
     }
 
-    /// A place in the queue.
+    /// Takes a place in the queue.
     pub(super) fn place(&self) -> Result<Place, EngineError> {
         let place = Arc::clone(&self.places).try_acquire_owned();
         place.map(Place).map_err(|_| EngineError::Busy {
@@ -79,8 +79,8 @@ impl Engine {
         })
     }
 
-    /// The vectors of some inputs. Dropping the future takes them out of the queue before the next
-    /// batch.
+    /// Computes the vectors of inputs. Dropping the future removes them from the queue before the
+    /// next batch.
     pub(super) async fn embed(
         &self,
         place: Place,
@@ -100,7 +100,7 @@ impl Engine {
         vectors.await.unwrap_or(Err(EngineError::Stopped))
     }
 
-    /// Whether it still answers.
+    /// Whether the engine is still running.
     pub(super) fn is_running(&self) -> bool {
         self.thread
             .as_ref()
@@ -111,7 +111,7 @@ impl Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         self.stopping.store(true, Ordering::Relaxed);
-        // Without senders the thread's wait for jobs ends.
+        // Without senders the thread's loop ends.
         self.jobs = None;
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()

@@ -1,20 +1,20 @@
-//! Which files are embedding models, by what their headers say.
+//! Recognizes embedding models by the headers of their files.
 
 use crate::gguf::Gguf;
 
-/// How the vectors of an input's tokens become one.
+/// How the vectors of an input's tokens are combined to one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pooling {
     /// Their mean.
     Mean,
-    /// That of the first token.
+    /// The vector of the first token.
     First,
-    /// That of the last token.
+    /// The vector of the last token.
     Last,
 }
 
-/// Architectures that read a text from both sides and generate none, as llama.cpp names them. They
-/// have no cache.
+/// Encoder architectures (bidirectional attention, no text generation), as llama.cpp names them.
+/// They have no cache.
 const ENCODERS: [&str; 9] = [
     "bert",
     "modern-bert",
@@ -28,11 +28,11 @@ const ENCODERS: [&str; 9] = [
 ];
 
 impl Pooling {
-    /// How a file's model pools; `None` where it is a model that generates text.
+    /// The pooling of a file's model; `None` if the model generates text.
     ///
     /// # Errors
-    /// Where it is for something else than embeddings, or does not say how it pools: any guess
-    /// would give other vectors than its makers'.
+    /// If the model is for neither embeddings nor text, or the header does not state the pooling: a
+    /// guess would give other vectors than the model was trained for.
     pub(crate) fn of(gguf: &Gguf) -> Result<Option<Self>, String> {
         match gguf.of_architecture("pooling_type") {
             Some(1) => Ok(Some(Self::Mean)),
@@ -48,7 +48,7 @@ impl Pooling {
         }
     }
 
-    /// Its name, as llama.cpp's command line has it.
+    /// Its name on llama.cpp's command line.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Mean => "mean",

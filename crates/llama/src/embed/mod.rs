@@ -1,11 +1,11 @@
-//! Models that make vectors of texts, and the engine that has them do it.
+//! Embedding models, and the engine that computes their vectors.
 //!
-//! Reading order: `kind` (which files are such models, from their headers), `sizes` (how much at
-//! once), `model` (one that is loaded: texts to tokens), `engine` (what callers hold), `worker`
-//! (the thread that computes), `share` (whose inputs go into the next batch), `backend` (all of it
-//! as a [`loggia_backend::Backend`]).
+//! Reading order: `kind` (recognizes such files by their headers), `sizes` (the sizes of a batch),
+//! `model` (a loaded model: texts to tokens), `engine` (the interface for callers), `worker` (the
+//! thread that computes), `share` (which inputs go into the next batch), `backend` (all of it as a
+//! [`loggia_backend::Backend`]).
 //!
-//! No answers are generated here: there is no cache to keep, no sampling, and nothing to stream.
+//! No text is generated here: there is no cache between requests, no sampling, and no streaming.
 
 mod backend;
 mod engine;

@@ -1,4 +1,4 @@
-//! A loaded embedding model: inputs become the tokens that it reads.
+//! A loaded embedding model, and the conversion of inputs to tokens.
 
 use loggia_backend::BackendError;
 use loggia_wire::openai::OnePrompt;
@@ -13,18 +13,18 @@ use llama_cpp_2::model::LlamaModel;
 
 use super::Sizes;
 
-/// The model that llama.cpp loaded, and what its header says.
+/// The model that llama.cpp loaded, and the facts from its header.
 pub(super) struct EmbeddingModel {
     pub(super) llama: LlamaModel,
     pub(super) facts: Facts,
     pub(super) pooling: Pooling,
     pub(super) sizes: Sizes,
-    /// What it is computed on, in words.
+    /// The devices that it is computed on, for people.
     pub(super) devices: String,
 }
 
 impl EmbeddingModel {
-    /// Loads a file: seconds of work, and not for an async thread.
+    /// Loads a model. It blocks for seconds; do not call it on an async thread.
     pub(super) fn load(options: &LlamaOptions) -> Result<Self, LoadError> {
         let gguf = Gguf::read(&options.path)?;
         let no_embeddings = |what: String| LoadError::Kind {
@@ -55,13 +55,13 @@ impl EmbeddingModel {
         })
     }
 
-    /// The numbers of a vector.
+    /// The length of a vector.
     pub(super) fn dimensions(&self) -> usize {
         usize::try_from(self.llama.n_embd_out()).unwrap_or(0)
     }
 
-    /// The tokens of the input with this number. A text gets the tokens that its model wants around
-    /// it, and what reads like one of them in it is text; tokens are taken as they are.
+    /// The tokens of the input with this index. A text gets the special tokens that the model needs
+    /// around it, and special tokens written in it are plain text. Tokens are taken unchanged.
     pub(super) fn tokens(
         &self,
         index: usize,
@@ -91,7 +91,7 @@ impl EmbeddingModel {
         Ok(tokens)
     }
 
-    /// llama.cpp looks every token up in a table, whatever its number.
+    /// Checks the range of the tokens: llama.cpp uses any number as a table index unchecked.
     fn checked<'a>(&self, index: usize, tokens: &'a [Token]) -> Result<&'a [Token], BackendError> {
         let vocabulary = self.facts.vocabulary;
         match tokens.iter().find(|&&token| token as usize >= vocabulary) {

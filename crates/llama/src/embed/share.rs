@@ -1,14 +1,14 @@
-//! Whose inputs go into the next batch: a round of all requests, so that one of two thousand inputs
-//! does not make one of one wait.
+//! Chooses the inputs of the next batch, in turns over all requests, so that a request with two
+//! thousand inputs does not delay a request with one.
 //!
 //! Pure: lengths in, places out.
 
-/// An input that goes into a batch: of which request, and which of its own.
+/// An input in a batch: the index of its request, and its index in that request.
 pub(super) type Place = (usize, usize);
 
-/// Fills a batch of at most `room` tokens and `most` inputs. For each request, the lengths of its
-/// inputs that are still to be computed, in order; the first request is the one whose turn it is,
-/// and what it wants first always fits.
+/// Fills a batch of at most `room` tokens and `most` inputs. `requests` has the lengths of the
+/// remaining inputs of each request, in order. The first request is the one whose turn it is, and
+/// its first input always fits.
 pub(super) fn fill(requests: &[&[usize]], room: usize, most: usize) -> Vec<Place> {
     let mut places = Vec::new();
     let mut left = room;

@@ -1,32 +1,32 @@
-//! How much an embedding engine computes at once, from the options and the model's header.
+//! The sizes of an embedding engine's batches, from the options and the model's header.
 
 use super::kind::is_encoder;
 use crate::error::LoadError;
 use crate::gguf::Gguf;
 use crate::options::{DEFAULT_CONTEXT, LlamaOptions};
 
-/// The most inputs in one batch: for short ones. A batch's tokens are bounded too, so this is not
-/// what memory depends on.
+/// The maximum number of inputs in one batch, for short ones. The tokens of a batch are limited
+/// too, so memory does not depend on this.
 const INPUTS: u32 = 64;
 
-/// Sizes that follow from the options and the model.
+/// The sizes that follow from the options and the model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Sizes {
-    /// The most tokens of one input.
+    /// The maximum number of tokens of one input.
     pub(crate) context: u32,
-    /// The most tokens of a batch: never fewer than of one input, since a model that reads from
-    /// both sides needs all of it at once.
+    /// The maximum number of tokens of a batch: at least those of one input, because a model with
+    /// bidirectional attention needs all of it at once.
     pub(crate) batch: u32,
-    /// The most inputs of a batch.
+    /// The maximum number of inputs in a batch.
     pub(crate) inputs: u32,
     pub(crate) threads: i32,
-    /// Whether it keeps keys and values while it reads, as models do that were made to generate.
+    /// Whether it uses a KV cache while it reads, as generative models do.
     pub(crate) has_cache: bool,
 }
 
 impl Sizes {
-    /// A position past those that a model was trained with has no meaning to an encoder, or lies
-    /// outside its table: never more than these.
+    /// Computes the sizes. The context never exceeds the trained one: a later position has no
+    /// meaning to an encoder, or is outside its table.
     pub(crate) fn of(options: &LlamaOptions, gguf: &Gguf) -> Result<Self, LoadError> {
         let trained = gguf.trained_context();
         let context = options.context.unwrap_or(DEFAULT_CONTEXT).min(trained);

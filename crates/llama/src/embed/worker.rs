@@ -1,5 +1,4 @@
-//! The embedding engine's thread: take jobs, fill a batch, compute it, hand out its vectors, and
-//! again.
+//! The embedding engine's thread: take jobs, fill a batch, compute it, send its vectors, in a loop.
 
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,7 +17,7 @@ use crate::Token;
 use crate::error::{EngineError, LoadError};
 use crate::model::backend;
 
-/// Runs until nobody can send jobs any more.
+/// Runs until all senders of jobs are dropped.
 pub(super) fn run(
     model: &EmbeddingModel,
     jobs: &Receiver<Job>,
@@ -45,12 +44,12 @@ pub(super) fn run(
     }
 }
 
-/// A job that has been begun.
+/// A job that has begun.
 struct UnderWay {
     job: Job,
-    /// Tokens of each input.
+    /// The number of tokens of each input.
     lengths: Vec<usize>,
-    /// Those that are there; the inputs after them are still to be computed.
+    /// The finished vectors. The inputs after them are still to be computed.
     vectors: Vec<Vec<f32>>,
 }
 
@@ -71,12 +70,12 @@ impl UnderWay {
 
 struct Worker<'model> {
     batches: Batches<'model>,
-    /// The one whose turn it is, first.
+    /// The jobs that have begun. The first one is next.
     under_way: Vec<UnderWay>,
 }
 
 impl Worker<'_> {
-    /// One round. Says whether there is to be another.
+    /// One iteration of the loop. Returns whether to continue.
     fn turn(&mut self, jobs: &Receiver<Job>) -> bool {
         if self.under_way.is_empty() {
             let Ok(job) = jobs.recv() else { return false };
@@ -118,7 +117,7 @@ impl Worker<'_> {
             .into_iter()
             .partition(|one| one.left().is_empty());
         for UnderWay { job, vectors, .. } in done {
-            // Whoever asked may have left.
+            // The caller may have left.
             let _ = job.answer.send(Ok(vectors));
         }
         if !rest.is_empty() {
@@ -127,7 +126,7 @@ impl Worker<'_> {
         self.under_way = rest;
     }
 
-    /// Whoever had a part in the batch is told; the others go on.
+    /// Fails the requests with inputs in the batch; the others continue.
     fn fail(&mut self, places: &[Place], what: &str) {
         tracing::error!(
             what,
@@ -151,7 +150,7 @@ impl Worker<'_> {
     }
 }
 
-/// The calls into llama.cpp: a context that pools as its model says, and the batch.
+/// The calls into llama.cpp: a context with the model's pooling, and the batch.
 struct Batches<'model> {
     context: LlamaContext<'model>,
     batch: LlamaBatch<'static>,
@@ -159,8 +158,8 @@ struct Batches<'model> {
 }
 
 impl<'model> Batches<'model> {
-    /// Reserves the memory. The pooling is left unspecified, which is the model's own; and a batch
-    /// is computed at once, as llama.cpp demands of what is read from both sides.
+    /// Reserves the memory. The pooling is left unspecified, which selects the model's own. A batch
+    /// is computed in one piece, as llama.cpp requires for bidirectional attention.
     fn new(model: &'model EmbeddingModel) -> Result<Self, LoadError> {
         let sizes = model.sizes;
         let params = LlamaContextParams::default()
@@ -171,7 +170,8 @@ impl<'model> Batches<'model> {
             .with_n_threads(sizes.threads)
             .with_n_threads_batch(sizes.threads)
             .with_embeddings(true)
-            // One pool of cells: any mix of inputs fits that fits into the batch.
+            // All sequences share one pool of cells: any mix of inputs fits if it fits into the
+            // batch.
             .with_kv_unified(true)
             .with_no_perf(true);
         let no_memory = |_| LoadError::Context {
@@ -189,13 +189,13 @@ impl<'model> Batches<'model> {
         })
     }
 
-    /// Computes something for nobody: brings the weights into memory, and shows that the model
-    /// works at all.
+    /// Computes a trial input and discards the result. This brings the weights into memory, and
+    /// proves that the model works.
     fn warm_up(&mut self) -> Result<(), String> {
         self.compute(&[&[0]]).map(drop)
     }
 
-    /// A vector for each input, of a length of 1, as OpenAI's are.
+    /// A vector for each input, normalized to the length 1 like OpenAI's.
     fn compute(&mut self, inputs: &[&[Token]]) -> Result<Vec<Vec<f32>>, String> {
         self.batch.clear();
         for (sequence, tokens) in (0_i32..).zip(inputs) {
@@ -206,11 +206,11 @@ impl<'model> Batches<'model> {
                 added.map_err(|error| error.to_string())?;
             }
         }
-        // What another batch left in the cache is none of this one's business.
+        // Clears what the last batch left in the cache.
         if self.sizes.has_cache {
             self.context.clear_kv_cache();
         }
-        // An encoder has no cache: llama.cpp then encodes by itself.
+        // An encoder has no cache; llama.cpp then encodes instead of decoding.
         self.context
             .decode(&mut self.batch)
             .map_err(|error| error.to_string())?;
