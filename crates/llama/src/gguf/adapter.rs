@@ -1,5 +1,5 @@
-//! What a LoRA adapter's header must say, of itself and beside its model's, so that llama.cpp
-//! neither asserts nor reads past an end.
+//! Checks the header of a LoRA adapter, alone and against its model, so that llama.cpp neither
+//! aborts on an assertion nor reads out of bounds.
 
 use std::collections::HashMap;
 
@@ -7,14 +7,14 @@ use super::reader::Value;
 use super::tensor::{self, Tensor};
 use super::{Gguf, check};
 
-/// The halves of what an adapter adds to one tensor of its model: the product of the two.
+/// The two factors whose product an adapter adds to one tensor of its model.
 #[derive(Default)]
 struct Pair<'a> {
     a: Option<&'a Tensor>,
     b: Option<&'a Tensor>,
 }
 
-/// Says what is wrong with an adapter's header, whatever model it is for.
+/// Checks an adapter's header independently of a model.
 pub(super) fn alone(adapter: &Gguf) -> Result<(), String> {
     if !check::is_adapter(adapter) {
         return Err("its general.type is not \"adapter\"".to_owned());
@@ -43,7 +43,7 @@ pub(super) fn alone(adapter: &Gguf) -> Result<(), String> {
     }
 }
 
-/// Says why an adapter cannot be laid over a model.
+/// Checks whether an adapter can be applied to a model.
 pub(super) fn over(adapter: &Gguf, base: &Gguf) -> Result<(), String> {
     let architecture = |gguf: &Gguf| {
         gguf.text("general.architecture")
@@ -73,14 +73,14 @@ pub(super) fn over(adapter: &Gguf, base: &Gguf) -> Result<(), String> {
             .get(name)
             .ok_or_else(|| format!("the model has no tensor {name:?}"))?;
         if name == "token_embd.weight" {
-            // One tensor for both ends would have to be changed in two forms, and llama.cpp has one
-            // for each name.
+            // A tensor that is used for both input and output would need two forms of the change,
+            // and llama.cpp has one for each name.
             if !of_base.contains_key("output.weight") {
                 return Err(format!(
                     "it changes {name:?}, which in this model is the output, too"
                 ));
             }
-            // Rows are looked up in the first half, so it lies the other way round.
+            // Rows are looked up in the first factor, so it is transposed.
             shapes(
                 name,
                 base.shape,
@@ -102,7 +102,7 @@ pub(super) fn over(adapter: &Gguf, base: &Gguf) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether there are tensors that llama.cpp leaves aside: norms that were trained along.
+/// Whether there are tensors that llama.cpp ignores: norms that were trained too.
 pub(super) fn has_norms(adapter: &Gguf) -> bool {
     adapter.tensors.iter().any(|tensor| is_norm(&tensor.name))
 }
@@ -128,8 +128,8 @@ fn pairs(adapter: &Gguf) -> Result<HashMap<&str, Pair<'_>>, String> {
     Ok(pairs)
 }
 
-/// The product is of the model's shape, and there is a product: the halves have a side in common,
-/// the rank.
+/// Checks that the factors have a common side (the rank) and that their product has the shape of
+/// the model's tensor.
 fn shapes(
     name: &str,
     base: [u64; 4],
@@ -150,7 +150,7 @@ fn shapes(
     Ok(())
 }
 
-/// llama.cpp multiplies by some types only.
+/// Checks the types: llama.cpp multiplies by some types only.
 fn kinds(name: &str, base: &Tensor, halves: [&Tensor; 2]) -> Result<(), String> {
     if !halves.iter().all(|half| tensor::is_factor(half.kind)) {
         return Err(format!(

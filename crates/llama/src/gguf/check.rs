@@ -1,14 +1,14 @@
-//! What a header must say so that llama.cpp neither divides by zero nor asserts: the numbers its
-//! loader uses unchecked.
+//! Checks the numbers in a model's header that llama.cpp's loader uses unchecked, so that it
+//! neither divides by zero nor aborts on an assertion.
 
 use super::Gguf;
 
-/// Whether a file says of itself that it is something that is laid over a model.
+/// Whether a file's header says that it is an adapter.
 pub(super) fn is_adapter(gguf: &Gguf) -> bool {
     gguf.text("general.type") == Some("adapter")
 }
 
-/// Says what is wrong with a model's header, in the words of an error message.
+/// Checks a model's header. The error is the text for an error message.
 pub(super) fn model(gguf: &Gguf) -> Result<(), String> {
     if is_adapter(gguf) {
         return Err("it is an adapter for a model, and no model".to_owned());
@@ -35,12 +35,12 @@ pub(super) fn model(gguf: &Gguf) -> Result<(), String> {
     vocabulary(gguf)
 }
 
-/// Heads divide the embedding, and groups of heads the heads. Some architectures have a list, with
-/// a number for each layer.
+/// The number of heads must divide the embedding, and the number of groups the number of heads.
+/// Some architectures have a list with a number for each layer.
 fn heads(gguf: &Gguf, architecture: &str) -> Result<(), String> {
     let embedding = gguf.of_architecture("embedding_length").unwrap_or(0);
     if let Some(heads) = gguf.of_architecture("attention.head_count") {
-        // Models without attention (Mamba) say 0.
+        // Models without attention (Mamba) have 0.
         if heads > embedding {
             return Err(format!(
                 "its {architecture}.attention.head_count is {heads}"
@@ -69,8 +69,8 @@ fn heads(gguf: &Gguf, architecture: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Lists about tokens are as long as the list of tokens, and the tokens that are named are among
-/// them.
+/// Lists about tokens must be as long as the list of tokens, and special tokens must be in that
+/// list.
 fn vocabulary(gguf: &Gguf) -> Result<(), String> {
     let tokens = gguf
         .arrays
@@ -97,7 +97,7 @@ fn vocabulary(gguf: &Gguf) -> Result<(), String> {
         .keys()
         .filter(|key| key.starts_with("tokenizer.ggml.") && key.ends_with("_token_id"));
     for key in named {
-        // All bits set stands for "there is none" in some files.
+        // In some files, all bits set means that there is no such token.
         if let Some(token) = gguf.number(key)
             && token >= tokens.length
             && token != u64::from(u32::MAX)

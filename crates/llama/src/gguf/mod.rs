@@ -1,9 +1,9 @@
-//! Reads the header of a GGUF file with care, before llama.cpp sees the file.
+//! Reads and checks the header of a GGUF file before llama.cpp loads the file.
 //!
-//! Weights are untrusted input, and llama.cpp answers some broken files by ending the process.
-//! Everything in the header that can be checked is checked here: lengths against the file's, counts
-//! against lengths, tensors against the data that is there. The weights themselves are not read.
-//! What a header cannot show remains: see `docs/engine.md`.
+//! Weights are untrusted input, and llama.cpp ends the process on some broken files. Everything in
+//! the header that can be checked is checked here: lengths against the file's, counts against
+//! lengths, tensors against the existing data. The weights themselves are not read.
+//! `docs/engine.md` lists the faults that a header does not show.
 
 mod adapter;
 mod check;
@@ -21,49 +21,49 @@ use thiserror::Error;
 use reader::{Array, Reader, Value};
 use tensor::Tensor;
 
-/// Why a file is not loaded.
+/// Why a file was not loaded.
 #[derive(Debug, Error)]
 pub enum GgufError {
     /// The file cannot be opened or read.
     #[error("cannot read {path}: {source}", path = .path.display())]
     Io {
-        /// Which file.
+        /// The path of the file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// The file is not a GGUF file, or not a whole one.
+    /// The file is not a GGUF file, or it is truncated or damaged.
     #[error("{path} is not a usable GGUF file: {what}; fetch it again, and compare its checksum with the publisher's", path = .path.display())]
     Broken {
-        /// Which file.
+        /// The path of the file.
         path: PathBuf,
-        /// What is wrong, and where.
+        /// The fault and its position.
         what: String,
     },
-    /// The file is an adapter, but none for this model.
+    /// The file is an adapter for another model.
     #[error("{path} is no adapter for this model: {what}", path = .path.display())]
     Misfit {
-        /// Which adapter.
+        /// The path of the adapter.
         path: PathBuf,
-        /// What does not go together.
+        /// What does not fit.
         what: String,
     },
 }
 
-/// What the header of a file says, as far as Loggia needs it.
+/// The facts from a file's header, as far as Loggia needs them.
 #[derive(Debug)]
 pub(crate) struct Gguf {
     values: HashMap<String, Value>,
     arrays: HashMap<String, Array>,
     tensors: Vec<Tensor>,
     size: u64,
-    /// Hash of the header: names, shapes and all metadata.
+    /// A hash of the header: names, shapes and all metadata.
     header: [u8; 32],
 }
 
 impl Gguf {
-    /// Reads and checks the header of a file, and of the other parts where it is the first of
-    /// several.
+    /// Reads and checks the header of a file. If the model is split and this is its first file,
+    /// reads the others too.
     pub(crate) fn read(path: &Path) -> Result<Self, GgufError> {
         let mut first = Self::read_one(path)?;
         let parts = first.number("split.count").unwrap_or(1);
@@ -90,8 +90,7 @@ impl Gguf {
         Ok(adapter)
     }
 
-    /// Reads and checks the header of a projector: what makes pictures and sounds into something
-    /// that a model reads.
+    /// Reads and checks the header of a projector, which encodes images and sounds for a model.
     pub(crate) fn read_projector(path: &Path) -> Result<Self, GgufError> {
         let projector = Self::read_one(path)?;
         projector::check(&projector).map_err(|what| broken(path, what))?;
@@ -112,7 +111,7 @@ impl Gguf {
         })
     }
 
-    /// A text of the metadata.
+    /// A text in the metadata.
     pub(crate) fn text(&self, key: &str) -> Option<&str> {
         match self.values.get(key) {
             Some(Value::Text(text)) => Some(text),
@@ -120,7 +119,7 @@ impl Gguf {
         }
     }
 
-    /// A whole number of the metadata, of any width.
+    /// An integer in the metadata, of any width.
     pub(crate) fn number(&self, key: &str) -> Option<u64> {
         match self.values.get(key) {
             Some(Value::Number(number)) => Some(*number),
@@ -133,25 +132,25 @@ impl Gguf {
         self.number(&format!("{}.{key}", self.text("general.architecture")?))
     }
 
-    /// The context that the model was trained for; no bound where the file is silent.
+    /// The context that the model was trained for; unlimited if the file does not state it.
     pub(crate) fn trained_context(&self) -> u32 {
         self.of_architecture("context_length")
             .and_then(|length| u32::try_from(length).ok())
             .unwrap_or(u32::MAX)
     }
 
-    /// How many elements an array of the metadata has.
+    /// The number of elements of an array in the metadata.
     pub(crate) fn array_length(&self, key: &str) -> Option<u64> {
         self.arrays.get(key).map(|array| array.length)
     }
 
-    /// Bytes, all parts together.
+    /// The size in bytes, of all parts together.
     pub(crate) fn size(&self) -> u64 {
         self.size
     }
 
-    /// Bytes of the tensors that llama.cpp uses as they lie in the file: what loads the same file
-    /// has them once, together.
+    /// The bytes of the tensors that llama.cpp uses directly from the mapped file. Processes that
+    /// load the same file share this memory.
     pub(crate) fn shareable(&self) -> u64 {
         let staying = self
             .tensors
@@ -162,12 +161,12 @@ impl Gguf {
             .fold(0, u64::saturating_add)
     }
 
-    /// Whether an adapter has norms, which llama.cpp leaves aside.
+    /// Whether an adapter has norms, which llama.cpp ignores.
     pub(crate) fn has_norms(&self) -> bool {
         adapter::has_norms(self)
     }
 
-    /// Stands for these weights without reading them all: a hash over the header and the size.
+    /// Identifies these weights without reading all of them: a hash of the header and the size.
     pub(crate) fn identity(&self) -> String {
         let mut hash = Sha256::new();
         hash.update(self.header);

@@ -1,9 +1,9 @@
-//! What the header of a projector must say so that llama.cpp neither divides by zero nor asserts:
-//! the numbers its loader uses unchecked.
+//! Checks the numbers in a projector's header that llama.cpp's loader uses unchecked, so that it
+//! neither divides by zero nor aborts on an assertion.
 
 use super::Gguf;
 
-/// Says what is wrong with a projector's header, in the words of an error message.
+/// Checks a projector's header. The error is the text for an error message.
 pub(super) fn check(gguf: &Gguf) -> Result<(), String> {
     match gguf.text("general.architecture") {
         Some("clip") => {}
@@ -29,7 +29,7 @@ pub(super) fn check(gguf: &Gguf) -> Result<(), String> {
     }
     by_itself(gguf)?;
     stacked(gguf)?;
-    // Where they are there, llama.cpp divides by them.
+    // If these are present, llama.cpp divides by them.
     for key in [
         "clip.vision.projector.scale_factor",
         "clip.vision.spatial_merge_size",
@@ -45,8 +45,8 @@ pub(super) fn check(gguf: &Gguf) -> Result<(), String> {
     Ok(())
 }
 
-/// Of two kinds, what becomes of a picture depends on where it stands among the others of its
-/// prompt, and Loggia asks for each by itself.
+/// Refuses two kinds of projectors: for these, the encoding of an image depends on the other images
+/// of the prompt, but Loggia encodes each image separately.
 fn by_itself(gguf: &Gguf) -> Result<(), String> {
     let kind = gguf
         .text("clip.vision.projector_type")
@@ -59,9 +59,9 @@ fn by_itself(gguf: &Gguf) -> Result<(), String> {
     }
 }
 
-/// A sound has 1,500 steps of 20 ms. Those who make one row of several have to have no rest:
-/// llama.cpp rounds it up when it computes and down when it counts, and ends the process over the
-/// difference.
+/// A sound has 1,500 steps of 20 ms. If a projector combines several steps to one row, their number
+/// must divide the steps without a remainder: llama.cpp rounds it up when it computes and down when
+/// it counts, and ends the process because of the difference.
 fn stacked(gguf: &Gguf) -> Result<(), String> {
     let kind = gguf
         .text("clip.audio.projector_type")
@@ -79,7 +79,7 @@ fn stacked(gguf: &Gguf) -> Result<(), String> {
     }
 }
 
-/// The sizes of one of the two encoders.
+/// Checks the sizes of one of the two encoders.
 fn encoder(gguf: &Gguf, which: &str) -> Result<(), String> {
     let named = [
         "clip.projector_type".to_owned(),

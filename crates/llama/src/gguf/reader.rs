@@ -1,5 +1,5 @@
-//! The bytes of a GGUF header, one field after the other. No length in it is believed before it is
-//! compared with what is left.
+//! Reads the fields of a GGUF header one after the other. Each length is compared with the
+//! remaining bytes before it is used.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -12,10 +12,11 @@ use super::tensor::Tensor;
 
 /// Metadata keys and tensor names are short; ggml itself allows tensor names of 63 bytes.
 const LONGEST_NAME: u64 = 65_535;
-/// More than any model has; keeps what is kept of a header in bounds.
+/// More than any model has. It limits the memory for a header.
 const MOST_KEYS: u64 = 65_536;
 const MOST_TENSORS: u64 = 1_000_000;
-/// Texts up to this size are kept (chat templates are some kilobytes); longer ones are an error.
+/// The maximum size of texts that are kept (chat templates have some kilobytes); longer ones are an
+/// error.
 const LONGEST_TEXT: u64 = 8 << 20;
 
 #[derive(Debug)]
@@ -30,21 +31,21 @@ impl From<std::io::Error> for Error {
     }
 }
 
-/// A value of the metadata. Fractions of 64 bits are read past, not kept.
+/// A value in the metadata. 64-bit floats are skipped.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Value {
     Number(u64),
-    /// A fraction of 32 bits.
+    /// A 32-bit float.
     Single(f32),
     Text(String),
     Other,
 }
 
-/// What is known of an array of the metadata.
+/// The facts about an array in the metadata.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Array {
     pub(super) length: u64,
-    /// Whether two of its texts are the same; `false` for other kinds.
+    /// Whether two of its texts are equal; `false` for other types.
     pub(super) repeats: bool,
 }
 
@@ -159,8 +160,8 @@ impl Reader {
         })
     }
 
-    /// Reads past a list of texts, and takes note of repetitions: llama.cpp ends the process where
-    /// two tokens are the same.
+    /// Skips a list of texts, and records whether two are equal: llama.cpp ends the process if two
+    /// tokens are.
     fn texts(&mut self, key: &str, length: u64) -> Result<Array, Error> {
         // Each text has at least the eight bytes of its length.
         self.fits(key, length.checked_mul(8))?;
@@ -219,7 +220,7 @@ impl Reader {
         Ok(bytes)
     }
 
-    /// The length, if so many bytes are left.
+    /// Returns the length if that many bytes remain.
     fn fits(&self, what: &str, length: Option<u64>) -> Result<u64, Error> {
         match length {
             Some(length) if length <= self.size.saturating_sub(self.position) => Ok(length),

@@ -1,4 +1,4 @@
-//! Where a tensor's numbers lie in the file, and whether they can.
+//! Checks where a tensor's data is in the file, and whether that is valid.
 
 use std::collections::HashSet;
 
@@ -13,12 +13,12 @@ pub(super) struct Tensor {
 }
 
 impl Tensor {
-    /// Bytes of its numbers; `Err` says why it can have none.
+    /// The size of its data in bytes. The error says why it is invalid.
     pub(super) fn size(&self) -> Result<u64, String> {
         let name = &self.name;
         let (per_block, bytes) = layout(self.kind)
             .ok_or_else(|| format!("the tensor {name:?} is of the unknown type {}", self.kind))?;
-        // ggml counts a dimension with 63 bits, and divides by it.
+        // ggml stores a dimension in 63 bits, and divides by it.
         if self
             .shape
             .iter()
@@ -43,7 +43,7 @@ impl Tensor {
     }
 }
 
-/// Whether all of these lie within `data` bytes, where they may begin, and none is there twice.
+/// Checks that all tensors are within `data` bytes, are aligned, and have different names.
 pub(super) fn check(tensors: &[Tensor], alignment: u64, data: u64) -> Result<(), String> {
     let mut names = HashSet::new();
     for tensor in tensors {
@@ -67,25 +67,25 @@ pub(super) fn check(tensors: &[Tensor], alignment: u64, data: u64) -> Result<(),
     Ok(())
 }
 
-/// The type whose tensors llama.cpp lays no adapter over.
+/// The type to whose tensors llama.cpp cannot apply an adapter.
 pub(super) const NVFP4: u32 = 40;
 
-/// Whether tensors of this type can be laid over a model's: llama.cpp multiplies vectors by them on
-/// every device.
+/// Whether tensors of this type can be factors of an adapter: llama.cpp multiplies vectors by them
+/// on every device.
 pub(super) fn is_factor(kind: u32) -> bool {
     // F32, F16, Q4_0, Q4_1; Q5_0, Q5_1, Q8_0; Q2_K to Q6_K; BF16.
     matches!(kind, 0..=3 | 6..=8 | 10..=14 | 30)
 }
 
-/// Whether tensors of this type stay as they lie in the file, in memory that all processes share.
-/// Others llama.cpp arranges anew on some processors, each process for itself: those with four bits
-/// for the most part (ggml's `repack`).
+/// Whether tensors of this type are used directly from the mapped file, in memory that all
+/// processes share. On some processors, llama.cpp rearranges the other types in each process:
+/// mostly those with four bits (ggml's `repack`).
 pub(super) fn stays_in_file(kind: u32) -> bool {
     // Q4_0, Q8_0, Q2_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS, MXFP4, Q1_0.
     !matches!(kind, 2 | 8 | 10 | 12 | 13 | 14 | 20 | 23 | 39 | 41)
 }
 
-/// How many numbers make a block of this type, and how many bytes it takes; ggml's own table.
+/// The number of values in a block of this type, and its size in bytes, from ggml's own table.
 fn layout(kind: u32) -> Option<(u64, u64)> {
     Some(match kind {
         0 | 26 => (1, 4),      // F32, I32

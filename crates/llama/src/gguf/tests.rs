@@ -1,8 +1,8 @@
-//! Small files made by hand, each broken in one place.
+//! Small handmade files, each with one fault.
 
 use super::*;
 
-/// A GGUF file of one tensor, as bytes, to be changed.
+/// The bytes of a GGUF file with one tensor, to be modified.
 struct Sample {
     keys: Vec<(String, Vec<u8>)>,
     shape: Vec<u64>,
@@ -116,8 +116,8 @@ fn lengths_that_no_file_can_have_are_refused() {
     for position in 8..sound.len() - 320 {
         let mut bytes = sound.clone();
         bytes[position..position + 8].copy_from_slice(&u64::MAX.to_le_bytes());
-        // Wherever the eight bytes fall, the file is read to an end without a panic and without
-        // gigabytes being asked for.
+        // Wherever the eight bytes are, the file is read without a panic and without an allocation
+        // of gigabytes.
         let _ = read(&bytes);
     }
 }
@@ -212,8 +212,8 @@ fn something_else_than_gguf_is_named_as_such() {
     );
 }
 
-/// An adapter for `Sample`, whose one matrix has two rows of 32: bytes of F32, of rank 1, to be
-/// changed.
+/// An adapter for `Sample`, whose only matrix has two rows of 32: the bytes of F32 factors of rank
+/// 1, to be modified.
 struct SampleAdapter {
     keys: Vec<(&'static str, Vec<u8>)>,
     tensors: Vec<(&'static str, Vec<u64>, u32)>,
@@ -274,7 +274,7 @@ impl SampleAdapter {
         bytes
     }
 
-    /// What is said of it beside a model of `Sample`'s shape, whose matrix is called
+    /// Reads it as an adapter for a model of `Sample`'s shape, whose matrix is called
     /// `output.weight`.
     fn read(&self) -> Result<Gguf, String> {
         let mut base = Sample::new().read().unwrap();
@@ -372,7 +372,7 @@ fn an_adapter_for_another_model_is_refused_with_what_does_not_go_together() {
     new()
         .having(&[(a, &[32, 1, 2], 0), (b, &[1, 2, 2], 0)])
         .is_refused_for("its halves are");
-    // Integers of 32 bits.
+    // 32-bit integers.
     new()
         .having(&[(a, &[32, 1], 26), (b, &[1, 2], 0)])
         .is_refused_for("of a type that nothing is multiplied by");
