@@ -1,9 +1,12 @@
 //! Each call of the trait as SQL. The statements are those of SQLite and of PostgreSQL alike.
 
 use futures_core::future::BoxFuture;
+use futures_core::stream::BoxStream;
+use futures_util::TryStreamExt as _;
 use loggia_api::Store;
 use loggia_api::store::{
-    Filter, Item, Kind, Listed, Metadata, Object, ObjectRef, Order, Owner, Page, StoreError,
+    Filter, Item, Kind, Listed, MOST_BYTES_OF_A_PAGE, Metadata, Object, ObjectRef, Order, Owner,
+    Page, StoreError,
 };
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{QueryBuilder, Row as _, Sqlite};
@@ -56,17 +59,14 @@ impl Store for SqliteStore {
             let database = self.database().await?;
             let mut reader = database.readers.acquire().await.map_err(failed)?;
             let after = match &page.after {
-                Some(id) => Some(place(&mut reader, ObjectRef { owner, kind, id }).await?),
+                Some(id) => Some(place_after(&mut reader, ObjectRef { owner, kind, id }).await?),
                 None => None,
             };
             let mut query = listing(owner, kind, filter);
             order(&mut query, "seq", after, page);
-            let rows = query
-                .build()
-                .fetch_all(&mut *reader)
-                .await
-                .map_err(failed)?;
-            cut(rows, page, |row| object(row, kind))
+            let rows = query.build().fetch(&mut *reader);
+            let read = |row: &SqliteRow| object(row, kind);
+            cut(rows, page, read, |object| object.body.len()).await
         })
     }
 
@@ -115,7 +115,7 @@ impl Store for SqliteStore {
         Box::pin(async move {
             let database = self.database().await?;
             let mut reader = database.readers.acquire().await.map_err(failed)?;
-            let seq = find(&mut reader, at).await?.0;
+            let seq = place(&mut reader, at).await?;
             let after = match &page.after {
                 Some(id) => Some(position(&mut reader, seq, id).await?),
                 None => None,
@@ -123,12 +123,8 @@ impl Store for SqliteStore {
             let mut query = QueryBuilder::new("SELECT id, body FROM items WHERE object = ");
             query.push_bind(seq);
             order(&mut query, "position", after, page);
-            let rows = query
-                .build()
-                .fetch_all(&mut *reader)
-                .await
-                .map_err(failed)?;
-            cut(rows, page, item)
+            let rows = query.build().fetch(&mut *reader);
+            cut(rows, page, item, |item| item.body.len()).await
         })
     }
 
@@ -140,7 +136,7 @@ impl Store for SqliteStore {
         Box::pin(async move {
             let database = self.database().await?;
             let mut reader = database.readers.acquire().await.map_err(failed)?;
-            let seq = find(&mut reader, at).await?.0;
+            let seq = place(&mut reader, at).await?;
             let row = sqlx::query("SELECT id, body FROM items WHERE object = $1 AND id = $2")
                 .bind(seq)
                 .bind(id)
@@ -335,12 +331,27 @@ async fn touch(connection: &mut SqliteConnection, at: ObjectRef<'_>) -> Result<i
     row.ok_or(StoreError::NotFound)?.try_get(0).map_err(failed)
 }
 
+/// The place of an object, without the object: its body may be large.
+async fn place(connection: &mut SqliteConnection, at: ObjectRef<'_>) -> Result<i64, StoreError> {
+    let place = "SELECT seq FROM objects WHERE id = $1 AND owner = $2 AND kind = $3";
+    let row = sqlx::query(place)
+        .bind(at.id)
+        .bind(column(at.owner))
+        .bind(at.kind.as_str())
+        .fetch_optional(connection)
+        .await
+        .map_err(failed)?;
+    row.ok_or(StoreError::NotFound)?.try_get(0).map_err(failed)
+}
+
 /// The place of the object that a page begins after.
-async fn place(connection: &mut SqliteConnection, after: ObjectRef<'_>) -> Result<i64, StoreError> {
-    match find(connection, after).await {
-        Ok((seq, _)) => Ok(seq),
+async fn place_after(
+    connection: &mut SqliteConnection,
+    after: ObjectRef<'_>,
+) -> Result<i64, StoreError> {
+    match place(connection, after).await {
         Err(StoreError::NotFound) => Err(StoreError::AfterNotFound),
-        Err(error) => Err(error),
+        found => found,
     }
 }
 
@@ -390,14 +401,24 @@ fn order(query: &mut QueryBuilder<'_, Sqlite>, by: &str, after: Option<i64>, pag
     query.push(" LIMIT ").push_bind(most);
 }
 
-fn cut<T>(
-    mut rows: Vec<SqliteRow>,
+/// Reads rows up to the limits of a page; they are read one by one, since they may be large.
+async fn cut<T>(
+    mut rows: BoxStream<'_, Result<SqliteRow, sqlx::Error>>,
     page: &Page,
-    read: impl FnMut(&SqliteRow) -> Result<T, StoreError>,
+    read: impl Fn(&SqliteRow) -> Result<T, StoreError>,
+    length: impl Fn(&T) -> usize,
 ) -> Result<Listed<T>, StoreError> {
-    let has_more = rows.len() > page.limit;
-    rows.truncate(page.limit);
-    let data = rows.iter().map(read).collect::<Result<_, _>>()?;
+    let (mut data, mut bytes) = (Vec::new(), 0);
+    while let Some(row) = rows.try_next().await.map_err(failed)? {
+        if data.len() == page.limit || bytes >= MOST_BYTES_OF_A_PAGE {
+            let has_more = true;
+            return Ok(Listed { data, has_more });
+        }
+        let entry = read(&row)?;
+        bytes += length(&entry);
+        data.push(entry);
+    }
+    let has_more = false;
     Ok(Listed { data, has_more })
 }
 

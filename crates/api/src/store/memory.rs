@@ -6,7 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use futures_core::future::BoxFuture;
 
 use super::{
-    Filter, Item, Kind, Listed, Metadata, Object, ObjectRef, Order, Owner, Page, Store, StoreError,
+    Filter, Item, Kind, Listed, MOST_BYTES_OF_A_PAGE, Metadata, Object, ObjectRef, Order, Owner,
+    Page, Store, StoreError,
 };
 
 /// The most bytes of all objects together, unless another limit is given.
@@ -151,12 +152,8 @@ impl Store for MemoryStore {
                 .filter(|entry| entry.owner == *owner && entry.object.kind == kind)
                 .map(|entry| &entry.object)
                 .collect();
-            part(
-                &all,
-                page,
-                |object| &object.id,
-                |object| fits(object, filter),
-            )
+            let of = |object: &Object| (object.id.clone(), object.body.len());
+            part(&all, page, of, |object| fits(object, filter))
         })
     }
 
@@ -212,7 +209,8 @@ impl Store for MemoryStore {
         Box::pin(async move {
             let kept = self.lock();
             let all: Vec<&Item> = kept.entry(at)?.items.iter().collect();
-            part(&all, page, |item| &item.id, |_| true)
+            let of = |item: &Item| (item.id.clone(), item.body.len());
+            part(&all, page, of, |_| true)
         })
     }
 
@@ -270,11 +268,12 @@ fn fits(object: &Object, filter: &Filter) -> bool {
         && labels.all(|(name, value)| object.metadata.get(name) == Some(value))
 }
 
-/// The part of a list that a page asks for. The entry that it begins after need not pass the filter.
+/// The part of a list that a page asks for; `of` is the id of an entry and its length. The entry that
+/// the part begins after need not pass the filter.
 fn part<T: Clone>(
     all: &[&T],
     page: &Page,
-    id: fn(&T) -> &String,
+    of: impl Fn(&T) -> (String, usize),
     passes: impl Fn(&T) -> bool,
 ) -> Result<Listed<T>, StoreError> {
     let mut ordered: Vec<&T> = all.to_vec();
@@ -282,11 +281,19 @@ fn part<T: Clone>(
         ordered.reverse();
     }
     if let Some(after) = &page.after {
-        let place = ordered.iter().position(|entry| id(entry) == after);
+        let place = ordered.iter().position(|entry| of(entry).0 == *after);
         ordered.drain(..=place.ok_or(StoreError::AfterNotFound)?);
     }
     ordered.retain(|entry| passes(entry));
-    let has_more = ordered.len() > page.limit;
-    let data = ordered.into_iter().take(page.limit).cloned().collect();
+    let mut bytes = 0;
+    let mut data = Vec::new();
+    for entry in ordered.iter().take(page.limit) {
+        if bytes >= MOST_BYTES_OF_A_PAGE {
+            break;
+        }
+        bytes += of(entry).1;
+        data.push((*entry).clone());
+    }
+    let has_more = ordered.len() > data.len();
     Ok(Listed { data, has_more })
 }

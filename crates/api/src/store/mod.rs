@@ -172,6 +172,10 @@ pub struct Filter {
     pub metadata: Metadata,
 }
 
+/// The bytes of entries after which a part of a list ends early, with [`Listed::has_more`]. The
+/// first entry is always there.
+pub const MOST_BYTES_OF_A_PAGE: usize = 32 << 20;
+
 /// Which part of a list is wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page {

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use loggia_api::MemoryStore;
-use loggia_api::store::{Filter, Item, Kind, Listed, Order, Owner, Store, StoreError};
+use loggia_api::store::{
+    Filter, Item, Kind, Listed, MOST_BYTES_OF_A_PAGE, Order, Owner, Store, StoreError,
+};
 use loggia_store::{Retention, SqliteStore};
 
 use crate::{at, chat, conversation, ids, items, labels, page};
@@ -146,6 +148,42 @@ async fn a_list_comes_in_pages_in_both_directions() {
         );
     })
     .await;
+}
+
+/// Nothing grows with what clients have stored.
+#[tokio::test]
+async fn a_part_of_a_list_ends_early_where_its_entries_are_large() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = SqliteStore::new(folder.path().join("state.db"), Retention::default());
+    let stores: [&dyn Store; 2] = [&MemoryStore::with_room_for(1 << 30), &file];
+    for store in stores {
+        let (owner, kind) = (Owner::NOBODY, Kind::Conversation);
+        let large = |id: &str| {
+            let body = "x".repeat(MOST_BYTES_OF_A_PAGE / 2);
+            let id = id.to_owned();
+            vec![Item { id, body }]
+        };
+        let created = store.create(&owner, conversation("c"), Vec::new()).await;
+        assert_eq!(created, Ok(()));
+        let there = at(&owner, kind, "c");
+        for id in ["a", "b", "c", "d", "e"] {
+            assert_eq!(store.append(there, large(id)).await, Ok(()));
+        }
+        let mut pages = Vec::new();
+        let mut after: Option<String> = None;
+        loop {
+            let part = store
+                .items(there, &page(100, Order::Ascending, after.as_deref()))
+                .await;
+            let Listed { data, has_more } = part.expect("a list");
+            pages.push(data.len());
+            after = data.last().map(|item| item.id.clone());
+            if !has_more {
+                break;
+            }
+        }
+        assert_eq!(pages, [2, 2, 1]);
+    }
 }
 
 fn owned(ids: &[&str]) -> Vec<String> {
