@@ -1,4 +1,4 @@
-//! Templates in the manner of the well-known families, and what their makers' own tool would print.
+//! Templates in the style of well-known families, and what `transformers` would print for them.
 
 use loggia_wire::openai::{ChatCompletionRequest, Content, Message, Role, Tool};
 use serde_json::json;

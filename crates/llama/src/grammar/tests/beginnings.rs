@@ -1,4 +1,4 @@
-//! When a grammar begins: after the reasoning, which is free, or with the first token.
+//! When a grammar begins: after the reasoning, which is unconstrained, or with the first token.
 
 use serde_json::json;
 

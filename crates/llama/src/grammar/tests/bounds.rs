@@ -1,4 +1,4 @@
-//! What hostile or huge schemas cost: an error, and not the process.
+//! Hostile or huge schemas cause an error and do not end the process.
 
 use std::time::{Duration, Instant};
 

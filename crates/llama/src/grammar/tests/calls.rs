@@ -1,5 +1,5 @@
-//! Calls in each family's syntax: a grammar lets nothing but calls through, and what it lets
-//! through is read as calls.
+//! Calls in the syntax of each family: a grammar allows only calls, and everything that it allows
+//! is parsed as calls.
 
 use loggia_wire::openai::{FunctionDefinition, Tool};
 use serde_json::json;
@@ -7,7 +7,8 @@ use serde_json::json;
 use super::*;
 use crate::syntax::{Offered, Pace, Reader, Said, Watch};
 
-/// Templates that are nothing but what a family is known by, and a call in its syntax.
+/// Minimal templates, each with only the features by which a family is recognized, and a call in
+/// the family's syntax.
 pub(super) const FAMILIES: [(&str, &str); 10] = [
     (
         "tools <tool_call>",
@@ -62,7 +63,7 @@ pub(super) fn functions() -> Vec<FunctionDefinition> {
     .unwrap()
 }
 
-/// An answer that must be calls.
+/// An answer that must consist of calls.
 fn forced(template: &str, several: bool) -> Held {
     let (grammars, functions) = (grammars(), functions());
     let functions: Vec<&FunctionDefinition> = functions.iter().collect();
@@ -164,7 +165,7 @@ fn several_calls_come_only_where_they_may() {
 #[test]
 fn arguments_are_an_object_whatever_the_schema_leaves_open() {
     let call = |arguments: &str| format!("{{\"name\": \"stop\", \"arguments\": {arguments}}}");
-    // A function without parameters is called with none.
+    // A function without parameters is called with an empty object.
     assert!(
         may_be(forced("tools", false), &call("{}"))
             && !may_be(forced("tools", false), &call("{\"why\":[1]}"))
@@ -202,7 +203,7 @@ fn an_answer_may_be_a_value_or_a_call_where_both_may_come() {
     );
 }
 
-/// A model that may call or not, whose `strict` functions keep to their schemas.
+/// The constraint of a model that may make calls, whose `strict` functions follow their schemas.
 fn may_call() -> Held {
     let (grammars, functions) = (grammars(), functions());
     let functions: Vec<&FunctionDefinition> = functions.iter().collect();
@@ -259,12 +260,12 @@ fn a_call_that_need_not_be_made_is_held_from_its_marker_on() {
         may_call(),
         &format!("{}{}", timer("5"), timer("x"))
     ));
-    // Functions that are not strict: any object.
+    // For functions that are not strict, any object is valid.
     assert!(may_be(
         may_call(),
         "<tool_call>\n{\"name\": \"time\", \"arguments\": {\"zone\":\"PST\"}}\n</tool_call>"
     ));
-    // The other way to write a call, which no grammar holds, cannot be begun.
+    // The other form of a call, which no grammar covers, is forbidden from its first token.
     assert!(goes_along(&mut may_call(), "x<function=").is_err());
 }
 
@@ -284,7 +285,7 @@ proptest::proptest! {
             let mut row = vec![0.0; 256 + 2 + MARKERS.len() + LONGER.len()];
             proptest::prop_assert!(held.mask(&mut row).is_ok(), "after {}", String::from_utf8_lossy(&text));
             let next: Vec<Token> = (0..).zip(&row).filter(|(_, logit)| logit.is_finite()).map(|(token, _)| token).collect();
-            // What closes something is likelier than chance would have it, or no text would ever
+            // Closing characters get a higher probability, because otherwise no text would ever
             // end.
             let closes = |token: &Token| grammar_word(*token).chars().all(|c| "}]\", \n".contains(c));
             let closers: Vec<Token> = next.iter().copied().filter(closes).collect();
@@ -298,7 +299,7 @@ proptest::proptest! {
     }
 }
 
-/// A token's text, for what a failed test says.
+/// A token's text, for the message of a failed test.
 fn grammar_word(token: Token) -> String {
     match token {
         0..=255 => char::from(u8::try_from(token).unwrap()).to_string(),

@@ -1,6 +1,6 @@
-//! What a grammar costs on a model's own vocabulary; run by hand, `docs/engine.md` has the figures:
-//! `LOGGIA_TEST_MODEL=FILE cargo test --release -p loggia-llama --lib what_a_grammar_costs --
-//! --ignored --nocapture`.
+//! Measures the cost of a grammar with a model's own vocabulary. It is run by hand, and
+//! `docs/engine.md` has the figures: `LOGGIA_TEST_MODEL=FILE cargo test --release -p loggia-llama
+//! --lib what_a_grammar_costs -- --ignored --nocapture`.
 
 use std::time::{Duration, Instant};
 

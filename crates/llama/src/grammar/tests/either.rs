@@ -1,6 +1,6 @@
-//! A format, reasoning and tools in one request: after its reasoning, which is free, an answer is a
-//! value of the schema or a call, in each family's syntax; what the grammar lets through is read as
-//! what it is.
+//! A response format, reasoning and tools in one request. After its unconstrained reasoning, an
+//! answer is a value of the schema or a call, in the syntax of each family. Everything that the
+//! grammar allows is parsed as what it is.
 
 use loggia_wire::openai::FunctionDefinition;
 use serde_json::{Value, json};
@@ -9,7 +9,8 @@ use super::calls::{FAMILIES, functions, read_as};
 use super::*;
 use crate::syntax::Said;
 
-/// Every family that is known by its template, and the models that are told of tools.
+/// Every family that is recognized by its template, and the models whose prompt describes the
+/// tools.
 fn families() -> impl Iterator<Item = (Syntax, String, bool)> {
     let known = FAMILIES.into_iter().map(|(template, call)| {
         let syntax = Syntax::of(&format!("{template} <think>"), |_| false);
@@ -151,7 +152,7 @@ fn a_call_that_is_an_object_keeps_to_what_its_schema_refers_to() {
     }
 }
 
-/// Texts that come one after another as one.
+/// Merges consecutive texts into one.
 fn joined(said: Vec<Said>) -> Vec<Said> {
     let mut all: Vec<Said> = Vec::new();
     for one in said {

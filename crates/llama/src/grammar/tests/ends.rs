@@ -1,4 +1,4 @@
-//! Every type and every format ends, also where a model would write one token wherever it may: as
+//! Every type and every format ends, even if a model writes one token wherever it is allowed, as
 //! with a `logit_bias` of 100.
 
 use loggia_wire::openai::FunctionDefinition;
@@ -7,7 +7,7 @@ use serde_json::json;
 use super::calls::FAMILIES;
 use super::*;
 
-/// What a model that goes on without end goes on with.
+/// The tokens with which a model continues without end.
 const FAVOURITES: [&[u8]; 22] = [
     b"0", b"1", b"9", b"12", b".", b"-", b"+", b"e", b"E", b"a", b":", b"/", b"Z", b"%", b" ",
     b"\n", b"[", b"{", b"\"", b"\\", b",", b"\n  ",
@@ -38,8 +38,8 @@ fn token_of(text: &[u8]) -> Token {
     }
 }
 
-/// An answer that has a favourite token wherever that may come, and ends what it can where it may
-/// not; none where it has no end within so many tokens.
+/// An answer that has a favourite token wherever it is allowed, and otherwise ends what it can.
+/// `None` if it does not end within `most` tokens.
 fn written(mut held: Held, favourite: Token, most: usize) -> Option<String> {
     let mut text = Vec::new();
     for step in 0..most {
@@ -75,7 +75,7 @@ fn written(mut held: Held, favourite: Token, most: usize) -> Option<String> {
     None
 }
 
-/// The longest answer of any favourite.
+/// The longest answer with any of the favourites.
 fn longest(held: &Held, most: usize) -> String {
     let answers = FAVOURITES.into_iter().map(|favourite| {
         written(held.clone(), token_of(favourite), most)
@@ -145,7 +145,7 @@ fn numbers_that_people_write_have_room() {
             "{schema}: {text}"
         );
     };
-    // The id of a message at a chat service, and the largest that is exact in JavaScript.
+    // The id of a message at a chat service, and the largest integer that is exact in JavaScript.
     may(json!({"type": "integer"}), "1403721284563271693");
     may(json!({"type": "integer", "minimum": 0}), "9007199254740991");
     may(
@@ -196,7 +196,7 @@ fn each_format_and_each_pattern_of_codes_ends_with_a_favourite_character_too() {
     ] {
         within(1024, json!({"type": "string", "pattern": pattern}));
     }
-    // A bound of the client's own is that.
+    // The client's own bounds are unchanged.
     within(
         10,
         json!({"type": "string", "pattern": "^[0-9]+$", "maxLength": 10}),

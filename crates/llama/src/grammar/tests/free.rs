@@ -1,5 +1,5 @@
-//! Calls that may be made or left, in syntaxes where no marker begins one: what is let through as
-//! text is read as text, and what is read as a call keeps to its schema.
+//! Optional calls, in syntaxes where no marker begins a call: everything that is allowed as text is
+//! parsed as text, and everything that is parsed as a call follows its schema.
 
 use loggia_wire::openai::FunctionDefinition;
 
@@ -14,7 +14,7 @@ fn syntax(template: &str) -> Syntax {
     Syntax::of(template, |_| true).watched()
 }
 
-/// An answer of text or calls, of which `timer` is strict and the others are not.
+/// The constraint of an answer of text or calls. `timer` is strict and the other functions are not.
 fn held(template: &str, several: bool) -> Held {
     let (grammars, functions) = (grammars(), functions());
     let functions: Vec<&FunctionDefinition> = functions.iter().collect();
@@ -41,7 +41,7 @@ fn held(template: &str, several: bool) -> Held {
     )
 }
 
-/// What is read of an answer that the grammar lets through; none where it does not.
+/// The parsed output of an answer; `None` if the grammar does not allow it.
 fn said(template: &str, text: &str) -> Option<Vec<Said>> {
     may_be(held(template, true), text).then(|| read_as(syntax(template), text))
 }

@@ -1,4 +1,4 @@
-//! Grammars of the client's own.
+//! Grammars that the client sends.
 
 use super::*;
 
@@ -17,7 +17,7 @@ fn keeps(grammar: &str, text: &str) -> bool {
     may_be(of_grammar(grammar).unwrap(), text)
 }
 
-/// Arithmetic and values that nest, as llama.cpp's own examples write them.
+/// Arithmetic and nested values, in the style of llama.cpp's own examples.
 const NESTED: &str = r#"
 # a comment
 root  ::= value

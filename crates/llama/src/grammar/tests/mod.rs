@@ -1,5 +1,5 @@
-//! Grammars on a small vocabulary: every byte, some longer tokens, two that end an answer, and
-//! markers. No model and no C++.
+//! Grammars on a small vocabulary: every byte, some longer tokens, two tokens that end an answer,
+//! and markers. No model and no C++.
 
 mod beginnings;
 mod bounds;
@@ -52,7 +52,7 @@ fn grammars() -> Grammars {
     let words = Words {
         tokens: bytes.chain(ends).chain(markers).chain(longer).collect(),
         ends: vec![END, OTHER_END],
-        // What is a mark of a syntax and ordinary text as well stays text.
+        // Markers of a syntax that are also ordinary text stay text.
         markers: MARKERS
             .into_iter()
             .zip(FIRST_MARKER..)
@@ -62,7 +62,7 @@ fn grammars() -> Grammars {
     Grammars::new(Vocabulary::new(words).unwrap()).unwrap()
 }
 
-/// Compiles, where there is no runtime.
+/// Compiles a grammar outside of a runtime.
 fn compile(grammars: &Grammars, source: Source) -> Result<super::compile::Grammar, Refused> {
     tokio::runtime::Builder::new_current_thread()
         .build()
@@ -74,7 +74,7 @@ fn plain_syntax() -> Syntax {
     Syntax::of("{{ messages }}", |_| false)
 }
 
-/// An answer that is a value of this schema.
+/// The constraint of an answer that is a value of this schema.
 fn of_schema(grammars: &Grammars, schema: &Value) -> Result<Held, Refused> {
     let writer = Writer {
         syntax: &plain_syntax(),
@@ -93,7 +93,7 @@ fn of_schema(grammars: &Grammars, schema: &Value) -> Result<Held, Refused> {
     ))
 }
 
-/// Which tokens may come next.
+/// The tokens that may come next.
 fn allowed(held: &mut Held) -> Vec<Token> {
     let mut row = vec![0.0; 256 + 2 + MARKERS.len() + LONGER.len()];
     held.mask(&mut row).unwrap();
@@ -107,7 +107,7 @@ fn allowed(held: &mut Held) -> Vec<Token> {
 /// The token of an empty line.
 const LINES: Token = FIRST_LONGER + 3;
 
-/// The tokens of a text: markers and empty lines whole, the rest byte by byte.
+/// The tokens of a text: markers and empty lines as single tokens, the rest byte by byte.
 fn tokens(text: &str) -> Vec<Token> {
     let (mut rest, mut tokens) = (text.as_bytes(), Vec::new());
     while let Some(&byte) = rest.first() {
@@ -123,7 +123,8 @@ fn tokens(text: &str) -> Vec<Token> {
     tokens
 }
 
-/// How far an answer may go along a text: all of it, or up to where a token is forbidden.
+/// Whether an answer may begin with this text. The error is the position of the first forbidden
+/// token.
 fn goes_along(held: &mut Held, text: &str) -> Result<(), usize> {
     for (place, token) in tokens(text).into_iter().enumerate() {
         if held.is_over() || !allowed(held).contains(&token) {
@@ -134,7 +135,7 @@ fn goes_along(held: &mut Held, text: &str) -> Result<(), usize> {
     Ok(())
 }
 
-/// Whether an answer may be this text, and end there.
+/// Whether an answer may be exactly this text.
 fn may_be(mut held: Held, text: &str) -> bool {
     goes_along(&mut held, text).is_ok() && (held.is_over() || allowed(&mut held).contains(&END))
 }

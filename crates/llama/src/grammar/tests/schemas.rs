@@ -1,4 +1,4 @@
-//! JSON schemas: what keeps to one may be written, token by token, and nothing else.
+//! JSON schemas: valid values are allowed, token by token, and nothing else is.
 
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
@@ -35,7 +35,8 @@ fn an_object_that_names_its_properties_and_says_nothing_of_others_gets_no_others
     assert!(keeps(&city, r#"{"name":"a"}"#) && !keeps(&city, r#"{"name":"a","b":1}"#));
     assert!(keeps(&cities, r#"{"all":[{"name":"a"}]}"#) && !keeps(&cities, r#"{"x":1}"#));
     assert!(!keeps(&cities, r#"{"all":[{"name":"a","b":1}]}"#));
-    // Where others are spoken of, or names of others are required, they may come.
+    // If the schema mentions other properties, or requires names that it does not describe, they
+    // are allowed.
     let mut open = city.clone();
     open["additionalProperties"] = json!(true);
     assert!(keeps(&open, r#"{"name":"a","b":1}"#));
@@ -85,7 +86,8 @@ fn objects_are_closed_one_by_one() {
         &schema,
         &format!(r#"{{"a":{{"x":null}},{b},"z":1}}"#)
     ));
-    // What another schema speaks of as well stays open where it is, and where it is referred to.
+    // An object that another schema describes too stays open, in its own place and where it is
+    // referenced.
     let shared = json!({"$defs": {"point": point}, "allOf": [{"$ref": "#/$defs/point"}, {"properties": {"y": {"type": "null"}}, "required": ["y"]}]});
     assert!(keeps(&shared, r#"{"x":null,"y":null}"#));
 }
@@ -110,7 +112,7 @@ fn an_answer_ends_where_its_value_does() {
     assert!(!object.is_over() && !allowed(&mut object).contains(&END));
     object.accept(Token::from(b'}')).unwrap();
     assert!(object.is_over(), "nothing may follow the last bracket");
-    // A number may go on: the model says when it has ended, with any of its tokens for that.
+    // A number may continue; the model ends it with any of its end tokens.
     let mut number = of_schema(&grammars, &json!({"type": "integer"})).unwrap();
     assert!(!allowed(&mut number).contains(&END));
     goes_along(&mut number, "12").unwrap();
@@ -276,7 +278,7 @@ fn what_cannot_be_enforced_or_satisfied_is_refused_with_its_field() {
     }
 }
 
-/// A schema that is put together by chance.
+/// A randomly generated schema.
 #[derive(Debug, Clone)]
 enum Kind {
     Integer(i64, i64),
@@ -350,7 +352,7 @@ impl Kind {
         }
     }
 
-    /// A value that conforms, chosen by a number.
+    /// A valid value, selected by a number.
     fn value(&self, by: usize) -> Value {
         match self {
             Self::Integer(least, most) => {
@@ -383,7 +385,7 @@ impl Kind {
         }
     }
 
-    /// Whether a value conforms, with its properties in the schema's order.
+    /// Whether a value is valid and has its properties in the schema's order.
     fn holds(&self, value: &Value) -> bool {
         match (self, value) {
             (Self::Integer(least, most), Value::Number(number)) => number
@@ -411,7 +413,7 @@ impl Kind {
     }
 }
 
-/// Changes something somewhere.
+/// Changes one value somewhere.
 fn spoil(value: &mut Value, by: usize, with: &Value) {
     match value {
         Value::Array(items) if !items.is_empty() && !by.is_multiple_of(3) => {

@@ -1,5 +1,5 @@
-//! What holds whatever is written: nothing panics, nothing is lost, and the same comes out wherever
-//! the text is cut.
+//! Properties for any model output: no panic, nothing is lost, and the result does not depend on
+//! where the text is split.
 
 use proptest::prelude::*;
 
@@ -67,7 +67,7 @@ const PIECES: [&str; 58] = [
     "{\"name\": \"weather\", \"arguments\": {\"city\": \"Rome\"}}",
 ];
 
-/// A text of such pieces; `{}` stands for a word that is found nowhere else.
+/// A text of such pieces; `{}` is replaced by a unique word.
 fn written() -> impl Strategy<Value = String> {
     let piece = prop_oneof![4 => prop::sample::select(PIECES.to_vec()), 1 => Just("\u{1}")];
     prop::collection::vec(piece, 0..30).prop_map(|pieces| {

@@ -1,4 +1,4 @@
-//! A table for each family: calls, several calls, text around them, reasoning, and what is broken.
+//! A table for each family: calls, several calls, text around them, reasoning, and invalid output.
 
 use super::*;
 

@@ -1,5 +1,5 @@
-//! What models of each family write, and what is read of it. The texts are in the manner of the
-//! families and none of theirs.
+//! Model output in the syntax of each family, and the parsed result. The texts imitate the families
+//! and are not copied from models.
 
 mod any_text;
 mod families;
@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::*;
 
-/// Templates that are nothing but what a family is known by.
+/// Minimal templates, each with only the features by which a family is recognized.
 const HERMES: &str = "tools <tool_call> <think>";
 const LLAMA: &str = "tools <|python_tag|>";
 const MISTRAL: &str = "tools [TOOL_CALLS] [THINK]";
@@ -41,7 +41,7 @@ fn reader(template: &str, pace: Pace) -> Reader {
     )
 }
 
-/// Reads the pieces to their end, neighbours of a kind in one.
+/// Parses all pieces, and merges neighbours of the same kind.
 fn read(reader: &mut Reader, pieces: impl Iterator<Item = String>) -> Vec<Said> {
     let mut said: Vec<Said> = Vec::new();
     let mut all: Vec<Said> = pieces.flat_map(|piece| reader.push(&piece)).collect();
@@ -64,7 +64,7 @@ fn read(reader: &mut Reader, pieces: impl Iterator<Item = String>) -> Vec<Said> 
     said
 }
 
-/// What is read of a text that comes in pieces of `size` characters.
+/// The result for a text that arrives in pieces of `size` characters.
 fn cut(template: &str, text: &str, size: usize, pace: Pace) -> Vec<Said> {
     let characters: Vec<char> = text.chars().collect();
     read(
@@ -73,7 +73,7 @@ fn cut(template: &str, text: &str, size: usize, pace: Pace) -> Vec<Said> {
     )
 }
 
-/// What is read of a text, which must be the same wherever it is cut.
+/// The result for a text, which must be the same wherever the text is split.
 fn said(template: &str, text: &str) -> Vec<Said> {
     let whole = cut(template, text, usize::MAX, Pace::AsItComes);
     for size in 1..=7 {

@@ -1,8 +1,8 @@
-//! The well-known families' own templates, and what their makers' own tool prints with them, byte
-//! by byte: `fixtures/templates`.
+//! The original templates of well-known families, compared byte by byte with what `transformers`
+//! prints for them: `fixtures/templates`.
 //!
-//! Those that cannot be kept here for their licences are looked for in the folder that
-//! `LOGGIA_TEMPLATES` names.
+//! Templates whose licences do not allow a copy here are read from the folder in
+//! `LOGGIA_TEMPLATES`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,9 +17,9 @@ use super::*;
 struct Family {
     bos: String,
     eos: String,
-    /// What the template is called in the folder of those that are not kept here; none where it is.
+    /// The file name of a template that is not in the repository; `None` if it is.
     file: Option<String>,
-    /// The conversations in which Loggia shows what the template would leave out or refuse.
+    /// The conversations in which Loggia shows what the template would omit or refuse.
     #[serde(default)]
     shown_otherwise: Vec<String>,
 }
@@ -52,7 +52,7 @@ fn read<T: for<'a> Deserialize<'a>>(name: &str) -> T {
     serde_json::from_slice(&fs::read(folder().join(name)).unwrap()).unwrap()
 }
 
-/// A family's template; none where it is to be elsewhere, and no folder is named.
+/// A family's template; `None` if it is not in the repository and no folder is set.
 fn source(name: &str, family: &Family) -> Option<String> {
     let path = match &family.file {
         None => folder().join(format!("{name}.jinja")),
@@ -112,7 +112,7 @@ fn rendered(source: &str, family: &Family, asked: &Asked) -> Result<String, Temp
     rendered.map(|rendered| rendered.text)
 }
 
-/// Where two renderings begin to differ.
+/// The first difference between two renderings.
 fn difference(
     theirs: Result<String, TemplateError>,
     ours: Result<String, TemplateError>,

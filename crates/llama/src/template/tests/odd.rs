@@ -1,5 +1,5 @@
-//! Conversations that OpenAI's API takes, with every template there is: each renders, and shows
-//! what was said.
+//! Unusual conversations that OpenAI's API accepts, with every available template: each is
+//! rendered, and all of its contents are shown.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::families::folder;
 use super::*;
 
-/// What has to be shown of a conversation.
+/// The parts of a conversation that must be shown.
 const SYSTEM: &str = "SYSTEM-TEXT";
 const LATER: &str = "LATER-SYSTEM";
 const LAST: &str = "LAST-QUESTION";
@@ -18,8 +18,7 @@ const NAMED: &str = "named_tool";
 const ARGUMENT: &str = "AN-ARGUMENT";
 const RESULT: &str = "A-RESULT";
 
-/// Every template by its name: those that are kept here, and those in the folder that
-/// `LOGGIA_TEMPLATES` names.
+/// All templates by name: those in the repository, and those in the folder in `LOGGIA_TEMPLATES`.
 fn templates() -> BTreeMap<String, String> {
     let elsewhere = std::env::var_os("LOGGIA_TEMPLATES").map(std::path::PathBuf::from);
     let files = [folder()]
@@ -54,7 +53,7 @@ fn result(id: &str) -> Value {
     json!({"role": "tool", "tool_call_id": id, "content": RESULT})
 }
 
-/// Conversations by what is odd about them.
+/// Conversations, each with a name for what is unusual about it.
 #[expect(clippy::too_many_lines, reason = "a table")]
 fn conversations() -> Vec<(String, Vec<Value>)> {
     let last = || say("user", LAST);
@@ -337,7 +336,7 @@ const ARGUMENTS: [(&str, &str); 9] = [
     ("encoded twice", "\"{\\\"of\\\": \\\"AN-ARGUMENT\\\"}\""),
 ];
 
-/// Lists of tools by what is odd about them.
+/// Lists of tools, each with a name for what is unusual about it.
 fn tools() -> Vec<(&'static str, Value)> {
     let function = |function: Value| json!([{"type": "function", "function": function}]);
     let with = |parameters: Value| {
@@ -397,7 +396,7 @@ fn tools() -> Vec<(&'static str, Value)> {
     ]
 }
 
-/// What is wrong with a rendering.
+/// The fault of a rendering, if it has one.
 fn fault(
     template: &Template,
     messages: &[Value],
@@ -451,11 +450,11 @@ fn every_template_takes_what_openai_takes_and_shows_it() {
         };
         let template = Template::new(Some(&source), None, special).unwrap();
         if !template.traits.works {
-            // It wants variables that nobody but its makers passes.
+            // It needs variables that only its own tools pass.
             println!("{name}: skipped, it renders nothing");
             continue;
         }
-        // One shows each tool twice whatever the conversation.
+        // This template always shows each tool twice.
         let template_shows = if name == "meetkai-functionary-medium-v3.1" {
             2
         } else {

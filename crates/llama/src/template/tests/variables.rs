@@ -1,5 +1,5 @@
-//! Variables that a client sets (`chat_template_kwargs`): which ones there are, and that they reach
-//! the template and nothing else.
+//! Variables that a client sets (`chat_template_kwargs`): which ones are settable, and that they
+//! affect the template only.
 
 use std::fs;
 
@@ -16,7 +16,7 @@ fn names(template: &Template) -> Vec<&str> {
     template.variables().iter().map(String::as_str).collect()
 }
 
-/// The prompt for a short conversation, with these variables in the request.
+/// The prompt of a short conversation with these variables in the request.
 fn prompt(template: &Template, variables: &Json) -> Result<String, TemplateError> {
     let extra = Extra::from_iter([("chat_template_kwargs".to_owned(), variables.clone())]);
     let rendered = template.render(&Conversation {
@@ -58,7 +58,8 @@ fn values_keep_their_types() {
     );
 }
 
-/// What is set by other fields of the request or by the model, and what the template can call.
+/// Variables from other fields of the request or from the model, and the functions of the template
+/// environment.
 #[test]
 fn what_a_template_is_given_cannot_be_replaced() {
     let reserved = [
@@ -94,7 +95,7 @@ fn what_a_template_is_given_cannot_be_replaced() {
     assert_eq!(prompt(&template, &variables), without);
 }
 
-/// The variables of a template are those that its makers' own tool would pass on.
+/// The variables of a template are those that `transformers` would pass.
 #[test]
 fn the_variables_of_well_known_templates_are_found() {
     let of = |name: &str| {
