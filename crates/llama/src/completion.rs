@@ -75,7 +75,7 @@ impl FillInTheMiddle {
     }
 }
 
-/// What a request of one prompt is to be continued from, for a context of so many tokens.
+/// Tokenizes the prompt of a text completion, for a context of `context` tokens.
 pub(crate) fn continued(
     model: &Model,
     request: &CompletionRequest,
@@ -88,7 +88,7 @@ pub(crate) fn continued(
             "one prompt at a time can be continued",
         ));
     }
-    // Absent: a text from its beginning.
+    // Without a prompt, the model begins a new text.
     let prompt = request
         .prompt
         .as_ref()
@@ -129,7 +129,8 @@ pub(crate) fn continued(
     Ok(Continued { tokens, echo, own })
 }
 
-/// How many bytes of text a request has, for whoever wants to know whether its reading takes long.
+/// The size of a request's prompts and suffix in bytes of text (a token counts as one byte). It
+/// tells whether tokenizing takes long.
 pub(crate) fn size(request: &CompletionRequest) -> usize {
     let size = |prompt| match prompt {
         OnePrompt::Text(text) => text.len(),
@@ -144,8 +145,8 @@ pub(crate) fn size(request: &CompletionRequest) -> usize {
         + request.suffix().map_or(0, str::len)
 }
 
-/// The tokens of a prompt that nothing is put around, with the one that begins every text before it
-/// where the model wants that and the text does not have it; and which of them are its own.
+/// Tokenizes a prompt without a suffix. The token that begins every text is added if the model
+/// needs it and the text does not have it. Also returns the range of the client's own tokens.
 fn begun(model: &Model, prompt: OnePrompt<'_>) -> (Vec<Token>, Range<usize>) {
     let mut tokens = read(prompt, |text| model.tokenize_on(text));
     let is_text = matches!(prompt, OnePrompt::Text(_));
@@ -194,7 +195,7 @@ fn check(
     Ok(())
 }
 
-/// The prompt as text, special tokens written out.
+/// The prompt as text. Special tokens are written out.
 fn shown(model: &Model, prompt: OnePrompt<'_>) -> String {
     match prompt {
         OnePrompt::Text(text) => text.to_owned(),

@@ -1,4 +1,4 @@
-//! What has been said so far, and what of the call under way has left already.
+//! The output so far, and how much of the current call has been released.
 
 use super::Said;
 use super::json::Json;

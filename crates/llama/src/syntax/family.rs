@@ -261,7 +261,8 @@ fn family(has: impl Fn(&str) -> bool, headers: bool) -> Family {
         .map_or(Family::Other, |(_, family)| family)
 }
 
-/// `NAME`, `NAME[ARGS]`, `NAME[CALL_ID]ID[ARGS]`.
+/// Finds the name of the function in Mistral's headers: `NAME`, `NAME[ARGS]`,
+/// `NAME[CALL_ID]ID[ARGS]`.
 fn mistral_name(header: &str) -> Option<&str> {
     let (name, rest) = header.split_at(header.find('[').unwrap_or(header.len()));
     let known = rest.is_empty()
@@ -270,7 +271,8 @@ fn mistral_name(header: &str) -> Option<&str> {
     known.then(|| name.trim())
 }
 
-/// ``function<｜tool▁sep｜>NAME\n```json\n``, and later `NAME<｜tool▁sep｜>`.
+/// Finds the name of the function in `DeepSeek`'s headers: ``function<｜tool▁sep｜>NAME\n```json\n``,
+/// and in later versions `NAME<｜tool▁sep｜>`.
 fn deepseek_name(header: &str) -> Option<&str> {
     let header = header
         .trim_start()
