@@ -45,11 +45,15 @@ pub(crate) fn item(kind: &str) -> String {
 }
 
 fn random(kind: &str) -> Arc<str> {
+    format!("{kind}{}", padding(ID_LENGTH)).into()
+}
+
+/// So many random characters.
+pub(crate) fn padding(length: usize) -> String {
     let mut random = rand::rng();
-    let mut id = String::with_capacity(kind.len() + ID_LENGTH);
-    id.push_str(kind);
-    id.extend((0..ID_LENGTH).map(|_| char::from(random.sample(Alphanumeric))));
-    id.into()
+    (0..length)
+        .map(|_| char::from(random.sample(Alphanumeric)))
+        .collect()
 }
 
 /// Now, in Unix seconds.

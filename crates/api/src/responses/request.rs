@@ -5,8 +5,7 @@ use loggia_wire::openai::responses::{
     Input, Item, Reasoning, Response, ResponseRequest, ResponseStatus, TextConfig, TextFormat,
 };
 use loggia_wire::openai::{
-    ChatCompletionRequest, JsonSchemaFormat, Message, ResponseFormat, Role, StreamOptions,
-    ToolChoice,
+    ChatCompletionRequest, JsonSchemaFormat, Message, ResponseFormat, Role, ToolChoice,
 };
 use serde_json::{Value, json};
 
@@ -101,11 +100,15 @@ pub(crate) fn translate(
         template: template(&request, format.as_ref()),
         offered: tools.offered,
         summarizes: summary(request.reasoning.as_ref()).is_some(),
+        obfuscates: obfuscates(&request),
     };
     let places = conversation.places(tools.places);
     let mut chat = chat(request, conversation);
     chat.response_format = response_format.transpose()?;
-    if !tools.functions.is_empty() {
+    if tools.functions.is_empty() {
+        // It is about calls, and OpenAI's chats take it beside tools alone.
+        chat.parallel_tool_calls = None;
+    } else {
         chat.tools = Some(tools.functions);
     }
     chat.tool_choice = tool_choice.flatten();
@@ -255,6 +258,12 @@ fn set_effort(request: &mut ResponseRequest, effort: Option<String>) {
     reasoning.effort = Some(effort);
 }
 
+/// Whether deltas are to be padded.
+fn obfuscates(request: &ResponseRequest) -> bool {
+    let options = request.stream_options.as_ref();
+    options.and_then(|options| options.include_obfuscation) == Some(true)
+}
+
 /// Whether reasoning is to be shown as a summary.
 fn summary(reasoning: Option<&Reasoning>) -> Option<&str> {
     let reasoning = reasoning?;
@@ -294,17 +303,12 @@ fn chat(request: ResponseRequest, conversation: Conversation) -> ChatCompletionR
     let wants_logprobs =
         request.includes(LOGPROBS) || request.top_logprobs.is_some_and(|top| top > 0);
     let verbosity = request.text.and_then(|text: TextConfig| text.verbosity);
-    let streams = request.stream == Some(true);
-    let obfuscation = request.stream_options.map(|options| StreamOptions {
-        include_obfuscation: options.include_obfuscation,
-        ..StreamOptions::default()
-    });
     ChatCompletionRequest {
         model: request.model,
         messages: conversation.messages,
         stream: request.stream,
-        // Without a stream, a response takes them without a word.
-        stream_options: obfuscation.filter(|_| streams),
+        // The response is padded, not the chat.
+        stream_options: None,
         max_tokens: None,
         max_completion_tokens: request.max_output_tokens,
         temperature: request.temperature,

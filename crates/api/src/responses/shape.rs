@@ -13,6 +13,8 @@ pub(crate) struct ResponseShape {
     pub(crate) offered: Offered,
     /// Whether reasoning is shown as a summary; else as it is.
     pub(crate) summarizes: bool,
+    /// Whether deltas are padded, so that their lengths tell nothing of the text.
+    pub(crate) obfuscates: bool,
 }
 
 impl ResponseShape {

@@ -21,6 +21,9 @@ use crate::responses::called;
 use crate::responses::shape::ResponseShape;
 use crate::responses::tools::ToolKind;
 
+/// A delta and its padding have a multiple of so many bytes.
+const PADDED_TO: usize = 16;
+
 /// Writes one response. It is stepped by hand.
 pub(crate) struct ResponseWriter {
     response: Response,
@@ -62,14 +65,20 @@ struct Call {
 #[derive(Debug)]
 struct Events {
     are_written: bool,
+    /// Whether deltas are padded.
+    are_padded: bool,
     next: u64,
 }
 
 impl Events {
     fn write(&mut self, event: &ResponseEvent<'_>, out: &mut Vec<u8>) -> Result<(), BackendError> {
         if self.are_written {
-            write_event(out, event, self.next).map_err(|_| BackendError::Engine {
-                message: "an event that cannot be written as JSON".to_owned(),
+            let delta = event.delta().filter(|_| self.are_padded);
+            let padding = delta.map(|delta| id::padding(PADDED_TO - delta.len() % PADDED_TO));
+            write_event(out, event, self.next, padding.as_deref()).map_err(|_| {
+                BackendError::Engine {
+                    message: "an event that cannot be written as JSON".to_owned(),
+                }
             })?;
             self.next += 1;
         }
@@ -97,11 +106,12 @@ impl ResponseWriter {
         Self {
             tail: head.id.trim_start_matches(id::RESPONSE).to_owned(),
             response,
-            shape,
             events: Events {
                 are_written,
+                are_padded: shape.obfuscates,
                 next: 0,
             },
+            shape,
             has_begun: false,
             open: Open::Nothing,
             next_call: 0,

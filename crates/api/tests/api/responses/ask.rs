@@ -401,11 +401,6 @@ async fn hints_and_labels_are_named_where_they_have_no_effect() {
             "truncation".to_owned()
         )
     );
-    let streamed = json!({"stream": true, "stream_options": {"include_obfuscation": true}});
-    assert_eq!(
-        ignored(Kind::Ollama, &hi(streamed)).await,
-        "stream_options.include_obfuscation"
-    );
 }
 
 #[tokio::test]

@@ -257,6 +257,27 @@ async fn more_of_a_call_that_is_done_is_a_failure_and_not_lost() {
     assert_eq!(checked(answer.text())["status"], "failed");
 }
 
+#[tokio::test]
+async fn deltas_are_padded_where_the_client_asks_for_it() {
+    let engine = Arc::new(StandIn::hello());
+    for (asked, is_padded) in [
+        (json!({"include_obfuscation": true}), true),
+        (json!({}), false),
+    ] {
+        let body = hi(json!({"stream": true, "stream_options": asked}));
+        let answer = ask(&engine, Policy::default(), &body).await;
+        checked(answer.text());
+        for event in events(answer.text()) {
+            let padding = event.get("obfuscation").and_then(Value::as_str);
+            let delta = event.get("delta").and_then(Value::as_str);
+            assert_eq!(padding.is_some(), is_padded && delta.is_some(), "{event}");
+            if let (Some(padding), Some(delta)) = (padding, delta) {
+                assert_eq!((padding.len() + delta.len()) % 16, 0, "{event}");
+            }
+        }
+    }
+}
+
 /// What a model says, as text by kind.
 #[derive(Clone, Debug)]
 enum Said {

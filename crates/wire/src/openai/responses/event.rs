@@ -242,11 +242,28 @@ events! {
     },
 }
 
-/// Writes an event with its number: a line with its name, a line with its data.
+impl ResponseEvent<'_> {
+    /// What it adds to a text, if it does.
+    pub fn delta(&self) -> Option<&str> {
+        match self {
+            Self::OutputTextDelta { delta, .. }
+            | Self::RefusalDelta { delta, .. }
+            | Self::ReasoningTextDelta { delta, .. }
+            | Self::SummaryTextDelta { delta, .. }
+            | Self::ArgumentsDelta { delta, .. }
+            | Self::CustomInputDelta { delta, .. } => Some(delta),
+            _ => None,
+        }
+    }
+}
+
+/// Writes an event with its number: a line with its name, a line with its data. `obfuscation` is
+/// padding against those who see only how long it is.
 pub fn write_event(
     out: &mut Vec<u8>,
     event: &ResponseEvent<'_>,
     sequence_number: u64,
+    obfuscation: Option<&str>,
 ) -> serde_json::Result<()> {
     out.put_slice(b"event: ");
     out.put_slice(event.name().as_bytes());
@@ -256,6 +273,10 @@ pub fn write_event(
     out.pop();
     out.put_slice(b",\"sequence_number\":");
     serde_json::to_writer(&mut *out, &sequence_number)?;
+    if let Some(padding) = obfuscation {
+        out.put_slice(b",\"obfuscation\":");
+        serde_json::to_writer(&mut *out, padding)?;
+    }
     out.put_slice(b"}\n\n");
     Ok(())
 }
