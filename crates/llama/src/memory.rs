@@ -97,8 +97,8 @@ impl Forecast {
         all.into_iter().fold(0, u64::saturating_add)
     }
 
-    /// An embedding model keeps nothing between batches. An encoder also keeps nothing within a
-    /// batch, and computes no logits.
+    /// The forecast of an embedding model, which keeps nothing between batches. An encoder has no
+    /// KV cache, and computes no logits.
     fn of_embeddings(gguf: &Gguf, sizes: embed::Sizes) -> Self {
         let batch = u64::from(sizes.batch);
         let cache = if sizes.has_cache {

@@ -272,8 +272,8 @@ pub(crate) fn keeps_one_state(llama: &LlamaModel) -> bool {
     llama.is_recurrent() || llama.is_hybrid()
 }
 
-/// Loads a file whose header has been checked with llama.cpp. Also returns the description of the
-/// devices.
+/// Loads a file with llama.cpp. Its header must have been checked before. Also returns the
+/// description of the devices.
 pub(crate) fn load_weights(
     path: &Path,
     gpu_layers: Option<u32>,

@@ -65,7 +65,7 @@ pub(crate) struct Rows {
     /// Whether attention is causal: a row attends only to the rows before it. If not, all rows are
     /// computed in one step.
     pub(crate) causal: bool,
-    /// Identifies the image or sound, and which part of it this is.
+    /// Identifies the image or sound, and the part of it.
     pub(crate) identity: [u8; 32],
 }
 

@@ -69,7 +69,7 @@ pub(crate) fn tools(request: &ChatCompletionRequest) -> Vec<Tool> {
 }
 
 impl Generation {
-    /// The same settings for another choice. Each choice has its own seed; the first has the
+    /// The sampling settings for another choice. Each choice has its own seed; the first has the
     /// requested one.
     fn choice(&self, choice: usize) -> Self {
         let mut generation = self.clone();

@@ -7,8 +7,8 @@
 pub(super) type Place = (usize, usize);
 
 /// Fills a batch of at most `room` tokens and `most` inputs. `requests` has the lengths of the
-/// remaining inputs of each request, in order. The first request is the one whose turn it is, and
-/// its first input always fits.
+/// remaining inputs of each request, in order. The first request has the next turn, and its first
+/// input always fits.
 pub(super) fn fill(requests: &[&[usize]], room: usize, most: usize) -> Vec<Place> {
     let mut places = Vec::new();
     let mut left = room;

@@ -41,7 +41,8 @@ impl<'model> Cache<'model> {
             .then_some(cache)
     }
 
-    /// The same for a bare llama.cpp model.
+    /// Reserves the memory for a bare llama.cpp model, such as a draft model. Returns `None` if
+    /// llama.cpp cannot.
     pub(super) fn over(llama: &'model LlamaModel, sizes: Sizes) -> Option<Self> {
         let params = LlamaContextParams::default()
             .with_n_ctx(NonZeroU32::new(sizes.context * sizes.parallel))

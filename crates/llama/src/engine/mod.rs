@@ -63,8 +63,8 @@ pub(crate) struct Generation {
 }
 
 impl Generation {
-    /// Whether a repetition has to give the same text: the request samples at random, and sets a
-    /// seed.
+    /// Whether the request must give the same text when it is repeated: it samples at random, and
+    /// sets a seed.
     fn is_to_be_reproducible(&self) -> bool {
         self.sampling.seed.is_some() && self.sampling.temperature > 0.0
     }

@@ -118,7 +118,7 @@ impl Passage {
         next.unwrap_or(self.tokens.len()) - index
     }
 
-    /// The same length, or a shorter one that does not split a part of an image.
+    /// Shortens a length so that it does not split a part of an image.
     pub(super) fn uncut(&self, length: usize) -> usize {
         self.rows_at(length).map_or(length, |(span, _)| span.start)
     }

@@ -102,8 +102,8 @@ pub(super) fn place(
     }))
 }
 
-/// The free slot with the longest common beginning, if that is a good part of its content, or all
-/// of it for a model that cannot truncate.
+/// The free slot with the longest common beginning, if the beginning is a good part of the slot's
+/// content. For a model that cannot truncate, it must be all of the content.
 fn going_on(slots: &[Slot], prompt: &[Token], can_cut: bool) -> Option<Sequence> {
     let free = slots
         .iter()

@@ -28,7 +28,7 @@ pub(super) struct Work {
     pub(super) served: u64,
     pub(super) outlet: Outlet,
     pub(super) began: Instant,
-    /// Whether its seed has to give the same text again.
+    /// Whether the request's seed must give the same text again.
     pub(super) is_reproducible: bool,
     sampler: Sampler,
     text: Text,

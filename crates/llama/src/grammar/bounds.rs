@@ -59,7 +59,8 @@ fn has_type(fields: &Map<String, Value>, name: &str) -> bool {
     }
 }
 
-/// Bounds integers, and multiples of a number: bounds rule out exponents, and those have none.
+/// Bounds integers, and multiples of a number. A number with bounds cannot have an exponent, and
+/// these never need one.
 fn bound_integer(fields: &mut Map<String, Value>) {
     let is_integer = has_type(fields, "integer") && !has_type(fields, "number");
     if !(is_integer || has_type(fields, "number") && fields.contains_key("multipleOf")) {

@@ -104,7 +104,7 @@ impl Ends {
         }
     }
 
-    /// The same with lower limits for texts and lists.
+    /// Lowers the limits of texts and lists.
     #[cfg(test)]
     pub(super) fn end_sooner(&mut self, entries: u32, characters: u32) {
         self.value.limits = Limits {

@@ -20,7 +20,7 @@ const SPACES: &str = r"[ \t\r\n]*";
 /// The content of a JSON string, without `\u` escapes: so every string has only one spelling.
 const IN_STRING: &str = r#"([^"\\]|\\["\\\/bfnrt])*"#;
 
-/// The same between Python's quotes.
+/// The content of a string in Python's single quotes, without `\u` escapes.
 const IN_QUOTES: &str = r"([^'\\]|\\['\\\/bfnrt])*";
 
 /// Any text that is not empty.

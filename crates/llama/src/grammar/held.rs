@@ -42,7 +42,8 @@ pub(crate) struct Held {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum At {
-    /// The answer begins, with a partial reasoning tag of so many bytes, or with its own text.
+    /// The beginning of the answer: either a part of the reasoning tag (with this number of bytes),
+    /// or the answer's own text.
     Opening {
         tag: usize,
         itself: bool,
@@ -97,7 +98,7 @@ impl Held {
         }
     }
 
-    /// The same with lower limits for texts and lists.
+    /// Lowers the limits of texts and lists.
     #[cfg(test)]
     pub(super) fn ending_sooner(mut self, entries: u32, characters: u32) -> Self {
         if let Machine::Guided(guided) = &mut self.machine {

@@ -61,7 +61,7 @@ pub(crate) struct Seen {
     pub(crate) pieces: Vec<Piece>,
 }
 
-/// A part of it.
+/// A part of an image or sound: its tokens or its rows.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Piece {
     /// The tokens that mark its beginning and end.
@@ -273,7 +273,7 @@ fn identity(asked: &Asked) -> Identity {
     hash.finalize().into()
 }
 
-/// Identifies one part of it.
+/// Identifies one part of an image or sound.
 fn part_of(identity: Identity, at: usize) -> Identity {
     let mut hash = Sha256::new();
     hash.update(identity);

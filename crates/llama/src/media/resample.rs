@@ -3,8 +3,8 @@
 
 use std::f32::consts::PI;
 
-/// The zero crossings of the sinc on each side: enough to attenuate the frequencies that cannot be
-/// kept by 60 dB.
+/// The number of zero crossings of the sinc filter on each side. It attenuates frequencies above
+/// the limit by 60 dB.
 const CROSSINGS: f32 = 16.0;
 
 /// The sound with a rate of `to` samples per second.

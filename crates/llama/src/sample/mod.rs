@@ -23,9 +23,9 @@ pub(crate) use rng::any_seed;
 pub(crate) struct Sampling {
     /// 0 always takes the most probable token; the logits are divided by any value above 0.
     pub(crate) temperature: f32,
-    /// Keeps the most probable tokens that together have this probability; 1 keeps all.
+    /// Keeps the most probable tokens whose probabilities add up to this value; 1 keeps all.
     pub(crate) top_p: f32,
-    /// Keeps this many of the most probable tokens; 0 keeps all.
+    /// Keeps this number of the most probable tokens; 0 keeps all.
     pub(crate) top_k: u32,
     /// Keeps the tokens whose probability is at least this fraction of the highest one; 0 keeps
     /// all.
@@ -43,7 +43,7 @@ pub(crate) struct Sampling {
     pub(crate) repeat_penalty: f32,
     /// The number of tokens that `repeat_penalty` looks back over, in prompt and answer.
     pub(crate) repeat_last_n: usize,
-    /// Added to the logits of these tokens.
+    /// Numbers to add to the logits of single tokens.
     pub(crate) logit_bias: Vec<(Token, f32)>,
 }
 
@@ -138,7 +138,8 @@ impl Sampler {
         self.constraint.is_some() || !self.bias.is_empty() || self.penalties.have_effect()
     }
 
-    /// Each of these changes only the logits of the tokens concerned.
+    /// Applies penalties and biases, each only to the logits of the tokens concerned, and the
+    /// constraint.
     fn change(&mut self, row: &mut [f32]) -> Result<(), Stuck> {
         self.penalties.apply(row);
         for &(token, bias) in &self.bias {

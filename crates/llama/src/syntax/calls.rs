@@ -78,7 +78,8 @@ impl Calls {
         self.arguments_so_far(name, json.whole());
     }
 
-    /// The same for arguments as text, which must begin with the text that was passed before.
+    /// Releases the arguments of a call as text. The text must begin with the text that was passed
+    /// before.
     pub(super) fn arguments_so_far(&mut self, name: &str, text: &str) {
         let sent = *self.begun.get_or_insert_with(|| {
             self.start = self.said.len();

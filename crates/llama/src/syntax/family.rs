@@ -94,7 +94,7 @@ const DEEPSEEK_NEXT: Form = Form::new(
 );
 /// An object that is the whole answer. It is a call only if it has the name of an offered function.
 pub(super) static BARE: Form = Form::new("", Head::Objects, &[";"]).of_offered();
-/// The same, for objects that begin with their name.
+/// An object that is the whole answer and begins with its name.
 pub(super) static BARE_NAME_FIRST: Form = BARE.name_first();
 /// The body of a message whose header names a function as its recipient.
 pub(super) static MESSAGE: Form = Form::new("", Head::Objects, &[]);
@@ -163,7 +163,7 @@ impl Syntax {
         }
     }
 
-    /// The same for a model whose template turns out to show no tools.
+    /// The syntax for a model whose template turns out to show no tools.
     pub(crate) fn without_tools(self) -> Self {
         let form = CallForm::of(Family::Told, |_| false);
         Self {

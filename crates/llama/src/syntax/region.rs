@@ -34,13 +34,13 @@ pub(super) struct Form {
 pub(super) enum Head {
     /// Empty: one object that is the call, or a list of such objects.
     Objects,
-    /// The same, or a call in tags.
+    /// One object that is the call, a list of such objects, or a call in tags.
     ObjectsOrTags,
     /// The rest of a call in tags.
     Tags,
     /// The name, which this function extracts from the text before the arguments.
     Name(fn(&str) -> Option<&str>),
-    /// Either of these.
+    /// Objects as in `Objects`, or a name as in `Name`.
     ObjectsOrName(fn(&str) -> Option<&str>),
 }
 

@@ -179,8 +179,8 @@ pub(crate) struct Trigger {
 }
 
 impl Syntax {
-    /// The same syntax for a model whose template does not support tools, and whose prompt
-    /// describes them.
+    /// The syntax for a model whose template does not support tools, and whose prompt describes
+    /// them.
     pub(crate) fn told_of_tools(self) -> Self {
         Self {
             calls: Some(Family::Told),
@@ -193,7 +193,7 @@ impl Syntax {
         self.calls == Some(Family::Told)
     }
 
-    /// The same syntax for an answer that is constrained as [`Watch`] says.
+    /// The syntax for an answer that is constrained as [`Watch`] says.
     pub(crate) fn watched(self) -> Self {
         Self {
             name_first: self.calls == Some(Family::Llama) && self.watch() == Some(Watch::Whole),

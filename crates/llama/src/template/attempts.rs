@@ -13,7 +13,8 @@ use minijinja::{Error, ErrorKind};
 
 use super::{Conversation, Rendered, Template, earlier};
 
-/// The changes with which a template that renders a conversation shows all of it.
+/// Changes for a template that accepts a conversation but omits a part of it. With them it shows
+/// all of it.
 const SHOWING: [Change; 5] = [
     Change::SystemMoved,
     Change::SystemAsUser,

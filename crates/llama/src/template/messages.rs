@@ -35,7 +35,7 @@ struct Turn<'a> {
     tool_call_id: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reasoning_content: Option<&'a str>,
-    /// The same under the name that gpt-oss's template uses. That template refuses it beside a
+    /// The reasoning under the name that gpt-oss's template uses. That template refuses it beside a
     /// content.
     #[serde(skip_serializing_if = "Option::is_none")]
     thinking: Option<&'a str>,

@@ -67,7 +67,7 @@ const ARGUMENTS: [&str; 2] = ["trial_of_an_argument", "trial_of_another_argument
 const RESULTS: [&str; 2] = ["<trial of a result>", "<trial of another result>"];
 /// Nine letters, as Mistral's templates require.
 const IDS: [&str; 2] = ["trialcall", "trialsecd"];
-/// An id like those of OpenAI's API.
+/// An id in the form of OpenAI's API.
 const LONG_ID: &str = "call_Tr1alTr1alTr1alTr1al";
 /// A role that no template knows.
 const NOBODY: &str = "nobody_at_all";

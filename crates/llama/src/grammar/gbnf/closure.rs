@@ -112,7 +112,7 @@ impl Places {
         self.resolve_all(vec![point], found)
     }
 
-    /// Follows places that need no character to those before one.
+    /// Follows the steps that need no character, until every place is before a character.
     fn resolve_all(&mut self, mut pending: Vec<Point>, found: &mut HashSet<Place>) -> Option<()> {
         let rules = Arc::clone(&self.rules);
         let mut seen: HashSet<Point> = pending.iter().copied().collect();
