@@ -74,7 +74,7 @@ impl std::fmt::Debug for Llama {
 
 /// A request, translated for the engine.
 struct Question {
-    /// The prompt.
+    /// The input that the engine reads before it answers.
     passage: Passage,
     /// How the answer begins.
     begins: Begins,

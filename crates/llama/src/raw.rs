@@ -69,7 +69,7 @@ pub(crate) struct Rows {
     pub(crate) identity: [u8; 32],
 }
 
-/// A row of a step: the rows that it belongs to, and its index.
+/// A row in a step: the encoded rows that it is part of, and its index in them.
 #[derive(Clone, Copy)]
 pub(crate) struct Row<'a> {
     pub(crate) sequence: i32,

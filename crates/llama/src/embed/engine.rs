@@ -20,7 +20,7 @@ pub(super) struct Job {
     pub(super) inputs: Vec<Vec<Token>>,
     /// The channel to the caller; closed when the caller has left.
     pub(super) answer: oneshot::Sender<Result<Vec<Vec<f32>>, EngineError>>,
-    /// Held until the job ends.
+    /// The job's place in the queue, which is free again when the job ends.
     _place: Place,
 }
 

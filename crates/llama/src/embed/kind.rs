@@ -5,7 +5,7 @@ use crate::gguf::Gguf;
 /// How the vectors of an input's tokens are combined to one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pooling {
-    /// Their mean.
+    /// The mean of the vectors of all tokens.
     Mean,
     /// The vector of the first token.
     First,

@@ -19,7 +19,7 @@ use crate::error::EngineError;
 pub(crate) enum Output {
     /// The request has a slot, and its prompt is being read.
     Reading,
-    /// More of the answer.
+    /// A piece of the answer.
     Piece(Piece),
 }
 

@@ -23,7 +23,7 @@ pub(crate) const MOST_ROWS: usize = 64;
 pub(crate) struct Scored {
     /// The indexes of its tokens in the prompt; at least one.
     pub(crate) tokens: Range<usize>,
-    /// Its text.
+    /// The text of the scored part.
     pub(crate) text: String,
 }
 

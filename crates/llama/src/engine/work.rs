@@ -124,7 +124,7 @@ impl Work {
         }
     }
 
-    /// Sends the scores so far.
+    /// Sends the scores that have been computed so far.
     pub(super) fn send_scores(&mut self) {
         if let Some(prompt) = self.take_scores() {
             self.outlet.send(Ok(Output::Piece(Piece {

@@ -8,7 +8,7 @@ pub(super) struct Tensor {
     pub(super) name: String,
     pub(super) shape: [u64; 4],
     pub(super) kind: u32,
-    /// From the beginning of the data.
+    /// The offset of the tensor's data from the beginning of all tensor data, in bytes.
     pub(super) offset: u64,
 }
 

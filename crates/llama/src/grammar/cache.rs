@@ -10,7 +10,7 @@ const MOST: usize = 64;
 /// source.
 const MOST_BYTES: usize = 512 << 10;
 
-/// In order of use; the most recently used is the last.
+/// The cache. Its entries are in order of use; the most recently used is the last.
 #[derive(Default)]
 pub(super) struct Cache(Vec<(Source, Grammar)>);
 

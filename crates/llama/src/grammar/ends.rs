@@ -308,9 +308,9 @@ struct Number {
     part: Part,
     /// The number of digits of the current part.
     digits: u32,
-    /// The value of the exponent.
+    /// The value of the exponent so far.
     value: u32,
-    /// The first digit.
+    /// The first digit of the number.
     first: u8,
 }
 

@@ -48,7 +48,7 @@ enum At {
         tag: usize,
         itself: bool,
     },
-    /// In the reasoning, with the end of its text.
+    /// In the reasoning. Holds the end of its text.
     Reasoning(Vec<u8>),
     /// After the reasoning; a line break may follow.
     Between,

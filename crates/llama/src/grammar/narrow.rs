@@ -101,11 +101,11 @@ fn close_each(schema: &mut Value, place: &str, may_close: bool, open: &HashSet<S
 /// How a subschema relates to its parent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Relation {
-    /// It describes a separate value.
+    /// The subschema describes a separate value.
     Own,
-    /// It describes the same value, as one of several alternatives.
+    /// The subschema describes the same value, as one of several alternatives.
     OneOf,
-    /// It describes the same value, together with the others.
+    /// The subschema describes the same value, together with the others.
     AllOf,
 }
 

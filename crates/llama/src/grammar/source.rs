@@ -22,9 +22,9 @@ use crate::syntax::{CallForm, Syntax};
 pub(crate) enum Source {
     /// llguidance's language, with the JSON values that it refers to.
     Guided {
-        /// Rules in its dialect of Lark.
+        /// Rules in llguidance's dialect of Lark.
         rules: String,
-        /// The JSON values.
+        /// The JSON values that the rules refer to.
         values: Vec<Part>,
         /// Where in the answer the values begin.
         scope: Scope,
@@ -48,7 +48,7 @@ impl Source {
 /// A JSON value with a schema.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Part {
-    /// Its name in the rules.
+    /// The name of the value in the rules.
     pub(crate) name: String,
     /// The request field with the schema.
     pub(crate) param: String,

@@ -13,7 +13,7 @@ const MOST_BYTES: usize = 64 << 20;
 /// Identifies an image or sound: a hash of the file's bytes and of how they are decoded.
 pub(crate) type Identity = [u8; 32];
 
-/// In order of use; the most recently used is the last.
+/// The cache. Its entries are in order of use; the most recently used is the last.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
     seen: VecDeque<(Identity, Arc<Seen>)>,

@@ -10,7 +10,7 @@ const MOST_MINUTES: usize = 10;
 /// The maximum sample rate of a sound.
 const FINEST: u32 = 192_000;
 
-/// A sound before its rate is changed.
+/// A decoded sound before its sample rate is changed.
 struct Heard {
     rate: u32,
     samples: Vec<f32>,

@@ -10,7 +10,7 @@ pub(crate) enum Pace {
     /// complete. Released parts cannot be taken back: if a call breaks off, its arguments are
     /// closed to form valid JSON, and its text follows as text.
     AsItComes,
-    /// When it is complete. An incomplete call is only text.
+    /// The whole call is released when it is complete. An incomplete call is only text.
     Whole,
 }
 

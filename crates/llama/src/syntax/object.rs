@@ -7,7 +7,7 @@ use super::json::{Json, Step};
 /// Names are short; a longer text is not a name.
 const LONGEST_NAME: usize = 256;
 
-/// A call in this form that is being parsed.
+/// A call in the form of a JSON object that is being parsed.
 #[derive(Debug)]
 pub(super) struct ObjectCall {
     at: At,
@@ -15,7 +15,7 @@ pub(super) struct ObjectCall {
     key: Key,
     name: Option<String>,
     arguments: Option<String>,
-    /// Whether it must begin with its name.
+    /// Whether the object must begin with its name.
     name_first: bool,
 }
 

@@ -26,7 +26,7 @@ const LONGEST_HEADER: usize = 512;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Begins {
     Text,
-    /// With reasoning: the prompt has already opened it.
+    /// The answer begins with reasoning, because the prompt has already opened it.
     Reasoning,
 }
 
@@ -91,11 +91,11 @@ enum At {
 /// How spaces are treated in the current state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Space {
-    /// At the beginning of the answer: they are text unless a marker follows.
+    /// At the beginning of the answer: spaces are text unless a marker follows.
     First,
-    /// Between parts: they are dropped.
+    /// Between parts: spaces are dropped.
     Between,
-    /// They are text.
+    /// Spaces are text.
     Counts,
 }
 

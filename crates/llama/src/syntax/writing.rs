@@ -169,7 +169,7 @@ pub(crate) enum Watch {
 /// The marker that begins a call, if nothing else can begin one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Trigger {
-    /// The marker.
+    /// The marker's text.
     pub(crate) mark: &'static str,
     /// Other texts that the family's parser accepts as the beginning of a call.
     pub(crate) others: &'static [&'static str],

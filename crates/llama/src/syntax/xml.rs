@@ -14,7 +14,7 @@ const END_PARAMETER: &str = "</parameter>";
 const END_FUNCTION: &str = "</function>";
 const LONGEST_NAME: usize = 256;
 
-/// A call in this form that is being parsed.
+/// A call in the form of tags that is being parsed.
 #[derive(Debug)]
 pub(super) struct TaggedCall {
     at: At,

@@ -18,14 +18,14 @@ use super::number;
 pub(super) enum Arguments {
     /// As the object in the string.
     Object,
-    /// As the string.
+    /// As the string of JSON.
     Text,
 }
 
 #[derive(Serialize)]
 struct Turn<'a> {
     role: &'a str,
-    /// `null` if there is no content, not omitted.
+    /// The content. Without one, the field is `null` and not omitted.
     content: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<&'a str>,

@@ -102,7 +102,7 @@ pub(crate) struct Conversation<'a> {
     pub(crate) now: jiff::Timestamp,
 }
 
-/// A conversation as text.
+/// A rendered conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Rendered {
     /// The prompt, up to where the assistant's answer begins.
@@ -153,7 +153,7 @@ impl Template {
         Ok(template)
     }
 
-    /// Whether it shows the tools that it is given.
+    /// Whether the template shows the tools that it is given.
     pub(crate) fn shows_tools(&self) -> bool {
         self.traits.shows_tools
     }

@@ -21,13 +21,13 @@ use super::{Conversation, Template, earlier};
     reason = "each is a trait that a template has or has not, whatever the others"
 )]
 pub(super) struct Traits {
-    /// Whether it renders the simplest conversation.
+    /// Whether the template renders the simplest conversation.
     pub(super) works: bool,
-    /// Whether it shows tools.
+    /// Whether the template shows tools.
     pub(super) shows_tools: bool,
-    /// Whether it only reads the tools from the system message.
+    /// Whether the template only reads the tools from the system message.
     pub(super) tools_in_system: bool,
-    /// Whether it only accepts call ids of nine letters and digits.
+    /// Whether the template only accepts call ids of nine letters and digits.
     pub(super) short_ids: bool,
     /// Whether calls without a text need `null` as their content, where other templates need an
     /// empty one.

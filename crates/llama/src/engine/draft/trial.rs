@@ -35,7 +35,7 @@ pub(super) struct Verdict {
 struct Course {
     plain: Rate,
     guessing: Rate,
-    /// Whether the current steps draft, and how many more steps follow this way.
+    /// Whether the current steps use drafting, and the number of remaining steps with this choice.
     is_guessing: bool,
     left: u32,
     /// Whether drafting was faster, once both ways have been tried.
