@@ -324,7 +324,7 @@ impl Llama {
     }
 }
 
-/// Tokenizes an input of `bytes` bytes: short ones directly, long ones on a blocking thread.
+/// Tokenizes an input of `size` bytes: short ones directly, long ones on a blocking thread.
 pub(crate) async fn read<T: Send + 'static>(
     size: usize,
     what: &str,

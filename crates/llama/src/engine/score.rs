@@ -30,7 +30,7 @@ pub(crate) struct Scored {
 /// More of a scored prompt.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct ScoredPiece {
-    /// More of its text, in whole characters.
+    /// More of the text of the scored prompt, in whole characters.
     pub(crate) text: String,
     /// The log-probabilities of its next tokens.
     pub(crate) logprobs: Vec<TokenLogprob>,

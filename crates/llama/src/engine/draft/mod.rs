@@ -323,8 +323,7 @@ impl<'model> Drafts<'model> {
     }
 }
 
-/// Logs a changed verdict for all operators, and an unchanged one only at a more detailed log
-/// level.
+/// Logs a verdict: a changed one at the level info, an unchanged one at the level debug.
 fn say(
     &Verdict {
         guesses,
