@@ -14,16 +14,6 @@ use crate::Token;
 use crate::engine::{Generation, Scored};
 use crate::model::Model;
 
-/// The fill-in-the-middle tokens of a model: prefix, suffix and middle. llama.cpp finds them by the
-/// file's metadata (`tokenizer.ggml.fim_pre_token_id`, …, and the older `prefix_token_id`, …) or by
-/// their texts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct FillInTheMiddle {
-    pub(crate) before: Token,
-    pub(crate) after: Token,
-    pub(crate) between: Token,
-}
-
 /// The prompt of a text completion.
 #[derive(Debug)]
 pub(crate) struct Continued {
@@ -58,20 +48,6 @@ impl Continued {
         };
         first.scored = self.scored(request);
         first.scored.is_some()
-    }
-}
-
-impl FillInTheMiddle {
-    /// The prompt tokens in the order of llama.cpp's server: prefix, suffix, middle.
-    fn around(self, begin: Option<Token>, before: &[Token], after: &[Token]) -> Vec<Token> {
-        let before = [self.before].into_iter().chain(before.iter().copied());
-        let after = [self.after].into_iter().chain(after.iter().copied());
-        begin
-            .into_iter()
-            .chain(before)
-            .chain(after)
-            .chain([self.between])
-            .collect()
     }
 }
 
@@ -214,24 +190,5 @@ fn refused(param: &str, code: &str, what: &str) -> BackendError {
         message: format!("Invalid value for '{param}': {what}."),
         param: Some(param.to_owned()),
         code: Some(code.to_owned()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_between_comes_last_and_the_token_that_begins_a_text_once() {
-        let tokens = FillInTheMiddle {
-            before: 91,
-            after: 92,
-            between: 93,
-        };
-        assert_eq!(
-            tokens.around(Some(1), &[5, 6], &[7, 8]),
-            [1, 91, 5, 6, 92, 7, 8, 93]
-        );
-        assert_eq!(tokens.around(None, &[], &[7]), [91, 92, 7, 93]);
     }
 }

@@ -7,8 +7,8 @@ use llama_cpp_2::token::LlamaToken;
 use crate::embed::Pooling;
 use crate::error::LoadError;
 use crate::gguf::Gguf;
-use crate::model::{keeps_one_state, load_weights};
 use crate::options::Draft;
+use crate::weights::{keeps_one_state, load_weights};
 
 /// Vocabularies of one family may differ by up to this many tokens, which pad them to a round
 /// number.

@@ -1,7 +1,7 @@
 //! The embedded llama.cpp backend. It loads a GGUF file and answers OpenAI's chats, completions or
 //! embeddings in the caller's process.
 //!
-//! Reading order: `options` (the settings), `model` (a loaded file), `adapter` (a LoRA adapter for
+//! Reading order: `options` (the settings), `weights` and `model` (a loaded file), `adapter` (a LoRA adapter for
 //! it), `draft` (a draft model for speculative decoding), `template` (conversation to prompt),
 //! `engine` (the thread that answers several requests in one batch), `sample` (logits to token),
 //! `grammar` (the tokens that a constrained answer may continue with), `text` (tokens to text),
@@ -27,6 +27,7 @@ mod engine;
 mod engine_options;
 mod error;
 mod events;
+mod fill_in_the_middle;
 mod gguf;
 mod grammar;
 mod hold;
@@ -45,6 +46,7 @@ mod syntax;
 mod template;
 mod text;
 mod threads;
+mod weights;
 
 pub use backend::{Llama, open};
 pub use embed::LlamaEmbedder;

@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn this_very_process_has_one_loaded() {
-        crate::model::backend();
+        crate::weights::backend();
         assert!(loaded_for().is_some() || !cfg!(target_os = "linux"));
     }
 }

@@ -3,26 +3,23 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::OnceLock;
 
-use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::model::LlamaModel;
-use llama_cpp_2::model::params::LlamaModelParams;
 use llama_cpp_2::token::LlamaToken;
-use llama_cpp_2::{LogOptions, send_logs_to_tracing};
 use loggia_wire::Extra;
 use minijinja::Value;
 
 use crate::adapter::Adapter;
-use crate::completion::FillInTheMiddle;
 use crate::draft::DraftModel;
 use crate::error::LoadError;
+use crate::fill_in_the_middle::FillInTheMiddle;
 use crate::gguf::Gguf;
 use crate::grammar::Words;
 use crate::options::LlamaOptions;
 use crate::syntax::{Begins, Syntax};
 use crate::template::{Conversation, Rendered, Special, Template, TemplateError};
-use crate::{Token, adapter, devices, draft, processor};
+use crate::weights::{keeps_one_state, load_weights};
+use crate::{Token, adapter, draft};
 
 /// The model that llama.cpp loaded, and the facts from its header.
 pub(crate) struct Model {
@@ -121,7 +118,7 @@ impl Model {
             .marks()
             .filter_map(|mark| single_token(&llama, mark))
             .collect();
-        let fill_in_the_middle = fill_in_the_middle(&llama);
+        let fill_in_the_middle = FillInTheMiddle::of(&llama);
         let mut model = Self {
             llama,
             facts,
@@ -266,46 +263,6 @@ impl Model {
     }
 }
 
-/// Whether a model keeps one state for all tokens instead of one for each. Then no token can be
-/// removed again.
-pub(crate) fn keeps_one_state(llama: &LlamaModel) -> bool {
-    llama.is_recurrent() || llama.is_hybrid()
-}
-
-/// Loads a file with llama.cpp. Its header must have been checked before. Also returns the
-/// description of the devices.
-pub(crate) fn load_weights(
-    path: &Path,
-    gpu_layers: Option<u32>,
-) -> Result<(LlamaModel, String), LoadError> {
-    processor::check()?;
-    let llama_cpp = backend();
-    let devices = devices::for_layers(gpu_layers)?;
-    let params = LlamaModelParams::default();
-    let params = match gpu_layers {
-        Some(layers) => params.with_n_gpu_layers(layers),
-        None => params,
-    };
-    let refused = |_| LoadError::Refused {
-        path: path.to_owned(),
-    };
-    let llama = LlamaModel::load_from_file(llama_cpp, path, &params).map_err(refused)?;
-    Ok((llama, devices))
-}
-
-/// llama.cpp's global state, initialized once and kept until the process ends. From then on its log
-/// goes to `tracing`.
-pub(crate) fn backend() -> &'static LlamaBackend {
-    static BACKEND: OnceLock<LlamaBackend> = OnceLock::new();
-    BACKEND.get_or_init(|| {
-        send_logs_to_tracing(LogOptions::default());
-        #[cfg(feature = "portable")]
-        crate::libraries::load();
-        // It fails only if it was initialized before, and only this line initializes it.
-        LlamaBackend::init().unwrap_or(LlamaBackend {})
-    })
-}
-
 /// The chat templates of a model: the default one, and the one for tools, if present.
 struct Sources<'a> {
     usual: Option<&'a str>,
@@ -362,15 +319,4 @@ fn single_token(llama: &LlamaModel, text: &str) -> Option<Token> {
         [token] => Token::try_from(token.0).ok(),
         _ => None,
     }
-}
-
-fn fill_in_the_middle(llama: &LlamaModel) -> Option<FillInTheMiddle> {
-    let vocab = llama.vocab();
-    let known = |token: LlamaToken| Token::try_from(token.0).ok();
-    let (before, after) = (known(vocab.fim_pre())?, known(vocab.fim_suf())?);
-    Some(FillInTheMiddle {
-        before,
-        after,
-        between: known(vocab.fim_mid())?,
-    })
 }

@@ -7,8 +7,9 @@ use super::Pooling;
 use crate::Token;
 use crate::error::LoadError;
 use crate::gguf::Gguf;
-use crate::model::{Facts, load_weights};
+use crate::model::Facts;
 use crate::options::LlamaOptions;
+use crate::weights::load_weights;
 use llama_cpp_2::model::LlamaModel;
 
 use super::Sizes;

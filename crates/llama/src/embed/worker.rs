@@ -15,7 +15,7 @@ use super::share::{Place, fill};
 use super::sizes::Sizes;
 use crate::Token;
 use crate::error::{EngineError, LoadError};
-use crate::model::backend;
+use crate::weights::backend;
 
 /// Runs until all senders of jobs are dropped.
 pub(super) fn run(

@@ -16,8 +16,9 @@ use llama_cpp_2::token::LlamaToken;
 use super::Sizes;
 use crate::Token;
 use crate::adapter::Adapter;
-use crate::model::{Model, backend};
+use crate::model::Model;
 use crate::raw::{self, Row, Rows};
+use crate::weights::backend;
 
 pub(super) struct Cache<'model> {
     context: LlamaContext<'model>,
