@@ -1,5 +1,6 @@
-//! Writes a projector with weights drawn by lot, for the default model: with it the suites of
-//! clients show pictures to a model that sees nothing in them, but sees. `projector FILE.gguf`
+//! Writes a projector with random weights for the default model: `projector FILE.gguf`. The client
+//! suites use it to send images. The model accepts them, although the random weights carry no
+//! information about them.
 
 #![expect(clippy::unwrap_used, reason = "what the tests share is test code")]
 
@@ -8,7 +9,7 @@ mod gguf;
 #[path = "../tests/it/support/projector.rs"]
 mod projector;
 
-/// Numbers of the default model's embeddings.
+/// The embedding length of the default model.
 const MODEL_WIDTH: u64 = 576;
 
 fn main() {

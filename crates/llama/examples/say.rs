@@ -1,5 +1,5 @@
-//! One answer from a GGUF file, with its speed: `cargo run -p loggia-llama --example say -- FILE "a
-//! question" [JSON fields]`.
+//! Prints one answer from a GGUF file, and its speed: `cargo run -p loggia-llama --example say --
+//! FILE "a question" [JSON fields]`.
 
 use std::io::Write;
 use std::time::Instant;

@@ -1,10 +1,10 @@
-//! How fast the engine is on this machine: `cargo run --release -p loggia-llama --example speed --
-//! FILE [requests at once]…`.
+//! Measures the engine on this machine: `cargo run --release -p loggia-llama --example speed --
+//! FILE [parallel requests]…`.
 //!
-//! Tokens per second of wall time, and milliseconds of processor time for each, which other
-//! programs on the machine change little. `THREADS`, `PIECE` and `BATCH` in the environment set
-//! what they name; `DRAFT` names a draft model, `DRAFT_TOKENS` how many it guesses, and with
-//! `DRAFT_ALWAYS` it guesses whatever that costs.
+//! It prints the tokens per second of wall time, and the milliseconds of processor time per token,
+//! which other programs on the machine change little. The environment variables `THREADS`, `PIECE`
+//! and `BATCH` set the options of these names. `DRAFT` sets a draft model and `DRAFT_TOKENS` its
+//! maximum number of draft tokens; with `DRAFT_ALWAYS` it drafts regardless of the cost.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -62,7 +62,7 @@ async fn ask(llama: &Llama, question: String) -> Result<u64, Failed> {
     Ok(answer(llama, &question, 128).await?.1)
 }
 
-/// Tokens of the prompt and of the answer.
+/// Returns the numbers of tokens of the prompt and of the answer.
 async fn answer(llama: &Llama, question: &str, most: u32) -> Result<(u64, u64), Failed> {
     let request = serde_json::from_value(json!({
         "model": "model", "messages": [{"role": "user", "content": question}], "max_tokens": most,
@@ -90,8 +90,7 @@ fn report(what: &str, tokens: u64, began: Instant, cpu: f64) {
     );
 }
 
-/// Seconds of processor time that this process has taken, where the system tells as Linux does; 0
-/// elsewhere.
+/// The processor time of this process in seconds, if the system reports it like Linux; 0 elsewhere.
 fn processor_time() -> f64 {
     let tasks = std::fs::read_dir("/proc/self/task")
         .into_iter()

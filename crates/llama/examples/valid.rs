@@ -1,8 +1,8 @@
-//! How many of so many answers keep to their schemas: `cargo run --release -p loggia-llama
-//! --example valid -- FILE [answers] [at once]`.
+//! Counts the answers that match their schemas: `cargo run --release -p loggia-llama --example
+//! valid -- FILE [answers] [parallel requests]`.
 //!
-//! Short schemas of several kinds, at temperature 1. Each answer is read as JSON and compared with
-//! its schema by code that knows nothing of the engine (`tests/it/support/shape.rs`).
+//! It uses short schemas of several kinds, at temperature 1. Each answer is parsed as JSON and
+//! validated by code that is independent of the engine (`tests/it/support/shape.rs`).
 
 #[path = "../tests/it/support/shape.rs"]
 mod shape;
@@ -51,7 +51,7 @@ async fn main() -> Result<(), Failed> {
     Ok(())
 }
 
-/// Whether the answer to a question keeps to the schema, and how many tokens it has.
+/// Whether the answer to a question matches the schema, and the number of its tokens.
 async fn judge(llama: &Llama, question: &str, schema: &Value) -> Result<(bool, u64), Failed> {
     let request = serde_json::from_value(json!({
         "model": "model", "messages": [{"role": "user", "content": question}], "temperature": 1, "max_tokens": 400,

@@ -1,5 +1,5 @@
-//! What a request gets: text, endings, counts, log-probabilities, refusals. Each against the
-//! default model.
+//! The answer to a request: text, endings, token counts, log-probabilities, errors. Each test uses
+//! the default model.
 
 use crate::support::{ask, call, call_with, long_text, open};
 use futures_util::StreamExt;
@@ -13,8 +13,8 @@ async fn a_greeting_is_answered_and_counted() {
     let whole = ask(&llama, call("Hi", json!({"temperature": 0}))).await;
     assert_eq!(whole.text, "Hello! How can I assist you today?");
     assert_eq!(whole.finish, Some(FinishReason::Stop));
-    // As many as llama.cpp's own server counts: the template's system message is among them, the
-    // token that ends the answer is not.
+    // The same number as in llama.cpp's own server: it includes the template's system message, but
+    // not the token that ends the answer.
     let usage = whole.usage();
     assert_eq!(
         (
@@ -52,7 +52,7 @@ async fn an_answer_ends_where_the_context_does() {
         (whole.finish, usage.total_tokens, whole.ended_early),
         (Some(FinishReason::Length), 96, Some(EarlyEnd::Context))
     );
-    // The limit that the client sets is reached, or not.
+    // With and without reaching the client's limit.
     for (more, ended_early) in [(0, None), (1, Some(EarlyEnd::Context))] {
         fields["max_tokens"] = json!(usage.completion_tokens + more);
         let whole = ask(&llama, call(story, fields.clone())).await;
@@ -131,7 +131,7 @@ async fn a_stop_string_that_straddles_tokens_ends_the_answer_before_it() {
         )
     };
     let whole = ask(&llama, count(json!([]))).await;
-    // Cut out of the middle of the answer, so that it begins and ends within tokens.
+    // A part from the middle of the answer, so that it begins and ends inside tokens.
     let middle: String = whole.text.chars().skip(9).take(7).collect();
     let stopped = ask(&llama, count(json!(["nowhere to be found", middle]))).await;
     assert_eq!(
@@ -344,7 +344,7 @@ async fn variables_for_the_chat_template_reach_it_where_it_reads_them() {
     assert_eq!(tokens(others).await, plain);
 }
 
-/// Clients send a 500 again, 3 to 30 times, and the template would fail each time.
+/// Clients retry a 500 (3 to 30 times), and the template would fail each time.
 #[tokio::test]
 async fn a_template_that_fails_is_a_400_without_a_word_of_the_conversation() {
     let always = ("model", Some("chat_template_failed"));
@@ -393,7 +393,7 @@ async fn a_template_that_fails_is_a_400_without_a_word_of_the_conversation() {
             }
             other => panic!("{template}: {other:?}"),
         }
-        // A text needs no template.
+        // A text completion needs no template.
         let text = crate::support::completion(&json!({"max_tokens": 1}), &json!({"prompt": "Hi"}));
         assert_eq!(crate::support::complete(&llama, text).await.error, None);
     }

@@ -1,5 +1,5 @@
-//! Tools and reasoning on a real model. It is small and was not trained for either: the earlier
-//! turns show it the form, and the form is all that is tested.
+//! Tools and reasoning on a real model. It is small and was not trained for either: earlier turns
+//! show it the form, and only the form is tested.
 
 use crate::support::{Whole, ask, call, call_with, open};
 use loggia_backend::{Ability, Backend, ChatCall};
@@ -7,7 +7,7 @@ use loggia_llama::Llama;
 use loggia_wire::openai::FinishReason;
 use serde_json::{Value, json};
 
-/// The default model's template, with a place for tools and one for thoughts.
+/// The default model's template with support for tools and reasoning.
 const TEMPLATE: &str = "{% if tools %}<|im_start|>system\nYou call tools.{% for tool in tools %}\n{{ tool | tojson }}{% endfor %}<|im_end|>\n{% endif %}\
     {% for message in messages %}<|im_start|>{{ message.role }}\n\
     {% if message.reasoning_content %}<think>{{ message.reasoning_content }}</think>\n{% endif %}{{ message.content }}\
@@ -18,7 +18,7 @@ fn with_tools() -> Llama {
     open(|options| options.chat_template = Some(TEMPLATE.to_owned()))
 }
 
-/// A question about the weather after four others that were answered with calls.
+/// A question about the weather, after four others that were answered with calls.
 fn weather(fields: &Value) -> ChatCall {
     let mut messages = Vec::new();
     for city in ["Rome", "Berlin", "Madrid", "Oslo"] {
@@ -37,7 +37,7 @@ fn weather(fields: &Value) -> ChatCall {
     call_with(Value::from(messages), all)
 }
 
-/// The first call's name and arguments.
+/// The name and the arguments of the first call.
 fn called(whole: &Whole) -> (String, String) {
     let functions = || whole.calls.iter().filter_map(|call| call.function.as_ref());
     (
@@ -138,7 +138,7 @@ async fn a_model_can_do_what_its_template_speaks_of() {
             .map(|ability| abilities.has(ability))
     };
     assert_eq!(can(&with_tools()), [true; 3]);
-    // Its template knows nothing of tools, so it is told of them.
+    // The template does not support tools, so the prompt describes them.
     assert_eq!(can(&open(|_| ())), [true, true, false]);
 }
 

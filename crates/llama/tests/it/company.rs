@@ -1,5 +1,4 @@
-//! What requests do to each other: nothing that one of them could complain of. Each against the
-//! default model.
+//! Parallel requests do not disturb each other. Each test uses the default model.
 
 use std::time::{Duration, Instant};
 
@@ -10,10 +9,10 @@ use loggia_backend::{Backend, BackendError, Event};
 use loggia_wire::openai::FinishReason;
 use serde_json::json;
 
-/// Longer than any of this takes; a test that hangs fails.
+/// The time limit of a test that hangs; no test takes that long.
 const LONG: Duration = Duration::from_mins(2);
 
-/// An answer that goes on until the context ends: the token that ends answers is forbidden.
+/// An answer that continues until the context ends: the token that ends answers is forbidden.
 fn endless(text: &str) -> loggia_backend::ChatCall {
     call(
         text,
@@ -76,7 +75,7 @@ async fn a_reader_that_stalls_changes_no_other_stream() {
             .iter()
             .all(|whole| whole.finish.is_some() && whole.error.is_none())
     );
-    // It goes on where it stopped, with nothing lost.
+    // It continues where it stopped, without losing anything.
     tokio::time::timeout(LONG, async {
         for _ in 0..10 {
             next_text(&mut stalled).await;
@@ -101,7 +100,7 @@ async fn what_a_stalled_reader_gets_in_the_end_is_what_it_would_have_got() {
     let usual = ask(&llama, question()).await;
     let mut events = llama.start(question().into()).await.unwrap().events;
     let mut slow = next_text(&mut events).await;
-    // Long enough for the engine to fill the two places and to find no room.
+    // Long enough for the engine to fill both places and to find no room.
     tokio::time::sleep(Duration::from_millis(300)).await;
     slow.push_str(&read(events).await.text);
     assert_eq!(slow, usual.text);

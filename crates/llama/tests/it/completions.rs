@@ -1,5 +1,5 @@
-//! The older completions: a text as it is, token ids, several texts of one prompt. Against the
-//! default model; what llama.cpp's own server makes of the same prompts is what is expected.
+//! Text completions: a plain text, token ids, several texts for one prompt. They use the default
+//! model; the expected results are those of llama.cpp's own server for the same prompts.
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 use crate::support::{Whole, completion, open};
@@ -40,7 +40,7 @@ async fn a_text_is_continued_without_a_template_as_llama_cpps_server_does() {
         (whole.usage().prompt_tokens, whole.usage().completion_tokens),
         (4, 24)
     );
-    // A special token that is written out is one.
+    // A special token that is written out is parsed as that token.
     let whole = complete(
         &llama,
         json!({"prompt": "The capital of France is<|im_end|>", "max_tokens": 12}),

@@ -1,6 +1,6 @@
-//! A draft model changes nothing but the time that an answer takes. Each against the default model,
-//! with itself as its draft (whose guesses are right) and with its layers in another order (whose
-//! guesses are wrong for the most part).
+//! Speculative decoding only changes the speed of an answer. The tests use the default model with
+//! two draft models: the model itself (whose draft tokens are accepted) and a copy with its layers
+//! in another order (whose draft tokens are mostly rejected).
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
@@ -14,15 +14,15 @@ use loggia_llama::{Draft, Llama, LlamaOptions};
 use loggia_wire::openai::FinishReason;
 use serde_json::{Value, json};
 
-/// Enough for what is asked here: several engines are at work at once.
+/// A small context is enough for these tests, in which several engines run at the same time.
 const CONTEXT: u32 = 512;
 
-/// The model without a draft.
+/// The model without a draft model.
 fn plain() -> Llama {
     open(|options| options.context = Some(CONTEXT))
 }
 
-/// The model as its own draft, guessing whatever it costs.
+/// The model with a draft model that always drafts.
 fn drafting(path: &Path, change: impl FnOnce(&mut LlamaOptions)) -> Llama {
     open(|options| {
         options.context = Some(CONTEXT);
@@ -35,13 +35,14 @@ fn drafting(path: &Path, change: impl FnOnce(&mut LlamaOptions)) -> Llama {
     })
 }
 
-/// The model's file with its first ten layers the other way round: it knows the same tokens, and
-/// says nothing of sense.
+/// A copy of the model's file with its first ten layers in reverse order: it has the same
+/// vocabulary and generates nonsense.
 fn garbled() -> &'static Path {
     static FILE: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
     let make = || {
         let mut bytes = std::fs::read(model()).unwrap();
-        // Names of tensors stand in the header, each layer's in one form: `blk.3.attn_q.weight`.
+        // The tensor names are in the header, and those of each layer have the same form:
+        // `blk.3.attn_q.weight`.
         let header = bytes.len().min(8 << 20);
         for at in 0..header - 6 {
             if bytes[at..].starts_with(b"blk.") && bytes[at + 5] == b'.' {
@@ -60,8 +61,8 @@ fn story(fields: &Value) -> ChatCall {
     call("Tell me a story of a fox and a crow.", fields.clone())
 }
 
-/// An answer without the log-probabilities of its tokens: tokens that are looked at together are
-/// summed in another order.
+/// An answer without the values of its log-probabilities, because tokens that are verified together
+/// are summed in another order.
 fn said(whole: &Whole) -> (Whole, Vec<String>) {
     let tokens = whole
         .logprobs
@@ -77,8 +78,8 @@ fn said(whole: &Whole) -> (Whole, Vec<String>) {
     )
 }
 
-/// The same requests with either draft and with none; what is said has to be the same to the last
-/// token.
+/// Sends the same requests with each draft model and without one. The answers must be the same to
+/// the last token.
 async fn compare(requests: &[Value]) {
     let plain = plain();
     let right = drafting(&model(), |_| ());
@@ -143,10 +144,10 @@ async fn an_answer_that_is_held_to_a_schema_is_the_same_with_a_draft() {
     );
 }
 
-/// Holds a greedy answer against what it is without a draft, alone. What is computed beside other
-/// requests is summed in another order: each token has to be about as likely as it was (without a
-/// draft, too, they were seen to differ by 0.2), and where another came, the two were about as
-/// likely as one another; what follows it is another text.
+/// Compares a greedy answer with the one of a request that runs alone and without a draft model.
+/// Parallel requests are summed in another order, so each token must be about as probable as before
+/// (differences of 0.2 occur without a draft model too). Where the tokens differ, both must have
+/// been about equally probable; the text after that may differ.
 fn agree(whole: &Whole, usual: &Whole) {
     assert_eq!(whole.usage().completion_tokens, whole.logprobs.len() as u64);
     for (own, other) in whole.logprobs.iter().zip(&usual.logprobs) {
@@ -178,7 +179,7 @@ async fn several_at_once_and_the_next_turn_are_the_same_with_a_draft() {
         for (question, whole) in questions.iter().zip(&together) {
             agree(whole, &ask(&plain, call(question, greedy.clone())).await);
         }
-        // What was guessed wrongly is not in the cache that the next turn goes on from.
+        // Rejected draft tokens are not in the cache that the next turn continues from.
         let turn = json!([
             {"role": "user", "content": questions[0]}, {"role": "assistant", "content": together[0].text},
             {"role": "user", "content": "And now backwards."}
@@ -320,7 +321,7 @@ async fn what_somebody_who_left_had_guessed_is_nobodys() {
         .events;
     next_text(&mut left).await;
     drop(left);
-    // Its beginning is what the one who left had asked.
+    // It begins with the prompt of the client that left.
     let usual = ask(&plain, story(&fields)).await;
     let whole = ask(&drafting, story(&fields)).await;
     assert!(whole.error.is_none() && whole.cached() > 0, "{whole:?}");

@@ -1,4 +1,4 @@
-//! Embeddings on a real model: all-MiniLM-L6-v2, against vectors that were computed from its
+//! Embeddings on a real model: all-MiniLM-L6-v2, compared with vectors that were computed from its
 //! published weights without llama.cpp.
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
@@ -12,7 +12,7 @@ use loggia_backend::{
 use loggia_llama::{Forecast, LlamaEmbedder, LlamaOptions, LoadError};
 use serde_json::{Value, json};
 
-/// The model, which `scripts/embedding-model` fetches.
+/// The model, which `scripts/embedding-model` downloads.
 fn model() -> PathBuf {
     let beside = || {
         PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -27,7 +27,7 @@ fn model() -> PathBuf {
     path
 }
 
-/// One that holds chats.
+/// A chat model.
 fn chat_model() -> PathBuf {
     let beside = || {
         PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -63,7 +63,7 @@ async fn embed(engine: &LlamaEmbedder, fields: Value) -> Result<Embeddings, Back
     engine.embed(call(&fields)).await
 }
 
-/// Text, tokens and vector of each.
+/// The text, the tokens and the vector of each reference.
 fn references() -> Vec<(String, Vec<u32>, Vec<f32>)> {
     let path = concat!(
         env!("CARGO_MANIFEST_DIR"),
@@ -140,7 +140,7 @@ async fn fewer_dimensions_are_the_first_of_the_whole_vector_and_more_are_refused
 async fn an_input_that_is_too_long_is_named_with_both_numbers_and_one_that_just_fits_is_read() {
     let engine = open();
     let words = |count: usize| "cat ".repeat(count);
-    // Two tokens stand around each text.
+    // Two special tokens are put around each text.
     assert_eq!(
         embed(&engine, json!({"input": words(510)}))
             .await
@@ -214,7 +214,7 @@ async fn two_thousand_inputs_come_in_their_order_and_a_single_one_need_not_wait_
         let (engine, many) = (Arc::clone(&engine), many.clone());
         tokio::spawn(async move { embed(&engine, json!({"input": many})).await.unwrap() })
     };
-    // The single one comes while the crowd is under way.
+    // The single request arrives while the others are in progress.
     tokio::task::yield_now().await;
     let single = embed(&engine, json!({"input": "number 7"})).await.unwrap();
     assert!(!crowd.is_finished(), "the single one was first");
@@ -359,8 +359,8 @@ fn a_reranker_and_an_encoder_that_does_not_say_how_it_pools_are_refused_with_the
     }
 }
 
-/// The chat model's file as one whose header says that it pools by the last token, as those of
-/// decoders do that were made for embeddings.
+/// The chat model's file with a header that sets pooling by the last token, as in embedding models
+/// that were made from decoders.
 fn pooling_decoder(folder: &Path) -> PathBuf {
     let file = std::fs::read(chat_model()).unwrap();
     let key = |name: &str| [&(name.len() as u64).to_le_bytes(), name.as_bytes()].concat();
@@ -374,8 +374,7 @@ fn pooling_decoder(folder: &Path) -> PathBuf {
         number(8),
     ]
     .concat();
-    // Whatever brings the two to a multiple of the alignment, so that all behind them stays where
-    // it is.
+    // The padding to a multiple of the alignment, so that the rest of the file stays in place.
     let rest = 32 - (entries.len() + 8) % 32;
     entries.extend((rest as u64).to_le_bytes());
     entries.extend(vec![b'x'; rest]);

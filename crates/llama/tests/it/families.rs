@@ -1,6 +1,6 @@
-//! Models that do not keep a token's part for each token: a state for all, states and tokens,
-//! windows. What is kept of them is used again where that can be, and never says anything else than
-//! the whole prompt read anew.
+//! Models that do not cache each token separately: with one state for all tokens, with states and
+//! tokens, or with sliding windows. Their caches are reused where possible, and the answer is
+//! always the same as without a cache.
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
@@ -25,7 +25,7 @@ fn keeps_a_state(family: Family) -> bool {
     family != Family::SlidingWindow
 }
 
-/// What these messages say, a token for each byte: the most likely letters after them.
+/// The answer to these messages, with a token for each byte: the most probable bytes after them.
 fn of(messages: &[&str]) -> ChatCall {
     with(messages, 1)
 }
@@ -51,7 +51,7 @@ async fn anew(family: Family, messages: &[&str]) -> Whole {
     whole
 }
 
-/// Longer than a window, and than what is not worth taking over.
+/// A text that is longer than a window, and than the minimum length for a copy.
 fn long(head: &str) -> String {
     format!(
         "{head} {}",
@@ -77,7 +77,7 @@ async fn a_chats_next_turn_goes_on_from_what_was_read() {
         let second = [&first[..], &answer.text, "and then"];
         let whole = ask(&llama, of(&second)).await;
         assert_eq!(whole.text, anew(family, &second).await.text, "{family:?}");
-        // All but the answer's last letter, which was written and not read.
+        // All but the last byte of the answer, which was written and not read.
         assert_eq!(
             whole.cached(),
             answer.usage().total_tokens - 1,
@@ -104,8 +104,9 @@ async fn a_prompt_that_turns_off_halfway_is_not_mixed_up_with_what_was_read() {
     }
 }
 
-/// What cannot be cut can only be taken over while its reader is not past it: who comes later than
-/// that reads it himself. So several tries.
+/// A cache that cannot be truncated can only be copied before its reader has gone past the common
+/// beginning; a later request has to read the beginning itself. Therefore the test makes several
+/// attempts.
 #[tokio::test]
 async fn a_beginning_that_comes_four_times_at_once_is_read_once() {
     for family in family::ALL {
@@ -162,8 +163,8 @@ fn a_models_state_is_forecast_and_no_tokens_that_it_does_not_keep() {
         options.context = Some(context);
         Forecast::of(&options).unwrap().cache
     };
-    // Six layers of 64 states of 8 numbers, and of a convolution over 4 tokens, for each of four
-    // sequences.
+    // Six layers, each with 64 states of 8 numbers and a convolution over 4 tokens, for each of
+    // four sequences.
     assert_eq!(cache(Family::Recurrent, 512), 6 * 64 * (8 + 4) * 4 * 4);
     assert_eq!(
         cache(Family::Recurrent, 2048),

@@ -1,5 +1,5 @@
-//! Answers that are held to a form, by a model so small that it would not find it alone: at
-//! temperature 1, several at once.
+//! Constrained answers, by a model so small that it would not produce the form alone: at
+//! temperature 1, several in parallel.
 
 use crate::support::shape;
 use crate::support::{Whole, ask, ask_choices, call, open};
@@ -13,7 +13,7 @@ fn json_schema(schema: &Value) -> Value {
     json!({"type": "json_schema", "json_schema": {"name": "answer", "strict": true, "schema": schema}})
 }
 
-/// A tool for each of these names, with a schema that a call must keep to.
+/// A tool for each of these names, with a schema for its arguments.
 fn tools() -> Value {
     let parameters = json!({"type": "object", "properties": {"city": {"enum": ["Rome", "Oslo"]}, "days": {"type": "integer", "minimum": 1, "maximum": 7}},
         "required": ["city", "days"], "additionalProperties": false});
@@ -59,7 +59,7 @@ async fn answers_keep_to_their_schemas_at_temperature_1_side_by_side() {
             }
         }
     };
-    // As many as wait in line without being sent away.
+    // As many requests as the queue accepts.
     for some in shape::schemas().chunks(6) {
         join_all(some.iter().cloned().map(ask_for)).await;
     }
@@ -98,7 +98,7 @@ async fn a_json_object_is_one_and_its_deltas_leave_as_they_are_generated() {
 #[tokio::test]
 async fn a_limit_of_tokens_still_cuts() {
     let llama = open(|_| ());
-    // None that fits ends within three tokens; of `json_object` one in a hundred does, `{}`.
+    // No valid value ends within three tokens. For `json_object`, one in a hundred does: `{}`.
     let schema = json!({
         "type": "object", "additionalProperties": false, "required": ["city"],
         "properties": {"city": {"type": "string", "minLength": 20}}
@@ -187,7 +187,7 @@ async fn reasoning_stays_free_before_an_answer_that_is_held() {
             serde_json::from_str::<Value>(&whole.text)
                 .is_ok_and(|value| shape::keeps(&schema, &schema, &value))
         };
-        // A small model may think until the limit: then there is no answer at all.
+        // A small model may reason until the limit; then there is no answer.
         assert!(
             is_valid() || whole.text.is_empty() && whole.finish == Some(FinishReason::Length),
             "{whole:?}"
@@ -292,7 +292,7 @@ async fn a_form_that_turns_out_too_complex_is_the_requests_fault_and_its_field_i
     }
 }
 
-/// A link of at least so many characters: past some length too complex to compile.
+/// A URL of at least this many characters: above some length it is too complex to compile.
 fn long_link() -> serde_json::Value {
     json!({"type": "object", "properties": {
         "link": {"type": "string", "format": "uri", "minLength": 2500},

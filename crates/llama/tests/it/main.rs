@@ -1,5 +1,5 @@
-//! The embedded engine from outside: each test loads the default model, or one with weights drawn
-//! by lot, and asks it.
+//! Tests of the embedded engine through its public interface. Each test loads the default model, or
+//! one with random weights.
 
 mod answers;
 mod calls;

@@ -1,6 +1,6 @@
-//! Pictures and sounds: the default model with a projector whose weights are drawn by lot. What it
-//! says of them means nothing; that it is the same for the same picture, another for another, and
-//! counted, does.
+//! Images and sounds: the default model with a projector with random weights. The text of the
+//! answers is meaningless. The tests check that it is the same for the same image, differs for
+//! another image, and that tokens are counted.
 
 #![expect(
     clippy::unwrap_used,
@@ -22,7 +22,7 @@ use loggia_backend::{Ability, Backend, BackendError, ChatCall, Event};
 use loggia_llama::{Forecast, Llama, LlamaOptions, LoadError};
 use serde_json::{Value, json};
 
-/// Numbers of the default model's embeddings.
+/// The embedding length of the default model.
 const MODEL_WIDTH: u64 = 576;
 
 fn write(folder: &Path, kind: Kind) -> std::path::PathBuf {
@@ -40,7 +40,7 @@ fn open_with(kind: Kind, change: impl FnOnce(&mut LlamaOptions)) -> Llama {
     })
 }
 
-/// A picture of stripes, the lighter the higher the number.
+/// An image with stripes; a higher number makes them lighter.
 fn png(light: u8) -> Vec<u8> {
     png_of(light, 80, 60)
 }
@@ -62,7 +62,7 @@ fn image(bytes: &[u8]) -> Value {
     json!({"type": "image_url", "image_url": {"url": format!("data:image/png;base64,{}", STANDARD.encode(bytes))}})
 }
 
-/// Half a second of a tone.
+/// A tone of half a second.
 fn wav(hertz: f32) -> Vec<u8> {
     let spec = hound::WavSpec {
         channels: 1,
@@ -90,8 +90,8 @@ fn text(text: &str) -> Value {
 }
 
 fn about(parts: Value) -> ChatCall {
-    // It ends at its length: what it is shown means nothing to it, and it could end before it has
-    // begun.
+    // The answer ends at its maximum length. Otherwise the model could end it at once, because the
+    // image is meaningless to it.
     let ends = json!({"0": -100, "2": -100});
     let fields = json!({"temperature": 0, "max_tokens": 8, "logprobs": true, "top_logprobs": 5, "logit_bias": ends});
     call_with(json!([{"role": "user", "content": parts}]), fields)
@@ -105,7 +105,7 @@ fn look(light: u8) -> ChatCall {
     ]))
 }
 
-/// The first token's likeliest, which two pictures do not have alike.
+/// The most probable first tokens, which differ between two images.
 fn first(whole: &Whole) -> Vec<(String, f64)> {
     assert_eq!(whole.error, None);
     whole.logprobs[0]
@@ -131,7 +131,7 @@ async fn the_same_picture_is_answered_alike_and_another_otherwise() {
     let llama = open_with(Kind::SeesAndHears, |_| ());
     let (one, other) = (ask(&llama, look(0)).await, ask(&llama, look(250)).await);
     assert_ne!(first(&one), first(&other));
-    // From the cache, and from an engine that has never seen it.
+    // From the cache, and from an engine that has never seen the image.
     assert_eq!(ask(&llama, look(0)).await.text, one.text);
     let fresh = ask(&open_with(Kind::SeesAndHears, |_| ()), look(0)).await;
     assert_eq!(
@@ -144,7 +144,7 @@ async fn the_same_picture_is_answered_alike_and_another_otherwise() {
 async fn a_picture_counts_as_the_tokens_that_it_takes() {
     let llama = open_with(Kind::SeesAndHears, |_| ());
     let with = ask(&llama, look(0)).await;
-    // The text around is made into tokens on both sides of the picture.
+    // The text before and the text after the image are tokenized separately.
     let without = [" What is in ", " this picture?"].map(str::len);
     assert!(without.iter().all(|&length| length > 0));
     let beside = ask(
@@ -180,7 +180,7 @@ async fn the_next_turn_reads_neither_the_picture_nor_what_came_before_again() {
         next.cached(),
         one.usage().prompt_tokens
     );
-    // With another picture in its place, all that comes before it is found and nothing of it.
+    // With another image in its place, only the tokens before the image are found in the cache.
     let other = json!([text("What is in "), image(&png(90)), text(" this picture?")]);
     let before = next.cached();
     let next = ask(&llama, turn(other)).await;
@@ -317,7 +317,7 @@ async fn what_is_no_picture_or_sound_is_refused_at_its_place() {
         message,
         "The sound cannot be used: it is no WAV file, or one of a rare kind."
     );
-    // The engine goes on.
+    // The engine continues.
     assert_eq!(ask(&llama, look(0)).await.error, None);
 }
 
@@ -388,7 +388,7 @@ async fn a_picture_of_several_parts_is_read_and_found_again_part_by_part() {
         ask(&llama, show(50, 50)).await,
         ask(&llama, show(900, 300)).await,
     );
-    // Three tiles at the least, and the whole, of four rows each.
+    // At least three tiles, and the whole image, with four rows each.
     assert!(
         wide.usage().prompt_tokens >= square.usage().prompt_tokens + 12,
         "{square:?} {wide:?}"
@@ -447,7 +447,7 @@ async fn those_who_leave_while_their_pictures_are_looked_at_hold_nobody_up() {
         (options.parallel, options.queue) = (1, Some(2));
     });
     for light in 0..60 {
-        // Wherever it is by then: decoding, waiting for the projector, or in it.
+        // The request may be at any stage: decoding, waiting for the projector, or being encoded.
         let wait = Duration::from_micros(u64::from(light) * 150);
         let _ = tokio::time::timeout(wait, llama.start(look(light).into())).await;
     }

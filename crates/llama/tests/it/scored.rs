@@ -1,6 +1,6 @@
-//! `echo` with `logprobs`: the log-probabilities of a prompt's own tokens. Against the default
-//! model, and held against what llama.cpp computes for the same tokens without any of Loggia's
-//! engine.
+//! `echo` with `logprobs`: the log-probabilities of a prompt's own tokens. The tests use the
+//! default model, and compare with the values that llama.cpp computes for the same tokens without
+//! Loggia's engine.
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 use std::mem::ManuallyDrop;
@@ -22,7 +22,7 @@ use loggia_llama::Llama;
 use loggia_wire::openai::{FinishReason, TokenLogprob};
 use serde_json::{Value, json};
 
-/// Longer than any of this takes; a test that hangs fails.
+/// The time limit of a test that hangs; no test takes that long.
 const LONG: Duration = Duration::from_mins(2);
 
 /// `Once upon a time`.
@@ -61,7 +61,7 @@ async fn complete_several(llama: &Llama, fields: Value) -> Vec<(String, Vec<Toke
     all
 }
 
-/// Some hundred tokens, more than are scored in one step.
+/// A text of some hundred tokens, more than are scored in one step.
 fn long_text(head: &str) -> String {
     format!(
         "{head} {}",
@@ -84,9 +84,9 @@ fn assert_close(one: &[TokenLogprob], other: &[TokenLogprob]) {
     }
 }
 
-/// The logarithm of each token's probability after those before it; of the first there is none.
+/// The logarithm of each token's probability after the tokens before it. The first token has none.
 fn as_llama_cpp_has_it(tokens: &[u32]) -> Vec<f64> {
-    // One that is dropped would take llama.cpp from the engines of other tests.
+    // Dropping it would shut llama.cpp down for the engines of other tests.
     let backend = ManuallyDrop::new(LlamaBackend::init().unwrap_or(LlamaBackend {}));
     let model =
         LlamaModel::load_from_file(&backend, model(), &LlamaModelParams::default()).unwrap();
@@ -95,8 +95,8 @@ fn as_llama_cpp_has_it(tokens: &[u32]) -> Vec<f64> {
         .with_n_threads(1);
     let mut context = model.new_context(&backend, params).unwrap();
     let mut found = Vec::new();
-    // As many at once as the engine scores: with other numbers the same sums are made in another
-    // order.
+    // The same number of tokens per step as in the engine, because other numbers change the order
+    // of the sums.
     for (piece, place) in tokens.chunks(64).zip((0..).step_by(64)) {
         let mut batch = LlamaBatch::new(64, 1);
         for (position, &token) in (0..).zip(piece) {
@@ -124,7 +124,7 @@ fn as_llama_cpp_has_it(tokens: &[u32]) -> Vec<f64> {
 async fn the_log_probabilities_of_a_prompt_are_what_llama_cpp_computes_for_it() {
     let llama = open(|_| ());
     let text = long_text("Once upon a time");
-    // The texts of tokens, and so their numbers: each is asked for by its place in the vocabulary.
+    // The prompt is sent as token ids, so that both sides compute the same tokens.
     let whole = complete(&llama, json!({"prompt": ONCE.repeat(40)})).await;
     let expected = as_llama_cpp_has_it(&ONCE.repeat(40));
     let prompt = &whole.logprobs[1..160];
@@ -135,7 +135,7 @@ async fn the_log_probabilities_of_a_prompt_are_what_llama_cpp_computes_for_it() 
             "{expected} {token:?}"
         );
     }
-    // A text is scored by the same tokens that it is read as.
+    // A text is scored with the same tokens with which it is read.
     let whole = complete(&llama, json!({"prompt": text})).await;
     assert_eq!(joined(&whole.logprobs), whole.text);
     assert!(whole.text.starts_with(&text));
@@ -264,7 +264,7 @@ async fn a_prompt_as_long_as_the_context_can_be_scored_and_not_continued() {
 #[tokio::test]
 async fn the_token_that_ends_a_text_is_the_last_of_its_log_probabilities() {
     let llama = open(|_| ());
-    // Tools that score texts ask for one token, and leave it out again.
+    // Tools that score texts request one token, and drop it.
     let ends = json!({"prompt": "Once upon a time", "logit_bias": {"2": 100}});
     let whole = complete(&llama, ends).await;
     assert_eq!(
@@ -276,7 +276,7 @@ async fn the_token_that_ends_a_text_is_the_last_of_its_log_probabilities() {
         (5, 0)
     );
     assert_eq!(whole.logprobs[4].token, "<|im_end|>");
-    // Not in a chat, where its text is not part of the answer either.
+    // A chat has no such entry, because the token's text is not part of the answer.
     let fields = json!({"logit_bias": {"2": 100}, "logprobs": true, "temperature": 0});
     assert_eq!(ask(&llama, chat("Hello", fields)).await.logprobs, []);
 }
@@ -405,7 +405,7 @@ async fn who_does_not_read_his_scores_holds_nobody_up_and_misses_nothing() {
         .await
         .unwrap()
         .events;
-    // One part of it has come, and more than there is room for is still to be told.
+    // One piece has arrived, and the rest is more than the buffer has room for.
     next_text(&mut stalled).await;
     let others = (0..2).map(|_| {
         complete(

@@ -1,32 +1,32 @@
-//! Small models of the families that keep what they have read in different ways, with weights drawn
-//! by lot. What they say means nothing, but it depends on all that they have read: a state or a
-//! window that is not what it should be says something else.
+//! Small models with random weights, from families with different kinds of caches. Their output is
+//! meaningless, but it depends on everything that they have read, so a wrong state or window
+//! changes it.
 
 use super::gguf::{self, BYTES, Entry, Shape, array, float, number, text};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Family {
-    /// Keeps one state for all that was read: Mamba.
+    /// One state for all tokens: Mamba.
     Recurrent,
-    /// Keeps states in some layers and tokens in others: LFM2.
+    /// States in some layers and tokens in others: LFM2.
     Hybrid,
-    /// Looks back a few tokens in most of its layers, and at all of them in the others: Gemma 3.
+    /// A sliding window in most layers, and all tokens in the others: Gemma 3.
     SlidingWindow,
 }
 
 pub(crate) const ALL: [Family; 3] = [Family::Recurrent, Family::Hybrid, Family::SlidingWindow];
 
-/// Numbers of an embedding, and layers: Gemma's sixth looks at everything.
+/// The embedding length and the number of layers. Gemma's sixth layer attends to all tokens.
 const WIDTH: u64 = 32;
 const LAYERS: u64 = 6;
-/// How far a window reaches, in tokens.
+/// The length of the sliding window in tokens.
 const WINDOW: u32 = 16;
 
 /// The bytes of the GGUF file.
 pub(crate) fn gguf(family: Family) -> Vec<u8> {
     let mut drawn = gguf::lots(7);
     let weight = |name: &str| match name {
-        // How fast a state forgets, below zero: so slowly that it remembers some hundred tokens.
+        // The decay of the state, a negative number: so slow that it remembers some hundred tokens.
         _ if name.ends_with("ssm_a") => -0.01 * (0.6 + drawn()),
         _ if name.contains("norm") => 1.0,
         _ => drawn(),
@@ -80,7 +80,7 @@ fn metadata(family: Family) -> Vec<Entry> {
     all
 }
 
-/// Of the hybrid's layers every other one looks at tokens.
+/// In the hybrid model, every other layer has attention.
 fn is_attention(layer: u64) -> bool {
     layer % 2 == 1
 }

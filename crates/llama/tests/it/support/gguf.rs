@@ -1,5 +1,5 @@
-//! GGUF files as tests write them: the format, and weights drawn by lot. The program's tests take
-//! it from here.
+//! Writes GGUF files for tests: the format, and random weights. The tests of the program use it
+//! too.
 
 #![allow(
     dead_code,
@@ -7,17 +7,17 @@
     reason = "what the tests share is test code, and each file of them uses some of it"
 )]
 
-/// A key and its value, as it stands in the file.
+/// A metadata key and its encoded value.
 pub(crate) type Entry = (String, Vec<u8>);
 
-/// A tensor's name and its sides.
+/// A tensor's name and its dimensions.
 pub(crate) type Shape = (String, Vec<u64>);
 
-/// GGUF's numbers for the types of tensors that are written here: floats of 32 bits and of 16.
+/// GGUF's numbers for the tensor types that the tests write: 32-bit and 16-bit floats.
 pub(crate) const F32: u32 = 0;
 pub(crate) const F16: u32 = 1;
 
-/// The bytes of a file with these tensors of 32-bit floats. `weight` is asked for each of a
+/// The bytes of a file with these tensors of 32-bit floats. `weight` is called for each of a
 /// tensor's weights.
 pub(crate) fn file(
     metadata: &[(impl AsRef<str>, Vec<u8>)],
@@ -32,7 +32,8 @@ pub(crate) fn file(
     )
 }
 
-/// The same with tensors of several types, by their names: `put` writes a weight.
+/// The bytes of a file with tensors of several types, which depend on their names. `put` writes a
+/// weight.
 pub(crate) fn of_types(
     metadata: &[(impl AsRef<str>, Vec<u8>)],
     tensors: &[Shape],
@@ -70,7 +71,7 @@ pub(crate) fn of_types(
     file
 }
 
-/// Numbers from -0.5 to 0.5 that look drawn by lot and are the same each time.
+/// Pseudorandom numbers from -0.5 to 0.5, which are the same each time.
 pub(crate) fn lots(mut lot: u64) -> impl FnMut() -> f32 {
     move || {
         lot = lot
@@ -80,7 +81,7 @@ pub(crate) fn lots(mut lot: u64) -> impl FnMut() -> f32 {
     }
 }
 
-/// A vocabulary of the 256 bytes behind three tokens for the unknown, the beginning and the end.
+/// A vocabulary of the 256 bytes after three tokens: unknown, beginning and end.
 pub(crate) fn of_bytes() -> Vec<Entry> {
     let special = ["<unk>", "<s>", "</s>"].map(str::to_owned);
     let tokens: Vec<String> = special
@@ -111,7 +112,7 @@ pub(crate) fn of_bytes() -> Vec<Entry> {
     entries.map(|(key, value)| (key.to_owned(), value)).into()
 }
 
-/// How many tokens [`of_bytes`] has.
+/// The size of the vocabulary of [`of_bytes`].
 pub(crate) const BYTES: u64 = 3 + 256;
 
 pub(crate) fn value(kind: u32, bytes: &[u8]) -> Vec<u8> {

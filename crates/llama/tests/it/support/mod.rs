@@ -1,4 +1,5 @@
-//! What the tests of the engine share: the default model, and clients that ask, read and leave.
+//! Shared code of the engine's tests: the default model, and clients that send requests, read and
+//! disconnect.
 
 #![allow(dead_code, reason = "each file of tests uses some of these")]
 #![allow(
@@ -21,7 +22,7 @@ use loggia_llama::{Llama, LlamaOptions};
 use loggia_wire::openai::{CompletionUsage, FinishReason, TokenLogprob, ToolCallDelta};
 use serde_json::{Value, json};
 
-/// The default model, which `make model` fetches.
+/// The default model, which `make model` downloads.
 pub(crate) fn model() -> PathBuf {
     let beside = || {
         PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -36,22 +37,22 @@ pub(crate) fn model() -> PathBuf {
     path
 }
 
-/// An engine on the default model; `change` changes the options.
+/// An engine with the default model; `change` modifies the options.
 pub(crate) fn open(change: impl FnOnce(&mut LlamaOptions)) -> Llama {
     let mut options = LlamaOptions::new(model(), "smollm2");
-    // Tests run side by side, and threads of one engine wait for each other: with one each, none
-    // waits for a processor.
+    // Tests run in parallel, and the threads of one engine wait for each other. With one thread
+    // each, no thread waits for another that has no processor.
     options.threads = Some(1);
     change(&mut options);
     Llama::open(&options).unwrap()
 }
 
-/// A request of one user message with these fields beside it.
+/// A request with one user message and these fields.
 pub(crate) fn call(text: &str, fields: Value) -> ChatCall {
     call_with(json!([{"role": "user", "content": text}]), fields)
 }
 
-/// A request of these messages with these fields beside them.
+/// A request with these messages and fields.
 pub(crate) fn call_with(messages: Value, fields: Value) -> ChatCall {
     let mut body = json!({"model": "smollm2", "messages": messages, "stream": true});
     body.as_object_mut()
@@ -63,8 +64,8 @@ pub(crate) fn call_with(messages: Value, fields: Value) -> ChatCall {
     )
 }
 
-/// An older completion, greedy and streamed, with these fields; what is in both lists is as in the
-/// second.
+/// A text completion, greedy and streamed, with these fields. If a field is in both lists, the
+/// second takes precedence.
 pub(crate) fn completion(usual: &Value, fields: &Value) -> CompletionCall {
     let mut body = json!({"model": "smollm2", "temperature": 0, "stream": true});
     for fields in [usual, fields] {
@@ -76,7 +77,7 @@ pub(crate) fn completion(usual: &Value, fields: &Value) -> CompletionCall {
     CompletionCall::new("cmpl-test", request)
 }
 
-/// Some text of about this many tokens, which begins with what `head` says.
+/// A text of about this many tokens, which begins with `head`.
 pub(crate) fn long_text(head: &str, tokens: usize) -> String {
     format!(
         "{head} {}",
@@ -84,12 +85,12 @@ pub(crate) fn long_text(head: &str, tokens: usize) -> String {
     )
 }
 
-/// An answer to its end, or as far as it got.
+/// A whole answer, or as much of it as arrived.
 #[derive(Debug, Default, Clone, PartialEq)]
 pub(crate) struct Whole {
     pub(crate) text: String,
     pub(crate) reasoning: String,
-    /// The calls' deltas, in order.
+    /// The deltas of the calls, in order.
     pub(crate) calls: Vec<ToolCallDelta>,
     pub(crate) finish: Option<FinishReason>,
     pub(crate) ended_early: Option<EarlyEnd>,
@@ -142,7 +143,7 @@ impl Whole {
     }
 }
 
-/// Asks, and reads to the end.
+/// Sends a request, and reads the answer to its end.
 pub(crate) async fn ask(llama: &Llama, call: ChatCall) -> Whole {
     match llama.start(call.into()).await {
         Ok(reply) => read(reply.events).await,
@@ -153,7 +154,7 @@ pub(crate) async fn ask(llama: &Llama, call: ChatCall) -> Whole {
     }
 }
 
-/// The same for an older completion.
+/// Sends a text completion, and reads the answer to its end.
 pub(crate) async fn complete(llama: &Llama, call: CompletionCall) -> Whole {
     match llama.start(call.into()).await {
         Ok(reply) => read(reply.events).await,
@@ -164,7 +165,7 @@ pub(crate) async fn complete(llama: &Llama, call: CompletionCall) -> Whole {
     }
 }
 
-/// Reads to the end.
+/// Reads an answer to its end.
 pub(crate) async fn read(mut events: Events) -> Whole {
     let mut whole = Whole::default();
     while let Some(event) = events.next().await {
@@ -190,7 +191,7 @@ pub(crate) async fn next_text(events: &mut Events) -> String {
     }
 }
 
-/// The texts of all choices.
+/// Sends a request, and returns the texts of all choices.
 pub(crate) async fn ask_choices(llama: &Llama, call: ChatCall) -> Vec<String> {
     let mut texts = vec![String::new(); call.work.choices()];
     let mut events = llama.start(call.into()).await.unwrap().events;

@@ -1,42 +1,41 @@
-//! A projector of some 500 KiB with weights drawn by lot: what it makes of a picture means nothing,
-//! but it is another for another picture, and llama.cpp loads it.
+//! A projector of about 500 KiB with random weights. Its output is meaningless, but it differs
+//! between images, and llama.cpp loads it.
 
 #![allow(clippy::unwrap_used, reason = "what the tests share is test code")]
 
 use super::gguf::{self, array, number, text, value};
 
-/// What it is like.
+/// The kind of the projector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(dead_code, reason = "not every test has a use for all of them")]
 pub(crate) enum Kind {
-    /// Sees as `LLaVA` does, 16 rows a picture, and hears as Ultravox does, 375 rows for 30
+    /// Images like `LLaVA`, with 16 rows each, and sounds like Ultravox, with 375 rows for 30
     /// seconds.
     SeesAndHears,
-    /// Sees as Gemma 3 does: 16 rows that see each other.
+    /// Images like Gemma 3: 16 rows without causal attention.
     SeesAllAtOnce,
-    /// Sees as `InternVL` does: 4 rows for each of a picture's tiles of 56 by 56 pixels, and 4 for
-    /// all of it.
+    /// Images like `InternVL`: 4 rows for each tile of 56 by 56 pixels, and 4 for the whole image.
     SeesTiles,
-    /// Sees as Idefics 3 does: tiles, too, among tokens that the model must have.
+    /// Images like Idefics 3: tiles too, with special tokens around them that the model must have.
     SeesAmongMarks,
-    /// Sees as Qwen2-VL does: a row for each 28 by 28 pixels, for models that know places in a
-    /// picture.
+    /// Images like Qwen2-VL: a row for each 28 by 28 pixels, for models with positions inside an
+    /// image.
     SeesPlaces,
-    /// Says that it sees as `HunyuanVL` does, and no more: it is refused by its header.
+    /// Only the header of a `HunyuanVL` projector, which is refused.
     SeesByTurns,
-    /// Hears only.
+    /// Sounds only.
     Hears,
 }
 
-/// Numbers within it.
+/// The projector's inner embedding length.
 const WIDTH: u64 = 32;
 const SIDE: u64 = 4;
 const PATCH: u64 = 14;
 const BANDS: u64 = 80;
-/// Steps of a sound that become one row.
+/// The number of steps of a sound that are combined to one row.
 const STACK: u64 = 4;
 
-/// The bytes of the GGUF file, for a model whose embeddings have so many numbers.
+/// The bytes of the GGUF file, for a model with this embedding length.
 pub(crate) fn gguf(kind: Kind, model_width: u64) -> Vec<u8> {
     let mut drawn = gguf::lots(7);
     gguf::of_types(
@@ -47,7 +46,7 @@ pub(crate) fn gguf(kind: Kind, model_width: u64) -> Vec<u8> {
     )
 }
 
-/// Kernels of convolutions are 16-bit floats, as llama.cpp wants them; all else has 32 bits.
+/// Convolution kernels are 16-bit floats, as llama.cpp requires; everything else has 32 bits.
 fn type_of(name: &str) -> u32 {
     if name.contains("conv1d") && name.ends_with("weight") {
         gguf::F16
@@ -141,7 +140,7 @@ fn tensors(kind: Kind, model_width: u64) -> Vec<(String, Vec<u64>)> {
     all
 }
 
-/// The layers of an encoder: two, since `LLaVA`'s leaves the last one out.
+/// The layers of an encoder: two, because `LLaVA` skips the last one.
 fn layers(encoder: &str) -> Vec<(String, Vec<u64>)> {
     let square = vec![WIDTH, WIDTH];
     let of_layer = [
@@ -180,8 +179,8 @@ fn hears(kind: Kind) -> bool {
     matches!(kind, Kind::SeesAndHears | Kind::Hears)
 }
 
-/// Rows of a picture are 16: Gemma 3 makes one of four by four patches. `InternVL` has one for the
-/// whole besides.
+/// The number of patches. An image has 16 rows: in Gemma 3, one for each four by four patches.
+/// `InternVL` has one more for the whole image.
 fn patches(kind: Kind) -> u64 {
     match kind {
         Kind::SeesAllAtOnce => SIDE * SIDE * 16,

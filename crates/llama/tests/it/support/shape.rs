@@ -1,9 +1,9 @@
-//! Whether a JSON value keeps to a schema: the keywords that these tests use, told independently of
-//! the engine.
+//! Validates JSON values with the schema keywords that these tests use, independently of the
+//! engine.
 
 use serde_json::Value;
 
-/// Whether it does; `root` is what references are relative to.
+/// Whether the value matches the schema. References are resolved in `root`.
 pub(crate) fn keeps(root: &Value, schema: &Value, value: &Value) -> bool {
     let Some(fields) = schema.as_object() else {
         return schema.as_bool().unwrap_or(false);
@@ -131,7 +131,8 @@ fn is_of(kind: &Value, value: &Value) -> bool {
     }
 }
 
-/// Whether a text fits a pattern: those that are asked for here, each told by hand.
+/// Whether a text matches a pattern. Only the patterns of these tests are supported, each by
+/// handwritten code.
 fn fits(pattern: &str, text: &str) -> bool {
     let all = |text: &str, is: fn(&u8) -> bool| text.bytes().all(|byte| is(&byte));
     match pattern {
@@ -146,8 +147,8 @@ fn fits(pattern: &str, text: &str) -> bool {
     }
 }
 
-/// Whether a text is written in a format: those that are asked for here. As in the engine, each
-/// year has a 29th of February.
+/// Whether a text has a format. Only the formats of these tests are supported. As in the engine,
+/// each year has a 29th of February.
 fn is_written_as(format: &str, text: &str) -> bool {
     match format {
         "date" => {
@@ -180,8 +181,8 @@ fn is_written_as(format: &str, text: &str) -> bool {
     }
 }
 
-/// Short schemas of many kinds, with a question for each. None is recursive: nothing would bound
-/// how long an answer is.
+/// Short schemas of many kinds, with a question for each. None is recursive, because nothing would
+/// limit the length of an answer.
 pub(crate) fn schemas() -> Vec<(&'static str, Value)> {
     use serde_json::json;
     let object = |properties: Value, required: Value| json!({"type": "object", "properties": properties, "required": required, "additionalProperties": false});
