@@ -1,4 +1,5 @@
-//! Embeddings: parse, find, ask, answer.
+//! `POST /v1/embeddings`: parses the request, finds the model, calls the backend, writes the
+//! answer.
 
 use std::pin::pin;
 
@@ -69,7 +70,7 @@ impl Door {
     }
 }
 
-/// The answer, under the name that the client asked for.
+/// Returns the response, with the model name that the client sent.
 fn response(
     made: Embeddings,
     model: String,

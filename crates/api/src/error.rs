@@ -1,4 +1,4 @@
-//! What a client sees when it goes wrong: one flat list from causes to answers.
+//! [`ApiError`]: converts causes to the errors that clients see, in one flat list.
 
 use std::time::Duration;
 
@@ -11,44 +11,42 @@ use loggia_wire::openai::{ErrorBody, ErrorObject};
 use crate::wording::Dialect;
 use crate::{Body, wording};
 
-/// How long a client should wait where nobody says it: for an engine that is busy or down, for a
-/// limit of the engine's, for a model to be pulled. Some clients give up for good on a 429 or 503
-/// without a time.
+/// The default wait before a retry: if an engine is busy or down, for the engine's rate limit, and
+/// while a model is pulled. Some clients never retry a 429 or 503 without a time.
 const BUSY_RETRY_AFTER: Duration = Duration::from_secs(1);
 const LIMITED_RETRY_AFTER: Duration = Duration::from_secs(2);
 const NO_MODELS_RETRY_AFTER: Duration = Duration::from_secs(30);
 
-/// The longest time that a client is told to wait: OpenAI's packages do not try again past it.
+/// The maximum wait that clients are told. OpenAI's packages do not retry after a longer one.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_mins(2);
 
-/// The codings of a request's body that are unpacked, as a 415 lists them in `Accept-Encoding`.
+/// The supported content codings, as a 415 lists them in `Accept-Encoding`.
 pub(crate) const ACCEPTED_CODINGS: &str = "gzip, deflate, br, zstd";
 
-/// The most characters of a path that an error repeats.
+/// The maximum number of characters of a path in an error.
 const LONGEST_PATH: usize = 256;
 
-/// The most bytes of an error's message, and of its `param`.
+/// The maximum length of an error's message and of its `param`, in bytes.
 const LONGEST_TEXT: usize = 2048;
 
-/// A refusal, or the failure of a stream, as OpenAI would put it.
+/// The error of a request or a stream, in OpenAI's format.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiError {
-    /// The status, where it is not too late for one.
+    /// The HTTP status, for errors before the response begins.
     pub status: StatusCode,
     /// The error object.
     pub error: ErrorObject,
-    /// Whether the SDKs should try again by themselves, where their own rule (408, 409, 429, 5xx)
-    /// is wrong.
+    /// Whether the SDKs should retry, if their own rule (408, 409, 429, 5xx) is wrong.
     pub should_retry: Option<bool>,
-    /// When another try is worth it. Every 429 and 503 has a time, but for an account that has
-    /// nothing left.
+    /// The time after which to retry. Every 429 and 503 has one, except for an account without
+    /// quota.
     pub retry_after: Option<Duration>,
-    /// The methods that the route has, on a 405.
+    /// The methods of the route, for a 405.
     pub allow: Vec<Method>,
 }
 
 impl ApiError {
-    /// An error with OpenAI's type for this status.
+    /// Creates an error with OpenAI's type for this status.
     pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
         let kind = kind(status).to_owned();
         let error = ErrorObject {
@@ -71,29 +69,28 @@ impl ApiError {
         }
     }
 
-    /// A 400 about one field.
+    /// Creates a 400 about one field.
     pub fn invalid(param: impl Into<String>, code: &str, message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, message)
             .about(param)
             .coded(code)
     }
 
-    /// The field at fault.
+    /// Sets the path of the invalid field.
     #[must_use]
     pub fn about(mut self, param: impl Into<String>) -> Self {
         self.error.param = Some(bounded(param.into()));
         self
     }
 
-    /// What it is, for a program.
+    /// Sets the code for programs.
     #[must_use]
     pub fn coded(mut self, code: impl Into<String>) -> Self {
         self.error.code = Some(code.into());
         self
     }
 
-    /// Another try is worth it after this time, where it is known; at most so late that the SDKs
-    /// still try.
+    /// Sets the time after which to retry, at most the longest that the SDKs accept.
     #[must_use]
     fn again_after(mut self, time: Option<Duration>) -> Self {
         self.retry_after = time
@@ -102,28 +99,28 @@ impl ApiError {
         self
     }
 
-    /// Another try would not help, or would double the load.
+    /// Tells clients not to retry, because a retry would fail or double the load.
     #[must_use]
     pub fn not_again(mut self) -> Self {
         self.should_retry = Some(false);
         self
     }
 
-    /// A request without a key, where one is asked for.
+    /// Creates the error for a missing API key.
     pub fn no_key() -> Self {
         let message = "You didn't provide an API key. Send yours in the header 'Authorization: Bearer YOUR_KEY'.";
         Self::new(StatusCode::UNAUTHORIZED, message).coded("invalid_api_key")
     }
 
-    /// A key that is none of this server's. Nothing of it is told again: errors are logged, and
-    /// shown to others.
+    /// Creates the error for an unknown API key. It does not quote the key, because errors are
+    /// logged and shown to others.
     pub fn wrong_key() -> Self {
         let message =
             "Incorrect API key provided. It is none of this server's; ask whoever runs it for one.";
         Self::new(StatusCode::UNAUTHORIZED, message).coded("invalid_api_key")
     }
 
-    /// A caller whose key may not delete models.
+    /// Creates the error for a caller whose key may not delete models.
     pub(crate) fn may_not_delete() -> Self {
         let message = "You have insufficient permissions for this operation: this API key may not delete models. \
                        Ask the operator of this server to set `may_delete_models = true` for it.";
@@ -132,7 +129,7 @@ impl ApiError {
             .not_again()
     }
 
-    /// A deletion without an API key, on a server that wants one for it.
+    /// Creates the error for a deletion without an API key, if the server requires one.
     pub(crate) fn deletes_for_keys_only() -> Self {
         let message = "This server deletes models only for an API key that has `may_delete_models = true` in its configuration.";
         Self::new(StatusCode::FORBIDDEN, message)
@@ -140,7 +137,7 @@ impl ApiError {
             .not_again()
     }
 
-    /// A deletion without an API key that a web page asks for.
+    /// Creates the error for a deletion without an API key by a web page.
     pub(crate) fn no_page_deletes() -> Self {
         let message = "A web page cannot delete models without an API key that has `may_delete_models = true`.";
         Self::new(StatusCode::FORBIDDEN, message)
@@ -148,7 +145,7 @@ impl ApiError {
             .not_again()
     }
 
-    /// `meant` is the route that the path looks like.
+    /// Creates the error for an unknown route. `meant` is a similar route.
     pub(crate) fn unknown_route(method: &Method, path: &str, meant: Option<&str>) -> Self {
         let url: String = path.chars().take(LONGEST_PATH).collect();
         let message = match meant {
@@ -173,7 +170,7 @@ impl ApiError {
         error
     }
 
-    /// A body of more bytes than the server takes.
+    /// Creates the error for a body above the size limit.
     pub(crate) fn body_too_large(limit: usize) -> Self {
         let message = format!(
             "the body of the request is larger than {limit} bytes, the most this server takes"
@@ -211,8 +208,7 @@ impl ApiError {
         Self::invalid(param, "unsupported_parameter", message)
     }
 
-    /// The same error as the profile has it: the original had three types, and neither param nor
-    /// code.
+    /// Converts the error for the profile: the original had three types, without param and code.
     #[must_use]
     pub(crate) fn under(mut self, profile: Profile) -> Self {
         if profile == Profile::Original {
@@ -231,16 +227,16 @@ impl ApiError {
         self
     }
 
-    /// The body of a refusal, or the data of an error event.
+    /// Returns the body of the response, or the data of an error event.
     pub fn body(&self) -> ErrorBody {
         ErrorBody {
             error: self.error.clone(),
         }
     }
 
-    /// The refusal as an HTTP answer.
+    /// Returns the error as an HTTP response.
     pub fn response(&self) -> Response<Body> {
-        // Four strings are always JSON.
+        // Cannot fail: four strings are always valid JSON.
         let body = serde_json::to_vec(&self.body())
             .map(Bytes::from)
             .unwrap_or_default();
@@ -253,7 +249,7 @@ impl ApiError {
             headers.insert(HeaderName::from_static("x-should-retry"), again);
         }
         if let Some(after) = self.retry_after {
-            // OpenAI's packages take 0 for no time at all.
+            // OpenAI's packages treat 0 as absent.
             let after = if after.as_millis() == 0 {
                 BUSY_RETRY_AFTER
             } else {
@@ -271,7 +267,7 @@ impl ApiError {
             headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(ACCEPTED_CODINGS));
         }
         if self.status == StatusCode::UNAUTHORIZED {
-            // HTTP wants it told how.
+            // HTTP requires the header with a 401.
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         if self.status == StatusCode::UPGRADE_REQUIRED {
@@ -295,7 +291,7 @@ fn listed(methods: &[Method], between: &str) -> String {
         .join(between)
 }
 
-/// Errors quote the client and the engine; nothing says how long a name or a value of theirs is.
+/// Limits the length of a text, because errors quote the client and the engine.
 fn bounded(mut text: String) -> String {
     if text.len() > LONGEST_TEXT {
         text.truncate(text.floor_char_boundary(LONGEST_TEXT));
@@ -304,7 +300,7 @@ fn bounded(mut text: String) -> String {
     text
 }
 
-/// OpenAI's type of an error with this status.
+/// Returns OpenAI's error type for this status.
 fn kind(status: StatusCode) -> &'static str {
     match status.as_u16() {
         429 => "rate_limit_exceeded",
@@ -376,8 +372,8 @@ impl ApiError {
                 let message = wording::input_too_long(&param, tokens, most);
                 Self::invalid(param, "context_length_exceeded", message)
             }
-            // As OpenAI does: a 404 where the model is not made for the route, a 403 where it makes
-            // no embeddings.
+            // As OpenAI: a 404 if the model does not support the route, a 403 if it does not
+            // support embeddings.
             BackendError::Unsupported { work } => {
                 let status = match work {
                     WorkKind::Chat | WorkKind::Completions => StatusCode::NOT_FOUND,
@@ -392,7 +388,7 @@ impl ApiError {
                 code,
                 ..
             } => {
-                // What else it may be is no refusal of a request's.
+                // Any other status is not a refusal of the request.
                 let status = StatusCode::from_u16(status)
                     .ok()
                     .filter(StatusCode::is_client_error);
@@ -418,7 +414,7 @@ fn not_deleted(message: String, why: &NotDeleted) -> ApiError {
         (StatusCode::FORBIDDEN, "model_not_deletable")
     };
     let refused = ApiError::new(status, message).about("model").coded(code);
-    // The SDKs repeat a 409 by themselves: of use only where the model will be free in a moment.
+    // The SDKs retry a 409, which helps only if the model will soon be free.
     if *why == NotDeleted::InUse {
         refused
     } else {
@@ -426,7 +422,7 @@ fn not_deleted(message: String, why: &NotDeleted) -> ApiError {
     }
 }
 
-/// A fault of the engine, or of the way to it.
+/// Converts an error of the engine or of the connection to it.
 fn failure(error: &BackendError, message: String) -> ApiError {
     let (status, code, is_worth_another_try) = match error {
         BackendError::Busy { retry_after } => {
@@ -435,9 +431,9 @@ fn failure(error: &BackendError, message: String) -> ApiError {
         }
         BackendError::Credentials { .. } => (StatusCode::BAD_GATEWAY, "backend_credentials", false),
         BackendError::Unreachable { .. } => (StatusCode::BAD_GATEWAY, "backend_unreachable", true),
-        // As long as the configuration says what it says, no try will help.
+        // A retry fails until the configuration changes.
         BackendError::Tls { .. } => (StatusCode::BAD_GATEWAY, "backend_unreachable", false),
-        // A prompt that took too long once would be read from its beginning again.
+        // A retry would process the prompt from the beginning again.
         BackendError::TimedOut { phase, .. } => (
             StatusCode::GATEWAY_TIMEOUT,
             "backend_timeout",

@@ -25,20 +25,20 @@ use crate::{ApiError, Body, Door, Ended, wording};
 
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
-/// What the buffer of a whole answer holds at first: a short one. It grows for a longer one.
+/// The initial capacity of the buffer for a complete answer: a short one. It grows if needed.
 const FIRST_BUFFER: usize = 1000;
 
-/// A request whose answer is generated, whole or as a stream of events.
+/// A request whose answer is generated, complete or as a stream of events.
 pub(crate) trait Generate: Ask {
     fn streams(&self) -> bool;
 
-    /// What the answer looks like.
+    /// Returns the kind of the answer.
     fn shape(&self) -> Shape;
 
-    /// How many choices it has.
+    /// Returns the number of choices.
     fn choices(&self) -> usize;
 
-    /// Whether the client wants a chunk with the usage.
+    /// Returns whether the client requested a chunk with the usage.
     fn include_usage(&self) -> bool;
 
     fn work(request: Arc<Self>) -> Work;
@@ -51,12 +51,12 @@ pub(crate) trait Generate: Ask {
     }
 }
 
-/// A request that was let in.
+/// An admitted request.
 struct Admitted {
     call: Call,
     head: Head,
     progress: Progress,
-    /// What has no effect, for `x-loggia-ignored`.
+    /// The ignored fields, for `x-loggia-ignored`.
     ignored: String,
     /// What is to be stored with the answer.
     keep: Option<Keep>,
@@ -74,7 +74,7 @@ fn head_of<R: Generate>(head: &CallHead, request: &R) -> Head {
     }
 }
 
-/// Lets a request in, as a call to the backend.
+/// Admits a request and creates the call to the backend.
 async fn admitted<R: Generate>(door: &Door, mut asked: Asked<R>) -> Result<Admitted, ApiError> {
     // First: what is stored is what the client sent.
     let keep = Keep::of(door, &mut asked).await?;
@@ -109,7 +109,7 @@ impl Door {
         match parsed.map(|(request, profile)| Asked::new(self, parts, request, profile)) {
             Ok(asked) if asked.request.streams() => self.stream(asked).await,
             Ok(asked) => self.whole(asked).await,
-            // From before the model, and so its profile, was known.
+            // The model, and so its profile, was not known yet.
             Err(error) => self.refuse(error),
         }
     }
@@ -157,9 +157,8 @@ impl Door {
         Ok(response)
     }
 
-    /// A stream is begun when its first event is there: whatever goes wrong by then is a status
-    /// code. Past `heartbeat_after` it is begun all the same, so that no client or proxy on the way
-    /// gives up.
+    /// Streams an answer. The response begins with the first event, so that an error before it is a
+    /// status code. After `heartbeat_after` it begins anyway, so that no client or proxy times out.
     async fn stream<R: Generate>(&self, asked: Asked<R>) -> Response<Body> {
         let (profile, refusals) = (asked.head.profile, asked.refusals.clone());
         let head = head_of(&asked.head, &*asked.request);
@@ -195,7 +194,7 @@ impl Door {
         }
     }
 
-    /// Asks the engine, and waits for the first event that says something.
+    /// Calls the engine and waits for the first event with content.
     async fn begin<R: Generate>(self, asked: Asked<R>) -> Result<Begun, NotBegun> {
         let refusals = asked.refusals.clone();
         let not_begun = |error| NotBegun {
@@ -247,7 +246,7 @@ fn ignored_late<R: Ask>(served_by: &ServedBy) -> Vec<String> {
     names.map(|name| wording::param(R::DIALECT, name)).collect()
 }
 
-/// A whole answer, or the refusal in its place, with the names of what has no effect.
+/// Returns a complete answer or an error, with the names of the ignored fields.
 pub(crate) fn respond(
     answered: Result<Response<Body>, ApiError>,
     profile: Profile,
@@ -258,7 +257,7 @@ pub(crate) fn respond(
     response
 }
 
-/// An answer that is all there.
+/// A complete answer.
 struct Whole {
     served_by: ServedBy,
     json: Bytes,
@@ -298,7 +297,7 @@ fn event_stream(events: EventStream) -> Response<Body> {
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    // nginx holds a stream back unless told not to.
+    // nginx buffers a stream without this header.
     headers.insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
     response
 }

@@ -1,4 +1,4 @@
-//! `/v1/models`: the list, one model, and its deletion.
+//! `/v1/models`: lists the models, returns one model, deletes one.
 
 use http::header::{CONTENT_TYPE, ORIGIN};
 use http::request::Parts;
@@ -36,9 +36,9 @@ impl Door {
         self.json(answer, "model")
     }
 
-    /// Whether this request may delete models. Browsers name the page that a request comes from:
-    /// any page that somebody has open could otherwise delete the models of a server on this
-    /// machine, by having its own name lead here.
+    /// Checks whether this request may delete models. Browsers send the origin of the page. Without
+    /// this check, any open page could delete the models of a server on the same machine, by
+    /// letting its own host name resolve to that machine.
     fn may_delete(&self, parts: &Parts) -> Result<(), ApiError> {
         match parts.extensions.get::<Caller>() {
             Some(caller) if caller.may_delete_models => Ok(()),
@@ -49,8 +49,7 @@ impl Door {
         }
     }
 
-    /// An answer in JSON, or the refusal in its place; `param` is what a model that is not there
-    /// was named by.
+    /// Returns JSON, or the error. `param` is the field that an unknown model came from.
     fn json(&self, answer: Result<impl Serialize, BackendError>, param: &str) -> Response<Body> {
         let written = answer.map(|answer| serde_json::to_vec(&answer));
         match written {

@@ -1,5 +1,5 @@
-//! How a backend's facts are worded: in the noun of what the client sent (a chat's messages, a
-//! completion's prompt, the input of embeddings), and in OpenAI's own words where it has some.
+//! Words the errors of backends in the terms of the request (a chat's messages, a completion's
+//! prompt, the input of embeddings), and in OpenAI's own words if it has some.
 
 use loggia_backend::WorkKind;
 
@@ -14,7 +14,7 @@ pub(crate) enum Dialect {
     Responses,
 }
 
-/// The field that holds what the model reads.
+/// Returns the field that contains the model's input.
 pub(crate) fn prompt(dialect: Dialect) -> &'static str {
     match dialect {
         Dialect::Chat => "messages",
@@ -23,7 +23,7 @@ pub(crate) fn prompt(dialect: Dialect) -> &'static str {
     }
 }
 
-/// The field at fault, which backends name as a chat has it.
+/// Converts the path of an invalid field, which backends report in the terms of a chat.
 pub(crate) fn param(dialect: Dialect, param: String) -> String {
     match dialect {
         Dialect::Responses => names::of_response(&param, &names::Places::default()),
@@ -65,7 +65,7 @@ fn are(dialect: Dialect) -> &'static str {
     }
 }
 
-/// One of several inputs.
+/// Returns the path of one of several inputs.
 pub(crate) fn input(index: Option<usize>) -> String {
     index.map_or_else(|| "input".to_owned(), |index| format!("input[{index}]"))
 }
@@ -84,7 +84,8 @@ pub(crate) fn input_too_long(param: &str, tokens: Option<u64>, most: Option<u64>
     }
 }
 
-/// OpenAI's words for a model that does not do this work, and where to see which does.
+/// Returns OpenAI's message for a model that does not support this work, and where to find one that
+/// does.
 pub(crate) fn unsupported(work: WorkKind, dialect: Dialect) -> &'static str {
     match work {
         WorkKind::Chat if dialect == Dialect::Responses => {

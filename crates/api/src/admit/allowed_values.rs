@@ -1,9 +1,8 @@
-//! The words, lengths and shapes that OpenAI's specification gives to hints. A strict server
-//! refuses any other; for the rest of the servers a hint has no effect whatever it says, and is
-//! named.
+//! The words, lengths and formats that OpenAI's specification allows for hints. A strict server
+//! refuses all others. Other servers list the hint as ignored, because it has no effect whatever
+//! its value.
 //!
-//! Not for engines that speak OpenAI themselves: they may know other words, and judge by
-//! themselves.
+//! Not for engines that speak OpenAI's API: they may allow other words and check them themselves.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -24,27 +23,28 @@ const SERVICE_TIERS: &[&str] = &[
     "fast",
     "ultrafast",
 ];
-/// The dash is that of older packages.
+/// Older packages write it with a dash.
 const CACHE_RETENTIONS: &[&str] = &["in_memory", "24h", "in-memory"];
-/// How long prompts stay in OpenAI's cache.
+/// How long OpenAI caches prompts.
 const TTLS: &[&str] = &["30m", "12h"];
 const LEVELS: &[&str] = &["low", "medium", "high"];
 const MODALITIES: &[&str] = &["text", "audio"];
 const SOUNDS: &[&str] = &["wav", "mp3"];
 const SPOKEN_SOUNDS: &[&str] = &["wav", "aac", "mp3", "flac", "opus", "pcm16"];
-/// `original` is in the packages, and not in the specification.
+/// `original` is in the packages, but not in the specification.
 const DETAILS: &[&str] = &["auto", "low", "high", "original"];
 const TOOLS: &[&str] = &["function", "custom"];
 
-/// A field of parts that is a hint for OpenAI's cache of prompts.
+/// A field of parts: a hint for OpenAI's prompt cache.
 pub(crate) const BREAKPOINT: &str = "prompt_cache_breakpoint";
 
-/// The most entries of `metadata`, and characters of a name and of a value there.
+/// The maximum number of entries of `metadata`, and the maximum length of a key and of a value in
+/// characters.
 const MOST_METADATA: (usize, usize, usize) = (16, 64, 512);
-/// The most characters of `safety_identifier`.
+/// The maximum length of `safety_identifier` in characters.
 const LONGEST_IDENTIFIER: usize = 128;
 
-/// Refuses the first word, length or shape that the specification does not have.
+/// Refuses the first word, length or format that the specification does not allow.
 pub(crate) fn check(request: &ChatCompletionRequest) -> Result<(), ApiError> {
     let words = [
         ("service_tier", &request.service_tier, SERVICE_TIERS),
@@ -114,7 +114,7 @@ pub(crate) fn check_metadata(metadata: &BTreeMap<String, Value>) -> Result<(), A
     Ok(())
 }
 
-/// What asks for something that only a hosted service has.
+/// Refuses features that only hosted services have.
 fn check_hosted(request: &ChatCompletionRequest) -> Result<(), ApiError> {
     if let Some(options) = At::optional(
         "prompt_cache_options",
@@ -176,7 +176,7 @@ fn check_search(search: &At<'_>) -> Result<(), ApiError> {
         .try_for_each(|field| place.text(field))
 }
 
-/// A string, or text parts.
+/// Checks that a value is a string or text parts.
 fn check_texts(param: &str, content: &Value) -> Result<(), ApiError> {
     let Value::Array(parts) = content else {
         let expected = "a string or an array of text parts";
@@ -232,7 +232,7 @@ fn check_part(place: impl Display, part: &Part) -> Result<(), ApiError> {
         }
         _ => {}
     }
-    // Where what is to be kept in OpenAI's cache of prompts ends.
+    // The mark at the end of the part that OpenAI should cache.
     let mark = part.extra.get(BREAKPOINT);
     let Some(mark) = At::optional(format_args!("{place}.{BREAKPOINT}"), mark)? else {
         return Ok(());
@@ -242,7 +242,7 @@ fn check_part(place: impl Display, part: &Part) -> Result<(), ApiError> {
     mark.word("ttl", TTLS)
 }
 
-/// An object, and where it is.
+/// An object and its path.
 struct At<'a> {
     place: String,
     fields: &'a Extra,
@@ -256,7 +256,7 @@ impl<'a> At<'a> {
         }
     }
 
-    /// None where it is not there, or null.
+    /// Returns the object, or `None` if it is absent or null.
     fn optional(place: impl Display, value: Option<&'a Value>) -> Result<Option<Self>, ApiError> {
         value
             .filter(|value| !value.is_null())

@@ -1,5 +1,5 @@
-//! The most that one request may ask for: each with a setting ([`Ceilings`]) and a 400 that names
-//! field and number.
+//! Checks the limits of one request: each has a setting ([`Ceilings`]) and a 400 with the field and
+//! the limit.
 
 use std::collections::BTreeMap;
 
@@ -29,7 +29,7 @@ pub(crate) fn check(request: &ChatCompletionRequest, most: &Ceilings) -> Result<
     check_schemas(request, most)
 }
 
-/// Of a request for completions; `shared` is what it has of a chat request.
+/// Checks a completion. `shared` contains the fields that a chat has too.
 pub(crate) fn check_completion(
     request: &CompletionRequest,
     shared: &ChatCompletionRequest,
@@ -42,7 +42,7 @@ pub(crate) fn check_completion(
     at_most("prompt", most.prompts, request.prompts())
 }
 
-/// What a request for completions has too.
+/// Checks the fields that completions share with chats.
 fn check_sampling(request: &ChatCompletionRequest, most: &Ceilings) -> Result<(), ApiError> {
     if request.choices() > most.choices {
         return Err(too_large("n", most.choices, request.choices(), ""));
@@ -156,7 +156,7 @@ fn check_schema(param: &str, schema: &Value, most: &Ceilings) -> Result<(), ApiE
     Ok(())
 }
 
-/// How deep a value nests. The parser has bounded it already, so that this may call itself.
+/// Returns the nesting depth of a value. The parser has limited it, so recursion is safe.
 fn depth(value: &Value) -> usize {
     match value {
         Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),

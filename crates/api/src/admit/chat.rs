@@ -1,4 +1,4 @@
-//! Bytes → a chat request, checked once; and what a request for completions shares with it.
+//! Parses and checks chat requests, and the fields that completions share with them.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use crate::stored::keep::ToStore;
 use crate::wording::Dialect;
 use crate::{ApiError, Ceilings, Policy, Strictness};
 
-/// The most stop strings, as in OpenAI's API.
+/// The maximum number of stop strings, as in OpenAI's API.
 pub const MAX_STOP_STRINGS: usize = 4;
 
 impl Ask for ChatCompletionRequest {
@@ -87,21 +87,20 @@ impl Generate for ChatCompletionRequest {
     }
 }
 
-/// Parses and checks the body of `POST /v1/chat/completions`; gives back the profile of its model
-/// too.
+/// Parses and checks the body of `POST /v1/chat/completions`. Returns the request and the profile
+/// of its model.
 ///
 /// # Errors
-/// A 400 with the path of the field at fault in `param`.
+/// Returns a 400 with the path of the invalid field in `param`.
 pub fn parse_chat(
     body: &[u8],
     policy: &Policy,
 ) -> Result<(Arc<ChatCompletionRequest>, Profile), ApiError> {
     let profile = profile_of(body, policy);
-    // A request takes a kilobyte, so it is put into its place at once.
+    // A request takes a kilobyte, so it is created in its final place.
     let mut request: Arc<ChatCompletionRequest> = match profile {
-        // To check the whole body for UTF-8 takes less than to check string by string, as
-        // `from_slice` does, and keeping track of the path nearly doubles the work: only where
-        // something is wrong.
+        // Checking the complete body for UTF-8 is faster than checking each string, as `from_slice`
+        // does. Tracking the path nearly doubles the time, so it is done only after an error.
         Profile::Openai => match str::from_utf8(body).map(serde_json::from_str) {
             Ok(Ok(request)) => request,
             _ => Arc::new(tracked(body)?),
@@ -119,7 +118,7 @@ pub fn parse_chat(
     };
     Arc::make_mut(&mut request).keep_long_numbers(body);
     check(&request)?;
-    // The original took whatever stood in a message.
+    // The original accepted anything in a message.
     if profile == Profile::Openai {
         messages::check(&request.messages)?;
     }
@@ -154,7 +153,7 @@ fn check(request: &ChatCompletionRequest) -> Result<(), ApiError> {
     }
     check_model(&request.model)?;
     check_sampling(request)?;
-    // What is below 1 is settled in `combinations.rs`: `--lenient` accepts it.
+    // `combinations.rs` handles values below 1, which `--lenient` accepts.
     let most = i64::from(u32::MAX);
     between("max_tokens", request.max_tokens, i64::MIN, most)?;
     between(
@@ -169,7 +168,7 @@ fn check(request: &ChatCompletionRequest) -> Result<(), ApiError> {
     check_together(request)
 }
 
-/// What a request for completions has too.
+/// Checks the fields that completions share with chats.
 pub(crate) fn check_sampling(request: &ChatCompletionRequest) -> Result<(), ApiError> {
     within("temperature", request.temperature, 0.0, 2.0)?;
     within("top_p", request.top_p, 0.0, 1.0)?;
@@ -190,7 +189,7 @@ fn check_functions(request: &ChatCompletionRequest) -> Result<(), ApiError> {
     for (index, tool) in request.tools.iter().flatten().enumerate() {
         let place = format!("tools[{index}].function");
         match &tool.function {
-            // What another type of tool has to be is not known here.
+            // The fields of other types of tools are unknown here.
             _ if tool.kind != "function" => {}
             Some(function) => check_function(&place, function)?,
             None => return Err(missing(place)),
@@ -215,7 +214,7 @@ fn check_format(request: &ChatCompletionRequest) -> Result<(), ApiError> {
     is_object("response_format.json_schema.schema", format.schema.as_ref())
 }
 
-/// Fields that need one another. What else does not go together is settled in `combinations.rs`.
+/// Checks fields that require each other. `combinations.rs` handles other combinations.
 fn check_together(request: &ChatCompletionRequest) -> Result<(), ApiError> {
     if request.top_logprobs.is_some() && request.logprobs != Some(true) {
         let message = "The 'top_logprobs' parameter is only allowed when 'logprobs' is enabled.";
@@ -225,9 +224,9 @@ fn check_together(request: &ChatCompletionRequest) -> Result<(), ApiError> {
     check_function_call(request)
 }
 
-/// What `tool_choice` names must be offered.
+/// Checks that `tool_choice` refers to an existing tool.
 fn check_choice(request: &ChatCompletionRequest) -> Result<(), ApiError> {
-    // A choice where nothing is offered at all is settled later.
+    // A choice without any tools is handled later.
     let has_none = request.tools.as_ref().is_none_or(Vec::is_empty);
     let named = match &request.tool_choice {
         _ if has_none => return Ok(()),
@@ -256,7 +255,7 @@ fn check_choice(request: &ChatCompletionRequest) -> Result<(), ApiError> {
     }
 }
 
-/// `"none"`, `"auto"`, or a function among `functions`.
+/// Checks `function_call`: `"none"`, `"auto"`, or one of `functions`.
 fn check_function_call(request: &ChatCompletionRequest) -> Result<(), ApiError> {
     let has_none = request.functions.as_ref().is_none_or(Vec::is_empty);
     let name = match &request.function_call {

@@ -1,5 +1,5 @@
-//! The checks that every kind of request shares: OpenAI's codes and words for a missing field, a
-//! number out of range, a string or an array that is too long, a value that is not in a list.
+//! Checks shared by all kinds of requests, with OpenAI's codes and messages for a missing field, a
+//! number out of range, a string or an array that is too long, and a value that is not in a list.
 
 use std::fmt::Display;
 
@@ -13,7 +13,7 @@ pub(crate) fn missing(param: String) -> ApiError {
     ApiError::invalid(param, "missing_required_parameter", message)
 }
 
-/// No model is named by nothing. OpenAI's own words.
+/// Refuses an empty model name, with OpenAI's own message.
 pub(crate) fn check_model(name: &str) -> Result<(), ApiError> {
     if name.is_empty() {
         return Err(ApiError::invalid(
@@ -25,7 +25,7 @@ pub(crate) fn check_model(name: &str) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Names of functions and schemas are 1 to 64 letters, digits, underscores and dashes.
+/// Checks a name of a function or schema: 1 to 64 letters, digits, underscores and dashes.
 pub(crate) fn check_name(param: &str, name: &str) -> Result<(), ApiError> {
     if name.is_empty() {
         let message =
@@ -112,7 +112,8 @@ pub(crate) fn too_long(param: &str, most: usize, length: usize) -> ApiError {
     ApiError::invalid(param, "array_above_max_length", message)
 }
 
-/// An empty stop string asks for nothing; an engine would find it at once, everywhere.
+/// Removes empty stop strings, which have no effect. An engine would match them at once,
+/// everywhere.
 pub(crate) fn drop_empty(stop: &mut Stop) {
     stop.0.retain(|string| !string.is_empty());
 }

@@ -1,5 +1,5 @@
-//! Fields that exclude one another, and values that only `--lenient` accepts, whatever the model can
-//! do: refused as OpenAI does it, and dropped under `--lenient`.
+//! Fields that exclude each other, and values that only `--lenient` accepts, for all models. They
+//! are refused as OpenAI refuses them, or dropped with `--lenient`.
 
 use loggia_wire::openai::{ChatCompletionRequest, StreamOptions};
 
@@ -7,10 +7,10 @@ use crate::admit::checks::between;
 use crate::admit::tool_choice;
 use crate::{ApiError, Strictness};
 
-/// Settles the fields of a chat that do not go together. Gives back the names of what was dropped.
+/// Handles the fields of a chat that exclude each other. Returns the names of the dropped fields.
 ///
 /// # Errors
-/// A 400 about the first of them, unless the server is lenient.
+/// Returns a 400 about the first of them, unless the server is lenient.
 pub(crate) fn settle(
     request: &mut ChatCompletionRequest,
     strictness: Strictness,
@@ -41,7 +41,7 @@ pub(crate) fn settle(
     Ok(dropped)
 }
 
-/// Settles `stream_options` of a request that does not stream.
+/// Handles `stream_options` of a request without `stream`.
 pub(crate) fn settle_stream_options(
     streams: bool,
     options: &mut Option<StreamOptions>,
@@ -66,8 +66,7 @@ fn offers_some<T>(list: Option<&[T]>) -> bool {
     list.is_some_and(|list| !list.is_empty())
 }
 
-/// Settles a limit of tokens below 1, of which nothing could be answered. Returns its name where it
-/// was dropped.
+/// Handles a token limit below 1, which allows no answer. Returns its name if it was dropped.
 pub(crate) fn settle_limit(
     param: &str,
     limit: &mut Option<i64>,
@@ -82,7 +81,7 @@ pub(crate) fn settle_limit(
     }
 }
 
-/// Whether a stream is to end with a chunk that has the usage.
+/// Returns whether the stream ends with a chunk with the usage.
 pub(crate) fn wants_usage(options: Option<&StreamOptions>) -> bool {
     options.and_then(|options| options.include_usage) == Some(true)
 }

@@ -1,5 +1,4 @@
-//! What is particular to the older completions: how a request for them is parsed, checked and
-//! settled.
+//! Parses and checks requests for completions, and handles fields that the model does not support.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -19,11 +18,11 @@ use crate::generate::Generate;
 use crate::wording::Dialect;
 use crate::{ApiError, Ceilings, Policy, Strictness};
 
-/// The most tokens of a text where the client says nothing: OpenAI's own default.
+/// OpenAI's default for the maximum number of tokens.
 const USUAL_TOKENS: i64 = 16;
 
-/// What some backend cannot honour; the rest (`temperature`, `stop`, …) all can. What takes more
-/// than a look is in `settle_together`.
+/// The fields that some backends cannot honour. All backends honour the others (`temperature`,
+/// `stop`, …). `settle_together` handles fields that need more than a lookup.
 static FIELDS: &[Field<Request>] = &[
     guarantee(
         "suffix",
@@ -108,8 +107,8 @@ impl Ask for Request {
         settle(self, can, strictness)
     }
 
-    /// OpenAI's own default, unless the client or `options` (which may be the configuration's) say
-    /// otherwise.
+    /// Sets OpenAI's default limit, unless the client or `options` (also those of the
+    /// configuration) set another.
     fn limit(&mut self, _: &Ceilings) {
         if self.max_tokens.is_none() && !engine_options::limit_the_answer(&self.extra) {
             self.max_tokens = Some(USUAL_TOKENS);
@@ -141,10 +140,11 @@ impl Generate for Request {
     }
 }
 
-/// Parses and checks the body of `POST /v1/completions`; gives back the profile of its model too.
+/// Parses and checks the body of `POST /v1/completions`. Returns the request and the profile of its
+/// model.
 ///
 /// # Errors
-/// A 400 with the path of the field at fault in `param`.
+/// Returns a 400 with the path of the invalid field in `param`.
 pub fn parse_completion(body: &[u8], policy: &Policy) -> Result<(Arc<Request>, Profile), ApiError> {
     let profile = profile_of(body, policy);
     let mut request: Request = tracked(body)?;
@@ -199,11 +199,11 @@ fn check(request: &Request) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Settles every field of a request, as `fields::settle` does for a chat. Gives back the names of
-/// those without effect.
+/// Handles every field that the model may not support, as `fields::settle` does for a chat. Returns
+/// the names of the ignored fields.
 ///
 /// # Errors
-/// `unsupported_parameter` for the first field that is refused.
+/// Returns `unsupported_parameter` for the first refused field.
 fn settle(
     request: &mut Request,
     can: &Abilities,
@@ -219,7 +219,7 @@ fn settle(
         ignored.extend(fields::settle_unread(&request.extra, known, strictness)?);
         return Ok(ignored);
     }
-    // A text has no thoughts before it.
+    // The model does not reason before it continues a text.
     let think = request
         .extra
         .remove("think")
@@ -259,8 +259,8 @@ fn settle(
     Ok(ignored)
 }
 
-/// What takes more than a look: a prompt that cannot be read is refused whatever the strictness.
-/// Gives back the names of what was dropped.
+/// Handles fields that need more than a lookup. A prompt that the model cannot read is always
+/// refused. Returns the names of the dropped fields.
 fn settle_together(
     request: &mut Request,
     can: &Abilities,

@@ -1,4 +1,4 @@
-//! What is particular to embeddings: how a request for them is parsed, checked and settled.
+//! Parses and checks requests for embeddings, and handles fields that the model does not support.
 
 use std::sync::Arc;
 
@@ -44,13 +44,13 @@ impl Ask for EmbeddingRequest {
         settle(self, can, strictness)
     }
 
-    /// Vectors have no length to limit.
+    /// Vectors have no length limit.
     fn limit(&mut self, _: &Ceilings) {}
 }
 
 /// Parses and checks the body of `POST /v1/embeddings`.
 fn parse(body: &[u8], policy: &Policy) -> Result<EmbeddingRequest, ApiError> {
-    // To keep track of the path costs time: only where something is wrong.
+    // Tracking the path costs time, so it is done only after an error.
     let request: EmbeddingRequest = match serde_json::from_slice(body) {
         Ok(request) => request,
         Err(_) => tracked(body)?,
@@ -62,7 +62,7 @@ fn parse(body: &[u8], policy: &Policy) -> Result<EmbeddingRequest, ApiError> {
     Ok(request)
 }
 
-/// None of the inputs may be empty, and there must be one.
+/// Checks that there is an input and that no input is empty.
 fn check_input(input: &Prompt) -> Result<(), ApiError> {
     if input.count() == 0 {
         return Err(ApiError::invalid(
@@ -88,8 +88,8 @@ fn check_input(input: &Prompt) -> Result<(), ApiError> {
     Err(ApiError::invalid(param, code, message))
 }
 
-/// Settles every field of a request: refuses it, or names it (`docs/dialects.md`, part 3). Gives
-/// back the names of those without effect.
+/// Handles every field that the model may not support: refuses the request, or returns the names of
+/// the ignored fields (`docs/dialects.md`, part 3).
 fn settle(
     request: &mut EmbeddingRequest,
     can: &Abilities,
@@ -116,7 +116,7 @@ fn settle(
         .keys()
         .filter(|name| !known.is_some_and(|known| known.contains(*name)))
     {
-        // Of Ollama's own fields, those that its `/api/embed` has too.
+        // The fields of Ollama that `/api/embed` has too.
         if matches!(name.as_str(), "options" | "keep_alive")
             && engine_options::is_one(name, &request.extra, can)?
         {

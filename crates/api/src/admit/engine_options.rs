@@ -1,6 +1,5 @@
-//! Ollama's own fields, which clients put beside OpenAI's: `options` and what else Ollama has. What
-//! they mean is the engine's matter; here they are checked, and those named that no engine would
-//! make anything of.
+//! Ollama's own fields, which clients send beside OpenAI's: `options` and others. The engine
+//! interprets them. This module checks them and finds those that no engine would use.
 
 use loggia_backend::{Abilities, Ability};
 use loggia_wire::Extra;
@@ -9,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{ApiError, Strictness};
 
-/// The fields.
+/// The names of the fields.
 const FIELDS: [&str; 7] = [
     "options",
     "keep_alive",
@@ -20,7 +19,7 @@ const FIELDS: [&str; 7] = [
     "repeat_penalty",
 ];
 
-/// Takes out what is null: it is not said.
+/// Removes fields with the value null, which means absent.
 pub(crate) fn drop_unsaid(extra: &mut Extra) {
     for name in FIELDS {
         if extra.get(name).is_some_and(Value::is_null) {
@@ -32,14 +31,14 @@ pub(crate) fn drop_unsaid(extra: &mut Extra) {
     }
 }
 
-/// Whether `options` limit the length of the answer.
+/// Returns whether `options` limit the length of the answer.
 pub(crate) fn limit_the_answer(extra: &Extra) -> bool {
     let options = extra.get("options");
     options.is_some_and(|options| options.get("num_predict").is_some())
 }
 
-/// The options that the engine does not know. It is sent them all the same: another version of it
-/// may know them.
+/// Returns the options that the engine does not know. They are sent anyway, because another version
+/// of the engine may know them.
 pub(crate) fn unknown(extra: &Extra, can: &Abilities) -> Vec<String> {
     let known = can.options.names();
     match extra.get("options") {
@@ -53,8 +52,8 @@ pub(crate) fn unknown(extra: &Extra, can: &Abilities) -> Vec<String> {
     }
 }
 
-/// Takes out the options that the engine would refuse, or refuses them under `--strict`. Gives back
-/// their names.
+/// Removes the options that the engine would refuse, or refuses the request with `--strict`.
+/// Returns their names.
 pub(crate) fn settle_refused(
     extra: &mut Extra,
     can: &Abilities,
@@ -73,8 +72,9 @@ pub(crate) fn settle_refused(
     Ok(refused)
 }
 
-/// Takes out a `num_ctx` beyond the context that the embedded engine has, which holds then; or
-/// refuses it under `--strict`. Gives back its names. Ollama takes as much as the model has.
+/// Removes a `num_ctx` above the embedded engine's context size, so that the context size applies,
+/// or refuses the request with `--strict`. Returns its names. Ollama uses as much as the model
+/// supports.
 pub(crate) fn settle_context(
     extra: &mut Extra,
     can: &Abilities,
@@ -109,8 +109,8 @@ pub(crate) fn settle_context(
     }
 }
 
-/// What is said in two ways, and not the same in both: the weaker is refused under `--strict`, else
-/// named. A field of its own wins over the same in `options`.
+/// Handles settings that are sent twice with different values: refuses the request with `--strict`,
+/// otherwise ignores the weaker one. A separate field takes precedence over `options`.
 pub(crate) fn settle_outdone(
     request: &mut Request,
     can: &Abilities,
@@ -126,8 +126,7 @@ pub(crate) fn settle_outdone(
     }
 }
 
-/// Takes out of `options` what has a field of its own that says something else; gives back the
-/// names of both.
+/// Removes the `options` for which a separate field has another value. Returns the names of both.
 fn outdone_options(request: &mut Request) -> Vec<(String, &'static str)> {
     let stop = request.stop.as_ref().map(|stop| json!(stop));
     let fields = [
@@ -185,7 +184,7 @@ fn outdone_options(request: &mut Request) -> Vec<(String, &'static str)> {
     outdone
 }
 
-/// 1 and 1.0 are the same number, and so are one stop string and a list of it.
+/// Compares values: 1 equals 1.0, and one stop string equals a list of it.
 fn says_the_same(one: &Value, other: &Value) -> bool {
     match (one, other) {
         (Value::Number(one), Value::Number(other)) => one.as_f64() == other.as_f64(),
@@ -201,8 +200,8 @@ fn said_twice(loses: &str, wins: &str) -> ApiError {
     ApiError::invalid(loses, "invalid_value", message)
 }
 
-/// Whether it is a field of Ollama's own that reaches the engine; one of a type or value that means
-/// nothing there is refused.
+/// Returns whether this is a field of Ollama that reaches the engine. Refuses an invalid type or
+/// value.
 pub(crate) fn is_one(name: &str, extra: &Extra, can: &Abilities) -> Result<bool, ApiError> {
     let ability = if name == "keep_alive" {
         Ability::KeepAlive
@@ -232,8 +231,7 @@ pub(crate) fn is_one(name: &str, extra: &Extra, can: &Abilities) -> Result<bool,
     ))
 }
 
-/// Adds to Ollama's `options` those that the configuration has for the model. What the request
-/// says, in `options` or beside them, is stronger.
+/// Adds the configured `options` of the model. The values of the request take precedence.
 pub(crate) fn add(extra: &mut Extra, options: &Map<String, Value>) {
     let beside = |name: &String| extra.contains_key(name);
     let unsaid: Vec<_> = options.iter().filter(|(name, _)| !beside(name)).collect();

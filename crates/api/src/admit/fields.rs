@@ -1,5 +1,5 @@
-//! What becomes of each field that a model's backend may not be able to honour: one table
-//! (`docs/dialects.md`, part 3).
+//! The table of fields that a model's backend may not be able to honour (`docs/dialects.md`, part
+//! 3).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,33 +22,32 @@ use crate::admit::schema;
 use crate::admit::tool_choice;
 use crate::{ApiError, Strictness};
 
-/// One thing that a request can ask for.
+/// A feature that a request can use.
 pub(crate) struct Field<R> {
-    /// Its path, as `param` and `x-loggia-ignored` name it.
+    /// The path of the field in `param` and `x-loggia-ignored`.
     pub(crate) name: &'static str,
-    /// Whether this request asks for it. A field that is there but asks for nothing (`n: 1`,
+    /// Returns whether this request uses the feature. A field with a default value (`n: 1`,
     /// `modalities: ["text"]`) does not.
     asks: fn(&R) -> bool,
-    /// What the backend must be able to do.
+    /// The ability that the backend needs.
     needs: Needs,
-    /// Takes it out of the request.
+    /// Removes the field from the request.
     drop: fn(&mut R),
 }
 
-/// What a field needs in order to be honoured, and what becomes of it where that is not there.
+/// The ability that a field needs, and what happens without it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Needs {
-    /// The client asked to be protected from an answer that is otherwise: refused, and dropped
-    /// under `--lenient` alone.
+    /// The field protects the client from a wrong answer. The request is refused; the field is
+    /// dropped only with `--lenient`.
     Guarantee(Ability),
-    /// Dropped and named; refused under `--strict`.
+    /// The field is dropped and listed as ignored. With `--strict` the request is refused.
     Effect(Ability),
-    /// Asks for nothing as it stands: named, and never refused.
+    /// The field has no effect with this value. It is listed as ignored and never refused.
     Idle(Ability),
 }
 
-/// A field without which the answer would be wrong in a way that the client asked to be protected
-/// from.
+/// Creates a field that protects the client from a wrong answer.
 pub(crate) const fn guarantee<R>(
     name: &'static str,
     needs: Ability,
@@ -63,7 +62,7 @@ pub(crate) const fn guarantee<R>(
     }
 }
 
-/// A field that can be left out, as long as the client is told.
+/// Creates a field that can be ignored if the client is informed.
 pub(crate) const fn effect<R>(
     name: &'static str,
     needs: Ability,
@@ -78,7 +77,7 @@ pub(crate) const fn effect<R>(
     }
 }
 
-/// A field that asks for nothing as it stands.
+/// Creates a field that has no effect with this value.
 pub(crate) const fn idle<R>(
     name: &'static str,
     needs: Ability,
@@ -93,8 +92,8 @@ pub(crate) const fn idle<R>(
     }
 }
 
-/// Every field that some backend cannot honour. Those that all can (`messages`, `temperature`,
-/// `stop`, …) are not here.
+/// All fields that some backend cannot honour. Fields that all can honour (`messages`,
+/// `temperature`, `stop`, …) are not here.
 pub(crate) static FIELDS: &[Field<Request>] = &[
     effect(
         "tools[].type",
@@ -166,8 +165,7 @@ pub(crate) static FIELDS: &[Field<Request>] = &[
         |r| r.seed.is_some(),
         |r| r.seed = None,
     ),
-    // What Ollama and the embedded engine are told of reasoning has been settled before
-    // (`reasoning.rs`).
+    // `reasoning.rs` has handled reasoning for Ollama and the embedded engine before.
     effect(
         "reasoning_effort",
         Ability::Reasoning,
@@ -336,11 +334,11 @@ pub(crate) static FIELDS: &[Field<Request>] = &[
     ),
 ];
 
-/// Settles every field of a request: drops and names what its model's backend cannot honour, or
-/// refuses the request for it. Gives back the names.
+/// Handles every field that the model's backend cannot honour: drops it, or refuses the request.
+/// Returns the names of the dropped fields.
 ///
 /// # Errors
-/// `unsupported_parameter` for the first field that is refused.
+/// Returns `unsupported_parameter` for the first refused field.
 pub(crate) fn settle(
     request: &mut Request,
     can: &Abilities,
@@ -353,7 +351,7 @@ pub(crate) fn settle(
     if strictness == Strictness::Strict && !can.has(Ability::TextArguments) {
         messages::check_arguments(&request.messages)?;
     }
-    // Before others are left out: places are those in the client's own list.
+    // Before tools are dropped, because the paths refer to the client's own list.
     let of_schemas = schema::settle(request, can, strictness)?;
     let mut ignored = reasoning::settle(request, can, strictness)?;
     ignored.extend(settle_each(FIELDS, request, can, known, strictness)?);
@@ -362,7 +360,8 @@ pub(crate) fn settle(
         ignored.extend(settle_biases(biases, can, strictness)?);
     }
     if can.tool_schemas == ToolSchemas::Ollama {
-        // A model is shown less of the tools, but its calls are no others: no ground for a refusal.
+        // The model sees less of the tools, but makes the same calls: no reason to refuse the
+        // request.
         ignored.extend(lost_of_tools(request));
     }
     ignored.extend(of_schemas);
@@ -378,7 +377,7 @@ pub(crate) fn settle(
     )?);
     ignored.extend(engine_options::settle_outdone(request, can, strictness)?);
     let mut names = unknown(request);
-    // What is left of them is what the template reads.
+    // The remaining variables are those that the template reads.
     names.remove(reasoning::TEMPLATE);
     names.extend(request.messages.iter_mut().flat_map(misplaced::drop_from));
     request.messages.iter_mut().for_each(misplaced::say_refusal);
@@ -396,7 +395,7 @@ pub(crate) fn settle(
     Ok(ignored)
 }
 
-/// Refuses a bias for a token that the model does not have, or drops it under `--lenient`.
+/// Refuses a bias for a token that the model does not have, or drops it with `--lenient`.
 pub(crate) fn settle_biases(
     biases: &mut BTreeMap<String, f64>,
     can: &Abilities,
@@ -420,8 +419,8 @@ pub(crate) fn settle_biases(
         .collect())
 }
 
-/// Settles the fields of a table: refuses, drops, or names each that is asked for in vain. `known`
-/// are the fields that the engine reads, where that is known.
+/// Handles the fields of a table that the backend cannot honour: refuses the request, drops the
+/// field or lists it as ignored. `known` are the fields that the engine reads, if known.
 pub(crate) fn settle_each<R>(
     fields: &[Field<R>],
     request: &mut R,
@@ -454,14 +453,14 @@ pub(crate) fn settle_each<R>(
     Ok(ignored)
 }
 
-/// Whether the engine reads the field that this path begins with. Where nobody knows, it may.
+/// Returns whether the engine may read the field that this path begins with. True if its fields are
+/// not known.
 fn is_read(path: &str, known: Option<&BTreeSet<String>>) -> bool {
     let field = path.split(['.', '[']).next().unwrap_or(path);
     known.is_none_or(|known| known.contains(field))
 }
 
-/// Names, or refuses, the fields beside OpenAI's own that an engine does not read, where all that
-/// it reads is known.
+/// Lists or refuses additional fields that the engine does not read, if its fields are known.
 pub(crate) fn settle_unread(
     extra: &Extra,
     known: Option<&BTreeSet<String>>,
@@ -474,8 +473,8 @@ pub(crate) fn settle_unread(
     }
 }
 
-/// Names, or refuses, the fields that OpenAI's API does not have and nobody here knows; `extra` are
-/// those beside OpenAI's own.
+/// Lists or refuses fields that neither OpenAI's API nor Loggia knows. `extra` contains the
+/// additional fields.
 pub(crate) fn settle_unknown(
     mut names: BTreeSet<String>,
     extra: &mut Extra,
@@ -487,7 +486,7 @@ pub(crate) fn settle_unknown(
     names.extend(engine_options::unknown(extra, can));
     for name in names {
         let is_read = || known.is_some_and(|known| known.contains(&name));
-        // A grammar that asks for something was settled before.
+        // A grammar with an effect was handled before.
         if name == "grammar" || engine_options::is_one(&name, extra, can)? || is_read() {
             continue;
         }
@@ -499,7 +498,7 @@ pub(crate) fn settle_unknown(
     Ok(ignored)
 }
 
-/// The paths of the fields that OpenAI's API does not have, each once.
+/// Returns the paths of the fields that OpenAI's API does not have, without duplicates.
 fn unknown(request: &Request) -> BTreeSet<String> {
     let mut names: BTreeSet<String> = request.extra.keys().cloned().collect();
     let mut add =
@@ -539,7 +538,7 @@ fn unknown(request: &Request) -> BTreeSet<String> {
     for function in request.functions.iter().flatten() {
         add("functions[]", &function.extra);
     }
-    // OpenAI's own, and settled before.
+    // A field of OpenAI, handled before.
     names.remove("messages[].content[].prompt_cache_breakpoint");
     names
 }
@@ -549,8 +548,8 @@ fn offers_tools(request: &Request) -> bool {
         .tools
         .as_ref()
         .is_some_and(|tools| !tools.is_empty());
-    // A call that must be made needs no model that knows of tools: its answer is held to the call's
-    // schema.
+    // A forced call needs no tool support of the model, because the answer must match the schema of
+    // the call.
     offered && request.tool_choice != Some(ToolChoice::None) && !request.must_call()
 }
 
@@ -567,7 +566,7 @@ fn must_call_function(request: &Request) -> bool {
     request.function_call.as_ref().is_some_and(Value::is_object)
 }
 
-/// A tool that is no function.
+/// Returns whether a tool is not a function.
 fn is_other(tool: &Tool) -> bool {
     tool.kind != "function" || tool.function.is_none()
 }
@@ -579,7 +578,7 @@ fn drop_other_tools(request: &mut Request) {
     request.tools.take_if(|tools| tools.is_empty());
 }
 
-/// Where both are there the newer wins.
+/// If both limits are present, the newer takes precedence.
 fn has_an_outdone_limit(request: &Request) -> bool {
     request.max_tokens.is_some()
         && request
@@ -635,7 +634,7 @@ fn wants_grammar(request: &Request) -> bool {
     has_grammar(&request.extra)
 }
 
-/// Whether these fields beside OpenAI's own have a grammar that asks for something.
+/// Returns whether these additional fields contain a grammar that has an effect.
 pub(crate) fn has_grammar(extra: &Extra) -> bool {
     extra
         .get("grammar")
@@ -649,7 +648,7 @@ fn wants_a_tier(request: &Request) -> bool {
         .is_some_and(|tier| tier != "auto" && tier != "default")
 }
 
-/// Where a call must be made, its arguments keep to the schema in any case.
+/// The arguments of a forced call match the schema in any case.
 fn may_call_strict_tools(request: &Request) -> bool {
     let mut functions = request
         .tools
@@ -659,7 +658,7 @@ fn may_call_strict_tools(request: &Request) -> bool {
     offers_tools(request) && functions.any(|function| function.strict == Some(true))
 }
 
-/// OpenAI's API does not have it in the older form, where it means the same.
+/// OpenAI's API does not have `strict` in the older form, where it has the same meaning.
 fn may_call_strict_functions(request: &Request) -> bool {
     offers_functions(request)
         && request
@@ -669,7 +668,8 @@ fn may_call_strict_functions(request: &Request) -> bool {
             .any(|function| function.strict == Some(true))
 }
 
-/// A name that no template shows: those of functions are how their results are told apart.
+/// Returns whether the message has a name that no template shows. Names of functions identify their
+/// results.
 fn has_idle_name(message: &Message) -> bool {
     message.name.is_some() && message.role != Role::Function
 }
@@ -686,7 +686,7 @@ fn is_file(part: &PartKind) -> bool {
     matches!(part, PartKind::File(_))
 }
 
-/// An engine that is not told the format finds it out from the bytes.
+/// An engine that does not receive the format detects it from the bytes.
 fn is_odd_sound(part: &PartKind) -> bool {
     matches!(part, PartKind::InputAudio { format, .. } if format != "wav" && format != "mp3")
 }

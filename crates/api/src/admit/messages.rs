@@ -1,7 +1,6 @@
-//! Which message may follow which, and what each must have: as OpenAI's API asks it of a
-//! conversation, at the door.
+//! Checks the order of messages and their required fields, as OpenAI's API does.
 //!
-//! Not whether a model's template can put it so: that is its backend's to say.
+//! The backend checks whether a model's template can render them.
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
@@ -12,8 +11,8 @@ use loggia_wire::openai::{FunctionCall, Message, Role};
 use crate::ApiError;
 use crate::admit::checks::missing;
 
-/// Every message has what its role needs; the results of calls stand right after the calls, one
-/// each.
+/// Checks that every message has the fields that its role requires, and that calls are directly
+/// followed by their results, one each.
 pub(crate) fn check(messages: &[Message]) -> Result<(), ApiError> {
     let mut unanswered = BTreeSet::new();
     for (index, message) in messages.iter().enumerate() {
@@ -51,7 +50,8 @@ fn check_message(index: usize, message: &Message) -> Result<(), ApiError> {
     }
     match message.role {
         Role::Function if message.name.as_deref().is_none_or(str::is_empty) => missing("name"),
-        // What the assistant did is a call, or what it refused; a function may have given nothing.
+        // An assistant message may contain only calls or a refusal. The result of a function may be
+        // empty.
         Role::Assistant | Role::Function => Ok(()),
         Role::Tool if message.tool_call_id.is_none() => missing("tool_call_id"),
         _ if message.content.is_none() => missing("content"),
@@ -80,7 +80,8 @@ fn check_result<'a>(
     ))
 }
 
-/// `next` is the place of the message that stands where a result should.
+/// Checks that all calls have results. `next` is the index of the message where a result is
+/// missing.
 fn all_answered(next: usize, unanswered: &BTreeSet<&str>) -> Result<(), ApiError> {
     let Some(first) = unanswered.first() else {
         return Ok(());
@@ -92,8 +93,8 @@ fn all_answered(next: usize, unanswered: &BTreeSet<&str>) -> Result<(), ApiError
     Err(ApiError::invalid("messages", "invalid_value", message))
 }
 
-/// The arguments of earlier calls are JSON objects, or empty: under `--strict`, for an engine that
-/// takes objects alone.
+/// Checks that the arguments of earlier calls are JSON objects or empty. For `--strict` and engines
+/// that accept only objects.
 pub(crate) fn check_arguments(messages: &[Message]) -> Result<(), ApiError> {
     let by_assistant = messages
         .iter()

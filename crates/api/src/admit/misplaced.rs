@@ -1,9 +1,9 @@
-//! What stands in a message where it means nothing, or where no engine would see it: fields of
-//! another role, what is said in two ways, a refusal.
+//! Handles fields of messages that have no meaning or that no engine would see: fields of other
+//! roles, duplicate reasoning, refusals.
 
 use loggia_wire::openai::{Content, Message, Part, PartKind, Role, ToolCall};
 
-/// Takes out of a message what only another role has, and names it.
+/// Removes fields that only other roles have. Returns their names.
 pub(crate) fn drop_from(message: &mut Message) -> impl Iterator<Item = String> + use<> {
     let is = |role| message.role == role;
     let (by_assistant, result) = (is(Role::Assistant), is(Role::Tool));
@@ -43,14 +43,15 @@ pub(crate) fn drop_from(message: &mut Message) -> impl Iterator<Item = String> +
         .map(|(name, _)| format!("messages[].{name}"))
 }
 
-/// Both names of earlier reasoning, and not the same under both: `reasoning_content` wins.
+/// Removes the weaker of two different values of earlier reasoning: `reasoning_content` takes
+/// precedence.
 fn outdone_reasoning(message: &mut Message) -> Option<String> {
     let wins = message.reasoning_content.as_deref()?;
     message.reasoning.take_if(|other| other != wins)
 }
 
-/// Makes earlier calls of `custom` tools calls of functions: neither engines nor chat templates
-/// know any other.
+/// Converts earlier calls of `custom` tools to calls of functions, the only calls that engines and
+/// chat templates know.
 pub(crate) fn as_functions(message: &mut Message) {
     let calls = message.tool_calls.iter_mut().flatten();
     calls
@@ -58,8 +59,7 @@ pub(crate) fn as_functions(message: &mut Message) {
         .for_each(ToolCall::as_function);
 }
 
-/// Puts what the assistant refused into its content, of which it is the end: a template has no
-/// other place for it.
+/// Appends a refusal of the assistant to the content, because a template has no other place for it.
 pub(crate) fn say_refusal(message: &mut Message) {
     let Some(refusal) = message.refusal.take().filter(|refusal| !refusal.is_empty()) else {
         return;

@@ -48,47 +48,46 @@ use crate::answer::refusal::Refusals;
 use crate::wording::Dialect;
 use crate::{ApiError, Caller, Ceilings, Door, Policy, Strictness};
 
-/// A request that asks a model for work: a chat, a completion, embeddings.
+/// A request for work by a model: a chat, a completion or embeddings.
 pub(crate) trait Ask: Clone + Send + Sync + Sized + 'static {
-    /// Which kind of work it asks for.
+    /// The kind of work.
     const WORK: WorkKind;
 
     /// Whose words its errors use.
     const DIALECT: Dialect;
 
-    /// What a model needs in order to do it.
+    /// The ability that a model needs for the work.
     const NEEDS: Ability;
 
-    /// Parses and checks a body. Returns the profile of its model too.
+    /// Parses and checks a body. Returns the request and the profile of its model.
     fn parse(body: &[u8], policy: &Policy) -> Result<(Arc<Self>, Profile), ApiError>;
 
-    /// A new id for the answer.
+    /// Creates the id of a new answer.
     fn id(profile: Profile) -> Arc<str>;
 
-    /// The model's name, as the client wrote it.
+    /// Returns the model name that the client sent.
     fn model(&self) -> &str;
 
-    /// The fields that OpenAI's API does not have.
+    /// Returns the fields that OpenAI's API does not have.
     fn extra(&mut self) -> &mut Extra;
 
-    /// Settles the fields that exclude one another. Returns the names of those that were dropped.
+    /// Handles fields that exclude each other. Returns the names of the dropped fields.
     fn settle_combinations(&mut self, strictness: Strictness) -> Result<Vec<String>, ApiError>;
 
-    /// Settles every field that the model may not be able to honour: drops it, or refuses the
-    /// request. Returns the names of those that have no effect.
+    /// Handles every field that the model may not be able to honour: drops it, or refuses the
+    /// request. Returns the names of the ignored fields.
     fn settle(&mut self, can: &Abilities, strictness: Strictness) -> Result<Vec<String>, ApiError>;
 
-    /// Limits the length of the answer where neither the client nor the configuration does.
+    /// Limits the length of the answer if neither the client nor the configuration does.
     fn limit(&mut self, ceilings: &Ceilings);
 }
 
-/// A request that was parsed and checked: everything but what its model can do is known.
+/// A parsed and checked request. Only the abilities of its model are not known yet.
 pub(crate) struct Asked<R> {
-    /// The request. Nobody else holds it yet.
+    /// The request, not shared yet.
     pub(crate) request: Arc<R>,
-    /// The head of the call that it becomes. The head of the client's own request is forwarded
-    /// where the backend needs it; else it is dropped at once: a request that waits for an engine
-    /// should hold little.
+    /// The head of its call. It keeps the head of the client's HTTP request only if the backend
+    /// needs it, because a request that waits for an engine should use little memory.
     pub(crate) head: CallHead,
     pub(crate) strictness: Strictness,
     pub(crate) refusals: Refusals,
@@ -117,14 +116,14 @@ impl<R: Ask> Asked<R> {
     }
 }
 
-/// Compares a request with what its model can do, and settles the rest of it. Returns the names of
-/// what has no effect. Waits where the model has to be loaded to know.
+/// Compares a request with the abilities of its model, and handles the remaining fields. Returns
+/// the names of the ignored fields. Waits if the model must be loaded first.
 pub(crate) async fn admit<R: Ask>(
     door: &Door,
     asked: &mut Asked<R>,
 ) -> Result<Vec<String>, ApiError> {
     let (strictness, refusals) = (asked.strictness, &asked.refusals);
-    // Nobody else holds it yet, so nothing is copied.
+    // The request is not shared yet, so nothing is copied.
     let request = Arc::make_mut(&mut asked.request);
     let mut ignored = request.settle_combinations(strictness)?;
     let can = door.abilities(request.model()).await;

@@ -1,10 +1,11 @@
-//! The profile `original`: what the 2024 middleware let pass, made into what OpenAI's API takes.
+//! The profile `original`: converts what the middleware of 2024 accepted to what OpenAI's API
+//! accepts.
 
 use serde_json::{Map, Value};
 
-/// Rewrites a body as the original would have read it: stop strings that are no strings were
-/// skipped, any other format than `json_object` was ignored, and `presence_penalty` was read from a
-/// mistyped key.
+/// Rewrites a body as the original would have read it. It skipped stop strings that were not
+/// strings, ignored all formats but `json_object`, and read `presence_penalty` from a misspelled
+/// key.
 pub(crate) fn as_the_original_read(body: &mut Map<String, Value>) {
     if let Some(Value::Array(stop)) = body.get_mut("stop") {
         stop.retain(Value::is_string);

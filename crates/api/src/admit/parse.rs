@@ -1,4 +1,4 @@
-//! Bytes → a request of any kind, with the path of the field at fault where it cannot be parsed.
+//! Parses a request of any kind. Errors have the path of the invalid field.
 
 use loggia_backend::Profile;
 use serde::Deserialize;
@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use crate::admit::checks::missing;
 use crate::{ApiError, Policy};
 
-/// How the sampling fields of this body are read.
+/// Returns the profile for this body.
 pub(crate) fn profile_of(body: &[u8], policy: &Policy) -> Profile {
     if policy.models.is_empty() {
         policy.profile
@@ -16,7 +16,7 @@ pub(crate) fn profile_of(body: &[u8], policy: &Policy) -> Profile {
     }
 }
 
-/// A body as a request, with the path of the field at fault where it is none.
+/// Parses a body. Errors have the path of the invalid field.
 pub(crate) fn tracked<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     let mut json = serde_json::Deserializer::from_slice(body);
     let request = typed(&mut json)?;
@@ -24,8 +24,7 @@ pub(crate) fn tracked<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     Ok(request)
 }
 
-/// The model's name, for the profile alone; whatever is wrong with the body is found when it is
-/// parsed.
+/// Returns the model name, only for the profile. Errors in the body are found when it is parsed.
 fn model_of(body: &[u8]) -> String {
     #[derive(Default, Deserialize)]
     struct Model {
@@ -63,14 +62,14 @@ pub(crate) fn wrong_at(place: &str, error: ApiError) -> ApiError {
     error
 }
 
-/// JSON that is none.
+/// Returns the error for invalid JSON.
 fn broken(error: &serde_json::Error) -> ApiError {
     let message = format!("We could not parse the JSON body of your request: {error}.");
     ApiError::new(http::StatusCode::BAD_REQUEST, message)
 }
 
-/// JSON of another shape: OpenAI's codes for a missing field, a wrong type, a value it does not
-/// know.
+/// Returns the error for JSON that does not match the type, with OpenAI's codes for a missing
+/// field, a wrong type and an unknown value.
 fn wrong(path: &str, error: &serde_json::Error) -> ApiError {
     if !error.is_data() {
         return broken(error);
@@ -132,7 +131,7 @@ fn wrong(path: &str, error: &serde_json::Error) -> ApiError {
     )
 }
 
-/// What was expected, as JSON names it and not Rust.
+/// Rewrites the expected type in the words of JSON instead of Rust.
 fn in_jsons_words(text: &str) -> String {
     let integer = if text.starts_with("invalid value: integer") {
         "an integer of 64 bits"

@@ -1,18 +1,18 @@
-//! Parts of messages that the model cannot take: a note in their place tells the model so, since
-//! clients send their whole history with each turn, and an error would end the conversation.
+//! Replaces parts of messages that the model cannot read by a note to the model. Clients send their
+//! complete history in each turn, so an error would end the conversation.
 
 use std::borrow::Cow;
 
 use loggia_wire::Extra;
 use loggia_wire::openai::{ChatCompletionRequest, Content, Part, PartKind};
 
-/// The most characters of a file's name that the model is told.
+/// The maximum length of a file's name in the note, in characters.
 const LONGEST_NAME: usize = 128;
 
-/// What stands for an earlier answer in sound.
+/// The note for an earlier audio answer.
 const SPOKEN: &str = "[This answer was given as sound, which this model cannot hear.]";
 
-/// Replaces the parts for which `is_one` holds by notes.
+/// Replaces the parts for which `is_one` returns true by notes.
 pub(crate) fn replace(request: &mut ChatCompletionRequest, is_one: fn(&PartKind) -> bool) {
     for message in &mut request.messages {
         let Some(Content::Parts(parts)) = &mut message.content else {
@@ -21,7 +21,7 @@ pub(crate) fn replace(request: &mut ChatCompletionRequest, is_one: fn(&PartKind)
         let last = parts.len().saturating_sub(1);
         for (index, part) in parts.iter_mut().enumerate() {
             if is_one(&part.kind) {
-                // The texts of parts are joined without anything between them.
+                // The texts of parts are concatenated without a separator.
                 let before = if index > 0 { "\n\n" } else { "" };
                 let after = if index < last { "\n\n" } else { "" };
                 let text = format!("{before}{}{after}", note(&part.kind));
@@ -34,8 +34,8 @@ pub(crate) fn replace(request: &mut ChatCompletionRequest, is_one: fn(&PartKind)
     }
 }
 
-/// Drops earlier answers in sound. One that has nothing else to show becomes a note: some engines
-/// take no empty message.
+/// Drops earlier audio answers. One without text becomes a note, because some engines refuse empty
+/// messages.
 pub(crate) fn drop_spoken(request: &mut ChatCompletionRequest) {
     for message in &mut request.messages {
         let was_spoken = message.audio.take().is_some();

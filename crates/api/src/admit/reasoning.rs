@@ -1,10 +1,10 @@
-//! How much a model is to reason, in whichever words a client says it: `reasoning_effort` (OpenAI),
-//! `think` (Ollama), `reasoning` (`OpenRouter`), `thinking` (Anthropic, `DeepSeek`, Z.ai),
+//! How much a model reasons, in the fields of all dialects: `reasoning_effort` (OpenAI), `think`
+//! (Ollama), `reasoning` (`OpenRouter`), `thinking` (Anthropic, `DeepSeek`, Z.ai),
 //! `enable_thinking` (Qwen) and `chat_template_kwargs` (llama.cpp, vLLM, `SGLang`).
 //!
-//! All of them become one: `reasoning_effort`, or `think: true` where no level is said. What
-//! disagrees with a stronger word is named, and so is what the model cannot do. An engine that
-//! speaks OpenAI gets every word as it came.
+//! All are converted to one: `reasoning_effort`, or `think: true` if there is no level. Fields that
+//! contradict a stronger field, or that the model does not support, are listed as ignored. An
+//! engine that speaks OpenAI's API receives all fields unchanged.
 
 use loggia_backend::{Abilities, Ability};
 use loggia_wire::Extra;
@@ -14,26 +14,27 @@ use serde_json::{Map, Value};
 use crate::admit::checks::one_of;
 use crate::{ApiError, Strictness};
 
-/// What `reasoning_effort` can be.
+/// The valid values of `reasoning_effort`.
 const EFFORTS: &[&str] = &["none", "minimal", "low", "medium", "high", "xhigh", "max"];
 
-/// What Ollama's `think` can be besides true and false.
+/// The valid values of Ollama's `think`, besides true and false.
 const LEVELS: &[&str] = &["high", "medium", "low", "max"];
 
-/// Variables for chat templates, which llama.cpp's server, vLLM and `SGLang` read.
+/// The field with variables for chat templates, which llama-server, vLLM and `SGLang` read.
 pub(crate) const TEMPLATE: &str = "chat_template_kwargs";
 
-/// The most bytes of values for a chat template. It may repeat them with each message.
+/// The maximum size of all values for a chat template, in bytes. The template may repeat them in
+/// each message.
 const MOST_VARIABLES: usize = 16 << 10;
 
-/// How deep a value for a chat template may be nested.
+/// The maximum nesting depth of a value for a chat template.
 const DEEPEST: usize = 16;
 
-/// How much a client wants the model to reason.
+/// How much the model should reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Wish {
     Off,
-    /// As much as the model likes.
+    /// Reason, at the model's own level.
     On,
     Level(String),
 }
@@ -43,7 +44,7 @@ impl Wish {
         if on { Self::On } else { Self::Off }
     }
 
-    /// None for a word that OpenAI does not have.
+    /// Parses `reasoning_effort`. Returns `None` for an unknown word.
     fn of_effort(word: &str) -> Option<Self> {
         match word {
             "none" => Some(Self::Off),
@@ -53,7 +54,7 @@ impl Wish {
         }
     }
 
-    /// Whether a model that does the one does the other.
+    /// Returns whether a model that follows one follows the other too.
     fn agrees_with(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Level(one), Self::Level(other)) => one == other,
@@ -63,26 +64,25 @@ impl Wish {
     }
 }
 
-/// A field that says how much, by its name, and what it says.
+/// The name and value of a field about reasoning.
 #[derive(Debug)]
 struct Said {
     name: &'static str,
     wish: Wish,
 }
 
-/// Everything that a request says of reasoning, the strongest word first.
+/// All fields about reasoning of a request, the strongest first.
 #[derive(Debug, Default)]
 struct Words {
     said: Vec<Said>,
-    /// What means nothing here, by name.
+    /// The names of fields that have no meaning here.
     unread: Vec<String>,
 }
 
-/// Makes one word of what the request says of reasoning. Gives back the names of what has no
-/// effect.
+/// Converts the fields about reasoning to one. Returns the names of the ignored fields.
 ///
 /// # Errors
-/// Under `--strict`, for the first of them.
+/// With `--strict`, fails for the first ignored field.
 pub(crate) fn settle(
     request: &mut Request,
     can: &Abilities,
@@ -108,7 +108,7 @@ pub(crate) fn settle(
     };
     let (agreeing, outdone): (Vec<Said>, Vec<Said>) = said.drain(..).partition(agrees);
     unread.extend(outdone.into_iter().map(|said| said.name.to_owned()));
-    // "On" leaves the level to a weaker word.
+    // "On" without a level takes the level of a weaker field.
     if wish == Some(Wish::On)
         && let Some(said) = agreeing
             .iter()
@@ -127,7 +127,7 @@ pub(crate) fn settle(
     }
 }
 
-/// An engine that reads `chat_template_kwargs` itself gets it as it came.
+/// Handles an engine that reads `chat_template_kwargs` itself: it receives them unchanged.
 fn settle_effort_alone(
     request: &mut Request,
     can: &Abilities,
@@ -161,7 +161,7 @@ fn says_in_other_words(extra: &Extra) -> bool {
         .any(|name| extra.contains_key(name))
 }
 
-/// Takes out of a request what it says of reasoning.
+/// Removes the fields about reasoning from a request and returns them.
 fn take(
     request: &mut Request,
     can: &Abilities,
@@ -219,7 +219,7 @@ impl Words {
         }
     }
 
-    /// Ollama's own: of a wrong type it is refused later, as its other fields are.
+    /// Reads Ollama's field. A wrong type is refused later, as for its other fields.
     fn think(
         &mut self,
         think: Value,
@@ -243,7 +243,7 @@ impl Words {
         Ok(())
     }
 
-    /// `{"effort": "low"}`, `{"enabled": false}`.
+    /// Reads `{"effort": "low"}` or `{"enabled": false}`.
     fn reasoning(&mut self, reasoning: &Value) {
         let Value::Object(fields) = reasoning else {
             if !reasoning.is_null() {
@@ -264,7 +264,7 @@ impl Words {
         }
     }
 
-    /// `{"type": "disabled"}`, `false`.
+    /// Reads `{"type": "disabled"}` or `false`.
     fn thinking(&mut self, thinking: &Value) {
         match thinking {
             Value::Null => {}
@@ -273,7 +273,7 @@ impl Words {
                 match fields.get("type").and_then(Value::as_str) {
                     Some("enabled") => self.say_or_name("thinking", Some(Wish::On)),
                     Some("disabled") => self.say_or_name("thinking", Some(Wish::Off)),
-                    // What a model does by itself.
+                    // The model's default.
                     Some("adaptive" | "auto") => {}
                     _ => self.unread.push("thinking.type".to_owned()),
                 }
@@ -287,7 +287,7 @@ impl Words {
         }
     }
 
-    /// What the variables say that the engine reads itself is stronger than anything else.
+    /// Moves the variables to the front: if the engine reads them itself, they take precedence.
     fn template_first(&mut self, variables: Option<&Map<String, Value>>) {
         let said = variables
             .into_iter()
@@ -296,7 +296,7 @@ impl Words {
         self.said.splice(0..0, said.collect::<Vec<_>>());
     }
 
-    /// Gives back the variables that the model's template reads.
+    /// Returns the variables that the model's template reads.
     fn template(&mut self, variables: Value, can: &Abilities) -> Map<String, Value> {
         let mut kept = Map::new();
         let Value::Object(variables) = variables else {
@@ -322,7 +322,7 @@ impl Words {
     }
 }
 
-/// Whether a value is nested deeper than this.
+/// Returns whether a value is nested deeper than `most`.
 fn is_deeper(value: &Value, most: usize) -> bool {
     let deeper = |inner: &Value| most == 0 || is_deeper(inner, most - 1);
     match value {
@@ -332,7 +332,7 @@ fn is_deeper(value: &Value, most: usize) -> bool {
     }
 }
 
-/// What a variable for chat templates says of reasoning.
+/// Interprets a template variable about reasoning.
 fn said_of_variable(name: &str, value: &Value) -> Option<Said> {
     let (name, wish) = match (name, value) {
         ("enable_thinking", Value::Bool(on)) => {
@@ -348,10 +348,10 @@ fn said_of_variable(name: &str, value: &Value) -> Option<Said> {
     Some(Said { name, wish })
 }
 
-/// Puts the wish into the request where engines read it.
+/// Writes the result into the field that engines read.
 fn put(request: &mut Request, wish: Option<Wish>, passes_template: bool, can: &Abilities) {
     match wish {
-        // It would be no effort that such a model knows.
+        // Such a model does not know this effort.
         Some(Wish::Off) if !can.has(Ability::Reasoning) => {}
         Some(Wish::Off) => request.reasoning_effort = Some("none".to_owned()),
         Some(Wish::Level(level)) => request.reasoning_effort = Some(level),
@@ -369,7 +369,7 @@ fn put(request: &mut Request, wish: Option<Wish>, passes_template: bool, can: &A
         Some(Wish::On) if can.has(Ability::EngineOptions) => {
             request.extra.insert("think".to_owned(), Value::Bool(true));
         }
-        // A model that is told nothing does what it does by itself.
+        // Without the field, the model follows its default.
         Some(Wish::On) | None => {}
     }
 }
@@ -382,7 +382,8 @@ mod tests {
     use super::*;
     use crate::admit::fields;
 
-    /// What becomes of variables for a template that reads `date_string` and `documents_style`.
+    /// Returns the remaining variables for a template that reads `date_string` and
+    /// `documents_style`.
     fn settled(variables: &Value, strictness: Strictness) -> Result<(Value, Vec<String>), String> {
         let asked = json!({"model": "m", "messages": [], TEMPLATE: variables});
         let mut request: Request = serde_json::from_value(asked).unwrap();

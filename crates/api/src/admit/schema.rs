@@ -1,8 +1,8 @@
-//! What of a request's JSON schemas the engine behind cannot hold: dropped and named, or refused
-//! where the client asked to be protected from that.
+//! Handles keywords of JSON schemas that the engine cannot enforce: they are listed as ignored, or
+//! refused if the client relies on them.
 //!
-//! What each engine holds is told by [`loggia_backend::schema`]; here is which schemas of a request
-//! an answer is held to, and what a fault costs.
+//! [`loggia_backend::schema`] knows what each engine enforces. This module selects the schemas that
+//! constrain an answer, and decides the consequence of a fault.
 
 use loggia_backend::schema::{SchemaFault, SchemaFaultKind, arguments, faults};
 use loggia_backend::{Abilities, Ability, SchemaEngine};
@@ -11,13 +11,13 @@ use serde_json::Value;
 
 use crate::{ApiError, Strictness};
 
-/// The field that holds a schema.
+/// The field that contains a schema.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Holder {
     Answer,
-    /// By its place in `tools`.
+    /// A tool, by its index in `tools`.
     Tool(usize),
-    /// By its place in `functions`.
+    /// A function, by its index in `functions`.
     Function(usize),
 }
 
@@ -30,7 +30,7 @@ impl Holder {
         }
     }
 
-    /// What is left out where its schema is refused.
+    /// Returns the name of the part that is dropped if its schema is refused.
     fn name(self) -> String {
         match self {
             Self::Answer => "response_format".to_owned(),
@@ -64,7 +64,7 @@ impl Holder {
         ApiError::invalid(param, "invalid_json_schema", message)
     }
 
-    /// A keyword, as `x-loggia-ignored` names it.
+    /// Returns a keyword as `x-loggia-ignored` lists it.
     fn keyword(self, fault: &SchemaFault) -> String {
         format!("{}#{}/{}", self.param(), pointer(fault), fault.keyword)
     }
@@ -82,13 +82,13 @@ fn pointer(fault: &SchemaFault) -> String {
 struct Schema {
     holder: Holder,
     faults: Vec<SchemaFault>,
-    /// Whether the answer, or a call of this function, is held to it.
+    /// Whether the answer, or a call of this function, must match it.
     is_held: bool,
     is_strict: bool,
 }
 
 impl Schema {
-    /// The fault for which it is refused.
+    /// Returns the fault for which it is refused, if any.
     fn refused(&self, strictness: Strictness) -> Option<&SchemaFault> {
         let is_protected = self.is_held && (self.is_strict || strictness == Strictness::Strict);
         let is_refused =
@@ -100,12 +100,12 @@ impl Schema {
     }
 }
 
-/// Compares the schemas of a request with what the engine can hold. Gives back the names of what
-/// has no effect: keywords, and tools that are left out because their own schema cannot be held
-/// while others' can.
+/// Compares the schemas of a request with what the engine can enforce. Returns the names of what is
+/// ignored: keywords, and tools that are dropped because their schema cannot be enforced while
+/// others can.
 ///
 /// # Errors
-/// Where a schema is refused and nothing is left without it.
+/// Fails if a schema is refused and nothing is left without it.
 pub(crate) fn settle(
     request: &mut ChatCompletionRequest,
     can: &Abilities,
@@ -148,7 +148,7 @@ pub(crate) fn settle(
         .collect())
 }
 
-/// What of a schema has no effect.
+/// Returns the ignored parts of a schema.
 fn named(schema: &Schema, strictness: Strictness) -> Vec<String> {
     if schema.refused(strictness).is_some() {
         return vec![schema.holder.name()];
@@ -163,9 +163,9 @@ fn named(schema: &Schema, strictness: Strictness) -> Vec<String> {
         .collect()
 }
 
-/// The schemas of a request that an engine gets to read: that of `response_format`, those of
-/// functions that must be called, or may be and are `strict` where that holds. llama.cpp's server
-/// reads those of all tools.
+/// Returns the schemas that the engine reads: that of `response_format`, those of forced functions,
+/// and those of `strict` functions if the engine enforces them. llama-server reads those of all
+/// tools.
 fn schemas(request: &ChatCompletionRequest, can: &Abilities) -> Vec<Schema> {
     let engine = can.schemas;
     let strict_holds = can.has(Ability::StrictTools);
@@ -227,7 +227,7 @@ fn schemas(request: &ChatCompletionRequest, can: &Abilities) -> Vec<Schema> {
     schemas
 }
 
-/// Whether the client wants exactly this function called.
+/// Returns whether the client requires a call of exactly this function.
 fn is_wanted(request: &ChatCompletionRequest, holder: Holder) -> bool {
     match holder {
         Holder::Answer => true,

@@ -1,5 +1,5 @@
-//! `tool_choice` and `function_call` beside what can be called: a choice that needs a call is
-//! refused where nothing is left to call, and any other choice is dropped there.
+//! Handles `tool_choice` and `function_call` if tools are missing. A choice that requires a call is
+//! refused if no tool is left; any other choice is dropped.
 
 use loggia_backend::{Abilities, Ability};
 use loggia_wire::openai::{ChatCompletionRequest as Request, ToolChoice};
@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use crate::{ApiError, Strictness};
 
-/// Settles what is wrong whatever the model can do: a choice without tools. Gives back the names of
-/// what was dropped.
+/// Handles a choice without tools, whatever the model supports. Returns the names of the dropped
+/// fields.
 pub(crate) fn settle_without_tools(
     request: &mut Request,
     strictness: Strictness,
@@ -18,7 +18,7 @@ pub(crate) fn settle_without_tools(
         if request.must_call() || strictness == Strictness::Strict {
             lenient_or(strictness, without("tool_choice", "tools"))?;
         }
-        // Without tools `none` is the case anyway.
+        // Without tools, `none` is the default.
         let asked = request
             .tool_choice
             .take()
@@ -38,8 +38,8 @@ pub(crate) fn settle_without_tools(
     Ok(dropped)
 }
 
-/// Settles what is left of a choice once the tools are known that the model's backend can offer.
-/// Gives back the names of what was dropped.
+/// Handles the choice after tools that the backend cannot offer were dropped. Returns the names of
+/// the dropped fields.
 pub(crate) fn settle_rest(
     request: &mut Request,
     can: &Abilities,
@@ -59,12 +59,12 @@ pub(crate) fn settle_rest(
     Ok(vec!["tool_choice".to_owned()])
 }
 
-/// Whether `allowed_tools` has tools of other types than `function`.
+/// Returns whether `allowed_tools` contains tools of types other than `function`.
 pub(crate) fn allows_others(request: &Request) -> bool {
     matches!(&request.tool_choice, Some(ToolChoice::Allowed { others, .. }) if !others.is_empty())
 }
 
-/// Leaves the functions in `allowed_tools`.
+/// Keeps only functions in `allowed_tools`.
 pub(crate) fn drop_others(request: &mut Request) {
     if let Some(ToolChoice::Allowed { others, .. }) = &mut request.tool_choice {
         others.clear();

@@ -1,6 +1,6 @@
-//! `file` parts that say what is in them: a text becomes a text part, an image an image part, as
-//! far as the model takes these. What is left, a PDF or the id of a stored file, is replaced by a
-//! note as any part that nobody can read.
+//! Replaces `file` parts by their content: text becomes a text part, an image becomes an image
+//! part, if the model supports it. All others (a PDF, the id of a stored file) become a note, as
+//! other parts that the model cannot read.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::ApiError;
 
-/// Types of files beside `text/…` that are text.
+/// Media types of text files besides `text/…`.
 const TEXTS: [&str; 9] = [
     "application/json",
     "application/xml",
@@ -25,18 +25,18 @@ const TEXTS: [&str; 9] = [
     "application/sql",
 ];
 
-/// Endings of names that are text, for data without a type.
+/// File name extensions of text files, for data without a media type.
 const TEXT_ENDINGS: [&str; 10] = [
     "txt", "md", "csv", "json", "xml", "yaml", "yml", "toml", "html", "log",
 ];
 
-/// The images that models take.
+/// Media types of images that models read.
 const IMAGES: [&str; 4] = ["image/png", "image/jpeg", "image/gif", "image/webp"];
 
-/// Puts the content of files in their place.
+/// Replaces files by their content.
 ///
 /// # Errors
-/// For a file whose data is neither base64 nor a `data:` URL.
+/// Fails for a file whose data is neither base64 nor a `data:` URL.
 pub(crate) fn unpack(request: &mut ChatCompletionRequest, can: &Abilities) -> Result<(), ApiError> {
     if can.has(Ability::Files) {
         return Ok(());
@@ -59,8 +59,8 @@ pub(crate) fn unpack(request: &mut ChatCompletionRequest, can: &Abilities) -> Re
     Ok(())
 }
 
-/// Parts of text are joined without anything between them: what a file holds begins on a line of
-/// its own.
+/// Adds a line break before the content of a file, because text parts are concatenated without a
+/// separator.
 fn apart(kind: PartKind) -> PartKind {
     match kind {
         PartKind::Text(text) => PartKind::Text(format!("\n\n{text}")),
@@ -68,8 +68,8 @@ fn apart(kind: PartKind) -> PartKind {
     }
 }
 
-/// What of a file has no effect once its content stands in its place: named with the fields that
-/// nobody knows.
+/// Returns the fields of a file that are ignored after its content replaced it. They are listed
+/// with the unknown fields.
 fn unread(file: &File) -> impl Iterator<Item = (String, Value)> {
     let id = file
         .file_id
@@ -84,7 +84,7 @@ fn unread(file: &File) -> impl Iterator<Item = (String, Value)> {
         .map(|(name, value)| (format!("file.{name}"), value))
 }
 
-/// What a file holds; none where nobody here can say.
+/// Returns the content of a file. `None` if it cannot be read here.
 fn content(file: &File, can: &Abilities) -> Result<Option<PartKind>, &'static str> {
     let Some(data) = file.file_data.as_deref() else {
         return Ok(None);
@@ -100,7 +100,7 @@ fn content(file: &File, can: &Abilities) -> Result<Option<PartKind>, &'static st
     };
     let read = read.ok_or("is neither base64 nor a data: URL")?;
     if is_text(&read.media_type, name) {
-        // A text in another encoding is a file that cannot be read.
+        // Text in another encoding cannot be read.
         return Ok(String::from_utf8(read.bytes)
             .ok()
             .map(|text| PartKind::Text(titled(name, text))));

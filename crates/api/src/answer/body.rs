@@ -1,4 +1,4 @@
-//! The body of an answer: whole, or a stream of events.
+//! The body of a response: complete, or a stream of events.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -10,8 +10,8 @@ use http_body::{Frame, SizeHint};
 use crate::answer::ended::{Ended, Outcome};
 use crate::answer::stream::EventStream;
 
-/// The body of an answer. What it holds (the connection to the engine, its slot) goes when it is
-/// dropped.
+/// The body of a response. Dropping it releases what it holds: the connection to the engine and its
+/// slot.
 pub struct Body(Kind);
 
 enum Kind {
@@ -23,17 +23,17 @@ enum Kind {
 }
 
 impl Body {
-    /// A whole body.
+    /// Creates a complete body.
     pub fn whole(bytes: impl Into<Bytes>) -> Self {
         Self::ending(bytes, Ended::new(Outcome::Complete))
     }
 
-    /// A whole body that tells a failure.
+    /// Creates a complete body that reports an error.
     pub(crate) fn failed(bytes: impl Into<Bytes>) -> Self {
         Self::ending(bytes, Ended::new(Outcome::Failed))
     }
 
-    /// A whole body that ends so.
+    /// Creates a complete body with this outcome.
     pub(crate) fn ending(bytes: impl Into<Bytes>, ended: Ended) -> Self {
         Self(Kind::Whole {
             bytes: Some(bytes.into()).filter(|bytes| !bytes.is_empty()),
@@ -41,13 +41,13 @@ impl Body {
         })
     }
 
-    /// A streamed answer.
+    /// Creates the body of a streamed answer.
     pub(crate) fn stream(events: EventStream) -> Self {
         Self(Kind::Stream(Box::new(events)))
     }
 
-    /// How the answer ended, once the body has been read to its end. A body that is dropped before
-    /// was abandoned.
+    /// Returns how the answer ended, after the body was read to its end. A body that is dropped
+    /// before that was abandoned.
     pub fn ended(&self) -> Option<&Ended> {
         match &self.0 {
             Kind::Whole { bytes: None, ended } => Some(ended),

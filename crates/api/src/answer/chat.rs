@@ -1,5 +1,5 @@
-//! A chat's stream, as OpenAI sends it: the role once, deltas, one finishing chunk a choice, the
-//! usage if asked for, `[DONE]`.
+//! Writes a chat's stream as OpenAI does: the role once, deltas, one finishing chunk per choice,
+//! the usage if requested, `[DONE]`.
 
 use loggia_backend::{BackendError, Event, Profile, ServedBy};
 use loggia_wire::Extra;
@@ -9,7 +9,7 @@ use crate::ApiError;
 use crate::answer::chunks::{Chunks, Progress};
 use crate::answer::writer::{Head, Writer};
 
-/// Writes a chat: `chat.completion.chunk`.
+/// Writes the stream of a chat: `chat.completion.chunk`.
 pub(crate) struct ChatWriter {
     chunks: Chunks,
 }
@@ -21,8 +21,7 @@ impl ChatWriter {
         }
     }
 
-    /// Writes one choice: the role before anything else, the reason of its end after everything
-    /// else.
+    /// Writes a piece of one choice: the role first, the finish reason last.
     fn choice(
         &mut self,
         mut choice: ChunkChoice,
@@ -52,7 +51,7 @@ impl ChatWriter {
         self.write(&choice, extra, out)
     }
 
-    /// Nearly all chunks are only text.
+    /// Writes a piece. Has a fast path for text, because most chunks contain only text.
     fn write(
         &self,
         choice: &ChunkChoice,
@@ -87,7 +86,7 @@ impl Writer for ChatWriter {
     }
 }
 
-/// The text of a choice that has nothing else to say.
+/// Returns the text if the piece contains nothing else.
 fn only_text(choice: &ChunkChoice) -> Option<&str> {
     let ChunkChoice {
         index: _,
@@ -115,7 +114,7 @@ fn only_text(choice: &ChunkChoice) -> Option<&str> {
     (extra.is_empty() && more.is_empty()).then_some(content)
 }
 
-/// The original named the role and a content in every delta.
+/// The original had role and content in every delta.
 fn as_the_original_shaped(delta: &mut Delta) {
     delta.role = Some(Role::Assistant);
     delta.content.get_or_insert_default();

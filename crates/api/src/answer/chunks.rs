@@ -1,5 +1,5 @@
-//! What the streams of chats and of texts have in common: chunks that begin alike, how far each
-//! choice has come, the usage if asked for, `[DONE]`.
+//! The common parts of the streams of chats and completions: the start of each chunk, the progress
+//! of each choice, the usage if requested, `[DONE]`.
 
 use std::sync::Arc;
 
@@ -14,19 +14,19 @@ use crate::ApiError;
 use crate::answer::id;
 use crate::answer::writer::{Head, write_failure};
 
-/// The chunks of one streamed answer.
+/// Writes the chunks of one streamed answer.
 #[derive(Debug)]
 pub(crate) struct Chunks {
     pub(crate) head: Head,
     object: &'static str,
     fingerprint: Arc<str>,
-    /// `data: {"id":…,"choices":`, once the first chunk has come.
+    /// `data: {"id":…,"choices":`, created with the first chunk.
     prefix: Vec<u8>,
     choices: Vec<Progress>,
     usage: Option<CompletionUsage>,
 }
 
-/// How far a choice has come.
+/// The progress of a choice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Progress {
     Waiting,
@@ -56,7 +56,7 @@ impl Chunks {
         }
     }
 
-    /// The chunk of an event that has one; its head is written from here on.
+    /// Returns the chunk of an event, if it has one. Creates the prefix on the first call.
     pub(crate) fn chunk_of(&mut self, event: Event) -> Result<Option<Chunk>, BackendError> {
         match event {
             Event::Waiting(_) | Event::EndedEarly(_) => Ok(None),
@@ -89,8 +89,8 @@ impl Chunks {
         Ok(())
     }
 
-    /// How far the choice had come before this piece of it; `None` where there is no such choice,
-    /// or it has ended already.
+    /// Returns the progress of the choice before this piece. `None` if the choice does not exist or
+    /// has ended.
     pub(crate) fn progress(&mut self, choice: &ChunkChoice) -> Option<Progress> {
         let progress = self.choices.get_mut(choice.index as usize)?;
         let before = *progress;
@@ -117,8 +117,8 @@ impl Chunks {
         self.write_rest(extra, out)
     }
 
-    /// Writes a chunk of a choice that is only text: the same bytes as [`write`](Self::write),
-    /// without a look at each field that is absent.
+    /// Writes a chunk that contains only text. The bytes are the same as those of
+    /// [`write`](Self::write), but absent fields are not checked.
     pub(crate) fn write_text(
         &self,
         index: u32,
@@ -135,7 +135,7 @@ impl Chunks {
         self.write_rest(extra, out)
     }
 
-    /// What stands after the choices.
+    /// Writes the fields after the choices.
     fn write_rest(&self, extra: &Extra, out: &mut Vec<u8>) -> Result<(), BackendError> {
         if self.head.include_usage {
             out.put_slice(b",\"usage\":null");
@@ -150,7 +150,7 @@ impl Chunks {
         Ok(())
     }
 
-    /// Writes the end of an answer that went well.
+    /// Writes the end of a successful answer.
     pub(crate) fn finish(&self, out: &mut Vec<u8>) -> Result<(), BackendError> {
         let has_ended = |choice: &Progress| *choice == Progress::Finished;
         if !self.choices.iter().all(has_ended) {
@@ -169,7 +169,7 @@ impl Chunks {
         Ok(())
     }
 
-    /// Writes the event that reports a failure; no `[DONE]` follows.
+    /// Writes the event that reports an error. No `[DONE]` follows.
     pub(crate) fn fail(&self, error: &ApiError, out: &mut Vec<u8>) {
         write_failure(error, self.head.profile, out);
     }

@@ -48,7 +48,7 @@ impl Collector {
         }
     }
 
-    /// Why the engine ended it before the model did, where it did.
+    /// Returns the reason why the engine ended the answer before the model did, if it did.
     pub(crate) fn ended_early(&self) -> Option<EarlyEnd> {
         match self {
             Self::Choices(choices) => choices.ended_early,
@@ -86,14 +86,14 @@ pub(crate) struct AllChoices {
     extra: Extra,
 }
 
-/// One choice as far as it has come.
+/// The collected parts of one choice.
 #[derive(Debug, Default)]
 struct Collected {
     content: Option<String>,
     refusal: Option<String>,
     reasoning_content: Option<String>,
     reasoning: Option<String>,
-    /// By their index.
+    /// The tool calls by their index.
     tool_calls: BTreeMap<u32, ToolCallDelta>,
     function_call: Option<FunctionCallDelta>,
     logprobs: Option<Logprobs>,
@@ -123,7 +123,7 @@ impl AllChoices {
         }
     }
 
-    /// The whole answer; one whose choices have not all ended was cut short.
+    /// Returns the complete answer. Fails if a choice has not ended.
     fn finish(self, head: &Head, served_by: &ServedBy) -> Result<ChatCompletion, BackendError> {
         let backend = &served_by.backend;
         let numbered = (0..).zip(self.choices);
@@ -142,8 +142,8 @@ impl AllChoices {
         })
     }
 
-    /// The whole answer as the older completions have it; with `echoes` each text begins with its
-    /// prompt.
+    /// Returns the complete answer in the format of completions. With `echoes` each text begins
+    /// with its prompt.
     fn finish_text(
         self,
         head: &Head,
@@ -247,8 +247,8 @@ impl Collected {
         let finish_reason = self.finish_reason.ok_or_else(cut_short)?;
         let tool_calls: Vec<_> = self.tool_calls.into_values().map(whole_call).collect();
         let function_call = self.function_call.map(whole_function);
-        // OpenAI sends an empty string where nothing was said, null where something was called or
-        // refused instead.
+        // OpenAI sends an empty string if there is no content, and null if there is a call or a
+        // refusal instead.
         let called = !tool_calls.is_empty() || function_call.is_some() || self.refusal.is_some();
         let content = if called {
             self.content

@@ -1,4 +1,4 @@
-//! How an answer ended, and what is known of it by then: what logs, metrics and limits read.
+//! [`Ended`]: how an answer ended, for logs, metrics and limits.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -6,38 +6,37 @@ use std::time::{Duration, Instant};
 use loggia_backend::{Event, ServedBy};
 use loggia_wire::openai::CompletionUsage;
 
-/// How an answer ended.
+/// The outcome of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It was given to its end.
+    /// The answer is complete.
     Complete,
-    /// It went wrong, and the client was told.
+    /// The answer failed, and the client received an error.
     Failed,
-    /// The client left before its end.
+    /// The client left before the end.
     Abandoned,
 }
 
-/// How an answer ended, and what is known of it.
+/// How an answer ended, and its known properties.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ended {
-    /// How it ended.
+    /// The outcome.
     pub outcome: Outcome,
-    /// The tokens it cost, as far as known by then.
+    /// The number of tokens used, as far as known.
     pub usage: Option<CompletionUsage>,
-    /// When the first piece of the answer came from the engine; of an answer in one piece, when it
-    /// was there.
+    /// When the first piece arrived from the engine, or the complete answer if it was not streamed.
     pub first_token_at: Option<Instant>,
-    /// Who gave it, once an engine had accepted.
+    /// The backend and model that answered. `None` if no engine accepted the request.
     pub served_by: Option<ServedBy>,
-    /// The model, by the name that the client asked for.
+    /// The model name that the client sent.
     pub model: Option<Arc<str>>,
-    /// How long the request waited until an engine accepted it: for a place in a queue, for the
-    /// model to be loaded.
+    /// How long the request waited until an engine accepted it: in a queue, or for the model to be
+    /// loaded.
     pub waited: Option<Duration>,
 }
 
 impl Ended {
-    /// An answer that ended so, of which nothing else is known.
+    /// Creates the value for an outcome without further properties.
     pub fn new(outcome: Outcome) -> Self {
         Self {
             outcome,
@@ -50,7 +49,7 @@ impl Ended {
     }
 }
 
-/// What becomes known of an answer on its way, for its [`Ended`].
+/// Collects the properties of an answer for its [`Ended`].
 #[derive(Clone, Debug)]
 pub(crate) struct Progress {
     arrived: Instant,
@@ -58,7 +57,7 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Of a request that asks this model, and has arrived just now.
+    /// Starts with a request for this model that has just arrived.
     pub(crate) fn new(model: &str) -> Self {
         let mut ended = Ended::new(Outcome::Abandoned);
         ended.model = Some(model.into());
@@ -68,13 +67,13 @@ impl Progress {
         }
     }
 
-    /// An engine has accepted the request.
+    /// Records that an engine has accepted the request.
     pub(crate) fn accepted(&mut self, served_by: &ServedBy) {
         self.ended.waited = Some(self.arrived.elapsed());
         self.ended.served_by = Some(served_by.clone());
     }
 
-    /// Notes what an event of the answer tells.
+    /// Records the properties of an event.
     pub(crate) fn note(&mut self, event: &Event) {
         match event {
             Event::Chunk(_) if self.ended.first_token_at.is_none() => self.has_begun(),
@@ -83,17 +82,17 @@ impl Progress {
         }
     }
 
-    /// The first piece of the answer is there.
+    /// Records that the first piece of the answer has arrived.
     pub(crate) fn has_begun(&mut self) {
         self.ended.first_token_at = Some(Instant::now());
     }
 
-    /// What it cost.
+    /// Records the usage.
     pub(crate) fn cost(&mut self, usage: CompletionUsage) {
         self.ended.usage = Some(usage);
     }
 
-    /// The answer has ended so.
+    /// Returns the [`Ended`] with this outcome.
     pub(crate) fn end(&self, outcome: Outcome) -> Ended {
         Ended {
             outcome,

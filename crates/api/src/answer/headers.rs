@@ -1,4 +1,4 @@
-//! What the answers to every kind of work have in common: their headers, and the time they may take.
+//! Common parts of all answers: headers, and the time limit.
 
 use std::time::Duration;
 
@@ -10,11 +10,11 @@ use crate::Body;
 const X_LOGGIA_CHANGED: HeaderName = HeaderName::from_static("x-loggia-changed");
 const X_LOGGIA_IGNORED: HeaderName = HeaderName::from_static("x-loggia-ignored");
 const X_LOGGIA_SERVED_BY: HeaderName = HeaderName::from_static("x-loggia-served-by");
-/// Tells why an engine ended an answer before its model did.
+/// The header with the reason why an engine ended an answer before its model did.
 pub(crate) const X_LOGGIA_CUT_SHORT: HeaderName = HeaderName::from_static("x-loggia-cut-short");
 
-/// What the future gives within the time; `None` when that is over, with the future still to be
-/// waited for.
+/// Waits for the future, up to a time limit. Returns `None` after the limit; the future can still
+/// be awaited.
 pub(crate) async fn within<F: Future + Unpin>(
     time: Option<Duration>,
     future: &mut F,
@@ -25,7 +25,7 @@ pub(crate) async fn within<F: Future + Unpin>(
     }
 }
 
-/// Names who gave the answer, and what was changed in the conversation for that.
+/// Adds the headers with the backend, the model and the changes to the conversation.
 pub(crate) fn name_server(response: &mut Response<Body>, served_by: &ServedBy) {
     let ServedBy {
         backend,
@@ -43,7 +43,7 @@ pub(crate) fn name_server(response: &mut Response<Body>, served_by: &ServedBy) {
     }
 }
 
-/// What was changed in the conversation, as a header has it.
+/// Returns the changes to the conversation as the value of a header.
 pub(crate) fn changes(served_by: &ServedBy) -> String {
     served_by
         .changed
@@ -53,21 +53,21 @@ pub(crate) fn changes(served_by: &ServedBy) -> String {
         .join(", ")
 }
 
-/// Names what has no effect, where there is such a thing.
+/// Adds the header `x-loggia-ignored` if any field was ignored.
 pub(crate) fn name_ignored(response: &mut Response<Body>, ignored: &str) {
     if !ignored.is_empty() {
         insert(response, X_LOGGIA_IGNORED, ignored);
     }
 }
 
-/// Names why the engine ended the answer before its model did, where it did.
+/// Adds the header `x-loggia-cut-short` if the engine ended the answer before its model did.
 pub(crate) fn name_early_end(response: &mut Response<Body>, why: Option<EarlyEnd>) {
     if let Some(why) = why {
         insert(response, X_LOGGIA_CUT_SHORT, why.as_str());
     }
 }
 
-/// Sets a header; a value that is none (a model's name with a line end in it) is left out.
+/// Adds a header. Omits an invalid value, for example a model name with a line break.
 fn insert(response: &mut Response<Body>, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         response.headers_mut().insert(name, value);

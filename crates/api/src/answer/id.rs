@@ -1,4 +1,4 @@
-//! Ids and times of answers.
+//! Creates the ids and times of answers.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -7,16 +7,17 @@ use loggia_backend::Profile;
 use rand::RngExt;
 use rand::distr::Alphanumeric;
 
-/// What the ids of chats begin with, and those of completions.
+/// The prefixes of ids of chats and of completions.
 pub(crate) const CHAT: &str = "chatcmpl-";
 pub(crate) const COMPLETION: &str = "cmpl-";
 /// What the ids of responses begin with: clients tell them from others by it.
 pub(crate) const RESPONSE: &str = "resp_";
 
-/// The random characters of an id: 62^29 of them, so that none is ever given twice.
+/// The number of random characters of an id. There are 62^29 ids, so none repeats.
 const ID_LENGTH: usize = 29;
 
-/// The id of a new answer, which begins so. The original's were `chatcmpl-0` to `chatcmpl-998`.
+/// Creates the id of a new answer with this prefix. The original's were `chatcmpl-0` to
+/// `chatcmpl-998`.
 pub(crate) fn new(kind: &str, profile: Profile) -> Arc<str> {
     match profile {
         Profile::Openai => random(kind),
@@ -29,7 +30,7 @@ pub(crate) fn response() -> Arc<str> {
     random(RESPONSE)
 }
 
-/// The id of a call for embeddings, for logs alone: no answer shows it.
+/// Creates the id of a call for embeddings. It appears only in logs.
 pub(crate) fn embedding() -> Arc<str> {
     random("embd-")
 }
@@ -56,7 +57,7 @@ pub(crate) fn padding(length: usize) -> String {
         .collect()
 }
 
-/// Now, in Unix seconds.
+/// Returns the current Unix time in seconds.
 pub(crate) fn now() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)

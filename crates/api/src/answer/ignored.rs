@@ -1,13 +1,13 @@
-//! `x-loggia-ignored`: the names of what has no effect, as a header that every client can read,
-//! whatever a client has made up as a name.
+//! The value of `x-loggia-ignored`: the names of ignored fields, safe for headers whatever names a
+//! client sends.
 
 use std::fmt::Write;
 
-/// The most bytes of the list: clients take 8 to 16 KiB of headers in all.
+/// The maximum length of the list in bytes. Clients accept 8 to 16 KiB of headers in total.
 const LONGEST_LIST: usize = 2048;
 
-/// Names as one header: what is not visible ASCII, a comma or a percent sign is percent-encoded;
-/// past the limit they are counted.
+/// Formats names as the value of a header. Invisible or non-ASCII characters, commas and percent
+/// signs are percent-encoded. Names beyond the limit are counted.
 pub(crate) fn listed(names: &[String]) -> String {
     let mut list = String::new();
     for (index, name) in names.iter().enumerate() {
@@ -22,7 +22,7 @@ pub(crate) fn listed(names: &[String]) -> String {
     list
 }
 
-/// Adds names that were not known before to such a list.
+/// Adds further names to such a list.
 pub(crate) fn add_listed(list: &mut String, names: &[String]) {
     if !list.is_empty() && !names.is_empty() {
         list.push_str(", ");

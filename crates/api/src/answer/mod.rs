@@ -1,9 +1,9 @@
-//! What goes out: the events of a backend become JSON or server-sent events.
+//! Answers: converts the events of a backend to JSON or server-sent events.
 //!
-//! Reading order: `writer.rs` (one writer for each shape of a stream), `chunks.rs`, `chat.rs` and
-//! `text.rs` (the two there are), `collect.rs` (answers in one piece), `stream.rs` (pulls events,
-//! hands them to a writer), `body.rs` and `ended.rs` (what lasts as long as the answer, and how it
-//! ended), `headers.rs`, `refusal.rs`.
+//! Reading order: `writer.rs` (the trait for writers of streams), `chunks.rs`, `chat.rs` and
+//! `text.rs` (the two writers), `collect.rs` (complete answers), `stream.rs` (pulls events and
+//! passes them to a writer), `body.rs` and `ended.rs` (the body of an answer and its outcome),
+//! `headers.rs`, `refusal.rs`.
 
 pub(crate) mod body;
 pub(crate) mod chat;
@@ -29,7 +29,7 @@ use writer::{Head, Shape, Writer};
 use crate::ApiError;
 use crate::responses::writer::ResponseWriter;
 
-/// The writer of a stream, once an engine has accepted.
+/// Creates the writer of a stream, after an engine has accepted.
 pub(crate) fn writer(head: Head, served_by: &ServedBy) -> Box<dyn Writer> {
     match &head.shape {
         Shape::Chat => Box::new(ChatWriter::new(head, served_by)),

@@ -1,4 +1,4 @@
-//! How a failure is logged and worded: once, without a word of the client's, in the noun of the
+//! Logs and words the errors of one request: once, without text of the client, in the terms of the
 //! request (a chat's messages, a completion's prompt).
 
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use loggia_backend::BackendError;
 use crate::wording::Dialect;
 use crate::{ApiError, RequestId};
 
-/// Turns the failures of one request into what its client sees.
+/// Converts the errors of one request to those that its client sees.
 #[derive(Clone, Debug)]
 pub(crate) struct Refusals {
     pub(crate) request_id: Option<Arc<str>>,
@@ -24,7 +24,7 @@ impl Refusals {
         }
     }
 
-    /// The error of an answer that has not begun; logs it.
+    /// Logs and converts an error before the answer has begun.
     pub(crate) fn refuse(&self, error: BackendError) -> ApiError {
         let cause = error.kind();
         let error = ApiError::worded(error, self.dialect);
@@ -37,7 +37,7 @@ impl Refusals {
         error
     }
 
-    /// The error of a stream that had begun; logs it.
+    /// Logs and converts an error in a stream that has begun.
     pub(crate) fn fail(&self, error: BackendError) -> ApiError {
         tracing::warn!(
             request_id = self.request_id.as_deref(),

@@ -1,4 +1,4 @@
-//! The body of a streamed answer: pulls events, writes them, tells how it ended.
+//! The body of a streamed answer: pulls events, writes them, and reports the outcome.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -18,26 +18,27 @@ use crate::answer::refusal::Refusals;
 use crate::answer::writer::{Head, Writer};
 use crate::stored::keep::Keeping;
 
-/// How much is gathered before it is handed on. Events that are ready together leave together.
+/// The maximum number of bytes collected before they are sent. Events that are ready together are
+/// sent together.
 const GATHER: usize = 16 << 10;
 
-/// What a first buffer holds: a few chunks. A stream of slow tokens never needs more.
+/// The initial capacity of the buffer: a few chunks. A slow stream never needs more.
 const FIRST_BUFFER: usize = 1 << 10;
 
-/// The room that most events fit in.
+/// The size that most events do not exceed.
 const ROOM: usize = 512;
 
 /// An answer that has begun.
 pub(crate) struct Begun {
-    /// What of the request has no effect.
+    /// The ignored fields of the request.
     pub(crate) ignored: String,
     pub(crate) served_by: ServedBy,
     pub(crate) speech: Speech,
 }
 
-/// What is said in it.
+/// The events of an answer that has begun.
 pub(crate) struct Speech {
-    /// The first event that says something.
+    /// The first event with content.
     pub(crate) first: Option<Event>,
     pub(crate) events: Events,
     pub(crate) writer: Box<dyn Writer>,
@@ -46,21 +47,21 @@ pub(crate) struct Speech {
     pub(crate) keeping: Option<Keeping>,
 }
 
-/// An answer that was refused.
+/// A refused request.
 pub(crate) struct NotBegun {
     pub(crate) error: ApiError,
-    /// What of the request would have had no effect.
+    /// The fields of the request that would have been ignored.
     pub(crate) ignored: String,
 }
 
-/// An answer on its way to being begun.
+/// A future of an answer that has not begun.
 pub(crate) type Beginning = BoxFuture<'static, Result<Begun, NotBegun>>;
 
 /// The body of a streamed answer.
 pub(crate) struct EventStream {
     state: State,
     heartbeat: Option<Heartbeat>,
-    /// When it must have ended, and how long that was.
+    /// The deadline, and the time limit that it was computed from.
     deadline: Option<(Pin<Box<Sleep>>, Duration)>,
     refusals: Refusals,
 }
@@ -81,7 +82,7 @@ struct Heartbeat {
 }
 
 impl EventStream {
-    /// The body of an answer that has begun.
+    /// Creates the body of an answer that has begun.
     pub(crate) fn speaking(speech: Speech, refusals: Refusals) -> Self {
         Self {
             state: State::Speaking(speech),
@@ -91,14 +92,14 @@ impl EventStream {
         }
     }
 
-    /// The body of an answer that has not: heartbeats, until it has.
+    /// Creates the body of an answer that has not begun. It sends heartbeats until then.
     pub(crate) fn beginning(
         beginning: Beginning,
         head: Head,
         heartbeat: Duration,
         refusals: Refusals,
     ) -> Self {
-        // The first heartbeat leaves at once: the client has waited long enough to see something.
+        // The first heartbeat is sent at once, because the client has already waited.
         let heartbeat = Heartbeat {
             every: heartbeat,
             next: Box::pin(tokio::time::sleep(Duration::ZERO)),
@@ -111,13 +112,13 @@ impl EventStream {
         }
     }
 
-    /// The same, to be ended with an error when the time is over.
+    /// Sets a deadline, after which the answer ends with an error.
     pub(crate) fn until(mut self, end: Option<(Instant, Duration)>) -> Self {
         self.deadline = end.map(|(end, time)| (Box::pin(tokio::time::sleep_until(end)), time));
         self
     }
 
-    /// How it ended, once it has.
+    /// Returns how the answer ended, after it has.
     pub(crate) fn ended(&self) -> Option<&Ended> {
         match &self.state {
             State::Ended(ended) => Some(ended),
@@ -125,7 +126,7 @@ impl EventStream {
         }
     }
 
-    /// The next bytes: all that is ready, up to [`GATHER`].
+    /// Returns the next bytes: everything that is ready, up to [`GATHER`].
     pub(crate) fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         let mut out = Vec::new();
         self.poll_begun(cx, &mut out);
@@ -141,7 +142,7 @@ impl EventStream {
         }
     }
 
-    /// Sees whether an answer that was not begun is by now.
+    /// Checks whether the answer has begun.
     fn poll_begun(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) {
         let State::Beginning(beginning, _) = &mut self.state else {
             return;
@@ -153,7 +154,7 @@ impl EventStream {
             Ok(begun) => &begun.ignored,
             Err(not_begun) => &not_begun.ignored,
         };
-        // The headers are gone; named it is all the same.
+        // The headers have been sent, so a comment lists the ignored fields.
         if !ignored.is_empty() {
             sse::write_comment(out, &format!("x-loggia-ignored: {ignored}"));
         }
@@ -171,7 +172,7 @@ impl EventStream {
         }
     }
 
-    /// Writes what is ready of an answer that has begun.
+    /// Writes the events that are ready.
     fn poll_speech(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) {
         while out.len() < GATHER
             && let State::Speaking(Speech {
@@ -198,7 +199,7 @@ impl EventStream {
                         keeping.note(&event);
                     }
                     if let Event::EndedEarly(why) = &event {
-                        // The headers are gone.
+                        // The headers have been sent.
                         sse::write_comment(out, &format!("{X_LOGGIA_CUT_SHORT}: {}", why.as_str()));
                     }
                     writer.push(event, out).map(|()| false)
@@ -224,8 +225,8 @@ impl EventStream {
         }
     }
 
-    /// Ends an answer whose time is over. Asked only where nothing else is ready, or enough is
-    /// gathered.
+    /// Ends an answer after its deadline. Called only if nothing else is ready, or enough is
+    /// collected.
     fn poll_deadline(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) {
         if matches!(self.state, State::Ended(_)) {
             return;
@@ -239,7 +240,7 @@ impl EventStream {
         }
     }
 
-    /// Ends an answer that failed under way, and logs it.
+    /// Logs an error and ends the answer.
     fn fail(&mut self, error: BackendError, out: &mut Vec<u8>) {
         let error = self.refusals.fail(error);
         self.fail_with(&error, out);
@@ -286,8 +287,8 @@ impl EventStream {
     }
 }
 
-/// Where a first buffer is full, many events came together: the next one holds all that is
-/// gathered, so that they are copied once.
+/// A full first buffer shows that many events arrived together. The next buffer has the maximum
+/// size, so that they are copied once.
 fn make_room(out: &mut Vec<u8>) {
     if out.capacity() == 0 {
         out.reserve(FIRST_BUFFER);
@@ -296,7 +297,7 @@ fn make_room(out: &mut Vec<u8>) {
     }
 }
 
-/// The error of an answer, whole or streamed, that has not ended within its time.
+/// Returns the error of an answer that exceeded its time limit.
 pub(crate) fn took_too_long(after: Duration) -> BackendError {
     BackendError::Overdue { after }
 }

@@ -1,4 +1,4 @@
-//! A completion's stream: text, and log-probabilities in a shape of their own.
+//! Writes a completion's stream: text, and log-probabilities in the older format.
 
 use std::collections::BTreeMap;
 
@@ -12,19 +12,19 @@ use crate::ApiError;
 use crate::answer::chunks::Chunks;
 use crate::answer::writer::{Head, Writer};
 
-/// What a log-probability that was none has become by then: JSON has no infinity, and a chat's
-/// cannot be null.
+/// The value that stands for a missing log-probability: JSON has no infinity, and a chat's
+/// log-probability cannot be null.
 const IMPOSSIBLE: f64 = -9999.0;
 
-/// Writes a text: `text_completion`.
+/// Writes the stream of a completion: `text_completion`.
 pub(crate) struct TextWriter {
     chunks: Chunks,
-    /// How far each choice has come in its text.
+    /// The progress of each choice.
     texts: Vec<TextChoice>,
 }
 
 impl TextWriter {
-    /// With `echoes` each text begins with its prompt.
+    /// Creates the writer. With `echoes` each text begins with its prompt.
     pub(crate) fn new(head: Head, served_by: &ServedBy, echoes: bool) -> Self {
         let texts = vec![TextChoice::new(echoes); head.choices];
         Self {
@@ -33,7 +33,7 @@ impl TextWriter {
         }
     }
 
-    /// Writes more of a text: the reason of its end after everything else, on a chunk of its own.
+    /// Writes a piece of a text. The finish reason is sent last, in a separate chunk.
     fn choice(
         &mut self,
         mut choice: ChunkChoice,
@@ -83,18 +83,18 @@ impl Writer for TextWriter {
     }
 }
 
-/// One choice's text as far as it has come.
+/// The progress of one choice's text.
 #[derive(Clone, Debug)]
 pub(crate) struct TextChoice {
-    /// Where the next token begins, in characters.
+    /// The position of the next token, in characters.
     offset: u64,
-    /// Whether the next token is the first of an echoed prompt: nothing comes before it that could
-    /// make it likely.
+    /// Whether the next token is the first of an echoed prompt, which has no probability because no
+    /// token precedes it.
     is_first_of_prompt: bool,
 }
 
 impl TextChoice {
-    /// With `echoes` the text begins with the prompt.
+    /// Creates the state of a text. With `echoes` it begins with the prompt.
     pub(crate) fn new(echoes: bool) -> Self {
         Self {
             offset: 0,
@@ -102,7 +102,7 @@ impl TextChoice {
         }
     }
 
-    /// A chunk in the older shape.
+    /// Converts a piece to the older format.
     pub(crate) fn of(&mut self, choice: ChunkChoice) -> CompletionChoice {
         let ChunkChoice {
             index,
@@ -124,8 +124,7 @@ impl TextChoice {
     fn logprobs(&mut self, tokens: &[TokenLogprob]) -> CompletionLogprobs {
         let mut older = CompletionLogprobs::default();
         for token in tokens {
-            // An engine that makes nothing of `echo` begins with a token of its own, which has a
-            // probability.
+            // An engine that ignores `echo` begins with a generated token, which has a probability.
             let is_first =
                 std::mem::take(&mut self.is_first_of_prompt) && token.logprob <= IMPOSSIBLE;
             older
@@ -144,7 +143,7 @@ impl TextChoice {
     }
 }
 
-/// A text calls nothing.
+/// A completion makes no calls.
 fn of_a_text(reason: FinishReason) -> FinishReason {
     match reason {
         FinishReason::ToolCalls | FinishReason::FunctionCall => FinishReason::Stop,
@@ -152,7 +151,7 @@ fn of_a_text(reason: FinishReason) -> FinishReason {
     }
 }
 
-/// The likeliest tokens, and the one that stands there, likely or not.
+/// Returns the most probable tokens, and the chosen one, whatever its probability.
 fn likeliest(token: &TokenLogprob) -> BTreeMap<String, f64> {
     let top = token
         .top_logprobs
@@ -162,8 +161,8 @@ fn likeliest(token: &TokenLogprob) -> BTreeMap<String, f64> {
     top.chain([own]).collect()
 }
 
-/// A token as a key: one that is no whole character by its bytes, as OpenAI writes it, for several
-/// of them would look the same.
+/// Returns a token as a key. A token that is not a complete character is written by its bytes, as
+/// OpenAI does, because several would look the same.
 fn shown(text: &str, bytes: Option<&[u8]>) -> String {
     match bytes {
         Some(bytes) if str::from_utf8(bytes).is_err() => {
@@ -175,7 +174,7 @@ fn shown(text: &str, bytes: Option<&[u8]>) -> String {
     }
 }
 
-/// How many characters begin in these bytes.
+/// Returns the number of characters that begin in these bytes.
 fn characters(bytes: &[u8]) -> u64 {
     bytes
         .iter()

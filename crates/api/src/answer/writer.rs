@@ -1,5 +1,5 @@
-//! What writes a streamed answer: one writer for each shape that a client can ask for, all fed the
-//! same events.
+//! The trait [`Writer`] for streamed answers: one implementation per format, all with the same
+//! events as input.
 
 use std::sync::Arc;
 
@@ -9,42 +9,42 @@ use loggia_wire::frame::sse;
 use crate::ApiError;
 use crate::responses::ResponseShape;
 
-/// Writes one streamed answer. It is stepped by hand: no I/O, and no clock but for the time of an
-/// answer whose backend does not report it.
+/// Writes one streamed answer. It does no I/O. It reads the clock only for the creation time, if
+/// the backend does not report one.
 pub(crate) trait Writer: Send {
-    /// Writes what an event adds to the answer, if anything.
+    /// Writes the piece of the answer that an event contains, if any.
     fn push(&mut self, event: Event, out: &mut Vec<u8>) -> Result<(), BackendError>;
 
-    /// Writes the end of an answer that went well. An answer without a proper end is an error.
+    /// Writes the end of a successful answer. Fails if the answer has no proper end.
     fn finish(&mut self, out: &mut Vec<u8>) -> Result<(), BackendError>;
 
-    /// Writes the event that reports a failure. Nothing follows.
+    /// Writes the event that reports an error. Nothing follows.
     fn fail(&mut self, error: &ApiError, out: &mut Vec<u8>);
 }
 
-/// What is the same in every piece of an answer.
+/// The properties that are the same in every piece of an answer.
 #[derive(Clone, Debug)]
 pub(crate) struct Head {
     /// `chatcmpl-…`, `cmpl-…`, `resp_…`.
     pub(crate) id: Arc<str>,
-    /// The name the client asked for.
+    /// The model name that the client sent.
     pub(crate) model: Arc<str>,
-    /// How the answer's shape is.
+    /// The profile, which determines details of the format.
     pub(crate) profile: Profile,
-    /// What kind of answer it is.
+    /// The kind of the answer.
     pub(crate) shape: Shape,
-    /// How many choices there will be.
+    /// The number of choices.
     pub(crate) choices: usize,
-    /// Whether the client wants a chunk with the usage.
+    /// Whether the client requested a chunk with the usage.
     pub(crate) include_usage: bool,
 }
 
-/// What kind of answer it is.
+/// The kind of an answer.
 #[derive(Clone, Debug)]
 pub(crate) enum Shape {
-    /// A chat's: `chat.completion`.
+    /// A chat: `chat.completion`.
     Chat,
-    /// A text's: `text_completion`.
+    /// A completion: `text_completion`.
     Text {
         /// Whether it begins with the prompt.
         echoes: bool,
@@ -54,7 +54,7 @@ pub(crate) enum Shape {
 }
 
 impl Head {
-    /// `system_fingerprint` of the answer.
+    /// Returns the `system_fingerprint` of the answer.
     pub(crate) fn fingerprint(&self, served_by: &ServedBy) -> Arc<str> {
         match self.profile {
             Profile::Openai => Arc::clone(&served_by.fingerprint),
@@ -63,8 +63,8 @@ impl Head {
     }
 }
 
-/// Writes the event that reports a failure, as chats and texts have it.
+/// Writes the event that reports an error, for chats and completions.
 pub(crate) fn write_failure(error: &ApiError, profile: Profile, out: &mut Vec<u8>) {
-    // Four strings are always JSON.
+    // Cannot fail: four strings are always valid JSON.
     let _ = sse::write(out, &error.clone().under(profile).body());
 }

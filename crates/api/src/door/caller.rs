@@ -1,5 +1,5 @@
-//! Who asks: what a server knows of a client by its key, told to the door. Which keys there are is
-//! the server's affair.
+//! [`Caller`]: the holder of an API key, as the server reports it to the door. The server manages
+//! the keys.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,34 +15,34 @@ use thiserror::Error;
 
 use crate::Strictness;
 
-/// Who asks, put among a request's extensions by a server that asks for keys. A request without one
-/// is let in as the [`Policy`](crate::Policy) says, to every model.
+/// The holder of the API key of a request. A server with keys adds it to the request's extensions.
+/// A request without one is handled as the [`Policy`](crate::Policy) says and may use every model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
-    /// The name of the key, for the log. Never the key.
+    /// The name of the key, for logs. Never the key itself.
     pub name: Arc<str>,
-    /// What becomes of fields that cannot be honoured in this caller's requests: stronger than the
-    /// model's own, and the server's.
+    /// The strictness for this caller's requests. Takes precedence over that of the model and of
+    /// the server.
     pub strictness: Option<Strictness>,
-    /// The models that are there for this caller, by the names that it asks for. `None`: all.
+    /// The models that this caller may use, by the names that it sends. `None` means all.
     pub models: Option<Arc<[ModelPattern]>>,
-    /// Whether this caller may delete models: those that are there for it.
+    /// Whether this caller may delete the models that it may use.
     pub may_delete_models: bool,
 }
 
 impl Caller {
-    /// The name of the API key of a request, where there is one.
+    /// Returns the name of the API key of a request, if it has one.
     pub(crate) fn name_of(parts: &Parts) -> Option<Arc<str>> {
         let caller = parts.extensions.get::<Self>()?;
         Some(Arc::clone(&caller.name))
     }
 }
 
-/// A model's name, or several: one `*` stands for any text, as in an alias (`gpt-*`).
+/// The name of a model, or a pattern: one `*` stands for any text, as in an alias (`gpt-*`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelPattern(String);
 
-/// A pattern that is none.
+/// An invalid pattern.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error(
     "`{0}` names no model; write its name, or with one `*` for any text: smollm2:135m, gpt-*, *"
@@ -50,7 +50,7 @@ pub struct ModelPattern(String);
 pub struct BadModelPattern(String);
 
 impl ModelPattern {
-    /// Whether this name is meant.
+    /// Returns whether the pattern matches this name.
     pub fn fits(&self, model: &str) -> bool {
         match self.0.split_once('*') {
             Some((before, after)) => model
@@ -78,8 +78,8 @@ impl fmt::Display for ModelPattern {
     }
 }
 
-/// A backend as it is for a caller to whom some models are not there. It stands before everything
-/// that is asked of the backend, so that no route can forget it.
+/// A wrapper that hides models which the caller may not use. It wraps the backend for all routes,
+/// so that no route can forget it.
 pub(crate) struct Only {
     backend: Arc<dyn Backend>,
     models: Arc<[ModelPattern]>,
@@ -94,8 +94,8 @@ impl Only {
         self.models.iter().any(|pattern| pattern.fits(model))
     }
 
-    /// The same as of a model that nobody has: whoever may not use it need not learn that it is
-    /// there.
+    /// Returns the error for an unknown model, because the caller need not learn that the model
+    /// exists.
     fn find(&self, model: &str) -> Result<&dyn Backend, BackendError> {
         if self.has(model) {
             Ok(&*self.backend)

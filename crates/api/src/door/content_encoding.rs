@@ -1,5 +1,5 @@
-//! Bodies that come packed: `Content-Encoding`. They are unpacked within the limit for bodies, and
-//! within the memory that this takes.
+//! Decompresses request bodies (`Content-Encoding`), within the limit for bodies and with bounded
+//! memory.
 
 use std::io::Read;
 
@@ -12,17 +12,16 @@ use http::{HeaderMap, StatusCode};
 use crate::ApiError;
 use crate::error::ACCEPTED_CODINGS;
 
-/// The most codings, one within the other.
+/// The maximum number of nested codings.
 const MOST_CODINGS: usize = 3;
 
-/// The largest window of zstd, as a power of two: 8 MiB, which RFC 9659 wants of anyone who speaks
-/// HTTP.
+/// The maximum window of zstd, as a power of two: 8 MiB, which RFC 9659 requires for HTTP.
 const ZSTD_WINDOW_LOG: u32 = 23;
 
-/// How much brotli is read at once.
+/// The size of brotli's input buffer.
 const BROTLI_BUFFER: usize = 4096;
 
-/// One way to pack.
+/// A content coding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Coding {
     Gzip,
@@ -31,10 +30,10 @@ pub(crate) enum Coding {
     Zstd,
 }
 
-/// The codings of a body, in the order in which they were applied.
+/// Returns the codings of a body, in the order in which they were applied.
 ///
 /// # Errors
-/// A 415 with the known ones, for any other.
+/// Returns a 415 with the supported codings for any other.
 pub(crate) fn codings(headers: &HeaderMap) -> Result<Vec<Coding>, ApiError> {
     let mut codings = Vec::new();
     for value in headers.get_all(CONTENT_ENCODING) {
@@ -63,10 +62,10 @@ fn unknown() -> ApiError {
     ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message).coded("unsupported_content_encoding")
 }
 
-/// Unpacks a body, on a thread that may block: a small one can become a large one.
+/// Decompresses a body on a blocking thread, because a small body can become large.
 ///
 /// # Errors
-/// A 413 past the limit, a 400 where it is broken.
+/// Returns a 413 above the limit, and a 400 for invalid data.
 pub(crate) async fn unpack(
     body: Bytes,
     codings: Vec<Coding>,
@@ -87,7 +86,7 @@ pub(crate) async fn unpack(
 fn one(coding: Coding, packed: &[u8], limit: usize) -> Result<Vec<u8>, ApiError> {
     match coding {
         Coding::Gzip => within(MultiGzDecoder::new(packed), limit),
-        // The name means zlib. Some clients send what is inside of it alone.
+        // The name means zlib. Some clients send raw deflate data.
         Coding::Deflate if is_zlib(packed) => within(ZlibDecoder::new(packed), limit),
         Coding::Deflate => within(DeflateDecoder::new(packed), limit),
         Coding::Brotli => within(Decompressor::new(packed, BROTLI_BUFFER), limit),
@@ -102,7 +101,8 @@ fn one(coding: Coding, packed: &[u8], limit: usize) -> Result<Vec<u8>, ApiError>
     }
 }
 
-/// Whether it begins as RFC 1950 has it: the method, and a check of the first two bytes.
+/// Returns whether the data has a zlib header (RFC 1950): the method, and a checksum of the first
+/// two bytes.
 fn is_zlib(packed: &[u8]) -> bool {
     matches!(packed, [first, second, ..] if first & 0x0f == 8 && (u16::from(*first) << 8 | u16::from(*second)) % 31 == 0)
 }

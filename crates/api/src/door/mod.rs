@@ -1,4 +1,4 @@
-//! The one door: every request of OpenAI's API goes through [`Door::serve`].
+//! [`Door::serve`], which handles every request of OpenAI's API.
 
 pub(crate) mod caller;
 pub(crate) mod content_encoding;
@@ -27,22 +27,21 @@ use crate::door::routes::Handler;
 use crate::responses::AskedResponse;
 use crate::{ApiError, Body, Caller, Policy, Route, Store, Strictness};
 
-/// The request's id, put among the request's extensions by a server that has one; it goes into the
-/// log.
+/// The id of a request, for the log. A server that creates one adds it to the request's extensions.
 #[derive(Clone, Debug)]
 pub struct RequestId(pub Arc<str>);
 
 impl RequestId {
-    /// That of a request, where it has one.
+    /// Returns the id of a request, if it has one.
     pub(crate) fn of(parts: &Parts) -> Option<Arc<str>> {
         parts.extensions.get::<Self>().map(|id| Arc::clone(&id.0))
     }
 }
 
-/// How long the list of models may take to find the one that was probably meant.
+/// The time limit for the list of models when a similar name is searched.
 const LISTED_WITHIN: Duration = Duration::from_secs(1);
 
-/// OpenAI's API over a backend: any HTTP request in, OpenAI's answer out.
+/// OpenAI's API over a backend: takes any HTTP request and returns OpenAI's answer.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -79,12 +78,12 @@ pub struct Door {
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) policy: Arc<Policy>,
     pub(crate) store: Option<Arc<dyn Store>>,
-    /// Whether the head of the client's request goes along to the backend.
+    /// Whether the backend receives the head of the client's request.
     pub(crate) forwards_head: bool,
 }
 
 impl Door {
-    /// A door before this backend.
+    /// Creates a door for this backend.
     pub fn new(backend: Arc<dyn Backend>, policy: Policy) -> Self {
         Self {
             backend,
@@ -104,8 +103,8 @@ impl Door {
         }
     }
 
-    /// A door of the layer's: the backend is the service behind the client's own request, whose
-    /// head goes along.
+    /// Creates a door for the layer: the backend is the service behind the client's own request and
+    /// receives its head.
     pub(crate) fn before_the_service_itself(
         backend: Arc<dyn Backend>,
         policy: Arc<Policy>,
@@ -118,7 +117,7 @@ impl Door {
         }
     }
 
-    /// What becomes of fields that a model cannot honour: as the caller's key has it, or the model.
+    /// Returns the strictness for a model: that of the caller's key, otherwise that of the model.
     pub(crate) fn strictness_for(&self, parts: &Parts, model: &str) -> Strictness {
         let its_own = parts
             .extensions
@@ -127,7 +126,7 @@ impl Door {
         its_own.unwrap_or_else(|| self.policy.strictness_of(model))
     }
 
-    /// Answers one request: a route of OpenAI's API, or 404 or 405 in OpenAI's error shape.
+    /// Answers a request: a route of OpenAI's API, or a 404 or 405 in OpenAI's error format.
     pub fn serve<B>(&self, request: Request<B>) -> impl Future<Output = Response<Body>> + Send + '_
     where
         B: http_body::Body<Data: Buf, Error: Display> + Send + 'static,
@@ -136,7 +135,7 @@ impl Door {
         self.answer(route, request)
     }
 
-    /// Answers a request whose route was looked up before.
+    /// Answers a request whose route is known.
     pub async fn answer<B>(
         &self,
         route: Result<Route, ApiError>,
@@ -156,7 +155,7 @@ impl Door {
         let door = restricted.as_ref().unwrap_or(self);
         match route.handler() {
             Handler::Chat => door.generate::<ChatCompletionRequest, B>(request).await,
-            // Boxed, since they are rarer: every chat would carry the room for them.
+            // Boxed because they are rarer; every chat would reserve memory for them.
             Handler::Completions => Box::pin(door.generate::<CompletionRequest, B>(request)).await,
             Handler::Responses => Box::pin(door.generate::<AskedResponse, B>(request)).await,
             Handler::Embeddings => Box::pin(door.embeddings(request)).await,
@@ -179,12 +178,12 @@ impl Door {
         }
     }
 
-    /// Refuses a request before it is looked at any further.
+    /// Returns the response for an error before the request is processed.
     pub fn refuse(&self, error: ApiError) -> Response<Body> {
         error.under(self.policy.profile).response()
     }
 
-    /// The door as it is for a [`Caller`] to whom not every model is there.
+    /// Returns the door for a [`Caller`] that may not use every model.
     fn restricted(&self, extensions: &Extensions) -> Option<Self> {
         let models = extensions.get::<Caller>()?.models.clone()?;
         let backend = Arc::new(Only::new(Arc::clone(&self.backend), models));
@@ -196,10 +195,10 @@ impl Door {
         })
     }
 
-    /// What a model can do.
+    /// Returns the abilities for a model.
     pub(crate) async fn abilities(&self, model: &str) -> Result<Arc<Abilities>, BackendError> {
         match self.backend.abilities(model).await {
-            // Boxed, since it is rare: every chat would carry the room for it.
+            // Boxed because it is rare; every chat would reserve memory for it.
             Err(error @ BackendError::ModelNotFound { .. }) => {
                 Err(Box::pin(self.with_nearest(error)).await)
             }
@@ -207,8 +206,7 @@ impl Door {
         }
     }
 
-    /// An unknown model's error with the name that was probably meant: one on this caller's own
-    /// list.
+    /// Adds the most similar name that the caller may use to the error for an unknown model.
     pub(crate) async fn with_nearest(&self, error: BackendError) -> BackendError {
         let BackendError::ModelNotFound { model, .. } = error else {
             return error;
@@ -223,7 +221,7 @@ impl Door {
         }
     }
 
-    /// A whole answer, or the error of one that took longer than any may.
+    /// Waits for a complete answer, or returns the error for the time limit.
     pub(crate) async fn in_time<F>(
         &self,
         refusals: &Refusals,

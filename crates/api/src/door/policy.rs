@@ -1,4 +1,4 @@
-//! What the door lets pass: a value that the server makes from its configuration.
+//! [`Policy`]: what the door accepts. The server creates it from its configuration.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -6,88 +6,86 @@ use std::time::Duration;
 use loggia_backend::Profile;
 use serde_json::{Map, Value};
 
-/// What becomes of fields that a model's backend cannot honour (`docs/dialects.md`, part 3).
+/// How to handle fields that a model's backend cannot honour (`docs/dialects.md`, part 3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Strictness {
-    /// Whatever cannot be honoured is refused, hints and unknown fields too.
+    /// Refuse all of them, hints and unknown fields included.
     Strict,
-    /// What cannot be honoured is dropped and named in `x-loggia-ignored`. Refused is what would
-    /// give an answer that the client asked to be protected from: a format that cannot hold, a call
-    /// that cannot be made.
+    /// Ignore them and list them in `x-loggia-ignored`. Refuse only those that protect the client
+    /// from a wrong answer: a format that cannot be enforced, a call that cannot be forced.
     #[default]
     Plain,
-    /// That is dropped too, and named in `x-loggia-ignored`.
+    /// Ignore all of them and list them in `x-loggia-ignored`.
     Lenient,
 }
 
-/// What the door lets pass, and how long it waits.
+/// What the door accepts, and how long it waits.
 #[derive(Clone, Debug)]
 pub struct Policy {
-    /// What becomes of fields that cannot be honoured.
+    /// How to handle fields that cannot be honoured.
     pub strictness: Strictness,
-    /// How sampling fields are read.
+    /// How sampling fields are interpreted.
     pub profile: Profile,
-    /// What is otherwise for some models, by the name that the client asks for: an alias can have
-    /// its own.
+    /// Settings for single models, by the name that the client sends. An alias can have its own.
     pub models: HashMap<String, ModelPolicy>,
-    /// The most bytes of a request's body; past that, 413.
+    /// The maximum size of a request's body in bytes. A larger body gets a 413.
     pub body_limit: usize,
-    /// How long a request's body may take to come; past that, 408.
+    /// The time limit for receiving a request's body. A slower body gets a 408.
     pub body_within: Duration,
-    /// How long a stream waits for the engine before it is begun with 200 and heartbeats. `None`:
-    /// as long as it takes.
+    /// How long a stream waits for the engine before it begins with status 200 and heartbeats.
+    /// `None`: without limit.
     pub heartbeat_after: Option<Duration>,
-    /// How often a heartbeat is sent from then on, while there is nothing else to send. Zero: only
-    /// the first one.
+    /// The interval of heartbeats after that, if there is nothing else to send. Zero: only the
+    /// first one.
     pub heartbeat_every: Duration,
-    /// The most that one request may ask for.
+    /// The limits of one request.
     pub ceilings: Ceilings,
-    /// Whether a request without a [`Caller`](crate::Caller) may delete models. Never for a web
-    /// page.
+    /// Whether a request without a [`Caller`](crate::Caller) may delete models. Never applies to
+    /// web pages.
     pub deletes_without_key: bool,
 }
 
-/// What is otherwise for one model; what is `None` is as for all.
+/// Settings for one model. `None` means the general setting.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ModelPolicy {
-    /// What becomes of fields that cannot be honoured.
+    /// How to handle fields that cannot be honoured.
     pub strictness: Option<Strictness>,
-    /// How sampling fields are read.
+    /// How sampling fields are interpreted.
     pub profile: Option<Profile>,
-    /// Ollama's `options` (`num_ctx`, `top_k`, …) that hold where the request does not say
-    /// otherwise. For backends that take them.
+    /// Default values for Ollama's `options` (`num_ctx`, `top_k`, …), for backends that support
+    /// them. The request takes precedence.
     pub options: Map<String, Value>,
 }
 
-/// The most that one request may ask for; past that, a 400 that names the field and the number.
+/// The limits of one request. A request above a limit gets a 400 with the field and the limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ceilings {
-    /// `n`, and `best_of` of a completion.
+    /// The maximum of `n`, and of a completion's `best_of`.
     pub choices: usize,
-    /// Entries of `messages`.
+    /// The maximum number of `messages`.
     pub messages: usize,
-    /// Prompts of one completion.
+    /// The maximum number of prompts of one completion.
     pub prompts: usize,
-    /// Entries of `input` of embeddings.
+    /// The maximum number of inputs of one embeddings request.
     pub inputs: usize,
-    /// Entries of `tools` and `functions`.
+    /// The maximum number of `tools` and `functions`.
     pub tools: usize,
-    /// Images, sounds and files in all messages together.
+    /// The maximum number of images, audio parts and files in all messages.
     pub media: usize,
-    /// Bytes of `data:` URLs and sounds in all messages together, as they are sent (in base64).
+    /// The maximum size of `data:` URLs and audio in all messages, in bytes as sent (base64).
     pub media_bytes: usize,
-    /// Bytes of one JSON schema.
+    /// The maximum size of one JSON schema in bytes.
     pub schema_bytes: usize,
-    /// How deep a JSON schema may nest.
+    /// The maximum nesting depth of a JSON schema.
     pub schema_depth: usize,
-    /// Entries of `logit_bias`.
+    /// The maximum number of entries of `logit_bias`.
     pub logit_bias: usize,
-    /// Bytes of one stop string.
+    /// The maximum length of one stop string in bytes.
     pub stop_bytes: usize,
-    /// Tokens of an answer where the client names no limit. `None`: the model's context is the
-    /// limit.
+    /// The token limit of an answer if the client sets none. `None`: limited by the model's
+    /// context.
     pub answer_tokens: Option<u32>,
-    /// How long a request may take altogether. `None`: as long as the engine goes on sending.
+    /// The time limit for a complete request. `None`: as long as the engine keeps sending.
     pub whole_time: Option<Duration>,
 }
 
@@ -131,7 +129,7 @@ impl Default for Policy {
 }
 
 impl Policy {
-    /// How sampling fields are read for this model.
+    /// Returns the profile for this model.
     pub fn profile_of(&self, model: &str) -> Profile {
         self.models
             .get(model)
@@ -139,7 +137,7 @@ impl Policy {
             .unwrap_or(self.profile)
     }
 
-    /// What becomes of fields that this model cannot honour.
+    /// Returns the strictness for this model.
     pub fn strictness_of(&self, model: &str) -> Strictness {
         self.models
             .get(model)
@@ -147,7 +145,7 @@ impl Policy {
             .unwrap_or(self.strictness)
     }
 
-    /// Options for this model, where there are any.
+    /// Returns the configured options for this model, if any.
     pub(crate) fn options_of(&self, model: &str) -> Option<&Map<String, Value>> {
         self.models
             .get(model)

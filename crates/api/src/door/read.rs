@@ -1,4 +1,4 @@
-//! The bytes of a request's body, within limits.
+//! Reads the body of a request, within limits.
 
 use std::fmt::Display;
 
@@ -11,8 +11,8 @@ use http_body_util::BodyExt;
 use crate::door::content_encoding;
 use crate::{ApiError, Policy};
 
-/// Reads a JSON body, unpacked: 415 for another type, 413 past the limit, 408 where it does not
-/// come.
+/// Reads and decompresses a JSON body. Returns 415 for another type, 413 above the size limit, 408
+/// after the time limit.
 pub(crate) async fn json_body<B>(
     headers: &HeaderMap,
     body: B,
@@ -43,7 +43,7 @@ where
     }
 }
 
-/// All of a body. One that comes in one piece, as most do, is not copied.
+/// Reads a complete body. A body that arrives in one piece, as most do, is not copied.
 async fn whole<B>(body: B, limit: usize) -> Result<Bytes, ApiError>
 where
     B: Body<Data: Buf>,
@@ -80,7 +80,7 @@ where
     })
 }
 
-/// A request without a type is taken for JSON, as the original did.
+/// Checks the content type. A request without one counts as JSON, as with the original.
 fn check_type(headers: &HeaderMap) -> Result<(), ApiError> {
     let unsupported =
         |message: &str| Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));

@@ -1,6 +1,6 @@
-//! The routes of the API: one table, which dispatch, 404, 405, the log's names and CORS read.
+//! The routes of the API. Dispatch, 404, 405, logs and CORS use the same table.
 //!
-//! To add a route, add a row to [`ROUTES`] and a [`Handler`]; the compiler then asks for its answer
+//! To add a route, add a row to [`ROUTES`] and a [`Handler`]. The compiler then requires its case
 //! in `Door::answer`.
 
 use http::{Method, Uri};
@@ -8,7 +8,7 @@ use percent_encoding::percent_decode_str;
 
 use crate::ApiError;
 
-/// What answers a route.
+/// The handler of a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Handler {
     Chat,
@@ -33,7 +33,7 @@ pub(crate) enum Handler {
     DeleteItem,
 }
 
-/// One row of the table.
+/// A row of the table.
 #[derive(Debug)]
 struct Row {
     method: Method,
@@ -41,8 +41,8 @@ struct Row {
     /// model's name may hold slashes, encoded or not.
     path: &'static str,
     handler: Handler,
-    /// Words in unknown paths that were probably meant for this one: OpenAI's own, those of its
-    /// other APIs, and those of Ollama's.
+    /// Words in unknown paths that suggest this route: OpenAI's own, those of its other APIs, and
+    /// Ollama's.
     words: &'static [&'static str],
     /// Whether the route is only there where a door has a store.
     stored: bool,
@@ -78,7 +78,7 @@ const fn stored(
     }
 }
 
-/// Every route. The first row whose path matches decides; of several whose words are found in an
+/// All routes. The first row whose path matches is used. If the words of several rows occur in an
 /// unknown path, the first is suggested.
 static ROUTES: &[Row] = &[
     row(
@@ -148,7 +148,7 @@ const CONVERSATION: &str = "/v1/conversations/{conversation_id}";
 const ITEMS: &str = "/v1/conversations/{conversation_id}/items";
 const ITEM: &str = "/v1/conversations/{conversation_id}/items/{item_id}";
 
-/// A route of OpenAI's API, found for a request.
+/// The route of a request.
 #[derive(Clone, Debug)]
 pub struct Route {
     row: &'static Row,
@@ -157,8 +157,8 @@ pub struct Route {
 }
 
 impl Route {
-    /// The route of a request; 404 where OpenAI's API (as far as Loggia has it) has none, 405 where
-    /// it has another method.
+    /// Returns the route of a request. Fails with 404 for an unknown path, and with 405 for another
+    /// method.
     pub fn of(method: &Method, uri: &Uri) -> Result<Self, ApiError> {
         Self::among(method, uri, true)
     }
@@ -184,13 +184,13 @@ impl Route {
         Err(ApiError::wrong_method(method, path, allowed))
     }
 
-    /// Its path as a routing table has it, `/v1/models/{id}` for one: what logs may show, since it
-    /// holds nothing that a client wrote.
+    /// Returns the path as the table has it, for example `/v1/models/{id}`. Logs may contain it,
+    /// because it contains nothing that a client sent.
     pub fn path(&self) -> &'static str {
         self.row.path
     }
 
-    /// Every method that some route has, each once.
+    /// Returns the methods of all routes, without duplicates.
     pub fn methods() -> Vec<Method> {
         [
             Method::GET,
@@ -251,13 +251,12 @@ impl Row {
     }
 }
 
-/// The longest part of a path that may be a mistyped word, and the most letters that may be wrong
-/// in it.
+/// The maximum length of a misspelled word in a path, and the maximum number of wrong letters.
 const LONGEST_WORD: usize = 16;
 const MISTYPED: usize = 2;
 
-/// The route that an unknown path looks like: without `/v1`, with too much of it, with a slash too
-/// many, mistyped.
+/// Returns the route that an unknown path resembles: without `/v1`, with a repeated prefix, with an
+/// extra slash, or misspelled.
 fn meant(path: &str, stores: bool) -> Option<&'static str> {
     let parts = || {
         path.split('/')
@@ -272,7 +271,8 @@ fn meant(path: &str, stores: bool) -> Option<&'static str> {
     find(0).or_else(|| find(MISTYPED)).map(|row| row.path)
 }
 
-/// Whether a part of a path is a word with so many letters wrong, of a short word fewer.
+/// Returns whether a part of a path is this word with at most `wrong` wrong letters, fewer for
+/// short words.
 fn is_like(part: &str, word: &str, wrong: usize) -> bool {
     part == word || wrong > 0 && strsim::osa_distance(part, word) <= wrong.min(word.len() / 4)
 }
@@ -354,8 +354,8 @@ mod tests {
         }
     }
 
-    /// Whatever is added to the table: each row is found by its own path and method, any other
-    /// method is a 405 that lists all methods of the path.
+    /// Each row is found by its own path and method. Any other method gives a 405 that lists all
+    /// methods of the path.
     #[test]
     fn every_row_is_found_and_another_method_is_told_those_there_are() {
         for row in ROUTES {

@@ -1,4 +1,4 @@
-//! The body of a wrapped service's answers: OpenAI's, or the service's own.
+//! The body of a wrapped service's responses: from the API, or the service's own.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -10,7 +10,8 @@ use tower::BoxError;
 use crate::Body;
 
 pin_project_lite::pin_project! {
-    /// The body of an answer of [`OpenAi`](crate::OpenAi): OpenAI's, or the wrapped service's own.
+    /// The body of a response of [`OpenAi`](crate::OpenAi): from OpenAI's API, or the wrapped
+    /// service's own.
     pub struct EitherBody<R> {
         #[pin]
         either: Either<R>,
@@ -26,14 +27,14 @@ pin_project_lite::pin_project! {
 }
 
 impl<R> EitherBody<R> {
-    /// Written here.
+    /// Wraps a body of the API.
     pub(crate) fn openai(body: Body) -> Self {
         Self {
             either: Either::OpenAi { body },
         }
     }
 
-    /// Passed through.
+    /// Wraps a body of the service.
     pub(crate) fn inner(body: R) -> Self {
         Self {
             either: Either::Inner { body },

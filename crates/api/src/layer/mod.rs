@@ -1,7 +1,7 @@
-//! [`OpenAiLayer`]: wrap any service that speaks Ollama's API, and it speaks OpenAI's too.
+//! [`OpenAiLayer`]: adds OpenAI's API to any service that speaks Ollama's API.
 //!
-//! It is the same door as the server's, over [`Ollama<S>`] where `S` is the very service that is
-//! wrapped. Routes that are not OpenAI's pass through untouched.
+//! It uses the same door as the server, over [`Ollama<S>`], where `S` is the wrapped service.
+//! Requests for other routes reach the service unchanged.
 
 mod body;
 mod service;

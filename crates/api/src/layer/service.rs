@@ -1,4 +1,4 @@
-//! The layer and the service it makes.
+//! The layer [`OpenAiLayer`] and its service [`OpenAi`].
 
 use std::fmt::Display;
 use std::sync::Arc;
@@ -14,12 +14,12 @@ use tower::{Layer, Service, ServiceExt};
 use super::body::EitherBody;
 use crate::{ApiError, Door, Policy, Route};
 
-/// Makes a service that speaks Ollama's API speak OpenAI's.
+/// Adds OpenAI's API to a service that speaks Ollama's API.
 ///
 /// `POST /v1/chat/completions`, `GET /v1/models` and `GET /v1/models/{id}` are answered through the
-/// wrapped service's `/api/chat`, `/api/tags` and `/api/show`; every other request reaches it as it
-/// is. The headers and extensions of a chat request go along, so that what the service reads from
-/// them (a key, a tenant) still works.
+/// wrapped service's `/api/chat`, `/api/tags` and `/api/show`. All other requests reach the service
+/// unchanged. The headers and extensions of a chat request are forwarded, so that the service can
+/// still read its keys or tenants from them.
 ///
 /// ```
 /// use loggia_api::OpenAiLayer;
@@ -36,12 +36,12 @@ pub struct OpenAiLayer {
 }
 
 impl OpenAiLayer {
-    /// A layer with the default [`Policy`].
+    /// Creates a layer with the default [`Policy`].
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A layer with this policy.
+    /// Creates a layer with this policy.
     pub fn with_policy(policy: Policy) -> Self {
         Self {
             policy: Arc::new(policy),
@@ -61,7 +61,7 @@ impl<S> Layer<S> for OpenAiLayer {
     }
 }
 
-/// A service that speaks OpenAI's API as well as that of the service it wraps, which is Ollama's.
+/// A service with OpenAI's API and that of the wrapped service, which is Ollama's.
 #[derive(Clone, Debug)]
 pub struct OpenAi<S> {
     inner: S,
@@ -79,8 +79,7 @@ where
     type Error = S::Error;
     type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
 
-    /// Always ready: the wrapped service is waited for by each call, which may need it several
-    /// times.
+    /// Always ready. Each call waits for the wrapped service, because it may need it several times.
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         Poll::Ready(Ok(()))
     }
@@ -114,8 +113,8 @@ where
     }
 }
 
-/// A wrong method on a route of OpenAI's is answered here; `OPTIONS` may be a CORS preflight, which
-/// the service knows about.
+/// Returns whether an error is answered here: a wrong method on a route of OpenAI's API. `OPTIONS`
+/// may be a CORS preflight, which the service handles.
 fn is_ours(error: &ApiError, method: &Method) -> bool {
     error.status == StatusCode::METHOD_NOT_ALLOWED && method != Method::OPTIONS
 }
