@@ -1,4 +1,4 @@
-"""llama.cpp's own server out of the wheel `xllamacpp`, with those of llama-server's flags that the benchmark gives."""
+"""llama.cpp's own server from the wheel `xllamacpp`, with the flags of llama-server that the benchmark uses."""
 
 import argparse
 import signal

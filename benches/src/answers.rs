@@ -1,7 +1,7 @@
-//! The bytes that the stand-in answers with: an Ollama's, in the form of the recordings in
-//! `fixtures/ollama`, and any other bytes in the same portions, for nginx to pass through.
+//! The bytes of the stand-in's answers: those of an Ollama, in the form of the recordings in
+//! `fixtures/ollama`, and any other bytes in the same pieces, for nginx to pass through.
 //!
-//! Everything is made before the clock runs; at run time these bytes are only written.
+//! All answers are built before the measurement; during it, these bytes are only written.
 
 use std::{fmt::Write as _, time::Duration};
 
@@ -30,27 +30,27 @@ const WORDS: [&str; 16] = [
     "\\n\\n",
 ];
 
-/// One answer as it goes to the socket: a head, and then the body in one piece or many.
+/// One answer on the socket: a head, and then the body in one or many pieces.
 #[derive(Clone)]
 pub(crate) struct Answer {
     pub(crate) head: Bytes,
-    /// One piece of the body each, ready for the wire: a token's HTTP chunk, or the whole.
+    /// The pieces of the body, ready to be written: a token's HTTP chunk, or the whole body.
     pub(crate) pieces: Vec<Bytes>,
 }
 
 /// How the pieces of a streamed answer are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Delivery {
-    /// All in as few writes as the socket takes.
+    /// All in as few writes as the socket accepts.
     AtOnce,
-    /// One write each, the next as soon as the last is done.
+    /// One write for each piece, the next as soon as the last is done.
     OneByOne,
-    /// One write each, this long apart; the streams take turns at so many beats spread evenly over
-    /// that time.
+    /// One write for each piece, at this interval. The streams start at `beats` different times,
+    /// evenly distributed over the interval.
     Paced { every: Duration, beats: u32 },
 }
 
-/// Ollama's whole answer of `tokens` tokens.
+/// Ollama's unstreamed answer with `tokens` tokens.
 pub(crate) fn ollama_whole(tokens: usize) -> Answer {
     let text: String = words(tokens).collect();
     json(&format!(
@@ -76,7 +76,7 @@ pub(crate) fn ollama_stream(tokens: usize, delivery: Delivery) -> Answer {
     )
 }
 
-/// The answers of an Ollama to what a gateway may ask of it besides chats.
+/// An Ollama's answers to the requests of a gateway other than chats.
 pub(crate) fn ollama_about(path: &str) -> Answer {
     let details = r#"{"parent_model":"","format":"gguf","family":"llama","families":["llama"],"parameter_size":"134.52M","quantization_level":"Q4_1"}"#;
     let named = format!(
@@ -102,7 +102,7 @@ pub(crate) fn ollama_about(path: &str) -> Answer {
     }
 }
 
-/// An answer of this JSON, in one piece.
+/// An answer with this JSON, in one piece.
 pub(crate) fn json(body: &str) -> Answer {
     let head = format!(
         "HTTP/1.1 200 OK\r\nContent-Type: application/json; charset=utf-8\r\nDate: Sun, 22 Nov 2026 16:40:44 GMT\r\nContent-Length: {}\r\n\r\n{body}",
@@ -114,8 +114,8 @@ pub(crate) fn json(body: &str) -> Answer {
     }
 }
 
-/// The SSE body that a gateway gave for a stream of `tokens` tokens, cut into as many pieces as
-/// Ollama's answer had.
+/// The SSE body that a gateway sent for a stream of `tokens` tokens, split into as many pieces as
+/// Ollama's answer.
 pub(crate) fn sse_replay(body: &[u8], tokens: usize, delivery: Delivery) -> Answer {
     let text = String::from_utf8_lossy(body);
     let events: Vec<&str> = text.split_inclusive("\n\n").collect();
@@ -153,7 +153,7 @@ fn chunked(
 
 fn http_chunk(piece: &[u8]) -> Vec<u8> {
     let mut size = String::new();
-    // Writing into a string cannot fail.
+    // Writing to a string cannot fail.
     let _ = write!(size, "{:x}\r\n", piece.len());
     [size.as_bytes(), piece, b"\r\n"].concat()
 }

@@ -1,8 +1,8 @@
-//! What the embedded engine gives while other programs want the same processors: each kind of work
-//! alone, and beside programs that do nothing but spin, in turns.
+//! Measures the embedded engine while other programs use the same processors: each kind of work
+//! alone, and beside programs that only spin, in turns.
 //!
-//! Threads of one step wait for each other in every layer, so it matters how they wait. Several
-//! environments can be compared in one run.
+//! The threads of a step wait for each other in every layer, so it matters how they wait. One run
+//! can compare several environments.
 
 use std::{
     fmt::Write as _,
@@ -27,34 +27,34 @@ use crate::{
     report::{self, median, span},
 };
 
-/// What the engine is measured with.
+/// The settings of the measurement.
 #[derive(Args)]
 pub(crate) struct Arguments {
     /// The program to measure, built with `cargo build --release -p loggia`.
     #[arg(long, default_value = "target/release/loggia")]
     loggia: PathBuf,
-    /// The model that it serves.
+    /// The model to serve.
     #[arg(long, env = "LOGGIA_TEST_MODEL")]
     model: PathBuf,
     #[arg(long, default_value_t = 2)]
     threads: usize,
-    /// How many programs spin beside it.
+    /// The number of programs that spin.
     #[arg(long, default_value_t = 2)]
     programs: usize,
-    /// How often each environment has its turn at each kind of work.
+    /// The number of rounds of each environment, for each kind of work.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// How long streams are counted, in seconds.
+    /// The time for which streams are counted, in seconds.
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
-    /// Only the kinds of work whose names contain this.
+    /// Only measure the kinds of work whose names contain this.
     #[arg(long)]
     only: Option<String>,
-    /// An environment: `NAME=VALUE NAME=VALUE`, or nothing for what Loggia chooses. By default
-    /// that, and libgomp's own choice.
+    /// An environment: `NAME=VALUE NAME=VALUE`, or empty for Loggia's own. The default is that one,
+    /// and libgomp's default.
     #[arg(long, default_values_t = [String::new(), "GOMP_SPINCOUNT=300000".to_owned()])]
     environment: Vec<String>,
-    /// Where to write the page's third part; nothing is written where other environments were
+    /// Where to write the page's third part. Nothing is written if other environments were
     /// measured.
     #[arg(long, default_value = "docs/benchmarks.md")]
     page: PathBuf,
@@ -63,19 +63,19 @@ pub(crate) struct Arguments {
 /// A kind of work.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Work {
-    /// So many streams at once.
+    /// This number of parallel streams.
     Streams(usize),
-    /// A prompt of so many words.
+    /// A prompt with this number of words.
     Prompt(usize),
 }
 
 const WORKS: [(Work, &str, &str); 3] = [
-    (Work::Streams(1), "1 at once", "tokens/s"),
-    (Work::Streams(4), "4 at once", "tokens/s"),
+    (Work::Streams(1), "1 stream", "tokens/s"),
+    (Work::Streams(4), "4 parallel streams", "tokens/s"),
     (Work::Prompt(304), "a prompt of 300 words", "words/s"),
 ];
 
-/// What one environment gave at one kind of work.
+/// The results of one environment for one kind of work.
 struct Measured<'a> {
     environment: &'a str,
     work: Work,
@@ -85,10 +85,10 @@ struct Measured<'a> {
     beside: Vec<f64>,
 }
 
-/// Measures, prints, and writes the page.
+/// Measures, prints the results, and writes the page.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    // All run at the same time, and wait asleep while it is another's turn: what changes on the
-    // machine changes for all of them.
+    // All servers run at the same time, and sleep while another one is measured, so that changes of
+    // the machine affect all of them.
     let servers: Vec<(&str, Gateway)> = arguments
         .environment
         .iter()
@@ -149,14 +149,14 @@ fn start(arguments: &Arguments, environment: &str) -> Result<Gateway> {
 }
 
 impl Measured<'_> {
-    /// Once alone, once beside the others.
+    /// One round alone, and one beside the spinning programs.
     async fn round(
         &mut self,
         arguments: &Arguments,
         target: SocketAddr,
         round: usize,
     ) -> Result<()> {
-        // The first answer of a process is slow for reasons of its own.
+        // The first answer of a process is always slower, so it is not measured.
         answer_at_last(target).await?;
         let counted = Duration::from_secs_f64(arguments.seconds);
         let alone = measure(target, self.work, counted, round * 2).await?;
@@ -180,7 +180,7 @@ async fn answer_at_last(target: SocketAddr) -> Result<()> {
         .is_err()
     {
         if begun.elapsed() > Duration::from_mins(1) {
-            bail!("it does not answer");
+            bail!("the server does not answer");
         }
         sleep(Duration::from_millis(50)).await;
     }
@@ -199,7 +199,7 @@ async fn measure(target: SocketAddr, work: Work, counted: Duration, turn: usize)
     }
 }
 
-/// Pieces a second of so many streams, from when all have begun.
+/// The number of pieces per second of `count` streams, measured after all have begun.
 async fn streams(target: SocketAddr, count: usize, counted: Duration) -> Result<f64> {
     let mut tasks = JoinSet::new();
     let mut so_far = Vec::new();
@@ -234,7 +234,7 @@ async fn streams(target: SocketAddr, count: usize, counted: Duration) -> Result<
     Ok((after - before) as f64 / seconds)
 }
 
-/// Programs that spin; ended when dropped.
+/// Spinning programs, killed on drop.
 struct Spinning(Vec<Child>);
 
 impl Spinning {
@@ -264,10 +264,11 @@ impl Drop for Spinning {
 
 fn section(arguments: &Arguments, all: &[Measured<'_>]) -> String {
     let mut text = format!(
-        "The program with the embedded engine, alone and beside {} programs that spin (`while :; do :; done`): {} threads, {} seconds of each \
-         stream, prompts that are not cached. {} rounds, in each of which every environment had its turn; medians, and in brackets the least and \
-         the most. `GOMP_SPINCOUNT=300000` is what libgomp chooses by itself.\n\n\
-         | work | unit | environment | alone | beside them | beside ÷ alone |\n|---|---|---|---|---|---|\n",
+        "The embedded engine on an idle machine, and on one where {} programs spin (`while :; do :; done`):\n\
+         {} threads, {} seconds of each stream, uncached prompts. Every environment runs in each of the {}\n\
+         rounds. Each cell has the median, with the minimum and the maximum in brackets.\n\
+         `GOMP_SPINCOUNT=300000` is libgomp's default.\n\n\
+         | work | unit | environment | idle machine | busy machine | busy ÷ idle |\n|---|---|---|---|---|---|\n",
         arguments.programs, arguments.threads, arguments.seconds, arguments.rounds
     );
     for Measured {
@@ -285,7 +286,7 @@ fn section(arguments: &Arguments, all: &[Measured<'_>]) -> String {
             format!("`{environment}`")
         };
         let (quiet, busy) = (median(alone), median(beside));
-        // Writing into a string cannot fail.
+        // Writing to a string cannot fail.
         let _ = writeln!(
             text,
             "| {name} | {unit} | {environment} | {quiet:.0} ({}) | {busy:.0} ({}) | {:.2} |",

@@ -1,7 +1,7 @@
-//! What a process has cost so far: CPU time and resident memory, as the kernel counts them.
+//! The cost of a process so far: its CPU time and resident memory, as the kernel counts them.
 //!
-//! Wall time is not looked at: the stand-in and the load share the processors with what is
-//! measured.
+//! Wall time is not measured, because the stand-in and the load share the processors with the
+//! measured program.
 
 use std::{collections::BTreeMap, fs, time::Duration};
 
@@ -9,9 +9,9 @@ use anyhow::{Context, Result};
 
 /// The CPU time of a process's threads at one moment.
 pub(crate) struct CpuTime {
-    /// From `schedstat`: exact, but a thread that ends takes its figure along.
+    /// From `schedstat`: exact, but it lacks threads that have ended.
     threads: BTreeMap<String, Duration>,
-    /// From `stat`: counts threads that have ended too, in steps of 10 ms.
+    /// From `stat`: includes threads that have ended, in steps of 10 ms.
     process: Duration,
 }
 
@@ -19,11 +19,11 @@ impl CpuTime {
     pub(crate) fn of(pid: u32) -> Result<Self> {
         let mut threads = BTreeMap::new();
         let folder = format!("/proc/{pid}/task");
-        for entry in
-            fs::read_dir(&folder).with_context(|| format!("the gateway is gone: no {folder}"))?
+        for entry in fs::read_dir(&folder)
+            .with_context(|| format!("the gateway has ended: {folder} is missing"))?
         {
             let entry = entry?;
-            // A thread may end between being listed and being read.
+            // A thread may end between listing and reading.
             let Ok(text) = fs::read_to_string(entry.path().join("schedstat")) else {
                 continue;
             };
@@ -31,7 +31,7 @@ impl CpuTime {
                 .split(' ')
                 .next()
                 .and_then(|field| field.parse().ok())
-                .context("schedstat holds no number")?;
+                .context("schedstat has no number")?;
             threads.insert(
                 entry.file_name().to_string_lossy().into_owned(),
                 Duration::from_nanos(spent),
@@ -43,7 +43,7 @@ impl CpuTime {
         })
     }
 
-    /// What was spent from `before` until now.
+    /// The CPU time from `before` until now.
     pub(crate) fn since(&self, before: &Self) -> Duration {
         let one_ended = before
             .threads
@@ -70,7 +70,7 @@ pub(crate) fn resident(pid: u32) -> Result<u64> {
 
 fn process_time(pid: u32) -> Result<Duration> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The program's name, in parentheses, may hold spaces; utime and stime are the 12th and 13th
+    // The program's name, in parentheses, may contain spaces; utime and stime are the 12th and 13th
     // field after it.
     let fields = stat
         .rsplit(')')

@@ -1,4 +1,4 @@
-//! Starts and ends the two gateways, and other servers, each on a port and in a folder of its own.
+//! Starts and stops the two gateways and other servers, each with its own port and folder.
 
 use std::{
     fs::{self, File},
@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Resource, Rlimit, Signal};
 use tempfile::TempDir;
 
-/// A running gateway; ended when dropped.
+/// A running gateway, stopped on drop.
 pub(crate) struct Gateway {
     pub(crate) name: &'static str,
     pub(crate) address: SocketAddr,
@@ -23,7 +23,8 @@ pub(crate) struct Gateway {
     folder: TempDir,
 }
 
-/// Lets this process, and those that it starts, have as many files open as the machine allows.
+/// Raises the limit of open files to the machine's maximum, for this process and those that it
+/// starts.
 pub(crate) fn allow_many_files() -> Result<()> {
     let limit = rustix::process::getrlimit(Resource::Nofile);
     rustix::process::setrlimit(
@@ -36,8 +37,8 @@ pub(crate) fn allow_many_files() -> Result<()> {
     Ok(())
 }
 
-/// Loggia in front of the Ollama at `upstream`, as it comes but for its log, which nginx does not
-/// write either.
+/// Starts Loggia in front of the Ollama at `upstream`, with default settings except for the log,
+/// because nginx writes none either.
 pub(crate) fn loggia(program: &Path, upstream: SocketAddr) -> Result<Gateway> {
     let (folder, address) = (tempfile::tempdir()?, free_address()?);
     let mut command = Command::new(program);
@@ -55,7 +56,7 @@ pub(crate) fn loggia(program: &Path, upstream: SocketAddr) -> Result<Gateway> {
     Gateway::start("Loggia", command, folder, address)
 }
 
-/// nginx with one worker, passing everything through to `upstream`.
+/// Starts nginx with one worker that passes everything through to `upstream`.
 pub(crate) fn nginx(program: &Path, upstream: SocketAddr) -> Result<Gateway> {
     let (folder, address) = (tempfile::tempdir()?, free_address()?);
     fs::write(
@@ -72,10 +73,10 @@ pub(crate) fn nginx(program: &Path, upstream: SocketAddr) -> Result<Gateway> {
     Ok(gateway)
 }
 
-/// Streams are passed on at once (`proxy_buffering off`), connections to the upstream are kept,
-/// nothing is logged.
+/// Streams are passed on at once (`proxy_buffering off`), connections to the upstream are kept
+/// open, and nothing is logged.
 fn nginx_configuration(address: SocketAddr, upstream: SocketAddr) -> String {
-    // As root nginx would give its worker to `nobody`, who may not enter the folder.
+    // As root, nginx would run its worker as `nobody`, which cannot enter the folder.
     let user = if rustix::process::geteuid().is_root() {
         "user root;"
     } else {
@@ -148,7 +149,7 @@ impl Gateway {
             if self.child.try_wait()?.is_some() || begun.elapsed() > Duration::from_secs(10) {
                 let log = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
                 bail!(
-                    "{} does not listen on {}; it said: {log}",
+                    "{} does not listen on {}; its output: {log}",
                     self.name,
                     self.address
                 );
@@ -175,8 +176,8 @@ impl Drop for Gateway {
     }
 }
 
-/// An address that nobody listens on. Another could take it before the gateway does; the start then
-/// fails and says so.
+/// A free address. If another program takes it before the gateway does, the start fails with an
+/// error.
 pub(crate) fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }

@@ -1,11 +1,10 @@
-//! The little HTTP/1.1 that both ends of the measurement need: where a request ends, and where an
-//! answer does.
+//! A minimal HTTP/1.1 for both ends of the measurement: it finds the ends of requests and answers.
 //!
-//! Fit for loopback and well-formed peers only: it looks for what it needs and trusts the rest.
+//! It is only suitable for loopback and well-formed peers: it does not validate anything else.
 
 use anyhow::{Result, bail, ensure};
 
-/// The path of the request at the start of `bytes` and where it ends, once it is whole.
+/// The path of the request at the start of `bytes` and the request's end, once it is complete.
 pub(crate) fn request(bytes: &[u8]) -> Option<(String, usize)> {
     let head_end = head_end(bytes)?;
     let head = String::from_utf8_lossy(&bytes[..head_end]);
@@ -17,11 +16,11 @@ pub(crate) fn request(bytes: &[u8]) -> Option<(String, usize)> {
     (bytes.len() >= end).then_some((path, end))
 }
 
-/// Reads one answer after the other from the bytes of a connection, keeping only how long each body
-/// was and how it ended.
+/// Reads the answers on a connection one after the other, and keeps only the length of each body
+/// and its end.
 #[derive(Default)]
 pub(crate) struct AnswerReader {
-    /// What has not been understood yet: a part of a head, or of a chunk's size line.
+    /// Bytes that were not parsed yet: a part of a head, or of a chunk's size line.
     pending: Vec<u8>,
     state: State,
     body_bytes: usize,
@@ -41,11 +40,11 @@ enum State {
     LastChunk(usize),
 }
 
-/// One whole answer.
+/// One complete answer.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Body {
     pub(crate) bytes: usize,
-    /// The last bytes of the body, as many as the reader was told to keep.
+    /// The last bytes of the body; their number is a setting of the reader.
     pub(crate) tail: Vec<u8>,
 }
 
@@ -57,13 +56,13 @@ impl AnswerReader {
         }
     }
 
-    /// Whether something of the current answer has come.
+    /// The number of body bytes of the current answer so far.
     pub(crate) fn body_bytes(&self) -> usize {
         self.body_bytes
     }
 
-    /// Feeds what came; gives back the answer that this completed. Nothing may follow it, since the
-    /// next request has not been sent.
+    /// Parses received bytes, and returns the answer that they complete. Nothing may follow it,
+    /// because the next request has not been sent.
     pub(crate) fn push(&mut self, mut bytes: &[u8]) -> Result<Option<Body>> {
         while !bytes.is_empty() {
             bytes = match self.state {

@@ -1,8 +1,8 @@
 //! The client: keep-alive connections that send the same bytes again and again and read each answer
 //! to its end.
 //!
-//! It checks that each answer is as long as the first was and ends as it did, and otherwise looks
-//! at nothing, to leave the CPU to the gateway.
+//! It only checks that each answer has the same length and the same end as the first, to leave the
+//! CPU to the gateway.
 
 use std::{
     net::SocketAddr,
@@ -23,19 +23,19 @@ use tokio::{
 
 use crate::http::{AnswerReader, Body};
 
-/// What to ask, of whom, and how often.
+/// The request to send, its target, and how often to send it.
 #[derive(Clone)]
 pub(crate) struct Load {
     pub(crate) target: SocketAddr,
     pub(crate) request: Bytes,
     pub(crate) connections: usize,
-    /// Of all connections together.
+    /// The number of answers on all connections together.
     pub(crate) answers: usize,
-    /// How long each body must be.
+    /// The required length of each body.
     pub(crate) body_bytes: usize,
 }
 
-/// The bytes of a chat request as a client of OpenAI's sends them.
+/// The bytes of a chat request, as an OpenAI client sends them.
 pub(crate) fn chat_request(target: SocketAddr, stream: bool) -> Bytes {
     let body = format!(
         r#"{{"model":"{}","messages":[{{"role":"system","content":"You are a helpful assistant who answers in a few short sentences."}},{{"role":"user","content":"Tell me the story of a lighthouse keeper who had never seen snow, and what happened on the day it came."}}],"max_tokens":2000,"temperature":0.7,"stream":{stream}}}"#,
@@ -48,7 +48,7 @@ pub(crate) fn chat_request(target: SocketAddr, stream: bool) -> Bytes {
     .into()
 }
 
-/// Asks once and gives back the whole body.
+/// Sends one request and returns the whole body.
 pub(crate) fn ask_once(target: SocketAddr, stream: bool) -> Result<Vec<u8>> {
     block_on(async {
         let mut connection = Connection::open(target, usize::MAX).await?;
@@ -56,8 +56,8 @@ pub(crate) fn ask_once(target: SocketAddr, stream: bool) -> Result<Vec<u8>> {
     })
 }
 
-/// Asks until `load.answers` have come, each connection its next question when its last is
-/// answered.
+/// Sends requests until `load.answers` answers have arrived. Each connection sends its next request
+/// after its last answer.
 pub(crate) fn run(load: &Load) -> Result<()> {
     block_on(async {
         let left = Arc::new(AtomicUsize::new(load.answers));
@@ -90,8 +90,9 @@ pub(crate) fn run(load: &Load) -> Result<()> {
     })
 }
 
-/// Opens `load.connections` streams, waits until each has brought `seen` bytes or more and a while
-/// longer, so that all are well under way, and leaves. Gives back what `look` saw just before.
+/// Opens `load.connections` streams, waits until each has received at least `seen` bytes, and a
+/// while longer, so that all are well under way, and closes them. Returns the result of `look`,
+/// which is called just before.
 pub(crate) fn hold_open<T>(
     load: &Load,
     seen: usize,
@@ -153,7 +154,7 @@ impl Connection {
         self.finish().await
     }
 
-    /// Asks and reads the first `seen` bytes of the body.
+    /// Sends a request and reads the first `seen` bytes of the body.
     async fn begin(&mut self, request: &[u8], seen: usize) -> Result<()> {
         self.received.shrink_to(4 << 10);
         self.socket.write_all(request).await?;

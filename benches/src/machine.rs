@@ -1,8 +1,8 @@
-//! The machine, in words, for the page.
+//! A description of the machine for the page.
 
 use std::{fs, path::Path, process::Command};
 
-/// One line each: processor, kernel, programs, date.
+/// The lines for the gateway's part: processor, kernel, programs, date.
 pub(crate) fn describe(nginx: &Path) -> Vec<(&'static str, String)> {
     vec![
         ("processor", processor()),
@@ -13,11 +13,11 @@ pub(crate) fn describe(nginx: &Path) -> Vec<(&'static str, String)> {
         ),
         ("rustc", said("rustc", &["--version"])),
         ("date", said("date", &["-u", "+%Y-%m-%d"])),
-        ("other work meanwhile", other_work()),
+        ("other work", other_work()),
     ]
 }
 
-/// The same for the part that is about the engine beside llama-server.
+/// The lines for the part with the engine and llama-server.
 pub(crate) fn of_engine(llama_server: &Path) -> Vec<(&'static str, String)> {
     vec![
         ("processor", processor()),
@@ -27,11 +27,11 @@ pub(crate) fn of_engine(llama_server: &Path) -> Vec<(&'static str, String)> {
             said(&llama_server.to_string_lossy(), &["--version"]).replace('\n', ", "),
         ),
         ("date", said("date", &["-u", "+%Y-%m-%d"])),
-        ("other work meanwhile", other_work()),
+        ("other work", other_work()),
     ]
 }
 
-/// The same where nothing else is measured.
+/// The lines for a part without another program.
 pub(crate) fn alone() -> Vec<(&'static str, String)> {
     vec![
         ("processor", processor()),
@@ -65,17 +65,15 @@ fn processor() -> String {
     )
 }
 
-/// The benchmark itself keeps some two processors busy. Other work beside it evicts caches, which
-/// costs the larger program more.
+/// The benchmark itself uses about two processors. Other work evicts caches, which costs the larger
+/// program more.
 fn other_work() -> String {
     let averages = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load = averages.split(' ').nth(1).unwrap_or("unknown");
-    format!(
-        "load average of the last five minutes {load}; above 2 or 3, somebody else was at work and the figures are worse than they should be"
-    )
+    format!("load average {load} over five minutes; above 3, other work has made the figures worse")
 }
 
-/// What a program prints about itself, on whichever of the two it prints.
+/// The output of a program, on stdout and stderr.
 fn said(program: &str, arguments: &[&str]) -> String {
     Command::new(program).args(arguments).output().map_or_else(
         |_| "unknown".to_owned(),

@@ -1,13 +1,14 @@
-//! Measures three things, each a part of a page: what a gateway costs, Loggia in front of an
-//! instant Ollama stand-in beside nginx passing the same answer's bytes through; what the embedded
-//! engine gives, beside llama-server; and what it gives on a busy machine.
+//! Measures three things, each for a part of the page: the cost of a gateway (Loggia in front of an
+//! instant Ollama stand-in, compared with nginx, which passes the bytes of the same answers
+//! through), the speed of the embedded engine compared with llama-server, and its speed on a busy
+//! machine.
 //!
-//! Of a gateway only the CPU time that its process spends is counted, so the stand-in and the load
-//! may share the machine with it. This is no load test: it says nothing of a largest number of
-//! requests a second.
+//! For a gateway, only the CPU time of its process is counted, so the stand-in and the load may
+//! share the machine with it. This is not a load test: it does not measure the maximum number of
+//! requests per second.
 //!
-//! Read `rounds` for what is measured, `stand_in` and `load` for the two ends, `gateway` for the
-//! two in the middle, `cost` for the measure; `engine` for the second part, `busy` for the third.
+//! Reading order: `rounds` (the measurements), `stand_in` and `load` (the two ends), `gateway` (the
+//! two gateways), `cost` (CPU time and memory); `engine` for the second part, `busy` for the third.
 #![forbid(unsafe_code)]
 
 mod answers;
@@ -28,14 +29,14 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use clap::{Args, Parser};
 
-/// What Loggia costs and gives, beside others.
+/// Measures the cost and the speed of Loggia, compared with other programs.
 #[derive(Parser)]
 enum What {
-    /// What a gateway costs, Loggia beside nginx
+    /// The cost of a gateway: Loggia compared with nginx
     Gateway(Arguments),
-    /// What the embedded engine gives, beside llama-server
+    /// The speed of the embedded engine, compared with llama-server
     Engine(engine::Arguments),
-    /// What the embedded engine gives beside programs that keep the processors busy
+    /// The speed of the embedded engine beside programs that keep the processors busy
     Busy(busy::Arguments),
 }
 
@@ -44,19 +45,21 @@ struct Arguments {
     /// The program to measure, built with `cargo build --release -p loggia --no-default-features`.
     #[arg(long, default_value = "target/release/loggia")]
     loggia: PathBuf,
-    /// The nginx to measure it against.
+    /// The nginx to compare it with.
     #[arg(long, default_value = "nginx")]
     nginx: PathBuf,
-    /// How often Loggia and nginx take turns at each kind of work; the table shows medians.
+    /// The number of rounds in which Loggia and nginx take turns at each kind of work; the table
+    /// shows medians.
     #[arg(long, default_value_t = 5)]
     pairs: usize,
-    /// Only the kinds of work whose names contain this.
+    /// Only measure the kinds of work whose names contain this.
     #[arg(long)]
     only: Option<String>,
-    /// A twentieth of the work: to look at a gateway under a profiler, not for figures.
+    /// A twentieth of the work: to use a gateway with a profiler, not for published figures.
     #[arg(long)]
     brief: bool,
-    /// Where to write the page's first part; nothing is written where only a part was measured.
+    /// Where to write the page's first part. Nothing is written if only some kinds of work were
+    /// measured.
     #[arg(long, default_value = "docs/benchmarks.md")]
     page: PathBuf,
 }

@@ -1,9 +1,9 @@
-//! Writes the tokens of many streams, each at its own beat: one write a token, the streams' beats
-//! spread evenly over the interval.
+//! Writes the tokens of many streams, each at its own times: one write for each token, with the
+//! streams evenly distributed over the interval.
 //!
-//! A thread of its own that sleeps until the next token is due: a timer wheel of whole milliseconds
-//! would let several streams' tokens fall together, and a gateway that wakes once for several has
-//! an easier life than with real engines.
+//! It is a separate thread that sleeps until the next token is due. A timer wheel with whole
+//! milliseconds would write tokens of several streams together, and a gateway that wakes once for
+//! several tokens needs less CPU than with real engines.
 
 use std::{
     collections::BTreeMap,
@@ -35,7 +35,7 @@ impl PacedStream {
     }
 }
 
-/// Serves streams as they come; gives each socket to `back` when its last piece is written.
+/// Writes the streams that arrive, and passes each socket to `back` after its last piece.
 pub(crate) fn run(streams: &Receiver<PacedStream>, back: impl Fn(TcpStream)) {
     let start = Instant::now();
     let mut due: BTreeMap<(Instant, u32), PacedStream> = BTreeMap::new();
@@ -83,7 +83,7 @@ fn step(stream: &mut PacedStream) -> Step {
         return Step::Complete;
     };
     match stream.socket.write(&piece) {
-        // A token is far smaller than a socket's buffer: a short write means that the reader has
+        // A token is far smaller than a socket's buffer, so a short write means that the reader has
         // stalled.
         Ok(written) if written == piece.len() => {
             if stream.pieces.len() == 0 {
@@ -96,8 +96,8 @@ fn step(stream: &mut PacedStream) -> Step {
     }
 }
 
-/// The next time that is this stream's turn, counted from `start`: the streams take turns at its
-/// beats.
+/// The next time at which this stream is due, relative to `start`: the streams are distributed over
+/// its beats.
 fn first_beat(start: Instant, stream: &PacedStream, number: u32) -> Instant {
     let place = stream.every / stream.beats * (number % stream.beats);
     let rounds = start.elapsed().as_nanos() / stream.every.as_nanos().max(1) + 1;

@@ -1,5 +1,5 @@
-//! What is measured: each kind of work, with Loggia and nginx taking turns at it, and what an open
-//! stream weighs.
+//! The measurements: each kind of work, at which Loggia and nginx take turns, and the memory of an
+//! open stream.
 
 use std::{path::Path, time::Duration};
 
@@ -18,11 +18,11 @@ use crate::{
 pub(crate) struct Work {
     pub(crate) name: &'static str,
     pub(crate) what: &'static str,
-    /// What the cost is given per.
+    /// The unit of the cost.
     pub(crate) unit: &'static str,
-    /// How many times nginx's cost Loggia's may be.
-    pub(crate) reach: f64,
-    /// `None` for a whole answer.
+    /// The maximum ratio of Loggia's cost to nginx's.
+    pub(crate) goal: f64,
+    /// `None` for an unstreamed answer.
     stream: Option<Delivery>,
     connections: usize,
     answers: usize,
@@ -36,14 +36,14 @@ pub(crate) struct Compared {
     pub(crate) nginx: Vec<f64>,
 }
 
-/// What open streams weigh: growth of resident memory in bytes per stream.
+/// The memory of open streams: the growth of resident memory in bytes per stream.
 pub(crate) struct Weight {
     pub(crate) streams: u32,
     pub(crate) loggia: f64,
     pub(crate) nginx: f64,
 }
 
-/// All that was measured.
+/// All measurements.
 pub(crate) struct Measured {
     pub(crate) compared: Vec<Compared>,
     pub(crate) weight: Option<Weight>,
@@ -58,7 +58,7 @@ fn works() -> [Work; 5] {
         name: "",
         what: "",
         unit: "streamed token",
-        reach: 1.5,
+        goal: 1.5,
         stream: None,
         connections: 16,
         answers: 1000,
@@ -69,26 +69,26 @@ fn works() -> [Work; 5] {
             name: "whole",
             what: "JSON answers of 64 tokens, 16 connections",
             unit: "request",
-            reach: 2.0,
+            goal: 2.0,
             answers: 20_000,
             tokens: 64,
             ..stream
         },
         Work {
             name: "unpaced",
-            what: "streams of 500 tokens as fast as they go, one write a token, 16 connections",
+            what: "streams of 500 tokens at full speed, one write per token, 16 connections",
             stream: Some(Delivery::OneByOne),
             ..stream
         },
         Work {
             name: "at once",
-            what: "the same, the upstream's stream in as few writes as the socket takes",
+            what: "the same, but the upstream sends the stream in as few writes as possible",
             stream: Some(Delivery::AtOnce),
             ..stream
         },
         Work {
             name: "paced",
-            what: "200 streams, 50 tokens a second each, one write a token, each stream at its own beat",
+            what: "200 streams with 50 tokens/s each, one write per token, at different times",
             stream: Some(Delivery::Paced {
                 every: TOKEN_EVERY,
                 beats: 200,
@@ -100,7 +100,7 @@ fn works() -> [Work; 5] {
         },
         Work {
             name: "in step",
-            what: "the same, all streams on one beat, as an engine that decodes in batches gives them",
+            what: "the same, but all streams write at the same time, like an engine with batches",
             stream: Some(Delivery::Paced {
                 every: TOKEN_EVERY,
                 beats: 1,
@@ -113,7 +113,8 @@ fn works() -> [Work; 5] {
     ]
 }
 
-/// Measures all kinds of work, or those whose names contain `only`; of each, one part in `share`.
+/// Measures all kinds of work, or those whose names contain `only`. Of each, it does one part in
+/// `share`.
 pub(crate) fn measure(
     loggia: &Path,
     nginx: &Path,
@@ -142,7 +143,7 @@ pub(crate) fn measure(
     Ok(Measured { compared, weight })
 }
 
-/// Lets both do the work in turns, `pairs` times, after one round that is not counted.
+/// Measures both gateways in turns, `pairs` times, after one uncounted round.
 fn compare(
     stand_in: &StandIn,
     [loggia, nginx]: [&Gateway; 2],
@@ -173,8 +174,8 @@ fn compare(
     Ok(compared)
 }
 
-/// Has Loggia answer once, and the stand-in ready to give nginx the very bytes it answered with.
-/// Gives back how many they are.
+/// Requests one answer from Loggia, and prepares the stand-in to send nginx exactly the bytes of
+/// this answer. Returns their number.
 fn rehearse(stand_in: &StandIn, loggia: &Gateway, work: Work) -> Result<usize> {
     let at_once = Work {
         stream: work.stream.map(|_| Delivery::AtOnce),
@@ -201,7 +202,7 @@ fn plan_for(work: Work, replay: &[u8]) -> Plan {
     }
 }
 
-/// Microseconds of CPU time per unit of work.
+/// The CPU time per unit of work, in microseconds.
 fn cost_of(stand_in: &StandIn, gateway: &Gateway, work: Work, body_bytes: usize) -> Result<f64> {
     let load = Load {
         target: gateway.address,
@@ -228,7 +229,7 @@ fn cost_of(stand_in: &StandIn, gateway: &Gateway, work: Work, body_bytes: usize)
     Ok(spent.as_secs_f64() * 1e6 / as_f64(units))
 }
 
-/// What a fresh process grows by for each of many open streams that bring a token a second.
+/// Measures how much a fresh process grows for each of many open streams with one token per second.
 fn weigh(stand_in: &StandIn, loggia: &Path, nginx: &Path) -> Result<Weight> {
     let every = Duration::from_secs(1);
     let slow = Work {

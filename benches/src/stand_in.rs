@@ -1,8 +1,8 @@
-//! An Ollama that answers at once, with bytes made beforehand: one thread, no parsing beyond where
-//! a request ends.
+//! An Ollama that answers at once, with prepared bytes: one thread, and no parsing except for the
+//! end of a request.
 //!
-//! Beside Ollama's routes it has OpenAI's, for nginx, which passes through what Loggia would have
-//! answered. What a chat is answered with is set from outside between two measurements.
+//! In addition to Ollama's routes it has OpenAI's for nginx, which passes through the bytes that
+//! Loggia would have sent. The answer to chats is set between two measurements.
 
 use std::{
     net::SocketAddr,
@@ -26,12 +26,12 @@ use crate::{
     pacer::{self, PacedStream},
 };
 
-/// What chats are answered with.
+/// The answers to chats.
 #[derive(Clone)]
 pub(crate) struct Plan {
-    /// On `/api/chat`.
+    /// The answer on `/api/chat`.
     pub(crate) ollama: Answer,
-    /// On `/v1/chat/completions`.
+    /// The answer on `/v1/chat/completions`.
     pub(crate) openai: Answer,
     pub(crate) delivery: Delivery,
 }
@@ -84,8 +84,7 @@ impl StandIn {
             .unwrap_or_else(PoisonError::into_inner) = Arc::new(plan);
     }
 
-    /// How many chats were begun, and how many other requests came, since the last time this was
-    /// asked.
+    /// The numbers of chats and of other requests since the last call.
     pub(crate) fn take_counts(&self) -> (usize, usize) {
         (
             self.shared.chats.swap(0, Ordering::Relaxed),
@@ -99,7 +98,7 @@ async fn accept(listener: std::net::TcpListener, shared: Arc<Shared>) {
         return;
     };
     while let Ok((socket, _)) = listener.accept().await {
-        // A socket without it still works; the pace would only be uneven.
+        // Without this option the socket still works, but the pace would be uneven.
         let _ = socket.set_nodelay(true);
         tokio::spawn(serve(socket, Arc::clone(&shared)));
     }
@@ -111,7 +110,7 @@ async fn resume(socket: std::net::TcpStream, shared: Arc<Shared>) {
     }
 }
 
-/// Answers one request after the other, until the other side has gone. An error means that it has.
+/// Answers one request after the other until the client disconnects, which is reported as an error.
 async fn serve(mut socket: TcpStream, shared: Arc<Shared>) {
     let mut received = Vec::with_capacity(4096);
     while let Ok(Some(request)) = read_request(&mut socket, &mut received).await {
@@ -165,7 +164,8 @@ async fn write(socket: &mut TcpStream, answer: &Answer) -> std::io::Result<()> {
     Ok(())
 }
 
-/// The path of the next request, once all of its body has come; `None` when the other side closed.
+/// The path of the next request, once all of its body has arrived; `None` when the client closed
+/// the connection.
 async fn read_request(
     socket: &mut TcpStream,
     received: &mut Vec<u8>,

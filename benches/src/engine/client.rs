@@ -1,7 +1,7 @@
-//! A client of a chat stream that notes when each piece of text came, and does little else.
+//! A client of a chat stream that records when each piece of text arrives, and does little else.
 //!
-//! Fit for the servers measured here only: it trusts them to write each event as one line in one
-//! chunk.
+//! It is only suitable for the servers measured here: it requires them to write each event as one
+//! line in one chunk.
 
 use std::{
     net::SocketAddr,
@@ -15,24 +15,24 @@ use tokio::{
     sync::watch,
 };
 
-/// One answer, as it came.
+/// One received answer.
 pub(crate) struct Heard {
     pub(crate) asked: Instant,
-    /// When each piece of text came.
+    /// When each piece of text arrived.
     pub(crate) pieces: Vec<Instant>,
-    /// The text, escaped as JSON escapes it.
+    /// The text, with its JSON escapes.
     pub(crate) text: String,
     /// `usage.completion_tokens`.
     pub(crate) tokens: f64,
 }
 
 impl Heard {
-    /// From the question to the first piece of text.
+    /// The time from the request to the first piece of text.
     pub(crate) fn first(&self) -> Result<Duration> {
         Ok(*self.pieces.first().context("an answer without text")? - self.asked)
     }
 
-    /// The longest that the answer stood still between these two moments.
+    /// The longest time without a new piece between these two moments.
     pub(crate) fn longest_pause(&self, from: Instant, to: Instant) -> Duration {
         let pairs = self
             .pieces
@@ -45,21 +45,23 @@ impl Heard {
     }
 }
 
-/// A chat request's body: the messages as JSON, and an answer of exactly so many tokens.
+/// The body of a chat request with these messages (as JSON), and an answer of exactly `tokens`
+/// tokens.
 pub(crate) fn chat(messages: &str, tokens: usize) -> String {
-    // The two tokens with which the default model ends are banned, so that all answers are equally
-    // long.
+    // The two tokens that end an answer of the default model are banned, so that all answers have
+    // the same length.
     format!(
         r#"{{"model":"bench","messages":[{messages}],"max_tokens":{tokens},"temperature":0.8,"stream":true,"stream_options":{{"include_usage":true}},"logit_bias":{{"0":-100,"2":-100}}}}"#
     )
 }
 
-/// A message as JSON; the content must need no escapes, or have them.
+/// A message as JSON. The content must not need escapes, or must already have them.
 pub(crate) fn message(role: &str, content: &str) -> String {
     format!(r#"{{"role":"{role}","content":"{content}"}}"#)
 }
 
-/// Asks, and reads the answer to its end. `so_far` is told how many pieces have come.
+/// Sends a request, and reads the answer to its end. The number of pieces so far is sent to
+/// `so_far`.
 pub(crate) async fn ask(
     target: SocketAddr,
     body: &str,

@@ -1,7 +1,7 @@
-//! What the embedded engine gives its clients, beside llama-server: the same file, threads, slots,
-//! and context for each of them.
+//! Compares the embedded engine with llama-server: the same file, threads, slots, and context per
+//! slot.
 //!
-//! `work` is what they are asked, `client` who asks. Both programs are started anew, one after the
+//! `work` has the kinds of work, `client` the client. Both programs are restarted, one after the
 //! other, for each number of users.
 
 pub(crate) mod client;
@@ -24,16 +24,16 @@ use crate::{
 };
 use work::{Figure, Values};
 
-/// Tokens that each user may have, prompt and answer together.
+/// The context of each user in tokens, prompt and answer together.
 const CONTEXT: usize = 3072;
 
-/// What the engine is measured with.
+/// The settings of the measurement.
 #[derive(Args)]
 pub(crate) struct Arguments {
     /// The program to measure, built with `cargo build --release -p loggia`.
     #[arg(long, default_value = "target/release/loggia")]
     loggia: PathBuf,
-    /// A llama-server, or what takes the same flags.
+    /// A llama-server, or a program with the same flags.
     #[arg(long, env = "LLAMA_SERVER", default_value = "llama-server")]
     llama_server: PathBuf,
     /// The model that both serve.
@@ -41,13 +41,14 @@ pub(crate) struct Arguments {
     model: PathBuf,
     #[arg(long, default_value_t = 2)]
     threads: usize,
-    /// How often the two take turns.
+    /// The number of rounds in which the two take turns.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
-    /// Only these numbers of users.
+    /// Only measure these numbers of users.
     #[arg(long, value_delimiter = ',', default_values_t = [1, 2, 4, 8, 16])]
     users: Vec<usize>,
-    /// Where to write the page's second part; nothing is written where only a part was measured.
+    /// Where to write the page's second part. Nothing is written if only some numbers of users were
+    /// measured.
     #[arg(long, default_value = "docs/benchmarks.md")]
     page: PathBuf,
 }
@@ -58,7 +59,7 @@ struct Compared {
     llama_server: Vec<f64>,
 }
 
-/// Measures, prints, and writes the page.
+/// Measures, prints the results, and writes the page.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let mut table: Vec<Compared> = Vec::new();
     for round in 0..arguments.rounds {
@@ -108,7 +109,7 @@ fn measure(arguments: &Arguments, is_loggia: bool, users: usize, round: usize) -
         .is_err()
         {
             if begun.elapsed() > Duration::from_mins(1) {
-                bail!("it does not answer");
+                bail!("the server does not answer");
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -116,7 +117,7 @@ fn measure(arguments: &Arguments, is_loggia: bool, users: usize, round: usize) -
     })
 }
 
-/// Loggia with this model, as many slots as users, and variables beside its own environment.
+/// Starts Loggia with this model, as many slots as users, and additional environment variables.
 pub(crate) fn start_loggia<'a>(
     program: &Path,
     model: &Path,
@@ -129,7 +130,7 @@ pub(crate) fn start_loggia<'a>(
     command
         .args(["serve", "--listen", &address.to_string(), "--data-dir"])
         .arg(folder.path());
-    // A file is served under its name.
+    // The name of a served model is its file name.
     let file = folder.path().join("bench.gguf");
     std::os::unix::fs::symlink(std::path::absolute(model)?, &file)?;
     command
@@ -190,11 +191,14 @@ fn note(table: &mut Vec<Compared>, figure: Figure, value: f64, is_loggia: bool) 
 
 fn section(arguments: &Arguments, table: &[Compared]) -> String {
     let mut text = format!(
-        "The program with the embedded engine beside llama-server: `{}`, {} threads, {CONTEXT} tokens of context for each user and as many slots \
-         as users (1, 2, 4, 8 or 16), HTTP included, temperature 0.8 and each side's other defaults, streams of 128 tokens. {} alternating \
-         rounds, each with both programs started anew; medians, and in brackets the least and the most. Tokens a second are all tokens over all \
-         of the time, reading the prompts included; with first tokens aside they are counted while all streams run.\n\n\
-         | work | unit | Loggia | llama-server | ratio | reach |\n|---|---|---|---|---|---|\n",
+        "The embedded engine compared with llama-server: `{}`, {} threads,\n\
+         {CONTEXT} tokens of context for each user, as many slots as users (1, 2, 4, 8 or 16), HTTP included,\n\
+         temperature 0.8 and otherwise the defaults of each program, streams of 128 tokens. {} alternating\n\
+         rounds, and both programs are restarted for each. Each cell has the median, with the minimum and\n\
+         the maximum in brackets.\n\n\
+         Tokens per second are all tokens divided by the whole time, including the time to read the prompts.\n\
+         The rows \"without first tokens\" only count the time in which all streams run.\n\n\
+         | work | unit | Loggia | llama-server | ratio | goal |\n|---|---|---|---|---|---|\n",
         file_name(&arguments.model),
         arguments.threads,
         arguments.rounds
@@ -206,7 +210,7 @@ fn section(arguments: &Arguments, table: &[Compared]) -> String {
     } in table
     {
         let (ours, theirs) = (median(loggia), median(llama_server));
-        // Writing into a string cannot fail.
+        // Writing to a string cannot fail.
         let _ = writeln!(
             text,
             "| {} | {} | {ours:.0} ({}) | {theirs:.0} ({}) | {:.2}× | {} |",
@@ -215,14 +219,14 @@ fn section(arguments: &Arguments, table: &[Compared]) -> String {
             span(loggia),
             span(llama_server),
             ours / theirs,
-            figure.reach
+            figure.goal
         );
     }
     text.push('\n');
     for (what, value) in machine::of_engine(&arguments.llama_server) {
         let _ = writeln!(text, "- {what}: {value}");
     }
-    text.push_str("- llama-server's flags: `-m FILE -np USERS -c USERS×CONTEXT -t THREADS`; Loggia's: `--model FILE --parallel USERS --context CONTEXT --threads THREADS`\n");
+    text.push_str("- llama-server's flags: `-m FILE -np USERS -c USERS×CONTEXT -t THREADS`\n- Loggia's flags: `--model FILE --parallel USERS --context CONTEXT --threads THREADS`\n");
     text
 }
 

@@ -1,5 +1,4 @@
-//! The kinds of work that an engine is measured at. Each starts from a server that has just been
-//! started.
+//! The kinds of work of the engine's measurement. Each begins with a server that has just started.
 
 use std::{
     net::SocketAddr,
@@ -15,27 +14,27 @@ use tokio::{
 
 use super::client::{Heard, ask, chat, message};
 
-/// Words that make a prompt as long as one wants it.
+/// The text that is repeated to build a prompt of any length.
 const SENTENCE: &str = "The keeper of the lighthouse wrote down the weather, the ships that passed, and what the sea had brought. ";
 const WORDS_OF_SENTENCE: usize = 19;
 
-/// A figure: what it is, its unit, and how it is to compare with llama-server's.
+/// A result: its name, its unit, and the goal in comparison with llama-server.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Figure {
     pub(crate) name: &'static str,
     pub(crate) unit: &'static str,
-    pub(crate) reach: &'static str,
+    pub(crate) goal: &'static str,
 }
 
-const fn figure(name: &'static str, unit: &'static str, reach: &'static str) -> Figure {
-    Figure { name, unit, reach }
+const fn figure(name: &'static str, unit: &'static str, goal: &'static str) -> Figure {
+    Figure { name, unit, goal }
 }
 
 pub(crate) type Values = Vec<(Figure, f64)>;
 
-/// What a server with this many slots is asked for.
+/// Measures a server with this number of slots.
 pub(crate) async fn measure(target: SocketAddr, users: usize, round: usize) -> Result<Values> {
-    // The first answer of a process is slow for reasons of its own.
+    // The first answer of a process is always slower, so it is not measured.
     ask(target, &chat(&message("user", "Hello."), 8), None).await?;
     match users {
         1 => Ok([rates(target, 1).await?, second_turn(target, round).await?].concat()),
@@ -45,13 +44,22 @@ pub(crate) async fn measure(target: SocketAddr, users: usize, round: usize) -> R
     }
 }
 
-/// Streams of 128 tokens to short questions that all come at once.
+/// Streams of 128 tokens, for short prompts that all arrive at the same time.
 async fn rates(target: SocketAddr, users: usize) -> Result<Values> {
     let (name, decoding) = match users {
-        1 => ("1 at once", "1 at once, first tokens aside"),
-        4 => ("4 at once", "4 at once, first tokens aside"),
-        8 => ("8 at once", "8 at once, first tokens aside"),
-        _ => ("16 at once", "16 at once, first tokens aside"),
+        1 => ("1 stream", "1 stream, without first tokens"),
+        4 => (
+            "4 parallel streams",
+            "4 parallel streams, without first tokens",
+        ),
+        8 => (
+            "8 parallel streams",
+            "8 parallel streams, without first tokens",
+        ),
+        _ => (
+            "16 parallel streams",
+            "16 parallel streams, without first tokens",
+        ),
     };
     let began = Instant::now();
     let heard = together(
@@ -69,12 +77,12 @@ async fn rates(target: SocketAddr, users: usize) -> Result<Values> {
     let mut values = vec![(figure(name, "tokens/s", "≥ 1.0×"), tokens / wall)];
     values.push((
         figure(decoding, "tokens/s", "≥ 1.0×"),
-        while_all_run(&heard).context("streams that never ran together")?,
+        while_all_run(&heard).context("the streams never ran at the same time")?,
     ));
     if users == 8 {
         values.push((
             figure(
-                "8 short prompts at once: first token of the last one",
+                "8 parallel short prompts: first token of the last one",
                 "ms",
                 "≤ 1.0×",
             ),
@@ -84,7 +92,8 @@ async fn rates(target: SocketAddr, users: usize) -> Result<Values> {
     Ok(values)
 }
 
-/// Pieces a second between the moment when all streams have begun and that when the first ends.
+/// The number of pieces per second between the beginning of the last stream and the end of the
+/// first.
 fn while_all_run(heard: &[Heard]) -> Option<f64> {
     let from = heard
         .iter()
@@ -101,7 +110,7 @@ fn while_all_run(heard: &[Heard]) -> Option<f64> {
     (seconds > 0.0).then(|| count as f64 / seconds)
 }
 
-/// A chat with some 1,500 tokens behind it goes on.
+/// The next turn of a chat after about 1,500 tokens.
 async fn second_turn(target: SocketAddr, round: usize) -> Result<Values> {
     let first = message("user", &words(1300, &format!("Chat {round}.")));
     let answer = ask(target, &chat(&first, 16), None).await?;
@@ -118,7 +127,7 @@ async fn second_turn(target: SocketAddr, round: usize) -> Result<Values> {
     )])
 }
 
-/// Somebody's stream, while another's long prompt is read.
+/// The pauses of a stream while the long prompt of another request is read.
 async fn pause(target: SocketAddr, round: usize) -> Result<Values> {
     let long = |name: &str| {
         chat(
@@ -147,7 +156,7 @@ async fn pause(target: SocketAddr, round: usize) -> Result<Values> {
     Ok(vec![
         (
             figure(
-                "longest pause of a stream while another's 1,500 words are read",
+                "longest pause of a stream while a prompt of 1,500 words is read",
                 "ms",
                 "≤ 0.06×",
             ),
@@ -155,21 +164,20 @@ async fn pause(target: SocketAddr, round: usize) -> Result<Values> {
         ),
         (
             figure(
-                "those words' first token, beside the stream",
+                "first token of that prompt, beside the stream",
                 "ms",
-                "alone ≤ 1.3×",
+                "≤ 1.3× of alone",
             ),
             ms(read),
         ),
         (
-            figure("those words' first token, alone", "ms", ""),
+            figure("first token of that prompt, alone", "ms", ""),
             ms(alone),
         ),
     ])
 }
 
-/// How long a short question waits that comes just when a client has left in the middle of a long
-/// prompt.
+/// The waiting time of a short prompt that arrives just after a client has cancelled a long one.
 async fn leaving(target: SocketAddr, round: usize) -> Result<Values> {
     let long = chat(
         &message("user", &words(1500, &format!("Leaving {round}."))),
@@ -180,7 +188,7 @@ async fn leaving(target: SocketAddr, round: usize) -> Result<Values> {
     sleep(Duration::from_secs(2)).await;
     Ok(vec![(
         figure(
-            "a short prompt's first token, just when a client has left a long one",
+            "first token of a short prompt, just after a client cancelled a long one",
             "ms",
             "≤ 1.0×",
         ),
@@ -188,7 +196,7 @@ async fn leaving(target: SocketAddr, round: usize) -> Result<Values> {
     )])
 }
 
-/// Eight users behind a system prompt of 1,000 tokens.
+/// Eight users with the same system prompt of 1,000 tokens.
 async fn shared_prompt(target: SocketAddr, round: usize) -> Result<Values> {
     let system = |name: &str| message("system", &words(850, &format!("{name} {round}.")));
     let user = |i: usize| message("user", &format!("What does the keeper think of day {i}?"));
@@ -217,14 +225,14 @@ async fn shared_prompt(target: SocketAddr, round: usize) -> Result<Values> {
     Ok(vec![
         (
             figure(
-                "8 users behind 1,000 tokens, nothing cached: first token of the last one",
+                "8 users with the same 1,000 tokens, not cached: first token of the last one",
                 "ms",
                 "≤ 0.2×",
             ),
             cold,
         ),
         (
-            figure("the same, those tokens read before", "ms", "≤ 0.07×"),
+            figure("the same, with those tokens cached", "ms", "≤ 0.07×"),
             last_first(&all)?,
         ),
     ])
@@ -244,10 +252,14 @@ async fn together(target: SocketAddr, bodies: impl Iterator<Item = String>) -> R
 
 fn last_first(heard: &[Heard]) -> Result<f64> {
     let firsts: Vec<Duration> = heard.iter().map(Heard::first).collect::<Result<_>>()?;
-    firsts.into_iter().max().map(ms).context("nobody was asked")
+    firsts
+        .into_iter()
+        .max()
+        .map(ms)
+        .context("no request was sent")
 }
 
-/// Some text of about so many words.
+/// A text of about `count` words.
 pub(crate) fn words(count: usize, beginning: &str) -> String {
     format!("{beginning} {}", SENTENCE.repeat(count / WORDS_OF_SENTENCE))
 }
