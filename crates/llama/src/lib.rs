@@ -1,16 +1,16 @@
 //! The embedded llama.cpp backend. It loads a GGUF file and answers OpenAI's chats, completions or
 //! embeddings in the caller's process.
 //!
-//! Reading order: `options` (the settings), `weights` and `model` (a loaded file), `adapter` (a LoRA adapter for
-//! it), `draft` (a draft model for speculative decoding), `template` (conversation to prompt),
-//! `engine` (the thread that answers several requests in one batch), `sample` (logits to token),
-//! `grammar` (the tokens that a constrained answer may continue with), `text` (tokens to text),
-//! `syntax` and `deltas` (text to reasoning, tool calls and answer), `hold` (the constraint of an
-//! answer), `completion` (the prompt of a text completion), `backend` and `events` (all of it as a
-//! [`loggia_backend::Backend`]), `media` (images and sounds), `embed` (embedding models, with an
-//! engine of their own), `gguf` (the check of a file before llama.cpp loads it), `memory` (the
-//! memory that a model needs), `processor`, `threads`, `devices` and `libraries` (the machine).
-//! `docs/engine.md` explains it in prose.
+//! Reading order: `options` (the settings), `weights` and `model` (a loaded file), `adapter` (a
+//! LoRA adapter for it), `draft` (a draft model for speculative decoding), `template` (conversation
+//! to prompt), `engine` (the thread that answers several requests in one batch), `sample` (logits
+//! to token), `grammar` (the tokens that a constrained answer may continue with), `text` (tokens to
+//! text), `syntax` and `deltas` (text to reasoning, tool calls and answer), `hold` (the constraint
+//! of an answer), `completion` and `fill_in_the_middle` (the prompt of a text completion),
+//! `backend` and `events` (all of it as a [`loggia_backend::Backend`]), `media` (images and
+//! sounds), `embed` (embedding models, with an engine of their own), `gguf` (the check of a file
+//! before llama.cpp loads it), `memory` (the memory that a model needs), `processor`, `threads`,
+//! `devices` and `libraries` (the machine). `docs/engine.md` explains it in prose.
 //!
 //! llama.cpp is called through `llama-cpp-2`. `docs/decisions/0005-llama-cpp-2.md` lists what these
 //! bindings leave to trust, and describes the only module with `unsafe` code (`raw`).
