@@ -26,6 +26,11 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const READERS: u32 = 4;
 const READ_WITHIN: Duration = Duration::from_secs(5);
 
+/// The pages that a connection keeps in memory, in KiB (negative, as SQLite has it). The kernel keeps
+/// them too; SQLite's own default of 2 MB for each connection would only cost memory.
+const WRITERS_CACHE: &str = "-1024";
+const READERS_CACHE: &str = "-256";
+
 /// The size that the write-ahead log is cut to when it was larger.
 const WAL_BYTES: &str = "4194304";
 
@@ -148,6 +153,7 @@ fn writing(path: &Path) -> SqliteConnectOptions {
         // Deleted text is overwritten, not only unlinked.
         .pragma("secure_delete", "ON")
         .pragma("journal_size_limit", WAL_BYTES)
+        .pragma("cache_size", WRITERS_CACHE)
         // Statements hold text of clients.
         .disable_statement_logging()
 }
@@ -157,6 +163,7 @@ fn reading(path: &Path) -> SqliteConnectOptions {
         .filename(path)
         .create_if_missing(false)
         .read_only(true)
+        .pragma("cache_size", READERS_CACHE)
         .busy_timeout(BUSY_TIMEOUT)
         .disable_statement_logging()
 }
