@@ -116,7 +116,7 @@ impl ApiError {
     /// logged and shown to others.
     pub fn wrong_key() -> Self {
         let message =
-            "Incorrect API key provided. It is none of this server's; ask whoever runs it for one.";
+            "Incorrect API key provided. Ask the operator of this server for a valid key.";
         Self::new(StatusCode::UNAUTHORIZED, message).coded("invalid_api_key")
     }
 

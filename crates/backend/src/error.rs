@@ -132,7 +132,7 @@ pub enum BackendError {
         after: Duration,
     },
     /// The response of the backend is invalid.
-    #[error("the backend `{backend}` sent something that is no answer: {what}")]
+    #[error("the backend `{backend}` sent an invalid response: {what}")]
     BadAnswer {
         /// The name of the backend.
         backend: String,
@@ -292,9 +292,7 @@ impl BackendError {
     pub fn no_such_token(token: &str, vocabulary: u64) -> Self {
         let last = vocabulary.saturating_sub(1);
         Self::InvalidRequest {
-            message: format!(
-                "'{token}' is no token of this model, which has those from 0 to {last}."
-            ),
+            message: format!("'{token}' is not a token of this model; its tokens are 0 to {last}."),
             param: Some(format!("logit_bias.{token}")),
             code: Some("invalid_value".to_owned()),
         }

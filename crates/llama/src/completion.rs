@@ -155,8 +155,7 @@ fn check(
     let is_known = |token: Token| usize::try_from(token).is_ok_and(|token| token < vocabulary);
     if let Some(token) = tokens.iter().find(|&&token| !is_known(token)) {
         let most = vocabulary.saturating_sub(1);
-        let message =
-            format!("{token} is no token of this model, which has those from 0 to {most}");
+        let message = format!("{token} is not a token of this model; its tokens are 0 to {most}");
         return Err(refused("prompt", "invalid_value", &message));
     }
     if [text, suffix]

@@ -282,7 +282,7 @@ mod tests {
     fn a_bias_for_a_token_that_the_model_does_not_have_is_refused() {
         assert_eq!(
             refused(json!({"logit_bias": {"1000": 1}})),
-            "logit_bias.1000: '1000' is no token of this model, which has those from 0 to 999."
+            "logit_bias.1000: '1000' is not a token of this model; its tokens are 0 to 999."
         );
         assert!(refused(json!({"logit_bias": {"x": 1}})).starts_with("logit_bias.x: "));
     }

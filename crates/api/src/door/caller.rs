@@ -45,7 +45,7 @@ pub struct ModelPattern(String);
 /// An invalid pattern.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error(
-    "`{0}` names no model; write its name, or with one `*` for any text: smollm2:135m, gpt-*, *"
+    "`{0}` is not a valid model pattern; write a model name, with at most one `*` for any text: smollm2:135m, gpt-*, *"
 )]
 pub struct BadModelPattern(String);
 

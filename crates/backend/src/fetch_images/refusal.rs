@@ -24,7 +24,7 @@ pub(super) enum Refusal {
     TooLargeTogether(usize),
     #[error("a URL with a user name or password is not fetched")]
     Credentials,
-    #[error("its port is not among those that are fetched from")]
+    #[error("its port is not allowed")]
     Port,
     #[error("its address is not public, and not among the networks that this server allows")]
     NotPublic,
@@ -34,7 +34,7 @@ pub(super) enum Refusal {
     Unreachable,
     #[error("no TLS connection with it can be had, or its certificate is not trusted")]
     Tls,
-    #[error("https needs the certificates of authorities, and this server's machine has none")]
+    #[error("https needs root certificates, and this server has none")]
     NoCertificates,
     #[error("it did not answer in HTTP, or not to the end")]
     CutShort,
@@ -42,7 +42,7 @@ pub(super) enum Refusal {
     Status(u16),
     #[error("it redirected more than {0} times")]
     TooManyRedirects(usize),
-    #[error("it redirected to what is no http(s) URL")]
+    #[error("it redirected to a URL that is not http(s)")]
     BadRedirect,
     #[error("it redirected from https to http")]
     Downgrade,

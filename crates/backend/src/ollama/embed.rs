@@ -109,7 +109,7 @@ fn texts(request: &EmbeddingRequest) -> Result<Vec<&str>, BackendError> {
     let text = |one| match one {
         OnePrompt::Text(text) => Ok(text),
         OnePrompt::Tokens(_) => Err(BackendError::InvalidRequest {
-            message: "Unsupported value: Ollama takes no tokens as 'input'; send strings."
+            message: "Unsupported value: Ollama does not accept tokens as 'input'; send strings."
                 .to_owned(),
             param: Some("input".to_owned()),
             code: Some("unsupported_value".to_owned()),

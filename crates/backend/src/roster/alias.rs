@@ -18,7 +18,7 @@ pub struct Alias {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum AliasError {
     /// There is no `=`, or one side is empty.
-    #[error("`{0}` is no alias; write it as FROM=TO, as in gpt-4o=smollm2")]
+    #[error("`{0}` is not a valid alias; write it as FROM=TO, for example gpt-4o=smollm2")]
     Shape(String),
     /// A side has more than one `*`, or only TO has one.
     #[error(

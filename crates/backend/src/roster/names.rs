@@ -45,7 +45,7 @@ pub enum RosterError {
     Twice(String),
     /// The name cannot be used before a slash.
     #[error(
-        "`{0}` is no name for a backend: it must not be empty, nor hold a slash, a star, an equals sign or a space"
+        "`{0}` is not a valid name for a backend: it must not be empty or contain a slash, a star, an equals sign or a space"
     )]
     Name(String),
     /// An alias is invalid.

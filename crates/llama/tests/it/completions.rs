@@ -64,7 +64,7 @@ async fn token_ids_are_taken_as_they_are_and_checked_against_the_vocabulary() {
     let (param, message) = refused(&llama, json!({"prompt": [6403, 49152]})).await;
     assert_eq!(param, "prompt");
     assert!(
-        message.contains("49152 is no token of this model, which has those from 0 to 49151"),
+        message.contains("49152 is not a token of this model; its tokens are 0 to 49151"),
         "{message}"
     );
 }

@@ -109,7 +109,7 @@ async fn a_key_lets_in_and_another_does_not() {
     assert_eq!(header(&answer, "www-authenticate"), Some("Bearer"));
     assert_eq!(
         body(&answer),
-        r#"{"error":{"message":"Incorrect API key provided. It is none of this server's; ask whoever runs it for one.","type":"invalid_request_error","param":null,"code":"invalid_api_key"}}"#
+        r#"{"error":{"message":"Incorrect API key provided. Ask the operator of this server for a valid key.","type":"invalid_request_error","param":null,"code":"invalid_api_key"}}"#
     );
 }
 
