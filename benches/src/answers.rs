@@ -1,7 +1,8 @@
-//! The bytes of the stand-in's answers: those of an Ollama, in the form of the recordings in
-//! `fixtures/ollama`, and any other bytes in the same pieces, for nginx to pass through.
+//! The bytes that the simulated server answers with: those of Ollama, in the format of the
+//! recordings in `fixtures/ollama`, and any other bytes in the same portions, for nginx to pass
+//! through.
 //!
-//! All answers are built before the measurement; during it, these bytes are only written.
+//! Everything is prepared before the measurement; during it these bytes are only written.
 
 use std::{fmt::Write as _, time::Duration};
 
@@ -50,7 +51,7 @@ pub(crate) enum Delivery {
     Paced { every: Duration, beats: u32 },
 }
 
-/// Ollama's unstreamed answer with `tokens` tokens.
+/// Returns Ollama's complete answer of `tokens` tokens.
 pub(crate) fn ollama_whole(tokens: usize) -> Answer {
     let text: String = words(tokens).collect();
     json(&format!(
@@ -76,7 +77,7 @@ pub(crate) fn ollama_stream(tokens: usize, delivery: Delivery) -> Answer {
     )
 }
 
-/// An Ollama's answers to the requests of a gateway other than chats.
+/// Returns Ollama's answers to requests of a gateway other than chats.
 pub(crate) fn ollama_about(path: &str) -> Answer {
     let details = r#"{"parent_model":"","format":"gguf","family":"llama","families":["llama"],"parameter_size":"134.52M","quantization_level":"Q4_1"}"#;
     let named = format!(
@@ -102,7 +103,7 @@ pub(crate) fn ollama_about(path: &str) -> Answer {
     }
 }
 
-/// An answer with this JSON, in one piece.
+/// Returns an answer with this JSON, in one piece.
 pub(crate) fn json(body: &str) -> Answer {
     let head = format!(
         "HTTP/1.1 200 OK\r\nContent-Type: application/json; charset=utf-8\r\nDate: Sun, 22 Nov 2026 16:40:44 GMT\r\nContent-Length: {}\r\n\r\n{body}",

@@ -1,7 +1,7 @@
 //! Measures the embedded engine while other programs use the same processors: each kind of work
-//! alone, and beside programs that only spin, in turns.
+//! alone and beside programs that only spin, alternately.
 //!
-//! The threads of a step wait for each other in every layer, so it matters how they wait. One run
+//! The threads of one step wait for each other in every layer, so it matters how they wait. One run
 //! can compare several environments.
 
 use std::{
@@ -38,10 +38,10 @@ pub(crate) struct Arguments {
     model: PathBuf,
     #[arg(long, default_value_t = 2)]
     threads: usize,
-    /// The number of programs that spin.
+    /// The number of programs that spin beside it.
     #[arg(long, default_value_t = 2)]
     programs: usize,
-    /// The number of rounds of each environment, for each kind of work.
+    /// The number of rounds per environment and kind of work.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// The time for which streams are counted, in seconds.
@@ -65,7 +65,7 @@ pub(crate) struct Arguments {
 enum Work {
     /// This number of parallel streams.
     Streams(usize),
-    /// A prompt with this number of words.
+    /// A prompt of this number of words.
     Prompt(usize),
 }
 
@@ -87,8 +87,8 @@ struct Measured<'a> {
 
 /// Measures, prints the results, and writes the page.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    // All servers run at the same time, and sleep while another one is measured, so that changes of
-    // the machine affect all of them.
+    // All servers run at the same time and sleep while another is measured, so that changes of the
+    // machine affect all of them.
     let servers: Vec<(&str, Gateway)> = arguments
         .environment
         .iter()
@@ -199,7 +199,7 @@ async fn measure(target: SocketAddr, work: Work, counted: Duration, turn: usize)
     }
 }
 
-/// The number of pieces per second of `count` streams, measured after all have begun.
+/// Returns the pieces per second of this number of streams, counted from when all have begun.
 async fn streams(target: SocketAddr, count: usize, counted: Duration) -> Result<f64> {
     let mut tasks = JoinSet::new();
     let mut so_far = Vec::new();

@@ -1,6 +1,6 @@
-//! The cost of a process so far: its CPU time and resident memory, as the kernel counts them.
+//! The cost of a process so far: CPU time and resident memory, as the kernel counts them.
 //!
-//! Wall time is not measured, because the stand-in and the load share the processors with the
+//! Wall time is not used, because the simulated server and the load share the processors with the
 //! measured program.
 
 use std::{collections::BTreeMap, fs, time::Duration};

@@ -1,4 +1,4 @@
-//! A description of the machine for the page.
+//! Describes the machine, for the page of results.
 
 use std::{fs, path::Path, process::Command};
 
@@ -17,7 +17,7 @@ pub(crate) fn describe(nginx: &Path) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// The lines for the part with the engine and llama-server.
+/// Describes the machine for the comparison of the engine with llama-server.
 pub(crate) fn of_engine(llama_server: &Path) -> Vec<(&'static str, String)> {
     vec![
         ("processor", processor()),
@@ -31,7 +31,7 @@ pub(crate) fn of_engine(llama_server: &Path) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// The lines for a part without another program.
+/// Describes the machine without other programs.
 pub(crate) fn alone() -> Vec<(&'static str, String)> {
     vec![
         ("processor", processor()),

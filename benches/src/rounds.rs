@@ -1,5 +1,5 @@
-//! The measurements: each kind of work, at which Loggia and nginx take turns, and the memory of an
-//! open stream.
+//! The measurements: each kind of work, with Loggia and nginx alternately, and the memory per open
+//! stream.
 
 use std::{path::Path, time::Duration};
 
@@ -36,14 +36,14 @@ pub(crate) struct Compared {
     pub(crate) nginx: Vec<f64>,
 }
 
-/// The memory of open streams: the growth of resident memory in bytes per stream.
+/// The memory of open streams: growth of resident memory in bytes per stream.
 pub(crate) struct Weight {
     pub(crate) streams: u32,
     pub(crate) loggia: f64,
     pub(crate) nginx: f64,
 }
 
-/// All measurements.
+/// All results.
 pub(crate) struct Measured {
     pub(crate) compared: Vec<Compared>,
     pub(crate) weight: Option<Weight>,

@@ -1,7 +1,6 @@
-//! A client of a chat stream that records when each piece of text arrives, and does little else.
+//! A client of a chat stream that records when each piece of text arrives.
 //!
-//! It is only suitable for the servers measured here: it requires them to write each event as one
-//! line in one chunk.
+//! Only for the servers measured here: it expects each event as one line in one chunk.
 
 use std::{
     net::SocketAddr,
@@ -15,10 +14,10 @@ use tokio::{
     sync::watch,
 };
 
-/// One received answer.
+/// A received answer.
 pub(crate) struct Heard {
     pub(crate) asked: Instant,
-    /// When each piece of text arrived.
+    /// The time of arrival of each piece of text.
     pub(crate) pieces: Vec<Instant>,
     /// The text, with its JSON escapes.
     pub(crate) text: String,
@@ -32,7 +31,7 @@ impl Heard {
         Ok(*self.pieces.first().context("an answer without text")? - self.asked)
     }
 
-    /// The longest time without a new piece between these two moments.
+    /// Returns the longest pause of the answer between these two moments.
     pub(crate) fn longest_pause(&self, from: Instant, to: Instant) -> Duration {
         let pairs = self
             .pieces

@@ -1,8 +1,8 @@
-//! Compares the embedded engine with llama-server: the same file, threads, slots, and context per
-//! slot.
+//! Measures the embedded engine beside llama-server: the same file, threads, slots and context for
+//! both.
 //!
-//! `work` has the kinds of work, `client` the client. Both programs are restarted, one after the
-//! other, for each number of users.
+//! `work` contains the kinds of work, `client` the client. Both programs are restarted, one after
+//! the other, for each number of users.
 
 pub(crate) mod client;
 pub(crate) mod work;
@@ -24,7 +24,7 @@ use crate::{
 };
 use work::{Figure, Values};
 
-/// The context of each user in tokens, prompt and answer together.
+/// The context size per user in tokens, prompt and answer together.
 const CONTEXT: usize = 3072;
 
 /// The settings of the measurement.
@@ -41,7 +41,7 @@ pub(crate) struct Arguments {
     model: PathBuf,
     #[arg(long, default_value_t = 2)]
     threads: usize,
-    /// The number of rounds in which the two take turns.
+    /// The number of rounds.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
     /// Only measure these numbers of users.

@@ -271,7 +271,7 @@ impl ApiError {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         if self.status == StatusCode::UPGRADE_REQUIRED {
-            // HTTP wants to be told which protocol it is to be.
+            // HTTP requires this header: the protocol to use.
             headers.insert(UPGRADE, HeaderValue::from_static("HTTP/1.1"));
         }
         if !self.allow.is_empty()

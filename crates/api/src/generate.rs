@@ -1,5 +1,5 @@
-//! One request whose answer is generated, a chat, a completion or a response: parse, find, ask,
-//! answer.
+//! Chats, completions and responses: parses the request, finds the model, calls the backend, writes
+//! the answer.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -43,7 +43,7 @@ pub(crate) trait Generate: Ask {
 
     fn work(request: Arc<Self>) -> Work;
 
-    /// Takes out what the door itself honours because it has a store. `None` where nothing is to be
+    /// Takes out what the door honours because it has a store. Returns `None` if nothing is to be
     /// stored.
     fn take_stored(&mut self, id: &str) -> Result<Option<ToStore>, ApiError> {
         let _ = id;
@@ -76,7 +76,7 @@ fn head_of<R: Generate>(head: &CallHead, request: &R) -> Head {
 
 /// Admits a request and creates the call to the backend.
 async fn admitted<R: Generate>(door: &Door, mut asked: Asked<R>) -> Result<Admitted, ApiError> {
-    // First: what is stored is what the client sent.
+    // First, because the client's own request is stored.
     let keep = Keep::of(door, &mut asked).await?;
     let ignored = admit(door, &mut asked).await?;
     let Asked {

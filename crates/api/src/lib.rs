@@ -1,11 +1,12 @@
-//! OpenAI's API as a library over a backend: bytes → checked request → events → JSON or SSE.
+//! OpenAI's API over a backend, as a library: bytes → checked request → events → JSON or SSE.
 //!
-//! Everything goes through one [`Door`]: the server's routes and [`OpenAiLayer`], the tower
-//! middleware that makes any service speaking Ollama's API speak OpenAI's.
+//! All requests go through one [`Door`]: those of the server's routes, and those of
+//! [`OpenAiLayer`], the tower middleware that adds OpenAI's API to a service with Ollama's API.
 //!
-//! Reading order: `door/` (which requests are served, and for whom), `generate.rs` and `embeddings.rs`
-//! (one request: parse, find, ask, answer), `admit/` (what is let in: its first page says which rule
-//! goes where), `answer/` (what goes out), `stored/` (what is kept between requests), `error.rs` (what a client sees when it goes wrong).
+//! Reading order: `door/` (routes, callers, policy), `generate.rs` and `embeddings.rs` (one request
+//! from start to end), `admit/` (parsing and checks: its first page says which rule goes where),
+//! `answer/` (responses and streams), `stored/` (objects kept between requests), `error.rs` (the
+//! errors that clients see).
 #![forbid(unsafe_code)]
 
 mod admit;

@@ -56,10 +56,10 @@ impl Collector {
         }
     }
 
-    /// Writes the whole answer as JSON, in the shape that the client asked for.
+    /// Writes the complete answer as JSON, in the format of the request.
     ///
     /// # Errors
-    /// Where it has not ended: the answer was cut short.
+    /// Fails if the answer has not ended: it was cut short.
     pub(crate) fn write(
         self,
         head: &Head,

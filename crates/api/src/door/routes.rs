@@ -163,7 +163,7 @@ impl Route {
         Self::among(method, uri, true)
     }
 
-    /// The same for a door that has a store, or none.
+    /// Returns the route of a request, for a door with or without a store.
     pub(crate) fn among(method: &Method, uri: &Uri, stores: bool) -> Result<Self, ApiError> {
         let path = uri.path();
         let mut rows = rows(stores)
@@ -208,7 +208,7 @@ impl Route {
         self.row.handler
     }
 
-    /// What stands in place of the first part in braces, decoded; empty where the path has none.
+    /// Returns the decoded value of the first part in braces. Empty if the path has none.
     pub(crate) fn id(&self) -> &str {
         self.ids.first().map_or("", String::as_str)
     }
