@@ -23,6 +23,15 @@ enum Kind {
 }
 
 impl AnswerBody {
+    /// What is known of the answer if the body is dropped now.
+    pub(crate) fn so_far(&self) -> Ended {
+        match &self.0 {
+            Kind::Door(body) => body.so_far(),
+            Kind::Panicked(ended) => Ended::clone(ended),
+            Kind::Own(_) => Ended::new(Outcome::Abandoned),
+        }
+    }
+
     /// How the body ended, once it has. `None` for the server's own bodies.
     pub(crate) fn ended(&self) -> Option<&Ended> {
         match &self.0 {

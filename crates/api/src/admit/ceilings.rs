@@ -119,7 +119,7 @@ fn check_schemas(request: &ChatCompletionRequest, most: &Ceilings) -> Result<(),
     if let Some(ResponseFormat::JsonSchema(format)) = &request.response_format
         && let Some(schema) = &format.schema
     {
-        check_schema("response_format.json_schema.schema", schema, most)?;
+        check_schema("response_format.json_schema.schema", schema, None, most)?;
     }
     let tools = request
         .tools
@@ -127,7 +127,10 @@ fn check_schemas(request: &ChatCompletionRequest, most: &Ceilings) -> Result<(),
         .flatten()
         .filter_map(|tool| tool.function.as_ref());
     let parameters = |function: &FunctionDefinition, param: &str| match &function.parameters {
-        Some(schema) => check_schema(param, schema, most),
+        Some(schema) => {
+            let text = function.exact_parameters.as_deref();
+            check_schema(param, schema, text, most)
+        }
         None => Ok(()),
     };
     for (index, function) in tools.enumerate() {
@@ -139,7 +142,13 @@ fn check_schemas(request: &ChatCompletionRequest, most: &Ceilings) -> Result<(),
     Ok(())
 }
 
-fn check_schema(param: &str, schema: &Value, most: &Ceilings) -> Result<(), ApiError> {
+/// `text` is what is sent in the schema's place, if it is not the schema itself.
+fn check_schema(
+    param: &str,
+    schema: &Value,
+    text: Option<&str>,
+    most: &Ceilings,
+) -> Result<(), ApiError> {
     let depth = depth(schema);
     if depth > most.schema_depth {
         return Err(too_large(
@@ -149,7 +158,7 @@ fn check_schema(param: &str, schema: &Value, most: &Ceilings) -> Result<(), ApiE
             " levels of nesting",
         ));
     }
-    let bytes = schema.to_string().len();
+    let bytes = schema.to_string().len().max(text.map_or(0, str::len));
     if bytes > most.schema_bytes {
         return Err(too_large(param, most.schema_bytes, bytes, " bytes"));
     }

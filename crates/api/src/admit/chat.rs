@@ -54,8 +54,8 @@ impl Ask for ChatCompletionRequest {
         fields::settle(self, can, strictness)
     }
 
-    fn limit(&mut self, ceilings: &Ceilings) {
-        if self.token_limit().is_none() && !engine_options::limit_the_answer(&self.extra) {
+    fn limit(&mut self, can: &Abilities, ceilings: &Ceilings) {
+        if self.token_limit().is_none() && !engine_options::limit_the_answer(&self.extra, can) {
             self.max_completion_tokens = ceilings.answer_tokens.map(i64::from);
         }
     }

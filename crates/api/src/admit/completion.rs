@@ -107,10 +107,10 @@ impl Ask for Request {
         settle(self, can, strictness)
     }
 
-    /// Sets OpenAI's default limit, unless the client or `options` (also those of the
-    /// configuration) set another.
-    fn limit(&mut self, _: &Ceilings) {
-        if self.max_tokens.is_none() && !engine_options::limit_the_answer(&self.extra) {
+    /// OpenAI's own default, unless the client or `options` (which may be the configuration's) say
+    /// otherwise.
+    fn limit(&mut self, can: &Abilities, _: &Ceilings) {
+        if self.max_tokens.is_none() && !engine_options::limit_the_answer(&self.extra, can) {
             self.max_tokens = Some(USUAL_TOKENS);
         }
     }

@@ -44,8 +44,8 @@ impl Ask for EmbeddingRequest {
         settle(self, can, strictness)
     }
 
-    /// Vectors have no length limit.
-    fn limit(&mut self, _: &Ceilings) {}
+    /// Vectors have no length to limit.
+    fn limit(&mut self, _: &Abilities, _: &Ceilings) {}
 }
 
 /// Parses and checks the body of `POST /v1/embeddings`.

@@ -31,10 +31,15 @@ pub(crate) fn drop_unsaid(extra: &mut Extra) {
     }
 }
 
-/// Returns whether `options` limit the length of the answer.
-pub(crate) fn limit_the_answer(extra: &Extra) -> bool {
-    let options = extra.get("options");
-    options.is_some_and(|options| options.get("num_predict").is_some())
+/// Whether `options` limit the length of the answer, for an engine that reads them. An engine that
+/// speaks OpenAI's API is sent them too, and most such engines ignore them.
+pub(crate) fn limit_the_answer(extra: &Extra, can: &Abilities) -> bool {
+    let limit = extra
+        .get("options")
+        .and_then(|options| options.get("num_predict"));
+    can.has(Ability::EngineOptions)
+        && !can.has(Ability::UnknownFields)
+        && limit.is_some_and(|limit| !limit.is_null())
 }
 
 /// Returns the options that the engine does not know. They are sent anyway, because another version
@@ -249,6 +254,33 @@ mod tests {
     use super::*;
     use crate::admit::fields::settle;
     use loggia_backend::{AbilitySet, OptionNames};
+
+    /// The server's own limit on answers holds unless `options` really limit them.
+    #[test]
+    fn options_limit_an_answer_only_where_the_engine_reads_them() {
+        let reads = Abilities {
+            can: AbilitySet::of(&[Ability::EngineOptions]),
+            ..Abilities::default()
+        };
+        let speaks_openai = Abilities {
+            can: AbilitySet::OPENAI_ENGINE,
+            ..Abilities::default()
+        };
+        for (options, limited) in [
+            (json!({"num_predict": 5}), true),
+            (json!({"num_predict": null}), false),
+            (json!({"top_k": 5}), false),
+            (json!(null), false),
+        ] {
+            let extra = Extra::from_iter([("options".to_owned(), options.clone())]);
+            assert_eq!(limit_the_answer(&extra, &reads), limited, "{options}");
+            assert!(!limit_the_answer(&extra, &speaks_openai), "{options}");
+            assert!(
+                !limit_the_answer(&extra, &Abilities::default()),
+                "{options}"
+            );
+        }
+    }
 
     #[test]
     fn keep_alive_is_named_where_models_stay_loaded_anyway() {

@@ -78,8 +78,8 @@ pub(crate) trait Ask: Clone + Send + Sync + Sized + 'static {
     /// request. Returns the names of the ignored fields.
     fn settle(&mut self, can: &Abilities, strictness: Strictness) -> Result<Vec<String>, ApiError>;
 
-    /// Limits the length of the answer if neither the client nor the configuration does.
-    fn limit(&mut self, ceilings: &Ceilings);
+    /// Limits the length of the answer where neither the client nor the configuration does.
+    fn limit(&mut self, can: &Abilities, ceilings: &Ceilings);
 }
 
 /// A parsed and checked request. Only the abilities of its model are not known yet.
@@ -137,6 +137,6 @@ pub(crate) async fn admit<R: Ask>(
     {
         engine_options::add(request.extra(), options);
     }
-    request.limit(&door.policy.ceilings);
+    request.limit(&can, &door.policy.ceilings);
     Ok(ignored)
 }

@@ -57,6 +57,21 @@ impl Body {
     }
 }
 
+impl Body {
+    /// How the answer would have ended if the body were dropped now: what is known of it so far,
+    /// for the account of a client that left.
+    pub fn so_far(&self) -> Ended {
+        match &self.0 {
+            Kind::Whole { ended, bytes: None } => Ended::clone(ended),
+            Kind::Whole { ended, .. } => Ended {
+                outcome: Outcome::Abandoned,
+                ..Ended::clone(ended)
+            },
+            Kind::Stream(events) => events.so_far(),
+        }
+    }
+}
+
 impl http_body::Body for Body {
     type Data = Bytes;
     type Error = Infallible;

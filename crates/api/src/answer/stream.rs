@@ -118,6 +118,15 @@ impl EventStream {
         self
     }
 
+    /// What is known of the answer so far; it counts as abandoned until it has ended.
+    pub(crate) fn so_far(&self) -> Ended {
+        match &self.state {
+            State::Beginning(..) => Ended::new(Outcome::Abandoned),
+            State::Speaking(speech) => speech.progress.end(Outcome::Abandoned),
+            State::Ended(ended) => ended.clone(),
+        }
+    }
+
     /// Returns how the answer ended, after it has.
     pub(crate) fn ended(&self) -> Option<&Ended> {
         match &self.state {

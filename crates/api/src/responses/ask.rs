@@ -100,8 +100,8 @@ impl Ask for AskedResponse {
         self.named(settled)
     }
 
-    fn limit(&mut self, ceilings: &Ceilings) {
-        self.chat().limit(ceilings);
+    fn limit(&mut self, can: &Abilities, ceilings: &Ceilings) {
+        self.chat().limit(can, ceilings);
     }
 }
 

@@ -138,6 +138,25 @@ fn call(count: i64) -> ChatCall {
     ChatCall::new("chatcmpl-1", Arc::new(request))
 }
 
+/// A client's line breaks within a tool's parameters, which are sent on as they were written, must
+/// not break the frame: the process would end, and every other answer with it.
+#[tokio::test]
+async fn parameters_over_several_lines_reach_the_process_whole() {
+    let remote = connected(Arc::new(Counting::default())).await;
+    let mut other = remote.start(call(1).into()).await.unwrap();
+    let json = "{\"model\": \"m\", \"max_tokens\": 2, \"messages\": [{\"role\": \"user\", \"content\": \"x\"}],\n\
+        \"tools\": [{\"type\": \"function\", \"function\": {\"name\": \"f\",\n\"parameters\": {\r\n\
+        \"maximum\": 9007199254740993,\n\n\"description\": \"a\\nb\"\n}}}]}";
+    let mut request: ChatCompletionRequest = serde_json::from_str(json).unwrap();
+    request.keep_long_numbers(json.as_bytes());
+    let reply = remote
+        .start(ChatCall::new("chatcmpl-2", Arc::new(request)).into())
+        .await
+        .expect("the process reads it");
+    assert!(reply.events.count().await >= 2);
+    assert!(other.events.next().await.is_some_and(|event| event.is_ok()));
+}
+
 fn embedding(fields: &Value) -> EmbeddingCall {
     let mut request = json!({"model": "m"});
     request

@@ -7,7 +7,6 @@
 use std::fmt::Write as _;
 
 use loggia_wire::openai::{ChatCompletionRequest, Content, FunctionDefinition, Message, Role};
-use serde_json::Value;
 
 use crate::conversation::arguments;
 
@@ -80,14 +79,11 @@ pub(super) fn list(functions: &[&FunctionDefinition]) -> String {
     let mut text = String::new();
     for function in functions {
         let description = function.description.as_deref().unwrap_or_default();
-        let parameters = function
-            .parameters
-            .as_ref()
-            .map_or_else(|| "{}".to_owned(), Value::to_string);
         let _ = writeln!(
             text,
-            "- {}: {description} Arguments, as a JSON schema: {parameters}",
-            function.name
+            "- {}: {description} Arguments, as a JSON schema: {}",
+            function.name,
+            function.parameters_text()
         );
     }
     text

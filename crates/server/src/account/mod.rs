@@ -226,6 +226,15 @@ impl AccountedBody {
     }
 }
 
+/// The client left before the end of the answer.
+impl Drop for AccountedBody {
+    fn drop(&mut self) {
+        if let Some(mut account) = self.account.take() {
+            account.ended = self.inner.so_far();
+        }
+    }
+}
+
 impl Body for AccountedBody {
     type Data = Bytes;
     type Error = axum::Error;
@@ -251,5 +260,85 @@ impl Body for AccountedBody {
 
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use futures_util::StreamExt as _;
+    use futures_util::future::BoxFuture;
+    use http_body_util::{BodyExt as _, Full};
+    use loggia_api::{Door, Policy};
+    use loggia_backend::{Abilities, Backend, BackendError, Call, Chunk, Event, Reply, ServedBy};
+    use loggia_wire::openai::{ChunkChoice, CompletionUsage, Delta, Model};
+    use tower::{ServiceExt as _, service_fn};
+
+    use super::*;
+
+    /// Says one word and its usage, and nothing more.
+    struct OneWord;
+
+    impl Backend for OneWord {
+        fn abilities<'a>(
+            &'a self,
+            _: &'a str,
+        ) -> BoxFuture<'a, Result<Arc<Abilities>, BackendError>> {
+            Box::pin(async { Ok(Arc::default()) })
+        }
+
+        fn start(&self, _: Call) -> BoxFuture<'_, Result<Reply, BackendError>> {
+            let word = Chunk::of(ChunkChoice::delta(0, Delta::content("one")));
+            let events = [Event::Chunk(word), Event::Usage(CompletionUsage::new(3, 1))];
+            let events = futures_util::stream::iter(events.map(Ok));
+            Box::pin(std::future::ready(Ok(Reply {
+                served_by: ServedBy::new("b", "m"),
+                events: events.chain(futures_util::stream::pending()).boxed(),
+            })))
+        }
+
+        fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, BackendError>> {
+            Box::pin(async { Ok(Vec::new()) })
+        }
+    }
+
+    struct Noting(Arc<Mutex<Vec<Ended>>>);
+
+    impl Listener for Noting {
+        fn closed(&self, closed: &Closed<'_>) {
+            self.0.lock().unwrap().push(closed.ended.clone());
+        }
+    }
+
+    #[tokio::test]
+    async fn listeners_hear_what_is_known_of_an_answer_whose_client_left() {
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let listeners: Vec<Box<dyn Listener>> = vec![Box::new(Noting(Arc::clone(&heard)))];
+        let door = Door::new(Arc::new(OneWord), Policy::default());
+        let routes = service_fn(move |request: Request<Full<Bytes>>| {
+            let door = door.clone();
+            async move {
+                let answer = door.serve(request).await;
+                Ok::<_, std::convert::Infallible>(answer.map(AnswerBody::from))
+            }
+        });
+        let accounts = AccountLayer::new(InFlight::default(), listeners).layer(routes);
+        let body = r#"{"model":"asked","messages":[{"role":"user","content":"x"}],"stream":true}"#;
+        let request = Request::post("/v1/chat/completions").body(Full::from(body));
+        let answer = accounts.oneshot(request.unwrap()).await.unwrap();
+        let mut body = answer.into_body();
+        body.frame().await.unwrap().unwrap();
+        drop(body);
+
+        let heard = heard.lock().unwrap();
+        let [ended] = &heard[..] else {
+            panic!("one account, and not {heard:?}");
+        };
+        assert_eq!(ended.outcome, Outcome::Abandoned);
+        assert_eq!(ended.model.as_deref(), Some("asked"));
+        assert_eq!(ended.served_by, Some(ServedBy::new("b", "m")));
+        assert_eq!(ended.usage, Some(CompletionUsage::new(3, 1)));
+        assert!(ended.first_token_at.is_some() && ended.waited.is_some());
     }
 }

@@ -75,6 +75,15 @@ impl Serialize for FunctionDefinition {
 }
 
 impl FunctionDefinition {
+    /// The parameters as JSON, with all the digits that the client wrote. `{}` if there are none.
+    pub fn parameters_text(&self) -> String {
+        match (self.exact(), &self.parameters) {
+            (Some(text), _) => text.get().to_owned(),
+            (None, Some(parameters)) => parameters.to_string(),
+            (None, None) => "{}".to_owned(),
+        }
+    }
+
     /// The text of the parameters, if there is one and nobody has changed them since.
     fn exact(&self) -> Option<&RawValue> {
         let text = self.exact_parameters.as_deref()?;
@@ -118,8 +127,26 @@ impl FunctionDefinition {
             .map(RawValue::get);
         self.exact_parameters = parameters
             .filter(|text| has_long_number(text.as_bytes()))
-            .map(Into::into);
+            .map(|text| compact(text).into());
     }
+}
+
+/// JSON without the white space between its tokens: a client may send megabytes of it.
+fn compact(json: &str) -> String {
+    let (mut in_string, mut escaped) = (false, false);
+    let mut compact = String::new();
+    for character in json.chars() {
+        if in_string || !matches!(character, ' ' | '\n' | '\r' | '\t') {
+            compact.push(character);
+        }
+        match character {
+            _ if escaped => escaped = false,
+            '\\' => escaped = in_string,
+            '"' => in_string = !in_string,
+            _ => {}
+        }
+    }
+    compact
 }
 
 #[derive(serde::Deserialize)]
@@ -190,6 +217,20 @@ mod tests {
     fn long_numbers_in_parameters_are_written_as_they_were_read() {
         let (request, json) = request(NUMBERS);
         assert_eq!(serde_json::to_string(&request).unwrap(), json);
+    }
+
+    #[test]
+    fn white_space_between_tokens_is_not_kept_and_that_in_strings_is() {
+        let padded = format!(
+            "{{{}\"description\" :\r\n\t\"a  b \\\\ \\\" c\",\n\"maximum\": 9007199254740993 }}",
+            " ".repeat(1000)
+        );
+        let (request, _) = request(&padded);
+        let functions = request.functions.unwrap();
+        assert_eq!(
+            functions[0].exact_parameters.as_deref(),
+            Some(r#"{"description":"a  b \\ \" c","maximum":9007199254740993}"#)
+        );
     }
 
     #[test]
