@@ -129,7 +129,7 @@ pub(crate) fn one_of(
     }
 }
 
-/// A word that is none of those that are known.
+/// Creates the error for an unknown word.
 pub(crate) fn not_among(param: impl Display, word: &str, known: &[&str]) -> ApiError {
     let message = format!(
         "Invalid value: '{word}'. Supported values are: '{}'.",

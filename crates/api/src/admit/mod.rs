@@ -1,4 +1,4 @@
-//! What is let in: a request is parsed, checked, and compared with what its model can do.
+//! Parses and checks a request, and compares it with the abilities of its model.
 //!
 //! Which rule goes where:
 //!

@@ -184,7 +184,7 @@ impl Listed {
                 let mut facts = *facts;
                 if let Some(props) = tell(upstream, props).await {
                     facts = facts.with_props(&props);
-                    // A model that has told its properties is loaded.
+                    // A model that reports its properties is loaded.
                     if let Some(trial) = llama_server::trial(&props, model)
                         && let Some(rendered) = tell_of(upstream, apply_template, &trial).await
                     {
@@ -202,7 +202,7 @@ async fn tell(upstream: &Upstream, uri: &Uri) -> Option<Value> {
     told(upstream.get(uri)).await
 }
 
-/// What it answers to a question.
+/// Sends JSON to the engine and returns its JSON, with a time limit.
 async fn tell_of(upstream: &Upstream, uri: &Uri, question: &Value) -> Option<Value> {
     let question = serde_json::to_vec(question).ok()?;
     told(upstream.post_json(uri, question.into(), "application/json")).await
