@@ -137,6 +137,16 @@ impl ApiError {
             .not_again()
     }
 
+    /// Something stored, asked for without an API key under a host name that a web page may have
+    /// made lead here.
+    pub(crate) fn stored_for_keys_only() -> Self {
+        let message = "Without an API key, stored objects are served only under an IP address, 'localhost' or a name of a \
+                       local network, so that no web page can read them. Configure an API key to use another host name.";
+        Self::new(StatusCode::FORBIDDEN, message)
+            .coded("insufficient_permissions")
+            .not_again()
+    }
+
     /// Creates the error for a deletion without an API key by a web page.
     pub(crate) fn no_page_deletes() -> Self {
         let message = "A web page cannot delete models without an API key that has `may_delete_models = true`.";

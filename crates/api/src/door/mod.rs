@@ -2,6 +2,7 @@
 
 pub(crate) mod caller;
 pub(crate) mod content_encoding;
+pub(crate) mod host;
 pub(crate) mod policy;
 pub(crate) mod query;
 pub(crate) mod read;

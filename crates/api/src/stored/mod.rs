@@ -21,6 +21,7 @@ use serde_json::{Map, Value};
 
 use crate::answer::headers::name_ignored;
 use crate::answer::ignored::listed;
+use crate::door::host;
 use crate::door::query::Query;
 use crate::door::read;
 use crate::door::routes::Handler;
@@ -77,6 +78,9 @@ impl Door {
         // Routes that need a store are only found where there is one.
         let store = self.store.clone().ok_or_else(damaged)?;
         let (parts, body) = request.into_parts();
+        if parts.extensions.get::<Caller>().is_none() && host::is_public_name(&parts) {
+            return Err(ApiError::stored_for_keys_only());
+        }
         let body = match parts.method {
             http::Method::POST => read::json_body(&parts.headers, body, &self.policy).await?,
             _ => bytes::Bytes::new(),

@@ -78,6 +78,36 @@ impl Stand {
     }
 }
 
+/// A web page can make its own host name lead to this machine; its GETs name no origin.
+#[tokio::test]
+async fn without_a_key_stored_objects_are_not_served_under_a_host_name_of_a_stranger() {
+    let stand = Stand::new(Scripted::default(), memory());
+    let made = stand.post("/v1/conversations", json!({})).await.json();
+    let path = format!("/v1/conversations/{}", made["id"].as_str().expect("an id"));
+    for (host, key, status) in [
+        ("127.0.0.1:11435", None, 200),
+        ("localhost", None, 200),
+        ("gpu-box.local:80", None, 200),
+        ("page.example", None, 403),
+        ("page.example", Some("alice"), 404),
+    ] {
+        let mut request = Request::new(Full::new(Bytes::new()));
+        *request.uri_mut() = path.parse().expect("a path");
+        let value = host.parse().expect("a header");
+        request.headers_mut().insert(http::header::HOST, value);
+        if let Some(name) = key {
+            request.extensions_mut().insert(Caller {
+                name: name.into(),
+                strictness: None,
+                models: None,
+                may_delete_models: false,
+            });
+        }
+        let answer = stand.door.serve(request).await;
+        assert_eq!(answer.status(), status, "{host} {key:?}");
+    }
+}
+
 fn memory() -> Arc<MemoryStore> {
     Arc::new(MemoryStore::new())
 }
