@@ -433,7 +433,7 @@ fn an_api_key_that_opens_nothing_or_to_anybody_is_a_mistake() {
         ),
         (
             "key = \"hunter2-hunter2-hunter2\"\nmodels = [\"a*b*\"]",
-            "`a*b*` names no model",
+            "`a*b*` is not a valid model pattern",
         ),
         (
             "key = \"hunter2-hunter2-hunter2\"\nstrict = true\nlenient = true",
