@@ -59,7 +59,7 @@ struct Admitted {
     /// The ignored fields, for `x-loggia-ignored`.
     ignored: String,
     /// What is to be stored with the answer.
-    keep: Option<Keep>,
+    keep: Option<Box<Keep>>,
 }
 
 /// What is the same in every piece of the answer to a request.
@@ -77,7 +77,11 @@ fn head_of<R: Generate>(head: &CallHead, request: &R) -> Head {
 /// Admits a request and creates the call to the backend.
 async fn admitted<R: Generate>(door: &Door, mut asked: Asked<R>) -> Result<Admitted, ApiError> {
     // First, because the client's own request is stored.
-    let keep = Keep::of(door, &mut asked).await?;
+    let keep = Keep::of(door, &mut asked)?;
+    if let Some(keep) = &keep {
+        // Boxed, because it is rare: every request would reserve the memory for it.
+        Box::pin(keep.check()).await?;
+    }
     let ignored = admit(door, &mut asked).await?;
     let Asked {
         request,
@@ -145,7 +149,7 @@ impl Door {
             ended_early,
         } = answered.map_err(|error| refusals.refuse(error))?;
         if let Some((keep, head)) = stored {
-            keep.store(&head, &json).await?;
+            Box::pin(keep.store(&head, &json)).await?;
         }
         let mut response = Response::new(Body::ending(json, ended));
         response
@@ -223,7 +227,8 @@ impl Door {
                     ignored,
                     speech: Speech {
                         keeping: keep
-                            .map(|keep| Keeping::new(keep, head.clone(), reply.served_by.clone())),
+                            .map(|keep| Keeping::new(*keep, head.clone(), reply.served_by.clone()))
+                            .map(Box::new),
                         first,
                         writer: answer::writer(head, &reply.served_by),
                         events: reply.events,
@@ -261,7 +266,7 @@ pub(crate) fn respond(
 struct Whole {
     served_by: ServedBy,
     json: Bytes,
-    ended: Ended,
+    ended: Box<Ended>,
     ended_early: Option<EarlyEnd>,
 }
 

@@ -25,19 +25,19 @@ enum Kind {
 impl Body {
     /// Creates a complete body.
     pub fn whole(bytes: impl Into<Bytes>) -> Self {
-        Self::ending(bytes, Ended::new(Outcome::Complete))
+        Self::ending(bytes, Box::new(Ended::new(Outcome::Complete)))
     }
 
     /// Creates a complete body that reports an error.
     pub(crate) fn failed(bytes: impl Into<Bytes>) -> Self {
-        Self::ending(bytes, Ended::new(Outcome::Failed))
+        Self::ending(bytes, Box::new(Ended::new(Outcome::Failed)))
     }
 
     /// Creates a complete body with this outcome.
-    pub(crate) fn ending(bytes: impl Into<Bytes>, ended: Ended) -> Self {
+    pub(crate) fn ending(bytes: impl Into<Bytes>, ended: Box<Ended>) -> Self {
         Self(Kind::Whole {
             bytes: Some(bytes.into()).filter(|bytes| !bytes.is_empty()),
-            ended: Box::new(ended),
+            ended,
         })
     }
 

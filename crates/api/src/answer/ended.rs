@@ -53,7 +53,8 @@ impl Ended {
 #[derive(Clone, Debug)]
 pub(crate) struct Progress {
     arrived: Instant,
-    ended: Ended,
+    /// Boxed, because it moves with the request through every step.
+    ended: Box<Ended>,
 }
 
 impl Progress {
@@ -63,7 +64,7 @@ impl Progress {
         ended.model = Some(model.into());
         Self {
             arrived: Instant::now(),
-            ended,
+            ended: Box::new(ended),
         }
     }
 
@@ -93,11 +94,10 @@ impl Progress {
     }
 
     /// Returns the [`Ended`] with this outcome.
-    pub(crate) fn end(&self, outcome: Outcome) -> Ended {
-        Ended {
-            outcome,
-            ..self.ended.clone()
-        }
+    pub(crate) fn end(&self, outcome: Outcome) -> Box<Ended> {
+        let mut ended = self.ended.clone();
+        ended.outcome = outcome;
+        ended
     }
 }
 

@@ -44,7 +44,7 @@ pub(crate) struct Speech {
     pub(crate) writer: Box<dyn Writer>,
     pub(crate) progress: Progress,
     /// Where the answer is to be stored.
-    pub(crate) keeping: Option<Keeping>,
+    pub(crate) keeping: Option<Box<Keeping>>,
 }
 
 /// A refused request.
@@ -66,14 +66,10 @@ pub(crate) struct EventStream {
     refusals: Refusals,
 }
 
-#[expect(
-    clippy::large_enum_variant,
-    reason = "the largest is the one that a stream is in almost all the time"
-)]
 enum State {
     Beginning(Beginning, Box<Head>),
     Speaking(Speech),
-    Ended(Ended),
+    Ended(Box<Ended>),
 }
 
 struct Heartbeat {
@@ -122,8 +118,8 @@ impl EventStream {
     pub(crate) fn so_far(&self) -> Ended {
         match &self.state {
             State::Beginning(..) => Ended::new(Outcome::Abandoned),
-            State::Speaking(speech) => speech.progress.end(Outcome::Abandoned),
-            State::Ended(ended) => ended.clone(),
+            State::Speaking(speech) => *speech.progress.end(Outcome::Abandoned),
+            State::Ended(ended) => Ended::clone(ended),
         }
     }
 
@@ -194,7 +190,7 @@ impl EventStream {
         {
             let event = match first.take() {
                 Some(event) => Some(Ok(event)),
-                None if keeping.as_ref().is_some_and(Keeping::is_storing) => None,
+                None if keeping.as_ref().is_some_and(|keeping| keeping.is_storing()) => None,
                 None => match events.as_mut().poll_next(cx) {
                     Poll::Ready(event) => event,
                     Poll::Pending => return,
@@ -271,7 +267,7 @@ impl EventStream {
         if let State::Beginning(_, head) = &self.state {
             answer::write_failure(head, error, out);
         }
-        self.state = State::Ended(Ended::new(Outcome::Failed));
+        self.state = State::Ended(Box::new(Ended::new(Outcome::Failed)));
     }
 
     fn poll_heartbeat(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) {

@@ -50,12 +50,11 @@ pub(crate) struct Keep {
 }
 
 impl Keep {
-    /// What is to be stored of a request, if anything. Asks the store whether it works before a
-    /// model is asked for work that would be lost.
-    pub(crate) async fn of<R: Generate>(
+    /// Takes out of a request what is to be stored with its answer, if anything.
+    pub(crate) fn of<R: Generate>(
         door: &Door,
         asked: &mut Asked<R>,
-    ) -> Result<Option<Self>, ApiError> {
+    ) -> Result<Option<Box<Self>>, ApiError> {
         // The ids of the original profile are not unique.
         let Some(store) = door
             .store
@@ -69,15 +68,18 @@ impl Keep {
         let Some(what) = request.take_stored(&asked.head.id)? else {
             return Ok(None);
         };
-        let keep = Self {
+        Ok(Some(Box::new(Self {
             store: Arc::clone(store),
             owner: Owner::new(asked.head.caller.clone()),
             request_id: asked.refusals.request_id.clone(),
             what,
-        };
-        let ready = keep.store.ready().await;
-        ready.map_err(|error| keep.refuse(&error))?;
-        Ok(Some(keep))
+        })))
+    }
+
+    /// Checks that the store works, before a model does work that would be lost.
+    pub(crate) async fn check(&self) -> Result<(), ApiError> {
+        let ready = self.store.ready().await;
+        ready.map_err(|error| self.refuse(&error))
     }
 
     /// Stores the answer, which is whole and JSON, with the messages of its request.
