@@ -24,17 +24,17 @@ const CHOSEN_BY_USERS: [&str; 4] = [
     "KMP_LIBRARY",
 ];
 
-/// The setting for GCC's runtime. Its value is measured (`docs/engine.md`): about 10 microseconds,
-/// the cost of sleeping and being woken. Other runtimes keep their defaults, because the values
+/// The setting for GCC's runtime. Its value is measured (`docs/engine.md`): some 40
+/// microseconds, a few times the cost of sleeping and being woken. Other runtimes keep their defaults, because the values
 /// that make them sleep at once cost half of the speed or more on a quiet machine.
 const CHOSEN: &[(&str, &str)] = &[("GOMP_SPINCOUNT", SPINS)];
 
 /// A turn of GCC's loop includes a `pause` on x86. Elsewhere it has nothing that takes time, so
 /// more turns are needed.
 const SPINS: &str = if cfg!(any(target_arch = "x86", target_arch = "x86_64")) {
-    "500"
+    "2000"
 } else {
-    "10000"
+    "40000"
 };
 
 /// Environment variables for a process that runs an engine. They set how long the threads of a step
