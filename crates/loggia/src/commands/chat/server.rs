@@ -19,8 +19,8 @@ use tokio::runtime::Handle;
 
 use crate::backends::{Backends, ModelError};
 use crate::cli::ChatArgs;
+use crate::commands::serve::{self, Beside};
 use crate::config::Config;
-use crate::serve::{self, Beside};
 
 /// How long to wait for a connection before assuming that no server runs on this machine.
 const HERE_WITHIN: Duration = Duration::from_secs(1);

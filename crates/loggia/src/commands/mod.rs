@@ -1,0 +1,106 @@
+//! What each command does, a file or folder each; `pull`, `models` and `rm` share one.
+//!
+//! The arguments and their help texts are in `cli`.
+
+mod chat;
+mod check;
+mod models;
+mod serve;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+
+use crate::cli::{ChatArgs, Command, RunArgs};
+use crate::config::{Config, Flags};
+use crate::logs;
+
+pub(crate) use models::about_model;
+
+/// Runs a command. Its exit code is that of the program.
+pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Pull { source, place } => models::pull(&source, &place),
+        Command::Models { place } => models::list(&place),
+        Command::Rm { name, place } => models::remove(&name, &place),
+        Command::Serve(args) => serve(&args.into_flags()),
+        Command::Chat(args) => chat(&args, None),
+        Command::Run(RunArgs { chat: args, prompt }) => {
+            let prompt = prompt.join(" ");
+            chat(&args, Some(&*prompt).filter(|prompt| !prompt.is_empty()))
+        }
+        Command::Check(args) => check(&args.into_flags()),
+        #[cfg(feature = "embedded")]
+        Command::Engine { .. } => engine(),
+    }
+}
+
+fn serve(flags: &Flags) -> anyhow::Result<ExitCode> {
+    logs::start(logs::SERVING);
+    loggia_server::log_panics_without_their_words();
+    let config = Config::of_this_process(flags)?;
+    allow_many_files();
+    let runtime = runtime()?;
+    runtime.block_on(serve::serve(&config, runtime.handle()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Only errors are logged: other log lines would disturb the conversation.
+fn chat(args: &ChatArgs, prompt: Option<&str>) -> anyhow::Result<ExitCode> {
+    logs::start("error");
+    let config = Config::of_this_process(&args.flags)?;
+    let runtime = runtime()?;
+    runtime.block_on(chat::chat(args, prompt, config, runtime.handle()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs one model; `serve` starts such a process for each model that it loads.
+#[cfg(feature = "embedded")]
+fn engine() -> anyhow::Result<ExitCode> {
+    logs::start(logs::SERVING);
+    loggia_server::log_panics_without_their_words();
+    runtime()?.block_on(crate::backends::run_engine())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn check(flags: &Flags) -> anyhow::Result<ExitCode> {
+    logs::start("error");
+    let config = Config::of_this_process(flags)?;
+    let runtime = runtime()?;
+    let (output, all_well) = runtime.block_on(check::check(&config, runtime.handle()))?;
+    print(&output)?;
+    Ok(if all_well {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Raises the limit of open files as far as possible: every connection to a client or a backend is
+/// one, and shells commonly allow 1,024.
+fn allow_many_files() {
+    match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(files) => tracing::debug!(files, "limit of open files"),
+        Err(error) => tracing::warn!(%error, "cannot raise the limit of open files"),
+    }
+}
+
+/// The program's runtime, on this thread. Tasks that outlive requests run here; the server has
+/// threads of its own for connections.
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")
+}
+
+/// Writes to standard output. A reader that has left, as `head` does, is not an error.
+fn print(text: &str) -> anyhow::Result<ExitCode> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(error).context("cannot write the result")
+        }
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
