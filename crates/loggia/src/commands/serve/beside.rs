@@ -1,0 +1,66 @@
+//! A server for this process only: `loggia chat` starts one if no server runs.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use anyhow::Context as _;
+use loggia_api::Caller;
+use loggia_server::{AppState, KeyDigest, Keys, ServerOptions, app};
+use tokio::net::TcpListener;
+use tokio::runtime::Handle;
+
+use super::options::{options, policy};
+use super::{backend, everything};
+use crate::config::Config;
+
+/// A server that runs beside other work of this process.
+pub(crate) struct Beside {
+    pub(crate) address: SocketAddr,
+    /// The names of the embedded models.
+    pub(crate) embedded: Vec<String>,
+}
+
+/// Serves for this process only: on a free port of the loopback interface, with `key` as the only
+/// API key, until the process ends. With `fetches`, it downloads a missing model first.
+pub(crate) async fn serve_beside(
+    config: &Config,
+    key: &str,
+    fetches: bool,
+    runtime: &Handle,
+) -> anyhow::Result<Beside> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .await
+        .context("cannot listen on a free port")?;
+    let address = listener.local_addr()?;
+    let (policy, options) = (policy(config), options(config)?);
+    let keys = Keys::new([(
+        KeyDigest::of(key),
+        Caller {
+            name: "this process".into(),
+            strictness: None,
+            models: None,
+            may_delete_models: false,
+        },
+    )]);
+    let options = ServerOptions {
+        keys,
+        workers: 1,
+        ..options
+    };
+    let backends = everything(config, fetches, runtime).await?;
+    let embedded = backends.embedded.clone();
+    let app = app(AppState::new(
+        backend(&backends, config),
+        policy,
+        options.clone(),
+    ));
+    let load = backends.load;
+    runtime.spawn(async move {
+        if let Err(error) = load.await {
+            tracing::error!("{error:#}");
+        }
+    });
+    runtime.spawn(async move {
+        loggia_server::run(listener, app, std::future::pending(), &options).await
+    });
+    Ok(Beside { address, embedded })
+}

@@ -1,0 +1,143 @@
+//! `loggia serve`: builds the backends and the app, and serves until SIGTERM or Ctrl-C.
+//!
+//! `options` makes the libraries' settings from the configuration, `start_message` prints what is
+//! served, and `beside` is the server that `loggia chat` starts for itself.
+
+mod beside;
+mod options;
+mod start_message;
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use loggia_backend::Backend;
+use loggia_backend::emulate::Emulate;
+use loggia_backend::fetch_images::FetchImages;
+use loggia_server::{AppState, app};
+use tokio::net::TcpListener;
+use tokio::runtime::Handle;
+
+use crate::backends::{Backends, ModelError};
+use crate::config::{Config, Listen};
+use crate::models::{self, Progress, Source, Store};
+use crate::state;
+
+pub(crate) use beside::{Beside, serve_beside};
+pub(crate) use start_message::{holds_chats, reachable};
+
+use options::{options, policy};
+use start_message::{Described, example, say};
+
+/// Serves until SIGTERM or Ctrl-C. Running answers may then finish within `shutdown_timeout`.
+pub(crate) async fn serve(config: &Config, runtime: &Handle) -> anyhow::Result<()> {
+    let (mut policy, options) = (policy(config), options(config)?);
+    let listener = listen(&config.listen).await?;
+    let address = listener.local_addr()?;
+    // Without API keys, only clients on this machine may delete models.
+    policy.deletes_without_key = address.ip().is_loopback();
+    for notice in config.notices() {
+        tracing::warn!("{notice}");
+    }
+    let backends = everything(config, config.names_no_backend(), runtime).await?;
+    let described = Described::of(&backends, config);
+    // Signals are handled from here on. Before, nothing needs to be shut down, and a signal may end
+    // the process as usual.
+    let shutdown = told_to_stop()?;
+    let backend = backend(&backends, config);
+    let mut state = AppState::new(backend.clone(), policy, options.clone());
+    if let Some(store) = state::open(config).await? {
+        runtime.spawn(state::clean(Arc::clone(&store)));
+        state = state.with_store(store);
+    }
+    let app = app(state);
+    say(&format!("loggia: listening on http://{address}"));
+    let asks_for_a_key = !config.key.is_empty();
+    if !asks_for_a_key && !address.ip().is_loopback() {
+        tracing::warn!(%address, "no API key is required, and this address can be reached from other machines; configure keys with LOGGIA_KEYS or [[key]] tables");
+    }
+    // Runs beside the server, and its tasks end with it.
+    let beside = async {
+        backends.load.await?;
+        example(&*backend, &described, reachable(address), asks_for_a_key).await;
+        std::future::pending::<anyhow::Result<()>>().await
+    };
+    tokio::select! {
+        served = loggia_server::run(listener, app, shutdown, &options) => served.context("the listener failed"),
+        failed = beside => failed,
+    }
+}
+
+/// The roster, wrapped from the inside out. The images are fetched once for all parallel calls of a
+/// request.
+fn backend(backends: &Backends, config: &Config) -> Arc<dyn Backend> {
+    let emulating = Emulate::new(backends.roster.clone());
+    Arc::new(FetchImages::new(
+        Arc::new(emulating),
+        config.images.limits(),
+    ))
+}
+
+/// Listens on the first address of the host name that is available.
+async fn listen(on: &Listen) -> anyhow::Result<TcpListener> {
+    let failed = || {
+        format!(
+            "cannot listen on {on}; choose another address, for example --listen 127.0.0.1:8080"
+        )
+    };
+    let addresses = on.addresses().await.with_context(failed)?;
+    TcpListener::bind(&*addresses).await.with_context(failed)
+}
+
+/// All configured backends. A missing model is an error, or is downloaded first with `fetches`.
+async fn everything(config: &Config, fetches: bool, runtime: &Handle) -> anyhow::Result<Backends> {
+    let mut backends = Backends::of(config, runtime)?;
+    if fetches && let [(name, ModelError::NotHere(_, source))] = &backends.missing[..] {
+        if config.names_no_backend() {
+            eprintln!("loggia: no backend is configured; downloading the default model, {name}");
+        } else {
+            eprintln!("loggia: downloading {name}");
+        }
+        fetch(source, config).await.with_context(|| {
+            format!("cannot download {name}; use another model or backend (loggia serve --help)")
+        })?;
+        backends = Backends::of(config, runtime)?;
+    }
+    match backends.missing.into_iter().next() {
+        Some((_, error)) => Err(error.into()),
+        None => Ok(Backends {
+            missing: Vec::new(),
+            ..backends
+        }),
+    }
+}
+
+async fn fetch(source: &str, config: &Config) -> anyhow::Result<()> {
+    let source = Source::parse(source)?;
+    let store = Store::new(&config.data_dir);
+    models::pull(&source, &store, Progress::on_stderr()).await?;
+    Ok(())
+}
+
+/// Resolves at the first SIGTERM or Ctrl-C. A second Ctrl-C ends the program at once.
+fn told_to_stop() -> anyhow::Result<impl Future<Output = ()>> {
+    #[cfg(unix)]
+    let mut terminate = {
+        use tokio::signal::unix::{SignalKind, signal};
+        signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?
+    };
+    Ok(async move {
+        #[cfg(unix)]
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = tokio::signal::ctrl_c() => {}
+        }
+        #[cfg(not(unix))]
+        let _ = tokio::signal::ctrl_c().await;
+        tracing::info!("stopping; running answers may finish, another Ctrl-C ends them now");
+        tokio::spawn(async {
+            if tokio::signal::ctrl_c().await.is_ok() {
+                std::process::exit(130);
+            }
+        });
+    })
+}

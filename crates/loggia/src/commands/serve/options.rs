@@ -1,0 +1,70 @@
+//! From the configuration to the settings of the libraries: the policy of the API and the options of
+//! the server.
+
+use anyhow::Context as _;
+use loggia_api::Policy;
+use loggia_server::{Origins, ServerOptions};
+
+use crate::config::{self, Config};
+
+pub(super) fn policy(config: &Config) -> Policy {
+    let models = config
+        .per_model
+        .0
+        .iter()
+        .map(|(model, its)| (model.clone(), its.policy()));
+    Policy {
+        strictness: config.strictness(),
+        profile: (*config.sampling_profile).into(),
+        models: models.collect(),
+        body_limit: config.body_limit.length(),
+        body_within: config.body_timeout.0,
+        heartbeat_after: Some(config.heartbeat_after.0).filter(|after| !after.is_zero()),
+        heartbeat_every: config.heartbeat_every.0,
+        ceilings: config.ceilings.limits(),
+        deletes_without_key: false,
+    }
+}
+
+pub(super) fn options(config: &Config) -> anyhow::Result<ServerOptions> {
+    let origins = match &*config.cors_origins {
+        Some(origins) => Origins::parse(origins).context("cors_origins")?,
+        None => Origins::default(),
+    };
+    let of_this_machine = ServerOptions::default().workers;
+    Ok(ServerOptions {
+        workers: config
+            .workers
+            .map_or(of_this_machine, |workers| workers.get() as usize),
+        head_timeout: config.head_timeout.0,
+        stall_timeout: config.stall_timeout.0,
+        ready_timeout: config.ready_timeout.0,
+        max_connections: config.max_connections.get() as usize,
+        shutdown_timeout: config.shutdown_timeout.0,
+        origins,
+        keys: config::keys(&config.key),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_programs_defaults_are_those_of_its_libraries() {
+        let home = |name: &str| (name == "HOME").then(|| "/home/someone".to_owned());
+        let config = Config::load(&config::Flags::default(), &home).unwrap();
+        assert_eq!(
+            format!("{:?}", policy(&config)),
+            format!("{:?}", Policy::default())
+        );
+        assert_eq!(
+            format!("{:?}", options(&config).unwrap()),
+            format!("{:?}", ServerOptions::default())
+        );
+        assert_eq!(
+            config.images.limits(),
+            loggia_backend::fetch_images::Limits::default()
+        );
+    }
+}
