@@ -1,4 +1,4 @@
-//! Where stored chat completions and conversations are: one file in the data folder.
+//! The store of chat completions and conversations: one file in the data folder.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -17,9 +17,9 @@ const FILE: &str = "state.db";
 /// How often objects that are too old are deleted.
 const CLEAN_EVERY: Duration = Duration::from_hours(1);
 
-/// The store, unless it is turned off. Opens the file if there is one, so that a file that cannot be
-/// used is an error of the start and not of the first request. Without a file, the first request
-/// makes one.
+/// The store, unless it is turned off. Opens the file if there is one, so that a file that
+/// cannot be used is an error at the start and not at the first request. Without a file, the first
+/// request creates one.
 pub(crate) async fn open(config: &Config) -> anyhow::Result<Option<Arc<SqliteStore>>> {
     if !config.store.0 {
         return Ok(None);
@@ -45,8 +45,8 @@ pub(crate) async fn clean(store: Arc<SqliteStore>) {
     }
 }
 
-/// What `loggia check` says of the store, and whether it can be used.
-pub(crate) async fn described(config: &Config) -> (String, bool) {
+/// The line of `loggia check` about the store, and whether the store can be used.
+pub(crate) async fn report(config: &Config) -> (String, bool) {
     if !config.store.0 {
         return ("# store: off\n".to_owned(), true);
     }
@@ -56,20 +56,20 @@ pub(crate) async fn described(config: &Config) -> (String, bool) {
     let mut text = format!("# store at {}: ", path.display());
     match found {
         Ok(None) => text.push_str("nothing is stored yet"),
-        Ok(Some(found)) => text.push_str(&counted(&found, retention(config).bytes)),
+        Ok(Some(found)) => text.push_str(&amounts(&found, retention(config).bytes)),
         Err(error) => _ = write!(text, "NOT USABLE: {}", because(&error)),
     }
     text.push('\n');
     (text, is_well)
 }
 
-fn counted(found: &Survey, limit: u64) -> String {
-    let counted =
+fn amounts(found: &Survey, limit: u64) -> String {
+    let amounts =
         |number: u64, one: &str| format!("{number} {one}{}", if number == 1 { "" } else { "s" });
     format!(
         "{}, {}, {} of {}",
-        counted(found.chat_completions, "chat completion"),
-        counted(found.conversations, "conversation"),
+        amounts(found.chat_completions, "chat completion"),
+        amounts(found.conversations, "conversation"),
         ByteSize::b(found.bytes),
         ByteSize::b(limit)
     )
@@ -106,15 +106,15 @@ mod tests {
     }
 
     #[test]
-    fn a_survey_is_told_in_words() {
+    fn a_survey_is_described_in_words() {
         let found = Survey {
             chat_completions: 1,
             conversations: 20,
             bytes: 40960,
         };
-        let told = counted(&found, 4 << 30);
+        let text = amounts(&found, 4 << 30);
         assert_eq!(
-            told,
+            text,
             "1 chat completion, 20 conversations, 40.0 KiB of 4.0 GiB"
         );
     }

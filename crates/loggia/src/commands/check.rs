@@ -56,7 +56,7 @@ pub(crate) async fn check(config: &Config, runtime: &Handle) -> Result<(String, 
             file.display()
         );
     }
-    let (store, store_is_well) = state::described(config).await;
+    let (store, store_is_well) = state::report(config).await;
     text.push_str(&store);
     let survey = roster.survey().await;
     text.push_str(&report(&survey, &places));

@@ -19,7 +19,7 @@ use tokio::runtime::Handle;
 
 use crate::backends::{Backends, ModelError};
 use crate::cli::ChatArgs;
-use crate::commands::serve::{self, Beside};
+use crate::commands::serve::{self, OwnServer};
 use crate::config::Config;
 
 /// How long to wait for a connection before assuming that no server runs on this machine.
@@ -79,8 +79,8 @@ impl Server {
             .take(KEY_LENGTH)
             .map(char::from)
             .collect();
-        let Beside { address, embedded } =
-            serve::serve_beside(&own, &key, is_for_own_engine, runtime).await?;
+        let OwnServer { address, embedded } =
+            serve::start_own_server(&own, &key, is_for_own_engine, runtime).await?;
         let server = Self::on(address, &own, Some(key.parse()?))?;
         // The name of a model is not its path.
         let only = embedded.first().filter(|_| is_for_own_engine);
@@ -177,7 +177,7 @@ impl Server {
             if self
                 .card(&model)
                 .await
-                .is_none_or(|card| serve::holds_chats(card.extra.get("capabilities")))
+                .is_none_or(|card| serve::can_chat(card.extra.get("capabilities")))
             {
                 return Ok(model);
             }

@@ -1,10 +1,10 @@
 //! `loggia serve`: builds the backends and the app, and serves until SIGTERM or Ctrl-C.
 //!
 //! `options` makes the libraries' settings from the configuration, `start_message` prints what is
-//! served, and `beside` is the server that `loggia chat` starts for itself.
+//! served, and `own_server` is the server that `loggia chat` starts for itself.
 
-mod beside;
 mod options;
+mod own_server;
 mod start_message;
 
 use std::sync::Arc;
@@ -22,11 +22,11 @@ use crate::config::{Config, Listen};
 use crate::models::{self, Progress, Source, Store};
 use crate::state;
 
-pub(crate) use beside::{Beside, serve_beside};
-pub(crate) use start_message::{holds_chats, reachable};
+pub(crate) use own_server::{OwnServer, start_own_server};
+pub(crate) use start_message::{can_chat, reachable};
 
 use options::{options, policy};
-use start_message::{Described, example, say};
+use start_message::{EngineSettings, print_line};
 
 /// Serves until SIGTERM or Ctrl-C. Running answers may then finish within `shutdown_timeout`.
 pub(crate) async fn serve(config: &Config, runtime: &Handle) -> anyhow::Result<()> {
@@ -38,11 +38,11 @@ pub(crate) async fn serve(config: &Config, runtime: &Handle) -> anyhow::Result<(
     for notice in config.notices() {
         tracing::warn!("{notice}");
     }
-    let backends = everything(config, config.names_no_backend(), runtime).await?;
-    let described = Described::of(&backends, config);
+    let backends = configured_backends(config, config.names_no_backend(), runtime).await?;
+    let settings = EngineSettings::of(&backends, config);
     // Signals are handled from here on. Before, nothing needs to be shut down, and a signal may end
     // the process as usual.
-    let shutdown = told_to_stop()?;
+    let shutdown = stop_signal()?;
     let backend = backend(&backends, config);
     let mut state = AppState::new(backend.clone(), policy, options.clone());
     if let Some(store) = state::open(config).await? {
@@ -50,15 +50,15 @@ pub(crate) async fn serve(config: &Config, runtime: &Handle) -> anyhow::Result<(
         state = state.with_store(store);
     }
     let app = app(state);
-    say(&format!("loggia: listening on http://{address}"));
-    let asks_for_a_key = !config.key.is_empty();
-    if !asks_for_a_key && !address.ip().is_loopback() {
+    print_line(&format!("loggia: listening on http://{address}"));
+    let requires_key = !config.key.is_empty();
+    if !requires_key && !address.ip().is_loopback() {
         tracing::warn!(%address, "no API key is required, and this address can be reached from other machines; configure keys with LOGGIA_KEYS or [[key]] tables");
     }
     // Runs beside the server, and its tasks end with it.
     let beside = async {
         backends.load.await?;
-        example(&*backend, &described, reachable(address), asks_for_a_key).await;
+        start_message::print(&*backend, &settings, reachable(address), requires_key).await;
         std::future::pending::<anyhow::Result<()>>().await
     };
     tokio::select! {
@@ -88,10 +88,14 @@ async fn listen(on: &Listen) -> anyhow::Result<TcpListener> {
     TcpListener::bind(&*addresses).await.with_context(failed)
 }
 
-/// All configured backends. A missing model is an error, or is downloaded first with `fetches`.
-async fn everything(config: &Config, fetches: bool, runtime: &Handle) -> anyhow::Result<Backends> {
+/// All configured backends. A missing model is an error, or is downloaded first with `may_download`.
+async fn configured_backends(
+    config: &Config,
+    may_download: bool,
+    runtime: &Handle,
+) -> anyhow::Result<Backends> {
     let mut backends = Backends::of(config, runtime)?;
-    if fetches && let [(name, ModelError::NotHere(_, source))] = &backends.missing[..] {
+    if may_download && let [(name, ModelError::NotHere(_, source))] = &backends.missing[..] {
         if config.names_no_backend() {
             eprintln!("loggia: no backend is configured; downloading the default model, {name}");
         } else {
@@ -119,7 +123,7 @@ async fn fetch(source: &str, config: &Config) -> anyhow::Result<()> {
 }
 
 /// Resolves at the first SIGTERM or Ctrl-C. A second Ctrl-C ends the program at once.
-fn told_to_stop() -> anyhow::Result<impl Future<Output = ()>> {
+fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
     #[cfg(unix)]
     let mut terminate = {
         use tokio::signal::unix::{SignalKind, signal};

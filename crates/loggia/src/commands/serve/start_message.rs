@@ -12,41 +12,39 @@ use crate::backends::{Backends, threads};
 use crate::config::Config;
 
 /// Prints what is served, and a curl command to try: with a model that can chat, if there is one.
-pub(super) async fn example(
+pub(super) async fn print(
     backend: &dyn Backend,
-    described: &Described,
+    settings: &EngineSettings,
     address: SocketAddr,
-    asks_for_a_key: bool,
+    requires_key: bool,
 ) {
     let models = async {
         let models = backend.models().await.ok()?;
-        let to_try = a_model_to_try(backend, &models).await?;
+        let to_try = model_to_try(backend, &models).await?;
         Some((models, to_try))
     };
     let Ok(Some((models, model))) = tokio::time::timeout(Duration::from_secs(5), models).await
     else {
-        say("loggia: no model is available yet; `loggia check` with the same flags shows why");
+        print_line(
+            "loggia: no model is available yet; `loggia check` with the same flags shows why",
+        );
         return;
     };
-    say(&format!(
+    print_line(&format!(
         "loggia: serving {} on http://{address}",
-        described.models(&models)
+        settings.models(&models)
     ));
-    say(&format!(
-        "try it:\n{}",
-        curl(address, &model, asks_for_a_key)
-    ));
+    print_line(&format!("try it:\n{}", curl(address, &model, requires_key)));
 }
 
-/// What the start message tells of the models: the embedded ones with their settings, and the
-/// number of others.
-pub(super) struct Described {
+/// The embedded models and the settings of their engine, for the start message.
+pub(super) struct EngineSettings {
     embedded: Vec<String>,
     parallel: u32,
     threads: i32,
 }
 
-impl Described {
+impl EngineSettings {
     pub(super) fn of(backends: &Backends, config: &Config) -> Self {
         Self {
             embedded: backends.embedded.clone(),
@@ -102,20 +100,20 @@ enum ToTry {
 }
 
 /// Whether a model can chat according to its `capabilities`. A model without them is assumed to.
-pub(crate) fn holds_chats(capabilities: Option<&Value>) -> bool {
+pub(crate) fn can_chat(capabilities: Option<&Value>) -> bool {
     let capabilities = capabilities.and_then(Value::as_array);
     capabilities.is_none_or(|can| can.is_empty() || can.iter().any(|can| can == "completion"))
 }
 
 /// The first model that can chat, else the first that makes embeddings. Ollama lists both.
-async fn a_model_to_try(backend: &dyn Backend, models: &[Model]) -> Option<ToTry> {
+async fn model_to_try(backend: &dyn Backend, models: &[Model]) -> Option<ToTry> {
     let mut otherwise = models.first().map(|model| ToTry::Chat(model.id.clone()));
     for model in models {
         let Ok(card) = backend.model(&model.id).await else {
             continue;
         };
         let capabilities = card.extra.get("capabilities");
-        if holds_chats(capabilities) {
+        if can_chat(capabilities) {
             return Some(ToTry::Chat(model.id.clone()));
         }
         let embeds = capabilities
@@ -129,12 +127,12 @@ async fn a_model_to_try(backend: &dyn Backend, models: &[Model]) -> Option<ToTry
 }
 
 /// Prints to standard output, and ignores a reader that has left.
-pub(super) fn say(text: &str) {
+pub(super) fn print_line(text: &str) {
     let _ = writeln!(std::io::stdout(), "{text}");
 }
 
-fn curl(address: SocketAddr, model: &ToTry, asks_for_a_key: bool) -> String {
-    let key = if asks_for_a_key {
+fn curl(address: SocketAddr, model: &ToTry, requires_key: bool) -> String {
+    let key = if requires_key {
         r#" -H "authorization: Bearer $KEY""#
     } else {
         ""

@@ -9,24 +9,24 @@ use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 
 use super::options::{options, policy};
-use super::{backend, everything};
+use super::{backend, configured_backends};
 use crate::config::Config;
 
 /// A server that runs beside other work of this process.
-pub(crate) struct Beside {
+pub(crate) struct OwnServer {
     pub(crate) address: SocketAddr,
     /// The names of the embedded models.
     pub(crate) embedded: Vec<String>,
 }
 
 /// Serves for this process only: on a free port of the loopback interface, with `key` as the only
-/// API key, until the process ends. With `fetches`, it downloads a missing model first.
-pub(crate) async fn serve_beside(
+/// API key, until the process ends. With `may_download`, it downloads a missing model first.
+pub(crate) async fn start_own_server(
     config: &Config,
     key: &str,
-    fetches: bool,
+    may_download: bool,
     runtime: &Handle,
-) -> anyhow::Result<Beside> {
+) -> anyhow::Result<OwnServer> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
         .await
         .context("cannot listen on a free port")?;
@@ -46,7 +46,7 @@ pub(crate) async fn serve_beside(
         workers: 1,
         ..options
     };
-    let backends = everything(config, fetches, runtime).await?;
+    let backends = configured_backends(config, may_download, runtime).await?;
     let embedded = backends.embedded.clone();
     let app = app(AppState::new(
         backend(&backends, config),
@@ -62,5 +62,5 @@ pub(crate) async fn serve_beside(
     runtime.spawn(async move {
         loggia_server::run(listener, app, std::future::pending(), &options).await
     });
-    Ok(Beside { address, embedded })
+    Ok(OwnServer { address, embedded })
 }
