@@ -1,4 +1,4 @@
-//! Cuts a stream of bytes into lines.
+//! Splits a stream of bytes into lines.
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -12,8 +12,8 @@ pub struct LineTooLong {
 
 /// Splits a stream of bytes into lines that end with `\n` or `\r\n`.
 ///
-/// A line that lies within one pushed packet is returned without a copy. Only a line that spans
-/// packets is copied together.
+/// A line within one pushed packet is returned without a copy. Only a line that spans several
+/// packets is copied.
 ///
 /// ```
 /// use bytes::Bytes;

@@ -7,8 +7,8 @@ use serde::Serialize;
 
 /// Writes `value` as one line into `out`, without an intermediate buffer.
 ///
-/// A raw value may be JSON over several lines. Its line breaks become spaces: outside of strings,
-/// where alone they can stand, they mean the same.
+/// A raw value may be JSON over several lines. Its line breaks become spaces, which mean the same:
+/// JSON allows line breaks only outside of strings.
 ///
 /// # Errors
 /// Fails if `value` cannot be written as JSON (for example a map whose keys are not strings); `out`

@@ -1,4 +1,4 @@
-//! A function that a model may call, and the numbers in its schema.
+//! A function that the model may call. The numbers in its schema keep all their digits.
 
 use std::sync::Arc;
 
@@ -20,8 +20,8 @@ pub struct FunctionDefinition {
     pub description: Option<String>,
     /// A JSON schema of the arguments.
     pub parameters: Option<Value>,
-    /// The text of `parameters`, if a number in it has more digits than a `Value` keeps. It is
-    /// written in their place for as long as it means the same.
+    /// The JSON text of `parameters`, if it contains a number with more digits than a `Value` can
+    /// keep. It is written instead of `parameters`, unless `parameters` has changed since.
     pub exact_parameters: Option<Arc<str>>,
     /// Whether the arguments must match the schema exactly.
     pub strict: Option<bool>,
@@ -30,8 +30,8 @@ pub struct FunctionDefinition {
 }
 
 object! {
-    /// What is read of a function.
-    struct Read {
+    /// The fields of a function, as they are parsed.
+    struct FunctionFields {
         required name: String = "name",
         optional description: String = "description",
         free parameters: Value = "parameters",
@@ -41,7 +41,7 @@ object! {
 
 impl<'de> Deserialize<'de> for FunctionDefinition {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Read::deserialize(deserializer).map(|read| Self {
+        FunctionFields::deserialize(deserializer).map(|read| Self {
             name: read.name,
             description: read.description,
             parameters: read.parameters,
@@ -59,7 +59,7 @@ impl Serialize for FunctionDefinition {
         if let Some(description) = &self.description {
             map.serialize_entry("description", description)?;
         }
-        match (self.exact(), &self.parameters) {
+        match (self.exact_json(), &self.parameters) {
             (Some(text), _) => map.serialize_entry("parameters", text)?,
             (None, Some(parameters)) => map.serialize_entry("parameters", parameters)?,
             (None, None) => {}
@@ -75,17 +75,18 @@ impl Serialize for FunctionDefinition {
 }
 
 impl FunctionDefinition {
-    /// The parameters as JSON, with all the digits that the client wrote. `{}` if there are none.
+    /// Returns the parameters as JSON, with all the digits that the client sent. Without
+    /// parameters, returns `{}`.
     pub fn parameters_text(&self) -> String {
-        match (self.exact(), &self.parameters) {
+        match (self.exact_json(), &self.parameters) {
             (Some(text), _) => text.get().to_owned(),
             (None, Some(parameters)) => parameters.to_string(),
             (None, None) => "{}".to_owned(),
         }
     }
 
-    /// The text of the parameters, if there is one and nobody has changed them since.
-    fn exact(&self) -> Option<&RawValue> {
+    /// Returns `exact_parameters`, if it is set and still has the same value as `parameters`.
+    fn exact_json(&self) -> Option<&RawValue> {
         let text = self.exact_parameters.as_deref()?;
         let value: Value = serde_json::from_str(text).ok()?;
         (Some(&value) == self.parameters.as_ref())
@@ -95,8 +96,8 @@ impl FunctionDefinition {
 }
 
 impl ChatCompletionRequest {
-    /// Keeps the text of the functions' parameters that have long numbers. `json` is what the
-    /// request was read from.
+    /// Sets `exact_parameters` of each function whose parameters contain a long number. `json` must
+    /// be the JSON that this request was parsed from.
     pub fn keep_long_numbers(&mut self, json: &[u8]) {
         let has_functions = self.tools.is_some() || self.functions.is_some();
         if !has_functions || !has_long_number(json) {
@@ -109,18 +110,18 @@ impl ChatCompletionRequest {
         for (tool, text) in of_tools.zip(texts.tools.into_iter().flatten()) {
             let text = text.function.map(RawValue::get);
             if let (Some(function), Some(text)) = (&mut tool.function, text) {
-                function.keep(text);
+                function.keep_exact_parameters(text);
             }
         }
         let functions = self.functions.iter_mut().flatten();
         for (function, text) in functions.zip(texts.functions.into_iter().flatten()) {
-            function.keep(text.get());
+            function.keep_exact_parameters(text.get());
         }
     }
 }
 
 impl FunctionDefinition {
-    fn keep(&mut self, json: &str) {
+    fn keep_exact_parameters(&mut self, json: &str) {
         let parameters = serde_json::from_str::<ParametersText<'_>>(json)
             .ok()
             .and_then(|text| text.parameters)
@@ -131,7 +132,7 @@ impl FunctionDefinition {
     }
 }
 
-/// JSON without the white space between its tokens: a client may send megabytes of it.
+/// Removes the white space between the tokens of `json`: a client may send megabytes of it.
 fn compact(json: &str) -> String {
     let (mut in_string, mut escaped) = (false, false);
     let mut compact = String::new();
@@ -169,14 +170,15 @@ struct ParametersText<'a> {
     parameters: Option<&'a RawValue>,
 }
 
-/// Digits in a row, with a decimal point among them or not, that every number has which a `Value`
-/// does not hold exactly.
+/// The number of consecutive digits, decimal point included, from which a `Value` may round a
+/// number. A `Value` keeps every shorter number exactly.
 const LONG: usize = 16;
 
-/// Whether there may be such a number: so many digits may also stand in a text.
+/// Returns whether `json` may contain a number of at least [`LONG`] digits. The digits may also
+/// belong to a string.
 fn has_long_number(json: &[u8]) -> bool {
     let is_part = |byte: &u8| byte.is_ascii_digit() || *byte == b'.';
-    // A run of so many has one at each multiple.
+    // A run of `LONG` digits includes a position that is a multiple of `LONG`.
     let mut at = LONG - 1;
     while let Some(byte) = json.get(at) {
         if !is_part(byte) {

@@ -1,5 +1,5 @@
-//! OpenAI's API: chat completions (complete and streamed), the older completions, embeddings,
-//! errors and models.
+//! OpenAI's API: chat completions (complete and streamed), responses, the older completions,
+//! embeddings, stored objects, errors and models.
 //!
 //! The types follow OpenAI's published specification (mid 2026). Fields that only local engines
 //! have, such as `reasoning_content`, keep the names that these engines use.

@@ -1,5 +1,5 @@
-//! Stored objects: bodies that create and change conversations and the metadata of chat
-//! completions, and the answers that lists and deletions give.
+//! Stored objects: the requests that create and change conversations and the metadata of chat
+//! completions, and the answers to lists and deletions.
 
 use std::collections::BTreeMap;
 
@@ -9,48 +9,48 @@ use serde_json::Value;
 use crate::object::object;
 
 object! {
-    /// `CreateConversationBody`.
+    /// `CreateConversationBody`: the request of `POST /v1/conversations`.
     pub struct CreateConversation {
         /// The first items: an array of input items.
         free items: Value = "items",
-        /// Labels of the client's own.
+        /// Labels of the client.
         free metadata: BTreeMap<String, Value> = "metadata",
     }
 }
 
 object! {
-    /// The body that changes the metadata of a stored object.
+    /// The request that changes the metadata of a stored object.
     pub struct UpdateMetadata {
-        /// Labels of the client's own, in place of those that there are.
+        /// Labels of the client, which replace the existing ones.
         free metadata: BTreeMap<String, Value> = "metadata",
     }
 }
 
 object! {
-    /// The body that adds items to a conversation.
+    /// The request that adds items to a conversation.
     pub struct CreateItems {
         /// An array of input items.
         free items: Value = "items",
     }
 }
 
-/// A part of a list of objects that have ids.
+/// A page of a list of stored objects.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Page<T> {
-    /// `list`.
+    /// Always `list`.
     pub object: &'static str,
-    /// The entries.
+    /// The objects.
     pub data: Vec<T>,
-    /// The id of the first entry; empty where there is none.
+    /// The id of the first object; empty if there is none.
     pub first_id: String,
-    /// The id of the last entry; empty where there is none.
+    /// The id of the last object; empty if there is none.
     pub last_id: String,
-    /// Whether there are more entries after these.
+    /// Whether more objects follow after these.
     pub has_more: bool,
 }
 
 impl<T> Page<T> {
-    /// A part of a list: ids and entries.
+    /// Creates a page from objects with their ids.
     pub fn new(entries: Vec<(String, T)>, has_more: bool) -> Self {
         let id = |entry: Option<&(String, T)>| entry.map(|(id, _)| id.clone());
         Self {
@@ -63,13 +63,13 @@ impl<T> Page<T> {
     }
 }
 
-/// The answer to a deletion of a stored object.
+/// The answer to the deletion of a stored object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Deleted {
-    /// `chat.completion.deleted`, `conversation.deleted`.
+    /// `chat.completion.deleted` or `conversation.deleted`.
     pub object: String,
-    /// The id that the client named.
+    /// The id that the client sent.
     pub id: String,
-    /// `true`.
+    /// Always `true`.
     pub deleted: bool,
 }

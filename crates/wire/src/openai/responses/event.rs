@@ -8,7 +8,7 @@ use crate::openai::TokenLogprob;
 
 macro_rules! events {
     ($( $(#[$meta:meta])* $variant:ident = $name:literal { $( $(#[$field_meta:meta])* $field:ident : $type:ty ),* $(,)? } ),* $(,)?) => {
-        /// An event of a streamed response, but for its `sequence_number`.
+        /// An event of a streamed response, without its `sequence_number`.
         #[derive(Clone, Debug, PartialEq, Serialize)]
         #[serde(tag = "type")]
         pub enum ResponseEvent<'a> {
@@ -16,7 +16,7 @@ macro_rules! events {
         }
 
         impl ResponseEvent<'_> {
-            /// Its type.
+            /// Returns the type of the event.
             pub fn name(&self) -> &'static str {
                 match self {
                     $( Self::$variant { .. } => $name, )*
@@ -27,223 +27,223 @@ macro_rules! events {
 }
 
 events! {
-    /// The response has been begun.
+    /// The server accepted the request.
     Created = "response.created" {
-        /// As it is now.
+        /// The response so far.
         response: &'a Response,
     },
-    /// The model is at work.
+    /// The model started.
     InProgress = "response.in_progress" {
-        /// As it is now.
+        /// The response so far.
         response: &'a Response,
     },
-    /// The end: all went well.
+    /// The response ended successfully.
     Completed = "response.completed" {
-        /// As it is now.
+        /// The whole response.
         response: &'a Response,
     },
-    /// The end: the response was cut.
+    /// The response ended early, for example at the token limit.
     Incomplete = "response.incomplete" {
-        /// As it is now.
+        /// The whole response.
         response: &'a Response,
     },
-    /// The end: something went wrong.
+    /// The response ended with an error.
     Failed = "response.failed" {
-        /// As it is now.
+        /// The whole response, with the error.
         response: &'a Response,
     },
-    /// An item begins.
+    /// An item of the output starts.
     OutputItemAdded = "response.output_item.added" {
-        /// Its place in `output`.
+        /// The index of the item in `output`.
         output_index: usize,
-        /// As it is now.
+        /// The item so far.
         item: &'a OutputItem,
     },
-    /// An item is all there.
+    /// An item of the output is complete.
     OutputItemDone = "response.output_item.done" {
-        /// Its place in `output`.
+        /// The index of the item in `output`.
         output_index: usize,
-        /// As it is now.
+        /// The whole item.
         item: &'a OutputItem,
     },
-    /// A part of an item begins.
+    /// A part of an item starts.
     ContentPartAdded = "response.content_part.added" {
-        /// The item.
+        /// The id of the item.
         item_id: &'a str,
-        /// The item's place in `output`.
+        /// The index of the item in `output`.
         output_index: usize,
-        /// The part's place in `content`.
+        /// The index of the part in `content`.
         content_index: usize,
-        /// As it is now.
+        /// The part so far.
         part: &'a OutputPart,
     },
-    /// A part of an item is all there.
+    /// A part of an item is complete.
     ContentPartDone = "response.content_part.done" {
-        /// The item.
+        /// The id of the item.
         item_id: &'a str,
-        /// The item's place in `output`.
+        /// The index of the item in `output`.
         output_index: usize,
-        /// The part's place in `content`.
+        /// The index of the part in `content`.
         content_index: usize,
-        /// As it is now.
+        /// The whole part.
         part: &'a OutputPart,
     },
-    /// More text.
+    /// A piece of the text.
     OutputTextDelta = "response.output_text.delta" {
-        /// The item.
+        /// The id of the item.
         item_id: &'a str,
-        /// The item's place in `output`.
+        /// The index of the item in `output`.
         output_index: usize,
-        /// The part's place in `content`.
+        /// The index of the part in `content`.
         content_index: usize,
-        /// What is new.
+        /// The new text.
         delta: &'a str,
-        /// Log-probabilities of its tokens, where asked for.
+        /// The log-probabilities of the new tokens, if the client requested them.
         logprobs: &'a [TokenLogprob],
     },
-    /// A text is all there.
+    /// A text is complete.
     OutputTextDone = "response.output_text.done" {
-        /// The item.
+        /// The id of the item.
         item_id: &'a str,
-        /// The item's place in `output`.
+        /// The index of the item in `output`.
         output_index: usize,
-        /// The part's place in `content`.
+        /// The index of the part in `content`.
         content_index: usize,
-        /// All of it.
+        /// The whole text.
         text: &'a str,
-        /// Log-probabilities of its tokens, where asked for.
+        /// The log-probabilities of all tokens of the text, if the client requested them.
         logprobs: &'a [TokenLogprob],
     },
-    /// More of a refusal.
+    /// A piece of a refusal.
     RefusalDelta = "response.refusal.delta" {
-        /// The item.
+        /// The id of the item.
         item_id: &'a str,
-        /// The item's place in `output`.
+        /// The index of the item in `output`.
         output_index: usize,
-        /// The part's place in `content`.
+        /// The index of the part in `content`.
         content_index: usize,
-        /// What is new.
+        /// The new text.
         delta: &'a str,
     },
-    /// A refusal is all there.
+    /// A refusal is complete.
     RefusalDone = "response.refusal.done" {
-        /// The item.
+        /// The id of the item.
         item_id: &'a str,
-        /// The item's place in `output`.
+        /// The index of the item in `output`.
         output_index: usize,
-        /// The part's place in `content`.
+        /// The index of the part in `content`.
         content_index: usize,
-        /// All of it.
+        /// The whole refusal.
         refusal: &'a str,
     },
-    /// More raw reasoning.
+    /// A piece of the raw reasoning.
     ReasoningTextDelta = "response.reasoning_text.delta" {
-        /// The item.
+        /// The id of the item.
         item_id: &'a str,
-        /// The item's place in `output`.
+        /// The index of the item in `output`.
         output_index: usize,
-        /// The part's place in `content`.
+        /// The index of the part in `content`.
         content_index: usize,
-        /// What is new.
+        /// The new text.
         delta: &'a str,
     },
-    /// Raw reasoning is all there.
+    /// The raw reasoning is complete.
     ReasoningTextDone = "response.reasoning_text.done" {
-        /// The item.
+        /// The id of the item.
         item_id: &'a str,
-        /// The item's place in `output`.
+        /// The index of the item in `output`.
         output_index: usize,
-        /// The part's place in `content`.
+        /// The index of the part in `content`.
         content_index: usize,
-        /// All of it.
+        /// The whole text.
         text: &'a str,
     },
-    /// A summary of reasoning begins.
+    /// A summary of the reasoning starts.
     SummaryPartAdded = "response.reasoning_summary_part.added" {
-        /// The item.
+        /// The id of the item.
         item_id: &'a str,
-        /// The item's place in `output`.
+        /// The index of the item in `output`.
         output_index: usize,
-        /// The summary's place in `summary`.
+        /// The index of the part in `summary`.
         summary_index: usize,
-        /// As it is now.
+        /// The part so far.
         part: &'a SummaryPart,
     },
-    /// A summary of reasoning is all there.
+    /// A summary of the reasoning is complete.
     SummaryPartDone = "response.reasoning_summary_part.done" {
-        /// The item.
+        /// The id of the item.
         item_id: &'a str,
-        /// The item's place in `output`.
+        /// The index of the item in `output`.
         output_index: usize,
-        /// The summary's place in `summary`.
+        /// The index of the part in `summary`.
         summary_index: usize,
-        /// As it is now.
+        /// The whole part.
         part: &'a SummaryPart,
     },
-    /// More of a summary.
+    /// A piece of a summary.
     SummaryTextDelta = "response.reasoning_summary_text.delta" {
-        /// The item.
+        /// The id of the item.
         item_id: &'a str,
-        /// The item's place in `output`.
+        /// The index of the item in `output`.
         output_index: usize,
-        /// The summary's place in `summary`.
+        /// The index of the part in `summary`.
         summary_index: usize,
-        /// What is new.
+        /// The new text.
         delta: &'a str,
     },
-    /// The text of a summary is all there.
+    /// The text of a summary is complete.
     SummaryTextDone = "response.reasoning_summary_text.done" {
-        /// The item.
+        /// The id of the item.
         item_id: &'a str,
-        /// The item's place in `output`.
+        /// The index of the item in `output`.
         output_index: usize,
-        /// The summary's place in `summary`.
+        /// The index of the part in `summary`.
         summary_index: usize,
-        /// All of it.
+        /// The whole text.
         text: &'a str,
     },
-    /// More of a function's arguments.
+    /// A piece of the arguments of a function call.
     ArgumentsDelta = "response.function_call_arguments.delta" {
-        /// The item.
+        /// The id of the item.
         item_id: &'a str,
-        /// The item's place in `output`.
+        /// The index of the item in `output`.
         output_index: usize,
-        /// What is new.
+        /// The new text.
         delta: &'a str,
     },
-    /// A function's arguments are all there.
+    /// The arguments of a function call are complete.
     ArgumentsDone = "response.function_call_arguments.done" {
-        /// The item.
+        /// The id of the item.
         item_id: &'a str,
-        /// The item's place in `output`.
+        /// The index of the item in `output`.
         output_index: usize,
-        /// The function. Newer SDKs do not have it, the specification does.
+        /// The name of the function. OpenAI's specification has it; newer SDKs do not.
         name: &'a str,
-        /// All of them.
+        /// The whole arguments.
         arguments: &'a str,
     },
-    /// More of the input of a custom tool.
+    /// A piece of the input of a custom tool.
     CustomInputDelta = "response.custom_tool_call_input.delta" {
-        /// The item.
+        /// The id of the item.
         item_id: &'a str,
-        /// The item's place in `output`.
+        /// The index of the item in `output`.
         output_index: usize,
-        /// What is new.
+        /// The new text.
         delta: &'a str,
     },
-    /// The input of a custom tool is all there.
+    /// The input of a custom tool is complete.
     CustomInputDone = "response.custom_tool_call_input.done" {
-        /// The item.
+        /// The id of the item.
         item_id: &'a str,
-        /// The item's place in `output`.
+        /// The index of the item in `output`.
         output_index: usize,
-        /// All of it.
+        /// The whole input.
         input: &'a str,
     },
 }
 
 impl ResponseEvent<'_> {
-    /// What it adds to a text, if it does.
+    /// Returns the new text, if this is a delta event.
     pub fn delta(&self) -> Option<&str> {
         match self {
             Self::OutputTextDelta { delta, .. }
@@ -257,8 +257,8 @@ impl ResponseEvent<'_> {
     }
 }
 
-/// Writes an event with its number: a line with its name, a line with its data. `obfuscation` is
-/// padding against those who see only how long it is.
+/// Writes an event with its sequence number, as one `event:` line and one `data:` line.
+/// `obfuscation` is random padding that hides the length of the event.
 pub fn write_event(
     out: &mut Vec<u8>,
     event: &ResponseEvent<'_>,
@@ -269,7 +269,7 @@ pub fn write_event(
     out.put_slice(event.name().as_bytes());
     out.put_slice(b"\ndata: ");
     serde_json::to_writer(&mut *out, event)?;
-    // The object is opened again for the number, which every event ends with.
+    // Every event ends with its number: replace the closing brace.
     out.pop();
     out.put_slice(b",\"sequence_number\":");
     serde_json::to_writer(&mut *out, &sequence_number)?;

@@ -1,76 +1,76 @@
-//! An item of the input: a message, a call, the output of one, reasoning.
+//! An item of the input: a message, a tool call, the output of a tool call, or reasoning.
 
 use serde_json::Value;
 
 use crate::object::object;
 
 object! {
-    /// An item of any type, as clients send it. Which fields it has depends on the type; those that
-    /// have another shape in another type are JSON here.
+    /// An item of any type, as clients send it. Its type decides which fields it has. A field whose
+    /// shape differs between types is unparsed JSON here.
     pub struct Item {
-        /// `message`, `function_call`, `reasoning`, …; messages come without one too.
+        /// `message`, `function_call`, `reasoning`, … Clients may leave it out of a message.
         optional kind: String = "type",
-        /// The client's or the server's id of it.
+        /// The id of the item.
         optional id: String = "id",
-        /// Who speaks, in a message: `user`, `assistant`, `system` or `developer`.
+        /// The author of a message: `user`, `assistant`, `system` or `developer`.
         optional role: String = "role",
-        /// Of a message a text or parts, of reasoning its raw text.
+        /// The content of a message (a string or parts), or the raw text of reasoning.
         free content: Value = "content",
-        /// Which call this is, or is the output of.
+        /// The id that a tool call and its output share.
         optional call_id: String = "call_id",
-        /// The tool that is called.
+        /// The name of the called tool.
         optional name: String = "name",
-        /// The namespace of the tool.
+        /// The namespace of the called tool.
         optional namespace: String = "namespace",
-        /// What a function is called with: JSON as a text; of a tool search, JSON itself.
+        /// The arguments of a function (JSON in a string) or of a tool search (JSON).
         free arguments: Value = "arguments",
-        /// What a custom tool is called with.
+        /// The input of a custom tool.
         free input: Value = "input",
-        /// What a call gave: a text, parts, or what its type has.
+        /// The output of a tool call: a string, parts, or an object of its type.
         free output: Value = "output",
-        /// What a shell is to do.
+        /// The commands for a shell.
         free action: Value = "action",
-        /// What a patch is to do.
+        /// The operation of a patch.
         free operation: Value = "operation",
-        /// Summaries of reasoning.
+        /// The summaries of reasoning.
         free summary: Value = "summary",
-        /// Reasoning that only its author can read.
+        /// Reasoning that only the server that wrote it can read.
         optional encrypted_content: String = "encrypted_content",
-        /// Tools that a search found, or that are added under way.
+        /// The tools that a tool search found, or that are added during the conversation.
         free tools: Value = "tools",
-        /// Of a change of the configuration.
+        /// `reasoning` of an item that changes the configuration.
         free reasoning: Value = "reasoning",
-        /// Of a change of the configuration.
+        /// `text` of an item that changes the configuration.
         free text: Value = "text",
-        /// `in_progress`, `completed`, `incomplete`, `failed`.
+        /// `in_progress`, `completed`, `incomplete` or `failed`.
         optional status: String = "status",
-        /// Whether the output of a call may come later than in the next request.
+        /// Whether the output of the call may come later than in the next request.
         optional is_async: bool = "async",
     }
 }
 
 object! {
-    /// One part of a message, or of the output of a call.
+    /// A part of a message or of the output of a tool call.
     pub struct ItemPart {
         /// `input_text`, `output_text`, `input_image`, `input_file`, `input_audio`, `refusal`, …
         required kind: String = "type",
         /// The text.
         optional text: String = "text",
-        /// What the assistant refused to say.
+        /// The text of an earlier refusal by the model.
         optional refusal: String = "refusal",
-        /// A `data:` or http(s) URL.
+        /// An image, as a `data:` or http(s) URL.
         optional image_url: String = "image_url",
-        /// How closely to look at an image: `auto`, `low`, `high`, `original`.
+        /// The resolution of an image: `auto`, `low`, `high` or `original`.
         optional detail: String = "detail",
-        /// The id of a file that is stored.
+        /// The id of a stored file.
         optional file_id: String = "file_id",
-        /// Where a file is.
+        /// The URL of a file.
         optional file_url: String = "file_url",
-        /// Base64, or a `data:` URL.
+        /// The content of a file, in base64 or as a `data:` URL.
         optional file_data: String = "file_data",
         /// The name of a file.
         optional filename: String = "filename",
-        /// Sound.
+        /// Audio.
         optional input_audio: AudioData = "input_audio",
     }
 }
@@ -78,7 +78,7 @@ object! {
 object! {
     /// `input_audio` of a part.
     pub struct AudioData {
-        /// Base64.
+        /// The audio, in base64.
         required data: String = "data",
         /// `wav` or `mp3`.
         required format: String = "format",

@@ -1,10 +1,10 @@
-//! `POST /v1/responses`: `CreateResponse`, the response, its items and the events of its stream.
+//! `POST /v1/responses`: the request, the response, its items and the events of its stream.
 //!
-//! Reading order: [`ResponseRequest`] (what a client asks), [`Item`] and [`ItemPart`] (what it sends
-//! along), [`Response`] and [`OutputItem`] (what it gets), [`ResponseEvent`] (the same, as a stream).
+//! Reading order: [`ResponseRequest`] (the request), [`Item`] and [`ItemPart`] (its input),
+//! [`Response`] and [`OutputItem`] (the answer), [`ResponseEvent`] (the answer as a stream).
 //!
-//! Clients are loose with what they send, so requests are read leniently: fields that have several
-//! shapes stay JSON until their item's kind is known, and unknown fields are kept in `extra`.
+//! Parsing a request is lenient, because clients take liberties: a field that has several shapes
+//! stays JSON until the type of its item is known, and unknown fields are kept in `extra`.
 
 mod event;
 mod item;

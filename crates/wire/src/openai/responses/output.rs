@@ -5,30 +5,30 @@ use serde_json::Value;
 
 use crate::openai::TokenLogprob;
 
-/// One item of `output`.
+/// An item of `output`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum OutputItem {
-    /// What the model says.
+    /// A message of the model.
     Message(OutputMessage),
-    /// What it thinks before.
+    /// The reasoning before the answer.
     Reasoning(ReasoningItem),
     /// A call of a function.
     FunctionCall(FunctionToolCall),
-    /// A call of a tool that takes free text.
+    /// A call of a custom tool, which takes free text.
     CustomToolCall(CustomToolCall),
-    /// A call of the client's shell, the older form.
+    /// A call of the client's shell (older form).
     LocalShellCall(LocalShellCall),
     /// A call of the client's shell.
     ShellCall(ShellCall),
     /// A patch of the client's files.
     ApplyPatchCall(ApplyPatchCall),
-    /// A search for tools that the client runs.
+    /// A search for tools, which the client runs.
     ToolSearchCall(ToolSearchCall),
 }
 
 impl OutputItem {
-    /// Its id.
+    /// Returns the id of the item.
     pub fn id(&self) -> &str {
         match self {
             Self::Message(item) => &item.id,
@@ -42,7 +42,7 @@ impl OutputItem {
         }
     }
 
-    /// Sets how far it has come. A patch knows no incomplete state: it stays as it is.
+    /// Sets the status of the item. A patch has no status `incomplete`, so it keeps its own.
     pub fn set_status(&mut self, status: ItemStatus) {
         match self {
             Self::Message(item) => item.status = status,
@@ -61,28 +61,28 @@ impl OutputItem {
     }
 }
 
-/// How far an item has come.
+/// The status of an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ItemStatus {
-    /// More is to come.
+    /// The item is being generated.
     InProgress,
-    /// It is all there.
+    /// The item is complete.
     Completed,
-    /// It was cut.
+    /// The item was cut short.
     Incomplete,
 }
 
-/// `OutputMessage`.
+/// `OutputMessage`: a message of the model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct OutputMessage {
-    /// `msg_…`.
+    /// The id, `msg_…`.
     pub id: String,
-    /// How far it has come.
+    /// The status of the item.
     pub status: ItemStatus,
-    /// `assistant`.
+    /// Always `assistant`.
     pub role: String,
-    /// What is said.
+    /// The parts of the message.
     pub content: Vec<OutputPart>,
 }
 
@@ -90,159 +90,159 @@ pub struct OutputMessage {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum OutputPart {
-    /// Text.
+    /// A text.
     OutputText(OutputText),
-    /// What the model refuses to say.
+    /// A refusal by the model.
     Refusal(RefusalText),
     /// Raw reasoning.
     ReasoningText(ReasoningText),
 }
 
-/// `OutputTextContent`.
+/// `OutputTextContent`: a text.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct OutputText {
     /// The text.
     pub text: String,
-    /// Citations; local models give none.
+    /// Citations. Local models do not return any.
     pub annotations: Vec<Value>,
-    /// Log-probabilities of its tokens, where asked for.
+    /// The log-probabilities of the tokens, if the client requested them.
     pub logprobs: Vec<TokenLogprob>,
 }
 
-/// `RefusalContent`.
+/// `RefusalContent`: a refusal by the model.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefusalText {
-    /// The text.
+    /// The text of the refusal.
     pub refusal: String,
 }
 
-/// `ReasoningTextContent`, without its type.
+/// `ReasoningTextContent`: raw reasoning, without its type.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReasoningText {
     /// The text.
     pub text: String,
 }
 
-/// `SummaryTextContent`.
+/// `SummaryTextContent`: a part of a summary of the reasoning.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum SummaryPart {
-    /// Text.
+    /// A text.
     SummaryText {
         /// The text.
         text: String,
     },
 }
 
-/// `ReasoningItem`.
+/// `ReasoningItem`: the reasoning before the answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ReasoningItem {
-    /// `rs_…`.
+    /// The id, `rs_…`.
     pub id: String,
-    /// Summaries, where asked for.
+    /// The summaries, if the client requested them.
     pub summary: Vec<SummaryPart>,
-    /// The raw text, where no summary was asked for.
+    /// The raw text, if the client requested no summary.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub content: Vec<OutputPart>,
-    /// How far it has come.
+    /// The status of the item.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<ItemStatus>,
 }
 
-/// `FunctionToolCall`.
+/// `FunctionToolCall`: a call of a function.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FunctionToolCall {
-    /// `fc_…`.
+    /// The id of the item, `fc_…`.
     pub id: String,
-    /// How far it has come.
+    /// The status of the item.
     pub status: ItemStatus,
-    /// What its output names.
+    /// The id of the call, which the item with the output repeats.
     pub call_id: String,
-    /// The function's name.
+    /// The name of the function.
     pub name: String,
-    /// The namespace of the function, where it has one.
+    /// The namespace of the function, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
-    /// JSON, as a text.
+    /// The arguments: JSON, as a string.
     pub arguments: String,
-    /// Whether its output may come later than in the next request; written where it may.
+    /// Whether the output may come later than in the next request. Written only if true.
     #[serde(default, rename = "async", skip_serializing_if = "std::ops::Not::not")]
     pub is_async: bool,
 }
 
-/// `CustomToolCall`.
+/// `CustomToolCall`: a call of a custom tool.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CustomToolCall {
-    /// `ctc_…`.
+    /// The id of the item, `ctc_…`.
     pub id: String,
-    /// How far it has come.
+    /// The status of the item.
     pub status: ItemStatus,
-    /// What its output names.
+    /// The id of the call, which the item with the output repeats.
     pub call_id: String,
-    /// The tool's name.
+    /// The name of the tool.
     pub name: String,
-    /// The namespace of the tool, where it has one.
+    /// The namespace of the tool, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
-    /// Free text.
+    /// The input: free text.
     pub input: String,
-    /// Whether its output may come later than in the next request; written where it may.
+    /// Whether the output may come later than in the next request. Written only if true.
     #[serde(default, rename = "async", skip_serializing_if = "std::ops::Not::not")]
     pub is_async: bool,
 }
 
-/// `LocalShellToolCall`.
+/// `LocalShellToolCall`: a call of the client's shell (older form).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LocalShellCall {
-    /// `lsh_…`.
+    /// The id of the item, `lsh_…`.
     pub id: String,
-    /// How far it has come.
+    /// The status of the item.
     pub status: ItemStatus,
-    /// What its output names.
+    /// The id of the call, which the item with the output repeats.
     pub call_id: String,
-    /// `LocalShellExecAction`.
+    /// `LocalShellExecAction`: the command.
     pub action: Value,
 }
 
-/// `FunctionShellCall`.
+/// `FunctionShellCall`: a call of the client's shell.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ShellCall {
-    /// `sh_…`.
+    /// The id of the item, `sh_…`.
     pub id: String,
-    /// How far it has come.
+    /// The status of the item.
     pub status: ItemStatus,
-    /// What its output names.
+    /// The id of the call, which the item with the output repeats.
     pub call_id: String,
-    /// `FunctionShellAction`.
+    /// `FunctionShellAction`: the commands.
     pub action: Value,
-    /// Where it runs: at the client.
+    /// The place where the commands run: always the client.
     pub environment: Value,
 }
 
-/// `ApplyPatchToolCall`.
+/// `ApplyPatchToolCall`: a patch of the client's files.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ApplyPatchCall {
-    /// `apc_…`.
+    /// The id of the item, `apc_…`.
     pub id: String,
-    /// How far it has come.
+    /// The status of the item.
     pub status: ItemStatus,
-    /// What its output names.
+    /// The id of the call, which the item with the output repeats.
     pub call_id: String,
-    /// The file and what becomes of it.
+    /// The file, and the change to it.
     pub operation: Value,
 }
 
-/// `ToolSearchCall`.
+/// `ToolSearchCall`: a search for tools.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ToolSearchCall {
-    /// `tsc_…`.
+    /// The id of the item, `tsc_…`.
     pub id: String,
-    /// How far it has come.
+    /// The status of the item.
     pub status: ItemStatus,
-    /// What its output names.
+    /// The id of the call, which the item with the output repeats.
     pub call_id: String,
-    /// `client`.
+    /// Always `client`: the client runs the search.
     pub execution: String,
-    /// What is looked for.
+    /// The arguments of the search.
     pub arguments: Value,
 }

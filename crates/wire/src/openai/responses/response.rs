@@ -1,4 +1,4 @@
-//! A response: what a whole answer is, and what a stream begins and ends with.
+//! The response: the complete answer, and the first and last event of a stream.
 
 use std::collections::BTreeMap;
 
@@ -8,144 +8,144 @@ use serde_json::Value;
 use super::OutputItem;
 use crate::openai::CompletionUsage;
 
-/// `Response`.
+/// `Response`: the complete answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Response {
-    /// `resp_…`.
+    /// The id, `resp_…`.
     pub id: String,
-    /// `response`.
+    /// Always `response`.
     pub object: String,
-    /// Unix time in seconds.
+    /// The creation time, as Unix time in seconds.
     pub created_at: u64,
-    /// How far it has come.
+    /// The status of the response.
     pub status: ResponseStatus,
-    /// Whether it goes on without its client.
+    /// Whether the response is generated in the background.
     pub background: bool,
-    /// When it was completed.
+    /// The time of completion, as Unix time in seconds.
     pub completed_at: Option<u64>,
-    /// What went wrong.
+    /// The error, if the response failed.
     pub error: Option<ResponseError>,
-    /// Why it is incomplete.
+    /// Why the response is incomplete.
     pub incomplete_details: Option<IncompleteDetails>,
-    /// As asked.
+    /// `instructions` of the request.
     pub instructions: Option<String>,
-    /// As asked.
+    /// `max_output_tokens` of the request.
     pub max_output_tokens: Option<i64>,
-    /// As asked.
+    /// `max_tool_calls` of the request.
     pub max_tool_calls: Option<i64>,
-    /// The name the client asked for.
+    /// The model name that the client sent.
     pub model: String,
-    /// What the model gave.
+    /// The items that the model generated.
     pub output: Vec<OutputItem>,
-    /// As asked, or yes.
+    /// `parallel_tool_calls` of the request. Default: true.
     pub parallel_tool_calls: bool,
-    /// The response that this one goes on from.
+    /// `previous_response_id` of the request.
     pub previous_response_id: Option<String>,
-    /// As asked.
+    /// `prompt_cache_key` of the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt_cache_key: Option<String>,
-    /// `effort` and `summary`, as asked.
+    /// `effort` and `summary` of the request.
     pub reasoning: Value,
-    /// As asked.
+    /// `safety_identifier` of the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub safety_identifier: Option<String>,
-    /// `default`.
+    /// Always `default`.
     pub service_tier: String,
-    /// Whether the server keeps it.
+    /// Whether the server stores the response.
     pub store: bool,
-    /// As asked.
+    /// `temperature` of the request.
     pub temperature: Option<f64>,
-    /// `format` and `verbosity`, as asked.
+    /// `format` and `verbosity` of the request.
     pub text: Value,
-    /// As asked, or `auto`.
+    /// `tool_choice` of the request. Default: `auto`.
     pub tool_choice: Value,
-    /// As asked.
+    /// `tools` of the request.
     pub tools: Vec<Value>,
-    /// As asked, or none.
+    /// `top_logprobs` of the request. Default: 0.
     pub top_logprobs: i64,
-    /// As asked.
+    /// `top_p` of the request.
     pub top_p: Option<f64>,
-    /// `disabled`: an input that is too long is refused.
+    /// Always `disabled`: an input that is too long is refused.
     pub truncation: String,
-    /// What it cost, once that is known.
+    /// The number of tokens used, when it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<ResponseUsage>,
-    /// As asked.
+    /// `user` of the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
-    /// As asked.
+    /// `metadata` of the request.
     pub metadata: BTreeMap<String, Value>,
 }
 
-/// How far a response has come.
+/// The status of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ResponseStatus {
-    /// It waits to be begun.
+    /// The response waits to be started.
     Queued,
-    /// More is to come.
+    /// The response is being generated.
     InProgress,
-    /// It is all there.
+    /// The response is complete.
     Completed,
-    /// It was cut.
+    /// The response was cut short.
     Incomplete,
-    /// It went wrong.
+    /// The response failed.
     Failed,
-    /// The client cancelled it.
+    /// The client cancelled the response.
     Cancelled,
 }
 
 /// `error` of a response.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResponseError {
-    /// For a program: `server_error`, `rate_limit_exceeded`, `context_length_exceeded`, …
+    /// A code for programs: `server_error`, `rate_limit_exceeded`, `context_length_exceeded`, …
     pub code: String,
-    /// For a person.
+    /// A message for a person.
     pub message: String,
-    /// The field at fault, where there is one.
+    /// The path of the invalid field, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub param: Option<String>,
-    /// `invalid_request_error`, `server_error`, …
+    /// The type: `invalid_request_error`, `server_error`, …
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
 }
 
-/// `incomplete_details`.
+/// `incomplete_details`: why a response is incomplete.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IncompleteDetails {
     /// `max_output_tokens` or `content_filter`.
     pub reason: String,
 }
 
-/// `ResponseUsage`: what a response cost, in tokens.
+/// `ResponseUsage`: the number of tokens that a response used.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResponseUsage {
-    /// Of the input, cached ones included.
+    /// The number of input tokens, cached tokens included.
     pub input_tokens: u64,
-    /// Of the input, which kind.
+    /// Input tokens by kind.
     pub input_tokens_details: InputTokensDetails,
-    /// Of the output, reasoning included.
+    /// The number of generated tokens, reasoning included.
     pub output_tokens: u64,
-    /// Of the output, which kind.
+    /// Generated tokens by kind.
     pub output_tokens_details: OutputTokensDetails,
-    /// Their sum.
+    /// The sum of input tokens and generated tokens.
     pub total_tokens: u64,
 }
 
-/// `input_tokens_details`.
+/// `input_tokens_details`: input tokens by kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InputTokensDetails {
-    /// Tokens that did not have to be read again.
+    /// Input tokens that the engine took from its cache.
     pub cached_tokens: u64,
-    /// Tokens that were written into OpenAI's cache: none here.
+    /// Input tokens written into OpenAI's cache. Always 0 here.
     #[serde(default)]
     pub cache_write_tokens: u64,
 }
 
-/// `output_tokens_details`.
+/// `output_tokens_details`: generated tokens by kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutputTokensDetails {
-    /// Tokens of reasoning.
+    /// Reasoning tokens.
     pub reasoning_tokens: u64,
 }
 
