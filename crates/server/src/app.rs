@@ -22,7 +22,7 @@ use crate::keys::CallerLayer;
 use crate::request_id::RequestIdLayer;
 use crate::{InFlight, ServerOptions, health, keys, panic};
 
-/// The parts of the app: a backend, what the API allows, and the server's limits.
+/// Everything that the app needs: a backend, the policy of the API, and the server's options.
 #[derive(Clone)]
 pub struct AppState {
     backend: Arc<dyn Backend>,
@@ -32,7 +32,7 @@ pub struct AppState {
 }
 
 impl AppState {
-    /// Serves the API over this backend, under this policy.
+    /// Creates an app that serves the API over `backend` under `policy`.
     pub fn new(backend: Arc<dyn Backend>, policy: Policy, options: ServerOptions) -> Self {
         let door = Door::new(backend.clone(), policy);
         Self {
@@ -43,7 +43,7 @@ impl AppState {
         }
     }
 
-    /// The same app with a store: it serves stored chat completions and conversations too.
+    /// Adds a store, so that the app also serves stored chat completions and conversations.
     #[must_use]
     pub fn with_store(self, store: Arc<dyn Store>) -> Self {
         Self {
@@ -52,7 +52,7 @@ impl AppState {
         }
     }
 
-    /// The number of requests that are being answered.
+    /// Returns the gauge of running requests.
     pub fn in_flight(&self) -> &InFlight {
         &self.in_flight
     }
@@ -93,18 +93,18 @@ pub fn app(state: AppState) -> Router {
             .service(Routes {
                 door,
                 own,
-                asks_for_a_key: !options.keys.is_empty(),
+                requires_key: !options.keys.is_empty(),
             }),
     )
 }
 
-/// All routes, inside the panic guard. A panic in a route is a 500 that the layers see.
+/// All routes, inside the panic guard: a panic in a route becomes a 500, which the layers see.
 #[derive(Clone)]
 struct Routes {
     door: Door,
     own: Router,
-    /// Whether OpenAI's routes require an API key. The server's own never do.
-    asks_for_a_key: bool,
+    /// Whether OpenAI's routes require an API key. The server's own routes never require one.
+    requires_key: bool,
 }
 
 impl Service<Request> for Routes {
@@ -122,13 +122,13 @@ impl Service<Request> for Routes {
             return Box::pin(async move {
                 match AssertUnwindSafe(own.call(request)).catch_unwind().await {
                     Ok(answer) => answer.map(|answer| answer.map(AnswerBody::from)),
-                    Err(words) => Ok(panic::answer(words).map(AnswerBody::from)),
+                    Err(message) => Ok(panic::answer(message).map(AnswerBody::from)),
                 }
             });
         }
         let door = self.door.clone();
-        if self.asks_for_a_key && request.extensions().get::<Caller>().is_none() {
-            // Before reading the body.
+        if self.requires_key && request.extensions().get::<Caller>().is_none() {
+            // The body has not been read yet.
             let refused = door.refuse(keys::refusal(request.headers()));
             return Box::pin(async move { Ok(refused.map(AnswerBody::from)) });
         }

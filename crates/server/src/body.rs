@@ -1,5 +1,5 @@
-//! The body of an answer: OpenAI's routes' or the server's own. It reports how it ended. A panic
-//! while it is written ends it with an error event.
+//! The body of every answer, whether an OpenAI route or a route of the server itself made it. It
+//! reports how the answer ended. If the code of a body panics, the stream ends with an error event.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -23,7 +23,7 @@ enum Kind {
 }
 
 impl AnswerBody {
-    /// What is known of the answer if the body is dropped now.
+    /// Returns what would be known of the answer if the body were dropped now.
     pub(crate) fn so_far(&self) -> Ended {
         match &self.0 {
             Kind::Door(body) => body.so_far(),
@@ -32,7 +32,7 @@ impl AnswerBody {
         }
     }
 
-    /// How the body ended, once it has. `None` for the server's own bodies.
+    /// Returns how the body ended, once it has ended. `None` for bodies of the server's own routes.
     pub(crate) fn ended(&self) -> Option<&Ended> {
         match &self.0 {
             Kind::Door(body) => body.ended(),
@@ -78,7 +78,7 @@ impl Body for AnswerBody {
             Ok(frame) => {
                 frame.map(|frame| frame.map(|frame| frame.map_err(|never| match never {})))
             }
-            Err(_words) => {
+            Err(_message) => {
                 self.0 = Kind::Panicked(Box::new(Ended::new(Outcome::Failed)));
                 // Only a stream can panic here; a whole answer is already encoded.
                 Poll::Ready(Some(Ok(Frame::data(panic::last_event()))))

@@ -94,7 +94,7 @@ impl Connection {
             // The server stops. A client that has sent no request is not waited for.
             None if asked.load(Ordering::Relaxed) => {
                 Pin::new(&mut connection).graceful_shutdown();
-                // By reference: moving it would need its size twice.
+                // By reference: moving the connection would copy it.
                 log_error((&mut connection).await);
             }
             None => {}

@@ -73,10 +73,10 @@ impl PagesLayer {
     ///
     /// Pages may send DELETE only if API keys are required; the key then decides what it may
     /// delete.
-    pub(crate) fn new(origins: &Origins, asks_for_a_key: bool) -> Self {
+    pub(crate) fn new(origins: &Origins, requires_key: bool) -> Self {
         let methods = Route::methods()
             .into_iter()
-            .filter(|method| asks_for_a_key || *method != Method::DELETE);
+            .filter(|method| requires_key || *method != Method::DELETE);
         let exposed = [
             X_REQUEST_ID,
             HeaderName::from_static("x-loggia-served-by"),
@@ -131,7 +131,7 @@ where
         if !request.headers().contains_key(ORIGIN) {
             return Either::Right(self.inner.call(request));
         }
-        // The service that is ready, not its clone.
+        // Calls the service that was polled ready, and keeps the clone.
         let copy = self.inner.clone();
         let ready = mem::replace(&mut self.inner, copy);
         Either::Left(self.cors.layer(ready).call(request))

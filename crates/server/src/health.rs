@@ -10,7 +10,7 @@ use http::{HeaderValue, Response, StatusCode};
 use loggia_api::ApiError;
 use loggia_backend::Backend;
 
-/// The server's own path that this is; `None` for OpenAI's routes.
+/// Returns the path if it is one of the server's own routes, else `None`.
 pub(crate) fn own_route(path: &str) -> Option<&'static str> {
     ["/healthz", "/readyz"].into_iter().find(|own| *own == path)
 }

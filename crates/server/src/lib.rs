@@ -25,5 +25,5 @@ pub use app::{AppState, app};
 pub use cors::{BadOrigin, Origins};
 pub use keys::{KeyDigest, Keys};
 pub use options::ServerOptions;
-pub use panic::log_panics_without_their_words;
+pub use panic::log_panics_without_messages;
 pub use run::run;

@@ -26,8 +26,8 @@ pub struct ServerOptions {
     pub stall_timeout: Duration,
     /// How long `/readyz` waits for the backend. The default is 5 s.
     pub ready_timeout: Duration,
-    /// How long running answers may continue after the server is told to stop. The default is 30 s,
-    /// as in Kubernetes.
+    /// How long running answers may continue after the server gets the signal to stop. The default
+    /// is 30 s, as in Kubernetes.
     pub shutdown_timeout: Duration,
     /// The web pages that may use the API. The default is those of this machine.
     pub origins: Origins,

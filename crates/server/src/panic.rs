@@ -9,10 +9,10 @@ use loggia_api::{ApiError, Body};
 use loggia_wire::frame::sse;
 
 /// The message of a panic.
-pub(crate) type Words = Box<dyn Any + Send>;
+pub(crate) type PanicMessage = Box<dyn Any + Send>;
 
 /// The 500 for a request whose code panicked.
-pub(crate) fn answer(_: Words) -> Response<Body> {
+pub(crate) fn answer(_: PanicMessage) -> Response<Body> {
     error().response()
 }
 
@@ -31,7 +31,7 @@ fn error() -> ApiError {
 
 /// Logs every panic of the process with its place in the code, without its message: the message may
 /// quote what a client sent (slicing a `str` does). The program calls this once at its start.
-pub fn log_panics_without_their_words() {
+pub fn log_panics_without_messages() {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string);
         let thread = std::thread::current();

@@ -17,7 +17,7 @@ use crate::threads::Threads;
 
 /// The pause after an accept that failed because file descriptors or memory are exhausted. Only
 /// closing connections helps then.
-const BREATHER: Duration = Duration::from_millis(100);
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves until `shutdown` resolves. Then it accepts no more connections, lets running answers
 /// finish for as long as the options allow, and cuts the rest.
@@ -59,7 +59,7 @@ async fn accept(
         .acquire_owned()
         .await
         .map_err(io::Error::other)?;
-    let mut told = false;
+    let mut warned = false;
     loop {
         let error = match listener.accept().await {
             Ok((stream, _)) => return Ok((stream, place)),
@@ -67,12 +67,12 @@ async fn accept(
         };
         match next_after(&error) {
             Next::AtOnce => {}
-            Next::AfterABreather => {
-                if !told {
+            Next::AfterAPause => {
+                if !warned {
                     tracing::warn!(%error, "cannot accept connections for now; the limit of open files may be too low");
-                    told = true;
+                    warned = true;
                 }
-                tokio::time::sleep(BREATHER).await;
+                tokio::time::sleep(PAUSE).await;
             }
             Next::Never => return Err(error),
         }
@@ -85,7 +85,7 @@ enum Next {
     /// Only this connection failed.
     AtOnce,
     /// File descriptors or memory are exhausted.
-    AfterABreather,
+    AfterAPause,
     /// The listener is unusable.
     Never,
 }
@@ -98,7 +98,7 @@ fn next_after(error: &io::Error) -> Next {
     match error.kind() {
         ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted => Next::AtOnce,
         InvalidInput | Unsupported => Next::Never,
-        _ => Next::AfterABreather,
+        _ => Next::AfterAPause,
     }
 }
 
@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn only_a_listener_that_is_none_ends_the_loop() {
+    fn only_an_unusable_listener_ends_the_loop() {
         let next = |errno| next_after(&io::Error::from_raw_os_error(errno));
         for (errno, name) in [(4, "EINTR"), (103, "ECONNABORTED")] {
             assert_eq!(next(errno), Next::AtOnce, "{name}");
@@ -119,7 +119,7 @@ mod tests {
             (24, "EMFILE"),
             (105, "ENOBUFS"),
         ] {
-            assert_eq!(next(errno), Next::AfterABreather, "{name}");
+            assert_eq!(next(errno), Next::AfterAPause, "{name}");
         }
         for (errno, name) in [(22, "EINVAL"), (95, "EOPNOTSUPP")] {
             assert_eq!(next(errno), Next::Never, "{name}");

@@ -81,14 +81,14 @@ impl Threads {
     /// Lets running answers finish, and ends the threads.
     pub(crate) async fn finish(self) {
         drop(self.closing);
-        // Collected before the first is awaited: all threads end at the same time.
+        // Collected before the first is awaited, because all threads end at the same time.
         let ends: Vec<_> = self
             .workers
             .into_iter()
             .map(|worker| worker.ended)
             .collect();
         for ended in ends {
-            // An error means that the thread is gone, too.
+            // An error means that the thread has ended already.
             let _gone = ended.await;
         }
     }
@@ -137,7 +137,7 @@ impl WorkerThread {
             connections.shutdown().await;
         }
         self.all_drained.wait().await;
-        // Fails if `run` was dropped, which is fine.
+        // Fails only if `run` was dropped.
         let _heard = end.send(());
     }
 

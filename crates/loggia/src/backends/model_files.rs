@@ -65,7 +65,7 @@ pub(crate) enum ModelError {
     /// It can be downloaded, by this name.
     #[error("the model `{0}` is not on this machine; download it with: loggia pull {1}")]
     NotHere(String, String),
-    /// Unknown.
+    /// No model has this name.
     #[error("there is no model `{name}`{}", hint(.nearest.as_ref(), .here))]
     Unknown {
         name: String,
@@ -229,7 +229,7 @@ pub(super) fn give_drafts(
     config: &Config,
 ) -> Result<(), String> {
     let store = Store::new(&config.data_dir);
-    // A missing model is reported elsewhere.
+    // A missing model is reported by `find_all`.
     let to_be_had = config
         .per_model
         .0

@@ -38,7 +38,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
 
 fn serve(flags: &Flags) -> anyhow::Result<ExitCode> {
     logs::start(logs::SERVING);
-    loggia_server::log_panics_without_their_words();
+    loggia_server::log_panics_without_messages();
     let config = Config::of_this_process(flags)?;
     allow_many_files();
     let runtime = runtime()?;
@@ -59,7 +59,7 @@ fn chat(args: &ChatArgs, prompt: Option<&str>) -> anyhow::Result<ExitCode> {
 #[cfg(feature = "embedded")]
 fn engine() -> anyhow::Result<ExitCode> {
     logs::start(logs::SERVING);
-    loggia_server::log_panics_without_their_words();
+    loggia_server::log_panics_without_messages();
     runtime()?.block_on(crate::backends::run_engine())?;
     Ok(ExitCode::SUCCESS)
 }

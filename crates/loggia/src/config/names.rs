@@ -152,7 +152,8 @@ pub(crate) fn example_of_flag(flag: &str) -> Option<String> {
     })
 }
 
-/// Checked where the configured keys are known.
+/// Whether the variable has the key of an API key or of an engine. Where the keys are known, their
+/// names are checked.
 fn is_of_a_key(its: &str) -> bool {
     its.starts_with("KEY_") || (its.starts_with("OPENAI_") && its.ends_with("_KEY"))
 }

@@ -1,4 +1,4 @@
-//! Reading serde's error messages, to say the same in words for people.
+//! Parses serde's error messages, so that they can be reworded for people.
 
 /// The key, and those that are known, of: ``unknown field `lissten`, expected one of `listen`, …``.
 pub(super) fn unknown_field(message: &str) -> Option<(&str, Vec<&str>)> {

@@ -1,4 +1,4 @@
-//! Which source wins, and what an error names.
+//! Tests of precedence (which source wins) and of error messages.
 
 use std::time::Duration;
 
@@ -187,7 +187,8 @@ fn keys_come_from_the_environment_first_and_then_from_the_file() {
             "also-from-the-file".parse().unwrap()
         ]
     );
-    // The same name on the command line is another engine: the file's key is not for it.
+    // An engine on the command line is another engine, even if it has the same name: it does not
+    // get the key from the file.
     let config = load(Some(FILE), &[], &["--openai", "vllm=http://elsewhere:8000"]).unwrap();
     assert_eq!(config.openai[0].key, None);
 }
@@ -394,8 +395,8 @@ fn api_keys_come_from_the_environment_first_and_then_from_the_file() {
         digests(&config)[0],
         KeyDigest::of("sk-of-alice-from-elsewhere")
     );
-    // Without a file, a list of names; it replaces the file's, as every list does, but never by
-    // nothing.
+    // Without a file, the variable has a list of names. A list replaces the list of the file, but
+    // an empty variable does not.
     let env = [
         ("LOGGIA_KEYS", "bob"),
         ("LOGGIA_KEY_BOB", "sk-of-bob-0123456789"),
@@ -484,7 +485,7 @@ fn a_variable_with_a_key_of_nobody_is_named() {
     );
 }
 
-/// The flag of a setting, `key` aside, which has none.
+/// The flag of a setting. The setting `key` has none.
 fn flag(key: &str) -> Option<String> {
     let command = command();
     let flag = command.get_arguments().find(|flag| flag.get_id() == key)?;

@@ -251,7 +251,7 @@ impl FromStr for Secret {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
-        // Files that hold a key tend to end with a line end.
+        // Files that contain a key often end with a newline.
         Ok(Secret(text.trim().parse()?))
     }
 }

@@ -187,7 +187,8 @@ mod tests {
             chosen(REPO, Some("Q2_K_XL")).unwrap(),
             ["m-UD-Q2_K_XL.gguf"]
         );
-        // The plain one is meant although the dynamic one ends alike.
+        // The plain quantisation is chosen, although the name of the dynamic one (`UD-`) has the
+        // same end.
         assert_eq!(chosen(REPO, Some("Q8_0")).unwrap(), ["m-Q8_0.gguf"]);
     }
 

@@ -315,7 +315,7 @@ mod tests {
             .write(b"GGUF")
             .unwrap();
         assert_eq!(Part::open(&target, 10, None).unwrap().len(), 0);
-        // Longer than the file can be: whatever it is, it is no beginning of it.
+        // A part that is longer than the file cannot be its beginning.
         assert_eq!(Part::open(&target, 4, Some(&old)).unwrap().len(), 0);
     }
 

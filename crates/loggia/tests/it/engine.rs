@@ -218,7 +218,7 @@ fn a_request_that_had_not_begun_is_tried_again() {
     let engine = served.engine();
     kill("-STOP", engine);
     let waiting = served.begin(r#""max_tokens":3"#);
-    // The request has reached the engine's pipe or is about to; its answer has not begun.
+    // The request has reached the engine, or is about to. Its answer has not begun.
     kill("-KILL", engine);
     let answer = rest(waiting);
     assert!(

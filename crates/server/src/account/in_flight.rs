@@ -1,26 +1,26 @@
-//! How many requests are under way: from their head to the last byte of their answer.
+//! The gauge of running requests. A request runs from its head to the last byte of its answer.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The gauge. Clones count together.
+/// The gauge of running requests. Clones share one count.
 #[derive(Clone, Debug, Default)]
 pub struct InFlight(Arc<AtomicUsize>);
 
 impl InFlight {
-    /// How many there are.
+    /// Returns the number of running requests.
     pub fn count(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// One more, until the value is dropped.
+    /// Counts one more request until the returned value is dropped.
     pub(crate) fn enter(&self) -> Entered {
         self.0.fetch_add(1, Ordering::Relaxed);
         Entered(self.clone())
     }
 }
 
-/// One request under way.
+/// Counts one running request until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Entered(InFlight);
 

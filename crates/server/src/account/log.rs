@@ -1,23 +1,23 @@
-//! One line in the log for each request, once its answer has ended.
+//! The access log: one line per request, written when its answer has ended.
 //!
-//! The line has the method, route, status, name of the API key, outcome, duration and tokens. Never
-//! a path, a query, a header or a body: what the client sent is the client's.
+//! The line has the method, route, status, name of the API key, outcome, duration and tokens. Path,
+//! query, headers and body are never logged, because they contain what the client sent.
 
 use http::Method;
 use loggia_api::Outcome;
 
 use super::{Closed, Listener};
 
-/// What log filters call these lines.
+/// The target of these lines, for log filters.
 const TARGET: &str = "loggia_server::access";
 
-/// Writes the line.
+/// The listener that writes the access log.
 pub(crate) struct Log;
 
 impl Listener for Log {
     fn closed(&self, closed: &Closed<'_>) {
         let usage = closed.ended.usage.as_ref();
-        // To the microsecond; the digits after that say nothing.
+        // Rounded to microseconds.
         let ms = (closed.took.as_secs_f64() * 1e6).round() / 1e3;
         tracing::info!(
             target: TARGET,
@@ -43,7 +43,7 @@ fn word(outcome: Outcome) -> &'static str {
     }
 }
 
-/// A method of HTTP's own; any other is a word of the client's.
+/// Returns the method if HTTP defines it, else `other`, because the client chose the word.
 fn known(method: &Method) -> &str {
     match *method {
         Method::GET

@@ -1,9 +1,9 @@
-//! The account of each request: opened at its head, closed once when its answer has ended, however
-//! it ends. Whoever wants to know of requests (the log; metrics, limits and ledgers when they come)
-//! is a [`Listener`] and hears of each closed account.
+//! The account of a request: what is known about it from its head to the end of its answer. When
+//! the answer ends, for whatever reason, each [`Listener`] gets the closed account. The access log
+//! is a listener; metrics, limits and ledgers can be others.
 //!
-//! Nothing here but the gauge lasts longer than the answer: the account lives in the response's
-//! body.
+//! The account lives in the response body, so it lasts exactly as long as the answer. Only the
+//! gauge of running requests lasts longer.
 
 mod in_flight;
 mod log;
@@ -28,26 +28,26 @@ use in_flight::Entered;
 pub use in_flight::InFlight;
 pub(crate) use log::Log;
 
-/// Hears of every request once its answer has ended.
+/// Gets the account of every request when its answer has ended.
 pub(crate) trait Listener: Send + Sync {
-    /// Called once per request, from wherever its body was dropped: return at once.
+    /// Called exactly once per request, on the thread that drops the body. It must not block.
     fn closed(&self, closed: &Closed<'_>);
 }
 
-/// A request whose answer has ended, and what is known of it.
+/// The account of a request whose answer has ended.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Closed<'a> {
     pub(crate) id: Option<&'a RequestId>,
-    /// The name of the API key, where keys are configured.
+    /// The name of the API key, if keys are configured.
     pub(crate) key: Option<&'a str>,
     pub(crate) method: &'a Method,
-    /// The route as a routing table has it; `None` where there is none.
+    /// The path of the route as the routing table has it; `None` if no route matches.
     pub(crate) route: Option<&'static str>,
-    /// `None` where the client left before there was a status.
+    /// The status; `None` if the client left before it was known.
     pub(crate) status: Option<StatusCode>,
-    /// How the answer ended, and what it cost.
+    /// How the answer ended, and the tokens that it used.
     pub(crate) ended: &'a Ended,
-    /// From the head of the request to the end of the answer.
+    /// The time from the head of the request to the end of the answer.
     pub(crate) took: Duration,
 }
 
@@ -98,7 +98,7 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        // Boxed: it is handed from future to response to body.
+        // Boxed, because it is moved from the future to the response to the body.
         let account = Box::new(Account::open(&request, &self.layer));
         Accounted {
             inner: self.inner.call(request),
@@ -107,11 +107,11 @@ where
     }
 }
 
-/// What is known of one request. Closed by being dropped, which happens once, however it ends:
-/// until something else is known, the client has left.
+/// What is known of one request. Dropping it closes it: its drop calls the listeners, exactly once.
+/// The outcome is `Abandoned` unless something else is reported before.
 struct Account {
     id: Option<RequestId>,
-    /// The name of the key, where there are keys.
+    /// The name of the API key, if keys are configured.
     key: Option<Arc<str>>,
     method: Method,
     route: Option<&'static str>,
@@ -158,8 +158,8 @@ impl Drop for Account {
     }
 }
 
-/// The route as it is written in a routing table; `None` where there is none, so that no path of
-/// the client's own is logged.
+/// Returns the path of the route as the routing table has it. `None` if no route matches: a path
+/// that the client chose must not be logged.
 fn route<B>(request: &Request<B>) -> Option<&'static str> {
     own_route(request.uri().path()).or_else(|| {
         let route = Route::of(request.method(), request.uri()).ok()?;
@@ -168,7 +168,7 @@ fn route<B>(request: &Request<B>) -> Option<&'static str> {
 }
 
 pin_project! {
-    /// The answer, which will be accounted for.
+    /// Adds the account to the body of the answer.
     pub(crate) struct Accounted<F> {
         #[pin]
         inner: F,
@@ -202,7 +202,8 @@ pub(crate) struct AccountedBody {
 impl AccountedBody {
     fn new(inner: AnswerBody, account: Option<Box<Account>>) -> Self {
         let mut body = Self { inner, account };
-        // Such a body is dropped unasked: an empty one, and any that answers HEAD.
+        // hyper drops these bodies without polling them: an empty body, and every body of an answer
+        // to HEAD.
         if body.inner.is_end_stream()
             || body
                 .account
@@ -214,7 +215,8 @@ impl AccountedBody {
         body
     }
 
-    /// Closes the account: as the body itself says, where it does.
+    /// Closes the account with the outcome that the body reports. `outcome` is for bodies that
+    /// report none.
     fn close(&mut self, outcome: Outcome) {
         if let Some(mut account) = self.account.take() {
             account.ended = self
@@ -246,7 +248,7 @@ impl Body for AccountedBody {
         let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
         match &frame {
             Some(Err(_)) => self.close(Outcome::Failed),
-            // Whoever writes the answer need not ask again once the end is in sight.
+            // hyper may not poll again after the last frame.
             Some(Ok(_)) if self.inner.is_end_stream() => self.close(Outcome::Complete),
             Some(Ok(_)) => {}
             None => self.close(Outcome::Complete),
@@ -277,7 +279,7 @@ mod tests {
 
     use super::*;
 
-    /// Says one word and its usage, and nothing more.
+    /// A backend that sends one word and its usage. Its stream never ends.
     struct OneWord;
 
     impl Backend for OneWord {

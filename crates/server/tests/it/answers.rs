@@ -1,11 +1,11 @@
 //! What all answers have: a request id, and a 500 if the code panics.
 
-use crate::stand::{Readiness, Stand, body, chat, header, last};
+use crate::test_server::{Readiness, TestServer, body, chat, header, last};
 
 #[tokio::test]
 async fn every_answer_bears_a_request_id() {
-    let mut stand = Stand::up().await;
-    stand.becomes(Readiness::Panics);
+    let mut server = TestServer::up().await;
+    server.becomes(Readiness::Panics);
     let asked = [
         (last("GET /healthz"), "200 OK"),
         (last("GET /v1/models"), "200 OK"),
@@ -15,7 +15,7 @@ async fn every_answer_bears_a_request_id() {
         (last("GET /readyz"), "500 Internal Server Error"),
     ];
     for (request, status) in asked {
-        let answer = stand.ask(&request).await;
+        let answer = server.ask(&request).await;
         assert!(
             answer.starts_with(&format!("HTTP/1.1 {status}\r\n")),
             "{answer}"
@@ -23,25 +23,25 @@ async fn every_answer_bears_a_request_id() {
         let id = header(&answer, "x-request-id").unwrap_or_else(|| panic!("no id in {answer}"));
         assert!(id.starts_with("req_") && id.len() == 36, "{id}");
     }
-    let mut client = stand.client().await;
-    client.send(&chat("stage", true)).await;
-    stand.chat().await.finish().await;
+    let mut client = server.client().await;
+    client.send(&chat("backend", true)).await;
+    server.chat().await.finish().await;
     let head = client.read_until("\r\n\r\n").await;
     assert!(header(&head, "x-request-id").is_some(), "{head}");
 }
 
 #[tokio::test]
 async fn a_clients_own_request_id_comes_back_where_it_is_fit() {
-    let stand = Stand::up().await;
+    let server = TestServer::up().await;
     let with = |id: &str| {
         format!(
             "GET /healthz HTTP/1.1\r\nhost: loggia\r\nconnection: close\r\nx-request-id: {id}\r\n\r\n"
         )
     };
-    let answer = stand.ask(&with("trace-17")).await;
+    let answer = server.ask(&with("trace-17")).await;
     assert_eq!(header(&answer, "x-request-id"), Some("trace-17"));
     for unfit in ["two words", &"x".repeat(200), "é"] {
-        let answer = stand.ask(&with(unfit)).await;
+        let answer = server.ask(&with(unfit)).await;
         let id = header(&answer, "x-request-id").expect("an id");
         assert!(id.starts_with("req_"), "{id}");
     }
@@ -49,9 +49,9 @@ async fn a_clients_own_request_id_comes_back_where_it_is_fit() {
 
 #[tokio::test]
 async fn a_panic_is_a_500_in_openais_shape_and_the_server_goes_on() {
-    let stand = Stand::up().await;
-    stand.becomes(Readiness::Panics);
-    let mut client = stand.client().await;
+    let server = TestServer::up().await;
+    server.becomes(Readiness::Panics);
+    let mut client = server.client().await;
     client
         .send("GET /readyz HTTP/1.1\r\nhost: loggia\r\n\r\n")
         .await;
@@ -72,8 +72,8 @@ async fn a_panic_is_a_500_in_openais_shape_and_the_server_goes_on() {
 
 #[tokio::test]
 async fn a_panic_in_a_backend_is_a_500_too_and_quotes_nothing() {
-    let stand = Stand::up().await;
-    let mut client = stand.client().await;
+    let server = TestServer::up().await;
+    let mut client = server.client().await;
     client.send(&chat("clumsy", false)).await;
     let answer = client.read_until("}}").await;
     assert!(
@@ -81,18 +81,18 @@ async fn a_panic_in_a_backend_is_a_500_too_and_quotes_nothing() {
         "{answer}"
     );
     assert!(!answer.contains("secret words"), "{answer}");
-    assert_eq!(stand.in_flight.count(), 0);
+    assert_eq!(server.in_flight.count(), 0);
 }
 
 #[tokio::test]
 async fn a_panic_in_the_middle_of_a_stream_ends_it_as_any_failure_does() {
-    let mut stand = Stand::up().await;
-    let mut client = stand.client().await;
-    client.send(&chat("stage", true)).await;
-    let performance = stand.chat().await;
+    let mut server = TestServer::up().await;
+    let mut client = server.client().await;
+    client.send(&chat("backend", true)).await;
+    let performance = server.chat().await;
     performance.say("one").await;
     client.read_until("\"one\"").await;
-    performance.stumble().await;
+    performance.panic().await;
     let rest = client.read_until("\r\n0\r\n\r\n").await;
     let event = r#"data: {"error":{"message":"The server had an internal error. Its operator can find it in the log by the x-request-id of this answer.","type":"server_error","param":null,"code":"internal_error"}}"#;
     assert!(

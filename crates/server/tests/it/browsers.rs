@@ -3,7 +3,7 @@
 use loggia_api::{Caller, Policy};
 use loggia_server::{KeyDigest, Keys, Origins, ServerOptions};
 
-use crate::stand::{Stand, body, header, last};
+use crate::test_server::{TestServer, body, header, last};
 
 /// The preflight for a request of the `openai` package. It has no API key.
 fn preflight(origin: &str) -> String {
@@ -17,8 +17,8 @@ fn from(origin: &str, path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nhost: loggia\r\nconnection: close\r\norigin: {origin}\r\n\r\n")
 }
 
-async fn letting_in(origins: Origins) -> Stand {
-    Stand::with(
+async fn letting_in(origins: Origins) -> TestServer {
+    TestServer::with(
         ServerOptions {
             origins,
             ..ServerOptions::default()
@@ -30,8 +30,8 @@ async fn letting_in(origins: Origins) -> Stand {
 
 #[tokio::test]
 async fn a_preflight_is_answered_with_every_header_it_asks_for() {
-    let stand = Stand::up().await;
-    let answer = stand.ask(&preflight("http://localhost:3000")).await;
+    let server = TestServer::up().await;
+    let answer = server.ask(&preflight("http://localhost:3000")).await;
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
     assert_eq!(
         header(&answer, "access-control-allow-origin"),
@@ -52,9 +52,9 @@ async fn a_preflight_is_answered_with_every_header_it_asks_for() {
 
 #[tokio::test]
 async fn a_page_may_read_the_answers_own_headers_and_errors_too() {
-    let stand = Stand::up().await;
+    let server = TestServer::up().await;
     for path in ["/healthz", "/nowhere"] {
-        let answer = stand.ask(&from("http://localhost:3000", path)).await;
+        let answer = server.ask(&from("http://localhost:3000", path)).await;
         assert_eq!(
             header(&answer, "access-control-allow-origin"),
             Some("http://localhost:3000")
@@ -75,35 +75,35 @@ async fn a_page_may_read_the_answers_own_headers_and_errors_too() {
 #[tokio::test]
 async fn a_page_from_elsewhere_is_not_let_in_unless_it_is_named() {
     let elsewhere = "https://chat.example";
-    let stand = Stand::up().await;
+    let server = TestServer::up().await;
     assert_eq!(
         header(
-            &stand.ask(&preflight(elsewhere)).await,
+            &server.ask(&preflight(elsewhere)).await,
             "access-control-allow-origin"
         ),
         None
     );
 
-    let stand = letting_in(Origins::parse([elsewhere]).unwrap()).await;
+    let server = letting_in(Origins::parse([elsewhere]).unwrap()).await;
     assert_eq!(
         header(
-            &stand.ask(&preflight(elsewhere)).await,
+            &server.ask(&preflight(elsewhere)).await,
             "access-control-allow-origin"
         ),
         Some(elsewhere)
     );
     assert_eq!(
         header(
-            &stand.ask(&preflight("http://localhost:3000")).await,
+            &server.ask(&preflight("http://localhost:3000")).await,
             "access-control-allow-origin"
         ),
         None
     );
 
-    let stand = letting_in(Origins::parse(["*"]).unwrap()).await;
+    let server = letting_in(Origins::parse(["*"]).unwrap()).await;
     assert_eq!(
         header(
-            &stand.ask(&preflight(elsewhere)).await,
+            &server.ask(&preflight(elsewhere)).await,
             "access-control-allow-origin"
         ),
         Some("*")
@@ -112,13 +112,13 @@ async fn a_page_from_elsewhere_is_not_let_in_unless_it_is_named() {
 
 #[tokio::test]
 async fn a_program_is_told_nothing_of_pages() {
-    let stand = Stand::up().await;
-    let answer = stand.ask(&last("GET /healthz")).await;
+    let server = TestServer::up().await;
+    let answer = server.ask(&last("GET /healthz")).await;
     assert!(
         !answer.contains("access-control") && !answer.contains("vary"),
         "{answer}"
     );
-    let answer = stand.ask(&last("OPTIONS /v1/models")).await;
+    let answer = server.ask(&last("OPTIONS /v1/models")).await;
     assert!(
         answer.starts_with("HTTP/1.1 405 Method Not Allowed\r\n"),
         "{answer}"
@@ -128,7 +128,7 @@ async fn a_program_is_told_nothing_of_pages() {
 #[tokio::test]
 async fn a_page_may_send_delete_only_where_the_api_asks_for_keys() {
     let methods = async |keys: Keys| {
-        let stand = Stand::with(
+        let server = TestServer::with(
             ServerOptions {
                 keys,
                 ..ServerOptions::default()
@@ -136,7 +136,7 @@ async fn a_page_may_send_delete_only_where_the_api_asks_for_keys() {
             Policy::default(),
         )
         .await;
-        let answer = stand.ask(&preflight("http://localhost:3000")).await;
+        let answer = server.ask(&preflight("http://localhost:3000")).await;
         header(&answer, "access-control-allow-methods").map(str::to_owned)
     };
     let caller = Caller {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use loggia_api::{Caller, Policy, Strictness};
 use loggia_server::{KeyDigest, Keys, ServerOptions};
 
-use crate::stand::{Stand, body, chat, header, last};
+use crate::test_server::{TestServer, body, chat, header, last};
 
 const KEY: &str = "sk-of-alice-0123456789";
 
@@ -18,16 +18,16 @@ fn alice() -> Caller {
     }
 }
 
-async fn asking_for_keys() -> Stand {
+async fn asking_for_keys() -> TestServer {
     with(alice()).await
 }
 
-async fn with(caller: Caller) -> Stand {
+async fn with(caller: Caller) -> TestServer {
     let keys = Keys::new([
         (KeyDigest::of("another-0123456789"), alice()),
         (KeyDigest::of(KEY), caller),
     ]);
-    Stand::with(
+    TestServer::with(
         ServerOptions {
             keys,
             ..ServerOptions::default()
@@ -44,15 +44,15 @@ fn bearing(key: &str, request: &str) -> String {
 
 #[tokio::test]
 async fn every_route_of_the_api_asks_for_a_key_and_the_servers_own_do_not() {
-    let stand = asking_for_keys().await;
+    let server = asking_for_keys().await;
     for line in [
         "GET /v1/models",
-        "GET /v1/models/stage",
+        "GET /v1/models/backend",
         "POST /v1/chat/completions",
         "GET /nowhere",
         "OPTIONS /v1/models",
     ] {
-        let answer = stand.ask(&last(line)).await;
+        let answer = server.ask(&last(line)).await;
         assert!(
             answer.starts_with("HTTP/1.1 401 Unauthorized\r\n"),
             "{answer}"
@@ -67,7 +67,7 @@ async fn every_route_of_the_api_asks_for_a_key_and_the_servers_own_do_not() {
     }
     for path in ["/healthz", "/readyz"] {
         assert!(
-            stand
+            server
                 .ask(&last(&format!("GET {path}")))
                 .await
                 .starts_with("HTTP/1.1 200 OK\r\n")
@@ -77,22 +77,22 @@ async fn every_route_of_the_api_asks_for_a_key_and_the_servers_own_do_not() {
 
 #[tokio::test]
 async fn a_key_lets_in_and_another_does_not() {
-    let mut stand = asking_for_keys().await;
+    let mut server = asking_for_keys().await;
     assert!(
-        stand
+        server
             .ask(&bearing(KEY, &last("GET /v1/models")))
             .await
             .starts_with("HTTP/1.1 200 OK\r\n")
     );
     assert!(
-        stand
+        server
             .ask(&bearing(KEY, &last("GET /nowhere")))
             .await
             .starts_with("HTTP/1.1 404 Not Found\r\n")
     );
-    let mut client = stand.client().await;
-    client.send(&bearing(KEY, &chat("stage", true))).await;
-    stand.chat().await.finish().await;
+    let mut client = server.client().await;
+    client.send(&bearing(KEY, &chat("backend", true))).await;
+    server.chat().await.finish().await;
     assert!(
         client
             .read_until("data: [DONE]\n\n")
@@ -101,7 +101,7 @@ async fn a_key_lets_in_and_another_does_not() {
     );
 
     let wrong = "sk-of-nobody-987654321";
-    let answer = stand.ask(&bearing(wrong, &last("GET /v1/models"))).await;
+    let answer = server.ask(&bearing(wrong, &last("GET /v1/models"))).await;
     assert!(
         answer.starts_with("HTTP/1.1 401 Unauthorized\r\n") && !answer.contains("987"),
         "{answer}"
@@ -115,8 +115,8 @@ async fn a_key_lets_in_and_another_does_not() {
 
 #[tokio::test]
 async fn a_refused_request_is_answered_before_its_body_is_read() {
-    let stand = asking_for_keys().await;
-    let mut client = stand.client().await;
+    let server = asking_for_keys().await;
+    let mut client = server.client().await;
     client
         .send("POST /v1/chat/completions HTTP/1.1\r\nhost: loggia\r\ncontent-type: application/json\r\ncontent-length: 1000000\r\n\r\n{")
         .await;
@@ -129,17 +129,17 @@ async fn a_refused_request_is_answered_before_its_body_is_read() {
 
 #[tokio::test]
 async fn a_preflight_needs_no_key_and_a_page_can_read_the_refusal() {
-    let stand = asking_for_keys().await;
+    let server = asking_for_keys().await;
     let preflight = "OPTIONS /v1/chat/completions HTTP/1.1\r\nhost: loggia\r\nconnection: close\r\norigin: http://localhost:3000\r\n\
                      access-control-request-method: POST\r\naccess-control-request-headers: authorization\r\n\r\n";
-    let answer = stand.ask(preflight).await;
+    let answer = server.ask(preflight).await;
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
     assert_eq!(
         header(&answer, "access-control-allow-headers"),
         Some("authorization")
     );
     let page = "GET /v1/models HTTP/1.1\r\nhost: loggia\r\nconnection: close\r\norigin: http://localhost:3000\r\n\r\n";
-    let answer = stand.ask(page).await;
+    let answer = server.ask(page).await;
     assert!(
         answer.starts_with("HTTP/1.1 401 Unauthorized\r\n"),
         "{answer}"
@@ -153,31 +153,31 @@ async fn a_preflight_needs_no_key_and_a_page_can_read_the_refusal() {
 #[tokio::test]
 async fn a_keys_models_and_strictness_reach_the_door() {
     let models = Arc::from(["other*".parse().expect("a pattern")]);
-    let stand = with(Caller {
+    let server = with(Caller {
         strictness: Some(Strictness::Strict),
         models: Some(models),
         ..alice()
     })
     .await;
-    let answer = stand
-        .ask(&bearing(KEY, &last("GET /v1/models/stage")))
+    let answer = server
+        .ask(&bearing(KEY, &last("GET /v1/models/backend")))
         .await;
     assert!(
         answer.starts_with("HTTP/1.1 404 Not Found\r\n") && answer.contains("model_not_found"),
         "{answer}"
     );
-    let list = stand.ask(&bearing(KEY, &last("GET /v1/models"))).await;
+    let list = server.ask(&bearing(KEY, &last("GET /v1/models"))).await;
     assert_eq!(body(&list), r#"{"object":"list","data":[]}"#);
-    let stand = with(Caller {
+    let server = with(Caller {
         strictness: Some(Strictness::Strict),
         ..alice()
     })
     .await;
-    let mut client = stand.client().await;
+    let mut client = server.client().await;
     client
         .send(&bearing(
             KEY,
-            &chat("stage", false).replacen("\"stream\"", "\"streem\"", 1),
+            &chat("backend", false).replacen("\"stream\"", "\"streem\"", 1),
         ))
         .await;
     let answer = client.read_until("}}").await;
@@ -189,15 +189,15 @@ async fn a_keys_models_and_strictness_reach_the_door() {
 
 #[tokio::test]
 async fn without_keys_none_is_asked_for_and_any_is_taken() {
-    let stand = Stand::up().await;
+    let server = TestServer::up().await;
     assert!(
-        stand
+        server
             .ask(&bearing("unused", &last("GET /v1/models")))
             .await
             .starts_with("HTTP/1.1 200 OK\r\n")
     );
     assert!(
-        stand
+        server
             .ask(&last("GET /v1/models"))
             .await
             .starts_with("HTTP/1.1 200 OK\r\n")

@@ -8,14 +8,15 @@ use loggia_api::{Caller, Policy};
 use loggia_server::{KeyDigest, Keys, ServerOptions};
 use tracing_subscriber::fmt::MakeWriter;
 
-use crate::stand::{Performance, Stand, chat, last, until};
+use crate::test_server::{TestChat, TestServer, chat, last, until};
 
 /// The lines of the log.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
-    /// Everything that this thread logs from now on; test and server share the thread.
+    /// Collects everything that this thread logs from now on. The test and the server share the
+    /// thread.
     fn everything(&self) -> tracing::subscriber::DefaultGuard {
         let level = tracing::Level::TRACE;
         let subscriber = tracing_subscriber::fmt()
@@ -29,7 +30,7 @@ impl Log {
         String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
     }
 
-    /// The lines of requests from the id on: without time, level, target and duration.
+    /// The lines of the access log, from the request id on; without the duration.
     fn answered(&self) -> Vec<String> {
         let text = self.text();
         let lines = text.lines().filter_map(|line| {
@@ -73,31 +74,31 @@ async fn each_request_is_one_line_that_tells_how_it_ended() {
         workers: 0,
         ..ServerOptions::default()
     };
-    let mut stand = Stand::with(here, Policy::default()).await;
-    let in_flight = stand.in_flight.clone();
+    let mut server = TestServer::with(here, Policy::default()).await;
+    let in_flight = server.in_flight.clone();
     let ended = || until(|| in_flight.count() == 0);
 
-    stand.ask(&last("GET /healthz?secret=words")).await;
-    stand.ask(&last("GET /v1/models/secret")).await;
-    stand.ask(&last("SECRET /secret/words")).await;
-    let mut complete = stand.client().await;
-    complete.send(&chat("stage", true)).await;
-    stand.chat().await.finish().await;
+    server.ask(&last("GET /healthz?secret=words")).await;
+    server.ask(&last("GET /v1/models/secret")).await;
+    server.ask(&last("SECRET /secret/words")).await;
+    let mut complete = server.client().await;
+    complete.send(&chat("backend", true)).await;
+    server.chat().await.finish().await;
     complete.read_until("data: [DONE]\n\n").await;
     ended().await;
-    let mut failed = stand.client().await;
-    failed.send(&chat("stage", true)).await;
-    let performance = stand.chat().await;
+    let mut failed = server.client().await;
+    failed.send(&chat("backend", true)).await;
+    let performance = server.chat().await;
     performance.say("one").await;
     failed.read_until("\"one\"").await;
-    drop::<Performance>(performance);
+    drop::<TestChat>(performance);
     failed.read_until("0\r\n\r\n").await;
     ended().await;
-    for model in ["stage", "undecided"] {
-        let mut abandoned = stand.client().await;
+    for model in ["backend", "undecided"] {
+        let mut abandoned = server.client().await;
         abandoned.send(&chat(model, true)).await;
-        let performance = stand.chat().await;
-        if model == "stage" {
+        let performance = server.chat().await;
+        if model == "backend" {
             performance.say("one").await;
             abandoned.read_until("\"one\"").await;
         }
@@ -133,7 +134,7 @@ async fn the_line_names_the_key_by_its_name_and_never_by_itself() {
         may_delete_models: false,
     };
     let keys = Keys::new([(KeyDigest::of("secret-of-alice-1"), alice)]);
-    let stand = Stand::with(
+    let server = TestServer::with(
         ServerOptions {
             workers: 0,
             keys,
@@ -143,7 +144,7 @@ async fn the_line_names_the_key_by_its_name_and_never_by_itself() {
     )
     .await;
     for key in ["secret-of-alice-1", "secret-of-nobody-1"] {
-        stand
+        server
             .ask(&last("GET /v1/models").replacen(
                 "\r\n",
                 &format!("\r\nauthorization: Bearer {key}\r\n"),
@@ -151,7 +152,7 @@ async fn the_line_names_the_key_by_its_name_and_never_by_itself() {
             ))
             .await;
     }
-    until(|| stand.in_flight.count() == 0).await;
+    until(|| server.in_flight.count() == 0).await;
     assert_eq!(
         log.answered(),
         [
@@ -170,15 +171,15 @@ async fn a_client_that_speaks_tls_to_a_plain_port_is_told_of_once() {
         workers: 0,
         ..ServerOptions::default()
     };
-    let stand = Stand::with(here, Policy::default()).await;
+    let server = TestServer::with(here, Policy::default()).await;
     for _ in 0..3 {
         // The beginning of a ClientHello.
-        stand
+        server
             .ask("\x16\x03\x01\x02\x00\x01\x00\x01\x7c\x03\x03")
             .await;
     }
     until(|| log.text().contains("a client used TLS")).await;
-    stand.ask("no HTTP either\r\n\r\n").await;
+    server.ask("no HTTP either\r\n\r\n").await;
     assert_eq!(
         log.text().matches("begin with http://").count(),
         1,

@@ -8,4 +8,4 @@ mod health;
 mod keys;
 mod log;
 mod shutdown;
-mod stand;
+mod test_server;

@@ -6,19 +6,19 @@ use loggia_api::Policy;
 use loggia_server::ServerOptions;
 use tokio::net::TcpStream;
 
-use crate::stand::{Stand, chat, until};
+use crate::test_server::{TestServer, chat, until};
 
 #[tokio::test]
 async fn a_stream_under_way_finishes_and_no_new_connection_is_taken() {
-    let mut stand = Stand::up().await;
-    let mut client = stand.client().await;
-    client.send(&chat("stage", true)).await;
-    let performance = stand.chat().await;
+    let mut server = TestServer::up().await;
+    let mut client = server.client().await;
+    client.send(&chat("backend", true)).await;
+    let performance = server.chat().await;
     performance.say("one").await;
     client.read_until("\"one\"").await;
 
-    stand.stop();
-    let address = stand.address;
+    server.stop();
+    let address = server.address;
     let mut refused = false;
     while !refused {
         refused = TcpStream::connect(address).await.is_err();
@@ -31,7 +31,7 @@ async fn a_stream_under_way_finishes_and_no_new_connection_is_taken() {
         "{rest}"
     );
     assert!(rest.ends_with("\r\n0\r\n\r\n"), "{rest}");
-    stand.stopped().await;
+    server.stopped().await;
 }
 
 #[tokio::test]
@@ -40,30 +40,30 @@ async fn a_stream_that_never_ends_is_cut_at_the_deadline() {
         shutdown_timeout: Duration::from_millis(50),
         ..ServerOptions::default()
     };
-    let mut stand = Stand::with(options, Policy::default()).await;
-    let mut client = stand.client().await;
-    client.send(&chat("stage", true)).await;
-    let performance = stand.chat().await;
+    let mut server = TestServer::with(options, Policy::default()).await;
+    let mut client = server.client().await;
+    client.send(&chat("backend", true)).await;
+    let performance = server.chat().await;
     performance.say("one").await;
     client.read_until("\"one\"").await;
 
-    let in_flight = stand.in_flight.clone();
-    stand.stop();
-    stand.stopped().await;
+    let in_flight = server.in_flight.clone();
+    server.stop();
+    server.stopped().await;
     performance.dropped().await;
     until(|| in_flight.count() == 0).await;
 }
 
 #[tokio::test]
 async fn connections_that_ask_for_nothing_hold_nothing_up() {
-    let mut stand = Stand::up().await;
-    let mut silent = stand.client().await;
-    let mut idle = stand.client().await;
+    let mut server = TestServer::up().await;
+    let mut silent = server.client().await;
+    let mut idle = server.client().await;
     idle.send("GET /healthz HTTP/1.1\r\nhost: loggia\r\n\r\n")
         .await;
     idle.read_until(r#"{"status":"ok"}"#).await;
-    stand.stop();
-    stand.stopped().await;
+    server.stop();
+    server.stopped().await;
     assert!(silent.is_cut().await && idle.is_cut().await);
 }
 
@@ -74,18 +74,18 @@ async fn no_thread_ends_before_the_last_stream_has() {
         workers: 2,
         ..ServerOptions::default()
     };
-    let mut stand = Stand::with(options, Policy::default()).await;
-    let mut first = stand.client().await;
+    let mut server = TestServer::with(options, Policy::default()).await;
+    let mut first = server.client().await;
     first.send(&chat("elsewhere", true)).await;
-    stand.chat().await.finish().await;
+    server.chat().await.finish().await;
     first.read_until("data: [DONE]\n\n").await;
-    let mut second = stand.client().await;
+    let mut second = server.client().await;
     second.send(&chat("elsewhere", true)).await;
-    let performance = stand.chat().await;
+    let performance = server.chat().await;
     performance.say("one").await;
     second.read_until("\"one\"").await;
 
-    stand.stop();
+    server.stop();
     assert_eq!(first.rest().await, "\r\n0\r\n\r\n");
     performance.say("two").await;
     performance.finish().await;
@@ -94,5 +94,5 @@ async fn no_thread_ends_before_the_last_stream_has() {
         rest.contains("\"two\"") && rest.contains("data: [DONE]\n\n"),
         "{rest}"
     );
-    stand.stopped().await;
+    server.stopped().await;
 }

@@ -1,7 +1,9 @@
 //! The embedded engine, as one backend: each loaded model has a process of its own.
 //!
-//! Weights are untrusted input, and llama.cpp aborts the process for some of them; GPU errors and
-//! lack of memory do, too. In a process of its own a model only takes its own answers with it.
+//! Weights are untrusted input, and llama.cpp aborts its process for some of them, for GPU errors,
+//! and if memory runs out. With a process for each model, such an abort ends only the answers of
+//! that model.
+//!
 //! Reading order: [`Embedded`] (the backend), `model_spec` (how a model is loaded), `pool` (which
 //! models are loaded), `start` and `process` (one of them), `deletion`.
 
@@ -75,7 +77,7 @@ impl Embedded {
             let file = spec.file.display();
             match Forecast::of(&spec.options()) {
                 Ok(forecast) => self.pool.foresee(at, forecast),
-                // Deleted meanwhile.
+                // The model was deleted in the meantime.
                 Err(_) if !self.pool.has(at) => {}
                 Err(error) => return Err(error).with_context(|| format!("cannot load {file}")),
             }
@@ -88,8 +90,8 @@ impl Embedded {
         Ok(())
     }
 
-    /// Starts a call on the model's engine, and once more if its process ends before the answer
-    /// begins.
+    /// Starts a call on the model's engine. If the process ends before the answer begins, tries
+    /// once more.
     async fn ask<T, F>(
         &self,
         model: &str,
@@ -154,7 +156,8 @@ fn keep_alive(extra: &Extra) -> Result<Option<KeepAlive>, BackendError> {
     })
 }
 
-/// Waits for the first event of the answer, so that a process that ends before can be replaced.
+/// Waits for the first event of the answer: if the process ends before it, the call can be
+/// repeated.
 fn begun(
     starting: BoxFuture<'_, Result<Reply, BackendError>>,
 ) -> BoxFuture<'_, Result<Reply, BackendError>> {

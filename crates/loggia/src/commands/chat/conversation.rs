@@ -57,12 +57,12 @@ impl Conversation {
         self.turns.clear();
     }
 
-    /// Sends a message and passes the pieces of the answer to `show`. The conversation keeps the
-    /// part of an answer that was stopped.
+    /// Sends a message, and passes each piece of the answer to `show`. If the user stops the
+    /// answer, the conversation keeps the part that arrived.
     ///
     /// # Errors
     ///
-    /// If the server refuses or fails, or `show` does. The conversation is then unchanged.
+    /// If the server refuses or fails, or `show` fails. The conversation is then unchanged.
     pub(super) async fn ask(
         &mut self,
         server: &Server,

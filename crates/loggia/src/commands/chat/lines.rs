@@ -35,7 +35,7 @@ impl Lines {
     /// The next line; `None` at the end of the input. Ctrl-C clears the line.
     pub(super) async fn next(&mut self) -> anyhow::Result<Option<String>> {
         let lines = std::mem::replace(self, Self::Away);
-        // Reading blocks, and the tasks of this thread must go on.
+        // Reading blocks, and the other tasks of this thread must continue.
         let (lines, read) = tokio::task::spawn_blocking(move || lines.read())
             .await
             .context("cannot read a line")?;

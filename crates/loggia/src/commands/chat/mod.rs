@@ -1,8 +1,9 @@
-//! `loggia chat` and `loggia run`: a chat in the terminal, with a running server or one of its own.
+//! `loggia chat` and `loggia run`: a chat in the terminal, with a running server or with a server
+//! of its own.
 //!
 //! Reading order: this file (the loop), `server` (choosing the server), `input` (parsing a line),
-//! `conversation` (requests and answers), `lines` (the keyboard). It is a client like any other:
-//! the conversation uses the HTTP API.
+//! `conversation` (requests and answers), `lines` (the keyboard). The chat is a client like any
+//! other: it uses the HTTP API.
 
 mod conversation;
 mod input;
@@ -128,7 +129,7 @@ impl Chat {
         }
     }
 
-    /// Sends a message and prints the answer as it comes.
+    /// Sends a message, and prints the answer as it arrives.
     async fn answer(&mut self, text: &str) -> anyhow::Result<()> {
         let (text, pictures) = pictures::attached(text)?;
         let mut screen = Screen::new();

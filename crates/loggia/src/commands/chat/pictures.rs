@@ -1,4 +1,4 @@
-//! Pictures by path: image files that a message names are attached to it.
+//! Pictures by path: an image file whose path is in a message is attached to the message.
 
 use std::ops::Range;
 use std::path::PathBuf;
@@ -7,7 +7,8 @@ use anyhow::Context as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-/// The largest picture: by default, servers accept as much for all pictures of a request.
+/// The largest picture. By default, servers accept this size for all pictures of a request
+/// together.
 const MOST_BYTES: u64 = 24 << 20;
 
 /// Media types by file extension.

@@ -1,5 +1,5 @@
-//! The server of a chat: the one of `--server`, the one that runs on this machine, or one of its
-//! own.
+//! The server of a chat: the one given by `--server`, else the one that runs on this machine, else
+//! one that the chat starts itself.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use crate::config::Config;
 /// How long to wait for a connection before assuming that no server runs on this machine.
 const HERE_WITHIN: Duration = Duration::from_secs(1);
 
-/// The length of the API key of its own server: some 190 bits.
+/// The length of the API key for a server that the chat starts itself: about 190 bits.
 const KEY_LENGTH: usize = 32;
 
 /// The largest description of a model, in bytes.
@@ -39,11 +39,11 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Chooses the server and the first model: `--server`, else the server at the configured
-    /// address, else one of its own.
+    /// Chooses the server and the first model: the server of `--server`, else the one at the
+    /// configured address, else one that it starts itself.
     ///
-    /// If the running server does not have the model, it is run here, provided that it is on this
-    /// machine or can be downloaded.
+    /// If the running server does not have the model, the chat starts its own server for it,
+    /// provided that the model is on this machine or can be downloaded.
     pub(super) async fn find(
         args: &ChatArgs,
         config: Config,
@@ -82,7 +82,7 @@ impl Server {
         let OwnServer { address, embedded } =
             serve::start_own_server(&own, &key, is_for_own_engine, runtime).await?;
         let server = Self::on(address, &own, Some(key.parse()?))?;
-        // The name of a model is not its path.
+        // The model may have been configured by a path, but its name in requests is another.
         let only = embedded.first().filter(|_| is_for_own_engine);
         server.with(only.map(String::as_str).or(name)).await
     }

@@ -55,7 +55,7 @@ pub(crate) async fn serve(config: &Config, runtime: &Handle) -> anyhow::Result<(
     if !requires_key && !address.ip().is_loopback() {
         tracing::warn!(%address, "no API key is required, and this address can be reached from other machines; configure keys with LOGGIA_KEYS or [[key]] tables");
     }
-    // Runs beside the server, and its tasks end with it.
+    // Runs in parallel with the server, and ends with it.
     let beside = async {
         backends.load.await?;
         start_message::print(&*backend, &settings, reachable(address), requires_key).await;
@@ -88,7 +88,8 @@ async fn listen(on: &Listen) -> anyhow::Result<TcpListener> {
     TcpListener::bind(&*addresses).await.with_context(failed)
 }
 
-/// All configured backends. A missing model is an error, or is downloaded first with `may_download`.
+/// Builds all configured backends. A missing model is an error, unless `may_download` is set: then
+/// it is downloaded first.
 async fn configured_backends(
     config: &Config,
     may_download: bool,

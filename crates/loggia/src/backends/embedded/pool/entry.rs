@@ -26,18 +26,19 @@ pub(super) type Known = (Model, Arc<Abilities>);
 /// The state of a model. `E` is a running engine.
 pub(super) struct Entry<E> {
     pub(super) state: State<E>,
-    /// Numbers the model's processes, so that late news of an old one is ignored.
+    /// The number of the model's latest process. Reports of older processes are ignored.
     process: u64,
     pub(super) forecast: Option<Forecast>,
     /// Kept when the model is unloaded.
     pub(super) known: Option<Known>,
-    /// How often in a row its process ended unexpectedly.
+    /// How many times in a row its process ended unexpectedly.
     deaths: u32,
     /// The number of waiting requests.
     pub(super) waiters: usize,
-    /// Since when a request has been waiting for memory.
+    /// The time since which a request for this model has been waiting for memory.
     pub(super) hungry_since: Option<Instant>,
-    /// Whether it is being or has been deleted: it is not started, and requests do not get it.
+    /// Whether the model is being deleted or has been deleted. Then it is not started, and requests
+    /// do not get it.
     pub(super) leaving: bool,
 }
 
@@ -74,7 +75,7 @@ pub(super) struct Loaded<E> {
     keep_alive: KeepAlive,
 }
 
-/// What a request needs.
+/// What a request needs of a model.
 #[derive(Clone, Copy)]
 pub(super) enum Want {
     /// Use the model; it stays loaded for this time afterwards.
@@ -86,11 +87,11 @@ pub(super) enum Want {
 /// What happens to a request now.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step<E> {
-    /// It gets the engine of this process, and counts as a user.
+    /// The request gets the engine of this process, and counts as its user.
     Have(E, u64),
     /// The abilities are known.
     Known,
-    /// It waits until something changes.
+    /// The request waits until the state changes.
     Wait,
     /// The model must be loaded.
     Load,
@@ -102,10 +103,10 @@ pub(super) enum Step<E> {
     Restarting(Duration),
 }
 
-/// What follows from the end of a process.
+/// The consequence of the end of a process.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum End<E> {
-    /// Nothing: an old process, or its end is known.
+    /// Nothing: it was an older process, or its end was already known.
     Nothing,
     /// It was unloaded.
     Unloaded,

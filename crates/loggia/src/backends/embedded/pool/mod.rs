@@ -141,7 +141,7 @@ impl Pool {
     }
 }
 
-/// Why a model cannot answer now; `None` if a request would load it.
+/// Returns why a model cannot answer now; `None` if a request would load it.
 fn what_is_wanting(entry: &Entry, name: &str) -> Option<String> {
     match &entry.state {
         State::Loading => Some(format!("{name} is being loaded")),

@@ -1,4 +1,4 @@
-//! The pool with engines that a test ends as it likes.
+//! Tests of the pool, with engines whose end the test controls.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use super::waiting::PATIENCE;
 use super::*;
 use crate::backends::embedded::start::Started;
 
-/// An engine that only exists.
+/// An engine without a function.
 struct Engine(Model);
 
 impl Backend for Engine {
@@ -32,8 +32,8 @@ impl Backend for Engine {
     }
 }
 
-/// Tells the pool that the process has ended when its engine is dropped, as a closed pipe ends a
-/// real one.
+/// Reports the end of the process to the pool when its engine is dropped, as a closed pipe ends a
+/// real process.
 struct Ends(Option<oneshot::Sender<String>>);
 
 impl Drop for Ends {
@@ -64,14 +64,15 @@ impl Backend for EndsWith {
     }
 }
 
-/// Starts such engines; what is in `refusals` is said in place of the next ones.
+/// Starts these engines. While `refusals` is not empty, it fails with the next message from there
+/// instead.
 #[derive(Default)]
 struct Stage {
     started: Mutex<Vec<String>>,
     refusals: Mutex<VecDeque<String>>,
-    /// How long loading takes.
+    /// The time that loading takes.
     takes: Duration,
-    /// Ends the engine that was started last, all of a sudden.
+    /// Ends the engine that was started last, without warning.
     crash: Mutex<Option<oneshot::Sender<()>>>,
 }
 
@@ -87,7 +88,7 @@ impl Start for Stage {
         let card = Model::new(spec.name.as_str(), 0, "stage");
         let backend = Arc::new(EndsWith(Engine(card.clone()), Ends(Some(told))));
         let exited = async move {
-            // A sender that is gone without a word has not crashed.
+            // A sender that was dropped without a message is not a crash.
             let all_of_a_sudden = async {
                 if crashes.await.is_err() {
                     std::future::pending::<()>().await;
@@ -130,12 +131,12 @@ impl Stage {
     }
 }
 
-/// Lets everything that is ready run; the clock stands still but for this.
+/// Lets everything that is ready run. Only this advances the clock.
 async fn settle() {
     tokio::time::sleep(Duration::from_millis(1)).await;
 }
 
-/// Models that need so many bytes each, with so many to be had.
+/// A pool of models with the memory that each needs, and with a memory limit for all of them.
 fn pool(
     stage: &Arc<Stage>,
     needs: &[(&str, u64)],
@@ -220,7 +221,7 @@ async fn a_model_that_is_always_in_use_does_not_starve_another() {
     let stage = Arc::new(Stage::default());
     let pool = pool(&stage, &[("a", 6), ("b", 6)], 10, None);
     pool.load_what_fits().await.expect("no refusal");
-    // Users of `a` who overlap, as long as they are let in.
+    // Users of `a` that overlap, as long as the pool lets them in.
     let busy = Arc::clone(&pool);
     let users = tokio::spawn(async move {
         let mut lease = busy.acquire(0, None).await.expect("loaded");
@@ -415,7 +416,7 @@ async fn two_that_do_not_fit_together_take_turns_however_long_they_load() {
         .expect("both are served");
 }
 
-/// What removes no files, and says so.
+/// Stands in for the removal of files, and counts the calls.
 fn removing(removed: &Arc<Mutex<u32>>) -> impl FnOnce() -> Result<(), NotDeleted> + Send + 'static {
     let removed = Arc::clone(removed);
     move || {

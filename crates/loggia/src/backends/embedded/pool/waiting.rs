@@ -31,7 +31,7 @@ impl Pool {
         }
     }
 
-    /// A model's description and abilities. The model is loaded if that never happened.
+    /// Returns a model's description and abilities. Loads the model if it has never been loaded.
     pub(in super::super) async fn learn(
         self: &Arc<Self>,
         at: usize,

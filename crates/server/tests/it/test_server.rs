@@ -19,10 +19,10 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-/// Makes a stream panic.
-const STUMBLE: Event = Event::Waiting(Waiting::LoadingModel);
+/// The event that makes a stream panic.
+const PANIC: Event = Event::Waiting(Waiting::LoadingModel);
 
-/// The limit for every wait: nothing here takes long.
+/// The limit of every wait.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Waits for a future that must resolve.
@@ -32,7 +32,7 @@ pub(crate) async fn soon<T>(what: impl Future<Output = T>) -> T {
         .expect("it should have happened by now")
 }
 
-/// Polls until a condition holds that sends no notification.
+/// Polls a condition until it holds, for conditions without a notification.
 pub(crate) async fn until(mut is_so: impl FnMut() -> bool) {
     soon(async {
         while !is_so() {
@@ -42,7 +42,7 @@ pub(crate) async fn until(mut is_so: impl FnMut() -> bool) {
     .await;
 }
 
-/// The readiness that the test sets.
+/// The result of `Backend::ready`, which the test sets.
 #[derive(Clone, Copy)]
 pub(crate) enum Readiness {
     Ready,
@@ -51,35 +51,35 @@ pub(crate) enum Readiness {
     Panics,
 }
 
-/// The backend.
-pub(crate) struct Stage {
+/// The backend, which the test controls.
+pub(crate) struct TestBackend {
     readiness: Mutex<Readiness>,
-    chats: mpsc::Sender<Performance>,
-    /// The runtime of the first chat. Chats with `elsewhere` run their work there.
+    chats: mpsc::Sender<TestChat>,
+    /// The runtime of the first chat. Chats whose model is `elsewhere` do their work there.
     first: OnceLock<Handle>,
-    /// Notified when a chat is dropped that was never accepted.
-    given_up: Arc<Notify>,
+    /// Notified when a chat is dropped before it was accepted.
+    dropped_early: Arc<Notify>,
 }
 
-/// A chat that the test answers. Dropping it before its end is an engine that dies.
-pub(crate) struct Performance(mpsc::Sender<Event>);
+/// A chat that the test answers. Dropping it before its end simulates an engine that died.
+pub(crate) struct TestChat(mpsc::Sender<Event>);
 
-impl Performance {
+impl TestChat {
     pub(crate) async fn say(&self, text: &str) {
-        assert!(self.is_heard(text).await, "nobody listens");
+        assert!(self.is_received(text).await, "the reader has left");
     }
 
-    /// Sends an event, if the reader is still there.
-    pub(crate) async fn is_heard(&self, text: &str) -> bool {
+    /// Sends a text. Returns false if the reader has left.
+    pub(crate) async fn is_received(&self, text: &str) -> bool {
         let choice = ChunkChoice::delta(0, Delta::content(text));
         soon(self.0.send(Event::Chunk(Chunk::of(choice))))
             .await
             .is_ok()
     }
 
-    /// Panics.
-    pub(crate) async fn stumble(self) {
-        self.0.send(STUMBLE).await.expect("somebody listens");
+    /// Makes the stream panic.
+    pub(crate) async fn panic(self) {
+        self.0.send(PANIC).await.expect("the reader is still there");
     }
 
     pub(crate) async fn finish(self) {
@@ -87,20 +87,20 @@ impl Performance {
         self.0
             .send(Event::Chunk(Chunk::of(choice)))
             .await
-            .expect("somebody listens");
+            .expect("the reader is still there");
         self.0
             .send(Event::Usage(CompletionUsage::new(3, 2)))
             .await
-            .expect("somebody listens");
+            .expect("the reader is still there");
     }
 
-    /// Resolves when the reader is gone.
+    /// Waits until the reader has left.
     pub(crate) async fn dropped(&self) {
         soon(self.0.closed()).await;
     }
 }
 
-impl Backend for Stage {
+impl Backend for TestBackend {
     fn abilities<'a>(
         &'a self,
         model: &'a str,
@@ -128,21 +128,21 @@ impl Backend for Stage {
                 let mut source = std::mem::replace(&mut reply, end);
                 first.spawn(async move {
                     while let Some(event) = source.recv().await {
-                        onward.send(event).await.expect("somebody listens");
+                        onward.send(event).await.expect("the reader is still there");
                     }
                 });
             }
             self.chats
-                .send(Performance(events))
+                .send(TestChat(events))
                 .await
                 .expect("the test still runs");
             if call.work.model() == "undecided" {
-                let _told_when_dropped = Told(self.given_up.clone());
+                let _notify = NotifyOnDrop(self.dropped_early.clone());
                 std::future::pending::<()>().await;
             }
             let served_by = ServedBy {
-                backend: "stage".into(),
-                model: "stage".into(),
+                backend: "backend".into(),
+                model: "backend".into(),
                 node: None,
                 fingerprint: "fp_0000000000".into(),
                 changed: Vec::new(),
@@ -150,7 +150,7 @@ impl Backend for Stage {
             };
             let events = futures_util::stream::unfold(reply, async |mut reply| {
                 let event = reply.recv().await;
-                assert_ne!(event, Some(STUMBLE), "a panic that quotes: secret words");
+                assert_ne!(event, Some(PANIC), "a panic that quotes: secret words");
                 event.map(|event| (Ok(event), reply))
             });
             Ok(Reply {
@@ -161,7 +161,7 @@ impl Backend for Stage {
     }
 
     fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, BackendError>> {
-        Box::pin(async { Ok(vec![Model::new("stage", 0, "test")]) })
+        Box::pin(async { Ok(vec![Model::new("backend", 0, "test")]) })
     }
 
     fn ready(&self) -> BoxFuture<'_, Result<(), BackendError>> {
@@ -170,7 +170,7 @@ impl Backend for Stage {
             match readiness {
                 Readiness::Ready => Ok(()),
                 Readiness::Down => Err(BackendError::Unreachable {
-                    backend: "stage".to_owned(),
+                    backend: "backend".to_owned(),
                 }),
                 Readiness::Silent => std::future::pending().await,
                 Readiness::Panics => panic!("a panic that quotes: secret words"),
@@ -179,37 +179,37 @@ impl Backend for Stage {
     }
 }
 
-struct Told(Arc<Notify>);
+struct NotifyOnDrop(Arc<Notify>);
 
-impl Drop for Told {
+impl Drop for NotifyOnDrop {
     fn drop(&mut self) {
         self.0.notify_one();
     }
 }
 
 /// A running server.
-pub(crate) struct Stand {
+pub(crate) struct TestServer {
     pub(crate) address: SocketAddr,
     pub(crate) in_flight: InFlight,
-    pub(crate) given_up: Arc<Notify>,
-    stage: Arc<Stage>,
-    chats: mpsc::Receiver<Performance>,
+    pub(crate) dropped_early: Arc<Notify>,
+    backend: Arc<TestBackend>,
+    chats: mpsc::Receiver<TestChat>,
     stop: Option<oneshot::Sender<()>>,
     running: JoinHandle<std::io::Result<()>>,
 }
 
-impl Stand {
+impl TestServer {
     pub(crate) async fn up() -> Self {
         Self::with(ServerOptions::default(), Policy::default()).await
     }
 
     pub(crate) async fn with(options: ServerOptions, policy: Policy) -> Self {
         let (sender, chats) = mpsc::channel(8);
-        let given_up = Arc::new(Notify::new());
-        let backend = Arc::new(Stage {
+        let dropped_early = Arc::new(Notify::new());
+        let backend = Arc::new(TestBackend {
             readiness: Mutex::new(Readiness::Ready),
             chats: sender,
-            given_up: given_up.clone(),
+            dropped_early: dropped_early.clone(),
             first: OnceLock::new(),
         });
         let state = AppState::new(backend.clone(), policy, options.clone());
@@ -223,8 +223,8 @@ impl Stand {
         Self {
             address,
             in_flight,
-            given_up,
-            stage: backend,
+            dropped_early,
+            backend,
             chats,
             stop: Some(stop),
             running,
@@ -232,11 +232,11 @@ impl Stand {
     }
 
     pub(crate) fn becomes(&self, readiness: Readiness) {
-        *self.stage.readiness.lock().unwrap() = readiness;
+        *self.backend.readiness.lock().unwrap() = readiness;
     }
 
-    /// The next chat that the server starts.
-    pub(crate) async fn chat(&mut self) -> Performance {
+    /// Waits for the next chat that the server starts.
+    pub(crate) async fn chat(&mut self) -> TestChat {
         soon(self.chats.recv()).await.unwrap()
     }
 
@@ -261,7 +261,7 @@ impl Stand {
     }
 }
 
-/// A client without HTTP: it sends and receives bytes.
+/// A client that sends and receives raw bytes.
 pub(crate) struct Client(TcpStream);
 
 impl Client {
