@@ -7,6 +7,7 @@ import base64
 import functools
 import json
 import os
+import re
 import struct
 
 import jsonschema
@@ -19,15 +20,30 @@ checked = 0
 # The spec has no schema for a chunk of the older completions: it is a whole one, in which OpenAI's API writes null for what is not known yet.
 OLDER_CHUNK = "a chunk of a CreateCompletionResponse"
 
-# What each route answers: whole, and as the events of a stream. Models have their id in the path.
-ROUTES = {
-    ("POST", "/v1/chat/completions"): ("CreateChatCompletionResponse", "CreateChatCompletionStreamResponse"),
-    ("POST", "/v1/responses"): ("Response", "ResponseStreamEvent"),
-    ("POST", "/v1/completions"): ("CreateCompletionResponse", OLDER_CHUNK),
-    ("POST", "/v1/embeddings"): ("CreateEmbeddingResponse", None),
-    ("GET", "/v1/models"): ("ListModelsResponse", None),
-}
-
+# What each route answers: whole, and as the events of a stream.
+ROUTES = [
+    ("POST", "/v1/chat/completions", "CreateChatCompletionResponse", "CreateChatCompletionStreamResponse"),
+    ("GET", "/v1/chat/completions", "ChatCompletionList", None),
+    ("GET POST", "/v1/chat/completions/{id}", "CreateChatCompletionResponse", None),
+    ("DELETE", "/v1/chat/completions/{id}", "ChatCompletionDeleted", None),
+    ("GET", "/v1/chat/completions/{id}/messages", "ChatCompletionMessageList", None),
+    ("POST", "/v1/responses", "Response", "ResponseStreamEvent"),
+    ("POST", "/v1/responses/input_tokens", "TokenCountsResource", None),
+    ("POST", "/v1/responses/compact", "CompactResource", None),
+    ("GET", "/v1/responses/{id}", "Response", "ResponseStreamEvent"),
+    ("POST", "/v1/responses/{id}/cancel", "Response", None),
+    ("GET", "/v1/responses/{id}/input_items", "ResponseItemList", None),
+    ("POST", "/v1/conversations", "ConversationResource", None),
+    ("GET POST", "/v1/conversations/{id}", "ConversationResource", None),
+    ("DELETE", "/v1/conversations/{id}", "DeletedConversationResource", None),
+    ("GET POST", "/v1/conversations/{id}/items", "ConversationItemList", None),
+    ("GET", "/v1/conversations/{id}/items/{id}", "ConversationItem", None),
+    ("DELETE", "/v1/conversations/{id}/items/{id}", "ConversationResource", None),
+    ("POST", "/v1/completions", "CreateCompletionResponse", OLDER_CHUNK),
+    ("POST", "/v1/embeddings", "CreateEmbeddingResponse", None),
+    ("GET", "/v1/models", "ListModelsResponse", None),
+    ("GET", "/v1/models/{name}", "Model", None),
+]
 
 def check(method: str, path: str, answer) -> None:
     """Fails where the answer's JSON, or an event of its stream, is not what the spec says of this route."""
@@ -42,24 +58,33 @@ def check(method: str, path: str, answer) -> None:
 
 def schema_of_whole(method: str, path: str, status: int) -> str | None:
     """What a whole answer is to be; None where the spec says nothing of it."""
-    path = path.partition("?")[0]
     if status >= 400:
         return "ErrorResponse" if path.startswith("/v1/") and method != "HEAD" else None
-    if (method, path) in ROUTES:
-        return ROUTES[method, path][0]
-    return "Model" if method == "GET" and path.startswith("/v1/models/") else None
+    return schemas(method, path)[0]
+
+
+def schemas(method: str, path: str) -> tuple[str | None, str | None]:
+    """What a route answers whole, and as an event."""
+    path = path.partition("?")[0]
+    for methods, pattern, whole, event in ROUTES:
+        # The name of a model may have slashes.
+        if method in methods.split() and re.fullmatch(pattern.replace("{id}", "[^/]+").replace("{name}", ".+"), path):
+            return whole, event
+    return None, None
 
 
 def check_event(method: str, path: str, data: str) -> None:
     """One event of a stream: a chunk, an error, or the end."""
-    if data == "[DONE]":
+    schema = schemas(method, path)[1]
+    if data == "[DONE]" or not SPEC or schema is None:
         return
-    schema = ROUTES[method, path.partition("?")[0]][1]
     check_json("ErrorResponse" if "error" in json.loads(data) else schema, data)
 
 
 def check_json(schema: str, text: str | bytes) -> None:
     global checked
+    if not SPEC:
+        return
     value = json.loads(text)
     if schema == "CreateEmbeddingResponse":
         value = decoded(value)

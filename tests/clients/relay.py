@@ -1,9 +1,10 @@
-"""Stands between any client and a running loggia, and holds what goes through against OpenAI's spec.
+"""Stands between any client and a running loggia, and holds what goes through against the rules of streams and OpenAI's spec.
 
     relay.py http://127.0.0.1:11435
 
 The bytes go through as they come, both ways, and so does the end of a connection: a client that leaves is seen to leave. What is read of them on
-the way is read beside them: each whole answer, each event of a stream as soon as it is there, each error's body.
+the way is read beside them: each whole answer, each event of a stream as soon as it is there, each error's body. Streams of responses keep to
+the rules of `response_events.py`; where OPENAI_SPEC names OpenAI's spec, everything is held against it too.
 
 Listens on a free port and prints its address. When its standard input ends it prints a line of JSON: how much it has held against the spec,
 and what was not as it should be.
@@ -11,10 +12,12 @@ and what was not as it should be.
 
 import asyncio
 import json
+import re
 import sys
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import openai_spec
+from response_events import ResponseEvents
 
 PIECE = 65536
 LINGER = 5.0
@@ -127,6 +130,8 @@ class Answers(Messages):
         super().__init__()
         self.requests = requests
         self.fault = fault
+        # The rules of the stream that is under way, where it is one of a response.
+        self.response: ResponseEvents | None = None
 
     def head(self, first: str, headers: dict[str, str]) -> int | str:
         self.status = int(first.split(" ")[1])
@@ -139,6 +144,7 @@ class Answers(Messages):
         self.asking = self.requests.asked.pop(0)
         self.is_stream = headers.get("content-type", "").startswith("text/event-stream")
         self.body, self.done = b"", False
+        self.response = events_of(*self.asking) if self.is_stream else None
         if self.asking[0] == "HEAD" or self.status in (204, 304):
             return 0
         if "chunked" in headers.get("transfer-encoding", ""):
@@ -155,7 +161,7 @@ class Answers(Messages):
         if event.startswith(":"):
             return
         name = None
-        if self.asking[1].partition("?")[0] == "/v1/responses":
+        if self.response is not None:
             # Events of responses have their names on a line of their own.
             first, _, event = event.partition("\n")
             name = first.removeprefix("event: ")
@@ -167,6 +173,8 @@ class Answers(Messages):
         if name is not None and (self.done or json.loads(data)["type"] != name):
             self.fault(self.asking, f"an event called {name!r} is none of that name: {data[:200]!r}")
             return
+        if self.response is not None:
+            self.held(lambda: self.response.push(json.loads(data)))
         self.held(lambda: openai_spec.check_event(*self.asking, data))
 
     def end(self) -> None:
@@ -175,8 +183,16 @@ class Answers(Messages):
         if self.is_stream:
             if self.body:
                 self.fault(self.asking, f"the stream ends within an event: {self.body[-200:]!r}")
+            if self.response is not None:
+                self.held(self.response.end)
+            self.response = None
         elif (schema := openai_spec.schema_of_whole(*self.asking, self.status)) is not None:
             self.held(lambda: openai_spec.check_json(schema, self.body))
+
+    def cut(self) -> None:
+        """Loggia ended the connection, and the client was still there."""
+        if self.response is not None:
+            self.held(self.response.end)
 
     def held(self, check) -> None:
         try:
@@ -206,11 +222,24 @@ class Relay:
         ways = [asyncio.create_task(forward(reader, back_writer, requests)), asyncio.create_task(forward(back_reader, writer, answers))]
         # The connection is over when Loggia ends it, but for what a client is still sending then: Loggia reads that for a while too.
         await asyncio.wait([ways[1]])
+        if not ways[0].done():
+            answers.cut()
         await asyncio.wait([ways[0]], timeout=LINGER)
         ways[0].cancel()
         await asyncio.gather(*ways, return_exceptions=True)
         for end in (writer, back_writer):
             end.close()
+
+
+def events_of(method: str, path: str) -> ResponseEvents | None:
+    """The rules of a stream that this asks for, where it is one of a response."""
+    path, _, query = path.partition("?")
+    if (method, path) == ("POST", "/v1/responses"):
+        return ResponseEvents()
+    if method == "GET" and re.fullmatch("/v1/responses/[^/]+", path):
+        after = parse_qs(query).get("starting_after")
+        return ResponseEvents(int(after[0]) + 1 if after else 0)
+    return None
 
 
 async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, messages: Messages) -> None:

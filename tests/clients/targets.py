@@ -74,7 +74,7 @@ class Target:
 @contextlib.contextmanager
 def embedded():
     arguments = ["--model", str(MODEL), "--context", "2048", "--parallel", "2", "--threads", "1"]
-    with loggia(*arguments) as direct, held_against_the_spec(direct) as url:
+    with loggia(*arguments) as direct, watched(direct) as url:
         model = first_model(url)
         yield Target("embedded", url, model, capabilities=capabilities(url, model))
 
@@ -82,7 +82,7 @@ def embedded():
 @contextlib.contextmanager
 def ollama():
     with printing_its_address(HERE / "ollama_standin.py") as upstream:
-        with loggia("--ollama", upstream) as direct, held_against_the_spec(direct) as url:
+        with loggia("--ollama", upstream) as direct, watched(direct) as url:
             yield Target("ollama", url, "smollm2:135m", upstream)
             mismatches = fetch(f"{upstream}/standin/report")["mismatches"]
             assert not mismatches, f"requests that were never recorded: {json.dumps(mismatches, indent=1)}"
@@ -91,14 +91,14 @@ def ollama():
 @contextlib.contextmanager
 def openai():
     with printing_its_address(HERE / "llamacpp_server.py", str(MODEL)) as upstream:
-        with loggia("--openai", f"llamacpp={upstream}/v1") as direct, held_against_the_spec(direct) as url:
+        with loggia("--openai", f"llamacpp={upstream}/v1") as direct, watched(direct) as url:
             yield Target("openai", url, "smollm2", upstream, capabilities=capabilities(url, "smollm2"))
 
 
 @contextlib.contextmanager
 def live_ollama():
     upstream, model = LIVE_OLLAMA.split()
-    with loggia("--ollama", upstream) as direct, held_against_the_spec(direct) as held, contextlib.ExitStack() as stack:
+    with loggia("--ollama", upstream) as direct, watched(direct) as held, contextlib.ExitStack() as stack:
         can = capabilities(held, model)
         # The questions leave room for an answer, not for thoughts before it.
         url = stack.enter_context(printing_its_address(HERE / "without_thinking.py", held)) if "thinking" in can else held
@@ -107,7 +107,7 @@ def live_ollama():
 
 @contextlib.contextmanager
 def embedded_embeddings():
-    with loggia("--model", str(EMBEDDING_MODEL), "--threads", "1") as direct, held_against_the_spec(direct) as url:
+    with loggia("--model", str(EMBEDDING_MODEL), "--threads", "1") as direct, watched(direct) as url:
         yield Target("embedded", url, first_model(url))
 
 
@@ -120,7 +120,7 @@ def ollama_embeddings():
 @contextlib.contextmanager
 def openai_embeddings():
     with printing_its_address(HERE / "llamacpp_server.py", str(EMBEDDING_MODEL), "all-minilm") as upstream:
-        with loggia("--openai", f"llamacpp={upstream}/v1") as direct, held_against_the_spec(direct) as url:
+        with loggia("--openai", f"llamacpp={upstream}/v1") as direct, watched(direct) as url:
             yield Target("openai", url, "all-minilm", upstream)
 
 
@@ -133,11 +133,9 @@ EMBEDDING_TARGETS = {kind: start for kind, start in ALL_EMBEDDINGS.items() if ki
 
 
 @contextlib.contextmanager
-def held_against_the_spec(url: str):
-    """Where OPENAI_SPEC names OpenAI's spec: an address from which all goes to `url` and back, each answer held against the spec (`relay.py`)."""
-    if not openai_spec.SPEC:
-        yield url
-        return
+def watched(url: str):
+    """An address from which all goes to `url` and back by way of `relay.py`: each stream of a response keeps to the rules of one, and where
+    OPENAI_SPEC names OpenAI's spec each answer is held against it."""
     process = started(HERE / "relay.py", url)
     report = b""
     try:
@@ -146,7 +144,7 @@ def held_against_the_spec(url: str):
         report, _ = process.communicate(timeout=STOP_LIMIT)
     told = json.loads(report)
     openai_spec.checked += told["checked"]
-    assert not told["faults"], "answers that are not as OpenAI's spec has them:\n" + "\n".join(told["faults"])
+    assert not told["faults"], "answers that are not as they should be:\n" + "\n".join(told["faults"])
 
 
 @contextlib.contextmanager

@@ -53,7 +53,7 @@ def target(tmp_path_factory, pictures):
     subprocess.run([str(WRITER), str(projector)], check=True)
     config.write_text(f'[images]\nports = [{pictures}]\nnetworks = ["127.0.0.1/32"]\n')
     arguments = ["--config", str(config), "--model", str(targets.MODEL), "--mmproj", str(projector), "--context", "2048", "--parallel", "2", "--threads", "1"]
-    with targets.loggia(*arguments) as direct, targets.held_against_the_spec(direct) as url:
+    with targets.loggia(*arguments) as direct, targets.watched(direct) as url:
         yield targets.Target("embedded", url, targets.first_model(url))
 
 
