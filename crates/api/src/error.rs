@@ -137,8 +137,8 @@ impl ApiError {
             .not_again()
     }
 
-    /// Something stored, asked for without an API key under a host name that a web page may have
-    /// made lead here.
+    /// Creates the error for a request for stored objects without an API key, under a host name
+    /// that a web page may have made resolve to this server (see `door/host.rs`).
     pub(crate) fn stored_for_keys_only() -> Self {
         let message = "Without an API key, stored objects are served only under an IP address, 'localhost' or a name of a \
                        local network, so that no web page can read them. Configure an API key to use another host name.";
@@ -188,8 +188,8 @@ impl ApiError {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, message).coded("request_too_large")
     }
 
-    /// The error of a client that wants a WebSocket on a route that has only other methods: Codex
-    /// goes on with POST after a 426, and repeats the request after any other status.
+    /// Returns the error for a client that asks for a WebSocket on a route that does not offer it:
+    /// a 426. After it Codex continues with POST; after any other status it repeats the request.
     #[must_use]
     pub(crate) fn without_websocket(self) -> Self {
         if self.status != StatusCode::METHOD_NOT_ALLOWED {
@@ -341,7 +341,7 @@ impl From<BackendError> for ApiError {
 }
 
 impl ApiError {
-    /// A backend's failure as the client of this dialect sees it.
+    /// Converts a backend's failure to the error that clients of this dialect see.
     pub(crate) fn worded(error: BackendError, dialect: Dialect) -> Self {
         let message = error.to_string();
         match error {

@@ -5,7 +5,7 @@ use loggia_backend::WorkKind;
 
 use crate::responses::names;
 
-/// Which endpoint's words a client reads.
+/// The endpoint whose terms an error uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Dialect {
     Chat,

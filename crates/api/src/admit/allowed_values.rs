@@ -232,7 +232,7 @@ fn check_part(place: impl Display, part: &Part) -> Result<(), ApiError> {
         }
         _ => {}
     }
-    // The mark at the end of the part that OpenAI should cache.
+    // The field that marks the end of the part that OpenAI should cache.
     let mark = part.extra.get(BREAKPOINT);
     let Some(mark) = At::optional(format_args!("{place}.{BREAKPOINT}"), mark)? else {
         return Ok(());

@@ -107,8 +107,8 @@ impl Ask for Request {
         settle(self, can, strictness)
     }
 
-    /// OpenAI's own default, unless the client or `options` (which may be the configuration's) say
-    /// otherwise.
+    /// Sets OpenAI's default limit, unless the request or its `options` (which the configuration
+    /// may have set) limit the answer.
     fn limit(&mut self, can: &Abilities, _: &Ceilings) {
         if self.max_tokens.is_none() && !engine_options::limit_the_answer(&self.extra, can) {
             self.max_tokens = Some(USUAL_TOKENS);

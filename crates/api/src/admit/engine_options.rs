@@ -31,8 +31,8 @@ pub(crate) fn drop_unsaid(extra: &mut Extra) {
     }
 }
 
-/// Whether `options` limit the length of the answer, for an engine that reads them. An engine that
-/// speaks OpenAI's API is sent them too, and most such engines ignore them.
+/// Returns whether `options` limit the length of the answer: only if the engine reads them. Engines
+/// that speak OpenAI's API receive them too, but most ignore them.
 pub(crate) fn limit_the_answer(extra: &Extra, can: &Abilities) -> bool {
     let limit = extra
         .get("options")
@@ -255,7 +255,7 @@ mod tests {
     use crate::admit::fields::settle;
     use loggia_backend::{AbilitySet, OptionNames};
 
-    /// The server's own limit on answers holds unless `options` really limit them.
+    /// The server's own limit on answers applies unless the engine reads the limit in `options`.
     #[test]
     fn options_limit_an_answer_only_where_the_engine_reads_them() {
         let reads = Abilities {

@@ -78,7 +78,7 @@ pub(crate) trait Ask: Clone + Send + Sync + Sized + 'static {
     /// request. Returns the names of the ignored fields.
     fn settle(&mut self, can: &Abilities, strictness: Strictness) -> Result<Vec<String>, ApiError>;
 
-    /// Limits the length of the answer where neither the client nor the configuration does.
+    /// Limits the length of the answer, if neither the client nor the configuration limits it.
     fn limit(&mut self, can: &Abilities, ceilings: &Ceilings);
 }
 

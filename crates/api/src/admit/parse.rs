@@ -47,8 +47,8 @@ where
     })
 }
 
-/// The error of a value that stands at `place` in the request: the path within it is made the whole
-/// path.
+/// Returns the error with the path of the value in the whole request: `place` is the path of the
+/// parsed value, and the path in `error` is relative to it.
 pub(crate) fn wrong_at(place: &str, error: ApiError) -> ApiError {
     let Some(path) = error.error.param.clone() else {
         let message = format!("Invalid value for '{place}': it has the wrong type.");

@@ -58,8 +58,8 @@ impl Body {
 }
 
 impl Body {
-    /// How the answer would have ended if the body were dropped now: what is known of it so far,
-    /// for the account of a client that left.
+    /// Returns how the answer would have ended if the body were dropped now, for the account of a
+    /// client that left.
     pub fn so_far(&self) -> Ended {
         match &self.0 {
             Kind::Whole { ended, bytes: None } => Ended::clone(ended),

@@ -1,4 +1,4 @@
-//! Events → one whole answer, of a chat, a completion or a response.
+//! Collects the events of a chat, a completion or a response into one complete answer.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::answer::text::TextChoice;
 use crate::answer::writer::{Head, Shape, Writer};
 use crate::responses::writer::ResponseWriter;
 
-/// An answer that is sent whole, as far as it has come.
+/// A complete answer under construction.
 #[expect(
     clippy::large_enum_variant,
     reason = "the largest is that of chats, which nearly all answers are"
@@ -76,7 +76,7 @@ impl Collector {
     }
 }
 
-/// The choices of a chat or a completion as far as they have come.
+/// The choices of a chat or a completion, as far as they have arrived.
 #[derive(Debug)]
 pub(crate) struct AllChoices {
     created: Option<u64>,

@@ -10,7 +10,7 @@ use rand::distr::Alphanumeric;
 /// The prefixes of ids of chats and of completions.
 pub(crate) const CHAT: &str = "chatcmpl-";
 pub(crate) const COMPLETION: &str = "cmpl-";
-/// What the ids of responses begin with: clients tell them from others by it.
+/// The prefix of ids of responses.
 pub(crate) const RESPONSE: &str = "resp_";
 
 /// The number of random characters of an id. There are 62^29 ids, so none repeats.
@@ -25,7 +25,7 @@ pub(crate) fn new(kind: &str, profile: Profile) -> Arc<str> {
     }
 }
 
-/// The id of a new response.
+/// Creates the id of a new response.
 pub(crate) fn response() -> Arc<str> {
     random(RESPONSE)
 }
@@ -35,12 +35,12 @@ pub(crate) fn embedding() -> Arc<str> {
     random("embd-")
 }
 
-/// The id of a new conversation.
+/// Creates the id of a new conversation.
 pub(crate) fn conversation() -> String {
     random("conv_").to_string()
 }
 
-/// The id of a new item of a conversation, which begins so.
+/// Creates the id of a new item of a conversation, with this prefix.
 pub(crate) fn item(kind: &str) -> String {
     random(kind).to_string()
 }
@@ -49,7 +49,7 @@ fn random(kind: &str) -> Arc<str> {
     format!("{kind}{}", padding(ID_LENGTH)).into()
 }
 
-/// So many random characters.
+/// Creates random padding of this length.
 pub(crate) fn padding(length: usize) -> String {
     let mut random = rand::rng();
     (0..length)

@@ -41,7 +41,7 @@ pub(crate) fn writer(head: Head, served_by: &ServedBy) -> Box<dyn Writer> {
     }
 }
 
-/// Writes the failure of a stream in which nothing has been said.
+/// Writes the failure of a stream that has no content yet.
 pub(crate) fn write_failure(head: &Head, error: &ApiError, out: &mut Vec<u8>) {
     match &head.shape {
         Shape::Chat | Shape::Text { .. } => writer::write_failure(error, head.profile, out),

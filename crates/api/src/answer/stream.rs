@@ -43,7 +43,7 @@ pub(crate) struct Speech {
     pub(crate) events: Events,
     pub(crate) writer: Box<dyn Writer>,
     pub(crate) progress: Progress,
-    /// Where the answer is to be stored.
+    /// Stores the answer, if the client requested that.
     pub(crate) keeping: Option<Box<Keeping>>,
 }
 
@@ -114,7 +114,7 @@ impl EventStream {
         self
     }
 
-    /// What is known of the answer so far; it counts as abandoned until it has ended.
+    /// Returns how the answer would have ended if the body were dropped now.
     pub(crate) fn so_far(&self) -> Ended {
         match &self.state {
             State::Beginning(..) => Ended::new(Outcome::Abandoned),

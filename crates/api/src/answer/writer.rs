@@ -25,7 +25,7 @@ pub(crate) trait Writer: Send {
 /// The properties that are the same in every piece of an answer.
 #[derive(Clone, Debug)]
 pub(crate) struct Head {
-    /// `chatcmpl-…`, `cmpl-…`, `resp_…`.
+    /// The id: `chatcmpl-…`, `cmpl-…` or `resp_…`.
     pub(crate) id: Arc<str>,
     /// The model name that the client sent.
     pub(crate) model: Arc<str>,

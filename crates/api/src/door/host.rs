@@ -1,14 +1,14 @@
-//! Whether the `Host` of a request can be a name that a stranger controls.
+//! Checks whether the `Host` of a request can be a name that an attacker controls.
 //!
-//! A web page can let its own host name resolve to this machine (DNS rebinding). The browser then
-//! takes this server for the page's own, sends no `Origin` with a GET, and shows the page the
-//! answer. Only the `Host` tells such a request apart.
+//! A web page can make its own host name resolve to this machine (DNS rebinding). The browser then
+//! treats this server as the page's own: it sends no `Origin` with a GET, and lets the page read
+//! the answer. Only the `Host` of such a request shows that it comes from a page.
 
 use http::header::HOST;
 use http::request::Parts;
 use http::uri::Authority;
 
-/// The endings of names that no one can register: local networks and containers use them.
+/// The endings of names that cannot be registered: local networks and containers use them.
 const LOCAL: [&str; 7] = [
     "localhost",
     "local",
@@ -19,8 +19,8 @@ const LOCAL: [&str; 7] = [
     "localdomain",
 ];
 
-/// Returns whether the request names a host that could be registered by anybody. An IP address, a
-/// name without a dot (`localhost`, a container) and a name of a local network could not.
+/// Returns whether the request has a host name that anybody could register. IP addresses, names
+/// without a dot (`localhost`, a container) and names of local networks cannot be registered.
 pub(crate) fn is_public_name(parts: &Parts) -> bool {
     let header = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
     let Some(authority) = header.or(parts.uri.authority().map(Authority::as_str)) else {
@@ -28,7 +28,7 @@ pub(crate) fn is_public_name(parts: &Parts) -> bool {
     };
     let host = match authority.parse::<Authority>() {
         Ok(authority) => authority.host().to_ascii_lowercase(),
-        // Such a name resolves to nothing, but nothing speaks for it either.
+        // A name that cannot be parsed counts as public.
         Err(_) => return true,
     };
     let name = host.trim_end_matches('.');

@@ -94,8 +94,8 @@ impl Door {
         }
     }
 
-    /// The same door with a store: it honours `store: true` in chats, and has the routes of stored
-    /// chat completions and of conversations.
+    /// Adds a store. The door then honours `store: true` in chats, and has the routes of stored
+    /// chat completions and conversations.
     #[must_use]
     pub fn with_store(self, store: Arc<dyn Store>) -> Self {
         Self {
@@ -240,7 +240,7 @@ impl Door {
     }
 }
 
-/// Whether a client asks for a WebSocket.
+/// Returns whether the client asks for a WebSocket.
 fn wants_websocket(headers: &HeaderMap) -> bool {
     let upgrade = headers.get(UPGRADE).and_then(|value| value.to_str().ok());
     upgrade.is_some_and(|protocol| protocol.eq_ignore_ascii_case("websocket"))

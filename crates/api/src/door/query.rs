@@ -3,7 +3,7 @@
 use http::Uri;
 use percent_encoding::percent_decode_str;
 
-/// The parameters of a query, in their order.
+/// The parameters of a query, in order.
 #[derive(Debug)]
 pub(crate) struct Query(Vec<(String, String)>);
 
@@ -17,20 +17,21 @@ impl Query {
         Self(pairs.map(pair).collect())
     }
 
-    /// The value of a parameter. One that is empty is absent.
+    /// Returns the value of a parameter. An empty value counts as absent.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         let found = self.0.iter().find(|(one, _)| one == name)?;
         Some(found.1.as_str()).filter(|value| !value.is_empty())
     }
 
-    /// The values of a list, which clients write as `name=a&name=b` or as `name[]=a&name[]=b`.
+    /// Returns the values of a list, which clients write as `name=a&name=b` or as
+    /// `name[]=a&name[]=b`.
     pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         let is_one = move |one: &str| one.strip_suffix("[]").unwrap_or(one) == name;
         let found = self.0.iter().filter(move |(one, _)| is_one(one));
         found.map(|(_, value)| value.as_str())
     }
 
-    /// The entries of a map, which clients write as `name[key]=value`.
+    /// Returns the entries of a map, which clients write as `name[key]=value`.
     pub(crate) fn map<'a>(&'a self, name: &'a str) -> impl Iterator<Item = (&'a str, &'a str)> {
         self.0.iter().filter_map(move |(one, value)| {
             let key = one.strip_prefix(name)?.strip_prefix('[')?;

@@ -37,14 +37,14 @@ pub(crate) enum Handler {
 #[derive(Debug)]
 struct Row {
     method: Method,
-    /// A part in braces stands for one part of a path; `{id}`, at the end only, for all the rest: a
-    /// model's name may hold slashes, encoded or not.
+    /// The path. A name in braces stands for one segment; a final `{id}` stands for the whole rest,
+    /// because a model's name may contain slashes, encoded or not.
     path: &'static str,
     handler: Handler,
     /// Words in unknown paths that suggest this route: OpenAI's own, those of its other APIs, and
     /// Ollama's.
     words: &'static [&'static str],
-    /// Whether the route is only there where a door has a store.
+    /// Whether the route exists only if the door has a store.
     stored: bool,
 }
 
@@ -152,7 +152,7 @@ const ITEM: &str = "/v1/conversations/{conversation_id}/items/{item_id}";
 #[derive(Clone, Debug)]
 pub struct Route {
     row: &'static Row,
-    /// What stands in place of the parts in braces, decoded.
+    /// The decoded values of the parts in braces.
     ids: Vec<String>,
 }
 
@@ -213,20 +213,20 @@ impl Route {
         self.ids.first().map_or("", String::as_str)
     }
 
-    /// What stands in place of the second.
+    /// Returns the decoded value of the second part in braces. Empty if the path has less than two.
     pub(crate) fn item(&self) -> &str {
         self.ids.get(1).map_or("", String::as_str)
     }
 }
 
-/// The rows that a door has.
+/// Returns the rows that exist with or without a store.
 fn rows(stores: bool) -> impl Iterator<Item = &'static Row> {
     ROUTES.iter().filter(move |row| stores || !row.stored)
 }
 
 impl Row {
-    /// What stands in place of the parts in braces in this path, still encoded. `None` where the
-    /// path is another.
+    /// Returns the parts of `path` that stand for the names in braces, still encoded. `None` if the
+    /// path does not match this row.
     fn ids_in<'a>(&self, path: &'a str) -> Option<Vec<&'a str>> {
         let mut rest = Some(path.trim_end_matches('/').strip_prefix('/')?);
         let mut ids = Vec::new();

@@ -61,7 +61,8 @@ impl<S> Layer<S> for OpenAiLayer {
     }
 }
 
-/// A service with OpenAI's API and that of the wrapped service, which is Ollama's.
+/// A service that answers OpenAI's API, and passes everything else to the wrapped service, which
+/// speaks Ollama's API.
 #[derive(Clone, Debug)]
 pub struct OpenAi<S> {
     inner: S,

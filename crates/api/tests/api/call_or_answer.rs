@@ -1,5 +1,4 @@
-//! Tools that may be called beside a `response_format`, in front of an Ollama that cannot do both
-//! at once.
+//! Tools together with `response_format`, for an Ollama that cannot do both in one request.
 
 use crate::support::{Scripted, chat, hello};
 use loggia_api::Policy;

@@ -1,4 +1,4 @@
-//! Who asks: what a server tells of a client by its key, and what the door makes of it.
+//! API keys: what the server reports about a client by its key, and what the door does with it.
 
 use std::sync::Arc;
 
@@ -117,7 +117,7 @@ async fn a_model_that_a_caller_may_not_use_is_not_there() {
         )
         .await;
         assert_eq!(let_in.status(), 200, "{}", let_in.text());
-        // Word by word what is said of a model that nobody has.
+        // The message is the same as for a model that does not exist.
         let kept_out = ask(caller(None, Some(&["other"])), Policy::default(), chat()).await;
         let error = &kept_out.json()["error"];
         assert_eq!(

@@ -1,5 +1,5 @@
-//! The older completions, over a service that speaks Ollama: each field of the request, and the
-//! shape of what comes back (`docs/dialects.md`, part 6).
+//! The older completions over a service that speaks Ollama: each field of the request, and the
+//! format of the answer (`docs/dialects.md`, part 6).
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 use http_body_util::Full;
@@ -17,7 +17,7 @@ fn recorded(name: &str) -> Scripted {
         .on("/api/generate", answer, [body])
 }
 
-/// One whose model has a template for what comes after.
+/// An Ollama whose model has a template for filling a gap.
 fn inserting() -> Scripted {
     let show = json!({"capabilities": ["completion", "insert"], "model_info": {}}).to_string();
     recorded("generate/raw-whole").on("/api/show", 200, [show])
@@ -299,7 +299,7 @@ async fn the_best_of_several_by_mean_log_probability_are_given() {
         answer["choices"],
         json!([{"text": "better", "index": 0, "logprobs": null, "finish_reason": "stop"}])
     );
-    // All that were made are paid for.
+    // The usage counts all candidates, also those that are not returned.
     assert_eq!(
         (
             &answer["usage"]["prompt_tokens"],
@@ -592,7 +592,7 @@ async fn an_error_in_a_streamed_completion_is_one_event_and_the_end() {
         chunks.last().unwrap()["error"]["message"].is_string()
             && !answer.events().contains(&"[DONE]")
     );
-    // A second prompt's failure ends all of them.
+    // If one prompt fails, the whole request fails.
     let answer = complete(&inner, Policy::default(), json!({"prompt": ["a", "b"]})).await;
     assert_eq!(answer.status(), 500, "{}", answer.text());
 }

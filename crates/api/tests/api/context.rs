@@ -1,5 +1,5 @@
-//! The context size that Ollama is asked for: chosen where the client asks for none, grown where it
-//! was too small.
+//! The context size in requests to Ollama: chosen if the client sends none, and increased if it was
+//! too small.
 
 use crate::support::{Scripted, chat, hello, layered, recording, send};
 use bytes::Bytes;
@@ -43,7 +43,8 @@ async fn a_long_prompt_gets_the_smallest_step_that_holds_it_and_no_more_than_the
     assert_eq!(asked_for(&ollama(None), saying(100_000)).await, 8192);
 }
 
-/// Agents send such limits with every request. A context that holds them would take gigabytes.
+/// Agents send such large limits with every request. A context that holds them would take
+/// gigabytes.
 #[tokio::test]
 async fn the_limit_of_an_answer_reserves_no_more_than_4096_tokens() {
     let (_, show) = recording("server/show");
@@ -86,7 +87,7 @@ async fn the_limit_of_an_answer_reserves_no_more_than_4096_tokens() {
     }
 }
 
-/// The recorded answer has 234 tokens of 400 that were allowed, in a context of 256.
+/// The recorded answer used 234 of the 400 allowed tokens, in a context of 256.
 #[tokio::test]
 async fn an_answer_that_ends_with_the_context_says_so() {
     let recorded = || ollama(None).recorded("chat/generation-past-context-shift-false");

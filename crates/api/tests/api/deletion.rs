@@ -1,4 +1,4 @@
-//! `DELETE /v1/models/{id}`: who may, what the backend is asked, and what the client is told.
+//! `DELETE /v1/models/{id}`: who may delete, what the backend receives, and what the client sees.
 
 use bytes::Bytes;
 use http::{Method, Request};
@@ -57,7 +57,7 @@ fn alice(may_delete_models: bool, models: Option<&[&str]>) -> Caller {
     }
 }
 
-/// What reached Ollama, as method, path and body.
+/// The requests that reached Ollama, each as method, path and body.
 fn asked(ollama: &Scripted) -> Vec<String> {
     let seen = ollama.seen.lock().expect("no panic");
     let line = |(head, body): &(Request<()>, Bytes)| {

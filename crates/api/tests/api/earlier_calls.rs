@@ -1,12 +1,12 @@
-//! Earlier calls as clients send them back: cut, empty, encoded twice. In front of Ollama, which
-//! takes objects alone.
+//! Earlier tool calls as clients send them back: cut off, empty, or encoded twice. The backend is
+//! Ollama, which accepts only objects as arguments.
 
 use loggia_api::Policy;
 use serde_json::{Value, json};
 
 use crate::support::{Scripted, chat, hello, plain_model, recording, strict};
 
-/// A model that knows tools.
+/// A model that supports tools.
 fn with_tools() -> Scripted {
     let (status, show) = recording("server/show-tools");
     Scripted::default()
@@ -112,7 +112,7 @@ async fn numbers_reach_ollama_with_all_their_digits() {
             last_body(&inner)
         );
     }
-    // Not a string, and longer than `json!` can say.
+    // Not a string, and too long for `json!`.
     let body = hello(json!({"messages": newer(json!("ARGUMENTS"))}))
         .to_string()
         .replace("\"ARGUMENTS\"", arguments);

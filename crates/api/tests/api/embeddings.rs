@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 const MODEL: &str = "all-minilm:22m";
 
-/// An Ollama with an embedding model, which answers `/api/embed` as it once did.
+/// An Ollama with an embedding model. It answers `/api/embed` with a recording.
 fn ollama(name: &str) -> Scripted {
     let (status, answer) = recording(&format!("embed/{name}"));
     let scripted = Scripted::default().on("/api/show", 200, [recording("server/show-embedding").1]);
@@ -163,7 +163,7 @@ async fn dimensions_reach_ollama_and_more_than_the_model_makes_are_refused() {
     .json();
     assert_eq!(numbers(&list["data"][0]["embedding"]).len(), 16);
     assert_eq!(asked(&inner)[0]["dimensions"], 16);
-    // Ollama ignores too large a number without a word.
+    // Ollama silently ignores a number that is too large.
     let answer = embed(
         &ollama("dimensions-too-many"),
         Policy::default(),
@@ -310,7 +310,7 @@ async fn an_input_that_is_too_long_is_named_and_nothing_is_cut() {
     )
     .await;
     refused(&answer, 400, "input[0]", "context_length_exceeded");
-    // Of several, Ollama does not say which: the longest is tried alone.
+    // Ollama does not report which of several inputs is too long, so the longest is tried alone.
     let inner = ollama("too-long-truncate-false");
     let answer = embed(
         &inner,
@@ -356,7 +356,7 @@ async fn a_model_that_makes_no_embeddings_is_a_403_as_openai_has_it() {
         "{}",
         answer.text()
     );
-    // One that does not tell what it can do is asked.
+    // If Ollama does not report the model's abilities, the request is sent anyway.
     let silent = ollama("chat-model").on("/api/show", 404, ["404 page not found"]);
     refused(
         &embed(&silent, Policy::default(), json!({"input": "a cat"})).await,
@@ -539,7 +539,8 @@ async fn options_of_the_client_and_of_the_configuration_reach_ollama() {
 
 #[tokio::test]
 async fn an_answer_that_is_none_is_a_502_and_no_wrong_vectors() {
-    // An empty text yields no vector (`embed/empty-string`); nor do two texts become one.
+    // Ollama returns no vector for an empty text (`embed/empty-string`), and may return one for two
+    // texts.
     for (name, input) in [
         ("empty-string", json!("\u{200b}")),
         ("string", json!(["a cat", "a dog"])),

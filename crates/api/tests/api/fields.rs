@@ -1,4 +1,4 @@
-//! What becomes of each field: honoured, emulated, named as without effect, or refused
+//! What happens to each field: honoured, emulated, listed as ignored, or refused
 //! (`docs/dialects.md`, parts 2 and 3).
 
 use crate::support::{Answer, Scripted, chat, hello, plain_model};
@@ -25,7 +25,7 @@ fn user(part: &Value) -> Value {
     json!({"messages": [{"role": "user", "content": [part]}]})
 }
 
-/// Fields that Ollama cannot honour for a plain model, with what they are named.
+/// Fields that Ollama cannot honour for a plain model, with their names in `x-loggia-ignored`.
 fn without_effect() -> Vec<(&'static str, Value)> {
     let image =
         user(&json!({"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}));
@@ -124,7 +124,7 @@ async fn what_the_model_cannot_do_is_dropped_and_named_and_strict_refuses_it() {
     }
 }
 
-/// What the client asked to be protected from cannot be dropped by default.
+/// Fields that protect the client from a wrong answer. By default they are refused, not dropped.
 fn guarantees() -> Vec<(&'static str, Value)> {
     let tools = json!([{"type": "function", "function": {"name": "f"}}, {"type": "custom", "custom": {"name": "c"}}]);
     let hosted = json!([{"type": "web_search"}]);
@@ -833,8 +833,8 @@ async fn a_call_that_ollama_swallows_is_asked_for_again_held_to_its_schema() {
             json!({"const": "get_weather"})
         );
         if stream {
-            // The recorded second answer is no call, as one cut by its limit would not be: its text
-            // is the client's to see.
+            // The recorded second answer is not a call (as if the token limit had cut one), so the
+            // client gets its text.
             let text: String = answer
                 .chunks()
                 .iter()
@@ -922,7 +922,7 @@ async fn a_keyword_that_the_engine_cannot_enforce_is_named_and_refused_where_it_
     }
 }
 
-/// Tool lists as GitHub's and Notion's servers offer them.
+/// Tool lists like those of GitHub's and Notion's MCP servers.
 fn pages(strict: bool) -> Value {
     json!({"type": "function", "function": {"name": "list_pages", "strict": strict, "parameters": {
         "type": "object", "properties": {

@@ -1,5 +1,5 @@
-//! Streams from outside, whatever happens on the way: every line is data or a comment. A line of
-//! another kind (`id:`, `retry:`, `event:`) would be an event for some clients.
+//! Heartbeats: every line of a stream is data or a comment, whatever happens in between. Some
+//! clients treat another line (`id:`, `retry:`, `event:`) as an event.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,12 +22,12 @@ use serde_json::{Value, json};
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum End {
     Well,
-    /// Before it has begun.
+    /// The engine refuses before the answer begins.
     Refused,
     Broken,
 }
 
-/// A backend that takes half a minute for everything: to accept, between events, and to end.
+/// A backend that takes half a minute for every step: to accept, between events, and to end.
 #[derive(Clone, Copy)]
 struct Slow(End);
 
@@ -95,7 +95,7 @@ impl Backend for Slow {
     }
 }
 
-/// The status and the body of a stream.
+/// Returns the status and the body of a stream.
 async fn streamed(
     kind: WorkKind,
     end: End,

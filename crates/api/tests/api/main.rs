@@ -1,8 +1,10 @@
 //! OpenAI's API from outside: bytes in, bytes out, over services that speak Ollama.
 
+mod allowed_values;
 mod call_or_answer;
 mod callers;
 mod completions;
+mod content_encoding;
 mod context;
 mod deletion;
 mod earlier_calls;
@@ -11,18 +13,16 @@ mod engine_options;
 mod fields;
 mod heartbeats;
 mod misplaced;
-mod odd;
 mod older_functions;
 mod ollama_answers;
 mod original;
-mod packed;
 mod reasoning;
+mod reasoning_in_text;
 mod responses;
 mod retry_after;
 mod spec;
 mod stored;
 mod streaming;
 mod support;
-mod thoughts;
-mod told;
-mod words;
+mod tools_in_prompt;
+mod unusual_requests;

@@ -1,5 +1,5 @@
-//! Fields that are there and mean nothing: in the wrong place, said twice, of a type that they
-//! cannot have. None is lost unseen.
+//! Fields without a meaning: in the wrong place, duplicate, or of a type that they cannot have.
+//! Each is reported.
 
 use crate::support::{chat, hello, layered, plain_model, post, send, strict};
 use loggia_api::Policy;

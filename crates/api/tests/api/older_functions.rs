@@ -1,5 +1,5 @@
-//! The older form of tools, `functions` and `function_call`, and its results, which name their
-//! function and no call.
+//! The older form of tools: `functions`, `function_call`, and results that have the name of their
+//! function but no id.
 
 use crate::support::{Scripted, chat, hello, recording, strict};
 use serde_json::{Value, json};

@@ -1,5 +1,5 @@
-//! What becomes of what an Ollama answers: ends that are none, refusals of its cloud, answers that
-//! repeat themselves, calls, and the parameters of tools that it would drop.
+//! Answers of Ollama and what the client gets: ends without a reason, refusals of its cloud,
+//! repeated text, calls, and parameters of tools that Ollama would drop.
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use crate::support::{
 };
 use loggia_api::Policy;
 
-/// Lines of a streamed answer, or the one of a whole one.
+/// The lines of a streamed answer, or the single line of a complete one.
 fn lines(lines: &[Value]) -> Vec<u8> {
     lines
         .iter()
@@ -24,7 +24,7 @@ fn last(reason: &str) -> Value {
     json!({"message": {"role": "assistant", "content": ""}, "done": true, "done_reason": reason, "eval_count": 2})
 }
 
-/// An Ollama that says of its model that it knows tools.
+/// An Ollama whose model supports tools.
 fn with_tools() -> Scripted {
     let (status, show) = recording("server/show-tools");
     Scripted::default()
@@ -142,8 +142,8 @@ async fn what_ollamas_cloud_refuses_keeps_its_status_and_its_words() {
     }
 }
 
-/// As a real Ollama does it: its last line, or the whole object, says `done: false`, and the body
-/// has a proper end.
+/// A real Ollama does this: its last line, or its complete object, has `done: false`, and the body
+/// ends normally.
 #[tokio::test]
 async fn an_answer_that_repeats_itself_is_given_with_length_and_a_name_for_it() {
     let whole = asked(&plain_model().recorded("chat/whole-repetition"), json!({})).await;
@@ -283,7 +283,7 @@ async fn what_ollama_drops_of_a_tool_is_written_in_its_words_or_named() {
         let expected = json!({"type": "object", "properties": {"guest": guest, "kind": {"enum": ["double"]}}, "required": ["guest"]});
         assert_eq!(*sent, expected);
     }
-    // A model that knows no tools is told of them in words, with all that they are.
+    // For a model without support for tools, the prompt describes the tools completely.
     let inner = plain_model();
     let answer = asked(&inner, json!({"tools": tools})).await;
     assert_eq!(answer.header("x-loggia-ignored"), None);

@@ -1,5 +1,4 @@
-//! Part 1 of `docs/dialects.md`, row by row, under both profiles, from outside: bytes in, bytes
-//! out.
+//! Part 1 of `docs/dialects.md`, row by row, under both profiles: bytes in, bytes out.
 
 use crate::support::{Scripted, chat, hello, layered, post, send};
 use http::Request;
@@ -19,7 +18,7 @@ fn original() -> Policy {
     }
 }
 
-/// What reaches Ollama of a chat with these fields.
+/// Returns the request that Ollama receives for a chat with these fields.
 async fn sent(policy: Policy, more: Value) -> Value {
     let inner = Scripted::default().recorded("chat/whole");
     let answer = chat(&inner, policy, hello(more)).await;
@@ -538,7 +537,7 @@ async fn an_upstream_refusal_keeps_its_status() {
         (error.status(), &error.json()["error"]["code"]),
         (404, &json!("model_not_found"))
     );
-    // What the client did wrong is a 400, though Ollama calls it a 500.
+    // A mistake of the client is a 400, although Ollama answers 500.
     let inner = Scripted::default().recorded("chat/option-wrong-type");
     assert_eq!(chat(&inner, ours(), hello(json!({}))).await.status(), 400);
 }

@@ -1,4 +1,4 @@
-//! How much a model is to reason, in each of the words in which clients say it
+//! How much a model should reason, in every field that clients use for it
 //! (`crates/api/src/admit/reasoning.rs`).
 
 use crate::support::{Answer, Scripted, chat, hello, plain_model, strict};
@@ -9,7 +9,7 @@ fn thinking() -> Scripted {
     Scripted::default().recorded("chat/whole-thinking")
 }
 
-/// The answer, and the `think` that Ollama was asked for.
+/// Returns the answer, and the `think` of the request to Ollama.
 async fn asked(fields: Value) -> (Answer, Option<Value>) {
     let inner = thinking();
     let answer = chat(&inner, Policy::default(), hello(fields)).await;
@@ -39,7 +39,7 @@ async fn every_clients_word_for_no_reasoning_is_that_of_openai() {
             (Some(json!(false)), None),
             "{fields}"
         );
-        // A model that does not reason has nothing to leave out, and a strict server no ground.
+        // A model that does not reason needs no switch, so even a strict server accepts the field.
         let plain = plain_model();
         let answer = chat(&plain, strict(), hello(fields.clone())).await;
         assert_eq!(

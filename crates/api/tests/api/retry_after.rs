@@ -1,5 +1,5 @@
-//! When a client is told to come back, and that no other status of Loggia's own makes it ask again
-//! in vain.
+//! `retry-after`: which errors tell the client to retry and when. After no other error of Loggia
+//! does the SDK retry in vain.
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 use std::time::Duration;
@@ -9,7 +9,7 @@ use loggia_api::ApiError;
 use loggia_backend::http::TlsFault;
 use loggia_backend::{BackendError, NotDeleted, Phase, WorkKind};
 
-/// An error of each kind, with the status of its answer. The match below does not compile when a
+/// One error of each kind, with the status of its answer. The `match` below does not compile if a
 /// kind is added.
 #[expect(clippy::too_many_lines, reason = "a table")]
 fn every_kind() -> Vec<(BackendError, u16)> {

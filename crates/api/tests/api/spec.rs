@@ -1,11 +1,12 @@
-//! `docs/dialects.md` against OpenAI's published specification, where `OPENAI_SPEC` names its file.
+//! Compares `docs/dialects.md` with OpenAI's published specification, if `OPENAI_SPEC` is the path
+//! of its file.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde_json::Value;
 
-/// The names of a schema's properties, those of what it is put together from included.
+/// Returns the names of a schema's properties, including those of the schemas it is composed of.
 fn properties(spec: &Value, name: &str) -> Vec<String> {
     let schema = &spec["components"]["schemas"][name];
     let own = |schema: &Value| {
@@ -29,8 +30,8 @@ fn properties(spec: &Value, name: &str) -> Vec<String> {
     names
 }
 
-/// The fields of a request of OpenAI's that a table does not name; none where there is no
-/// specification to look into.
+/// Returns the fields of an OpenAI request that a table in the docs does not list. Empty without a
+/// specification.
 fn missing(schema: &str, least: usize, table: &str) -> Vec<String> {
     let Ok(path) = std::env::var("OPENAI_SPEC") else {
         println!("skipped: OPENAI_SPEC does not name OpenAI's specification");
@@ -82,7 +83,7 @@ fn no_field_of_the_request_for_a_response_is_missing_from_its_own_table() {
     assert!(missing.is_empty(), "not in docs/dialects.md: {missing:?}");
 }
 
-/// The words of every closed enumeration in a schema and in what it refers to.
+/// Collects the words of all closed enumerations in a schema and in the schemas that it refers to.
 fn words(spec: &Value, schema: &Value, seen: &mut BTreeSet<String>, found: &mut BTreeSet<String>) {
     if let Some(name) = schema["$ref"]
         .as_str()
@@ -105,7 +106,7 @@ fn words(spec: &Value, schema: &Value, seen: &mut BTreeSet<String>, found: &mut 
         .iter()
         .flat_map(|key| schema[key].as_array().into_iter().flatten());
     let alternatives: Vec<&Value> = alternatives.collect();
-    // A list of names beside any string is no closed one: models, voices.
+    // A list of names beside any string is not closed: models, voices.
     let is_open = alternatives
         .iter()
         .any(|one| one["type"] == "string" && one.get("enum").is_none());
@@ -137,7 +138,7 @@ fn every_word_of_the_chat_request_is_known_somewhere() {
     assert!(found.len() > 40, "only {found:?}");
     let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let sources = sources(&crates.join("api/src")) + &sources(&crates.join("wire/src/openai"));
-    // What is within a tool of another type than `function` is refused with it.
+    // The fields of a tool of another type are refused together with the tool.
     let of_custom_tools = ["grammar", "lark", "regex"];
     found.retain(|word| {
         !of_custom_tools.contains(&word.as_str()) && !sources.contains(&format!("\"{word}\""))
@@ -145,7 +146,7 @@ fn every_word_of_the_chat_request_is_known_somewhere() {
     assert!(found.is_empty(), "not in words.rs or a type: {found:?}");
 }
 
-/// The text of every Rust file below a folder.
+/// Returns the text of all Rust files below a folder.
 fn sources(folder: &Path) -> String {
     let mut text = String::new();
     for entry in std::fs::read_dir(folder).expect("a folder") {

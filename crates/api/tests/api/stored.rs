@@ -1,4 +1,4 @@
-//! What is stored, and for whom: chats with `store: true`, conversations and their items.
+//! Stored objects and their owners: chats with `store: true`, conversations and their items.
 
 use std::sync::Arc;
 
@@ -17,13 +17,13 @@ use tokio::sync::Semaphore;
 
 use crate::support::{Answer, Scripted, hello, plain_model, strict};
 
-/// A door with a store, before a model that answers from a recording.
-struct Stand {
+/// A door with a store, in front of a model that answers with a recording.
+struct StoredDoor {
     door: Door,
     inner: Scripted,
 }
 
-impl Stand {
+impl StoredDoor {
     fn new(inner: Scripted, store: Arc<dyn Store>) -> Self {
         Self::with_policy(inner, store, Policy::default())
     }
@@ -78,11 +78,12 @@ impl Stand {
     }
 }
 
-/// A web page can make its own host name lead to this machine; its GETs name no origin.
+/// A web page can make its own host name resolve to this machine, and its GET requests have no
+/// origin.
 #[tokio::test]
 async fn without_a_key_stored_objects_are_not_served_under_a_host_name_of_a_stranger() {
-    let stand = Stand::new(Scripted::default(), memory());
-    let made = stand.post("/v1/conversations", json!({})).await.json();
+    let door = StoredDoor::new(Scripted::default(), memory());
+    let made = door.post("/v1/conversations", json!({})).await.json();
     let path = format!("/v1/conversations/{}", made["id"].as_str().expect("an id"));
     for (host, key, status) in [
         ("127.0.0.1:11435", None, 200),
@@ -103,7 +104,7 @@ async fn without_a_key_stored_objects_are_not_served_under_a_host_name_of_a_stra
                 may_delete_models: false,
             });
         }
-        let answer = stand.door.serve(request).await;
+        let answer = door.door.serve(request).await;
         assert_eq!(answer.status(), status, "{host} {key:?}");
     }
 }
@@ -145,15 +146,15 @@ fn refused(answer: &Answer, status: u16, param: Option<&str>) -> Value {
 
 #[tokio::test]
 async fn a_chat_with_store_is_retrieved_listed_changed_and_deleted() {
-    let stand = Stand::new(plain_model(), memory());
-    let answer = stand
+    let door = StoredDoor::new(plain_model(), memory());
+    let answer = door
         .chat(json!({"store": true, "metadata": {"topic": "a b"}}))
         .await;
     assert_eq!(
         (answer.status(), answer.header("x-loggia-ignored")),
         (200, None)
     );
-    let sent = stand.inner.last_chat();
+    let sent = door.inner.last_chat();
     assert!(
         sent.get("store").or(sent.get("metadata")).is_none(),
         "{sent}"
@@ -162,29 +163,29 @@ async fn a_chat_with_store_is_retrieved_listed_changed_and_deleted() {
     let mut expected = answer.json();
     let path = format!("/v1/chat/completions/{}", id(&expected));
     expected["metadata"] = json!({"topic": "a b"});
-    let found = stand.get(&path).await;
+    let found = door.get(&path).await;
     assert_eq!((found.status(), found.json()), (200, expected.clone()));
-    let listed = stand.get("/v1/chat/completions").await.json();
+    let listed = door.get("/v1/chat/completions").await.json();
     assert_eq!(
         (&listed["data"][0], &listed["has_more"]),
         (&expected, &json!(false))
     );
 
-    let changed = stand.post(&path, json!({"metadata": {"topic": "c"}})).await;
+    let changed = door.post(&path, json!({"metadata": {"topic": "c"}})).await;
     expected["metadata"] = json!({"topic": "c"});
     assert_eq!((changed.status(), changed.json()), (200, expected.clone()));
-    assert_eq!(stand.get(&path).await.json(), expected);
-    let cleared = stand.post(&path, json!({"metadata": null})).await;
+    assert_eq!(door.get(&path).await.json(), expected);
+    let cleared = door.post(&path, json!({"metadata": null})).await;
     assert_eq!(cleared.json()["metadata"], json!({}));
 
-    let deleted = stand.delete(&path).await;
+    let deleted = door.delete(&path).await;
     let gone = json!({"object": "chat.completion.deleted", "id": id(&expected), "deleted": true});
     assert_eq!((deleted.status(), deleted.json()), (200, gone));
     for answer in [
-        stand.get(&path).await,
-        stand.delete(&path).await,
-        stand.get(&format!("{path}/messages")).await,
-        stand.post(&path, json!({"metadata": {}})).await,
+        door.get(&path).await,
+        door.delete(&path).await,
+        door.get(&format!("{path}/messages")).await,
+        door.post(&path, json!({"metadata": {}})).await,
     ] {
         let error = refused(&answer, 404, None);
         let message = format!("Chat completion with id '{}' not found.", id(&expected));
@@ -193,20 +194,20 @@ async fn a_chat_with_store_is_retrieved_listed_changed_and_deleted() {
             (&json!(message), &json!("invalid_request_error"))
         );
     }
-    assert!(ids(&stand.get("/v1/chat/completions").await).is_empty());
+    assert!(ids(&door.get("/v1/chat/completions").await).is_empty());
 }
 
 #[tokio::test]
 async fn a_stream_is_stored_as_the_whole_answer_would_be() {
-    let stand = Stand::new(plain_model().recorded("chat/stream"), memory());
-    let answer = stand.chat(json!({"store": true, "stream": true})).await;
+    let door = StoredDoor::new(plain_model().recorded("chat/stream"), memory());
+    let answer = door.chat(json!({"store": true, "stream": true})).await;
     assert_eq!(answer.events().last(), Some(&"[DONE]"));
     let chunks = answer.chunks();
     let text: String = chunks
         .iter()
         .filter_map(|chunk| chunk["choices"][0]["delta"]["content"].as_str())
         .collect();
-    let found = stand
+    let found = door
         .get(&format!("/v1/chat/completions/{}", id(&chunks[0])))
         .await
         .json();
@@ -221,24 +222,24 @@ async fn a_stream_is_stored_as_the_whole_answer_would_be() {
 
 #[tokio::test]
 async fn nothing_is_stored_unless_the_client_asks_for_it() {
-    let stand = Stand::new(plain_model(), memory());
+    let door = StoredDoor::new(plain_model(), memory());
     for more in [
         json!({}),
         json!({"store": false}),
         json!({"store": null}),
         json!({"store": false, "stream": true}),
     ] {
-        assert_eq!(stand.chat(more).await.status(), 200);
+        assert_eq!(door.chat(more).await.status(), 200);
     }
-    assert!(ids(&stand.get("/v1/chat/completions").await).is_empty());
-    // What labels nothing has no effect, as before.
-    let labelled = stand.chat(json!({"metadata": {"a": "b"}})).await;
+    assert!(ids(&door.get("/v1/chat/completions").await).is_empty());
+    // Without `store`, metadata has no effect.
+    let labelled = door.chat(json!({"metadata": {"a": "b"}})).await;
     assert_eq!(labelled.header("x-loggia-ignored"), Some("metadata"));
 }
 
 #[tokio::test]
 async fn messages_are_listed_as_the_client_sent_them() {
-    let stand = Stand::new(plain_model(), memory());
+    let door = StoredDoor::new(plain_model(), memory());
     let image = json!({"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}});
     let parts = json!([{"type": "text", "text": "What is it?"}, image]);
     let messages = json!([
@@ -247,15 +248,15 @@ async fn messages_are_listed_as_the_client_sent_them() {
         {"role": "assistant", "content": null, "tool_calls": [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]},
         {"role": "tool", "content": "4", "tool_call_id": "c"},
     ]);
-    let answer = stand
+    let answer = door
         .chat(json!({"store": true, "messages": messages}))
         .await;
-    // The model is told otherwise: it cannot see.
+    // The model cannot see, so the picture is replaced by a note.
     let ignored = answer.header("x-loggia-ignored").unwrap_or_default();
     assert!(ignored.contains("image_url"), "{ignored}");
     let completion = id(&answer.json());
     let path = format!("/v1/chat/completions/{completion}/messages");
-    let listed = stand.get(&path).await.json();
+    let listed = door.get(&path).await.json();
     let none = Value::Null;
     assert_eq!(
         listed["data"],
@@ -267,7 +268,7 @@ async fn messages_are_listed_as_the_client_sent_them() {
             {"id": format!("{completion}-3"), "role": "tool", "content": "4", "refusal": none, "content_parts": none, "tool_call_id": "c"},
         ])
     );
-    let part = stand
+    let part = door
         .get(&format!("{path}?limit=2&after={completion}-0&order=asc"))
         .await;
     assert_eq!(
@@ -275,7 +276,7 @@ async fn messages_are_listed_as_the_client_sent_them() {
         [format!("{completion}-1"), format!("{completion}-2")]
     );
     assert_eq!(part.json()["has_more"], true);
-    let lost = stand.get(&format!("{path}?after=lost")).await;
+    let lost = door.get(&format!("{path}?after=lost")).await;
     assert_eq!(
         refused(&lost, 404, Some("after"))["message"],
         "Message with id 'lost' not found."
@@ -284,13 +285,13 @@ async fn messages_are_listed_as_the_client_sent_them() {
 
 #[tokio::test]
 async fn lists_have_pages_an_order_and_filters() {
-    let stand = Stand::new(plain_model(), memory());
+    let door = StoredDoor::new(plain_model(), memory());
     let mut stored = Vec::new();
     for topic in ["x", "y", "x y&z"] {
         let more = json!({"store": true, "metadata": {"the topic": topic}});
-        stored.push(id(&stand.chat(more).await.json()));
+        stored.push(id(&door.chat(more).await.json()));
     }
-    let list = async |query: &str| ids(&stand.get(&format!("/v1/chat/completions{query}")).await);
+    let list = async |query: &str| ids(&door.get(&format!("/v1/chat/completions{query}")).await);
     let reversed: Vec<String> = stored.iter().rev().cloned().collect();
     assert_eq!(list("").await, stored);
     assert_eq!(list("?after=&order=&limit=").await, stored);
@@ -311,21 +312,21 @@ async fn lists_have_pages_an_order_and_filters() {
         ("?limit=many", "limit", "invalid_type"),
         ("?order=up", "order", "invalid_value"),
     ] {
-        let answer = stand.get(&format!("/v1/chat/completions{query}")).await;
+        let answer = door.get(&format!("/v1/chat/completions{query}")).await;
         assert_eq!(refused(&answer, 400, Some(param))["code"], code);
     }
-    let answer = stand.get("/v1/chat/completions?after=lost").await;
+    let answer = door.get("/v1/chat/completions?after=lost").await;
     refused(&answer, 404, Some("after"));
 }
 
 #[tokio::test]
 async fn labels_are_within_openais_limits() {
-    let stand = Stand::new(plain_model(), memory());
+    let door = StoredDoor::new(plain_model(), memory());
     let many: Value = (0..17)
         .map(|n| (n.to_string(), json!("")))
         .collect::<serde_json::Map<_, _>>()
         .into();
-    let kept = stand.chat(json!({"store": true})).await;
+    let kept = door.chat(json!({"store": true})).await;
     let chat = format!("/v1/chat/completions/{}", id(&kept.json()));
     for (metadata, param) in [
         (many, "metadata"),
@@ -336,37 +337,37 @@ async fn labels_are_within_openais_limits() {
         (json!(7), "metadata"),
     ] {
         let body = json!({"metadata": metadata});
-        let asked = stand.inner.chats().len();
+        let asked = door.inner.chats().len();
         refused(
-            &stand
+            &door
                 .chat(json!({"store": true, "metadata": metadata}))
                 .await,
             400,
             Some(param),
         );
-        assert_eq!(stand.inner.chats().len(), asked, "no model is asked");
-        refused(&stand.post(&chat, body.clone()).await, 400, Some(param));
+        assert_eq!(door.inner.chats().len(), asked, "no model is asked");
+        refused(&door.post(&chat, body.clone()).await, 400, Some(param));
         refused(
-            &stand.post("/v1/conversations", body).await,
+            &door.post("/v1/conversations", body).await,
             400,
             Some(param),
         );
     }
-    refused(&stand.post(&chat, json!({})).await, 400, Some("metadata"));
+    refused(&door.post(&chat, json!({})).await, 400, Some("metadata"));
 }
 
 #[tokio::test]
 async fn each_key_sees_its_own_objects_only() {
-    let stand = Stand::new(plain_model(), memory());
+    let door = StoredDoor::new(plain_model(), memory());
     let keys = [None, Some("alice"), Some("bob")];
     let mut paths = Vec::new();
     for key in keys {
         let body = hello(json!({"store": true}));
-        let chat = stand
+        let chat = door
             .ask_as(key, Method::POST, "/v1/chat/completions", body)
             .await;
         let items = json!({"items": [{"role": "user", "content": "Hi", "id": "msg_1"}]});
-        let conversation = stand
+        let conversation = door
             .ask_as(key, Method::POST, "/v1/conversations", items)
             .await;
         paths.push((
@@ -375,7 +376,7 @@ async fn each_key_sees_its_own_objects_only() {
         ));
     }
     for (index, key) in keys.into_iter().enumerate() {
-        let listed = stand
+        let listed = door
             .ask_as(key, Method::GET, "/v1/chat/completions", Value::Null)
             .await;
         assert_eq!(ids(&listed).len(), 1);
@@ -388,7 +389,7 @@ async fn each_key_sees_its_own_objects_only() {
                 format!("{conversation}/items"),
                 format!("{conversation}/items/msg_1"),
             ] {
-                let found = stand.ask_as(key, Method::GET, &path, Value::Null).await;
+                let found = door.ask_as(key, Method::GET, &path, Value::Null).await;
                 assert_eq!(found.status(), expected, "{key:?} {path}");
             }
             if place != index {
@@ -405,7 +406,7 @@ async fn each_key_sees_its_own_objects_only() {
                     (Method::POST, conversation.clone(), json!({"metadata": {}})),
                     (Method::POST, format!("{conversation}/items"), item),
                 ] {
-                    let answer = stand.ask_as(key, method, &path, body).await;
+                    let answer = door.ask_as(key, method, &path, body).await;
                     assert_eq!(answer.status(), 404, "{key:?} {path}");
                 }
             }
@@ -415,8 +416,8 @@ async fn each_key_sees_its_own_objects_only() {
 
 #[tokio::test]
 async fn a_conversation_is_created_read_changed_and_deleted() {
-    let stand = Stand::new(plain_model(), memory());
-    let created = stand
+    let door = StoredDoor::new(plain_model(), memory());
+    let created = door
         .post(
             "/v1/conversations",
             json!({"metadata": {"a": "b"}, "items": []}),
@@ -429,26 +430,25 @@ async fn a_conversation_is_created_read_changed_and_deleted() {
     );
     let fields = (&conversation["object"], &conversation["metadata"]);
     assert_eq!(fields, (&json!("conversation"), &json!({"a": "b"})));
-    assert_eq!(stand.get(&path).await.json(), conversation);
-    let changed = stand.post(&path, json!({"metadata": {}})).await.json();
+    assert_eq!(door.get(&path).await.json(), conversation);
+    let changed = door.post(&path, json!({"metadata": {}})).await.json();
     assert_eq!(changed["metadata"], json!({}));
-    // Without a body, as one may.
+    // The body is optional.
     assert_eq!(
-        stand.post("/v1/conversations", Value::Null).await.status(),
+        door.post("/v1/conversations", Value::Null).await.status(),
         200
     );
-    let deleted = stand.delete(&path).await.json();
+    let deleted = door.delete(&path).await.json();
     let gone = json!({"object": "conversation.deleted", "id": id(&conversation), "deleted": true});
     assert_eq!(deleted, gone);
     for answer in [
-        stand.get(&path).await,
-        stand.delete(&path).await,
-        stand.post(&path, json!({"metadata": {}})).await,
-        stand.get(&format!("{path}/items")).await,
-        stand.get(&format!("{path}/items/x")).await,
-        stand.delete(&format!("{path}/items/x")).await,
-        stand
-            .post(&format!("{path}/items"), json!({"items": []}))
+        door.get(&path).await,
+        door.delete(&path).await,
+        door.post(&path, json!({"metadata": {}})).await,
+        door.get(&format!("{path}/items")).await,
+        door.get(&format!("{path}/items/x")).await,
+        door.delete(&format!("{path}/items/x")).await,
+        door.post(&format!("{path}/items"), json!({"items": []}))
             .await,
     ] {
         let message = format!("Conversation with id '{}' not found.", id(&conversation));
@@ -458,15 +458,15 @@ async fn a_conversation_is_created_read_changed_and_deleted() {
 
 #[tokio::test]
 async fn items_are_added_listed_and_deleted() {
-    let stand = Stand::new(plain_model(), memory());
+    let door = StoredDoor::new(plain_model(), memory());
     let first = json!({"items": [{"role": "user", "content": "one"}]});
-    let conversation = stand.post("/v1/conversations", first).await.json();
+    let conversation = door.post("/v1/conversations", first).await.json();
     let path = format!("/v1/conversations/{}/items", id(&conversation));
     let more = json!({"items": [
         {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "two"}]},
         {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}", "id": "fc_1"},
     ]});
-    let added = stand
+    let added = door
         .post(
             &format!("{path}?include[]=message.output_text.logprobs"),
             more.clone(),
@@ -476,15 +476,15 @@ async fn items_are_added_listed_and_deleted() {
     assert_eq!((added_ids.len(), added_ids[1].as_str()), (2, "fc_1"));
     assert_eq!(added.json()["has_more"], false);
 
-    let all = ids(&stand.get(&format!("{path}?order=asc")).await);
+    let all = ids(&door.get(&format!("{path}?order=asc")).await);
     assert_eq!(all[1..], added_ids[..]);
     let newest_first: Vec<String> = all.iter().rev().cloned().collect();
     assert_eq!(
-        ids(&stand.get(&path).await),
+        ids(&door.get(&path).await),
         newest_first,
         "the default order"
     );
-    let part = stand
+    let part = door
         .get(&format!(
             "{path}?limit=1&after=fc_1&include=reasoning.encrypted_content"
         ))
@@ -492,46 +492,39 @@ async fn items_are_added_listed_and_deleted() {
     assert_eq!(ids(&part), [added_ids[0].clone()]);
     assert_eq!(part.json()["has_more"], true);
 
-    let one = stand.get(&format!("{path}/fc_1")).await.json();
+    let one = door.get(&format!("{path}/fc_1")).await.json();
     let call = json!({"id": "fc_1", "type": "function_call", "call_id": "c", "name": "f", "arguments": "{}", "status": "completed"});
     assert_eq!(one, call);
-    let twice = stand
-        .post(&path, json!({"items": [more["items"][1]]}))
-        .await;
+    let twice = door.post(&path, json!({"items": [more["items"][1]]})).await;
     assert!(
         refused(&twice, 400, Some("items"))["message"]
             .as_str()
             .is_some_and(|message| message.contains("fc_1"))
     );
     assert_eq!(
-        stand.delete(&format!("{path}/fc_1")).await.json(),
+        door.delete(&format!("{path}/fc_1")).await.json(),
         conversation
     );
-    let gone = stand.get(&format!("{path}/fc_1")).await;
+    let gone = door.get(&format!("{path}/fc_1")).await;
     assert_eq!(
         refused(&gone, 404, None)["message"],
         "Item with id 'fc_1' not found."
     );
-    assert_eq!(
-        ids(&stand.get(&format!("{path}?order=asc")).await),
-        all[..2]
-    );
+    assert_eq!(ids(&door.get(&format!("{path}?order=asc")).await), all[..2]);
 
     refused(
-        &stand.get(&format!("{path}?include[]=banana")).await,
+        &door.get(&format!("{path}?include[]=banana")).await,
         400,
         Some("include[0]"),
     );
     refused(
-        &stand.get(&format!("{path}?after=lost")).await,
+        &door.get(&format!("{path}?after=lost")).await,
         404,
         Some("after"),
     );
-    refused(&stand.post(&path, json!({})).await, 400, Some("items"));
+    refused(&door.post(&path, json!({})).await, 400, Some("items"));
     refused(
-        &stand
-            .post(&path, json!({"items": [{"role": "user"}]}))
-            .await,
+        &door.post(&path, json!({"items": [{"role": "user"}]})).await,
         400,
         Some("items[0].content"),
     );
@@ -540,19 +533,19 @@ async fn items_are_added_listed_and_deleted() {
 #[tokio::test]
 async fn fields_that_openai_does_not_have_are_named_or_refused() {
     let body = json!({"metadata": {}, "colour": "red"});
-    let stand = Stand::new(plain_model(), memory());
-    let created = stand.post("/v1/conversations", body.clone()).await;
+    let door = StoredDoor::new(plain_model(), memory());
+    let created = door.post("/v1/conversations", body.clone()).await;
     assert_eq!(
         (created.status(), created.header("x-loggia-ignored")),
         (200, Some("colour"))
     );
-    let stand = Stand::with_policy(plain_model(), memory(), strict());
+    let door = StoredDoor::with_policy(plain_model(), memory(), strict());
     refused(
-        &stand.post("/v1/conversations", body).await,
+        &door.post("/v1/conversations", body).await,
         400,
         Some("colour"),
     );
-    let stored = stand
+    let stored = door
         .chat(json!({"store": true, "metadata": {"a": "b"}}))
         .await;
     assert_eq!(
@@ -570,24 +563,24 @@ async fn without_a_store_there_are_no_such_routes_and_store_has_no_effect() {
         Arc::new(Ollama::new("ollama", inner.clone())),
         Policy::default(),
     );
-    let stand = Stand { door, inner };
-    let answer = stand
+    let door = StoredDoor { door, inner };
+    let answer = door
         .chat(json!({"store": true, "metadata": {"a": "b"}}))
         .await;
     assert_eq!(answer.header("x-loggia-ignored"), Some("metadata, store"));
-    let list = stand.get("/v1/chat/completions").await;
+    let list = door.get("/v1/chat/completions").await;
     assert_eq!((list.status(), list.header("allow")), (405, Some("POST")));
     for path in [
         "/v1/conversations",
         "/v1/conversations/conv_1/items",
         "/v1/chat/completions/x/messages",
     ] {
-        let answer = stand.get(path).await;
+        let answer = door.get(path).await;
         assert_eq!(refused(&answer, 404, None)["code"], "unknown_url");
     }
 }
 
-/// A store that waits before it stores, or does not work at all.
+/// A store that waits before it stores, or that does not work at all.
 struct Failing {
     inner: MemoryStore,
     ready: Result<(), StoreError>,
@@ -690,7 +683,7 @@ impl Store for Failing {
     }
 }
 
-/// A 503 that says when to come back, and nothing of the cause.
+/// Asserts a 503 that tells the client when to retry, and does not show the cause.
 fn unavailable(answer: &Answer, code: &str) {
     let error = refused(answer, 503, None);
     assert_eq!(
@@ -702,42 +695,39 @@ fn unavailable(answer: &Answer, code: &str) {
 
 #[tokio::test]
 async fn a_store_that_does_not_work_is_a_503_before_any_model_is_asked() {
-    let stand = Stand::new(plain_model(), Failing::new(Err(down()), Ok(())));
+    let door = StoredDoor::new(plain_model(), Failing::new(Err(down()), Ok(())));
     for stream in [false, true] {
         unavailable(
-            &stand.chat(json!({"store": true, "stream": stream})).await,
+            &door.chat(json!({"store": true, "stream": stream})).await,
             "store_unavailable",
         );
     }
-    assert!(stand.inner.chats().is_empty());
+    assert!(door.inner.chats().is_empty());
     assert_eq!(
-        stand.chat(json!({})).await.status(),
+        door.chat(json!({})).await.status(),
         200,
         "whoever stores nothing is served"
     );
-    unavailable(
-        &stand.get("/v1/chat/completions").await,
-        "store_unavailable",
-    );
+    unavailable(&door.get("/v1/chat/completions").await, "store_unavailable");
     let body = json!({"metadata": {}});
     unavailable(
-        &stand.post("/v1/conversations/c", body).await,
+        &door.post("/v1/conversations/c", body).await,
         "store_unavailable",
     );
     unavailable(
-        &stand.delete("/v1/conversations/c").await,
+        &door.delete("/v1/conversations/c").await,
         "store_unavailable",
     );
     unavailable(
-        &stand.get("/v1/conversations/c/items/i").await,
+        &door.get("/v1/conversations/c/items/i").await,
         "store_unavailable",
     );
     unavailable(
-        &stand.delete("/v1/conversations/c/items/i").await,
+        &door.delete("/v1/conversations/c/items/i").await,
         "store_unavailable",
     );
     unavailable(
-        &stand
+        &door
             .post("/v1/conversations/c/items", json!({"items": []}))
             .await,
         "store_full",
@@ -751,11 +741,11 @@ async fn an_answer_that_cannot_be_stored_is_an_error_and_never_a_silent_loss() {
         (StoreError::Full, "store_full"),
     ] {
         let failing = || Failing::new(Ok(()), Err(error.clone()));
-        let stand = Stand::new(plain_model(), failing());
-        unavailable(&stand.chat(json!({"store": true})).await, code);
-        unavailable(&stand.post("/v1/conversations", json!({})).await, code);
-        let stand = Stand::new(plain_model().recorded("chat/stream"), failing());
-        let answer = stand.chat(json!({"store": true, "stream": true})).await;
+        let door = StoredDoor::new(plain_model(), failing());
+        unavailable(&door.chat(json!({"store": true})).await, code);
+        unavailable(&door.post("/v1/conversations", json!({})).await, code);
+        let door = StoredDoor::new(plain_model().recorded("chat/stream"), failing());
+        let answer = door.chat(json!({"store": true, "stream": true})).await;
         let (last, before) = answer
             .chunks()
             .split_last()
@@ -768,7 +758,7 @@ async fn an_answer_that_cannot_be_stored_is_an_error_and_never_a_silent_loss() {
                 .any(|chunk| chunk["choices"][0]["finish_reason"] == "stop")
         );
         assert!(!answer.text().contains("[DONE]") && !answer.text().contains("secret"));
-        assert!(ids(&stand.get("/v1/chat/completions").await).is_empty());
+        assert!(ids(&door.get("/v1/chat/completions").await).is_empty());
     }
 }
 
@@ -776,10 +766,10 @@ async fn an_answer_that_cannot_be_stored_is_an_error_and_never_a_silent_loss() {
 async fn the_text_of_a_stream_leaves_before_it_is_stored_and_its_last_event_after() {
     let store = Failing::new(Ok(()), Ok(()));
     store.gate.forget_permits(1000);
-    let stand = Stand::new(plain_model().recorded("chat/stream"), store.clone());
+    let door = StoredDoor::new(plain_model().recorded("chat/stream"), store.clone());
     let body = hello(json!({"store": true, "stream": true})).to_string();
     let request = Request::post("/v1/chat/completions").body(Full::new(Bytes::from(body)));
-    let response = stand.door.serve(request.expect("a request")).await;
+    let response = door.door.serve(request.expect("a request")).await;
     let mut frames = response.into_body().into_data_stream();
     let mut text = String::new();
     while let Some(Some(Ok(frame))) = frames.next().now_or_never() {
@@ -789,12 +779,12 @@ async fn the_text_of_a_stream_leaves_before_it_is_stored_and_its_last_event_afte
         text.contains(r#""finish_reason":"stop""#) && !text.contains("[DONE]"),
         "{text}"
     );
-    assert!(ids(&stand.get("/v1/chat/completions").await).is_empty());
+    assert!(ids(&door.get("/v1/chat/completions").await).is_empty());
     store.gate.add_permits(1);
     let rest = frames.next().await.expect("an event").expect("an event");
     assert_eq!(&rest[..], b"data: [DONE]\n\n");
     assert!(frames.next().await.is_none());
-    assert_eq!(ids(&stand.get("/v1/chat/completions").await).len(), 1);
+    assert_eq!(ids(&door.get("/v1/chat/completions").await).len(), 1);
 }
 
 #[tokio::test]
@@ -803,9 +793,9 @@ async fn an_answer_that_was_cut_short_is_not_stored() {
     let line = line + r#"{"error": "the runner has stopped"}"# + "\n";
     for stream in [false, true] {
         let inner = plain_model().on("/api/chat", 200, [line.clone()]);
-        let stand = Stand::new(inner, memory());
-        let answer = stand.chat(json!({"store": true, "stream": stream})).await;
+        let door = StoredDoor::new(inner, memory());
+        let answer = door.chat(json!({"store": true, "stream": stream})).await;
         assert!(answer.text().contains(r#""error""#), "{}", answer.text());
-        assert!(ids(&stand.get("/v1/chat/completions").await).is_empty());
+        assert!(ids(&door.get("/v1/chat/completions").await).is_empty());
     }
 }

@@ -1,5 +1,5 @@
-//! When things leave: the first chunk before the second line exists, heartbeats while there is
-//! nothing, and what a client that leaves brings down.
+//! The timing of streams: the first chunk is sent before the second line exists, heartbeats fill
+//! silence, and a client that leaves stops the engine.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ fn post() -> Request<Full<Bytes>> {
         .expect("a request")
 }
 
-/// Notices when it is dropped.
+/// Reports when it is dropped.
 struct Dropped(Arc<AtomicBool>);
 
 impl Drop for Dropped {
@@ -58,8 +58,8 @@ fn not_found() -> Streamed {
     response
 }
 
-/// The layer around a service whose chat answers lines as the test sends them, `after` the test
-/// says so.
+/// The layer around a service that answers a chat with lines that the test sends. It begins its
+/// answer `after` the test permits it.
 fn withheld(
     policy: Policy,
     lines: Lines,
@@ -168,7 +168,8 @@ async fn a_heartbeat_every_0_seconds_is_the_first_alone() {
     assert!(second.is_err(), "{second:?}");
 }
 
-/// A backend that has to load its model before it knows what that can do, and then cannot answer.
+/// A backend that must load its model before it knows the model's abilities, and then cannot
+/// answer.
 struct Loading(tokio::sync::Semaphore);
 
 impl Backend for Loading {

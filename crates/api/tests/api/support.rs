@@ -1,5 +1,5 @@
-//! A service that speaks Ollama from a script, and the layer around it: what goes in and out as
-//! bytes.
+//! A scripted service that speaks Ollama, and the layer around it. Tests see the bytes that go in
+//! and out.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -22,10 +22,10 @@ pub(crate) type Inner = UnsyncBoxBody<Bytes, Infallible>;
 /// A status and the packets of a body.
 type Scripts = (StatusCode, Vec<Bytes>);
 
-/// A request, its body apart.
+/// A request without its body, and the body.
 type Seen = (Request<()>, Bytes);
 
-/// Answers each path with what was put down for it, and keeps every request.
+/// Answers each path with its script, and keeps every request.
 #[derive(Clone, Default)]
 pub(crate) struct Scripted {
     answers: Arc<Mutex<HashMap<String, Scripts>>>,
@@ -33,7 +33,7 @@ pub(crate) struct Scripted {
     pub(crate) seen: Arc<Mutex<Vec<Seen>>>,
 }
 
-/// A model of which Ollama says that it can only complete.
+/// A model for which Ollama reports only the ability `completion`.
 pub(crate) fn plain_model() -> Scripted {
     let (status, show) = recording("server/show");
     Scripted::default()
@@ -81,7 +81,7 @@ impl Scripted {
         self
     }
 
-    /// Answers `/api/chat` with what a real Ollama once answered.
+    /// Answers `/api/chat` with a recording of a real Ollama.
     pub(crate) fn recorded(self, name: &str) -> Self {
         let (status, body) = recording(name);
         self.on("/api/chat", status, [body])
@@ -106,7 +106,7 @@ impl Scripted {
         self.asked(path).pop().expect("a request")
     }
 
-    /// The last of them.
+    /// Returns the JSON of the last request to `/api/chat`.
     pub(crate) fn last_chat(&self) -> Value {
         self.chats().pop().expect("a chat")
     }
@@ -146,7 +146,7 @@ impl Service<Request<Full<Bytes>>> for Scripted {
     }
 }
 
-/// Status and body of a recording, by its name under `fixtures/ollama`.
+/// Returns the status and body of a recording under `fixtures/ollama`.
 pub(crate) fn recording(name: &str) -> (u16, Bytes) {
     let path = format!(
         "{}/../../fixtures/ollama/{name}.response.http",
@@ -174,7 +174,7 @@ pub(crate) fn recording(name: &str) -> (u16, Bytes) {
     (status, Bytes::copy_from_slice(&bytes[body..]))
 }
 
-/// What came back: status, headers, body.
+/// The answer: status, headers, body.
 pub(crate) struct Answer {
     pub(crate) head: Response<()>,
     pub(crate) body: Bytes,
@@ -200,7 +200,7 @@ impl Answer {
         std::str::from_utf8(&self.body).expect("UTF-8")
     }
 
-    /// The data of each event; comments are none.
+    /// Returns the data of each event. Skips comments.
     pub(crate) fn events(&self) -> Vec<&str> {
         let text = self.text();
         assert!(
@@ -213,7 +213,7 @@ impl Answer {
             .collect()
     }
 
-    /// The JSON of each event, `[DONE]` left out.
+    /// Returns the JSON of each event except `[DONE]`.
     pub(crate) fn chunks(&self) -> Vec<Value> {
         let events = self.events();
         let json = events.iter().filter(|event| **event != "[DONE]");
@@ -222,7 +222,7 @@ impl Answer {
     }
 }
 
-/// The layer around a script.
+/// The layer around a scripted service.
 pub(crate) fn layered(inner: &Scripted, policy: Policy) -> OpenAi<Scripted> {
     OpenAiLayer::with_policy(policy).layer(inner.clone())
 }
@@ -246,7 +246,7 @@ pub(crate) fn post(path: &str, body: impl Into<Bytes>) -> Request<Full<Bytes>> {
     request.body(Full::new(body.into())).expect("a request")
 }
 
-/// Posts a chat.
+/// Sends a chat.
 pub(crate) async fn chat(inner: &Scripted, policy: Policy, body: Value) -> Answer {
     send(
         &layered(inner, policy),
@@ -255,7 +255,7 @@ pub(crate) async fn chat(inner: &Scripted, policy: Policy, body: Value) -> Answe
     .await
 }
 
-/// A chat that says one thing, with more fields.
+/// A chat with one user message and more fields.
 #[expect(
     clippy::needless_pass_by_value,
     reason = "a literal is what every caller has"

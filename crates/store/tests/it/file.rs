@@ -1,5 +1,5 @@
-//! The file: what is in it after a restart, what is refused, and what becomes of a store whose file
-//! is away.
+//! The SQLite file: what it contains after a restart, which files are refused, and a store whose
+//! file is missing.
 
 use loggia_api::store::{Kind, Order, Owner, Store, StoreError};
 use loggia_store::{OpenError, Retention, SqliteStore, Survey, survey};
@@ -21,7 +21,7 @@ async fn what_was_stored_is_there_when_the_file_is_opened_again_also_twice_at_on
         first.create(&owner, conversation("a"), items(&["i"])).await,
         Ok(())
     );
-    // Not closed: a second program has the file open too.
+    // The first store stays open: two programs share the file.
     let second = open(&path);
     assert_eq!(
         second

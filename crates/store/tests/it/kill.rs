@@ -1,4 +1,5 @@
-//! `kill -9` at any moment: what was reported as stored is there, and every object is whole.
+//! `kill -9` at any moment: everything reported as stored is in the file, and every object is
+//! complete.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
@@ -10,13 +11,13 @@ use loggia_store::{Retention, SqliteStore};
 
 use crate::{at, conversation, ids, labels, page};
 
-/// Names the file to the process that is to be killed.
+/// The variable with the path of the file, for the process that is killed.
 const FILE: &str = "LOGGIA_STORE_TEST_FILE";
 
 const ROUNDS: u64 = 30;
 const KIND: Kind = Kind::Conversation;
 
-/// The process that is killed: stores, appends and deletes until it is, and tells what is done.
+/// Runs in the process that is killed: stores, appends and deletes, and prints what is done.
 #[tokio::test]
 #[ignore = "the process that another test kills"]
 async fn writes_until_it_is_killed() {
@@ -33,7 +34,7 @@ async fn writes_until_it_is_killed() {
     };
     for number in 0.. {
         let id = format!("conv_{begun}_{number}");
-        // Its metadata say how many items it has: those of this write, or of the next.
+        // The metadata says how many items the object has: those of this write or of the next.
         let mut object = conversation(&id);
         object.metadata = labels(&[("a", "1"), ("b", "2")]);
         store
@@ -53,7 +54,7 @@ async fn writes_until_it_is_killed() {
     }
 }
 
-/// Five items, of sizes from a few bytes to several pages.
+/// Creates five items, of a few bytes to several pages.
 fn some_items(number: u64, first: u64) -> Vec<Item> {
     let item = |index| {
         let size = usize::try_from(number * 37 % 11 * 1500 + index).unwrap_or(0);
@@ -79,7 +80,7 @@ async fn every_object_is_whole_after_the_process_was_killed() {
             let deleted = lines.contains(&("deleted".to_owned(), id.clone()));
             match what.as_str() {
                 "deleted" => assert!(!there.contains(id), "{id} was deleted"),
-                // A deletion may have been done and not yet told.
+                // The deletion may be done, but not printed yet.
                 _ if deleted => {}
                 _ => assert!(there.contains(id) || is_last(&lines, id), "{id} was {what}"),
             }
@@ -99,7 +100,7 @@ async fn every_object_is_whole_after_the_process_was_killed() {
     );
 }
 
-/// Whether this is the object that the process was at when it was killed.
+/// Returns whether the process was working on this object when it was killed.
 fn is_last(lines: &[(String, String)], id: &str) -> bool {
     lines
         .last()
@@ -124,7 +125,7 @@ async fn whole(store: &SqliteStore, id: &str, appended: bool) {
     assert!(found == half, "{id} has {} items", found.len());
 }
 
-/// Runs the process that writes, kills it after a while, and returns what it told.
+/// Starts the writing process, kills it after a while, and returns the lines that it printed.
 fn killed(path: &Path, after: Duration) -> Vec<(String, String)> {
     let program = std::env::current_exe().expect("this program");
     let mut child = Command::new(program)
@@ -147,13 +148,13 @@ fn killed(path: &Path, after: Duration) -> Vec<(String, String)> {
         let told = words.filter(|(what, _)| ["created", "appended", "deleted"].contains(what));
         let Some((what, id)) = told else { continue };
         lines.push((what.to_owned(), id.to_owned()));
-        // Counted from its first write, so that a slow start does not end it before that.
+        // The time starts with the first write, so that a slow start does not matter.
         if first.get_or_insert_with(Instant::now).elapsed() > after {
             child.kill().expect("a process");
             break;
         }
     }
-    // Whatever it had told before it was killed.
+    // The lines that it printed before it was killed.
     lines.extend(out.map_while(Result::ok).filter_map(|line| {
         let (what, id) = line.split_once(' ')?;
         let known = ["created", "appended", "deleted"].contains(&what);

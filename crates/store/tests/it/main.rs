@@ -1,5 +1,5 @@
-//! What every store must do, over the one in memory and the one in a file; and what is particular
-//! to the file.
+//! Tests that every store must pass, run over the stores in memory and in a file; and tests of the
+//! file.
 
 mod file;
 mod kill;
@@ -55,7 +55,7 @@ fn page(limit: usize, order: Order, after: Option<&str>) -> Page {
     }
 }
 
-/// All ids of an owner's objects of a kind.
+/// The ids of all objects of an owner and a kind.
 async fn ids(store: &dyn Store, owner: &Owner, kind: Kind) -> Vec<String> {
     let all = page(usize::MAX, Order::Ascending, None);
     let any = Filter::default();

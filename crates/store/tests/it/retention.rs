@@ -1,4 +1,4 @@
-//! What is deleted when, and what is left of it in the file.
+//! Retention: which objects are deleted when, and what remains of them in the file.
 
 use std::path::Path;
 use std::time::Duration;
@@ -61,7 +61,7 @@ async fn without_an_age_everything_stays() {
     assert_eq!(ids(&store, &Owner::NOBODY, Kind::Conversation).await, ["c"]);
 }
 
-/// Nothing is left of deleted text, neither in the file nor in its log, and the room is given back.
+/// Deleted text is gone from the file and from its log, and the space is freed.
 #[tokio::test]
 async fn of_what_was_deleted_no_text_is_left_in_the_files() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -87,7 +87,7 @@ async fn of_what_was_deleted_no_text_is_left_in_the_files() {
     assert!(small < 1 << 18, "{small} bytes");
 }
 
-/// Runs a statement of the test's own on the file.
+/// Runs a statement on the file.
 async fn change(path: &Path, statement: &'static str) {
     let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path);
     let mut connection = options.connect().await.expect("the file");

@@ -1,4 +1,4 @@
-//! What every store must do.
+//! Tests that every store must pass.
 
 use std::time::Duration;
 
@@ -54,7 +54,7 @@ async fn an_object_comes_back_as_it_was_stored() {
 #[tokio::test]
 async fn an_object_is_there_for_its_owner_and_by_its_kind_alone() {
     each(async |store| {
-        // No name of a key is that of nobody, whatever it looks like.
+        // No name of a key equals that of `NOBODY`, whatever the name is.
         let owners = [key("a"), key("b"), key(""), key("key:"), Owner::NOBODY];
         for (index, owner) in owners.iter().enumerate() {
             let id = format!("conv_{index}");
@@ -84,7 +84,8 @@ async fn an_object_is_there_for_its_owner_and_by_its_kind_alone() {
     .await;
 }
 
-/// Whatever is tried with an object that is not there, or is another's: it is not found.
+/// Asserts that every call fails with "not found" for an object that does not exist or has another
+/// owner.
 async fn refuses(store: &dyn Store, owner: &Owner, kind: Kind, id: &str) {
     let gone = || StoreError::NotFound;
     let there = at(owner, kind, id);
@@ -150,7 +151,7 @@ async fn a_list_comes_in_pages_in_both_directions() {
     .await;
 }
 
-/// Nothing grows with what clients have stored.
+/// Everything that clients store is bounded.
 #[tokio::test]
 async fn a_part_of_a_list_ends_early_where_its_entries_are_large() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -229,7 +230,7 @@ async fn chats_are_filtered_by_model_and_labels_and_paged_all_the_same() {
             found(None, &[("topic", "z")], None).await,
             Vec::<String>::new()
         );
-        // The page may begin after an object that does not pass.
+        // A page may begin after an object that the filter excludes.
         assert_eq!(found(None, &[("topic", "x")], Some("2")).await, ["1"]);
 
         let there = at(&owner, Kind::ChatCompletion, "5");
@@ -288,7 +289,7 @@ async fn items_are_added_at_the_end_all_or_none() {
         }
         let all = store.items(there, &page(9, Order::Ascending, None)).await;
         assert_eq!(all.map(|all| all.data), Ok(items(&["a", "b", "c"])));
-        // What was deleted makes no room in the middle.
+        // Deleted items leave no gap in the order.
         assert!(store.delete_item(there, "b").await.is_ok());
         assert_eq!(store.append(there, items(&["b"])).await, Ok(()));
         let all = store.items(there, &page(9, Order::Descending, None)).await;
@@ -322,7 +323,7 @@ async fn an_id_that_is_taken_changes_nothing() {
     .await;
 }
 
-/// A client that leaves drops the call that works for it.
+/// A client that leaves drops the future of its call.
 #[tokio::test]
 async fn a_call_that_is_dropped_halfway_leaves_a_whole_object_or_none() {
     each(async |store| {
@@ -383,7 +384,7 @@ async fn what_has_no_room_is_refused_whole_and_evicts_nothing() {
             .items(at(&owner, kind, "c"), &page(9, Order::Ascending, None))
             .await;
         assert_eq!(all.map(|all| all.data), Ok(items(&["a"])));
-        // And it goes on working.
+        // The store continues to work.
         assert_eq!(
             store.create(&owner, conversation("d"), items(&["a"])).await,
             Ok(())

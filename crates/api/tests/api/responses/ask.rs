@@ -1,11 +1,12 @@
-//! The fields of a request, and input items, as the chat that they become.
+//! The fields of a request for a response, and its input items: the chat that they are translated
+//! to.
 
 use loggia_api::Strictness;
 use serde_json::{Value, json};
 
 use super::stand_in::{KINDS, Kind, StandIn, hi, ignored, refusal, refusal_under, response};
 
-/// The messages that these input items become.
+/// The messages that these input items are translated to.
 async fn messages(items: Value) -> Value {
     let (_, engine) = response(StandIn::hello(), &hi(json!({ "input": items }))).await;
     engine.asked()["messages"].clone()
@@ -244,7 +245,7 @@ async fn formats_stand_beside_their_type() {
     assert_eq!(engine.asked()["response_format"], json!({"type": "text"}));
 }
 
-/// Each of these is refused with this code, about this field.
+/// Asserts that each request is refused with this code and `param`.
 async fn assert_refused(cases: &[(Value, &str, &str)]) {
     for (more, code, param) in cases {
         let expected = (400, (*code).to_owned(), (*param).to_owned());

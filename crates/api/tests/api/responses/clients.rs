@@ -1,4 +1,4 @@
-//! Requests in the shapes that real clients were seen to send, and recorded answers of an Ollama.
+//! Requests with the shapes that real clients send, and recorded answers of an Ollama.
 
 use loggia_api::Policy;
 use serde_json::{Value, json};
@@ -7,7 +7,8 @@ use super::stand_in::{KINDS, StandIn, response, without_ids};
 use super::state_machine::checked;
 use crate::support::{Scripted, layered, post, send};
 
-/// The shapes: what each client sent, in words of our own (`fixtures/responses/README.md`).
+/// The requests: the shapes are those of real clients, the texts are ours
+/// (`fixtures/responses/README.md`).
 const SHAPES: &str = include_str!("../../../../../fixtures/responses/shapes.json");
 
 #[tokio::test]
@@ -31,7 +32,7 @@ async fn every_shape_that_a_client_was_seen_to_send_is_answered_by_every_kind_of
     }
 }
 
-/// The whole and the streamed response of an Ollama that answers with a recording.
+/// Returns the complete and the streamed response for a recorded answer of an Ollama.
 async fn recorded(name: &str, body: &Value) -> (Value, Value) {
     let whole = Scripted::default().recorded(&format!("chat/whole{name}"));
     let stream = Scripted::default().recorded(&format!("chat/stream{name}"));

@@ -1,4 +1,4 @@
-//! What comes out: items, events, ends.
+//! The output of a response: items, events, and ends.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -178,7 +178,7 @@ async fn log_probabilities_are_in_deltas_and_in_the_part() {
     let logprobs = |tokens: Value| json!({"content": tokens, "refusal": null});
     let said = [
         json!({"content": "a", "logprobs": logprobs(json!([token("a")]))}),
-        // A token that is no whole character yet.
+        // This token is not a complete character yet.
         json!({"content": "", "logprobs": logprobs(json!([token("b")]))}),
         json!({"content": "c", "logprobs": logprobs(json!([token("c")]))}),
     ];
@@ -213,7 +213,7 @@ async fn a_stream_that_fails_ends_with_a_failed_response() {
     assert_eq!(end["status"], "failed");
     assert_eq!(end["error"]["code"], "server_error");
     assert_eq!(end["output"][0]["status"], "completed");
-    // Nobody may act on a call that may have been cut.
+    // A call that may have been cut short must not be executed.
     assert_eq!(end["output"][1]["status"], "incomplete");
     let last_done = events(streamed.text());
     let done = last_done
@@ -278,7 +278,7 @@ async fn deltas_are_padded_where_the_client_asks_for_it() {
     }
 }
 
-/// What a model says, as text by kind.
+/// The text of a model, by kind.
 #[derive(Clone, Debug)]
 enum Said {
     Reasoning(String),
@@ -307,7 +307,7 @@ fn said() -> impl Strategy<Value = Vec<Said>> {
     proptest::collection::vec(one, 0..6)
 }
 
-/// The deltas of what is said, each text cut where `cuts` says.
+/// The deltas of these texts, each text split by `cut`.
 fn deltas(said: &[Said], mut cut: impl FnMut(&str) -> Vec<String>) -> Vec<Value> {
     let mut deltas = Vec::new();
     let mut index = 0;
@@ -353,7 +353,7 @@ fn with_tools() -> Value {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Wherever an engine cuts its pieces, the response is the same, whole and streamed.
+    /// The response does not depend on where an engine splits its pieces, complete or streamed.
     #[test]
     fn a_response_is_the_same_wherever_its_pieces_break(
         said in said(),

@@ -1,4 +1,4 @@
-//! An engine that says what a test has it say, behind a door; and the questions.
+//! An engine with scripted answers behind a door, and requests for it.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -23,14 +23,14 @@ use serde_json::{Value, json};
 use super::state_machine::checked;
 use crate::support::Answer;
 
-/// An engine of a kind.
+/// The abilities of the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// All that OpenAI's own API can do.
+    /// All abilities of OpenAI's own API.
     OpenAi,
-    /// What the embedded engine can do.
+    /// The abilities of the embedded engine.
     Embedded,
-    /// What an Ollama can do with a model that knows tools.
+    /// The abilities of an Ollama whose model supports tools.
     Ollama,
 }
 
@@ -77,19 +77,19 @@ impl Kind {
     }
 }
 
-/// Says the same to everybody, and keeps what it was asked.
+/// Gives every request the same answer, and keeps the requests.
 pub(crate) struct StandIn {
     kind: Kind,
     events: Vec<Event>,
-    /// Whether it dies after that.
+    /// Whether the engine dies after its last delta.
     dies: bool,
-    /// How long it takes to accept a request.
+    /// The time until it accepts a request.
     accepts_after: Duration,
     asked: Mutex<Option<ChatCompletionRequest>>,
 }
 
 impl StandIn {
-    /// An engine that says these deltas and ends so.
+    /// An engine that sends these deltas and ends for this reason.
     pub(crate) fn says(deltas: &[Value], reason: FinishReason) -> Self {
         let mut events: Vec<Event> = deltas.iter().map(delta).collect();
         events.push(Event::Chunk(Chunk::of(ChunkChoice::finish(0, reason))));
@@ -119,7 +119,7 @@ impl StandIn {
         self
     }
 
-    /// The same, but that it dies before its end.
+    /// Makes the engine die before its end.
     pub(crate) fn dies(mut self) -> Self {
         self.events.truncate(self.events.len().saturating_sub(2));
         self.dies = true;
@@ -131,7 +131,7 @@ impl StandIn {
         self
     }
 
-    /// An engine that says hello.
+    /// An engine that sends "hello".
     pub(crate) fn hello() -> Self {
         Self::says(
             &[json!({"content": "Hello"}), json!({"content": "!"})],
@@ -139,14 +139,14 @@ impl StandIn {
         )
     }
 
-    /// What it was asked last.
+    /// Returns the last request.
     pub(crate) fn asked(&self) -> Value {
         let asked = self.asked.lock().expect("no panic");
         serde_json::to_value(asked.as_ref().expect("a chat")).expect("JSON")
     }
 }
 
-/// A piece of a chat's answer.
+/// A chunk with this delta.
 pub(crate) fn delta(delta: &Value) -> Event {
     let mut choice = json!({"index": 0, "delta": delta, "finish_reason": null});
     if let Some(logprobs) = delta.get("logprobs") {
@@ -159,7 +159,7 @@ pub(crate) fn delta(delta: &Value) -> Event {
     Event::Chunk(Chunk::of(serde_json::from_value(choice).expect("a choice")))
 }
 
-/// Pieces of a call: the first with its id and name.
+/// The chunks of a call: the first has its id and name.
 pub(crate) fn call(index: u32, id: &str, name: &str, arguments: &[&str]) -> Vec<Value> {
     let first = json!({"tool_calls": [{"index": index, "id": id, "type": "function", "function": {"name": name, "arguments": ""}}]});
     let more = arguments
@@ -200,7 +200,7 @@ impl Backend for StandIn {
     }
 }
 
-/// A request that says one thing, with more fields.
+/// A request with one user message and more fields.
 #[expect(
     clippy::needless_pass_by_value,
     reason = "a literal is what every caller has"
@@ -212,7 +212,7 @@ pub(crate) fn hi(more: Value) -> Value {
     body
 }
 
-/// What a door before this engine answers.
+/// Returns the answer of a door in front of this engine.
 pub(crate) async fn ask(engine: &Arc<StandIn>, policy: Policy, body: &Value) -> Answer {
     let request = Request::post("/v1/responses")
         .header("content-type", "application/json")
@@ -228,7 +228,8 @@ pub(crate) async fn ask(engine: &Arc<StandIn>, policy: Policy, body: &Value) -> 
     }
 }
 
-/// The response, whole and streamed: the same, and the stream keeps to the rules.
+/// Returns the response. Asserts that it is the same complete and streamed, and that the stream
+/// follows the rules.
 pub(crate) async fn response(engine: StandIn, body: &Value) -> (Value, Arc<StandIn>) {
     let engine = Arc::new(engine);
     let whole = ask(&engine, Policy::default(), body).await;
@@ -243,7 +244,7 @@ pub(crate) async fn response(engine: StandIn, body: &Value) -> (Value, Arc<Stand
     (end, engine)
 }
 
-/// A response without what is new each time: ids have their beginnings.
+/// Replaces the parts of a response that change each time. Ids keep their prefixes.
 pub(crate) fn without_ids(mut response: Value) -> Value {
     let shorten = |id: &mut Value| {
         let text = id.as_str().unwrap_or_default();
@@ -261,7 +262,7 @@ pub(crate) fn without_ids(mut response: Value) -> Value {
     response
 }
 
-/// The error of a request that is refused: status, code, param.
+/// Returns the error of a refused request: status, code, param.
 pub(crate) async fn refusal(body: &Value) -> (u16, String, String) {
     refusal_under(Strictness::Plain, Kind::Ollama, body).await
 }
@@ -281,7 +282,7 @@ pub(crate) async fn refusal_under(
     (answer.status(), text("code"), text("param"))
 }
 
-/// What `x-loggia-ignored` names.
+/// Returns `x-loggia-ignored` of the answer.
 pub(crate) async fn ignored(kind: Kind, body: &Value) -> String {
     let engine = Arc::new(StandIn::hello().of(kind));
     let answer = ask(&engine, Policy::default(), body).await;

@@ -1,11 +1,12 @@
-//! What every stream of a response keeps to: numbers, places, ids, nesting, one end.
+//! The rules of a streamed response: sequence numbers, indices, ids, nesting, and exactly one end.
 
 use serde_json::{Value, json};
 
-/// The response that a stream ends with.
+/// Returns the response in the last event.
 ///
 /// # Panics
-/// Where the stream breaks a rule.
+///
+/// If the stream breaks a rule.
 pub(crate) fn checked(stream: &str) -> Value {
     let events = events(stream);
     let mut seen = Seen::default();
@@ -18,7 +19,8 @@ pub(crate) fn checked(stream: &str) -> Value {
     seen.end
 }
 
-/// The events of a stream, each with its own name before it; comments are none.
+/// Returns the events of a stream. Checks that each `event:` line has the type of its data. Skips
+/// comments.
 pub(crate) fn events(stream: &str) -> Vec<Value> {
     assert!(
         stream.ends_with("\n\n"),
@@ -41,13 +43,13 @@ pub(crate) fn events(stream: &str) -> Vec<Value> {
 #[derive(Default)]
 struct Seen {
     id: Value,
-    /// Items that are done.
+    /// The complete items.
     done: Vec<Value>,
-    /// The item that is under way, with what its deltas have added.
+    /// The open item, with the text that its deltas added.
     open: Option<Value>,
-    /// The part that is under way: its list, its index, whether its text is done.
+    /// The open part: its list, its index, and whether its text is complete.
     part: Option<(&'static str, usize, bool)>,
-    /// Whether the arguments or the input of the open call are done.
+    /// Whether the arguments or the input of the open call are complete.
     call_done: bool,
     end: Value,
 }
@@ -126,7 +128,7 @@ impl Seen {
         self.open = Some(item);
     }
 
-    /// The open item, which an event must be about.
+    /// Returns the open item, after checking that the event refers to it.
     fn item(&mut self, event: &Value) -> &mut Value {
         assert_eq!(event["output_index"], self.done.len(), "{event}");
         let item = self.open.as_mut().expect("an item under way");
@@ -151,7 +153,7 @@ impl Seen {
         self.part = Some((list, index, false));
     }
 
-    /// The open part, which an event must be about.
+    /// Returns the open part, after checking that the event refers to it.
     fn part(&mut self, list: &'static str, event: &Value) -> &mut Value {
         let (open, index, _) = self.part.expect("a part under way");
         assert_eq!((open, &event[index_of(list)]), (list, &json!(index)));
@@ -232,7 +234,7 @@ impl Seen {
         if kind == "response.failed" {
             assert!(response["error"]["code"].is_string(), "{event}");
             assert!(response["error"]["message"].is_string(), "{event}");
-            // What was under way is there as far as it has come.
+            // The open item stays in the output, as far as it has arrived.
             output.extend(self.open.take().map(|mut open| {
                 open["status"] = json!("incomplete");
                 open

@@ -1,4 +1,4 @@
-//! Tools of every type: what the model is offered, and what its calls come back as.
+//! Tools of every type: what the model is offered, and the items that its calls become.
 
 use loggia_api::Strictness;
 use loggia_wire::openai::FinishReason;
@@ -14,7 +14,7 @@ fn with(tools: Value) -> Value {
     hi(json!({ "tools": tools }))
 }
 
-/// What a call of this function comes back as, with these tools.
+/// Returns the item that a call of this function becomes, with these tools.
 async fn item(tools: Value, function: &str, arguments: &[&str]) -> Value {
     let said = call(0, "call_1", function, arguments);
     let engine = StandIn::says(&said, FinishReason::ToolCalls);
@@ -127,7 +127,7 @@ async fn the_tools_of_a_namespace_have_longer_names_and_come_back_apart() {
         (&json!("custom_tool_call"), &json!("agents"))
     );
 
-    // The same call, when it comes back.
+    // The same call, sent back in the next request.
     let mut again = with(tools);
     again["input"] = json!([
         {"type": "function_call", "call_id": "call_1", "name": "close", "namespace": "agents", "arguments": "{}"},
@@ -292,7 +292,7 @@ async fn hosted_tools_are_left_out_and_named_and_refused_where_they_are_the_only
     );
     let strict = refusal_under(Strictness::Strict, Kind::Ollama, &with(tools)).await;
     assert_eq!(strict.2, "tools[].web_search");
-    // Nothing is left to choose from, and nothing was asked for.
+    // No tool is left, and the choice requires none.
     let auto = hi(json!({"tools": [{"type": "web_search"}], "tool_choice": "auto"}));
     assert_eq!(ignored(Kind::Ollama, &auto).await, "tools[].web_search");
 }

@@ -1,12 +1,13 @@
-//! Words, lengths and shapes of OpenAI's specification: a strict server refuses any other;
-//! elsewhere a hint has no effect whatever it says.
+//! Hints: a strict server refuses the words, lengths and formats that OpenAI's specification does
+//! not allow. Other servers list the hint as ignored.
 
 use loggia_api::{Policy, Strictness};
 use serde_json::{Map, Value, json};
 
 use crate::support::{chat, hello, plain_model, strict};
 
-/// The 400 of a strict server for these fields, whose hint is named by any other server.
+/// Asserts that a strict server refuses these fields with a 400, and that any other server lists
+/// them as ignored.
 async fn strict_refuses(cases: Vec<(Value, &str, &str)>) {
     for (fields, param, code) in cases {
         let answer = chat(&plain_model(), strict(), hello(fields.clone())).await;
@@ -36,7 +37,7 @@ async fn strict_refuses(cases: Vec<(Value, &str, &str)>) {
     }
 }
 
-/// Whether one of the names is that of the field, or of what it stands in.
+/// Returns whether one of the names is the field's own, or that of a field that contains it.
 fn is_about(names: &str, param: &str) -> bool {
     let place = |name: &str| name.replace(|letter: char| letter.is_ascii_digit(), "");
     names

@@ -1,11 +1,12 @@
-//! Reasoning that a model writes into its text, in front of an Ollama that leaves it there.
+//! Reasoning inside the text: an Ollama returns the model's reasoning as text with tags, and Loggia
+//! separates it.
 
 use crate::support::{Scripted, chat, hello};
 use loggia_api::Policy;
 use loggia_backend::Profile;
 use serde_json::json;
 
-/// What Ollama sends of a model whose template shows no reasoning: the tags in the text.
+/// The answer of an Ollama whose template does not separate reasoning: the tags are in the text.
 fn thoughts_in_the_text(end: &str) -> Scripted {
     let pieces = ["<th", "ink>\n", "Hm", ".\n</think>", "\n\n", "Paris", "."];
     let line = |piece: &&str| {

@@ -15,11 +15,11 @@ use serde_json::json;
 
 use crate::support::{Answer, hello, layered, plain_model, send};
 
-/// The largest body, and what is too large for it.
+/// The maximum size of a body, and a body that is larger.
 const LIMIT: usize = 1 << 20;
 const SPACES: usize = 4 << 20;
 
-/// Made with the reference encoder of a chat that says "Hello", and of 64 MiB of spaces.
+/// Compressed with the reference encoder: a chat with the message "Hello", and 64 MiB of spaces.
 const BROTLI: &str =
     "G0YAqIzDdKM9f4RwrTYRz9uO/IGtLqNA9y8I1zosXX3BIScCt7dAAoS6hGo9McCBn9edpfaJJMcdWSFWWHBh4Xc=";
 const BROTLI_SPACES: &str = "y///P/glQOKxQCD3/o///3/wSwDEYRGA7v0f////4JcAiMMCAN37P/7//8EvARCHBQC693/8//+DXwIgDgsAdO//+P//B78EQBwWAOje//H//w9+CYA4LADQvf/L//8//BIAcVgAoHv/Bw==";

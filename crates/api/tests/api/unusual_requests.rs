@@ -1,5 +1,5 @@
-//! Odd requests, as they come from real clients and from nobody: each is refused by name, or named
-//! where it has no effect.
+//! Unusual requests, of real clients and made up: each is refused with the field's name, or the
+//! field is listed as ignored.
 
 use loggia_api::Policy;
 use serde_json::{Value, json};
@@ -13,7 +13,7 @@ fn model() -> Scripted {
         .recorded("chat/whole")
 }
 
-/// `param` and `code` of the 400 that these fields get.
+/// Returns `param` and `code` of the 400 for a request with these fields.
 async fn refused(fields: Value) -> (String, String) {
     let answer = chat(&model(), Policy::default(), hello(fields.clone())).await;
     assert_eq!(answer.status(), 400, "{fields}: {}", answer.text());

@@ -1,4 +1,4 @@
-//! Tools that may be called, in front of an Ollama whose model knows nothing of tools.
+//! Tools for a model that does not support them, over Ollama: the prompt describes the tools.
 
 use crate::support::{Scripted, chat, hello, recording};
 use loggia_api::Policy;
