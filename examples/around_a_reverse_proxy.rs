@@ -1,4 +1,4 @@
-//! A plain reverse proxy before an Ollama, made to speak OpenAI's API as well.
+//! A reverse proxy in front of Ollama that also speaks OpenAI's API.
 //!
 //! ```text
 //! cargo run -p loggia-api --example around_a_reverse_proxy
@@ -22,7 +22,7 @@ use tower::{Layer, service_fn};
 #[tokio::main]
 async fn main() -> std::io::Result<()> {
     let mut connector = HttpConnector::new();
-    // Without it a streamed answer waits 40 ms for a delayed ACK.
+    // Without it, a streamed answer waits up to 40 ms for a delayed ACK.
     connector.set_nodelay(true);
     let client = Client::builder(TokioExecutor::new()).build(connector);
     let proxy = service_fn(move |request| pass(client.clone(), request));
@@ -32,7 +32,7 @@ async fn main() -> std::io::Result<()> {
     axum::serve(listener, app).await
 }
 
-/// Passes a request to Ollama as it is.
+/// Forwards a request to Ollama unchanged.
 async fn pass(
     client: Client<HttpConnector, Body>,
     mut request: Request,

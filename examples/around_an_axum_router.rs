@@ -1,5 +1,4 @@
-//! An axum app that speaks Ollama's API (here one that only echoes), made to speak OpenAI's as
-//! well.
+//! An axum app with Ollama's API (here it only echoes) that also speaks OpenAI's API.
 //!
 //! ```text
 //! cargo run -p loggia-api --example around_an_axum_router
@@ -18,15 +17,15 @@ async fn main() -> std::io::Result<()> {
     let app = Router::new()
         .route("/api/chat", post(chat))
         .route("/api/tags", get(tags));
-    // Around the whole router, not by `Router::layer`: that wraps each route by itself, and the
-    // layer must reach them all.
+    // Around the whole router. `Router::layer` would wrap each route separately, so the layer would
+    // not reach all of them.
     let app = Router::new().fallback_service(OpenAiLayer::new().layer(app));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:8080").await?;
     println!("listening on http://{}", listener.local_addr()?);
     axum::serve(listener, app).await
 }
 
-/// Says what was said.
+/// Answers with the last message.
 async fn chat(Json(request): Json<Value>) -> Json<Value> {
     let said = request["messages"]
         .as_array()

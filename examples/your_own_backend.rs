@@ -1,5 +1,5 @@
-//! A backend of your own in thirty lines: it answers every chat with the words it was asked,
-//! backwards. Served as OpenAI's API: whole, streamed, with models, errors and usage.
+//! A backend of your own in thirty lines: it answers every chat with the words of the question in
+//! reverse order. The API serves it complete or streamed, with models, errors and usage.
 //!
 //! ```text
 //! cargo run -p loggia-server --example your_own_backend
@@ -18,7 +18,7 @@ use loggia_wire::openai::{ChunkChoice, CompletionUsage, Delta, FinishReason, Mod
 struct Mirror;
 
 impl Backend for Mirror {
-    /// The default: it answers chats, and nothing else. The API refuses the rest, or names it.
+    /// The default abilities: chats only. The API refuses other fields, or lists them as ignored.
     fn abilities<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Arc<Abilities>, BackendError>> {
         Box::pin(async { Ok(Arc::default()) })
     }

@@ -1,8 +1,8 @@
-//! An Ollama that answers at once, with prepared bytes: one thread, and no parsing except for the
-//! end of a request.
+//! A simulated Ollama that answers at once with prepared bytes. It uses one thread, and parses only
+//! as much of a request as it needs to find the end.
 //!
-//! In addition to Ollama's routes it has OpenAI's for nginx, which passes through the bytes that
-//! Loggia would have sent. The answer to chats is set between two measurements.
+//! It also has OpenAI's routes, for nginx, which passes through the bytes that Loggia would have
+//! sent. The answer to chats is set between two measurements.
 
 use std::{
     net::SocketAddr,

@@ -1,7 +1,9 @@
-//! Any text as what a model writes, in the syntax of any family: the same is read wherever the text
-//! is cut, arguments are JSON objects, and without a call nothing of the text is lost.
+//! Any text as the output of a model, in the syntax of each family of tool calls. The result must
+//! not depend on where the text is split, arguments must be JSON objects, and without a call no
+//! text may be lost.
 //!
-//! The modules are taken from the engine's crate file by file: the crate itself compiles llama.cpp.
+//! The modules are included from the engine's crate file by file, because the crate itself compiles
+//! llama.cpp.
 #![no_main]
 
 #[path = "../../crates/llama/src/syntax/mod.rs"]
@@ -20,7 +22,7 @@ use loggia_wire::openai::Tool;
 use serde_json::{Value, json};
 use syntax::{Begins, Offered, Pace, Reader, Said, Syntax};
 
-/// Templates that are nothing but what a family is known by.
+/// Minimal templates, each with only what identifies its family.
 const FAMILIES: [&str; 8] = [
     "tools <tool_call> <think>",
     "tools <|python_tag|>",
@@ -42,7 +44,7 @@ fn offered() -> Arc<Offered> {
     Arc::new(Offered::of(&tools))
 }
 
-/// What is read of these pieces, neighbours of a kind in one.
+/// Parses these pieces. Neighbouring pieces of the same kind are joined.
 fn read(family: &str, pace: Pace, begins: Begins, pieces: &[&str]) -> Vec<Said> {
     let mut reader = Reader::new(Syntax::of(family, |_| false), offered(), begins, pace);
     let mut all: Vec<Said> = pieces.iter().flat_map(|piece| reader.push(piece)).collect();

@@ -1,5 +1,5 @@
-//! Any bytes as the body of a chat request: refused or understood, under both profiles, and what is
-//! understood can be put to Ollama and be written again as it was read.
+//! Any bytes as the body of a chat request, under both profiles: the request is refused, or it is
+//! parsed, can be translated for Ollama, and serializes to the same request.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

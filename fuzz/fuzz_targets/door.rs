@@ -1,9 +1,10 @@
-//! Any bytes as the body of a chat request, all the way: through `OpenAiLayer` to an Ollama that
-//! takes whatever it is sent.
+//! Any bytes as the body of a chat request, through the whole of `OpenAiLayer`, to an Ollama that
+//! accepts every request.
 //!
-//! The fields are settled, schemas walked, calls emulated, the request translated, the answer
-//! encoded. However odd the request: an answer in OpenAI's shape or a refusal in it, never a fault
-//! of ours, and what reaches Ollama is JSON that lets nothing be cut.
+//! Every part runs: fields are handled, schemas are walked, calls are emulated, the request is
+//! translated, and the answer is encoded. Whatever the request is, the answer or the error must
+//! have OpenAI's format and must not be a 500, and the request to Ollama must be JSON that does not
+//! allow truncation.
 #![no_main]
 
 use std::cell::LazyCell;

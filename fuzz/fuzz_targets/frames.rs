@@ -1,4 +1,4 @@
-//! Any bytes, cut anywhere: the same lines and the same events.
+//! Any bytes, split anywhere: the lines and events must be the same.
 #![no_main]
 
 use bytes::Bytes;

@@ -1,8 +1,9 @@
-//! Any JSON schema and any GBNF as what an answer is held to: each is compiled or refused, an
-//! answer goes on for as long as it may, and what has been written under a schema when the answer
-//! may end is JSON.
+//! Any JSON schema and any GBNF grammar as the constraint of an answer. Each is compiled or
+//! refused, an answer can always continue or end, and what was generated under a schema is JSON
+//! when the answer may end.
 //!
-//! The modules are taken from the engine's crate file by file: the crate itself compiles llama.cpp.
+//! The modules are included from the engine's crate file by file, because the crate itself compiles
+//! llama.cpp.
 #![no_main]
 
 #[path = "../../crates/llama/src/grammar/mod.rs"]
@@ -32,16 +33,16 @@ use syntax::{Begins, Syntax};
 
 type Token = u32;
 
-/// The token that ends an answer; before it is one for each byte, behind it are some longer ones.
+/// The token that ends an answer. The tokens below it are single bytes; those above it are longer.
 const END: Token = 256;
 const LONGER: [&str; 12] = [
     "{\"", "\": ", "true", "null", "12", "ab", "}}", "\n  ", "\",", "[[", "é", "1e9",
 ];
 
-/// The most tokens of one answer: a schema may go on for ever.
+/// The maximum number of tokens of one answer, because a schema may allow endless ones.
 const MOST_TOKENS: usize = 48;
 
-/// How deep a schema that is made of bytes may be.
+/// The maximum depth of a generated schema.
 const DEEPEST: u8 = 5;
 
 static GRAMMARS: LazyLock<Grammars> = LazyLock::new(|| {
@@ -57,15 +58,15 @@ static GRAMMARS: LazyLock<Grammars> = LazyLock::new(|| {
 });
 
 fuzz_target!(|input: &[u8]| {
-    // Nothing is left where the bytes are too few.
+    // Fails if the input has too few bytes.
     if let Ok(Some((source, mut choices))) = drawn(input) {
         let _ = hold(source, &mut choices);
     }
 });
 
-/// What an answer is held to, and the bytes that choose its tokens. A text that begins as a schema
-/// or as a GBNF is it, up to a NUL, and chooses itself where nothing follows; of other bytes one is
-/// made.
+/// Splits the input into a constraint and the bytes that choose its tokens. If the input begins
+/// like a schema or a GBNF grammar, the text up to a NUL is the constraint, and it also chooses the
+/// tokens if nothing follows. Otherwise a schema is generated from the bytes.
 fn drawn(input: &[u8]) -> arbitrary::Result<Option<(Source, Unstructured<'_>)>> {
     let mut parts = input.splitn(2, |&byte| byte == 0);
     let text = parts.next().unwrap_or_default();
@@ -89,7 +90,7 @@ fn drawn(input: &[u8]) -> arbitrary::Result<Option<(Source, Unstructured<'_>)>> 
     Ok(source.map(|source| (source, choices)))
 }
 
-/// Holds an answer to it.
+/// Generates an answer under the constraint.
 fn hold(source: Source, choices: &mut Unstructured<'_>) -> arbitrary::Result<()> {
     let is_json = matches!(source, Source::Guided { .. });
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -111,7 +112,7 @@ fn hold(source: Source, choices: &mut Unstructured<'_>) -> arbitrary::Result<()>
             return ended(&written, is_json);
         }
         let mut row = vec![0.0; 257 + LONGER.len()];
-        // A grammar that has become too large ends its answer with an error.
+        // A grammar that has grown too large ends its answer with an error.
         if held.mask(&mut row).is_err() {
             return Ok(());
         }
@@ -135,7 +136,7 @@ fn hold(source: Source, choices: &mut Unstructured<'_>) -> arbitrary::Result<()>
 
 fn ended(written: &[u8], is_json: bool) -> arbitrary::Result<()> {
     if is_json {
-        // By its letters alone: JSON has numbers that no computer does.
+        // Checks the syntax only: JSON allows numbers that no type can hold.
         let read = serde_json::from_slice::<&RawValue>(written);
         assert!(
             read.is_ok(),
@@ -155,7 +156,7 @@ fn held_to(schema: &Value) -> Source {
     .answer(Part::new("value", "the.schema", schema), None)
 }
 
-/// A schema with definitions, which may refer to one another.
+/// Generates a schema with definitions, which may refer to each other.
 fn with_definitions(bytes: &mut Unstructured<'_>) -> arbitrary::Result<Value> {
     let mut all = schema(bytes, 0)?;
     if let Value::Object(fields) = &mut all

@@ -1,5 +1,5 @@
-//! Any bytes as the lines of an Ollama's answer: an error or events, never a panic, and nothing
-//! after the last line.
+//! Any bytes as the lines of an answer of Ollama: events or an error, no panic, and no event after
+//! the last line.
 #![no_main]
 
 use bytes::Bytes;

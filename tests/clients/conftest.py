@@ -1,4 +1,4 @@
-"""What the suites share: a running loggia for each kind of backend, and the official client pointed at it."""
+"""Shared by all suites: a running loggia for each kind of backend, and the official client connected to it."""
 
 import openai
 import pytest
@@ -16,7 +16,7 @@ def target(request):
 
 @pytest.fixture(scope="session")
 def standin():
-    """A running loggia in front of the Ollama stand-in alone, for what only recordings can show."""
+    """A running loggia in front of the Ollama stand-in only, for tests that need a recorded answer."""
     with ALL["ollama"]() as running:
         yield running
 
@@ -32,7 +32,8 @@ def standin_client(standin):
 
 
 def connected(target):
-    """OpenAI's client with its strictest reading of answers, and without its retries, which would hide a first failure."""
+    """OpenAI's client with strict validation of answers and without retries, which would hide a first
+    failure."""
     with openai.OpenAI(
         base_url=f"{target.url}/v1", api_key="unused", max_retries=0, timeout=120, _strict_response_validation=True
     ) as client:

@@ -1,10 +1,11 @@
-"""A real engine that speaks OpenAI already: llama.cpp's own server, out of the wheel `xllamacpp`, with the default model, or with one that makes embeddings.
+"""A real engine with OpenAI's API: llama.cpp's own server from the wheel `xllamacpp`, with the default model
+or with an embedding model.
 
     llamacpp_server.py MODEL.gguf
     llamacpp_server.py MODEL.gguf TEMPLATE.jinja
     llamacpp_server.py EMBEDDING-MODEL.gguf NAME
 
-Listens on a free port, prints its address, and ends when its standard input does.
+Listens on a free port, prints its address, and ends when its standard input ends.
 """
 
 import os
@@ -13,7 +14,8 @@ from pathlib import Path
 
 import xllamacpp
 
-# One thread: two that wait for each other by spinning crawl when something else runs on the machine, and the model is small.
+# One thread: the model is small, and two threads that spin while they wait for each other are very slow on a
+# busy machine.
 THREADS = 1
 
 
@@ -35,7 +37,7 @@ def main() -> None:
     server = xllamacpp.Server(params)
     print(server.listening_address, flush=True)
     sys.stdin.read()
-    # Nothing is to be kept, and the server's own end may wait for a stream that nobody reads.
+    # Ends at once: a normal end may wait for a stream that nobody reads.
     os._exit(0)
 
 

@@ -1,12 +1,14 @@
-"""Odd requests before every kind of backend, and what must hold of each answer.
+"""Sends odd requests to every kind of backend, and checks each answer.
 
     odd.py [--seed 1] [--minutes 5] [KIND ...]
 
-`make odd MINUTES=5` runs it. The same seed asks the same. It prints what it found, each with the request that did it, and ends with 1 then.
+`make odd MINUTES=5` runs it. The same seed gives the same requests. It prints each violation with its
+request, and then exits with 1.
 
-What must hold: the answer is 200 or an error as OpenAI writes it, and never a 500 of the request's making; a stream is a proper one; a field that is
-there twice is refused; and nothing is dropped unseen: what was put into a valid request changes what the engine is asked, or the answer, or it is
-named in `x-loggia-ignored`, or refused. In the end the server still answers, and its log holds no panic and no word of a prompt.
+These rules are checked. The answer is 200 or an error in OpenAI's format, and never a 500 caused by the
+request. A stream is well-formed. A duplicate field is refused. Nothing is dropped silently: a field added to
+a valid request changes what the engine receives, or changes the answer, or is listed in `x-loggia-ignored`,
+or is refused. At the end the server still answers, and its log contains no panic and no text of a prompt.
 """
 
 import argparse
@@ -29,7 +31,7 @@ from targets import ALL, MODEL, first_model, loggia
 
 TYPES = {400: "invalid_request_error", 404: "invalid_request_error", 413: "invalid_request_error", 415: "invalid_request_error"}
 
-# Fields whose value is the engine's or the client's matter, or says what is the case anyway, so that nothing changes with it.
+# Fields that only the engine or the client interprets, or that repeat a default, so that they change nothing.
 SAYS_NOTHING = {
     "messages[].content[].image_url.detail": "named where it asks for something",
     "parallel_tool_calls": "calls are left out of the answer, where there are several",
@@ -44,7 +46,7 @@ SAYS_NOTHING = {
 
 @dataclasses.dataclass
 class Stand:
-    """A running loggia, its model, what it asked the engine last, and its log."""
+    """A running loggia, its model, the last request to its engine, and its log."""
 
     kind: str
     url: str
@@ -76,7 +78,7 @@ STANDS = {"embedded": embedded, "ollama": ollama, "openai": openai}
 
 
 def run(stand: Stand, seed: int, most: int, seconds: float) -> tuple[collections.Counter, list[str]]:
-    """Asks so many odd requests, or for so long; gives the statuses and what was wrong."""
+    """Sends this many odd requests, or for this long. Returns the statuses and the violations."""
     statuses, faults = collections.Counter(), []
     until = time.monotonic() + seconds
     for count, odd in enumerate(odd_inputs.requests(seed, stand.model)):
@@ -87,7 +89,7 @@ def run(stand: Stand, seed: int, most: int, seconds: float) -> tuple[collections
             answer, asked = ask(stand, odd.route, odd.body)
             fault = wrong_with(answer, odd) or dropped_unseen(stand, odd, answer, asked)
         except (OSError, http.client.HTTPException, AssertionError, ValueError) as broken:
-            # No answer in time, a connection that was closed, or what is not as the spec has it.
+            # A timeout, a closed connection, or an answer that violates the specification.
             faults.append(f"{stand.kind}: {broken!r}: {about}")
             continue
         statuses[answer.status] += 1
@@ -139,7 +141,7 @@ def wrong_with_stream(answer: raw.Answer) -> str | None:
 
 
 def dropped_unseen(stand: Stand, odd: odd_inputs.Odd, answer: raw.Answer, asked: list[dict]) -> str | None:
-    """Whether what was put there changed nothing, and is not named."""
+    """Whether the added field changed nothing, and is not listed as ignored."""
     if answer.status != 200 or odd.before is None or odd.value is None or odd.place in SAYS_NOTHING:
         return None
     if odd.body == json.dumps(odd.before).encode():
@@ -157,12 +159,12 @@ def dropped_unseen(stand: Stand, odd: odd_inputs.Odd, answer: raw.Answer, asked:
 
 
 def is_stored(odd: odd_inputs.Odd) -> bool:
-    """What Loggia keeps: neither the backend nor the answer shows it."""
+    """Whether Loggia itself stores the field, so that neither the backend nor the answer shows it."""
     return odd.route == "/v1/chat/completions" and json.loads(odd.body).get("store") is True and odd.place.partition(".")[0] in ("store", "metadata")
 
 
 def says_the_same(odd: odd_inputs.Odd) -> bool:
-    """Whether what was put there is what the request said anyway, or asks for nothing."""
+    """Whether the added field repeats what the request said, or requests nothing."""
     key = odd.place.rpartition(".")[2]
     nothing = {
         "modalities": [["text"], []], "n": [1], "logit_bias": [{}], "stop": [[], "", ["x"]], "top_k": [3], "grammar": [""], "tools": [[]], "functions": [[]], "metadata": [{}], "store": [False],
@@ -174,7 +176,7 @@ def says_the_same(odd: odd_inputs.Odd) -> bool:
 
 
 def shape(answer: raw.Answer) -> object:
-    """An answer without what is new in each."""
+    """Returns an answer without the parts that differ each time."""
     def steady(value):
         if isinstance(value, dict):
             return {key: steady(inner) for key, inner in value.items() if key not in ("id", "created", "system_fingerprint", "timings", "usage")}
@@ -195,13 +197,14 @@ def is_named(place: str, names: list[str]) -> bool:
 
 
 def is_free_form(place: str) -> bool:
-    """Objects whose names are the client's own."""
+    """Objects whose keys the client chooses."""
     free = {"metadata", "logit_bias", "schema", "parameters", "options", "chat_template_kwargs", "prediction", "custom"}
     return not free.isdisjoint(place.replace("[]", "").split("."))
 
 
 def is_an_annotation(place: str) -> bool:
-    """A word within a tool's schema that JSON Schema does not know, or `additionalProperties`, which asks for nothing where no call is held to it."""
+    """A keyword in a tool's schema that JSON Schema does not know; or `additionalProperties`, which has no
+    effect if the engine does not enforce the schema."""
     _, within, path = place.replace("[]", "").partition(".parameters.")
     *parents, key = path.split(".")
     if not within or parents[-1:] == ["properties"]:

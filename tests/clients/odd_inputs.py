@@ -1,11 +1,11 @@
-"""Requests that are a little wrong: valid ones that together use every field, with one thing about each changed by chance."""
+"""Odd requests: valid requests that together use every field, each with one random change."""
 
 import copy
 import dataclasses
 import json
 import random
 
-# In every prompt, to be looked for in the log.
+# A marker in every prompt, to search for in the log.
 MARKER = "zanzibar-7431"
 
 PNG = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -51,13 +51,13 @@ COMPLETIONS = [
     {"prompt": f"Once {MARKER}", "stream": True, "stream_options": {"include_usage": True}, "echo": True},
 ]
 
-# What is put in a field's place.
+# Values that replace the value of a field.
 ODD = [
     None, True, False, 0, -1, 1, 1.5, -0.0, 1e308, 10**30, "", " ", "x", "auto", "none", "\u0000", "\ud800", "é" * 300, "🦀", "a" * 5000,
     [], [None], ["x"], [[]], [{}], {}, {"x": 1}, {"type": "x"}, {"type": "text", "text": "x"}, {"type": "function"}, "null", "NaN",
 ]
 
-# What is put beside the others: fields of OpenAI's, of Ollama's, of other engines', and mistyped ones.
+# Added fields: of OpenAI, of Ollama, of other engines, and misspelled ones.
 ADDED = {
     "temperature": [0.3, 3], "max_tokens": [2, 0, 10**12], "web_search_options": [{}, {"search_context_size": "low"}], "audio": [{"voice": "alloy", "format": "wav"}],
     "modalities": [["text", "audio"], ["text"]], "moderation": [{"model": "m"}], "reasoning_effort": ["high", "none", "enormous"], "seed": [7], "n": [2, 200],
@@ -72,19 +72,19 @@ ADDED = {
 
 @dataclasses.dataclass
 class Odd:
-    """A request, what was done to it, and where."""
+    """A request, the change, and the place of the change."""
 
     route: str
     body: bytes
     what: str
     place: str
-    # The same without what was done, where the two can be compared.
+    # The request without the change, if both can be compared.
     before: dict | None = None
     value: object = None
 
 
 def requests(seed: int, model: str):
-    """Odd requests without end; the same for the same seed."""
+    """An endless sequence of odd requests. The same seed gives the same sequence."""
     chance = random.Random(seed)
     while True:
         if chance.random() < 0.85:
@@ -128,7 +128,7 @@ def odd(chance: random.Random, route: str, request: dict) -> Odd:
 
 
 def broken(chance: random.Random, text: str) -> bytes:
-    """What is no JSON, or hardly."""
+    """Invalid or barely valid JSON."""
     body = text.encode()
     middle = chance.randrange(1, len(body))
     return chance.choice(
@@ -141,7 +141,7 @@ def broken(chance: random.Random, text: str) -> bytes:
 
 
 def objects(value: object, path: tuple = ()):
-    """Every object and list, with the way to it."""
+    """Returns every object and list, with its path."""
     if isinstance(value, (dict, list)):
         yield path, value
         for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
@@ -155,7 +155,7 @@ def at(value: object, path: tuple) -> object:
 
 
 def named(path: tuple, key: object) -> str:
-    """The place as `x-loggia-ignored` names it: `messages[].content`."""
+    """Returns the path as `x-loggia-ignored` lists it: `messages[].content`."""
     text = ""
     for step in (*path, key):
         text += "[]" if isinstance(step, int) else f".{step}" if text else str(step)

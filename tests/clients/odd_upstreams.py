@@ -1,4 +1,5 @@
-"""What stands behind loggia while it gets odd requests, and tells what it was asked: an Ollama that answers anything, and a way through to another engine."""
+"""The upstreams for odd requests, which record what Loggia sends: an Ollama that answers anything, and a
+proxy to another engine."""
 
 import contextlib
 import http.client
@@ -19,7 +20,7 @@ LOGPROB = {"token": "Hi", "logprob": -0.5, "bytes": [72, 105], "top_logprobs": [
 
 @contextlib.contextmanager
 def ollama():
-    """Gives its address, and the list of what it was asked to say."""
+    """Yields its address and the list of requests for an answer."""
     asked: list[dict] = []
 
     class Ollama(Quiet):
@@ -50,7 +51,7 @@ def ollama():
 
 @contextlib.contextmanager
 def through_to(upstream: str):
-    """Gives an address from which all goes to `upstream`, and the list of what was asked to be said."""
+    """Yields an address that forwards everything to `upstream`, and the list of requests for an answer."""
     asked: list[dict] = []
 
     class Through(Quiet):
@@ -85,7 +86,7 @@ class Quiet(http.server.BaseHTTPRequestHandler):
         self.answer("application/json", json.dumps(value).encode())
 
     def answer(self, content_type: str, body: bytes, status: int = 200):
-        # A client that has left is no matter.
+        # The client has left.
         with contextlib.suppress(OSError):
             self.send_response(status)
             self.send_header("content-type", content_type)
@@ -99,7 +100,7 @@ class Quiet(http.server.BaseHTTPRequestHandler):
 
 class Server(http.server.ThreadingHTTPServer):
     def handle_error(self, request, client_address):
-        """A connection that loggia has ended is no matter, and what else goes wrong here is seen in its answer."""
+        """Ignores connections that loggia has closed. Other errors show up in loggia's answer."""
 
 
 @contextlib.contextmanager

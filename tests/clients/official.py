@@ -1,4 +1,4 @@
-"""The official clients for suites that start a loggia of their own: Python's, and what Node's packages tell of one question."""
+"""The official clients, for suites that start a loggia of their own: that of Python, and those of Node."""
 
 import json
 import os
@@ -16,12 +16,14 @@ def client(url: str, **settings) -> openai.OpenAI:
 
 
 def node_tells(url: str, *arguments: str) -> dict:
-    """What Node's package made of one question: status, and of an error its class, code, param, type and request id."""
+    """Returns what OpenAI's Node package reports for one question: the status; for an error also its class,
+    code, param, type and request id."""
     return in_node("retry.js", url, *arguments)
 
 
 def node_streams(url: str) -> dict:
-    """Text and reasoning of one streamed answer each by OpenAI's package for Node and by the AI SDK."""
+    """Returns text and reasoning of one streamed answer, each as read by OpenAI's Node package and by the AI
+    SDK."""
     return in_node("streams.js", url)
 
 

@@ -1,17 +1,19 @@
-"""An Ollama that answers from recordings, and holds every request against the recorded ones.
+"""An Ollama that answers from recordings, and compares every request with the recorded ones.
 
-Not a model and not lenient: a request that differs from every recorded one in any field is kept as a mismatch and answered with a 500, so
-that the test that caused it fails, and `GET /standin/report` tells what differed. What Loggia adds to each request by design is written
-in `ALWAYS_SENT`; nothing else may be added.
+It is strict: a request that differs from every recorded one in any field is stored as a mismatch and answered
+with a 500, so that its test fails; `GET /standin/report` shows the difference. `ALWAYS_SENT` lists what
+Loggia adds to each request by design. Nothing else may be added.
 
-It can also be told how to send (`POST /standin/next`, for the next request of a chat or a completion): the bytes split at one place, or one by one; or to hold
-after some lines until the client leaves, which `GET /standin/left` then waits for. Held after 0 lines, it does not even send headers, like
-Ollama while it reads a prompt.
+A test can also control how an answer is sent (`POST /standin/next`, for the next chat or completion): the
+bytes split at one place, or one by one; or stopped after some lines until the client leaves, which `GET
+/standin/left` waits for. Stopped after 0 lines, it does not even send headers, like Ollama while it reads a
+prompt.
 
-Packages write some of a request themselves: a schema out of a class, a turn that they put together. For these a test says the exact request to
-expect (`POST /standin/expect`): a recorded one, with the fields that the package writes replaced. Several are expected in that order.
+SDKs write some parts of a request themselves: a schema from a class, a turn that they assemble. For these a
+test gives the exact request to expect (`POST /standin/expect`): a recorded one with the SDK's own fields
+replaced. Several are expected in the given order.
 
-Run as a program it listens on a free port, prints its address, and ends when its standard input does.
+Run as a program, it listens on a free port, prints its address, and ends when its standard input ends.
 """
 
 import asyncio
@@ -22,19 +24,20 @@ from pathlib import Path
 
 RECORDINGS = Path(__file__).resolve().parents[2] / "fixtures" / "ollama"
 
-# Loggia always says whether it wants a stream, and never lets a conversation be cut in silence.
+# Loggia always sends `stream`, and always turns truncation off.
 ALWAYS_SENT = {"truncate": False, "shift": False}
 
-# Requests recorded to show what Ollama does when `truncate` is left to it: Loggia must never send them.
+# Recordings that show what Ollama does without `truncate`. Loggia must never send these requests.
 NEVER_SENT = {"overflow-default", "overflow-many-messages-default", "generation-past-context-default"}
 
-# The context size that `/api/ps` says each model is loaded with: Loggia asks for it again, so that no model is loaded anew.
+# The context size of each loaded model, as `/api/ps` reports it. Loggia requests the same size, so that no
+# model is reloaded.
 LOADED = {
     model["name"]: model["context_length"]
     for model in json.loads((RECORDINGS / "server" / "ps.response.http").read_bytes().partition(b"\r\n\r\n")[2])["models"]
 }
 
-# How long `/standin/left` waits for the client's connection to close.
+# How long `/standin/left` waits for the client to close the connection.
 PATIENCE = 10.0
 
 
@@ -52,15 +55,15 @@ class Recording:
         self.content_type = next(h.split(": ", 1)[1] for h in headers if h.lower().startswith("content-type"))
 
     def is_a_chat(self) -> bool:
-        """Whether there is a conversation in it, so that Loggia could send it at all."""
+        """Whether it contains a conversation, so that Loggia could send it."""
         return isinstance(self.request, dict) and isinstance(self.request.get("messages"), list) and self.request["messages"] != []
 
     def is_a_completion(self) -> bool:
-        """Whether Loggia asks like this for a text to be continued: as it is, and with nothing before it."""
+        """Whether Loggia would send this completion: raw, and without a context."""
         return bool(self.request.get("raw") and self.request.get("prompt") and "system" not in self.request)
 
     def expected(self) -> dict:
-        """The request that Loggia sends for the same question."""
+        """Returns the request that Loggia sends for the same question."""
         messages = self.request.get("messages")
         numbered = {"messages": [with_numbered_calls(message) for message in messages]} if messages else {}
         loaded = {"num_ctx": LOADED[self.request["model"]]} if self.request.get("model") in LOADED else {}
@@ -70,7 +73,8 @@ class Recording:
 
 
 def without_annotations(schema: object) -> object:
-    """A schema as Loggia sends it for an answer to be held to: what only describes holds nothing, and no model is shown it here."""
+    """A schema as Loggia sends it to constrain an answer: without annotations, which constrain nothing and
+    which no model sees here."""
     if isinstance(schema, list):
         return [without_annotations(inner) for inner in schema]
     if not isinstance(schema, dict):
@@ -80,7 +84,8 @@ def without_annotations(schema: object) -> object:
 
 
 def as_ollama_shows(schema: object) -> object:
-    """A tool's schema with the keywords that Ollama shows its models; Loggia sends no others, and names what is lost."""
+    """A tool's schema with the keywords that Ollama shows its models. Loggia sends only these, and lists the
+    others as ignored."""
     if not isinstance(schema, dict):
         return schema
     kept = {key: inner for key, inner in schema.items() if key in ("type", "anyOf", "items", "description", "enum", "properties", "required")}
@@ -90,7 +95,8 @@ def as_ollama_shows(schema: object) -> object:
 
 
 def with_numbered_calls(message: dict) -> dict:
-    """Loggia numbers the calls of earlier turns as Ollama numbers those that it answers; whoever wrote the recorded ones did not."""
+    """Numbers the calls of earlier turns, as Loggia does and as Ollama numbers its own. The recorded requests
+    have no numbers."""
     if not isinstance(message, dict) or "tool_calls" not in message:
         return message
     calls = [{**call, "function": {"index": index, **call["function"]}} for index, call in enumerate(message["tool_calls"])]
@@ -98,7 +104,7 @@ def with_numbered_calls(message: dict) -> dict:
 
 
 def as_loggia_asks(embed: dict) -> dict:
-    """One text is a list of one, and nothing is ever cut."""
+    """A single text is a list of one, and truncation is always off."""
     return {**embed, "input": [embed["input"]] if isinstance(embed["input"], str) else embed["input"], "truncate": False}
 
 
@@ -107,7 +113,7 @@ def read(folder: str) -> list[Recording]:
 
 
 def same_json(value: object) -> str:
-    """One text for equal JSON: keys in order, and 1.0 written as 1."""
+    """Returns the same text for equal JSON: keys sorted, and 1.0 written as 1."""
 
     def plain(value):
         if isinstance(value, float) and value.is_integer():
@@ -120,7 +126,7 @@ def same_json(value: object) -> str:
 
 
 def fits(sent: object, expected: object) -> bool:
-    """The same JSON; where the test does not care for the words it says "(any text)"."""
+    """Whether the JSON is equal. "(any text)" in the expected request matches any text."""
     if expected == "(any text)":
         return isinstance(sent, str)
     if isinstance(sent, dict) and isinstance(expected, dict):
@@ -140,13 +146,13 @@ def differing(request: dict, expected: dict) -> dict:
 
 
 def difference(request: dict, recorded: dict[str, list[Recording]]) -> dict:
-    """What sets the request apart from the recorded one that it is most like."""
+    """Returns the difference between the request and the most similar recorded one."""
     nearest = min((same[0] for same in recorded.values()), key=lambda recording: len(differing(request, recording.expected())))
     return {"nearest": nearest.name, "differs": differing(request, nearest.expected())}
 
 
 class Plan:
-    """How the next chat answer is sent."""
+    """How to send the next answer to a chat."""
 
     def __init__(self, split=None, hold_after=None):
         self.split = split
@@ -183,7 +189,7 @@ class StandIn:
         self.left = asyncio.Event()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answers one connection's requests, one after the other."""
+        """Answers the requests of one connection, one after the other."""
         try:
             while (request := await read_request(reader)) is not None:
                 method, path, body = request
@@ -211,7 +217,8 @@ class StandIn:
         self.served.append(recording.name)
         await send(writer, recording, plan)
         if plan.hold_after is not None:
-            # A connection in use has nothing to send; the next thing to be read is its end, or a reset where lines of ours were unread.
+            # Loggia sends nothing during an answer, so the next read is the end of the connection, or a reset
+            # if some of our lines were unread.
             try:
                 gone = await reader.read(1) == b""
             except ConnectionError:
@@ -241,12 +248,12 @@ class StandIn:
         if same is None:
             self.mismatches.append(difference(request, recorded))
             return None
-        # The same question was asked twice in some recordings: their answers take turns.
+        # Some recordings have the same request: their answers alternate.
         self.turn += 1
         return same[self.turn % len(same)]
 
     def find_expected(self, request: dict, recorded: dict[str, list[Recording]]) -> Recording | None:
-        """The recording that a test said would be asked for next, if this is that request."""
+        """Returns the expected recording, if this is the request that a test announced next."""
         told = self.expected.pop(0)
         recording = next(each for same in recorded.values() for each in same if each.name == told["recording"])
         expected = copy.deepcopy({**recording.expected(), **told["changed"]})
@@ -264,7 +271,7 @@ class StandIn:
         if method == "GET" and path in ("/api/tags", "/api/ps", "/api/version"):
             recording = self.server[path.removeprefix("/api/")]
         elif (method, path) == ("POST", "/api/show"):
-            # `tags` names one model whose `show` was not recorded; it is answered like one that is gone.
+            # `tags` lists one model whose `show` was not recorded. It is answered like a deleted model.
             recording = self.server["show-missing"]
             for shown in self.server.values():
                 if shown.path == path and same_json(shown.request) == same_json(json.loads(body)):
@@ -294,7 +301,8 @@ class StandIn:
 
 
 async def read_request(reader: asyncio.StreamReader):
-    """Method, path and body of the next request; None where the client is done. Loggia sends bodies with their length."""
+    """Reads method, path and body of the next request; None if the client has closed the connection. Loggia
+    sends bodies with their length."""
     try:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
     except asyncio.IncompleteReadError:
@@ -306,7 +314,7 @@ async def read_request(reader: asyncio.StreamReader):
 
 
 async def send(writer, recording: Recording, plan: Plan) -> None:
-    """The recorded answer: chunked where it was, each piece a chunk and a write of its own."""
+    """Sends the recorded answer, chunked if it was recorded so. Each piece is one chunk and one write."""
     if plan.hold_after == 0:
         return
     chunked = recording.chunks is not None

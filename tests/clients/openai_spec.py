@@ -1,6 +1,8 @@
-"""Holds answers against OpenAI's published spec, where OPENAI_SPEC names the file. Without it nothing is checked, and the run says so.
+"""Compares answers with OpenAI's published specification, if OPENAI_SPEC is the path of its file. Otherwise
+nothing is checked, and the run reports that.
 
-The spec is OpenAPI 3.1, so its schemas are JSON Schema 2020-12 but for `nullable`, which some still carry from 3.0.
+The specification is OpenAPI 3.1, so its schemas are JSON Schema 2020-12, except for `nullable`, which some
+still have from 3.0.
 """
 
 import base64
@@ -14,13 +16,14 @@ import jsonschema
 
 SPEC = os.environ.get("OPENAI_SPEC", "")
 
-# Answers and chunks held against the spec so far, for the line at the end of the run.
+# The number of answers and chunks checked so far, for the last line of the run.
 checked = 0
 
-# The spec has no schema for a chunk of the older completions: it is a whole one, in which OpenAI's API writes null for what is not known yet.
+# The specification has no schema for a chunk of the older completions. A chunk is like a complete answer, and
+# OpenAI's API sends null for what is not known yet.
 OLDER_CHUNK = "a chunk of a CreateCompletionResponse"
 
-# What each route answers: whole, and as the events of a stream.
+# The schemas of each route: of its complete answer, and of the events of its stream.
 ROUTES = [
     ("POST", "/v1/chat/completions", "CreateChatCompletionResponse", "CreateChatCompletionStreamResponse"),
     ("GET", "/v1/chat/completions", "ChatCompletionList", None),
@@ -46,7 +49,7 @@ ROUTES = [
 ]
 
 def check(method: str, path: str, answer) -> None:
-    """Fails where the answer's JSON, or an event of its stream, is not what the spec says of this route."""
+    """Fails if the answer's JSON, or an event of its stream, does not match the specification of this route."""
     if not SPEC:
         return
     if answer.headers.get("content-type", "").startswith("text/event-stream"):
@@ -57,24 +60,24 @@ def check(method: str, path: str, answer) -> None:
 
 
 def schema_of_whole(method: str, path: str, status: int) -> str | None:
-    """What a whole answer is to be; None where the spec says nothing of it."""
+    """Returns the schema of a complete answer; None if the specification has none."""
     if status >= 400:
         return "ErrorResponse" if path.startswith("/v1/") and method != "HEAD" else None
     return schemas(method, path)[0]
 
 
 def schemas(method: str, path: str) -> tuple[str | None, str | None]:
-    """What a route answers whole, and as an event."""
+    """Returns the schemas of a route: of its complete answer, and of its events."""
     path = path.partition("?")[0]
     for methods, pattern, whole, event in ROUTES:
-        # The name of a model may have slashes.
+        # A model name may contain slashes.
         if method in methods.split() and re.fullmatch(pattern.replace("{id}", "[^/]+").replace("{name}", ".+"), path):
             return whole, event
     return None, None
 
 
 def check_event(method: str, path: str, data: str) -> None:
-    """One event of a stream: a chunk, an error, or the end."""
+    """Checks one event of a stream: a chunk, an error, or the end."""
     schema = schemas(method, path)[1]
     if data == "[DONE]" or not SPEC or schema is None:
         return
@@ -92,21 +95,22 @@ def check_json(schema: str, text: str | bytes) -> None:
         schema, value = "CreateCompletionResponse", ended(value)
     if schema == "CreateCompletionResponse":
         value = with_a_first_token(value)
-    # Thousands of answers differ in nothing but what is new in each.
+    # Thousands of answers differ only in the parts that are new each time.
     steady = {key: inner for key, inner in value.items() if key not in ("id", "created") or type(inner) not in (str, int)}
     validate(schema, json.dumps(value | {key: "" if key == "id" else 0 for key in value.keys() - steady.keys()}))
     checked += 1
 
 
 def ended(chunk: dict) -> dict:
-    """The same with some reason for each choice's end, and without a usage that is null."""
+    """Adds a reason for the end of each choice, and removes a usage that is null."""
     for choice in chunk["choices"]:
         choice["finish_reason"] = choice["finish_reason"] or "stop"
     return {key: value for key, value in chunk.items() if (key, value) != ("usage", None)}
 
 
 def with_a_first_token(completion: dict) -> dict:
-    """The same with something for the first token of an echoed prompt: nothing comes before it, and OpenAI's API writes null, which the spec lacks."""
+    """Adds a value for the first token of an echoed prompt. No token precedes it, so OpenAI's API sends null,
+    which the specification does not allow."""
     for choice in completion.get("choices", []):
         for name, something in (("token_logprobs", 0), ("top_logprobs", {})):
             if entries := (choice.get("logprobs") or {}).get(name):
@@ -115,7 +119,7 @@ def with_a_first_token(completion: dict) -> dict:
 
 
 def decoded(answer: dict) -> dict:
-    """The same with vectors of numbers: the spec has `encoding_format: base64` and no word for what is answered to it."""
+    """Decodes vectors: the specification has `encoding_format: base64`, but no type for its answers."""
     for item in answer["data"]:
         if isinstance(item["embedding"], str):
             numbers = base64.b64decode(item["embedding"], validate=True)
@@ -132,14 +136,14 @@ def validate(schema: str, text: str) -> None:
 def validator(schema: str) -> jsonschema.Draft202012Validator:
     with open(SPEC) as file:
         components = nulls_allowed(json.load(file)["components"])
-    # The spec has the error, and in words that it stands within this.
+    # The specification has a schema for the error, and says only in prose that `error` contains it.
     error = {"type": "object", "properties": {"error": {"$ref": "#/components/schemas/Error"}}, "required": ["error"], "additionalProperties": False}
     components["schemas"]["ErrorResponse"] = error
     return jsonschema.Draft202012Validator({"$ref": f"#/components/schemas/{schema}", "components": components})
 
 
 def nulls_allowed(part):
-    """The spec's `nullable: true`, said in JSON Schema."""
+    """Translates `nullable: true` to JSON Schema."""
     if isinstance(part, list):
         return [nulls_allowed(inner) for inner in part]
     if not isinstance(part, dict):

@@ -1,6 +1,6 @@
-"""The questions that the suites ask, each one that a recording of Ollama's exists for: the same words, the same settings.
+"""The questions of all suites. For each there is a recording of Ollama with the same text and settings.
 
-Every kind of backend is asked the same; only in front of the stand-in must the answer be the recorded one.
+Every kind of backend gets the same questions. Only the answer of the stand-in must equal the recorded one.
 """
 
 

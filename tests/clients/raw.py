@@ -1,7 +1,7 @@
-"""HTTP as bytes: what no client library has smoothed over.
+"""HTTP as bytes, as no client library shows it.
 
-One request a connection, a limit on every wait, and the answer with its headers and its body as they came (the chunked framing undone, and
-checked: a body that breaks off is an error here).
+Each request has its own connection, and every wait a limit. The answer has its headers and its body as
+received; chunked framing is removed and checked, and a body that ends early is an error.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ class Answer:
         return self.json()["error"]
 
     def events(self) -> list[str]:
-        """The data of each server-sent event, in order; comments are passed over."""
+        """Returns the data of each server-sent event, in order. Skips comments."""
         text = self.body.decode()
         assert text.endswith("\n\n"), f"a stream ends with a whole event, not with {text[-40:]!r}"
         blocks = [block for block in text.split("\n\n") if block and not block.startswith(":")]
@@ -35,12 +35,13 @@ class Answer:
         return [block.removeprefix("data: ") for block in blocks]
 
     def chunks(self) -> list[dict]:
-        """The stream's JSON, `[DONE]` left out."""
+        """Returns the JSON of the stream's events, without `[DONE]`."""
         return [json.loads(event) for event in self.events() if event != "[DONE]"]
 
 
 def ask(url: str, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None) -> Answer:
-    """Sends one request and reads the whole answer. Every answer that should follow OpenAI's spec is held against it."""
+    """Sends one request and reads the complete answer. Compares it with OpenAI's specification, if it should
+    match."""
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=LIMIT)
     try:
         connection.request(method, path, body, headers or {})
@@ -53,7 +54,7 @@ def ask(url: str, method: str, path: str, body: bytes | None = None, headers: di
 
 
 def chat(url: str, request: dict | bytes, **headers: str) -> Answer:
-    """POST /v1/chat/completions with this JSON, or with these very bytes."""
+    """Sends POST /v1/chat/completions with this JSON, or with exactly these bytes."""
     body = request if isinstance(request, bytes) else json.dumps(request).encode()
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return ask(url, "POST", "/v1/chat/completions", body, {"content-type": "application/json"} | named)

@@ -1,7 +1,7 @@
-"""Recorded exchanges with Ollama, told as an OpenAI client would ask and hear them.
+"""Recorded exchanges with Ollama, as an OpenAI client would send and receive them.
 
-`question` turns a recorded request into the arguments of `chat.completions.create`; `Answer` is what the recorded reply must become. Nothing
-of Loggia is used here: this is the translation written a second time, from the outside.
+`question` converts a recorded request to the arguments of `chat.completions.create`. `Answer` is what the
+recorded answer must become. This uses no code of Loggia: it is an independent second translation.
 """
 
 import dataclasses
@@ -11,13 +11,13 @@ from ollama_standin import Recording, read
 
 RECORDINGS = {recording.name: recording for recording in read("chat")}
 
-# OpenAI's name for what Ollama keeps in `options`. What has none goes along under its own name.
+# OpenAI's names for Ollama's `options`. An option without such a name is sent under its own.
 OPENAI_NAMES = {"num_predict": "max_tokens"}
 OPENAI_HAS = {"seed", "temperature", "top_p", "frequency_penalty", "presence_penalty", "stop", "max_tokens"}
 
 
 def question(name: str) -> dict:
-    """The arguments of `create` that ask what was recorded under this name."""
+    """Returns the arguments of `create` for the request recorded under this name."""
     request = RECORDINGS[name].request
     asked = {"model": request["model"], "stream": request.get("stream", True), "messages": [message(m) for m in request["messages"]]}
     extra = {}
@@ -35,7 +35,8 @@ def question(name: str) -> dict:
 
 
 def message(recorded: dict) -> dict:
-    """OpenAI's writing of a message: arguments in a string, and no `tool_name`, which Loggia finds by the call's id."""
+    """Converts a message to OpenAI's format: arguments in a string, and no `tool_name`, which Loggia finds by
+    the id of the call."""
     told = {key: value for key, value in recorded.items() if key not in ("tool_name", "tool_calls")}
     if "tool_calls" in recorded:
         told["tool_calls"] = [
@@ -57,7 +58,7 @@ def response_format(recorded: str | dict) -> dict:
 
 @dataclasses.dataclass
 class Answer:
-    """What an OpenAI client must hear, whole or as a stream."""
+    """What an OpenAI client must receive, complete or as a stream."""
 
     content: str
     reasoning: str
@@ -78,7 +79,7 @@ def answer(name: str) -> Answer:
         reasoning="".join(message.get("thinking", "") for message in messages),
         calls=[(call["name"], call["arguments"]) for call in calls],
         tokens=[entry["token"] for line in lines for entry in line.get("logprobs", [])],
-        # Ollama says `stop` after a call; OpenAI says that there was one.
+        # Ollama reports `stop` after a call; OpenAI reports `tool_calls`.
         finish_reason="tool_calls" if calls else last["done_reason"],
         prompt_tokens=last.get("prompt_eval_count", 0),
         completion_tokens=last.get("eval_count", 0),

@@ -1,4 +1,5 @@
-"""What a kind of backend does not honour is refused by name, and nothing else is: said once, for every suite."""
+"""The fields that a kind of backend does not honour are refused with their names, and no others are. Shared
+by all suites."""
 
 import contextlib
 
@@ -8,7 +9,8 @@ import pytest
 
 @contextlib.contextmanager
 def unless_refused(target, field: str):
-    """Around the body of a test that needs this field: where the kind of backend does not honour it, exactly its refusal must come."""
+    """Wraps the body of a test that needs this field. If the kind of backend does not honour the field,
+    exactly its refusal must come."""
     if field not in target.refuses:
         yield
         return

@@ -1,13 +1,15 @@
-"""Stands between any client and a running loggia, and holds what goes through against the rules of streams and OpenAI's spec.
+"""A proxy between any client and a running loggia that checks all answers: the rules of streams, and OpenAI's
+specification.
 
     relay.py http://127.0.0.1:11435
 
-The bytes go through as they come, both ways, and so does the end of a connection: a client that leaves is seen to leave. What is read of them on
-the way is read beside them: each whole answer, each event of a stream as soon as it is there, each error's body. Streams of responses keep to
-the rules of `response_events.py`; where OPENAI_SPEC names OpenAI's spec, everything is held against it too.
+It forwards all bytes unchanged in both directions, and so the end of a connection: Loggia sees when a client
+leaves. It parses the bytes on the side: each complete answer, each event of a stream as soon as it arrives,
+and the body of each error. Streams of responses must follow the rules of `response_events.py`. If OPENAI_SPEC
+is the path of OpenAI's specification, everything is compared with it too.
 
-Listens on a free port and prints its address. When its standard input ends it prints a line of JSON: how much it has held against the spec,
-and what was not as it should be.
+It listens on a free port and prints its address. When its standard input ends, it prints a line of JSON: the
+number of checks against the specification, and the violations.
 """
 
 import asyncio
@@ -22,16 +24,17 @@ from response_events import ResponseEvents
 PIECE = 65536
 LINGER = 5.0
 
-# The first of them tell enough.
+# The first few are enough.
 MOST_FAULTS = 20
 
 
 class Unreadable(Exception):
-    """Not HTTP, so that nothing after it on the connection can be told apart."""
+    """Bytes that are not HTTP, so that nothing after them can be parsed."""
 
 
 class Messages:
-    """One direction of a connection, cut into messages: feed it bytes, and it calls `head`, `data` and `end` of each."""
+    """One direction of a connection, split into messages. Feed it bytes, and it calls `head`, `data` and
+    `end` for each message."""
 
     def __init__(self):
         self.rest = b""
@@ -40,7 +43,7 @@ class Messages:
 
     def feed(self, piece: bytes) -> None:
         self.rest += piece
-        # Each step takes something of the rest and says which is next, or says that it needs more.
+        # Each step consumes some of the buffer and sets the next step. It returns False if it needs more bytes.
         while self.step():
             pass
 
@@ -57,7 +60,7 @@ class Messages:
             return False
         first, *lines = head.decode("latin-1").split("\r\n")
         headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-        # "chunked", a number of bytes, or -1 where the end of the connection is that of the body too.
+        # "chunked", a number of bytes, or -1 if the body ends with the connection.
         length = self.head(first, headers)
         self.step = self.in_chunk_head if length == "chunked" else self.in_body if length else self.at_end
         self.left = length
@@ -89,7 +92,7 @@ class Messages:
         return True
 
     def after_chunks(self) -> bool:
-        # Trailers there are none.
+        # Loggia sends no trailers.
         if self.take(b"\r\n") is None:
             return False
         self.step = self.at_end
@@ -102,7 +105,7 @@ class Messages:
 
 
 class Requests(Messages):
-    """What the client asks; of it only method and path are kept, for the answers."""
+    """The client's requests. Keeps only method and path, for the answers."""
 
     def __init__(self):
         super().__init__()
@@ -124,13 +127,13 @@ class Requests(Messages):
 
 
 class Answers(Messages):
-    """What Loggia answers: checked as it comes."""
+    """Loggia's answers, checked as they arrive."""
 
     def __init__(self, requests: Requests, fault):
         super().__init__()
         self.requests = requests
         self.fault = fault
-        # The rules of the stream that is under way, where it is one of a response.
+        # The checker of the current stream, if it is a response.
         self.response: ResponseEvents | None = None
 
     def head(self, first: str, headers: dict[str, str]) -> int | str:
@@ -139,7 +142,7 @@ class Answers(Messages):
             self.asking, self.body, self.is_stream = None, b"", False
             return 0
         if not self.requests.asked:
-            # An answer to what could not be read.
+            # An answer to a request that could not be parsed.
             raise Unreadable(first)
         self.asking = self.requests.asked.pop(0)
         self.is_stream = headers.get("content-type", "").startswith("text/event-stream")
@@ -162,7 +165,7 @@ class Answers(Messages):
             return
         name = None
         if self.response is not None:
-            # Events of responses have their names on a line of their own.
+            # Events of responses have an `event:` line.
             first, _, event = event.partition("\n")
             name = first.removeprefix("event: ")
         if self.done or not event.startswith("data: ") or "\n" in event:
@@ -190,14 +193,14 @@ class Answers(Messages):
             self.held(lambda: openai_spec.check_json(schema, self.body))
 
     def cut(self) -> None:
-        """Loggia ended the connection, and the client was still there."""
+        """Loggia closed the connection while the client was still connected."""
         if self.response is not None:
             self.held(self.response.end)
 
     def held(self, check) -> None:
         try:
             check()
-        except Exception as error:  # whatever it is, the answer is not as it should be
+        except Exception as error:  # Any exception here means that the answer is wrong.
             place = "/".join(map(str, getattr(error, "absolute_path", ())))
             self.fault(self.asking, f"{self.status}, at '{place}': {str(error)[:500]}")
 
@@ -220,7 +223,8 @@ class Relay:
         requests = Requests()
         answers = Answers(requests, self.fault)
         ways = [asyncio.create_task(forward(reader, back_writer, requests)), asyncio.create_task(forward(back_reader, writer, answers))]
-        # The connection is over when Loggia ends it, but for what a client is still sending then: Loggia reads that for a while too.
+        # The connection ends when Loggia closes it, except for what the client is still sending: Loggia reads
+        # that for a while.
         await asyncio.wait([ways[1]])
         if not ways[0].done():
             answers.cut()
@@ -232,7 +236,7 @@ class Relay:
 
 
 def events_of(method: str, path: str) -> ResponseEvents | None:
-    """The rules of a stream that this asks for, where it is one of a response."""
+    """Returns the checker for the stream, if this requests a streamed response."""
     path, _, query = path.partition("?")
     if (method, path) == ("POST", "/v1/responses"):
         return ResponseEvents()
@@ -243,7 +247,7 @@ def events_of(method: str, path: str) -> ResponseEvents | None:
 
 
 async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, messages: Messages) -> None:
-    """One direction, to its end. A break is passed on as a break."""
+    """Forwards one direction until its end. A reset is forwarded as a reset."""
     readable = True
     try:
         while piece := await reader.read(PIECE):

@@ -1,16 +1,18 @@
-"""What every stream of a response keeps to: numbers, places, ids, nesting, texts that add up, one end.
+"""The rules of a streamed response: sequence numbers, indices, ids, nesting, deltas that add up to the text,
+and exactly one end.
 
-`relay.py` steps it with every event of every stream of `/v1/responses` that goes through it.
+`relay.py` passes it every event of every stream of `/v1/responses`.
 """
 
 import copy
 
 ENDS = {"response.completed": "completed", "response.incomplete": "incomplete", "response.failed": "failed"}
 
-# Where an item's parts are, and what numbers them.
+# The list of an item that contains its parts, and the field with the index of a part.
 LISTS = {"content": "content_index", "summary": "summary_index"}
 
-# What each delta adds to: its list, the type of the part, the field of the text. A `.done` of the same name has the whole text in that field.
+# For each delta: the list, the type of the part, and the field of the text. The event `.done` of the same
+# name has the whole text in that field.
 TEXTS = {
     "response.output_text": ("content", "output_text", "text"),
     "response.refusal": ("content", "refusal", "refusal"),
@@ -18,14 +20,14 @@ TEXTS = {
     "response.reasoning_summary_text": ("summary", "summary_text", "text"),
 }
 
-# The same of the calls whose arguments come in pieces.
+# The same for calls whose arguments arrive in pieces.
 CALLS = {
     "response.function_call_arguments": ("function_call", "arguments"),
     "response.custom_tool_call_input": ("custom_tool_call", "input"),
     "response.mcp_call_arguments": ("mcp_call", "arguments"),
 }
 
-# Events that only tell how far an item is.
+# Events that only report the progress of an item.
 PROGRESS = {
     "response.mcp_call.in_progress": "mcp_call",
     "response.mcp_call.completed": "mcp_call",
@@ -38,23 +40,23 @@ PROGRESS = {
 
 
 class Broken(AssertionError):
-    """A rule that an event breaks."""
+    """A rule that an event violates."""
 
 
 class ResponseEvents:
-    """One stream, stepped by hand: `push` each event, then `end`."""
+    """The state of one stream: call `push` with each event, then `end`."""
 
     def __init__(self, first: int = 0):
-        """`first`: the number of the first event, which is another than 0 where a stream is resumed."""
+        """`first` is the sequence number of the first event. It is not 0 if a stream is resumed."""
         self.next = first
         self.is_resumed = first > 0
         self.begun: list[str] = []
         self.id: str | None = None
         self.done: list[dict] = []
-        # The item that is under way, with what the deltas have added to it, and whether its arguments are done.
+        # The open item with the text that the deltas added, and whether its arguments are complete.
         self.open: dict | None = None
         self.call_is_done = False
-        # The part of it that is under way: its list, its index, whether its text is done.
+        # The open part: its list, its index, and whether its text is complete.
         self.part: tuple[str, int, bool] | None = None
         self.final: dict | None = None
 
@@ -64,7 +66,7 @@ class ResponseEvents:
         holds(self.final is None, "after the end", event)
         kind = event.get("type", "")
         if self.is_resumed:
-            # What came before is not known here: only the end can be checked.
+            # The beginning is not known here, so only the end can be checked.
             if kind in ENDS:
                 self.check_status(kind, event)
                 self.final = event["response"]
@@ -74,7 +76,7 @@ class ResponseEvents:
             self.after_the_beginning(kind, event)
 
     def end(self) -> None:
-        """The stream is over."""
+        """Called at the end of the stream."""
         if self.final is None:
             raise Broken("a stream without a terminal event")
 
@@ -122,7 +124,7 @@ class ResponseEvents:
         self.open, self.call_is_done = item, False
 
     def item(self, event: dict) -> dict:
-        """The item that is under way, which an event must be about."""
+        """Returns the open item, after checking that the event refers to it."""
         holds(self.open is not None, "no item is under way", event)
         holds(event["output_index"] == len(self.done), "another output_index", event)
         holds(event["item_id"] == self.open["id"], "another item_id", event)
@@ -139,7 +141,7 @@ class ResponseEvents:
         parts.append(part)
 
     def part_under_way(self, where: str, event: dict) -> dict:
-        """The part that is under way, which an event must be about."""
+        """Returns the open part, after checking that the event refers to it."""
         item = self.item(event)
         holds(self.part is not None and self.part[0] == where, "no such part is under way", event)
         holds(event[LISTS[where]] == self.part[1], f"another {LISTS[where]}", event)
@@ -189,7 +191,8 @@ class ResponseEvents:
         holds((item["id"], item["type"]) == (self.open["id"], self.open["type"]), "another item", event)
         if any(item["type"] == kind for kind, _ in CALLS.values()):
             holds(self.call_is_done, "before its arguments are", event)
-        # The deltas are all that may change what was added, but for the status and what is known only at the end.
+        # Only deltas may change an added item, except for its status and for fields that are known only at
+        # the end.
         for field in ("content", "summary", "arguments", "input", "name", "call_id", "namespace", "role"):
             if field in self.open and not (item["type"] == "compaction"):
                 holds(without_empty(item.get(field)) == without_empty(self.open[field]), f"'{field}' is not what came before", event)
@@ -218,7 +221,7 @@ class ResponseEvents:
 
 
 def without_empty(value):
-    """The same without fields that are empty lists, which a part may have from the beginning or not."""
+    """Returns the part without empty lists, which it may have from the start or not."""
     if isinstance(value, list):
         return [without_empty(each) for each in value]
     if isinstance(value, dict):

@@ -1,6 +1,6 @@
-"""An upstream that misbehaves on purpose: it reads one request a connection and does what its script says.
+"""An upstream that misbehaves on purpose: it reads one request per connection and follows its script.
 
-Only for tests of what a client gets then; a well-behaved Ollama is in `ollama_standin.py`.
+It is only for tests of what a client gets then. A well-behaved Ollama is in `ollama_standin.py`.
 """
 
 import contextlib
@@ -35,34 +35,35 @@ def show(*capabilities: str) -> bytes:
 
 
 def line(content: str = "Hi", done: bool = True, **message) -> dict:
-    """One line of an Ollama's answer to a chat; a whole one where it is the last."""
+    """Returns one line of Ollama's answer to a chat. The last line is a complete answer."""
     said = {"model": "m", "created_at": "2026-11-22T00:00:00Z", "message": {"role": "assistant", "content": content, **message}, "done": done}
     return said | ({"done_reason": "stop", "prompt_eval_count": 3, "eval_count": 2} if done else {})
 
 
 def stream(*lines: dict) -> bytes:
-    """An Ollama's stream, each line an HTTP chunk of its own."""
+    """Returns Ollama's stream, each line as one HTTP chunk."""
     return STREAM_HEAD + b"".join(chunk(json.dumps(each).encode() + b"\n") for each in lines) + b"0\r\n\r\n"
 
 
-# What it takes for loggia to believe in a model `m` here.
+# The answers that make loggia find a model `m` here.
 TAGS = tags("m")
 SHOW = show()
 
 
 def ollama(chat, *capabilities: str) -> dict:
-    """The paths of an Ollama with a model `m` whose chats are answered like this."""
+    """Returns the paths of an Ollama with a model `m`, whose chats get this answer."""
     return {"/api/tags": TAGS, "/api/show": show(*capabilities), "/api/chat": chat}
 
 
 def openai(chat, *models: str) -> dict:
-    """The paths of an engine that speaks OpenAI with these models (without any, `m`), whose chats are answered like this."""
+    """Returns the paths of an engine with OpenAI's API and these models (by default `m`), whose chats get
+    this answer."""
     listed = [{"id": model, "object": "model"} for model in models or ["m"]]
     return {"/v1/models": json_body({"object": "list", "data": listed}), "/v1/chat/completions": chat}
 
 
 def openai_stream(*deltas: dict) -> bytes:
-    """Such an engine's stream of these deltas."""
+    """Returns such an engine's stream of these deltas."""
     about = {"id": "a", "object": "chat.completion.chunk", "created": 1, "model": "m"}
     chunks = [about | {"choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in deltas]
     chunks.append(about | {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
@@ -72,7 +73,8 @@ def openai_stream(*deltas: dict) -> bytes:
 
 
 def openai_whole(message: dict, **usage) -> bytes:
-    """Such an engine's whole answer with this message; `usage` is what it counts otherwise or beside."""
+    """Returns such an engine's complete answer with this message. `usage` replaces or adds fields of its
+    usage."""
     usage = {"prompt_tokens": 3, "completion_tokens": 9, "total_tokens": 12} | usage
     choice = {"index": 0, "message": {"role": "assistant", **message}, "finish_reason": "stop"}
     return json_body({"id": "a", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice], "usage": usage})
@@ -80,9 +82,9 @@ def openai_whole(message: dict, **usage) -> bytes:
 
 @contextlib.contextmanager
 def upstream(answers: dict, silent_after: bool = False, asked: list[float] | None = None):
-    """Serves on a free port. `answers`: for each path the bytes to send, and then to close; or, for a chat, to stay silent until the end.
-    A list is sent one after the other, the last one ever after; a function makes the bytes out of the request's body. `asked` is told when
-    each chat came."""
+    """Serves on a free port. `answers` has the bytes for each path, after which the connection is closed; a
+    chat can also stay silent until the end. A list is sent item by item, the last one for ever; a function
+    makes the bytes from the request's body. `asked` gets the time of each chat."""
     listener = socket.create_server(("127.0.0.1", 0))
     over = threading.Event()
 
@@ -119,7 +121,7 @@ def upstream(answers: dict, silent_after: bool = False, asked: list[float] | Non
 
 
 def read_request(connection: socket.socket) -> tuple[str, bytes]:
-    """Reads one whole request and gives its path and its body."""
+    """Reads one complete request, and returns its path and body."""
     data = b""
     while b"\r\n\r\n" not in data:
         data += connection.recv(65536)
@@ -132,7 +134,8 @@ def read_request(connection: socket.socket) -> tuple[str, bytes]:
 
 @contextlib.contextmanager
 def full_backlog():
-    """An address that takes no more connections: the kernel holds as many as it was told to, and nobody accepts them."""
+    """Yields an address that accepts no more connections: the kernel's queue is full, and nobody accepts from
+    it."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as listener, contextlib.ExitStack() as waiting:
         for _ in range(8):
             client = waiting.enter_context(socket.socket())
@@ -142,6 +145,6 @@ def full_backlog():
 
 
 def refused_address() -> str:
-    """An address at which nothing listens: it was free a moment ago, and nobody here takes it."""
+    """Returns an address without a listener. It was free a moment ago."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return "http://127.0.0.1:%d" % listener.getsockname()[1]

@@ -1,6 +1,7 @@
-"""Chats in the shapes in which agents and chat pages send them: the fields, roles, parts and schemas that each of them is known for, with texts of our own.
+"""Chats with the shapes that agents and chat pages send: their fields, roles, parts and schemas, with texts
+of our own.
 
-None of them may be refused, by any kind of backend.
+No kind of backend may refuse them.
 """
 
 PNG = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkM+9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="

@@ -1,13 +1,15 @@
-"""An engine at full load for as long as one likes, with clients that leave whenever they like.
+"""Keeps an engine at full load for any time, with clients that leave at any moment.
 
     python soak.py MINUTES [USERS]
 
-It starts `loggia serve` with the default model, lets USERS (8) ask one thing after the other, and at the end says what it saw. It fails when
-an answer or its usage is wrong, a stream does not end as OpenAI's does, a request is answered by anything but 200 or the queue's 503, a
-process grows, or a slot is still held when everyone has left. What it asks: streams and whole answers, shared and private beginnings, the
-next turn of a chat, several choices, log-probabilities, a schema, a forced call, prompts that fill most of the context.
+It starts `loggia serve` with the default model, and lets USERS (8) send requests, each one after the other.
+At the end it reports. It fails if an answer or its usage is wrong, if a stream ends improperly, if a request
+is answered by anything but 200 or the queue's 503, if a process grows, or if a slot is still in use after all
+clients have left. The requests are streams and complete answers, with shared and private prefixes, next turns
+of a chat, several choices, log-probabilities, a schema, a forced call, and prompts that nearly fill the
+context.
 
-Not for speed (`make bench`), and not part of `make test`: an hour is an hour.
+It does not measure speed (`make bench` does), and is not part of `make test`.
 """
 
 import asyncio
@@ -24,11 +26,12 @@ from pathlib import Path
 import httpx
 import targets
 
-# What a process may have grown by between the second quarter of the time and the last: what an allocator keeps, no more.
+# The allowed growth of a process between the second quarter of the time and the last: what an allocator
+# keeps.
 GROWTH = 16 * 1024 * 1024
 PARALLEL = 4
 CONTEXT = 2048
-# A machine that is shared can be slow; a request that takes longer than this is stuck.
+# A shared machine can be slow. A request that takes longer than this is stuck.
 STUCK = 300.0
 
 WORDS = "the lamp on the harbour wall turns slowly and the boats that come home late count its beats in the dark".split()
@@ -52,7 +55,7 @@ def said(*messages: str) -> list[dict]:
 
 
 SYSTEM = {"role": "system", "content": "You are the keeper of a lighthouse. " + text(500, 1)}
-# Name, what is asked. The same name is the same prompt: it has the same number of tokens each time.
+# Name and request. Requests with the same name have the same prompt, and so the same number of tokens.
 QUESTIONS: dict[str, dict] = {
     **{f"short {i}": {"messages": said(f"Say something about {word}."), "max_tokens": 60} for i, word in enumerate(WORDS[:8])},
     **{f"shared {i}": {"messages": [SYSTEM, *said(f"What about {word}?")], "max_tokens": 40} for i, word in enumerate(WORDS[:8])},
@@ -133,7 +136,7 @@ def refused(answer: httpx.Response, name: str, seen: Seen) -> bool:
 
 
 def joined(chunks: list[dict], name: str, body: dict, seen: Seen) -> list[dict]:
-    """The choices of a stream, put together, when each of them has one beginning and one end."""
+    """Joins the choices of a stream. Each must have one beginning and one end."""
     seen.must(len({chunk.get("id") for chunk in chunks}) == 1, "one id for a stream:", name)
     choices = [
         {"message": {"content": "", "tool_calls": []}, "finish_reason": None, "logprobs": {"content": []}} for _ in range(body.get("n", 1))
@@ -171,7 +174,7 @@ def judge(name: str, body: dict, choices: list[dict], usage: dict, seen: Seen) -
         seen.must(written == most * len(choices), "cut, but not at its length:", name, usage)
     if body.get("logprobs"):
         told = sum(len(choice["logprobs"]["content"]) for choice in choices)
-        # The token that ends an answer is counted, and has no text to tell of.
+        # The token that ends an answer is counted, but has no text.
         seen.must(written - told in (0, 1), "log-probabilities of each token:", name, usage, told)
     if name in ("schema", "call") and ends[0] != "length":
         message = choices[0]["message"]
@@ -188,7 +191,7 @@ def fits(written: str) -> bool:
 
 @dataclasses.dataclass
 class Process:
-    """A process as Linux shows it."""
+    """The memory and threads of a process, as Linux reports them."""
 
     name: str
     pid: int
@@ -248,7 +251,7 @@ async def soak(url: str, program: int, minutes: float, users: int) -> Seen:
 
 
 async def idle(processes: list[Process], seen: Seen) -> None:
-    """Everyone has left, some of them this moment: two seconds later nothing is computed for anyone."""
+    """All clients have left, some of them just now: two seconds later the engine must be idle."""
     await asyncio.sleep(2)
     before = [process.cpu() for process in processes]
     await asyncio.sleep(5)
@@ -257,7 +260,8 @@ async def idle(processes: list[Process], seen: Seen) -> None:
 
 
 async def nobody_waits(client: httpx.AsyncClient, model: str, seen: Seen) -> None:
-    """As many as there are slots are answered side by side: one that is held by someone who left would make the last one wait."""
+    """As many requests as slots must run in parallel: if a client that left still held a slot, the last one
+    would wait."""
     started = []
 
     async def first_word(i: int) -> None:

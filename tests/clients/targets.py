@@ -1,11 +1,12 @@
-"""Starts `loggia` in front of each kind of backend, for the suites to drive.
+"""Starts `loggia` in front of each kind of backend, for all suites.
 
-`TARGETS` lists them: the embedded engine, Ollama (the stand-in that answers from recordings), an engine that speaks OpenAI already
-(llama.cpp's own server), and a live Ollama where LOGGIA_TEST_OLLAMA="URL MODEL" names one. LOGGIA_TEST_TARGETS="ollama openai" picks some:
-those two need no engine in the program.
+`TARGETS` lists the kinds: the embedded engine, Ollama (the stand-in that answers from recordings), an engine
+with OpenAI's API (llama.cpp's own server), and a live Ollama if LOGGIA_TEST_OLLAMA="URL MODEL" is set.
+LOGGIA_TEST_TARGETS="ollama openai" selects some of them: these two need no engine in the program.
 
-Run as a program it starts them all, prints one line of JSON that says where they are, and stops them when its standard input ends: this is
-how the Node suite gets them. With `embeddings` it starts those with a model that makes embeddings (`EMBEDDING_TARGETS`).
+Run as a program, it starts them all, prints one line of JSON with their addresses, and stops them when its
+standard input ends; the Node suite uses that. With the argument `embeddings` it starts those with an
+embedding model (`EMBEDDING_TARGETS`).
 """
 
 import contextlib
@@ -32,24 +33,25 @@ MODEL = Path(os.environ.get("LOGGIA_TEST_MODEL", REPOSITORY / ".loggia" / "model
 EMBEDDING_MODEL = Path(os.environ.get("LOGGIA_TEST_EMBEDDING_MODEL", REPOSITORY / ".loggia" / "models" / "all-MiniLM-L6-v2.F16.gguf"))
 LIVE_OLLAMA = os.environ.get("LOGGIA_TEST_OLLAMA", "")
 
-# A machine that is busy with a build loads the small model in seconds all the same.
+# The small model loads in seconds, also while the machine is busy with a build.
 START_LIMIT = 60.0
 STOP_LIMIT = 20.0
 
 
 @dataclasses.dataclass
 class Target:
-    """A running loggia: its kind of backend, where it listens, which model to ask for, and what is behind it."""
+    """A running loggia: its kind of backend, its address, its model, and its upstream."""
 
     kind: str
     url: str
     model: str
     upstream: str | None = None
-    # Fields that this kind of backend does not honour: there the suites expect the 400 that names them (`refusals.py`).
+    # The fields that this kind of backend does not honour. For these the suites expect the 400 with the
+    # field's name (`refusals.py`).
     refuses: tuple[str, ...] = ()
-    # What `GET /v1/models/{id}` says that the model can do.
+    # The model's capabilities, as `GET /v1/models/{id}` reports them.
     capabilities: tuple[str, ...] = ()
-    # Where loggia itself listens, for raw bytes; `url` may lead there by way of `without_thinking.py`.
+    # The address of loggia itself, for raw bytes. `url` may go through `without_thinking.py`.
     direct: str = ""
 
     def __post_init__(self):
@@ -57,16 +59,17 @@ class Target:
 
     @property
     def is_ollamas(self) -> bool:
-        """Whether an Ollama is behind it, real or not."""
+        """Whether the upstream is an Ollama, real or not."""
         return self.kind in ("ollama", "live_ollama")
 
     def needs(self, capability: str) -> None:
-        """Skips the test where the model has no such capability."""
+        """Skips the test if the model does not have this capability."""
         if capability not in self.capabilities:
             pytest.skip(f"{self.model} has no capability '{capability}'")
 
     def expects(self, *requests: tuple[str, dict]) -> None:
-        """In front of the stand-in: the recorded requests that come next, with the fields in which the package that is tried differs."""
+        """In front of the stand-in: announces the next recorded requests, with the fields in which the tested
+        SDK differs."""
         if self.kind == "ollama":
             fetch(f"{self.upstream}/standin/expect", [{"recording": name, "changed": changed} for name, changed in requests])
 
@@ -100,7 +103,7 @@ def live_ollama():
     upstream, model = LIVE_OLLAMA.split()
     with loggia("--ollama", upstream) as direct, watched(direct) as held, contextlib.ExitStack() as stack:
         can = capabilities(held, model)
-        # The questions leave room for an answer, not for thoughts before it.
+        # The questions limit the answer so that there is no room for reasoning before it.
         url = stack.enter_context(printing_its_address(HERE / "without_thinking.py", held)) if "thinking" in can else held
         yield Target("live_ollama", url, model, upstream, capabilities=can, direct=held)
 
@@ -127,15 +130,15 @@ def openai_embeddings():
 ALL = {"embedded": embedded, "ollama": ollama, "openai": openai} | ({"live_ollama": live_ollama} if LIVE_OLLAMA else {})
 TARGETS = {kind: start for kind, start in ALL.items() if kind in os.environ.get("LOGGIA_TEST_TARGETS", " ".join(ALL)).split()}
 
-# The same kinds with a model behind each that makes embeddings.
+# The same kinds, each with an embedding model.
 ALL_EMBEDDINGS = {"embedded": embedded_embeddings, "ollama": ollama_embeddings, "openai": openai_embeddings}
 EMBEDDING_TARGETS = {kind: start for kind, start in ALL_EMBEDDINGS.items() if kind in TARGETS}
 
 
 @contextlib.contextmanager
 def watched(url: str):
-    """An address from which all goes to `url` and back by way of `relay.py`: each stream of a response keeps to the rules of one, and where
-    OPENAI_SPEC names OpenAI's spec each answer is held against it."""
+    """Yields an address that forwards everything to `url` through `relay.py`, which checks the streams of
+    responses and, if OPENAI_SPEC is set, compares each answer with OpenAI's specification."""
     process = started(HERE / "relay.py", url)
     report = b""
     try:
@@ -149,11 +152,12 @@ def watched(url: str):
 
 @contextlib.contextmanager
 def loggia(*arguments: str, log: Path | None = None, environment: dict[str, str] | None = None, until: str = "/readyz", data: Path | None = None):
-    """A running `loggia serve` on a free port: gives its address once `until` answers 200, and sees that it ends with 0 when told to stop."""
+    """A running `loggia serve` on a free port. Yields its address when `until` answers 200. Asserts that it
+    exits with 0 when it is stopped."""
     with tempfile.TemporaryDirectory(prefix="loggia-test-") as folder:
         log = log or Path(folder) / "log"
         command = [str(PROGRAM), "serve", "--listen", "127.0.0.1:0", "--data-dir", str(data or folder), *arguments]
-        # Only what this test says: no setting of the person who runs it.
+        # Only this environment: no setting of the user who runs the tests.
         clean = {name: value for name, value in os.environ.items() if not name.startswith("LOGGIA_")}
         with log.open("wb") as output:
             process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, cwd=folder, env=clean | (environment or {}))
@@ -168,7 +172,7 @@ def loggia(*arguments: str, log: Path | None = None, environment: dict[str, str]
 
 
 def listening(process: subprocess.Popen, log: Path, until: str) -> str:
-    """The address that loggia printed, once it answers there."""
+    """Returns the address that loggia printed, after it has answered there."""
     end = time.monotonic() + START_LIMIT
     while time.monotonic() < end:
         found = re.search(r"listening on (http://[0-9.:]+)", log.read_text(errors="replace"))
@@ -191,7 +195,8 @@ def stop(process: subprocess.Popen) -> None:
 
 @contextlib.contextmanager
 def printing_its_address(script: Path, *arguments: str):
-    """A Python program of this folder that prints its address first and ends with its standard input."""
+    """Runs a Python program of this folder that prints its address first, and ends when its standard input
+    ends."""
     process = started(script, *arguments)
     try:
         address = process.stdout.readline().decode().strip()

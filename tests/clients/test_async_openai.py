@@ -1,4 +1,5 @@
-"""The Rust crate `async-openai` in front of every kind of backend: `rust/`, built by `scripts/test-clients` before this runs."""
+"""The Rust crate `async-openai` with every kind of backend. Its client is in `rust/`; `scripts/test-clients`
+builds it before the tests."""
 
 import os
 import subprocess

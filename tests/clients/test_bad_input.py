@@ -1,4 +1,4 @@
-"""What bad input gets, byte by byte, from outside: status, headers and body as they come over the socket."""
+"""Bad input, byte by byte: status, headers and body as they arrive on the socket."""
 
 import json
 import socket
@@ -98,7 +98,7 @@ def test_a_content_type_with_its_character_set_is_fine(target):
 
 
 def test_a_body_over_the_limit(target):
-    # Told by its length alone: nothing of it needs to be read, so nothing of it is sent.
+    # The length alone decides, so the body is not sent.
     host, port = urlsplit(target.direct).netloc.split(":")
     with socket.create_connection((host, int(port)), timeout=30) as connection:
         connection.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nhost: loggia\r\ncontent-type: application/json\r\n")
@@ -128,7 +128,8 @@ def test_every_answer_has_a_request_id_and_an_error_has_it_too(target):
 
 
 def test_nothing_that_a_client_sent_is_in_the_log(tmp_path):
-    """Prompts, settings, keys and odd fields, in good requests and bad ones, and an upstream that repeats what it was sent."""
+    """The log contains no prompts, settings, keys or odd fields, from good and bad requests, and from an
+    upstream that repeats its input."""
     canary, log = "ZX9canaryQ7", tmp_path / "log"
     repeated = script.whole("400 Bad Request", json.dumps({"error": f"cannot make sense of {canary}"}).encode())
     said = [{"role": "user", "content": canary}]
@@ -156,7 +157,7 @@ def assert_refused(answer: raw.Answer, param: str | None) -> None:
 
 
 def assert_error(answer: raw.Answer, status: int, kind: str, **named) -> None:
-    """OpenAI's error: the four keys in OpenAI's order, no more, in JSON."""
+    """Asserts OpenAI's error: JSON with exactly the four keys, in OpenAI's order."""
     assert (answer.status, answer.headers["content-type"]) == (status, "application/json"), answer
     assert list(answer.json()) == ["error"]
     error = answer.error()

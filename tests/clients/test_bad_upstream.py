@@ -1,4 +1,5 @@
-"""What a client gets when the backend is down, slow, talks rubbish, or dies: status and bytes as they come over the socket."""
+"""What a client gets if the backend is down, slow, sends nonsense, or dies: status and bytes as they arrive
+on the socket."""
 
 import json
 
@@ -14,7 +15,8 @@ LINE = b'{"model":"m","created_at":"2026-11-22T00:00:00Z","message":{"role":"ass
 
 
 def behind(chat: bytes, stream: bool, silent_after: bool = False, **limits: str) -> raw.Answer:
-    """Asks loggia's chat in front of an Ollama whose `/api/chat` sends these bytes. `limits`: settings of loggia's, as in its environment."""
+    """Sends a chat to loggia in front of an Ollama whose `/api/chat` sends these bytes. `limits` are settings
+    of loggia, as environment variables."""
     answers = {"/api/tags": script.TAGS, "/api/show": script.SHOW, "/api/chat": chat}
     with script.upstream(answers, silent_after) as address, loggia("--ollama", address, environment=limits) as url:
         return raw.chat(url, QUESTION | {"stream": stream})
@@ -94,7 +96,8 @@ def assert_error(answer: raw.Answer, status: int) -> None:
 
 
 def assert_failed_stream(answer: raw.Answer, text: str) -> None:
-    """What was said before stays; then one error event, and the body ends properly (`raw` fails where it breaks off)."""
+    """Asserts that the text so far stays, one error event follows, and the body ends properly (`raw` fails if
+    it does not)."""
     assert answer.status == 200
     *said, last = answer.events()
     assert "".join(json.loads(event)["choices"][0]["delta"].get("content", "") for event in said) == text

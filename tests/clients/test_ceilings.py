@@ -1,4 +1,5 @@
-"""What one request may ask for at most: as it is by default and as a configuration file has it, refused with field and number by the official client."""
+"""The limits of one request, by default and as configured: the official client gets an error with the field
+and the limit."""
 
 import base64
 import json
@@ -16,7 +17,7 @@ PICTURE = base64.b64encode(png((255, 0, 0), side=1)).decode()
 
 
 def nested(levels: int) -> dict:
-    """A schema that nests so many levels deep: an object is one, and its properties another."""
+    """A schema with this nesting depth: an object has one level, its properties another."""
     if levels == 1:
         return {"type": "string"}
     return {"type": "object", "properties": {"a": nested(levels - 2)} if levels > 2 else {}}
@@ -47,7 +48,8 @@ def tool(index: int, **more) -> dict:
     return {"type": "function", "function": function(index, **more)}
 
 
-# For each key of `[ceilings]`: its default; another value; what asks for so many; the `param` of what asks for more.
+# For each key of `[ceilings]`: the default; another value; a request with that many; the `param` of a request
+# with more.
 CEILINGS = {
     "choices": (16, 3, lambda count: {"n": count}, "n"),
     "messages": (4096, 5, lambda count: {"messages": SAID * count}, "messages"),
@@ -84,7 +86,8 @@ def engine():
 
 @pytest.fixture(scope="module", params=["default", "set"])
 def clients(request, engine, tmp_path_factory):
-    """Which number of a row holds, and the client. Lenient, so that a `logit_bias`, which Ollama knows nothing of, is no refusal by itself."""
+    """Yields the column with the limit that applies, and the client. The server is lenient, so that
+    `logit_bias`, which Ollama does not know, is not refused by itself."""
     arguments = ["--ollama", engine, "--lenient"]
     if request.param == "set":
         config = tmp_path_factory.mktemp("ceilings") / "loggia.toml"
@@ -103,7 +106,7 @@ def test_as_much_as_the_ceiling_passes_it_and_one_more_is_a_400_with_field_and_n
     which, client = clients
     *numbers, asking_for, param = CEILINGS[row]
     most = numbers[which]
-    # The model of these tests does not see: below the ceiling it is told that there was a picture.
+    # The model cannot see. Below the limit it gets a note about the picture.
     assert ask(client, **asking_for(min(most, 1 << 20) if row == "media_bytes" else most)).choices
     with pytest.raises(openai.BadRequestError) as failure:
         ask(client, **asking_for(most + 1))

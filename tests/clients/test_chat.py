@@ -1,6 +1,6 @@
-"""Whole answers through the official Python client, the same questions to every kind of backend.
+"""Complete answers through the official Python client: the same questions for every kind of backend.
 
-The model is small: its answers are judged by their form. What it must say is checked where it was recorded (`test_recorded.py`).
+The model is small, so only the form of its answers is checked. `test_recorded.py` checks recorded text.
 """
 
 import re
@@ -51,7 +51,7 @@ def test_max_completion_tokens_wins_over_max_tokens(client, target):
 
 def test_a_stop_string_ends_the_answer_before_itself(client, target):
     answer = client.chat.completions.create(model=target.model, **questions.CAPITAL_BEFORE)
-    # Only the recorded answer is sure to come to the stop string; what the others say instead is theirs.
+    # Only the recorded answer is sure to reach the stop string. The text of the others is not checked.
     assert answer.choices[0].finish_reason == "stop" or target.kind != "ollama"
     assert "of France is" not in answer.choices[0].message.content
 
@@ -60,7 +60,7 @@ def test_the_same_seed_gives_the_same_text(client, target):
     ask = lambda: client.chat.completions.create(model=target.model, **questions.INVENTED)
     first, second = ask(), ask()
     if target.kind == "ollama":
-        # Two recordings of one question, answered in turn; what matters is that the seed arrived, and the stand-in saw to that.
+        # Two recordings of one question are answered in turn. The stand-in has checked that the seed arrived.
         return
     assert first.choices[0].message.content == second.choices[0].message.content
 

@@ -1,4 +1,4 @@
-"""The older completions through the official Python client and LangChain, in front of every kind of backend."""
+"""The older completions through the official Python client and LangChain, for every kind of backend."""
 
 import openai
 import pytest
@@ -6,13 +6,14 @@ from langchain_openai import OpenAI
 
 PROMPT = "Once upon a time"
 ASKED = {"prompt": PROMPT, "max_tokens": 8, "temperature": 0, "seed": 7}
-# What every kind of backend says, for the same model is behind each; each engine has its own arithmetic, so no more than the beginning.
+# The expected text. Every kind of backend has the same model, but each engine computes differently, so only
+# the beginning is compared.
 BEGINNING = ", the city of"
 
 
 @pytest.fixture(autouse=True)
 def of_the_suites_model(request):
-    """The words and counts here are those of SmolLM2."""
+    """The texts and counts here are those of SmolLM2."""
     if "target" in request.fixturenames and "smollm2" not in request.getfixturevalue("target").model.lower():
         pytest.skip("another model continues a text in words of its own")
 
@@ -29,7 +30,8 @@ def test_a_whole_text_has_its_reason_and_its_usage(client, target):
 
 def test_a_stream_adds_up_to_the_whole_text_and_ends_with_usage(client, target):
     whole = client.completions.create(model=target.model, **ASKED)
-    # The package's strictest reading takes no null for a reason, which OpenAI's own API sends in each chunk but the last.
+    # The client's strict validation does not allow null as reason, which OpenAI's own API sends in every
+    # chunk but the last.
     with openai.OpenAI(base_url=f"{target.url}/v1", api_key="unused", max_retries=0) as usual:
         chunks = list(usual.completions.create(model=target.model, **ASKED, stream=True, stream_options={"include_usage": True}))
     assert {chunk.object for chunk in chunks} == {"text_completion"} and len({chunk.id for chunk in chunks}) == 1
@@ -63,7 +65,8 @@ def test_the_prompt_is_echoed(client, target):
 
 @pytest.fixture
 def usual(target):
-    """The package as it comes: its strictest reading takes no null for the first token, which OpenAI's own API sends."""
+    """The client with its default validation. The strict one does not allow null for the first token, which
+    OpenAI's own API sends."""
     with openai.OpenAI(base_url=f"{target.url}/v1", api_key="unused", max_retries=0) as client:
         yield client
 
@@ -74,7 +77,8 @@ def test_a_prompt_is_scored_or_its_log_probabilities_are_named_as_missing(usual,
         assert "logprobs" in raw.headers["x-loggia-ignored"] and raw.parse().choices[0].logprobs is None
         return
     asked = ASKED | {"max_tokens": 1, "echo": True, "logprobs": 1}
-    # What evaluation tools ask: the prompt's tokens with their log-probabilities, and one more that they leave out again.
+    # The request of evaluation tools: the prompt's tokens with their log-probabilities, and one more token,
+    # which they drop.
     [choice] = usual.completions.create(model=target.model, **asked).choices
     logprobs = choice.logprobs
     assert "".join(logprobs.tokens) == choice.text == PROMPT + ","
@@ -82,7 +86,7 @@ def test_a_prompt_is_scored_or_its_log_probabilities_are_named_as_missing(usual,
     assert logprobs.token_logprobs[0] is None and logprobs.top_logprobs[0] is None
     for token, logprob, top in list(zip(logprobs.tokens, logprobs.token_logprobs, logprobs.top_logprobs, strict=True))[1:]:
         assert top[token] == logprob <= max(top.values()) <= 0
-    # The value of a token is the one that it has when it is generated.
+    # The value equals that of the same token when it is generated.
     [generated] = usual.completions.create(model=target.model, prompt="Once upon a", max_tokens=1, temperature=0, logprobs=1).choices
     assert generated.text == " time" and generated.logprobs.token_logprobs == pytest.approx([logprobs.token_logprobs[3]], abs=0.05)
 
@@ -131,7 +135,7 @@ def test_langchains_completions_class_invokes_streams_and_batches(target):
     assert model.invoke(PROMPT).startswith(BEGINNING)
     expects(target, "raw-stream")
     assert "".join(model.stream(PROMPT)).startswith(BEGINNING)
-    # One request with both prompts, which Loggia makes two of.
+    # One request with both prompts, which Loggia sends as two.
     expects(target, "raw-whole", "raw-whole")
     made = model.generate([PROMPT, PROMPT])
     assert [texts[0].text.startswith(BEGINNING) for texts in made.generations] == [True, True]
@@ -139,6 +143,6 @@ def test_langchains_completions_class_invokes_streams_and_batches(target):
 
 
 def expects(target, *recordings: str) -> None:
-    """LangChain sends every one of its own defaults."""
+    """LangChain sends all of its own defaults."""
     options = {"num_ctx": 4096, "seed": 7, "temperature": 0, "num_predict": 8, "top_p": 1, "frequency_penalty": 0, "presence_penalty": 0}
     target.expects(*((name, {"options": options}) for name in recordings))

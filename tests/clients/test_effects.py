@@ -1,5 +1,5 @@
-"""Every argument of the official client's `chat.completions.create` is accounted for, and those that are honoured have the effect that they are to have.
-What is named as without effect and what is refused is tried in `test_fields.py`."""
+"""Every argument of the official client's `chat.completions.create` is tested; those that are honoured must
+have their effect. `test_fields.py` tests the ignored and the refused ones."""
 
 import inspect
 import json
@@ -17,7 +17,7 @@ SAID = questions.says("Tell me a story.")
 FUNCTIONS = [{"name": name, "parameters": {"type": "object", "properties": {"a": {"type": "boolean"}}, "required": ["a"]}} for name in ("first", "second")]
 TOOLS = [{"type": "function", "function": function} for function in FUNCTIONS]
 
-# What is named or refused: test_fields.py.
+# Ignored or refused: test_fields.py.
 NAMED = {
     "audio",
     "metadata",
@@ -32,7 +32,7 @@ NAMED = {
 }
 REFUSED = {"modalities", "moderation", "reasoning_effort", "web_search_options"}
 
-# What has an effect, and where that is seen.
+# For each argument: its effect, and the place where the effect is seen.
 HONOURED = {
     "frequency_penalty": "here",
     "function_call": "here",
@@ -59,14 +59,14 @@ HONOURED = {
     "top_p": "here",
 }
 
-# What the package keeps for itself.
+# Arguments that the client keeps for itself.
 THE_PACKAGES_OWN = {"self", "extra_headers", "extra_query", "extra_body", "timeout"}
 
 ENGINES = [kind for kind in ("embedded", "openai") if kind in TARGETS]
 
 
 class Asking:
-    """A client in front of one kind of backend, and what the scripted Ollama was sent."""
+    """A client in front of one kind of backend, and the requests that the scripted Ollama received."""
 
     def __init__(self, client: openai.OpenAI, model: str, kind: str, heard: list[dict]):
         self.client, self.model, self.kind, self.heard = client, model, kind, heard
@@ -81,7 +81,7 @@ class Asking:
 
 @pytest.fixture(scope="module", params=["ollama", *ENGINES])
 def ask(request):
-    """In front of each kind; the Ollama here takes whatever comes, and so tells what it was sent."""
+    """For each kind of backend. The Ollama here accepts everything, and shows what it received."""
     if request.param != "ollama":
         with TARGETS[request.param]() as target, official.client(target.url, timeout=120) as client:
             yield Asking(client, target.model, request.param, [])
@@ -98,7 +98,7 @@ def ask(request):
 
 @pytest.fixture
 def engine(ask):
-    """In front of those that generate."""
+    """For the kinds of backend that generate."""
     if ask.kind == "ollama":
         pytest.skip("nothing generates behind it")
     return ask
@@ -130,7 +130,7 @@ def test_temperature_and_seed_and_top_p_decide_what_is_drawn(engine):
     assert engine.text(seed=5) == greedy
     drawn = [engine.text(temperature=2, seed=seed) for seed in range(3)]
     assert len(set(drawn)) == 3 and engine.text(temperature=2, seed=0) == drawn[0]
-    # Of the likeliest hundredth of a thousandth there is one token.
+    # Only one token is among the most likely 0.001%.
     assert [engine.text(temperature=2, seed=seed, top_p=0.00001) for seed in range(3)] == [greedy] * 3
 
 

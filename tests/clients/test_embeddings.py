@@ -1,4 +1,5 @@
-"""Embeddings through the official Python client and LangChain, in front of every kind of backend, each with the same model behind it."""
+"""Embeddings through the official Python client and LangChain, for every kind of backend, each with the same
+model."""
 
 import json
 import math
@@ -38,7 +39,7 @@ def test_vectors_are_those_of_the_models_makers_in_the_order_of_the_texts(client
 
 
 def test_what_the_package_asks_for_by_itself_is_base64_and_the_same_numbers(target):
-    # Its strictest reading is off: base64 is none of the types that it has for a vector.
+    # Without strict validation: its type of a vector does not include base64.
     with openai.OpenAI(base_url=f"{target.url}/v1", api_key="unused", max_retries=0) as client:
         usual = client.embeddings.create(model=target.model, input="a cat")
         plain = client.embeddings.create(model=target.model, input="a cat", encoding_format="float")
@@ -85,7 +86,8 @@ def test_a_chat_with_a_model_that_makes_embeddings_alone_is_a_404(client, target
 
 
 def test_langchain_embeds_documents_and_queries(target):
-    # Else it counts tokens with OpenAI's vocabulary and sends those, which mean other words to any other model.
+    # Otherwise it tokenizes with OpenAI's vocabulary and sends tokens, which mean other words to any other
+    # model.
     embeddings = OpenAIEmbeddings(
         base_url=f"{target.url}/v1", api_key="unused", model=target.model, max_retries=0, check_embedding_ctx_length=False
     )

@@ -1,4 +1,4 @@
-"""Errors as the official Python client's typed exceptions, the same from every kind of backend."""
+"""Errors as the typed exceptions of the official Python client: the same for every kind of backend."""
 
 import openai
 import pytest

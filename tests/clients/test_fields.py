@@ -1,5 +1,6 @@
-"""Every field of a chat request that can be honoured, named or refused (docs/dialects.md, part 2), through the official Python client: what has no effect
-is named and nothing else is, a guarantee that cannot be given is refused by its name, what asks for nothing is neither."""
+"""Every field of a chat request that can be honoured, ignored or refused (docs/dialects.md, part 2), through
+the official Python client. Exactly the fields without effect are listed as ignored, a guarantee that cannot
+be given is refused with its name, and a field that requests nothing is neither."""
 
 import inspect
 import json
@@ -15,7 +16,7 @@ from targets import loggia
 
 BREAKPOINT = {"type": "text", "text": "What is the capital of France?", "prompt_cache_breakpoint": {"mode": "explicit"}, "wat": 1}
 
-# What has no effect on any kind of backend, and how it is named.
+# Fields that no kind of backend honours, with their names in `x-loggia-ignored`.
 HINTS = {
     "messages[].name": {"messages": [{"role": "user", "name": "bob", "content": [BREAKPOINT]}]},
     "messages[].content[].prompt_cache_breakpoint": {},
@@ -33,10 +34,10 @@ HINTS = {
     "temprature": {"temprature": 1},
 }
 
-# What Loggia itself honours, whatever the backend: `test_stored.py`.
+# Fields that Loggia itself honours, for every backend: `test_stored.py`.
 KEPT = {"store": True, "metadata": {"a": "b"}}
 
-# What asks for nothing: as if it were not there.
+# Fields that request nothing: the same as if they were absent.
 NOTHING = {
     "n": 1,
     "logit_bias": {},
@@ -60,7 +61,7 @@ LOOK = {"type": "function", "function": {"name": "look", "description": "Looks."
 PNG = "data:image/png;base64,iVBORw0KGgo="
 SAID_ALOUD = [{"role": "user", "content": "x"}, {"role": "assistant", "audio": {"id": "audio_1"}}, {"role": "user", "content": "y"}]
 
-# What a model of text that does not reason cannot do: how it is named, and how it is asked for.
+# Fields that a text model without reasoning cannot honour: their names, and how to request them.
 DROPPED = {
     "modalities": {"modalities": ["text", "audio"]},
     "audio, modalities": {"modalities": ["text", "audio"], "audio": {"voice": "alloy", "format": "wav"}},
@@ -75,7 +76,7 @@ DROPPED = {
     "metadata": {"metadata": {"tags": ["a"]}},
 }
 
-# Parts of a message that such a model cannot take: how they are named, and the note in their place.
+# Parts of a message that such a model cannot read: their names, and the note that replaces each.
 UNSEEN = {
     "messages[].audio": (SAID_ALOUD, None),
     "messages[].content[].image_url": (with_part("image_url", {"url": PNG})["messages"], "[An image was attached here, but this model cannot see images.]"),
@@ -85,7 +86,7 @@ UNSEEN = {
     "messages[].content[].file ": (with_part("file", {"file_id": "file-1"})["messages"], "[The file was attached here, but this model cannot read it.]"),
 }
 
-# Faults, and guarantees that cannot be given: `param`, `code`, and how it is asked for.
+# Mistakes, and guarantees that cannot be given: `param`, `code`, and how to request them.
 REFUSED = [
     ("tool_choice", "invalid_value", {"tools": [LOOK], "tool_choice": {"type": "function", "function": {"name": "other"}}}),
     ("tool_choice", "invalid_value", {"tool_choice": "required"}),
@@ -104,7 +105,7 @@ REFUSED = [
 
 
 def ask(client, target, **fields):
-    """The answer to a question of which Ollama's answer is recorded, with its headers."""
+    """Returns the answer to a recorded question, with its headers."""
     known = {name: value for name, value in fields.items() if name in ("messages", "stream", "stream_options")}
     others = {name: value for name, value in fields.items() if name not in known}
     asked = {"model": target.model} | questions.CAPITAL | known
@@ -115,7 +116,7 @@ def ask(client, target, **fields):
 def test_what_has_no_effect_is_named_and_nothing_else(client, target, stream):
     obfuscated = {"stream": True, "stream_options": {"include_obfuscation": True}} if stream else {}
     hints = {name: value for fields in HINTS.values() for name, value in fields.items()}
-    # In front of the stand-in it must be the recorded request all the same, to which nothing is added.
+    # The stand-in checks that nothing was added to the recorded request.
     answer = ask(client, target, **hints, **obfuscated)
     names = {*HINTS, "stream_options.include_obfuscation"} if stream else {*HINTS}
     assert sorted(answer.headers["x-loggia-ignored"].split(", ")) == sorted(names)
@@ -174,7 +175,7 @@ CALL = {"id": "call_1", "type": "function", "function": {"name": "look", "argume
 X = [{"role": "user", "content": "x"}]
 OLD_CALL = {"role": "assistant", "content": None, "function_call": {"name": "look", "arguments": "{}"}}
 
-# What is honoured: how it is asked for, where it stands in what Ollama is asked, and what stands there.
+# Honoured fields: how to request each, its place in the request to Ollama, and its value there.
 HONOURED = {
     "temperature": ({"temperature": 0.3}, "options.temperature", 0.3),
     "top_p": ({"top_p": 0.4}, "options.top_p", 0.4),
@@ -214,14 +215,14 @@ HONOURED = {
     "reasoning": ({"reasoning": {"effort": "high"}}, "think", "high"),
     "chat_template_kwargs": ({"chat_template_kwargs": {"enable_thinking": False}}, "think", False),
 }
-# What is none of OpenAI's fields has to go beside them.
+# A field that OpenAI's API does not have goes into `extra_body`.
 OFFICIAL = set(inspect.signature(openai.resources.chat.Completions.create).parameters)
 LOGPROB = {"token": "Hi", "logprob": -0.5, "bytes": [72, 105], "top_logprobs": [{"token": "Hi", "logprob": -0.5, "bytes": [72, 105]}]}
 
 
 @pytest.fixture(scope="module")
 def capable():
-    """A client of a loggia in front of an Ollama that can do everything, and what that was asked."""
+    """A client of a loggia in front of an Ollama that supports everything, and the requests that it received."""
     heard: list[dict] = []
 
     def chat(body: bytes) -> bytes:
@@ -252,7 +253,8 @@ def test_what_is_honoured_reaches_ollama_and_is_not_named(capable, row):
 SHOWN = {"url": "data:image/png;base64,iVBORw0KGgoAAAANSUhEUg=="}
 STRICT = {"type": "function", "function": {"name": "look", "strict": True, "parameters": SCHEMA}}
 
-# What an Ollama gets no word of, or what something else outdoes: how it is named, and how it is asked for.
+# Fields that are not sent to Ollama, or that a stronger field overrides: their names, and how to request
+# them.
 NAMED = {
     "messages[].content[].image_url.detail": with_part("image_url", SHOWN | {"detail": "high"}),
     "messages[].content[].image_url.wat": with_part("image_url", SHOWN | {"wat": 1}),
@@ -308,14 +310,15 @@ def test_a_stream_of_several_choices_begins_and_ends_each_once(capable):
 
 @pytest.fixture
 def steered(sampling, target):
-    """The same, of an engine that takes a grammar or biases: Ollama takes neither."""
+    """The same for an engine that accepts grammars and biases, which Ollama does not."""
     target.needs("grammar")
     return sampling
 
 
 @pytest.fixture
 def sampling(client, target):
-    """Asks for a whole answer of an engine that samples as it is asked to; the recordings are of other questions."""
+    """Requests a complete answer from an engine that honours sampling fields. The recordings are of other
+    questions."""
     if target.kind == "ollama":
         pytest.skip("the stand-in answers only what was recorded, and this was not")
     question = {"model": target.model} | questions.CAPITAL

@@ -1,6 +1,6 @@
-"""A stream whose engine takes its time is begun with comments: for bytes on the wire, and for the packages, which pass over them.
+"""A stream of a slow engine begins with comments: checked as bytes, and with the SDKs, which must skip them.
 
-The engine answers when the test lets it, which is when enough comments have come.
+The engine answers when the test lets it, which is after enough comments.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ BUSY = script.whole("503 Service Unavailable", b'{"error":"server busy, please t
 
 
 class Engine:
-    """An Ollama that answers a chat, or tells of its model, once it is let."""
+    """An Ollama that answers a chat, or describes its model, when the test lets it."""
 
     def __init__(self, chat: bytes = GOOD, holds: str = "/api/chat"):
         self.let, self.asked = threading.Event(), threading.Semaphore(0)
@@ -49,7 +49,7 @@ class Engine:
 
 @contextlib.contextmanager
 def opened(url: str, question: dict = QUESTION):
-    """The answer to a question, still to be read."""
+    """Returns the open answer to a question."""
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=raw.LIMIT)
     with contextlib.closing(connection):
         connection.request("POST", "/v1/chat/completions", json.dumps(question), {"content-type": "application/json"})
@@ -57,7 +57,7 @@ def opened(url: str, question: dict = QUESTION):
 
 
 def comments(answer, count: int) -> list[bytes]:
-    """So many comments, each a block of its own, and nothing else."""
+    """Asserts exactly this many comments, each followed by a blank line."""
     blocks = [answer.readline() + answer.readline() for _ in range(count)]
     assert all(block.startswith(b":") and block.endswith(b"\n\n") for block in blocks), blocks
     return blocks
@@ -94,7 +94,7 @@ def test_what_fails_after_comments_is_an_error_event_and_a_proper_end():
 def test_without_comments_what_fails_later_is_still_a_status(environment, question):
     engine = Engine(chat=BUSY)
     with engine.behind(environment) as url:
-        # Later than a comment that were to come: it would have made this a 200.
+        # Waits longer than a first comment would take, which would have made this a 200.
         threading.Thread(target=lambda: engine.asked.acquire(timeout=30) and engine.asked.acquire(timeout=0.4) or engine.let.set()).start()
         assert raw.chat(url, question).status == 503
 
@@ -106,7 +106,7 @@ def test_a_configuration_file_says_when_and_how_often(tmp_path, every):
     engine = Engine()
     with script.upstream(engine.paths) as upstream, loggia("--config", str(config), "--ollama", upstream) as url, opened(url) as answer:
         comments(answer, 1)
-        # Another stream, which began after it, has had its own.
+        # Another stream, which began later, has had its own comments.
         with opened(url) as later:
             comments(later, 1)
         engine.let.set()
@@ -142,10 +142,10 @@ def test_a_package_passes_over_the_comments(client):
     with engine.behind(SOON) as url:
         asking = threading.Thread(target=lambda: said.append(client(url)))
         asking.start()
-        # Node asks twice, with the package of the AI SDK too.
+        # Node runs two requests, one with the AI SDK.
         for _ in range(2 if client is node else 1):
             assert engine.asked.acquire(timeout=30)
-        # Another stream, which began after it, has had as many.
+        # Another stream, which began later, has had as many comments.
         with opened(url) as answer:
             comments(answer, 5)
             engine.let.set()

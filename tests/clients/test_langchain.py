@@ -1,4 +1,4 @@
-"""LangChain's `langchain-openai` in front of every kind of backend: what agents are written with."""
+"""LangChain's `langchain-openai` with every kind of backend. Many agents use it."""
 
 import openai
 import pydantic
@@ -49,7 +49,7 @@ def test_stream_adds_up_to_an_answer_with_usage(target):
 
 
 def responses(target) -> ChatOpenAI:
-    """The same by `/v1/responses`, of whose fields the package does not know `seed`."""
+    """The same over `/v1/responses`. The package has no `seed` there."""
     return chat(target, use_responses_api=True, seed=None, extra_body={"seed": 7})
 
 
@@ -115,7 +115,8 @@ def as_langchain_writes_it() -> dict:
 
 
 def forced_for_ollama(asked: str) -> dict:
-    """How a call that must be made reaches Ollama: a schema that only it satisfies, a description before the conversation."""
+    """How Ollama receives a forced call: as a schema that only the call matches, and as a description before
+    the conversation."""
     properties = {"name": {"const": "get_weather"}, "arguments": as_langchain_writes_it()["function"]["parameters"]}
     held = {"type": "object", "properties": properties, "required": ["name", "arguments"], "additionalProperties": False}
     return {"format": held, "messages": [{"role": "system", "content": "(any text)"}, {"role": "user", "content": asked}]}

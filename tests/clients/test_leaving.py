@@ -1,4 +1,4 @@
-"""A client that leaves: what was begun for it is ended."""
+"""A client that leaves: its work must stop."""
 
 import json
 import socket
@@ -31,13 +31,13 @@ def test_ollamas_connection_is_closed_when_the_client_leaves_before_the_first_wo
 
 def test_an_engine_is_free_for_others_once_its_clients_have_left(client, target):
     alone = seconds_for_three_tokens(client, target)
-    # As long as the context allows; the stand-in answers only what was recorded.
+    # As long as the context allows. The stand-in has only recorded answers.
     story = questions.DRAGON if target.kind == "ollama" else questions.DRAGON | {"max_tokens": 1500}
     streams = [client.chat.completions.create(model=target.model, stream=True, **story) for _ in range(2 if target.kind == "embedded" else 1)]
     for stream in streams:
         next(iter(stream))
         stream.close()
-    # Whoever had to wait for what those began would wait for hundreds of tokens.
+    # If the work of the others continued, this request would wait for hundreds of tokens.
     assert seconds_for_three_tokens(client, target) < 5 * alone + 5
 
 
@@ -48,5 +48,5 @@ def seconds_for_three_tokens(client, target) -> float:
 
 
 def served(standin) -> list[str]:
-    """The recordings that the stand-in has answered with so far."""
+    """Returns the recordings that the stand-in has used so far."""
     return fetch(f"{standin.upstream}/standin/report")["served"]

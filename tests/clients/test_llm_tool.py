@@ -1,4 +1,5 @@
-"""The `llm` command line tool, told of Loggia by a line of its `extra-openai-models.yaml`, in front of every kind of backend."""
+"""The command line tool `llm` with every kind of backend, configured by a line of its
+`extra-openai-models.yaml`."""
 
 import os
 import subprocess
@@ -16,7 +17,7 @@ LIMIT = 120
 
 @pytest.fixture
 def llm(target, tmp_path):
-    """Runs `llm` with these arguments, and gives what it printed."""
+    """Runs `llm` with these arguments, and returns its output."""
     (tmp_path / "extra-openai-models.yaml").write_text(
         f"- model_id: local\n  model_name: {target.model}\n  api_base: {target.url}/v1\n"
         f"- model_id: nope\n  model_name: nope\n  api_base: {target.url}/v1\n"

@@ -1,5 +1,5 @@
-"""Pictures and sounds through the official Python client, to the embedded engine with a projector whose weights are drawn by lot: what it says of
-them means nothing, but it says something else of another one."""
+"""Pictures and sounds through the official Python client, with the embedded engine and a projector with
+random weights. Its answers have no meaning, but differ between pictures."""
 
 import base64
 import http.server
@@ -26,7 +26,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def pictures():
-    """A server of pictures on loopback: /COLOUR.png, and what is none under /nothing."""
+    """A server of pictures on loopback: /COLOUR.png, and something else under /nothing."""
 
     class Pictures(http.server.BaseHTTPRequestHandler):
         def do_GET(self):  # noqa: N802
@@ -90,7 +90,7 @@ def sound(hertz: float) -> dict:
 
 def about(client, target, *parts: dict, **fields):
     messages = [{"role": "user", "content": [{"type": "text", "text": "What is this?"}, *parts]}]
-    # What it is shown means nothing to it, and it could end before it has begun: the tokens that end an answer are not to come.
+    # The random picture embedding could end the answer at once, so the tokens that end an answer are banned.
     ends = {"0": -100, "2": -100}
     asked = {"temperature": 0, "max_completion_tokens": 4, "logprobs": True, "top_logprobs": 3, "logit_bias": ends}
     return client.chat.completions.create(model=target.model, messages=messages, **asked | fields)

@@ -52,7 +52,7 @@ def test_a_model_that_is_not_there_cannot_be_deleted(client):
 def test_a_model_that_is_not_loggias_own_is_not_deleted(client, target):
     if target.kind not in ("embedded", "openai"):
         pytest.skip("Ollama's models are deleted; see below")
-    # A file that was given by its path; a model of an engine that keeps its own.
+    # A file that was given by its path, or a model of an engine that stores its own.
     with pytest.raises(openai.PermissionDeniedError) as failure:
         client.models.delete(target.model)
     assert failure.value.code == "model_not_deletable"
@@ -74,7 +74,8 @@ def test_a_model_of_ollamas_is_deleted_whatever_stands_in_its_name():
 
 @contextlib.contextmanager
 def an_ollama_with(*names: str):
-    """The least of an Ollama that can delete: its address, and what was asked of it, as paths and bodies."""
+    """A minimal Ollama that can delete models. Yields its address, and the requests (path and body) that it
+    received."""
     models, asked = list(names), []
 
     class Handler(http.server.BaseHTTPRequestHandler):

@@ -1,4 +1,5 @@
-"""A few of the odd requests of `odd.py`, the same every time, before each kind of backend. `make odd` asks others, and many more."""
+"""A few of the odd requests of `odd.py`, always the same, for each kind of backend. `make odd` sends many
+others."""
 
 import openai_spec
 import pytest
@@ -7,7 +8,7 @@ from odd import STANDS, run
 from targets import TARGETS
 
 SEED = 7431
-# The engines take their time.
+# The engines are slow.
 MOST = {"ollama": 400, "embedded": 50, "openai": 40}
 
 

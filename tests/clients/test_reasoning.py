@@ -1,5 +1,6 @@
-"""What a model thinks before it answers, told apart from the answer: by Ollama, by an engine that speaks OpenAI, or by Loggia where both leave it in the
-text. `test_recorded.py` has a thinking model's recorded answers; here is who reads them, and where streams are cut."""
+"""Reasoning is separated from the answer: by Ollama, by an engine with OpenAI's API, or by Loggia if both
+leave it in the text. `test_recorded.py` has recorded answers of a reasoning model; the tests here are about
+the clients that read them, and about where streams are split."""
 
 import json
 import re
@@ -18,7 +19,7 @@ ASKED = {"model": "m", "messages": [{"role": "user", "content": "1+1?"}]}
 
 
 class Engine:
-    """A kind of engine with a model `m`, whose whole answers and streams are made of the same pieces."""
+    """A kind of engine with a model `m`, whose complete answers and streams have the same pieces."""
 
     def __init__(self, kind: str):
         self.kind, self.pieces = kind, []
@@ -36,7 +37,7 @@ class Engine:
 
 @pytest.fixture(scope="module", params=["ollama", "openai"])
 def untold(request):
-    """A model that writes its thoughts into the text, between tags, and a client."""
+    """A model that writes its reasoning into the text, between tags, and a client."""
     engine = Engine(request.param)
     paths, flag = (script.ollama(engine.chat), "") if engine.kind == "ollama" else (script.openai(engine.chat), "engine=")
     with script.upstream(paths) as upstream, loggia(f"--{engine.kind}", f"{flag}{upstream}") as url:
@@ -44,7 +45,8 @@ def untold(request):
 
 
 def streamed(url: str) -> tuple[str, str]:
-    """Reasoning and content of a stream, which has the first under both of its names and all of it before the second."""
+    """Returns reasoning and content of a stream. It must have the reasoning under both names, and all of it
+    before the content."""
     with official.client(url) as client:
         deltas = [chunk.choices[0].delta for chunk in client.chat.completions.create(stream=True, **ASKED)]
     told = [(getattr(delta, "reasoning_content", None) or "", delta.content or "") for delta in deltas]
@@ -97,7 +99,8 @@ def test_only_tags_at_the_very_beginning_are_told_apart(untold, text, thought, s
 def test_langchain_and_the_ai_sdk_and_nodes_package_get_them_apart(untold):
     engine, url = untold
     engine.pieces = re.findall(r"\s*\S+", SAID_WITH_TAGS)
-    # `langchain-openai` has no place for reasoning, by its own decision: what matters is that it is not in the text.
+    # `langchain-openai` has no field for reasoning, by its own decision. It only matters that the text does
+    # not contain it.
     assert "".join(chunk.text for chunk in ChatOpenAI(base_url=f"{url}/v1", api_key="unused", model="m", max_retries=0).stream("1+1?")) == SAID
     told = official.node_streams(url)
     assert told["openai"] == told["ai"] == {"text": SAID, "reasoning": THOUGHT}

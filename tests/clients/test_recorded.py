@@ -1,5 +1,5 @@
-"""Every recorded exchange that an OpenAI client can cause: asked through the official Python client, and the answer compared with the
-recorded one. The stand-in sees to it that what arrives at Ollama is the recorded request."""
+"""Every recorded exchange that an OpenAI client can cause: sent through the official Python client, and the
+answer compared with the recorded one. The stand-in checks that Ollama receives the recorded request."""
 
 import json
 

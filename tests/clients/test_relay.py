@@ -1,6 +1,8 @@
-"""The relay between the clients and Loggia (`relay.py`): what is not as the spec has it is told, and the bytes go through as they come.
+"""The proxy between the clients and Loggia (`relay.py`): it reports violations of the specification, and
+forwards all bytes unchanged.
 
-The test is both ends: the client on one side of the relay, Loggia on the other. So it is known what has come through before more is sent.
+The test is both ends: the client on one side, Loggia on the other. So it knows what has arrived before it
+sends more.
 """
 
 import contextlib
@@ -18,7 +20,7 @@ from targets import HERE, STOP_LIMIT
 
 LIMIT = 20.0
 
-# As much of the spec as these tests need, for where OpenAI's own is not there.
+# The part of the specification that these tests need, if OpenAI's own is missing.
 CHOICE = {"type": "object", "properties": {"index": {"type": "integer"}}, "required": ["index"]}
 ANSWER = {
     "type": "object",
@@ -50,7 +52,7 @@ REFUSAL = {"error": {"message": "no such model", "type": "invalid_request_error"
 
 
 class Ends:
-    """Both ends of the relay, and what it tells when it is stopped."""
+    """Both ends of the proxy, and its report when it is stopped."""
 
     def __init__(self, process: subprocess.Popen, listener: socket.socket):
         self.process, self.listener = process, listener
@@ -59,13 +61,13 @@ class Ends:
 
     @contextlib.contextmanager
     def connected(self):
-        """A connection through the relay, as the client has it and as Loggia has it."""
+        """Yields a connection through the proxy, as the client and as Loggia see it."""
         with socket.create_connection(self.address, LIMIT) as client, self.listener.accept()[0] as loggia:
             loggia.settimeout(LIMIT)
             yield client, loggia
 
     def answered(self, answer: bytes) -> dict:
-        """What the relay tells after this answer to a chat, which the client has in full."""
+        """Returns the report after this answer to a chat, which the client has received completely."""
         with self.connected() as (client, loggia):
             client.sendall(REQUEST)
             assert received(loggia, len(REQUEST)) == REQUEST
@@ -155,7 +157,7 @@ def test_answers_on_one_connection_are_held_each_against_its_own_question(ends):
 
 def test_bytes_go_through_as_they_come_both_ways(ends):
     with ends.connected() as (client, loggia):
-        # One at a time, each arrived before the next is sent: nothing is held back for the sake of what is read beside it.
+        # One byte at a time, each received before the next is sent: parsing holds nothing back.
         for byte in split(REQUEST):
             client.sendall(byte)
             assert received(loggia, 1) == byte

@@ -1,5 +1,6 @@
-"""Images by URL through the official client, for an Ollama, which fetches none: fetched where that is allowed, and what the engine gets is the image;
-refused otherwise, with the URL's place, without the server at the address being asked. Seeing itself is in `test_media.py`."""
+"""Images by URL through the official client, for Ollama, which fetches none. An allowed image is fetched, and
+the engine gets its bytes; any other is refused with the path of its URL, and its server gets no request.
+`test_media.py` tests vision itself."""
 
 import base64
 import contextlib
@@ -21,7 +22,8 @@ LIMITS = 'bytes = "4KiB"\ntime = "700ms"\nfetches = 3\n'
 
 @pytest.fixture(scope="module")
 def pictures():
-    """A server of pictures on each of two loopback addresses, one of which redirects to the other: its port, and the requests that came."""
+    """A server of pictures on each of two loopback addresses; one redirects to the other. Yields the port and
+    the received requests."""
     came, over = [], threading.Event()
 
     class Pictures(http.server.BaseHTTPRequestHandler):
@@ -42,7 +44,7 @@ def pictures():
             if self.path == "/slow":
                 over.wait(60)
             self.send_response(404 if self.path == "/none" else 200)
-            # What it is called is no matter: its first bytes say what it is.
+            # The name does not matter: the first bytes identify the format.
             self.send_header("content-type", "text/html")
             if self.path == "/told-large":
                 self.send_header("content-length", "1000000000")
@@ -67,7 +69,7 @@ def pictures():
 
 @contextlib.contextmanager
 def seeing(folder, settings: str):
-    """The client of a loggia with these `[images]`, and the requests that reach the engine."""
+    """Yields the client of a loggia with these `[images]`, and the requests that reach the engine."""
     heard, config = [], folder / "loggia.toml"
     config.write_text(f"[images]\n{settings}")
 
@@ -82,14 +84,14 @@ def seeing(folder, settings: str):
 
 @pytest.fixture(scope="module")
 def closed(tmp_path_factory, pictures):
-    """With the port of the pictures, but no network that is not public: what is refused, is for its address."""
+    """The pictures' port is allowed, but only public networks: each refusal is because of the address."""
     with seeing(tmp_path_factory.mktemp("closed"), f"ports = [80, {pictures[0]}]\n") as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory, pictures):
-    """With the address of the pictures allowed, and small limits."""
+    """The pictures' address is allowed, with small limits."""
     settings = f'ports = [{pictures[0]}]\nnetworks = ["127.0.0.1/32"]\n{LIMITS}'
     with seeing(tmp_path_factory.mktemp("opened"), settings) as running:
         yield running

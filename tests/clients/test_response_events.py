@@ -1,4 +1,5 @@
-"""The rules that every stream of a response is held to (`response_events.py`): a stream that keeps them passes, and any change to it does not."""
+"""The rules of streamed responses (`response_events.py`): a correct stream passes, and any change to it is
+reported."""
 
 import copy
 
@@ -17,7 +18,7 @@ OUTPUT = [REASONING, MESSAGE, CALL, CUSTOM]
 
 
 def stream() -> list[dict]:
-    """A response with an item of each type that comes in pieces."""
+    """A response with one item of each type that arrives in pieces."""
     events = [{"type": f"response.{name}", "response": RESPONSE} for name in ("created", "in_progress")]
 
     def of(index: int, kind: str, **more) -> None:
@@ -127,7 +128,7 @@ def test_a_response_may_fail_in_the_middle_of_an_item():
 
 
 def changed(event: dict, field: str) -> dict:
-    """The event with another value in this field."""
+    """Returns the event with another value in this field."""
     event = copy.deepcopy(event)
     value = event[field]
     if isinstance(value, dict):

@@ -1,4 +1,5 @@
-"""`POST /v1/responses` by the Python SDK: whole, streamed, with its helpers, on every kind of backend."""
+"""`POST /v1/responses` through the Python SDK: complete, streamed, with its helpers, for every kind of
+backend."""
 
 import asyncio
 import json

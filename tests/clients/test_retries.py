@@ -1,6 +1,7 @@
-"""The packages try again by themselves: where Loggia says so, after as long as it says, and not where it says that it cannot help.
+"""The SDKs retry by themselves: if Loggia's answer allows it, after the time that it gives, and not if Loggia
+says that a retry does not help.
 
-What is counted are the requests that reach the upstream.
+The tests count the requests that reach the upstream.
 """
 
 import json
@@ -48,7 +49,7 @@ def ask(request):
 
 
 def tried(ask, *answers: bytes, silent: bool = False, **limits: str) -> tuple[int, list[float]]:
-    """What came of the question, and how long after the try before each further one came."""
+    """Returns the result of the question, and the delay before each retry."""
     asked: list[float] = []
     paths = {"/api/tags": script.TAGS, "/api/show": script.SHOW, "/api/chat": list(answers)}
     with script.upstream(paths, silent, asked) as upstream, loggia("--ollama", upstream, environment=limits) as url:
@@ -59,7 +60,7 @@ def tried(ask, *answers: bytes, silent: bool = False, **limits: str) -> tuple[in
 def test_a_busy_engine_is_tried_again_after_as_long_as_it_says(ask):
     status, waits = tried(ask, BUSY, BUSY, GOOD)
     assert status == 200 and len(waits) == 2
-    # Left to themselves the packages wait half a second at most before their second try.
+    # Without Loggia's header, the SDKs wait at most half a second before their second try.
     assert all(0.99 <= wait < 3 for wait in waits)
 
 

@@ -1,6 +1,8 @@
-"""Keywords of JSON schemas before llama.cpp's own server: what Loggia lets through has an effect on the server's grammar; what has none is named, and refused where it is strict.
+"""Keywords of JSON schemas with llama.cpp's own server. A keyword that Loggia accepts must have an effect on
+the server's grammar; one without effect is listed as ignored, and refused by a strict server.
 
-A newer llama.cpp whose converter of schemas reads more, or less, is noticed here (`crates/backend/src/schema/llama_cpp.rs`).
+These tests show when the schema converter of a newer llama.cpp reads more or less
+(`crates/backend/src/schema/llama_cpp.rs`).
 """
 
 import contextlib
@@ -33,7 +35,7 @@ HELD = [
 ]
 
 PASSED_OVER = [
-    # Each is read as any other that is not understood.
+    # The server treats each of these like any unknown keyword.
     (TEXT | {"pattern": "a"}, {"pattern": r"^\d+$"}),
     (TEXT | {"pattern": "a"}, {"pattern": "^a$|^b$"}),
     (TEXT, {"format": "uri"}),
@@ -88,11 +90,11 @@ def test_an_object_is_made_where_one_is_meant(official, llama_server, schema):
 def test_what_the_server_never_comes_back_from_does_not_reach_it(official, llama_server, more):
     with pytest.raises(openai.BadRequestError) as refusal:
         official.chat.completions.create(**asked(llama_server, LIST | more))
-    assert "no value can keep to" in refusal.value.message
+    assert "no value can match" in refusal.value.message
     assert official.chat.completions.create(**asked(llama_server, LIST)).choices
 
 
-# What clients send as the parameters of a tool, and one of them is enough for the server to refuse the whole request.
+# Parameters of tools that clients send. A single one of them makes the server refuse the whole request.
 ODD_PARAMETERS = [
     {"properties": {"a": TEXT, "b": True}},
     {"properties": {"a": TEXT, "b": False}},
@@ -108,7 +110,7 @@ ODD_PARAMETERS = [
 
 @pytest.fixture(scope="module", params=["embedded", "openai"])
 def with_tools(request):
-    """The engine, and llama.cpp's own server with a template that knows tools."""
+    """The engine: llama.cpp's own server with a template that supports tools."""
     template = HERE.parents[1] / "fixtures/templates/qwen-3.jinja"
     with contextlib.ExitStack() as stack:
         if request.param == "embedded":
@@ -133,7 +135,7 @@ def test_a_reference_that_leads_nowhere_is_a_400_about_its_tool(with_tools, choi
     client, model = with_tools
     asked = offering(model, {"type": "object", "properties": {"a": {"$ref": "#/$defs/None"}}}, choice)
     if choice == "auto" and model != "smollm2":
-        # The engine reads no schema of a call that need not be made.
+        # The engine reads the schema of a call only if the call is forced.
         assert client.chat.completions.create(**asked).choices
         return
     with pytest.raises(openai.BadRequestError) as refusal:
@@ -152,6 +154,6 @@ def asked(target, schema: dict, strict: bool = False) -> dict:
 
 
 def grammar(target, schema: dict) -> str:
-    """What the server makes of a schema."""
+    """Returns the grammar that the server makes of a schema."""
     told = fetch(f"{target.upstream}/v1/chat/completions", asked(target, schema) | {"verbose": True})
     return str(told["__verbose"]["generation_settings"]["grammar"])

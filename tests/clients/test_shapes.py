@@ -1,4 +1,5 @@
-"""Chats in the shapes of real clients (`shapes.py`) before every kind of backend: each is answered, and each stream says why it ended."""
+"""Chats with the shapes of real clients (`shapes.py`) for every kind of backend: each is answered, and each
+stream has a finish reason."""
 
 import pytest
 
@@ -7,7 +8,7 @@ import scripted_upstream as script
 from shapes import SHAPES
 from targets import loggia
 
-# Ends the answer of a model that would write on and on; a form is held, and so are calls.
+# Ends the answer of a model that would never stop. Schemas and calls are still enforced.
 ENDS = ["a", "e", "o", "."]
 
 

@@ -1,4 +1,4 @@
-"""The recorded bytes, split at every place in turn: the client must hear the same each time."""
+"""The recorded bytes, split at every possible place: the client must receive the same each time."""
 
 import json
 

@@ -1,5 +1,6 @@
-"""Every status of docs/dialects.md, part 5, as the official clients tell it: which exception, `code`, `param` and `type`, with the request id, and how
-often they ask. What an engine refuses is counted there; what never gets that far, in loggia's log."""
+"""Every status of docs/dialects.md, part 5, as the official clients report it: exception, `code`, `param`,
+`type`, request id, and the number of tries. Tries that reach the engine are counted there; others in loggia's
+log."""
 
 import asyncio
 import collections
@@ -33,7 +34,7 @@ def refused(status: str, error: dict, *headers: str) -> bytes:
 
 INVALID, LIMITED = engine_error("invalid_request_error", "temperature", "too_hot"), engine_error("rate_limit_exceeded")
 
-# What an engine that speaks OpenAI answers, by the name of its model.
+# The answers of an engine with OpenAI's API, by the name of the model.
 ENGINE = {
     "400": refused("400 Bad Request", INVALID),
     "401": refused("401 Unauthorized", engine_error("invalid_request_error", code="invalid_api_key")),
@@ -53,7 +54,7 @@ ENGINE = {
     "504": b"",
 }
 
-# Exception, status, code, param, type; how often it is asked for; the headers that say when another try is worth it.
+# Exception, status, code, param, type; the number of tries; the headers that say when to retry.
 TOLD = {
     "400": (openai.BadRequestError, 400, "too_hot", "temperature", "invalid_request_error", 1, {}),
     "401": (openai.AuthenticationError, 401, "backend_credentials", None, "invalid_request_error", 1, {}),
@@ -78,7 +79,8 @@ RETRY_HEADERS = ("retry-after", "retry-after-ms", "x-should-retry")
 
 @pytest.fixture(scope="module")
 def engine():
-    """A loggia in front of an engine that fails as its model's name says, and how often each was asked."""
+    """A loggia in front of an engine that fails as the model's name says. Yields also the number of requests
+    for each model."""
     asked, over = collections.Counter(), threading.Event()
 
     def chat(body: bytes) -> bytes:
@@ -169,7 +171,8 @@ def test_what_loggia_refuses_itself_is_asked_for_once(tmp_path, case):
 
 @pytest.mark.skipif("embedded" not in targets.TARGETS, reason="LOGGIA_TEST_TARGETS leaves the embedded engine out")
 def test_more_than_can_wait_for_the_embedded_engine_are_told_when_to_try_again():
-    """One is answered, eight wait for it, and the others are told so: each of them at once, and none of them twice."""
+    """One request is answered, eight wait, and the others get a 503 with a time: each at once, and none of
+    them twice."""
 
     async def all_at_once(url: str) -> list:
         async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="unused", max_retries=0, timeout=120) as client:
@@ -195,6 +198,6 @@ def test_a_body_that_does_not_come_is_a_408():
 
 
 def answers(log) -> collections.Counter:
-    """How often loggia answered with each method and status, by its log."""
+    """Returns how often loggia answered with each method and status, according to its log."""
     told = re.findall(r'answered .*method="(\w+)".* status=(\d+)', log.read_text())
     return collections.Counter((method, int(status)) for method, status in told)

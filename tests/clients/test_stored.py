@@ -1,5 +1,5 @@
-"""Stored chat completions and conversations through the official Python client, in front of the Ollama stand-in: what is stored, what a
-restart leaves of it, and what is in the files."""
+"""Stored chat completions and conversations through the official Python client, in front of the Ollama
+stand-in: what is stored, what survives a restart, and what the files contain."""
 
 import contextlib
 import sqlite3
@@ -26,7 +26,7 @@ def upstream():
 
 @contextlib.contextmanager
 def stored(upstream, folder, *arguments, environment=None):
-    """The client of a loggia that keeps its state in a folder."""
+    """The client of a loggia that stores its objects in a folder."""
     with loggia("--ollama", upstream, *arguments, data=folder, environment=environment) as url:
         yield official.client(url)
 
@@ -43,7 +43,7 @@ def asked(client, **more):
 
 
 def holds(schema: str, answer) -> None:
-    """The raw answer is what OpenAI's spec says, where OPENAI_SPEC names it."""
+    """Compares the raw answer with OpenAI's specification, if OPENAI_SPEC is set."""
     if openai_spec.SPEC:
         openai_spec.check_json(schema, answer.text)
 

@@ -1,4 +1,4 @@
-"""Streamed answers through the official Python client, the same questions to every kind of backend."""
+"""Streamed answers through the official Python client: the same questions for every kind of backend."""
 
 import asyncio
 
@@ -30,14 +30,14 @@ def test_usage_comes_in_a_chunk_of_its_own_when_asked_for(client, target):
 
     assert last.choices == []
     assert last.usage.total_tokens == last.usage.prompt_tokens + last.usage.completion_tokens > 0
-    # The key is there and null on all the others: a struct cannot tell that from absence, `model_fields_set` can.
+    # On all other chunks the key is present and null. Only `model_fields_set` can tell that from absence.
     assert all(chunk.usage is None and "usage" in chunk.model_fields_set for chunk in chunks)
 
 
 def test_a_stream_stops_before_a_stop_string(client, target):
     chunks = list(client.chat.completions.create(model=target.model, stream=True, **questions.COUNT_TO_FIVE))
     if target.kind == "ollama":
-        # Recorded: the model never came to a stop string here.
+        # In the recording, the model did not reach a stop string.
         assert chunks[-1].choices[0].finish_reason == "length"
     assert "5" not in text_of(chunks) and "zzz" not in text_of(chunks)
 

@@ -1,4 +1,5 @@
-"""The package's stream of events (`chat.completions.stream`): it puts the answer together as the chunks come, and fails where they do not fit."""
+"""The SDK's stream of events (`chat.completions.stream`): it joins the chunks to an answer, and fails if they
+do not fit."""
 
 import asyncio
 import itertools

@@ -1,5 +1,6 @@
-"""What becomes of a field that cannot be honoured (docs/dialects.md, part 3), for server, model and key: the key's word is stronger than the model's, and
-that than the server's. Each combination is asked with each kind of field, through the official client, in front of an Ollama."""
+"""Fields that cannot be honoured (docs/dialects.md, part 3), by the strictness of the server, the model and
+the key. The key's setting overrides the model's, which overrides the server's. Each combination is tested
+with each kind of field, through the official client, with Ollama."""
 
 import openai
 import pytest
@@ -11,13 +12,13 @@ from targets import loggia
 SAID = [{"role": "user", "content": "x"}]
 WORDS = ["strict", "lenient", None]
 
-# Each kind of field: how it is asked for, and the code of its refusal.
+# Each kind of field: how to request it, and the code of its refusal.
 HINT = ({"user": "someone"}, "unsupported_parameter")
 CANNOT = ({"logit_bias": {"1": 5}}, "unsupported_parameter")
 GUARANTEE = ({"extra_body": {"grammar": 'root ::= "a"'}}, "unsupported_parameter")
 UNKNOWN = ({"extra_body": {"usr": "someone"}}, "unknown_parameter")
 
-# Which of them each strictness refuses; the others are named.
+# The kinds that each strictness refuses. The others are listed as ignored.
 KINDS = [HINT, CANNOT, GUARANTEE, UNKNOWN]
 REFUSES = {"strict": KINDS, None: [GUARANTEE], "lenient": []}
 
@@ -45,7 +46,7 @@ key = "sk-of-the-plain-one"
 
 @pytest.fixture(scope="module", params=[["--strict"], ["--lenient"], [], {"LOGGIA_STRICT": "true"}], ids=str)
 def server(request, tmp_path_factory):
-    """The server's own word, and where it listens."""
+    """Yields the server's own strictness, and its address."""
     config = tmp_path_factory.mktemp("strictness") / "loggia.toml"
     config.write_text(CONFIG)
     arguments, environment = (request.param, {}) if isinstance(request.param, list) else ([], request.param)
@@ -87,7 +88,7 @@ def test_a_fault_that_clients_are_known_for_is_dropped_and_named_for_a_lenient_k
         with official.client(server[1], api_key=f"sk-of-the-{key}-one") as client:
             asking = client.chat.completions.with_raw_response
             if fails:
-                # The plain key's word is that of the server, which may be lenient.
+                # The plain key has no setting, so the server's applies.
                 if server[0] == "lenient" and key == "plain":
                     continue
                 with pytest.raises(openai.BadRequestError) as failure:

@@ -1,4 +1,5 @@
-"""Structured outputs as people ask for them: `chat.completions.parse` with a Pydantic class, and the same as a stream of events."""
+"""Structured outputs as applications request them: `chat.completions.parse` with a Pydantic class, and the
+same as a stream of events."""
 
 import json
 
@@ -57,11 +58,11 @@ def test_json_object_gives_json(client, target):
         answer = client.chat.completions.create(
             model=target.model, messages=asked, response_format={"type": "json_object"}, max_tokens=64, **questions.GREEDY
         )
-        # Only a recorded answer is sure to be finished within the limit.
+        # Only a recorded answer is sure to end within the limit.
         if answer.choices[0].finish_reason == "stop":
             assert isinstance(json.loads(answer.choices[0].message.content), dict)
 
 
 def sized(max_tokens: int) -> dict:
-    """The options that Ollama gets with this limit: its model is loaded with a context of 4,096 tokens."""
+    """The options that Ollama gets with this token limit. Its model is loaded with a context of 4,096 tokens."""
     return {"num_ctx": 4096, "num_predict": max_tokens, **questions.GREEDY}

@@ -1,4 +1,5 @@
-"""Tools through the package's own aids: functions out of Pydantic classes, calls parsed back into them, a conversation that uses one."""
+"""Tools through the SDK's helpers: functions from Pydantic classes, calls parsed back into them, and a
+conversation with a tool."""
 
 import json
 
@@ -26,7 +27,8 @@ FORCED = {
     "max_tokens": 60,
     **questions.GREEDY,
 }
-# A call that must be made reaches Ollama as a schema that only the call satisfies, and as a description before the conversation.
+# A forced call reaches Ollama as a schema that only the call matches, and as a description before the
+# conversation.
 HELD_TO_THE_CALL = {
     "format": {
         "type": "object",
@@ -63,7 +65,7 @@ def test_a_streamed_call_that_must_be_made_is_parsed_into_the_class(client, targ
 
 def test_any_of_several_calls_can_be_required(client, target):
     if target.kind == "ollama":
-        # One call is held to its schema alone, several to any of theirs.
+        # One call must match its own schema; of several, each must match one of the schemas.
         both = {"anyOf": [HELD_TO_THE_CALL["format"], held_to("get_time", {"type": "object", "properties": {}, "additionalProperties": False})]}
         target.expects(("whole-call-forced-by-format", HELD_TO_THE_CALL | {"format": both}))
     time = {"type": "function", "function": {"name": "get_time", "parameters": {"type": "object", "properties": {}}}}
@@ -90,7 +92,7 @@ def test_a_conversation_calls_a_tool_and_uses_its_result(standin, standin_client
     first = standin_client.chat.completions.create(**asked).choices[0].message
     (call,) = first.tool_calls
     result = {"role": "tool", "tool_call_id": call.id, "content": "18 degrees, sunny"}
-    # What is sent back is what the package wrote of the answer, its empty fields included.
+    # The message is sent back as the SDK has parsed it, including empty fields.
     turn = {"role": "assistant", "content": "", "tool_calls": [as_ollama_has_it(call)]}
     told = result | {"tool_name": "get_weather"}
     standin.expects(("whole-tool-result", {"messages": [*asked["messages"], turn, told], "options": recording("whole-tool-call").request["options"]}))
@@ -104,7 +106,7 @@ def as_ollama_has_it(call) -> dict:
 
 
 def strictly(asked: dict) -> dict:
-    """The package streams events only of tools that are strict; and it says itself that it streams."""
+    """The SDK streams events only for strict tools, and sets `stream` itself."""
     tools = [{**tool, "function": tool["function"] | {"strict": True}} for tool in asked["tools"]]
     return {key: value for key, value in asked.items() if key != "stream"} | {"tools": tools}
 

@@ -1,9 +1,11 @@
-"""Stands before a running loggia whose model thinks, and asks it not to: each chat that says nothing of it gets `reasoning_effort: "none"`.
+"""A proxy to a running loggia whose model reasons: it adds `reasoning_effort: "none"` to each chat without a
+field about reasoning.
 
     without_thinking.py http://127.0.0.1:11435
 
-The questions of the suites leave room for an answer, not for thoughts before it. Everything else goes through as it comes, piece by piece; a
-client that leaves is left by this too. Listens on a free port, prints its address, and ends when its standard input does.
+The questions of the suites limit the answer so that there is no room for reasoning. Everything else is
+forwarded unchanged, piece by piece; if the client leaves, the proxy leaves too. It listens on a free port,
+prints its address, and ends when its standard input ends.
 """
 
 import http.client
@@ -13,10 +15,10 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
-# What says of a chat how it is to be thought about.
+# The fields of a chat that control reasoning.
 SAYS = {"reasoning_effort", "reasoning", "think", "thinking", "enable_thinking", "chat_template_kwargs"}
 
-# Of each connection its own.
+# One upstream connection for each client connection.
 OF_A_CONNECTION = {"connection", "transfer-encoding", "host", "content-length"}
 
 UPSTREAM = urlsplit(sys.argv[1]).netloc if __name__ == "__main__" else ""
