@@ -183,7 +183,7 @@ impl ApiError {
     /// Creates the error for a body above the size limit.
     pub(crate) fn body_too_large(limit: usize) -> Self {
         let message = format!(
-            "the body of the request is larger than {limit} bytes, the most this server takes"
+            "The body of the request is too large. This server accepts at most {limit} bytes."
         );
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, message).coded("request_too_large")
     }

@@ -73,13 +73,13 @@ pub(crate) fn input(index: Option<usize>) -> String {
 pub(crate) fn input_too_long(param: &str, tokens: Option<u64>, most: Option<u64>) -> String {
     match (tokens, most) {
         (Some(tokens), Some(most)) => format!(
-            "Invalid '{param}': maximum input length is {most} tokens, but it has {tokens}. Nothing is cut."
+            "Invalid '{param}': maximum input length is {most} tokens, but it has {tokens}. Loggia does not truncate it."
         ),
         (None, Some(most)) => format!(
-            "Invalid '{param}': maximum input length is {most} tokens, and it has more. Nothing is cut."
+            "Invalid '{param}': maximum input length is {most} tokens, and it has more. Loggia does not truncate it."
         ),
         (_, None) => format!(
-            "Invalid '{param}': it is longer than this model reads at once. Nothing is cut."
+            "Invalid '{param}': it is longer than this model reads at once. Loggia does not truncate it."
         ),
     }
 }
@@ -90,19 +90,19 @@ pub(crate) fn unsupported(work: WorkKind, dialect: Dialect) -> &'static str {
     match work {
         WorkKind::Chat if dialect == Dialect::Responses => {
             "This model is not supported in the v1/responses endpoint. Did you mean to use v1/embeddings? `capabilities` in \
-             GET /v1/models/{id} tells what a model is made for."
+             GET /v1/models/{id} shows what a model supports."
         }
         WorkKind::Chat => {
             "This is not a chat model and thus not supported in the v1/chat/completions endpoint. Did you mean to use \
-             v1/embeddings? `capabilities` in GET /v1/models/{id} tells what a model is made for."
+             v1/embeddings? `capabilities` in GET /v1/models/{id} shows what a model supports."
         }
         WorkKind::Completions => {
             "This model is not supported in the v1/completions endpoint. Did you mean to use v1/chat/completions or \
-             v1/embeddings? `capabilities` in GET /v1/models/{id} tells what a model is made for."
+             v1/embeddings? `capabilities` in GET /v1/models/{id} shows what a model supports."
         }
         WorkKind::Embeddings => {
             "You are not allowed to generate embeddings from this model: it is not an embedding model. `capabilities` in \
-             GET /v1/models/{id} tells what a model is made for."
+             GET /v1/models/{id} shows what a model supports."
         }
     }
 }

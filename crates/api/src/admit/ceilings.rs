@@ -176,7 +176,7 @@ fn depth(value: &Value) -> usize {
 
 fn too_large(param: &str, most: usize, asked: usize, of_what: &str) -> ApiError {
     let message = format!(
-        "Invalid '{param}': too large. This server takes at most {most}{of_what}, but got {asked}."
+        "Invalid '{param}': too large. This server accepts at most {most}{of_what}, but the request has {asked}."
     );
     ApiError::invalid(param, "above_server_limit", message)
 }

@@ -25,7 +25,7 @@ pub(crate) fn settle(
     }
     if offers_some(request.tools.as_deref()) && offers_some(request.functions.as_deref()) {
         if strictness != Strictness::Lenient {
-            let message = "'functions' is not allowed beside 'tools', which is its newer form; send all in 'tools'.";
+            let message = "'functions' is not allowed together with 'tools', its newer form; send all functions in 'tools'.";
             return Err(ApiError::invalid("functions", "invalid_value", message));
         }
         request.functions = None;

@@ -193,7 +193,7 @@ fn check(request: &Request) -> Result<(), ApiError> {
         return Err(ApiError::invalid("best_of", "invalid_value", message));
     }
     if request.streams() && request.candidates() > request.choices() {
-        let message = "The 'best_of' parameter is not allowed when 'stream' is enabled: the best is known at the end.";
+        let message = "The 'best_of' parameter is not allowed when 'stream' is enabled: which text is best is known only at the end.";
         return Err(ApiError::invalid("best_of", "invalid_value", message));
     }
     Ok(())
@@ -291,7 +291,7 @@ fn settle_together(
         return Ok(dropped);
     }
     if strictness == Strictness::Strict {
-        let message = "'echo' together with 'logprobs' is not supported with this model: it does not tell those of the prompt.";
+        let message = "'echo' together with 'logprobs' is not supported with this model: its engine does not return the log-probabilities of the prompt.";
         return refused("echo", message);
     }
     request.logprobs = None;

@@ -96,7 +96,8 @@ fn settle(
     strictness: Strictness,
 ) -> Result<Vec<String>, ApiError> {
     if request.input.is_tokens() && !can.has(Ability::TokenPrompts) {
-        let message = "Unsupported value: 'input' does not support tokens with this model, whose engine takes texts alone; send strings.";
+        let message =
+            "Unsupported value: 'input' cannot contain token ids with this model; send strings.";
         return Err(ApiError::invalid("input", "unsupported_value", message));
     }
     let mut ignored = Vec::new();

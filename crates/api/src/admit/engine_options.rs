@@ -200,7 +200,7 @@ fn says_the_same(one: &Value, other: &Value) -> bool {
 
 fn said_twice(loses: &str, wins: &str) -> ApiError {
     let message = format!(
-        "The '{loses}' parameter is not allowed beside '{wins}', which would win; send one of them."
+        "The '{loses}' parameter is not allowed together with '{wins}', which would take precedence; send only one of them."
     );
     ApiError::invalid(loses, "invalid_value", message)
 }

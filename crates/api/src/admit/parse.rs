@@ -98,7 +98,7 @@ fn wrong(path: &str, error: &serde_json::Error) -> ApiError {
         } else {
             format!("{path}.{field}")
         };
-        let message = format!("Duplicate parameter: '{param}' is there twice; send it once.");
+        let message = format!("Duplicate parameter: '{param}' occurs twice; send it once.");
         return ApiError::invalid(param, "duplicate_parameter", message);
     }
     if let Some(field) = text

@@ -51,10 +51,12 @@ impl Holder {
                 "the engine of this model cannot enforce '{keyword}' at {place}. Leave the keyword out or set 'strict' to false, and check the answer yourself."
             ),
             SchemaFaultKind::Malformed => {
-                format!("the value of '{keyword}' at {place} is none that JSON Schema knows.")
+                format!("the value of '{keyword}' at {place} is not valid in JSON Schema.")
             }
             SchemaFaultKind::Impossible => {
-                format!("no value can keep to '{keyword}' at {place} and to what stands beside it.")
+                format!(
+                    "no value can match '{keyword}' at {place} together with the keywords beside it."
+                )
             }
             SchemaFaultKind::LeadsNowhere => {
                 format!("'{keyword}' at {place} refers to a place that is not in the schema.")

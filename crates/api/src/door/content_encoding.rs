@@ -57,7 +57,7 @@ pub(crate) fn codings(headers: &HeaderMap) -> Result<Vec<Coding>, ApiError> {
 
 fn unknown() -> ApiError {
     let message = format!(
-        "Unsupported content encoding. Supported are: {ACCEPTED_CODINGS}; or send the JSON as it is."
+        "Unsupported content encoding. Supported are: {ACCEPTED_CODINGS}; or send the JSON uncompressed."
     );
     ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message).coded("unsupported_content_encoding")
 }
@@ -121,7 +121,6 @@ fn within(unpacked: impl Read, limit: usize) -> Result<Vec<u8>, ApiError> {
 }
 
 fn broken() -> ApiError {
-    let message =
-        "The body of the request is not what its 'content-encoding' header says, or broke off.";
+    let message = "The body of the request cannot be decompressed: it is incomplete, or does not match its 'content-encoding' header.";
     ApiError::new(StatusCode::BAD_REQUEST, message).coded("invalid_content_encoding")
 }

@@ -33,7 +33,7 @@ where
     let body = tokio::time::timeout(policy.body_within, whole(body, limit)).await.unwrap_or_else(|_| {
         let seconds = policy.body_within.as_secs();
         let message =
-            format!("the body of the request did not come within {seconds} s; send it faster, or a smaller one");
+            format!("The body of the request did not arrive within {seconds} s. Send it faster, or send a smaller body.");
         Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, message))
     })?;
     if codings.is_empty() {
@@ -55,7 +55,7 @@ where
         let broken = |_| {
             ApiError::new(
                 StatusCode::BAD_REQUEST,
-                "the body of the request broke off before its end",
+                "The body of the request ended early.",
             )
         };
         let Ok(mut piece) = frame.map_err(broken)?.into_data() else {
@@ -100,7 +100,7 @@ fn check_type(headers: &HeaderMap) -> Result<(), ApiError> {
         Ok(())
     } else {
         unsupported(
-            "Unsupported content type; this API takes JSON: set the header 'content-type: application/json'.",
+            "Unsupported content type; this API accepts JSON: set the header 'content-type: application/json'.",
         )
     }
 }

@@ -112,10 +112,10 @@ impl Item for Engine {
             let (name, url) = (text(&engine.name), text(&engine.url));
             writeln!(f, "\n[[openai]]  # {from}\nname = {name}\nurl = {url}")?;
             match &engine.key {
-                Some(_) => writeln!(f, "# key: one is set"),
+                Some(_) => writeln!(f, "# key: set"),
                 None => writeln!(
                     f,
-                    "# key: none; {} or `key` in the file would set one",
+                    "# key: none; set it with {} or with `key` in the file",
                     engine.key_variable()
                 ),
             }
@@ -162,7 +162,7 @@ impl Item for ApiKey {
             writeln!(f, "\n[[key]]  # {from}\nname = {name}")?;
             writeln!(
                 f,
-                "# key: one is set; {variable} holds it, or `key` or `sha256` in the file"
+                "# key: set, by {variable} or by `key` or `sha256` in the file"
             )?;
             entry(f, "strict", key.strict)?;
             entry(f, "lenient", key.lenient)?;

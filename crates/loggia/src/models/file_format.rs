@@ -86,7 +86,7 @@ impl fmt::Display for FileFormat {
             Self::LfsPointer => "it is a git-lfs pointer, not the file itself; run `git lfs pull` in its folder to download the file",
             Self::Gzip => "it looks like a gzip archive; unpack it first",
             Self::Json => "it looks like JSON; the weights are in another file",
-            Self::Other => "it does not begin as a GGUF file",
+            Self::Other => "it does not begin like a GGUF file",
         })
     }
 }

@@ -150,7 +150,7 @@ fn keep_alive(extra: &Extra) -> Result<Option<KeepAlive>, BackendError> {
         return Ok(None);
     };
     KeepAlive::of(value).map(Some).ok_or_else(|| BackendError::InvalidRequest {
-        message: "'keep_alive' must be a duration, as \"5m\", or a number of seconds; negative means forever.".to_owned(),
+        message: "'keep_alive' must be a duration, such as \"5m\", or a number of seconds; negative means forever.".to_owned(),
         param: Some("keep_alive".to_owned()),
         code: Some("invalid_value".to_owned()),
     })

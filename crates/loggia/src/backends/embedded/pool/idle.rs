@@ -27,7 +27,7 @@ impl Pool {
         for (at, entry) in models.iter_mut().enumerate() {
             match entry.expires() {
                 Some(end) if end <= now => {
-                    self.unload(at, entry, "it has been idle for long enough");
+                    self.unload(at, entry, "its keep_alive is over");
                 }
                 Some(end) => next = Some(next.map_or(end, |next| next.min(end))),
                 None => {}
