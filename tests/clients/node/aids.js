@@ -1,5 +1,5 @@
-// What the official Node package adds to plain requests: answers parsed by a zod schema, streams as events, and `runTools`, which calls
-// functions and asks again until there is an answer.
+// The helpers of the official Node package: answers parsed with a zod schema, streams as events, and `runTools`,
+// which calls functions and sends requests until the model answers.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -21,7 +21,7 @@ const personForOllama = { format: person.json_schema.schema };
 const ask = { messages: [{ role: 'user', content: 'Weather in Paris? Call get_weather.' }], max_tokens: 60, seed: 7, temperature: 0 };
 const named = { type: 'function', function: { name: 'get_weather' } };
 const weather = (run) => zodFunction({ name: 'get_weather', parameters: Weather, function: run, description: 'The weather in a city' });
-// A call that must be made reaches Ollama as a schema that only the call satisfies, and as a description before the conversation.
+// A forced call reaches Ollama as a schema that only the call matches, and as a description before the conversation.
 const heldToTheCall = {
   format: {
     type: 'object',
@@ -35,7 +35,7 @@ const heldToTheCall = {
 export function packageAids(client, target) {
   const { kind, model } = target;
 
-  test('parse gives what the zod schema says', async (context) => {
+  test('parse returns an object of the zod schema', async (context) => {
     await expects(target, ['whole-format-schema', personForOllama]);
     await unlessRefused(target, context, 'response_format', async () => {
       const answer = await client.chat.completions.parse({ model, ...INVENT, response_format: person });
@@ -45,7 +45,7 @@ export function packageAids(client, target) {
     });
   });
 
-  test('an answer that is cut is the exception of the package', async (context) => {
+  test('an answer that was cut short throws the exception of the package', async (context) => {
     await expects(target, ['whole-length', { ...personForOllama, messages: INVENT.messages, options: { num_ctx: 4096, num_predict: 3, seed: 7, temperature: 0 } }]);
     await unlessRefused(target, context, 'response_format', async () => {
       const asked = client.chat.completions.parse({ model, ...INVENT, max_tokens: 3, response_format: person });
@@ -54,7 +54,7 @@ export function packageAids(client, target) {
     });
   });
 
-  test('a stream of events ends with what the zod schema says', async (context) => {
+  test('a stream of events ends with an object of the zod schema', async (context) => {
     await expects(target, ['stream-format-schema', personForOllama]);
     await unlessRefused(target, context, 'response_format', async () => {
       const stream = client.chat.completions.stream({ model, ...INVENT, response_format: person });
@@ -69,7 +69,7 @@ export function packageAids(client, target) {
     });
   });
 
-  test('the events of a stream add up to its answer', async () => {
+  test('the deltas of a stream add up to its answer', async () => {
     const stream = client.chat.completions.stream({ model, ...questions.CAPITAL, stream_options: { include_usage: true } });
     let snapshot = '';
     stream.on('content', (delta, soFar) => {
@@ -82,7 +82,7 @@ export function packageAids(client, target) {
     assert.ok(usage.total_tokens > 0);
   });
 
-  test('runTools runs the one function that must be called', async (context) => {
+  test('runTools runs the forced function', async (context) => {
     await expects(target, ['whole-call-forced-by-format', heldToTheCall]);
     await unlessRefused(target, context, 'tools', async () => {
       const calls = [];
@@ -94,7 +94,7 @@ export function packageAids(client, target) {
     });
   });
 
-  test('runTools as a stream runs it too', async (context) => {
+  test('runTools as a stream runs the forced function', async (context) => {
     await expects(target, ['whole-call-forced-by-format', { ...heldToTheCall, stream: true }]);
     await unlessRefused(target, context, 'tools', async () => {
       const calls = [];
@@ -106,7 +106,7 @@ export function packageAids(client, target) {
     });
   });
 
-  test('runTools asks again with the result until there is an answer', { skip: kind !== 'ollama' && 'only recordings are sure to call' }, async () => {
+  test('runTools sends the result until the model answers', { skip: kind !== 'ollama' && 'only recorded answers are sure to contain a call' }, async () => {
     const tool = weather(({ city }) => `18 degrees, sunny in ${city}`);
     const definition = { type: 'function', function: { name: tool.function.name, description: tool.function.description, parameters: tool.function.parameters, strict: true } };
     const call = { id: '(any text)', function: { index: 0, name: 'get_weather', arguments: { city: 'Paris' } } };

@@ -1,6 +1,7 @@
-// The official Node package against a running loggia, once in front of each kind of backend.
+// The official Node package with a running loggia in front of each kind of backend.
 //
-// The same topics as the Python suite, where the details are; here it matters that this client, too, understands every answer.
+// The topics are those of the Python suite, which has the details. These tests check that the Node client understands
+// every answer, too.
 
 import assert from 'node:assert/strict';
 import { after, describe, test } from 'node:test';
@@ -24,7 +25,7 @@ for (const target of targets) {
     packageAids(client, target);
     aiSdk(target);
 
-    test('a whole answer has one choice with text, an ending and usage', async () => {
+    test('a complete answer has one choice with text, a finish reason and usage', async () => {
       const answer = await ask(questions.CAPITAL);
       assert.equal(answer.object, 'chat.completion');
       assert.equal(answer.model, model);
@@ -35,7 +36,7 @@ for (const target of targets) {
       assert.equal(answer.usage.total_tokens, answer.usage.prompt_tokens + answer.usage.completion_tokens);
     });
 
-    test('a stream names the role once and ends with one finishing chunk, then usage when asked for', async () => {
+    test('a stream has the role once, one chunk with a finish reason at the end, and then the usage if requested', async () => {
       const stream = await ask({ ...questions.CAPITAL, stream: true, stream_options: { include_usage: true } });
       const chunks = await Array.fromAsync(stream);
       const last = chunks.pop();
@@ -48,7 +49,7 @@ for (const target of targets) {
       assert.ok(chunks.map((chunk) => chunk.choices[0].delta.content ?? '').join(''));
     });
 
-    test("the package's own stream helper puts the answer together", async () => {
+    test("the package's own stream helper joins the answer", async () => {
       const stream = client.chat.completions.stream({ model, ...questions.CAPITAL, stream: true });
       const answer = await stream.finalChatCompletion();
       assert.ok(answer.choices[0].message.content);
@@ -56,18 +57,18 @@ for (const target of targets) {
 
     test('a stop string ends the answer before itself', async () => {
       const [choice] = (await ask(questions.CAPITAL_BEFORE)).choices;
-      // Only the recorded answer is sure to come to the stop string.
+      // Only the recorded answer is sure to reach the stop string.
       if (kind === 'ollama') assert.equal(choice.finish_reason, 'stop');
       assert.ok(!choice.message.content.includes('of France is'));
     });
 
     test('the same seed gives the same text', async () => {
       const texts = [await ask(questions.INVENTED), await ask(questions.INVENTED)].map((answer) => answer.choices[0].message.content);
-      // The stand-in has two recordings of this question and saw to it that the seed arrived.
+      // The stand-in has two recordings of this question, and checks that the seed arrived.
       if (kind !== 'ollama') assert.equal(texts[0], texts[1]);
     });
 
-    test('max_tokens ends the answer with length', async () => {
+    test('max_tokens ends the answer with finish reason length', async () => {
       const answer = await ask({ ...questions.STORY, max_tokens: 3 });
       assert.equal(answer.choices[0].finish_reason, 'length');
       assert.equal(answer.usage.completion_tokens, 3);
@@ -81,7 +82,7 @@ for (const target of targets) {
       });
     });
 
-    test('a field that is wrong is a BadRequestError that names it', async () => {
+    test('an invalid field is a BadRequestError with the name of the field', async () => {
       for (const [change, param] of [[{ messages: [] }, 'messages'], [{ max_tokens: 0 }, 'max_tokens'], [{ temperature: 'hot' }, 'temperature']]) {
         await assert.rejects(ask({ ...questions.CAPITAL, ...change }), (error) => {
           assert.ok(error instanceof OpenAI.BadRequestError);
@@ -92,14 +93,14 @@ for (const target of targets) {
       }
     });
 
-    test('the models can be listed, and one asked for', async () => {
+    test('the models can be listed, and one retrieved', async () => {
       const models = await Array.fromAsync(client.models.list());
       assert.ok(models.some((each) => each.id === model));
       assert.equal((await client.models.retrieve(model)).id, model);
       await assert.rejects(client.models.retrieve('nope'), OpenAI.NotFoundError);
     });
 
-    test('a client that leaves early leaves nothing behind', async () => {
+    test('the work of a client that leaves early stops', async () => {
       if (kind === 'ollama') await post(`${upstream}/standin/next`, { hold_after: 2 });
       const stream = await ask({ ...(kind === 'ollama' ? questions.CAPITAL : questions.DRAGON), stream: true });
       for await (const chunk of stream) {

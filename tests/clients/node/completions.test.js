@@ -1,4 +1,4 @@
-// The older completions through the official Node package, once in front of each kind of backend.
+// The older completions through the official Node package, for each kind of backend.
 
 import assert from 'node:assert/strict';
 import { after, describe, test } from 'node:test';
@@ -16,7 +16,7 @@ for (const { kind, url, model } of targets) {
   describe(`completions in front of ${kind}`, { timeout: 180_000 }, () => {
     const client = new OpenAI({ baseURL: `${url}/v1`, apiKey: 'unused', maxRetries: 0 });
 
-    test('a stream adds up to the whole text', async () => {
+    test('the deltas of a stream add up to the complete text', async () => {
       const whole = await client.completions.create({ model, ...ASKED });
       assert.ok(whole.choices[0].text.startsWith(', the city of'));
       assert.deepEqual([whole.usage.prompt_tokens, whole.usage.completion_tokens], [4, 8]);
@@ -30,7 +30,7 @@ for (const { kind, url, model } of targets) {
       assert.deepEqual(reasons.filter((reason) => reason !== null), ['length']);
     });
 
-    test('more log-probabilities than there can be are a 400 that names the field', async () => {
+    test('too many log-probabilities are a 400 with the name of the field', async () => {
       const asked = client.completions.create({ model, ...ASKED, logprobs: 6 });
       await assert.rejects(asked, (error) => error instanceof OpenAI.BadRequestError && error.param === 'logprobs');
     });

@@ -1,4 +1,4 @@
-// Embeddings through the official Node package and the AI SDK, once in front of each kind of backend.
+// Embeddings through the official Node package and the AI SDK, for each kind of backend.
 
 import assert from 'node:assert/strict';
 import { after, describe, test } from 'node:test';
@@ -18,7 +18,7 @@ for (const { kind, url, model } of targets) {
   describe(`embeddings in front of ${kind}`, { timeout: 180_000 }, () => {
     const client = new OpenAI({ baseURL: `${url}/v1`, apiKey: 'unused', maxRetries: 0 });
 
-    test('what the package asks for by itself, base64, are the numbers of float', async () => {
+    test('base64, which the package requests by default, has the same numbers as float', async () => {
       const usual = await client.embeddings.create({ model, input: TEXTS });
       const plain = await client.embeddings.create({ model, input: TEXTS, encoding_format: 'float' });
       assert.equal(usual.model, model);
@@ -30,12 +30,12 @@ for (const { kind, url, model } of targets) {
       assert.ok(cosine(plain.data[0].embedding, plain.data[1].embedding) < 0.9, 'a cat is no dog');
     });
 
-    test('more dimensions than the model makes are a 400 that names the field', async () => {
+    test('more dimensions than the model has are a 400 with the name of the field', async () => {
       const asked = client.embeddings.create({ model, input: 'a cat', dimensions: 4096 });
       await assert.rejects(asked, (error) => error instanceof OpenAI.BadRequestError && error.param === 'dimensions');
     });
 
-    test('the AI SDK embeds many texts', async () => {
+    test('the AI SDK embeds several texts', async () => {
       const provider = createOpenAICompatible({ name: 'loggia', baseURL: `${url}/v1` });
       const { embeddings, usage } = await embedMany({ model: provider.textEmbeddingModel(model), values: TEXTS, maxRetries: 0 });
       assert.deepEqual(embeddings.map((vector) => vector.length), [384, 384]);

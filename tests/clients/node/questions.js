@@ -1,4 +1,4 @@
-// The questions of `../questions.py`, for Node: each one that a recording of Ollama's exists for.
+// The questions of `../questions.py`, for Node. For each there is a recording of Ollama.
 
 const says = (content) => [{ role: 'user', content }];
 const greedy = { seed: 7, temperature: 0 };

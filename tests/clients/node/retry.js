@@ -1,4 +1,4 @@
-// Asks one question with the package's own retries, and prints what came of it as JSON: `node retry.js URL [MODEL]`.
+// Sends one question with the package's own retries, and prints the result as JSON: `node retry.js URL [MODEL]`.
 
 import OpenAI from 'openai';
 

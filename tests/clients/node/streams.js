@@ -1,4 +1,5 @@
-// Reads one streamed answer with OpenAI's package and one with the AI SDK, side by side, and prints what each was told as JSON: `node streams.js URL`.
+// Reads one streamed answer with OpenAI's package and one with the AI SDK in parallel, and prints what each
+// received as JSON: `node streams.js URL`.
 
 import { createOpenAICompatible } from '@ai-sdk/openai-compatible';
 import { streamText } from 'ai';

@@ -1,4 +1,4 @@
-// The running loggias that the suites drive: started by `../targets.py`, stopped when its standard input is closed.
+// The running loggias for the suites: `../targets.py` starts them, and stops them when its standard input is closed.
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';

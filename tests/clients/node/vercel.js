@@ -1,4 +1,4 @@
-// The AI SDK (`ai` with `@ai-sdk/openai-compatible`): text, streams, objects held to a schema, and tools.
+// The AI SDK (`ai` with `@ai-sdk/openai-compatible`): text, streams, objects of a schema, and tools.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -33,7 +33,7 @@ export function aiSdk(target) {
   const { kind, url, model } = target;
   const loggia = createOpenAICompatible({ name: 'loggia', baseURL: `${url}/v1`, includeUsage: true, supportsStructuredOutputs: true });
 
-  test('generateText gives text, usage and an ending', async () => {
+  test('generateText returns text, usage and a finish reason', async () => {
     const { text, usage, finishReason, response } = await generateText({ model: loggia(model), ...CAPITAL });
     assert.ok(text);
     assert.match(finishReason, /^(stop|length)$/);
@@ -41,7 +41,7 @@ export function aiSdk(target) {
     assert.equal(response.modelId, model);
   });
 
-  test('streamText gives it in pieces, the usage at the end', async () => {
+  test('streamText returns the text in pieces, and the usage at the end', async () => {
     const answer = streamText({ model: loggia(model), ...CAPITAL });
     const pieces = await Array.fromAsync(answer.textStream);
     assert.ok(pieces.length > 1);
@@ -50,7 +50,7 @@ export function aiSdk(target) {
     assert.match(await answer.finishReason, /^(stop|length)$/);
   });
 
-  test('an object is what its schema says', async (context) => {
+  test('an object matches its schema', async (context) => {
     await expects(target, ['whole-format-schema', { format: plain(Person) }]);
     await unlessRefused(target, context, 'response_format', async () => {
       const { output } = await generateText({ model: loggia(model), ...PERSON, output: Output.object({ schema: Person }) });
@@ -59,7 +59,7 @@ export function aiSdk(target) {
     }, refusal);
   });
 
-  test('a streamed object grows into what its schema says', async (context) => {
+  test('a streamed object matches its schema at the end', async (context) => {
     await expects(target, ['stream-format-schema', { format: plain(Person) }]);
     await unlessRefused(target, context, 'response_format', async () => {
       let failure;
@@ -73,7 +73,7 @@ export function aiSdk(target) {
     }, refusal);
   });
 
-  test('a tool that must be called is called and run', async (context) => {
+  test('a forced tool is called and executed', async (context) => {
     await expects(target, ['whole-call-forced-by-format', heldToTheCall()]);
     await unlessRefused(target, context, 'tools', async () => {
       const answer = await generateText({ model: loggia(model), ...WEATHER, tools: { get_weather: weather }, toolChoice: 'required' });
@@ -84,7 +84,7 @@ export function aiSdk(target) {
     }, refusal);
   });
 
-  test('a tool is called and its result used', { skip: kind !== 'ollama' && 'only recordings are sure to call' }, async () => {
+  test('a tool is called, and its result is used', { skip: kind !== 'ollama' && 'only recorded answers are sure to contain a call' }, async () => {
     const definition = { type: 'function', function: { name: 'get_weather', description: 'The weather in a city', parameters: plain(City) } };
     const call = { id: '(any text)', function: { index: 0, name: 'get_weather', arguments: { city: 'Paris' } } };
     const later = [
@@ -98,7 +98,7 @@ export function aiSdk(target) {
     assert.equal(answer.text, 'The weather in Paris is indeed sunny.');
   });
 
-  test('a missing model is an error with the status and the words of the answer', async () => {
+  test('a missing model is an error with the status and message of the answer', async () => {
     await assert.rejects(generateText({ model: loggia('nope'), ...CAPITAL }), (error) => {
       assert.equal(error.statusCode, 404);
       assert.equal(error.isRetryable, false);

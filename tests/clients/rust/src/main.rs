@@ -1,9 +1,8 @@
-//! Drives a running loggia with the crate `async-openai`: one topic a run, named by the first
-//! argument.
+//! Tests a running loggia with the crate `async-openai`. The first argument selects the topic.
 //!
 //!     async-openai-client whole|stream|models|missing|call URL MODEL
 //!
-//! Ends with 0 where all was as it should be, else with a panic that says what was not.
+//! Exits with 0 if everything is correct, else panics with a message.
 //! `test_async_openai.py` runs it.
 
 use async_openai::Client;
