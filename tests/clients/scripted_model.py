@@ -22,6 +22,8 @@ class Conversation:
 
     messages: list[dict]
     tools: list[dict]
+    # The schema that the answer is held to, where there is one.
+    format: dict | None = None
 
     @property
     def results(self) -> list[str]:
@@ -34,10 +36,9 @@ class Conversation:
         """The last message of the user."""
         return next((text_of(message) for message in reversed(self.messages) if message["role"] == "user"), "")
 
-    @property
-    def text(self) -> str:
-        """All that was said so far."""
-        return "\n".join(text_of(message) for message in self.messages)
+    def said_by(self, *roles: str) -> str:
+        """All that these have said so far."""
+        return "\n".join(text_of(message) for message in self.messages if message["role"] in roles)
 
     def offers(self, name: str) -> bool:
         return any(tool["function"]["name"] == name for tool in self.tools)
@@ -89,7 +90,8 @@ def openai_of(script: Script, asked: list[dict]):
         def do_POST(self):
             body = json.loads(self.body())
             asked.append(body)
-            said = script(Conversation(body["messages"], body.get("tools", [])))
+            form = body.get("response_format", {}).get("json_schema", {}).get("schema")
+            said = script(Conversation(body["messages"], body.get("tools", []), form))
             deltas = openai_deltas(said, len(body["messages"]))
             reason = "tool_calls" if said.calls else "stop"
             about = {"id": "a", "created": 1, "model": "m"}
@@ -140,7 +142,7 @@ def ollama_of(script: Script, asked: list[dict]):
                 about = {"general.architecture": "llama", "llama.context_length": WINDOW}
                 return self.say({"capabilities": ["completion", "tools", "thinking", "vision"], "model_info": about, "details": {"family": "llama"}})
             asked.append(body)
-            said = script(Conversation(body["messages"], body.get("tools", [])))
+            said = script(Conversation(body["messages"], body.get("tools", []), body.get("format")))
             messages = [{"content": "", "thinking": piece} for piece in words(said.reasoning)] + [{"content": piece} for piece in words(said.text)]
             made = [{"function": {"name": name, "arguments": arguments}} for name, arguments in said.calls]
             messages += [{"content": "", "tool_calls": made}] if made else []

@@ -6,7 +6,7 @@ LOGGIA_TEST_TARGETS="ollama openai" selects some of them: these two need no engi
 
 Run as a program, it starts them all, prints one line of JSON with their addresses, and stops them when its
 standard input ends; the Node suite uses that. With the argument `embeddings` it starts those with an
-embedding model (`EMBEDDING_TARGETS`).
+embedding model (`EMBEDDING_TARGETS`), with `weather` those whose model follows that script (`WEATHER_TARGETS`).
 """
 
 import contextlib
@@ -25,6 +25,8 @@ from pathlib import Path
 import pytest
 
 import openai_spec
+import scripted_model
+from weather import weather
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[1]
@@ -98,6 +100,17 @@ def openai():
             yield Target("openai", url, "smollm2", upstream, capabilities=capabilities(url, "smollm2"))
 
 
+def scripted(kind: str, script: scripted_model.Script):
+    """Starts a loggia in front of an engine whose model `m` follows a script."""
+
+    @contextlib.contextmanager
+    def start():
+        with scripted_model.engine(kind, script) as (arguments, _), loggia(*arguments) as direct, watched(direct) as url:
+            yield Target(kind, url, "m", capabilities=capabilities(url, "m"))
+
+    return start
+
+
 @contextlib.contextmanager
 def live_ollama():
     upstream, model = LIVE_OLLAMA.split()
@@ -133,6 +146,9 @@ TARGETS = {kind: start for kind, start in ALL.items() if kind in os.environ.get(
 # The same kinds, each with an embedding model.
 ALL_EMBEDDINGS = {"embedded": embedded_embeddings, "ollama": ollama_embeddings, "openai": openai_embeddings}
 EMBEDDING_TARGETS = {kind: start for kind, start in ALL_EMBEDDINGS.items() if kind in TARGETS}
+
+# The kinds whose engine can be one that follows a script.
+WEATHER_TARGETS = {kind: scripted(kind, weather) for kind in ("openai", "ollama")}
 
 
 @contextlib.contextmanager
@@ -238,7 +254,7 @@ def status_of(url: str) -> int | None:
 
 def main() -> None:
     with contextlib.ExitStack() as stack:
-        wanted = EMBEDDING_TARGETS if sys.argv[1:] == ["embeddings"] else TARGETS
+        wanted = {"embeddings": EMBEDDING_TARGETS, "weather": WEATHER_TARGETS}.get(" ".join(sys.argv[1:]), TARGETS)
         targets = [stack.enter_context(start()) for start in wanted.values()]
         print(json.dumps([dataclasses.asdict(target) for target in targets]), flush=True)
         sys.stdin.read()

@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 const python = process.env.LOGGIA_PYTHON ?? fileURLToPath(new URL('../.venv/bin/python', import.meta.url));
 const script = fileURLToPath(new URL('../targets.py', import.meta.url));
 
-/** Starts one loggia in front of each kind of backend, where `which` is "embeddings" with models that make those; `stop` ends them and gives the exit code, which is 0 when all went well. */
+/** Starts one loggia in front of each kind of backend, where `which` is "embeddings" with models that make those, where it is "weather" with a model that follows that script (`../weather.py`); `stop` ends them and gives the exit code, which is 0 when all went well. */
 export async function startTargets(...which) {
   const child = spawn(python, [script, ...which], { stdio: ['pipe', 'pipe', 'inherit'] });
   const ended = new Promise((resolve) => child.once('exit', resolve));
