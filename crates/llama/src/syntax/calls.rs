@@ -1,7 +1,7 @@
 //! The output so far, and how much of the current call has been released.
 
-use super::Said;
 use super::json::Json;
+use super::parsed::Said;
 
 /// When a call is released.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,52 +1,6 @@
-//! The syntax families: the meaning of each marker, and how to recognize by a chat template which
-//! syntax the model was trained on.
+//! The families of syntaxes in which models write calls, and the markers of each.
 
-use super::reader::Begins;
 use super::region::{Form, Head};
-use super::writing::CallForm;
-
-/// How a model writes calls and reasoning.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Syntax {
-    /// `None` if the template does not mention tools.
-    pub(super) calls: Option<Family>,
-    pub(super) thinks: Option<Tags>,
-    /// Whether a message begins with a header, as in Harmony.
-    pub(super) headers: bool,
-    /// How a call is written.
-    pub(super) form: CallForm,
-    pub(super) effort: Effort,
-    /// Whether its markers are special tokens, which no ordinary text can produce.
-    pub(super) marks_are_tokens: bool,
-    /// Whether an object that is the whole answer is only a call if it begins with its name. A
-    /// grammar then allows no other object as a call.
-    pub(super) name_first: bool,
-}
-
-/// How a client can control reasoning with this template.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Effort {
-    /// Whether reasoning can be turned on and off.
-    is_switch: bool,
-    /// Whether its amount can be chosen.
-    is_level: bool,
-}
-
-/// The tags around reasoning.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Tags {
-    pub(crate) open: &'static str,
-    pub(crate) close: &'static str,
-}
-
-const THINK: Tags = Tags {
-    open: "<think>",
-    close: "</think>",
-};
-const THINK_MISTRAL: Tags = Tags {
-    open: "[THINK]",
-    close: "[/THINK]",
-};
 
 /// The family whose syntax calls are written in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,6 +59,33 @@ pub(super) const HEADER_END: &str = "<|message|>";
 pub(super) const MESSAGE_ENDS: [&str; 3] = ["<|end|>", "<|return|>", "<|call|>"];
 
 impl Family {
+    /// Recognizes the family by a chat template that supports tools. `has` reports whether the
+    /// template contains a text; `headers` says whether its messages begin with headers.
+    pub(super) fn of(has: impl Fn(&str) -> bool, headers: bool) -> Self {
+        let marked = [
+            (headers, Self::Harmony),
+            (has("<｜tool▁call"), Self::DeepSeek),
+            (has("[TOOL_CALLS]"), Self::Mistral),
+            (has("<tool_call>") || has("<function="), Self::Hermes),
+            (
+                has("<|tool_call|>") || has("<|tool|>") || has("functools"),
+                Self::Phi,
+            ),
+            (
+                has("<|python_tag|>") || has("<|start_header_id|>"),
+                Self::Llama,
+            ),
+            (
+                has("```tool_code") || has("```tool_call") || has("tool_code"),
+                Self::Fence,
+            ),
+        ];
+        marked
+            .into_iter()
+            .find(|(is, _)| *is)
+            .map_or(Self::Other, |(_, family)| family)
+    }
+
     pub(super) fn forms(self) -> &'static [Form] {
         match self {
             Self::Hermes | Self::Other => const { &[HERMES, TAGS] },
@@ -122,143 +103,6 @@ impl Family {
     pub(super) fn is_bare(self) -> bool {
         matches!(self, Self::Llama | Self::Other)
     }
-}
-
-impl Syntax {
-    /// Recognizes the syntax by a chat template. `is_token` reports whether a text is a single
-    /// token of the model: if a template omits the tags of reasoning, the vocabulary has them.
-    pub(crate) fn of(template: &str, is_token: impl Fn(&str) -> bool) -> Self {
-        let has = |mark: &str| template.contains(mark);
-        let headers = has("<|channel|>") && has("<|message|>");
-        let thinks = if headers {
-            None
-        } else if has("[THINK]") {
-            Some(THINK_MISTRAL)
-        } else {
-            (has("<think>") || has("</think>") || is_token("<think>")).then_some(THINK)
-        };
-        // Not `tool_calls`, which a template may mention only because it was copied from another.
-        // `tools` is how the model learns of them.
-        let calls = has("tools").then(|| family(has, headers));
-        let effort = Effort {
-            is_switch: has("enable_thinking") || has("if thinking") || has("thinking is"),
-            is_level: has("reasoning_effort"),
-        };
-        let form = CallForm::of(calls.unwrap_or(Family::Told), has);
-        let marks_are_tokens = match calls {
-            Some(Family::Harmony) => ["<|start|>", "<|channel|>", "<|message|>", "<|end|>"]
-                .into_iter()
-                .all(is_token),
-            Some(Family::Llama) => is_token("<|python_tag|>"),
-            _ => false,
-        };
-        Self {
-            calls,
-            thinks,
-            headers,
-            form,
-            effort,
-            marks_are_tokens,
-            name_first: false,
-        }
-    }
-
-    /// The syntax for a model whose template turns out to show no tools.
-    pub(crate) fn without_tools(self) -> Self {
-        let form = CallForm::of(Family::Told, |_| false);
-        Self {
-            calls: None,
-            form,
-            marks_are_tokens: false,
-            ..self
-        }
-    }
-
-    /// The syntax of plain text: nothing in it is reasoning or a call.
-    pub(crate) fn of_text() -> Self {
-        Self::of("", |_| false)
-    }
-
-    /// Whether the template supports tools.
-    pub(crate) fn knows_tools(&self) -> bool {
-        self.calls.is_some()
-    }
-
-    /// Whether reasoning is separated from the answer.
-    pub(crate) fn reasons(&self) -> bool {
-        self.headers || self.thinks.is_some()
-    }
-
-    /// Whether a client can choose whether the model reasons, or how much.
-    pub(crate) fn takes_effort(&self) -> bool {
-        self.effort.is_switch || self.effort.is_level
-    }
-
-    /// Whether reasoning can be turned off.
-    pub(crate) fn can_be_silent(&self) -> bool {
-        self.effort.is_switch
-    }
-
-    /// How an answer begins after this prompt: some templates open the reasoning themselves.
-    pub(crate) fn begins_after(&self, prompt: &str) -> Begins {
-        match self.thinks {
-            Some(tags) if prompt.trim_end().ends_with(tags.open) => Begins::Reasoning,
-            _ => Begins::Text,
-        }
-    }
-
-    /// The markers. If one is a control token of the model, its text must be part of the output
-    /// that is parsed.
-    pub(crate) fn marks(&self) -> impl Iterator<Item = &'static str> + use<> {
-        let thinks = self
-            .thinks
-            .into_iter()
-            .flat_map(|tags| [tags.open, tags.close]);
-        let forms = self.calls.unwrap_or(Family::Told).forms();
-        let calls = forms
-            .iter()
-            .flat_map(|form| form.tail.iter().copied().chain([form.mark]));
-        let inside: &[&str] = match self.calls {
-            Some(Family::Mistral) => &["[ARGS]", "[CALL_ID]"],
-            Some(Family::DeepSeek) => &["<｜tool▁sep｜>"],
-            _ => &[],
-        };
-        let headers = self.headers.then(|| {
-            HEADERS
-                .into_iter()
-                .chain(MESSAGE_ENDS)
-                .chain([HEADER_END, "<|constrain|>"])
-        });
-        thinks
-            .chain(calls)
-            .chain(inside.iter().copied())
-            .chain(headers.into_iter().flatten())
-    }
-}
-
-fn family(has: impl Fn(&str) -> bool, headers: bool) -> Family {
-    let marked = [
-        (headers, Family::Harmony),
-        (has("<｜tool▁call"), Family::DeepSeek),
-        (has("[TOOL_CALLS]"), Family::Mistral),
-        (has("<tool_call>") || has("<function="), Family::Hermes),
-        (
-            has("<|tool_call|>") || has("<|tool|>") || has("functools"),
-            Family::Phi,
-        ),
-        (
-            has("<|python_tag|>") || has("<|start_header_id|>"),
-            Family::Llama,
-        ),
-        (
-            has("```tool_code") || has("```tool_call") || has("tool_code"),
-            Family::Fence,
-        ),
-    ];
-    marked
-        .into_iter()
-        .find(|(is, _)| *is)
-        .map_or(Family::Other, |(_, family)| family)
 }
 
 /// Finds the name of the function in Mistral's headers: `NAME`, `NAME[ARGS]`,
@@ -287,81 +131,4 @@ fn deepseek_name(header: &str) -> Option<&str> {
         .trim();
     let name = if rest.is_empty() { kind.trim() } else { rest };
     (rest.is_empty() || kind.trim() == "function").then_some(name)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn of(template: &str) -> Syntax {
-        Syntax::of(template, |_| false)
-    }
-
-    #[test]
-    fn a_template_shows_its_family() {
-        let families = [
-            ("{% if tools %}<tool_call>{% endif %}", Family::Hermes),
-            ("{% if tools %}<function=x>{% endif %}", Family::Hermes),
-            ("{% if tools %}<|start_header_id|>", Family::Llama),
-            (
-                "{% if tools %}[AVAILABLE_TOOLS][TOOL_CALLS]",
-                Family::Mistral,
-            ),
-            ("{% if tools %}```tool_code", Family::Fence),
-            ("{{ '<|tool|>' + message['tools'] }}", Family::Phi),
-            ("{% if tools %}<｜tool▁calls▁begin｜>", Family::DeepSeek),
-            (
-                "{% if tools %}<|start|><|channel|><|message|>",
-                Family::Harmony,
-            ),
-            ("{{ tools }}", Family::Other),
-        ];
-        for (template, family) in families {
-            assert_eq!(of(template).calls, Some(family), "{template}");
-        }
-        assert_eq!(of("{{ message.content }}").calls, None);
-        assert_eq!(of("{% if 'tool_calls' in message %}").calls, None);
-    }
-
-    #[test]
-    fn reasoning_shows_in_the_template_or_in_the_vocabulary() {
-        assert_eq!(
-            of("{{ content.split('</think>')[-1] }}").thinks,
-            Some(THINK)
-        );
-        assert_eq!(of("[THINK]").thinks, Some(THINK_MISTRAL));
-        assert_eq!(
-            Syntax::of("", |token| token == "<think>").thinks,
-            Some(THINK)
-        );
-        assert!(!of("plain").reasons());
-        assert!(of("<|channel|>analysis<|message|>").reasons());
-    }
-
-    #[test]
-    fn a_prompt_may_open_the_reasoning_itself() {
-        let syntax = of("<think>");
-        assert_eq!(
-            syntax.begins_after("<|im_start|>assistant\n<think>\n"),
-            Begins::Reasoning
-        );
-        assert_eq!(
-            syntax.begins_after("<|im_start|>assistant\n<think>\n\n</think>\n\n"),
-            Begins::Text
-        );
-        assert_eq!(syntax.begins_after("<|im_start|>assistant\n"), Begins::Text);
-    }
-
-    #[test]
-    fn the_markers_are_listed() {
-        assert!(
-            of("tools [TOOL_CALLS]")
-                .marks()
-                .any(|mark| mark == "[ARGS]")
-        );
-        assert_eq!(
-            of("<think>").marks().collect::<Vec<_>>(),
-            ["<think>", "</think>", "}", "</tool_call>", "<tool_call>"]
-        );
-    }
 }

@@ -6,67 +6,19 @@
 
 use std::sync::Arc;
 
-use loggia_wire::openai::Tool;
-use serde_json::Value;
-
 use super::calls::{Calls, Pace};
-use super::family::{
-    BARE, BARE_NAME_FIRST, Family, HEADER_END, HEADERS, MESSAGE, MESSAGE_ENDS, Syntax,
-};
+use super::family::{BARE, BARE_NAME_FIRST, Family, HEADER_END, HEADERS, MESSAGE, MESSAGE_ENDS};
+use super::marks;
+use super::offered::Offered;
+use super::parsed::Said;
+use super::recognize::{Begins, Syntax};
 use super::region::{Form, Region, Went};
-use super::{Said, marks};
 
 /// The maximum bytes of leading spaces that are held back until more text follows.
 const LONGEST_SPACE: usize = 64;
 
 /// The maximum length of a Harmony header in bytes.
 const LONGEST_HEADER: usize = 512;
-
-/// What an answer begins with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Begins {
-    Text,
-    /// The answer begins with reasoning, because the prompt has already opened it.
-    Reasoning,
-}
-
-/// The functions that may be called, with the schemas of their arguments.
-#[derive(Debug, Default)]
-pub(crate) struct Offered(Vec<(String, Value)>);
-
-impl Offered {
-    pub(crate) fn of(tools: &[Tool]) -> Self {
-        let functions = tools.iter().filter_map(|tool| tool.function.as_ref());
-        Self(
-            functions
-                .map(|function| {
-                    (
-                        function.name.clone(),
-                        function.parameters.clone().unwrap_or_default(),
-                    )
-                })
-                .collect(),
-        )
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    pub(super) fn has(&self, name: &str) -> bool {
-        self.0.iter().any(|(function, _)| function == name)
-    }
-
-    /// The schema of one argument.
-    pub(super) fn property(&self, function: &str, argument: &str) -> Option<&Value> {
-        let schema = self
-            .0
-            .iter()
-            .find(|(name, _)| name == function)
-            .map(|(_, schema)| schema)?;
-        schema.get("properties")?.get(argument)
-    }
-}
 
 /// The parser.
 #[derive(Debug)]

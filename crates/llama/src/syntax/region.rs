@@ -4,7 +4,7 @@ use super::calls::Calls;
 use super::json::{Json, Step};
 use super::marks::begins;
 use super::object::ObjectCall;
-use super::reader::Offered;
+use super::offered::Offered;
 use super::xml::TaggedCall;
 
 /// The maximum size of a call in bytes. A longer one is text, because a call has to be kept in

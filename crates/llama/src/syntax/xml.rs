@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::calls::Calls;
 use super::json::Step;
 use super::marks::begins;
-use super::reader::Offered;
+use super::offered::Offered;
 
 const FUNCTION: &str = "<function=";
 const PARAMETER: &str = "<parameter=";

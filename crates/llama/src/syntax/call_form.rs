@@ -1,10 +1,10 @@
-//! How a call is written in the syntax of each family, for a grammar that allows only calls; and
-//! where reasoning and answer begin, for a grammar that leaves the reasoning unconstrained.
+//! How a call is written in the syntax of each family, for prompts and for grammars that allow only
+//! calls.
 //!
 //! `reader` parses text in this form as a call; `grammar/tests/calls.rs` verifies that for each
 //! family.
 
-use super::family::{Family, Syntax, Tags};
+use super::family::Family;
 
 /// The form of a call in its family's syntax: the text around the function's name and around its
 /// arguments.
@@ -152,112 +152,6 @@ impl CallForm {
             Family::DeepSeek => Self::DEEPSEEK,
             Family::Harmony => Self::HARMONY,
             Family::Other => Self::BARE,
-        }
-    }
-}
-
-/// How optional calls are constrained to their schemas.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Watch {
-    /// From the marker that begins a call.
-    Mark(Trigger),
-    /// From the first token of the answer: a header, or the beginning of the answer, distinguishes
-    /// calls from text.
-    Whole,
-}
-
-/// The marker that begins a call, if nothing else can begin one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Trigger {
-    /// The marker's text.
-    pub(crate) mark: &'static str,
-    /// Other texts that the family's parser accepts as the beginning of a call.
-    pub(crate) others: &'static [&'static str],
-    /// Whether the answer ends with the calls: a model that was not trained to wait for their
-    /// results would invent some.
-    pub(crate) ends: bool,
-}
-
-impl Syntax {
-    /// The syntax for a model whose template does not support tools, and whose prompt describes
-    /// them.
-    pub(crate) fn told_of_tools(self) -> Self {
-        Self {
-            calls: Some(Family::Told),
-            ..self
-        }
-    }
-
-    /// Whether the system message describes the tools.
-    pub(crate) fn is_told_of_tools(&self) -> bool {
-        self.calls == Some(Family::Told)
-    }
-
-    /// The syntax for an answer that is constrained as [`Watch`] says.
-    pub(crate) fn watched(self) -> Self {
-        Self {
-            name_first: self.calls == Some(Family::Llama) && self.watch() == Some(Watch::Whole),
-            ..self
-        }
-    }
-
-    /// How a call is written, or how the prompt tells the model to write it if the template does
-    /// not support tools.
-    pub(crate) fn form(&self) -> CallForm {
-        self.form
-    }
-
-    /// The tags around reasoning.
-    pub(crate) fn reasoning(&self) -> Option<Tags> {
-        const ANALYSIS: Tags = Tags {
-            open: "<|channel|>analysis<|message|>",
-            close: "<|end|>",
-        };
-        if self.headers {
-            Some(ANALYSIS)
-        } else {
-            self.thinks
-        }
-    }
-
-    /// The text before every message, if it has to be written: in Harmony, messages after the first
-    /// begin with their author.
-    pub(crate) fn author(&self) -> Option<&'static str> {
-        self.headers.then_some("<|start|>assistant")
-    }
-
-    /// The text before the final answer.
-    pub(crate) fn answer_head(&self) -> &'static str {
-        if self.headers {
-            "<|channel|>final<|message|>"
-        } else {
-            ""
-        }
-    }
-
-    /// How optional calls are constrained. `None` if they cannot be distinguished from text with
-    /// certainty.
-    pub(crate) fn watch(&self) -> Option<Watch> {
-        let at = |mark, others| {
-            Some(Watch::Mark(Trigger {
-                mark,
-                others,
-                ends: false,
-            }))
-        };
-        match self.calls? {
-            Family::Hermes => at("<tool_call>", &["<function="]),
-            Family::Mistral => at("[TOOL_CALLS]", &[]),
-            Family::Fence => at("```tool_code", &["```tool_call"]),
-            Family::Phi => at("<|tool_call|>", &["functools["]),
-            Family::DeepSeek => at("<｜tool▁calls▁begin｜>", &["<｜tool▁call▁begin｜>"]),
-            Family::Told => Some(Watch::Mark(Trigger {
-                mark: "<tool_call>",
-                others: &[],
-                ends: true,
-            })),
-            Family::Llama | Family::Harmony => self.marks_are_tokens.then_some(Watch::Whole),
-            Family::Other => None,
         }
     }
 }

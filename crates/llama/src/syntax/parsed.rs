@@ -1,0 +1,24 @@
+//! The parsed output of a model: a sequence of pieces.
+
+/// A piece of the model's output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Said {
+    /// More of the answer.
+    Text(String),
+    /// More of the reasoning before it.
+    Reasoning(String),
+    /// The beginning of a call; its arguments follow.
+    CallBegun {
+        /// The index of the call, from 0.
+        index: u32,
+        /// The function's name, as the model wrote it.
+        name: String,
+    },
+    /// More of a call's arguments: all pieces together are one JSON object.
+    CallArguments {
+        /// The index of the call.
+        index: u32,
+        /// The text to append.
+        more: String,
+    },
+}
