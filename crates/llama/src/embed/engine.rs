@@ -5,8 +5,9 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{Semaphore, oneshot};
 
+use super::job::{Job, Place};
 use super::model::EmbeddingModel;
 use super::worker;
 use crate::Token;
@@ -14,21 +15,6 @@ use crate::error::{EngineError, LoadError};
 
 /// The `Retry-After` time if the queue is full: most requests take less.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-
-/// Inputs that wait for their vectors.
-pub(super) struct Job {
-    pub(super) inputs: Vec<Vec<Token>>,
-    /// The channel to the caller; closed when the caller has left.
-    pub(super) answer: oneshot::Sender<Result<Vec<Vec<f32>>, EngineError>>,
-    /// The job's place in the queue, which is free again when the job ends.
-    _place: Place,
-}
-
-/// A place in the queue. It is taken before the inputs are tokenized, so that requests waiting for
-/// that are limited too.
-pub(super) struct Place(
-    #[expect(dead_code, reason = "it is given back when it is dropped")] OwnedSemaphorePermit,
-);
 
 /// A running engine. Dropping it ends its thread after the current batch.
 pub(super) struct Engine {
@@ -73,7 +59,7 @@ impl Engine {
     /// Takes a place in the queue.
     pub(super) fn place(&self) -> Result<Place, EngineError> {
         let place = Arc::clone(&self.places).try_acquire_owned();
-        place.map(Place).map_err(|_| EngineError::Busy {
+        place.map(Place::new).map_err(|_| EngineError::Busy {
             waiting: self.most,
             retry_after: RETRY_AFTER,
         })
@@ -87,13 +73,10 @@ impl Engine {
         inputs: Vec<Vec<Token>>,
     ) -> Result<Vec<Vec<f32>>, EngineError> {
         let (answer, vectors) = oneshot::channel();
-        let sent = self.jobs.as_ref().map(|jobs| {
-            jobs.try_send(Job {
-                inputs,
-                answer,
-                _place: place,
-            })
-        });
+        let sent = self
+            .jobs
+            .as_ref()
+            .map(|jobs| jobs.try_send(Job::new(inputs, answer, place)));
         if !matches!(sent, Some(Ok(()))) {
             return Err(EngineError::Stopped);
         }

@@ -9,6 +9,7 @@
 
 mod backend;
 mod engine;
+mod job;
 mod kind;
 mod model;
 mod share;

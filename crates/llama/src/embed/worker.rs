@@ -9,7 +9,7 @@ use llama_cpp_2::context::params::LlamaContextParams;
 use llama_cpp_2::llama_batch::LlamaBatch;
 use llama_cpp_2::token::LlamaToken;
 
-use super::engine::Job;
+use super::job::Job;
 use super::model::EmbeddingModel;
 use super::share::{Place, fill};
 use super::sizes::Sizes;
