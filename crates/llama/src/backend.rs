@@ -1,39 +1,36 @@
 //! The engine as a [`Backend`]: one model under one name, in the caller's process.
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use futures_core::future::BoxFuture;
 use loggia_backend::conversation::Change;
 use loggia_backend::{
-    Abilities, Ability, AbilitySet, Backend, BackendError, Call, CallHead, ChatCall,
-    CompletionCall, OptionNames, Reply, SchemaEngine, ServedBy, Work, fingerprint,
+    Abilities, Backend, BackendError, Call, CallHead, ChatCall, CompletionCall, Reply, ServedBy,
+    Work,
 };
 use loggia_wire::openai::{ChatCompletionRequest, Model as ModelCard};
-use serde_json::json;
 use tokio::sync::OnceCell;
 
+use crate::abilities;
+use crate::blocking::run_by_size;
 use crate::completion::{self, Continued};
 use crate::deltas;
-use crate::embed::{LlamaEmbedder, Pooling};
+use crate::embed::LlamaEmbedder;
 use crate::engine::{Engine, Passage};
 use crate::engine_options::EngineOptions;
 use crate::error::{EngineError, LoadError};
 use crate::events::Events;
-use crate::gguf::Gguf;
+use crate::gguf::{Gguf, Pooling};
 use crate::grammar::{Grammars, Held, Vocabulary};
 use crate::hold;
+use crate::identity;
 use crate::media::{self, Media};
-use crate::model::{Facts, Model};
+use crate::model::Model;
 use crate::options::LlamaOptions;
 use crate::processor;
 use crate::request::{self, Known};
 use crate::syntax::{Begins, Syntax};
 use crate::template::{Conversation, Rendered, TemplateError};
-
-/// Texts of more bytes than this are tokenized on a blocking thread, because that takes
-/// milliseconds.
-const LONG_PROMPT: usize = 16 << 10;
 
 /// Loads a model and starts the engine for its purpose: chats or embeddings. It blocks for seconds;
 /// call it on a thread that may block.
@@ -107,14 +104,7 @@ impl Llama {
         let seen_with = projector
             .map(|projector| projector.identity())
             .unwrap_or_default();
-        let served_by = ServedBy {
-            backend: "embedded".into(),
-            model: options.name.as_str().into(),
-            node: None,
-            fingerprint: fingerprint(&["embedded", &model.facts.identity, &seen_with, LLAMA_CPP]),
-            changed: Vec::new(),
-            ignored: Vec::new(),
-        };
+        let served_by = identity::served_by(options, &[&model.facts.identity, &seen_with]);
         tracing::info!(
             model = options.name,
             context = engine.context(),
@@ -128,16 +118,8 @@ impl Llama {
             hears = can.hears.is_some(),
             "the embedded engine is ready"
         );
-        let mut abilities = abilities(engine.context(), model.syntax, can);
-        abilities.vocabulary = u64::try_from(model.facts.vocabulary).ok();
-        abilities
-            .template_variables
-            .clone_from(model.template_variables());
-        if model.fill_in_the_middle.is_some() {
-            abilities.can = abilities.can.with(Ability::FillInTheMiddle);
-        }
-        let abilities = Arc::new(abilities);
-        let card = card(options, &model, &abilities);
+        let abilities = Arc::new(abilities::of(&model, engine.context(), can));
+        let card = abilities::card(options, &model, &abilities);
         Ok(Self {
             model,
             engine,
@@ -177,7 +159,7 @@ impl Llama {
         let answers = self
             .engine
             .generate(generations)
-            .map_err(|error| explain(&error))?;
+            .map_err(|error| error.to_backend_error())?;
         let served_by = ServedBy {
             changed,
             ignored,
@@ -207,7 +189,7 @@ impl Llama {
         let answers = self
             .engine
             .generate(generations)
-            .map_err(|error| explain(&error))?;
+            .map_err(|error| error.to_backend_error())?;
         let deltas = deltas::of_texts(
             request.choices(),
             if is_scored { "" } else { &continued.echo },
@@ -288,7 +270,7 @@ impl Llama {
             }
             Ok((then(&model, text), changed))
         };
-        read(size, "the prompt", render).await
+        run_by_size(size, "the prompt", render).await
     }
 
     /// Tokenizes the text that a completion continues.
@@ -298,7 +280,7 @@ impl Llama {
         context: usize,
     ) -> Result<Continued, BackendError> {
         let (model, request) = (Arc::clone(&self.model), Arc::clone(&call.work));
-        read(completion::size(&request), "the prompt", move || {
+        run_by_size(completion::size(&request), "the prompt", move || {
             completion::continued(&model, &request, context)
         })
         .await
@@ -324,21 +306,6 @@ impl Llama {
     }
 }
 
-/// Tokenizes an input of `size` bytes: short ones directly, long ones on a blocking thread.
-pub(crate) async fn read<T: Send + 'static>(
-    size: usize,
-    what: &str,
-    read: impl FnOnce() -> Result<T, BackendError> + Send + 'static,
-) -> Result<T, BackendError> {
-    if size > LONG_PROMPT {
-        tokio::task::spawn_blocking(read)
-            .await
-            .map_err(|_| failed(&format!("{what} could not be read")))?
-    } else {
-        read()
-    }
-}
-
 /// Builds the grammar engine of a model: it scans the whole vocabulary and builds a trie of it.
 async fn grammars(model: Arc<Model>) -> Result<Grammars, BackendError> {
     let make = move || {
@@ -347,10 +314,8 @@ async fn grammars(model: Arc<Model>) -> Result<Grammars, BackendError> {
     };
     let grammars = tokio::task::spawn_blocking(make).await;
     let grammars = grammars.unwrap_or_else(|_| Err("its vocabulary cannot be read".to_owned()));
-    grammars.map_err(|what| {
-        failed(&format!(
-            "this model's answers cannot be held to a form: {what}"
-        ))
+    grammars.map_err(|what| BackendError::Engine {
+        message: format!("this model's answers cannot be held to a form: {what}"),
     })
 }
 
@@ -380,115 +345,9 @@ impl Backend for Llama {
             if self.engine.is_running() {
                 Ok(())
             } else {
-                Err(explain(&EngineError::Stopped))
+                Err(EngineError::Stopped.to_backend_error())
             }
         })
-    }
-}
-
-/// The version of llama.cpp in a fingerprint: the version of the bindings, which include their own
-/// llama.cpp.
-pub(crate) const LLAMA_CPP: &str = "llama-cpp-2 0.1.160";
-
-fn abilities(context: usize, syntax: Syntax, can_take: media::Facts) -> Abilities {
-    use Ability::{
-        Audio, Echo, EngineOptions, Grammar, Images, JsonObject, JsonSchema, LogitBias, Logprobs,
-        NoReasoning, PromptLogprobs, Reasoning, Seed, SeveralChoices, SingleToolCall, StrictTools,
-        TokenPrompts, ToolChoice, Tools,
-    };
-    let sampled = [LogitBias, Logprobs, SeveralChoices, Seed, EngineOptions];
-    // If the template does not support tools, the model learns of them from the prompt.
-    let held = [
-        JsonObject,
-        JsonSchema,
-        Tools,
-        SingleToolCall,
-        ToolChoice,
-        Grammar,
-    ];
-    let of_texts = [TokenPrompts, Echo, PromptLogprobs];
-    let mut can = sampled
-        .into_iter()
-        .chain(held)
-        .chain(of_texts)
-        .fold(AbilitySet::default(), AbilitySet::with);
-    if !syntax.knows_tools() || syntax.watch().is_some() {
-        can = can.with(StrictTools);
-    }
-    if syntax.takes_effort() {
-        can = can.with(Reasoning);
-    }
-    if syntax.can_be_silent() || !syntax.reasons() {
-        can = can.with(NoReasoning);
-    }
-    if can_take.sees {
-        can = can.with(Images);
-    }
-    if can_take.hears.is_some() {
-        can = can.with(Audio);
-    }
-    let context_length = Some(context as u64);
-    Abilities {
-        can,
-        context_length,
-        schemas: SchemaEngine::Llguidance,
-        options: OptionNames::Embedded,
-        ..Abilities::default()
-    }
-}
-
-/// The model's capabilities, in Ollama's words where it has them.
-fn capabilities(abilities: &Abilities, syntax: Syntax) -> Vec<&'static str> {
-    let all = [
-        ("completion", true),
-        ("insert", abilities.has(Ability::FillInTheMiddle)),
-        // Whether the template supports tools. Tools also work without that, through the prompt.
-        ("tools", syntax.knows_tools()),
-        ("thinking", syntax.reasons()),
-        ("vision", abilities.has(Ability::Images)),
-        ("audio", abilities.has(Ability::Audio)),
-        ("tool_choice", abilities.has(Ability::ToolChoice)),
-        ("json_schema", abilities.has(Ability::JsonSchema)),
-        ("grammar", abilities.has(Ability::Grammar)),
-    ];
-    all.into_iter()
-        .filter(|(_, can)| *can)
-        .map(|(name, _)| name)
-        .collect()
-}
-
-fn card(options: &LlamaOptions, model: &Model, abilities: &Abilities) -> ModelCard {
-    let mut card = bare_card(options, &model.facts);
-    card.extra
-        .insert("context_length".to_owned(), json!(abilities.context_length));
-    card.extra.insert(
-        "capabilities".to_owned(),
-        json!(capabilities(abilities, model.syntax)),
-    );
-    card
-}
-
-/// The part of a model card that is the same for every kind of model.
-pub(crate) fn bare_card(options: &LlamaOptions, facts: &Facts) -> ModelCard {
-    let modified = std::fs::metadata(&options.path)
-        .and_then(|metadata| metadata.modified())
-        .ok();
-    let created = modified
-        .and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok())
-        .map_or(0, |age| age.as_secs());
-    let mut card = ModelCard::new(options.name.as_str(), created, "embedded");
-    card.extra
-        .insert("architecture".to_owned(), json!(facts.architecture));
-    card.extra
-        .insert("parameter_count".to_owned(), json!(facts.parameters));
-    card.extra
-        .insert("size".to_owned(), json!(facts.file_bytes));
-    card
-}
-
-fn failed(message: &str) -> BackendError {
-    BackendError::Engine {
-        message: message.to_owned(),
     }
 }
 
@@ -507,88 +366,5 @@ fn explain_template(error: &TemplateError) -> BackendError {
             param: Some("messages".to_owned()),
             code: None,
         },
-    }
-}
-
-pub(crate) fn explain(error: &EngineError) -> BackendError {
-    match error {
-        EngineError::Busy { retry_after, .. } => BackendError::Busy {
-            retry_after: Some(*retry_after),
-        },
-        EngineError::ContextLengthExceeded {
-            prompt_tokens,
-            context,
-        } => BackendError::ContextLengthExceeded {
-            prompt_tokens: Some(*prompt_tokens as u64),
-            context: Some(*context as u64),
-        },
-        EngineError::EmptyPrompt => BackendError::EmptyPrompt,
-        EngineError::Compute(_) | EngineError::Constraint(_) => failed(&error.to_string()),
-        EngineError::Stopped => BackendError::CutShort {
-            backend: "embedded".to_owned(),
-        },
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_card_says_in_ollamas_words_what_a_model_can_do() {
-        let can = |template: &str| {
-            let syntax = Syntax::of(template, |_| false);
-            capabilities(&abilities(4096, syntax, media::Facts::default()), syntax)
-        };
-        assert_eq!(
-            can("{% if tools %}<tool_call><think>"),
-            [
-                "completion",
-                "tools",
-                "thinking",
-                "tool_choice",
-                "json_schema",
-                "grammar"
-            ]
-        );
-        assert_eq!(
-            can("{{ message.content }}"),
-            ["completion", "tool_choice", "json_schema", "grammar"]
-        );
-        let syntax = Syntax::of("{{ message.content }}", |_| false);
-        let both = media::Facts {
-            sees: true,
-            hears: Some(16_000),
-            rows_at_once: 0,
-        };
-        let capabilities = capabilities(&abilities(4096, syntax, both), syntax);
-        assert_eq!(
-            capabilities,
-            [
-                "completion",
-                "vision",
-                "audio",
-                "tool_choice",
-                "json_schema",
-                "grammar"
-            ]
-        );
-        let strict = |template: &str, is_token: bool| {
-            abilities(
-                4096,
-                Syntax::of(template, |_| is_token),
-                media::Facts::default(),
-            )
-            .has(Ability::StrictTools)
-        };
-        for template in [
-            "no place",
-            "tools <tool_call>",
-            "tools <|python_tag|>",
-            "tools <|channel|><|message|>",
-        ] {
-            assert!(strict(template, true), "{template}");
-        }
-        assert!(!strict("tools", true) && !strict("tools <|python_tag|>", false));
     }
 }

@@ -4,9 +4,8 @@
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::token::LlamaToken;
 
-use crate::embed::Pooling;
 use crate::error::LoadError;
-use crate::gguf::Gguf;
+use crate::gguf::{Gguf, Pooling};
 use crate::options::Draft;
 use crate::weights::{keeps_one_state, load_weights};
 

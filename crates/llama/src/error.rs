@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use loggia_backend::BackendError;
 use thiserror::Error;
 
 use crate::gguf::GgufError;
@@ -118,4 +119,29 @@ pub enum EngineError {
     /// The engine has stopped or crashed.
     #[error("the engine has stopped")]
     Stopped,
+}
+
+impl EngineError {
+    /// The error as the backend reports it.
+    pub(crate) fn to_backend_error(&self) -> BackendError {
+        match self {
+            Self::Busy { retry_after, .. } => BackendError::Busy {
+                retry_after: Some(*retry_after),
+            },
+            Self::ContextLengthExceeded {
+                prompt_tokens,
+                context,
+            } => BackendError::ContextLengthExceeded {
+                prompt_tokens: Some(*prompt_tokens as u64),
+                context: Some(*context as u64),
+            },
+            Self::EmptyPrompt => BackendError::EmptyPrompt,
+            Self::Compute(_) | Self::Constraint(_) => BackendError::Engine {
+                message: self.to_string(),
+            },
+            Self::Stopped => BackendError::CutShort {
+                backend: "embedded".to_owned(),
+            },
+        }
+    }
 }

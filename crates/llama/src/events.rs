@@ -7,7 +7,6 @@ use futures_core::Stream;
 use loggia_backend::{BackendError, Chunk, EarlyEnd, Event, Waiting};
 use loggia_wire::openai::{CompletionTokensDetails, CompletionUsage, PromptTokensDetails};
 
-use crate::backend::explain;
 use crate::deltas::Deltas;
 use crate::engine::{Answer, Finish, Output, Piece, Usage};
 use crate::error::EngineError;
@@ -56,7 +55,7 @@ impl Events {
     /// because a retry would fail again.
     fn explain(&self, error: &EngineError) -> BackendError {
         let EngineError::Constraint(what) = error else {
-            return explain(error);
+            return error.to_backend_error();
         };
         BackendError::InvalidRequest {
             message: format!(

@@ -7,8 +7,8 @@
 //! to token), `grammar` (the tokens that a constrained answer may continue with), `text` (tokens to
 //! text), `syntax` and `deltas` (text to reasoning, tool calls and answer), `hold` (the constraint
 //! of an answer), `completion` and `fill_in_the_middle` (the prompt of a text completion),
-//! `backend` and `events` (all of it as a [`loggia_backend::Backend`]), `media` (images and
-//! sounds), `embed` (embedding models, with an engine of their own), `gguf` (the check of a file
+//! `backend`, `abilities`, `identity` and `events` (all of it as a [`loggia_backend::Backend`]),
+//! `media` (images and sounds), `embed` (embedding models, with an engine of their own), `gguf` (the check of a file
 //! before llama.cpp loads it), `memory` (the memory that a model needs), `processor`, `threads`,
 //! `devices` and `libraries` (the machine). `docs/engine.md` explains it in prose.
 //!
@@ -16,8 +16,10 @@
 //! bindings leave to trust, and describes the only module with `unsafe` code (`raw`).
 #![deny(unsafe_code)]
 
+mod abilities;
 mod adapter;
 mod backend;
+mod blocking;
 mod completion;
 mod deltas;
 mod devices;
@@ -27,10 +29,12 @@ mod engine;
 mod engine_options;
 mod error;
 mod events;
+mod facts;
 mod fill_in_the_middle;
 mod gguf;
 mod grammar;
 mod hold;
+mod identity;
 #[cfg(feature = "portable")]
 mod libraries;
 mod loosen;

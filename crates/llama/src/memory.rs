@@ -1,9 +1,9 @@
 //! Estimates the memory of a model from its file's header, before anything is allocated.
 
-use crate::embed::{self, Pooling};
+use crate::embed;
 use crate::engine::{MOST_ROWS, Sizes};
 use crate::error::LoadError;
-use crate::gguf::Gguf;
+use crate::gguf::{Gguf, Pooling};
 use crate::options::LlamaOptions;
 use crate::{adapter, draft};
 

@@ -12,13 +12,14 @@ use minijinja::Value;
 use crate::adapter::Adapter;
 use crate::draft::DraftModel;
 use crate::error::LoadError;
+use crate::facts::Facts;
 use crate::fill_in_the_middle::FillInTheMiddle;
 use crate::gguf::Gguf;
 use crate::grammar::Words;
 use crate::options::LlamaOptions;
 use crate::syntax::{Begins, Syntax};
 use crate::template::{Conversation, Rendered, Special, Template, TemplateError};
-use crate::weights::{keeps_one_state, load_weights};
+use crate::weights::load_weights;
 use crate::{Token, adapter, draft};
 
 /// The model that llama.cpp loaded, and the facts from its header.
@@ -46,39 +47,6 @@ pub(crate) struct Model {
 pub(crate) struct Prompt {
     pub(crate) tokens: Vec<Token>,
     pub(crate) begins: Begins,
-}
-
-/// The facts that do not change while the model is loaded.
-#[derive(Debug, Clone)]
-pub(crate) struct Facts {
-    pub(crate) architecture: String,
-    pub(crate) vocabulary: usize,
-    pub(crate) trained_context: u32,
-    pub(crate) parameters: u64,
-    pub(crate) file_bytes: u64,
-    /// Identifies the weights in a fingerprint.
-    pub(crate) identity: String,
-    /// Whether a sequence can be truncated anywhere. Recurrent and hybrid models cannot: they keep
-    /// one state, not one for each token.
-    pub(crate) can_roll_back: bool,
-}
-
-impl Facts {
-    /// Collects the facts from a file's header and from the model that llama.cpp loaded.
-    pub(crate) fn of(gguf: &Gguf, llama: &LlamaModel) -> Self {
-        Self {
-            architecture: gguf
-                .text("general.architecture")
-                .unwrap_or_default()
-                .to_owned(),
-            vocabulary: usize::try_from(llama.n_vocab()).unwrap_or(0),
-            trained_context: gguf.trained_context(),
-            parameters: llama.n_params(),
-            file_bytes: gguf.size(),
-            identity: gguf.identity(),
-            can_roll_back: !keeps_one_state(llama),
-        }
-    }
 }
 
 impl Model {

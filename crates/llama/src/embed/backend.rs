@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_core::future::BoxFuture;
 use loggia_backend::{
     Abilities, Ability, AbilitySet, Backend, BackendError, Call, EmbeddingCall, Embeddings, Reply,
-    ServedBy, fingerprint,
+    ServedBy,
 };
 use loggia_wire::openai::{EmbeddingRequest, Model as ModelCard, OnePrompt};
 use serde_json::json;
@@ -13,8 +13,9 @@ use serde_json::json;
 use super::engine::Engine;
 use super::model::EmbeddingModel;
 use crate::Token;
-use crate::backend::{LLAMA_CPP, bare_card, explain, read};
+use crate::blocking::run_by_size;
 use crate::error::{EngineError, LoadError};
+use crate::identity::{bare_card, served_by};
 use crate::options::LlamaOptions;
 use crate::processor;
 
@@ -50,14 +51,7 @@ impl LlamaEmbedder {
             Arc::clone(&model),
             options.parallel.max(1) as usize + options.queue(),
         )?;
-        let served_by = ServedBy {
-            backend: "embedded".into(),
-            model: options.name.as_str().into(),
-            node: None,
-            fingerprint: fingerprint(&["embedded", &model.facts.identity, LLAMA_CPP]),
-            changed: Vec::new(),
-            ignored: Vec::new(),
-        };
+        let served_by = served_by(options, &[&model.facts.identity]);
         let sizes = model.sizes;
         tracing::info!(
             model = options.name,
@@ -110,7 +104,7 @@ impl LlamaEmbedder {
                 .map(|(index, one)| model.tokens(index, one))
                 .collect()
         };
-        read(bytes, "the inputs", tokens).await
+        run_by_size(bytes, "the inputs", tokens).await
     }
 }
 
@@ -136,14 +130,17 @@ impl Backend for LlamaEmbedder {
     fn embed(&self, call: EmbeddingCall) -> BoxFuture<'_, Result<Embeddings, BackendError>> {
         Box::pin(async move {
             self.check_name(&call.work.model)?;
-            let place = self.engine.place().map_err(|error| explain(&error))?;
+            let place = self
+                .engine
+                .place()
+                .map_err(|error| error.to_backend_error())?;
             let inputs = self.tokens(&call.work).await?;
             let prompt_tokens = inputs.iter().map(|input| input.len() as u64).sum();
             let vectors = self
                 .engine
                 .embed(place, inputs)
                 .await
-                .map_err(|error| explain(&error))?;
+                .map_err(|error| error.to_backend_error())?;
             Embeddings {
                 served_by: self.served_by.clone(),
                 vectors,
@@ -161,7 +158,7 @@ impl Backend for LlamaEmbedder {
         let ready = if self.engine.is_running() {
             Ok(())
         } else {
-            Err(explain(&EngineError::Stopped))
+            Err(EngineError::Stopped.to_backend_error())
         };
         Box::pin(std::future::ready(ready))
     }

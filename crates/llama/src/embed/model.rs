@@ -1,18 +1,16 @@
 //! A loaded embedding model, and the conversion of inputs to tokens.
 
+use llama_cpp_2::model::LlamaModel;
 use loggia_backend::BackendError;
 use loggia_wire::openai::OnePrompt;
 
-use super::Pooling;
+use super::sizes::Sizes;
 use crate::Token;
 use crate::error::LoadError;
-use crate::gguf::Gguf;
-use crate::model::Facts;
+use crate::facts::Facts;
+use crate::gguf::{Gguf, Pooling};
 use crate::options::LlamaOptions;
 use crate::weights::load_weights;
-use llama_cpp_2::model::LlamaModel;
-
-use super::Sizes;
 
 /// The model that llama.cpp loaded, and the facts from its header.
 pub(super) struct EmbeddingModel {

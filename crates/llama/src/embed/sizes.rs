@@ -1,8 +1,7 @@
 //! The sizes of an embedding engine's batches, from the options and the model's header.
 
-use super::kind::is_encoder;
 use crate::error::LoadError;
-use crate::gguf::Gguf;
+use crate::gguf::{Gguf, is_encoder};
 use crate::options::{DEFAULT_CONTEXT, LlamaOptions};
 
 /// The maximum number of inputs in one batch, for short ones. The tokens of a batch are limited

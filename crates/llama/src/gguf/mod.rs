@@ -7,6 +7,7 @@
 
 mod adapter;
 mod check;
+mod pooling;
 mod projector;
 mod reader;
 mod tensor;
@@ -18,6 +19,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
+pub(crate) use pooling::{Pooling, is_encoder};
 use reader::{Array, Reader, Value};
 use tensor::Tensor;
 

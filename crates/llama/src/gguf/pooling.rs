@@ -1,0 +1,65 @@
+//! Recognizes embedding models by the headers of their files, and reads their pooling.
+
+use super::Gguf;
+
+/// How the vectors of an input's tokens are combined to one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pooling {
+    /// The mean of the vectors of all tokens.
+    Mean,
+    /// The vector of the first token.
+    First,
+    /// The vector of the last token.
+    Last,
+}
+
+/// Encoder architectures (bidirectional attention, no text generation), as llama.cpp names them.
+/// They have no cache.
+const ENCODERS: [&str; 9] = [
+    "bert",
+    "modern-bert",
+    "nomic-bert",
+    "nomic-bert-moe",
+    "neo-bert",
+    "jina-bert-v2",
+    "jina-bert-v3",
+    "eurobert",
+    "gemma-embedding",
+];
+
+impl Pooling {
+    /// The pooling of a file's model; `None` if the model generates text.
+    ///
+    /// # Errors
+    /// If the model is for neither embeddings nor text, or the header does not state the pooling: a
+    /// guess would give other vectors than the model was trained for.
+    pub(crate) fn of(gguf: &Gguf) -> Result<Option<Self>, String> {
+        match gguf.of_architecture("pooling_type") {
+            Some(1) => Ok(Some(Self::Mean)),
+            Some(2) => Ok(Some(Self::First)),
+            Some(3) => Ok(Some(Self::Last)),
+            Some(4) => Err("it ranks texts (its pooling is `rank`), which Loggia has no route for".to_owned()),
+            None | Some(0) if is_encoder(gguf) => {
+                Err("it is an encoder whose header does not say how it pools; take a file that has its `pooling_type`"
+                    .to_owned())
+            }
+            None | Some(0) => Ok(None),
+            Some(other) => Err(format!("its pooling is of an unknown type, {other}")),
+        }
+    }
+
+    /// Its name on llama.cpp's command line.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Mean => "mean",
+            Self::First => "cls",
+            Self::Last => "last",
+        }
+    }
+}
+
+/// Whether a file's model is an encoder.
+pub(crate) fn is_encoder(gguf: &Gguf) -> bool {
+    gguf.text("general.architecture")
+        .is_some_and(|architecture| ENCODERS.contains(&architecture))
+}
