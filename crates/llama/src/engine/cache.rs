@@ -13,7 +13,7 @@ use llama_cpp_2::llama_batch::LlamaBatch;
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::token::LlamaToken;
 
-use super::Sizes;
+use super::sizes::Sizes;
 use crate::Token;
 use crate::adapter::Adapter;
 use crate::model::Model;

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::answer::Outlet;
-use super::{Generation, retry_after};
+use super::generation::Generation;
+use super::output::Outlet;
 use crate::error::EngineError;
 
 /// A waiting request.
@@ -140,4 +140,13 @@ impl Inbox {
         // No code that holds the lock can panic halfway through a change.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The `Retry-After` time for a client that the full queue refuses: the estimated time of the
+/// requests before it, from the times of recent requests.
+fn retry_after(waiting: usize, parallel: usize, usual: Duration) -> Duration {
+    let rounds = u32::try_from(waiting / parallel.max(1) + 1).unwrap_or(u32::MAX);
+    usual
+        .saturating_mul(rounds)
+        .clamp(Duration::from_secs(1), Duration::from_mins(1))
 }

@@ -8,11 +8,10 @@ use std::ops::Range;
 
 use loggia_wire::openai::TokenLogprob;
 
+use super::token_logprob::token_logprob;
 use crate::Token;
 use crate::model::Model;
 use crate::sample::rank;
-
-use super::work::logprob;
 
 /// The maximum number of logit rows for scored prompts in one step. Each takes four bytes for every
 /// token of the vocabulary, and llama.cpp does not free that memory.
@@ -110,7 +109,7 @@ impl Scores {
         }
         if let Some(&next) = prompt.get(place + 1).filter(|_| self.need(place)) {
             let ranked = rank(logits(), next, self.top);
-            self.add(logprob(model, ranked, written(model, next)));
+            self.add(token_logprob(model, ranked, written(model, next)));
         }
         if place + 1 == self.asked.tokens.end {
             // If the tokens do not add up to the text, this sends the rest of it.

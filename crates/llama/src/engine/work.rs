@@ -3,17 +3,18 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use loggia_wire::openai::{TokenLogprob, TopLogprob};
+use loggia_wire::openai::TokenLogprob;
 
-use super::answer::{End, Finish, Outlet, Output, Piece, Usage};
 use super::inbox::Job;
+use super::output::{End, Finish, Outlet, Output, Piece, Usage};
 use super::passage::Passage;
 use super::score::{ScoredPiece, Scores};
+use super::token_logprob::token_logprob;
 use crate::Token;
 use crate::error::EngineError;
 use crate::grammar::Held;
 use crate::model::Model;
-use crate::sample::{Constraint, Ranked, Sampler, Scratch, Stuck, rank};
+use crate::sample::{Constraint, Sampler, Scratch, Stuck, rank};
 use crate::text::{Pushed, Text};
 
 pub(super) struct Work {
@@ -199,7 +200,7 @@ impl Work {
             if let Some(top) = self.top_logprobs.filter(|_| self.shows_end) {
                 let mut bytes = Vec::new();
                 model.append_written(token, &mut bytes);
-                let logprob = logprob(model, rank(logits, token, top), bytes);
+                let logprob = token_logprob(model, rank(logits, token, top), bytes);
                 self.held_logprobs.push_back((self.text.seen(), logprob));
             }
             return (out, Some(Finish::Stop));
@@ -214,7 +215,7 @@ impl Work {
         if let Some(top) = self.top_logprobs.filter(|_| is_said) {
             self.held_logprobs.push_back((
                 self.text.seen(),
-                logprob(model, rank(logits, token, top), bytes),
+                token_logprob(model, rank(logits, token, top), bytes),
             ));
         }
         if pushed == Pushed::Stopped {
@@ -257,52 +258,13 @@ fn boxed(held: Held) -> Box<dyn Constraint> {
     Box::new(held)
 }
 
-/// A token's log-probability in the form of OpenAI's API: a readable text, and the bytes. Special
-/// tokens among the alternatives are written out, because they could not be distinguished without a
-/// text.
-pub(super) fn logprob(
-    model: &Model,
-    (chosen, top): (Ranked, Vec<Ranked>),
-    bytes: Vec<u8>,
-) -> TokenLogprob {
-    let shown = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let alternative = |ranked: Ranked| {
-        let mut written = Vec::new();
-        if ranked.token == chosen.token {
-            written.clone_from(&bytes);
-        } else {
-            model.append_written(ranked.token, &mut written);
-        }
-        TopLogprob {
-            token: shown(&written),
-            logprob: finite(ranked.logprob),
-            bytes: Some(written),
-        }
-    };
-    TokenLogprob {
-        token: shown(&bytes),
-        logprob: finite(chosen.logprob),
-        top_logprobs: top.into_iter().map(alternative).collect(),
-        bytes: Some(bytes),
-    }
-}
-
-/// JSON has no infinity. OpenAI writes -9999 for a nearly impossible token.
-fn finite(logprob: f32) -> f64 {
-    if logprob.is_finite() {
-        f64::from(logprob)
-    } else {
-        -9999.0
-    }
-}
-
 #[cfg(test)]
 impl Work {
     /// A request that consists only of its prompt, for tests of the reading order.
     pub(super) fn of_prompt(prompt: &[Token], number: u64) -> Self {
         let inbox = std::sync::Arc::new(super::inbox::Inbox::new(0, 1));
         let (outlet, _answer) = super::answer::channel(1, inbox);
-        let generation = super::Generation {
+        let generation = super::generation::Generation {
             prompt: prompt.to_vec().into(),
             context: usize::MAX,
             max_tokens: None,

@@ -9,12 +9,12 @@ mod score;
 
 use std::sync::mpsc::SyncSender;
 
-use super::Sizes;
-use super::answer::Output;
 use super::cache::{Cache, Sequence};
 use super::draft::Drafts;
 use super::inbox::{Inbox, Job};
+use super::output::Output;
 use super::plan::share;
+use super::sizes::Sizes;
 use super::slots::{self, Slot};
 use super::work::Work;
 use crate::error::{EngineError, LoadError};

@@ -10,8 +10,8 @@ mod trial;
 
 use std::time::{Duration, Instant};
 
-use super::Sizes;
 use super::cache::{Cache, Sequence};
+use super::sizes::Sizes;
 use super::slots::{Slot, common};
 use super::work::Work;
 use crate::Token;

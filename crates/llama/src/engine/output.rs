@@ -1,0 +1,109 @@
+//! The output of the engine for one reader, and the engine's side of the channel to it. The engine
+//! never waits for the reader.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use loggia_wire::openai::TokenLogprob;
+use tokio::sync::mpsc;
+
+use super::score::ScoredPiece;
+use crate::error::EngineError;
+
+/// The output that a reader receives.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Output {
+    /// The request has a slot, and its prompt is being read.
+    Reading,
+    /// A piece of the answer.
+    Piece(Piece),
+}
+
+/// More of an answer, in whole characters. A piece with an end is the last one.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Piece {
+    /// More of the prompt, if it is scored. It comes before the answer.
+    pub(crate) prompt: Option<ScoredPiece>,
+    pub(crate) text: String,
+    /// The number of tokens of the answer so far.
+    pub(crate) tokens: usize,
+    /// The log-probabilities of the tokens whose text has been released, if requested.
+    pub(crate) logprobs: Vec<TokenLogprob>,
+    pub(crate) end: Option<End>,
+}
+
+/// Why an answer ended, and its usage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct End {
+    pub(crate) finish: Finish,
+    pub(crate) usage: Usage,
+}
+
+/// Why an answer ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Finish {
+    /// The model ended it, or a stop string was generated.
+    Stop,
+    /// It has the maximum number of tokens that the client allows.
+    Length,
+    /// The context is full.
+    ContextFull,
+}
+
+/// Token counts. They are exact.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Usage {
+    pub(crate) prompt: usize,
+    /// The tokens of the prompt that were in the cache and did not have to be computed.
+    pub(crate) cached: usize,
+    /// The generated tokens, without the one that ends the model's answer.
+    pub(crate) completion: usize,
+}
+
+/// The engine's side of the channel.
+#[derive(Debug)]
+pub(super) struct Outlet {
+    sender: mpsc::Sender<Result<Output, EngineError>>,
+    full: Arc<AtomicBool>,
+}
+
+impl Outlet {
+    /// `full` is shared with the reader: if it is set, the reader wakes the engine after it has made
+    /// room.
+    pub(super) fn new(
+        sender: mpsc::Sender<Result<Output, EngineError>>,
+        full: Arc<AtomicBool>,
+    ) -> Self {
+        Self { sender, full }
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+
+    /// Whether there is room for another output. If not, the reader wakes the engine when there is.
+    pub(super) fn has_room(&self) -> bool {
+        if self.sender.capacity() > 0 {
+            return true;
+        }
+        // The order matters: the reader makes room first and reads this flag afterwards, so one of
+        // the two sees the other.
+        self.full.store(true, Ordering::SeqCst);
+        self.sender.capacity() > 0
+    }
+
+    /// The number of outputs that there is room for. Does not ask the reader to wake the engine.
+    pub(super) fn room(&self) -> usize {
+        self.sender.capacity()
+    }
+
+    /// Sends without waiting. A step sends one output to each reader, and one more for each
+    /// accepted draft token. A reader only takes part in a step if there is room for all of them.
+    pub(super) fn send(&self, output: Result<Output, EngineError>) {
+        if let Err(mpsc::error::TrySendError::Full(_)) = self.sender.try_send(output) {
+            tracing::error!(
+                "an output was lost: a slot took part in a step without room for its result"
+            );
+        }
+    }
+}

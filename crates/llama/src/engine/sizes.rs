@@ -1,0 +1,106 @@
+//! The sizes of the engine: its context, its slots and its steps.
+
+use crate::error::LoadError;
+use crate::options::{DEFAULT_CONTEXT, LlamaOptions};
+
+/// The minimum context. A smaller one is useless for a conversation.
+const SMALLEST_CONTEXT: u32 = 16;
+
+/// The sizes that follow from the options and the model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Sizes {
+    /// The context of one request, in tokens: prompt and answer.
+    pub(crate) context: u32,
+    /// The number of parallel requests.
+    pub(crate) parallel: u32,
+    /// The maximum number of tokens per prompt in a step while answers are generated: the option,
+    /// and one more, which is computed together with those of the answers.
+    pub(crate) piece: u32,
+    /// The maximum number of prompt tokens in a step otherwise.
+    pub(crate) alone: u32,
+    /// The maximum number of tokens in any step.
+    pub(crate) batch: u32,
+    pub(crate) threads: i32,
+}
+
+impl Sizes {
+    pub(crate) fn of(options: &LlamaOptions, trained: u32) -> Result<Self, LoadError> {
+        // llama.cpp supports at most 256 sequences.
+        if !(1..=256).contains(&options.parallel) {
+            return Err(LoadError::Setting(format!(
+                "parallel is {}; it can be 1 to 256",
+                options.parallel
+            )));
+        }
+        if options.piece == 0
+            || options.batch == 0
+            || options.batch > 8192
+            || options.piece > options.batch
+        {
+            return Err(LoadError::Setting(
+                "batch can be 1 to 8192, and piece 1 to batch".to_owned(),
+            ));
+        }
+        let context = options.context.unwrap_or(DEFAULT_CONTEXT.min(trained));
+        if context < SMALLEST_CONTEXT {
+            return Err(LoadError::Setting(format!(
+                "a context of {context} tokens is too small: it holds prompt and answer together and has at least {SMALLEST_CONTEXT}; \
+                 --context 4096 is usual"
+            )));
+        }
+        if u64::from(context) * u64::from(options.parallel) > 1 << 30 {
+            return Err(LoadError::Setting(format!(
+                "a context of {context} tokens for each of {} requests at once is more than llama.cpp can address; lower --context or \
+                 --parallel",
+                options.parallel
+            )));
+        }
+        if context > trained {
+            tracing::warn!(
+                context,
+                trained,
+                "the context is longer than what the model was trained for; long answers may be poor"
+            );
+        }
+        Ok(Self {
+            context,
+            parallel: options.parallel,
+            piece: options.piece + 1,
+            alone: options.batch,
+            batch: options.batch.max(options.piece + 1 + options.parallel),
+            threads: options.threads(),
+        })
+    }
+
+    /// The cells of the cache: llama.cpp rounds those of each sequence up to a multiple of 256.
+    pub(crate) fn cells(&self) -> u64 {
+        u64::from(self.context).next_multiple_of(256) * u64::from(self.parallel)
+    }
+
+    /// The sizes for a draft model with this trained context. It drafts nothing beyond that.
+    pub(crate) fn of_draft(self, trained: u32) -> Self {
+        Self {
+            context: self.context.min(trained),
+            ..self
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cells_of_small_contexts_are_counted_as_llama_cpp_reserves_them() {
+        let cells = |context, parallel| {
+            let options = LlamaOptions {
+                context: Some(context),
+                parallel,
+                ..LlamaOptions::new("file", "name")
+            };
+            Sizes::of(&options, 8192).unwrap().cells()
+        };
+        assert_eq!(cells(4096, 4), 4 * 4096);
+        assert_eq!(cells(100, 8), 8 * 256);
+    }
+}
