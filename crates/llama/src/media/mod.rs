@@ -1,14 +1,15 @@
 //! Images and sounds in a conversation, for models with a projector.
 //!
-//! Reading order: `asked` (finds them in the messages, and replaces them by marks in the prompt),
+//! Reading order: `marks` (finds them in the messages, and replaces them by marks in the prompt),
 //! `image` and `sound` (decode bytes to pixels and samples), `projector` (the thread that encodes
-//! these into rows, which the model reads like tokens), `kept` (a cache of recent output),
-//! `reading` (the prompt with the rows). `docs/engine.md` explains it in prose,
+//! these into rows, which the model reads like tokens), `encoded` (its output), `cache` (its recent
+//! output), `reading` (the prompt with the rows). `docs/engine.md` explains it in prose,
 //! `docs/decisions/0011-pictures-and-sounds.md` the reasons.
 
-mod asked;
+mod cache;
+mod encoded;
 mod image;
-mod kept;
+mod marks;
 mod projector;
 mod reading;
 mod resample;
@@ -22,7 +23,7 @@ use std::sync::Arc;
 use loggia_backend::BackendError;
 use loggia_wire::openai::ChatCompletionRequest;
 
-pub(crate) use asked::Marked;
+pub(crate) use marks::Marked;
 
 /// Takes the images and sounds out of a request; `None` if it has none. Their base64 is decoded on
 /// a blocking thread, because they may be large.

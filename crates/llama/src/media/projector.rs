@@ -11,15 +11,16 @@ use llama_cpp_2::token::LlamaToken;
 use sha2::{Digest, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use super::asked::Asked;
+use super::cache::{Identity, Kept};
+use super::encoded::{Piece, Seen};
 use super::image::{self, Picture};
-use super::kept::{Identity, Kept};
+use super::marks::Asked;
 use super::sound;
 use crate::Token;
 use crate::error::LoadError;
 use crate::model::Model;
 use crate::options::LlamaOptions;
-use crate::raw::{self, Rows};
+use crate::raw;
 
 /// The maximum number of files that are being decoded, wait for the projector, or are being
 /// encoded: each may take hundreds of megabytes.
@@ -53,20 +54,6 @@ pub(crate) struct Facts {
     pub(crate) hears: Option<u32>,
     /// The number of rows that one step must have room for.
     pub(crate) rows_at_once: u32,
-}
-
-/// An image or a sound in the form that the model reads.
-#[derive(Debug, PartialEq)]
-pub(crate) struct Seen {
-    pub(crate) pieces: Vec<Piece>,
-}
-
-/// A part of an image or sound: its tokens or its rows.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Piece {
-    /// The tokens that mark its beginning and end.
-    Tokens(Vec<Token>),
-    Rows(Arc<Rows>),
 }
 
 /// Why an image or sound cannot be read.
@@ -103,30 +90,6 @@ struct Decoded {
 enum Medium {
     Picture(Picture),
     Sound(Vec<f32>),
-}
-
-impl Seen {
-    /// The number of tokens and rows that it takes in a prompt.
-    pub(crate) fn tokens(&self) -> usize {
-        self.pieces.iter().map(Piece::tokens).sum()
-    }
-
-    pub(super) fn bytes(&self) -> usize {
-        let of = |piece: &Piece| match piece {
-            Piece::Tokens(tokens) => tokens.len() * 4,
-            Piece::Rows(rows) => rows.values.len() * 4,
-        };
-        self.pieces.iter().map(of).sum()
-    }
-}
-
-impl Piece {
-    fn tokens(&self) -> usize {
-        match self {
-            Self::Tokens(tokens) => tokens.len(),
-            Self::Rows(rows) => rows.places.len(),
-        }
-    }
 }
 
 impl Media {

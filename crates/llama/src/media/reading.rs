@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use loggia_backend::BackendError;
 
-use super::asked::{Asked, Marked, Part};
-use super::projector::{Media, Piece, Refused};
+use super::encoded::Piece;
+use super::marks::{Asked, Marked, Part};
+use super::projector::{Media, Refused};
 use crate::engine::{Builder, Passage};
 use crate::model::Model;
 

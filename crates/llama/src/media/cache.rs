@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::projector::Seen;
+use super::encoded::Seen;
 
 /// The maximum size in bytes: some fifty images of 256 rows for a model of 2 billion parameters, or
 /// twenty large ones.
@@ -54,7 +54,7 @@ impl Kept {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::media::projector::Piece;
+    use crate::media::encoded::Piece;
 
     /// An output with rows of `bytes` bytes.
     fn seen(bytes: usize) -> Arc<Seen> {
