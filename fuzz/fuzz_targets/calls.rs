@@ -20,7 +20,7 @@ use std::sync::Arc;
 use libfuzzer_sys::fuzz_target;
 use loggia_wire::openai::Tool;
 use serde_json::{Value, json};
-use syntax::{Begins, Offered, Pace, Reader, Said, Syntax};
+use syntax::{Begins, CallRelease, Offered, Parsed, Reader, Syntax};
 
 /// Minimal templates, each with only what identifies its family.
 const FAMILIES: [&str; 8] = [
@@ -45,20 +45,20 @@ fn offered() -> Arc<Offered> {
 }
 
 /// Parses these pieces. Neighbouring pieces of the same kind are joined.
-fn read(family: &str, pace: Pace, begins: Begins, pieces: &[&str]) -> Vec<Said> {
-    let mut reader = Reader::new(Syntax::of(family, |_| false), offered(), begins, pace);
-    let mut all: Vec<Said> = pieces.iter().flat_map(|piece| reader.push(piece)).collect();
+fn read(family: &str, release: CallRelease, begins: Begins, pieces: &[&str]) -> Vec<Parsed> {
+    let mut reader = Reader::new(Syntax::of(family, |_| false), offered(), begins, release);
+    let mut all: Vec<Parsed> = pieces.iter().flat_map(|piece| reader.push(piece)).collect();
     all.extend(reader.finish());
-    let mut said: Vec<Said> = Vec::new();
+    let mut said: Vec<Parsed> = Vec::new();
     for next in all {
         match (said.last_mut(), next) {
-            (Some(Said::Text(text)), Said::Text(more))
-            | (Some(Said::Reasoning(text)), Said::Reasoning(more)) => {
+            (Some(Parsed::Text(text)), Parsed::Text(more))
+            | (Some(Parsed::Reasoning(text)), Parsed::Reasoning(more)) => {
                 text.push_str(&more);
             }
             (
-                Some(Said::CallArguments { index, more: text }),
-                Said::CallArguments { index: same, more },
+                Some(Parsed::CallArguments { index, more: text }),
+                Parsed::CallArguments { index: same, more },
             ) if *index == same => {
                 text.push_str(&more);
             }
@@ -71,7 +71,11 @@ fn read(family: &str, pace: Pace, begins: Begins, pieces: &[&str]) -> Vec<Said> 
 fuzz_target!(|input: (u8, bool, bool, usize, &str)| {
     let (family, whole, reasons, cut, text) = input;
     let family = FAMILIES[usize::from(family) % FAMILIES.len()];
-    let pace = if whole { Pace::Whole } else { Pace::AsItComes };
+    let release = if whole {
+        CallRelease::Complete
+    } else {
+        CallRelease::Incremental
+    };
     let begins = if reasons {
         Begins::Reasoning
     } else {
@@ -81,26 +85,26 @@ fuzz_target!(|input: (u8, bool, bool, usize, &str)| {
     while !text.is_char_boundary(at) {
         at -= 1;
     }
-    let said = read(family, pace, begins, &[text]);
+    let said = read(family, release, begins, &[text]);
     assert_eq!(
-        read(family, pace, begins, &[&text[..at], &text[at..]]),
+        read(family, release, begins, &[&text[..at], &text[at..]]),
         said
     );
     for (place, piece) in said.iter().enumerate() {
         match piece {
-            Said::CallArguments { more, .. } => {
+            Parsed::CallArguments { more, .. } => {
                 assert!(
                     serde_json::from_str::<Value>(more).is_ok_and(|value| value.is_object()),
                     "{more}"
                 );
             }
-            Said::CallBegun { .. } => {
+            Parsed::CallBegun { .. } => {
                 assert!(
-                    matches!(said.get(place + 1), Some(Said::CallArguments { .. })),
+                    matches!(said.get(place + 1), Some(Parsed::CallArguments { .. })),
                     "{said:?}"
                 );
             }
-            Said::Text(_) | Said::Reasoning(_) => {}
+            Parsed::Text(_) | Parsed::Reasoning(_) => {}
         }
     }
 });

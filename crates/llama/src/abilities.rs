@@ -61,10 +61,10 @@ fn by_syntax(context: usize, syntax: Syntax, projector: media::Facts) -> Abiliti
     if !syntax.knows_tools() || syntax.watch().is_some() {
         can = can.with(StrictTools);
     }
-    if syntax.takes_effort() {
+    if syntax.accepts_effort() {
         can = can.with(Reasoning);
     }
-    if syntax.can_be_silent() || !syntax.reasons() {
+    if syntax.can_disable_reasoning() || !syntax.reasons() {
         can = can.with(NoReasoning);
     }
     if projector.sees {

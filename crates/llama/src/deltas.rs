@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::engine::{Finish, Piece, ScoredPiece};
 use crate::request;
-use crate::syntax::{Begins, Offered, Pace, Reader, Said, Syntax};
+use crate::syntax::{Begins, CallRelease, Offered, Parsed, Reader, Syntax};
 
 /// The answer of one choice, piece by piece.
 #[derive(Debug)]
@@ -43,15 +43,15 @@ pub(crate) fn of(
     begins: Begins,
 ) -> Vec<Deltas> {
     let offered = Arc::new(Offered::of(&request::tools(request)));
-    let pace = if request.streams() {
-        Pace::AsItComes
+    let release = if request.streams() {
+        CallRelease::Incremental
     } else {
-        Pace::Whole
+        CallRelease::Complete
     };
     let all_is_text = !syntax.reasons() && (offered.is_empty() || !syntax.knows_tools());
     let id = id.trim_start_matches("chatcmpl-");
     let of_choice = |choice: usize| Deltas {
-        reader: (!all_is_text).then(|| Reader::new(syntax, Arc::clone(&offered), begins, pace)),
+        reader: (!all_is_text).then(|| Reader::new(syntax, Arc::clone(&offered), begins, release)),
         index: u32::try_from(choice).unwrap_or(u32::MAX),
         before: String::new(),
         id: if choice == 0 {
@@ -136,17 +136,17 @@ impl Deltas {
             };
         };
         let was_reasoning = reader.is_reasoning();
-        let mut said: Vec<Said> = reader.push(&piece.text).collect();
+        let mut parsed: Vec<Parsed> = reader.push(&piece.text).collect();
         if was_reasoning || reader.is_reasoning() {
             self.reasoning_tokens += piece.tokens.saturating_sub(self.tokens);
         }
         self.tokens = piece.tokens;
         if piece.end.is_some() {
-            said.extend(reader.finish());
+            parsed.extend(reader.finish());
         }
         let mut delta = Delta::default();
-        for said in said {
-            self.append(&mut delta, said);
+        for part in parsed {
+            self.append(&mut delta, part);
         }
         if self.single_call {
             keep_first_call(&mut delta);
@@ -154,17 +154,17 @@ impl Deltas {
         delta
     }
 
-    fn append(&self, delta: &mut Delta, said: Said) {
-        match said {
-            Said::Text(more) => delta.content.get_or_insert_default().push_str(&more),
-            Said::Reasoning(more) => {
+    fn append(&self, delta: &mut Delta, part: Parsed) {
+        match part {
+            Parsed::Text(more) => delta.content.get_or_insert_default().push_str(&more),
+            Parsed::Reasoning(more) => {
                 delta
                     .reasoning_content
                     .get_or_insert_default()
                     .push_str(&more);
                 delta.reasoning.get_or_insert_default().push_str(&more);
             }
-            Said::CallBegun { index, name } => {
+            Parsed::CallBegun { index, name } => {
                 delta
                     .tool_calls
                     .get_or_insert_default()
@@ -180,7 +180,7 @@ impl Deltas {
                         extra: Extra::new(),
                     });
             }
-            Said::CallArguments { index, more } => {
+            Parsed::CallArguments { index, more } => {
                 arguments(delta.tool_calls.get_or_insert_default(), index, more);
             }
         }
@@ -236,10 +236,10 @@ pub(crate) fn effort(
         })
     };
     match asked {
-        "none" if syntax.can_be_silent() => Ok(Some(asked)),
+        "none" if syntax.can_disable_reasoning() => Ok(Some(asked)),
         "none" if syntax.reasons() => refused("This model cannot answer without reasoning."),
         "none" => Ok(None),
-        _ if !syntax.takes_effort() => refused("This model's reasoning cannot be chosen."),
+        _ if !syntax.accepts_effort() => refused("This model's reasoning cannot be chosen."),
         // Mapped to the values that templates know.
         "minimal" => Ok(Some("low")),
         "xhigh" | "max" => Ok(Some("high")),

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 
 /// The options that clients also send beside OpenAI's fields. There they take precedence over the
 /// same names in `options`.
-const BESIDE: [&str; 4] = ["top_k", "min_p", "repeat_penalty", "num_ctx"];
+const TOP_LEVEL: [&str; 4] = ["top_k", "min_p", "repeat_penalty", "num_ctx"];
 
 /// The maximum number of stop strings in `options`, and the maximum bytes of each. Every generated
 /// token is compared with all of them.
@@ -64,22 +64,22 @@ impl EngineOptions {
         request: &ChatCompletionRequest,
         context: usize,
     ) -> Result<Self, BackendError> {
-        let beside = |name: &str| request.extra.get(name).filter(|value| !value.is_null());
-        Self::read(within(request)?, beside, context)
+        let top_level = |name: &str| request.extra.get(name).filter(|value| !value.is_null());
+        Self::read(options_of(request)?, top_level, context)
     }
 
     fn read<'a>(
-        within: Option<&Map<String, Value>>,
-        beside: impl Fn(&str) -> Option<&'a Value>,
+        options_field: Option<&Map<String, Value>>,
+        top_level: impl Fn(&str) -> Option<&'a Value>,
         context: usize,
     ) -> Result<Self, BackendError> {
         let mut options = Self::none(context);
-        for (name, value) in within.into_iter().flatten() {
-            let is_overruled = BESIDE.contains(&name.as_str()) && beside(name).is_some();
+        for (name, value) in options_field.into_iter().flatten() {
+            let is_overruled = TOP_LEVEL.contains(&name.as_str()) && top_level(name).is_some();
             if !(value.is_null() || is_overruled) {
                 options.take(
                     name,
-                    &Said {
+                    &OptionValue {
                         value,
                         path: format!("options.{name}"),
                     },
@@ -87,11 +87,11 @@ impl EngineOptions {
                 )?;
             }
         }
-        for name in BESIDE {
-            if let Some(value) = beside(name) {
+        for name in TOP_LEVEL {
+            if let Some(value) = top_level(name) {
                 options.take(
                     name,
-                    &Said {
+                    &OptionValue {
                         value,
                         path: name.to_owned(),
                     },
@@ -120,45 +120,55 @@ impl EngineOptions {
         }
     }
 
-    fn take(&mut self, name: &str, said: &Said<'_>, context: usize) -> Result<(), BackendError> {
+    fn take(
+        &mut self,
+        name: &str,
+        option: &OptionValue<'_>,
+        context: usize,
+    ) -> Result<(), BackendError> {
         match name {
-            "temperature" => self.temperature = Some(said.number(0.0..=100.0)?),
-            "top_p" => self.top_p = Some(said.number(0.0..=1.0)?),
-            "min_p" => self.min_p = Some(said.number(0.0..=1.0)?),
-            "presence_penalty" => self.presence_penalty = Some(said.number(-100.0..=100.0)?),
-            "frequency_penalty" => self.frequency_penalty = Some(said.number(-100.0..=100.0)?),
+            "temperature" => self.temperature = Some(option.number(0.0..=100.0)?),
+            "top_p" => self.top_p = Some(option.number(0.0..=1.0)?),
+            "min_p" => self.min_p = Some(option.number(0.0..=1.0)?),
+            "presence_penalty" => self.presence_penalty = Some(option.number(-100.0..=100.0)?),
+            "frequency_penalty" => self.frequency_penalty = Some(option.number(-100.0..=100.0)?),
             "repeat_penalty" => {
-                self.repeat_penalty = Some(said.number(0.0..=100.0)?.max(f32::MIN_POSITIVE));
+                self.repeat_penalty = Some(option.number(0.0..=100.0)?.max(f32::MIN_POSITIVE));
             }
             // 0 and negative numbers disable the limit.
-            "top_k" => self.top_k = Some(u32::try_from(said.whole()?.max(0)).unwrap_or(u32::MAX)),
+            "top_k" => self.top_k = Some(u32::try_from(option.whole()?.max(0)).unwrap_or(u32::MAX)),
             // -1 lets Ollama choose a seed.
-            "seed" => self.seed = Some(said.whole()?).filter(|&seed| seed != -1),
+            "seed" => self.seed = Some(option.whole()?).filter(|&seed| seed != -1),
             // 0 and negative numbers: only the context limits the answer.
             "num_predict" => {
-                self.num_predict = usize::try_from(said.whole()?).ok().filter(|&most| most > 0);
+                self.num_predict = usize::try_from(option.whole()?)
+                    .ok()
+                    .filter(|&most| most > 0);
             }
             // -1: the whole context.
             "repeat_last_n" => {
-                self.repeat_last_n =
-                    Some(usize::try_from(said.whole()?).map_or(context, |last| last.min(context)));
+                self.repeat_last_n = Some(
+                    usize::try_from(option.whole()?).map_or(context, |last| last.min(context)),
+                );
             }
-            "num_ctx" => self.context = said.context(context)?,
-            "stop" => self.stop = Some(said.stops()?),
+            "num_ctx" => self.context = option.context(context)?,
+            "stop" => self.stop = Some(option.stops()?),
             _ => {
                 let message = format!("The option '{name}' is not supported with this model.");
-                return Err(said.refused("unsupported_parameter", message));
+                return Err(option.refused("unsupported_parameter", message));
             }
         }
         Ok(())
     }
 }
 
-fn within(request: &ChatCompletionRequest) -> Result<Option<&Map<String, Value>>, BackendError> {
+fn options_of(
+    request: &ChatCompletionRequest,
+) -> Result<Option<&Map<String, Value>>, BackendError> {
     match request.extra.get("options") {
         None | Some(Value::Null) => Ok(None),
         Some(Value::Object(options)) => Ok(Some(options)),
-        Some(value) => Err(Said {
+        Some(value) => Err(OptionValue {
             value,
             path: "options".to_owned(),
         }
@@ -167,12 +177,12 @@ fn within(request: &ChatCompletionRequest) -> Result<Option<&Map<String, Value>>
 }
 
 /// The value of an option, and its path in the request.
-struct Said<'a> {
+struct OptionValue<'a> {
     value: &'a Value,
     path: String,
 }
 
-impl Said<'_> {
+impl OptionValue<'_> {
     #[expect(
         clippy::cast_possible_truncation,
         reason = "sampling needs no more than an f32 holds"
@@ -277,13 +287,13 @@ mod tests {
     fn every_option_that_is_named_is_honoured_and_no_other() {
         let names = OptionNames::Embedded.names();
         for &name in names {
-            let said = read(
+            let option = read(
                 json!({"options": {name: if name == "stop" { json!("x") } else { json!(1) }}}),
             )
             .unwrap();
-            assert_ne!(said, EngineOptions::none(2048), "{name}");
+            assert_ne!(option, EngineOptions::none(2048), "{name}");
         }
-        assert!(BESIDE.iter().all(|name| names.contains(name)));
+        assert!(TOP_LEVEL.iter().all(|name| names.contains(name)));
         assert_eq!(
             names.len(),
             12,
@@ -312,10 +322,10 @@ mod tests {
 
     #[test]
     fn what_stands_beside_openais_fields_wins_over_the_same_in_options() {
-        let said =
+        let option =
             read(json!({"top_k": 5, "num_ctx": 99, "options": {"top_k": 7, "num_ctx": 1_000_000}}))
                 .unwrap();
-        assert_eq!((said.top_k, said.context), (Some(5), 99));
+        assert_eq!((option.top_k, option.context), (Some(5), 99));
         assert_eq!(
             read(json!({"top_k": null, "options": {"top_k": 7}}))
                 .unwrap()
@@ -326,12 +336,12 @@ mod tests {
 
     #[test]
     fn ollamas_words_for_no_limit_and_no_seed_mean_the_same_here() {
-        let said = read(
+        let option = read(
             json!({"options": {"num_predict": -1, "seed": -1, "repeat_last_n": -1, "top_k": -1}}),
         )
         .unwrap();
         assert_eq!(
-            said,
+            option,
             EngineOptions {
                 repeat_last_n: Some(2048),
                 top_k: Some(0),

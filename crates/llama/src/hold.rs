@@ -54,7 +54,7 @@ impl Functions<'_> {
 pub(crate) fn syntax(request: &ChatCompletionRequest, model: Syntax) -> Syntax {
     let functions = request.callable_functions();
     if !functions.is_empty() && !model.knows_tools() {
-        model.told_of_tools()
+        model.with_described_tools()
     } else if is_free(request) && functions.iter().copied().any(is_strict) {
         model.watched()
     } else {
@@ -114,7 +114,7 @@ fn wanted(
     }
     // A model that was not trained to make calls is always constrained to their form.
     let held =
-        may_call && (syntax.is_told_of_tools() || functions.all.iter().copied().any(is_strict));
+        may_call && (syntax.has_described_tools() || functions.all.iter().copied().any(is_strict));
     Ok(syntax
         .watch()
         .filter(|_| held)
@@ -154,7 +154,7 @@ pub(crate) async fn hold<'g>(
         syntax,
         begins,
     };
-    let refused = match compiler.compile(wanted, Told::All).await {
+    let refused = match compiler.compile(wanted, DescribedCalls::All).await {
         Ok(held) => return Ok(Some((held, Vec::new()))),
         Err(refused) => at_its_place(refused, request),
     };
@@ -169,11 +169,11 @@ pub(crate) async fn hold<'g>(
             let is_promised = request.must_call() || value(request).is_some();
             Ok(Some((held, if is_promised { names } else { Vec::new() })))
         }
-        Err(refused) if syntax.is_told_of_tools() && !request.must_call() => {
+        Err(refused) if syntax.has_described_tools() && !request.must_call() => {
             let Some(wanted) = self::wanted(request, syntax)? else {
                 return Ok(None);
             };
-            let held = compiler.compile(wanted, Told::Strict).await;
+            let held = compiler.compile(wanted, DescribedCalls::Strict).await;
             held.map(|held| Some((held, Vec::new())))
                 .map_err(|_| explain(refused))
         }
@@ -184,7 +184,7 @@ pub(crate) async fn hold<'g>(
 /// Which functions are constrained to their schemas, for a model that learns of them from the
 /// prompt.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Told {
+enum DescribedCalls {
     All,
     Strict,
 }
@@ -228,7 +228,7 @@ impl Compiler<'_> {
                 let Ok(Some(wanted)) = wanted(&request, self.syntax) else {
                     return Err(refused);
                 };
-                match self.compile(wanted, Told::All).await {
+                match self.compile(wanted, DescribedCalls::All).await {
                     Ok(held) => {
                         names.extend(left_out);
                         return Ok((held, names));
@@ -250,13 +250,13 @@ impl Compiler<'_> {
         Err(refused)
     }
 
-    async fn compile(self, wanted: Wanted<'_>, told: Told) -> Result<Held, Refused> {
+    async fn compile(self, wanted: Wanted<'_>, described: DescribedCalls) -> Result<Held, Refused> {
         let Self {
             grammars,
             syntax,
             begins,
         } = self;
-        let (source, beginning) = source(wanted, grammars, syntax, begins, told);
+        let (source, beginning) = source(wanted, grammars, syntax, begins, described);
         let grammar = grammars.compile(source).await?;
         Ok(Held::new(grammars.vocabulary(), grammar, beginning))
     }
@@ -268,7 +268,7 @@ fn source(
     grammars: &Grammars,
     syntax: Syntax,
     begins: Begins,
-    told: Told,
+    described: DescribedCalls,
 ) -> (Source, Beginning) {
     let writer = Writer {
         syntax: &syntax,
@@ -286,7 +286,7 @@ fn source(
         }
         Wanted::FreeCalls(functions, Watch::Mark(trigger)) => {
             beginning.trigger = Some(trigger);
-            let all = syntax.is_told_of_tools() && told == Told::All;
+            let all = syntax.has_described_tools() && described == DescribedCalls::All;
             writer.rest_of_calls(functions.calls(all), trigger.mark)
         }
         Wanted::FreeCalls(functions, Watch::Whole) => {

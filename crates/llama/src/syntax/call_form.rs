@@ -46,7 +46,7 @@ impl CallForm {
     };
     /// The form for a model whose template does not support tools, as its prompt describes it:
     /// `loggia_backend::emulate`.
-    const TOLD: Self = Self {
+    const DESCRIBED: Self = Self {
         head: "<tool_call>",
         close: "}</tool_call>",
         between: Some("<tool_call>"),
@@ -142,7 +142,7 @@ impl CallForm {
     pub(super) fn of(family: Family, has: impl Fn(&str) -> bool) -> Self {
         match family {
             Family::Hermes => Self::HERMES,
-            Family::Told => Self::TOLD,
+            Family::Described => Self::DESCRIBED,
             Family::Llama => Self::LLAMA,
             Family::Mistral if has("[ARGS]") => Self::MISTRAL,
             Family::Mistral => Self::MISTRAL_LIST,

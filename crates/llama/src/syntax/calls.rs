@@ -1,39 +1,39 @@
 //! The output so far, and how much of the current call has been released.
 
 use super::json::Json;
-use super::parsed::Said;
+use super::parsed::Parsed;
 
 /// When a call is released.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Pace {
+pub(crate) enum CallRelease {
     /// The name is released when the arguments begin, and each value of the arguments when it is
     /// complete. Released parts cannot be taken back: if a call breaks off, its arguments are
     /// closed to form valid JSON, and its text follows as text.
-    AsItComes,
+    Incremental,
     /// The whole call is released when it is complete. An incomplete call is only text.
-    Whole,
+    Complete,
 }
 
 /// Collects the output, and merges neighbours of the same kind.
 #[derive(Debug)]
 pub(super) struct Calls {
-    said: Vec<Said>,
-    pace: Pace,
+    output: Vec<Parsed>,
+    release: CallRelease,
     /// The number of the current call, or of the next one.
     index: u32,
     /// The current call, once it has begun: how much of its arguments is in the output.
     begun: Option<usize>,
-    /// Where the current call begins in `said`. With [`Pace::Whole`], output from there on is held
+    /// Where the current call begins in `output`. With [`CallRelease::Complete`], output from there on is held
     /// back.
     start: usize,
     made: u32,
 }
 
 impl Calls {
-    pub(super) fn new(pace: Pace) -> Self {
+    pub(super) fn new(release: CallRelease) -> Self {
         Self {
-            said: Vec::new(),
-            pace,
+            output: Vec::new(),
+            release,
             index: 0,
             begun: None,
             start: 0,
@@ -47,28 +47,28 @@ impl Calls {
     }
 
     /// Takes the output that may be released now.
-    pub(super) fn take(&mut self) -> Vec<Said> {
-        if self.begun.is_some() && self.pace == Pace::Whole {
-            let rest = self.said.split_off(self.start);
+    pub(super) fn take(&mut self) -> Vec<Parsed> {
+        if self.begun.is_some() && self.release == CallRelease::Complete {
+            let rest = self.output.split_off(self.start);
             self.start = 0;
-            return std::mem::replace(&mut self.said, rest);
+            return std::mem::replace(&mut self.output, rest);
         }
-        std::mem::take(&mut self.said)
+        std::mem::take(&mut self.output)
     }
 
     pub(super) fn text(&mut self, more: &str) {
-        match self.said.last_mut() {
+        match self.output.last_mut() {
             _ if more.is_empty() => {}
-            Some(Said::Text(text)) => text.push_str(more),
-            _ => self.said.push(Said::Text(more.to_owned())),
+            Some(Parsed::Text(text)) => text.push_str(more),
+            _ => self.output.push(Parsed::Text(more.to_owned())),
         }
     }
 
     pub(super) fn reasoning(&mut self, more: &str) {
-        match self.said.last_mut() {
+        match self.output.last_mut() {
             _ if more.is_empty() => {}
-            Some(Said::Reasoning(text)) => text.push_str(more),
-            _ => self.said.push(Said::Reasoning(more.to_owned())),
+            Some(Parsed::Reasoning(text)) => text.push_str(more),
+            _ => self.output.push(Parsed::Reasoning(more.to_owned())),
         }
     }
 
@@ -82,8 +82,8 @@ impl Calls {
     /// before.
     pub(super) fn arguments_so_far(&mut self, name: &str, text: &str) {
         let sent = *self.begun.get_or_insert_with(|| {
-            self.start = self.said.len();
-            self.said.push(Said::CallBegun {
+            self.start = self.output.len();
+            self.output.push(Parsed::CallBegun {
                 index: self.index,
                 name: name.to_owned(),
             });
@@ -104,9 +104,9 @@ impl Calls {
     /// and `text` is the model's original text.
     pub(super) fn broken(&mut self, closing: &str, text: &str) {
         if self.begun.is_some() {
-            match self.pace {
-                Pace::Whole => self.said.truncate(self.start),
-                Pace::AsItComes => {
+            match self.release {
+                CallRelease::Complete => self.output.truncate(self.start),
+                CallRelease::Incremental => {
                     self.more(closing);
                     self.index += 1;
                 }
@@ -118,12 +118,12 @@ impl Calls {
 
     fn more(&mut self, more: &str) {
         let current = self.index;
-        match self.said.last_mut() {
+        match self.output.last_mut() {
             _ if more.is_empty() => {}
-            Some(Said::CallArguments { index, more: text }) if *index == current => {
+            Some(Parsed::CallArguments { index, more: text }) if *index == current => {
                 text.push_str(more);
             }
-            _ => self.said.push(Said::CallArguments {
+            _ => self.output.push(Parsed::CallArguments {
                 index: current,
                 more: more.to_owned(),
             }),

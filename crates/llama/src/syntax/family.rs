@@ -20,7 +20,7 @@ pub(super) enum Family {
     /// gpt-oss: a message to the function.
     Harmony,
     /// The template does not support tools: the system message describes them and how to call them.
-    Told,
+    Described,
     /// The template mentions tools but has no known marker: the object is between tags, or the
     /// whole answer.
     Other,
@@ -28,7 +28,8 @@ pub(super) enum Family {
 
 const HERMES: Form = Form::new("<tool_call>", Head::ObjectsOrTags, &["}", "</tool_call>"]);
 const TAGS: Form = Form::new("<function=", Head::Tags, &["</tool_call>"]);
-const TOLD: Form = Form::new("<tool_call>", Head::Objects, &["}", "</tool_call>"]).of_offered();
+const DESCRIBED: Form =
+    Form::new("<tool_call>", Head::Objects, &["}", "</tool_call>"]).of_offered();
 const FENCE: Form = Form::new("```tool_code", Head::Objects, &["```"]);
 const FENCE_CALL: Form = Form::new("```tool_call", Head::Objects, &["```"]);
 const PYTHON_TAG: Form = Form::new("<|python_tag|>", Head::Objects, &[";", "<|eom_id|>"]);
@@ -89,7 +90,7 @@ impl Family {
     pub(super) fn forms(self) -> &'static [Form] {
         match self {
             Self::Hermes | Self::Other => const { &[HERMES, TAGS] },
-            Self::Told => const { &[TOLD] },
+            Self::Described => const { &[DESCRIBED] },
             Self::Llama => const { &[PYTHON_TAG] },
             Self::Mistral => const { &[MISTRAL] },
             Self::Fence => const { &[FENCE, FENCE_CALL] },

@@ -30,16 +30,16 @@ pub(crate) struct Trigger {
 impl Syntax {
     /// The syntax for a model whose template does not support tools, and whose prompt describes
     /// them.
-    pub(crate) fn told_of_tools(self) -> Self {
+    pub(crate) fn with_described_tools(self) -> Self {
         Self {
-            calls: Some(Family::Told),
+            calls: Some(Family::Described),
             ..self
         }
     }
 
     /// Whether the system message describes the tools.
-    pub(crate) fn is_told_of_tools(&self) -> bool {
-        self.calls == Some(Family::Told)
+    pub(crate) fn has_described_tools(&self) -> bool {
+        self.calls == Some(Family::Described)
     }
 
     /// The syntax for an answer that is constrained as [`Watch`] says.
@@ -65,7 +65,7 @@ impl Syntax {
         if self.headers {
             Some(ANALYSIS)
         } else {
-            self.thinks
+            self.reasoning_tags
         }
     }
 
@@ -100,7 +100,7 @@ impl Syntax {
             Family::Fence => at("```tool_code", &["```tool_call"]),
             Family::Phi => at("<|tool_call|>", &["functools["]),
             Family::DeepSeek => at("<｜tool▁calls▁begin｜>", &["<｜tool▁call▁begin｜>"]),
-            Family::Told => Some(Watch::Mark(Trigger {
+            Family::Described => Some(Watch::Mark(Trigger {
                 mark: "<tool_call>",
                 others: &[],
                 ends: true,

@@ -30,13 +30,13 @@ pub(super) struct Json {
     /// The length of the part of `out` that becomes valid JSON by closing its brackets.
     whole: usize,
     open: Vec<char>,
-    at: At,
+    state: State,
     /// A comma was read. It is written when another element follows.
     comma: bool,
 }
 
 #[derive(Debug)]
-enum At {
+enum State {
     Value,
     Key,
     Text {
@@ -56,36 +56,36 @@ impl Json {
             out: String::new(),
             whole: 0,
             open: Vec::new(),
-            at: At::Value,
+            state: State::Value,
             comma: false,
         }
     }
 
     pub(super) fn push(&mut self, c: char) -> Step {
-        match &mut self.at {
-            At::Text { text, is_key } => {
+        match &mut self.state {
+            State::Text { text, is_key } => {
                 let is_key = *is_key;
                 match text.push(c, &mut self.out) {
-                    Step::Done if is_key => self.go(At::Colon),
+                    Step::Done if is_key => self.go(State::Colon),
                     Step::Done => self.value_done(),
                     other => other,
                 }
             }
-            At::Word(_) if c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.') => {
+            State::Word(_) if c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.') => {
                 self.out.push(c);
                 Step::More
             }
-            &mut At::Word(start) => self.word_done(start, c),
-            At::Done => Step::Over,
+            &mut State::Word(start) => self.word_done(start, c),
+            State::Done => Step::Over,
             _ if c.is_ascii_whitespace() => Step::More,
-            At::Value => self.value(c),
-            At::Key => self.key(c),
-            At::Colon if c == ':' => {
+            State::Value => self.value(c),
+            State::Key => self.key(c),
+            State::Colon if c == ':' => {
                 self.out.push(':');
-                self.go(At::Value)
+                self.go(State::Value)
             }
-            At::AfterValue => self.after_value(c),
-            At::Colon => Step::Broken,
+            State::AfterValue => self.after_value(c),
+            State::Colon => Step::Broken,
         }
     }
 
@@ -100,8 +100,8 @@ impl Json {
         self.open.iter().rev().map(|&open| closer(open)).collect()
     }
 
-    fn go(&mut self, at: At) -> Step {
-        self.at = at;
+    fn go(&mut self, state: State) -> Step {
+        self.state = state;
         Step::More
     }
 
@@ -112,7 +112,7 @@ impl Json {
                 self.out.push(c);
                 self.open.push(c);
                 self.whole = self.out.len();
-                self.go(if c == '{' { At::Key } else { At::Value })
+                self.go(if c == '{' { State::Key } else { State::Value })
             }
             // An empty array, or a trailing comma; but not instead of the value of a key.
             ']' if self.open.last() == Some(&'[') => self.close(),
@@ -121,7 +121,7 @@ impl Json {
                 self.separate();
                 let start = self.out.len();
                 self.out.push(c);
-                self.go(At::Word(start))
+                self.go(State::Word(start))
             }
             _ => Step::Broken,
         }
@@ -138,7 +138,7 @@ impl Json {
     fn quote(&mut self, quote: char, is_key: bool) -> Step {
         self.separate();
         self.out.push('"');
-        self.go(At::Text {
+        self.go(State::Text {
             text: Quoted::new(quote),
             is_key,
         })
@@ -148,7 +148,11 @@ impl Json {
         match (c, self.open.last()) {
             (',', Some(&open)) => {
                 self.comma = true;
-                self.go(if open == '{' { At::Key } else { At::Value })
+                self.go(if open == '{' {
+                    State::Key
+                } else {
+                    State::Value
+                })
             }
             ('}' | ']', Some(&open)) if closer(open) == c => self.close(),
             _ => Step::Broken,
@@ -172,10 +176,10 @@ impl Json {
     fn value_done(&mut self) -> Step {
         self.whole = self.out.len();
         if self.open.is_empty() {
-            self.at = At::Done;
+            self.state = State::Done;
             Step::Done
         } else {
-            self.go(At::AfterValue)
+            self.go(State::AfterValue)
         }
     }
 

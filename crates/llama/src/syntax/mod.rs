@@ -27,10 +27,10 @@ mod xml;
 
 pub(crate) use self::{
     call_form::CallForm,
-    calls::Pace,
+    calls::CallRelease,
     grammar_facts::{Trigger, Watch},
     offered::Offered,
-    parsed::Said,
+    parsed::Parsed,
     reader::Reader,
     recognize::{Begins, Syntax, Tags},
 };

@@ -10,7 +10,7 @@ const LONGEST_NAME: usize = 256;
 /// A call in the form of a JSON object that is being parsed.
 #[derive(Debug)]
 pub(super) struct ObjectCall {
-    at: At,
+    state: State,
     json: Json,
     key: Key,
     name: Option<String>,
@@ -20,7 +20,7 @@ pub(super) struct ObjectCall {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum At {
+enum State {
     Open,
     Key,
     Colon,
@@ -40,7 +40,7 @@ enum Key {
 impl ObjectCall {
     pub(super) fn new(name_first: bool) -> Self {
         Self {
-            at: At::Open,
+            state: State::Open,
             json: Json::new(),
             key: Key::Other,
             name: None,
@@ -56,17 +56,18 @@ impl ObjectCall {
         is_name: &dyn Fn(&str) -> bool,
         calls: &mut Calls,
     ) -> Step {
-        match self.at {
-            At::Value => self.value(c, is_name, calls),
-            At::Key if self.json.whole().is_empty() && c == '}' => self.end(calls),
-            At::Key => self.key(c),
+        match self.state {
+            State::Value => self.value(c, is_name, calls),
+            State::Key if self.json.whole().is_empty() && c == '}' => self.end(calls),
+            State::Key => self.key(c),
             _ if c.is_ascii_whitespace() => Step::More,
-            At::Open if c == '{' => self.go(At::Key),
-            At::Colon if c == ':' => self.go(At::Value),
-            At::Next if c == ',' => self.go(At::Key),
-            At::Next if c == '}' => self.end(calls),
+            State::Open if c == '{' => self.go(State::Key),
+            State::Colon if c == ':' => self.go(State::Value),
+            State::Next if c == ',' => self.go(State::Key),
+            State::Next if c == '}' => self.end(calls),
             // The last bracket is missing, but the name and the arguments are complete.
-            At::Next if self.name.is_some() && self.arguments.is_some() => match self.end(calls) {
+            State::Next if self.name.is_some() && self.arguments.is_some() => match self.end(calls)
+            {
                 Step::Done => Step::Over,
                 other => other,
             },
@@ -76,7 +77,7 @@ impl ObjectCall {
 
     /// The text ends here. Returns whether the call is complete, except for its last bracket.
     pub(super) fn finish(&mut self, calls: &mut Calls) -> bool {
-        let whole = self.at == At::Next && self.name.is_some() && self.arguments.is_some();
+        let whole = self.state == State::Next && self.name.is_some() && self.arguments.is_some();
         whole && self.end(calls) == Step::Done
     }
 
@@ -89,8 +90,8 @@ impl ObjectCall {
         }
     }
 
-    fn go(&mut self, at: At) -> Step {
-        self.at = at;
+    fn go(&mut self, state: State) -> Step {
+        self.state = state;
         self.json = Json::new();
         Step::More
     }
@@ -110,7 +111,7 @@ impl ObjectCall {
         if self.name_first && self.name.is_none() && self.json.whole() != "\"name\"" {
             return Step::Broken;
         }
-        self.go(At::Colon)
+        self.go(State::Colon)
     }
 
     fn value(&mut self, c: char, is_name: &dyn Fn(&str) -> bool, calls: &mut Calls) -> Step {
@@ -129,7 +130,7 @@ impl ObjectCall {
         if !self.value_done(is_name, calls) {
             return Step::Broken;
         }
-        self.go(At::Next);
+        self.go(State::Next);
         if step == Step::Over {
             self.push(c, is_name, calls)
         } else {

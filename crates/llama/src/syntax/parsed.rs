@@ -2,7 +2,7 @@
 
 /// A piece of the model's output.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Said {
+pub(crate) enum Parsed {
     /// More of the answer.
     Text(String),
     /// More of the reasoning before it.

@@ -6,13 +6,13 @@
 
 use std::sync::Arc;
 
-use super::calls::{Calls, Pace};
+use super::calls::{CallRelease, Calls};
 use super::family::{BARE, BARE_NAME_FIRST, Family, HEADER_END, HEADERS, MESSAGE, MESSAGE_ENDS};
 use super::marks;
 use super::offered::Offered;
-use super::parsed::Said;
+use super::parsed::Parsed;
 use super::recognize::{Begins, Syntax};
-use super::region::{Form, Region, Went};
+use super::region::{Form, Outcome, Region};
 
 /// The maximum bytes of leading spaces that are held back until more text follows.
 const LONGEST_SPACE: usize = 64;
@@ -25,7 +25,7 @@ const LONGEST_HEADER: usize = 512;
 pub(crate) struct Reader {
     syntax: Syntax,
     offered: Arc<Offered>,
-    at: At,
+    state: State,
     /// The text that has arrived and was not parsed yet.
     held: String,
     space: Space,
@@ -33,7 +33,7 @@ pub(crate) struct Reader {
 }
 
 #[derive(Debug)]
-enum At {
+enum State {
     Text,
     Reasoning,
     Header(String),
@@ -53,11 +53,16 @@ enum Space {
 
 impl Reader {
     /// Without offered functions, nothing is parsed as a call.
-    pub(crate) fn new(syntax: Syntax, offered: Arc<Offered>, begins: Begins, pace: Pace) -> Self {
-        let at = match begins {
-            _ if syntax.headers => At::Header(String::new()),
-            Begins::Text => At::Text,
-            Begins::Reasoning => At::Reasoning,
+    pub(crate) fn new(
+        syntax: Syntax,
+        offered: Arc<Offered>,
+        begins: Begins,
+        release: CallRelease,
+    ) -> Self {
+        let state = match begins {
+            _ if syntax.headers => State::Header(String::new()),
+            Begins::Text => State::Text,
+            Begins::Reasoning => State::Reasoning,
         };
         let space = if begins == Begins::Reasoning {
             Space::Between
@@ -67,40 +72,40 @@ impl Reader {
         Self {
             syntax,
             offered,
-            at,
+            state,
             held: String::new(),
             space,
-            calls: Calls::new(pace),
+            calls: Calls::new(release),
         }
     }
 
     /// Takes more of the text, and returns the output that is certain now.
-    pub(crate) fn push(&mut self, more: &str) -> impl Iterator<Item = Said> + use<> {
+    pub(crate) fn push(&mut self, more: &str) -> impl Iterator<Item = Parsed> + use<> {
         self.held.push_str(more);
         while self.step() {}
         self.calls.take().into_iter()
     }
 
     /// Ends the text, and returns all that was held back.
-    pub(crate) fn finish(&mut self) -> impl Iterator<Item = Said> + use<> {
+    pub(crate) fn finish(&mut self) -> impl Iterator<Item = Parsed> + use<> {
         let held = std::mem::take(&mut self.held);
-        match std::mem::replace(&mut self.at, At::Text) {
-            At::Text => self.calls.text(&held),
-            At::Reasoning => self.calls.reasoning(&held),
-            At::Header(header) => self.calls.text(&(header + &held)),
-            At::Call(region) => region.finish(&mut self.calls),
+        match std::mem::replace(&mut self.state, State::Text) {
+            State::Text => self.calls.text(&held),
+            State::Reasoning => self.calls.reasoning(&held),
+            State::Header(header) => self.calls.text(&(header + &held)),
+            State::Call(region) => region.finish(&mut self.calls),
         }
         self.calls.take().into_iter()
     }
 
     /// Whether the parser is in the reasoning.
     pub(crate) fn is_reasoning(&self) -> bool {
-        matches!(self.at, At::Reasoning)
+        matches!(self.state, State::Reasoning)
     }
 
     /// Whether the parser is in the text of the answer.
     pub(crate) fn is_text(&self) -> bool {
-        matches!(self.at, At::Text)
+        matches!(self.state, State::Text)
     }
 
     /// The number of complete calls.
@@ -110,11 +115,11 @@ impl Reader {
 
     /// Continues parsing. Returns whether there may be more to parse.
     fn step(&mut self) -> bool {
-        match self.at {
-            At::Text => self.text(),
-            At::Reasoning => self.reasoning(),
-            At::Header(_) => self.header(),
-            At::Call(_) => self.call(),
+        match self.state {
+            State::Text => self.text(),
+            State::Reasoning => self.reasoning(),
+            State::Header(_) => self.header(),
+            State::Call(_) => self.call(),
         }
     }
 
@@ -141,11 +146,11 @@ impl Reader {
     /// applies.
     fn beginning(&mut self, spaces: usize) -> Option<bool> {
         let rest = &self.held[spaces..];
-        if let Some(tags) = self.syntax.thinks {
+        if let Some(tags) = self.syntax.reasoning_tags {
             if rest.starts_with(tags.open) {
                 self.held.drain(..spaces + tags.open.len());
                 self.space = Space::Between;
-                self.at = At::Reasoning;
+                self.state = State::Reasoning;
                 return Some(true);
             }
             if marks::begins(rest, tags.open) {
@@ -158,7 +163,7 @@ impl Reader {
             } else {
                 &BARE
             };
-            self.at = At::Call(Region::new(form).after(self.held.drain(..spaces).collect()));
+            self.state = State::Call(Region::new(form).after(self.held.drain(..spaces).collect()));
             return Some(true);
         }
         None
@@ -198,9 +203,9 @@ impl Reader {
         self.held.drain(..start + mark.len());
         self.space = Space::Between;
         if let Some(form) = forms.iter().find(|form| form.mark == mark) {
-            self.at = At::Call(Region::new(form));
+            self.state = State::Call(Region::new(form));
         } else if control.contains(&mark) {
-            self.at = At::Header(mark.to_owned());
+            self.state = State::Header(mark.to_owned());
         }
         true
     }
@@ -219,7 +224,7 @@ impl Reader {
             .filter(|_| self.syntax.headers);
         let closers = || {
             self.syntax
-                .thinks
+                .reasoning_tags
                 .map(|tags| tags.close)
                 .into_iter()
                 .chain(harmony.clone())
@@ -239,13 +244,13 @@ impl Reader {
         };
         self.held.drain(..end);
         self.space = Space::Between;
-        self.at = At::Text;
+        self.state = State::Text;
         true
     }
 
     /// Reads up to `<|message|>`, and continues as the header says.
     fn header(&mut self) -> bool {
-        let At::Header(header) = &mut self.at else {
+        let State::Header(header) = &mut self.state else {
             return false;
         };
         let end = self.held.find(HEADER_END);
@@ -257,7 +262,7 @@ impl Reader {
         let Some(end) = end.filter(|_| length <= LONGEST_HEADER) else {
             self.calls.text(&header);
             self.space = Space::Counts;
-            self.at = At::Text;
+            self.state = State::Text;
             return true;
         };
         header.push_str(&self.held[..end]);
@@ -268,50 +273,50 @@ impl Reader {
 
     fn go_by_header(&mut self, header: String) {
         self.space = Space::Counts;
-        self.at = match Header::read(&header) {
+        self.state = match Header::read(&header) {
             Some(Header {
                 function: Some(name),
                 ..
             }) if self.family().is_some() => {
                 let name = name.to_owned();
-                At::Call(Region::named(&MESSAGE, &name, header + HEADER_END))
+                State::Call(Region::named(&MESSAGE, &name, header + HEADER_END))
             }
             Some(Header {
                 function: None,
                 is_analysis: true,
             }) => {
                 self.space = Space::Between;
-                At::Reasoning
+                State::Reasoning
             }
             Some(Header {
                 function: None,
                 is_analysis: false,
-            }) => At::Text,
+            }) => State::Text,
             _ => {
                 self.calls.text(&(header + HEADER_END));
-                At::Text
+                State::Text
             }
         };
     }
 
     fn call(&mut self) -> bool {
-        let At::Call(region) = &mut self.at else {
+        let State::Call(region) = &mut self.state else {
             return false;
         };
         let mut read = 0;
         for c in self.held.chars() {
             read += c.len_utf8();
             match region.push(c, &self.offered, &mut self.calls) {
-                Went::On => {}
-                Went::Out(back) => {
+                Outcome::Continue => {}
+                Outcome::Ended(back) => {
                     self.held.replace_range(..read, &back);
                     self.space = Space::Between;
-                    self.at = At::Text;
+                    self.state = State::Text;
                     return true;
                 }
-                Went::Broken => {
+                Outcome::NotACall => {
                     self.held.drain(..read);
-                    if let At::Call(region) = std::mem::replace(&mut self.at, At::Text) {
+                    if let State::Call(region) = std::mem::replace(&mut self.state, State::Text) {
                         region.broken(&mut self.calls);
                     }
                     self.space = Space::Counts;

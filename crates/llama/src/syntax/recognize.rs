@@ -9,7 +9,7 @@ use super::family::{Family, HEADER_END, HEADERS, MESSAGE_ENDS};
 pub(crate) struct Syntax {
     /// `None` if the template does not mention tools.
     pub(super) calls: Option<Family>,
-    pub(super) thinks: Option<Tags>,
+    pub(super) reasoning_tags: Option<Tags>,
     /// Whether a message begins with a header, as in Harmony.
     pub(super) headers: bool,
     /// How a call is written.
@@ -61,7 +61,7 @@ impl Syntax {
     pub(crate) fn of(template: &str, is_token: impl Fn(&str) -> bool) -> Self {
         let has = |mark: &str| template.contains(mark);
         let headers = has("<|channel|>") && has("<|message|>");
-        let thinks = if headers {
+        let reasoning_tags = if headers {
             None
         } else if has("[THINK]") {
             Some(THINK_MISTRAL)
@@ -75,7 +75,7 @@ impl Syntax {
             is_switch: has("enable_thinking") || has("if thinking") || has("thinking is"),
             is_level: has("reasoning_effort"),
         };
-        let form = CallForm::of(calls.unwrap_or(Family::Told), has);
+        let form = CallForm::of(calls.unwrap_or(Family::Described), has);
         let marks_are_tokens = match calls {
             Some(Family::Harmony) => ["<|start|>", "<|channel|>", "<|message|>", "<|end|>"]
                 .into_iter()
@@ -85,7 +85,7 @@ impl Syntax {
         };
         Self {
             calls,
-            thinks,
+            reasoning_tags,
             headers,
             form,
             effort,
@@ -96,7 +96,7 @@ impl Syntax {
 
     /// The syntax for a model whose template turns out to show no tools.
     pub(crate) fn without_tools(self) -> Self {
-        let form = CallForm::of(Family::Told, |_| false);
+        let form = CallForm::of(Family::Described, |_| false);
         Self {
             calls: None,
             form,
@@ -117,22 +117,22 @@ impl Syntax {
 
     /// Whether reasoning is separated from the answer.
     pub(crate) fn reasons(&self) -> bool {
-        self.headers || self.thinks.is_some()
+        self.headers || self.reasoning_tags.is_some()
     }
 
     /// Whether a client can choose whether the model reasons, or how much.
-    pub(crate) fn takes_effort(&self) -> bool {
+    pub(crate) fn accepts_effort(&self) -> bool {
         self.effort.is_switch || self.effort.is_level
     }
 
     /// Whether reasoning can be turned off.
-    pub(crate) fn can_be_silent(&self) -> bool {
+    pub(crate) fn can_disable_reasoning(&self) -> bool {
         self.effort.is_switch
     }
 
     /// How an answer begins after this prompt: some templates open the reasoning themselves.
     pub(crate) fn begins_after(&self, prompt: &str) -> Begins {
-        match self.thinks {
+        match self.reasoning_tags {
             Some(tags) if prompt.trim_end().ends_with(tags.open) => Begins::Reasoning,
             _ => Begins::Text,
         }
@@ -141,11 +141,11 @@ impl Syntax {
     /// The markers. If one is a control token of the model, its text must be part of the output
     /// that is parsed.
     pub(crate) fn marks(&self) -> impl Iterator<Item = &'static str> + use<> {
-        let thinks = self
-            .thinks
+        let reasoning_tags = self
+            .reasoning_tags
             .into_iter()
             .flat_map(|tags| [tags.open, tags.close]);
-        let forms = self.calls.unwrap_or(Family::Told).forms();
+        let forms = self.calls.unwrap_or(Family::Described).forms();
         let calls = forms
             .iter()
             .flat_map(|form| form.tail.iter().copied().chain([form.mark]));
@@ -160,7 +160,7 @@ impl Syntax {
                 .chain(MESSAGE_ENDS)
                 .chain([HEADER_END, "<|constrain|>"])
         });
-        thinks
+        reasoning_tags
             .chain(calls)
             .chain(inside.iter().copied())
             .chain(headers.into_iter().flatten())
@@ -204,12 +204,12 @@ mod tests {
     #[test]
     fn reasoning_shows_in_the_template_or_in_the_vocabulary() {
         assert_eq!(
-            of("{{ content.split('</think>')[-1] }}").thinks,
+            of("{{ content.split('</think>')[-1] }}").reasoning_tags,
             Some(THINK)
         );
-        assert_eq!(of("[THINK]").thinks, Some(THINK_MISTRAL));
+        assert_eq!(of("[THINK]").reasoning_tags, Some(THINK_MISTRAL));
         assert_eq!(
-            Syntax::of("", |token| token == "<think>").thinks,
+            Syntax::of("", |token| token == "<think>").reasoning_tags,
             Some(THINK)
         );
         assert!(!of("plain").reasons());

@@ -85,14 +85,14 @@ pub(super) struct Region {
     form: &'static Form,
     /// The text since the last complete call. If it turns out not to be a call, it becomes text.
     raw: String,
-    at: At,
+    state: State,
     in_list: bool,
     /// The number of texts of the form's tail that were read.
     passed: usize,
 }
 
 #[derive(Debug)]
-enum At {
+enum State {
     Head(String),
     Object(ObjectCall),
     Tagged(TaggedCall),
@@ -102,24 +102,24 @@ enum At {
 
 /// The result of one character.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Went {
-    On,
+pub(super) enum Outcome {
+    Continue,
     /// The part has ended; this text does not belong to it.
-    Out(String),
+    Ended(String),
     /// The text is not a call.
-    Broken,
+    NotACall,
 }
 
 impl Region {
     pub(super) fn new(form: &'static Form) -> Self {
-        let at = match form.head {
-            Head::Tags => At::Tagged(TaggedCall::begun()),
-            _ => At::Head(String::new()),
+        let state = match form.head {
+            Head::Tags => State::Tagged(TaggedCall::begun()),
+            _ => State::Head(String::new()),
         };
         Self {
             form,
             raw: form.mark.to_owned(),
-            at,
+            state,
             in_list: form.in_list,
             passed: 0,
         }
@@ -135,43 +135,43 @@ impl Region {
 
     /// Begins after a header that names the function.
     pub(super) fn named(form: &'static Form, name: &str, header: String) -> Self {
-        let at = At::Named {
+        let state = State::Named {
             name: name.to_owned(),
             json: Json::new(),
         };
         Self {
             raw: header,
-            at,
+            state,
             ..Self::new(form)
         }
     }
 
-    pub(super) fn push(&mut self, c: char, offered: &Offered, calls: &mut Calls) -> Went {
-        if let At::Tail(_) = self.at {
+    pub(super) fn push(&mut self, c: char, offered: &Offered, calls: &mut Calls) -> Outcome {
+        if let State::Tail(_) = self.state {
             return self.tail(c);
         }
         self.raw.push(c);
         if self.raw.len() > LONGEST_CALL {
-            return Went::Broken;
+            return Outcome::NotACall;
         }
         let only_offered = self.form.only_offered;
-        let step = match &mut self.at {
-            At::Head(_) => return self.head(c, offered, calls),
-            At::Object(call) => call.push(c, &|name| !only_offered || offered.has(name), calls),
-            At::Tagged(call) => call.push(c, offered, calls),
-            At::Named { name, json } => arguments(c, name, json, calls),
-            At::Tail(_) => Step::More,
+        let step = match &mut self.state {
+            State::Head(_) => return self.head(c, offered, calls),
+            State::Object(call) => call.push(c, &|name| !only_offered || offered.has(name), calls),
+            State::Tagged(call) => call.push(c, offered, calls),
+            State::Named { name, json } => arguments(c, name, json, calls),
+            State::Tail(_) => Step::More,
         };
         match step {
-            Step::More => Went::On,
-            Step::Broken => Went::Broken,
+            Step::More => Outcome::Continue,
+            Step::Broken => Outcome::NotACall,
             Step::Done | Step::Over => {
                 self.raw.clear();
-                self.at = At::Tail(String::new());
+                self.state = State::Tail(String::new());
                 if step == Step::Over {
                     self.tail(c)
                 } else {
-                    Went::On
+                    Outcome::Continue
                 }
             }
         }
@@ -179,9 +179,9 @@ impl Region {
 
     /// The text ends here. If the rest is not a call, it is returned as text.
     pub(super) fn finish(mut self, calls: &mut Calls) {
-        let whole = match &mut self.at {
-            At::Tail(_) => true,
-            At::Object(call) => call.finish(calls),
+        let whole = match &mut self.state {
+            State::Tail(_) => true,
+            State::Object(call) => call.finish(calls),
             _ => false,
         };
         if !whole {
@@ -191,25 +191,25 @@ impl Region {
 
     /// Ends a part that is not a call.
     pub(super) fn broken(self, calls: &mut Calls) {
-        let closing = match &self.at {
-            At::Object(call) => call.closing(),
-            At::Tagged(call) => call.closing().to_owned(),
-            At::Named { json, .. } => json.closing(),
-            At::Head(_) | At::Tail(_) => String::new(),
+        let closing = match &self.state {
+            State::Object(call) => call.closing(),
+            State::Tagged(call) => call.closing().to_owned(),
+            State::Named { json, .. } => json.closing(),
+            State::Head(_) | State::Tail(_) => String::new(),
         };
         calls.broken(&closing, &self.raw);
     }
 
-    fn head(&mut self, c: char, offered: &Offered, calls: &mut Calls) -> Went {
-        let At::Head(header) = &mut self.at else {
-            return Went::Broken;
+    fn head(&mut self, c: char, offered: &Offered, calls: &mut Calls) -> Outcome {
+        let State::Head(header) = &mut self.state else {
+            return Outcome::NotACall;
         };
         if header.is_empty() {
             match (self.form.head, c) {
-                (_, c) if c.is_whitespace() => return Went::On,
+                (_, c) if c.is_whitespace() => return Outcome::Continue,
                 (Head::Objects | Head::ObjectsOrTags | Head::ObjectsOrName(_), '{') => {
                     return self.begin(
-                        At::Object(ObjectCall::new(self.form.name_first)),
+                        State::Object(ObjectCall::new(self.form.name_first)),
                         c,
                         offered,
                         calls,
@@ -219,10 +219,10 @@ impl Region {
                     if !self.in_list && !self.form.only_offered =>
                 {
                     self.in_list = true;
-                    return Went::On;
+                    return Outcome::Continue;
                 }
                 (Head::ObjectsOrTags, '<') => {
-                    return self.begin(At::Tagged(TaggedCall::new()), c, offered, calls);
+                    return self.begin(State::Tagged(TaggedCall::new()), c, offered, calls);
                 }
                 _ => {}
             }
@@ -233,7 +233,7 @@ impl Region {
                     Some(name) => {
                         let name = name.to_owned();
                         self.begin(
-                            At::Named {
+                            State::Named {
                                 name,
                                 json: Json::new(),
                             },
@@ -242,39 +242,39 @@ impl Region {
                             calls,
                         )
                     }
-                    None => Went::Broken,
+                    None => Outcome::NotACall,
                 }
             }
             Head::Name(_) | Head::ObjectsOrName(_) if header.len() < LONGEST_HEADER => {
                 header.push(c);
-                Went::On
+                Outcome::Continue
             }
-            _ => Went::Broken,
+            _ => Outcome::NotACall,
         }
     }
 
     /// Begins a call with this character, which is already in `raw`.
-    fn begin(&mut self, at: At, c: char, offered: &Offered, calls: &mut Calls) -> Went {
-        self.at = at;
+    fn begin(&mut self, state: State, c: char, offered: &Offered, calls: &mut Calls) -> Outcome {
+        self.state = state;
         self.raw.pop();
         self.push(c, offered, calls)
     }
 
-    fn tail(&mut self, c: char) -> Went {
-        let At::Tail(held) = &mut self.at else {
-            return Went::Broken;
+    fn tail(&mut self, c: char) -> Outcome {
+        let State::Tail(held) = &mut self.state else {
+            return Outcome::NotACall;
         };
         if held.is_empty() {
             match c {
-                c if c.is_whitespace() => return Went::On,
+                c if c.is_whitespace() => return Outcome::Continue,
                 ',' if self.in_list => {
                     self.raw.push(c);
-                    self.at = At::Head(String::new());
-                    return Went::On;
+                    self.state = State::Head(String::new());
+                    return Outcome::Continue;
                 }
                 ']' if self.in_list => {
                     self.in_list = false;
-                    return Went::On;
+                    return Outcome::Continue;
                 }
                 _ => {}
             }
@@ -284,13 +284,13 @@ impl Region {
             if held == mark {
                 self.passed = number + 1;
                 held.clear();
-                return Went::On;
+                return Outcome::Continue;
             }
             if begins(held, mark) {
-                return Went::On;
+                return Outcome::Continue;
             }
         }
-        Went::Out(std::mem::take(held))
+        Outcome::Ended(std::mem::take(held))
     }
 }
 

@@ -17,7 +17,7 @@ const LONGEST_NAME: usize = 256;
 /// A call in the form of tags that is being parsed.
 #[derive(Debug)]
 pub(super) struct TaggedCall {
-    at: At,
+    state: State,
     /// The text of the current part so far.
     part: String,
     name: String,
@@ -27,7 +27,7 @@ pub(super) struct TaggedCall {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum At {
+enum State {
     Begin,
     Name,
     Between,
@@ -39,7 +39,7 @@ impl TaggedCall {
     pub(super) fn new() -> Self {
         let (part, name, key, arguments) = Default::default();
         Self {
-            at: At::Begin,
+            state: State::Begin,
             part,
             name,
             key,
@@ -50,27 +50,29 @@ impl TaggedCall {
     /// Begins after `<function=`.
     pub(super) fn begun() -> Self {
         Self {
-            at: At::Name,
+            state: State::Name,
             ..Self::new()
         }
     }
 
     pub(super) fn push(&mut self, c: char, offered: &Offered, calls: &mut Calls) -> Step {
-        match self.at {
-            At::Begin | At::Between if self.part.is_empty() && c.is_whitespace() => {
+        match self.state {
+            State::Begin | State::Between if self.part.is_empty() && c.is_whitespace() => {
                 return Step::More;
             }
-            At::Name | At::Key if c == '>' => return self.named(calls),
+            State::Name | State::Key if c == '>' => return self.named(calls),
             _ => self.part.push(c),
         }
-        match self.at {
-            At::Begin => self.mark(FUNCTION, At::Name),
-            At::Between if self.part == END_FUNCTION => self.end(calls),
-            At::Between if begins(&self.part, END_FUNCTION) => Step::More,
-            At::Between => self.mark(PARAMETER, At::Key),
-            At::Name | At::Key if self.part.len() > LONGEST_NAME || c.is_control() => Step::Broken,
-            At::Name | At::Key => Step::More,
-            At::Value => self.value(offered, calls),
+        match self.state {
+            State::Begin => self.mark(FUNCTION, State::Name),
+            State::Between if self.part == END_FUNCTION => self.end(calls),
+            State::Between if begins(&self.part, END_FUNCTION) => Step::More,
+            State::Between => self.mark(PARAMETER, State::Key),
+            State::Name | State::Key if self.part.len() > LONGEST_NAME || c.is_control() => {
+                Step::Broken
+            }
+            State::Name | State::Key => Step::More,
+            State::Value => self.value(offered, calls),
         }
     }
 
@@ -79,7 +81,7 @@ impl TaggedCall {
         if self.arguments.is_empty() { "" } else { "}" }
     }
 
-    fn mark(&mut self, mark: &str, then: At) -> Step {
+    fn mark(&mut self, mark: &str, then: State) -> Step {
         if self.part == mark {
             self.go(then)
         } else if begins(&self.part, mark) {
@@ -89,8 +91,8 @@ impl TaggedCall {
         }
     }
 
-    fn go(&mut self, at: At) -> Step {
-        self.at = at;
+    fn go(&mut self, state: State) -> Step {
+        self.state = state;
         self.part.clear();
         Step::More
     }
@@ -100,14 +102,14 @@ impl TaggedCall {
         if name.is_empty() {
             return Step::Broken;
         }
-        if self.at == At::Key {
+        if self.state == State::Key {
             self.key = name;
-            return self.go(At::Value);
+            return self.go(State::Value);
         }
         self.name = name;
         self.arguments.push('{');
         calls.arguments_so_far(&self.name, &self.arguments);
-        self.go(At::Between)
+        self.go(State::Between)
     }
 
     fn value(&mut self, offered: &Offered, calls: &mut Calls) -> Step {
@@ -125,7 +127,7 @@ impl TaggedCall {
         self.arguments.push(':');
         self.arguments.push_str(&json);
         calls.arguments_so_far(&self.name, &self.arguments);
-        self.go(At::Between)
+        self.go(State::Between)
     }
 
     fn end(&mut self, calls: &mut Calls) -> Step {

@@ -5,7 +5,7 @@ use loggia_wire::openai::{FunctionDefinition, Tool};
 use serde_json::json;
 
 use super::*;
-use crate::syntax::{Offered, Pace, Reader, Said, Watch};
+use crate::syntax::{CallRelease, Offered, Parsed, Reader, Watch};
 
 /// Minimal templates, each with only the features by which a family is recognized, and a call in
 /// the family's syntax.
@@ -89,11 +89,11 @@ fn forced(template: &str, several: bool) -> Held {
     Held::new(grammars.vocabulary(), grammar, beginning)
 }
 
-fn read(template: &str, text: &str) -> Vec<Said> {
+fn read(template: &str, text: &str) -> Vec<Parsed> {
     read_as(Syntax::of(template, |_| false), text)
 }
 
-pub(super) fn read_as(syntax: Syntax, text: &str) -> Vec<Said> {
+pub(super) fn read_as(syntax: Syntax, text: &str) -> Vec<Parsed> {
     let tools: Vec<Tool> = functions()
         .into_iter()
         .map(|f| serde_json::from_value(json!({"type": "function", "function": f})).unwrap())
@@ -102,9 +102,9 @@ pub(super) fn read_as(syntax: Syntax, text: &str) -> Vec<Said> {
         syntax,
         Arc::new(Offered::of(&tools)),
         Begins::Text,
-        Pace::Whole,
+        CallRelease::Complete,
     );
-    let mut said: Vec<Said> = reader.push(text).collect();
+    let mut said: Vec<Parsed> = reader.push(text).collect();
     said.extend(reader.finish());
     said
 }
@@ -129,11 +129,11 @@ fn each_family_must_call_and_what_it_writes_is_read_as_a_call() {
             );
         }
         let expected = [
-            Said::CallBegun {
+            Parsed::CallBegun {
                 index: 0,
                 name: "time".to_owned(),
             },
-            Said::CallArguments {
+            Parsed::CallArguments {
                 index: 0,
                 more: "{\"zone\":\"CET\"}".to_owned(),
             },

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::calls::{FAMILIES, functions, read_as};
 use super::*;
-use crate::syntax::Said;
+use crate::syntax::Parsed;
 
 /// Every family that is recognized by its template, and the models whose prompt describes the
 /// tools.
@@ -19,7 +19,7 @@ fn families() -> impl Iterator<Item = (Syntax, String, bool)> {
     let told =
         "<tool_call>{\"name\": \"time\", \"arguments\": {\"zone\":\"CET\"}}</tool_call>".to_owned();
     known.chain([(
-        Syntax::of("<think>", |_| false).told_of_tools(),
+        Syntax::of("<think>", |_| false).with_described_tools(),
         told,
         false,
     )])
@@ -67,13 +67,13 @@ fn after_free_reasoning_an_answer_is_a_value_of_the_schema_or_a_call_in_each_fam
         } else {
             ("<think>{\"n\": \"x\"}</think>\n\n", "")
         };
-        let reasoned = Said::Reasoning("{\"n\": \"x\"}".to_owned());
+        let reasoned = Parsed::Reasoning("{\"n\": \"x\"}".to_owned());
         let called = [
-            Said::CallBegun {
+            Parsed::CallBegun {
                 index: 0,
                 name: "time".to_owned(),
             },
-            Said::CallArguments {
+            Parsed::CallArguments {
                 index: 0,
                 more: "{\"zone\":\"CET\"}".to_owned(),
             },
@@ -85,10 +85,10 @@ fn after_free_reasoning_an_answer_is_a_value_of_the_schema_or_a_call_in_each_fam
                 "{of_value} {call} {:?}",
                 goes_along(&mut held(syntax), &of_value)
             );
-            let said: Vec<Said> = first
+            let said: Vec<Parsed> = first
                 .iter()
                 .cloned()
-                .chain([Said::Text(value.to_owned())])
+                .chain([Parsed::Text(value.to_owned())])
                 .collect();
             assert_eq!(joined(read_as(syntax, &of_value)), said, "{of_value}");
             let of_call = format!("{before}{call}");
@@ -97,7 +97,7 @@ fn after_free_reasoning_an_answer_is_a_value_of_the_schema_or_a_call_in_each_fam
                 "{of_call} {:?}",
                 goes_along(&mut held(syntax), &of_call)
             );
-            let said: Vec<Said> = first.iter().cloned().chain(called.clone()).collect();
+            let said: Vec<Parsed> = first.iter().cloned().chain(called.clone()).collect();
             assert_eq!(joined(read_as(syntax, &of_call)), said, "{of_call}");
             for wrong in [
                 of_value.replace("\"n\": 2", "\"n\": null"),
@@ -153,12 +153,12 @@ fn a_call_that_is_an_object_keeps_to_what_its_schema_refers_to() {
 }
 
 /// Merges consecutive texts into one.
-fn joined(said: Vec<Said>) -> Vec<Said> {
-    let mut all: Vec<Said> = Vec::new();
+fn joined(said: Vec<Parsed>) -> Vec<Parsed> {
+    let mut all: Vec<Parsed> = Vec::new();
     for one in said {
         match (all.last_mut(), one) {
-            (Some(Said::Text(before)), Said::Text(more))
-            | (Some(Said::Reasoning(before)), Said::Reasoning(more)) => {
+            (Some(Parsed::Text(before)), Parsed::Text(more))
+            | (Some(Parsed::Reasoning(before)), Parsed::Reasoning(more)) => {
                 before.push_str(&more);
             }
             (_, one) => all.push(one),

@@ -5,7 +5,7 @@ use loggia_wire::openai::FunctionDefinition;
 
 use super::calls::{functions, read_as};
 use super::*;
-use crate::syntax::{Said, Watch};
+use crate::syntax::{Parsed, Watch};
 
 const LLAMA: &str = "tools <|python_tag|>";
 const HARMONY: &str = "tools <|channel|> <|message|>";
@@ -42,25 +42,25 @@ fn held(template: &str, several: bool) -> Held {
 }
 
 /// The parsed output of an answer; `None` if the grammar does not allow it.
-fn said(template: &str, text: &str) -> Option<Vec<Said>> {
+fn said(template: &str, text: &str) -> Option<Vec<Parsed>> {
     may_be(held(template, true), text).then(|| read_as(syntax(template), text))
 }
 
-fn call(index: u32, name: &str, arguments: &str) -> [Said; 2] {
+fn call(index: u32, name: &str, arguments: &str) -> [Parsed; 2] {
     [
-        Said::CallBegun {
+        Parsed::CallBegun {
             index,
             name: name.to_owned(),
         },
-        Said::CallArguments {
+        Parsed::CallArguments {
             index,
             more: arguments.to_owned(),
         },
     ]
 }
 
-fn text(text: &str) -> Said {
-    Said::Text(text.to_owned())
+fn text(text: &str) -> Parsed {
+    Parsed::Text(text.to_owned())
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn llama_calls_with_an_object_that_keeps_to_its_schema_and_any_other_text_is_fre
 #[test]
 fn harmony_calls_with_a_message_that_keeps_to_its_schema_and_any_other_message_is_free() {
     let thought = "<|channel|>analysis<|message|>Set {it}: \"5\".<|end|><|start|>assistant";
-    let reasoned = Said::Reasoning("Set {it}: \"5\".".to_owned());
+    let reasoned = Parsed::Reasoning("Set {it}: \"5\".".to_owned());
     for header in [
         "<|channel|>commentary to=functions.timer <|constrain|>json<|message|>",
         "<|channel|>commentary to=functions.timer<|message|>",

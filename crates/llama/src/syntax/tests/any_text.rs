@@ -96,7 +96,7 @@ proptest! {
     fn the_same_comes_out_wherever_a_text_is_cut(
         written in written(), family in 0..FAMILIES.len(), sizes in prop::collection::vec(1_usize..9, 1..6), whole in any::<bool>(),
     ) {
-        let pace = if whole { Pace::Whole } else { Pace::AsItComes };
+        let release = if whole { CallRelease::Complete } else { CallRelease::Incremental };
         let characters: Vec<char> = written.chars().collect();
         let mut rest = characters.as_slice();
         let pieces = sizes.iter().cycle().map_while(|&size| {
@@ -104,17 +104,17 @@ proptest! {
             rest = after;
             (!piece.is_empty()).then(|| piece.iter().collect::<String>())
         });
-        let in_pieces = read(&mut reader(FAMILIES[family], pace), pieces);
-        prop_assert_eq!(in_pieces, cut(FAMILIES[family], &written, usize::MAX, pace));
+        let in_pieces = read(&mut reader(FAMILIES[family], release), pieces);
+        prop_assert_eq!(in_pieces, cut(FAMILIES[family], &written, usize::MAX, release));
     }
 
     #[test]
     fn every_word_comes_out_somewhere(written in written(), family in 0..FAMILIES.len(), whole in any::<bool>()) {
-        let pace = if whole { Pace::Whole } else { Pace::AsItComes };
-        let said = cut(FAMILIES[family], &written, 5, pace);
+        let release = if whole { CallRelease::Complete } else { CallRelease::Incremental };
+        let said = cut(FAMILIES[family], &written, 5, release);
         let all: String = said.iter().map(|said| match said {
-            Said::Text(text) | Said::Reasoning(text) | Said::CallBegun { name: text, .. } => text.as_str(),
-            Said::CallArguments { more, .. } => more.as_str(),
+            Parsed::Text(text) | Parsed::Reasoning(text) | Parsed::CallBegun { name: text, .. } => text.as_str(),
+            Parsed::CallArguments { more, .. } => more.as_str(),
         }).collect();
         for word in words(&written) {
             prop_assert!(all.contains(word), "{} of {} in {:?}", word, written, said);
@@ -123,19 +123,19 @@ proptest! {
 
     #[test]
     fn arguments_are_always_a_json_object(written in written(), family in 0..FAMILIES.len(), whole in any::<bool>()) {
-        let pace = if whole { Pace::Whole } else { Pace::AsItComes };
+        let release = if whole { CallRelease::Complete } else { CallRelease::Incremental };
         let mut arguments: Vec<String> = Vec::new();
-        for said in cut(FAMILIES[family], &written, 3, pace) {
+        for said in cut(FAMILIES[family], &written, 3, release) {
             match said {
-                Said::CallBegun { index, .. } => {
+                Parsed::CallBegun { index, .. } => {
                     prop_assert_eq!(index as usize, arguments.len());
                     arguments.push(String::new());
                 }
-                Said::CallArguments { index, more } => {
+                Parsed::CallArguments { index, more } => {
                     prop_assert_eq!(index as usize + 1, arguments.len());
                     arguments[index as usize].push_str(&more);
                 }
-                Said::Text(_) | Said::Reasoning(_) => {}
+                Parsed::Text(_) | Parsed::Reasoning(_) => {}
             }
         }
         for arguments in arguments {
@@ -146,13 +146,13 @@ proptest! {
 
     #[test]
     fn text_without_markers_is_that_text(written in "[a-z .,\n]{0,80}", family in 0..FAMILIES.len()) {
-        let said = cut(FAMILIES[family], &written, 4, Pace::AsItComes);
+        let said = cut(FAMILIES[family], &written, 4, CallRelease::Incremental);
         let expected = if written.is_empty() { vec![] } else { vec![text(&written)] };
         prop_assert_eq!(said, expected);
     }
 
     #[test]
     fn anything_at_all_is_read(written in any::<String>(), family in 0..FAMILIES.len()) {
-        cut(FAMILIES[family], &written, 2, Pace::AsItComes);
+        cut(FAMILIES[family], &written, 2, CallRelease::Incremental);
     }
 }

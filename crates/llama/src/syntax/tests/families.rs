@@ -243,7 +243,12 @@ fn thoughts_come_first_and_the_spaces_after_them_are_nobodys() {
 fn a_prompt_that_opened_the_thoughts_is_gone_on_from() {
     let syntax = Syntax::of(HERMES, |_| false);
     for size in 1..=9 {
-        let mut reader = Reader::new(syntax, offered(), Begins::Reasoning, Pace::AsItComes);
+        let mut reader = Reader::new(
+            syntax,
+            offered(),
+            Begins::Reasoning,
+            CallRelease::Incremental,
+        );
         let characters: Vec<char> = "\nHm.</think>\nYes.".chars().collect();
         let said = read(
             &mut reader,
@@ -285,29 +290,32 @@ fn arguments_that_break_off_are_closed_and_their_text_follows() {
         said(HERMES, written),
         [calls(&[("weather", r#"{"days":3}"#)]), vec![text(written)]].concat()
     );
-    let mut reader = reader(HERMES, Pace::AsItComes);
+    let mut reader = reader(HERMES, CallRelease::Incremental);
     read(&mut reader, [written.to_owned()].into_iter());
     assert_eq!(reader.calls_made(), 0);
-    assert_eq!(cut(HERMES, written, 3, Pace::Whole), [text(written)]);
+    assert_eq!(
+        cut(HERMES, written, 3, CallRelease::Complete),
+        [text(written)]
+    );
 }
 
 #[test]
 fn arguments_leave_value_by_value() {
-    let mut reader = reader(HERMES, Pace::AsItComes);
+    let mut reader = reader(HERMES, CallRelease::Incremental);
     let mut push = |more: &str| reader.push(more).collect::<Vec<_>>();
     assert_eq!(push("<tool_call>{\"name\": \"weather\", \"arg"), []);
     assert_eq!(push("uments\": {\"ci"), call(0, "weather", "{"));
     assert_eq!(push("ty\": \"Ro"), []);
     assert_eq!(
         push("me\""),
-        [Said::CallArguments {
+        [Parsed::CallArguments {
             index: 0,
             more: r#""city":"Rome""#.to_owned()
         }]
     );
     assert_eq!(
         push(", \"days\": 3}"),
-        [Said::CallArguments {
+        [Parsed::CallArguments {
             index: 0,
             more: r#","days":3}"#.to_owned()
         }]
@@ -316,7 +324,7 @@ fn arguments_leave_value_by_value() {
 
 #[test]
 fn only_what_may_be_a_marker_is_held_back() {
-    let mut reader = reader(HERMES, Pace::AsItComes);
+    let mut reader = reader(HERMES, CallRelease::Incremental);
     let mut push = |more: &str| reader.push(more).collect::<Vec<_>>();
     assert_eq!(push("Hello <too"), [text("Hello ")]);
     assert_eq!(push("ls> <"), [text("<tools> ")]);
@@ -331,7 +339,7 @@ fn without_offered_functions_nothing_is_a_call() {
         Syntax::of(HERMES, |_| false),
         none,
         Begins::Text,
-        Pace::AsItComes,
+        CallRelease::Incremental,
     );
     assert_eq!(
         read(&mut reader, [written.to_owned()].into_iter()),
@@ -345,6 +353,6 @@ fn a_call_that_is_too_long_is_text() {
         "<tool_call>{{\"name\": \"time\", \"arguments\": {{\"a\": \"{}\"}}}}</tool_call>",
         "x".repeat(300 << 10)
     );
-    let said = cut(HERMES, &written, 1000, Pace::Whole);
+    let said = cut(HERMES, &written, 1000, CallRelease::Complete);
     assert_eq!(said, [text(&written)]);
 }

@@ -32,29 +32,29 @@ fn offered() -> Arc<Offered> {
     Arc::new(Offered::of(&tools))
 }
 
-fn reader(template: &str, pace: Pace) -> Reader {
+fn reader(template: &str, release: CallRelease) -> Reader {
     Reader::new(
         Syntax::of(template, |_| false),
         offered(),
         Begins::Text,
-        pace,
+        release,
     )
 }
 
 /// Parses all pieces, and merges neighbours of the same kind.
-fn read(reader: &mut Reader, pieces: impl Iterator<Item = String>) -> Vec<Said> {
-    let mut said: Vec<Said> = Vec::new();
-    let mut all: Vec<Said> = pieces.flat_map(|piece| reader.push(&piece)).collect();
+fn read(reader: &mut Reader, pieces: impl Iterator<Item = String>) -> Vec<Parsed> {
+    let mut said: Vec<Parsed> = Vec::new();
+    let mut all: Vec<Parsed> = pieces.flat_map(|piece| reader.push(&piece)).collect();
     all.extend(reader.finish());
     for next in all {
         match (said.last_mut(), next) {
-            (Some(Said::Text(text)), Said::Text(more))
-            | (Some(Said::Reasoning(text)), Said::Reasoning(more)) => {
+            (Some(Parsed::Text(text)), Parsed::Text(more))
+            | (Some(Parsed::Reasoning(text)), Parsed::Reasoning(more)) => {
                 text.push_str(&more);
             }
             (
-                Some(Said::CallArguments { index, more: text }),
-                Said::CallArguments { index: same, more },
+                Some(Parsed::CallArguments { index, more: text }),
+                Parsed::CallArguments { index: same, more },
             ) if *index == same => {
                 text.push_str(&more);
             }
@@ -65,20 +65,20 @@ fn read(reader: &mut Reader, pieces: impl Iterator<Item = String>) -> Vec<Said> 
 }
 
 /// The result for a text that arrives in pieces of `size` characters.
-fn cut(template: &str, text: &str, size: usize, pace: Pace) -> Vec<Said> {
+fn cut(template: &str, text: &str, size: usize, release: CallRelease) -> Vec<Parsed> {
     let characters: Vec<char> = text.chars().collect();
     read(
-        &mut reader(template, pace),
+        &mut reader(template, release),
         characters.chunks(size).map(|piece| piece.iter().collect()),
     )
 }
 
 /// The result for a text, which must be the same wherever the text is split.
-fn said(template: &str, text: &str) -> Vec<Said> {
-    let whole = cut(template, text, usize::MAX, Pace::AsItComes);
+fn said(template: &str, text: &str) -> Vec<Parsed> {
+    let whole = cut(template, text, usize::MAX, CallRelease::Incremental);
     for size in 1..=7 {
         assert_eq!(
-            cut(template, text, size, Pace::AsItComes),
+            cut(template, text, size, CallRelease::Incremental),
             whole,
             "{text} in pieces of {size}"
         );
@@ -86,28 +86,28 @@ fn said(template: &str, text: &str) -> Vec<Said> {
     whole
 }
 
-fn text(text: &str) -> Said {
-    Said::Text(text.to_owned())
+fn text(text: &str) -> Parsed {
+    Parsed::Text(text.to_owned())
 }
 
-fn reasoning(text: &str) -> Said {
-    Said::Reasoning(text.to_owned())
+fn reasoning(text: &str) -> Parsed {
+    Parsed::Reasoning(text.to_owned())
 }
 
-fn call(index: u32, name: &str, arguments: &str) -> [Said; 2] {
+fn call(index: u32, name: &str, arguments: &str) -> [Parsed; 2] {
     [
-        Said::CallBegun {
+        Parsed::CallBegun {
             index,
             name: name.to_owned(),
         },
-        Said::CallArguments {
+        Parsed::CallArguments {
             index,
             more: arguments.to_owned(),
         },
     ]
 }
 
-fn calls(calls: &[(&str, &str)]) -> Vec<Said> {
+fn calls(calls: &[(&str, &str)]) -> Vec<Parsed> {
     calls
         .iter()
         .zip(0..)
