@@ -1,4 +1,4 @@
-//! The store of chat completions and conversations: one file in the data folder.
+//! The store of chat completions, conversations and responses: one file in the data folder.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -67,9 +67,10 @@ fn amounts(found: &Survey, limit: u64) -> String {
     let amounts =
         |number: u64, one: &str| format!("{number} {one}{}", if number == 1 { "" } else { "s" });
     format!(
-        "{}, {}, {} of {}",
+        "{}, {}, {}, {} of {}",
         amounts(found.chat_completions, "chat completion"),
         amounts(found.conversations, "conversation"),
+        amounts(found.responses, "response"),
         ByteSize::b(found.bytes),
         ByteSize::b(limit)
     )
@@ -110,12 +111,13 @@ mod tests {
         let found = Survey {
             chat_completions: 1,
             conversations: 20,
+            responses: 0,
             bytes: 40960,
         };
         let text = amounts(&found, 4 << 30);
         assert_eq!(
             text,
-            "1 chat completion, 20 conversations, 40.0 KiB of 4.0 GiB"
+            "1 chat completion, 20 conversations, 0 responses, 40.0 KiB of 4.0 GiB"
         );
     }
 }

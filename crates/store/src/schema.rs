@@ -4,7 +4,10 @@ use sqlx::sqlite::SqliteConnection;
 use sqlx::{Connection as _, Executor as _, Row as _};
 
 /// The migrations in their order; the first is number 1. One that was released is never changed.
-static MIGRATIONS: &[&str] = &[include_str!("../migrations/0001.sql")];
+static MIGRATIONS: &[&str] = &[
+    include_str!("../migrations/0001.sql"),
+    include_str!("../migrations/0002.sql"),
+];
 
 /// The newest schema that is known.
 pub(crate) fn known() -> i64 {

@@ -16,6 +16,8 @@ pub struct Survey {
     pub chat_completions: u64,
     /// How many conversations.
     pub conversations: u64,
+    /// How many responses.
+    pub responses: u64,
     /// The bytes that they take.
     pub bytes: u64,
 }
@@ -30,11 +32,9 @@ pub async fn survey(path: &Path) -> Result<Option<Survey>, OpenError> {
         source,
     };
     let mut connection = look(path).await?;
-    let mut counted = [0_u64; 2];
-    for (count, kind) in counted
-        .iter_mut()
-        .zip([Kind::ChatCompletion, Kind::Conversation])
-    {
+    let mut counted = [0_u64; 3];
+    let kinds = [Kind::ChatCompletion, Kind::Conversation, Kind::Response];
+    for (count, kind) in counted.iter_mut().zip(kinds) {
         let row = sqlx::query("SELECT COUNT(*) FROM objects WHERE kind = $1")
             .bind(kind.as_str())
             .fetch_one(&mut connection)
@@ -43,10 +43,11 @@ pub async fn survey(path: &Path) -> Result<Option<Survey>, OpenError> {
         let number: i64 = row.try_get(0).map_err(failed)?;
         *count = u64::try_from(number).unwrap_or(0);
     }
-    let [chat_completions, conversations] = counted;
+    let [chat_completions, conversations, responses] = counted;
     Ok(Some(Survey {
         chat_completions,
         conversations,
+        responses,
         bytes: used(&mut connection).await.map_err(failed)?,
     }))
 }

@@ -1,17 +1,22 @@
 //! A [`Store`] in the memory of this process: for tests, and for programs that need no more.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, btree_map};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use futures_core::future::BoxFuture;
 
 use super::{
-    Filter, Item, Kind, Listed, MOST_BYTES_OF_A_PAGE, Metadata, Object, ObjectRef, Order, Owner,
-    Page, Store, StoreError,
+    Change, Filter, Item, Kind, Listed, MOST_BYTES_OF_A_CHAIN, MOST_BYTES_OF_A_PAGE,
+    MOST_OBJECTS_OF_A_CHAIN, Metadata, Object, ObjectRef, Order, Owner, Page, Side, Store,
+    StoreError,
 };
 
 /// The most bytes of all objects together, unless another limit is given.
 const MOST_BYTES: usize = 64 << 20;
+
+/// The hold of a time that is longer than the clock can count.
+const LONGEST_HOLD: Duration = Duration::from_hours(24 * 365);
 
 /// Keeps objects in this process, up to a limit; the oldest make room for new ones.
 #[derive(Debug)]
@@ -24,15 +29,39 @@ pub struct MemoryStore {
 struct Kept {
     /// In the order of their creation.
     entries: BTreeMap<u64, Entry>,
+    /// The places of objects by their ids.
+    places: HashMap<String, u64>,
     next: u64,
     bytes: usize,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Entry {
     owner: Owner,
     object: Object,
-    items: Vec<Item>,
+    items: Vec<Numbered>,
+    hold: Option<Hold>,
+}
+
+/// An item, with a number that is larger than those of all earlier ones.
+#[derive(Clone, Debug)]
+struct Numbered {
+    number: u64,
+    item: Item,
+}
+
+#[derive(Clone, Debug)]
+struct Hold {
+    holder: String,
+    until: Instant,
+}
+
+/// Changes that have not been made yet: the entries as they will be.
+struct Draft<'a> {
+    kept: &'a Kept,
+    owner: &'a Owner,
+    changed: BTreeMap<u64, Entry>,
+    next: u64,
 }
 
 impl Default for MemoryStore {
@@ -63,12 +92,11 @@ impl MemoryStore {
 
 impl Kept {
     fn place(&self, at: ObjectRef<'_>) -> Result<u64, StoreError> {
-        let is_it = |entry: &Entry| {
-            entry.owner == *at.owner && entry.object.kind == at.kind && entry.object.id == at.id
-        };
-        let mut entries = self.entries.iter();
-        let found = entries.find(|(_, entry)| is_it(entry));
-        found.map(|(place, _)| *place).ok_or(StoreError::NotFound)
+        let place = *self.places.get(at.id).ok_or(StoreError::NotFound)?;
+        let found = self.entries.get(&place);
+        let is_it = |entry: &&Entry| entry.owner == *at.owner && entry.object.kind == at.kind;
+        let found = found.filter(is_it).map(|_| place);
+        found.ok_or(StoreError::NotFound)
     }
 
     fn entry(&self, at: ObjectRef<'_>) -> Result<&Entry, StoreError> {
@@ -83,16 +111,172 @@ impl Kept {
 
     fn remove(&mut self, place: u64) {
         if let Some(entry) = self.entries.remove(&place) {
-            self.bytes -= entry.object.body.len() + length(&entry.items);
+            self.bytes -= entry.bytes();
+            self.places.remove(&entry.object.id);
         }
     }
 
-    /// Makes room by removing the oldest objects, but not the one at `keep`.
-    fn shrink_to(&mut self, most: usize, keep: Option<u64>) {
-        while self.bytes > most {
-            let oldest = self.entries.keys().find(|place| Some(**place) != keep);
-            let Some(&oldest) = oldest else { return };
+    /// Stores entries, if necessary in place of the oldest objects.
+    fn put(&mut self, changed: BTreeMap<u64, Entry>, most: usize) -> Result<(), StoreError> {
+        let after: usize = changed.values().map(Entry::bytes).sum();
+        if after > most {
+            return Err(StoreError::Full);
+        }
+        for place in changed.keys() {
+            self.remove(*place);
+        }
+        while self.bytes > most - after {
+            let Some((&oldest, _)) = self.entries.first_key_value() else {
+                break;
+            };
             self.remove(oldest);
+        }
+        self.bytes += after;
+        let ids = changed
+            .iter()
+            .map(|(at, entry)| (entry.object.id.clone(), *at));
+        self.places.extend(ids);
+        self.entries.extend(changed);
+        Ok(())
+    }
+}
+
+impl Entry {
+    fn bytes(&self) -> usize {
+        let items = self.items.iter().map(|one| one.item.body.len());
+        self.object.body.len() + items.sum::<usize>()
+    }
+
+    fn side(&self, side: Side) -> impl Iterator<Item = &Item> {
+        let items = self.items.iter().map(|one| &one.item);
+        items.filter(move |item| item.side == side)
+    }
+
+    /// Who has a hold that has not run out.
+    fn holder(&self) -> Option<&str> {
+        let hold = self.hold.as_ref();
+        hold.filter(|hold| hold.until > Instant::now())
+            .map(|hold| hold.holder.as_str())
+    }
+
+    /// The object as its readers see it.
+    fn shown(&self) -> Object {
+        Object {
+            is_held: self.holder().is_some(),
+            ..self.object.clone()
+        }
+    }
+
+    /// Adds items, numbered from `next` on.
+    fn add(&mut self, items: Vec<Item>, next: &mut u64) -> Result<(), StoreError> {
+        let key = |item: &Item| (item.side, item.id.clone());
+        let mut ids: HashSet<_> = self.items.iter().map(|one| key(&one.item)).collect();
+        for item in items {
+            if !ids.insert(key(&item)) {
+                return Err(StoreError::Duplicate { id: item.id });
+            }
+            let number = *next;
+            *next += 1;
+            self.items.push(Numbered { number, item });
+        }
+        Ok(())
+    }
+
+    fn hold_for(&mut self, holder: String, time: Duration) -> Result<(), StoreError> {
+        if self.holder().is_some_and(|other| other != holder) {
+            return Err(StoreError::Held);
+        }
+        // A time that no clock reaches ends with this process.
+        let until = Instant::now().checked_add(time);
+        let until = until.unwrap_or_else(|| Instant::now() + LONGEST_HOLD);
+        self.hold = Some(Hold { holder, until });
+        Ok(())
+    }
+}
+
+impl Draft<'_> {
+    fn make(&mut self, change: Change) -> Result<(), StoreError> {
+        match change {
+            Change::Create { object, items } => self.create(object, items),
+            Change::Append { kind, id, items } => self.add(kind, &id, items),
+            Change::Replace {
+                kind,
+                id,
+                body,
+                items,
+                holder,
+            } => {
+                let entry = self.entry(kind, &id)?;
+                if holder.is_some() && entry.holder() != holder.as_deref() {
+                    return Err(StoreError::Held);
+                }
+                entry.object.body = body;
+                self.add(kind, &id, items)
+            }
+            Change::Hold {
+                kind,
+                id,
+                holder,
+                time,
+            } => self.entry(kind, &id)?.hold_for(holder, time),
+            Change::Release { kind, id, holder } => {
+                let entry = self.entry(kind, &id)?;
+                if holder.is_none() || entry.holder() == holder.as_deref() {
+                    entry.hold = None;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn create(&mut self, object: Object, items: Vec<Item>) -> Result<(), StoreError> {
+        let is_drafted = self.drafted(&object.id).is_some();
+        if is_drafted || self.kept.places.contains_key(&object.id) {
+            return Err(StoreError::Duplicate { id: object.id });
+        }
+        let mut entry = Entry {
+            owner: self.owner.clone(),
+            object,
+            items: Vec::new(),
+            hold: None,
+        };
+        let place = self.next;
+        self.next += 1;
+        entry.add(items, &mut self.next)?;
+        self.changed.insert(place, entry);
+        Ok(())
+    }
+
+    fn add(&mut self, kind: Kind, id: &str, items: Vec<Item>) -> Result<(), StoreError> {
+        let mut next = self.next;
+        self.entry(kind, id)?.add(items, &mut next)?;
+        self.next = next;
+        Ok(())
+    }
+
+    /// An entry that is changed already.
+    fn drafted(&self, id: &str) -> Option<(&u64, &Entry)> {
+        let mut changed = self.changed.iter();
+        changed.find(|(_, entry)| entry.object.id == id)
+    }
+
+    /// The entry of an object, as it will be.
+    fn entry(&mut self, kind: Kind, id: &str) -> Result<&mut Entry, StoreError> {
+        let at = ObjectRef {
+            owner: self.owner,
+            kind,
+            id,
+        };
+        let drafted = self
+            .drafted(id)
+            .filter(|(_, entry)| entry.object.kind == kind);
+        let place = match drafted {
+            Some((place, _)) => *place,
+            None => self.kept.place(at)?,
+        };
+        match self.changed.entry(place) {
+            btree_map::Entry::Occupied(drafted) => Ok(drafted.into_mut()),
+            btree_map::Entry::Vacant(vacant) => Ok(vacant.insert(self.kept.entry(at)?.clone())),
         }
     }
 }
@@ -102,40 +286,31 @@ impl Store for MemoryStore {
         Box::pin(async { Ok(()) })
     }
 
-    fn create<'a>(
+    fn write<'a>(
         &'a self,
         owner: &'a Owner,
-        object: Object,
-        items: Vec<Item>,
+        changes: Vec<Change>,
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         Box::pin(async move {
             let mut kept = self.lock();
-            let mut entries = kept.entries.values();
-            if entries.any(|entry| entry.object.id == object.id) {
-                return Err(StoreError::Duplicate { id: object.id });
-            }
-            distinct(&[], &items)?;
-            let bytes = object.body.len() + length(&items);
-            if bytes > self.most_bytes {
-                return Err(StoreError::Full);
-            }
-            kept.shrink_to(self.most_bytes - bytes, None);
-            kept.bytes += bytes;
-            let place = kept.next;
-            kept.next += 1;
-            let owner = owner.clone();
-            let entry = Entry {
+            let mut draft = Draft {
+                kept: &kept,
                 owner,
-                object,
-                items,
+                changed: BTreeMap::new(),
+                next: kept.next,
             };
-            kept.entries.insert(place, entry);
+            for change in changes {
+                draft.make(change)?;
+            }
+            let Draft { changed, next, .. } = draft;
+            kept.put(changed, self.most_bytes)?;
+            kept.next = next;
             Ok(())
         })
     }
 
     fn object<'a>(&'a self, at: ObjectRef<'a>) -> BoxFuture<'a, Result<Object, StoreError>> {
-        Box::pin(async move { Ok(self.lock().entry(at)?.object.clone()) })
+        Box::pin(async move { Ok(self.lock().entry(at)?.shown()) })
     }
 
     fn objects<'a>(
@@ -148,10 +323,11 @@ impl Store for MemoryStore {
         Box::pin(async move {
             let kept = self.lock();
             let entries = kept.entries.values();
-            let all: Vec<&Object> = entries
+            let all: Vec<Object> = entries
                 .filter(|entry| entry.owner == *owner && entry.object.kind == kind)
-                .map(|entry| &entry.object)
+                .map(Entry::shown)
                 .collect();
+            let all: Vec<&Object> = all.iter().collect();
             let of = |object: &Object| (object.id.clone(), object.body.len());
             part(&all, page, of, |object| fits(object, filter))
         })
@@ -166,7 +342,7 @@ impl Store for MemoryStore {
             let mut kept = self.lock();
             let entry = kept.entry_mut(at)?;
             entry.object.metadata = metadata;
-            Ok(entry.object.clone())
+            Ok(entry.shown())
         })
     }
 
@@ -179,38 +355,61 @@ impl Store for MemoryStore {
         })
     }
 
-    fn append<'a>(
-        &'a self,
-        at: ObjectRef<'a>,
-        items: Vec<Item>,
-    ) -> BoxFuture<'a, Result<(), StoreError>> {
-        Box::pin(async move {
-            let mut kept = self.lock();
-            let place = kept.place(at)?;
-            let before = kept.entry(at)?;
-            distinct(&before.items, &items)?;
-            let bytes = length(&items);
-            let whole = before.object.body.len() + length(&before.items) + bytes;
-            if whole > self.most_bytes {
-                return Err(StoreError::Full);
-            }
-            kept.shrink_to(self.most_bytes - bytes, Some(place));
-            kept.bytes += bytes;
-            kept.entry_mut(at)?.items.extend(items);
-            Ok(())
-        })
-    }
-
     fn items<'a>(
         &'a self,
         at: ObjectRef<'a>,
+        side: Side,
         page: &'a Page,
     ) -> BoxFuture<'a, Result<Listed<Item>, StoreError>> {
         Box::pin(async move {
             let kept = self.lock();
-            let all: Vec<&Item> = kept.entry(at)?.items.iter().collect();
+            let all: Vec<&Item> = kept.entry(at)?.side(side).collect();
             let of = |item: &Item| (item.id.clone(), item.body.len());
             part(&all, page, of, |_| true)
+        })
+    }
+
+    fn chain<'a>(&'a self, at: ObjectRef<'a>) -> BoxFuture<'a, Result<Vec<Item>, StoreError>> {
+        Box::pin(async move {
+            let kept = self.lock();
+            let mut chain = vec![kept.entry(at)?];
+            while let Some(id) = &chain[chain.len() - 1].object.previous {
+                let before = kept.entry(ObjectRef { id, ..at });
+                chain.push(before.map_err(|_| StoreError::BrokenChain { id: id.clone() })?);
+                if chain.len() > MOST_OBJECTS_OF_A_CHAIN {
+                    return Err(StoreError::TooLong);
+                }
+            }
+            let entries = chain.into_iter().rev();
+            let items = entries
+                .flat_map(|entry| entry.side(Side::Input).chain(entry.side(Side::Output)))
+                .cloned();
+            short(items.collect())
+        })
+    }
+
+    fn find_items<'a>(
+        &'a self,
+        owner: &'a Owner,
+        ids: &'a [String],
+    ) -> BoxFuture<'a, Result<Vec<Item>, StoreError>> {
+        Box::pin(async move {
+            let kept = self.lock();
+            let entries = kept
+                .entries
+                .values()
+                .filter(|entry| entry.owner == *owner && entry.object.kind != Kind::ChatCompletion);
+            let items = entries.flat_map(|entry| &entry.items);
+            let mut items: Vec<&Numbered> =
+                items.filter(|one| one.item.side != Side::Stream).collect();
+            items.sort_by_key(|one| one.number);
+            // Of several with one id, the last stays.
+            let mut found: HashMap<&str, &Item> = items
+                .into_iter()
+                .map(|one| (one.item.id.as_str(), &one.item))
+                .collect();
+            let asked = ids.iter().filter_map(|id| found.remove(id.as_str()));
+            short(asked.cloned().collect())
         })
     }
 
@@ -221,7 +420,7 @@ impl Store for MemoryStore {
     ) -> BoxFuture<'a, Result<Item, StoreError>> {
         Box::pin(async move {
             let kept = self.lock();
-            let mut items = kept.entry(at)?.items.iter();
+            let mut items = kept.entry(at)?.side(Side::Input);
             let found = items.find(|one| one.id == item).cloned();
             found.ok_or(StoreError::ItemNotFound)
         })
@@ -235,28 +434,23 @@ impl Store for MemoryStore {
         Box::pin(async move {
             let mut kept = self.lock();
             let entry = kept.entry_mut(at)?;
-            let place = entry.items.iter().position(|one| one.id == item);
+            let is_it = |one: &Numbered| one.item.id == item && one.item.side == Side::Input;
+            let place = entry.items.iter().position(is_it);
             let removed = entry.items.remove(place.ok_or(StoreError::ItemNotFound)?);
-            let object = entry.object.clone();
-            kept.bytes -= removed.body.len();
+            let object = entry.shown();
+            kept.bytes -= removed.item.body.len();
             Ok(object)
         })
     }
 }
 
-fn length(items: &[Item]) -> usize {
-    items.iter().map(|item| item.body.len()).sum()
-}
-
-/// Whether no id comes twice in an object's items.
-fn distinct(there: &[Item], more: &[Item]) -> Result<(), StoreError> {
-    let mut ids: HashSet<&str> = there.iter().map(|item| item.id.as_str()).collect();
-    match more.iter().find(|item| !ids.insert(&item.id)) {
-        Some(twice) => Err(StoreError::Duplicate {
-            id: twice.id.clone(),
-        }),
-        None => Ok(()),
+/// Checks that items are not more than are read at once.
+fn short(items: Vec<Item>) -> Result<Vec<Item>, StoreError> {
+    let bytes: usize = items.iter().map(|item| item.body.len()).sum();
+    if bytes > MOST_BYTES_OF_A_CHAIN {
+        return Err(StoreError::TooLong);
     }
+    Ok(items)
 }
 
 fn fits(object: &Object, filter: &Filter) -> bool {

@@ -1,5 +1,6 @@
 //! The trait [`Store`]: what a server keeps between requests, in OpenAI's nouns. Stored chat
-//! completions have messages, conversations have items; both are an [`Object`] with [`Item`]s.
+//! completions have messages, conversations have items, responses have an input and an output; each
+//! is an [`Object`] with [`Item`]s.
 //!
 //! Here are the facts only. How an answer looks is in `stored/`, and where the objects lie is up to
 //! the implementation: [`MemoryStore`] keeps them in this process, the crate `loggia-store` in an
@@ -9,6 +10,7 @@ mod memory;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_core::future::BoxFuture;
 use thiserror::Error;
@@ -25,13 +27,22 @@ pub trait Store: Send + Sync {
     /// model does its work, so that the work is not lost.
     fn ready(&self) -> BoxFuture<'_, Result<(), StoreError>>;
 
+    /// Makes changes to objects of one owner, in their order: all of them, or none if one fails.
+    fn write<'a>(
+        &'a self,
+        owner: &'a Owner,
+        changes: Vec<Change>,
+    ) -> BoxFuture<'a, Result<(), StoreError>>;
+
     /// Stores a new object with its items.
     fn create<'a>(
         &'a self,
         owner: &'a Owner,
         object: Object,
         items: Vec<Item>,
-    ) -> BoxFuture<'a, Result<(), StoreError>>;
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.write(owner, vec![Change::Create { object, items }])
+    }
 
     /// One object.
     fn object<'a>(&'a self, at: ObjectRef<'a>) -> BoxFuture<'a, Result<Object, StoreError>>;
@@ -60,23 +71,48 @@ pub trait Store: Send + Sync {
         &'a self,
         at: ObjectRef<'a>,
         items: Vec<Item>,
-    ) -> BoxFuture<'a, Result<(), StoreError>>;
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        let (kind, id) = (at.kind, at.id.to_owned());
+        self.write(at.owner, vec![Change::Append { kind, id, items }])
+    }
 
-    /// The items of an object, in their order.
+    /// The items on one side of an object, in their order.
     fn items<'a>(
         &'a self,
         at: ObjectRef<'a>,
+        side: Side,
         page: &'a Page,
     ) -> BoxFuture<'a, Result<Listed<Item>, StoreError>>;
 
-    /// One item of an object.
+    /// The input and output items of a response and of the responses that it continues. The oldest
+    /// response comes first, and the input of each before its output.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] if the response itself does not exist,
+    /// [`StoreError::BrokenChain`] if one that it continues does not, and [`StoreError::TooLong`]
+    /// for more than [`MOST_BYTES_OF_A_CHAIN`] or [`MOST_OBJECTS_OF_A_CHAIN`].
+    fn chain<'a>(&'a self, at: ObjectRef<'a>) -> BoxFuture<'a, Result<Vec<Item>, StoreError>>;
+
+    /// The input and output items with these ids among the owner's conversations and responses, in
+    /// the order of the ids. If several items have an id, the newest is returned; if none has it,
+    /// the answer has no item for it.
+    ///
+    /// # Errors
+    /// [`StoreError::TooLong`] for items of more than [`MOST_BYTES_OF_A_CHAIN`].
+    fn find_items<'a>(
+        &'a self,
+        owner: &'a Owner,
+        ids: &'a [String],
+    ) -> BoxFuture<'a, Result<Vec<Item>, StoreError>>;
+
+    /// One input item of an object.
     fn item<'a>(
         &'a self,
         at: ObjectRef<'a>,
         item: &'a str,
     ) -> BoxFuture<'a, Result<Item, StoreError>>;
 
-    /// Deletes one item of an object. Returns the object.
+    /// Deletes one input item of an object. Returns the object.
     fn delete_item<'a>(
         &'a self,
         at: ObjectRef<'a>,
@@ -111,6 +147,8 @@ pub enum Kind {
     ChatCompletion,
     /// A conversation.
     Conversation,
+    /// A response.
+    Response,
 }
 
 impl Kind {
@@ -119,6 +157,7 @@ impl Kind {
         match self {
             Self::ChatCompletion => "chat.completion",
             Self::Conversation => "conversation",
+            Self::Response => "response",
         }
     }
 }
@@ -141,15 +180,91 @@ pub struct Object {
     pub metadata: Metadata,
     /// The object as JSON, without its metadata.
     pub body: String,
+    /// The id of the response that this response continues.
+    pub previous: Option<String>,
+    /// Whether a server is at work on the object: a [hold](Change::Hold) that has not run out.
+    /// [`Store::write`] ignores this field.
+    pub is_held: bool,
 }
 
-/// One item of an object: a message of a chat completion, an item of a conversation.
+/// One item of an object: a message of a chat completion, an item of a conversation or of a
+/// response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Item {
-    /// Its id, which no other item of the object has.
+    /// Its id, which no other item on this side of the object has.
     pub id: String,
     /// The item as JSON.
     pub body: String,
+    /// Which of the object's items it belongs to.
+    pub side: Side,
+}
+
+/// Which of an object's items.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Side {
+    /// What a client gave: the messages of a chat completion, the items of a conversation, the
+    /// input of a response.
+    Input,
+    /// What a model wrote: the `output` of a response.
+    Output,
+    /// The events of a response's stream, as they were sent.
+    Stream,
+}
+
+/// A change to an object of an owner.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Stores a new object with its items.
+    Create {
+        /// The object.
+        object: Object,
+        /// Its items.
+        items: Vec<Item>,
+    },
+    /// Replaces the body of an object and adds items at the end of its items.
+    Replace {
+        /// What the object is.
+        kind: Kind,
+        /// Its id.
+        id: String,
+        /// Its new body.
+        body: String,
+        /// Its further items.
+        items: Vec<Item>,
+        /// If given, the change fails with [`StoreError::Held`] unless this holder has a hold on
+        /// the object that has not run out.
+        holder: Option<String>,
+    },
+    /// Adds items at the end of an object's items.
+    Append {
+        /// What the object is.
+        kind: Kind,
+        /// Its id.
+        id: String,
+        /// Its further items.
+        items: Vec<Item>,
+    },
+    /// Notes that a holder is at work on an object, from now on for a time. It renews the holder's
+    /// own hold. It fails with [`StoreError::Held`] if another holder's hold has not run out.
+    Hold {
+        /// What the object is.
+        kind: Kind,
+        /// Its id.
+        id: String,
+        /// A name that no other piece of work has.
+        holder: String,
+        /// When the hold runs out, counted from now.
+        time: Duration,
+    },
+    /// Ends a hold on an object. If a holder is given and has no hold, nothing happens.
+    Release {
+        /// What the object is.
+        kind: Kind,
+        /// Its id.
+        id: String,
+        /// Whose hold ends. `None`: anyone's.
+        holder: Option<String>,
+    },
 }
 
 /// Where an object is: only its owner finds it.
@@ -175,6 +290,12 @@ pub struct Filter {
 /// The bytes of entries after which a part of a list ends early, with [`Listed::has_more`]. The
 /// first entry is always there.
 pub const MOST_BYTES_OF_A_PAGE: usize = 32 << 20;
+
+/// The most bytes of items that [`Store::chain`] and [`Store::find_items`] return.
+pub const MOST_BYTES_OF_A_CHAIN: usize = 64 << 20;
+
+/// The most responses in a chain.
+pub const MOST_OBJECTS_OF_A_CHAIN: usize = 10_000;
 
 /// Which part of a list is wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -223,6 +344,18 @@ pub enum StoreError {
         /// The id.
         id: String,
     },
+    /// Another holder is at work on the object, or the holder of a change has no hold on it.
+    #[error("the object is held")]
+    Held,
+    /// A response that another one continues does not exist.
+    #[error("the response {id} of the chain does not exist")]
+    BrokenChain {
+        /// The id of the missing response.
+        id: String,
+    },
+    /// More items were asked for than a store returns at once.
+    #[error("the items are too long to be read at once")]
+    TooLong,
     /// There is no room: the disk is full, or the object is too large for the store.
     #[error("the store is full")]
     Full,

@@ -9,7 +9,7 @@ use super::{Answer, Asked, damaged, metadata, page, shown};
 use crate::ApiError;
 use crate::admit::checks::missing;
 use crate::admit::parse::tracked;
-use crate::store::{Item, Kind, Order};
+use crate::store::{Item, Kind, Order, Side};
 
 const KIND: Kind = Kind::ChatCompletion;
 
@@ -35,7 +35,7 @@ impl Asked<'_> {
     /// `GET /v1/chat/completions/{completion_id}/messages`.
     pub(super) async fn messages(&self) -> Result<Answer, ApiError> {
         let part = page::of(&self.query, Order::Ascending)?;
-        let found = self.store.items(self.at(KIND), &part).await;
+        let found = self.store.items(self.at(KIND), Side::Input, &part).await;
         let found = found.map_err(self.refused(KIND))?;
         Answer::new(&listed(found.data, found.has_more)?)
     }
@@ -82,7 +82,11 @@ pub(super) fn stored(messages: &[Message], completion: &str) -> Result<Vec<Item>
             let id = format!("{completion}-{index}");
             let message = serde_json::to_value(message).map_err(|_| damaged())?;
             let body = one(&id, message).to_string();
-            Ok(Item { id, body })
+            Ok(Item {
+                id,
+                body,
+                side: Side::Input,
+            })
         })
         .collect()
 }

@@ -10,7 +10,7 @@ use crate::ApiError;
 use crate::admit::checks::{missing, one_of};
 use crate::admit::parse::tracked;
 use crate::answer::id;
-use crate::store::{Kind, Object, Order};
+use crate::store::{Kind, Object, Order, Side};
 
 const KIND: Kind = Kind::Conversation;
 
@@ -51,6 +51,8 @@ impl Asked<'_> {
             model: None,
             metadata,
             body: body.to_string(),
+            previous: None,
+            is_held: false,
         };
         let stored = self.store.create(&self.owner, object.clone(), items).await;
         stored.map_err(self.refused(KIND))?;
@@ -80,7 +82,7 @@ impl Asked<'_> {
     pub(super) async fn items(&self) -> Result<Answer, ApiError> {
         self.check_include()?;
         let part = page::of(&self.query, Order::Descending)?;
-        let found = self.store.items(self.at(KIND), &part).await;
+        let found = self.store.items(self.at(KIND), Side::Input, &part).await;
         let found = found.map_err(self.refused(KIND))?;
         Answer::new(&listed(found.data, found.has_more)?)
     }

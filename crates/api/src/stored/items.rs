@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::ApiError;
 use crate::admit::checks::{missing, not_among, one_of, too_long};
 use crate::answer::id;
-use crate::store::Item;
+use crate::store::{Item, Side};
 
 /// The most items of one request, as in OpenAI's API.
 const MOST: usize = 20;
@@ -105,7 +105,11 @@ fn one(place: &str, item: Value) -> Result<Item, ApiError> {
         whole.entry(name).or_insert(value);
     }
     let body = Value::Object(whole).to_string();
-    Ok(Item { id, body })
+    Ok(Item {
+        id,
+        body,
+        side: Side::Input,
+    })
 }
 
 /// The type of an item. A message need not name it.

@@ -92,6 +92,8 @@ impl Keep {
             model: Some(head.model.to_string()),
             metadata: what.metadata.clone(),
             body: String::from_utf8_lossy(json).into_owned(),
+            previous: None,
+            is_held: false,
         };
         let stored = self
             .store

@@ -182,6 +182,7 @@ fn worded(error: &StoreError, kind: Kind, route: &Route, after: &str) -> ApiErro
     let noun = match kind {
         Kind::ChatCompletion => "Chat completion",
         Kind::Conversation => "Conversation",
+        Kind::Response => "Response",
     };
     match error {
         StoreError::NotFound => not_found(noun, route.id()),
@@ -200,7 +201,8 @@ fn worded(error: &StoreError, kind: Kind, route: &Route, after: &str) -> ApiErro
             );
             ApiError::new(StatusCode::BAD_REQUEST, message).about("items")
         }
-        StoreError::Full | StoreError::Unavailable { .. } => failed(error),
+        // Only calls for responses return the others; `responses/` words them.
+        _ => failed(error),
     }
 }
 

@@ -8,7 +8,7 @@ use futures_util::{FutureExt, StreamExt};
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt, Full};
 use loggia_api::store::{
-    Filter, Item, Kind, Listed, Metadata, Object, ObjectRef, Owner, Page, StoreError,
+    Change, Filter, Item, Kind, Listed, Metadata, Object, ObjectRef, Owner, Page, Side, StoreError,
 };
 use loggia_api::{Caller, Door, MemoryStore, Policy, Store};
 use loggia_backend::ollama::Ollama;
@@ -654,20 +654,29 @@ impl Store for Failing {
         Box::pin(async { Err(down()) })
     }
 
-    fn append<'a>(
-        &'a self,
-        _: ObjectRef<'a>,
-        _: Vec<Item>,
-    ) -> BoxFuture<'a, Result<(), StoreError>> {
+    fn write<'a>(&'a self, _: &'a Owner, _: Vec<Change>) -> BoxFuture<'a, Result<(), StoreError>> {
         Box::pin(async { Err(StoreError::Full) })
     }
 
     fn items<'a>(
         &'a self,
         at: ObjectRef<'a>,
+        side: Side,
         page: &'a Page,
     ) -> BoxFuture<'a, Result<Listed<Item>, StoreError>> {
-        self.inner.items(at, page)
+        self.inner.items(at, side, page)
+    }
+
+    fn chain<'a>(&'a self, _: ObjectRef<'a>) -> BoxFuture<'a, Result<Vec<Item>, StoreError>> {
+        Box::pin(async { Err(down()) })
+    }
+
+    fn find_items<'a>(
+        &'a self,
+        _: &'a Owner,
+        _: &'a [String],
+    ) -> BoxFuture<'a, Result<Vec<Item>, StoreError>> {
+        Box::pin(async { Err(down()) })
     }
 
     fn item<'a>(&'a self, _: ObjectRef<'a>, _: &'a str) -> BoxFuture<'a, Result<Item, StoreError>> {

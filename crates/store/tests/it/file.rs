@@ -1,7 +1,7 @@
 //! The SQLite file: what it contains after a restart, which files are refused, and a store whose
 //! file is missing.
 
-use loggia_api::store::{Kind, Order, Owner, Store, StoreError};
+use loggia_api::store::{Kind, Order, Owner, Side, Store, StoreError};
 use loggia_store::{OpenError, Retention, SqliteStore, Survey, survey};
 use sqlx::{ConnectOptions as _, Executor as _};
 
@@ -32,10 +32,64 @@ async fn what_was_stored_is_there_when_the_file_is_opened_again_also_twice_at_on
     for store in [&first, &second, &open(&path)] {
         assert_eq!(ids(store, &owner, kind).await, ["a", "b"]);
         let all = store
-            .items(at(&owner, kind, "b"), &page(9, Order::Ascending, None))
+            .items(
+                at(&owner, kind, "b"),
+                Side::Input,
+                &page(9, Order::Ascending, None),
+            )
             .await;
         assert_eq!(all.map(|all| all.data), Ok(items(&["i"])));
     }
+}
+
+#[tokio::test]
+async fn a_file_with_the_first_schema_keeps_its_objects_and_gets_the_newest_schema() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("state.db");
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&path);
+    let mut connection = options
+        .create_if_missing(true)
+        .connect()
+        .await
+        .expect("a file");
+    for statements in [
+        include_str!("../../migrations/0001.sql"),
+        "CREATE TABLE loggia_schema (version BIGINT NOT NULL);
+        INSERT INTO loggia_schema VALUES (1);",
+        r#"INSERT INTO objects VALUES
+            (1, 'c', 'conversation', 'key:a', 1700000000, 1700000000, NULL, '{}', '{"id":"c"}'),
+            (2, 'chat', 'chat.completion', 'key:a', 1700000000, 1700000000, 'm', '{"t":"x"}', '{"id":"chat"}');
+        INSERT INTO items VALUES
+            (1, 5, 'a', '{"id":"a","text":"says a"}'),
+            (1, 1, 'b', '{"id":"b","text":"says b"}'),
+            (2, 0, 'chat-0', '{"id":"chat-0","text":"says chat-0"}');
+        INSERT INTO labels VALUES (2, 't', 'x');"#,
+    ] {
+        assert!(connection.execute(statements).await.is_ok());
+    }
+    drop(connection);
+    let (store, owner) = (open(&path), Owner::new(Some("a".into())));
+    let all = page(9, Order::Ascending, None);
+    for (object, its) in [
+        (conversation("c"), &["b", "a"][..]),
+        (chat("chat", "m", &[("t", "x")]), &["chat-0"]),
+    ] {
+        let id = object.id.clone();
+        let there = at(&owner, object.kind, &id);
+        assert_eq!(store.object(there).await, Ok(object));
+        let found = store.items(there, Side::Input, &all).await.expect("items");
+        assert_eq!(found.data, items(its));
+    }
+    let ids = ["a", "chat-0"].map(str::to_owned);
+    assert_eq!(store.find_items(&owner, &ids).await, Ok(items(&["a"])));
+    assert_eq!(
+        store
+            .append(at(&owner, Kind::Conversation, "c"), items(&["d"]))
+            .await,
+        Ok(())
+    );
+    let found = store.items(at(&owner, Kind::Conversation, "c"), Side::Input, &all);
+    assert_eq!(found.await.expect("items").data, items(&["b", "a", "d"]));
 }
 
 #[tokio::test]
@@ -151,8 +205,9 @@ async fn a_survey_counts_and_makes_no_file() {
     let Survey {
         chat_completions,
         conversations,
+        responses,
         bytes,
     } = found;
-    assert_eq!((chat_completions, conversations), (1, 2));
+    assert_eq!((chat_completions, conversations, responses), (1, 2, 0));
     assert!((1 << 12..1 << 20).contains(&bytes), "{bytes}");
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use loggia_api::store::{Item, Kind, Order, Owner, Store};
+use loggia_api::store::{Item, Kind, Order, Owner, Side, Store};
 use loggia_store::{Retention, SqliteStore};
 
 use crate::{at, conversation, ids, labels, page};
@@ -61,6 +61,7 @@ fn some_items(number: u64, first: u64) -> Vec<Item> {
         Item {
             id: format!("msg_{index}"),
             body: "x".repeat(size),
+            side: Side::Input,
         }
     };
     (first..first + 5).map(item).collect()
@@ -117,7 +118,11 @@ async fn whole(store: &SqliteStore, id: &str, appended: bool) {
         .and_then(|(_, number)| number.parse().ok());
     let number: u64 = number.expect("a number");
     let all = page(99, Order::Ascending, None);
-    let found = store.items(there, &all).await.expect("items").data;
+    let found = store
+        .items(there, Side::Input, &all)
+        .await
+        .expect("items")
+        .data;
     let (mut half, rest) = (some_items(number, 0), some_items(number, 5));
     if found.len() > 5 || appended {
         half.extend(rest);

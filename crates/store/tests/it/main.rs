@@ -1,13 +1,15 @@
 //! Tests that every store must pass, run over the stores in memory and in a file; and tests of the
 //! file.
 
+mod chains;
 mod file;
+mod holds;
 mod kill;
 mod retention;
 mod suite;
 
 use loggia_api::store::{
-    Filter, Item, Kind, Metadata, Object, ObjectRef, Order, Owner, Page, Store,
+    Filter, Item, Kind, Metadata, Object, ObjectRef, Order, Owner, Page, Side, Store,
 };
 
 fn conversation(id: &str) -> Object {
@@ -18,6 +20,8 @@ fn conversation(id: &str) -> Object {
         model: None,
         metadata: Metadata::new(),
         body: format!(r#"{{"id":"{id}"}}"#),
+        previous: None,
+        is_held: false,
     }
 }
 
@@ -30,15 +34,28 @@ fn chat(id: &str, model: &str, metadata: &[(&str, &str)]) -> Object {
     }
 }
 
+fn response(id: &str, previous: Option<&str>) -> Object {
+    Object {
+        kind: Kind::Response,
+        previous: previous.map(str::to_owned),
+        ..conversation(id)
+    }
+}
+
 fn labels(labels: &[(&str, &str)]) -> Metadata {
     let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
     labels.iter().map(owned).collect()
 }
 
 fn items(ids: &[&str]) -> Vec<Item> {
+    on(Side::Input, ids)
+}
+
+fn on(side: Side, ids: &[&str]) -> Vec<Item> {
     let item = |id: &&str| Item {
         id: (*id).to_owned(),
         body: format!(r#"{{"id":"{id}","text":"says {id}"}}"#),
+        side,
     };
     ids.iter().map(item).collect()
 }

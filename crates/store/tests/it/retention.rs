@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use loggia_api::store::{Kind, Order, Owner, Store};
+use loggia_api::store::{Kind, Order, Owner, Side, Store};
 use loggia_store::{Retention, SqliteStore};
 use sqlx::{ConnectOptions as _, Executor as _};
 
@@ -37,6 +37,7 @@ async fn what_was_not_changed_for_too_long_is_deleted() {
     let all = store
         .items(
             at(&owner, kind, "continued"),
+            Side::Input,
             &page(9, Order::Ascending, None),
         )
         .await;

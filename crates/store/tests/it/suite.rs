@@ -4,21 +4,29 @@ use std::time::Duration;
 
 use loggia_api::MemoryStore;
 use loggia_api::store::{
-    Filter, Item, Kind, Listed, MOST_BYTES_OF_A_PAGE, Order, Owner, Store, StoreError,
+    Filter, Item, Kind, Listed, MOST_BYTES_OF_A_PAGE, Order, Owner, Side, Store, StoreError,
 };
 use loggia_store::{Retention, SqliteStore};
 
 use crate::{at, chat, conversation, ids, items, labels, page};
 
 /// Runs a test over every store.
-async fn each(test: impl AsyncFn(&dyn Store)) {
+pub(crate) async fn each(test: impl AsyncFn(&dyn Store)) {
     test(&MemoryStore::new()).await;
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("deeper/state.db");
     test(&SqliteStore::new(path, Retention::default())).await;
 }
 
-fn key(name: &str) -> Owner {
+/// Runs a test over every store, with room for large objects.
+pub(crate) async fn roomy(test: impl AsyncFn(&dyn Store)) {
+    test(&MemoryStore::with_room_for(1 << 30)).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("state.db");
+    test(&SqliteStore::new(path, Retention::default())).await;
+}
+
+pub(crate) fn key(name: &str) -> Owner {
     Owner::new(Some(name.into()))
 }
 
@@ -40,7 +48,9 @@ async fn an_object_comes_back_as_it_was_stored() {
         );
         let found = at(&owner, kind, "chatcmpl-1");
         assert_eq!(store.object(found).await, Ok(object));
-        let all = store.items(found, &page(20, Order::Ascending, None)).await;
+        let all = store
+            .items(found, Side::Input, &page(20, Order::Ascending, None))
+            .await;
         assert_eq!(all.map(|all| all.data), Ok(stored.clone()));
         assert_eq!(store.item(found, "x-1").await, Ok(stored[1].clone()));
         assert_eq!(
@@ -97,7 +107,7 @@ async fn refuses(store: &dyn Store, owner: &Owner, kind: Kind, id: &str) {
     );
     assert_eq!(store.delete(there).await, Err(gone()));
     assert_eq!(store.append(there, items(&["j"])).await, Err(gone()));
-    assert_eq!(store.items(there, &all).await, Err(gone()));
+    assert_eq!(store.items(there, Side::Input, &all).await, Err(gone()));
     assert_eq!(store.item(there, "i").await, Err(gone()));
     assert_eq!(store.delete_item(there, "i").await, Err(gone()));
     let after = page(20, Order::Ascending, Some(id));
@@ -126,7 +136,10 @@ async fn a_list_comes_in_pages_in_both_directions() {
                 let page = page(2, order, after.as_deref());
                 let listed = store.objects(&owner, kind, &Filter::default(), &page).await;
                 let Listed { data, has_more } = listed.expect("a list");
-                let listed = store.items(there, &page).await.expect("a list");
+                let listed = store
+                    .items(there, Side::Input, &page)
+                    .await
+                    .expect("a list");
                 assert_eq!((has_more, listed.has_more), (round < 2, round < 2));
                 objects.extend(data.into_iter().map(|object| object.id));
                 of_one.extend(listed.data.into_iter().map(|item| item.id));
@@ -144,7 +157,7 @@ async fn a_list_comes_in_pages_in_both_directions() {
         let listed = store.objects(&owner, kind, &Filter::default(), &lost).await;
         assert_eq!(listed, Err(StoreError::AfterNotFound));
         assert_eq!(
-            store.items(there, &lost).await,
+            store.items(there, Side::Input, &lost).await,
             Err(StoreError::AfterNotFound)
         );
     })
@@ -162,7 +175,11 @@ async fn a_part_of_a_list_ends_early_where_its_entries_are_large() {
         let large = |id: &str| {
             let body = "x".repeat(MOST_BYTES_OF_A_PAGE / 2);
             let id = id.to_owned();
-            vec![Item { id, body }]
+            vec![Item {
+                id,
+                body,
+                side: Side::Input,
+            }]
         };
         let created = store.create(&owner, conversation("c"), Vec::new()).await;
         assert_eq!(created, Ok(()));
@@ -174,7 +191,11 @@ async fn a_part_of_a_list_ends_early_where_its_entries_are_large() {
         let mut after: Option<String> = None;
         loop {
             let part = store
-                .items(there, &page(100, Order::Ascending, after.as_deref()))
+                .items(
+                    there,
+                    Side::Input,
+                    &page(100, Order::Ascending, after.as_deref()),
+                )
                 .await;
             let Listed { data, has_more } = part.expect("a list");
             pages.push(data.len());
@@ -268,7 +289,9 @@ async fn what_is_deleted_is_gone_with_its_items() {
             store.delete_item(there, "i").await,
             Err(StoreError::ItemNotFound)
         );
-        let left = store.items(there, &page(9, Order::Ascending, None)).await;
+        let left = store
+            .items(there, Side::Input, &page(9, Order::Ascending, None))
+            .await;
         assert_eq!(left.map(|left| left.data), Ok(items(&["j"])));
     })
     .await;
@@ -287,12 +310,16 @@ async fn items_are_added_at_the_end_all_or_none() {
             let refused = store.append(there, items(twice)).await;
             assert_eq!(refused, Err(StoreError::Duplicate { id }));
         }
-        let all = store.items(there, &page(9, Order::Ascending, None)).await;
+        let all = store
+            .items(there, Side::Input, &page(9, Order::Ascending, None))
+            .await;
         assert_eq!(all.map(|all| all.data), Ok(items(&["a", "b", "c"])));
         // Deleted items leave no gap in the order.
         assert!(store.delete_item(there, "b").await.is_ok());
         assert_eq!(store.append(there, items(&["b"])).await, Ok(()));
-        let all = store.items(there, &page(9, Order::Descending, None)).await;
+        let all = store
+            .items(there, Side::Input, &page(9, Order::Descending, None))
+            .await;
         assert_eq!(all.map(|all| all.data), Ok(items(&["b", "c", "a"])));
     })
     .await;
@@ -316,7 +343,11 @@ async fn an_id_that_is_taken_changes_nothing() {
         }
         assert!(ids(store, &key("other"), kind).await.is_empty());
         let all = store
-            .items(at(&owner, kind, "c"), &page(9, Order::Ascending, None))
+            .items(
+                at(&owner, kind, "c"),
+                Side::Input,
+                &page(9, Order::Ascending, None),
+            )
             .await;
         assert_eq!(all.map(|all| all.data), Ok(items(&["a"])));
     })
@@ -335,7 +366,7 @@ async fn a_call_that_is_dropped_halfway_leaves_a_whole_object_or_none() {
             let append = store.append(at(&owner, kind, &id), items(&["d", "e"]));
             let _ = tokio::time::timeout(Duration::from_micros(number * 15), append).await;
             let all = page(9, Order::Ascending, None);
-            match store.items(at(&owner, kind, &id), &all).await {
+            match store.items(at(&owner, kind, &id), Side::Input, &all).await {
                 Err(error) => assert_eq!(error, StoreError::NotFound),
                 Ok(found) => {
                     let ids: String = found.data.into_iter().map(|item| item.id).collect();
@@ -373,6 +404,7 @@ async fn what_has_no_room_is_refused_whole_and_evicts_nothing() {
             vec![Item {
                 id: "large".to_owned(),
                 body,
+                side: Side::Input,
             }]
         };
         let refused = store.create(&owner, conversation("d"), large()).await;
@@ -381,7 +413,11 @@ async fn what_has_no_room_is_refused_whole_and_evicts_nothing() {
         assert_eq!(refused, Err(StoreError::Full));
         assert_eq!(ids(store, &owner, kind).await, ["c"]);
         let all = store
-            .items(at(&owner, kind, "c"), &page(9, Order::Ascending, None))
+            .items(
+                at(&owner, kind, "c"),
+                Side::Input,
+                &page(9, Order::Ascending, None),
+            )
             .await;
         assert_eq!(all.map(|all| all.data), Ok(items(&["a"])));
         // The store continues to work.
@@ -410,6 +446,7 @@ async fn the_oldest_make_room_for_new_ones() {
             let item = Item {
                 id: "i".to_owned(),
                 body,
+                side: Side::Input,
             };
             let object = conversation(&format!("c{number}"));
             assert_eq!(
