@@ -5,8 +5,10 @@ use std::sync::Arc;
 use futures_core::future::BoxFuture;
 use loggia_wire::openai::Model;
 
+use crate::count::by_answer::by_answer;
 use crate::{
-    Abilities, BackendError, Call, EmbeddingCall, Embeddings, NotDeleted, Reply, WorkKind,
+    Abilities, BackendError, Call, ChatCall, EmbeddingCall, Embeddings, NotDeleted, Reply,
+    TokenCount, WorkKind,
 };
 
 /// A backend answers chats: an engine in this process, a server at an address, or a wrapper around
@@ -34,6 +36,15 @@ pub trait Backend: Send + Sync {
         Box::pin(std::future::ready(Err(BackendError::Unsupported {
             work: WorkKind::Embeddings,
         })))
+    }
+
+    /// Counts the tokens of a chat's prompt: what `prompt_tokens` of an answer to it would be. The
+    /// prompt may be longer than the context. Dropping the future tells the engine to stop.
+    ///
+    /// By default starts the chat with a limit of one token and reads the usage, which costs the
+    /// engine the processing of the prompt, and fails for a prompt that exceeds the context.
+    fn count_tokens(&self, call: ChatCall) -> BoxFuture<'_, Result<TokenCount, BackendError>> {
+        Box::pin(by_answer(call, |call| self.start(call.into())))
     }
 
     /// Lists the models.

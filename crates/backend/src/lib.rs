@@ -1,7 +1,7 @@
 //! The trait [`Backend`] between OpenAI's API and the engines, and the backends that need no C++.
 //!
 //! Reading order: [`Backend`] (the trait), [`Call`] (its input), [`Reply`] and [`Event`] (its
-//! output), [`Embeddings`] (its output for embeddings), [`Wrap`] (a wrapper around a backend),
+//! output), [`Embeddings`] (its output for embeddings), [`TokenCount`], [`Wrap`] (a wrapper around a backend),
 //! [`BackendError`] (errors), [`Abilities`] (what a backend can honour for a model).
 //!
 //! Then the backends: [`ollama`] translates, [`openai`] passes through, [`roster`] finds the
@@ -16,6 +16,7 @@ mod abilities;
 mod backend;
 mod call;
 pub mod conversation;
+mod count;
 pub mod data_url;
 mod embedding;
 pub mod emulate;
@@ -40,6 +41,7 @@ pub use abilities::{
 };
 pub use backend::Backend;
 pub use call::{Call, CallHead, ChatCall, CompletionCall, EmbeddingCall, Profile, Work};
+pub use count::TokenCount;
 pub use embedding::{Embeddings, normalise};
 pub use error::{BackendError, NotDeleted, Phase, WorkKind};
 pub use event::{Chunk, EarlyEnd, Event, Events, Reply, ServedBy, Waiting, fingerprint};

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use futures_core::future::BoxFuture;
 use loggia_wire::openai::Model;
 
-use crate::{Abilities, Backend, BackendError, Call, EmbeddingCall, Embeddings, Reply};
+use crate::{
+    Abilities, Backend, BackendError, Call, ChatCall, EmbeddingCall, Embeddings, Reply, TokenCount,
+};
 
 /// A wrapper around a backend. Each method forwards to [`inner`](Self::inner) by default, so an
 /// implementation defines only what it changes. Implementing `Wrap` implements [`Backend`].
@@ -59,6 +61,11 @@ pub trait Wrap: Send + Sync {
         self.inner().embed(call)
     }
 
+    /// See [`Backend::count_tokens`].
+    fn count_tokens(&self, call: ChatCall) -> BoxFuture<'_, Result<TokenCount, BackendError>> {
+        self.inner().count_tokens(call)
+    }
+
     /// See [`Backend::models`].
     fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, BackendError>> {
         self.inner().models()
@@ -99,6 +106,10 @@ impl<W: Wrap> Backend for W {
 
     fn embed(&self, call: EmbeddingCall) -> BoxFuture<'_, Result<Embeddings, BackendError>> {
         Wrap::embed(self, call)
+    }
+
+    fn count_tokens(&self, call: ChatCall) -> BoxFuture<'_, Result<TokenCount, BackendError>> {
+        Wrap::count_tokens(self, call)
     }
 
     fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, BackendError>> {
@@ -160,6 +171,10 @@ mod tests {
             self.note("embed")
         }
 
+        fn count_tokens(&self, _: ChatCall) -> BoxFuture<'_, Result<TokenCount, BackendError>> {
+            self.note("count_tokens")
+        }
+
         fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, BackendError>> {
             self.note("models")
         }
@@ -205,8 +220,13 @@ mod tests {
             serde_json::from_value(embedding).unwrap();
         assert!(wrapper.is_called("m", "m"));
         let _ = wrapper.abilities("m").now_or_never().unwrap();
+        let chat = Arc::new(chat);
         let _ = wrapper
-            .start(Call::new("1", Arc::new(chat)))
+            .start(Call::new("1", Arc::clone(&chat)))
+            .now_or_never()
+            .unwrap();
+        let _ = wrapper
+            .count_tokens(Call::new("3", chat))
             .now_or_never()
             .unwrap();
         let _ = wrapper

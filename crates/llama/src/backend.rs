@@ -6,10 +6,10 @@ use futures_core::future::BoxFuture;
 use loggia_backend::conversation::Change;
 use loggia_backend::{
     Abilities, Backend, BackendError, Call, CallHead, ChatCall, CompletionCall, Reply, ServedBy,
-    Work,
+    TokenCount, Work,
 };
 use loggia_wire::openai::{ChatCompletionRequest, Model as ModelCard};
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore};
 
 use crate::abilities;
 use crate::blocking::run_by_size;
@@ -31,6 +31,10 @@ use crate::processor;
 use crate::request::{self, Known};
 use crate::syntax::{Begins, Syntax};
 use crate::template::{Conversation, Rendered, TemplateError};
+
+/// The maximum number of prompts that are counted at the same time. Counting does not wait for the
+/// engine, whose queue limits the chats, and a prompt may have megabytes.
+const COUNTED_AT_ONCE: usize = 4;
 
 /// Loads a model and starts the engine for its purpose: chats or embeddings. It blocks for seconds;
 /// call it on a thread that may block.
@@ -59,6 +63,7 @@ pub struct Llama {
     card: ModelCard,
     /// Initialized with the first constrained answer.
     grammars: OnceCell<Grammars>,
+    counting: Semaphore,
 }
 
 impl std::fmt::Debug for Llama {
@@ -128,6 +133,7 @@ impl Llama {
             abilities,
             card,
             grammars: OnceCell::new(),
+            counting: Semaphore::new(COUNTED_AT_ONCE),
         })
     }
 
@@ -169,6 +175,33 @@ impl Llama {
             served_by,
             events: Box::pin(Events::new(answers, deltas, false, hold::field(&call.work))),
         })
+    }
+
+    /// Counts the prompt of a chat, which may be longer than the context. Computes nothing.
+    async fn count(&self, call: ChatCall) -> Result<TokenCount, BackendError> {
+        self.check_name(&call.work.model)?;
+        // Never closed, so this cannot fail.
+        let _place = self.counting.acquire().await;
+        let (count, changed) = match media::marked(&call.work).await? {
+            None => {
+                let count = |model: &Model, text: String| model.tokenize(&text).len();
+                self.on_text(&call.work, usize::MAX, count).await?
+            }
+            Some(marked) => {
+                let Some(media) = &self.media else {
+                    return Err(marked.unseen());
+                };
+                let whole = |_: &Model, text| text;
+                let (text, changed) = self.on_text(&marked.request, usize::MAX, whole).await?;
+                let count = media::count(media, &self.model, &marked, &text).await?;
+                (count, changed)
+            }
+        };
+        let served_by = ServedBy {
+            changed,
+            ..self.served_by.clone()
+        };
+        Ok(TokenCount::exact(count as u64, served_by))
     }
 
     async fn complete(&self, call: CompletionCall) -> Result<Reply, BackendError> {
@@ -334,6 +367,10 @@ impl Backend for Llama {
             Work::Completion(work) => Box::pin(self.complete(CompletionCall { head, work })),
             other => Box::pin(std::future::ready(Err(other.unsupported()))),
         }
+    }
+
+    fn count_tokens(&self, call: ChatCall) -> BoxFuture<'_, Result<TokenCount, BackendError>> {
+        Box::pin(self.count(call))
     }
 
     fn models(&self) -> BoxFuture<'_, Result<Vec<ModelCard>, BackendError>> {

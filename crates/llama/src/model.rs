@@ -133,7 +133,7 @@ impl Model {
     /// tokens of megabytes takes seconds.
     pub(crate) fn is_longer_for_sure(&self, text: &str, tokens: usize) -> bool {
         // Twice, because a tokenizer may drop parts of a text.
-        text.len() > 2 * self.longest.saturating_mul(tokens)
+        text.len() > self.longest.saturating_mul(2).saturating_mul(tokens)
     }
 
     /// Tokenizes a text in which special tokens are written out. The token that begins every text

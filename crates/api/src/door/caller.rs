@@ -8,7 +8,8 @@ use std::sync::Arc;
 use futures_core::future::BoxFuture;
 use http::request::Parts;
 use loggia_backend::{
-    Abilities, Backend, BackendError, Call, EmbeddingCall, Embeddings, Reply, Wrap,
+    Abilities, Backend, BackendError, Call, ChatCall, EmbeddingCall, Embeddings, Reply, TokenCount,
+    Wrap,
 };
 use loggia_wire::openai::Model;
 use thiserror::Error;
@@ -123,6 +124,10 @@ impl Wrap for Only {
 
     fn embed(&self, call: EmbeddingCall) -> BoxFuture<'_, Result<Embeddings, BackendError>> {
         Box::pin(async move { self.find(&call.work.model)?.embed(call).await })
+    }
+
+    fn count_tokens(&self, call: ChatCall) -> BoxFuture<'_, Result<TokenCount, BackendError>> {
+        Box::pin(async move { self.find(&call.work.model)?.count_tokens(call).await })
     }
 
     fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, BackendError>> {

@@ -10,7 +10,7 @@ use loggia_wire::openai::{ChatCompletionRequest, ToolCall};
 
 use super::{Change, plain};
 use crate::tool_calls::call_as_text;
-use crate::{BackendError, ChatCall, Reply};
+use crate::{BackendError, ChatCall, Reply, TokenCount};
 
 /// The sets of changes to try: those that keep most of the conversation, then all.
 const FORMS: [&[Change]; 2] = [
@@ -39,14 +39,32 @@ const TEMPLATE_WORDS: [&str; 8] = [
     "raise_exception",
 ];
 
+/// What an engine gives for a conversation, with the changes that were made in it.
+pub(crate) trait Given {
+    /// Returns the list of changes.
+    fn changes(&mut self) -> &mut Vec<Change>;
+}
+
+impl Given for Reply {
+    fn changes(&mut self) -> &mut Vec<Change> {
+        &mut self.served_by.changed
+    }
+}
+
+impl Given for TokenCount {
+    fn changes(&mut self) -> &mut Vec<Change> {
+        &mut self.served_by.changed
+    }
+}
+
 /// Sends the chat. If the model's template refuses it, sends it again with a simplified
 /// conversation.
-pub(crate) async fn or_plainer<F>(
+pub(crate) async fn or_plainer<F, T: Given>(
     call: ChatCall,
     ask: impl Fn(ChatCall) -> F,
-) -> Result<Reply, BackendError>
+) -> Result<T, BackendError>
 where
-    F: Future<Output = Result<Reply, BackendError>>,
+    F: Future<Output = Result<T, BackendError>>,
 {
     if !plain::is_odd(&call.work.messages) {
         return ask(call).await.map_err(as_refusal);
@@ -68,13 +86,13 @@ where
         })
         .await
         {
-            Ok(mut reply) => {
+            Ok(mut given) => {
                 tracing::debug!(
                     id = &*call.head.id,
                     "a conversation that the model's template refuses was made plainer"
                 );
-                reply.served_by.changed.extend(needed);
-                return Ok(reply);
+                given.changes().extend(needed);
+                return Ok(given);
             }
             Err(again) if is_of_a_template(&again) => error = again,
             Err(other) => return Err(other),

@@ -16,7 +16,8 @@ use loggia_wire::openai::ChatCompletionRequest;
 
 use crate::tool_calls::forced_call;
 use crate::{
-    Abilities, Ability, Backend, BackendError, Call, ChatCall, CompletionCall, Reply, Work, Wrap,
+    Abilities, Ability, Backend, BackendError, Call, ChatCall, CompletionCall, Reply, TokenCount,
+    Work, Wrap,
 };
 
 /// Adds `n`, `tool_choice` and the older `functions` to a backend that lacks them, and several
@@ -76,6 +77,23 @@ impl Emulate {
             return self.inner.start(call.into()).await;
         }
         forced_call::started(call, |call| self.inner.start(call.into())).await
+    }
+
+    /// Counts the prompt as the engine would get it.
+    async fn count(&self, mut call: ChatCall) -> Result<TokenCount, BackendError> {
+        let can = self.inner.abilities(&call.work.model).await?;
+        let in_older_words = call.work.functions.is_some();
+        if legacy::is_used(&call.work) {
+            call.work = Arc::new(legacy::as_tools(&call.work));
+        }
+        if call.work.must_call() && !can.has(Ability::ToolChoice) {
+            call.work = Arc::new(forced_call::as_a_schema(&call.work)?);
+        }
+        let count = self.inner.count_tokens(call).await;
+        if in_older_words {
+            return count.map_err(legacy::in_older_words);
+        }
+        count
     }
 
     async fn completion(&self, call: CompletionCall) -> Result<Reply, BackendError> {
@@ -148,5 +166,96 @@ impl Wrap for Emulate {
             Work::Completion(work) => Box::pin(self.completion(CompletionCall { head, work })),
             work => self.inner.start(Call { head, work }),
         }
+    }
+
+    fn count_tokens(&self, mut call: ChatCall) -> BoxFuture<'_, Result<TokenCount, BackendError>> {
+        if call.work.n.is_some() {
+            // Each choice has the same prompt.
+            Arc::make_mut(&mut call.work).n = None;
+        }
+        if asks_for_nothing(&call.work) {
+            self.inner.count_tokens(call)
+        } else {
+            Box::pin(self.count(call))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use loggia_wire::openai::Model;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{AbilitySet, ServedBy};
+
+    /// A backend that keeps the chats whose prompts it counts.
+    struct Inner {
+        can: AbilitySet,
+        counted: Mutex<Vec<Value>>,
+    }
+
+    impl Backend for Inner {
+        fn abilities<'a>(
+            &'a self,
+            _: &'a str,
+        ) -> BoxFuture<'a, Result<Arc<Abilities>, BackendError>> {
+            let abilities = Abilities {
+                can: self.can,
+                ..Abilities::default()
+            };
+            Box::pin(std::future::ready(Ok(Arc::new(abilities))))
+        }
+
+        fn start(&self, call: Call) -> BoxFuture<'_, Result<Reply, BackendError>> {
+            Box::pin(std::future::ready(Err(call.work.unsupported())))
+        }
+
+        fn count_tokens(&self, call: ChatCall) -> BoxFuture<'_, Result<TokenCount, BackendError>> {
+            let counted = serde_json::to_value(&*call.work).unwrap();
+            self.counted.lock().unwrap().push(counted);
+            let count = TokenCount::exact(3, ServedBy::new("b", "m"));
+            Box::pin(std::future::ready(Ok(count)))
+        }
+
+        fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, BackendError>> {
+            Box::pin(std::future::ready(Ok(Vec::new())))
+        }
+    }
+
+    /// What the inner backend counts for a chat with these fields.
+    async fn counted(can: &[Ability], fields: Value) -> Value {
+        let inner = Arc::new(Inner {
+            can: AbilitySet::of(can),
+            counted: Mutex::default(),
+        });
+        let mut request = json!({"model": "m", "messages": [{"role": "user", "content": "Hi"}]});
+        let fields = fields.as_object().unwrap().clone();
+        request.as_object_mut().unwrap().extend(fields);
+        let request = Arc::new(serde_json::from_value(request).unwrap());
+        let emulate = Emulate::new(Arc::clone(&inner) as Arc<dyn Backend>);
+        let count = Backend::count_tokens(&emulate, ChatCall::new("1", request)).await;
+        assert_eq!(count.unwrap().input_tokens, 3);
+        inner.counted.lock().unwrap().remove(0)
+    }
+
+    #[tokio::test]
+    async fn a_prompt_is_counted_as_the_engine_would_get_it() {
+        let function = json!({"name": "f", "parameters": {"type": "object"}});
+        let tools = json!([{"type": "function", "function": function}]);
+        let plain = json!({"model": "m", "messages": [{"role": "user", "content": "Hi"}]});
+        // Several choices have one prompt.
+        assert_eq!(counted(&[], json!({"n": 3})).await, plain);
+        let forced = json!({"tools": tools, "tool_choice": "required"});
+        let described = counted(&[Ability::JsonSchema], forced.clone()).await;
+        assert!(described.get("tools").is_none(), "{described}");
+        assert_eq!(described["messages"][0]["role"], "system", "{described}");
+        let able = [Ability::JsonSchema, Ability::ToolChoice];
+        assert_eq!(counted(&able, forced).await["tools"], tools);
+        let older = counted(&able, json!({"functions": [function]})).await;
+        assert_eq!(older["tools"], tools);
+        assert!(older.get("functions").is_none(), "{older}");
     }
 }

@@ -27,7 +27,10 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use loggia_wire::openai::ChatCompletionRequest;
 use tokio::time::Instant;
 
-use crate::{Abilities, Ability, Backend, BackendError, Call, CallHead, Reply, Work, Wrap};
+use crate::{
+    Abilities, Ability, Backend, BackendError, Call, CallHead, ChatCall, Reply, TokenCount, Work,
+    Wrap,
+};
 use fetch::{Allowance, Fetcher};
 use plan::Plan;
 
@@ -67,15 +70,22 @@ impl FetchImages {
         head: CallHead,
         mut request: Arc<ChatCompletionRequest>,
     ) -> Result<Reply, BackendError> {
-        let can = self.inner.abilities(&request.model).await?;
-        if can.has(Ability::Images) && !can.has(Ability::RemoteImages) {
-            self.inline(&mut request).await?;
-        }
+        self.inline(&mut request).await?;
         let work = Work::Chat(request);
         self.inner.start(Call { head, work }).await
     }
 
+    async fn count(&self, mut call: ChatCall) -> Result<TokenCount, BackendError> {
+        self.inline(&mut call.work).await?;
+        self.inner.count_tokens(call).await
+    }
+
+    /// Fetches the images of a chat, if its backend does not.
     async fn inline(&self, request: &mut Arc<ChatCompletionRequest>) -> Result<(), BackendError> {
+        let can = self.inner.abilities(&request.model).await?;
+        if !can.has(Ability::Images) || can.has(Ability::RemoteImages) {
+            return Ok(());
+        }
         let limits = self.fetcher.limits();
         let plan = Plan::of(request, limits)?;
         if plan.remote.is_empty() {
@@ -122,6 +132,14 @@ impl Wrap for FetchImages {
         match work {
             Work::Chat(request) if plan::has_images(&request) => Box::pin(self.chat(head, request)),
             work => self.inner.start(Call { head, work }),
+        }
+    }
+
+    fn count_tokens(&self, call: ChatCall) -> BoxFuture<'_, Result<TokenCount, BackendError>> {
+        if plan::has_images(&call.work) {
+            Box::pin(self.count(call))
+        } else {
+            self.inner.count_tokens(call)
         }
     }
 }

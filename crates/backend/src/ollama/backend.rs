@@ -16,7 +16,7 @@ use super::names;
 use super::transport::{post, to_json};
 use crate::{
     Abilities, Backend, BackendError, Call, ChatCall, CompletionCall, EmbeddingCall, Embeddings,
-    Reply, Work,
+    Reply, TokenCount, Work,
 };
 
 /// The time limit for unloading a model before it is deleted.
@@ -49,6 +49,10 @@ where
 
     fn embed(&self, call: EmbeddingCall) -> BoxFuture<'_, Result<Embeddings, BackendError>> {
         Box::pin(self.start_embedding(call))
+    }
+
+    fn count_tokens(&self, call: ChatCall) -> BoxFuture<'_, Result<TokenCount, BackendError>> {
+        Box::pin(self.count_chat(call))
     }
 
     fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, BackendError>> {

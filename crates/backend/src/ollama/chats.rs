@@ -73,11 +73,7 @@ where
     pub(super) async fn start_as_it_is(&self, call: ChatCall) -> Result<Reply, BackendError> {
         let asked = &*call.work;
         let known = self.known(&asked.model).await?;
-        let mut question = Question::Chat(chat_request(&shown(asked, &known), call.head.profile)?);
-        let room = Room {
-            need: context::need(asked),
-            answer: context::answer(asked),
-        };
+        let (mut question, room) = question(asked, &known, call.head.profile)?;
         let response = self
             .ask_sized(&mut question, &known, room, call.head.forwarded.as_deref())
             .await?;
@@ -95,14 +91,7 @@ where
             answer.in_one_line()
         };
         let mut reply = self.reply(response, answer, &asked.model, &known);
-        reply
-            .served_by
-            .changed
-            .extend(arguments::any_changed(&asked.messages).then_some(Change::Arguments));
-        reply
-            .served_by
-            .changed
-            .extend(asks_the_system(asked, call.head.profile).then_some(Change::SystemAsUser));
+        reply.served_by.changed = changes(asked, call.head.profile);
         Ok(reply)
     }
 
@@ -146,14 +135,7 @@ where
         model: &str,
         known: &Known,
     ) -> Reply {
-        let served_by = ServedBy {
-            backend: Arc::clone(&self.name),
-            model: model.into(),
-            node: None,
-            fingerprint: Arc::clone(&known.fingerprint),
-            changed: Vec::new(),
-            ignored: Vec::new(),
-        };
+        let served_by = self.served_by(model, known);
         let may_have_thoughts = answer.may_have_thoughts_in_its_text();
         let events = OllamaEvents::new(response.into_body(), answer, Arc::clone(&self.name));
         let events: Events = if may_have_thoughts {
@@ -163,6 +145,38 @@ where
         };
         Reply { served_by, events }
     }
+
+    pub(super) fn served_by(&self, model: &str, known: &Known) -> ServedBy {
+        ServedBy {
+            backend: Arc::clone(&self.name),
+            model: model.into(),
+            node: None,
+            fingerprint: Arc::clone(&known.fingerprint),
+            changed: Vec::new(),
+            ignored: Vec::new(),
+        }
+    }
+}
+
+/// Returns the request for a chat, and the room that it needs.
+pub(super) fn question(
+    asked: &ChatCompletionRequest,
+    known: &Known,
+    profile: Profile,
+) -> Result<(Question, Room), BackendError> {
+    let question = Question::Chat(chat_request(&shown(asked, known), profile)?);
+    let room = Room {
+        need: context::need(asked),
+        answer: context::answer(asked),
+    };
+    Ok((question, room))
+}
+
+/// Returns the changes that the request for a chat makes.
+pub(super) fn changes(asked: &ChatCompletionRequest, profile: Profile) -> Vec<Change> {
+    let arguments = arguments::any_changed(&asked.messages).then_some(Change::Arguments);
+    let system = asks_the_system(asked, profile).then_some(Change::SystemAsUser);
+    arguments.into_iter().chain(system).collect()
 }
 
 /// Returns the request with earlier calls and results as text, if the model's template does not

@@ -1,5 +1,5 @@
 //! [`Ollama`], the client of any service that speaks Ollama's API. Its methods are in `backend.rs`,
-//! `chats.rs`, `embed.rs`, `sized.rs`, `facts.rs` and `transport.rs`.
+//! `chats.rs`, `count.rs`, `embed.rs`, `sized.rs`, `facts.rs` and `transport.rs`.
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use http_body::Body;
 use tower::{BoxError, Service};
 
 use super::models::ModelMemory;
+use crate::count::kept::Kept;
 
 /// A backend over any tower service that speaks Ollama's API.
 ///
@@ -18,6 +19,8 @@ pub struct Ollama<S, B> {
     pub(super) service: S,
     pub(super) name: Arc<str>,
     pub(super) known: ModelMemory,
+    /// The counts of prompts, which cost Ollama their processing.
+    pub(super) counts: Arc<Kept>,
     body: PhantomData<fn() -> B>,
 }
 
@@ -27,6 +30,7 @@ impl<S: Clone, B> Clone for Ollama<S, B> {
             service: self.service.clone(),
             name: Arc::clone(&self.name),
             known: self.known.clone(),
+            counts: Arc::clone(&self.counts),
             body: PhantomData,
         }
     }
@@ -69,6 +73,7 @@ where
             service,
             name: name.into(),
             known: ModelMemory::default(),
+            counts: Arc::default(),
             body: PhantomData,
         }
     }

@@ -9,6 +9,7 @@ mod backend;
 mod chats;
 mod client;
 mod context;
+mod count;
 mod embed;
 mod error;
 mod events;

@@ -58,6 +58,9 @@ pub(super) struct Known {
     pub(super) context_most: Option<u64>,
     /// The token limit for answers, if the Modelfile sets one. A negative value means no limit.
     pub(super) num_predict: Option<i64>,
+    /// Whether Ollama reports how long a prompt is: older versions truncate it silently, and then
+    /// count the rest.
+    pub(super) counts_prompts: bool,
     /// The context size that was last chosen or found loaded. 0 if neither has happened.
     context_kept: AtomicU64,
 }
@@ -82,6 +85,7 @@ impl Known {
             knows_tools: is_told(show, "tools"),
             context_most: show.context_length().filter(|_| show.num_ctx().is_none()),
             num_predict: show.num_predict(),
+            counts_prompts: !cuts_in_silence(version),
             context_kept: AtomicU64::new(0),
         }
     }
@@ -100,6 +104,7 @@ impl Known {
             knows_tools: true,
             context_most: None,
             num_predict: None,
+            counts_prompts: true,
             context_kept: AtomicU64::new(0),
         }
     }

@@ -19,6 +19,7 @@ use super::frame::RequestKind;
 use super::known::Listed;
 use super::{error_body, llama_server, models, refusal, retry_unparsed_call, whole};
 use crate::conversation::{self, Change, retry};
+use crate::count::kept::Kept;
 use crate::http::{BaseUrl, Body, Client, Key, Upstream, read};
 use crate::reasoning::Apart;
 use crate::retry_after::retry_after;
@@ -26,7 +27,8 @@ use crate::tool_calls::regular::ToolCalls;
 use crate::tool_calls::{forced_call, keep_first_call};
 use crate::{
     Abilities, Ability, AbilitySet, Backend, BackendError, Call, ChatCall, Chunk, CompletionCall,
-    EmbeddingCall, Embeddings, Event, Events, Reply, ServedBy, Work, WorkKind, fingerprint,
+    EmbeddingCall, Embeddings, Event, Events, Reply, ServedBy, TokenCount, Work, WorkKind,
+    fingerprint,
 };
 
 /// The maximum size of a complete answer or a list of models, in bytes.
@@ -60,6 +62,10 @@ pub struct OpenAi {
     known: Arc<RwLock<HashMap<String, Arc<Listed>>>>,
     /// Whether the list has ever been requested.
     asked: Arc<OnceCell<()>>,
+    /// Where llama-server counts the tokens of a chat.
+    pub(super) input_tokens: Uri,
+    /// The counts of prompts that cost the engine their processing.
+    pub(super) counts: Arc<Kept>,
 }
 
 impl OpenAi {
@@ -75,6 +81,7 @@ impl OpenAi {
             upstream.uri("/chat/completions"),
             upstream.uri("/completions"),
         );
+        let input_tokens = upstream.uri(llama_server::INPUT_TOKENS);
         let (embeddings, models) = (upstream.uri("/embeddings"), upstream.uri("/models"));
         Self {
             name: name.into(),
@@ -86,10 +93,20 @@ impl OpenAi {
             health,
             known: Arc::default(),
             asked: Arc::default(),
+            input_tokens,
+            counts: Arc::default(),
         }
     }
 
     async fn start_chat(&self, mut call: ChatCall) -> Result<Reply, BackendError> {
+        let changed = self.adapt(&mut call);
+        let mut reply = self.start_mended(call).await?;
+        reply.served_by.changed.splice(0..0, changed);
+        Ok(reply)
+    }
+
+    /// Adapts a conversation to the engine. Returns what was changed.
+    pub(super) fn adapt(&self, call: &mut ChatCall) -> Vec<Change> {
         let takes_text = self.takes_text(&call.work.model);
         let mut changed = if takes_text {
             Vec::new()
@@ -104,9 +121,7 @@ impl OpenAi {
             call.work = Arc::new(shown);
             changed.extend(needed);
         }
-        let mut reply = self.start_mended(call).await?;
-        reply.served_by.changed.splice(0..0, changed);
-        Ok(reply)
+        changed
     }
 
     async fn start_mended(&self, mut call: ChatCall) -> Result<Reply, BackendError> {
@@ -139,7 +154,7 @@ impl OpenAi {
         retry_unparsed_call::or_again(self.start_as_it_is(call).await, again).await
     }
 
-    async fn start_as_it_is(&self, call: ChatCall) -> Result<Reply, BackendError> {
+    pub(super) async fn start_as_it_is(&self, call: ChatCall) -> Result<Reply, BackendError> {
         // Engines that render the model's chat template are those that do not accept any text as
         // arguments.
         if self.takes_text(&call.work.model) {
@@ -148,7 +163,7 @@ impl OpenAi {
         Box::pin(retry::or_plainer(call, |call| self.start_once(call))).await
     }
 
-    async fn start_once(&self, mut call: ChatCall) -> Result<Reply, BackendError> {
+    pub(super) async fn start_once(&self, mut call: ChatCall) -> Result<Reply, BackendError> {
         if call.work.streams() && !asks_for_usage(call.work.stream_options.as_ref()) {
             // Copies the conversation only if it is shared.
             ask_for_usage(&mut Arc::make_mut(&mut call.work).stream_options);
@@ -157,11 +172,7 @@ impl OpenAi {
             // 0 means the same as absent, but llama-server would send no log-probabilities at all.
             Arc::make_mut(&mut call.work).top_logprobs = None;
         }
-        if self.llama_server(&call.work.model).is_some()
-            && let Some(format) = llama_server::fitted_format(&call.work)
-        {
-            Arc::make_mut(&mut call.work).response_format = Some(format);
-        }
+        self.fit_format(&mut call);
         let request = &*call.work;
         let (stream, choices) = (request.streams(), request.choices());
         let most = || {
@@ -194,6 +205,15 @@ impl OpenAi {
             },
         };
         self.send(&self.chat, to_json(request)?, asked).await
+    }
+
+    /// Rewrites the schema of the answer for llama-server.
+    pub(super) fn fit_format(&self, call: &mut ChatCall) {
+        if self.llama_server(&call.work.model).is_some()
+            && let Some(format) = llama_server::fitted_format(&call.work)
+        {
+            Arc::make_mut(&mut call.work).response_format = Some(format);
+        }
     }
 
     async fn start_completion(&self, mut call: CompletionCall) -> Result<Reply, BackendError> {
@@ -374,7 +394,7 @@ impl OpenAi {
             .collect();
     }
 
-    fn listed(&self, model: &str) -> Option<Arc<Listed>> {
+    pub(super) fn listed(&self, model: &str) -> Option<Arc<Listed>> {
         self.known
             .read()
             .unwrap_or_else(PoisonError::into_inner)
@@ -383,17 +403,17 @@ impl OpenAi {
     }
 
     /// Returns whether the engine of this model accepts any text as the arguments of a call.
-    fn takes_text(&self, model: &str) -> bool {
+    pub(super) fn takes_text(&self, model: &str) -> bool {
         let known = self.listed(model).and_then(|listed| listed.recall());
         known.is_none_or(|known| known.abilities.has(Ability::TextArguments))
     }
 
     /// Returns the known properties of a model of llama-server.
-    fn llama_server(&self, model: &str) -> Option<llama_server::Facts> {
+    pub(super) fn llama_server(&self, model: &str) -> Option<llama_server::Facts> {
         self.listed(model)?.recall()?.llama_server
     }
 
-    async fn refused(&self, response: Response<Body>, model: &str) -> BackendError {
+    pub(super) async fn refused(&self, response: Response<Body>, model: &str) -> BackendError {
         let (head, body) = response.into_parts();
         let body = read(body, REFUSAL_LIMIT).await.unwrap_or_default();
         let status = head.status.as_u16();
@@ -506,6 +526,10 @@ impl Backend for OpenAi {
 
     fn embed(&self, call: EmbeddingCall) -> BoxFuture<'_, Result<Embeddings, BackendError>> {
         Box::pin(self.start_embedding(call))
+    }
+
+    fn count_tokens(&self, call: ChatCall) -> BoxFuture<'_, Result<TokenCount, BackendError>> {
+        Box::pin(self.count_chat(call))
     }
 
     fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, BackendError>> {
@@ -661,7 +685,7 @@ fn ask_for_usage(options: &mut Option<StreamOptions>) {
 }
 
 /// Serialises the request with its unknown fields.
-fn to_json(request: &impl Serialize) -> Result<Bytes, BackendError> {
+pub(super) fn to_json(request: &impl Serialize) -> Result<Bytes, BackendError> {
     let json = serde_json::to_vec(request);
     json.map(Bytes::from).map_err(|_| BackendError::Engine {
         message: "the request could not be written as JSON".to_owned(),

@@ -26,11 +26,27 @@ const TOLD_LIMIT: usize = 8 << 20;
 /// of their models.
 const SELF_DESCRIBING: [&str; 4] = ["vllm", "sglang", "lmdeploy", "aphrodite"];
 
+/// The path of the tokenizer, of vLLM and of llama-server.
+const TOKENIZE: &str = "/tokenize";
+
 /// The known properties of one model.
 #[derive(Debug)]
 pub(super) struct Known {
     pub(super) abilities: Arc<Abilities>,
     pub(super) llama_server: Option<llama_server::Facts>,
+    pub(super) tokenizer: Tokenizer,
+}
+
+/// The endpoints of an engine that count tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Tokenizer {
+    /// No known endpoint.
+    None,
+    /// vLLM's `/tokenize`, which accepts a chat.
+    Chat(Uri),
+    /// llama-server's: one that counts a chat, and for older versions one that renders it and one
+    /// that tokenizes text.
+    LlamaServer { apply_template: Uri, tokenize: Uri },
 }
 
 impl Known {
@@ -44,12 +60,17 @@ impl Known {
         Self {
             abilities: Arc::new(abilities),
             llama_server: None,
+            tokenizer: Tokenizer::None,
         }
     }
 
     /// Returns all abilities, except those that these engines are known to lack: they parse the
     /// arguments of earlier calls as JSON.
-    fn self_describing(context_length: Option<u64>, fields: Option<KnownFields>) -> Self {
+    fn self_describing(
+        context_length: Option<u64>,
+        fields: Option<KnownFields>,
+        tokenizer: Tokenizer,
+    ) -> Self {
         let can = AbilitySet::OPENAI_ENGINE.without(Ability::TextArguments);
         let abilities = Abilities {
             can,
@@ -60,13 +81,19 @@ impl Known {
         Self {
             abilities: Arc::new(abilities),
             llama_server: None,
+            tokenizer,
         }
     }
 
-    fn of_llama_server(facts: llama_server::Facts, context_length: Option<u64>) -> Self {
+    fn of_llama_server(
+        facts: llama_server::Facts,
+        context_length: Option<u64>,
+        tokenizer: Tokenizer,
+    ) -> Self {
         Self {
             abilities: Arc::new(facts.abilities(context_length)),
             llama_server: Some(facts),
+            tokenizer,
         }
     }
 }
@@ -85,10 +112,14 @@ enum EngineKind {
     LlamaServer {
         props: Uri,
         apply_template: Uri,
+        tokenize: Uri,
         model: String,
         facts: llama_server::Facts,
     },
-    SelfDescribing(Uri),
+    SelfDescribing {
+        description: Uri,
+        tokenize: Uri,
+    },
     Other,
 }
 
@@ -105,16 +136,23 @@ impl Listed {
         let kind = if llama_server::is_one(model) {
             let props = beside(llama_server::properties_of(&model.id));
             let apply_template = beside(llama_server::APPLY_TEMPLATE.to_owned());
-            props
-                .zip(apply_template)
-                .map(|(props, apply_template)| EngineKind::LlamaServer {
+            let tokenize = beside(TOKENIZE.to_owned());
+            let endpoints = props.zip(apply_template).zip(tokenize);
+            endpoints.map(
+                |((props, apply_template), tokenize)| EngineKind::LlamaServer {
                     props,
                     apply_template,
+                    tokenize,
                     model: model.id.clone(),
                     facts: llama_server::Facts::of(model),
-                })
+                },
+            )
         } else if SELF_DESCRIBING.contains(&model.owned_by.as_str()) {
-            beside("/openapi.json".to_owned()).map(EngineKind::SelfDescribing)
+            let endpoints = beside("/openapi.json".to_owned()).zip(beside(TOKENIZE.to_owned()));
+            endpoints.map(|(description, tokenize)| EngineKind::SelfDescribing {
+                description,
+                tokenize,
+            })
         } else {
             None
         };
@@ -168,16 +206,26 @@ impl Listed {
     async fn ask(&self, upstream: &Upstream) -> Known {
         match &self.kind {
             EngineKind::Other => Known::all(self.context_length),
-            EngineKind::SelfDescribing(uri) => {
-                let description = tell(upstream, uri).await;
+            EngineKind::SelfDescribing {
+                description,
+                tokenize,
+            } => {
+                let description = tell(upstream, description).await;
+                let tokenizes = description.as_ref().is_some_and(tokenizes_chats);
                 Known::self_describing(
                     self.context_length,
                     description.as_ref().and_then(described_fields),
+                    if tokenizes {
+                        Tokenizer::Chat(tokenize.clone())
+                    } else {
+                        Tokenizer::None
+                    },
                 )
             }
             EngineKind::LlamaServer {
                 props,
                 apply_template,
+                tokenize,
                 model,
                 facts,
             } => {
@@ -191,7 +239,11 @@ impl Listed {
                         facts = facts.with_trial(&rendered);
                     }
                 }
-                Known::of_llama_server(facts, self.context_length)
+                let tokenizer = Tokenizer::LlamaServer {
+                    apply_template: apply_template.clone(),
+                    tokenize: tokenize.clone(),
+                };
+                Known::of_llama_server(facts, self.context_length, tokenizer)
             }
         }
     }
@@ -220,6 +272,12 @@ async fn told(
         serde_json::from_slice(&body).ok()
     };
     tokio::time::timeout(PATIENCE, told).await.ok().flatten()
+}
+
+/// Returns whether an engine's description of its API has vLLM's tokenizer of chats.
+fn tokenizes_chats(description: &Value) -> bool {
+    let has = |path: &str| description.pointer(path).is_some();
+    has("/paths/~1tokenize") && has("/components/schemas/TokenizeChatRequest/properties/messages")
 }
 
 /// Returns the fields of requests in an engine's description of its API, plus those that Loggia

@@ -165,6 +165,9 @@ pub(super) fn properties_of(model: &str) -> String {
 /// Where it renders a conversation without answering it.
 pub(super) const APPLY_TEMPLATE: &str = "/apply-template";
 
+/// Where it counts the tokens of a chat, under `/v1`. Older versions lack it.
+pub(super) const INPUT_TOKENS: &str = "/chat/completions/input_tokens";
+
 /// Words that no template has.
 const TRIAL_SYSTEM: &str = "<trial of a system message>";
 const TRIAL_QUESTION: &str = "<trial of a question>";

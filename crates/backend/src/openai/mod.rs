@@ -1,14 +1,15 @@
 //! A backend for engines that speak OpenAI's API (vLLM, llama-server, …), by name, URL and API key.
 //!
-//! Reading order: [`OpenAi`] (`engine.rs`), `embed.rs` (embeddings), `answer.rs` (streamed answers)
+//! Reading order: [`OpenAi`] (`engine.rs`), `embed.rs` (embeddings), `count.rs` (tokens of a prompt), `answer.rs` (streamed answers)
 //! and `whole.rs` (complete answers), `frame.rs` and `mend.rs` (parsing and repair of engines'
 //! JSON), `older.rs` (completions as chats), `refusal.rs` (errors), `models.rs`, `known.rs`
 //! (abilities of engines), `llama_server.rs` (fields that llama-server ignores),
 //! `retry_unparsed_call.rs` (calls that llama-server cannot parse). Only `engine.rs`, `embed.rs`,
-//! `events.rs` and `known.rs` do I/O.
+//! `count.rs`, `events.rs` and `known.rs` do I/O.
 
 mod answer;
 mod context;
+mod count;
 mod embed;
 mod engine;
 mod error_body;

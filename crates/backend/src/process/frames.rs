@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use super::LONGEST_LINE;
-use crate::{Abilities, BackendError, Embeddings, Event, Profile, ServedBy, WorkKind};
+use crate::{Abilities, BackendError, Embeddings, Event, Profile, ServedBy, TokenCount, WorkKind};
 
 /// The number of a call, chosen by the caller.
 pub(super) type CallNumber = u64;
@@ -30,6 +30,8 @@ pub(super) enum ToHost {
         profile: Profile,
         strict: bool,
         work: WorkKind,
+        /// Whether the prompt is to be counted only.
+        counts: bool,
         request: Box<RawValue>,
     },
     /// The reader has consumed this number of events.
@@ -64,6 +66,8 @@ pub(super) enum CallMessage {
     Event(Event),
     /// The embeddings. The last message of the call.
     Embedded(Packed),
+    /// The number of tokens of the prompt. The last message of the call.
+    Counted(TokenCount),
     /// The call failed. The last message of the call.
     Failed(BackendError),
     /// The call succeeded. The last message of the call.

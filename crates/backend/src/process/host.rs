@@ -17,7 +17,8 @@ use tokio::task::AbortHandle;
 use super::WINDOW;
 use super::frames::{CallMessage, CallNumber, Frames, FromHost, Hello, ToHost};
 use crate::{
-    Abilities, Backend, BackendError, Call, CallHead, EmbeddingCall, Event, Reply, Work, WorkKind,
+    Abilities, Backend, BackendError, Call, CallHead, ChatCall, EmbeddingCall, Event, Reply, Work,
+    WorkKind,
 };
 
 /// The maximum number of messages that wait for the pipe.
@@ -100,16 +101,26 @@ where
 enum ReceivedCall {
     Start(Call),
     Embed(EmbeddingCall),
+    Count(ChatCall),
 }
 
 impl ReceivedCall {
-    fn parse(head: CallHead, work: WorkKind, request: &RawValue) -> serde_json::Result<Self> {
+    fn parse(
+        head: CallHead,
+        work: WorkKind,
+        counts: bool,
+        request: &RawValue,
+    ) -> serde_json::Result<Self> {
         let request = request.get();
         let work = match work {
             WorkKind::Chat => {
                 let mut work: ChatCompletionRequest = serde_json::from_str(request)?;
                 work.keep_long_numbers(request.as_bytes());
-                Work::Chat(work.into())
+                let work = Arc::new(work);
+                if counts {
+                    return Ok(Self::Count(ChatCall { head, work }));
+                }
+                Work::Chat(work)
             }
             WorkKind::Completions => Work::Completion(serde_json::from_str(request)?),
             WorkKind::Embeddings => {
@@ -144,6 +155,7 @@ impl Calls {
                     profile,
                     strict,
                     work,
+                    counts,
                     request,
                 } => {
                     let head = CallHead {
@@ -152,7 +164,7 @@ impl Calls {
                         strict,
                         ..CallHead::new(id)
                     };
-                    self.begin(call, ReceivedCall::parse(head, work, &request));
+                    self.begin(call, ReceivedCall::parse(head, work, counts, &request));
                 }
                 ToHost::Taken { call, events } => self.give_room(call, events),
                 ToHost::Left { call } => self.end(call),
@@ -248,6 +260,10 @@ impl CallSender {
             ReceivedCall::Start(call) => self.answer(backend.start(call).await).await,
             ReceivedCall::Embed(call) => match backend.embed(call).await {
                 Ok(embeddings) => CallMessage::Embedded(embeddings.into()),
+                Err(error) => CallMessage::Failed(error),
+            },
+            ReceivedCall::Count(call) => match backend.count_tokens(call).await {
+                Ok(count) => CallMessage::Counted(count),
                 Err(error) => CallMessage::Failed(error),
             },
         }

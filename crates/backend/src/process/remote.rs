@@ -19,8 +19,8 @@ use tokio::sync::{mpsc, watch};
 use super::WINDOW;
 use super::frames::{CallMessage, CallNumber, Frames, FromHost, Hello, ToHost};
 use crate::{
-    Abilities, Backend, BackendError, Call, CallHead, EmbeddingCall, Embeddings, Event, Reply,
-    Work, WorkKind,
+    Abilities, Backend, BackendError, Call, CallHead, ChatCall, EmbeddingCall, Embeddings, Event,
+    Reply, TokenCount, Work, WorkKind,
 };
 
 /// The reason why there is no backend at the other end.
@@ -135,6 +135,16 @@ impl Shared {
         work: WorkKind,
         request: &impl Serialize,
     ) -> Result<Answer, BackendError> {
+        self.send(head, work, false, request)
+    }
+
+    fn send(
+        self: &Arc<Self>,
+        head: CallHead,
+        work: WorkKind,
+        counts: bool,
+        request: &impl Serialize,
+    ) -> Result<Answer, BackendError> {
         let number = self.next_call.fetch_add(1, Ordering::Relaxed);
         // The window, plus `Accepted` and the last message.
         let (sender, said) = mpsc::channel(WINDOW as usize + 2);
@@ -164,6 +174,7 @@ impl Shared {
             profile: head.profile,
             strict: head.strict,
             work,
+            counts,
             request,
         };
         self.outgoing.send(frame).map_err(|_| self.cut_short())?;
@@ -220,6 +231,20 @@ impl Backend for Remote {
                 CallMessage::Embedded(packed) => {
                     answer.over = true;
                     Ok(packed.into())
+                }
+                _ => Err(self.shared.cut_short()),
+            }
+        })
+    }
+
+    fn count_tokens(&self, call: ChatCall) -> BoxFuture<'_, Result<TokenCount, BackendError>> {
+        Box::pin(async move {
+            let ChatCall { head, work } = call;
+            let mut answer = self.shared.send(head, WorkKind::Chat, true, &*work)?;
+            match answer.first().await? {
+                CallMessage::Counted(count) => {
+                    answer.over = true;
+                    Ok(count)
                 }
                 _ => Err(self.shared.cut_short()),
             }

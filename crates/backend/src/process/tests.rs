@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 use super::*;
 use crate::{
     Abilities, Ability, AbilitySet, Backend, BackendError, Call, ChatCall, Chunk, EmbeddingCall,
-    Embeddings, Event, Reply, ServedBy, Waiting, Work,
+    Embeddings, Event, Reply, ServedBy, TokenCount, Waiting, Work,
 };
 
 /// A backend that counts up to the requested number, and counts its running calls.
@@ -127,6 +127,17 @@ impl Backend for Counting {
         })
     }
 
+    fn count_tokens(&self, call: ChatCall) -> BoxFuture<'_, Result<TokenCount, BackendError>> {
+        Box::pin(async move {
+            let most = call.work.max_tokens.unwrap_or(0);
+            assert!(most != -2, "a panic, as the test wants it");
+            if most < 0 {
+                return Err(BackendError::Busy { retry_after: None });
+            }
+            Ok(TokenCount::exact(7, served_by()))
+        })
+    }
+
     fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, BackendError>> {
         Box::pin(async { Ok(vec![Model::new("m", 5, "tests")]) })
     }
@@ -224,6 +235,21 @@ async fn an_answer_arrives_as_it_was_given() {
         remote.abilities("other").await,
         Err(BackendError::model_not_found("other"))
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_count_arrives_without_an_answer_and_its_refusal_too() {
+    let backend = Arc::new(Counting::default());
+    let given = Arc::clone(&backend.given);
+    let remote = connected(backend).await;
+    let count = remote.count_tokens(call(200)).await;
+    assert_eq!(count, Ok(TokenCount::exact(7, served_by())));
+    assert_eq!(given.load(Ordering::SeqCst), 0);
+    let busy = remote.count_tokens(call(-1)).await.expect_err("refused");
+    assert_eq!(busy.kind(), "busy");
+    // A panic ends its own call only.
+    assert!(remote.count_tokens(call(-2)).await.is_err());
+    assert!(remote.count_tokens(call(1)).await.is_ok());
 }
 
 #[tokio::test(start_paused = true)]

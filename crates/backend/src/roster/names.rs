@@ -13,7 +13,10 @@ use thiserror::Error;
 
 use super::alias::{Alias, AliasError, Aliases};
 use super::member::{LastList, Member, Models};
-use crate::{Abilities, Backend, BackendError, Call, EmbeddingCall, Embeddings, NotDeleted, Reply};
+use crate::{
+    Abilities, Backend, BackendError, Call, ChatCall, EmbeddingCall, Embeddings, NotDeleted, Reply,
+    TokenCount,
+};
 
 /// The minimum interval between refreshes that an unknown name causes.
 const ASKED_AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -297,6 +300,16 @@ impl Backend for Roster {
                 Arc::make_mut(&mut call.work).model = place.model;
             }
             place.member.backend.embed(call).await
+        })
+    }
+
+    fn count_tokens(&self, mut call: ChatCall) -> BoxFuture<'_, Result<TokenCount, BackendError>> {
+        Box::pin(async move {
+            let place = self.find(&call.work.model).await?;
+            if place.model != call.work.model {
+                Arc::make_mut(&mut call.work).model = place.model;
+            }
+            place.member.backend.count_tokens(call).await
         })
     }
 

@@ -44,7 +44,7 @@ impl Calling {
     }
 
     /// Returns the request as it is sent to the engine.
-    fn asked(self, request: &ChatCompletionRequest) -> ChatCompletionRequest {
+    pub(crate) fn asked(self, request: &ChatCompletionRequest) -> ChatCompletionRequest {
         match self {
             Self::Described => marked::as_text(request),
             Self::CallOrAnswer => call_or_answer::as_a_schema(request),

@@ -36,7 +36,9 @@ where
 
 /// Returns the request with the tools described in a system message and the schema of the calls. It
 /// works with every model, also if its template does not support tools.
-fn as_a_schema(request: &ChatCompletionRequest) -> Result<ChatCompletionRequest, BackendError> {
+pub(crate) fn as_a_schema(
+    request: &ChatCompletionRequest,
+) -> Result<ChatCompletionRequest, BackendError> {
     let functions = request.callable_functions();
     if functions.is_empty() {
         return Err(BackendError::InvalidRequest {

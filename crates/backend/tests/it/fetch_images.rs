@@ -242,6 +242,22 @@ async fn an_image_is_fetched_from_the_checked_address_and_sent_as_a_data_url() {
 }
 
 #[tokio::test]
+async fn an_image_is_fetched_to_count_the_tokens_of_its_prompt() {
+    let engine = RawEngine::start([image(PNG)]).await;
+    let setup = setup(allowing(&[&engine]), &[]);
+    let part = json!({"type": "image_url", "image_url": {"url": format!("{}/a", engine.url)}});
+    let request = json!({"model": "m", "messages": [{"role": "user", "content": [part]}]});
+    let request = Arc::new(serde_json::from_value(request).unwrap());
+    let call = ChatCall::new("chatcmpl-1", request);
+    setup.inline.count_tokens(call).await.unwrap();
+    let asked = setup.inner.asked.lock().unwrap().pop().unwrap();
+    assert_eq!(
+        asked["messages"][0]["content"][0]["image_url"]["url"],
+        PNG_URL
+    );
+}
+
+#[tokio::test]
 async fn the_same_url_is_fetched_once_and_put_wherever_it_stood() {
     let engine = RawEngine::start([image(PNG)]).await;
     let setup = setup(allowing(&[&engine]), &[]);

@@ -264,6 +264,26 @@ async fn names_and_aliases_lead_embeddings_where_they_lead_chats() {
 }
 
 #[tokio::test]
+async fn names_and_aliases_lead_counts_where_they_lead_chats() {
+    let one = Fake::having("one", &["a"]);
+    let two = Fake::having("two", &["b"]);
+    let roster = roster(&[&one, &two], &["gpt-*=b"]);
+    for (name, leads_to) in [("gpt-4o", "two b"), ("two/b", "two b"), ("a", "one a")] {
+        let request = json!({"model": name, "messages": [{"role": "user", "content": "Hi"}]});
+        let request = Arc::new(serde_json::from_value(request).unwrap());
+        let count = roster
+            .count_tokens(ChatCall::new("1", request))
+            .await
+            .unwrap();
+        assert_eq!(
+            format!("{} {}", count.served_by.backend, count.served_by.model),
+            leads_to,
+            "{name}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_name_without_a_tag_is_the_latest_where_no_backend_has_it_exactly() {
     let ollama = Fake::having("ollama", &["smollm2:latest", "qwen:latest", "qwen:1b"]);
     let gpu = Fake::having("gpu", &["qwen"]);

@@ -16,7 +16,7 @@ mod resample;
 mod sound;
 
 pub(crate) use projector::{Facts, Media};
-pub(crate) use reading::read;
+pub(crate) use reading::{count, read};
 
 use std::sync::Arc;
 

@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use llama_cpp_2::mtmd::{MtmdBitmap, MtmdInputChunk, MtmdInputChunkType};
+use llama_cpp_2::mtmd::{MtmdBitmap, MtmdInputChunk, MtmdInputChunkType, MtmdInputChunks};
 use llama_cpp_2::token::LlamaToken;
 use sha2::{Digest, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
@@ -75,9 +75,24 @@ pub(crate) enum Refused {
 struct Job {
     identity: Identity,
     decoded: Decoded,
-    /// The maximum number of its tokens.
-    room: usize,
-    answer: oneshot::Sender<Result<Arc<Seen>, Refused>>,
+    answer: Answer,
+}
+
+/// What a job is to find out, and where its result goes.
+enum Answer {
+    /// The rows, of which there is room for this number.
+    Rows(usize, oneshot::Sender<Result<Arc<Seen>, Refused>>),
+    /// Their number.
+    Count(oneshot::Sender<Result<usize, Refused>>),
+}
+
+impl Answer {
+    fn is_closed(&self) -> bool {
+        match self {
+            Self::Rows(_, answer) => answer.is_closed(),
+            Self::Count(answer) => answer.is_closed(),
+        }
+    }
 }
 
 /// A file's pixels or samples, with the semaphore permit for their memory. The permit stays with
@@ -152,6 +167,23 @@ impl Media {
 
     /// Encodes an image or a sound, which may take at most `room` tokens.
     pub(crate) async fn see(&self, asked: &Arc<Asked>, room: usize) -> Result<Arc<Seen>, Refused> {
+        let rows = |answer| Answer::Rows(room, answer);
+        self.ask(asked, rows, |known| within(known, room)).await
+    }
+
+    /// Counts the tokens and rows of an image or a sound without encoding it.
+    pub(crate) async fn count(&self, asked: &Arc<Asked>) -> Result<usize, Refused> {
+        self.ask(asked, Answer::Count, |known| Ok(known.tokens()))
+            .await
+    }
+
+    /// Waits for the result of a job of the thread, or takes it from the rows in the cache.
+    async fn ask<T>(
+        &self,
+        asked: &Arc<Asked>,
+        job: impl FnOnce(oneshot::Sender<Result<T, Refused>>) -> Answer,
+        from: impl FnOnce(Arc<Seen>) -> Result<T, Refused>,
+    ) -> Result<T, Refused> {
         let takes = if asked.format.is_none() {
             self.facts.sees
         } else {
@@ -162,7 +194,7 @@ impl Media {
         }
         let identity = identity(asked);
         if let Some(seen) = lock(&self.kept).find(&identity) {
-            return within(seen, room);
+            return from(seen);
         }
         let _place = self.waiting.try_acquire().map_err(|_| Refused::Busy)?;
         let leave = Arc::clone(&self.decoding)
@@ -171,23 +203,22 @@ impl Media {
             .map_err(|_| Refused::Failed(ENDED))?;
         // Another request may have encoded the same file meanwhile.
         if let Some(seen) = lock(&self.kept).find(&identity) {
-            return within(seen, room);
+            return from(seen);
         }
         let decoded = self.decode(asked, leave).await?;
-        let (answer, seen) = oneshot::channel();
+        let (answer, result) = oneshot::channel();
         let jobs = self.jobs.as_ref().ok_or(Refused::Failed(ENDED))?;
-        jobs.try_send(Job {
+        let job = Job {
             identity,
             decoded,
-            room,
-            answer,
-        })
-        .map_err(|error| match error {
+            answer: job(answer),
+        };
+        jobs.try_send(job).map_err(|error| match error {
             // Not reached in practice: the channel has room for all files that may be decoded.
             TrySendError::Full(_) => Refused::Busy,
             TrySendError::Disconnected(_) => Refused::Failed(ENDED),
         })?;
-        seen.await.map_err(|_| Refused::Failed(ENDED))?
+        result.await.map_err(|_| Refused::Failed(ENDED))?
     }
 
     async fn decode(
@@ -333,13 +364,21 @@ impl Worker {
         while let Ok(Job {
             identity,
             decoded,
-            room,
             answer,
         }) = jobs.recv()
         {
             if answer.is_closed() {
                 continue;
             }
+            let (room, answer) = match answer {
+                Answer::Rows(room, answer) => (room, answer),
+                Answer::Count(answer) => {
+                    let chunks = self.chunks(&decoded.medium);
+                    // The client may have left.
+                    let _ = answer.send(chunks.map(|chunks| chunks.total_tokens()));
+                    continue;
+                }
+            };
             // Another request may have asked for the same file meanwhile.
             let known = lock(&self.kept).find(&identity);
             let seen = match known {
@@ -357,13 +396,8 @@ impl Worker {
         }
     }
 
-    fn see(
-        &mut self,
-        medium: &Medium,
-        identity: Identity,
-        room: usize,
-        answer: &oneshot::Sender<Result<Arc<Seen>, Refused>>,
-    ) -> Result<Seen, Refused> {
+    /// The parts of an image or sound, which still have to be encoded.
+    fn chunks(&self, medium: &Medium) -> Result<MtmdInputChunks, Refused> {
         let bitmap = match medium {
             Medium::Picture(picture) => {
                 MtmdBitmap::from_image_data(picture.width, picture.height, &picture.rgb)
@@ -373,8 +407,17 @@ impl Worker {
         let bitmap =
             bitmap.map_err(|_| Refused::Failed("llama.cpp takes no such picture or sound"))?;
         let chunks = self.projector.chunks(&bitmap);
-        let chunks = chunks
-            .ok_or_else(|| Refused::File("the model's projector does not take it".to_owned()))?;
+        chunks.ok_or_else(|| Refused::File("the model's projector does not take it".to_owned()))
+    }
+
+    fn see(
+        &mut self,
+        medium: &Medium,
+        identity: Identity,
+        room: usize,
+        answer: &oneshot::Sender<Result<Arc<Seen>, Refused>>,
+    ) -> Result<Seen, Refused> {
+        let chunks = self.chunks(medium)?;
         let tokens = chunks.total_tokens();
         if tokens > room {
             return Err(Refused::TooLong { tokens });

@@ -59,6 +59,27 @@ pub(crate) async fn read(
     })
 }
 
+/// Counts the tokens and rows of the input, whatever the context. Encodes nothing.
+pub(crate) async fn count(
+    media: &Media,
+    model: &Model,
+    marked: &Marked,
+    prompt: &str,
+) -> Result<usize, BackendError> {
+    let mut count = 0;
+    for (at, part) in marked.parts(prompt)?.iter().enumerate() {
+        count += match part {
+            Part::Medium(number) => {
+                let asked = &marked.asked[*number];
+                let counted = media.count(asked).await;
+                counted.map_err(|why| explain(why, asked, count, usize::MAX))?
+            }
+            Part::Text(_) => tokens_of(model, at, *part).len(),
+        };
+    }
+    Ok(count)
+}
+
 /// The tokens of a text part. The first part may need the token that begins every text.
 fn tokens_of(model: &Model, at: usize, part: Part<'_>) -> Vec<crate::Token> {
     match part {

@@ -5,6 +5,7 @@ mod answers;
 mod calls;
 mod company;
 mod completions;
+mod count;
 mod draft;
 mod embed;
 mod families;

@@ -160,6 +160,33 @@ async fn a_picture_counts_as_the_tokens_that_it_takes() {
 }
 
 #[tokio::test]
+async fn the_prompt_of_a_picture_or_a_sound_is_counted_without_an_answer() {
+    let hear = || {
+        about(json!([
+            text("What is this?"),
+            sound(&wav(200.0)),
+            text("Say it.")
+        ]))
+    };
+    for kind in [Kind::SeesAndHears, Kind::SeesAllAtOnce] {
+        let llama = open_with(kind, |_| ());
+        let is_seen_only = kind == Kind::SeesAllAtOnce;
+        for call in [look(0), hear()]
+            .into_iter()
+            .take(2 - usize::from(is_seen_only))
+        {
+            let before = llama.count_tokens(call.clone()).await.unwrap();
+            let whole = ask(&llama, call.clone()).await;
+            assert_eq!(before.input_tokens, whole.usage().prompt_tokens);
+            // From the rows in the cache.
+            assert_eq!(llama.count_tokens(call).await, Ok(before));
+        }
+    }
+    let blind = open(|_| ()).count_tokens(look(0)).await.unwrap_err();
+    assert_eq!(Some(blind), ask(&open(|_| ()), look(0)).await.error);
+}
+
+#[tokio::test]
 async fn the_next_turn_reads_neither_the_picture_nor_what_came_before_again() {
     let llama = open_with(Kind::SeesAndHears, |_| ());
     let one = ask(&llama, look(0)).await;

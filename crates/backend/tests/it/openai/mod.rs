@@ -2,6 +2,7 @@
 //! it sends.
 
 mod completions;
+mod count;
 mod embeddings;
 mod ends;
 mod llama_server;

@@ -21,7 +21,8 @@ use anyhow::Context as _;
 use futures_util::future::BoxFuture;
 use futures_util::{Stream, StreamExt as _, stream};
 use loggia_backend::{
-    Abilities, Backend, BackendError, Call, EmbeddingCall, Embeddings, Event, Reply,
+    Abilities, Backend, BackendError, Call, ChatCall, EmbeddingCall, Embeddings, Event, Reply,
+    TokenCount,
 };
 use loggia_llama::{Forecast, LlamaOptions};
 use loggia_wire::Extra;
@@ -227,6 +228,16 @@ impl Backend for Embedded {
                 backend.embed(call.clone())
             });
             asked.await.map(|(embeddings, _)| embeddings)
+        })
+    }
+
+    fn count_tokens(&self, call: ChatCall) -> BoxFuture<'_, Result<TokenCount, BackendError>> {
+        Box::pin(async move {
+            let request = &call.work;
+            let asked = self.ask(&request.model, &request.extra, |backend| {
+                backend.count_tokens(call.clone())
+            });
+            asked.await.map(|(count, _)| count)
         })
     }
 
