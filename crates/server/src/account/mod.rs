@@ -116,7 +116,9 @@ struct Account {
     method: Method,
     route: Option<&'static str>,
     status: Option<StatusCode>,
-    ended: Ended,
+    /// How the answer ended; `None` until that is known. Boxed, because every open stream has an
+    /// account.
+    ended: Option<Box<Ended>>,
     opened: Instant,
     listeners: Arc<[Box<dyn Listener>]>,
     _entered: Entered,
@@ -133,7 +135,7 @@ impl Account {
             method: request.method().clone(),
             route: route(request),
             status: None,
-            ended: Ended::new(Outcome::Abandoned),
+            ended: None,
             opened: Instant::now(),
             listeners: Arc::clone(&layer.listeners),
             _entered: layer.in_flight.enter(),
@@ -143,13 +145,15 @@ impl Account {
 
 impl Drop for Account {
     fn drop(&mut self) {
+        let ended = self.ended.take();
+        let ended = ended.unwrap_or_else(|| Box::new(Ended::new(Outcome::Abandoned)));
         let closed = Closed {
             id: self.id.as_ref(),
             key: self.key.as_deref(),
             method: &self.method,
             route: self.route,
             status: self.status,
-            ended: &self.ended,
+            ended: &ended,
             took: self.opened.elapsed(),
         };
         for listener in &*self.listeners {
@@ -219,11 +223,8 @@ impl AccountedBody {
     /// report none.
     fn close(&mut self, outcome: Outcome) {
         if let Some(mut account) = self.account.take() {
-            account.ended = self
-                .inner
-                .ended()
-                .cloned()
-                .unwrap_or_else(|| Ended::new(outcome));
+            let ended = self.inner.ended().cloned();
+            account.ended = Some(Box::new(ended.unwrap_or_else(|| Ended::new(outcome))));
         }
     }
 }
@@ -232,7 +233,7 @@ impl AccountedBody {
 impl Drop for AccountedBody {
     fn drop(&mut self) {
         if let Some(mut account) = self.account.take() {
-            account.ended = self.inner.so_far();
+            account.ended = Some(Box::new(self.inner.so_far()));
         }
     }
 }
