@@ -479,13 +479,15 @@ fn tool_search(tool: &ResponseTool) -> FunctionDefinition {
     )
 }
 
-/// A tool as the response repeats it: a function has all four fields.
+/// A tool as the response repeats it: a function has all five fields.
 pub(crate) fn echoed(tool: &ResponseTool) -> Value {
     let mut echo = serde_json::to_value(tool).unwrap_or_default();
     if tool.kind == "function"
         && let Some(fields) = echo.as_object_mut()
     {
-        fields.entry("parameters").or_insert(Value::Null);
+        for absent in ["description", "parameters"] {
+            fields.entry(absent).or_insert(Value::Null);
+        }
         fields.entry("strict").or_insert(Value::Bool(false));
     }
     echo

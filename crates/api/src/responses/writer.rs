@@ -9,7 +9,7 @@ use loggia_backend::{BackendError, Chunk, EarlyEnd, Event};
 use loggia_wire::openai::responses::{
     FunctionToolCall, IncompleteDetails, ItemStatus, OutputItem, OutputMessage, OutputPart,
     OutputText, ReasoningItem, ReasoningText, RefusalText, Response, ResponseError, ResponseEvent,
-    ResponseStatus, SummaryPart, write_event,
+    ResponseStatus, ResponseUsage, SummaryPart, write_event,
 };
 use loggia_wire::openai::{ChunkChoice, Delta, FinishReason, TokenLogprob, ToolCallDelta};
 
@@ -139,11 +139,16 @@ impl ResponseWriter {
         if std::mem::replace(&mut self.has_begun, true) {
             return Ok(());
         }
+        // Open Responses requires a usage of every response, and OpenAI's specification that it is
+        // not null.
+        let usage = self.response.usage.replace(ResponseUsage::default());
         let response = &self.response;
         self.events
             .write(&ResponseEvent::Created { response }, out)?;
         self.events
-            .write(&ResponseEvent::InProgress { response }, out)
+            .write(&ResponseEvent::InProgress { response }, out)?;
+        self.response.usage = usage;
+        Ok(())
     }
 
     fn chunk(&mut self, chunk: Chunk, out: &mut Vec<u8>) -> Written {

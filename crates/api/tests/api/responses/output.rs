@@ -71,8 +71,8 @@ async fn a_response_repeats_what_was_asked() {
         "reasoning": {"effort": "low"}, "text": {"verbosity": "low"}, "store": false, "user": "u",
         "parallel_tool_calls": false, "prompt_cache_key": "k"});
     let (response, _) = response(StandIn::hello(), &hi(asked)).await;
-    let function =
-        json!({"type": "function", "name": "f", "parameters": {"type": "object"}, "strict": false});
+    let function = json!({"type": "function", "name": "f", "description": null,
+        "parameters": {"type": "object"}, "strict": false});
     for (field, value) in [
         ("instructions", json!("Be brief.")),
         ("temperature", json!(0.5)),
@@ -99,6 +99,28 @@ async fn a_response_repeats_what_was_asked() {
     ] {
         assert_eq!(response[field], value, "{field}");
     }
+}
+
+#[tokio::test]
+async fn a_response_has_the_fields_that_open_responses_requires() {
+    let (response, engine) = response(StandIn::hello(), &hi(json!({}))).await;
+    for (field, value) in [
+        ("temperature", json!(1.0)),
+        ("top_p", json!(1.0)),
+        ("presence_penalty", json!(0.0)),
+        ("frequency_penalty", json!(0.0)),
+        ("prompt_cache_key", Value::Null),
+        ("safety_identifier", Value::Null),
+    ] {
+        assert_eq!(response.get(field), Some(&value), "{field}");
+    }
+    let stream = ask(&engine, Policy::default(), &hi(json!({"stream": true}))).await;
+    let begun = &events(stream.text())[0]["response"];
+    assert_eq!(begun["usage"]["total_tokens"], 0);
+    let asked = json!({"presence_penalty": 0.5, "frequency_penalty": -0.5});
+    let (response, _) = self::response(StandIn::hello(), &hi(asked)).await;
+    assert_eq!(response["presence_penalty"], 0.5);
+    assert_eq!(response["frequency_penalty"], -0.5);
 }
 
 #[tokio::test]

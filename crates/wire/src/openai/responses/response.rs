@@ -27,6 +27,9 @@ pub struct Response {
     pub error: Option<ResponseError>,
     /// Why the response is incomplete.
     pub incomplete_details: Option<IncompleteDetails>,
+    /// `frequency_penalty` of the request. Default: 0. Open Responses has it.
+    #[serde(default)]
+    pub frequency_penalty: f64,
     /// `instructions` of the request.
     pub instructions: Option<String>,
     /// `max_output_tokens` of the request.
@@ -39,22 +42,23 @@ pub struct Response {
     pub output: Vec<OutputItem>,
     /// `parallel_tool_calls` of the request. Default: true.
     pub parallel_tool_calls: bool,
+    /// `presence_penalty` of the request. Default: 0. Open Responses has it.
+    #[serde(default)]
+    pub presence_penalty: f64,
     /// `previous_response_id` of the request.
     pub previous_response_id: Option<String>,
     /// `prompt_cache_key` of the request.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt_cache_key: Option<String>,
     /// `effort` and `summary` of the request.
     pub reasoning: Value,
     /// `safety_identifier` of the request.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub safety_identifier: Option<String>,
     /// Always `default`.
     pub service_tier: String,
     /// Whether the server stores the response.
     pub store: bool,
-    /// `temperature` of the request.
-    pub temperature: Option<f64>,
+    /// `temperature` of the request. Default: 1.
+    pub temperature: f64,
     /// `format` and `verbosity` of the request.
     pub text: Value,
     /// `tool_choice` of the request. Default: `auto`.
@@ -63,8 +67,8 @@ pub struct Response {
     pub tools: Vec<Value>,
     /// `top_logprobs` of the request. Default: 0.
     pub top_logprobs: i64,
-    /// `top_p` of the request.
-    pub top_p: Option<f64>,
+    /// `top_p` of the request. Default: 1.
+    pub top_p: f64,
     /// Always `disabled`: an input that is too long is refused.
     pub truncation: String,
     /// The number of tokens used, when it is known.
