@@ -7,6 +7,7 @@ received; chunked framing is removed and checked, and a body that ends early is 
 import dataclasses
 import http.client
 import json
+import re
 from urllib.parse import urlsplit
 
 import openai_spec
@@ -27,10 +28,11 @@ class Answer:
         return self.json()["error"]
 
     def events(self) -> list[str]:
-        """Returns the data of each server-sent event, in order. Skips comments."""
+        """Returns the data of each server-sent event, in order. Skips comments. Events of responses have names."""
         text = self.body.decode()
         assert text.endswith("\n\n"), f"a stream ends with a whole event, not with {text[-40:]!r}"
         blocks = [block for block in text.split("\n\n") if block and not block.startswith(":")]
+        blocks = [re.sub(r"\Aevent: response\..*\n", "", block) for block in blocks]
         assert all(block.startswith("data: ") and "\n" not in block for block in blocks), text
         return [block.removeprefix("data: ") for block in blocks]
 
