@@ -8,14 +8,14 @@ use loggia_backend::{BackendError, Chunk, EarlyEnd, Event, Waiting};
 use loggia_wire::openai::{CompletionTokensDetails, CompletionUsage, PromptTokensDetails};
 
 use crate::deltas::Deltas;
-use crate::engine::{Answer, Finish, Output, Piece, Usage};
+use crate::engine::{Finish, Output, OutputStream, Piece, Usage};
 use crate::error::EngineError;
 
 /// The answers of all choices as one stream of events, in the order in which output arrives, with
 /// the sum of their usage at the end.
 pub(crate) struct Events {
     /// The answers by the number of their choice. Those that have ended are `None`.
-    answers: Vec<Option<Answer>>,
+    answers: Vec<Option<OutputStream>>,
     /// The reader of each choice.
     deltas: Vec<Deltas>,
     /// Whether the prompt is being scored. The first choice sends these scores for all choices, so
@@ -33,7 +33,7 @@ pub(crate) struct Events {
 
 impl Events {
     pub(crate) fn new(
-        answers: Vec<Answer>,
+        answers: Vec<OutputStream>,
         deltas: Vec<Deltas>,
         is_being_scored: bool,
         held_to: &'static str,

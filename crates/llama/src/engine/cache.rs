@@ -134,7 +134,7 @@ impl<'model> Cache<'model> {
 
     /// Removes the tokens of a sequence from this position on. Returns `false` if the model cannot
     /// remove a part.
-    pub(super) fn cut(&mut self, sequence: Sequence, position: usize) -> bool {
+    pub(super) fn truncate(&mut self, sequence: Sequence, position: usize) -> bool {
         let from = u32::try_from(position).ok();
         self.context
             .kv_cache_seq_rm(to_i32(sequence), from, None)
@@ -148,7 +148,7 @@ impl<'model> Cache<'model> {
         self.context
             .kv_cache_seq_cp(to_i32(from), to_i32(to), None, None)
             .is_ok()
-            && self.cut(to, end)
+            && self.truncate(to, end)
     }
 
     /// Clears the cache.

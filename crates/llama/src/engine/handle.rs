@@ -3,9 +3,9 @@
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
-use super::answer::{self, Answer};
 use super::generation::Generation;
 use super::inbox::{Inbox, Job};
+use super::output_stream::{self, OutputStream};
 use super::sizes::Sizes;
 use super::worker;
 use crate::error::{EngineError, LoadError};
@@ -51,7 +51,7 @@ impl Engine {
     pub(crate) fn generate(
         &self,
         generations: Vec<Generation>,
-    ) -> Result<Vec<Answer>, EngineError> {
+    ) -> Result<Vec<OutputStream>, EngineError> {
         for generation in &generations {
             self.check(generation)?;
         }
@@ -90,9 +90,9 @@ impl Engine {
         Ok(())
     }
 
-    fn job(&self, generation: Generation) -> (Job, Answer) {
-        let (outlet, answer) = answer::channel(self.reader_buffer, Arc::clone(&self.inbox));
-        (Job { generation, outlet }, answer)
+    fn job(&self, generation: Generation) -> (Job, OutputStream) {
+        let (sender, answer) = output_stream::channel(self.reader_buffer, Arc::clone(&self.inbox));
+        (Job { generation, sender }, answer)
     }
 }
 

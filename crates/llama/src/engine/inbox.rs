@@ -5,14 +5,14 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::generation::Generation;
-use super::output::Outlet;
+use super::output::OutputSender;
 use crate::error::EngineError;
 
 /// A waiting request.
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) generation: Generation,
-    pub(super) outlet: Outlet,
+    pub(super) sender: OutputSender,
 }
 
 /// The queue that callers, readers and the engine's thread share.
@@ -21,7 +21,7 @@ pub(super) struct Inbox {
     state: Mutex<State>,
     bell: Condvar,
     /// The maximum number of waiting requests, not counting those for which a slot is free.
-    most: usize,
+    max_waiting: usize,
     parallel: usize,
 }
 
@@ -35,23 +35,23 @@ struct State {
     stopping: bool,
     stopped: bool,
     /// The average time of recent requests.
-    usual: Duration,
+    average_time: Duration,
 }
 
 impl Inbox {
-    pub(super) fn new(most: usize, parallel: usize) -> Self {
+    pub(super) fn new(max_waiting: usize, parallel: usize) -> Self {
         let state = State {
             waiting: VecDeque::new(),
             idle: parallel,
             rung: false,
             stopping: false,
             stopped: false,
-            usual: Duration::from_secs(2),
+            average_time: Duration::from_secs(2),
         };
         Self {
             state: Mutex::new(state),
             bell: Condvar::new(),
-            most,
+            max_waiting,
             parallel,
         }
     }
@@ -62,13 +62,13 @@ impl Inbox {
         if state.stopping || state.stopped {
             return Err(EngineError::Stopped);
         }
-        state.waiting.retain(|job| !job.outlet.is_closed());
+        state.waiting.retain(|job| !job.sender.is_closed());
         let waiting = state.waiting.len();
-        if waiting + jobs.len() > self.most + state.idle {
+        if waiting + jobs.len() > self.max_waiting + state.idle {
             let waiting = waiting.saturating_sub(state.idle);
             return Err(EngineError::Busy {
                 waiting,
-                retry_after: retry_after(waiting, self.parallel, state.usual),
+                retry_after: retry_after(waiting, self.parallel, state.average_time),
             });
         }
         state.waiting.extend(jobs);
@@ -106,7 +106,7 @@ impl Inbox {
             return None;
         }
         state.rung = false;
-        state.waiting.retain(|job| !job.outlet.is_closed());
+        state.waiting.retain(|job| !job.sender.is_closed());
         let now = idle.min(state.waiting.len());
         state.idle = idle - now;
         Some(state.waiting.drain(..now).collect())
@@ -123,9 +123,9 @@ impl Inbox {
     }
 
     /// For the engine: records the time that a request took.
-    pub(super) fn answered_in(&self, time: Duration) {
+    pub(super) fn record_time(&self, time: Duration) {
         let mut state = self.lock();
-        state.usual = (state.usual * 7 + time) / 8;
+        state.average_time = (state.average_time * 7 + time) / 8;
     }
 
     /// For the end of the engine's thread, also after a panic: all waiting requests are dropped, so
@@ -144,9 +144,9 @@ impl Inbox {
 
 /// The `Retry-After` time for a client that the full queue refuses: the estimated time of the
 /// requests before it, from the times of recent requests.
-fn retry_after(waiting: usize, parallel: usize, usual: Duration) -> Duration {
+fn retry_after(waiting: usize, parallel: usize, average_time: Duration) -> Duration {
     let rounds = u32::try_from(waiting / parallel.max(1) + 1).unwrap_or(u32::MAX);
-    usual
+    average_time
         .saturating_mul(rounds)
         .clamp(Duration::from_secs(1), Duration::from_mins(1))
 }

@@ -4,33 +4,33 @@
 //! and `answer` (what a reader receives, and how the engine notices that the reader left), `inbox`
 //! (the queue), `worker` (the loop: admit, share, plan, compute, choose), `sizes` (the context and
 //! the size of a step), `passage` (the prompt), `slots` (the assignment of the cache), `plan` (how a
-//! step is divided among prompts), `work` (one request in progress), `score` and `token_logprob`
+//! step is divided among prompts), `task` (one request in progress), `score` and `token_logprob`
 //! (log-probabilities), `draft` (speculative decoding), `cache` (the calls into llama.cpp).
 //!
 //! No HTTP here, and no templates: tokens in, text out.
 
-mod answer;
 mod cache;
 mod draft;
 mod generation;
 mod handle;
 mod inbox;
 mod output;
+mod output_stream;
 mod passage;
 mod plan;
 mod score;
 mod sizes;
 mod slots;
+mod task;
 mod token_logprob;
-mod work;
 mod worker;
 
-pub(crate) use answer::Answer;
 pub(crate) use generation::Generation;
 pub(crate) use handle::Engine;
 #[cfg(test)]
 pub(crate) use output::End;
 pub(crate) use output::{Finish, Output, Piece, Usage};
+pub(crate) use output_stream::OutputStream;
 pub(crate) use passage::{Builder, Passage};
 pub(crate) use score::{MOST_ROWS, Scored, ScoredPiece};
 pub(crate) use sizes::Sizes;

@@ -62,12 +62,12 @@ pub(crate) struct Usage {
 
 /// The engine's side of the channel.
 #[derive(Debug)]
-pub(super) struct Outlet {
+pub(super) struct OutputSender {
     sender: mpsc::Sender<Result<Output, EngineError>>,
     full: Arc<AtomicBool>,
 }
 
-impl Outlet {
+impl OutputSender {
     /// `full` is shared with the reader: if it is set, the reader wakes the engine after it has made
     /// room.
     pub(super) fn new(

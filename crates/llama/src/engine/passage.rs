@@ -119,7 +119,7 @@ impl Passage {
     }
 
     /// Shortens a length so that it does not split a part of an image.
-    pub(super) fn uncut(&self, length: usize) -> usize {
+    pub(super) fn unsplit(&self, length: usize) -> usize {
         self.rows_at(length).map_or(length, |(span, _)| span.start)
     }
 
@@ -176,8 +176,8 @@ mod tests {
     #[test]
     fn a_picture_is_never_cut() {
         let passage = passage(1, 10);
-        for (length, uncut) in [(2, 2), (3, 3), (4, 3), (12, 3), (13, 13), (14, 14)] {
-            assert_eq!(passage.uncut(length), uncut, "{length}");
+        for (length, unsplit) in [(2, 2), (3, 3), (4, 3), (12, 3), (13, 13), (14, 14)] {
+            assert_eq!(passage.unsplit(length), unsplit, "{length}");
         }
     }
 

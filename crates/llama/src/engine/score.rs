@@ -46,7 +46,7 @@ impl ScoredPiece {
 /// The state of scoring one prompt.
 #[derive(Debug)]
 pub(super) struct Scores {
-    asked: Scored,
+    scored: Scored,
     /// The number of alternatives for each token.
     top: usize,
     /// The bytes of the tokens so far, and how many bytes of the text have been sent.
@@ -56,9 +56,9 @@ pub(super) struct Scores {
 }
 
 impl Scores {
-    pub(super) fn new(asked: Scored, top: usize) -> Self {
+    pub(super) fn new(scored: Scored, top: usize) -> Self {
         Self {
-            asked,
+            scored,
             top,
             seen: 0,
             sent: 0,
@@ -69,17 +69,17 @@ impl Scores {
     /// The index where it begins. Tokens from here on must be computed, even if they are in the
     /// cache.
     pub(super) fn start(&self) -> usize {
-        self.asked.tokens.start
+        self.scored.tokens.start
     }
 
     /// Whether the logits of the token at this index are needed.
     pub(super) fn need(&self, place: usize) -> bool {
-        self.asked.tokens.contains(&place) && self.asked.tokens.contains(&(place + 1))
+        self.scored.tokens.contains(&place) && self.scored.tokens.contains(&(place + 1))
     }
 
     /// Whether scored tokens follow from this index on.
-    pub(super) fn go_on_at(&self, place: usize) -> bool {
-        place < self.asked.tokens.end
+    pub(super) fn continues_at(&self, place: usize) -> bool {
+        place < self.scored.tokens.end
     }
 
     /// Records the token at this index of the prompt, which has been computed. `logits` is only
@@ -94,7 +94,7 @@ impl Scores {
         if place == self.start() {
             let mut bytes = written(model, prompt[place]);
             // Some tokenizers put a space before every text.
-            if bytes.starts_with(b" ") && !self.asked.text.starts_with(' ') {
+            if bytes.starts_with(b" ") && !self.scored.text.starts_with(' ') {
                 bytes.remove(0);
             }
             let token = String::from_utf8_lossy(&bytes).into_owned();
@@ -111,9 +111,9 @@ impl Scores {
             let ranked = rank(logits(), next, self.top);
             self.add(token_logprob(model, ranked, written(model, next)));
         }
-        if place + 1 == self.asked.tokens.end {
+        if place + 1 == self.scored.tokens.end {
             // If the tokens do not add up to the text, this sends the rest of it.
-            self.release(self.asked.text.len());
+            self.release(self.scored.text.len());
             self.ready.is_last = true;
         }
     }
@@ -132,8 +132,8 @@ impl Scores {
 
     /// Releases the text up to `end` bytes, or to the last complete character before.
     fn release(&mut self, end: usize) {
-        let end = self.asked.text.floor_char_boundary(end);
-        if let Some(more) = self.asked.text.get(self.sent..end) {
+        let end = self.scored.text.floor_char_boundary(end);
+        if let Some(more) = self.scored.text.get(self.sent..end) {
             self.ready.text.push_str(more);
             self.sent = end;
         }

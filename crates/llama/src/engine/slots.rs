@@ -6,22 +6,22 @@
 //! previous content of that slot moves to the least recently used slot.
 
 use super::cache::Sequence;
-use super::work::Work;
+use super::task::Task;
 use crate::Token;
 
 /// A slot for one request at a time, and the cached tokens of its sequence.
 pub(super) struct Slot {
     /// The tokens in the cache, from position 0. They stay after a request ends, because the next
     /// request may have the same beginning.
-    pub(super) held: Vec<Token>,
-    pub(super) work: Option<Work>,
+    pub(super) tokens: Vec<Token>,
+    pub(super) task: Option<Task>,
     /// When its last request ended, by a counter.
     pub(super) last_used: u64,
 }
 
 /// The slot for a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct Assignment {
     pub(super) slot: Sequence,
     /// The free slot to which the current content of this one moves.
     pub(super) moved_to: Option<Sequence>,
@@ -30,15 +30,15 @@ pub(super) struct Place {
 impl Slot {
     pub(super) fn new() -> Self {
         Self {
-            held: Vec::new(),
-            work: None,
+            tokens: Vec::new(),
+            task: None,
             last_used: 0,
         }
     }
 
     /// The request, if its prompt is still being read.
-    fn reading(&self) -> Option<&Work> {
-        self.work.as_ref().filter(|work| work.next.is_none())
+    fn reading(&self) -> Option<&Task> {
+        self.task.as_ref().filter(|task| task.next.is_none())
     }
 }
 
@@ -50,53 +50,53 @@ pub(super) fn worth(context: usize) -> usize {
 
 /// The slot for a prompt: the free slot with the longest common beginning, unless much of its other
 /// content would be lost; otherwise the least recently used one. If other requests are active and
-/// the model `can_cut` sequences, it is a slot beside them.
-pub(super) fn place(
+/// the model `can_truncate` sequences, it is a slot beside them.
+pub(super) fn assign(
     slots: &[Slot],
     prompt: &[Token],
     worth: usize,
-    can_cut: bool,
-) -> Option<Place> {
+    can_truncate: bool,
+) -> Option<Assignment> {
     let free = || {
         slots
             .iter()
             .enumerate()
-            .filter(|(_, slot)| slot.work.is_none())
+            .filter(|(_, slot)| slot.task.is_none())
     };
-    let age = |slot: &Slot| (!slot.held.is_empty(), slot.last_used);
-    let oldest_but = |but: &[Option<Sequence>]| {
+    let age = |slot: &Slot| (!slot.tokens.is_empty(), slot.last_used);
+    let oldest_except = |but: &[Option<Sequence>]| {
         free()
             .filter(|(i, _)| !but.contains(&Some(*i)))
             .min_by_key(|(_, slot)| age(slot))
             .map(|(i, _)| i)
     };
-    let goes_on = going_on(slots, prompt, can_cut);
-    let wanted = goes_on.or_else(|| oldest_but(&[]))?;
-    let stay = Place {
+    let continued = continuation(slots, prompt, can_truncate);
+    let wanted = continued.or_else(|| oldest_except(&[]))?;
+    let stay = Assignment {
         slot: wanted,
         moved_to: None,
     };
     let neighbours = |i: Sequence| {
         let at_work = |i: Option<Sequence>| {
             i.and_then(|i| slots.get(i))
-                .is_some_and(|slot| slot.work.is_some())
+                .is_some_and(|slot| slot.task.is_some())
         };
         usize::from(at_work(i.checked_sub(1))) + usize::from(at_work(i.checked_add(1)))
     };
     let beside = free().filter(|&(i, _)| neighbours(i) > 0);
     let best = beside.min_by_key(|&(i, slot)| (2 - neighbours(i), age(slot)));
-    let Some((beside, slot)) = best.filter(|_| can_cut && neighbours(wanted) == 0) else {
+    let Some((beside, slot)) = best.filter(|_| can_truncate && neighbours(wanted) == 0) else {
         return Some(stay);
     };
-    if slot.held.len() < worth {
-        return Some(Place {
+    if slot.tokens.len() < worth {
+        return Some(Assignment {
             slot: beside,
             moved_to: None,
         });
     }
     // The cached beginning of this prompt must still be there for the copy.
-    let moved_to = oldest_but(&[Some(beside), goes_on]);
-    Some(moved_to.map_or(stay, |_| Place {
+    let moved_to = oldest_except(&[Some(beside), continued]);
+    Some(moved_to.map_or(stay, |_| Assignment {
         slot: beside,
         moved_to,
     }))
@@ -104,35 +104,36 @@ pub(super) fn place(
 
 /// The free slot with the longest common beginning, if the beginning is a good part of the slot's
 /// content. For a model that cannot truncate, it must be all of the content.
-fn going_on(slots: &[Slot], prompt: &[Token], can_cut: bool) -> Option<Sequence> {
+fn continuation(slots: &[Slot], prompt: &[Token], can_truncate: bool) -> Option<Sequence> {
     let free = slots
         .iter()
         .enumerate()
-        .filter(|(_, slot)| slot.work.is_none());
+        .filter(|(_, slot)| slot.task.is_none());
     let in_common = free
-        .map(|(i, slot)| (i, common(&slot.held, prompt)))
-        .filter(|&(i, common)| can_cut || common == slots[i].held.len());
+        .map(|(i, slot)| (i, common_prefix(&slot.tokens, prompt)))
+        .filter(|&(i, common)| can_truncate || common == slots[i].tokens.len());
     let (best, common) = in_common.max_by_key(|&(i, common)| (common, usize::MAX - i))?;
-    (common > 0 && common * 2 >= slots[best].held.len()).then_some(best)
+    (common > 0 && common * 2 >= slots[best].tokens.len()).then_some(best)
 }
 
 /// The slot from which a reading slot can copy `worth` tokens or more, and up to which position.
-/// Unless the model `can_cut` sequences, all of the other slot's content must be shared.
-pub(super) fn source(
+/// Unless the model `can_truncate` sequences, all of the other slot's content must be shared.
+pub(super) fn copy_source(
     slots: &[Slot],
     reader: Sequence,
     worth: usize,
-    can_cut: bool,
+    can_truncate: bool,
 ) -> Option<(Sequence, usize)> {
-    let work = slots[reader].reading()?;
-    let have = slots[reader].held.len();
-    if work.prompt.uncut(have) < have {
+    let task = slots[reader].reading()?;
+    let have = slots[reader].tokens.len();
+    if task.prompt.unsplit(have) < have {
         return None;
     }
     let others = slots.iter().enumerate().filter(|(i, _)| *i != reader);
-    let held = others.map(|(i, slot)| (i, beginning(&slot.held, work)));
-    let held = held.filter(|&(i, end)| can_cut || end == slots[i].held.len());
-    held.filter(|&(_, end)| end >= have + worth)
+    let tokens = others.map(|(i, slot)| (i, shared_prefix(&slot.tokens, task)));
+    let tokens = tokens.filter(|&(i, end)| can_truncate || end == slots[i].tokens.len());
+    tokens
+        .filter(|&(_, end)| end >= have + worth)
         .max_by_key(|&(_, end)| end)
 }
 
@@ -143,19 +144,19 @@ pub(super) fn waits_for(
     reader: Sequence,
     worth: usize,
 ) -> Option<(Sequence, usize)> {
-    let work = slots[reader].reading()?;
-    let have = slots[reader].held.len();
+    let task = slots[reader].reading()?;
+    let have = slots[reader].tokens.len();
     let will_have = |(i, slot): (Sequence, &Slot)| {
         let number = slot
-            .work
+            .task
             .as_ref()
             .map(|other| other.number)
-            .filter(|&number| number < work.number)?;
-        let end = beginning(
-            &slot.reading().filter(|other| !other.is_held_up())?.prompt,
-            work,
+            .filter(|&number| number < task.number)?;
+        let end = shared_prefix(
+            &slot.reading().filter(|other| !other.is_paused())?.prompt,
+            task,
         );
-        (slot.held.len() < end).then_some((i, end, number))
+        (slot.tokens.len() < end).then_some((i, end, number))
     };
     let ends = slots
         .iter()
@@ -169,13 +170,13 @@ pub(super) fn waits_for(
 
 /// The number of cached tokens at the beginning that a request's prompt can reuse: at most its
 /// shareable part, and no image is split.
-pub(super) fn beginning(held: &[Token], work: &Work) -> usize {
-    work.prompt
-        .uncut(common(held, &work.prompt).min(work.most_shared()))
+pub(super) fn shared_prefix(tokens: &[Token], task: &Task) -> usize {
+    task.prompt
+        .unsplit(common_prefix(tokens, &task.prompt).min(task.max_shared()))
 }
 
 /// The length of the common beginning of two sequences.
-pub(super) fn common(a: &[Token], b: &[Token]) -> usize {
+pub(super) fn common_prefix(a: &[Token], b: &[Token]) -> usize {
     const STRIDE: usize = 64;
     let most = a.len().min(b.len());
     let (a, b) = (&a[..most], &b[..most]);
@@ -197,18 +198,18 @@ pub(super) fn common(a: &[Token], b: &[Token]) -> usize {
 mod tests {
     use super::*;
 
-    fn idle(held: &[Token], last_used: u64) -> Slot {
+    fn idle(tokens: &[Token], last_used: u64) -> Slot {
         Slot {
-            held: held.to_vec(),
-            work: None,
+            tokens: tokens.to_vec(),
+            task: None,
             last_used,
         }
     }
 
     fn reading(prompt: &[Token], have: usize, number: u64) -> Slot {
         Slot {
-            held: prompt[..have].to_vec(),
-            work: Some(Work::of_prompt(prompt, number)),
+            tokens: prompt[..have].to_vec(),
+            task: Some(Task::of_prompt(prompt, number)),
             last_used: 0,
         }
     }
@@ -223,14 +224,14 @@ mod tests {
         for length in [0, 1, 63, 64, 65, 128, 299, 300] {
             let mut other = long[..length].to_vec();
             other.push(Token::MAX);
-            assert_eq!(common(&long, &other), length);
+            assert_eq!(common_prefix(&long, &other), length);
         }
     }
 
     const WORTH: usize = 16;
 
-    fn at(slot: Sequence) -> Place {
-        Place {
+    fn at(slot: Sequence) -> Assignment {
+        Assignment {
             slot,
             moved_to: None,
         }
@@ -239,7 +240,7 @@ mod tests {
     #[test]
     fn a_conversation_goes_on_in_the_slot_that_holds_it() {
         let slots = [idle(&[9, 9, 9], 1), idle(&[1, 2, 3, 4], 2), idle(&[], 0)];
-        assert_eq!(place(&slots, &[1, 2, 3, 4, 5], WORTH, true), Some(at(1)));
+        assert_eq!(assign(&slots, &[1, 2, 3, 4, 5], WORTH, true), Some(at(1)));
     }
 
     #[test]
@@ -248,7 +249,7 @@ mod tests {
         let second = [&first[..20], &[901, 902, 903]].concat();
         let slots = [idle(&first, 5), idle(&[7, 7], 3), idle(&[8, 8], 4)];
         assert_eq!(
-            place(&slots, &second, WORTH, true),
+            assign(&slots, &second, WORTH, true),
             Some(at(1)),
             "the slot that nobody has used for longest"
         );
@@ -257,13 +258,13 @@ mod tests {
     #[test]
     fn an_empty_slot_is_taken_before_one_that_holds_something() {
         let slots = [idle(&[7, 7], 1), idle(&[], 9)];
-        assert_eq!(place(&slots, &[1, 2], WORTH, true), Some(at(1)));
+        assert_eq!(assign(&slots, &[1, 2], WORTH, true), Some(at(1)));
     }
 
     #[test]
     fn nobody_gets_a_slot_that_is_at_work() {
         assert_eq!(
-            place(&[reading(&[1, 2, 3], 1, 0)], &[1, 2, 3], WORTH, true),
+            assign(&[reading(&[1, 2, 3], 1, 0)], &[1, 2, 3], WORTH, true),
             None
         );
     }
@@ -279,14 +280,14 @@ mod tests {
         ];
         let prompt = [901, 902];
         assert_eq!(
-            place(&slots, &prompt, WORTH, true),
-            Some(Place {
+            assign(&slots, &prompt, WORTH, true),
+            Some(Assignment {
                 slot: 1,
                 moved_to: Some(3)
             })
         );
         assert_eq!(
-            place(&slots, &prompt, WORTH, false),
+            assign(&slots, &prompt, WORTH, false),
             Some(at(3)),
             "a model that cannot be cut cannot be moved"
         );
@@ -297,7 +298,7 @@ mod tests {
             idle(&[7, 7], 2),
         ];
         assert_eq!(
-            place(&slots, &prompt, WORTH, true),
+            assign(&slots, &prompt, WORTH, true),
             Some(at(1)),
             "little is not worth moving"
         );
@@ -308,7 +309,7 @@ mod tests {
             idle(&[], 0),
         ];
         assert_eq!(
-            place(&slots, &prompt, WORTH, true),
+            assign(&slots, &prompt, WORTH, true),
             Some(at(3)),
             "an empty one is beside them already"
         );
@@ -320,7 +321,7 @@ mod tests {
             idle(&[], 0),
         ];
         assert_eq!(
-            place(&slots, &prompt, WORTH, true),
+            assign(&slots, &prompt, WORTH, true),
             Some(at(1)),
             "each of three is beside one of them"
         );
@@ -332,7 +333,7 @@ mod tests {
         let prompt = [&own[..], &[901]].concat();
         let slots = [reading(&[1, 2, 3], 1, 0), idle(&other, 9), idle(&own, 1)];
         assert_eq!(
-            place(&slots, &prompt, WORTH, true),
+            assign(&slots, &prompt, WORTH, true),
             Some(at(2)),
             "nowhere else to put the other"
         );
@@ -343,8 +344,8 @@ mod tests {
             idle(&[8; 40], 5),
         ];
         assert_eq!(
-            place(&slots, &prompt, WORTH, true),
-            Some(Place {
+            assign(&slots, &prompt, WORTH, true),
+            Some(Assignment {
                 slot: 1,
                 moved_to: Some(3)
             })
@@ -359,10 +360,10 @@ mod tests {
             reading(&prompt, 10, 1),
             idle(&prompt, 0),
         ];
-        assert_eq!(source(&slots, 1, WORTH, true), Some((2, 49)));
+        assert_eq!(copy_source(&slots, 1, WORTH, true), Some((2, 49)));
         let slots = [idle(&prompt[..25], 0), reading(&prompt, 10, 1)];
         assert_eq!(
-            source(&slots, 1, WORTH, true),
+            copy_source(&slots, 1, WORTH, true),
             None,
             "so few are read sooner than copied"
         );
@@ -372,9 +373,9 @@ mod tests {
     fn what_cannot_be_cut_is_gone_on_from_or_taken_over_as_a_whole() {
         let prompt = counted(50);
         let slots = [idle(&counted(60), 3), idle(&prompt[..30], 2), idle(&[], 1)];
-        assert_eq!(place(&slots, &prompt, WORTH, false), Some(at(1)));
+        assert_eq!(assign(&slots, &prompt, WORTH, false), Some(at(1)));
         assert_eq!(
-            place(&slots[..1], &prompt, WORTH, false),
+            assign(&slots[..1], &prompt, WORTH, false),
             Some(at(0)),
             "there is no other"
         );
@@ -383,8 +384,8 @@ mod tests {
             reading(&prompt, 0, 1),
             idle(&prompt[..30], 0),
         ];
-        assert_eq!(source(&slots, 1, WORTH, false), Some((2, 30)));
-        assert_eq!(source(&slots[..2], 1, WORTH, false), None);
+        assert_eq!(copy_source(&slots, 1, WORTH, false), Some((2, 30)));
+        assert_eq!(copy_source(&slots[..2], 1, WORTH, false), None);
     }
 
     #[test]
@@ -405,6 +406,6 @@ mod tests {
         );
         let slots = [reading(&with(901), 101, 1), reading(&with(902), 0, 2)];
         assert_eq!(waits_for(&slots, 1, WORTH), None);
-        assert_eq!(source(&slots, 1, WORTH, true), Some((0, 100)));
+        assert_eq!(copy_source(&slots, 1, WORTH, true), Some((0, 100)));
     }
 }

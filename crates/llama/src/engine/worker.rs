@@ -16,7 +16,7 @@ use super::output::Output;
 use super::plan::share;
 use super::sizes::Sizes;
 use super::slots::{self, Slot};
-use super::work::Work;
+use super::task::Task;
 use crate::error::{EngineError, LoadError};
 use crate::model::Model;
 use crate::sample::Scratch;
@@ -83,22 +83,22 @@ struct Worker<'a> {
 
 /// A token of the step whose logits are needed: its sequence, and the row of its logits. The rows
 /// after it belong to the draft tokens that follow it.
-struct Wanted {
+struct SampledRow {
     sequence: Sequence,
     row: i32,
-    guesses: usize,
+    drafted: usize,
 }
 
 /// What a step computes, apart from filling the cache.
 #[derive(Default)]
 struct Step {
-    wanted: Vec<Wanted>,
+    sampled: Vec<SampledRow>,
     scored: Vec<ScoredRow>,
 }
 
 /// A prompt that is being read: the number of its tokens before the next rows, its end, or the
 /// index where it has to stop.
-struct Reader {
+struct PendingPrompt {
     sequence: Sequence,
     left: usize,
     is_at_rows: bool,
@@ -142,14 +142,14 @@ impl<'a> Worker<'a> {
     /// One iteration of the loop. Returns whether to continue.
     fn turn(&mut self) -> bool {
         self.release_the_abandoned();
-        let idle = self.slots.iter().filter(|slot| slot.work.is_none()).count();
+        let idle = self.slots.iter().filter(|slot| slot.task.is_none()).count();
         let Some(jobs) = self.inbox.take(idle) else {
             return false;
         };
         self.admit(jobs);
         self.share_beginnings();
         match self.prepare() {
-            Ok(step) if step.wanted.is_empty() && self.cache.is_empty_step() => {
+            Ok(step) if step.sampled.is_empty() && self.cache.is_empty_step() => {
                 if !self.has_read_rows {
                     self.inbox.wait();
                 }
@@ -157,7 +157,7 @@ impl<'a> Worker<'a> {
             Ok(step) => match self.cache.compute() {
                 Ok(()) => {
                     self.score(&step.scored);
-                    self.choose(&step.wanted);
+                    self.choose(&step.sampled);
                 }
                 Err(what) => self.fail_all(&what),
             },
@@ -170,9 +170,9 @@ impl<'a> Worker<'a> {
     fn release_the_abandoned(&mut self) {
         for sequence in 0..self.slots.len() {
             if self.slots[sequence]
-                .work
+                .task
                 .as_ref()
-                .is_some_and(|work| work.outlet.is_closed())
+                .is_some_and(|task| task.sender.is_closed())
             {
                 self.release(sequence);
             }
@@ -183,22 +183,22 @@ impl<'a> Worker<'a> {
         self.clock += 1;
         let slot = &mut self.slots[sequence];
         slot.last_used = self.clock;
-        if let Some(work) = slot.work.take() {
-            self.inbox.answered_in(work.began.elapsed());
+        if let Some(task) = slot.task.take() {
+            self.inbox.record_time(task.began.elapsed());
         }
     }
 
     fn admit(&mut self, jobs: Vec<Job>) {
         for job in jobs {
-            let alone = self.slots.iter().all(|slot| slot.work.is_none());
+            let alone = self.slots.iter().all(|slot| slot.task.is_none());
             let prompt = &job.generation.prompt;
             // There is a free slot for each of them, because the inbox returns no more.
-            let Some(place) = slots::place(&self.slots, prompt, self.worth, self.can_roll_back())
+            let Some(place) = slots::assign(&self.slots, prompt, self.worth, self.can_roll_back())
             else {
                 continue;
             };
             if let Some(elsewhere) = place.moved_to {
-                let all = self.slots[place.slot].held.len();
+                let all = self.slots[place.slot].tokens.len();
                 self.copy(place.slot, elsewhere, all, all);
                 self.slots[elsewhere].last_used = self.slots[place.slot].last_used;
             }
@@ -206,16 +206,16 @@ impl<'a> Worker<'a> {
                 // An empty stream gives the same arithmetic, bit by bit. A beginning that steps of
                 // other requests computed is only nearly the same, which is enough for another
                 // token to be sampled.
-                self.cut(place.slot, 0, 0);
+                self.truncate(place.slot, 0, 0);
                 if let Some(drafts) = &mut self.drafts {
                     drafts.forget(place.slot);
                 }
             }
             self.clock += 1;
-            let mut work = Work::new(job, self.clock, self.sizes.context as usize);
-            work.cached = self.keep_beginning(place.slot, &work);
-            work.outlet.send(Ok(Output::Reading));
-            self.slots[place.slot].work = Some(work);
+            let mut task = Task::new(job, self.clock, self.sizes.context as usize);
+            task.cached = self.keep_beginning(place.slot, &task);
+            task.sender.send(Ok(Output::Reading));
+            self.slots[place.slot].task = Some(task);
         }
     }
 
@@ -225,27 +225,27 @@ impl<'a> Worker<'a> {
 
     /// Truncates a slot's cache to the beginning of the prompt that need not be computed. Returns
     /// its length.
-    fn keep_beginning(&mut self, sequence: Sequence, work: &Work) -> usize {
-        let held = &self.slots[sequence].held;
-        let common = slots::beginning(held, work);
-        if common < held.len() {
-            self.cut(sequence, common, work.prompt.position(common));
+    fn keep_beginning(&mut self, sequence: Sequence, task: &Task) -> usize {
+        let tokens = &self.slots[sequence].tokens;
+        let common = slots::shared_prefix(tokens, task);
+        if common < tokens.len() {
+            self.truncate(sequence, common, task.prompt.position(common));
         }
-        self.slots[sequence].held.len()
+        self.slots[sequence].tokens.len()
     }
 
     /// Truncates a slot's cache to `kept` tokens, which end at this position, or clears it if the
     /// model cannot truncate.
-    fn cut(&mut self, sequence: Sequence, kept: usize, position: usize) {
-        let kept = if self.can_roll_back() && self.cache.cut(sequence, position) {
+    fn truncate(&mut self, sequence: Sequence, kept: usize, position: usize) {
+        let kept = if self.can_roll_back() && self.cache.truncate(sequence, position) {
             kept
         } else {
             0
         };
         if kept == 0 {
-            self.cache.cut(sequence, 0);
+            self.cache.truncate(sequence, 0);
         }
-        self.slots[sequence].held.truncate(kept);
+        self.slots[sequence].tokens.truncate(kept);
     }
 
     /// Copies another slot's cache up to `end`, which is at this position. Returns whether that
@@ -253,14 +253,14 @@ impl<'a> Worker<'a> {
     fn copy(&mut self, from: Sequence, to: Sequence, end: usize, position: usize) -> bool {
         let copied = self.cache.copy(from, to, position);
         let tokens = if copied {
-            self.slots[from].held[..end].to_vec()
+            self.slots[from].tokens[..end].to_vec()
         } else {
             Vec::new()
         };
         if !copied {
-            self.cache.cut(to, 0);
+            self.cache.truncate(to, 0);
         }
-        self.slots[to].held = tokens;
+        self.slots[to].tokens = tokens;
         copied
     }
 
@@ -268,25 +268,25 @@ impl<'a> Worker<'a> {
     fn share_beginnings(&mut self) {
         for reader in 0..self.slots.len() {
             let Some((from, end)) =
-                slots::source(&self.slots, reader, self.worth, self.can_roll_back())
+                slots::copy_source(&self.slots, reader, self.worth, self.can_roll_back())
             else {
                 continue;
             };
-            let had = self.slots[reader].held.len();
+            let had = self.slots[reader].tokens.len();
             let position = self.slots[reader]
-                .work
+                .task
                 .as_ref()
-                .map_or(end, |work| work.prompt.position(end));
+                .map_or(end, |task| task.prompt.position(end));
             let gained = if self.copy(from, reader, end, position) {
                 end - had
             } else {
                 0
             };
-            if let Some(work) = &mut self.slots[reader].work {
-                work.cached += gained;
+            if let Some(task) = &mut self.slots[reader].task {
+                task.cached += gained;
             }
             let source = &mut self.slots[from];
-            if source.work.is_none() && source.held.len() == end {
+            if source.task.is_none() && source.tokens.len() == end {
                 // The other slot has all of it now, so this one is reused first.
                 source.last_used = 0;
             }
@@ -297,38 +297,45 @@ impl<'a> Worker<'a> {
     fn prepare(&mut self) -> Result<Step, String> {
         self.cache.begin();
         self.has_read_rows = false;
-        let mut all_guesses = self.guess().into_iter().peekable();
+        let mut all_drafts = self.draft().into_iter().peekable();
         let mut step = Step::default();
         for (sequence, slot) in self.slots.iter_mut().enumerate() {
-            let Some(work) = slot.work.as_ref().filter(|work| work.outlet.has_room()) else {
+            let Some(task) = slot.task.as_ref().filter(|task| task.sender.has_room()) else {
                 continue;
             };
-            let Some(token) = work.next else { continue };
+            let Some(token) = task.next else { continue };
             // Both lists are in the order of the slots.
-            let own = all_guesses.next_if(|guess| guess.sequence == sequence);
-            let own = own.map_or_else(Vec::new, |guess| guess.tokens);
-            let row =
-                self.cache
-                    .add(sequence, work.prompt.position(slot.held.len()), token, true)?;
-            slot.held.push(token);
+            let own = all_drafts.next_if(|draft| draft.sequence == sequence);
+            let own = own.map_or_else(Vec::new, |draft| draft.tokens);
+            let row = self.cache.add(
+                sequence,
+                task.prompt.position(slot.tokens.len()),
+                token,
+                true,
+            )?;
+            slot.tokens.push(token);
             for &token in &own {
-                self.cache
-                    .add(sequence, work.prompt.position(slot.held.len()), token, true)?;
-                slot.held.push(token);
+                self.cache.add(
+                    sequence,
+                    task.prompt.position(slot.tokens.len()),
+                    token,
+                    true,
+                )?;
+                slot.tokens.push(token);
             }
-            step.wanted.push(Wanted {
+            step.sampled.push(SampledRow {
                 sequence,
                 row,
-                guesses: own.len(),
+                drafted: own.len(),
             });
         }
         let alone = self.sizes.alone as usize;
-        let each = if step.wanted.is_empty() {
+        let each = if step.sampled.is_empty() {
             alone
         } else {
             self.sizes.piece as usize
         };
-        let most = alone.min(self.sizes.batch as usize - step.wanted.len());
+        let most = alone.min(self.sizes.batch as usize - step.sampled.len());
         self.prepare_prompts(each, most, &mut step)?;
         Ok(step)
     }
@@ -336,32 +343,32 @@ impl<'a> Worker<'a> {
     /// Adds up to `each` tokens of each prompt that is being read, and at most `most` in total.
     fn prepare_prompts(&mut self, each: usize, most: usize, step: &mut Step) -> Result<(), String> {
         self.clock += 1;
-        let mut readers = self.readers();
+        let mut prompts = self.pending_prompts();
         // At most one prompt's image in a step, because each is a separate computation.
-        let seer = readers
+        let with_rows = prompts
             .iter()
-            .position(|reader| reader.is_at_rows)
-            .map(|at| readers[at].sequence);
-        readers.retain(|reader| !reader.is_at_rows);
-        self.bound_scored(&mut readers);
+            .position(|prompt| prompt.is_at_rows)
+            .map(|at| prompts[at].sequence);
+        prompts.retain(|prompt| !prompt.is_at_rows);
+        self.bound_scored(&mut prompts);
         // Half of the room is for prompts that read tokens.
-        let room = if readers.is_empty() {
+        let room = if prompts.is_empty() {
             each.min(most)
         } else {
             each.min(most) / 2
         };
-        let taken = match seer {
+        let taken = match with_rows {
             Some(sequence) => self.read_rows(sequence, room)?,
             None => 0,
         };
-        let wants: Vec<usize> = readers.iter().map(|reader| reader.left).collect();
+        let wants: Vec<usize> = prompts.iter().map(|prompt| prompt.left).collect();
         let parts = share(
-            each.saturating_mul(readers.len())
+            each.saturating_mul(prompts.len())
                 .min(most.saturating_sub(taken)),
             &wants,
         );
-        for (reader, part) in readers.iter().zip(parts).filter(|&(_, part)| part > 0) {
-            self.read_tokens(reader.sequence, part, step)?;
+        for (prompt, part) in prompts.iter().zip(parts).filter(|&(_, part)| part > 0) {
+            self.read_tokens(prompt.sequence, part, step)?;
         }
         Ok(())
     }
@@ -374,20 +381,20 @@ impl<'a> Worker<'a> {
         step: &mut Step,
     ) -> Result<(), String> {
         let slot = &mut self.slots[sequence];
-        let Some(work) = &mut slot.work else {
+        let Some(task) = &mut slot.task else {
             return Ok(());
         };
-        work.served = self.clock;
-        let start = slot.held.len();
-        for (at, &token) in work.prompt.iter().enumerate().skip(start).take(part) {
-            let is_last = at + 1 == work.prompt.len();
+        task.served = self.clock;
+        let start = slot.tokens.len();
+        for (at, &token) in task.prompt.iter().enumerate().skip(start).take(part) {
+            let is_last = at + 1 == task.prompt.len();
             let row = self.cache.add(
                 sequence,
-                work.prompt.position(at),
+                task.prompt.position(at),
                 token,
-                is_last || work.scores_need(at),
+                is_last || task.scores_need(at),
             )?;
-            if work.scores_go_on_at(at) {
+            if task.scores_continue_at(at) {
                 step.scored.push(ScoredRow {
                     sequence,
                     place: at,
@@ -395,15 +402,15 @@ impl<'a> Worker<'a> {
                 });
             }
             if is_last {
-                step.wanted.push(Wanted {
+                step.sampled.push(SampledRow {
                     sequence,
                     row,
-                    guesses: 0,
+                    drafted: 0,
                 });
             }
         }
-        slot.held
-            .extend_from_slice(&work.prompt[start..start + part]);
+        slot.tokens
+            .extend_from_slice(&task.prompt[start..start + part]);
         Ok(())
     }
 
@@ -411,12 +418,12 @@ impl<'a> Worker<'a> {
     /// to be computed together. Returns how much of the room they used.
     fn read_rows(&mut self, sequence: Sequence, room: usize) -> Result<usize, String> {
         let slot = &mut self.slots[sequence];
-        let start = slot.held.len();
-        let Some(work) = &mut slot.work else {
+        let start = slot.tokens.len();
+        let Some(task) = &mut slot.task else {
             return Ok(0);
         };
-        work.served = self.clock;
-        let Some((span, first)) = work.prompt.rows_at(start) else {
+        task.served = self.clock;
+        let Some((span, first)) = task.prompt.rows_at(start) else {
             return Ok(0);
         };
         let left = span.rows.places.len() - first;
@@ -427,12 +434,12 @@ impl<'a> Worker<'a> {
         };
         self.cache.read_rows(
             sequence,
-            work.prompt.position(span.start),
+            task.prompt.position(span.start),
             &span.rows,
             first..first + count,
         )?;
-        slot.held
-            .extend_from_slice(&work.prompt[start..start + count]);
+        slot.tokens
+            .extend_from_slice(&task.prompt[start..start + count]);
         self.has_read_rows = true;
         Ok(count.min(room))
     }
@@ -440,32 +447,32 @@ impl<'a> Worker<'a> {
     /// The prompts that read in this step, the longest unserved first. A prompt that waits for
     /// tokens that another one is reading does not read. That other one stops where the shared part
     /// ends, so that the first does not wait longer than necessary.
-    fn readers(&self) -> Vec<Reader> {
+    fn pending_prompts(&self) -> Vec<PendingPrompt> {
         let mut until = vec![usize::MAX; self.slots.len()];
-        let mut readers: Vec<(u64, u64, Sequence)> = Vec::new();
+        let mut order: Vec<(u64, u64, Sequence)> = Vec::new();
         for (sequence, slot) in self.slots.iter().enumerate() {
-            let reading = slot.work.as_ref().filter(|work| work.next.is_none());
-            let Some(work) = reading.filter(|work| !work.is_held_up()) else {
+            let reading = slot.task.as_ref().filter(|task| task.next.is_none());
+            let Some(task) = reading.filter(|task| !task.is_paused()) else {
                 continue;
             };
             match slots::waits_for(&self.slots, sequence, self.worth) {
                 Some((other, end)) => until[other] = until[other].min(end),
-                None => readers.push((work.served, work.number, sequence)),
+                None => order.push((task.served, task.number, sequence)),
             }
         }
-        readers.sort_unstable();
-        let reader = |(.., sequence): (u64, u64, Sequence)| {
+        order.sort_unstable();
+        let pending = |(.., sequence): (u64, u64, Sequence)| {
             let slot = &self.slots[sequence];
-            let start = slot.held.len();
-            let prompt = &slot.work.as_ref()?.prompt;
+            let start = slot.tokens.len();
+            let prompt = &slot.task.as_ref()?.prompt;
             let left = prompt.tokens_from(start).min(until[sequence] - start);
-            Some(Reader {
+            Some(PendingPrompt {
                 sequence,
                 left,
                 is_at_rows: prompt.rows_at(start).is_some(),
             })
         };
-        readers.into_iter().filter_map(reader).collect()
+        order.into_iter().filter_map(pending).collect()
     }
 
     /// After a failed step the state of the cache is unknown: all requests get an error, and the
@@ -480,9 +487,9 @@ impl<'a> Worker<'a> {
             drafts.clear();
         }
         for slot in &mut self.slots {
-            slot.held.clear();
-            if let Some(work) = slot.work.take() {
-                work.fail(EngineError::Compute(what.to_owned()));
+            slot.tokens.clear();
+            if let Some(task) = slot.task.take() {
+                task.fail(EngineError::Compute(what.to_owned()));
             }
         }
     }

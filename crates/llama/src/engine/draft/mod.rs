@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use super::cache::{Cache, Sequence};
 use super::sizes::Sizes;
-use super::slots::{Slot, common};
-use super::work::Work;
+use super::slots::{Slot, common_prefix};
+use super::task::Task;
 use crate::Token;
 use crate::error::LoadError;
 use crate::model::Model;
@@ -21,17 +21,17 @@ use crate::sample::{likeliest, rank};
 use trial::{Trial, Verdict};
 
 /// A draft token with a lower probability than this (in the draft model) is not worth verifying.
-const SURE_ENOUGH: f32 = 0.5;
+const MIN_PROBABILITY: f32 = 0.5;
 
 /// The time that the draft model takes to catch up with the text is added to the cost of drafting
 /// gradually, over about this many steps.
-const READING_IS_SPREAD_OVER: u32 = 64;
+const CATCH_UP_STEPS: u32 = 64;
 
 /// The draft model's state for all slots.
 pub(super) struct Drafts<'model> {
     cache: Cache<'model>,
     /// The tokens of each sequence in the draft model's context, from position 0.
-    held: Vec<Vec<Token>>,
+    tokens: Vec<Vec<Token>>,
     /// The number of tokens to draft for each sequence. It shrinks after a rejected token and grows
     /// after an accepted one.
     lengths: Vec<usize>,
@@ -46,24 +46,24 @@ pub(super) struct Drafts<'model> {
     /// The number of tokens that it reads in a step to catch up.
     piece: usize,
     trial: Trial,
-    /// The reading time that has not been added to the cost yet.
-    reading: Duration,
+    /// The time for catching up that has not been added to the cost yet.
+    catch_up_time: Duration,
     /// The current step, if it is measured.
     step: Option<Step>,
     /// The number of draft tokens since the last verdict, and of the accepted ones among them.
-    guessed: usize,
-    right: usize,
+    drafted: usize,
+    accepted: usize,
 }
 
 /// A step whose time is measured.
 struct Step {
     began: Instant,
     answers: usize,
-    guessing: bool,
+    drafting: bool,
 }
 
 /// The draft tokens for one sequence. They follow its next token.
-pub(super) struct Guess {
+pub(super) struct DraftTokens {
     pub(super) sequence: Sequence,
     pub(super) tokens: Vec<Token>,
     /// The maximum number of draft tokens.
@@ -85,7 +85,7 @@ impl<'model> Drafts<'model> {
         let most = draft.options.tokens as usize;
         Ok(Some(Self {
             cache: Cache::over(&draft.llama, sizes).ok_or(no_memory)?,
-            held: vec![Vec::new(); parallel],
+            tokens: vec![Vec::new(); parallel],
             lengths: vec![most; parallel],
             most,
             always: draft.options.always,
@@ -94,10 +94,10 @@ impl<'model> Drafts<'model> {
             context: sizes.context as usize,
             piece: sizes.piece as usize,
             trial: Trial::new(parallel),
-            reading: Duration::ZERO,
+            catch_up_time: Duration::ZERO,
             step: None,
-            guessed: 0,
-            right: 0,
+            drafted: 0,
+            accepted: 0,
         }))
     }
 
@@ -113,27 +113,31 @@ impl<'model> Drafts<'model> {
 
     /// Clears a sequence, so that the same tokens are drafted again from the same beginning.
     pub(super) fn forget(&mut self, sequence: Sequence) {
-        self.cache.cut(sequence, 0);
-        self.held[sequence].clear();
+        self.cache.truncate(sequence, 0);
+        self.tokens[sequence].clear();
         self.lengths[sequence] = self.most;
     }
 
     /// Clears all sequences.
     pub(super) fn clear(&mut self) {
         self.cache.clear();
-        self.held.iter_mut().for_each(Vec::clear);
+        self.tokens.iter_mut().for_each(Vec::clear);
         self.lengths.fill(self.most);
     }
 
     /// Drafts the next tokens of answers, if that is useful in this step. `room` is the number of
     /// tokens that the model can verify for each answer.
-    pub(super) fn guess(&mut self, slots: &[Slot], room: usize) -> Result<Vec<Guess>, String> {
+    pub(super) fn draft(
+        &mut self,
+        slots: &[Slot],
+        room: usize,
+    ) -> Result<Vec<DraftTokens>, String> {
         self.step = None;
         let began = Instant::now();
         // A step with a prompt has no room for draft tokens: they would delay the prompt.
         if slots
             .iter()
-            .any(|slot| slot.work.as_ref().is_some_and(|work| work.next.is_none()))
+            .any(|slot| slot.task.as_ref().is_some_and(|task| task.next.is_none()))
         {
             return Ok(Vec::new());
         }
@@ -141,64 +145,64 @@ impl<'model> Drafts<'model> {
             slots
                 .iter()
                 .enumerate()
-                .filter_map(|(at, slot)| Some((at, slot, slot.work.as_ref()?)))
+                .filter_map(|(at, slot)| Some((at, slot, slot.task.as_ref()?)))
         };
         let answers = writing()
-            .filter(|(_, _, work)| work.outlet.has_room())
+            .filter(|(_, _, task)| task.sender.has_room())
             .count();
-        let by_the_clock = !self.always;
+        let is_measured = !self.always;
         // A seed has to give the same text again if the request runs alone. So measured times must
         // not influence it, because tokens that are verified together are summed in another order.
-        let is_seeded = by_the_clock
+        let is_seeded = is_measured
             && writing().count() == 1
-            && writing().any(|(_, _, work)| work.is_reproducible);
+            && writing().any(|(_, _, task)| task.is_reproducible);
         if answers == 0 || is_seeded {
             return Ok(Vec::new());
         }
-        if by_the_clock && !self.trial.is_to_guess(answers) {
+        if is_measured && !self.trial.should_draft(answers) {
             self.step = Some(Step {
                 began,
                 answers,
-                guessing: false,
+                drafting: false,
             });
             return Ok(Vec::new());
         }
-        let guess = |(sequence, slot, work): (Sequence, &Slot, &Work)| {
+        let draft = |(sequence, slot, task): (Sequence, &Slot, &Task)| {
             let room = room
-                .min(work.most_guesses())
-                .min(self.room(sequence, slot, work));
-            (room > 0).then_some(Guess {
+                .min(task.max_draft_tokens())
+                .min(self.room(sequence, slot, task));
+            (room > 0).then_some(DraftTokens {
                 sequence,
                 tokens: Vec::new(),
                 room,
             })
         };
-        let mut guesses: Vec<Guess> = writing().filter_map(guess).collect();
-        if guesses.is_empty() {
+        let mut drafts: Vec<DraftTokens> = writing().filter_map(draft).collect();
+        if drafts.is_empty() {
             return Ok(Vec::new());
         }
-        if !self.catch_up(slots, &mut guesses)? {
-            self.reading += began.elapsed();
+        if !self.catch_up(slots, &mut drafts)? {
+            self.catch_up_time += began.elapsed();
             return Ok(Vec::new());
         }
-        self.go_on(&mut guesses)?;
+        self.continue_drafts(&mut drafts)?;
         self.step = Some(Step {
             began,
             answers,
-            guessing: true,
+            drafting: true,
         });
-        guesses.retain(|guess| !guess.tokens.is_empty());
-        Ok(guesses)
+        drafts.retain(|draft| !draft.tokens.is_empty());
+        Ok(drafts)
     }
 
     /// The number of tokens that can be drafted for a sequence: 0 if the sequence contains
     /// something that the draft model cannot read, such as an image.
-    fn room(&self, sequence: Sequence, slot: &Slot, work: &Work) -> usize {
-        let read = common(&self.held[sequence], &slot.held);
-        let mut unread = slot.held[read..].iter().chain(&work.next);
+    fn room(&self, sequence: Sequence, slot: &Slot, task: &Task) -> usize {
+        let read = common_prefix(&self.tokens[sequence], &slot.tokens);
+        let mut unread = slot.tokens[read..].iter().chain(&task.next);
         let is_known = unread.all(|&token| (token as usize) < self.own_vocabulary);
         if is_known {
-            self.context.saturating_sub(slot.held.len())
+            self.context.saturating_sub(slot.tokens.len())
         } else {
             0
         }
@@ -206,30 +210,33 @@ impl<'model> Drafts<'model> {
 
     /// Reads the new tokens of the sequences into the draft model, and drafts the first token of
     /// each. Returns `false` if it needs another step to catch up.
-    fn catch_up(&mut self, slots: &[Slot], guesses: &mut [Guess]) -> Result<bool, String> {
+    fn catch_up(&mut self, slots: &[Slot], drafts: &mut [DraftTokens]) -> Result<bool, String> {
         self.cache.begin();
-        let mut left = self.piece.max(guesses.len());
+        let mut left = self.piece.max(drafts.len());
         let mut rows = Vec::new();
-        for (at, guess) in guesses.iter().enumerate() {
-            let Some(next) = slots[guess.sequence]
-                .work
+        for (at, draft) in drafts.iter().enumerate() {
+            let Some(next) = slots[draft.sequence]
+                .task
                 .as_ref()
-                .and_then(|work| work.next)
+                .and_then(|task| task.next)
             else {
                 continue;
             };
-            let (theirs, own) = (&slots[guess.sequence].held, &mut self.held[guess.sequence]);
-            let known = common(own, theirs);
+            let (theirs, own) = (
+                &slots[draft.sequence].tokens,
+                &mut self.tokens[draft.sequence],
+            );
+            let known = common_prefix(own, theirs);
             if known < own.len() {
-                if !self.cache.cut(guess.sequence, known) {
-                    return Err("its context cannot be cut".to_owned());
+                if !self.cache.truncate(draft.sequence, known) {
+                    return Err("its cache cannot be truncated".to_owned());
                 }
                 own.truncate(known);
             }
             let missing = theirs[known..].iter().copied().chain([next]);
             for token in missing.take(left) {
                 let is_last = own.len() == theirs.len();
-                let row = self.cache.add(guess.sequence, own.len(), token, is_last)?;
+                let row = self.cache.add(draft.sequence, own.len(), token, is_last)?;
                 own.push(token);
                 left -= 1;
                 if is_last {
@@ -238,61 +245,61 @@ impl<'model> Drafts<'model> {
             }
         }
         self.cache.compute()?;
-        if rows.len() < guesses.len() {
+        if rows.len() < drafts.len() {
             return Ok(false);
         }
-        self.read_guesses(guesses, &rows);
+        self.append_drafted(drafts, &rows);
         Ok(true)
     }
 
     /// Drafts the second token of each sequence, the third, and so on, as long as the previous one
     /// was probable enough.
-    fn go_on(&mut self, guesses: &mut [Guess]) -> Result<(), String> {
+    fn continue_drafts(&mut self, drafts: &mut [DraftTokens]) -> Result<(), String> {
         for round in 1..self.most {
             self.cache.begin();
             let mut rows = Vec::new();
-            for (at, guess) in guesses.iter().enumerate() {
-                let length = self.lengths[guess.sequence].min(guess.room);
-                let Some(&token) = guess
+            for (at, draft) in drafts.iter().enumerate() {
+                let length = self.lengths[draft.sequence].min(draft.room);
+                let Some(&token) = draft
                     .tokens
                     .last()
-                    .filter(|_| guess.tokens.len() == round && round < length)
+                    .filter(|_| draft.tokens.len() == round && round < length)
                 else {
                     continue;
                 };
-                let own = &mut self.held[guess.sequence];
-                rows.push((at, self.cache.add(guess.sequence, own.len(), token, true)?));
+                let own = &mut self.tokens[draft.sequence];
+                rows.push((at, self.cache.add(draft.sequence, own.len(), token, true)?));
                 own.push(token);
             }
             if rows.is_empty() {
                 break;
             }
             self.cache.compute()?;
-            self.read_guesses(guesses, &rows);
+            self.append_drafted(drafts, &rows);
         }
         Ok(())
     }
 
-    fn read_guesses(&mut self, guesses: &mut [Guess], rows: &[(usize, i32)]) {
+    fn append_drafted(&mut self, drafts: &mut [DraftTokens], rows: &[(usize, i32)]) {
         for &(at, row) in rows {
             let logits = self.cache.logits(row);
             let token = likeliest(logits);
             let (chance, _) = rank(logits, token, 0);
             // The model does not know the padding tokens of the draft model.
-            if chance.logprob >= SURE_ENOUGH.ln() && (token as usize) < self.vocabulary {
-                guesses[at].tokens.push(token);
+            if chance.logprob >= MIN_PROBABILITY.ln() && (token as usize) < self.vocabulary {
+                drafts[at].tokens.push(token);
             }
         }
     }
 
     /// Records how many draft tokens of a sequence were accepted.
-    pub(super) fn learn(&mut self, sequence: Sequence, guessed: usize, right: usize) {
-        self.guessed += guessed;
-        self.right += right;
-        self.lengths[sequence] = if right == guessed {
+    pub(super) fn learn(&mut self, sequence: Sequence, drafted: usize, accepted: usize) {
+        self.drafted += drafted;
+        self.accepted += accepted;
+        self.lengths[sequence] = if accepted == drafted {
             (self.lengths[sequence] + 2).min(self.most)
         } else {
-            (right + 1).min(self.most)
+            (accepted + 1).min(self.most)
         };
     }
 
@@ -301,47 +308,37 @@ impl<'model> Drafts<'model> {
         let Some(Step {
             began,
             answers,
-            guessing,
+            drafting,
         }) = self.step.take()
         else {
             return;
         };
         let mut time = began.elapsed();
-        if guessing {
-            let part = self.reading / READING_IS_SPREAD_OVER;
-            self.reading -= part;
+        if drafting {
+            let part = self.catch_up_time / CATCH_UP_STEPS;
+            self.catch_up_time -= part;
             time += part;
         }
-        let Some(verdict) = self.trial.note(answers, guessing, time, tokens) else {
+        let Some(verdict) = self.trial.record(answers, drafting, time, tokens) else {
             return;
         };
-        let (guessed, right) = (
-            std::mem::take(&mut self.guessed),
-            std::mem::take(&mut self.right),
+        let (drafted, accepted) = (
+            std::mem::take(&mut self.drafted),
+            std::mem::take(&mut self.accepted),
         );
-        say(&verdict, answers, guessed, right);
+        log(&verdict, answers, drafted, accepted);
     }
 }
 
 /// Logs a verdict: a changed one at the level info, an unchanged one at the level debug.
-fn say(
-    &Verdict {
-        guesses,
-        plain,
-        guessing,
-        is_news,
-    }: &Verdict,
-    answers: usize,
-    guessed: usize,
-    right: usize,
-) {
-    let (without, with) = (1.0 / plain, 1.0 / guessing);
-    let from_now_on = if guesses { "guesses" } else { "stands idle" };
+fn log(verdict: &Verdict, answers: usize, drafted: usize, accepted: usize) {
+    let (without, with) = (1.0 / verdict.plain, 1.0 / verdict.drafting);
+    let state = if verdict.is_faster { "on" } else { "off" };
     let figures = format!(
-        "{answers} at once: {without:.1} tokens a second without the draft model, {with:.1} with it, {right} of {guessed} guesses right; \
-         it {from_now_on}"
+        "speculative decoding is {state} for {answers} parallel answers: {without:.1} tokens per second without it, {with:.1} with it, \
+         {accepted} of {drafted} draft tokens accepted"
     );
-    if is_news {
+    if verdict.is_new {
         tracing::info!("{figures}");
     } else {
         tracing::debug!("{figures}");

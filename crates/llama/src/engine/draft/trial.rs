@@ -17,26 +17,26 @@ const MOST_ANSWERS: usize = 16;
 
 /// One measurement for each number of parallel answers, because the cost of a step depends on it
 /// more than on anything else.
-pub(super) struct Trial(Vec<Course>);
+pub(super) struct Trial(Vec<Measurement>);
 
 /// The result of a trial.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Verdict {
-    /// Whether drafting is used from now on.
-    pub(super) guesses: bool,
+    /// Whether drafting is faster, and is used from now on.
+    pub(super) is_faster: bool,
     /// The seconds for a token without drafting, and with it.
     pub(super) plain: f64,
-    pub(super) guessing: f64,
+    pub(super) drafting: f64,
     /// Whether the verdict differs from the last one.
-    pub(super) is_news: bool,
+    pub(super) is_new: bool,
 }
 
 #[derive(Debug, Clone)]
-struct Course {
+struct Measurement {
     plain: Rate,
-    guessing: Rate,
+    drafting: Rate,
     /// Whether the current steps use drafting, and the number of remaining steps with this choice.
-    is_guessing: bool,
+    is_drafting: bool,
     left: u32,
     /// Whether drafting was faster, once both ways have been tried.
     verdict: Option<bool>,
@@ -66,76 +66,80 @@ impl Rate {
 
 impl Trial {
     pub(super) fn new(parallel: usize) -> Self {
-        let course = Course {
+        let measurement = Measurement {
             plain: Rate::default(),
-            guessing: Rate::default(),
-            is_guessing: true,
+            drafting: Rate::default(),
+            is_drafting: true,
             left: TRIAL,
             verdict: None,
             pause: FIRST_PAUSE,
         };
-        Self(vec![course; parallel.clamp(1, MOST_ANSWERS)])
+        Self(vec![measurement; parallel.clamp(1, MOST_ANSWERS)])
     }
 
     /// Whether the next step with `answers` answers is to draft.
-    pub(super) fn is_to_guess(&mut self, answers: usize) -> bool {
-        self.course(answers).is_guessing
+    pub(super) fn should_draft(&mut self, answers: usize) -> bool {
+        self.measurement(answers).is_drafting
     }
 
     /// Records a step. Returns a verdict if a trial has ended with it.
-    pub(super) fn note(
+    pub(super) fn record(
         &mut self,
         answers: usize,
-        guessing: bool,
+        drafting: bool,
         time: Duration,
         tokens: usize,
     ) -> Option<Verdict> {
-        let course = self.course(answers);
-        let rate = if guessing {
-            &mut course.guessing
+        let measurement = self.measurement(answers);
+        let rate = if drafting {
+            &mut measurement.drafting
         } else {
-            &mut course.plain
+            &mut measurement.plain
         };
         rate.add(time, tokens);
-        if guessing != course.is_guessing {
+        if drafting != measurement.is_drafting {
             return None;
         }
-        course.left = course.left.saturating_sub(1);
-        if course.left > 0 { None } else { course.turn() }
+        measurement.left = measurement.left.saturating_sub(1);
+        if measurement.left > 0 {
+            None
+        } else {
+            measurement.next_phase()
+        }
     }
 
-    fn course(&mut self, answers: usize) -> &mut Course {
+    fn measurement(&mut self, answers: usize) -> &mut Measurement {
         let last = self.0.len() - 1;
         &mut self.0[answers.saturating_sub(1).min(last)]
     }
 }
 
-impl Course {
+impl Measurement {
     /// Chooses the next way when the current one has had all its steps.
-    fn turn(&mut self) -> Option<Verdict> {
-        let both = self.plain.tokens > 0.0 && self.guessing.tokens > 0.0;
+    fn next_phase(&mut self) -> Option<Verdict> {
+        let both = self.plain.tokens > 0.0 && self.drafting.tokens > 0.0;
         // The second way follows the first; after a pause follows the one that lost.
-        if !both || self.verdict == Some(self.is_guessing) {
-            self.is_guessing = !self.is_guessing;
+        if !both || self.verdict == Some(self.is_drafting) {
+            self.is_drafting = !self.is_drafting;
             self.left = TRIAL;
             return None;
         }
-        let (plain, guessing) = (self.plain.of_token(), self.guessing.of_token());
-        let guesses = guessing < plain;
-        let is_news = self.verdict != Some(guesses);
-        self.pause = if is_news {
+        let (plain, drafting) = (self.plain.of_token(), self.drafting.of_token());
+        let is_faster = drafting < plain;
+        let is_new = self.verdict != Some(is_faster);
+        self.pause = if is_new {
             FIRST_PAUSE
         } else {
             (self.pause * 2).min(LONGEST_PAUSE)
         };
-        self.verdict = Some(guesses);
-        self.is_guessing = guesses;
+        self.verdict = Some(is_faster);
+        self.is_drafting = is_faster;
         self.left = self.pause;
         Some(Verdict {
-            guesses,
+            is_faster,
             plain,
-            guessing,
-            is_news,
+            drafting,
+            is_new,
         })
     }
 }
@@ -146,22 +150,22 @@ mod tests {
 
     /// Runs `steps` steps whose tokens take the given milliseconds with each way. Returns how many
     /// steps drafted, and the verdicts.
-    fn go(trial: &mut Trial, steps: u32, plain: u64, guessing: u64) -> (u32, Vec<bool>) {
+    fn go(trial: &mut Trial, steps: u32, plain: u64, drafting: u64) -> (u32, Vec<bool>) {
         let (mut with, mut shown) = (0, Vec::new());
         for _ in 0..steps {
-            let is_guessing = trial.is_to_guess(1);
-            with += u32::from(is_guessing);
-            let (tokens, each) = if is_guessing {
-                (3, guessing)
+            let is_drafting = trial.should_draft(1);
+            with += u32::from(is_drafting);
+            let (tokens, each) = if is_drafting {
+                (3, drafting)
             } else {
                 (1, plain)
             };
             let time = Duration::from_millis(each * tokens);
-            let verdict = trial.note(1, is_guessing, time, usize::try_from(tokens).unwrap());
+            let verdict = trial.record(1, is_drafting, time, usize::try_from(tokens).unwrap());
             shown.extend(
                 verdict
-                    .filter(|verdict| verdict.is_news)
-                    .map(|verdict| verdict.guesses),
+                    .filter(|verdict| verdict.is_new)
+                    .map(|verdict| verdict.is_faster),
             );
         }
         (with, shown)
@@ -197,10 +201,10 @@ mod tests {
     fn each_number_of_answers_has_a_verdict_of_its_own() {
         let mut trial = Trial::new(4);
         go(&mut trial, 2 * TRIAL, 10, 15);
-        assert!(!trial.is_to_guess(1));
-        assert!(trial.is_to_guess(2));
+        assert!(!trial.should_draft(1));
+        assert!(trial.should_draft(2));
         // Numbers above the maximum count as the maximum.
-        trial.note(9, true, Duration::from_millis(1), 1);
-        assert!(trial.is_to_guess(4));
+        trial.record(9, true, Duration::from_millis(1), 1);
+        assert!(trial.should_draft(4));
     }
 }

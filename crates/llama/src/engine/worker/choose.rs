@@ -1,11 +1,11 @@
 //! The two ends of a step: drafting before it, and sampling from its logits.
 
-use super::{Slot, Wanted, Worker};
-use crate::engine::draft::Guess;
+use super::{SampledRow, Slot, Worker};
+use crate::engine::draft::DraftTokens;
 
 impl Worker<'_> {
     /// Drafts tokens. If the draft model fails, the engine continues without it.
-    pub(super) fn guess(&mut self) -> Vec<Guess> {
+    pub(super) fn draft(&mut self) -> Vec<DraftTokens> {
         let Some(drafts) = &mut self.drafts else {
             return Vec::new();
         };
@@ -13,7 +13,7 @@ impl Worker<'_> {
         // and the step has no piece of a prompt.
         let room = self.sizes.batch / self.sizes.parallel;
         drafts
-            .guess(&self.slots, room.saturating_sub(1) as usize)
+            .draft(&self.slots, room.saturating_sub(1) as usize)
             .unwrap_or_else(|what| {
                 tracing::error!(
                     what,
@@ -24,16 +24,16 @@ impl Worker<'_> {
             })
     }
 
-    pub(super) fn choose(&mut self, wanted: &[Wanted]) {
+    pub(super) fn choose(&mut self, sampled: &[SampledRow]) {
         let mut tokens = 0;
-        for wanted in wanted {
-            let (right, is_over) = self.choose_for(wanted);
-            tokens += right + 1;
-            if wanted.guesses > 0 {
-                self.take_back(wanted, right);
+        for sampled in sampled {
+            let (accepted, is_over) = self.choose_for(sampled);
+            tokens += accepted + 1;
+            if sampled.drafted > 0 {
+                self.remove_rejected(sampled, accepted);
             }
             if is_over {
-                self.release(wanted.sequence);
+                self.release(sampled.sequence);
             }
         }
         if let Some(drafts) = &mut self.drafts {
@@ -43,43 +43,43 @@ impl Worker<'_> {
 
     /// Samples a token of an answer, and another one for as long as the last equals the drafted
     /// token. Returns the number of accepted draft tokens, and whether the answer has ended.
-    fn choose_for(&mut self, wanted: &Wanted) -> (usize, bool) {
+    fn choose_for(&mut self, sampled: &SampledRow) -> (usize, bool) {
         let Slot {
-            held,
-            work: Some(work),
+            tokens,
+            task: Some(task),
             ..
-        } = &mut self.slots[wanted.sequence]
+        } = &mut self.slots[sampled.sequence]
         else {
             return (0, false);
         };
-        let guesses = &held[held.len() - wanted.guesses..];
-        for (right, row) in (wanted.row..).take(guesses.len() + 1).enumerate() {
-            if work.step(self.cache.logits(row), self.model, &mut self.scratch) {
-                return (right, true);
+        let drafted = &tokens[tokens.len() - sampled.drafted..];
+        for (accepted, row) in (sampled.row..).take(drafted.len() + 1).enumerate() {
+            if task.step(self.cache.logits(row), self.model, &mut self.scratch) {
+                return (accepted, true);
             }
-            if guesses.get(right).copied() != work.next {
-                return (right, false);
+            if drafted.get(accepted).copied() != task.next {
+                return (accepted, false);
             }
         }
-        (guesses.len(), false)
+        (drafted.len(), false)
     }
 
     /// Removes the rejected draft tokens from the cache.
-    fn take_back(&mut self, wanted: &Wanted, right: usize) {
-        let &Wanted {
-            sequence, guesses, ..
-        } = wanted;
+    fn remove_rejected(&mut self, sampled: &SampledRow, accepted: usize) {
+        let &SampledRow {
+            sequence, drafted, ..
+        } = sampled;
         let slot = &self.slots[sequence];
-        let kept = slot.held.len() - guesses + right;
-        if right < guesses {
+        let kept = slot.tokens.len() - drafted + accepted;
+        if accepted < drafted {
             let position = slot
-                .work
+                .task
                 .as_ref()
-                .map_or(kept, |work| work.prompt.position(kept));
-            self.cut(sequence, kept, position);
+                .map_or(kept, |task| task.prompt.position(kept));
+            self.truncate(sequence, kept, position);
         }
         if let Some(drafts) = &mut self.drafts {
-            drafts.learn(sequence, guesses, right);
+            drafts.learn(sequence, drafted, accepted);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The log-probabilities of prompts in a step.
 
-use super::{Reader, Worker};
+use super::{PendingPrompt, Worker};
 use crate::engine::cache::Sequence;
 use crate::engine::score::MOST_ROWS;
 
@@ -14,17 +14,17 @@ pub(super) struct ScoredRow {
 impl Worker<'_> {
     /// Limits how many scored tokens are read in a step, for all prompts together, in order of
     /// arrival.
-    pub(super) fn bound_scored(&self, readers: &mut [Reader]) {
+    pub(super) fn bound_scored(&self, prompts: &mut [PendingPrompt]) {
         let mut left = MOST_ROWS;
-        for reader in readers {
-            let slot = &self.slots[reader.sequence];
+        for prompt in prompts {
+            let slot = &self.slots[prompt.sequence];
             if slot
-                .work
+                .task
                 .as_ref()
-                .is_some_and(|work| work.scores_go_on_at(slot.held.len()))
+                .is_some_and(|task| task.scores_continue_at(slot.tokens.len()))
             {
-                reader.left = reader.left.min(left);
-                left -= reader.left;
+                prompt.left = prompt.left.min(left);
+                left -= prompt.left;
             }
         }
     }
@@ -36,16 +36,16 @@ impl Worker<'_> {
             let slot = of_one
                 .first()
                 .and_then(|first| self.slots.get_mut(first.sequence));
-            let Some((slot, work)) =
-                slot.and_then(|slot| Some((slot.held.len(), slot.work.as_mut()?)))
+            let Some((slot, task)) =
+                slot.and_then(|slot| Some((slot.tokens.len(), slot.task.as_mut()?)))
             else {
                 continue;
             };
             for &ScoredRow { place, row, .. } in of_one {
-                work.score(place, || self.cache.logits(row), self.model);
+                task.score(place, || self.cache.logits(row), self.model);
             }
-            if slot < work.prompt.len() {
-                work.send_scores();
+            if slot < task.prompt.len() {
+                task.send_scores();
             }
         }
     }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use loggia_wire::openai::TokenLogprob;
 
 use super::inbox::Job;
-use super::output::{End, Finish, Outlet, Output, Piece, Usage};
+use super::output::{End, Finish, Output, OutputSender, Piece, Usage};
 use super::passage::Passage;
 use super::score::{ScoredPiece, Scores};
 use super::token_logprob::token_logprob;
@@ -17,7 +17,7 @@ use crate::model::Model;
 use crate::sample::{Constraint, Sampler, Scratch, Stuck, rank};
 use crate::text::{Pushed, Text};
 
-pub(super) struct Work {
+pub(super) struct Task {
     pub(super) prompt: Passage,
     /// The number of prompt tokens that were found in the cache.
     pub(super) cached: usize,
@@ -27,7 +27,7 @@ pub(super) struct Work {
     pub(super) number: u64,
     /// When a step last read from its prompt, or else when it arrived.
     pub(super) served: u64,
-    pub(super) outlet: Outlet,
+    pub(super) sender: OutputSender,
     pub(super) began: Instant,
     /// Whether the request's seed must give the same text again.
     pub(super) is_reproducible: bool,
@@ -46,9 +46,9 @@ pub(super) struct Work {
     held_logprobs: VecDeque<(usize, TokenLogprob)>,
 }
 
-impl Work {
+impl Task {
     pub(super) fn new(job: Job, number: u64, context: usize) -> Self {
-        let Job { generation, outlet } = job;
+        let Job { generation, sender } = job;
         let room = generation
             .context
             .min(context)
@@ -59,7 +59,7 @@ impl Work {
             next: None,
             number,
             served: number,
-            outlet,
+            sender,
             began: Instant::now(),
             is_reproducible: generation.is_to_be_reproducible(),
             sampler: Sampler::new(
@@ -86,7 +86,7 @@ impl Work {
 
     /// The maximum number of prompt tokens that may be copied from another slot. The last token is
     /// always computed, because its logits are needed, and so is the scored part.
-    pub(super) fn most_shared(&self) -> usize {
+    pub(super) fn max_shared(&self) -> usize {
         let last = self.prompt.len() - 1;
         self.scores
             .as_ref()
@@ -95,15 +95,15 @@ impl Work {
 
     /// Whether reading the prompt is paused: its scores are sent while it is read, and the reader
     /// has no room for them.
-    pub(super) fn is_held_up(&self) -> bool {
-        self.scores.is_some() && !self.outlet.has_room()
+    pub(super) fn is_paused(&self) -> bool {
+        self.scores.is_some() && !self.sender.has_room()
     }
 
     /// Whether scored tokens follow from this index of the prompt on.
-    pub(super) fn scores_go_on_at(&self, place: usize) -> bool {
+    pub(super) fn scores_continue_at(&self, place: usize) -> bool {
         self.scores
             .as_ref()
-            .is_some_and(|scores| scores.go_on_at(place))
+            .is_some_and(|scores| scores.continues_at(place))
     }
 
     /// Whether scoring needs the logits of the token at this index of the prompt.
@@ -128,7 +128,7 @@ impl Work {
     /// Sends the scores that have been computed so far.
     pub(super) fn send_scores(&mut self) {
         if let Some(prompt) = self.take_scores() {
-            self.outlet.send(Ok(Output::Piece(Piece {
+            self.sender.send(Ok(Output::Piece(Piece {
                 prompt: Some(prompt),
                 ..Piece::default()
             })));
@@ -148,7 +148,7 @@ impl Work {
                 finish: Finish::Length,
                 usage: self.usage(),
             });
-            self.outlet.send(Ok(Output::Piece(Piece {
+            self.sender.send(Ok(Output::Piece(Piece {
                 prompt,
                 end,
                 ..Piece::default()
@@ -158,7 +158,7 @@ impl Work {
         let token = match self.sampler.choose(logits, scratch) {
             Ok(token) => token,
             Err(Stuck(what)) => {
-                self.outlet.send(Err(EngineError::Constraint(what)));
+                self.sender.send(Err(EngineError::Constraint(what)));
                 return true;
             }
         };
@@ -170,7 +170,7 @@ impl Work {
         let logprobs = self.released_logprobs();
         self.next = Some(token);
         if prompt.is_some() || !text.is_empty() || !logprobs.is_empty() || end.is_some() {
-            self.outlet.send(Ok(Output::Piece(Piece {
+            self.sender.send(Ok(Output::Piece(Piece {
                 prompt,
                 text,
                 tokens: self.generated,
@@ -183,14 +183,14 @@ impl Work {
 
     /// The maximum number of draft tokens that a step may verify. One more token is chosen after
     /// them, and each is a separate output.
-    pub(super) fn most_guesses(&self) -> usize {
+    pub(super) fn max_draft_tokens(&self) -> usize {
         let left = self.most.saturating_sub(self.generated);
-        left.min(self.outlet.room()).saturating_sub(1)
+        left.min(self.sender.room()).saturating_sub(1)
     }
 
     /// Ends the request with an error, because the computation failed.
     pub(super) fn fail(self, error: EngineError) {
-        self.outlet.send(Err(error));
+        self.sender.send(Err(error));
     }
 
     fn take(&mut self, token: Token, logits: &[f32], model: &Model) -> (String, Option<Finish>) {
@@ -259,11 +259,11 @@ fn boxed(held: Held) -> Box<dyn Constraint> {
 }
 
 #[cfg(test)]
-impl Work {
+impl Task {
     /// A request that consists only of its prompt, for tests of the reading order.
     pub(super) fn of_prompt(prompt: &[Token], number: u64) -> Self {
         let inbox = std::sync::Arc::new(super::inbox::Inbox::new(0, 1));
-        let (outlet, _answer) = super::answer::channel(1, inbox);
+        let (sender, _answer) = super::output_stream::channel(1, inbox);
         let generation = super::generation::Generation {
             prompt: prompt.to_vec().into(),
             context: usize::MAX,
@@ -275,6 +275,6 @@ impl Work {
             shows_end: false,
             scored: None,
         };
-        Self::new(Job { generation, outlet }, number, usize::MAX)
+        Self::new(Job { generation, sender }, number, usize::MAX)
     }
 }

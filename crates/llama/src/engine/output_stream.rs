@@ -9,13 +9,13 @@ use futures_core::Stream;
 use tokio::sync::mpsc;
 
 use super::inbox::Inbox;
-use super::output::{Outlet, Output, Piece};
+use super::output::{Output, OutputSender, Piece};
 use crate::error::EngineError;
 
 /// The reader's side of the channel: a stream of outputs. Dropping it frees the slot, at any stage
 /// of the request.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct OutputStream {
     receiver: mpsc::Receiver<Result<Output, EngineError>>,
     full: Arc<AtomicBool>,
     inbox: Arc<Inbox>,
@@ -23,12 +23,12 @@ pub(crate) struct Answer {
 }
 
 /// A channel for `capacity` outputs. The reader wakes the engine through the inbox.
-pub(super) fn channel(capacity: usize, inbox: Arc<Inbox>) -> (Outlet, Answer) {
+pub(super) fn channel(capacity: usize, inbox: Arc<Inbox>) -> (OutputSender, OutputStream) {
     let (sender, receiver) = mpsc::channel(capacity);
     let full = Arc::new(AtomicBool::new(false));
     (
-        Outlet::new(sender, Arc::clone(&full)),
-        Answer {
+        OutputSender::new(sender, Arc::clone(&full)),
+        OutputStream {
             receiver,
             full,
             inbox,
@@ -37,7 +37,7 @@ pub(super) fn channel(capacity: usize, inbox: Arc<Inbox>) -> (Outlet, Answer) {
     )
 }
 
-impl Stream for Answer {
+impl Stream for OutputStream {
     type Item = Result<Output, EngineError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -65,7 +65,7 @@ impl Stream for Answer {
     }
 }
 
-impl Drop for Answer {
+impl Drop for OutputStream {
     fn drop(&mut self) {
         self.receiver.close();
         if !self.ended {
