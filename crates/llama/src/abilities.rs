@@ -23,7 +23,7 @@ pub(crate) fn of(model: &Model, context: usize, projector: media::Facts) -> Abil
     abilities
 }
 
-/// The model's card.
+/// The card of the model in `GET /v1/models`.
 pub(crate) fn card(options: &LlamaOptions, model: &Model, abilities: &Abilities) -> ModelCard {
     let mut card = bare_card(options, &model.facts);
     card.extra
@@ -35,7 +35,7 @@ pub(crate) fn card(options: &LlamaOptions, model: &Model, abilities: &Abilities)
     card
 }
 
-/// The abilities that follow from the syntax of the model's template and from its projector.
+/// The abilities that follow from the syntax of the chat template and from the projector.
 fn by_syntax(context: usize, syntax: Syntax, projector: media::Facts) -> Abilities {
     use Ability::{
         Audio, Echo, EngineOptions, Grammar, Images, JsonObject, JsonSchema, LogitBias, Logprobs,
@@ -43,7 +43,8 @@ fn by_syntax(context: usize, syntax: Syntax, projector: media::Facts) -> Abiliti
         TokenPrompts, ToolChoice, Tools,
     };
     let sampled = [LogitBias, Logprobs, SeveralChoices, Seed, EngineOptions];
-    // If the template does not support tools, the model learns of them from the prompt.
+    // A model whose template does not support tools still has these abilities: the prompt describes
+    // the tools.
     let held = [
         JsonObject,
         JsonSchema,
@@ -83,12 +84,13 @@ fn by_syntax(context: usize, syntax: Syntax, projector: media::Facts) -> Abiliti
     }
 }
 
-/// The model's capabilities, in Ollama's words where it has them.
+/// The entries of `capabilities` in the model card. They are Ollama's names where Ollama has one.
 fn capabilities(abilities: &Abilities, syntax: Syntax) -> Vec<&'static str> {
     let all = [
         ("completion", true),
         ("insert", abilities.has(Ability::FillInTheMiddle)),
-        // Whether the template supports tools. Tools also work without that, through the prompt.
+        // Listed only if the template supports tools. Tools also work without that, through the
+        // prompt.
         ("tools", syntax.knows_tools()),
         ("thinking", syntax.reasons()),
         ("vision", abilities.has(Ability::Images)),

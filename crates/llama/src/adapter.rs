@@ -16,7 +16,8 @@ use crate::options::Lora;
 
 /// An adapter that llama.cpp has loaded. The model owns its memory and frees it.
 pub(crate) struct Adapter {
-    /// Behind a mutex because llama.cpp needs mutable access to apply it to a context.
+    /// The adapter is behind a mutex, because llama.cpp needs mutable access to apply it to a
+    /// context.
     loaded: Mutex<LlamaLoraAdapter>,
     scale: f32,
     /// Identifies the adapter and its scale in a fingerprint.

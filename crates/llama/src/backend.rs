@@ -61,7 +61,7 @@ pub struct Llama {
     served_by: ServedBy,
     abilities: Arc<Abilities>,
     card: ModelCard,
-    /// Initialized with the first constrained answer.
+    /// The compiler of grammars. It is created for the first constrained answer.
     grammars: OnceCell<Grammars>,
     counting: Semaphore,
 }
@@ -78,7 +78,7 @@ impl std::fmt::Debug for Llama {
 struct Question {
     /// The input that the engine reads before it answers.
     passage: Passage,
-    /// How the answer begins.
+    /// Whether the answer begins with text or with reasoning.
     begins: Begins,
     /// The changes that were made to the conversation because the model's template would not accept
     /// it unchanged.
@@ -89,7 +89,8 @@ impl Llama {
     /// Loads a model and starts an engine for it. It blocks for seconds; call it on a thread that
     /// may block.
     pub fn open(options: &LlamaOptions) -> Result<Self, LoadError> {
-        // Checked before llama.cpp loads gigabytes for nothing.
+        // The header is checked first, so that an invalid file does not cost the loading of
+        // gigabytes.
         let projector = options
             .mmproj
             .as_deref()
@@ -261,8 +262,8 @@ impl Llama {
         })
     }
 
-    /// Renders the conversation with the model's template and passes the text to a function. Also
-    /// returns the changes that the template needed.
+    /// Renders the conversation with the model's chat template, and passes the rendered text to
+    /// `then`. Also returns the changes that the template needed.
     async fn on_text<T: Send + 'static>(
         &self,
         request: &Arc<ChatCompletionRequest>,
@@ -319,7 +320,8 @@ impl Llama {
         .await
     }
 
-    /// Compiles the constraint of the answer. Also returns the parts of it that had to be left out.
+    /// Compiles the constraint of the answer. Also returns the names of the parts that were too
+    /// complex to compile and are left out.
     async fn hold(
         &self,
         head: &CallHead,
@@ -339,7 +341,8 @@ impl Llama {
     }
 }
 
-/// Builds the grammar engine of a model: it scans the whole vocabulary and builds a trie of it.
+/// Builds the compiler of grammars for a model: scans the whole vocabulary, and builds a trie of
+/// it.
 async fn grammars(model: Arc<Model>) -> Result<Grammars, BackendError> {
     let make = move || {
         let vocabulary = Vocabulary::new(model.words()).ok_or("its vocabulary is too large")?;
@@ -389,7 +392,7 @@ impl Backend for Llama {
 }
 
 fn explain_template(error: &TemplateError) -> BackendError {
-    // Never a 500: clients retry those, and the template would fail again.
+    // The status is never 500: clients retry a 500, and the template would fail again.
     match error {
         TemplateError::Broken(what) => BackendError::InvalidRequest {
             message: format!(

@@ -2,8 +2,8 @@
 
 use loggia_backend::BackendError;
 
-/// Inputs of more bytes than this are tokenized on a blocking thread, because that takes
-/// milliseconds.
+/// The maximum size of an input, in bytes, that is tokenized on an async thread. Tokenizing a
+/// longer one takes milliseconds.
 const LONG_INPUT: usize = 16 << 10;
 
 /// Runs a function that tokenizes an input of `size` bytes: directly if the input is short, on a

@@ -1,9 +1,8 @@
-//! Text completions (`/v1/completions`): the tokens that the model continues. No chat template is
-//! used. The text is tokenized as it is; a suffix is requested with the model's own
-//! fill-in-the-middle tokens.
+//! Builds the prompt of a text completion (`/v1/completions`). No chat template is used: the text
+//! is tokenized unchanged. A request with a `suffix` uses the model's fill-in-the-middle tokens.
 //!
-//! The rest is shared with chats: the other settings of the engine (`request`), and its answer
-//! (`backend`).
+//! The rest is shared with chats: `request` builds the engine's input, and `backend` returns the
+//! answer.
 
 use std::ops::Range;
 
@@ -18,16 +17,16 @@ use crate::model::Model;
 #[derive(Debug)]
 pub(crate) struct Continued {
     pub(crate) tokens: Vec<Token>,
-    /// The text to put before the answer (`echo`). Empty if the request does not set `echo`.
+    /// The text that is sent before the answer (`echo`). It is empty if the request does not set
+    /// `echo`.
     pub(crate) echo: String,
-    /// The range of tokens that are the client's own prompt, without the token that begins every
-    /// text and the tokens around a suffix.
+    /// The range of the tokens that the client sent, without the token that begins every text and
+    /// the tokens around a suffix.
     pub(crate) own: Range<usize>,
 }
 
 impl Continued {
-    /// The part of the prompt whose log-probabilities the request wants before those of the answer,
-    /// if any.
+    /// The part of the prompt whose log-probabilities the request wants. `None` if it wants none.
     fn scored(&self, request: &CompletionRequest) -> Option<Scored> {
         let is_wanted = request.echoes() && request.logprobs.is_some() && !self.own.is_empty();
         is_wanted.then(|| Scored {
@@ -36,9 +35,10 @@ impl Continued {
         })
     }
 
-    /// Sets what only text completions have: the log-probability of the end of the text, and those
-    /// of the prompt. Returns whether the echo comes with the log-probabilities. Only the first
-    /// choice computes those of the prompt, because all choices have the same prompt.
+    /// Applies the settings that only text completions have: whether the log-probabilities include
+    /// the token that ends the text, and the part of the prompt to score. Only the first choice
+    /// scores the prompt, because all choices have the same one. Returns whether the prompt is
+    /// scored: the echo is then sent with its log-probabilities.
     pub(crate) fn ask(&self, request: &CompletionRequest, generations: &mut [Generation]) -> bool {
         for generation in &mut *generations {
             generation.shows_end = true;
@@ -105,8 +105,8 @@ pub(crate) fn continued(
     Ok(Continued { tokens, echo, own })
 }
 
-/// The size of a request's prompts and suffix in bytes of text (a token counts as one byte). It
-/// tells whether tokenizing takes long.
+/// The size of a request's prompts and suffix in bytes of text (a token counts as one byte). A
+/// large request is tokenized on a blocking thread.
 pub(crate) fn size(request: &CompletionRequest) -> usize {
     let size = |prompt| match prompt {
         OnePrompt::Text(text) => text.len(),
@@ -121,8 +121,8 @@ pub(crate) fn size(request: &CompletionRequest) -> usize {
         + request.suffix().map_or(0, str::len)
 }
 
-/// Tokenizes a prompt without a suffix. The token that begins every text is added if the model
-/// needs it and the text does not have it. Also returns the range of the client's own tokens.
+/// Tokenizes a prompt without a suffix. Adds the token that begins every text if the model needs it
+/// and the text does not have it. Also returns the range of the client's own tokens.
 fn begun(model: &Model, prompt: OnePrompt<'_>) -> (Vec<Token>, Range<usize>) {
     let mut tokens = read(prompt, |text| model.tokenize_on(text));
     let is_text = matches!(prompt, OnePrompt::Text(_));
@@ -170,7 +170,7 @@ fn check(
     Ok(())
 }
 
-/// The prompt as text. Special tokens are written out.
+/// Converts the prompt to text. Special tokens are included as text.
 fn shown(model: &Model, prompt: OnePrompt<'_>) -> String {
     match prompt {
         OnePrompt::Text(text) => text.to_owned(),

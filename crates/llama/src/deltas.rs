@@ -24,18 +24,19 @@ pub(crate) struct Deltas {
     /// `None` if everything is text: the model does not reason, and no tool can be called.
     reader: Option<Reader>,
     index: u32,
-    /// Text that is sent before the rest.
+    /// The text that is sent before the model's first text (`echo`).
     before: String,
     /// The prefix of the ids of calls.
     id: String,
-    /// Whether only the first call counts.
+    /// Whether calls after the first are dropped (`parallel_tool_calls: false`).
     single_call: bool,
-    /// The number of tokens of the answer so far, and of reasoning among them.
+    /// The number of generated tokens so far, and of reasoning tokens among them.
     tokens: usize,
     reasoning_tokens: usize,
 }
 
-/// The readers for all choices of a request whose prompt makes the answer begin with `begins`.
+/// Creates the parsers for all choices of a request. `begins` is what the prompt makes the answers
+/// begin with.
 pub(crate) fn of(
     request: &ChatCompletionRequest,
     id: &str,
@@ -66,8 +67,8 @@ pub(crate) fn of(
     (0..request.choices()).map(of_choice).collect()
 }
 
-/// The readers for `count` plain texts, each with `before` in front. Nothing in them is reasoning
-/// or a call.
+/// Creates the converters for `count` plain texts, each with `before` in front. Nothing in these
+/// texts is parsed as reasoning or as a call.
 pub(crate) fn of_texts(count: usize, before: &str) -> Vec<Deltas> {
     let of_text = |choice: usize| Deltas {
         reader: None,
@@ -82,8 +83,8 @@ pub(crate) fn of_texts(count: usize, before: &str) -> Vec<Deltas> {
 }
 
 impl Deltas {
-    /// The delta of a piece, and of more of the prompt before it. `None` if there is nothing to
-    /// send yet.
+    /// Converts a piece of the answer, and a piece of the scored prompt before it, to a delta.
+    /// Returns `None` if there is nothing to send yet.
     pub(crate) fn read(&mut self, piece: Piece, prompt: ScoredPiece) -> Option<ChunkChoice> {
         let was_text = self.is_text();
         self.before.push_str(&prompt.text);
@@ -240,7 +241,7 @@ pub(crate) fn effort(
         "none" if syntax.reasons() => refused("This model cannot answer without reasoning."),
         "none" => Ok(None),
         _ if !syntax.accepts_effort() => refused("This model's reasoning cannot be chosen."),
-        // Mapped to the values that templates know.
+        // Chat templates know `low`, `medium` and `high` only.
         "minimal" => Ok(Some("low")),
         "xhigh" | "max" => Ok(Some("high")),
         _ => Ok(Some(asked)),

@@ -9,25 +9,25 @@ use crate::gguf::{Gguf, Pooling};
 use crate::options::Draft;
 use crate::weights::{keeps_one_state, load_weights};
 
-/// Vocabularies of one family may differ by up to this many tokens, which pad them to a round
-/// number.
+/// The maximum difference between the sizes of the two vocabularies. Models of one family pad their
+/// vocabularies to different round numbers.
 const PADDING: u64 = 128;
 
-/// The maximum number of drafted tokens in one step.
+/// The maximum number of draft tokens in one step.
 const MOST: u32 = 16;
 
 /// A loaded draft model.
 pub(crate) struct DraftModel {
     pub(crate) llama: LlamaModel,
-    /// The settings of the drafting.
+    /// The settings of speculative decoding.
     pub(crate) options: Draft,
-    /// The context that the draft model was trained for. It drafts nothing beyond that.
+    /// The context that the draft model was trained for, in tokens. Nothing is drafted beyond it.
     pub(crate) context: u32,
 }
 
 impl DraftModel {
-    /// Loads a draft model whose header has been checked, and compares its vocabulary with the
-    /// model's.
+    /// Loads a draft model whose header has been checked, and compares its vocabulary with that of
+    /// the target model.
     pub(crate) fn load(
         options: &Draft,
         header: &Gguf,
@@ -67,7 +67,7 @@ impl DraftModel {
     }
 }
 
-/// Reads the header of a draft model and checks it and its settings.
+/// Reads the header of a draft model, and checks the header and the settings.
 pub(crate) fn read(options: &Draft, model: &Gguf) -> Result<Gguf, LoadError> {
     if !(1..=MOST).contains(&options.tokens) {
         let tokens = options.tokens;

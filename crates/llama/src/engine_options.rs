@@ -1,8 +1,8 @@
-//! Ollama's options in a request, as far as this engine supports them. They stand in `options`;
-//! some may also stand beside OpenAI's own fields.
+//! Ollama's options in a request, as far as this engine supports them. Clients send them in the
+//! object `options`, and some of them as top-level fields beside OpenAI's own.
 //!
 //! They are read before the prompt, because `num_ctx` also limits the prompt. OpenAI's own fields
-//! take precedence; `request.rs` does that.
+//! take precedence over them (`request.rs`).
 
 use std::ops::RangeInclusive;
 
@@ -10,12 +10,12 @@ use loggia_backend::BackendError;
 use loggia_wire::openai::ChatCompletionRequest;
 use serde_json::{Map, Value};
 
-/// The options that clients also send beside OpenAI's fields. There they take precedence over the
-/// same names in `options`.
+/// The options that clients also send as top-level fields. These take precedence over the same
+/// names in `options`.
 const TOP_LEVEL: [&str; 4] = ["top_k", "min_p", "repeat_penalty", "num_ctx"];
 
-/// The maximum number of stop strings in `options`, and the maximum bytes of each. Every generated
-/// token is compared with all of them.
+/// The maximum number of stop strings in `options`, and the maximum length of each in bytes. Every
+/// generated token is compared with all of them.
 const MOST_STOPS: usize = 16;
 const LONGEST_STOP: usize = 512;
 
@@ -139,13 +139,13 @@ impl EngineOptions {
             "top_k" => self.top_k = Some(u32::try_from(option.whole()?.max(0)).unwrap_or(u32::MAX)),
             // -1 lets Ollama choose a seed.
             "seed" => self.seed = Some(option.whole()?).filter(|&seed| seed != -1),
-            // 0 and negative numbers: only the context limits the answer.
+            // With 0 or a negative number, only the context limits the answer.
             "num_predict" => {
                 self.num_predict = usize::try_from(option.whole()?)
                     .ok()
                     .filter(|&most| most > 0);
             }
-            // -1: the whole context.
+            // -1 means the whole context.
             "repeat_last_n" => {
                 self.repeat_last_n = Some(
                     usize::try_from(option.whole()?).map_or(context, |last| last.min(context)),

@@ -1,4 +1,4 @@
-//! The errors of loading a model, and of a request.
+//! The errors of loading a model, and those of a request.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -21,8 +21,8 @@ pub enum LoadError {
         /// The model's file.
         path: PathBuf,
     },
-    /// The model is of a different kind than the one to be loaded, for example an embedding model
-    /// as a chat model.
+    /// The model is of the wrong kind, for example an embedding model that is loaded as a chat
+    /// model.
     #[error("{path} cannot be served: {what}", path = .path.display())]
     Kind {
         /// The model's file.
@@ -61,7 +61,7 @@ pub enum LoadError {
     /// A setting is invalid.
     #[error("{0}")]
     Setting(String),
-    /// The processor lacks instructions that this program was built for.
+    /// This build needs processor instructions that the processor lacks.
     #[error(
         "this build needs a processor with {missing}, which this machine lacks; a portable build runs on every processor (docs/hardware.md)"
     )]
@@ -112,8 +112,8 @@ pub enum EngineError {
     /// llama.cpp could not compute a step.
     #[error("the engine failed at computing: {0}")]
     Compute(String),
-    /// The constraint of the answer (a grammar or schema) cannot be followed further: it is too
-    /// complex, or the model's vocabulary has no matching tokens.
+    /// The answer cannot satisfy its constraint (a grammar or schema): it is too complex, or the
+    /// model's vocabulary has no token that may come next.
     #[error("the answer cannot be held to its grammar: {0}")]
     Constraint(String),
     /// The engine has stopped or crashed.
@@ -122,7 +122,7 @@ pub enum EngineError {
 }
 
 impl EngineError {
-    /// The error as the backend reports it.
+    /// Converts the error to the one that the backend reports.
     pub(crate) fn to_backend_error(&self) -> BackendError {
         match self {
             Self::Busy { retry_after, .. } => BackendError::Busy {

@@ -11,22 +11,22 @@ use crate::deltas::Deltas;
 use crate::engine::{Finish, Output, OutputStream, Piece, Usage};
 use crate::error::EngineError;
 
-/// The answers of all choices as one stream of events, in the order in which output arrives, with
-/// the sum of their usage at the end.
+/// The answers of all choices as one stream of events, in the order in which output arrives. The
+/// last event is the sum of their usage.
 pub(crate) struct Events {
     /// The answers by the number of their choice. Those that have ended are `None`.
     answers: Vec<Option<OutputStream>>,
-    /// The reader of each choice.
+    /// The converter of each choice's output to deltas.
     deltas: Vec<Deltas>,
-    /// Whether the prompt is being scored. The first choice sends these scores for all choices, so
-    /// the others have to wait for it.
+    /// Whether the prompt is still being scored. The first choice sends the scores for all choices,
+    /// so the others have to wait for it.
     is_being_scored: bool,
-    /// The request field with the constraint of the answers.
+    /// The request field that constrains the answers, for errors.
     held_to: &'static str,
     /// The choice to poll first. It rotates, so that a fast choice cannot starve the others.
     first: usize,
     used: Option<Usage>,
-    /// The event that follows the last one that was returned.
+    /// An event that is returned before anything else is polled.
     next: Option<Event>,
     over: bool,
 }
@@ -67,7 +67,7 @@ impl Events {
         }
     }
 
-    /// The next output of any choice; `None` when all have ended.
+    /// Polls for the next output of any choice. Returns `None` when all choices have ended.
     fn poll_any(
         &mut self,
         cx: &mut Context<'_>,
@@ -96,7 +96,7 @@ impl Events {
         }
     }
 
-    /// The chunk of a piece, or `None` if there is nothing to send yet.
+    /// Converts a piece to a chunk. Returns `None` if there is nothing to send yet.
     fn chunk(&mut self, choice: usize, mut piece: Piece) -> Option<Chunk> {
         if let Some(end) = piece.end {
             self.answers[choice] = None;
@@ -126,7 +126,7 @@ impl Events {
         })
     }
 
-    /// The next event of any choice; `None` when all have ended.
+    /// Polls for the next event of any choice. Returns `None` when all choices have ended.
     fn poll_said(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Event, EngineError>>> {
         loop {
             let event = match ready!(self.poll_any(cx)) {
@@ -180,7 +180,7 @@ impl Stream for Events {
     }
 }
 
-/// The usage of two choices of one request. The prompt is counted once.
+/// Adds the usage of two choices of one request. Their prompt is counted once.
 fn together(one: Usage, other: Usage) -> Usage {
     Usage {
         prompt: one.prompt,

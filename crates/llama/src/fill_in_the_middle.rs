@@ -1,4 +1,5 @@
-//! The tokens by which a model fills in the middle of a text.
+//! The special tokens for a completion with a `suffix`: the model fills in the middle between two
+//! texts.
 
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::token::LlamaToken;
@@ -6,7 +7,7 @@ use llama_cpp_2::token::LlamaToken;
 use crate::Token;
 
 /// The fill-in-the-middle tokens of a model: prefix, suffix and middle. llama.cpp finds them by the
-/// file's metadata (`tokenizer.ggml.fim_pre_token_id`, …, and the older `prefix_token_id`, …) or by
+/// file's metadata (`tokenizer.ggml.fim_pre_token_id`, …, or the older `prefix_token_id`, …) or by
 /// their texts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FillInTheMiddle {
@@ -16,7 +17,8 @@ pub(crate) struct FillInTheMiddle {
 }
 
 impl FillInTheMiddle {
-    /// The tokens of a model. `None` if the model was not trained to fill in the middle.
+    /// Finds the tokens of a model. Returns `None` if the model was not trained to fill in the
+    /// middle.
     pub(crate) fn of(llama: &LlamaModel) -> Option<Self> {
         let vocab = llama.vocab();
         let known = |token: LlamaToken| Token::try_from(token.0).ok();
@@ -27,7 +29,7 @@ impl FillInTheMiddle {
         })
     }
 
-    /// The prompt tokens in the order of llama.cpp's server: prefix, suffix, middle.
+    /// Builds the prompt in the order of llama.cpp's server: prefix, suffix, middle.
     pub(crate) fn around(
         self,
         begin: Option<Token>,

@@ -10,12 +10,12 @@ use serde_json::json;
 use crate::facts::Facts;
 use crate::options::LlamaOptions;
 
-/// The version of llama.cpp in a fingerprint: the version of the bindings, which include their own
-/// llama.cpp.
+/// The version of llama.cpp in a fingerprint. It is the version of the bindings, which include
+/// llama.cpp's source.
 const LLAMA_CPP: &str = "llama-cpp-2 0.1.160";
 
-/// The description of the model in every answer. `files` identifies its files: the weights, and the
-/// projector if there is one.
+/// The description of the model that is part of every answer. `files` identifies the files of the
+/// model: its weights, and the projector if there is one.
 pub(crate) fn served_by(options: &LlamaOptions, files: &[&str]) -> ServedBy {
     let parts = [&["embedded"], files, &[LLAMA_CPP]].concat();
     ServedBy {
@@ -28,7 +28,7 @@ pub(crate) fn served_by(options: &LlamaOptions, files: &[&str]) -> ServedBy {
     }
 }
 
-/// The part of a model card that is the same for every kind of model.
+/// The part of a model card that is the same for chat models and embedding models.
 pub(crate) fn bare_card(options: &LlamaOptions, facts: &Facts) -> ModelCard {
     let modified = std::fs::metadata(&options.path)
         .and_then(|metadata| metadata.modified())

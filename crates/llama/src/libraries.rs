@@ -1,8 +1,8 @@
-//! The libraries of a portable build. ggml's compute code is included once for each generation of
-//! processors, and the best one for this processor is loaded at the start. ggml itself chooses it:
-//! each library reports how well it fits before any other code of it runs.
+//! The libraries of a portable build. They contain ggml's compute code once for each generation of
+//! processors; the best one for this processor is loaded at the start. ggml itself chooses it: each
+//! library reports how well it fits, before any other code of it runs.
 //!
-//! Other builds do not use this module: their single library is part of the program.
+//! Other builds do not use this module: their only library is part of the program.
 
 use std::path::{Path, PathBuf};
 
@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 const ANY: &str = "libggml-";
 const FOR_PROCESSORS: &str = "libggml-cpu-";
 
-/// Loads the best library of each kind. Must be called before llama.cpp is initialized. If no
-/// library is found, llama.cpp has no device to compute on.
+/// Loads the best library of each kind. It must be called before llama.cpp is initialized. If it
+/// finds no library, llama.cpp has no device to compute on.
 pub(crate) fn load() {
     let program = std::env::current_exe().ok();
     match program
@@ -31,8 +31,8 @@ pub(crate) fn load() {
     }
 }
 
-/// The folder with the libraries of this program. `make dist` puts them into `lib/loggia`, beside
-/// `bin`. They may also be beside the program, for users who unpack everything into one folder.
+/// The folder with the libraries. `make dist` puts them into `lib/loggia`, beside `bin`. They may
+/// also be in the folder of the program, for users who unpack everything into one folder.
 fn folder(program: &Path, holds_libraries: impl Fn(&Path) -> bool) -> Option<PathBuf> {
     let bin = program.parent()?;
     let beside_bin = bin.parent().map(|root| root.join("lib/loggia"));
@@ -58,7 +58,8 @@ pub(crate) fn loaded_for() -> Option<String> {
     maps.lines().find_map(generation).map(str::to_owned)
 }
 
-/// The generation in a line that ends with the path of such a library.
+/// The processor generation in a line of `/proc/self/maps`, if the line ends with the path of such
+/// a library.
 fn generation(line: &str) -> Option<&str> {
     let name = line.rsplit('/').next()?;
     name.strip_prefix(FOR_PROCESSORS)?.split('.').next()

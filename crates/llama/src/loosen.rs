@@ -1,15 +1,16 @@
 //! Simplifies schemas that are too complex for a grammar, if the client does not require a
-//! guarantee (`strict`). It first leaves out the single keyword that makes the schema too complex,
-//! else every keyword that only bounds values, else everything (any value is valid).
+//! guarantee (`strict`). The first attempts leave out a single keyword, to find the one that makes
+//! the schema too complex; the next one leaves out every keyword that only bounds values; the last
+//! one allows any value.
 //!
 //! Pure. `hold.rs` compiles the schemas and knows whether that succeeds.
 
 use loggia_wire::openai::{ChatCompletionRequest, ResponseFormat};
 use serde_json::{Map, Value, json};
 
-/// Keywords that bound a value and do not describe its structure, in the order in which they are
-/// left out. A number of characters or items is the most likely to make a grammar too large, so it
-/// comes first. A format is the most informative, so it comes last.
+/// The keywords that bound a value and do not describe its structure, in the order in which they
+/// are left out. A limit on characters or items is the most likely to make a grammar too large, so
+/// these come first. A format tells the most about a value, so it comes last.
 const BOUNDS: [&str; 14] = [
     "minLength",
     "maxLength",
@@ -34,12 +35,12 @@ const MOST_TRIED: usize = 24;
 #[derive(Debug, PartialEq)]
 pub(crate) struct Simpler {
     pub(crate) schema: Value,
-    /// The names of the left-out parts, as `x-loggia-ignored` appends them to the name of the
-    /// schema's field: `#/a/b/keyword`, or empty if the whole schema was left out.
+    /// The names of the left-out parts, as they follow the field's name in `x-loggia-ignored`:
+    /// `#/a/b/keyword`, or empty if the whole schema was left out.
     pub(crate) without: Vec<String>,
 }
 
-/// Returns simpler and simpler forms of a schema.
+/// Returns increasingly simple forms of a schema.
 pub(crate) fn simpler(schema: &Value) -> impl Iterator<Item = Simpler> + use<> {
     let mut bounds = Vec::new();
     collect(schema, &mut Vec::new(), &mut bounds);
@@ -58,7 +59,7 @@ pub(crate) fn simpler(schema: &Value) -> impl Iterator<Item = Simpler> + use<> {
     one_by_one.into_iter().chain(all).chain(any)
 }
 
-/// The schema in a field of the request, found by the field's name in errors, and whether the
+/// Finds the schema in the field of the request that an error names. Also returns whether the
 /// schema is a guarantee (`strict`).
 pub(crate) fn schema_of<'a>(
     request: &'a mut ChatCompletionRequest,
@@ -138,7 +139,7 @@ fn without(schema: &Value, bounds: &[Bound]) -> Simpler {
     }
 }
 
-/// A schema for any value of the type at the top of `schema`.
+/// A schema that allows any value of the type of `schema`.
 fn any_value(schema: &Value) -> Value {
     let kind = schema.get("type").filter(|kind| kind.is_string());
     match kind {

@@ -27,13 +27,13 @@ pub struct Forecast {
     /// The bytes of the KV cache for all parallel requests. It is an upper bound: layers with a
     /// sliding window, or without attention, need less.
     pub cache: u64,
-    /// The bytes of the compute buffers of one step. It is an estimate, within a fifth for the
-    /// models that it was compared with.
+    /// The bytes of the compute buffers of one step. It is an estimate: for the models that it was
+    /// compared with, it was right within a fifth.
     pub compute: u64,
     /// The maximum number of tokens of one request, prompt and answer together, or of one input for
     /// embeddings.
     pub context: u32,
-    /// Whether the model is an embedding model. It then does nothing else.
+    /// Whether the model is an embedding model, which cannot answer chats.
     pub embeds: bool,
 }
 
@@ -45,7 +45,7 @@ impl Forecast {
     /// invalid.
     pub fn of(options: &LlamaOptions) -> Result<Self, LoadError> {
         let gguf = Gguf::read(&options.path)?;
-        // Unsupported models fail later, when they are loaded, with a precise error.
+        // A model that is not supported fails later, when it is loaded, with a precise error.
         if let Ok(Some(_)) = Pooling::of(&gguf) {
             return Ok(Self::of_embeddings(
                 &gguf,
@@ -128,7 +128,7 @@ impl Forecast {
         }
     }
 
-    /// The weights only.
+    /// A forecast that has only the weights; everything else is 0.
     fn of_weights(gguf: &Gguf) -> Self {
         let (weights, shared) = (gguf.size(), gguf.shareable());
         Self {
@@ -163,7 +163,7 @@ fn compute(gguf: &Gguf, batch: u64, with_words: bool) -> u64 {
     row.saturating_mul(4).saturating_mul(batch)
 }
 
-/// The bytes of the logits of scored prompts, for the maximum number in one step.
+/// The bytes of the logits for the maximum number of scored prompt tokens in one step.
 fn scores(gguf: &Gguf) -> u64 {
     let vocabulary = gguf.array_length("tokenizer.ggml.tokens").unwrap_or(0);
     vocabulary
@@ -177,14 +177,14 @@ fn cache(gguf: &Gguf, tokens: u64) -> u64 {
     let (width, layers) = (number("embedding_length", 0), number("block_count", 0));
     let heads = number("attention.head_count", 1);
     if heads == 0 {
-        // The header of a recurrent model states this: it caches no tokens.
+        // The header of a recurrent model has 0 heads. Such a model caches no tokens.
         return 0;
     }
     let key_heads = number("attention.head_count_kv", heads);
     let a_head = |key: &str| number(key, width / heads);
     let of_a_token =
         key_heads.saturating_mul(a_head("attention.key_length") + a_head("attention.value_length"));
-    // Two bytes for each number.
+    // Each number takes two bytes.
     layers
         .saturating_mul(of_a_token)
         .saturating_mul(tokens)
@@ -192,24 +192,24 @@ fn cache(gguf: &Gguf, tokens: u64) -> u64 {
 }
 
 /// The bytes of one sequence's state in a recurrent or hybrid model: for each layer, a state and
-/// the last tokens of its convolution (as in Mamba; the attention layers of a hybrid are counted
-/// too).
+/// the last tokens of its convolution, as in Mamba. The attention layers of a hybrid model are
+/// counted too.
 fn states(gguf: &Gguf) -> u64 {
     let number = |key: &str| gguf.of_architecture(key).unwrap_or(0);
     let of_layer = number("ssm.inner_size")
         .saturating_mul(number("ssm.state_size").saturating_add(number("ssm.conv_kernel")));
-    // Four bytes for each number.
+    // Each number takes four bytes.
     number("block_count")
         .saturating_mul(of_layer)
         .saturating_mul(4)
 }
 
-/// The bytes of a projector's weights and compute buffers: for each patch of an image of its native
-/// size, eight times its width, and attention to all other patches.
+/// The bytes of a projector's weights and compute buffers. For each patch of an image of the
+/// projector's native size, they are eight times its width, and the attention to all other patches.
 fn of_projector(gguf: &Gguf) -> u64 {
     let number = |key: &str| gguf.number(key).unwrap_or(0);
     let side = number("clip.vision.image_size") / number("clip.vision.patch_size").max(1);
-    // A sound has 1,500 of them, for 30 seconds.
+    // A sound of 30 seconds has 1,500 patches.
     let patches = side.saturating_mul(side).max(1500);
     let width = number("clip.vision.embedding_length").max(number("clip.audio.embedding_length"));
     let of_each = width.saturating_mul(8).saturating_add(patches);

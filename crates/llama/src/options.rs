@@ -16,23 +16,23 @@ pub struct LlamaOptions {
     pub lora: Option<Lora>,
     /// The projector (`mmproj`) for image or sound input: a GGUF file of the architecture `clip`.
     pub mmproj: Option<PathBuf>,
-    /// A draft model for speculative decoding, used where it makes answers faster. It does not
-    /// change the answers.
+    /// A draft model for speculative decoding. It is used while it makes answers faster, and does
+    /// not change them.
     pub draft: Option<Draft>,
     /// The maximum number of tokens of one request, prompt and answer together. The default is the
     /// context that the model was trained for, at most [`DEFAULT_CONTEXT`]. Each of the `parallel`
     /// requests can use all of it: memory for `parallel × context` tokens is reserved at the start.
     pub context: Option<u32>,
-    /// The number of requests that are answered at the same time. Others wait.
+    /// The number of requests that are answered in parallel. Others wait.
     pub parallel: u32,
-    /// The maximum number of waiting requests. Further requests are refused at once. The default is
-    /// eight for each of `parallel`.
+    /// The maximum number of waiting requests. Further requests are refused immediately. The
+    /// default is eight for each of `parallel`.
     pub queue: Option<usize>,
     /// The number of compute threads. The default is one for each core that the process may use
     /// (`threads.rs` counts them).
     pub threads: Option<u32>,
-    /// The maximum number of prompt tokens per step and prompt while answers are being generated
-    /// (`batch` limits the sum over all prompts). It bounds how long a stream pauses while a new
+    /// The maximum number of tokens of one prompt in a step while answers are being generated
+    /// (`batch` limits the sum over all prompts). It limits how long a stream pauses while a new
     /// prompt is read.
     pub piece: u32,
     /// The maximum number of prompt tokens per step while no answer is being generated. It is also
@@ -41,12 +41,12 @@ pub struct LlamaOptions {
     /// A chat template that replaces the one in the file. It is for files whose template is
     /// missing, broken, or without support for tools.
     pub chat_template: Option<String>,
-    /// The number of layers on a GPU. The default is all of them, if the build supports GPUs and
-    /// the machine has one. 0 means that no GPU is used. A number above 0 is an error if there is
-    /// no usable GPU.
+    /// The number of layers on a GPU. By default, all layers are on the GPU if the build supports
+    /// GPUs and the machine has one. With 0, no GPU is used. A number above 0 is an error if there
+    /// is no usable GPU.
     pub gpu_layers: Option<u32>,
-    /// The number of answer tokens that may wait for a slow reader. When the buffer is full, the
-    /// slot pauses.
+    /// The number of answer tokens that are buffered for a slow reader. When the buffer is full,
+    /// the slot pauses.
     pub reader_buffer: usize,
 }
 
@@ -64,19 +64,19 @@ pub struct Lora {
 pub struct Draft {
     /// The draft model's file.
     pub path: PathBuf,
-    /// The maximum number of drafted tokens per step and answer: 1 to 16.
+    /// The maximum number of draft tokens per step and answer: 1 to 16.
     pub tokens: u32,
-    /// Whether to draft in every possible step, without measuring whether that is faster, and also
-    /// for requests with a seed.
+    /// Whether to draft in every possible step, even if that is slower, and also for requests with
+    /// a seed.
     pub always: bool,
 }
 
 /// The default context of a model that was trained for more. Memory is reserved for all of it.
 pub const DEFAULT_CONTEXT: u32 = 4096;
 
-/// The default of [`LlamaOptions::piece`]. On a processor, reading more tokens at once makes no
-/// prompt cheaper (`docs/engine.md` has the figures). A GPU is mostly idle in so small a step, and
-/// reads hundreds of tokens in the time of a few; 512 is llama.cpp's own choice.
+/// The default of [`LlamaOptions::piece`]. On a processor, larger pieces do not make a prompt
+/// cheaper (`docs/engine.md` has the figures). A GPU is mostly idle in such a small step, and reads
+/// hundreds of tokens in the time of a few; 512 is llama.cpp's own default.
 const PIECE: u32 = if HAS_GPU { 256 } else { 64 };
 const BATCH: u32 = if HAS_GPU { 512 } else { 256 };
 const HAS_GPU: bool = cfg!(any(feature = "cuda", feature = "metal", feature = "vulkan"));

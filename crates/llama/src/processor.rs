@@ -1,9 +1,9 @@
 //! The processor instructions that the build needs, and the check that this processor has them.
-//! Without that check, the first matrix product would end the process with an illegal instruction.
+//! Without the check, an illegal instruction in the first matrix product would end the process.
 //!
-//! On x86-64 `llama-cpp-sys-2` enables the instructions below, whichever machine compiles. Other
-//! architectures build for their baseline. A portable build includes the compute code once for each
-//! generation of processors (`libraries`), and runs on every processor.
+//! On x86-64, `llama-cpp-sys-2` enables the instructions below, whichever machine compiles. For
+//! other architectures, it compiles for their baseline. A portable build includes the compute code
+//! once for each generation of processors (`libraries`), and runs on every processor.
 
 use crate::error::LoadError;
 
@@ -23,7 +23,7 @@ pub(crate) fn check() -> Result<(), LoadError> {
     }
 }
 
-/// The instructions that the engine computes with, for people: their names, or a generation of
+/// The instructions that the engine computes with, for the log: their names, or a generation of
 /// processors that has them.
 #[cfg(not(feature = "portable"))]
 pub(crate) fn instructions() -> String {
@@ -59,8 +59,8 @@ fn needed() -> Vec<(&'static str, bool)> {
     Vec::new()
 }
 
-/// The instructions that `-C target-cpu=native` enables. With it, Rust's own code needs them too,
-/// so a check here would come too late.
+/// The instructions that `-C target-cpu=native` enables. They are not checked: with that option,
+/// Rust's own code needs them too, so a check here would come too late.
 #[cfg(not(feature = "portable"))]
 fn of_this_very_machine() -> impl Iterator<Item = &'static str> {
     let built_for = [

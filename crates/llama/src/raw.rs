@@ -39,14 +39,14 @@ use llama_cpp_sys_2 as sys;
 
 use crate::model::Model;
 
-/// The numbers of one position in models with positions inside an image (M-RoPE): time, row,
-/// column, and one unused.
+/// The number of coordinates of a position in models with positions inside an image (M-RoPE): time,
+/// row, column, and one that is unused.
 const PLANES: usize = 4;
 
 /// A projector: it encodes an image or a sound into rows that the model reads like tokens.
 pub(crate) struct Projector {
     context: MtmdContext,
-    // Must stay after the context: fields are dropped in this order.
+    // This field must stay after the context, because fields are dropped in this order.
     model: Arc<Model>,
 }
 
@@ -69,7 +69,7 @@ pub(crate) struct Rows {
     pub(crate) identity: [u8; 32],
 }
 
-/// A row in a step: the encoded rows that it is part of, and its index in them.
+/// One row of a step: a reference to encoded rows, and an index in them.
 #[derive(Clone, Copy)]
 pub(crate) struct Row<'a> {
     pub(crate) sequence: i32,
@@ -122,7 +122,7 @@ impl Projector {
         self.context.tokenize(text, &[bitmap]).ok()
     }
 
-    /// Encodes a chunk of an image or a sound. The time depends on the size of the projector.
+    /// Encodes a chunk of an image or a sound. With a large projector, this takes seconds.
     pub(crate) fn encode(
         &mut self,
         chunk: &MtmdInputChunk<'_>,
@@ -197,8 +197,8 @@ impl Projector {
     }
 }
 
-/// Decodes a step of rows instead of tokens. They enter the KV cache; no logits are computed for
-/// them.
+/// Decodes a step that consists of rows instead of tokens. The rows enter the KV cache; no logits
+/// are computed for them.
 pub(crate) fn decode(
     context: &mut LlamaContext<'_>,
     step: &[Row<'_>],
@@ -240,7 +240,7 @@ pub(crate) fn decode(
     }
 }
 
-/// The number of values in one position of this model.
+/// The number of coordinates that a position has in this model.
 pub(crate) fn planes(llama: &LlamaModel) -> Option<usize> {
     let pointer: NonNull<sys::llama_model> = address(llama, "LlamaModel { model: ")?;
     // SAFETY: rule 1 above: the model is alive, and the call reads one number of it.
@@ -260,8 +260,8 @@ struct Lists {
 }
 
 impl Lists {
-    /// Builds the lists of a step. All rows must have the same width; each gets a position for
-    /// every plane.
+    /// Builds the lists of a step. All rows must have the same width. Each row gets a position with
+    /// `planes` coordinates.
     fn of(step: &[Row<'_>], planes: usize) -> Result<Self, String> {
         let width = step.first().map_or(0, |row| row.rows.width);
         let mut values = Vec::with_capacity(step.len() * width);
@@ -277,7 +277,7 @@ impl Lists {
         for plane in 0..planes {
             for row in step {
                 let place = row.rows.places.get(row.index).ok_or("a row has no place")?;
-                // The last plane is unused, and 0 for all rows.
+                // The last coordinate is unused, and 0 for all rows.
                 let base = if plane + 1 == PLANES { 0 } else { row.base };
                 positions.push(base.saturating_add(place[plane]));
             }

@@ -9,7 +9,7 @@ use crate::engine_options::EngineOptions;
 use crate::grammar::Held;
 use crate::sample::Sampling;
 
-/// The facts that a request is translated with.
+/// The settings with which a request is translated.
 #[derive(Debug)]
 pub(crate) struct Known<'a> {
     pub(crate) profile: Profile,
@@ -51,7 +51,7 @@ pub(crate) fn generations(
         .collect())
 }
 
-/// The tools that the template shows the model: those that the model may call.
+/// The tools that the model may call. The template shows only these.
 pub(crate) fn tools(request: &ChatCompletionRequest) -> Vec<Tool> {
     let callable = request.callable_functions();
     let is_callable = |tool: &&Tool| {

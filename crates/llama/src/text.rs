@@ -1,14 +1,15 @@
-//! Turns the bytes of tokens into text that may be sent: whole characters only, and nothing that
+//! Converts the bytes of tokens to text that may be sent: whole characters only, and nothing that
 //! may be the beginning of a stop string.
 //!
-//! Pure code, without I/O. Other modules choose the tokens and the other reasons to end.
+//! Pure code, without I/O. Other modules choose the tokens, and know the other reasons to end an
+//! answer.
 
 /// The result of pushing a token's bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Pushed {
     /// All text was released, except a possible beginning of a stop string or of a character.
     More,
-    /// A stop string is complete. The text before it was released; nothing more will be.
+    /// A stop string is complete. The text before it was released; no more text will be.
     Stopped,
 }
 
@@ -17,7 +18,7 @@ pub(crate) enum Pushed {
 #[derive(Debug)]
 pub(crate) struct Text {
     stops: Vec<String>,
-    /// The bytes of an incomplete character: at most three.
+    /// The bytes of an incomplete character. There are at most three.
     bytes: Vec<u8>,
     /// Text held back because it may begin a stop string. It is shorter than the longest stop
     /// string.
@@ -69,7 +70,7 @@ impl Text {
     fn release(&mut self, out: &mut String) -> Pushed {
         if let Some(start) = first_stop(&self.held, &self.stops) {
             out.push_str(&self.held[..start]);
-            // Bytes after the beginning of the stop string do not count as text.
+            // The stop string and everything after it do not count as text.
             self.seen -= self.held.len() - start;
             self.held.clear();
             self.bytes.clear();
@@ -105,8 +106,8 @@ fn take_characters(bytes: &mut Vec<u8>, text: &mut String) {
     bytes.drain(..taken);
 }
 
-/// The start of the stop string that is completed first. It is not the one that begins first,
-/// because a reader of the stream, character by character, could not know that one.
+/// The start of the stop string that is completed first. It need not be the one that begins first:
+/// a client that reads the stream character by character could not know that one yet.
 fn first_stop(text: &str, stops: &[String]) -> Option<usize> {
     let found = stops.iter().filter_map(|stop| {
         text.find(stop.as_str())

@@ -1,16 +1,16 @@
-//! The default number of compute threads, one for each core that this process may use, and how
-//! threads wait for each other.
+//! The default number of compute threads, which is one for each core that this process may use, and
+//! how these threads wait for each other.
 //!
-//! The threads of a step wait for each other in every layer, so the slowest sets the pace. Two
+//! The threads of a step wait for each other in every layer, so the slowest one sets the pace. Two
 //! threads on one core (hyperthreads) share its arithmetic units and gain nothing. A thread on a
-//! core that is slower by design slows down all others. llama.cpp's own programs count the same
-//! way.
+//! slow core of a hybrid processor slows down all others. llama.cpp's own programs count in the
+//! same way.
 
-/// The number of physical cores within the affinity and the container quota of this process. If the
-/// machine has fast and slow cores, only the fast ones count.
+/// The number of physical cores that the affinity and the container quota of this process allow. If
+/// the machine has fast and slow cores, only the fast ones count.
 pub(crate) fn of_this_machine() -> usize {
-    // The kernel's answer includes affinity and the quota of the control group. It counts
-    // hyperthreads as processors.
+    // This number respects the affinity and the quota of the control group. It counts hyperthreads
+    // as processors.
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     cores_of_this_process().map_or(processors, |cores| cores.clamp(1, processors))
 }
@@ -24,13 +24,13 @@ const CHOSEN_BY_USERS: [&str; 4] = [
     "KMP_LIBRARY",
 ];
 
-/// The setting for GCC's runtime. Its value is measured (`docs/engine.md`): some 40
-/// microseconds, a few times the cost of sleeping and being woken. Other runtimes keep their defaults, because the values
-/// that make them sleep at once cost half of the speed or more on a quiet machine.
+/// The setting for GCC's runtime. Its value was measured (`docs/engine.md`): some 40 microseconds,
+/// a few times the cost of sleeping and waking up. Other runtimes keep their defaults: the values
+/// that make their threads sleep immediately cost half of the speed or more on a quiet machine.
 const CHOSEN: &[(&str, &str)] = &[("GOMP_SPINCOUNT", SPINS)];
 
-/// A turn of GCC's loop includes a `pause` on x86. Elsewhere it has nothing that takes time, so
-/// more turns are needed.
+/// The number of turns of GCC's waiting loop. On x86, a turn includes a `pause` instruction.
+/// Elsewhere a turn takes less time, so more turns are needed.
 const SPINS: &str = if cfg!(any(target_arch = "x86", target_arch = "x86_64")) {
     "2000"
 } else {
@@ -72,14 +72,14 @@ fn cores_of_this_process() -> Option<usize> {
     let siblings = |processor: u32| {
         let folder = format!("/sys/devices/system/cpu/cpu{processor}/topology");
         let list = read_to_string(format!("{folder}/core_cpus_list"));
-        // The file's name before Linux 5.
+        // Before Linux 5, the file had this name.
         list.or_else(|_| read_to_string(format!("{folder}/thread_siblings_list")))
             .ok()
     };
     linux::cores(allowed, fast.as_deref(), siblings)
 }
 
-/// Other systems have no such files: every processor counts.
+/// Other systems have no such files, so every processor counts as a core.
 #[cfg(not(target_os = "linux"))]
 fn cores_of_this_process() -> Option<usize> {
     None

@@ -12,13 +12,13 @@ use llama_cpp_2::{LogOptions, send_logs_to_tracing};
 use crate::error::LoadError;
 use crate::{devices, processor};
 
-/// Whether a model keeps one state for all tokens instead of one for each. Then no token can be
-/// removed again.
+/// Whether a model keeps one state for all tokens instead of one for each token. Such a model
+/// cannot remove a token again.
 pub(crate) fn keeps_one_state(llama: &LlamaModel) -> bool {
     llama.is_recurrent() || llama.is_hybrid()
 }
 
-/// Loads a file with llama.cpp. Its header must have been checked before. Also returns the
+/// Loads a file with llama.cpp. The header must have been checked before. Also returns the
 /// description of the devices.
 pub(crate) fn load_weights(
     path: &Path,
@@ -39,15 +39,15 @@ pub(crate) fn load_weights(
     Ok((llama, devices))
 }
 
-/// llama.cpp's global state, initialized once and kept until the process ends. From then on its log
-/// goes to `tracing`.
+/// llama.cpp's global state. It is initialized once and kept until the process ends. From then on,
+/// llama.cpp's log goes to `tracing`.
 pub(crate) fn backend() -> &'static LlamaBackend {
     static BACKEND: OnceLock<LlamaBackend> = OnceLock::new();
     BACKEND.get_or_init(|| {
         send_logs_to_tracing(LogOptions::default());
         #[cfg(feature = "portable")]
         crate::libraries::load();
-        // It fails only if it was initialized before, and only this line initializes it.
+        // This fails only if llama.cpp was initialized before, and only this line initializes it.
         LlamaBackend::init().unwrap_or(LlamaBackend {})
     })
 }

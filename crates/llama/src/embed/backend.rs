@@ -164,7 +164,7 @@ impl Backend for LlamaEmbedder {
     }
 }
 
-/// The model card, with capabilities in Ollama's words where it has them.
+/// The card of the model in `GET /v1/models`, with Ollama's names for its capabilities.
 fn card(options: &LlamaOptions, model: &EmbeddingModel) -> ModelCard {
     let mut card = bare_card(options, &model.facts);
     let own = [

@@ -1,4 +1,5 @@
-//! The callers' interface of an embedding engine: a place in its queue, and its answer.
+//! The interface of an embedding engine for callers: they take a place in its queue, send inputs,
+//! and receive vectors.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
@@ -13,12 +14,12 @@ use super::worker;
 use crate::Token;
 use crate::error::{EngineError, LoadError};
 
-/// The `Retry-After` time if the queue is full: most requests take less.
+/// The `Retry-After` time if the queue is full. Most requests take less time than that.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// A running engine. Dropping it ends its thread after the current batch.
 pub(super) struct Engine {
-    /// `None` only while it is being dropped.
+    /// `None` only while the engine is being dropped.
     jobs: Option<mpsc::SyncSender<Job>>,
     places: Arc<Semaphore>,
     most: usize,
@@ -30,7 +31,7 @@ impl Engine {
     /// Starts the engine's thread, and waits until it can compute. It accepts at most `most`
     /// requests at a time.
     pub(super) fn start(model: Arc<EmbeddingModel>, most: usize) -> Result<Self, LoadError> {
-        // Every job has a place, so the channel cannot overflow.
+        // Every job holds a place in the queue, so the channel cannot overflow.
         let (jobs, incoming) = mpsc::sync_channel(most);
         let (ready, started) = mpsc::sync_channel(1);
         let stopping = Arc::new(AtomicBool::new(false));
@@ -94,7 +95,7 @@ impl Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         self.stopping.store(true, Ordering::Relaxed);
-        // Without senders the thread's loop ends.
+        // The thread's loop ends when there is no sender any more.
         self.jobs = None;
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()

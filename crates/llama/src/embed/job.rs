@@ -5,17 +5,17 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use crate::Token;
 use crate::error::EngineError;
 
-/// Inputs that wait for their vectors.
+/// A request to the engine's thread: inputs, and where to send their vectors.
 pub(super) struct Job {
     pub(super) inputs: Vec<Vec<Token>>,
-    /// The channel to the caller; closed when the caller has left.
+    /// The channel to the caller. It is closed when the caller has left.
     pub(super) answer: oneshot::Sender<Result<Vec<Vec<f32>>, EngineError>>,
-    /// The job's place in the queue, which is free again when the job ends.
+    /// The job's place in the queue. It is free again when the job is dropped.
     _place: Place,
 }
 
-/// A place in the queue. It is taken before the inputs are tokenized, so that requests waiting for
-/// that are limited too.
+/// A place in the queue. A request takes it before its inputs are tokenized, so that requests
+/// waiting for the tokenizer are limited too.
 pub(super) struct Place(
     #[expect(dead_code, reason = "it is given back when it is dropped")] OwnedSemaphorePermit,
 );

@@ -18,7 +18,7 @@ pub(super) struct EmbeddingModel {
     pub(super) facts: Facts,
     pub(super) pooling: Pooling,
     pub(super) sizes: Sizes,
-    /// The devices that it is computed on, for people.
+    /// The description of the devices that compute the model, for the log.
     pub(super) devices: String,
 }
 
@@ -59,8 +59,9 @@ impl EmbeddingModel {
         usize::try_from(self.llama.n_embd_out()).unwrap_or(0)
     }
 
-    /// The tokens of the input with this index. A text gets the special tokens that the model needs
-    /// around it, and special tokens written in it are plain text. Tokens are taken unchanged.
+    /// Tokenizes the input with this index. A text gets the special tokens that the model needs
+    /// around it; special tokens that are written in the text count as plain text. An input of
+    /// tokens is returned unchanged.
     pub(super) fn tokens(
         &self,
         index: usize,
@@ -90,7 +91,8 @@ impl EmbeddingModel {
         Ok(tokens)
     }
 
-    /// Checks the range of the tokens: llama.cpp uses any number as a table index unchecked.
+    /// Checks that all tokens are in the vocabulary: llama.cpp uses any number as a table index,
+    /// without a check.
     fn checked<'a>(&self, index: usize, tokens: &'a [Token]) -> Result<&'a [Token], BackendError> {
         let vocabulary = self.facts.vocabulary;
         match tokens.iter().find(|&&token| token as usize >= vocabulary) {

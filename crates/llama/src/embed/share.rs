@@ -1,7 +1,7 @@
-//! Chooses the inputs of the next batch, in turns over all requests, so that a request with two
+//! Chooses the inputs of the next batch in turns, one from each request, so that a request with two
 //! thousand inputs does not delay a request with one.
 //!
-//! Pure: lengths in, places out.
+//! Pure: it takes lengths and returns indexes.
 
 /// An input in a batch: the index of its request, and its index in that request.
 pub(super) type Place = (usize, usize);

@@ -4,28 +4,28 @@ use crate::error::LoadError;
 use crate::gguf::{Gguf, is_encoder};
 use crate::options::{DEFAULT_CONTEXT, LlamaOptions};
 
-/// The maximum number of inputs in one batch, for short ones. The tokens of a batch are limited
-/// too, so memory does not depend on this.
+/// The maximum number of inputs in one batch. Only short inputs reach it: the number of tokens in a
+/// batch is limited too, so memory does not depend on this.
 const INPUTS: u32 = 64;
 
-/// The sizes that follow from the options and the model.
+/// The sizes of the batches, computed from the options and the model's header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Sizes {
     /// The maximum number of tokens of one input.
     pub(crate) context: u32,
-    /// The maximum number of tokens of a batch: at least those of one input, because a model with
-    /// bidirectional attention needs all of it at once.
+    /// The maximum number of tokens of a batch. One input always fits, because a model with
+    /// bidirectional attention needs the whole input in one batch.
     pub(crate) batch: u32,
     /// The maximum number of inputs in a batch.
     pub(crate) inputs: u32,
     pub(crate) threads: i32,
-    /// Whether it uses a KV cache while it reads, as generative models do.
+    /// Whether the model uses a KV cache while it computes, as generative models do.
     pub(crate) has_cache: bool,
 }
 
 impl Sizes {
-    /// Computes the sizes. The context never exceeds the trained one: a later position has no
-    /// meaning to an encoder, or is outside its table.
+    /// Computes the sizes. The context never exceeds the trained one: an encoder has no meaning, or
+    /// no table entry, for a later position.
     pub(crate) fn of(options: &LlamaOptions, gguf: &Gguf) -> Result<Self, LoadError> {
         let trained = gguf.trained_context();
         let context = options.context.unwrap_or(DEFAULT_CONTEXT).min(trained);

@@ -1,4 +1,5 @@
-//! The embedding engine's thread: take jobs, fill a batch, compute it, send its vectors, in a loop.
+//! The thread of the embedding engine. Its loop takes jobs, fills a batch, computes it, and sends
+//! the vectors.
 
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -49,7 +50,8 @@ struct UnderWay {
     job: Job,
     /// The number of tokens of each input.
     lengths: Vec<usize>,
-    /// The finished vectors. The inputs after them are still to be computed.
+    /// The finished vectors, in the order of the inputs. The remaining inputs are still to be
+    /// computed.
     vectors: Vec<Vec<f32>>,
 }
 
@@ -70,12 +72,12 @@ impl UnderWay {
 
 struct Worker<'model> {
     batches: Batches<'model>,
-    /// The jobs that have begun. The first one is next.
+    /// The jobs that have begun. The first one has the next turn.
     under_way: Vec<UnderWay>,
 }
 
 impl Worker<'_> {
-    /// One iteration of the loop. Returns whether to continue.
+    /// Runs one iteration of the loop. Returns whether to continue.
     fn turn(&mut self, jobs: &Receiver<Job>) -> bool {
         if self.under_way.is_empty() {
             let Ok(job) = jobs.recv() else { return false };
@@ -108,7 +110,8 @@ impl Worker<'_> {
         self.batches.compute(&inputs)
     }
 
-    /// Within a request, places are in the order of its inputs.
+    /// Assigns the vectors to their requests, and sends those of finished requests. Within a
+    /// request, the places are in the order of its inputs.
     fn hand_out(&mut self, places: &[Place], vectors: Vec<Vec<f32>>) {
         for (&(request, _), vector) in places.iter().zip(vectors) {
             self.under_way[request].vectors.push(vector);
@@ -126,7 +129,7 @@ impl Worker<'_> {
         self.under_way = rest;
     }
 
-    /// Fails the requests with inputs in the batch; the others continue.
+    /// Sends an error to the requests that had inputs in the failed batch. The others continue.
     fn fail(&mut self, places: &[Place], what: &str) {
         tracing::error!(
             what,
@@ -158,8 +161,8 @@ struct Batches<'model> {
 }
 
 impl<'model> Batches<'model> {
-    /// Reserves the memory. The pooling is left unspecified, which selects the model's own. A batch
-    /// is computed in one piece, as llama.cpp requires for bidirectional attention.
+    /// Reserves the memory. The pooling is left unspecified, so llama.cpp uses the model's own. A
+    /// batch is computed in one step, as bidirectional attention requires.
     fn new(model: &'model EmbeddingModel) -> Result<Self, LoadError> {
         let sizes = model.sizes;
         let params = LlamaContextParams::default()
@@ -170,7 +173,7 @@ impl<'model> Batches<'model> {
             .with_n_threads(sizes.threads)
             .with_n_threads_batch(sizes.threads)
             .with_embeddings(true)
-            // All sequences share one pool of cells: any mix of inputs fits if it fits into the
+            // All sequences share one pool of cells, so any mix of inputs fits that fits into the
             // batch.
             .with_kv_unified(true)
             .with_no_perf(true);
@@ -195,7 +198,7 @@ impl<'model> Batches<'model> {
         self.compute(&[&[0]]).map(drop)
     }
 
-    /// A vector for each input, normalized to the length 1 like OpenAI's.
+    /// Computes a vector for each input, normalized to the length 1 like OpenAI's.
     fn compute(&mut self, inputs: &[&[Token]]) -> Result<Vec<Vec<f32>>, String> {
         self.batch.clear();
         for (sequence, tokens) in (0_i32..).zip(inputs) {
@@ -210,7 +213,7 @@ impl<'model> Batches<'model> {
         if self.sizes.has_cache {
             self.context.clear_kv_cache();
         }
-        // An encoder has no cache; llama.cpp then encodes instead of decoding.
+        // For an encoder, which has no cache, llama.cpp encodes here instead of decoding.
         self.context
             .decode(&mut self.batch)
             .map_err(|error| error.to_string())?;

@@ -1,9 +1,9 @@
 //! The calls into llama.cpp that compute: a context in which each sequence has its own stream, and
 //! the batch of a step.
 //!
-//! Each slot has one sequence. Its tokens have the positions 0, 1, 2, … without a gap. The caller
-//! keeps a list of these tokens and keeps it equal to the cache. Decision 10 explains the streams,
-//! and why the active sequences should have adjacent numbers.
+//! Each slot has one sequence, whose tokens have the positions 0, 1, 2, … without a gap. The caller
+//! keeps a list of these tokens in step with the cache. Decision 10 explains the streams, and why
+//! the active sequences should have adjacent numbers.
 
 use std::num::NonZeroU32;
 
@@ -23,7 +23,8 @@ use crate::weights::backend;
 pub(super) struct Cache<'model> {
     context: LlamaContext<'model>,
     batch: LlamaBatch<'static>,
-    /// The numbers in the position of one row.
+    /// The number of coordinates in the position of one row: 4 in models with positions inside an
+    /// image, else 1.
     planes: usize,
 }
 
@@ -73,8 +74,8 @@ impl<'model> Cache<'model> {
         self.batch.clear();
     }
 
-    /// Adds a token to the step. With `wanted`, returns the row under which its logits can be read
-    /// afterwards.
+    /// Adds a token to the step, and returns the row of its logits. The logits are computed only
+    /// with `wanted`.
     pub(super) fn add(
         &mut self,
         sequence: Sequence,
@@ -94,7 +95,7 @@ impl<'model> Cache<'model> {
         Ok(row)
     }
 
-    /// Whether the step is empty.
+    /// Whether the step has no tokens yet.
     pub(super) fn is_empty_step(&self) -> bool {
         self.batch.n_tokens() == 0
     }
@@ -127,13 +128,13 @@ impl<'model> Cache<'model> {
         raw::decode(&mut self.context, &step, self.planes)
     }
 
-    /// The logits of a token that was added to the step as wanted.
+    /// The logits of a token that was added to the step with `wanted`.
     pub(super) fn logits(&self, row: i32) -> &[f32] {
         self.context.get_logits_ith(row)
     }
 
     /// Removes the tokens of a sequence from this position on. Returns `false` if the model cannot
-    /// remove a part.
+    /// be truncated there.
     pub(super) fn truncate(&mut self, sequence: Sequence, position: usize) -> bool {
         let from = u32::try_from(position).ok();
         self.context
@@ -141,9 +142,9 @@ impl<'model> Cache<'model> {
             .is_ok()
     }
 
-    /// Copies a sequence to another up to `end`. The whole stream is copied with the next step,
-    /// whatever its length, and the rest is removed at once. Returns `false` if the model cannot
-    /// remove a part and there is one to remove.
+    /// Copies the first `end` positions of a sequence to another one. llama.cpp copies the whole
+    /// stream with the next step, whatever its length; the rest is removed at once. Returns `false`
+    /// if something has to be removed and the model cannot be truncated.
     pub(super) fn copy(&mut self, from: Sequence, to: Sequence, end: usize) -> bool {
         self.context
             .kv_cache_seq_cp(to_i32(from), to_i32(to), None, None)

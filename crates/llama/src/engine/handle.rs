@@ -47,7 +47,8 @@ impl Engine {
         }
     }
 
-    /// Accepts requests that belong together (the choices of one): all or none.
+    /// Queues requests that belong together, such as the choices of one request. Accepts all of
+    /// them or none.
     pub(crate) fn generate(
         &self,
         generations: Vec<Generation>,

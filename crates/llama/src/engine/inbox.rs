@@ -20,7 +20,7 @@ pub(super) struct Job {
 pub(super) struct Inbox {
     state: Mutex<State>,
     bell: Condvar,
-    /// The maximum number of waiting requests, not counting those for which a slot is free.
+    /// The maximum number of waiting requests, not counting those that an idle slot can take.
     max_waiting: usize,
     parallel: usize,
 }
@@ -30,11 +30,11 @@ struct State {
     waiting: VecDeque<Job>,
     /// The number of idle slots, as last reported by the engine.
     idle: usize,
-    /// Whether something has happened since the engine last checked.
+    /// Whether the bell has rung since the engine last looked.
     rung: bool,
     stopping: bool,
     stopped: bool,
-    /// The average time of recent requests.
+    /// The average duration of recent requests.
     average_time: Duration,
 }
 
@@ -56,7 +56,7 @@ impl Inbox {
         }
     }
 
-    /// Puts requests at the end of the queue: all or none.
+    /// Adds requests to the end of the queue: all of them or none.
     pub(super) fn submit(&self, jobs: Vec<Job>) -> Result<(), EngineError> {
         let mut state = self.lock();
         if state.stopping || state.stopped {
@@ -76,7 +76,7 @@ impl Inbox {
         Ok(())
     }
 
-    /// Wakes the engine, because a reader has read or has left.
+    /// Rings the bell: wakes the engine, because a reader has read something or has left.
     pub(super) fn ring(&self) {
         self.ring_with(self.lock());
     }
@@ -98,8 +98,8 @@ impl Inbox {
         state.stopping || state.stopped
     }
 
-    /// For the engine: returns up to `idle` requests whose readers are still there, in order of
-    /// arrival; `None` when the engine has to stop.
+    /// Called by the engine. Returns up to `idle` requests whose readers are still connected, in
+    /// order of arrival. Returns `None` when the engine has to stop.
     pub(super) fn take(&self, idle: usize) -> Option<Vec<Job>> {
         let mut state = self.lock();
         if state.stopping {
@@ -112,7 +112,7 @@ impl Inbox {
         Some(state.waiting.drain(..now).collect())
     }
 
-    /// For the engine: waits until the bell rings.
+    /// Called by the engine. Waits until the bell rings.
     pub(super) fn wait(&self) {
         let state = self.lock();
         drop(
@@ -122,13 +122,13 @@ impl Inbox {
         );
     }
 
-    /// For the engine: records the time that a request took.
+    /// Called by the engine. Records the duration of a request.
     pub(super) fn record_time(&self, time: Duration) {
         let mut state = self.lock();
         state.average_time = (state.average_time * 7 + time) / 8;
     }
 
-    /// For the end of the engine's thread, also after a panic: all waiting requests are dropped, so
+    /// Called when the engine's thread ends, also after a panic. Drops all waiting requests, so
     /// that their callers do not wait forever.
     pub(super) fn close(&self) {
         let mut state = self.lock();
@@ -142,8 +142,8 @@ impl Inbox {
     }
 }
 
-/// The `Retry-After` time for a client that the full queue refuses: the estimated time of the
-/// requests before it, from the times of recent requests.
+/// The `Retry-After` time for a client that is refused because the queue is full: the estimated
+/// duration of the requests before it.
 fn retry_after(waiting: usize, parallel: usize, average_time: Duration) -> Duration {
     let rounds = u32::try_from(waiting / parallel.max(1) + 1).unwrap_or(u32::MAX);
     average_time

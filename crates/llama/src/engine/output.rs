@@ -13,21 +13,21 @@ use crate::error::EngineError;
 /// The output that a reader receives.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Output {
-    /// The request has a slot, and its prompt is being read.
+    /// The request has a slot, and the engine is reading its prompt.
     Reading,
     /// A piece of the answer.
     Piece(Piece),
 }
 
-/// More of an answer, in whole characters. A piece with an end is the last one.
+/// More of an answer, in whole characters. The last piece has an `end`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Piece {
-    /// More of the prompt, if it is scored. It comes before the answer.
+    /// More of the scored prompt. It is sent before the answer.
     pub(crate) prompt: Option<ScoredPiece>,
     pub(crate) text: String,
     /// The number of tokens of the answer so far.
     pub(crate) tokens: usize,
-    /// The log-probabilities of the tokens whose text has been released, if requested.
+    /// The log-probabilities of the tokens whose text has been sent, if they were requested.
     pub(crate) logprobs: Vec<TokenLogprob>,
     pub(crate) end: Option<End>,
 }
@@ -42,21 +42,21 @@ pub(crate) struct End {
 /// Why an answer ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Finish {
-    /// The model ended it, or a stop string was generated.
+    /// The model ended the answer, or a stop string was generated.
     Stop,
-    /// It has the maximum number of tokens that the client allows.
+    /// The answer has the maximum number of tokens that the client allows.
     Length,
     /// The context is full.
     ContextFull,
 }
 
-/// Token counts. They are exact.
+/// The exact token counts of a request.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Usage {
     pub(crate) prompt: usize,
-    /// The tokens of the prompt that were in the cache and did not have to be computed.
+    /// The number of prompt tokens that were in the cache and did not have to be computed.
     pub(crate) cached: usize,
-    /// The generated tokens, without the one that ends the model's answer.
+    /// The number of generated tokens, without the one that ends the answer.
     pub(crate) completion: usize,
 }
 
@@ -81,24 +81,27 @@ impl OutputSender {
         self.sender.is_closed()
     }
 
-    /// Whether there is room for another output. If not, the reader wakes the engine when there is.
+    /// Whether there is room for another output. If there is none, the reader wakes the engine as
+    /// soon as it makes room.
     pub(super) fn has_room(&self) -> bool {
         if self.sender.capacity() > 0 {
             return true;
         }
-        // The order matters: the reader makes room first and reads this flag afterwards, so one of
-        // the two sees the other.
+        // The order matters. The reader makes room first and reads this flag afterwards, so either
+        // this call sees the room or the reader sees the flag.
         self.full.store(true, Ordering::SeqCst);
         self.sender.capacity() > 0
     }
 
-    /// The number of outputs that there is room for. Does not ask the reader to wake the engine.
+    /// The number of outputs that there is room for. Unlike [`Self::has_room`], it does not make
+    /// the reader wake the engine.
     pub(super) fn room(&self) -> usize {
         self.sender.capacity()
     }
 
-    /// Sends without waiting. A step sends one output to each reader, and one more for each
-    /// accepted draft token. A reader only takes part in a step if there is room for all of them.
+    /// Sends an output without waiting. A step sends one output to each reader, and one more for
+    /// each accepted draft token; a reader takes part in a step only if there is room for all of
+    /// them.
     pub(super) fn send(&self, output: Result<Output, EngineError>) {
         if let Err(mpsc::error::TrySendError::Full(_)) = self.sender.try_send(output) {
             tracing::error!(

@@ -1,4 +1,5 @@
-//! The reader's side of the channel from the engine. When the reader leaves, it wakes the engine.
+//! The reader's side of the channel from the engine. It wakes the engine when the reader makes room
+//! or leaves.
 
 use std::pin::Pin;
 use std::sync::Arc;

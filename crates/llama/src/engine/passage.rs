@@ -1,10 +1,10 @@
-//! The input that is read before an answer: tokens, and between them the rows of images and sounds.
-//! Pure.
+//! The input that the engine reads before it answers: tokens, and between them the rows of images
+//! and sounds. Pure.
 //!
-//! A row is represented by a token number above the vocabulary, derived from the hash of the image
-//! or sound. So passages can be compared like lists of tokens, and passages that begin with the
-//! same image have a common beginning. A part of an image is reused whole or not at all, so a
-//! mistake is as likely as two files with the same hash.
+//! A token number above the vocabulary, derived from the hash of the image or sound, represents
+//! each row. So passages can be compared like lists of tokens: two passages that begin with the
+//! same image have a common beginning. Two different images are confused only if their files have
+//! the same hash.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -95,7 +95,7 @@ fn stand_in(identity: &[u8; 32], at: usize) -> Token {
 }
 
 impl Passage {
-    /// The rows at this index, and which of them it is.
+    /// The span of rows that contains this index, and the index within the span.
     pub(super) fn rows_at(&self, index: usize) -> Option<(&Span, usize)> {
         let span = self
             .spans
@@ -104,8 +104,8 @@ impl Passage {
         Some((span, index - span.start))
     }
 
-    /// The number of tokens from here to the next rows or to the end; 0 if the index is in the
-    /// middle of rows.
+    /// The number of tokens from this index to the next rows or to the end. 0 if the index is
+    /// inside a span of rows.
     pub(super) fn tokens_from(&self, index: usize) -> usize {
         if self.rows_at(index).is_some() {
             return 0;
@@ -118,18 +118,18 @@ impl Passage {
         next.unwrap_or(self.tokens.len()) - index
     }
 
-    /// Shortens a length so that it does not split a part of an image.
+    /// Shortens a length so that it does not end inside a part of an image.
     pub(super) fn unsplit(&self, length: usize) -> usize {
         self.rows_at(length).map_or(length, |(span, _)| span.start)
     }
 
     /// The position of the token or row at this index. In models with positions inside an image,
-    /// rows take fewer positions than their number.
+    /// rows take fewer positions than there are rows.
     pub(super) fn position(&self, index: usize) -> usize {
         let before = self.spans.iter().filter(|span| span.end() <= index);
         let saved = |span: &Span| span.rows.places.len().saturating_sub(span.rows.positions);
         match self.rows_at(index) {
-            // All rows of a span have positions relative to its first one.
+            // In such models, the positions of all rows are relative to the first row of the span.
             Some((span, at)) if span.rows.positions != span.rows.places.len() => {
                 index - at - before.map(saved).sum::<usize>()
             }

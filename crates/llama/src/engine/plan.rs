@@ -1,11 +1,13 @@
-//! Divides the room in a step among prompts. Pure.
+//! Divides the tokens that a step has room for among the prompts. Pure.
 
-/// A part of this many rows is efficient: llama.cpp's attention works in tiles of 64 rows. One more
-/// is computed together with the tokens of the running answers.
+/// The number of prompt tokens that is efficient to compute together. llama.cpp's attention works
+/// in tiles of 64 rows, and one more row is computed together with the tokens of the running
+/// answers.
 pub(super) const QUANTUM: usize = 65;
 
-/// Gives each prompt a share of the room, in order: first a quantum (or less, if it needs less),
-/// then another one as long as there is room.
+/// Gives each prompt a share of `room` tokens. Each prompt first gets a quantum, in order, or less
+/// if it needs less; then another one, as long as there is room. `wants` has the number of tokens
+/// that each prompt needs.
 pub(super) fn share(room: usize, wants: &[usize]) -> Vec<usize> {
     let mut parts = vec![0; wants.len()];
     let mut left = room;

@@ -1,5 +1,5 @@
-//! The log-probabilities of a prompt's tokens: which logits they need, and which of them can be
-//! sent.
+//! The log-probabilities of a prompt's tokens (`echo` with `logprobs`): which logits they need, and
+//! which of them can be sent.
 //!
 //! The logits of a token are the probabilities of the token after it, so the first scored token has
 //! none.
@@ -13,14 +13,14 @@ use crate::Token;
 use crate::model::Model;
 use crate::sample::rank;
 
-/// The maximum number of logit rows for scored prompts in one step. Each takes four bytes for every
-/// token of the vocabulary, and llama.cpp does not free that memory.
+/// The maximum number of rows of logits for scored prompts in one step. A row takes four bytes for
+/// each token of the vocabulary, and llama.cpp does not free that memory.
 pub(crate) const MOST_ROWS: usize = 64;
 
 /// The part of a prompt whose log-probabilities are requested.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Scored {
-    /// The indexes of its tokens in the prompt; at least one.
+    /// The indexes of the scored tokens in the prompt. There is at least one.
     pub(crate) tokens: Range<usize>,
     /// The text of the scored part.
     pub(crate) text: String,
@@ -31,9 +31,9 @@ pub(crate) struct Scored {
 pub(crate) struct ScoredPiece {
     /// More of the text of the scored prompt, in whole characters.
     pub(crate) text: String,
-    /// The log-probabilities of its next tokens.
+    /// The log-probabilities of the next tokens of the scored prompt.
     pub(crate) logprobs: Vec<TokenLogprob>,
-    /// Whether this is the last piece.
+    /// Whether this is the last piece of the scored prompt.
     pub(crate) is_last: bool,
 }
 
@@ -49,7 +49,7 @@ pub(super) struct Scores {
     scored: Scored,
     /// The number of alternatives for each token.
     top: usize,
-    /// The bytes of the tokens so far, and how many bytes of the text have been sent.
+    /// The number of bytes of the tokens so far, and the number of text bytes that have been sent.
     seen: usize,
     sent: usize,
     ready: ScoredPiece,
@@ -66,8 +66,8 @@ impl Scores {
         }
     }
 
-    /// The index where it begins. Tokens from here on must be computed, even if they are in the
-    /// cache.
+    /// The index of the first scored token. The tokens from here on must be computed, even if they
+    /// are in the cache.
     pub(super) fn start(&self) -> usize {
         self.scored.tokens.start
     }
@@ -82,8 +82,8 @@ impl Scores {
         place < self.scored.tokens.end
     }
 
-    /// Records the token at this index of the prompt, which has been computed. `logits` is only
-    /// called if they are needed.
+    /// Records the token at this index of the prompt, which has been computed, and scores the token
+    /// after it. `logits` is only called if they are needed.
     pub(super) fn push<'a>(
         &mut self,
         prompt: &[Token],
@@ -112,13 +112,14 @@ impl Scores {
             self.add(token_logprob(model, ranked, written(model, next)));
         }
         if place + 1 == self.scored.tokens.end {
-            // If the tokens do not add up to the text, this sends the rest of it.
+            // If the bytes of the tokens do not add up to the text, this sends the rest of the
+            // text.
             self.release(self.scored.text.len());
             self.ready.is_last = true;
         }
     }
 
-    /// Takes the part that has not been sent yet; `None` if there is nothing new.
+    /// Takes the scores that have not been sent yet. Returns `None` if there are none.
     pub(super) fn take(&mut self) -> Option<ScoredPiece> {
         let piece = std::mem::take(&mut self.ready);
         (piece != ScoredPiece::default()).then_some(piece)
@@ -140,7 +141,7 @@ impl Scores {
     }
 }
 
-/// The bytes of a token. A special token is written out, because the prompt contains it.
+/// The bytes of a token. The text of a special token is included, because the prompt contains it.
 fn written(model: &Model, token: Token) -> Vec<u8> {
     let mut bytes = Vec::new();
     model.append_written(token, &mut bytes);

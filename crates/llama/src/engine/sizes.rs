@@ -6,17 +6,17 @@ use crate::options::{DEFAULT_CONTEXT, LlamaOptions};
 /// The minimum context. A smaller one is useless for a conversation.
 const SMALLEST_CONTEXT: u32 = 16;
 
-/// The sizes that follow from the options and the model.
+/// The sizes of the engine, computed from the options and the trained context.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Sizes {
-    /// The context of one request, in tokens: prompt and answer.
+    /// The context of one request in tokens, for prompt and answer together.
     pub(crate) context: u32,
     /// The number of parallel requests.
     pub(crate) parallel: u32,
-    /// The maximum number of tokens per prompt in a step while answers are generated: the option,
-    /// and one more, which is computed together with those of the answers.
+    /// The maximum number of tokens of one prompt in a step while answers are generated. It is the
+    /// option `piece` plus one token, which is computed together with those of the answers.
     pub(crate) piece: u32,
-    /// The maximum number of prompt tokens in a step otherwise.
+    /// The maximum number of prompt tokens in a step while no answer is generated.
     pub(crate) alone: u32,
     /// The maximum number of tokens in any step.
     pub(crate) batch: u32,
@@ -72,12 +72,14 @@ impl Sizes {
         })
     }
 
-    /// The cells of the cache: llama.cpp rounds those of each sequence up to a multiple of 256.
+    /// The number of cells of the cache. llama.cpp rounds the cells of each sequence up to a
+    /// multiple of 256.
     pub(crate) fn cells(&self) -> u64 {
         u64::from(self.context).next_multiple_of(256) * u64::from(self.parallel)
     }
 
-    /// The sizes for a draft model with this trained context. It drafts nothing beyond that.
+    /// The sizes for a draft model that was trained for a context of `trained` tokens. Nothing is
+    /// drafted beyond it.
     pub(crate) fn of_draft(self, trained: u32) -> Self {
         Self {
             context: self.context.min(trained),

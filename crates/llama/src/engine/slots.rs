@@ -1,9 +1,10 @@
-//! Assigns the slots of the cache: which slot a request gets, what is already cached there, and
-//! what it can copy from other slots. Pure.
+//! Assigns the slots of the cache: which slot a request gets, which of its tokens are already
+//! cached there, and what it can copy from other slots. Pure.
 //!
-//! A copy takes a whole stream ([`worth`] says from which length on that is faster than reading). A
-//! step computes adjacent slots in one pass, so a request gets a slot beside the active ones. The
-//! previous content of that slot moves to the least recently used slot.
+//! A copy always copies the whole stream of a slot; [`min_copy`] is the number of tokens from which
+//! that is faster than reading. A step computes adjacent slots in one pass, so a request gets a
+//! slot beside the active ones. The previous content of that slot moves to the least recently used
+//! slot.
 
 use super::cache::Sequence;
 use super::task::Task;
@@ -11,19 +12,19 @@ use crate::Token;
 
 /// A slot for one request at a time, and the cached tokens of its sequence.
 pub(super) struct Slot {
-    /// The tokens in the cache, from position 0. They stay after a request ends, because the next
-    /// request may have the same beginning.
+    /// The cached tokens, from position 0. They stay after a request ends, because the next request
+    /// may begin with the same tokens.
     pub(super) tokens: Vec<Token>,
     pub(super) task: Option<Task>,
-    /// When its last request ended, by a counter.
+    /// The value of the engine's clock when the last request of this slot ended.
     pub(super) last_used: u64,
 }
 
-/// The slot for a request.
+/// The slot that a request gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Assignment {
     pub(super) slot: Sequence,
-    /// The free slot to which the current content of this one moves.
+    /// The free slot to which the current content of `slot` moves, if it is worth keeping.
     pub(super) moved_to: Option<Sequence>,
 }
 
@@ -36,25 +37,26 @@ impl Slot {
         }
     }
 
-    /// The request, if its prompt is still being read.
+    /// The request in this slot, if its prompt is still being read.
     fn reading(&self) -> Option<&Task> {
         self.task.as_ref().filter(|task| task.next.is_none())
     }
 }
 
-/// The minimum number of tokens for a copy. So many take longer to read than a stream takes to
-/// copy, on every model and machine that was measured. Fewer are read again.
-pub(super) fn worth(context: usize) -> usize {
+/// The minimum number of tokens for which a copy is used. On every model and machine that was
+/// measured, so many tokens take longer to read than a stream takes to copy. Fewer tokens are read
+/// again.
+pub(super) fn min_copy(context: usize) -> usize {
     8 + context / 512
 }
 
-/// The slot for a prompt: the free slot with the longest common beginning, unless much of its other
-/// content would be lost; otherwise the least recently used one. If other requests are active and
-/// the model `can_truncate` sequences, it is a slot beside them.
+/// Chooses the slot for a prompt: the free slot with the longest common beginning, unless much of
+/// its other content would be lost; otherwise the least recently used one. If other requests are
+/// active and the model `can_truncate` sequences, it is a slot beside them.
 pub(super) fn assign(
     slots: &[Slot],
     prompt: &[Token],
-    worth: usize,
+    min_copy: usize,
     can_truncate: bool,
 ) -> Option<Assignment> {
     let free = || {
@@ -88,13 +90,14 @@ pub(super) fn assign(
     let Some((beside, slot)) = best.filter(|_| can_truncate && neighbours(wanted) == 0) else {
         return Some(stay);
     };
-    if slot.tokens.len() < worth {
+    if slot.tokens.len() < min_copy {
         return Some(Assignment {
             slot: beside,
             moved_to: None,
         });
     }
-    // The cached beginning of this prompt must still be there for the copy.
+    // The slot with the cached beginning of this prompt is not overwritten: the beginning is copied
+    // from there.
     let moved_to = oldest_except(&[Some(beside), continued]);
     Some(moved_to.map_or(stay, |_| Assignment {
         slot: beside,
@@ -102,8 +105,8 @@ pub(super) fn assign(
     }))
 }
 
-/// The free slot with the longest common beginning, if the beginning is a good part of the slot's
-/// content. For a model that cannot truncate, it must be all of the content.
+/// The free slot with the longest common beginning, if at least half of its content is common. For
+/// a model that cannot truncate, all of the content must be common.
 fn continuation(slots: &[Slot], prompt: &[Token], can_truncate: bool) -> Option<Sequence> {
     let free = slots
         .iter()
@@ -116,12 +119,13 @@ fn continuation(slots: &[Slot], prompt: &[Token], can_truncate: bool) -> Option<
     (common > 0 && common * 2 >= slots[best].tokens.len()).then_some(best)
 }
 
-/// The slot from which a reading slot can copy `worth` tokens or more, and up to which position.
-/// Unless the model `can_truncate` sequences, all of the other slot's content must be shared.
+/// The slot from which the slot `reader` can copy `min_copy` tokens or more, and the position up to
+/// which it can. Unless the model `can_truncate` sequences, all of the other slot's content must be
+/// common.
 pub(super) fn copy_source(
     slots: &[Slot],
     reader: Sequence,
-    worth: usize,
+    min_copy: usize,
     can_truncate: bool,
 ) -> Option<(Sequence, usize)> {
     let task = slots[reader].reading()?;
@@ -133,16 +137,16 @@ pub(super) fn copy_source(
     let tokens = others.map(|(i, slot)| (i, shared_prefix(&slot.tokens, task)));
     let tokens = tokens.filter(|&(i, end)| can_truncate || end == slots[i].tokens.len());
     tokens
-        .filter(|&(_, end)| end >= have + worth)
+        .filter(|&(_, end)| end >= have + min_copy)
         .max_by_key(|&(_, end)| end)
 }
 
-/// The slot that a request should wait for: an earlier request is reading `worth` or more tokens
-/// that both need. Also returns up to which position.
+/// The slot that the request in `reader` should wait for, and up to which position: an earlier
+/// request is reading `min_copy` or more tokens that both need.
 pub(super) fn waits_for(
     slots: &[Slot],
     reader: Sequence,
-    worth: usize,
+    min_copy: usize,
 ) -> Option<(Sequence, usize)> {
     let task = slots[reader].reading()?;
     let have = slots[reader].tokens.len();
@@ -162,14 +166,15 @@ pub(super) fn waits_for(
         .iter()
         .enumerate()
         .filter_map(will_have)
-        .filter(|&(_, end, _)| end >= have + worth);
-    // The earliest of several, because the others may be waiting themselves.
+        .filter(|&(_, end, _)| end >= have + min_copy);
+    // If there are several, the request waits for the earliest, because the others may be waiting
+    // themselves.
     ends.max_by_key(|&(_, end, number)| (end, std::cmp::Reverse(number)))
         .map(|(i, end, _)| (i, end))
 }
 
-/// The number of cached tokens at the beginning that a request's prompt can reuse: at most its
-/// shareable part, and no image is split.
+/// The number of cached tokens that a request can reuse: the common beginning, at most the
+/// shareable part of the prompt, and no part of an image is split.
 pub(super) fn shared_prefix(tokens: &[Token], task: &Task) -> usize {
     task.prompt
         .unsplit(common_prefix(tokens, &task.prompt).min(task.max_shared()))
@@ -228,7 +233,7 @@ mod tests {
         }
     }
 
-    const WORTH: usize = 16;
+    const MIN_COPY: usize = 16;
 
     fn at(slot: Sequence) -> Assignment {
         Assignment {
@@ -240,7 +245,10 @@ mod tests {
     #[test]
     fn a_conversation_goes_on_in_the_slot_that_holds_it() {
         let slots = [idle(&[9, 9, 9], 1), idle(&[1, 2, 3, 4], 2), idle(&[], 0)];
-        assert_eq!(assign(&slots, &[1, 2, 3, 4, 5], WORTH, true), Some(at(1)));
+        assert_eq!(
+            assign(&slots, &[1, 2, 3, 4, 5], MIN_COPY, true),
+            Some(at(1))
+        );
     }
 
     #[test]
@@ -249,7 +257,7 @@ mod tests {
         let second = [&first[..20], &[901, 902, 903]].concat();
         let slots = [idle(&first, 5), idle(&[7, 7], 3), idle(&[8, 8], 4)];
         assert_eq!(
-            assign(&slots, &second, WORTH, true),
+            assign(&slots, &second, MIN_COPY, true),
             Some(at(1)),
             "the slot that nobody has used for longest"
         );
@@ -258,13 +266,13 @@ mod tests {
     #[test]
     fn an_empty_slot_is_taken_before_one_that_holds_something() {
         let slots = [idle(&[7, 7], 1), idle(&[], 9)];
-        assert_eq!(assign(&slots, &[1, 2], WORTH, true), Some(at(1)));
+        assert_eq!(assign(&slots, &[1, 2], MIN_COPY, true), Some(at(1)));
     }
 
     #[test]
     fn nobody_gets_a_slot_that_is_at_work() {
         assert_eq!(
-            assign(&[reading(&[1, 2, 3], 1, 0)], &[1, 2, 3], WORTH, true),
+            assign(&[reading(&[1, 2, 3], 1, 0)], &[1, 2, 3], MIN_COPY, true),
             None
         );
     }
@@ -280,14 +288,14 @@ mod tests {
         ];
         let prompt = [901, 902];
         assert_eq!(
-            assign(&slots, &prompt, WORTH, true),
+            assign(&slots, &prompt, MIN_COPY, true),
             Some(Assignment {
                 slot: 1,
                 moved_to: Some(3)
             })
         );
         assert_eq!(
-            assign(&slots, &prompt, WORTH, false),
+            assign(&slots, &prompt, MIN_COPY, false),
             Some(at(3)),
             "a model that cannot be cut cannot be moved"
         );
@@ -298,7 +306,7 @@ mod tests {
             idle(&[7, 7], 2),
         ];
         assert_eq!(
-            assign(&slots, &prompt, WORTH, true),
+            assign(&slots, &prompt, MIN_COPY, true),
             Some(at(1)),
             "little is not worth moving"
         );
@@ -309,7 +317,7 @@ mod tests {
             idle(&[], 0),
         ];
         assert_eq!(
-            assign(&slots, &prompt, WORTH, true),
+            assign(&slots, &prompt, MIN_COPY, true),
             Some(at(3)),
             "an empty one is beside them already"
         );
@@ -321,7 +329,7 @@ mod tests {
             idle(&[], 0),
         ];
         assert_eq!(
-            assign(&slots, &prompt, WORTH, true),
+            assign(&slots, &prompt, MIN_COPY, true),
             Some(at(1)),
             "each of three is beside one of them"
         );
@@ -333,7 +341,7 @@ mod tests {
         let prompt = [&own[..], &[901]].concat();
         let slots = [reading(&[1, 2, 3], 1, 0), idle(&other, 9), idle(&own, 1)];
         assert_eq!(
-            assign(&slots, &prompt, WORTH, true),
+            assign(&slots, &prompt, MIN_COPY, true),
             Some(at(2)),
             "nowhere else to put the other"
         );
@@ -344,7 +352,7 @@ mod tests {
             idle(&[8; 40], 5),
         ];
         assert_eq!(
-            assign(&slots, &prompt, WORTH, true),
+            assign(&slots, &prompt, MIN_COPY, true),
             Some(Assignment {
                 slot: 1,
                 moved_to: Some(3)
@@ -360,10 +368,10 @@ mod tests {
             reading(&prompt, 10, 1),
             idle(&prompt, 0),
         ];
-        assert_eq!(copy_source(&slots, 1, WORTH, true), Some((2, 49)));
+        assert_eq!(copy_source(&slots, 1, MIN_COPY, true), Some((2, 49)));
         let slots = [idle(&prompt[..25], 0), reading(&prompt, 10, 1)];
         assert_eq!(
-            copy_source(&slots, 1, WORTH, true),
+            copy_source(&slots, 1, MIN_COPY, true),
             None,
             "so few are read sooner than copied"
         );
@@ -373,9 +381,9 @@ mod tests {
     fn what_cannot_be_cut_is_gone_on_from_or_taken_over_as_a_whole() {
         let prompt = counted(50);
         let slots = [idle(&counted(60), 3), idle(&prompt[..30], 2), idle(&[], 1)];
-        assert_eq!(assign(&slots, &prompt, WORTH, false), Some(at(1)));
+        assert_eq!(assign(&slots, &prompt, MIN_COPY, false), Some(at(1)));
         assert_eq!(
-            assign(&slots[..1], &prompt, WORTH, false),
+            assign(&slots[..1], &prompt, MIN_COPY, false),
             Some(at(0)),
             "there is no other"
         );
@@ -384,8 +392,8 @@ mod tests {
             reading(&prompt, 0, 1),
             idle(&prompt[..30], 0),
         ];
-        assert_eq!(copy_source(&slots, 1, WORTH, false), Some((2, 30)));
-        assert_eq!(copy_source(&slots[..2], 1, WORTH, false), None);
+        assert_eq!(copy_source(&slots, 1, MIN_COPY, false), Some((2, 30)));
+        assert_eq!(copy_source(&slots[..2], 1, MIN_COPY, false), None);
     }
 
     #[test]
@@ -397,15 +405,19 @@ mod tests {
             reading(&with(901), 10, 1),
             reading(&counted(20), 0, 3),
         ];
-        assert_eq!(waits_for(&slots, 0, WORTH), Some((1, 100)));
-        assert_eq!(waits_for(&slots, 1, WORTH), None, "the first does not wait");
+        assert_eq!(waits_for(&slots, 0, MIN_COPY), Some((1, 100)));
         assert_eq!(
-            waits_for(&slots, 2, WORTH),
+            waits_for(&slots, 1, MIN_COPY),
+            None,
+            "the first does not wait"
+        );
+        assert_eq!(
+            waits_for(&slots, 2, MIN_COPY),
             Some((1, 19)),
             "for the first, and not for one that waits itself"
         );
         let slots = [reading(&with(901), 101, 1), reading(&with(902), 0, 2)];
-        assert_eq!(waits_for(&slots, 1, WORTH), None);
-        assert_eq!(copy_source(&slots, 1, WORTH, true), Some((0, 100)));
+        assert_eq!(waits_for(&slots, 1, MIN_COPY), None);
+        assert_eq!(copy_source(&slots, 1, MIN_COPY, true), Some((0, 100)));
     }
 }

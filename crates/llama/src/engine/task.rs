@@ -1,4 +1,4 @@
-//! One request in progress: its answer so far, and the effect of the next token.
+//! A request in progress: its answer so far, and the effect of the next token.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -21,28 +21,29 @@ pub(super) struct Task {
     pub(super) prompt: Passage,
     /// The number of prompt tokens that were found in the cache.
     pub(super) cached: usize,
-    /// The last chosen token, to be computed next; `None` while the prompt is being read.
+    /// The token that was chosen last and is computed next. `None` while the prompt is being read.
     pub(super) next: Option<Token>,
     /// The number of the request, in order of arrival.
     pub(super) number: u64,
-    /// When a step last read from its prompt, or else when it arrived.
+    /// The value of the engine's clock when a step last read tokens of the prompt, or when the
+    /// request arrived.
     pub(super) served: u64,
     pub(super) sender: OutputSender,
     pub(super) began: Instant,
-    /// Whether the request's seed must give the same text again.
+    /// Whether the request must give the same text each time.
     pub(super) is_reproducible: bool,
     sampler: Sampler,
     text: Text,
     generated: usize,
     most: usize,
-    /// Why the answer ends when it reaches its maximum number of tokens.
+    /// The finish reason when the answer reaches its maximum number of tokens.
     at_most: Finish,
     top_logprobs: Option<usize>,
     shows_end: bool,
     /// The scored part of the prompt, until the answer begins.
     scores: Option<Scores>,
-    /// The log-probabilities of tokens whose text is still held back, each with the end of its
-    /// text.
+    /// The log-probabilities of tokens whose text is held back, each with the end of its text in
+    /// bytes.
     held_logprobs: VecDeque<(usize, TokenLogprob)>,
 }
 
@@ -84,8 +85,8 @@ impl Task {
         }
     }
 
-    /// The maximum number of prompt tokens that may be copied from another slot. The last token is
-    /// always computed, because its logits are needed, and so is the scored part.
+    /// The maximum number of prompt tokens that may come from the cache. The last token is always
+    /// computed, because its logits are needed, and so is the scored part.
     pub(super) fn max_shared(&self) -> usize {
         let last = self.prompt.len() - 1;
         self.scores
@@ -93,13 +94,13 @@ impl Task {
             .map_or(last, |scores| scores.start().min(last))
     }
 
-    /// Whether reading the prompt is paused: its scores are sent while it is read, and the reader
-    /// has no room for them.
+    /// Whether reading the prompt is paused, because it is scored and the reader has no room for
+    /// the scores.
     pub(super) fn is_paused(&self) -> bool {
         self.scores.is_some() && !self.sender.has_room()
     }
 
-    /// Whether scored tokens follow from this index of the prompt on.
+    /// Whether the prompt has scored tokens at this index or after it.
     pub(super) fn scores_continue_at(&self, place: usize) -> bool {
         self.scores
             .as_ref()
@@ -181,8 +182,8 @@ impl Task {
         end.is_some()
     }
 
-    /// The maximum number of draft tokens that a step may verify. One more token is chosen after
-    /// them, and each is a separate output.
+    /// The maximum number of draft tokens that a step may verify for this request. Each is a
+    /// separate output, and so is the one token that is chosen after them.
     pub(super) fn max_draft_tokens(&self) -> usize {
         let left = self.most.saturating_sub(self.generated);
         left.min(self.sender.room()).saturating_sub(1)
@@ -210,7 +211,7 @@ impl Task {
         model.append_piece(token, &mut bytes);
         let before = self.text.seen();
         let pushed = self.text.push(&bytes, &mut out);
-        // A token that consists only of the end of a stop string is not part of the answer.
+        // A token whose text is only the rest of a stop string is not part of the answer.
         let is_said = pushed == Pushed::More || self.text.seen() > before;
         if let Some(top) = self.top_logprobs.filter(|_| is_said) {
             self.held_logprobs.push_back((
@@ -260,7 +261,7 @@ fn boxed(held: Held) -> Box<dyn Constraint> {
 
 #[cfg(test)]
 impl Task {
-    /// A request that consists only of its prompt, for tests of the reading order.
+    /// A request that has only a prompt, for tests of the order in which prompts are read.
     pub(super) fn of_prompt(prompt: &[Token], number: u64) -> Self {
         let inbox = std::sync::Arc::new(super::inbox::Inbox::new(0, 1));
         let (sender, _answer) = super::output_stream::channel(1, inbox);

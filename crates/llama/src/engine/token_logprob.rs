@@ -5,9 +5,9 @@ use loggia_wire::openai::{TokenLogprob, TopLogprob};
 use crate::model::Model;
 use crate::sample::Ranked;
 
-/// A token's log-probability in the form of OpenAI's API: a readable text, and the bytes. Special
-/// tokens among the alternatives are written out, because they could not be distinguished without a
-/// text.
+/// Converts log-probabilities to the form of OpenAI's API: a readable text, and the bytes. Special
+/// tokens among the alternatives are included as text, because they could not be distinguished
+/// otherwise.
 pub(super) fn token_logprob(
     model: &Model,
     (chosen, top): (Ranked, Vec<Ranked>),

@@ -1,6 +1,7 @@
-//! The engine's thread: admit, share, plan, compute, choose, in a loop.
+//! The engine's thread. Its loop admits requests, shares cached beginnings, plans a step, computes
+//! it, and chooses tokens.
 //!
-//! One step computes the next token of every answer and, in the remaining room, pieces of prompts.
+//! One step computes the next token of every answer and, in the remaining room, tokens of prompts.
 //! The thread never waits for a reader: a reader without room for another output skips the step,
 //! and one that has left loses its slot before the next step.
 
@@ -73,31 +74,31 @@ struct Worker<'a> {
     drafts: Option<Drafts<'a>>,
     slots: Vec<Slot>,
     scratch: Scratch,
-    /// Counts arriving and ending requests, and steps.
+    /// Counts arriving requests, ending requests and steps. It orders events in time.
     clock: u64,
     /// The minimum number of tokens for a copy from another slot.
-    worth: usize,
-    /// Whether rows of images or sounds were computed in this step, beside its tokens.
+    min_copy: usize,
+    /// Whether this step computed rows of images or sounds, separately from its tokens.
     has_read_rows: bool,
 }
 
-/// A token of the step whose logits are needed: its sequence, and the row of its logits. The rows
-/// after it belong to the draft tokens that follow it.
+/// A token of the step from whose logits the next token of an answer is chosen: its sequence, and
+/// the row of its logits. The rows after it belong to the draft tokens that follow it.
 struct SampledRow {
     sequence: Sequence,
     row: i32,
     drafted: usize,
 }
 
-/// What a step computes, apart from filling the cache.
+/// The rows of a step whose logits are needed.
 #[derive(Default)]
 struct Step {
     sampled: Vec<SampledRow>,
     scored: Vec<ScoredRow>,
 }
 
-/// A prompt that is being read: the number of its tokens before the next rows, its end, or the
-/// index where it has to stop.
+/// A prompt that can be read in this step. `left` is the number of its tokens before the next rows,
+/// its end, or the index where it has to stop.
 struct PendingPrompt {
     sequence: Sequence,
     left: usize,
@@ -113,7 +114,7 @@ impl<'a> Worker<'a> {
         drafts: Option<Drafts<'a>>,
     ) -> Self {
         let slots = (0..sizes.parallel).map(|_| Slot::new()).collect();
-        let worth = slots::worth(sizes.context as usize);
+        let min_copy = slots::min_copy(sizes.context as usize);
         let scratch = Scratch::default();
         Self {
             model,
@@ -124,13 +125,13 @@ impl<'a> Worker<'a> {
             slots,
             scratch,
             clock: 0,
-            worth,
+            min_copy,
             has_read_rows: false,
         }
     }
 
-    /// Computes one token and discards it. This brings the weights into memory, and proves that the
-    /// model and its draft model work.
+    /// Computes one token with the model and the draft model, and discards it. This loads the
+    /// weights into memory, and proves that the models work.
     fn warm_up(&mut self) -> Result<(), String> {
         self.cache.begin();
         self.cache.add(0, 0, 0, true)?;
@@ -166,7 +167,8 @@ impl<'a> Worker<'a> {
         true
     }
 
-    /// Frees the slots whose readers have left. Their cached tokens stay, for similar requests.
+    /// Frees the slots whose readers have left. The cached tokens stay, because similar requests
+    /// can reuse them.
     fn release_the_abandoned(&mut self) {
         for sequence in 0..self.slots.len() {
             if self.slots[sequence]
@@ -192,8 +194,9 @@ impl<'a> Worker<'a> {
         for job in jobs {
             let alone = self.slots.iter().all(|slot| slot.task.is_none());
             let prompt = &job.generation.prompt;
-            // There is a free slot for each of them, because the inbox returns no more.
-            let Some(place) = slots::assign(&self.slots, prompt, self.worth, self.can_roll_back())
+            // There is a free slot for each job, because the inbox returns no more jobs than that.
+            let Some(place) =
+                slots::assign(&self.slots, prompt, self.min_copy, self.can_roll_back())
             else {
                 continue;
             };
@@ -203,9 +206,9 @@ impl<'a> Worker<'a> {
                 self.slots[elsewhere].last_used = self.slots[place.slot].last_used;
             }
             if alone && job.generation.is_to_be_reproducible() {
-                // An empty stream gives the same arithmetic, bit by bit. A beginning that steps of
-                // other requests computed is only nearly the same, which is enough for another
-                // token to be sampled.
+                // With an empty cache, the results are the same bit by bit. A beginning that was
+                // computed together with other requests differs slightly, which is enough for
+                // another token to be sampled.
                 self.truncate(place.slot, 0, 0);
                 if let Some(drafts) = &mut self.drafts {
                     drafts.forget(place.slot);
@@ -223,8 +226,8 @@ impl<'a> Worker<'a> {
         self.model.facts.can_roll_back
     }
 
-    /// Truncates a slot's cache to the beginning of the prompt that need not be computed. Returns
-    /// its length.
+    /// Truncates a slot's cache to the beginning that it has in common with the prompt. Returns the
+    /// length of that beginning.
     fn keep_beginning(&mut self, sequence: Sequence, task: &Task) -> usize {
         let tokens = &self.slots[sequence].tokens;
         let common = slots::shared_prefix(tokens, task);
@@ -234,8 +237,8 @@ impl<'a> Worker<'a> {
         self.slots[sequence].tokens.len()
     }
 
-    /// Truncates a slot's cache to `kept` tokens, which end at this position, or clears it if the
-    /// model cannot truncate.
+    /// Truncates a slot's cache to `kept` tokens. The first removed token has this position. Clears
+    /// the cache if the model cannot truncate.
     fn truncate(&mut self, sequence: Sequence, kept: usize, position: usize) {
         let kept = if self.can_roll_back() && self.cache.truncate(sequence, position) {
             kept
@@ -248,8 +251,8 @@ impl<'a> Worker<'a> {
         self.slots[sequence].tokens.truncate(kept);
     }
 
-    /// Copies another slot's cache up to `end`, which is at this position. Returns whether that
-    /// worked.
+    /// Copies the first `end` tokens of another slot's cache. The token after them has this
+    /// position. Returns whether that worked.
     fn copy(&mut self, from: Sequence, to: Sequence, end: usize, position: usize) -> bool {
         let copied = self.cache.copy(from, to, position);
         let tokens = if copied {
@@ -264,11 +267,11 @@ impl<'a> Worker<'a> {
         copied
     }
 
-    /// Copies beginnings that another slot has already read to the requests that need them.
+    /// Copies the beginnings of prompts from slots that have already read them.
     fn share_beginnings(&mut self) {
         for reader in 0..self.slots.len() {
             let Some((from, end)) =
-                slots::copy_source(&self.slots, reader, self.worth, self.can_roll_back())
+                slots::copy_source(&self.slots, reader, self.min_copy, self.can_roll_back())
             else {
                 continue;
             };
@@ -287,13 +290,14 @@ impl<'a> Worker<'a> {
             }
             let source = &mut self.slots[from];
             if source.task.is_none() && source.tokens.len() == end {
-                // The other slot has all of it now, so this one is reused first.
+                // The copy has all of this slot's content, so this slot is reused first.
                 source.last_used = 0;
             }
         }
     }
 
-    /// Builds the step: a token of every answer whose reader has room, and pieces of prompts.
+    /// Builds the step: the next token of every answer whose reader has room, and tokens of
+    /// prompts.
     fn prepare(&mut self) -> Result<Step, String> {
         self.cache.begin();
         self.has_read_rows = false;
@@ -340,18 +344,19 @@ impl<'a> Worker<'a> {
         Ok(step)
     }
 
-    /// Adds up to `each` tokens of each prompt that is being read, and at most `most` in total.
+    /// Adds up to `each` tokens of each pending prompt, and at most `most` in total.
     fn prepare_prompts(&mut self, each: usize, most: usize, step: &mut Step) -> Result<(), String> {
         self.clock += 1;
         let mut prompts = self.pending_prompts();
-        // At most one prompt's image in a step, because each is a separate computation.
+        // A step reads the image of at most one prompt, because each image is a separate
+        // computation.
         let with_rows = prompts
             .iter()
             .position(|prompt| prompt.is_at_rows)
             .map(|at| prompts[at].sequence);
         prompts.retain(|prompt| !prompt.is_at_rows);
         self.bound_scored(&mut prompts);
-        // Half of the room is for prompts that read tokens.
+        // If prompts also read tokens, half of the room is for them.
         let room = if prompts.is_empty() {
             each.min(most)
         } else {
@@ -414,8 +419,8 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    /// Computes the next rows of the image or sound in a prompt: at most `room`, unless more have
-    /// to be computed together. Returns how much of the room they used.
+    /// Computes the next rows of the image or sound in a prompt: at most `room`, or all of them if
+    /// they have to be computed together. Returns how much of the room they used.
     fn read_rows(&mut self, sequence: Sequence, room: usize) -> Result<usize, String> {
         let slot = &mut self.slots[sequence];
         let start = slot.tokens.len();
@@ -444,9 +449,9 @@ impl<'a> Worker<'a> {
         Ok(count.min(room))
     }
 
-    /// The prompts that read in this step, the longest unserved first. A prompt that waits for
-    /// tokens that another one is reading does not read. That other one stops where the shared part
-    /// ends, so that the first does not wait longer than necessary.
+    /// The prompts that can be read in this step, those that have waited longest first. A prompt is
+    /// left out while another one is reading tokens that both need. That other one stops where the
+    /// common part ends, so that the first does not wait longer than necessary.
     fn pending_prompts(&self) -> Vec<PendingPrompt> {
         let mut until = vec![usize::MAX; self.slots.len()];
         let mut order: Vec<(u64, u64, Sequence)> = Vec::new();
@@ -455,7 +460,7 @@ impl<'a> Worker<'a> {
             let Some(task) = reading.filter(|task| !task.is_paused()) else {
                 continue;
             };
-            match slots::waits_for(&self.slots, sequence, self.worth) {
+            match slots::waits_for(&self.slots, sequence, self.min_copy) {
                 Some((other, end)) => until[other] = until[other].min(end),
                 None => order.push((task.served, task.number, sequence)),
             }

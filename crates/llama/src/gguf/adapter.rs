@@ -7,14 +7,15 @@ use super::reader::Value;
 use super::tensor::{self, Tensor};
 use super::{Gguf, check};
 
-/// The two factors whose product an adapter adds to one tensor of its model.
+/// The two factors (`lora_a` and `lora_b`) whose product the adapter adds to one tensor of its
+/// model.
 #[derive(Default)]
 struct Pair<'a> {
     a: Option<&'a Tensor>,
     b: Option<&'a Tensor>,
 }
 
-/// Checks an adapter's header independently of a model.
+/// Checks an adapter's header alone, without its model.
 pub(super) fn alone(adapter: &Gguf) -> Result<(), String> {
     if !check::is_adapter(adapter) {
         return Err("its general.type is not \"adapter\"".to_owned());
@@ -73,14 +74,14 @@ pub(super) fn over(adapter: &Gguf, base: &Gguf) -> Result<(), String> {
             .get(name)
             .ok_or_else(|| format!("the model has no tensor {name:?}"))?;
         if name == "token_embd.weight" {
-            // A tensor that is used for both input and output would need two forms of the change,
-            // and llama.cpp has one for each name.
+            // In such a model, one tensor is used for both input and output. It would need two
+            // forms of the change, and llama.cpp has one for each name.
             if !of_base.contains_key("output.weight") {
                 return Err(format!(
                     "it changes {name:?}, which in this model is the output, too"
                 ));
             }
-            // Rows are looked up in the first factor, so it is transposed.
+            // This tensor is a lookup table, so llama.cpp expects the first factor transposed.
             shapes(
                 name,
                 base.shape,
@@ -102,7 +103,7 @@ pub(super) fn over(adapter: &Gguf, base: &Gguf) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether there are tensors that llama.cpp ignores: norms that were trained too.
+/// Whether the adapter has tensors that llama.cpp ignores: changes to norms.
 pub(super) fn has_norms(adapter: &Gguf) -> bool {
     adapter.tensors.iter().any(|tensor| is_norm(&tensor.name))
 }
@@ -150,7 +151,7 @@ fn shapes(
     Ok(())
 }
 
-/// Checks the types: llama.cpp multiplies by some types only.
+/// Checks the types of the tensors: llama.cpp can multiply by some types only.
 fn kinds(name: &str, base: &Tensor, halves: [&Tensor; 2]) -> Result<(), String> {
     if !halves.iter().all(|half| tensor::is_factor(half.kind)) {
         return Err(format!(

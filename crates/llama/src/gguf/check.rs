@@ -8,7 +8,7 @@ pub(super) fn is_adapter(gguf: &Gguf) -> bool {
     gguf.text("general.type") == Some("adapter")
 }
 
-/// Checks a model's header. The error is the text for an error message.
+/// Checks a model's header. The error is a part of an error message.
 pub(super) fn model(gguf: &Gguf) -> Result<(), String> {
     if is_adapter(gguf) {
         return Err("it is an adapter for a model, and no model".to_owned());
@@ -35,8 +35,9 @@ pub(super) fn model(gguf: &Gguf) -> Result<(), String> {
     vocabulary(gguf)
 }
 
-/// The number of heads must divide the embedding, and the number of groups the number of heads.
-/// Some architectures have a list with a number for each layer.
+/// Checks the attention heads: their number must divide the embedding length, and the number of
+/// groups must divide the number of heads. Some architectures have a list with a number for each
+/// layer; that list is not checked.
 fn heads(gguf: &Gguf, architecture: &str) -> Result<(), String> {
     let embedding = gguf.of_architecture("embedding_length").unwrap_or(0);
     if let Some(heads) = gguf.of_architecture("attention.head_count") {
@@ -69,8 +70,8 @@ fn heads(gguf: &Gguf, architecture: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Lists about tokens must be as long as the list of tokens, and special tokens must be in that
-/// list.
+/// Checks the vocabulary: lists about tokens must be as long as the list of tokens, and special
+/// tokens must be in that list.
 fn vocabulary(gguf: &Gguf) -> Result<(), String> {
     let tokens = gguf
         .arrays

@@ -1,9 +1,9 @@
 //! Reads and checks the header of a GGUF file before llama.cpp loads the file.
 //!
-//! Weights are untrusted input, and llama.cpp ends the process on some broken files. Everything in
-//! the header that can be checked is checked here: lengths against the file's, counts against
-//! lengths, tensors against the existing data. The weights themselves are not read.
-//! `docs/engine.md` lists the faults that a header does not show.
+//! Weights are untrusted input, and llama.cpp ends the process on some invalid files. Everything in
+//! the header that can be checked is checked here: the lengths against the size of the file, the
+//! counts against the lengths, the tensors against the data. The weights themselves are not read.
+//! `docs/engine.md` lists the faults that the header does not show.
 
 mod adapter;
 mod check;
@@ -42,17 +42,17 @@ pub enum GgufError {
         /// The fault and its position.
         what: String,
     },
-    /// The file is an adapter for another model.
+    /// The adapter does not fit the model.
     #[error("{path} is no adapter for this model: {what}", path = .path.display())]
     Misfit {
         /// The path of the adapter.
         path: PathBuf,
-        /// What does not fit.
+        /// The reason.
         what: String,
     },
 }
 
-/// The facts from a file's header, as far as Loggia needs them.
+/// The contents of a file's header, as far as Loggia needs them.
 #[derive(Debug)]
 pub(crate) struct Gguf {
     values: HashMap<String, Value>,
@@ -113,7 +113,7 @@ impl Gguf {
         })
     }
 
-    /// A text in the metadata.
+    /// Returns a string of the metadata.
     pub(crate) fn text(&self, key: &str) -> Option<&str> {
         match self.values.get(key) {
             Some(Value::Text(text)) => Some(text),
@@ -121,7 +121,7 @@ impl Gguf {
         }
     }
 
-    /// An integer in the metadata, of any width.
+    /// Returns an integer of the metadata, whatever its width.
     pub(crate) fn number(&self, key: &str) -> Option<u64> {
         match self.values.get(key) {
             Some(Value::Number(number)) => Some(*number),
@@ -129,7 +129,8 @@ impl Gguf {
         }
     }
 
-    /// A number of this model's architecture: `llama.context_length` for `context_length`.
+    /// Returns a number of this model's architecture. For `context_length`, the key is for example
+    /// `llama.context_length`.
     pub(crate) fn of_architecture(&self, key: &str) -> Option<u64> {
         self.number(&format!("{}.{key}", self.text("general.architecture")?))
     }
@@ -146,7 +147,7 @@ impl Gguf {
         self.arrays.get(key).map(|array| array.length)
     }
 
-    /// The size in bytes, of all parts together.
+    /// The size of the file in bytes. If the model is split, it is the sum of all files.
     pub(crate) fn size(&self) -> u64 {
         self.size
     }
@@ -163,12 +164,12 @@ impl Gguf {
             .fold(0, u64::saturating_add)
     }
 
-    /// Whether an adapter has norms, which llama.cpp ignores.
+    /// Whether an adapter changes norms, which llama.cpp ignores.
     pub(crate) fn has_norms(&self) -> bool {
         adapter::has_norms(self)
     }
 
-    /// Identifies these weights without reading all of them: a hash of the header and the size.
+    /// Identifies the weights without reading all of them, by a hash of the header and the size.
     pub(crate) fn identity(&self) -> String {
         let mut hash = Sha256::new();
         hash.update(self.header);
@@ -189,8 +190,8 @@ fn broken(path: &Path, what: impl Into<String>) -> GgufError {
     }
 }
 
-/// The names of the other parts: `…-00001-of-00003.gguf` has `…-00002-of-00003.gguf` and so on
-/// beside it.
+/// The paths of the other files of a split model: beside `…-00001-of-00003.gguf` are
+/// `…-00002-of-00003.gguf` and so on.
 fn other_parts(path: &Path, parts: u64) -> Result<Vec<PathBuf>, String> {
     let name = path
         .file_name()

@@ -2,7 +2,7 @@
 
 use super::Gguf;
 
-/// How the vectors of an input's tokens are combined to one.
+/// How the vectors of an input's tokens are combined to one vector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pooling {
     /// The mean of the vectors of all tokens.
@@ -13,8 +13,8 @@ pub(crate) enum Pooling {
     Last,
 }
 
-/// Encoder architectures (bidirectional attention, no text generation), as llama.cpp names them.
-/// They have no cache.
+/// The encoder architectures (bidirectional attention, no text generation), by llama.cpp's names.
+/// These models have no cache.
 const ENCODERS: [&str; 9] = [
     "bert",
     "modern-bert",
@@ -28,11 +28,12 @@ const ENCODERS: [&str; 9] = [
 ];
 
 impl Pooling {
-    /// The pooling of a file's model; `None` if the model generates text.
+    /// The pooling of a file's model. `None` if the model generates text.
     ///
     /// # Errors
-    /// If the model is for neither embeddings nor text, or the header does not state the pooling: a
-    /// guess would give other vectors than the model was trained for.
+    ///
+    /// If the model is for neither embeddings nor text, or the header does not state the pooling:
+    /// with a guess, the vectors could differ from those that the model was trained for.
     pub(crate) fn of(gguf: &Gguf) -> Result<Option<Self>, String> {
         match gguf.of_architecture("pooling_type") {
             Some(1) => Ok(Some(Self::Mean)),
@@ -48,7 +49,7 @@ impl Pooling {
         }
     }
 
-    /// Its name on llama.cpp's command line.
+    /// The name of the pooling on llama.cpp's command line.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Mean => "mean",

@@ -3,7 +3,7 @@
 
 use super::Gguf;
 
-/// Checks a projector's header. The error is the text for an error message.
+/// Checks a projector's header. The error is a part of an error message.
 pub(super) fn check(gguf: &Gguf) -> Result<(), String> {
     match gguf.text("general.architecture") {
         Some("clip") => {}
@@ -45,8 +45,8 @@ pub(super) fn check(gguf: &Gguf) -> Result<(), String> {
     Ok(())
 }
 
-/// Refuses two kinds of projectors: for these, the encoding of an image depends on the other images
-/// of the prompt, but Loggia encodes each image separately.
+/// Refuses two kinds of projectors: they encode an image differently if other images precede it in
+/// the prompt, but Loggia encodes each image separately.
 fn by_itself(gguf: &Gguf) -> Result<(), String> {
     let kind = gguf
         .text("clip.vision.projector_type")
@@ -59,9 +59,9 @@ fn by_itself(gguf: &Gguf) -> Result<(), String> {
     }
 }
 
-/// A sound has 1,500 steps of 20 ms. If a projector combines several steps to one row, their number
-/// must divide the steps without a remainder: llama.cpp rounds it up when it computes and down when
-/// it counts, and ends the process because of the difference.
+/// Checks the number of steps that a projector for sounds combines to one row. A sound has 1,500
+/// steps of 20 ms, and this number must divide them without a remainder: llama.cpp rounds up when
+/// it computes and down when it counts, and ends the process if the results differ.
 fn stacked(gguf: &Gguf) -> Result<(), String> {
     let kind = gguf
         .text("clip.audio.projector_type")

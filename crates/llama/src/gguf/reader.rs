@@ -1,5 +1,5 @@
-//! Reads the fields of a GGUF header one after the other. Each length is compared with the
-//! remaining bytes before it is used.
+//! Reads the fields of a GGUF header in order. Each length is compared with the remaining bytes
+//! before it is used.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -10,13 +10,15 @@ use sha2::{Digest, Sha256};
 use super::Gguf;
 use super::tensor::Tensor;
 
-/// Metadata keys and tensor names are short; ggml itself allows tensor names of 63 bytes.
+/// The maximum length of metadata keys and tokens in bytes. ggml itself limits tensor names to 63
+/// bytes.
 const LONGEST_NAME: u64 = 65_535;
-/// More than any model has. It limits the memory for a header.
+/// The maximum numbers of metadata keys and tensors: more than any model has. They limit the memory
+/// for a header.
 const MOST_KEYS: u64 = 65_536;
 const MOST_TENSORS: u64 = 1_000_000;
-/// The maximum size of texts that are kept (chat templates have some kilobytes); longer ones are an
-/// error.
+/// The maximum size of a string in the metadata (chat templates have some kilobytes). A longer one
+/// is an error.
 const LONGEST_TEXT: u64 = 8 << 20;
 
 #[derive(Debug)]
@@ -31,7 +33,7 @@ impl From<std::io::Error> for Error {
     }
 }
 
-/// A value in the metadata. 64-bit floats are skipped.
+/// A value of the metadata. 64-bit floats are skipped.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Value {
     Number(u64),
@@ -41,11 +43,11 @@ pub(super) enum Value {
     Other,
 }
 
-/// The facts about an array in the metadata.
+/// The properties of an array of the metadata. Its elements are not stored.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Array {
     pub(super) length: u64,
-    /// Whether two of its texts are equal; `false` for other types.
+    /// Whether two of its strings are equal; always `false` for other types.
     pub(super) repeats: bool,
 }
 
@@ -160,10 +162,10 @@ impl Reader {
         })
     }
 
-    /// Skips a list of texts, and records whether two are equal: llama.cpp ends the process if two
-    /// tokens are.
+    /// Skips an array of strings. For the vocabulary, it records whether two are equal, because
+    /// llama.cpp ends the process if two tokens are.
     fn texts(&mut self, key: &str, length: u64) -> Result<Array, Error> {
-        // Each text has at least the eight bytes of its length.
+        // Each string has at least the eight bytes of its length.
         self.fits(key, length.checked_mul(8))?;
         let mut seen = std::collections::HashSet::new();
         let mut repeats = false;

@@ -13,7 +13,7 @@ pub(super) struct Tensor {
 }
 
 impl Tensor {
-    /// The size of its data in bytes. The error says why it is invalid.
+    /// The size of the tensor's data in bytes. The error says why the tensor is invalid.
     pub(super) fn size(&self) -> Result<u64, String> {
         let name = &self.name;
         let (per_block, bytes) = layout(self.kind)

@@ -1,4 +1,4 @@
-//! Small handmade files, each with one fault.
+//! Small handmade GGUF files, each with one fault.
 
 use super::*;
 
@@ -116,8 +116,8 @@ fn lengths_that_no_file_can_have_are_refused() {
     for position in 8..sound.len() - 320 {
         let mut bytes = sound.clone();
         bytes[position..position + 8].copy_from_slice(&u64::MAX.to_le_bytes());
-        // Wherever the eight bytes are, the file is read without a panic and without an allocation
-        // of gigabytes.
+        // Wherever these eight bytes are written, the file must be read without a panic and without
+        // an allocation of gigabytes.
         let _ = read(&bytes);
     }
 }
@@ -212,8 +212,8 @@ fn something_else_than_gguf_is_named_as_such() {
     );
 }
 
-/// An adapter for `Sample`, whose only matrix has two rows of 32: the bytes of F32 factors of rank
-/// 1, to be modified.
+/// An adapter for `Sample`, whose only matrix has two rows of 32 values: the bytes of F32 factors
+/// of rank 1, to be modified.
 struct SampleAdapter {
     keys: Vec<(&'static str, Vec<u8>)>,
     tensors: Vec<(&'static str, Vec<u64>, u32)>,
@@ -274,7 +274,7 @@ impl SampleAdapter {
         bytes
     }
 
-    /// Reads it as an adapter for a model of `Sample`'s shape, whose matrix is called
+    /// Reads the file as an adapter for a model of `Sample`'s shape, whose matrix is called
     /// `output.weight`.
     fn read(&self) -> Result<Gguf, String> {
         let mut base = Sample::new().read().unwrap();

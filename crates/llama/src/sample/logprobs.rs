@@ -1,5 +1,5 @@
-//! Log-probabilities, from the model's unmodified logits: before any penalty, bias or temperature.
-//! They are only computed if requested.
+//! Log-probabilities of tokens. They are computed from the model's unmodified logits, before any
+//! penalty, bias or temperature, and only if they are requested.
 
 use super::weights::{exp, maximum, sum, to_token};
 use crate::Token;
@@ -43,8 +43,8 @@ fn log_of_sum(logits: &[f32]) -> f32 {
     most + log
 }
 
-/// The tokens with the `count` highest logits, highest first. `count` is small (OpenAI allows 20),
-/// so a sorted list is fast enough.
+/// The tokens with the `count` highest logits, in descending order. `count` is small (OpenAI allows
+/// 20), so a sorted list is fast enough.
 fn highest(logits: &[f32], count: usize) -> Vec<Token> {
     let mut best: Vec<(f32, Token)> = Vec::with_capacity(count + 1);
     let mut bar = f32::NEG_INFINITY;

@@ -1,9 +1,9 @@
-//! Samples the next token from a row of logits: penalties and biases, temperature, `top_k`,
-//! `top_p`, `min_p`, and the random draw.
+//! Samples the next token from a row of logits: applies penalties and biases, temperature, `top_k`,
+//! `top_p` and `min_p`, and draws at random.
 //!
-//! Greedy requests read the row once. Others read it twice, and sort only the tokens that `top_k`
-//! or `top_p` could keep. Nothing is allocated per token: the engine owns one scratch space for all
-//! requests. No clock is used, and no randomness except the seed.
+//! A greedy request reads the row once. Other requests read it twice, and sort only the tokens that
+//! `top_k` or `top_p` could keep. Nothing is allocated per token: the engine owns one scratch space
+//! for all requests. The seed is the only source of randomness, and no clock is used.
 
 mod logprobs;
 mod penalties;
@@ -21,7 +21,8 @@ pub(crate) use rng::any_seed;
 /// The settings of sampling. The defaults are OpenAI's: the model's unmodified distribution.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Sampling {
-    /// 0 always takes the most probable token; the logits are divided by any value above 0.
+    /// The temperature. 0 always takes the most probable token; above 0, the logits are divided by
+    /// it.
     pub(crate) temperature: f32,
     /// Keeps the most probable tokens whose probabilities add up to this value; 1 keeps all.
     pub(crate) top_p: f32,
@@ -43,7 +44,7 @@ pub(crate) struct Sampling {
     pub(crate) repeat_penalty: f32,
     /// The number of tokens that `repeat_penalty` looks back over, in prompt and answer.
     pub(crate) repeat_last_n: usize,
-    /// Numbers to add to the logits of single tokens.
+    /// The numbers that are added to the logits of single tokens.
     pub(crate) logit_bias: Vec<(Token, f32)>,
 }
 
@@ -71,11 +72,11 @@ pub(crate) trait Constraint: Send {
     fn mask(&mut self, logits: &mut [f32]) -> Result<(), Stuck>;
     /// Records the token that was chosen.
     fn accept(&mut self, token: Token) -> Result<(), Stuck>;
-    /// Whether nothing may follow because the answer is complete.
+    /// Whether the answer is complete, so that nothing may follow.
     fn is_over(&self) -> bool;
 }
 
-/// The error of a constraint that cannot continue, so the answer cannot satisfy it.
+/// The error of a constraint that allows no further token, so the answer cannot satisfy it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Stuck(pub(crate) String);
 

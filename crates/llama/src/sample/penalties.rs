@@ -1,16 +1,17 @@
-//! Penalties for repeated tokens: OpenAI's two over the answer, and llama.cpp's over a window.
+//! Penalties for repeated tokens: OpenAI's two, which count the tokens of the answer, and
+//! llama.cpp's, which looks at the last tokens of prompt and answer (a window).
 
 use std::collections::{HashMap, VecDeque};
 
 use super::Sampling;
 use crate::Token;
 
-/// Counts tokens as far as the settings need it, or not at all.
+/// Counts the tokens of the answer and of the window, as far as the settings need them.
 pub(super) struct Penalties {
     presence: f32,
     frequency: f32,
     repeat: f32,
-    /// The size of the window of the repeat penalty; 0 without that penalty.
+    /// The number of tokens in the window of the repeat penalty; 0 without that penalty.
     window_size: usize,
     window: VecDeque<Token>,
     in_window: HashMap<Token, u32>,

@@ -1,8 +1,8 @@
-//! Random numbers that are the same everywhere for the same seed.
+//! A generator of random numbers that are the same on every machine for the same seed.
 //!
-//! `SplitMix64` (Steele, Lea, Flood 2014): one addition and three mixes. The algorithm never
-//! changes, while a library's generator may change with a version, and with it the text for a seed.
-//! Not for secrets.
+//! The algorithm is `SplitMix64` (Steele, Lea, Flood 2014): one addition and three mixes. It never
+//! changes; a library's generator may change with a version, and with it the text for a seed. Not
+//! for secrets.
 
 use std::hash::{BuildHasher, RandomState};
 

@@ -1,11 +1,13 @@
-//! From logits to a token: weights relative to the most probable token, and the random draw.
+//! Draws a token from logits: computes weights relative to the most probable token, and draws at
+//! random.
 //!
 //! The loops over the whole vocabulary are written so that the compiler vectorizes them (SIMD);
 //! they have no branches.
 
 use crate::Token;
 
-/// The weights are summed in blocks of this many tokens, so that a draw reads only a few values.
+/// The number of tokens in a block. The weights are summed block by block, so that a draw reads
+/// only a few values.
 const BLOCK: usize = 256;
 
 /// Limits which tokens may be drawn.
@@ -31,7 +33,7 @@ pub(crate) struct Scratch {
     candidates: Vec<(f32, Token)>,
 }
 
-/// The index of the highest logit; of several equal ones the first.
+/// The token with the highest logit. If several are equal, it is the first.
 pub(crate) fn likeliest(logits: &[f32]) -> Token {
     let highest = maximum(logits);
     to_token(
@@ -58,8 +60,8 @@ pub(super) fn maximum(values: &[f32]) -> f32 {
         .fold(f32::NEG_INFINITY, f32::max)
 }
 
-/// e to the power of `x`, for x at most 0, within 2 parts in ten million; 0 below -87. Free of
-/// branches and calls, unlike `f32::exp`.
+/// e to the power of `x`, for `x` of at most 0, with an error of at most 2 parts in ten million.
+/// Below -87, the result is 0. Unlike `f32::exp`, it has no branches and no calls.
 pub(super) fn exp(x: f32) -> f32 {
     const LN_2_HIGH: f32 = 0.693_359_4;
     const LN_2_LOW: f32 = -2.121_944_4e-4;
@@ -83,7 +85,7 @@ pub(super) fn exp(x: f32) -> f32 {
 }
 
 impl Scratch {
-    /// Returns a copy of the row that may be changed; `give_row` returns its memory.
+    /// Returns a copy of the row that the caller may change. `give_row` returns its memory.
     pub(super) fn take_row(&mut self, logits: &[f32]) -> Vec<f32> {
         let mut row = std::mem::take(&mut self.row);
         row.clear();
@@ -98,8 +100,7 @@ impl Scratch {
     /// Computes each token's weight, 1 for the most probable one, and the sum of each block.
     pub(super) fn weigh(&mut self, logits: &[f32], temperature: f32) {
         let highest = maximum(logits);
-        // All values are negative infinity or NaN: the model is broken, and any choice is as good
-        // as another.
+        // If all values are negative infinity or NaN, the model is broken, and any token will do.
         let highest = if highest.is_finite() { highest } else { 0.0 };
         let scale = temperature.recip();
         self.weights.clear();
@@ -112,7 +113,7 @@ impl Scratch {
         }
     }
 
-    /// Draws from all tokens; `unit` is a number from 0 up to 1.
+    /// Draws from all tokens. `unit` is a random number from 0 up to 1.
     pub(super) fn draw(&self, unit: f64) -> Token {
         let total: f64 = self.sums.iter().copied().map(f64::from).sum();
         let mut rest = unit * total;
@@ -145,8 +146,8 @@ impl Scratch {
         likeliest(&self.weights)
     }
 
-    /// Draws from the tokens that `keep` leaves: first `top_k`, then `top_p` of the remaining ones,
-    /// then `min_p`.
+    /// Draws from the tokens that `keep` allows: first `top_k` applies, then `top_p` to the
+    /// remaining tokens, then `min_p`.
     pub(super) fn draw_from(&mut self, keep: &Keep, unit: f64) -> Token {
         self.gather(keep);
         let all: f32 = if keep.top_k == 0 {
@@ -182,7 +183,7 @@ impl Scratch {
         let total: f32 = self.sums.iter().sum();
         let mut bar = 1.0 / 64.0;
         loop {
-            // Nothing below `min_p` is ever kept, so the threshold need not be lower.
+            // A weight below `min_p` is never kept, so the threshold need not be lower than that.
             let bar_now = f32::max(bar, keep.min_p);
             self.candidates.clear();
             let over = self
@@ -216,7 +217,7 @@ impl Scratch {
 
 #[cfg(test)]
 impl Scratch {
-    /// The addresses and capacities of its buffers, which change if something is allocated.
+    /// The addresses and capacities of the buffers. They change if a buffer is reallocated.
     pub(super) fn places(&self) -> [(usize, usize); 4] {
         [
             (self.row.as_ptr().addr(), self.row.capacity()),
@@ -227,8 +228,8 @@ impl Scratch {
     }
 }
 
-/// The sum of the values, in sixteen lanes: faster than one after the other, and always in the same
-/// order.
+/// The sum of the values, computed in sixteen lanes. This is faster than adding one after the
+/// other, and the order of the additions is always the same.
 pub(super) fn sum(values: &[f32]) -> f32 {
     let mut lanes = [0.0_f32; 16];
     let mut chunks = values.chunks_exact(16);
@@ -240,7 +241,7 @@ pub(super) fn sum(values: &[f32]) -> f32 {
     lanes.iter().sum::<f32>() + chunks.remainder().iter().sum::<f32>()
 }
 
-/// An index in the vocabulary, which has 32 bits in llama.cpp.
+/// Converts an index in the vocabulary to a token. llama.cpp's tokens have 32 bits.
 pub(super) fn to_token(position: usize) -> Token {
     Token::try_from(position).unwrap_or(Token::MAX)
 }

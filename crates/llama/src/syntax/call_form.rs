@@ -27,7 +27,7 @@ pub(crate) struct CallForm {
 }
 
 impl CallForm {
-    /// An object that is the whole answer.
+    /// The form of a call that is a JSON object and the whole answer.
     const BARE: Self = Self {
         head: "",
         open: "{\"name\": \"",
@@ -44,8 +44,8 @@ impl CallForm {
         between: Some("\n"),
         ..Self::BARE
     };
-    /// The form for a model whose template does not support tools, as its prompt describes it:
-    /// `loggia_backend::emulate`.
+    /// The form for a model whose template does not support tools. The prompt describes this form
+    /// (`loggia_backend::tool_calls`).
     const DESCRIBED: Self = Self {
         head: "<tool_call>",
         close: "}</tool_call>",
@@ -106,8 +106,8 @@ impl CallForm {
         ..Self::BARE
     };
 
-    /// Writes calls as text, each with its name and its arguments as JSON. If the form allows only
-    /// one call, each further one is on its own line.
+    /// Writes calls as text, each with its name and its arguments (JSON). If the form allows only
+    /// one call, each further call is on its own line.
     pub(crate) fn write<'a>(&self, calls: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
         let mut text = self.head.to_owned();
         for (at, (name, arguments)) in calls.into_iter().enumerate() {
@@ -132,13 +132,14 @@ impl CallForm {
         text
     }
 
-    /// The key of the arguments, if a call is an object and the whole answer.
+    /// The key under which the object has the arguments, if a call is an object and the whole
+    /// answer.
     pub(crate) fn object_key(&self) -> Option<&'static str> {
         let is_bare = self.head.is_empty() && self.open.starts_with('{');
         self.middle.split('"').nth(2).filter(|_| is_bare)
     }
 
-    /// The form of calls in a template.
+    /// Chooses the form by the family and by texts in the template.
     pub(super) fn of(family: Family, has: impl Fn(&str) -> bool) -> Self {
         match family {
             Family::Hermes => Self::HERMES,

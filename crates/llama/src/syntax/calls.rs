@@ -1,30 +1,31 @@
-//! The output so far, and how much of the current call has been released.
+//! Collects the parsed output, and tracks how much of the current call has been released.
 
 use super::json::Json;
 use super::parsed::Parsed;
 
-/// When a call is released.
+/// When the parts of a call are released.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CallRelease {
     /// The name is released when the arguments begin, and each value of the arguments when it is
-    /// complete. Released parts cannot be taken back: if a call breaks off, its arguments are
-    /// closed to form valid JSON, and its text follows as text.
+    /// complete. Released parts cannot be taken back: if the call turns out to be incomplete, its
+    /// arguments are closed to form valid JSON, and the text of the call follows as text.
     Incremental,
     /// The whole call is released when it is complete. An incomplete call is only text.
     Complete,
 }
 
-/// Collects the output, and merges neighbours of the same kind.
+/// Collects the output, and merges neighbouring pieces of the same kind.
 #[derive(Debug)]
 pub(super) struct Calls {
     output: Vec<Parsed>,
     release: CallRelease,
-    /// The number of the current call, or of the next one.
+    /// The index of the current call, or of the next one.
     index: u32,
-    /// The current call, once it has begun: how much of its arguments is in the output.
+    /// The number of bytes of the current call's arguments in the output. `None` if no call has
+    /// begun.
     begun: Option<usize>,
-    /// Where the current call begins in `output`. With [`CallRelease::Complete`], output from there on is held
-    /// back.
+    /// The index in `output` where the current call begins. With [`CallRelease::Complete`], nothing
+    /// from there on is released yet.
     start: usize,
     made: u32,
 }
@@ -72,14 +73,14 @@ impl Calls {
         }
     }
 
-    /// The name of the call is known, and its arguments are an object: its complete part can be
-    /// released.
+    /// Releases the arguments of a call, as far as they are complete. The name must be known, and
+    /// the arguments must be an object.
     pub(super) fn arguments(&mut self, name: &str, json: &Json) {
         self.arguments_so_far(name, json.whole());
     }
 
-    /// Releases the arguments of a call as text. The text must begin with the text that was passed
-    /// before.
+    /// Releases the arguments of a call, given as all of their text so far. It must begin with the
+    /// text of the previous call of this function.
     pub(super) fn arguments_so_far(&mut self, name: &str, text: &str) {
         let sent = *self.begun.get_or_insert_with(|| {
             self.start = self.output.len();
@@ -93,15 +94,15 @@ impl Calls {
         self.begun = Some(text.len());
     }
 
-    /// The call is complete.
+    /// Ends a complete call.
     pub(super) fn done(&mut self) {
         self.begun = None;
         self.index += 1;
         self.made += 1;
     }
 
-    /// The text was not a call after all: `closing` completes the released arguments to valid JSON,
-    /// and `text` is the model's original text.
+    /// Ends a call that turned out not to be one. `closing` completes the released arguments to
+    /// valid JSON, and `text` is the model's original text.
     pub(super) fn broken(&mut self, closing: &str, text: &str) {
         if self.begun.is_some() {
             match self.release {

@@ -1,8 +1,8 @@
-//! The families of syntaxes in which models write calls, and the markers of each.
+//! The families of syntaxes in which models write calls, and the markers of each family.
 
 use super::region::{Form, Head};
 
-/// The family whose syntax calls are written in.
+/// A family of models that write calls in the same syntax.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Family {
     /// Hermes, Qwen, `SmolLM`: an object between tags. Qwen3-Coder: tags inside tags.
@@ -11,7 +11,7 @@ pub(super) enum Family {
     Llama,
     /// Mistral: a list after a tag; in later versions a name and its arguments.
     Mistral,
-    /// Gemma, with the templates that others wrote for calls: an object in a code fence.
+    /// Gemma, with templates that others wrote for calls: an object in a code fence.
     Fence,
     /// Phi-4 and Granite: a list after a tag.
     Phi,
@@ -19,9 +19,10 @@ pub(super) enum Family {
     DeepSeek,
     /// gpt-oss: a message to the function.
     Harmony,
-    /// The template does not support tools: the system message describes them and how to call them.
+    /// The template does not support tools. The system message describes the tools and how to call
+    /// them.
     Described,
-    /// The template mentions tools but has no known marker: the object is between tags, or the
+    /// The template mentions tools but has no known marker. The object is between tags, or is the
     /// whole answer.
     Other,
 }
@@ -47,7 +48,8 @@ const DEEPSEEK_NEXT: Form = Form::new(
     Head::Name(deepseek_name),
     DEEPSEEK_TAIL,
 );
-/// An object that is the whole answer. It is a call only if it has the name of an offered function.
+/// An object that is the whole answer. It is a call only if its name is that of an offered
+/// function.
 pub(super) static BARE: Form = Form::new("", Head::Objects, &[";"]).of_offered();
 /// An object that is the whole answer and begins with its name.
 pub(super) static BARE_NAME_FIRST: Form = BARE.name_first();
@@ -61,7 +63,7 @@ pub(super) const MESSAGE_ENDS: [&str; 3] = ["<|end|>", "<|return|>", "<|call|>"]
 
 impl Family {
     /// Recognizes the family by a chat template that supports tools. `has` reports whether the
-    /// template contains a text; `headers` says whether its messages begin with headers.
+    /// template contains a text; `headers` reports whether its messages begin with headers.
     pub(super) fn of(has: impl Fn(&str) -> bool, headers: bool) -> Self {
         let marked = [
             (headers, Self::Harmony),

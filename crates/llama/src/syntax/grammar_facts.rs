@@ -1,34 +1,35 @@
-//! What a grammar needs to know about a syntax: how calls are written, and where reasoning, calls
-//! and the answer begin.
+//! The properties of a syntax that a grammar needs: how calls are written, and where reasoning,
+//! calls and the answer begin.
 
 use super::call_form::CallForm;
 use super::family::Family;
 use super::recognize::{Syntax, Tags};
 
-/// How optional calls are constrained to their schemas.
+/// The point from which a grammar constrains calls to their schemas, if the model may also answer
+/// with text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Watch {
     /// From the marker that begins a call.
     Mark(Trigger),
-    /// From the first token of the answer: a header, or the beginning of the answer, distinguishes
+    /// From the first token of the answer, if a header or the beginning of the answer distinguishes
     /// calls from text.
     Whole,
 }
 
-/// The marker that begins a call, if nothing else can begin one.
+/// The marker that begins every call of a family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Trigger {
     /// The marker's text.
     pub(crate) mark: &'static str,
-    /// Other texts that the family's parser accepts as the beginning of a call.
+    /// Other texts that the parser accepts as the beginning of a call.
     pub(crate) others: &'static [&'static str],
-    /// Whether the answer ends with the calls: a model that was not trained to wait for their
-    /// results would invent some.
+    /// Whether the answer ends with the calls. A model that was not trained to wait for the results
+    /// of its calls would invent some.
     pub(crate) ends: bool,
 }
 
 impl Syntax {
-    /// The syntax for a model whose template does not support tools, and whose prompt describes
+    /// The syntax for a model whose template does not support tools, so that the prompt describes
     /// them.
     pub(crate) fn with_described_tools(self) -> Self {
         Self {
@@ -42,7 +43,7 @@ impl Syntax {
         self.calls == Some(Family::Described)
     }
 
-    /// The syntax for an answer that is constrained as [`Watch`] says.
+    /// The syntax for an answer whose calls are constrained from the point that [`Watch`] states.
     pub(crate) fn watched(self) -> Self {
         Self {
             name_first: self.calls == Some(Family::Llama) && self.watch() == Some(Watch::Whole),
@@ -50,8 +51,8 @@ impl Syntax {
         }
     }
 
-    /// How a call is written, or how the prompt tells the model to write it if the template does
-    /// not support tools.
+    /// The form in which the model writes a call. If the template does not support tools, the
+    /// prompt describes this form.
     pub(crate) fn form(&self) -> CallForm {
         self.form
     }
@@ -69,8 +70,8 @@ impl Syntax {
         }
     }
 
-    /// The text before every message, if it has to be written: in Harmony, messages after the first
-    /// begin with their author.
+    /// The text before every message after the first, if the syntax needs one: in Harmony, these
+    /// messages begin with their author.
     pub(crate) fn author(&self) -> Option<&'static str> {
         self.headers.then_some("<|start|>assistant")
     }
@@ -84,8 +85,8 @@ impl Syntax {
         }
     }
 
-    /// How optional calls are constrained. `None` if they cannot be distinguished from text with
-    /// certainty.
+    /// The point from which calls are constrained. `None` if calls cannot be distinguished from
+    /// text with certainty.
     pub(crate) fn watch(&self) -> Option<Watch> {
         let at = |mark, others| {
             Some(Watch::Mark(Trigger {

@@ -6,14 +6,14 @@
 
 use std::fmt::Write;
 
-/// The result of one character.
+/// The result of parsing one character.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
     /// The value is not complete yet.
     More,
     /// The value ends with this character.
     Done,
-    /// The value had ended before this character, which is not part of it.
+    /// The value ended before this character, which is not part of it.
     Over,
     /// This is not a JSON value.
     Broken,
@@ -27,11 +27,11 @@ const DEPTH: usize = 64;
 #[derive(Debug)]
 pub(super) struct Json {
     out: String,
-    /// The length of the part of `out` that becomes valid JSON by closing its brackets.
+    /// The length of the part of `out` that closing brackets complete to valid JSON.
     whole: usize,
     open: Vec<char>,
     state: State,
-    /// A comma was read. It is written when another element follows.
+    /// Whether a comma was read. It is written when another element follows.
     comma: bool,
 }
 
@@ -44,7 +44,7 @@ enum State {
         is_key: bool,
     },
     Colon,
-    /// A number or a constant that began here.
+    /// A number or a constant that began at this index of `out`.
     Word(usize),
     AfterValue,
     Done,
@@ -89,8 +89,8 @@ impl Json {
         }
     }
 
-    /// The written part that the rest of the text cannot make invalid: each inner value is included
-    /// when it is complete.
+    /// The part of the output that no further text can make invalid. It includes an inner value
+    /// only when that value is complete.
     pub(super) fn whole(&self) -> &str {
         &self.out[..self.whole]
     }
@@ -114,7 +114,7 @@ impl Json {
                 self.whole = self.out.len();
                 self.go(if c == '{' { State::Key } else { State::Value })
             }
-            // An empty array, or a trailing comma; but not instead of the value of a key.
+            // This closes an empty array, or an array with a trailing comma.
             ']' if self.open.last() == Some(&'[') => self.close(),
             '"' | '\'' => self.quote(c, false),
             '-' | '0'..='9' | 'A'..='Z' | 'a'..='z' => {
@@ -211,7 +211,7 @@ fn closer(open: char) -> char {
 struct Quoted {
     quote: char,
     escape: Escape,
-    /// The first surrogate of a pair of two `\u` escapes.
+    /// The first half of a surrogate pair, from a `\u` escape.
     half: Option<u32>,
 }
 
@@ -283,7 +283,7 @@ impl Quoted {
         }
     }
 
-    /// A UTF-16 unit: a character, or a surrogate.
+    /// Writes a UTF-16 code unit: a character, or a half of a surrogate pair.
     fn unit(&mut self, unit: u32, out: &mut String) {
         match (self.half.take(), unit) {
             (Some(half), 0xDC00..=0xDFFF) => {
@@ -308,7 +308,7 @@ impl Quoted {
         }
     }
 
-    /// A surrogate alone is not a character.
+    /// Writes U+FFFD for a half of a surrogate pair that has no other half.
     fn end_half(&mut self, out: &mut String) {
         if self.half.take().is_some() {
             out.push(char::REPLACEMENT_CHARACTER);

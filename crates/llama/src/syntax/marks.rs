@@ -1,6 +1,6 @@
-//! Finds markers in a text that arrives in pieces.
+//! Finds markers in a text that arrives in pieces, so that a piece may end inside a marker.
 
-/// The first marker in a text: its start, and the marker.
+/// Finds the first marker in a text. Returns its start and the marker.
 pub(super) fn first<'a>(
     text: &str,
     marks: impl Iterator<Item = &'a str>,
@@ -10,7 +10,7 @@ pub(super) fn first<'a>(
         .min_by_key(|&(start, _)| start)
 }
 
-/// The length of the longest end of a text that may be the beginning of a marker.
+/// The length of the longest suffix of a text that may be the beginning of a marker.
 pub(super) fn possible<'a>(text: &str, marks: impl Iterator<Item = &'a str>) -> usize {
     let longest = |mark: &str| {
         let most = text.len().min(mark.len().saturating_sub(1));

@@ -1,10 +1,10 @@
-//! A call in the form of a JSON object: its function under `name`, its arguments under `arguments`
-//! or `parameters`.
+//! Parses a call in the form of a JSON object: the function's name is under `name`, the arguments
+//! are under `arguments` or `parameters`.
 
 use super::calls::Calls;
 use super::json::{Json, Step};
 
-/// Names are short; a longer text is not a name.
+/// The maximum length of a name in bytes. Names are short; a longer text is not a name.
 const LONGEST_NAME: usize = 256;
 
 /// A call in the form of a JSON object that is being parsed.
@@ -32,7 +32,7 @@ enum State {
 enum Key {
     Name,
     Arguments,
-    /// Other fields that some models write and that are ignored: their own ids, `"type":
+    /// Other fields that some models write and that are ignored: an id of their own, `"type":
     /// "function"`.
     Other,
 }
@@ -49,7 +49,7 @@ impl ObjectCall {
         }
     }
 
-    /// Parses one character. `is_name` reports whether a function exists, if that matters.
+    /// Parses one character. `is_name` reports whether a function with this name may be called.
     pub(super) fn push(
         &mut self,
         c: char,
@@ -75,7 +75,7 @@ impl ObjectCall {
         }
     }
 
-    /// The text ends here. Returns whether the call is complete, except for its last bracket.
+    /// Ends the text. Returns whether the call is complete, except for its last bracket.
     pub(super) fn finish(&mut self, calls: &mut Calls) -> bool {
         let whole = self.state == State::Next && self.name.is_some() && self.arguments.is_some();
         whole && self.end(calls) == Step::Done
@@ -171,8 +171,8 @@ impl ObjectCall {
     }
 }
 
-/// Arguments as an object: some models write the object as a string, or `null` instead of an empty
-/// object.
+/// Converts arguments to an object: some models write the object as a string, or `null` instead of
+/// an empty object.
 fn object_of(value: &str) -> Option<String> {
     if value.starts_with('{') {
         return Some(value.to_owned());

@@ -1,11 +1,11 @@
-//! The parsed output of a model: a sequence of pieces.
+//! The parsed output of a model, as a sequence of pieces.
 
-/// A piece of the model's output.
+/// A piece of the parsed output.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Parsed {
     /// More of the answer.
     Text(String),
-    /// More of the reasoning before it.
+    /// More of the reasoning, which precedes the answer.
     Reasoning(String),
     /// The beginning of a call; its arguments follow.
     CallBegun {

@@ -1,8 +1,8 @@
 //! Parses a model's output piece by piece, and separates answer, reasoning and calls.
 //!
-//! The result does not depend on where the text is split. Held back are: a possible beginning of a
-//! marker, the spaces at the beginning of an answer (at most [`LONGEST_SPACE`] bytes), and the
-//! incomplete part of a call.
+//! The result does not depend on where the text is split. The parser holds back a possible
+//! beginning of a marker, the spaces at the beginning of an answer (at most [`LONGEST_SPACE`]
+//! bytes), and the incomplete part of a call.
 
 use std::sync::Arc;
 
@@ -14,19 +14,19 @@ use super::parsed::Parsed;
 use super::recognize::{Begins, Syntax};
 use super::region::{Form, Outcome, Region};
 
-/// The maximum bytes of leading spaces that are held back until more text follows.
+/// The maximum number of leading spaces, in bytes, that are held back until more text follows.
 const LONGEST_SPACE: usize = 64;
 
 /// The maximum length of a Harmony header in bytes.
 const LONGEST_HEADER: usize = 512;
 
-/// The parser.
+/// The parser of one answer.
 #[derive(Debug)]
 pub(crate) struct Reader {
     syntax: Syntax,
     offered: Arc<Offered>,
     state: State,
-    /// The text that has arrived and was not parsed yet.
+    /// The text that has arrived and is not parsed yet.
     held: String,
     space: Space,
     calls: Calls,
@@ -52,7 +52,7 @@ enum Space {
 }
 
 impl Reader {
-    /// Without offered functions, nothing is parsed as a call.
+    /// Creates a parser. Without offered functions, nothing is parsed as a call.
     pub(crate) fn new(
         syntax: Syntax,
         offered: Arc<Offered>,
@@ -79,14 +79,14 @@ impl Reader {
         }
     }
 
-    /// Takes more of the text, and returns the output that is certain now.
+    /// Parses more text, and returns the output that is certain now.
     pub(crate) fn push(&mut self, more: &str) -> impl Iterator<Item = Parsed> + use<> {
         self.held.push_str(more);
         while self.step() {}
         self.calls.take().into_iter()
     }
 
-    /// Ends the text, and returns all that was held back.
+    /// Ends the text, and returns everything that was held back.
     pub(crate) fn finish(&mut self) -> impl Iterator<Item = Parsed> + use<> {
         let held = std::mem::take(&mut self.held);
         match std::mem::replace(&mut self.state, State::Text) {
@@ -98,12 +98,12 @@ impl Reader {
         self.calls.take().into_iter()
     }
 
-    /// Whether the parser is in the reasoning.
+    /// Whether the text that was parsed last is reasoning.
     pub(crate) fn is_reasoning(&self) -> bool {
         matches!(self.state, State::Reasoning)
     }
 
-    /// Whether the parser is in the text of the answer.
+    /// Whether the text that was parsed last belongs to the answer.
     pub(crate) fn is_text(&self) -> bool {
         matches!(self.state, State::Text)
     }
@@ -113,7 +113,7 @@ impl Reader {
         self.calls.made()
     }
 
-    /// Continues parsing. Returns whether there may be more to parse.
+    /// Parses as far as one state goes. Returns whether there may be more to parse.
     fn step(&mut self) -> bool {
         match self.state {
             State::Text => self.text(),
@@ -142,8 +142,8 @@ impl Reader {
         self.text_until_a_mark()
     }
 
-    /// Parses what is only valid at the beginning of an answer. Returns `None` if nothing of this
-    /// applies.
+    /// Parses what can only be at the beginning of an answer: a reasoning tag, or an object that is
+    /// the whole answer. Returns `None` if the text begins with neither.
     fn beginning(&mut self, spaces: usize) -> Option<bool> {
         let rest = &self.held[spaces..];
         if let Some(tags) = self.syntax.reasoning_tags {
@@ -236,7 +236,8 @@ impl Reader {
             return false;
         };
         self.calls.reasoning(&self.held[..start]);
-        // A Harmony marker also affects the text after it.
+        // In Harmony, the marker is parsed again: it also determines the meaning of the text after
+        // it.
         let end = if self.syntax.headers {
             start
         } else {
@@ -248,7 +249,7 @@ impl Reader {
         true
     }
 
-    /// Reads up to `<|message|>`, and continues as the header says.
+    /// Parses a Harmony header up to `<|message|>`, and chooses the next state by it.
     fn header(&mut self) -> bool {
         let State::Header(header) = &mut self.state else {
             return false;
@@ -350,7 +351,7 @@ impl<'a> Header<'a> {
             is_analysis: false,
         };
         for part in text.split("<|") {
-            // The text before `|>` is the name of a marker.
+            // Everything before `|>` is the name of a marker.
             let words = part.split_once("|>").map_or(part, |(_, words)| words);
             for word in words.split_whitespace() {
                 match (word, word.strip_prefix("to=functions.")) {

@@ -1,37 +1,37 @@
-//! Recognizes by a chat template, and by the model's vocabulary, in which syntax the model writes
-//! calls and reasoning.
+//! Recognizes the syntax in which a model writes calls and reasoning, by its chat template and its
+//! vocabulary.
 
 use super::call_form::CallForm;
 use super::family::{Family, HEADER_END, HEADERS, MESSAGE_ENDS};
 
-/// How a model writes calls and reasoning.
+/// The syntax in which a model writes calls and reasoning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Syntax {
-    /// `None` if the template does not mention tools.
+    /// The family. `None` if the template does not mention tools.
     pub(super) calls: Option<Family>,
     pub(super) reasoning_tags: Option<Tags>,
     /// Whether a message begins with a header, as in Harmony.
     pub(super) headers: bool,
-    /// How a call is written.
+    /// The form in which calls are written.
     pub(super) form: CallForm,
     pub(super) effort: Effort,
-    /// Whether its markers are special tokens, which no ordinary text can produce.
+    /// Whether the markers are special tokens, which no ordinary text can produce.
     pub(super) marks_are_tokens: bool,
-    /// Whether an object that is the whole answer is only a call if it begins with its name. A
+    /// Whether an object that is the whole answer is a call only if it begins with its name. A
     /// grammar then allows no other object as a call.
     pub(super) name_first: bool,
 }
 
-/// How a client can control reasoning with this template.
+/// How far a client can control reasoning with this template.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Effort {
-    /// Whether reasoning can be turned on and off.
+    /// Whether the template can turn reasoning on and off.
     is_switch: bool,
-    /// Whether its amount can be chosen.
+    /// Whether the template accepts an amount of reasoning.
     is_level: bool,
 }
 
-/// The tags around reasoning.
+/// The tags before and after reasoning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Tags {
     pub(crate) open: &'static str,
@@ -57,7 +57,8 @@ pub(crate) enum Begins {
 
 impl Syntax {
     /// Recognizes the syntax by a chat template. `is_token` reports whether a text is a single
-    /// token of the model: if a template omits the tags of reasoning, the vocabulary has them.
+    /// token of the model: some templates do not contain the reasoning tags, but the vocabulary
+    /// does.
     pub(crate) fn of(template: &str, is_token: impl Fn(&str) -> bool) -> Self {
         let has = |mark: &str| template.contains(mark);
         let headers = has("<|channel|>") && has("<|message|>");
@@ -68,8 +69,8 @@ impl Syntax {
         } else {
             (has("<think>") || has("</think>") || is_token("<think>")).then_some(THINK)
         };
-        // Not `tool_calls`, which a template may mention only because it was copied from another.
-        // `tools` is how the model learns of them.
+        // `tools` is the variable with which a template shows tools to the model. `tool_calls` is
+        // no evidence: a template may contain it only because it was copied from another.
         let calls = has("tools").then(|| Family::of(has, headers));
         let effort = Effort {
             is_switch: has("enable_thinking") || has("if thinking") || has("thinking is"),
@@ -94,7 +95,7 @@ impl Syntax {
         }
     }
 
-    /// The syntax for a model whose template turns out to show no tools.
+    /// The syntax for a model whose template mentions tools but, as a trial shows, prints none.
     pub(crate) fn without_tools(self) -> Self {
         let form = CallForm::of(Family::Described, |_| false);
         Self {
@@ -105,7 +106,7 @@ impl Syntax {
         }
     }
 
-    /// The syntax of plain text: nothing in it is reasoning or a call.
+    /// The syntax of plain text, in which nothing is reasoning or a call.
     pub(crate) fn of_text() -> Self {
         Self::of("", |_| false)
     }
@@ -120,7 +121,7 @@ impl Syntax {
         self.headers || self.reasoning_tags.is_some()
     }
 
-    /// Whether a client can choose whether the model reasons, or how much.
+    /// Whether a client can control reasoning: turn it on and off, or choose its amount.
     pub(crate) fn accepts_effort(&self) -> bool {
         self.effort.is_switch || self.effort.is_level
     }
@@ -130,7 +131,7 @@ impl Syntax {
         self.effort.is_switch
     }
 
-    /// How an answer begins after this prompt: some templates open the reasoning themselves.
+    /// What an answer to this prompt begins with. Some templates open the reasoning themselves.
     pub(crate) fn begins_after(&self, prompt: &str) -> Begins {
         match self.reasoning_tags {
             Some(tags) if prompt.trim_end().ends_with(tags.open) => Begins::Reasoning,
@@ -138,8 +139,8 @@ impl Syntax {
         }
     }
 
-    /// The markers. If one is a control token of the model, its text must be part of the output
-    /// that is parsed.
+    /// All markers of the syntax. If one is a control token of the model, its text must be part of
+    /// the output that is parsed.
     pub(crate) fn marks(&self) -> impl Iterator<Item = &'static str> + use<> {
         let reasoning_tags = self
             .reasoning_tags

@@ -1,4 +1,5 @@
-//! The part of a text with calls: from a marker or a bracket to where something else begins.
+//! Parses the part of a text that has calls: from a marker or a bracket to where something else
+//! begins.
 
 use super::calls::Calls;
 use super::json::{Json, Step};
@@ -7,23 +8,23 @@ use super::object::ObjectCall;
 use super::offered::Offered;
 use super::xml::TaggedCall;
 
-/// The maximum size of a call in bytes. A longer one is text, because a call has to be kept in
-/// memory.
+/// The maximum size of a call in bytes, because a call has to be kept in memory. A longer one
+/// becomes text.
 pub(super) const LONGEST_CALL: usize = 256 << 10;
 
 /// The maximum number of bytes between a marker and the arguments.
 const LONGEST_HEADER: usize = 512;
 
-/// How calls are written after a marker.
+/// The form of the calls that follow a marker.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Form {
     pub(super) mark: &'static str,
     head: Head,
-    /// Texts without meaning that may follow a call, in this order and each once.
+    /// Texts without a meaning that may follow a call, each once and in this order.
     pub(super) tail: &'static [&'static str],
     in_list: bool,
-    /// Whether only offered functions can be called. This is needed if nothing else distinguishes a
-    /// call from other JSON.
+    /// Whether only the names of offered functions make a call. This is needed if nothing else
+    /// distinguishes a call from other JSON.
     only_offered: bool,
     /// Whether an object must begin with its name.
     name_first: bool,
@@ -32,11 +33,11 @@ pub(super) struct Form {
 /// The text between the marker and the arguments.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Head {
-    /// Empty: one object that is the call, or a list of such objects.
+    /// Nothing: one object that is the call follows, or a list of such objects.
     Objects,
-    /// One object that is the call, a list of such objects, or a call in tags.
+    /// Nothing: one object that is the call follows, a list of such objects, or a call in tags.
     ObjectsOrTags,
-    /// The rest of a call in tags.
+    /// Nothing: the marker is the beginning of a call in tags.
     Tags,
     /// The name, which this function extracts from the text before the arguments.
     Name(fn(&str) -> Option<&str>),
@@ -83,11 +84,12 @@ impl Form {
 #[derive(Debug)]
 pub(super) struct Region {
     form: &'static Form,
-    /// The text since the last complete call. If it turns out not to be a call, it becomes text.
+    /// The text since the last complete call. It is released as text if it turns out not to be a
+    /// call.
     raw: String,
     state: State,
     in_list: bool,
-    /// The number of texts of the form's tail that were read.
+    /// The number of texts of the form's `tail` that were read.
     passed: usize,
 }
 
@@ -100,11 +102,11 @@ enum State {
     Tail(String),
 }
 
-/// The result of one character.
+/// The result of parsing one character.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     Continue,
-    /// The part has ended; this text does not belong to it.
+    /// The part with calls has ended. This text does not belong to it.
     Ended(String),
     /// The text is not a call.
     NotACall,
@@ -125,7 +127,7 @@ impl Region {
         }
     }
 
-    /// Sets the spaces before it, which become text if it is not a call.
+    /// Sets the spaces before the call. They become text if it is not a call.
     pub(super) fn after(self, spaces: String) -> Self {
         Self {
             raw: spaces + self.form.mark,
@@ -133,7 +135,7 @@ impl Region {
         }
     }
 
-    /// Begins after a header that names the function.
+    /// Begins a call after a header that names the function.
     pub(super) fn named(form: &'static Form, name: &str, header: String) -> Self {
         let state = State::Named {
             name: name.to_owned(),
@@ -177,7 +179,7 @@ impl Region {
         }
     }
 
-    /// The text ends here. If the rest is not a call, it is returned as text.
+    /// Ends the text. An incomplete call is released as text.
     pub(super) fn finish(mut self, calls: &mut Calls) {
         let whole = match &mut self.state {
             State::Tail(_) => true,
@@ -189,7 +191,7 @@ impl Region {
         }
     }
 
-    /// Ends a part that is not a call.
+    /// Ends a part that turned out not to be a call.
     pub(super) fn broken(self, calls: &mut Calls) {
         let closing = match &self.state {
             State::Object(call) => call.closing(),
@@ -253,7 +255,7 @@ impl Region {
         }
     }
 
-    /// Begins a call with this character, which is already in `raw`.
+    /// Begins a call. `c` is its first character, and is already in `raw`.
     fn begin(&mut self, state: State, c: char, offered: &Offered, calls: &mut Calls) -> Outcome {
         self.state = state;
         self.raw.pop();
@@ -294,7 +296,7 @@ impl Region {
     }
 }
 
-/// Arguments that follow the name of their function.
+/// Parses one character of arguments that follow the name of their function.
 fn arguments(c: char, name: &str, json: &mut Json, calls: &mut Calls) -> Step {
     let step = json.push(c);
     if step == Step::Broken || !json.whole().is_empty() && !json.whole().starts_with('{') {
@@ -309,7 +311,7 @@ fn arguments(c: char, name: &str, json: &mut Json, calls: &mut Calls) -> Step {
     step
 }
 
-/// A text before arguments is only accepted as a name if it looks like one.
+/// Whether a text before arguments looks like a name. Other texts are not accepted as one.
 fn is_name(name: &str) -> bool {
     !name.is_empty()
         && !name.contains(|c: char| c.is_whitespace() || c.is_control() || "<>[]{}\"".contains(c))

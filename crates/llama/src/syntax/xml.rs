@@ -1,5 +1,5 @@
-//! A call in the form of tags: `<function=NAME><parameter=KEY>VALUE</parameter></function>`, as in
-//! Qwen3-Coder.
+//! Parses a call in the form of tags: `<function=NAME><parameter=KEY>VALUE</parameter></function>`,
+//! as in Qwen3-Coder.
 
 use serde_json::Value;
 
@@ -18,11 +18,11 @@ const LONGEST_NAME: usize = 256;
 #[derive(Debug)]
 pub(super) struct TaggedCall {
     state: State,
-    /// The text of the current part so far.
+    /// The text so far of the name, key, value or marker that is being read.
     part: String,
     name: String,
     key: String,
-    /// The arguments so far, without the last bracket; empty before they begin.
+    /// The arguments so far as JSON, without the last bracket. Empty before they begin.
     arguments: String,
 }
 
@@ -47,7 +47,7 @@ impl TaggedCall {
         }
     }
 
-    /// Begins after `<function=`.
+    /// Begins a call after `<function=`, which the marker already contains.
     pub(super) fn begun() -> Self {
         Self {
             state: State::Name,
@@ -138,8 +138,8 @@ impl TaggedCall {
     }
 }
 
-/// A value as JSON, by its schema: a string if the schema allows one, else the JSON value of the
-/// text, if it is valid.
+/// Converts a value to JSON by its schema. If the schema allows a string, it is a string; else it
+/// is the text itself, if that is valid JSON.
 fn as_json(text: &str, schema: Option<&Value>) -> String {
     let kind = schema.and_then(|schema| schema.get("type"));
     let may_be_text = match kind {

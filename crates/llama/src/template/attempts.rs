@@ -1,5 +1,4 @@
-//! Simplifies a conversation that a template refuses, or of which it would omit a part, until the
-//! template accepts it.
+//! Simplifies a conversation that a template refuses, or of which it would omit a part.
 //!
 //! Templates are stricter than OpenAI's API: many accept a system message only at the beginning, or
 //! require the user and the assistant to alternate.
@@ -13,8 +12,7 @@ use minijinja::{Error, ErrorKind};
 
 use super::{Conversation, Rendered, Template, earlier};
 
-/// Changes for a template that accepts a conversation but omits a part of it. With them it shows
-/// all of it.
+/// The changes that are tried when a template accepts a conversation but omits a part of it.
 const SHOWING: [Change; 5] = [
     Change::SystemMoved,
     Change::SystemAsUser,
@@ -68,7 +66,7 @@ pub(super) fn render(
     Ok(Rendered { text, changed })
 }
 
-/// The tools with their functions rewritten; `None` if they already have this form.
+/// Rewrites the functions of the tools. Returns `None` if nothing changes.
 fn rewritten(
     tools: &[Tool],
     rewrite: impl Fn(&FunctionDefinition) -> FunctionDefinition,
@@ -81,7 +79,7 @@ fn rewritten(
     (rewritten != tools).then_some(rewritten)
 }
 
-/// Tries to render a conversation.
+/// Renders a conversation with more and more changes until the template accepts it.
 struct Attempts<'a> {
     template: &'a Template,
     conversation: Conversation<'a>,
@@ -89,7 +87,7 @@ struct Attempts<'a> {
     always: &'a [Change],
 }
 
-/// A rendering, and the changes that had an effect.
+/// A rendered conversation, and the changes that had an effect on it.
 type Found = (String, Vec<Change>);
 
 impl Attempts<'_> {
@@ -151,7 +149,7 @@ impl Attempts<'_> {
             }
         }
         let mut found = found?;
-        // The last change was necessary.
+        // The last change was necessary, so it is not tried again.
         for change in changes
             .clone()
             .into_iter()
@@ -172,7 +170,7 @@ impl Attempts<'_> {
         Some(found)
     }
 
-    /// Whether a prompt contains all instructions and tools: some templates read them from one
+    /// Whether a prompt contains all instructions and tools. Some templates read them from one
     /// place only.
     fn shows_all(&self, prompt: &str) -> bool {
         let is_system = |message: &&Message| matches!(message.role, Role::System | Role::Developer);
@@ -194,8 +192,8 @@ impl Attempts<'_> {
     }
 }
 
-/// A part of a text that appears unchanged in a prompt: some templates remove words from
-/// instructions that turn reasoning on and off.
+/// The longest line of a text. It appears unchanged in a prompt, while some templates remove the
+/// words in instructions that turn reasoning on and off.
 fn longest_line(text: &str) -> &str {
     let lines = text
         .split('\n')

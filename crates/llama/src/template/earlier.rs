@@ -1,5 +1,5 @@
-//! Writes earlier calls and results that a template does not show into the contents of messages
-//! (`loggia_backend::emulate`).
+//! Writes earlier calls and their results into the contents of messages, for templates that do not
+//! show them (`loggia_backend::tool_calls`).
 
 use loggia_backend::conversation::arguments;
 use loggia_backend::tool_calls::{self, Shows};
@@ -7,8 +7,8 @@ use loggia_wire::openai::{Message, ToolCall};
 
 use crate::syntax::CallForm;
 
-/// Writes the parts that the template does not show into the contents of the messages, in this
-/// form.
+/// Writes what the template does not show into the contents of the messages. `form` is the form of
+/// a call.
 pub(super) fn spelled_out(messages: &[Message], shows: Shows, form: CallForm) -> Vec<Message> {
     tool_calls::spelled_out(messages, shows, |calls| written(calls, form))
 }

@@ -1,14 +1,15 @@
-//! The environment that templates are written for: that of Hugging Face's `transformers`.
+//! The environment for which chat templates are written: that of Hugging Face's `transformers`.
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, Error, ErrorKind, Value};
 
 use super::json;
 
-/// The prefix that distinguishes a refusal from a failure. The template's own message follows it.
+/// The prefix of the error when a template refuses a conversation, as opposed to other failures.
+/// The template's own message follows it.
 pub(super) const REFUSAL: &str = "raise_exception: ";
 
-/// An environment without templates. Each rendering may take at most `fuel` steps.
+/// Creates an environment without templates. Each rendering may take at most `fuel` steps.
 pub(super) fn environment(fuel: u64) -> Environment<'static> {
     let mut environment = Environment::new();
     environment.set_fuel(Some(fuel));
@@ -23,7 +24,8 @@ pub(super) fn environment(fuel: u64) -> Environment<'static> {
     environment
 }
 
-/// Block tags leave no empty lines. The delimiters are Jinja's defaults, so this cannot fail.
+/// The syntax settings: block tags leave no empty lines. The delimiters are Jinja's defaults, so
+/// building them cannot fail.
 fn syntax() -> SyntaxConfig {
     SyntaxConfig::builder()
         .trim_blocks(true)
@@ -32,14 +34,15 @@ fn syntax() -> SyntaxConfig {
         .unwrap_or_default()
 }
 
-/// Whether Python can iterate over the value. Unlike Python, minijinja can also iterate over
-/// undefined values.
+/// The test `iterable`: whether Python can iterate over the value. Unlike Python, minijinja can
+/// also iterate over undefined values.
 fn is_iterable(value: &Value) -> bool {
     use minijinja::value::ValueKind::{Iterable, Undefined};
     is_sequence(value) || matches!(value.kind(), Iterable | Undefined)
 }
 
-/// Whether the value is a sequence for Python: texts and maps are too.
+/// The test `sequence`: whether the value is a sequence for Python, where strings and maps are
+/// sequences too.
 fn is_sequence(value: &Value) -> bool {
     use minijinja::value::ValueKind::{Bytes, Map, Seq, String, Undefined};
     matches!(value.kind(), String | Bytes | Seq | Map | Undefined)
@@ -52,8 +55,8 @@ fn raise_exception(message: &str) -> Result<Value, Error> {
     ))
 }
 
-/// The time in a format of Python's `strftime`, in UTC, because a server has no time zone of its
-/// own.
+/// The function `strftime_now`: the time in a format of Python's `strftime`. It is in UTC, because
+/// a server has no time zone of its own.
 fn strftime_now(state: &minijinja::State<'_, '_>, format: &str) -> Result<String, Error> {
     let seconds = state
         .lookup("now_in_seconds")

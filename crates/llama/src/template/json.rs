@@ -1,5 +1,5 @@
-//! The filter `tojson` as in `transformers`: Python's `json.dumps` with its spaces, without HTML
-//! escapes.
+//! The filter `tojson` as in `transformers`: the output of Python's `json.dumps` with its spaces,
+//! without HTML escapes.
 
 use minijinja::value::{Kwargs, ValueKind};
 use minijinja::{Error, ErrorKind, Value};
@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use super::number::LongNumber;
 
-/// `value | tojson`, `value | tojson(indent=4)`.
+/// The filter, for `value | tojson` and `value | tojson(indent=4)`.
 #[expect(clippy::needless_pass_by_value, reason = "the shape of a filter")]
 pub(super) fn to_json(
     value: Value,
@@ -19,7 +19,7 @@ pub(super) fn to_json(
     options: Kwargs,
 ) -> Result<Value, Error> {
     let indent = indent.or(options.get("indent")?);
-    // The other arguments are accepted and ignored: text is never escaped, and keys keep their
+    // The other arguments have no effect: non-ASCII text is never escaped, and keys keep their
     // order.
     let _ = (
         options.get::<Option<bool>>("ensure_ascii")?,
@@ -75,7 +75,7 @@ impl Serialize for Json<'_> {
     }
 }
 
-/// Any value as JSON text in this format.
+/// Writes any value as JSON text in the format [`Spaced`].
 pub(super) fn text(value: &impl Serialize) -> Result<String, Error> {
     write(value, Spaced)
 }

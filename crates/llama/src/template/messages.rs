@@ -13,7 +13,8 @@ use sha2::{Digest, Sha256};
 
 use super::number;
 
-/// How to pass a call's arguments, which are a string of JSON in OpenAI's API.
+/// The form in which a template gets a call's arguments, which are a string of JSON in OpenAI's
+/// API.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Arguments {
     /// As the object in the string.
@@ -25,7 +26,7 @@ pub(super) enum Arguments {
 #[derive(Serialize)]
 struct Turn<'a> {
     role: &'a str,
-    /// The content. Without one, the field is `null` and not omitted.
+    /// The content. If there is none, the field is `null` and not omitted.
     content: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<&'a str>,
@@ -35,8 +36,8 @@ struct Turn<'a> {
     tool_call_id: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reasoning_content: Option<&'a str>,
-    /// The reasoning under the name that gpt-oss's template uses. That template refuses it beside a
-    /// content.
+    /// The reasoning, under the name that gpt-oss's template uses. That template refuses a message
+    /// that has both this field and a content.
     #[serde(skip_serializing_if = "Option::is_none")]
     thinking: Option<&'a str>,
     /// The tools, if the template reads them from the system message, as Phi-4-mini's does.
@@ -57,20 +58,20 @@ struct Function<'a> {
     arguments: Value,
 }
 
-/// How a template expects calls.
+/// The form in which a template expects calls and results.
 #[derive(Clone, Copy)]
 pub(super) struct Shape<'a> {
     pub(super) arguments: Arguments,
-    /// Whether it only accepts ids of nine letters and digits, like Mistral's.
+    /// Whether the template only accepts ids of nine letters and digits, as Mistral's does.
     pub(super) short_ids: bool,
-    /// Whether calls without a text have `null` as their content, instead of an empty one.
+    /// Whether a message with calls and no text has the content `null`, instead of an empty one.
     pub(super) no_content: bool,
     /// The role of results.
     pub(super) result_role: &'a str,
 }
 
-/// The messages as a list of maps. The first one is a system message with the tools as JSON, for
-/// templates that read them there.
+/// Converts messages to a list of maps. The first one is a system message that has the tools as
+/// JSON, for templates that read them there.
 pub(super) fn values_with_tools(messages: &[Message], tools: &[Tool], shape: Shape<'_>) -> Value {
     let has_system = messages
         .first()
@@ -88,7 +89,7 @@ pub(super) fn values_with_tools(messages: &[Message], tools: &[Tool], shape: Sha
     Value::from(Serde(turns))
 }
 
-/// The messages as a list of maps.
+/// Converts messages to a list of maps.
 pub(super) fn values(messages: &[Message], shape: Shape<'_>) -> Value {
     Value::from(Serde(turns(messages, shape)))
 }
@@ -107,8 +108,8 @@ fn turns<'a>(messages: &'a [Message], shape: Shape<'a>) -> Vec<Turn<'a>> {
         .collect()
 }
 
-/// The tools as a list of maps, or `None` without tools, as `transformers` passes it. They are
-/// converted from their JSON text, so that numbers keep all their digits.
+/// Converts tools to a list of maps. Without tools, the value is `None`, as in `transformers`. The
+/// tools are converted from their JSON text, so that numbers keep all their digits.
 pub(super) fn tools(tools: &[Tool]) -> Value {
     if tools.is_empty() {
         return Value::from(());
@@ -135,7 +136,7 @@ fn turn<'a>(message: &'a Message, names: &HashMap<&str, &'a str>, shape: Shape<'
     let reasoning = message.earlier_reasoning();
     Turn {
         role: match message.role {
-            // Templates only know the older name.
+            // Templates know only the older name of this role.
             Role::Developer => "system",
             Role::Tool => shape.result_role,
             role => role.as_str(),
@@ -173,8 +174,8 @@ fn call<'a>(call: &'a ToolCall, shape: Shape<'_>) -> Call<'a> {
 
 const DIGITS: &[u8; 32] = b"0123456789abcdefghijklmnopqrstuv";
 
-/// A call's id in the form that the template accepts. A long id is replaced by a short one, the
-/// same for the call and its result.
+/// The id of a call, in the form that the template accepts. A long id is replaced by a short one,
+/// which is the same for the call and its result.
 fn id<'a>(id: &'a str, shape: Shape<'_>) -> Cow<'a, str> {
     if !shape.short_ids || id.len() == 9 && id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
         return Cow::Borrowed(id);

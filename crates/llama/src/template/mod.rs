@@ -32,22 +32,23 @@ use environment::REFUSAL;
 use messages::{Arguments, Shape};
 use traits::Traits;
 
-/// The maximum number of steps of a rendering. The longest templates need some hundred steps for
+/// The maximum number of steps of a rendering. The longest templates take some hundred steps for
 /// each message.
 const FUEL: u64 = 10_000_000;
 
-/// The maximum number of steps to render a few short messages, at the start.
+/// The maximum number of steps of a trial rendering: a few short messages, when the model is
+/// loaded.
 const TRIAL_FUEL: u64 = 1_000_000;
 
-/// The template for a file without one, as in llama.cpp: `ChatML`, which most base models have seen
-/// in training.
+/// The template for a file without one, as in llama.cpp. It is `ChatML`, which most base models
+/// have seen in training.
 const CHATML: &str = "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}\
     {% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
 
 /// Why a conversation cannot be rendered.
 #[derive(Debug, ThisError, PartialEq, Eq)]
 pub enum TemplateError {
-    /// The template itself refuses the conversation, for example because of the order of roles.
+    /// The template refuses the conversation, for example because of the order of roles.
     #[error("This model's chat template does not take these messages: {0}")]
     Refused(String),
     /// The template fails for this conversation, but works for others. The message only describes
@@ -74,14 +75,14 @@ pub(crate) struct Template {
     special: Special,
     /// Whether the file has a separate template for conversations with tools.
     for_tools: bool,
-    /// How the model writes calls.
+    /// The form in which the model writes calls.
     form: CallForm,
     traits: Traits,
     /// The variables that a client may set.
     variables: BTreeSet<String>,
 }
 
-/// The texts of the tokens that templates write.
+/// The texts of special tokens that templates write.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Special {
     pub(crate) bos: String,
@@ -164,7 +165,7 @@ impl Template {
         &self.variables
     }
 
-    /// The values that a request sets for them.
+    /// The values that a request sets for these variables.
     pub(crate) fn variables_of(&self, extra: &Extra) -> Value {
         variables::of_request(extra, &self.variables)
     }
@@ -178,7 +179,7 @@ impl Template {
         attempts::render(self, conversation).map_err(|error| self.explain(&error))
     }
 
-    /// Renders the messages unchanged, with this role for results and these traits.
+    /// Renders the messages unchanged. `result_role` is the role of results.
     fn render_as(
         &self,
         conversation: &Conversation<'_>,
@@ -208,7 +209,7 @@ impl Template {
             self.run(name, &messages, &messages::tools(tools), conversation)
         };
         // Most templates expect a call's arguments as an object; a few concatenate them with
-        // strings.
+        // strings, so the string of JSON is tried second.
         render(Arguments::Object).or_else(|first| {
             let has_calls = messages.iter().any(|message| message.tool_calls.is_some());
             if has_calls {
@@ -229,7 +230,7 @@ impl Template {
         self.environment.get_template(name)?.render(context! {
             messages,
             tools,
-            // The names that `transformers` always passes, even without a value.
+            // `transformers` always passes these names, even without a value.
             documents => (),
             add_generation_prompt => true,
             bos_token => self.special.bos.as_str(),
@@ -252,8 +253,8 @@ impl Template {
     }
 }
 
-/// The variables with which templates control reasoning. Without a requested effort none is set,
-/// because each template has its own default.
+/// The variables with which templates control reasoning. If the request sets no effort, none is
+/// set, because each template has its own default.
 fn effort(effort: Option<&str>) -> Value {
     match effort {
         None => context! {},
@@ -268,8 +269,8 @@ fn broken(error: &Error) -> TemplateError {
     TemplateError::Broken(place(error))
 }
 
-/// The kind of an error and its position, without its detail: that may quote a value from the
-/// user's messages.
+/// Describes an error by its kind and position. Its detail is left out, because it may quote a
+/// value from the user's messages.
 fn place(error: &Error) -> String {
     let line = error
         .line()

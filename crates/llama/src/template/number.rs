@@ -1,4 +1,4 @@
-//! JSON as values for templates, with numbers that keep all their digits.
+//! Parses JSON to values for templates. Numbers keep all their digits.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,8 +9,8 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// The text of a number that neither a 128-bit integer nor a double can represent with the same
-/// digits.
+/// A number, as its JSON text, that neither a 128-bit integer nor a double can represent with the
+/// same digits.
 #[derive(Debug)]
 pub(super) struct LongNumber(String);
 
@@ -55,8 +55,8 @@ fn number(text: &str) -> Value {
     if let Ok(integer) = text.parse::<i64>().map(Value::from).or_else(|_| long()) {
         return integer;
     }
-    // Within these bounds a double is written with all its digits and without an exponent, here and
-    // in Python.
+    // Within these bounds, Rust and Python write a double with all its digits and without an
+    // exponent.
     let is_plain = |float: f64| float == 0.0 || (1e-4..1e16).contains(&float.abs());
     match text.parse::<f64>() {
         Ok(float) if is_plain(float) && decimal(&float.to_string()) == decimal(text) => {
@@ -66,8 +66,8 @@ fn number(text: &str) -> Value {
     }
 }
 
-/// The sign, the digits of a number without leading and trailing zeros, and the exponent of the
-/// last digit. Equal numbers give equal results.
+/// Splits a number into its sign, its digits without leading and trailing zeros, and the exponent
+/// of the last digit. Equal numbers give equal results.
 fn decimal(text: &str) -> Option<(bool, String, i64)> {
     let (text, exponent) = match text.split_once(['e', 'E']) {
         Some((text, exponent)) => (text, exponent.parse::<i64>().ok()?),
@@ -91,8 +91,8 @@ fn decimal(text: &str) -> Option<(bool, String, i64)> {
     ))
 }
 
-/// An object or an array. Its values are parsed separately, because only the text has all the
-/// digits of a number.
+/// An object or an array whose values are still JSON text, because only the text has all the digits
+/// of a number.
 struct List(Value);
 
 impl<'de> Deserialize<'de> for List {

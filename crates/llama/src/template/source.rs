@@ -1,9 +1,9 @@
 //! Prepares a template's source for minijinja: removes the few tags that only `transformers` knows.
 
-/// Tags around the text that a model was trained on. They print nothing.
+/// Tags that surround the text that a model is trained on. They print nothing.
 const TRAINING_TAGS: [&str; 2] = ["generation", "endgeneration"];
 
-/// The source without training tags. The spaces around them are trimmed as before.
+/// Removes the training tags from a template's source. Spaces around them are trimmed as before.
 pub(super) fn prepare(source: &str) -> String {
     let mut prepared = String::with_capacity(source.len());
     let mut rest = source;

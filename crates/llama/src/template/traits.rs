@@ -40,7 +40,7 @@ pub(super) struct Traits {
 }
 
 impl Default for Traits {
-    /// The properties of a template that is not tried out.
+    /// The properties of a template for which no trial was made.
     fn default() -> Self {
         Self {
             works: false,
@@ -57,7 +57,7 @@ impl Default for Traits {
     }
 }
 
-/// Words that do not occur in any template.
+/// Words that do not occur in any template. A trial conversation consists of them.
 const ASKED: &str = "<asked>";
 const SYSTEM: &str = "<trial of a system message>";
 const ANSWER: &str = "<trial of an answer>";
@@ -65,7 +65,7 @@ const FUNCTION: &str = "trial_of_a_function";
 const CALLED: [&str; 2] = ["trial_of_a_call", "trial_of_another_call"];
 const ARGUMENTS: [&str; 2] = ["trial_of_an_argument", "trial_of_another_argument"];
 const RESULTS: [&str; 2] = ["<trial of a result>", "<trial of another result>"];
-/// Nine letters, as Mistral's templates require.
+/// Ids of calls: nine letters, as Mistral's templates require.
 const IDS: [&str; 2] = ["trialcall", "trialsecd"];
 /// An id in the form of OpenAI's API.
 const LONG_ID: &str = "call_Tr1alTr1alTr1alTr1al";
@@ -73,7 +73,8 @@ const LONG_ID: &str = "call_Tr1alTr1alTr1alTr1al";
 const NOBODY: &str = "nobody_at_all";
 
 impl Traits {
-    /// Tries a template out. Also returns the variables that it looked up during that.
+    /// Finds the properties of a template by trial renderings. Also returns the variables that it
+    /// looked up.
     pub(super) fn of(template: &Template) -> (Self, BTreeSet<String>) {
         let lookups = Arc::new(Lookups::default());
         let mut trial = Trial {
@@ -83,7 +84,7 @@ impl Traits {
         };
         trial.traits.works = trial.render(&asked(), false).is_some();
         if !trial.traits.works {
-            // It fails for every conversation, and may take many steps to do so.
+            // This template fails for every conversation, and may take many steps each time.
             return (trial.traits, BTreeSet::new());
         }
         trial.tools();
@@ -95,11 +96,12 @@ impl Traits {
     }
 }
 
-/// A template that is being tried out, and its properties so far.
+/// The state of the trials: the template, and its properties so far.
 struct Trial<'a> {
     template: &'a Template,
     traits: Traits,
-    /// Has no values, and records the variables that are looked up.
+    /// The variables of the trial renderings. They have no values, and record the names that are
+    /// looked up.
     variables: Value,
 }
 
@@ -128,7 +130,7 @@ impl Trial<'_> {
             .ok()
     }
 
-    /// Whether tools are shown, and where they must be passed for that.
+    /// Finds whether tools are shown, and where they must be passed for that.
     fn tools(&mut self) {
         let shown = |trial: &Self| {
             trial
@@ -143,7 +145,7 @@ impl Trial<'_> {
         self.traits.shows_tools = self.traits.tools_in_system;
     }
 
-    /// Whether long ids are refused and short ones accepted.
+    /// Finds whether the template refuses long ids and accepts short ones.
     fn ids(&mut self) {
         let with = |id: &str| [&asked()[..], &[calls(&[(id, 0)])], &[result(id, 0)]].concat();
         let takes = |trial: &Self, id: &str| {
@@ -155,8 +157,8 @@ impl Trial<'_> {
         self.traits.short_ids = !takes(self, LONG_ID) && takes(self, IDS[0]);
     }
 
-    /// Whether a call without a text is rendered differently if its content is `null`, and not as
-    /// the word for it.
+    /// Finds whether a call without a text needs the content `null`: it is then rendered
+    /// differently, and the word for `null` is not printed.
     fn content(&mut self) {
         let conversation = [&asked()[..], &[calls(&[(IDS[0], 0)])], &[result(IDS[0], 0)]].concat();
         let nulls = |prompt: &str| prompt.to_lowercase().matches("none").count();
@@ -170,14 +172,14 @@ impl Trial<'_> {
         };
     }
 
-    /// The parts of earlier calls that are shown: templates without support for calls omit them.
+    /// Finds which parts of earlier calls are shown. Templates without support for calls omit them.
     fn earlier(&self, with_tools: bool) -> Shows {
         let conversation = [&asked()[..], &[calls(&[(IDS[0], 0)])], &[result(IDS[0], 0)]].concat();
         let shows_call = |messages: &[Message]| {
             let prompt = self.render(messages, with_tools);
             prompt.is_some_and(|prompt| has_call(&prompt, 0))
         };
-        // Some templates fail at results, and some at calls without results.
+        // Some templates fail for results, and some for calls without results, so both are tried.
         let calls = shows_call(&conversation) || shows_call(&conversation[..2]);
         let without = Shows {
             calls,
@@ -188,15 +190,15 @@ impl Trial<'_> {
             .render(&conversation, with_tools)
             .filter(|prompt| prompt.contains(RESULTS[0]));
         let results = prompt.is_some_and(|prompt| {
-            // A template that only prints the name of the role does not support results, unless it
-            // supports calls.
+            // A template that prints any role's name and content does not support results, unless
+            // it supports calls.
             let by_nobody = || self.render_as(&conversation, with_tools, NOBODY);
             calls || by_nobody().is_none_or(|other| other.replace(NOBODY, "tool") != prompt)
         });
         Shows { calls, results }
     }
 
-    /// The changes that are needed so that nothing is omitted or repeated.
+    /// Finds the changes that are needed so that nothing is omitted or repeated.
     fn changes(&self, with_tools: bool) -> Vec<Change> {
         let shows = self.traits.shows[usize::from(with_tools)];
         let trials = [
@@ -226,7 +228,7 @@ impl Trial<'_> {
             .collect()
     }
 
-    /// Whether a system message is shown: templates without support for one refuse it, or omit it.
+    /// Whether a system message is shown. Templates without support for one refuse it, or omit it.
     fn shows_system(&self, with_tools: bool) -> bool {
         let prompt = self.render(&[&[system()], &asked()[..]].concat(), with_tools);
         prompt.is_some_and(|prompt| prompt.contains(SYSTEM))
@@ -318,7 +320,7 @@ fn tool() -> Tool {
     }
 }
 
-/// A message with calls, given by their ids and their indexes among the words.
+/// A message with calls, each given by its id and the index of its word.
 fn calls(calls: &[(&str, usize)]) -> Message {
     let call = |&(id, at): &(&str, usize)| {
         let arguments = format!("{{\"of\": \"{}\"}}", ARGUMENTS[at]);

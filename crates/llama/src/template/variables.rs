@@ -1,5 +1,5 @@
-//! Template variables that a client may set (`chat_template_kwargs`): those that the template reads
-//! beside the standard ones.
+//! The template variables that a client may set (`chat_template_kwargs`): those that the template
+//! reads beside the standard ones.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,8 +14,8 @@ use super::number;
 /// The request field that sets variables.
 const FIELD: &str = "chat_template_kwargs";
 
-/// Variables that a client may not set: their values come from other fields of the request
-/// (`enable_thinking` and similar ones from `reasoning_effort`), or from the model.
+/// Variables that a client may not set, because their values come from other fields of the request
+/// (`enable_thinking` and similar ones from `reasoning_effort`) or from the model.
 const RESERVED: [&str; 14] = [
     "messages",
     "tools",
@@ -33,9 +33,9 @@ const RESERVED: [&str; 14] = [
     "reasoning_effort",
 ];
 
-/// The variables that templates with these names read and never set, by static analysis. A variable
-/// that a template sets itself in some cases (`{% set x = x | default(1) %}`) is found by
-/// [`Lookups`].
+/// The variables that the templates with these names read and never set, found by static analysis.
+/// A variable that a template sets itself in some cases (`{% set x = x | default(1) %}`) is found
+/// by [`Lookups`].
 pub(super) fn read_by(environment: &Environment<'_>, names: &[&str]) -> BTreeSet<String> {
     names
         .iter()
@@ -75,7 +75,8 @@ pub(super) fn settable(
         .into_iter()
         .filter(|name| !RESERVED.contains(&name.as_str()) && !functions.contains(name.as_str()))
         .collect();
-    // A macro that calls itself is looked up before it is declared.
+    // A macro that calls itself is looked up before it is declared, so it would seem to be a
+    // variable.
     for (_, template) in environment.templates() {
         assigned(template.source(), &["macro"]).for_each(|name| _ = settable.remove(name));
     }

@@ -1,8 +1,8 @@
-//! Speculative decoding: a draft model proposes the next tokens of answers, and the model verifies
-//! several of them in one step.
+//! Speculative decoding: a draft model proposes the next tokens of answers, and the target model
+//! verifies several of them in one step.
 //!
-//! The answers do not depend on it: the request's own sampler chooses each token from the model's
-//! own logits, and a draft token is only accepted if it equals the chosen one. Reading order:
+//! The answers do not depend on it: the request's own sampler chooses each token from the target
+//! model's logits, and a draft token is only accepted if it equals the chosen one. Reading order:
 //! [`Drafts`] (the draft model's context, and its proposals), `trial` (whether drafting makes
 //! answers faster).
 
@@ -23,8 +23,9 @@ use trial::{Trial, Verdict};
 /// A draft token with a lower probability than this (in the draft model) is not worth verifying.
 const MIN_PROBABILITY: f32 = 0.5;
 
-/// The time that the draft model takes to catch up with the text is added to the cost of drafting
-/// gradually, over about this many steps.
+/// The number of steps over which the time for catching up is spread. Catching up (reading the text
+/// that the draft model has not seen) is part of the cost of drafting, but happens in a single
+/// step.
 const CATCH_UP_STEPS: u32 = 64;
 
 /// The draft model's state for all slots.
@@ -32,25 +33,25 @@ pub(super) struct Drafts<'model> {
     cache: Cache<'model>,
     /// The tokens of each sequence in the draft model's context, from position 0.
     tokens: Vec<Vec<Token>>,
-    /// The number of tokens to draft for each sequence. It shrinks after a rejected token and grows
-    /// after an accepted one.
+    /// The number of tokens to draft for each sequence. It shrinks when a token is rejected and
+    /// grows when all are accepted.
     lengths: Vec<usize>,
     most: usize,
     /// Whether to draft regardless of the cost.
     always: bool,
-    /// The sizes of the model's and of the draft model's vocabulary.
+    /// The size of the target model's vocabulary, and of the draft model's.
     vocabulary: usize,
     own_vocabulary: usize,
     /// The maximum number of tokens of a sequence in the draft model's context.
     context: usize,
-    /// The number of tokens that it reads in a step to catch up.
+    /// The number of tokens that the draft model reads in one step to catch up.
     piece: usize,
     trial: Trial,
     /// The time for catching up that has not been added to the cost yet.
     catch_up_time: Duration,
     /// The current step, if it is measured.
     step: Option<Step>,
-    /// The number of draft tokens since the last verdict, and of the accepted ones among them.
+    /// The number of draft tokens since the last verdict, and of accepted ones among them.
     drafted: usize,
     accepted: usize,
 }
@@ -62,11 +63,11 @@ struct Step {
     drafting: bool,
 }
 
-/// The draft tokens for one sequence. They follow its next token.
+/// The draft tokens for one sequence. They follow the token that its sampler chose last.
 pub(super) struct DraftTokens {
     pub(super) sequence: Sequence,
     pub(super) tokens: Vec<Token>,
-    /// The maximum number of draft tokens.
+    /// The maximum number of draft tokens for this sequence.
     room: usize,
 }
 
@@ -111,7 +112,7 @@ impl<'model> Drafts<'model> {
         Ok(())
     }
 
-    /// Clears a sequence, so that the same tokens are drafted again from the same beginning.
+    /// Clears a sequence, so that a repeated request gets the same draft tokens.
     pub(super) fn forget(&mut self, sequence: Sequence) {
         self.cache.truncate(sequence, 0);
         self.tokens[sequence].clear();
@@ -134,7 +135,7 @@ impl<'model> Drafts<'model> {
     ) -> Result<Vec<DraftTokens>, String> {
         self.step = None;
         let began = Instant::now();
-        // A step with a prompt has no room for draft tokens: they would delay the prompt.
+        // A step that reads a prompt has no room for draft tokens: they would delay the prompt.
         if slots
             .iter()
             .any(|slot| slot.task.as_ref().is_some_and(|task| task.next.is_none()))
@@ -151,8 +152,9 @@ impl<'model> Drafts<'model> {
             .filter(|(_, _, task)| task.sender.has_room())
             .count();
         let is_measured = !self.always;
-        // A seed has to give the same text again if the request runs alone. So measured times must
-        // not influence it, because tokens that are verified together are summed in another order.
+        // A request with a seed has to give the same text again if it runs alone. Tokens that are
+        // verified together are summed in another order, so drafting must not depend on measured
+        // times then.
         let is_seeded = is_measured
             && writing().count() == 1
             && writing().any(|(_, _, task)| task.is_reproducible);
@@ -208,8 +210,8 @@ impl<'model> Drafts<'model> {
         }
     }
 
-    /// Reads the new tokens of the sequences into the draft model, and drafts the first token of
-    /// each. Returns `false` if it needs another step to catch up.
+    /// Reads the tokens that the draft model has not seen yet, and drafts the first token of each
+    /// sequence. Returns `false` if the draft model needs another step to catch up.
     fn catch_up(&mut self, slots: &[Slot], drafts: &mut [DraftTokens]) -> Result<bool, String> {
         self.cache.begin();
         let mut left = self.piece.max(drafts.len());
@@ -252,8 +254,8 @@ impl<'model> Drafts<'model> {
         Ok(true)
     }
 
-    /// Drafts the second token of each sequence, the third, and so on, as long as the previous one
-    /// was probable enough.
+    /// Drafts the second token of each sequence, then the third, and so on, as long as the previous
+    /// one was probable enough.
     fn continue_drafts(&mut self, drafts: &mut [DraftTokens]) -> Result<(), String> {
         for round in 1..self.most {
             self.cache.begin();
@@ -285,14 +287,15 @@ impl<'model> Drafts<'model> {
             let logits = self.cache.logits(row);
             let token = likeliest(logits);
             let (chance, _) = rank(logits, token, 0);
-            // The model does not know the padding tokens of the draft model.
+            // The target model does not have the padding tokens of the draft model's vocabulary.
             if chance.logprob >= MIN_PROBABILITY.ln() && (token as usize) < self.vocabulary {
                 drafts[at].tokens.push(token);
             }
         }
     }
 
-    /// Records how many draft tokens of a sequence were accepted.
+    /// Records how many draft tokens of a sequence were accepted, and adapts the number of tokens
+    /// to draft next.
     pub(super) fn learn(&mut self, sequence: Sequence, drafted: usize, accepted: usize) {
         self.drafted += drafted;
         self.accepted += accepted;
@@ -303,7 +306,7 @@ impl<'model> Drafts<'model> {
         };
     }
 
-    /// Records the result of the step: the number of tokens of all answers.
+    /// Ends the measurement of a step. `tokens` is the number of tokens that all answers gained.
     pub(super) fn step_is_over(&mut self, tokens: usize) {
         let Some(Step {
             began,

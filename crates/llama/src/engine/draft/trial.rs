@@ -1,18 +1,18 @@
 //! Measures whether speculative decoding makes answers faster. For each number of parallel answers,
-//! it tries some steps with drafting and some without, and then uses the faster way for a longer
+//! it runs some steps with drafting and some without, and then uses the faster mode for a longer
 //! time. Pure: the caller measures the times.
 
 use std::time::Duration;
 
-/// The number of steps to try one way.
+/// The number of steps that each mode (with and without drafting) is tried for.
 const TRIAL: u32 = 16;
 
-/// The number of steps with the faster way before the other is tried again. It doubles each time
-/// the other loses again.
+/// The number of steps with the faster mode before the slower one is tried again. It doubles each
+/// time the slower one is still slower.
 const FIRST_PAUSE: u32 = 256;
 const LONGEST_PAUSE: u32 = 8192;
 
-/// More parallel answers than this are measured together.
+/// Larger numbers of parallel answers share one measurement.
 const MOST_ANSWERS: usize = 16;
 
 /// One measurement for each number of parallel answers, because the cost of a step depends on it
@@ -24,10 +24,10 @@ pub(super) struct Trial(Vec<Measurement>);
 pub(super) struct Verdict {
     /// Whether drafting is faster, and is used from now on.
     pub(super) is_faster: bool,
-    /// The seconds for a token without drafting, and with it.
+    /// The seconds per token without drafting, and with drafting.
     pub(super) plain: f64,
     pub(super) drafting: f64,
-    /// Whether the verdict differs from the last one.
+    /// Whether the verdict differs from the last one for the same number of answers.
     pub(super) is_new: bool,
 }
 
@@ -35,10 +35,10 @@ pub(super) struct Verdict {
 struct Measurement {
     plain: Rate,
     drafting: Rate,
-    /// Whether the current steps use drafting, and the number of remaining steps with this choice.
+    /// Whether the current steps use drafting, and the number of remaining steps in this mode.
     is_drafting: bool,
     left: u32,
-    /// Whether drafting was faster, once both ways have been tried.
+    /// Whether drafting was faster. `None` until both modes have been tried.
     verdict: Option<bool>,
     pause: u32,
 }
@@ -52,7 +52,7 @@ struct Rate {
 
 impl Rate {
     fn add(&mut self, time: Duration, tokens: usize) {
-        // Older measurements count less, because texts change, and so does the load of the machine.
+        // Older measurements count less, because the text and the load of the machine change.
         self.seconds = self.seconds * 0.95 + time.as_secs_f64();
         #[expect(clippy::cast_precision_loss, reason = "tokens of one step")]
         let tokens = tokens as f64;
@@ -77,7 +77,7 @@ impl Trial {
         Self(vec![measurement; parallel.clamp(1, MOST_ANSWERS)])
     }
 
-    /// Whether the next step with `answers` answers is to draft.
+    /// Whether the next step, with `answers` parallel answers, should use drafting.
     pub(super) fn should_draft(&mut self, answers: usize) -> bool {
         self.measurement(answers).is_drafting
     }
@@ -115,10 +115,10 @@ impl Trial {
 }
 
 impl Measurement {
-    /// Chooses the next way when the current one has had all its steps.
+    /// Chooses the next mode when the current one has had all its steps.
     fn next_phase(&mut self) -> Option<Verdict> {
         let both = self.plain.tokens > 0.0 && self.drafting.tokens > 0.0;
-        // The second way follows the first; after a pause follows the one that lost.
+        // The second mode follows the first. After the pause, the slower mode is tried again.
         if !both || self.verdict == Some(self.is_drafting) {
             self.is_drafting = !self.is_drafting;
             self.left = TRIAL;
@@ -148,7 +148,7 @@ impl Measurement {
 mod tests {
     use super::*;
 
-    /// Runs `steps` steps whose tokens take the given milliseconds with each way. Returns how many
+    /// Runs `steps` steps whose tokens take the given milliseconds in each mode. Returns how many
     /// steps drafted, and the verdicts.
     fn go(trial: &mut Trial, steps: u32, plain: u64, drafting: u64) -> (u32, Vec<bool>) {
         let (mut with, mut shown) = (0, Vec::new());
@@ -203,7 +203,7 @@ mod tests {
         go(&mut trial, 2 * TRIAL, 10, 15);
         assert!(!trial.should_draft(1));
         assert!(trial.should_draft(2));
-        // Numbers above the maximum count as the maximum.
+        // A number above the maximum shares the measurement of the maximum.
         trial.record(9, true, Duration::from_millis(1), 1);
         assert!(trial.should_draft(4));
     }

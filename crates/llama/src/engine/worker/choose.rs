@@ -1,16 +1,16 @@
-//! The two ends of a step: drafting before it, and sampling from its logits.
+//! The beginning and the end of a step: drafting tokens, and sampling from the logits.
 
 use super::{SampledRow, Slot, Worker};
 use crate::engine::draft::DraftTokens;
 
 impl Worker<'_> {
-    /// Drafts tokens. If the draft model fails, the engine continues without it.
+    /// Drafts tokens for the step. If the draft model fails, the engine continues without it.
     pub(super) fn draft(&mut self) -> Vec<DraftTokens> {
         let Some(drafts) = &mut self.drafts else {
             return Vec::new();
         };
-        // The room is divided evenly among the answers. Each also has its next token in the step,
-        // and the step has no piece of a prompt.
+        // The room is divided evenly among the answers. One token of each is the answer's own next
+        // token. The step has no prompt tokens.
         let room = self.sizes.batch / self.sizes.parallel;
         drafts
             .draft(&self.slots, room.saturating_sub(1) as usize)
@@ -41,8 +41,9 @@ impl Worker<'_> {
         }
     }
 
-    /// Samples a token of an answer, and another one for as long as the last equals the drafted
-    /// token. Returns the number of accepted draft tokens, and whether the answer has ended.
+    /// Samples the next token of an answer, and another one for as long as the sampled token equals
+    /// the draft token. Returns the number of accepted draft tokens, and whether the answer has
+    /// ended.
     fn choose_for(&mut self, sampled: &SampledRow) -> (usize, bool) {
         let Slot {
             tokens,

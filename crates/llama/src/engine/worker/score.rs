@@ -1,4 +1,4 @@
-//! The log-probabilities of prompts in a step.
+//! Computes the log-probabilities of scored prompts in a step.
 
 use super::{PendingPrompt, Worker};
 use crate::engine::cache::Sequence;
@@ -12,7 +12,7 @@ pub(super) struct ScoredRow {
 }
 
 impl Worker<'_> {
-    /// Limits how many scored tokens are read in a step, for all prompts together, in order of
+    /// Limits how many scored tokens a step reads, for all prompts together and in order of
     /// arrival.
     pub(super) fn bound_scored(&self, prompts: &mut [PendingPrompt]) {
         let mut left = MOST_ROWS;
@@ -29,8 +29,8 @@ impl Worker<'_> {
         }
     }
 
-    /// Reads the log-probabilities from the step's logits, and sends them. Those at the end of a
-    /// prompt are sent with the answer's first token.
+    /// Computes the log-probabilities from the step's logits, and sends them. Those at the end of a
+    /// prompt are sent with the first token of the answer.
     pub(super) fn score(&mut self, rows: &[ScoredRow]) {
         for of_one in rows.chunk_by(|one, next| one.sequence == next.sequence) {
             let slot = of_one
