@@ -42,7 +42,7 @@ pub(crate) struct Answer {
 /// How the pieces of a streamed answer are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Delivery {
-    /// All in as few writes as the socket accepts.
+    /// All pieces in as few writes as the socket accepts.
     AtOnce,
     /// One write for each piece, the next as soon as the last is done.
     OneByOne,

@@ -38,7 +38,7 @@ pub(crate) struct Arguments {
     model: PathBuf,
     #[arg(long, default_value_t = 2)]
     threads: usize,
-    /// The number of programs that spin beside it.
+    /// The number of spinning programs.
     #[arg(long, default_value_t = 2)]
     programs: usize,
     /// The number of rounds per environment and kind of work.
@@ -149,7 +149,7 @@ fn start(arguments: &Arguments, environment: &str) -> Result<Gateway> {
 }
 
 impl Measured<'_> {
-    /// One round alone, and one beside the spinning programs.
+    /// Measures one round on the idle machine, and one with the spinning programs.
     async fn round(
         &mut self,
         arguments: &Arguments,

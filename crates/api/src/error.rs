@@ -17,7 +17,7 @@ const BUSY_RETRY_AFTER: Duration = Duration::from_secs(1);
 const LIMITED_RETRY_AFTER: Duration = Duration::from_secs(2);
 const NO_MODELS_RETRY_AFTER: Duration = Duration::from_secs(30);
 
-/// The maximum wait that clients are told. OpenAI's packages do not retry after a longer one.
+/// The maximum wait that an error tells clients. OpenAI's packages do not retry after a longer one.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_mins(2);
 
 /// The supported content codings, as a 415 lists them in `Accept-Encoding`.

@@ -62,7 +62,7 @@ fn parse_one(origin: &str) -> Option<HeaderValue> {
 }
 
 /// Adds CORS headers to requests with an `Origin` header, and answers preflights. Other requests
-/// skip it: computing the headers takes longer than all other layers together.
+/// skip this layer: computing the headers takes longer than all other layers together.
 #[derive(Clone, Debug)]
 pub(crate) struct PagesLayer(Arc<CorsLayer>);
 

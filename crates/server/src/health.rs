@@ -1,4 +1,4 @@
-//! `/healthz` and `/readyz`, for whoever operates the server.
+//! `/healthz` and `/readyz`, for the operator of the server.
 
 use std::sync::Arc;
 use std::time::Duration;

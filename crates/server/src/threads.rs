@@ -21,7 +21,7 @@ use crate::connection::Connection;
 /// An accepted connection, and its place among the open ones.
 type Accepted = (Socket, OwnedSemaphorePermit);
 
-/// All threads.
+/// The worker threads of the server.
 pub(crate) struct Threads {
     workers: Vec<Worker>,
     next: usize,

@@ -1,5 +1,5 @@
-//! Ollama's own fields, which clients send beside OpenAI's: `options` and others. The engine
-//! interprets them. This module checks them and finds those that no engine would use.
+//! Ollama's own fields (`options` and others), which clients send together with OpenAI's. The
+//! engine interprets them. This module checks them and finds those that no engine would use.
 
 use loggia_backend::{Abilities, Ability};
 use loggia_wire::Extra;

@@ -280,8 +280,8 @@ pub(crate) static FIELDS: &[Field<Request>] = &[
         wants_obfuscation,
         |_| (),
     ),
-    // A door with a store honours these two itself: it takes them out of a chat that is to be stored
-    // before this table is asked (`stored/keep.rs`).
+    // A door with a store honours these two itself: it removes them from a chat that is to be
+    // stored before it checks this table (`stored/keep.rs`).
     effect(
         "metadata",
         Ability::HostedFields,

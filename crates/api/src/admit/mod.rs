@@ -53,7 +53,7 @@ pub(crate) trait Ask: Clone + Send + Sync + Sized + 'static {
     /// The kind of work.
     const WORK: WorkKind;
 
-    /// Whose words its errors use.
+    /// The dialect whose terms its errors use.
     const DIALECT: Dialect;
 
     /// The ability that a model needs for the work.

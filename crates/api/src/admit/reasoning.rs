@@ -108,7 +108,7 @@ pub(crate) fn settle(
     };
     let (agreeing, outdone): (Vec<Said>, Vec<Said>) = said.drain(..).partition(agrees);
     unread.extend(outdone.into_iter().map(|said| said.name.to_owned()));
-    // "On" without a level takes the level of a weaker field.
+    // "On" without a level uses the level of a weaker field.
     if wish == Some(Wish::On)
         && let Some(said) = agreeing
             .iter()
@@ -351,7 +351,7 @@ fn said_of_variable(name: &str, value: &Value) -> Option<Said> {
 /// Writes the result into the field that engines read.
 fn put(request: &mut Request, wish: Option<Wish>, passes_template: bool, can: &Abilities) {
     match wish {
-        // Such a model does not know this effort.
+        // A model that does not reason has no effort "none".
         Some(Wish::Off) if !can.has(Ability::Reasoning) => {}
         Some(Wish::Off) => request.reasoning_effort = Some("none".to_owned()),
         Some(Wish::Level(level)) => request.reasoning_effort = Some(level),

@@ -12,8 +12,8 @@ use crate::ApiError;
 use crate::answer::chunks::Chunks;
 use crate::answer::writer::{Head, Writer};
 
-/// The value that stands for a missing log-probability: JSON has no infinity, and a chat's
-/// log-probability cannot be null.
+/// Replaces a missing log-probability: JSON has no infinity, and a chat's log-probability cannot be
+/// null.
 const IMPOSSIBLE: f64 = -9999.0;
 
 /// Writes the stream of a completion: `text_completion`.

@@ -1,4 +1,4 @@
-//! Ollama's own fields beside OpenAI's: forwarded, listed as ignored, or refused.
+//! Ollama's own fields in OpenAI requests: forwarded, listed as ignored, or refused.
 
 use crate::support::{Scripted, chat, hello, plain_model, strict};
 use loggia_api::Policy;

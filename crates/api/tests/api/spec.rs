@@ -106,7 +106,7 @@ fn words(spec: &Value, schema: &Value, seen: &mut BTreeSet<String>, found: &mut 
         .iter()
         .flat_map(|key| schema[key].as_array().into_iter().flatten());
     let alternatives: Vec<&Value> = alternatives.collect();
-    // A list of names beside any string is not closed: models, voices.
+    // If any string is allowed too, the list of names is not closed: models, voices.
     let is_open = alternatives
         .iter()
         .any(|one| one["type"] == "string" && one.get("enum").is_none());

@@ -135,27 +135,27 @@ fn engine(
     (Some(named), Box::pin(async move { engine.load().await }))
 }
 
-/// This build has no embedded engine.
+/// For builds without the embedded engine.
 #[cfg(not(feature = "embedded"))]
 pub(crate) fn threads(_: &Config) -> i32 {
     0
 }
 
-/// This build has no embedded models.
+/// For builds without the embedded engine: there are no embedded models to check.
 #[cfg(not(feature = "embedded"))]
 #[expect(clippy::unnecessary_wraps, reason = "as with the engine")]
 fn check_per_model(_: &[EmbeddedModel], _: &[Alias], _: &Config) -> Result<(), String> {
     Ok(())
 }
 
-/// This build has no embedded models.
+/// For builds without the embedded engine: there are no embedded models to check.
 #[cfg(not(feature = "embedded"))]
 #[expect(clippy::unnecessary_wraps, reason = "as with the engine")]
 fn check_adapters(_: &[EmbeddedModel], _: &Config) -> Result<(), String> {
     Ok(())
 }
 
-/// This build has no embedded engine, and `model_files` finds no models for it.
+/// For builds without the embedded engine: `model_files` finds no models for it.
 #[cfg(not(feature = "embedded"))]
 fn engine(
     _: &[EmbeddedModel],

@@ -62,7 +62,7 @@ pub(crate) enum ModelError {
     },
     #[error(transparent)]
     Folder(#[from] FolderError),
-    /// It can be downloaded, by this name.
+    /// The model can be downloaded, by this name.
     #[error("the model `{0}` is not on this machine; download it with: loggia pull {1}")]
     NotHere(String, String),
     /// No model has this name.
@@ -83,9 +83,9 @@ pub(crate) enum ModelError {
 /// The most similar model.
 #[derive(Debug)]
 pub(crate) enum Nearest {
-    /// It is on this machine.
+    /// The model is on this machine.
     Here(String),
-    /// It has a short name and can be downloaded.
+    /// The model has a short name and can be downloaded.
     ToPull(&'static str),
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::models;
 
-/// All names of commands.
+/// The names and aliases of all commands.
 const COMMANDS: [&str; 18] = [
     "chat", "serve", "run", "start", "server", "up", "pull", "download", "get", "models", "list",
     "ls", "rm", "remove", "check", "help", "engine", "delete",

@@ -25,7 +25,7 @@ pub(crate) async fn check(config: &Config, runtime: &Handle) -> Result<(String, 
         let _ = writeln!(text, "# {notice}");
     }
     if config.names_no_backend() && matches!(missing[..], [(_, ModelError::NotHere(..))]) {
-        // The default model was not asked for, so it may be missing.
+        // The default model was not configured, so it may be missing.
         missing.clear();
         let _ = writeln!(
             text,

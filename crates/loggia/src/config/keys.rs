@@ -85,7 +85,7 @@ impl TryFrom<KeyTable> for ApiKey {
     }
 }
 
-/// Only a name, as in `LOGGIA_KEYS`.
+/// Parses a name, as `LOGGIA_KEYS` lists them. The key itself comes from another variable.
 impl FromStr for ApiKey {
     type Err = ValueError;
 
@@ -128,8 +128,8 @@ pub(crate) fn keys(all: &[ApiKey]) -> Keys {
     )
 }
 
-/// Sets the digests of keys whose values are in the environment. Every key needs a name and a value
-/// of its own.
+/// Sets the digests of keys whose values are in the environment. Fails if two keys have the same
+/// name or value, or if one has no value.
 pub(super) fn give_digests(keys: &mut [ApiKey], env: Environment<'_>) -> Result<(), ConfigError> {
     for at in 0..keys.len() {
         let (before, rest) = keys.split_at_mut(at);

@@ -56,7 +56,7 @@ impl Config {
         Ok(Self::load(flags, &environment)?.data_dir.value)
     }
 
-    /// How requests with fields that cannot be honoured are treated.
+    /// Returns how to handle fields that cannot be honoured.
     pub(crate) fn strictness(&self) -> Strictness {
         strictness(Some(self.strict.0), Some(self.lenient.0)).unwrap_or_default()
     }

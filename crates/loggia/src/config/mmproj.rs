@@ -15,7 +15,7 @@ use super::value::ValueError;
 pub(crate) struct Mmproj {
     /// The model, by its name or as in `models`; `None` if there is only one model.
     pub(crate) model: Option<String>,
-    /// `None`: no projector, even if one is beside the model.
+    /// `None`: no projector, even if there is one in the model's folder.
     pub(crate) file: Option<PathBuf>,
 }
 

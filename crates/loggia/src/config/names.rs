@@ -145,7 +145,8 @@ pub(crate) fn example_of_flag(flag: &str) -> Option<String> {
         _ => (find(&flag.strip_prefix("--")?.replace('-', "_"))?.example)(),
     };
     Some(match flag {
-        // Their value is optional, so a word after them would be something else.
+        // The value of these flags is optional, so a separate word after them would not be their
+        // value.
         "--strict" | "--lenient" => format!("{flag}={example}"),
         _ if example.contains(['*', '{']) => format!("{flag} '{example}'"),
         _ => format!("{flag} {example}"),

@@ -79,7 +79,7 @@ impl Size {
         self.0.as_u64()
     }
 
-    /// As a length in memory, clamped to the machine's range.
+    /// Returns the size as a `usize`, clamped to its range.
     pub(crate) fn length(self) -> usize {
         usize::try_from(self.bytes()).unwrap_or(usize::MAX)
     }
@@ -95,7 +95,7 @@ impl FromStr for Size {
     }
 }
 
-/// In mebibytes or kibibytes if that is exact.
+/// Writes the size in mebibytes or kibibytes, if that is exact.
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.bytes() {

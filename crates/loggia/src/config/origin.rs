@@ -1,4 +1,4 @@
-//! Where a value comes from.
+//! The source of a setting's value.
 
 use std::fmt;
 

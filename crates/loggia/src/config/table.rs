@@ -4,11 +4,11 @@ use super::origin::Origin;
 
 /// A setting, for error messages, `--help` and the documentation.
 pub(crate) struct Setting {
-    /// Its key in the file.
+    /// The key of the setting in the file.
     pub(crate) key: &'static str,
-    /// Its environment variable in lower case, without `LOGGIA_`: usually the key.
+    /// The environment variable in lower case, without `LOGGIA_`: usually the same as the key.
     pub(super) variable: &'static str,
-    /// Its default value, or what happens by default.
+    /// The default value, or what happens by default.
     pub(super) default: fn() -> String,
     /// An example for its variable or flag.
     pub(super) example: fn() -> String,
@@ -35,11 +35,11 @@ impl Setting {
 
 /// How a value is written in a configuration file.
 pub(super) enum Written {
-    /// As a value after its key.
+    /// The value after its key.
     Line(String),
-    /// As tables, which come after all other lines.
+    /// Tables, which come after all other lines.
     Tables(String),
-    /// Not at all, because it is not set; this is what happens.
+    /// The value is not written, because it is not set. The text says what happens then.
     Unset(&'static str),
 }
 

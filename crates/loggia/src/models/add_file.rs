@@ -93,7 +93,7 @@ pub(crate) fn take_in(file: &Path, target: &Path, progress: Progress) -> Result<
                 Err(AddFileError::Taken(target.to_owned()))
             };
         }
-        // Another file system, or one without hard links.
+        // The files are on different file systems, or the file system has no hard links.
         Err(_) => {}
     }
     let mut from = File::open(file).map_err(read_error)?;

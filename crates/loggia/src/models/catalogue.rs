@@ -28,7 +28,7 @@ const fn known(name: &'static str, repo: &'static str, pick: &'static str) -> Kn
     }
 }
 
-/// All short names, by family, with the usual choice of a family first.
+/// All short names, by family. The first entry of a family is its default.
 pub(crate) const KNOWN: &[Known] = &[
     Known {
         sha256: Some("b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"),

@@ -9,7 +9,7 @@
 pub(crate) struct FileName {
     /// The name without `.gguf` and the part number.
     pub(crate) stem: String,
-    /// Which part of how many, if the model is split.
+    /// The number of this part and of all parts, if the model is split.
     pub(crate) part: Option<Part>,
     /// The quantisation in upper case, including `UD-`.
     pub(crate) quant: Option<String>,

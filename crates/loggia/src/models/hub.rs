@@ -31,7 +31,7 @@ pub(crate) struct Hub {
 /// A file of a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct HubFile {
-    /// Its path in the repository; every component is a plain name.
+    /// The path of the file in the repository; every component is a plain name.
     pub(crate) path: String,
     pub(crate) size: u64,
     /// Known for every file in Git LFS, which includes GGUF files.
@@ -139,7 +139,7 @@ impl Hub {
         let client = Client::builder()
             .user_agent(concat!("loggia/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(Duration::from_secs(10))
-            // Between two reads, not for the whole download: a large file may take hours.
+            // The limit between two reads, not for the whole download: a large file may take hours.
             .read_timeout(Duration::from_mins(1))
             .build()?;
         Ok(Hub {
@@ -191,7 +191,7 @@ impl Hub {
                 Ok(Opened { response, at: from })
             }
             StatusCode::OK => Ok(Opened { response, at: 0 }),
-            // Another range, or none (416): start at the beginning.
+            // The server sent another range, or none (416): start at the beginning.
             _ => Ok(Opened {
                 response: self.ask(self.url(&path), repo, Some(&file.path), 0).await?,
                 at: 0,

@@ -1,4 +1,5 @@
-//! Writing a file into the model folder: to a part beside it, under a lock, then renamed.
+//! Writing a file into the model folder: first to a part in the same folder, under a lock; then
+//! renamed.
 //!
 //! Only a file that was verified and synced to disk gets the final name. The part's name includes
 //! the beginning of the expected sha256, so that a part of an older version is never continued with
@@ -249,12 +250,12 @@ pub(crate) fn is_gguf(mut reader: impl io::Read) -> io::Result<bool> {
     Ok(magic == b"GGUF")
 }
 
-/// Gives a finished file its final name. After a power cut there is either the old state or the new
-/// one.
+/// Renames a finished file to its final name. After a power cut, the file has either the old name
+/// or the new one.
 fn settle(from: &Path, to: &Path) -> io::Result<()> {
     fs::rename(from, to)?;
     // A rename is durable once its folder is synced. Windows cannot open a folder for that, and
-    // need not.
+    // does not need it.
     #[cfg(unix)]
     if let Some(folder) = to.parent() {
         File::open(folder)?.sync_all()?;

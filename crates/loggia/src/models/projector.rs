@@ -1,5 +1,5 @@
-//! Finds the projector (`mmproj`) of a model, beside the model or in a repository's listing, by
-//! names alone. The engine checks the contents.
+//! Finds the projector (`mmproj`) of a model in the model's folder or in a repository's listing, by
+//! names only. The engine checks the contents.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use super::filename::{self, FileName};
 use super::hub::HubFile;
 
-/// The projector beside a model's file, if it is unambiguous: there is one projector, and no other
-/// model that it could belong to. If the model is in a folder named after its quantisation, the
-/// folder above is searched, too.
+/// Returns the projector in the folder of a model's file, if it is unambiguous: the folder has one
+/// projector, and no other model that it could belong to. If the model is in a folder named after
+/// its quantisation, the folder above is searched, too.
 pub(crate) fn beside(model: &Path) -> Option<PathBuf> {
     let folder = model.parent()?;
     let own = name_of(model)?;

@@ -122,7 +122,7 @@ impl Source {
     }
 }
 
-/// As an argument of `loggia pull`.
+/// Writes the source as an argument of `loggia pull`.
 impl std::fmt::Display for Source {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

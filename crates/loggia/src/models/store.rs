@@ -25,7 +25,7 @@ pub(crate) struct Store {
 /// A model: a file, or the parts of a split one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Model {
-    /// Its name in requests, in `--model` and in `loggia rm`.
+    /// The model's name in requests, in `--model` and in `loggia rm`.
     pub(crate) name: String,
     /// The file to load: the first part of a split model.
     pub(crate) file: PathBuf,

@@ -117,7 +117,7 @@ fn several_prompts_of_token_ids_are_answered_each_by_itself_and_counted_together
         let (_, alone) = complete(&served, &json!({"prompt": lists[prompt]}));
         assert_eq!(choices[choice]["text"], alone["choices"][0]["text"]);
     }
-    // The prompts count once each, all answers count.
+    // The usage counts each prompt once, and all answers.
     let usage = &answer["usage"];
     assert_eq!(
         (&usage["prompt_tokens"], &usage["completion_tokens"]),

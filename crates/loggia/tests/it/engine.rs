@@ -195,7 +195,7 @@ fn a_stream_whose_engine_is_killed_ends_with_an_error_and_the_next_request_is_an
         let stream = under_way(&served);
         kill("-KILL", engine);
         let end = rest(stream);
-        // It may have finished just before.
+        // The stream may have finished just before.
         if !end.contains("[DONE]") {
             assert!(
                 end.contains(r#"data: {"error":{"message":"the backend `embedded` ended"#),
@@ -204,7 +204,7 @@ fn a_stream_whose_engine_is_killed_ends_with_an_error_and_the_next_request_is_an
             cut_short += 1;
         }
         eventually("another engine runs", || served.engine() != engine);
-        // It may be in its backoff of one second.
+        // The engine may be in its backoff of one second.
         eventually("the next request is answered", || {
             served.ask(r#""max_tokens":2"#).starts_with("HTTP/1.1 200")
         });

@@ -22,7 +22,7 @@ const RED: &str =
 const BLUE: &str =
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGNgYPgPAAEDAQAIicLsAAAAAElFTkSuQmCC";
 
-/// A program with the tiny model, and a projector beside it.
+/// A program with the tiny model, and a projector in the same folder.
 fn program() -> Program {
     let program = Program::new()
         .with("LOGGIA_THREADS", "1")

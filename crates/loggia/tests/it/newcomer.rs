@@ -481,7 +481,7 @@ fn a_model_without_a_command_is_answered_with_commands_that_work() {
     );
 }
 
-/// A server that answers every connection with `first`, on a port of its own.
+/// A server on a free port that answers every connection with `first`.
 fn saying(first: impl Fn(u8) -> &'static [u8] + Send + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -729,7 +729,7 @@ fn a_mistake_in_the_file_names_its_key_and_shows_how_it_is_written() {
     ] {
         mistaken(&program, file, said);
     }
-    // What may be a secret is not quoted.
+    // Values that may be secrets are not quoted.
     for file in [
         "key = \"hunter2-hunter2-hunter2\"",
         "[[key]]\nname = \"a\"\nkey = hunter2-hunter2",

@@ -83,7 +83,7 @@ fn a_model_is_pulled_by_its_quantisation_listed_and_removed() {
         fs::read(program.model(&stored("m-Q8_0.gguf"))).unwrap(),
         big
     );
-    // Without a name: the usual quantisation.
+    // Without a quantisation in the name, the usual one is downloaded.
     program.run(&["pull", &format!("hf:{REPO}")]).succeeded();
     let listed = program.run(&["models"]).succeeded().out;
     assert_eq!(
@@ -205,7 +205,7 @@ fn a_half_file_never_has_the_final_name() {
             .out
             .contains("incomplete")
     );
-    // Nothing else writes it meanwhile.
+    // No other command may change the model while it is downloaded.
     program
         .run(&["pull", &format!("hf:{REPO}")])
         .failed_saying(&["another `loggia pull`"]);

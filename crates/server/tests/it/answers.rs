@@ -1,4 +1,4 @@
-//! What all answers have: a request id, and a 500 if the code panics.
+//! Properties of all answers: a request id, and a 500 if the code panics.
 
 use crate::test_server::{Readiness, TestServer, body, chat, header, last};
 

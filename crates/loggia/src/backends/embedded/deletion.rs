@@ -11,7 +11,7 @@ use super::pool::Pool;
 use crate::config::Config;
 use crate::models::{Store, StoreError, WriteError};
 
-/// What decides whether a model may be deleted.
+/// The facts that decide whether a model may be deleted.
 pub(super) struct Deletion {
     pub(super) store: Store,
     /// For each model of the pool, whether it was found by name in the model folder.

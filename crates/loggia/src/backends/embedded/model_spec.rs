@@ -1,4 +1,4 @@
-//! How a model is loaded; sent to the engine's process.
+//! [`ModelSpec`]: how to load a model. It is sent to the engine's process.
 
 use std::path::PathBuf;
 

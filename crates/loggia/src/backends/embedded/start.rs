@@ -19,8 +19,8 @@ pub(super) trait Start: Send + Sync {
 pub(super) struct Started {
     pub(super) backend: Arc<dyn Backend>,
     pub(super) known: Vec<(Model, Arc<Abilities>)>,
-    /// Resolves when it has ended, to how it ended.
+    /// Resolves when the process has ended, to a description of how it ended.
     pub(super) exited: BoxFuture<'static, String>,
-    /// Notifying this kills it.
+    /// Notify it to kill the process.
     pub(super) kill: Arc<Notify>,
 }

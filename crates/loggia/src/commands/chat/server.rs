@@ -134,12 +134,12 @@ impl Server {
         }
     }
 
-    /// Its address.
+    /// Returns the server's address.
     pub(super) fn place(&self) -> &str {
         &self.place
     }
 
-    /// The names of its models.
+    /// Returns the names of the server's models.
     pub(super) async fn models(&self) -> Result<Vec<String>, BackendError> {
         Ok(self
             .api

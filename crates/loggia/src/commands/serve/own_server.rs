@@ -12,7 +12,7 @@ use super::options::{options, policy};
 use super::{backend, configured_backends};
 use crate::config::Config;
 
-/// A server that runs beside other work of this process.
+/// A server that runs inside this process, in addition to its other work.
 pub(crate) struct OwnServer {
     pub(crate) address: SocketAddr,
     /// The names of the embedded models.

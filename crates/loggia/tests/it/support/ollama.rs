@@ -1,5 +1,4 @@
-//! A minimal Ollama: a model for embeddings, then one that chats, and answers that can be held
-//! back.
+//! A minimal Ollama: an embedding model, then one that chats. Tests can delay its answers.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -46,11 +46,11 @@ pub(super) enum State<E> {
     Unloaded,
     Loading,
     Loaded(Loaded<E>),
-    /// Its process has been told to end.
+    /// The model's process has got the signal to end.
     Unloading,
-    /// It has been deleted.
+    /// The model has been deleted.
     Deleted,
-    /// It is not started again before `until`.
+    /// The model is not started again before `until`.
     Down {
         why: Why,
         until: Instant,
@@ -61,7 +61,7 @@ pub(super) enum State<E> {
 pub(super) enum Why {
     /// It could not be loaded. The reason may contain paths: it is for the log, not for clients.
     NotLoaded(String),
-    /// Its process ended, with this status.
+    /// The model's process ended, with this status.
     Ended(String),
 }
 
@@ -78,9 +78,9 @@ pub(super) struct Loaded<E> {
 /// What a request needs of a model.
 #[derive(Clone, Copy)]
 pub(super) enum Want {
-    /// Use the model; it stays loaded for this time afterwards.
+    /// To use the model. The model stays loaded for this time afterwards.
     Use(KeepAlive),
-    /// Know its abilities.
+    /// To know the model's abilities.
     Knowledge,
 }
 
@@ -95,7 +95,7 @@ pub(super) enum Step<E> {
     Wait,
     /// The model must be loaded.
     Load,
-    /// There is no such model.
+    /// The model does not exist.
     Gone,
     /// Loading failed a short while ago.
     NotLoaded,
@@ -108,9 +108,9 @@ pub(super) enum Step<E> {
 pub(super) enum End<E> {
     /// Nothing: it was an older process, or its end was already known.
     Nothing,
-    /// It was unloaded.
+    /// The model was unloaded.
     Unloaded,
-    /// It ended unexpectedly, and is started again at this time.
+    /// The process ended unexpectedly. It is started again at this time.
     Sudden { engine: E, again: Instant },
 }
 
@@ -218,7 +218,7 @@ impl<E: Clone> Entry<E> {
             }
             State::Loaded(loaded) => {
                 let engine = loaded.engine.clone();
-                // Without backoff the first time, or after a long run.
+                // There is no backoff the first time, and none after a long run.
                 if now.duration_since(loaded.since) >= LONG_ENOUGH {
                     self.deaths = 0;
                 }
@@ -250,7 +250,7 @@ impl<E: Clone> Entry<E> {
         }
     }
 
-    /// When it is unloaded if nothing uses it.
+    /// Returns when the model is unloaded if nothing uses it.
     pub(super) fn expires(&self) -> Option<Instant> {
         let State::Loaded(Loaded {
             users: 0,
@@ -267,7 +267,7 @@ impl<E: Clone> Entry<E> {
         idle_since.checked_add(keep)
     }
 
-    /// Since when it has been idle, if it may be unloaded for another model.
+    /// Returns since when the model has been idle, if it may be unloaded for another model.
     pub(super) fn idle_since(&self) -> Option<Instant> {
         match &self.state {
             State::Loaded(loaded) if loaded.users == 0 && !self.is_awaited() => {

@@ -1,10 +1,12 @@
-//! Which models are loaded: on first use, as far as the memory suffices, until they are idle for
-//! too long.
+//! The pool of models. It loads models on first use, as far as the memory suffices, and unloads
+//! them when they have been idle for too long.
 //!
 //! One lock protects the states of all models, so that every decision sees all of them. No process
-//! is started or awaited while it is held. Reading order: this file (the models), `entry` (the
-//! state of one model, as pure functions), `memory` (what fits), `waiting` (requests), `lease`,
-//! `idle` (unloading), `running` (starting and restarting engines), `delete`.
+//! is started or awaited while it is held.
+//!
+//! Reading order: this file (the models), `entry` (the state of one model, as pure functions),
+//! `memory` (what fits), `waiting` (requests), `lease`, `idle` (unloading), `running` (starting and
+//! restarting engines), `delete`.
 
 mod delete;
 mod entry;
@@ -131,7 +133,7 @@ impl Pool {
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
-            // From here on, no notification is missed.
+            // From here on, every notification is received.
             changed.as_mut().enable();
             if is_so(&self.lock()) {
                 return;

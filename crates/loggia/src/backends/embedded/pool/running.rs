@@ -104,7 +104,8 @@ impl Pool {
         }
     }
 
-    /// A process has ended, expectedly or not. Called by whoever notices it first.
+    /// Reports that a process has ended, expectedly or not. The first part of the program that
+    /// notices it calls this.
     pub(super) fn ended(self: &Arc<Self>, at: usize, process: u64, how: &str) {
         let end = self.lock()[at].ended(process, how, Instant::now());
         if matches!(end, End::Nothing) {

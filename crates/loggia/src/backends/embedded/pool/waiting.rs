@@ -54,7 +54,7 @@ impl Pool {
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
-            // From here on no change is missed.
+            // From here on, every change is noticed.
             changed.as_mut().enable();
             match self.look(at, want)? {
                 Look::Have(lease) => return Ok(Some(lease)),
