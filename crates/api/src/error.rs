@@ -1,5 +1,6 @@
 //! [`ApiError`]: converts causes to the errors that clients see, in one flat list.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,7 +10,7 @@ use loggia_backend::{BackendError, NotDeleted, Phase, Profile, WorkKind};
 use loggia_wire::openai::{ErrorBody, ErrorObject};
 
 use crate::wording::Dialect;
-use crate::{Body, wording};
+use crate::{Body, messages, wording};
 
 /// The default wait before a retry: if an engine is busy or down, for the engine's rate limit, and
 /// while a model is pulled. Some clients never retry a 429 or 503 without a time.
@@ -43,6 +44,8 @@ pub struct ApiError {
     pub retry_after: Option<Duration>,
     /// The methods of the route, for a 405.
     pub allow: Vec<Method>,
+    /// The id of the request, for the error events of dialects that have it there.
+    pub request_id: Option<Arc<str>>,
 }
 
 impl ApiError {
@@ -66,6 +69,7 @@ impl ApiError {
             should_retry: None,
             retry_after,
             allow: Vec::new(),
+            request_id: None,
         }
     }
 
@@ -159,6 +163,12 @@ impl ApiError {
     pub(crate) fn unknown_route(method: &Method, path: &str, meant: Option<&str>) -> Self {
         let url: String = path.chars().take(LONGEST_PATH).collect();
         let message = match meant {
+            // Clients of Anthropic's API add the whole path.
+            Some(meant) if meant.starts_with("/v1/messages") => {
+                format!(
+                    "Invalid URL ({method} {url}). Did you mean {meant}? The base URL of a client of Anthropic's API has no path."
+                )
+            }
             Some(meant) => {
                 format!(
                     "Invalid URL ({method} {url}). Did you mean {meant}? The base URL of a client ends in '/v1'."
@@ -244,6 +254,14 @@ impl ApiError {
         }
     }
 
+    /// Returns the status and the body of the error in Anthropic's API.
+    pub(crate) fn anthropic(&self, request_id: Option<&str>) -> (StatusCode, Body) {
+        // Cannot fail: strings are always valid JSON.
+        let body = serde_json::to_vec(&messages::error::body(self, request_id));
+        let body = Body::failed(Bytes::from(body.unwrap_or_default()));
+        (messages::error::status(self), body)
+    }
+
     /// Returns the error as an HTTP response.
     pub fn response(&self) -> Response<Body> {
         // Cannot fail: four strings are always valid JSON.
@@ -252,6 +270,8 @@ impl ApiError {
             .unwrap_or_default();
         let mut response = Response::new(Body::failed(body));
         *response.status_mut() = self.status;
+        // The door writes it again for clients of another API.
+        response.extensions_mut().insert(self.clone());
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Some(again) = self.should_retry {

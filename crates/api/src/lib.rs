@@ -16,6 +16,7 @@ mod embeddings;
 mod error;
 mod generate;
 mod layer;
+mod messages;
 mod models;
 mod responses;
 pub mod store;

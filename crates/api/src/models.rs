@@ -1,12 +1,16 @@
-//! `/v1/models`: lists the models, returns one model, deletes one.
+//! `/v1/models`: lists the models, returns one model, deletes one. The lists of Anthropic's API are in
+//! `messages/models.rs`.
 
 use http::header::{CONTENT_TYPE, ORIGIN};
 use http::request::Parts;
-use http::{HeaderValue, Response};
+use http::{HeaderValue, Response, Uri};
 use loggia_backend::BackendError;
 use loggia_wire::openai::{DeletedModel, ModelList};
 use serde::Serialize;
 
+use crate::door::query::Query;
+use crate::messages::models as info;
+use crate::wording::Dialect;
 use crate::{ApiError, Body, Caller, Door};
 
 impl Door {
@@ -20,6 +24,26 @@ impl Door {
         let answer = match self.backend.model(id).await {
             Err(error) => Err(self.with_nearest(error).await),
             found => found,
+        };
+        self.json(answer, "model")
+    }
+
+    /// `GET /v1/models` of Anthropic's API.
+    pub(crate) async fn model_page(&self, uri: &Uri) -> Response<Body> {
+        match self.backend.models().await {
+            Ok(models) => match info::page(&models, &Query::of(uri)) {
+                Ok(page) => self.json(Ok(page), "model"),
+                Err(error) => self.refuse(error),
+            },
+            Err(error) => self.refuse(ApiError::worded(error, Dialect::Messages)),
+        }
+    }
+
+    /// `GET /v1/models/{id}` of Anthropic's API.
+    pub(crate) async fn model_info(&self, id: &str) -> Response<Body> {
+        let answer = match self.backend.model(id).await {
+            Err(error) => Err(self.with_nearest(error).await),
+            found => found.map(|model| info::of(&model)),
         };
         self.json(answer, "model")
     }

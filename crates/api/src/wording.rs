@@ -3,7 +3,7 @@
 
 use loggia_backend::WorkKind;
 
-use crate::responses::names;
+use crate::{messages, responses::names};
 
 /// The endpoint whose terms an error uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,12 +12,13 @@ pub(crate) enum Dialect {
     Completions,
     Embeddings,
     Responses,
+    Messages,
 }
 
 /// Returns the field that contains the model's input.
 pub(crate) fn prompt(dialect: Dialect) -> &'static str {
     match dialect {
-        Dialect::Chat => "messages",
+        Dialect::Chat | Dialect::Messages => "messages",
         Dialect::Completions => "prompt",
         Dialect::Embeddings | Dialect::Responses => "input",
     }
@@ -27,6 +28,9 @@ pub(crate) fn prompt(dialect: Dialect) -> &'static str {
 pub(crate) fn param(dialect: Dialect, param: String) -> String {
     match dialect {
         Dialect::Responses => names::of_response(&param, &names::Places::default()),
+        Dialect::Messages => {
+            messages::names::of_messages(&param, &messages::names::Places::default())
+        }
         _ if param == "messages" => prompt(dialect).to_owned(),
         _ => param,
     }
@@ -43,6 +47,9 @@ pub(crate) fn context_exceeded(
     context: Option<u64>,
 ) -> String {
     let (noun, are) = (prompt(dialect), are(dialect));
+    if dialect == Dialect::Messages {
+        return prompt_too_long(prompt_tokens, context);
+    }
     match (prompt_tokens, context) {
         (Some(tokens), Some(context)) => format!(
             "This model's maximum context length is {context} tokens. However, your {noun} resulted in {tokens} tokens. \
@@ -57,11 +64,23 @@ pub(crate) fn context_exceeded(
     }
 }
 
+/// Anthropic's words. Claude Code recognizes them, and compacts the conversation.
+fn prompt_too_long(prompt_tokens: Option<u64>, context: Option<u64>) -> String {
+    match (prompt_tokens, context) {
+        (Some(tokens), Some(context)) => {
+            format!("prompt is too long: {tokens} tokens > {context} maximum")
+        }
+        (None, Some(context)) => {
+            format!("prompt is too long: it has more than {context} tokens, the maximum")
+        }
+        (_, None) => "prompt is too long: it has more tokens than this model reads".to_owned(),
+    }
+}
+
 fn are(dialect: Dialect) -> &'static str {
-    if dialect == Dialect::Chat {
-        "are"
-    } else {
-        "is"
+    match dialect {
+        Dialect::Chat | Dialect::Messages => "are",
+        Dialect::Completions | Dialect::Embeddings | Dialect::Responses => "is",
     }
 }
 
@@ -91,6 +110,10 @@ pub(crate) fn unsupported(work: WorkKind, dialect: Dialect) -> &'static str {
         WorkKind::Chat if dialect == Dialect::Responses => {
             "This model is not supported in the v1/responses endpoint. Did you mean to use v1/embeddings? `capabilities` in \
              GET /v1/models/{id} shows what a model supports."
+        }
+        WorkKind::Chat if dialect == Dialect::Messages => {
+            "This model is not supported in the v1/messages endpoint: it is not a chat model. `capabilities` in \
+             GET /v1/models/{id} tells what a model is made for."
         }
         WorkKind::Chat => {
             "This is not a chat model and thus not supported in the v1/chat/completions endpoint. Did you mean to use \

@@ -11,7 +11,7 @@ use axum::routing::get;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::Response;
-use loggia_api::{Caller, Door, Policy, Store};
+use loggia_api::{Caller, Door, Policy, Route, Store};
 use loggia_backend::Backend;
 use tower::{Service, ServiceBuilder};
 
@@ -127,9 +127,10 @@ impl Service<Request> for Routes {
             });
         }
         let door = self.door.clone();
-        if self.requires_key && request.extensions().get::<Caller>().is_none() {
+        let is_open = Route::is_open(request.uri().path());
+        if self.requires_key && !is_open && request.extensions().get::<Caller>().is_none() {
             // The body has not been read yet.
-            let refused = door.refuse(keys::refusal(request.headers()));
+            let refused = door.refuse_request(&request, keys::refusal(request.headers()));
             return Box::pin(async move { Ok(refused.map(AnswerBody::from)) });
         }
         Box::pin(async move {

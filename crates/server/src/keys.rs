@@ -9,11 +9,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, Request};
+use http::{HeaderMap, HeaderName, Request};
 use loggia_api::{ApiError, Caller};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 use tower::{Layer, Service};
+
+/// The header with the key in Anthropic's API.
+const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// The SHA-256 digest of an API key. A key must be long and random: the digest has no salt and is
 /// fast to compute.
@@ -69,7 +72,11 @@ impl Keys {
 
     /// The caller whose key the request has; `None` without a valid key.
     fn caller(&self, headers: &HeaderMap) -> Option<&Caller> {
-        let theirs = KeyDigest::of(bearer(headers)?);
+        keys(headers).find_map(|key| self.holder(key))
+    }
+
+    fn holder(&self, key: &[u8]) -> Option<&Caller> {
+        let theirs = KeyDigest::of(key);
         let mut place = u32::MAX;
         for (at, (digest, _)) in (0..u32::MAX).zip(self.0.iter()) {
             let same: Choice = digest.0.ct_eq(&theirs.0);
@@ -81,11 +88,21 @@ impl Keys {
 
 /// The error for a request without a valid key.
 pub(crate) fn refusal(headers: &HeaderMap) -> ApiError {
-    if bearer(headers).is_some() {
+    if keys(headers).next().is_some() {
         ApiError::wrong_key()
     } else {
         ApiError::no_key()
     }
+}
+
+/// The keys that a request has: after `Bearer`, and in the header that clients of Anthropic's API
+/// use. Claude Code may send both.
+fn keys(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    let own = headers
+        .get(X_API_KEY)
+        .map(|key| key.as_bytes().trim_ascii());
+    let own = own.filter(|key| !key.is_empty());
+    bearer(headers).into_iter().chain(own)
 }
 
 /// The key after `Bearer`.
@@ -212,6 +229,16 @@ mod tests {
         ] {
             assert_eq!(who(nobody), None, "{nobody}");
         }
+        let both = |own: &'static str, bearer: &str| {
+            let mut headers = headers(bearer);
+            headers.insert(X_API_KEY, HeaderValue::from_static(own));
+            keys.caller(&headers).map(|caller| &*caller.name)
+        };
+        assert_eq!(both(" one-key", "Basic x"), Some("one"));
+        assert_eq!(both("one-key", "Bearer wrong"), Some("one"));
+        assert_eq!(both("wrong", "Bearer another-key"), Some("two"));
+        assert_eq!(both("one-key", "Bearer another-key"), Some("two"));
+        assert_eq!(both("", "Basic x").or(both("wrong", "Basic x")), None);
         assert_eq!(Keys::default().caller(&headers("Bearer one-key")), None);
     }
 }

@@ -16,6 +16,13 @@ impl Serialize for JsonText {
     }
 }
 
+impl<'de> Deserialize<'de> for JsonText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = Box::<RawValue>::deserialize(deserializer)?;
+        Ok(Self(raw.get().to_owned()))
+    }
+}
+
 /// A JSON string, as OpenAI's API defines the field. If a client sends another JSON value, the
 /// string is the text of that value; `null` gives an empty string.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -117,7 +117,7 @@ pub fn parse_chat(
         }
     };
     Arc::make_mut(&mut request).keep_long_numbers(body);
-    check(&request)?;
+    check(&request, MAX_STOP_STRINGS)?;
     // The original accepted anything in a message.
     if profile == Profile::Openai {
         messages::check(&request.messages)?;
@@ -134,7 +134,16 @@ pub(crate) fn check_whole(
     request: &mut ChatCompletionRequest,
     ceilings: &Ceilings,
 ) -> Result<(), ApiError> {
-    check(request)?;
+    check_whole_with(request, ceilings, MAX_STOP_STRINGS)
+}
+
+/// The same for a dialect with another maximum number of stop strings.
+pub(crate) fn check_whole_with(
+    request: &mut ChatCompletionRequest,
+    ceilings: &Ceilings,
+    stops: usize,
+) -> Result<(), ApiError> {
+    check(request, stops)?;
     messages::check(&request.messages)?;
     ceilings::check(request, ceilings)?;
     if let Some(stop) = &mut request.stop {
@@ -143,7 +152,7 @@ pub(crate) fn check_whole(
     Ok(())
 }
 
-fn check(request: &ChatCompletionRequest) -> Result<(), ApiError> {
+fn check(request: &ChatCompletionRequest, stops: usize) -> Result<(), ApiError> {
     if request.messages.is_empty() {
         return Err(ApiError::invalid(
             "messages",
@@ -152,7 +161,8 @@ fn check(request: &ChatCompletionRequest) -> Result<(), ApiError> {
         ));
     }
     check_model(&request.model)?;
-    check_sampling(request)?;
+    check_numbers(request)?;
+    check_stops(request, stops)?;
     // `combinations.rs` handles values below 1, which `--lenient` accepts.
     let most = i64::from(u32::MAX);
     between("max_tokens", request.max_tokens, i64::MIN, most)?;
@@ -170,6 +180,11 @@ fn check(request: &ChatCompletionRequest) -> Result<(), ApiError> {
 
 /// Checks the fields that completions share with chats.
 pub(crate) fn check_sampling(request: &ChatCompletionRequest) -> Result<(), ApiError> {
+    check_numbers(request)?;
+    check_stops(request, MAX_STOP_STRINGS)
+}
+
+fn check_numbers(request: &ChatCompletionRequest) -> Result<(), ApiError> {
     within("temperature", request.temperature, 0.0, 2.0)?;
     within("top_p", request.top_p, 0.0, 1.0)?;
     within("presence_penalty", request.presence_penalty, -2.0, 2.0)?;
@@ -178,9 +193,13 @@ pub(crate) fn check_sampling(request: &ChatCompletionRequest) -> Result<(), ApiE
     for (token, &bias) in request.logit_bias.iter().flatten() {
         within(&format!("logit_bias.{token}"), Some(bias), -100.0, 100.0)?;
     }
+    Ok(())
+}
+
+fn check_stops(request: &ChatCompletionRequest, most: usize) -> Result<(), ApiError> {
     let stops = request.stop.as_ref().map_or(0, |stop| stop.0.len());
-    if stops > MAX_STOP_STRINGS {
-        return Err(too_long("stop", MAX_STOP_STRINGS, stops));
+    if stops > most {
+        return Err(too_long("stop", most, stops));
     }
     Ok(())
 }

@@ -15,6 +15,7 @@ use crate::answer::chunks::put_json;
 use crate::answer::id;
 use crate::answer::text::TextChoice;
 use crate::answer::writer::{Head, Shape, Writer};
+use crate::messages::writer::MessageWriter;
 use crate::responses::writer::ResponseWriter;
 
 /// A complete answer under construction.
@@ -25,6 +26,7 @@ use crate::responses::writer::ResponseWriter;
 pub(crate) enum Collector {
     Choices(AllChoices),
     Response(Box<ResponseWriter>),
+    Message(Box<MessageWriter>),
 }
 
 impl Collector {
@@ -34,6 +36,10 @@ impl Collector {
             Shape::Response(shape) => {
                 let writer = ResponseWriter::whole(head, Arc::clone(shape));
                 Self::Response(Box::new(writer))
+            }
+            Shape::Message(shape) => {
+                let writer = MessageWriter::whole(head, Arc::clone(shape));
+                Self::Message(Box::new(writer))
             }
         }
     }
@@ -45,6 +51,7 @@ impl Collector {
                 Ok(())
             }
             Self::Response(response) => response.push(event, &mut Vec::new()),
+            Self::Message(message) => message.push(event, &mut Vec::new()),
         }
     }
 
@@ -53,6 +60,7 @@ impl Collector {
         match self {
             Self::Choices(choices) => choices.ended_early,
             Self::Response(response) => response.ended_early(),
+            Self::Message(message) => message.ended_early(),
         }
     }
 
@@ -68,6 +76,7 @@ impl Collector {
     ) -> Result<(), BackendError> {
         match (self, &head.shape) {
             (Self::Response(response), _) => response.write_whole(out),
+            (Self::Message(message), _) => message.write_whole(out),
             (Self::Choices(choices), Shape::Text { echoes }) => {
                 put_json(out, &choices.finish_text(head, served_by, *echoes)?)
             }

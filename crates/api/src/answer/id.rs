@@ -25,6 +25,14 @@ pub(crate) fn new(kind: &str, profile: Profile) -> Arc<str> {
     }
 }
 
+/// The prefix of the ids of messages of Anthropic's API.
+pub(crate) const MESSAGE: &str = "msg_";
+
+/// Creates the id of a new message of Anthropic's API.
+pub(crate) fn message() -> Arc<str> {
+    random(MESSAGE)
+}
+
 /// Creates the id of a new response.
 pub(crate) fn response() -> Arc<str> {
     random(RESPONSE)

@@ -21,12 +21,15 @@ pub(crate) mod writer;
 use std::sync::Arc;
 
 use loggia_backend::ServedBy;
+use loggia_wire::frame::sse;
 
 use chat::ChatWriter;
 use text::TextWriter;
 use writer::{Head, Shape, Writer};
 
 use crate::ApiError;
+use crate::messages;
+use crate::messages::writer::MessageWriter;
 use crate::responses::writer::ResponseWriter;
 
 /// Creates the writer of a stream, after an engine has accepted.
@@ -38,6 +41,17 @@ pub(crate) fn writer(head: Head, served_by: &ServedBy) -> Box<dyn Writer> {
             Box::new(TextWriter::new(head, served_by, echoes))
         }
         Shape::Response(shape) => Box::new(ResponseWriter::streaming(&head, Arc::clone(shape))),
+        Shape::Message(shape) => Box::new(MessageWriter::streaming(&head, Arc::clone(shape))),
+    }
+}
+
+/// Writes a sign of life into a stream that has not begun.
+pub(crate) fn write_heartbeat(head: &Head, out: &mut Vec<u8>) {
+    match &head.shape {
+        Shape::Message(_) => messages::writer::write_ping(out),
+        Shape::Chat | Shape::Text { .. } | Shape::Response(_) => {
+            sse::write_comment(out, "still working");
+        }
     }
 }
 
@@ -48,5 +62,6 @@ pub(crate) fn write_failure(head: &Head, error: &ApiError, out: &mut Vec<u8>) {
         Shape::Response(shape) => {
             ResponseWriter::streaming(head, Arc::clone(shape)).fail(error, out);
         }
+        Shape::Message(_) => messages::writer::write_failure(error, out),
     }
 }

@@ -252,6 +252,7 @@ impl EventStream {
     }
 
     fn fail_with(&mut self, error: &ApiError, out: &mut Vec<u8>) {
+        let error = &self.named(error);
         match &mut self.state {
             State::Beginning(..) => self.refuse(error, out),
             State::Speaking(speech) => {
@@ -264,10 +265,19 @@ impl EventStream {
 
     /// Ends an answer that never began.
     fn refuse(&mut self, error: &ApiError, out: &mut Vec<u8>) {
+        let error = &self.named(error);
         if let State::Beginning(_, head) = &self.state {
             answer::write_failure(head, error, out);
         }
         self.state = State::Ended(Box::new(Ended::new(Outcome::Failed)));
+    }
+
+    /// Adds the id of the request to an error.
+    fn named(&self, error: &ApiError) -> ApiError {
+        ApiError {
+            request_id: self.refusals.request_id.clone(),
+            ..error.clone()
+        }
     }
 
     fn poll_heartbeat(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) {
@@ -278,7 +288,10 @@ impl EventStream {
             && heartbeat.next.as_mut().poll(cx).is_ready()
         {
             if out.is_empty() {
-                sse::write_comment(out, "still working");
+                match &self.state {
+                    State::Beginning(_, head) => answer::write_heartbeat(head, out),
+                    _ => sse::write_comment(out, "still working"),
+                }
             }
             if heartbeat.every.is_zero() {
                 self.heartbeat = None;

@@ -7,6 +7,7 @@ use loggia_backend::{BackendError, Event, Profile, ServedBy};
 use loggia_wire::frame::sse;
 
 use crate::ApiError;
+use crate::messages::MessageShape;
 use crate::responses::ResponseShape;
 
 /// Writes one streamed answer. It does no I/O. It reads the clock only for the creation time, if
@@ -25,7 +26,7 @@ pub(crate) trait Writer: Send {
 /// The properties that are the same in every piece of an answer.
 #[derive(Clone, Debug)]
 pub(crate) struct Head {
-    /// The id: `chatcmpl-…`, `cmpl-…` or `resp_…`.
+    /// The id: `chatcmpl-…`, `cmpl-…`, `resp_…` or `msg_…`.
     pub(crate) id: Arc<str>,
     /// The model name that the client sent.
     pub(crate) model: Arc<str>,
@@ -51,6 +52,8 @@ pub(crate) enum Shape {
     },
     /// A response: `response`.
     Response(Arc<ResponseShape>),
+    /// A message of Anthropic's API: `message`.
+    Message(Arc<MessageShape>),
 }
 
 impl Head {

@@ -7,6 +7,7 @@ pub(crate) mod policy;
 pub(crate) mod query;
 pub(crate) mod read;
 pub(crate) mod routes;
+pub(crate) mod speaks;
 
 use std::fmt::Display;
 use std::pin::Pin;
@@ -14,9 +15,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Buf;
-use http::header::UPGRADE;
+use http::header::{CONTENT_TYPE, UPGRADE};
 use http::request::Parts;
-use http::{Extensions, HeaderMap, Request, Response};
+use http::{Extensions, HeaderMap, HeaderValue, Request, Response};
 use loggia_backend::{Abilities, Backend, BackendError, nearest};
 use loggia_wire::openai::{ChatCompletionRequest, CompletionRequest};
 
@@ -25,6 +26,8 @@ use crate::answer::refusal::Refusals;
 use crate::answer::stream::took_too_long;
 use crate::door::caller::Only;
 use crate::door::routes::Handler;
+use crate::door::speaks::Speaks;
+use crate::messages::AskedMessage;
 use crate::responses::AskedResponse;
 use crate::{ApiError, Body, Caller, Policy, Route, Store, Strictness};
 
@@ -136,11 +139,25 @@ impl Door {
         self.answer(route, request)
     }
 
-    /// Answers a request whose route is known.
+    /// Answers a request whose route is known, in the form of the API that the client speaks.
     pub async fn answer<B>(
         &self,
         route: Result<Route, ApiError>,
         request: Request<B>,
+    ) -> Response<Body>
+    where
+        B: http_body::Body<Data: Buf, Error: Display> + Send,
+    {
+        let speaks = Speaks::of(&request);
+        let response = self.answered(route, request, speaks.is_anthropic()).await;
+        speaks.finished(response)
+    }
+
+    async fn answered<B>(
+        &self,
+        route: Result<Route, ApiError>,
+        request: Request<B>,
+        is_anthropic: bool,
     ) -> Response<Body>
     where
         B: http_body::Body<Data: Buf, Error: Display> + Send,
@@ -159,9 +176,13 @@ impl Door {
             // Boxed because they are rarer; every chat would reserve memory for them.
             Handler::Completions => Box::pin(door.generate::<CompletionRequest, B>(request)).await,
             Handler::Responses => Box::pin(door.generate::<AskedResponse, B>(request)).await,
+            Handler::Messages => Box::pin(door.generate::<AskedMessage, B>(request)).await,
             Handler::Embeddings => Box::pin(door.embeddings(request)).await,
+            Handler::Models if is_anthropic => door.model_page(request.uri()).await,
+            Handler::Model if is_anthropic => door.model_info(route.id()).await,
             Handler::Models => door.models().await,
             Handler::Model => door.model(route.id()).await,
+            Handler::Hello => hello(),
             Handler::DeleteModel => door.delete_model(route.id(), &request.into_parts().0).await,
             Handler::Chats
             | Handler::StoredChat
@@ -182,6 +203,12 @@ impl Door {
     /// Returns the response for an error before the request is processed.
     pub fn refuse(&self, error: ApiError) -> Response<Body> {
         error.under(self.policy.profile).response()
+    }
+
+    /// Returns the response for an error about this request, in the format of the API that its
+    /// client speaks.
+    pub fn refuse_request<B>(&self, request: &Request<B>, error: ApiError) -> Response<Body> {
+        Speaks::of(request).finished(self.refuse(error))
     }
 
     /// Returns the door for a [`Caller`] that may not use every model.
@@ -238,6 +265,14 @@ impl Door {
             Err(refusals.refuse(overdue))
         })
     }
+}
+
+/// `GET /api/hello`, by which Claude Code finds out whether it reaches the server.
+fn hello() -> Response<Body> {
+    let mut response = Response::new(Body::whole(&br#"{"message":"hello"}"#[..]));
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(CONTENT_TYPE, json);
+    response
 }
 
 /// Returns whether the client asks for a WebSocket.

@@ -14,10 +14,12 @@ pub(crate) enum Handler {
     Chat,
     Completions,
     Responses,
+    Messages,
     Embeddings,
     Models,
     Model,
     DeleteModel,
+    Hello,
     Chats,
     StoredChat,
     UpdateChat,
@@ -85,7 +87,7 @@ static ROUTES: &[Row] = &[
         Method::POST,
         "/v1/chat/completions",
         Handler::Chat,
-        &["chat", "messages"],
+        &["chat"],
     ),
     row(
         Method::POST,
@@ -101,6 +103,12 @@ static ROUTES: &[Row] = &[
     ),
     row(
         Method::POST,
+        MESSAGES,
+        Handler::Messages,
+        &["messages", "message"],
+    ),
+    row(
+        Method::POST,
         "/v1/embeddings",
         Handler::Embeddings,
         &["embeddings", "embedding", "embed"],
@@ -113,6 +121,8 @@ static ROUTES: &[Row] = &[
     ),
     row(Method::GET, "/v1/models/{id}", Handler::Model, &[]),
     row(Method::DELETE, "/v1/models/{id}", Handler::DeleteModel, &[]),
+    row(Method::GET, HELLO, Handler::Hello, &[]),
+    row(Method::HEAD, HELLO, Handler::Hello, &[]),
     stored(Method::GET, "/v1/chat/completions", Handler::Chats, &[]),
     stored(Method::GET, CHAT, Handler::StoredChat, &[]),
     stored(Method::POST, CHAT, Handler::UpdateChat, &[]),
@@ -143,6 +153,8 @@ static ROUTES: &[Row] = &[
     stored(Method::DELETE, ITEM, Handler::DeleteItem, &[]),
 ];
 
+const MESSAGES: &str = "/v1/messages";
+const HELLO: &str = "/api/hello";
 const CHAT: &str = "/v1/chat/completions/{completion_id}";
 const CONVERSATION: &str = "/v1/conversations/{conversation_id}";
 const ITEMS: &str = "/v1/conversations/{conversation_id}/items";
@@ -182,6 +194,18 @@ impl Route {
             allowed.push(row.method.clone());
         }
         Err(ApiError::wrong_method(method, path, allowed))
+    }
+
+    /// Returns whether a path needs no API key: by it, clients find out whether the server is there.
+    pub fn is_open(path: &str) -> bool {
+        path == HELLO
+    }
+
+    /// Returns whether a path belongs to OpenAI's API alone.
+    pub(crate) fn is_of_openai(path: &str) -> bool {
+        let shared = [Handler::Models, Handler::Model, Handler::DeleteModel];
+        let mut rows = rows(true).filter(|row| row.ids_in(path).is_some());
+        rows.any(|row| !shared.contains(&row.handler))
     }
 
     /// Returns the path as the table has it, for example `/v1/models/{id}`. Logs may contain it,
@@ -299,8 +323,6 @@ mod tests {
             ("/api/chat", "/v1/chat/completions"),
             ("/responses", "/v1/responses"),
             ("/v1/responses/responses", "/v1/responses"),
-            ("/v1/messages", "/v1/chat/completions"),
-            ("/v1/messages/count_tokens", "/v1/chat/completions"),
             ("/v1/chat", "/v1/chat/completions"),
             ("/v1/caht/completions", "/v1/chat/completions"),
             ("/v1/chat/completion", "/v1/chat/completions"),

@@ -8,7 +8,7 @@
 
 mod ask;
 mod called;
-mod ignored;
+pub(crate) mod ignored;
 mod items;
 pub(crate) mod names;
 mod request;

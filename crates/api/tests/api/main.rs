@@ -12,6 +12,7 @@ mod embeddings;
 mod engine_options;
 mod fields;
 mod heartbeats;
+mod messages;
 mod misplaced;
 mod older_functions;
 mod ollama_answers;

@@ -4,6 +4,6 @@ mod ask;
 mod clients;
 mod memory;
 mod output;
-mod stand_in;
-mod state_machine;
+pub(crate) mod stand_in;
+pub(crate) mod state_machine;
 mod tools;

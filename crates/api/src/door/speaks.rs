@@ -1,0 +1,98 @@
+//! Whose API a client speaks. Routes that both APIs have, and errors, follow it.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+
+use crate::door::routes::Route;
+use crate::{ApiError, Body, RequestId};
+
+/// The version of Anthropic's API, which its clients send with every request.
+const ANTHROPIC_VERSION: HeaderName = HeaderName::from_static("anthropic-version");
+
+/// The id of a request in answers of Anthropic's API. The server adds `x-request-id` itself.
+const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
+
+/// The paths of Anthropic's API that OpenAI's does not have.
+const PATHS: &[&str] = &["/v1/messages", "/v1/complete", "/api/hello"];
+
+/// Whose API a client speaks.
+#[derive(Clone, Debug)]
+pub(crate) enum Speaks {
+    OpenAi,
+    /// With the id of the request, if it has one.
+    Anthropic(Option<Arc<str>>),
+}
+
+impl Speaks {
+    /// Finds out by the path and the headers of a request.
+    pub(crate) fn of<B>(request: &Request<B>) -> Self {
+        if speaks_anthropic(request.uri().path(), request.headers()) {
+            let id = request.extensions().get::<RequestId>();
+            Self::Anthropic(id.map(|id| Arc::clone(&id.0)))
+        } else {
+            Self::OpenAi
+        }
+    }
+
+    /// Returns whether it is Anthropic's API.
+    pub(crate) fn is_anthropic(&self) -> bool {
+        matches!(self, Self::Anthropic(_))
+    }
+
+    /// Gives an answer the form of the API: the error's format, and the header with the id.
+    pub(crate) fn finished(self, mut response: Response<Body>) -> Response<Body> {
+        let error = response.extensions_mut().remove::<ApiError>();
+        let Self::Anthropic(id) = self else {
+            return response;
+        };
+        if let Some(error) = error {
+            let (parts, _) = response.into_parts();
+            let (status, body) = error.anthropic(id.as_deref());
+            response = Response::from_parts(parts, body);
+            *response.status_mut() = status;
+        }
+        if let Some(Ok(id)) = id.map(|id| HeaderValue::from_str(&id)) {
+            response.headers_mut().insert(REQUEST_ID, id);
+        }
+        response
+    }
+}
+
+fn speaks_anthropic(path: &str, headers: &HeaderMap) -> bool {
+    let is_below = |known: &str| {
+        path.strip_prefix(known)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    if PATHS.iter().any(|known| is_below(known)) {
+        return true;
+    }
+    headers.contains_key(ANTHROPIC_VERSION) && !Route::is_of_openai(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_path_or_the_version_shows_whose_api_a_client_speaks() {
+        let versioned =
+            HeaderMap::from_iter([(ANTHROPIC_VERSION, HeaderValue::from_static("2026-10-21"))]);
+        for (path, without, with) in [
+            ("/v1/messages", true, true),
+            ("/v1/messages/count_tokens", true, true),
+            ("/v1/messages/batches/1", true, true),
+            ("/v1/messagesandmore", false, true),
+            ("/api/hello", true, true),
+            ("/v1/models", false, true),
+            ("/v1/models/a/b", false, true),
+            ("/v1/nothing", false, true),
+            ("/v1/chat/completions", false, false),
+            ("/v1/responses", false, false),
+            ("/v1/embeddings", false, false),
+        ] {
+            assert_eq!(speaks_anthropic(path, &HeaderMap::new()), without, "{path}");
+            assert_eq!(speaks_anthropic(path, &versioned), with, "{path}");
+        }
+    }
+}

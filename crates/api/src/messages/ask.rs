@@ -1,0 +1,157 @@
+//! A request of `POST /v1/messages`, admitted and answered like any other.
+
+use std::sync::Arc;
+
+use loggia_backend::{Abilities, Ability, Profile, Work, WorkKind};
+use loggia_wire::Extra;
+use loggia_wire::anthropic::MessagesRequest;
+use loggia_wire::openai::ChatCompletionRequest;
+
+use crate::admit::parse::{profile_of, tracked};
+use crate::admit::{Ask, chat};
+use crate::answer::id;
+use crate::answer::writer::Shape;
+use crate::generate::Generate;
+use crate::messages::names::{self, Places};
+use crate::messages::request::{Translated, translate};
+use crate::messages::shape::MessageShape;
+use crate::wording::Dialect;
+use crate::{ApiError, Ceilings, Policy, Strictness};
+
+/// A request of `POST /v1/messages` that was parsed and became a chat.
+#[derive(Clone, Debug)]
+pub(crate) struct AskedMessage {
+    chat: Arc<ChatCompletionRequest>,
+    /// The names of the chat's fields in the client's request.
+    places: Arc<Places>,
+    /// Fields that have no effect with any model.
+    ignored: Vec<String>,
+    /// Whether the client did not mention reasoning. Without the field, Anthropic's models do not
+    /// reason.
+    leaves_thinking_open: bool,
+    shape: Arc<MessageShape>,
+}
+
+impl AskedMessage {
+    /// The chat. It is not shared yet, so nothing is copied.
+    fn chat(&mut self) -> &mut ChatCompletionRequest {
+        Arc::make_mut(&mut self.chat)
+    }
+
+    /// Translates an error and a list of fields to the client's names.
+    fn named(&self, settled: Result<Vec<String>, ApiError>) -> Result<Vec<String>, ApiError> {
+        let name = |field: &String| names::of_messages(field, &self.places);
+        settled
+            .map(|fields| fields.iter().map(name).collect())
+            .map_err(|error| renamed(error, &self.places))
+    }
+}
+
+impl Ask for AskedMessage {
+    const WORK: WorkKind = WorkKind::Chat;
+    const DIALECT: Dialect = Dialect::Messages;
+    const NEEDS: Ability = Ability::Chat;
+
+    fn parse(body: &[u8], policy: &Policy) -> Result<(Arc<Self>, Profile), ApiError> {
+        let request: MessagesRequest = match str::from_utf8(body).map(serde_json::from_str) {
+            Ok(Ok(request)) => request,
+            // Tracking the path costs time, so it is done only after an error.
+            _ => tracked(body)?,
+        };
+        let Translated {
+            mut chat,
+            places,
+            ignored,
+            leaves_thinking_open,
+            shape,
+        } = translate(request, &policy.ceilings)?;
+        chat::check_whole_with(&mut chat, &policy.ceilings, MOST_STOP_SEQUENCES)
+            .map_err(|error| renamed(error, &places))?;
+        let asked = Self {
+            chat: Arc::new(chat),
+            places: Arc::new(places),
+            ignored,
+            leaves_thinking_open,
+            shape: Arc::new(shape),
+        };
+        Ok((Arc::new(asked), profile_of(body, policy)))
+    }
+
+    fn id(_: Profile) -> Arc<str> {
+        id::message()
+    }
+
+    fn model(&self) -> &str {
+        &self.chat.model
+    }
+
+    fn extra(&mut self) -> &mut Extra {
+        &mut self.chat().extra
+    }
+
+    fn settle_combinations(&mut self, strictness: Strictness) -> Result<Vec<String>, ApiError> {
+        if strictness == Strictness::Strict
+            && let Some(first) = self.ignored.first()
+        {
+            return Err(ApiError::unsupported(first));
+        }
+        let settled = self.chat().settle_combinations(strictness);
+        let mut ignored = std::mem::take(&mut self.ignored);
+        ignored.extend(self.named(settled)?);
+        Ok(ignored)
+    }
+
+    fn settle(&mut self, can: &Abilities, strictness: Strictness) -> Result<Vec<String>, ApiError> {
+        // An engine that passes unknown fields on claims every ability, and may refuse the value.
+        let can_answer_at_once = can.has(Ability::Reasoning)
+            && can.has(Ability::NoReasoning)
+            && !can.has(Ability::UnknownFields);
+        if self.leaves_thinking_open && can_answer_at_once {
+            self.chat().reasoning_effort = Some("none".to_owned());
+        }
+        let settled = self.chat().settle(can, strictness);
+        self.named(settled)
+    }
+
+    fn limit(&mut self, can: &Abilities, ceilings: &Ceilings) {
+        self.chat().limit(can, ceilings);
+    }
+}
+
+/// The maximum number of stop sequences, as in Anthropic's API.
+const MOST_STOP_SEQUENCES: usize = 8191;
+
+impl Generate for AskedMessage {
+    fn streams(&self) -> bool {
+        self.chat.streams()
+    }
+
+    fn shape(&self) -> Shape {
+        Shape::Message(Arc::clone(&self.shape))
+    }
+
+    fn choices(&self) -> usize {
+        1
+    }
+
+    fn include_usage(&self) -> bool {
+        false
+    }
+
+    fn work(request: Arc<Self>) -> Work {
+        Work::Chat(Arc::clone(&request.chat))
+    }
+}
+
+/// The same error about the client's own field, also where its text quotes the field.
+fn renamed(mut error: ApiError, places: &Places) -> ApiError {
+    let Some(param) = error.error.param.take() else {
+        return error;
+    };
+    let name = names::of_messages(&param, places);
+    if name != param {
+        let (before, after) = (format!("'{param}'"), format!("'{name}'"));
+        error.error.message = error.error.message.replace(&before, &after);
+    }
+    error.about(name)
+}

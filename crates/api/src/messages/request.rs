@@ -1,0 +1,415 @@
+//! The fields of a request → those of a chat.
+
+use loggia_wire::Extra;
+use loggia_wire::anthropic::{MessagesRequest, OutputConfig, OutputFormat, Thinking};
+use loggia_wire::openai::{
+    ChatCompletionRequest, JsonSchemaFormat, ResponseFormat, Stop, ToolChoice,
+};
+use serde_json::Value;
+
+use crate::admit::checks::{between, check_model, missing, not_among, too_long};
+use crate::messages::names::Places;
+use crate::messages::shape::MessageShape;
+use crate::messages::tools::{self, Tools};
+use crate::messages::turns;
+use crate::responses::ignored::Ignored;
+use crate::{ApiError, Ceilings};
+
+/// Fields of chats that Anthropic's API does not have. Under their name an engine would get
+/// something that this request does not mean.
+const OF_CHATS: &[&str] = &[
+    "max_completion_tokens",
+    "n",
+    "stop",
+    "logit_bias",
+    "logprobs",
+    "top_logprobs",
+    "response_format",
+    "stream_options",
+    "parallel_tool_calls",
+    "functions",
+    "function_call",
+    "reasoning_effort",
+    "prediction",
+    "modalities",
+    "audio",
+    "web_search_options",
+    "store",
+    "user",
+    "verbosity",
+    "moderation",
+    "safety_identifier",
+    "prompt_cache_key",
+    "prompt_cache_retention",
+    "prompt_cache_options",
+];
+
+/// The name of a schema, which chats require and Anthropic's API does not have.
+const SCHEMA_NAME: &str = "answer";
+
+/// A request as a chat, and what the answer needs to know of it.
+#[derive(Debug)]
+pub(crate) struct Translated {
+    pub(crate) chat: ChatCompletionRequest,
+    pub(crate) places: Places,
+    /// Fields without an effect, by the client's names.
+    pub(crate) ignored: Vec<String>,
+    /// Whether the client did not mention reasoning.
+    pub(crate) leaves_thinking_open: bool,
+    pub(crate) shape: MessageShape,
+}
+
+/// Translates a request to a chat.
+///
+/// # Errors
+/// Returns a 400 about the invalid field, by the client's name.
+pub(crate) fn translate(
+    mut request: MessagesRequest,
+    most: &Ceilings,
+) -> Result<Translated, ApiError> {
+    check(&request)?;
+    if request.messages.len() > most.messages {
+        return Err(too_long("messages", most.messages, request.messages.len()));
+    }
+    let mut ignored = unread(&mut request);
+    let changes = turns::tool_changes(&request.messages)?;
+    let offered = Tools::of(&request, &changes, most.tools)?;
+    let conversation = turns::conversation(request.system.take(), request.messages)?;
+    if conversation.messages.is_empty() {
+        let message = "messages: at least one message is required";
+        return Err(ApiError::invalid("messages", "empty_array", message));
+    }
+    let choice = request.tool_choice.as_ref();
+    let tool_choice = choice.map(tools::choice).transpose()?;
+    let one_call = choice.and_then(|choice| choice.disable_parallel_tool_use) == Some(true);
+    let config = request.output_config.take();
+    let effort = effort(
+        request.thinking.as_ref(),
+        conversation.effort.as_deref(),
+        config.as_ref(),
+        &mut ignored,
+    )?;
+    let (format, format_place) = format(config, request.output_format.take());
+    let response_format = format
+        .map(|format| chat_format(format_place, format, &mut ignored))
+        .transpose()?;
+    ignored.extend(offered.ignored.into_names());
+    ignored.extend(conversation.ignored.into_names());
+
+    let leaves_thinking_open = request.thinking.is_none() && effort.is_none();
+    let shape = MessageShape {
+        omits_thinking: display(request.thinking.as_ref()) == Some("omitted"),
+        lists_edits: request.context_management.is_some(),
+        diagnoses: request.diagnostics.is_some(),
+        offered: offered.offered,
+    };
+    let (effort, effort_place) =
+        effort.map_or((None, None), |(effort, place)| (Some(effort), Some(place)));
+    let has_tools = !offered.functions.is_empty();
+    let mut extra = request.extra;
+    if let Some(top_k) = request.top_k {
+        extra.insert("top_k".to_owned(), Value::from(top_k));
+    }
+    let mut chat = ChatCompletionRequest {
+        model: request.model,
+        messages: conversation.messages,
+        stream: request.stream,
+        max_completion_tokens: request.max_tokens,
+        temperature: request.temperature,
+        top_p: request.top_p,
+        stop: request.stop_sequences.map(Stop),
+        response_format,
+        tools: has_tools.then_some(offered.functions),
+        tool_choice: tool_choice.flatten(),
+        parallel_tool_calls: (has_tools && one_call).then_some(false),
+        reasoning_effort: effort,
+        extra,
+        ..empty_chat()
+    };
+    if chat.tool_choice == Some(ToolChoice::None) && chat.tools.is_none() {
+        chat.tool_choice = None;
+    }
+    Ok(Translated {
+        chat,
+        places: Places {
+            messages: conversation.places,
+            tools: offered.places,
+            effort: effort_place,
+            format: Some(format_place),
+        },
+        ignored,
+        leaves_thinking_open,
+        shape,
+    })
+}
+
+/// Checks what chats do not check, or check with other limits.
+fn check(request: &MessagesRequest) -> Result<(), ApiError> {
+    check_model(&request.model)?;
+    let Some(most) = request.max_tokens else {
+        return Err(missing("max_tokens".to_owned()));
+    };
+    between("max_tokens", Some(most), 1, i64::from(u32::MAX))?;
+    if let Some(thinking) = &request.thinking {
+        check_thinking(thinking, most)?;
+    }
+    check_unserved(request)
+}
+
+fn check_thinking(thinking: &Thinking, most: i64) -> Result<(), ApiError> {
+    const KINDS: &[&str] = &["enabled", "adaptive", "between_tools", "disabled"];
+    if !KINDS.contains(&thinking.kind.as_str()) {
+        return Err(not_among("thinking.type", &thinking.kind, KINDS));
+    }
+    let param = "thinking.budget_tokens";
+    match thinking.budget_tokens {
+        None if thinking.kind == "enabled" => return Err(missing(param.to_owned())),
+        Some(budget) if budget > most => {
+            let message = format!(
+                "'max_tokens' ({most}) must be greater than 'thinking.budget_tokens' ({budget})."
+            );
+            return Err(ApiError::invalid(param, "invalid_value", message));
+        }
+        budget => between(param, budget, 1, i64::MAX)?,
+    }
+    Ok(())
+}
+
+/// Refuses what would make the answer wrong: the client would wait for something that never comes.
+fn check_unserved(request: &MessagesRequest) -> Result<(), ApiError> {
+    let refused = |param, message: &str| {
+        Err(ApiError::invalid(
+            param,
+            "unsupported_parameter",
+            message.to_owned(),
+        ))
+    };
+    if request.thread.is_some() {
+        let message = "This server keeps no threads; send the whole conversation in 'messages' and leave 'thread' out.";
+        return refused("thread", message);
+    }
+    if request.compaction.is_some() {
+        let message = "This server has no compaction of its own; ask the model for a summary in 'messages' and leave 'compaction' out.";
+        return refused("compaction", message);
+    }
+    Ok(())
+}
+
+/// Removes the fields without an effect, and returns their names.
+fn unread(request: &mut MessagesRequest) -> Vec<String> {
+    let mut names = Ignored::default();
+    let hints = [
+        ("metadata.user_id", has_user_id(request.metadata.as_ref())),
+        ("cache_control", request.cache_control.is_some()),
+        ("container", request.container.is_some()),
+        ("mcp_servers", has_some(request.mcp_servers.as_ref())),
+        ("fallbacks", request.fallbacks.is_some()),
+        (
+            "fallback_credit_token",
+            request.fallback_credit_token.is_some(),
+        ),
+        ("safeguards", has_some(request.safeguards.as_ref())),
+        ("inference_geo", request.inference_geo.is_some()),
+        ("billing_policy", request.billing_policy.is_some()),
+        ("user_profile_id", request.user_profile_id.is_some()),
+        ("workspace_id", request.workspace_id.is_some()),
+    ];
+    let hints = hints.into_iter().filter(|(_, is_there)| *is_there);
+    hints.for_each(|(name, _)| names.add(name.to_owned()));
+    if request
+        .speed
+        .as_deref()
+        .is_some_and(|speed| speed != "standard")
+    {
+        names.add("speed".to_owned());
+    }
+    let is_usual = |tier: &str| tier == "auto" || tier == "standard_only";
+    if request
+        .service_tier
+        .as_deref()
+        .is_some_and(|tier| !is_usual(tier))
+    {
+        names.add("service_tier".to_owned());
+    }
+    if let Some(Value::Object(metadata)) = &request.metadata {
+        for key in metadata.keys().filter(|key| *key != "user_id") {
+            names.add(format!("metadata.{key}"));
+        }
+    }
+    if let Some(management) = &request.context_management {
+        unread_edits(management, &mut names);
+    }
+    if let Some(thinking) = &request.thinking {
+        unread_thinking(thinking, &mut names);
+    }
+    if let Some(config) = &request.output_config {
+        for key in config.extra.keys() {
+            names.add(format!("output_config.{key}"));
+        }
+    }
+    for field in OF_CHATS {
+        if request.extra.shift_remove(*field).is_some() {
+            names.add((*field).to_owned());
+        }
+    }
+    names.into_names()
+}
+
+fn has_user_id(metadata: Option<&Value>) -> bool {
+    metadata
+        .and_then(|metadata| metadata.get("user_id"))
+        .is_some_and(|id| !id.is_null())
+}
+
+fn has_some(list: Option<&Value>) -> bool {
+    list.is_some_and(|list| list.as_array().is_none_or(|list| !list.is_empty()))
+}
+
+/// Edits that would change the conversation. Keeping all reasoning changes nothing.
+fn unread_edits(management: &Value, names: &mut Ignored) {
+    let Some(edits) = management.get("edits").and_then(Value::as_array) else {
+        names.add("context_management".to_owned());
+        return;
+    };
+    for edit in edits {
+        let kind = edit.get("type").and_then(Value::as_str).unwrap_or_default();
+        let keeps_all = edit.get("keep").is_some_and(|keep| keep == "all");
+        if !(kind.starts_with("clear_thinking") && keeps_all) {
+            names.add(format!("context_management.edits[].{kind}"));
+        }
+    }
+}
+
+fn unread_thinking(thinking: &Thinking, names: &mut Ignored) {
+    if thinking.budget_tokens.is_some() {
+        names.add("thinking.budget_tokens".to_owned());
+    }
+    if thinking.kind == "between_tools" {
+        names.add("thinking.type".to_owned());
+    }
+    for key in thinking.extra.keys() {
+        names.add(format!("thinking.{key}"));
+    }
+}
+
+fn display(thinking: Option<&Thinking>) -> Option<&str> {
+    thinking?.display.as_deref()
+}
+
+/// The effort of a chat, and the field that it comes from.
+fn effort(
+    thinking: Option<&Thinking>,
+    of_a_message: Option<&str>,
+    config: Option<&OutputConfig>,
+    ignored: &mut Vec<String>,
+) -> Result<Option<(String, &'static str)>, ApiError> {
+    const EFFORTS: &[&str] = &["low", "medium", "high", "xhigh", "max"];
+    let place = "output_config.effort";
+    let asked = of_a_message.or_else(|| config?.effort.as_deref());
+    if let Some(word) = asked.filter(|word| !EFFORTS.contains(word)) {
+        return Err(not_among(place, word, EFFORTS));
+    }
+    let Some(thinking) = thinking else {
+        return Ok(asked.map(|effort| (effort.to_owned(), place)));
+    };
+    Ok(match (thinking.kind.as_str(), asked) {
+        ("disabled", asked) => {
+            ignored.extend(asked.map(|_| place.to_owned()));
+            Some(("none".to_owned(), "thinking"))
+        }
+        (_, Some(effort)) => Some((effort.to_owned(), place)),
+        ("enabled", None) => {
+            let level = level_of(thinking.budget_tokens.unwrap_or_default());
+            Some((level.to_owned(), "thinking"))
+        }
+        // The default of the model.
+        (_, None) => None,
+    })
+}
+
+/// The effort that is nearest to a number of tokens. No engine takes the number itself.
+fn level_of(budget: i64) -> &'static str {
+    match budget {
+        ..=4096 => "low",
+        4097..=16384 => "medium",
+        _ => "high",
+    }
+}
+
+/// The format of the answer, and the field that it comes from.
+fn format(
+    config: Option<OutputConfig>,
+    older: Option<OutputFormat>,
+) -> (Option<OutputFormat>, &'static str) {
+    match (config.and_then(|config| config.format), older) {
+        (None, Some(older)) => (Some(older), "output_format"),
+        (format, _) => (format, "output_config.format"),
+    }
+}
+
+fn chat_format(
+    place: &str,
+    format: OutputFormat,
+    ignored: &mut Vec<String>,
+) -> Result<ResponseFormat, ApiError> {
+    if format.kind != "json_schema" {
+        return Err(not_among(
+            format!("{place}.type"),
+            &format.kind,
+            &["json_schema"],
+        ));
+    }
+    let schema = format.schema.filter(|schema| !schema.is_null());
+    ignored.extend(format.extra.keys().map(|key| format!("{place}.{key}")));
+    Ok(ResponseFormat::JsonSchema(JsonSchemaFormat {
+        name: SCHEMA_NAME.to_owned(),
+        description: None,
+        schema: Some(schema.ok_or_else(|| missing(format!("{place}.schema")))?),
+        strict: None,
+        extra: Extra::new(),
+    }))
+}
+
+/// A chat without any field.
+fn empty_chat() -> ChatCompletionRequest {
+    ChatCompletionRequest {
+        model: String::new(),
+        messages: Vec::new(),
+        stream: None,
+        stream_options: None,
+        max_tokens: None,
+        max_completion_tokens: None,
+        temperature: None,
+        top_p: None,
+        n: None,
+        stop: None,
+        presence_penalty: None,
+        frequency_penalty: None,
+        seed: None,
+        logit_bias: None,
+        logprobs: None,
+        top_logprobs: None,
+        response_format: None,
+        tools: None,
+        tool_choice: None,
+        parallel_tool_calls: None,
+        functions: None,
+        function_call: None,
+        reasoning_effort: None,
+        metadata: None,
+        store: None,
+        user: None,
+        safety_identifier: None,
+        prompt_cache_key: None,
+        prompt_cache_retention: None,
+        prompt_cache_options: None,
+        service_tier: None,
+        verbosity: None,
+        prediction: None,
+        modalities: None,
+        audio: None,
+        web_search_options: None,
+        moderation: None,
+        extra: Extra::new(),
+    }
+}

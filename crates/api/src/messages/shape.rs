@@ -1,0 +1,16 @@
+//! The properties of the answer that follow from the request.
+
+use crate::messages::tools::Offered;
+
+/// The properties of the answer that follow from the request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct MessageShape {
+    /// The tools that the model may call.
+    pub(crate) offered: Offered,
+    /// Whether the text of the reasoning is left out.
+    pub(crate) omits_thinking: bool,
+    /// Whether the answer lists the edits of `context_management`.
+    pub(crate) lists_edits: bool,
+    /// Whether the answer has a diagnosis of the prompt cache.
+    pub(crate) diagnoses: bool,
+}

@@ -1,0 +1,9 @@
+//! `POST /v1/messages` and what else clients of Anthropic's API request, from bytes to bytes.
+
+mod ask;
+mod clients;
+mod errors;
+mod output;
+mod stand_in;
+mod state_machine;
+mod tools;
