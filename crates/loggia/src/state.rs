@@ -1,18 +1,23 @@
-//! The store of chat completions, conversations and responses: one file in the data folder.
+//! The store of chat completions, conversations and responses, and the keys that seal texts: files
+//! in the data folder.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use bytesize::ByteSize;
-use loggia_store::{OpenError, Retention, SqliteStore, Survey, survey};
+use loggia_seal::{Keys, KeysError};
+use loggia_store::{Retention, SqliteStore, Survey, survey};
 
 use crate::config::Config;
 
 /// The file's name in the data folder.
 const FILE: &str = "state.db";
+
+/// The file with the keys, in the data folder, unless a setting names another file.
+const KEYS: &str = "keys";
 
 /// How often objects that are too old are deleted.
 const CLEAN_EVERY: Duration = Duration::from_hours(1);
@@ -32,6 +37,18 @@ pub(crate) async fn open(config: &Config) -> anyhow::Result<Option<Arc<SqliteSto
     Ok(Some(Arc::new(store)))
 }
 
+/// The keys that seal what clients carry for the server. The file of the setting is created at
+/// once, so that a place where it cannot be is an error of the start; the one in the data folder
+/// is created when it is first needed.
+pub(crate) fn keys(config: &Config) -> Result<Arc<Keys>, KeysError> {
+    let path = keys_path(config);
+    let keys = match config.seal_keys.value {
+        Some(_) => Keys::read_or_create(&path)?,
+        None => Keys::read_or_create_later(&path)?,
+    };
+    Ok(Arc::new(keys))
+}
+
 /// Deletes objects that are too old, every hour.
 pub(crate) async fn clean(store: Arc<SqliteStore>) {
     let mut hours = tokio::time::interval(CLEAN_EVERY);
@@ -45,8 +62,25 @@ pub(crate) async fn clean(store: Arc<SqliteStore>) {
     }
 }
 
-/// The line of `loggia check` about the store, and whether the store can be used.
+/// The lines of `loggia check` about the store and the keys, and whether both can be used.
 pub(crate) async fn report(config: &Config) -> (String, bool) {
+    let (store, store_is_well) = report_store(config).await;
+    let (keys, keys_are_well) = report_keys(&keys_path(config));
+    (store + &keys, store_is_well && keys_are_well)
+}
+
+fn report_keys(path: &Path) -> (String, bool) {
+    let found = path.exists().then(|| Keys::read(path));
+    let is_well = !matches!(found, Some(Err(_)));
+    let text = match found {
+        None => "created when they are first needed".to_owned(),
+        Some(Ok(_)) => "readable".to_owned(),
+        Some(Err(error)) => format!("NOT USABLE: {}", because(&error)),
+    };
+    (format!("# keys at {}: {text}\n", path.display()), is_well)
+}
+
+async fn report_store(config: &Config) -> (String, bool) {
     if !config.store.0 {
         return ("# store: off\n".to_owned(), true);
     }
@@ -76,8 +110,8 @@ fn amounts(found: &Survey, limit: u64) -> String {
     )
 }
 
-fn because(error: &OpenError) -> String {
-    match std::error::Error::source(error) {
+fn because(error: &dyn std::error::Error) -> String {
+    match error.source() {
         Some(cause) => format!("{error}: {cause}"),
         None => error.to_string(),
     }
@@ -85,6 +119,11 @@ fn because(error: &OpenError) -> String {
 
 fn path(config: &Config) -> PathBuf {
     config.data_dir.join(FILE)
+}
+
+fn keys_path(config: &Config) -> PathBuf {
+    let path = config.seal_keys.value.clone();
+    path.unwrap_or_else(|| config.data_dir.join(KEYS))
 }
 
 fn retention(config: &Config) -> Retention {
@@ -104,6 +143,29 @@ mod tests {
         let home = |name: &str| (name == "HOME").then(|| "/home/someone".to_owned());
         let config = Config::load(&config::Flags::default(), &home).unwrap();
         assert_eq!(retention(&config), Retention::default());
+    }
+
+    #[test]
+    fn check_reports_keys_and_creates_no_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("keys");
+        let (text, is_well) = report_keys(&path);
+        let later = format!(
+            "# keys at {}: created when they are first needed\n",
+            path.display()
+        );
+        assert_eq!((text, is_well), (later, true));
+        assert!(!path.exists());
+        Keys::read_or_create(&path).expect("keys");
+        let (text, is_well) = report_keys(&path);
+        assert!(text.ends_with("keys: readable\n") && is_well, "{text}");
+        std::fs::write(&path, "secret\n").expect("a file");
+        let (text, is_well) = report_keys(&path);
+        assert!(
+            text.contains("NOT USABLE: line 1 of the key file"),
+            "{text}"
+        );
+        assert!(!is_well && !text.contains("secret"));
     }
 
     #[test]

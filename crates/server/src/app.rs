@@ -13,6 +13,7 @@ use futures_util::future::BoxFuture;
 use http::Response;
 use loggia_api::{Caller, Door, Policy, Route, Store};
 use loggia_backend::Backend;
+use loggia_seal::Keys;
 use tower::{Service, ServiceBuilder};
 
 use crate::account::{AccountLayer, Log};
@@ -48,6 +49,15 @@ impl AppState {
     pub fn with_store(self, store: Arc<dyn Store>) -> Self {
         Self {
             door: self.door.with_store(store),
+            ..self
+        }
+    }
+
+    /// Adds the keys that seal what clients carry for the server.
+    #[must_use]
+    pub fn with_keys(self, keys: Arc<Keys>) -> Self {
+        Self {
+            door: self.door.with_keys(keys),
             ..self
         }
     }

@@ -19,6 +19,7 @@ use http::header::{CONTENT_TYPE, UPGRADE};
 use http::request::Parts;
 use http::{Extensions, HeaderMap, HeaderValue, Request, Response};
 use loggia_backend::{Abilities, Backend, BackendError, nearest};
+use loggia_seal::Keys;
 use loggia_wire::openai::{ChatCompletionRequest, CompletionRequest};
 
 use crate::answer::headers::within;
@@ -82,6 +83,8 @@ pub struct Door {
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) policy: Arc<Policy>,
     pub(crate) store: Option<Arc<dyn Store>>,
+    /// Seal what a client carries for the server, such as encrypted reasoning.
+    pub(crate) keys: Option<Arc<Keys>>,
     /// Whether the backend receives the head of the client's request.
     pub(crate) forwards_head: bool,
 }
@@ -93,6 +96,7 @@ impl Door {
             backend,
             policy: Arc::new(policy),
             store: None,
+            keys: None,
             forwards_head: false,
         }
     }
@@ -107,6 +111,16 @@ impl Door {
         }
     }
 
+    /// Adds keys. The door then seals what a client carries for the server, and opens what comes
+    /// back.
+    #[must_use]
+    pub fn with_keys(self, keys: Arc<Keys>) -> Self {
+        Self {
+            keys: Some(keys),
+            ..self
+        }
+    }
+
     /// Creates a door for the layer: the backend is the service behind the client's own request and
     /// receives its head.
     pub(crate) fn before_the_service_itself(
@@ -117,6 +131,7 @@ impl Door {
             backend,
             policy,
             store: None,
+            keys: None,
             forwards_head: true,
         }
     }
@@ -219,6 +234,7 @@ impl Door {
             backend,
             policy: Arc::clone(&self.policy),
             store: self.store.clone(),
+            keys: self.keys.clone(),
             forwards_head: self.forwards_head,
         })
     }

@@ -40,6 +40,7 @@ impl Settings {
     fn beside(mut self, folder: &Path) -> Self {
         let beside = |named: &Path| folder.join(named);
         self.data_dir = self.data_dir.as_deref().map(beside);
+        self.seal_keys = self.seal_keys.as_deref().map(beside);
         for model in self.models.iter_mut().flatten() {
             *model = model.beside(&beside);
         }

@@ -56,6 +56,14 @@ settings! {
     #[arg(long, value_name = "SIZE", help_heading = STORE)]
     store_size: Size { default(Size::of(usize::try_from(Retention::default().bytes).unwrap_or(usize::MAX))), example "1GiB" }
 
+    /// The file with the keys that seal what clients carry for the server, such as encrypted
+    /// reasoning; servers that share clients share it
+    #[arg(long, value_name = "FILE", help_heading = STORE)]
+    seal_keys: PathBuf {
+        unset("keys in the data folder"),
+        example "/etc/loggia/keys"
+    }
+
     /// Refuse what a backend would ignore: hints without effect, unknown fields
     #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true", conflicts_with = "lenient")]
     strict: Switch { default(Switch(false)), example "true" }

@@ -44,7 +44,8 @@ pub(crate) async fn serve(config: &Config, runtime: &Handle) -> anyhow::Result<(
     // the process as usual.
     let shutdown = stop_signal()?;
     let backend = backend(&backends, config);
-    let mut state = AppState::new(backend.clone(), policy, options.clone());
+    let keys = state::keys(config)?;
+    let mut state = AppState::new(backend.clone(), policy, options.clone()).with_keys(keys);
     if let Some(store) = state::open(config).await? {
         runtime.spawn(state::clean(Arc::clone(&store)));
         state = state.with_store(store);
